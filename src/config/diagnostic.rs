@@ -1,0 +1,1 @@
+//! Every mistake at once: file:line:column, the line, a caret, a hint.

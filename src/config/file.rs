@@ -1,0 +1,1 @@
+//! What was typed: the TOML file by serde, every value with its span.

@@ -1,0 +1,259 @@
+//! What the operator meant: text in, [`Config`] or diagnostics out. Never touches files or devices.
+//!
+//! Three steps: what was typed ([`file`]), what it means ([`Config`], made by [`validate`]), what a worker looks at
+//! ([`crate::engine::Snapshot`]). Validation collects every mistake with its place and a hint; after it nobody checks again.
+
+pub mod diagnostic;
+pub mod file;
+pub mod validate;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+
+use crate::flow::{HashMode, Seed};
+use crate::id::{DeviceId, FirewallId, GroupId, LinkId, PeerId};
+use crate::path::{BelowMin, OnFailure};
+use crate::session::Timeouts;
+use crate::time::Duration;
+use crate::wire::MacAddr;
+
+/// A valid configuration: one engine.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `[engine]`.
+    pub engine: Engine,
+    /// `[log]`.
+    pub log: Log,
+    /// `[limits]`.
+    pub limits: Limits,
+    /// `[timeouts]`.
+    pub timeouts: Timeouts,
+    /// Device names, by [`DeviceId`], in order of first mention.
+    pub devices: Vec<String>,
+    /// `[[link]]`, by [`LinkId`].
+    pub links: Vec<Link>,
+    /// `[[route]]`, one per prefix.
+    pub routes: Vec<Route>,
+    /// `[[group]]`, by [`GroupId`].
+    pub groups: Vec<Group>,
+    /// All firewalls of all groups, by [`FirewallId`].
+    pub firewalls: Vec<Firewall>,
+    /// All peers of all groups, by [`PeerId`].
+    pub peers: Vec<Peer>,
+    /// Digest of the text, for `show status`: 16 hexadecimal digits.
+    pub digest: String,
+}
+
+/// `[engine]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Engine {
+    /// Unique among the engines that meet.
+    pub name: String,
+    /// Packet workers; `None`: one per CPU.
+    pub workers: Option<u16>,
+    /// Workers spin instead of sleeping.
+    pub busy_poll: bool,
+    /// Control socket.
+    pub control: PathBuf,
+    /// State directory.
+    pub state: PathBuf,
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: String,
+    /// JSON lines instead of text.
+    pub json: bool,
+}
+
+/// `[limits]`: capacities, reserved at start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Sessions.
+    pub sessions: usize,
+    /// Neighbours.
+    pub neighbors: usize,
+    /// Frames that wait for a neighbour.
+    pub pending: usize,
+    /// Frames on their way to the controller.
+    pub punts: usize,
+    /// Datagrams whose fragments are known.
+    pub fragments: usize,
+    /// Later fragments that wait for their first.
+    pub held: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { sessions: 1_000_000, neighbors: 1024, pending: 256, punts: 4096, fragments: 4096, held: 1024 }
+    }
+}
+
+/// `[[link]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Name.
+    pub name: String,
+    /// Device.
+    pub device: DeviceId,
+    /// 802.1Q tag, 1..=4094.
+    pub vlan: Option<u16>,
+    /// The engine's addresses with their subnets.
+    pub addresses: Vec<IpNet>,
+    /// Hardware address; `None`: the device's.
+    pub mac: Option<MacAddr>,
+    /// Largest IP packet in bytes, 576..=65,535; `None`: the device's.
+    pub mtu: Option<u16>,
+}
+
+/// `[[route]]` for one prefix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// Destination prefix.
+    pub to: IpNet,
+    /// Where it leads.
+    pub target: RouteTarget,
+}
+
+/// Where a route leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RouteTarget {
+    /// To a next hop.
+    Via {
+        /// On which link.
+        link: LinkId,
+        /// The next hop.
+        via: IpAddr,
+    },
+    /// Through a group.
+    Group {
+        /// The group.
+        group: GroupId,
+        /// Only firewalls that are up toward this peer; `None`: toward every peer.
+        peer: Option<PeerId>,
+        /// Prefer this firewall while it is up.
+        firewall: Option<FirewallId>,
+        /// The way round the group: link and next hop.
+        bypass: Option<(LinkId, IpAddr)>,
+    },
+}
+
+/// `[[group]]`.
+#[derive(Debug, Clone)]
+pub struct Group {
+    /// Name; the same on all engines.
+    pub name: String,
+    /// The shared secret as a key.
+    pub seed: Seed,
+    /// What enters the hash.
+    pub hash: HashMode,
+    /// For the sessions of a firewall that went down.
+    pub on_failure: OnFailure,
+    /// Fewer live firewalls than this: `below_min` applies.
+    pub min_up: u16,
+    /// Fail closed or open.
+    pub below_min: BelowMin,
+    /// How long a draining session may stay; `None`: for ever.
+    pub drain_timeout: Option<Duration>,
+    /// Probes.
+    pub check: Check,
+    /// Its firewalls, in order.
+    pub firewalls: Vec<FirewallId>,
+    /// Its peers, in order.
+    pub peers: Vec<PeerId>,
+}
+
+/// `[group.check]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// What is sent.
+    pub kind: CheckKind,
+    /// Time between probes.
+    pub interval: Duration,
+    /// A probe that is not answered within this has failed; may exceed the interval.
+    pub timeout: Duration,
+    /// Consecutive failures until down, 1..=255.
+    pub fall: u8,
+    /// Consecutive successes until up, 1..=255.
+    pub rise: u8,
+    /// Good for this long before it takes new flows again.
+    pub hold: Duration,
+}
+
+/// What a path probe is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CheckKind {
+    /// ICMP echo.
+    Icmp,
+    /// TCP handshake with the peer's port.
+    Tcp {
+        /// Destination port.
+        port: u16,
+    },
+    /// UDP datagram to the peer's port.
+    Udp {
+        /// Destination port.
+        port: u16,
+    },
+    /// No probes: the path is as up as its link and neighbour.
+    None,
+}
+
+/// `[[group.peer]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Name.
+    pub name: String,
+    /// Its group.
+    pub group: GroupId,
+    /// One per family; none: each firewall's own addresses (transparent firewalls).
+    pub addresses: Vec<IpAddr>,
+}
+
+/// `[[group.firewall]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Firewall {
+    /// Enters the hash.
+    pub name: String,
+    /// Its group.
+    pub group: GroupId,
+    /// The link it stands on.
+    pub link: LinkId,
+    /// Next hop, one per family.
+    pub addresses: Vec<IpAddr>,
+    /// How its packets are known.
+    pub learn_by: LearnBy,
+    /// 1..=256.
+    pub weight: u16,
+    /// Takes over only for a firewall that is down.
+    pub spare: bool,
+    /// Administrative state.
+    pub admin: Admin,
+}
+
+/// How the packets of a firewall are known on its link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum LearnBy {
+    /// By the MAC of its addresses.
+    #[default]
+    Mac,
+    /// All that arrives on the link is from it.
+    Link,
+}
+
+/// Administrative state of a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Admin {
+    /// In service.
+    #[default]
+    Ready,
+    /// No new flows; live ones stay until they end or `drain-timeout` passes.
+    Drain,
+    /// Out of service at once.
+    Maint,
+}

@@ -1,0 +1,161 @@
+//! What was counted. Each worker counts for itself and publishes everything together after a batch, so that
+//! `received = forwarded + hairpinned + punted + dropped` holds in every copy.
+
+use std::sync::Mutex;
+
+use crate::engine::verdict::DropReason;
+use crate::id::{FirewallId, LinkId};
+use crate::path::pinning::PinChange;
+
+/// Traffic of one firewall.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FirewallCounters {
+    /// Sessions that took or moved to it, minus those that ended or moved away; a worker's share may be negative.
+    pub sessions: i64,
+    /// Sessions that took it when they were opened or moved to it.
+    pub new_sessions: u64,
+    /// Packets to and from it.
+    pub packets: u64,
+    /// Bytes of IP to and from it.
+    pub bytes: u64,
+}
+
+/// Traffic of one link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LinkCounters {
+    /// Frames received.
+    pub rx_packets: u64,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Frames received and dropped.
+    pub rx_dropped: u64,
+    /// Frames handed to the sender.
+    pub tx_packets: u64,
+    /// Bytes handed to the sender.
+    pub tx_bytes: u64,
+}
+
+/// Everything one worker counts, at one instant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counters {
+    /// Frames taken from the rings.
+    pub received: u64,
+    /// Left by another link than they came by.
+    pub forwarded: u64,
+    /// Left by the link they came by.
+    pub hairpinned: u64,
+    /// Handed to the controller.
+    pub punted: u64,
+    /// By [`DropReason::index`]; their sum is `dropped`.
+    pub drops: Vec<u64>,
+    /// Session packets that came from another firewall than their pin.
+    pub asymmetric: u64,
+    /// Sessions opened.
+    pub sessions_created: u64,
+    /// Sessions forgotten for idleness.
+    pub sessions_expired: u64,
+    /// Sessions evicted.
+    pub sessions_evicted: u64,
+    /// Sessions ended because their firewall failed.
+    pub sessions_failed: u64,
+    /// Flows that found no room and went by hash.
+    pub table_full: u64,
+    /// By [`PinChange`], in order of declaration.
+    pub pins: [u64; 6],
+    /// Resets sent to the ends of failed sessions.
+    pub resets_sent: u64,
+    /// Fragments held until their first came, and released.
+    pub fragments_released: u64,
+    /// Held fragments given up (`punt_drop_fragment_timeout`).
+    pub punt_drop_fragment_timeout: u64,
+    /// By [`FirewallId`].
+    pub firewalls: Vec<FirewallCounters>,
+    /// By [`LinkId`].
+    pub links: Vec<LinkCounters>,
+}
+
+/// One worker's published copy.
+#[derive(Debug, Default)]
+pub struct CountersCell {
+    published: Mutex<Counters>,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            received: 0,
+            forwarded: 0,
+            hairpinned: 0,
+            punted: 0,
+            drops: vec![0; DropReason::ALL.len()],
+            asymmetric: 0,
+            sessions_created: 0,
+            sessions_expired: 0,
+            sessions_evicted: 0,
+            sessions_failed: 0,
+            table_full: 0,
+            pins: [0; 6],
+            resets_sent: 0,
+            fragments_released: 0,
+            punt_drop_fragment_timeout: 0,
+            firewalls: Vec::new(),
+            links: Vec::new(),
+        }
+    }
+}
+
+impl Counters {
+    /// Frames dropped, all reasons.
+    pub fn dropped(&self) -> u64 {
+        self.drops.iter().sum()
+    }
+
+    /// Frames dropped for `reason`.
+    pub fn drops_for(&self, reason: DropReason) -> u64 {
+        self.drops[reason.index()]
+    }
+
+    /// How often pins changed this way.
+    pub fn pin_changes(&self, change: PinChange) -> u64 {
+        self.pins[change as usize]
+    }
+
+    /// `received = forwarded + hairpinned + punted + dropped`.
+    pub fn is_conserved(&self) -> bool {
+        self.received == self.forwarded + self.hairpinned + self.punted + self.dropped()
+    }
+
+    /// The counters of a firewall, growing the list as needed.
+    pub fn firewall(&mut self, id: FirewallId) -> &mut FirewallCounters {
+        if self.firewalls.len() <= id.index() {
+            self.firewalls.resize(id.index() + 1, FirewallCounters::default());
+        }
+        &mut self.firewalls[id.index()]
+    }
+
+    /// The counters of a link, growing the list as needed.
+    pub fn link(&mut self, id: LinkId) -> &mut LinkCounters {
+        if self.links.len() <= id.index() {
+            self.links.resize(id.index() + 1, LinkCounters::default());
+        }
+        &mut self.links[id.index()]
+    }
+}
+
+impl CountersCell {
+    /// Publishes `counters` unless a reader holds the cell this instant; answers whether it did.
+    pub fn publish(&self, counters: &Counters) -> bool {
+        match self.published.try_lock() {
+            Ok(mut published) => {
+                published.clone_from(counters);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// A copy of what was published last.
+    pub fn read(&self) -> Counters {
+        self.published.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+}

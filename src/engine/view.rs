@@ -1,0 +1,354 @@
+//! What an engine tells about itself: copies, in the shape of the JSON of INTERFACE.md section 3.
+//!
+//! Keys are a contract: they may grow in number, never change name or meaning. `*_ms` are durations up to now in
+//! milliseconds, `at` is RFC 3339 in UTC, counters are integers since start.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Admin;
+
+/// `show status`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StatusView {
+    /// Engine name.
+    pub name: String,
+    /// Version of the program.
+    pub version: String,
+    /// Since start.
+    pub uptime_ms: u64,
+    /// Epoch of the snapshot in force.
+    pub epoch: u64,
+    /// Digest of the configuration text.
+    pub config_digest: String,
+    /// Packet workers.
+    pub workers: usize,
+    /// Live sessions.
+    pub sessions: usize,
+    /// Sessions that fit.
+    pub capacity: usize,
+    /// `active`.
+    pub role: String,
+    /// What is wrong.
+    pub alarms: Vec<AlarmView>,
+    /// What `fwlb set` overrides.
+    pub overrides: Vec<OverrideView>,
+}
+
+/// Something that is wrong and lasts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlarmView {
+    /// `peer_lost`, `digest_differs`, `below_min`, ...
+    pub kind: String,
+    /// What it is about.
+    pub subject: String,
+    /// In words.
+    pub reason: String,
+    /// For how long.
+    pub since_ms: u64,
+}
+
+/// An administrative state set by command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OverrideView {
+    /// `perimeter/fw1`.
+    pub subject: String,
+    /// What was set.
+    pub admin: Admin,
+    /// Why.
+    pub reason: Option<String>,
+    /// By whom.
+    pub by: Option<String>,
+}
+
+/// `show firewalls`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FirewallView {
+    /// Engine name.
+    pub engine: String,
+    /// Name.
+    pub name: String,
+    /// Group name.
+    pub group: String,
+    /// Link name.
+    pub link: String,
+    /// Next hops.
+    pub addresses: Vec<String>,
+    /// `up`, `degraded`, `down`, `drain` or `maint`.
+    pub state: String,
+    /// As configured.
+    pub admin: Admin,
+    /// As set by command.
+    #[serde(rename = "override")]
+    pub override_: Option<Admin>,
+    /// Weight.
+    pub weight: u16,
+    /// Spare.
+    pub spare: bool,
+    /// Live sessions pinned to it.
+    pub sessions: u64,
+    /// Sessions pinned to it since start.
+    pub new_sessions: u64,
+    /// Packets sent to it and received from it.
+    pub packets: u64,
+    /// Bytes of IP sent to it and received from it.
+    pub bytes: u64,
+    /// In this state for.
+    pub since_ms: u64,
+    /// Why it is in this state.
+    pub reason: Option<String>,
+    /// One per (peer, family).
+    pub checks: Vec<CheckView>,
+}
+
+/// One path.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CheckView {
+    /// Peer name.
+    pub peer: String,
+    /// `ipv4` or `ipv6`.
+    pub family: String,
+    /// `up` or `down`.
+    pub state: String,
+    /// Round trip of the last answered probe in microseconds.
+    pub rtt_us: Option<u64>,
+    /// In this state for.
+    pub since_ms: u64,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// `show peers`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PeerView {
+    /// Engine name.
+    pub engine: String,
+    /// Name of the peer as configured here.
+    pub name: String,
+    /// Group name.
+    pub group: String,
+    /// What the peer calls itself; null while unheard.
+    pub peer_engine: Option<String>,
+    /// `up`, `lost` or `down`.
+    pub state: String,
+    /// `same`, `differs` or `unknown`.
+    pub digest: String,
+    /// Its version.
+    pub version: Option<String>,
+    /// In this state for.
+    pub since_ms: u64,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// `show links`, as `ip -s link`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LinkView {
+    /// Engine name.
+    pub engine: String,
+    /// Name.
+    pub name: String,
+    /// Device.
+    pub device: String,
+    /// 802.1Q tag.
+    pub vlan: Option<u16>,
+    /// `up` or `down`.
+    pub state: String,
+    /// Hardware address.
+    pub mac: String,
+    /// MTU in bytes.
+    pub mtu: u16,
+    /// The engine's addresses on it.
+    pub addresses: Vec<String>,
+    /// Frames received.
+    pub rx_packets: u64,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Frames received and dropped.
+    pub rx_dropped: u64,
+    /// Frames that the ring had no room for.
+    pub ring_dropped: u64,
+    /// Frames sent.
+    pub tx_packets: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+    /// Frames that the device refused.
+    pub tx_errors: u64,
+}
+
+/// `show neighbors`, as `ip neigh`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NeighborView {
+    /// Engine name.
+    pub engine: String,
+    /// Address.
+    pub address: String,
+    /// Link name.
+    pub link: String,
+    /// Hardware address; null while unresolved.
+    pub mac: Option<String>,
+    /// `incomplete`, `reachable`, `stale`, `probe` or `failed`.
+    pub state: String,
+    /// Last confirmed.
+    pub age_ms: Option<u64>,
+}
+
+/// One pin of a session.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PinView {
+    /// Group name.
+    pub group: String,
+    /// Firewall name.
+    pub firewall: String,
+    /// `hash` or `learned`.
+    pub pinned_by: String,
+    /// `opening`, `tentative` or `confirmed`.
+    pub state: String,
+    /// `source` or `destination`: which end it leads to.
+    pub toward: String,
+}
+
+/// `show sessions`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SessionView {
+    /// Engine name.
+    pub engine: String,
+    /// `tcp`, `udp`, `icmp`, `icmpv6`, `esp`, ... or the number.
+    pub protocol: String,
+    /// Source of the first packet, with port where there is one.
+    pub source: String,
+    /// Its destination.
+    pub destination: String,
+    /// Firewalls.
+    pub pins: Vec<PinView>,
+    /// Virtual service.
+    pub service: Option<String>,
+    /// Real server.
+    pub server: Option<String>,
+    /// Source after translation.
+    pub translated_source: Option<String>,
+    /// Destination after translation.
+    pub translated_destination: Option<String>,
+    /// `opening`, `established`, `closing`, `one-way` or `two-way`.
+    pub state: String,
+    /// Since it was opened.
+    pub age_ms: u64,
+    /// Since its last packet.
+    pub idle_ms: u64,
+    /// Until it is forgotten, if nothing comes.
+    pub expires_ms: u64,
+    /// Packets, both directions.
+    pub packets: u64,
+    /// Bytes of IP, both directions.
+    pub bytes: u64,
+}
+
+/// `show counters`: one flat object.
+pub type CountersView = BTreeMap<String, u64>;
+
+/// `show events`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventView {
+    /// Grows by one.
+    pub seq: u64,
+    /// RFC 3339, UTC; filled in by the owner of the wall clock.
+    pub at: String,
+    /// `path`, `firewall`, `peer`, `link`, `admin`, `alarm`, `engine`, ...
+    pub kind: String,
+    /// What changed.
+    pub subject: String,
+    /// Old state.
+    pub from: Option<String>,
+    /// New state.
+    pub to: Option<String>,
+    /// Why.
+    pub reason: Option<String>,
+    /// Who, for administrative changes.
+    pub by: Option<String>,
+}
+
+/// One line of `fwlb probe` and `fwlb ping`: what was sent or came, and when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExchangeStep {
+    /// Microseconds since the first frame.
+    pub at_us: u64,
+    /// `sent` or `received`.
+    pub direction: String,
+    /// The frame in words.
+    pub what: String,
+}
+
+/// The outcome of `fwlb probe` and `fwlb ping`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExchangeView {
+    /// Engine name.
+    pub engine: String,
+    /// What was probed.
+    pub subject: String,
+    /// It answered as it should.
+    pub ok: bool,
+    /// In words.
+    pub reason: Option<String>,
+    /// Round trip in microseconds.
+    pub rtt_us: Option<u64>,
+    /// Frame by frame.
+    pub steps: Vec<ExchangeStep>,
+}
+
+/// One firewall of `explain`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CandidateView {
+    /// Name.
+    pub name: String,
+    /// `up`, `down`, `drain` or `maint`.
+    pub state: String,
+    /// Weight.
+    pub weight: u16,
+    /// Higher wins.
+    pub score: u64,
+}
+
+/// Where a packet leaves.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EgressView {
+    /// Link name.
+    pub link: String,
+    /// Next hop.
+    pub next_hop: Option<String>,
+    /// Its hardware address, if resolved.
+    pub mac: Option<String>,
+}
+
+/// `explain`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExplainView {
+    /// Engine name.
+    pub engine: String,
+    /// The flow, normalised.
+    pub flow: String,
+    /// Where it arrives: a link or group/firewall.
+    pub from: String,
+    /// `session`, `learned`, `hash`, `bypass`, `route`, `service`, `local` or `drop`.
+    pub decided_by: String,
+    /// The firewall it takes.
+    pub firewall: Option<String>,
+    /// The peer the route names.
+    pub peer: Option<String>,
+    /// Pins of its session, live or as they would be.
+    pub pins: Vec<PinView>,
+    /// Every firewall of the group, best first.
+    pub candidates: Vec<CandidateView>,
+    /// Virtual service.
+    pub service: Option<String>,
+    /// Real server.
+    pub server: Option<String>,
+    /// Rewrite.
+    pub translation: Option<String>,
+    /// Where it leaves.
+    pub egress: Option<EgressView>,
+    /// The drop reason, where it would be dropped.
+    pub drop: Option<String>,
+    /// The story in sentences, in order of decision.
+    pub story: Vec<String>,
+}

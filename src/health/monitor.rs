@@ -1,0 +1,1 @@
+//! Rise and fall: from single probe outcomes to a verdict, with `hold` and flap damping.

@@ -1,0 +1,50 @@
+//! Small numbers for configured things. They index the lists of one [`crate::config::Config`] and of every
+//! [`crate::engine::Snapshot`] built from it; names are what survives a reload.
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+        pub struct $name(pub u16);
+
+        impl $name {
+            /// The position in the list that this number indexes.
+            pub const fn index(self) -> usize {
+                self.0 as usize
+            }
+        }
+
+        impl From<usize> for $name {
+            /// # Panics
+            /// If `index` does not fit 16 bits; configuration validation bounds every list far below that.
+            fn from(index: usize) -> Self {
+                Self(u16::try_from(index).expect("configuration lists are bounded to 65,535 entries"))
+            }
+        }
+    };
+}
+
+id!(
+    /// A network device that the engine owns; several links may share one (802.1Q).
+    DeviceId
+);
+id!(
+    /// A link: a device, or one VLAN on it.
+    LinkId
+);
+id!(
+    /// A group of firewalls that share load.
+    GroupId
+);
+id!(
+    /// A firewall, numbered over all groups of the engine. Its bit in a path set is its *slot* within its group.
+    FirewallId
+);
+id!(
+    /// A peer engine on a far side of a group, numbered over all groups of the engine.
+    PeerId
+);
+id!(
+    /// A set of paths that are judged together: (group, peer or every peer, address family).
+    PathSetId
+);

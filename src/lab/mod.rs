@@ -1,0 +1,1 @@
+//! The sandwich in network namespaces.

@@ -1,0 +1,3 @@
+//! The `fwlb` program: see [`fwlb::cli`].
+
+fn main() {}

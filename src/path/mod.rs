@@ -1,0 +1,100 @@
+//! Which firewall: the rendezvous selection, the pinning rules R, and what "up" means for a set of paths.
+//!
+//! A *path* is (firewall, peer, family). A [`PathSet`] gathers the paths of one group toward one peer (or every peer) for
+//! one family: a flow takes its firewall from one set.
+
+pub mod liveness;
+pub mod pinning;
+pub mod rendezvous;
+
+use crate::flow::FlowHasher;
+use crate::id::{FirewallId, GroupId, PeerId};
+use crate::wire::Family;
+
+/// What becomes of the sessions of a firewall that went down (INTERFACE.md, `on-failure`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum OnFailure {
+    /// They take another live firewall with their next packet.
+    #[default]
+    Reselect,
+    /// TCP: each engine sends RST to the end on its own side; the rest is reselected.
+    Reset,
+    /// They stay pinned to it.
+    Keep,
+    /// They are forgotten and their packets dropped until the flow is new again.
+    Drop,
+}
+
+/// What happens while fewer than `min-up` firewalls are live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum BelowMin {
+    /// Fail closed.
+    #[default]
+    Drop,
+    /// Route past the firewalls.
+    Bypass,
+}
+
+/// A firewall as selection sees it. Its slot (bit) in a path set is its position in [`Group::members`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Engine-wide number.
+    pub id: FirewallId,
+    /// Enters the hash.
+    pub name: String,
+    /// 1..=256.
+    pub weight: u16,
+    /// Takes over only for a member that is down.
+    pub spare: bool,
+}
+
+/// A group as selection sees it: at most [`Group::MEMBERS_MAX`] members, in order of configuration.
+#[derive(Debug, Clone)]
+pub struct Group {
+    /// Number.
+    pub id: GroupId,
+    /// Name.
+    pub name: String,
+    /// Keyed hash of the group.
+    pub hasher: FlowHasher,
+    /// The firewalls.
+    pub members: Vec<Member>,
+    /// For the sessions of a firewall that went down.
+    pub on_failure: OnFailure,
+    /// Fewer live firewalls than this: `below_min` applies.
+    pub min_up: u16,
+    /// Fail closed or open.
+    pub below_min: BelowMin,
+}
+
+impl Group {
+    /// Members of a group at most: one bit each in a [`PathSet`].
+    pub const MEMBERS_MAX: usize = 64;
+}
+
+/// Slots of a group as bits.
+pub type Slots = u64;
+
+/// The paths of one group toward one peer (or all of them) in one family, as the packet path sees them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathSet {
+    /// The group.
+    pub group: GroupId,
+    /// The peer that the paths lead to; `None`: every peer of the group.
+    pub peer: Option<PeerId>,
+    /// Address family.
+    pub family: Family,
+    /// Members that carry packets: up in this engine's view and in the peer's, not maint, no passed drain deadline.
+    pub up: Slots,
+    /// The members of `up` that take new flows: not draining, past their `hold`.
+    pub selectable: Slots,
+    /// Per slot, how often the member went from up to down (a passed drain deadline counts too).
+    pub falls: Vec<u32>,
+}
+
+impl PathSet {
+    /// True while fewer than `min_up` members are live.
+    pub fn below_min(&self, group: &Group) -> bool {
+        self.up.count_ones() < u32::from(group.min_up)
+    }
+}

@@ -1,0 +1,1 @@
+//! The expiry wheel: lazy, one per worker, bounded work per turn.

@@ -1,0 +1,1 @@
+//! ARP: resolve, answer, announce (RFC 826, RFC 5227).

@@ -1,0 +1,1 @@
+//! Multicast listener reports for the solicited-node groups (RFC 2710, RFC 3810).

@@ -1,0 +1,93 @@
+//! Bytes to values and back.
+//!
+//! The contract of this layer: [`frame::Frame::parse`] checks every length once; accessors afterwards neither check nor
+//! fail. Transit frames are edited in place, so that options, DSCP, identification and flow label leave as they came.
+//! Nothing here knows policy.
+
+pub mod arp;
+pub mod batch;
+pub mod checksum;
+pub mod frame;
+pub mod icmp;
+pub mod mld;
+pub mod ndp;
+pub mod offload;
+pub mod probe;
+pub mod tcp;
+pub mod vlan;
+
+use std::fmt;
+
+/// An Ethernet hardware address.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct MacAddr(pub [u8; 6]);
+
+impl MacAddr {
+    /// ff:ff:ff:ff:ff:ff.
+    pub const BROADCAST: Self = Self([0xff; 6]);
+
+    /// True for multicast and broadcast: the group bit (IEEE 802.3 section 3.2.3).
+    pub const fn is_group(self) -> bool {
+        self.0[0] & 1 != 0
+    }
+
+    /// True for 00:00:00:00:00:00, which no station has.
+    pub const fn is_zero(self) -> bool {
+        matches!(self.0, [0, 0, 0, 0, 0, 0])
+    }
+}
+
+impl fmt::Display for MacAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl fmt::Debug for MacAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The text is not six hexadecimal octets separated by colons.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a MAC address: {0:?} (write it as 02:00:5e:10:00:01)")]
+pub struct InvalidMac(pub String);
+
+impl std::str::FromStr for MacAddr {
+    type Err = InvalidMac;
+
+    fn from_str(text: &str) -> Result<Self, InvalidMac> {
+        let invalid = || InvalidMac(text.to_owned());
+        let mut octets = [0; 6];
+        let mut parts = text.split(':');
+        for octet in &mut octets {
+            let part = parts.next().filter(|part| part.len() == 2).ok_or_else(invalid)?;
+            *octet = u8::from_str_radix(part, 16).map_err(|_| invalid())?;
+        }
+        match parts.next() {
+            None => Ok(Self(octets)),
+            Some(_) => Err(invalid()),
+        }
+    }
+}
+
+/// An address family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// The family of `address`.
+    pub const fn of(address: std::net::IpAddr) -> Self {
+        match address {
+            std::net::IpAddr::V4(_) => Self::V4,
+            std::net::IpAddr::V6(_) => Self::V6,
+        }
+    }
+}

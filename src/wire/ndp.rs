@@ -1,0 +1,1 @@
+//! IPv6 neighbour discovery (RFC 4861).
