@@ -13,8 +13,9 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 
 use crate::flow::{HashMode, Seed};
+pub use crate::health::{Check, CheckKind};
 use crate::id::{DeviceId, FirewallId, GroupId, LinkId, PeerId};
-use crate::path::{BelowMin, OnFailure};
+pub use crate::path::{Admin, BelowMin, OnFailure};
 use crate::session::Timeouts;
 use crate::time::Duration;
 use crate::wire::MacAddr;
@@ -167,42 +168,6 @@ pub struct Group {
     pub peers: Vec<PeerId>,
 }
 
-/// `[group.check]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Check {
-    /// What is sent.
-    pub kind: CheckKind,
-    /// Time between probes.
-    pub interval: Duration,
-    /// A probe that is not answered within this has failed; may exceed the interval.
-    pub timeout: Duration,
-    /// Consecutive failures until down, 1..=255.
-    pub fall: u8,
-    /// Consecutive successes until up, 1..=255.
-    pub rise: u8,
-    /// Good for this long before it takes new flows again.
-    pub hold: Duration,
-}
-
-/// What a path probe is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum CheckKind {
-    /// ICMP echo.
-    Icmp,
-    /// TCP handshake with the peer's port.
-    Tcp {
-        /// Destination port.
-        port: u16,
-    },
-    /// UDP datagram to the peer's port.
-    Udp {
-        /// Destination port.
-        port: u16,
-    },
-    /// No probes: the path is as up as its link and neighbour.
-    None,
-}
-
 /// `[[group.peer]]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
@@ -243,17 +208,4 @@ pub enum LearnBy {
     Mac,
     /// All that arrives on the link is from it.
     Link,
-}
-
-/// Administrative state of a member.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Admin {
-    /// In service.
-    #[default]
-    Ready,
-    /// No new flows; live ones stay until they end or `drain-timeout` passes.
-    Drain,
-    /// Out of service at once.
-    Maint,
 }

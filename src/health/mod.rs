@@ -2,3 +2,41 @@
 
 pub mod monitor;
 pub mod prober;
+
+use crate::time::Duration;
+
+/// `[group.check]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// What is sent.
+    pub kind: CheckKind,
+    /// Time between probes.
+    pub interval: Duration,
+    /// A probe that is not answered within this has failed; may exceed the interval.
+    pub timeout: Duration,
+    /// Consecutive failures until down, 1..=255.
+    pub fall: u8,
+    /// Consecutive successes until up, 1..=255.
+    pub rise: u8,
+    /// Good for this long before it takes new flows again.
+    pub hold: Duration,
+}
+
+/// What a path probe is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CheckKind {
+    /// ICMP echo.
+    Icmp,
+    /// TCP handshake with the peer's port.
+    Tcp {
+        /// Destination port.
+        port: u16,
+    },
+    /// UDP datagram to the peer's port.
+    Udp {
+        /// Destination port.
+        port: u16,
+    },
+    /// No probes: the path is as up as its link and neighbour.
+    None,
+}

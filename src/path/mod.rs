@@ -35,6 +35,19 @@ pub enum BelowMin {
     Bypass,
 }
 
+/// Administrative state of a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Admin {
+    /// In service.
+    #[default]
+    Ready,
+    /// No new flows; live ones stay until they end or `drain-timeout` passes.
+    Drain,
+    /// Out of service at once.
+    Maint,
+}
+
 /// A firewall as selection sees it. Its slot (bit) in a path set is its position in [`Group::members`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
