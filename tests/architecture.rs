@@ -1,0 +1,185 @@
+//! Holds the import table of the house against the code: who may import whom, where `unsafe` and system calls live, and
+//! who may read a clock. What Cargo cannot enforce inside one crate, this does by reading `crate::…` paths.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Room, and the rooms it may import (besides itself, `time` and `id`).
+///
+/// `wire::Family` and `wire::MacAddr` are plain values that every room may name; they are not listed.
+const MAY_IMPORT: &[(&str, &[&str])] = &[
+    ("time", &[]),
+    ("id", &[]),
+    ("wire", &[]),
+    ("flow", &["wire"]),
+    ("path", &["flow"]),
+    ("session", &["flow", "path", "wire"]),
+    ("neighbor", &["wire"]),
+    ("health", &["wire"]),
+    ("config", &["flow", "path", "session", "health"]),
+    ("engine", &["wire", "flow", "path", "session", "neighbor", "health", "config"]),
+    ("sim", &["wire", "flow", "path", "session", "neighbor", "health", "config", "engine"]),
+    ("io", &["wire"]),
+    ("api", &["config", "engine", "flow"]),
+    ("runtime", &["engine", "io", "config", "api", "session", "path", "wire", "flow"]),
+    ("client", &["api", "engine"]),
+    ("lab", &["config", "io", "client", "api", "engine"]),
+    ("cli", &["*"]),
+];
+
+/// Crates that only some rooms may name.
+const CRATES: &[(&str, &[&str])] = &[
+    ("libc", &["io"]),
+    ("pnet_datalink", &["io"]),
+    ("netlink_sys", &["io"]),
+    ("tokio", &["runtime", "api", "client", "lab", "cli"]),
+    ("axum", &["api", "runtime"]),
+    ("anyhow", &["cli"]),
+    ("clap", &["cli"]),
+];
+
+struct Source {
+    room: String,
+    /// Relative to `src`.
+    path: PathBuf,
+    /// The text without comments, so that prose may name anything.
+    code: String,
+}
+
+fn sources() -> Vec<Source> {
+    fn walk(directory: &Path, found: &mut Vec<PathBuf>) {
+        for path in fs::read_dir(directory).expect("src is readable").flatten().map(|entry| entry.path()) {
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut paths = Vec::new();
+    walk(&root, &mut paths);
+    paths.sort();
+    paths
+        .into_iter()
+        .map(|path| {
+            let relative = path.strip_prefix(&root).expect("walked from root").to_owned();
+            let first = relative.components().next().expect("a file has a name").as_os_str().to_string_lossy();
+            let room = first.trim_end_matches(".rs").to_owned();
+            let text = fs::read_to_string(&path).expect("sources are UTF-8");
+            let code = text.lines().map(|line| line.split("//").next().unwrap_or("")).collect::<Vec<_>>().join("\n");
+            Source { room, path: relative, code }
+        })
+        .collect()
+}
+
+/// The rooms named after `crate::` in `code`, grouped imports included.
+fn imported(code: &str) -> BTreeSet<String> {
+    let mut rooms = BTreeSet::new();
+    for (at, _) in code.match_indices("crate::") {
+        let rest = &code[at + "crate::".len()..];
+        match rest.strip_prefix('{') {
+            None => rooms.extend(room_of(&rest[..rest.find(';').unwrap_or(rest.len())])),
+            Some(group) => rooms.extend(items(group).iter().filter_map(|item| room_of(item))),
+        }
+    }
+    rooms
+}
+
+/// The comma-separated items of a `{…}` group whose opening brace was taken, nested groups kept whole.
+fn items(group: &str) -> Vec<String> {
+    let mut items = vec![String::new()];
+    let mut depth = 1;
+    for character in group.chars() {
+        match character {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        match (depth, character) {
+            (0, _) => break,
+            (1, ',') => items.push(String::new()),
+            _ => items.last_mut().expect("starts with one").push(character),
+        }
+    }
+    items
+}
+
+/// The room that a path names; `None` for the plain values of `wire` that every room may name.
+fn room_of(path: &str) -> Option<String> {
+    let path = path.trim();
+    let room: String = path.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+    let tail = path[room.len()..].trim_start_matches("::");
+    let names = tail.strip_prefix('{').map_or_else(
+        || vec![tail.chars().take_while(|c| c.is_alphanumeric()).collect::<String>()],
+        |group| items(group).iter().map(|name| name.trim().to_owned()).collect(),
+    );
+    let plain_values = room == "wire" && names.iter().all(|name| matches!(name.as_str(), "Family" | "MacAddr"));
+    (!room.is_empty() && !plain_values).then_some(room)
+}
+
+#[test]
+fn every_room_imports_only_what_the_house_allows() {
+    let mut wrong = Vec::new();
+    for source in sources().iter().filter(|source| !matches!(source.room.as_str(), "lib" | "main")) {
+        let Some((_, allowed)) = MAY_IMPORT.iter().find(|(room, _)| *room == source.room) else {
+            wrong.push(format!("{}: a room that the table does not know", source.path.display()));
+            continue;
+        };
+        for import in imported(&source.code) {
+            let free = matches!(import.as_str(), "time" | "id") || import == source.room || allowed.contains(&"*");
+            let is_room = MAY_IMPORT.iter().any(|(room, _)| *room == import);
+            if is_room && !free && !allowed.contains(&import.as_str()) {
+                wrong.push(format!("{} imports {import}", source.path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "imports against the house:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn crates_stay_in_their_rooms() {
+    let mut wrong = Vec::new();
+    for source in sources() {
+        for (name, rooms) in CRATES {
+            let named = source.code.contains(&format!("{name}::")) || source.code.contains(&format!("use {name}"));
+            if named && !rooms.contains(&source.room.as_str()) && source.room != "main" {
+                wrong.push(format!("{} names {name}", source.path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "crates outside their rooms:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn unsafe_code_lives_in_io_alone() {
+    let is_unsafe = |code: &str| code.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "unsafe");
+    let wrong: Vec<_> =
+        sources().into_iter().filter(|s| s.room != "io" && is_unsafe(&s.code)).map(|source| source.path).collect();
+    assert!(wrong.is_empty(), "unsafe outside io: {wrong:?}");
+}
+
+#[test]
+fn the_core_never_reads_a_clock() {
+    let outside = ["runtime", "lab", "cli", "client", "io"];
+    let reads = |code: &str| code.contains("Instant::now()") || code.contains("SystemTime::now()");
+    let wrong: Vec<_> = sources()
+        .into_iter()
+        .filter(|source| !outside.contains(&source.room.as_str()) && reads(&source.code))
+        .map(|source| source.path)
+        .collect();
+    assert!(wrong.is_empty(), "the core reads a clock: {wrong:?}");
+}
+
+#[test]
+fn ahash_never_chooses_a_path() {
+    let chooses = [Path::new("flow/hash.rs"), Path::new("flow/key.rs")];
+    let wrong: Vec<_> = sources()
+        .into_iter()
+        .filter(|source| source.room == "path" || chooses.contains(&source.path.as_path()))
+        .filter(|source| source.code.contains("ahash"))
+        .map(|source| source.path)
+        .collect();
+    assert!(wrong.is_empty(), "ahash where paths are chosen: {wrong:?}");
+}
