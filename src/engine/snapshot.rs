@@ -1,14 +1,15 @@
 //! The one truth that workers look at: configuration, live sets and neighbours of one instant, under one epoch.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
 use crate::engine::route::RouteTable;
-use crate::id::{DeviceId, FirewallId, GroupId, LinkId};
+use crate::id::{DeviceId, FirewallId, GroupId, LinkId, PathSetId};
 use crate::path::{Group, PathSet};
-use crate::wire::MacAddr;
+use crate::wire::vlan::{TPID_CUSTOMER, VlanTag};
+use crate::wire::{Family, MacAddr};
 
 /// A device and the links on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,4 +85,108 @@ pub struct Snapshot {
     pub learn: HashMap<(LinkId, MacAddr), FirewallId, ahash::RandomState>,
     /// Resolved neighbours.
     pub neighbors: HashMap<(LinkId, IpAddr), MacAddr, ahash::RandomState>,
+}
+
+impl Device {
+    /// The link of frames with this VLAN identifier. 0 is untagged with a priority (IEEE 802.1Q); 4095 is reserved and never
+    /// a link.
+    pub fn link(&self, vid: u16) -> Option<LinkId> {
+        match vid {
+            0 => self.untagged,
+            4095 => None,
+            vid => self.tagged.iter().find(|(tag, _)| *tag == vid).map(|(_, link)| *link),
+        }
+    }
+}
+
+impl Link {
+    /// The tag of frames that leave by this link. Priority and drop-eligible bits of the tag that a frame came with are kept;
+    /// a link without VLAN sends untagged, as an access port does.
+    pub fn egress_tag(&self, received: Option<VlanTag>) -> Option<VlanTag> {
+        let vid = self.vlan?;
+        Some(match received {
+            Some(tag) => VlanTag { tpid: TPID_CUSTOMER, ..tag.with_vid(vid) },
+            None => VlanTag::new(vid),
+        })
+    }
+
+    /// True if `address` is the broadcast address of one of the link's IPv4 subnets (RFC 919; /31 and /32 have none).
+    pub fn is_directed_broadcast(&self, address: Ipv4Addr) -> bool {
+        self.addresses.iter().any(|subnet| match subnet {
+            IpNet::V4(subnet) => subnet.prefix_len() < 31 && subnet.broadcast() == address,
+            IpNet::V6(_) => false,
+        })
+    }
+}
+
+impl Firewall {
+    /// The next hop for packets of `family` through this firewall.
+    pub fn next_hop(&self, family: Family) -> Option<IpAddr> {
+        match family {
+            Family::V4 => self.v4,
+            Family::V6 => self.v6,
+        }
+    }
+}
+
+impl Snapshot {
+    /// The link of frames that `device` received with VLAN identifier `vid` (0: untagged).
+    pub fn link_of(&self, device: DeviceId, vid: u16) -> Option<LinkId> {
+        self.devices.get(device.index())?.link(vid)
+    }
+
+    /// The firewall that a frame on `link` from `source` comes from.
+    pub fn firewall_at(&self, link: LinkId, source: MacAddr) -> Option<FirewallId> {
+        match self.links.get(link.index())?.learn_all {
+            Some(firewall) => Some(firewall),
+            None => self.learn.get(&(link, source)).copied(),
+        }
+    }
+
+    /// The hardware address of `address` on `link`, if it is resolved.
+    pub fn neighbor(&self, link: LinkId, address: IpAddr) -> Option<MacAddr> {
+        self.neighbors.get(&(link, address)).copied()
+    }
+
+    /// The set of `group` for `family` toward every peer.
+    pub fn every_peer(&self, group: GroupId, family: Family) -> Option<PathSetId> {
+        let every = |set: &PathSet| set.group == group && set.family == family && set.peer.is_none();
+        self.path_sets.iter().position(every).map(PathSetId::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vlan_zero_is_untagged_and_vlan_4095_is_nothing() {
+        let device =
+            Device { name: "eth0".into(), untagged: Some(LinkId(0)), tagged: vec![(10, LinkId(1)), (4095, LinkId(2))] };
+
+        assert_eq!(device.link(0), Some(LinkId(0)));
+        assert_eq!(device.link(10), Some(LinkId(1)));
+        assert_eq!(device.link(11), None);
+        assert_eq!(device.link(4095), None);
+    }
+
+    #[test]
+    fn the_egress_tag_is_the_links_with_the_priority_of_the_packet() {
+        let link = |vlan| Link {
+            name: "l".into(),
+            device: DeviceId(0),
+            vlan,
+            mac: MacAddr::default(),
+            mtu: 1500,
+            up: true,
+            addresses: Vec::new(),
+            firewalls: false,
+            learn_all: None,
+        };
+        let received = Some(VlanTag { tpid: crate::wire::vlan::TPID_SERVICE, tci: 0xb064 });
+
+        assert_eq!(link(Some(200)).egress_tag(received), Some(VlanTag { tpid: TPID_CUSTOMER, tci: 0xb0c8 }));
+        assert_eq!(link(Some(200)).egress_tag(None), Some(VlanTag { tpid: TPID_CUSTOMER, tci: 200 }));
+        assert_eq!(link(None).egress_tag(received), None);
+    }
 }
