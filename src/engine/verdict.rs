@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use crate::id::LinkId;
+use crate::wire::MacAddr;
 use crate::wire::offload::Offload;
 use crate::wire::vlan::VlanTag;
 
@@ -34,6 +35,8 @@ pub enum PuntReason {
         link: LinkId,
         /// Whom to resolve.
         next_hop: IpAddr,
+        /// The source hardware address that the frame came with: who hears of it if nobody answers.
+        sender: MacAddr,
     },
     /// The packet was dropped and its sender is to be told (the copy is cut to what an error quotes).
     IcmpError(IcmpError),
