@@ -31,13 +31,15 @@ impl Forwarder {
     }
 
     /// Decides and edits every packet of the batch: afterwards each has its verdict, and its tag is that of its egress.
+    /// A packet that comes with a verdict (the receiver saw a truncated capture, A1.7) keeps it and is only counted.
     pub fn process(&mut self, batch: &mut Batch<'_>, snapshot: &Snapshot, punts: &mut dyn PuntQueue, now: Instant) {
         let _ = (batch, snapshot, punts, now, &self.sessions);
         todo!()
     }
 
-    /// Time passes: expires sessions and fragments, sweeps the sessions of failed firewalls; at most `budget` visits.
-    pub fn expire(&mut self, snapshot: &Snapshot, now: Instant, budget: usize) {
+    /// Time passes: expires sessions and fragments, sweeps the sessions of failed firewalls; at most `budget` visits. Answers
+    /// true if the budget ended it: more is due at once.
+    pub fn expire(&mut self, snapshot: &Snapshot, now: Instant, budget: usize) -> bool {
         let _ = (snapshot, now, budget);
         todo!()
     }
