@@ -83,6 +83,14 @@ pub struct Group {
 impl Group {
     /// Members of a group at most: one bit each in a [`PathSet`].
     pub const MEMBERS_MAX: usize = 64;
+
+    /// The slot of a firewall in this group. Members are usually numbered in a row, so the first look finds it.
+    pub fn slot_of(&self, firewall: FirewallId) -> Option<usize> {
+        let is_it = |slot: &usize| self.members.get(*slot).is_some_and(|member| member.id == firewall);
+        let first = self.members.first()?.id.index();
+        let guess = firewall.index().checked_sub(first).filter(is_it);
+        guess.or_else(|| self.members.iter().position(|member| member.id == firewall))
+    }
 }
 
 /// Slots of a group as bits.
@@ -101,13 +109,27 @@ pub struct PathSet {
     pub up: Slots,
     /// The members of `up` that take new flows: not draining, past their `hold`.
     pub selectable: Slots,
+    /// Members without a first verdict: not `up`, so they are not chosen, but what arrives from them is learned and they
+    /// do not count as missing.
+    pub starting: Slots,
     /// Per slot, how often the member went from up to down (a passed drain deadline counts too).
     pub falls: Vec<u32>,
 }
 
 impl PathSet {
-    /// True while fewer than `min_up` members are live.
+    /// True while fewer than `min_up` members are live. A member that is starting counts as live here: what becomes of
+    /// it is not known, and its learned sessions are kept.
     pub fn below_min(&self, group: &Group) -> bool {
-        self.up.count_ones() < u32::from(group.min_up)
+        (self.up | self.starting).count_ones() < u32::from(group.min_up)
+    }
+
+    /// True if the member in `slot` carries packets.
+    pub fn is_up(&self, slot: usize) -> bool {
+        self.up & (1 << slot) != 0
+    }
+
+    /// How often the member in `slot` went from up to down.
+    pub fn falls(&self, slot: usize) -> u32 {
+        self.falls.get(slot).copied().unwrap_or(0)
     }
 }

@@ -1,12 +1,51 @@
-//! The pinning rules R (PINNING.md section 2): how a flow keeps, takes or changes its firewall, as a pure function.
+//! The pinning rules R: how a flow keeps, takes or changes its firewall, as a pure function of (pin, packet, view, time).
+//!
+//! Two engines that never talk about flows have to agree on the firewall of each. The hash gives both the same answer;
+//! the pin remembers where a flow is in truth. A pin is *opening* or *tentative* until a packet comes back from its
+//! firewall, which makes it *confirmed*. An unconfirmed pin *adopts* the firewall that a packet arrives from; a confirmed
+//! one follows only what *persists*: two packets, [`CONFIRM_TIME`] (T) apart, none from the pin in between. So that two
+//! confirmed engines do not follow each other in a circle, one of them *leads* and waits longer.
+//!
+//! | state \ event | near SYN | near SYN/ACK | near other | from pin: SYN | from pin: other | from f, up | from f, not up |
+//! | --- | --- | --- | --- | --- | --- | --- | --- |
+//! | none | best, Opening | best, Tentative | best, Tentative | | | learn f, Tentative | learn f, Tentative |
+//! | Opening | pin | N1 else pin | pin | Confirmed | Confirmed | **adopt** f | persist |
+//! | Tentative | pin, Opening | N1 else pin | N2 else pin | pin | Confirmed | **adopt** f | persist |
+//! | Confirmed | pin | N1 else pin | pin | pin | answered | pin not up: **adopt** f; SYN: note it; else persist | persist |
+//! | failed pin | best, Opening | N1 else `on-failure` | `on-failure` | as above | as above | as above | as above |
+//!
+//! - **best**: the firewall that the route prefers, if it is selectable; else rendezvous over the selectable members; else
+//!   over those that are up.
+//! - **failed**: the pin is not up, and it fell since it was pinned, or was asked T ago and has not answered, or the packet
+//!   is a SYN. A pin learned from a firewall that only this engine believes down is used while it answers.
+//! - **`on-failure`** acts on a fall. `reselect`: best, Tentative. `keep`: the pin. `drop`: the session has failed. `reset`:
+//!   the same for TCP, other protocols are reselected. A pin that failed without a fall is reselected. A SYN opens a new
+//!   conversation, so it goes to a live firewall whatever `on-failure` says.
+//! - **N1**: a SYN came from another firewall, and that one is up: follow it, Confirmed. A SYN/ACK goes where its SYN came
+//!   from; a stale SYN is answered by an established host with a plain ACK and moves nothing.
+//! - **N2** (rotate): TCP, asked T ago without an answer, fewer than 2N turns: the next up member in rank order, Tentative.
+//! - **adopt** f: pin f, Tentative if the packet was a SYN, else Confirmed; forget the rest.
+//! - **note it**: N1 will follow this SYN; and it counts as a packet of the dispute, but moves nothing.
+//! - **persist**: the second and later packets in a row from f, the first of them T ago: adopt f. A confirmed leader waits
+//!   3T, and does it [`LEADER_MOVES_MAX`] times at most. Any packet from the pin ends the dispute.
+//!
+//! Every packet from a firewall is forwarded whatever the table says: the table moves pins, it drops nothing.
 
-use crate::flow::FlowHash;
+use std::num::{NonZeroU8, NonZeroU32};
+
+use crate::flow::{Direction, FlowHash};
 use crate::id::{FirewallId, PathSetId};
-use crate::path::{Group, PathSet};
+use crate::path::{Group, OnFailure, PathSet, rendezvous};
 use crate::time::{Duration, Instant};
 
 /// T: longer than detection plus packet life plus a round trip.
 pub const CONFIRM_TIME: Duration = Duration::from_secs(1);
+
+/// How long a dispute has to last until a confirmed leader follows.
+pub const LEADER_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How often a confirmed leader follows by persistence, which ends every circle.
+pub const LEADER_MOVES_MAX: u8 = 3;
 
 /// How sure the engine is of a pin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -39,19 +78,8 @@ pub enum PacketKind {
     Other,
 }
 
-/// Packets from a firewall that is not the pin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Other {
-    /// The firewall.
-    pub firewall: FirewallId,
-    /// How many came in a row, saturating.
-    pub packets: u8,
-    /// Since when.
-    pub since: Instant,
-}
-
-/// The firewall of one flow toward one of its ends, with what the rules remember.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The firewall of one flow toward one of its ends, with what the rules remember: 28 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Pin {
     /// The set that the firewall was taken from; packets toward this end go through its group.
     pub set: PathSetId,
@@ -62,18 +90,32 @@ pub struct Pin {
     /// How it came to be.
     pub pinned_by: PinnedBy,
     /// The firewall's falls when pinned.
-    pub fall: u32,
-    /// Time of the first near packet since the last packet from the pin; `None` if answered.
-    pub asked: Option<Instant>,
+    fall: u32,
+    /// When the first near packet since the last packet from the pin was sent; `None` if answered.
+    asked: Option<Stamp>,
     /// A dispute.
-    pub other: Option<Other>,
+    other: Option<Other>,
     /// The firewall that brought a SYN while the pin was another.
-    pub syn_from: Option<FirewallId>,
+    syn_from: Option<FirewallId>,
     /// Rotations so far.
-    pub turns: u8,
+    turns: u8,
     /// Moves as a confirmed leader so far.
-    pub leader_moves: u8,
+    leader_moves: u8,
 }
+
+/// Packets from a firewall that is not the pin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Other {
+    /// When the first of them came.
+    since: Stamp,
+    firewall: FirewallId,
+    /// How many came in a row, saturating.
+    packets: NonZeroU8,
+}
+
+/// A time in whole milliseconds, modulo 49 days. A flow whose question stays open that long is judged a second late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Stamp(NonZeroU32);
 
 /// Why a pin was made or changed; each has its counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -92,7 +134,7 @@ pub enum PinChange {
     Reselected,
 }
 
-/// The set as the rules see it, with what identifies the flow in it.
+/// The set as the rules see it, with what identifies the flow in it. For a flow that has a pin it is the pin's set.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
     /// The group.
@@ -107,7 +149,7 @@ pub struct View<'a> {
     pub preferred: Option<FirewallId>,
     /// TCP: rotation is allowed.
     pub tcp: bool,
-    /// This engine leads the flow: its near side has the smaller endpoint of the canonical key.
+    /// This engine leads the flow, see [`leads`].
     pub leader: bool,
 }
 
@@ -121,16 +163,55 @@ pub enum Near {
         /// What changed, if anything.
         change: Option<PinChange>,
     },
-    /// No member is up (or too few are).
+    /// Too few members are up ([`PathSet::below_min`]: the group's `below_min` applies), or none is up but one is starting
+    /// (drop: the first verdict is a fraction of a second away).
     NoPath,
-    /// The pin's firewall failed and the group's `on-failure` is not to reselect: the session's fate is the caller's.
+    /// The pin's firewall fell and the group's `on-failure` says reset or drop: end the session, drop the packet. A later
+    /// SYN opens the flow anew.
     Failed,
+}
+
+/// Whether an engine whose near side sends packets in `direction` leads the flow: its end is the smaller one of the
+/// canonical key. Both engines know it without talk and it survives restarts.
+pub const fn leads(direction: Direction) -> bool {
+    match direction {
+        Direction::LowToHigh => true,
+        Direction::HighToLow => false,
+    }
 }
 
 /// Rules for a packet that has to be sent to the group.
 pub fn near(pin: Option<Pin>, packet: PacketKind, view: &View<'_>, now: Instant) -> Near {
-    let _ = (pin, packet, view, now);
-    todo!()
+    let Some(mut pin) = pin else {
+        let state = opening_state(packet);
+        return choose(view, state, PinChange::Hashed, now);
+    };
+    if packet == PacketKind::SynAck
+        && let Some(pin) = follow_syn(&pin, view, now)
+    {
+        return send(pin, Some(PinChange::Followed), view);
+    }
+    if let Some(failure) = failure(&pin, packet, view, now) {
+        match on_failure(failure, view) {
+            Fate::Reselect => return choose(view, opening_state(packet), PinChange::Reselected, now),
+            Fate::Fail => return Near::Failed,
+            Fate::Keep => {}
+        }
+    }
+    match (pin.state, packet) {
+        (PinState::Tentative, PacketKind::Syn) => pin.state = PinState::Opening,
+        (PinState::Tentative, PacketKind::Other) => {
+            if let Some(pin) = rotate(&pin, view, now) {
+                return send(pin, Some(PinChange::Rotated), view);
+            }
+        }
+        (PinState::Tentative, PacketKind::SynAck)
+        | (PinState::Opening | PinState::Confirmed, PacketKind::Syn | PacketKind::SynAck | PacketKind::Other) => {}
+    }
+    if pin.asked.is_none() {
+        pin.asked = Some(Stamp::at(now));
+    }
+    send(pin, None, view)
 }
 
 /// Rules for a packet that arrives from `from`, a firewall of the group. It is forwarded whatever comes out.
@@ -141,6 +222,260 @@ pub fn far(
     view: &View<'_>,
     now: Instant,
 ) -> (Pin, Option<PinChange>) {
-    let _ = (pin, from, packet, view, now);
-    todo!()
+    let Some(mut pin) = pin else {
+        return (Pin::new(view, from, PinState::Tentative, PinnedBy::Learned), Some(PinChange::Learned));
+    };
+    let moves = match (pin.state, arrival(&pin, from, view), packet) {
+        (PinState::Opening, Arrival::Pin, _)
+        | (PinState::Tentative | PinState::Confirmed, Arrival::Pin, PacketKind::SynAck | PacketKind::Other) => {
+            pin.state = PinState::Confirmed;
+            pin.answered(packet);
+            false
+        }
+        (PinState::Tentative | PinState::Confirmed, Arrival::Pin, PacketKind::Syn) => {
+            pin.answered(packet);
+            false
+        }
+        (PinState::Opening | PinState::Tentative, Arrival::Up, _) => true,
+        (PinState::Confirmed, Arrival::Up, _) if !pin.is_up(view.group, view.set) => true,
+        (PinState::Confirmed, Arrival::Up, PacketKind::Syn) => {
+            pin.syn_from = Some(from);
+            pin.dispute(from, now);
+            false
+        }
+        (PinState::Confirmed, Arrival::Up, PacketKind::SynAck | PacketKind::Other)
+        | (PinState::Opening | PinState::Tentative | PinState::Confirmed, Arrival::Down, _) => {
+            pin.dispute(from, now);
+            pin.dispute_is_ripe(view, now)
+        }
+    };
+    if moves { adopt(&pin, from, packet, view) } else { (pin, None) }
 }
+
+/// True if [`near`] would send this packet to the pin and change nothing: the road of most packets.
+pub fn near_is_settled(pin: &Pin, packet: PacketKind, group: &Group, set: &PathSet) -> bool {
+    pin.state == PinState::Confirmed
+        && packet == PacketKind::Other
+        && pin.asked.is_some()
+        && pin.is_up(group, set)
+        && !set.below_min(group)
+}
+
+/// True if [`far`] would change nothing.
+pub fn far_is_settled(pin: &Pin, from: FirewallId, packet: PacketKind) -> bool {
+    pin.state == PinState::Confirmed
+        && packet == PacketKind::Other
+        && pin.firewall == from
+        && pin.asked.is_none()
+        && pin.other.is_none()
+        && pin.syn_from.is_none()
+}
+
+impl Pin {
+    /// Bound on the size of a pin, of which a session has two.
+    pub const SIZE_MAX: usize = 28;
+
+    fn new(view: &View<'_>, firewall: FirewallId, state: PinState, pinned_by: PinnedBy) -> Self {
+        let fall = view.group.slot_of(firewall).map_or(0, |slot| view.set.falls(slot));
+        Self {
+            set: view.set_id,
+            firewall,
+            state,
+            pinned_by,
+            fall,
+            asked: None,
+            other: None,
+            syn_from: None,
+            turns: 0,
+            leader_moves: 0,
+        }
+    }
+
+    /// True if the firewall is up in the set.
+    pub fn is_up(&self, group: &Group, set: &PathSet) -> bool {
+        group.slot_of(self.firewall).is_some_and(|slot| set.is_up(slot))
+    }
+
+    /// True if the firewall is down and went down after it was pinned: `on-failure` acts on such sessions. A firewall that
+    /// left the group has fallen too.
+    pub fn has_fallen(&self, group: &Group, set: &PathSet) -> bool {
+        match group.slot_of(self.firewall) {
+            Some(slot) => !set.is_up(slot) && set.falls(slot) != self.fall,
+            None => true,
+        }
+    }
+
+    /// True while packets were sent to the firewall and nothing came back since.
+    pub fn is_unanswered(&self) -> bool {
+        self.asked.is_some()
+    }
+
+    fn asked_long_ago(&self, now: Instant) -> bool {
+        self.asked.is_some_and(|asked| asked.elapsed(now) >= CONFIRM_TIME)
+    }
+
+    fn answered(&mut self, packet: PacketKind) {
+        self.other = None;
+        self.syn_from = None;
+        match packet {
+            PacketKind::Syn => {}
+            PacketKind::SynAck | PacketKind::Other => self.asked = None,
+        }
+    }
+
+    fn dispute(&mut self, from: FirewallId, now: Instant) {
+        self.other = Some(match self.other {
+            Some(other) if other.firewall == from => Other { packets: other.packets.saturating_add(1), ..other },
+            Some(_) | None => Other { since: Stamp::at(now), firewall: from, packets: NonZeroU8::MIN },
+        });
+    }
+
+    fn dispute_is_ripe(&self, view: &View<'_>, now: Instant) -> bool {
+        let Some(other) = self.other else { return false };
+        let leads = view.leader && self.state == PinState::Confirmed;
+        let patience = if leads { LEADER_PATIENCE } else { CONFIRM_TIME };
+        let may_move = !leads || self.leader_moves < LEADER_MOVES_MAX;
+        may_move && other.packets.get() >= 2 && other.since.elapsed(now) >= patience
+    }
+}
+
+/// Where a packet came from, as the pin sees it.
+#[derive(Debug, Clone, Copy)]
+enum Arrival {
+    Pin,
+    /// Another firewall, which is up.
+    Up,
+    /// Another firewall, which is not.
+    Down,
+}
+
+fn arrival(pin: &Pin, from: FirewallId, view: &View<'_>) -> Arrival {
+    if pin.firewall == from {
+        return Arrival::Pin;
+    }
+    match view.group.slot_of(from) {
+        Some(slot) if view.set.is_up(slot) => Arrival::Up,
+        Some(_) | None => Arrival::Down,
+    }
+}
+
+/// Why a pin cannot be used.
+enum Failure {
+    /// Its firewall fell.
+    Fell,
+    /// Its firewall was never up while pinned, and does not answer.
+    Silent,
+    /// Its firewall is not up, and the packet opens a new conversation.
+    Opens,
+}
+
+fn failure(pin: &Pin, packet: PacketKind, view: &View<'_>, now: Instant) -> Option<Failure> {
+    if pin.is_up(view.group, view.set) {
+        return None;
+    }
+    match packet {
+        PacketKind::Syn => Some(Failure::Opens),
+        PacketKind::SynAck | PacketKind::Other if pin.has_fallen(view.group, view.set) => Some(Failure::Fell),
+        PacketKind::SynAck | PacketKind::Other => pin.asked_long_ago(now).then_some(Failure::Silent),
+    }
+}
+
+/// What `on-failure` means for one packet.
+enum Fate {
+    Reselect,
+    Fail,
+    Keep,
+}
+
+fn on_failure(failure: Failure, view: &View<'_>) -> Fate {
+    match (failure, view.group.on_failure) {
+        (Failure::Opens | Failure::Silent, _) | (Failure::Fell, OnFailure::Reselect) => Fate::Reselect,
+        (Failure::Fell, OnFailure::Reset) if view.tcp => Fate::Fail,
+        (Failure::Fell, OnFailure::Reset) => Fate::Reselect,
+        (Failure::Fell, OnFailure::Keep) => Fate::Keep,
+        (Failure::Fell, OnFailure::Drop) => Fate::Fail,
+    }
+}
+
+fn opening_state(packet: PacketKind) -> PinState {
+    match packet {
+        PacketKind::Syn => PinState::Opening,
+        PacketKind::SynAck | PacketKind::Other => PinState::Tentative,
+    }
+}
+
+fn send(pin: Pin, change: Option<PinChange>, view: &View<'_>) -> Near {
+    if view.set.below_min(view.group) { Near::NoPath } else { Near::Send { pin, change } }
+}
+
+/// Pins the flow to the best firewall.
+fn choose(view: &View<'_>, state: PinState, change: PinChange, now: Instant) -> Near {
+    let Some(firewall) = best(view) else { return Near::NoPath };
+    let pin = Pin { asked: Some(Stamp::at(now)), ..Pin::new(view, firewall, state, PinnedBy::Hash) };
+    send(pin, Some(change), view)
+}
+
+/// The firewall that a new flow takes.
+pub fn best(view: &View<'_>) -> Option<FirewallId> {
+    let is_selectable = |slot: usize| view.set.selectable & (1 << slot) != 0;
+    let preferred =
+        view.preferred.and_then(|firewall| view.group.slot_of(firewall)).filter(|&slot| is_selectable(slot));
+    let slot = preferred
+        .or_else(|| rendezvous::select(view.group, view.set.selectable, view.hash))
+        .or_else(|| rendezvous::select(view.group, view.set.up, view.hash))?;
+    Some(view.group.members[slot].id)
+}
+
+/// Rule N1.
+fn follow_syn(pin: &Pin, view: &View<'_>, now: Instant) -> Option<Pin> {
+    let firewall = pin.syn_from?;
+    let slot = view.group.slot_of(firewall)?;
+    view.set.is_up(slot).then(|| Pin {
+        asked: Some(Stamp::at(now)),
+        leader_moves: pin.leader_moves,
+        ..Pin::new(view, firewall, PinState::Confirmed, PinnedBy::Learned)
+    })
+}
+
+/// Rule N2. With no other firewall to try there is nothing to change.
+fn rotate(pin: &Pin, view: &View<'_>, now: Instant) -> Option<Pin> {
+    let turns_max = 2 * view.group.members.len();
+    if !view.tcp || !pin.asked_long_ago(now) || usize::from(pin.turns) >= turns_max {
+        return None;
+    }
+    let slot = view.group.slot_of(pin.firewall)?;
+    let next = rendezvous::next_after(view.group, view.set.up, view.hash, slot).filter(|&next| next != slot)?;
+    Some(Pin {
+        asked: Some(Stamp::at(now)),
+        turns: pin.turns + 1,
+        leader_moves: pin.leader_moves,
+        ..Pin::new(view, view.group.members[next].id, PinState::Tentative, PinnedBy::Hash)
+    })
+}
+
+/// Takes the firewall that the packet came from.
+fn adopt(pin: &Pin, from: FirewallId, packet: PacketKind, view: &View<'_>) -> (Pin, Option<PinChange>) {
+    let (state, change) = match (packet, pin.state) {
+        (PacketKind::Syn, PinState::Opening | PinState::Tentative) => (PinState::Tentative, PinChange::Corrected),
+        (PacketKind::Syn, PinState::Confirmed) => (PinState::Tentative, PinChange::Followed),
+        (PacketKind::SynAck | PacketKind::Other, PinState::Opening | PinState::Tentative) => {
+            (PinState::Confirmed, PinChange::Corrected)
+        }
+        (PacketKind::SynAck | PacketKind::Other, PinState::Confirmed) => (PinState::Confirmed, PinChange::Followed),
+    };
+    let left_by_choice = view.leader && pin.state == PinState::Confirmed && pin.is_up(view.group, view.set);
+    let leader_moves = pin.leader_moves + u8::from(left_by_choice);
+    (Pin { leader_moves, ..Pin::new(view, from, state, PinnedBy::Learned) }, Some(change))
+}
+
+impl Stamp {
+    fn at(now: Instant) -> Self {
+        Self(NonZeroU32::new(now.as_millis() as u32).unwrap_or(NonZeroU32::MIN))
+    }
+
+    fn elapsed(self, now: Instant) -> Duration {
+        Duration::from_millis(u64::from(Self::at(now).0.get().wrapping_sub(self.0.get())))
+    }
+}
+
+const _: () = assert!(size_of::<Option<Pin>>() <= Pin::SIZE_MAX);

@@ -1,27 +1,152 @@
 //! Weighted rendezvous selection in integers: the member with the highest score takes the flow, so that taking one of N
 //! out moves exactly its own flows.
+//!
+//! # The score, exactly
+//!
+//! For a flow and a member of weight `w`, let `h` be the 64-bit number of [`FlowHasher::member`], read as a fraction
+//! `h / 2^64` that is drawn evenly from (0, 1). The member's *distance* is `neg_log2(h) / w`, and the shortest distance
+//! wins: distances are exponentially distributed with rate `w`, so a member wins with probability `w` over the sum of all
+//! weights, and changing one weight moves flows only to or from that member. [`neg_log2`] is `-log2(h / 2^64)` in fixed
+//! point; two distances are compared by cross multiplication, without division. Equal distances are told apart by the
+//! higher `h`, then by name; as [`neg_log2`] falls while `h` rises, equal weights make this plain highest-hash-wins.
+//!
+//! Nothing depends on the order of the members: both engines answer alike however their files list the firewalls.
 
-use crate::flow::FlowHash;
-use crate::path::{Group, Slots};
+use std::cmp::Ordering;
+
+use crate::flow::{FlowHash, FlowHasher};
+use crate::path::{Group, Member, Slots};
 
 /// One candidate of a selection, for `explain`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scored {
     /// Slot in the group.
     pub slot: usize,
-    /// Comparable score: higher wins.
+    /// `weight * 2^55 / neg_log2(hash)`, rounded down: higher wins. (The selection itself compares without rounding.)
     pub score: u64,
 }
 
-/// The slot that `flow` takes: the best primary if it is in `selectable`; else the best live spare; else the best live
-/// primary. `None` if `selectable` is empty.
+/// The slot that `flow` takes: the best primary if it is in `selectable`; else the best spare in `selectable`; else the
+/// best primary in `selectable`. `None` if `selectable` is empty.
+///
+/// A spare therefore takes the flows of a primary that is out and no other flow.
 pub fn select(group: &Group, selectable: Slots, flow: FlowHash) -> Option<usize> {
-    let _ = (group, selectable, flow);
-    todo!()
+    select_by(&group.members, selectable, &hasher(group, flow))
+}
+
+/// The slot of `candidates` that follows `slot` in the order of [`rank`], beginning again at the top after the last.
+/// Answers `slot` itself only if it is the only candidate; `None` if there is none.
+pub fn next_after(group: &Group, candidates: Slots, flow: FlowHash, slot: usize) -> Option<usize> {
+    let hash = hasher(group, flow);
+    let score = |slot: usize| Candidate::new(&group.members[slot], &hash);
+    let in_rank = |a: &usize, b: &usize| score(*a).cmp_rank(&score(*b));
+    let last = score(slot);
+    let candidates = || slots(candidates).filter(|&slot| slot < group.members.len());
+    candidates()
+        .filter(|&slot| score(slot).cmp_rank(&last) == Ordering::Greater)
+        .min_by(in_rank)
+        .or_else(|| candidates().min_by(in_rank))
 }
 
 /// All members of the group with their scores, best first, primaries before spares.
 pub fn rank(group: &Group, flow: FlowHash) -> Vec<Scored> {
-    let _ = (group, flow);
-    todo!()
+    let hash = hasher(group, flow);
+    let mut ranked: Vec<_> = group.members.iter().map(|member| Candidate::new(member, &hash)).enumerate().collect();
+    ranked.sort_by(|(_, a), (_, b)| a.cmp_rank(b));
+    ranked.into_iter().map(|(slot, candidate)| Scored { slot, score: candidate.score() }).collect()
+}
+
+/// `-log2(h / 2^64)` in units of 2^-32, rounded up: from 1 (`h` near 2^64) to 2^38 (`h` of 0 counts as 1).
+///
+/// The fraction of the logarithm is taken bit by bit: squaring a mantissa in [1, 2) doubles its logarithm, and the square
+/// is 2 or more exactly if the next bit is 1. The mantissa keeps 63 fractional bits, rounded down at each step.
+///
+/// ```
+/// use fwlb::path::rendezvous::neg_log2;
+///
+/// assert_eq!(neg_log2(u64::MAX), 1);
+/// assert_eq!(neg_log2(0xc000_0000_0000_0000), 0x6a3f_e5c7); // log2(4/3) = 0.41503749927884...
+/// assert_eq!(neg_log2(1 << 63), 1 << 32);
+/// assert_eq!(neg_log2(3), 0x3e_6a3f_e5c7);
+/// assert_eq!(neg_log2(1), 64 << 32);
+/// assert_eq!(neg_log2(0), 64 << 32);
+/// ```
+pub fn neg_log2(h: u64) -> u64 {
+    let h = h.max(1);
+    let leading = h.leading_zeros();
+    let mut mantissa = h << leading;
+    let mut log2 = u64::from(63 - leading);
+    for _ in 0..FRACTION_BITS {
+        let square = u128::from(mantissa) * u128::from(mantissa);
+        let two_or_more = square >> 127 == 1;
+        mantissa = (if two_or_more { square >> 64 } else { square >> 63 }) as u64;
+        log2 = (log2 << 1) | u64::from(two_or_more);
+    }
+    (64 << FRACTION_BITS) - log2
+}
+
+/// Fractional bits of [`neg_log2`]: two hashes that they cannot tell apart are so close that the balance does not feel it.
+const FRACTION_BITS: u32 = 32;
+
+fn hasher(group: &Group, flow: FlowHash) -> impl Fn(&str) -> u64 + '_ {
+    let hasher: &FlowHasher = &group.hasher;
+    move |name| hasher.member(flow, name)
+}
+
+fn select_by(members: &[Member], selectable: Slots, hash: &impl Fn(&str) -> u64) -> Option<usize> {
+    let best = |wanted: &dyn Fn(usize, &Member) -> bool| {
+        let candidates = members.iter().enumerate().filter(|(slot, member)| wanted(*slot, member));
+        let scored = candidates.map(|(slot, member)| (slot, Candidate::new(member, hash)));
+        scored.min_by(|(_, a), (_, b)| a.cmp_rank(b)).map(|(slot, _)| slot)
+    };
+    let is_selectable = |slot: usize| selectable & (1 << slot) != 0;
+    let live_primary = || best(&|slot, member| !member.spare && is_selectable(slot));
+    if !members.iter().any(|member| member.spare) {
+        return live_primary();
+    }
+    match best(&|_, member| !member.spare) {
+        Some(primary) if is_selectable(primary) => Some(primary),
+        Some(_) | None => best(&|slot, member| member.spare && is_selectable(slot)).or_else(live_primary),
+    }
+}
+
+/// The positions of the bits of `slots`, lowest first.
+fn slots(slots: Slots) -> impl Iterator<Item = usize> {
+    (0..Slots::BITS as usize).filter(move |slot| slots & (1 << slot) != 0)
+}
+
+/// A member as one flow sees it.
+struct Candidate<'a> {
+    member: &'a Member,
+    hash: u64,
+}
+
+impl<'a> Candidate<'a> {
+    fn new(member: &'a Member, hash: &impl Fn(&str) -> u64) -> Self {
+        Self { member, hash: hash(&member.name) }
+    }
+
+    /// Best first, primaries before spares. A total order, as names are unique.
+    fn cmp_rank(&self, other: &Self) -> Ordering {
+        self.member
+            .spare
+            .cmp(&other.member.spare)
+            .then_with(|| self.cmp_distance(other))
+            .then_with(|| other.hash.cmp(&self.hash))
+            .then_with(|| self.member.name.cmp(&other.member.name))
+    }
+
+    /// Compares `neg_log2(hash) / weight`. Equal weights need no logarithm: the order of the hashes is the same.
+    fn cmp_distance(&self, other: &Self) -> Ordering {
+        if self.member.weight == other.member.weight {
+            return Ordering::Equal;
+        }
+        let mine = neg_log2(self.hash) * u64::from(other.member.weight);
+        let theirs = neg_log2(other.hash) * u64::from(self.member.weight);
+        mine.cmp(&theirs)
+    }
+
+    fn score(&self) -> u64 {
+        (u64::from(self.member.weight) << 55) / neg_log2(self.hash)
+    }
 }
