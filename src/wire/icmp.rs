@@ -1,1 +1,313 @@
 //! ICMP and ICMPv6: echo, and errors with their quoted packet (RFC 792, RFC 4443).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use smoltcp::wire::{Icmpv4Packet, Icmpv6Packet, Ipv4Packet, Ipv6Packet};
+
+use crate::wire::emit::{self, ETHERNET_HEADER, HOP_LIMIT, Macs, Pair};
+use crate::wire::{Family, MacAddr};
+
+/// Largest ICMP error over IPv4, whole packet (RFC 1812 section 4.3.2.3).
+pub const ERROR_MAX_V4: usize = 576;
+/// Largest ICMP error over IPv6, whole packet: the smallest MTU (RFC 4443 section 2.4 c).
+pub const ERROR_MAX_V6: usize = 1280;
+/// IP protocol number of ICMP.
+pub const ICMP: u8 = 1;
+/// IP protocol number of ICMPv6.
+pub const ICMPV6: u8 = 58;
+const IPV4_HEADER: usize = 20;
+const IPV6_HEADER: usize = 40;
+const ICMP_HEADER: usize = 8;
+/// Extension headers that are walked to find what an IPv6 packet carries.
+const EXTENSIONS_MAX: usize = 8;
+
+/// Whether an echo message asks or answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EchoKind {
+    /// Type 8; ICMPv6 128.
+    Request,
+    /// Type 0; ICMPv6 129.
+    Reply,
+}
+
+/// An echo message with a valid length; its checksum was verified by whoever parsed the frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Echo<'a> {
+    /// Request or reply.
+    pub kind: EchoKind,
+    /// Identifier.
+    pub ident: u16,
+    /// Sequence number.
+    pub sequence: u16,
+    /// What is to come back unchanged.
+    pub data: &'a [u8],
+}
+
+impl<'a> Echo<'a> {
+    /// Reads the ICMP message of a packet; `None` if it is not an echo.
+    pub fn parse(family: Family, message: &'a [u8]) -> Option<Self> {
+        let (header, data) = message.split_first_chunk::<ICMP_HEADER>()?;
+        let kind = match (family, header[0], header[1]) {
+            (Family::V4, 8, 0) | (Family::V6, 128, 0) => EchoKind::Request,
+            (Family::V4, 0, 0) | (Family::V6, 129, 0) => EchoKind::Reply,
+            _ => return None,
+        };
+        Some(Self {
+            kind,
+            ident: u16::from_be_bytes([header[4], header[5]]),
+            sequence: u16::from_be_bytes([header[6], header[7]]),
+            data,
+        })
+    }
+
+    /// The message in its frame.
+    pub fn frame(&self, macs: Macs, pair: Pair) -> Vec<u8> {
+        let kind = match (pair.family(), self.kind) {
+            (Family::V4, EchoKind::Request) => 8,
+            (Family::V4, EchoKind::Reply) => 0,
+            (Family::V6, EchoKind::Request) => 128,
+            (Family::V6, EchoKind::Reply) => 129,
+        };
+        message(macs, pair, [kind, 0], self.words(), self.data)
+    }
+
+    fn words(&self) -> [u8; 4] {
+        let ([a, b], [c, d]) = (self.ident.to_be_bytes(), self.sequence.to_be_bytes());
+        [a, b, c, d]
+    }
+}
+
+/// Turns an echo request over IPv4, already validated, into its reply where it lies: options stay (RFC 1122 section
+/// 3.2.2.6), link-layer padding goes, both checksums are computed afresh.
+///
+/// Answers false, and leaves the frame alone, if it is no IPv4 echo request.
+pub fn reply_in_place(frame: &mut Vec<u8>, mac: MacAddr) -> bool {
+    let Some(bytes) = frame.get_mut(ETHERNET_HEADER..) else { return false };
+    let Ok(packet) = Ipv4Packet::new_checked(&*bytes) else { return false };
+    let (header, total) = (usize::from(packet.header_len()), usize::from(packet.total_len()));
+    if packet.version() != 4 || header < IPV4_HEADER || total < header + ICMP_HEADER || bytes[header] != 8 {
+        return false;
+    }
+    let mut packet = Ipv4Packet::new_unchecked(&mut bytes[..total]);
+    let (source, destination) = (packet.src_addr(), packet.dst_addr());
+    packet.set_src_addr(destination);
+    packet.set_dst_addr(source);
+    packet.set_hop_limit(HOP_LIMIT);
+    packet.fill_checksum();
+    bytes[header] = 0;
+    Icmpv4Packet::new_unchecked(&mut bytes[header..total]).fill_checksum();
+    frame.truncate(ETHERNET_HEADER + total);
+    let (destination, source) = frame.split_at_mut(6);
+    destination.copy_from_slice(&source[..6]);
+    source[..6].copy_from_slice(&mac.0);
+    true
+}
+
+/// What went wrong, for the sender to hear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// Time exceeded in transit (11/0; ICMPv6 3/0).
+    TimeExceeded,
+    /// No route (3/0; ICMPv6 1/0).
+    NoRoute,
+    /// The next hop does not answer (3/1; ICMPv6 1/3).
+    HostUnreachable,
+    /// Nobody listens on the port (3/3; ICMPv6 1/4).
+    PortUnreachable,
+    /// The engine does not speak the protocol (3/2; ICMPv6 4/1 at the next header).
+    ProtocolUnreachable,
+    /// Fragmentation needed (3/4), packet too big (ICMPv6 2/0), with the MTU of the next hop.
+    TooBig {
+        /// Bytes of IP packet that would fit.
+        mtu: u16,
+    },
+    /// Administratively prohibited (3/13; ICMPv6 1/1).
+    Prohibited,
+}
+
+impl ErrorKind {
+    fn type_and_code(self, family: Family) -> [u8; 2] {
+        match (family, self) {
+            (Family::V4, Self::TimeExceeded) => [11, 0],
+            (Family::V4, Self::NoRoute) => [3, 0],
+            (Family::V4, Self::HostUnreachable) => [3, 1],
+            (Family::V4, Self::ProtocolUnreachable) => [3, 2],
+            (Family::V4, Self::PortUnreachable) => [3, 3],
+            (Family::V4, Self::TooBig { .. }) => [3, 4],
+            (Family::V4, Self::Prohibited) => [3, 13],
+            (Family::V6, Self::TimeExceeded) => [3, 0],
+            (Family::V6, Self::NoRoute) => [1, 0],
+            (Family::V6, Self::HostUnreachable) => [1, 3],
+            (Family::V6, Self::ProtocolUnreachable) => [4, 1],
+            (Family::V6, Self::PortUnreachable) => [1, 4],
+            (Family::V6, Self::TooBig { .. }) => [2, 0],
+            (Family::V6, Self::Prohibited) => [1, 1],
+        }
+    }
+
+    fn words(self, family: Family) -> [u8; 4] {
+        match (self, family) {
+            (Self::TooBig { mtu }, Family::V4) => {
+                let [high, low] = mtu.to_be_bytes();
+                [0, 0, high, low]
+            }
+            (Self::TooBig { mtu }, Family::V6) => u32::from(mtu).to_be_bytes(),
+            // The pointer to the next header field of the quoted IPv6 header.
+            (Self::ProtocolUnreachable, Family::V6) => [0, 0, 0, 6],
+            (
+                Self::TimeExceeded
+                | Self::NoRoute
+                | Self::HostUnreachable
+                | Self::ProtocolUnreachable
+                | Self::PortUnreachable
+                | Self::Prohibited,
+                Family::V4 | Family::V6,
+            ) => [0; 4],
+        }
+    }
+}
+
+/// Why no ICMP error may be sent about a packet (RFC 1812 section 4.3.2.7, RFC 4443 section 2.4 e).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum NoError {
+    /// It is not IP, or too little of it is there.
+    #[error("not enough of an IP packet")]
+    NotIp,
+    /// It is an ICMP error itself, or may be one.
+    #[error("about an ICMP error")]
+    AboutError,
+    /// It went to a group, by its IP or its hardware address.
+    #[error("about a multicast or broadcast")]
+    Group,
+    /// It is a fragment after the first.
+    #[error("about a later fragment")]
+    LaterFragment,
+    /// Its source is no single host.
+    #[error("the source {0} is no host")]
+    Source(IpAddr),
+}
+
+/// The error about the packet in `frame` (possibly cut short), from `source`, to where the frame came from. `source` is of
+/// the packet's family.
+pub fn error(kind: ErrorKind, frame: &[u8], source: IpAddr, mac: MacAddr) -> Result<Vec<u8>, NoError> {
+    let (header, packet) = frame.split_first_chunk::<ETHERNET_HEADER>().ok_or(NoError::NotIp)?;
+    if header[0] & 1 != 0 {
+        return Err(NoError::Group);
+    }
+    let mut sender = [0; 6];
+    sender.copy_from_slice(&header[6..12]);
+    let macs = Macs { source: mac, destination: MacAddr(sender) };
+    let (offender, quoted) = match source {
+        IpAddr::V4(_) => quotable_v4(packet)?,
+        IpAddr::V6(_) => quotable_v6(packet)?,
+    };
+    let pair = Pair::new(source, offender).ok_or(NoError::NotIp)?;
+    let family = pair.family();
+    let room = match family {
+        Family::V4 => ERROR_MAX_V4 - IPV4_HEADER - ICMP_HEADER,
+        Family::V6 => ERROR_MAX_V6 - IPV6_HEADER - ICMP_HEADER,
+    };
+    let quoted = &quoted[..quoted.len().min(room)];
+    Ok(message(macs, pair, kind.type_and_code(family), kind.words(family), quoted))
+}
+
+/// The source of an IPv4 packet that an error may be sent about, and its bytes without link-layer padding.
+fn quotable_v4(bytes: &[u8]) -> Result<(IpAddr, &[u8]), NoError> {
+    if bytes.len() < IPV4_HEADER || bytes[0] >> 4 != 4 {
+        return Err(NoError::NotIp);
+    }
+    let packet = Ipv4Packet::new_unchecked(bytes);
+    let header = usize::from(packet.header_len());
+    let quoted = &bytes[..bytes.len().min(usize::from(packet.total_len()))];
+    if header < IPV4_HEADER || quoted.len() < header {
+        return Err(NoError::NotIp);
+    }
+    let (source, destination) = (packet.src_addr(), packet.dst_addr());
+    if !is_host_v4(source) {
+        return Err(NoError::Source(source.into()));
+    }
+    if destination.is_multicast() || destination.is_broadcast() {
+        return Err(NoError::Group);
+    }
+    if packet.frag_offset() != 0 {
+        return Err(NoError::LaterFragment);
+    }
+    if u8::from(packet.next_header()) == ICMP && !quoted.get(header).is_some_and(|kind| is_query_v4(*kind)) {
+        return Err(NoError::AboutError);
+    }
+    Ok((source.into(), quoted))
+}
+
+/// As [`quotable_v4`].
+fn quotable_v6(bytes: &[u8]) -> Result<(IpAddr, &[u8]), NoError> {
+    if bytes.len() < IPV6_HEADER || bytes[0] >> 4 != 6 {
+        return Err(NoError::NotIp);
+    }
+    let packet = Ipv6Packet::new_unchecked(bytes);
+    let quoted = &bytes[..bytes.len().min(IPV6_HEADER + usize::from(packet.payload_len()))];
+    let (source, destination) = (packet.src_addr(), packet.dst_addr());
+    if source.is_multicast() || source.is_unspecified() || source.is_loopback() {
+        return Err(NoError::Source(source.into()));
+    }
+    if destination.is_multicast() {
+        return Err(NoError::Group);
+    }
+    let (mut protocol, mut rest) = (u8::from(packet.next_header()), &quoted[IPV6_HEADER..]);
+    for _ in 0..EXTENSIONS_MAX {
+        // Hop-by-hop options, routing, fragment, destination options (RFC 8200 section 4).
+        let len = match (protocol, rest) {
+            (0 | 43 | 60, [_, units, ..]) => (usize::from(*units) + 1) * 8,
+            (44, [_, _, high, low, ..]) => {
+                if u16::from_be_bytes([*high, *low]) >> 3 != 0 {
+                    return Err(NoError::LaterFragment);
+                }
+                8
+            }
+            _ => break,
+        };
+        protocol = rest[0];
+        rest = rest.get(len..).unwrap_or_default();
+    }
+    if protocol == ICMPV6 && !rest.first().is_some_and(|kind| is_query_v6(*kind)) {
+        return Err(NoError::AboutError);
+    }
+    Ok((source.into(), quoted))
+}
+
+/// ICMP messages that are not errors: echo, router discovery, timestamp, information, address mask.
+const fn is_query_v4(kind: u8) -> bool {
+    matches!(kind, 0 | 8..=10 | 13..=18)
+}
+
+/// Informational ICMPv6 messages (RFC 4443 section 2.1), without redirects (RFC 4443 section 2.4 e.2).
+const fn is_query_v6(kind: u8) -> bool {
+    kind >= 128 && kind != 137
+}
+
+fn is_host_v4(address: Ipv4Addr) -> bool {
+    let [first, ..] = address.octets();
+    first != 0 && first != 127 && first < 224
+}
+
+fn message(macs: Macs, pair: Pair, type_and_code: [u8; 2], words: [u8; 4], data: &[u8]) -> Vec<u8> {
+    let protocol = match pair.family() {
+        Family::V4 => ICMP,
+        Family::V6 => ICMPV6,
+    };
+    emit::ip(macs, pair, protocol, HOP_LIMIT, ICMP_HEADER + data.len(), |bytes| {
+        bytes[..2].copy_from_slice(&type_and_code);
+        bytes[4..8].copy_from_slice(&words);
+        bytes[8..].copy_from_slice(data);
+        match pair {
+            Pair::V4(..) => Icmpv4Packet::new_unchecked(bytes).fill_checksum(),
+            Pair::V6(source, destination) => fill_checksum_v6(bytes, source, destination),
+        }
+    })
+}
+
+fn fill_checksum_v6(bytes: &mut [u8], source: Ipv6Addr, destination: Ipv6Addr) {
+    Icmpv6Packet::new_unchecked(bytes).fill_checksum(&source, &destination);
+}
+
+#[cfg(test)]
+mod tests;

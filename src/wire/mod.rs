@@ -7,6 +7,7 @@
 pub mod arp;
 pub mod batch;
 pub mod checksum;
+pub mod emit;
 pub mod frame;
 pub mod icmp;
 pub mod mld;
