@@ -1,0 +1,32 @@
+//! In-place edits of a validated frame. What is not edited leaves as it came.
+
+use crate::wire::frame::{ETHERNET_LEN, Frame};
+use crate::wire::{Family, MacAddr, checksum};
+
+impl Frame<'_> {
+    /// Rewrites both hardware addresses.
+    #[inline]
+    pub fn set_macs(&mut self, source: MacAddr, destination: MacAddr) {
+        self.bytes[..6].copy_from_slice(&destination.0);
+        self.bytes[6..12].copy_from_slice(&source.0);
+    }
+
+    /// Decrements TTL or hop limit, with the IPv4 checksum (RFC 1624). The caller has seen that it is at least 2; 0 stays 0.
+    #[inline]
+    pub fn decrement_ttl(&mut self) {
+        match self.family() {
+            Family::V4 => {
+                const TTL: usize = ETHERNET_LEN + 8;
+                const CHECKSUM: usize = ETHERNET_LEN + 10;
+                let old = self.word(TTL);
+                self.bytes[TTL] = self.bytes[TTL].saturating_sub(1);
+                let updated = checksum::update(self.word(CHECKSUM), old, self.word(TTL));
+                self.bytes[CHECKSUM..CHECKSUM + 2].copy_from_slice(&updated.to_be_bytes());
+            }
+            Family::V6 => {
+                const HOP_LIMIT: usize = ETHERNET_LEN + 7;
+                self.bytes[HOP_LIMIT] = self.bytes[HOP_LIMIT].saturating_sub(1);
+            }
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! The one pass that validates a frame and finds its headers.
+
+use crate::wire::frame::{
+    ETHERNET_LEN, Fragment, Frame, IcmpClass, Layout, Malformed, Payload, ethertype, ipv6, protocol,
+};
+use crate::wire::offload::Offload;
+use crate::wire::{Family, checksum};
+
+/// Values below it in the EtherType field are lengths (IEEE 802.3 section 3.2.6).
+const ETHERTYPE_MIN: u16 = 0x0600;
+/// A TCP header up to its flags and window, which a first fragment must not split (RFC 3128 section 2).
+const TCP_FLAGS_LEN: usize = 16;
+
+impl<'a> Frame<'a> {
+    /// Validates all lengths (and the IPv4 header checksum, and ICMP checksums unless `offload` says they are partial or
+    /// verified) and remembers where the headers lie.
+    ///
+    /// Of the checksums above IP only ICMP's is verified, because the engine acts on what ICMP errors quote. It is not
+    /// verified where it cannot be: of fragments, of super-frames, and of IPv6 packets whose headers change the address
+    /// that it covers.
+    #[inline]
+    pub fn parse(bytes: &'a mut [u8], offload: &Offload) -> Result<Self, Malformed> {
+        let layout = layout(bytes, offload)?;
+        Ok(Self { bytes, layout })
+    }
+}
+
+fn layout(bytes: &[u8], offload: &Offload) -> Result<Layout, Malformed> {
+    let Some((ethernet, packet)) = bytes.split_first_chunk::<ETHERNET_LEN>() else {
+        return Err(Malformed::EthernetTruncated);
+    };
+    match u16::from_be_bytes([ethernet[12], ethernet[13]]) {
+        ethertype::IPV4 => ipv4(packet, offload),
+        ethertype::IPV6 => ipv6(packet, offload),
+        ethertype::ARP => Ok(not_ip(Payload::Arp)),
+        length if length < ETHERTYPE_MIN => Ok(not_ip(Payload::Llc)),
+        other => Ok(not_ip(Payload::Other(other))),
+    }
+}
+
+const fn not_ip(payload: Payload) -> Layout {
+    Layout {
+        payload,
+        family: Family::V4,
+        protocol: 0,
+        icmp: IcmpClass::NotIcmp,
+        fragment: Fragment::Whole,
+        fragment_offset: 0,
+        fragment_payload: ETHERNET_LEN as u16,
+        more_fragments: false,
+        transport: ETHERNET_LEN as u16,
+        end: ETHERNET_LEN as u32,
+        source_port: 0,
+        destination_port: 0,
+    }
+}
+
+fn ipv4(packet: &[u8], offload: &Offload) -> Result<Layout, Malformed> {
+    let &version_and_length = packet.first().ok_or(Malformed::IpHeader)?;
+    if version_and_length >> 4 != 4 {
+        return Err(Malformed::IpVersion);
+    }
+    let header_len = usize::from(version_and_length & 0x0f) * 4;
+    if header_len < 20 {
+        return Err(Malformed::IpHeader);
+    }
+    let header = packet.get(..header_len).ok_or(Malformed::IpHeader)?;
+    let total_len = usize::from(u16::from_be_bytes([header[2], header[3]]));
+    if total_len < header_len || total_len > packet.len() {
+        return Err(Malformed::IpLength);
+    }
+    if !checksum::is_valid(header) {
+        return Err(Malformed::IpChecksum);
+    }
+    if header_len > 20 {
+        options(&header[20..])?;
+    }
+    let field = u16::from_be_bytes([header[6], header[7]]);
+    let offset = (field & 0x1fff) * 8;
+    let more = field & 0x2000 != 0;
+    let fragment = match (offset, more) {
+        (0, false) => Fragment::Whole,
+        (0, true) => Fragment::First { id: u32::from(u16::from_be_bytes([header[4], header[5]])) },
+        (_, _) => Fragment::Later { id: u32::from(u16::from_be_bytes([header[4], header[5]])) },
+    };
+    let transport = &packet[header_len..total_len];
+    if fragment != Fragment::Whole {
+        fragment_length(offset, transport.len(), more)?;
+    }
+    let mut layout = Layout {
+        payload: Payload::Ip,
+        family: Family::V4,
+        protocol: header[9],
+        icmp: IcmpClass::NotIcmp,
+        fragment,
+        fragment_offset: offset,
+        fragment_payload: (ETHERNET_LEN + header_len) as u16,
+        more_fragments: more,
+        transport: (ETHERNET_LEN + header_len) as u16,
+        end: (ETHERNET_LEN + total_len) as u32,
+        source_port: 0,
+        destination_port: 0,
+    };
+    upper(&mut layout, transport)?;
+    if layout.icmp != IcmpClass::NotIcmp && verifies(&layout, offload) && !checksum::is_valid(transport) {
+        return Err(Malformed::IcmpChecksum);
+    }
+    Ok(layout)
+}
+
+/// Refuses source routes (RFC 7126 sections 4.3, 4.4) and options whose length is impossible, behind which one could hide.
+fn options(mut options: &[u8]) -> Result<(), Malformed> {
+    const END: u8 = 0;
+    const NO_OPERATION: u8 = 1;
+    const LOOSE_SOURCE_ROUTE: u8 = 131;
+    const STRICT_SOURCE_ROUTE: u8 = 137;
+    while let Some(&kind) = options.first() {
+        let length = match kind {
+            END => return Ok(()),
+            NO_OPERATION => 1,
+            LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE => return Err(Malformed::SourceRoute),
+            _ => match options.get(1) {
+                Some(&length) if length >= 2 => usize::from(length),
+                Some(_) | None => return Err(Malformed::IpHeader),
+            },
+        };
+        options = options.get(length..).ok_or(Malformed::IpHeader)?;
+    }
+    Ok(())
+}
+
+fn ipv6(packet: &[u8], offload: &Offload) -> Result<Layout, Malformed> {
+    let &version = packet.first().ok_or(Malformed::IpHeader)?;
+    if version >> 4 != 6 {
+        return Err(Malformed::IpVersion);
+    }
+    let Some((header, rest)) = packet.split_first_chunk::<40>() else {
+        return Err(Malformed::IpHeader);
+    };
+    let payload_len = usize::from(u16::from_be_bytes([header[4], header[5]]));
+    // A payload length of 0 with a hop-by-hop header would be a jumbogram (RFC 2675), whose length stands in an option.
+    if payload_len > rest.len() || (payload_len == 0 && header[6] == ipv6::HOP_BY_HOP) {
+        return Err(Malformed::IpLength);
+    }
+    let rest = &rest[..payload_len];
+    let chain = ipv6::walk(header[6], rest).map_err(|broken| match broken {
+        ipv6::Broken::Truncated { first_fragment: false } | ipv6::Broken::NestedFragment => Malformed::IpHeader,
+        ipv6::Broken::Truncated { first_fragment: true } => Malformed::TinyFragment,
+        ipv6::Broken::SourceRoute => Malformed::SourceRoute,
+    })?;
+    let fragment = match chain.fragment {
+        None => Fragment::Whole,
+        Some(header) => {
+            fragment_length(header.offset, payload_len - header.payload, header.more)?;
+            match header.offset {
+                0 => Fragment::First { id: header.id },
+                _ => Fragment::Later { id: header.id },
+            }
+        }
+    };
+    let transport = &rest[chain.offset..];
+    let mut layout = Layout {
+        payload: Payload::Ip,
+        family: Family::V6,
+        protocol: chain.protocol,
+        icmp: IcmpClass::NotIcmp,
+        fragment,
+        fragment_offset: chain.fragment.map_or(0, |header| header.offset),
+        fragment_payload: (ETHERNET_LEN + 40 + chain.fragment.map_or(0, |header| header.payload)) as u16,
+        more_fragments: chain.fragment.is_some_and(|header| header.more),
+        transport: (ETHERNET_LEN + 40 + chain.offset) as u16,
+        end: (ETHERNET_LEN + 40 + payload_len) as u32,
+        source_port: 0,
+        destination_port: 0,
+    };
+    upper(&mut layout, transport)?;
+    if layout.icmp != IcmpClass::NotIcmp && verifies(&layout, offload) && !chain.readdressed {
+        // Both addresses lie next to each other, as in the pseudo-header.
+        let pseudo = checksum::add(checksum::sum(&header[8..40]), u16::from(protocol::ICMPV6));
+        let pseudo = checksum::add(pseudo, transport.len() as u16);
+        if checksum::add(pseudo, checksum::sum(transport)) != 0xffff {
+            return Err(Malformed::IcmpChecksum);
+        }
+    }
+    Ok(layout)
+}
+
+/// RFC 791 section 3.2 and RFC 8200 section 4.5: all but the last carry a multiple of 8 bytes, and nothing ends beyond
+/// 65,535. One without payload carries nothing and only confuses whoever counts bytes.
+fn fragment_length(offset: u16, length: usize, more: bool) -> Result<(), Malformed> {
+    let aligned = !more || length.is_multiple_of(8);
+    if length > 0 && aligned && usize::from(offset) + length <= usize::from(u16::MAX) {
+        Ok(())
+    } else {
+        Err(Malformed::IpLength)
+    }
+}
+
+fn verifies(layout: &Layout, offload: &Offload) -> bool {
+    layout.fragment == Fragment::Whole && offload.partial.is_none() && offload.gso.is_none() && !offload.verified
+}
+
+/// Validates the transport header and takes the ports from it.
+#[inline]
+fn upper(layout: &mut Layout, transport: &[u8]) -> Result<(), Malformed> {
+    let whole = match layout.fragment {
+        Fragment::Later { .. } => {
+            // RFC 1858 section 3.2: a TCP fragment at offset 1 would overwrite the flags that were judged. It lies 8 bytes
+            // into the fragmentable part, which for IPv6 may begin with extension headers; those are judged by overlap.
+            if layout.protocol == protocol::TCP && layout.fragment_offset == 8 {
+                return Err(Malformed::TinyFragment);
+            }
+            return Ok(());
+        }
+        Fragment::First { .. } => false,
+        Fragment::Whole => true,
+    };
+    let short = if whole { Malformed::Transport } else { Malformed::TinyFragment };
+    match (layout.family, layout.protocol) {
+        (_, protocol::TCP) => tcp(layout.family, transport, whole, short)?,
+        (_, protocol::UDP) => udp(transport, whole, short)?,
+        (_, protocol::UDP_LITE) => at_least(8, transport, short)?,
+        (_, protocol::SCTP | protocol::DCCP) if whole => at_least(12, transport, short)?,
+        (_, protocol::SCTP | protocol::DCCP) => at_least(4, transport, short)?,
+        (Family::V4, protocol::ICMP) | (Family::V6, protocol::ICMPV6) => {
+            let &kind = transport.first().ok_or(short)?;
+            let class = icmp_class(layout.protocol, kind);
+            let header_len = match (layout.family, class) {
+                (Family::V6, IcmpClass::LinkLocal | IcmpClass::Other) => 4,
+                (
+                    Family::V4 | Family::V6,
+                    IcmpClass::Query | IcmpClass::Error | IcmpClass::LinkLocal | IcmpClass::Other | IcmpClass::NotIcmp,
+                ) => 8,
+            };
+            at_least(header_len, transport, short)?;
+            if class == IcmpClass::Query {
+                let identifier = u16::from_be_bytes([transport[4], transport[5]]);
+                (layout.source_port, layout.destination_port) = (identifier, identifier);
+            }
+            layout.icmp = class;
+        }
+        (Family::V4 | Family::V6, _) => {}
+    }
+    if protocol::has_ports(layout.protocol) {
+        layout.source_port = u16::from_be_bytes([transport[0], transport[1]]);
+        layout.destination_port = u16::from_be_bytes([transport[2], transport[3]]);
+    }
+    Ok(())
+}
+
+fn at_least(length: usize, transport: &[u8], short: Malformed) -> Result<(), Malformed> {
+    if transport.len() < length { Err(short) } else { Ok(()) }
+}
+
+fn tcp(family: Family, segment: &[u8], whole: bool, short: Malformed) -> Result<(), Malformed> {
+    at_least(if whole { 20 } else { TCP_FLAGS_LEN }, segment, short)?;
+    let header_len = usize::from(segment[12] >> 4) * 4;
+    if header_len < 20 {
+        return Err(Malformed::Transport);
+    }
+    // RFC 7112 section 5: an IPv6 first fragment holds the whole chain, upper-layer header included.
+    if (whole || family == Family::V6) && header_len > segment.len() {
+        return Err(short);
+    }
+    Ok(())
+}
+
+fn udp(datagram: &[u8], whole: bool, short: Malformed) -> Result<(), Malformed> {
+    at_least(8, datagram, short)?;
+    let length = usize::from(u16::from_be_bytes([datagram[4], datagram[5]]));
+    // The length of a fragmented datagram is that of the whole, of which this is the beginning.
+    if length < 8 || (whole && length > datagram.len()) {
+        return Err(Malformed::Transport);
+    }
+    Ok(())
+}
+
+/// The class of an ICMP (`protocol` 1) or ICMPv6 (58) message type, by the IANA registries.
+pub(super) const fn icmp_class(protocol: u8, kind: u8) -> IcmpClass {
+    if protocol == protocol::ICMP {
+        match kind {
+            // Echo, timestamp, information, address mask.
+            0 | 8 | 13..=18 => IcmpClass::Query,
+            // Unreachable, source quench, redirect, time exceeded, parameter problem.
+            3 | 4 | 5 | 11 | 12 => IcmpClass::Error,
+            // Router advertisement and solicitation (RFC 1256).
+            9 | 10 => IcmpClass::LinkLocal,
+            _ => IcmpClass::Other,
+        }
+    } else {
+        match kind {
+            128 | 129 => IcmpClass::Query,
+            // RFC 4443 section 2.1: types below 128 are errors, also those to come.
+            0..=127 => IcmpClass::Error,
+            // Listener discovery; neighbour and router discovery, redirect; their inverse, secure and multicast router kin.
+            130..=137 | 141..=143 | 148 | 149 | 151..=153 => IcmpClass::LinkLocal,
+            _ => IcmpClass::Other,
+        }
+    }
+}
