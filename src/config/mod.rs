@@ -5,10 +5,13 @@
 
 pub mod diagnostic;
 pub mod file;
+pub mod reader;
 pub mod validate;
+pub mod value;
 
+use std::hash::Hasher;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
@@ -19,6 +22,34 @@ pub use crate::path::{Admin, BelowMin, OnFailure};
 use crate::session::Timeouts;
 use crate::time::Duration;
 use crate::wire::MacAddr;
+
+pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use validate::DOCUMENTATION_SEED;
+
+/// What a text means and what is wrong with it.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The configuration, unless there are errors.
+    pub config: Option<Config>,
+    /// Errors and warnings in order of place.
+    pub diagnostics: Diagnostics,
+}
+
+/// Reads a configuration from `text`. Messages call it `path`; `read_secret` reads the file of a `file:/path` secret.
+pub fn load(path: &str, text: &str, read_secret: &mut dyn FnMut(&Path) -> Result<String, String>) -> Outcome {
+    let mut diagnostics = Diagnostics::new(path, text);
+    let file = file::read(text, &mut diagnostics);
+    let config = file.and_then(|file| validate::validate(&file, digest(text), read_secret, &mut diagnostics));
+    diagnostics.sort();
+    Outcome { config, diagnostics }
+}
+
+/// 16 hexadecimal digits that tell texts apart; comparable between engines of one version.
+fn digest(text: &str) -> String {
+    let mut hasher = siphasher::sip::SipHasher13::new();
+    hasher.write(text.as_bytes());
+    format!("{:016x}", hasher.finish())
+}
 
 /// A valid configuration: one engine.
 #[derive(Debug, Clone)]
@@ -209,3 +240,6 @@ pub enum LearnBy {
     /// All that arrives on the link is from it.
     Link,
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,102 @@
-//! From what was typed to what it means.
+//! From what was typed to what it means: names are resolved, defaults filled in, and what cannot work is told.
+
+mod groups;
+mod links;
+mod names;
+mod routes;
+
+use std::path::{Path, PathBuf};
+
+use crate::config::diagnostic::{Diagnostic, Diagnostics};
+use crate::config::file::{self, File};
+use crate::config::reader::Field;
+use crate::config::validate::names::Names;
+use crate::config::validate::routes::Known;
+use crate::config::{Config, Engine, Limits, Log};
+use crate::session::Timeouts;
+
+/// Reads the text of a secret from a file; the error is the operating system's, in words.
+pub type ReadSecret<'a> = dyn FnMut(&Path) -> Result<String, String> + 'a;
+
+/// The seed that stands in the documentation and in `configs/`: good for a first try, known to everybody.
+pub const DOCUMENTATION_SEED: &str = "documentation seed, replace it";
+
+/// The configuration that `file` means, unless `out` has an error.
+pub fn validate(
+    file: &File,
+    digest: String,
+    read_secret: &mut ReadSecret<'_>,
+    out: &mut Diagnostics,
+) -> Option<Config> {
+    let engine = engine(file.engine.as_ref(), out);
+    let (devices, links) = links::links(&file.links, out);
+    let link_names = Names::new("link", file.links.iter().map(|link| &link.name), out);
+    let group_names = Names::new("group", file.groups.iter().map(|group| &group.name), out);
+    let members = groups::groups(file, &links, &link_names, read_secret, out);
+    let known = Known { file, links: &links, link_names: &link_names, group_names: &group_names, members: &members };
+    let routes = routes::routes(&known, out);
+    if out.errors() > 0 {
+        return None;
+    }
+    Some(Config {
+        engine: engine?,
+        log: Log {
+            level: file.log.level.value().unwrap_or("info").to_owned(),
+            json: file.log.json.value() == Some(true),
+        },
+        limits: limits(&file.limits),
+        timeouts: timeouts(&file.timeouts),
+        devices,
+        links: links.into_iter().collect::<Option<_>>()?,
+        routes,
+        groups: members.groups.into_iter().collect::<Option<_>>()?,
+        firewalls: members.firewalls.into_iter().collect::<Option<_>>()?,
+        peers: members.peers.into_iter().collect::<Option<_>>()?,
+        digest,
+    })
+}
+
+fn engine(engine: Option<&file::Engine>, out: &mut Diagnostics) -> Option<Engine> {
+    let Some(engine) = engine else {
+        let missing = Diagnostic::error(0..0, "the file has no [engine] section");
+        out.push(missing.hint("begin it with [engine] and a line name = \"outer\""));
+        return None;
+    };
+    let name = engine.name.value()?;
+    Some(Engine {
+        workers: engine.workers.value().and_then(|workers| u16::try_from(workers).ok()),
+        busy_poll: engine.busy_poll.value() == Some(true),
+        control: engine.control.value().unwrap_or_else(|| PathBuf::from(format!("/run/fwlb/{name}.sock"))),
+        state: engine.state.value().unwrap_or_else(|| PathBuf::from(format!("/var/lib/fwlb/{name}"))),
+        name,
+    })
+}
+
+fn limits(limits: &file::Limits) -> Limits {
+    let default = Limits::default();
+    let limit = |field: &Field<u64>, default: usize| {
+        field.value().and_then(|value| usize::try_from(value).ok()).unwrap_or(default)
+    };
+    Limits {
+        sessions: limit(&limits.sessions, default.sessions),
+        neighbors: limit(&limits.neighbors, default.neighbors),
+        pending: limit(&limits.pending, default.pending),
+        punts: limit(&limits.punts, default.punts),
+        fragments: limit(&limits.fragments, default.fragments),
+        held: limit(&limits.held, default.held),
+    }
+}
+
+fn timeouts(timeouts: &file::Timeouts) -> Timeouts {
+    let default = Timeouts::default();
+    Timeouts {
+        tcp_syn: timeouts.tcp_syn.value().unwrap_or(default.tcp_syn),
+        tcp_established: timeouts.tcp_established.value().unwrap_or(default.tcp_established),
+        tcp_closing: timeouts.tcp_closing.value().unwrap_or(default.tcp_closing),
+        udp_new: timeouts.udp_new.value().unwrap_or(default.udp_new),
+        udp: timeouts.udp.value().unwrap_or(default.udp),
+        icmp: timeouts.icmp.value().unwrap_or(default.icmp),
+        other: timeouts.other.value().unwrap_or(default.other),
+        fragment: timeouts.fragment.value().unwrap_or(default.fragment),
+    }
+}

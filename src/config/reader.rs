@@ -1,0 +1,383 @@
+//! Tables of the parsed text, read key by key. A wrong value in one place hides no mistake in another: every question
+//! is answered with a [`Field`], and what is wrong goes to the diagnostics.
+
+use std::ops::{Range, RangeInclusive};
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::config::diagnostic::{Diagnostic, Diagnostics};
+use crate::config::value::{self, Refused, did_you_mean};
+use crate::time::Duration;
+
+/// What one kind of table may hold.
+#[derive(Debug)]
+pub struct Schema {
+    /// As its header is written: `[[group]]`, `[group.check]`.
+    pub section: &'static str,
+    /// Its keys.
+    pub keys: &'static [&'static str],
+    /// Keys that a later version will have (INTERFACE.md section 4).
+    pub reserved: &'static [&'static str],
+    /// Keys that this version does not have, with what is to be said about each.
+    pub absent: &'static [(&'static str, &'static str)],
+}
+
+/// What a key was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Field<T> {
+    /// The key is not there.
+    Absent,
+    /// It is there, with a value that was reported.
+    Invalid,
+    /// It is there and makes sense.
+    Given(At<T>),
+}
+
+/// A value with its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct At<T> {
+    /// The value.
+    pub value: T,
+    /// Where it stands, in bytes of the text.
+    pub span: Range<usize>,
+}
+
+impl<T> At<T> {
+    /// `value` at `span`.
+    pub fn new(value: T, span: Range<usize>) -> Self {
+        Self { value, span }
+    }
+}
+
+impl<T> Field<T> {
+    /// The value, if it was given and makes sense.
+    pub fn given(&self) -> Option<&At<T>> {
+        match self {
+            Self::Given(at) => Some(at),
+            Self::Absent | Self::Invalid => None,
+        }
+    }
+
+    /// The value, or `default` if there is none.
+    pub fn or(self, default: T) -> T {
+        match self {
+            Self::Given(at) => at.value,
+            Self::Absent | Self::Invalid => default,
+        }
+    }
+}
+
+impl<T: Clone> Field<T> {
+    /// A copy of the value.
+    pub fn value(&self) -> Option<T> {
+        self.given().map(|at| at.value.clone())
+    }
+}
+
+/// One table being read.
+pub struct Reader<'a> {
+    table: &'a DeTable<'a>,
+    schema: &'static Schema,
+    span: Range<usize>,
+}
+
+impl<'a> Reader<'a> {
+    /// Reads `table`, whose header stands at `span`; reports the keys that `schema` does not have. `all` are the schemas
+    /// of the file: a key that belongs to another section is told so.
+    pub fn new(
+        table: &'a DeTable<'a>,
+        span: Range<usize>,
+        schema: &'static Schema,
+        all: &[&'static Schema],
+        out: &mut Diagnostics,
+    ) -> Self {
+        for key in table.keys() {
+            if !schema.keys.contains(&&**key.get_ref()) {
+                out.push(refuse_key(key, schema, all));
+            }
+        }
+        Self { table, schema, span }
+    }
+
+    /// Where its header stands.
+    pub fn span(&self) -> Range<usize> {
+        self.span.clone()
+    }
+
+    /// The value of `key` as it stands.
+    pub fn raw(&self, key: &str) -> Option<&'a Spanned<DeValue<'a>>> {
+        debug_assert!(self.schema.keys.contains(&key), "{} has no key {key}", self.schema.section);
+        self.table.get(key)
+    }
+
+    /// Reports that a required key is missing, if it is.
+    pub fn require(&self, key: &str, example: &str, out: &mut Diagnostics) {
+        if self.raw(key).is_none() {
+            let message = format!("{} needs `{key}`", self.schema.section);
+            out.push(Diagnostic::error(self.span(), message).hint(format!("add for example {key} = {example}")));
+        }
+    }
+
+    /// A word that `parse` understands.
+    pub fn word<T>(&self, key: &str, parse: impl Fn(&str) -> Result<T, Refused>, out: &mut Diagnostics) -> Field<T> {
+        match self.raw(key) {
+            None => Field::Absent,
+            Some(raw) => one_word(key, raw, &parse, out).map_or(Field::Invalid, Field::Given),
+        }
+    }
+
+    /// A list of words, of which one may stand alone; those that make sense.
+    pub fn words<T>(
+        &self,
+        key: &str,
+        parse: impl Fn(&str) -> Result<T, Refused>,
+        out: &mut Diagnostics,
+    ) -> Field<Vec<At<T>>> {
+        let Some(raw) = self.raw(key) else { return Field::Absent };
+        let DeValue::Array(array) = raw.get_ref() else {
+            return match one_word(key, raw, &parse, out) {
+                Some(at) => Field::Given(At::new(vec![at], raw.span())),
+                None => Field::Invalid,
+            };
+        };
+        if array.is_empty() {
+            out.push(Diagnostic::error(raw.span(), format!("`{key}` is an empty list")).hint("leave the key out"));
+            return Field::Invalid;
+        }
+        let words: Vec<_> = array.iter().filter_map(|raw| one_word(key, raw, &parse, out)).collect();
+        match words.len() == array.len() {
+            true => Field::Given(At::new(words, raw.span())),
+            false => Field::Invalid,
+        }
+    }
+
+    /// One of several words.
+    pub fn choice<T: Copy>(&self, key: &str, choices: &[(&str, T)], out: &mut Diagnostics) -> Field<T> {
+        let parse = |text: &str| {
+            if let Some((_, value)) = choices.iter().find(|(word, _)| *word == text) {
+                return Ok(*value);
+            }
+            let words: Vec<_> = choices.iter().map(|(word, _)| format!("{word:?}")).collect();
+            let refused = Refused::new(format!("`{key}` must be {}, found {text:?}", one_of(&words)));
+            Err(match did_you_mean(text, choices.iter().map(|(word, _)| *word)) {
+                Some(word) => refused.hint(format!("did you mean {word:?}?")),
+                None => refused,
+            })
+        };
+        self.word(key, parse, out)
+    }
+
+    /// A whole number in `range`.
+    pub fn number(&self, key: &str, range: RangeInclusive<u64>, out: &mut Diagnostics) -> Field<u64> {
+        let Some(raw) = self.raw(key) else { return Field::Absent };
+        let expected = match *range.end() {
+            u64::MAX => format!("at least {}", range.start()),
+            end => format!("{}..={end}", range.start()),
+        };
+        let DeValue::Integer(integer) = raw.get_ref() else {
+            let message = format!("`{key}` must be a number, {expected}, found {}", kind(raw.get_ref()));
+            let unquoted = match raw.get_ref() {
+                DeValue::String(text) if text.parse::<u64>().is_ok() => Some(format!("write {key} = {text}")),
+                _ => None,
+            };
+            out.push(Diagnostic { hint: unquoted, ..Diagnostic::error(raw.span(), message) });
+            return Field::Invalid;
+        };
+        let digits = integer.as_str().replace('_', "");
+        match u64::from_str_radix(&digits, integer.radix()).ok().filter(|number| range.contains(number)) {
+            Some(number) => Field::Given(At::new(number, raw.span())),
+            None => {
+                out.push(Diagnostic::error(raw.span(), format!("`{key}` must be {expected}, found {integer}")));
+                Field::Invalid
+            }
+        }
+    }
+
+    /// True or false.
+    pub fn flag(&self, key: &str, out: &mut Diagnostics) -> Field<bool> {
+        let Some(raw) = self.raw(key) else { return Field::Absent };
+        match raw.get_ref() {
+            DeValue::Boolean(flag) => Field::Given(At::new(*flag, raw.span())),
+            other => {
+                let message = format!("`{key}` must be true or false, found {}", kind(other));
+                out.push(Diagnostic::error(raw.span(), message));
+                Field::Invalid
+            }
+        }
+    }
+
+    /// A duration in `range`.
+    pub fn duration(&self, key: &str, range: RangeInclusive<Duration>, out: &mut Diagnostics) -> Field<Duration> {
+        self.time(key, range, false, out).map(|time| time.expect("`never` was not allowed"))
+    }
+
+    /// A duration in `range`, or `None` for "never".
+    pub fn duration_or_never(
+        &self,
+        key: &str,
+        range: RangeInclusive<Duration>,
+        out: &mut Diagnostics,
+    ) -> Field<Option<Duration>> {
+        self.time(key, range, true, out)
+    }
+
+    fn time(
+        &self,
+        key: &str,
+        range: RangeInclusive<Duration>,
+        never: bool,
+        out: &mut Diagnostics,
+    ) -> Field<Option<Duration>> {
+        if let Some(raw) = self.raw(key)
+            && let DeValue::Integer(number) = raw.get_ref()
+        {
+            let message = format!("`{key}` must be a duration, found the number {number}");
+            out.push(Diagnostic::error(raw.span(), message).hint(format!("add a unit: {key} = \"{number}s\"")));
+            return Field::Invalid;
+        }
+        let parse = |text: &str| match (text, never) {
+            ("never", true) => Ok(None),
+            ("never", false) => Err(Refused::new(format!("`{key}` cannot be \"never\""))),
+            _ => {
+                let time = value::duration(text)?;
+                let (least, most) = (value::show_duration(*range.start()), value::show_duration(*range.end()));
+                match range.contains(&time) {
+                    true => Ok(Some(time)),
+                    false => Err(Refused::new(format!("`{key}` must be {least} to {most}, found {text:?}"))),
+                }
+            }
+        };
+        self.word(key, parse, out)
+    }
+
+    /// The table under `key`.
+    pub fn table(&self, key: &str, header: &str, out: &mut Diagnostics) -> Option<(&'a DeTable<'a>, Range<usize>)> {
+        let raw = self.raw(key)?;
+        match raw.get_ref() {
+            DeValue::Table(table) => Some((table, self.place(key, raw))),
+            DeValue::Array(array) if array.iter().any(|item| item.get_ref().is_table()) => {
+                let message = format!("{header} stands once; a list of them is reserved for a later version");
+                out.push(Diagnostic::error(raw.span(), message).hint(format!("write {header}")));
+                None
+            }
+            other => {
+                let message = format!("`{key}` must be a table, found {}", kind(other));
+                out.push(Diagnostic::error(raw.span(), message).hint(format!("write {header}")));
+                None
+            }
+        }
+    }
+
+    /// The tables of the list under `key`.
+    pub fn tables(&self, key: &str, header: &str, out: &mut Diagnostics) -> Vec<(&'a DeTable<'a>, Range<usize>)> {
+        let Some(raw) = self.raw(key) else { return Vec::new() };
+        let wrong = |raw: &Spanned<DeValue<'_>>, span: Range<usize>| {
+            let message = format!("`{key}` must be a list of tables, found {}", kind(raw.get_ref()));
+            Diagnostic::error(span, message).hint(format!("write {header} before each of them"))
+        };
+        let DeValue::Array(array) = raw.get_ref() else {
+            out.push(wrong(raw, self.place(key, raw)));
+            return Vec::new();
+        };
+        let mut tables = Vec::new();
+        for item in array.iter() {
+            match item.get_ref() {
+                DeValue::Table(table) => tables.push((table, item.span())),
+                _ => out.push(wrong(item, item.span())),
+            }
+        }
+        tables
+    }
+
+    /// Where `raw`, the value of `key`, stands: tables that only exist because a deeper header was written have no place of
+    /// their own, so that of the key is taken.
+    fn place(&self, key: &str, raw: &Spanned<DeValue<'_>>) -> Range<usize> {
+        let key = self.table.get_key_value(key).map(|(key, _)| key.span());
+        match raw.span().is_empty() {
+            true => key.unwrap_or_default(),
+            false => raw.span(),
+        }
+    }
+}
+
+impl<T> Field<T> {
+    fn map<U>(self, f: impl FnOnce(T) -> U) -> Field<U> {
+        match self {
+            Self::Absent => Field::Absent,
+            Self::Invalid => Field::Invalid,
+            Self::Given(at) => Field::Given(At::new(f(at.value), at.span)),
+        }
+    }
+}
+
+/// `a`, `a or b`, `a, b or c`.
+pub fn one_of(words: &[String]) -> String {
+    match words {
+        [] => "nothing".to_owned(),
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} or {last}", first.join(", ")),
+    }
+}
+
+fn one_word<T>(
+    key: &str,
+    raw: &Spanned<DeValue<'_>>,
+    parse: &impl Fn(&str) -> Result<T, Refused>,
+    out: &mut Diagnostics,
+) -> Option<At<T>> {
+    let refused = match raw.get_ref() {
+        DeValue::String(text) => match parse(text) {
+            Ok(value) => return Some(At::new(value, raw.span())),
+            Err(refused) => refused,
+        },
+        other => Refused::new(format!("`{key}` must be a string in quotes, found {}", kind(other))),
+    };
+    out.push(Diagnostic { hint: refused.hint, ..Diagnostic::error(raw.span(), refused.message) });
+    None
+}
+
+/// A value in words.
+fn kind(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => format!("the string {:?}", &**text),
+        DeValue::Integer(number) => format!("the number {number}"),
+        DeValue::Float(number) => format!("the number {number}"),
+        DeValue::Boolean(flag) => format!("{flag}"),
+        DeValue::Datetime(time) => format!("the date {time}"),
+        DeValue::Array(_) => "a list".to_owned(),
+        DeValue::Table(_) => "a table".to_owned(),
+    }
+}
+
+/// Why `key` may not stand in `schema`.
+fn refuse_key(key: &Spanned<toml::de::DeString<'_>>, schema: &'static Schema, all: &[&'static Schema]) -> Diagnostic {
+    let name = &**key.get_ref();
+    let section = schema.section;
+    if schema.reserved.contains(&name) {
+        let message = format!("`{name}` of {section} is reserved for a later version");
+        return Diagnostic::error(key.span(), message).hint("remove it");
+    }
+    if let Some((_, what)) = schema.absent.iter().find(|(absent, _)| *absent == name) {
+        return Diagnostic::error(key.span(), (*what).to_owned()).hint("remove it");
+    }
+    let unknown = Diagnostic::error(key.span(), format!("unknown key `{name}` in {section}"));
+    // TOML gives a key to the header above it: a key of the group that stands below [group.check] is the check's.
+    let owner = all.iter().find(|other| other.section != section && other.keys.contains(&name));
+    let own = did_you_mean(name, schema.keys.iter().copied());
+    match (own, owner) {
+        (_, Some(owner)) if is_parent(owner.section, section) => {
+            unknown.hint(format!("`{name}` belongs to {}, move it above {section}", owner.section))
+        }
+        (Some(own), _) => unknown.hint(format!("did you mean `{own}`?")),
+        (None, Some(owner)) => unknown.hint(format!("`{name}` belongs to {}", owner.section)),
+        (None, None) if schema.keys.is_empty() => unknown,
+        (None, None) => unknown.hint(format!("{section} has {}", schema.keys.join(", "))),
+    }
+}
+
+/// `[[group]]` is the parent of `[group.check]`.
+fn is_parent(parent: &str, child: &str) -> bool {
+    let bare = |section: &str| section.trim_matches(['[', ']']).to_owned();
+    bare(child).rsplit_once('.').is_some_and(|(above, _)| above == bare(parent))
+}

@@ -1,0 +1,124 @@
+//! `[[link]]`: devices, VLANs, addresses.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::config::Link;
+use crate::config::diagnostic::{Diagnostic, Diagnostics};
+use crate::config::file;
+use crate::config::reader::{At, Field};
+use crate::config::validate::names::twice;
+use crate::id::DeviceId;
+
+/// Links of one engine at most.
+const LINKS_MAX: usize = 1024;
+/// RFC 8200 section 5.
+const IPV6_MTU_MIN: u64 = 1280;
+
+/// The devices in order of first mention, and the links; `None` for one with a mistake.
+pub fn links(typed: &[file::Link], out: &mut Diagnostics) -> (Vec<String>, Vec<Option<Link>>) {
+    if typed.is_empty() {
+        let missing = Diagnostic::error(0..0, "the engine has no [[link]]");
+        out.push(missing.hint("write [[link]] with a name and a device, once for every side of the engine"));
+    }
+    if let Some(one) = typed.get(LINKS_MAX) {
+        out.push(Diagnostic::error(one.span.clone(), format!("an engine has at most {LINKS_MAX} links")));
+        return (Vec::new(), Vec::new());
+    }
+    same_wire(typed, out);
+    same_subnet(typed, out);
+    let mut devices: Vec<String> = Vec::new();
+    let links = typed.iter().map(|link| one(link, &mut devices, out)).collect();
+    (devices, links)
+}
+
+fn one(typed: &file::Link, devices: &mut Vec<String>, out: &mut Diagnostics) -> Option<Link> {
+    let addresses = typed.addresses.given().map(|list| list.value.as_slice()).unwrap_or_default();
+    if let (Some(mtu), Some(v6)) = (typed.mtu.given(), addresses.iter().find(|at| matches!(at.value, IpNet::V6(_))))
+        && mtu.value < IPV6_MTU_MIN
+    {
+        let small = format!("IPv6 needs an MTU of at least {IPV6_MTU_MIN}, found {}", mtu.value);
+        out.push(Diagnostic::error(mtu.span.clone(), small).related(v6.span.clone(), "the link has an IPv6 address"));
+    }
+    let device = typed.device.value()?;
+    let device = devices.iter().position(|known| *known == device).unwrap_or_else(|| {
+        devices.push(device);
+        devices.len() - 1
+    });
+    let small = |field: &Field<u64>| field.value().and_then(|value| u16::try_from(value).ok());
+    Some(Link {
+        name: typed.name.value()?,
+        device: DeviceId::from(device),
+        vlan: small(&typed.vlan),
+        addresses: addresses.iter().map(|at| at.value).collect(),
+        mac: typed.mac.value(),
+        mtu: small(&typed.mtu),
+    })
+}
+
+/// Two links may share a device only under different tags.
+fn same_wire(typed: &[file::Link], out: &mut Diagnostics) {
+    for (index, link) in typed.iter().enumerate() {
+        let Some(device) = link.device.given() else { continue };
+        let same = |earlier: &&file::Link| {
+            let tag = match (&earlier.vlan, &link.vlan) {
+                (Field::Invalid, _) | (_, Field::Invalid) => false,
+                (earlier, this) => earlier.value() == this.value(),
+            };
+            tag && earlier.device.value().as_ref() == Some(&device.value)
+        };
+        let Some(first) = typed[..index].iter().find(same) else { continue };
+        let (what, again, first) = match (link.vlan.given(), first.vlan.given()) {
+            (Some(again), Some(first)) => {
+                (format!("VLAN {} of {}", again.value, device.value), again.span.clone(), first.span.clone())
+            }
+            _ => {
+                let first = first.device.given().map_or(first.span.clone(), |at| at.span.clone());
+                (format!("device {:?} without a VLAN", device.value), device.span.clone(), first)
+            }
+        };
+        let duplicate = twice(what, &again, &first);
+        out.push(duplicate.hint("several links may share a device if each has a `vlan` of its own"));
+    }
+}
+
+/// The same address twice, or one subnet on two links: then neither routes nor replies have one way.
+fn same_subnet(typed: &[file::Link], out: &mut Diagnostics) {
+    let mut seen: Vec<(usize, &At<IpNet>)> = Vec::new();
+    for (index, link) in typed.iter().enumerate() {
+        for at in link.addresses.given().map(|list| list.value.as_slice()).unwrap_or_default() {
+            if is_link_local(at.value.addr()) {
+                continue;
+            }
+            let same = seen.iter().find(|(_, earlier)| earlier.value.addr() == at.value.addr());
+            let overlap = seen.iter().find(|(other, earlier)| *other != index && overlaps(&earlier.value, &at.value));
+            match (same, overlap) {
+                (Some((_, first)), _) => {
+                    out.push(twice(format!("address {}", at.value.addr()), &at.span, &first.span));
+                }
+                (None, Some((_, first))) => {
+                    let message =
+                        format!("subnet {} overlaps {} of another link", at.value.trunc(), first.value.trunc());
+                    let first_here = format!("{} stands here", first.value);
+                    out.push(Diagnostic::error(at.span.clone(), message).related(first.span.clone(), first_here));
+                }
+                (None, None) => {}
+            }
+            seen.push((index, at));
+        }
+    }
+}
+
+/// True if the prefixes have an address in common.
+pub fn overlaps(a: &IpNet, b: &IpNet) -> bool {
+    a.contains(&b.network()) || b.contains(&a.network())
+}
+
+/// fe80::/10: the same on every link. IPv4's 169.254.0.0/16 is treated as any subnet, as it is used on transit links.
+pub fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
+}

@@ -1,0 +1,55 @@
+//! Names that other sections refer to.
+
+use std::ops::Range;
+
+use crate::config::diagnostic::{Diagnostic, Diagnostics};
+use crate::config::reader::{At, Field};
+use crate::config::value::did_you_mean;
+
+/// The names of one kind of thing, by position.
+pub struct Names<'a> {
+    what: &'static str,
+    names: Vec<Option<&'a At<String>>>,
+}
+
+impl<'a> Names<'a> {
+    /// Collects the names of things called `what` ("link", "group") and reports those that stand twice.
+    pub fn new(what: &'static str, fields: impl Iterator<Item = &'a Field<String>>, out: &mut Diagnostics) -> Self {
+        let Self { names, .. } = Self::of(what, fields);
+        for (index, name) in names.iter().enumerate() {
+            let Some(name) = name else { continue };
+            let first = names[..index].iter().flatten().find(|earlier| earlier.value == name.value);
+            if let Some(first) = first {
+                out.push(twice(format!("{what} {:?}", name.value), &name.span, &first.span));
+            }
+        }
+        Self { what, names }
+    }
+
+    /// The same for names whose duplicates were reported before.
+    pub fn of(what: &'static str, fields: impl Iterator<Item = &'a Field<String>>) -> Self {
+        Self { what, names: fields.map(Field::given).collect() }
+    }
+
+    /// The position of the thing that `name` names. An unknown name is reported, unless one of the names was itself a
+    /// mistake: it may be that one.
+    pub fn resolve(&self, name: &At<String>, of: &str, out: &mut Diagnostics) -> Option<usize> {
+        let found = self.names.iter().position(|known| known.is_some_and(|known| known.value == name.value));
+        if found.is_none() && self.names.iter().all(Option::is_some) {
+            let known = || self.names.iter().flatten().map(|name| name.value.as_str());
+            let unknown = Diagnostic::error(name.span.clone(), format!("unknown {} {:?}{of}", self.what, name.value));
+            out.push(match did_you_mean(&name.value, known()) {
+                Some(meant) => unknown.hint(format!("did you mean {meant:?}?")),
+                None if self.names.is_empty() => unknown.hint(format!("there is no {}{of}", self.what)),
+                None => unknown.hint(format!("there is {}", known().collect::<Vec<_>>().join(", "))),
+            });
+        }
+        found
+    }
+}
+
+/// Something that may stand once stands twice.
+pub fn twice(what: String, again: &Range<usize>, first: &Range<usize>) -> Diagnostic {
+    Diagnostic::error(again.clone(), format!("{what} stands twice"))
+        .related(first.clone(), format!("{what} stands here first"))
+}

@@ -1,0 +1,258 @@
+//! Words of the file to values: names, durations, addresses, prefixes. Each refusal says what was expected, what came and,
+//! where there is one, the way out.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::time::Duration;
+use crate::wire::MacAddr;
+
+/// Why a word is not what it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// What was expected and what came.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+impl Refused {
+    /// A refusal without a hint.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None }
+    }
+
+    /// The same with a hint.
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+}
+
+/// A name: `[A-Za-z0-9._-]{1,63}`, with a letter or digit in it (it becomes part of file names).
+pub fn name(text: &str) -> Result<String, Refused> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let problem = if text.is_empty() {
+        "it is empty"
+    } else if text.len() > 63 {
+        "it is longer than 63 characters"
+    } else if !text.chars().all(legal) {
+        "it may hold letters, digits, `.`, `_` and `-`"
+    } else if !text.contains(|c: char| c.is_ascii_alphanumeric()) {
+        "it needs a letter or digit"
+    } else {
+        return Ok(text.to_owned());
+    };
+    Err(Refused::new(format!("not a name: {text:?}: {problem}")))
+}
+
+/// A device name as the kernel allows it (15 bytes, no `/`, no white space).
+pub fn device(text: &str) -> Result<String, Refused> {
+    let refused = |problem: &str| Err(Refused::new(format!("not a device name: {text:?}: {problem}")));
+    match text {
+        "" | "." | ".." => refused("expected one as `ip link` shows it"),
+        "lo" => refused("the loopback device leads nowhere"),
+        _ if text.len() > 15 => refused("the kernel allows 15 bytes"),
+        _ if text.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control()) => {
+            refused("no `/`, `:` or white space")
+        }
+        _ => Ok(text.to_owned()),
+    }
+}
+
+/// A duration such as `50ms`, `2s` or `2h4m`.
+pub fn duration(text: &str) -> Result<Duration, Refused> {
+    humantime::parse_duration(text).map_err(|error| {
+        Refused::new(format!("not a duration: {text:?}: {error}")).hint(r#"write it as "100ms", "2s", "10m" or "2h4m""#)
+    })
+}
+
+/// A duration as the file writes it.
+pub fn show_duration(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string().replace(' ', "")
+}
+
+/// An address.
+pub fn address(text: &str) -> Result<IpAddr, Refused> {
+    text.parse().map_err(|_| {
+        let refused = Refused::new(format!("not an IP address: {text:?}"));
+        match text.split_once('/') {
+            Some((address, _)) if address.parse::<IpAddr>().is_ok() => {
+                refused.hint(format!("write it without the prefix length: {address:?}"))
+            }
+            Some(_) | None => refused,
+        }
+    })
+}
+
+/// An address that another station can have: a next hop, a peer.
+pub fn station(text: &str) -> Result<IpAddr, Refused> {
+    let address = address(text)?;
+    match unusable(address) {
+        Some(why) => Err(Refused::new(format!("{address} is {why}, not the address of a station"))),
+        None => Ok(address),
+    }
+}
+
+/// An address of the engine with the length of its subnet.
+pub fn interface(text: &str) -> Result<IpNet, Refused> {
+    let network: IpNet = text.parse().map_err(|_| {
+        let refused = Refused::new(format!("not an address with prefix length: {text:?}"));
+        match text.parse::<IpAddr>() {
+            Ok(IpAddr::V4(_)) => refused.hint(format!("add the length of its subnet: \"{text}/24\"")),
+            Ok(IpAddr::V6(_)) => refused.hint(format!("add the length of its subnet: \"{text}/64\"")),
+            Err(_) => refused,
+        }
+    })?;
+    if let Some(why) = unusable(network.addr()) {
+        return Err(Refused::new(format!("{} is {why}, not an address for a link", network.addr())));
+    }
+    // In the last two lengths every address is a host's (RFC 3021, RFC 6164).
+    let hosts_only = network.prefix_len() + 1 >= network.max_prefix_len();
+    if !hosts_only && network.addr() == network.network() {
+        return Err(Refused::new(format!("{} is the subnet itself, not an address in it", network.addr())));
+    }
+    if !hosts_only && matches!(network, IpNet::V4(_)) && network.addr() == network.broadcast() {
+        return Err(Refused::new(format!("{} is the broadcast address of its subnet", network.addr())));
+    }
+    if network.prefix_len() == 0 {
+        return Err(Refused::new(format!("{text:?} makes the whole Internet a subnet of the link")));
+    }
+    Ok(network)
+}
+
+/// A destination prefix; an address alone is a prefix of one.
+pub fn prefix(text: &str) -> Result<IpNet, Refused> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(IpNet::from(address));
+    }
+    let network: IpNet = text.parse().map_err(|_| {
+        Refused::new(format!("not a prefix: {text:?}")).hint(r#"write it as "203.0.113.0/24", or "default""#)
+    })?;
+    match network.trunc() == network {
+        true => Ok(network),
+        false => Err(Refused::new(format!("{network} has bits set beyond its prefix length"))
+            .hint(format!("the prefix is \"{}\"", network.trunc()))),
+    }
+}
+
+/// A hardware address for a station.
+pub fn mac(text: &str) -> Result<MacAddr, Refused> {
+    let mac: MacAddr = text.parse().map_err(|error: crate::wire::InvalidMac| Refused::new(error.to_string()))?;
+    match (mac.is_group(), mac.is_zero()) {
+        (true, _) => Err(Refused::new(format!("{mac} is a group address, not a station's"))
+            .hint("the lowest bit of the first octet must be 0, as in 02:00:5e:10:00:01")),
+        (false, true) => Err(Refused::new("00:00:00:00:00:00 is no station's address")),
+        (false, false) => Ok(mac),
+    }
+}
+
+/// Why no station can have this address.
+fn unusable(address: IpAddr) -> Option<&'static str> {
+    let reserved = match address {
+        IpAddr::V4(address) => address.octets()[0] == 0 || address.octets()[0] >= 240,
+        IpAddr::V6(address) => address.to_ipv4_mapped().is_some(),
+    };
+    if address.is_multicast() {
+        Some("a multicast address")
+    } else if address.is_loopback() {
+        Some("a loopback address")
+    } else if address.is_unspecified() {
+        Some("the unspecified address")
+    } else if reserved {
+        Some("in a reserved range")
+    } else {
+        None
+    }
+}
+
+/// The known word that `typed` was probably meant to be.
+pub fn did_you_mean<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let typed = typed.to_lowercase().replace('_', "-");
+    known
+        .into_iter()
+        .map(|word| (distance(&typed, &word.to_lowercase()), word))
+        .filter(|(distance, word)| *distance <= (word.len().max(typed.len()) / 3).max(1))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, word)| word)
+}
+
+/// Edits from `a` to `b`: insert, delete, replace, swap neighbours.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().take(64).collect());
+    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for i in 0..=a.len() {
+        for j in 0..=b.len() {
+            rows[i][j] = if i == 0 || j == 0 {
+                i + j
+            } else {
+                let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+                let edited = replaced.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
+                let swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
+                if swapped { edited.min(rows[i - 2][j - 2] + 1) } else { edited }
+            };
+        }
+    }
+    rows[a.len()][b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_what_the_contract_says() {
+        for good in ["a", "fw1", "FW-1_a.b", &"x".repeat(63)] {
+            assert_eq!(name(good).as_deref(), Ok(good));
+        }
+        for bad in ["", "a b", "ü", "..", "-", "a/b", &"x".repeat(64)] {
+            assert!(name(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn durations_read_as_they_are_written() {
+        assert_eq!(duration("2h4m"), Ok(Duration::from_secs(7440)));
+        assert_eq!(duration("50ms"), Ok(Duration::from_millis(50)));
+        assert_eq!(show_duration(Duration::from_secs(7440)), "2h4m");
+        for bad in ["", "5", "-1s", "1x", "99999999999999999999s"] {
+            assert!(duration(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_interface_address_is_a_host_in_its_subnet() {
+        for good in ["10.0.0.1/24", "10.0.0.0/31", "10.0.0.1/32", "2001:db8::1/64", "2001:db8::/127"] {
+            assert!(interface(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "10.0.0.0/24",
+            "10.0.0.255/24",
+            "10.0.0.1",
+            "2001:db8::/64",
+            "224.0.0.1/24",
+            "127.0.0.1/8",
+            "::1/128",
+            "10.0.0.1/0",
+            "0.0.0.1/8",
+            "::ffff:1.2.3.4/96",
+        ] {
+            assert!(interface(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_with_host_bits_is_refused_with_the_prefix_that_was_meant() {
+        assert_eq!(prefix("203.0.113.7/24").unwrap_err().hint.as_deref(), Some("the prefix is \"203.0.113.0/24\""));
+        assert_eq!(prefix("203.0.113.7").map(|p| p.to_string()).as_deref(), Ok("203.0.113.7/32"));
+    }
+
+    #[test]
+    fn a_slip_of_the_finger_finds_its_word_and_nonsense_finds_none() {
+        let known = ["on-failure", "min-up", "below-min", "name", "seed"];
+        assert_eq!(did_you_mean("on_failure", known), Some("on-failure"));
+        assert_eq!(did_you_mean("onfailure", known), Some("on-failure"));
+        assert_eq!(did_you_mean("nmae", known), Some("name"));
+        assert_eq!(did_you_mean("colour", known), None);
+    }
+}
