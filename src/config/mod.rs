@@ -1,6 +1,6 @@
 //! What the operator meant: text in, [`Config`] or diagnostics out. Never touches files or devices.
 //!
-//! Three steps: what was typed ([`file`]), what it means ([`Config`], made by [`validate`]), what a worker looks at
+//! Three steps: what was typed ([`file`]), what it means ([`Config`], made by [`load`]), what a worker looks at
 //! ([`crate::engine::Snapshot`]). Validation collects every mistake with its place and a hint; after it nobody checks again.
 
 pub mod diagnostic;
