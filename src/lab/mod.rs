@@ -1,1 +1,501 @@
-//! The sandwich in network namespaces.
+//! The laboratory: the sandwich in network namespaces, with real packets and the kernel's own firewalls.
+//!
+//! ```text
+//!  client ──── outer ──┬── fw1 ──┬── inner ──┬── s1
+//!              (fwlb)  └── fw2 ──┘   (fwlb)  └── s2
+//! ```
+//!
+//! [`Topology`] says what to build, [`blueprint`] turns it into commands of `ip`, `nft` and `sysctl`, [`Lab`] runs them,
+//! starts the engines and the servers, breaks and heals firewalls and removes everything again. [`traffic`] has the
+//! programs that make the flows.
+//!
+//! Nothing here decides about a packet. All traffic stays in the lab's own namespaces; the caller's is never touched.
+
+pub mod blueprint;
+pub mod command;
+mod engines;
+pub mod topology;
+pub mod traffic;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+pub use blueprint::Leg;
+use command::Command;
+pub use engines::configuration;
+pub use topology::{FirewallKind, Node, Routers, Side, Topology};
+
+/// Where laboratories keep their files, one directory each.
+pub const LABS: &str = "/run/fwlb-lab";
+
+/// How long engines get until all their firewalls are up.
+const ENGINES_READY: Duration = Duration::from_secs(15);
+/// How long a process gets to end after it was told to.
+const PROCESS_END: Duration = Duration::from_secs(3);
+
+/// A laboratory that stands.
+#[derive(Debug)]
+pub struct Lab {
+    topology: Topology,
+    directory: PathBuf,
+    program: PathBuf,
+    children: BTreeMap<String, Child>,
+    keep: bool,
+}
+
+/// What a firewall itself counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FirewallDrops {
+    /// Dropped: conntrack knows no state that the packet fits.
+    pub invalid: u64,
+    /// Dropped: a TCP flow that would begin without SYN.
+    pub new_not_syn: u64,
+    /// Passed.
+    pub passed: u64,
+}
+
+/// Why the laboratory cannot do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum LabError {
+    /// A topology that cannot be built.
+    #[error("{0}")]
+    Topology(String),
+    /// Namespaces need root.
+    #[error("the laboratory makes network namespaces: run it as root (sudo fwlb lab …)")]
+    NotRoot,
+    /// A lab of this name stands already.
+    #[error("lab {0} stands already: play with it (fwlb lab status), or remove it with `fwlb lab down --name {0}`")]
+    Exists(String),
+    /// No lab of this name.
+    #[error("no lab {0} stands here: build it with `fwlb lab up --name {0}`")]
+    Missing(String),
+    /// No such station.
+    #[error("no station {name:?} in this lab; it has {known}")]
+    NoNode {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// A program that is not there.
+    #[error("cannot run {program}: {source}; it may be missing (packages iproute2, nftables, procps, iputils-ping)")]
+    Start {
+        /// Program.
+        program: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A command failed.
+    #[error("{command}\nended with {status}: {output}")]
+    Command {
+        /// The command with its input.
+        command: String,
+        /// Exit status.
+        status: String,
+        /// What it said.
+        output: String,
+    },
+    /// A file of the lab.
+    #[error("{path}: {source}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// An engine ended or does not become ready.
+    #[error("engine {engine} {what}; it said:\n{log}")]
+    Engine {
+        /// Which.
+        engine: String,
+        /// What is wrong.
+        what: String,
+        /// The end of its log.
+        log: String,
+    },
+    /// An answer that is not what the contract says.
+    #[error("{what} answered something else than expected: {answer}")]
+    Answer {
+        /// Who was asked what.
+        what: String,
+        /// The answer.
+        answer: String,
+    },
+}
+
+impl Lab {
+    /// Builds a lab, starts `program` as its engines and its servers, and waits until every firewall is up on both sides.
+    /// What was built is removed when the value is dropped, also while a test panics, unless [`Lab::keep`] was called.
+    ///
+    /// # Errors
+    /// Not root, a lab of that name, a command that failed, engines that do not become ready; then nothing is left behind.
+    pub fn up(topology: Topology, program: &Path) -> Result<Self, LabError> {
+        let mut lab = Self::build(topology, program)?;
+        match lab.topology.routers {
+            Routers::Engines | Routers::OneBox => {
+                lab.start_engines()?;
+                lab.wait_for_firewalls(ENGINES_READY)?;
+            }
+            Routers::Kernel { .. } => {}
+        }
+        Ok(lab)
+    }
+
+    /// As [`Lab::up`], without starting the engines: namespaces, firewalls and servers only.
+    ///
+    /// # Errors
+    /// As [`Lab::up`].
+    pub fn build(topology: Topology, program: &Path) -> Result<Self, LabError> {
+        topology.validate()?;
+        require_root()?;
+        let directory = Path::new(LABS).join(&topology.name);
+        if directory.exists() || !namespaces(&topology.name)?.is_empty() {
+            return Err(LabError::Exists(topology.name));
+        }
+        let state = directory.join("state");
+        fs::create_dir_all(&state).map_err(|source| LabError::File { path: state, source })?;
+        // From here on a failure drops the value, and with it what was built so far.
+        let mut lab = Self { topology, directory, program: program.to_owned(), children: BTreeMap::new(), keep: false };
+        let description = serde_json::to_string_pretty(&lab.topology).expect("plain data");
+        lab.write("lab.json", &description)?;
+        for command in blueprint::build(&lab.topology) {
+            command.run()?;
+        }
+        lab.start_servers()?;
+        Ok(lab)
+    }
+
+    /// The lab called `name`, which another process built and kept.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn open(name: &str, program: &Path) -> Result<Self, LabError> {
+        if !topology::is_lab_name(name) {
+            return Err(LabError::Missing(name.to_owned()));
+        }
+        let directory = Path::new(LABS).join(name);
+        let path = directory.join("lab.json");
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(LabError::Missing(name.to_owned())),
+            Err(source) => return Err(LabError::File { path, source }),
+        };
+        let topology = serde_json::from_str(&text)
+            .map_err(|error| LabError::Answer { what: path.display().to_string(), answer: error.to_string() })?;
+        Ok(Self { topology, directory, program: program.to_owned(), children: BTreeMap::new(), keep: true })
+    }
+
+    /// Lets the lab stand when this value is dropped.
+    pub fn keep(&mut self) {
+        self.keep = true;
+    }
+
+    /// What was built.
+    pub const fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// Where its files are: configurations, sockets, logs, state.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The control socket of an engine.
+    pub fn socket(&self, side: Side) -> PathBuf {
+        self.directory.join(format!("{}.sock", side.engine()))
+    }
+
+    /// The configuration file of an engine.
+    pub fn configuration_file(&self, side: Side) -> PathBuf {
+        self.directory.join(format!("{}.toml", side.engine()))
+    }
+
+    /// A command that will run at a station.
+    pub fn command(&self, node: Node, program: impl AsRef<std::ffi::OsStr>) -> std::process::Command {
+        let mut command = std::process::Command::new("ip");
+        command.args(["netns", "exec", &self.topology.namespace(node)]).arg(program);
+        command
+    }
+
+    /// Runs a command at a station and returns what it printed.
+    ///
+    /// # Errors
+    /// It cannot be started or fails.
+    pub fn exec(&self, node: Node, words: &[&str]) -> Result<String, LabError> {
+        let namespace = self.topology.namespace(node);
+        Command::new(["ip", "netns", "exec", &namespace].iter().chain(words).copied()).run()
+    }
+
+    /// A traffic program at a station, with this lab's own binary.
+    pub fn traffic(&self, node: Node) -> std::process::Command {
+        let mut command = self.command(node, &self.program);
+        command.args(["lab", "traffic"]);
+        command
+    }
+
+    /// Cuts a firewall's cables.
+    ///
+    /// # Errors
+    /// `ip` fails; a lab whose paths are VLANs has no cables of firewalls.
+    pub fn fail(&self, firewall: u8, leg: Leg) -> Result<(), LabError> {
+        self.cable(firewall, leg, false)
+    }
+
+    /// Puts a firewall's cables back.
+    ///
+    /// # Errors
+    /// As [`Lab::fail`].
+    pub fn heal(&self, firewall: u8) -> Result<(), LabError> {
+        self.cable(firewall, Leg::Both, true)
+    }
+
+    fn cable(&self, firewall: u8, leg: Leg, up: bool) -> Result<(), LabError> {
+        if self.topology.kind == FirewallKind::Vlan {
+            return Err(LabError::Topology("paths that are VLANs of one trunk have no cable of their own".to_owned()));
+        }
+        blueprint::cable(&self.topology, firewall, leg, up).iter().try_for_each(|command| command.run().map(drop))
+    }
+
+    /// Turns a firewall off and on again: it forgets every flow and its counters.
+    ///
+    /// # Errors
+    /// A command fails.
+    pub fn reboot(&self, firewall: u8) -> Result<(), LabError> {
+        let namespace = self.topology.namespace(Node::Firewall(firewall));
+        Command::new(["ip", "netns", "del", &namespace]).run()?;
+        // The kernel takes the cables down with the namespace, a moment later.
+        let switch = self.topology.namespace(Node::Switch);
+        let port = format!("fw{firewall}-outer");
+        let deadline = Instant::now() + PROCESS_END;
+        while Command::new(["ip", "-n", &switch, "link", "show", &port]).output()?.status.success() {
+            if Instant::now() > deadline {
+                return Err(LabError::Topology(format!("port {port} stays after its firewall is gone")));
+            }
+            pause(Duration::from_millis(20));
+        }
+        blueprint::firewall(&self.topology, firewall).iter().try_for_each(|command| command.run().map(drop))
+    }
+
+    /// What a firewall counted; all zero where there is none (paths that are VLANs).
+    ///
+    /// # Errors
+    /// `nft` fails.
+    pub fn drops(&self, firewall: u8) -> Result<FirewallDrops, LabError> {
+        if self.topology.kind == FirewallKind::Vlan {
+            return Ok(FirewallDrops::default());
+        }
+        let answer = self.exec(Node::Firewall(firewall), &["nft", "-j", "list", "counters"])?;
+        drops(&answer).ok_or_else(|| LabError::Answer { what: format!("nft in fw{firewall}"), answer })
+    }
+
+    /// Removes this lab.
+    ///
+    /// # Errors
+    /// Something could not be removed.
+    pub fn down(mut self) -> Result<(), LabError> {
+        // The outcome is told here, so the drop has nothing left to do.
+        self.keep = true;
+        self.remove()
+    }
+
+    fn remove(&mut self) -> Result<(), LabError> {
+        let removed = remove(&self.topology.name);
+        // Killed above; waiting keeps no zombie of our own.
+        for child in self.children.values_mut() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        self.children.clear();
+        removed
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<(), LabError> {
+        let path = self.directory.join(name);
+        fs::write(&path, text).map_err(|source| LabError::File { path, source })
+    }
+
+    /// Starts a program at a station in the background, its output to a file of the lab.
+    fn spawn(&mut self, node: Node, name: &str, arguments: &[&str]) -> Result<(), LabError> {
+        use std::os::unix::process::CommandExt;
+        let path = self.directory.join(format!("{name}.log"));
+        let open = || fs::OpenOptions::new().create(true).append(true).open(&path);
+        let file = |source| LabError::File { path: path.clone(), source };
+        let (out, err) = (open().map_err(file)?, open().map_err(file)?);
+        let mut command = self.command(node, &self.program);
+        // A group of its own: the terminal's Ctrl-C is for whoever drives the lab.
+        command.args(arguments).stdin(Stdio::null()).stdout(out).stderr(err).process_group(0);
+        let child = command
+            .spawn()
+            .map_err(|source| LabError::Start { program: self.program.display().to_string(), source })?;
+        self.write(&format!("{name}.pid"), &format!("{}\n", child.id()))?;
+        self.children.insert(name.to_owned(), child);
+        Ok(())
+    }
+
+    /// Servers echo and show a page; so does the client, for flows that the servers open.
+    fn start_servers(&mut self) -> Result<(), LabError> {
+        let hosts: Vec<_> =
+            self.topology.nodes().into_iter().filter(|node| matches!(node, Node::Client | Node::Server(_))).collect();
+        for &host in &hosts {
+            self.spawn(host, &host.to_string(), &["lab", "traffic", "serve", "--as", &host.to_string()])?;
+        }
+        for host in hosts {
+            self.wait_for(Duration::from_secs(5), &host.to_string(), "does not listen", |lab| {
+                Ok(lab.log(&host.to_string()).contains("ready"))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Polls `done` until it is true, the named program of the lab ends, or time is up.
+    fn wait_for(
+        &mut self,
+        patience: Duration,
+        name: &str,
+        complaint: &str,
+        mut done: impl FnMut(&Self) -> Result<bool, LabError>,
+    ) -> Result<(), LabError> {
+        let deadline = Instant::now() + patience;
+        loop {
+            if let Some(status) = self.children.get_mut(name).and_then(|child| child.try_wait().ok().flatten()) {
+                let what = format!("ended at once ({status})");
+                return Err(LabError::Engine { engine: name.to_owned(), what, log: self.log(name) });
+            }
+            let outcome = done(self);
+            if matches!(outcome, Ok(true)) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                let why = outcome.err().map(|error| format!(" ({error})")).unwrap_or_default();
+                let what = format!("{complaint} within {} s{why}", patience.as_secs());
+                return Err(LabError::Engine { engine: name.to_owned(), what, log: self.log(name) });
+            }
+            pause(Duration::from_millis(50));
+        }
+    }
+
+    /// The end of what a program of the lab printed.
+    pub fn log(&self, name: &str) -> String {
+        let text = fs::read(self.directory.join(format!("{name}.log"))).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<_> = text.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if !self.keep {
+            // Nobody is left to tell; `fwlb lab down` finds what could not be removed.
+            let _ = self.remove();
+        }
+    }
+}
+
+/// Removes every trace of the lab called `name`: processes in its namespaces, the namespaces, its directory. Works on what
+/// a crash left behind too, and does nothing where nothing is.
+///
+/// # Errors
+/// Something could not be removed.
+pub fn remove(name: &str) -> Result<(), LabError> {
+    if !topology::is_lab_name(name) {
+        return Err(LabError::Missing(name.to_owned()));
+    }
+    require_root()?;
+    let namespaces = namespaces(name)?;
+    let deadline = Instant::now() + PROCESS_END;
+    for namespace in &namespaces {
+        loop {
+            let pids = Command::new(["ip", "netns", "pids", namespace]).run().unwrap_or_default();
+            let pids: Vec<_> = pids.split_whitespace().collect();
+            if pids.is_empty() || Instant::now() > deadline {
+                break;
+            }
+            // One may have ended meanwhile: the next look tells.
+            let _ = Command::new(["kill", "-9"].iter().chain(&pids).copied()).output()?;
+            pause(Duration::from_millis(10));
+        }
+    }
+    for namespace in &namespaces {
+        Command::new(["ip", "netns", "del", namespace]).run()?;
+    }
+    let path = Path::new(LABS).join(name);
+    match fs::remove_dir_all(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(LabError::File { path, source: error }),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// The labs that stand, or of which something is left.
+pub fn list() -> Vec<String> {
+    let entries = fs::read_dir(LABS).into_iter().flatten().flatten();
+    let mut names: Vec<_> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort();
+    names
+}
+
+/// The namespaces of the lab called `name`.
+fn namespaces(name: &str) -> Result<Vec<String>, LabError> {
+    let prefix = format!("{name}-");
+    let listed = Command::new(["ip", "netns", "list"]).run()?;
+    let names = listed.lines().filter_map(|line| line.split_whitespace().next());
+    Ok(names.filter(|namespace| namespace.starts_with(&prefix)).map(String::from).collect())
+}
+
+fn require_root() -> Result<(), LabError> {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().nth(1));
+    if effective == Some("0") { Ok(()) } else { Err(LabError::NotRoot) }
+}
+
+/// Reads `nft -j list counters`.
+fn drops(json: &str) -> Option<FirewallDrops> {
+    let answer: serde_json::Value = serde_json::from_str(json).ok()?;
+    let counters = answer.get("nftables")?.as_array()?;
+    let packets = |name: &str| {
+        let counter =
+            counters.iter().filter_map(|entry| entry.get("counter")).find(|counter| counter["name"] == name)?;
+        counter.get("packets")?.as_u64()
+    };
+    Some(FirewallDrops {
+        invalid: packets("invalid")?,
+        new_not_syn: packets("new_not_syn")?,
+        passed: packets("passed")?,
+    })
+}
+
+fn pause(duration: Duration) {
+    std::thread::sleep(duration);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nfts_counters_are_understood() {
+        let json = r#"{"nftables": [{"metainfo": {"version": "1.0.6"}},
+            {"counter": {"family": "inet", "name": "invalid", "table": "fwlb", "handle": 1, "packets": 3, "bytes": 180}},
+            {"counter": {"family": "inet", "name": "new_not_syn", "table": "fwlb", "handle": 2, "packets": 0, "bytes": 0}},
+            {"counter": {"family": "inet", "name": "passed", "table": "fwlb", "handle": 3, "packets": 7, "bytes": 9}}]}"#;
+
+        assert_eq!(drops(json), Some(FirewallDrops { invalid: 3, new_not_syn: 0, passed: 7 }));
+        assert_eq!(drops("{}"), None);
+    }
+
+    #[test]
+    fn a_lab_that_does_not_stand_is_named() {
+        let error = Lab::open("nosuchlab", Path::new("fwlb")).unwrap_err();
+
+        assert!(error.to_string().contains("fwlb lab up --name nosuchlab"), "{error}");
+        assert!(matches!(remove("../etc"), Err(LabError::Missing(_))));
+    }
+}

@@ -1,0 +1,374 @@
+//! The commands that turn a [`Topology`] into namespaces, cables, switches and firewalls.
+//!
+//! ```text
+//!  client ──┬── outer ──┬── fw1 ──┬── inner ──┬── s1
+//!           │           ├── fw2 ──┤           └── s2
+//!       br-clients   br-outer  br-inner   br-servers        (bridges, all in the switch namespace)
+//! ```
+//!
+//! Every cable is a veth pair with its default offloads. The switch's ends are named after whom they lead to, so that a
+//! cable is cut by taking its port down. Transparent firewalls have cables to both engines instead of a switch between.
+
+use super::command::Command;
+use super::topology::{FirewallKind, Node, Pair, Routers, Side, Topology};
+
+/// Settings of every station: no source check (paths are asymmetric by design of some tests), no duplicate address
+/// detection and no router advertisements (addresses work at once), no limit on the ICMP errors that tests count.
+const STATION: [&str; 8] = [
+    "net.ipv4.conf.all.rp_filter=0",
+    "net.ipv4.conf.default.rp_filter=0",
+    "net.ipv4.icmp_ratelimit=0",
+    "net.ipv6.icmp.ratelimit=0",
+    "net.ipv6.conf.all.accept_dad=0",
+    "net.ipv6.conf.default.accept_dad=0",
+    "net.ipv6.conf.all.accept_ra=0",
+    "net.ipv6.conf.default.accept_ra=0",
+];
+
+/// Where a firewall is cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leg {
+    /// Its cable toward the clients.
+    Outer,
+    /// Its cable toward the servers.
+    Inner,
+    /// Both.
+    Both,
+}
+
+impl Leg {
+    const fn sides(self) -> &'static [Side] {
+        match self {
+            Self::Outer => &[Side::Outer],
+            Self::Inner => &[Side::Inner],
+            Self::Both => &Side::BOTH,
+        }
+    }
+}
+
+/// Everything, in order.
+pub fn build(lab: &Topology) -> Vec<Command> {
+    let firewalls: Vec<u8> = if lab.kind == FirewallKind::Vlan { Vec::new() } else { (1..=lab.firewalls).collect() };
+    let mut commands = vec![namespaces(lab, lab.nodes().into_iter().filter(|node| !matches!(node, Node::Firewall(_))))];
+    commands.extend(switch(lab));
+    commands.extend(host(lab, Node::Client, "br-clients", lab.client(), lab.outer_near(), 1500));
+    for number in 1..=lab.servers {
+        let server = Node::Server(number);
+        commands.extend(host(lab, server, "br-servers", lab.server(number), lab.inner_near(), lab.server_mtu));
+    }
+    commands.extend(engines(lab));
+    for number in firewalls {
+        commands.extend(firewall(lab, number));
+    }
+    if let Routers::Kernel { outer, inner } = lab.routers {
+        commands.extend(kernel_routers(lab, outer, inner));
+    }
+    commands
+}
+
+/// One firewall: its namespace, its cables, its rules. After its namespace was deleted this is a firewall that boots.
+pub fn firewall(lab: &Topology, number: u8) -> Vec<Command> {
+    let node = Node::Firewall(number);
+    let namespace = lab.namespace(node);
+    let mut commands = vec![namespaces(lab, [node])];
+    if lab.kind.is_layer2() {
+        commands.extend(transparent_firewall(lab, number));
+    } else {
+        commands.extend(routing_firewall(lab, number));
+    }
+    commands.push(Command::nft(&namespace, ruleset(lab, number)));
+    commands
+}
+
+/// Takes a firewall's cable away (`up == false`) or puts it back.
+pub fn cable(lab: &Topology, number: u8, leg: Leg, up: bool) -> Vec<Command> {
+    let state = if up { "up" } else { "down" };
+    let (namespace, suffix) = match lab.kind {
+        FirewallKind::Strict | FirewallKind::Loose | FirewallKind::Nat => {
+            (lab.namespace(Node::Switch), format!("fw{number}-"))
+        }
+        FirewallKind::Transparent => (lab.namespace(Node::Firewall(number)), String::new()),
+        FirewallKind::Vlan => return Vec::new(),
+    };
+    let lines: Vec<_> = leg.sides().iter().map(|side| format!("link set {suffix}{} {state}", side.engine())).collect();
+    vec![Command::ip_in(&namespace, &lines)]
+}
+
+/// The devices that an engine owns toward the firewalls, with the firewall behind each (0: all of them).
+pub fn far_devices(lab: &Topology, side: Side) -> Vec<(String, u8)> {
+    let side = side.engine();
+    match lab.kind {
+        FirewallKind::Strict | FirewallKind::Loose | FirewallKind::Nat => vec![(format!("fw-{side}"), 0)],
+        FirewallKind::Transparent => (1..=lab.firewalls).map(|number| (format!("fw{number}-{side}"), number)).collect(),
+        FirewallKind::Vlan => vec![(format!("trunk-{side}"), 0)],
+    }
+}
+
+/// The device that an engine owns toward its hosts.
+pub const fn near_device(side: Side) -> &'static str {
+    match side {
+        Side::Outer => "clients",
+        Side::Inner => "servers",
+    }
+}
+
+fn namespaces(lab: &Topology, nodes: impl IntoIterator<Item = Node>) -> Command {
+    Command::ip(&nodes.into_iter().map(|node| format!("netns add {}", lab.namespace(node))).collect::<Vec<_>>())
+}
+
+fn switch(lab: &Topology) -> Vec<Command> {
+    let namespace = lab.namespace(Node::Switch);
+    let lines: Vec<_> = ["br-clients", "br-outer", "br-inner", "br-servers"]
+        .iter()
+        .flat_map(|bridge| [format!("link add {bridge} type bridge mcast_snooping 0"), format!("link set {bridge} up")])
+        .collect();
+    vec![
+        // A switch carries what its ports carry: no addresses of its own, no filter.
+        Command::sysctl(&namespace, ["net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1"]),
+        Command::sysctl_if_present(
+            &namespace,
+            ["net.bridge.bridge-nf-call-iptables=0", "net.bridge.bridge-nf-call-ip6tables=0"],
+        ),
+        Command::ip_in(&namespace, &lines),
+    ]
+}
+
+/// A cable from a station to a port of a bridge.
+fn plug(lab: &Topology, node: Node, device: &str, port: &str, bridge: &str, mtu: u16) -> Vec<Command> {
+    let (station, switch) = (lab.namespace(node), lab.namespace(Node::Switch));
+    vec![
+        Command::ip(&[format!(
+            "link add name {device} mtu {mtu} netns {station} type veth peer name {port} mtu {mtu} netns {switch}"
+        )]),
+        Command::ip_in(&switch, &[format!("link set {port} master {bridge}"), format!("link set {port} up")]),
+        Command::ip_in(&station, &[format!("link set {device} up")]),
+    ]
+}
+
+fn host(lab: &Topology, node: Node, bridge: &str, address: Pair, router: Pair, mtu: u16) -> Vec<Command> {
+    let namespace = lab.namespace(node);
+    let mut commands = vec![Command::sysctl(&namespace, STATION)];
+    commands.extend(plug(lab, node, "eth0", &node.to_string(), bridge, mtu));
+    let mut lines = vec!["link set lo up".to_owned()];
+    lines.extend(assign("eth0", address));
+    lines.extend(router.both().map(|router| format!("route add default via {router}")));
+    commands.push(Command::ip_in(&namespace, &lines));
+    commands
+}
+
+fn assign(device: &str, address: Pair) -> Vec<String> {
+    let [v4, v6] = address.subnets();
+    vec![format!("address add {v4} dev {device}"), format!("address add {v6} dev {device} nodad")]
+}
+
+/// The engines' namespaces: devices without addresses, for the engines own them.
+fn engines(lab: &Topology) -> Vec<Command> {
+    let mut commands = Vec::new();
+    for side in Side::BOTH {
+        let (bridge, mtu) = match side {
+            Side::Outer => ("br-clients", 1500),
+            Side::Inner => ("br-servers", lab.server_mtu),
+        };
+        commands.extend(plug(lab, side.node(), near_device(side), &format!("{}-near", side.engine()), bridge, mtu));
+        if !lab.kind.is_layer2() {
+            let (bridge, mtu) = match side {
+                Side::Outer => ("br-outer", 1500),
+                Side::Inner => ("br-inner", lab.inner_mtu),
+            };
+            let device = format!("fw-{}", side.engine());
+            commands.extend(plug(lab, side.node(), &device, &format!("{}-far", side.engine()), bridge, mtu));
+        }
+    }
+    if lab.kind == FirewallKind::Vlan {
+        let [outer, inner] = [Node::Outer, Node::Inner].map(|node| lab.namespace(node));
+        commands.push(Command::ip(&[format!(
+            "link add name trunk-outer netns {outer} type veth peer name trunk-inner netns {inner}"
+        )]));
+        for side in Side::BOTH {
+            let up = format!("link set trunk-{} up", side.engine());
+            commands.push(Command::ip_in(&lab.namespace(side.node()), &[up]));
+        }
+    }
+    commands
+}
+
+fn routing_firewall(lab: &Topology, number: u8) -> Vec<Command> {
+    let node = Node::Firewall(number);
+    let namespace = lab.namespace(node);
+    let loose = u8::from(lab.kind == FirewallKind::Loose);
+    let mut commands = vec![
+        Command::sysctl(&namespace, STATION),
+        Command::sysctl(
+            &namespace,
+            [
+                "net.ipv4.ip_forward=1".to_owned(),
+                "net.ipv6.conf.all.forwarding=1".to_owned(),
+                format!("net.netfilter.nf_conntrack_tcp_loose={loose}"),
+                format!("net.netfilter.nf_conntrack_tcp_be_liberal={loose}"),
+            ],
+        ),
+    ];
+    commands.extend(plug(lab, node, "outer", &format!("fw{number}-outer"), "br-outer", 1500));
+    commands.extend(plug(lab, node, "inner", &format!("fw{number}-inner"), "br-inner", lab.inner_mtu));
+    let mut lines = vec!["link set lo up".to_owned()];
+    lines.extend(assign("outer", lab.leg(Side::Outer, number)));
+    lines.extend(assign("inner", lab.leg(Side::Inner, number)));
+    let toward = [(lab.outer_near(), lab.outer_far(number)), (lab.inner_near(), lab.inner_far(number))];
+    for (net, router) in toward {
+        lines.push(format!("route add {} via {}", network(net)[0], router.v4));
+        lines.push(format!("route add {} via {}", network(net)[1], router.v6));
+    }
+    commands.push(Command::ip_in(&namespace, &lines));
+    commands
+}
+
+/// A bridge whose traffic the kernel shows to the firewall rules.
+fn transparent_firewall(lab: &Topology, number: u8) -> Vec<Command> {
+    let namespace = lab.namespace(Node::Firewall(number));
+    let mut commands = vec![
+        Command::sysctl(
+            &namespace,
+            [
+                "net.ipv6.conf.all.disable_ipv6=1",
+                "net.ipv6.conf.default.disable_ipv6=1",
+                "net.netfilter.nf_conntrack_tcp_loose=0",
+                "net.bridge.bridge-nf-call-iptables=1",
+                "net.bridge.bridge-nf-call-ip6tables=1",
+            ],
+        ),
+        Command::ip_in(
+            &namespace,
+            &["link add br0 type bridge mcast_snooping 0".to_owned(), "link set br0 up".to_owned()],
+        ),
+    ];
+    for side in Side::BOTH {
+        let (name, engine) = (side.engine(), lab.namespace(side.node()));
+        commands.push(Command::ip(&[format!(
+            "link add name {name} netns {namespace} type veth peer name fw{number}-{name} netns {engine}"
+        )]));
+        commands
+            .push(Command::ip_in(&namespace, &[format!("link set {name} master br0"), format!("link set {name} up")]));
+        commands.push(Command::ip_in(&engine, &[format!("link set fw{number}-{name} up")]));
+    }
+    commands
+}
+
+/// The rules of a strict firewall (CORRECTNESS.md 0.3). `untracked` is neighbour discovery through a bridge.
+fn ruleset(lab: &Topology, number: u8) -> String {
+    let not_syn = match lab.kind {
+        FirewallKind::Loose => "",
+        FirewallKind::Strict | FirewallKind::Nat | FirewallKind::Transparent | FirewallKind::Vlan => {
+            "ct state new tcp flags & (fin | syn | rst | ack) != syn counter name new_not_syn drop"
+        }
+    };
+    let mut rules = format!(
+        "table inet fwlb {{
+    counter invalid {{ }}
+    counter new_not_syn {{ }}
+    counter passed {{ }}
+    chain forward {{
+        type filter hook forward priority filter; policy drop;
+        ct state invalid counter name invalid drop
+        {not_syn}
+        ct state {{ new, established, related, untracked }} counter name passed accept
+    }}
+}}
+"
+    );
+    if lab.kind == FirewallKind::Nat {
+        let clients = network(lab.client());
+        rules += &format!(
+            "table inet translate {{
+    chain postrouting {{
+        type nat hook postrouting priority srcnat;
+        oifname \"inner\" ip saddr {} snat ip to 10.3.{number}.1-10.3.{number}.14
+        oifname \"inner\" ip6 saddr {} snat ip6 to fd00:3:{number}::1-fd00:3:{number}::e
+    }}
+}}
+",
+            clients[0], clients[1]
+        );
+    }
+    rules
+}
+
+/// The networks that an address of the lab lies in.
+fn network(address: Pair) -> [String; 2] {
+    let [a, b, c, _] = address.v4.octets();
+    let [e, f, g, h, ..] = address.v6.segments();
+    [format!("{a}.{b}.{c}.0/24"), format!("{}/64", std::net::Ipv6Addr::new(e, f, g, h, 0, 0, 0, 0))]
+}
+
+fn kernel_routers(lab: &Topology, outer: u8, inner: u8) -> Vec<Command> {
+    let mut commands = Vec::new();
+    let routes = [
+        (Side::Outer, lab.outer_near(), lab.outer_far(outer), lab.inner_near(), lab.leg(Side::Outer, outer)),
+        (Side::Inner, lab.inner_near(), lab.inner_far(inner), lab.outer_near(), lab.leg(Side::Inner, inner)),
+    ];
+    for (side, near, far, beyond, firewall) in routes {
+        let namespace = lab.namespace(side.node());
+        commands.push(Command::sysctl(&namespace, STATION));
+        commands.push(Command::sysctl(&namespace, ["net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"]));
+        let mut lines = assign(near_device(side), near);
+        lines.extend(assign(&format!("fw-{}", side.engine()), far));
+        lines.push(format!("route add {} via {}", network(beyond)[0], firewall.v4));
+        lines.push(format!("route add {} via {}", network(beyond)[1], firewall.v6));
+        commands.push(Command::ip_in(&namespace, &lines));
+    }
+    commands
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(commands: &[Command]) -> String {
+        commands.iter().map(|command| format!("{command}\n")).collect()
+    }
+
+    #[test]
+    fn strict_firewalls_drop_and_count_what_they_have_no_state_for() {
+        let lab = Topology::new("fwlb");
+
+        let commands = text(&firewall(&lab, 1));
+
+        assert!(commands.contains("nf_conntrack_tcp_loose=0"), "{commands}");
+        assert!(commands.contains("ct state invalid counter name invalid drop"));
+        assert!(commands.contains("!= syn counter name new_not_syn drop"));
+        assert!(commands.contains("policy drop"));
+        assert!(commands.contains("route add 203.0.113.0/24 via 10.2.0.1"));
+        assert!(commands.contains("route add 2001:db8:1::/64 via fd00:1::1"));
+    }
+
+    #[test]
+    fn no_device_of_a_lab_ever_stands_in_the_callers_namespace() {
+        for kind in [FirewallKind::Strict, FirewallKind::Transparent, FirewallKind::Vlan] {
+            for command in build(&Topology { kind, ..Topology::new("fwlb") }) {
+                let outside = command.words == ["ip", "-batch", "-"];
+                for line in command.input.lines().filter(|_| outside) {
+                    let ends = line.matches(" netns fwlb-").count();
+                    assert!(line.starts_with("netns add fwlb-") || ends == 2, "{line}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn engines_devices_get_no_address_from_the_lab() {
+        let lab = Topology::new("fwlb");
+
+        let commands = text(&engines(&lab));
+
+        assert!(!commands.contains("address add"), "{commands}");
+        assert!(!commands.contains("ethtool"));
+    }
+
+    #[test]
+    fn half_dead_firewalls_lose_one_cable() {
+        let lab = Topology::new("fwlb");
+
+        let cut = cable(&lab, 2, Leg::Inner, false);
+
+        assert_eq!(cut, [Command::ip_in("fwlb-switch", &["link set fw2-inner down".to_owned()])]);
+    }
+}

@@ -1,0 +1,381 @@
+//! What a laboratory looks like, as a value: how many firewalls of which kind, who stands around them, which settings
+//! the engines get. Names and addresses follow from it and from nothing else.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use serde::{Deserialize, Serialize};
+
+use super::LabError;
+
+/// A laboratory to build.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Topology {
+    /// Prefix of all its namespaces and name of its directory: 1..=12 letters and digits, so that no lab's prefix can be
+    /// the beginning of another's.
+    pub name: String,
+    /// 1..=16.
+    pub firewalls: u8,
+    /// What the firewalls do.
+    pub kind: FirewallKind,
+    /// 1..=8, on one segment behind the inner engine.
+    pub servers: u8,
+    /// Who routes on both sides of the firewalls.
+    pub routers: Routers,
+    /// MTU of the firewalls' inner segment and everything on it, 1280..=1500.
+    pub inner_mtu: u16,
+    /// MTU of the servers' segment and everything on it, 1280..=1500.
+    pub server_mtu: u16,
+    /// The group's seed, outer and inner; different seeds are a fault that the engines have to survive.
+    pub seeds: [String; 2],
+    /// More settings for both configuration files, as INTERFACE.md names them: section (`engine`, `limits`, `timeouts`,
+    /// `group`, `group.check`), key, value. They replace what the lab would write.
+    pub settings: BTreeMap<String, BTreeMap<String, toml::Value>>,
+}
+
+/// What stands between the two engines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FirewallKind {
+    /// Routes; drops and counts what conntrack calls invalid and new TCP flows that do not begin with SYN.
+    Strict,
+    /// Routes; picks flows up in the middle.
+    Loose,
+    /// Strict, and translates the clients' addresses to its own range.
+    Nat,
+    /// Strict, a bridge: each firewall joins a pair of links of its own.
+    Transparent,
+    /// No firewall: each path is one VLAN of a trunk between the engines.
+    Vlan,
+}
+
+/// Who routes on both sides of the firewalls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Routers {
+    /// Two engines, a process and a namespace each.
+    Engines,
+    /// Two engines in one process.
+    OneBox,
+    /// The kernel, with fixed routes through firewall `outer` toward the servers and `inner` toward the clients: what
+    /// happens without fwlb. 1-based.
+    Kernel {
+        /// The firewall that the outer router uses.
+        outer: u8,
+        /// The firewall that the inner router uses.
+        inner: u8,
+    },
+}
+
+/// A station of the laboratory: one network namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Node {
+    /// In front of the outer engine.
+    Client,
+    /// The outer engine's namespace; in a one-box lab that of both.
+    Outer,
+    /// A firewall, 1-based.
+    Firewall(u8),
+    /// The inner engine's namespace; in a one-box lab the same as [`Node::Outer`].
+    Inner,
+    /// A server, 1-based.
+    Server(u8),
+    /// The switches: one bridge per segment, none of them reachable by IP.
+    Switch,
+}
+
+/// One of the two engines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Side {
+    /// Toward the clients.
+    Outer,
+    /// Toward the servers.
+    Inner,
+}
+
+impl Side {
+    /// Both, outer first.
+    pub const BOTH: [Self; 2] = [Self::Outer, Self::Inner];
+
+    /// The engine's name.
+    pub const fn engine(self) -> &'static str {
+        match self {
+            Self::Outer => "outer",
+            Self::Inner => "inner",
+        }
+    }
+
+    /// The namespace it runs in.
+    pub const fn node(self) -> Node {
+        match self {
+            Self::Outer => Node::Outer,
+            Self::Inner => Node::Inner,
+        }
+    }
+}
+
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Client => f.write_str("client"),
+            Self::Outer => f.write_str("outer"),
+            Self::Firewall(number) => write!(f, "fw{number}"),
+            Self::Inner => f.write_str("inner"),
+            Self::Server(number) => write!(f, "s{number}"),
+            Self::Switch => f.write_str("switch"),
+        }
+    }
+}
+
+/// An address of each family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pair {
+    /// IPv4.
+    pub v4: Ipv4Addr,
+    /// IPv6.
+    pub v6: Ipv6Addr,
+}
+
+impl Pair {
+    const fn new(v4: [u8; 4], v6: [u16; 8]) -> Self {
+        let [a, b, c, d] = v4;
+        let [e, f, g, h, i, j, k, l] = v6;
+        Self { v4: Ipv4Addr::new(a, b, c, d), v6: Ipv6Addr::new(e, f, g, h, i, j, k, l) }
+    }
+
+    /// Both, IPv4 first.
+    pub const fn both(self) -> [IpAddr; 2] {
+        [IpAddr::V4(self.v4), IpAddr::V6(self.v6)]
+    }
+
+    /// With the lab's prefix lengths, as `ip address` and the configuration file write it.
+    pub fn subnets(self) -> [String; 2] {
+        [format!("{}/24", self.v4), format!("{}/64", self.v6)]
+    }
+}
+
+impl Topology {
+    /// Two strict firewalls between two engines, two servers; the README's picture.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            firewalls: 2,
+            kind: FirewallKind::Strict,
+            servers: 2,
+            routers: Routers::Engines,
+            inner_mtu: 1500,
+            server_mtu: 1500,
+            seeds: ["the lab's seed".to_owned(), "the lab's seed".to_owned()],
+            settings: BTreeMap::new(),
+        }
+    }
+
+    /// Adds a setting for both configuration files.
+    #[must_use]
+    pub fn with(mut self, section: &str, key: &str, value: impl Into<toml::Value>) -> Self {
+        self.settings.entry(section.to_owned()).or_default().insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// Refuses what cannot be built.
+    pub fn validate(&self) -> Result<(), LabError> {
+        let refuse = |what: String| Err(LabError::Topology(what));
+        if !is_lab_name(&self.name) {
+            return refuse(format!("a lab's name is 1 to 12 letters and digits, not {:?}", self.name));
+        }
+        if !(1..=16).contains(&self.firewalls) {
+            return refuse(format!("a lab has 1 to 16 firewalls, not {}", self.firewalls));
+        }
+        if !(1..=8).contains(&self.servers) {
+            return refuse(format!("a lab has 1 to 8 servers, not {}", self.servers));
+        }
+        for mtu in [self.inner_mtu, self.server_mtu] {
+            if !(1280..=1500).contains(&mtu) {
+                return refuse(format!("an MTU of the lab lies in 1280..=1500 (IPv6 needs 1280), not {mtu}"));
+            }
+        }
+        if let Routers::Kernel { outer, inner } = self.routers {
+            if self.kind.is_layer2() {
+                return refuse("kernel routers need firewalls that route".to_owned());
+            }
+            if [outer, inner].iter().any(|firewall| !(1..=self.firewalls).contains(firewall)) {
+                return refuse(format!("the routers use firewalls 1..={}, not {outer} and {inner}", self.firewalls));
+            }
+        }
+        for section in self.settings.keys() {
+            if !SECTIONS.contains(&section.as_str()) {
+                return refuse(format!("settings go to {}, not to {section:?}", SECTIONS.join(", ")));
+            }
+        }
+        Ok(())
+    }
+
+    /// All stations, each namespace once.
+    pub fn nodes(&self) -> Vec<Node> {
+        let mut nodes = vec![Node::Switch, Node::Client, Node::Outer];
+        if self.kind != FirewallKind::Vlan {
+            nodes.extend((1..=self.firewalls).map(Node::Firewall));
+        }
+        if self.routers != Routers::OneBox {
+            nodes.push(Node::Inner);
+        }
+        nodes.extend((1..=self.servers).map(Node::Server));
+        nodes
+    }
+
+    /// The station called `name`; `server` and `box` are understood too.
+    pub fn node(&self, name: &str) -> Result<Node, LabError> {
+        let wanted = match name {
+            "server" => "s1",
+            "client1" => "client",
+            "box" => "outer",
+            other => other,
+        };
+        if wanted == "inner" {
+            return Ok(Node::Inner);
+        }
+        self.nodes().into_iter().find(|node| node.to_string() == wanted).ok_or_else(|| LabError::NoNode {
+            name: name.to_owned(),
+            known: self.nodes().iter().map(Node::to_string).collect::<Vec<_>>().join(", "),
+        })
+    }
+
+    /// The firewall called `name` (`fw1`, `perimeter/fw1` or `1`), 1-based.
+    pub fn firewall(&self, name: &str) -> Result<u8, LabError> {
+        let number = name.trim_start_matches("perimeter/").trim_start_matches("fw").parse().ok();
+        number.filter(|number| (1..=self.firewalls).contains(number)).ok_or_else(|| LabError::NoNode {
+            name: name.to_owned(),
+            known: (1..=self.firewalls).map(|number| format!("fw{number}")).collect::<Vec<_>>().join(", "),
+        })
+    }
+
+    /// The namespace of a station.
+    pub fn namespace(&self, node: Node) -> String {
+        let node = match (node, self.routers) {
+            (Node::Inner, Routers::OneBox) => Node::Outer,
+            (node, _) => node,
+        };
+        format!("{}-{node}", self.name)
+    }
+
+    /// The client.
+    pub const fn client(&self) -> Pair {
+        Pair::new([198, 51, 100, 7], [0x2001, 0xdb8, 1, 0, 0, 0, 0, 7])
+    }
+
+    /// The outer router toward the client.
+    pub const fn outer_near(&self) -> Pair {
+        Pair::new([198, 51, 100, 1], [0x2001, 0xdb8, 1, 0, 0, 0, 0, 1])
+    }
+
+    /// The inner router toward the servers.
+    pub const fn inner_near(&self) -> Pair {
+        Pair::new([203, 0, 113, 1], [0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 1])
+    }
+
+    /// A server, 1-based.
+    pub const fn server(&self, number: u8) -> Pair {
+        Pair::new([203, 0, 113, 10 + number], [0x2001, 0xdb8, 0x113, 0, 0, 0, 0, decimal(10 + number)])
+    }
+
+    /// The outer router toward the firewalls; behind a layer-2 firewall each path has a subnet of its own.
+    pub const fn outer_far(&self, firewall: u8) -> Pair {
+        match self.kind.is_layer2() {
+            true => Pair::new([10, 1, firewall, 1], [0xfd00, 1, firewall as u16, 0, 0, 0, 0, 1]),
+            false => Pair::new([10, 1, 0, 1], [0xfd00, 1, 0, 0, 0, 0, 0, 1]),
+        }
+    }
+
+    /// The inner router toward the firewalls.
+    pub const fn inner_far(&self, firewall: u8) -> Pair {
+        match self.kind.is_layer2() {
+            true => Pair::new([10, 1, firewall, 2], [0xfd00, 1, firewall as u16, 0, 0, 0, 0, 2]),
+            false => Pair::new([10, 2, 0, 1], [0xfd00, 2, 0, 0, 0, 0, 0, 1]),
+        }
+    }
+
+    /// A routing firewall's leg toward `side`, 1-based.
+    pub const fn leg(&self, side: Side, firewall: u8) -> Pair {
+        let net = match side {
+            Side::Outer => 1,
+            Side::Inner => 2,
+        };
+        Pair::new([10, net, 0, 10 + firewall], [0xfd00, net as u16, 0, 0, 0, 0, 0, decimal(10 + firewall)])
+    }
+
+    /// The range that a translating firewall gives to its clients: a /28 and a /64.
+    pub fn nat_range(&self, firewall: u8) -> [String; 2] {
+        [format!("10.3.{firewall}.0/28"), format!("fd00:3:{firewall}::/64")]
+    }
+}
+
+impl FirewallKind {
+    /// The firewall is no hop: the engines see each other.
+    pub const fn is_layer2(self) -> bool {
+        match self {
+            Self::Transparent | Self::Vlan => true,
+            Self::Strict | Self::Loose | Self::Nat => false,
+        }
+    }
+}
+
+/// Sections of the configuration file that [`Topology::settings`] may name.
+pub const SECTIONS: [&str; 5] = ["engine", "limits", "timeouts", "group", "group.check"];
+
+/// Whether `name` can name a laboratory.
+pub fn is_lab_name(name: &str) -> bool {
+    (1..=12).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+/// The hexadecimal number that looks like `number` in decimal, so that 10.1.0.11 and fd00:1::11 belong together.
+const fn decimal(number: u8) -> u16 {
+    let number = number as u16;
+    number / 100 * 256 + number / 10 % 10 * 16 + number % 10
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_both_families_look_alike() {
+        let lab = Topology::new("fwlb");
+
+        assert_eq!(lab.leg(Side::Outer, 1).subnets(), ["10.1.0.11/24", "fd00:1::11/64"]);
+        assert_eq!(lab.leg(Side::Inner, 9).subnets(), ["10.2.0.19/24", "fd00:2::19/64"]);
+        assert_eq!(lab.server(2).subnets(), ["203.0.113.12/24", "2001:db8:113::12/64"]);
+    }
+
+    #[test]
+    fn no_labs_namespaces_can_be_taken_for_anothers() {
+        for bad in ["", "a-b", "a/b", "..", "way-too-long", "abcdefghijklm"] {
+            assert!(!is_lab_name(bad), "{bad:?}");
+        }
+        let (short, long) = (Topology::new("fwlb"), Topology::new("fwlb2"));
+        for node in long.nodes() {
+            assert!(!long.namespace(node).starts_with(&format!("{}-", short.name)));
+        }
+    }
+
+    #[test]
+    fn a_box_with_both_engines_is_one_namespace() {
+        let lab = Topology { routers: Routers::OneBox, ..Topology::new("fwlb") };
+
+        assert_eq!(lab.namespace(Node::Inner), lab.namespace(Node::Outer));
+        assert!(!lab.nodes().contains(&Node::Inner));
+        assert_eq!(lab.node("inner").unwrap(), Node::Inner);
+    }
+
+    #[test]
+    fn what_cannot_be_built_is_refused_with_the_range() {
+        let lab = Topology { firewalls: 17, ..Topology::new("fwlb") };
+        assert_eq!(lab.validate().unwrap_err().to_string(), "a lab has 1 to 16 firewalls, not 17");
+
+        let lab = Topology::new("fwlb").with("grop", "seed", "x");
+        assert!(lab.validate().unwrap_err().to_string().contains("not to \"grop\""));
+
+        let lab = Topology { routers: Routers::Kernel { outer: 1, inner: 3 }, ..Topology::new("fwlb") };
+        assert!(lab.validate().unwrap_err().to_string().contains("1..=2"));
+    }
+}

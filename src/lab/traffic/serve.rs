@@ -1,0 +1,84 @@
+//! The servers of the laboratory: echo on TCP and UDP, and a page that says who was reached by whom.
+
+use std::io;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::time::timeout;
+
+/// Requests are read up to here.
+const REQUEST_BYTES_MAX: usize = 8192;
+
+/// Serves echo on `echo` (TCP and UDP) and the page on `http`, both families, until it is killed; calls `ready` once it
+/// listens. Port 0 takes any free port.
+///
+/// # Errors
+/// A port that cannot be bound.
+pub async fn serve(name: String, echo: u16, http: u16, ready: impl FnOnce(SocketAddr, SocketAddr)) -> io::Result<()> {
+    let tcp = TcpListener::bind((Ipv6Addr::UNSPECIFIED, echo)).await?;
+    let udp = UdpSocket::bind(tcp.local_addr()?).await?;
+    let page = TcpListener::bind((Ipv6Addr::UNSPECIFIED, http)).await?;
+    ready(tcp.local_addr()?, page.local_addr()?);
+    tokio::join!(echo_streams(tcp), echo_datagrams(udp), serve_pages(page, name));
+    Ok(())
+}
+
+async fn echo_streams(listener: TcpListener) {
+    loop {
+        // What fails is one connection (reset before it was accepted, no descriptor left): the next may do.
+        let Ok((mut stream, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            continue;
+        };
+        tokio::spawn(async move {
+            let _ = stream.set_nodelay(true);
+            let (mut read, mut write) = stream.split();
+            let _ = tokio::io::copy(&mut read, &mut write).await;
+            let _ = write.shutdown().await;
+        });
+    }
+}
+
+async fn echo_datagrams(socket: UdpSocket) {
+    let mut buffer = vec![0; 65_536];
+    loop {
+        if let Ok((length, from)) = socket.recv_from(&mut buffer).await {
+            let _ = socket.send_to(&buffer[..length], from).await;
+        }
+    }
+}
+
+async fn serve_pages(listener: TcpListener, name: String) {
+    loop {
+        let Ok((stream, from)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            continue;
+        };
+        let text = format!("{name} greets {}\n", unmapped(from));
+        tokio::spawn(async move {
+            let _ = timeout(Duration::from_secs(5), serve_page(stream, &text)).await;
+        });
+    }
+}
+
+async fn serve_page(mut stream: TcpStream, text: &str) -> io::Result<()> {
+    let mut request = Vec::new();
+    while !request.windows(4).any(|end| end == b"\r\n\r\n") && request.len() < REQUEST_BYTES_MAX {
+        if stream.read_buf(&mut request).await? == 0 {
+            break;
+        }
+    }
+    let length = text.len();
+    let head =
+        format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(text.as_bytes()).await?;
+    stream.shutdown().await
+}
+
+/// IPv4 peers of a socket for both families come as `::ffff:a.b.c.d`.
+fn unmapped(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}

@@ -1,0 +1,84 @@
+//! TCP flows: one request at a time, each answered before the next.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+
+use super::{End, Flow, FlowReport, message, millis};
+use std::sync::atomic::Ordering;
+
+/// Keeps a flow busy until its time is over, opening it again when it was cut and the plan says so.
+pub(super) async fn run(flow: Flow) {
+    loop {
+        let report = connection(&flow).await;
+        let cut = report.end != End::Finished;
+        flow.close_report(report).await;
+        if !cut || !flow.plan.reopen || Instant::now() >= flow.stop() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn connection(flow: &Flow) -> FlowReport {
+    let mut report = flow.open_report();
+    let begun = Instant::now();
+    let mut stream = match timeout(flow.plan.patience, TcpStream::connect(flow.plan.to)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return ended(report, end_of(&error), begun),
+        Err(_) => return ended(report, End::Hung, begun),
+    };
+    report.local = stream.local_addr().ok().map(|address| address.to_string());
+    let _ = stream.set_nodelay(true);
+    let mut answer = vec![0; message(0, flow.plan.size).len()];
+    while Instant::now() < flow.stop() {
+        let request = message(report.sent, flow.plan.size);
+        let asked = Instant::now();
+        report.sent += 1;
+        flow.tally.sent.fetch_add(1, Ordering::Relaxed);
+        let exchange = async {
+            stream.write_all(&request).await?;
+            stream.read_exact(&mut answer).await
+        };
+        match timeout(flow.plan.patience, exchange).await {
+            Ok(Ok(_)) if answer == request => {}
+            Ok(Ok(_)) => return ended(report, End::Failed("the answer differs from the request".to_owned()), asked),
+            Ok(Err(error)) => return ended(report, end_of(&error), asked),
+            Err(_) => return ended(report, End::Hung, asked),
+        }
+        report.answered += 1;
+        flow.tally.answered.fetch_add(1, Ordering::Relaxed);
+        report.longest_stall_ms = report.longest_stall_ms.max(millis(asked.elapsed()));
+        tokio::time::sleep_until((asked + flow.plan.interval).min(flow.stop())).await;
+    }
+    let asked = Instant::now();
+    let goodbye = async {
+        stream.shutdown().await?;
+        stream.read(&mut answer).await
+    };
+    match timeout(flow.plan.patience, goodbye).await {
+        Ok(Ok(0)) => report,
+        Ok(Ok(_)) => ended(report, End::Failed("data after the last answer".to_owned()), asked),
+        Ok(Err(error)) => ended(report, end_of(&error), asked),
+        Err(_) => ended(report, End::Hung, asked),
+    }
+}
+
+fn ended(mut report: FlowReport, end: End, asked: Instant) -> FlowReport {
+    let waited = millis(asked.elapsed());
+    report.longest_stall_ms = report.longest_stall_ms.max(waited);
+    report.waited_ms = Some(waited);
+    report.end = end;
+    report
+}
+
+fn end_of(error: &io::Error) -> End {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset => End::Reset,
+        io::ErrorKind::TimedOut => End::Hung,
+        _ => End::Failed(error.to_string()),
+    }
+}

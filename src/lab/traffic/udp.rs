@@ -1,0 +1,68 @@
+//! UDP flows: datagrams at a steady pace, answered or not.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::Ordering;
+
+use tokio::net::UdpSocket;
+use tokio::time::Instant;
+
+use super::{End, Flow, message, millis};
+
+/// Sends until the flow's time is over, then waits for late answers as long as the plan's patience.
+pub(super) async fn run(flow: Flow) {
+    let mut report = flow.open_report();
+    let any: SocketAddr = match flow.plan.to {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = match UdpSocket::bind(any).await {
+        Ok(socket) => socket,
+        Err(error) => {
+            report.end = End::Failed(error.to_string());
+            return flow.close_report(report).await;
+        }
+    };
+    if let Err(error) = socket.connect(flow.plan.to).await {
+        report.end = End::Failed(error.to_string());
+        return flow.close_report(report).await;
+    }
+    report.local = socket.local_addr().ok().map(|address| address.to_string());
+    let mut answered = vec![false; 0];
+    let mut buffer = vec![0; 65_536];
+    let mut last = Instant::now();
+    let mut ticks = tokio::time::interval(flow.plan.interval);
+    let give_up = flow.stop() + flow.plan.patience;
+    loop {
+        let sending = Instant::now() < flow.stop();
+        tokio::select! {
+            _ = ticks.tick(), if sending => {
+                // An error here is an ICMP answer to an earlier datagram, or no route for a moment: this one is lost.
+                let _ = socket.send(&message(report.sent, flow.plan.size)).await;
+                report.sent += 1;
+                answered.push(false);
+                flow.tally.sent.fetch_add(1, Ordering::Relaxed);
+            }
+            received = socket.recv(&mut buffer) => {
+                let Ok(length) = received else { continue };
+                let Some(number) = buffer[..length].first_chunk().map(|bytes| u64::from_be_bytes(*bytes)) else { continue };
+                let whole = buffer[..length] == message(number, flow.plan.size);
+                if let Some(seen) = answered.get_mut(number as usize).filter(|seen| whole && !**seen) {
+                    *seen = true;
+                    report.answered += 1;
+                    flow.tally.answered.fetch_add(1, Ordering::Relaxed);
+                    report.longest_stall_ms = report.longest_stall_ms.max(millis(last.elapsed()));
+                    last = Instant::now();
+                }
+            }
+            () = tokio::time::sleep_until(if sending { flow.stop() } else { give_up }) => {}
+        }
+        if !sending && (report.answered == report.sent || Instant::now() >= give_up) {
+            break;
+        }
+    }
+    if report.answered < report.sent {
+        report.longest_stall_ms =
+            report.longest_stall_ms.max(millis(last.elapsed().saturating_sub(flow.plan.patience)));
+    }
+    flow.close_report(report).await;
+}
