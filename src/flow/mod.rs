@@ -4,5 +4,6 @@ pub mod fragments;
 pub mod hash;
 pub mod key;
 
+pub use fragments::{FragmentKey, FragmentLimits, FragmentTable};
 pub use hash::{FlowHash, FlowHasher, HashMode, Seed};
 pub use key::{CanonicalKey, Direction, Endpoint, FlowKey};

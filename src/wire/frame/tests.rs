@@ -2,7 +2,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::*;
 use crate::wire::checksum;
-use crate::wire::offload::{Gso, GsoKind, Offload, PartialChecksum};
+use crate::wire::offload::Offload;
 
 const SOURCE: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 const DESTINATION: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
