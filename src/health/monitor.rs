@@ -1,1 +1,227 @@
 //! Rise and fall: from single probe outcomes to a verdict, with `hold` and flap damping.
+
+use crate::health::Check;
+use crate::time::{Duration, Instant};
+
+/// The longest `hold` that flapping leads to.
+pub const HOLD_MAX: Duration = Duration::from_secs(60);
+/// A member that falls again within this time, and its hold, of its last return flaps.
+pub const FLAP_WINDOW: Duration = Duration::from_secs(60);
+
+/// How one probe ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was answered in time.
+    Success,
+    /// It was not, though the engine was punctual.
+    Failure,
+}
+
+/// What all probes together say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum State {
+    /// No verdict yet.
+    Starting,
+    /// `rise` good ones in a row, and never `fall` bad ones since.
+    Up,
+    /// `fall` bad ones in a row, and never `rise` good ones since.
+    Down,
+}
+
+/// Judges one member by its probes, fed in the order in which they were sent.
+#[derive(Debug, Clone)]
+pub struct Monitor {
+    rise: u8,
+    fall: u8,
+    base_hold: Duration,
+    state: State,
+    streak: u8,
+    missed: bool,
+    since: Instant,
+    /// Takes new flows from then on; only while up.
+    held_until: Option<Instant>,
+    hold: Duration,
+    last_return: Option<Instant>,
+}
+
+impl Monitor {
+    /// A member without a verdict.
+    pub fn new(check: &Check, now: Instant) -> Self {
+        Self {
+            rise: check.rise,
+            fall: check.fall,
+            base_hold: check.hold,
+            state: State::Starting,
+            streak: 0,
+            missed: false,
+            since: now,
+            held_until: None,
+            hold: check.hold,
+            last_return: None,
+        }
+    }
+
+    /// Feeds one outcome; the new state, if this outcome changed it.
+    pub fn observe(&mut self, outcome: Outcome, now: Instant) -> Option<State> {
+        let repeats = match outcome {
+            Outcome::Success => !self.missed,
+            Outcome::Failure => self.missed,
+        };
+        self.missed = outcome == Outcome::Failure;
+        self.streak = if repeats { self.streak.saturating_add(1) } else { 1 };
+        let (needed, next) = match (self.state, outcome) {
+            (State::Up, Outcome::Failure) | (State::Starting, Outcome::Failure) => (self.fall, State::Down),
+            (State::Down, Outcome::Success) | (State::Starting, Outcome::Success) => (self.rise, State::Up),
+            (State::Up, Outcome::Success) | (State::Down, Outcome::Failure) => return None,
+        };
+        if self.streak < needed {
+            return None;
+        }
+        self.enter(next, now);
+        Some(next)
+    }
+
+    /// The member cannot be up whatever its probes say (its link is down): down at once.
+    pub fn fail(&mut self, now: Instant) -> Option<State> {
+        self.missed = true;
+        self.streak = 0;
+        if self.state == State::Down {
+            return None;
+        }
+        self.enter(State::Down, now);
+        Some(State::Down)
+    }
+
+    /// The verdict.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// When the verdict came to be.
+    pub fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// True if at least one probe was missed since the last answer.
+    pub fn is_failing(&self) -> bool {
+        self.missed
+    }
+
+    /// True if it is up and past its `hold`.
+    pub fn takes_new(&self, now: Instant) -> bool {
+        self.state == State::Up && self.held_until.is_none_or(|until| until <= now)
+    }
+
+    /// When [`Monitor::takes_new`] becomes true by itself, if it is not yet.
+    pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+        self.held_until.filter(|until| self.state == State::Up && *until > now)
+    }
+
+    fn enter(&mut self, next: State, now: Instant) {
+        match (self.state, next) {
+            // The first rise of all is a start, not a return: it is not held.
+            (State::Starting, State::Up) => {}
+            (State::Down, State::Up) => {
+                self.held_until = Some(now + self.hold);
+                self.last_return = Some(now);
+            }
+            (State::Starting | State::Up | State::Down, State::Down) => {
+                self.held_until = None;
+                let flaps = self.last_return.is_some_and(|back| now.since(back) < FLAP_WINDOW + self.hold);
+                let longest = HOLD_MAX.max(self.base_hold);
+                self.hold = if flaps { (self.hold * 2).min(longest) } else { self.base_hold };
+            }
+            (State::Up, State::Up) | (State::Starting | State::Up | State::Down, State::Starting) => {}
+        }
+        self.state = next;
+        self.streak = 0;
+        self.since = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::health::CheckKind;
+
+    fn check() -> Check {
+        Check {
+            kind: CheckKind::Icmp,
+            interval: Duration::from_millis(50),
+            timeout: Duration::from_millis(100),
+            fall: 5,
+            rise: 10,
+            hold: Duration::from_secs(2),
+        }
+    }
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_millis(millis)
+    }
+
+    fn feed(monitor: &mut Monitor, outcome: Outcome, times: usize, now: Instant) -> Vec<Option<State>> {
+        (0..times).map(|_| monitor.observe(outcome, now)).collect()
+    }
+
+    fn changes(monitor: &mut Monitor, outcome: Outcome, times: usize, now: Instant) -> Vec<(usize, State)> {
+        let outcomes = feed(monitor, outcome, times, now).into_iter().enumerate();
+        outcomes.filter_map(|(index, change)| Some((index + 1, change?))).collect()
+    }
+
+    #[test]
+    fn it_starts_and_is_up_after_rise_without_hold() {
+        let mut monitor = Monitor::new(&check(), at(0));
+        assert_eq!((monitor.state(), monitor.takes_new(at(0))), (State::Starting, false));
+        assert_eq!(changes(&mut monitor, Outcome::Success, 20, at(500)), [(10, State::Up)]);
+        assert!(monitor.takes_new(at(500)));
+    }
+
+    #[test]
+    fn only_fall_failures_in_a_row_take_it_down() {
+        let mut monitor = Monitor::new(&check(), at(0));
+        feed(&mut monitor, Outcome::Success, 10, at(500));
+        for _ in 0..100 {
+            assert!(changes(&mut monitor, Outcome::Failure, 4, at(600)).is_empty());
+            assert!(monitor.is_failing());
+            assert!(changes(&mut monitor, Outcome::Success, 1, at(600)).is_empty());
+            assert!(!monitor.is_failing());
+        }
+        assert_eq!(changes(&mut monitor, Outcome::Failure, 9, at(700)), [(5, State::Down)]);
+        assert_eq!(changes(&mut monitor, Outcome::Success, 9, at(800)), []);
+        feed(&mut monitor, Outcome::Failure, 1, at(800));
+        assert_eq!(changes(&mut monitor, Outcome::Success, 10, at(900)), [(10, State::Up)]);
+    }
+
+    #[test]
+    fn what_returns_is_held_and_what_flaps_is_held_twice_as_long_up_to_a_minute() {
+        let mut monitor = Monitor::new(&check(), at(0));
+        feed(&mut monitor, Outcome::Success, 10, at(0));
+        let mut now = 0;
+        let mut holds = Vec::new();
+        for _ in 0..8 {
+            feed(&mut monitor, Outcome::Failure, 5, at(now));
+            now += 1_000;
+            feed(&mut monitor, Outcome::Success, 10, at(now));
+            let until = monitor.poll_timeout(at(now)).expect("held");
+            assert!(!monitor.takes_new(at(until.as_millis() - 1)) && monitor.takes_new(until));
+            holds.push(until.since(at(now)).as_secs());
+            now = until.as_millis() + 1_000;
+        }
+        assert_eq!(holds, [2, 4, 8, 16, 32, 60, 60, 60]);
+
+        now += 200_000;
+        feed(&mut monitor, Outcome::Failure, 5, at(now));
+        feed(&mut monitor, Outcome::Success, 10, at(now));
+        assert_eq!(monitor.poll_timeout(at(now)), Some(at(now + 2_000)), "a quiet time forgives");
+    }
+
+    #[test]
+    fn a_lost_link_takes_it_down_at_once_and_rise_brings_it_back() {
+        let mut monitor = Monitor::new(&check(), at(0));
+        feed(&mut monitor, Outcome::Success, 10, at(0));
+        assert_eq!(monitor.fail(at(10)), Some(State::Down));
+        assert_eq!((monitor.fail(at(11)), monitor.since()), (None, at(10)));
+        assert_eq!(changes(&mut monitor, Outcome::Success, 10, at(600)), [(10, State::Up)]);
+        assert!(!monitor.takes_new(at(600)));
+    }
+}
