@@ -1,1 +1,161 @@
-//! The other end of the control socket.
+//! The other end of the control socket: one request, one answer, with errors that say what to do.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use axum::http::{StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::UnixStream;
+
+use crate::api::call::Call;
+use crate::api::{Answer, ApiError, Request};
+use crate::time::Duration;
+
+/// Where engines put their control sockets unless told otherwise.
+pub const RUN_DIRECTORY: &str = "/run/fwlb";
+/// Longer than an engine allows itself for an answer.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why an engine was not asked, or did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nothing is there.
+    #[error("no engine listens on {path}: there is no such socket\nstart one with: fwlb run CONFIG")]
+    NoSocket {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// A socket without a process: the engine ended without cleaning up.
+    #[error(
+        "no engine listens on {path}: it has ended and left its socket behind\nstart it again with: fwlb run CONFIG"
+    )]
+    Refused {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// Not ours to open.
+    #[error("no permission for {path}\nrun this as root, or as a member of the socket's group")]
+    Permission {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// Any other failure of the socket.
+    #[error("cannot talk to {path}: {source}")]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// It took the request and stayed silent.
+    #[error("the engine on {path} did not answer within {} s", after.as_secs())]
+    Timeout {
+        /// The socket.
+        path: PathBuf,
+        /// How long it was given.
+        after: Duration,
+    },
+    /// What came is no answer of an engine.
+    #[error("{path} is not the control socket of an engine of this version: {problem}")]
+    Garbled {
+        /// The socket.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The engine says no.
+    #[error(transparent)]
+    Engine(#[from] ApiError),
+}
+
+/// One engine's control socket.
+#[derive(Debug, Clone)]
+pub struct Client {
+    path: PathBuf,
+    timeout: Duration,
+}
+
+impl Client {
+    /// A client of the engine that listens on `path`.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), timeout: TIMEOUT }
+    }
+
+    /// The same with another patience.
+    pub fn timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
+    /// The socket.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Asks, and understands the answer.
+    pub async fn ask(&self, request: &Request) -> Result<Answer, ClientError> {
+        let value = self.ask_json(request).await?;
+        Answer::from_json(request, value).map_err(|error| self.garbled(error))
+    }
+
+    /// Asks; the answer stays as the engine wrote it, with keys that this version may not know.
+    pub async fn ask_json(&self, request: &Request) -> Result<Value, ClientError> {
+        let exchange = tokio::time::timeout(self.timeout, self.exchange(request.call()));
+        let late = |_| ClientError::Timeout { path: self.path.clone(), after: self.timeout };
+        let (status, body) = exchange.await.map_err(late)??;
+        match status {
+            StatusCode::OK => serde_json::from_slice(&body).map_err(|error| self.garbled(error)),
+            status => match serde_json::from_slice::<ApiError>(&body) {
+                Ok(error) => Err(ClientError::Engine(error)),
+                Err(_) => Err(self.garbled(format!("it answers {status}"))),
+            },
+        }
+    }
+
+    async fn exchange(&self, call: Call) -> Result<(StatusCode, Bytes), ClientError> {
+        let stream = UnixStream::connect(&self.path).await.map_err(|source| self.unreachable(source))?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.garbled(error))?;
+        let request = hyper::Request::builder()
+            .method(call.method)
+            .uri(call.uri)
+            .header(header::HOST, "fwlb")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(call.body.unwrap_or_default())))
+            .map_err(|error| self.garbled(error))?;
+        let answer = async {
+            let response = sender.send_request(request).await?;
+            let status = response.status();
+            Ok::<_, hyper::Error>((status, response.into_body().collect().await?.to_bytes()))
+        };
+        // The connection moves bytes only while it is polled; it ends with the answer.
+        let mut connection = std::pin::pin!(connection);
+        let mut answer = std::pin::pin!(answer);
+        tokio::select! {
+            biased;
+            answer = &mut answer => answer,
+            ended = &mut connection => match ended {
+                Ok(()) => answer.await,
+                Err(error) => Err(error),
+            },
+        }
+        .map_err(|error| self.garbled(error))
+    }
+
+    fn unreachable(&self, source: io::Error) -> ClientError {
+        let path = self.path.clone();
+        match source.kind() {
+            io::ErrorKind::NotFound => ClientError::NoSocket { path },
+            io::ErrorKind::ConnectionRefused => ClientError::Refused { path },
+            io::ErrorKind::PermissionDenied => ClientError::Permission { path },
+            _ => ClientError::Io { path, source },
+        }
+    }
+
+    fn garbled(&self, problem: impl ToString) -> ClientError {
+        ClientError::Garbled { path: self.path.clone(), problem: problem.to_string() }
+    }
+}

@@ -3,8 +3,14 @@
 //! [`Request`] and [`Answer`] are the same whoever carries them. An engine answers them through [`Backend`]; threads and
 //! sockets behind it are not known here.
 
+pub mod call;
+pub mod flow_text;
+pub mod router;
+
+use std::fmt;
 use std::future::Future;
 use std::net::IpAddr;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +18,9 @@ use serde::{Deserialize, Serialize};
 use crate::config::Admin;
 use crate::engine::view;
 use crate::flow::FlowKey;
+
+pub use call::address_or_prefix;
+pub use router::router;
 
 /// Which sessions to list; every given part has to match.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -35,6 +44,29 @@ pub enum Via {
     Link(String),
     /// A firewall, `group/firewall`.
     Firewall(String),
+}
+
+impl fmt::Display for Via {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Link(name) | Self::Firewall(name) => f.write_str(name),
+        }
+    }
+}
+
+impl FromStr for Via {
+    type Err = ApiError;
+
+    /// `LINK` or `GROUP/FIREWALL`: no name has a slash.
+    fn from_str(text: &str) -> Result<Self, ApiError> {
+        match text.split_once('/') {
+            None if !text.is_empty() => Ok(Self::Link(text.to_owned())),
+            Some((group, firewall)) if !group.is_empty() && !firewall.is_empty() && !firewall.contains('/') => {
+                Ok(Self::Firewall(text.to_owned()))
+            }
+            None | Some(_) => Err(ApiError::BadRequest(format!("expected LINK or GROUP/FIREWALL, found {text:?}"))),
+        }
+    }
 }
 
 /// What an operator asks of one engine.
@@ -131,6 +163,35 @@ pub enum Answer {
     },
 }
 
+impl Answer {
+    /// Understands the JSON that answers `request`.
+    pub fn from_json(request: &Request, json: serde_json::Value) -> Result<Self, serde_json::Error> {
+        use serde_json::from_value as read;
+        #[derive(Deserialize)]
+        struct Text {
+            text: String,
+        }
+        #[derive(Deserialize)]
+        struct Done {
+            done: String,
+        }
+        match request {
+            Request::Status => read(json).map(Self::Status),
+            Request::Links => read(json).map(Self::Links),
+            Request::Neighbors => read(json).map(Self::Neighbors),
+            Request::Firewalls => read(json).map(Self::Firewalls),
+            Request::Peers => read(json).map(Self::Peers),
+            Request::Sessions(_) => read(json).map(Self::Sessions),
+            Request::Counters => read(json).map(Self::Counters),
+            Request::Events { .. } => read(json).map(Self::Events),
+            Request::Config => read(json).map(|Text { text }| Self::Config { text }),
+            Request::Explain { .. } => read(json).map(Self::Explain),
+            Request::SetFirewall { .. } => read(json).map(|Done { done }| Self::Done { done }),
+            Request::Probe { .. } | Request::Ping { .. } => read(json).map(Self::Exchanges),
+        }
+    }
+}
+
 /// Why a request was not answered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(tag = "error", content = "message", rename_all = "snake_case")]
@@ -154,3 +215,6 @@ pub trait Backend: Send + Sync + 'static {
     /// Answers a request within a second or so.
     fn ask(self: Arc<Self>, request: Request) -> impl Future<Output = Result<Answer, ApiError>> + Send;
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,184 @@
+//! A flow as operators write it: `PROTO SOURCE DESTINATION [ID]` (INTERFACE.md section 2).
+
+use std::net::IpAddr;
+
+use crate::flow::{Endpoint, FlowKey};
+use crate::wire::Family;
+
+/// Names of protocols and their numbers (IANA), those with ports first.
+const PROTOCOLS: &[(&str, u8)] = &[
+    ("tcp", 6),
+    ("udp", 17),
+    ("sctp", 132),
+    ("icmp", ICMP),
+    ("icmpv6", ICMPV6),
+    ("esp", 50),
+    ("ah", 51),
+    ("gre", 47),
+    ("ipip", 4),
+    ("igmp", 2),
+    ("ospf", 89),
+    ("vrrp", 112),
+];
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
+
+/// The text is no flow; the message says what was expected and what came.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FlowTextError {
+    /// Too few or too many words.
+    #[error("a flow is PROTO SOURCE DESTINATION, as in: tcp 198.51.100.7:40000 203.0.113.80:80")]
+    Words,
+    /// No such protocol.
+    #[error("unknown protocol {0:?}: expected tcp, udp, sctp, icmp, esp, ah, gre or a number 0..=255")]
+    Protocol(String),
+    /// An end that is no address.
+    #[error("not an IP address: {0:?} (an IPv6 address with a port is written [2001:db8::1]:53)")]
+    Address(String),
+    /// A port that is none.
+    #[error("not a port: {0:?} (expected 0..=65535)")]
+    Port(String),
+    /// A protocol with ports, an end without.
+    #[error("{protocol} needs a port: {end:?} (as in {example})")]
+    PortMissing {
+        /// The protocol.
+        protocol: String,
+        /// The end.
+        end: String,
+        /// The end with a port.
+        example: String,
+    },
+    /// A protocol without ports, an end with one.
+    #[error("{protocol} has no ports: {end:?}")]
+    PortTooMuch {
+        /// The protocol.
+        protocol: String,
+        /// The end.
+        end: String,
+    },
+    /// One end is IPv4, the other IPv6; or ICMP of the wrong family.
+    #[error("{0} and {1} are of different families")]
+    Families(String, String),
+    /// A fourth word with a protocol that has none.
+    #[error("{0} has no identifier; only icmp takes a fourth word")]
+    Identifier(String),
+}
+
+/// Reads a flow. `icmp` between IPv6 addresses is ICMPv6; an identifier that is left out is 0.
+pub fn parse(text: &str) -> Result<FlowKey, FlowTextError> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let (name, source, destination, id) = match words.as_slice() {
+        [name, source, destination] => (*name, *source, *destination, None),
+        [name, source, destination, id] => (*name, *source, *destination, Some(*id)),
+        _ => return Err(FlowTextError::Words),
+    };
+    let named = PROTOCOLS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, number)| *number);
+    let protocol = named.or_else(|| name.parse().ok()).ok_or_else(|| FlowTextError::Protocol(name.to_owned()))?;
+    let (source_address, source_port) = endpoint(name, protocol, source)?;
+    let (destination_address, destination_port) = endpoint(name, protocol, destination)?;
+    let family = Family::of(source_address);
+    if family != Family::of(destination_address) {
+        return Err(FlowTextError::Families(source.to_owned(), destination.to_owned()));
+    }
+    let protocol = match (protocol, family) {
+        (ICMP, Family::V6) => ICMPV6,
+        (ICMPV6, Family::V4) => return Err(FlowTextError::Families(name.to_owned(), source.to_owned())),
+        (other, _) => other,
+    };
+    let id = match id {
+        Some(_) if !is_icmp(protocol) => return Err(FlowTextError::Identifier(name.to_owned())),
+        Some(id) => id.parse().map_err(|_| FlowTextError::Port(id.to_owned()))?,
+        None => 0,
+    };
+    // A query's identifier stands where the ports do, at both ends.
+    let port = |port: Option<u16>| port.unwrap_or(if is_icmp(protocol) { id } else { 0 });
+    Ok(FlowKey {
+        protocol,
+        source: Endpoint { address: source_address, port: port(source_port) },
+        destination: Endpoint { address: destination_address, port: port(destination_port) },
+    })
+}
+
+/// Writes a flow so that [`parse`] reads it back.
+pub fn show(flow: &FlowKey) -> String {
+    let known = PROTOCOLS.iter().find(|(_, number)| *number == flow.protocol);
+    let name = known.map_or_else(|| flow.protocol.to_string(), |(name, _)| (*name).to_owned());
+    if has_ports(flow.protocol) {
+        let end = |end: &Endpoint| std::net::SocketAddr::new(end.address, end.port).to_string();
+        return format!("{name} {} {}", end(&flow.source), end(&flow.destination));
+    }
+    match is_icmp(flow.protocol) {
+        true => format!("{name} {} {} {}", flow.source.address, flow.destination.address, flow.source.port),
+        false => format!("{name} {} {}", flow.source.address, flow.destination.address),
+    }
+}
+
+fn has_ports(protocol: u8) -> bool {
+    matches!(protocol, 6 | 17 | 132)
+}
+
+fn is_icmp(protocol: u8) -> bool {
+    matches!(protocol, ICMP | ICMPV6)
+}
+
+/// `203.0.113.80:80`, `[2001:db8::1]:53`, or an address alone where the protocol has no ports.
+fn endpoint(name: &str, protocol: u8, text: &str) -> Result<(IpAddr, Option<u16>), FlowTextError> {
+    let bare = |text: &str| text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
+    let (address, port) = match (bare(text), text.rsplit_once(':')) {
+        (Some(address), _) => (address, None),
+        (None, Some((address, port))) => {
+            let address = bare(address).ok_or_else(|| FlowTextError::Address(text.to_owned()))?;
+            (address, Some(port.parse().map_err(|_| FlowTextError::Port(port.to_owned()))?))
+        }
+        (None, None) => return Err(FlowTextError::Address(text.to_owned())),
+    };
+    match (has_ports(protocol), port) {
+        (true, None) => Err(FlowTextError::PortMissing {
+            protocol: name.to_owned(),
+            end: text.to_owned(),
+            example: std::net::SocketAddr::new(address, 80).to_string(),
+        }),
+        (false, Some(_)) => Err(FlowTextError::PortTooMuch { protocol: name.to_owned(), end: text.to_owned() }),
+        (true, Some(_)) | (false, None) => Ok((address, port)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flows_of_the_contract_are_read_and_written_back() {
+        for text in [
+            "tcp 198.51.100.7:40000 203.0.113.80:80",
+            "udp [2001:db8::1]:53 [2001:db8::2]:53",
+            "icmp 198.51.100.7 203.0.113.80 17",
+            "icmpv6 2001:db8::1 2001:db8::2 17",
+            "esp 192.0.2.1 192.0.2.2",
+            "99 192.0.2.1 192.0.2.2",
+        ] {
+            assert_eq!(parse(text).map(|flow| show(&flow)).as_deref(), Ok(text));
+        }
+    }
+
+    #[test]
+    fn icmp_between_ipv6_addresses_is_icmpv6_with_the_identifier_at_both_ends() {
+        let flow = parse("icmp 2001:db8::1 2001:db8::2 7").unwrap();
+        assert_eq!((flow.protocol, flow.source.port, flow.destination.port), (58, 7, 7));
+        assert_eq!(parse("icmp 192.0.2.1 192.0.2.2").unwrap().source.port, 0);
+    }
+
+    #[test]
+    fn what_is_no_flow_is_told_what_was_expected() {
+        let message = |text| parse(text).unwrap_err().to_string();
+        assert!(message("tcp 1.2.3.4:1").starts_with("a flow is PROTO SOURCE DESTINATION"));
+        assert!(message("tpc 1.2.3.4:1 1.2.3.5:2").contains("unknown protocol \"tpc\""));
+        assert!(message("tcp 1.2.3.4 1.2.3.5:2").contains("tcp needs a port: \"1.2.3.4\" (as in 1.2.3.4:80)"));
+        assert!(message("tcp 1.2.3.4:70000 1.2.3.5:2").contains("not a port: \"70000\""));
+        assert!(message("esp 1.2.3.4:1 1.2.3.5").contains("esp has no ports"));
+        assert!(message("udp 1.2.3.4:1 [::2]:2").contains("different families"));
+        assert!(message("icmpv6 1.2.3.4 1.2.3.5").contains("different families"));
+        assert!(message("udp 1.2.3.4:1 1.2.3.5:2 9").contains("no identifier"));
+        assert!(message("udp 1.2.3:1 1.2.3.5:2").contains("not an IP address"));
+    }
+}

@@ -1,0 +1,259 @@
+//! Router and client together, over a real Unix socket, with an engine that answers what it is told to.
+
+use std::sync::Mutex;
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+
+use super::*;
+use crate::client::{Client, ClientError};
+use crate::time::Duration;
+
+/// Remembers what it was asked and answers the next of `answers`.
+struct Fake {
+    asked: Mutex<Vec<Request>>,
+    answers: Mutex<Vec<Result<Answer, ApiError>>>,
+}
+
+impl Backend for Fake {
+    fn engine(&self) -> &str {
+        "outer"
+    }
+
+    async fn ask(self: Arc<Self>, request: Request) -> Result<Answer, ApiError> {
+        self.asked.lock().unwrap().push(request);
+        let answer = self.answers.lock().unwrap().pop();
+        match answer {
+            Some(answer) => answer,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+struct Served {
+    fake: Arc<Fake>,
+    client: Client,
+    socket: std::path::PathBuf,
+    _directory: tempfile::TempDir,
+}
+
+/// Serves `answers`, in this order.
+fn serve(mut answers: Vec<Result<Answer, ApiError>>) -> Served {
+    answers.reverse();
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("outer.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let fake = Arc::new(Fake { asked: Mutex::default(), answers: Mutex::new(answers) });
+    let router = router(Arc::clone(&fake));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    Served { fake, client: Client::new(&socket), socket, _directory: directory }
+}
+
+/// Sends bytes as they are; the status code and the body.
+async fn raw(served: &Served, request: &str) -> (u16, serde_json::Value) {
+    let mut stream = UnixStream::connect(&served.socket).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), serde_json::from_str(body).unwrap())
+}
+
+async fn get(served: &Served, uri: &str) -> (u16, serde_json::Value) {
+    raw(served, &format!("GET {uri} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).await
+}
+
+fn done() -> Result<Answer, ApiError> {
+    Ok(Answer::Done { done: "done".to_owned() })
+}
+
+/// One of every request, with every part filled and left out.
+fn every_request() -> Vec<Request> {
+    let flow = flow_text::parse("udp [2001:db8::1]:53 [2001:db8::2]:53").unwrap();
+    let filter = SessionFilter {
+        source: Some("203.0.113.0/24".parse().unwrap()),
+        destination: Some("2001:db8::1/128".parse().unwrap()),
+        firewall: Some("perimeter/fw1".to_owned()),
+        state: Some("one-way".to_owned()),
+        limit: Some(5),
+    };
+    let firewall = || Some(Via::Firewall("perimeter/fw1".to_owned()));
+    let set = |group, admin, reason| Request::SetFirewall {
+        group,
+        name: "fw1".to_owned(),
+        admin,
+        reason,
+        by: "tester & co".to_owned(),
+    };
+    vec![
+        Request::Status,
+        Request::Links,
+        Request::Neighbors,
+        Request::Firewalls,
+        Request::Peers,
+        Request::Sessions(SessionFilter::default()),
+        Request::Sessions(filter),
+        Request::Counters,
+        Request::Events { after: u64::MAX },
+        Request::Config,
+        Request::Explain { flow, from: None },
+        Request::Explain { flow, from: Some(Via::Link("clients".to_owned())) },
+        Request::Explain { flow, from: firewall() },
+        set(None, None, None),
+        set(Some("perimeter".to_owned()), Some(Admin::Drain), Some("maintenance window №5\n".to_owned())),
+        Request::Probe { firewall: "perimeter/fw1".to_owned() },
+        Request::Ping { address: "2001:db8::1".parse().unwrap(), via: None },
+        Request::Ping { address: "192.0.2.1".parse().unwrap(), via: Some(Via::Link("clients".to_owned())) },
+        Request::Ping { address: "192.0.2.1".parse().unwrap(), via: firewall() },
+    ]
+}
+
+#[tokio::test]
+async fn every_request_arrives_as_it_was_asked() {
+    let requests = every_request();
+    let served = serve(requests.iter().map(|_| done()).collect());
+
+    for request in &requests {
+        let answer = served.client.ask_json(request).await;
+        assert_eq!(answer.unwrap(), json!({ "done": "done" }), "{request:?}");
+    }
+
+    assert_eq!(*served.fake.asked.lock().unwrap(), requests);
+}
+
+#[tokio::test]
+async fn answers_come_back_in_the_shape_of_the_contract() {
+    let events = vec![view::EventView {
+        seq: 7,
+        at: "2026-01-02T03:04:05Z".to_owned(),
+        kind: "firewall".to_owned(),
+        subject: "perimeter/fw1".to_owned(),
+        from: Some("up".to_owned()),
+        to: Some("down".to_owned()),
+        reason: None,
+        by: None,
+    }];
+    let served =
+        serve(vec![Ok(Answer::Events(events.clone())), Ok(Answer::Events(events.clone())), Ok(Answer::Peers(vec![]))]);
+
+    let (status, body) = get(&served, "/api/v1/events?after=3&engine=outer").await;
+
+    assert_eq!(status, 200);
+    let expected = json!([{ "seq": 7, "at": "2026-01-02T03:04:05Z", "kind": "firewall", "subject": "perimeter/fw1",
+        "from": "up", "to": "down", "reason": null, "by": null }]);
+    assert_eq!(body, expected);
+    assert_eq!(served.client.ask(&Request::Events { after: 0 }).await.unwrap(), Answer::Events(events));
+    assert_eq!(served.client.ask(&Request::Peers).await.unwrap(), Answer::Peers(vec![]));
+}
+
+#[tokio::test]
+async fn errors_of_the_engine_keep_their_kind_and_words_over_the_socket() {
+    let errors = [
+        (404, ApiError::NotFound("no firewall fw9; there is fw1, fw2".to_owned())),
+        (400, ApiError::BadRequest("a flow cannot arrive there".to_owned())),
+        (503, ApiError::Unavailable("stopping".to_owned())),
+    ];
+    for (code, error) in errors {
+        let served = serve(vec![Err(error.clone()), Err(error.clone())]);
+
+        let (status, body) = get(&served, "/api/v1/status").await;
+        let asked = served.client.ask(&Request::Status).await.unwrap_err();
+
+        assert_eq!(status, code);
+        assert_eq!(body["message"], error.to_string());
+        assert!(matches!(asked, ClientError::Engine(ref came) if *came == error), "{asked:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_bad_request_is_answered_in_json_and_never_reaches_the_engine() {
+    let served = serve(vec![]);
+    let cases = [
+        ("/api/v1/nothing", 404, "no such resource"),
+        ("/api/v1/status?engine=inner", 404, "this is \"outer\""),
+        ("/api/v1/sessions?frewall=fw1", 400, "unknown field"),
+        ("/api/v1/sessions?source=300.1.1.1", 400, "not an address or prefix"),
+        ("/api/v1/events?after=-1", 400, "invalid digit"),
+        ("/api/v1/explain", 400, "missing field"),
+        ("/api/v1/explain?flow=tcp+1.2.3.4+5.6.7.8", 400, "tcp needs a port"),
+        ("/api/v1/explain?flow=esp+1.2.3.4+5.6.7.8&from=a/b/c", 400, "expected LINK or GROUP/FIREWALL"),
+        ("/api/v1/probe", 405, "GET is not possible"),
+    ];
+    for (uri, code, words) in cases {
+        let (status, body) = get(&served, uri).await;
+        assert_eq!(status, code, "{uri}: {body}");
+        assert!(body["message"].as_str().unwrap().contains(words), "{uri}: {body}");
+    }
+
+    let put = |body: &str| {
+        format!(
+            "PUT /api/v1/firewalls/admin HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    for body in ["", "{", "{}", r#"{"name":"fw1","admin":"off"}"#, r#"{"name":"fw1","amdin":"drain"}"#] {
+        let (status, answer) = raw(&served, &put(body)).await;
+        assert_eq!(status, 400, "{body}: {answer}");
+        assert_eq!(answer["error"], "bad_request");
+    }
+    let (status, _) = raw(&served, &put(&" ".repeat(70_000))).await;
+    assert_eq!(status, 400);
+    assert!(served.fake.asked.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_change_through_the_api_needs_only_a_name_and_a_state() {
+    let served = serve(vec![done()]);
+    let body = r#"{"name":"fw1","admin":"maint"}"#;
+    let request = format!(
+        "PUT /api/v1/firewalls/admin?engine=outer HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+
+    let (status, answer) = raw(&served, &request).await;
+
+    assert_eq!((status, answer), (200, json!({ "done": "done" })));
+    let expected = Request::SetFirewall {
+        group: None,
+        name: "fw1".to_owned(),
+        admin: Some(Admin::Maint),
+        reason: None,
+        by: "api".to_owned(),
+    };
+    assert_eq!(*served.fake.asked.lock().unwrap(), [expected]);
+}
+
+#[tokio::test]
+async fn an_engine_that_stays_silent_is_left_after_a_while() {
+    let served = serve(vec![]);
+    let client = served.client.clone().timeout(Duration::from_millis(50));
+
+    let error = client.ask(&Request::Status).await.unwrap_err();
+
+    assert!(matches!(error, ClientError::Timeout { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_socket_that_is_missing_dead_or_foreign_is_told_apart() {
+    let directory = tempfile::tempdir().unwrap();
+    let missing = Client::new(directory.path().join("missing.sock"));
+    let error = missing.ask(&Request::Status).await.unwrap_err();
+    assert!(matches!(error, ClientError::NoSocket { .. }), "{error:?}");
+
+    let path = directory.path().join("dead.sock");
+    drop(UnixListener::bind(&path).unwrap());
+    let error = Client::new(path).ask(&Request::Status).await.unwrap_err();
+    assert!(matches!(error, ClientError::Refused { .. }), "{error:?}");
+
+    let path = directory.path().join("foreign.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"220 mail.example.com ESMTP\r\n").await.unwrap();
+    });
+    let error = Client::new(path).ask(&Request::Status).await.unwrap_err();
+    assert!(matches!(error, ClientError::Garbled { .. }), "{error:?}");
+}
