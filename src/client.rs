@@ -3,9 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use axum::http::{StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
+use hyper::{StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::UnixStream;

@@ -215,6 +215,3 @@ pub trait Backend: Send + Sync + 'static {
     /// Answers a request within a second or so.
     fn ask(self: Arc<Self>, request: Request) -> impl Future<Output = Result<Answer, ApiError>> + Send;
 }
-
-#[cfg(test)]
-mod tests;

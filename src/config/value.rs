@@ -2,6 +2,7 @@
 //! where there is one, the way out.
 
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use ipnet::IpNet;
 
@@ -138,7 +139,7 @@ pub fn prefix(text: &str) -> Result<IpNet, Refused> {
 
 /// A hardware address for a station.
 pub fn mac(text: &str) -> Result<MacAddr, Refused> {
-    let mac: MacAddr = text.parse().map_err(|error: crate::wire::InvalidMac| Refused::new(error.to_string()))?;
+    let mac: MacAddr = MacAddr::from_str(text).map_err(|error| Refused::new(error.to_string()))?;
     match (mac.is_group(), mac.is_zero()) {
         (true, _) => Err(Refused::new(format!("{mac} is a group address, not a station's"))
             .hint("the lowest bit of the first octet must be 0, as in 02:00:5e:10:00:01")),

@@ -1,14 +1,15 @@
 //! Router and client together, over a real Unix socket, with an engine that answers what it is told to.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use fwlb::api::{Answer, ApiError, Backend, Request, SessionFilter, Via, flow_text, router};
+use fwlb::client::{Client, ClientError};
+use fwlb::config::Admin;
+use fwlb::engine::view;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-
-use super::*;
-use crate::client::{Client, ClientError};
-use crate::time::Duration;
 
 /// Remembers what it was asked and answers the next of `answers`.
 struct Fake {
