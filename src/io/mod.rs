@@ -1,2 +1,24 @@
 //! The only system calls, and the only home of `unsafe`, `libc` and `pnet`. Decides nothing.
+//!
+//! | file | wraps |
+//! | --- | --- |
+//! | [`af_packet`] | frames in (mmap ring) and out (sendmmsg), with checksum and segmentation offloads |
+//! | [`wait`] | sleeping until a frame or a wake-up comes |
+//! | [`thread`] | CPU affinity and timer slack |
+//! | [`clock`] | the one place that reads time |
+//! | [`netdev`], [`monitor`] | devices as they are, and as they change |
+//! | [`isolate`] | the kernel's own stack kept off the engine's devices |
+//! | [`lock`] | ownership that dies with the process |
 #![allow(unsafe_code, reason = "the one room for it; every block says why it is sound and why it is needed")]
+
+pub mod af_packet;
+pub mod clock;
+pub mod isolate;
+pub mod lock;
+pub mod monitor;
+pub mod netdev;
+mod netlink;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod thread;
+pub mod wait;

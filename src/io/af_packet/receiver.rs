@@ -1,0 +1,185 @@
+//! Receiving: frames of one device, in order, where they lie.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::ring::{Ring, SlotHeader};
+use super::{FanoutId, OpenError};
+use super::{socket, vnet};
+use crate::id::DeviceId;
+use crate::wire::batch::{Batch, Packet};
+use crate::wire::offload::Offload;
+use crate::wire::vlan::{TPID_CUSTOMER, VlanTag};
+
+/// Room for the largest frame that a device may hand over: 64 KiB of IP with its link-layer header.
+const LARGE_BYTES: usize = 64 * 1024 + 128;
+/// The socket's own queue, where super-frames wait.
+const QUEUE_BYTES: libc::c_int = 8 << 20;
+
+/// Size of the ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RingOptions {
+    /// Frames that may wait, 128 at least; rounded up to whole blocks of 256 KiB.
+    pub slots: u32,
+    /// Bytes of a slot, a power of two; a frame larger than this less 76 goes beside the ring.
+    pub slot_bytes: u32,
+}
+
+impl Default for RingOptions {
+    fn default() -> Self {
+        Self { slots: 8192, slot_bytes: 2048 }
+    }
+}
+
+/// What the kernel counted since the last look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RingCounts {
+    /// Frames that found the ring full.
+    pub dropped: u64,
+}
+
+/// One worker's way in from one device.
+#[derive(Debug)]
+pub struct Receiver {
+    socket: OwnedFd,
+    ring: Ring,
+    /// The slot that the kernel fills next.
+    next: usize,
+    /// Slots before `next` that were handed out.
+    taken: usize,
+    /// Super-frames of the current batch.
+    large: Vec<Box<[u8]>>,
+}
+
+impl Receiver {
+    /// Opens the device with this interface index: promiscuous, without the frames that this machine sends on it.
+    pub fn open(index: u32, options: RingOptions) -> Result<Self, OpenError> {
+        let socket = socket::open()?;
+        let on: libc::c_int = 1;
+        let version = libc::tpacket_versions::TPACKET_V2 as libc::c_int;
+        socket::set_packet(&socket, libc::PACKET_VERSION, &version, "choose the ring version")?;
+        socket::set_packet(&socket, libc::PACKET_VNET_HDR, &on, "ask for offload headers")?;
+        socket::set_packet(&socket, libc::PACKET_IGNORE_OUTGOING, &on, "leave out outgoing frames")?;
+        socket::set_packet(&socket, libc::PACKET_COPY_THRESH, &on, "let super-frames wait beside the ring")?;
+        socket::set_buffer(&socket, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, QUEUE_BYTES)?;
+        let ring = Ring::map(&socket, options.slots, options.slot_bytes)?;
+        socket::bind(&socket, index, libc::ETH_P_ALL as u16)?;
+        socket::promiscuous(&socket, index)?;
+        // The allocator maps these without touching them: they cost memory only where super-frames come.
+        let large = (0..Batch::<()>::CAPACITY).map(|_| vec![0; LARGE_BYTES].into_boxed_slice()).collect();
+        Ok(Self { socket, ring, next: 0, taken: 0, large })
+    }
+
+    /// Shares the device's frames with the other receivers of the set: each flow comes to one of them. `None` founds a set.
+    pub fn join(&mut self, set: Option<FanoutId>) -> Result<FanoutId, OpenError> {
+        socket::join_fanout(&self.socket, set)
+    }
+
+    /// Appends what has come to `batch`, until the batch is full; answers how many.
+    ///
+    /// A frame whose capture is not whole gets the verdict `truncated` and must not be forwarded (A1.7). Slots stay ours until
+    /// [`Receiver::release`].
+    pub fn receive<'r, V>(&'r mut self, device: DeviceId, batch: &mut Batch<'r, V>, truncated: fn() -> V) -> usize {
+        let before = batch.packets.len();
+        let mut large = self.large.iter_mut();
+        while !batch.packets.is_full() && self.taken < self.ring.slots() {
+            let Some(header) = self.ring.header(self.next) else { break };
+            let beside = header.status & libc::TP_STATUS_COPY != 0;
+            let whole = if beside {
+                large.next().and_then(|buffer| receive_beside(&self.socket, buffer))
+            } else if header.len > header.captured {
+                None
+            } else {
+                // SAFETY: the slot is ours, this is the only slice of it, and `release` needs `&mut self`, which it cannot get
+                // while 'r lives. JUSTIFICATION: frames are edited where they lie.
+                unsafe { in_slot(&self.ring, self.next, &header) }
+            };
+            batch.packets.push(match whole {
+                Some((mut offload, bytes)) => {
+                    offload.verified |= header.status & libc::TP_STATUS_CSUM_VALID != 0;
+                    Packet { device, vlan: tag(&header), offload, bytes, verdict: None }
+                }
+                None => Packet {
+                    device,
+                    vlan: tag(&header),
+                    offload: Offload::NONE,
+                    // SAFETY: as above; where the frame lies beside the ring, nothing else of its slot was handed out.
+                    // JUSTIFICATION: as above.
+                    bytes: unsafe { self.ring.bytes(self.next, header.mac, header.captured) },
+                    verdict: Some(truncated()),
+                },
+            });
+            self.next = if self.next + 1 == self.ring.slots() { 0 } else { self.next + 1 };
+            self.taken += 1;
+        }
+        batch.packets.len() - before
+    }
+
+    /// Gives all slots that were handed out back to the kernel.
+    pub fn release(&mut self) {
+        let slots = self.ring.slots();
+        let first = (self.next + slots - self.taken) % slots;
+        for slot in (0..self.taken).map(|position| (first + position) % slots) {
+            self.ring.release(slot);
+        }
+        self.taken = 0;
+    }
+
+    /// What the kernel counted since the last call.
+    pub fn take_counts(&self) -> RingCounts {
+        socket::get_packet::<libc::tpacket_stats>(&self.socket, libc::PACKET_STATISTICS)
+            .map(|stats| RingCounts { dropped: u64::from(stats.tp_drops) })
+            .unwrap_or_default()
+    }
+
+    /// Takes and clears a pending error: a link that goes down leaves one, and the socket works again when it is up.
+    pub fn take_error(&self) -> Option<std::io::Error> {
+        socket::take_error(&self.socket)
+    }
+}
+
+impl AsFd for Receiver {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// The outer tag, which the kernel took out of the frame.
+fn tag(header: &SlotHeader) -> Option<VlanTag> {
+    let has = |bit| header.status & bit != 0;
+    let tpid = if has(libc::TP_STATUS_VLAN_TPID_VALID) { header.vlan_tpid } else { TPID_CUSTOMER };
+    has(libc::TP_STATUS_VLAN_VALID).then_some(VlanTag { tpid, tci: header.vlan_tci })
+}
+
+/// The frame in its slot, behind the virtio-net header.
+///
+/// # Safety
+/// As [`Ring::bytes`].
+unsafe fn in_slot<'r>(ring: &Ring, slot: usize, header: &SlotHeader) -> Option<(Offload, &'r mut [u8])> {
+    let start = header.mac.checked_sub(vnet::LEN)?;
+    // SAFETY: the caller's promise. JUSTIFICATION: as there.
+    let bytes = unsafe { ring.bytes(slot, start, vnet::LEN + header.captured) };
+    split(bytes)
+}
+
+/// Takes the frame that waits beside the ring.
+fn receive_beside<'r>(socket: &OwnedFd, buffer: &'r mut [u8]) -> Option<(Offload, &'r mut [u8])> {
+    use std::os::fd::AsRawFd;
+    let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
+    let received = loop {
+        // SAFETY: pointer and length describe `buffer`, which is ours; the kernel writes at most its length.
+        // JUSTIFICATION: the standard library has no `recv` for packet sockets.
+        let n = unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), flags) };
+        match usize::try_from(n) {
+            Ok(received) => break received,
+            Err(_) if std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_) => return None,
+        }
+    };
+    // MSG_TRUNC answers the frame's own length, also where it did not fit.
+    split(buffer.get_mut(..received)?)
+}
+
+fn split(bytes: &mut [u8]) -> Option<(Offload, &mut [u8])> {
+    let (header, frame) = bytes.split_first_chunk_mut::<{ vnet::LEN }>()?;
+    Some((vnet::decode(*header)?, frame))
+}

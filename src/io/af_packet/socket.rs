@@ -1,0 +1,172 @@
+//! A packet socket and its options.
+
+use std::io;
+use std::mem::{size_of, zeroed};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+/// Why a device could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The process may not open packet sockets.
+    #[error("no permission to open packet sockets: run as root, or give the program CAP_NET_RAW and CAP_NET_ADMIN")]
+    NotPermitted,
+    /// The device is not there (any more).
+    #[error("the device does not exist")]
+    NoDevice,
+    /// A system call failed.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What came.
+        source: io::Error,
+    },
+}
+
+/// Names a set of receivers of one device that share its frames, each flow to one of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FanoutId(u16);
+
+impl OpenError {
+    pub(super) fn last(what: &'static str) -> Self {
+        let source = io::Error::last_os_error();
+        match source.raw_os_error() {
+            Some(libc::EPERM | libc::EACCES) => Self::NotPermitted,
+            Some(libc::ENODEV | libc::ENXIO) => Self::NoDevice,
+            _ => Self::System { what, source },
+        }
+    }
+}
+
+/// A raw packet socket that is bound to nothing and receives nothing.
+pub(super) fn open() -> Result<OwnedFd, OpenError> {
+    // SAFETY: `socket` takes integers only; a non-negative answer is a descriptor that nobody else owns.
+    // JUSTIFICATION: the standard library has no AF_PACKET sockets.
+    unsafe {
+        let fd = libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0);
+        if fd < 0 {
+            return Err(OpenError::last("open a packet socket"));
+        }
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// Sets a socket option whose value is plain data.
+fn set<T: Copy>(
+    socket: &OwnedFd,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: &T,
+    what: &'static str,
+) -> Result<(), OpenError> {
+    let len = libc::socklen_t::try_from(size_of::<T>()).expect("option values are small");
+    // SAFETY: the pointer and length describe `value`, which lives through the call; the kernel only reads it.
+    // JUSTIFICATION: the standard library sets none of these options.
+    let status = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, std::ptr::from_ref(value).cast(), len) };
+    if status == 0 { Ok(()) } else { Err(OpenError::last(what)) }
+}
+
+/// Sets an option of level `SOL_PACKET`.
+pub(super) fn set_packet<T: Copy>(
+    socket: &OwnedFd,
+    name: libc::c_int,
+    value: &T,
+    what: &'static str,
+) -> Result<(), OpenError> {
+    set(socket, libc::SOL_PACKET, name, value, what)
+}
+
+/// Asks for a socket buffer of `bytes`: beyond the system's limit with CAP_NET_ADMIN, up to it without.
+pub(super) fn set_buffer(
+    socket: &OwnedFd,
+    force: libc::c_int,
+    plain: libc::c_int,
+    bytes: libc::c_int,
+) -> Result<(), OpenError> {
+    set(socket, libc::SOL_SOCKET, force, &bytes, "size a socket buffer")
+        .or_else(|_| set(socket, libc::SOL_SOCKET, plain, &bytes, "size a socket buffer"))
+}
+
+/// Reads an option of level `SOL_PACKET` that is plain data without invalid values.
+pub(super) fn get_packet<T: Copy + Plain>(socket: &OwnedFd, name: libc::c_int) -> io::Result<T> {
+    // SAFETY: `Plain` promises that any bytes, zeros among them, are a value of `T`.
+    // JUSTIFICATION: the kernel fills it in place.
+    let mut value: T = unsafe { zeroed() };
+    let mut len = libc::socklen_t::try_from(size_of::<T>()).expect("option values are small");
+    // SAFETY: pointer and length describe `value`; the kernel writes at most `len` bytes.
+    // JUSTIFICATION: the standard library reads none of these options.
+    let status = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            name,
+            std::ptr::from_mut(&mut value).cast(),
+            &raw mut len,
+        )
+    };
+    if status == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Integers and C structs of integers: every pattern of bytes is a value.
+///
+/// # Safety
+/// The promise is the implementer's.
+pub(super) unsafe trait Plain {}
+// SAFETY: an integer. JUSTIFICATION: `get_packet` needs the promise.
+unsafe impl Plain for libc::c_int {}
+// SAFETY: two integers. JUSTIFICATION: as above.
+unsafe impl Plain for libc::tpacket_stats {}
+
+/// Binds to a device. `protocol` 0 receives nothing.
+pub(super) fn bind(socket: &OwnedFd, index: u32, protocol: u16) -> Result<(), OpenError> {
+    // SAFETY: all fields of `sockaddr_ll` are integers. JUSTIFICATION: it has padding fields that differ between targets.
+    let mut address: libc::sockaddr_ll = unsafe { zeroed() };
+    address.sll_family = libc::AF_PACKET as libc::c_ushort;
+    address.sll_protocol = protocol.to_be();
+    address.sll_ifindex = libc::c_int::try_from(index).map_err(|_| OpenError::NoDevice)?;
+    let len = libc::socklen_t::try_from(size_of::<libc::sockaddr_ll>()).expect("an address is small");
+    // SAFETY: pointer and length describe `address`, which lives through the call.
+    // JUSTIFICATION: the standard library binds no packet sockets.
+    let status = unsafe { libc::bind(socket.as_raw_fd(), std::ptr::from_ref(&address).cast(), len) };
+    if status == 0 { Ok(()) } else { Err(OpenError::last("bind to the device")) }
+}
+
+/// Hears frames to every hardware address for as long as the socket lives.
+pub(super) fn promiscuous(socket: &OwnedFd, index: u32) -> Result<(), OpenError> {
+    let request = libc::packet_mreq {
+        mr_ifindex: libc::c_int::try_from(index).map_err(|_| OpenError::NoDevice)?,
+        mr_type: libc::PACKET_MR_PROMISC as libc::c_ushort,
+        mr_alen: 0,
+        mr_address: [0; 8],
+    };
+    set_packet(socket, libc::PACKET_ADD_MEMBERSHIP, &request, "make the device promiscuous")
+}
+
+/// Joins the fanout set `id`, or makes a new one with a number that no other set of this namespace has.
+///
+/// Frames are spread by the kernel's flow hash, which is symmetric and takes addresses only for fragments.
+pub(super) fn join_fanout(socket: &OwnedFd, id: Option<FanoutId>) -> Result<FanoutId, OpenError> {
+    // The set, not the socket, is what the kernel hooks in: it has to be told on its own to leave out outgoing frames.
+    let mut kind = libc::PACKET_FANOUT_HASH | libc::PACKET_FANOUT_FLAG_IGNORE_OUTGOING;
+    if id.is_none() {
+        kind |= libc::PACKET_FANOUT_FLAG_UNIQUEID;
+    }
+    let number = id.map_or(0, |id| id.0);
+    let value = u32::from(number) | (kind << 16);
+    set_packet(socket, libc::PACKET_FANOUT, &value, "share the device between the packet workers")?;
+    let joined: libc::c_int = get_packet(socket, libc::PACKET_FANOUT)
+        .map_err(|source| OpenError::System { what: "read the number of the fanout set", source })?;
+    Ok(FanoutId((joined & 0xffff) as u16))
+}
+
+/// Takes and clears the error that the kernel noted on the socket, `ENETDOWN` after a link went down.
+pub(super) fn take_error(socket: &OwnedFd) -> Option<io::Error> {
+    let mut error: libc::c_int = 0;
+    let mut len = libc::socklen_t::try_from(size_of::<libc::c_int>()).expect("an integer is small");
+    // SAFETY: pointer and length describe `error`; the kernel writes at most that.
+    // JUSTIFICATION: the standard library offers `take_error` on its own socket types only.
+    let status = unsafe {
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_ERROR, (&raw mut error).cast(), &raw mut len)
+    };
+    (status == 0 && error != 0).then(|| io::Error::from_raw_os_error(error))
+}

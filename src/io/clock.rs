@@ -1,0 +1,68 @@
+//! The one place that reads time. Only the runtime calls it; the core gets time as an argument.
+
+use std::time::SystemTime;
+
+use crate::time::Instant;
+
+/// A monotonic clock whose zero is the moment it was made, and the wall clock for what people read.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    zero: std::time::Instant,
+}
+
+impl Clock {
+    /// A clock that reads zero.
+    #[expect(clippy::new_without_default, reason = "a default that reads a clock would surprise")]
+    #[expect(clippy::disallowed_methods, reason = "the one legal place")]
+    pub fn new() -> Self {
+        Self { zero: std::time::Instant::now() }
+    }
+
+    /// Monotonic time since the clock was made.
+    #[expect(clippy::disallowed_methods, reason = "the one legal place")]
+    pub fn now(&self) -> Instant {
+        Instant::ZERO + std::time::Instant::now().saturating_duration_since(self.zero)
+    }
+
+    /// The wall clock as RFC 3339 in UTC, to the millisecond.
+    #[expect(clippy::disallowed_methods, reason = "the one legal place")]
+    pub fn wall(&self) -> String {
+        humantime::format_rfc3339_millis(SystemTime::now()).to_string()
+    }
+
+    /// 64 bits that differ between runs, to seed what must not be guessed.
+    pub fn random(&self) -> u64 {
+        use std::hash::{BuildHasher, Hasher};
+        // Every `RandomState` takes new keys from the operating system's entropy (per thread, then counted up).
+        std::collections::hash_map::RandomState::new().build_hasher().finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_starts_near_zero_and_never_goes_back() {
+        let clock = Clock::new();
+        let first = clock.now();
+        let second = clock.now();
+
+        assert!(first.as_millis() < 1000, "{first:?}");
+        assert!(second >= first);
+    }
+
+    #[test]
+    fn the_wall_clock_is_rfc_3339_in_utc() {
+        let wall = Clock::new().wall();
+
+        assert!(humantime::parse_rfc3339(&wall).is_ok(), "{wall}");
+        assert!(wall.ends_with('Z') && wall.len() == "2026-11-21T11:00:00.000Z".len(), "{wall}");
+    }
+
+    #[test]
+    fn random_numbers_differ() {
+        let clock = Clock::new();
+        assert_ne!(clock.random(), clock.random());
+    }
+}

@@ -1,0 +1,175 @@
+//! Ownership that dies with the process, whatever way it ends.
+//!
+//! A link is owned by an abstract Unix socket: such names live in the network namespace, as devices do. A path is owned by
+//! `flock` on a file beside it.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+/// Why ownership was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another engine has it, maybe of this process.
+    #[error("{}", held_by(*.pid))]
+    Held {
+        /// The process that has it, where that could be told.
+        pid: Option<u32>,
+    },
+    /// It could not be asked for.
+    #[error(transparent)]
+    System(#[from] io::Error),
+}
+
+fn held_by(pid: Option<u32>) -> String {
+    match pid {
+        Some(pid) if pid == std::process::id() => "another engine of this process owns it".to_owned(),
+        Some(pid) => format!("process {pid} owns it"),
+        None => "another process owns it".to_owned(),
+    }
+}
+
+/// Ownership of a link: a device, or one VLAN on it.
+#[derive(Debug)]
+pub struct LinkLock {
+    _name: UnixListener,
+}
+
+impl LinkLock {
+    /// Takes the link, in the network namespace of the calling thread.
+    pub fn take(device: &str, vlan: Option<u16>) -> Result<Self, LockError> {
+        let vlan = vlan.map_or("untagged".to_owned(), |vid| vid.to_string());
+        let address = SocketAddr::from_abstract_name(format!("fwlb/link/{device}/{vlan}"))?;
+        match UnixListener::bind_addr(&address) {
+            Ok(listener) => Ok(Self { _name: listener }),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                Err(LockError::Held { pid: UnixStream::connect_addr(&address).ok().and_then(|owner| peer(&owner)) })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// The process that listens at the other end.
+fn peer(stream: &UnixStream) -> Option<u32> {
+    let mut credentials = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut len = libc::socklen_t::try_from(size_of::<libc::ucred>()).ok()?;
+    // SAFETY: pointer and length describe `credentials`; the kernel writes at most that.
+    // JUSTIFICATION: `UnixStream::peer_cred` is not stable.
+    let status = unsafe {
+        libc::getsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut credentials).cast(),
+            &raw mut len,
+        )
+    };
+    u32::try_from(credentials.pid).ok().filter(|pid| status == 0 && *pid != 0)
+}
+
+/// Ownership of a path: a control socket, a state directory.
+#[derive(Debug)]
+pub struct PathLock {
+    path: PathBuf,
+    file: File,
+}
+
+impl PathLock {
+    /// Takes `path` by locking the file `path` + `.lock`, which is made if it is missing. The directory has to be there.
+    pub fn take(path: &Path) -> Result<Self, LockError> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".lock");
+        let path = PathBuf::from(name);
+        loop {
+            let file = File::options().create(true).truncate(false).read(true).write(true).open(&path)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    let pid = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
+                    return Err(LockError::Held { pid });
+                }
+                Err(TryLockError::Error(error)) => return Err(error.into()),
+            }
+            // An owner that ended meanwhile took the file away: then this lock is on a file that nobody else will find.
+            let on_disk = fs::metadata(&path).map(|found| (found.dev(), found.ino()));
+            let locked = file.metadata().map(|held| (held.dev(), held.ino()))?;
+            if on_disk.is_ok_and(|found| found == locked) {
+                fs::write(&path, format!("{}\n", std::process::id()))?;
+                return Ok(Self { path, file });
+            }
+        }
+    }
+}
+
+impl Drop for PathLock {
+    fn drop(&mut self) {
+        // While the lock is held, so that nobody loses a file that he has just locked unseen.
+        let _ = fs::remove_file(&self.path);
+        let _ = self.file.unlock();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+    use crate::io::testing::namespace;
+
+    #[test]
+    fn a_link_has_one_owner_until_he_lets_go() {
+        if !namespace() {
+            return;
+        }
+        let first = LinkLock::take("lk0", Some(10)).unwrap();
+
+        let second = LinkLock::take("lk0", Some(10)).unwrap_err();
+        assert!(matches!(second, LockError::Held { pid: Some(pid) } if pid == std::process::id()), "{second:?}");
+        LinkLock::take("lk0", None).expect("untagged frames are another link");
+        LinkLock::take("lk0", Some(11)).expect("another VLAN is another link");
+
+        drop(first);
+        LinkLock::take("lk0", Some(10)).expect("given up");
+    }
+
+    #[test]
+    fn a_path_has_one_owner_and_leaves_nothing_behind() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("engine.sock");
+        let first = PathLock::take(&path).unwrap();
+
+        let second = PathLock::take(&path).unwrap_err();
+        assert!(matches!(second, LockError::Held { pid: Some(pid) } if pid == std::process::id()), "{second:?}");
+
+        drop(first);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+        PathLock::take(&path).expect("given up");
+    }
+
+    #[test]
+    fn ownership_dies_with_a_killed_process() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("engine.sock");
+        let lock = directory.path().join("engine.sock.lock");
+        fs::write(&lock, "").unwrap();
+        let mut owner = Command::new("flock")
+            .args(["--exclusive", "--no-fork"])
+            .arg(&lock)
+            .args(["sh", "-c", "echo ready; exec sleep 60"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("flock is part of util-linux");
+        io::Read::read_exact(owner.stdout.as_mut().unwrap(), &mut [0; 5]).unwrap();
+        assert!(matches!(PathLock::take(&path), Err(LockError::Held { .. })));
+
+        owner.kill().unwrap();
+        owner.wait().unwrap();
+
+        PathLock::take(&path).expect("the owner was killed");
+    }
+}

@@ -1,0 +1,115 @@
+//! Sleeping until a frame comes, or until another thread says so.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd};
+use std::sync::Arc;
+
+use super::af_packet::Receiver;
+use crate::time::Duration;
+
+/// Ends a worker's sleep from another thread; clones wake the same sleeper.
+#[derive(Debug, Clone)]
+pub struct Wake(Arc<File>);
+
+/// A worker's sleep.
+#[derive(Debug)]
+pub struct Waiter {
+    wake: Wake,
+    polled: Vec<libc::pollfd>,
+}
+
+impl Wake {
+    /// A wake-up that nobody has called yet.
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: integers in, and a non-negative answer is a descriptor that nobody else owns.
+        // JUSTIFICATION: the standard library has no eventfd.
+        unsafe {
+            let fd = libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK);
+            if fd < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(Self(Arc::new(File::from_raw_fd(fd))))
+        }
+    }
+
+    /// Ends the current sleep, or the next one. Never waits.
+    pub fn notify(&self) {
+        // It fails only if 2^64 - 2 calls are pending, and then the sleeper wakes all the same.
+        let _ = (&*self.0).write(&1u64.to_ne_bytes());
+    }
+
+    /// Forgets pending calls.
+    fn clear(&self) {
+        let _ = (&*self.0).read(&mut [0; 8]);
+    }
+}
+
+impl Waiter {
+    /// A sleep that `wake` ends.
+    pub fn new(wake: Wake) -> Self {
+        Self { wake, polled: Vec::new() }
+    }
+
+    /// Sleeps until one of `receivers` has a frame, the wake-up is called, or `timeout` (whole milliseconds, rounded up)
+    /// passes. Takes the errors that link changes leave on the sockets, so that the next sleep is one.
+    pub fn wait<'a>(&mut self, receivers: impl Iterator<Item = &'a Receiver> + Clone, timeout: Duration) {
+        let entry = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+        self.polled.clear();
+        self.polled.push(entry(self.wake.0.as_raw_fd()));
+        self.polled.extend(receivers.clone().map(|receiver| entry(receiver.as_fd().as_raw_fd())));
+        let timeout = timeout.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(libc::c_int::MAX);
+        // SAFETY: pointer and length describe `polled`, whose descriptors are open while `receivers` are borrowed.
+        // JUSTIFICATION: the standard library has no poll.
+        let ready = unsafe { libc::poll(self.polled.as_mut_ptr(), self.polled.len() as libc::nfds_t, timeout) };
+        if ready <= 0 {
+            return;
+        }
+        if self.polled[0].revents != 0 {
+            self.wake.clear();
+        }
+        for (entry, receiver) in self.polled[1..].iter().zip(receivers) {
+            if entry.revents & (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) != 0 {
+                receiver.take_error();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::clock::Clock;
+
+    #[test]
+    fn a_call_before_the_sleep_ends_it_and_a_call_is_used_up() {
+        let clock = Clock::new();
+        let wake = Wake::new().unwrap();
+        let mut waiter = Waiter::new(wake.clone());
+        wake.notify();
+        wake.notify();
+
+        waiter.wait(std::iter::empty(), Duration::from_secs(20));
+        assert!(clock.now().as_millis() < 10_000, "the pending call did not end the sleep");
+
+        let before = clock.now();
+        waiter.wait(std::iter::empty(), Duration::from_millis(20));
+        assert!(clock.now().since(before) >= Duration::from_millis(20), "a used call ended another sleep");
+    }
+
+    #[test]
+    fn a_call_from_another_thread_ends_the_sleep() {
+        let clock = Clock::new();
+        let wake = Wake::new().unwrap();
+        let mut waiter = Waiter::new(wake.clone());
+        let caller = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(10));
+            wake.notify();
+        });
+
+        waiter.wait(std::iter::empty(), Duration::from_secs(20));
+
+        assert!(clock.now().as_millis() < 10_000);
+        caller.join().unwrap();
+    }
+}
