@@ -8,6 +8,7 @@ pub mod arp;
 pub mod batch;
 pub mod checksum;
 pub mod emit;
+pub mod fragment;
 pub mod frame;
 pub mod icmp;
 pub mod mld;
