@@ -163,7 +163,8 @@ fn assign(device: &str, address: Pair) -> Vec<String> {
 
 /// The engines' namespaces: devices without addresses, for the engines own them.
 fn engines(lab: &Topology) -> Vec<Command> {
-    let mut commands = Vec::new();
+    let mut commands = vec![Command::sysctl(&lab.namespace(Node::Outer), STATION)];
+    commands.push(Command::sysctl(&lab.namespace(Node::Inner), STATION));
     for side in Side::BOTH {
         let (bridge, mtu) = match side {
             Side::Outer => ("br-clients", 1500),
@@ -307,7 +308,6 @@ fn kernel_routers(lab: &Topology, outer: u8, inner: u8) -> Vec<Command> {
     ];
     for (side, near, far, beyond, firewall) in routes {
         let namespace = lab.namespace(side.node());
-        commands.push(Command::sysctl(&namespace, STATION));
         commands.push(Command::sysctl(&namespace, ["net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"]));
         let mut lines = assign(near_device(side), near);
         lines.extend(assign(&format!("fw-{}", side.engine()), far));

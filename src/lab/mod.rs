@@ -7,12 +7,13 @@
 //!
 //! [`Topology`] says what to build, [`blueprint`] turns it into commands of `ip`, `nft` and `sysctl`, [`Lab`] runs them,
 //! starts the engines and the servers, breaks and heals firewalls and removes everything again. [`traffic`] has the
-//! programs that make the flows.
+//! programs that make the flows; [`demo`] is the guided tour.
 //!
 //! Nothing here decides about a packet. All traffic stays in the lab's own namespaces; the caller's is never touched.
 
 pub mod blueprint;
 pub mod command;
+pub mod demo;
 mod engines;
 pub mod topology;
 pub mod traffic;
@@ -121,6 +122,9 @@ pub enum LabError {
         /// The end of its log.
         log: String,
     },
+    /// The user has seen enough.
+    #[error("interrupted")]
+    Interrupted,
     /// An answer that is not what the contract says.
     #[error("{what} answered something else than expected: {answer}")]
     Answer {

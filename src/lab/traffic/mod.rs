@@ -39,6 +39,8 @@ pub struct Plan {
     pub patience: Duration,
     /// A TCP flow that was cut is opened again, as a new flow.
     pub reopen: bool,
+    /// A TCP flow finishes after this long, and a new one takes its place; `None`: it lasts.
+    pub life: Option<Duration>,
 }
 
 /// Protocol of a flow.
@@ -93,7 +95,7 @@ pub struct FlowReport {
     pub sent: u64,
     /// Right answers.
     pub answered: u64,
-    /// The longest time without an answer that was due.
+    /// The longest time without an answer that was due; for TCP also the time to connect.
     pub longest_stall_ms: u64,
     /// How it ended.
     pub end: End,
@@ -109,6 +111,8 @@ pub enum End {
     Finished,
     /// By a TCP reset.
     Reset,
+    /// By a TCP reset before it was connected.
+    Refused,
     /// No answer came for as long as the plan's patience.
     Hung,
     /// Another way, in words.

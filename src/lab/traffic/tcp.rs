@@ -10,13 +10,13 @@ use tokio::time::{Instant, timeout};
 use super::{End, Flow, FlowReport, message, millis};
 use std::sync::atomic::Ordering;
 
-/// Keeps a flow busy until its time is over, opening it again when it was cut and the plan says so.
+/// Keeps a flow busy until its time is over, opening it again when the plan says so.
 pub(super) async fn run(flow: Flow) {
     loop {
         let report = connection(&flow).await;
-        let cut = report.end != End::Finished;
+        let again = if report.end == End::Finished { flow.plan.life.is_some() } else { flow.plan.reopen };
         flow.close_report(report).await;
-        if !cut || !flow.plan.reopen || Instant::now() >= flow.stop() {
+        if !again || Instant::now() >= flow.stop() {
             return;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -31,10 +31,12 @@ async fn connection(flow: &Flow) -> FlowReport {
         Ok(Err(error)) => return ended(report, end_of(&error), begun),
         Err(_) => return ended(report, End::Hung, begun),
     };
+    report.longest_stall_ms = millis(begun.elapsed());
     report.local = stream.local_addr().ok().map(|address| address.to_string());
     let _ = stream.set_nodelay(true);
     let mut answer = vec![0; message(0, flow.plan.size).len()];
-    while Instant::now() < flow.stop() {
+    let until = flow.plan.life.map_or(flow.stop(), |life| flow.stop().min(begun + life));
+    while Instant::now() < until {
         let request = message(report.sent, flow.plan.size);
         let asked = Instant::now();
         report.sent += 1;
@@ -52,7 +54,7 @@ async fn connection(flow: &Flow) -> FlowReport {
         report.answered += 1;
         flow.tally.answered.fetch_add(1, Ordering::Relaxed);
         report.longest_stall_ms = report.longest_stall_ms.max(millis(asked.elapsed()));
-        tokio::time::sleep_until((asked + flow.plan.interval).min(flow.stop())).await;
+        tokio::time::sleep_until((asked + flow.plan.interval).min(until)).await;
     }
     let asked = Instant::now();
     let goodbye = async {
@@ -78,6 +80,7 @@ fn ended(mut report: FlowReport, end: End, asked: Instant) -> FlowReport {
 fn end_of(error: &io::Error) -> End {
     match error.kind() {
         io::ErrorKind::ConnectionReset => End::Reset,
+        io::ErrorKind::ConnectionRefused => End::Refused,
         io::ErrorKind::TimedOut => End::Hung,
         _ => End::Failed(error.to_string()),
     }

@@ -14,6 +14,7 @@ fn plan(protocol: Protocol, to: SocketAddr) -> Plan {
         duration: Duration::from_millis(200),
         patience: Duration::from_millis(500),
         reopen: true,
+        life: None,
     }
 }
 
@@ -48,6 +49,16 @@ async fn every_request_on_a_good_network_is_answered() {
             assert!(flow.local.is_some_and(|local| local.starts_with("127.0.0.1:")));
         }
     }
+}
+
+#[tokio::test]
+async fn short_lived_flows_follow_one_another() {
+    let (echo, _) = server().await;
+
+    let flows = flows(Plan { flows: 1, life: Some(Duration::from_millis(30)), ..plan(Protocol::Tcp, echo) }).await;
+
+    assert!(flows.len() >= 3, "{flows:?}");
+    assert!(flows.iter().all(|flow| flow.end == End::Finished && flow.lost() == 0), "{flows:?}");
 }
 
 #[tokio::test]

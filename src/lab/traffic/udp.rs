@@ -34,6 +34,9 @@ pub(super) async fn run(flow: Flow) {
     let give_up = flow.stop() + flow.plan.patience;
     loop {
         let sending = Instant::now() < flow.stop();
+        if !sending && (report.answered == report.sent || Instant::now() >= give_up) {
+            break;
+        }
         tokio::select! {
             _ = ticks.tick(), if sending => {
                 // An error here is an ICMP answer to an earlier datagram, or no route for a moment: this one is lost.
@@ -55,9 +58,6 @@ pub(super) async fn run(flow: Flow) {
                 }
             }
             () = tokio::time::sleep_until(if sending { flow.stop() } else { give_up }) => {}
-        }
-        if !sending && (report.answered == report.sent || Instant::now() >= give_up) {
-            break;
         }
     }
     if report.answered < report.sent {

@@ -1,0 +1,393 @@
+//! What every session lived through, and which promises that keeps.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::FlowName;
+use crate::engine::view::CountersView;
+use crate::lab::FirewallDrops;
+use crate::lab::traffic::{End, FlowReport, Protocol};
+
+/// Both engines have to know a half-dead firewall within this (CORRECTNESS.md B2.2: 350 ms, and the look at it).
+const DOWN_WITHIN_MS: u64 = 600;
+/// A session of the dead firewall has to be reset within this.
+const RESET_WITHIN_MS: u64 = 1_000;
+/// A datagram flow of the dead firewall may be silent for so long: detection, and the next request.
+const MOVED_WITHIN_MS: u64 = 1_000;
+
+/// What was seen from outside.
+#[derive(Debug, Clone, Default)]
+pub struct Evidence {
+    /// The firewall that failed.
+    pub victim: String,
+    /// When, since the traffic started.
+    pub failed_ms: u64,
+    /// When the outer and the inner engine called it down, since it failed.
+    pub seen_down_ms: [Option<u64>; 2],
+    /// The firewall of each session when it failed.
+    pub at_failure: BTreeMap<FlowName, String>,
+    /// The same just before it was healed.
+    pub before_heal: BTreeMap<FlowName, String>,
+    /// The same some seconds after it took new sessions again.
+    pub after_heal: BTreeMap<FlowName, String>,
+    /// What the traffic programs reported.
+    pub flows: Vec<FlowReport>,
+    /// What the firewalls counted.
+    pub drops: Vec<(String, FirewallDrops)>,
+    /// What the outer and the inner engine counted.
+    pub counters: [CountersView; 2],
+    /// TCP sessions of a failed firewall are to be reset.
+    pub resets: bool,
+}
+
+/// What became of the sessions, and of the promises.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// One line per kind of session.
+    pub experiences: Vec<Experience>,
+    /// In the order of telling.
+    pub promises: Vec<Promise>,
+    /// A TCP session of a firewall that lived, for `explain`.
+    pub example: Option<FlowName>,
+}
+
+/// The sessions of one protocol that shared a fate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Experience {
+    /// `tcp`, `udp` or `icmp`, and where they were.
+    pub who: String,
+    /// How many.
+    pub flows: usize,
+    /// How many went on.
+    pub lived: usize,
+    /// How many were reset or refused.
+    pub reset: usize,
+    /// How many hung or broke in another way.
+    pub broken: usize,
+    /// Requests without answer in those that went on.
+    pub lost: u64,
+    /// The longest time without an answer, over all of them.
+    pub longest_stall_ms: u64,
+}
+
+/// A promise and whether it was kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Promise {
+    /// In words.
+    pub what: String,
+    /// Whether it held.
+    pub kept: bool,
+    /// The numbers.
+    pub detail: String,
+}
+
+/// Where a flow was when the firewall failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Fate {
+    Elsewhere,
+    OnVictim,
+    OpenedMeanwhile,
+    NotThen,
+}
+
+impl Report {
+    /// Judges.
+    pub fn judge(evidence: &Evidence) -> Self {
+        let groups = groups(evidence);
+        let of = |fate: Fate| groups.iter().filter(move |((at, _), _)| *at == fate).flat_map(|(_, flows)| flows.iter());
+        let mut promises = vec![detection(evidence), untouched(of(Fate::Elsewhere))];
+        if evidence.resets {
+            promises.push(told(&evidence.victim, of(Fate::OnVictim)));
+        }
+        promises.push(moved(&evidence.victim, of(Fate::OnVictim)));
+        promises.push(fresh(of(Fate::OpenedMeanwhile).chain(of(Fate::NotThen))));
+        promises.push(stayed(evidence));
+        promises.push(no_drops(evidence));
+        promises.push(conserved(evidence));
+        let experiences = groups.iter().map(|((fate, protocol), flows)| experience(evidence, *fate, protocol, flows));
+        let mut lasting = evidence.after_heal.iter().filter(|(name, firewall)| {
+            name.0 == "tcp" && **firewall != evidence.victim && evidence.at_failure.get(*name) == Some(firewall)
+        });
+        Self { experiences: experiences.collect(), promises, example: lasting.next().map(|(name, _)| name.clone()) }
+    }
+
+    /// Every promise was kept.
+    pub fn kept(&self) -> bool {
+        self.promises.iter().all(|promise| promise.kept)
+    }
+}
+
+/// The flows by fate and protocol.
+fn groups(evidence: &Evidence) -> BTreeMap<(Fate, &'static str), Vec<&FlowReport>> {
+    let mut groups: BTreeMap<_, Vec<&FlowReport>> = BTreeMap::new();
+    for flow in &evidence.flows {
+        groups.entry((fate(evidence, flow), protocol(flow))).or_default().push(flow);
+    }
+    groups
+}
+
+fn fate(evidence: &Evidence, flow: &FlowReport) -> Fate {
+    if flow.ended_ms < evidence.failed_ms || flow.opened_ms > evidence.failed_ms + DOWN_WITHIN_MS {
+        return Fate::NotThen;
+    }
+    match firewall_of(evidence, flow) {
+        Some(firewall) if *firewall == evidence.victim => Fate::OnVictim,
+        Some(_) => Fate::Elsewhere,
+        None => Fate::OpenedMeanwhile,
+    }
+}
+
+/// The firewall of a flow when it failed. A ping does not tell its own end; its session is found by the other end.
+fn firewall_of<'a>(evidence: &'a Evidence, flow: &FlowReport) -> Option<&'a String> {
+    let protocol = protocol(flow);
+    match &flow.local {
+        Some(local) => evidence.at_failure.get(&(protocol.to_owned(), local.clone(), flow.remote.clone())),
+        None => evidence
+            .at_failure
+            .iter()
+            .find(|((known, _, destination), _)| protocol == "icmp" && known == protocol && *destination == flow.remote)
+            .map(|(_, firewall)| firewall),
+    }
+}
+
+const fn protocol(flow: &FlowReport) -> &'static str {
+    match flow.protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+        Protocol::Icmp => "icmp",
+    }
+}
+
+fn experience(evidence: &Evidence, fate: Fate, protocol: &str, flows: &[&FlowReport]) -> Experience {
+    let count = |wanted: &dyn Fn(&End) -> bool| flows.iter().filter(|flow| wanted(&flow.end)).count();
+    let victim = &evidence.victim;
+    Experience {
+        who: match fate {
+            Fate::Elsewhere => format!("{protocol} on another firewall when {victim} failed"),
+            Fate::OnVictim => format!("{protocol} on {victim} when it failed"),
+            Fate::OpenedMeanwhile => format!("{protocol} opened while {victim} was failing"),
+            Fate::NotThen => format!("{protocol} before or after that"),
+        },
+        flows: flows.len(),
+        lived: count(&|end| *end == End::Finished),
+        reset: count(&|end| matches!(end, End::Reset | End::Refused)),
+        broken: count(&|end| matches!(end, End::Hung | End::Failed(_))),
+        lost: flows.iter().filter(|flow| flow.end == End::Finished).map(|flow| flow.lost()).sum(),
+        longest_stall_ms: flows.iter().map(|flow| flow.longest_stall_ms).max().unwrap_or(0),
+    }
+}
+
+fn detection(evidence: &Evidence) -> Promise {
+    let times = evidence.seen_down_ms.map(|seen| seen.map_or_else(|| "never".to_owned(), |ms| format!("{ms} ms")));
+    Promise {
+        what: format!("a half-dead firewall is out on both sides within {DOWN_WITHIN_MS} ms"),
+        kept: evidence.seen_down_ms.iter().all(|seen| seen.is_some_and(|ms| ms <= DOWN_WITHIN_MS)),
+        detail: format!("outer {}, inner {}", times[0], times[1]),
+    }
+}
+
+fn untouched<'a>(flows: impl Iterator<Item = &'a &'a FlowReport>) -> Promise {
+    let flows: Vec<_> = flows.collect();
+    let broken = flows.iter().filter(|flow| flow.end != End::Finished).count();
+    let lost: u64 = flows.iter().map(|flow| flow.lost()).sum();
+    Promise {
+        what: "sessions of the other firewalls lose nothing".to_owned(),
+        kept: !flows.is_empty() && broken == 0 && lost == 0,
+        detail: format!("{} sessions, {broken} broken, {lost} requests without answer", flows.len()),
+    }
+}
+
+fn told<'a>(victim: &str, flows: impl Iterator<Item = &'a &'a FlowReport>) -> Promise {
+    let flows: Vec<_> = flows.filter(|flow| flow.protocol == Protocol::Tcp && flow.end != End::Finished).collect();
+    let late = |flow: &FlowReport| {
+        !matches!(flow.end, End::Reset | End::Refused) || flow.waited_ms.is_none_or(|waited| waited > RESET_WITHIN_MS)
+    };
+    let slowest = flows.iter().filter_map(|flow| flow.waited_ms).max().unwrap_or(0);
+    let hung = flows.iter().filter(|flow| late(flow)).count();
+    Promise {
+        what: format!("TCP sessions of {victim}, lost with its state, are reset within {RESET_WITHIN_MS} ms"),
+        kept: hung == 0,
+        detail: format!("{} reset, the last after {slowest} ms, {hung} later or never", flows.len() - hung),
+    }
+}
+
+fn moved<'a>(victim: &str, flows: impl Iterator<Item = &'a &'a FlowReport>) -> Promise {
+    let flows: Vec<_> = flows.filter(|flow| flow.protocol != Protocol::Tcp).collect();
+    let slowest = flows.iter().map(|flow| flow.longest_stall_ms).max().unwrap_or(0);
+    Promise {
+        what: format!("UDP and ping of {victim} go on through another firewall within {MOVED_WITHIN_MS} ms"),
+        kept: slowest <= MOVED_WITHIN_MS && flows.iter().all(|flow| flow.end == End::Finished),
+        detail: format!("{} flows, the longest silence {slowest} ms", flows.len()),
+    }
+}
+
+fn fresh<'a>(flows: impl Iterator<Item = &'a &'a FlowReport>) -> Promise {
+    let flows: Vec<_> = flows.collect();
+    let broken = flows.iter().filter(|flow| matches!(flow.end, End::Hung | End::Failed(_))).count();
+    Promise {
+        what: "every session that was opened before, during or after reaches its server".to_owned(),
+        kept: broken == 0,
+        detail: format!("{} sessions, {broken} failed", flows.len()),
+    }
+}
+
+fn stayed(evidence: &Evidence) -> Promise {
+    let both = evidence.before_heal.iter().filter_map(|(name, before)| Some((before, evidence.after_heal.get(name)?)));
+    let (alive, moved) =
+        both.fold((0, 0), |(alive, moved), (before, after)| (alive + 1, moved + usize::from(before != after)));
+    Promise {
+        what: "a firewall that returns takes no living session".to_owned(),
+        kept: alive > 0 && moved == 0,
+        detail: format!("{alive} sessions, {moved} moved"),
+    }
+}
+
+fn no_drops(evidence: &Evidence) -> Promise {
+    let dropped: Vec<_> = evidence
+        .drops
+        .iter()
+        .map(|(name, drops)| format!("{name} INVALID {} new-not-SYN {}", drops.invalid, drops.new_not_syn))
+        .collect();
+    Promise {
+        what: "no firewall ever saw half a conversation (its own counters)".to_owned(),
+        kept: evidence.drops.iter().all(|(_, drops)| drops.invalid == 0 && drops.new_not_syn == 0),
+        detail: dropped.join(", "),
+    }
+}
+
+fn conserved(evidence: &Evidence) -> Promise {
+    let details = evidence.counters.each_ref().map(|counters| {
+        let get = |name: &str| counters.get(name).copied();
+        let parts = ["forwarded", "hairpinned", "punted", "dropped"].map(get);
+        let sum = parts.iter().try_fold(0, |sum, part| Some(sum + (*part)?));
+        (get("received"), sum, parts)
+    });
+    Promise {
+        what: "received = forwarded + hairpinned + punted + dropped".to_owned(),
+        kept: details.iter().all(|(received, sum, _)| received.is_some() && received == sum),
+        detail: details
+            .map(|(received, _, parts)| {
+                let [forwarded, hairpinned, punted, dropped] = parts.map(|part| part.unwrap_or(0));
+                format!("{} = {forwarded} + {hairpinned} + {punted} + {dropped}", received.unwrap_or(0))
+            })
+            .join(", "),
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "What the sessions lived through")?;
+        writeln!(
+            f,
+            "  {:<44}{:>9}{:>9}{:>7}{:>8}{:>6}{:>15}",
+            "", "sessions", "went on", "reset", "broken", "lost", "longest stall"
+        )?;
+        for line in &self.experiences {
+            writeln!(
+                f,
+                "  {:<44}{:>9}{:>9}{:>7}{:>8}{:>6}{:>12} ms",
+                line.who, line.flows, line.lived, line.reset, line.broken, line.lost, line.longest_stall_ms
+            )?;
+        }
+        writeln!(f, "\nThe promises")?;
+        for promise in &self.promises {
+            let mark = if promise.kept { "kept  " } else { "BROKEN" };
+            writeln!(f, "  {mark}  {}: {}", promise.what, promise.detail)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flow(protocol: Protocol, port: u16, end: End) -> FlowReport {
+        FlowReport {
+            protocol,
+            local: Some(format!("198.51.100.7:{port}")),
+            remote: "203.0.113.11:7".to_owned(),
+            opened_ms: 0,
+            ended_ms: 20_000,
+            sent: 100,
+            answered: 100,
+            longest_stall_ms: 5,
+            waited_ms: (end != End::Finished).then_some(400),
+            end,
+        }
+    }
+
+    fn name(protocol: &str, port: u16) -> FlowName {
+        (protocol.to_owned(), format!("198.51.100.7:{port}"), "203.0.113.11:7".to_owned())
+    }
+
+    /// One TCP session on each firewall and a UDP session on the one that fails.
+    fn evidence() -> Evidence {
+        let counted = ["received", "forwarded", "hairpinned", "punted", "dropped"].map(String::from);
+        let counters: CountersView = counted.into_iter().zip([10, 7, 0, 2, 1]).collect();
+        let survivor = (name("tcp", 2), "fw2".to_owned());
+        Evidence {
+            victim: "fw1".to_owned(),
+            failed_ms: 6_000,
+            seen_down_ms: [Some(300), Some(350)],
+            at_failure: [(name("tcp", 1), "fw1".to_owned()), survivor.clone(), (name("udp", 3), "fw1".to_owned())]
+                .into(),
+            before_heal: [survivor.clone()].into(),
+            after_heal: [survivor].into(),
+            flows: vec![
+                flow(Protocol::Tcp, 1, End::Reset),
+                flow(Protocol::Tcp, 2, End::Finished),
+                FlowReport { answered: 96, longest_stall_ms: 480, ..flow(Protocol::Udp, 3, End::Finished) },
+            ],
+            drops: vec![("fw1".to_owned(), FirewallDrops::default())],
+            counters: [counters.clone(), counters],
+            resets: true,
+        }
+    }
+
+    fn broken(evidence: &Evidence) -> Vec<String> {
+        Report::judge(evidence)
+            .promises
+            .into_iter()
+            .filter(|promise| !promise.kept)
+            .map(|promise| promise.what)
+            .collect()
+    }
+
+    #[test]
+    fn a_failover_as_designed_keeps_every_promise() {
+        let report = Report::judge(&evidence());
+
+        assert!(report.kept(), "{report}");
+        assert_eq!(report.example, Some(name("tcp", 2)));
+        assert_eq!(report.experiences.iter().map(|line| line.flows).sum::<usize>(), 3);
+    }
+
+    #[test]
+    fn each_fault_breaks_its_own_promise_and_no_other() {
+        type Fault = fn(&mut Evidence);
+        let faults: [(Fault, &str); 8] = [
+            (|e| e.seen_down_ms[1] = Some(700), "half-dead"),
+            (|e| e.flows[1].answered -= 1, "other firewalls"),
+            (|e| e.flows[0].end = End::Hung, "reset within"),
+            (|e| e.flows[0].waited_ms = Some(3_000), "reset within"),
+            (|e| e.flows[2].longest_stall_ms = 2_000, "UDP and ping"),
+            (|e| e.after_heal.values_mut().for_each(|firewall| *firewall = "fw1".to_owned()), "takes no living"),
+            (|e| e.drops[0].1.invalid = 1, "half a conversation"),
+            (|e| *e.counters[1].get_mut("received").unwrap() += 1, "received ="),
+        ];
+        for (fault, promise) in faults {
+            let mut evidence = evidence();
+            fault(&mut evidence);
+
+            let broken = broken(&evidence);
+
+            assert!(broken.len() == 1 && broken[0].contains(promise), "{promise}: {broken:?}");
+        }
+    }
+
+    #[test]
+    fn a_tour_that_saw_nothing_proves_nothing() {
+        assert!(!Report::judge(&Evidence::default()).kept());
+    }
+}
