@@ -1,1 +1,5 @@
-//! The laboratory: both engines in one process under virtual time, with model firewalls, hosts, faults and checkers.
+//! The laboratory.
+pub mod firewall;
+pub mod packet;
+pub mod rng;
+pub mod station;

@@ -1,0 +1,337 @@
+//! The connection table of a model firewall: what Linux conntrack would let pass, what it would call `INVALID`.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::sim::firewall::tcp::{self, Direction, Outcome, Segment, TcpState};
+use crate::sim::packet::{Icmp, Packet, Tuple, protocol, tcp_flag};
+use crate::time::{Duration, Instant};
+
+/// Why a firewall drops a packet. [`Refusal::Invalid`], [`Refusal::NewNotSyn`] and [`Refusal::Policy`] are the oracle: while
+/// every session stays on its firewall they do not occur.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// `ct state invalid`.
+    Invalid,
+    /// `ct state new` of TCP without SYN.
+    NewNotSyn,
+    /// A new flow that the policy does not allow from this side: what a reply without state looks like.
+    Policy,
+    /// A checksum is wrong: the wire's fault.
+    Damaged,
+    /// TTL ran out.
+    Ttl,
+    /// No route, or not for a router to forward.
+    NoRoute,
+    /// The firewall passes no probes.
+    ProbeBlocked,
+}
+
+/// Which side may open flows without ports of TCP (UDP, ICMP, others) and TCP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Policy {
+    /// The clients' side only.
+    Outside,
+    /// Both.
+    Both,
+}
+
+/// How the table treats what it does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// TCP may be picked up in mid-stream (`nf_conntrack_tcp_loose`).
+    pub loose: bool,
+    /// Who opens.
+    pub policy: Policy,
+}
+
+/// A tracked connection.
+#[derive(Debug, Clone)]
+struct Entry {
+    /// As its first packet came.
+    original: Tuple,
+    /// As its answers come: reversed, after translation.
+    reply: Tuple,
+    state: State,
+    last_seen: Instant,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Tcp {
+        state: TcpState,
+        /// Sequence number of a SYN from the opener that was ignored: if the peer takes it, its SYN/ACK begins anew.
+        ignored_syn: Option<u32>,
+    },
+    Other {
+        replied: bool,
+    },
+}
+
+/// What to do with a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Let it pass, rewritten to this tuple.
+    Pass {
+        /// As it leaves.
+        shown: Tuple,
+        /// The connection as its opener shows it.
+        original: Tuple,
+    },
+    /// Do not.
+    Refuse(Refusal),
+}
+
+/// See the module. Firewalls that synchronise share one.
+#[derive(Debug, Default)]
+pub struct Conntrack {
+    entries: BTreeMap<u64, Entry>,
+    /// Both tuples of each entry.
+    index: BTreeMap<Tuple, u64>,
+    next: u64,
+}
+
+impl Entry {
+    fn timeout(&self) -> Duration {
+        Duration::from_secs(match self.state {
+            State::Tcp { state, .. } => match state {
+                TcpState::SynSent | TcpState::SynSent2 | TcpState::FinWait | TcpState::TimeWait => 120,
+                TcpState::SynRecv | TcpState::CloseWait => 60,
+                TcpState::Established => 432_000,
+                TcpState::LastAck => 30,
+                TcpState::Close => 10,
+            },
+            State::Other { replied: false } => 30,
+            State::Other { replied: true } => 120,
+        })
+    }
+}
+
+impl Conntrack {
+    /// Judges a whole packet (fragments come reassembled). `from_outside` tells the side it came by; `translate` gives a new
+    /// flow's tuple as it leaves, or `None` where there is no translation.
+    pub fn judge(
+        &mut self,
+        packet: &Packet,
+        from_outside: bool,
+        rules: Rules,
+        translate: Option<IpAddr>,
+        now: Instant,
+    ) -> Verdict {
+        if !packet.checksum_ok() {
+            return Verdict::Refuse(Refusal::Damaged);
+        }
+        let tuple = packet.tuple();
+        match packet.icmp_kind() {
+            Some(Icmp::Error(None)) => return Verdict::Refuse(Refusal::Invalid),
+            Some(Icmp::Error(Some(_))) => return self.judge_error(tuple, now),
+            Some(Icmp::Other) => return Verdict::Refuse(Refusal::Invalid),
+            Some(Icmp::LinkLocal) => return Verdict::Refuse(Refusal::NoRoute),
+            Some(Icmp::Request(_) | Icmp::Reply(_)) | None => {}
+        }
+        if packet.tcp_flags().is_some_and(|flags| !Segment::is_legal(flags)) {
+            return Verdict::Refuse(Refusal::Invalid);
+        }
+        match self.find(tuple, now) {
+            Some((number, direction)) => self.judge_known(number, direction, packet, now),
+            None => self.judge_new(packet, tuple, from_outside, rules, translate, now),
+        }
+    }
+
+    /// Connections that are tracked.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// True if nothing is tracked.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// True if the table holds the flow that `tuple` belongs to.
+    pub fn knows(&self, tuple: Tuple) -> bool {
+        self.index.contains_key(&tuple) || self.index.contains_key(&tuple.reversed())
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.entries.clear();
+        self.index.clear();
+    }
+
+    fn find(&mut self, tuple: Tuple, now: Instant) -> Option<(u64, Direction)> {
+        let number = *self.index.get(&tuple)?;
+        let entry = &self.entries[&number];
+        if now.since(entry.last_seen) >= entry.timeout() {
+            self.remove(number);
+            return None;
+        }
+        Some((number, if entry.original == tuple { Direction::Original } else { Direction::Reply }))
+    }
+
+    fn remove(&mut self, number: u64) {
+        if let Some(entry) = self.entries.remove(&number) {
+            self.index.remove(&entry.original);
+            self.index.remove(&entry.reply);
+        }
+    }
+
+    /// An error passes if the flow it is about is known; it leaves as that flow's packets do.
+    fn judge_error(&mut self, tuple: Tuple, now: Instant) -> Verdict {
+        match self.find(tuple, now) {
+            Some((number, direction)) => self.pass(number, direction),
+            None => Verdict::Refuse(Refusal::Invalid),
+        }
+    }
+
+    fn pass(&self, number: u64, direction: Direction) -> Verdict {
+        let entry = &self.entries[&number];
+        let shown = match direction {
+            Direction::Original => entry.reply.reversed(),
+            Direction::Reply => entry.original.reversed(),
+        };
+        Verdict::Pass { shown, original: entry.original }
+    }
+
+    fn judge_known(&mut self, number: u64, direction: Direction, packet: &Packet, now: Instant) -> Verdict {
+        let entry = self.entries.get_mut(&number).expect("found a moment ago");
+        match (&mut entry.state, packet.tcp_flags()) {
+            (State::Tcp { state, ignored_syn }, Some(flags)) => {
+                let segment = Segment::of(flags);
+                match tcp::step(*state, direction, segment) {
+                    Outcome::Invalid => return Verdict::Refuse(Refusal::Invalid),
+                    Outcome::Ignore => match (direction, segment, *ignored_syn) {
+                        (Direction::Original, Segment::Syn, _) => *ignored_syn = packet.tcp_sequence(),
+                        (Direction::Reply, Segment::SynAck, Some(_)) => {
+                            (*state, *ignored_syn) = (TcpState::SynRecv, None);
+                        }
+                        (Direction::Original | Direction::Reply, _, _) => {}
+                    },
+                    Outcome::Next(next) => (*state, *ignored_syn) = (next, None),
+                }
+            }
+            (State::Other { replied }, _) => *replied |= direction == Direction::Reply,
+            (State::Tcp { .. }, None) => return Verdict::Refuse(Refusal::Invalid),
+        }
+        entry.last_seen = now;
+        self.pass(number, direction)
+    }
+
+    fn judge_new(
+        &mut self,
+        packet: &Packet,
+        tuple: Tuple,
+        from_outside: bool,
+        rules: Rules,
+        translate: Option<IpAddr>,
+        now: Instant,
+    ) -> Verdict {
+        let state = match (packet.icmp_kind(), packet.tcp_flags().map(Segment::of)) {
+            (Some(Icmp::Reply(_)), _) => return Verdict::Refuse(Refusal::Invalid),
+            (_, None) => State::Other { replied: false },
+            (_, Some(Segment::Syn)) => State::Tcp { state: TcpState::SynSent, ignored_syn: None },
+            (_, Some(Segment::Ack)) if rules.loose => State::Tcp { state: TcpState::Established, ignored_syn: None },
+            (_, Some(Segment::Ack)) => return Verdict::Refuse(Refusal::NewNotSyn),
+            (_, Some(Segment::SynAck | Segment::Fin | Segment::Rst | Segment::None)) => {
+                return Verdict::Refuse(Refusal::Invalid);
+            }
+        };
+        if !from_outside && rules.policy == Policy::Outside {
+            return Verdict::Refuse(Refusal::Policy);
+        }
+        let Some(shown) = self.translated(tuple, translate) else { return Verdict::Refuse(Refusal::Policy) };
+        let number = self.next;
+        self.next += 1;
+        let entry = Entry { original: tuple, reply: shown.reversed(), state, last_seen: now };
+        self.index.insert(entry.original, number);
+        self.index.insert(entry.reply, number);
+        self.entries.insert(number, entry);
+        self.pass(number, Direction::Original)
+    }
+
+    /// The tuple of a new flow as it leaves: with another source, and another port if the own one is taken.
+    fn translated(&self, tuple: Tuple, source: Option<IpAddr>) -> Option<Tuple> {
+        let Some(source) = source else { return Some(tuple) };
+        let icmp = matches!(tuple.protocol, protocol::ICMP | protocol::ICMPV6);
+        (0..u16::MAX).map(|step| tuple.source.1.wrapping_add(step).max(1)).find_map(|port| {
+            let destination = if icmp { (tuple.destination.0, port) } else { tuple.destination };
+            let shown = Tuple { source: (source, port), destination, ..tuple };
+            (!self.index.contains_key(&shown.reversed())).then_some(shown)
+        })
+    }
+}
+
+/// True for a segment that only opens: what a strict firewall lets begin.
+pub const fn opens(flags: u8) -> bool {
+    flags & (tcp_flag::SYN | tcp_flag::ACK | tcp_flag::RST | tcp_flag::FIN) == tcp_flag::SYN
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::packet::tcp_flag::{ACK, SYN};
+
+    const STRICT: Rules = Rules { loose: false, policy: Policy::Outside };
+
+    fn ends() -> ((IpAddr, u16), (IpAddr, u16)) {
+        (("198.51.100.10".parse().unwrap(), 40_000), ("203.0.113.10".parse().unwrap(), 7))
+    }
+
+    fn segment(reply: bool, flags: u8) -> Packet {
+        let (client, server) = ends();
+        let (from, to) = if reply { (server, client) } else { (client, server) };
+        Packet::tcp(from, to, flags, 1, 1, b"")
+    }
+
+    fn passes(verdict: Verdict) -> bool {
+        matches!(verdict, Verdict::Pass { .. })
+    }
+
+    #[test]
+    fn a_strict_firewall_passes_what_it_saw_begin_and_nothing_else() {
+        let mut table = Conntrack::default();
+        let mut judge = |reply, flags| table.judge(&segment(reply, flags), !reply, STRICT, None, Instant::ZERO);
+
+        assert_eq!(judge(false, ACK), Verdict::Refuse(Refusal::NewNotSyn));
+        assert_eq!(judge(true, SYN | ACK), Verdict::Refuse(Refusal::Invalid));
+        assert!(passes(judge(false, SYN)));
+        assert_eq!(judge(false, ACK), Verdict::Refuse(Refusal::Invalid), "its SYN/ACK went elsewhere");
+        assert!(passes(judge(true, SYN | ACK)));
+        assert!(passes(judge(false, ACK)));
+        assert!(passes(judge(true, ACK)));
+    }
+
+    #[test]
+    fn an_error_passes_only_with_its_flow() {
+        let (client, server) = ends();
+        let mut table = Conntrack::default();
+        let lost = Packet::udp(client, server, b"too big");
+        let router = "203.0.113.1".parse().unwrap();
+        let error = Packet::icmp(router, client.0, 3, 4, [0, 0, 5, 0], &lost.emit()[..28]);
+
+        let alone = table.judge(&error, false, STRICT, None, Instant::ZERO);
+        table.judge(&lost, true, STRICT, None, Instant::ZERO);
+        let related = table.judge(&error, false, STRICT, None, Instant::ZERO);
+
+        assert_eq!(alone, Verdict::Refuse(Refusal::Invalid));
+        assert!(passes(related));
+    }
+
+    #[test]
+    fn a_translated_flow_is_answered_at_its_translation() {
+        let (client, server) = ends();
+        let pool: IpAddr = "192.0.2.11".parse().unwrap();
+        let mut table = Conntrack::default();
+
+        let out = table.judge(&Packet::udp(client, server, b"q"), true, STRICT, Some(pool), Instant::ZERO);
+        let back = table.judge(&Packet::udp(server, (pool, client.1), b"a"), false, STRICT, None, Instant::ZERO);
+        let bare = table.judge(&Packet::udp(server, (client.0, 4), b"a"), false, STRICT, None, Instant::ZERO);
+
+        let Verdict::Pass { shown, original } = out else { panic!("{out:?}") };
+        assert_eq!((shown.source, original.source), ((pool, client.1), client));
+        assert!(matches!(back, Verdict::Pass { shown, .. } if shown.destination == client));
+        assert_eq!(bare, Verdict::Refuse(Refusal::Policy));
+    }
+}

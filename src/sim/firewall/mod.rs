@@ -1,0 +1,405 @@
+//! Model firewalls: the oracle of the laboratory. They drop what a strict Linux firewall drops, and count it.
+//!
+//! A firewall has an outside leg (toward the outer engine) and an inside leg. It is a router, or with [`Kind::Transparent`] a
+//! bridge. Fragments are put together, judged as a whole and sent on in their old sizes, as conntrack does: a lone later
+//! fragment never leaves.
+
+pub mod conntrack;
+pub mod tcp;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use ipnet::IpNet;
+
+use crate::sim::firewall::conntrack::{Conntrack, Policy, Refusal, Rules, Verdict};
+use crate::sim::packet::{
+    Cut, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Icmp, Packet, Reassembly, Tuple, ethernet, split_ethernet,
+};
+use crate::sim::station::Station;
+use crate::time::{Duration, Instant};
+use crate::wire::MacAddr;
+
+/// What sort of firewall it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Knows what it saw begin.
+    Strict,
+    /// Picks TCP up in mid-stream.
+    Loose,
+    /// Strict, and all firewalls of the group share their table.
+    Synced,
+    /// Strict, and translates the source of what opens through it.
+    Nat,
+    /// Strict, and a bridge.
+    Transparent,
+}
+
+/// Which leg of a firewall.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Leg {
+    /// Toward the outer engine.
+    Outside,
+    /// Toward the inner engine.
+    Inside,
+}
+
+impl Leg {
+    /// The other one.
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Outside => Self::Inside,
+            Self::Inside => Self::Outside,
+        }
+    }
+
+    /// Its position in the firewall's list of legs.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// A packet that a firewall judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sighting {
+    /// When.
+    pub at: Instant,
+    /// By which leg it came.
+    pub leg: Leg,
+    /// The flow as the packet shows it.
+    pub tuple: Tuple,
+    /// The flow as its opener shows it, where the firewall knows.
+    pub original: Option<Tuple>,
+    /// TCP flags.
+    pub flags: Option<u8>,
+    /// An ICMP error about the flow.
+    pub error: bool,
+    /// Why it was dropped.
+    pub refusal: Option<Refusal>,
+}
+
+/// How a firewall is built.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Sort.
+    pub kind: Kind,
+    /// Who may open.
+    pub policy: Policy,
+    /// Where packets go: prefix, leg, next hop (none: on the leg itself).
+    pub routes: Vec<(IpNet, Leg, Option<IpAddr>)>,
+    /// The addresses that the engines probe from: always permitted, never translated.
+    pub engines: Vec<IpAddr>,
+    /// [`Kind::Nat`]: the addresses it translates to, one per family.
+    pub pool: Vec<IpAddr>,
+    /// MTU of both legs.
+    pub mtu: usize,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Firewall {
+    settings: Settings,
+    legs: [Station; 2],
+    table: Rc<RefCell<Conntrack>>,
+    reassembly: Reassembly,
+    /// Sends nothing, hears nothing.
+    pub alive: bool,
+    /// Passes no probes that come by this leg.
+    pub blocked: [bool; 2],
+    /// Every packet takes this much longer.
+    pub lag: Duration,
+    delayed: VecDeque<(Instant, Leg, Departure)>,
+    out: VecDeque<(Leg, Vec<u8>)>,
+    sightings: Vec<Sighting>,
+    refused: BTreeMap<Refusal, u64>,
+    fragment_id: u32,
+}
+
+/// A packet on its way out.
+#[derive(Debug)]
+enum Departure {
+    /// By the routing table of a router.
+    Routed(Packet, IpAddr),
+    /// As a bridge leaves it: destination and source as they came.
+    Bridged(Packet, MacAddr, MacAddr),
+}
+
+impl Firewall {
+    /// A firewall with its two legs, outside first. Synced firewalls are given one table.
+    pub fn new(settings: Settings, legs: [Station; 2], table: Rc<RefCell<Conntrack>>) -> Self {
+        Self {
+            settings,
+            legs,
+            table,
+            reassembly: Reassembly::default(),
+            alive: true,
+            blocked: [false; 2],
+            lag: Duration::ZERO,
+            delayed: VecDeque::new(),
+            out: VecDeque::new(),
+            sightings: Vec::new(),
+            refused: BTreeMap::new(),
+            fragment_id: 1,
+        }
+    }
+
+    /// Sort.
+    pub fn kind(&self) -> Kind {
+        self.settings.kind
+    }
+
+    /// Takes a frame.
+    pub fn receive(&mut self, leg: Leg, frame: &[u8], now: Instant) {
+        if !self.alive {
+            return;
+        }
+        if self.settings.kind == Kind::Transparent {
+            self.bridge(leg, frame, now);
+        } else if let Some(packet) = self.legs[leg.index()].receive(frame, now) {
+            self.route(leg, packet, now);
+        }
+    }
+
+    /// Time passes.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        for leg in &mut self.legs {
+            leg.handle_timeout(now);
+        }
+        for piece in self.reassembly.expire(now) {
+            let (at, tuple) = (now, piece.tuple());
+            let refusal = Some(Refusal::Invalid);
+            let sighting =
+                Sighting { at, leg: Leg::Outside, tuple, original: None, flags: None, error: false, refusal };
+            self.sightings.push(sighting);
+        }
+        while let Some((_, leg, departure)) = self.delayed.pop_front_if(|(due, ..)| *due <= now) {
+            self.depart(leg, departure, now);
+        }
+    }
+
+    /// When [`Firewall::handle_timeout`] has something to do.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let legs = self.legs.iter().filter_map(Station::poll_timeout);
+        legs.chain(self.delayed.front().map(|(due, ..)| *due)).min()
+    }
+
+    /// A frame to send.
+    pub fn poll_transmit(&mut self) -> Option<(Leg, Vec<u8>)> {
+        for leg in [Leg::Outside, Leg::Inside] {
+            while let Some(frame) = self.legs[leg.index()].poll_transmit() {
+                if self.alive {
+                    self.out.push_back((leg, frame));
+                }
+            }
+        }
+        self.out.pop_front()
+    }
+
+    /// What it saw since the last call.
+    pub fn take_sightings(&mut self) -> Vec<Sighting> {
+        std::mem::take(&mut self.sightings)
+    }
+
+    /// Packets dropped for `reason`.
+    pub fn refused(&self, reason: Refusal) -> u64 {
+        self.refused.get(&reason).copied().unwrap_or(0)
+    }
+
+    /// All drops that are not the wire's fault nor the flow's own.
+    pub fn oracle(&self) -> u64 {
+        self.refused(Refusal::Invalid) + self.refused(Refusal::NewNotSyn) + self.refused(Refusal::Policy)
+    }
+
+    /// Datagrams whose fragments never came together.
+    pub fn incomplete(&self) -> u64 {
+        self.reassembly.incomplete
+    }
+
+    /// True if it holds the state of the flow.
+    pub fn knows(&self, tuple: Tuple) -> bool {
+        self.table.borrow().knows(tuple)
+    }
+
+    /// Dies.
+    pub fn crash(&mut self) {
+        self.alive = false;
+        self.delayed.clear();
+        self.out.clear();
+    }
+
+    /// Comes back with an empty table (a synced one has its partners').
+    pub fn boot(&mut self) {
+        self.alive = true;
+        self.reassembly.clear();
+        if self.settings.kind != Kind::Synced {
+            self.table.borrow_mut().clear();
+        }
+        for leg in &mut self.legs {
+            leg.forget();
+            leg.announce();
+        }
+    }
+
+    /// Takes another hardware address on one leg.
+    pub fn change_mac(&mut self, leg: Leg, mac: MacAddr) {
+        self.legs[leg.index()].change_mac(mac);
+    }
+
+    /// The hardware address of a leg.
+    pub fn mac(&self, leg: Leg) -> MacAddr {
+        self.legs[leg.index()].mac
+    }
+
+    fn bridge(&mut self, leg: Leg, frame: &[u8], now: Instant) {
+        let Some((destination, source, ethertype, payload)) = split_ethernet(frame) else { return };
+        let packet = match ethertype {
+            ETHERTYPE_IPV4 | ETHERTYPE_IPV6 => Packet::parse(payload),
+            _ => None,
+        };
+        let discovery = packet.as_ref().is_some_and(|packet| packet.icmp_kind() == Some(Icmp::LinkLocal));
+        match packet {
+            Some(packet) if !discovery => {
+                let Some((packet, cut)) = self.reassembly.take(packet, now) else { return };
+                if let Some(shown) = self.judge(leg, &packet, now) {
+                    for piece in self.refragment(packet.rewritten(shown), cut) {
+                        self.leave(leg.other(), Departure::Bridged(piece, destination, source), now);
+                    }
+                }
+            }
+            _ if ethertype == ETHERTYPE_IPV4 => {}
+            _ => self.out.push_back((leg.other(), frame.to_vec())),
+        }
+    }
+
+    fn route(&mut self, leg: Leg, packet: Packet, now: Instant) {
+        let Some((packet, cut)) = self.reassembly.take(packet, now) else { return };
+        if self.legs.iter().any(|station| station.addresses.contains(&packet.destination)) {
+            self.answer(leg, &packet, now);
+            return;
+        }
+        if packet.ttl <= 1 {
+            self.refuse(leg, &packet, Refusal::Ttl, now);
+            if !packet.is_icmp_error() {
+                let kind = if packet.source.is_ipv4() { 11 } else { 3 };
+                self.complain(leg, &packet, kind, 0, [0; 4], now);
+            }
+            return;
+        }
+        let Some(shown) = self.judge(leg, &packet, now) else { return };
+        let mut packet = packet.rewritten(shown);
+        packet.ttl -= 1;
+        let Some((out, next_hop)) = self.lookup(packet.destination) else {
+            self.refuse(leg, &packet, Refusal::NoRoute, now);
+            return;
+        };
+        if packet.len() > self.settings.mtu && packet.dont_fragment && cut.is_none() {
+            let mtu = self.settings.mtu as u32;
+            let v4 = packet.source.is_ipv4();
+            let rest = if v4 { [0, 0, (mtu >> 8) as u8, mtu as u8] } else { mtu.to_be_bytes() };
+            let (kind, code) = if v4 { (3, 4) } else { (2, 0) };
+            self.complain(leg, &packet, kind, code, rest, now);
+            return;
+        }
+        for piece in self.refragment(packet, cut) {
+            self.leave(out, Departure::Routed(piece, next_hop), now);
+        }
+    }
+
+    /// Asks the table; answers how the packet leaves.
+    fn judge(&mut self, leg: Leg, packet: &Packet, now: Instant) -> Option<Tuple> {
+        let engines = &self.settings.engines;
+        let probe = engines.contains(&packet.source) && engines.contains(&packet.destination);
+        if probe && self.blocked[leg.index()] {
+            *self.refused.entry(Refusal::ProbeBlocked).or_default() += 1;
+            return None;
+        }
+        let rules = Rules {
+            loose: self.settings.kind == Kind::Loose,
+            policy: if probe { Policy::Both } else { self.settings.policy },
+        };
+        let own_family = |address: &&IpAddr| address.is_ipv4() == packet.source.is_ipv4();
+        let pool = self.settings.pool.iter().find(own_family).copied().filter(|_| !probe);
+        let verdict = self.table.borrow_mut().judge(packet, leg == Leg::Outside, rules, pool, now);
+        match verdict {
+            Verdict::Pass { shown, original } => {
+                self.see(leg, packet, Some(original), None, now);
+                Some(shown)
+            }
+            Verdict::Refuse(refusal) => {
+                self.refuse(leg, packet, refusal, now);
+                None
+            }
+        }
+    }
+
+    fn refuse(&mut self, leg: Leg, packet: &Packet, refusal: Refusal, now: Instant) {
+        *self.refused.entry(refusal).or_default() += 1;
+        self.see(leg, packet, None, Some(refusal), now);
+    }
+
+    fn see(&mut self, leg: Leg, packet: &Packet, original: Option<Tuple>, refusal: Option<Refusal>, at: Instant) {
+        let (tuple, flags, error) = (packet.tuple(), packet.tcp_flags(), packet.is_icmp_error());
+        self.sightings.push(Sighting { at, leg, tuple, original, flags, error, refusal });
+    }
+
+    /// The firewall's own answer to a ping.
+    fn answer(&mut self, leg: Leg, packet: &Packet, now: Instant) {
+        let Some(Icmp::Request(ident)) = packet.icmp_kind() else { return };
+        let sequence = u16::from_be_bytes([packet.payload[6], packet.payload[7]]);
+        let (own, asker) = (packet.destination, packet.source);
+        let reply = Packet::echo(own, asker, true, ident, sequence, &packet.payload[8..]);
+        let (out, next_hop) = self.lookup(asker).unwrap_or((leg, asker));
+        self.leave(out, Departure::Routed(reply, next_hop), now);
+    }
+
+    /// Tells the sender of `packet` what is wrong with it, from the leg that it came by.
+    fn complain(&mut self, leg: Leg, packet: &Packet, kind: u8, code: u8, rest: [u8; 4], now: Instant) {
+        let same_family = |address: &&IpAddr| address.is_ipv4() == packet.source.is_ipv4();
+        let Some(own) = self.legs[leg.index()].addresses.iter().find(same_family).copied() else { return };
+        let quote = packet.emit();
+        let error = Packet::icmp(own, packet.source, kind, code, rest, &quote[..quote.len().min(512)]);
+        if let Some((out, next_hop)) = self.lookup(packet.source) {
+            self.leave(out, Departure::Routed(error, next_hop), now);
+        }
+    }
+
+    fn lookup(&self, destination: IpAddr) -> Option<(Leg, IpAddr)> {
+        let routes = self.settings.routes.iter().filter(|(prefix, ..)| prefix.contains(&destination));
+        let (_, leg, gateway) = routes.max_by_key(|(prefix, ..)| prefix.prefix_len())?;
+        Some((*leg, gateway.unwrap_or(destination)))
+    }
+
+    /// The datagram in pieces no larger than it came in, with its old identification; or by the MTU if it came whole and may be
+    /// cut.
+    fn refragment(&mut self, packet: Packet, cut: Option<Cut>) -> Vec<Packet> {
+        let Some(cut) = cut else {
+            self.fragment_id += 1;
+            return packet.fragments(self.settings.mtu, self.fragment_id);
+        };
+        let headers = if packet.source.is_ipv4() { 20 } else { 48 };
+        packet.fragments((headers + cut.largest.next_multiple_of(8)).min(self.settings.mtu), cut.id)
+    }
+
+    fn leave(&mut self, leg: Leg, departure: Departure, now: Instant) {
+        if self.lag.is_zero() && self.delayed.is_empty() {
+            self.depart(leg, departure, now);
+        } else {
+            let due = self.delayed.back().map_or(now, |(due, ..)| *due).max(now + self.lag);
+            self.delayed.push_back((due, leg, departure));
+        }
+    }
+
+    fn depart(&mut self, leg: Leg, departure: Departure, now: Instant) {
+        match departure {
+            Departure::Routed(packet, next_hop) => self.legs[leg.index()].send(packet, next_hop, now),
+            Departure::Bridged(packet, destination, source) => {
+                let ethertype = if packet.source.is_ipv4() { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 };
+                self.out.push_back((leg, ethernet(destination, source, ethertype, &packet.emit())));
+            }
+        }
+    }
+}

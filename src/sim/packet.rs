@@ -1,0 +1,697 @@
+//! Packets as hosts and firewalls of the laboratory see them: a parser and builder of its own, apart from `wire`, so that
+//! what the engines read and write is judged by a second opinion.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::wire::MacAddr;
+
+/// EtherType of IPv4.
+pub const ETHERTYPE_IPV4: u16 = 0x0800;
+/// EtherType of ARP.
+pub const ETHERTYPE_ARP: u16 = 0x0806;
+/// EtherType of IPv6.
+pub const ETHERTYPE_IPV6: u16 = 0x86dd;
+
+/// IP protocol numbers.
+pub mod protocol {
+    /// ICMP.
+    pub const ICMP: u8 = 1;
+    /// TCP.
+    pub const TCP: u8 = 6;
+    /// UDP.
+    pub const UDP: u8 = 17;
+    /// GRE, for the protocols without ports.
+    pub const GRE: u8 = 47;
+    /// ICMPv6.
+    pub const ICMPV6: u8 = 58;
+    /// IPv6 fragment header.
+    pub const FRAGMENT: u8 = 44;
+}
+
+/// TCP flag bits.
+pub mod tcp_flag {
+    /// FIN.
+    pub const FIN: u8 = 0x01;
+    /// SYN.
+    pub const SYN: u8 = 0x02;
+    /// RST.
+    pub const RST: u8 = 0x04;
+    /// ACK.
+    pub const ACK: u8 = 0x10;
+}
+
+/// A flow as one packet shows it: source first, ordered so that it can be a map's key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tuple {
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Source address and port (ICMP queries: the identifier).
+    pub source: (IpAddr, u16),
+    /// Destination address and port (ICMP queries: the identifier).
+    pub destination: (IpAddr, u16),
+}
+
+impl Tuple {
+    /// The same flow from the other end.
+    pub const fn reversed(self) -> Self {
+        Self { protocol: self.protocol, source: self.destination, destination: self.source }
+    }
+
+    /// The same for both directions.
+    pub fn canonical(self) -> Self {
+        if self.source <= self.destination { self } else { self.reversed() }
+    }
+}
+
+impl std::fmt::Display for Tuple {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = match self.protocol {
+            protocol::TCP => "tcp",
+            protocol::UDP => "udp",
+            protocol::ICMP | protocol::ICMPV6 => "icmp",
+            protocol::GRE => "gre",
+            _ => "ip",
+        };
+        let (source, destination) = (self.source, self.destination);
+        write!(f, "{name} {}|{} > {}|{}", source.0, source.1, destination.0, destination.1)
+    }
+}
+
+/// Place of a fragment in its datagram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Piece {
+    /// Identification.
+    pub id: u32,
+    /// Bytes before it.
+    pub offset: usize,
+    /// More follow.
+    pub more: bool,
+}
+
+/// An IP packet, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packet {
+    /// Source address.
+    pub source: IpAddr,
+    /// Destination address.
+    pub destination: IpAddr,
+    /// Upper-layer protocol.
+    pub protocol: u8,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// DSCP and ECN.
+    pub tos: u8,
+    /// IPv4 DF.
+    pub dont_fragment: bool,
+    /// IPv4 identification of a whole packet.
+    pub ident: u16,
+    /// Set if it is a fragment.
+    pub piece: Option<Piece>,
+    /// What follows the IP headers.
+    pub payload: Vec<u8>,
+}
+
+/// What an ICMP message is about, as a firewall needs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Icmp {
+    /// Echo request with its identifier.
+    Request(u16),
+    /// Echo reply with its identifier.
+    Reply(u16),
+    /// An error; the flow as the quoted packet shows it, if enough is quoted.
+    Error(Option<Tuple>),
+    /// Neighbour discovery, listener reports.
+    LinkLocal,
+    /// Anything else.
+    Other,
+}
+
+/// RFC 1071 sum over 16-bit words, not yet folded or inverted.
+fn sum(bytes: &[u8]) -> u64 {
+    let mut words = bytes.chunks_exact(2);
+    let even: u64 = words.by_ref().map(|word| u64::from(u16::from_be_bytes([word[0], word[1]]))).sum();
+    even + words.remainder().first().map_or(0, |last| u64::from(*last) << 8)
+}
+
+fn fold(mut sum: u64) -> u16 {
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+/// RFC 1071 checksum of `bytes`.
+pub fn checksum(bytes: &[u8]) -> u16 {
+    fold(sum(bytes))
+}
+
+/// An Ethernet frame.
+pub fn ethernet(destination: MacAddr, source: MacAddr, ethertype: u16, payload: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(14 + payload.len());
+    frame.extend_from_slice(&destination.0);
+    frame.extend_from_slice(&source.0);
+    frame.extend_from_slice(&ethertype.to_be_bytes());
+    frame.extend_from_slice(payload);
+    frame
+}
+
+/// Destination, source, EtherType and payload of a frame.
+pub fn split_ethernet(frame: &[u8]) -> Option<(MacAddr, MacAddr, u16, &[u8])> {
+    let (header, payload) = frame.split_at_checked(14)?;
+    let mac = |at: usize| MacAddr(header[at..at + 6].try_into().expect("six bytes of fourteen"));
+    Some((mac(0), mac(6), u16::from_be_bytes([header[12], header[13]]), payload))
+}
+
+fn be16(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
+}
+
+impl Packet {
+    /// A whole packet with a fresh TTL.
+    pub fn new(source: IpAddr, destination: IpAddr, protocol: u8, payload: Vec<u8>) -> Self {
+        let (ttl, tos, ident) = (64, 0, 0);
+        Self { source, destination, protocol, ttl, tos, dont_fragment: false, ident, piece: None, payload }
+    }
+
+    /// A UDP datagram.
+    pub fn udp(source: (IpAddr, u16), destination: (IpAddr, u16), data: &[u8]) -> Self {
+        let mut payload = Vec::with_capacity(8 + data.len());
+        for field in [source.1, destination.1, (8 + data.len()) as u16, 0] {
+            payload.extend_from_slice(&field.to_be_bytes());
+        }
+        payload.extend_from_slice(data);
+        Self::new(source.0, destination.0, protocol::UDP, payload).with_checksum()
+    }
+
+    /// A TCP segment without options.
+    pub fn tcp(
+        source: (IpAddr, u16),
+        destination: (IpAddr, u16),
+        flags: u8,
+        sequence: u32,
+        acknowledgement: u32,
+        data: &[u8],
+    ) -> Self {
+        let mut payload = Vec::with_capacity(20 + data.len());
+        payload.extend_from_slice(&source.1.to_be_bytes());
+        payload.extend_from_slice(&destination.1.to_be_bytes());
+        payload.extend_from_slice(&sequence.to_be_bytes());
+        payload.extend_from_slice(&acknowledgement.to_be_bytes());
+        payload.extend_from_slice(&[0x50, flags, 0x20, 0, 0, 0, 0, 0]);
+        payload.extend_from_slice(data);
+        Self::new(source.0, destination.0, protocol::TCP, payload).with_checksum()
+    }
+
+    /// An ICMP or ICMPv6 message, by the family of `source`.
+    pub fn icmp(source: IpAddr, destination: IpAddr, kind: u8, code: u8, rest: [u8; 4], data: &[u8]) -> Self {
+        let mut payload = vec![kind, code, 0, 0];
+        payload.extend_from_slice(&rest);
+        payload.extend_from_slice(data);
+        let protocol = if source.is_ipv4() { protocol::ICMP } else { protocol::ICMPV6 };
+        Self::new(source, destination, protocol, payload).with_checksum()
+    }
+
+    /// An echo request, or its reply.
+    pub fn echo(source: IpAddr, destination: IpAddr, reply: bool, ident: u16, sequence: u16, data: &[u8]) -> Self {
+        let kind = match (source.is_ipv4(), reply) {
+            (true, false) => 8,
+            (true, true) => 0,
+            (false, false) => 128,
+            (false, true) => 129,
+        };
+        let [a, b] = ident.to_be_bytes();
+        let [c, d] = sequence.to_be_bytes();
+        Self::icmp(source, destination, kind, 0, [a, b, c, d], data)
+    }
+
+    /// Takes an IP packet apart; `None` if it is not legal. Padding behind it is ignored.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        match bytes.first()? >> 4 {
+            4 => Self::parse_v4(bytes),
+            6 => Self::parse_v6(bytes),
+            _ => None,
+        }
+    }
+
+    fn parse_v4(bytes: &[u8]) -> Option<Self> {
+        let header_len = usize::from(bytes[0] & 15) * 4;
+        let header = bytes.get(..header_len).filter(|header| header.len() >= 20)?;
+        let total = usize::from(be16(bytes, 2)?);
+        if checksum(header) != 0 || total < header_len {
+            return None;
+        }
+        let flags = be16(header, 6)?;
+        let (more, offset) = (flags & 0x2000 != 0, usize::from(flags & 0x1fff) * 8);
+        let ident = be16(header, 4)?;
+        let address = |at: usize| IpAddr::from(<[u8; 4]>::try_from(&header[at..at + 4]).expect("four bytes"));
+        Some(Self {
+            source: address(12),
+            destination: address(16),
+            protocol: header[9],
+            ttl: header[8],
+            tos: header[1],
+            dont_fragment: flags & 0x4000 != 0,
+            ident,
+            piece: (more || offset > 0).then_some(Piece { id: u32::from(ident), offset, more }),
+            payload: bytes.get(header_len..total)?.to_vec(),
+        })
+    }
+
+    fn parse_v6(bytes: &[u8]) -> Option<Self> {
+        let header = bytes.get(..40)?;
+        let mut payload = bytes.get(40..40 + usize::from(be16(header, 4)?))?;
+        let address = |at: usize| IpAddr::from(<[u8; 16]>::try_from(&header[at..at + 16]).expect("sixteen bytes"));
+        let (mut next, mut piece) = (header[6], None);
+        while let 0 | 43 | 60 = next {
+            let len = (usize::from(*payload.get(1)?) + 1) * 8;
+            next = payload[0];
+            payload = payload.get(len..)?;
+        }
+        if next == protocol::FRAGMENT {
+            let (fragment, rest) = payload.split_at_checked(8)?;
+            let field = be16(fragment, 2)?;
+            let id = u32::from_be_bytes(fragment[4..8].try_into().ok()?);
+            piece = Some(Piece { id, offset: usize::from(field & 0xfff8), more: field & 1 != 0 });
+            next = fragment[0];
+            payload = rest;
+        }
+        Some(Self {
+            source: address(8),
+            destination: address(24),
+            protocol: next,
+            ttl: header[7],
+            tos: (header[0] << 4) | (header[1] >> 4),
+            dont_fragment: true,
+            ident: 0,
+            piece,
+            payload: payload.to_vec(),
+        })
+    }
+
+    /// The packet as bytes.
+    pub fn emit(&self) -> Vec<u8> {
+        match (self.source, self.destination) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => self.emit_v4(source, destination),
+            (IpAddr::V6(source), IpAddr::V6(destination)) => self.emit_v6(source, destination),
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => {
+                unreachable!("both ends of a packet have one family")
+            }
+        }
+    }
+
+    fn emit_v4(&self, source: Ipv4Addr, destination: Ipv4Addr) -> Vec<u8> {
+        let mut bytes = vec![0x45, self.tos];
+        bytes.extend_from_slice(&((20 + self.payload.len()) as u16).to_be_bytes());
+        let (ident, place) = match self.piece {
+            Some(piece) => (piece.id as u16, (piece.offset / 8) as u16 | if piece.more { 0x2000 } else { 0 }),
+            None => (self.ident, 0),
+        };
+        bytes.extend_from_slice(&ident.to_be_bytes());
+        bytes.extend_from_slice(&(place | if self.dont_fragment { 0x4000 } else { 0 }).to_be_bytes());
+        bytes.extend_from_slice(&[self.ttl, self.protocol, 0, 0]);
+        bytes.extend_from_slice(&source.octets());
+        bytes.extend_from_slice(&destination.octets());
+        let sum = checksum(&bytes);
+        bytes[10..12].copy_from_slice(&sum.to_be_bytes());
+        bytes.extend_from_slice(&self.payload);
+        bytes
+    }
+
+    fn emit_v6(&self, source: Ipv6Addr, destination: Ipv6Addr) -> Vec<u8> {
+        let extra = if self.piece.is_some() { 8 } else { 0 };
+        let next = if self.piece.is_some() { protocol::FRAGMENT } else { self.protocol };
+        let mut bytes = vec![0x60 | (self.tos >> 4), self.tos << 4, 0, 0];
+        bytes.extend_from_slice(&((extra + self.payload.len()) as u16).to_be_bytes());
+        bytes.extend_from_slice(&[next, self.ttl]);
+        bytes.extend_from_slice(&source.octets());
+        bytes.extend_from_slice(&destination.octets());
+        if let Some(piece) = self.piece {
+            bytes.extend_from_slice(&[self.protocol, 0]);
+            bytes.extend_from_slice(&(piece.offset as u16 | u16::from(piece.more)).to_be_bytes());
+            bytes.extend_from_slice(&piece.id.to_be_bytes());
+        }
+        bytes.extend_from_slice(&self.payload);
+        bytes
+    }
+
+    /// Bytes that it occupies on the wire, without Ethernet.
+    pub fn len(&self) -> usize {
+        match (self.source, self.piece) {
+            (IpAddr::V4(_), _) => 20 + self.payload.len(),
+            (IpAddr::V6(_), None) => 40 + self.payload.len(),
+            (IpAddr::V6(_), Some(_)) => 48 + self.payload.len(),
+        }
+    }
+
+    /// True if nothing follows the IP headers.
+    pub fn is_empty(&self) -> bool {
+        self.payload.is_empty()
+    }
+
+    /// The packet in pieces that fit `mtu`, with identification `id`; itself if it fits as it is.
+    pub fn fragments(self, mtu: usize, id: u32) -> Vec<Self> {
+        if self.len() <= mtu {
+            return vec![self];
+        }
+        let headers = if self.source.is_ipv4() { 20 } else { 48 };
+        let (room, base) = ((mtu - headers) / 8 * 8, self.piece.map_or(0, |piece| piece.offset));
+        let last = self.payload.len().div_ceil(room) - 1;
+        let more = self.piece.is_some_and(|piece| piece.more);
+        let cut = |(number, data): (usize, &[u8])| Self {
+            piece: Some(Piece { id, offset: base + number * room, more: more || number < last }),
+            payload: data.to_vec(),
+            dont_fragment: false,
+            ..self.clone()
+        };
+        self.payload.chunks(room).enumerate().map(cut).collect()
+    }
+
+    /// Where the checksum of the upper layer stands in the payload.
+    fn checksum_at(&self) -> Option<usize> {
+        let at = match self.protocol {
+            protocol::TCP => 16,
+            protocol::UDP => 6,
+            protocol::ICMP | protocol::ICMPV6 => 2,
+            _ => return None,
+        };
+        (self.piece.is_none() && self.payload.len() >= at + 2).then_some(at)
+    }
+
+    fn transport_sum(&self) -> u16 {
+        let mut pseudo = Vec::with_capacity(40);
+        if self.protocol != protocol::ICMP {
+            match (self.source, self.destination) {
+                (IpAddr::V4(a), IpAddr::V4(b)) => pseudo.extend(a.octets().into_iter().chain(b.octets())),
+                (IpAddr::V6(a), IpAddr::V6(b)) => pseudo.extend(a.octets().into_iter().chain(b.octets())),
+                (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => {}
+            }
+            pseudo.extend_from_slice(&(self.payload.len() as u32).to_be_bytes());
+            pseudo.extend_from_slice(&u32::from(self.protocol).to_be_bytes());
+        }
+        fold(sum(&pseudo) + sum(&self.payload))
+    }
+
+    /// True if the upper layer's checksum is right, or there is none to judge (a fragment, a protocol without one).
+    pub fn checksum_ok(&self) -> bool {
+        self.checksum_at().is_none() || self.transport_sum() == 0
+    }
+
+    /// The packet with its upper layer's checksum made right.
+    pub fn with_checksum(mut self) -> Self {
+        if let Some(at) = self.checksum_at() {
+            self.payload[at..at + 2].fill(0);
+            let sum = match self.transport_sum() {
+                // RFC 768: a computed zero is sent as all ones.
+                0 if self.protocol == protocol::UDP => 0xffff,
+                sum => sum,
+            };
+            self.payload[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+        }
+        self
+    }
+
+    /// Two ports, if the protocol has them and they are here.
+    fn ports(&self) -> Option<(u16, u16)> {
+        match (self.protocol, self.piece) {
+            (protocol::TCP | protocol::UDP, None | Some(Piece { offset: 0, .. })) => {
+                Some((be16(&self.payload, 0)?, be16(&self.payload, 2)?))
+            }
+            _ => None,
+        }
+    }
+
+    /// TCP flags of a whole segment.
+    pub fn tcp_flags(&self) -> Option<u8> {
+        (self.protocol == protocol::TCP && self.piece.is_none()).then(|| self.payload.get(13).copied()).flatten()
+    }
+
+    /// TCP sequence number of a whole segment.
+    pub fn tcp_sequence(&self) -> Option<u32> {
+        self.tcp_flags()?;
+        Some(u32::from_be_bytes(self.payload.get(4..8)?.try_into().ok()?))
+    }
+
+    /// What kind of ICMP message it is; `None` if it is none or a fragment.
+    pub fn icmp_kind(&self) -> Option<Icmp> {
+        let v6 = match self.protocol {
+            protocol::ICMP => false,
+            protocol::ICMPV6 => true,
+            _ => return None,
+        };
+        if self.piece.is_some() {
+            return None;
+        }
+        let ident = be16(&self.payload, 4)?;
+        Some(match (v6, *self.payload.first()?) {
+            (false, 8) | (true, 128) => Icmp::Request(ident),
+            (false, 0) | (true, 129) => Icmp::Reply(ident),
+            (false, 3 | 4 | 11 | 12) | (true, 1..=4) => Icmp::Error(self.payload.get(8..).and_then(quoted_tuple)),
+            (true, 130..=137 | 143) => Icmp::LinkLocal,
+            (false | true, _) => Icmp::Other,
+        })
+    }
+
+    /// The flow that it belongs to as it stands: for an error, that of the quoted packet turned to the error's direction.
+    pub fn tuple(&self) -> Tuple {
+        if let Some(Icmp::Error(Some(quoted))) = self.icmp_kind() {
+            return quoted.reversed();
+        }
+        let (source_port, destination_port) = match self.icmp_kind() {
+            Some(Icmp::Request(ident) | Icmp::Reply(ident)) => (ident, ident),
+            Some(Icmp::Error(_) | Icmp::LinkLocal | Icmp::Other) => (0, 0),
+            None => self.ports().unwrap_or((0, 0)),
+        };
+        Tuple {
+            protocol: self.protocol,
+            source: (self.source, source_port),
+            destination: (self.destination, destination_port),
+        }
+    }
+
+    /// True for an ICMP error.
+    pub fn is_icmp_error(&self) -> bool {
+        matches!(self.icmp_kind(), Some(Icmp::Error(_)))
+    }
+
+    /// The packet with other addresses, ports or identifiers, as a NAT leaves it. What an ICMP error quotes is rewritten the
+    /// other way round, as far as it is there.
+    pub fn rewritten(mut self, tuple: Tuple) -> Self {
+        if self.is_icmp_error() {
+            self.destination = tuple.destination.0;
+            if let Some(quote) = self.payload.get_mut(8..) {
+                rewrite_quote(quote, tuple.reversed());
+            }
+            return self.with_checksum();
+        }
+        (self.source, self.destination) = (tuple.source.0, tuple.destination.0);
+        match self.icmp_kind() {
+            Some(Icmp::Request(_) | Icmp::Reply(_)) => {
+                self.payload[4..6].copy_from_slice(&tuple.source.1.to_be_bytes());
+            }
+            Some(Icmp::Error(_) | Icmp::LinkLocal | Icmp::Other) => {}
+            None if self.ports().is_some() => {
+                self.payload[0..2].copy_from_slice(&tuple.source.1.to_be_bytes());
+                self.payload[2..4].copy_from_slice(&tuple.destination.1.to_be_bytes());
+            }
+            None => {}
+        }
+        self.with_checksum()
+    }
+}
+
+/// Header length and protocol of a quoted packet, whose end may be cut off.
+fn quoted_header(quote: &[u8]) -> Option<(usize, u8)> {
+    match quote.first()? >> 4 {
+        4 => Some((usize::from(quote[0] & 15) * 4, *quote.get(9)?)),
+        6 if *quote.get(6)? == protocol::FRAGMENT => Some((48, *quote.get(40)?)),
+        6 => Some((40, quote[6])),
+        _ => None,
+    }
+}
+
+/// The flow of a quoted packet.
+fn quoted_tuple(quote: &[u8]) -> Option<Tuple> {
+    let (header_len, proto) = quoted_header(quote)?;
+    let (source, destination) = if quote[0] >> 4 == 4 {
+        let address = |at: usize| Some(IpAddr::from(<[u8; 4]>::try_from(quote.get(at..at + 4)?).ok()?));
+        (address(12)?, address(16)?)
+    } else {
+        let address = |at: usize| Some(IpAddr::from(<[u8; 16]>::try_from(quote.get(at..at + 16)?).ok()?));
+        (address(8)?, address(24)?)
+    };
+    let (source_port, destination_port) = match proto {
+        protocol::TCP | protocol::UDP => (be16(quote, header_len)?, be16(quote, header_len + 2)?),
+        protocol::ICMP | protocol::ICMPV6 => (be16(quote, header_len + 4)?, be16(quote, header_len + 4)?),
+        _ => (0, 0),
+    };
+    Some(Tuple { protocol: proto, source: (source, source_port), destination: (destination, destination_port) })
+}
+
+fn rewrite_quote(quote: &mut [u8], tuple: Tuple) {
+    let Some((header_len, proto)) = quoted_header(quote) else { return };
+    match (tuple.source.0, tuple.destination.0) {
+        (IpAddr::V4(a), IpAddr::V4(b)) if quote.len() >= 20 => {
+            quote[12..16].copy_from_slice(&a.octets());
+            quote[16..20].copy_from_slice(&b.octets());
+            quote[10..12].fill(0);
+            let sum = checksum(&quote[..header_len.min(quote.len())]);
+            quote[10..12].copy_from_slice(&sum.to_be_bytes());
+        }
+        (IpAddr::V6(a), IpAddr::V6(b)) if quote.len() >= 40 => {
+            quote[8..24].copy_from_slice(&a.octets());
+            quote[24..40].copy_from_slice(&b.octets());
+        }
+        (IpAddr::V4(_) | IpAddr::V6(_), _) => return,
+    }
+    if let Some(ports) = quote.get_mut(header_len..) {
+        match proto {
+            protocol::TCP | protocol::UDP if ports.len() >= 4 => {
+                ports[0..2].copy_from_slice(&tuple.source.1.to_be_bytes());
+                ports[2..4].copy_from_slice(&tuple.destination.1.to_be_bytes());
+            }
+            protocol::ICMP | protocol::ICMPV6 if ports.len() >= 6 => {
+                ports[4..6].copy_from_slice(&tuple.source.1.to_be_bytes());
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Puts datagrams together; a datagram that is not complete within its time is given up and counted.
+#[derive(Debug, Default)]
+pub struct Reassembly {
+    open: std::collections::BTreeMap<(IpAddr, IpAddr, u8, u32), Datagram>,
+    /// Datagrams given up.
+    pub incomplete: u64,
+}
+
+/// How a datagram was cut when it came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cut {
+    /// Identification.
+    pub id: u32,
+    /// Payload bytes of the largest piece.
+    pub largest: usize,
+}
+
+#[derive(Debug)]
+struct Datagram {
+    since: crate::time::Instant,
+    pieces: Vec<Packet>,
+}
+
+impl Reassembly {
+    /// How long a datagram may stay incomplete; longer than any delay of the laboratory.
+    const TIMEOUT: crate::time::Duration = crate::time::Duration::from_secs(3);
+
+    /// Takes a packet; answers the whole datagram, and how it was cut, once all is there.
+    pub fn take(&mut self, packet: Packet, now: crate::time::Instant) -> Option<(Packet, Option<Cut>)> {
+        let Some(piece) = packet.piece else { return Some((packet, None)) };
+        let key = (packet.source, packet.destination, packet.protocol, piece.id);
+        let datagram = self.open.entry(key).or_insert_with(|| Datagram { since: now, pieces: Vec::new() });
+        if datagram.pieces.iter().all(|other| other.piece != packet.piece) {
+            datagram.pieces.push(packet);
+        }
+        let (whole, largest) = datagram.whole()?;
+        self.open.remove(&key);
+        Some((whole, Some(Cut { id: piece.id, largest })))
+    }
+
+    /// Gives up what is too old; answers one piece of each datagram given up.
+    pub fn expire(&mut self, now: crate::time::Instant) -> Vec<Packet> {
+        let old: Vec<_> =
+            self.open.iter().filter(|(_, d)| now.since(d.since) >= Self::TIMEOUT).map(|(key, _)| *key).collect();
+        self.incomplete += old.len() as u64;
+        old.into_iter().filter_map(|key| self.open.remove(&key)?.pieces.into_iter().next()).collect()
+    }
+
+    /// Forgets everything, as a restart does.
+    pub fn clear(&mut self) {
+        self.open.clear();
+    }
+}
+
+impl Datagram {
+    fn whole(&mut self) -> Option<(Packet, usize)> {
+        self.pieces.sort_by_key(|packet| packet.piece.map(|piece| piece.offset));
+        let mut end = 0;
+        for packet in &self.pieces {
+            if packet.piece?.offset != end {
+                return None;
+            }
+            end += packet.payload.len();
+        }
+        if self.pieces.last()?.piece?.more {
+            return None;
+        }
+        let largest = self.pieces.iter().map(|packet| packet.payload.len()).max()?;
+        let payload = self.pieces.iter().flat_map(|packet| packet.payload.iter().copied()).collect();
+        let first = self.pieces.first()?;
+        Some((Packet { piece: None, payload, ..first.clone() }, largest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Instant;
+
+    const A: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 10));
+    const B: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10));
+
+    fn v6(last: u16) -> IpAddr {
+        IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, last])
+    }
+
+    #[test]
+    fn what_is_emitted_is_parsed_again_in_both_families() {
+        for (source, destination) in [(A, B), (v6(1), v6(2))] {
+            for packet in [
+                Packet::udp((source, 5), (destination, 7), b"data"),
+                Packet::tcp((source, 5), (destination, 7), tcp_flag::SYN, 9, 0, b""),
+                Packet::echo(source, destination, false, 77, 1, b"ping"),
+            ] {
+                let parsed = Packet::parse(&packet.emit()).unwrap();
+                assert!(parsed.checksum_ok());
+                assert_eq!(parsed.tuple(), packet.tuple());
+                assert_eq!(parsed.payload, packet.payload);
+            }
+        }
+    }
+
+    #[test]
+    fn fragments_come_together_in_any_order() {
+        for (source, destination) in [(A, B), (v6(1), v6(2))] {
+            let whole = Packet::udp((source, 5), (destination, 7), &[7; 4000]);
+            let mut pieces = whole.clone().fragments(1500, 99);
+            assert_eq!(pieces.len(), 3);
+            pieces.rotate_left(1);
+            let mut reassembly = Reassembly::default();
+
+            let mut done = None;
+            for piece in pieces {
+                assert!(piece.len() <= 1500);
+                done = reassembly.take(Packet::parse(&piece.emit()).unwrap(), Instant::ZERO);
+            }
+
+            let (packet, cut) = done.unwrap();
+            assert_eq!(packet.payload, whole.payload);
+            assert_eq!(cut.unwrap().id, 99);
+            assert!(packet.checksum_ok());
+        }
+    }
+
+    #[test]
+    fn a_translated_error_quotes_the_translated_packet() {
+        let lost = Packet::udp((A, 4000), (B, 53), b"question");
+        let error = Packet::icmp(B, A, 3, 3, [0; 4], &lost.emit()[..28]);
+        let outside: IpAddr = Ipv4Addr::new(192, 0, 2, 1).into();
+        let shown = Tuple { protocol: protocol::UDP, source: (B, 53), destination: (outside, 6000) };
+
+        let translated = error.rewritten(shown);
+
+        assert_eq!(translated.destination, outside);
+        assert_eq!(translated.tuple(), shown);
+        assert!(translated.checksum_ok());
+    }
+}
