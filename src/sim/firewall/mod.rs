@@ -317,6 +317,12 @@ impl Firewall {
             *self.refused.entry(Refusal::ProbeBlocked).or_default() += 1;
             return None;
         }
+        // What answers at a translation that this firewall did not make is for somebody else.
+        if self.lookup(packet.destination).is_none() && !self.knows(packet.tuple()) {
+            let foreign = self.settings.kind == Kind::Nat;
+            self.refuse(leg, packet, if foreign { Refusal::Policy } else { Refusal::NoRoute }, now);
+            return None;
+        }
         let rules = Rules {
             loose: self.settings.kind == Kind::Loose,
             policy: if probe { Policy::Both } else { self.settings.policy },

@@ -1,0 +1,355 @@
+//! Hosts: open flows, answer them, and remember what every flow experienced. Each host is client and server at once.
+
+pub mod tcp;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::sim::host::tcp::Tcp;
+use crate::sim::packet::{Icmp, Packet, Reassembly, Tuple, protocol};
+use crate::sim::rng::Rng;
+use crate::sim::station::Station;
+use crate::time::{Duration, Instant};
+
+/// Echoes what it gets (RFC 862).
+pub const ECHO_PORT: u16 = 7;
+/// Swallows what it gets (RFC 863).
+pub const DISCARD_PORT: u16 = 9;
+/// Speaks without being asked (RFC 864).
+pub const GENERATOR_PORT: u16 = 19;
+
+/// What a flow does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Traffic {
+    /// TCP: the client asks, the server echoes.
+    TcpEcho,
+    /// TCP: the server speaks, the client listens.
+    TcpPush,
+    /// UDP: request and answer.
+    UdpEcho,
+    /// UDP: one way.
+    UdpOneWay,
+    /// ICMP echo.
+    Ping,
+    /// A protocol without ports: request and answer.
+    Gre,
+}
+
+/// A flow to open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FlowSpec {
+    /// What it does.
+    pub traffic: Traffic,
+    /// Exchanges until it is done.
+    pub rounds: u32,
+    /// Between exchanges.
+    pub gap: Duration,
+    /// Bytes of each.
+    pub size: usize,
+    /// Its fragments leave in random order.
+    pub shuffled: bool,
+}
+
+/// How far a flow is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FlowState {
+    /// Nothing came back.
+    Opening,
+    /// It is being served.
+    Open,
+    /// It ended.
+    Over(End),
+}
+
+/// How a flow ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// All rounds were made.
+    Done,
+    /// The connection was reset.
+    Reset,
+    /// Nobody answered.
+    TimedOut,
+}
+
+/// A flow and what it experienced.
+#[derive(Debug, Clone)]
+pub struct Flow {
+    /// What it does.
+    pub spec: FlowSpec,
+    /// As its opener sees it.
+    pub tuple: Tuple,
+    /// When it was started.
+    pub started: Instant,
+    /// State.
+    pub state: FlowState,
+    /// When the first answer came.
+    pub opened_at: Option<Instant>,
+    /// Requests sent.
+    pub sent: u32,
+    /// Exchanges completed. One-way traffic: datagrams that arrived.
+    pub answered: u32,
+    /// Bytes that came back.
+    pub bytes: u64,
+    /// When the last answer came.
+    pub last_answer: Option<Instant>,
+    /// The longest time between two answers.
+    pub longest_gap: Duration,
+    /// When it ended.
+    pub ended_at: Option<Instant>,
+}
+
+impl Flow {
+    fn answer(&mut self, now: Instant) {
+        if self.opened_at.is_none() {
+            self.opened_at = Some(now);
+        }
+        if self.state == FlowState::Opening {
+            self.state = FlowState::Open;
+        }
+        self.answered += 1;
+        if let Some(last) = self.last_answer {
+            self.longest_gap = self.longest_gap.max(now.since(last));
+        }
+        self.last_answer = Some(now);
+    }
+
+    /// True once anything came back (one-way: arrived).
+    pub fn served(&self) -> bool {
+        self.answered > 0
+    }
+}
+
+/// An ICMP error that a host received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Complaint {
+    /// When.
+    pub at: Instant,
+    /// Who complained.
+    pub from: IpAddr,
+    /// About which flow, as this host's packets show it.
+    pub about: Tuple,
+    /// ICMP type.
+    pub kind: u8,
+    /// ICMP code.
+    pub code: u8,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Host {
+    /// Its leg.
+    pub station: Station,
+    gateways: Vec<IpAddr>,
+    mtu: usize,
+    tcp: Tcp,
+    flows: Vec<Flow>,
+    by_tuple: BTreeMap<Tuple, usize>,
+    due: BTreeMap<usize, Instant>,
+    reassembly: Reassembly,
+    /// Datagrams of one-way flows that arrived here, by flow as its opener shows it (source port and address may be translated:
+    /// the payload names the flow).
+    pub arrived: Vec<u64>,
+    /// ICMP errors received.
+    pub complaints: Vec<Complaint>,
+    rng: Rng,
+    fragment_id: u32,
+}
+
+impl Host {
+    /// A host; `gateways` has one next hop per family.
+    pub fn new(station: Station, gateways: Vec<IpAddr>, mut rng: Rng, now: Instant) -> Self {
+        Self {
+            tcp: Tcp::new(&station.addresses, rng.next_u64(), now),
+            station,
+            gateways,
+            mtu: 1500,
+            flows: Vec::new(),
+            by_tuple: BTreeMap::new(),
+            due: BTreeMap::new(),
+            reassembly: Reassembly::default(),
+            arrived: Vec::new(),
+            complaints: Vec::new(),
+            fragment_id: rng.next_u64() as u32,
+            rng,
+        }
+    }
+
+    /// Opens a flow from here; answers its number on this host.
+    pub fn open(&mut self, spec: FlowSpec, tuple: Tuple, now: Instant) -> usize {
+        let number = self.flows.len();
+        self.flows.push(Flow {
+            spec,
+            tuple,
+            started: now,
+            state: FlowState::Opening,
+            opened_at: None,
+            sent: 0,
+            answered: 0,
+            bytes: 0,
+            last_answer: None,
+            longest_gap: Duration::ZERO,
+            ended_at: None,
+        });
+        self.by_tuple.insert(tuple, number);
+        match spec.traffic {
+            Traffic::TcpEcho | Traffic::TcpPush => self.tcp.open(number, &self.flows[number], now),
+            Traffic::UdpEcho | Traffic::UdpOneWay | Traffic::Ping | Traffic::Gre => {
+                self.due.insert(number, now);
+            }
+        }
+        self.handle_timeout(now);
+        number
+    }
+
+    /// The flows opened from here.
+    pub fn flows(&self) -> &[Flow] {
+        &self.flows
+    }
+
+    /// Says that a datagram of the one-way flow `number` of this host arrived at its end.
+    pub fn note_arrival(&mut self, number: usize, now: Instant) {
+        if let Some(flow) = self.flows.get_mut(number) {
+            flow.answer(now);
+        }
+    }
+
+    /// Sends a packet of a test's own making.
+    pub fn send_raw(&mut self, packet: Packet, now: Instant) {
+        if let Some(gateway) = self.gateways.iter().find(|g| g.is_ipv4() == packet.source.is_ipv4()).copied() {
+            self.station.send(packet, gateway, now);
+        }
+    }
+
+    /// Takes a frame.
+    pub fn receive(&mut self, frame: &[u8], now: Instant) {
+        let Some(packet) = self.station.receive(frame, now) else { return };
+        if !self.station.addresses.contains(&packet.destination) {
+            return;
+        }
+        let Some((packet, _)) = self.reassembly.take(packet, now) else { return };
+        if packet.protocol == protocol::TCP {
+            self.tcp.receive(&packet, now);
+            self.handle_timeout(now);
+        } else if packet.checksum_ok() {
+            self.receive_datagram(&packet, now);
+        }
+    }
+
+    /// Time passes.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.station.handle_timeout(now);
+        self.reassembly.expire(now);
+        self.tcp.run(&mut self.flows, now);
+        while let Some(packet) = self.tcp.poll_transmit() {
+            self.send_raw(packet, now);
+        }
+        let due: Vec<usize> = self.due.iter().filter(|(_, at)| **at <= now).map(|(number, _)| *number).collect();
+        for number in due {
+            self.send_round(number, now);
+        }
+    }
+
+    /// When [`Host::handle_timeout`] has something to do.
+    pub fn poll_timeout(&mut self, now: Instant) -> Option<Instant> {
+        let datagrams = self.due.values().copied();
+        datagrams.chain(self.tcp.poll_timeout(now)).chain(self.station.poll_timeout()).min()
+    }
+
+    /// The next datagram of a flow.
+    fn send_round(&mut self, number: usize, now: Instant) {
+        let flow = &mut self.flows[number];
+        if flow.sent >= flow.spec.rounds {
+            // One more gap to hear the last answer.
+            self.due.remove(&number);
+            let all = flow.answered >= flow.spec.rounds;
+            flow.state = FlowState::Over(if all { End::Done } else { End::TimedOut });
+            flow.ended_at = Some(now);
+            return;
+        }
+        let Tuple { source, destination, .. } = flow.tuple;
+        let mut data = vec![0x5a; flow.spec.size.max(12)];
+        data[..8].copy_from_slice(&(number as u64).to_be_bytes());
+        data[8..12].copy_from_slice(&flow.sent.to_be_bytes());
+        let packet = match flow.spec.traffic {
+            Traffic::UdpEcho | Traffic::UdpOneWay => Packet::udp(source, destination, &data),
+            Traffic::Ping => Packet::echo(source.0, destination.0, false, source.1, flow.sent as u16, &data),
+            Traffic::Gre => Packet::new(source.0, destination.0, protocol::GRE, gre(&data)),
+            Traffic::TcpEcho | Traffic::TcpPush => unreachable!("TCP has its own clock"),
+        };
+        flow.sent += 1;
+        let (gap, shuffled) = (flow.spec.gap, flow.spec.shuffled);
+        self.due.insert(number, now + gap);
+        self.send_datagram(packet, shuffled, now);
+    }
+
+    fn send_datagram(&mut self, packet: Packet, shuffled: bool, now: Instant) {
+        self.fragment_id = self.fragment_id.wrapping_add(1);
+        let mut pieces = packet.fragments(self.mtu, self.fragment_id);
+        if shuffled {
+            for last in (1..pieces.len()).rev() {
+                pieces.swap(last, self.rng.index(last + 1));
+            }
+        }
+        for piece in pieces {
+            self.send_raw(piece, now);
+        }
+    }
+
+    fn receive_datagram(&mut self, packet: &Packet, now: Instant) {
+        let (own, other) = (packet.destination, packet.source);
+        let tuple = packet.tuple();
+        match packet.icmp_kind() {
+            Some(Icmp::Request(ident)) => {
+                let sequence = u16::from_be_bytes([packet.payload[6], packet.payload[7]]);
+                let reply = Packet::echo(own, other, true, ident, sequence, &packet.payload[8..]);
+                self.send_datagram(reply, false, now);
+            }
+            Some(Icmp::Reply(_)) => self.answered(tuple, &packet.payload[8..], now),
+            Some(Icmp::Error(Some(_))) => {
+                let (kind, code) = (packet.payload[0], packet.payload[1]);
+                self.complaints.push(Complaint { at: now, from: other, about: tuple.reversed(), kind, code });
+            }
+            Some(Icmp::Error(None) | Icmp::LinkLocal | Icmp::Other) => {}
+            None => match (packet.protocol, tuple.destination.1) {
+                (protocol::UDP, ECHO_PORT) => {
+                    let data = packet.payload[8..].to_vec();
+                    self.send_datagram(Packet::udp(tuple.destination, tuple.source, &data), false, now);
+                }
+                (protocol::UDP, DISCARD_PORT) => self.arrived.extend(flow_number(&packet.payload[8..])),
+                (protocol::UDP, _) => self.answered(tuple, &packet.payload[8..], now),
+                (protocol::GRE, _) if self.by_tuple.contains_key(&tuple.reversed()) => {
+                    self.answered(tuple, packet.payload.get(4..).unwrap_or(&[]), now);
+                }
+                (protocol::GRE, _) => {
+                    let reply = Packet::new(own, other, protocol::GRE, packet.payload.clone());
+                    self.send_datagram(reply, false, now);
+                }
+                _ => {}
+            },
+        }
+    }
+
+    /// An answer came; it counts if it answers a flow of this host.
+    fn answered(&mut self, tuple: Tuple, data: &[u8], now: Instant) {
+        let Some(number) = self.by_tuple.get(&tuple.reversed()).copied() else { return };
+        let flow = &mut self.flows[number];
+        if flow_number(data) == Some(number as u64) && flow.answered < flow.sent {
+            flow.bytes += data.len() as u64;
+            flow.answer(now);
+        }
+    }
+}
+
+fn flow_number(data: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(data.get(..8)?.try_into().ok()?))
+}
+
+/// A GRE header without options (RFC 2784) around `data`.
+fn gre(data: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0, 0, 0x88, 0xb5];
+    packet.extend_from_slice(data);
+    packet
+}

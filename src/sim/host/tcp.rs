@@ -1,0 +1,296 @@
+//! The TCP of a host: smoltcp on `Medium::Ip`, with two classic services: echo (RFC 862) and a generator that speaks first
+//! and keeps speaking (RFC 864).
+
+use std::collections::{BTreeSet, VecDeque};
+use std::net::IpAddr;
+
+use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
+use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
+use smoltcp::wire::{HardwareAddress, IpCidr};
+
+use crate::sim::host::{End, Flow, FlowState, GENERATOR_PORT};
+use crate::sim::packet::{Packet, Tuple, protocol, tcp_flag};
+use crate::time::{Duration, Instant};
+
+/// See the module.
+pub struct Tcp {
+    interface: Interface,
+    device: Queues,
+    sockets: SocketSet<'static>,
+    clients: Vec<Client>,
+    servers: Vec<Server>,
+    /// Connections that the other end reset.
+    resets: BTreeSet<Tuple>,
+}
+
+struct Client {
+    handle: SocketHandle,
+    flow: usize,
+    tuple: Tuple,
+    /// Bytes of the current round that are still to come back.
+    awaited: usize,
+    next_round: Instant,
+    closing: bool,
+}
+
+struct Server {
+    handle: SocketHandle,
+    tuple: Tuple,
+    port: u16,
+    next_push: Instant,
+}
+
+#[derive(Default)]
+struct Queues {
+    received: VecDeque<Vec<u8>>,
+    sent: VecDeque<Vec<u8>>,
+}
+
+/// How long an end waits for an answer before it gives a connection up.
+const USER_TIMEOUT: Duration = Duration::from_secs(6);
+const BUFFER: usize = 8192;
+/// Pace and size of the generator.
+const PUSH_GAP: Duration = Duration::from_millis(150);
+const PUSH_SIZE: usize = 600;
+
+impl std::fmt::Debug for Tcp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tcp").field("clients", &self.clients.len()).field("servers", &self.servers.len()).finish()
+    }
+}
+
+fn wall(now: Instant) -> smoltcp::time::Instant {
+    smoltcp::time::Instant::from_micros(i64::try_from(now.as_nanos() / 1000).unwrap_or(i64::MAX))
+}
+
+fn socket() -> Socket<'static> {
+    let mut socket = Socket::new(SocketBuffer::new(vec![0; BUFFER]), SocketBuffer::new(vec![0; BUFFER]));
+    socket.set_nagle_enabled(false);
+    socket.set_timeout(Some(smoltcp::time::Duration::from_micros(USER_TIMEOUT.as_micros() as u64)));
+    socket.set_keep_alive(Some(smoltcp::time::Duration::from_millis(2000)));
+    socket
+}
+
+impl Tcp {
+    /// The TCP of a host with these addresses; `seed` makes its sequence numbers.
+    pub fn new(addresses: &[IpAddr], seed: u64, now: Instant) -> Self {
+        let mut device = Queues::default();
+        let mut config = Config::new(HardwareAddress::Ip);
+        config.random_seed = seed;
+        let mut interface = Interface::new(config, &mut device, wall(now));
+        interface.update_ip_addrs(|own| {
+            for address in addresses {
+                own.push(IpCidr::new((*address).into(), 0)).expect("one address per family");
+            }
+        });
+        let sockets = SocketSet::new(Vec::new());
+        Self { interface, device, sockets, clients: Vec::new(), servers: Vec::new(), resets: BTreeSet::new() }
+    }
+
+    /// Opens the connection of flow number `number`.
+    pub fn open(&mut self, number: usize, flow: &Flow, now: Instant) {
+        let mut socket = socket();
+        let (local, remote) = (flow.tuple.source, flow.tuple.destination);
+        let opened = socket.connect(self.interface.context(), (remote.0, remote.1), (local.0, local.1));
+        opened.expect("the generator gives every flow its own port");
+        let handle = self.sockets.add(socket);
+        let (flow, tuple) = (number, flow.tuple);
+        self.clients.push(Client { handle, flow, tuple, awaited: 0, next_round: now, closing: false });
+    }
+
+    /// Takes a segment.
+    pub fn receive(&mut self, packet: &Packet, now: Instant) {
+        let Some(flags) = packet.tcp_flags() else { return };
+        let own = packet.tuple().reversed();
+        if flags & tcp_flag::RST != 0 && packet.checksum_ok() {
+            self.resets.insert(own);
+        }
+        let opens = flags & (tcp_flag::SYN | tcp_flag::ACK | tcp_flag::RST) == tcp_flag::SYN;
+        let port = own.source.1;
+        if opens && port < 1024 && self.servers.iter().all(|server| server.tuple != own) {
+            let mut socket = socket();
+            socket.listen(port).expect("a port to listen on");
+            let handle = self.sockets.add(socket);
+            self.servers.push(Server { handle, tuple: own, port, next_push: now });
+        }
+        self.device.received.push_back(packet.emit());
+        self.poll(now);
+        // A listener that the segment did not wake (its checksum was wrong) must not wait for another.
+        let sockets = &mut self.sockets;
+        self.servers.retain(|server| {
+            let gone = matches!(sockets.get::<Socket<'_>>(server.handle).state(), State::Listen | State::Closed);
+            if gone {
+                sockets.remove(server.handle);
+            }
+            !gone
+        });
+    }
+
+    /// Lets the stack and the applications work.
+    pub fn run(&mut self, flows: &mut [Flow], now: Instant) {
+        self.poll(now);
+        self.serve(now);
+        let mut clients = std::mem::take(&mut self.clients);
+        clients.retain_mut(|client| self.drive(client, &mut flows[client.flow], now));
+        clients.append(&mut self.clients);
+        self.clients = clients;
+        self.poll(now);
+    }
+
+    /// A segment to send.
+    pub fn poll_transmit(&mut self) -> Option<Packet> {
+        Packet::parse(&self.device.sent.pop_front()?)
+    }
+
+    /// When [`Tcp::run`] has something to do.
+    pub fn poll_timeout(&mut self, now: Instant) -> Option<Instant> {
+        let stack = self.interface.poll_at(wall(now), &self.sockets);
+        let stack = stack.map(|at| Instant::from_nanos(u64::try_from(at.total_micros()).unwrap_or(0) * 1000));
+        let rounds = self.clients.iter().filter(|c| c.awaited == 0 && !c.closing).map(|client| client.next_round);
+        let pushes = self.servers.iter().filter(|s| s.port == GENERATOR_PORT).map(|server| server.next_push);
+        rounds.chain(pushes).filter(|at| *at > now).chain(stack.map(|at| at.max(now))).min()
+    }
+
+    fn poll(&mut self, now: Instant) {
+        self.interface.poll(wall(now), &mut self.device, &mut self.sockets);
+    }
+
+    fn serve(&mut self, now: Instant) {
+        let mut gone = Vec::new();
+        for (position, server) in self.servers.iter_mut().enumerate() {
+            let socket = self.sockets.get_mut::<Socket<'_>>(server.handle);
+            match server.port {
+                GENERATOR_PORT => {
+                    if socket.can_recv() {
+                        socket.recv(|data| (data.len(), ())).expect("readable");
+                    }
+                    if socket.may_send() && socket.state() == State::Established && server.next_push <= now {
+                        server.next_push = now + PUSH_GAP;
+                        if socket.send_capacity() - socket.send_queue() >= PUSH_SIZE {
+                            socket.send_slice(&[b'g'; PUSH_SIZE]).expect("writable");
+                        }
+                    }
+                }
+                _ => {
+                    while socket.can_recv() && socket.can_send() {
+                        let room = socket.send_capacity() - socket.send_queue();
+                        let take = |data: &mut [u8]| (data.len().min(room), data[..data.len().min(room)].to_vec());
+                        let data = socket.recv(take).expect("readable");
+                        socket.send_slice(&data).expect("writable");
+                        if data.is_empty() {
+                            break;
+                        }
+                    }
+                }
+            }
+            if socket.state() == State::CloseWait && !socket.can_recv() {
+                socket.close();
+            }
+            if matches!(socket.state(), State::Closed | State::TimeWait) {
+                gone.push(position);
+            }
+        }
+        for position in gone.into_iter().rev() {
+            self.sockets.remove(self.servers.remove(position).handle);
+        }
+    }
+
+    /// One client's turn; false when its connection is over.
+    fn drive(&mut self, client: &mut Client, flow: &mut Flow, now: Instant) -> bool {
+        let socket = self.sockets.get_mut::<Socket<'_>>(client.handle);
+        let generator = client.tuple.destination.1 == GENERATOR_PORT;
+        if socket.may_send() && flow.state == FlowState::Opening {
+            flow.state = FlowState::Open;
+            flow.opened_at = Some(now);
+        }
+        while socket.can_recv() {
+            let taken = socket.recv(|data| (data.len(), data.len())).expect("readable");
+            flow.bytes += taken as u64;
+            if generator {
+                client.awaited += taken;
+                while client.awaited >= PUSH_SIZE {
+                    client.awaited -= PUSH_SIZE;
+                    flow.answer(now);
+                }
+            } else {
+                client.awaited = client.awaited.saturating_sub(taken);
+                if client.awaited == 0 {
+                    flow.answer(now);
+                    client.next_round = now + flow.spec.gap;
+                }
+            }
+        }
+        let done = flow.answered >= flow.spec.rounds;
+        if done && !client.closing && socket.may_send() {
+            client.closing = true;
+            socket.close();
+        }
+        let free = socket.may_send() && socket.send_capacity() - socket.send_queue() >= flow.spec.size;
+        if !generator && !client.closing && free && client.awaited == 0 && client.next_round <= now {
+            socket.send_slice(&vec![b'e'; flow.spec.size]).expect("writable");
+            client.awaited = flow.spec.size;
+            flow.sent += 1;
+        }
+        if !matches!(socket.state(), State::Closed | State::TimeWait) {
+            return true;
+        }
+        let reset = self.resets.remove(&client.tuple);
+        flow.state = FlowState::Over(match (done, reset) {
+            (true, _) => End::Done,
+            (false, true) => End::Reset,
+            (false, false) => End::TimedOut,
+        });
+        flow.ended_at = Some(now);
+        self.sockets.remove(client.handle);
+        false
+    }
+
+    /// Forgets all connections, as a restart of the host does; returns nothing to their peers.
+    pub fn is_idle(&self) -> bool {
+        self.clients.is_empty() && self.servers.is_empty()
+    }
+}
+
+struct Received(Vec<u8>);
+struct Sending<'a>(&'a mut VecDeque<Vec<u8>>);
+
+impl RxToken for Received {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
+        f(&self.0)
+    }
+}
+
+impl TxToken for Sending<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
+        let mut bytes = vec![0; len];
+        let result = f(&mut bytes);
+        self.0.push_back(bytes);
+        result
+    }
+}
+
+impl Device for Queues {
+    type RxToken<'a> = Received;
+    type TxToken<'a> = Sending<'a>;
+
+    fn receive(&mut self, _: smoltcp::time::Instant) -> Option<(Received, Sending<'_>)> {
+        Some((Received(self.received.pop_front()?), Sending(&mut self.sent)))
+    }
+
+    fn transmit(&mut self, _: smoltcp::time::Instant) -> Option<Sending<'_>> {
+        Some(Sending(&mut self.sent))
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = Medium::Ip;
+        capabilities.max_transmission_unit = 1500;
+        capabilities
+    }
+}
+
+/// True if `protocol` is TCP's.
+pub const fn is_tcp(number: u8) -> bool {
+    number == protocol::TCP
+}
