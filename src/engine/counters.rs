@@ -125,6 +125,46 @@ impl Counters {
         self.received == self.forwarded + self.hairpinned + self.punted + self.dropped()
     }
 
+    /// Adds what another worker counted.
+    pub fn add(&mut self, other: &Self) {
+        let Self { firewalls, links, drops, pins, .. } = other;
+        for (own, other) in [
+            (&mut self.received, other.received),
+            (&mut self.forwarded, other.forwarded),
+            (&mut self.hairpinned, other.hairpinned),
+            (&mut self.punted, other.punted),
+            (&mut self.asymmetric, other.asymmetric),
+            (&mut self.sessions_created, other.sessions_created),
+            (&mut self.sessions_expired, other.sessions_expired),
+            (&mut self.sessions_evicted, other.sessions_evicted),
+            (&mut self.sessions_failed, other.sessions_failed),
+            (&mut self.table_full, other.table_full),
+            (&mut self.resets_sent, other.resets_sent),
+            (&mut self.fragments_released, other.fragments_released),
+            (&mut self.punt_drop_fragment_timeout, other.punt_drop_fragment_timeout),
+        ] {
+            *own += other;
+        }
+        for (own, other) in self.drops.iter_mut().zip(drops).chain(self.pins.iter_mut().zip(pins)) {
+            *own += other;
+        }
+        for (number, other) in firewalls.iter().enumerate() {
+            let own = self.firewall(FirewallId::from(number));
+            own.sessions += other.sessions;
+            own.new_sessions += other.new_sessions;
+            own.packets += other.packets;
+            own.bytes += other.bytes;
+        }
+        for (number, other) in links.iter().enumerate() {
+            let own = self.link(LinkId::from(number));
+            own.rx_packets += other.rx_packets;
+            own.rx_bytes += other.rx_bytes;
+            own.rx_dropped += other.rx_dropped;
+            own.tx_packets += other.tx_packets;
+            own.tx_bytes += other.tx_bytes;
+        }
+    }
+
     /// The counters of a firewall, growing the list as needed.
     pub fn firewall(&mut self, id: FirewallId) -> &mut FirewallCounters {
         if self.firewalls.len() <= id.index() {
@@ -157,5 +197,29 @@ impl CountersCell {
     /// A copy of what was published last.
     pub fn read(&self) -> Counters {
         self.published.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sum_of_workers_is_conserved_as_each_worker_is() {
+        let mut one = Counters { received: 5, forwarded: 3, punted: 1, pins: [1; 6], ..Counters::default() };
+        one.drops[DropReason::NoRoute.index()] = 1;
+        one.firewall(FirewallId(1)).sessions = 2;
+        let mut two = Counters { received: 2, hairpinned: 2, ..Counters::default() };
+        two.firewall(FirewallId(0)).sessions = -1;
+        two.link(LinkId(2)).rx_packets = 7;
+
+        let mut sum = Counters::default();
+        sum.add(&one);
+        sum.add(&two);
+
+        assert!(one.is_conserved() && two.is_conserved() && sum.is_conserved());
+        assert_eq!((sum.received, sum.drops_for(DropReason::NoRoute), sum.pins), (7, 1, [1; 6]));
+        assert_eq!((sum.firewalls[0].sessions, sum.firewalls[1].sessions), (-1, 2));
+        assert_eq!(sum.links[2].rx_packets, 7);
     }
 }
