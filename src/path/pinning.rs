@@ -78,7 +78,7 @@ pub enum PacketKind {
     Other,
 }
 
-/// The firewall of one flow toward one of its ends, with what the rules remember: 28 bytes.
+/// The firewall of one flow toward one of its ends, with what the rules remember: 24 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Pin {
     /// The set that the firewall was taken from; packets toward this end go through its group.
@@ -89,14 +89,14 @@ pub struct Pin {
     pub state: PinState,
     /// How it came to be.
     pub pinned_by: PinnedBy,
-    /// The firewall's falls when pinned.
-    fall: u32,
+    /// The firewall's falls when pinned, modulo 2^16.
+    fall: u16,
+    /// The firewall that brought a SYN while the pin was another.
+    syn_from: MaybeFirewall,
     /// When the first near packet since the last packet from the pin was sent; `None` if answered.
     asked: Option<Stamp>,
     /// A dispute.
     other: Option<Other>,
-    /// The firewall that brought a SYN while the pin was another.
-    syn_from: Option<FirewallId>,
     /// Rotations so far.
     turns: u8,
     /// Moves as a confirmed leader so far.
@@ -112,6 +112,10 @@ struct Other {
     /// How many came in a row, saturating.
     packets: NonZeroU8,
 }
+
+/// An `Option<FirewallId>` in two bytes: no configuration has 65,536 firewalls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct MaybeFirewall(u16);
 
 /// A time in whole milliseconds, modulo 49 days. A flow whose question stays open that long is judged a second late.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -239,7 +243,7 @@ pub fn far(
         (PinState::Opening | PinState::Tentative, Arrival::Up, _) => true,
         (PinState::Confirmed, Arrival::Up, _) if !pin.is_up(view.group, view.set) => true,
         (PinState::Confirmed, Arrival::Up, PacketKind::Syn) => {
-            pin.syn_from = Some(from);
+            pin.syn_from = MaybeFirewall(from.0);
             pin.dispute(from, now);
             false
         }
@@ -268,15 +272,15 @@ pub fn far_is_settled(pin: &Pin, from: FirewallId, packet: PacketKind) -> bool {
         && pin.firewall == from
         && pin.asked.is_none()
         && pin.other.is_none()
-        && pin.syn_from.is_none()
+        && pin.syn_from == MaybeFirewall::NONE
 }
 
 impl Pin {
     /// Bound on the size of a pin, of which a session has two.
-    pub const SIZE_MAX: usize = 28;
+    pub const SIZE_MAX: usize = 24;
 
     fn new(view: &View<'_>, firewall: FirewallId, state: PinState, pinned_by: PinnedBy) -> Self {
-        let fall = view.group.slot_of(firewall).map_or(0, |slot| view.set.falls(slot));
+        let fall = view.group.slot_of(firewall).map_or(0, |slot| view.set.falls(slot) as u16);
         Self {
             set: view.set_id,
             firewall,
@@ -285,7 +289,7 @@ impl Pin {
             fall,
             asked: None,
             other: None,
-            syn_from: None,
+            syn_from: MaybeFirewall::NONE,
             turns: 0,
             leader_moves: 0,
         }
@@ -300,7 +304,7 @@ impl Pin {
     /// left the group has fallen too.
     pub fn has_fallen(&self, group: &Group, set: &PathSet) -> bool {
         match group.slot_of(self.firewall) {
-            Some(slot) => !set.is_up(slot) && set.falls(slot) != self.fall,
+            Some(slot) => !set.is_up(slot) && set.falls(slot) as u16 != self.fall,
             None => true,
         }
     }
@@ -316,7 +320,7 @@ impl Pin {
 
     fn answered(&mut self, packet: PacketKind) {
         self.other = None;
-        self.syn_from = None;
+        self.syn_from = MaybeFirewall::NONE;
         match packet {
             PacketKind::Syn => {}
             PacketKind::SynAck | PacketKind::Other => self.asked = None,
@@ -428,7 +432,7 @@ pub fn best(view: &View<'_>) -> Option<FirewallId> {
 
 /// Rule N1.
 fn follow_syn(pin: &Pin, view: &View<'_>, now: Instant) -> Option<Pin> {
-    let firewall = pin.syn_from?;
+    let firewall = pin.syn_from.get()?;
     let slot = view.group.slot_of(firewall)?;
     view.set.is_up(slot).then(|| Pin {
         asked: Some(Stamp::at(now)),
@@ -466,6 +470,14 @@ fn adopt(pin: &Pin, from: FirewallId, packet: PacketKind, view: &View<'_>) -> (P
     let left_by_choice = view.leader && pin.state == PinState::Confirmed && pin.is_up(view.group, view.set);
     let leader_moves = pin.leader_moves + u8::from(left_by_choice);
     (Pin { leader_moves, ..Pin::new(view, from, state, PinnedBy::Learned) }, Some(change))
+}
+
+impl MaybeFirewall {
+    const NONE: Self = Self(u16::MAX);
+
+    fn get(self) -> Option<FirewallId> {
+        (self != Self::NONE).then_some(FirewallId(self.0))
+    }
 }
 
 impl Stamp {

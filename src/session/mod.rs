@@ -1,15 +1,24 @@
 //! What is remembered of a flow, how long, and what is forgotten first.
+//!
+//! [`Session`] is what is remembered of one flow, [`SessionTable`] finds it, a [`SessionWorker`] opens, ends and forgets.
+//! The conversation's state decides only the timeout: whether a packet passes is the firewall's business.
 
+mod links;
 pub mod table;
 pub mod tcp;
 pub mod wheel;
+mod worker;
 
 use crate::flow::{CanonicalKey, Direction};
 use crate::path::pinning::Pin;
 use crate::time::{Duration, Instant};
+use crate::wire::frame::TcpSegment;
 
-pub use table::{EndReason, Opened, SessionId, SessionTable, SessionWorker, Sweep};
+pub use table::{EndReason, Opened, SessionId, SessionTable, Sweep};
 pub use tcp::TcpState;
+pub use worker::SessionWorker;
+
+use tcp::Seen;
 
 /// Idle times after which a session is forgotten (INTERFACE.md, `[timeouts]`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,15 +67,32 @@ pub enum State {
     TwoWay,
 }
 
-/// One flow, both directions.
+/// Protocols that are timed alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// ICMP and ICMPv6.
+    Icmp,
+    /// Everything else.
+    Other,
+}
+
+/// What is remembered of one flow, both directions. Its ends are the key under which the table keeps it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Session {
-    /// Its ends.
-    pub key: CanonicalKey,
     /// Which way its first packet went.
     pub opened: Direction,
+    /// How it is timed.
+    pub class: Class,
     /// Conversation state.
     pub state: State,
+    /// What the TCP state is made from.
+    seen: Seen,
+    /// The worker that opened it, and that expires it. Set by the table.
+    worker: u16,
     /// Firewall toward the low end, if that end is behind a group.
     pub toward_low: Option<Pin>,
     /// Firewall toward the high end, if that end is behind a group.
@@ -85,7 +111,57 @@ pub struct Session {
     pub next_to_high: u32,
 }
 
+impl Class {
+    /// The class of an IP protocol number.
+    pub const fn of(protocol: u8) -> Self {
+        match protocol {
+            6 => Self::Tcp,
+            17 => Self::Udp,
+            1 | 58 => Self::Icmp,
+            _ => Self::Other,
+        }
+    }
+}
+
 impl Session {
+    /// A session of a flow whose first packet goes in `direction`. [`Session::observe`] is to be called for that packet too.
+    pub fn new(key: &CanonicalKey, direction: Direction, now: Instant) -> Self {
+        let class = Class::of(key.protocol());
+        let state = match class {
+            Class::Tcp => State::Tcp(TcpState::Opening),
+            Class::Udp | Class::Icmp | Class::Other => State::OneWay,
+        };
+        Self {
+            opened: direction,
+            class,
+            state,
+            seen: Seen::default(),
+            worker: 0,
+            toward_low: None,
+            toward_high: None,
+            created: now,
+            last_seen: now,
+            packets: 0,
+            bytes: 0,
+            next_to_low: 0,
+            next_to_high: 0,
+        }
+    }
+
+    /// Counts a packet that goes in `direction` and takes the conversation further. `tcp` is `None` for other protocols and
+    /// for TCP fragments after the first. ICMP errors are no packets of their flow (RFC 5382 REQ-10): do not call it for them.
+    pub fn observe(&mut self, direction: Direction, tcp: Option<&TcpSegment>, bytes: usize, now: Instant) {
+        self.last_seen = self.last_seen.max(now);
+        self.packets += 1;
+        self.bytes += bytes as u64;
+        self.state = match (self.state, tcp) {
+            (State::Tcp(state), Some(segment)) => State::Tcp(self.observe_tcp(state, direction, segment)),
+            (State::Tcp(state), None) => State::Tcp(state),
+            (State::OneWay, _) if direction != self.opened => State::TwoWay,
+            (state @ (State::OneWay | State::TwoWay), _) => state,
+        };
+    }
+
     /// The pin for packets that go in `direction` (toward their destination).
     pub fn pin_toward_destination(&mut self, direction: Direction) -> &mut Option<Pin> {
         match direction {
@@ -97,5 +173,45 @@ impl Session {
     /// The pin toward the end that packets in `direction` come from.
     pub fn pin_toward_source(&mut self, direction: Direction) -> &mut Option<Pin> {
         self.pin_toward_destination(direction.reversed())
+    }
+
+    /// How long it may be idle in its state.
+    pub fn timeout(&self, timeouts: &Timeouts) -> Duration {
+        match (self.state, self.class) {
+            (State::Tcp(TcpState::Opening), _) => timeouts.tcp_syn,
+            (State::Tcp(TcpState::Established), _) => timeouts.tcp_established,
+            (State::Tcp(TcpState::Closing), _) => timeouts.tcp_closing,
+            (State::OneWay, Class::Udp) => timeouts.udp_new,
+            (State::TwoWay, Class::Udp) => timeouts.udp,
+            (State::OneWay | State::TwoWay, Class::Icmp) => timeouts.icmp,
+            (State::OneWay | State::TwoWay, Class::Other | Class::Tcp) => timeouts.other,
+        }
+    }
+
+    /// When it is forgotten if nothing comes.
+    pub fn expires(&self, timeouts: &Timeouts) -> Instant {
+        self.last_seen + self.timeout(timeouts)
+    }
+
+    /// True until both ends have spoken: such sessions are evicted first, as a flood consists of them.
+    pub fn is_half_open(&self) -> bool {
+        match self.state {
+            State::Tcp(TcpState::Opening) | State::OneWay => true,
+            State::Tcp(TcpState::Closing) => !self.seen.was_established(),
+            State::Tcp(TcpState::Established) | State::TwoWay => false,
+        }
+    }
+}
+
+impl Timeouts {
+    /// The shortest timeout that a session of this class may come under. A session that is looked at this often is
+    /// forgotten in time, whatever its state becomes in between.
+    fn shortest(&self, class: Class) -> Duration {
+        match class {
+            Class::Tcp => self.tcp_syn.min(self.tcp_established).min(self.tcp_closing),
+            Class::Udp => self.udp_new.min(self.udp),
+            Class::Icmp => self.icmp,
+            Class::Other => self.other,
+        }
     }
 }

@@ -1,13 +1,27 @@
 //! The session table: a slab reserved at start, found through two DashMaps (one per family), shared by all workers.
 //!
-//! A session belongs to the worker that opened it: that worker's wheel expires it. No map guard and no lock leaves this
-//! file.
+//! ```text
+//!  key ──► DashMap (IPv4 | IPv6) ──► slot number ──► cell: generation, lock { key, Session }     two cache lines
+//! ```
+//!
+//! Any worker finds, reads and updates any session. A session belongs to the worker that opened it: that worker's wheel
+//! expires it ([`crate::session::SessionWorker`]). No map guard and no lock leaves this file.
+//!
+//! The generation of a cell is odd while it is in use and grows with every change, so that a handle to a session that
+//! ended is noticed. A key leaves the map before its slot is free again: while an entry is in the map, its slot is not
+//! reused. Locks are taken in the order cell, shard of the map; a search holds the shard alone.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
 
 use crate::flow::CanonicalKey;
-use crate::session::{Session, Timeouts};
-use crate::time::Instant;
+use crate::flow::key::{CanonicalV4, CanonicalV6};
+use crate::session::links::Links;
+use crate::session::wheel::BUCKETS;
+use crate::session::{Session, SessionWorker, Timeouts};
 
 /// Names a session: slot and generation, so that a stale handle is noticed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -37,7 +51,7 @@ pub enum Opened {
         /// Its name.
         id: SessionId,
         /// What made room.
-        evicted: Option<Session>,
+        evicted: Option<(CanonicalKey, Session)>,
     },
     /// Another worker was faster: the session that exists.
     Existing(SessionId),
@@ -57,37 +71,96 @@ pub enum Sweep {
 /// Shared between all workers of an engine.
 #[derive(Debug)]
 pub struct SessionTable {
-    capacity: usize,
+    cells: Box<[Cell]>,
+    v4: Map<CanonicalV4>,
+    v6: Map<CanonicalV6>,
+    live: AtomicUsize,
+    pub(super) timeouts: Timeouts,
+    /// Expiry order.
+    pub(super) wheels: Arc<Links>,
+    /// Half-open sessions in order of age.
+    pub(super) half_open: Arc<Links>,
+    /// Free slots that no worker has taken.
+    pub(super) pool: Mutex<Vec<u32>>,
+    /// Per worker, its slots that another worker emptied.
+    pub(super) returned: Box<[Mutex<Vec<u32>>]>,
 }
 
-/// One worker's hold on the table: its free slots, its wheel, its half-open sessions in order of age.
+type Map<K> = DashMap<K, Number, ahash::RandomState>;
+
+/// A slot number with the alignment of a key, so that a map entry for IPv4 takes 18 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Number([u16; 2]);
+
 #[derive(Debug)]
-pub struct SessionWorker {
-    table: Arc<SessionTable>,
+#[repr(align(64))]
+struct Cell {
+    generation: AtomicU32,
+    record: Mutex<Option<Record>>,
 }
+
+#[derive(Debug)]
+struct Record {
+    key: StoredKey,
+    session: Session,
+}
+
+/// IPv6 keys are kept apart, so that a cell fits two cache lines.
+#[derive(Debug)]
+enum StoredKey {
+    V4(CanonicalV4),
+    V6(Box<CanonicalV6>),
+}
+
+const _: () = assert!(size_of::<Cell>() == 128);
 
 impl SessionTable {
+    /// Bytes that an IPv4 session takes of the slab, its two links and the list of free slots. The map adds an entry of 19
+    /// bytes at a load between 44 and 87 %.
+    pub const SLOT_BYTES: usize = size_of::<Cell>() + 2 * 8 + 4;
+
     /// Reserves room for `capacity` sessions, shared by `workers` workers. `hash_seeds` keys the maps' hasher (ahash; it
     /// never chooses a path), fixed in the simulation.
+    ///
+    /// # Panics
+    /// If `workers` is 0 or above 65,535, or `capacity` is 0 or above 2^31.
     pub fn new(
         capacity: usize,
         workers: usize,
         timeouts: Timeouts,
         hash_seeds: [u64; 4],
     ) -> (Arc<Self>, Vec<SessionWorker>) {
-        let _ = (workers, timeouts, hash_seeds);
-        let table = Arc::new(Self { capacity });
-        (table, Vec::new())
+        assert!((1..=1 << 31).contains(&capacity), "configuration bounds the capacity");
+        assert!((1..=usize::from(u16::MAX)).contains(&workers), "configuration bounds the workers");
+        let slots = capacity as u32;
+        let table = Arc::new(Self {
+            cells: (0..capacity).map(|_| Cell::default()).collect(),
+            v4: map(capacity, workers, hash_seeds),
+            v6: map(capacity, workers, hash_seeds),
+            live: AtomicUsize::new(0),
+            timeouts,
+            wheels: Arc::new(Links::new(slots + BUCKETS * workers as u32)),
+            half_open: Arc::new(Links::new(slots + workers as u32)),
+            pool: Mutex::new((0..slots).rev().collect()),
+            returned: (0..workers).map(|_| Mutex::default()).collect(),
+        });
+        let workers = (0..workers as u16).map(|worker| SessionWorker::new(Arc::clone(&table), worker)).collect();
+        (table, workers)
     }
 
     /// Sessions that fit.
     pub fn capacity(&self) -> usize {
-        self.capacity
+        self.cells.len()
+    }
+
+    /// Idle times.
+    pub fn timeouts(&self) -> &Timeouts {
+        &self.timeouts
     }
 
     /// Live sessions.
     pub fn len(&self) -> usize {
-        todo!()
+        self.live.load(Ordering::Relaxed)
     }
 
     /// True if there are none.
@@ -96,15 +169,25 @@ impl SessionTable {
     }
 
     /// The session of a flow.
+    #[inline]
     pub fn find(&self, key: &CanonicalKey) -> Option<SessionId> {
-        let _ = key;
-        todo!()
+        // The generation is read while the entry is in the map: the slot cannot be another's meanwhile.
+        let id = match key {
+            CanonicalKey::V4(key) => self.v4.get(key).map(|number| self.id(number.get())),
+            CanonicalKey::V6(key) => self.v6.get(key).map(|number| self.id(number.get())),
+        };
+        id.filter(SessionId::is_live)
     }
 
     /// Runs `f` on the session; `None` if it ended meanwhile.
+    #[inline]
     pub fn update<R>(&self, id: SessionId, f: impl FnOnce(&mut Session) -> R) -> Option<R> {
-        let _ = (id, f);
-        todo!()
+        let cell = self.cells.get(id.slot as usize)?;
+        let mut record = lock(&cell.record);
+        if cell.generation.load(Ordering::Relaxed) != id.generation {
+            return None;
+        }
+        record.as_mut().map(|record| f(&mut record.session))
     }
 
     /// A copy of the session.
@@ -114,48 +197,144 @@ impl SessionTable {
 
     /// Calls `f` with a copy of every live session in slot order until it answers false. Holds one slot's lock at a time;
     /// a table that changes meanwhile is seen as each slot was when visited.
-    pub fn for_each(&self, f: impl FnMut(&Session) -> bool) {
-        let _ = f;
-        todo!()
+    pub fn for_each(&self, mut f: impl FnMut(&CanonicalKey, &Session) -> bool) {
+        for slot in 0..self.cells.len() as u32 {
+            if let Some((key, session)) = self.inspect(slot, |key, session| (*key, *session))
+                && !f(&key, &session)
+            {
+                return;
+            }
+        }
+    }
+
+    /// Runs `f` on the session in `slot`, if there is one.
+    pub(super) fn inspect<R>(&self, slot: u32, f: impl FnOnce(&CanonicalKey, &mut Session) -> R) -> Option<R> {
+        let cell = &self.cells[slot as usize];
+        if !self.id(slot).is_live() {
+            return None;
+        }
+        lock(&cell.record).as_mut().map(|record| f(&record.key.get(), &mut record.session))
+    }
+
+    /// The name of whatever is in `slot`.
+    pub(super) fn id(&self, slot: u32) -> SessionId {
+        SessionId { slot, generation: self.cells[slot as usize].generation.load(Ordering::Acquire) }
+    }
+
+    /// Fills a free slot and enters it in the map; if the flow has a session already, names that and leaves the slot free.
+    pub(super) fn insert(&self, slot: u32, key: &CanonicalKey, session: Session) -> Result<SessionId, SessionId> {
+        let cell = &self.cells[slot as usize];
+        // Held until the map knows the slot, so that nobody ends a session before it can be found.
+        let mut record = lock(&cell.record);
+        let generation = cell.generation.load(Ordering::Relaxed).wrapping_add(1);
+        cell.generation.store(generation, Ordering::Release);
+        let existing = match key {
+            CanonicalKey::V4(key) => self.enter(&self.v4, *key, slot),
+            CanonicalKey::V6(key) => self.enter(&self.v6, *key, slot),
+        };
+        match existing {
+            None => {
+                *record = Some(Record { key: StoredKey::new(key), session });
+                self.live.fetch_add(1, Ordering::Relaxed);
+                Ok(SessionId { slot, generation })
+            }
+            Some(existing) => {
+                cell.generation.store(generation.wrapping_add(1), Ordering::Release);
+                Err(existing)
+            }
+        }
+    }
+
+    /// Ends a session if `f` says so, and takes it out of the map. Its slot is free afterwards.
+    pub(super) fn remove_if(&self, id: SessionId, f: impl FnOnce(&Session) -> bool) -> Option<(CanonicalKey, Session)> {
+        let (key, session) = {
+            let cell = &self.cells[id.slot as usize];
+            let mut record = lock(&cell.record);
+            if cell.generation.load(Ordering::Relaxed) != id.generation || !f(&record.as_ref()?.session) {
+                return None;
+            }
+            let Record { key, session } = record.take()?;
+            cell.generation.store(id.generation.wrapping_add(1), Ordering::Release);
+            self.live.fetch_sub(1, Ordering::Relaxed);
+            (key.get(), session)
+        };
+        let is_this = |number: &Number| number.get() == id.slot;
+        match &key {
+            CanonicalKey::V4(key) => self.v4.remove_if(key, |_, number| is_this(number)).is_some(),
+            CanonicalKey::V6(key) => self.v6.remove_if(key, |_, number| is_this(number)).is_some(),
+        };
+        Some((key, session))
+    }
+
+    /// Names the live session that the key has already, or enters `slot` for it.
+    fn enter<K: std::hash::Hash + Eq>(&self, map: &Map<K>, key: K, slot: u32) -> Option<SessionId> {
+        match map.entry(key) {
+            Entry::Vacant(entry) => {
+                entry.insert(Number::new(slot));
+                None
+            }
+            Entry::Occupied(mut entry) => {
+                let existing = self.id(entry.get().get());
+                if existing.is_live() {
+                    return Some(existing);
+                }
+                // It ended, and whoever ended it is about to take it out of the map: he finds that it is not his.
+                entry.insert(Number::new(slot));
+                None
+            }
+        }
     }
 }
 
-impl SessionWorker {
-    /// The shared table.
-    pub fn table(&self) -> &Arc<SessionTable> {
-        &self.table
-    }
-
-    /// Opens a session. When the table is full it evicts, in this order: this worker's oldest half-open session, or (if
-    /// `protect` says that forgetting the new session would break it: learned and different from the hash) a confirmed
-    /// session whose pin equals the hash, as judged by `harmless`.
-    pub fn open(
-        &mut self,
-        session: Session,
-        protect: bool,
-        harmless: impl FnMut(&Session) -> bool,
-        now: Instant,
-    ) -> Opened {
-        let _ = (session, protect, harmless, now);
-        todo!()
-    }
-
-    /// Ends a session now.
-    pub fn close(&mut self, id: SessionId) -> Option<Session> {
-        let _ = id;
-        todo!()
-    }
-
-    /// Forgets idle sessions of this worker; visits at most `budget` wheel entries. `ended` sees each forgotten session.
-    pub fn expire(&mut self, now: Instant, budget: usize, ended: impl FnMut(&Session, EndReason)) -> usize {
-        let _ = (now, budget, ended);
-        todo!()
-    }
-
-    /// Visits at most `budget` of this worker's slots from `cursor` on; advances `cursor`, and answers true when the end of
-    /// the worker's slots was reached.
-    pub fn sweep(&mut self, cursor: &mut usize, budget: usize, visit: impl FnMut(&mut Session) -> Sweep) -> bool {
-        let _ = (cursor, budget, visit);
-        todo!()
+impl SessionId {
+    const fn is_live(&self) -> bool {
+        self.generation % 2 == 1
     }
 }
+
+impl Default for Cell {
+    fn default() -> Self {
+        Self { generation: AtomicU32::new(0), record: Mutex::new(None) }
+    }
+}
+
+impl StoredKey {
+    fn new(key: &CanonicalKey) -> Self {
+        match key {
+            CanonicalKey::V4(key) => Self::V4(*key),
+            CanonicalKey::V6(key) => Self::V6(Box::new(*key)),
+        }
+    }
+
+    fn get(&self) -> CanonicalKey {
+        match self {
+            Self::V4(key) => CanonicalKey::V4(*key),
+            Self::V6(key) => CanonicalKey::V6(**key),
+        }
+    }
+}
+
+impl Number {
+    fn new(slot: u32) -> Self {
+        Self([(slot >> 16) as u16, slot as u16])
+    }
+
+    fn get(self) -> u32 {
+        u32::from(self.0[0]) << 16 | u32::from(self.0[1])
+    }
+}
+
+/// Keys spread unevenly over the shards: an eighth more room keeps each from growing.
+fn map<K: std::hash::Hash + Eq>(capacity: usize, workers: usize, [a, b, c, d]: [u64; 4]) -> Map<K> {
+    let shards = (workers * 16).next_power_of_two().clamp(16, 256);
+    let hasher = ahash::RandomState::with_seeds(a, b, c, d);
+    DashMap::with_capacity_and_hasher_and_shard_amount(capacity + capacity / 8, hasher, shards)
+}
+
+/// Nobody panics while holding one of these locks for long enough to leave half a record: a poisoned one is whole.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;
