@@ -5,7 +5,8 @@ use std::sync::Mutex;
 
 use crate::engine::verdict::DropReason;
 use crate::id::{FirewallId, LinkId};
-use crate::path::pinning::PinChange;
+use crate::path::pinning::{Pin, PinChange};
+use crate::session::{EndReason, Session};
 
 /// Traffic of one firewall.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -68,6 +69,10 @@ pub struct Counters {
     pub fragments_released: u64,
     /// Held fragments given up (`punt_drop_fragment_timeout`).
     pub punt_drop_fragment_timeout: u64,
+    /// Held fragments that could not be sent when their first came.
+    pub punt_drop_fragment_unsent: u64,
+    /// ICMP errors that were not made because the queue to the controller was full.
+    pub punt_drop_icmp_error: u64,
     /// By [`FirewallId`].
     pub firewalls: Vec<FirewallCounters>,
     /// By [`LinkId`].
@@ -98,6 +103,8 @@ impl Default for Counters {
             resets_sent: 0,
             fragments_released: 0,
             punt_drop_fragment_timeout: 0,
+            punt_drop_fragment_unsent: 0,
+            punt_drop_icmp_error: 0,
             firewalls: Vec::new(),
             links: Vec::new(),
         }
@@ -142,6 +149,8 @@ impl Counters {
             (&mut self.resets_sent, other.resets_sent),
             (&mut self.fragments_released, other.fragments_released),
             (&mut self.punt_drop_fragment_timeout, other.punt_drop_fragment_timeout),
+            (&mut self.punt_drop_fragment_unsent, other.punt_drop_fragment_unsent),
+            (&mut self.punt_drop_icmp_error, other.punt_drop_icmp_error),
         ] {
             *own += other;
         }
@@ -163,6 +172,38 @@ impl Counters {
             own.tx_packets += other.tx_packets;
             own.tx_bytes += other.tx_bytes;
         }
+    }
+
+    /// Counts the end of a session.
+    pub fn count_end(&mut self, session: &Session, reason: EndReason) {
+        *match reason {
+            EndReason::Expired => &mut self.sessions_expired,
+            EndReason::Evicted => &mut self.sessions_evicted,
+            EndReason::Failed => &mut self.sessions_failed,
+        } += 1;
+        self.move_pin(session.toward_low.as_ref(), None);
+        self.move_pin(session.toward_high.as_ref(), None);
+    }
+
+    /// Counts that a session's pin went from one firewall to another, began or ended.
+    pub fn move_pin(&mut self, before: Option<&Pin>, after: Option<&Pin>) {
+        let (before, after) = (before.map(|pin| pin.firewall), after.map(|pin| pin.firewall));
+        if before == after {
+            return;
+        }
+        if let Some(left) = before {
+            self.firewall(left).sessions -= 1;
+        }
+        if let Some(taken) = after {
+            let counters = self.firewall(taken);
+            counters.sessions += 1;
+            counters.new_sessions += 1;
+        }
+    }
+
+    /// Counts why a pin was made or changed.
+    pub fn count_pin_change(&mut self, change: PinChange) {
+        self.pins[change as usize] += 1;
     }
 
     /// The counters of a firewall, growing the list as needed.

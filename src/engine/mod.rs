@@ -11,6 +11,8 @@ pub mod explain;
 pub mod forwarder;
 pub mod route;
 pub mod snapshot;
+#[doc(hidden)]
+pub mod testbed;
 pub mod verdict;
 pub mod view;
 

@@ -184,6 +184,10 @@ drop_reasons! {
     FragmentHeldFull => "fragment_held_full",
     /// Overlaps what decided about the datagram (RFC 1858, RFC 5722).
     FragmentOverlap => "fragment_overlap",
+    /// An ICMP error that is not addressed to the sender of the packet it quotes (A7.4).
+    IcmpMismatch => "icmp_mismatch",
     /// The queue to the controller is full.
     PuntQueueFull => "punt_queue_full",
+    /// Made into fragments for which the queue of frames to send has no room.
+    TransmitQueueFull => "transmit_queue_full",
 }

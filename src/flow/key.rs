@@ -110,6 +110,18 @@ impl From<Tuple> for FlowKey {
     }
 }
 
+impl From<FlowKey> for Tuple {
+    fn from(flow: FlowKey) -> Self {
+        Self {
+            protocol: flow.protocol,
+            source: flow.source.address,
+            source_port: flow.source.port,
+            destination: flow.destination.address,
+            destination_port: flow.destination.port,
+        }
+    }
+}
+
 impl CanonicalKey {
     /// Of ends in order.
     fn of(protocol: u8, low: Endpoint, high: Endpoint) -> Self {

@@ -1,0 +1,170 @@
+//! How a packet leaves: its size against the link, TTL, hardware addresses, tag.
+
+use crate::engine::forwarder::{Forwarder, Outcome};
+use crate::engine::route::NextHop;
+use crate::engine::{DropReason, Punt, PuntQueue, PuntReason, Snapshot, Transmit};
+use crate::id::LinkId;
+use crate::wire::MacAddr;
+use crate::wire::fragment::{self, SplitError};
+use crate::wire::frame::{ETHERNET_LEN, Frame};
+use crate::wire::offload::{GsoKind, Offload};
+use crate::wire::vlan::VlanTag;
+
+/// A packet on its way out.
+#[derive(Debug)]
+pub(super) struct Leaving<'p, 'f> {
+    /// The link that it came by.
+    pub link: LinkId,
+    /// The frame.
+    pub frame: &'p mut Frame<'f>,
+    /// Its tag: as received, then as sent.
+    pub vlan: &'p mut Option<VlanTag>,
+    /// What is left to the egress device.
+    pub offload: &'p mut Offload,
+}
+
+/// How a packet fits a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fit {
+    /// As it is.
+    Whole,
+    /// As segments of at most so many payload bytes, fewer than it came with.
+    Segments(u16),
+    /// Cut into IPv4 fragments.
+    Fragments,
+    /// Not at all, and it must not be fragmented.
+    TooBig,
+}
+
+/// Judges a packet against an MTU in bytes of IP. What the egress device is to segment is judged by its segments (A7.1).
+fn fit(frame: &Frame<'_>, offload: &Offload, mtu: u16) -> Fit {
+    let can_cut = mtu >= FRAGMENT_MTU_MIN && !frame.dont_fragment();
+    let cut = if can_cut { Fit::Fragments } else { Fit::TooBig };
+    let mtu = usize::from(mtu);
+    if frame.ip_len() <= mtu {
+        return Fit::Whole;
+    }
+    let Some(gso) = offload.gso else { return cut };
+    let ip_header = frame.transport_offset() - ETHERNET_LEN;
+    let headers = match gso.kind {
+        GsoKind::Tcp4 | GsoKind::Tcp6 => ip_header + tcp_header(frame),
+        GsoKind::UdpSegments => ip_header + UDP_HEADER,
+        GsoKind::UdpFragments => ip_header,
+    };
+    if headers + usize::from(gso.size) <= mtu {
+        return Fit::Whole;
+    }
+    match gso.kind {
+        GsoKind::Tcp4 | GsoKind::Tcp6 if frame.dont_fragment() => Fit::TooBig,
+        GsoKind::Tcp4 | GsoKind::Tcp6 => match u16::try_from(mtu.saturating_sub(headers)) {
+            Ok(size @ 1..) => Fit::Segments(size),
+            Ok(0) | Err(_) => Fit::TooBig,
+        },
+        // The size of a datagram has a meaning, so its sender is told rather than its segments cut one by one.
+        GsoKind::UdpSegments => Fit::TooBig,
+        GsoKind::UdpFragments => cut,
+    }
+}
+
+const UDP_HEADER: usize = 8;
+/// The longest IPv4 header and 8 bytes.
+const FRAGMENT_MTU_MIN: u16 = 68;
+
+fn tcp_header(frame: &Frame<'_>) -> usize {
+    frame.transport_bytes().get(12).map_or(0, |offset| usize::from(offset >> 4) * 4)
+}
+
+impl Forwarder {
+    /// Edits the packet to leave toward `hop`. A packet that cannot leave is not touched.
+    pub(super) fn send(
+        &mut self,
+        leaving: Leaving<'_, '_>,
+        hop: NextHop,
+        snapshot: &Snapshot,
+        punts: &mut dyn PuntQueue,
+    ) -> Outcome {
+        let link = &snapshot.links[hop.link.index()];
+        if !link.up {
+            return Outcome::Drop(DropReason::LinkDown);
+        }
+        match fit(leaving.frame, leaving.offload, link.mtu) {
+            Fit::Whole => edit(leaving.frame, leaving.vlan, hop, snapshot).into(),
+            Fit::Segments(size) => {
+                if let Some(gso) = &mut leaving.offload.gso {
+                    gso.size = size;
+                }
+                edit(leaving.frame, leaving.vlan, hop, snapshot).into()
+            }
+            Fit::Fragments => self.send_fragments(leaving, hop, snapshot, punts),
+            Fit::TooBig => Outcome::TooBig { mtu: link.mtu },
+        }
+    }
+
+    /// Sends an IPv4 packet in pieces. They leave as frames of the engine's own, or wait for the neighbour one by one.
+    fn send_fragments(
+        &mut self,
+        leaving: Leaving<'_, '_>,
+        hop: NextHop,
+        snapshot: &Snapshot,
+        punts: &mut dyn PuntQueue,
+    ) -> Outcome {
+        let Leaving { link: ingress, frame, vlan, offload } = leaving;
+        let edited = edit(frame, vlan, hop, snapshot);
+        let pieces = match fragment::split(frame, offload.partial, snapshot.links[hop.link.index()].mtu) {
+            Ok(pieces) => pieces,
+            Err(SplitError::Checksum(_)) => return Outcome::Drop(DropReason::Transport),
+            Err(SplitError::DontFragment | SplitError::MtuTooSmall { .. }) => return Outcome::Drop(DropReason::TooBig),
+        };
+        let (vlan, offload) = (*vlan, Offload::NONE);
+        match edited {
+            Edited::Waits(reason) => {
+                let offered = pieces.into_iter().map(|bytes| Punt { reason, link: ingress, vlan, offload, bytes });
+                let refused = offered.filter_map(|punt| (!punts.offer(punt)).then_some(())).count();
+                if refused > 0 { Outcome::Drop(DropReason::PuntQueueFull) } else { Outcome::Punted }
+            }
+            Edited::Ready(egress) if pieces.len() <= self.transmits_free() => {
+                for bytes in pieces {
+                    self.transmit(Transmit { link: egress, vlan, offload, bytes });
+                }
+                Outcome::Replaced(egress)
+            }
+            Edited::Ready(_) => Outcome::Drop(DropReason::TransmitQueueFull),
+        }
+    }
+}
+
+/// Whether an edited frame can leave.
+#[derive(Debug, Clone, Copy)]
+enum Edited {
+    /// By this link.
+    Ready(LinkId),
+    /// Its neighbour is to be resolved first.
+    Waits(PuntReason),
+}
+
+impl From<Edited> for Outcome {
+    fn from(edited: Edited) -> Self {
+        match edited {
+            Edited::Ready(link) => Self::Sent(link),
+            Edited::Waits(reason) => Self::Punt(reason),
+        }
+    }
+}
+
+/// One hop nearer, under the addresses of this hop.
+fn edit(frame: &mut Frame<'_>, vlan: &mut Option<VlanTag>, hop: NextHop, snapshot: &Snapshot) -> Edited {
+    let link = &snapshot.links[hop.link.index()];
+    let sender = frame.source_mac();
+    frame.decrement_ttl();
+    *vlan = link.egress_tag(*vlan);
+    match snapshot.neighbor(hop.link, hop.address) {
+        Some(mac) => {
+            frame.set_macs(link.mac, mac);
+            Edited::Ready(hop.link)
+        }
+        None => {
+            frame.set_macs(link.mac, MacAddr::default());
+            Edited::Waits(PuntReason::NeighborWait { link: hop.link, next_hop: hop.address, sender })
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Fragments without ports: they take the way of their first fragment, or wait for it.
+
+use crate::engine::forwarder::flows::Claim;
+use crate::engine::forwarder::{Forwarder, ForwarderLimits, Outcome};
+use crate::engine::{DropReason, Packet, Punt, PuntQueue, Snapshot, Transmit};
+use crate::flow::fragments::{First, FragmentKey, FragmentLimits, FragmentTable, Held, Later};
+use crate::id::{DeviceId, LinkId};
+use crate::time::Instant;
+use crate::wire::frame::{Fragment, Frame, Icmp, Tuple};
+use crate::wire::offload::Offload;
+use crate::wire::vlan::VlanTag;
+
+/// Where a held fragment was received.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Received {
+    device: DeviceId,
+    link: LinkId,
+}
+
+/// The fragments that one worker knows.
+#[derive(Debug)]
+pub(super) struct Fragments {
+    table: FragmentTable<Received>,
+    /// What waited for the first fragment that is being processed, and what that one said.
+    released: Option<(Tuple, Vec<Held<Received>>)>,
+}
+
+/// What a packet's place in its datagram means.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Placed {
+    /// It can be decided.
+    Known(Claim),
+    /// It waits.
+    Held,
+    /// Not to be forwarded.
+    Drop(DropReason),
+}
+
+/// What surrounds the bytes of a received frame.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Envelope {
+    pub device: DeviceId,
+    pub link: LinkId,
+    pub vlan: Option<VlanTag>,
+    pub offload: Offload,
+}
+
+impl Fragments {
+    pub(super) fn new(limits: ForwarderLimits) -> Self {
+        let ForwarderLimits { fragments, held, fragment_timeout } = limits;
+        let limits = FragmentLimits { datagrams: fragments, held, timeout: fragment_timeout };
+        Self { table: FragmentTable::new(limits), released: None }
+    }
+
+    /// Finds the flow of a packet, whatever part of a datagram it is.
+    pub(super) fn place(&mut self, frame: &Frame<'_>, icmp: Option<Icmp>, envelope: Envelope, now: Instant) -> Placed {
+        let known = |claim: Result<Claim, DropReason>| match claim {
+            Ok(claim) => Placed::Known(claim),
+            Err(reason) => Placed::Drop(reason),
+        };
+        let Some((key, range)) = FragmentKey::of(envelope.link.0, frame).zip(frame.fragment_range()) else {
+            return known(Claim::of(frame, icmp));
+        };
+        match frame.fragment() {
+            Fragment::Whole => known(Claim::of(frame, icmp)),
+            Fragment::First { id: _ } => {
+                let tuple = frame.tuple();
+                match self.table.first(&key, &tuple, range, now) {
+                    First::Recorded(held) => {
+                        self.released = (!held.is_empty()).then_some((tuple, held));
+                        known(Claim::of(frame, icmp))
+                    }
+                    First::Overlap => Placed::Drop(DropReason::FragmentOverlap),
+                }
+            }
+            Fragment::Later { id: _ } => {
+                let Envelope { device, link, vlan, offload } = envelope;
+                let hold = || Held { bytes: frame.bytes().to_vec(), vlan, offload, context: Received { device, link } };
+                match self.table.later(&key, range, hold, now) {
+                    Later::Known(tuple) => Placed::Known(Claim::of_later_fragment(frame, tuple)),
+                    Later::Held => Placed::Held,
+                    Later::TableFull => Placed::Drop(DropReason::FragmentTableFull),
+                    Later::HeldFull => Placed::Drop(DropReason::FragmentHeldFull),
+                    Later::Overlap => Placed::Drop(DropReason::FragmentOverlap),
+                }
+            }
+        }
+    }
+}
+
+impl Forwarder {
+    /// Sends the fragments that waited for the packet just processed. They were counted as punted when they came; what cannot
+    /// be sent is given up beside the sum.
+    pub(super) fn release_held(&mut self, snapshot: &Snapshot, punts: &mut dyn PuntQueue, now: Instant) {
+        let Some((tuple, held)) = self.fragments.released.take() else { return };
+        for mut held in held {
+            let Received { device, link } = held.context;
+            let mut packet =
+                Packet { device, vlan: held.vlan, offload: held.offload, bytes: &mut held.bytes, verdict: None };
+            let outcome = self.handle(&mut packet, link, Some(tuple), snapshot, punts, now);
+            let Packet { vlan, offload, bytes, .. } = packet;
+            let bytes = bytes.to_vec();
+            let gone = match outcome {
+                Outcome::Sent(egress) => self.transmit(Transmit { link: egress, vlan, offload, bytes }),
+                Outcome::Replaced(_) | Outcome::Punted => true,
+                Outcome::Punt(reason) => punts.offer(Punt { reason, link, vlan, offload, bytes }),
+                Outcome::Drop(_) | Outcome::TooBig { mtu: _ } => false,
+            };
+            let count =
+                if gone { &mut self.counters.fragments_released } else { &mut self.counters.punt_drop_fragment_unsent };
+            *count += 1;
+        }
+    }
+
+    /// Gives up held fragments whose first did not come; answers how many datagrams it visited.
+    pub(super) fn expire_fragments(&mut self, now: Instant, budget: usize) -> usize {
+        self.fragments.table.expire(now, budget)
+    }
+
+    /// Counts the held fragments that were given up.
+    pub(super) fn count_abandoned(&mut self) {
+        self.counters.punt_drop_fragment_timeout += self.fragments.table.take_abandoned();
+    }
+}

@@ -1,0 +1,330 @@
+//! The fast half: one per packet worker. It runs to completion, cannot fail, never waits for the controller and allocates
+//! nothing on a session hit.
+//!
+//! ```text
+//!   ingress: link, legal bytes, station, addresses    -> drop, or punt to the controller
+//!   flows:   whose packet, its session, open a new one
+//!     decide: session, learned, hash                  -> drop
+//!   egress:  size, TTL, neighbour, tag                -> forward, hairpin, replace by fragments, wait for a neighbour
+//! ```
+//!
+//! One function branches ([`Forwarder::handle`]), the stages compute. Every received frame ends in one [`Verdict`], which is
+//! counted in one place.
+
+mod decide;
+mod egress;
+mod flows;
+mod held;
+mod ingress;
+mod reset;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::engine::verdict::IcmpError;
+use crate::engine::{
+    Batch, Counters, CountersCell, DropReason, Packet, Punt, PuntQueue, PuntReason, Snapshot, Transmit, Verdict,
+};
+use crate::id::LinkId;
+use crate::session::SessionWorker;
+use crate::time::{Duration, Instant};
+use crate::wire::frame::{ETHERNET_LEN, Tuple};
+
+use decide::Course;
+use egress::Leaving;
+use flows::Claim;
+use held::{Envelope, Placed};
+use ingress::Admission;
+
+/// Bounds of one forwarder's own tables (its share of the engine's).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ForwarderLimits {
+    /// Datagrams whose fragments are known.
+    pub fragments: usize,
+    /// Later fragments that wait for their first.
+    pub held: usize,
+    /// Idle time of the decision about a datagram.
+    pub fragment_timeout: Duration,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Forwarder {
+    sessions: SessionWorker,
+    fragments: held::Fragments,
+    failures: reset::Failures,
+    transmits: VecDeque<Transmit>,
+    counters: Counters,
+    published: Arc<CountersCell>,
+}
+
+/// What became of a frame, before it is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// Edited in place, to leave by this link.
+    Sent(LinkId),
+    /// Its fragments leave by this link.
+    Replaced(LinkId),
+    /// For the controller.
+    Punt(PuntReason),
+    /// With the controller already, or a later fragment kept until its first comes.
+    Punted,
+    /// Not forwarded; the sender may be told.
+    Drop(DropReason),
+    /// Not forwarded, as only so many bytes of IP fit.
+    TooBig {
+        /// That many.
+        mtu: u16,
+    },
+}
+
+impl Forwarder {
+    /// Frames of its own making that wait to be fetched, at most. A batch of 64 frames of 64 KiB cut for an MTU of 1500 makes
+    /// 2,900.
+    pub const TRANSMITS_MAX: usize = 4096;
+
+    /// Slots of the session table that one batch visits at most while sessions of a failed firewall are looked for.
+    const SWEEP_PER_BATCH: usize = 256;
+
+    /// Bytes of a packet that an ICMP error may quote at most: what fits the minimum MTU of IPv6.
+    const QUOTE_MAX: usize = ETHERNET_LEN + 1280;
+
+    /// A forwarder that publishes its counters into `counters`.
+    pub fn new(sessions: SessionWorker, limits: ForwarderLimits, counters: Arc<CountersCell>) -> Self {
+        Self {
+            sessions,
+            fragments: held::Fragments::new(limits),
+            failures: reset::Failures::default(),
+            transmits: VecDeque::with_capacity(Self::TRANSMITS_MAX),
+            counters: Counters::default(),
+            published: counters,
+        }
+    }
+
+    /// Decides and edits every packet of the batch: afterwards each has its verdict, and its tag is that of its egress.
+    /// A packet that comes with a verdict (the receiver saw a truncated capture, A1.7) keeps it and is only counted.
+    pub fn process(&mut self, batch: &mut Batch<'_>, snapshot: &Snapshot, punts: &mut dyn PuntQueue, now: Instant) {
+        self.sweep(snapshot, Self::SWEEP_PER_BATCH);
+        for packet in &mut batch.packets {
+            let verdict = self.process_packet(packet, snapshot, punts, now);
+            packet.verdict = Some(verdict);
+            self.release_held(snapshot, punts, now);
+        }
+        self.count_abandoned();
+        self.published.publish(&self.counters);
+    }
+
+    /// Time passes: expires sessions and fragments, sweeps the sessions of failed firewalls; at most `budget` visits. Answers
+    /// true if the budget ended it: more is due at once.
+    pub fn expire(&mut self, snapshot: &Snapshot, now: Instant, budget: usize) -> bool {
+        let swept = self.sweep(snapshot, budget);
+        let expired = self.expire_sessions(now, budget);
+        let given_up = self.expire_fragments(now, budget);
+        self.count_abandoned();
+        self.published.publish(&self.counters);
+        swept || expired >= budget || given_up >= budget
+    }
+
+    /// Frames made rather than edited: fragments, released fragments, resets.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.transmits.pop_front()
+    }
+
+    /// What was counted so far; the owner reads the published copy.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    fn process_packet(
+        &mut self,
+        packet: &mut Packet<'_>,
+        snapshot: &Snapshot,
+        punts: &mut dyn PuntQueue,
+        now: Instant,
+    ) -> Verdict {
+        self.counters.received += 1;
+        let link = ingress::link_of(packet, snapshot);
+        if let Some(link) = link {
+            let counters = self.counters.link(link);
+            counters.rx_packets += 1;
+            counters.rx_bytes += packet.bytes.len() as u64;
+        }
+        let (verdict, egress) = match (packet.verdict, link) {
+            (Some(verdict), _) => (verdict, None),
+            (None, None) => (Verdict::Dropped(DropReason::UnknownVlan), None),
+            (None, Some(link)) => {
+                let outcome = self.handle(packet, link, None, snapshot, punts, now);
+                self.conclude(outcome, packet, link, punts)
+            }
+        };
+        self.count(verdict, link, egress);
+        verdict
+    }
+
+    /// The way of one packet. `first` is what the first fragment showed of the datagram that this packet waited for.
+    fn handle(
+        &mut self,
+        packet: &mut Packet<'_>,
+        link: LinkId,
+        first: Option<Tuple>,
+        snapshot: &Snapshot,
+        punts: &mut dyn PuntQueue,
+        now: Instant,
+    ) -> Outcome {
+        let (mut frame, arrival, icmp) = match ingress::admit(packet.bytes, &packet.offload, link, snapshot) {
+            Admission::Transit { frame, arrival, icmp } => (frame, arrival, icmp),
+            Admission::Punt(reason) => return Outcome::Punt(reason),
+            Admission::Drop(reason) => return Outcome::Drop(reason),
+        };
+        let envelope = Envelope { device: packet.device, link, vlan: packet.vlan, offload: packet.offload };
+        let placed = match first {
+            Some(tuple) => Placed::Known(Claim::of_later_fragment(&frame, tuple)),
+            None => self.fragments.place(&frame, icmp, envelope, now),
+        };
+        let claim = match placed {
+            Placed::Known(claim) => claim,
+            Placed::Held => return Outcome::Punted,
+            Placed::Drop(reason) => return Outcome::Drop(reason),
+        };
+        let hop = match self.course(&claim, arrival, snapshot, now) {
+            Course::To { hop, firewall: _ } => hop,
+            Course::Drop(reason) => return Outcome::Drop(reason),
+            Course::End => return Outcome::Drop(DropReason::FirewallFailed),
+        };
+        let end = ETHERNET_LEN + frame.ip_len();
+        let leaving = Leaving { link, frame: &mut frame, vlan: &mut packet.vlan, offload: &mut packet.offload };
+        let outcome = self.send(leaving, hop, snapshot, punts);
+        // What follows the packet is padding of the link it came by (A1.3).
+        let bytes = std::mem::take(&mut packet.bytes);
+        packet.bytes = &mut bytes[..end];
+        outcome
+    }
+
+    /// Carries out what concerns others than the packet's sender and receiver: hands it over, tells about errors.
+    fn conclude(
+        &mut self,
+        outcome: Outcome,
+        packet: &Packet<'_>,
+        link: LinkId,
+        punts: &mut dyn PuntQueue,
+    ) -> (Verdict, Option<LinkId>) {
+        match outcome {
+            Outcome::Sent(egress) => {
+                self.count_sent(egress, packet.bytes.len());
+                let verdict = if egress == link { Verdict::Hairpin(egress) } else { Verdict::Forward(egress) };
+                (verdict, Some(egress))
+            }
+            Outcome::Replaced(egress) => (Verdict::Replaced, Some(egress)),
+            Outcome::Punt(reason) => {
+                let accepted = punts.offer(punt(reason, packet, link, packet.bytes.len()));
+                let verdict = if accepted { Verdict::Punted } else { Verdict::Dropped(DropReason::PuntQueueFull) };
+                (verdict, None)
+            }
+            Outcome::Punted => (Verdict::Punted, None),
+            Outcome::Drop(reason) => {
+                if let Some(error) = error_about(reason) {
+                    self.tell_sender(error, packet, link, punts);
+                }
+                (Verdict::Dropped(reason), None)
+            }
+            Outcome::TooBig { mtu } => {
+                self.tell_sender(IcmpError::TooBig { mtu }, packet, link, punts);
+                (Verdict::Dropped(DropReason::TooBig), None)
+            }
+        }
+    }
+
+    /// Offers what an ICMP error needs of the packet. A full queue costs the error, not the verdict.
+    fn tell_sender(&mut self, error: IcmpError, packet: &Packet<'_>, link: LinkId, punts: &mut dyn PuntQueue) {
+        let copy = punt(PuntReason::IcmpError(error), packet, link, Self::QUOTE_MAX);
+        if !punts.offer(copy) {
+            self.counters.punt_drop_icmp_error += 1;
+        }
+    }
+
+    /// Counts a verdict; each frame passes here once.
+    fn count(&mut self, verdict: Verdict, link: Option<LinkId>, egress: Option<LinkId>) {
+        match verdict {
+            Verdict::Replaced if link.is_some() && egress == link => self.counters.hairpinned += 1,
+            Verdict::Forward(_) | Verdict::Replaced => self.counters.forwarded += 1,
+            Verdict::Hairpin(_) => self.counters.hairpinned += 1,
+            Verdict::Punted => self.counters.punted += 1,
+            Verdict::Dropped(reason) => {
+                self.counters.drops[reason.index()] += 1;
+                if let Some(link) = link {
+                    self.counters.link(link).rx_dropped += 1;
+                }
+            }
+        }
+    }
+
+    fn count_sent(&mut self, egress: LinkId, bytes: usize) {
+        let counters = self.counters.link(egress);
+        counters.tx_packets += 1;
+        counters.tx_bytes += bytes as u64;
+    }
+
+    /// Queues a frame of the engine's own making; answers whether there was room.
+    fn transmit(&mut self, transmit: Transmit) -> bool {
+        if self.transmits_free() == 0 {
+            return false;
+        }
+        self.count_sent(transmit.link, transmit.bytes.len());
+        self.transmits.push_back(transmit);
+        true
+    }
+
+    fn transmits_free(&self) -> usize {
+        Self::TRANSMITS_MAX - self.transmits.len()
+    }
+}
+
+/// A copy of the packet for the controller, of at most `length` bytes.
+fn punt(reason: PuntReason, packet: &Packet<'_>, link: LinkId, length: usize) -> Punt {
+    let bytes = packet.bytes[..length.min(packet.bytes.len())].to_vec();
+    Punt { reason, link, vlan: packet.vlan, offload: packet.offload, bytes }
+}
+
+/// What the sender of a dropped packet is told. Failing closed is silent: a sender that hears "unreachable" gives up an
+/// attempt that it would repeat a second later.
+fn error_about(reason: DropReason) -> Option<IcmpError> {
+    match reason {
+        DropReason::TtlExpired => Some(IcmpError::TimeExceeded),
+        DropReason::NoRoute => Some(IcmpError::NoRoute),
+        DropReason::EthernetTruncated
+        | DropReason::Truncated
+        | DropReason::UnknownVlan
+        | DropReason::BadSourceMac
+        | DropReason::OtherHost
+        | DropReason::LinkControl
+        | DropReason::EtherType
+        | DropReason::IpHeader
+        | DropReason::IpVersion
+        | DropReason::IpLength
+        | DropReason::IpChecksum
+        | DropReason::SourceRoute
+        | DropReason::Transport
+        | DropReason::TinyFragment
+        | DropReason::IcmpChecksum
+        | DropReason::MartianSource
+        | DropReason::MartianDestination
+        | DropReason::Land
+        | DropReason::Multicast
+        | DropReason::LinkLocal
+        | DropReason::UnknownFirewall
+        | DropReason::GroupLoop
+        | DropReason::TooBig
+        | DropReason::NoPathUp
+        | DropReason::BelowMin
+        | DropReason::FirewallFailed
+        | DropReason::LinkDown
+        | DropReason::FragmentTableFull
+        | DropReason::FragmentHeldFull
+        | DropReason::FragmentOverlap
+        | DropReason::IcmpMismatch
+        | DropReason::PuntQueueFull
+        | DropReason::TransmitQueueFull => None,
+    }
+}

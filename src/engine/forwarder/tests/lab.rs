@@ -1,0 +1,265 @@
+//! The harness: a forwarder with a fixed snapshot, frames in, verdicts and bytes out, every counter accounted for.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use crate::engine::testbed::{self, Punts, Side};
+use crate::engine::verdict::{DropReason, Transmit, Verdict};
+use crate::engine::{Batch, Counters, CountersCell, Forwarder, Packet, Snapshot};
+use crate::id::DeviceId;
+use crate::path::pinning::PinChange;
+use crate::session::{Session, SessionTable};
+use crate::time::{Duration, Instant};
+use crate::wire::MacAddr;
+use crate::wire::offload::Offload;
+use crate::wire::vlan::VlanTag;
+
+use super::packets::Frame;
+
+/// What came of one frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub verdict: Verdict,
+    /// As edited in place.
+    pub bytes: Vec<u8>,
+    pub vlan: Option<VlanTag>,
+    pub offload: Offload,
+}
+
+/// Where a frame is put in.
+#[derive(Debug, Clone, Copy)]
+pub enum At {
+    /// The side without firewalls.
+    Near,
+    /// From a firewall, by its number from 0.
+    Firewall(u16),
+    /// From this address on the firewalls' link.
+    Stranger(MacAddr),
+}
+
+/// One or more workers of one engine.
+pub struct Lab {
+    pub side: Side,
+    pub snapshot: Snapshot,
+    pub table: Arc<SessionTable>,
+    pub workers: Vec<(Forwarder, Arc<CountersCell>)>,
+    pub punts: Punts,
+    pub now: Instant,
+    seen: BTreeMap<&'static str, u64>,
+}
+
+impl Lab {
+    pub fn new(side: Side, firewalls: u16) -> Self {
+        Self::with(side, firewalls, 1, 1024)
+    }
+
+    pub fn outer(firewalls: u16) -> Self {
+        Self::new(Side::Outer, firewalls)
+    }
+
+    pub fn inner(firewalls: u16) -> Self {
+        Self::new(Side::Inner, firewalls)
+    }
+
+    pub fn with(side: Side, firewalls: u16, workers: usize, capacity: usize) -> Self {
+        let (table, workers) = testbed::forwarders(workers, capacity);
+        Self {
+            side,
+            snapshot: testbed::snapshot(side, firewalls),
+            table,
+            workers,
+            punts: Punts { taken: Vec::new(), capacity: 16 },
+            now: Instant::from_millis(1_000),
+            seen: BTreeMap::new(),
+        }
+    }
+
+    /// A frame arrives; the tests' frames carry no hardware addresses of their own.
+    pub fn deliver(&mut self, at: At, frame: Frame) -> Answer {
+        self.deliver_to(0, at, frame)
+    }
+
+    /// A frame arrives at one of several workers.
+    pub fn deliver_to(&mut self, worker: usize, at: At, mut frame: Frame) -> Answer {
+        let (device, source) = match at {
+            At::Near => (self.side.near(), testbed::host_mac(self.side)),
+            At::Firewall(number) => (self.side.far(), testbed::firewall_mac(self.side, number)),
+            At::Stranger(mac) => (self.side.far(), mac),
+        };
+        frame.address(source, testbed::engine_mac(self.side, device));
+        self.put(worker, DeviceId(device), frame)
+    }
+
+    /// A frame arrives as it is.
+    pub fn put(&mut self, worker: usize, device: DeviceId, mut frame: Frame) -> Answer {
+        let mut batch = Batch::new();
+        batch.packets.push(Packet {
+            device,
+            vlan: frame.vlan,
+            offload: frame.offload,
+            bytes: &mut frame.bytes,
+            verdict: None,
+        });
+        self.workers[worker].0.process(&mut batch, &self.snapshot, &mut self.punts, self.now);
+        let packet = batch.packets.pop().expect("it was pushed");
+        let verdict = packet.verdict.expect("every packet has a verdict");
+        Answer { verdict, bytes: packet.bytes.to_vec(), vlan: packet.vlan, offload: packet.offload }
+    }
+
+    /// The firewall that the answer was sent to.
+    pub fn firewall_of(&self, answer: &Answer) -> Option<u16> {
+        let destination = MacAddr(answer.bytes[..6].try_into().expect("six bytes"));
+        (0..self.snapshot.firewalls.len() as u16)
+            .find(|&number| testbed::firewall_mac(self.side, number) == destination)
+            .filter(|_| matches!(answer.verdict, Verdict::Forward(_) | Verdict::Hairpin(_)))
+    }
+
+    /// Delivers from the near side and answers the firewall that took it.
+    pub fn send(&mut self, frame: Frame) -> u16 {
+        let answer = self.deliver(At::Near, frame);
+        self.firewall_of(&answer).unwrap_or_else(|| panic!("not sent to a firewall: {answer:?}"))
+    }
+
+    pub fn wait(&mut self, time: Duration) {
+        self.now += time;
+        for (forwarder, _) in &mut self.workers {
+            forwarder.expire(&self.snapshot, self.now, 10_000);
+        }
+    }
+
+    /// A firewall goes down, or comes up, for every path.
+    pub fn set_up(&mut self, firewall: u16, up: bool) {
+        self.snapshot.epoch += 1;
+        for set in &mut self.snapshot.path_sets {
+            let bit = 1 << firewall;
+            if up {
+                set.up |= bit;
+                set.selectable |= bit;
+            } else {
+                set.falls[usize::from(firewall)] += u32::from(set.up & bit != 0);
+                set.up &= !bit;
+                set.selectable &= !bit;
+            }
+        }
+    }
+
+    pub fn transmits(&mut self) -> Vec<Transmit> {
+        std::iter::from_fn(|| self.workers.iter_mut().find_map(|(forwarder, _)| forwarder.poll_transmit())).collect()
+    }
+
+    pub fn sessions(&self) -> Vec<Session> {
+        let mut sessions = Vec::new();
+        self.table.for_each(|_, session| {
+            sessions.push(*session);
+            true
+        });
+        sessions
+    }
+
+    /// All workers' published counters, summed.
+    pub fn counters(&self) -> Counters {
+        let mut sum = Counters::default();
+        for (_, cell) in &self.workers {
+            sum.add(&cell.read());
+        }
+        sum
+    }
+
+    /// Which counters moved since the last call, and by how much; nothing else did. Traffic of links and firewalls apart.
+    #[track_caller]
+    pub fn assert_moved<const N: usize>(&mut self, expected: [(&'static str, u64); N]) {
+        let counters = flat(&self.counters());
+        let moved: BTreeMap<_, _> = counters
+            .iter()
+            .map(|(name, value)| (*name, value - self.seen.get(name).unwrap_or(&0)))
+            .filter(|(_, moved)| *moved != 0)
+            .collect();
+        self.seen = counters;
+        assert_eq!(moved, BTreeMap::from(expected));
+    }
+
+    /// What must hold at the end of every test.
+    #[track_caller]
+    fn assert_conserved(&self) {
+        let counters = self.counters();
+        assert!(counters.is_conserved(), "not conserved: {counters:?}");
+        for (number, firewall) in counters.firewalls.iter().enumerate() {
+            let pins = |session: &Session| {
+                let pins = [session.toward_low, session.toward_high];
+                pins.iter().flatten().filter(|pin| pin.firewall.index() == number).count()
+            };
+            let pinned: usize = self.sessions().iter().map(pins).sum();
+            assert_eq!(firewall.sessions, pinned as i64, "the gauge of firewall {number} is wrong");
+        }
+        let ended = counters.sessions_expired + counters.sessions_evicted + counters.sessions_failed;
+        assert_eq!(counters.sessions_created, ended + self.table.len() as u64, "sessions are lost: {counters:?}");
+        let received: u64 = counters.links.iter().map(|link| link.rx_packets).sum();
+        assert_eq!(counters.received, received + counters.drops_for(DropReason::UnknownVlan));
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.assert_conserved();
+        }
+    }
+}
+
+fn flat(counters: &Counters) -> BTreeMap<&'static str, u64> {
+    let mut flat = BTreeMap::from([
+        ("received", counters.received),
+        ("forwarded", counters.forwarded),
+        ("hairpinned", counters.hairpinned),
+        ("punted", counters.punted),
+        ("asymmetric", counters.asymmetric),
+        ("sessions_created", counters.sessions_created),
+        ("sessions_expired", counters.sessions_expired),
+        ("sessions_evicted", counters.sessions_evicted),
+        ("sessions_failed", counters.sessions_failed),
+        ("table_full", counters.table_full),
+        ("resets_sent", counters.resets_sent),
+        ("fragments_released", counters.fragments_released),
+        ("punt_drop_fragment_timeout", counters.punt_drop_fragment_timeout),
+        ("punt_drop_fragment_unsent", counters.punt_drop_fragment_unsent),
+        ("punt_drop_icmp_error", counters.punt_drop_icmp_error),
+        ("pin_hashed", counters.pin_changes(PinChange::Hashed)),
+        ("pin_learned", counters.pin_changes(PinChange::Learned)),
+        ("pin_corrected", counters.pin_changes(PinChange::Corrected)),
+        ("pin_followed", counters.pin_changes(PinChange::Followed)),
+        ("pin_rotated", counters.pin_changes(PinChange::Rotated)),
+        ("pin_reselected", counters.pin_changes(PinChange::Reselected)),
+    ]);
+    flat.extend(DropReason::ALL.iter().map(|reason| (reason.name(), counters.drops_for(*reason))));
+    flat
+}
+
+/// The addresses of one family, so that every promise is tested for both.
+#[derive(Debug, Clone, Copy)]
+pub struct Net {
+    pub client: SocketAddr,
+    pub server: SocketAddr,
+    /// A router behind the clients' gateway.
+    pub router: IpAddr,
+}
+
+pub fn nets() -> [Net; 2] {
+    [v4(), v6()]
+}
+
+pub fn v4() -> Net {
+    Net {
+        client: "198.51.100.7:40000".parse().unwrap(),
+        server: "203.0.113.80:80".parse().unwrap(),
+        router: "192.0.2.33".parse().unwrap(),
+    }
+}
+
+pub fn v6() -> Net {
+    Net {
+        client: "[2001:db8:1::7]:40000".parse().unwrap(),
+        server: "[2001:db8:113::50]:80".parse().unwrap(),
+        router: "2001:db8:ffff::33".parse().unwrap(),
+    }
+}
