@@ -304,12 +304,14 @@ impl<F> NeighborTable<F> {
         self.set_timer(key, next);
     }
 
-    /// Asks `key` now, by unicast if its address is known: a sign of life is wanted.
-    pub fn ask(&mut self, key: Key) {
+    /// Asks for `key` now: a sign of life is wanted. Unless `everybody` is to be asked, the station that had the address
+    /// last is.
+    pub fn ask(&mut self, key: Key, everybody: bool) {
         if self.links.contains(&key.0)
             && let Some(entry) = self.entries.get(&key)
         {
-            self.actions.push_back(Action::Ask { key, known: entry.mac });
+            let known = entry.mac.filter(|_| !everybody);
+            self.actions.push_back(Action::Ask { key, known });
         }
     }
 
@@ -347,6 +349,11 @@ impl<F> NeighborTable<F> {
     /// The hardware address that `key` had last, whether or not it answers.
     pub fn last_mac(&self, key: Key) -> Option<MacAddr> {
         self.entries.get(&key).and_then(|entry| entry.mac)
+    }
+
+    /// Where the resolution of `key` stands; `None` if it is unknown.
+    pub fn state(&self, key: Key) -> Option<State> {
+        self.entries.get(&key).map(|entry| entry.state)
     }
 
     /// When `key` answered last.

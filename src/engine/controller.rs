@@ -1,12 +1,52 @@
 //! The slow half: one per engine.
+//!
+//! It owns what packets need and cannot decide themselves: who answers at which hardware address ([`neighbors`]), which
+//! paths are up ([`probes`], [`judgement`]), what is answered in the engine's own name ([`local`], [`errors`]). What the
+//! forwarders are to know it publishes as a [`Snapshot`] ([`publish`]); what the operator is to know it tells as events,
+//! alarms and views ([`journal`], [`views`]).
+//!
+//! Every `handle_*` ends the same way: what the neighbours want is sent, the paths are judged, and if anything changed that
+//! a forwarder looks at, one snapshot is published.
 
+mod admin;
+mod devices;
+mod errors;
+mod exchange;
+mod journal;
+mod judgement;
+mod local;
+mod neighbors;
+mod peers;
+mod probes;
+mod publish;
+mod tally;
+mod views;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use crate::config::{Admin, Config};
-use crate::engine::{Counters, Punt, Snapshot, Transmit, view};
+use crate::config::{Admin, CheckKind, Config};
+use crate::engine::route::RouteTable;
+use crate::engine::verdict::{Punt, PuntReason, Transmit};
+use crate::engine::{Counters, Snapshot, view};
 use crate::id::{DeviceId, FirewallId, LinkId};
-use crate::time::Instant;
-use crate::wire::MacAddr;
+use crate::neighbor::{NeighborLimits, NeighborTable};
+use crate::path::liveness::{Liveness, SetKey};
+use crate::path::{self};
+use crate::time::{Duration, Instant};
+use crate::wire::offload::Offload;
+use crate::wire::vlan::VlanTag;
+use crate::wire::{Family, MacAddr};
+
+use admin::Override;
+use devices::LinkState;
+use errors::Limiter;
+use exchange::Exchange;
+use journal::Journal;
+use neighbors::Waiting;
+use peers::PeerRecord;
+use probes::{Path, Vigil};
+use tally::{Tallies, Tally};
 
 /// What the owner has to do for the controller, or may tell.
 #[derive(Debug, Clone)]
@@ -37,92 +77,178 @@ pub struct DeviceState {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Controller {}
+pub struct Controller {
+    config: Config,
+    random: Random,
+    /// Tells this start of the engine from earlier ones.
+    epoch: u64,
+    probe_sequence: u64,
+    links: Vec<LinkState>,
+    neighbors: NeighborTable<Waiting>,
+    paths: Vec<Path>,
+    vigils: BTreeMap<(FirewallId, Family), Vigil>,
+    peers: Vec<PeerRecord>,
+    liveness: Liveness,
+    set_keys: Vec<SetKey>,
+    judge: bool,
+    overrides: Vec<Option<Override>>,
+    /// Digest of each group's configuration.
+    group_digests: Vec<u64>,
+    /// Digest of each firewall's name.
+    name_digests: Vec<u64>,
+    groups: Vec<path::Group>,
+    routes: RouteTable,
+    snapshot: Arc<Snapshot>,
+    publish: bool,
+    errors: Limiter,
+    resets: Limiter,
+    exchanges: Vec<Exchange>,
+    requests: u64,
+    journal: Journal,
+    events: VecDeque<Event>,
+    transmits: VecDeque<Transmit>,
+    tallies: Tallies,
+    /// What [`Controller::poll_timeout`] said last: how late the owner is.
+    due: Option<Instant>,
+}
 
 impl Controller {
-    /// An engine with this configuration; `random` seeds probe identifiers and jitter.
+    /// An engine with this configuration; `random` seeds probe identifiers and jitter. Every device is absent until
+    /// [`Controller::handle_device`] says otherwise.
     pub fn new(config: Config, random: u64, now: Instant) -> Self {
-        let _ = (config, random, now);
-        todo!()
+        let mut random = Random(random);
+        let set_keys = judgement::set_keys(&config);
+        let liveness = Liveness::new(judgement::settings(&config, &set_keys), now);
+        let limits = NeighborLimits { neighbors: config.limits.neighbors, pending: config.limits.pending };
+        let mut controller = Self {
+            epoch: random.next(),
+            probe_sequence: 0,
+            links: config.links.iter().map(LinkState::new).collect(),
+            neighbors: NeighborTable::new(limits),
+            paths: probes::paths(&config, &mut random, now),
+            vigils: BTreeMap::new(),
+            peers: config.peers.iter().map(|_| PeerRecord::default()).collect(),
+            liveness,
+            judge: true,
+            overrides: config.firewalls.iter().map(|_| None).collect(),
+            group_digests: config.groups.iter().map(|group| peers::group_digest(&config, group)).collect(),
+            name_digests: peers::name_digests(&config),
+            groups: publish::groups(&config),
+            routes: publish::routes(&config, &set_keys),
+            snapshot: Arc::new(Snapshot::default()),
+            publish: true,
+            errors: Limiter::new(errors::ERRORS, now),
+            resets: Limiter::new(errors::RESETS, now),
+            exchanges: Vec::new(),
+            requests: 0,
+            journal: Journal::default(),
+            events: VecDeque::new(),
+            transmits: VecDeque::new(),
+            tallies: Tallies::default(),
+            due: None,
+            set_keys,
+            random,
+            config,
+        };
+        controller.keep_configured_neighbors(now);
+        controller.finish(now);
+        controller
     }
 
     /// Takes a frame from a forwarder.
     pub fn handle_punt(&mut self, punt: Punt, now: Instant) {
-        let _ = (punt, now);
-        todo!()
+        self.notice_lag(now);
+        match punt.reason {
+            PuntReason::Neighbor => self.neighbor_frame(&punt, now),
+            PuntReason::Local => self.local_frame(punt, now),
+            PuntReason::NeighborWait { link, next_hop, sender } => {
+                let back = Some((punt.link, sender));
+                let waiting =
+                    Waiting { link, vlan: punt.vlan, offload: punt.offload, bytes: punt.bytes, back, request: None };
+                self.neighbors.park((link, next_hop), waiting, now);
+            }
+            PuntReason::IcmpError(error) => self.icmp_error(error.into(), punt.link, &punt.bytes, now),
+        }
+        self.finish(now);
     }
 
     /// A device appeared, changed or went (`None`).
     pub fn handle_device(&mut self, device: DeviceId, state: Option<DeviceState>, now: Instant) {
-        let _ = (device, state, now);
-        todo!()
+        self.notice_lag(now);
+        self.device_changed(device, state, now);
+        self.finish(now);
     }
 
     /// Punts were refused since the last call: answers to probes may be among them, so missed probes of this interval do
     /// not count.
     pub fn handle_punt_loss(&mut self, refused: u64, now: Instant) {
-        let _ = (refused, now);
-        todo!()
+        if refused > 0 {
+            self.notice_lag(now);
+            self.excuse_probes(Duration::MAX);
+            self.finish(now);
+        }
     }
 
     /// Time passes. Call it whenever [`Controller::poll_timeout`] is due; how late it is called is how late the engine is.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let _ = now;
-        todo!()
+        self.notice_lag(now);
+        self.neighbors.handle_timeout(now);
+        self.announce_links(now);
+        self.run_probes(now);
+        self.keep_vigils(now);
+        self.end_exchanges(now);
+        self.forget_conflicts(now);
+        self.finish(now);
     }
 
     /// A frame to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        todo!()
+        self.transmits.pop_front()
     }
 
     /// Something to do or to tell.
     pub fn poll_event(&mut self) -> Option<Event> {
-        todo!()
+        self.events.pop_front()
     }
 
     /// When [`Controller::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        todo!()
+        self.due
     }
 
     /// The snapshot that was published last.
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        todo!()
+        Arc::clone(&self.snapshot)
     }
 
     /// `show firewalls`, with the traffic of `counters` (all workers summed).
     pub fn firewalls(&self, counters: &Counters, now: Instant) -> Vec<view::FirewallView> {
-        let _ = (counters, now);
-        todo!()
+        (0..self.config.firewalls.len()).map(|index| self.firewall_view(index.into(), counters, now)).collect()
     }
 
     /// `show peers`.
     pub fn peers(&self, now: Instant) -> Vec<view::PeerView> {
-        let _ = now;
-        todo!()
+        (0..self.config.peers.len()).map(|index| self.peer_view(index.into(), now)).collect()
     }
 
     /// `show neighbors`.
     pub fn neighbors(&self, now: Instant) -> Vec<view::NeighborView> {
-        let _ = now;
-        todo!()
+        self.neighbors.iter().map(|neighbor| self.neighbor_view(&neighbor, now)).collect()
     }
 
     /// What is wrong and lasts.
     pub fn alarms(&self, now: Instant) -> Vec<view::AlarmView> {
-        let _ = now;
-        todo!()
+        self.journal.alarms(now)
     }
 
     /// What `fwlb set` overrides; this is what [`Config`] `state` keeps.
     pub fn overrides(&self) -> Vec<view::OverrideView> {
-        todo!()
+        self.override_views()
     }
 
     /// What the controller counts: `punt_drop_<reason>`, frames of its own sent, ICMP errors limited, probes.
     pub fn counters(&self) -> view::CountersView {
-        todo!()
+        self.counter_view()
     }
 
     /// `fwlb set firewall`: overrides the administrative state (`None`: back to the file's) of every firewall called `name`
@@ -136,14 +262,16 @@ impl Controller {
         by: Option<String>,
         now: Instant,
     ) -> Result<(), UnknownName> {
-        let _ = (group, name, admin, reason, by, now);
-        todo!()
+        self.command_admin(group, name, admin, reason, by)?;
+        self.finish(now);
+        Ok(())
     }
 
     /// Probes every path of a firewall now; an [`Event::Exchange`] per path follows. Returns the request numbers.
     pub fn probe(&mut self, firewall: FirewallId, now: Instant) -> Vec<u64> {
-        let _ = (firewall, now);
-        todo!()
+        let requests = self.start_probes(firewall, now);
+        self.finish(now);
+        requests
     }
 
     /// Pings `address`: through a firewall, on a link, or as routed. An [`Event::Exchange`] follows within a second.
@@ -154,8 +282,59 @@ impl Controller {
         firewall: Option<FirewallId>,
         now: Instant,
     ) -> Result<u64, UnknownName> {
-        let _ = (address, link, firewall, now);
-        todo!()
+        let request = self.start_ping(address, link, firewall, now)?;
+        self.finish(now);
+        Ok(request)
+    }
+
+    /// How late the owner is: what is missed meanwhile is not the firewalls' fault.
+    fn notice_lag(&mut self, now: Instant) {
+        if let Some(due) = self.due {
+            self.excuse_probes(now.since(due));
+        }
+    }
+
+    /// What every call ends with: send, judge, publish.
+    fn finish(&mut self, now: Instant) {
+        self.run_neighbor_actions(now);
+        self.judge_paths(now);
+        self.publish_changes();
+        self.due = self.next_timeout(now);
+    }
+
+    fn next_timeout(&self, now: Instant) -> Option<Instant> {
+        let paths = self.paths.iter().flat_map(|path| [path.prober.poll_timeout(), path.monitor.poll_timeout(now)]);
+        let vigils = self.vigils.values().map(|vigil| Some(vigil.next));
+        let links = self.links.iter().map(LinkState::poll_timeout);
+        let exchanges = self.exchanges.iter().map(|exchange| Some(exchange.deadline));
+        let single = [self.neighbors.poll_timeout(), self.liveness.poll_timeout()];
+        paths.chain(vigils).chain(links).chain(exchanges).chain(single).flatten().min()
+    }
+
+    /// Sends a frame of the engine's own on `link`, with the link's tag.
+    fn send(&mut self, link: LinkId, bytes: Vec<u8>) {
+        if !self.links[link.index()].up {
+            self.tallies.add(Tally::LinkDown);
+            return;
+        }
+        let vlan = self.config.links[link.index()].vlan.map(VlanTag::new);
+        self.tallies.add(Tally::FramesSent);
+        self.transmits.push_back(Transmit { link, vlan, offload: Offload::NONE, bytes });
+    }
+
+    /// `perimeter/fw1`.
+    fn firewall_name(&self, firewall: FirewallId) -> String {
+        let firewall = &self.config.firewalls[firewall.index()];
+        format!("{}/{}", self.config.groups[firewall.group.index()].name, firewall.name)
+    }
+
+    /// True if the group of `firewall` is probed.
+    fn is_probed(&self, firewall: FirewallId) -> bool {
+        let group = self.config.firewalls[firewall.index()].group;
+        match self.config.groups[group.index()].check.kind {
+            CheckKind::Icmp | CheckKind::Tcp { .. } | CheckKind::Udp { .. } => true,
+            CheckKind::None => false,
+        }
     }
 }
 
@@ -163,3 +342,20 @@ impl Controller {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct UnknownName(pub String);
+
+/// SplitMix64: identifiers and jitter from one seed, so that a run can be repeated.
+#[derive(Debug)]
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -81,6 +81,17 @@ impl Monitor {
         Some(next)
     }
 
+    /// The member is known to be up without being probed: up at once.
+    pub fn succeed(&mut self, now: Instant) -> Option<State> {
+        self.missed = false;
+        self.streak = 0;
+        if self.state == State::Up {
+            return None;
+        }
+        self.enter(State::Up, now);
+        Some(State::Up)
+    }
+
     /// The member cannot be up whatever its probes say (its link is down): down at once.
     pub fn fail(&mut self, now: Instant) -> Option<State> {
         self.missed = true;

@@ -1,0 +1,181 @@
+//! Links: what the operating system says of their devices, and what the engine says of itself on them.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv6Net};
+
+use super::journal::Alarm;
+use super::{Controller, DeviceState};
+use crate::config;
+use crate::id::{DeviceId, LinkId};
+use crate::time::{Duration, Instant};
+use crate::wire::mld::{self, Report};
+use crate::wire::{Family, MacAddr, arp, ndp};
+
+/// How often, and how far apart, the engine announces its addresses on a link that came up: switches learn where it is,
+/// neighbours forget who had its addresses before.
+const ANNOUNCEMENTS: u8 = 3;
+const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A link as it is.
+#[derive(Debug)]
+pub(super) struct LinkState {
+    pub(super) up: bool,
+    pub(super) mac: MacAddr,
+    pub(super) mtu: u16,
+    /// Configured addresses, then the link-local one.
+    pub(super) addresses: Vec<IpNet>,
+    announce: Option<(Instant, u8)>,
+    /// When somebody claimed an address of the engine last.
+    pub(super) conflict: Option<Instant>,
+}
+
+impl LinkState {
+    pub(super) fn new(link: &config::Link) -> Self {
+        let mut state = Self {
+            up: false,
+            mac: link.mac.unwrap_or_default(),
+            mtu: link.mtu.unwrap_or(1500),
+            addresses: Vec::new(),
+            announce: None,
+            conflict: None,
+        };
+        state.set_addresses(link);
+        state
+    }
+
+    /// The engine's own IPv6 address on the link alone, from its MAC.
+    pub(super) fn link_local(&self) -> Ipv6Addr {
+        ndp::link_local(self.mac)
+    }
+
+    pub(super) fn has(&self, address: IpAddr) -> bool {
+        self.addresses.iter().any(|own| own.addr() == address)
+    }
+
+    /// True if `address` is reached without a router.
+    pub(super) fn is_on_link(&self, address: IpAddr) -> bool {
+        self.addresses.iter().any(|own| own.contains(&address))
+    }
+
+    /// The address to speak from to `other`: in its subnet if there is one, else the first of the family; IPv6 falls back to
+    /// the link-local one.
+    pub(super) fn source_for(&self, other: IpAddr) -> Option<IpAddr> {
+        let family = Family::of(other);
+        let mut of_family = self.addresses.iter().filter(|own| Family::of(own.addr()) == family);
+        let in_subnet = of_family.clone().find(|own| own.contains(&other));
+        in_subnet.or_else(|| of_family.next()).map(IpNet::addr)
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.announce.map(|(next, _)| next)
+    }
+
+    fn set_addresses(&mut self, link: &config::Link) {
+        self.addresses.clone_from(&link.addresses);
+        if !self.mac.is_zero() {
+            let local = Ipv6Net::new(self.link_local(), 64).expect("64 is a legal length");
+            self.addresses.push(local.into());
+        }
+    }
+}
+
+impl Controller {
+    pub(super) fn device_changed(&mut self, device: DeviceId, state: Option<DeviceState>, now: Instant) {
+        for index in 0..self.config.links.len() {
+            if self.config.links[index].device == device {
+                self.link_changed(index.into(), state, now);
+            }
+        }
+    }
+
+    /// Announces what is due.
+    pub(super) fn announce_links(&mut self, now: Instant) {
+        for index in 0..self.links.len() {
+            let link = &mut self.links[index];
+            let Some((next, left)) = link.announce else { continue };
+            if next <= now {
+                link.announce = (left > 1).then(|| (now + ANNOUNCE_INTERVAL, left - 1));
+                self.announce(index.into());
+            }
+        }
+    }
+
+    /// "This is me": every address of the link, to everybody on it.
+    pub(super) fn announce(&mut self, link: LinkId) {
+        let state = &self.links[link.index()];
+        let (mac, local) = (state.mac, state.link_local());
+        let addresses: Vec<IpAddr> = state.addresses.iter().map(IpNet::addr).collect();
+        for address in addresses {
+            let frame = match address {
+                IpAddr::V4(address) => arp::announcement(mac, address),
+                IpAddr::V6(address) => ndp::announcement(mac, address),
+            };
+            self.send(link, frame);
+        }
+        let groups = self.solicited_groups(link);
+        self.send(link, mld::report(mac, local, &groups, Report::Joined));
+    }
+
+    /// The groups that neighbours ask for the engine in.
+    pub(super) fn solicited_groups(&self, link: LinkId) -> Vec<Ipv6Addr> {
+        let mut groups = Vec::new();
+        for own in &self.links[link.index()].addresses {
+            if let IpAddr::V6(address) = own.addr() {
+                let group = ndp::solicited_node(address);
+                if !groups.contains(&group) {
+                    groups.push(group);
+                }
+            }
+        }
+        groups
+    }
+
+    fn link_changed(&mut self, id: LinkId, device: Option<DeviceState>, now: Instant) {
+        let configured = &self.config.links[id.index()];
+        let name = configured.name.clone();
+        let link = &mut self.links[id.index()];
+        let was = (link.up, link.mac, link.mtu);
+        if let Some(device) = device {
+            link.mac = configured.mac.unwrap_or(device.mac);
+            link.mtu = configured.mtu.unwrap_or(device.mtu).min(device.mtu);
+            link.set_addresses(configured);
+        }
+        link.up = device.is_some_and(|device| device.up);
+        let is = (link.up, link.mac, link.mtu);
+        let reason = match device {
+            None => "the device is gone",
+            Some(DeviceState { up: false, .. }) => "no carrier, or set down",
+            Some(DeviceState { up: true, .. }) => "carrier",
+        };
+        let alarm = Alarm { kind: "link_down", subject: name.clone() };
+        if is.0 {
+            self.clear_alarm(&alarm, now);
+        } else {
+            self.raise_alarm(alarm, reason.to_owned(), now);
+        }
+        if was == is {
+            return;
+        }
+        self.publish = true;
+        if was.0 != is.0 {
+            let state = |up| Some(if up { "up" } else { "down" });
+            self.change("link", &name, state(was.0), state(is.0), Some(reason), None);
+        }
+        if !is.0 {
+            self.links[id.index()].announce = None;
+            if was.0 {
+                self.neighbors.link_down(id);
+                self.fail_paths_on(id, now);
+            }
+            return;
+        }
+        if !was.0 {
+            self.neighbors.link_up(id, now);
+        }
+        if !was.0 || was.1 != is.1 {
+            self.announce(id);
+            self.links[id.index()].announce = Some((now + ANNOUNCE_INTERVAL, ANNOUNCEMENTS - 1));
+        }
+    }
+}

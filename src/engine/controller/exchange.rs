@@ -1,0 +1,386 @@
+//! `fwlb probe` and `fwlb ping`: one question now, told frame by frame.
+
+use std::net::IpAddr;
+
+use super::neighbors::Waiting;
+use super::{Controller, Event, UnknownName};
+use crate::config::CheckKind;
+use crate::engine::route::Target;
+use crate::engine::view::{ExchangeStep, ExchangeView};
+use crate::flow::{Endpoint, FlowKey};
+use crate::health::prober::{Prober, TcpAnswer};
+use crate::health::{Check, monitor};
+use crate::id::{FirewallId, LinkId};
+use crate::path::rendezvous;
+use crate::time::{Duration, Instant};
+use crate::wire::emit::{Macs, Pair, Segment};
+use crate::wire::frame::Tuple;
+use crate::wire::icmp::{Echo, ICMP, ICMPV6};
+use crate::wire::offload::Offload;
+use crate::wire::vlan::VlanTag;
+use crate::wire::{Family, MacAddr};
+
+/// How long an answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Exchanges at once; who asks for more is told to wait.
+const EXCHANGES_MAX: usize = 256;
+const PING_DATA: &[u8] = b"ping by fwlb, the firewall load balancer";
+
+/// A question that waits for its answer.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    request: u64,
+    subject: String,
+    started: Instant,
+    pub(super) deadline: Instant,
+    steps: Vec<ExchangeStep>,
+    /// Whom the answer has to come from.
+    destination: IpAddr,
+    /// Through which firewall, if it matters.
+    firewall: Option<FirewallId>,
+    ident: u16,
+    prober: Prober,
+}
+
+impl Exchange {
+    fn note(&mut self, direction: &str, what: String, now: Instant) {
+        let at_us = u64::try_from(now.since(self.started).as_micros()).unwrap_or(u64::MAX);
+        self.steps.push(ExchangeStep { at_us, direction: direction.to_owned(), what });
+    }
+}
+
+/// The way of a ping: link, next hop, and the firewall that the next hop is.
+type Way = (LinkId, IpAddr, Option<FirewallId>);
+
+impl Controller {
+    /// A probe of every path of the firewall.
+    pub(super) fn start_probes(&mut self, firewall: FirewallId, now: Instant) -> Vec<u64> {
+        let of_firewall = |index: &usize| self.paths[*index].key.firewall == firewall;
+        let paths: Vec<usize> = (0..self.paths.len()).filter(of_firewall).collect();
+        paths.into_iter().map(|index| self.start_probe(index, now)).collect()
+    }
+
+    pub(super) fn start_ping(
+        &mut self,
+        address: IpAddr,
+        link: Option<LinkId>,
+        firewall: Option<FirewallId>,
+        now: Instant,
+    ) -> Result<u64, UnknownName> {
+        if self.exchanges.len() >= EXCHANGES_MAX {
+            return Err(UnknownName("too many pings and probes at once: try again in a second".to_owned()));
+        }
+        let ident = self.random.next() as u16;
+        let (link, next_hop, through) = self.ping_way(address, link, firewall, ident)?;
+        let Some(source) = self.probe_source(link, address) else {
+            let name = &self.config.links[link.index()].name;
+            let family = super::judgement::family_name(Family::of(address));
+            return Err(UnknownName(format!("link {name} has no {family} address to ping from")));
+        };
+        let check = ping_check();
+        let subject = match through {
+            Some(firewall) => format!("{address} through {}", self.firewall_name(firewall)),
+            None => format!("{address} on {}", self.config.links[link.index()].name),
+        };
+        let request = self.open_exchange(subject, address, through, ident, &check, now);
+        let macs = Macs { source: self.links[link.index()].mac, destination: MacAddr::default() };
+        let Some(pair) = Pair::new(source, address) else { return Ok(request) };
+        let Some(exchange) = self.exchanges.iter_mut().find(|exchange| exchange.request == request) else {
+            return Ok(request);
+        };
+        let Some(bytes) = exchange.prober.launch(PING_DATA.to_vec(), Some((macs, pair)), 0, now) else {
+            return Ok(request);
+        };
+        exchange.note("sent", format!("ICMP echo request {source} > {address}, next hop {next_hop}"), now);
+        let waiting = Waiting {
+            link,
+            vlan: self.config.links[link.index()].vlan.map(VlanTag::new),
+            offload: Offload::NONE,
+            bytes,
+            back: None,
+            request: Some(request),
+        };
+        if !self.links[link.index()].up {
+            let reason = format!("link {} is down", self.config.links[link.index()].name);
+            self.end_exchange(request, false, Some(reason), None, now);
+            return Ok(request);
+        }
+        self.neighbors.park((link, next_hop), waiting, now);
+        Ok(request)
+    }
+
+    /// The next hop of an exchange answered, and its frame leaves.
+    pub(super) fn note_resolved(&mut self, request: u64, mac: MacAddr, now: Instant) {
+        if let Some(exchange) = self.exchanges.iter_mut().find(|exchange| exchange.request == request) {
+            exchange.note("sent", format!("to {mac}"), now);
+        }
+    }
+
+    pub(super) fn exchange_echo(
+        &mut self,
+        firewall: Option<FirewallId>,
+        from: IpAddr,
+        echo: &Echo<'_>,
+        now: Instant,
+    ) -> bool {
+        self.exchange_answered(firewall, from, now, "ICMP echo reply", |exchange| {
+            exchange.prober.answer_echo(echo, now)
+        })
+    }
+
+    pub(super) fn exchange_udp(
+        &mut self,
+        firewall: FirewallId,
+        from: IpAddr,
+        ports: (u16, u16),
+        data: &[u8],
+        now: Instant,
+    ) -> bool {
+        self.exchange_answered(Some(firewall), from, now, "UDP answer", |exchange| {
+            exchange.prober.answer_udp(ports.0, ports.1, data, now)
+        })
+    }
+
+    pub(super) fn exchange_tcp(
+        &mut self,
+        firewall: FirewallId,
+        segment: &Segment<'_>,
+        back: (LinkId, Macs, Pair),
+        now: Instant,
+    ) -> bool {
+        let (link, macs, pair) = back;
+        let mut frames = None;
+        let mut refused = None;
+        let matched = self.exchange_answered(Some(firewall), pair.destination(), now, "TCP SYN/ACK", |exchange| {
+            match exchange.prober.answer_tcp(segment, macs, pair, now)? {
+                TcpAnswer::Connected { rtt, frames: closing } => {
+                    frames = Some(closing);
+                    Some(rtt)
+                }
+                TcpAnswer::Refused { rtt } => {
+                    refused = Some((exchange.request, rtt));
+                    None
+                }
+            }
+        });
+        if let Some((request, rtt)) = refused {
+            let reason = "the peer refuses connections to the check's port".to_owned();
+            self.end_exchange(request, false, Some(reason), Some(rtt), now);
+        }
+        for frame in frames.into_iter().flatten() {
+            self.send(link, frame);
+        }
+        matched || refused.is_some()
+    }
+
+    /// An ICMP error about a ping of the engine.
+    pub(super) fn exchange_refused(&mut self, quoted: &Tuple, from: IpAddr, now: Instant) {
+        let refused = self
+            .exchanges
+            .iter()
+            .find(|exchange| quoted.destination == exchange.destination && quoted.source_port == exchange.ident);
+        if let Some(request) = refused.map(|exchange| exchange.request) {
+            let reason = format!("{from} says that {} is unreachable", quoted.destination);
+            self.end_exchange(request, false, Some(reason), None, now);
+        }
+    }
+
+    /// Ends what waited long enough.
+    pub(super) fn end_exchanges(&mut self, now: Instant) {
+        let over = |exchange: &&Exchange| exchange.deadline <= now;
+        let over: Vec<u64> = self.exchanges.iter().filter(over).map(|exchange| exchange.request).collect();
+        for request in over {
+            self.end_exchange(request, false, Some("no answer".to_owned()), None, now);
+        }
+    }
+
+    pub(super) fn end_exchange(
+        &mut self,
+        request: u64,
+        ok: bool,
+        reason: Option<String>,
+        rtt: Option<Duration>,
+        _now: Instant,
+    ) {
+        let Some(index) = self.exchanges.iter().position(|exchange| exchange.request == request) else { return };
+        let exchange = self.exchanges.remove(index);
+        let result = ExchangeView {
+            engine: self.config.engine.name.clone(),
+            subject: exchange.subject,
+            ok,
+            reason,
+            rtt_us: rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
+            steps: exchange.steps,
+        };
+        self.events.push_back(Event::Exchange { request, result });
+    }
+
+    fn start_probe(&mut self, index: usize, now: Instant) -> u64 {
+        let key = self.paths[index].key;
+        let (link, next_hop, destination) = {
+            let path = &self.paths[index];
+            (path.link, path.next_hop, path.destination)
+        };
+        let group = self.config.firewalls[key.firewall.index()].group;
+        let mut check = self.config.groups[group.index()].check.clone();
+        let unprobed = check.kind == CheckKind::None;
+        if unprobed {
+            check.kind = CheckKind::Icmp;
+        }
+        let ident = self.random.next() as u16;
+        let subject = self.path_subject(key);
+        let request = self.open_exchange(subject, destination, Some(key.firewall), ident, &check, now);
+        if unprobed {
+            let ok = self.paths[index].monitor.state() == monitor::State::Up;
+            let reason = format!("check kind is none: {next_hop} {}", if ok { "answers" } else { "does not answer" });
+            self.end_exchange(request, ok, Some(reason), None, now);
+            return request;
+        }
+        let Some(way) = self.way(link, next_hop, destination).filter(|_| self.links[link.index()].up) else {
+            let name = &self.config.links[link.index()].name;
+            let reason = if self.links[link.index()].up {
+                format!("{next_hop} does not answer ARP or ND on {name}")
+            } else {
+                format!("link {name} is down")
+            };
+            self.end_exchange(request, false, Some(reason), None, now);
+            return request;
+        };
+        let payload = self.probe_payload(key);
+        let random = self.random.next();
+        let Some(exchange) = self.exchanges.iter_mut().find(|exchange| exchange.request == request) else {
+            return request;
+        };
+        let what = format!("{} {} > {destination} to {}", kind_name(check.kind), way.1.source(), way.0.destination);
+        if let Some(frame) = exchange.prober.launch(payload, Some(way), random, now) {
+            exchange.note("sent", what, now);
+            self.send(link, frame);
+        }
+        request
+    }
+
+    fn open_exchange(
+        &mut self,
+        subject: String,
+        destination: IpAddr,
+        firewall: Option<FirewallId>,
+        ident: u16,
+        check: &Check,
+        now: Instant,
+    ) -> u64 {
+        self.requests += 1;
+        if self.exchanges.len() >= EXCHANGES_MAX {
+            let oldest = self.exchanges[0].request;
+            self.end_exchange(oldest, false, Some("too many exchanges at once".to_owned()), None, now);
+        }
+        self.exchanges.push(Exchange {
+            request: self.requests,
+            subject,
+            started: now,
+            deadline: now + PATIENCE,
+            steps: Vec::new(),
+            destination,
+            firewall,
+            ident,
+            prober: Prober::new(check, ident, now),
+        });
+        self.requests
+    }
+
+    fn exchange_answered(
+        &mut self,
+        firewall: Option<FirewallId>,
+        from: IpAddr,
+        now: Instant,
+        what: &str,
+        mut offer: impl FnMut(&mut Exchange) -> Option<Duration>,
+    ) -> bool {
+        let mut answered = None;
+        for exchange in &mut self.exchanges {
+            if exchange.destination != from {
+                continue;
+            }
+            if let Some(rtt) = offer(exchange) {
+                exchange.note("received", format!("{what} from {from}"), now);
+                answered = Some((exchange.request, rtt, exchange.firewall));
+                break;
+            }
+        }
+        let Some((request, rtt, expected)) = answered else { return false };
+        let straight = expected.is_none() || expected == firewall;
+        let through = firewall.map_or_else(|| "no firewall".to_owned(), |firewall| self.firewall_name(firewall));
+        let reason = (!straight).then(|| format!("the answer came back through {through}"));
+        self.end_exchange(request, straight, reason, Some(rtt), now);
+        true
+    }
+
+    fn ping_way(
+        &self,
+        address: IpAddr,
+        link: Option<LinkId>,
+        firewall: Option<FirewallId>,
+        ident: u16,
+    ) -> Result<Way, UnknownName> {
+        let family = Family::of(address);
+        if let Some(id) = firewall {
+            return self.through(id, family);
+        }
+        if let Some(link) = link {
+            if self.links[link.index()].is_on_link(address) {
+                return Ok((link, address, None));
+            }
+            return match self.routes.lookup(address) {
+                Some(Target::Via(next_hop)) if next_hop.link == link => Ok((link, next_hop.address, None)),
+                Some(Target::Connected(_) | Target::Via(_) | Target::Group { .. }) | None => Ok((link, address, None)),
+            };
+        }
+        match self.routes.lookup(address) {
+            Some(Target::Connected(link)) => Ok((link, address, None)),
+            Some(Target::Via(next_hop)) => Ok((next_hop.link, next_hop.address, None)),
+            Some(Target::Group { set, preferred, .. }) => {
+                let set = &self.liveness.sets()[set.index()];
+                let group = &self.groups[set.group.index()];
+                let end = |address| Endpoint { address, port: ident };
+                let link = group.members.first().map(|member| self.config.firewalls[member.id.index()].link);
+                let source = link.and_then(|link| self.probe_source(link, address)).unwrap_or(address);
+                let protocol = match family {
+                    Family::V4 => ICMP,
+                    Family::V6 => ICMPV6,
+                };
+                let flow = FlowKey { protocol, source: end(source), destination: end(address) };
+                let up = if set.selectable == 0 { set.up } else { set.selectable };
+                let preferred = preferred.filter(|id| {
+                    group.members.iter().position(|member| member.id == *id).is_some_and(|slot| set.is_up(slot))
+                });
+                let chosen = preferred.or_else(|| {
+                    rendezvous::select(group, up, group.hasher.flow(&flow)).map(|slot| group.members[slot].id)
+                });
+                let none = || UnknownName(format!("no firewall of {} is up toward {address}", group.name));
+                self.through(chosen.ok_or_else(none)?, family)
+            }
+            None => Err(UnknownName(format!("no route to {address}"))),
+        }
+    }
+
+    fn through(&self, id: FirewallId, family: Family) -> Result<Way, UnknownName> {
+        let firewall = &self.config.firewalls[id.index()];
+        let next_hop = firewall.addresses.iter().copied().find(|address| Family::of(*address) == family);
+        let missing = || {
+            let family = super::judgement::family_name(family);
+            UnknownName(format!("firewall {} has no {family} address", self.firewall_name(id)))
+        };
+        Ok((firewall.link, next_hop.ok_or_else(missing)?, Some(id)))
+    }
+}
+
+fn ping_check() -> Check {
+    Check { kind: CheckKind::Icmp, interval: PATIENCE, timeout: PATIENCE, fall: 1, rise: 1, hold: Duration::ZERO }
+}
+
+fn kind_name(kind: CheckKind) -> &'static str {
+    match kind {
+        CheckKind::Icmp | CheckKind::None => "ICMP echo request",
+        CheckKind::Tcp { .. } => "TCP SYN",
+        CheckKind::Udp { .. } => "UDP probe",
+    }
+}

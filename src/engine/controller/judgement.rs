@@ -1,0 +1,202 @@
+//! From probes to live sets: what [`crate::path::liveness::Liveness`] is told, and what its changes mean to the operator.
+
+use super::Controller;
+use super::journal::Alarm;
+use crate::config::{CheckKind, Config};
+use crate::health::monitor::State;
+use crate::id::{GroupId, PathSetId, PeerId};
+use crate::neighbor;
+use crate::path::liveness::{
+    Change, FirewallState, LivenessConfig, LivenessGroup, PathHealth, PathKey, PeerState, Reason, SetKey, Verdict,
+};
+use crate::time::Instant;
+use crate::wire::Family;
+
+/// Intervals that the other paths to a peer may take longer than the first to come back.
+const GRACE_PROBES: u32 = 10;
+
+/// The sets of every group, numbered: by group, family, then every peer together and each alone.
+pub(super) fn set_keys(config: &Config) -> Vec<SetKey> {
+    let mut keys = Vec::new();
+    for (index, group) in config.groups.iter().enumerate() {
+        for family in [Family::V4, Family::V6] {
+            let peers = std::iter::once(None).chain(group.peers.iter().copied().map(Some));
+            keys.extend(peers.map(|peer| SetKey { group: GroupId::from(index), peer, family }));
+        }
+    }
+    keys
+}
+
+/// What is judged.
+pub(super) fn settings(config: &Config, sets: &[SetKey]) -> LivenessConfig {
+    let groups = config.groups.iter().map(|group| LivenessGroup {
+        members: group.firewalls.iter().map(|id| (*id, config.firewalls[id.index()].admin)).collect(),
+        min_up: group.min_up,
+        drain_timeout: group.drain_timeout,
+        grace: group.check.interval * (u32::from(group.check.rise) + GRACE_PROBES) + group.check.timeout,
+    });
+    LivenessConfig { groups: groups.collect(), paths: super::probes::keys(config), sets: sets.to_vec() }
+}
+
+impl Controller {
+    /// Tells what the probes say, and acts on what follows.
+    pub(super) fn judge_paths(&mut self, now: Instant) {
+        for index in 0..self.paths.len() {
+            self.judge_without_probes(index, now);
+            let path = &mut self.paths[index];
+            let health = PathHealth {
+                verdict: match path.monitor.state() {
+                    State::Starting => Verdict::Starting,
+                    State::Up => Verdict::Up,
+                    State::Down => Verdict::Down,
+                },
+                takes_new: path.monitor.takes_new(now),
+                failing: path.monitor.is_failing(),
+            };
+            if path.told != Some(health) {
+                path.told = Some(health);
+                self.liveness.path(path.key, health);
+                self.judge = true;
+            }
+        }
+        let due = self.liveness.poll_timeout().is_some_and(|due| due <= now);
+        if std::mem::take(&mut self.judge) || due {
+            let changes = self.liveness.evaluate(now);
+            for change in changes {
+                self.judged(change, now);
+            }
+        }
+    }
+
+    /// `kind = "none"`: a path is as up as its link and its neighbour.
+    fn judge_without_probes(&mut self, index: usize, now: Instant) {
+        let path = &self.paths[index];
+        let group = self.config.firewalls[path.key.firewall.index()].group;
+        if self.config.groups[group.index()].check.kind != CheckKind::None {
+            return;
+        }
+        let up = match self.neighbors.state((path.link, path.next_hop)) {
+            Some(neighbor::State::Reachable | neighbor::State::Stale | neighbor::State::Probe) => {
+                self.links[path.link.index()].up
+            }
+            // Asked by everybody's address after it stopped answering: the last verdict holds until it has failed.
+            Some(neighbor::State::Incomplete) if self.links[path.link.index()].up => return,
+            Some(neighbor::State::Incomplete | neighbor::State::Failed) | None => false,
+        };
+        let monitor = &mut self.paths[index].monitor;
+        let before = monitor.state();
+        let changed = if up { monitor.succeed(now) } else { monitor.fail(now) };
+        if let Some(after) = changed {
+            self.path_changed(index, before, after);
+        }
+    }
+
+    fn judged(&mut self, change: Change, now: Instant) {
+        match change {
+            Change::Firewall { firewall, from, to, reason } => {
+                self.publish = true;
+                let (subject, reason) = (self.firewall_name(firewall), self.reason_text(reason));
+                self.change(
+                    "firewall",
+                    &subject,
+                    Some(firewall_state(from)),
+                    Some(firewall_state(to)),
+                    reason.as_deref(),
+                    None,
+                );
+            }
+            Change::Peer { peer, from, to } => self.peer_changed(peer, from, to, now),
+            Change::Set(_) => self.publish = true,
+            Change::BelowMin { set, below } => self.below_min_changed(set, below, now),
+        }
+    }
+
+    fn peer_changed(&mut self, peer: PeerId, from: PeerState, to: PeerState, now: Instant) {
+        let subject = self.peer_name(peer);
+        let reason = match to {
+            PeerState::Up => "a path is up",
+            PeerState::Lost => "all paths failed at once while firewalls still answer: the last live set is kept",
+            PeerState::Down => "no path is up",
+        };
+        self.change("peer", &subject, Some(peer_state(from)), Some(peer_state(to)), Some(reason), None);
+        let alarm = Alarm { kind: "peer_lost", subject };
+        match to {
+            PeerState::Lost => self.raise_alarm(alarm, reason.to_owned(), now),
+            PeerState::Up | PeerState::Down => self.clear_alarm(&alarm, now),
+        }
+    }
+
+    fn below_min_changed(&mut self, set: PathSetId, below: bool, now: Instant) {
+        let Some(key) = self.set_keys.get(set.index()).copied() else { return };
+        let group = &self.config.groups[key.group.index()];
+        let toward =
+            key.peer.map_or_else(String::new, |peer| format!(" toward {}", self.config.peers[peer.index()].name));
+        let subject = format!("{}{toward} {}", group.name, family_name(key.family));
+        let alarm = Alarm { kind: "below_min", subject };
+        if below {
+            let up = self.liveness.sets()[set.index()].up.count_ones();
+            let reason = format!("{up} firewalls are live, min-up is {}", group.min_up);
+            self.raise_alarm(alarm, reason, now);
+        } else {
+            self.clear_alarm(&alarm, now);
+        }
+    }
+
+    /// `perimeter/inner`.
+    pub(super) fn peer_name(&self, peer: PeerId) -> String {
+        let peer = &self.config.peers[peer.index()];
+        format!("{}/{}", self.config.groups[peer.group.index()].name, peer.name)
+    }
+
+    /// Why, in words; `None` if all is well.
+    pub(super) fn reason_text(&self, reason: Reason) -> Option<String> {
+        let peer = |id: PeerId| &self.config.peers[id.index()].name;
+        match reason {
+            Reason::Well => None,
+            Reason::Starting => Some("no verdict yet".to_owned()),
+            Reason::Probes(id, family) => {
+                Some(format!("probes to {} are not answered ({})", peer(id), family_name(family)))
+            }
+            Reason::Objection(id, family) => {
+                Some(format!("{} says that its probes are not answered ({})", peer(id), family_name(family)))
+            }
+            Reason::Commanded => Some("set here".to_owned()),
+            Reason::CommandedAt(id) => Some(format!("set at {}", peer(id))),
+            Reason::Deadline => Some("drain-timeout has passed".to_owned()),
+        }
+    }
+
+    /// The paths that are judged, for tests and views.
+    pub(super) fn path_subject(&self, key: PathKey) -> String {
+        let peer = &self.config.peers[key.peer.index()].name;
+        format!("{} to {peer} {}", self.firewall_name(key.firewall), family_name(key.family))
+    }
+}
+
+/// As `show firewalls` says.
+pub(super) const fn firewall_state(state: FirewallState) -> &'static str {
+    match state {
+        FirewallState::Up => "up",
+        FirewallState::Degraded => "degraded",
+        FirewallState::Down => "down",
+        FirewallState::Drain => "drain",
+        FirewallState::Maint => "maint",
+    }
+}
+
+/// As `show peers` says.
+pub(super) const fn peer_state(state: PeerState) -> &'static str {
+    match state {
+        PeerState::Up => "up",
+        PeerState::Lost => "lost",
+        PeerState::Down => "down",
+    }
+}
+
+/// `ipv4` or `ipv6`.
+pub(super) const fn family_name(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "ipv4",
+        Family::V6 => "ipv6",
+    }
+}

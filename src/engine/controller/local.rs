@@ -1,0 +1,293 @@
+//! What is addressed to the engine: ping, probes of peers, answers to its own, and everything else, which is refused as any
+//! host would.
+//!
+//! An answer goes to the station that sent the question, on the link that it came by: through the firewall that brought it.
+
+use super::Controller;
+use super::tally::Tally;
+use crate::config::CheckKind;
+use crate::engine::verdict::Punt;
+use crate::id::{FirewallId, LinkId};
+use crate::time::Instant;
+use crate::wire::emit::{self, Macs, Pair, Segment};
+use crate::wire::frame::{Fragment, Frame, Icmp, Payload, tcp_flags};
+use crate::wire::icmp::{self, Echo, EchoKind, ErrorKind, ICMP, ICMPV6};
+use crate::wire::offload::Offload;
+use crate::wire::{Family, checksum, probe};
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const UDP_HEADER: usize = 8;
+const TCP_HEADER: usize = 20;
+
+/// A packet to the engine, parsed.
+#[derive(Debug, Clone, Copy)]
+struct Arrival<'a> {
+    link: LinkId,
+    macs: Macs,
+    pair: Pair,
+    /// The configured firewall that it came from.
+    firewall: Option<FirewallId>,
+    /// Transport header and payload.
+    transport: &'a [u8],
+    /// The whole frame.
+    frame: &'a [u8],
+}
+
+impl Arrival<'_> {
+    /// The way back.
+    fn back(&self) -> Macs {
+        Macs { source: self.macs.destination, destination: self.macs.source }
+    }
+}
+
+impl Controller {
+    pub(super) fn local_frame(&mut self, mut punt: Punt, now: Instant) {
+        let link = punt.link;
+        let mac = self.links[link.index()].mac;
+        let Ok(frame) = Frame::parse(&mut punt.bytes, &punt.offload) else {
+            self.tallies.add(Tally::Malformed);
+            return;
+        };
+        if frame.payload() != Payload::Ip {
+            self.tallies.add(Tally::Malformed);
+            return;
+        }
+        let Some(pair) = Pair::new(frame.source(), frame.destination()) else { return };
+        if frame.is_to_group() || pair.destination().is_multicast() {
+            self.tallies.add(Tally::Group);
+            return;
+        }
+        match frame.fragment() {
+            Fragment::Whole => {}
+            Fragment::First { .. } | Fragment::Later { .. } => {
+                self.tallies.add(Tally::Fragment);
+                return;
+            }
+        }
+        let protocol = frame.protocol();
+        let arrival = Arrival {
+            link,
+            macs: Macs { source: frame.source_mac(), destination: mac },
+            pair,
+            firewall: self.snapshot.firewall_at(link, frame.source_mac()),
+            transport: frame.transport_bytes(),
+            frame: frame.bytes(),
+        };
+        match (pair.family(), protocol) {
+            (Family::V4, ICMP) | (Family::V6, ICMPV6) => self.local_icmp(&arrival, frame.icmp(), now),
+            (_, UDP) => self.local_udp(&arrival, &punt.offload, now),
+            (_, TCP) => self.local_tcp(&arrival, &punt.offload, now),
+            _ => self.icmp_error(ErrorKind::ProtocolUnreachable, link, arrival.frame, now),
+        }
+    }
+
+    fn local_icmp(&mut self, arrival: &Arrival<'_>, class: Option<Icmp>, now: Instant) {
+        if let Some(Icmp::Error(Some(quoted))) = class {
+            self.exchange_refused(&quoted, arrival.pair.source(), now);
+            return;
+        }
+        let Some(echo) = Echo::parse(arrival.pair.family(), arrival.transport) else {
+            self.tallies.add(Tally::Ignored);
+            return;
+        };
+        match echo.kind {
+            EchoKind::Request => self.ping_heard(arrival, &echo, now),
+            EchoKind::Reply => {
+                let source = arrival.pair.source();
+                let probe = arrival.firewall.is_some_and(|firewall| self.probe_echo(firewall, source, &echo, now));
+                if !probe && !self.exchange_echo(arrival.firewall, source, &echo, now) {
+                    self.tallies.add(Tally::Ignored);
+                }
+            }
+        }
+    }
+
+    fn ping_heard(&mut self, arrival: &Arrival<'_>, echo: &Echo<'_>, now: Instant) {
+        if probe::is_probe(echo.data) {
+            // An answer through a firewall that is unknown here would call it up on the other side, where this engine would
+            // never send anything through it.
+            let Some(firewall) = arrival.firewall else {
+                self.tallies.add(Tally::UnknownFirewall);
+                return;
+            };
+            self.probe_heard(firewall, arrival.pair.source(), echo.data, now);
+        } else {
+            self.tallies.add(Tally::PingsAnswered);
+        }
+        let mut in_place = arrival.frame.to_vec();
+        if icmp::reply_in_place(&mut in_place, arrival.macs.destination) {
+            self.send(arrival.link, in_place);
+            return;
+        }
+        let reply = Echo { kind: EchoKind::Reply, ..*echo };
+        self.send(arrival.link, reply.frame(arrival.back(), arrival.pair.reversed()));
+    }
+
+    fn local_udp(&mut self, arrival: &Arrival<'_>, offload: &Offload, now: Instant) {
+        let Some((header, rest)) = arrival.transport.split_first_chunk::<UDP_HEADER>() else {
+            self.tallies.add(Tally::Malformed);
+            return;
+        };
+        let [source_high, source_low, port_high, port_low, len_high, len_low, sum_high, sum_low] = *header;
+        let len = usize::from(u16::from_be_bytes([len_high, len_low]));
+        let Some(data) = len.checked_sub(UDP_HEADER).and_then(|len| rest.get(..len)) else {
+            self.tallies.add(Tally::Malformed);
+            return;
+        };
+        let without = arrival.pair.family() == Family::V4 && [sum_high, sum_low] == [0, 0];
+        if !without && !is_intact(arrival, UDP, &arrival.transport[..len], offload) {
+            self.tallies.add(Tally::Checksum);
+            return;
+        }
+        let source = u16::from_be_bytes([source_high, source_low]);
+        let port = u16::from_be_bytes([port_high, port_low]);
+        let is_probe = probe::is_probe(data);
+        let Some(firewall) = arrival.firewall else {
+            if is_probe {
+                self.tallies.add(Tally::UnknownFirewall);
+            } else {
+                self.icmp_error(ErrorKind::PortUnreachable, arrival.link, arrival.frame, now);
+            }
+            return;
+        };
+        let peer = arrival.pair.source();
+        if self.probe_udp(firewall, peer, (source, port), data, now)
+            || self.exchange_udp(firewall, peer, (source, port), data, now)
+        {
+            return;
+        }
+        let checked = self.check_port(firewall);
+        if is_probe && checked == (CheckKind::Udp { port }) && source != port {
+            self.probe_heard(firewall, peer, data, now);
+            let reply = emit::udp(arrival.back(), arrival.pair.reversed(), port, source, data);
+            self.send(arrival.link, reply);
+        } else if is_probe && checked == (CheckKind::Udp { port: source }) {
+            // An answer that came too late.
+            self.tallies.add(Tally::Ignored);
+        } else {
+            self.icmp_error(ErrorKind::PortUnreachable, arrival.link, arrival.frame, now);
+        }
+    }
+
+    fn local_tcp(&mut self, arrival: &Arrival<'_>, offload: &Offload, now: Instant) {
+        let Some(segment) = read_segment(arrival.transport) else {
+            self.tallies.add(Tally::Malformed);
+            return;
+        };
+        if !is_intact(arrival, TCP, arrival.transport, offload) {
+            self.tallies.add(Tally::Checksum);
+            return;
+        }
+        if let Some(firewall) = arrival.firewall {
+            let back = (arrival.link, arrival.back(), arrival.pair.reversed());
+            if self.probe_tcp(firewall, &segment, back, now) || self.exchange_tcp(firewall, &segment, back, now) {
+                return;
+            }
+            if self.check_port(firewall) == (CheckKind::Tcp { port: segment.destination_port }) {
+                self.tcp_probe_heard(firewall, arrival, &segment, now);
+                return;
+            }
+        }
+        self.refuse_segment(arrival, &segment, now);
+    }
+
+    /// The other end of a TCP probe, without state: a SYN is accepted, data is read if it is an authentic probe, the rest is
+    /// the prober's business.
+    fn tcp_probe_heard(&mut self, firewall: FirewallId, arrival: &Arrival<'_>, segment: &Segment<'_>, now: Instant) {
+        let wanted = tcp_flags::SYN | tcp_flags::RST | tcp_flags::FIN;
+        if segment.flags & wanted == tcp_flags::SYN && segment.acknowledgement.is_none() {
+            let accept = Segment {
+                source_port: segment.destination_port,
+                destination_port: segment.source_port,
+                flags: tcp_flags::SYN,
+                sequence: self.initial_sequence(firewall, arrival.pair, segment),
+                acknowledgement: Some(segment.sequence.wrapping_add(1)),
+                data: &[],
+            };
+            self.send(arrival.link, emit::tcp(arrival.back(), arrival.pair.reversed(), accept));
+        } else if probe::is_probe(segment.data) {
+            self.probe_heard(firewall, arrival.pair.source(), segment.data, now);
+        } else {
+            self.tallies.add(Tally::Ignored);
+        }
+    }
+
+    /// An initial sequence number that nobody without the seed can guess (RFC 6528), without remembering it.
+    fn initial_sequence(&self, firewall: FirewallId, pair: Pair, segment: &Segment<'_>) -> u32 {
+        let group = self.config.firewalls[firewall.index()].group;
+        let mut bytes = self.epoch.to_be_bytes().to_vec();
+        for address in [pair.source(), pair.destination()] {
+            match address {
+                std::net::IpAddr::V4(address) => bytes.extend_from_slice(&address.octets()),
+                std::net::IpAddr::V6(address) => bytes.extend_from_slice(&address.octets()),
+            }
+        }
+        bytes.extend_from_slice(&segment.source_port.to_be_bytes());
+        bytes.extend_from_slice(&segment.destination_port.to_be_bytes());
+        bytes.extend_from_slice(&segment.sequence.to_be_bytes());
+        self.config.groups[group.index()].seed.digest(&bytes) as u32
+    }
+
+    /// Nobody listens there (RFC 9293 section 3.5.2).
+    fn refuse_segment(&mut self, arrival: &Arrival<'_>, segment: &Segment<'_>, now: Instant) {
+        if segment.flags & tcp_flags::RST != 0 {
+            self.tallies.add(Tally::Ignored);
+            return;
+        }
+        if !self.resets.allows(arrival.pair.source(), now) {
+            self.tallies.add(Tally::ResetsLimited);
+            return;
+        }
+        let (sequence, acknowledgement) = match segment.acknowledgement {
+            Some(acknowledgement) => (acknowledgement, None),
+            None => {
+                let flags = [tcp_flags::SYN, tcp_flags::FIN].iter().filter(|flag| segment.flags & **flag != 0).count();
+                let length = u32::try_from(segment.data.len() + flags).unwrap_or(u32::MAX);
+                (0, Some(segment.sequence.wrapping_add(length)))
+            }
+        };
+        let reset = Segment {
+            source_port: segment.destination_port,
+            destination_port: segment.source_port,
+            flags: tcp_flags::RST,
+            sequence,
+            acknowledgement,
+            data: &[],
+        };
+        self.tallies.add(Tally::ResetsSent);
+        self.send(arrival.link, emit::tcp(arrival.back(), arrival.pair.reversed(), reset));
+    }
+
+    /// What the group of a firewall is probed with.
+    fn check_port(&self, firewall: FirewallId) -> CheckKind {
+        let group = self.config.firewalls[firewall.index()].group;
+        self.config.groups[group.index()].check.kind
+    }
+}
+
+/// True if the transport checksum is right, or the device or a later one vouches for it.
+fn is_intact(arrival: &Arrival<'_>, protocol: u8, transport: &[u8], offload: &Offload) -> bool {
+    if offload.verified || offload.partial.is_some() {
+        return true;
+    }
+    let length = u32::try_from(transport.len()).unwrap_or(u32::MAX);
+    let pseudo = checksum::pseudo_header(arrival.pair.source(), arrival.pair.destination(), protocol, length);
+    checksum::add(pseudo, checksum::sum(transport)) == 0xffff
+}
+
+/// The frame parser has checked that the header fits.
+fn read_segment(transport: &[u8]) -> Option<Segment<'_>> {
+    let header: &[u8; TCP_HEADER] = transport.first_chunk()?;
+    let data = transport.get(usize::from(header[12] >> 4) * 4..)?;
+    let number = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    let flags = header[13];
+    Some(Segment {
+        source_port: u16::from_be_bytes([header[0], header[1]]),
+        destination_port: u16::from_be_bytes([header[2], header[3]]),
+        flags,
+        sequence: number(4),
+        acknowledgement: (flags & tcp_flags::ACK != 0).then(|| number(8)),
+        data,
+    })
+}

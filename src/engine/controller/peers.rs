@@ -1,0 +1,237 @@
+//! The engines on the far side: what is told them in probes, and what theirs tell.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+
+use super::Controller;
+use super::journal::Alarm;
+use super::tally::Tally;
+use crate::config::{Admin, Config, Group};
+use crate::flow::HashMode;
+use crate::id::{FirewallId, GroupId, PeerId};
+use crate::path::liveness::{PathKey, Told, Verdict};
+use crate::time::{Duration, Instant};
+use crate::wire::Family;
+use crate::wire::probe::{FirewallSeen, InvalidProbe, PathVerdict, Probe, Standing};
+
+/// Earlier starts of a peer that are refused, so that recorded probes of theirs tell nothing.
+const EPOCHS_MAX: usize = 8;
+/// A peer is called different for an unauthentic probe only if it sent no authentic one for so long: anybody can send
+/// garbage in its name.
+const AUTHENTIC_LIFE: Duration = Duration::from_secs(1);
+const PROGRAM_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What is known of a peer.
+#[derive(Debug, Default)]
+pub(super) struct PeerRecord {
+    pub(super) engine: Option<String>,
+    pub(super) version: Option<String>,
+    pub(super) digest: DigestState,
+    authentic: Option<Instant>,
+    epoch: Option<u64>,
+    earlier: VecDeque<u64>,
+    /// The newest probe of each family.
+    newest: [u64; 2],
+}
+
+/// Whether the peer has the same group in its configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum DigestState {
+    /// Nothing was heard.
+    #[default]
+    Unknown,
+    /// Firewalls, weights, spares, hash and seed are the same.
+    Same,
+    /// They are not.
+    Differs,
+}
+
+impl PeerRecord {
+    /// Whether a probe is newer than everything heard of this start of the peer, or of a newer start.
+    fn is_news(&mut self, probe: &Probe, family: Family) -> bool {
+        let newest = match family {
+            Family::V4 => 0,
+            Family::V6 => 1,
+        };
+        if self.epoch != Some(probe.epoch) {
+            if self.earlier.contains(&probe.epoch) {
+                return false;
+            }
+            if let Some(epoch) = self.epoch.replace(probe.epoch) {
+                if self.earlier.len() >= EPOCHS_MAX {
+                    self.earlier.pop_front();
+                }
+                self.earlier.push_back(epoch);
+            }
+            self.newest = [0; 2];
+        }
+        let news = probe.sequence > self.newest[newest];
+        self.newest[newest] = self.newest[newest].max(probe.sequence);
+        news
+    }
+}
+
+/// What both engines have to have in common: hash mode, names, weights and spares, in whatever order they are configured.
+pub(super) fn group_digest(config: &Config, group: &Group) -> u64 {
+    let mut members: Vec<_> = group.firewalls.iter().map(|id| &config.firewalls[id.index()]).collect();
+    members.sort_by(|a, b| a.name.cmp(&b.name));
+    // `source` on one side is `destination` on the other.
+    let mode: u8 = match group.hash {
+        HashMode::FiveTuple => 0,
+        HashMode::ThreeTuple => 1,
+        HashMode::Addresses => 2,
+        HashMode::Source | HashMode::Destination => 3,
+    };
+    let mut bytes = vec![mode];
+    for member in members {
+        bytes.extend_from_slice(member.name.as_bytes());
+        bytes.push(0);
+        bytes.extend_from_slice(&member.weight.to_be_bytes());
+        bytes.push(member.spare.into());
+    }
+    group.seed.digest(&bytes)
+}
+
+/// Firewalls by name, as probes call them.
+pub(super) fn name_digests(config: &Config) -> Vec<u64> {
+    let digest = |firewall: &crate::config::Firewall| {
+        config.groups[firewall.group.index()].seed.digest(firewall.name.as_bytes())
+    };
+    config.firewalls.iter().map(digest).collect()
+}
+
+impl Controller {
+    /// What a probe of this path carries.
+    pub(super) fn probe_payload(&mut self, path: PathKey) -> Vec<u8> {
+        self.probe_sequence += 1;
+        let group_id = self.config.firewalls[path.firewall.index()].group;
+        let group = &self.config.groups[group_id.index()];
+        let firewalls = self.liveness.advertise(path.peer, path.family).map(|told| FirewallSeen {
+            name: self.name_digests[told.firewall.index()],
+            verdict: match told.verdict {
+                Verdict::Starting => PathVerdict::Starting,
+                Verdict::Up => PathVerdict::Up,
+                Verdict::Down => PathVerdict::Down,
+            },
+            standing: match told.admin {
+                Admin::Ready => Standing::Ready,
+                Admin::Drain => Standing::Drain,
+                Admin::Maint => Standing::Maint,
+            },
+        });
+        let probe = Probe {
+            epoch: self.epoch,
+            sequence: self.probe_sequence,
+            nonce: 0,
+            digest: self.group_digests[group_id.index()],
+            engine: self.config.engine.name.clone(),
+            version: PROGRAM_VERSION.to_owned(),
+            group: group.name.clone(),
+            firewalls: firewalls.collect(),
+        };
+        let probe = Probe { nonce: self.random.next(), ..probe };
+        probe.encode(|bytes| group.seed.digest(bytes))
+    }
+
+    /// A probe of a peer that came through `firewall` from `source`: it is answered in any case, and believed if it is
+    /// authentic and new.
+    pub(super) fn probe_heard(&mut self, firewall: FirewallId, source: IpAddr, payload: &[u8], now: Instant) {
+        self.tallies.add(Tally::ProbesReceived);
+        let group_id = self.config.firewalls[firewall.index()].group;
+        let seed = self.config.groups[group_id.index()].seed;
+        match Probe::decode(payload, |bytes| seed.digest(bytes)) {
+            Ok(probe) => {
+                if let Some(peer) = self.sender(group_id, source, Some(&probe.engine)) {
+                    self.believe(group_id, peer, Family::of(source), &probe, now);
+                }
+            }
+            Err(InvalidProbe::Unauthentic) => {
+                self.tallies.add(Tally::ProbesUnauthentic);
+                let Some(peer) = self.sender(group_id, source, None) else { return };
+                let authentic = self.peers[peer.index()].authentic;
+                if authentic.is_none_or(|last| now.since(last) >= AUTHENTIC_LIFE) {
+                    self.set_digest(peer, DigestState::Differs, "its seed is another", now);
+                }
+            }
+            Err(InvalidProbe::Foreign | InvalidProbe::Version(_) | InvalidProbe::Malformed) => {
+                self.tallies.add(Tally::ProbesUnauthentic);
+            }
+        }
+    }
+
+    fn believe(&mut self, group: GroupId, peer: PeerId, family: Family, probe: &Probe, now: Instant) {
+        let record = &mut self.peers[peer.index()];
+        if !record.is_news(probe, family) {
+            self.tallies.add(Tally::ProbesReplayed);
+            return;
+        }
+        record.authentic = Some(now);
+        if record.engine.as_deref() != Some(&probe.engine) {
+            record.engine = Some(probe.engine.clone());
+        }
+        if record.version.as_deref() != Some(&probe.version) {
+            record.version = Some(probe.version.clone());
+        }
+        let same =
+            probe.digest == self.group_digests[group.index()] && probe.group == self.config.groups[group.index()].name;
+        if same {
+            self.set_digest(peer, DigestState::Same, "", now);
+        } else {
+            self.set_digest(peer, DigestState::Differs, "its firewalls, weights, spares or hash are others", now);
+        }
+        let firewalls = &self.config.groups[group.index()].firewalls;
+        let told: Vec<Told> = probe
+            .firewalls
+            .iter()
+            .filter_map(|seen| {
+                let firewall = *firewalls.iter().find(|id| self.name_digests[id.index()] == seen.name)?;
+                let verdict = match seen.verdict {
+                    PathVerdict::Starting => Verdict::Starting,
+                    PathVerdict::Up => Verdict::Up,
+                    PathVerdict::Down => Verdict::Down,
+                };
+                let admin = match seen.standing {
+                    Standing::Ready => Admin::Ready,
+                    Standing::Drain => Admin::Drain,
+                    Standing::Maint => Admin::Maint,
+                };
+                Some(Told { firewall, verdict, admin })
+            })
+            .collect();
+        self.liveness.told(peer, family, &told, now);
+        self.judge = true;
+    }
+
+    /// Which peer sent a probe: by its address; behind a translating firewall by its name; else the only one there is.
+    fn sender(&self, group: GroupId, source: IpAddr, engine: Option<&str>) -> Option<PeerId> {
+        let peers = &self.config.groups[group.index()].peers;
+        let by = |matches: &dyn Fn(&crate::config::Peer) -> bool| {
+            peers.iter().copied().find(|id| matches(&self.config.peers[id.index()]))
+        };
+        by(&|peer| peer.addresses.contains(&source))
+            .or_else(|| by(&|peer| engine == Some(&peer.name)))
+            .or_else(|| by(&|peer| engine.is_some() && self.known_as(peer) == engine))
+            .or(match peers.as_slice() {
+                [only] => Some(*only),
+                [] | [_, _, ..] => None,
+            })
+    }
+
+    fn known_as(&self, peer: &crate::config::Peer) -> Option<&str> {
+        let index = self.config.peers.iter().position(|known| known == peer)?;
+        self.peers[index].engine.as_deref()
+    }
+
+    fn set_digest(&mut self, peer: PeerId, state: DigestState, reason: &str, now: Instant) {
+        let record = &mut self.peers[peer.index()];
+        let before = std::mem::replace(&mut record.digest, state);
+        if before == state {
+            return;
+        }
+        let alarm = Alarm { kind: "digest_differs", subject: self.peer_name(peer) };
+        match state {
+            DigestState::Differs => self.raise_alarm(alarm, reason.to_owned(), now),
+            DigestState::Same | DigestState::Unknown => self.clear_alarm(&alarm, now),
+        }
+    }
+}

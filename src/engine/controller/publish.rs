@@ -1,0 +1,158 @@
+//! From configuration, links, neighbours and live sets to the one [`Snapshot`] that the forwarders look at.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::{Controller, Event};
+use crate::config::{Config, LearnBy, RouteTarget};
+use crate::engine::Snapshot;
+use crate::engine::route::{NextHop, RouteTable, Target};
+use crate::engine::snapshot::{Device, Firewall, Link};
+use crate::flow::FlowHasher;
+use crate::id::{DeviceId, GroupId, PathSetId, PeerId};
+use crate::path::liveness::SetKey;
+use crate::path::{Group, Member};
+use crate::wire::Family;
+
+/// The groups as selection sees them.
+pub(super) fn groups(config: &Config) -> Vec<Group> {
+    let groups = config.groups.iter().enumerate().map(|(index, group)| Group {
+        id: GroupId::from(index),
+        name: group.name.clone(),
+        hasher: FlowHasher::new(group.seed, group.hash),
+        members: group
+            .firewalls
+            .iter()
+            .map(|id| {
+                let firewall = &config.firewalls[id.index()];
+                Member { id: *id, name: firewall.name.clone(), weight: firewall.weight, spare: firewall.spare }
+            })
+            .collect(),
+        on_failure: group.on_failure,
+        min_up: group.min_up,
+        below_min: group.below_min,
+    });
+    groups.collect()
+}
+
+/// Connected subnets and configured routes.
+pub(super) fn routes(config: &Config, sets: &[SetKey]) -> RouteTable {
+    let mut routes = RouteTable::default();
+    for (index, link) in config.links.iter().enumerate() {
+        for address in &link.addresses {
+            routes.insert(address.trunc(), Target::Connected(index.into()));
+        }
+    }
+    for route in &config.routes {
+        let target = match &route.target {
+            RouteTarget::Via { link, via } => Target::Via(NextHop { link: *link, address: *via }),
+            RouteTarget::Group { group, peer, firewall, bypass } => {
+                let family = Family::of(route.to.addr());
+                let Some(set) = set_id(sets, *group, *peer, family) else { continue };
+                let bypass = bypass.map(|(link, address)| NextHop { link, address });
+                Target::Group { set, preferred: *firewall, bypass }
+            }
+        };
+        routes.insert(route.to, target);
+    }
+    routes
+}
+
+fn set_id(sets: &[SetKey], group: GroupId, peer: Option<PeerId>, family: Family) -> Option<PathSetId> {
+    sets.iter().position(|key| *key == SetKey { group, peer, family }).map(PathSetId::from)
+}
+
+impl Controller {
+    /// One publication for all that changed since the last.
+    pub(super) fn publish_changes(&mut self) {
+        if std::mem::take(&mut self.publish) {
+            self.snapshot = Arc::new(self.build_snapshot());
+            self.events.push_back(Event::Publish(Arc::clone(&self.snapshot)));
+        }
+    }
+
+    fn build_snapshot(&self) -> Snapshot {
+        let mut snapshot = Snapshot {
+            epoch: self.snapshot.epoch + 1,
+            devices: self.snapshot_devices(),
+            links: self.snapshot_links(),
+            routes: self.routes.clone(),
+            groups: self.groups.clone(),
+            path_sets: self.liveness.sets().to_vec(),
+            firewalls: self.snapshot_firewalls(),
+            ..Snapshot::default()
+        };
+        for (index, link) in self.links.iter().enumerate() {
+            for address in &link.addresses {
+                snapshot.local.entry(address.addr()).or_insert(index.into());
+            }
+        }
+        for (key, mac) in self.neighbors.resolved() {
+            snapshot.neighbors.insert(key, mac);
+        }
+        for (index, firewall) in self.config.firewalls.iter().enumerate() {
+            if firewall.learn_by == LearnBy::Mac {
+                for address in &firewall.addresses {
+                    if let Some(mac) = self.neighbors.last_mac((firewall.link, *address)) {
+                        snapshot.learn.entry((firewall.link, mac)).or_insert(index.into());
+                    }
+                }
+            }
+        }
+        snapshot
+    }
+
+    fn snapshot_devices(&self) -> Vec<Device> {
+        let mut devices: Vec<Device> = self
+            .config
+            .devices
+            .iter()
+            .map(|name| Device { name: name.clone(), untagged: None, tagged: Vec::new() })
+            .collect();
+        for (index, link) in self.config.links.iter().enumerate() {
+            let device: &mut Device = &mut devices[DeviceId::index(link.device)];
+            match link.vlan {
+                None => device.untagged = Some(index.into()),
+                Some(vlan) => device.tagged.push((vlan, index.into())),
+            }
+        }
+        devices
+    }
+
+    fn snapshot_links(&self) -> Vec<Link> {
+        let links = self.config.links.iter().zip(&self.links).enumerate();
+        let links = links.map(|(index, (configured, state))| {
+            let mut firewalls = self.config.firewalls.iter().enumerate().filter(|(_, on)| on.link.index() == index);
+            let learn_all = firewalls.clone().find(|(_, firewall)| firewall.learn_by == LearnBy::Link);
+            Link {
+                name: configured.name.clone(),
+                device: configured.device,
+                vlan: configured.vlan,
+                mac: state.mac,
+                mtu: state.mtu,
+                up: state.up,
+                addresses: state.addresses.clone(),
+                firewalls: firewalls.next().is_some(),
+                learn_all: learn_all.map(|(index, _)| index.into()),
+            }
+        });
+        links.collect()
+    }
+
+    fn snapshot_firewalls(&self) -> Vec<Firewall> {
+        let firewalls = self.config.firewalls.iter().enumerate().map(|(index, firewall)| {
+            let members = &self.config.groups[firewall.group.index()].firewalls;
+            let of =
+                |family| firewall.addresses.iter().copied().find(|address: &IpAddr| Family::of(*address) == family);
+            Firewall {
+                name: firewall.name.clone(),
+                group: firewall.group,
+                slot: members.iter().position(|member| member.index() == index).unwrap_or_default(),
+                link: firewall.link,
+                v4: of(Family::V4),
+                v6: of(Family::V6),
+            }
+        });
+        firewalls.collect()
+    }
+}

@@ -1,0 +1,98 @@
+//! What the controller knows, in the shape that is served.
+
+use super::Controller;
+use super::journal::millis;
+use super::judgement::{family_name, firewall_state, peer_state};
+use super::peers::DigestState;
+use super::probes::path_state;
+use crate::engine::{Counters, view};
+use crate::id::{FirewallId, PeerId};
+use crate::neighbor::Neighbor;
+use crate::path::liveness::{FirewallState, PeerState};
+use crate::time::Instant;
+
+impl Controller {
+    pub(super) fn firewall_view(&self, id: FirewallId, counters: &Counters, now: Instant) -> view::FirewallView {
+        let firewall = &self.config.firewalls[id.index()];
+        let status = self.liveness.firewall(id);
+        let state = status.map_or(FirewallState::Down, |status| status.state);
+        let traffic = counters.firewalls.get(id.index()).copied().unwrap_or_default();
+        view::FirewallView {
+            engine: self.config.engine.name.clone(),
+            name: firewall.name.clone(),
+            group: self.config.groups[firewall.group.index()].name.clone(),
+            link: self.config.links[firewall.link.index()].name.clone(),
+            addresses: firewall.addresses.iter().map(ToString::to_string).collect(),
+            state: firewall_state(state).to_owned(),
+            admin: firewall.admin,
+            override_: self.overrides[id.index()].as_ref().map(|set| set.admin),
+            weight: firewall.weight,
+            spare: firewall.spare,
+            sessions: u64::try_from(traffic.sessions).unwrap_or_default(),
+            new_sessions: traffic.new_sessions,
+            packets: traffic.packets,
+            bytes: traffic.bytes,
+            since_ms: status.map_or(0, |status| millis(now.since(status.since))),
+            reason: status.and_then(|status| self.reason_text(status.reason)),
+            checks: self.check_views(id, now),
+        }
+    }
+
+    fn check_views(&self, id: FirewallId, now: Instant) -> Vec<view::CheckView> {
+        let paths = self.paths.iter().filter(|path| path.key.firewall == id);
+        let views = paths.map(|path| view::CheckView {
+            peer: self.config.peers[path.key.peer.index()].name.clone(),
+            family: family_name(path.key.family).to_owned(),
+            state: path_state(path.monitor.state()).to_owned(),
+            rtt_us: path.rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
+            since_ms: millis(now.since(path.monitor.since())),
+            reason: path.reason.clone(),
+        });
+        views.collect()
+    }
+
+    pub(super) fn peer_view(&self, id: PeerId, now: Instant) -> view::PeerView {
+        let peer = &self.config.peers[id.index()];
+        let record = &self.peers[id.index()];
+        let status = self.liveness.peer(id);
+        view::PeerView {
+            engine: self.config.engine.name.clone(),
+            name: peer.name.clone(),
+            group: self.config.groups[peer.group.index()].name.clone(),
+            peer_engine: record.engine.clone(),
+            state: peer_state(status.map_or(PeerState::Down, |status| status.state)).to_owned(),
+            digest: match record.digest {
+                DigestState::Unknown => "unknown",
+                DigestState::Same => "same",
+                DigestState::Differs => "differs",
+            }
+            .to_owned(),
+            version: record.version.clone(),
+            since_ms: status.map_or(0, |status| millis(now.since(status.since))),
+            reason: status.and_then(|status| self.reason_text(status.reason)),
+        }
+    }
+
+    pub(super) fn neighbor_view(&self, neighbor: &Neighbor, now: Instant) -> view::NeighborView {
+        let (link, address) = neighbor.key;
+        view::NeighborView {
+            engine: self.config.engine.name.clone(),
+            address: address.to_string(),
+            link: self.config.links[link.index()].name.clone(),
+            mac: neighbor.mac.map(|mac| mac.to_string()),
+            state: neighbor.state.name().to_owned(),
+            age_ms: neighbor.answered.map(|answered| millis(now.since(answered))),
+        }
+    }
+
+    pub(super) fn counter_view(&self) -> view::CountersView {
+        let neighbors = self.neighbors.counters();
+        let mut counters: view::CountersView =
+            self.tallies.iter().map(|(name, count)| (name.to_owned(), count)).collect();
+        counters.insert("punt_drop_neighbor_queue".to_owned(), neighbors.queue_full);
+        counters.insert("punt_drop_neighbor_failed".to_owned(), neighbors.unanswered);
+        counters.insert("neighbor_table_full".to_owned(), neighbors.table_full);
+        counters.insert("neighbors".to_owned(), self.neighbors.len() as u64);
+        counters
+    }
+}
