@@ -11,6 +11,21 @@
 //! higher `h`, then by name; as [`neg_log2`] falls while `h` rises, equal weights make this plain highest-hash-wins.
 //!
 //! Nothing depends on the order of the members: both engines answer alike however their files list the firewalls.
+//!
+//! # Test vectors
+//!
+//! Seed text `correct horse battery staple`, weights of `fw1` to `fw4` 1, 2, 3 and 256; all members in the order of
+//! [`rank`], each with its [`Scored::score`]:
+//!
+//! | flow hash | ranked |
+//! | --- | --- |
+//! | `960d91e984fdc976` | `fw4` 526769520, `fw2` 163267184, `fw3` 49050604, `fw1` 14302585 |
+//! | `670b7b0b1e181400` | `fw4` 2312569086, `fw2` 22099955, `fw3` 20197934, `fw1` 6590401 |
+//! | `48f136a9d000697b` | `fw4` 1144946837, `fw2` 43858700, `fw3` 8356091, `fw1` 3926038 |
+//! | `e1e16a38e0b702b3` | `fw4` 7344367979, `fw1` 24577095, `fw3` 21534498, `fw2` 16259803 |
+//! | `6c78353e45e9f670` | `fw4` 1002514838, `fw2` 29402231, `fw3` 13055247, `fw1` 3197955 |
+//!
+//! More stand in `tests/vectors/rendezvous.tsv`, made by an implementation of its own in Python beside it.
 
 use std::cmp::Ordering;
 
@@ -150,3 +165,6 @@ impl<'a> Candidate<'a> {
         (u64::from(self.member.weight) << 55) / neg_log2(self.hash)
     }
 }
+
+#[cfg(test)]
+mod tests;

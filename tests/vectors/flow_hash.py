@@ -124,4 +124,5 @@ def main():
               f"{member:016x}", sep="\t")
 
 
-main()
+if __name__ == "__main__":
+    main()
