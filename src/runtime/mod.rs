@@ -1,1 +1,191 @@
 //! The only threads: pinned packet workers, the control thread around the controller, management.
+//!
+//! ```text
+//!  worker 0 ─┐ punts (bounded)   ┌─ control thread ─┐ commands ┌─ management ─┐
+//!  worker 1 ─┼──────────────────▶│   Controller     │◀─────────│ HTTP, signals│
+//!     ...    │◀──────────────────│ devices, timers  │          │              │
+//!            └ snapshot (one swap), sockets by mail └──────────┴──────────────┘
+//! ```
+//!
+//! A worker owns a forwarder, its rings and its sockets, and holds no lock across frames. The control thread has a runtime of
+//! its own, so that no request over HTTP can delay a probe. Packet logic is in [`crate::engine`]; here is none.
+
+mod backend;
+mod control;
+mod counters;
+mod devices;
+mod engine;
+mod events;
+mod logging;
+mod management;
+mod punts;
+mod redact;
+mod sessions;
+mod shared;
+mod state;
+#[cfg(test)]
+mod tests;
+mod transmit;
+mod worker;
+
+use std::future::Future;
+use std::path::PathBuf;
+
+use tokio::sync::mpsc;
+
+use crate::config::Config;
+use crate::io::af_packet::OpenError;
+use crate::io::clock::Clock;
+use crate::io::isolate::IsolateError;
+use crate::io::lock::LockError;
+
+/// One configuration file, read and valid.
+#[derive(Debug, Clone)]
+pub struct EngineFile {
+    /// Where it was read.
+    pub path: PathBuf,
+    /// Its text.
+    pub text: String,
+    /// What it means.
+    pub config: Config,
+}
+
+/// How to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Options {
+    /// Take a device although the kernel's default route leads over it.
+    pub take: bool,
+}
+
+/// Why engines did not start, or stopped. One line that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A configured device is missing.
+    #[error("engine {engine}: there is no Ethernet device {device:?}; devices here: {present}")]
+    NoDevice {
+        /// Engine name.
+        engine: String,
+        /// Device name.
+        device: String,
+        /// Names of the devices that there are.
+        present: String,
+    },
+    /// The operator is probably logged in through this device.
+    #[error(
+        "engine {engine}: the default route of this machine leads over {device}, and the kernel loses a device that an \
+         engine owns; use --take if that is meant"
+    )]
+    DefaultRoute {
+        /// Engine name.
+        engine: String,
+        /// Device name.
+        device: String,
+    },
+    /// Another engine has the link.
+    #[error("engine {engine}: link {link} ({device}): {source}; stop it first, or name another device or vlan")]
+    LinkTaken {
+        /// Engine name.
+        engine: String,
+        /// Link name.
+        link: String,
+        /// Device name, with the VLAN where there is one.
+        device: String,
+        /// Who has it.
+        source: LockError,
+    },
+    /// A device did not open.
+    #[error("engine {engine}: device {device}: {source}")]
+    Open {
+        /// Engine name.
+        engine: String,
+        /// Device name.
+        device: String,
+        /// Why.
+        source: OpenError,
+    },
+    /// The kernel's stack stays on a device.
+    #[error("engine {engine}: device {device}: {source}")]
+    Isolate {
+        /// Engine name.
+        engine: String,
+        /// Device name.
+        device: String,
+        /// Why.
+        source: IsolateError,
+    },
+    /// Another process has the control socket.
+    #[error("engine {engine}: control socket {}: {owner}; stop it first, or set another `control` in [engine]", .path.display())]
+    SocketTaken {
+        /// Engine name.
+        engine: String,
+        /// Where.
+        path: PathBuf,
+        /// Who has it.
+        owner: String,
+    },
+    /// A file, directory or socket could not be made.
+    #[error("engine {engine}: {what}: {source}")]
+    System {
+        /// Engine name.
+        engine: String,
+        /// What was tried.
+        what: String,
+        /// What came.
+        source: std::io::Error,
+    },
+    /// A thread ended that must not; its panic message stands above.
+    #[error("{0} ended unexpectedly; everything was stopped")]
+    ThreadEnded(String),
+}
+
+/// Runs engines until SIGTERM or SIGINT. Nothing is left behind: sockets, locks and the hold on the devices end here, and with
+/// the process if it is killed.
+pub fn run(engines: Vec<EngineFile>, options: Options) -> Result<(), RunError> {
+    logging::start(engines.iter().map(|engine| &engine.config.log));
+    let signals = async {
+        management::until_stopped().await;
+    };
+    run_until(engines, options, || management::notify(sd_notify::NotifyState::Ready), signals)
+}
+
+/// Runs engines until `stop` completes; calls `ready` when they forward.
+fn run_until(
+    files: Vec<EngineFile>,
+    options: Options,
+    ready: impl FnOnce(),
+    stop: impl Future<Output = ()>,
+) -> Result<(), RunError> {
+    let system = |what: &str, source| RunError::System { engine: "(all)".into(), what: what.into(), source };
+    let clock = Clock::new();
+    let (ended, mut endings) = mpsc::unbounded_channel();
+    // All of them or none: an engine is prepared, which may fail, before any thread runs.
+    let mut prepared = Vec::new();
+    for file in files {
+        prepared.push(engine::Prepared::new(file, options, clock)?);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("fwlb-manage")
+        .enable_all()
+        .build()
+        .map_err(|error| system("start the management threads", error))?;
+    runtime.block_on(async {
+        let mut running = Vec::new();
+        let mut workers = 0;
+        for engine in prepared {
+            let started = engine.start(workers, ended.clone())?;
+            workers += started.workers();
+            running.push(started);
+        }
+        ready();
+        let outcome = tokio::select! {
+            () = stop => Ok(()),
+            Some(thread) = endings.recv() => Err(RunError::ThreadEnded(thread)),
+        };
+        management::notify(sd_notify::NotifyState::Stopping);
+        for engine in running {
+            engine.stop().await;
+        }
+        outcome
+    })
+}

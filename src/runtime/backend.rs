@@ -1,0 +1,275 @@
+//! What the API asks of a running engine, answered from what the threads share or by the control thread.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::control::{Commands, Control};
+use super::redact::hide_secrets;
+use super::shared::Shared;
+use super::{counters, sessions};
+use crate::api::{Answer, ApiError, Backend, Request, SessionFilter, Via};
+use crate::config::Admin;
+use crate::engine::Snapshot;
+use crate::engine::explain::{self, explain};
+use crate::engine::view::{ExchangeView, LinkView, StatusView};
+use crate::flow::FlowKey;
+use crate::id::{FirewallId, LinkId};
+use crate::time::Duration;
+
+/// How long the frames of a probe or ping may take.
+const EXCHANGE: Duration = Duration::from_secs(3);
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct EngineBackend {
+    shared: Arc<Shared>,
+    commands: Commands,
+    /// The configuration text without its secrets.
+    text: String,
+}
+
+type Reply = Result<Answer, ApiError>;
+
+impl Backend for EngineBackend {
+    fn engine(&self) -> &str {
+        &self.shared.engine
+    }
+
+    async fn ask(self: Arc<Self>, request: Request) -> Reply {
+        match request {
+            Request::Status => self.status().await,
+            Request::Links => Ok(Answer::Links(self.links())),
+            Request::Neighbors => {
+                self.on_control(|control| control.controller.neighbors(control.now())).await.map(Answer::Neighbors)
+            }
+            Request::Firewalls => {
+                let counters = self.shared.counters();
+                let ask = move |control: &mut Control| control.controller.firewalls(&counters, control.now());
+                self.on_control(ask).await.map(Answer::Firewalls)
+            }
+            Request::Peers => {
+                self.on_control(|control| control.controller.peers(control.now())).await.map(Answer::Peers)
+            }
+            Request::Sessions(filter) => self.sessions(filter).await,
+            Request::Counters => self.counters().await,
+            Request::Events { after } => Ok(Answer::Events(self.shared.events().after(after))),
+            Request::Config => Ok(Answer::Config { text: self.text.clone() }),
+            Request::Explain { flow, from } => self.explain(&flow, from),
+            Request::SetFirewall { group, name, admin, reason, by } => {
+                self.set_firewall(group, name, admin, reason, by).await
+            }
+            Request::Probe { firewall } => self.probe(&firewall).await,
+            Request::Ping { address, via } => self.ping(address, via).await,
+        }
+    }
+}
+
+impl EngineBackend {
+    /// `text` is the configuration in force.
+    pub(super) fn new(shared: Arc<Shared>, commands: Commands, text: &str) -> Self {
+        Self { shared, commands, text: hide_secrets(text) }
+    }
+
+    /// Does something on the control thread.
+    async fn on_control<R: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&mut Control) -> R + Send + 'static,
+    ) -> Result<R, ApiError> {
+        let gone = || ApiError::Unavailable(format!("engine {} is stopping", self.shared.engine));
+        let (answer, answered) = oneshot::channel();
+        let command = Box::new(move |control: &mut Control| {
+            let _ = answer.send(ask(control));
+        });
+        self.commands.send(command).await.map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())
+    }
+
+    fn snapshot(&self) -> Arc<Snapshot> {
+        self.shared.snapshot.load_full()
+    }
+
+    async fn status(&self) -> Reply {
+        let (alarms, overrides) = self
+            .on_control(|control| (control.controller.alarms(control.now()), control.controller.overrides()))
+            .await?;
+        let shared = &self.shared;
+        Ok(Answer::Status(StatusView {
+            name: shared.engine.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_ms: u64::try_from(shared.clock.now().since(shared.started).as_millis()).unwrap_or(u64::MAX),
+            epoch: self.snapshot().epoch,
+            config_digest: shared.config.digest.clone(),
+            workers: shared.cells.len(),
+            sessions: shared.sessions.len(),
+            capacity: shared.sessions.capacity(),
+            role: "active".to_owned(),
+            alarms,
+            overrides,
+        }))
+    }
+
+    fn links(&self) -> Vec<LinkView> {
+        let shared = &self.shared;
+        let snapshot = self.snapshot();
+        let counters = shared.counters();
+        let view = |(index, link): (usize, &crate::engine::snapshot::Link)| {
+            let id = LinkId::from(index);
+            let counted = counters.links.get(index).copied().unwrap_or_default();
+            LinkView {
+                engine: shared.engine.clone(),
+                name: link.name.clone(),
+                device: snapshot.devices[link.device.index()].name.clone(),
+                vlan: link.vlan,
+                state: if link.up { "up" } else { "down" }.to_owned(),
+                mac: link.mac.to_string(),
+                mtu: link.mtu,
+                addresses: link.addresses.iter().map(ToString::to_string).collect(),
+                rx_packets: counted.rx_packets,
+                rx_bytes: counted.rx_bytes,
+                rx_dropped: counted.rx_dropped,
+                ring_dropped: shared.traffic.ring_dropped_on(link.device),
+                tx_packets: counted.tx_packets,
+                tx_bytes: counted.tx_bytes,
+                tx_errors: shared.traffic.failed_on(id),
+            }
+        };
+        snapshot.links.iter().enumerate().map(view).collect()
+    }
+
+    /// A million sessions take a while: not on a thread that serves others.
+    async fn sessions(&self, filter: SessionFilter) -> Reply {
+        let (shared, snapshot) = (self.shared.clone(), self.snapshot());
+        if let Some(firewall) = &filter.firewall {
+            known_firewall(&snapshot, firewall)?;
+        }
+        let list = move || sessions::list(&shared.engine, &shared.sessions, &snapshot, &filter, shared.clock.now());
+        let listed = tokio::task::spawn_blocking(list).await;
+        listed.map(Answer::Sessions).map_err(|error| ApiError::Unavailable(error.to_string()))
+    }
+
+    async fn counters(&self) -> Reply {
+        let others = self.on_control(|control| control.controller.counters()).await?;
+        let sockets = self.shared.traffic.counters().map(|(name, value)| (name.to_owned(), value));
+        Ok(Answer::Counters(counters::flat(&self.shared.counters(), others.into_iter().chain(sockets))))
+    }
+
+    fn explain(&self, flow: &FlowKey, from: Option<Via>) -> Reply {
+        let shared = &self.shared;
+        let snapshot = self.snapshot();
+        let from = match from {
+            None => None,
+            Some(Via::Link(name)) => Some(explain::From::Link(link(&snapshot, &name)?)),
+            Some(Via::Firewall(name)) => Some(explain::From::Firewall(firewall(&snapshot, &name)?)),
+        };
+        Ok(Answer::Explain(explain(&shared.engine, &snapshot, &shared.sessions, flow, from, shared.clock.now())))
+    }
+
+    async fn set_firewall(
+        &self,
+        group: Option<String>,
+        name: String,
+        admin: Option<Admin>,
+        reason: Option<String>,
+        by: String,
+    ) -> Reply {
+        self.on_control(move |control| {
+            let now = control.now();
+            control
+                .controller
+                .set_admin(group.as_deref(), &name, admin, reason, Some(by), now)
+                .map_err(|unknown| ApiError::NotFound(unknown.to_string()))?;
+            let state = match admin {
+                Some(Admin::Ready) => "ready",
+                Some(Admin::Drain) => "drain",
+                Some(Admin::Maint) => "maint",
+                None => "as configured",
+            };
+            let mut done = format!("firewall {name} is {state} on {}", control.shared.engine);
+            if let Err(error) = control.state.save(&control.controller.overrides()) {
+                let path = control.state.path().display().to_string();
+                tracing::warn!(engine = control.shared.engine, path, %error, "override not kept");
+                done += &format!(", but a restart will forget it: {path}: {error}");
+            }
+            Ok(Answer::Done { done })
+        })
+        .await?
+    }
+
+    async fn probe(&self, name: &str) -> Reply {
+        let id = firewall(&self.snapshot(), name)?;
+        let outcomes = self
+            .on_control(move |control| {
+                let requests = control.controller.probe(id, control.now());
+                requests.into_iter().map(|request| control.outcome_of(request)).collect::<Vec<_>>()
+            })
+            .await?;
+        self.exchanges(outcomes).await
+    }
+
+    async fn ping(&self, address: std::net::IpAddr, via: Option<Via>) -> Reply {
+        let snapshot = self.snapshot();
+        let (link, firewall) = match via {
+            None => (None, None),
+            Some(Via::Link(name)) => (Some(link(&snapshot, &name)?), None),
+            Some(Via::Firewall(name)) => (None, Some(firewall(&snapshot, &name)?)),
+        };
+        let outcome = self
+            .on_control(move |control| {
+                let request = control
+                    .controller
+                    .ping(address, link, firewall, control.now())
+                    .map_err(|unknown| ApiError::NotFound(unknown.to_string()))?;
+                Ok(control.outcome_of(request))
+            })
+            .await??;
+        self.exchanges(vec![outcome]).await
+    }
+
+    async fn exchanges(&self, outcomes: Vec<oneshot::Receiver<ExchangeView>>) -> Reply {
+        let all = async {
+            let mut views = Vec::new();
+            for outcome in outcomes {
+                views.extend(outcome.await.ok());
+            }
+            views
+        };
+        let views = tokio::time::timeout(EXCHANGE, all).await;
+        views.map(Answer::Exchanges).map_err(|_| {
+            ApiError::Unavailable(format!("engine {} did not finish the exchange in time", self.shared.engine))
+        })
+    }
+}
+
+fn link(snapshot: &Snapshot, name: &str) -> Result<LinkId, ApiError> {
+    let position = snapshot.links.iter().position(|link| link.name == name);
+    position.map(LinkId::from).ok_or_else(|| {
+        let known: Vec<_> = snapshot.links.iter().map(|link| link.name.as_str()).collect();
+        ApiError::NotFound(format!("no link {name:?}; there are: {}", known.join(", ")))
+    })
+}
+
+/// The firewall called `group/name`, or `name` where one group knows it.
+fn firewall(snapshot: &Snapshot, name: &str) -> Result<FirewallId, ApiError> {
+    let found = known_firewall(snapshot, name)?;
+    match found.as_slice() {
+        [one] => Ok(*one),
+        _ => Err(ApiError::BadRequest(format!("several groups have a firewall {name:?}: write GROUP/{name}"))),
+    }
+}
+
+/// Every firewall of that name; at least one.
+fn known_firewall(snapshot: &Snapshot, name: &str) -> Result<Vec<FirewallId>, ApiError> {
+    let full = |firewall: &crate::engine::snapshot::Firewall| {
+        format!("{}/{}", snapshot.groups[firewall.group.index()].name, firewall.name)
+    };
+    let named = |firewall: &crate::engine::snapshot::Firewall| firewall.name == name || full(firewall) == name;
+    let firewalls = || snapshot.firewalls.iter();
+    let found: Vec<_> =
+        firewalls().enumerate().filter(|(_, firewall)| named(firewall)).map(|(index, _)| index.into()).collect();
+    if found.is_empty() {
+        let known: Vec<_> = firewalls().map(full).collect();
+        return Err(ApiError::NotFound(format!("no firewall {name:?}; there are: {}", known.join(", "))));
+    }
+    Ok(found)
+}

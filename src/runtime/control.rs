@@ -1,0 +1,173 @@
+//! The control thread: a runtime of its own around the controller.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
+
+use super::devices::{Change, Devices};
+use super::punts::PuntReceiver;
+use super::shared::Shared;
+use super::state::StateFile;
+use super::transmit::{BURST, Outlets};
+use super::worker::WorkerHandle;
+use crate::engine::view::ExchangeView;
+use crate::engine::{Controller, Event};
+use crate::io::monitor::{Monitor, News};
+use crate::time::{Duration, Instant};
+
+/// Frames taken from the punt queue before timers and requests have their turn.
+const PUNT_BATCH: usize = 64;
+/// How often missing devices are looked for, besides the news.
+const DEVICE_TICK: Duration = Duration::from_secs(1);
+/// Requests that wait for the control thread.
+const COMMANDS: usize = 64;
+
+/// Something to do on the control thread.
+pub(super) type Command = Box<dyn FnOnce(&mut Control) + Send>;
+
+/// The other threads' end.
+pub(super) type Commands = mpsc::Sender<Command>;
+
+/// What the control thread owns.
+pub(super) struct Control {
+    /// The slow half.
+    pub controller: Controller,
+    /// What all threads share.
+    pub shared: Arc<Shared>,
+    /// What survives a restart.
+    pub state: StateFile,
+    devices: Devices,
+    outlets: Outlets,
+    workers: Vec<WorkerHandle>,
+    waiting: BTreeMap<u64, oneshot::Sender<ExchangeView>>,
+}
+
+/// What wakes the control thread, besides its timers.
+pub(super) struct Sources {
+    pub punts: PuntReceiver,
+    pub monitor: Monitor,
+    pub commands: mpsc::Receiver<Command>,
+    pub stop: oneshot::Receiver<()>,
+}
+
+/// The bounded queue of requests.
+pub(super) fn commands() -> (Commands, mpsc::Receiver<Command>) {
+    mpsc::channel(COMMANDS)
+}
+
+impl Control {
+    pub(super) fn new(
+        controller: Controller,
+        shared: Arc<Shared>,
+        state: StateFile,
+        devices: Devices,
+        outlets: Outlets,
+        workers: Vec<WorkerHandle>,
+    ) -> Self {
+        Self { controller, shared, state, devices, outlets, workers, waiting: BTreeMap::new() }
+    }
+
+    /// Tells the controller about devices.
+    pub(super) fn devices_changed(&mut self, changes: Vec<Change>) {
+        let now = self.now();
+        for (device, state) in changes {
+            self.controller.handle_device(device, state, now);
+        }
+    }
+
+    /// Time as the controller is to see it.
+    pub(super) fn now(&self) -> Instant {
+        self.shared.clock.now()
+    }
+
+    /// Where the outcome of a probe or ping will come. Requests whose asker has gone are forgotten.
+    pub(super) fn outcome_of(&mut self, request: u64) -> oneshot::Receiver<ExchangeView> {
+        let (sender, receiver) = oneshot::channel();
+        self.waiting.retain(|_, asker| !asker.is_closed());
+        self.waiting.insert(request, sender);
+        receiver
+    }
+
+    /// Runs until told to stop. To be called on the control thread, outside any runtime.
+    pub(super) fn run(mut self, sources: Sources) -> std::io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+        runtime.block_on(self.serve(sources))
+    }
+
+    async fn serve(&mut self, mut sources: Sources) -> std::io::Result<()> {
+        #[expect(
+            deprecated,
+            reason = "its successor asks for a promise, that a monitor keeps its one descriptor while it lives, in a form that only io may give"
+        )]
+        let mut monitor = AsyncFd::new(sources.monitor)?;
+        let mut tick = tokio::time::interval(DEVICE_TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut punts = Vec::with_capacity(PUNT_BATCH);
+        loop {
+            self.settle(&sources.punts);
+            let due = self.controller.poll_timeout().map(|due| due.since(self.now()));
+            tokio::select! {
+                _ = &mut sources.stop => return Ok(()),
+                () = sources.punts.receive(&mut punts, PUNT_BATCH) => {
+                    for punt in punts.drain(..) {
+                        let now = self.shared.clock.now();
+                        self.controller.handle_punt(punt, now);
+                    }
+                }
+                // How late this is, is how late the engine is: the controller judges by it.
+                () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => {
+                    let now = self.now();
+                    self.controller.handle_timeout(now);
+                }
+                Some(command) = sources.commands.recv() => command(self),
+                ready = monitor.readable_mut() => {
+                    let mut ready = ready?;
+                    let news = ready.get_inner_mut().take()?;
+                    ready.clear_ready();
+                    self.follow(&news);
+                }
+                _ = tick.tick() => self.follow(&News::Devices(Vec::new())),
+            }
+        }
+    }
+
+    fn follow(&mut self, news: &News) {
+        let changes = self.devices.follow(news, &mut self.outlets);
+        self.devices_changed(changes);
+    }
+
+    /// Does what the controller wants done.
+    fn settle(&mut self, punts: &PuntReceiver) {
+        let refused = punts.take_refused();
+        if refused > 0 {
+            let now = self.now();
+            self.controller.handle_punt_loss(refused, now);
+        }
+        loop {
+            let made: ArrayVec<_, BURST> = std::iter::from_fn(|| self.controller.poll_transmit()).take(BURST).collect();
+            self.outlets.send_made(&made, &self.shared.traffic);
+            if !made.is_full() {
+                break;
+            }
+        }
+        while let Some(event) = self.controller.poll_event() {
+            match event {
+                Event::Publish(snapshot) => {
+                    self.shared.snapshot.store(snapshot);
+                    // An idle worker has sessions of a failed firewall to look after.
+                    self.workers.iter().for_each(WorkerHandle::wake);
+                }
+                Event::Change(change) => self.shared.event(change),
+                Event::Exchange { request, result } => {
+                    if let Some(asker) = self.waiting.remove(&request) {
+                        let _ = asker.send(result);
+                    }
+                }
+            }
+        }
+    }
+}

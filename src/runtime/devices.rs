@@ -1,0 +1,149 @@
+//! The devices of one engine: held, opened for every worker, and followed as they go and come back.
+
+use std::sync::Arc;
+
+use super::shared::Shared;
+use super::transmit::Outlets;
+use super::worker::{Mail, WorkerHandle};
+use crate::engine::controller::DeviceState;
+use crate::id::DeviceId;
+use crate::io::af_packet::{OpenError, Receiver, RingOptions, Sender};
+use crate::io::isolate::{IsolateError, Isolation};
+use crate::io::monitor::News;
+use crate::io::netdev;
+
+/// Why a device is not attached.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AttachError {
+    /// The kernel's stack stays on it.
+    #[error(transparent)]
+    Isolate(#[from] IsolateError),
+    /// It did not open.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Devices {
+    shared: Arc<Shared>,
+    isolation: Isolation,
+    workers: Vec<WorkerHandle>,
+    /// By [`DeviceId`].
+    ports: Vec<Port>,
+}
+
+#[derive(Debug, Default)]
+struct Port {
+    name: String,
+    /// The interface index that is attached.
+    index: Option<u32>,
+    /// What the controller was told last.
+    told: Option<DeviceState>,
+    /// The last failure to attach, so that it is logged once.
+    failure: Option<String>,
+}
+
+/// A device that changed, and what it is.
+pub(super) type Change = (DeviceId, Option<DeviceState>);
+
+impl Devices {
+    /// Nothing is attached yet.
+    pub(super) fn new(shared: Arc<Shared>, isolation: Isolation, workers: Vec<WorkerHandle>) -> Self {
+        let ports = shared.config.devices.iter().map(|name| Port { name: name.clone(), ..Port::default() }).collect();
+        Self { shared, isolation, workers, ports }
+    }
+
+    /// Attaches every device; each has to be there and to open.
+    pub(super) fn attach_all(&mut self, outlets: &mut Outlets) -> Result<Vec<Change>, (String, AttachError)> {
+        let mut changes = Vec::new();
+        for device in (0..self.ports.len()).map(DeviceId::from) {
+            let name = self.ports[device.index()].name.clone();
+            let found = netdev::find(&name).ok_or_else(|| (name.clone(), AttachError::Open(OpenError::NoDevice)))?;
+            self.attach(device, &found, outlets).map_err(|error| (name, error))?;
+            changes.extend(self.tell(device, Some(state(&found))));
+        }
+        Ok(changes)
+    }
+
+    /// Looks again at the devices that the news are about, and at those that are missing.
+    pub(super) fn follow(&mut self, news: &News, outlets: &mut Outlets) -> Vec<Change> {
+        let concerned: Vec<_> = (0..self.ports.len())
+            .map(DeviceId::from)
+            .filter(|device| match news {
+                News::Anything => true,
+                News::Devices(names) => {
+                    let port = &self.ports[device.index()];
+                    port.index.is_none() || names.contains(&port.name)
+                }
+            })
+            .collect();
+        concerned.into_iter().filter_map(|device| self.look(device, outlets)).collect()
+    }
+
+    /// Brings one port in line with its device as it is.
+    fn look(&mut self, device: DeviceId, outlets: &mut Outlets) -> Option<Change> {
+        let port = &self.ports[device.index()];
+        let found = netdev::find(&port.name);
+        let same = found.as_ref().map(|found| found.index) == port.index;
+        if !same {
+            self.detach(device, outlets);
+        }
+        let Some(found) = found else { return self.tell(device, None) };
+        if !same && let Err(error) = self.attach(device, &found, outlets) {
+            let port = &mut self.ports[device.index()];
+            let failure = error.to_string();
+            if port.failure.as_ref() != Some(&failure) {
+                tracing::warn!(engine = self.shared.engine, device = port.name, error = failure, "device not attached");
+                port.failure = Some(failure);
+            }
+            return self.tell(device, None);
+        }
+        self.tell(device, Some(state(&found)))
+    }
+
+    /// Answers the change, if it is one.
+    fn tell(&mut self, device: DeviceId, state: Option<DeviceState>) -> Option<Change> {
+        let told = &mut self.ports[device.index()].told;
+        (*told != state).then(|| {
+            *told = state;
+            (device, state)
+        })
+    }
+
+    /// The kernel's stack off first, so that it answers nothing that the engine will answer.
+    fn attach(&mut self, device: DeviceId, found: &netdev::Device, outlets: &mut Outlets) -> Result<(), AttachError> {
+        self.isolation.hold(&found.name)?;
+        let mut set = None;
+        let mut opened = Vec::new();
+        for _ in &self.workers {
+            let mut receiver = Receiver::open(found.index, RingOptions::default())?;
+            if self.workers.len() > 1 {
+                set = Some(receiver.join(set)?);
+            }
+            opened.push((Box::new(receiver), Sender::open(found.index)?));
+        }
+        outlets.attach(device, Sender::open(found.index)?);
+        for (worker, (receiver, sender)) in self.workers.iter().zip(opened) {
+            worker.tell(Mail::Attach { device, receiver, sender });
+        }
+        let port = &mut self.ports[device.index()];
+        port.index = Some(found.index);
+        port.failure = None;
+        tracing::info!(engine = self.shared.engine, device = found.name, index = found.index, "device attached");
+        Ok(())
+    }
+
+    fn detach(&mut self, device: DeviceId, outlets: &mut Outlets) {
+        let port = &mut self.ports[device.index()];
+        if port.index.take().is_some() {
+            outlets.detach(device);
+            self.workers.iter().for_each(|worker| worker.tell(Mail::Detach(device)));
+            tracing::warn!(engine = self.shared.engine, device = port.name, "device is gone");
+        }
+    }
+}
+
+fn state(found: &netdev::Device) -> DeviceState {
+    DeviceState { mac: found.mac, mtu: found.mtu, up: found.up }
+}

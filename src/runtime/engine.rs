@@ -1,0 +1,219 @@
+//! One engine from its file to its threads, and back.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::backend::EngineBackend;
+use super::control::{Control, Sources, commands};
+use super::devices::{AttachError, Devices};
+use super::management::{Served, SocketPath};
+use super::shared::Shared;
+use super::state::StateFile;
+use super::transmit::Outlets;
+use super::worker::{Worker, WorkerHandle};
+use super::{EngineFile, Options, RunError, punts};
+use crate::engine::forwarder::ForwarderLimits;
+use crate::engine::{Controller, CountersCell, Forwarder};
+use crate::io::clock::Clock;
+use crate::io::isolate::Isolation;
+use crate::io::lock::LinkLock;
+use crate::io::monitor::Monitor;
+use crate::io::{netdev, thread};
+use crate::session::SessionTable;
+
+/// Where a thread says that it ended.
+pub(super) type Endings = mpsc::UnboundedSender<String>;
+
+/// An engine that owns what it needs from the machine and runs no thread yet.
+pub(super) struct Prepared {
+    file: EngineFile,
+    clock: Clock,
+    socket: SocketPath,
+    links: Vec<LinkLock>,
+    isolation: Isolation,
+    monitor: Monitor,
+}
+
+/// An engine that forwards.
+pub(super) struct Running {
+    shared: Arc<Shared>,
+    workers: Vec<(WorkerHandle, JoinHandle<()>)>,
+    control: JoinHandle<()>,
+    stop_control: oneshot::Sender<()>,
+    served: Served,
+    _links: Vec<LinkLock>,
+}
+
+/// Tells the owner of all threads when this one ends, also by a panic.
+struct Ending {
+    thread: String,
+    endings: Endings,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let _ = self.endings.send(std::mem::take(&mut self.thread));
+    }
+}
+
+impl Prepared {
+    /// Takes the engine's devices, links and socket path, or says in one line what is in the way.
+    pub(super) fn new(file: EngineFile, options: Options, clock: Clock) -> Result<Self, RunError> {
+        let config = &file.config;
+        let engine = &config.engine.name;
+        let system = |what: &str| {
+            let (engine, what) = (engine.clone(), what.to_owned());
+            move |source| RunError::System { engine, what, source }
+        };
+        check_devices(&file, options)?;
+        let mut links = Vec::new();
+        for link in &config.links {
+            let device = &config.devices[link.device.index()];
+            let lock = LinkLock::take(device, link.vlan).map_err(|source| RunError::LinkTaken {
+                engine: engine.clone(),
+                link: link.name.clone(),
+                device: link.vlan.map_or_else(|| device.clone(), |vid| format!("{device} vlan {vid}")),
+                source,
+            })?;
+            links.push(lock);
+        }
+        let socket = SocketPath::take(engine, &config.engine.control)?;
+        let isolation = Isolation::new(engine).map_err(|source| RunError::Isolate {
+            engine: engine.clone(),
+            device: config.devices.join(", "),
+            source,
+        })?;
+        // Before the devices are looked at, so that no change is missed.
+        let monitor = Monitor::open().map_err(system("listen for changes of network devices"))?;
+        Ok(Self { clock, socket, links, isolation, monitor, file })
+    }
+
+    /// Starts the threads; to be called within the management runtime. `placed` workers of other engines have their CPUs.
+    pub(super) fn start(self, placed: usize, endings: Endings) -> Result<Running, RunError> {
+        let Self { file: EngineFile { path: _, text, config }, clock, socket, links, isolation, monitor } = self;
+        let engine = config.engine.name.clone();
+        let system = |what: &str| {
+            let (engine, what) = (engine.clone(), what.to_owned());
+            move |source| RunError::System { engine, what, source }
+        };
+        let cpus = thread::allowed_cpus().map_err(system("list the CPUs"))?;
+        let count = config.engine.workers.map_or(cpus.len(), usize::from).max(1);
+        let random = || clock.random();
+        let now = clock.now();
+
+        let state = StateFile::new(&config.engine.state);
+        let mut controller = Controller::new(config.clone(), random(), now);
+        state.restore(&engine, &mut controller, now);
+        let seeds = [random(), random(), random(), random()];
+        let (sessions, session_workers) = SessionTable::new(config.limits.sessions, count, config.timeouts, seeds);
+        let cells: Vec<_> = (0..count).map(|_| Arc::new(CountersCell::default())).collect();
+        let limits = ForwarderLimits {
+            fragments: config.limits.fragments.div_ceil(count),
+            held: config.limits.held.div_ceil(count),
+            fragment_timeout: config.timeouts.fragment,
+        };
+        let (punt_sender, punt_receiver) = punts::queue(config.limits.punts);
+        let shared = Arc::new(Shared::new(config, clock, controller.snapshot(), sessions, cells));
+
+        let mut workers = Vec::new();
+        let mut handles = Vec::new();
+        for (number, session_worker) in session_workers.into_iter().enumerate() {
+            let forwarder = Forwarder::new(session_worker, limits, shared.cells[number].clone());
+            // From the last CPU down: the first one serves most interrupts.
+            let cpu = cpus.iter().rev().cycle().nth(placed + number).copied();
+            let (worker, handle) = Worker::new(forwarder, shared.clone(), punt_sender.clone(), cpu)
+                .map_err(system("make the wake-up of a packet worker"))?;
+            workers.push(worker);
+            handles.push(handle);
+        }
+
+        let mut outlets = Outlets::new(shared.config.devices.len(), shared.config.links.iter().map(|link| link.device));
+        let mut devices = Devices::new(shared.clone(), isolation, handles.clone());
+        let changes = devices.attach_all(&mut outlets).map_err(|(device, error)| match error {
+            AttachError::Isolate(source) => RunError::Isolate { engine: engine.clone(), device, source },
+            AttachError::Open(source) => RunError::Open { engine: engine.clone(), device, source },
+        })?;
+        let mut control = Control::new(controller, shared.clone(), state, devices, outlets, handles.clone());
+        control.devices_changed(changes);
+
+        let (commands, todo) = commands();
+        let (stop_control, stop) = oneshot::channel();
+        let sources = Sources { punts: punt_receiver, monitor, commands: todo, stop };
+        let backend = EngineBackend::new(shared.clone(), commands, &text);
+        let served = socket.serve(Arc::new(backend))?;
+        let spawn = |name: String, body: Box<dyn FnOnce() + Send>| {
+            let ending = Ending { thread: format!("engine {engine}: {name}"), endings: endings.clone() };
+            std::thread::Builder::new()
+                .name(format!("fwlb-{name}"))
+                .spawn(move || {
+                    let _ending = ending;
+                    body();
+                })
+                .map_err(system("start a thread"))
+        };
+        let failing = engine.clone();
+        let control = spawn(
+            "control".to_owned(),
+            Box::new(move || {
+                if let Err(error) = control.run(sources) {
+                    tracing::error!(engine = failing, %error, "the control thread failed");
+                }
+            }),
+        )?;
+        let mut threads = Vec::new();
+        for (number, (worker, handle)) in workers.into_iter().zip(handles).enumerate() {
+            threads.push((handle, spawn(format!("worker-{number}"), Box::new(move || worker.run()))?));
+        }
+        tracing::info!(engine, workers = count, sessions = shared.sessions.capacity(), "forwarding");
+        Ok(Running { shared, workers: threads, control, stop_control, served, _links: links })
+    }
+}
+
+impl Running {
+    /// Packet workers.
+    pub(super) fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Ends all threads. The kernel's stack has its devices back when this is done.
+    pub(super) async fn stop(self) {
+        let Self { shared, workers, control, stop_control, served, _links } = self;
+        served.stop();
+        shared.stop.store(true, Ordering::Relaxed);
+        workers.iter().for_each(|(worker, _)| worker.wake());
+        let _ = stop_control.send(());
+        // They end within a turn of their loops; a panic was reported when it happened.
+        let joined = tokio::task::spawn_blocking(move || {
+            for (_, thread) in workers {
+                let _ = thread.join();
+            }
+            let _ = control.join();
+        });
+        let _ = joined.await;
+        tracing::info!(engine = shared.engine, "stopped");
+    }
+}
+
+/// All devices are there, and none is the operator's way into the machine.
+fn check_devices(file: &EngineFile, Options { take }: Options) -> Result<(), RunError> {
+    let engine = &file.config.engine.name;
+    let present = netdev::list();
+    let defaults = if take { Vec::new() } else { netdev::default_route_devices().unwrap_or_default() };
+    for name in &file.config.devices {
+        let Some(found) = present.iter().find(|device| device.name == *name) else {
+            let names: Vec<_> = present.iter().map(|device| device.name.as_str()).collect();
+            return Err(RunError::NoDevice {
+                engine: engine.clone(),
+                device: name.clone(),
+                present: if names.is_empty() { "none".to_owned() } else { names.join(", ") },
+            });
+        };
+        if defaults.contains(&found.index) {
+            return Err(RunError::DefaultRoute { engine: engine.clone(), device: name.clone() });
+        }
+    }
+    Ok(())
+}

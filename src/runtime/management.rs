@@ -1,0 +1,142 @@
+//! The control socket, signals, and the service manager.
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sd_notify::NotifyState;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::RunError;
+use crate::api::{self, Backend};
+use crate::io::lock::{LockError, PathLock};
+
+/// Owner and group may speak to the engine.
+const MODE: u32 = 0o660;
+
+/// The path of a control socket, ours until dropped.
+#[derive(Debug)]
+pub(super) struct SocketPath {
+    engine: String,
+    path: PathBuf,
+    _lock: PathLock,
+}
+
+/// A control socket that answers.
+#[derive(Debug)]
+pub(super) struct Served {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+    path: SocketPath,
+}
+
+impl SocketPath {
+    /// Takes the path: makes its directory, and removes a socket that nobody listens on any more.
+    pub(super) fn take(engine: &str, path: &Path) -> Result<Self, RunError> {
+        let system = |what: String| move |source| RunError::System { engine: engine.to_owned(), what, source };
+        let taken = |owner| RunError::SocketTaken { engine: engine.to_owned(), path: path.to_owned(), owner };
+        if let Some(directory) = path.parent() {
+            fs::create_dir_all(directory).map_err(system(format!("make the directory {}", directory.display())))?;
+        }
+        let lock = PathLock::take(path).map_err(|error| match error {
+            LockError::Held { .. } => taken(error.to_string()),
+            LockError::System(source) => system(format!("lock {}", path.display()))(source),
+        })?;
+        match fs::symlink_metadata(path) {
+            Err(_) => {}
+            Ok(found) if !found.file_type().is_socket() => return Err(taken("a file stands there".to_owned())),
+            Ok(_) if UnixStream::connect(path).is_ok() => {
+                return Err(taken("another program listens there".to_owned()));
+            }
+            Ok(_) => fs::remove_file(path).map_err(system(format!("remove the stale socket {}", path.display())))?,
+        }
+        Ok(Self { engine: engine.to_owned(), path: path.to_owned(), _lock: lock })
+    }
+
+    /// Serves `backend` on the socket. To be called within a runtime.
+    pub(super) fn serve<B: Backend>(self, backend: Arc<B>) -> Result<Served, RunError> {
+        let listener = UnixListener::bind(&self.path)
+            .and_then(|listener| fs::set_permissions(&self.path, fs::Permissions::from_mode(MODE)).map(|()| listener))
+            .map_err(|source| RunError::System {
+                engine: self.engine.clone(),
+                what: format!("listen on the control socket {}", self.path.display()),
+                source,
+            })?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let router = api::router(backend);
+        let task = tokio::spawn(async move {
+            let server = axum::serve(listener, router).with_graceful_shutdown(async {
+                let _ = stopped.await;
+            });
+            if let Err(error) = server.await {
+                tracing::error!(%error, "control socket failed");
+            }
+        });
+        Ok(Served { stop, task, path: self })
+    }
+}
+
+impl Served {
+    /// Takes no more requests, and removes the socket. A client that holds its connection open does not hold the engine.
+    pub(super) fn stop(self) {
+        let _ = self.stop.send(());
+        self.task.abort();
+        let _ = fs::remove_file(&self.path.path);
+    }
+}
+
+/// Waits for SIGTERM or SIGINT. SIGHUP does no harm: this version does not reload.
+pub(super) async fn until_stopped() {
+    let [mut terminate, mut interrupt, mut hangup] =
+        [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()]
+            .map(|kind| signal(kind).expect("a runtime with I/O handles signals"));
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return tracing::info!("stopped by SIGTERM"),
+            _ = interrupt.recv() => return tracing::info!("stopped by SIGINT"),
+            _ = hangup.recv() => tracing::warn!("SIGHUP ignored: this version does not reload; restart to apply a changed file"),
+        }
+    }
+}
+
+/// Tells the service manager, where there is one.
+pub(super) fn notify(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::debug!(%error, "the service manager does not listen");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn a_stale_socket_is_removed_and_a_live_one_or_a_file_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("made/outer.sock");
+        let take = || SocketPath::take("outer", &path);
+
+        let first = take().unwrap();
+        let refusal = take().unwrap_err().to_string();
+        assert!(refusal.contains("outer.sock") && refusal.contains("another engine of this process"), "{refusal}");
+        drop(first);
+
+        let listener = UnixListener::bind(&path).unwrap();
+        let refusal = take().unwrap_err().to_string();
+        assert!(refusal.contains("another program listens there"), "{refusal}");
+        drop(listener);
+        take().expect("nobody listens any more");
+        assert!(!path.exists());
+
+        fs::write(&path, "precious").unwrap();
+        assert!(matches!(take(), Err(RunError::SocketTaken { .. })));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+    }
+}

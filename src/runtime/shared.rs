@@ -1,0 +1,125 @@
+//! What the threads of one engine share: the snapshot, the sessions, and what is counted.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+
+use super::events::EventLog;
+use crate::config::Config;
+use crate::engine::view::EventView;
+use crate::engine::{Counters, CountersCell, Snapshot};
+use crate::id::{DeviceId, LinkId};
+use crate::io::af_packet::SendError;
+use crate::io::clock::Clock;
+use crate::session::SessionTable;
+use crate::time::Instant;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// Engine name.
+    pub engine: String,
+    /// The configuration in force.
+    pub config: Config,
+    /// Reads time for all threads of the process.
+    pub clock: Clock,
+    /// When the engine started.
+    pub started: Instant,
+    /// What workers look at.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// All sessions.
+    pub sessions: Arc<SessionTable>,
+    /// One per worker.
+    pub cells: Vec<Arc<CountersCell>>,
+    /// What sockets refused or lost.
+    pub traffic: Traffic,
+    /// Workers are to end.
+    pub stop: AtomicBool,
+    events: Mutex<EventLog>,
+}
+
+impl Shared {
+    pub(super) fn new(
+        config: Config,
+        clock: Clock,
+        snapshot: Arc<Snapshot>,
+        sessions: Arc<SessionTable>,
+        cells: Vec<Arc<CountersCell>>,
+    ) -> Self {
+        Self {
+            engine: config.engine.name.clone(),
+            clock,
+            started: clock.now(),
+            snapshot: Arc::new(ArcSwap::new(snapshot)),
+            sessions,
+            cells,
+            traffic: Traffic::new(config.links.len(), config.devices.len()),
+            stop: AtomicBool::new(false),
+            events: Mutex::default(),
+            config,
+        }
+    }
+
+    /// Notes a state change.
+    pub(super) fn event(&self, event: EventView) {
+        self.events().add(&self.engine, self.clock.wall(), event);
+    }
+
+    /// The changes so far. Held for a moment only, never across an await.
+    pub(super) fn events(&self) -> MutexGuard<'_, EventLog> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The counters of all workers, each as of one instant.
+    pub(super) fn counters(&self) -> Counters {
+        super::counters::sum(self.cells.iter().map(|cell| cell.read()))
+    }
+}
+
+/// What happened to frames outside the forwarder's sight.
+#[derive(Debug)]
+pub(super) struct Traffic {
+    failed_links: Vec<AtomicU64>,
+    failures: [AtomicU64; SendError::ALL.len()],
+    ring_dropped: Vec<AtomicU64>,
+}
+
+impl Traffic {
+    fn new(links: usize, devices: usize) -> Self {
+        let zeros = |len| std::iter::repeat_with(AtomicU64::default).take(len).collect();
+        Self { failed_links: zeros(links), failures: Default::default(), ring_dropped: zeros(devices) }
+    }
+
+    /// A frame that the device of `link` did not take.
+    pub(super) fn failed(&self, link: LinkId, error: SendError) {
+        self.failures[error as usize].fetch_add(1, Ordering::Relaxed);
+        if let Some(count) = self.failed_links.get(link.index()) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Frames that found a ring of `device` full.
+    pub(super) fn ring_dropped(&self, device: DeviceId, frames: u64) {
+        if let Some(count) = self.ring_dropped.get(device.index()) {
+            count.fetch_add(frames, Ordering::Relaxed);
+        }
+    }
+
+    /// Frames that were not taken on `link`.
+    pub(super) fn failed_on(&self, link: LinkId) -> u64 {
+        self.failed_links.get(link.index()).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
+    /// Frames lost before the engine saw them.
+    pub(super) fn ring_dropped_on(&self, device: DeviceId) -> u64 {
+        self.ring_dropped.get(device.index()).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
+    /// Names and values for `show counters`.
+    pub(super) fn counters(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let failures = SendError::ALL.iter().zip(&self.failures);
+        let rings = self.ring_dropped.iter().map(|count| count.load(Ordering::Relaxed)).sum();
+        failures.map(|(error, count)| (error.name(), count.load(Ordering::Relaxed))).chain([("ring_dropped", rings)])
+    }
+}

@@ -1,0 +1,97 @@
+//! What `fwlb set` said, kept over a restart: `overrides.json` in the engine's state directory.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::engine::Controller;
+use crate::engine::view::OverrideView;
+use crate::time::Instant;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct StateFile {
+    path: PathBuf,
+}
+
+impl StateFile {
+    /// In this directory, which is made when something is to be kept.
+    pub(super) fn new(directory: &Path) -> Self {
+        Self { path: directory.join("overrides.json") }
+    }
+
+    /// Overrides again what was overridden. What cannot be read or is not configured any more is left out with a warning: an
+    /// engine that does not start would be worse.
+    pub(super) fn restore(&self, engine: &str, controller: &mut Controller, now: Instant) {
+        let overrides = match self.load() {
+            Ok(overrides) => overrides,
+            Err(error) => {
+                tracing::warn!(engine, path = %self.path.display(), %error, "overrides not restored");
+                return;
+            }
+        };
+        for OverrideView { subject, admin, reason, by } in overrides {
+            let (group, name) = match subject.split_once('/') {
+                Some((group, name)) => (Some(group), name),
+                None => (None, subject.as_str()),
+            };
+            if let Err(error) = controller.set_admin(group, name, Some(admin), reason, by, now) {
+                tracing::warn!(engine, subject, %error, "override not restored");
+            }
+        }
+    }
+
+    fn load(&self) -> io::Result<Vec<OverrideView>> {
+        match fs::read(&self.path) {
+            Ok(text) => Ok(serde_json::from_slice(&text)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Keeps these, all or nothing.
+    pub(super) fn save(&self, overrides: &[OverrideView]) -> io::Result<()> {
+        let directory = self.path.parent().expect("a file has a directory");
+        fs::create_dir_all(directory)?;
+        let draft = self.path.with_extension("json.new");
+        let mut file = File::create(&draft)?;
+        file.write_all(&serde_json::to_vec_pretty(overrides)?)?;
+        file.sync_all()?;
+        fs::rename(&draft, &self.path)?;
+        File::open(directory)?.sync_all()
+    }
+
+    /// Where it lies.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Admin;
+
+    #[test]
+    fn overrides_are_kept_whole_and_replaced_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = StateFile::new(&directory.path().join("deep/outer"));
+        let one = |name: &str| OverrideView {
+            subject: format!("perimeter/{name}"),
+            admin: Admin::Drain,
+            reason: Some("patch day".into()),
+            by: None,
+        };
+        assert_eq!(state.load().unwrap(), [], "nothing was ever kept");
+
+        state.save(&[one("fw1"), one("fw2")]).unwrap();
+        assert_eq!(state.load().unwrap(), [one("fw1"), one("fw2")]);
+        state.save(&[one("fw2")]).unwrap();
+        assert_eq!(state.load().unwrap(), [one("fw2")]);
+
+        let files = fs::read_dir(state.path().parent().unwrap()).unwrap().count();
+        assert_eq!(files, 1, "a draft was left behind");
+        fs::write(state.path(), "{ torn").unwrap();
+        assert!(state.load().is_err());
+    }
+}

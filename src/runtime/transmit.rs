@@ -1,0 +1,93 @@
+//! From links to the senders of their devices.
+
+use arrayvec::ArrayVec;
+
+use super::shared::Traffic;
+use crate::engine::{Batch, Transmit, Verdict};
+use crate::id::{DeviceId, LinkId};
+use crate::io::af_packet::{Outgoing, SendError, Sender};
+
+/// Frames that go out together.
+pub(super) const BURST: usize = 64;
+
+/// The ways out of one thread.
+#[derive(Debug)]
+pub(super) struct Outlets {
+    /// By [`DeviceId`]; `None` while the device is missing.
+    senders: Vec<Option<Sender>>,
+    /// By [`LinkId`].
+    devices: Vec<DeviceId>,
+}
+
+impl Outlets {
+    /// For links on these devices; nothing is attached yet.
+    pub(super) fn new(devices: usize, links: impl Iterator<Item = DeviceId>) -> Self {
+        Self { senders: (0..devices).map(|_| None).collect(), devices: links.collect() }
+    }
+
+    pub(super) fn attach(&mut self, device: DeviceId, sender: Sender) {
+        self.senders[device.index()] = Some(sender);
+    }
+
+    pub(super) fn detach(&mut self, device: DeviceId) {
+        self.senders[device.index()] = None;
+    }
+
+    /// Sends what the batch's verdicts say, from where it lies.
+    pub(super) fn send_batch(&self, batch: &Batch<'_>, traffic: &Traffic) {
+        let packets = &batch.packets;
+        self.send(
+            packets.len(),
+            |position| match packets[position].verdict {
+                Some(Verdict::Forward(link) | Verdict::Hairpin(link)) => Some(link),
+                Some(Verdict::Replaced | Verdict::Punted | Verdict::Dropped(_)) | None => None,
+            },
+            |position| {
+                let packet = &packets[position];
+                Outgoing { bytes: packet.bytes, vlan: packet.vlan, offload: packet.offload }
+            },
+            traffic,
+        );
+    }
+
+    /// Sends frames that the engine made.
+    pub(super) fn send_made(&self, made: &ArrayVec<Transmit, BURST>, traffic: &Traffic) {
+        self.send(
+            made.len(),
+            |position| Some(made[position].link),
+            |position| {
+                let Transmit { link: _, vlan, offload, bytes } = &made[position];
+                Outgoing { bytes, vlan: *vlan, offload: *offload }
+            },
+            traffic,
+        );
+    }
+
+    /// Sends up to [`BURST`] frames, device by device; the order on each device is kept.
+    fn send<'a>(
+        &self,
+        frames: usize,
+        link_of: impl Fn(usize) -> Option<LinkId>,
+        frame: impl Fn(usize) -> Outgoing<'a>,
+        traffic: &Traffic,
+    ) {
+        let mut todo: ArrayVec<(usize, LinkId, DeviceId), BURST> = (0..frames)
+            .filter_map(|position| {
+                let link = link_of(position)?;
+                Some((position, link, *self.devices.get(link.index())?))
+            })
+            .collect();
+        while let Some(&(_, _, device)) = todo.first() {
+            let here: ArrayVec<(usize, LinkId), BURST> =
+                todo.iter().filter(|(_, _, other)| *other == device).map(|(at, link, _)| (*at, *link)).collect();
+            match &self.senders[device.index()] {
+                Some(sender) => {
+                    let failed = |at: usize, error| traffic.failed(here[at].1, error);
+                    sender.send(here.iter().map(|(position, _)| frame(*position)), failed);
+                }
+                None => here.iter().for_each(|(_, link)| traffic.failed(*link, SendError::NoDevice)),
+            }
+            todo.retain(|(_, _, other)| *other != device);
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! A packet worker: a thread that carries frames from the rings through its forwarder and out again.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use arc_swap::Cache;
+use arrayvec::ArrayVec;
+use crossbeam_channel as channel;
+
+use super::punts::PuntSender;
+use super::shared::Shared;
+use super::transmit::{BURST, Outlets};
+use crate::engine::{Batch, DropReason, Forwarder, Snapshot, Verdict};
+use crate::id::DeviceId;
+use crate::io::af_packet::{Receiver, Sender};
+use crate::io::thread;
+use crate::io::wait::{Waiter, Wake};
+use crate::time::{Duration, Instant};
+
+/// Visits of expiry per turn: some tens of microseconds at most.
+const EXPIRE_BUDGET: usize = 256;
+/// The longest sleep: idle sessions are forgotten this late at most.
+const IDLE: Duration = Duration::from_millis(50);
+/// How often ring losses are asked for.
+const RING_COUNTS: Duration = Duration::from_millis(200);
+/// Under load a worker that found its rings empty naps this long instead of asking the kernel to wake it for the next frame,
+/// which costs more than the frame.
+const NAP: Duration = Duration::from_micros(50);
+/// Frames per millisecond from which on it is load: above what one or two conversations in lockstep make, whose latency a nap
+/// would spoil.
+const LOAD_PER_MS: u64 = 100;
+/// A measurement that took longer, or is older, says nothing: the worker slept.
+const FRESH: Duration = Duration::from_millis(2);
+
+/// What the control thread tells a worker. It wakes the worker afterwards.
+#[derive(Debug)]
+pub(super) enum Mail {
+    /// The way in and out of a device that appeared.
+    Attach {
+        /// Which.
+        device: DeviceId,
+        /// In.
+        receiver: Box<Receiver>,
+        /// Out.
+        sender: Sender,
+    },
+    /// The device is gone.
+    Detach(DeviceId),
+}
+
+/// The control thread's hold on a worker.
+#[derive(Debug, Clone)]
+pub(super) struct WorkerHandle {
+    mail: channel::Sender<Mail>,
+    wake: Wake,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Worker {
+    forwarder: Forwarder,
+    shared: Arc<Shared>,
+    punts: PuntSender,
+    /// By [`DeviceId`].
+    receivers: Vec<Option<Box<Receiver>>>,
+    outlets: Outlets,
+    mail: channel::Receiver<Mail>,
+    waiter: Waiter,
+    busy_poll: bool,
+    cpu: Option<usize>,
+}
+
+impl WorkerHandle {
+    pub(super) fn tell(&self, mail: Mail) {
+        // A worker that ended needs nothing.
+        let _ = self.mail.send(mail);
+        self.wake();
+    }
+
+    /// Ends the worker's sleep: there is a new snapshot, or it is to stop.
+    pub(super) fn wake(&self) {
+        self.wake.notify();
+    }
+}
+
+impl Worker {
+    /// A worker without devices, and the hold on it.
+    pub(super) fn new(
+        forwarder: Forwarder,
+        shared: Arc<Shared>,
+        punts: PuntSender,
+        cpu: Option<usize>,
+    ) -> std::io::Result<(Self, WorkerHandle)> {
+        let (tell, mail) = channel::unbounded();
+        let wake = Wake::new()?;
+        let devices = shared.config.devices.len();
+        let outlets = Outlets::new(devices, shared.config.links.iter().map(|link| link.device));
+        let worker = Self {
+            forwarder,
+            punts,
+            receivers: (0..devices).map(|_| None).collect(),
+            outlets,
+            mail,
+            waiter: Waiter::new(wake.clone()),
+            busy_poll: shared.config.engine.busy_poll,
+            shared,
+            cpu,
+        };
+        Ok((worker, WorkerHandle { mail: tell, wake }))
+    }
+
+    /// Works until the engine stops.
+    pub(super) fn run(mut self) {
+        if let Some(cpu) = self.cpu
+            && let Err(error) = thread::pin_to(cpu)
+        {
+            tracing::warn!(engine = self.shared.engine, cpu, %error, "a packet worker runs on any CPU");
+        }
+        thread::sleep_exactly();
+        let shared = self.shared.clone();
+        let mut snapshots = Cache::new(shared.snapshot.clone());
+        let mut pace = Pace::default();
+        let mut ring_counts = Instant::ZERO;
+        while !shared.stop.load(Ordering::Relaxed) {
+            self.take_mail();
+            let now = shared.clock.now();
+            let snapshot = snapshots.load();
+            let frames = self.turn(snapshot, now);
+            let more = self.forwarder.expire(snapshot, now, EXPIRE_BUDGET);
+            self.send_made();
+            if now.since(ring_counts) >= RING_COUNTS {
+                ring_counts = now;
+                self.count_rings();
+            }
+            if frames == 0 && !more && !self.busy_poll {
+                match pace.rest(now) {
+                    Rest::Nap => std::thread::sleep(NAP),
+                    Rest::Sleep => self.waiter.wait(self.receivers.iter().flatten().map(|ring| &**ring), IDLE),
+                }
+            }
+            pace.carried(frames, now);
+        }
+    }
+
+    fn take_mail(&mut self) {
+        while let Ok(mail) = self.mail.try_recv() {
+            match mail {
+                Mail::Attach { device, receiver, sender } => {
+                    self.receivers[device.index()] = Some(receiver);
+                    self.outlets.attach(device, sender);
+                }
+                Mail::Detach(device) => {
+                    self.count_rings();
+                    self.receivers[device.index()] = None;
+                    self.outlets.detach(device);
+                }
+            }
+        }
+    }
+
+    /// One batch from every device.
+    fn turn(&mut self, snapshot: &Snapshot, now: Instant) -> usize {
+        let mut frames = 0;
+        for (index, receiver) in self.receivers.iter_mut().enumerate() {
+            let Some(receiver) = receiver else { continue };
+            let mut batch = Batch::new();
+            let received =
+                receiver.receive(DeviceId::from(index), &mut batch, || Verdict::Dropped(DropReason::Truncated));
+            if received == 0 {
+                continue;
+            }
+            self.forwarder.process(&mut batch, snapshot, &mut self.punts, now);
+            self.outlets.send_batch(&batch, &self.shared.traffic);
+            drop(batch);
+            receiver.release();
+            frames += received;
+        }
+        frames
+    }
+
+    /// Sends what the forwarder made: fragments, frames that waited for a fragment, resets.
+    fn send_made(&mut self) {
+        loop {
+            let made: ArrayVec<_, BURST> = std::iter::from_fn(|| self.forwarder.poll_transmit()).take(BURST).collect();
+            self.outlets.send_made(&made, &self.shared.traffic);
+            if !made.is_full() {
+                return;
+            }
+        }
+    }
+
+    fn count_rings(&self) {
+        for (index, receiver) in self.receivers.iter().enumerate() {
+            if let Some(receiver) = receiver {
+                self.shared.traffic.ring_dropped(DeviceId::from(index), receiver.take_counts().dropped);
+            }
+        }
+    }
+}
+
+/// How a worker with empty rings spends its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    /// A short nap: frames come anyway.
+    Nap,
+    /// Until a frame comes.
+    Sleep,
+}
+
+/// The load of the last millisecond or so.
+#[derive(Debug, Default)]
+struct Pace {
+    since: Instant,
+    frames: u64,
+    loaded: bool,
+}
+
+impl Pace {
+    fn carried(&mut self, frames: usize, now: Instant) {
+        self.frames += frames as u64;
+        let passed = now.since(self.since);
+        if passed >= Duration::from_millis(1) {
+            let per_ms = self.frames * 1_000_000 / u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX);
+            *self = Self { since: now, frames: 0, loaded: per_ms >= LOAD_PER_MS && passed < FRESH };
+        }
+    }
+
+    fn rest(&self, now: Instant) -> Rest {
+        if self.loaded && now.since(self.since) < FRESH { Rest::Nap } else { Rest::Sleep }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn micros(micros: u64) -> Instant {
+        Instant::from_nanos(micros * 1000)
+    }
+
+    #[test]
+    fn a_flood_is_napped_through_and_a_conversation_is_not() {
+        let rest_after = |frames_per_turn, turn_us: u64| {
+            let mut pace = Pace::default();
+            let turns = 5000 / turn_us;
+            (0..=turns).for_each(|turn| pace.carried(frames_per_turn, micros(turn * turn_us)));
+            pace.rest(micros(turns * turn_us + 1))
+        };
+
+        assert_eq!(rest_after(10, 50), Rest::Nap, "200 frames a millisecond");
+        assert_eq!(rest_after(1, 25), Rest::Sleep, "a ping-pong with 50 µs round trip");
+        assert_eq!(rest_after(0, 1000), Rest::Sleep);
+    }
+
+    #[test]
+    fn load_is_forgotten_when_it_ends() {
+        let mut pace = Pace::default();
+        (0..100).for_each(|turn| pace.carried(50, micros(turn * 50)));
+        assert_eq!(pace.rest(micros(5000)), Rest::Nap);
+
+        assert_eq!(pace.rest(micros(9000)), Rest::Sleep);
+        pace.carried(0, micros(9000));
+        assert_eq!(pace.rest(micros(9001)), Rest::Sleep);
+    }
+}
