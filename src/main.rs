@@ -1,3 +1,7 @@
 //! The `fwlb` program: see [`fwlb::cli`].
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    fwlb::cli::run(std::env::args_os())
+}

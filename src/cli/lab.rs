@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Subcommand, ValueEnum};
 
 use crate::lab::traffic::{self, ECHO_PORT, Line, Plan, Protocol};
 use crate::lab::{self, FirewallKind, Lab, Leg, Routers, Side, Topology};
@@ -18,8 +18,8 @@ use crate::lab::{self, FirewallKind, Lab, Leg, Routers, Side, Topology};
 const DEFAULT_NAME: &str = "fwlb";
 
 /// Build the sandwich in network namespaces, play with it, break it
-#[derive(Debug, Args)]
-pub struct LabArgs {
+#[derive(Debug, clap::Args)]
+pub struct Args {
     /// Name of the laboratory; several may stand side by side
     #[arg(long, global = true, default_value = DEFAULT_NAME)]
     name: String,
@@ -72,7 +72,7 @@ enum LabCommand {
     },
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, clap::Args)]
 struct TopologyArgs {
     /// How many firewalls
     #[arg(long, default_value_t = 2)]
@@ -168,20 +168,20 @@ enum ProtocolArg {
 ///
 /// # Errors
 /// What could not be done, in words.
-pub fn run(args: LabArgs) -> anyhow::Result<ExitCode> {
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let open = || Lab::open(&args.name, &program);
-    match args.command {
+    match &args.command {
         LabCommand::Up(topology) => {
             let mut lab = Lab::up(topology.build(&args.name)?, &program)?;
             lab.keep();
             print!("{}", how_to_play(&lab));
         }
-        LabCommand::Demo { topology, keep } => return demo(&topology.build(&args.name)?, &program, keep),
+        LabCommand::Demo { topology, keep } => return demo(&topology.build(&args.name)?, &program, *keep),
         LabCommand::Status => print!("{}", status(&open()?)?),
         LabCommand::Exec { node, command } => {
             let lab = open()?;
-            let node = lab.topology().node(&node)?;
+            let node = lab.topology().node(node)?;
             let (program, arguments) = command.split_first().context("give a command after --")?;
             let status = lab.command(node, program).args(arguments).status().context("cannot run ip netns exec")?;
             return Ok(ExitCode::from(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1)));
@@ -193,11 +193,11 @@ pub fn run(args: LabArgs) -> anyhow::Result<ExitCode> {
                 Some(LegArg::Outer) => Leg::Outer,
                 Some(LegArg::Inner) => Leg::Inner,
             };
-            lab.fail(lab.topology().firewall(&firewall)?, leg)?;
+            lab.fail(lab.topology().firewall(firewall)?, leg)?;
         }
         LabCommand::Heal { firewall } => {
             let lab = open()?;
-            lab.heal(lab.topology().firewall(&firewall)?)?;
+            lab.heal(lab.topology().firewall(firewall)?)?;
         }
         LabCommand::Down => lab::remove(&args.name)?,
         LabCommand::Traffic { program } => return traffic(program),
@@ -355,7 +355,7 @@ fn demo(topology: &Topology, program: &Path, keep: bool) -> anyhow::Result<ExitC
     Ok(if report.kept() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-fn traffic(program: TrafficCommand) -> anyhow::Result<ExitCode> {
+fn traffic(program: &TrafficCommand) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let print = |line: &Line| {
         let text = serde_json::to_string(line).expect("plain data");
@@ -367,7 +367,7 @@ fn traffic(program: TrafficCommand) -> anyhow::Result<ExitCode> {
     match program {
         TrafficCommand::Serve { host, echo, http } => {
             runtime
-                .block_on(traffic::serve(host, echo, http, |_, _| print(&Line::Ready)))
+                .block_on(traffic::serve(host.clone(), *echo, *http, |_, _| print(&Line::Ready)))
                 .with_context(|| format!("cannot serve on ports {echo} and {http}"))?;
         }
         TrafficCommand::Flows {
@@ -388,13 +388,13 @@ fn traffic(program: TrafficCommand) -> anyhow::Result<ExitCode> {
                     ProtocolArg::Udp => Protocol::Udp,
                     ProtocolArg::Icmp => Protocol::Icmp,
                 },
-                to: SocketAddr::new(to, port),
-                flows,
-                interval: Duration::from_millis(interval_ms.max(1)),
-                size: size.max(8),
-                duration: Duration::from_millis(duration_ms),
-                patience: Duration::from_millis(patience_ms),
-                reopen: !once,
+                to: SocketAddr::new(*to, *port),
+                flows: *flows,
+                interval: Duration::from_millis(*interval_ms.max(&1)),
+                size: *size.max(&8),
+                duration: Duration::from_millis(*duration_ms),
+                patience: Duration::from_millis(*patience_ms),
+                reopen: !*once,
                 life: life_ms.map(Duration::from_millis),
             };
             runtime.block_on(traffic::run(plan, print));

@@ -1,1 +1,102 @@
 //! The command line: one file per subcommand.
+//!
+//! Exit status: 0 done, 1 the answer is no or the input is bad, 2 usage. What went wrong goes to standard error in a line
+//! or two that say what to do.
+
+mod check;
+mod completions;
+mod explain;
+mod man;
+mod output;
+mod ping;
+mod probe;
+mod reach;
+mod set;
+mod show;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Parser, Subcommand};
+
+use reach::Reach;
+
+/// Verbs that a later version will have (INTERFACE.md section 4).
+const RESERVED: &[&str] = &[
+    "ha", "kill", "clear", "watch", "rollback", "confirm", "health", "support", "import", "report", "upgrade",
+    "describe", "init",
+];
+/// Verbs and words of this version's contract that are not there yet.
+const LATER: &[&str] = &["plan", "reload", "top", "capture", "services", "server", "service"];
+
+/// Firewall load balancer: every session through one firewall, in both directions
+#[derive(Debug, Parser)]
+#[command(name = "fwlb", version, propagate_version = true, subcommand_required = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(flatten)]
+    reach: Reach,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Check(check::Args),
+    Show(show::Args),
+    Explain(explain::Args),
+    Set(set::Args),
+    Probe(probe::Args),
+    Ping(ping::Args),
+    Completions(completions::Args),
+    Man(man::Args),
+}
+
+/// Runs the command that `arguments` (program name first) give.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let done = match cli.command {
+        Command::Check(args) => check::run(&args),
+        Command::Show(args) => show::run(&args, &cli.reach),
+        Command::Explain(args) => explain::run(&args, &cli.reach),
+        Command::Set(args) => set::run(&args, &cli.reach),
+        Command::Probe(args) => probe::run(&args, &cli.reach),
+        Command::Ping(args) => ping::run(&args, &cli.reach),
+        Command::Completions(args) => completions::run(&args, Cli::command()),
+        Command::Man(args) => man::run(&args, Cli::command()),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::complain(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What is to be said about words that are none of ours.
+fn usage(error: &clap::Error) -> ExitCode {
+    let word = match (error.kind(), error.get(ContextKind::InvalidSubcommand)) {
+        (ErrorKind::InvalidSubcommand, Some(ContextValue::String(word))) => word.as_str(),
+        _ => "",
+    };
+    if RESERVED.contains(&word) {
+        output::complain(&format!("`{word}` is reserved for a later version"));
+        return ExitCode::from(2);
+    }
+    if LATER.contains(&word) {
+        output::complain(&format!("`{word}` comes with a later version"));
+        return ExitCode::from(2);
+    }
+    // Help and version go to standard output and are no error.
+    let code = if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
+    let _ = error.print();
+    code
+}
+
+#[cfg(test)]
+mod tests;

@@ -85,7 +85,7 @@ static ALL: [&Schema; 11] = [&ROOT, &ENGINE, &LOG, &LIMITS, &TIMEOUTS, &LINK, &R
 const TIME_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// A whole file.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct File {
     /// `[engine]`.
     pub engine: Option<Engine>,
@@ -104,7 +104,7 @@ pub struct File {
 }
 
 /// `[engine]`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Engine {
     /// `name`.
     pub name: Field<String>,
@@ -119,7 +119,7 @@ pub struct Engine {
 }
 
 /// `[log]`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Log {
     /// `level`.
     pub level: Field<&'static str>,
@@ -128,7 +128,7 @@ pub struct Log {
 }
 
 /// `[limits]`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Limits {
     /// `sessions`.
     pub sessions: Field<u64>,
@@ -145,7 +145,7 @@ pub struct Limits {
 }
 
 /// `[timeouts]`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Timeouts {
     /// `tcp-syn`.
     pub tcp_syn: Field<Duration>,
@@ -166,7 +166,7 @@ pub struct Timeouts {
 }
 
 /// `[[link]]`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Link {
     /// Its header.
     pub span: Range<usize>,
@@ -194,7 +194,7 @@ pub enum Destination {
 }
 
 /// `[[route]]`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Route {
     /// Its header.
     pub span: Range<usize>,
@@ -213,7 +213,7 @@ pub struct Route {
 }
 
 /// `[[group]]`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Group {
     /// Its header.
     pub span: Range<usize>,
@@ -253,7 +253,7 @@ pub enum Kind {
 }
 
 /// `[group.check]`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Check {
     /// Its header.
     pub span: Range<usize>,
@@ -274,7 +274,7 @@ pub struct Check {
 }
 
 /// `[[group.peer]]`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Peer {
     /// Its header.
     pub span: Range<usize>,
@@ -285,7 +285,7 @@ pub struct Peer {
 }
 
 /// `[[group.firewall]]`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Firewall {
     /// Its header.
     pub span: Range<usize>,

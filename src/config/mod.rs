@@ -3,6 +3,8 @@
 //! Three steps: what was typed ([`file`]), what it means ([`Config`], made by [`load`]), what a worker looks at
 //! ([`crate::engine::Snapshot`]). Validation collects every mistake with its place and a hint; after it nobody checks again.
 
+pub mod compare;
+pub mod demands;
 pub mod diagnostic;
 pub mod file;
 pub mod reader;
@@ -23,6 +25,8 @@ use crate::session::Timeouts;
 use crate::time::Duration;
 use crate::wire::MacAddr;
 
+pub use compare::compare;
+pub use demands::demands;
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use validate::DOCUMENTATION_SEED;
 
@@ -33,15 +37,36 @@ pub struct Outcome {
     pub config: Option<Config>,
     /// Errors and warnings in order of place.
     pub diagnostics: Diagnostics,
+    /// What was typed, for [`compare`]; none if the syntax is broken.
+    file: Option<file::File>,
 }
 
 /// Reads a configuration from `text`. Messages call it `path`; `read_secret` reads the file of a `file:/path` secret.
 pub fn load(path: &str, text: &str, read_secret: &mut dyn FnMut(&Path) -> Result<String, String>) -> Outcome {
     let mut diagnostics = Diagnostics::new(path, text);
     let file = file::read(text, &mut diagnostics);
-    let config = file.and_then(|file| validate::validate(&file, digest(text), read_secret, &mut diagnostics));
+    let config = match &file {
+        Some(file) => validate::validate(file, digest(text), read_secret, &mut diagnostics),
+        None => None,
+    };
     diagnostics.sort();
-    Outcome { config, diagnostics }
+    Outcome { config, diagnostics, file }
+}
+
+/// `text` with the secrets that stand in it replaced, for showing; everything else stays as it was typed.
+pub fn hide_secrets(text: &str) -> String {
+    let mut shown = text.to_owned();
+    let Some(file) = file::read(text, &mut Diagnostics::new("", "")) else {
+        // Without its structure a secret cannot be told from the rest.
+        return String::new();
+    };
+    // From the last to the first, so that the places before stay right.
+    for seed in file.groups.iter().rev().filter_map(|group| group.seed.given()) {
+        if !seed.value.starts_with("file:") {
+            shown.replace_range(seed.span.clone(), "\"(hidden)\"");
+        }
+    }
+    shown
 }
 
 /// 16 hexadecimal digits that tell texts apart; comparable between engines of one version.

@@ -4,13 +4,15 @@ use std::fmt::Write;
 use std::fs;
 use std::time::Duration;
 
-use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use super::blueprint::{far_devices, near_device};
 use super::command::Command;
 use super::topology::{FirewallKind, Pair, Routers, Side, Topology};
 use super::{Lab, LabError, PROCESS_END, pause};
+use crate::api::{Answer, Request, SessionFilter};
+use crate::client::Client;
+use crate::config;
 use crate::engine::view;
 
 /// The group of every lab.
@@ -49,6 +51,22 @@ pub fn configuration(lab: &Topology, side: Side, directory: &str) -> String {
     routes(&mut text, lab, side);
     group(&mut text, lab, side);
     text
+}
+
+/// Judges both configuration files before anything is built.
+///
+/// # Errors
+/// A setting that the engines would refuse, as `fwlb check` prints it.
+pub fn check(lab: &Topology, directory: &str) -> Result<(), LabError> {
+    for side in Side::BOTH {
+        let text = configuration(lab, side, directory);
+        let read_secret = &mut |path: &std::path::Path| fs::read_to_string(path).map_err(|error| error.to_string());
+        let outcome = config::load(&format!("{directory}/{}.toml", side.engine()), &text, read_secret);
+        if outcome.config.is_none() {
+            return Err(LabError::Topology(outcome.diagnostics.render(false)));
+        }
+    }
+    Ok(())
 }
 
 /// A section: what the lab would write, replaced and completed by the topology's settings.
@@ -240,15 +258,22 @@ impl Lab {
     /// # Errors
     /// It does not answer.
     pub fn firewalls(&self, side: Side) -> Result<Vec<view::FirewallView>, LabError> {
-        self.show(side, &["firewalls"])
+        match self.ask(side, &Request::Firewalls)? {
+            Answer::Firewalls(firewalls) => Ok(firewalls),
+            other => Err(unexpected(side, &other)),
+        }
     }
 
-    /// `fwlb show sessions` of one engine.
+    /// `fwlb show sessions` of one engine, all of them.
     ///
     /// # Errors
     /// It does not answer.
     pub fn sessions(&self, side: Side) -> Result<Vec<view::SessionView>, LabError> {
-        self.show(side, &["sessions", "--limit", "1000000"])
+        let all = SessionFilter { limit: Some(usize::MAX), ..SessionFilter::default() };
+        match self.ask(side, &Request::Sessions(all))? {
+            Answer::Sessions(sessions) => Ok(sessions),
+            other => Err(unexpected(side, &other)),
+        }
     }
 
     /// `fwlb show counters` of one engine.
@@ -256,22 +281,22 @@ impl Lab {
     /// # Errors
     /// It does not answer.
     pub fn counters(&self, side: Side) -> Result<view::CountersView, LabError> {
-        self.show(side, &["counters"])
+        match self.ask(side, &Request::Counters)? {
+            Answer::Counters(counters) => Ok(counters),
+            other => Err(unexpected(side, &other)),
+        }
     }
 
-    /// `fwlb show … --json` of one engine.
+    /// Asks one engine by its control socket. Not to be called from asynchronous code: it waits.
     ///
     /// # Errors
-    /// It does not answer, or with something else.
-    pub fn show<T: DeserializeOwned>(&self, side: Side, what: &[&str]) -> Result<T, LabError> {
-        let mut words = vec!["show"];
-        words.extend(what);
-        words.push("--json");
-        let answer = self.fwlb(side, &words)?;
-        serde_json::from_str(&answer).map_err(|error| LabError::Answer {
-            what: format!("engine {} on `show {}`", side.engine(), what.join(" ")),
-            answer: format!("{error}: {answer}"),
-        })
+    /// It does not answer.
+    pub fn ask(&self, side: Side, request: &Request) -> Result<Answer, LabError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|source| LabError::Start { program: "a runtime".to_owned(), source })?;
+        Ok(runtime.block_on(Client::new(self.socket(side)).ask(request))?)
     }
 
     /// Runs a command of `fwlb` against one engine and returns what it printed.
@@ -283,6 +308,10 @@ impl Lab {
         let program = self.program.display().to_string();
         Command::new([program.as_str(), "-s", &socket].iter().chain(words).copied()).run()
     }
+}
+
+fn unexpected(side: Side, answer: &Answer) -> LabError {
+    LabError::Answer { what: format!("engine {}", side.engine()), answer: format!("{answer:?}") }
 }
 
 #[cfg(test)]
@@ -304,6 +333,31 @@ mod tests {
         assert_eq!(file["limits"]["sessions"].as_integer(), Some(10_000));
         assert_eq!(file["group"][0]["on-failure"].as_str(), Some("reset"));
         assert_eq!(file["engine"]["control"].as_str(), Some("/run/x/outer.sock"));
+    }
+
+    #[test]
+    fn whatever_the_lab_writes_the_engines_take_without_a_warning() {
+        use FirewallKind::{Loose, Nat, Strict, Transparent, Vlan};
+        for kind in [Strict, Loose, Nat, Transparent, Vlan] {
+            for routers in [Routers::Engines, Routers::OneBox] {
+                let lab = Topology { kind, routers, firewalls: 16, ..Topology::new("fwlb") };
+                for side in Side::BOTH {
+                    let text = configuration(&lab, side, "/run/x");
+                    let outcome = config::load("x.toml", &text, &mut |_| Err("no secrets here".to_owned()));
+                    let problems = outcome.diagnostics.render(false);
+                    assert!(outcome.config.is_some() && problems.is_empty(), "{kind:?} {side:?}: {problems}\n{text}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_setting_that_engines_refuse_is_refused_before_anything_is_built() {
+        let lab = Topology::new("fwlb").with("group", "on-failure", "panic");
+
+        let error = check(&lab, "/run/x").unwrap_err().to_string();
+
+        assert!(error.contains("on-failure") && error.contains("outer.toml"), "{error}");
     }
 
     #[test]

@@ -122,6 +122,9 @@ pub enum LabError {
         /// The end of its log.
         log: String,
     },
+    /// An engine was not reached or said no.
+    #[error(transparent)]
+    Client(#[from] crate::client::ClientError),
     /// The user has seen enough.
     #[error("interrupted")]
     Interrupted,
@@ -161,6 +164,7 @@ impl Lab {
         topology.validate()?;
         require_root()?;
         let directory = Path::new(LABS).join(&topology.name);
+        engines::check(&topology, &directory.display().to_string())?;
         if directory.exists() || !namespaces(&topology.name)?.is_empty() {
             return Err(LabError::Exists(topology.name));
         }

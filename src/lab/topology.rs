@@ -166,7 +166,7 @@ impl Topology {
             routers: Routers::Engines,
             inner_mtu: 1500,
             server_mtu: 1500,
-            seeds: ["the lab's seed".to_owned(), "the lab's seed".to_owned()],
+            seeds: ["the laboratory's shared seed".to_owned(), "the laboratory's shared seed".to_owned()],
             settings: BTreeMap::new(),
         }
     }

@@ -129,22 +129,16 @@ fn group(
     })
 }
 
-/// One end's address is the source of one engine and the destination of the other.
+/// What is the source for this engine is the destination for its peer; with several peers it cannot be right for all.
 fn one_sided_hash(typed: &file::Group, hash: &At<HashMode>, out: &mut Diagnostics) {
-    let other = match hash.value {
-        HashMode::Source => "destination",
-        HashMode::Destination => "source",
+    match hash.value {
         HashMode::FiveTuple | HashMode::ThreeTuple | HashMode::Addresses => return,
-    };
-    if typed.peers.len() > 1 {
-        let message = "a one-sided hash can meet its other side at one peer only";
+        HashMode::Source | HashMode::Destination => {}
+    }
+    if let [_, second, ..] = typed.peers.as_slice() {
+        let error = Diagnostic::error(hash.span.clone(), "a one-sided hash can meet its other side at one peer only");
         let hint = "use \"addresses\", which is the same from everywhere";
-        let second = typed.peers[1].span.clone();
-        out.push(Diagnostic::error(hash.span.clone(), message).hint(hint).related(second, "a second peer stands here"));
-    } else {
-        let message = format!("this hash is right only if the peer engine says `hash = \"{other}\"`");
-        let hint = "check both files together: fwlb check outer.toml inner.toml";
-        out.push(Diagnostic::warning(hash.span.clone(), message).hint(hint));
+        out.push(error.hint(hint).related(second.span.clone(), "a second peer stands here"));
     }
 }
 

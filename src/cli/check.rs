@@ -1,0 +1,70 @@
+//! `fwlb check`: every problem of configuration files, and what they ask of the firewalls.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+use crate::cli::output;
+use crate::config::{self, Outcome};
+
+/// Validate configuration files: every problem with its place, and what the firewalls must permit
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Configuration files; given together they are also compared
+    #[arg(required = true, value_name = "CONFIG")]
+    configs: Vec<PathBuf>,
+}
+
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let mut outcomes = Vec::new();
+    for path in &args.configs {
+        outcomes.push(load(path)?);
+    }
+    config::compare(&mut outcomes);
+    let mut report = String::new();
+    for outcome in &outcomes {
+        let found = &outcome.diagnostics;
+        eprint_all(&found.render(output::colour()));
+        let count = count(found.errors(), found.warnings());
+        match &outcome.config {
+            Some(config) => {
+                writeln!(report, "{}: ok{}", found.path, if count.is_empty() { count } else { format!(", {count}") })?;
+                report.push_str(&config::demands(config));
+            }
+            None => writeln!(report, "{}: {count}", found.path)?,
+        }
+    }
+    output::print(&report)?;
+    match outcomes.iter().all(|outcome| outcome.config.is_some()) {
+        true => Ok(ExitCode::SUCCESS),
+        false => Ok(ExitCode::FAILURE),
+    }
+}
+
+/// Reads a file and what it refers to.
+pub fn load(path: &Path) -> anyhow::Result<Outcome> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(config::load(&path.to_string_lossy(), &text, &mut read_secret))
+}
+
+/// Reads the file of a `file:/path` secret.
+pub fn read_secret(path: &Path) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|error| error.to_string())
+}
+
+fn count(errors: usize, warnings: usize) -> String {
+    let words = |number: usize, what: &str| match number {
+        0 => None,
+        1 => Some(format!("1 {what}")),
+        many => Some(format!("{many} {what}s")),
+    };
+    [words(errors, "error"), words(warnings, "warning")].into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+fn eprint_all(text: &str) {
+    use std::io::Write as _;
+    // If nobody listens on standard error, the exit status is all that is left.
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}

@@ -1,0 +1,73 @@
+//! `fwlb explain`: where a flow goes and why.
+
+use std::fmt::Write;
+use std::process::ExitCode;
+
+use crate::api::{Answer, Request, Via, flow_text};
+use crate::cli::output::{self, or_dash, table};
+use crate::cli::reach::{Reach, ask, block_on};
+use crate::engine::view::ExplainView;
+use crate::flow::FlowKey;
+
+/// Explain where a flow goes and why, by the engine's own code
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// PROTO SOURCE DESTINATION, as in: tcp 198.51.100.7:40000 203.0.113.80:80; icmp takes an identifier behind them
+    #[arg(required = true, num_args = 1..=4, value_name = "FLOW")]
+    flow: Vec<String>,
+    /// Where it arrives: a link or GROUP/FIREWALL; default: where its source is routed
+    #[arg(long, value_name = "LINK|GROUP/FIREWALL", value_parser = via)]
+    from: Option<Via>,
+}
+
+fn via(text: &str) -> Result<Via, String> {
+    text.parse().map_err(|error: crate::api::ApiError| error.to_string())
+}
+
+pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
+    let flow: FlowKey = flow_text::parse(&args.flow.join(" "))?;
+    let engine = reach.engine()?;
+    let (value, answer) = block_on(ask(&engine, &Request::Explain { flow, from: args.from.clone() }))??;
+    let Answer::Explain(explained) = &answer else { anyhow::bail!("the engine answered something else") };
+    match reach.json {
+        true => output::print_json(&value)?,
+        false => output::print(&show(explained))?,
+    }
+    Ok(if explained.drop.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn show(explained: &ExplainView) -> String {
+    let mut text = format!("{} from {}\n", explained.flow, explained.from);
+    // Writing to a string cannot fail.
+    for sentence in &explained.story {
+        let _ = writeln!(text, "  {sentence}");
+    }
+    let _ = writeln!(text, "decided by  {}", explained.decided_by);
+    if let Some(firewall) = &explained.firewall {
+        let peer = explained.peer.as_ref().map(|peer| format!(" (towards {peer})")).unwrap_or_default();
+        let _ = writeln!(text, "firewall    {firewall}{peer}");
+    }
+    for pin in &explained.pins {
+        let _ = writeln!(
+            text,
+            "pin         {}/{} toward {}: {}, {}",
+            pin.group, pin.firewall, pin.toward, pin.pinned_by, pin.state
+        );
+    }
+    if let Some(egress) = &explained.egress {
+        let (next_hop, mac) = (or_dash(egress.next_hop.as_deref()), or_dash(egress.mac.as_deref()));
+        let _ = writeln!(text, "leaves by   {} to {next_hop} at {mac}", egress.link);
+    }
+    if let Some(drop) = &explained.drop {
+        let _ = writeln!(text, "dropped     {drop}");
+    }
+    if !explained.candidates.is_empty() {
+        let rows: Vec<_> = explained
+            .candidates
+            .iter()
+            .map(|one| vec![one.name.clone(), one.state.clone(), one.weight.to_string(), one.score.to_string()])
+            .collect();
+        let _ = write!(text, "\n{}", table(&["CANDIDATE", "STATE", ">WEIGHT", ">SCORE"], &rows));
+    }
+    text
+}

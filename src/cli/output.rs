@@ -1,0 +1,109 @@
+//! What goes to the terminal or the pipe: tables, durations, JSON.
+
+use std::io::{self, IsTerminal, Write};
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+
+use crate::time::Duration;
+
+/// Writes to standard output. A reader that has gone is an error, which [`is_broken_pipe`] knows and nobody complains of.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    Ok(stdout.flush()?)
+}
+
+/// Writes a value as JSON with a newline.
+pub fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    let mut text = serde_json::to_string_pretty(value)?;
+    text.push('\n');
+    print(&text)
+}
+
+/// Says on standard error what went wrong.
+pub fn complain(text: &str) {
+    // If nobody listens there either, the exit status is all that is left.
+    let _ = writeln!(io::stderr().lock(), "fwlb: {}", text.trim_end());
+}
+
+/// True if the error is a reader that ended, as `head` does.
+pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// True if standard error shows colours and its reader wants them (<https://no-color.org>).
+pub fn colour() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Columns under their titles, aligned with spaces, as `ip` and `ss` print them. Titles that begin with `>` stand over
+/// numbers, which are aligned to the right.
+pub fn table(titles: &[&str], rows: &[Vec<String>]) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(titles.iter().map(|title| title.trim_start_matches('>')));
+    table.add_rows(rows);
+    for (column, title) in table.column_iter_mut().zip(titles) {
+        column.set_padding((0, 2));
+        if title.starts_with('>') {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    format!("{}\n", table.trim_fmt())
+}
+
+/// `-` for what there is not.
+pub fn or_dash(text: Option<&str>) -> String {
+    text.unwrap_or("-").to_owned()
+}
+
+/// A duration as a person reads it: `350ms`, `4.2s`, `5m3s`, `2h4m`, `3d2h`.
+pub fn duration_ms(ms: u64) -> String {
+    let seconds = ms / 1000;
+    match seconds {
+        0 => format!("{ms}ms"),
+        1..10 => format!("{}.{}s", seconds, ms % 1000 / 100),
+        10..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h{}m", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{}d{}h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}
+
+/// A round trip.
+pub fn round_trip(us: Option<u64>) -> String {
+    match us {
+        None => "-".to_owned(),
+        Some(us) if us < 1000 => format!("{us}us"),
+        Some(us) => format!("{}.{:02}ms", us / 1000, us % 1000 / 10),
+    }
+}
+
+/// A duration that the user typed.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    crate::config::value::duration(text).map_err(|refused| refused.message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_align_and_leave_no_trailing_spaces() {
+        let rows =
+            [("fw1", "7", "up"), ("firewall-2", "12345", "")].map(|(a, b, c)| [a, b, c].map(str::to_owned).to_vec());
+        let text = table(&["FIREWALL", ">SESSIONS", "STATE"], &rows);
+        assert_eq!(text, "FIREWALL    SESSIONS  STATE\nfw1                7  up\nfirewall-2     12345\n");
+        assert_eq!(table(&["X"], &[]), "");
+    }
+
+    #[test]
+    fn durations_are_as_long_as_a_person_wants_them() {
+        let shown = [0, 350, 4250, 59_999, 303_000, 7_440_000, 266_400_000].map(duration_ms);
+        assert_eq!(shown, ["0ms", "350ms", "4.2s", "59s", "5m3s", "2h4m", "3d2h"]);
+        assert_eq!([None, Some(312), Some(12_345)].map(round_trip), ["-", "312us", "12.34ms"]);
+    }
+}

@@ -1,0 +1,146 @@
+//! Which engine is meant, and how it is reached.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use serde_json::Value;
+
+use crate::api::{Answer, ApiError, Request};
+use crate::client::{Client, ClientError, RUN_DIRECTORY};
+
+/// Options of every command that speaks to engines; they stand before or after the words.
+#[derive(Debug, clap::Args)]
+pub struct Reach {
+    /// Control socket of the engine
+    #[arg(short, long, global = true, value_name = "PATH", conflicts_with = "engine")]
+    socket: Option<PathBuf>,
+    /// Name of the engine: its socket is /run/fwlb/NAME.sock
+    #[arg(short, long, global = true, value_name = "NAME")]
+    engine: Option<String>,
+    /// Answer in JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Where the control sockets are
+    #[arg(long, global = true, hide = true, value_name = "DIRECTORY", env = "FWLB_RUN_DIRECTORY", default_value = RUN_DIRECTORY)]
+    run_directory: PathBuf,
+}
+
+/// A running engine.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    /// Its name, as its socket is called.
+    pub name: String,
+    /// Its other end.
+    pub client: Client,
+}
+
+impl Reach {
+    /// The engines that are meant: one that was named, or all that run here. At least one.
+    pub fn engines(&self) -> anyhow::Result<Vec<Engine>> {
+        if let Some(path) = &self.socket {
+            return Ok(vec![Engine::at(path)]);
+        }
+        let running = self.running()?;
+        let Some(name) = &self.engine else {
+            if running.is_empty() {
+                bail!(
+                    "no engine runs here: nobody listens in {}\nstart one with: fwlb run CONFIG; or name its socket with -s PATH",
+                    self.run_directory.display()
+                );
+            }
+            return Ok(running);
+        };
+        match running.iter().find(|engine| engine.name == *name) {
+            Some(engine) => Ok(vec![engine.clone()]),
+            None if running.is_empty() => {
+                bail!("engine {name:?} does not run, nor any other\nstart it with: fwlb run CONFIG")
+            }
+            None => bail!("engine {name:?} does not run; running: {}", names(&running)),
+        }
+    }
+
+    /// The one engine that is meant; it is an error if there are several.
+    pub fn engine(&self) -> anyhow::Result<Engine> {
+        let engines = self.engines()?;
+        match engines.as_slice() {
+            [engine] => Ok(engine.clone()),
+            several => bail!("several engines run here: {}\nsay which with -e NAME", names(several)),
+        }
+    }
+
+    /// Every socket in the run directory that somebody listens on, in order of name.
+    fn running(&self) -> anyhow::Result<Vec<Engine>> {
+        let entries = match std::fs::read_dir(&self.run_directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot look into {}", self.run_directory.display()));
+            }
+        };
+        let sockets = entries.flatten().map(|entry| entry.path());
+        let mut sockets: Vec<_> = sockets.filter(|path| path.extension().is_some_and(|sock| sock == "sock")).collect();
+        sockets.sort();
+        let alive = |path: &PathBuf| match std::os::unix::net::UnixStream::connect(path) {
+            Ok(_) => true,
+            // A socket that may not be opened belongs to an engine: asking it will say so.
+            Err(error) => error.kind() == std::io::ErrorKind::PermissionDenied,
+        };
+        Ok(sockets.iter().filter(|path| alive(path)).map(|path| Engine::at(path)).collect())
+    }
+}
+
+impl Engine {
+    fn at(path: &Path) -> Self {
+        let name = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        Self { name, client: Client::new(path) }
+    }
+}
+
+fn names(engines: &[Engine]) -> String {
+    engines.iter().map(|engine| engine.name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// The answers of several engines: JSON as they wrote it, and understood.
+pub type Answers = Vec<(Engine, Value, Answer)>;
+
+/// Asks all of `engines`. What some of them could not answer comes back beside the answers of the others; it is an error
+/// if none answered.
+pub async fn ask_all(engines: &[Engine], request: &Request) -> Result<(Answers, Vec<ClientError>), ClientError> {
+    let mut answers = Vec::new();
+    let mut failures = Vec::new();
+    for engine in engines {
+        match ask(engine, request).await {
+            Ok((value, answer)) => answers.push((engine.clone(), value, answer)),
+            Err(error) => failures.push(error),
+        }
+    }
+    match (answers.is_empty(), failures.is_empty()) {
+        (true, false) => Err(failures.swap_remove(0)),
+        (true, true) | (false, _) => Ok((answers, failures)),
+    }
+}
+
+/// Asks one engine: JSON as it wrote it, and understood.
+pub async fn ask(engine: &Engine, request: &Request) -> Result<(Value, Answer), ClientError> {
+    let value = engine.client.ask_json(request).await?;
+    let answer = Answer::from_json(request, value.clone())
+        .map_err(|error| ClientError::Garbled { path: engine.client.path().to_owned(), problem: error.to_string() })?;
+    Ok((value, answer))
+}
+
+/// True if the engine does not know what it was asked about.
+pub fn is_unknown(error: &ClientError) -> bool {
+    matches!(error, ClientError::Engine(ApiError::NotFound(_)))
+}
+
+/// Runs what waits for sockets on this thread.
+pub fn block_on<T>(future: impl Future<Output = T>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    Ok(runtime.block_on(future))
+}
+
+/// Who types: the user behind `sudo`, or the user.
+pub fn whoami() -> String {
+    let name = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|variable| std::env::var(variable).ok());
+    name.filter(|name| !name.is_empty()).unwrap_or_else(|| "unknown".to_owned())
+}

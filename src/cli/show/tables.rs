@@ -1,0 +1,243 @@
+//! Answers as a person reads them.
+
+use std::fmt::Write;
+
+use crate::api::Answer;
+use crate::cli::output::{duration_ms, or_dash, round_trip, table};
+use crate::cli::reach::Answers;
+use crate::config::Admin;
+use crate::engine::view::{
+    CheckView, CountersView, EventView, FirewallView, LinkView, NeighborView, PeerView, SessionView, StatusView,
+};
+
+/// The answers to one request, one kind of thing under one title.
+pub fn render(answers: &Answers) -> String {
+    let several = answers.len() > 1;
+    let mut all = Rows::default();
+    let mut text = String::new();
+    for (engine, _, answer) in answers {
+        match answer {
+            Answer::Status(status) => text.push_str(&show_status(status)),
+            Answer::Links(links) => links.iter().for_each(|link| text.push_str(&show_link(link, several))),
+            Answer::Neighbors(list) => list.iter().for_each(|one| all.push(neighbor(one), &one.engine)),
+            Answer::Firewalls(list) => {
+                for one in list {
+                    all.push(firewall(one), &one.engine);
+                    one.checks.iter().for_each(|path| all.push_second(check(one, path), &one.engine));
+                }
+            }
+            Answer::Peers(list) => list.iter().for_each(|one| all.push(peer(one), &one.engine)),
+            Answer::Sessions(list) => list.iter().for_each(|one| all.push(session(one), &one.engine)),
+            Answer::Counters(counters) => text.push_str(&show_counters(counters)),
+            Answer::Events(list) => {
+                let name = several.then_some(&engine.name);
+                list.iter().for_each(|event| text.push_str(&format!("{}\n", event_line(name, event))));
+            }
+            Answer::Config { text: config } => {
+                if several {
+                    let _ = writeln!(text, "# engine {}", engine.name);
+                }
+                text.push_str(config);
+            }
+            Answer::Explain(_) | Answer::Exchanges(_) | Answer::Done { .. } => {}
+        }
+    }
+    match answers.first().map(|(_, _, answer)| answer) {
+        Some(Answer::Neighbors(_)) => text + &all.table(several, NEIGHBORS),
+        Some(Answer::Firewalls(_)) => {
+            let paths = Rows { first: std::mem::take(&mut all.second), second: Vec::new() };
+            let gap = if paths.first.is_empty() { "" } else { "\n" };
+            text + &all.table(several, FIREWALLS) + gap + &paths.table(several, CHECKS)
+        }
+        Some(Answer::Peers(_)) => text + &all.table(several, PEERS),
+        Some(Answer::Sessions(_)) => text + &all.table(several, SESSIONS),
+        Some(_) | None => text,
+    }
+}
+
+/// Rows, each with its engine in front, which is left out where there is only one.
+#[derive(Default)]
+struct Rows {
+    first: Vec<Vec<String>>,
+    second: Vec<Vec<String>>,
+}
+
+impl Rows {
+    fn push(&mut self, row: Vec<String>, engine: &str) {
+        self.first.push([vec![engine.to_owned()], row].concat());
+    }
+
+    fn push_second(&mut self, row: Vec<String>, engine: &str) {
+        self.second.push([vec![engine.to_owned()], row].concat());
+    }
+
+    fn table(self, several: bool, titles: &[&str]) -> String {
+        match several {
+            true => table(&[&["ENGINE"], titles].concat(), &self.first),
+            false => table(titles, &self.first.into_iter().map(|row| row[1..].to_vec()).collect::<Vec<_>>()),
+        }
+    }
+}
+
+fn show_status(status: &StatusView) -> String {
+    let mut text = String::new();
+    let share = match status.capacity {
+        0 => 0.0,
+        capacity => status.sessions as f64 * 100.0 / capacity as f64,
+    };
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "{}: {}, up {}", status.name, status.role, duration_ms(status.uptime_ms));
+    let _ = writeln!(
+        text,
+        "    sessions {} of {} ({share:.1} %), workers {}",
+        status.sessions, status.capacity, status.workers
+    );
+    let _ = writeln!(
+        text,
+        "    version {}, epoch {}, configuration {}",
+        status.version, status.epoch, status.config_digest
+    );
+    for alarm in &status.alarms {
+        let since = duration_ms(alarm.since_ms);
+        let _ = writeln!(text, "    ALARM {} {} for {since}: {}", alarm.kind, alarm.subject, alarm.reason);
+    }
+    for one in &status.overrides {
+        let by = one.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+        let reason = one.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        let _ = writeln!(text, "    {} is set to {}*{by}{reason}", one.subject, admin_word(one.admin));
+    }
+    text
+}
+
+fn show_link(link: &LinkView, several: bool) -> String {
+    let name = match several {
+        true => format!("{}/{}", link.engine, link.name),
+        false => link.name.clone(),
+    };
+    let vlan = link.vlan.map(|vlan| format!(" vlan {vlan}")).unwrap_or_default();
+    let mut text = format!("{name}: {}{vlan} {} mtu {} mac {}\n", link.device, link.state, link.mtu, link.mac);
+    for address in &link.addresses {
+        let _ = writeln!(text, "    {address}");
+    }
+    let row = |words: [&str; 5]| words.map(str::to_owned).to_vec();
+    let number = |number: u64| number.to_string();
+    let titles = ["", ">PACKETS", ">BYTES", ">DROPPED", ">RING-DROPPED", ">ERRORS"];
+    let rx = [link.rx_packets, link.rx_bytes, link.rx_dropped, link.ring_dropped].map(number);
+    let tx = [link.tx_packets, link.tx_bytes, link.tx_errors].map(number);
+    let rows = [
+        [row(["RX", &rx[0], &rx[1], &rx[2], &rx[3]]), vec!["-".to_owned()]].concat(),
+        [row(["TX", &tx[0], &tx[1], "-", "-"]), vec![tx[2].clone()]].concat(),
+    ];
+    for line in table(&titles, &rows).lines() {
+        let _ = writeln!(text, "    {line}");
+    }
+    text
+}
+
+const NEIGHBORS: &[&str] = &["ADDRESS", "LINK", "MAC", "STATE", "AGE"];
+
+fn neighbor(one: &NeighborView) -> Vec<String> {
+    let age = one.age_ms.map(duration_ms);
+    vec![one.address.clone(), one.link.clone(), or_dash(one.mac.as_deref()), one.state.clone(), or_dash(age.as_deref())]
+}
+
+const FIREWALLS: &[&str] =
+    &["FIREWALL", "LINK", "STATE", "ADMIN", ">WEIGHT", ">SESSIONS", ">NEW", ">PACKETS", ">BYTES", "SINCE", "REASON"];
+
+fn firewall(one: &FirewallView) -> Vec<String> {
+    let admin = match one.override_ {
+        Some(set) => format!("{}*", admin_word(set)),
+        None => admin_word(one.admin).to_owned(),
+    };
+    vec![
+        format!("{}/{}", one.group, one.name),
+        one.link.clone(),
+        one.state.clone(),
+        admin,
+        if one.spare { format!("{} spare", one.weight) } else { one.weight.to_string() },
+        one.sessions.to_string(),
+        one.new_sessions.to_string(),
+        one.packets.to_string(),
+        one.bytes.to_string(),
+        duration_ms(one.since_ms),
+        one.reason.clone().unwrap_or_default(),
+    ]
+}
+
+const CHECKS: &[&str] = &["PATH", "PEER", "FAMILY", "STATE", ">RTT", "SINCE", "REASON"];
+
+fn check(firewall: &FirewallView, path: &CheckView) -> Vec<String> {
+    vec![
+        format!("{}/{}", firewall.group, firewall.name),
+        path.peer.clone(),
+        path.family.clone(),
+        path.state.clone(),
+        round_trip(path.rtt_us),
+        duration_ms(path.since_ms),
+        path.reason.clone().unwrap_or_default(),
+    ]
+}
+
+const PEERS: &[&str] = &["PEER", "ENGINE", "STATE", "DIGEST", "VERSION", "SINCE", "REASON"];
+
+fn peer(one: &PeerView) -> Vec<String> {
+    vec![
+        format!("{}/{}", one.group, one.name),
+        or_dash(one.peer_engine.as_deref()),
+        one.state.clone(),
+        one.digest.clone(),
+        or_dash(one.version.as_deref()),
+        duration_ms(one.since_ms),
+        one.reason.clone().unwrap_or_default(),
+    ]
+}
+
+const SESSIONS: &[&str] =
+    &["PROTOCOL", "SOURCE", "DESTINATION", "STATE", "AGE", "IDLE", "EXPIRES", ">PACKETS", ">BYTES", "PINS"];
+
+fn session(one: &SessionView) -> Vec<String> {
+    let pins = one
+        .pins
+        .iter()
+        .map(|pin| format!("{}/{} toward {} ({}, {})", pin.group, pin.firewall, pin.toward, pin.pinned_by, pin.state));
+    vec![
+        one.protocol.clone(),
+        one.source.clone(),
+        one.destination.clone(),
+        one.state.clone(),
+        duration_ms(one.age_ms),
+        duration_ms(one.idle_ms),
+        duration_ms(one.expires_ms),
+        one.packets.to_string(),
+        one.bytes.to_string(),
+        or_dash(Some(pins.collect::<Vec<_>>().join("; ")).as_deref().filter(|pins| !pins.is_empty())),
+    ]
+}
+
+fn show_counters(counters: &CountersView) -> String {
+    let width = counters.keys().map(String::len).max().unwrap_or(0);
+    counters.iter().fold(String::new(), |text, (name, value)| text + &format!("{name:width$}  {value}\n"))
+}
+
+/// `2026-01-02T03:04:05Z firewall perimeter/fw1: up -> down (no answer)`.
+pub fn event_line(engine: Option<&String>, event: &EventView) -> String {
+    let engine = engine.map(|engine| format!("{engine} ")).unwrap_or_default();
+    let change = match (&event.from, &event.to) {
+        (Some(from), Some(to)) => format!(": {from} -> {to}"),
+        (None, Some(to)) => format!(": {to}"),
+        (Some(from), None) => format!(": no longer {from}"),
+        (None, None) => String::new(),
+    };
+    let reason = event.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+    let by = event.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+    format!("{} {engine}{} {}{change}{reason}{by}", event.at, event.kind, event.subject)
+}
+
+/// As the file and `fwlb set` write it.
+pub fn admin_word(admin: Admin) -> &'static str {
+    match admin {
+        Admin::Ready => "ready",
+        Admin::Drain => "drain",
+        Admin::Maint => "maint",
+    }
+}

@@ -1,0 +1,76 @@
+//! What can be typed, and what cannot.
+
+use clap::CommandFactory;
+
+use super::*;
+
+fn parse(line: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(std::iter::once("fwlb").chain(line.split_whitespace()))
+}
+
+#[test]
+fn the_command_line_is_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn the_commands_of_the_contract_are_understood() {
+    for line in [
+        "check a.toml b.toml",
+        "show",
+        "show status",
+        "show links",
+        "show neighbors",
+        "show firewalls --json",
+        "--json show firewalls",
+        "show peers -e outer",
+        "-e outer show peers",
+        "-s /run/x.sock show sessions --source 203.0.113.0/24 --destination 2001:db8::1 --firewall p/fw1 --limit 5",
+        "show counters -s /run/x.sock",
+        "show events --follow",
+        "show config",
+        "explain tcp 198.51.100.7:40000 203.0.113.80:80",
+        "explain --from perimeter/fw1 icmp 198.51.100.7 203.0.113.80 7 --json",
+        "set firewall fw1 drain --wait 5m --reason upgrade",
+        "set firewall perimeter/fw1 default",
+        "probe perimeter/fw1",
+        "ping 10.1.0.11 --link firewalls",
+        "ping 2001:db8::1 --firewall perimeter/fw1 -c 1",
+        "completions bash",
+        "man",
+    ] {
+        assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_a_usage_error() {
+    for line in [
+        "",
+        "check",
+        "show nothing",
+        "show sessions --source 300.1.1.1",
+        "-e outer -s /run/x.sock show",
+        "explain",
+        "explain a b c d e",
+        "explain --from a/b/c tcp 1.2.3.4:1 1.2.3.5:2",
+        "set firewall fw1",
+        "set firewall fw1 off",
+        "set firewall fw1 drain --wait soon",
+        "ping not-an-address",
+        "ping 10.0.0.1 --link a --firewall b/c",
+        "ping 10.0.0.1 -c 0",
+        "completions cobol",
+    ] {
+        let error = parse(line).expect_err(line);
+        assert_eq!(error.exit_code(), 2, "{line}");
+    }
+}
+
+#[test]
+fn reserved_verbs_are_refused_with_words_of_their_own() {
+    for verb in RESERVED.iter().chain(LATER) {
+        let error = parse(verb).expect_err(verb);
+        assert_eq!(error.kind(), ErrorKind::InvalidSubcommand, "{verb} has become a verb");
+    }
+}

@@ -1,0 +1,148 @@
+//! What can only be judged with the files of several engines side by side: whether they mean the same group.
+
+use std::net::IpAddr;
+
+use crate::config::diagnostic::Diagnostic;
+use crate::config::file::{self, File};
+use crate::config::{Config, Group, Outcome};
+use crate::flow::HashMode;
+
+/// Compares the files that were understood with each other, and adds what does not fit to their diagnostics.
+pub fn compare(outcomes: &mut [Outcome]) {
+    for index in 0..outcomes.len() {
+        let mut found = Vec::new();
+        let (earlier, rest) = outcomes.split_at(index);
+        let Some((this, later)) = rest.split_first() else { continue };
+        let (Some(config), Some(file)) = (&this.config, &this.file) else { continue };
+        for other in earlier {
+            if let Some(other_config) = &other.config {
+                one_place(config, file, other_config, &other.diagnostics.path, &mut found);
+                same_groups(config, file, other_config, &other.diagnostics.path, &mut found);
+            }
+        }
+        let others: Vec<_> = earlier.iter().chain(later).filter_map(|other| other.config.as_ref()).collect();
+        one_sided_hash(config, file, &others, &mut found);
+        peer_addresses(config, file, &others, &mut found);
+        let refused = found.iter().any(|diagnostic| diagnostic.severity == crate::config::Severity::Error);
+        let this = &mut outcomes[index];
+        found.into_iter().for_each(|diagnostic| this.diagnostics.push(diagnostic));
+        this.diagnostics.sort();
+        if refused {
+            this.config = None;
+        }
+    }
+}
+
+/// Engines have names, sockets and state of their own.
+fn one_place(config: &Config, file: &File, other: &Config, path: &str, found: &mut Vec<Diagnostic>) {
+    let Some(engine) = &file.engine else { return };
+    let at = engine.name.given().map_or(0..0, |name| name.span.clone());
+    if config.engine.name == other.engine.name {
+        let message = format!("the engine of {path} is also called {:?}", other.engine.name);
+        found.push(Diagnostic::error(at, message));
+        return;
+    }
+    for (field, own, others) in [
+        (&engine.control, &config.engine.control, &other.engine.control),
+        (&engine.state, &config.engine.state, &other.engine.state),
+    ] {
+        if own == others {
+            let at = field.given().map_or(at.clone(), |path| path.span.clone());
+            found.push(Diagnostic::error(at, format!("the engine of {path} also uses {}", own.display())));
+        }
+    }
+}
+
+/// Groups of the same name are the same group: what enters the hash must be the same.
+fn same_groups(config: &Config, file: &File, other: &Config, path: &str, found: &mut Vec<Diagnostic>) {
+    for (group, typed) in config.groups.iter().zip(&file.groups) {
+        let Some(twin) = other.groups.iter().find(|twin| twin.name == group.name) else { continue };
+        let name = &group.name;
+        let hint = "both engines must say the same, or they choose different firewalls until they learn better";
+        let mut differs = |at: Option<std::ops::Range<usize>>, message: String| {
+            found.push(Diagnostic::warning(at.unwrap_or(typed.span.clone()), message).hint(hint));
+        };
+        if group.seed != twin.seed {
+            let at = typed.seed.given().map(|seed| seed.span.clone());
+            differs(at, format!("the seed of group {name:?} is not that of {path}"));
+        }
+        if group.hash != twin.hash && opposite(group.hash).is_none() && opposite(twin.hash).is_none() {
+            let at = typed.hash.given().map(|hash| hash.span.clone());
+            differs(at, format!("the hash of group {name:?} is not that of {path}"));
+        }
+        members(config, group, typed, other, twin, path, &mut differs);
+    }
+}
+
+fn members(
+    config: &Config,
+    group: &Group,
+    typed: &file::Group,
+    other: &Config,
+    twin: &Group,
+    path: &str,
+    differs: &mut impl FnMut(Option<std::ops::Range<usize>>, String),
+) {
+    let twins: Vec<_> = twin.firewalls.iter().map(|id| &other.firewalls[id.index()]).collect();
+    let own: Vec<_> = group.firewalls.iter().map(|id| &config.firewalls[id.index()]).collect();
+    for (firewall, typed) in own.iter().zip(&typed.firewalls) {
+        let name = &firewall.name;
+        let Some(twin) = twins.iter().find(|twin| twin.name == *name) else {
+            differs(typed.name.given().map(|name| name.span.clone()), format!("firewall {name:?} is not in {path}"));
+            continue;
+        };
+        if firewall.weight != twin.weight {
+            let at = typed.weight.given().map_or(typed.span.clone(), |weight| weight.span.clone());
+            differs(Some(at), format!("firewall {name:?} has weight {}, in {path} {}", firewall.weight, twin.weight));
+        }
+        if firewall.spare != twin.spare {
+            let at = typed.spare.given().map_or(typed.span.clone(), |spare| spare.span.clone());
+            let is = |spare: bool| if spare { "a spare" } else { "no spare" };
+            differs(Some(at), format!("firewall {name:?} is {}, in {path} {}", is(firewall.spare), is(twin.spare)));
+        }
+    }
+    for missing in twins.iter().filter(|twin| own.iter().all(|firewall| firewall.name != twin.name)) {
+        let message = format!("firewall {:?} of {path} is missing in group {:?}", missing.name, group.name);
+        differs(None, message);
+    }
+}
+
+/// `source` here is `destination` there.
+fn opposite(hash: HashMode) -> Option<(HashMode, &'static str)> {
+    match hash {
+        HashMode::Source => Some((HashMode::Destination, "destination")),
+        HashMode::Destination => Some((HashMode::Source, "source")),
+        HashMode::FiveTuple | HashMode::ThreeTuple | HashMode::Addresses => None,
+    }
+}
+
+fn one_sided_hash(config: &Config, file: &File, others: &[&Config], found: &mut Vec<Diagnostic>) {
+    for (group, typed) in config.groups.iter().zip(&file.groups) {
+        let (Some((needed, word)), Some(at)) = (opposite(group.hash), typed.hash.given()) else { continue };
+        let twins: Vec<_> =
+            others.iter().flat_map(|other| &other.groups).filter(|twin| twin.name == group.name).collect();
+        let hint = match twins.as_slice() {
+            [] => "check the files of both engines together: fwlb check outer.toml inner.toml",
+            twins if twins.iter().all(|twin| twin.hash == needed) => continue,
+            _ => "it says something else",
+        };
+        let message = format!("this hash is right only if the peer engine says `hash = \"{word}\"`");
+        found.push(Diagnostic::warning(at.span.clone(), message).hint(hint));
+    }
+}
+
+/// A peer that is one of the engines has the addresses it is said to have.
+fn peer_addresses(config: &Config, file: &File, others: &[&Config], found: &mut Vec<Diagnostic>) {
+    let typed = file.groups.iter().flat_map(|group| &group.peers);
+    for (peer, typed) in config.peers.iter().zip(typed) {
+        let Some(engine) = others.iter().find(|other| other.engine.name == peer.name) else { continue };
+        let has =
+            |address: IpAddr| engine.links.iter().flat_map(|link| &link.addresses).any(|own| own.addr() == address);
+        for at in typed.addresses.given().map(|list| list.value.as_slice()).unwrap_or_default() {
+            if !has(at.value) {
+                let message = format!("engine {:?} has no address {}", peer.name, at.value);
+                found.push(Diagnostic::warning(at.span.clone(), message).hint("it must be one of its links'"));
+            }
+        }
+    }
+}

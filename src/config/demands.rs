@@ -1,0 +1,117 @@
+//! What a configuration asks of the world: what its firewalls must permit, and how long it takes to notice a dead one.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+
+use crate::config::value::show_duration;
+use crate::config::{CheckKind, Config, Firewall, Group, Peer};
+use crate::time::Duration;
+use crate::wire::Family;
+
+/// A probe that a firewall has to let through, with its answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Permit {
+    /// Group of the firewall.
+    pub group: String,
+    /// The firewall.
+    pub firewall: String,
+    /// The peer that is probed.
+    pub peer: String,
+    /// What: `icmp echo`, `tcp port 7`.
+    pub what: String,
+    /// From this engine's address.
+    pub source: IpAddr,
+    /// To the peer's.
+    pub destination: IpAddr,
+}
+
+/// The probes of this engine, in order of configuration.
+pub fn permits(config: &Config) -> Vec<Permit> {
+    let mut permits = Vec::new();
+    for group in &config.groups {
+        let Some(what) = probe_name(group.check.kind) else { continue };
+        for firewall in group.firewalls.iter().map(|id| &config.firewalls[id.index()]) {
+            for peer in group.peers.iter().map(|id| &config.peers[id.index()]) {
+                for (source, destination) in ends(config, firewall, peer) {
+                    permits.push(Permit {
+                        group: group.name.clone(),
+                        firewall: firewall.name.clone(),
+                        peer: peer.name.clone(),
+                        what: what.clone(),
+                        source,
+                        destination,
+                    });
+                }
+            }
+        }
+    }
+    permits
+}
+
+/// How long a firewall may be dead before it is out, and how long a good one has to be good before it is in.
+pub fn detection(group: &Group) -> (Duration, Duration) {
+    let check = &group.check;
+    (check.interval * u32::from(check.fall) + check.timeout, check.interval * u32::from(check.rise))
+}
+
+/// In words, for `fwlb check`.
+pub fn demands(config: &Config) -> String {
+    let mut text = String::new();
+    let permits = permits(config);
+    for group in &config.groups {
+        let (down, up) = detection(group);
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "  group {}: {}", group.name, numbers(config, group));
+        if group.check.kind == CheckKind::None {
+            let _ = writeln!(text, "    no probes: a firewall is as up as its link and its neighbour entry");
+            continue;
+        }
+        let hold = match group.check.hold {
+            Duration::ZERO => String::new(),
+            hold => format!(" and a hold of {}", show_duration(hold)),
+        };
+        let (down, up) = (show_duration(down), show_duration(up));
+        let _ =
+            writeln!(text, "    a dead firewall is out within {down}, a good one takes flows again after {up}{hold}");
+        let _ = writeln!(text, "    its firewalls must permit these probes and their answers, untranslated:");
+        for permit in permits.iter().filter(|permit| permit.group == group.name) {
+            let Permit { firewall, peer, what, source, destination, .. } = permit;
+            let _ = writeln!(text, "      {firewall}: {what} from {source} to {destination} (peer {peer})");
+        }
+    }
+    text
+}
+
+fn numbers(config: &Config, group: &Group) -> String {
+    let spares = group.firewalls.iter().filter(|id| config.firewalls[id.index()].spare).count();
+    let spare = match spares {
+        0 => String::new(),
+        number => format!(" ({number} spare)"),
+    };
+    let peers: Vec<_> = group.peers.iter().map(|id| config.peers[id.index()].name.as_str()).collect();
+    format!("{} firewalls{spare} towards {}", group.firewalls.len(), peers.join(", "))
+}
+
+fn probe_name(kind: CheckKind) -> Option<String> {
+    match kind {
+        CheckKind::Icmp => Some("icmp echo".to_owned()),
+        CheckKind::Tcp { port } => Some(format!("tcp port {port}")),
+        CheckKind::Udp { port } => Some(format!("udp port {port}")),
+        CheckKind::None => None,
+    }
+}
+
+/// Own and peer's address of the paths through `firewall` to `peer`, one per family that all three share.
+fn ends(config: &Config, firewall: &Firewall, peer: &Peer) -> Vec<(IpAddr, IpAddr)> {
+    let own = &config.links[firewall.link.index()].addresses;
+    let of = |family: Family, addresses: &[IpAddr]| addresses.iter().copied().find(|one| Family::of(*one) == family);
+    [Family::V4, Family::V6]
+        .into_iter()
+        .filter_map(|family| {
+            let source = own.iter().map(|own| own.addr()).find(|own| Family::of(*own) == family)?;
+            let hop = of(family, &firewall.addresses)?;
+            let destination = if peer.addresses.is_empty() { hop } else { of(family, &peer.addresses)? };
+            Some((source, destination))
+        })
+        .collect()
+}

@@ -1,0 +1,213 @@
+//! Ground for all namespace tests: building, traffic, judges.
+
+use std::path::Path;
+use std::process::{Child, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use fwlb::api::{Answer, Request};
+use fwlb::lab::traffic::{End, FlowReport, Line};
+use fwlb::lab::{self, Lab, LabError, Node, Routers, Side, Topology};
+
+/// The program under test.
+pub const FWLB: &str = env!("CARGO_BIN_EXE_fwlb");
+
+/// Engines are timed: one laboratory at a time, also under plain `cargo test`.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// A laboratory that stands, with the questions that tests ask.
+pub struct Rig {
+    pub lab: Lab,
+}
+
+/// Builds `shape` under a name of its own, runs `test` in it, asserts that both engines' counters add up and that none of
+/// them panicked, and removes it.
+pub fn sandwich(shape: impl FnOnce(Topology) -> Topology, test: impl FnOnce(&mut Rig)) {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let Some(_alone) = ground() else { return };
+    let name = format!("t{:x}x{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+    let topology = shape(Topology::new(&name));
+    let engines = !matches!(topology.routers, Routers::Kernel { .. });
+    let lab =
+        Lab::up(topology, Path::new(FWLB)).unwrap_or_else(|error| panic!("the laboratory does not stand: {error}"));
+    let mut rig = Rig { lab };
+
+    test(&mut rig);
+
+    if engines {
+        rig.assert_counters_add_up();
+        for side in Side::BOTH {
+            let log = rig.lab.log(side.engine());
+            assert!(!log.contains("panicked"), "engine {}:\n{log}", side.engine());
+        }
+    }
+    rig.lab.down().expect("removes every trace");
+    assert!(!netns_list().contains(&name), "a namespace was left behind");
+}
+
+/// Root, and the machine alone; `None` where the tests are to pass over.
+pub fn ground() -> Option<std::sync::MutexGuard<'static, ()>> {
+    if !is_root() {
+        let skip = std::env::var("FWLB_TEST_NO_ROOT").is_ok_and(|value| value == "1");
+        assert!(skip, "namespace tests need root: run them as root, or leave them out with FWLB_TEST_NO_ROOT=1");
+        eprintln!("passed over: not root, and FWLB_TEST_NO_ROOT=1");
+        return None;
+    }
+    let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    remove_what_dead_runs_left();
+    Some(alone)
+}
+
+/// Laboratories of test processes that were killed before they could remove them.
+fn remove_what_dead_runs_left() {
+    for name in lab::list() {
+        let pid = name.strip_prefix('t').and_then(|rest| rest.split_once('x')).map(|(pid, _)| pid);
+        let pid = pid.and_then(|pid| u32::from_str_radix(pid, 16).ok());
+        if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            lab::remove(&name).expect("removes what a dead run left");
+        }
+    }
+}
+
+pub fn is_root() -> bool {
+    let output = std::process::Command::new("id").arg("-u").output().expect("id runs");
+    output.stdout == b"0\n"
+}
+
+pub fn netns_list() -> String {
+    let output = std::process::Command::new("ip").args(["netns", "list"]).output().expect("ip runs");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A traffic program in the background.
+pub struct Traffic {
+    child: Child,
+}
+
+impl Traffic {
+    /// Waits for its end and returns what its flows lived through.
+    pub fn flows(self) -> Vec<FlowReport> {
+        let output = self.child.wait_with_output().expect("the traffic program runs");
+        assert!(output.status.success(), "traffic: {}", said(&output));
+        let text = String::from_utf8_lossy(&output.stdout);
+        let lines =
+            text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")));
+        let flows = lines.filter_map(|line| match line {
+            Line::Flow(flow) => Some(flow),
+            Line::Ready | Line::Progress(_) => None,
+        });
+        flows.collect()
+    }
+}
+
+impl Rig {
+    pub fn topology(&self) -> &Topology {
+        self.lab.topology()
+    }
+
+    /// Starts flows at a station; `words` as for `fwlb lab traffic flows`.
+    pub fn start(&self, node: Node, words: &str) -> Traffic {
+        let mut command = self.lab.traffic(node);
+        command.arg("flows").args(words.split_whitespace());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Traffic { child: command.spawn().expect("ip netns exec runs") }
+    }
+
+    /// Runs flows at a station to their end.
+    pub fn flows(&self, node: Node, words: &str) -> Vec<FlowReport> {
+        self.start(node, words).flows()
+    }
+
+    /// Runs a command at a station, whatever comes out.
+    pub fn output(&self, node: Node, words: &[&str]) -> Output {
+        self.lab.command(node, words[0]).args(&words[1..]).stdin(Stdio::null()).output().expect("ip netns exec runs")
+    }
+
+    /// Runs a command at a station that has to succeed, and returns what it printed.
+    pub fn exec(&self, node: Node, words: &[&str]) -> String {
+        let output = self.output(node, words);
+        assert!(output.status.success(), "{words:?} at {node}: {}", said(&output));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Runs `fwlb -s SOCKET …` against an engine.
+    pub fn fwlb(&self, side: Side, words: &[&str]) -> Output {
+        let socket = self.lab.socket(side);
+        std::process::Command::new(FWLB).arg("-s").arg(socket).args(words).output().expect("fwlb runs")
+    }
+
+    /// The JSON that a command of `fwlb` prints.
+    pub fn json(&self, side: Side, words: &[&str]) -> serde_json::Value {
+        let output = self.fwlb(side, words);
+        assert!(output.status.success(), "fwlb {words:?}: {}", said(&output));
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", said(&output)))
+    }
+
+    /// Waits until `done`, at most `patience`, and says how long it took.
+    #[track_caller]
+    pub fn within(&self, patience: Duration, what: &str, mut done: impl FnMut(&Self) -> bool) -> Duration {
+        let start = tokio::time::Instant::now();
+        while !done(self) {
+            assert!(start.elapsed() < patience, "not within {patience:?}: {what}");
+            thread::sleep(Duration::from_millis(10));
+        }
+        start.elapsed()
+    }
+
+    /// A firewall's state in an engine's eyes.
+    pub fn state(&self, side: Side, firewall: &str) -> String {
+        let firewalls = self.lab.firewalls(side).expect("the engine answers");
+        let found = firewalls.into_iter().find(|view| view.name == firewall);
+        found.unwrap_or_else(|| panic!("no {firewall} in {}", side.engine())).state
+    }
+
+    /// One counter of an engine.
+    pub fn counter(&self, side: Side, name: &str) -> u64 {
+        let counters = self.lab.counters(side).expect("the engine answers");
+        *counters.get(name).unwrap_or_else(|| panic!("no counter {name} in {}", side.engine()))
+    }
+
+    /// No firewall saw a packet that it had no state for, and each carried something.
+    #[track_caller]
+    pub fn assert_firewalls_dropped_nothing(&self) {
+        for firewall in 1..=self.topology().firewalls {
+            let drops = self.lab.drops(firewall).expect("nft answers");
+            assert_eq!((drops.invalid, drops.new_not_syn), (0, 0), "fw{firewall}: {drops:?}");
+            assert!(drops.passed > 0, "fw{firewall} carried nothing");
+        }
+    }
+
+    /// `received = forwarded + hairpinned + punted + dropped` on both engines, also while traffic flows.
+    #[track_caller]
+    pub fn assert_counters_add_up(&self) {
+        for side in Side::BOTH {
+            let counters = self.lab.counters(side).expect("the engine answers");
+            let sum: u64 = ["forwarded", "hairpinned", "punted", "dropped"].iter().map(|name| counters[*name]).sum();
+            assert_eq!(counters["received"], sum, "engine {}: {counters:#?}", side.engine());
+            let reasons = counters.iter().filter(|(name, _)| name.starts_with("drop_")).map(|(_, count)| count);
+            assert_eq!(counters["dropped"], reasons.sum::<u64>(), "engine {}: {counters:#?}", side.engine());
+        }
+    }
+
+    /// The answer of an engine to a request of the API.
+    pub fn ask(&self, side: Side, request: &Request) -> Result<Answer, LabError> {
+        self.lab.ask(side, request)
+    }
+}
+
+/// Every flow finished in order with every request answered.
+#[track_caller]
+pub fn assert_all_answered(flows: &[FlowReport]) {
+    assert!(!flows.is_empty(), "no flow reported");
+    for flow in flows {
+        assert_eq!((flow.lost(), &flow.end), (0, &End::Finished), "{flow:#?}");
+        assert!(flow.answered > 0, "{flow:#?}");
+    }
+}
+
+/// Both outputs of a program.
+pub fn said(output: &Output) -> String {
+    format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
