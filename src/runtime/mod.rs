@@ -171,16 +171,15 @@ fn run_until(
         .map_err(|error| system("start the management threads", error))?;
     runtime.block_on(async {
         let mut running = Vec::new();
-        let mut workers = 0;
-        for engine in prepared {
-            let started = engine.start(workers, ended.clone())?;
-            workers += started.workers();
-            running.push(started);
-        }
-        ready();
-        let outcome = tokio::select! {
-            () = stop => Ok(()),
-            Some(thread) = endings.recv() => Err(RunError::ThreadEnded(thread)),
+        let outcome = match start_all(prepared, &ended, &mut running) {
+            Ok(()) => {
+                ready();
+                tokio::select! {
+                    () = stop => Ok(()),
+                    Some(thread) = endings.recv() => Err(RunError::ThreadEnded(thread)),
+                }
+            }
+            Err(error) => Err(error),
         };
         management::notify(sd_notify::NotifyState::Stopping);
         for engine in running {
@@ -188,4 +187,19 @@ fn run_until(
         }
         outcome
     })
+}
+
+/// Starts engine after engine; those that run are in `running`, also when one fails.
+fn start_all(
+    prepared: Vec<engine::Prepared>,
+    ended: &engine::Endings,
+    running: &mut Vec<engine::Running>,
+) -> Result<(), RunError> {
+    let mut workers = 0;
+    for engine in prepared {
+        let started = engine.start(workers, ended.clone())?;
+        workers += started.workers();
+        running.push(started);
+    }
+    Ok(())
 }
