@@ -63,7 +63,7 @@ fn count(errors: usize, warnings: usize) -> String {
     [words(errors, "error"), words(warnings, "warning")].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-fn eprint_all(text: &str) {
+pub fn eprint_all(text: &str) {
     use std::io::Write as _;
     // If nobody listens on standard error, the exit status is all that is left.
     let _ = std::io::stderr().lock().write_all(text.as_bytes());

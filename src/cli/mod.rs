@@ -6,11 +6,13 @@
 mod check;
 mod completions;
 mod explain;
+mod lab;
 mod man;
 mod output;
 mod ping;
 mod probe;
 mod reach;
+mod run;
 mod set;
 mod show;
 
@@ -42,12 +44,14 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(run::Args),
     Check(check::Args),
     Show(show::Args),
     Explain(explain::Args),
     Set(set::Args),
     Probe(probe::Args),
     Ping(ping::Args),
+    Lab(lab::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -59,12 +63,14 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return usage(&error),
     };
     let done = match cli.command {
+        Command::Run(args) => run::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Show(args) => show::run(&args, &cli.reach),
         Command::Explain(args) => explain::run(&args, &cli.reach),
         Command::Set(args) => set::run(&args, &cli.reach),
         Command::Probe(args) => probe::run(&args, &cli.reach),
         Command::Ping(args) => ping::run(&args, &cli.reach),
+        Command::Lab(args) => lab::run(&args),
         Command::Completions(args) => completions::run(&args, Cli::command()),
         Command::Man(args) => man::run(&args, Cli::command()),
     };

@@ -93,6 +93,11 @@ impl Diagnostics {
         self.found.iter()
     }
 
+    /// The text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// How many are errors.
     pub fn errors(&self) -> usize {
         self.found.iter().filter(|found| found.severity == Severity::Error).count()

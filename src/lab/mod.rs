@@ -29,7 +29,7 @@ use tokio::time::Instant;
 
 pub use blueprint::Leg;
 use command::Command;
-pub use engines::configuration;
+pub use engines::{Stop, configuration};
 pub use topology::{FirewallKind, Node, Routers, Side, Topology};
 
 /// Where laboratories keep their files, one directory each.

@@ -5,4 +5,10 @@
 //! counters have to add up. Needs root; `FWLB_TEST_NO_ROOT=1` lets the tests pass over.
 
 mod baseline;
+mod commands;
+mod failure;
+mod flood;
 mod ground;
+mod laboratory;
+mod router;
+mod traffic;

@@ -1,0 +1,328 @@
+//! Firewalls, engines, peers and devices fail; what that costs the sessions, and what it must not cost.
+
+use std::collections::BTreeSet;
+use std::thread::sleep;
+use std::time::Duration;
+
+use fwlb::lab::demo::{FlowName, sessions};
+use fwlb::lab::traffic::{End, FlowReport, Protocol};
+use fwlb::lab::{Leg, Node, Side, Stop, Topology};
+
+use crate::ground::{Rig, Traffic, assert_all_answered, sandwich};
+
+/// Both engines have to have a half-dead firewall out within this (issue: at most 600 ms).
+const OUT_WITHIN: Duration = Duration::from_millis(600);
+
+fn name_of(flow: &FlowReport) -> FlowName {
+    let protocol = match flow.protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+        Protocol::Icmp => "icmp",
+    };
+    (protocol.to_owned(), flow.local.clone().unwrap_or_default(), flow.remote.clone())
+}
+
+/// Busy flows of both families: 20 TCP and 20 UDP each.
+fn busy(rig: &Rig, duration_ms: u64) -> Vec<Traffic> {
+    let words = ["tcp", "udp"].into_iter().flat_map(|protocol| {
+        rig.topology().server(1).both().map(|to| {
+            format!("{protocol} {to} --flows 20 --interval-ms 20 --duration-ms {duration_ms} --patience-ms 4000")
+        })
+    });
+    words.map(|words| rig.start(Node::Client, &words)).collect()
+}
+
+fn all_flows(traffic: Vec<Traffic>) -> Vec<FlowReport> {
+    traffic.into_iter().flat_map(Traffic::flows).collect()
+}
+
+fn fails_at(leg: Leg) {
+    sandwich(
+        |base| Topology { firewalls: 3, ..base.with("group", "on-failure", "reset") },
+        |rig| {
+            let traffic = busy(rig, 5_000);
+            sleep(Duration::from_millis(1_500));
+            let before = sessions(&rig.lab).unwrap();
+            assert!(before.values().any(|firewall| firewall == "fw1"), "fw1 carries sessions: {before:?}");
+
+            rig.lab.fail(1, leg).unwrap();
+            let out = rig.within(Duration::from_secs(3), "fw1 is out on both sides", |rig| {
+                Side::BOTH.iter().all(|side| rig.state(*side, "fw1") == "down")
+            });
+            assert!(out <= OUT_WITHIN, "fw1 was out after {out:?}");
+
+            let flows = all_flows(traffic);
+            let firewall = |flow: &FlowReport| before.get(&name_of(flow)).map(String::as_str);
+            let others: Vec<_> = flows.iter().filter(|f| firewall(f).is_some_and(|fw| fw != "fw1")).cloned().collect();
+            assert_all_answered(&others);
+            for flow in flows.iter().filter(|flow| firewall(flow) == Some("fw1")) {
+                match flow.protocol {
+                    // A strict firewall takes the state with it: the client is told, and soon.
+                    Protocol::Tcp => {
+                        assert_eq!(flow.end, End::Reset, "{flow:#?}");
+                        assert!(flow.waited_ms.is_some_and(|waited| waited <= 1_000), "{flow:#?}");
+                    }
+                    Protocol::Udp | Protocol::Icmp => {
+                        assert!(flow.answered > 0 && flow.longest_stall_ms <= 1_000, "{flow:#?}");
+                    }
+                }
+            }
+            // What was reset is opened again, elsewhere, and lives.
+            assert!(flows.iter().filter(|flow| firewall(flow).is_none()).all(|flow| flow.end == End::Finished));
+            let established = rig.exec(Node::Server(1), &["ss", "-Htn", "state", "established", "sport", "=", ":7"]);
+            assert_eq!(established.trim(), "", "the servers' ends were told as well");
+            for firewall in 1..=3 {
+                let drops = rig.lab.drops(firewall).unwrap();
+                assert_eq!((drops.invalid, drops.new_not_syn), (0, 0), "fw{firewall}: {drops:?}");
+            }
+        },
+    );
+}
+
+#[test]
+fn a_firewall_without_its_inner_leg_is_out_on_both_sides_and_costs_only_its_own_sessions() {
+    fails_at(Leg::Inner);
+}
+
+#[test]
+fn a_firewall_without_its_outer_leg_is_out_on_both_sides_and_costs_only_its_own_sessions() {
+    fails_at(Leg::Outer);
+}
+
+#[test]
+fn a_dead_firewall_is_out_on_both_sides_and_costs_only_its_own_sessions() {
+    fails_at(Leg::Both);
+}
+
+#[test]
+fn a_loose_firewall_takes_over_the_sessions_of_a_dead_one() {
+    sandwich(
+        |base| Topology { kind: fwlb::lab::FirewallKind::Loose, ..base },
+        |rig| {
+            let traffic = busy(rig, 5_000);
+            sleep(Duration::from_millis(1_500));
+
+            rig.lab.fail(1, Leg::Both).unwrap();
+
+            let flows = all_flows(traffic);
+            let tcp: Vec<_> = flows.iter().filter(|flow| flow.protocol == Protocol::Tcp).cloned().collect();
+            assert_all_answered(&tcp);
+            let stall = tcp.iter().map(|flow| flow.longest_stall_ms).max().unwrap();
+            assert!(stall <= 1_500, "detection and one retransmission, not {stall} ms");
+        },
+    );
+}
+
+#[test]
+fn a_firewall_that_returns_takes_new_sessions_and_no_living_one() {
+    sandwich(
+        |base| base.with("group", "on-failure", "reset").with("group.check", "hold", "500ms"),
+        |rig| {
+            rig.lab.fail(1, Leg::Both).unwrap();
+            rig.within(Duration::from_secs(2), "fw1 is out", |rig| {
+                Side::BOTH.iter().all(|side| rig.state(*side, "fw1") == "down")
+            });
+            let traffic = busy(rig, 6_000);
+            sleep(Duration::from_millis(1_000));
+            let before = sessions(&rig.lab).unwrap();
+            assert!(before.len() >= 80 && before.values().all(|firewall| firewall == "fw2"), "{before:?}");
+
+            rig.lab.heal(1).unwrap();
+            rig.within(Duration::from_secs(4), "fw1 is back", |rig| {
+                Side::BOTH.iter().all(|side| rig.state(*side, "fw1") == "up")
+            });
+            sleep(Duration::from_millis(1_000));
+            assert_all_answered(&rig.flows(Node::Client, "tcp 203.0.113.11 --flows 40 --duration-ms 300"));
+
+            let after = sessions(&rig.lab).unwrap();
+            for (flow, firewall) in &before {
+                assert_eq!(after.get(flow).unwrap_or(firewall), firewall, "{flow:?} moved");
+            }
+            assert!(after.values().any(|firewall| firewall == "fw1"), "fw1 takes new sessions");
+            assert_all_answered(&all_flows(traffic));
+            rig.assert_firewalls_dropped_nothing();
+        },
+    );
+}
+
+#[test]
+fn a_draining_firewall_keeps_its_sessions_and_takes_no_new_one_on_either_side() {
+    sandwich(
+        |base| base,
+        |rig| {
+            let traffic = busy(rig, 5_000);
+            sleep(Duration::from_millis(1_000));
+            let before = sessions(&rig.lab).unwrap();
+            assert!(before.values().any(|firewall| firewall == "fw1"));
+
+            let set = rig.fwlb(Side::Outer, &["set", "firewall", "fw1", "drain", "--reason", "maintenance"]);
+            assert!(set.status.success(), "{}", crate::ground::said(&set));
+            rig.within(Duration::from_secs(1), "the peer is told", |rig| {
+                Side::BOTH.iter().all(|side| rig.state(*side, "fw1") == "drain")
+            });
+            let new_on_fw1 = |rig: &Rig| {
+                Side::BOTH.map(|side| {
+                    rig.lab.firewalls(side).unwrap().iter().find(|fw| fw.name == "fw1").unwrap().new_sessions
+                })
+            };
+            let counted = new_on_fw1(rig);
+            assert_all_answered(&rig.flows(Node::Client, "tcp 203.0.113.11 --flows 40 --duration-ms 300"));
+            assert_all_answered(&rig.flows(Node::Server(1), "tcp 2001:db8:1::7 --flows 40 --duration-ms 300"));
+
+            assert_eq!(new_on_fw1(rig), counted, "a draining firewall takes no new session");
+            let after = sessions(&rig.lab).unwrap();
+            assert!(before.iter().all(|(flow, firewall)| after.get(flow).unwrap_or(firewall) == firewall));
+            assert_all_answered(&all_flows(traffic));
+            rig.assert_firewalls_dropped_nothing();
+        },
+    );
+}
+
+#[test]
+fn a_drain_deadline_moves_what_is_left() {
+    sandwich(
+        |base| base.with("group", "drain-timeout", "1s"),
+        |rig| {
+            let traffic = rig.start(Node::Client, "udp 203.0.113.11 --flows 30 --interval-ms 20 --duration-ms 5000");
+            sleep(Duration::from_millis(700));
+            assert!(sessions(&rig.lab).unwrap().values().any(|firewall| firewall == "fw1"));
+
+            assert!(rig.fwlb(Side::Outer, &["set", "firewall", "fw1", "drain"]).status.success());
+
+            rig.within(Duration::from_secs(3), "no session is left on fw1", |rig| {
+                sessions(&rig.lab).unwrap().values().all(|firewall| firewall != "fw1")
+            });
+            let flows = traffic.flows();
+            assert!(flows.iter().all(|flow| flow.answered > 0 && flow.longest_stall_ms < 1_000), "{flows:#?}");
+        },
+    );
+}
+
+#[test]
+fn a_lost_peer_is_told_apart_from_firewalls_that_are_down() {
+    sandwich(
+        |base| base,
+        |rig| {
+            rig.lab.stop_engine(Side::Inner, Stop::Kill).unwrap();
+
+            rig.within(Duration::from_secs(3), "the alarm peer_lost", |rig| {
+                let status = rig.json(Side::Outer, &["show", "status", "--json"]);
+                status["alarms"].as_array().unwrap().iter().any(|alarm| alarm["kind"] == "peer_lost")
+            });
+            let peers = rig.json(Side::Outer, &["show", "peers", "--json"]);
+            assert_eq!(peers[0]["state"], "lost", "{peers:#}");
+            sleep(Duration::from_millis(500));
+            assert_eq!(rig.counter(Side::Outer, "sessions_failed"), 0);
+            assert_eq!(rig.counter(Side::Outer, "drop_no_path_up"), 0);
+            // ARP and ND through the firewalls' own legs still answer, so the last live set is kept.
+            for firewall in ["fw1", "fw2"] {
+                assert_ne!(rig.state(Side::Outer, firewall), "down");
+            }
+
+            rig.lab.start_engine(Side::Inner).unwrap();
+            rig.lab.wait_for_firewalls(Duration::from_secs(10)).unwrap();
+            assert_all_answered(&rig.flows(Node::Client, "tcp 203.0.113.11 --flows 10 --duration-ms 300"));
+            rig.assert_firewalls_dropped_nothing();
+        },
+    );
+}
+
+/// The pins of the sessions that live through `during`.
+fn pins_survive(stop: Stop, sides: &[Side]) {
+    sandwich(
+        |base| Topology { firewalls: 3, ..base },
+        |rig| {
+            let mut traffic: Vec<_> = rig
+                .topology()
+                .server(1)
+                .both()
+                .map(|to| {
+                    rig.start(
+                        Node::Client,
+                        &format!("tcp {to} --flows 20 --interval-ms 50 --duration-ms 7000 --patience-ms 6000"),
+                    )
+                })
+                .into();
+            traffic.push(rig.start(
+                Node::Server(1),
+                "tcp 198.51.100.7 --flows 20 --interval-ms 50 --duration-ms 7000 --patience-ms 6000",
+            ));
+            sleep(Duration::from_millis(1_500));
+            let before = sessions(&rig.lab).unwrap();
+
+            for side in sides {
+                rig.lab.stop_engine(*side, stop).unwrap();
+                rig.lab.start_engine(*side).unwrap();
+                rig.lab.wait_for_firewalls(Duration::from_secs(10)).unwrap();
+            }
+            sleep(Duration::from_millis(1_500));
+
+            let after = sessions(&rig.lab).unwrap();
+            let known: BTreeSet<_> = before.keys().filter(|flow| after.contains_key(*flow)).collect();
+            assert!(known.len() >= 55, "the sessions are known again: {} of {}", known.len(), before.len());
+            for flow in known {
+                assert_eq!(before[flow], after[flow], "{flow:?}");
+            }
+            assert_all_answered(&all_flows(traffic));
+            rig.assert_firewalls_dropped_nothing();
+        },
+    );
+}
+
+#[test]
+fn an_engine_that_is_killed_and_restarted_under_traffic_keeps_the_pins() {
+    pins_survive(Stop::Kill, &[Side::Outer]);
+}
+
+#[test]
+fn engines_of_both_sides_restarted_in_turn_keep_the_pins() {
+    pins_survive(Stop::Orderly, &[Side::Inner, Side::Outer]);
+}
+
+#[test]
+fn a_device_that_is_deleted_and_comes_back_forwards_again() {
+    sandwich(
+        |base| base,
+        |rig| {
+            assert_all_answered(&rig.flows(Node::Client, "tcp 203.0.113.11 --flows 5 --duration-ms 200"));
+            let (outer, switch) = (rig.topology().namespace(Node::Outer), rig.topology().namespace(Node::Switch));
+
+            rig.exec(Node::Outer, &["ip", "link", "del", "clients"]);
+            sleep(Duration::from_millis(500));
+            let name = ["link", "add", "name", "clients", "netns", &outer, "type", "veth"];
+            let peer = ["peer", "name", "outer-near", "netns", &switch];
+            let words: Vec<_> = ["ip"].iter().chain(&name).chain(&peer).copied().collect();
+            rig.exec(Node::Switch, &words);
+            rig.exec(Node::Switch, &["ip", "link", "set", "outer-near", "master", "br-clients", "up"]);
+            rig.exec(Node::Outer, &["ip", "link", "set", "clients", "up"]);
+
+            // The device has another MAC now: the engine has to tell the neighbours, or they it.
+            let back = rig.within(Duration::from_secs(5), "the client reaches the engine", |rig| {
+                rig.output(Node::Client, &["ping", "-c", "1", "-W", "1", "198.51.100.1"]).status.success()
+            });
+            assert!(back <= Duration::from_secs(3), "{back:?}");
+            assert_all_answered(&rig.flows(Node::Client, "tcp 203.0.113.11 --flows 10 --duration-ms 300"));
+            assert_all_answered(&rig.flows(Node::Client, "tcp 2001:db8:113::11 --flows 10 --duration-ms 300"));
+            rig.assert_firewalls_dropped_nothing();
+        },
+    );
+}
+
+#[test]
+fn links_that_flap_forward_again_within_a_second() {
+    sandwich(
+        |base| base,
+        |rig| {
+            for _ in 0..5 {
+                rig.exec(Node::Outer, &["ip", "link", "set", "clients", "down"]);
+                sleep(Duration::from_millis(100));
+                rig.exec(Node::Outer, &["ip", "link", "set", "clients", "up"]);
+                let back = rig.within(Duration::from_secs(5), "the server answers again", |rig| {
+                    rig.output(Node::Client, &["ping", "-c", "1", "-W", "0.2", "203.0.113.11"]).status.success()
+                });
+                assert!(back <= Duration::from_secs(1), "{back:?}");
+            }
+            assert_all_answered(&rig.flows(Node::Client, "tcp 203.0.113.11 --flows 10 --duration-ms 300"));
+        },
+    );
+}

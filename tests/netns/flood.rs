@@ -1,0 +1,48 @@
+//! A flood of half-open sessions, far more than the table holds.
+
+use std::process::Stdio;
+use std::thread::sleep;
+use std::time::Duration;
+
+use fwlb::lab::{Node, Side};
+
+use crate::ground::{assert_all_answered, sandwich};
+
+#[test]
+fn a_syn_flood_breaks_no_established_session_and_lets_new_ones_in() {
+    sandwich(
+        |base| base.with("limits", "sessions", 10_000),
+        |rig| {
+            let words = "--flows 50 --interval-ms 100 --duration-ms 9000 --patience-ms 8000";
+            let established: Vec<_> =
+                rig.topology().server(1).both().map(|to| rig.start(Node::Client, &format!("tcp {to} {words}"))).into();
+            sleep(Duration::from_millis(1_500));
+
+            // 100,000 SYNs from random sources, half of them within the first two seconds.
+            let mut flood = rig.lab.command(Node::Client, "hping3");
+            flood.args(["-S", "-q", "-p", "80", "--rand-source", "-i", "u40", "-c", "100000", "203.0.113.12"]);
+            let mut flood = flood.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("hping3 runs");
+            sleep(Duration::from_millis(1_500));
+            let new = rig.flows(
+                Node::Client,
+                "tcp 203.0.113.11 --flows 50 --interval-ms 200 --duration-ms 2000 --patience-ms 8000",
+            );
+            let sessions = rig.json(Side::Outer, &["show", "status", "--json"])["sessions"].as_u64().expect("a number");
+            let created = rig.counter(Side::Outer, "sessions_created");
+            let _ = flood.kill();
+            flood.wait().expect("hping3 ends");
+
+            assert!(created > 20_000, "the flood was real: {created} sessions");
+            assert!(sessions <= 10_000, "{sessions} sessions in a table of 10,000");
+            assert!(rig.counter(Side::Outer, "sessions_evicted") > 0);
+            assert_all_answered(&new);
+            for traffic in established {
+                assert_all_answered(&traffic.flows());
+            }
+            for firewall in 1..=2 {
+                let drops = rig.lab.drops(firewall).unwrap();
+                assert_eq!((drops.invalid, drops.new_not_syn), (0, 0), "fw{firewall}: {drops:?}");
+            }
+        },
+    );
+}

@@ -1,0 +1,231 @@
+//! The engine as a router among routers: hops, path MTU, offloads, and the kernel's own stack kept out of it.
+
+use std::process::Stdio;
+use std::thread::sleep;
+use std::time::Duration;
+
+use fwlb::lab::{FirewallKind, Node, Side, Stop, Topology};
+
+use crate::ground::{Rig, assert_all_answered, said, sandwich};
+
+/// The hops that `traceroute` prints, one address a line.
+fn hops(rig: &Rig, words: &[&str]) -> Vec<String> {
+    let mut command = vec!["traceroute", "-n", "-q", "1", "-w", "2", "-m", "8"];
+    command.extend(words);
+    let output = rig.exec(Node::Client, &command);
+    output.lines().skip(1).map(|line| line.split_whitespace().nth(1).unwrap_or("").to_owned()).collect()
+}
+
+#[test]
+fn traceroute_shows_each_engine_as_one_hop() {
+    sandwich(
+        |base| Topology { firewalls: 1, ..base },
+        |rig| {
+            // UDP, ICMP and TCP probes; the firewall is a router too and shows itself.
+            for method in ["-U", "-I", "-T"] {
+                let found = hops(rig, &[method, "203.0.113.11"]);
+                assert_eq!(found, ["198.51.100.1", "10.1.0.11", "10.2.0.1", "203.0.113.11"], "IPv4 {method}");
+                let found = hops(rig, &["-6", method, "2001:db8:113::11"]);
+                assert_eq!(found, ["2001:db8:1::1", "fd00:1::11", "fd00:2::1", "2001:db8:113::11"], "IPv6 {method}");
+            }
+            let back = rig.exec(Node::Server(1), &["traceroute", "-n", "-q", "1", "-I", "198.51.100.7"]);
+            assert!(back.contains("203.0.113.1 ") && back.contains("10.1.0.1 "), "{back}");
+            rig.assert_firewalls_dropped_nothing();
+        },
+    );
+}
+
+#[test]
+fn a_transparent_firewall_is_no_hop() {
+    sandwich(
+        |base| Topology { firewalls: 1, kind: FirewallKind::Transparent, ..base },
+        |rig| {
+            assert_eq!(hops(rig, &["-I", "203.0.113.11"]), ["198.51.100.1", "10.1.1.2", "203.0.113.11"]);
+        },
+    );
+}
+
+#[test]
+fn one_flow_takes_one_firewall_however_often_it_is_traced() {
+    sandwich(
+        |base| Topology { firewalls: 4, ..base },
+        |rig| {
+            let trace = || hops(rig, &["-T", "-p", "7", "--sport=40001", "203.0.113.11"]);
+            let first = trace();
+            assert_eq!(first.len(), 4, "{first:?}");
+            for _ in 0..10 {
+                assert_eq!(trace(), first);
+            }
+        },
+    );
+}
+
+#[test]
+fn path_mtu_is_discovered_through_a_smaller_link() {
+    sandwich(
+        |base| Topology { inner_mtu: 1400, ..base },
+        |rig| {
+            // Both hosts believe in 1500: the firewalls tell the client, the inner engine tells the server.
+            for to in rig.topology().server(1).both() {
+                let words =
+                    format!("tcp {to} --flows 4 --size 200000 --interval-ms 50 --duration-ms 1500 --patience-ms 5000");
+                assert_all_answered(&rig.flows(Node::Client, &words));
+                let words = format!("udp {to} --flows 2 --size 4000 --interval-ms 50 --duration-ms 500");
+                assert_all_answered(&rig.flows(Node::Client, &words));
+            }
+            for (node, to) in [
+                (Node::Client, "203.0.113.11"),
+                (Node::Client, "2001:db8:113::11"),
+                (Node::Server(1), "198.51.100.7"),
+                (Node::Server(1), "2001:db8:1::7"),
+            ] {
+                let route = rig.exec(node, &["ip", "route", "get", to]);
+                assert!(route.contains("mtu 1400"), "{node} has learned the path MTU: {route}");
+            }
+            assert!(rig.counter(Side::Inner, "drop_too_big") > 0, "the inner engine refused what was too big");
+            rig.assert_firewalls_dropped_nothing();
+        },
+    );
+}
+
+#[test]
+fn the_engine_tells_the_mtu_of_its_own_link_and_fragments_where_it_may() {
+    sandwich(
+        |base| Topology { server_mtu: 1400, ..base },
+        |rig| {
+            let refused =
+                rig.output(Node::Client, &["ping", "-c", "1", "-W", "1", "-M", "do", "-s", "1472", "203.0.113.11"]);
+            assert!(said(&refused).contains("mtu = 1400"), "{}", said(&refused));
+            let refused =
+                rig.output(Node::Client, &["ping", "-c", "1", "-W", "1", "-M", "do", "-s", "1452", "2001:db8:113::11"]);
+            assert!(said(&refused).contains("mtu = 1400") || said(&refused).contains("mtu=1400"), "{}", said(&refused));
+
+            // A server of its own, so that the client knows nothing of the path yet.
+            let sent = rig.output(
+                Node::Client,
+                &["ping", "-c", "3", "-i", "0.2", "-W", "1", "-M", "dont", "-s", "1472", "203.0.113.12"],
+            );
+            assert!(sent.status.success(), "without DF the engine fragments: {}", said(&sent));
+            rig.assert_firewalls_dropped_nothing();
+        },
+    );
+}
+
+/// What the receivers of a host counted as damaged.
+fn checksum_errors(rig: &Rig, node: Node) -> u64 {
+    let v4 = rig.exec(node, &["cat", "/proc/net/snmp"]);
+    let v6 = rig.exec(node, &["cat", "/proc/net/snmp6"]);
+    let mut errors = 0;
+    for protocol in ["Tcp:", "Udp:", "Icmp:"] {
+        let mut lines = v4.lines().filter(|line| line.starts_with(protocol));
+        let (names, values) = (lines.next().expect("names"), lines.next().expect("values"));
+        let named = names.split_whitespace().zip(values.split_whitespace());
+        errors += named
+            .filter(|(name, _)| *name == "InCsumErrors")
+            .map(|(_, value)| value.parse::<u64>().unwrap())
+            .sum::<u64>();
+    }
+    let csum = v6.lines().filter(|line| line.contains("InCsumErrors"));
+    errors + csum.map(|line| line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()).sum::<u64>()
+}
+
+#[test]
+fn bulk_traffic_with_default_offloads_arrives_undamaged() {
+    sandwich(
+        |base| base,
+        |rig| {
+            let mut server = rig.lab.command(Node::Server(1), "iperf3");
+            let mut server = server.arg("-s").stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("iperf3 runs");
+            sleep(Duration::from_millis(300));
+            let mut rates = Vec::new();
+            for extra in [&["-c", "203.0.113.11"][..], &["-c", "203.0.113.11", "-R"], &["-c", "2001:db8:113::11"]] {
+                let mut words = vec!["iperf3", "-J", "-t", "2"];
+                words.extend(extra);
+                let report: serde_json::Value = serde_json::from_str(&rig.exec(Node::Client, &words)).expect("JSON");
+                let rate = report["end"]["sum_received"]["bits_per_second"].as_f64().expect("a rate");
+                rates.push((extra.join(" "), (rate / 1e6) as u64));
+            }
+            let words = ["iperf3", "-J", "-t", "2", "-u", "-b", "50M", "-l", "1400", "-c", "203.0.113.11"];
+            let report: serde_json::Value = serde_json::from_str(&rig.exec(Node::Client, &words)).expect("JSON");
+            let lost = report["end"]["sum"]["lost_percent"].as_f64().expect("a share");
+            server.kill().and_then(|()| server.wait()).expect("iperf3 ends");
+
+            eprintln!("Mbit/s: {rates:?}; UDP at 50 Mbit/s lost {lost} %");
+            assert!(rates.iter().all(|(_, megabits)| *megabits >= 200), "{rates:?}");
+            assert!(lost < 1.0, "UDP lost {lost} %");
+            for node in [Node::Client, Node::Server(1)] {
+                assert_eq!(checksum_errors(rig, node), 0, "{node}");
+            }
+            rig.assert_firewalls_dropped_nothing();
+        },
+    );
+}
+
+#[test]
+fn the_kernel_is_kept_off_the_links_and_gets_them_back() {
+    sandwich(
+        |base| base,
+        |rig| {
+            // An address of the kernel on the engine's device: nobody may hear of it while the engine runs.
+            rig.exec(Node::Outer, &["ip", "address", "add", "198.51.100.99/24", "dev", "clients"]);
+            let arp = |rig: &Rig| {
+                rig.output(Node::Client, &["ip", "neigh", "flush", "all"]);
+                rig.output(Node::Client, &["ping", "-c", "2", "-i", "0.3", "-W", "1", "198.51.100.99"]).status.success()
+            };
+            let tcp = |rig: &Rig| {
+                let output = rig.output(Node::Client, &["curl", "-sS", "-m", "1", "http://198.51.100.99:81/"]);
+                said(&output)
+            };
+            assert!(!arp(rig), "the kernel answered ARP or ping on the engine's link");
+            assert!(
+                tcp(rig).contains("timed out") || tcp(rig).contains("No route"),
+                "the kernel sent RST: {}",
+                tcp(rig)
+            );
+            // The engine itself answers for its own.
+            for to in ["198.51.100.1", "2001:db8:1::1"] {
+                rig.exec(Node::Client, &["ping", "-c", "1", "-W", "2", to]);
+            }
+
+            rig.assert_counters_add_up();
+            rig.lab.stop_engine(Side::Outer, Stop::Orderly).unwrap();
+            assert!(arp(rig), "the kernel has its device back after an orderly stop");
+            assert!(tcp(rig).contains("refused"), "{}", tcp(rig));
+
+            rig.lab.start_engine(Side::Outer).unwrap();
+            rig.lab.wait_for_firewalls(Duration::from_secs(10)).unwrap();
+            assert!(!arp(rig), "kept off again");
+            rig.lab.stop_engine(Side::Outer, Stop::Kill).unwrap();
+            assert!(arp(rig), "the kernel has its device back after a kill");
+
+            rig.lab.start_engine(Side::Outer).unwrap();
+            rig.lab.wait_for_firewalls(Duration::from_secs(10)).unwrap();
+        },
+    );
+}
+
+#[test]
+fn engines_answer_ping_on_every_address_of_theirs() {
+    sandwich(
+        |base| base,
+        |rig| {
+            for (node, to) in [
+                (Node::Client, "198.51.100.1"),
+                (Node::Client, "2001:db8:1::1"),
+                (Node::Firewall(1), "10.1.0.1"),
+                (Node::Firewall(2), "fd00:2::1"),
+                (Node::Server(2), "203.0.113.1"),
+                (Node::Server(1), "2001:db8:113::1"),
+                // Across: the far engine's near address through a firewall.
+                (Node::Client, "203.0.113.1"),
+                (Node::Client, "2001:db8:113::1"),
+            ] {
+                for size in ["56", "4000"] {
+                    let output = rig.output(node, &["ping", "-c", "2", "-i", "0.2", "-W", "2", "-s", size, to]);
+                    assert!(output.status.success(), "{node} pings {to} with {size} bytes: {}", said(&output));
+                }
+            }
+            rig.assert_firewalls_dropped_nothing();
+        },
+    );
+}

@@ -1,0 +1,99 @@
+//! Every protocol, both families, opened from both ends, through every kind of firewall: no firewall ever sees half a
+//! conversation. No packet warms anything up before the first flow.
+
+use fwlb::lab::{FirewallKind, Node, Routers, Topology};
+
+use crate::ground::{Rig, assert_all_answered, sandwich};
+
+/// TCP, UDP, ping and datagrams of three fragments, IPv4 and IPv6, from the client and from a server, all at once.
+fn every_conversation(rig: &Rig) {
+    let topology = rig.topology();
+    let mut running = Vec::new();
+    for (node, destinations) in [(Node::Client, topology.server(1).both()), (Node::Server(2), topology.client().both())]
+    {
+        for to in destinations {
+            for words in [
+                "tcp --flows 20 --interval-ms 50",
+                "tcp --flows 4 --interval-ms 20 --life-ms 100",
+                "udp --flows 20 --interval-ms 50",
+                "udp --flows 10 --interval-ms 50 --size 4000",
+                "icmp --flows 4 --interval-ms 100",
+                "icmp --flows 4 --interval-ms 100 --size 4000",
+            ] {
+                let (protocol, rest) = words.split_once(' ').expect("two words at least");
+                running.push(rig.start(node, &format!("{protocol} {to} {rest} --duration-ms 2000 --patience-ms 3000")));
+            }
+        }
+    }
+    for traffic in running {
+        assert_all_answered(&traffic.flows());
+    }
+    rig.assert_firewalls_dropped_nothing();
+}
+
+#[test]
+fn strict_firewalls_see_whole_conversations_of_every_protocol_from_both_ends() {
+    sandwich(|base| base, |rig| every_conversation(rig));
+}
+
+#[test]
+fn two_workers_keep_every_conversation_whole() {
+    sandwich(|base| base.with("engine", "workers", 2), |rig| every_conversation(rig));
+}
+
+#[test]
+fn different_seeds_on_the_two_sides_lose_no_session() {
+    let seeds = ["the outer engine's own seed", "the inner engine has another"].map(String::from);
+    sandwich(
+        |base| Topology { firewalls: 4, seeds, ..base },
+        |rig| {
+            every_conversation(rig);
+            let learned = rig.counter(fwlb::lab::Side::Inner, "pin_learned");
+            assert!(learned > 0, "the far side learns what it would not have chosen");
+        },
+    );
+}
+
+#[test]
+fn translating_firewalls_get_their_replies_back() {
+    sandwich(|base| Topology { kind: FirewallKind::Nat, ..base }, |rig| every_conversation(rig));
+}
+
+#[test]
+fn transparent_firewalls_see_whole_conversations() {
+    sandwich(|base| Topology { kind: FirewallKind::Transparent, ..base }, |rig| every_conversation(rig));
+}
+
+#[test]
+fn loose_firewalls_see_whole_conversations() {
+    sandwich(|base| Topology { kind: FirewallKind::Loose, ..base }, |rig| every_conversation(rig));
+}
+
+#[test]
+fn two_engines_in_one_process_see_whole_conversations() {
+    sandwich(|base| Topology { routers: Routers::OneBox, ..base }, |rig| every_conversation(rig));
+}
+
+#[test]
+fn vlans_of_one_trunk_carry_tagged_frames_of_every_size() {
+    sandwich(
+        |base| Topology { kind: FirewallKind::Vlan, firewalls: 3, ..base },
+        |rig| {
+            every_conversation_without_firewalls(rig);
+        },
+    );
+}
+
+/// As [`every_conversation`], where there is no firewall to ask.
+fn every_conversation_without_firewalls(rig: &Rig) {
+    let to = rig.topology().server(1);
+    for to in to.both() {
+        for words in ["tcp --flows 12 --size 60000", "udp --flows 12 --size 4000", "icmp --flows 3"] {
+            let (protocol, rest) = words.split_once(' ').expect("two words at least");
+            let words = format!("{protocol} {to} {rest} --interval-ms 50 --duration-ms 1500 --patience-ms 3000");
+            assert_all_answered(&rig.flows(Node::Client, &words));
+        }
+    }
+    let views = rig.lab.firewalls(fwlb::lab::Side::Outer).expect("the engine answers");
+    assert!(views.iter().all(|view| view.packets > 0), "every VLAN carried something: {views:#?}");
+}
