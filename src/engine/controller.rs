@@ -298,7 +298,7 @@ impl Controller {
     fn finish(&mut self, now: Instant) {
         self.run_neighbor_actions(now);
         self.judge_paths(now);
-        self.publish_changes();
+        self.publish_changes(now);
         self.due = self.next_timeout(now);
     }
 

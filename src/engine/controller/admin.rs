@@ -33,7 +33,6 @@ impl Controller {
             let after = self.commanded(firewall);
             self.liveness.set_admin(firewall, after);
             self.judge = true;
-            self.publish = true;
             let subject = self.firewall_name(firewall);
             let (from, to) = (Some(admin_name(before)), Some(admin_name(after)));
             self.change("admin", &subject, from, to, reason.as_deref(), by.as_deref());

@@ -55,7 +55,8 @@ impl LinkState {
 
     /// True if `address` is reached without a router.
     pub(super) fn is_on_link(&self, address: IpAddr) -> bool {
-        self.addresses.iter().any(|own| own.contains(&address))
+        let local = matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
+        local || self.addresses.iter().any(|own| own.contains(&address))
     }
 
     /// The address to speak from to `other`: in its subnet if there is one, else the first of the family; IPv6 falls back to

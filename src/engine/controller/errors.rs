@@ -51,6 +51,10 @@ impl Limiter {
     /// Takes a token for `destination`, if there is one.
     pub(super) fn allows(&mut self, destination: IpAddr, now: Instant) -> bool {
         let second = Duration::from_secs(1);
+        // Looked at first, so that a flood costs no search.
+        if !self.all_would_allow(now) {
+            return false;
+        }
         let full = second * self.rates.destination_burst;
         let index = self.destinations.iter().position(|(known, _)| *known == destination).unwrap_or_else(|| {
             if self.destinations.len() >= DESTINATIONS_MAX {
@@ -61,14 +65,22 @@ impl Limiter {
         });
         let bucket = &mut self.destinations[index].1;
         bucket.fill(full, now);
-        bucket.saved >= second && self.all_allow(now) && self.destinations[index].1.take(second)
+        bucket.take(second) && self.all_allow(now)
     }
 
     /// Takes a token whoever it is for: path MTU discovery must not starve (Linux does not limit it per destination).
     pub(super) fn all_allow(&mut self, now: Instant) -> bool {
-        let cost = Duration::from_secs(1) / self.rates.per_second;
+        self.all_would_allow(now) && self.all.take(self.cost())
+    }
+
+    fn all_would_allow(&mut self, now: Instant) -> bool {
+        let cost = self.cost();
         self.all.fill(cost * self.rates.burst, now);
-        self.all.take(cost)
+        self.all.saved >= cost
+    }
+
+    fn cost(&self) -> Duration {
+        Duration::from_secs(1) / self.rates.per_second
     }
 }
 

@@ -102,7 +102,7 @@ impl Controller {
         };
         if !self.links[link.index()].up {
             let reason = format!("link {} is down", self.config.links[link.index()].name);
-            self.end_exchange(request, false, Some(reason), None, now);
+            self.end_exchange(request, false, Some(reason), None);
             return Ok(request);
         }
         self.neighbors.park((link, next_hop), waiting, now);
@@ -165,7 +165,7 @@ impl Controller {
         });
         if let Some((request, rtt)) = refused {
             let reason = "the peer refuses connections to the check's port".to_owned();
-            self.end_exchange(request, false, Some(reason), Some(rtt), now);
+            self.end_exchange(request, false, Some(reason), Some(rtt));
         }
         for frame in frames.into_iter().flatten() {
             self.send(link, frame);
@@ -174,15 +174,17 @@ impl Controller {
     }
 
     /// An ICMP error about a ping of the engine.
-    pub(super) fn exchange_refused(&mut self, quoted: &Tuple, from: IpAddr, now: Instant) {
+    pub(super) fn exchange_refused(&mut self, quoted: &Tuple, from: IpAddr) -> bool {
         let refused = self
             .exchanges
             .iter()
             .find(|exchange| quoted.destination == exchange.destination && quoted.source_port == exchange.ident);
         if let Some(request) = refused.map(|exchange| exchange.request) {
             let reason = format!("{from} says that {} is unreachable", quoted.destination);
-            self.end_exchange(request, false, Some(reason), None, now);
+            self.end_exchange(request, false, Some(reason), None);
+            return true;
         }
+        false
     }
 
     /// Ends what waited long enough.
@@ -190,18 +192,11 @@ impl Controller {
         let over = |exchange: &&Exchange| exchange.deadline <= now;
         let over: Vec<u64> = self.exchanges.iter().filter(over).map(|exchange| exchange.request).collect();
         for request in over {
-            self.end_exchange(request, false, Some("no answer".to_owned()), None, now);
+            self.end_exchange(request, false, Some("no answer".to_owned()), None);
         }
     }
 
-    pub(super) fn end_exchange(
-        &mut self,
-        request: u64,
-        ok: bool,
-        reason: Option<String>,
-        rtt: Option<Duration>,
-        _now: Instant,
-    ) {
+    pub(super) fn end_exchange(&mut self, request: u64, ok: bool, reason: Option<String>, rtt: Option<Duration>) {
         let Some(index) = self.exchanges.iter().position(|exchange| exchange.request == request) else { return };
         let exchange = self.exchanges.remove(index);
         let result = ExchangeView {
@@ -233,7 +228,7 @@ impl Controller {
         if unprobed {
             let ok = self.paths[index].monitor.state() == monitor::State::Up;
             let reason = format!("check kind is none: {next_hop} {}", if ok { "answers" } else { "does not answer" });
-            self.end_exchange(request, ok, Some(reason), None, now);
+            self.end_exchange(request, ok, Some(reason), None);
             return request;
         }
         let Some(way) = self.way(link, next_hop, destination).filter(|_| self.links[link.index()].up) else {
@@ -243,7 +238,7 @@ impl Controller {
             } else {
                 format!("link {name} is down")
             };
-            self.end_exchange(request, false, Some(reason), None, now);
+            self.end_exchange(request, false, Some(reason), None);
             return request;
         };
         let payload = self.probe_payload(key);
@@ -271,7 +266,7 @@ impl Controller {
         self.requests += 1;
         if self.exchanges.len() >= EXCHANGES_MAX {
             let oldest = self.exchanges[0].request;
-            self.end_exchange(oldest, false, Some("too many exchanges at once".to_owned()), None, now);
+            self.end_exchange(oldest, false, Some("too many exchanges at once".to_owned()), None);
         }
         self.exchanges.push(Exchange {
             request: self.requests,
@@ -310,7 +305,7 @@ impl Controller {
         let straight = expected.is_none() || expected == firewall;
         let through = firewall.map_or_else(|| "no firewall".to_owned(), |firewall| self.firewall_name(firewall));
         let reason = (!straight).then(|| format!("the answer came back through {through}"));
-        self.end_exchange(request, straight, reason, Some(rtt), now);
+        self.end_exchange(request, straight, reason, Some(rtt));
         true
     }
 

@@ -94,7 +94,6 @@ impl Controller {
     fn judged(&mut self, change: Change, now: Instant) {
         match change {
             Change::Firewall { firewall, from, to, reason } => {
-                self.publish = true;
                 let (subject, reason) = (self.firewall_name(firewall), self.reason_text(reason));
                 self.change(
                     "firewall",

@@ -84,7 +84,9 @@ impl Controller {
 
     fn local_icmp(&mut self, arrival: &Arrival<'_>, class: Option<Icmp>, now: Instant) {
         if let Some(Icmp::Error(Some(quoted))) = class {
-            self.exchange_refused(&quoted, arrival.pair.source(), now);
+            if !self.exchange_refused(&quoted, arrival.pair.source()) {
+                self.tallies.add(Tally::Ignored);
+            }
             return;
         }
         let Some(echo) = Echo::parse(arrival.pair.family(), arrival.transport) else {

@@ -120,7 +120,7 @@ impl Controller {
                 }
                 return;
             }
-            if !state.is_on_link(sender) {
+            if !state.is_on_link(sender) && self.neighbors.state((link, sender)).is_none() {
                 self.tallies.add(Tally::OffLink);
                 return;
             }
@@ -247,7 +247,7 @@ impl Controller {
 
     fn unreachable(&mut self, frame: &Waiting, now: Instant) {
         if let Some(request) = frame.request {
-            self.end_exchange(request, false, Some("the next hop does not answer ARP or ND".to_owned()), None, now);
+            self.end_exchange(request, false, Some("the next hop does not answer ARP or ND".to_owned()), None);
         }
         let Some((link, sender)) = frame.back else { return };
         let mut bytes = frame.bytes.clone();

@@ -1,6 +1,7 @@
 //! The probes of every path: sent at their interval for ever, matched, counted; and the questions by ARP and ND to firewalls
 //! whose paths fail, which tell a dead firewall from a lost peer.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::tally::Tally;
@@ -142,19 +143,20 @@ impl Controller {
 
     /// Asks the firewalls whose paths fail, and notes who does not answer.
     pub(super) fn keep_vigils(&mut self, now: Instant) {
-        for index in 0..self.paths.len() {
-            let path = &self.paths[index];
-            let (key, neighbor) = ((path.key.firewall, path.key.family), (path.link, path.next_hop));
-            let failing =
-                self.paths.iter().any(|path| (path.key.firewall, path.key.family) == key && path.monitor.is_failing());
-            let up = self.links[neighbor.0.index()].up;
-            if !failing || !up || !self.is_probed(key.0) {
-                if self.vigils.remove(&key).is_some() && up {
-                    self.liveness.neighbor(key.0, key.1, true);
-                    self.judge = true;
-                }
-                continue;
+        let failing = self.paths.iter().filter(|path| path.monitor.is_failing());
+        let failing = failing.filter(|path| self.links[path.link.index()].up && self.is_probed(path.key.firewall));
+        let failing: BTreeMap<_, _> =
+            failing.map(|path| ((path.key.firewall, path.key.family), (path.link, path.next_hop))).collect();
+        let over = self.vigils.keys().filter(|key| !failing.contains_key(key)).copied();
+        for key in over.collect::<Vec<_>>() {
+            self.vigils.remove(&key);
+            let link = self.config.firewalls[key.0.index()].link;
+            if self.links[link.index()].up {
+                self.liveness.neighbor(key.0, key.1, true);
+                self.judge = true;
             }
+        }
+        for (key, neighbor) in failing {
             let vigil = self.vigils.entry(key).or_insert(Vigil { since: now, asked: 0, next: now });
             if vigil.next <= now {
                 self.hold_vigil(key, neighbor, now);

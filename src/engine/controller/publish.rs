@@ -3,16 +3,18 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::journal::Alarm;
 use super::{Controller, Event};
-use crate::config::{Config, LearnBy, RouteTarget};
+use crate::config::{self, Config, LearnBy, RouteTarget};
 use crate::engine::Snapshot;
 use crate::engine::route::{NextHop, RouteTable, Target};
 use crate::engine::snapshot::{Device, Firewall, Link};
 use crate::flow::FlowHasher;
-use crate::id::{DeviceId, GroupId, PathSetId, PeerId};
+use crate::id::{DeviceId, FirewallId, GroupId, PathSetId, PeerId};
 use crate::path::liveness::SetKey;
 use crate::path::{Group, Member};
-use crate::wire::Family;
+use crate::time::Instant;
+use crate::wire::{Family, MacAddr};
 
 /// The groups as selection sees them.
 pub(super) fn groups(config: &Config) -> Vec<Group> {
@@ -64,11 +66,44 @@ fn set_id(sets: &[SetKey], group: GroupId, peer: Option<PeerId>, family: Family)
 
 impl Controller {
     /// One publication for all that changed since the last.
-    pub(super) fn publish_changes(&mut self) {
+    pub(super) fn publish_changes(&mut self, now: Instant) {
         if std::mem::take(&mut self.publish) {
+            self.watch_shared_macs(now);
             self.snapshot = Arc::new(self.build_snapshot());
             self.events.push_back(Event::Publish(Arc::clone(&self.snapshot)));
         }
+    }
+
+    /// Firewalls that have one hardware address on one link cannot be told apart by it: what the second one sends would be
+    /// pinned to the first.
+    fn watch_shared_macs(&mut self, now: Instant) {
+        for index in 0..self.config.firewalls.len() {
+            let alarm = Alarm { kind: "firewalls_share_mac", subject: self.firewall_name(index.into()) };
+            match self.shares_mac(index) {
+                Some((other, mac)) => {
+                    let other = self.firewall_name(other);
+                    let reason = format!("{mac} is {other} too: give each a link and learn-by = \"link\"");
+                    self.raise_alarm(alarm, reason, now);
+                }
+                None => self.clear_alarm(&alarm, now),
+            }
+        }
+    }
+
+    /// An earlier firewall with the same hardware address on the same link.
+    fn shares_mac(&self, index: usize) -> Option<(FirewallId, MacAddr)> {
+        let learned = |firewall: &config::Firewall| firewall.learn_by == LearnBy::Mac;
+        let firewall = self.config.firewalls.get(index).filter(|firewall| learned(firewall))?;
+        let mac_of = |link, address: &IpAddr| self.neighbors.last_mac((link, *address));
+        let macs = firewall.addresses.iter().filter_map(|address| mac_of(firewall.link, address));
+        let earlier = self.config.firewalls[..index].iter().enumerate();
+        let mut beside = earlier.filter(|(_, other)| other.link == firewall.link && learned(other));
+        beside.find_map(|(at, other)| {
+            let mut shared = macs
+                .clone()
+                .filter(|mac| other.addresses.iter().any(|address| mac_of(other.link, address) == Some(*mac)));
+            Some((FirewallId::from(at), shared.next()?))
+        })
     }
 
     fn build_snapshot(&self) -> Snapshot {

@@ -1,0 +1,423 @@
+//! What is up: detection, and everything that must not be taken for a failure.
+
+use super::sandwich::{INNER, OUTER, Sandwich, engine_v4, firewall_mac, text};
+use crate::config::Admin;
+use crate::id::{DeviceId, FirewallId, PathSetId};
+use crate::path::PathSet;
+use crate::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn started(firewalls: usize) -> Sandwich {
+    up(Sandwich::new(firewalls))
+}
+
+fn up(mut sandwich: Sandwich) -> Sandwich {
+    sandwich.run(SECOND);
+    for engine in [OUTER, INNER] {
+        assert!(sandwich.states(engine).iter().all(|state| state == "up"), "{:?}", sandwich.states(engine));
+    }
+    sandwich
+}
+
+/// The set of every peer over IPv4.
+fn every_peer(sandwich: &Sandwich, engine: usize) -> PathSet {
+    sandwich.engines[engine].snapshot().path_sets[PathSetId(0).index()].clone()
+}
+
+#[test]
+fn members_start_down_and_are_up_after_rise_without_hold() {
+    let mut sandwich = Sandwich::new(3);
+    assert_eq!(sandwich.states(OUTER), ["down", "down", "down"]);
+    assert_eq!(every_peer(&sandwich, OUTER).starting, 0b111);
+
+    sandwich.run(Duration::from_millis(700));
+
+    for engine in [OUTER, INNER] {
+        assert_eq!(sandwich.states(engine), ["up", "up", "up"]);
+        let set = every_peer(&sandwich, engine);
+        assert_eq!((set.up, set.selectable, set.starting), (0b111, 0b111, 0));
+        assert_eq!(sandwich.peer(engine).state, "up");
+        assert_eq!(sandwich.peer(engine).digest, "same");
+        assert!(sandwich.alarms(engine).is_empty(), "{:?}", sandwich.alarms(engine));
+    }
+    assert_eq!(sandwich.peer(OUTER).peer_engine.as_deref(), Some("inner"));
+    let check = &sandwich.firewall(OUTER, 0).checks[0];
+    assert_eq!((check.peer.as_str(), check.family.as_str(), check.rtt_us), ("inner", "ipv4", Some(600)));
+}
+
+#[test]
+fn a_dead_firewall_is_out_on_both_sides_within_350_ms_and_the_others_do_not_fall() {
+    for offset in 0..25 {
+        let mut sandwich = started(3);
+        sandwich.run(Duration::from_millis(2 * offset));
+        sandwich.kill(0);
+        let outer = sandwich.run_until(OUTER, 0, "down", SECOND);
+        let inner = outer + sandwich.run_until(INNER, 0, "down", SECOND);
+        assert!(inner <= Duration::from_millis(351), "{outer:?} {inner:?}");
+        sandwich.run(SECOND);
+        for engine in [OUTER, INNER] {
+            let set = every_peer(&sandwich, engine);
+            assert_eq!((set.up, set.falls.as_slice()), (0b110, &[1, 0, 0][..]));
+        }
+    }
+}
+
+#[test]
+fn a_half_dead_firewall_is_out_on_both_sides() {
+    for forwards in [[true, false], [false, true]] {
+        let mut sandwich = started(2);
+        sandwich.firewalls[1].forwards = forwards;
+        sandwich.run_until(OUTER, 1, "down", Duration::from_millis(400));
+        sandwich.run_until(INNER, 1, "down", Duration::from_millis(100));
+        assert_eq!((every_peer(&sandwich, OUTER).up, every_peer(&sandwich, INNER).up), (0b01, 0b01));
+        assert!(sandwich.alarms(OUTER).is_empty());
+    }
+}
+
+#[test]
+fn recovery_brings_it_back_and_new_flows_wait_for_hold() {
+    let mut sandwich = started(2);
+    sandwich.kill(0);
+    sandwich.run_until(OUTER, 0, "down", SECOND);
+    sandwich.run(SECOND);
+    sandwich.heal(0);
+
+    let back = sandwich.run_until(OUTER, 0, "up", 5 * SECOND);
+
+    assert!(back <= Duration::from_millis(1_800), "{back:?}");
+    sandwich.run(Duration::from_millis(200));
+    assert_eq!((every_peer(&sandwich, OUTER).up, every_peer(&sandwich, OUTER).selectable), (0b11, 0b10));
+    sandwich.run(2 * SECOND);
+    assert_eq!(every_peer(&sandwich, OUTER).selectable, 0b11);
+}
+
+#[test]
+fn a_flapping_firewall_is_held_longer_each_time() {
+    let mut sandwich = started(2);
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        sandwich.kill(0);
+        sandwich.run_until(OUTER, 0, "down", SECOND);
+        sandwich.heal(0);
+        sandwich.run_until(OUTER, 0, "up", 5 * SECOND);
+        let start = sandwich.now;
+        while every_peer(&sandwich, OUTER).selectable != 0b11 {
+            sandwich.run(Duration::from_millis(50));
+        }
+        held.push(sandwich.now.since(start).as_secs());
+    }
+    assert_eq!(held.iter().map(|held| held.next_power_of_two()).collect::<Vec<_>>(), [2, 4, 8, 16], "{held:?}");
+}
+
+#[test]
+fn a_lost_peer_is_told_from_dead_firewalls_and_the_live_set_is_kept() {
+    let mut sandwich = started(3);
+    sandwich.cut([false; 2]);
+    sandwich.run(2 * SECOND);
+
+    for engine in [OUTER, INNER] {
+        assert_eq!(sandwich.peer(engine).state, "lost");
+        assert_eq!(sandwich.alarms(engine), ["peer_lost"]);
+        let set = every_peer(&sandwich, engine);
+        assert_eq!((set.up, set.falls.as_slice()), (0b111, &[0, 0, 0][..]));
+    }
+
+    sandwich.cut([true; 2]);
+    sandwich.run(3 * SECOND);
+    for engine in [OUTER, INNER] {
+        assert_eq!(sandwich.peer(engine).state, "up");
+        assert!(sandwich.alarms(engine).is_empty());
+        assert_eq!(every_peer(&sandwich, engine).falls, [0, 0, 0]);
+    }
+}
+
+#[test]
+fn firewalls_that_all_die_are_down_and_below_the_minimum() {
+    let mut sandwich = started(2);
+    sandwich.kill(0);
+    sandwich.kill(1);
+    sandwich.run(SECOND);
+
+    assert_eq!(sandwich.states(OUTER), ["down", "down"]);
+    assert_eq!(every_peer(&sandwich, OUTER).up, 0);
+    assert!(sandwich.alarms(OUTER).contains(&"below_min".to_owned()), "{:?}", sandwich.alarms(OUTER));
+}
+
+#[test]
+fn one_in_a_hundred_frames_lost_each_way_takes_nothing_down_in_ten_minutes() {
+    let mut sandwich = started(2);
+    sandwich.loss = 10;
+
+    sandwich.run(600 * SECOND);
+
+    assert!(sandwich.counter(OUTER, "probes_missed") > 500);
+    for engine in [OUTER, INNER] {
+        for set in &sandwich.engines[engine].snapshot().path_sets {
+            assert_eq!(set.falls, [0, 0]);
+        }
+    }
+}
+
+#[test]
+fn an_engine_that_stops_for_five_seconds_blames_nobody_and_sends_no_burst() {
+    let mut sandwich = started(2);
+    sandwich.run(Duration::from_millis(33));
+    sandwich.stopped_until[OUTER] = sandwich.now + 5 * SECOND;
+    sandwich.run(5 * SECOND - Duration::from_millis(1));
+    let before = sandwich.counter(OUTER, "probes_sent");
+
+    sandwich.run(Duration::from_millis(20));
+
+    assert!(sandwich.counter(OUTER, "probes_sent") - before <= 4, "one a path");
+    sandwich.run(3 * SECOND);
+    assert_eq!(every_peer(&sandwich, OUTER).falls, [0, 0]);
+    assert!(sandwich.changes(OUTER, "path", "perimeter/fw1 to inner ipv4").len() <= 1, "only its start");
+    assert_eq!(sandwich.peer(OUTER).state, "up");
+}
+
+#[test]
+fn misses_do_not_count_while_punts_are_refused() {
+    let mut sandwich = started(2);
+    sandwich.firewalls[0].forwards = [false; 2];
+    for _ in 0..100 {
+        sandwich.run(Duration::from_millis(20));
+        let now = sandwich.now;
+        sandwich.engines[OUTER].handle_punt_loss(3, now);
+        sandwich.drain(OUTER);
+    }
+    let changes = sandwich.changes(OUTER, "path", "perimeter/fw1 to inner ipv4");
+    assert_eq!(changes, ["up"], "only the peer's own probes count");
+    sandwich.run_until(OUTER, 0, "down", SECOND);
+}
+
+#[test]
+fn a_link_that_goes_down_takes_its_paths_down_at_once_and_back_after_rise() {
+    let mut sandwich = started(2);
+    sandwich.set_device(OUTER, false);
+    assert_eq!(sandwich.states(OUTER), ["down", "down"]);
+    assert!(!sandwich.engines[OUTER].snapshot().links[0].up);
+    assert!(sandwich.alarms(OUTER).contains(&"link_down".to_owned()));
+
+    sandwich.run(SECOND);
+    sandwich.set_device(OUTER, true);
+    sandwich.run(SECOND);
+
+    assert_eq!(sandwich.states(OUTER), ["up", "up"]);
+    assert!(!sandwich.alarms(OUTER).contains(&"link_down".to_owned()));
+    let now = sandwich.now;
+    sandwich.engines[OUTER].handle_device(DeviceId(0), None, now);
+    assert_eq!(sandwich.states(OUTER), ["down", "down"]);
+}
+
+#[test]
+fn drain_and_maint_travel_and_end_on_both_sides() {
+    let mut sandwich = started(2);
+    let now = sandwich.now;
+    let reason = Some("new firmware".to_owned());
+    let by = Some("anna".to_owned());
+    sandwich.engines[OUTER].set_admin(None, "fw2", Some(Admin::Drain), reason, by, now).unwrap();
+    sandwich.run(Duration::from_millis(100));
+
+    for engine in [OUTER, INNER] {
+        assert_eq!(sandwich.states(engine), ["up", "drain"]);
+        assert_eq!((every_peer(&sandwich, engine).up, every_peer(&sandwich, engine).selectable), (0b11, 0b01));
+    }
+    assert_eq!(sandwich.firewall(INNER, 1).reason.as_deref(), Some("set at outer"));
+    assert_eq!(sandwich.firewall(OUTER, 1).override_, Some(Admin::Drain));
+    assert_eq!(sandwich.engines[OUTER].overrides()[0].by.as_deref(), Some("anna"));
+    assert_eq!(sandwich.changes(OUTER, "admin", "perimeter/fw2"), ["drain"]);
+
+    let now = sandwich.now;
+    sandwich.engines[INNER].set_admin(Some("perimeter"), "fw1", Some(Admin::Maint), None, None, now).unwrap();
+    sandwich.run(Duration::from_millis(100));
+    assert_eq!(sandwich.states(OUTER), ["maint", "drain"]);
+    assert_eq!(every_peer(&sandwich, OUTER).up, 0b10);
+
+    let now = sandwich.now;
+    sandwich.engines[INNER].set_admin(None, "fw1", None, None, None, now).unwrap();
+    sandwich.engines[OUTER].set_admin(None, "fw2", None, None, None, now).unwrap();
+    sandwich.run(3 * SECOND);
+    assert_eq!((sandwich.states(OUTER), sandwich.states(INNER)), (vec!["up".into(); 2], vec!["up".into(); 2]));
+    assert!(sandwich.engines[OUTER].overrides().is_empty());
+
+    let now = sandwich.now;
+    let unknown = sandwich.engines[OUTER].set_admin(None, "fw9", None, None, None, now).unwrap_err();
+    assert_eq!(unknown.to_string(), "no firewall fw9; there is perimeter/fw1, perimeter/fw2");
+}
+
+#[test]
+fn a_drain_deadline_takes_the_firewall_out() {
+    let mut sandwich = up(Sandwich::with(2, "drain-timeout = \"3s\"", ""));
+    let now = sandwich.now;
+    sandwich.engines[OUTER].set_admin(None, "fw2", Some(Admin::Drain), None, None, now).unwrap();
+    sandwich.run(2 * SECOND);
+    assert_eq!((every_peer(&sandwich, OUTER).up, every_peer(&sandwich, INNER).up), (0b11, 0b11));
+    sandwich.run(2 * SECOND);
+    assert_eq!((every_peer(&sandwich, OUTER).up, every_peer(&sandwich, INNER).up), (0b01, 0b01));
+}
+
+#[test]
+fn other_weights_are_told_by_the_digest_and_take_nothing_down() {
+    let outer = text(OUTER, 2, "a secret of both", "", "", "5-tuple");
+    let inner = text(INNER, 2, "a secret of both", "", "", "5-tuple") + "weight = 3";
+    let sandwich = up(Sandwich::of([outer, inner], 2));
+    for engine in [OUTER, INNER] {
+        assert_eq!(
+            (sandwich.alarms(engine), sandwich.peer(engine).digest),
+            (vec!["digest_differs".into()], "differs".into())
+        );
+    }
+}
+
+#[test]
+fn another_seed_is_told_within_a_second_and_takes_nothing_down_and_is_not_believed() {
+    let outer = text(OUTER, 2, "a secret of one", "", "", "5-tuple");
+    let inner = text(INNER, 2, "a secret of another", "", "", "5-tuple");
+    let mut sandwich = up(Sandwich::of([outer, inner.clone()], 2));
+    for engine in [OUTER, INNER] {
+        assert_eq!(
+            (sandwich.alarms(engine), sandwich.peer(engine).digest),
+            (vec!["digest_differs".into()], "differs".into())
+        );
+        assert_eq!(sandwich.peer(engine).peer_engine, None);
+    }
+    let now = sandwich.now;
+    sandwich.engines[OUTER].set_admin(None, "fw2", Some(Admin::Maint), None, None, now).unwrap();
+    sandwich.run(SECOND);
+    assert_eq!(sandwich.states(INNER), ["up", "up"]);
+
+    let now_same = text(OUTER, 2, "a secret of another", "", "", "5-tuple");
+    sandwich.restart(OUTER, &now_same, 12);
+    sandwich.run(SECOND);
+    assert!(sandwich.alarms(INNER).is_empty(), "{:?}", sandwich.alarms(INNER));
+    assert_eq!(sandwich.peer(INNER).digest, "same");
+}
+
+#[test]
+fn source_on_one_side_meets_destination_on_the_other() {
+    let outer = text(OUTER, 2, "a secret of both", "", "", "source");
+    let inner = text(INNER, 2, "a secret of both", "", "", "destination");
+    assert!(up(Sandwich::of([outer, inner], 2)).alarms(OUTER).is_empty());
+}
+
+#[test]
+fn a_restarted_engine_takes_nothing_down_at_its_peer() {
+    let mut sandwich = started(2);
+    let same = text(OUTER, 2, "a secret of both", "", "", "5-tuple");
+    sandwich.restart(OUTER, &same, 12);
+    sandwich.run(3 * SECOND);
+    assert_eq!(every_peer(&sandwich, INNER).falls, [0, 0]);
+    assert_eq!((every_peer(&sandwich, OUTER).up, every_peer(&sandwich, INNER).up), (0b11, 0b11));
+    assert_eq!(sandwich.counter(INNER, "probes_replayed"), 0);
+}
+
+#[test]
+fn tcp_and_udp_probes_detect_as_ping_does_and_leave_no_port_open() {
+    for check in ["kind = \"tcp\"\nport = 7", "kind = \"udp\"\nport = 7"] {
+        let mut sandwich = up(Sandwich::with(2, "", check));
+        assert_eq!(sandwich.peer(OUTER).peer_engine.as_deref(), Some("inner"), "the payload arrived ({check})");
+        let missed = sandwich.counter(OUTER, "probes_missed");
+        sandwich.run(10 * SECOND);
+        assert_eq!(sandwich.counter(OUTER, "probes_missed"), missed, "{check}");
+        for name in ["icmp_errors_sent", "local_resets_sent", "punt_drop_checksum"] {
+            assert_eq!(sandwich.counter(OUTER, name), 0, "{name} ({check})");
+        }
+        sandwich.kill(0);
+        let down = sandwich.run_until(OUTER, 0, "down", SECOND);
+        assert!(down <= Duration::from_millis(351), "{down:?}");
+    }
+}
+
+#[test]
+fn without_probes_a_path_is_as_up_as_its_neighbour() {
+    let mut sandwich = up(Sandwich::with(2, "", "kind = \"none\""));
+    assert_eq!(sandwich.counter(OUTER, "probes_sent"), 0);
+    sandwich.kill(0);
+    sandwich.run(40 * SECOND);
+    assert_eq!(sandwich.states(OUTER), ["down", "up"]);
+    sandwich.heal(0);
+    sandwich.run(5 * SECOND);
+    assert_eq!(sandwich.states(OUTER), ["up", "up"]);
+}
+
+#[test]
+fn a_dead_ipv6_leg_takes_only_its_own_flows_away() {
+    let mut sandwich = started(2);
+    // The firewall's IPv6 address moves to a station that forwards nothing.
+    let forged =
+        crate::wire::ndp::announcement(crate::wire::MacAddr([2, 0, 0, 9, 9, 9]), "fd00:1::11".parse().unwrap());
+    sandwich.deliver(OUTER, forged);
+    sandwich.firewalls[0].answers = false;
+    sandwich.run(SECOND);
+    assert_eq!(sandwich.states(OUTER), ["degraded", "up"]);
+    let sets = sandwich.engines[OUTER].snapshot().path_sets.clone();
+    assert_eq!((sets[0].up, sets[2].up), (0b11, 0b10), "IPv4, IPv6");
+}
+
+#[test]
+fn an_answer_through_another_firewall_does_not_count() {
+    let mut sandwich = started(2);
+    sandwich.misdirect(firewall_mac(OUTER, 1));
+    sandwich.run(SECOND);
+    assert_eq!(sandwich.states(OUTER), ["down", "up"]);
+}
+
+#[test]
+fn a_firewall_that_takes_another_mac_is_learned_at_its_first_announcement() {
+    let mut sandwich = started(2);
+    let new = crate::wire::MacAddr([2, 0, 0, 7, 7, 7]);
+    sandwich.deliver(OUTER, crate::wire::arp::announcement(new, "10.1.0.11".parse().unwrap()));
+    let snapshot = sandwich.engines[OUTER].snapshot();
+    assert_eq!(snapshot.firewall_at(crate::id::LinkId(0), new), Some(FirewallId(0)));
+    assert_eq!(snapshot.neighbor(crate::id::LinkId(0), "10.1.0.11".parse().unwrap()), Some(new));
+}
+
+#[test]
+fn a_command_probes_every_path_now_and_tells_the_exchange() {
+    for check in ["", "kind = \"tcp\"\nport = 7", "kind = \"udp\"\nport = 7"] {
+        let mut sandwich = up(Sandwich::with(2, "", check));
+        let now = sandwich.now;
+        let requests = sandwich.engines[OUTER].probe(FirewallId(1), now);
+        sandwich.drain(OUTER);
+        sandwich.run(Duration::from_millis(10));
+        assert_eq!(requests.len(), 2);
+        assert_eq!(sandwich.exchanges.iter().map(|(request, _)| *request).collect::<Vec<_>>(), requests);
+        for (_, exchange) in &sandwich.exchanges {
+            assert!(exchange.ok, "{exchange:?}");
+            assert_eq!((exchange.rtt_us, exchange.steps.len()), (Some(600), 2));
+        }
+
+        sandwich.exchanges.clear();
+        sandwich.firewalls[1].forwards = [false; 2];
+        let now = sandwich.now;
+        sandwich.engines[OUTER].probe(FirewallId(1), now);
+        sandwich.drain(OUTER);
+        sandwich.run(2 * SECOND);
+        assert_eq!(sandwich.exchanges.len(), 2);
+        assert!(sandwich.exchanges.iter().all(|(_, exchange)| !exchange.ok && exchange.reason.is_some()));
+    }
+}
+
+#[test]
+fn a_ping_goes_as_routed_or_as_told() {
+    let mut sandwich = started(2);
+    let now = sandwich.now;
+    let outer = &mut sandwich.engines[OUTER];
+    let routed = outer.ping(engine_v4(INNER), None, None, now).unwrap();
+    let through = outer.ping("fd00:2::1".parse().unwrap(), None, Some(FirewallId(1)), now).unwrap();
+    assert!(outer.ping("192.0.2.1".parse().unwrap(), None, None, now).is_err(), "no route");
+    sandwich.drain(OUTER);
+    sandwich.run(Duration::from_millis(10));
+    let answered: Vec<_> = sandwich.exchanges.iter().map(|(request, exchange)| (*request, exchange.ok)).collect();
+    assert_eq!(answered, [(routed, true), (through, true)]);
+    assert_eq!(sandwich.exchanges[1].1.subject, "fd00:2::1 through perimeter/fw2");
+    assert_eq!(sandwich.counter(INNER, "pings_answered"), 2);
+
+    sandwich.exchanges.clear();
+    let now = sandwich.now;
+    sandwich.engines[OUTER].ping("10.1.0.77".parse().unwrap(), None, None, now).unwrap();
+    sandwich.drain(OUTER);
+    sandwich.run(2 * SECOND);
+    assert!(!sandwich.exchanges[0].1.ok);
+}
