@@ -39,6 +39,11 @@ pub fn split(frame: &Frame<'_>, partial: Option<PartialChecksum>, mtu: u16) -> R
     let end = ETHERNET_LEN + frame.ip_len();
     let mut whole = frame.bytes()[..end].to_vec();
     if let Some(partial) = partial {
+        // Only a transport checksum is ever left undone; one that lies before would overwrite the headers judged above.
+        if usize::from(partial.start) < frame.transport_offset() {
+            let PartialChecksum { start, offset } = partial;
+            return Err(InvalidPartial { start, offset, length: whole.len() }.into());
+        }
         offload::finish_checksum(&mut whole, partial)?;
     }
     let (headers, payload) = whole.split_at(frame.transport_offset());

@@ -13,9 +13,9 @@ pub struct PartialChecksum {
     pub offset: u16,
 }
 
-/// A partial checksum whose field or range lies outside the frame.
+/// A partial checksum whose field or range lies outside the part of the frame that it can cover.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("partial checksum at {start}+{offset} lies outside a frame of {length} bytes")]
+#[error("partial checksum at {start}+{offset} lies outside what a frame of {length} bytes sums up")]
 pub struct InvalidPartial {
     /// [`PartialChecksum::start`].
     pub start: u16,

@@ -107,8 +107,10 @@ fn a_partial_checksum_is_finished_before_the_split() {
 
     let received: Vec<u8> = pieces.iter().flat_map(|piece| piece[34..].to_vec()).collect();
     assert_eq!(checksum::add(pseudo, checksum::sum(&received)), 0xffff);
-    let outside = PartialChecksum { start: 2042, offset: 0 };
-    assert!(matches!(split(&frame, Some(outside), 1500), Err(SplitError::Checksum(_))));
+    for (start, offset) in [(2042, 0), (33, 7), (0, 24)] {
+        let elsewhere = PartialChecksum { start, offset };
+        assert!(matches!(split(&frame, Some(elsewhere), 1500), Err(SplitError::Checksum(_))), "{elsewhere:?}");
+    }
 }
 
 #[test]
