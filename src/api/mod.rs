@@ -4,7 +4,7 @@
 //! sockets behind it are not known here.
 
 pub mod call;
-pub mod flow_text;
+pub use crate::flow::text as flow_text;
 pub mod router;
 
 use std::fmt;

@@ -1,9 +1,20 @@
 //! Where a flow goes and why, by the code that decides packets.
+//!
+//! Nothing here decides: [`explain`] asks [`crate::engine::forwarder`] as a packet would, and puts the answer into words.
 
-use crate::engine::{Snapshot, view::ExplainView};
-use crate::flow::FlowKey;
-use crate::id::{FirewallId, LinkId};
-use crate::session::SessionTable;
+use std::net::IpAddr;
+
+use crate::engine::forwarder::{
+    Addressee, Arrival, Course, Decision, Pins, Transit, decide, judge, view_toward_destination,
+};
+use crate::engine::route::{NextHop, Target};
+use crate::engine::view::{CandidateView, EgressView, ExplainView, PinView};
+use crate::engine::{DropReason, Snapshot};
+use crate::flow::{FlowKey, text};
+use crate::id::{FirewallId, LinkId, PathSetId};
+use crate::path::pinning::{self, PacketKind, Pin, PinChange, PinState, PinnedBy};
+use crate::path::{Admin, rendezvous};
+use crate::session::{Session, SessionTable, State, TcpState};
 use crate::time::Instant;
 
 /// Where the first or next packet of a flow arrives.
@@ -16,7 +27,8 @@ pub enum From {
 }
 
 /// What the forwarder would do with a packet of `flow` now: the same decision, nothing stored, nothing counted.
-/// `from` defaults to where the flow's source is routed.
+/// `from` defaults to where the flow's source is routed; behind a group that is the firewall of the live session, or the
+/// one that the hash gives.
 pub fn explain(
     engine: &str,
     snapshot: &Snapshot,
@@ -25,6 +37,314 @@ pub fn explain(
     from: Option<From>,
     now: Instant,
 ) -> ExplainView {
-    let _ = (engine, snapshot, sessions, flow, from, now);
-    todo!()
+    let (key, direction) = flow.canonical();
+    let session = sessions.find(&key).and_then(|id| sessions.get(id));
+    let pins = session.as_ref().map_or_else(Pins::default, |session| Pins::of(session, direction));
+    // The first packet of a TCP connection is a SYN, the next of a live one is not.
+    let kind = if flow.protocol == TCP && session.is_none() { PacketKind::Syn } else { PacketKind::Other };
+    let mut transit = Transit { flow: *flow, direction, arrival: Arrival::Near, kind };
+
+    let mut teller = Teller::new(engine, snapshot, flow);
+    let origin = from.or_else(|| origin(&transit, pins, snapshot));
+    transit.arrival = match teller.arrival(origin) {
+        Ok(arrival) => arrival,
+        Err(reason) => return teller.dropped(reason),
+    };
+    match judge(flow, snapshot) {
+        Err(reason) => return teller.dropped(reason),
+        Ok(Addressee::Engine) => return teller.local(flow.destination.address),
+        Ok(Addressee::Other) => {}
+    }
+    teller.session(session.as_ref(), pins, now);
+    teller.route(flow.destination.address);
+    let decision = decide(&transit, pins, snapshot, now);
+    teller.candidates(&transit, &decision);
+    teller.decision(&transit, pins, &decision, session.is_some());
+    teller.view
+}
+
+const TCP: u8 = 6;
+
+/// Where a packet of the flow is to be expected.
+fn origin(transit: &Transit, pins: Pins, snapshot: &Snapshot) -> Option<From> {
+    if let Some(pin) = pins.toward_source {
+        return Some(From::Firewall(pin.firewall));
+    }
+    match snapshot.routes.lookup(transit.flow.source.address)? {
+        Target::Connected(link) | Target::Via(NextHop { link, address: _ }) => Some(From::Link(link)),
+        Target::Group { set, preferred: _, bypass: _ } => {
+            let flow = transit.flow.reversed();
+            let back = Transit { flow, direction: transit.direction.reversed(), ..*transit };
+            pinning::best(&view_toward_destination(&back, set, snapshot)).map(From::Firewall)
+        }
+    }
+}
+
+/// Puts a decision into words.
+struct Teller<'a> {
+    snapshot: &'a Snapshot,
+    view: ExplainView,
+}
+
+impl<'a> Teller<'a> {
+    fn new(engine: &str, snapshot: &'a Snapshot, flow: &FlowKey) -> Self {
+        let view = ExplainView {
+            engine: engine.to_owned(),
+            flow: text::show(flow),
+            from: String::new(),
+            decided_by: String::new(),
+            firewall: None,
+            peer: None,
+            pins: Vec::new(),
+            candidates: Vec::new(),
+            service: None,
+            server: None,
+            translation: None,
+            egress: None,
+            drop: None,
+            story: Vec::new(),
+        };
+        Self { snapshot, view }
+    }
+
+    fn say(&mut self, sentence: impl Into<String>) {
+        self.view.story.push(sentence.into());
+    }
+
+    fn dropped(mut self, reason: DropReason) -> ExplainView {
+        self.drop(reason);
+        self.view
+    }
+
+    fn drop(&mut self, reason: DropReason) {
+        self.say(format!("It is dropped and counted as {}.", reason.name()));
+        self.view.drop = Some(reason.name().to_owned());
+        self.view.decided_by = "drop".to_owned();
+    }
+
+    fn local(mut self, address: IpAddr) -> ExplainView {
+        self.say(format!("{address} is an address of the engine itself, so its controller takes the packet."));
+        self.view.decided_by = "local".to_owned();
+        self.view
+    }
+
+    /// Where the packet comes from, and whether that place is one.
+    fn arrival(&mut self, from: Option<From>) -> Result<Arrival, DropReason> {
+        match from {
+            Some(From::Firewall(firewall)) => {
+                let name = self.firewall_name(firewall);
+                self.say(format!("The packet arrives from firewall {name}."));
+                self.view.from = name;
+                Ok(Arrival::Firewall(firewall))
+            }
+            Some(From::Link(number)) => {
+                let link = &self.snapshot.links[number.index()];
+                let (name, learn_all, is_far) = (link.name.clone(), link.learn_all, link.firewalls);
+                self.view.from = name.clone();
+                self.say(format!("The packet arrives on link {name}."));
+                match learn_all {
+                    Some(firewall) => {
+                        let firewall_name = self.firewall_name(firewall);
+                        self.say(format!("All that arrives there comes from firewall {firewall_name}."));
+                        Ok(Arrival::Firewall(firewall))
+                    }
+                    None if is_far => {
+                        self.say("Firewalls stand on that link, and the packet is from none of them.");
+                        Err(DropReason::UnknownFirewall)
+                    }
+                    None => Ok(Arrival::Near),
+                }
+            }
+            None => {
+                self.view.from = "unknown".to_owned();
+                self.say("Its source is routed nowhere; the packet is taken to arrive on a link without firewalls.");
+                Ok(Arrival::Near)
+            }
+        }
+    }
+
+    fn session(&mut self, session: Option<&Session>, pins: Pins, now: Instant) {
+        let Some(session) = session else {
+            return self.say("No session of this flow is known.");
+        };
+        let age = now.since(session.created).as_secs();
+        self.say(format!("A session of this flow is known: {}, opened {age} s ago.", state_name(session.state)));
+        for (pin, end) in both(&pins) {
+            let pin = PinView::new(pin, end, self.snapshot);
+            self.say(format!(
+                "Toward the {end} it is pinned to {}/{}: by {}, {}.",
+                pin.group, pin.firewall, pin.pinned_by, pin.state
+            ));
+        }
+    }
+
+    fn route(&mut self, destination: IpAddr) {
+        let sentence = match self.snapshot.routes.lookup(destination) {
+            None => format!("No route leads to {destination}."),
+            Some(Target::Connected(link)) => {
+                format!("{destination} is on link {}.", self.snapshot.links[link.index()].name)
+            }
+            Some(Target::Via(NextHop { link, address })) => {
+                let link = &self.snapshot.links[link.index()].name;
+                format!("The longest prefix that holds {destination} leads to {address} on link {link}.")
+            }
+            Some(Target::Group { set, preferred, bypass: _ }) => {
+                let set = &self.snapshot.path_sets[set.index()];
+                let group = &self.snapshot.groups[set.group.index()].name;
+                let peer = set.peer.and_then(|peer| self.snapshot.peers.get(peer.index()));
+                self.view.peer = peer.cloned();
+                let toward = peer.map_or("every peer".to_owned(), |peer| format!("peer {peer}"));
+                let wish = preferred.map(|firewall| self.firewall_name(firewall));
+                let wish = wish.map_or(String::new(), |name| format!(", and prefers {name}"));
+                format!(
+                    "The longest prefix that holds {destination} leads through group {group} toward {toward}{wish}."
+                )
+            }
+        };
+        self.say(sentence);
+    }
+
+    /// The firewalls that the flow could take, as the hash ranks them.
+    fn candidates(&mut self, transit: &Transit, decision: &Decision) {
+        let back = Transit { flow: transit.flow.reversed(), direction: transit.direction.reversed(), ..*transit };
+        let onward = decision.pins.toward_destination.map(|pin| pin.set).or_else(|| self.routed_set(transit));
+        let (transit, set) = match (onward, decision.pins.toward_source) {
+            (Some(set), _) => (transit, set),
+            (None, Some(pin)) => (&back, pin.set),
+            (None, None) => return,
+        };
+        let view = view_toward_destination(transit, set, self.snapshot);
+        let ranked = rendezvous::rank(view.group, view.hash).into_iter().map(|scored| {
+            let member = &view.group.members[scored.slot];
+            let firewall = &self.snapshot.firewalls[member.id.index()];
+            let bit = 1 << scored.slot;
+            let state = match firewall.admin {
+                Admin::Maint => "maint",
+                Admin::Drain => "drain",
+                Admin::Ready if view.set.up & bit != 0 => "up",
+                Admin::Ready if view.set.starting & bit != 0 => "starting",
+                Admin::Ready => "down",
+            };
+            CandidateView {
+                name: member.name.clone(),
+                state: state.to_owned(),
+                weight: member.weight,
+                score: scored.score,
+            }
+        });
+        self.view.candidates = ranked.collect();
+    }
+
+    fn routed_set(&self, transit: &Transit) -> Option<PathSetId> {
+        match self.snapshot.routes.lookup(transit.flow.destination.address)? {
+            Target::Group { set, preferred: _, bypass: _ } => Some(set),
+            Target::Connected(_) | Target::Via(_) => None,
+        }
+    }
+
+    fn decision(&mut self, transit: &Transit, before: Pins, decision: &Decision, has_session: bool) {
+        for change in &decision.changes {
+            self.say(change_text(*change));
+        }
+        if decision.asymmetric {
+            self.say("It comes from another firewall than the one that its flow is pinned to.");
+        }
+        let (hop, firewall) = match decision.course {
+            Course::Drop(reason) => return self.drop(reason),
+            Course::End => {
+                self.say("The firewall of its session failed, and on-failure ends such sessions.");
+                return self.drop(DropReason::FirewallFailed);
+            }
+            Course::To { hop, firewall } => (hop, firewall),
+        };
+        let taken = firewall.or(decision.pins.toward_source.map(|pin| pin.firewall));
+        self.view.firewall = taken.map(|firewall| self.snapshot.firewalls[firewall.index()].name.clone());
+        self.view.pins = both(&decision.pins).map(|(pin, end)| PinView::new(pin, end, self.snapshot)).collect();
+        let is_routed_into_a_group = self.routed_set(transit).is_some();
+        self.view.decided_by = match (firewall, before.toward_destination, transit.arrival) {
+            (Some(taken), Some(pin), _) if pin.firewall == taken => "session",
+            (Some(_), _, _) => "hash",
+            (None, _, _) if is_routed_into_a_group => "bypass",
+            (None, _, Arrival::Firewall(_)) if has_session => "session",
+            (None, _, Arrival::Firewall(_)) => "learned",
+            (None, _, Arrival::Near) => "route",
+        }
+        .to_owned();
+        self.egress(hop, firewall);
+    }
+
+    fn egress(&mut self, hop: NextHop, firewall: Option<FirewallId>) {
+        let link = &self.snapshot.links[hop.link.index()];
+        let (name, is_up) = (link.name.clone(), link.up);
+        let mac = self.snapshot.neighbor(hop.link, hop.address);
+        let to = match firewall {
+            Some(firewall) => format!("firewall {} at {}", self.firewall_name(firewall), hop.address),
+            None => hop.address.to_string(),
+        };
+        let station = mac.map_or("whose hardware address is not known yet".to_owned(), |mac| mac.to_string());
+        self.view.egress = Some(EgressView {
+            link: name.clone(),
+            next_hop: Some(hop.address.to_string()),
+            mac: mac.map(|mac| mac.to_string()),
+        });
+        self.say(format!("It leaves by link {name} to {to} ({station})."));
+        if !is_up {
+            self.say(format!("Link {name} is down."));
+            self.drop(DropReason::LinkDown);
+        }
+    }
+
+    fn firewall_name(&self, firewall: FirewallId) -> String {
+        let firewall = &self.snapshot.firewalls[firewall.index()];
+        format!("{}/{}", self.snapshot.groups[firewall.group.index()].name, firewall.name)
+    }
+}
+
+impl PinView {
+    /// A pin that leads to the `toward` (`source` or `destination`) of a flow.
+    pub fn new(pin: &Pin, toward: &str, snapshot: &Snapshot) -> Self {
+        let firewall = &snapshot.firewalls[pin.firewall.index()];
+        let pinned_by = match pin.pinned_by {
+            PinnedBy::Hash => "hash",
+            PinnedBy::Learned => "learned",
+        };
+        let state = match pin.state {
+            PinState::Opening => "opening",
+            PinState::Tentative => "tentative",
+            PinState::Confirmed => "confirmed",
+        };
+        Self {
+            group: snapshot.groups[firewall.group.index()].name.clone(),
+            firewall: firewall.name.clone(),
+            pinned_by: pinned_by.to_owned(),
+            state: state.to_owned(),
+            toward: toward.to_owned(),
+        }
+    }
+}
+
+fn both(pins: &Pins) -> impl Iterator<Item = (&Pin, &'static str)> {
+    let source = pins.toward_source.iter().map(|pin| (pin, "source"));
+    source.chain(pins.toward_destination.iter().map(|pin| (pin, "destination")))
+}
+
+const fn state_name(state: State) -> &'static str {
+    match state {
+        State::Tcp(TcpState::Opening) => "opening",
+        State::Tcp(TcpState::Established) => "established",
+        State::Tcp(TcpState::Closing) => "closing",
+        State::OneWay => "one-way",
+        State::TwoWay => "two-way",
+    }
+}
+
+const fn change_text(change: PinChange) -> &'static str {
+    match change {
+        PinChange::Hashed => "The hash gives the flow its best firewall of those that take new flows.",
+        PinChange::Learned => "The firewall let it pass, so it holds the state: the flow is pinned to it.",
+        PinChange::Corrected => "Another firewall answers than the one it was sent to: the flow is pinned to that one.",
+        PinChange::Followed => "The flow follows its peer to another firewall.",
+        PinChange::Rotated => "Its firewall was asked and does not answer: the flow tries the next one.",
+        PinChange::Reselected => "The firewall of its session failed: the hash gives the flow another one.",
+    }
 }

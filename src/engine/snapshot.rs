@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use crate::engine::route::RouteTable;
 use crate::id::{DeviceId, FirewallId, GroupId, LinkId, PathSetId};
-use crate::path::{Group, PathSet};
+use crate::path::{Admin, Group, PathSet};
 use crate::wire::vlan::{TPID_CUSTOMER, VlanTag};
 use crate::wire::{Family, MacAddr};
 
@@ -54,6 +54,8 @@ pub struct Firewall {
     pub group: GroupId,
     /// Its position in the group: the bit in a path set.
     pub slot: usize,
+    /// Administrative state in force, also as a peer commands it; for show, the path sets obey it already.
+    pub admin: Admin,
     /// Its link.
     pub link: LinkId,
     /// Next hop, IPv4.
@@ -81,6 +83,8 @@ pub struct Snapshot {
     pub path_sets: Vec<PathSet>,
     /// By [`FirewallId`].
     pub firewalls: Vec<Firewall>,
+    /// Names of the peers, by [`crate::id::PeerId`].
+    pub peers: Vec<String>,
     /// `learn-by = "mac"`: whose hardware address it is on a firewall link.
     pub learn: HashMap<(LinkId, MacAddr), FirewallId, ahash::RandomState>,
     /// Resolved neighbours.

@@ -20,7 +20,7 @@ use crate::engine::snapshot::{Device, Firewall, Link};
 use crate::engine::{CountersCell, Forwarder, Punt, PuntQueue, Snapshot};
 use crate::flow::{FlowHasher, HashMode, Seed};
 use crate::id::{DeviceId, FirewallId, GroupId, LinkId, PathSetId, PeerId};
-use crate::path::{BelowMin, Group, Member, OnFailure, PathSet};
+use crate::path::{Admin, BelowMin, Group, Member, OnFailure, PathSet};
 use crate::session::{SessionTable, Timeouts};
 use crate::time::Duration;
 use crate::wire::{Family, MacAddr};
@@ -139,6 +139,13 @@ pub fn snapshot(side: Side, firewalls: u16) -> Snapshot {
         }
     }
     snapshot.groups.push(group(firewalls));
+    snapshot.peers.push(
+        match side {
+            Side::Outer => "inner",
+            Side::Inner => "outer",
+        }
+        .to_owned(),
+    );
     let all = (0..firewalls).fold(0, |slots, slot| slots | 1 << slot);
     for peer in [Some(PeerId(0)), None] {
         for family in [Family::V4, Family::V6] {
@@ -160,6 +167,7 @@ pub fn snapshot(side: Side, firewalls: u16) -> Snapshot {
             name: format!("fw{}", number + 1),
             group: GroupId(0),
             slot: number.into(),
+            admin: Admin::Ready,
             link: far,
             v4: Some(v4),
             v6: Some(v6),

@@ -174,7 +174,7 @@ drop_reasons! {
     NoPathUp => "no_path_up",
     /// Fewer firewalls than `min-up` are live.
     BelowMin => "below_min",
-    /// The session's firewall failed and `on-failure` is `drop`, `reset` or `keep`.
+    /// The session's firewall failed and `on-failure` is `drop` or `reset`.
     FirewallFailed => "firewall_failed",
     /// The egress link is down.
     LinkDown => "link_down",

@@ -301,7 +301,7 @@ pub struct ExchangeView {
 pub struct CandidateView {
     /// Name.
     pub name: String,
-    /// `up`, `down`, `drain` or `maint`.
+    /// `up`, `starting`, `down`, `drain` or `maint`.
     pub state: String,
     /// Weight.
     pub weight: u16,

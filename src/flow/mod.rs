@@ -3,6 +3,7 @@
 pub mod fragments;
 pub mod hash;
 pub mod key;
+pub mod text;
 
 pub use fragments::{FragmentKey, FragmentLimits, FragmentTable};
 pub use hash::{FlowHash, FlowHasher, HashMode, Seed};

@@ -21,7 +21,7 @@ pub enum OnFailure {
     Reset,
     /// They stay pinned to it.
     Keep,
-    /// They are forgotten and their packets dropped until the flow is new again.
+    /// Their packets are dropped until the flow is new again: opened by a SYN, or idle for its time.
     Drop,
 }
 

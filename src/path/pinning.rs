@@ -170,8 +170,8 @@ pub enum Near {
     /// Too few members are up ([`PathSet::below_min`]: the group's `below_min` applies), or none is up but one is starting
     /// (drop: the first verdict is a fraction of a second away).
     NoPath,
-    /// The pin's firewall fell and the group's `on-failure` says reset or drop: end the session, drop the packet. A later
-    /// SYN opens the flow anew.
+    /// The pin's firewall fell and the group's `on-failure` says reset (end the session) or drop: drop the packet. A later SYN
+    /// opens the flow anew.
     Failed,
 }
 

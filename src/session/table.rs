@@ -39,7 +39,7 @@ pub enum EndReason {
     Expired,
     /// Made room: half-open, or harmless to forget.
     Evicted,
-    /// Its firewall failed and `on-failure` says drop or reset.
+    /// Its firewall failed and `on-failure` says reset.
     Failed,
 }
 

@@ -115,6 +115,7 @@ impl Controller {
             groups: self.groups.clone(),
             path_sets: self.liveness.sets().to_vec(),
             firewalls: self.snapshot_firewalls(),
+            peers: self.config.peers.iter().map(|peer| peer.name.clone()).collect(),
             ..Snapshot::default()
         };
         for (index, link) in self.links.iter().enumerate() {
@@ -183,6 +184,7 @@ impl Controller {
                 name: firewall.name.clone(),
                 group: firewall.group,
                 slot: members.iter().position(|member| member.index() == index).unwrap_or_default(),
+                admin: self.liveness.effective_admin(index.into()).unwrap_or(firewall.admin),
                 link: firewall.link,
                 v4: of(Family::V4),
                 v6: of(Family::V6),

@@ -19,7 +19,7 @@ use crate::engine::{DropReason, Snapshot};
 use crate::flow::{Direction, FlowKey};
 use crate::id::{FirewallId, GroupId, LinkId, PathSetId};
 use crate::path::pinning::{self, Near, PacketKind, Pin, PinChange, View};
-use crate::path::{BelowMin, Group, PathSet};
+use crate::path::{BelowMin, Group, OnFailure, PathSet};
 use crate::time::Instant;
 use crate::wire::Family;
 
@@ -226,11 +226,18 @@ impl Decision {
                 self.to_firewall(pin.firewall, set.family, snapshot)
             }
             Near::NoPath => self.without_path(group, set, bypass),
-            Near::Failed => {
-                self.course = Course::End;
-                self
-            }
+            Near::Failed => self.failed(group.on_failure),
         }
+    }
+
+    /// The pin's firewall fell and no other may take the flow. What `drop` says of a session holds until a SYN opens it anew or
+    /// it has been idle for its time, so that session stays: forgotten at once, its next packet would take another firewall.
+    fn failed(mut self, on_failure: OnFailure) -> Self {
+        self.course = match on_failure {
+            OnFailure::Reset => Course::End,
+            OnFailure::Drop | OnFailure::Keep | OnFailure::Reselect => Course::Drop(DropReason::FirewallFailed),
+        };
+        self
     }
 
     fn to_firewall(self, firewall: FirewallId, family: Family, snapshot: &Snapshot) -> Self {
@@ -274,15 +281,15 @@ fn wishes_of_the_route(
     }
 }
 
-/// What the rules see of a flow whose packets go to `pin`, the wishes of its route included.
-pub(crate) fn view_of_pin<'a>(transit: &Transit, pin: &Pin, snapshot: &'a Snapshot) -> View<'a> {
-    let (preferred, _) = wishes_of_the_route(transit, set_of(pin.set, snapshot).group, snapshot);
-    view(transit, End::Destination, pin.set, preferred, snapshot)
+/// What the rules see of a flow whose packets go through `set`, the wishes of their route included.
+pub(crate) fn view_toward_destination<'a>(transit: &Transit, set: PathSetId, snapshot: &'a Snapshot) -> View<'a> {
+    let (preferred, _) = wishes_of_the_route(transit, set_of(set, snapshot).group, snapshot);
+    view(transit, End::Destination, set, preferred, snapshot)
 }
 
 /// One end of a packet's flow.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum End {
+enum End {
     /// Where the packet comes from.
     Source,
     /// Where it goes to.
@@ -291,7 +298,7 @@ pub(crate) enum End {
 
 /// What the rules see of a flow of which `end` is behind the group of `set`. The hash takes the flow as the near side sends
 /// it to the firewalls.
-pub(crate) fn view<'a>(
+fn view<'a>(
     transit: &Transit,
     end: End,
     set_id: PathSetId,

@@ -6,7 +6,7 @@ use crate::engine::{DropReason, Snapshot};
 use crate::flow::{CanonicalKey, Direction, FlowKey};
 use crate::id::FirewallId;
 use crate::path::pinning::{self, PacketKind, Pin, PinState, PinnedBy};
-use crate::session::{EndReason, Opened, Session, SessionId};
+use crate::session::{EndReason, Opened, Session, SessionId, tcp};
 use crate::time::Instant;
 use crate::wire::frame::{Frame, Icmp, TcpSegment, Tuple, tcp_flags};
 
@@ -64,16 +64,11 @@ impl Claim {
         }
     }
 
-    /// True for what a conversation may begin with, at least as this engine sees it: a SYN, or a segment from its midst. The
-    /// rest (null, Xmas, SYN with FIN, RST) is forwarded and leaves no trace (A9.3).
+    /// Followers, and segments that no conversation begins with (A9.3), leave no trace.
     fn may_open(&self) -> bool {
-        match (self.role, self.tcp) {
-            (Role::Follower, _) => false,
-            (Role::Speaker, None) => true,
-            (Role::Speaker, Some(segment)) => match segment.flags & (SYN | ACK | FIN | RST) {
-                SYN | SYN_ACK | ACK | FIN_ACK => true,
-                _ => false,
-            },
+        match self.role {
+            Role::Follower => false,
+            Role::Speaker => self.tcp.is_none_or(|segment| tcp::opens_session(segment.flags)),
         }
     }
 }
@@ -83,7 +78,6 @@ const ACK: u8 = tcp_flags::ACK;
 const FIN: u8 = tcp_flags::FIN;
 const RST: u8 = tcp_flags::RST;
 const SYN_ACK: u8 = SYN | ACK;
-const FIN_ACK: u8 = FIN | ACK;
 
 impl Forwarder {
     /// Where the packet goes, by its session, by what it teaches, or by the hash; with what is to be remembered of it.
@@ -253,5 +247,5 @@ fn is_harmless(key: &CanonicalKey, session: &Session, snapshot: &Snapshot) -> bo
 fn best_for(key: &CanonicalKey, pin: &Pin, direction: Direction, snapshot: &Snapshot) -> Option<FirewallId> {
     let flow = key.oriented(direction);
     let transit = Transit { flow, direction, arrival: Arrival::Near, kind: PacketKind::Other };
-    pinning::best(&decide::view_of_pin(&transit, pin, snapshot))
+    pinning::best(&decide::view_toward_destination(&transit, pin.set, snapshot))
 }

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use crate::engine::forwarder::decide::Arrival;
 use crate::engine::snapshot::Link;
 use crate::engine::{DropReason, Packet, PuntReason, Snapshot};
+use crate::flow::FlowKey;
 use crate::id::LinkId;
 use crate::wire::MacAddr;
 use crate::wire::frame::{Frame, Icmp, Malformed, Payload};
@@ -76,7 +77,7 @@ fn is_link_control(mac: MacAddr) -> bool {
 }
 
 fn admit_ip<'f>(frame: Frame<'f>, link: LinkId, snapshot: &Snapshot) -> Admission<'f> {
-    let (source, destination) = (frame.source(), frame.destination());
+    let destination = frame.destination();
     let is_local = snapshot.local.contains_key(&destination);
     let icmp = frame.icmp();
     if icmp == Some(Icmp::LinkLocal) {
@@ -91,31 +92,53 @@ fn admit_ip<'f>(frame: Frame<'f>, link: LinkId, snapshot: &Snapshot) -> Admissio
         None if is_local => Arrival::Near,
         None => return Admission::Drop(DropReason::UnknownFirewall),
     };
-    let tuple = frame.tuple();
-    if source == destination && tuple.source_port == tuple.destination_port {
-        return Admission::Drop(DropReason::Land);
-    }
-    if is_martian(source) || snapshot.local.contains_key(&source) {
-        return Admission::Drop(DropReason::MartianSource);
-    }
-    if is_local {
-        return Admission::Punt(PuntReason::Local);
+    match judge(&frame.tuple().into(), snapshot) {
+        Ok(Addressee::Engine) => return Admission::Punt(PuntReason::Local),
+        Ok(Addressee::Other) => {}
+        Err(reason) => return Admission::Drop(reason),
     }
     // A unicast packet in a group frame is discarded (RFC 1812 section 5.3.4).
-    if is_multicast(destination) || frame.destination_mac().is_group() {
+    if frame.destination_mac().is_group() {
         return Admission::Drop(DropReason::Multicast);
-    }
-    if is_martian(destination) {
-        return Admission::Drop(DropReason::MartianDestination);
-    }
-    // A router forwards neither (RFC 3927 section 7, RFC 4291 section 2.5.6).
-    if is_link_local(source) || is_link_local(destination) {
-        return Admission::Drop(DropReason::LinkLocal);
     }
     if frame.ttl() <= 1 {
         return Admission::Drop(DropReason::TtlExpired);
     }
     Admission::Transit { frame, arrival, icmp }
+}
+
+/// Whom a packet is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Addressee {
+    /// This engine.
+    Engine,
+    /// Somebody beyond it.
+    Other,
+}
+
+/// What the addresses of a packet say by themselves.
+pub(crate) fn judge(flow: &FlowKey, snapshot: &Snapshot) -> Result<Addressee, DropReason> {
+    let (source, destination) = (flow.source.address, flow.destination.address);
+    if flow.source == flow.destination {
+        return Err(DropReason::Land);
+    }
+    if is_martian(source) || snapshot.local.contains_key(&source) {
+        return Err(DropReason::MartianSource);
+    }
+    if snapshot.local.contains_key(&destination) {
+        return Ok(Addressee::Engine);
+    }
+    if is_multicast(destination) {
+        return Err(DropReason::Multicast);
+    }
+    if is_martian(destination) {
+        return Err(DropReason::MartianDestination);
+    }
+    // A router forwards neither (RFC 3927 section 7, RFC 4291 section 2.5.6).
+    if is_link_local(source) || is_link_local(destination) {
+        return Err(DropReason::LinkLocal);
+    }
+    Ok(Addressee::Other)
 }
 
 /// Where a packet came from; `None`: from nobody known on a link of firewalls.

@@ -32,7 +32,9 @@ use crate::session::SessionWorker;
 use crate::time::{Duration, Instant};
 use crate::wire::frame::{ETHERNET_LEN, Tuple};
 
-use decide::Course;
+pub(super) use decide::{Arrival, Course, Decision, Pins, Transit, decide, view_toward_destination};
+pub(super) use ingress::{Addressee, judge};
+
 use egress::Leaving;
 use flows::Claim;
 use held::{Envelope, Placed};
@@ -116,9 +118,10 @@ impl Forwarder {
         self.published.publish(&self.counters);
     }
 
-    /// Time passes: expires sessions and fragments, sweeps the sessions of failed firewalls; at most `budget` visits. Answers
-    /// true if the budget ended it: more is due at once.
+    /// Time passes: expires sessions and fragments, sweeps the sessions of failed firewalls; at most `budget` visits, a
+    /// third for each. Answers true if the budget ended it: more is due at once.
     pub fn expire(&mut self, snapshot: &Snapshot, now: Instant, budget: usize) -> bool {
+        let budget = budget / 3;
         let swept = self.sweep(snapshot, budget);
         let expired = self.expire_sessions(now, budget);
         let given_up = self.expire_fragments(now, budget);

@@ -1,4 +1,5 @@
-//! The sessions of a firewall that fell, where `on-failure` is `reset` or `drop`: found in bounded steps, told, ended.
+//! The sessions of a firewall that fell, where `on-failure` is `reset`: found in bounded steps, told, ended. The other
+//! policies need no search: each packet finds out for itself.
 //!
 //! A session is found by the sweep or by its next packet, whichever comes first. The end on this engine's near side is told
 //! by a TCP reset; the far end is told by the engine on its side, never through a firewall, which would not know the session.
@@ -31,7 +32,7 @@ pub(super) struct Failures {
 }
 
 impl Failures {
-    /// Starts a search if a firewall fell since the last snapshot and its group wants to act on that.
+    /// Starts a search if a firewall of a group that resets fell since the last snapshot.
     fn notice(&mut self, snapshot: &Snapshot) {
         if snapshot.epoch == self.epoch {
             return;
@@ -39,11 +40,8 @@ impl Failures {
         self.epoch = snapshot.epoch;
         let falls = || {
             snapshot.path_sets.iter().flat_map(|set| {
-                let acts = match snapshot.groups[set.group.index()].on_failure {
-                    OnFailure::Reset | OnFailure::Drop => true,
-                    OnFailure::Reselect | OnFailure::Keep => false,
-                };
-                set.falls.iter().map(move |falls| if acts { *falls } else { 0 })
+                let resets = snapshot.groups[set.group.index()].on_failure == OnFailure::Reset;
+                set.falls.iter().map(move |falls| if resets { *falls } else { 0 })
             })
         };
         if falls().eq(self.falls.iter().copied()) {
@@ -116,10 +114,10 @@ fn is_to_end(session: &Session, pin: &Pin, snapshot: &Snapshot) -> bool {
         return false;
     }
     match (group.on_failure, session.state) {
-        (OnFailure::Drop, _) => true,
         // An attempt that was not answered is repeated by its sender, and then takes a live firewall.
         (OnFailure::Reset, State::Tcp(_)) => pin.state != PinState::Opening,
-        (OnFailure::Reset, State::OneWay | State::TwoWay) | (OnFailure::Reselect | OnFailure::Keep, _) => false,
+        (OnFailure::Reset, State::OneWay | State::TwoWay)
+        | (OnFailure::Reselect | OnFailure::Keep | OnFailure::Drop, _) => false,
     }
 }
 
