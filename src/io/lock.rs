@@ -5,10 +5,11 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::os::fd::AsRawFd;
+use std::mem::{offset_of, zeroed};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 
 /// Why ownership was not taken.
@@ -46,20 +47,41 @@ impl LinkLock {
         let address = SocketAddr::from_abstract_name(format!("fwlb/link/{device}/{vlan}"))?;
         match UnixListener::bind_addr(&address) {
             Ok(listener) => Ok(Self { _name: listener }),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                Err(LockError::Held { pid: UnixStream::connect_addr(&address).ok().and_then(|owner| peer(&owner)) })
-            }
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(LockError::Held { pid: owner(&address) }),
             Err(error) => Err(error.into()),
         }
     }
 }
 
-/// The process that listens at the other end.
-fn peer(stream: &UnixStream) -> Option<u32> {
+/// The process that listens at `address`, if that can be told without waiting: an owner does not take connections, so that
+/// after some hundred questions there is no room for another.
+fn owner(address: &SocketAddr) -> Option<u32> {
+    let name = address.as_abstract_name()?;
+    // SAFETY: integers and an array of characters: zeros are a value of each.
+    // JUSTIFICATION: the standard library connects Unix sockets with waiting only.
+    let mut raw: libc::sockaddr_un = unsafe { zeroed() };
+    raw.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    // An abstract name follows a zero byte.
+    let room = raw.sun_path.get_mut(1..=name.len())?;
+    room.iter_mut().zip(name).for_each(|(to, from)| *to = from.cast_signed() as libc::c_char);
+    let len = offset_of!(libc::sockaddr_un, sun_path) + 1 + name.len();
+    // SAFETY: integers in; a non-negative answer is a descriptor that nobody else owns; the address and its length describe
+    // `raw`. JUSTIFICATION: as above.
+    let stream = unsafe {
+        let fd = libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0);
+        if fd < 0 {
+            return None;
+        }
+        let stream = OwnedFd::from_raw_fd(fd);
+        if libc::connect(fd, std::ptr::from_ref(&raw).cast(), libc::socklen_t::try_from(len).ok()?) != 0 {
+            return None;
+        }
+        stream
+    };
     let mut credentials = libc::ucred { pid: 0, uid: 0, gid: 0 };
     let mut len = libc::socklen_t::try_from(size_of::<libc::ucred>()).ok()?;
     // SAFETY: pointer and length describe `credentials`; the kernel writes at most that.
-    // JUSTIFICATION: `UnixStream::peer_cred` is not stable.
+    // JUSTIFICATION: the standard library's `peer_cred` is not stable.
     let status = unsafe {
         libc::getsockopt(
             stream.as_raw_fd(),
@@ -132,6 +154,11 @@ mod tests {
         assert!(matches!(second, LockError::Held { pid: Some(pid) } if pid == std::process::id()), "{second:?}");
         LinkLock::take("lk0", None).expect("untagged frames are another link");
         LinkLock::take("lk0", Some(11)).expect("another VLAN is another link");
+
+        for _ in 0..10_000 {
+            let refused = LinkLock::take("lk0", Some(10)).unwrap_err();
+            assert!(matches!(refused, LockError::Held { .. }), "{refused:?}");
+        }
 
         drop(first);
         LinkLock::take("lk0", Some(10)).expect("given up");

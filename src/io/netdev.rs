@@ -39,6 +39,13 @@ pub fn find(name: &str) -> Option<Device> {
     pnet_datalink::interfaces().iter().find(|interface| interface.name == name).and_then(device)
 }
 
+/// The devices with these names, in their order; one look at the machine for all.
+pub fn find_all<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<Option<Device>> {
+    let interfaces = pnet_datalink::interfaces();
+    let find = |name| interfaces.iter().find(|interface| interface.name == name).and_then(device);
+    names.into_iter().map(find).collect()
+}
+
 fn device(interface: &pnet_datalink::NetworkInterface) -> Option<Device> {
     let mac = interface.mac.filter(|_| !interface.is_loopback() && !interface.is_point_to_point())?;
     Some(Device {
@@ -120,6 +127,7 @@ mod tests {
         assert_eq!(find("nd1").unwrap().mtu, 1500);
         assert_eq!(find("lo"), None, "loopback is no Ethernet device");
         assert_eq!(find("none"), None);
+        assert_eq!(find_all(["nd1", "none", "nd0"]), [find("nd1"), None, find("nd0")]);
         assert_eq!(list().iter().map(|device| device.name.as_str()).collect::<Vec<_>>(), ["nd0", "nd1"]);
     }
 

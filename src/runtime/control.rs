@@ -21,7 +21,7 @@ use crate::time::{Duration, Instant};
 
 /// Frames taken from the punt queue before timers and requests have their turn.
 const PUNT_BATCH: usize = 64;
-/// How often missing devices are looked for, besides the news.
+/// How often devices are looked at whatever the news say: one that failed to open is tried again, a rename is noticed.
 const DEVICE_TICK: Duration = Duration::from_secs(1);
 /// Requests that wait for the control thread.
 const COMMANDS: usize = 64;
@@ -130,7 +130,7 @@ impl Control {
                     ready.clear_ready();
                     self.follow(&news);
                 }
-                _ = tick.tick() => self.follow(&News::Devices(Vec::new())),
+                _ = tick.tick() => self.follow(&News::Anything),
             }
         }
     }

@@ -66,26 +66,28 @@ impl Devices {
         Ok(changes)
     }
 
-    /// Looks again at the devices that the news are about, and at those that are missing.
+    /// Looks again at the devices that the news are about.
     pub(super) fn follow(&mut self, news: &News, outlets: &mut Outlets) -> Vec<Change> {
-        let concerned: Vec<_> = (0..self.ports.len())
-            .map(DeviceId::from)
-            .filter(|device| match news {
-                News::Anything => true,
-                News::Devices(names) => {
-                    let port = &self.ports[device.index()];
-                    port.index.is_none() || names.contains(&port.name)
-                }
-            })
-            .collect();
-        concerned.into_iter().filter_map(|device| self.look(device, outlets)).collect()
+        let concerned = |port: &Port| match news {
+            News::Anything => true,
+            News::Devices(names) => names.contains(&port.name),
+        };
+        if !self.ports.iter().any(concerned) {
+            return Vec::new();
+        }
+        let found = netdev::find_all(self.ports.iter().map(|port| port.name.as_str()));
+        let devices = (0..self.ports.len()).map(DeviceId::from);
+        devices.zip(found).filter_map(|(device, found)| self.bring_in_line(device, found, outlets)).collect()
     }
 
-    /// Brings one port in line with its device as it is.
-    fn look(&mut self, device: DeviceId, outlets: &mut Outlets) -> Option<Change> {
-        let port = &self.ports[device.index()];
-        let found = netdev::find(&port.name);
-        let same = found.as_ref().map(|found| found.index) == port.index;
+    /// Brings a port in line with its device as it was found.
+    fn bring_in_line(
+        &mut self,
+        device: DeviceId,
+        found: Option<netdev::Device>,
+        outlets: &mut Outlets,
+    ) -> Option<Change> {
+        let same = found.as_ref().map(|found| found.index) == self.ports[device.index()].index;
         if !same {
             self.detach(device, outlets);
         }
@@ -117,7 +119,7 @@ impl Devices {
         let mut set = None;
         let mut opened = Vec::new();
         for _ in &self.workers {
-            let mut receiver = Receiver::open(found.index, RingOptions::default())?;
+            let mut receiver = Receiver::open(found.index, RingOptions::for_mtu(found.mtu))?;
             if self.workers.len() > 1 {
                 set = Some(receiver.join(set)?);
             }

@@ -16,6 +16,7 @@ use super::transmit::Outlets;
 use super::worker::{Worker, WorkerHandle};
 use super::{EngineFile, Options, RunError, punts};
 use crate::engine::forwarder::ForwarderLimits;
+use crate::engine::view::EventView;
 use crate::engine::{Controller, CountersCell, Forwarder};
 use crate::io::clock::Clock;
 use crate::io::isolate::Isolation;
@@ -167,7 +168,16 @@ impl Prepared {
         for (number, (worker, handle)) in workers.into_iter().zip(handles).enumerate() {
             threads.push((handle, spawn(format!("worker-{number}"), Box::new(move || worker.run()))?));
         }
-        tracing::info!(engine, workers = count, sessions = shared.sessions.capacity(), "forwarding");
+        shared.event(EventView {
+            seq: 0,
+            at: String::new(),
+            kind: "engine".to_owned(),
+            subject: engine,
+            from: None,
+            to: Some("forwarding".to_owned()),
+            reason: Some(format!("started with {count} workers")),
+            by: None,
+        });
         Ok(Running { shared, workers: threads, control, stop_control, served, _links: links })
     }
 }
@@ -201,7 +211,15 @@ impl Running {
 fn check_devices(file: &EngineFile, Options { take }: Options) -> Result<(), RunError> {
     let engine = &file.config.engine.name;
     let present = netdev::list();
-    let defaults = if take { Vec::new() } else { netdev::default_route_devices().unwrap_or_default() };
+    let defaults = if take {
+        Vec::new()
+    } else {
+        netdev::default_route_devices().map_err(|source| RunError::System {
+            engine: engine.clone(),
+            what: "read the kernel's routes".to_owned(),
+            source,
+        })?
+    };
     for name in &file.config.devices {
         let Some(found) = present.iter().find(|device| device.name == *name) else {
             let names: Vec<_> = present.iter().map(|device| device.name.as_str()).collect();

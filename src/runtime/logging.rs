@@ -1,5 +1,7 @@
 //! Log lines on standard error.
 
+use std::io::{IsTerminal, stderr};
+
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::config::Log;
@@ -12,6 +14,7 @@ pub(super) fn start<'a>(settings: impl Iterator<Item = &'a Log>) {
         let asked = log.level.parse().unwrap_or(LevelFilter::INFO);
         (level.max(asked), json || log.json)
     });
-    let lines = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false);
+    let lines = tracing_subscriber::fmt().with_max_level(level).with_writer(stderr).with_target(false);
+    let lines = lines.with_ansi(stderr().is_terminal());
     let _ = if json { lines.json().flatten_event(true).try_init() } else { lines.compact().try_init() };
 }

@@ -88,6 +88,29 @@ fn frames_of_every_length_arrive_in_order_and_whole() {
 }
 
 #[test]
+fn frames_up_to_the_mtu_fit_their_slots_and_larger_ones_wait_beside() {
+    let options = |mtu| {
+        let RingOptions { slots, slot_bytes } = RingOptions::for_mtu(mtu);
+        (slots, slot_bytes)
+    };
+    assert_eq!(options(1500), (8192, 2048));
+    assert_eq!(options(9000), (1024, 16_384));
+    assert_eq!(options(65_535), (1024, 16_384));
+    if !namespace() {
+        return;
+    }
+    pair("e0", "p0", 9000);
+    let mut receiver = Receiver::open(index("e0"), RingOptions::for_mtu(9000)).unwrap();
+    let sender = Sender::open(index("p0")).unwrap();
+    // More than the queue beside the ring would take.
+    let frames: Vec<_> = (0..1000).map(|number| frame(number, 9014)).collect();
+    sender.send(frames.iter().map(|frame| plain(frame)), never);
+
+    let seen = drain(&mut receiver);
+    assert!(seen.len() == 1000 && seen.iter().all(|(_, bytes, verdict)| bytes.len() == 9014 && verdict.is_none()));
+}
+
+#[test]
 fn the_ring_goes_round_many_times_and_edited_bytes_are_what_is_sent() {
     if !namespace() {
         return;
