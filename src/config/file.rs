@@ -506,10 +506,18 @@ fn read_group(reader: &Reader<'_>, out: &mut Diagnostics) -> Group {
 
 fn read_check(reader: &Reader<'_>, out: &mut Diagnostics) -> Check {
     let kinds = [("icmp", Kind::Icmp), ("tcp", Kind::Tcp), ("udp", Kind::Udp), ("none", Kind::None)];
+    let kind = match reader.raw("kind") {
+        Some(raw) if raw.get_ref().as_str() == Some("https") => {
+            let message = "the kind \"https\" is reserved for a later version";
+            out.push(Diagnostic::error(raw.span(), message).hint("use \"icmp\", \"tcp\" or \"udp\""));
+            Field::Invalid
+        }
+        Some(_) | None => reader.choice("kind", &kinds, out),
+    };
     let minutes = Duration::from_secs(600);
     Check {
         span: reader.span(),
-        kind: reader.choice("kind", &kinds, out),
+        kind,
         port: reader.number("port", 1..=65_535, out),
         interval: reader.duration("interval", Duration::from_millis(10)..=minutes, out),
         timeout: reader.duration("timeout", Duration::from_millis(1)..=minutes, out),

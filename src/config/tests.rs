@@ -74,3 +74,480 @@ fn a_good_file_means_what_it_says() {
         RouteTarget::Group { group: GroupId(0), peer: Some(PeerId(0)), firewall: None, bypass: None }
     );
 }
+
+/// `GOOD` with `from` (which must be there) replaced by `to`.
+fn with(from: &str, to: &str) -> String {
+    assert!(GOOD.contains(from), "{from:?} is not in the file");
+    GOOD.replacen(from, to, 1)
+}
+
+/// What is said about `text`, as one text.
+fn said(text: &str) -> String {
+    load_text(text).diagnostics.to_string()
+}
+
+/// Asserts that `text` is refused and that each of `words` is said.
+#[track_caller]
+fn refused(text: &str, words: &[&str]) {
+    let outcome = load_text(text);
+    let said = outcome.diagnostics.to_string();
+    assert!(outcome.config.is_none(), "accepted, saying:\n{said}");
+    for word in words {
+        assert!(said.contains(word), "{word:?} is not in:\n{said}");
+    }
+}
+
+/// Asserts that `text` is accepted with a warning that says each of `words`.
+#[track_caller]
+fn warned(text: &str, words: &[&str]) {
+    let outcome = load_text(text);
+    let said = outcome.diagnostics.to_string();
+    assert!(outcome.config.is_some(), "refused, saying:\n{said}");
+    assert!(outcome.diagnostics.warnings() > 0);
+    for word in words {
+        assert!(said.contains(word), "{word:?} is not in:\n{said}");
+    }
+}
+
+#[test]
+fn every_mistake_is_told_at_once_and_in_order_of_place() {
+    let text = with("name = \"outer\"", "nmae = \"outer\"\nworkers = \"4\"")
+        .replace("198.51.100.1/24", "198.51.100.300/24")
+        .replace("group = \"perimeter\"", "group = \"perimetr\"")
+        .replacen("link = \"firewalls\"", "link = \"firewals\"\nweight = 0", 1);
+
+    let outcome = load_text(&text);
+
+    let messages: Vec<_> = outcome.diagnostics.iter().map(|found| found.message.as_str()).collect();
+    assert_eq!(
+        messages,
+        [
+            "[engine] needs `name`",
+            "unknown key `nmae` in [engine]",
+            "`workers` must be a number, 1..=256, found the string \"4\"",
+            "not an address with prefix length: \"198.51.100.300/24\"",
+            "unknown group \"perimetr\"",
+            "unknown link \"firewals\"",
+            "`weight` must be 1..=256, found 0",
+        ]
+    );
+    let rendered = outcome.diagnostics.to_string();
+    assert!(rendered.contains("x.toml:2:1: error: unknown key `nmae` in [engine]"), "{rendered}");
+    assert!(rendered.contains("= help: did you mean `name`?"), "{rendered}");
+    assert!(rendered.contains("= help: write workers = 4"), "{rendered}");
+    assert!(rendered.contains("= help: did you mean \"perimeter\"?"), "{rendered}");
+}
+
+#[test]
+fn syntax_errors_are_told_with_their_place_and_nothing_is_made_up_about_the_rest() {
+    let outcome = load_text(&with("device = \"eth0\"", "device = \"eth0"));
+    assert!(outcome.config.is_none());
+    assert!(outcome.diagnostics.iter().all(|found| !found.message.contains("needs")), "{}", outcome.diagnostics);
+    assert!(outcome.diagnostics.to_string().contains("x.toml:6:"), "{}", outcome.diagnostics);
+
+    refused(&with("[engine]", "[engine]\nname = \"twice\""), &["duplicate key", "x.toml:3:1"]);
+    refused("", &["no [engine] section", "no [[link]]"]);
+}
+
+#[test]
+fn reserved_words_and_what_this_version_lacks_have_errors_of_their_own() {
+    let reserved = "reserved for a later version";
+    for section in ["[ha]", "[[policy]]", "[[pool]]", "[defaults]", "[[bridge]]", "[bgp]", "[hooks]"] {
+        refused(&format!("{GOOD}\n{section}\n"), &[reserved]);
+    }
+    refused(&with("name = \"outer\"", "name = \"outer\"\ninclude = \"x\""), &["`include` of [engine] is", reserved]);
+    for key in ["zone", "bridge", "floating"] {
+        refused(&with("device = \"eth0\"", &format!("device = \"eth0\"\n{key} = 1")), &["[[link]]", reserved]);
+    }
+    refused(&with("device = \"eth0\"", "device = \"eth0\"\nvlan = [1, 2]"), &["`vlan` as a list is", reserved]);
+    refused(&with("to = \"default\"", "to = \"default\"\nmetric = 5"), &["`metric` of [[route]] is", reserved]);
+    for key in ["synced", "helpers"] {
+        refused(&with("name = \"perimeter\"", &format!("name = \"perimeter\"\n{key} = 1")), &["[[group]]", reserved]);
+    }
+    for key in ["peers", "macs", "max-sessions", "max-rate", "slow-start"] {
+        refused(&with("name = \"fw1\"", &format!("name = \"fw1\"\n{key} = 1")), &["[[group.firewall]]", reserved]);
+    }
+    refused(&with("[[group.peer]]", "[[group.check]]\n[[group.peer]]"), &["a list of them is", reserved]);
+    for key in ["https", "send", "expect", "negative"] {
+        let text = with("[[group.peer]]", &format!("[group.check]\n{key} = 1\n[[group.peer]]"));
+        refused(&text, &["[group.check]", reserved]);
+    }
+    refused(&with("[[group.peer]]", "[group.check]\nkind = \"https\"\n[[group.peer]]"), &["\"https\" is", reserved]);
+
+    let later = "comes with a later version";
+    refused(&format!("{GOOD}\n[[service]]\nname = \"web\"\n[service.check]\n"), &["server load balancing", later]);
+    refused(&format!("{GOOD}\n[api]\nlisten = \"127.0.0.1:9600\"\n"), &[later]);
+    refused(&format!("{GOOD}\n[log]\nsessions = \"/var/log/s\"\n"), &["session log", later]);
+    refused(&format!("{GOOD}\n[limits]\nsticky = 5\n"), &["server load balancing", later]);
+    refused(&with("name = \"outer\"", "name = \"outer\"\nio = \"af-xdp\""), &["af-xdp", later]);
+}
+
+#[test]
+fn a_key_below_the_wrong_header_is_sent_home() {
+    let text = with("[[group.peer]]", "[group.check]\nmin-up = 2\n[[group.peer]]");
+    refused(
+        &text,
+        &["unknown key `min-up` in [group.check]", "`min-up` belongs to [[group]], move it above [group.check]"],
+    );
+    let text = with("to = \"default\"", "to = \"default\"\nweight = 2");
+    refused(&text, &["`weight` belongs to [[group.firewall]]"]);
+}
+
+#[test]
+fn wrong_kinds_of_value_say_what_was_expected_and_what_came() {
+    let check = |line: &str| with("[[group.peer]]", &format!("[group.check]\n{line}\n[[group.peer]]"));
+    refused(&check("interval = 50"), &["`interval` must be a duration, found the number 50", "interval = \"50s\""]);
+    refused(&check("interval = \"never\""), &["`interval` cannot be \"never\""]);
+    refused(&check("interval = \"1ms\""), &["`interval` must be 10ms to 10m, found \"1ms\""]);
+    refused(&check("fall = 256"), &["`fall` must be 1..=255, found 256"]);
+    refused(&check("fall = -1"), &["`fall` must be 1..=255, found -1"]);
+    refused(&check("fall = 1.5"), &["`fall` must be a number, 1..=255, found the number 1.5"]);
+    refused(&check("kind = \"icpm\""), &["did you mean \"icmp\"?"]);
+    refused(&with("link = \"clients\"", "link = 7"), &["`link` must be a string in quotes, found the number 7"]);
+    refused(&with("via = [\"198.51.100.254\", \"fe80::1\"]", "via = []"), &["`via` is an empty list"]);
+    refused(&with("[engine]\nname = \"outer\"", "engine = 5"), &["`engine` must be a table, found the number 5"]);
+    refused(
+        &GOOD.replace("[[link]]\nname = \"clients\"", "[link]\nname = \"clients\"").replacen("[[link]]", "[x]", 1),
+        &["`link` must be a list of tables", "write [[link]] before each of them"],
+    );
+}
+
+#[test]
+fn durations_and_never_are_read_as_written() {
+    let text = with("name = \"perimeter\"\n", "name = \"perimeter\"\ndrain-timeout = \"never\"\n").replace(
+        "[[link]]\nname = \"clients\"",
+        "[timeouts]\ntcp-established = \"2h5m\"\n[[link]]\nname = \"clients\"",
+    );
+    let config = load_text(&text).config.unwrap();
+    assert_eq!(config.groups[0].drain_timeout, None);
+    assert_eq!(config.timeouts.tcp_established, Duration::from_secs(7500));
+    assert_eq!(config.timeouts.udp, Duration::from_secs(300));
+}
+
+#[test]
+fn duplicates_name_both_places() {
+    refused(
+        &with("name = \"firewalls\"", "name = \"clients\""),
+        &["link \"clients\" stands twice", "x.toml:5:8: note"],
+    );
+    refused(&with("name = \"fw2\"", "name = \"fw1\""), &["firewall \"fw1\" stands twice", "stands here first"]);
+    refused(&with("device = \"eth1\"", "device = \"eth0\""), &["device \"eth0\" without a VLAN stands twice"]);
+    let vlan = with("device = \"eth0\"", "device = \"eth0\"\nvlan = 5").replace("\"eth1\"", "\"eth0\"\nvlan = 5");
+    refused(&vlan, &["VLAN 5 of eth0 stands twice"]);
+    let vlans = with("device = \"eth0\"", "device = \"eth0\"\nvlan = 5").replace("\"eth1\"", "\"eth0\"\nvlan = 6");
+    assert_eq!(load_text(&vlans).config.unwrap().devices, ["eth0"]);
+    refused(&with("10.1.0.1/24", "198.51.100.1/24"), &["address 198.51.100.1 stands twice"]);
+    refused(&with("10.1.0.1/24", "198.51.100.129/25"), &["subnet 198.51.100.128/25 overlaps 198.51.100.0/24"]);
+    refused(
+        &with("\"203.0.113.0/24\"", "\"203.0.113.0/24\", \"203.0.113.0/24\""),
+        &["the route to 203.0.113.0/24 stands twice"],
+    );
+    refused(
+        &with("\"203.0.113.0/24\"", "\"198.51.100.0/24\""),
+        &["198.51.100.0/24 is a connected subnet and needs no route", "both sides of its group"],
+    );
+}
+
+#[test]
+fn links_are_judged() {
+    refused(&with("device = \"eth0\"", "device = \"eth0\"\nmtu = 500"), &["`mtu` must be 576..=65535, found 500"]);
+    refused(
+        &with("device = \"eth0\"", "device = \"eth0\"\nmtu = 1000"),
+        &["IPv6 needs an MTU of at least 1280, found 1000"],
+    );
+    refused(&with("device = \"eth0\"", "device = \"eth0\"\nvlan = 4095"), &["`vlan` must be 1..=4094, found 4095"]);
+    refused(&with("device = \"eth0\"", "device = \"eth0\"\nmac = \"01:00:5e:00:00:01\""), &["group address"]);
+    refused(&with("device = \"eth0\"", "device = \"lo\""), &["loopback"]);
+    refused(&with("198.51.100.1/24", "198.51.100.1"), &["add the length of its subnet: \"198.51.100.1/24\""]);
+}
+
+#[test]
+fn routes_are_judged() {
+    let plain = |to: &str, via: &str, rest: &str| format!("{GOOD}\n[[route]]\nto = {to}\nvia = {via}\n{rest}\n");
+    let net = "\"192.0.2.0/24\"";
+    refused(
+        &plain(net, "\"192.0.2.1\"", ""),
+        &["192.0.2.1 is in no connected subnet", "the links have 198.51.100.0/24"],
+    );
+    refused(
+        &plain(net, "\"10.1.0.9\"", "link = \"clients\""),
+        &["10.1.0.9 is in no connected subnet of link \"clients\"", "the link has 198.51.100.0/24"],
+    );
+    refused(&plain("\"2001:db8:9::/48\"", "\"fe80::1\"", ""), &["link-local next hop: say on which `link`"]);
+    refused(&plain(net, "\"10.1.0.1\"", ""), &["10.1.0.1 is the engine's own address"]);
+    refused(
+        &plain(net, "\"fe80::2\"", "link = \"clients\""),
+        &["no way to 192.0.2.0/24: `via` has no next hop of IPv4"],
+    );
+    refused(&plain(net, "[\"10.1.0.8\", \"10.1.0.9\"]", ""), &["a second IPv4 address", "the first is 10.1.0.8"]);
+    refused(&plain("\"192.0.2.1/24\"", "\"10.1.0.9\"", ""), &["the prefix is \"192.0.2.0/24\""]);
+    refused(&plain(net, "\"10.1.0.9\"", "peer = \"inner\""), &["`peer` is for a route through a group"]);
+    refused(&format!("{GOOD}\n[[route]]\nto = {net}\n"), &["leads nowhere: it needs `via` or `group`"]);
+    refused(
+        &with("peer = \"inner\"", "peer = \"iner\""),
+        &["unknown peer \"iner\" of group \"perimeter\"", "\"inner\"?"],
+    );
+    refused(&with("peer = \"inner\"", "firewall = \"fw9\""), &["unknown firewall \"fw9\" of group \"perimeter\""]);
+    warned(&with("peer = \"inner\"", "via = \"198.51.100.254\""), &["`below-min = \"drop\"` never goes round"]);
+    warned(
+        &with("\"203.0.113.0/24\"", "\"198.0.0.0/8\""),
+        &["the connected subnet 198.51.100.0/24 is part of 198.0.0.0/8"],
+    );
+}
+
+#[test]
+fn a_group_that_may_be_bypassed_needs_a_way_round_of_each_family() {
+    let bypass = with("name = \"perimeter\"\n", "name = \"perimeter\"\nbelow-min = \"bypass\"\n");
+    refused(&bypass, &["needs an IPv4 `via`", "needs an IPv6 `via`"]);
+    let one = bypass.replace("peer = \"inner\"", "via = \"198.51.100.9\"");
+    refused(&one, &["needs an IPv6 `via`"]);
+    let both = bypass.replace("peer = \"inner\"", "via = [\"198.51.100.9\", \"2001:db8:1::9\"]");
+    let config = load_text(&both).config.unwrap();
+    let RouteTarget::Group { bypass: Some(round), .. } = config.routes[2].target else { panic!("{:?}", config.routes) };
+    assert_eq!(round, (LinkId(0), "198.51.100.9".parse::<IpAddr>().unwrap()));
+    let same_link = bypass.replace("peer = \"inner\"", "via = [\"10.1.0.99\", \"fd00:1::99\"]");
+    warned(&same_link, &["leaves by a link on which they stand"]);
+}
+
+#[test]
+fn groups_are_judged() {
+    let group = |lines: &str| with("name = \"perimeter\"\n", &format!("name = \"perimeter\"\n{lines}\n"));
+    refused(&group("min-up = 3"), &["`min-up` is 3, but group \"perimeter\" has 2 firewalls"]);
+    refused(&with("seed = \"a seed for the tests of this room\"\n", ""), &["[[group]] needs `seed`"]);
+    refused(&with("a seed for the tests of this room", ""), &["the seed is empty"]);
+    warned(&with("a seed for the tests of this room", "short"), &["the seed has 5 bytes and can be guessed"]);
+    warned(&with("a seed for the tests of this room", DOCUMENTATION_SEED), &["the documentation's seed"]);
+    warned(&group("drain-timeout = \"0s\""), &["a drain ends every session at once"]);
+    let no_members = GOOD[..GOOD.find("[[group.peer]]").unwrap()].to_owned();
+    refused(&no_members, &["has no firewalls", "has no peer"]);
+    let spares = GOOD
+        .replace("name = \"fw1\"", "name = \"fw1\"\nspare = true")
+        .replace("name = \"fw2\"", "name = \"fw2\"\nspare = true");
+    refused(&spares, &["every firewall of the group is a spare"]);
+    refused(
+        &group("hash = \"source\"")
+            .replace("[[group.peer]]", "[[group.peer]]\nname = \"dmz\"\naddresses = \"10.3.0.1\"\n[[group.peer]]"),
+        &["meet its other side at one peer only"],
+    );
+    let many: String = (3..=65)
+        .map(|n| {
+            format!("[[group.firewall]]\nname = \"fw{n}\"\nlink = \"firewalls\"\naddresses = \"10.1.0.{}\"\n", n + 10)
+        })
+        .collect();
+    refused(&format!("{GOOD}{many}"), &["a group has at most 64 firewalls"]);
+}
+
+#[test]
+fn checks_are_judged() {
+    let check = |lines: &str| with("[[group.peer]]", &format!("[group.check]\n{lines}\n[[group.peer]]"));
+    refused(&check("kind = \"tcp\""), &["this kind of check needs a `port`"]);
+    refused(&check("port = 7"), &["`port` is for the kinds \"tcp\" and \"udp\""]);
+    let config = load_text(&check("kind = \"udp\"\nport = 7\ninterval = \"1s\"\nfall = 2")).config.unwrap();
+    assert_eq!(config.groups[0].check.kind, CheckKind::Udp { port: 7 });
+    assert_eq!(demands::detection(&config.groups[0]), (Duration::from_millis(2100), Duration::from_secs(10)));
+}
+
+#[test]
+fn firewalls_are_judged() {
+    refused(
+        &with("\"10.1.0.12\"", "\"10.1.0.11\""),
+        &["the address of two firewalls of the link", "cannot be told apart"],
+    );
+    refused(&with("\"10.1.0.12\"", "\"10.9.0.12\""), &["10.9.0.12 is in no connected subnet of link \"firewalls\""]);
+    refused(&with("\"10.1.0.12\"", "\"10.1.0.1\""), &["10.1.0.1 is the engine's own address on link \"firewalls\""]);
+    refused(
+        &with("name = \"fw2\"", "name = \"fw2\"\nlearn-by = \"link\""),
+        &["`learn-by = \"link\"` needs a link with one firewall on it", "another firewall of the link stands here"],
+    );
+    refused(&with("name = \"fw2\"", "name = \"fw2\"\nweight = 257"), &["`weight` must be 1..=256, found 257"]);
+    refused(&with("[\"10.1.0.12\", \"fd00:1::12\"]", "[\"10.1.0.12\", \"10.1.0.13\"]"), &["a second IPv4 address"]);
+}
+
+#[test]
+fn families_that_do_not_meet_are_told() {
+    warned(
+        &with("[\"10.1.0.12\", \"fd00:1::12\"]", "\"10.1.0.12\""),
+        &["firewall fw2 has none: no IPv6 path through it"],
+    );
+    let peer = with("addresses = [\"10.2.0.1\", \"fd00:2::1\"]", "addresses = \"10.2.0.1\"");
+    refused(
+        &peer,
+        &["peer \"inner\" has none: no IPv6 path to it", "no way to 2001:db8:113::/64: no path of the group has IPv6"],
+    );
+}
+
+#[test]
+fn an_engine_on_both_sides_of_its_group_is_told() {
+    warned(
+        &with("[\"10.2.0.1\", \"fd00:2::1\"]", "[\"10.1.0.99\", \"fd00:2::1\"]"),
+        &["the engine stands on both sides of its group: peer address 10.1.0.99"],
+    );
+    refused(
+        &with("[\"10.2.0.1\", \"fd00:2::1\"]", "[\"10.1.0.1\", \"fd00:2::1\"]"),
+        &["10.1.0.1 is the engine's own address"],
+    );
+}
+
+#[test]
+fn a_secret_is_read_from_its_file_without_the_newline_and_never_shown() {
+    let text = with("\"a seed for the tests of this room\"", "\"file:/etc/fwlb/seed\"");
+    let mut asked = Vec::new();
+    let from_file = load("x.toml", &text, &mut |path| {
+        asked.push(path.to_owned());
+        Ok("a seed for the tests of this room\n".to_owned())
+    });
+    assert_eq!(asked, [PathBuf::from("/etc/fwlb/seed")]);
+    assert_eq!(from_file.config.unwrap().groups[0].seed, load_text(GOOD).config.unwrap().groups[0].seed);
+    refused(&text, &["cannot read /etc/fwlb/seed: no files here"]);
+    refused(&text.replace("file:/etc", "file:etc"), &["not an absolute path: \"etc/fwlb/seed\""]);
+
+    assert_eq!(hide_secrets(&text), text);
+    assert_eq!(hide_secrets(GOOD), with("\"a seed for the tests of this room\"", "\"(hidden)\""));
+}
+
+#[test]
+fn files_of_two_engines_are_compared() {
+    let inner = with("name = \"outer\"", "name = \"inner\"")
+        .replace(
+            "name = \"inner\"\naddresses = [\"10.2.0.1\", \"fd00:2::1\"]",
+            "name = \"outer\"\naddresses = [\"10.1.0.1\", \"fd00:1::1\"]",
+        )
+        .replace("10.1.0.1/24", "10.2.0.1/24")
+        .replace("fd00:1::1/64", "fd00:2::1/64")
+        .replace("10.1.0.1", "10.2.0.1")
+        .replace("fd00:1::1", "fd00:2::1")
+        .replace("[\"10.2.0.1\", \"fd00:2::1\"]", "[\"10.1.0.1\", \"fd00:1::1\"]")
+        .replace("peer = \"inner\"", "peer = \"outer\"");
+    let compared = |outer: &str, inner: &str| {
+        let mut both = [load_text(outer), load_text(inner)];
+        compare(&mut both);
+        format!("{}{}", both[0].diagnostics, both[1].diagnostics)
+    };
+    assert_eq!(compared(GOOD, &inner), "");
+
+    assert!(
+        compared(GOOD, &inner.replace("a seed for", "another seed for"))
+            .contains("the seed of group \"perimeter\" is not that")
+    );
+    assert!(compared(GOOD, &inner.replace("\"fw2\"", "\"fw3\"")).contains("firewall \"fw3\" is not in x.toml"));
+    assert!(
+        compared(GOOD, &inner.replace("name = \"fw2\"", "name = \"fw2\"\nweight = 3"))
+            .contains("has weight 3, in x.toml 1")
+    );
+    assert!(
+        compared(GOOD, &inner.replace("10.2.0.1/24", "10.2.0.2/24"))
+            .contains("engine \"inner\" has no address 10.2.0.1")
+    );
+    assert!(compared(GOOD, GOOD).contains("is also called \"outer\""));
+
+    let sided = |text: &str, mode: &str| {
+        text.replace("name = \"perimeter\"\n", &format!("name = \"perimeter\"\nhash = \"{mode}\"\n"))
+    };
+    assert_eq!(compared(&sided(GOOD, "source"), &sided(&inner, "destination")), "");
+    assert!(compared(&sided(GOOD, "source"), &sided(&inner, "source")).contains("it says something else"));
+    let mut alone = [load_text(&sided(GOOD, "source"))];
+    compare(&mut alone);
+    assert!(alone[0].diagnostics.to_string().contains("check the files of both engines together"));
+}
+
+#[test]
+fn what_the_firewalls_must_permit_is_told() {
+    let config = load_text(GOOD).config.unwrap();
+    let told = demands(&config);
+    assert!(
+        told.contains("a dead firewall is out within 350ms, a good one takes flows again after 500ms and a hold of 2s")
+    );
+    assert!(told.contains("fw2: icmp echo from fd00:1::1 to fd00:2::1 (peer inner)"), "{told}");
+    assert_eq!(demands::permits(&config).len(), 4);
+}
+
+mod mutations {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Pieces that TOML and this file are made of; random bytes alone would rarely get past the syntax.
+    const PIECES: &[&str] = &[
+        "[[link]]\n",
+        "[[route]]\n",
+        "[[group]]\n",
+        "[[group.firewall]]\n",
+        "[[group.peer]]\n",
+        "[group.check]\n",
+        "[engine]\n",
+        "[[service]]\n",
+        "[limits]\n",
+        "name = ",
+        "addresses = ",
+        "via = ",
+        "to = ",
+        "link = ",
+        "group = ",
+        "peer = ",
+        "hash = ",
+        "seed = ",
+        "min-up = ",
+        "vlan = ",
+        "weight = ",
+        "interval = ",
+        "\"fw1\"",
+        "\"default\"",
+        "\"10.1.0.1/24\"",
+        "\"fe80::1\"",
+        "\"::/0\"",
+        "\"file:/x\"",
+        "\"bypass\"",
+        "0",
+        "-1",
+        "99999999999999999999",
+        "1e400",
+        "[",
+        "]",
+        "{",
+        "}",
+        "\"",
+        "'''",
+        "\\u0000",
+        "ä",
+        "\n",
+        "=",
+        ".",
+        ",",
+        "#",
+        "true",
+        "2026-01-01",
+        "\"never\"",
+        "0x_",
+        "\r",
+    ];
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+
+        /// Whatever is typed: an answer, no panic; and refusal if and only if there is an error.
+        #[test]
+        fn no_text_makes_it_panic(edits in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0usize..40), 1..8)) {
+            let mut text = GOOD.to_owned();
+            for (at, piece, removed) in edits {
+                let from = text.floor_char_boundary(at.index(text.len() + 1));
+                let to = text.floor_char_boundary((from + removed).min(text.len())).max(from);
+                text.replace_range(from..to, PIECES[piece.index(PIECES.len())]);
+            }
+            let mut outcomes = [load_text(&text), load_text(GOOD)];
+            prop_assert_eq!(outcomes[0].config.is_none(), outcomes[0].diagnostics.errors() > 0);
+            compare(&mut outcomes);
+            for outcome in &outcomes {
+                outcome.diagnostics.render(true);
+                outcome.config.iter().for_each(|config| drop(demands(config)));
+            }
+            hide_secrets(&text);
+        }
+
+        #[test]
+        fn no_line_order_makes_it_panic(order in Just((0..GOOD.lines().count()).collect::<Vec<_>>()).prop_shuffle()) {
+            let lines: Vec<_> = GOOD.lines().collect();
+            let text: String = order.iter().map(|index| format!("{}\n", lines[*index])).collect();
+            said(&text);
+        }
+    }
+}

@@ -41,6 +41,10 @@ fn one(typed: &file::Link, devices: &mut Vec<String>, out: &mut Diagnostics) -> 
         let small = format!("IPv6 needs an MTU of at least {IPV6_MTU_MIN}, found {}", mtu.value);
         out.push(Diagnostic::error(mtu.span.clone(), small).related(v6.span.clone(), "the link has an IPv6 address"));
     }
+    if matches!(typed.addresses, Field::Invalid) {
+        // What seems to lie in none of its subnets may lie in the one that was mistyped.
+        return None;
+    }
     let device = typed.device.value()?;
     let device = devices.iter().position(|known| *known == device).unwrap_or_else(|| {
         devices.push(device);

@@ -1,0 +1,151 @@
+//! Every example configuration is good, by the library and by the program; and what the program says of bad ones.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use fwlb::config::{self, DOCUMENTATION_SEED};
+
+/// The directories of `configs/`, each with the files of one set-up.
+fn examples() -> Vec<Vec<PathBuf>> {
+    let sorted = |directory: &Path| {
+        let mut paths: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        paths
+    };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
+    sorted(&root).iter().map(|directory| sorted(directory)).collect()
+}
+
+fn fwlb(arguments: impl IntoIterator<Item = impl AsRef<std::ffi::OsStr>>) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_fwlb")).args(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn every_example_means_what_it_should_and_fits_its_peer() {
+    let examples = examples();
+    assert!(examples.len() >= 4, "{examples:?}");
+    for files in examples {
+        assert_eq!(files.len(), 2, "{files:?}: an outer and an inner engine");
+        let load = |path: &PathBuf| {
+            let text = std::fs::read_to_string(path).unwrap();
+            config::load(&path.to_string_lossy(), &text, &mut |path| panic!("{} is needed", path.display()))
+        };
+        let mut outcomes: Vec<_> = files.iter().map(load).collect();
+        config::compare(&mut outcomes);
+        for outcome in &outcomes {
+            assert!(outcome.config.is_some(), "{}", outcome.diagnostics);
+            // The seed that everybody knows is the one thing to complain of.
+            let complaints: Vec<_> = outcome.diagnostics.iter().map(|found| found.message.as_str()).collect();
+            assert_eq!(complaints.len(), 1, "{}", outcome.diagnostics);
+            assert!(complaints[0].contains("documentation's seed"), "{}", outcome.diagnostics);
+        }
+    }
+}
+
+#[test]
+fn the_program_accepts_every_example() {
+    for files in examples() {
+        let output = fwlb(std::iter::once(Path::new("check")).chain(files.iter().map(PathBuf::as_path)));
+        assert_eq!(output.status.code(), Some(0), "{files:?}: {}", text(&output.stderr));
+        let report = text(&output.stdout);
+        for file in &files {
+            assert!(report.contains(&format!("{}: ok, 1 warning", file.display())), "{report}");
+        }
+        assert!(report.contains("its firewalls must permit these probes"), "{report}");
+    }
+}
+
+#[test]
+fn the_program_shows_every_mistake_of_a_bad_file_and_exits_with_1() {
+    let directory = tempfile::tempdir().unwrap();
+    let bad = directory.path().join("bad.toml");
+    std::fs::write(
+        &bad,
+        format!(
+            "[engine]\nname = \"a b\"\n[[link]]\nname = \"x\"\ndevice = \"eth0\"\nadresses = \"{DOCUMENTATION_SEED}\"\n"
+        ),
+    )
+    .unwrap();
+
+    let output = fwlb([Path::new("check"), &bad]);
+
+    assert_eq!(output.status.code(), Some(1));
+    let (bad, shown) = (bad.display(), text(&output.stderr));
+    assert_eq!(
+        shown,
+        format!(
+            "{bad}:2:8: error: not a name: \"a b\": it may hold letters, digits, `.`, `_` and `-`\n  \
+               |\n\
+             2 | name = \"a b\"\n  \
+               |        ^^^^^\n\
+             {bad}:6:1: error: unknown key `adresses` in [[link]]\n  \
+               |\n\
+             6 | adresses = \"documentation seed, replace it\"\n  \
+               | ^^^^^^^^\n  \
+               |\n  \
+               = help: did you mean `addresses`?\n"
+        )
+    );
+    assert_eq!(text(&output.stdout), format!("{bad}: 2 errors\n"));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_one_line() {
+    let output = fwlb(["check", "/nonexistent/outer.toml"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        text(&output.stderr),
+        "fwlb: cannot read /nonexistent/outer.toml: No such file or directory (os error 2)\n"
+    );
+}
+
+#[test]
+fn without_an_engine_the_program_says_how_to_start_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fwlb"));
+        command.args(arguments).env("FWLB_RUN_DIRECTORY", directory.path()).output().unwrap()
+    };
+    for arguments in
+        [&["show"][..], &["explain", "esp", "192.0.2.1", "192.0.2.2"], &["set", "firewall", "fw1", "drain"]]
+    {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        let said = text(&output.stderr);
+        assert!(said.contains("no engine runs here") && said.contains("fwlb run CONFIG"), "{said}");
+    }
+    let output = run(&["show", "-s", "/nonexistent.sock"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("no engine listens on /nonexistent.sock"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn words_of_later_versions_are_refused_with_words_of_their_own() {
+    for (word, said) in
+        [("ha", "`ha` is reserved for a later version"), ("reload", "`reload` comes with a later version")]
+    {
+        let output = fwlb([word]);
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(2), format!("fwlb: {said}\n")));
+    }
+}
+
+#[test]
+fn a_reader_that_goes_early_is_no_error() {
+    use std::io::Read;
+    use std::process::Stdio;
+
+    let mut child = Command::new(env!("CARGO_BIN_EXE_fwlb"))
+        .args(["completions", "zsh"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!((child.wait().unwrap().code(), said), (Some(0), String::new()));
+}
