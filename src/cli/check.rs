@@ -26,7 +26,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut report = String::new();
     for outcome in &outcomes {
         let found = &outcome.diagnostics;
-        eprint_all(&found.render(output::colour()));
+        output::print_error(&found.render(output::colour()));
         let count = count(found.errors(), found.warnings());
         match &outcome.config {
             Some(config) => {
@@ -50,21 +50,16 @@ pub fn load(path: &Path) -> anyhow::Result<Outcome> {
 }
 
 /// Reads the file of a `file:/path` secret.
-pub fn read_secret(path: &Path) -> Result<String, String> {
+fn read_secret(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path).map_err(|error| error.to_string())
 }
 
-fn count(errors: usize, warnings: usize) -> String {
+/// `2 errors, 1 warning`; nothing for none.
+pub fn count(errors: usize, warnings: usize) -> String {
     let words = |number: usize, what: &str| match number {
         0 => None,
         1 => Some(format!("1 {what}")),
         many => Some(format!("{many} {what}s")),
     };
     [words(errors, "error"), words(warnings, "warning")].into_iter().flatten().collect::<Vec<_>>().join(", ")
-}
-
-pub fn eprint_all(text: &str) {
-    use std::io::Write as _;
-    // If nobody listens on standard error, the exit status is all that is left.
-    let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }

@@ -22,8 +22,13 @@ pub fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
 
 /// Says on standard error what went wrong.
 pub fn complain(text: &str) {
-    // If nobody listens there either, the exit status is all that is left.
-    let _ = writeln!(io::stderr().lock(), "fwlb: {}", text.trim_end());
+    print_error(&format!("fwlb: {}\n", text.trim_end()));
+}
+
+/// Writes to standard error.
+pub fn print_error(text: &str) {
+    // If nobody listens there, the exit status is all that is left.
+    let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
 /// True if the error is a reader that ended, as `head` does.

@@ -24,13 +24,15 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         outcomes.push(check::load(path)?);
     }
     config::compare(&mut outcomes);
+    let errors = outcomes.iter().map(|outcome| outcome.diagnostics.errors()).sum();
     let mut engines = Vec::new();
     for (path, outcome) in args.configs.iter().zip(outcomes) {
-        check::eprint_all(&outcome.diagnostics.render(output::colour()));
+        output::print_error(&outcome.diagnostics.render(output::colour()));
         let text = outcome.diagnostics.text().to_owned();
         engines.extend(outcome.config.map(|config| EngineFile { path: path.clone(), text, config }));
     }
-    if engines.len() < args.configs.len() {
+    if errors > 0 {
+        output::complain(&format!("nothing was started: {}", check::count(errors, 0)));
         return Ok(ExitCode::FAILURE);
     }
     runtime::run(engines, Options { take: args.take })?;

@@ -16,6 +16,8 @@ fn the_command_line_is_consistent() {
 #[test]
 fn the_commands_of_the_contract_are_understood() {
     for line in [
+        "run a.toml",
+        "run outer.toml inner.toml --take",
         "check a.toml b.toml",
         "show",
         "show status",
@@ -36,6 +38,8 @@ fn the_commands_of_the_contract_are_understood() {
         "probe perimeter/fw1",
         "ping 10.1.0.11 --link firewalls",
         "ping 2001:db8::1 --firewall perimeter/fw1 -c 1",
+        "lab up",
+        "lab status --name x",
         "completions bash",
         "man",
     ] {
@@ -48,6 +52,7 @@ fn what_makes_no_sense_is_a_usage_error() {
     for line in [
         "",
         "check",
+        "run",
         "show nothing",
         "show sessions --source 300.1.1.1",
         "-e outer -s /run/x.sock show",

@@ -53,22 +53,6 @@ pub fn load(path: &str, text: &str, read_secret: &mut dyn FnMut(&Path) -> Result
     Outcome { config, diagnostics, file }
 }
 
-/// `text` with the secrets that stand in it replaced, for showing; everything else stays as it was typed.
-pub fn hide_secrets(text: &str) -> String {
-    let mut shown = text.to_owned();
-    let Some(file) = file::read(text, &mut Diagnostics::new("", "")) else {
-        // Without its structure a secret cannot be told from the rest.
-        return String::new();
-    };
-    // From the last to the first, so that the places before stay right.
-    for seed in file.groups.iter().rev().filter_map(|group| group.seed.given()) {
-        if !seed.value.starts_with("file:") {
-            shown.replace_range(seed.span.clone(), "\"(hidden)\"");
-        }
-    }
-    shown
-}
-
 /// 16 hexadecimal digits that tell texts apart; comparable between engines of one version.
 fn digest(text: &str) -> String {
     let mut hasher = siphasher::sip::SipHasher13::new();

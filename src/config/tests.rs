@@ -389,7 +389,7 @@ fn an_engine_on_both_sides_of_its_group_is_told() {
 }
 
 #[test]
-fn a_secret_is_read_from_its_file_without_the_newline_and_never_shown() {
+fn a_secret_is_read_from_its_file_without_the_newline() {
     let text = with("\"a seed for the tests of this room\"", "\"file:/etc/fwlb/seed\"");
     let mut asked = Vec::new();
     let from_file = load("x.toml", &text, &mut |path| {
@@ -400,9 +400,6 @@ fn a_secret_is_read_from_its_file_without_the_newline_and_never_shown() {
     assert_eq!(from_file.config.unwrap().groups[0].seed, load_text(GOOD).config.unwrap().groups[0].seed);
     refused(&text, &["cannot read /etc/fwlb/seed: no files here"]);
     refused(&text.replace("file:/etc", "file:etc"), &["not an absolute path: \"etc/fwlb/seed\""]);
-
-    assert_eq!(hide_secrets(&text), text);
-    assert_eq!(hide_secrets(GOOD), with("\"a seed for the tests of this room\"", "\"(hidden)\""));
 }
 
 #[test]
@@ -540,7 +537,6 @@ mod mutations {
                 outcome.diagnostics.render(true);
                 outcome.config.iter().for_each(|config| drop(demands(config)));
             }
-            hide_secrets(&text);
         }
 
         #[test]
