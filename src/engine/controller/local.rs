@@ -54,7 +54,7 @@ impl Controller {
             return;
         }
         let Some(pair) = Pair::new(frame.source(), frame.destination()) else { return };
-        if frame.is_to_group() || pair.destination().is_multicast() {
+        if frame.destination_mac().is_group() || frame.is_to_group() {
             self.tallies.add(Tally::Group);
             return;
         }
