@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::shared::Shared;
 use super::transmit::Outlets;
+use super::with_sources;
 use super::worker::{Mail, WorkerHandle};
 use crate::engine::controller::DeviceState;
 use crate::id::DeviceId;
@@ -94,7 +95,7 @@ impl Devices {
         let Some(found) = found else { return self.tell(device, None) };
         if !same && let Err(error) = self.attach(device, &found, outlets) {
             let port = &mut self.ports[device.index()];
-            let failure = error.to_string();
+            let failure = with_sources(&error);
             if port.failure.as_ref() != Some(&failure) {
                 tracing::warn!(engine = self.shared.engine, device = port.name, error = failure, "device not attached");
                 port.failure = Some(failure);

@@ -57,7 +57,7 @@ pub struct Options {
     pub take: bool,
 }
 
-/// Why engines did not start, or stopped. One line that says what to do.
+/// Why engines did not start, or stopped: with its sources one line that says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// A configured device is missing.
@@ -82,7 +82,7 @@ pub enum RunError {
         device: String,
     },
     /// Another engine has the link.
-    #[error("engine {engine}: link {link} ({device}): {source}; stop it first, or name another device or vlan")]
+    #[error("engine {engine}: link {link} ({device}) has an owner: stop it first, or name another device or vlan")]
     LinkTaken {
         /// Engine name.
         engine: String,
@@ -94,7 +94,7 @@ pub enum RunError {
         source: LockError,
     },
     /// A device did not open.
-    #[error("engine {engine}: device {device}: {source}")]
+    #[error("engine {engine}: cannot open device {device}")]
     Open {
         /// Engine name.
         engine: String,
@@ -104,7 +104,7 @@ pub enum RunError {
         source: OpenError,
     },
     /// The kernel's stack stays on a device.
-    #[error("engine {engine}: device {device}: {source}")]
+    #[error("engine {engine}: cannot take device {device}")]
     Isolate {
         /// Engine name.
         engine: String,
@@ -124,7 +124,7 @@ pub enum RunError {
         owner: String,
     },
     /// A file, directory or socket could not be made.
-    #[error("engine {engine}: {what}: {source}")]
+    #[error("engine {engine}: cannot {what}")]
     System {
         /// Engine name.
         engine: String,
@@ -202,4 +202,10 @@ fn start_all(
         running.push(started);
     }
     Ok(())
+}
+
+/// An error and what caused it, on one line.
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let sources = std::iter::successors(error.source(), |error| error.source());
+    sources.fold(error.to_string(), |line, source| format!("{line}: {source}"))
 }

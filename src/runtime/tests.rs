@@ -268,7 +268,7 @@ fn two_engines_of_one_process_share_a_device_by_vlan() {
 /// The refusal of an engine that cannot start.
 fn refusal(file: EngineFile) -> String {
     let outcome = run_until(vec![file], Options::default(), || panic!("it started"), std::future::pending());
-    outcome.unwrap_err().to_string()
+    with_sources(&outcome.unwrap_err())
 }
 
 #[test]
@@ -297,7 +297,7 @@ fn what_is_in_the_way_is_said_in_one_line_that_tells_what_to_do() {
     for (message, words) in [
         (&missing, ["no Ethernet device \"ra0\"", "rb0"]),
         (&default_route, ["default route", "--take"]),
-        (&taken, ["link b (rb0)", "owns it"]),
+        (&taken, ["link b (rb0) has an owner", "another engine of this process owns it"]),
         (&socket, ["router.sock", "listens there"]),
     ] {
         assert!(words.iter().all(|word| message.contains(word)) && !message.contains('\n'), "{message}");

@@ -14,7 +14,7 @@ pub enum OpenError {
     #[error("the device does not exist")]
     NoDevice,
     /// A system call failed.
-    #[error("{what}: {source}")]
+    #[error("cannot {what}")]
     System {
         /// What was tried.
         what: &'static str,
