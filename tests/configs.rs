@@ -149,3 +149,32 @@ fn a_reader_that_goes_early_is_no_error() {
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert_eq!((child.wait().unwrap().code(), said), (Some(0), String::new()));
 }
+
+#[test]
+fn both_files_of_a_sandwich_explain_the_same_firewall_for_a_flow() {
+    let explain = |file: &str, flow: &str| {
+        let file = format!("{}/configs/two-box/{file}.toml", env!("CARGO_MANIFEST_DIR"));
+        let words = ["explain", "--json", "-c", &file].into_iter().chain(flow.split(' '));
+        let output = fwlb(words);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let mut taken = std::collections::BTreeSet::new();
+    for port in 40_000..40_016 {
+        let (client, server) = (format!("198.51.100.7:{port}"), "203.0.113.80:80");
+        let there = explain("outer", &format!("tcp {client} {server}"));
+        let back = explain("inner", &format!("tcp {server} {client}"));
+
+        assert_eq!(there["decided_by"], "hash", "{there}");
+        assert_eq!(there["firewall"], back["firewall"], "{there}\n{back}");
+        assert_eq!(there["candidates"].as_array().unwrap().len(), 2);
+        assert_eq!(there["egress"]["link"], "firewalls");
+        taken.insert(there["firewall"].to_string());
+    }
+    assert_eq!(taken.len(), 2, "16 flows took {taken:?}");
+
+    let output =
+        fwlb(["explain", "-c", "configs/two-box/outer.toml", "--from", "clients", "esp", "1.1.1.1", "2.2.2.2"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(text(&output.stderr), "fwlb: no link \"clients\"; there are: internet, firewalls\n");
+}

@@ -4,7 +4,7 @@
 //! sockets behind it are not known here.
 
 pub mod call;
-pub use crate::flow::text as flow_text;
+pub mod names;
 pub mod router;
 
 use std::fmt;
@@ -19,6 +19,7 @@ use crate::config::Admin;
 use crate::engine::view;
 use crate::flow::FlowKey;
 
+pub use crate::flow::text as flow_text;
 pub use call::address_or_prefix;
 pub use router::router;
 

@@ -1,6 +1,9 @@
 //! `fwlb explain`: where a flow goes and why.
 
+mod offline;
+
 use std::fmt::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::api::{Answer, Request, Via, flow_text};
@@ -18,6 +21,9 @@ pub struct Args {
     /// Where it arrives: a link or GROUP/FIREWALL; default: where its source is routed
     #[arg(long, value_name = "LINK|GROUP/FIREWALL", value_parser = via)]
     from: Option<Via>,
+    /// Ask a configuration file instead of a running engine, as if everything were up and no session known
+    #[arg(short, long, value_name = "CONFIG", conflicts_with_all = ["socket", "engine"])]
+    config: Option<PathBuf>,
 }
 
 fn via(text: &str) -> Result<Via, String> {
@@ -26,12 +32,23 @@ fn via(text: &str) -> Result<Via, String> {
 
 pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
     let flow: FlowKey = flow_text::parse(&args.flow.join(" "))?;
-    let engine = reach.engine()?;
-    let (value, answer) = block_on(ask(&engine, &Request::Explain { flow, from: args.from.clone() }))??;
-    let Answer::Explain(explained) = &answer else { anyhow::bail!("the engine answered something else") };
+    let (value, explained) = match &args.config {
+        Some(path) => {
+            let Some(explained) = offline::explain(path, &flow, args.from.as_ref())? else {
+                return Ok(ExitCode::FAILURE);
+            };
+            (serde_json::to_value(&explained)?, explained)
+        }
+        None => {
+            let engine = reach.engine()?;
+            let (value, answer) = block_on(ask(&engine, &Request::Explain { flow, from: args.from.clone() }))??;
+            let Answer::Explain(explained) = answer else { anyhow::bail!("the engine answered something else") };
+            (value, explained)
+        }
+    };
     match reach.json {
         true => output::print_json(&value)?,
-        false => output::print(&show(explained))?,
+        false => output::print(&show(&explained))?,
     }
     Ok(if explained.drop.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

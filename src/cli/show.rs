@@ -64,8 +64,8 @@ struct SessionArgs {
     /// That are pinned to this firewall
     #[arg(long, value_name = "[GROUP/]FIREWALL")]
     firewall: Option<String>,
-    /// In this state: opening, established, closing, one-way, two-way
-    #[arg(long)]
+    /// In this state
+    #[arg(long, value_parser = ["opening", "established", "closing", "one-way", "two-way"])]
     state: Option<String>,
     /// At most so many of each engine
     #[arg(long, default_value_t = 1000)]

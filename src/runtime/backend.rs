@@ -8,13 +8,13 @@ use super::control::{Commands, Control};
 use super::redact::hide_secrets;
 use super::shared::Shared;
 use super::{counters, sessions};
-use crate::api::{Answer, ApiError, Backend, Request, SessionFilter, Via};
+use crate::api::{Answer, ApiError, Backend, Request, SessionFilter, Via, names};
 use crate::config::Admin;
 use crate::engine::Snapshot;
-use crate::engine::explain::{self, explain};
+use crate::engine::explain::explain;
 use crate::engine::view::{ExchangeView, LinkView, StatusView};
 use crate::flow::FlowKey;
-use crate::id::{FirewallId, LinkId};
+use crate::id::LinkId;
 use crate::time::Duration;
 
 /// How long the frames of a probe or ping may take.
@@ -141,7 +141,7 @@ impl EngineBackend {
     async fn sessions(&self, filter: SessionFilter) -> Reply {
         let (shared, snapshot) = (self.shared.clone(), self.snapshot());
         if let Some(firewall) = &filter.firewall {
-            known_firewall(&snapshot, firewall)?;
+            names::firewalls(&snapshot, firewall)?;
         }
         let list = move || sessions::list(&shared.engine, &shared.sessions, &snapshot, &filter, shared.clock.now());
         let listed = tokio::task::spawn_blocking(list).await;
@@ -157,11 +157,7 @@ impl EngineBackend {
     fn explain(&self, flow: &FlowKey, from: Option<Via>) -> Reply {
         let shared = &self.shared;
         let snapshot = self.snapshot();
-        let from = match from {
-            None => None,
-            Some(Via::Link(name)) => Some(explain::From::Link(link(&snapshot, &name)?)),
-            Some(Via::Firewall(name)) => Some(explain::From::Firewall(firewall(&snapshot, &name)?)),
-        };
+        let from = from.map(|via| names::origin(&snapshot, &via)).transpose()?;
         Ok(Answer::Explain(explain(&shared.engine, &snapshot, &shared.sessions, flow, from, shared.clock.now())))
     }
 
@@ -197,7 +193,7 @@ impl EngineBackend {
     }
 
     async fn probe(&self, name: &str) -> Reply {
-        let id = firewall(&self.snapshot(), name)?;
+        let id = names::firewall(&self.snapshot(), name)?;
         let outcomes = self
             .on_control(move |control| {
                 let requests = control.controller.probe(id, control.now());
@@ -211,8 +207,8 @@ impl EngineBackend {
         let snapshot = self.snapshot();
         let (link, firewall) = match via {
             None => (None, None),
-            Some(Via::Link(name)) => (Some(link(&snapshot, &name)?), None),
-            Some(Via::Firewall(name)) => (None, Some(firewall(&snapshot, &name)?)),
+            Some(Via::Link(name)) => (Some(names::link(&snapshot, &name)?), None),
+            Some(Via::Firewall(name)) => (None, Some(names::firewall(&snapshot, &name)?)),
         };
         let outcome = self
             .on_control(move |control| {
@@ -239,37 +235,4 @@ impl EngineBackend {
             ApiError::Unavailable(format!("engine {} did not finish the exchange in time", self.shared.engine))
         })
     }
-}
-
-fn link(snapshot: &Snapshot, name: &str) -> Result<LinkId, ApiError> {
-    let position = snapshot.links.iter().position(|link| link.name == name);
-    position.map(LinkId::from).ok_or_else(|| {
-        let known: Vec<_> = snapshot.links.iter().map(|link| link.name.as_str()).collect();
-        ApiError::NotFound(format!("no link {name:?}; there are: {}", known.join(", ")))
-    })
-}
-
-/// The firewall called `group/name`, or `name` where one group knows it.
-fn firewall(snapshot: &Snapshot, name: &str) -> Result<FirewallId, ApiError> {
-    let found = known_firewall(snapshot, name)?;
-    match found.as_slice() {
-        [one] => Ok(*one),
-        _ => Err(ApiError::BadRequest(format!("several groups have a firewall {name:?}: write GROUP/{name}"))),
-    }
-}
-
-/// Every firewall of that name; at least one.
-fn known_firewall(snapshot: &Snapshot, name: &str) -> Result<Vec<FirewallId>, ApiError> {
-    let full = |firewall: &crate::engine::snapshot::Firewall| {
-        format!("{}/{}", snapshot.groups[firewall.group.index()].name, firewall.name)
-    };
-    let named = |firewall: &crate::engine::snapshot::Firewall| firewall.name == name || full(firewall) == name;
-    let firewalls = || snapshot.firewalls.iter();
-    let found: Vec<_> =
-        firewalls().enumerate().filter(|(_, firewall)| named(firewall)).map(|(index, _)| index.into()).collect();
-    if found.is_empty() {
-        let known: Vec<_> = firewalls().map(full).collect();
-        return Err(ApiError::NotFound(format!("no firewall {name:?}; there are: {}", known.join(", "))));
-    }
-    Ok(found)
 }
