@@ -242,3 +242,6 @@ impl InFlight {
         now.since(self.sent)
     }
 }
+
+#[cfg(test)]
+mod tests;
