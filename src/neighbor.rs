@@ -28,9 +28,6 @@ pub const ASK_MAX: u8 = 3;
 pub const REFRESH_AFTER: Duration = Duration::from_secs(20);
 /// How long a failed neighbour is believed to be absent.
 pub const NEGATIVE: Duration = Duration::from_secs(5);
-/// Frames that wait for one neighbour.
-pub const WAITING_MAX: usize = 3;
-
 /// A neighbour: its link and its address.
 pub type Key = (LinkId, IpAddr);
 
@@ -144,6 +141,14 @@ pub struct NeighborLimits {
     pub pending: usize,
 }
 
+impl NeighborLimits {
+    /// Frames that wait for one neighbour: half of all, so that one silent host leaves room for the others, and the first
+    /// packets of many flows to a fresh host (or the fragments of a few datagrams) all get there.
+    pub const fn pending_each(&self) -> usize {
+        self.pending.div_ceil(2)
+    }
+}
+
 /// What a [`NeighborTable`] counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct NeighborCounters {
@@ -246,7 +251,7 @@ impl<F> NeighborTable<F> {
             }
             State::Incomplete | State::Reachable | State::Stale | State::Probe => {}
         }
-        if entry.waiting.len() >= WAITING_MAX {
+        if entry.waiting.len() >= self.limits.pending_each() {
             entry.waiting.pop_front();
             self.waiting -= 1;
             self.counters.queue_full += 1;

@@ -185,6 +185,19 @@ fn the_queue_is_bounded_per_neighbour_and_in_all_and_the_oldest_goes_first() {
 }
 
 #[test]
+fn the_first_packets_of_a_hundred_flows_to_a_fresh_host_all_get_there() {
+    let mut table = table(100, 256);
+    for frame in 0..100 {
+        table.park(host(9), frame, at(0));
+    }
+    actions(&mut table);
+
+    table.heard(host(9), MAC, Heard::Answer, at(1));
+
+    assert_eq!((actions(&mut table).len(), table.counters().queue_full), (100, 0));
+}
+
+#[test]
 fn a_link_that_goes_down_gives_up_what_waits_and_asks_again_when_it_is_back() {
     let mut table = table(8, 8);
     table.keep(host(1), false, at(0));

@@ -18,7 +18,7 @@ fn a_syn_flood_breaks_no_established_session_and_lets_new_ones_in() {
                 rig.topology().server(1).both().map(|to| rig.start(Node::Client, &format!("tcp {to} {words}"))).into();
             sleep(Duration::from_millis(1_500));
 
-            // 100,000 SYNs from random sources, half of them within the first two seconds.
+            // Some 20,000 SYNs a second from random sources.
             let mut flood = rig.lab.command(Node::Client, "hping3");
             flood.args(["-S", "-q", "-p", "80", "--rand-source", "-i", "u40", "-c", "100000", "203.0.113.12"]);
             let mut flood = flood.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("hping3 runs");
@@ -32,7 +32,7 @@ fn a_syn_flood_breaks_no_established_session_and_lets_new_ones_in() {
             let _ = flood.kill();
             flood.wait().expect("hping3 ends");
 
-            assert!(created > 20_000, "the flood was real: {created} sessions");
+            assert!(created > 11_000, "the flood was larger than the table: {created} sessions");
             assert!(sessions <= 10_000, "{sessions} sessions in a table of 10,000");
             assert!(rig.counter(Side::Outer, "sessions_evicted") > 0);
             assert_all_answered(&new);

@@ -1,5 +1,6 @@
 //! Ground for all namespace tests: building, traffic, judges.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::process::{Child, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -7,9 +8,8 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use fwlb::api::{Answer, Request};
 use fwlb::lab::traffic::{End, FlowReport, Line};
-use fwlb::lab::{self, Lab, LabError, Node, Routers, Side, Topology};
+use fwlb::lab::{self, Lab, Node, Routers, Side, Topology};
 
 /// The program under test.
 pub const FWLB: &str = env!("CARGO_BIN_EXE_fwlb");
@@ -34,7 +34,10 @@ pub fn sandwich(shape: impl FnOnce(Topology) -> Topology, test: impl FnOnce(&mut
         Lab::up(topology, Path::new(FWLB)).unwrap_or_else(|error| panic!("the laboratory does not stand: {error}"));
     let mut rig = Rig { lab };
 
-    test(&mut rig);
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| test(&mut rig))) {
+        rig.tell();
+        resume_unwind(panic);
+    }
 
     if engines {
         rig.assert_counters_add_up();
@@ -191,9 +194,16 @@ impl Rig {
         }
     }
 
-    /// The answer of an engine to a request of the API.
-    pub fn ask(&self, side: Side, request: &Request) -> Result<Answer, LabError> {
-        self.lab.ask(side, request)
+    /// What a reader of a failure wants to know: counters that moved, what the firewalls dropped, what the engines said.
+    fn tell(&self) {
+        for side in Side::BOTH {
+            let counters = self.lab.counters(side).unwrap_or_default();
+            let moved: Vec<_> = counters.iter().filter(|(_, count)| **count > 0).collect();
+            eprintln!("engine {}: {moved:?}\n{}", side.engine(), self.lab.log(side.engine()));
+        }
+        for firewall in 1..=self.topology().firewalls {
+            eprintln!("fw{firewall}: {:?}", self.lab.drops(firewall));
+        }
     }
 }
 

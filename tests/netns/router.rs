@@ -10,6 +10,8 @@ use crate::ground::{Rig, assert_all_answered, said, sandwich};
 
 /// The hops that `traceroute` prints, one address a line.
 fn hops(rig: &Rig, words: &[&str]) -> Vec<String> {
+    // A router tells one host once a second (RFC 1812 4.3.2.8); the last trace may just have been told.
+    sleep(Duration::from_millis(1_100));
     let mut command = vec!["traceroute", "-n", "-q", "1", "-w", "2", "-m", "8"];
     command.extend(words);
     let output = rig.exec(Node::Client, &command);
@@ -53,7 +55,7 @@ fn one_flow_takes_one_firewall_however_often_it_is_traced() {
             let trace = || hops(rig, &["-T", "-p", "7", "--sport=40001", "203.0.113.11"]);
             let first = trace();
             assert_eq!(first.len(), 4, "{first:?}");
-            for _ in 0..10 {
+            for _ in 0..4 {
                 assert_eq!(trace(), first);
             }
         },
@@ -168,19 +170,32 @@ fn the_kernel_is_kept_off_the_links_and_gets_them_back() {
         |rig| {
             // An address of the kernel on the engine's device: nobody may hear of it while the engine runs.
             rig.exec(Node::Outer, &["ip", "address", "add", "198.51.100.99/24", "dev", "clients"]);
-            let arp = |rig: &Rig| {
-                rig.output(Node::Client, &["ip", "neigh", "flush", "all"]);
+            let link = rig.exec(Node::Outer, &["cat", "/sys/class/net/clients/address"]);
+            let resolves = |rig: &Rig| {
+                rig.exec(Node::Client, &["ip", "neigh", "flush", "to", "198.51.100.99"]);
                 rig.output(Node::Client, &["ping", "-c", "2", "-i", "0.3", "-W", "1", "198.51.100.99"]).status.success()
             };
-            let tcp = |rig: &Rig| {
-                let output = rig.output(Node::Client, &["curl", "-sS", "-m", "1", "http://198.51.100.99:81/"]);
-                said(&output)
+            // curl ends with 7 if it is refused, with 28 if nothing answers. The neighbour is given, so that frames get there.
+            let curl = |rig: &Rig| {
+                let neighbor = ["ip", "neigh", "replace", "198.51.100.99", "lladdr", link.trim(), "dev", "eth0"];
+                rig.exec(Node::Client, &neighbor);
+                let code =
+                    rig.output(Node::Client, &["curl", "-s", "-m", "1", "http://198.51.100.99:81/"]).status.code();
+                rig.exec(Node::Client, &["ip", "neigh", "del", "198.51.100.99", "dev", "eth0"]);
+                code
             };
-            assert!(!arp(rig), "the kernel answered ARP or ping on the engine's link");
-            assert!(
-                tcp(rig).contains("timed out") || tcp(rig).contains("No route"),
-                "the kernel sent RST: {}",
-                tcp(rig)
+            let pings = |rig: &Rig| {
+                let neighbor = ["ip", "neigh", "replace", "198.51.100.99", "lladdr", link.trim(), "dev", "eth0"];
+                rig.exec(Node::Client, &neighbor);
+                let output = rig.output(Node::Client, &["ping", "-c", "1", "-W", "1", "198.51.100.99"]);
+                rig.exec(Node::Client, &["ip", "neigh", "del", "198.51.100.99", "dev", "eth0"]);
+                output.status.success()
+            };
+            let heard = |rig: &Rig| (resolves(rig), pings(rig), curl(rig));
+            assert_eq!(
+                heard(rig),
+                (false, false, Some(28)),
+                "the kernel answered ARP, ping or TCP on the engine's link"
             );
             // The engine itself answers for its own.
             for to in ["198.51.100.1", "2001:db8:1::1"] {
@@ -189,14 +204,13 @@ fn the_kernel_is_kept_off_the_links_and_gets_them_back() {
 
             rig.assert_counters_add_up();
             rig.lab.stop_engine(Side::Outer, Stop::Orderly).unwrap();
-            assert!(arp(rig), "the kernel has its device back after an orderly stop");
-            assert!(tcp(rig).contains("refused"), "{}", tcp(rig));
+            assert_eq!(heard(rig), (true, true, Some(7)), "the kernel has its device back after an orderly stop");
 
             rig.lab.start_engine(Side::Outer).unwrap();
             rig.lab.wait_for_firewalls(Duration::from_secs(10)).unwrap();
-            assert!(!arp(rig), "kept off again");
+            assert_eq!(heard(rig), (false, false, Some(28)), "kept off again");
             rig.lab.stop_engine(Side::Outer, Stop::Kill).unwrap();
-            assert!(arp(rig), "the kernel has its device back after a kill");
+            assert_eq!(heard(rig), (true, true, Some(7)), "the kernel has its device back after a kill");
 
             rig.lab.start_engine(Side::Outer).unwrap();
             rig.lab.wait_for_firewalls(Duration::from_secs(10)).unwrap();
@@ -220,7 +234,7 @@ fn engines_answer_ping_on_every_address_of_theirs() {
                 (Node::Client, "203.0.113.1"),
                 (Node::Client, "2001:db8:113::1"),
             ] {
-                for size in ["56", "4000"] {
+                for size in ["0", "1400"] {
                     let output = rig.output(node, &["ping", "-c", "2", "-i", "0.2", "-W", "2", "-s", size, to]);
                     assert!(output.status.success(), "{node} pings {to} with {size} bytes: {}", said(&output));
                 }
