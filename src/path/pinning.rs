@@ -491,3 +491,6 @@ impl Stamp {
 }
 
 const _: () = assert!(size_of::<Option<Pin>>() <= Pin::SIZE_MAX);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,496 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::flow::{FlowHasher, HashMode, Seed};
+use crate::id::GroupId;
+use crate::path::{BelowMin, Member, rendezvous};
+use crate::wire::Family;
+
+/// The pin of the table, the firewall that packets come from, and one more.
+const PIN: FirewallId = FirewallId(0);
+const F: FirewallId = FirewallId(1);
+const G: FirewallId = FirewallId(2);
+
+const T: Instant = Instant::from_millis(1_000_000);
+
+fn later(millis: u64) -> Instant {
+    T + Duration::from_millis(millis)
+}
+
+struct World {
+    group: Group,
+    set: PathSet,
+    hash: FlowHash,
+    preferred: Option<FirewallId>,
+    tcp: bool,
+    leader: bool,
+}
+
+impl World {
+    /// Three firewalls, all up; the hash prefers them in the order `PIN`, `F`, `G`.
+    fn new() -> Self {
+        let members = ["fw0", "fw1", "fw2"].into_iter().enumerate().map(|(slot, name)| Member {
+            id: FirewallId::from(slot),
+            name: name.to_owned(),
+            weight: 1,
+            spare: false,
+        });
+        let group = Group {
+            id: GroupId(0),
+            name: "perimeter".to_owned(),
+            hasher: FlowHasher::new(Seed::from_text("table"), HashMode::FiveTuple),
+            members: members.collect(),
+            on_failure: OnFailure::Reselect,
+            min_up: 1,
+            below_min: BelowMin::Drop,
+        };
+        let in_order = |hash: &FlowHash| rendezvous::rank(&group, *hash).iter().map(|scored| scored.slot).eq([0, 1, 2]);
+        let hash = (0..).map(FlowHash).find(in_order).expect("a sixth of all flows");
+        let set = PathSet {
+            group: GroupId(0),
+            peer: None,
+            family: Family::V4,
+            up: 0b111,
+            selectable: 0b111,
+            starting: 0,
+            falls: vec![0; 3],
+        };
+        Self { group, set, hash, preferred: None, tcp: true, leader: false }
+    }
+
+    fn view(&self) -> View<'_> {
+        View {
+            group: &self.group,
+            set_id: PathSetId(0),
+            set: &self.set,
+            hash: self.hash,
+            preferred: self.preferred,
+            tcp: self.tcp,
+            leader: self.leader,
+        }
+    }
+
+    fn falls(&mut self, firewall: FirewallId) {
+        self.set.up &= !(1 << firewall.0);
+        self.set.selectable &= self.set.up;
+        self.set.falls[firewall.index()] += 1;
+    }
+
+    /// It is not up, and never was since the pin.
+    fn was_never_up(&mut self, firewall: FirewallId) {
+        self.set.up &= !(1 << firewall.0);
+        self.set.selectable &= self.set.up;
+    }
+
+    fn pin(&self, state: PinState) -> Pin {
+        Pin::new(&self.view(), PIN, state, PinnedBy::Hash)
+    }
+
+    fn near(&self, pin: Option<Pin>, packet: PacketKind, now: Instant) -> (Pin, Option<PinChange>) {
+        match near(pin, packet, &self.view(), now) {
+            Near::Send { pin, change } => (pin, change),
+            other => panic!("expected a firewall, got {other:?}"),
+        }
+    }
+
+    fn far(&self, pin: Option<Pin>, from: FirewallId, packet: PacketKind, now: Instant) -> (Pin, Option<PinChange>) {
+        far(pin, from, packet, &self.view(), now)
+    }
+}
+
+use PacketKind::{Other as Data, Syn, SynAck};
+use PinChange::{Corrected, Followed, Hashed, Learned, Reselected, Rotated};
+use PinState::{Confirmed, Opening, Tentative};
+
+/// What a packet makes of the pin: firewall, state, change.
+type Outcome = (FirewallId, PinState, Option<PinChange>);
+
+#[test]
+fn the_table_for_packets_from_the_near_side() {
+    let new = |state| (PIN, state, Some(Hashed));
+    let kept = |state| (PIN, state, None);
+    let table: [(Option<PinState>, PacketKind, Outcome); 12] = [
+        (None, Syn, new(Opening)),
+        (None, SynAck, new(Tentative)),
+        (None, Data, new(Tentative)),
+        (Some(Opening), Syn, kept(Opening)),
+        (Some(Opening), SynAck, kept(Opening)),
+        (Some(Opening), Data, kept(Opening)),
+        (Some(Tentative), Syn, kept(Opening)),
+        (Some(Tentative), SynAck, kept(Tentative)),
+        (Some(Tentative), Data, kept(Tentative)),
+        (Some(Confirmed), Syn, kept(Confirmed)),
+        (Some(Confirmed), SynAck, kept(Confirmed)),
+        (Some(Confirmed), Data, kept(Confirmed)),
+    ];
+    let world = World::new();
+    for (state, packet, expected) in table {
+        let (pin, change) = world.near(state.map(|state| world.pin(state)), packet, T);
+        assert_eq!((pin.firewall, pin.state, change), expected, "{state:?}, near {packet:?}");
+        assert_eq!(pin.asked, Some(Stamp::at(T)), "{state:?}, near {packet:?}");
+    }
+}
+
+#[test]
+fn the_table_for_packets_whose_pin_failed() {
+    let reselected = |state| (F, state, Some(Reselected));
+    let mut world = World::new();
+    let before = [Opening, Tentative, Confirmed].map(|state| world.pin(state));
+    world.falls(PIN);
+    for pin in before {
+        for (packet, expected) in
+            [(Syn, reselected(Opening)), (SynAck, reselected(Tentative)), (Data, reselected(Tentative))]
+        {
+            let (after, change) = world.near(Some(pin), packet, T);
+            assert_eq!((after.firewall, after.state, change), expected, "{:?}, near {packet:?}", pin.state);
+        }
+        let with_syn = Pin { syn_from: MaybeFirewall(G.0), ..pin };
+        let (after, change) = world.near(Some(with_syn), SynAck, T);
+        assert_eq!((after.firewall, after.state, change), (G, Confirmed, Some(Followed)), "N1 comes first");
+    }
+}
+
+#[test]
+fn the_table_for_packets_from_a_firewall() {
+    let stays = |state| (PIN, state, None);
+    let adopts = |state, change| (F, state, Some(change));
+    // From the pin: SYN, other. From F, up: SYN, other. From F, not up: SYN, other.
+    let table: [(Option<PinState>, [Option<Outcome>; 6]); 4] = [
+        (
+            None,
+            [
+                None,
+                None,
+                Some(adopts(Tentative, Learned)),
+                Some(adopts(Tentative, Learned)),
+                Some(adopts(Tentative, Learned)),
+                Some(adopts(Tentative, Learned)),
+            ],
+        ),
+        (
+            Some(Opening),
+            [
+                Some(stays(Confirmed)),
+                Some(stays(Confirmed)),
+                Some(adopts(Tentative, Corrected)),
+                Some(adopts(Confirmed, Corrected)),
+                Some(stays(Opening)),
+                Some(stays(Opening)),
+            ],
+        ),
+        (
+            Some(Tentative),
+            [
+                Some(stays(Tentative)),
+                Some(stays(Confirmed)),
+                Some(adopts(Tentative, Corrected)),
+                Some(adopts(Confirmed, Corrected)),
+                Some(stays(Tentative)),
+                Some(stays(Tentative)),
+            ],
+        ),
+        (
+            Some(Confirmed),
+            [
+                Some(stays(Confirmed)),
+                Some(stays(Confirmed)),
+                Some(stays(Confirmed)),
+                Some(stays(Confirmed)),
+                Some(stays(Confirmed)),
+                Some(stays(Confirmed)),
+            ],
+        ),
+    ];
+    for (state, row) in table {
+        for (column, expected) in row.into_iter().enumerate() {
+            let Some(expected) = expected else { continue };
+            let mut world = World::new();
+            let pin = state.map(|state| world.pin(state));
+            let from = if column < 2 { PIN } else { F };
+            if column >= 4 {
+                world.falls(F);
+            }
+            for packet in if column % 2 == 0 { &[Syn][..] } else { &[SynAck, Data] } {
+                let (pin, change) = world.far(pin, from, *packet, T);
+                assert_eq!((pin.firewall, pin.state, change), expected, "{state:?}, column {column}, {packet:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_confirmed_pin_that_is_down_adopts_the_firewall_that_a_packet_comes_from() {
+    let mut world = World::new();
+    let pin = world.pin(Confirmed);
+    world.falls(PIN);
+    for (packet, state) in [(Syn, Tentative), (SynAck, Confirmed), (Data, Confirmed)] {
+        let (pin, change) = world.far(Some(pin), F, packet, T);
+        assert_eq!((pin.firewall, pin.state, pin.pinned_by, change), (F, state, PinnedBy::Learned, Some(Followed)));
+    }
+}
+
+#[test]
+fn a_syn_ack_goes_where_its_syn_came_from() {
+    let mut world = World::new();
+    let (noted, change) = world.far(Some(world.pin(Confirmed)), F, Syn, T);
+    assert_eq!((noted.firewall, change), (PIN, None), "a stale SYN moves nothing");
+
+    let (plain, _) = world.near(Some(noted), Data, T);
+    assert_eq!(plain.firewall, PIN, "an established host answers a stale SYN with a plain ACK");
+    let (followed, change) = world.near(Some(plain), SynAck, T);
+    assert_eq!((followed.firewall, followed.state, change), (F, Confirmed, Some(Followed)));
+
+    let (answered, _) = world.far(Some(noted), PIN, Data, T);
+    assert_eq!(world.near(Some(answered), SynAck, T).0.firewall, PIN, "the pin spoke since");
+    world.falls(F);
+    assert_eq!(world.near(Some(noted), SynAck, T).0.firewall, PIN, "it is down");
+}
+
+#[test]
+fn a_dispute_is_followed_when_it_persists() {
+    for (leader, patience) in [(false, 1000), (true, 3000)] {
+        let world = World { leader, ..World::new() };
+        let (first, _) = world.far(Some(world.pin(Confirmed)), F, Data, T);
+        let (second, _) = world.far(Some(first), F, Data, later(patience - 1));
+        assert_eq!(second.firewall, PIN);
+        let (third, change) = world.far(Some(second), F, Data, later(patience));
+        assert_eq!((third.firewall, third.state, change), (F, Confirmed, Some(Followed)), "leader {leader}");
+
+        let (answered, _) = world.far(Some(second), PIN, Data, later(patience - 1));
+        let (again, _) = world.far(Some(answered), F, Data, later(patience + 1));
+        assert_eq!(again.firewall, PIN, "a packet from the pin ended the dispute");
+        let (by_another, _) = world.far(Some(second), G, Data, later(patience));
+        assert_eq!(by_another.firewall, PIN, "a third firewall begins another dispute");
+    }
+}
+
+#[test]
+fn one_packet_is_no_dispute_however_old() {
+    let world = World::new();
+    let (pin, _) = world.far(Some(world.pin(Confirmed)), F, Data, T);
+    assert_eq!(pin.firewall, PIN);
+    let mut fresh = world.pin(Confirmed);
+    fresh.other = Some(Other { since: Stamp::at(T), firewall: G, packets: NonZeroU8::MAX });
+    assert_eq!(world.far(Some(fresh), F, Data, later(60_000)).0.firewall, PIN);
+}
+
+#[test]
+fn a_confirmed_leader_follows_three_times_and_no_more() {
+    let world = World { leader: true, ..World::new() };
+    let mut pin = world.pin(Confirmed);
+    let mut now = T;
+    let mut moves = 0;
+    for round in 0..20 {
+        let from = if pin.firewall == PIN { F } else { PIN };
+        for _ in 0..2 {
+            let (next, change) = world.far(Some(pin), from, Data, now);
+            moves += u32::from(change.is_some());
+            pin = next;
+            now += LEADER_PATIENCE;
+        }
+        assert!(moves <= 3, "round {round}");
+    }
+    assert_eq!(moves, 3);
+}
+
+#[test]
+fn an_unanswered_tentative_tcp_pin_tries_every_firewall_twice() {
+    let world = World::new();
+    let (mut pin, _) = world.near(None, Data, T);
+    assert_eq!(world.near(Some(pin), Data, later(999)).0.firewall, PIN, "the answer may still come");
+    let mut tried = Vec::new();
+    for round in 1..=20 {
+        let (next, change) = world.near(Some(pin), Data, later(1000 * round));
+        assert_eq!(change, (round <= 6).then_some(Rotated));
+        tried.push(next.firewall);
+        pin = next;
+    }
+    assert_eq!(tried[..6], [F, G, PIN, F, G, PIN]);
+    let (answered, _) = world.far(Some(pin), pin.firewall, Data, later(30_000));
+    assert_eq!((answered.state, answered.is_unanswered()), (Confirmed, false));
+
+    let one_way = World { tcp: false, ..World::new() };
+    let (pin, _) = one_way.near(None, Data, T);
+    assert_eq!(one_way.near(Some(pin), Data, later(60_000)).0.firewall, PIN, "one-way UDP is not scattered");
+}
+
+#[test]
+fn a_firewall_that_this_engine_alone_believes_down_is_used_while_it_answers() {
+    let mut world = World::new();
+    world.was_never_up(F);
+    let (pin, _) = world.far(None, F, Syn, T);
+    let (pin, change) = world.near(Some(pin), SynAck, later(10));
+    assert_eq!((pin.firewall, change), (F, None));
+    let (pin, _) = world.far(Some(pin), F, Data, later(20));
+    let (pin, _) = world.near(Some(pin), Data, later(5000));
+    assert_eq!(pin.firewall, F, "it answered what was asked");
+    let (pin, change) = world.near(Some(pin), Data, later(6000));
+    assert_eq!((pin.firewall, change), (PIN, Some(Reselected)), "asked T ago");
+}
+
+#[test]
+fn a_syn_goes_to_a_live_firewall_whatever_on_failure_says() {
+    for on_failure in [OnFailure::Reselect, OnFailure::Reset, OnFailure::Keep, OnFailure::Drop] {
+        let mut world = World::new();
+        world.group.on_failure = on_failure;
+        let (pin, _) = world.near(None, Syn, T);
+        world.falls(PIN);
+        let (pin, change) = world.near(Some(pin), Syn, later(1000));
+        assert_eq!((pin.firewall, pin.state, change), (F, Opening, Some(Reselected)), "{on_failure:?}");
+    }
+}
+
+#[test]
+fn on_failure_acts_on_a_fall() {
+    let fell = |on_failure, tcp| {
+        let mut world = World { tcp, ..World::new() };
+        world.group.on_failure = on_failure;
+        let pin = world.pin(Confirmed);
+        world.falls(PIN);
+        near(Some(pin), Data, &world.view(), T)
+    };
+    let firewall = |near| match near {
+        Near::Send { pin, .. } => Some(pin.firewall),
+        Near::NoPath | Near::Failed => None,
+    };
+    assert_eq!(firewall(fell(OnFailure::Reselect, true)), Some(F));
+    assert_eq!(firewall(fell(OnFailure::Keep, true)), Some(PIN));
+    assert_eq!(firewall(fell(OnFailure::Reset, false)), Some(F), "reset acts on TCP, the rest is reselected");
+    assert_eq!(fell(OnFailure::Reset, true), Near::Failed);
+    assert_eq!(fell(OnFailure::Drop, true), Near::Failed);
+    assert_eq!(fell(OnFailure::Drop, false), Near::Failed);
+
+    let mut world = World::new();
+    world.group.on_failure = OnFailure::Drop;
+    world.was_never_up(F);
+    let (learned, _) = world.far(None, F, Data, T);
+    let (asked, _) = world.near(Some(learned), Data, T);
+    assert_eq!(firewall(near(Some(asked), Data, &world.view(), later(1000))), Some(PIN), "it never fell");
+}
+
+#[test]
+fn a_firewall_that_came_back_between_two_packets_keeps_its_flow() {
+    let mut world = World::new();
+    let pin = world.pin(Confirmed);
+    world.falls(PIN);
+    world.set.up |= 1;
+    assert!(!pin.has_fallen(&world.group, &world.set));
+    assert_eq!(world.near(Some(pin), Data, T).0.firewall, PIN);
+}
+
+#[test]
+fn a_firewall_that_left_the_group_has_failed() {
+    let world = World::new();
+    let pin = Pin { firewall: FirewallId(77), ..world.pin(Confirmed) };
+    assert!(pin.has_fallen(&world.group, &world.set));
+    assert_eq!(world.near(Some(pin), Data, T), {
+        let (expected, _) = world.near(None, Data, T);
+        (expected, Some(Reselected))
+    });
+}
+
+#[test]
+fn a_preferred_firewall_is_taken_while_it_is_selectable() {
+    let mut world = World { preferred: Some(G), ..World::new() };
+    assert_eq!(world.near(None, Syn, T).0.firewall, G);
+    world.set.selectable = 0b011;
+    assert_eq!(world.near(None, Syn, T).0.firewall, PIN, "the group decides");
+}
+
+#[test]
+fn with_nothing_selectable_new_flows_take_what_is_up() {
+    let mut world = World::new();
+    world.set.selectable = 0;
+    world.set.up = 0b100;
+    assert_eq!(world.near(None, Syn, T).0.firewall, G);
+}
+
+#[test]
+fn too_few_live_firewalls_are_no_path() {
+    let mut world = World::new();
+    let pin = world.pin(Confirmed);
+    world.group.min_up = 3;
+    world.falls(G);
+    assert_eq!(near(None, Syn, &world.view(), T), Near::NoPath);
+    assert_eq!(near(Some(pin), Data, &world.view(), T), Near::NoPath, "existing flows too");
+    world.set.starting = 0b100;
+    assert_eq!(world.near(Some(pin), Data, T).0.firewall, PIN, "what is starting is not missing");
+}
+
+#[test]
+fn while_everything_starts_learned_flows_pass_and_new_ones_wait() {
+    let mut world = World::new();
+    (world.set.up, world.set.selectable, world.set.starting) = (0, 0, 0b111);
+    assert_eq!(near(None, Syn, &world.view(), T), Near::NoPath);
+    let (learned, _) = world.far(None, F, Data, T);
+    assert_eq!(world.near(Some(learned), Data, T).0.firewall, F);
+}
+
+#[test]
+fn stamps_survive_the_wrap_of_their_milliseconds() {
+    for base in [0, 1, u64::from(u32::MAX) - 2, u64::from(u32::MAX), 1 << 32, 1 << 40] {
+        let then = Instant::from_millis(base);
+        let elapsed = Stamp::at(then).elapsed(then + Duration::from_millis(1500));
+        assert!(elapsed.abs_diff(Duration::from_millis(1500)) <= Duration::from_millis(1), "{base}: {elapsed:?}");
+        assert_eq!(Stamp::at(then).elapsed(then), Duration::ZERO);
+    }
+}
+
+fn any_pin() -> impl Strategy<Value = Pin> {
+    let state = prop::sample::select(vec![Opening, Tentative, Confirmed]);
+    let stamp = || (1..5000_u32).prop_map(|millis| Stamp(NonZeroU32::new(1_000_000 - millis).expect("positive")));
+    let other = (stamp(), 0..3_u16, 1..3_u8).prop_map(|(since, firewall, packets)| Other {
+        since,
+        firewall: FirewallId(firewall),
+        packets: NonZeroU8::new(packets).expect("positive"),
+    });
+    let syn_from = prop_oneof![Just(MaybeFirewall::NONE), (0..3_u16).prop_map(MaybeFirewall)];
+    let options = (prop::option::of(stamp()), prop::option::of(other), syn_from);
+    (0..3_u16, state, 0..2_u16, options, 0..7_u8, 0..4_u8).prop_map(
+        |(firewall, state, fall, (asked, other, syn_from), turns, leader_moves)| Pin {
+            set: PathSetId(0),
+            firewall: FirewallId(firewall),
+            state,
+            pinned_by: PinnedBy::Hash,
+            fall,
+            syn_from,
+            asked,
+            other: other.filter(|other| other.firewall != FirewallId(firewall)),
+            turns,
+            leader_moves,
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn a_settled_packet_changes_nothing(pin in any_pin(), up in 0..8_u64, from in 0..3_u16, leader: bool) {
+        let mut world = World { leader, ..World::new() };
+        (world.set.up, world.set.selectable) = (up, up);
+        for packet in [Syn, SynAck, Data] {
+            if near_is_settled(&pin, packet, &world.group, &world.set) {
+                prop_assert_eq!(near(Some(pin), packet, &world.view(), T), Near::Send { pin, change: None });
+            }
+            if far_is_settled(&pin, FirewallId(from), packet) {
+                prop_assert_eq!(far(Some(pin), FirewallId(from), packet, &world.view(), T), (pin, None));
+            }
+        }
+    }
+
+    #[test]
+    fn a_move_has_a_reason_and_a_reason_is_a_move(pin in any_pin(), up in 1..8_u64, from in 0..3_u16, leader: bool, tcp: bool) {
+        let mut world = World { leader, tcp, ..World::new() };
+        (world.set.up, world.set.selectable) = (up, up);
+        for packet in [Syn, SynAck, Data] {
+            let (after, change) = far(Some(pin), FirewallId(from), packet, &world.view(), T);
+            prop_assert_eq!(change.is_some(), after.firewall != pin.firewall);
+            prop_assert!(after.firewall == pin.firewall || after.firewall == FirewallId(from));
+            let Near::Send { pin: after, change } = near(Some(pin), packet, &world.view(), T) else {
+                prop_assert!(false, "one is up");
+                return Ok(());
+            };
+            prop_assert!(after.firewall == pin.firewall || change.is_some());
+            prop_assert!(after.is_up(&world.group, &world.set) || change.is_none(), "a move goes to a live firewall");
+        }
+    }
+}
