@@ -1,6 +1,6 @@
 //! Receiving: frames of one device, in order, where they lie.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::ring::{Ring, SlotHeader};
 use super::{FanoutId, OpenError};
@@ -12,6 +12,8 @@ use crate::wire::vlan::{TPID_CUSTOMER, VlanTag};
 
 /// Room for the largest frame that a device may hand over: 64 KiB of IP with its link-layer header.
 const LARGE_BYTES: usize = 64 * 1024 + 128;
+/// Attempts to take a frame beside the ring that may fail: each takes a pending error away, of which there are few.
+const ERRORS_MAX: u32 = 8;
 /// Slots larger than for jumbo frames would be too few to be a ring.
 const SLOT_BYTES_MAX: u32 = 16 * 1024;
 /// The socket's own queue, where super-frames wait.
@@ -99,7 +101,7 @@ impl Receiver {
             let Some(header) = self.ring.header(self.next) else { break };
             let beside = header.status & libc::TP_STATUS_COPY != 0;
             let whole = if beside {
-                large.next().and_then(|buffer| receive_beside(&self.socket, buffer))
+                large.next().and_then(|buffer| receive_beside(&self.socket, buffer, header.len))
             } else if header.len > header.captured {
                 None
             } else {
@@ -175,22 +177,26 @@ unsafe fn in_slot<'r>(ring: &Ring, slot: usize, header: &SlotHeader) -> Option<(
     split(bytes)
 }
 
-/// Takes the frame that waits beside the ring.
-fn receive_beside<'r>(socket: &OwnedFd, buffer: &'r mut [u8]) -> Option<(Offload, &'r mut [u8])> {
-    use std::os::fd::AsRawFd;
+/// Takes the frame of `len` bytes that waits beside the ring.
+///
+/// A pending error of the socket (its link went down) comes before the frame and is used up by the attempt: giving up then
+/// would leave the frame to be taken for the next one. A frame of another length is such a stranger.
+fn receive_beside<'r>(socket: &OwnedFd, buffer: &'r mut [u8], len: usize) -> Option<(Offload, &'r mut [u8])> {
+    // MSG_TRUNC answers the frame's own length, also where it did not fit.
     let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
-    let received = loop {
+    let mut errors = 0;
+    while errors < ERRORS_MAX {
         // SAFETY: pointer and length describe `buffer`, which is ours; the kernel writes at most its length.
         // JUSTIFICATION: the standard library has no `recv` for packet sockets.
-        let n = unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), flags) };
-        match usize::try_from(n) {
-            Ok(received) => break received,
-            Err(_) if std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted => {}
-            Err(_) => return None,
+        let received = unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), flags) };
+        match usize::try_from(received) {
+            Ok(received) if received == vnet::LEN + len => return split(buffer.get_mut(..received)?),
+            Ok(_) => {}
+            Err(_) if std::io::Error::last_os_error().kind() == std::io::ErrorKind::WouldBlock => return None,
+            Err(_) => errors += 1,
         }
-    };
-    // MSG_TRUNC answers the frame's own length, also where it did not fit.
-    split(buffer.get_mut(..received)?)
+    }
+    None
 }
 
 fn split(bytes: &mut [u8]) -> Option<(Offload, &mut [u8])> {

@@ -185,6 +185,26 @@ fn a_super_frame_without_room_beside_the_ring_is_told_as_truncated_and_never_sho
 }
 
 #[test]
+fn super_frames_that_wait_while_the_link_goes_down_are_not_taken_for_later_ones() {
+    if !namespace() {
+        return;
+    }
+    pair("e0", "p0", 9000);
+    let mut receiver = Receiver::open(index("e0"), RingOptions::default()).unwrap();
+    let sender = Sender::open(index("p0")).unwrap();
+    let frames: Vec<_> = (0..5).map(|number| frame(number, 9000)).collect();
+    sender.send(frames.iter().map(|frame| plain(frame)), never);
+
+    ip("link set e0 down");
+    let waiting = drain(&mut receiver);
+    ip("link set e0 up");
+    sender.send([plain(&frame(77, 9000))], never);
+
+    assert_eq!(waiting, frames.into_iter().map(|frame| (None, frame, None)).collect::<Vec<_>>());
+    assert_eq!(drain(&mut receiver), [(None, frame(77, 9000), None)]);
+}
+
+#[test]
 fn every_vlan_of_both_kinds_comes_in_and_goes_out_with_its_priority() {
     if !namespace() {
         return;
