@@ -18,6 +18,7 @@ use crate::flow::HashMode;
 use crate::time::Duration;
 use crate::wire::MacAddr;
 
+const NO_WEIGHT: &str = "remove the line for weight 1; a firewall that is to take nothing gets admin = \"drain\"";
 const SLB: &str = "server load balancing comes with a later version";
 const API: &str = "the web listener comes with a later version; the control socket serves the same API";
 const SESSION_LOG: &str = "the session log comes with a later version";
@@ -547,7 +548,7 @@ fn read_firewall(reader: &Reader<'_>, out: &mut Diagnostics) -> Firewall {
         link: reader.word("link", value::name, out),
         addresses: reader.words("addresses", value::station, out),
         learn_by: reader.choice("learn-by", &[("mac", LearnBy::Mac), ("link", LearnBy::Link)], out),
-        weight: reader.number("weight", 1..=256, out),
+        weight: reader.number_or("weight", 1..=256, Some(NO_WEIGHT), out),
         spare: reader.flag("spare", out),
         admin: reader.choice("admin", &admin, out),
     }

@@ -170,6 +170,17 @@ impl<'a> Reader<'a> {
 
     /// A whole number in `range`.
     pub fn number(&self, key: &str, range: RangeInclusive<u64>, out: &mut Diagnostics) -> Field<u64> {
+        self.number_or(key, range, None, out)
+    }
+
+    /// A whole number in `range`; `hint` says what to do where another was meant.
+    pub fn number_or(
+        &self,
+        key: &str,
+        range: RangeInclusive<u64>,
+        hint: Option<&str>,
+        out: &mut Diagnostics,
+    ) -> Field<u64> {
         let Some(raw) = self.raw(key) else { return Field::Absent };
         let expected = match *range.end() {
             u64::MAX => format!("at least {}", range.start()),
@@ -188,7 +199,8 @@ impl<'a> Reader<'a> {
         match u64::from_str_radix(&digits, integer.radix()).ok().filter(|number| range.contains(number)) {
             Some(number) => Field::Given(At::new(number, raw.span())),
             None => {
-                out.push(Diagnostic::error(raw.span(), format!("`{key}` must be {expected}, found {integer}")));
+                let error = Diagnostic::error(raw.span(), format!("`{key}` must be {expected}, found {integer}"));
+                out.push(Diagnostic { hint: hint.map(str::to_owned), ..error });
                 Field::Invalid
             }
         }

@@ -14,6 +14,7 @@ use crate::engine::view::{
 pub fn render(answers: &Answers) -> String {
     let several = answers.len() > 1;
     let mut all = Rows::default();
+    let mut events = Vec::new();
     let mut text = String::new();
     for (engine, _, answer) in answers {
         match answer {
@@ -31,7 +32,7 @@ pub fn render(answers: &Answers) -> String {
             Answer::Counters(counters) => text.push_str(&show_counters(counters)),
             Answer::Events(list) => {
                 let name = several.then_some(&engine.name);
-                list.iter().for_each(|event| text.push_str(&format!("{}\n", event_line(name, event))));
+                events.extend(list.iter().map(|event| (event.at.as_str(), event_line(name, event))));
             }
             Answer::Config { text: config } => {
                 if several {
@@ -51,6 +52,11 @@ pub fn render(answers: &Answers) -> String {
         }
         Some(Answer::Peers(_)) => text + &all.table(several, PEERS),
         Some(Answer::Sessions(_)) => text + &all.table(several, SESSIONS),
+        Some(Answer::Events(_)) => {
+            // One story, whoever tells it: RFC 3339 in UTC sorts as text.
+            events.sort_by_key(|(at, _)| *at);
+            events.into_iter().fold(text, |text, (_, line)| text + &line + "\n")
+        }
         Some(_) | None => text,
     }
 }

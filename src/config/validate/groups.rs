@@ -1,5 +1,6 @@
 //! `[[group]]` with its peers, firewalls and checks.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -401,26 +402,33 @@ fn families(
 
 /// Two firewalls on one link have to be told apart by what comes from them.
 fn told_apart(file: &File, out: &mut Diagnostics) {
-    let all: Vec<_> = file.groups.iter().flat_map(|group| &group.firewalls).collect();
-    for (index, firewall) in all.iter().enumerate() {
-        let on_link =
-            |other: &&&file::Firewall| other.link.value().is_some() && other.link.value() == firewall.link.value();
-        for earlier in all[..index].iter().filter(on_link) {
-            for (one, other) in [(firewall, earlier), (earlier, firewall)] {
-                let Some(by_link) = one.learn_by.given().filter(|at| at.value == LearnBy::Link) else { continue };
-                let message = "`learn-by = \"link\"` needs a link with one firewall on it";
-                let error = Diagnostic::error(by_link.span.clone(), message);
-                out.push(error.related(other.span.clone(), "another firewall of the link stands here"));
-            }
-            let list = |one: &&file::Firewall| one.addresses.given().map(|list| list.value.clone()).unwrap_or_default();
-            for at in list(firewall) {
-                if let Some(first) = list(earlier).iter().find(|first| first.value == at.value) {
-                    let message =
-                        format!("{} is the address of two firewalls of the link: they cannot be told apart", at.value);
-                    let first_here = "the first stands here";
-                    out.push(Diagnostic::error(at.span.clone(), message).related(first.span.clone(), first_here));
-                }
-            }
+    let mut by_link: BTreeMap<&str, Vec<&file::Firewall>> = BTreeMap::new();
+    for firewall in file.groups.iter().flat_map(|group| &group.firewalls) {
+        if let Some(link) = firewall.link.given() {
+            by_link.entry(&link.value).or_default().push(firewall);
+        }
+    }
+    for neighbors in by_link.values() {
+        alone_on_its_link(neighbors, out);
+        let mut first: BTreeMap<IpAddr, &At<IpAddr>> = BTreeMap::new();
+        for at in neighbors.iter().flat_map(|one| one.addresses.given()).flat_map(|list| &list.value) {
+            let Some(first) = first.insert(at.value, at) else { continue };
+            let message =
+                format!("{} is the address of two firewalls of the link: they cannot be told apart", at.value);
+            out.push(Diagnostic::error(at.span.clone(), message).related(first.span.clone(), "the first stands here"));
+        }
+    }
+}
+
+/// Everything that arrives on a link comes from one firewall only if it is the only one there.
+fn alone_on_its_link(neighbors: &[&file::Firewall], out: &mut Diagnostics) {
+    for (index, firewall) in neighbors.iter().enumerate() {
+        let by_link = firewall.learn_by.given().filter(|at| at.value == LearnBy::Link);
+        let other = if index == 0 { neighbors.get(1) } else { neighbors.first() };
+        if let (Some(by_link), Some(other)) = (by_link, other) {
+            let message = "`learn-by = \"link\"` needs a link with one firewall on it";
+            let error = Diagnostic::error(by_link.span.clone(), message);
+            out.push(error.related(other.span.clone(), "another firewall of the link stands here"));
         }
     }
 }

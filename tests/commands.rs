@@ -1,0 +1,386 @@
+//! The program against engines that answer what they are told to: what is asked, what is printed, what the exit status is.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::{Arc, Mutex};
+
+use fwlb::api::{Answer, ApiError, Backend, Request, Via, router};
+use fwlb::config::Admin;
+use fwlb::engine::view::{
+    AlarmView, CheckView, EventView, ExchangeStep, ExchangeView, FirewallView, OverrideView, PinView, SessionView,
+    StatusView,
+};
+use serde_json::{Value, json};
+use tokio::net::UnixListener;
+
+/// An engine with firewalls fw1 (with `sessions`) and fw2.
+struct Fake {
+    name: &'static str,
+    sessions: u64,
+    asked: Mutex<Vec<Request>>,
+}
+
+impl Backend for Fake {
+    fn engine(&self) -> &str {
+        self.name
+    }
+
+    async fn ask(self: Arc<Self>, request: Request) -> Result<Answer, ApiError> {
+        self.asked.lock().unwrap().push(request.clone());
+        match request {
+            Request::Status => Ok(Answer::Status(self.status())),
+            Request::Firewalls => {
+                Ok(Answer::Firewalls(vec![self.firewall("fw1", self.sessions), self.firewall("fw2", 5)]))
+            }
+            Request::Sessions(_) => Ok(Answer::Sessions(vec![self.session()])),
+            Request::Counters => Ok(Answer::Counters([("received".to_owned(), 7), ("forwarded".to_owned(), 7)].into())),
+            Request::Events { .. } => Ok(Answer::Events(vec![self.event()])),
+            Request::SetFirewall { name, .. } if name == "fw1" => {
+                Ok(Answer::Done { done: format!("firewall {name} is drain on {}", self.name) })
+            }
+            Request::SetFirewall { name, .. } => {
+                Err(ApiError::NotFound(format!("no firewall {name:?}; there are: fw1")))
+            }
+            Request::Ping { address, .. } => Ok(Answer::Exchanges(vec![self.exchange(&address.to_string(), false)])),
+            Request::Probe { firewall } => Ok(Answer::Exchanges(vec![self.exchange(&firewall, true)])),
+            Request::Config => Ok(Answer::Config { text: format!("# of {}\n", self.name) }),
+            Request::Links => Ok(Answer::Links(vec![])),
+            Request::Neighbors => Ok(Answer::Neighbors(vec![])),
+            Request::Peers => Ok(Answer::Peers(vec![])),
+            Request::Explain { .. } => Err(ApiError::Unavailable("stopping".to_owned())),
+        }
+    }
+}
+
+impl Fake {
+    fn status(&self) -> StatusView {
+        StatusView {
+            name: self.name.to_owned(),
+            version: "1.2.3".to_owned(),
+            uptime_ms: 7_440_000,
+            epoch: 12,
+            config_digest: "0123456789abcdef".to_owned(),
+            workers: 2,
+            sessions: 250,
+            capacity: 1000,
+            role: "active".to_owned(),
+            alarms: vec![AlarmView {
+                kind: "peer_lost".to_owned(),
+                subject: "perimeter/inner".to_owned(),
+                reason: "all paths failed together".to_owned(),
+                since_ms: 3000,
+            }],
+            overrides: vec![OverrideView {
+                subject: "perimeter/fw1".to_owned(),
+                admin: Admin::Drain,
+                reason: Some("upgrade".to_owned()),
+                by: Some("kim".to_owned()),
+            }],
+        }
+    }
+
+    fn firewall(&self, name: &str, sessions: u64) -> FirewallView {
+        FirewallView {
+            engine: self.name.to_owned(),
+            name: name.to_owned(),
+            group: "perimeter".to_owned(),
+            link: "firewalls".to_owned(),
+            addresses: vec!["10.1.0.11".to_owned()],
+            state: "up".to_owned(),
+            admin: Admin::Ready,
+            override_: (name == "fw1").then_some(Admin::Drain),
+            weight: 1,
+            spare: name == "fw2",
+            sessions,
+            new_sessions: 100,
+            packets: 2000,
+            bytes: 300_000,
+            since_ms: 61_000,
+            reason: None,
+            checks: vec![CheckView {
+                peer: "inner".to_owned(),
+                family: "ipv4".to_owned(),
+                state: "up".to_owned(),
+                rtt_us: Some(312),
+                since_ms: 61_000,
+                reason: None,
+            }],
+        }
+    }
+
+    fn session(&self) -> SessionView {
+        SessionView {
+            engine: self.name.to_owned(),
+            protocol: "tcp".to_owned(),
+            source: "198.51.100.7:40000".to_owned(),
+            destination: "203.0.113.80:80".to_owned(),
+            pins: vec![PinView {
+                group: "perimeter".to_owned(),
+                firewall: "fw1".to_owned(),
+                pinned_by: "hash".to_owned(),
+                state: "confirmed".to_owned(),
+                toward: "destination".to_owned(),
+            }],
+            service: None,
+            server: None,
+            translated_source: None,
+            translated_destination: None,
+            state: "established".to_owned(),
+            age_ms: 5000,
+            idle_ms: 10,
+            expires_ms: 7_440_000,
+            packets: 12,
+            bytes: 900,
+        }
+    }
+
+    fn event(&self) -> EventView {
+        // The outer engine's event is the later one.
+        let minute = if self.name == "outer" { 5 } else { 4 };
+        EventView {
+            seq: 1,
+            at: format!("2026-01-02T03:0{minute}:00Z"),
+            kind: "firewall".to_owned(),
+            subject: "perimeter/fw1".to_owned(),
+            from: Some("up".to_owned()),
+            to: Some("down".to_owned()),
+            reason: Some("no answer".to_owned()),
+            by: None,
+        }
+    }
+
+    fn exchange(&self, subject: &str, ok: bool) -> ExchangeView {
+        ExchangeView {
+            engine: self.name.to_owned(),
+            subject: subject.to_owned(),
+            ok,
+            reason: (!ok).then(|| "no answer within 1 s".to_owned()),
+            rtt_us: ok.then_some(1234),
+            steps: vec![ExchangeStep { at_us: 0, direction: "sent".to_owned(), what: "icmp echo".to_owned() }],
+        }
+    }
+}
+
+/// Engines that listen in a directory of their own, and the program that looks there.
+struct Ground {
+    directory: tempfile::TempDir,
+    engines: Vec<Arc<Fake>>,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Ground {
+    fn new(engines: &[(&'static str, u64)]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let mut ground = Self { directory, engines: Vec::new(), runtime };
+        for (name, sessions) in engines {
+            let fake = Arc::new(Fake { name, sessions: *sessions, asked: Mutex::default() });
+            let _context = ground.runtime.enter();
+            let listener = UnixListener::bind(ground.socket(name)).unwrap();
+            let router = router(Arc::clone(&fake));
+            ground.runtime.spawn(async move { axum::serve(listener, router).await });
+            ground.engines.push(fake);
+        }
+        ground
+    }
+
+    fn socket(&self, name: &str) -> PathBuf {
+        self.directory.path().join(format!("{name}.sock"))
+    }
+
+    fn fwlb(&self, line: &str) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fwlb"));
+        command.args(line.split_whitespace()).env("FWLB_RUN_DIRECTORY", self.directory.path()).env("USER", "kim");
+        command.env_remove("SUDO_USER").output().unwrap()
+    }
+
+    /// What a command prints; it must succeed.
+    #[track_caller]
+    fn prints(&self, line: &str) -> String {
+        let output = self.fwlb(line);
+        assert_eq!(output.status.code(), Some(0), "{line}: {}", text(&output.stderr));
+        text(&output.stdout)
+    }
+
+    /// What a command complains of; it must fail with this status.
+    #[track_caller]
+    fn fails(&self, line: &str, status: i32) -> String {
+        let output = self.fwlb(line);
+        assert_eq!(output.status.code(), Some(status), "{line}: {}", text(&output.stdout));
+        text(&output.stderr)
+    }
+
+    #[track_caller]
+    fn json(&self, line: &str) -> Value {
+        serde_json::from_str(&self.prints(line)).unwrap()
+    }
+
+    fn asked(&self, engine: usize) -> Vec<Request> {
+        std::mem::take(&mut *self.engines[engine].asked.lock().unwrap())
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn status_is_the_default_and_tells_what_is_wrong() {
+    let ground = Ground::new(&[("outer", 3)]);
+    assert_eq!(
+        ground.prints("show"),
+        "outer: active, up 2h4m\n    \
+             sessions 250 of 1000 (25.0 %), workers 2\n    \
+             version 1.2.3, epoch 12, configuration 0123456789abcdef\n    \
+             ALARM peer_lost perimeter/inner for 3.0s: all paths failed together\n    \
+             perimeter/fw1 is set to drain* by kim: upgrade\n"
+    );
+}
+
+#[test]
+fn firewalls_of_one_engine_and_of_two_are_tables() {
+    let ground = Ground::new(&[("outer", 3)]);
+    assert_eq!(
+        ground.prints("show firewalls"),
+        "FIREWALL       LINK       STATE  ADMIN    WEIGHT  SESSIONS  NEW  PACKETS   BYTES  SINCE  REASON\n\
+         perimeter/fw1  firewalls  up     drain*        1         3  100     2000  300000  1m1s\n\
+         perimeter/fw2  firewalls  up     ready   1 spare         5  100     2000  300000  1m1s\n\
+         \n\
+         PATH           PEER   FAMILY  STATE    RTT  SINCE  REASON\n\
+         perimeter/fw1  inner  ipv4    up     312us  1m1s\n\
+         perimeter/fw2  inner  ipv4    up     312us  1m1s\n"
+    );
+
+    let two = Ground::new(&[("outer", 3), ("inner", 3)]);
+    let table = two.prints("show firewalls");
+    assert!(table.starts_with("ENGINE  FIREWALL  "), "{table}");
+    assert!(table.contains("\ninner   perimeter/fw1  ") && table.contains("\nouter   perimeter/fw1  "), "{table}");
+    assert_eq!(two.prints("show firewalls -e outer").lines().next(), ground.prints("show firewalls").lines().next());
+}
+
+#[test]
+fn json_of_one_engine_is_its_answer_and_of_several_rows_that_name_it() {
+    let ground = Ground::new(&[("outer", 3), ("inner", 3)]);
+    let engines = |value: &Value| value.as_array().unwrap().iter().map(|row| row["engine"].clone()).collect::<Vec<_>>();
+
+    assert_eq!(engines(&ground.json("show firewalls --json")), ["inner", "inner", "outer", "outer"]);
+    assert_eq!(engines(&ground.json("--json show status")), ["inner", "outer"]);
+    assert_eq!(engines(&ground.json("show events --json")), ["inner", "outer"]);
+    assert_eq!(ground.json("show status --json -e outer")["name"], "outer");
+    assert_eq!(ground.json("show counters --json -e outer"), json!({ "received": 7, "forwarded": 7 }));
+    let socket = ground.socket("inner");
+    assert_eq!(ground.json(&format!("-s {} show firewalls --json", socket.display())).as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn events_of_several_engines_are_one_story_in_order_of_time() {
+    let ground = Ground::new(&[("outer", 3), ("inner", 3)]);
+    assert_eq!(
+        ground.prints("show events"),
+        "2026-01-02T03:04:00Z inner firewall perimeter/fw1: up -> down (no answer)\n\
+         2026-01-02T03:05:00Z outer firewall perimeter/fw1: up -> down (no answer)\n"
+    );
+}
+
+#[test]
+fn sessions_show_their_pins_and_filters_reach_the_engine() {
+    let ground = Ground::new(&[("outer", 3)]);
+    let table = ground.prints("show sessions --source 198.51.100.7 --firewall fw1 --state established --limit 3");
+    assert!(table.contains("perimeter/fw1 toward destination (hash, confirmed)"), "{table}");
+    let asked = ground.asked(0);
+    let [Request::Sessions(filter)] = asked.as_slice() else { panic!("{asked:?}") };
+    assert_eq!(filter.source, Some("198.51.100.7/32".parse().unwrap()));
+    assert_eq!((filter.firewall.as_deref(), filter.state.as_deref()), (Some("fw1"), Some("established")));
+    assert_eq!(filter.limit, Some(3));
+}
+
+#[test]
+fn what_needs_one_engine_asks_which() {
+    let ground = Ground::new(&[("outer", 3), ("inner", 3)]);
+    for line in ["show counters", "explain esp 192.0.2.1 192.0.2.2", "probe perimeter/fw1", "ping 192.0.2.1"] {
+        assert_eq!(
+            ground.fails(line, 1),
+            "fwlb: several engines run here: inner, outer\nsay which with -e NAME\n",
+            "{line}"
+        );
+    }
+    assert_eq!(ground.fails("show -e dmz", 1), "fwlb: engine \"dmz\" does not run; running: inner, outer\n");
+    assert_eq!(ground.fails("explain esp 192.0.2.1 192.0.2.2 -e outer", 1), "fwlb: stopping\n");
+}
+
+#[test]
+fn a_dead_socket_beside_a_live_engine_is_passed_over() {
+    let ground = Ground::new(&[("outer", 3)]);
+    let dead = ground.socket("dead");
+    drop(std::os::unix::net::UnixListener::bind(&dead).unwrap());
+    assert!(ground.prints("show").starts_with("outer: active"));
+    let said = ground.fails(&format!("show -s {}", dead.display()), 1);
+    assert!(said.contains("it has ended and left its socket behind"), "{said}");
+}
+
+#[test]
+fn set_firewall_reaches_every_engine_that_knows_it() {
+    let ground = Ground::new(&[("outer", 0), ("inner", 0)]);
+
+    let printed = ground.prints("set firewall perimeter/fw1 drain --reason upgrade --wait 5s");
+
+    assert_eq!(
+        printed,
+        "inner: firewall fw1 is drain on inner\nouter: firewall fw1 is drain on outer\nfw1 has no sessions\n"
+    );
+    for engine in [0, 1] {
+        let expected = Request::SetFirewall {
+            group: Some("perimeter".to_owned()),
+            name: "fw1".to_owned(),
+            admin: Some(Admin::Drain),
+            reason: Some("upgrade".to_owned()),
+            by: "kim".to_owned(),
+        };
+        assert_eq!(ground.asked(engine)[0], expected);
+    }
+    ground.prints("set firewall fw1 default");
+    assert!(matches!(&ground.asked(0)[0], Request::SetFirewall { admin: None, group: None, .. }));
+    assert_eq!(ground.fails("set firewall fw9 maint", 1), "fwlb: no firewall \"fw9\"; there are: fw1\n");
+    assert!(ground.fails("set firewall fw1 ready --wait 5s", 2).contains("--wait is for drain"));
+}
+
+#[test]
+fn a_drain_that_takes_too_long_is_a_no() {
+    let ground = Ground::new(&[("outer", 3)]);
+    let said = ground.fails("set firewall fw1 drain --wait 100ms", 1);
+    assert_eq!(said, "fwlb: fw1 still has 3 sessions after 100ms; they stay, and no new ones come\n");
+}
+
+#[test]
+fn probe_and_ping_print_the_exchange_and_answer_with_their_status() {
+    let ground = Ground::new(&[("outer", 3)]);
+    let printed = ground.prints("probe perimeter/fw1");
+    assert_eq!(printed, "perimeter/fw1: ok, 1.23ms\n      0.000 ms  sent      icmp echo\n");
+
+    let output = ground.fwlb("ping 192.0.2.1 --firewall perimeter/fw1 -c 2 -i 10ms");
+    assert_eq!(output.status.code(), Some(1));
+    let printed = text(&output.stdout);
+    assert!(printed.contains("192.0.2.1: FAILED: no answer within 1 s"), "{printed}");
+    assert!(printed.ends_with("2 sent, 0 answered\n"), "{printed}");
+    let via = Some(Via::Firewall("perimeter/fw1".to_owned()));
+    let ping = Request::Ping { address: "192.0.2.1".parse().unwrap(), via };
+    assert_eq!(ground.asked(0)[1..], [ping.clone(), ping]);
+}
+
+#[test]
+fn the_configuration_comes_as_it_is() {
+    let ground = Ground::new(&[("outer", 3), ("inner", 3)]);
+    assert_eq!(ground.prints("show config -e outer"), "# of outer\n");
+    assert_eq!(ground.prints("show config"), "# engine inner\n# of inner\n# engine outer\n# of outer\n");
+}
+
+#[test]
+fn manual_pages_are_written_for_every_command() {
+    let directory = tempfile::tempdir().unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_fwlb")).args(["man", "--directory"]).arg(directory.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    for page in ["fwlb.1", "fwlb-check.1", "fwlb-show-sessions.1", "fwlb-set-firewall.1"] {
+        assert!(Path::new(&directory.path().join(page)).exists(), "{page}");
+    }
+}
