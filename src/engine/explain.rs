@@ -348,3 +348,6 @@ const fn change_text(change: PinChange) -> &'static str {
         PinChange::Reselected => "The firewall of its session failed: the hash gives the flow another one.",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,8 +47,13 @@ impl Failures {
         if falls().eq(self.falls.iter().copied()) {
             return;
         }
+        // Nothing can have fallen before the first snapshot.
+        let is_first = self.falls.is_empty();
         self.falls.clear();
         self.falls.extend(falls());
+        if is_first {
+            return;
+        }
         match self.cursor {
             Some(_) => self.again = true,
             None => self.cursor = Some(0),

@@ -124,7 +124,7 @@ impl Lab {
     pub fn wait(&mut self, time: Duration) {
         self.now += time;
         for (forwarder, _) in &mut self.workers {
-            forwarder.expire(&self.snapshot, self.now, 10_000);
+            while forwarder.expire(&self.snapshot, self.now, 10_000) {}
         }
     }
 

@@ -1,7 +1,13 @@
 //! Promises of the forwarder, frame by frame.
 
+mod chaos;
+mod egress;
+mod failure;
+mod fragments;
+mod ingress;
 mod lab;
 mod packets;
+mod pins;
 
 use lab::{At, Lab, nets};
 use packets::{read, syn, syn_ack};

@@ -10,7 +10,7 @@ use pnet_packet::ipv6::Ipv6Packet;
 use crate::wire::MacAddr;
 use crate::wire::checksum;
 use crate::wire::emit::{self, Macs, Pair};
-use crate::wire::frame::tcp_flags::{ACK, FIN, RST, SYN};
+use crate::wire::frame::tcp_flags::{ACK, RST, SYN};
 use crate::wire::offload::Offload;
 use crate::wire::vlan::VlanTag;
 
@@ -32,11 +32,6 @@ impl Frame {
             self.bytes[..6].copy_from_slice(&destination.0);
             self.bytes[6..12].copy_from_slice(&source.0);
         }
-    }
-
-    pub fn vlan(mut self, vid: u16) -> Self {
-        self.vlan = Some(VlanTag::new(vid));
-        self
     }
 
     /// With another TTL or hop limit.
@@ -70,10 +65,16 @@ impl Frame {
 
 const MACS: Macs = Macs { source: MacAddr([0; 6]), destination: MacAddr([0; 6]) };
 
-/// A packet of any protocol.
+/// A packet of any protocol; IPv4 without DF.
 pub fn ip(source: IpAddr, destination: IpAddr, protocol: u8, payload: &[u8]) -> Frame {
     let pair = Pair::new(source, destination).expect("one family");
-    Frame::new(emit::ip(MACS, pair, protocol, 64, payload.len(), |bytes| bytes.copy_from_slice(payload)))
+    let fill = |bytes: &mut [u8]| bytes.copy_from_slice(payload);
+    let mut frame = Frame::new(emit::ip(MACS, pair, protocol, 64, payload.len(), fill));
+    if source.is_ipv4() {
+        frame.bytes[20] = 0;
+        frame.finish_v4();
+    }
+    frame
 }
 
 fn with_checksum(source: IpAddr, destination: IpAddr, protocol: u8, at: usize, mut payload: Vec<u8>) -> Vec<u8> {
@@ -116,10 +117,6 @@ pub fn syn_ack(source: SocketAddr, destination: SocketAddr) -> Frame {
 
 pub fn ack(source: SocketAddr, destination: SocketAddr) -> Frame {
     tcp(source, destination, ACK)
-}
-
-pub fn fin(source: SocketAddr, destination: SocketAddr) -> Frame {
-    tcp(source, destination, FIN | ACK)
 }
 
 pub fn rst(source: SocketAddr, destination: SocketAddr) -> Frame {
@@ -229,8 +226,6 @@ pub struct Read {
 
 pub fn read(bytes: &[u8]) -> Read {
     let ethernet = EthernetPacket::new(bytes).expect("an Ethernet frame");
-    let mac = |mac: pnet_packet::ethernet::EtherType| mac;
-    let _ = mac;
     let source_mac = MacAddr(ethernet.get_source().octets());
     let destination_mac = MacAddr(ethernet.get_destination().octets());
     match ethernet.get_ethertype().0 {

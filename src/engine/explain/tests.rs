@@ -1,0 +1,126 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::engine::testbed::{self, Punts, Side, engine_mac, firewall_mac, host_mac};
+use crate::engine::{Batch, Forwarder, Packet, Verdict};
+use crate::id::DeviceId;
+use crate::wire::emit::{self, Macs, Pair};
+use crate::wire::offload::Offload;
+
+struct Lab {
+    side: Side,
+    snapshot: Snapshot,
+    sessions: Arc<SessionTable>,
+    forwarder: Forwarder,
+}
+
+impl Lab {
+    fn new(side: Side) -> Self {
+        let (sessions, mut workers) = testbed::forwarders(1, 64);
+        let (forwarder, _) = workers.remove(0);
+        Self { side, snapshot: testbed::snapshot(side, 4), sessions, forwarder }
+    }
+
+    fn explain(&self, flow: &str, from: Option<From>) -> ExplainView {
+        let flow = text::parse(flow).unwrap();
+        explain("outer", &self.snapshot, &self.sessions, &flow, from, Instant::from_millis(5_000))
+    }
+
+    /// Forwards a UDP datagram of the flow and answers the firewall it was sent to.
+    fn forward(&mut self, flow: &str, firewall: Option<u16>) -> Option<String> {
+        let flow = text::parse(flow).unwrap();
+        let (device, source) = match firewall {
+            Some(number) => (self.side.far(), firewall_mac(self.side, number)),
+            None => (self.side.near(), host_mac(self.side)),
+        };
+        let macs = Macs { source, destination: engine_mac(self.side, device) };
+        let pair = Pair::new(flow.source.address, flow.destination.address).unwrap();
+        let mut bytes = emit::udp(macs, pair, flow.source.port, flow.destination.port, b"data");
+        let mut batch = Batch::new();
+        batch.packets.push(Packet {
+            device: DeviceId(device),
+            vlan: None,
+            offload: Offload::NONE,
+            bytes: &mut bytes,
+            verdict: None,
+        });
+        self.forwarder.process(&mut batch, &self.snapshot, &mut Punts::default(), Instant::from_millis(5_000));
+        assert!(matches!(batch.packets[0].verdict, Some(Verdict::Forward(_))));
+        drop(batch);
+        (0..4).find(|&number| bytes[..6] == firewall_mac(self.side, number).0).map(|number| format!("fw{}", number + 1))
+    }
+}
+
+const FLOWS: [[&str; 2]; 2] = [
+    ["udp 198.51.100.7:4000 203.0.113.80:53", "udp 203.0.113.80:53 198.51.100.7:4000"],
+    ["udp [2001:db8:1::7]:4000 [2001:db8:113::50]:53", "udp [2001:db8:113::50]:53 [2001:db8:1::7]:4000"],
+];
+
+#[test]
+fn what_is_explained_is_what_happens_and_explaining_stores_nothing() {
+    for [flow, back] in FLOWS {
+        let mut lab = Lab::new(Side::Outer);
+
+        let told = lab.explain(flow, None);
+
+        assert!(lab.sessions.is_empty());
+        assert_eq!((told.decided_by.as_str(), told.from.as_str()), ("hash", "hosts"));
+        assert_eq!(told.peer.as_deref(), Some("inner"));
+        assert_eq!(told.firewall, lab.forward(flow, None));
+        assert_eq!(Some(&told.candidates[0].name), told.firewall.as_ref(), "best first");
+        assert!(told.candidates.is_sorted_by(|a, b| a.score >= b.score));
+        assert_eq!(told.pins[0].toward, "destination");
+        assert_eq!(told.egress.as_ref().map(|egress| egress.link.as_str()), Some("firewalls"));
+
+        let again = lab.explain(flow, None);
+        assert_eq!((again.decided_by.as_str(), again.firewall), ("session", told.firewall.clone()));
+        let reply = lab.explain(back, None);
+        assert_eq!(reply.from, format!("perimeter/{}", told.firewall.unwrap()));
+        assert_eq!((reply.decided_by.as_str(), reply.drop), ("session", None));
+    }
+}
+
+#[test]
+fn the_first_packet_from_a_firewall_is_learned() {
+    for [flow, back] in FLOWS {
+        let mut lab = Lab::new(Side::Inner);
+
+        let told = lab.explain(flow, Some(From::Firewall(FirewallId(2))));
+
+        assert_eq!((told.decided_by.as_str(), told.firewall.as_deref()), ("learned", Some("fw3")));
+        assert_eq!((told.pins[0].toward.as_str(), told.pins[0].pinned_by.as_str()), ("source", "learned"));
+        lab.forward(flow, Some(2));
+        let reply = lab.explain(back, None);
+        assert_eq!((reply.decided_by.as_str(), reply.firewall.as_deref()), ("session", Some("fw3")));
+        assert_eq!(reply.candidates.len(), 4);
+    }
+}
+
+#[test]
+fn the_default_origin_behind_a_group_is_the_firewall_of_the_hash() {
+    for [flow, back] in FLOWS {
+        let hashed = Lab::new(Side::Inner).explain(back, None).firewall.unwrap();
+        let told = Lab::new(Side::Inner).explain(flow, None);
+        assert_eq!((told.from, told.decided_by.as_str()), (format!("perimeter/{hashed}"), "learned"));
+    }
+}
+
+#[test]
+fn drops_routes_and_local_addresses_are_told_by_their_names() {
+    let mut lab = Lab::new(Side::Outer);
+    lab.snapshot.path_sets[0].up = 0;
+    lab.snapshot.path_sets[0].selectable = 0;
+    for (flow, from, decided_by, drop) in [
+        ("udp 198.51.100.7:1 203.0.113.80:53", None, "drop", Some("drop_no_path_up")),
+        ("udp 203.0.113.80:1 203.0.113.81:53", Some(From::Firewall(FirewallId(0))), "drop", Some("drop_group_loop")),
+        ("udp 127.0.0.1:1 203.0.113.80:53", None, "drop", Some("drop_martian_source")),
+        ("udp 198.51.100.7:1 224.0.0.1:53", None, "drop", Some("drop_multicast")),
+        ("udp 198.51.100.7:1 10.1.0.99:53", Some(From::Link(LinkId(1))), "drop", Some("drop_unknown_firewall")),
+        ("icmp 198.51.100.7 10.1.0.1 7", None, "local", None),
+        ("udp 198.51.100.7:1 192.0.2.1:53", None, "route", None),
+    ] {
+        let told = lab.explain(flow, from);
+        assert_eq!((told.decided_by.as_str(), told.drop.as_deref()), (decided_by, drop), "{flow}: {:?}", told.story);
+        assert!(told.story.iter().all(|sentence| sentence.ends_with('.')));
+    }
+}
