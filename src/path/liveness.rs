@@ -676,3 +676,6 @@ fn slot_in<T>(list: &mut Vec<Option<T>>, index: usize) -> &mut Option<T> {
     }
     &mut list[index]
 }
+
+#[cfg(test)]
+mod tests;

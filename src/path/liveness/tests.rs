@@ -1,0 +1,448 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const INNER: PeerId = PeerId(0);
+const DMZ: PeerId = PeerId(1);
+const V4: PathSetId = PathSetId(0);
+const GRACE: Duration = Duration::from_millis(800);
+
+fn at(millis: u64) -> Instant {
+    Instant::from_millis(millis)
+}
+
+fn key(firewall: u16, peer: PeerId, family: Family) -> PathKey {
+    PathKey { firewall: FirewallId(firewall), peer, family }
+}
+
+fn config(firewalls: u16, min_up: u16) -> LivenessConfig {
+    let group = LivenessGroup {
+        members: (0..firewalls).map(|number| (FirewallId(number), Admin::Ready)).collect(),
+        min_up,
+        drain_timeout: Some(Duration::from_secs(5)),
+        grace: GRACE,
+    };
+    LivenessConfig {
+        groups: vec![group],
+        paths: (0..firewalls).map(|number| key(number, INNER, Family::V4)).collect(),
+        sets: vec![SetKey { group: GroupId(0), peer: Some(INNER), family: Family::V4 }],
+    }
+}
+
+const UP: PathHealth = PathHealth { verdict: Verdict::Up, takes_new: true, failing: false };
+const HELD: PathHealth = PathHealth { verdict: Verdict::Up, takes_new: false, failing: false };
+const FAILING: PathHealth = PathHealth { verdict: Verdict::Up, takes_new: true, failing: true };
+const DOWN: PathHealth = PathHealth { verdict: Verdict::Down, takes_new: false, failing: true };
+
+/// Liveness of IPv4 paths to one peer, with a clock.
+struct Lab {
+    liveness: Liveness,
+    now: u64,
+}
+
+impl Lab {
+    fn new(config: LivenessConfig) -> Self {
+        Self { liveness: Liveness::new(config, at(0)), now: 0 }
+    }
+
+    /// All paths are up and take new flows.
+    fn up(firewalls: u16) -> Self {
+        let mut lab = Self::new(config(firewalls, 1));
+        lab.paths(&vec![UP; usize::from(firewalls)]);
+        lab
+    }
+
+    /// What the probes say of each firewall's path, 50 ms later.
+    fn paths(&mut self, health: &[PathHealth]) -> Vec<Change> {
+        for (number, health) in health.iter().enumerate() {
+            self.liveness.path(key(number as u16, INNER, Family::V4), *health);
+        }
+        self.wait(50)
+    }
+
+    fn wait(&mut self, millis: u64) -> Vec<Change> {
+        self.now += millis;
+        self.liveness.evaluate(at(self.now))
+    }
+
+    fn silent(&mut self, firewall: u16) {
+        self.liveness.neighbor(FirewallId(firewall), Family::V4, false);
+    }
+
+    fn told(&mut self, told: &[(u16, Verdict, Admin)]) -> Vec<Change> {
+        let told: Vec<_> = told
+            .iter()
+            .map(|&(firewall, verdict, admin)| Told { firewall: FirewallId(firewall), verdict, admin })
+            .collect();
+        self.liveness.told(INNER, Family::V4, &told, at(self.now));
+        self.wait(0)
+    }
+
+    /// Slots that are up, take new flows; and how often each fell.
+    fn set(&self) -> (Slots, Slots, Vec<u32>) {
+        let set = &self.liveness.sets()[V4.index()];
+        (set.up, set.selectable, set.falls.clone())
+    }
+
+    fn firewall(&self, firewall: u16) -> (FirewallState, Reason) {
+        let status = self.liveness.firewall(FirewallId(firewall)).expect("configured");
+        (status.state, status.reason)
+    }
+
+    fn peer(&self) -> PeerState {
+        self.liveness.peer(INNER).expect("configured").state
+    }
+}
+
+#[test]
+fn a_member_takes_no_flows_before_its_first_verdict_and_its_verdict_is_no_fall() {
+    let mut lab = Lab::new(config(2, 1));
+    assert_eq!(lab.set(), (0, 0, vec![0, 0]));
+    assert_eq!(lab.liveness.sets()[0].starting, 0b11);
+    assert_eq!(lab.firewall(0), (FirewallState::Down, Reason::Starting));
+
+    let changes = lab.paths(&[UP, DOWN]);
+
+    assert_eq!(lab.set(), (0b01, 0b01, vec![0, 0]), "starting to down is no fall");
+    assert_eq!(lab.liveness.sets()[0].starting, 0);
+    assert_eq!(lab.firewall(1), (FirewallState::Down, Reason::Probes(INNER, Family::V4)));
+    assert!(changes.contains(&Change::Set(V4)));
+    assert!(changes.contains(&Change::Peer { peer: INNER, from: PeerState::Down, to: PeerState::Up }));
+    assert_eq!(lab.wait(50), [], "nothing changes while nothing happens");
+}
+
+#[test]
+fn a_firewall_that_dies_falls_while_the_others_answer() {
+    let mut lab = Lab::up(2);
+    let changes = lab.paths(&[DOWN, UP]);
+    assert_eq!(lab.set(), (0b10, 0b10, vec![1, 0]));
+    let reason = Reason::Probes(INNER, Family::V4);
+    let fell = Change::Firewall { firewall: FirewallId(0), from: FirewallState::Up, to: FirewallState::Down, reason };
+    assert!(changes.contains(&fell));
+
+    lab.paths(&[HELD, UP]);
+    assert_eq!(lab.set(), (0b11, 0b10, vec![1, 0]), "up, but not past its hold");
+    lab.paths(&[UP, UP]);
+    assert_eq!(lab.set(), (0b11, 0b11, vec![1, 0]));
+}
+
+#[test]
+fn when_all_paths_fail_together_the_peer_is_lost_and_nothing_falls() {
+    let mut lab = Lab::up(3);
+    lab.paths(&[FAILING, FAILING, FAILING]);
+    lab.paths(&[DOWN, FAILING, FAILING]);
+    assert_eq!(lab.set(), (0b111, 0b111, vec![0; 3]), "the verdict waits: the others miss probes too");
+    let changes = lab.paths(&[DOWN, DOWN, DOWN]);
+    assert_eq!(lab.set(), (0b111, 0b111, vec![0; 3]));
+    assert_eq!(changes, [Change::Peer { peer: INNER, from: PeerState::Up, to: PeerState::Lost }]);
+    lab.wait(3_600_000);
+    assert_eq!(lab.set(), (0b111, 0b111, vec![0; 3]), "for as long as it lasts");
+
+    // The first path is back; the others follow within the grace.
+    lab.paths(&[HELD, DOWN, DOWN]);
+    assert_eq!(lab.set(), (0b111, 0b111, vec![0; 3]));
+    assert_eq!(lab.peer(), PeerState::Lost);
+    lab.wait(GRACE.as_millis() as u64 - 100);
+    lab.paths(&[HELD, HELD, HELD]);
+    assert_eq!(lab.set(), (0b111, 0b111, vec![0; 3]), "no hold for what never fell");
+    assert_eq!(lab.peer(), PeerState::Up);
+}
+
+#[test]
+fn a_firewall_that_died_while_the_peer_was_lost_falls_after_the_grace() {
+    let mut lab = Lab::up(2);
+    lab.paths(&[DOWN, DOWN]);
+    assert_eq!(lab.peer(), PeerState::Lost);
+    lab.paths(&[UP, DOWN]);
+    assert_eq!(lab.liveness.poll_timeout(), Some(at(lab.now) + GRACE));
+    lab.wait(GRACE.as_millis() as u64 - 1);
+    assert_eq!(lab.set().0, 0b11);
+    lab.wait(1);
+    assert_eq!((lab.set(), lab.peer()), ((0b01, 0b01, vec![0, 1]), PeerState::Up));
+}
+
+#[test]
+fn a_peer_that_is_lost_again_within_the_grace_stays_lost() {
+    let mut lab = Lab::up(2);
+    lab.paths(&[DOWN, DOWN]);
+    lab.paths(&[UP, DOWN]);
+    lab.paths(&[DOWN, DOWN]);
+    lab.wait(10_000);
+    assert_eq!((lab.set(), lab.peer()), ((0b11, 0b11, vec![0, 0]), PeerState::Lost));
+}
+
+#[test]
+fn firewalls_that_answer_nobody_are_down() {
+    let mut lab = Lab::up(2);
+    lab.silent(0);
+    lab.silent(1);
+    let changes = lab.paths(&[DOWN, DOWN]);
+    assert_eq!((lab.set(), lab.peer()), ((0, 0, vec![1, 1]), PeerState::Down));
+    assert!(changes.contains(&Change::BelowMin { set: V4, below: true }));
+
+    let mut lab = Lab::up(2);
+    lab.paths(&[DOWN, DOWN]);
+    assert_eq!(lab.peer(), PeerState::Lost, "silence is not known yet");
+    lab.silent(0);
+    lab.wait(50);
+    assert_eq!((lab.set(), lab.peer()), ((0b10, 0b10, vec![1, 0]), PeerState::Lost));
+    lab.silent(1);
+    lab.wait(50);
+    assert_eq!((lab.set(), lab.peer()), ((0, 0, vec![1, 1]), PeerState::Down));
+}
+
+#[test]
+fn a_verdict_waits_only_until_another_path_answers() {
+    let mut lab = Lab::up(2);
+    lab.paths(&[DOWN, FAILING]);
+    assert_eq!(lab.set().0, 0b11);
+    lab.paths(&[DOWN, UP]);
+    assert_eq!(lab.set(), (0b10, 0b10, vec![1, 0]));
+}
+
+#[test]
+fn a_silent_firewall_does_not_wait_for_the_others() {
+    let mut lab = Lab::up(2);
+    lab.silent(0);
+    lab.paths(&[DOWN, FAILING]);
+    assert_eq!(lab.set(), (0b10, 0b10, vec![1, 0]));
+}
+
+#[test]
+fn what_the_peer_objects_to_is_down_until_its_word_expires() {
+    let mut lab = Lab::up(2);
+    let said = [(0, Verdict::Down, Admin::Ready), (1, Verdict::Up, Admin::Ready)];
+    lab.told(&said);
+    assert_eq!(lab.set(), (0b10, 0b10, vec![1, 0]));
+    assert_eq!(lab.firewall(0), (FirewallState::Down, Reason::Objection(INNER, Family::V4)));
+    assert_eq!(lab.liveness.poll_timeout(), Some(at(lab.now) + TOLD_LIFE));
+    lab.wait(900);
+    lab.told(&said);
+    lab.wait(999);
+    assert_eq!(lab.set().0, 0b10, "renewed");
+    lab.wait(1);
+    assert_eq!(lab.set(), (0b11, 0b11, vec![1, 0]));
+}
+
+#[test]
+fn a_peer_that_is_starting_does_not_object() {
+    let mut lab = Lab::up(2);
+    lab.told(&[(0, Verdict::Starting, Admin::Ready), (1, Verdict::Starting, Admin::Ready)]);
+    assert_eq!(lab.set(), (0b11, 0b11, vec![0, 0]));
+}
+
+#[test]
+fn the_word_of_a_lost_peer_does_not_expire() {
+    let mut lab = Lab::up(2);
+    lab.told(&[(0, Verdict::Up, Admin::Drain), (1, Verdict::Up, Admin::Ready)]);
+    lab.paths(&[DOWN, DOWN]);
+    lab.wait(3_000);
+    assert_eq!((lab.set(), lab.peer()), ((0b11, 0b10, vec![0, 0]), PeerState::Lost), "new flows go as before");
+}
+
+#[test]
+fn two_engines_that_start_together_do_not_wait_for_each_other() {
+    let mut labs = [Lab::new(config(2, 1)), Lab::new(config(2, 1))];
+    for step in 0..20 {
+        for side in 0..2 {
+            let told: Vec<_> = labs[1 - side].liveness.advertise(INNER, Family::V4).collect();
+            assert_eq!(told.len(), 2);
+            let now = at(labs[side].now);
+            labs[side].liveness.told(INNER, Family::V4, &told, now);
+            labs[side].paths(&[if step < 10 { PathHealth::default() } else { UP }; 2]);
+        }
+    }
+    assert_eq!(labs.map(|lab| lab.set()), [(0b11, 0b11, vec![0, 0]), (0b11, 0b11, vec![0, 0])]);
+}
+
+#[test]
+fn an_engine_advertises_its_own_judgement_and_command_not_the_peers() {
+    let mut lab = Lab::up(2);
+    lab.told(&[(0, Verdict::Down, Admin::Maint)]);
+    lab.liveness.set_admin(FirewallId(1), Admin::Drain);
+    lab.paths(&[UP, FAILING]);
+    let told = |lab: &Lab| -> Vec<_> {
+        lab.liveness.advertise(INNER, Family::V4).map(|told| (told.firewall.0, told.verdict, told.admin)).collect()
+    };
+    assert_eq!(told(&lab), [(0, Verdict::Up, Admin::Ready), (1, Verdict::Up, Admin::Drain)]);
+    lab.paths(&[DOWN, DOWN]);
+    assert_eq!(told(&lab)[0].1, Verdict::Up, "the peer is lost, not the firewall");
+}
+
+#[test]
+fn a_draining_firewall_keeps_its_sessions_until_the_deadline() {
+    let mut lab = Lab::up(2);
+    lab.liveness.set_admin(FirewallId(0), Admin::Drain);
+    lab.wait(0);
+    assert_eq!((lab.set(), lab.firewall(0)), ((0b11, 0b10, vec![0, 0]), (FirewallState::Drain, Reason::Commanded)));
+    assert_eq!(lab.liveness.poll_timeout(), Some(at(lab.now + 5_000)));
+    lab.wait(4_999);
+    assert_eq!(lab.set().0, 0b11);
+    lab.wait(1);
+    assert_eq!(lab.set(), (0b10, 0b10, vec![1, 0]), "a passed deadline is a fall");
+    assert_eq!(lab.firewall(0), (FirewallState::Drain, Reason::Deadline));
+    assert_eq!(lab.liveness.poll_timeout(), None);
+
+    lab.liveness.set_admin(FirewallId(0), Admin::Ready);
+    lab.wait(0);
+    assert_eq!((lab.set(), lab.firewall(0)), ((0b11, 0b11, vec![1, 0]), (FirewallState::Up, Reason::Well)));
+}
+
+#[test]
+fn a_drain_at_the_peer_holds_here_too() {
+    let mut lab = Lab::up(2);
+    lab.told(&[(0, Verdict::Up, Admin::Drain)]);
+    assert_eq!((lab.set().1, lab.firewall(0)), (0b10, (FirewallState::Drain, Reason::CommandedAt(INNER))));
+    assert_eq!(lab.liveness.effective_admin(FirewallId(0)), Some(Admin::Drain));
+    for _ in 0..10 {
+        lab.wait(500);
+        lab.told(&[(0, Verdict::Up, Admin::Drain)]);
+    }
+    assert_eq!(lab.set(), (0b10, 0b10, vec![1, 0]), "the deadline counts from the first word of it");
+}
+
+#[test]
+fn maintenance_takes_a_firewall_out_at_once() {
+    let mut lab = Lab::up(2);
+    lab.liveness.set_admin(FirewallId(0), Admin::Maint);
+    lab.wait(0);
+    assert_eq!((lab.set(), lab.firewall(0)), ((0b10, 0b10, vec![1, 0]), (FirewallState::Maint, Reason::Commanded)));
+}
+
+#[test]
+fn a_set_without_a_peer_needs_every_peer_and_families_are_judged_alone() {
+    let mut config = config(2, 1);
+    let all_paths = [(INNER, Family::V4), (INNER, Family::V6), (DMZ, Family::V4)];
+    config.paths = all_paths.iter().flat_map(|&(peer, family)| [key(0, peer, family), key(1, peer, family)]).collect();
+    let set = |peer, family| SetKey { group: GroupId(0), peer, family };
+    config.sets = vec![
+        set(None, Family::V4),
+        set(Some(INNER), Family::V4),
+        set(Some(DMZ), Family::V4),
+        set(None, Family::V6),
+        set(Some(DMZ), Family::V6),
+    ];
+    let mut liveness = Liveness::new(config, at(0));
+    let ups = |liveness: &Liveness| liveness.sets().iter().map(|set| set.up).collect::<Vec<_>>();
+    for (peer, family) in all_paths {
+        for firewall in [0, 1] {
+            liveness.path(key(firewall, peer, family), UP);
+        }
+    }
+    liveness.evaluate(at(1));
+    assert_eq!(ups(&liveness), [0b11, 0b11, 0b11, 0b11, 0], "no IPv6 path leads to the DMZ");
+
+    liveness.path(key(0, DMZ, Family::V4), DOWN);
+    liveness.evaluate(at(2));
+    assert_eq!(ups(&liveness), [0b10, 0b11, 0b10, 0b11, 0]);
+    let status = liveness.firewall(FirewallId(0)).expect("configured");
+    assert_eq!((status.state, status.reason), (FirewallState::Degraded, Reason::Probes(DMZ, Family::V4)));
+}
+
+#[test]
+fn a_set_below_its_minimum_says_so_once() {
+    let mut lab = Lab::new(config(3, 2));
+    assert!(lab.wait(0).is_empty(), "what is starting is not missing");
+    lab.paths(&[UP, UP, UP]);
+    lab.paths(&[DOWN, UP, UP]);
+    let below = |below| Change::BelowMin { set: V4, below };
+    assert!(lab.paths(&[DOWN, DOWN, UP]).contains(&below(true)));
+    assert!(!lab.paths(&[DOWN, DOWN, UP]).contains(&below(true)));
+    assert!(lab.paths(&[UP, DOWN, UP]).contains(&below(false)));
+}
+
+/// A model of the probes of one path, on a network that is told what works: fall 5, rise 10, hold 2 s, every 50 ms.
+#[derive(Clone, Copy)]
+struct Probes {
+    verdict: Verdict,
+    streak: u32,
+    good_for: u32,
+    failing: bool,
+}
+
+impl Probes {
+    fn probe(&mut self, answered: bool) {
+        self.failing = !answered;
+        self.good_for = if answered { self.good_for + 1 } else { 0 };
+        let (needed, next) = match (self.verdict, answered) {
+            (Verdict::Up, false) | (Verdict::Starting, false) => (5, Verdict::Down),
+            (Verdict::Down | Verdict::Starting, true) => (10, Verdict::Up),
+            (Verdict::Up, true) | (Verdict::Down, false) => {
+                self.streak = 0;
+                return;
+            }
+        };
+        self.streak += 1;
+        if self.streak >= needed {
+            (self.verdict, self.streak) = (next, 0);
+        }
+    }
+
+    fn health(&self) -> PathHealth {
+        PathHealth { verdict: self.verdict, takes_new: self.good_for >= 40, failing: self.failing }
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Event {
+    Firewall(usize, bool),
+    /// The firewall answers ARP, but its far leg is dead.
+    FarLeg(usize, bool),
+    Peer(bool),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        (0..3_usize, any::<bool>()).prop_map(|(firewall, works)| Event::Firewall(firewall, works)),
+        (0..3_usize, any::<bool>()).prop_map(|(firewall, works)| Event::FarLeg(firewall, works)),
+        any::<bool>().prop_map(Event::Peer),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    /// Events far enough apart that each can be judged: what becomes of the set is known.
+    #[test]
+    fn the_set_follows_the_firewalls_and_not_the_peer(events in prop::collection::vec(event(), 1..12)) {
+        let mut lab = Lab::new(config(3, 1));
+        let mut probes = [Probes { verdict: Verdict::Starting, streak: 0, good_for: 0, failing: false }; 3];
+        let (mut alive, mut far_leg, mut peer) = ([true; 3], [true; 3], true);
+        for event in std::iter::once(Event::Peer(true)).chain(events) {
+            match event {
+                Event::Firewall(firewall, works) => alive[firewall] = works,
+                Event::FarLeg(firewall, works) => far_leg[firewall] = works,
+                Event::Peer(works) => peer = works,
+            }
+            let before = lab.set();
+            for step in 0..80 {
+                for (number, probes) in probes.iter_mut().enumerate() {
+                    probes.probe(peer && alive[number] && far_leg[number]);
+                    // ARP is asked again when probes fail, and takes some intervals to give up.
+                    if step == 8 || alive[number] {
+                        lab.liveness.neighbor(FirewallId(number as u16), Family::V4, alive[number]);
+                    }
+                }
+                let falls = lab.set().2;
+                let up = lab.set().0;
+                lab.paths(&probes.map(|probes| probes.health()));
+                let set = &lab.liveness.sets()[0];
+                prop_assert_eq!(set.selectable & !set.up, 0);
+                prop_assert_eq!(set.starting & set.up, 0);
+                for slot in 0..3 {
+                    let fell = up & !set.up & (1 << slot) != 0;
+                    prop_assert_eq!(set.falls[slot], falls[slot] + u32::from(fell), "a fall is a step from up to not up");
+                }
+            }
+            let working = (0..3).filter(|&f| alive[f] && far_leg[f]).fold(0, |bits, f| bits | 1 << f);
+            let answering = (0..3).filter(|&f| alive[f]).fold(0, |bits, f| bits | 1 << f);
+            let (up, selectable, _) = lab.set();
+            if peer && working != 0 {
+                prop_assert_eq!((up, selectable), (working, working), "after {:?}", event);
+                prop_assert_eq!(lab.peer(), PeerState::Up);
+            } else {
+                prop_assert_eq!(up, before.0 & answering, "what answers stays as it was, after {:?}", event);
+            }
+        }
+    }
+}
