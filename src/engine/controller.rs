@@ -19,6 +19,7 @@ mod neighbors;
 mod peers;
 mod probes;
 mod publish;
+mod reassembly;
 mod tally;
 mod views;
 
@@ -34,6 +35,9 @@ use crate::neighbor::{NeighborLimits, NeighborTable};
 use crate::path::liveness::{Liveness, SetKey};
 use crate::path::{self};
 use crate::time::{Duration, Instant};
+use crate::wire::emit::ETHERNET_HEADER;
+use crate::wire::fragment;
+use crate::wire::frame::{Frame, Payload};
 use crate::wire::offload::Offload;
 use crate::wire::vlan::VlanTag;
 use crate::wire::{Family, MacAddr};
@@ -46,6 +50,7 @@ use journal::Journal;
 use neighbors::Waiting;
 use peers::PeerRecord;
 use probes::{Path, Vigil};
+use reassembly::Reassembly;
 use tally::{Tallies, Tally};
 
 /// What the owner has to do for the controller, or may tell.
@@ -102,6 +107,7 @@ pub struct Controller {
     publish: bool,
     errors: Limiter,
     resets: Limiter,
+    reassembly: Reassembly,
     exchanges: Vec<Exchange>,
     requests: u64,
     journal: Journal,
@@ -139,6 +145,7 @@ impl Controller {
             publish: true,
             errors: Limiter::new(errors::ERRORS, now),
             resets: Limiter::new(errors::RESETS, now),
+            reassembly: Reassembly::default(),
             exchanges: Vec::new(),
             requests: 0,
             journal: Journal::default(),
@@ -311,15 +318,35 @@ impl Controller {
         paths.chain(vigils).chain(links).chain(exchanges).chain(single).flatten().min()
     }
 
-    /// Sends a frame of the engine's own on `link`, with the link's tag.
+    /// Sends a frame of the engine's own on `link`, with the link's tag, in fragments if it has to be.
     fn send(&mut self, link: LinkId, bytes: Vec<u8>) {
         if !self.links[link.index()].up {
             self.tallies.add(Tally::LinkDown);
             return;
         }
         let vlan = self.config.links[link.index()].vlan.map(VlanTag::new);
-        self.tallies.add(Tally::FramesSent);
-        self.transmits.push_back(Transmit { link, vlan, offload: Offload::NONE, bytes });
+        let frames = self.pieces(link, bytes);
+        for bytes in frames {
+            self.tallies.add(Tally::FramesSent);
+            self.transmits.push_back(Transmit { link, vlan, offload: Offload::NONE, bytes });
+        }
+    }
+
+    /// The frame, or its fragments if the link carries only those.
+    fn pieces(&mut self, link: LinkId, mut bytes: Vec<u8>) -> Vec<Vec<u8>> {
+        let mtu = self.links[link.index()].mtu;
+        if bytes.len() <= ETHERNET_HEADER + usize::from(mtu) {
+            return vec![bytes];
+        }
+        let pieces = match Frame::parse(&mut bytes, &Offload::NONE) {
+            Ok(frame) if frame.payload() == Payload::Ip => match frame.family() {
+                Family::V4 => fragment::split(&frame, None, mtu).unwrap_or_default(),
+                Family::V6 => reassembly::split_v6(frame.bytes(), mtu, self.random.next() as u32),
+            },
+            Ok(_) | Err(_) => Vec::new(),
+        };
+        // What may not be split is the device's to refuse, and to count.
+        if pieces.is_empty() { vec![bytes] } else { pieces }
     }
 
     /// `perimeter/fw1`.

@@ -4,6 +4,7 @@
 //! An answer goes to the station that sent the question, on the link that it came by: through the firewall that brought it.
 
 use super::Controller;
+use super::reassembly::Collected;
 use super::tally::Tally;
 use crate::config::CheckKind;
 use crate::engine::verdict::Punt;
@@ -61,7 +62,11 @@ impl Controller {
         match frame.fragment() {
             Fragment::Whole => {}
             Fragment::First { .. } | Fragment::Later { .. } => {
-                self.tallies.add(Tally::Fragment);
+                match self.reassembly.add(link, &frame, now) {
+                    Collected::Waiting => {}
+                    Collected::Whole(bytes) => self.local_frame(Punt { bytes, ..punt }, now),
+                    Collected::Refused => self.tallies.add(Tally::Fragment),
+                }
                 return;
             }
         }

@@ -29,7 +29,7 @@ tallies! {
     Malformed => "punt_drop_malformed",
     /// To the engine, with a wrong transport checksum.
     Checksum => "punt_drop_checksum",
-    /// To the engine, in fragments: an engine does not reassemble.
+    /// To the engine, a fragment that overlaps another or has no room.
     Fragment => "punt_drop_fragment",
     /// To a group that the engine is in, and nothing that it answers.
     Group => "punt_drop_group",

@@ -1,0 +1,302 @@
+//! Datagrams to the engine itself that arrive in fragments: a ping of 4,000 bytes is a ping.
+//!
+//! Bounded in number, bytes and time. An overlap ends the whole datagram (RFC 5722; for IPv4 as Linux does).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+
+use smoltcp::wire::Ipv4Packet;
+
+use crate::id::LinkId;
+use crate::time::{Duration, Instant};
+use crate::wire::emit::ETHERNET_HEADER;
+use crate::wire::frame::{Fragment, Frame};
+use crate::wire::{Family, MacAddr};
+
+/// Datagrams at once; the oldest gives way.
+const DATAGRAMS_MAX: usize = 32;
+/// Fragments of one datagram: 64 KiB in pieces of the smallest MTU.
+const PIECES_MAX: usize = 128;
+/// Bytes of all datagrams.
+const BYTES_MAX: usize = 512 * 1024;
+/// A datagram that is not complete by then is given up.
+const LIFE: Duration = Duration::from_secs(5);
+const IPV6_HEADER: usize = 40;
+const FRAGMENT_HEADER: usize = 8;
+/// Next header number of the fragment header.
+const FRAGMENT: u8 = 44;
+
+/// What became of a fragment.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Collected {
+    /// More are needed.
+    Waiting,
+    /// The whole datagram in its frame.
+    Whole(Vec<u8>),
+    /// It fits nothing: an overlap, too much, or headers that are not put together here.
+    Refused,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Key {
+    link: LinkId,
+    sender: MacAddr,
+    source: IpAddr,
+    destination: IpAddr,
+    protocol: u8,
+    id: u32,
+}
+
+#[derive(Debug)]
+struct Datagram {
+    key: Key,
+    started: Instant,
+    /// Ethernet and IP header of the first fragment, without fragment header.
+    header: Option<Vec<u8>>,
+    /// By offset.
+    pieces: BTreeMap<u16, Vec<u8>>,
+    /// Length of the whole payload, once the last fragment came.
+    length: Option<u16>,
+}
+
+/// Datagrams that wait for their missing fragments, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Reassembly {
+    datagrams: VecDeque<Datagram>,
+    bytes: usize,
+}
+
+impl Reassembly {
+    /// Takes a fragment.
+    pub(super) fn add(&mut self, link: LinkId, frame: &Frame<'_>, now: Instant) -> Collected {
+        while self.datagrams.front().is_some_and(|oldest| now.since(oldest.started) >= LIFE) {
+            self.forget(0);
+        }
+        let (Some(range), Some(start)) = (frame.fragment_range(), payload_start(frame)) else {
+            return Collected::Refused;
+        };
+        let (Fragment::First { id } | Fragment::Later { id }) = frame.fragment() else { return Collected::Refused };
+        let piece = &frame.bytes()[start..ETHERNET_HEADER + frame.ip_len()];
+        let key = Key {
+            link,
+            sender: frame.source_mac(),
+            source: frame.source(),
+            destination: frame.destination(),
+            protocol: frame.protocol(),
+            id,
+        };
+        let index = self.datagrams.iter().position(|datagram| datagram.key == key).unwrap_or_else(|| {
+            if self.datagrams.len() >= DATAGRAMS_MAX {
+                self.forget(0);
+            }
+            let empty = Datagram { key, started: now, header: None, pieces: BTreeMap::new(), length: None };
+            self.datagrams.push_back(empty);
+            self.datagrams.len() - 1
+        });
+        if self.datagrams[index].pieces.get(&range.offset).is_some_and(|known| known == piece) {
+            return Collected::Waiting;
+        }
+        if !self.datagrams[index].fits(range.offset, range.end(), range.last) || self.bytes + piece.len() > BYTES_MAX {
+            self.forget(index);
+            return Collected::Refused;
+        }
+        let datagram = &mut self.datagrams[index];
+        if range.offset == 0 {
+            datagram.header = header(frame);
+        }
+        if range.last {
+            datagram.length = Some(range.end());
+        }
+        datagram.pieces.insert(range.offset, piece.to_vec());
+        self.bytes += piece.len();
+        if !datagram.is_complete() {
+            return Collected::Waiting;
+        }
+        match self.forget(index).and_then(Datagram::into_frame) {
+            Some(whole) => Collected::Whole(whole),
+            None => Collected::Refused,
+        }
+    }
+
+    fn forget(&mut self, index: usize) -> Option<Datagram> {
+        let datagram = self.datagrams.remove(index)?;
+        self.bytes -= datagram.pieces.values().map(Vec::len).sum::<usize>();
+        Some(datagram)
+    }
+}
+
+impl Datagram {
+    fn fits(&self, start: u16, end: u16, last: bool) -> bool {
+        let before = self.pieces.range(..end).next_back();
+        let overlaps = before.is_some_and(|(offset, piece)| usize::from(*offset) + piece.len() > usize::from(start));
+        let beyond = self.length.is_some_and(|length| end > length || last);
+        let behind = last && self.pieces.keys().next_back().is_some_and(|offset| *offset >= start);
+        !overlaps && !beyond && !behind && self.pieces.len() < PIECES_MAX
+    }
+
+    fn is_complete(&self) -> bool {
+        let received: usize = self.pieces.values().map(Vec::len).sum();
+        self.pieces.contains_key(&0) && self.length.is_some_and(|length| usize::from(length) == received)
+    }
+
+    /// One packet again, as if it had never been split; its transport checksum is judged by whoever parses it.
+    fn into_frame(self) -> Option<Vec<u8>> {
+        let mut frame = self.header?;
+        let header = frame.len() - ETHERNET_HEADER;
+        for piece in self.pieces.values() {
+            frame.extend_from_slice(piece);
+        }
+        let ip = &mut frame[ETHERNET_HEADER..];
+        if ip[0] >> 4 == 6 {
+            let length = u16::try_from(ip.len() - IPV6_HEADER).ok()?;
+            ip[4..6].copy_from_slice(&length.to_be_bytes());
+            return Some(frame);
+        }
+        let total = u16::try_from(ip.len()).ok()?;
+        let mut packet = Ipv4Packet::new_unchecked(&mut ip[..]);
+        packet.set_total_len(total);
+        packet.set_more_frags(false);
+        packet.set_frag_offset(0);
+        debug_assert_eq!(usize::from(packet.header_len()), header);
+        packet.fill_checksum();
+        Some(frame)
+    }
+}
+
+/// Where the fragment's own bytes begin; `None` for IPv6 with other headers before the fragment header.
+fn payload_start(frame: &Frame<'_>) -> Option<usize> {
+    let range = frame.fragment_range()?;
+    let start = (ETHERNET_HEADER + frame.ip_len()).checked_sub(range.length.into())?;
+    match frame.family() {
+        Family::V4 => Some(start),
+        Family::V6 => (start == ETHERNET_HEADER + IPV6_HEADER + FRAGMENT_HEADER).then_some(start),
+    }
+}
+
+/// Ethernet and IP header without the fragment header.
+fn header(frame: &Frame<'_>) -> Option<Vec<u8>> {
+    let start = payload_start(frame)?;
+    match frame.family() {
+        Family::V4 => Some(frame.bytes()[..start].to_vec()),
+        Family::V6 => {
+            let (mut header, fragment) =
+                (frame.bytes()[..start - FRAGMENT_HEADER].to_vec(), &frame.bytes()[start - 8..]);
+            header[ETHERNET_HEADER + 6] = fragment[0];
+            Some(header)
+        }
+    }
+}
+
+/// Splits an IPv6 packet of the engine's own, which has no extension headers, for a link with this MTU (RFC 8200 section
+/// 4.5).
+pub(super) fn split_v6(frame: &[u8], mtu: u16, id: u32) -> Vec<Vec<u8>> {
+    let (header, payload) = frame.split_at(ETHERNET_HEADER + IPV6_HEADER);
+    let room = usize::from(mtu).saturating_sub(IPV6_HEADER + FRAGMENT_HEADER) & !7;
+    let count = payload.len().div_ceil(room.max(8));
+    let pieces = payload.chunks(room.max(8)).enumerate().map(|(index, piece)| {
+        let mut bytes = header.to_vec();
+        let length = (FRAGMENT_HEADER + piece.len()) as u16;
+        bytes[ETHERNET_HEADER + 4..ETHERNET_HEADER + 6].copy_from_slice(&length.to_be_bytes());
+        let next = std::mem::replace(&mut bytes[ETHERNET_HEADER + 6], FRAGMENT);
+        let offset_and_more = (index * room.max(8)) as u16 | u16::from(index + 1 < count);
+        bytes.extend_from_slice(&[next, 0]);
+        bytes.extend_from_slice(&offset_and_more.to_be_bytes());
+        bytes.extend_from_slice(&id.to_be_bytes());
+        bytes.extend_from_slice(piece);
+        bytes
+    });
+    pieces.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::wire::emit::{Macs, Pair};
+    use crate::wire::fragment;
+    use crate::wire::icmp::{Echo, EchoKind};
+    use crate::wire::offload::Offload;
+
+    const LINK: LinkId = LinkId(0);
+
+    /// An echo request of `len` bytes, and its fragments.
+    fn split(family: Family, len: usize, id: u32) -> (Vec<u8>, Vec<Vec<u8>>) {
+        let macs = Macs { source: MacAddr([2, 0, 0, 0, 0, 9]), destination: MacAddr([2, 0, 0, 0, 0, 1]) };
+        let ends = match family {
+            Family::V4 => ("198.51.100.7", "198.51.100.1"),
+            Family::V6 => ("2001:db8:1::7", "2001:db8:1::1"),
+        };
+        let pair = Pair::new(ends.0.parse().unwrap(), ends.1.parse().unwrap()).unwrap();
+        let data: Vec<u8> = (0..len).map(|n| (n * 31 + n / 251) as u8).collect();
+        let mut frame = Echo { kind: EchoKind::Request, ident: 1, sequence: 2, data: &data }.frame(macs, pair);
+        if family == Family::V6 {
+            let pieces = split_v6(&frame, 1280, id);
+            return (frame, pieces);
+        }
+        frame[18..20].copy_from_slice(&(id as u16).to_be_bytes());
+        frame[20] = 0;
+        Ipv4Packet::new_unchecked(&mut frame[14..]).fill_checksum();
+        let pieces = fragment::split(&Frame::parse(&mut frame, &Offload::NONE).unwrap(), None, 1400).unwrap();
+        (frame, pieces)
+    }
+
+    fn add(reassembly: &mut Reassembly, piece: &[u8], now: Instant) -> Collected {
+        let mut bytes = piece.to_vec();
+        reassembly.add(LINK, &Frame::parse(&mut bytes, &Offload::NONE).unwrap(), now)
+    }
+
+    proptest! {
+        #[test]
+        fn fragments_in_any_order_and_again_make_the_datagram(
+            v6 in any::<bool>(),
+            len in 1_500_usize..9_000,
+            order in Just((0..8_usize).collect::<Vec<_>>()).prop_shuffle(),
+            again in 0_usize..8,
+        ) {
+            let (whole, pieces) = split(if v6 { Family::V6 } else { Family::V4 }, len, 77);
+            let mut reassembly = Reassembly::default();
+            let order: Vec<usize> = order.into_iter().filter(|index| *index < pieces.len()).collect();
+            let mut collected = Vec::new();
+            for (n, index) in order.iter().enumerate() {
+                collected.push(add(&mut reassembly, &pieces[*index], Instant::ZERO));
+                if n == again && n + 1 < order.len() {
+                    prop_assert_eq!(add(&mut reassembly, &pieces[*index], Instant::ZERO), Collected::Waiting);
+                }
+            }
+            let last = collected.pop();
+            prop_assert!(collected.iter().all(|collected| *collected == Collected::Waiting));
+            prop_assert_eq!(last, Some(Collected::Whole(whole)));
+            prop_assert_eq!((reassembly.bytes, reassembly.datagrams.len()), (0, 0));
+        }
+    }
+
+    #[test]
+    fn an_overlap_ends_the_datagram() {
+        let (_, pieces) = split(Family::V4, 4_000, 77);
+        let (_, others) = split(Family::V4, 4_001, 77);
+        let mut reassembly = Reassembly::default();
+        assert_eq!(add(&mut reassembly, &pieces[0], Instant::ZERO), Collected::Waiting);
+        let mut shifted = pieces[1].clone();
+        shifted[21] -= 1;
+        Ipv4Packet::new_unchecked(&mut shifted[14..]).fill_checksum();
+        assert_eq!(add(&mut reassembly, &shifted, Instant::ZERO), Collected::Refused);
+        assert_eq!((reassembly.bytes, reassembly.datagrams.len()), (0, 0));
+
+        add(&mut reassembly, &pieces[2], Instant::ZERO);
+        assert_eq!(add(&mut reassembly, &others[2], Instant::ZERO), Collected::Refused, "two ends");
+    }
+
+    #[test]
+    fn heads_without_tails_are_bounded_and_given_up() {
+        let mut reassembly = Reassembly::default();
+        for id in 0..10_000 {
+            let (_, pieces) = split(Family::V6, 1_400, id);
+            assert_eq!(add(&mut reassembly, &pieces[0], Instant::from_millis(u64::from(id))), Collected::Waiting);
+            assert!(reassembly.datagrams.len() <= DATAGRAMS_MAX && reassembly.bytes <= BYTES_MAX);
+        }
+        let (_, pieces) = split(Family::V4, 1_500, 1);
+        add(&mut reassembly, &pieces[0], Instant::from_millis(60_000));
+        assert_eq!(reassembly.datagrams.len(), 1, "the old ones are gone");
+    }
+}
