@@ -208,3 +208,6 @@ impl Session {
         self.seen.set(Seen::next_to(direction));
     }
 }
+
+#[cfg(test)]
+mod tests;
