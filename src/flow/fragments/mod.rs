@@ -15,7 +15,8 @@
 //!
 //! Nothing is put together: frames pass as they are. A fragment that overlaps another without being its exact copy
 //! condemns its datagram (RFC 5722 for IPv6; Linux does the same for IPv4), so that a firewall never sees ports other
-//! than those that chose it. The room is bounded on every side: a flood of first fragments displaces the oldest
+//! than those that chose it. A copy that comes when its datagram is complete and forgotten waits in vain; nobody misses
+//! it. The room is bounded on every side: a flood of first fragments displaces the oldest
 //! datagrams, a flood of later ones fills only the free room.
 
 mod list;
