@@ -184,7 +184,7 @@ fn check(firewall: &FirewallView, path: &CheckView) -> Vec<String> {
     ]
 }
 
-const PEERS: &[&str] = &["PEER", "ENGINE", "STATE", "DIGEST", "VERSION", "SINCE", "REASON"];
+const PEERS: &[&str] = &["PEER", "PEER-ENGINE", "STATE", "DIGEST", "VERSION", "SINCE", "REASON"];
 
 fn peer(one: &PeerView) -> Vec<String> {
     vec![
