@@ -206,6 +206,16 @@ impl Counters {
         self.pins[change as usize] += 1;
     }
 
+    /// Becomes a copy of `other` in the memory that it has.
+    fn copy_from(&mut self, other: &Self) {
+        let (mut drops, mut firewalls, mut links) =
+            (std::mem::take(&mut self.drops), std::mem::take(&mut self.firewalls), std::mem::take(&mut self.links));
+        drops.clone_from(&other.drops);
+        firewalls.clone_from(&other.firewalls);
+        links.clone_from(&other.links);
+        *self = Self { drops, firewalls, links, ..*other };
+    }
+
     /// The counters of a firewall, growing the list as needed.
     pub fn firewall(&mut self, id: FirewallId) -> &mut FirewallCounters {
         if self.firewalls.len() <= id.index() {
@@ -228,7 +238,7 @@ impl CountersCell {
     pub fn publish(&self, counters: &Counters) -> bool {
         match self.published.try_lock() {
             Ok(mut published) => {
-                published.clone_from(counters);
+                published.copy_from(counters);
                 true
             }
             Err(_) => false,

@@ -256,23 +256,24 @@ pub fn far(
     if moves { adopt(&pin, from, packet, view) } else { (pin, None) }
 }
 
-/// True if [`near`] would send this packet to the pin and change nothing: the road of most packets.
-pub fn near_is_settled(pin: &Pin, packet: PacketKind, group: &Group, set: &PathSet) -> bool {
-    pin.state == PinState::Confirmed
+/// The pin after a packet of the most common kind, for which nothing of the flow but its pin is looked at: [`near`] would
+/// send it to the same firewall. `None`: ask [`near`].
+pub fn near_steady(pin: &Pin, packet: PacketKind, group: &Group, set: &PathSet, now: Instant) -> Option<Pin> {
+    let is_steady = pin.state == PinState::Confirmed
         && packet == PacketKind::Other
-        && pin.asked.is_some()
         && pin.is_up(group, set)
-        && !set.below_min(group)
+        && !set.below_min(group);
+    is_steady.then(|| Pin { asked: pin.asked.or_else(|| Some(Stamp::at(now))), ..*pin })
 }
 
-/// True if [`far`] would change nothing.
-pub fn far_is_settled(pin: &Pin, from: FirewallId, packet: PacketKind) -> bool {
-    pin.state == PinState::Confirmed
-        && packet == PacketKind::Other
-        && pin.firewall == from
-        && pin.asked.is_none()
-        && pin.other.is_none()
-        && pin.syn_from == MaybeFirewall::NONE
+/// The pin after a packet of the most common kind: from the pin itself, as [`far`] would answer. `None`: ask [`far`].
+pub fn far_steady(pin: &Pin, from: FirewallId, packet: PacketKind) -> Option<Pin> {
+    let is_steady = pin.state == PinState::Confirmed && packet == PacketKind::Other && pin.firewall == from;
+    is_steady.then(|| {
+        let mut pin = *pin;
+        pin.answered(packet);
+        pin
+    })
 }
 
 impl Pin {

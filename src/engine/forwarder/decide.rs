@@ -181,7 +181,8 @@ impl Decision {
         let (pin, set) = match self.pins.toward_source {
             Some(pin) if set_of(pin.set, snapshot).group == group => {
                 self.asymmetric = pin.firewall != from;
-                if pinning::far_is_settled(&pin, from, transit.kind) {
+                if let Some(pin) = pinning::far_steady(&pin, from, transit.kind) {
+                    self.pins.toward_source = Some(pin);
                     return;
                 }
                 (Some(pin), pin.set)
@@ -212,10 +213,10 @@ impl Decision {
     fn into_group(mut self, transit: &Transit, set_id: PathSetId, snapshot: &Snapshot, now: Instant) -> Self {
         let set = set_of(set_id, snapshot);
         let group = &snapshot.groups[set.group.index()];
-        if let Some(pin) = self.pins.toward_destination
-            && pinning::near_is_settled(&pin, transit.kind, group, set)
-        {
-            return self.to_firewall(pin.firewall, set.family, snapshot);
+        let steady = |pin: Pin| pinning::near_steady(&pin, transit.kind, group, set, now);
+        if let Some(pin) = self.pins.toward_destination.and_then(steady) {
+            self.pins.toward_destination = Some(pin);
+            return self.by_firewall(pin.firewall, set.family, snapshot);
         }
         let (preferred, bypass) = wishes_of_the_route(transit, set.group, snapshot);
         let view = view(transit, End::Destination, set_id, preferred, snapshot);
@@ -223,7 +224,7 @@ impl Decision {
             Near::Send { pin, change } => {
                 self.pins.toward_destination = Some(pin);
                 self.changes.extend(change);
-                self.to_firewall(pin.firewall, set.family, snapshot)
+                self.by_firewall(pin.firewall, set.family, snapshot)
             }
             Near::NoPath => self.without_path(group, set, bypass),
             Near::Failed => self.failed(group.on_failure),
@@ -240,7 +241,7 @@ impl Decision {
         self
     }
 
-    fn to_firewall(self, firewall: FirewallId, family: Family, snapshot: &Snapshot) -> Self {
+    fn by_firewall(self, firewall: FirewallId, family: Family, snapshot: &Snapshot) -> Self {
         let Firewall { link, .. } = snapshot.firewalls[firewall.index()];
         match snapshot.firewalls[firewall.index()].next_hop(family) {
             Some(address) => self.to(NextHop { link, address }, Some(firewall)),

@@ -464,15 +464,17 @@ fn any_pin() -> impl Strategy<Value = Pin> {
 
 proptest! {
     #[test]
-    fn a_settled_packet_changes_nothing(pin in any_pin(), up in 0..8_u64, from in 0..3_u16, leader: bool) {
+    fn a_steady_packet_is_answered_as_the_rules_say(pin in any_pin(), up in 0..8_u64, from in 0..3_u16, leader: bool) {
         let mut world = World { leader, ..World::new() };
         (world.set.up, world.set.selectable) = (up, up);
         for packet in [Syn, SynAck, Data] {
-            if near_is_settled(&pin, packet, &world.group, &world.set) {
-                prop_assert_eq!(near(Some(pin), packet, &world.view(), T), Near::Send { pin, change: None });
+            if let Some(after) = near_steady(&pin, packet, &world.group, &world.set, T) {
+                let send = Near::Send { pin: after, change: None };
+                prop_assert_eq!(near(Some(pin), packet, &world.view(), T), send);
+                prop_assert_eq!(after.firewall, pin.firewall);
             }
-            if far_is_settled(&pin, FirewallId(from), packet) {
-                prop_assert_eq!(far(Some(pin), FirewallId(from), packet, &world.view(), T), (pin, None));
+            if let Some(after) = far_steady(&pin, FirewallId(from), packet) {
+                prop_assert_eq!(far(Some(pin), FirewallId(from), packet, &world.view(), T), (after, None));
             }
         }
     }

@@ -1,0 +1,92 @@
+//! What a packet costs in allocations: nothing, once its session is known.
+
+#![expect(unsafe_code, reason = "an allocator that counts can only be written with it")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::net::IpAddr;
+
+use fwlb::engine::testbed::{self, Punts, Side};
+use fwlb::engine::{Batch, Packet, Verdict};
+use fwlb::id::{DeviceId, LinkId};
+use fwlb::time::Instant;
+use fwlb::wire::emit::{self, Macs, Pair};
+use fwlb::wire::offload::Offload;
+
+/// The system's allocator, with a count of the calls of each thread.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+fn count() {
+    // A thread that is ending has no count any more.
+    let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+}
+
+// SAFETY: every call goes to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps the contract, which is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: as above.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// A datagram between two hosts, as it arrives at the outer engine.
+fn frame(from_firewall: Option<u16>, source: &str, destination: &str) -> (DeviceId, Vec<u8>) {
+    let (device, station) = match from_firewall {
+        Some(number) => (Side::Outer.far(), testbed::firewall_mac(Side::Outer, number)),
+        None => (Side::Outer.near(), testbed::host_mac(Side::Outer)),
+    };
+    let macs = Macs { source: station, destination: testbed::engine_mac(Side::Outer, device) };
+    let address = |text: &str| text.parse::<IpAddr>().expect("an address");
+    let pair = Pair::new(address(source), address(destination)).expect("one family");
+    (DeviceId(device), emit::udp(macs, pair, 4000, 4000, b"data"))
+}
+
+#[test]
+fn a_packet_of_a_known_session_allocates_nothing() {
+    let snapshot = testbed::snapshot(Side::Outer, 4);
+    let (_, mut workers) = testbed::forwarders(1, 1024);
+    let (forwarder, _) = &mut workers[0];
+    let mut punts = Punts::default();
+    let mut process = |(device, mut bytes): (DeviceId, Vec<u8>), millis: u64| {
+        let mut batch = Batch::new();
+        batch.packets.push(Packet { device, vlan: None, offload: Offload::NONE, bytes: &mut bytes, verdict: None });
+        let before = ALLOCATIONS.get();
+        forwarder.process(&mut batch, &snapshot, &mut punts, Instant::from_millis(millis));
+        let allocated = ALLOCATIONS.get() - before;
+        let verdict = batch.packets[0].verdict;
+        drop(batch);
+        (allocated, verdict, bytes)
+    };
+    for (client, server) in [("198.51.100.7", "203.0.113.80"), ("2001:db8:1::7", "2001:db8:113::50")] {
+        let (_, _, opened) = process(frame(None, client, server), 1);
+        let station = |number: &u16| testbed::firewall_mac(Side::Outer, *number).0 == opened[..6];
+        let firewall = (0..4).find(station).expect("a new flow is sent to a firewall");
+        process(frame(Some(firewall), server, client), 2);
+
+        for millis in 3..100 {
+            let (there, verdict, _) = process(frame(None, client, server), millis);
+            assert_eq!((there, verdict), (0, Some(Verdict::Forward(LinkId(1)))));
+            let (back, verdict, _) = process(frame(Some(firewall), server, client), millis);
+            assert_eq!((back, verdict), (0, Some(Verdict::Forward(LinkId(0)))));
+        }
+    }
+}
