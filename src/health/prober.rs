@@ -11,13 +11,16 @@ use std::collections::VecDeque;
 use crate::health::monitor::Outcome;
 use crate::health::{Check, CheckKind};
 use crate::time::{Duration, Instant};
-use crate::wire::emit::{self, Macs, Pair, Segment};
+use crate::wire::emit::{self, Macs, Pair};
 use crate::wire::frame::tcp_flags;
 use crate::wire::icmp::{Echo, EchoKind};
+use crate::wire::tcp::{self, Segment};
 
 /// Source ports that the TCP probes of one path use in turn: each connection is closed by a reset, and a firewall has
 /// forgotten it when its port comes round again.
 pub const TCP_PORTS: u16 = 64;
+/// Receive window of probes: more than their answers need.
+const WINDOW: u16 = 8192;
 /// The first source port of all probes (RFC 6335 section 6: dynamic ports).
 pub const FIRST_PORT: u16 = 49_152;
 
@@ -152,7 +155,8 @@ impl Prober {
         let mut open = self.in_flight.iter_mut().filter(|probe| expected && probe.fate == Fate::Open);
         let probe = open.find(|probe| {
             probe.port == segment.destination_port
-                && segment.acknowledgement == Some(probe.initial_sequence.wrapping_add(1))
+                && segment.flags & tcp_flags::ACK != 0
+                && segment.acknowledgement == probe.initial_sequence.wrapping_add(1)
         })?;
         if segment.flags & tcp_flags::RST != 0 {
             return Some(TcpAnswer::Refused { rtt: probe.end(Fate::Refused, now) });
@@ -161,11 +165,17 @@ impl Prober {
             return None;
         }
         let sequence = probe.initial_sequence.wrapping_add(1);
-        let acknowledgement = Some(segment.sequence.wrapping_add(1));
-        let ports = (segment.destination_port, segment.source_port);
-        let to_peer = |flags, sequence, data| {
-            let (source_port, destination_port) = ports;
-            emit::tcp(macs, pair, Segment { source_port, destination_port, flags, sequence, acknowledgement, data })
+        let to_peer = |flags, sequence, payload| {
+            let segment = Segment {
+                source_port: segment.destination_port,
+                destination_port: segment.source_port,
+                sequence,
+                acknowledgement: segment.sequence.wrapping_add(1),
+                flags: flags | tcp_flags::ACK,
+                window: WINDOW,
+                payload,
+            };
+            tcp::segment(macs, pair, &segment)
         };
         let payload_len = u32::try_from(probe.payload.len()).unwrap_or(u32::MAX);
         let hand_over = to_peer(0, sequence, &probe.payload);
@@ -221,15 +231,15 @@ impl Prober {
             }
             CheckKind::Udp { port } => Some(emit::udp(macs, pair, probe.port, port, &probe.payload)),
             CheckKind::Tcp { port } => {
-                let segment = Segment {
+                let syn = Segment {
                     source_port: probe.port,
                     destination_port: port,
-                    flags: tcp_flags::SYN,
                     sequence: probe.initial_sequence,
-                    acknowledgement: None,
-                    data: &[],
+                    flags: tcp_flags::SYN,
+                    window: WINDOW,
+                    ..Segment::default()
                 };
-                Some(emit::tcp(macs, pair, segment))
+                Some(tcp::segment(macs, pair, &syn))
             }
             CheckKind::None => None,
         }

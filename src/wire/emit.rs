@@ -8,10 +8,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, IpProtocol, Ipv4Packet, Ipv4Repr, Ipv6Packet,
-    Ipv6Repr, TCP_HEADER_LEN, TcpPacket, TcpSeqNumber, UdpPacket, UdpRepr,
+    Ipv6Repr, UdpPacket, UdpRepr,
 };
 
-use crate::wire::frame::tcp_flags;
 use crate::wire::{Family, MacAddr};
 
 /// Bytes of an Ethernet header without tag.
@@ -146,49 +145,6 @@ pub fn udp(macs: Macs, pair: Pair, source_port: u16, destination_port: u16, data
             |payload| payload.copy_from_slice(data),
             &ChecksumCapabilities::default(),
         );
-    })
-}
-
-/// A TCP segment without options.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Segment<'a> {
-    /// Source port.
-    pub source_port: u16,
-    /// Destination port.
-    pub destination_port: u16,
-    /// Flag bits, [`crate::wire::frame::tcp_flags`]; ACK follows from `acknowledgement`, PSH from `data`.
-    pub flags: u8,
-    /// Sequence number.
-    pub sequence: u32,
-    /// Acknowledgement number, if any.
-    pub acknowledgement: Option<u32>,
-    /// Payload.
-    pub data: &'a [u8],
-}
-
-/// Window of the segments that the engine sends: enough for a probe's payload.
-const WINDOW: u16 = 8192;
-
-/// A TCP segment in its frame.
-pub fn tcp(macs: Macs, pair: Pair, segment: Segment<'_>) -> Vec<u8> {
-    ip(macs, pair, IpProtocol::Tcp.into(), HOP_LIMIT, TCP_HEADER_LEN + segment.data.len(), |bytes| {
-        let mut packet = TcpPacket::new_unchecked(bytes);
-        packet.set_src_port(segment.source_port);
-        packet.set_dst_port(segment.destination_port);
-        packet.set_seq_number(TcpSeqNumber(segment.sequence.cast_signed()));
-        packet.set_header_len(TCP_HEADER_LEN.try_into().expect("20 bytes"));
-        packet.clear_flags();
-        packet.set_fin(segment.flags & tcp_flags::FIN != 0);
-        packet.set_syn(segment.flags & tcp_flags::SYN != 0);
-        packet.set_rst(segment.flags & tcp_flags::RST != 0);
-        packet.set_psh(!segment.data.is_empty());
-        if let Some(acknowledgement) = segment.acknowledgement {
-            packet.set_ack(true);
-            packet.set_ack_number(TcpSeqNumber(acknowledgement.cast_signed()));
-        }
-        packet.set_window_len(WINDOW);
-        packet.payload_mut().copy_from_slice(segment.data);
-        packet.fill_checksum(&pair.source().into(), &pair.destination().into());
     })
 }
 

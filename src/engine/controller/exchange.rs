@@ -13,10 +13,11 @@ use crate::health::{Check, monitor};
 use crate::id::{FirewallId, LinkId};
 use crate::path::rendezvous;
 use crate::time::{Duration, Instant};
-use crate::wire::emit::{Macs, Pair, Segment};
+use crate::wire::emit::{Macs, Pair};
 use crate::wire::frame::Tuple;
 use crate::wire::icmp::{Echo, ICMP, ICMPV6};
 use crate::wire::offload::Offload;
+use crate::wire::tcp::Segment;
 use crate::wire::vlan::VlanTag;
 use crate::wire::{Family, MacAddr};
 

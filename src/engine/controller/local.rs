@@ -10,16 +10,19 @@ use crate::config::CheckKind;
 use crate::engine::verdict::Punt;
 use crate::id::{FirewallId, LinkId};
 use crate::time::Instant;
-use crate::wire::emit::{self, Macs, Pair, Segment};
-use crate::wire::frame::{Fragment, Frame, Icmp, Payload, tcp_flags};
+use crate::wire::emit::{self, Macs, Pair};
+use crate::wire::frame::{Fragment, Frame, Icmp, Payload, Tuple, tcp_flags};
 use crate::wire::icmp::{self, Echo, EchoKind, ErrorKind, ICMP, ICMPV6};
 use crate::wire::offload::Offload;
+use crate::wire::tcp::{self, Segment};
 use crate::wire::{Family, checksum, probe};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const UDP_HEADER: usize = 8;
 const TCP_HEADER: usize = 20;
+/// Receive window of the other end of TCP probes: more than a probe's payload.
+const WINDOW: u16 = 8192;
 
 /// A packet to the engine, parsed.
 #[derive(Debug, Clone, Copy)]
@@ -202,19 +205,20 @@ impl Controller {
     /// The other end of a TCP probe, without state: a SYN is accepted, data is read if it is an authentic probe, the rest is
     /// the prober's business.
     fn tcp_probe_heard(&mut self, firewall: FirewallId, arrival: &Arrival<'_>, segment: &Segment<'_>, now: Instant) {
-        let wanted = tcp_flags::SYN | tcp_flags::RST | tcp_flags::FIN;
-        if segment.flags & wanted == tcp_flags::SYN && segment.acknowledgement.is_none() {
+        let kind = tcp_flags::SYN | tcp_flags::ACK | tcp_flags::RST | tcp_flags::FIN;
+        if segment.flags & kind == tcp_flags::SYN {
             let accept = Segment {
                 source_port: segment.destination_port,
                 destination_port: segment.source_port,
-                flags: tcp_flags::SYN,
                 sequence: self.initial_sequence(firewall, arrival.pair, segment),
-                acknowledgement: Some(segment.sequence.wrapping_add(1)),
-                data: &[],
+                acknowledgement: segment.sequence.wrapping_add(1),
+                flags: tcp_flags::SYN | tcp_flags::ACK,
+                window: WINDOW,
+                payload: &[],
             };
-            self.send(arrival.link, emit::tcp(arrival.back(), arrival.pair.reversed(), accept));
-        } else if probe::is_probe(segment.data) {
-            self.probe_heard(firewall, arrival.pair.source(), segment.data, now);
+            self.send(arrival.link, tcp::segment(arrival.back(), arrival.pair.reversed(), &accept));
+        } else if probe::is_probe(segment.payload) {
+            self.probe_heard(firewall, arrival.pair.source(), segment.payload, now);
         } else {
             self.tallies.add(Tally::Ignored);
         }
@@ -246,24 +250,23 @@ impl Controller {
             self.tallies.add(Tally::ResetsLimited);
             return;
         }
-        let (sequence, acknowledgement) = match segment.acknowledgement {
-            Some(acknowledgement) => (acknowledgement, None),
-            None => {
-                let flags = [tcp_flags::SYN, tcp_flags::FIN].iter().filter(|flag| segment.flags & **flag != 0).count();
-                let length = u32::try_from(segment.data.len() + flags).unwrap_or(u32::MAX);
-                (0, Some(segment.sequence.wrapping_add(length)))
-            }
+        let (sequence, acknowledgement) = if segment.flags & tcp_flags::ACK != 0 {
+            (segment.acknowledgement, None)
+        } else {
+            let flags = [tcp_flags::SYN, tcp_flags::FIN].iter().filter(|flag| segment.flags & **flag != 0).count();
+            let length = u32::try_from(segment.payload.len() + flags).unwrap_or(u32::MAX);
+            (0, Some(segment.sequence.wrapping_add(length)))
         };
-        let reset = Segment {
+        let tuple = Tuple {
+            protocol: TCP,
+            source: arrival.pair.destination(),
             source_port: segment.destination_port,
+            destination: arrival.pair.source(),
             destination_port: segment.source_port,
-            flags: tcp_flags::RST,
-            sequence,
-            acknowledgement,
-            data: &[],
         };
+        let Some(reset) = tcp::reset(arrival.back(), &tuple, sequence, acknowledgement) else { return };
         self.tallies.add(Tally::ResetsSent);
-        self.send(arrival.link, emit::tcp(arrival.back(), arrival.pair.reversed(), reset));
+        self.send(arrival.link, reset);
     }
 
     /// What the group of a firewall is probed with.
@@ -286,15 +289,15 @@ fn is_intact(arrival: &Arrival<'_>, protocol: u8, transport: &[u8], offload: &Of
 /// The frame parser has checked that the header fits.
 fn read_segment(transport: &[u8]) -> Option<Segment<'_>> {
     let header: &[u8; TCP_HEADER] = transport.first_chunk()?;
-    let data = transport.get(usize::from(header[12] >> 4) * 4..)?;
+    let payload = transport.get(usize::from(header[12] >> 4) * 4..)?;
     let number = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-    let flags = header[13];
     Some(Segment {
         source_port: u16::from_be_bytes([header[0], header[1]]),
         destination_port: u16::from_be_bytes([header[2], header[3]]),
-        flags,
         sequence: number(4),
-        acknowledgement: (flags & tcp_flags::ACK != 0).then(|| number(8)),
-        data,
+        acknowledgement: number(8),
+        flags: header[13],
+        window: u16::from_be_bytes([header[14], header[15]]),
+        payload,
     })
 }

@@ -13,8 +13,9 @@ use crate::id::{FirewallId, LinkId};
 use crate::path::liveness::{PathHealth, PathKey};
 use crate::time::{Duration, Instant};
 use crate::wire::Family;
-use crate::wire::emit::{Macs, Pair, Segment};
+use crate::wire::emit::{Macs, Pair};
 use crate::wire::icmp::Echo;
+use crate::wire::tcp::Segment;
 
 /// Unanswered questions until a firewall is silent.
 const VIGIL_ASKS: u8 = 3;

@@ -114,11 +114,11 @@ fn a_tcp_probe_hands_its_payload_over_and_closes_with_a_reset() {
             destination_port: port,
             flags: tcp_flags::SYN | tcp_flags::ACK,
             sequence: 5_000,
-            acknowledgement: Some(sequence.wrapping_add(1)),
-            data: b"",
+            acknowledgement: sequence.wrapping_add(1),
+            ..Segment::default()
         };
         let (macs, pair) = way().unwrap();
-        let wrong = Segment { acknowledgement: Some(sequence), ..accept };
+        let wrong = Segment { acknowledgement: sequence, ..accept };
         assert_eq!(prober.answer_tcp(&wrong, macs, pair, now), None);
         let Some(TcpAnswer::Connected { frames: [data, reset], .. }) = prober.answer_tcp(&accept, macs, pair, now)
         else {
@@ -141,9 +141,8 @@ fn a_refused_connection_is_a_failure_at_once() {
         source_port: 7,
         destination_port: u16::from_be_bytes([syn[34], syn[35]]),
         flags: tcp_flags::RST | tcp_flags::ACK,
-        sequence: 0,
-        acknowledgement: Some(10),
-        data: b"",
+        acknowledgement: 10,
+        ..Segment::default()
     };
     let (macs, pair) = way().unwrap();
     assert!(matches!(prober.answer_tcp(&refusal, macs, pair, at(1)), Some(TcpAnswer::Refused { .. })));

@@ -18,11 +18,12 @@ use crate::engine::verdict::{IcmpError, Punt, PuntReason, Transmit};
 use crate::id::{DeviceId, FirewallId, LinkId, PathSetId, PeerId};
 use crate::time::{Duration, Instant};
 use crate::wire::arp::{self, Arp, Operation};
-use crate::wire::emit::{self, Macs, Pair, Segment};
+use crate::wire::emit::{self, Macs, Pair};
 use crate::wire::fragment;
 use crate::wire::frame::{Frame, tcp_flags};
 use crate::wire::icmp::{Echo, EchoKind};
 use crate::wire::offload::{Offload, PartialChecksum};
+use crate::wire::tcp::{self as segments, Segment};
 use crate::wire::vlan::VlanTag;
 use crate::wire::{Family, MacAddr, ndp, probe};
 
@@ -397,23 +398,22 @@ fn closed_ports_are_refused() {
         destination_port: 80,
         flags: tcp_flags::SYN,
         sequence: 1000,
-        acknowledgement: None,
-        data: b"",
+        ..Segment::default()
     };
-    let sent = engine.local(CLIENTS, emit::tcp(macs(HOST, CLIENTS_MAC), ends, syn));
+    let sent = engine.local(CLIENTS, segments::segment(macs(HOST, CLIENTS_MAC), ends, &syn));
     let ip = Ipv4Packet::new(&only(&sent)[14..]).unwrap();
     let reset = TcpPacket::new(ip.payload()).unwrap();
     assert_eq!(reset.get_checksum(), tcp::ipv4_checksum(&reset, &ip.get_source(), &ip.get_destination()));
     assert_eq!((reset.get_flags(), reset.get_acknowledgement()), (TcpFlags::RST | TcpFlags::ACK, 1001));
     assert_eq!((reset.get_source(), reset.get_destination()), (80, 4000));
 
-    let stray = Segment { flags: 0, acknowledgement: Some(77), ..syn };
-    let sent = engine.local(CLIENTS, emit::tcp(macs(HOST, CLIENTS_MAC), ends, stray));
+    let stray = Segment { flags: tcp_flags::ACK, acknowledgement: 77, ..syn };
+    let sent = engine.local(CLIENTS, segments::segment(macs(HOST, CLIENTS_MAC), ends, &stray));
     let reset = TcpPacket::new(&only(&sent)[34..]).unwrap();
     assert_eq!((reset.get_flags(), reset.get_sequence()), (TcpFlags::RST, 77));
 
     let rst = Segment { flags: tcp_flags::RST, ..stray };
-    assert!(engine.local(CLIENTS, emit::tcp(macs(HOST, CLIENTS_MAC), ends, rst)).is_empty());
+    assert!(engine.local(CLIENTS, segments::segment(macs(HOST, CLIENTS_MAC), ends, &rst)).is_empty());
     let unknown = emit::ip(macs(HOST, CLIENTS_MAC), ends, 132, 9, 12, |_| ());
     let sent = engine.local(CLIENTS, unknown);
     assert_eq!((icmp_v4(only(&sent)).2, icmp_v4(only(&sent)).3), (3, 2));
