@@ -159,6 +159,7 @@ impl Prepared {
         let control = spawn(
             "control".to_owned(),
             Box::new(move || {
+                control.shared.go_first();
                 if let Err(error) = control.run(sources) {
                     tracing::error!(engine = failing, %error, "the control thread failed");
                 }

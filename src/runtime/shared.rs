@@ -12,6 +12,7 @@ use crate::engine::{Counters, CountersCell, Snapshot};
 use crate::id::{DeviceId, LinkId};
 use crate::io::af_packet::SendError;
 use crate::io::clock::Clock;
+use crate::io::thread;
 use crate::session::SessionTable;
 use crate::time::Instant;
 
@@ -58,6 +59,13 @@ impl Shared {
             stop: AtomicBool::new(false),
             events: Mutex::default(),
             config,
+        }
+    }
+
+    /// Lets the calling thread run before the ordinary ones of the machine, if that is allowed.
+    pub(super) fn go_first(&self) {
+        if let Err(error) = thread::go_first() {
+            tracing::info!(engine = self.engine, %error, "a thread has ordinary priority; CAP_SYS_NICE would raise it");
         }
     }
 

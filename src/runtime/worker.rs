@@ -117,6 +117,7 @@ impl Worker {
             tracing::warn!(engine = self.shared.engine, cpu, %error, "a packet worker runs on any CPU");
         }
         thread::sleep_exactly();
+        self.shared.go_first();
         let shared = self.shared.clone();
         let mut snapshots = Cache::new(shared.snapshot.clone());
         let mut pace = Pace::default();

@@ -50,6 +50,11 @@ pub fn sandwich(shape: impl FnOnce(Topology) -> Topology, test: impl FnOnce(&mut
     assert!(!netns_list().contains(&name), "a namespace was left behind");
 }
 
+/// Health is not under test: a machine that is busy with something else must not take a firewall out.
+pub fn patient(base: Topology) -> Topology {
+    base.with("group.check", "timeout", "500ms").with("group.check", "fall", 20)
+}
+
 /// Root, and the machine alone; `None` where the tests are to pass over.
 pub fn ground() -> Option<std::sync::MutexGuard<'static, ()>> {
     if !is_root() {
@@ -204,6 +209,15 @@ impl Rig {
         for firewall in 1..=self.topology().firewalls {
             eprintln!("fw{firewall}: {:?}", self.lab.drops(firewall));
         }
+        // Datagrams that a host had no room for are the machine's fault, not the engines'.
+        for node in self.topology().nodes() {
+            let lost =
+                self.output(node, &["sh", "-c", "nstat -s 2>/dev/null | grep -E 'RcvbufErrors|ReasmFails|InErrors'"]);
+            if !lost.stdout.is_empty() {
+                eprintln!("{node}: {}", String::from_utf8_lossy(&lost.stdout));
+            }
+        }
+        eprintln!("backlog overflows: {}", std::fs::read_to_string("/proc/net/softnet_stat").unwrap_or_default());
     }
 }
 

@@ -3,7 +3,7 @@
 
 use fwlb::lab::{FirewallKind, Node, Routers, Topology};
 
-use crate::ground::{Rig, assert_all_answered, sandwich};
+use crate::ground::{Rig, assert_all_answered, patient, sandwich};
 
 /// TCP, UDP, ping and datagrams of three fragments, IPv4 and IPv6, from the client and from a server, all at once.
 fn every_conversation(rig: &Rig) {
@@ -13,12 +13,12 @@ fn every_conversation(rig: &Rig) {
     {
         for to in destinations {
             for words in [
-                "tcp --flows 20 --interval-ms 50",
+                "tcp --flows 20 --interval-ms 200",
                 "tcp --flows 4 --interval-ms 20 --life-ms 100",
-                "udp --flows 20 --interval-ms 50",
-                "udp --flows 10 --interval-ms 50 --size 4000",
-                "icmp --flows 4 --interval-ms 100",
-                "icmp --flows 4 --interval-ms 100 --size 4000",
+                "udp --flows 20 --interval-ms 200",
+                "udp --flows 10 --interval-ms 200 --size 4000",
+                "icmp --flows 4 --interval-ms 200",
+                "icmp --flows 4 --interval-ms 200 --size 4000",
             ] {
                 let (protocol, rest) = words.split_once(' ').expect("two words at least");
                 running.push(rig.start(node, &format!("{protocol} {to} {rest} --duration-ms 2000 --patience-ms 3000")));
@@ -33,19 +33,19 @@ fn every_conversation(rig: &Rig) {
 
 #[test]
 fn strict_firewalls_see_whole_conversations_of_every_protocol_from_both_ends() {
-    sandwich(|base| base, |rig| every_conversation(rig));
+    sandwich(patient, |rig| every_conversation(rig));
 }
 
 #[test]
 fn two_workers_keep_every_conversation_whole() {
-    sandwich(|base| base.with("engine", "workers", 2), |rig| every_conversation(rig));
+    sandwich(|base| patient(base).with("engine", "workers", 2), |rig| every_conversation(rig));
 }
 
 #[test]
 fn different_seeds_on_the_two_sides_lose_no_session() {
     let seeds = ["the outer engine's own seed", "the inner engine has another"].map(String::from);
     sandwich(
-        |base| Topology { firewalls: 4, seeds, ..base },
+        |base| Topology { firewalls: 4, seeds, ..patient(base) },
         |rig| {
             every_conversation(rig);
             let learned = rig.counter(fwlb::lab::Side::Inner, "pin_learned");
@@ -56,28 +56,28 @@ fn different_seeds_on_the_two_sides_lose_no_session() {
 
 #[test]
 fn translating_firewalls_get_their_replies_back() {
-    sandwich(|base| Topology { kind: FirewallKind::Nat, ..base }, |rig| every_conversation(rig));
+    sandwich(|base| Topology { kind: FirewallKind::Nat, ..patient(base) }, |rig| every_conversation(rig));
 }
 
 #[test]
 fn transparent_firewalls_see_whole_conversations() {
-    sandwich(|base| Topology { kind: FirewallKind::Transparent, ..base }, |rig| every_conversation(rig));
+    sandwich(|base| Topology { kind: FirewallKind::Transparent, ..patient(base) }, |rig| every_conversation(rig));
 }
 
 #[test]
 fn loose_firewalls_see_whole_conversations() {
-    sandwich(|base| Topology { kind: FirewallKind::Loose, ..base }, |rig| every_conversation(rig));
+    sandwich(|base| Topology { kind: FirewallKind::Loose, ..patient(base) }, |rig| every_conversation(rig));
 }
 
 #[test]
 fn two_engines_in_one_process_see_whole_conversations() {
-    sandwich(|base| Topology { routers: Routers::OneBox, ..base }, |rig| every_conversation(rig));
+    sandwich(|base| Topology { routers: Routers::OneBox, ..patient(base) }, |rig| every_conversation(rig));
 }
 
 #[test]
 fn vlans_of_one_trunk_carry_tagged_frames_of_every_size() {
     sandwich(
-        |base| Topology { kind: FirewallKind::Vlan, firewalls: 3, ..base },
+        |base| Topology { kind: FirewallKind::Vlan, firewalls: 3, ..patient(base) },
         |rig| {
             every_conversation_without_firewalls(rig);
         },
