@@ -50,6 +50,8 @@ pub(super) fn flat(counters: &Counters, others: impl Iterator<Item = (String, u6
         ("resets_sent", counters.resets_sent),
         ("fragments_released", counters.fragments_released),
         ("punt_drop_fragment_timeout", counters.punt_drop_fragment_timeout),
+        ("punt_drop_fragment_unsent", counters.punt_drop_fragment_unsent),
+        ("punt_drop_icmp_error", counters.punt_drop_icmp_error),
     ] {
         view.insert(name.to_owned(), value);
     }
