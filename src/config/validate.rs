@@ -2,6 +2,7 @@
 
 mod groups;
 mod links;
+mod members;
 mod names;
 mod routes;
 
