@@ -183,11 +183,6 @@ impl Prober {
         Some(TcpAnswer::Connected { rtt: probe.end(Fate::Answered, now), frames: [hand_over, reset] })
     }
 
-    /// True if `port` is one that this path's probes use or used a moment ago.
-    pub fn owns_port(&self, port: u16) -> bool {
-        (self.first_port..self.first_port.saturating_add(TCP_PORTS)).contains(&port)
-    }
-
     /// What became of the oldest probe whose fate is known; call until `None`.
     pub fn settle(&mut self, now: Instant) -> Option<Settled> {
         let probe = self.in_flight.front()?;
