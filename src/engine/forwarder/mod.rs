@@ -121,7 +121,7 @@ impl Forwarder {
     /// Time passes: expires sessions and fragments, sweeps the sessions of failed firewalls; at most `budget` visits, a
     /// third for each. Answers true if the budget ended it: more is due at once.
     pub fn expire(&mut self, snapshot: &Snapshot, now: Instant, budget: usize) -> bool {
-        let budget = budget / 3;
+        let budget = (budget / 3).max(1);
         let swept = self.sweep(snapshot, budget);
         let expired = self.expire_sessions(now, budget);
         let given_up = self.expire_fragments(now, budget);
