@@ -429,9 +429,9 @@ proptest! {
                 let set = &lab.liveness.sets()[0];
                 prop_assert_eq!(set.selectable & !set.up, 0);
                 prop_assert_eq!(set.starting & set.up, 0);
-                for slot in 0..3 {
+                for (slot, falls) in falls.iter().enumerate() {
                     let fell = up & !set.up & (1 << slot) != 0;
-                    prop_assert_eq!(set.falls[slot], falls[slot] + u32::from(fell), "a fall is a step from up to not up");
+                    prop_assert_eq!(set.falls[slot], falls + u32::from(fell), "a fall is a step from up to not up");
                 }
             }
             let working = (0..3).filter(|&f| alive[f] && far_leg[f]).fold(0, |bits, f| bits | 1 << f);
