@@ -150,12 +150,16 @@ fn the_kernel_forwards_no_second_copy_of_a_frame() {
     let receiver = ready.recv().unwrap();
     let arrives = ask(receiver.try_clone().unwrap());
     let send = || from.run(|| UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"x", "10.77.2.2:7").unwrap());
-    send();
-    assert!(arrives(), "the kernel forwards by default");
+    // The first frame may wait for ARP longer than a busy machine lets us.
+    let forwards = || {
+        send();
+        arrives()
+    };
+    assert!((0..30).any(|_| forwards()), "the kernel forwards by default");
+    while arrives() {}
 
     let mut isolation = Isolation::new("forward").unwrap();
     isolation.hold("if0").unwrap();
 
-    send();
-    assert!(!arrives(), "the kernel forwarded a frame of the engine's device");
+    assert!(!forwards(), "the kernel forwarded a frame of the engine's device");
 }
