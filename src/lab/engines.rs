@@ -198,10 +198,9 @@ impl Lab {
             Routers::OneBox => Side::BOTH.to_vec(),
             Routers::Engines | Routers::Kernel { .. } => vec![side],
         };
-        let files: Vec<_> = files.into_iter().map(|side| self.configuration_file(side).display().to_string()).collect();
-        let mut arguments = vec!["run"];
-        arguments.extend(files.iter().map(String::as_str));
-        self.spawn(side.node(), side.engine(), &arguments)
+        let mut engine = self.command(side.node(), &self.program);
+        engine.arg("run").args(files.into_iter().map(|side| self.configuration_file(side)));
+        self.spawn(side.engine(), engine)
     }
 
     /// Ends an engine and waits until it is gone.

@@ -242,10 +242,11 @@ impl Lab {
         Command::new(["ip", "netns", "exec", &namespace].iter().chain(words).copied()).run()
     }
 
-    /// A traffic program at a station, with this lab's own binary.
+    /// A traffic program at a station, with this lab's own binary. It goes before the ordinary programs of the machine: a
+    /// host that has no time to read its socket loses datagrams, and the engines would be blamed.
     pub fn traffic(&self, node: Node) -> std::process::Command {
-        let mut command = self.command(node, &self.program);
-        command.args(["lab", "traffic"]);
+        let mut command = self.command(node, "nice");
+        command.args(["-n", "-10"]).arg(&self.program).args(["lab", "traffic"]);
         command
     }
 
@@ -330,16 +331,15 @@ impl Lab {
         fs::write(&path, text).map_err(|source| LabError::File { path, source })
     }
 
-    /// Starts a program at a station in the background, its output to a file of the lab.
-    fn spawn(&mut self, node: Node, name: &str, arguments: &[&str]) -> Result<(), LabError> {
+    /// Starts a command in the background, its output to a file of the lab.
+    fn spawn(&mut self, name: &str, mut command: std::process::Command) -> Result<(), LabError> {
         use std::os::unix::process::CommandExt;
         let path = self.directory.join(format!("{name}.log"));
         let open = || fs::OpenOptions::new().create(true).append(true).open(&path);
         let file = |source| LabError::File { path: path.clone(), source };
         let (out, err) = (open().map_err(file)?, open().map_err(file)?);
-        let mut command = self.command(node, &self.program);
         // A group of its own: the terminal's Ctrl-C is for whoever drives the lab.
-        command.args(arguments).stdin(Stdio::null()).stdout(out).stderr(err).process_group(0);
+        command.stdin(Stdio::null()).stdout(out).stderr(err).process_group(0);
         let child = command
             .spawn()
             .map_err(|source| LabError::Start { program: self.program.display().to_string(), source })?;
@@ -353,7 +353,9 @@ impl Lab {
         let hosts: Vec<_> =
             self.topology.nodes().into_iter().filter(|node| matches!(node, Node::Client | Node::Server(_))).collect();
         for &host in &hosts {
-            self.spawn(host, &host.to_string(), &["lab", "traffic", "serve", "--as", &host.to_string()])?;
+            let mut server = self.traffic(host);
+            server.args(["serve", "--as", &host.to_string()]);
+            self.spawn(&host.to_string(), server)?;
         }
         for host in hosts {
             self.wait_for(Duration::from_secs(5), &host.to_string(), "does not listen", |lab| {
