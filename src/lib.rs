@@ -21,6 +21,7 @@
 //! | [`time`], [`id`] | nothing | read a clock |
 //! | [`wire`] | whether bytes are a legal packet | know policy |
 //! | [`flow`] | which packets belong together | know which side it is on |
+//! | [`nat`] | what changes in a translated packet; which port stands for a client | know why |
 //! | [`session`] | what is remembered, how long, and what is forgotten first | leak a map guard |
 //! | [`path`] | which firewall: rendezvous, the pinning rules, what "up" means | touch bytes |
 //! | [`health`], [`neighbor`] | when a member is up; who answers at which MAC | open sockets, read the clock |
@@ -54,6 +55,7 @@ pub mod health;
 pub mod id;
 pub mod io;
 pub mod lab;
+pub mod nat;
 pub mod neighbor;
 pub mod path;
 pub mod runtime;

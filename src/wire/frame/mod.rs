@@ -8,10 +8,13 @@ mod edit;
 mod ipv6;
 mod parse;
 mod quoted;
+mod translate;
 
 use std::net::IpAddr;
 
 use crate::wire::{Family, MacAddr};
+
+pub use translate::Untranslatable;
 
 /// Bytes of an Ethernet header.
 pub const ETHERNET_LEN: usize = 14;

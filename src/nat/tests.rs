@@ -1,0 +1,169 @@
+//! The laws of translation: it equals building the packet anew, it can be undone byte for byte, and nothing else changes.
+
+use std::net::IpAddr;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::flow::Endpoint;
+use crate::wire::emit::{self, Macs, Pair};
+use crate::wire::frame::protocol::{TCP, UDP};
+use crate::wire::offload::{PartialChecksum, finish_checksum};
+use crate::wire::tcp::{self, Segment};
+use crate::wire::{MacAddr, checksum, fragment, icmp};
+
+const MACS: Macs = Macs { source: MacAddr([2, 0, 0, 0, 0, 1]), destination: MacAddr([2, 0, 0, 0, 0, 2]) };
+
+fn packet(flow: &FlowKey, payload: &[u8]) -> Vec<u8> {
+    let pair = Pair::new(flow.source.address, flow.destination.address).expect("one family");
+    let (source_port, destination_port) = (flow.source.port, flow.destination.port);
+    if flow.protocol == UDP {
+        return emit::udp(MACS, pair, source_port, destination_port, payload);
+    }
+    let segment = Segment { source_port, destination_port, sequence: 7, window: 100, payload, ..Segment::default() };
+    tcp::segment(MACS, pair, &segment)
+}
+
+fn endpoint(v6: bool) -> impl Strategy<Value = Endpoint> {
+    let address = if v6 {
+        any::<[u8; 16]>().prop_map(IpAddr::from).boxed()
+    } else {
+        any::<[u8; 4]>().prop_map(IpAddr::from).boxed()
+    };
+    (address, any::<u16>()).prop_map(|(address, port)| Endpoint { address, port })
+}
+
+prop_compose! {
+    fn translations()(v6 in any::<bool>())(
+        protocol in prop_oneof![Just(TCP), Just(UDP)],
+        full in any::<bool>(),
+        client in endpoint(v6),
+        vip in endpoint(v6),
+        server in endpoint(v6),
+        snat in endpoint(v6),
+    ) -> Translation {
+        let flow = |source, destination| FlowKey { protocol, source, destination };
+        Translation { outside: flow(client, vip), inside: flow(if full { snat } else { client }, server) }
+    }
+}
+
+/// The ends of a one's complement sum are one number: 0 and 0xffff are equal where UDP does not tell them apart.
+fn assert_same_packet(translated: &[u8], built: &[u8]) {
+    if translated != built {
+        let differing: Vec<_> = (0..built.len()).filter(|&at| translated[at] != built[at]).collect();
+        panic!("bytes {differing:?} differ");
+    }
+}
+
+fn apply(bytes: &mut [u8], offload: &Offload, translation: &Translation, way: Way) {
+    let mut frame = Frame::parse(bytes, offload).expect("built well");
+    translation.apply(&mut frame, offload, way).expect("whole packets can be translated");
+    assert_eq!(FlowKey::from(frame.tuple()), translation.leaving(way), "the frame knows its new tuple");
+}
+
+proptest! {
+    #[test]
+    fn translating_equals_building_anew(t in translations(), payload in prop::collection::vec(any::<u8>(), 0..200)) {
+        for way in [Way::Inward, Way::Outward] {
+            let mut bytes = packet(&t.coming(way), &payload);
+            apply(&mut bytes, &Offload::NONE, &t, way);
+            assert_same_packet(&bytes, &packet(&t.leaving(way), &payload));
+        }
+    }
+
+    #[test]
+    fn translating_back_gives_the_original_byte_for_byte(t in translations(), damage in any::<u16>()) {
+        let mut bytes = packet(&t.outside, b"payload");
+        // A transport checksum that is wrong stays wrong (A8.3).
+        let last = bytes.len() - 1;
+        bytes[last] ^= damage as u8;
+        let original = bytes.clone();
+        let back = Translation { outside: t.inside, inside: t.outside };
+
+        apply(&mut bytes, &Offload::NONE, &t, Way::Inward);
+        apply(&mut bytes, &Offload::NONE, &back, Way::Inward);
+
+        assert_same_packet(&bytes, &original);
+    }
+
+    #[test]
+    fn a_checksum_left_to_the_device_follows_the_addresses_and_not_the_ports(t in translations()) {
+        let partial = |flow: &FlowKey| {
+            let mut bytes = packet(flow, b"some payload");
+            let start = if flow.source.address.is_ipv4() { 34 } else { 54 };
+            let offset = if flow.protocol == UDP { 6 } else { 16 };
+            let length = (bytes.len() - start) as u32;
+            let sum = checksum::pseudo_header(flow.source.address, flow.destination.address, flow.protocol, length);
+            bytes[start + offset..start + offset + 2].copy_from_slice(&sum.to_be_bytes());
+            let partial = PartialChecksum { start: start as u16, offset: offset as u16 };
+            (bytes, Offload { partial: Some(partial), ..Offload::NONE })
+        };
+        let (mut bytes, offload) = partial(&t.outside);
+        apply(&mut bytes, &offload, &t, Way::Inward);
+        finish_checksum(&mut bytes, offload.partial.expect("set above")).expect("lies in the frame");
+        prop_assert_eq!(bytes, packet(&t.inside, b"some payload"));
+    }
+
+    #[test]
+    fn fragments_of_a_translated_datagram_are_the_fragments_of_the_translated(t in translations()) {
+        prop_assume!(t.outside.source.address.is_ipv4());
+        let payload: Vec<u8> = (0..=255).cycle().take(3000).collect();
+        let pieces = |flow: &FlowKey| {
+            let mut bytes = packet(flow, &payload);
+            bytes[20] = 0;
+            let checksum = { bytes[24..26].fill(0); checksum::checksum(&bytes[14..34]) };
+            bytes[24..26].copy_from_slice(&checksum.to_be_bytes());
+            let frame = Frame::parse(&mut bytes, &Offload::NONE).expect("built well");
+            fragment::split(&frame, None, 1400).expect("may be split")
+        };
+        for (mut piece, meant) in pieces(&t.outside).into_iter().zip(pieces(&t.inside)) {
+            let mut frame = Frame::parse(&mut piece, &Offload::NONE).expect("a fragment");
+            t.apply(&mut frame, &Offload::NONE, Way::Inward).expect("fragments can be translated");
+            assert_same_packet(&piece, &meant);
+        }
+    }
+
+    #[test]
+    fn an_icmp_error_about_the_translated_packet_becomes_one_about_the_original(t in translations(), by_server in any::<bool>()) {
+        let v4 = t.outside.source.address.is_ipv4();
+        let router: IpAddr = if v4 { [10, 9, 9, 9].into() } else { "fd00::9".parse().unwrap() };
+        let error = |quoted: &FlowKey, source: IpAddr| {
+            icmp::error(icmp::ErrorKind::TimeExceeded, &packet(quoted, b"quoted payload"), source, MACS.source)
+        };
+        let (seen, meant) = if by_server {
+            (t.inside.destination.address, t.outside.destination.address)
+        } else {
+            (router, router)
+        };
+        let (Ok(mut bytes), Ok(expected)) = (error(&t.inside, seen), error(&t.outside, meant)) else {
+            // Random addresses include such that nobody may be told about.
+            return Ok(());
+        };
+        prop_assume!(by_server || t.inside.destination.address != router);
+        {
+            let mut frame = Frame::parse(&mut bytes, &Offload::NONE).expect("built well");
+            t.apply_error(&mut frame, &Offload::NONE, Way::Outward).expect("quotes enough");
+        }
+        assert_same_packet(&bytes, &expected);
+        prop_assert!(Frame::parse(&mut bytes, &Offload::NONE).is_ok(), "its checksums are right");
+    }
+}
+
+#[test]
+fn a_udp_checksum_of_none_stays_none() {
+    let flow = |source: [u8; 4], destination: [u8; 4]| FlowKey {
+        protocol: UDP,
+        source: Endpoint { address: source.into(), port: 5000 },
+        destination: Endpoint { address: destination.into(), port: 53 },
+    };
+    let t = Translation {
+        outside: flow([198, 51, 100, 7], [203, 0, 113, 80]),
+        inside: flow([198, 51, 100, 7], [10, 0, 0, 1]),
+    };
+    let mut bytes = packet(&t.outside, b"question");
+    bytes[40..42].fill(0);
+
+    apply(&mut bytes, &Offload::NONE, &t, Way::Inward);
+
+    assert_eq!(bytes[40..42], [0, 0]);
+}

@@ -1,0 +1,236 @@
+//! In-place translation of addresses and ports, with every checksum that covers them (RFC 3022 section 4.1, RFC 1624).
+//!
+//! A checksum that was wrong stays wrong by the same difference: corruption is never laundered (A8.3). One that a device is
+//! still to finish holds the sum of the pseudo-header: addresses change it, ports do not (A8.4). A UDP checksum of 0 over
+//! IPv4 means "none" and stays so (A8.2).
+
+use std::net::IpAddr;
+
+use crate::wire::Family;
+use crate::wire::checksum;
+use crate::wire::frame::{ETHERNET_LEN, Fragment, Frame, Tuple, ipv6, protocol};
+use crate::wire::offload::Offload;
+
+/// Why a packet cannot be translated: it has to be dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Untranslatable {
+    /// The first fragment ends before the checksum that covers its ports.
+    #[error("the first fragment ends before the transport checksum")]
+    ChecksumElsewhere,
+    /// Ports change, and the checksum is one that cannot be updated in place (SCTP's CRC32c).
+    #[error("the transport checksum cannot follow a change of ports")]
+    NoIncrementalChecksum,
+    /// The ICMP message does not quote enough.
+    #[error("the ICMP error quotes too little of its packet")]
+    QuotedTooLittle,
+}
+
+/// A checksum field: where it lies from the start of the transport header, and what a computed 0 means in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Field {
+    at: usize,
+    zero_means_none: bool,
+}
+
+/// How a transport checksum follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Coverage {
+    /// Nothing of addresses and ports is covered.
+    Nothing,
+    /// Pseudo-header and ports are.
+    PseudoHeader(Field),
+    /// Only ports are, by a checksum that cannot be updated.
+    Opaque,
+}
+
+const fn coverage(protocol: u8) -> Coverage {
+    match protocol {
+        protocol::TCP => Coverage::PseudoHeader(Field { at: 16, zero_means_none: false }),
+        protocol::UDP => Coverage::PseudoHeader(Field { at: 6, zero_means_none: true }),
+        protocol::UDP_LITE | protocol::DCCP => Coverage::PseudoHeader(Field { at: 6, zero_means_none: false }),
+        protocol::ICMPV6 => Coverage::PseudoHeader(Field { at: 2, zero_means_none: false }),
+        protocol::SCTP => Coverage::Opaque,
+        _ => Coverage::Nothing,
+    }
+}
+
+impl Frame<'_> {
+    /// Puts the addresses of `to`, and where the packet shows ports its ports, in place of the packet's own. Family and
+    /// protocol of `to` are those of the packet. Later fragments have addresses only.
+    ///
+    /// On an error nothing was changed.
+    pub fn translate(&mut self, to: &Tuple, offload: &Offload) -> Result<(), Untranslatable> {
+        let transport = self.transport_offset();
+        let later = matches!(self.layout.fragment, Fragment::Later { .. });
+        let from = self.tuple();
+        let ports = protocol::has_ports(from.protocol) && !later;
+        let change = Change::between(&from, to, ports);
+        let field = match coverage(from.protocol) {
+            _ if later => None,
+            Coverage::Nothing => None,
+            Coverage::Opaque if change.ports => return Err(Untranslatable::NoIncrementalChecksum),
+            Coverage::Opaque => None,
+            Coverage::PseudoHeader(field) if transport + field.at + 2 > self.layout.end as usize => {
+                return Err(Untranslatable::ChecksumElsewhere);
+            }
+            Coverage::PseudoHeader(field) => Some(field),
+        };
+        if let Some(field) = field {
+            let at = transport + field.at;
+            let is_partial = offload.partial.is_some_and(|partial| usize::from(partial.start + partial.offset) == at);
+            let old = self.word(at);
+            let new = if is_partial { change.of_sum(old) } else { change.of_checksum(old, field, from.source) };
+            self.put_word(at, new);
+        }
+        self.put_addresses(to.source, to.destination);
+        if ports {
+            self.put_word(transport, to.source_port);
+            self.put_word(transport + 2, to.destination_port);
+            self.layout.source_port = to.source_port;
+            self.layout.destination_port = to.destination_port;
+        }
+        Ok(())
+    }
+
+    /// Translates an ICMP error: the packet that it quotes becomes `quoted`, and its own addresses become `source` and
+    /// `destination` (RFC 5508 REQ-4, REQ-5). Families are those of the packet.
+    ///
+    /// On an error nothing was changed.
+    pub fn translate_error(
+        &mut self,
+        quoted: &Tuple,
+        source: IpAddr,
+        destination: IpAddr,
+        offload: &Offload,
+    ) -> Result<(), Untranslatable> {
+        const CHECKSUM: usize = 2;
+        const QUOTE: usize = 8;
+        let transport = self.transport_offset();
+        let (start, end) = (transport + QUOTE, self.layout.end as usize);
+        let family = self.family();
+        let at = transport + CHECKSUM;
+        let is_partial = offload.partial.is_some_and(|partial| usize::from(partial.start + partial.offset) == at);
+        let quote = &mut self.bytes[start..end];
+        let before = checksum::sum(quote);
+        translate_quote(quote, family, quoted)?;
+        let after = checksum::sum(quote);
+        let old = self.word(at);
+        let new = match (family, is_partial) {
+            (Family::V4, true) => old,
+            (Family::V4, false) => checksum::update(old, before, after),
+            (Family::V6, true) => self.address_change(source, destination).of_sum(old),
+            (Family::V6, false) => {
+                let change = self.address_change(source, destination);
+                checksum::update(checksum::update(old, before, after), change.old_addresses, change.new_addresses)
+            }
+        };
+        self.put_word(at, new);
+        self.put_addresses(source, destination);
+        Ok(())
+    }
+
+    fn address_change(&self, source: IpAddr, destination: IpAddr) -> Change {
+        let from = self.tuple();
+        Change::between(&from, &Tuple { source, destination, ..from }, false)
+    }
+
+    /// Writes both addresses, with the IPv4 header checksum.
+    fn put_addresses(&mut self, source: IpAddr, destination: IpAddr) {
+        let header = &mut self.bytes[ETHERNET_LEN..];
+        put_addresses(header, source, destination);
+    }
+
+    fn put_word(&mut self, at: usize, word: u16) {
+        self.bytes[at..at + 2].copy_from_slice(&word.to_be_bytes());
+    }
+}
+
+/// What changes, as sums.
+#[derive(Debug, Clone, Copy)]
+struct Change {
+    old_addresses: u16,
+    new_addresses: u16,
+    old_ports: u16,
+    new_ports: u16,
+    ports: bool,
+}
+
+impl Change {
+    fn between(from: &Tuple, to: &Tuple, ports: bool) -> Self {
+        let addresses = |tuple: &Tuple| checksum::pseudo_header(tuple.source, tuple.destination, 0, 0);
+        let sum_of_ports =
+            |tuple: &Tuple| if ports { checksum::add(tuple.source_port, tuple.destination_port) } else { 0 };
+        Self {
+            old_addresses: addresses(from),
+            new_addresses: addresses(to),
+            old_ports: sum_of_ports(from),
+            new_ports: sum_of_ports(to),
+            ports: ports && (from.source_port, from.destination_port) != (to.source_port, to.destination_port),
+        }
+    }
+
+    fn of_sum(&self, old: u16) -> u16 {
+        checksum::update_sum(old, self.old_addresses, self.new_addresses)
+    }
+
+    fn of_checksum(&self, old: u16, field: Field, source: IpAddr) -> u16 {
+        if field.zero_means_none && old == 0 && source.is_ipv4() {
+            return 0;
+        }
+        let new = checksum::update(old, self.old_addresses, self.new_addresses);
+        let new = checksum::update(new, self.old_ports, self.new_ports);
+        if field.zero_means_none { checksum::nonzero(new) } else { new }
+    }
+}
+
+/// Writes both addresses into an IP header, with the IPv4 header checksum.
+fn put_addresses(header: &mut [u8], source: IpAddr, destination: IpAddr) {
+    match (source, destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            let mut new = [0; 8];
+            new[..4].copy_from_slice(&source.octets());
+            new[4..].copy_from_slice(&destination.octets());
+            let checksum = u16::from_be_bytes([header[10], header[11]]);
+            let updated = checksum::update_bytes(checksum, &header[12..20], &new);
+            header[10..12].copy_from_slice(&updated.to_be_bytes());
+            header[12..20].copy_from_slice(&new);
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            header[8..24].copy_from_slice(&source.octets());
+            header[24..40].copy_from_slice(&destination.octets());
+        }
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => {
+            debug_assert!(false, "a packet has one family");
+        }
+    }
+}
+
+/// Translates the packet that an ICMP error quotes, as far as it is quoted.
+fn translate_quote(quote: &mut [u8], family: Family, to: &Tuple) -> Result<(), Untranslatable> {
+    let from = super::quoted::tuple(quote, family).ok_or(Untranslatable::QuotedTooLittle)?;
+    let (transport, later) = match family {
+        Family::V4 => {
+            let later = u16::from_be_bytes([quote[6], quote[7]]) & 0x1fff != 0;
+            (usize::from(quote[0] & 0x0f) * 4, later)
+        }
+        Family::V6 => {
+            let chain = ipv6::walk(quote[6], &quote[40..]).map_err(|_| Untranslatable::QuotedTooLittle)?;
+            (40 + chain.offset, chain.fragment.is_some_and(|fragment| fragment.offset != 0))
+        }
+    };
+    let ports = protocol::has_ports(from.protocol) && !later;
+    let change = Change::between(&from, to, ports);
+    if let Coverage::PseudoHeader(field) = coverage(from.protocol)
+        && !later
+        && let Some(bytes) = quote.get_mut(transport + field.at..transport + field.at + 2)
+    {
+        let old = u16::from_be_bytes([bytes[0], bytes[1]]);
+        bytes.copy_from_slice(&change.of_checksum(old, field, from.source).to_be_bytes());
+    }
+    put_addresses(quote, to.source, to.destination);
+    if ports {
+        quote[transport..transport + 2].copy_from_slice(&to.source_port.to_be_bytes());
+        quote[transport + 2..transport + 4].copy_from_slice(&to.destination_port.to_be_bytes());
+    }
+    Ok(())
+}
