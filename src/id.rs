@@ -48,3 +48,11 @@ id!(
     /// A set of paths that are judged together: (group, peer or every peer, address family).
     PathSetId
 );
+id!(
+    /// A virtual service.
+    ServiceId
+);
+id!(
+    /// A real server, numbered over all services of the engine.
+    ServerId
+);

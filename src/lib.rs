@@ -61,5 +61,6 @@ pub mod path;
 pub mod runtime;
 pub mod session;
 pub mod sim;
+pub mod slb;
 pub mod time;
 pub mod wire;

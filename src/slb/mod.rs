@@ -1,0 +1,148 @@
+//! Which server: virtual services, their real servers, schedulers and stickiness.
+//!
+//! What a worker looks at ([`Services`]) is immutable and lies in the snapshot. What has to survive snapshots and reloads
+//! (positions, active counts, sticky entries) is [`SchedulerState`], keyed by names, shared by all workers and touched for
+//! new sessions only.
+
+pub mod maglev;
+pub mod scheduler;
+pub mod sticky;
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+use crate::id::{ServerId, ServiceId};
+use crate::path::OnFailure;
+use crate::time::Duration;
+use crate::wire::Family;
+
+pub use scheduler::SchedulerState;
+
+/// How a new session takes its server. Weights always count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Scheduler {
+    /// In turn, smoothly: weights 3 and 1 give a a b a.
+    #[default]
+    RoundRobin,
+    /// The fewest active sessions for its weight.
+    LeastConnections,
+    /// By a Maglev table over parts of the flow.
+    Hash(HashOn),
+}
+
+/// What of a flow chooses the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct HashOn {
+    /// `source-address`.
+    pub source_address: bool,
+    /// `source-port`.
+    pub source_port: bool,
+    /// `destination-address`.
+    pub destination_address: bool,
+    /// `destination-port`.
+    pub destination_port: bool,
+}
+
+/// How packets reach the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Mode {
+    /// Destination address and port are translated; replies come back through the engine.
+    #[default]
+    Nat,
+    /// The source too.
+    FullNat,
+    /// L2 DSR: only the destination MAC changes; replies pass the engine by.
+    Direct,
+    /// L3 DSR: IP in IP to the server; replies pass the engine by.
+    Tunnel,
+}
+
+/// Clients of one source prefix keep their server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StickyBy {
+    /// IPv4 prefix length, 0..=32.
+    pub prefix: u8,
+    /// IPv6 prefix length, 0..=128.
+    pub prefix6: u8,
+    /// Idle time after which the server may change.
+    pub timeout: Duration,
+}
+
+/// A virtual service as the packet path sees it.
+#[derive(Debug, Clone)]
+pub struct Service {
+    /// Number.
+    pub id: ServiceId,
+    /// Name: what its state is kept under.
+    pub name: String,
+    /// VIPs.
+    pub addresses: Vec<IpAddr>,
+    /// IP protocol numbers: 6, 17 or both.
+    pub protocols: Vec<u8>,
+    /// Ports; `any` is 1..=65535.
+    pub ports: Vec<RangeInclusive<u16>>,
+    /// How a new session takes its server.
+    pub scheduler: Scheduler,
+    /// How packets reach it.
+    pub mode: Mode,
+    /// Full-nat: addresses that stand for clients; empty: those of the egress link.
+    pub snat: Vec<IpAddr>,
+    /// Clients keep their server.
+    pub sticky: Option<StickyBy>,
+    /// For TCP sessions of a server that went down.
+    pub on_failure_tcp: OnFailure,
+    /// For the others.
+    pub on_failure_udp: OnFailure,
+    /// It takes new sessions: not draining, not in maintenance.
+    pub takes_new: bool,
+    /// Its servers, in order of configuration.
+    pub servers: Vec<Server>,
+}
+
+/// A real server as the packet path sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Number.
+    pub id: ServerId,
+    /// Name: enters the hash, and what its state is kept under.
+    pub name: String,
+    /// RIP, IPv4.
+    pub v4: Option<IpAddr>,
+    /// RIP, IPv6.
+    pub v6: Option<IpAddr>,
+    /// `None`: the port that the client asked for.
+    pub port: Option<u16>,
+    /// 0..=256; 0 takes no new sessions.
+    pub weight: u16,
+    /// Used when every other server is down.
+    pub backup: bool,
+    /// By family (IPv4, IPv6): its checks say it lives, and it is not in maintenance, and no drain deadline has passed.
+    pub up: [bool; 2],
+    /// It is not draining (sticky clients may still be let through).
+    pub takes_new: bool,
+    /// By family: how often it went from up to down.
+    pub falls: [u32; 2],
+}
+
+impl Server {
+    /// Its address in a family.
+    pub const fn address(&self, family: Family) -> Option<IpAddr> {
+        match family {
+            Family::V4 => self.v4,
+            Family::V6 => self.v6,
+        }
+    }
+
+    /// True if it is up in a family.
+    pub const fn is_up(&self, family: Family) -> bool {
+        self.up[family_index(family)]
+    }
+}
+
+/// Position of a family in per-family arrays.
+pub const fn family_index(family: Family) -> usize {
+    match family {
+        Family::V4 => 0,
+        Family::V6 => 1,
+    }
+}
