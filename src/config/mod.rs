@@ -13,15 +13,17 @@ pub mod value;
 
 use std::hash::Hasher;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
 use crate::flow::{HashMode, Seed};
-pub use crate::health::{Check, CheckKind};
-use crate::id::{DeviceId, FirewallId, GroupId, LinkId, PeerId};
+pub use crate::health::{Check, CheckKind, ServiceCheck, ServiceCheckKind};
+use crate::id::{DeviceId, FirewallId, GroupId, LinkId, PeerId, ServerId, ServiceId};
 pub use crate::path::{Admin, BelowMin, OnFailure};
 use crate::session::Timeouts;
+pub use crate::slb::{HashOn, Mode, Scheduler, StickyBy};
 use crate::time::Duration;
 use crate::wire::MacAddr;
 
@@ -83,6 +85,10 @@ pub struct Config {
     pub firewalls: Vec<Firewall>,
     /// All peers of all groups, by [`PeerId`].
     pub peers: Vec<Peer>,
+    /// `[[service]]`, by [`ServiceId`].
+    pub services: Vec<Service>,
+    /// All real servers of all services, by [`ServerId`].
+    pub servers: Vec<Server>,
     /// Digest of the text, for `show status`: 16 hexadecimal digits.
     pub digest: String,
 }
@@ -116,6 +122,8 @@ pub struct Log {
 pub struct Limits {
     /// Sessions.
     pub sessions: usize,
+    /// Sticky entries.
+    pub sticky: usize,
     /// Neighbours.
     pub neighbors: usize,
     /// Frames that wait for a neighbour.
@@ -130,7 +138,15 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { sessions: 1_000_000, neighbors: 1024, pending: 256, punts: 4096, fragments: 4096, held: 1024 }
+        Self {
+            sessions: 1_000_000,
+            sticky: 100_000,
+            neighbors: 1024,
+            pending: 256,
+            punts: 4096,
+            fragments: 4096,
+            held: 1024,
+        }
     }
 }
 
@@ -236,6 +252,58 @@ pub struct Firewall {
     pub weight: u16,
     /// Takes over only for a firewall that is down.
     pub spare: bool,
+    /// Administrative state.
+    pub admin: Admin,
+}
+
+/// `[[service]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// Name.
+    pub name: String,
+    /// VIPs.
+    pub addresses: Vec<IpAddr>,
+    /// IP protocol numbers: 6, 17 or both.
+    pub protocols: Vec<u8>,
+    /// Ports; `any` is 1..=65535.
+    pub ports: Vec<RangeInclusive<u16>>,
+    /// How a new session takes its server.
+    pub scheduler: Scheduler,
+    /// How packets reach the server.
+    pub mode: Mode,
+    /// Full-nat: addresses that stand for clients; empty: those of the egress link.
+    pub snat: Vec<IpAddr>,
+    /// Clients keep their server.
+    pub sticky: Option<StickyBy>,
+    /// For TCP sessions of a server that went down.
+    pub on_failure_tcp: OnFailure,
+    /// For the others.
+    pub on_failure_udp: OnFailure,
+    /// How long a draining session may stay; `None`: for ever.
+    pub drain_timeout: Option<Duration>,
+    /// Administrative state.
+    pub admin: Admin,
+    /// How its servers are checked.
+    pub check: ServiceCheck,
+    /// Its servers, in order.
+    pub servers: Vec<ServerId>,
+}
+
+/// `[[service.server]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Name.
+    pub name: String,
+    /// Its service.
+    pub service: ServiceId,
+    /// One per family.
+    pub addresses: Vec<IpAddr>,
+    /// `None`: the port that the client asked for.
+    pub port: Option<u16>,
+    /// 0..=256; 0 takes no new sessions.
+    pub weight: u16,
+    /// Used when every other server is down.
+    pub backup: bool,
     /// Administrative state.
     pub admin: Admin,
 }

@@ -53,6 +53,8 @@ pub fn validate(
         groups: members.groups.into_iter().collect::<Option<_>>()?,
         firewalls: members.firewalls.into_iter().collect::<Option<_>>()?,
         peers: members.peers.into_iter().collect::<Option<_>>()?,
+        services: Vec::new(),
+        servers: Vec::new(),
         digest,
     })
 }
@@ -79,6 +81,7 @@ fn limits(limits: &file::Limits) -> Limits {
         field.value().and_then(|value| usize::try_from(value).ok()).unwrap_or(default)
     };
     Limits {
+        sticky: Limits::default().sticky,
         sessions: limit(&limits.sessions, default.sessions),
         neighbors: limit(&limits.neighbors, default.neighbors),
         pending: limit(&limits.pending, default.pending),

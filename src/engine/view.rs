@@ -119,6 +119,87 @@ pub struct CheckView {
     pub reason: Option<String>,
 }
 
+/// `show services`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServiceView {
+    /// Engine name.
+    pub engine: String,
+    /// Name.
+    pub name: String,
+    /// VIPs.
+    pub addresses: Vec<String>,
+    /// `tcp`, `udp`.
+    pub protocols: Vec<String>,
+    /// `80`, `8000-8099`, `any`.
+    pub ports: Vec<String>,
+    /// `round-robin`, `least-connections` or `hash`.
+    pub scheduler: String,
+    /// `nat`, `full-nat`, `direct` or `tunnel`.
+    pub mode: String,
+    /// `up`, `down`, `drain` or `maint`.
+    pub state: String,
+    /// As configured.
+    pub admin: Admin,
+    /// As set by command.
+    #[serde(rename = "override")]
+    pub override_: Option<Admin>,
+    /// Live sessions.
+    pub sessions: u64,
+    /// Hash: the busiest server's share of the table over its fair share, by weight.
+    pub imbalance: Option<f64>,
+    /// Its servers.
+    pub servers: Vec<ServerView>,
+}
+
+/// One real server of `show services`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServerView {
+    /// Name.
+    pub name: String,
+    /// RIPs.
+    pub addresses: Vec<String>,
+    /// Port; null: the one that the client asked for.
+    pub port: Option<u16>,
+    /// Used when every other server is down.
+    pub backup: bool,
+    /// `up`, `down`, `drain` or `maint`.
+    pub state: String,
+    /// As configured.
+    pub admin: Admin,
+    /// As set by command.
+    #[serde(rename = "override")]
+    pub override_: Option<Admin>,
+    /// Weight in force.
+    pub weight: u16,
+    /// Live sessions.
+    pub sessions: u64,
+    /// Sessions since start.
+    pub new_sessions: u64,
+    /// Packets to it and from it.
+    pub packets: u64,
+    /// Bytes of IP to it and from it.
+    pub bytes: u64,
+    /// In this state for.
+    pub since_ms: u64,
+    /// Why it is in this state, in words.
+    pub reason: Option<String>,
+    /// One per family.
+    pub checks: Vec<ServerCheckView>,
+}
+
+/// One family's check of a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerCheckView {
+    /// `ipv4` or `ipv6`.
+    pub family: String,
+    /// `up` or `down`.
+    pub state: String,
+    /// In this state for.
+    pub since_ms: u64,
+    /// The last failure, in words: "HTTP 503, expected 200".
+    pub reason: Option<String>,
+}
+
 /// `show peers`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PeerView {

@@ -40,3 +40,48 @@ pub enum CheckKind {
     /// No probes: the path is as up as its link and neighbour.
     None,
 }
+
+/// `[service.check]`: how a real server is checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceCheck {
+    /// What is asked.
+    pub kind: ServiceCheckKind,
+    /// Port to ask; `None`: the server's.
+    pub port: Option<u16>,
+    /// Time between checks; longer than `timeout`.
+    pub interval: Duration,
+    /// Time for one answer.
+    pub timeout: Duration,
+    /// Consecutive failures until down, 1..=255.
+    pub fall: u8,
+    /// Consecutive successes until up, 1..=255.
+    pub rise: u8,
+    /// Time between checks while down.
+    pub dead_interval: Duration,
+    /// No success for this long is down, whatever `fall` says.
+    pub down_after: Option<Duration>,
+}
+
+/// What a check asks of a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServiceCheckKind {
+    /// ICMP echo.
+    Icmp,
+    /// A TCP handshake, ended by FIN.
+    Tcp,
+    /// SYN, SYN-ACK, RST: never a connection.
+    HalfOpen,
+    /// An HTTP request.
+    Http {
+        /// What is asked for, `/` by default.
+        path: String,
+        /// Host header; `None`: the server's address.
+        host: Option<String>,
+        /// Status codes that are well.
+        status: Vec<std::ops::RangeInclusive<u16>>,
+        /// What the body must contain as well.
+        body: Option<String>,
+    },
+    /// Nothing: the server is up.
+    None,
+}
