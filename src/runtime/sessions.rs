@@ -21,7 +21,7 @@ pub(super) fn list(
 ) -> Vec<SessionView> {
     let limit = filter.limit.unwrap_or(LIMIT);
     let mut found = Vec::new();
-    table.for_each(|key, session| {
+    table.for_each(|key, session, _| {
         let flow = key.oriented(session.opened);
         if found.len() < limit && matches(&flow, session, snapshot, filter) {
             found.push(view(engine, &flow, session, table.timeouts(), snapshot, now));

@@ -9,12 +9,14 @@ pub mod tcp;
 pub mod wheel;
 mod worker;
 
-use crate::flow::{CanonicalKey, Direction};
+use crate::flow::{CanonicalKey, Direction, FlowKey};
+use crate::id::{ServerId, ServiceId};
+use crate::nat::Translation;
 use crate::path::pinning::Pin;
 use crate::time::{Duration, Instant};
 use crate::wire::frame::TcpSegment;
 
-pub use table::{EndReason, Opened, SessionId, SessionTable, Sweep};
+pub use table::{EndReason, Opened, Removed, SessionId, SessionTable, Sweep};
 pub use tcp::TcpState;
 pub use worker::SessionWorker;
 
@@ -78,6 +80,26 @@ pub enum Class {
     Icmp,
     /// Everything else.
     Other,
+}
+
+/// What a virtual service made of a flow: where it was placed, and what it looks like there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Bound {
+    /// The service.
+    pub service: ServiceId,
+    /// The server.
+    pub server: ServerId,
+    /// The server's falls in the flow's family when it was chosen.
+    pub fall: u32,
+    /// The inside leg as the first packet leaves; `None` where packets go to the server as they came (`direct`, `tunnel`).
+    pub inside: Option<FlowKey>,
+}
+
+impl Bound {
+    /// Both legs of a flow whose outside leg is `outside`, first packet's source first.
+    pub fn translation(&self, outside: FlowKey) -> Option<Translation> {
+        self.inside.map(|inside| Translation { outside, inside })
+    }
 }
 
 /// What is remembered of one flow, both directions. Its ends are the key under which the table keeps it.

@@ -4,6 +4,8 @@
 //!  key ──► DashMap (IPv4 | IPv6) ──► slot number ──► cell: generation, lock { key, Session }     two cache lines
 //! ```
 //!
+//! A translated flow has two keys, one for each leg; both lead to its slot.
+//!
 //! Any worker finds, reads and updates any session. A session belongs to the worker that opened it: that worker's wheel
 //! expires it ([`crate::session::SessionWorker`]). No map guard and no lock leaves this file.
 //!
@@ -21,7 +23,7 @@ use crate::flow::CanonicalKey;
 use crate::flow::key::{CanonicalV4, CanonicalV6};
 use crate::session::links::Links;
 use crate::session::wheel::BUCKETS;
-use crate::session::{Session, SessionWorker, Timeouts};
+use crate::session::{Bound, Session, SessionWorker, Timeouts};
 
 /// Names a session: slot and generation, so that a stale handle is noticed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -51,10 +53,12 @@ pub enum Opened {
         /// Its name.
         id: SessionId,
         /// What made room.
-        evicted: Option<(CanonicalKey, Session)>,
+        evicted: Option<Removed>,
     },
     /// Another worker was faster: the session that exists.
     Existing(SessionId),
+    /// The inside of the flow's translation is a key of another session: two flows would be one to the server.
+    Clash,
     /// The table is full of sessions that must not be evicted.
     Full,
 }
@@ -105,11 +109,12 @@ struct Record {
     session: Session,
 }
 
-/// IPv6 keys are kept apart, so that a cell fits two cache lines.
+/// What takes more than an IPv4 key is kept apart, so that a cell fits two cache lines.
 #[derive(Debug)]
 enum StoredKey {
     V4(CanonicalV4),
     V6(Box<CanonicalV6>),
+    Bound(Box<(CanonicalKey, Bound)>),
 }
 
 const _: () = assert!(size_of::<Cell>() == 128);
@@ -190,6 +195,21 @@ impl SessionTable {
         record.as_mut().map(|record| f(&mut record.session))
     }
 
+    /// Runs `f` on a session, its ends, and what a service made of it; `None` if it ended meanwhile.
+    #[inline]
+    pub fn update_bound<R>(
+        &self,
+        id: SessionId,
+        f: impl FnOnce(&CanonicalKey, &mut Session, Option<&Bound>) -> R,
+    ) -> Option<R> {
+        let cell = self.cells.get(id.slot as usize)?;
+        let mut record = lock(&cell.record);
+        if cell.generation.load(Ordering::Relaxed) != id.generation {
+            return None;
+        }
+        record.as_mut().map(|record| f(&record.key.get(), &mut record.session, record.key.bound()))
+    }
+
     /// A copy of the session.
     pub fn get(&self, id: SessionId) -> Option<Session> {
         self.update(id, |session| *session)
@@ -197,10 +217,11 @@ impl SessionTable {
 
     /// Calls `f` with a copy of every live session in slot order until it answers false. Holds one slot's lock at a time;
     /// a table that changes meanwhile is seen as each slot was when visited.
-    pub fn for_each(&self, mut f: impl FnMut(&CanonicalKey, &Session) -> bool) {
+    pub fn for_each(&self, mut f: impl FnMut(&CanonicalKey, &Session, Option<&Bound>) -> bool) {
         for slot in 0..self.cells.len() as u32 {
-            if let Some((key, session)) = self.inspect(slot, |key, session| (*key, *session))
-                && !f(&key, &session)
+            if let Some((key, session, bound)) =
+                self.inspect(slot, |key, session, bound| (*key, *session, bound.copied()))
+                && !f(&key, &session, bound.as_ref())
             {
                 return;
             }
@@ -208,12 +229,16 @@ impl SessionTable {
     }
 
     /// Runs `f` on the session in `slot`, if there is one.
-    pub(super) fn inspect<R>(&self, slot: u32, f: impl FnOnce(&CanonicalKey, &mut Session) -> R) -> Option<R> {
+    pub(super) fn inspect<R>(
+        &self,
+        slot: u32,
+        f: impl FnOnce(&CanonicalKey, &mut Session, Option<&Bound>) -> R,
+    ) -> Option<R> {
         let cell = &self.cells[slot as usize];
         if !self.id(slot).is_live() {
             return None;
         }
-        lock(&cell.record).as_mut().map(|record| f(&record.key.get(), &mut record.session))
+        lock(&cell.record).as_mut().map(|record| f(&record.key.get(), &mut record.session, record.key.bound()))
     }
 
     /// The name of whatever is in `slot`.
@@ -221,49 +246,78 @@ impl SessionTable {
         SessionId { slot, generation: self.cells[slot as usize].generation.load(Ordering::Acquire) }
     }
 
-    /// Fills a free slot and enters it in the map; if the flow has a session already, names that and leaves the slot free.
-    pub(super) fn insert(&self, slot: u32, key: &CanonicalKey, session: Session) -> Result<SessionId, SessionId> {
+    /// Fills a free slot and enters it in the map, under both keys if the flow is translated; if that cannot be, says why and
+    /// leaves the slot free.
+    pub(super) fn insert(
+        &self,
+        slot: u32,
+        key: &CanonicalKey,
+        bound: Option<Bound>,
+        session: Session,
+    ) -> Result<SessionId, NotInserted> {
         let cell = &self.cells[slot as usize];
         // Held until the map knows the slot, so that nobody ends a session before it can be found.
         let mut record = lock(&cell.record);
         let generation = cell.generation.load(Ordering::Relaxed).wrapping_add(1);
         cell.generation.store(generation, Ordering::Release);
-        let existing = match key {
-            CanonicalKey::V4(key) => self.enter(&self.v4, *key, slot),
-            CanonicalKey::V6(key) => self.enter(&self.v6, *key, slot),
+        let entered = match self.enter_key(key, slot) {
+            Some(existing) => Err(NotInserted::Existing(existing)),
+            None => match inside_key(bound.as_ref()).and_then(|inside| self.enter_key(&inside, slot)) {
+                None => Ok(SessionId { slot, generation }),
+                Some(_) => {
+                    self.leave_key(key, slot);
+                    Err(NotInserted::Clash)
+                }
+            },
         };
-        match existing {
-            None => {
-                *record = Some(Record { key: StoredKey::new(key), session });
+        match entered {
+            Ok(id) => {
+                *record = Some(Record { key: StoredKey::new(key, bound), session });
                 self.live.fetch_add(1, Ordering::Relaxed);
-                Ok(SessionId { slot, generation })
+                Ok(id)
             }
-            Some(existing) => {
+            Err(refused) => {
                 cell.generation.store(generation.wrapping_add(1), Ordering::Release);
-                Err(existing)
+                Err(refused)
             }
         }
     }
 
     /// Ends a session if `f` says so, and takes it out of the map. Its slot is free afterwards.
-    pub(super) fn remove_if(&self, id: SessionId, f: impl FnOnce(&Session) -> bool) -> Option<(CanonicalKey, Session)> {
-        let (key, session) = {
+    pub(super) fn remove_if(&self, id: SessionId, f: impl FnOnce(&Session) -> bool) -> Option<Removed> {
+        let removed = {
             let cell = &self.cells[id.slot as usize];
             let mut record = lock(&cell.record);
             if cell.generation.load(Ordering::Relaxed) != id.generation || !f(&record.as_ref()?.session) {
                 return None;
             }
-            let Record { key, session } = record.take()?;
+            let record = record.take()?;
             cell.generation.store(id.generation.wrapping_add(1), Ordering::Release);
             self.live.fetch_sub(1, Ordering::Relaxed);
-            (key.get(), session)
+            Removed { key: record.key.get(), session: record.session, bound: record.key.bound().copied() }
         };
-        let is_this = |number: &Number| number.get() == id.slot;
-        match &key {
+        self.leave_key(&removed.key, id.slot);
+        if let Some(inside) = inside_key(removed.bound.as_ref()) {
+            self.leave_key(&inside, id.slot);
+        }
+        Some(removed)
+    }
+
+    /// Takes a key out of the map if it leads to `slot`.
+    fn leave_key(&self, key: &CanonicalKey, slot: u32) {
+        let is_this = |number: &Number| number.get() == slot;
+        match key {
             CanonicalKey::V4(key) => self.v4.remove_if(key, |_, number| is_this(number)).is_some(),
             CanonicalKey::V6(key) => self.v6.remove_if(key, |_, number| is_this(number)).is_some(),
         };
-        Some((key, session))
+    }
+
+    /// Names the live session that the key has already, or enters `slot` for it.
+    fn enter_key(&self, key: &CanonicalKey, slot: u32) -> Option<SessionId> {
+        match key {
+            CanonicalKey::V4(key) => self.enter(&self.v4, *key, slot),
+            CanonicalKey::V6(key) => self.enter(&self.v6, *key, slot),
+        }
     }
 
     /// Names the live session that the key has already, or enters `slot` for it.
@@ -286,6 +340,31 @@ impl SessionTable {
     }
 }
 
+/// Why a session was not inserted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NotInserted {
+    /// The flow has this session already.
+    Existing(SessionId),
+    /// Its inside is a key of another session.
+    Clash,
+}
+
+/// A session that ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Removed {
+    /// Its ends.
+    pub key: CanonicalKey,
+    /// What was remembered.
+    pub session: Session,
+    /// What a service had made of it.
+    pub bound: Option<Bound>,
+}
+
+/// The key of the inside leg of a translated flow.
+fn inside_key(bound: Option<&Bound>) -> Option<CanonicalKey> {
+    Some(bound?.inside?.canonical().0)
+}
+
 impl SessionId {
     const fn is_live(&self) -> bool {
         self.generation % 2 == 1
@@ -299,10 +378,11 @@ impl Default for Cell {
 }
 
 impl StoredKey {
-    fn new(key: &CanonicalKey) -> Self {
-        match key {
-            CanonicalKey::V4(key) => Self::V4(*key),
-            CanonicalKey::V6(key) => Self::V6(Box::new(*key)),
+    fn new(key: &CanonicalKey, bound: Option<Bound>) -> Self {
+        match (key, bound) {
+            (key, Some(bound)) => Self::Bound(Box::new((*key, bound))),
+            (CanonicalKey::V4(key), None) => Self::V4(*key),
+            (CanonicalKey::V6(key), None) => Self::V6(Box::new(*key)),
         }
     }
 
@@ -310,6 +390,14 @@ impl StoredKey {
         match self {
             Self::V4(key) => CanonicalKey::V4(*key),
             Self::V6(key) => CanonicalKey::V6(**key),
+            Self::Bound(both) => both.0,
+        }
+    }
+
+    fn bound(&self) -> Option<&Bound> {
+        match self {
+            Self::V4(_) | Self::V6(_) => None,
+            Self::Bound(both) => Some(&both.1),
         }
     }
 }

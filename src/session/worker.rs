@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::flow::CanonicalKey;
-use crate::session::table::lock;
+use crate::session::table::{NotInserted, lock};
 use crate::session::wheel::{BUCKETS, Wheel};
-use crate::session::{EndReason, Opened, Session, SessionId, SessionTable, Sweep};
+use crate::session::{Bound, EndReason, Opened, Removed, Session, SessionId, SessionTable, Sweep};
 use crate::time::{Duration, Instant};
 
 /// Slots that a worker takes from the pool at once, at most; it gives back what it has beyond twice as many.
@@ -58,10 +58,13 @@ impl SessionWorker {
 
     /// Opens a session. When the table is full it evicts, in this order: this worker's oldest half-open session, or (if
     /// `protect` says that forgetting the new session would break it: learned and different from the hash) a confirmed
-    /// session whose pin equals the hash, as judged by `harmless`.
+    /// session whose pin equals the hash, as judged by `harmless`, that no service has bound.
+    ///
+    /// `bound` is what a service made of the flow.
     pub fn open(
         &mut self,
         key: &CanonicalKey,
+        bound: Option<Bound>,
         session: Session,
         protect: bool,
         harmless: impl FnMut(&CanonicalKey, &Session) -> bool,
@@ -80,46 +83,44 @@ impl SessionWorker {
         });
         let Some(slot) = slot else { return Opened::Full };
         let session = Session { worker: self.worker, ..session };
-        match self.table.insert(slot, key, session) {
+        match self.table.insert(slot, key, bound, session) {
             Ok(id) => {
                 self.schedule(slot, &session, now);
                 Opened::Inserted { id, evicted }
             }
-            Err(existing) => {
+            Err(refused) => {
                 self.give_free(slot);
-                Opened::Existing(existing)
+                match refused {
+                    NotInserted::Existing(existing) => Opened::Existing(existing),
+                    NotInserted::Clash => Opened::Clash,
+                }
             }
         }
     }
 
     /// Ends a session now.
-    pub fn close(&mut self, id: SessionId) -> Option<(CanonicalKey, Session)> {
-        let (key, session) = self.table.remove_if(id, |_| true)?;
-        if session.worker == self.worker {
+    pub fn close(&mut self, id: SessionId) -> Option<Removed> {
+        let removed = self.table.remove_if(id, |_| true)?;
+        if removed.session.worker == self.worker {
             self.release(id.slot);
         } else {
-            lock(&self.table.returned[usize::from(session.worker)]).push(id.slot);
+            lock(&self.table.returned[usize::from(removed.session.worker)]).push(id.slot);
         }
-        Some((key, session))
+        Some(removed)
     }
 
     /// Forgets idle sessions of this worker; visits at most `budget` wheel entries. `ended` sees each forgotten session.
     /// Answers how many entries it visited: `budget` means that more may be due.
-    pub fn expire(
-        &mut self,
-        now: Instant,
-        budget: usize,
-        mut ended: impl FnMut(&CanonicalKey, &Session, EndReason),
-    ) -> usize {
+    pub fn expire(&mut self, now: Instant, budget: usize, mut ended: impl FnMut(&Removed, EndReason)) -> usize {
         self.take_returned();
         for visited in 0..budget {
             let Some(slot) = self.wheel.pop(now) else { return visited };
             let timeouts = self.table.timeouts;
             let is_idle = |session: &Session| session.expires(&timeouts) <= now;
-            if let Some((key, session)) = self.table.remove_if(self.table.id(slot), is_idle) {
+            if let Some(removed) = self.table.remove_if(self.table.id(slot), is_idle) {
                 self.release(slot);
-                ended(&key, &session, EndReason::Expired);
-            } else if let Some(session) = self.table.inspect(slot, |_, session| *session) {
+                ended(&removed, EndReason::Expired);
+            } else if let Some(session) = self.table.inspect(slot, |_, session, _| *session) {
                 self.schedule(slot, &session, now);
             }
             // Else another worker ended it: its slot comes back by `take_returned`.
@@ -134,7 +135,7 @@ impl SessionWorker {
         &mut self,
         cursor: &mut usize,
         budget: usize,
-        mut visit: impl FnMut(&CanonicalKey, &mut Session) -> Sweep,
+        mut visit: impl FnMut(&CanonicalKey, &mut Session, Option<&Bound>) -> Sweep,
     ) -> bool {
         let part = part(self.table.capacity() as u32, self.table.returned.len(), self.worker);
         for _ in 0..budget {
@@ -167,12 +168,12 @@ impl SessionWorker {
 
     /// Ends the oldest session of this worker that is half-open. Those that were when they were entered and are not any
     /// more leave the list on the way.
-    fn evict_half_open(&mut self) -> Option<(CanonicalKey, Session)> {
+    fn evict_half_open(&mut self) -> Option<Removed> {
         for _ in 0..EVICTION_TRIES {
             let slot = self.table.half_open.front(self.half_open)?;
             self.table.half_open.remove(slot);
             let id = self.table.id(slot);
-            if self.table.inspect(slot, |_, session| session.is_half_open()) == Some(true) {
+            if self.table.inspect(slot, |_, session, _| session.is_half_open()) == Some(true) {
                 return self.close(id);
             }
         }
@@ -180,17 +181,15 @@ impl SessionWorker {
     }
 
     /// Ends a session that the hash would find again.
-    fn evict_harmless(
-        &mut self,
-        mut harmless: impl FnMut(&CanonicalKey, &Session) -> bool,
-    ) -> Option<(CanonicalKey, Session)> {
+    fn evict_harmless(&mut self, mut harmless: impl FnMut(&CanonicalKey, &Session) -> bool) -> Option<Removed> {
         let part = part(self.table.capacity() as u32, self.table.returned.len(), self.worker);
         for _ in 0..EVICTION_TRIES {
             let slot = self.hand;
             self.hand = if slot + 1 < part.end { slot + 1 } else { part.start };
             let id = self.table.id(slot);
-            let judge =
-                |key: &CanonicalKey, session: &mut Session| session.worker == self.worker && harmless(key, session);
+            let judge = |key: &CanonicalKey, session: &mut Session, bound: Option<&Bound>| {
+                session.worker == self.worker && bound.is_none() && harmless(key, session)
+            };
             if self.table.inspect(slot, judge) == Some(true) {
                 return self.close(id);
             }

@@ -6,7 +6,7 @@ use crate::engine::{DropReason, Snapshot};
 use crate::flow::{CanonicalKey, Direction, FlowKey};
 use crate::id::FirewallId;
 use crate::path::pinning::{self, PacketKind, Pin, PinState, PinnedBy};
-use crate::session::{EndReason, Opened, Session, SessionId, tcp};
+use crate::session::{EndReason, Opened, Removed, Session, SessionId, tcp};
 use crate::time::Instant;
 use crate::wire::frame::{Frame, Icmp, TcpSegment, Tuple, tcp_flags};
 
@@ -156,12 +156,12 @@ impl Forwarder {
         decision.pins.store(&mut session, direction);
         let protect = is_divergent(&key, &session, snapshot);
         let harmless = |key: &CanonicalKey, session: &Session| is_harmless(key, session, snapshot);
-        match self.sessions.open(&key, session, protect, harmless, now) {
+        match self.sessions.open(&key, None, session, protect, harmless, now) {
             Opened::Inserted { id: _, evicted } => {
                 self.counters.sessions_created += 1;
                 self.count_pins(Pins::default(), &decision);
-                if let Some((_, evicted)) = evicted {
-                    self.counters.count_end(&evicted, EndReason::Evicted);
+                if let Some(evicted) = evicted {
+                    self.counters.count_end(&evicted.session, EndReason::Evicted);
                 }
                 decision.course
             }
@@ -169,7 +169,7 @@ impl Forwarder {
                 // Another worker was faster; its session decides. If that ended at once, the packet still has its way.
                 self.continue_session(id, claim, transit, snapshot, now).unwrap_or(decision.course)
             }
-            Opened::Full => {
+            Opened::Full | Opened::Clash => {
                 self.counters.table_full += 1;
                 decision.course
             }
@@ -178,7 +178,7 @@ impl Forwarder {
 
     /// Ends a session whose firewall failed.
     fn end_failed(&mut self, id: SessionId, transit: &Transit, snapshot: &Snapshot) {
-        if let Some((key, session)) = self.sessions.close(id) {
+        if let Some(Removed { key, session, bound: _ }) = self.sessions.close(id) {
             self.counters.count_end(&session, EndReason::Failed);
             self.reset_near_end(&key, &session, transit.direction, snapshot);
         }
@@ -187,7 +187,7 @@ impl Forwarder {
     /// Forgets idle sessions; answers how many it visited.
     pub(super) fn expire_sessions(&mut self, now: Instant, budget: usize) -> usize {
         let counters = &mut self.counters;
-        self.sessions.expire(now, budget, |_, session, reason| counters.count_end(session, reason))
+        self.sessions.expire(now, budget, |ended, reason| counters.count_end(&ended.session, reason))
     }
 
     fn count_pins(&mut self, before: Pins, decision: &Decision) {

@@ -69,7 +69,7 @@ impl Forwarder {
         // Each session may need a reset, and each reset a place in the queue.
         let budget = budget.min(self.transmits_free());
         let mut ended = std::mem::take(&mut self.failures.ended);
-        let is_done = self.sessions.sweep(&mut cursor, budget, |key, session| match failed_pin(session, snapshot) {
+        let is_done = self.sessions.sweep(&mut cursor, budget, |key, session, _| match failed_pin(session, snapshot) {
             Some(direction) => {
                 ended.push((*key, *session, direction));
                 Sweep::Remove

@@ -46,7 +46,7 @@ fn at(millis: u64) -> Instant {
 }
 
 fn open(worker: &mut SessionWorker, key: &CanonicalKey, now: Instant) -> Opened {
-    worker.open(key, Session::new(key, Direction::LowToHigh, now), false, |_, _| false, now)
+    worker.open(key, None, Session::new(key, Direction::LowToHigh, now), false, |_, _| false, now)
 }
 
 fn inserted(opened: Opened) -> SessionId {
@@ -58,9 +58,9 @@ fn inserted(opened: Opened) -> SessionId {
 
 fn expire(worker: &mut SessionWorker, now: Instant) -> Vec<CanonicalKey> {
     let mut ended = Vec::new();
-    while worker.expire(now, 1000, |key, _, reason| {
+    while worker.expire(now, 1000, |removed, reason| {
         assert_eq!(reason, EndReason::Expired);
-        ended.push(*key);
+        ended.push(removed.key);
     }) == 1000
     {}
     ended
@@ -86,7 +86,7 @@ fn a_flow_is_found_until_it_is_closed() {
         assert_eq!(table.find(&key), Some(id));
         assert_eq!(open(&mut worker, &key, at(0)), Opened::Existing(id));
         table.update(id, |session| session.observe(Direction::LowToHigh, None, 60, at(5))).expect("it is there");
-        let (closed, session) = worker.close(id).expect("it is there");
+        let Removed { key: closed, session, .. } = worker.close(id).expect("it is there");
         assert_eq!((closed, session.packets, session.bytes, session.last_seen), (key, 1, 60, at(5)));
         assert_eq!((table.find(&key), table.get(id), worker.close(id)), (None, None, None));
     }
@@ -182,9 +182,9 @@ fn expiry_does_no_more_than_its_budget() {
     for number in 0..100 {
         open(&mut worker, &key(UDP, number), at(0));
     }
-    assert_eq!(worker.expire(at(10_000), 7, |_, _, _| ()), 7);
+    assert_eq!(worker.expire(at(10_000), 7, |_, _| ()), 7);
     assert_eq!(table.len(), 93);
-    assert_eq!(worker.expire(at(10_000), 1000, |_, _, _| ()), 93);
+    assert_eq!(worker.expire(at(10_000), 1000, |_, _| ()), 93);
     assert!(table.is_empty());
 }
 
@@ -208,7 +208,7 @@ fn a_flood_evicts_the_oldest_half_open_sessions_and_no_established_one() {
             panic!("the flood finds room by eviction")
         };
         let oldest = if number < 2010 { number - 1000 } else { number - 10 };
-        assert_eq!(evicted.map(|(key, _)| key), Some(key(TCP, oldest)));
+        assert_eq!(evicted.map(|evicted| evicted.key), Some(key(TCP, oldest)));
     }
     assert!(established.iter().all(|&id| table.get(id).is_some()));
     assert_eq!(table.len(), 100);
@@ -225,10 +225,14 @@ fn a_table_full_of_established_sessions_takes_no_new_one() {
 
     let new = key(TCP, 102);
     let session = Session::new(&new, Direction::LowToHigh, at(0));
-    assert_eq!(worker.open(&new, session, true, |_, _| false, at(0)), Opened::Full, "nothing is harmless to forget");
+    assert_eq!(
+        worker.open(&new, None, session, true, |_, _| false, at(0)),
+        Opened::Full,
+        "nothing is harmless to forget"
+    );
     let victim = key(TCP, 7);
-    let opened = worker.open(&new, session, true, |key, _| *key == victim, at(0));
-    assert!(matches!(opened, Opened::Inserted { evicted: Some((key, _)), .. } if key == victim));
+    let opened = worker.open(&new, None, session, true, |key, _| *key == victim, at(0));
+    assert!(matches!(opened, Opened::Inserted { evicted: Some(evicted), .. } if evicted.key == victim));
 }
 
 #[test]
@@ -252,7 +256,7 @@ fn one_worker_can_use_the_whole_table_and_give_it_back() {
             workers[(round + 1) % 4].close(id).expect("any worker ends any session");
         }
         assert!(table.is_empty());
-        workers[round].expire(now, 1, |_, _, _| ());
+        workers[round].expire(now, 1, |_, _| ());
     }
 }
 
@@ -267,7 +271,7 @@ fn a_sweep_sees_every_session_once_in_bounded_steps() {
         let (mut cursor, mut done) = (0, false);
         while !done {
             let before = cursor;
-            done = worker.sweep(&mut cursor, 64, |key, session| {
+            done = worker.sweep(&mut cursor, 64, |key, session, _| {
                 *seen.entry(format!("{key:?}")).or_insert(0) += 1;
                 session.bytes = 1;
                 if key.low().port % 2 == 1 { Sweep::Keep } else { Sweep::Remove }
@@ -277,7 +281,7 @@ fn a_sweep_sees_every_session_once_in_bounded_steps() {
     }
     assert_eq!((seen.len(), seen.values().max()), (600, Some(&1)));
     let mut kept = 0;
-    table.for_each(|key, session| {
+    table.for_each(|key, session, _| {
         assert_eq!((key.low().port % 2, session.bytes), (1, 1));
         kept += 1;
         true
@@ -292,7 +296,7 @@ fn for_each_stops_when_told() {
         open(&mut worker, &key(TCP, number), at(0));
     }
     let mut seen = 0;
-    table.for_each(|_, _| {
+    table.for_each(|_, _, _| {
         seen += 1;
         seen < 3
     });
@@ -350,10 +354,11 @@ proptest! {
                     match open(&mut worker, &key(protocol, flow), at(now)) {
                         Opened::Existing(_) => prop_assert!(model.contains_key(&flow)),
                         Opened::Full => prop_assert!(!has_room && !model.contains_key(&flow)),
+                        Opened::Clash => prop_assert!(false, "no flow is translated"),
                         Opened::Inserted { evicted, .. } => {
                             prop_assert!(has_room && !model.contains_key(&flow));
                             prop_assert_eq!(evicted.is_some(), model.len() == capacity);
-                            if let Some((evicted, _)) = evicted {
+                            if let Some(Removed { key: evicted, .. }) = evicted {
                                 let (&flow, victim) = model
                                     .iter()
                                     .find(|(flow, _)| key(protocol, **flow) == evicted)
@@ -424,12 +429,12 @@ fn workers_that_share_flows_lose_and_confuse_none() {
                                 worker.close(id);
                             }
                         }
-                        Opened::Full => {}
+                        Opened::Full | Opened::Clash => {}
                     }
                     if round % 64 == 0 {
-                        worker.expire(now, 64, |_, _, _| ());
+                        worker.expire(now, 64, |_, _| ());
                         let mut cursor = 0;
-                        let end_some = |_: &CanonicalKey, session: &mut Session| {
+                        let end_some = |_: &CanonicalKey, session: &mut Session, _: Option<&Bound>| {
                             if session.packets > 50 { Sweep::Remove } else { Sweep::Keep }
                         };
                         worker.sweep(&mut cursor, 16, end_some);
@@ -439,7 +444,7 @@ fn workers_that_share_flows_lose_and_confuse_none() {
         }
     });
     let mut live = 0;
-    table.for_each(|key, session| {
+    table.for_each(|key, session, _| {
         assert_eq!(table.find(key).and_then(|id| table.get(id)), Some(*session));
         live += 1;
         true
@@ -453,4 +458,49 @@ fn workers_that_share_flows_lose_and_confuse_none() {
 fn the_state_is_shown_as_opened() {
     assert_eq!(Session::new(&key(TCP, 0), Direction::LowToHigh, at(0)).state, State::Tcp(TcpState::Opening));
     assert_eq!(Session::new(&key(UDP, 0), Direction::LowToHigh, at(0)).state, State::OneWay);
+}
+
+fn bound(inside: FlowKey) -> Bound {
+    Bound { service: crate::id::ServiceId(0), server: crate::id::ServerId(0), fall: 0, inside: Some(inside) }
+}
+
+fn open_bound(worker: &mut SessionWorker, outside: &FlowKey, inside: FlowKey) -> Opened {
+    let (key, direction) = outside.canonical();
+    worker.open(&key, Some(bound(inside)), Session::new(&key, direction, at(0)), false, |_, _| false, at(0))
+}
+
+fn to(client: u8, port: u16, server: [u8; 4], server_port: u16) -> FlowKey {
+    FlowKey {
+        protocol: TCP,
+        source: Endpoint { address: [198, 51, 100, client].into(), port },
+        destination: Endpoint { address: server.into(), port: server_port },
+    }
+}
+
+#[test]
+fn a_translated_flow_is_found_by_both_its_legs_until_it_ends() {
+    let (table, mut workers) = SessionTable::new(16, 1, Timeouts::default(), [1, 2, 3, 4]);
+    let (outside, inside) = (to(7, 40_000, [203, 0, 113, 80], 80), to(7, 40_000, [10, 10, 20, 11], 8080));
+
+    let Opened::Inserted { id, .. } = open_bound(&mut workers[0], &outside, inside) else { panic!("there is room") };
+
+    assert_eq!(table.find(&outside.canonical().0), Some(id));
+    assert_eq!(table.find(&inside.reversed().canonical().0), Some(id));
+    assert_eq!(workers[0].close(id).and_then(|removed| removed.bound), Some(bound(inside)));
+    assert_eq!(table.find(&outside.canonical().0), None);
+    assert_eq!(table.find(&inside.canonical().0), None);
+}
+
+#[test]
+fn two_flows_that_would_be_one_to_the_server_clash_and_the_first_lives_on() {
+    let (table, mut workers) = SessionTable::new(16, 1, Timeouts::default(), [1, 2, 3, 4]);
+    let inside = to(7, 40_000, [10, 10, 20, 11], 8080);
+    let (first, second) = (to(7, 40_000, [203, 0, 113, 80], 80), to(7, 40_000, [203, 0, 113, 81], 80));
+    let Opened::Inserted { id, .. } = open_bound(&mut workers[0], &first, inside) else { panic!("there is room") };
+
+    assert_eq!(open_bound(&mut workers[0], &second, inside), Opened::Clash);
+
+    assert_eq!(table.find(&inside.canonical().0), Some(id));
+    assert_eq!(table.find(&second.canonical().0), None, "the refused flow left nothing behind");
+    assert_eq!(table.len(), 1);
 }

@@ -150,7 +150,7 @@ impl Lab {
 
     pub fn sessions(&self) -> Vec<Session> {
         let mut sessions = Vec::new();
-        self.table.for_each(|_, session| {
+        self.table.for_each(|_, session, _| {
             sessions.push(*session);
             true
         });
