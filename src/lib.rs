@@ -24,6 +24,7 @@
 //! | [`nat`] | what changes in a translated packet; which port stands for a client | know why |
 //! | [`session`] | what is remembered, how long, and what is forgotten first | leak a map guard |
 //! | [`path`] | which firewall: rendezvous, the pinning rules, what "up" means | touch bytes |
+//! | [`slb`] | which server: services, schedulers, stickiness | touch bytes |
 //! | [`health`], [`neighbor`] | when a member is up; who answers at which MAC | open sockets, read the clock |
 //! | [`config`] | what the operator meant | touch files or devices |
 //! | [`engine`] | the appliance without an operating system: [`engine::Forwarder`] and [`engine::Controller`] | do I/O |

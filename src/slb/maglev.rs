@@ -1,1 +1,236 @@
-//! The table that hashes flows to servers: Maglev (Eisenbud et al., NSDI 2016), weighted, 65,537 slots.
+//! The table that hashes flows to servers: Maglev (Eisenbud et al., NSDI 2016, section 3.4), weighted, 65,537 slots.
+//!
+//! Every server walks the slots in an order of its own, drawn from its name, and takes the next free one when it is its
+//! turn; a server of weight w has w turns while the heaviest has as many as its weight says. The table is built from all
+//! servers, whoever is up: a server that is down is passed over at the lookup, so that its flows alone move, and come back
+//! to it.
+
+use std::hash::Hasher as _;
+
+use siphasher::sip::SipHasher13;
+
+use crate::flow::FlowKey;
+use crate::slb::HashOn;
+
+/// Slots: a prime, more than a hundred for each of 600 servers.
+pub const SLOTS: usize = 65_537;
+
+/// How many slots a flow tries before it takes the next live one on.
+const TRIES: u64 = 32;
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Maglev {
+    /// Per slot, the position of its server; empty without servers.
+    slots: Box<[u16]>,
+}
+
+impl Maglev {
+    /// The table of servers given by name and weight. Weight 0 has no slots.
+    ///
+    /// # Panics
+    /// If there are more than 65,535 servers; configuration bounds them far below.
+    pub fn new<'a>(servers: impl IntoIterator<Item = (&'a str, u16)>) -> Self {
+        let mut walks: Vec<Walk> =
+            servers.into_iter().enumerate().filter(|(_, (_, weight))| *weight > 0).map(Walk::new).collect();
+        let heaviest = walks.iter().map(|walk| walk.weight).max().unwrap_or(0);
+        let mut slots = vec![None; if walks.is_empty() { 0 } else { SLOTS }];
+        let mut free = slots.len();
+        for turn in 1_u64.. {
+            for walk in &mut walks {
+                if free == 0 {
+                    let slots = slots.into_iter().map(|slot| slot.expect("no slot is free")).collect();
+                    return Self { slots };
+                }
+                if turn * walk.weight < walk.due {
+                    continue;
+                }
+                walk.due += heaviest;
+                let slot = walk.next_free(&slots);
+                slots[slot] = Some(walk.position);
+                free -= 1;
+            }
+            if free == 0 {
+                break;
+            }
+        }
+        Self { slots: Box::default() }
+    }
+
+    /// The server of a flow with this hash among those that `is_eligible` accepts.
+    pub fn lookup(&self, hash: u64, mut is_eligible: impl FnMut(usize) -> bool) -> Option<usize> {
+        if self.slots.is_empty() {
+            return None;
+        }
+        // Each try looks somewhere else, so that the flows of a dead server spread over all others.
+        let tried = (0..TRIES).map(|attempt| self.at(mix(hash, attempt))).find(|&server| is_eligible(server));
+        tried.or_else(|| {
+            let start = (mix(hash, TRIES) % SLOTS as u64) as usize;
+            (0..SLOTS).map(|step| usize::from(self.slots[(start + step) % SLOTS])).find(|&server| is_eligible(server))
+        })
+    }
+
+    /// The largest share of slots that a server has, over the share that its weight deserves: 1.0 is perfect. `None`
+    /// without servers.
+    pub fn imbalance(&self, weights: &[u16]) -> Option<f64> {
+        let total: u64 = weights.iter().map(|&weight| u64::from(weight)).sum();
+        let mut counts = vec![0_u64; weights.len()];
+        for &server in &self.slots {
+            *counts.get_mut(usize::from(server))? += 1;
+        }
+        let over = |(&count, &weight): (&u64, &u16)| {
+            (weight > 0).then(|| count as f64 * total as f64 / (SLOTS as f64 * f64::from(weight)))
+        };
+        counts.iter().zip(weights).filter_map(over).reduce(f64::max)
+    }
+
+    fn at(&self, hash: u64) -> usize {
+        usize::from(self.slots[(hash % SLOTS as u64) as usize])
+    }
+}
+
+/// The hash of the chosen parts of a flow, protocol left out, so that the TCP and UDP of a client meet one server.
+pub fn hash(flow: &FlowKey, on: HashOn) -> u64 {
+    let mut hasher = SipHasher13::new_with_keys(0x6677_6c62_2f73_6c62, 0x666c_6f77);
+    let mut address = |address: std::net::IpAddr| match address {
+        std::net::IpAddr::V4(address) => hasher.write(&address.octets()),
+        std::net::IpAddr::V6(address) => hasher.write(&address.octets()),
+    };
+    if on.source_address {
+        address(flow.source.address);
+    }
+    if on.destination_address {
+        address(flow.destination.address);
+    }
+    if on.source_port {
+        hasher.write(&flow.source.port.to_be_bytes());
+    }
+    if on.destination_port {
+        hasher.write(&flow.destination.port.to_be_bytes());
+    }
+    hasher.finish()
+}
+
+/// An independent hash for each attempt (the finalizer of SplitMix64).
+const fn mix(hash: u64, attempt: u64) -> u64 {
+    let mut z = hash ^ attempt.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// One server's way over the slots.
+struct Walk {
+    position: u16,
+    weight: u64,
+    /// It has a turn when turn times weight reaches this.
+    due: u64,
+    slot: usize,
+    skip: usize,
+}
+
+impl Walk {
+    fn new((position, (name, weight)): (usize, (&str, u16))) -> Self {
+        let half = |key: u64| {
+            let mut hasher = SipHasher13::new_with_keys(0x6677_6c62_2f6d_6167, key);
+            hasher.write(name.as_bytes());
+            hasher.finish()
+        };
+        Self {
+            position: u16::try_from(position).expect("configuration bounds the servers of a service"),
+            weight: u64::from(weight),
+            due: 1,
+            slot: (half(0) % SLOTS as u64) as usize,
+            skip: (half(1) % (SLOTS as u64 - 1) + 1) as usize,
+        }
+    }
+
+    fn next_free(&mut self, slots: &[Option<u16>]) -> usize {
+        loop {
+            let slot = self.slot;
+            self.slot = (self.slot + self.skip) % SLOTS;
+            if slots[slot].is_none() {
+                return slot;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(n: usize) -> Vec<String> {
+        (0..n).map(|i| format!("s{i}")).collect()
+    }
+
+    fn table(names: &[String], weight: impl Fn(usize) -> u16) -> Maglev {
+        Maglev::new(names.iter().enumerate().map(|(i, name)| (name.as_str(), weight(i))))
+    }
+
+    const FLOWS: u64 = 50_000;
+
+    #[test]
+    fn shares_follow_weights_within_a_percent() {
+        let names = names(6);
+        for weights in [[1, 1, 1, 1, 1, 1], [1, 2, 3, 4, 5, 6], [256, 1, 1, 100, 0, 7]] {
+            let table = table(&names, |i| weights[i]);
+            let imbalance = table.imbalance(&weights).expect("there are servers");
+            assert!((1.0..1.01).contains(&imbalance), "{weights:?}: {imbalance}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_is_down_moves_its_own_flows_alone_and_they_spread() {
+        let table = table(&names(8), |_| 1);
+        let mut taken = [0; 8];
+        for hash in (0..FLOWS).map(|flow| mix(flow, 99)) {
+            let before = table.lookup(hash, |_| true).expect("all are up");
+            let after = table.lookup(hash, |server| server != 3).expect("seven are up");
+            if before == 3 {
+                taken[after] += 1;
+            } else {
+                assert_eq!(before, after, "a flow of a live server moved");
+            }
+        }
+        assert_eq!(taken[3], 0);
+        let fair = f64::from(taken.iter().sum::<i32>()) / 7.0;
+        assert!(
+            taken.iter().enumerate().all(|(i, &n)| i == 3 || (f64::from(n) - fair).abs() < 0.2 * fair),
+            "{taken:?}"
+        );
+    }
+
+    #[test]
+    fn a_new_server_takes_its_share_and_moves_little_else() {
+        let names = names(9);
+        let (before, after) = (table(&names[..8], |_| 1), table(&names, |_| 1));
+        let mut to_new = 0;
+        let mut innocent = 0;
+        for hash in (0..FLOWS).map(|flow| mix(flow, 7)) {
+            let (old, new) = (before.lookup(hash, |_| true), after.lookup(hash, |_| true));
+            to_new += u64::from(new == Some(8));
+            innocent += u64::from(new != Some(8) && new != old);
+        }
+        assert!(to_new.abs_diff(FLOWS / 9) < FLOWS / 100, "{to_new}");
+        assert!(innocent < FLOWS / 100, "{innocent} flows moved between old servers");
+    }
+
+    #[test]
+    fn thousands_of_servers_all_have_slots_and_one_survivor_is_found() {
+        let table = table(&names(4128), |_| 1);
+        let mut seen = vec![false; 4128];
+        for &server in &table.slots {
+            seen[usize::from(server)] = true;
+        }
+        assert!(seen.into_iter().all(|seen| seen));
+        assert_eq!(table.lookup(42, |server| server == 4000), Some(4000));
+        assert_eq!(table.lookup(42, |_| false), None);
+    }
+
+    #[test]
+    fn without_weight_there_is_no_server() {
+        assert_eq!(table(&names(3), |_| 0).lookup(1, |_| true), None);
+        assert_eq!(Maglev::new([]).imbalance(&[]), None);
+    }
+}

@@ -8,15 +8,18 @@ pub mod maglev;
 pub mod scheduler;
 pub mod sticky;
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use crate::id::{ServerId, ServiceId};
 use crate::path::OnFailure;
 use crate::time::Duration;
 use crate::wire::Family;
 
-pub use scheduler::SchedulerState;
+pub use maglev::Maglev;
+pub use scheduler::{SchedulerState, ServerState, ServiceState};
 
 /// How a new session takes its server. Weights always count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -97,10 +100,14 @@ pub struct Service {
     pub takes_new: bool,
     /// Its servers, in order of configuration.
     pub servers: Vec<Server>,
+    /// For [`Scheduler::Hash`]: positions in `servers`; empty for the others.
+    pub table: Arc<Maglev>,
+    /// What is remembered of it.
+    pub state: Arc<ServiceState>,
 }
 
 /// A real server as the packet path sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Server {
     /// Number.
     pub id: ServerId,
@@ -122,6 +129,54 @@ pub struct Server {
     pub takes_new: bool,
     /// By family: how often it went from up to down.
     pub falls: [u32; 2],
+    /// What is remembered of it.
+    pub state: Arc<ServerState>,
+}
+
+/// All virtual services of an engine.
+#[derive(Debug, Clone, Default)]
+pub struct Services {
+    services: Vec<Service>,
+    /// Per VIP and protocol, the ports with their service, the narrowest range first.
+    ports: HashMap<(IpAddr, u8), Vec<(RangeInclusive<u16>, ServiceId)>, ahash::RandomState>,
+}
+
+impl Services {
+    /// The services by [`ServiceId`].
+    pub fn new(services: Vec<Service>) -> Self {
+        let mut ports: HashMap<_, Vec<_>, ahash::RandomState> = HashMap::default();
+        for service in &services {
+            for (&address, &protocol) in
+                service.addresses.iter().flat_map(|a| service.protocols.iter().map(move |p| (a, p)))
+            {
+                ports
+                    .entry((address, protocol))
+                    .or_default()
+                    .extend(service.ports.iter().map(|range| (range.clone(), service.id)));
+            }
+        }
+        for ranges in ports.values_mut() {
+            ranges.sort_by_key(|(range, id)| (range.end() - range.start(), *range.start(), *id));
+        }
+        Self { services, ports }
+    }
+
+    /// The service that owns a destination: of those that have its port the one with the narrowest range.
+    pub fn find(&self, address: IpAddr, protocol: u8, port: u16) -> Option<&Service> {
+        let ranges = self.ports.get(&(address, protocol))?;
+        let (_, id) = ranges.iter().find(|(range, _)| range.contains(&port))?;
+        self.services.get(id.index())
+    }
+
+    /// A service.
+    pub fn get(&self, id: ServiceId) -> Option<&Service> {
+        self.services.get(id.index())
+    }
+
+    /// All services, by [`ServiceId`].
+    pub fn all(&self) -> &[Service] {
+        &self.services
+    }
 }
 
 impl Server {

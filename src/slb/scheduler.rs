@@ -1,5 +1,189 @@
 //! Choosing a server for a new session.
+//!
+//! The state of the schedulers survives snapshots and reloads: [`SchedulerState`] keeps it under the names of services and
+//! servers and hands it out by reference, so that whoever builds a [`Service`] ties it in once and no worker looks up a name.
 
-/// What survives snapshots and reloads: round-robin positions, active counts, sticky entries. See the room's page.
-#[derive(Debug, Default)]
-pub struct SchedulerState {}
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::flow::FlowKey;
+use crate::slb::sticky::{StickyRoom, StickyTable};
+use crate::slb::{Scheduler, Server, Service, maglev};
+use crate::time::Instant;
+use crate::wire::Family;
+
+/// What is remembered of a service.
+#[derive(Debug)]
+pub struct ServiceState {
+    /// Held while a turn is given: the turns of one service are one sequence for all workers.
+    turn: Mutex<()>,
+    /// Which client had which server.
+    pub sticky: StickyTable,
+    /// Clients that are not sticky because the room was full.
+    pub sticky_full: AtomicU64,
+}
+
+/// What is remembered of a real server in a service.
+#[derive(Debug)]
+pub struct ServerState {
+    /// Its name, as sticky entries keep it.
+    pub name: Arc<str>,
+    /// Live sessions.
+    active: AtomicI64,
+    /// Sessions since start.
+    total: AtomicU64,
+    /// What is due to it, in turns times the sum of weights; under [`ServiceState`]'s lock.
+    credit: AtomicI64,
+}
+
+/// State of all services and servers, by name.
+#[derive(Debug)]
+pub struct SchedulerState {
+    room: Arc<StickyRoom>,
+    services: Mutex<HashMap<String, Arc<ServiceState>>>,
+    servers: Mutex<HashMap<(String, String), Arc<ServerState>>>,
+}
+
+impl SchedulerState {
+    /// Nothing is remembered; there is room for `sticky` sticky clients.
+    pub fn new(sticky: usize) -> Self {
+        Self { room: StickyRoom::new(sticky), services: Mutex::default(), servers: Mutex::default() }
+    }
+
+    /// The state of a service; made at the first asking.
+    pub fn service(&self, name: &str) -> Arc<ServiceState> {
+        let mut services = lock(&self.services);
+        let make = || {
+            let sticky = StickyTable::new(Arc::clone(&self.room));
+            Arc::new(ServiceState { turn: Mutex::default(), sticky, sticky_full: AtomicU64::new(0) })
+        };
+        Arc::clone(services.entry(name.to_owned()).or_insert_with(make))
+    }
+
+    /// The state of a server in a service; made at the first asking.
+    pub fn server(&self, service: &str, name: &str) -> Arc<ServerState> {
+        let mut servers = lock(&self.servers);
+        Arc::clone(
+            servers.entry((service.to_owned(), name.to_owned())).or_insert_with(|| Arc::new(ServerState::new(name))),
+        )
+    }
+
+    /// Sticky entries in use.
+    pub fn sticky_used(&self) -> usize {
+        self.room.used()
+    }
+}
+
+impl ServerState {
+    fn new(name: &str) -> Self {
+        Self { name: name.into(), active: AtomicI64::new(0), total: AtomicU64::new(0), credit: AtomicI64::new(0) }
+    }
+
+    /// A session took it.
+    pub fn opened(&self) {
+        self.active.fetch_add(1, Ordering::Relaxed);
+        self.total.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A session of it ended.
+    pub fn ended(&self) {
+        self.active.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Live sessions.
+    pub fn active(&self) -> u64 {
+        u64::try_from(self.active.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
+    /// Sessions since start.
+    pub fn total(&self) -> u64 {
+        self.total.load(Ordering::Relaxed)
+    }
+}
+
+impl Service {
+    /// The server for a new session of `flow`, whose source is the client; `None` if nobody can take it.
+    ///
+    /// A sticky client gets the server that it had while that is up, draining or not. Else the scheduler chooses among the
+    /// servers that take new sessions, or, when every other is down, among the backup servers.
+    pub fn choose(&self, flow: &FlowKey, now: Instant) -> Option<&Server> {
+        let family = flow.family();
+        let client = flow.source.address;
+        if !self.takes_new {
+            return None;
+        }
+        let Some(by) = &self.sticky else { return self.schedule(flow, family) };
+        let known = self.state.sticky.server_of(client, by, now);
+        let kept = known.and_then(|name| self.servers.iter().find(|server| server.state.name == name));
+        let server = match kept.filter(|server| server.is_up(family)) {
+            Some(server) => server,
+            None => self.schedule(flow, family)?,
+        };
+        if !self.state.sticky.remember(client, by, &server.state.name, now) {
+            self.state.sticky_full.fetch_add(1, Ordering::Relaxed);
+        }
+        Some(server)
+    }
+
+    fn schedule(&self, flow: &FlowKey, family: Family) -> Option<&Server> {
+        let is_candidate = |server: &Server| server.is_up(family) && server.takes_new && server.weight > 0;
+        let is_primary = |server: &Server| is_candidate(server) && !server.backup;
+        let others_are_down = || !self.servers.iter().any(|server| !server.backup && server.is_up(family));
+        match self.scheduler {
+            Scheduler::RoundRobin => {
+                self.round_robin(is_primary).or_else(|| self.round_robin(is_candidate).filter(|_| others_are_down()))
+            }
+            Scheduler::LeastConnections => {
+                let backup = || self.least_connections(is_candidate).filter(|_| others_are_down());
+                self.least_connections(is_primary).or_else(backup)
+            }
+            Scheduler::Hash(on) => {
+                let hash = maglev::hash(flow, on);
+                let lookup = |is_eligible: &dyn Fn(&Server) -> bool| {
+                    self.table.lookup(hash, |position| is_eligible(&self.servers[position]))
+                };
+                let position = lookup(&is_primary).or_else(|| lookup(&is_candidate).filter(|_| others_are_down()))?;
+                Some(&self.servers[position])
+            }
+        }
+    }
+
+    /// Smooth weighted round robin: everybody's credit grows by his weight, the richest has the turn and pays for all. Over
+    /// any full cycle the turns are exactly the weights, and no server has them in a row if it can be helped.
+    fn round_robin(&self, is_eligible: impl Fn(&Server) -> bool) -> Option<&Server> {
+        let _turn = lock(&self.state.turn);
+        let mut total = 0;
+        let mut richest: Option<(&Server, i64)> = None;
+        for server in self.servers.iter().filter(|server| is_eligible(server)) {
+            let weight = i64::from(server.weight);
+            let credit = server.state.credit.load(Ordering::Relaxed) + weight;
+            server.state.credit.store(credit, Ordering::Relaxed);
+            total += weight;
+            if richest.is_none_or(|(_, most)| credit > most) {
+                richest = Some((server, credit));
+            }
+        }
+        let (server, credit) = richest?;
+        server.state.credit.store(credit - total, Ordering::Relaxed);
+        Some(server)
+    }
+
+    /// The fewest live sessions for its weight; among equals the one that had the fewest so far.
+    fn least_connections(&self, is_eligible: impl Fn(&Server) -> bool) -> Option<&Server> {
+        // a / w(a) < b / w(b), without dividing.
+        let load = |sessions: u64, other: &Server| u128::from(sessions) * u128::from(other.weight);
+        let order = |a: &&Server, b: &&Server| {
+            let active = load(a.state.active(), b).cmp(&load(b.state.active(), a));
+            active.then_with(|| load(a.state.total(), b).cmp(&load(b.state.total(), a)))
+        };
+        self.servers.iter().filter(|server| is_eligible(server)).min_by(order)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;
