@@ -24,7 +24,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("sim", &["wire", "flow", "nat", "path", "slb", "session", "neighbor", "health", "config", "engine"]),
     ("io", &["wire"]),
     ("api", &["config", "engine", "flow"]),
-    ("runtime", &["engine", "io", "config", "api", "session", "path", "slb", "wire", "flow"]),
+    ("runtime", &["engine", "io", "config", "api", "session", "path", "nat", "slb", "wire", "flow"]),
     ("client", &["api", "engine"]),
     ("lab", &["config", "io", "client", "api", "engine"]),
     ("cli", &["*"]),

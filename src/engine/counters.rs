@@ -4,7 +4,7 @@
 use std::sync::Mutex;
 
 use crate::engine::verdict::DropReason;
-use crate::id::{FirewallId, LinkId};
+use crate::id::{FirewallId, LinkId, ServerId};
 use crate::path::pinning::{Pin, PinChange};
 use crate::session::{EndReason, Session};
 
@@ -14,6 +14,17 @@ pub struct FirewallCounters {
     /// Sessions that took or moved to it, minus those that ended or moved away; a worker's share may be negative.
     pub sessions: i64,
     /// Sessions that took it when they were opened or moved to it.
+    pub new_sessions: u64,
+    /// Packets to and from it.
+    pub packets: u64,
+    /// Bytes of IP to and from it.
+    pub bytes: u64,
+}
+
+/// Traffic of one real server. Its live sessions are in [`crate::slb::ServerState`], which schedulers look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ServerCounters {
+    /// Sessions that took it.
     pub new_sessions: u64,
     /// Packets to and from it.
     pub packets: u64,
@@ -77,6 +88,8 @@ pub struct Counters {
     pub firewalls: Vec<FirewallCounters>,
     /// By [`LinkId`].
     pub links: Vec<LinkCounters>,
+    /// By [`ServerId`].
+    pub servers: Vec<ServerCounters>,
 }
 
 /// One worker's published copy.
@@ -107,6 +120,7 @@ impl Default for Counters {
             punt_drop_icmp_error: 0,
             firewalls: Vec::new(),
             links: Vec::new(),
+            servers: Vec::new(),
         }
     }
 }
@@ -134,7 +148,7 @@ impl Counters {
 
     /// Adds what another worker counted.
     pub fn add(&mut self, other: &Self) {
-        let Self { firewalls, links, drops, pins, .. } = other;
+        let Self { firewalls, links, servers, drops, pins, .. } = other;
         for (own, other) in [
             (&mut self.received, other.received),
             (&mut self.forwarded, other.forwarded),
@@ -172,6 +186,12 @@ impl Counters {
             own.tx_packets += other.tx_packets;
             own.tx_bytes += other.tx_bytes;
         }
+        for (number, other) in servers.iter().enumerate() {
+            let own = self.server(ServerId::from(number));
+            own.new_sessions += other.new_sessions;
+            own.packets += other.packets;
+            own.bytes += other.bytes;
+        }
     }
 
     /// Counts the end of a session.
@@ -208,12 +228,15 @@ impl Counters {
 
     /// Becomes a copy of `other` in the memory that it has.
     fn copy_from(&mut self, other: &Self) {
-        let (mut drops, mut firewalls, mut links) =
-            (std::mem::take(&mut self.drops), std::mem::take(&mut self.firewalls), std::mem::take(&mut self.links));
+        let mut drops = std::mem::take(&mut self.drops);
+        let mut firewalls = std::mem::take(&mut self.firewalls);
+        let mut links = std::mem::take(&mut self.links);
+        let mut servers = std::mem::take(&mut self.servers);
         drops.clone_from(&other.drops);
         firewalls.clone_from(&other.firewalls);
         links.clone_from(&other.links);
-        *self = Self { drops, firewalls, links, ..*other };
+        servers.clone_from(&other.servers);
+        *self = Self { drops, firewalls, links, servers, ..*other };
     }
 
     /// The counters of a firewall, growing the list as needed.
@@ -222,6 +245,14 @@ impl Counters {
             self.firewalls.resize(id.index() + 1, FirewallCounters::default());
         }
         &mut self.firewalls[id.index()]
+    }
+
+    /// The counters of a real server, growing the list as needed.
+    pub fn server(&mut self, id: ServerId) -> &mut ServerCounters {
+        if self.servers.len() <= id.index() {
+            self.servers.resize(id.index() + 1, ServerCounters::default());
+        }
+        &mut self.servers[id.index()]
     }
 
     /// The counters of a link, growing the list as needed.

@@ -1,6 +1,6 @@
 //! The one truth that workers look at: configuration, live sets and neighbours of one instant, under one epoch.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use crate::engine::route::RouteTable;
 use crate::id::{DeviceId, FirewallId, GroupId, LinkId, PathSetId};
 use crate::path::{Admin, Group, PathSet};
+use crate::slb::Services;
 use crate::wire::vlan::{TPID_CUSTOMER, VlanTag};
 use crate::wire::{Family, MacAddr};
 
@@ -89,6 +90,11 @@ pub struct Snapshot {
     pub learn: HashMap<(LinkId, MacAddr), FirewallId, ahash::RandomState>,
     /// Resolved neighbours.
     pub neighbors: HashMap<(LinkId, IpAddr), MacAddr, ahash::RandomState>,
+    /// Virtual services and their servers.
+    pub services: Services,
+    /// The addresses of all services, and those of their own that stand for clients (`snat`): what comes to one of them and
+    /// belongs to no session and no service is for the controller.
+    pub vips: HashSet<IpAddr, ahash::RandomState>,
 }
 
 impl Device {

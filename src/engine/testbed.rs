@@ -20,6 +20,7 @@ use crate::engine::snapshot::{Device, Firewall, Link};
 use crate::engine::{CountersCell, Forwarder, Punt, PuntQueue, Snapshot};
 use crate::flow::{FlowHasher, HashMode, Seed};
 use crate::id::{DeviceId, FirewallId, GroupId, LinkId, PathSetId, PeerId};
+use crate::nat::PortPools;
 use crate::path::{Admin, BelowMin, Group, Member, OnFailure, PathSet};
 use crate::session::{SessionTable, Timeouts};
 use crate::time::Duration;
@@ -241,9 +242,11 @@ fn add_routes(snapshot: &mut Snapshot, side: Side, near: LinkId) {
 pub fn forwarders(workers: usize, capacity: usize) -> (Arc<SessionTable>, Vec<(Forwarder, Arc<CountersCell>)>) {
     let (table, workers) = SessionTable::new(capacity, workers, Timeouts::default(), [1, 2, 3, 4]);
     let limits = ForwarderLimits { fragments: 64, held: 16, fragment_timeout: Duration::from_secs(5) };
+    let ports = Arc::new(PortPools::new(workers.len() as u16, 64, Duration::from_secs(120)));
     let forwarders = workers.into_iter().map(|worker| {
         let cell = Arc::<CountersCell>::default();
-        (Forwarder::new(worker, limits, Arc::clone(&cell)), cell)
+        let seed = u64::from(worker.number());
+        (Forwarder::new(worker, limits, Arc::clone(&ports), seed, Arc::clone(&cell)), cell)
     });
     (table, forwarders.collect())
 }

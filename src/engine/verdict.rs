@@ -176,6 +176,18 @@ drop_reasons! {
     BelowMin => "below_min",
     /// The session's firewall failed and `on-failure` is `drop` or `reset`.
     FirewallFailed => "firewall_failed",
+    /// No server of the service can take a new session.
+    NoServerUp => "no_server_up",
+    /// The session's server failed and `on-failure` is `drop` or `reset`.
+    ServerFailed => "server_failed",
+    /// Every port that could stand for the client is in use or rests.
+    SnatExhausted => "snat_exhausted",
+    /// To the server the flow would look like another one that lives.
+    NatClash => "nat_clash",
+    /// A translated flow found no room in the session table.
+    SessionTableFull => "session_table_full",
+    /// It cannot be translated: the checksum lies in another fragment, or too little is quoted.
+    Untranslatable => "untranslatable",
     /// The egress link is down.
     LinkDown => "link_down",
     /// A later fragment of a datagram that the full fragment table does not know.

@@ -71,6 +71,11 @@ impl PortPool {
         self.resting.push_back((rested, port));
     }
 
+    /// Gives a port back that served no flow.
+    pub fn put_back(&mut self, port: u16) {
+        self.set_free(port);
+    }
+
     /// Ports that serve no flow and do not rest.
     pub fn available(&self) -> u32 {
         self.available
@@ -138,6 +143,14 @@ impl PortPools {
         }
     }
 
+    /// Gives back a port that served no flow: it may serve at once.
+    pub fn put_back(&self, protocol: u8, source: Endpoint, server: Endpoint) {
+        let mut part = self.part(source.port % self.parts.len() as u16);
+        if let Some(pool) = part.get_mut(&PoolKey { protocol, source: source.address, server }) {
+            pool.put_back(source.port);
+        }
+    }
+
     fn part(&self, worker: u16) -> std::sync::MutexGuard<'_, Part> {
         self.parts[usize::from(worker)].lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -177,6 +190,17 @@ mod tests {
         assert_eq!(pool.acquire(0, Instant::from_millis(100)), Some(2000));
         assert_eq!(pool.acquire(0, Instant::from_millis(199)), None);
         assert_eq!(pool.acquire(0, Instant::from_millis(200)), Some(1500));
+    }
+
+    #[test]
+    fn a_port_that_served_nobody_needs_no_rest() {
+        let pools = PortPools::new(1, 1, Duration::from_secs(120));
+        let source: IpAddr = [10, 0, 0, 1].into();
+        let server = Endpoint { address: [10, 0, 0, 9].into(), port: 80 };
+        let port = pools.acquire(0, 6, source, server, 5000, NOW).unwrap();
+
+        pools.put_back(6, Endpoint { address: source, port }, server);
+        assert_eq!(pools.acquire(0, 6, source, server, 5000, NOW), Some(port));
     }
 
     #[test]

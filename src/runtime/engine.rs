@@ -23,7 +23,11 @@ use crate::io::isolate::Isolation;
 use crate::io::lock::LinkLock;
 use crate::io::monitor::Monitor;
 use crate::io::{netdev, thread};
+use crate::nat::PortPools;
 use crate::session::SessionTable;
+
+/// Pairs of a source address and a server for which one worker keeps ports of `full-nat`, at most: 8 KiB each.
+const PORT_POOLS: usize = 4096;
 
 /// Where a thread says that it ended.
 pub(super) type Endings = mpsc::UnboundedSender<String>;
@@ -116,13 +120,16 @@ impl Prepared {
             held: config.limits.held.div_ceil(count),
             fragment_timeout: config.timeouts.fragment,
         };
+        // A port rests for as long as the other end may still think that its connection is closing.
+        let ports = Arc::new(PortPools::new(u16::try_from(count).unwrap_or(u16::MAX), PORT_POOLS, config.timeouts.tcp_closing));
         let (punt_sender, punt_receiver) = punts::queue(config.limits.punts);
         let shared = Arc::new(Shared::new(config, clock, controller.snapshot(), sessions, cells));
 
         let mut workers = Vec::new();
         let mut handles = Vec::new();
         for (number, session_worker) in session_workers.into_iter().enumerate() {
-            let forwarder = Forwarder::new(session_worker, limits, shared.cells[number].clone());
+            let cell = shared.cells[number].clone();
+            let forwarder = Forwarder::new(session_worker, limits, ports.clone(), random(), cell);
             // From the last CPU down: the first one serves most interrupts.
             let cpu = cpus.iter().rev().cycle().nth(placed + number).copied();
             let (worker, handle) = Worker::new(forwarder, shared.clone(), punt_sender.clone(), cpu)

@@ -51,6 +51,11 @@ impl SessionWorker {
         }
     }
 
+    /// Number of this worker among those that share the table, from 0.
+    pub fn number(&self) -> u16 {
+        self.worker
+    }
+
     /// The shared table.
     pub fn table(&self) -> &Arc<SessionTable> {
         &self.table

@@ -17,6 +17,7 @@ mod flows;
 mod held;
 mod ingress;
 mod reset;
+mod sources;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +29,7 @@ use crate::engine::{
     Batch, Counters, CountersCell, DropReason, Packet, Punt, PuntQueue, PuntReason, Snapshot, Transmit, Verdict,
 };
 use crate::id::LinkId;
+use crate::nat::PortPools;
 use crate::session::SessionWorker;
 use crate::time::{Duration, Instant};
 use crate::wire::frame::{ETHERNET_LEN, Tuple};
@@ -39,6 +41,7 @@ use egress::Leaving;
 use flows::Claim;
 use held::{Envelope, Placed};
 use ingress::Admission;
+use sources::Sources;
 
 /// Bounds of one forwarder's own tables (its share of the engine's).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +58,7 @@ pub struct ForwarderLimits {
 #[derive(Debug)]
 pub struct Forwarder {
     sessions: SessionWorker,
+    sources: Sources,
     fragments: held::Fragments,
     failures: reset::Failures,
     transmits: VecDeque<Transmit>,
@@ -93,9 +97,17 @@ impl Forwarder {
     /// Bytes of a packet that an ICMP error may quote at most: what fits the minimum MTU of IPv6.
     const QUOTE_MAX: usize = ETHERNET_LEN + 1280;
 
-    /// A forwarder that publishes its counters into `counters`.
-    pub fn new(sessions: SessionWorker, limits: ForwarderLimits, counters: Arc<CountersCell>) -> Self {
+    /// A forwarder that publishes its counters into `counters`. `ports` are shared by all forwarders of an engine; `seed`
+    /// makes the choice among them hard to guess.
+    pub fn new(
+        sessions: SessionWorker,
+        limits: ForwarderLimits,
+        ports: Arc<PortPools>,
+        seed: u64,
+        counters: Arc<CountersCell>,
+    ) -> Self {
         Self {
+            sources: Sources::new(ports, sessions.number(), seed),
             sessions,
             fragments: held::Fragments::new(limits),
             failures: reset::Failures::default(),
@@ -322,6 +334,12 @@ fn error_about(reason: DropReason) -> Option<IcmpError> {
         | DropReason::NoPathUp
         | DropReason::BelowMin
         | DropReason::FirewallFailed
+        | DropReason::NoServerUp
+        | DropReason::ServerFailed
+        | DropReason::SnatExhausted
+        | DropReason::NatClash
+        | DropReason::SessionTableFull
+        | DropReason::Untranslatable
         | DropReason::LinkDown
         | DropReason::FragmentTableFull
         | DropReason::FragmentHeldFull

@@ -1,0 +1,96 @@
+//! What stands for clients in `full-nat`: an address of the engine's own, and a port of it that serves no other flow.
+
+use std::hash::Hasher as _;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use siphasher::sip::SipHasher13;
+
+use crate::engine::Snapshot;
+use crate::engine::route::{NextHop, Target};
+use crate::flow::Endpoint;
+use crate::id::LinkId;
+use crate::nat::PortPools;
+use crate::slb::Service;
+use crate::time::Instant;
+use crate::wire::Family;
+
+/// Where a forwarder takes its source ports from.
+#[derive(Debug)]
+pub(super) struct Sources {
+    ports: Arc<PortPools>,
+    worker: u16,
+    seed: u64,
+    drawn: u64,
+}
+
+impl Sources {
+    pub(super) fn new(ports: Arc<PortPools>, worker: u16, seed: u64) -> Self {
+        Self { ports, worker, seed, drawn: 0 }
+    }
+
+    /// An address and a port that stand for a client of `service` toward `server`; `None` if every port of every address
+    /// serves or rests.
+    pub(super) fn acquire(
+        &mut self,
+        service: &Service,
+        protocol: u8,
+        server: Endpoint,
+        snapshot: &Snapshot,
+        now: Instant,
+    ) -> Option<Endpoint> {
+        let random = self.draw();
+        let family = Family::of(server.address);
+        let port = |address| {
+            let port = self.ports.acquire(self.worker, protocol, address, server, random as u16, now)?;
+            Some(Endpoint { address, port })
+        };
+        if service.snat.is_empty() {
+            return port(egress_address(server.address, snapshot)?);
+        }
+        let addresses = || service.snat.iter().copied().filter(|address| Family::of(*address) == family);
+        let count = addresses().count();
+        let start = (random >> 32) as usize % count.max(1);
+        addresses().cycle().skip(start).take(count).find_map(port)
+    }
+
+    /// Gives back what stood for a client when its flow has ended.
+    pub(super) fn release(&self, protocol: u8, source: Endpoint, server: Endpoint, now: Instant) {
+        self.ports.release(protocol, source, server, now);
+    }
+
+    /// Gives back what never stood for anybody.
+    pub(super) fn put_back(&self, protocol: u8, source: Endpoint, server: Endpoint) {
+        self.ports.put_back(protocol, source, server);
+    }
+
+    /// 64 bits that nobody guesses who does not know the seed.
+    fn draw(&mut self) -> u64 {
+        self.drawn += 1;
+        let mut hasher = SipHasher13::new_with_keys(self.seed, u64::from(self.worker));
+        hasher.write_u64(self.drawn);
+        hasher.finish()
+    }
+}
+
+/// The first address of its family that the engine has on the link toward `server`.
+fn egress_address(server: IpAddr, snapshot: &Snapshot) -> Option<IpAddr> {
+    let link = &snapshot.links[egress_link(server, snapshot)?.index()];
+    let is_usable = |address: &IpAddr| match address {
+        IpAddr::V4(_) => server.is_ipv4(),
+        IpAddr::V6(address) => server.is_ipv6() && !address.is_unicast_link_local(),
+    };
+    link.addresses.iter().map(ipnet::IpNet::addr).find(is_usable)
+}
+
+fn egress_link(server: IpAddr, snapshot: &Snapshot) -> Option<LinkId> {
+    match snapshot.routes.lookup(server)? {
+        Target::Connected(link) | Target::Via(NextHop { link, address: _ }) => Some(link),
+        // The firewalls of a group may stand on different links; each of the engine's addresses leads back to it.
+        Target::Group { set, preferred: _, bypass: _ } => {
+            let group = snapshot.path_sets[set.index()].group;
+            let member = snapshot.groups[group.index()].members.first()?;
+            Some(snapshot.firewalls[member.id.index()].link)
+        }
+    }
+}
