@@ -121,7 +121,8 @@ impl Prepared {
             fragment_timeout: config.timeouts.fragment,
         };
         // A port rests for as long as the other end may still think that its connection is closing.
-        let ports = Arc::new(PortPools::new(u16::try_from(count).unwrap_or(u16::MAX), PORT_POOLS, config.timeouts.tcp_closing));
+        let ports =
+            Arc::new(PortPools::new(u16::try_from(count).unwrap_or(u16::MAX), PORT_POOLS, config.timeouts.tcp_closing));
         let (punt_sender, punt_receiver) = punts::queue(config.limits.punts);
         let shared = Arc::new(Shared::new(config, clock, controller.snapshot(), sessions, cells));
 
