@@ -71,8 +71,10 @@ impl Fake {
                 since_ms: 3000,
             }],
             overrides: vec![OverrideView {
+                kind: "firewall".to_owned(),
                 subject: "perimeter/fw1".to_owned(),
-                admin: Admin::Drain,
+                admin: Some(Admin::Drain),
+                weight: None,
                 reason: Some("upgrade".to_owned()),
                 by: Some("kim".to_owned()),
             }],

@@ -9,6 +9,7 @@
 //! a forwarder looks at, one snapshot is published.
 
 mod admin;
+mod checks;
 mod devices;
 mod errors;
 mod exchange;
@@ -20,6 +21,9 @@ mod peers;
 mod probes;
 mod publish;
 mod reassembly;
+mod service_admin;
+mod service_views;
+mod services;
 mod tally;
 mod views;
 
@@ -30,7 +34,7 @@ use crate::config::{Admin, CheckKind, Config};
 use crate::engine::route::RouteTable;
 use crate::engine::verdict::{Punt, PuntReason, Transmit};
 use crate::engine::{Counters, Snapshot, view};
-use crate::id::{DeviceId, FirewallId, LinkId};
+use crate::id::{DeviceId, FirewallId, LinkId, ServerId};
 use crate::neighbor::{NeighborLimits, NeighborTable};
 use crate::path::liveness::{Liveness, SetKey};
 use crate::path::{self};
@@ -43,6 +47,7 @@ use crate::wire::vlan::VlanTag;
 use crate::wire::{Family, MacAddr};
 
 use admin::Override;
+use checks::ServerCheck;
 use devices::LinkState;
 use errors::Limiter;
 use exchange::Exchange;
@@ -51,7 +56,10 @@ use neighbors::Waiting;
 use peers::PeerRecord;
 use probes::{Path, Vigil};
 use reassembly::Reassembly;
+use services::Farm;
 use tally::{Tallies, Tally};
+
+pub use service_admin::ServerChange;
 
 /// What the owner has to do for the controller, or may tell.
 #[derive(Debug, Clone)]
@@ -91,6 +99,9 @@ pub struct Controller {
     links: Vec<LinkState>,
     neighbors: NeighborTable<Waiting>,
     paths: Vec<Path>,
+    /// By server, IPv4 first.
+    checks: Vec<ServerCheck>,
+    farm: Farm,
     vigils: BTreeMap<(FirewallId, Family), Vigil>,
     peers: Vec<PeerRecord>,
     liveness: Liveness,
@@ -132,6 +143,8 @@ impl Controller {
             links: config.links.iter().map(LinkState::new).collect(),
             neighbors: NeighborTable::new(limits),
             paths: probes::paths(&config, &mut random, now),
+            checks: checks::checks(&config, now),
+            farm: Farm::new(&config, now),
             vigils: BTreeMap::new(),
             peers: config.peers.iter().map(|_| PeerRecord::default()).collect(),
             liveness,
@@ -204,6 +217,7 @@ impl Controller {
         self.run_probes(now);
         self.keep_vigils(now);
         self.end_exchanges(now);
+        self.tend_services(now);
         self.forget_conflicts(now);
         self.finish(now);
     }
@@ -236,6 +250,11 @@ impl Controller {
     /// `show peers`.
     pub fn peers(&self, now: Instant) -> Vec<view::PeerView> {
         (0..self.config.peers.len()).map(|index| self.peer_view(index.into(), now)).collect()
+    }
+
+    /// `show services`, with the traffic of `counters` (all workers summed).
+    pub fn services(&self, counters: &Counters, now: Instant) -> Vec<view::ServiceView> {
+        (0..self.config.services.len()).map(|index| self.service_view(index.into(), counters, now)).collect()
     }
 
     /// `show neighbors`.
@@ -274,6 +293,55 @@ impl Controller {
         Ok(())
     }
 
+    /// `fwlb set service`: overrides the administrative state (`None`: back to the file's).
+    pub fn set_service(
+        &mut self,
+        name: &str,
+        admin: Option<Admin>,
+        reason: Option<String>,
+        by: Option<String>,
+        now: Instant,
+    ) -> Result<(), UnknownName> {
+        self.command_service(name, admin, reason, by, now)?;
+        self.finish(now);
+        Ok(())
+    }
+
+    /// `fwlb set server`: overrides the administrative state or the weight of the server `name` of `service`.
+    pub fn set_server(
+        &mut self,
+        service: &str,
+        name: &str,
+        change: ServerChange,
+        reason: Option<String>,
+        by: Option<String>,
+        now: Instant,
+    ) -> Result<(), UnknownName> {
+        self.command_server(service, name, change, reason, by, now)?;
+        self.finish(now);
+        Ok(())
+    }
+
+    /// Overrides again what [`Controller::overrides`] told before a restart.
+    pub fn restore(&mut self, set: &view::OverrideView, now: Instant) -> Result<(), UnknownName> {
+        self.command_again(set, now)?;
+        self.finish(now);
+        Ok(())
+    }
+
+    /// The server `name` of `service`.
+    pub fn server_called(&self, service: &str, name: &str) -> Result<ServerId, UnknownName> {
+        self.server_named(service, name)
+    }
+
+    /// Checks a server now, in every family that it has; an [`Event::Exchange`] for each follows. Returns the request
+    /// numbers.
+    pub fn probe_server(&mut self, server: ServerId, now: Instant) -> Vec<u64> {
+        let requests = self.start_checks(server, now);
+        self.finish(now);
+        requests
+    }
+
     /// Probes every path of a firewall now; an [`Event::Exchange`] per path follows. Returns the request numbers.
     pub fn probe(&mut self, firewall: FirewallId, now: Instant) -> Vec<u64> {
         let requests = self.start_probes(firewall, now);
@@ -305,6 +373,7 @@ impl Controller {
     fn finish(&mut self, now: Instant) {
         self.run_neighbor_actions(now);
         self.judge_paths(now);
+        self.judge_services(now);
         self.publish_changes(now);
         self.due = self.next_timeout(now);
     }
@@ -314,7 +383,7 @@ impl Controller {
         let vigils = self.vigils.values().map(|vigil| Some(vigil.next));
         let links = self.links.iter().map(LinkState::poll_timeout);
         let exchanges = self.exchanges.iter().map(|exchange| Some(exchange.deadline));
-        let single = [self.neighbors.poll_timeout(), self.liveness.poll_timeout()];
+        let single = [self.neighbors.poll_timeout(), self.liveness.poll_timeout(), self.farm.poll_timeout()];
         paths.chain(vigils).chain(links).chain(exchanges).chain(single).flatten().min()
     }
 

@@ -49,17 +49,28 @@ pub struct AlarmView {
     pub since_ms: u64,
 }
 
-/// An administrative state set by command.
+/// An administrative state or weight set by command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OverrideView {
-    /// `perimeter/fw1`.
+    /// `firewall`, `service` or `server`.
+    #[serde(default = "firewall")]
+    pub kind: String,
+    /// `perimeter/fw1`, `web`, `web/s1`.
     pub subject: String,
-    /// What was set.
-    pub admin: Admin,
+    /// The administrative state that was set.
+    pub admin: Option<Admin>,
+    /// The weight that was set, of a server.
+    #[serde(default)]
+    pub weight: Option<u16>,
     /// Why.
     pub reason: Option<String>,
     /// By whom.
     pub by: Option<String>,
+}
+
+/// What every override was about before there were services.
+fn firewall() -> String {
+    "firewall".to_owned()
 }
 
 /// `show firewalls`.

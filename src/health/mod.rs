@@ -1,7 +1,8 @@
-//! When a member is up: rise, fall, hold, flap damping; and the probes that tell.
+//! When a member of a group or a real server is up: rise, fall, hold, flap damping; and the probes that tell.
 
 pub mod monitor;
 pub mod prober;
+pub mod service_monitor;
 
 use crate::time::Duration;
 

@@ -30,13 +30,9 @@ impl StateFile {
                 return;
             }
         };
-        for OverrideView { subject, admin, reason, by } in overrides {
-            let (group, name) = match subject.split_once('/') {
-                Some((group, name)) => (Some(group), name),
-                None => (None, subject.as_str()),
-            };
-            if let Err(error) = controller.set_admin(group, name, Some(admin), reason, by, now) {
-                tracing::warn!(engine, subject, %error, "override not restored");
+        for set in overrides {
+            if let Err(error) = controller.restore(&set, now) {
+                tracing::warn!(engine, subject = set.subject, %error, "override not restored");
             }
         }
     }
@@ -77,8 +73,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let state = StateFile::new(&directory.path().join("deep/outer"));
         let one = |name: &str| OverrideView {
+            kind: "firewall".into(),
             subject: format!("perimeter/{name}"),
-            admin: Admin::Drain,
+            admin: Some(Admin::Drain),
+            weight: None,
             reason: Some("patch day".into()),
             by: None,
         };

@@ -110,7 +110,11 @@ fn show_status(status: &StatusView) -> String {
     for one in &status.overrides {
         let by = one.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
         let reason = one.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-        let _ = writeln!(text, "    {} is set to {}*{by}{reason}", one.subject, admin_word(one.admin));
+        let admin = one.admin.map(|admin| admin_word(admin).to_owned());
+        let weight = one.weight.map(|weight| format!("weight {weight}"));
+        for set in admin.into_iter().chain(weight) {
+            let _ = writeln!(text, "    {} is set to {set}*{by}{reason}", one.subject);
+        }
     }
     text
 }

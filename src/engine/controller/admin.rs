@@ -9,8 +9,8 @@ use crate::id::FirewallId;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Override {
     pub(super) admin: Admin,
-    reason: Option<String>,
-    by: Option<String>,
+    pub(super) reason: Option<String>,
+    pub(super) by: Option<String>,
 }
 
 impl Controller {
@@ -49,12 +49,14 @@ impl Controller {
     pub(super) fn override_views(&self) -> Vec<OverrideView> {
         let set = self.overrides.iter().enumerate().filter_map(|(index, set)| Some((index, set.as_ref()?)));
         let views = set.map(|(index, set)| OverrideView {
+            kind: "firewall".to_owned(),
             subject: self.firewall_name(index.into()),
-            admin: set.admin,
+            admin: Some(set.admin),
+            weight: None,
             reason: set.reason.clone(),
             by: set.by.clone(),
         });
-        views.collect()
+        views.chain(self.service_overrides()).collect()
     }
 
     fn firewalls_called(&self, group: Option<&str>, name: &str) -> Vec<FirewallId> {

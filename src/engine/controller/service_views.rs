@@ -1,0 +1,105 @@
+//! `show services`, in the shape that is served.
+
+use super::Controller;
+use super::journal::millis;
+use super::judgement::family_name;
+use crate::config::{Mode, Scheduler, ServiceCheckKind};
+use crate::engine::{Counters, view};
+use crate::health::monitor::State;
+use crate::id::{ServerId, ServiceId};
+use crate::time::Instant;
+
+impl Controller {
+    pub(super) fn service_view(&self, id: ServiceId, counters: &Counters, now: Instant) -> view::ServiceView {
+        let service = &self.config.services[id.index()];
+        let record = &self.farm.services[id.index()];
+        let servers: Vec<view::ServerView> =
+            service.servers.iter().map(|server| self.server_view(*server, counters, now)).collect();
+        view::ServiceView {
+            engine: self.config.engine.name.clone(),
+            name: service.name.clone(),
+            addresses: service.addresses.iter().map(ToString::to_string).collect(),
+            protocols: service.protocols.iter().map(|protocol| protocol_name(*protocol)).collect(),
+            ports: service.ports.iter().map(port_range).collect(),
+            scheduler: match service.scheduler {
+                Scheduler::RoundRobin => "round-robin",
+                Scheduler::LeastConnections => "least-connections",
+                Scheduler::Hash(_) => "hash",
+            }
+            .to_owned(),
+            mode: match service.mode {
+                Mode::Nat => "nat",
+                Mode::FullNat => "full-nat",
+                Mode::Direct => "direct",
+                Mode::Tunnel => "tunnel",
+            }
+            .to_owned(),
+            state: record.state.name().to_owned(),
+            admin: service.admin,
+            override_: record.set.as_ref().map(|set| set.admin),
+            sessions: servers.iter().map(|server| server.sessions).sum(),
+            imbalance: self.service_imbalance(id),
+            servers,
+        }
+    }
+
+    fn server_view(&self, id: ServerId, _counters: &Counters, now: Instant) -> view::ServerView {
+        let server = &self.config.servers[id.index()];
+        let record = &self.farm.servers[id.index()];
+        let built = self.farm.services().get(server.service);
+        let built = built.and_then(|service| service.servers.iter().find(|built| built.id == id));
+        view::ServerView {
+            name: server.name.clone(),
+            addresses: server.addresses.iter().map(ToString::to_string).collect(),
+            port: server.port,
+            backup: server.backup,
+            state: record.state.name().to_owned(),
+            admin: server.admin,
+            override_: record.set.as_ref().map(|set| set.admin),
+            weight: self.server_weight(id),
+            sessions: built.map_or(0, |built| built.state.active()),
+            new_sessions: built.map_or(0, |built| built.state.total()),
+            packets: 0,
+            bytes: 0,
+            since_ms: millis(now.since(record.since)),
+            reason: record.reason.clone(),
+            checks: self.server_check_views(id, now),
+        }
+    }
+
+    fn server_check_views(&self, id: ServerId, now: Instant) -> Vec<view::ServerCheckView> {
+        let service = &self.config.services[self.config.servers[id.index()].service.index()];
+        let views = self.checks_of(id).map(|check| view::ServerCheckView {
+            family: family_name(check.family).to_owned(),
+            state: match check.monitor.state() {
+                State::Up => "up",
+                State::Starting | State::Down => "down",
+            }
+            .to_owned(),
+            since_ms: millis(now.since(check.monitor.since())),
+            reason: match (&service.check.kind, check.monitor.last_failure(), check.monitor.state()) {
+                (ServiceCheckKind::None, _, _) => Some("not checked".to_owned()),
+                (_, Some(failure), _) => Some(failure.to_owned()),
+                (_, None, State::Starting) => Some("no verdict yet".to_owned()),
+                (_, None, State::Up | State::Down) => None,
+            },
+        });
+        views.collect()
+    }
+}
+
+fn protocol_name(protocol: u8) -> String {
+    match protocol {
+        6 => "tcp".to_owned(),
+        17 => "udp".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn port_range(range: &std::ops::RangeInclusive<u16>) -> String {
+    match (*range.start(), *range.end()) {
+        (1, u16::MAX) => "any".to_owned(),
+        (first, last) if first == last => first.to_string(),
+        (first, last) => format!("{first}-{last}"),
+    }
+}

@@ -1,0 +1,411 @@
+//! Virtual services and their real servers: who is up, who takes new sessions, and what the forwarders are to know of it.
+//!
+//! A server is up in a family while its checks say so, nobody has taken it out of service, and no drain has run out. Each
+//! time that ends it *falls*: its sessions are dealt with as `on-failure` says.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::Controller;
+use super::admin::Override;
+use super::checks::ServerCheck;
+use super::journal::Alarm;
+use super::judgement::family_name;
+use crate::config::{Admin, Config, Scheduler};
+use crate::health::monitor::State;
+use crate::id::{ServerId, ServiceId};
+use crate::slb::{self, Maglev, SchedulerState, Services, family_index};
+use crate::time::{Duration, Instant};
+use crate::wire::Family;
+
+/// How often sticky entries that nobody used are forgotten.
+const STICKY_INTERVAL: Duration = Duration::from_secs(1);
+const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+
+/// The server side of an engine.
+#[derive(Debug)]
+pub(super) struct Farm {
+    scheduler: SchedulerState,
+    pub(super) services: Vec<ServiceRecord>,
+    pub(super) servers: Vec<ServerRecord>,
+    /// As the last snapshot has them.
+    built: Services,
+    /// Something happened that may change who is up.
+    pub(super) judge: bool,
+    /// When sticky entries are looked at.
+    sticky: Option<Instant>,
+}
+
+#[derive(Debug)]
+pub(super) struct ServiceRecord {
+    pub(super) set: Option<Override>,
+    pub(super) drain: Drain,
+    pub(super) state: Standing,
+    pub(super) since: Instant,
+    /// Weights in force, and the table made of them.
+    table: (Vec<u16>, Arc<Maglev>),
+}
+
+#[derive(Debug)]
+pub(super) struct ServerRecord {
+    pub(super) set: Option<Override>,
+    pub(super) weight: Option<WeightOverride>,
+    pub(super) drain: Drain,
+    up: [bool; 2],
+    falls: [u32; 2],
+    pub(super) state: Standing,
+    pub(super) since: Instant,
+    pub(super) reason: Option<String>,
+}
+
+/// A weight that was commanded.
+#[derive(Debug)]
+pub(super) struct WeightOverride {
+    pub(super) weight: u16,
+    pub(super) reason: Option<String>,
+    pub(super) by: Option<String>,
+}
+
+/// How far a drain is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Drain {
+    /// None is under way, or it lasts until its sessions have ended.
+    Open,
+    /// What is left then ends.
+    Until(Instant),
+    /// It ran out.
+    Over,
+}
+
+impl Drain {
+    pub(super) fn of(admin: Admin, timeout: Option<Duration>, now: Instant) -> Self {
+        match admin {
+            Admin::Drain => timeout.map_or(Self::Open, |timeout| Self::Until(now + timeout)),
+            Admin::Ready | Admin::Maint => Self::Open,
+        }
+    }
+
+    /// True if it ran out just now.
+    fn runs_out(&mut self, now: Instant) -> bool {
+        let over = self.end().is_some_and(|end| end <= now);
+        if over {
+            *self = Self::Over;
+        }
+        over
+    }
+
+    const fn end(&self) -> Option<Instant> {
+        match self {
+            Self::Until(end) => Some(*end),
+            Self::Open | Self::Over => None,
+        }
+    }
+}
+
+/// What is shown of a service or server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Nobody knows yet: shown as down.
+    Starting,
+    Up,
+    Down,
+    Drain,
+    Maint,
+}
+
+impl Standing {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Starting | Self::Down => "down",
+            Self::Drain => "drain",
+            Self::Maint => "maint",
+        }
+    }
+}
+
+impl Farm {
+    pub(super) fn new(config: &Config, now: Instant) -> Self {
+        let services = config.services.iter().map(|service| ServiceRecord {
+            set: None,
+            drain: Drain::of(service.admin, service.drain_timeout, now),
+            state: Standing::Starting,
+            since: now,
+            table: (Vec::new(), Arc::new(Maglev::new([]))),
+        });
+        let servers = config.servers.iter().map(|server| ServerRecord {
+            set: None,
+            weight: None,
+            drain: Drain::of(server.admin, config.services[server.service.index()].drain_timeout, now),
+            up: [false; 2],
+            falls: [0; 2],
+            state: Standing::Starting,
+            since: now,
+            reason: Some("no verdict yet".to_owned()),
+        });
+        Self {
+            scheduler: SchedulerState::new(config.limits.sticky),
+            services: services.collect(),
+            servers: servers.collect(),
+            built: Services::default(),
+            judge: true,
+            sticky: config.services.iter().any(|service| service.sticky.is_some()).then(|| now + STICKY_INTERVAL),
+        }
+    }
+
+    /// When a drain runs out, or sticky entries are to be looked at.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let services = self.services.iter().filter_map(|service| service.drain.end());
+        let servers = self.servers.iter().filter_map(|server| server.drain.end());
+        services.chain(servers).chain(self.sticky).min()
+    }
+
+    /// As the last snapshot has them.
+    pub(super) fn services(&self) -> &Services {
+        &self.built
+    }
+}
+
+impl Controller {
+    /// Ends the drains that have run out, forgets sticky clients.
+    pub(super) fn tend_services(&mut self, now: Instant) {
+        let mut over = false;
+        for record in &mut self.farm.services {
+            over |= record.drain.runs_out(now);
+        }
+        for record in &mut self.farm.servers {
+            over |= record.drain.runs_out(now);
+        }
+        self.farm.judge |= over;
+        if self.farm.sticky.is_some_and(|due| due <= now) {
+            self.farm.sticky = Some(now + STICKY_INTERVAL);
+            for service in self.farm.built.all() {
+                if let Some(by) = &service.sticky {
+                    service.state.sticky.expire(by.timeout, now);
+                }
+            }
+        }
+    }
+
+    /// Finds out who is up; tells what changed, and has it published.
+    pub(super) fn judge_services(&mut self, now: Instant) {
+        if !std::mem::take(&mut self.farm.judge) {
+            return;
+        }
+        for index in 0..self.config.servers.len() {
+            self.judge_server(index.into(), now);
+        }
+        for index in 0..self.config.services.len() {
+            self.judge_service(index.into(), now);
+        }
+        self.farm.built = self.build_services();
+        self.publish = true;
+    }
+
+    fn judge_server(&mut self, id: ServerId, now: Instant) {
+        let admin = self.standing_order(id);
+        let over = self.drain_is_over(id);
+        let verdicts = self.verdicts(id);
+        let record = &mut self.farm.servers[id.index()];
+        for (index, verdict) in verdicts.into_iter().enumerate() {
+            let up = verdict == Some(State::Up) && admin != Admin::Maint && !over;
+            record.falls[index] += u32::from(record.up[index] && !up);
+            record.up[index] = up;
+        }
+        let standing = match admin {
+            Admin::Maint => Standing::Maint,
+            Admin::Drain => Standing::Drain,
+            Admin::Ready if record.up.contains(&true) => Standing::Up,
+            Admin::Ready if verdicts.contains(&Some(State::Starting)) => Standing::Starting,
+            Admin::Ready => Standing::Down,
+        };
+        let was = record.state;
+        let reason = self.server_reason(id, standing);
+        let record = &mut self.farm.servers[id.index()];
+        record.state = standing;
+        record.reason.clone_from(&reason);
+        if was.name() != standing.name() {
+            record.since = now;
+            let subject = self.server_name(id);
+            self.change("server", &subject, Some(was.name()), Some(standing.name()), reason.as_deref(), None);
+        }
+    }
+
+    fn judge_service(&mut self, id: ServiceId, now: Instant) {
+        let service = &self.config.services[id.index()];
+        let of_server =
+            |wanted: Standing| service.servers.iter().any(|server| self.farm.servers[server.index()].state == wanted);
+        let live = service.servers.iter().any(|server| self.farm.servers[server.index()].up.contains(&true));
+        let standing = match self.service_admin(id) {
+            Admin::Maint => Standing::Maint,
+            Admin::Drain => Standing::Drain,
+            Admin::Ready if live => Standing::Up,
+            Admin::Ready if of_server(Standing::Starting) => Standing::Starting,
+            Admin::Ready => Standing::Down,
+        };
+        let name = service.name.clone();
+        let reason = match standing {
+            Standing::Up => "a server is up",
+            Standing::Down => "no server is up",
+            Standing::Starting => "no verdict yet",
+            Standing::Drain | Standing::Maint => "as commanded",
+        };
+        let record = &mut self.farm.services[id.index()];
+        let was = std::mem::replace(&mut record.state, standing);
+        if was.name() != standing.name() {
+            record.since = now;
+            self.change("service", &name, Some(was.name()), Some(standing.name()), Some(reason), None);
+        }
+        let alarm = Alarm { kind: "service_down", subject: name };
+        match standing {
+            Standing::Down => self.raise_alarm(alarm, reason.to_owned(), now),
+            Standing::Up | Standing::Starting | Standing::Drain | Standing::Maint => self.clear_alarm(&alarm, now),
+        }
+    }
+
+    /// What holds for a server: the stricter of its own order and its service's.
+    pub(super) fn standing_order(&self, id: ServerId) -> Admin {
+        let service = self.service_admin(self.config.servers[id.index()].service);
+        match (self.server_admin(id), service) {
+            (Admin::Maint, _) | (_, Admin::Maint) => Admin::Maint,
+            (Admin::Drain, _) | (_, Admin::Drain) => Admin::Drain,
+            (Admin::Ready, Admin::Ready) => Admin::Ready,
+        }
+    }
+
+    /// True if a service of this virtual address has a live server.
+    pub(super) fn is_vip_alive(&self, address: IpAddr) -> bool {
+        let family = Family::of(address);
+        let mut services = self.farm.built.all().iter().filter(|service| service.addresses.contains(&address));
+        services.any(|service| service.servers.iter().any(|server| server.is_up(family)))
+    }
+
+    /// `web/s1`.
+    pub(super) fn server_name(&self, id: ServerId) -> String {
+        let server = &self.config.servers[id.index()];
+        format!("{}/{}", self.config.services[server.service.index()].name, server.name)
+    }
+
+    /// The weight in force.
+    pub(super) fn server_weight(&self, id: ServerId) -> u16 {
+        let set = self.farm.servers[id.index()].weight.as_ref();
+        set.map_or(self.config.servers[id.index()].weight, |set| set.weight)
+    }
+
+    fn drain_is_over(&self, id: ServerId) -> bool {
+        let service = self.config.servers[id.index()].service;
+        self.farm.servers[id.index()].drain == Drain::Over || self.farm.services[service.index()].drain == Drain::Over
+    }
+
+    /// What the checks say, by family; `None` where the server has no address.
+    fn verdicts(&self, id: ServerId) -> [Option<State>; 2] {
+        FAMILIES
+            .map(|family| self.checks_of(id).find(|check| check.family == family).map(|check| check.monitor.state()))
+    }
+
+    fn server_reason(&self, id: ServerId, standing: Standing) -> Option<String> {
+        let server = &self.config.servers[id.index()];
+        let service = &self.config.services[server.service.index()];
+        match standing {
+            Standing::Starting => Some("no verdict yet".to_owned()),
+            Standing::Up => None,
+            Standing::Down => {
+                let checks: Vec<&ServerCheck> = self.checks_of(id).collect();
+                let failures = checks.iter().map(|check| {
+                    let failure = check.monitor.last_failure().unwrap_or("no verdict yet");
+                    match checks.len() {
+                        1 => failure.to_owned(),
+                        _ => format!("{}: {failure}", family_name(check.family)),
+                    }
+                });
+                Some(failures.collect::<Vec<_>>().join("; "))
+            }
+            Standing::Drain | Standing::Maint => {
+                let (set, over) = match self.server_admin(id) {
+                    Admin::Ready => {
+                        (&self.farm.services[server.service.index()].set, format!("service {}", service.name))
+                    }
+                    Admin::Drain | Admin::Maint => (&self.farm.servers[id.index()].set, "configured".to_owned()),
+                };
+                let text = set.as_ref().and_then(|set| set.reason.clone());
+                let by = set.as_ref().and_then(|set| set.by.as_ref()).map(|by| format!("set by {by}"));
+                let text = text.or(by).unwrap_or(over);
+                Some(if self.drain_is_over(id) { format!("{text}; drain-timeout passed") } else { text })
+            }
+        }
+    }
+
+    fn build_services(&mut self) -> Services {
+        let mut services = Vec::with_capacity(self.config.services.len());
+        for index in 0..self.config.services.len() {
+            let table = self.service_table(index.into());
+            let service = &self.config.services[index];
+            services.push(slb::Service {
+                id: index.into(),
+                name: service.name.clone(),
+                addresses: service.addresses.clone(),
+                protocols: service.protocols.clone(),
+                ports: service.ports.clone(),
+                scheduler: service.scheduler,
+                mode: service.mode,
+                snat: service.snat.clone(),
+                sticky: service.sticky,
+                on_failure_tcp: service.on_failure_tcp,
+                on_failure_udp: service.on_failure_udp,
+                takes_new: self.service_admin(index.into()) == Admin::Ready,
+                servers: service.servers.iter().map(|server| self.build_server(*server)).collect(),
+                table,
+                state: self.farm.scheduler.service(&service.name),
+            });
+        }
+        Services::new(services)
+    }
+
+    fn build_server(&self, id: ServerId) -> slb::Server {
+        let server = &self.config.servers[id.index()];
+        let record = &self.farm.servers[id.index()];
+        let of = |family| server.addresses.iter().copied().find(|address| Family::of(*address) == family);
+        slb::Server {
+            id,
+            name: server.name.clone(),
+            v4: of(Family::V4),
+            v6: of(Family::V6),
+            port: server.port,
+            weight: self.server_weight(id),
+            backup: server.backup,
+            up: record.up,
+            takes_new: self.server_admin(id) == Admin::Ready,
+            falls: record.falls,
+            state: self.farm.scheduler.server(&self.config.services[server.service.index()].name, &server.name),
+        }
+    }
+
+    /// The table of a hashing service: made again only when a weight has changed, so that every other publication is free.
+    fn service_table(&mut self, id: ServiceId) -> Arc<Maglev> {
+        let service = &self.config.services[id.index()];
+        match service.scheduler {
+            Scheduler::Hash(_) => {}
+            Scheduler::RoundRobin | Scheduler::LeastConnections => {
+                return Arc::clone(&self.farm.services[id.index()].table.1);
+            }
+        }
+        let weights: Vec<u16> = service.servers.iter().map(|server| self.server_weight(*server)).collect();
+        let table = &mut self.farm.services[id.index()].table;
+        if table.0 != weights {
+            let names = service.servers.iter().map(|server| self.config.servers[server.index()].name.as_str());
+            *table = (weights.clone(), Arc::new(Maglev::new(names.zip(weights))));
+        }
+        Arc::clone(&table.1)
+    }
+
+    /// The table's imbalance, for a hashing service.
+    pub(super) fn service_imbalance(&self, id: ServiceId) -> Option<f64> {
+        let (weights, table) = &self.farm.services[id.index()].table;
+        table.imbalance(weights)
+    }
+
+    /// True if the server is up in a family.
+    pub(super) fn is_server_up(&self, id: ServerId, family: Family) -> bool {
+        self.farm.servers[id.index()].up[family_index(family)]
+    }
+}

@@ -1,0 +1,249 @@
+//! When a real server of a service is up, and when it is checked next.
+//!
+//! Rise and fall are [`Monitor`]'s; what a server has besides is another pace while it is down (`dead-interval`), a limit on
+//! the time without success (`down-after`), and the last failure in words.
+
+use crate::health::monitor::{Monitor, Outcome, State};
+use crate::health::{Check, CheckKind, ServiceCheck};
+use crate::time::{Duration, Instant};
+
+/// Judges one server in one family, and keeps the time of its checks.
+#[derive(Debug, Clone)]
+pub struct ServiceMonitor {
+    monitor: Monitor,
+    interval: Duration,
+    dead_interval: Duration,
+    down_after: Option<Duration>,
+    /// When the last check began (or would have begun, for the first).
+    began: Option<Instant>,
+    next: Instant,
+    last_success: Option<Instant>,
+    last_failure: Option<String>,
+}
+
+impl ServiceMonitor {
+    /// A server without a verdict, whose first check is due at `first`.
+    pub fn new(check: &ServiceCheck, first: Instant, now: Instant) -> Self {
+        let streaks = Check {
+            kind: CheckKind::None,
+            interval: check.interval,
+            timeout: check.timeout,
+            fall: check.fall,
+            rise: check.rise,
+            hold: Duration::ZERO,
+        };
+        Self {
+            monitor: Monitor::new(&streaks, now),
+            interval: check.interval,
+            dead_interval: check.dead_interval,
+            down_after: check.down_after,
+            began: None,
+            next: first,
+            last_success: None,
+            last_failure: None,
+        }
+    }
+
+    /// True if a check is to begin.
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.next <= now
+    }
+
+    /// A check begins. The next one keeps the beat: checks that were spread over the interval stay so.
+    pub fn begin(&mut self, now: Instant) {
+        let pace = self.pace();
+        let due = self.next;
+        // A loop that slept through a whole interval goes on from now: no burst.
+        let began = if now.since(due) < pace { due } else { now };
+        self.began = Some(began);
+        self.next = began + pace;
+    }
+
+    /// A check was answered well; the new state, if this changed it.
+    pub fn succeeded(&mut self, now: Instant) -> Option<State> {
+        self.last_success = Some(now);
+        let changed = self.monitor.observe(Outcome::Success, now);
+        self.keep_pace(changed, now)
+    }
+
+    /// A check failed, for this reason; the new state, if this changed it.
+    pub fn failed(&mut self, reason: String, now: Instant) -> Option<State> {
+        self.last_failure = Some(reason);
+        let changed = self.monitor.observe(Outcome::Failure, now).or_else(|| self.expire(now));
+        self.keep_pace(changed, now)
+    }
+
+    /// The server is not checked: it is up.
+    pub fn trust(&mut self, now: Instant) -> Option<State> {
+        self.monitor.succeed(now)
+    }
+
+    /// Time passes; the new state, if `down-after` has passed.
+    pub fn handle_timeout(&mut self, now: Instant) -> Option<State> {
+        let changed = self.expire(now);
+        self.keep_pace(changed, now)
+    }
+
+    /// When [`ServiceMonitor::is_due`] or [`ServiceMonitor::handle_timeout`] has something to say.
+    pub fn poll_timeout(&self) -> Instant {
+        self.limit().map_or(self.next, |limit| limit.min(self.next))
+    }
+
+    /// The verdict.
+    pub fn state(&self) -> State {
+        self.monitor.state()
+    }
+
+    /// When the verdict came to be.
+    pub fn since(&self) -> Instant {
+        self.monitor.since()
+    }
+
+    /// The last failure in words.
+    pub fn last_failure(&self) -> Option<&str> {
+        self.last_failure.as_deref()
+    }
+
+    fn pace(&self) -> Duration {
+        match self.monitor.state() {
+            State::Down => self.dead_interval,
+            State::Starting | State::Up => self.interval,
+        }
+    }
+
+    /// A new state has its pace from the beginning of the check that led to it.
+    fn keep_pace(&mut self, changed: Option<State>, now: Instant) -> Option<State> {
+        if let (Some(_), Some(began)) = (changed, self.began) {
+            self.next = (began + self.pace()).max(now);
+        }
+        changed
+    }
+
+    fn expire(&mut self, now: Instant) -> Option<State> {
+        self.limit().filter(|limit| *limit <= now)?;
+        self.monitor.fail(now)
+    }
+
+    /// When `down-after` ends, for a server that is up and has missed a check: one that was never missed is well, however
+    /// seldom it is asked.
+    fn limit(&self) -> Option<Instant> {
+        let failing = self.monitor.state() == State::Up && self.monitor.is_failing();
+        Some(self.last_success? + self.down_after.filter(|_| failing)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::health::ServiceCheckKind;
+
+    const fn secs(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    const fn at(millis: u64) -> Instant {
+        Instant::from_millis(millis)
+    }
+
+    fn check() -> ServiceCheck {
+        ServiceCheck {
+            kind: ServiceCheckKind::Tcp,
+            port: None,
+            interval: secs(2),
+            timeout: secs(1),
+            fall: 3,
+            rise: 2,
+            dead_interval: secs(10),
+            down_after: None,
+        }
+    }
+
+    /// When checks begin from `from` until `until`, each answered as `answer` says half a second later.
+    fn run(monitor: &mut ServiceMonitor, until: u64, mut answer: impl FnMut(u64) -> bool) -> Vec<(u64, State)> {
+        let mut began = Vec::new();
+        let mut now = at(0);
+        while monitor.poll_timeout() < at(until) {
+            now = now.max(monitor.poll_timeout());
+            monitor.handle_timeout(now);
+            if !monitor.is_due(now) {
+                continue;
+            }
+            monitor.begin(now);
+            let start = now.as_millis();
+            now += Duration::from_millis(500);
+            if answer(start) {
+                monitor.succeeded(now);
+            } else {
+                monitor.failed("no".to_owned(), now);
+            }
+            began.push((start, monitor.state()));
+        }
+        began
+    }
+
+    #[test]
+    fn up_after_rise_in_a_row_and_down_after_fall_in_a_row() {
+        let mut monitor = ServiceMonitor::new(&check(), at(0), at(0));
+        let good = |start| !(4_000..8_000).contains(&start) && start < 10_000;
+
+        let began = run(&mut monitor, 16_000, good);
+
+        use State::{Down, Starting, Up};
+        let expected = [
+            (0, Starting),
+            (2_000, Up),
+            (4_000, Up),
+            (6_000, Up),
+            (8_000, Up),
+            (10_000, Up),
+            (12_000, Up),
+            (14_000, Down),
+        ];
+        assert_eq!(began, expected, "two failures and a success forgive everything, three do not");
+    }
+
+    #[test]
+    fn a_server_that_never_answered_is_down_after_fall_and_then_asked_at_the_dead_interval() {
+        let mut monitor = ServiceMonitor::new(&check(), at(0), at(0));
+
+        let began = run(&mut monitor, 50_000, |start| start >= 20_000);
+
+        let times: Vec<u64> = began.iter().map(|(start, _)| *start).collect();
+        assert_eq!(times[..6], [0, 2_000, 4_000, 14_000, 24_000, 34_000]);
+        assert_eq!(began[5].1, State::Up, "rise counts at the dead interval");
+        assert_eq!(times[6], 36_000, "up again, it is asked at the interval");
+    }
+
+    #[test]
+    fn down_after_ends_it_whatever_fall_says() {
+        let patient = ServiceCheck { fall: 100, down_after: Some(secs(7)), ..check() };
+        let mut monitor = ServiceMonitor::new(&patient, at(0), at(0));
+
+        // The last success is that of 4 s, told at 4.5 s.
+        let began = run(&mut monitor, 12_000, |start| start <= 4_000);
+
+        assert_eq!(monitor.since(), at(11_500));
+        assert_eq!(began.last().map(|(start, _)| *start), Some(10_000));
+        assert_eq!(monitor.state(), State::Down);
+    }
+
+    #[test]
+    fn a_server_that_is_seldom_asked_and_always_answers_stays_up() {
+        let seldom = ServiceCheck { interval: secs(30), down_after: Some(secs(5)), ..check() };
+        let mut monitor = ServiceMonitor::new(&seldom, at(0), at(0));
+
+        let began = run(&mut monitor, 200_000, |_| true);
+
+        assert!(began[1..].iter().all(|(_, state)| *state == State::Up), "{began:?}");
+    }
+
+    #[test]
+    fn a_loop_that_slept_goes_on_without_a_burst() {
+        let mut monitor = ServiceMonitor::new(&check(), at(0), at(0));
+        monitor.begin(at(0));
+
+        monitor.begin(at(9_000));
+
+        assert_eq!(monitor.poll_timeout(), at(11_000));
+    }
+}
