@@ -1,10 +1,13 @@
-//! What a configuration asks of the world: what its firewalls must permit, and how long it takes to notice a dead one.
+//! What a configuration asks of the world: what its firewalls must permit, how its servers are checked, and how long it
+//! takes to notice a dead one.
 
 use std::fmt::Write;
 use std::net::IpAddr;
 
 use crate::config::value::show_duration;
-use crate::config::{CheckKind, Config, Firewall, Group, Peer};
+use crate::config::{
+    CheckKind, Config, Firewall, Group, Mode, Peer, Scheduler, Service, ServiceCheck, ServiceCheckKind, show_ports,
+};
 use crate::time::Duration;
 use crate::wire::Family;
 
@@ -54,6 +57,17 @@ pub fn detection(group: &Group) -> (Duration, Duration) {
     (check.interval * u32::from(check.fall) + check.timeout, check.interval * u32::from(check.rise))
 }
 
+/// How long a server may be dead at worst before it is out, and how long a good one has to be good before it is in. `None`
+/// without checks.
+pub fn server_detection(check: &ServiceCheck) -> Option<(Duration, Duration)> {
+    if check.kind == ServiceCheckKind::None {
+        return None;
+    }
+    let failed = check.interval * u32::from(check.fall) + check.timeout;
+    let down = check.down_after.map_or(failed, |after| after.min(failed));
+    Some((down, check.dead_interval * u32::from(check.rise) + check.timeout))
+}
+
 /// In words, for `fwlb check`.
 pub fn demands(config: &Config) -> String {
     let mut text = String::new();
@@ -79,7 +93,89 @@ pub fn demands(config: &Config) -> String {
             let _ = writeln!(text, "      {firewall}: {what} from {source} to {destination} (peer {peer})");
         }
     }
+    for service in &config.services {
+        let _ = writeln!(text, "  service {}: {}", service.name, service_line(config, service));
+        let Some((down, up)) = server_detection(&service.check) else {
+            let _ = writeln!(text, "    no checks: its servers are always up");
+            continue;
+        };
+        let (down, up) = (show_duration(down), show_duration(up));
+        let _ = writeln!(text, "    checked by {}", check_line(config, service));
+        let _ = writeln!(text, "    a dead server is out within {down}, a good one is in again within {up}");
+    }
     text
+}
+
+/// `tcp 203.0.113.80 port 80, nat, round-robin, 3 servers (1 backup)`.
+fn service_line(config: &Config, service: &Service) -> String {
+    let protocols: Vec<_> = service.protocols.iter().map(|protocol| protocol_name(*protocol)).collect();
+    let addresses: Vec<_> = service.addresses.iter().map(ToString::to_string).collect();
+    let ports: Vec<_> = service.ports.iter().map(show_ports).collect();
+    let backups = service.servers.iter().filter(|id| config.servers[id.index()].backup).count();
+    let backup = match backups {
+        0 => String::new(),
+        number => format!(" ({number} backup)"),
+    };
+    format!(
+        "{} {} port {}, {}, {}, {} servers{backup}",
+        protocols.join("+"),
+        addresses.join(" "),
+        ports.join(" "),
+        mode_name(service.mode),
+        scheduler_name(service.scheduler),
+        service.servers.len()
+    )
+}
+
+/// `http GET / on port 8080, expecting 200`.
+fn check_line(config: &Config, service: &Service) -> String {
+    let mut ports: Vec<_> = service.servers.iter().filter_map(|id| config.check_port(*id)).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    let ports: Vec<_> = ports.iter().take(8).map(u16::to_string).collect();
+    let ports = ports.join(", ");
+    let to = match service.mode {
+        Mode::Nat | Mode::FullNat => "",
+        Mode::Direct | Mode::Tunnel => " of the VIP on the server",
+    };
+    match &service.check.kind {
+        ServiceCheckKind::Icmp => format!("icmp echo{to}"),
+        ServiceCheckKind::Tcp => format!("a tcp handshake with port {ports}{to}"),
+        ServiceCheckKind::HalfOpen => format!("tcp SYN, SYN-ACK, RST with port {ports}{to}"),
+        ServiceCheckKind::Http { path, status, body, .. } => {
+            let status: Vec<_> = status.iter().map(show_ports).collect();
+            let body = body.as_ref().map(|body| format!(" and {body:?} in the body")).unwrap_or_default();
+            format!("http GET {path} on port {ports}{to}, expecting {}{body}", status.join(" or "))
+        }
+        ServiceCheckKind::None => "nothing".to_owned(),
+    }
+}
+
+/// `tcp` or `udp`.
+pub const fn protocol_name(protocol: u8) -> &'static str {
+    match protocol {
+        6 => "tcp",
+        _ => "udp",
+    }
+}
+
+/// As the file writes it.
+pub const fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Nat => "nat",
+        Mode::FullNat => "full-nat",
+        Mode::Direct => "direct",
+        Mode::Tunnel => "tunnel",
+    }
+}
+
+/// As the file writes it.
+pub const fn scheduler_name(scheduler: Scheduler) -> &'static str {
+    match scheduler {
+        Scheduler::RoundRobin => "round-robin",
+        Scheduler::LeastConnections => "least-connections",
+        Scheduler::Hash(_) => "hash",
+    }
 }
 
 fn numbers(config: &Config, group: &Group) -> String {

@@ -3,6 +3,7 @@
 //! Names are not resolved here; [`crate::config::validate`] does that.
 
 mod read;
+mod services;
 
 use std::net::IpAddr;
 use std::ops::Range;
@@ -17,6 +18,7 @@ use crate::time::Duration;
 use crate::wire::MacAddr;
 
 pub use read::read;
+pub use services::{HashPart, SchedulerName, Server, Service, ServiceCheck, ServiceKind, Sticky, addresses_of};
 
 /// A whole file.
 #[derive(Debug, Clone)]
@@ -35,6 +37,8 @@ pub struct File {
     pub routes: Vec<Route>,
     /// `[[group]]`.
     pub groups: Vec<Group>,
+    /// `[[service]]`.
+    pub services: Vec<Service>,
 }
 
 /// `[engine]`.
@@ -66,6 +70,8 @@ pub struct Log {
 pub struct Limits {
     /// `sessions`.
     pub sessions: Field<u64>,
+    /// `sticky`.
+    pub sticky: Field<u64>,
     /// `neighbors`.
     pub neighbors: Field<u64>,
     /// `pending`.

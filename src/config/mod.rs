@@ -30,7 +30,7 @@ use crate::wire::MacAddr;
 pub use compare::compare;
 pub use demands::demands;
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
-pub use validate::DOCUMENTATION_SEED;
+pub use validate::{DOCUMENTATION_SEED, show_ports};
 
 /// What a text means and what is wrong with it.
 #[derive(Debug, Clone)]
@@ -91,6 +91,17 @@ pub struct Config {
     pub servers: Vec<Server>,
     /// Digest of the text, for `show status`: 16 hexadecimal digits.
     pub digest: String,
+}
+
+impl Config {
+    /// The port that the check of a server asks: the check's own, else the server's, else the first of the service.
+    /// `direct` and `tunnel` servers have that of the service.
+    pub fn check_port(&self, server: ServerId) -> Option<u16> {
+        let server = self.servers.get(server.index())?;
+        let service = self.services.get(server.service.index())?;
+        let first = || service.ports.first().map(|ports| *ports.start());
+        service.check.port.or(server.port).or_else(first)
+    }
 }
 
 /// `[engine]`.

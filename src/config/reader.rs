@@ -206,6 +206,37 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Numbers and ranges of numbers such as `"200-399"` in `bounds`, of which one may stand alone. `all` is the word for
+    /// the whole of `bounds`, where there is one.
+    pub fn ranges(
+        &self,
+        key: &str,
+        bounds: RangeInclusive<u16>,
+        all: Option<&str>,
+        out: &mut Diagnostics,
+    ) -> Field<Vec<At<RangeInclusive<u16>>>> {
+        let Some(raw) = self.raw(key) else { return Field::Absent };
+        let items = match raw.get_ref() {
+            DeValue::Array(array) if array.is_empty() => {
+                out.push(Diagnostic::error(raw.span(), format!("`{key}` is an empty list")).hint("leave the key out"));
+                return Field::Invalid;
+            }
+            DeValue::Array(array) => array.iter().collect(),
+            _ => vec![raw],
+        };
+        let mut ranges = Vec::new();
+        for item in &items {
+            match one_range(key, item.get_ref(), &bounds, all) {
+                Ok(range) => ranges.push(At::new(range, item.span())),
+                Err(message) => out.push(Diagnostic::error(item.span(), message)),
+            }
+        }
+        match ranges.len() == items.len() {
+            true => Field::Given(At::new(ranges, raw.span())),
+            false => Field::Invalid,
+        }
+    }
+
     /// True or false.
     pub fn flag(&self, key: &str, out: &mut Diagnostics) -> Field<bool> {
         let Some(raw) = self.raw(key) else { return Field::Absent };
@@ -332,6 +363,36 @@ pub fn one_of(words: &[String]) -> String {
     }
 }
 
+fn one_range(
+    key: &str,
+    value: &DeValue<'_>,
+    bounds: &RangeInclusive<u16>,
+    all: Option<&str>,
+) -> Result<RangeInclusive<u16>, String> {
+    let number = |text: &str| text.trim().parse::<u16>().ok().filter(|number| bounds.contains(number));
+    let read = match value {
+        DeValue::Integer(integer) => u16::from_str_radix(&integer.as_str().replace('_', ""), integer.radix())
+            .ok()
+            .filter(|number| bounds.contains(number))
+            .map(|number| number..=number),
+        DeValue::String(text) if all == Some(&**text) => Some(bounds.clone()),
+        DeValue::String(text) => match text.split_once('-') {
+            None => number(text).map(|one| one..=one),
+            Some((first, last)) => match (number(first), number(last)) {
+                (Some(first), Some(last)) if first <= last => Some(first..=last),
+                (Some(_), Some(_)) => return Err(format!("the range {:?} ends before it begins", &**text)),
+                (None, _) | (_, None) => None,
+            },
+        },
+        DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => None,
+    };
+    let all = all.map_or_else(String::new, |all| format!(" or {all:?}"));
+    let (least, most) = (bounds.start(), bounds.end());
+    read.ok_or_else(|| {
+        format!("`{key}` must be {least}..={most}, a range such as \"{least}-{most}\"{all}, found {}", kind(value))
+    })
+}
+
 fn one_word<T>(
     key: &str,
     raw: &Spanned<DeValue<'_>>,
@@ -375,7 +436,8 @@ fn refuse_key(key: &Spanned<toml::de::DeString<'_>>, schema: &'static Schema, al
     }
     let unknown = Diagnostic::error(key.span(), format!("unknown key `{name}` in {section}"));
     // TOML gives a key to the header above it: a key of the group that stands below [group.check] is the check's.
-    let owner = all.iter().find(|other| other.section != section && other.keys.contains(&name));
+    let mut owners = all.iter().filter(|other| other.section != section && other.keys.contains(&name));
+    let owner = owners.clone().find(|owner| is_parent(owner.section, section)).or_else(|| owners.next());
     let own = did_you_mean(name, schema.keys.iter().copied());
     match (own, owner) {
         (_, Some(owner)) if is_parent(owner.section, section) => {

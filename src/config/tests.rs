@@ -175,10 +175,8 @@ fn reserved_words_and_what_this_version_lacks_have_errors_of_their_own() {
     refused(&with("[[group.peer]]", "[group.check]\nkind = \"https\"\n[[group.peer]]"), &["\"https\" is", reserved]);
 
     let later = "comes with a later version";
-    refused(&format!("{GOOD}\n[[service]]\nname = \"web\"\n[service.check]\n"), &["server load balancing", later]);
     refused(&format!("{GOOD}\n[api]\nlisten = \"127.0.0.1:9600\"\n"), &[later]);
     refused(&format!("{GOOD}\n[log]\nsessions = \"/var/log/s\"\n"), &["session log", later]);
-    refused(&format!("{GOOD}\n[limits]\nsticky = 5\n"), &["server load balancing", later]);
     refused(&with("name = \"outer\"", "name = \"outer\"\nio = \"af-xdp\""), &["af-xdp", later]);
 }
 
@@ -458,6 +456,8 @@ fn what_the_firewalls_must_permit_is_told() {
     assert_eq!(demands::permits(&config).len(), 4);
 }
 
+mod services;
+
 mod mutations {
     use proptest::prelude::*;
 
@@ -473,6 +473,12 @@ mod mutations {
         "[group.check]\n",
         "[engine]\n",
         "[[service]]\n",
+        "[service.check]\n",
+        "[[service.server]]\n",
+        "sticky = ",
+        "port = ",
+        "address = ",
+        "\"8000-8099\"",
         "[limits]\n",
         "name = ",
         "addresses = ",
@@ -523,8 +529,8 @@ mod mutations {
 
         /// Whatever is typed: an answer, no panic; and refusal if and only if there is an error.
         #[test]
-        fn no_text_makes_it_panic(edits in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0usize..40), 1..8)) {
-            let mut text = GOOD.to_owned();
+        fn no_text_makes_it_panic(of_services in any::<bool>(), edits in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0usize..40), 1..8)) {
+            let mut text = if of_services { services::FARM } else { GOOD }.to_owned();
             for (at, piece, removed) in edits {
                 let from = text.floor_char_boundary(at.index(text.len() + 1));
                 let to = text.floor_char_boundary((from + removed).min(text.len())).max(from);

@@ -5,6 +5,7 @@ mod links;
 mod members;
 mod names;
 mod routes;
+mod services;
 
 use std::path::{Path, PathBuf};
 
@@ -15,6 +16,8 @@ use crate::config::validate::names::Names;
 use crate::config::validate::routes::Known;
 use crate::config::{Config, Engine, Limits, Log};
 use crate::session::Timeouts;
+
+pub use services::show_ports;
 
 /// Reads the text of a secret from a file; the error is the operating system's, in words.
 pub type ReadSecret<'a> = dyn FnMut(&Path) -> Result<String, String> + 'a;
@@ -36,6 +39,7 @@ pub fn validate(
     let members = groups::groups(file, &links, &link_names, read_secret, out);
     let known = Known { file, links: &links, link_names: &link_names, group_names: &group_names, members: &members };
     let routes = routes::routes(&known, out);
+    let farm = services::services(file, &links, &routes, out);
     if out.errors() > 0 {
         return None;
     }
@@ -53,8 +57,8 @@ pub fn validate(
         groups: members.groups.into_iter().collect::<Option<_>>()?,
         firewalls: members.firewalls.into_iter().collect::<Option<_>>()?,
         peers: members.peers.into_iter().collect::<Option<_>>()?,
-        services: Vec::new(),
-        servers: Vec::new(),
+        services: farm.services.into_iter().collect::<Option<_>>()?,
+        servers: farm.servers.into_iter().collect::<Option<_>>()?,
         digest,
     })
 }
@@ -81,8 +85,8 @@ fn limits(limits: &file::Limits) -> Limits {
         field.value().and_then(|value| usize::try_from(value).ok()).unwrap_or(default)
     };
     Limits {
-        sticky: Limits::default().sticky,
         sessions: limit(&limits.sessions, default.sessions),
+        sticky: limit(&limits.sticky, default.sticky),
         neighbors: limit(&limits.neighbors, default.neighbors),
         pending: limit(&limits.pending, default.pending),
         punts: limit(&limits.punts, default.punts),

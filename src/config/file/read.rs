@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use toml::de::DeTable;
 
+use super::services::{SERVER, SERVICE, SERVICE_CHECK, STICKY, read_service};
 use super::{Check, Destination, Engine, File, Firewall, Group, Kind, Limits, Link, Log, Peer, Route, Timeouts};
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::reader::{Field, Reader, Schema};
@@ -17,15 +18,14 @@ use crate::flow::HashMode;
 use crate::time::Duration;
 
 const NO_WEIGHT: &str = "remove the line for weight 1; a firewall that is to take nothing gets admin = \"drain\"";
-const SLB: &str = "server load balancing comes with a later version";
 const API: &str = "the web listener comes with a later version; the control socket serves the same API";
 const SESSION_LOG: &str = "the session log comes with a later version";
 
 static ROOT: Schema = Schema {
     section: "the file",
-    keys: &["engine", "log", "limits", "timeouts", "link", "route", "group"],
+    keys: &["engine", "log", "limits", "timeouts", "link", "route", "group", "service"],
     reserved: &["ha", "policy", "pool", "defaults", "bridge", "bgp", "hooks"],
-    absent: &[("service", SLB), ("api", API)],
+    absent: &[("api", API)],
 };
 static ENGINE: Schema = Schema {
     section: "[engine]",
@@ -37,9 +37,9 @@ static LOG: Schema =
     Schema { section: "[log]", keys: &["level", "format"], reserved: &[], absent: &[("sessions", SESSION_LOG)] };
 static LIMITS: Schema = Schema {
     section: "[limits]",
-    keys: &["sessions", "neighbors", "pending", "punts", "fragments", "held"],
+    keys: &["sessions", "sticky", "neighbors", "pending", "punts", "fragments", "held"],
     reserved: &[],
-    absent: &[("sticky", SLB)],
+    absent: &[],
 };
 static TIMEOUTS: Schema = Schema {
     section: "[timeouts]",
@@ -78,10 +78,35 @@ static FIREWALL: Schema = Schema {
     reserved: &["peers", "macs", "max-sessions", "max-rate", "slow-start"],
     absent: &[],
 };
-static ALL: [&Schema; 11] = [&ROOT, &ENGINE, &LOG, &LIMITS, &TIMEOUTS, &LINK, &ROUTE, &GROUP, &PEER, &CHECK, &FIREWALL];
+pub(super) static ALL: [&Schema; 15] = [
+    &ROOT,
+    &ENGINE,
+    &LOG,
+    &LIMITS,
+    &TIMEOUTS,
+    &LINK,
+    &ROUTE,
+    &GROUP,
+    &PEER,
+    &CHECK,
+    &FIREWALL,
+    &SERVICE,
+    &SERVICE_CHECK,
+    &SERVER,
+    &STICKY,
+];
+
+pub(super) const ON_FAILURE: [(&str, OnFailure); 4] = [
+    ("reselect", OnFailure::Reselect),
+    ("reset", OnFailure::Reset),
+    ("keep", OnFailure::Keep),
+    ("drop", OnFailure::Drop),
+];
+pub(super) const ADMIN: [(&str, Admin); 3] =
+    [("ready", Admin::Ready), ("drain", Admin::Drain), ("maint", Admin::Maint)];
 
 /// Idle times and the like: longer ones are typing errors.
-const TIME_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+pub(super) const TIME_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Parses and reads `text`. `None` if its syntax is broken: what follows a broken place cannot be judged, so that only
 /// the syntax is reported then.
@@ -111,6 +136,7 @@ pub fn read(text: &str, out: &mut Diagnostics) -> Option<File> {
         links: each(&root, "link", &LINK, out, read_link),
         routes: each(&root, "route", &ROUTE, out, read_route),
         groups: each(&root, "group", &GROUP, out, read_group),
+        services: each(&root, "service", &SERVICE, out, read_service),
     })
 }
 
@@ -122,7 +148,7 @@ fn syntax(message: &str, span: Range<usize>) -> Diagnostic {
     }
 }
 
-fn each<T>(
+pub(super) fn each<T>(
     reader: &Reader<'_>,
     key: &str,
     schema: &'static Schema,
@@ -185,6 +211,7 @@ fn read_log(reader: &Reader<'_>, out: &mut Diagnostics) -> Log {
 fn read_limits(reader: &Reader<'_>, out: &mut Diagnostics) -> Limits {
     Limits {
         sessions: reader.number("sessions", 1..=100_000_000, out),
+        sticky: reader.number("sticky", 1..=100_000_000, out),
         neighbors: reader.number("neighbors", 1..=1_000_000, out),
         pending: reader.number("pending", 1..=65_536, out),
         punts: reader.number("punts", 1..=1_000_000, out),
@@ -256,12 +283,6 @@ fn read_group(reader: &Reader<'_>, out: &mut Diagnostics) -> Group {
         ("source", HashMode::Source),
         ("destination", HashMode::Destination),
     ];
-    let on_failure = [
-        ("reselect", OnFailure::Reselect),
-        ("reset", OnFailure::Reset),
-        ("keep", OnFailure::Keep),
-        ("drop", OnFailure::Drop),
-    ];
     let below_min = [("drop", BelowMin::Drop), ("bypass", BelowMin::Bypass)];
     let check = reader.table("check", CHECK.section, out);
     Group {
@@ -269,7 +290,7 @@ fn read_group(reader: &Reader<'_>, out: &mut Diagnostics) -> Group {
         name: reader.word("name", value::name, out),
         seed: reader.word("seed", |text| Ok(text.to_owned()), out),
         hash: reader.choice("hash", &hash, out),
-        on_failure: reader.choice("on-failure", &on_failure, out),
+        on_failure: reader.choice("on-failure", &ON_FAILURE, out),
         min_up: reader.number("min-up", 1..=64, out),
         below_min: reader.choice("below-min", &below_min, out),
         drain_timeout: reader.duration_or_never("drain-timeout", Duration::ZERO..=TIME_MAX, out),
@@ -318,7 +339,6 @@ fn read_firewall(reader: &Reader<'_>, out: &mut Diagnostics) -> Firewall {
     reader.require("name", "\"fw1\"", out);
     reader.require("link", "\"firewalls\"", out);
     reader.require("addresses", "[\"10.1.0.11\", \"fd00:1::11\"]", out);
-    let admin = [("ready", Admin::Ready), ("drain", Admin::Drain), ("maint", Admin::Maint)];
     Firewall {
         span: reader.span(),
         name: reader.word("name", value::name, out),
@@ -327,6 +347,6 @@ fn read_firewall(reader: &Reader<'_>, out: &mut Diagnostics) -> Firewall {
         learn_by: reader.choice("learn-by", &[("mac", LearnBy::Mac), ("link", LearnBy::Link)], out),
         weight: reader.number_or("weight", 1..=256, Some(NO_WEIGHT), out),
         spare: reader.flag("spare", out),
-        admin: reader.choice("admin", &admin, out),
+        admin: reader.choice("admin", &ADMIN, out),
     }
 }

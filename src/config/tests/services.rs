@@ -1,0 +1,366 @@
+//! `[[service]]`.
+
+use super::*;
+
+/// An engine that is a server load balancer and nothing else.
+pub(super) const FARM: &str = r#"[engine]
+name = "slb"
+
+[[link]]
+name = "clients"
+device = "eth0"
+addresses = ["198.51.100.1/24", "2001:db8:1::1/64"]
+
+[[link]]
+name = "servers"
+device = "eth1"
+addresses = ["10.10.20.1/24", "fd00:20::1/64"]
+
+[[service]]
+name = "web"
+address = ["198.51.100.80", "2001:db8:1::80"]
+protocol = "tcp"
+port = 80
+
+[service.check]
+kind = "http"
+path = "/healthz"
+
+[[service.server]]
+name = "s1"
+address = ["10.10.20.11", "fd00:20::11"]
+port = 8080
+
+[[service.server]]
+name = "s2"
+address = ["10.10.20.12", "fd00:20::12"]
+port = 8080
+weight = 0
+"#;
+
+/// `FARM` with `from` (which must be there) replaced by `to`.
+fn farm(from: &str, to: &str) -> String {
+    assert!(FARM.contains(from), "{from:?} is not in the file");
+    FARM.replacen(from, to, 1)
+}
+
+/// `FARM` with more keys of its service.
+fn service(lines: &str) -> String {
+    farm("port = 80\n", &format!("port = 80\n{lines}\n"))
+}
+
+/// `FARM` with this check.
+fn check(lines: &str) -> String {
+    farm("kind = \"http\"\npath = \"/healthz\"\n", &format!("{lines}\n"))
+}
+
+/// The one service of a text that must be good.
+#[track_caller]
+fn only(text: &str) -> Service {
+    let outcome = load_text(text);
+    outcome.config.unwrap_or_else(|| panic!("{}", outcome.diagnostics)).services.remove(0)
+}
+
+#[test]
+fn services_alone_make_an_engine() {
+    let outcome = load_text(FARM);
+
+    assert_eq!(outcome.diagnostics.to_string(), "");
+    let config = outcome.config.unwrap();
+    let service = &config.services[0];
+    assert_eq!(service.addresses, ["198.51.100.80", "2001:db8:1::80"].map(|a| a.parse::<IpAddr>().unwrap()));
+    assert_eq!((service.protocols.as_slice(), service.ports.as_slice()), (&[6][..], &[80..=80][..]));
+    assert_eq!((service.scheduler, service.mode, service.sticky), (Scheduler::RoundRobin, Mode::Nat, None));
+    assert_eq!((service.on_failure_tcp, service.on_failure_udp), (OnFailure::Reset, OnFailure::Reselect));
+    assert_eq!(service.drain_timeout, Some(Duration::from_secs(300)));
+    assert_eq!((service.snat.len(), service.admin), (0, Admin::Ready));
+    let http = ServiceCheckKind::Http { path: "/healthz".into(), host: None, status: vec![200..=200], body: None };
+    assert_eq!(
+        service.check,
+        ServiceCheck {
+            kind: http,
+            port: None,
+            interval: Duration::from_secs(2),
+            timeout: Duration::from_secs(1),
+            fall: 3,
+            rise: 2,
+            dead_interval: Duration::from_secs(2),
+            down_after: None,
+        }
+    );
+    assert_eq!(service.servers, [ServerId(0), ServerId(1)]);
+    let second = &config.servers[1];
+    assert_eq!((second.name.as_str(), second.service, second.port), ("s2", ServiceId(0), Some(8080)));
+    assert_eq!((second.weight, second.backup, second.admin), (0, false, Admin::Ready));
+    assert_eq!(config.limits.sticky, 100_000);
+}
+
+#[test]
+fn every_key_means_what_it_says() {
+    let text = FARM
+        .replace(
+            "protocol = \"tcp\"\nport = 80\n",
+            "protocol = [\"tcp\", \"udp\"]\nport = [80, 0x1bb, \"8000-8099\"]\n",
+        )
+        .replace(
+            "[service.check]\nkind = \"http\"\npath = \"/healthz\"\n",
+            r#"scheduler = "hash"
+hash-on = ["source-address", "destination-port"]
+mode = "full-nat"
+snat = ["10.10.20.240-10.10.20.243", "fd00:20::240"]
+sticky = { by = "source", prefix = 24, timeout = "1h" }
+on-failure = "keep"
+drain-timeout = "never"
+admin = "drain"
+
+[service.check]
+kind = "http"
+port = 8081
+host = "www.example.com"
+expect-status = [204, "200-399"]
+expect-body = "OK"
+interval = "5s"
+timeout = "3s"
+fall = 1
+rise = 4
+dead-interval = "10s"
+down-after = "30s"
+"#,
+        )
+        .replace("weight = 0", "backup = true\nadmin = \"maint\"")
+        + "[limits]\nsticky = 7\n";
+    let config = load_text(&text).config.unwrap();
+    let service = &config.services[0];
+    assert_eq!(service.protocols, [6, 17]);
+    assert_eq!(service.ports, [80..=80, 443..=443, 8000..=8099]);
+    let hash_on = HashOn { source_address: true, destination_port: true, ..HashOn::default() };
+    assert_eq!(service.scheduler, Scheduler::Hash(hash_on));
+    assert_eq!(service.mode, Mode::FullNat);
+    let snat = ["10.10.20.240", "10.10.20.241", "10.10.20.242", "10.10.20.243", "fd00:20::240"];
+    assert_eq!(service.snat, snat.map(|a| a.parse::<IpAddr>().unwrap()));
+    let sticky = StickyBy { prefix: 24, prefix6: 128, timeout: Duration::from_secs(3600) };
+    assert_eq!(service.sticky, Some(sticky));
+    assert_eq!((service.on_failure_tcp, service.on_failure_udp), (OnFailure::Keep, OnFailure::Keep));
+    assert_eq!((service.drain_timeout, service.admin), (None, Admin::Drain));
+    let check = &service.check;
+    let ServiceCheckKind::Http { path, host, status, body } = &check.kind else { panic!("{check:?}") };
+    assert_eq!((path.as_str(), host.as_deref(), body.as_deref()), ("/", Some("www.example.com"), Some("OK")));
+    assert_eq!(*status, [204..=204, 200..=399]);
+    assert_eq!((check.port, check.fall, check.rise), (Some(8081), 1, 4));
+    let times = [check.interval, check.timeout, check.dead_interval].map(|time| time.as_secs());
+    assert_eq!((times, check.down_after), ([5, 3, 10], Some(Duration::from_secs(30))));
+    let second = &config.servers[1];
+    assert_eq!((second.weight, second.backup, second.admin), (1, true, Admin::Maint));
+    assert_eq!(config.limits.sticky, 7);
+}
+
+#[test]
+fn defaults_follow_the_protocol() {
+    let bare = farm("[service.check]\nkind = \"http\"\npath = \"/healthz\"\n", "");
+    assert_eq!(only(&bare).check.kind, ServiceCheckKind::Tcp);
+    let udp = bare.replace("\"tcp\"", "\"udp\"");
+    assert_eq!(only(&udp).check.kind, ServiceCheckKind::Icmp);
+    assert_eq!(only(&bare.replace("\"tcp\"", "[\"udp\", \"tcp\"]")).check.kind, ServiceCheckKind::Tcp);
+    let reset = udp.replace("port = 80\n", "port = 80\non-failure = \"reset\"\n");
+    assert_eq!(only(&reset).on_failure_udp, OnFailure::Reselect, "only TCP can be reset");
+    let hash = only(&service("scheduler = \"hash\""));
+    assert_eq!(hash.scheduler, Scheduler::Hash(HashOn { source_address: true, ..HashOn::default() }));
+    assert_eq!(only(&service("scheduler = \"least-connections\"")).scheduler, Scheduler::LeastConnections);
+    let any = farm("port = 80\n", "port = \"any\"\n");
+    assert_eq!(only(&any).ports, [1..=65_535]);
+    assert_eq!(only(&service("sticky = { by = \"source\" }")).sticky.unwrap().timeout, Duration::from_secs(600));
+}
+
+#[test]
+fn a_destination_has_one_owner() {
+    let second = |name: &str, rest: &str| {
+        let server = "[[service.server]]\nname = \"s1\"\naddress = [\"10.10.20.11\", \"fd00:20::11\"]\nport = 1\n";
+        format!("{FARM}\n[[service]]\nname = \"{name}\"\naddress = \"198.51.100.80\"\n{rest}\n{server}")
+            .replace("address = [\"10.10.20.11\", \"fd00:20::11\"]\nport = 1", "address = \"10.10.20.11\"\nport = 1")
+    };
+    refused(
+        &second("other", "protocol = [\"tcp\", \"udp\"]\nport = 80"),
+        &["tcp port 80 of VIP 198.51.100.80 stands twice", "x.toml:39:8", "x.toml:18:8", "stands here first"],
+    );
+    refused(&second("web", "protocol = \"udp\"\nport = 80"), &["service \"web\" stands twice"]);
+    for apart in
+        ["protocol = \"udp\"\nport = 80", "protocol = \"tcp\"\nport = \"any\"", "protocol = \"tcp\"\nport = 81"]
+    {
+        assert_eq!(said(&second("other", apart)), "", "{apart}");
+    }
+    refused(&farm("port = 80\n", "port = [80, 80]\n"), &["tcp port 80 of VIP 198.51.100.80 stands twice"]);
+    refused(
+        &farm("port = 80\n", "port = [\"8000-8099\", \"8050-8149\"]\n"),
+        &["tcp ports 8000-8099 and 8050-8149 of VIP 198.51.100.80 overlap, and neither is more specific"],
+    );
+    refused(&farm("\"2001:db8:1::80\"", "\"198.51.100.80\""), &["VIP 198.51.100.80 stands twice"]);
+    refused(
+        &farm("198.51.100.80", "198.51.100.1"),
+        &["VIP 198.51.100.1 is the engine's own address on link \"clients\""],
+    );
+}
+
+#[test]
+fn ports_and_words_are_judged() {
+    refused(&farm("port = 80\n", "port = 0\n"), &["`port` must be 1..=65535, a range such as", "found the number 0"]);
+    refused(&farm("port = 80\n", "port = \"90-80\"\n"), &["the range \"90-80\" ends before it begins"]);
+    refused(&farm("port = 80\n", "port = \"http\"\n"), &["or \"any\", found the string \"http\""]);
+    refused(&farm("port = 80\n", "port = []\n"), &["`port` is an empty list"]);
+    refused(&farm("port = 80\n", ""), &["[[service]] needs `port`"]);
+    refused(&farm("protocol = \"tcp\"", "protocol = \"sctp\""), &["the protocol \"sctp\" is reserved"]);
+    refused(&farm("protocol = \"tcp\"", "protocol = \"tpc\""), &["`protocol` must be \"tcp\" or \"udp\""]);
+    refused(&farm("protocol = \"tcp\"", "protocol = [\"tcp\", \"tcp\"]"), &["the same protocol stands twice"]);
+    refused(&service("mode = \"dirct\""), &["did you mean \"direct\"?"]);
+    refused(&service("mode = \"proxy\""), &["\"proxy\" is reserved"]);
+    refused(&service("scheduler = \"robin\""), &["`scheduler` must be"]);
+    refused(&service("hash-on = \"source-port\""), &["`hash-on` is for `scheduler = \"hash\"`"]);
+    refused(&service("scheduler = \"hash\"\nhash-on = \"source\""), &["`hash-on` is made of"]);
+    refused(&service("sticky = { by = \"cookie\" }"), &["\"cookie\"` is reserved"]);
+    refused(&service("sticky = { by = \"source\", prefix = 33 }"), &["`prefix` must be 0..=32, found 33"]);
+    refused(&service("sticky = { prefix = 24 }"), &["needs `by`"]);
+    refused(&service("sticky = true"), &["`sticky` must be a table, found true"]);
+    refused(&service("limit = 5"), &["`limit` of [[service]] is reserved"]);
+    refused(
+        &check("kind = \"http\"\nmode = \"nat\""),
+        &["`mode` belongs to [[service]], move it above [service.check]"],
+    );
+    refused(
+        &check("kind = \"http\"\ndrain-timeout = \"5m\""),
+        &["`drain-timeout` belongs to [[service]], move it above"],
+    );
+    warned(&service("drain-timeout = \"0s\""), &["a drain ends every session at once"]);
+}
+
+#[test]
+fn checks_of_servers_are_judged() {
+    refused(&check("kind = \"htpp\""), &["did you mean \"http\"?"]);
+    refused(&check("kind = \"https\""), &["\"https\" is reserved"]);
+    refused(&check("kind = \"icmp\"\nport = 80"), &["`port` is for the kinds \"tcp\", \"half-open\" and \"http\""]);
+    refused(&check("kind = \"tcp\"\npath = \"/\""), &["`path` is for the kind \"http\""]);
+    refused(&check("expect-body = \"OK\""), &["`expect-body` is for the kind \"http\""]);
+    warned(
+        &check("kind = \"http\"\nexpect-body = \"OK\""),
+        &["a check of the content without a status: only answers with 200 are looked into", "expect-status = 200"],
+    );
+    refused(
+        &check("interval = \"1s\""),
+        &["`interval` must be longer than `timeout`: it is 1s, the timeout 1s", "one check ends before the next"],
+    );
+    refused(&check("timeout = \"3s\""), &["`interval` must be longer than `timeout`: it is 2s, the timeout 3s"]);
+    refused(&check("dead-interval = \"500ms\""), &["`dead-interval` must be longer than `timeout`"]);
+    refused(&check("down-after = \"2s\""), &["a good server may be silent for 3s", "make it 3s or more"]);
+    refused(&check("kind = \"http\"\nexpect-status = 99"), &["`expect-status` must be 100..=599"]);
+    refused(&check("kind = \"http\"\npath = \"x\""), &["`path` begins with a slash", "write \"/x\""]);
+    refused(&check("kind = \"http\"\npath = \"/a b\""), &["visible ASCII"]);
+    refused(&check("kind = \"http\"\nhost = \"a\\r\\nb\""), &["not a host name"]);
+    let any = farm("port = 80\n", "port = \"any\"\n").replace("port = 8080\n", "");
+    refused(&any, &["which one is to be checked is not said", "add `port` to [service.check]"]);
+    assert_eq!(said(&any.replace("kind = \"http\"", "kind = \"http\"\nport = 80")), "");
+}
+
+#[test]
+fn servers_are_judged() {
+    refused(&farm("name = \"s2\"", "name = \"s1\""), &["server \"s1\" stands twice", "stands here first"]);
+    refused(&farm("10.10.20.12", "10.10.20.11"), &["server address 10.10.20.11 port 8080 stands twice", "`weight`"]);
+    refused(&farm("weight = 0", "weight = 257"), &["`weight` must be 0..=256, found 257"]);
+    refused(&farm("10.10.20.12", "10.10.20.1"), &["10.10.20.1 is the engine's own address on link \"servers\""]);
+    refused(&farm("10.10.20.12", "198.51.100.80"), &["198.51.100.80 is the service's VIP"]);
+    warned(&farm("10.10.20.12", "192.0.2.12"), &["no link and no route leads to 192.0.2.12"]);
+    let without = FARM[..FARM.find("[[service.server]]").unwrap()].to_owned();
+    refused(&without, &["service \"web\" has no servers"]);
+    let backups = FARM.replace("port = 8080", "port = 8080\nbackup = true");
+    warned(&backups, &["every server of the service is a backup"]);
+}
+
+#[test]
+fn a_vip_without_servers_of_its_family_is_told() {
+    let v4 = FARM.replace(", \"fd00:20::11\"", "").replace(", \"fd00:20::12\"", "");
+    refused(&v4, &["no server has an IPv6 address: VIP 2001:db8:1::80 would serve nobody"]);
+    let half = FARM.replace(", \"fd00:20::12\"", "");
+    warned(&half, &["server s2 has no IPv6 address: it takes no share of VIP 2001:db8:1::80"]);
+    warned(&farm(", \"2001:db8:1::80\"", ""), &["fd00:20::11 serves nobody: the service has no IPv6 VIP"]);
+}
+
+#[test]
+fn clients_among_the_servers_are_told_the_way_out() {
+    let words = ["clients in the servers' subnet 10.10.20.0/24 get no answer", "\"full-nat\" or \"direct\""];
+    let same = farm("198.51.100.80", "10.10.20.80");
+    warned(&same, &words);
+    assert_eq!(said(&same.replace("port = 80\n", "port = 80\nmode = \"full-nat\"\n")), "");
+    let direct = same.replace("port = 80\n", "port = 80\nmode = \"direct\"\n").replace("port = 8080\n", "");
+    assert_eq!(said(&direct), "");
+    let link = FARM.find("[[link]]\nname = \"clients\"").unwrap()..FARM.find("[[link]]\nname = \"servers\"").unwrap();
+    let mut one_arm = FARM.to_owned();
+    one_arm.replace_range(link, "");
+    warned(&one_arm, &words);
+}
+
+#[test]
+fn what_is_not_translated_cannot_change_its_port_or_source() {
+    for mode in ["direct", "tunnel"] {
+        let text = service(&format!("mode = \"{mode}\""));
+        refused(
+            &text,
+            &["port 8080 of the server is not port 80 of the service", "reaches the server as the client sent it"],
+        );
+        let same = text.replace("port = 8080", "port = 80");
+        assert_eq!(said(&same), "", "no port is translated");
+        refused(
+            &same.replace("protocol =", "snat = \"10.10.20.240\"\nprotocol ="),
+            &["`snat` is for `full-nat`", "as the client sent it"],
+        );
+    }
+    refused(&service("snat = \"10.10.20.240\""), &["the servers see the clients' own addresses"]);
+    let routed = service("mode = \"direct\"").replace("port = 8080\n", "").replace("10.10.20.12", "192.0.2.12");
+    refused(&routed, &["192.0.2.12 is in no connected subnet", "only the MAC address changes", "mode = \"tunnel\""]);
+}
+
+#[test]
+fn source_addresses_are_judged() {
+    let snat = |snat: &str| service(&format!("mode = \"full-nat\"\nsnat = {snat}"));
+    assert_eq!(said(&snat("[\"10.10.20.240-10.10.20.243\", \"fd00:20::240\"]")), "");
+    warned(&snat("[\"192.0.2.1\", \"fd00:20::240\"]"), &["192.0.2.1 is in no link's subnet"]);
+    refused(&snat("\"10.10.20.240\""), &["`snat` has no IPv6 address, but VIP 2001:db8:1::80 is one"]);
+    refused(&snat("\"10.10.20.243-10.10.20.240\""), &["ends before it begins"]);
+    refused(&snat("\"10.10.0.0-10.10.20.240\""), &["a range has at most 256 addresses"]);
+    refused(&snat("\"10.10.20.240-fd00::1\""), &["a range has one family"]);
+    refused(&snat("[\"10.10.20.240\", \"10.10.20.240\", \"fd00:20::240\"]"), &["10.10.20.240 stands twice"]);
+    refused(&snat("[\"198.51.100.80\", \"fd00:20::240\"]"), &["198.51.100.80 is the service's VIP"]);
+}
+
+#[test]
+fn what_is_checked_and_how_fast_is_told() {
+    let told = demands(&load_text(FARM).config.unwrap());
+    assert!(
+        told.contains("service web: tcp 198.51.100.80 2001:db8:1::80 port 80, nat, round-robin, 2 servers"),
+        "{told}"
+    );
+    assert!(told.contains("checked by http GET /healthz on port 8080, expecting 200"), "{told}");
+    assert!(told.contains("a dead server is out within 7s, a good one is in again within 5s"), "{told}");
+    let never = demands(&load_text(&check("kind = \"none\"")).config.unwrap());
+    assert!(never.contains("no checks"), "{never}");
+    let soon = only(&check("down-after = \"4s\""));
+    assert_eq!(demands::server_detection(&soon.check).unwrap().0, Duration::from_secs(4));
+}
+
+#[test]
+fn the_port_of_a_check_is_its_own_then_the_servers_then_the_services() {
+    let port = |text: &str| load_text(text).config.unwrap().check_port(ServerId(0));
+    assert_eq!(port(FARM), Some(8080));
+    assert_eq!(port(&check("port = 9")), Some(9));
+    assert_eq!(port(&FARM.replace("port = 8080\n", "")), Some(80));
+}
+
+#[test]
+fn thousands_of_servers_fit_one_service() {
+    let servers: String = (0..4128u32)
+        .map(|n| {
+            format!("[[service.server]]\nname = \"m{n}\"\naddress = \"10.10.{}.{}\"\n", 100 + n / 200, 1 + n % 200)
+        })
+        .collect();
+    let text = farm(", \"2001:db8:1::80\"", "").replace(", \"fd00:20::11\"", "").replace(", \"fd00:20::12\"", "");
+    let text = text.replace("10.10.20.1/24", "10.10.20.1/16") + &servers;
+    let outcome = load_text(&text);
+    assert_eq!(outcome.diagnostics.to_string(), "");
+    assert_eq!(outcome.config.unwrap().services[0].servers.len(), 4130);
+}

@@ -1,0 +1,255 @@
+//! `[[service]]`: VIPs, servers, checks.
+
+mod check;
+mod servers;
+mod sources;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::ops::{Range, RangeInclusive};
+
+use crate::config::diagnostic::{Diagnostic, Diagnostics};
+use crate::config::file::{self, File, HashPart, SchedulerName};
+use crate::config::reader::{At, Field};
+use crate::config::validate::links::is_link_local;
+use crate::config::validate::names::{Names, twice};
+use crate::config::{HashOn, Link, Mode, OnFailure, Route, Scheduler, Server, Service, StickyBy};
+use crate::id::{ServerId, ServiceId};
+use crate::time::Duration;
+
+/// Services of one engine at most.
+const SERVICES_MAX: usize = 4096;
+/// Servers of one engine at most, over all services.
+const SERVERS_MAX: usize = 16_384;
+/// VIPs of one service at most.
+const VIPS_MAX: usize = 1024;
+/// Ports and ranges of one service at most.
+const PORTS_MAX: usize = 1024;
+
+/// Everything under `[[service]]`; `None` for a thing with a mistake. Positions are the ids.
+#[derive(Default)]
+pub struct Farm {
+    /// By [`ServiceId`].
+    pub services: Vec<Option<Service>>,
+    /// By [`ServerId`].
+    pub servers: Vec<Option<Server>>,
+}
+
+/// Validates all services of an engine with these links and routes.
+pub fn services(file: &File, links: &[Option<Link>], routes: &[Route], out: &mut Diagnostics) -> Farm {
+    let mut farm = Farm::default();
+    if too_many(file, out) {
+        return farm;
+    }
+    Names::new("service", file.services.iter().map(|service| &service.name), out);
+    for (index, typed) in file.services.iter().enumerate() {
+        let id = ServiceId::from(index);
+        let servers = servers::servers(typed, id, links, routes, out);
+        let service = service(typed, farm.servers.len(), links, out);
+        sources::hairpin(typed, links, out);
+        farm.services.push(service);
+        farm.servers.extend(servers);
+    }
+    one_owner(file, out);
+    farm
+}
+
+fn too_many(file: &File, out: &mut Diagnostics) -> bool {
+    if let Some(one) = file.services.get(SERVICES_MAX) {
+        out.push(Diagnostic::error(one.span.clone(), format!("an engine has at most {SERVICES_MAX} services")));
+        return true;
+    }
+    if let Some(one) = file.services.iter().flat_map(|service| &service.servers).nth(SERVERS_MAX) {
+        out.push(Diagnostic::error(one.span.clone(), format!("an engine has at most {SERVERS_MAX} servers")));
+        return true;
+    }
+    for service in &file.services {
+        let vip = given(&service.addresses).get(VIPS_MAX).map(|at| (at.span.clone(), VIPS_MAX, "addresses"));
+        let port = given(&service.ports).get(PORTS_MAX).map(|at| (at.span.clone(), PORTS_MAX, "ports and ranges"));
+        if let Some((span, most, what)) = vip.or(port) {
+            out.push(Diagnostic::error(span, format!("a service has at most {most} {what}")));
+            return true;
+        }
+    }
+    false
+}
+
+fn service(
+    typed: &file::Service,
+    first_server: usize,
+    links: &[Option<Link>],
+    out: &mut Diagnostics,
+) -> Option<Service> {
+    vips(typed, links, out);
+    let protocols = protocols(typed, out);
+    let scheduler = scheduler(typed, out);
+    let check = check::check(typed, &protocols, out);
+    let snat = sources::snat(typed, links, out);
+    if let Some(drain) = typed.drain_timeout.given()
+        && drain.value == Some(Duration::ZERO)
+    {
+        let hint = "set admin = \"maint\" to end sessions at once";
+        out.push(Diagnostic::warning(drain.span.clone(), "a drain ends every session at once").hint(hint));
+    }
+    let on_failure = typed.on_failure.value();
+    Some(Service {
+        name: typed.name.value()?,
+        addresses: values(&typed.addresses)?,
+        protocols: (!protocols.is_empty()).then_some(protocols)?,
+        ports: values(&typed.ports)?,
+        scheduler,
+        mode: mode(typed)?,
+        snat: snat?,
+        sticky: typed.sticky.as_ref().map(sticky),
+        on_failure_tcp: on_failure.unwrap_or(OnFailure::Reset),
+        // Only TCP can be reset: what has no connection is given to another server.
+        on_failure_udp: match on_failure {
+            None | Some(OnFailure::Reset) => OnFailure::Reselect,
+            Some(other) => other,
+        },
+        drain_timeout: typed.drain_timeout.value().unwrap_or(Some(Duration::from_secs(300))),
+        admin: typed.admin.value().unwrap_or_default(),
+        check: check?,
+        servers: (first_server..first_server + typed.servers.len()).map(ServerId::from).collect(),
+    })
+}
+
+/// The mode; `None` if it was mistyped.
+fn mode(typed: &file::Service) -> Option<Mode> {
+    match &typed.mode {
+        Field::Absent => Some(Mode::default()),
+        Field::Given(mode) => Some(mode.value),
+        Field::Invalid => None,
+    }
+}
+
+/// A VIP is nobody else's address.
+fn vips(typed: &file::Service, links: &[Option<Link>], out: &mut Diagnostics) {
+    let mut seen: BTreeMap<IpAddr, &At<IpAddr>> = BTreeMap::new();
+    for at in given(&typed.addresses) {
+        if let Some(first) = seen.get(&at.value) {
+            out.push(twice(format!("VIP {}", at.value), &at.span, &first.span));
+            continue;
+        }
+        seen.insert(at.value, at);
+        if is_link_local(at.value) {
+            let message = format!("{} is a link-local address: no router forwards to it", at.value);
+            out.push(Diagnostic::error(at.span.clone(), message));
+        }
+        if let Some(link) = engines_own(at.value, links) {
+            let message = format!("VIP {} is the engine's own address on link {:?}", at.value, link.name);
+            let hint = "give the service an address of its own; one in the same subnet is answered by ARP and ND";
+            out.push(Diagnostic::error(at.span.clone(), message).hint(hint));
+        }
+    }
+}
+
+/// The link on which the engine itself has `address`.
+fn engines_own(address: IpAddr, links: &[Option<Link>]) -> Option<&Link> {
+    links.iter().flatten().find(|link| link.addresses.iter().any(|own| own.addr() == address))
+}
+
+fn protocols(typed: &file::Service, out: &mut Diagnostics) -> Vec<u8> {
+    let mut protocols: Vec<u8> = Vec::new();
+    for at in given(&typed.protocols) {
+        match protocols.contains(&at.value) {
+            true => out.push(Diagnostic::error(at.span.clone(), "the same protocol stands twice")),
+            false => protocols.push(at.value),
+        }
+    }
+    protocols
+}
+
+fn scheduler(typed: &file::Service, out: &mut Diagnostics) -> Scheduler {
+    let name = typed.scheduler.value().unwrap_or(SchedulerName::RoundRobin);
+    if let Some(hash_on) = typed.hash_on.given()
+        && name != SchedulerName::Hash
+        && !matches!(typed.scheduler, Field::Invalid)
+    {
+        let message = "`hash-on` is for `scheduler = \"hash\"`";
+        out.push(Diagnostic::error(hash_on.span.clone(), message).hint("add scheduler = \"hash\", or remove it"));
+    }
+    match name {
+        SchedulerName::RoundRobin => Scheduler::RoundRobin,
+        SchedulerName::LeastConnections => Scheduler::LeastConnections,
+        SchedulerName::Hash => Scheduler::Hash(match given(&typed.hash_on) {
+            [] => HashOn { source_address: true, ..HashOn::default() },
+            parts => {
+                let has = |part| parts.iter().any(|at| at.value == part);
+                HashOn {
+                    source_address: has(HashPart::SourceAddress),
+                    source_port: has(HashPart::SourcePort),
+                    destination_address: has(HashPart::DestinationAddress),
+                    destination_port: has(HashPart::DestinationPort),
+                }
+            }
+        }),
+    }
+}
+
+fn sticky(typed: &file::Sticky) -> StickyBy {
+    let length = |field: &Field<u64>, default: u8| field.value().and_then(|n| u8::try_from(n).ok()).unwrap_or(default);
+    StickyBy {
+        prefix: length(&typed.prefix, 32),
+        prefix6: length(&typed.prefix6, 128),
+        timeout: typed.timeout.value().unwrap_or(Duration::from_secs(600)),
+    }
+}
+
+/// A destination has one owner: of two ranges that hold a port the narrower wins, so equally wide ones must not meet.
+fn one_owner(file: &File, out: &mut Diagnostics) {
+    let mut taken: BTreeMap<(IpAddr, u8), Vec<(&RangeInclusive<u16>, &Range<usize>)>> = BTreeMap::new();
+    for service in &file.services {
+        let mut protocols: Vec<u8> = given(&service.protocols).iter().map(|at| at.value).collect();
+        protocols.sort_unstable();
+        protocols.dedup();
+        let mut addresses: Vec<IpAddr> = given(&service.addresses).iter().map(|at| at.value).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        for (address, protocol) in
+            addresses.iter().flat_map(|address| protocols.iter().map(move |protocol| (*address, *protocol)))
+        {
+            let ports = given(&service.ports).iter().map(|at| (&at.value, &at.span));
+            taken.entry((address, protocol)).or_default().extend(ports);
+        }
+    }
+    for ((address, protocol), mut ranges) in taken {
+        let width = |range: &RangeInclusive<u16>| range.end() - range.start();
+        ranges.sort_by_key(|(range, at)| (width(range), *range.start(), at.start));
+        let protocol = if protocol == 6 { "tcp" } else { "udp" };
+        for pair in ranges.windows(2) {
+            let [(first, here), (second, again)] = pair else { continue };
+            if first == second {
+                let what = format!("{protocol} port {} of VIP {address}", show_ports(second));
+                out.push(twice(what, again, here));
+            } else if width(first) == width(second) && second.start() <= first.end() {
+                let message = format!(
+                    "the {protocol} ports {} and {} of VIP {address} overlap, and neither is more specific",
+                    show_ports(first),
+                    show_ports(second)
+                );
+                let error = Diagnostic::error((*again).clone(), message);
+                out.push(error.related((*here).clone(), "the other range stands here"));
+            }
+        }
+    }
+}
+
+/// `80`, `8000-8099` or `any`.
+pub fn show_ports(ports: &RangeInclusive<u16>) -> String {
+    match (*ports.start(), *ports.end()) {
+        (1, u16::MAX) => "any".to_owned(),
+        (first, last) if first == last => first.to_string(),
+        (first, last) => format!("{first}-{last}"),
+    }
+}
+
+/// The items of a list; none where it is absent or wrong.
+fn given<T>(field: &Field<Vec<At<T>>>) -> &[At<T>] {
+    field.given().map(|list| list.value.as_slice()).unwrap_or_default()
+}
+
+/// The values of a list that was given.
+fn values<T: Clone>(field: &Field<Vec<At<T>>>) -> Option<Vec<T>> {
+    Some(field.given()?.value.iter().map(|at| at.value.clone()).collect())
+}
