@@ -42,7 +42,7 @@ pub fn explain(
     let pins = session.as_ref().map_or_else(Pins::default, |session| Pins::of(session, direction));
     // The first packet of a TCP connection is a SYN, the next of a live one is not.
     let kind = if flow.protocol == TCP && session.is_none() { PacketKind::Syn } else { PacketKind::Other };
-    let mut transit = Transit { flow: *flow, direction, arrival: Arrival::Near, kind };
+    let mut transit = Transit::unchanged(*flow, Arrival::Near, kind);
 
     let mut teller = Teller::new(engine, snapshot, flow);
     let origin = from.or_else(|| origin(&transit, pins, snapshot));
@@ -52,7 +52,7 @@ pub fn explain(
     };
     match judge(flow, snapshot) {
         Err(reason) => return teller.dropped(reason),
-        Ok(Addressee::Engine) => return teller.local(flow.destination.address),
+        Ok(Addressee::Engine | Addressee::Service) => return teller.local(flow.destination.address),
         Ok(Addressee::Other) => {}
     }
     teller.session(session.as_ref(), pins, now);
@@ -70,12 +70,10 @@ fn origin(transit: &Transit, pins: Pins, snapshot: &Snapshot) -> Option<From> {
     if let Some(pin) = pins.toward_source {
         return Some(From::Firewall(pin.firewall));
     }
-    match snapshot.routes.lookup(transit.flow.source.address)? {
+    match snapshot.routes.lookup(transit.coming.source.address)? {
         Target::Connected(link) | Target::Via(NextHop { link, address: _ }) => Some(From::Link(link)),
         Target::Group { set, preferred: _, bypass: _ } => {
-            let flow = transit.flow.reversed();
-            let back = Transit { flow, direction: transit.direction.reversed(), ..*transit };
-            pinning::best(&view_toward_destination(&back, set, snapshot)).map(From::Firewall)
+            pinning::best(&view_toward_destination(&transit.reversed(), set, snapshot)).map(From::Firewall)
         }
     }
 }
@@ -206,7 +204,7 @@ impl<'a> Teller<'a> {
 
     /// The firewalls that the flow could take, as the hash ranks them.
     fn candidates(&mut self, transit: &Transit, decision: &Decision) {
-        let back = Transit { flow: transit.flow.reversed(), direction: transit.direction.reversed(), ..*transit };
+        let back = transit.reversed();
         let onward = decision.pins.toward_destination.map(|pin| pin.set).or_else(|| self.routed_set(transit));
         let (transit, set) = match (onward, decision.pins.toward_source) {
             (Some(set), _) => (transit, set),
@@ -236,7 +234,7 @@ impl<'a> Teller<'a> {
     }
 
     fn routed_set(&self, transit: &Transit) -> Option<PathSetId> {
-        match self.snapshot.routes.lookup(transit.flow.destination.address)? {
+        match self.snapshot.routes.lookup(transit.toward)? {
             Target::Group { set, preferred: _, bypass: _ } => Some(set),
             Target::Connected(_) | Target::Via(_) => None,
         }

@@ -170,6 +170,11 @@ impl Session {
         }
     }
 
+    /// From the first packet on: the replies pass the engine by, so that what one end says has to do for both.
+    pub fn expect_no_replies(&mut self) {
+        self.seen.expect_no_replies();
+    }
+
     /// Counts a packet that goes in `direction` and takes the conversation further. `tcp` is `None` for other protocols and
     /// for TCP fragments after the first. ICMP errors are no packets of their flow (RFC 5382 REQ-10): do not call it for them.
     pub fn observe(&mut self, direction: Direction, tcp: Option<&TcpSegment>, bytes: usize, now: Instant) {
@@ -180,6 +185,8 @@ impl Session {
             (State::Tcp(state), Some(segment)) => State::Tcp(self.observe_tcp(state, direction, segment)),
             (State::Tcp(state), None) => State::Tcp(state),
             (State::OneWay, _) if direction != self.opened => State::TwoWay,
+            // Who speaks again was answered, or does not wait for an answer.
+            (State::OneWay, _) if self.packets > 1 && self.seen.expects_no_replies() => State::TwoWay,
             (state @ (State::OneWay | State::TwoWay), _) => state,
         };
     }

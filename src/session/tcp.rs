@@ -61,6 +61,26 @@ impl Seen {
     /// [`Session::next_to_low`] and [`Session::next_to_high`] mean something.
     const NEXT_TO_LOW: u8 = 1 << 5;
     const NEXT_TO_HIGH: u8 = 1 << 6;
+    /// The replies pass the engine by.
+    const NO_REPLIES: u8 = 1 << 7;
+
+    pub(super) fn expect_no_replies(&mut self) {
+        self.set(Self::NO_REPLIES);
+    }
+
+    pub(super) const fn expects_no_replies(self) -> bool {
+        self.has(Self::NO_REPLIES)
+    }
+
+    /// True if both ends said what `bits` say, or the one that is heard at all.
+    const fn has_both(self, bits: u8) -> bool {
+        self.has(bits) || (self.expects_no_replies() && self.0 & bits != 0)
+    }
+
+    /// Another connection between the same ends.
+    const fn renewed(self) -> Self {
+        Self(self.0 & Self::NO_REPLIES)
+    }
 
     pub(super) const fn was_established(self) -> bool {
         self.has(Self::ESTABLISHED)
@@ -164,7 +184,7 @@ impl Session {
             // A retransmitted or crossing SYN.
             TcpState::Opening | TcpState::Established => {}
             // Another connection between the same ends; its sequence numbers begin anew.
-            TcpState::Closing => self.seen = Seen::default(),
+            TcpState::Closing => self.seen = self.seen.renewed(),
         }
         if !self.seen.has(Seen::spoke(direction)) {
             self.seen.clear(Seen::next_to(direction));
@@ -172,13 +192,13 @@ impl Session {
     }
 
     fn speak(&mut self, state: TcpState, direction: Direction, segment: &TcpSegment) -> TcpState {
-        if state == TcpState::Closing && self.seen.has(Seen::BOTH_FIN) {
+        if state == TcpState::Closing && self.seen.has_both(Seen::BOTH_FIN) {
             return TcpState::Closing;
         }
         if state != TcpState::Opening || self.acknowledges(direction, segment) {
             self.seen.set(Seen::spoke(direction));
         }
-        match (self.seen.has(Seen::BOTH_SPOKE), self.seen.has(Seen::BOTH_FIN)) {
+        match (self.seen.has_both(Seen::BOTH_SPOKE), self.seen.has_both(Seen::BOTH_FIN)) {
             (_, true) => TcpState::Closing,
             (true, false) => TcpState::Established,
             (false, false) => state,

@@ -173,6 +173,17 @@ impl Services {
         self.services.get(id.index())
     }
 
+    /// A server of a service. Servers are usually numbered in a row, so the first look finds it.
+    pub fn server(&self, service: ServiceId, server: ServerId) -> Option<(&Service, &Server)> {
+        let service = self.get(service)?;
+        let first = service.servers.first()?.id.index();
+        let guess = server.index().checked_sub(first).and_then(|position| service.servers.get(position));
+        let found = guess
+            .filter(|guess| guess.id == server)
+            .or_else(|| service.servers.iter().find(|candidate| candidate.id == server))?;
+        Some((service, found))
+    }
+
     /// All services, by [`ServiceId`].
     pub fn all(&self) -> &[Service] {
         &self.services

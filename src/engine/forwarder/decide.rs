@@ -35,17 +35,41 @@ pub(crate) enum Arrival {
     Firewall(FirewallId),
 }
 
-/// A packet to be sent on, as the decision sees it.
+/// A packet to be sent on, as the decision sees it. A translated packet leaves by another leg than it came by: whoever sent
+/// it knows the one, whoever takes it knows the other.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Transit {
-    /// The flow, in the direction of the packet.
-    pub flow: FlowKey,
-    /// Which way that is.
+    /// The flow as the packet shows it when it comes.
+    pub coming: FlowKey,
+    /// The flow as the packet shows it when it leaves.
+    pub leaving: FlowKey,
+    /// To whom it is routed: its destination, or the server that is given packets to a virtual address as they are.
+    pub toward: IpAddr,
+    /// Which way it goes between the ends of its session.
     pub direction: Direction,
     /// Where it came from.
     pub arrival: Arrival,
     /// What the pinning rules look at.
     pub kind: PacketKind,
+}
+
+impl Transit {
+    /// A packet that leaves as it came.
+    pub(crate) fn unchanged(flow: FlowKey, arrival: Arrival, kind: PacketKind) -> Self {
+        let (_, direction) = flow.canonical();
+        Self { coming: flow, leaving: flow, toward: flow.destination.address, direction, arrival, kind }
+    }
+
+    /// A packet that answers this one.
+    pub(crate) fn reversed(&self) -> Self {
+        Self {
+            coming: self.leaving.reversed(),
+            leaving: self.coming.reversed(),
+            toward: self.coming.source.address,
+            direction: self.direction.reversed(),
+            ..*self
+        }
+    }
 }
 
 /// The pins of a flow, seen from one of its packets.
@@ -142,7 +166,7 @@ fn onward(transit: &Transit, pin: Option<&Pin>, snapshot: &Snapshot) -> Result<O
     if let Some(pin) = pin {
         return Ok(Onward::Into(pin.set));
     }
-    let destination = transit.flow.destination.address;
+    let destination = transit.toward;
     match snapshot.routes.lookup(destination).ok_or(DropReason::NoRoute)? {
         Target::Connected(link) if is_broadcast(destination, link, snapshot) => Err(DropReason::Multicast),
         Target::Connected(link) => Ok(Onward::Neighbor(NextHop { link, address: destination })),
@@ -190,7 +214,7 @@ impl Decision {
             other => match (way_back(transit, group, snapshot), other) {
                 (Some(set), Some(_) | None) => (None, set),
                 (None, Some(_)) => return,
-                (None, None) => match snapshot.every_peer(group, transit.flow.family()) {
+                (None, None) => match snapshot.every_peer(group, transit.coming.family()) {
                     Some(set) => (None, set),
                     None => return,
                 },
@@ -264,7 +288,7 @@ fn set_of(set: PathSetId, snapshot: &Snapshot) -> &PathSet {
 
 /// The set of the route back to the packet's source, if that route leads into `group`.
 fn way_back(transit: &Transit, group: GroupId, snapshot: &Snapshot) -> Option<PathSetId> {
-    match snapshot.routes.lookup(transit.flow.source.address)? {
+    match snapshot.routes.lookup(transit.coming.source.address)? {
         Target::Group { set, .. } => (set_of(set, snapshot).group == group).then_some(set),
         Target::Connected(_) | Target::Via(_) => None,
     }
@@ -276,7 +300,7 @@ fn wishes_of_the_route(
     group: GroupId,
     snapshot: &Snapshot,
 ) -> (Option<FirewallId>, Option<NextHop>) {
-    match snapshot.routes.lookup(transit.flow.destination.address) {
+    match snapshot.routes.lookup(transit.toward) {
         Some(Target::Group { set, preferred, bypass }) if set_of(set, snapshot).group == group => (preferred, bypass),
         Some(Target::Group { .. } | Target::Connected(_) | Target::Via(_)) | None => (None, None),
     }
@@ -298,7 +322,7 @@ enum End {
 }
 
 /// What the rules see of a flow of which `end` is behind the group of `set`. The hash takes the flow as the near side sends
-/// it to the firewalls.
+/// it to the firewalls, and who leads is told from that too: the engine on their other side sees nothing else of it.
 fn view<'a>(
     transit: &Transit,
     end: End,
@@ -306,10 +330,11 @@ fn view<'a>(
     preferred: Option<FirewallId>,
     snapshot: &'a Snapshot,
 ) -> View<'a> {
-    let (flow, direction) = match end {
-        End::Destination => (transit.flow, transit.direction),
-        End::Source => (transit.flow.reversed(), transit.direction.reversed()),
+    let flow = match end {
+        End::Destination => transit.leaving,
+        End::Source => transit.coming.reversed(),
     };
+    let (_, direction) = flow.canonical();
     let set = set_of(set_id, snapshot);
     let group = &snapshot.groups[set.group.index()];
     View {

@@ -4,9 +4,10 @@ use crate::engine::forwarder::{Forwarder, Outcome};
 use crate::engine::route::NextHop;
 use crate::engine::{DropReason, Punt, PuntQueue, PuntReason, Snapshot, Transmit};
 use crate::id::LinkId;
+use crate::nat::{Translation, Way};
 use crate::wire::MacAddr;
 use crate::wire::fragment::{self, SplitError};
-use crate::wire::frame::{ETHERNET_LEN, Frame};
+use crate::wire::frame::{ETHERNET_LEN, Frame, Untranslatable};
 use crate::wire::offload::{GsoKind, Offload};
 use crate::wire::vlan::VlanTag;
 
@@ -21,6 +22,29 @@ pub(super) struct Leaving<'p, 'f> {
     pub vlan: &'p mut Option<VlanTag>,
     /// What is left to the egress device.
     pub offload: &'p mut Offload,
+    /// What a service changes of it.
+    pub rewrite: Option<Rewrite>,
+}
+
+/// A change of addresses and ports.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rewrite {
+    /// Both legs.
+    pub translation: Translation,
+    /// Which way the packet goes.
+    pub way: Way,
+    /// It is an ICMP error about the flow.
+    pub is_error: bool,
+}
+
+impl Rewrite {
+    fn apply(&self, frame: &mut Frame<'_>, offload: &Offload) -> Result<(), Untranslatable> {
+        if self.is_error {
+            self.translation.apply_error(frame, offload, self.way)
+        } else {
+            self.translation.apply(frame, offload, self.way)
+        }
+    }
 }
 
 /// How a packet fits a link.
@@ -75,7 +99,8 @@ fn tcp_header(frame: &Frame<'_>) -> usize {
 }
 
 impl Forwarder {
-    /// Edits the packet to leave toward `hop`. A packet that cannot leave is not touched.
+    /// Edits the packet to leave toward `hop`. A packet that cannot leave is not touched, so that its sender is shown what he
+    /// sent.
     pub(super) fn send(
         &mut self,
         leaving: Leaving<'_, '_>,
@@ -87,7 +112,16 @@ impl Forwarder {
         if !link.up {
             return Outcome::Drop(DropReason::LinkDown);
         }
-        match fit(leaving.frame, leaving.offload, link.mtu) {
+        let fit = fit(leaving.frame, leaving.offload, link.mtu);
+        if fit == Fit::TooBig {
+            return Outcome::TooBig { mtu: link.mtu };
+        }
+        if let Some(rewrite) = leaving.rewrite
+            && let Err(_) = rewrite.apply(leaving.frame, leaving.offload)
+        {
+            return Outcome::Drop(DropReason::Untranslatable);
+        }
+        match fit {
             Fit::Whole => edit(leaving.frame, leaving.vlan, hop, snapshot).into(),
             Fit::Segments(size) => {
                 if let Some(gso) = &mut leaving.offload.gso {
@@ -108,7 +142,7 @@ impl Forwarder {
         snapshot: &Snapshot,
         punts: &mut dyn PuntQueue,
     ) -> Outcome {
-        let Leaving { link: ingress, frame, vlan, offload } = leaving;
+        let Leaving { link: ingress, frame, vlan, offload, rewrite: _ } = leaving;
         let edited = edit(frame, vlan, hop, snapshot);
         let pieces = match fragment::split(frame, offload.partial, snapshot.links[hop.link.index()].mtu) {
             Ok(pieces) => pieces,

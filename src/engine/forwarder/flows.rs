@@ -2,11 +2,20 @@
 
 use crate::engine::forwarder::Forwarder;
 use crate::engine::forwarder::decide::{self, Arrival, Course, Decision, Pins, Transit, decide};
-use crate::engine::{DropReason, Snapshot};
+use crate::engine::forwarder::egress::Rewrite;
+use crate::engine::forwarder::ingress::Addressee;
+use crate::engine::forwarder::services::{self, Passage, Standing};
+use crate::engine::forwarder::sources::Sources;
+use crate::engine::route::NextHop;
+use crate::engine::{Counters, DropReason, Snapshot};
+use crate::flow::key::Endpoint;
 use crate::flow::{CanonicalKey, Direction, FlowKey};
 use crate::id::FirewallId;
+use crate::nat::Way;
+use crate::path::OnFailure;
 use crate::path::pinning::{self, PacketKind, Pin, PinState, PinnedBy};
-use crate::session::{EndReason, Opened, Removed, Session, SessionId, tcp};
+use crate::session::{Bound, Class, EndReason, Opened, Removed, Session, SessionId, tcp};
+use crate::slb::{self, Mode, Server, Service};
 use crate::time::Instant;
 use crate::wire::frame::{Frame, Icmp, TcpSegment, Tuple, tcp_flags};
 
@@ -30,30 +39,36 @@ pub(super) struct Claim {
     pub tcp: Option<TcpSegment>,
     /// Bytes of IP.
     pub bytes: usize,
+    /// TTL or hop limit as it came.
+    pub ttl: u8,
+    /// It is an ICMP error about a packet of the flow, which it quotes.
+    pub is_error: bool,
 }
 
 impl Claim {
     /// The flow of a packet that shows its ports, or of the packet that an ICMP error quotes.
     pub(super) fn of(frame: &Frame<'_>, icmp: Option<Icmp>) -> Result<Self, DropReason> {
-        let bytes = frame.ip_len();
+        let of = |flow, role, tcp| Self { flow, role, tcp, bytes: frame.ip_len(), ttl: frame.ttl(), is_error: false };
         match icmp {
             Some(Icmp::Error(Some(quoted))) => {
                 // The error travels to whoever sent the quoted packet (A7.4), so against that packet's direction (A7.2).
                 if quoted.source != frame.destination() {
                     return Err(DropReason::IcmpMismatch);
                 }
-                Ok(Self { flow: FlowKey::from(quoted).reversed(), role: Role::Follower, tcp: None, bytes })
+                let flow = FlowKey::from(quoted).reversed();
+                Ok(Self { is_error: true, ..of(flow, Role::Follower, None) })
             }
-            Some(Icmp::Error(None)) => Ok(Self { flow: frame.tuple().into(), role: Role::Follower, tcp: None, bytes }),
+            Some(Icmp::Error(None)) => Ok(of(frame.tuple().into(), Role::Follower, None)),
             Some(Icmp::Query | Icmp::Other | Icmp::LinkLocal) | None => {
-                Ok(Self { flow: frame.tuple().into(), role: Role::Speaker, tcp: frame.tcp(), bytes })
+                Ok(of(frame.tuple().into(), Role::Speaker, frame.tcp()))
             }
         }
     }
 
     /// The flow of a later fragment, whose first showed `tuple`.
     pub(super) fn of_later_fragment(frame: &Frame<'_>, tuple: Tuple) -> Self {
-        Self { flow: tuple.into(), role: Role::Follower, tcp: None, bytes: frame.ip_len() }
+        let (bytes, ttl) = (frame.ip_len(), frame.ttl());
+        Self { flow: tuple.into(), role: Role::Follower, tcp: None, bytes, ttl, is_error: false }
     }
 
     fn kind(&self) -> PacketKind {
@@ -79,41 +94,167 @@ const FIN: u8 = tcp_flags::FIN;
 const RST: u8 = tcp_flags::RST;
 const SYN_ACK: u8 = SYN | ACK;
 
+/// What is to be done with a packet.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Fate {
+    /// Send it to a neighbour.
+    Send {
+        /// The neighbour.
+        hop: NextHop,
+        /// What a service changes of it.
+        rewrite: Option<Rewrite>,
+    },
+    /// Hand it to the controller.
+    Local,
+    /// Drop it.
+    Drop(DropReason),
+}
+
+/// What a session, or the lack of one, makes of a packet.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    /// Where it goes, and what the service of its session adds.
+    Course(Course, Option<Passage>),
+    /// To the controller.
+    Local,
+    /// Its session ended with its server, and it opens another one.
+    Reopen,
+}
+
+impl Step {
+    const fn drop(reason: DropReason) -> Self {
+        Self::Course(Course::Drop(reason), None)
+    }
+}
+
+/// What is known of a packet before its session is looked at.
+#[derive(Debug, Clone, Copy)]
+struct Known<'a> {
+    claim: &'a Claim,
+    arrival: Arrival,
+    addressee: Addressee,
+    snapshot: &'a Snapshot,
+    now: Instant,
+}
+
+/// What a packet means to the session that its flow has.
+enum Heard {
+    /// It goes its way.
+    On(Transit, Option<Passage>),
+    /// It belongs to no session, whatever its ends.
+    Local,
+    /// It belongs to another flow that looks the same.
+    Stranger,
+    /// It may not travel further.
+    Exhausted,
+    /// The server of the session fell, and the session ends: silently, with resets, or in favour of another one.
+    Fell(Fall),
+}
+
+/// What becomes of a session whose server fell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fall {
+    Drop,
+    Reset,
+    Reopen,
+}
+
+impl Known<'_> {
+    /// What the packet means to the session that was found for it.
+    fn hear(&self, key: &CanonicalKey, session: &Session, bound: Option<&Bound>) -> Heard {
+        let Self { claim, arrival, addressee, snapshot, now: _ } = *self;
+        let Some(bound) = bound else {
+            return match addressee {
+                Addressee::Engine => Heard::Local,
+                Addressee::Service | Addressee::Other => {
+                    Heard::On(Transit::unchanged(claim.flow, arrival, claim.kind()), None)
+                }
+            };
+        };
+        let found = services::transit(claim.flow, key, session, bound, arrival, claim.kind(), snapshot);
+        let Some((transit, passage)) = found else { return Heard::Stranger };
+        if claim.ttl <= 1 {
+            return Heard::Exhausted;
+        }
+        match services::standing(bound, key, session.class, snapshot) {
+            Standing::Serves => Heard::On(transit, Some(passage)),
+            Standing::Fell(on_failure) => match self.fall(on_failure, session.class, passage.way) {
+                Some(fall) => Heard::Fell(fall),
+                None => Heard::On(transit, Some(passage)),
+            },
+        }
+    }
+
+    /// What a packet does to a session whose server fell. What the server still says is passed on where the session may stay
+    /// until its client's next packet.
+    fn fall(&self, on_failure: OnFailure, class: Class, way: Way) -> Option<Fall> {
+        let is_new = self.claim.kind() == PacketKind::Syn && way == Way::Inward;
+        match (on_failure, class, way) {
+            _ if is_new => Some(Fall::Reopen),
+            (OnFailure::Keep, _, _) => None,
+            (OnFailure::Drop, _, _) => Some(Fall::Drop),
+            (OnFailure::Reset, Class::Tcp, _) => Some(Fall::Reset),
+            (OnFailure::Reset | OnFailure::Reselect, _, Way::Inward) => Some(Fall::Reopen),
+            (OnFailure::Reset | OnFailure::Reselect, _, Way::Outward) => None,
+        }
+    }
+}
+
 impl Forwarder {
-    /// Where the packet goes, by its session, by what it teaches, or by the hash; with what is to be remembered of it.
-    pub(super) fn course(&mut self, claim: &Claim, arrival: Arrival, snapshot: &Snapshot, now: Instant) -> Course {
-        let (key, direction) = claim.flow.canonical();
-        let transit = Transit { flow: claim.flow, direction, arrival, kind: claim.kind() };
-        let course = match self.sessions.table().find(&key) {
+    /// Servers that a flow tries whose look at the server another flow has already.
+    const CLASH_TRIES: usize = 4;
+
+    /// Where the packet goes, by its session, its service, by what it teaches, or by the hash; with what is to be remembered
+    /// of it.
+    pub(super) fn fate(
+        &mut self,
+        claim: &Claim,
+        arrival: Arrival,
+        addressee: Addressee,
+        snapshot: &Snapshot,
+        now: Instant,
+    ) -> Fate {
+        let known = Known { claim, arrival, addressee, snapshot, now };
+        let (key, _) = claim.flow.canonical();
+        let step = match self.sessions.table().find(&key) {
             Some(id) => match claim.role {
-                Role::Speaker => self.continue_session(id, claim, &transit, snapshot, now),
-                Role::Follower => self.follow_session(id, &transit, snapshot, now),
+                Role::Speaker => self.continue_session(id, &known),
+                Role::Follower => self.follow_session(id, &known),
             },
             None => None,
         };
-        let course = course.unwrap_or_else(|| self.begin_session(claim, &transit, snapshot, now));
-        if let Course::To { firewall: to, .. } = course {
-            for firewall in [from(arrival), to].into_iter().flatten() {
-                let counters = self.counters.firewall(firewall);
-                counters.packets += 1;
-                counters.bytes += claim.bytes as u64;
+        let step = match step {
+            Some(Step::Reopen) => self.begin(&known, true),
+            Some(step @ (Step::Course(_, _) | Step::Local)) => step,
+            None => self.begin(&known, false),
+        };
+        match step {
+            Step::Course(Course::To { hop, firewall }, passage) => {
+                self.count_way(claim, [from(arrival), firewall], passage.as_ref());
+                let translation = passage.and_then(|passage| Some((passage.translation?, passage.way)));
+                let is_error = claim.is_error;
+                Fate::Send {
+                    hop,
+                    rewrite: translation.map(|(translation, way)| Rewrite { translation, way, is_error }),
+                }
             }
+            Step::Course(Course::Drop(reason), _) => Fate::Drop(reason),
+            Step::Course(Course::End, _) => Fate::Drop(DropReason::FirewallFailed),
+            Step::Local => Fate::Local,
+            Step::Reopen => Fate::Drop(DropReason::ServerFailed),
         }
-        course
     }
 
     /// A packet of a known flow. `None` if the session ended meanwhile.
-    fn continue_session(
-        &mut self,
-        id: SessionId,
-        claim: &Claim,
-        transit: &Transit,
-        snapshot: &Snapshot,
-        now: Instant,
-    ) -> Option<Course> {
-        let (before, decision) = self.sessions.table().update(id, |session| {
+    fn continue_session(&mut self, id: SessionId, known: &Known<'_>) -> Option<Step> {
+        let Known { claim, snapshot, now, .. } = *known;
+        let heard = self.sessions.table().update_bound(id, |key, session, bound| {
+            let (transit, passage) = match known.hear(key, session, bound) {
+                Heard::On(transit, passage) => (transit, passage),
+                other @ (Heard::Local | Heard::Stranger | Heard::Exhausted | Heard::Fell(_)) => return Err(other),
+            };
             let pins = Pins::of(session, transit.direction);
-            let decision = decide(transit, pins, snapshot, now);
+            let decision = decide(&transit, pins, snapshot, now);
             match decision.course {
                 Course::To { .. } => {
                     decision.pins.store(session, transit.direction);
@@ -121,36 +262,83 @@ impl Forwarder {
                 }
                 Course::Drop(_) | Course::End => {}
             }
-            (pins, decision)
+            Ok((pins, decision, passage, transit.direction))
         })?;
+        let (before, decision, passage, direction) = match heard {
+            Ok(decided) => decided,
+            Err(heard) => return Some(self.not_heard(id, &heard, known)),
+        };
         match decision.course {
             Course::To { .. } => self.count_pins(before, &decision),
             Course::Drop(_) => {}
-            Course::End => self.end_failed(id, transit, snapshot),
+            Course::End => self.end_failed(id, direction, snapshot, now),
         }
-        Some(decision.course)
+        Some(Step::Course(decision.course, passage))
+    }
+
+    /// A packet that does not simply go on with the session that was found for it.
+    fn not_heard(&mut self, id: SessionId, heard: &Heard, known: &Known<'_>) -> Step {
+        match heard {
+            Heard::On(_, _) | Heard::Local => Step::Local,
+            Heard::Stranger => Step::drop(DropReason::NatClash),
+            Heard::Exhausted => Step::drop(DropReason::TtlExpired),
+            Heard::Fell(Fall::Drop) => Step::drop(DropReason::ServerFailed),
+            Heard::Fell(Fall::Reset) => {
+                if let Some(removed) = self.sessions.close(id) {
+                    self.settle(&removed, EndReason::Failed, known.snapshot, known.now);
+                    self.reset_both_ends(&removed, known.snapshot);
+                }
+                Step::drop(DropReason::ServerFailed)
+            }
+            Heard::Fell(Fall::Reopen) => {
+                if let Some(removed) = self.sessions.close(id) {
+                    self.settle(&removed, EndReason::Failed, known.snapshot, known.now);
+                }
+                Step::Reopen
+            }
+        }
     }
 
     /// A packet that follows a known flow without a say in it.
-    fn follow_session(
-        &mut self,
-        id: SessionId,
-        transit: &Transit,
-        snapshot: &Snapshot,
-        now: Instant,
-    ) -> Option<Course> {
-        let session = self.sessions.table().get(id)?;
-        Some(decide(transit, Pins::of(&session, transit.direction), snapshot, now).course)
+    fn follow_session(&self, id: SessionId, known: &Known<'_>) -> Option<Step> {
+        self.sessions.table().update_bound(id, |key, session, bound| match known.hear(key, session, bound) {
+            Heard::On(transit, passage) => {
+                let decision = decide(&transit, Pins::of(session, transit.direction), known.snapshot, known.now);
+                Step::Course(decision.course, passage)
+            }
+            Heard::Local => Step::Local,
+            Heard::Stranger => Step::drop(DropReason::NatClash),
+            Heard::Exhausted => Step::drop(DropReason::TtlExpired),
+            Heard::Fell(_) => Step::drop(DropReason::ServerFailed),
+        })
     }
 
-    /// A packet of a flow that is not known.
-    fn begin_session(&mut self, claim: &Claim, transit: &Transit, snapshot: &Snapshot, now: Instant) -> Course {
-        let decision = decide(transit, Pins::default(), snapshot, now);
-        let Course::To { .. } = decision.course else { return decision.course };
-        if !claim.may_open() || decision.pins == Pins::default() {
-            return decision.course;
+    /// A packet of a flow that is not known, or whose session just ended with its server.
+    fn begin(&mut self, known: &Known<'_>, reopens: bool) -> Step {
+        let Endpoint { address, port } = known.claim.flow.destination;
+        match (known.addressee, known.claim.role) {
+            (Addressee::Other, _) => self.begin_session(known),
+            (Addressee::Engine | Addressee::Service, Role::Follower) => Step::Local,
+            (Addressee::Engine | Addressee::Service, Role::Speaker) => {
+                match known.snapshot.services.find(address, known.claim.flow.protocol, port) {
+                    Some(service) => self.begin_at_service(service, known, reopens),
+                    None => Step::Local,
+                }
+            }
         }
-        let (key, direction) = transit.flow.canonical();
+    }
+
+    /// A packet of a flow that is not known and not translated.
+    fn begin_session(&mut self, known: &Known<'_>) -> Step {
+        let Known { claim, arrival, snapshot, now, .. } = *known;
+        let transit = Transit::unchanged(claim.flow, arrival, claim.kind());
+        let decision = decide(&transit, Pins::default(), snapshot, now);
+        let course = Step::Course(decision.course, None);
+        let Course::To { .. } = decision.course else { return course };
+        if !claim.may_open() || decision.pins == Pins::default() {
+            return course;
+        }
+        let (key, direction) = claim.flow.canonical();
         let mut session = Session::new(&key, direction, now);
         session.observe(direction, claim.tcp.as_ref(), claim.bytes, now);
         decision.pins.store(&mut session, direction);
@@ -158,36 +346,160 @@ impl Forwarder {
         let harmless = |key: &CanonicalKey, session: &Session| is_harmless(key, session, snapshot);
         match self.sessions.open(&key, None, session, protect, harmless, now) {
             Opened::Inserted { id: _, evicted } => {
-                self.counters.sessions_created += 1;
-                self.count_pins(Pins::default(), &decision);
-                if let Some(evicted) = evicted {
-                    self.counters.count_end(&evicted.session, EndReason::Evicted);
-                }
-                decision.course
+                self.count_opened(&decision, evicted.as_ref(), snapshot, now);
+                course
             }
-            Opened::Existing(id) => {
-                // Another worker was faster; its session decides. If that ended at once, the packet still has its way.
-                self.continue_session(id, claim, transit, snapshot, now).unwrap_or(decision.course)
-            }
+            // Another worker was faster; its session decides. If that ended at once, the packet still has its way.
+            Opened::Existing(id) => self.continue_session(id, known).unwrap_or(course),
             Opened::Full | Opened::Clash => {
                 self.counters.table_full += 1;
-                decision.course
+                course
             }
         }
     }
 
-    /// Ends a session whose firewall failed.
-    fn end_failed(&mut self, id: SessionId, transit: &Transit, snapshot: &Snapshot) {
-        if let Some(Removed { key, session, bound: _ }) = self.sessions.close(id) {
-            self.counters.count_end(&session, EndReason::Failed);
-            self.reset_near_end(&key, &session, transit.direction, snapshot);
+    /// The first packet of a flow to a service.
+    fn begin_at_service(&mut self, service: &Service, known: &Known<'_>, reopens: bool) -> Step {
+        let is_placed = match known.claim.kind() {
+            PacketKind::Syn => true,
+            PacketKind::SynAck | PacketKind::Other => {
+                let is_stream = known.claim.tcp.is_some();
+                !is_stream || (known.claim.may_open() && (reopens || services::places_mid_stream(service)))
+            }
+        };
+        // The controller answers as a host that knows of no such connection.
+        if !is_placed {
+            return Step::Local;
+        }
+        if known.claim.ttl <= 1 {
+            return Step::drop(DropReason::TtlExpired);
+        }
+        for _ in 0..Self::CLASH_TRIES {
+            let Some(server) = service.choose(&known.claim.flow, known.now) else {
+                return Step::drop(DropReason::NoServerUp);
+            };
+            if let Some(step) = self.begin_at_server(service, server, known) {
+                return step;
+            }
+        }
+        Step::drop(DropReason::NatClash)
+    }
+
+    /// Opens a session of a service at one of its servers; `None` if to that server the flow would look like another one.
+    fn begin_at_server(&mut self, service: &Service, server: &Server, known: &Known<'_>) -> Option<Step> {
+        let Known { claim, arrival, snapshot, now, .. } = *known;
+        let outside = claim.flow;
+        let inside = match self.inside_leg(service, server, outside, snapshot, now) {
+            Ok(inside) => inside,
+            Err(reason) => return Some(Step::drop(reason)),
+        };
+        let fall = server.falls[slb::family_index(outside.family())];
+        let bound = Bound { service: service.id, server: server.id, fall, inside };
+        let (transit, passage) = services::first_transit(outside, &bound, arrival, claim.kind(), snapshot);
+        let decision = decide(&transit, Pins::default(), snapshot, now);
+        let step = Step::Course(decision.course, Some(passage));
+        let Course::To { .. } = decision.course else {
+            self.put_back(outside, inside);
+            return Some(step);
+        };
+        let (key, direction) = outside.canonical();
+        let mut session = Session::new(&key, direction, now);
+        if inside.is_none() {
+            session.expect_no_replies();
+        }
+        session.observe(direction, claim.tcp.as_ref(), claim.bytes, now);
+        decision.pins.store(&mut session, direction);
+        let harmless = |key: &CanonicalKey, session: &Session| is_harmless(key, session, snapshot);
+        match self.sessions.open(&key, Some(bound), session, true, harmless, now) {
+            Opened::Inserted { id: _, evicted } => {
+                server.state.opened();
+                self.counters.server(server.id).new_sessions += 1;
+                self.count_opened(&decision, evicted.as_ref(), snapshot, now);
+                Some(step)
+            }
+            Opened::Existing(id) => {
+                self.put_back(outside, inside);
+                Some(self.continue_session(id, known).unwrap_or(Step::drop(DropReason::NatClash)))
+            }
+            Opened::Clash => {
+                self.put_back(outside, inside);
+                None
+            }
+            Opened::Full => {
+                self.put_back(outside, inside);
+                Some(Step::drop(DropReason::SessionTableFull))
+            }
+        }
+    }
+
+    /// What a flow looks like to the server; `None` inside if it looks as it came.
+    fn inside_leg(
+        &mut self,
+        service: &Service,
+        server: &Server,
+        outside: FlowKey,
+        snapshot: &Snapshot,
+        now: Instant,
+    ) -> Result<Option<FlowKey>, DropReason> {
+        let address = server.address(outside.family()).ok_or(DropReason::NoServerUp)?;
+        let destination = Endpoint { address, port: server.port.unwrap_or(outside.destination.port) };
+        let source = match service.mode {
+            Mode::Direct | Mode::Tunnel => return Ok(None),
+            Mode::Nat => outside.source,
+            Mode::FullNat => self
+                .sources
+                .acquire(service, outside.protocol, destination, snapshot, now)
+                .ok_or(DropReason::SnatExhausted)?,
+        };
+        Ok(Some(FlowKey { protocol: outside.protocol, source, destination }))
+    }
+
+    /// Gives back the port of a session that was not opened.
+    fn put_back(&self, outside: FlowKey, inside: Option<FlowKey>) {
+        if let Some(inside) = inside.filter(|inside| inside.source != outside.source) {
+            self.sources.put_back(inside.protocol, inside.source, inside.destination);
+        }
+    }
+
+    /// Ends a session whose firewall failed, of which a packet goes in `direction`.
+    fn end_failed(&mut self, id: SessionId, direction: Direction, snapshot: &Snapshot, now: Instant) {
+        if let Some(removed) = self.sessions.close(id) {
+            self.settle(&removed, EndReason::Failed, snapshot, now);
+            self.reset_near_end(&removed, direction, snapshot);
         }
     }
 
     /// Forgets idle sessions; answers how many it visited.
-    pub(super) fn expire_sessions(&mut self, now: Instant, budget: usize) -> usize {
-        let counters = &mut self.counters;
-        self.sessions.expire(now, budget, |ended, reason| counters.count_end(&ended.session, reason))
+    pub(super) fn expire_sessions(&mut self, snapshot: &Snapshot, now: Instant, budget: usize) -> usize {
+        let Self { sessions, counters, sources, .. } = self;
+        sessions.expire(now, budget, |ended, reason| settle(counters, sources, ended, reason, snapshot, now))
+    }
+
+    /// Counts the end of a session and gives back what it held, whatever ended it.
+    pub(super) fn settle(&mut self, ended: &Removed, reason: EndReason, snapshot: &Snapshot, now: Instant) {
+        settle(&mut self.counters, &self.sources, ended, reason, snapshot, now);
+    }
+
+    fn count_opened(&mut self, decision: &Decision, evicted: Option<&Removed>, snapshot: &Snapshot, now: Instant) {
+        self.counters.sessions_created += 1;
+        self.count_pins(Pins::default(), decision);
+        if let Some(evicted) = evicted {
+            self.settle(evicted, EndReason::Evicted, snapshot, now);
+        }
+    }
+
+    /// Counts a packet at the firewalls and the server of its way.
+    fn count_way(&mut self, claim: &Claim, firewalls: [Option<FirewallId>; 2], passage: Option<&Passage>) {
+        for firewall in firewalls.into_iter().flatten() {
+            let counters = self.counters.firewall(firewall);
+            counters.packets += 1;
+            counters.bytes += claim.bytes as u64;
+        }
+        if let Some(passage) = passage {
+            let counters = self.counters.server(passage.server);
+            counters.packets += 1;
+            counters.bytes += claim.bytes as u64;
+        }
     }
 
     fn count_pins(&mut self, before: Pins, decision: &Decision) {
@@ -198,6 +510,25 @@ impl Forwarder {
         let after = decision.pins;
         self.counters.move_pin(before.toward_source.as_ref(), after.toward_source.as_ref());
         self.counters.move_pin(before.toward_destination.as_ref(), after.toward_destination.as_ref());
+    }
+}
+
+fn settle(
+    counters: &mut Counters,
+    sources: &Sources,
+    ended: &Removed,
+    reason: EndReason,
+    snapshot: &Snapshot,
+    now: Instant,
+) {
+    counters.count_end(&ended.session, reason);
+    let Some(bound) = &ended.bound else { return };
+    if let Some((_, server)) = snapshot.services.server(bound.service, bound.server) {
+        server.state.ended();
+    }
+    let outside = ended.key.oriented(ended.session.opened);
+    if let Some(inside) = bound.inside.filter(|inside| inside.source != outside.source) {
+        sources.release(inside.protocol, inside.source, inside.destination, now);
     }
 }
 
@@ -245,7 +576,6 @@ fn is_harmless(key: &CanonicalKey, session: &Session, snapshot: &Snapshot) -> bo
 }
 
 fn best_for(key: &CanonicalKey, pin: &Pin, direction: Direction, snapshot: &Snapshot) -> Option<FirewallId> {
-    let flow = key.oriented(direction);
-    let transit = Transit { flow, direction, arrival: Arrival::Near, kind: PacketKind::Other };
+    let transit = Transit::unchanged(key.oriented(direction), Arrival::Near, PacketKind::Other);
     pinning::best(&decide::view_toward_destination(&transit, pin.set, snapshot))
 }

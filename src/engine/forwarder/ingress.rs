@@ -9,7 +9,7 @@ use crate::engine::{DropReason, Packet, PuntReason, Snapshot};
 use crate::flow::FlowKey;
 use crate::id::LinkId;
 use crate::wire::MacAddr;
-use crate::wire::frame::{Frame, Icmp, Malformed, Payload};
+use crate::wire::frame::{Frame, Icmp, Malformed, Payload, protocol};
 use crate::wire::offload::Offload;
 use crate::wire::vlan::TPID_CUSTOMER;
 
@@ -24,6 +24,8 @@ pub(super) enum Admission<'f> {
         arrival: Arrival,
         /// What kind of ICMP it is, if it is.
         icmp: Option<Icmp>,
+        /// Whom it is for.
+        addressee: Addressee,
     },
     /// For the controller.
     Punt(PuntReason),
@@ -87,31 +89,49 @@ fn admit_ip<'f>(frame: Frame<'f>, link: LinkId, snapshot: &Snapshot) -> Admissio
             Admission::Drop(DropReason::LinkLocal)
         };
     }
-    let arrival = match arrival(&frame, link, snapshot) {
-        Some(arrival) => arrival,
-        None if is_local => Arrival::Near,
-        None => return Admission::Drop(DropReason::UnknownFirewall),
-    };
-    match judge(&frame.tuple().into(), snapshot) {
-        Ok(Addressee::Engine) => return Admission::Punt(PuntReason::Local),
-        Ok(Addressee::Other) => {}
+    let arrival = arrival(&frame, link, snapshot);
+    if arrival.is_none() && !is_local {
+        return Admission::Drop(DropReason::UnknownFirewall);
+    }
+    let addressee = match judge(&frame.tuple().into(), snapshot) {
+        Ok(addressee) => addressee,
         Err(reason) => return Admission::Drop(reason),
+    };
+    let is_to_group = frame.destination_mac().is_group();
+    match (addressee, arrival) {
+        (Addressee::Engine, None) => Admission::Punt(PuntReason::Local),
+        (Addressee::Engine, Some(_)) if is_to_group || !may_have_a_session(&frame, icmp, snapshot) => {
+            Admission::Punt(PuntReason::Local)
+        }
+        // A unicast packet in a group frame is discarded (RFC 1812 section 5.3.4).
+        (Addressee::Service | Addressee::Other, _) if is_to_group => Admission::Drop(DropReason::Multicast),
+        (Addressee::Other, _) if frame.ttl() <= 1 => Admission::Drop(DropReason::TtlExpired),
+        (Addressee::Service | Addressee::Other, None) => Admission::Drop(DropReason::UnknownFirewall),
+        (Addressee::Engine | Addressee::Service | Addressee::Other, Some(arrival)) => {
+            Admission::Transit { frame, arrival, icmp, addressee }
+        }
     }
-    // A unicast packet in a group frame is discarded (RFC 1812 section 5.3.4).
-    if frame.destination_mac().is_group() {
-        return Admission::Drop(DropReason::Multicast);
-    }
-    if frame.ttl() <= 1 {
-        return Admission::Drop(DropReason::TtlExpired);
-    }
-    Admission::Transit { frame, arrival, icmp }
+}
+
+/// True if a packet to an address of the engine may belong to a translated flow for whose client that address stands, or be
+/// an error about one.
+fn may_have_a_session(frame: &Frame<'_>, icmp: Option<Icmp>, snapshot: &Snapshot) -> bool {
+    let is_translated = |number: u8| matches!(number, protocol::TCP | protocol::UDP);
+    let about = match icmp {
+        Some(Icmp::Error(quoted)) => quoted.is_some_and(|quoted| is_translated(quoted.protocol)),
+        Some(Icmp::Query | Icmp::Other | Icmp::LinkLocal) => false,
+        None => is_translated(frame.protocol()),
+    };
+    about && !snapshot.services.all().is_empty()
 }
 
 /// Whom a packet is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Addressee {
-    /// This engine.
+    /// This engine, or a session for whose client its address stands.
     Engine,
+    /// A virtual service.
+    Service,
     /// Somebody beyond it.
     Other,
 }
@@ -127,6 +147,9 @@ pub(crate) fn judge(flow: &FlowKey, snapshot: &Snapshot) -> Result<Addressee, Dr
     }
     if snapshot.local.contains_key(&destination) {
         return Ok(Addressee::Engine);
+    }
+    if snapshot.vips.contains(&destination) {
+        return Ok(Addressee::Service);
     }
     if is_multicast(destination) {
         return Err(DropReason::Multicast);

@@ -2,10 +2,11 @@
 //! nothing on a session hit.
 //!
 //! ```text
-//!   ingress: link, legal bytes, station, addresses    -> drop, or punt to the controller
-//!   flows:   whose packet, its session, open a new one
-//!     decide: session, learned, hash                  -> drop
-//!   egress:  size, TTL, neighbour, tag                -> forward, hairpin, replace by fragments, wait for a neighbour
+//!   ingress: link, legal bytes, station, addresses     -> drop, or punt to the controller
+//!   flows:   whose packet, its session, open a new one -> drop, or punt
+//!     services: its server, its legs
+//!     decide: session, learned, hash                   -> drop
+//!   egress:  size, translation, TTL, neighbour, tag    -> forward, hairpin, replace by fragments, wait for a neighbour
 //! ```
 //!
 //! One function branches ([`Forwarder::handle`]), the stages compute. Every received frame ends in one [`Verdict`], which is
@@ -17,6 +18,7 @@ mod flows;
 mod held;
 mod ingress;
 mod reset;
+mod services;
 mod sources;
 #[cfg(test)]
 mod tests;
@@ -38,7 +40,7 @@ pub(super) use decide::{Arrival, Course, Decision, Pins, Transit, decide, view_t
 pub(super) use ingress::{Addressee, judge};
 
 use egress::Leaving;
-use flows::Claim;
+use flows::{Claim, Fate};
 use held::{Envelope, Placed};
 use ingress::Admission;
 use sources::Sources;
@@ -120,7 +122,7 @@ impl Forwarder {
     /// Decides and edits every packet of the batch: afterwards each has its verdict, and its tag is that of its egress.
     /// A packet that comes with a verdict (the receiver saw a truncated capture, A1.7) keeps it and is only counted.
     pub fn process(&mut self, batch: &mut Batch<'_>, snapshot: &Snapshot, punts: &mut dyn PuntQueue, now: Instant) {
-        self.sweep(snapshot, Self::SWEEP_PER_BATCH);
+        self.sweep(snapshot, now, Self::SWEEP_PER_BATCH);
         for packet in &mut batch.packets {
             let verdict = self.process_packet(packet, snapshot, punts, now);
             packet.verdict = Some(verdict);
@@ -134,8 +136,8 @@ impl Forwarder {
     /// third for each. Answers true if the budget ended it: more is due at once.
     pub fn expire(&mut self, snapshot: &Snapshot, now: Instant, budget: usize) -> bool {
         let budget = (budget / 3).max(1);
-        let swept = self.sweep(snapshot, budget);
-        let expired = self.expire_sessions(now, budget);
+        let swept = self.sweep(snapshot, now, budget);
+        let expired = self.expire_sessions(snapshot, now, budget);
         let given_up = self.expire_fragments(now, budget);
         self.count_abandoned();
         self.published.publish(&self.counters);
@@ -188,8 +190,9 @@ impl Forwarder {
         punts: &mut dyn PuntQueue,
         now: Instant,
     ) -> Outcome {
-        let (mut frame, arrival, icmp) = match ingress::admit(packet.bytes, &packet.offload, link, snapshot) {
-            Admission::Transit { frame, arrival, icmp } => (frame, arrival, icmp),
+        let (mut frame, arrival, icmp, addressee) = match ingress::admit(packet.bytes, &packet.offload, link, snapshot)
+        {
+            Admission::Transit { frame, arrival, icmp, addressee } => (frame, arrival, icmp, addressee),
             Admission::Punt(reason) => return Outcome::Punt(reason),
             Admission::Drop(reason) => return Outcome::Drop(reason),
         };
@@ -203,13 +206,14 @@ impl Forwarder {
             Placed::Held => return Outcome::Punted,
             Placed::Drop(reason) => return Outcome::Drop(reason),
         };
-        let hop = match self.course(&claim, arrival, snapshot, now) {
-            Course::To { hop, firewall: _ } => hop,
-            Course::Drop(reason) => return Outcome::Drop(reason),
-            Course::End => return Outcome::Drop(DropReason::FirewallFailed),
+        let (hop, rewrite) = match self.fate(&claim, arrival, addressee, snapshot, now) {
+            Fate::Send { hop, rewrite } => (hop, rewrite),
+            Fate::Local => return Outcome::Punt(PuntReason::Local),
+            Fate::Drop(reason) => return Outcome::Drop(reason),
         };
         let end = ETHERNET_LEN + frame.ip_len();
-        let leaving = Leaving { link, frame: &mut frame, vlan: &mut packet.vlan, offload: &mut packet.offload };
+        let leaving =
+            Leaving { link, frame: &mut frame, vlan: &mut packet.vlan, offload: &mut packet.offload, rewrite };
         let outcome = self.send(leaving, hop, snapshot, punts);
         // What follows the packet is padding of the link it came by (A1.3).
         let bytes = std::mem::take(&mut packet.bytes);
@@ -239,21 +243,25 @@ impl Forwarder {
             }
             Outcome::Punted => (Verdict::Punted, None),
             Outcome::Drop(reason) => {
-                if let Some(error) = error_about(reason) {
-                    self.tell_sender(error, packet, link, punts);
+                if let Some(answer) = answer_to(reason) {
+                    self.tell_sender(answer, packet, link, punts);
                 }
                 (Verdict::Dropped(reason), None)
             }
             Outcome::TooBig { mtu } => {
-                self.tell_sender(IcmpError::TooBig { mtu }, packet, link, punts);
+                self.tell_sender(PuntReason::IcmpError(IcmpError::TooBig { mtu }), packet, link, punts);
                 (Verdict::Dropped(DropReason::TooBig), None)
             }
         }
     }
 
-    /// Offers what an ICMP error needs of the packet. A full queue costs the error, not the verdict.
-    fn tell_sender(&mut self, error: IcmpError, packet: &Packet<'_>, link: LinkId, punts: &mut dyn PuntQueue) {
-        let copy = punt(PuntReason::IcmpError(error), packet, link, Self::QUOTE_MAX);
+    /// Offers what an answer to a dropped packet needs of it. A full queue costs the answer, not the verdict.
+    fn tell_sender(&mut self, answer: PuntReason, packet: &Packet<'_>, link: LinkId, punts: &mut dyn PuntQueue) {
+        let length = match answer {
+            PuntReason::IcmpError(_) => Self::QUOTE_MAX,
+            PuntReason::Local | PuntReason::Neighbor | PuntReason::NeighborWait { .. } => packet.bytes.len(),
+        };
+        let copy = punt(answer, packet, link, length);
         if !punts.offer(copy) {
             self.counters.punt_drop_icmp_error += 1;
         }
@@ -304,10 +312,14 @@ fn punt(reason: PuntReason, packet: &Packet<'_>, link: LinkId, length: usize) ->
 
 /// What the sender of a dropped packet is told. Failing closed is silent: a sender that hears "unreachable" gives up an
 /// attempt that it would repeat a second later.
-fn error_about(reason: DropReason) -> Option<IcmpError> {
+fn answer_to(reason: DropReason) -> Option<PuntReason> {
     match reason {
-        DropReason::TtlExpired => Some(IcmpError::TimeExceeded),
-        DropReason::NoRoute => Some(IcmpError::NoRoute),
+        DropReason::TtlExpired => Some(PuntReason::IcmpError(IcmpError::TimeExceeded)),
+        DropReason::NoRoute => Some(PuntReason::IcmpError(IcmpError::NoRoute)),
+        // RFC 5508 REQ-8.
+        DropReason::SnatExhausted => Some(PuntReason::IcmpError(IcmpError::Prohibited)),
+        // As if nobody listened on the port: a client tries another address at once.
+        DropReason::NoServerUp => Some(PuntReason::Local),
         DropReason::EthernetTruncated
         | DropReason::Truncated
         | DropReason::UnknownVlan
@@ -334,9 +346,7 @@ fn error_about(reason: DropReason) -> Option<IcmpError> {
         | DropReason::NoPathUp
         | DropReason::BelowMin
         | DropReason::FirewallFailed
-        | DropReason::NoServerUp
         | DropReason::ServerFailed
-        | DropReason::SnatExhausted
         | DropReason::NatClash
         | DropReason::SessionTableFull
         | DropReason::Untranslatable

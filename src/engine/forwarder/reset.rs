@@ -1,18 +1,24 @@
-//! The sessions of a firewall that fell, where `on-failure` is `reset`: found in bounded steps, told, ended. The other
-//! policies need no search: each packet finds out for itself.
+//! The sessions of a firewall or a server that fell, where `on-failure` is `reset`: found in bounded steps, told, ended. The
+//! other policies need no search: each packet finds out for itself.
 //!
-//! A session is found by the sweep or by its next packet, whichever comes first. The end on this engine's near side is told
-//! by a TCP reset; the far end is told by the engine on its side, never through a firewall, which would not know the session.
+//! A session is found by the sweep or by its next packet, whichever comes first. When a firewall fell, the end on this
+//! engine's near side is told by a TCP reset; the far end is told by the engine on its side, never through a firewall, which
+//! would not know the session. When a server fell, both ends are told by the engine that chose it, each through the firewall
+//! that its packets take. Where the replies pass the engine by, nobody here knows what the client expects: it is told when it
+//! speaks again.
 
 use std::net::IpAddr;
 
+use crate::engine::forwarder::services::{self, Standing};
 use crate::engine::forwarder::{Forwarder, flows};
 use crate::engine::route::{NextHop, Target};
 use crate::engine::{Snapshot, Transmit};
-use crate::flow::{CanonicalKey, Direction};
+use crate::flow::{CanonicalKey, Direction, FlowKey};
 use crate::path::OnFailure;
 use crate::path::pinning::{Pin, PinState};
-use crate::session::{EndReason, Session, State, Sweep};
+use crate::session::{Bound, Class, EndReason, Removed, Session, State, Sweep};
+use crate::time::Instant;
+use crate::wire::Family;
 use crate::wire::emit::Macs;
 use crate::wire::offload::Offload;
 use crate::wire::tcp;
@@ -21,29 +27,46 @@ use crate::wire::tcp;
 #[derive(Debug, Default)]
 pub(super) struct Failures {
     epoch: u64,
-    /// The falls of every slot of every path set, as last seen.
+    /// The falls of every slot of every path set, and of every server, as last seen.
     falls: Vec<u32>,
     /// The search under way: where it is in this worker's slots.
     cursor: Option<usize>,
     /// Something fell behind the cursor.
     again: bool,
     /// What one step found: kept to be used again.
-    ended: Vec<(CanonicalKey, Session, Direction)>,
+    ended: Vec<(Removed, Cause)>,
+}
+
+/// Why a session is to be ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// A firewall fell, through which packets in this direction go.
+    Firewall(Direction),
+    /// Its server fell.
+    Server,
 }
 
 impl Failures {
-    /// Starts a search if a firewall of a group that resets fell since the last snapshot.
+    /// Starts a search if a firewall of a group that resets, or a server of a service that does, fell since the last snapshot.
     fn notice(&mut self, snapshot: &Snapshot) {
         if snapshot.epoch == self.epoch {
             return;
         }
         self.epoch = snapshot.epoch;
-        let falls = || {
+        let firewalls = || {
             snapshot.path_sets.iter().flat_map(|set| {
                 let resets = snapshot.groups[set.group.index()].on_failure == OnFailure::Reset;
                 set.falls.iter().map(move |falls| if resets { *falls } else { 0 })
             })
         };
+        let servers = || {
+            snapshot.services.all().iter().flat_map(|service| {
+                let resets = service.on_failure_tcp == OnFailure::Reset;
+                let falls = service.servers.iter().flat_map(|server| server.falls);
+                falls.map(move |falls| if resets { falls } else { 0 })
+            })
+        };
+        let falls = || firewalls().chain(servers());
         if falls().eq(self.falls.iter().copied()) {
             return;
         }
@@ -62,23 +85,28 @@ impl Failures {
 }
 
 impl Forwarder {
-    /// Looks for sessions of failed firewalls in at most `budget` slots. True if there is more to look at.
-    pub(super) fn sweep(&mut self, snapshot: &Snapshot, budget: usize) -> bool {
+    /// Looks for sessions of failed firewalls and servers in at most `budget` slots. True if there is more to look at.
+    pub(super) fn sweep(&mut self, snapshot: &Snapshot, now: Instant, budget: usize) -> bool {
         self.failures.notice(snapshot);
         let Some(mut cursor) = self.failures.cursor else { return false };
-        // Each session may need a reset, and each reset a place in the queue.
-        let budget = budget.min(self.transmits_free());
+        // Each session may need a reset to both ends, and each reset a place in the queue.
+        let budget = budget.min(self.transmits_free() / 2);
         let mut ended = std::mem::take(&mut self.failures.ended);
-        let is_done = self.sessions.sweep(&mut cursor, budget, |key, session, _| match failed_pin(session, snapshot) {
-            Some(direction) => {
-                ended.push((*key, *session, direction));
-                Sweep::Remove
+        let is_done = self.sessions.sweep(&mut cursor, budget, |key, session, bound| {
+            match cause_to_end(key, session, bound, snapshot) {
+                Some(cause) => {
+                    ended.push((Removed { key: *key, session: *session, bound: bound.copied() }, cause));
+                    Sweep::Remove
+                }
+                None => Sweep::Keep,
             }
-            None => Sweep::Keep,
         });
-        for (key, session, direction) in ended.drain(..) {
-            self.counters.count_end(&session, EndReason::Failed);
-            self.reset_near_end(&key, &session, direction, snapshot);
+        for (removed, cause) in ended.drain(..) {
+            self.settle(&removed, EndReason::Failed, snapshot, now);
+            match cause {
+                Cause::Firewall(direction) => self.reset_near_end(&removed, direction, snapshot),
+                Cause::Server => self.reset_both_ends(&removed, snapshot),
+            }
         }
         self.failures.ended = ended;
         self.failures.cursor = match (is_done, std::mem::take(&mut self.failures.again)) {
@@ -93,23 +121,48 @@ impl Forwarder {
     }
 
     /// Tells the end that sends packets in `direction` that its connection is gone, if it has one and is on the near side.
-    pub(super) fn reset_near_end(
-        &mut self,
-        key: &CanonicalKey,
-        session: &Session,
-        direction: Direction,
-        snapshot: &Snapshot,
-    ) {
-        let Some(reset) = reset(key, session, direction, snapshot) else { return };
-        if self.transmit(reset) {
+    pub(super) fn reset_near_end(&mut self, ended: &Removed, direction: Direction, snapshot: &Snapshot) {
+        let flow = toward(ended, direction.reversed());
+        let hop = near_hop(flow.destination.address, snapshot);
+        self.reset(ended, direction.reversed(), hop, snapshot);
+    }
+
+    /// Tells both ends of a translated connection that it is gone.
+    pub(super) fn reset_both_ends(&mut self, ended: &Removed, snapshot: &Snapshot) {
+        if ended.bound.is_none_or(|bound| bound.inside.is_none()) {
+            return;
+        }
+        for direction in [Direction::LowToHigh, Direction::HighToLow] {
+            let flow = toward(ended, direction);
+            let mut session = ended.session;
+            let hop = match session.pin_toward_destination(direction) {
+                Some(pin) => firewall_hop(pin, flow.family(), snapshot),
+                None => near_hop(flow.destination.address, snapshot),
+            };
+            self.reset(ended, direction, hop, snapshot);
+        }
+    }
+
+    /// Sends a reset in `direction` by `hop`.
+    fn reset(&mut self, ended: &Removed, direction: Direction, hop: Option<NextHop>, snapshot: &Snapshot) {
+        let reset = hop.and_then(|hop| reset(ended, direction, hop, snapshot));
+        if reset.is_some_and(|reset| self.transmit(reset)) {
             self.counters.resets_sent += 1;
         }
     }
 }
 
-/// The direction of the packets that have to go through a firewall that fell, if the session is to be ended for it.
-fn failed_pin(session: &Session, snapshot: &Snapshot) -> Option<Direction> {
-    flows::pins_of(session).find(|(pin, _)| is_to_end(session, pin, snapshot)).map(|(_, direction)| direction)
+/// Why a session is to be ended, if it is.
+fn cause_to_end(key: &CanonicalKey, session: &Session, bound: Option<&Bound>, snapshot: &Snapshot) -> Option<Cause> {
+    let of_its_server = bound.is_some_and(|bound| {
+        let standing = services::standing(bound, key, session.class, snapshot);
+        session.class == Class::Tcp && standing == Standing::Fell(OnFailure::Reset)
+    });
+    if of_its_server {
+        return Some(Cause::Server);
+    }
+    let failed = flows::pins_of(session).find(|(pin, _)| is_to_end(session, pin, snapshot));
+    failed.map(|(_, direction)| Cause::Firewall(direction))
 }
 
 fn is_to_end(session: &Session, pin: &Pin, snapshot: &Snapshot) -> bool {
@@ -126,22 +179,40 @@ fn is_to_end(session: &Session, pin: &Pin, snapshot: &Snapshot) -> bool {
     }
 }
 
-/// The reset for the near end of a TCP session, whose packets go in `direction`.
-fn reset(key: &CanonicalKey, session: &Session, direction: Direction, snapshot: &Snapshot) -> Option<Transmit> {
+/// The flow of a session as whoever gets its packets in `direction` sees it.
+fn toward(ended: &Removed, direction: Direction) -> FlowKey {
+    let inside = ended.bound.and_then(|bound| bound.inside);
+    match inside {
+        Some(inside) if direction == ended.session.opened => inside,
+        Some(_) | None => ended.key.oriented(direction),
+    }
+}
+
+/// The reset of a TCP session in `direction`.
+fn reset(ended: &Removed, direction: Direction, hop: NextHop, snapshot: &Snapshot) -> Option<Transmit> {
+    let session = &ended.session;
     match session.state {
         State::Tcp(_) => {}
         State::OneWay | State::TwoWay => return None,
     }
     let (sequence, acknowledgement) = match direction {
-        Direction::LowToHigh => (session.next_to_low, session.next_to_high),
-        Direction::HighToLow => (session.next_to_high, session.next_to_low),
+        Direction::LowToHigh => (session.next_to_high, session.next_to_low),
+        Direction::HighToLow => (session.next_to_low, session.next_to_high),
     };
-    let flow = key.oriented(direction.reversed());
-    let hop = near_hop(flow.destination.address, snapshot)?;
     let link = &snapshot.links[hop.link.index()];
     let macs = Macs { source: link.mac, destination: snapshot.neighbor(hop.link, hop.address)? };
-    let bytes = tcp::reset(macs, &flow.into(), sequence, Some(acknowledgement))?;
+    let bytes = tcp::reset(macs, &toward(ended, direction).into(), sequence, Some(acknowledgement))?;
     Some(Transmit { link: hop.link, vlan: link.egress_tag(None), offload: Offload::NONE, bytes })
+}
+
+/// The way through the firewall of a pin, if that is up.
+fn firewall_hop(pin: &Pin, family: Family, snapshot: &Snapshot) -> Option<NextHop> {
+    let set = &snapshot.path_sets[pin.set.index()];
+    if !pin.is_up(&snapshot.groups[set.group.index()], set) {
+        return None;
+    }
+    let firewall = &snapshot.firewalls[pin.firewall.index()];
+    Some(NextHop { link: firewall.link, address: firewall.next_hop(family)? })
 }
 
 /// The way to an end of a flow, if no firewall is on it.

@@ -1,0 +1,115 @@
+//! What a virtual service makes of a packet: whose server has it, which way it goes, what it looks like on the other side.
+//! Pure, as `decide`: [`crate::engine::explain`] asks the same code.
+
+use crate::engine::Snapshot;
+use crate::engine::forwarder::decide::{Arrival, Transit};
+use crate::flow::{CanonicalKey, FlowKey};
+use crate::id::ServerId;
+use crate::nat::{Translation, Way};
+use crate::path::OnFailure;
+use crate::path::pinning::PacketKind;
+use crate::session::{Bound, Class, Session};
+use crate::slb::{self, Mode, Scheduler, Service};
+
+/// What a service adds to the way of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Passage {
+    /// The server of its session.
+    pub server: ServerId,
+    /// Which way it goes.
+    pub way: Way,
+    /// Both legs, if it is translated.
+    pub translation: Option<Translation>,
+}
+
+/// Whether the server of a session serves on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It never fell since it took the session, or is up again.
+    Serves,
+    /// It fell; this is to be done with its sessions.
+    Fell(OnFailure),
+}
+
+/// A packet of a session that a service placed at a server, and what becomes of it on its way; `None` if it is a packet of
+/// another flow that looks like one of this.
+pub(crate) fn transit(
+    flow: FlowKey,
+    key: &CanonicalKey,
+    session: &Session,
+    bound: &Bound,
+    arrival: Arrival,
+    kind: PacketKind,
+    snapshot: &Snapshot,
+) -> Option<(Transit, Passage)> {
+    let outside = key.oriented(session.opened);
+    let way = match bound.inside {
+        _ if flow == outside => Way::Inward,
+        Some(inside) if flow == inside.reversed() => Way::Outward,
+        // The reply of a server whose default gateway is this engine.
+        None if flow == outside.reversed() => Way::Outward,
+        Some(_) | None => return None,
+    };
+    Some(placed(flow, outside, bound, way, arrival, kind, snapshot))
+}
+
+/// The first packet of a flow that a service is about to place at a server.
+pub(crate) fn first_transit(
+    outside: FlowKey,
+    bound: &Bound,
+    arrival: Arrival,
+    kind: PacketKind,
+    snapshot: &Snapshot,
+) -> (Transit, Passage) {
+    placed(outside, outside, bound, Way::Inward, arrival, kind, snapshot)
+}
+
+fn placed(
+    flow: FlowKey,
+    outside: FlowKey,
+    bound: &Bound,
+    way: Way,
+    arrival: Arrival,
+    kind: PacketKind,
+    snapshot: &Snapshot,
+) -> (Transit, Passage) {
+    let translation = bound.translation(outside);
+    let leaving = translation.map_or(flow, |translation| translation.leaving(way));
+    let server = || snapshot.services.server(bound.service, bound.server)?.1.address(flow.family());
+    let toward = match (translation, way) {
+        (None, Way::Inward) => server().unwrap_or(leaving.destination.address),
+        (Some(_), Way::Inward | Way::Outward) | (None, Way::Outward) => leaving.destination.address,
+    };
+    let (_, inward) = outside.canonical();
+    let direction = match way {
+        Way::Inward => inward,
+        Way::Outward => inward.reversed(),
+    };
+    let transit = Transit { coming: flow, leaving, toward, direction, arrival, kind };
+    (transit, Passage { server: bound.server, way, translation })
+}
+
+/// Whether the server of a session of `class` serves on. One that left the configuration has fallen.
+pub(crate) fn standing(bound: &Bound, key: &CanonicalKey, class: Class, snapshot: &Snapshot) -> Standing {
+    let Some((service, server)) = snapshot.services.server(bound.service, bound.server) else {
+        return Standing::Fell(OnFailure::Reset);
+    };
+    let family = key.family();
+    if server.is_up(family) || server.falls[slb::family_index(family)] == bound.fall {
+        return Standing::Serves;
+    }
+    Standing::Fell(match class {
+        Class::Tcp => service.on_failure_tcp,
+        Class::Udp | Class::Icmp | Class::Other => service.on_failure_udp,
+    })
+}
+
+/// True if a packet in the middle of a connection that nobody remembers may be placed: the hash gives it the server that it
+/// had, and to that server it looks the same as before.
+pub(crate) fn places_mid_stream(service: &Service) -> bool {
+    match (service.scheduler, service.mode) {
+        (Scheduler::Hash(_), Mode::Nat | Mode::Direct | Mode::Tunnel) => true,
+        (Scheduler::Hash(_), Mode::FullNat) => false,
+        (Scheduler::RoundRobin | Scheduler::LeastConnections, _) => false,
+    }
+}
