@@ -8,6 +8,7 @@ mod ingress;
 mod lab;
 mod packets;
 mod pins;
+mod services;
 
 use lab::{At, Lab, nets};
 use packets::{read, syn, syn_ack};
