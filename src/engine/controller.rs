@@ -9,6 +9,7 @@
 //! a forwarder looks at, one snapshot is published.
 
 mod admin;
+mod agenda;
 mod checks;
 mod devices;
 mod errors;
@@ -47,7 +48,7 @@ use crate::wire::vlan::VlanTag;
 use crate::wire::{Family, MacAddr};
 
 use admin::Override;
-use checks::ServerCheck;
+use checks::{Checks, ServerCheck};
 use devices::LinkState;
 use errors::Limiter;
 use exchange::Exchange;
@@ -100,7 +101,8 @@ pub struct Controller {
     neighbors: NeighborTable<Waiting>,
     paths: Vec<Path>,
     /// By server, IPv4 first.
-    checks: Vec<ServerCheck>,
+    server_checks: Vec<ServerCheck>,
+    checks: Checks,
     farm: Farm,
     vigils: BTreeMap<(FirewallId, Family), Vigil>,
     peers: Vec<PeerRecord>,
@@ -137,13 +139,15 @@ impl Controller {
         let set_keys = judgement::set_keys(&config);
         let liveness = Liveness::new(judgement::settings(&config, &set_keys), now);
         let limits = NeighborLimits { neighbors: config.limits.neighbors, pending: config.limits.pending };
+        let virtual_addresses = services::virtual_addresses(&config);
         let mut controller = Self {
             epoch: random.next(),
             probe_sequence: 0,
-            links: config.links.iter().map(LinkState::new).collect(),
+            links: config.links.iter().map(|link| LinkState::new(link, &virtual_addresses)).collect(),
             neighbors: NeighborTable::new(limits),
             paths: probes::paths(&config, &mut random, now),
-            checks: checks::checks(&config, now),
+            server_checks: checks::server_checks(&config, now),
+            checks: Checks::default(),
             farm: Farm::new(&config, now),
             vigils: BTreeMap::new(),
             peers: config.peers.iter().map(|_| PeerRecord::default()).collect(),
@@ -171,6 +175,8 @@ impl Controller {
             config,
         };
         controller.keep_configured_neighbors(now);
+        controller.keep_servers(now);
+        controller.schedule_checks();
         controller.finish(now);
         controller
     }
@@ -205,6 +211,7 @@ impl Controller {
         if refused > 0 {
             self.notice_lag(now);
             self.excuse_probes(Duration::MAX);
+            self.excuse_checks(Duration::MAX);
             self.finish(now);
         }
     }
@@ -217,6 +224,7 @@ impl Controller {
         self.run_probes(now);
         self.keep_vigils(now);
         self.end_exchanges(now);
+        self.run_checks(now);
         self.tend_services(now);
         self.forget_conflicts(now);
         self.finish(now);
@@ -366,6 +374,7 @@ impl Controller {
     fn notice_lag(&mut self, now: Instant) {
         if let Some(due) = self.due {
             self.excuse_probes(now.since(due));
+            self.excuse_checks(now.since(due));
         }
     }
 
@@ -383,7 +392,12 @@ impl Controller {
         let vigils = self.vigils.values().map(|vigil| Some(vigil.next));
         let links = self.links.iter().map(LinkState::poll_timeout);
         let exchanges = self.exchanges.iter().map(|exchange| Some(exchange.deadline));
-        let single = [self.neighbors.poll_timeout(), self.liveness.poll_timeout(), self.farm.poll_timeout()];
+        let single = [
+            self.neighbors.poll_timeout(),
+            self.liveness.poll_timeout(),
+            self.checks.poll_timeout(),
+            self.farm.poll_timeout(),
+        ];
         paths.chain(vigils).chain(links).chain(exchanges).chain(single).flatten().min()
     }
 

@@ -3,6 +3,7 @@
 pub mod monitor;
 pub mod prober;
 pub mod service_monitor;
+pub mod service_prober;
 
 use crate::time::Duration;
 

@@ -11,7 +11,8 @@ use std::sync::{Mutex, PoisonError};
 use crate::flow::Endpoint;
 use crate::time::{Duration, Instant};
 
-/// The lowest port that stands for a client: below lie the well-known ones (RFC 6335 section 6).
+/// The lowest port that stands for a client: below lie the well-known ones (RFC 6335 section 6), of which the checks of
+/// servers take 512..=1023, so that a check and a client never have one tuple.
 pub const PORT_MIN: u16 = 1024;
 
 const WORDS: usize = 1 << 10;

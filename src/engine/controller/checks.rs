@@ -1,11 +1,35 @@
 //! The checks of real servers: when they begin, what comes back, what follows.
+//!
+//! A check leaves as the engine's own routes and neighbours say, from its link's first address of the family. Answers are
+//! told from other traffic to the engine by their tuple; source ports go round for each server, so that none comes again
+//! before the server has forgotten it.
 
-use super::Controller;
-use crate::config::{Config, ServiceCheckKind};
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+
+use super::agenda::Agenda;
+use super::local::read_segment;
+use super::neighbors::Waiting;
+use super::tally::Tally;
+use super::{Controller, Event, Random};
+use crate::config::{Config, Mode, Service, ServiceCheckKind};
+use crate::engine::route::Target;
+use crate::engine::view::{ExchangeStep, ExchangeView};
+use crate::health::monitor::State;
 use crate::health::service_monitor::ServiceMonitor;
-use crate::id::ServerId;
-use crate::time::Instant;
+use crate::health::service_prober::{PORTS, ServiceProber, Verdict, Way};
+use crate::id::{LinkId, ServerId};
+use crate::time::{Duration, Instant};
 use crate::wire::Family;
+use crate::wire::emit::{Macs, Pair};
+use crate::wire::frame::{Frame, Tuple, protocol, tcp_flags};
+use crate::wire::icmp::Echo;
+use crate::wire::offload::Offload;
+use crate::wire::tcp::Segment;
+use crate::wire::vlan::VlanTag;
+
+/// Checks that operators ask for at once.
+const ASKED_MAX: usize = 256;
 
 /// A server in one family, and what its checks say.
 #[derive(Debug)]
@@ -15,19 +39,87 @@ pub(super) struct ServerCheck {
     pub(super) monitor: ServiceMonitor,
 }
 
-/// All checks at rest; those of one pace are spread over it.
-pub(super) fn checks(config: &Config, now: Instant) -> Vec<ServerCheck> {
+/// What tells one check under way from all others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct CheckKey {
+    local: IpAddr,
+    protocol: u8,
+    remote: IpAddr,
+    /// 0 for echoes.
+    remote_port: u16,
+    /// Source port, or identifier of the echo.
+    port: u16,
+}
+
+/// Who is called at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// The monitor of a server.
+    Monitor(usize),
+    /// A check under way.
+    Check(CheckKey),
+}
+
+/// A check under way.
+#[derive(Debug)]
+struct Running {
+    prober: ServiceProber,
+    link: LinkId,
+    next_hop: IpAddr,
+    asker: Asker,
+    /// The engine was not punctual: silence does not count.
+    excused: bool,
+    /// What somebody on the way said of the server.
+    hint: Option<String>,
+}
+
+/// Who wants to know.
+#[derive(Debug)]
+enum Asker {
+    /// The monitor of a server.
+    Monitor(usize),
+    /// An operator.
+    Request(Box<Request>),
+}
+
+#[derive(Debug)]
+struct Request {
+    number: u64,
+    subject: String,
+    started: Instant,
+    steps: Vec<ExchangeStep>,
+    verdict: Option<Verdict>,
+}
+
+/// All checks that are under way.
+#[derive(Debug, Default)]
+pub(super) struct Checks {
+    running: BTreeMap<CheckKey, Running>,
+    agenda: Agenda<Timer>,
+    /// The source port that a server was asked from last; as many as there are servers.
+    ports: HashMap<(IpAddr, u16), u16, ahash::RandomState>,
+}
+
+impl Checks {
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.agenda.poll_timeout()
+    }
+}
+
+/// All servers without a verdict; the checks of one pace are spread over it.
+pub(super) fn server_checks(config: &Config, now: Instant) -> Vec<ServerCheck> {
     let mut ends: Vec<(ServerId, Family)> = Vec::new();
     for (index, server) in config.servers.iter().enumerate() {
-        let mut families: Vec<Family> = server.addresses.iter().map(|address| Family::of(*address)).collect();
-        families.sort_unstable_by_key(|family| crate::slb::family_index(*family));
-        families.dedup();
-        ends.extend(families.into_iter().map(|family| (ServerId::from(index), family)));
+        let has = |family: &Family| server.addresses.iter().any(|address| Family::of(*address) == *family);
+        ends.extend([Family::V4, Family::V6].into_iter().filter(has).map(|family| (index.into(), family)));
     }
     let count = u32::try_from(ends.len()).unwrap_or(u32::MAX).max(1);
     let checks = ends.into_iter().zip(0..).map(|((server, family), place): (_, u32)| {
         let check = &config.services[config.servers[server.index()].service.index()].check;
-        let mut monitor = ServiceMonitor::new(check, now + check.interval / count * place, now);
+        let place = Duration::from_nanos(
+            u64::try_from(check.interval.as_nanos() * u128::from(place) / u128::from(count)).unwrap_or(0),
+        );
+        let mut monitor = ServiceMonitor::new(check, now + place, now);
         if check.kind == ServiceCheckKind::None {
             monitor.trust(now);
         }
@@ -37,12 +129,357 @@ pub(super) fn checks(config: &Config, now: Instant) -> Vec<ServerCheck> {
 }
 
 impl Controller {
-    /// The checks of a server, IPv4 first.
-    pub(super) fn checks_of(&self, id: ServerId) -> impl Iterator<Item = &ServerCheck> {
-        self.checks.iter().filter(move |check| check.server == id)
+    /// Puts every monitor on the agenda.
+    pub(super) fn schedule_checks(&mut self) {
+        for index in 0..self.server_checks.len() {
+            self.schedule_monitor(index);
+        }
     }
 
-    pub(super) fn start_checks(&mut self, _server: ServerId, _now: Instant) -> Vec<u64> {
-        Vec::new()
+    /// The checks of a server, IPv4 first.
+    pub(super) fn checks_of(&self, id: ServerId) -> impl Iterator<Item = &ServerCheck> {
+        // They stand in the order of servers.
+        let first = self.server_checks.partition_point(|check| check.server < id);
+        self.server_checks[first..].iter().take_while(move |check| check.server == id)
     }
+
+    /// Begins and ends what is due.
+    pub(super) fn run_checks(&mut self, now: Instant) {
+        while let Some(timer) = self.checks.agenda.take_due(now) {
+            match timer {
+                Timer::Monitor(index) => self.monitor_due(index, now),
+                Timer::Check(key) => {
+                    self.with_check(key, now, |prober| prober.handle_timeout(now));
+                }
+            }
+        }
+    }
+
+    /// The engine was late by `lag` (or lost punts): silence within a shorter time says nothing about a server.
+    pub(super) fn excuse_checks(&mut self, lag: Duration) {
+        for running in self.checks.running.values_mut() {
+            running.excused |= lag >= running.prober.timeout();
+        }
+    }
+
+    /// `fwlb probe SERVICE/SERVER`.
+    pub(super) fn start_checks(&mut self, server: ServerId, now: Instant) -> Vec<u64> {
+        let families: Vec<Family> = self.checks_of(server).map(|check| check.family).collect();
+        families.into_iter().map(|family| self.start_asked(server, family, now)).collect()
+    }
+
+    /// An echo reply to the engine; true if a check waited for it.
+    pub(super) fn check_echo(&mut self, pair: Pair, echo: &Echo<'_>, now: Instant) -> bool {
+        let protocol = echo_protocol(pair.family());
+        let key =
+            CheckKey { local: pair.destination(), protocol, remote: pair.source(), remote_port: 0, port: echo.ident };
+        let what = || "ICMP echo reply".to_owned();
+        self.checks.running.contains_key(&key) && {
+            self.note_received(key, what, now);
+            self.with_check(key, now, |prober| prober.handle_echo(echo, now)) == Some(true)
+        }
+    }
+
+    /// A segment to the engine, in its IP packet, with a right checksum; true if it belongs to a check.
+    pub(super) fn check_segment(&mut self, pair: Pair, packet: &[u8], segment: &Segment<'_>, now: Instant) -> bool {
+        let key = CheckKey {
+            local: pair.destination(),
+            protocol: protocol::TCP,
+            remote: pair.source(),
+            remote_port: segment.source_port,
+            port: segment.destination_port,
+        };
+        self.checks.running.contains_key(&key) && {
+            self.note_received(key, || describe(segment), now);
+            self.with_check(key, now, |prober| prober.handle_segment(packet, segment, now)).is_some()
+        }
+    }
+
+    /// An ICMP error about a packet of the engine; true if that was a check's. Anybody could have sent it: it explains a
+    /// silence, it ends nothing.
+    pub(super) fn check_refused(&mut self, quoted: &Tuple, from: IpAddr) -> bool {
+        let key = CheckKey {
+            local: quoted.source,
+            protocol: quoted.protocol,
+            remote: quoted.destination,
+            remote_port: if quoted.protocol == protocol::TCP { quoted.destination_port } else { 0 },
+            port: quoted.source_port,
+        };
+        let Some(running) = self.checks.running.get_mut(&key) else { return false };
+        running.hint = Some(format!("{from} says that {} is unreachable", quoted.destination));
+        true
+    }
+
+    fn monitor_due(&mut self, index: usize, now: Instant) {
+        let changed = self.server_checks[index].monitor.handle_timeout(now);
+        self.verdict_changed(index, changed);
+        if self.server_checks[index].monitor.is_due(now) {
+            let (server, family) = (self.server_checks[index].server, self.server_checks[index].family);
+            self.server_checks[index].monitor.begin(now);
+            if let Err(why) = self.launch_check(server, family, Asker::Monitor(index), now) {
+                self.tallies.add(Tally::ChecksFailed);
+                let changed = self.server_checks[index].monitor.failed(why, now);
+                self.verdict_changed(index, changed);
+            }
+        }
+        self.schedule_monitor(index);
+    }
+
+    fn schedule_monitor(&mut self, index: usize) {
+        let check = &self.server_checks[index];
+        let time =
+            (self.service_of(check.server).check.kind != ServiceCheckKind::None).then(|| check.monitor.poll_timeout());
+        self.checks.agenda.set(Timer::Monitor(index), time);
+    }
+
+    fn verdict_changed(&mut self, index: usize, changed: Option<State>) {
+        if changed.is_some() {
+            self.farm.judge = true;
+            self.note_check(index);
+        }
+    }
+
+    /// A family of a server that has two is told by itself: the server may stay up all the same.
+    fn note_check(&mut self, index: usize) {
+        let check = &self.server_checks[index];
+        let (state, family) = (check.monitor.state(), super::judgement::family_name(check.family));
+        let reason = match state {
+            State::Down => check.monitor.last_failure().map(str::to_owned),
+            State::Up | State::Starting => None,
+        };
+        if self.checks_of(check.server).count() > 1 {
+            let subject = format!("{} {family}", self.server_name(check.server));
+            self.change("check", &subject, None, Some(super::probes::path_state(state)), reason.as_deref(), None);
+        }
+    }
+
+    /// Begins a check; or says in words why there is no way to the server.
+    fn launch_check(&mut self, id: ServerId, family: Family, asker: Asker, now: Instant) -> Result<(), String> {
+        let service = self.service_of(id);
+        let server = &self.config.servers[id.index()];
+        let of_family = |addresses: &[IpAddr]| addresses.iter().copied().find(|address| Family::of(*address) == family);
+        let address = of_family(&server.addresses).ok_or("it has no address of the family")?;
+        let remote = match service.mode {
+            Mode::Nat | Mode::FullNat => address,
+            // The service listens on the VIP there, and only there.
+            Mode::Direct | Mode::Tunnel => of_family(&service.addresses).unwrap_or(address),
+        };
+        let port = check_port(service, server.port);
+        let check = service.check.clone();
+        let random = self.random.next();
+        let (link, next_hop, _) = self.ping_way(address, None, None, random as u16).map_err(|unknown| unknown.0)?;
+        let name = &self.config.links[link.index()].name;
+        if !self.links[link.index()].up {
+            return Err(format!("link {name} is down"));
+        }
+        let local =
+            self.probe_source(link, address).ok_or_else(|| format!("link {name} has no address to ask from"))?;
+        let pair = Pair::new(local, remote).ok_or("its addresses are of two families")?;
+        let key = self.free_key(&check.kind, pair, port).ok_or("too many checks of one address at once")?;
+        let state = &self.links[link.index()];
+        let destination = self.neighbors.mac((link, next_hop)).unwrap_or_default();
+        let macs = Macs { source: state.mac, destination };
+        let way = Way { macs, pair, source_port: key.port, port, mtu: state.mtu };
+        let prober = ServiceProber::start(&check, way, self.random.next(), now).ok_or("it is not checked")?;
+        self.tallies.add(Tally::ChecksSent);
+        let running = Running { prober, link, next_hop, asker, excused: false, hint: None };
+        self.checks.running.insert(key, running);
+        self.with_check(key, now, |_| ());
+        Ok(())
+    }
+
+    /// A tuple that no check under way has: the port after the one that this server was asked from last.
+    fn free_key(&mut self, kind: &ServiceCheckKind, pair: Pair, port: u16) -> Option<CheckKey> {
+        let (protocol, remote_port) = match kind {
+            ServiceCheckKind::Icmp | ServiceCheckKind::None => (echo_protocol(pair.family()), 0),
+            ServiceCheckKind::Tcp | ServiceCheckKind::HalfOpen | ServiceCheckKind::Http { .. } => (protocol::TCP, port),
+        };
+        let count = PORTS.end() - PORTS.start() + 1;
+        let remote = pair.destination();
+        let random = &mut self.random;
+        let last = self.checks.ports.entry((remote, remote_port)).or_insert_with(|| first_port(random, count));
+        for _ in 0..count {
+            *last = PORTS.start() + (*last - PORTS.start() + 1) % count;
+            let key = CheckKey { local: pair.source(), protocol, remote, remote_port, port: *last };
+            if !self.checks.running.contains_key(&key) {
+                return Some(key);
+            }
+        }
+        None
+    }
+
+    /// Lets a check do something, and does what follows. `None` if it is not under way.
+    fn with_check<T>(&mut self, key: CheckKey, now: Instant, act: impl FnOnce(&mut ServiceProber) -> T) -> Option<T> {
+        let running = self.checks.running.get_mut(&key)?;
+        let result = act(&mut running.prober);
+        let mut frames = Vec::new();
+        while let Some(frame) = running.prober.poll_frame() {
+            if let Asker::Request(request) = &mut running.asker {
+                request.note("sent", describe_frame(&frame, key), now);
+            }
+            frames.push(frame);
+        }
+        let verdict = running.prober.poll_verdict();
+        let (link, next_hop, done) = (running.link, running.next_hop, running.prober.is_done());
+        let wake = running.prober.poll_timeout();
+        for bytes in frames {
+            self.send_check(link, next_hop, bytes, now);
+        }
+        if let Some(verdict) = verdict {
+            self.check_ended(key, verdict, now);
+        }
+        self.checks.agenda.set(Timer::Check(key), (!done).then_some(wake));
+        if done {
+            match self.checks.running.remove(&key).map(|running| running.asker) {
+                Some(Asker::Request(request)) => self.answer_request(*request),
+                Some(Asker::Monitor(_)) | None => {}
+            }
+        }
+        Some(result)
+    }
+
+    /// Hands a frame to its neighbour, or lets it wait for one.
+    fn send_check(&mut self, link: LinkId, next_hop: IpAddr, bytes: Vec<u8>, now: Instant) {
+        let vlan = self.config.links[link.index()].vlan.map(VlanTag::new);
+        let waiting = Waiting { link, vlan, offload: Offload::NONE, bytes, back: None, request: None };
+        self.neighbors.park((link, next_hop), waiting, now);
+    }
+
+    fn check_ended(&mut self, key: CheckKey, verdict: Verdict, now: Instant) {
+        let Some(running) = self.checks.running.get_mut(&key) else { return };
+        let neighbor = (running.link, running.next_hop);
+        let verdict = match verdict {
+            Verdict::Well(_) | Verdict::Ill(_) => verdict,
+            Verdict::Silent(what) => Verdict::Silent(match (self.neighbors.mac(neighbor), running.hint.take()) {
+                (None, _) => format!("{} does not answer ARP or ND", running.next_hop),
+                (Some(_), Some(hint)) => format!("{what}: {hint}"),
+                (Some(_), None) => what,
+            }),
+        };
+        let index = match &mut running.asker {
+            Asker::Monitor(index) => *index,
+            Asker::Request(request) => {
+                request.verdict = Some(verdict);
+                return;
+            }
+        };
+        let monitor = &mut self.server_checks[index].monitor;
+        let (tally, changed) = match verdict {
+            Verdict::Well(_) => (Tally::ChecksPassed, monitor.succeeded(now)),
+            Verdict::Silent(_) if running.excused => (Tally::ChecksExcused, None),
+            Verdict::Ill(why) | Verdict::Silent(why) => (Tally::ChecksFailed, monitor.failed(why, now)),
+        };
+        self.tallies.add(tally);
+        self.verdict_changed(index, changed);
+        self.schedule_monitor(index);
+    }
+
+    fn start_asked(&mut self, server: ServerId, family: Family, now: Instant) -> u64 {
+        self.requests += 1;
+        let number = self.requests;
+        let subject = format!("{} {}", self.server_name(server), super::judgement::family_name(family));
+        let request = Request { number, subject: subject.clone(), started: now, steps: Vec::new(), verdict: None };
+        let asked = self.checks.running.values().filter(|running| matches!(running.asker, Asker::Request(_))).count();
+        let refused = if asked >= ASKED_MAX {
+            Some("too many checks at once: try again in a second".to_owned())
+        } else {
+            self.launch_check(server, family, Asker::Request(Box::new(request)), now).err()
+        };
+        if let Some(why) = refused {
+            let steps = Vec::new();
+            self.answer_request(Request { number, subject, started: now, steps, verdict: Some(Verdict::Ill(why)) });
+        }
+        number
+    }
+
+    fn answer_request(&mut self, request: Request) {
+        let (ok, reason, rtt) = match request.verdict {
+            Some(Verdict::Well(rtt)) => (true, None, Some(rtt)),
+            Some(Verdict::Ill(why) | Verdict::Silent(why)) => (false, Some(why), None),
+            None => (false, Some("no verdict".to_owned()), None),
+        };
+        let result = ExchangeView {
+            engine: self.config.engine.name.clone(),
+            subject: request.subject,
+            ok,
+            reason,
+            rtt_us: rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
+            steps: request.steps,
+        };
+        self.events.push_back(Event::Exchange { request: request.number, result });
+    }
+
+    fn note_received(&mut self, key: CheckKey, what: impl FnOnce() -> String, now: Instant) {
+        if let Some(Running { asker: Asker::Request(request), .. }) = self.checks.running.get_mut(&key) {
+            let what = format!("{} from {}", what(), SocketAddr::new(key.remote, key.remote_port));
+            request.note("received", what, now);
+        }
+    }
+
+    fn service_of(&self, server: ServerId) -> &Service {
+        &self.config.services[self.config.servers[server.index()].service.index()]
+    }
+
+    /// Servers on a link are resolved for ever: a check never waits for a neighbour that is there.
+    pub(super) fn keep_servers(&mut self, now: Instant) {
+        for server in &self.config.servers {
+            for address in &server.addresses {
+                if let Some(Target::Connected(link)) = self.routes.lookup(*address) {
+                    self.neighbors.keep((link, *address), false, now);
+                }
+            }
+        }
+    }
+}
+
+impl Request {
+    fn note(&mut self, direction: &str, what: String, now: Instant) {
+        let at_us = u64::try_from(now.since(self.started).as_micros()).unwrap_or(u64::MAX);
+        self.steps.push(ExchangeStep { at_us, direction: direction.to_owned(), what });
+    }
+}
+
+/// The check's own port, else the server's, else the service's if it has but one; a service of many is asked at the first.
+fn check_port(service: &Service, server: Option<u16>) -> u16 {
+    let first = service.ports.first().map_or(0, |range| *range.start());
+    service.check.port.or(server).unwrap_or(first)
+}
+
+fn first_port(random: &mut Random, count: u16) -> u16 {
+    PORTS.start() + (random.next() % u64::from(count)) as u16
+}
+
+const fn echo_protocol(family: Family) -> u8 {
+    match family {
+        Family::V4 => protocol::ICMP,
+        Family::V6 => protocol::ICMPV6,
+    }
+}
+
+/// `TCP SYN, ACK`, with the bytes that it carries.
+fn describe(segment: &Segment<'_>) -> String {
+    let names = [
+        (tcp_flags::SYN, "SYN"),
+        (tcp_flags::FIN, "FIN"),
+        (tcp_flags::RST, "RST"),
+        (tcp_flags::PSH, "PSH"),
+        (tcp_flags::ACK, "ACK"),
+    ];
+    let set: Vec<&str> = names.iter().filter(|(flag, _)| segment.flags & flag != 0).map(|(_, name)| *name).collect();
+    match segment.payload.len() {
+        0 => format!("TCP {}", set.join(", ")),
+        bytes => format!("TCP {}, {bytes} bytes", set.join(", ")),
+    }
+}
+
+/// A frame of a check in words.
+fn describe_frame(frame: &[u8], key: CheckKey) -> String {
+    let (local, remote) = (SocketAddr::new(key.local, key.port), SocketAddr::new(key.remote, key.remote_port));
+    if key.protocol != protocol::TCP {
+        return format!("ICMP echo request {} > {}", key.local, key.remote);
+    }
+    let mut bytes = frame.to_vec();
+    let parsed = Frame::parse(&mut bytes, &Offload::NONE);
+    let what = parsed.ok().and_then(|frame| read_segment(frame.transport_bytes()).map(|segment| describe(&segment)));
+    format!("{} {local} > {remote}", what.unwrap_or_else(|| "TCP".to_owned()))
 }

@@ -25,18 +25,25 @@ pub(super) struct LinkState {
     pub(super) mtu: u16,
     /// Configured addresses, then the link-local one.
     pub(super) addresses: Vec<IpNet>,
+    /// Virtual addresses in its subnets: answered like its own, never spoken from.
+    claimed: Vec<IpAddr>,
     announce: Option<(Instant, u8)>,
     /// When somebody claimed an address of the engine last.
     pub(super) conflict: Option<Instant>,
 }
 
 impl LinkState {
-    pub(super) fn new(link: &config::Link) -> Self {
+    /// `virtual_addresses`: those of services, and those that stand for clients.
+    pub(super) fn new(link: &config::Link, virtual_addresses: &[IpAddr]) -> Self {
+        let in_subnet = |address: &&IpAddr| link.addresses.iter().any(|own| own.contains(*address));
+        let is_own = |address: &&IpAddr| link.addresses.iter().any(|own| own.addr() == **address);
+        let claimed = virtual_addresses.iter().filter(in_subnet).filter(|address| !is_own(address));
         let mut state = Self {
             up: false,
             mac: link.mac.unwrap_or_default(),
             mtu: link.mtu.unwrap_or(1500),
             addresses: Vec::new(),
+            claimed: claimed.copied().collect(),
             announce: None,
             conflict: None,
         };
@@ -49,8 +56,14 @@ impl LinkState {
         ndp::link_local(self.mac)
     }
 
+    /// True if the engine answers for `address` on the link.
     pub(super) fn has(&self, address: IpAddr) -> bool {
-        self.addresses.iter().any(|own| own.addr() == address)
+        self.answered().any(|own| own == address)
+    }
+
+    /// The addresses that the engine answers for on the link: its own, then virtual ones.
+    fn answered(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.addresses.iter().map(IpNet::addr).chain(self.claimed.iter().copied())
     }
 
     /// True if `address` is reached without a router.
@@ -106,7 +119,7 @@ impl Controller {
     pub(super) fn announce(&mut self, link: LinkId) {
         let state = &self.links[link.index()];
         let (mac, local) = (state.mac, state.link_local());
-        let addresses: Vec<IpAddr> = state.addresses.iter().map(IpNet::addr).collect();
+        let addresses: Vec<IpAddr> = state.answered().collect();
         for address in addresses {
             let frame = match address {
                 IpAddr::V4(address) => arp::announcement(mac, address),
@@ -121,8 +134,8 @@ impl Controller {
     /// The groups that neighbours ask for the engine in.
     pub(super) fn solicited_groups(&self, link: LinkId) -> Vec<Ipv6Addr> {
         let mut groups = Vec::new();
-        for own in &self.links[link.index()].addresses {
-            if let IpAddr::V6(address) = own.addr() {
+        for own in self.links[link.index()].answered() {
+            if let IpAddr::V6(address) = own {
                 let group = ndp::solicited_node(address);
                 if !groups.contains(&group) {
                     groups.push(group);

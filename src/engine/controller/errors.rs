@@ -113,6 +113,18 @@ impl Controller {
     /// Tells the sender of `frame`, which came by `link`, what went wrong: from the link's own address, to the station that
     /// sent it there (the firewall that brought it, not one that a hash would choose).
     pub(super) fn icmp_error(&mut self, kind: ErrorKind, link: LinkId, frame: &[u8], now: Instant) {
+        self.icmp_error_from(None, kind, link, frame, now);
+    }
+
+    /// The same in the name of `source`, if that is given: a virtual address.
+    pub(super) fn icmp_error_from(
+        &mut self,
+        source: Option<IpAddr>,
+        kind: ErrorKind,
+        link: LinkId,
+        frame: &[u8],
+        now: Instant,
+    ) {
         let family = match frame.get(12..14) {
             Some([0x08, 0x00]) => Family::V4,
             Some([0x86, 0xdd]) => Family::V6,
@@ -121,7 +133,7 @@ impl Controller {
                 return;
             }
         };
-        let Some(source) = self.error_source(link, family) else {
+        let Some(source) = source.or_else(|| self.error_source(link, family)) else {
             self.tallies.add(Tally::NoAddress);
             return;
         };

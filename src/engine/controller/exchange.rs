@@ -50,7 +50,7 @@ impl Exchange {
     }
 }
 
-/// The way of a ping: link, next hop, and the firewall that the next hop is.
+/// The way of a ping or check: link, next hop, and the firewall that the next hop is.
 type Way = (LinkId, IpAddr, Option<FirewallId>);
 
 impl Controller {
@@ -310,7 +310,7 @@ impl Controller {
         true
     }
 
-    fn ping_way(
+    pub(super) fn ping_way(
         &self,
         address: IpAddr,
         link: Option<LinkId>,

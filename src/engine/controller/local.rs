@@ -3,6 +3,8 @@
 //!
 //! An answer goes to the station that sent the question, on the link that it came by: through the firewall that brought it.
 
+use std::net::IpAddr;
+
 use super::Controller;
 use super::reassembly::Collected;
 use super::tally::Tally;
@@ -32,6 +34,8 @@ struct Arrival<'a> {
     pair: Pair,
     /// The configured firewall that it came from.
     firewall: Option<FirewallId>,
+    /// It is addressed to a service, or to an address that stands for clients: no port of it is the engine's.
+    virtual_address: bool,
     /// Transport header and payload.
     transport: &'a [u8],
     /// The whole frame.
@@ -42,6 +46,11 @@ impl Arrival<'_> {
     /// The way back.
     fn back(&self) -> Macs {
         Macs { source: self.macs.destination, destination: self.macs.source }
+    }
+
+    /// Whose error it is: a virtual address speaks for itself, an address of the engine as the link's first.
+    fn own(&self) -> Option<IpAddr> {
+        self.virtual_address.then(|| self.pair.destination())
     }
 }
 
@@ -79,6 +88,7 @@ impl Controller {
             macs: Macs { source: frame.source_mac(), destination: mac },
             pair,
             firewall: self.snapshot.firewall_at(link, frame.source_mac()),
+            virtual_address: !self.snapshot.local.contains_key(&pair.destination()),
             transport: frame.transport_bytes(),
             frame: frame.bytes(),
         };
@@ -86,13 +96,14 @@ impl Controller {
             (Family::V4, ICMP) | (Family::V6, ICMPV6) => self.local_icmp(&arrival, frame.icmp(), now),
             (_, UDP) => self.local_udp(&arrival, &punt.offload, now),
             (_, TCP) => self.local_tcp(&arrival, &punt.offload, now),
-            _ => self.icmp_error(ErrorKind::ProtocolUnreachable, link, arrival.frame, now),
+            _ => self.icmp_error_from(arrival.own(), ErrorKind::ProtocolUnreachable, link, arrival.frame, now),
         }
     }
 
     fn local_icmp(&mut self, arrival: &Arrival<'_>, class: Option<Icmp>, now: Instant) {
         if let Some(Icmp::Error(Some(quoted))) = class {
-            if !self.exchange_refused(&quoted, arrival.pair.source()) {
+            let from = arrival.pair.source();
+            if !self.check_refused(&quoted, from) && !self.exchange_refused(&quoted, from) {
                 self.tallies.add(Tally::Ignored);
             }
             return;
@@ -102,7 +113,9 @@ impl Controller {
             return;
         };
         match echo.kind {
+            EchoKind::Request if arrival.virtual_address => self.virtual_ping_heard(arrival, &echo, now),
             EchoKind::Request => self.ping_heard(arrival, &echo, now),
+            EchoKind::Reply if self.check_echo(arrival.pair, &echo, now) => {}
             EchoKind::Reply => {
                 let source = arrival.pair.source();
                 let probe = arrival.firewall.is_some_and(|firewall| self.probe_echo(firewall, source, &echo, now));
@@ -110,6 +123,15 @@ impl Controller {
                     self.tallies.add(Tally::Ignored);
                 }
             }
+        }
+    }
+
+    /// A virtual address is as alive as its services.
+    fn virtual_ping_heard(&mut self, arrival: &Arrival<'_>, echo: &Echo<'_>, now: Instant) {
+        if self.is_vip_alive(arrival.pair.destination()) && !probe::is_probe(echo.data) {
+            self.ping_heard(arrival, echo, now);
+        } else {
+            self.tallies.add(Tally::Ignored);
         }
     }
 
@@ -153,11 +175,11 @@ impl Controller {
         let source = u16::from_be_bytes([source_high, source_low]);
         let port = u16::from_be_bytes([port_high, port_low]);
         let is_probe = probe::is_probe(data);
-        let Some(firewall) = arrival.firewall else {
-            if is_probe {
+        let Some(firewall) = arrival.firewall.filter(|_| !arrival.virtual_address) else {
+            if is_probe && !arrival.virtual_address {
                 self.tallies.add(Tally::UnknownFirewall);
             } else {
-                self.icmp_error(ErrorKind::PortUnreachable, arrival.link, arrival.frame, now);
+                self.icmp_error_from(arrival.own(), ErrorKind::PortUnreachable, arrival.link, arrival.frame, now);
             }
             return;
         };
@@ -189,7 +211,11 @@ impl Controller {
             self.tallies.add(Tally::Checksum);
             return;
         }
-        if let Some(firewall) = arrival.firewall {
+        let packet = &arrival.frame[emit::ETHERNET_HEADER..];
+        if self.check_segment(arrival.pair, packet, &segment, now) {
+            return;
+        }
+        if let Some(firewall) = arrival.firewall.filter(|_| !arrival.virtual_address) {
             let back = (arrival.link, arrival.back(), arrival.pair.reversed());
             if self.probe_tcp(firewall, &segment, back, now) || self.exchange_tcp(firewall, &segment, back, now) {
                 return;
@@ -230,8 +256,8 @@ impl Controller {
         let mut bytes = self.epoch.to_be_bytes().to_vec();
         for address in [pair.source(), pair.destination()] {
             match address {
-                std::net::IpAddr::V4(address) => bytes.extend_from_slice(&address.octets()),
-                std::net::IpAddr::V6(address) => bytes.extend_from_slice(&address.octets()),
+                IpAddr::V4(address) => bytes.extend_from_slice(&address.octets()),
+                IpAddr::V6(address) => bytes.extend_from_slice(&address.octets()),
             }
         }
         bytes.extend_from_slice(&segment.source_port.to_be_bytes());
@@ -287,7 +313,7 @@ fn is_intact(arrival: &Arrival<'_>, protocol: u8, transport: &[u8], offload: &Of
 }
 
 /// The frame parser has checked that the header fits.
-fn read_segment(transport: &[u8]) -> Option<Segment<'_>> {
+pub(super) fn read_segment(transport: &[u8]) -> Option<Segment<'_>> {
     let header: &[u8; TCP_HEADER] = transport.first_chunk()?;
     let payload = transport.get(usize::from(header[12] >> 4) * 4..)?;
     let number = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::journal::Alarm;
-use super::{Controller, Event};
+use super::{Controller, Event, services};
 use crate::config::{self, Config, LearnBy, RouteTarget};
 use crate::engine::Snapshot;
 use crate::engine::route::{NextHop, RouteTable, Target};
@@ -116,6 +116,8 @@ impl Controller {
             path_sets: self.liveness.sets().to_vec(),
             firewalls: self.snapshot_firewalls(),
             peers: self.config.peers.iter().map(|peer| peer.name.clone()).collect(),
+            services: self.farm.services().clone(),
+            vips: services::virtual_addresses(&self.config).into_iter().collect(),
             ..Snapshot::default()
         };
         for (index, link) in self.links.iter().enumerate() {

@@ -43,11 +43,12 @@ impl Controller {
         }
     }
 
-    fn server_view(&self, id: ServerId, _counters: &Counters, now: Instant) -> view::ServerView {
+    fn server_view(&self, id: ServerId, counters: &Counters, now: Instant) -> view::ServerView {
         let server = &self.config.servers[id.index()];
         let record = &self.farm.servers[id.index()];
         let built = self.farm.services().get(server.service);
         let built = built.and_then(|service| service.servers.iter().find(|built| built.id == id));
+        let traffic = counters.servers.get(id.index()).copied().unwrap_or_default();
         view::ServerView {
             name: server.name.clone(),
             addresses: server.addresses.iter().map(ToString::to_string).collect(),
@@ -59,8 +60,8 @@ impl Controller {
             weight: self.server_weight(id),
             sessions: built.map_or(0, |built| built.state.active()),
             new_sessions: built.map_or(0, |built| built.state.total()),
-            packets: 0,
-            bytes: 0,
+            packets: traffic.packets,
+            bytes: traffic.bytes,
             since_ms: millis(now.since(record.since)),
             reason: record.reason.clone(),
             checks: self.server_check_views(id, now),

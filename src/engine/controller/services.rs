@@ -14,7 +14,7 @@ use super::judgement::family_name;
 use crate::config::{Admin, Config, Scheduler};
 use crate::health::monitor::State;
 use crate::id::{ServerId, ServiceId};
-use crate::slb::{self, Maglev, SchedulerState, Services, family_index};
+use crate::slb::{self, Maglev, SchedulerState, Services};
 use crate::time::{Duration, Instant};
 use crate::wire::Family;
 
@@ -164,6 +164,15 @@ impl Farm {
     pub(super) fn services(&self) -> &Services {
         &self.built
     }
+}
+
+/// The addresses of services, and those that stand for clients.
+pub(super) fn virtual_addresses(config: &Config) -> Vec<IpAddr> {
+    let mut addresses: Vec<IpAddr> =
+        config.services.iter().flat_map(|service| service.addresses.iter().chain(&service.snat)).copied().collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
 }
 
 impl Controller {
@@ -402,10 +411,5 @@ impl Controller {
     pub(super) fn service_imbalance(&self, id: ServiceId) -> Option<f64> {
         let (weights, table) = &self.farm.services[id.index()].table;
         table.imbalance(weights)
-    }
-
-    /// True if the server is up in a family.
-    pub(super) fn is_server_up(&self, id: ServerId, family: Family) -> bool {
-        self.farm.servers[id.index()].up[family_index(family)]
     }
 }

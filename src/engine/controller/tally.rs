@@ -63,6 +63,14 @@ tallies! {
     ProbesMissed => "probes_missed",
     /// Probes missed while the engine was not punctual.
     ProbesExcused => "probes_excused",
+    /// Checks of servers begun.
+    ChecksSent => "checks_sent",
+    /// Checks that the server answered well.
+    ChecksPassed => "checks_passed",
+    /// Checks that the server failed, or that there was no way for.
+    ChecksFailed => "checks_failed",
+    /// Checks without an answer while the engine was not punctual.
+    ChecksExcused => "checks_excused",
     /// Probes of peers.
     ProbesReceived => "probes_received",
     /// Probes of engines with another seed, or forged.

@@ -1,6 +1,8 @@
 //! Controllers in virtual time: alone on a link, and two back to back through model firewalls.
 
 mod alone;
+mod checks;
+mod farm;
 mod paths;
 mod sandwich;
 

@@ -1,0 +1,480 @@
+//! A controller and its servers: model servers that answer ARP, ping and TCP as they are told, in virtual time.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use super::config;
+use crate::config::{
+    Admin, Config, HashOn, Mode, OnFailure, Scheduler, Server, Service, ServiceCheck, ServiceCheckKind,
+};
+use crate::engine::controller::{Controller, DeviceState, Event};
+use crate::engine::verdict::{Punt, PuntReason, Transmit};
+use crate::engine::view::{EventView, ExchangeView, ServiceView};
+use crate::engine::{Counters, Snapshot};
+use crate::id::{DeviceId, LinkId, ServerId, ServiceId};
+use crate::time::{Duration, Instant};
+use crate::wire::arp::{Arp, Operation};
+use crate::wire::emit::{self, Macs, Pair};
+use crate::wire::frame::{Frame, Payload, protocol, tcp_flags};
+use crate::wire::icmp::{Echo, EchoKind};
+use crate::wire::offload::Offload;
+use crate::wire::tcp::{self, Segment};
+use crate::wire::{Family, MacAddr, ndp};
+
+const TEXT: &str = r#"
+[engine]
+name = "lb"
+[[link]]
+name = "clients"
+device = "eth0"
+addresses = ["203.0.113.1/24", "2001:db8:113::1/64"]
+[[link]]
+name = "servers"
+device = "eth1"
+addresses = ["10.10.0.1/16", "fd00:20::1/64"]
+"#;
+pub(super) const CLIENTS: LinkId = LinkId(0);
+pub(super) const SERVERS: LinkId = LinkId(1);
+pub(super) const CLIENTS_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+pub(super) const SERVERS_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
+pub(super) const OWN: Ipv4Addr = Ipv4Addr::new(10, 10, 0, 1);
+pub(super) const VIP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 80);
+
+/// A check of a kind, each second, with a timeout of half of one.
+pub(super) fn check(kind: ServiceCheckKind) -> ServiceCheck {
+    ServiceCheck {
+        kind,
+        port: None,
+        interval: Duration::from_secs(1),
+        timeout: Duration::from_millis(500),
+        fall: 2,
+        rise: 1,
+        dead_interval: Duration::from_secs(1),
+        down_after: None,
+    }
+}
+
+/// An HTTP check for 200 and a text.
+pub(super) fn http(body: Option<&str>) -> ServiceCheckKind {
+    ServiceCheckKind::Http {
+        path: "/healthz".to_owned(),
+        host: None,
+        status: vec![200..=200],
+        body: body.map(str::to_owned),
+    }
+}
+
+/// `web` on the VIP with servers `s1`, `s2`, ... at 10.10.1.1, 10.10.1.2, ...
+pub(super) fn web(servers: usize, check: ServiceCheck) -> Config {
+    let mut config = config(TEXT);
+    config.services.push(Service {
+        name: "web".to_owned(),
+        addresses: vec![VIP.into(), "2001:db8:113::80".parse().unwrap()],
+        protocols: vec![protocol::TCP],
+        ports: vec![80..=80],
+        scheduler: Scheduler::RoundRobin,
+        mode: Mode::Nat,
+        snat: Vec::new(),
+        sticky: None,
+        on_failure_tcp: OnFailure::Reset,
+        on_failure_udp: OnFailure::Reselect,
+        drain_timeout: None,
+        admin: Admin::Ready,
+        check,
+        servers: (0..servers).map(ServerId::from).collect(),
+    });
+    config.servers = (0..servers)
+        .map(|index| Server {
+            name: format!("s{}", index + 1),
+            service: ServiceId(0),
+            addresses: vec![address(index)],
+            port: Some(8080),
+            weight: 1,
+            backup: false,
+            admin: Admin::Ready,
+        })
+        .collect();
+    config
+}
+
+/// The address of the server with this index.
+pub(super) fn address(index: usize) -> IpAddr {
+    let [high, low] = u16::try_from(index + 1).unwrap().to_be_bytes();
+    Ipv4Addr::new(10, 10, 1 + high, low).into()
+}
+
+fn mac_of(address: IpAddr) -> MacAddr {
+    match address {
+        IpAddr::V4(address) => {
+            let [_, b, c, d] = address.octets();
+            MacAddr([2, 0, 1, b, c, d])
+        }
+        IpAddr::V6(address) => MacAddr([2, 0, 6, 0, 0, address.octets()[15]]),
+    }
+}
+
+/// How a server behaves.
+#[derive(Debug, Clone)]
+pub(super) enum Behaviour {
+    /// It listens and answers every request with these bytes, then closes.
+    Answers(Vec<u8>),
+    /// It listens and never answers a request.
+    Hangs,
+    /// It listens and answers after this time.
+    Slow(Duration, Vec<u8>),
+    /// It answers the beginning and no more.
+    Stalls(Vec<u8>),
+    /// It resets the connection on the first request.
+    Resets,
+    /// Nobody listens on any port.
+    Refuses,
+    /// It answers ARP and nothing else.
+    Silent,
+    /// It is not there.
+    Absent,
+}
+
+/// A frame that the controller sent, in a few words: time, source port and flags.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) at: Instant,
+    pub(super) station: MacAddr,
+    pub(super) source: IpAddr,
+    pub(super) destination: IpAddr,
+    pub(super) ports: (u16, u16),
+    /// TCP flags; `None`: another protocol.
+    pub(super) flags: Option<u8>,
+}
+
+/// The controller, its servers, and a capture of what they said.
+pub(super) struct Farm {
+    pub(super) controller: Controller,
+    pub(super) now: Instant,
+    pub(super) behaviours: BTreeMap<IpAddr, Behaviour>,
+    pub(super) capture: Vec<Seen>,
+    /// Frames of servers that are under way, by the time they arrive.
+    late: Vec<(Instant, Vec<u8>)>,
+    pub(super) events: Vec<EventView>,
+    pub(super) exchanges: Vec<(u64, ExchangeView)>,
+}
+
+impl Farm {
+    /// All servers are well.
+    pub(super) fn new(config: Config) -> Self {
+        let now = Instant::from_millis(1_000);
+        let well = Behaviour::Answers(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nOK".to_vec());
+        let addresses = config.servers.iter().flat_map(|server| server.addresses.iter().copied());
+        let behaviours = addresses.map(|address| (address, well.clone())).collect();
+        let controller = Controller::new(config, 7, now);
+        let mut farm = Self {
+            controller,
+            now,
+            behaviours,
+            capture: Vec::new(),
+            late: Vec::new(),
+            events: Vec::new(),
+            exchanges: Vec::new(),
+        };
+        for (device, mac) in [(0, CLIENTS_MAC), (1, SERVERS_MAC)] {
+            let state = DeviceState { mac, mtu: 1500, up: true };
+            farm.controller.handle_device(DeviceId(device), Some(state), now);
+        }
+        farm.settle();
+        farm
+    }
+
+    pub(super) fn behave(&mut self, server: usize, behaviour: Behaviour) {
+        self.behaviours.insert(address(server), behaviour);
+    }
+
+    /// Lets time pass.
+    pub(super) fn wait(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        loop {
+            self.settle();
+            let arrival = self.late.iter().map(|(at, _)| *at).min();
+            let due = self.controller.poll_timeout().into_iter().chain(arrival).min();
+            let Some(due) = due.filter(|due| *due <= end) else { break };
+            self.now = self.now.max(due);
+            let (arrived, late) = std::mem::take(&mut self.late).into_iter().partition(|(at, _)| *at <= self.now);
+            self.late = late;
+            for (_, bytes) in arrived {
+                self.local(SERVERS, bytes);
+            }
+            self.controller.handle_timeout(self.now);
+        }
+        self.now = end;
+    }
+
+    pub(super) fn wait_ms(&mut self, millis: u64) {
+        self.wait(Duration::from_millis(millis));
+    }
+
+    /// A packet to the engine.
+    pub(super) fn local(&mut self, link: LinkId, bytes: Vec<u8>) {
+        let punt = Punt { reason: PuntReason::Local, link, vlan: None, offload: Offload::NONE, bytes };
+        self.controller.handle_punt(punt, self.now);
+    }
+
+    /// A packet to the engine on the clients' link, and what it answers there.
+    pub(super) fn ask(&mut self, bytes: Vec<u8>) -> Vec<Transmit> {
+        self.settle();
+        self.local(CLIENTS, bytes);
+        std::iter::from_fn(|| self.controller.poll_transmit()).collect()
+    }
+
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+        self.controller.snapshot()
+    }
+
+    /// Position in the service, and whether it is up over IPv4, of every server.
+    pub(super) fn up(&self) -> Vec<bool> {
+        self.snapshot().services.all()[0].servers.iter().map(|server| server.is_up(Family::V4)).collect()
+    }
+
+    pub(super) fn view(&self) -> ServiceView {
+        self.controller.services(&Counters::default(), self.now).remove(0)
+    }
+
+    /// The last failure of a server's first check, in words.
+    pub(super) fn failure(&self, server: usize) -> String {
+        self.view().servers[server].checks[0].reason.clone().unwrap_or_default()
+    }
+
+    /// Flags of the TCP segments of the connection from the engine's port, with who sent them: `>` the engine.
+    pub(super) fn conversation(&self, port: u16) -> Vec<String> {
+        let of_port = |seen: &&Seen| seen.flags.is_some() && (seen.ports.0 == port || seen.ports.1 == port);
+        let told = self.capture.iter().filter(of_port).map(|seen| {
+            let arrow = if seen.source == IpAddr::V4(OWN) { '>' } else { '<' };
+            let names = [(2, 'S'), (1, 'F'), (4, 'R'), (8, 'P'), (16, 'A')];
+            let flags = seen.flags.unwrap_or_default();
+            std::iter::once(arrow)
+                .chain(names.iter().filter(|(flag, _)| flags & flag != 0).map(|(_, name)| *name))
+                .collect()
+        });
+        told.collect()
+    }
+
+    /// The engine's source port of the last check.
+    pub(super) fn last_port(&self) -> u16 {
+        let syns = self.capture.iter().filter(|seen| seen.flags == Some(tcp_flags::SYN));
+        syns.last().expect("a check began").ports.0
+    }
+
+    /// Carries frames to and fro until nobody has anything to say.
+    fn settle(&mut self) {
+        loop {
+            while let Some(event) = self.controller.poll_event() {
+                match event {
+                    Event::Publish(_) => {}
+                    Event::Change(change) => self.events.push(change),
+                    Event::Exchange { request, result } => self.exchanges.push((request, result)),
+                }
+            }
+            let Some(transmit) = self.controller.poll_transmit() else { return };
+            if transmit.link == SERVERS {
+                self.deliver(transmit.bytes);
+            }
+        }
+    }
+
+    fn deliver(&mut self, mut bytes: Vec<u8>) {
+        if let Ok(arp) = Arp::parse(&bytes) {
+            self.asked(&arp);
+            return;
+        }
+        if let Ok(ndp::Ndp::Solicitation { target, .. }) = ndp::Ndp::parse(&bytes) {
+            let mac = mac_of(target.into());
+            if self.behaviours.contains_key(&IpAddr::V6(target)) {
+                let own = "fd00:20::1".parse().unwrap();
+                let answer = ndp::advertisement(mac, target, own, SERVERS_MAC);
+                self.neighbor(answer);
+            }
+            return;
+        }
+        let frame = Frame::parse(&mut bytes, &Offload::NONE).expect("the engine sends legal frames");
+        if frame.payload() != Payload::Ip || frame.is_to_group() {
+            return;
+        }
+        self.note(&frame);
+        // Whoever has the hardware address takes it, whatever IP address it is for.
+        let station = frame.destination_mac();
+        let Some((_, behaviour)) = self.behaviours.iter().find(|(address, _)| mac_of(**address) == station) else {
+            return;
+        };
+        let behaviour = behaviour.clone();
+        let macs = Macs { source: station, destination: frame.source_mac() };
+        let pair = Pair::new(frame.destination(), frame.source()).unwrap();
+        match (frame.protocol(), &behaviour) {
+            (_, Behaviour::Silent | Behaviour::Absent) => {}
+            (protocol::ICMP | protocol::ICMPV6, _) => {
+                let echo = Echo::parse(pair.family(), frame.transport_bytes()).expect("only echoes are sent");
+                let reply = Echo { kind: EchoKind::Reply, ..echo }.frame(macs, pair);
+                self.answer(reply, Duration::ZERO);
+            }
+            (protocol::TCP, _) => {
+                let read = frame.tcp().expect("TCP");
+                let transport = frame.transport_bytes();
+                let payload = transport.len() - usize::from(transport[12] >> 4) * 4;
+                let ports = (frame.tuple().source_port, frame.tuple().destination_port);
+                for (segment, delay) in
+                    respond(&behaviour, ports, read.flags, read.sequence, read.acknowledgement, payload)
+                {
+                    self.answer(tcp::segment(macs, pair, &segment.as_ref()), delay);
+                }
+            }
+            (other, _) => panic!("protocol {other} is no check"),
+        }
+    }
+
+    fn answer(&mut self, mut bytes: Vec<u8>, delay: Duration) {
+        let frame = Frame::parse(&mut bytes, &Offload::NONE).unwrap();
+        self.note(&frame);
+        if delay == Duration::ZERO {
+            self.local(SERVERS, bytes);
+        } else {
+            self.late.push((self.now + delay, bytes));
+        }
+    }
+
+    fn note(&mut self, frame: &Frame<'_>) {
+        self.capture.push(Seen {
+            at: self.now,
+            station: frame.destination_mac(),
+            source: frame.source(),
+            destination: frame.destination(),
+            ports: (frame.tuple().source_port, frame.tuple().destination_port),
+            flags: frame.tcp().map(|segment| segment.flags),
+        });
+    }
+
+    fn asked(&mut self, arp: &Arp) {
+        let target = IpAddr::V4(arp.target);
+        let there = matches!(self.behaviours.get(&target), Some(behaviour) if !matches!(behaviour, Behaviour::Absent));
+        if arp.operation == Operation::Request && there {
+            let mac = mac_of(target);
+            let reply = Arp {
+                operation: Operation::Reply,
+                sender_mac: mac,
+                sender: arp.target,
+                target_mac: arp.sender_mac,
+                target: arp.sender,
+            };
+            self.neighbor(reply.frame(arp.sender_mac));
+        }
+    }
+
+    fn neighbor(&mut self, bytes: Vec<u8>) {
+        let punt = Punt { reason: PuntReason::Neighbor, link: SERVERS, vlan: None, offload: Offload::NONE, bytes };
+        self.controller.handle_punt(punt, self.now);
+    }
+}
+
+/// A segment of a server.
+struct Reply {
+    ports: (u16, u16),
+    sequence: u32,
+    acknowledgement: u32,
+    flags: u8,
+    payload: Vec<u8>,
+}
+
+impl Reply {
+    fn as_ref(&self) -> Segment<'_> {
+        Segment {
+            source_port: self.ports.0,
+            destination_port: self.ports.1,
+            sequence: self.sequence,
+            acknowledgement: self.acknowledgement,
+            flags: self.flags,
+            window: 65_535,
+            payload: &self.payload,
+        }
+    }
+}
+
+/// The other end of TCP, without state: its first sequence number is known, so what a segment means is, too.
+fn respond(
+    behaviour: &Behaviour,
+    (client, server): (u16, u16),
+    flags: u8,
+    sequence: u32,
+    acknowledgement: u32,
+    length: usize,
+) -> Vec<(Reply, Duration)> {
+    const FIRST: u32 = 5_000;
+    let reply = |flags, sequence, acknowledgement, payload: &[u8]| Reply {
+        ports: (server, client),
+        sequence,
+        acknowledgement,
+        flags: flags | tcp_flags::ACK,
+        payload: payload.to_vec(),
+    };
+    let now = Duration::ZERO;
+    if flags & tcp_flags::RST != 0 {
+        return Vec::new();
+    }
+    if flags & tcp_flags::SYN != 0 {
+        let flag = if matches!(behaviour, Behaviour::Refuses) { tcp_flags::RST } else { tcp_flags::SYN };
+        return vec![(reply(flag, FIRST, sequence + 1, &[]), now)];
+    }
+    let next = acknowledgement;
+    let after = sequence + length as u32;
+    if length > 0 {
+        return match behaviour {
+            Behaviour::Answers(bytes) => vec![(reply(tcp_flags::PSH | tcp_flags::FIN, next, after, bytes), now)],
+            Behaviour::Slow(delay, bytes) => {
+                vec![
+                    (reply(0, next, after, &[]), now),
+                    (reply(tcp_flags::PSH | tcp_flags::FIN, next, after, bytes), *delay),
+                ]
+            }
+            Behaviour::Stalls(bytes) => vec![(reply(tcp_flags::PSH, next, after, bytes), now)],
+            Behaviour::Resets => vec![(reply(tcp_flags::RST, next, after, &[]), now)],
+            Behaviour::Hangs => vec![(reply(0, next, after, &[]), now)],
+            Behaviour::Refuses | Behaviour::Silent | Behaviour::Absent => Vec::new(),
+        };
+    }
+    if flags & tcp_flags::FIN != 0 {
+        // Whoever has not said anything yet closes as well; else its FIN is out already.
+        let flag = if next == FIRST + 1 { tcp_flags::FIN } else { 0 };
+        return vec![(reply(flag, next, after + 1, &[]), now)];
+    }
+    Vec::new()
+}
+
+pub(super) fn udp_to(destination: IpAddr, port: u16) -> Vec<u8> {
+    let macs = Macs { source: MacAddr([2, 0, 0, 0, 9, 9]), destination: CLIENTS_MAC };
+    emit::udp(macs, Pair::new(client_of(destination), destination).unwrap(), 40_000, port, b"hello")
+}
+
+pub(super) fn syn_to(destination: IpAddr, port: u16) -> Vec<u8> {
+    let macs = Macs { source: MacAddr([2, 0, 0, 0, 9, 9]), destination: CLIENTS_MAC };
+    let syn = Segment {
+        source_port: 40_000,
+        destination_port: port,
+        sequence: 9,
+        flags: tcp_flags::SYN,
+        ..Segment::default()
+    };
+    tcp::segment(macs, Pair::new(client_of(destination), destination).unwrap(), &syn)
+}
+
+pub(super) fn ping_to(destination: IpAddr) -> Vec<u8> {
+    let macs = Macs { source: MacAddr([2, 0, 0, 0, 9, 9]), destination: CLIENTS_MAC };
+    let echo = Echo { kind: EchoKind::Request, ident: 5, sequence: 6, data: b"ping" };
+    echo.frame(macs, Pair::new(client_of(destination), destination).unwrap())
+}
+
+fn client_of(destination: IpAddr) -> IpAddr {
+    match destination {
+        IpAddr::V4(_) => "203.0.113.7".parse().unwrap(),
+        IpAddr::V6(_) => "2001:db8:113::7".parse().unwrap(),
+    }
+}
+
+/// For tests that hash.
+pub(super) fn by_source() -> Scheduler {
+    Scheduler::Hash(HashOn { source_address: true, ..HashOn::default() })
+}

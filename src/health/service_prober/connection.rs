@@ -1,0 +1,226 @@
+//! One TCP connection of the engine's own, by smoltcp on bare IP: routes, neighbours and hardware addresses are not its
+//! business.
+
+use std::collections::VecDeque;
+
+use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
+use smoltcp::phy::{Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::socket::tcp::{self, Socket, SocketBuffer};
+use smoltcp::wire::{EthernetProtocol, HardwareAddress, IpAddress, IpCidr};
+
+use super::Way;
+use crate::time::{Duration, Instant};
+use crate::wire::Family;
+use crate::wire::emit::{self, Macs};
+
+/// Receive buffer, and with it the window, in bytes.
+const RECEIVE: usize = 16 * 1024;
+
+/// How a connection stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The server has not answered.
+    Opening,
+    /// Both can send.
+    Open,
+    /// The server has said all that it will.
+    Ended,
+    /// Closed or reset.
+    Gone,
+}
+
+/// See the module.
+pub(super) struct Connection {
+    interface: Interface,
+    sockets: SocketSet<'static>,
+    handle: SocketHandle,
+    queues: Queues,
+    /// What is to be sent once it is open.
+    request: Vec<u8>,
+    was_open: bool,
+    wake: Option<Instant>,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("was_open", &self.was_open).field("wake", &self.wake).finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    /// A connection whose SYN is to be sent, and `request` behind it. `None` if smoltcp refuses the addresses or ports.
+    pub(super) fn open(way: &Way, request: Vec<u8>, random: u64, now: Instant) -> Option<Self> {
+        let mut queues = Queues { received: VecDeque::new(), to_send: VecDeque::new(), mtu: way.mtu.into() };
+        let mut config = Config::new(HardwareAddress::Ip);
+        config.random_seed = random;
+        let mut interface = Interface::new(config, &mut queues, stack_time(now));
+        let (local, remote) = (IpAddress::from(way.pair.source()), IpAddress::from(way.pair.destination()));
+        let host_length = match way.pair.family() {
+            Family::V4 => 32,
+            Family::V6 => 128,
+        };
+        interface.update_ip_addrs(|addresses| {
+            let _ = addresses.push(IpCidr::new(local, host_length));
+        });
+        // The stack asks whether there is a route, and on bare IP never where it leads.
+        match remote {
+            IpAddress::Ipv4(remote) => interface.routes_mut().add_default_ipv4_route(remote).ok()?,
+            IpAddress::Ipv6(remote) => interface.routes_mut().add_default_ipv6_route(remote).ok()?,
+        };
+        let buffer = |bytes: usize| SocketBuffer::new(vec![0; bytes]);
+        let mut socket = Socket::new(buffer(RECEIVE), buffer(request.len().max(1)));
+        socket.set_ack_delay(None);
+        socket.set_nagle_enabled(false);
+        socket.connect(interface.context(), (remote, way.port), (local, way.source_port)).ok()?;
+        let mut sockets = SocketSet::new(Vec::with_capacity(1));
+        let handle = sockets.add(socket);
+        Some(Self { interface, sockets, handle, queues, request, was_open: false, wake: None })
+    }
+
+    /// An IP packet for it.
+    pub(super) fn receive(&mut self, packet: &[u8]) {
+        self.queues.received.push_back(packet.to_vec());
+    }
+
+    /// Reads what came, sends what is due.
+    pub(super) fn poll(&mut self, now: Instant) {
+        self.run(now);
+        if !self.was_open && matches!(self.phase(), Phase::Open | Phase::Ended) {
+            self.was_open = true;
+            let request = std::mem::take(&mut self.request);
+            let sent = self.socket().send_slice(&request);
+            debug_assert!(sent.is_err() || sent == Ok(request.len()), "the buffer was made for it");
+            self.run(now);
+        }
+    }
+
+    /// Says that nothing more will be sent.
+    pub(super) fn close(&mut self, now: Instant) {
+        self.socket().close();
+        self.run(now);
+    }
+
+    /// Ends it by a reset.
+    pub(super) fn abort(&mut self, now: Instant) {
+        self.socket().abort();
+        self.run(now);
+    }
+
+    /// Hands what was received to `take`.
+    pub(super) fn read(&mut self, mut take: impl FnMut(&[u8])) {
+        let socket = self.socket();
+        while socket.can_recv() {
+            let read = socket.recv(|bytes| {
+                take(bytes);
+                (bytes.len(), ())
+            });
+            if read.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Nobody wants what was received.
+    pub(super) fn drop_received(&mut self) {
+        self.read(|_| {});
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        let socket: &Socket<'_> = self.sockets.get(self.handle);
+        match socket.state() {
+            tcp::State::Listen | tcp::State::SynSent | tcp::State::SynReceived => Phase::Opening,
+            tcp::State::Established | tcp::State::FinWait1 | tcp::State::FinWait2 => Phase::Open,
+            tcp::State::CloseWait | tcp::State::Closing | tcp::State::LastAck => Phase::Ended,
+            // Nothing is waited for in TIME-WAIT: a late FIN is answered by a reset, and the port rests anyway.
+            tcp::State::TimeWait | tcp::State::Closed => Phase::Gone,
+        }
+    }
+
+    /// True once the handshake was done.
+    pub(super) const fn was_open(&self) -> bool {
+        self.was_open
+    }
+
+    /// When it wants to be polled.
+    pub(super) const fn wake(&self) -> Option<Instant> {
+        self.wake
+    }
+
+    /// A packet to send, in a frame.
+    pub(super) fn poll_frame(&mut self, macs: Macs) -> Option<Vec<u8>> {
+        let packet = self.queues.to_send.pop_front()?;
+        let ethertype = match packet.first().map(|byte| byte >> 4) {
+            Some(4) => EthernetProtocol::Ipv4,
+            _ => EthernetProtocol::Ipv6,
+        };
+        Some(emit::ethernet(macs, ethertype, packet.len(), |bytes| bytes.copy_from_slice(&packet)))
+    }
+
+    fn run(&mut self, now: Instant) {
+        let at = stack_time(now);
+        self.interface.poll(at, &mut self.queues, &mut self.sockets);
+        let wait = self.interface.poll_delay(at, &self.sockets);
+        self.wake = wait.map(|wait| now + Duration::from_micros(wait.total_micros().max(1)));
+    }
+
+    fn socket(&mut self) -> &mut Socket<'static> {
+        self.sockets.get_mut(self.handle)
+    }
+}
+
+fn stack_time(now: Instant) -> smoltcp::time::Instant {
+    smoltcp::time::Instant::from_micros(i64::try_from(now.as_nanos() / 1000).unwrap_or(i64::MAX))
+}
+
+/// The "device" of the stack: packets in, packets out.
+#[derive(Debug)]
+struct Queues {
+    received: VecDeque<Vec<u8>>,
+    to_send: VecDeque<Vec<u8>>,
+    mtu: usize,
+}
+
+impl Device for Queues {
+    type RxToken<'a> = Received;
+    type TxToken<'a> = ToSend<'a>;
+
+    fn receive(&mut self, _: smoltcp::time::Instant) -> Option<(Received, ToSend<'_>)> {
+        let packet = self.received.pop_front()?;
+        Some((Received(packet), ToSend(&mut self.to_send)))
+    }
+
+    fn transmit(&mut self, _: smoltcp::time::Instant) -> Option<ToSend<'_>> {
+        Some(ToSend(&mut self.to_send))
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = Medium::Ip;
+        capabilities.max_transmission_unit = self.mtu;
+        // What came was verified, or vouched for by a device: a partial checksum would not pass here.
+        let mut checksum = ChecksumCapabilities::ignored();
+        checksum.ipv4 = Checksum::Tx;
+        checksum.tcp = Checksum::Tx;
+        capabilities.checksum = checksum;
+        capabilities
+    }
+}
+
+struct Received(Vec<u8>);
+
+impl RxToken for Received {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, read: F) -> R {
+        read(&self.0)
+    }
+}
+
+struct ToSend<'a>(&'a mut VecDeque<Vec<u8>>);
+
+impl TxToken for ToSend<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, write: F) -> R {
+        let mut packet = vec![0; length];
+        let result = write(&mut packet);
+        self.0.push_back(packet);
+        result
+    }
+}
