@@ -1,9 +1,9 @@
 //! The slow half: one per engine.
 //!
-//! It owns what packets need and cannot decide themselves: who answers at which hardware address ([`neighbors`]), which
-//! paths are up ([`probes`], [`judgement`]), what is answered in the engine's own name ([`local`], [`errors`]). What the
-//! forwarders are to know it publishes as a [`Snapshot`] ([`publish`]); what the operator is to know it tells as events,
-//! alarms and views ([`journal`], [`views`]).
+//! It owns what packets need and cannot decide themselves: who answers at which hardware address (`neighbors`), which
+//! paths are up (`probes`, `judgement`), what is answered in the engine's own name (`local`, `errors`). What the
+//! forwarders are to know it publishes as a [`Snapshot`] (`publish`); what the operator is to know it tells as events,
+//! alarms and views (`journal`, `views`).
 //!
 //! Every `handle_*` ends the same way: what the neighbours want is sent, the paths are judged, and if anything changed that
 //! a forwarder looks at, one snapshot is published.
