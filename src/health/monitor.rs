@@ -42,6 +42,7 @@ pub struct Monitor {
     held_until: Option<Instant>,
     hold: Duration,
     last_return: Option<Instant>,
+    was_up: bool,
 }
 
 impl Monitor {
@@ -58,6 +59,7 @@ impl Monitor {
             held_until: None,
             hold: check.hold,
             last_return: None,
+            was_up: false,
         }
     }
 
@@ -130,9 +132,9 @@ impl Monitor {
 
     fn enter(&mut self, next: State, now: Instant) {
         match (self.state, next) {
-            // The first rise of all is a start, not a return: it is not held.
-            (State::Starting, State::Up) => {}
-            (State::Down, State::Up) => {
+            // The first rise of all is a start, not a return, however long the other side took to start: it is not held.
+            (State::Starting | State::Down, State::Up) if !self.was_up => self.was_up = true,
+            (State::Starting | State::Down, State::Up) => {
                 self.held_until = Some(now + self.hold);
                 self.last_return = Some(now);
             }
@@ -185,6 +187,16 @@ mod tests {
         assert_eq!((monitor.state(), monitor.takes_new(at(0))), (State::Starting, false));
         assert_eq!(changes(&mut monitor, Outcome::Success, 20, at(500)), [(10, State::Up)]);
         assert!(monitor.takes_new(at(500)));
+    }
+
+    #[test]
+    fn it_starts_without_hold_also_when_the_other_side_starts_later() {
+        let mut monitor = Monitor::new(&check(), at(0));
+        assert_eq!(changes(&mut monitor, Outcome::Failure, 5, at(350)), [(5, State::Down)]);
+
+        assert_eq!(changes(&mut monitor, Outcome::Success, 10, at(900)), [(10, State::Up)]);
+
+        assert!(monitor.takes_new(at(900)));
     }
 
     #[test]

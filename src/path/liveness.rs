@@ -483,7 +483,9 @@ impl Liveness {
 
             let up = live & carries;
             let set = &mut self.sets[index];
-            let (selectable, starting) = (up & takes_new & ready, undecided & !live & carries);
+            // Past its hold is better, but a member that was told to drain is no better than one in its hold.
+            let (settled, held) = (up & takes_new & ready, up & ready);
+            let (selectable, starting) = (if settled != 0 { settled } else { held }, undecided & !live & carries);
             let changed = (set.up, set.selectable, set.starting) != (up, selectable, starting);
             for slot in (0..group.members.len()).filter(|slot| set.up & !up & (1 << slot) != 0) {
                 set.falls[slot] = set.falls[slot].wrapping_add(1);

@@ -127,6 +127,19 @@ fn a_firewall_that_dies_falls_while_the_others_answer() {
 }
 
 #[test]
+fn a_draining_member_takes_no_flow_while_the_only_other_is_in_its_hold() {
+    let mut lab = Lab::up(2);
+    lab.paths(&[UP, DOWN]);
+    lab.paths(&[UP, HELD]);
+    assert_eq!(lab.set(), (0b11, 0b01, vec![0, 1]));
+
+    lab.liveness.set_admin(FirewallId(0), Admin::Drain);
+    lab.wait(0);
+
+    assert_eq!(lab.set(), (0b11, 0b10, vec![0, 1]));
+}
+
+#[test]
 fn when_all_paths_fail_together_the_peer_is_lost_and_nothing_falls() {
     let mut lab = Lab::up(3);
     lab.paths(&[FAILING, FAILING, FAILING]);
