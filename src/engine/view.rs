@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Admin;
+use crate::engine::Snapshot;
+use crate::path::pinning::Pin;
 
 /// `show status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -207,6 +209,20 @@ pub struct PinView {
     pub state: String,
     /// `source` or `destination`: which end it leads to.
     pub toward: String,
+}
+
+impl PinView {
+    /// A pin that leads to the `toward` (`source` or `destination`) of a flow.
+    pub fn new(pin: &Pin, toward: &str, snapshot: &Snapshot) -> Self {
+        let firewall = &snapshot.firewalls[pin.firewall.index()];
+        Self {
+            group: snapshot.groups[firewall.group.index()].name.clone(),
+            firewall: firewall.name.clone(),
+            pinned_by: pin.pinned_by.name().to_owned(),
+            state: pin.state.name().to_owned(),
+            toward: toward.to_owned(),
+        }
+    }
 }
 
 /// `show sessions`.

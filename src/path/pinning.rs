@@ -58,6 +58,17 @@ pub enum PinState {
     Confirmed,
 }
 
+impl PinState {
+    /// The word by which operators know it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Opening => "opening",
+            Self::Tentative => "tentative",
+            Self::Confirmed => "confirmed",
+        }
+    }
+}
+
 /// How the pin came to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PinnedBy {
@@ -65,6 +76,16 @@ pub enum PinnedBy {
     Hash,
     /// The firewall that a packet arrived from.
     Learned,
+}
+
+impl PinnedBy {
+    /// The word by which operators know it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Hash => "hash",
+            Self::Learned => "learned",
+        }
+    }
 }
 
 /// What the rules look at in a packet. Protocols without flags are always [`PacketKind::Other`].

@@ -67,6 +67,19 @@ pub enum State {
     TwoWay,
 }
 
+impl State {
+    /// The word by which operators know it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp(TcpState::Opening) => "opening",
+            Self::Tcp(TcpState::Established) => "established",
+            Self::Tcp(TcpState::Closing) => "closing",
+            Self::OneWay => "one-way",
+            Self::TwoWay => "two-way",
+        }
+    }
+}
+
 /// Protocols that are timed alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
