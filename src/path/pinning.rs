@@ -145,7 +145,7 @@ struct Stamp(NonZeroU32);
 /// Why a pin was made or changed; each has its counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PinChange {
-    /// A new flow took a firewall by hash.
+    /// A new flow took a firewall by hash (`pin_hashed`).
     Hashed,
     /// A new flow arrived from a firewall (`pin_learned`).
     Learned,
@@ -157,6 +157,24 @@ pub enum PinChange {
     Rotated,
     /// The pin's firewall failed (`pin_reselected`).
     Reselected,
+}
+
+impl PinChange {
+    /// Every change, in order of declaration.
+    pub const ALL: [Self; 6] =
+        [Self::Hashed, Self::Learned, Self::Corrected, Self::Followed, Self::Rotated, Self::Reselected];
+
+    /// The counter's name.
+    pub const fn counter(self) -> &'static str {
+        match self {
+            Self::Hashed => "pin_hashed",
+            Self::Learned => "pin_learned",
+            Self::Corrected => "pin_corrected",
+            Self::Followed => "pin_followed",
+            Self::Rotated => "pin_rotated",
+            Self::Reselected => "pin_reselected",
+        }
+    }
 }
 
 /// The set as the rules see it, with what identifies the flow in it. For a flow that has a pin it is the pin's set.
