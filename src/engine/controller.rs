@@ -35,9 +35,8 @@ use crate::neighbor::{NeighborLimits, NeighborTable};
 use crate::path::liveness::{Liveness, SetKey};
 use crate::path::{self};
 use crate::time::{Duration, Instant};
-use crate::wire::emit::ETHERNET_HEADER;
 use crate::wire::fragment;
-use crate::wire::frame::{Frame, Payload};
+use crate::wire::frame::{ETHERNET_LEN, Frame, Payload};
 use crate::wire::offload::Offload;
 use crate::wire::vlan::VlanTag;
 use crate::wire::{Family, MacAddr};
@@ -335,7 +334,7 @@ impl Controller {
     /// The frame, or its fragments if the link carries only those.
     fn pieces(&mut self, link: LinkId, mut bytes: Vec<u8>) -> Vec<Vec<u8>> {
         let mtu = self.links[link.index()].mtu;
-        if bytes.len() <= ETHERNET_HEADER + usize::from(mtu) {
+        if bytes.len() <= ETHERNET_LEN + usize::from(mtu) {
             return vec![bytes];
         }
         let pieces = match Frame::parse(&mut bytes, &Offload::NONE) {

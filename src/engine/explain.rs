@@ -16,6 +16,7 @@ use crate::path::pinning::{self, PacketKind, Pin, PinChange};
 use crate::path::{Admin, rendezvous};
 use crate::session::{Session, SessionTable};
 use crate::time::Instant;
+use crate::wire::frame::protocol;
 
 /// Where the first or next packet of a flow arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +42,7 @@ pub fn explain(
     let session = sessions.find(&key).and_then(|id| sessions.get(id));
     let pins = session.as_ref().map_or_else(Pins::default, |session| Pins::of(session, direction));
     // The first packet of a TCP connection is a SYN, the next of a live one is not.
-    let kind = if flow.protocol == TCP && session.is_none() { PacketKind::Syn } else { PacketKind::Other };
+    let kind = if flow.protocol == protocol::TCP && session.is_none() { PacketKind::Syn } else { PacketKind::Other };
     let mut transit = Transit { flow: *flow, direction, arrival: Arrival::Near, kind };
 
     let mut teller = Teller::new(engine, snapshot, flow);
@@ -62,8 +63,6 @@ pub fn explain(
     teller.decision(&transit, pins, &decision, session.is_some());
     teller.view
 }
-
-const TCP: u8 = 6;
 
 /// Where a packet of the flow is to be expected.
 fn origin(transit: &Transit, pins: Pins, snapshot: &Snapshot) -> Option<From> {

@@ -4,12 +4,13 @@ use std::net::IpAddr;
 
 use crate::flow::{Endpoint, FlowKey};
 use crate::wire::Family;
+use crate::wire::frame::protocol::{ICMP, ICMPV6, SCTP, TCP, UDP};
 
 /// Names of protocols and their numbers (IANA), those with ports first.
 const PROTOCOLS: &[(&str, u8)] = &[
-    ("tcp", 6),
-    ("udp", 17),
-    ("sctp", 132),
+    ("tcp", TCP),
+    ("udp", UDP),
+    ("sctp", SCTP),
     ("icmp", ICMP),
     ("icmpv6", ICMPV6),
     ("esp", 50),
@@ -20,8 +21,6 @@ const PROTOCOLS: &[(&str, u8)] = &[
     ("ospf", 89),
     ("vrrp", 112),
 ];
-const ICMP: u8 = 1;
-const ICMPV6: u8 = 58;
 
 /// The text is no flow; the message says what was expected and what came.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -7,7 +7,8 @@ use std::net::Ipv6Addr;
 use smoltcp::wire::Icmpv6Packet;
 
 use crate::wire::MacAddr;
-use crate::wire::emit::{self, ETHERNET_HEADER, Macs, Pair};
+use crate::wire::emit::{self, Macs, Pair};
+use crate::wire::frame::{ETHERNET_LEN, IPV6_LEN, protocol};
 use crate::wire::ndp::multicast_mac;
 
 /// "All MLDv2-capable routers" (RFC 3810 section 5.2.14).
@@ -15,13 +16,11 @@ pub const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x16);
 /// Groups in one report, so that it fits the smallest IPv6 MTU (1280 bytes).
 pub const GROUPS_MAX: usize = 60;
 const HOP_BY_HOP: u8 = 0;
-const ICMPV6: u8 = 58;
 const QUERY: u8 = 130;
 const REPORT_V2: u8 = 143;
 /// Hop-by-hop header: next header, length 0, router alert for MLD (RFC 2711), and two bytes of padding.
-const ROUTER_ALERT: [u8; 8] = [ICMPV6, 0, 5, 2, 0, 0, 1, 0];
+const ROUTER_ALERT: [u8; 8] = [protocol::ICMPV6, 0, 5, 2, 0, 0, 1, 0];
 const RECORD: usize = 20;
-const IPV6_HEADER: usize = 40;
 
 /// Why a group is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,11 +57,15 @@ pub fn report(mac: MacAddr, link_local: Ipv6Addr, groups: &[Ipv6Addr], report: R
 /// True if the frame is a valid listener query of either version (RFC 3810 section 5.1.14: link-local source, hop limit 1,
 /// router alert).
 pub fn is_query(frame: &[u8]) -> bool {
-    let Some(packet) = frame.get(ETHERNET_HEADER..) else { return false };
-    let Some((header, rest)) = packet.split_at_checked(IPV6_HEADER) else { return false };
+    let Some(packet) = frame.get(ETHERNET_LEN..) else { return false };
+    let Some((header, rest)) = packet.split_at_checked(IPV6_LEN) else { return false };
     let len = usize::from(u16::from_be_bytes([header[4], header[5]]));
     let Some(payload) = rest.get(..len) else { return false };
-    if header[0] >> 4 != 6 || header[6] != HOP_BY_HOP || header[7] != 1 || payload.get(..2) != Some(&[ICMPV6, 0]) {
+    if header[0] >> 4 != 6
+        || header[6] != HOP_BY_HOP
+        || header[7] != 1
+        || payload.get(..2) != Some(&[protocol::ICMPV6, 0])
+    {
         return false;
     }
     let mut source = [0; 16];

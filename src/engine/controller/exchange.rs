@@ -14,8 +14,8 @@ use crate::id::{FirewallId, LinkId};
 use crate::path::rendezvous;
 use crate::time::{Duration, Instant};
 use crate::wire::emit::{Macs, Pair};
-use crate::wire::frame::Tuple;
-use crate::wire::icmp::{Echo, ICMP, ICMPV6};
+use crate::wire::frame::{Tuple, protocol};
+use crate::wire::icmp::Echo;
 use crate::wire::offload::Offload;
 use crate::wire::tcp::Segment;
 use crate::wire::vlan::VlanTag;
@@ -339,11 +339,7 @@ impl Controller {
                 let end = |address| Endpoint { address, port: ident };
                 let link = group.members.first().map(|member| self.config.firewalls[member.id.index()].link);
                 let source = link.and_then(|link| self.probe_source(link, address)).unwrap_or(address);
-                let protocol = match family {
-                    Family::V4 => ICMP,
-                    Family::V6 => ICMPV6,
-                };
-                let flow = FlowKey { protocol, source: end(source), destination: end(address) };
+                let flow = FlowKey { protocol: protocol::icmp(family), source: end(source), destination: end(address) };
                 let up = if set.selectable == 0 { set.up } else { set.selectable };
                 let preferred = preferred.filter(|id| {
                     group.members.iter().position(|member| member.id == *id).is_some_and(|slot| set.is_up(slot))

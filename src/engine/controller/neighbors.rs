@@ -12,7 +12,7 @@ use crate::neighbor::{Action, Heard, Key};
 use crate::time::{Duration, Instant};
 use crate::wire::MacAddr;
 use crate::wire::arp::{self, Arp, Operation};
-use crate::wire::emit::ETHERNET_HEADER;
+use crate::wire::frame::ETHERNET_LEN;
 use crate::wire::icmp::ErrorKind;
 use crate::wire::mld::{self, Report};
 use crate::wire::ndp::{self, Ndp};
@@ -61,7 +61,7 @@ impl Controller {
 
     /// ARP, neighbour discovery, or another link-local matter.
     pub(super) fn neighbor_frame(&mut self, punt: &Punt, now: Instant) {
-        if punt.bytes.get(12..ETHERNET_HEADER) == Some(&ETHERTYPE_ARP) {
+        if punt.bytes.get(12..ETHERNET_LEN) == Some(&ETHERTYPE_ARP) {
             match Arp::parse(&punt.bytes) {
                 Ok(arp) => self.arp(punt.link, &arp, now),
                 Err(_) => self.tallies.add(Tally::InvalidArp),

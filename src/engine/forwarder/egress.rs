@@ -6,7 +6,7 @@ use crate::engine::{DropReason, Punt, PuntQueue, PuntReason, Snapshot, Transmit}
 use crate::id::LinkId;
 use crate::wire::MacAddr;
 use crate::wire::fragment::{self, SplitError};
-use crate::wire::frame::{ETHERNET_LEN, Frame};
+use crate::wire::frame::{ETHERNET_LEN, Frame, UDP_LEN};
 use crate::wire::offload::{GsoKind, Offload};
 use crate::wire::vlan::VlanTag;
 
@@ -48,7 +48,7 @@ fn fit(frame: &Frame<'_>, offload: &Offload, mtu: u16) -> Fit {
     let ip_header = frame.transport_offset() - ETHERNET_LEN;
     let headers = match gso.kind {
         GsoKind::Tcp4 | GsoKind::Tcp6 => ip_header + tcp_header(frame),
-        GsoKind::UdpSegments => ip_header + UDP_HEADER,
+        GsoKind::UdpSegments => ip_header + UDP_LEN,
         GsoKind::UdpFragments => ip_header,
     };
     if headers + usize::from(gso.size) <= mtu {
@@ -66,7 +66,6 @@ fn fit(frame: &Frame<'_>, offload: &Offload, mtu: u16) -> Fit {
     }
 }
 
-const UDP_HEADER: usize = 8;
 /// The longest IPv4 header and 8 bytes.
 const FRAGMENT_MTU_MIN: u16 = 68;
 

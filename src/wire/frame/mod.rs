@@ -15,6 +15,14 @@ use crate::wire::{Family, MacAddr};
 
 /// Bytes of an Ethernet header.
 pub const ETHERNET_LEN: usize = 14;
+/// Bytes of an IPv4 header without options.
+pub const IPV4_LEN: usize = 20;
+/// Bytes of an IPv6 header without extension headers.
+pub const IPV6_LEN: usize = 40;
+/// Bytes of a TCP header without options.
+pub const TCP_LEN: usize = 20;
+/// Bytes of a UDP header.
+pub const UDP_LEN: usize = 8;
 
 /// EtherTypes that this crate speaks (IEEE 802 numbers).
 pub mod ethertype {
@@ -28,6 +36,8 @@ pub mod ethertype {
 
 /// IP protocol numbers with a meaning here (IANA).
 pub mod protocol {
+    use crate::wire::Family;
+
     /// ICMP for IPv4.
     pub const ICMP: u8 = 1;
     /// TCP.
@@ -42,6 +52,14 @@ pub mod protocol {
     pub const SCTP: u8 = 132;
     /// UDP-Lite.
     pub const UDP_LITE: u8 = 136;
+
+    /// ICMP of a family.
+    pub const fn icmp(family: Family) -> u8 {
+        match family {
+            Family::V4 => ICMP,
+            Family::V6 => ICMPV6,
+        }
+    }
 
     /// True if the first four bytes of the transport header are source and destination port.
     pub const fn has_ports(protocol: u8) -> bool {
