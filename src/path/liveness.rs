@@ -23,184 +23,22 @@
 //! - When the first path to a lost peer is back, the old set stays for a grace time more, so that the others can follow;
 //!   after it the verdicts hold. A path that never fell need not pass its `hold` again.
 
+mod firewall;
+mod values;
+
 use crate::id::{FirewallId, GroupId, PathSetId, PeerId};
 use crate::path::{Admin, PathSet, Slots};
 use crate::time::{Duration, Instant};
 use crate::wire::Family;
 
+use firewall::Firewall;
+pub use values::{
+    Change, FirewallState, LivenessConfig, LivenessGroup, PathHealth, PathKey, PeerState, Reason, SetKey, Status, Told,
+    Verdict,
+};
+
 /// How long an advertisement of a peer counts.
 pub const TOLD_LIFE: Duration = Duration::from_secs(1);
-
-/// What is judged.
-#[derive(Debug, Clone, Default)]
-pub struct LivenessConfig {
-    /// By [`GroupId`].
-    pub groups: Vec<LivenessGroup>,
-    /// Every path that is probed.
-    pub paths: Vec<PathKey>,
-    /// The sets to keep, by [`PathSetId`].
-    pub sets: Vec<SetKey>,
-}
-
-/// A group as liveness sees it.
-#[derive(Debug, Clone)]
-pub struct LivenessGroup {
-    /// Its firewalls in order of slots, with their administrative state.
-    pub members: Vec<(FirewallId, Admin)>,
-    /// A set with fewer members up is below its minimum.
-    pub min_up: u16,
-    /// How long a draining member stays up; `None`: for ever.
-    pub drain_timeout: Option<Duration>,
-    /// How long the other paths to a lost peer may take to come back after the first: a few probe intervals, more than the
-    /// check's `rise`.
-    pub grace: Duration,
-}
-
-/// Names a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PathKey {
-    /// Through this firewall.
-    pub firewall: FirewallId,
-    /// To this peer.
-    pub peer: PeerId,
-    /// In this family.
-    pub family: Family,
-}
-
-/// Names a set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SetKey {
-    /// The group.
-    pub group: GroupId,
-    /// Paths to this peer; `None`: to every peer of the group that has paths in the family.
-    pub peer: Option<PeerId>,
-    /// The family.
-    pub family: Family,
-}
-
-/// What the probes say of a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Verdict {
-    /// Nothing yet.
-    #[default]
-    Starting,
-    /// It carries packets.
-    Up,
-    /// It does not.
-    Down,
-}
-
-/// What the probes of this engine say of a path, with what is needed to judge it beside the others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct PathHealth {
-    /// By rise and fall.
-    pub verdict: Verdict,
-    /// It is past its `hold`.
-    pub takes_new: bool,
-    /// At least one probe was missed since the last answer.
-    pub failing: bool,
-}
-
-/// What a peer advertises about one firewall, or what this engine does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Told {
-    /// The firewall.
-    pub firewall: FirewallId,
-    /// The path between the two engines through it, as judged by the one who says so.
-    pub verdict: Verdict,
-    /// Its administrative state, as commanded at the one who says so.
-    pub admin: Admin,
-}
-
-/// State of a firewall over all its paths.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum FirewallState {
-    /// All paths are up.
-    Up,
-    /// Some are.
-    Degraded,
-    /// None is, or it is starting.
-    Down,
-    /// Draining, or drained by its deadline.
-    Drain,
-    /// In maintenance.
-    Maint,
-}
-
-/// Why a firewall is in its state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Reason {
-    /// Everything is as it should be.
-    Well,
-    /// No verdict yet.
-    Starting,
-    /// Probes toward this peer are not answered.
-    Probes(PeerId, Family),
-    /// This peer says that the path to it is down.
-    Objection(PeerId, Family),
-    /// Commanded here.
-    Commanded,
-    /// Commanded at this peer.
-    CommandedAt(PeerId),
-    /// The drain deadline passed.
-    Deadline,
-}
-
-/// State of a peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum PeerState {
-    /// At least one path to it is up, and in no family all failed together.
-    Up,
-    /// All paths of a family failed together while a firewall still answered: the last live set is kept.
-    Lost,
-    /// No path to it is up.
-    Down,
-}
-
-/// A state with its age.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Status<S> {
-    /// The state.
-    pub state: S,
-    /// Why.
-    pub reason: Reason,
-    /// When it came to be.
-    pub since: Instant,
-}
-
-/// What an evaluation changed, in order: firewalls, peers, sets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    /// A firewall has another state or another reason.
-    Firewall {
-        /// Which.
-        firewall: FirewallId,
-        /// Old state.
-        from: FirewallState,
-        /// New state.
-        to: FirewallState,
-        /// Why.
-        reason: Reason,
-    },
-    /// A peer has another state.
-    Peer {
-        /// Which.
-        peer: PeerId,
-        /// Old state.
-        from: PeerState,
-        /// New state.
-        to: PeerState,
-    },
-    /// A set differs from what [`Liveness::sets`] said: publish it.
-    Set(PathSetId),
-    /// A set fell below its minimum or is above it again.
-    BelowMin {
-        /// Which.
-        set: PathSetId,
-        /// It is below.
-        below: bool,
-    },
-}
 
 /// See the module.
 #[derive(Debug)]
@@ -212,21 +50,6 @@ pub struct Liveness {
     set_keys: Vec<SetKey>,
     sets: Vec<PathSet>,
     below_min: Vec<bool>,
-}
-
-#[derive(Debug)]
-struct Firewall {
-    group: GroupId,
-    slot: usize,
-    admin: Admin,
-    /// What holds, and where it was commanded (`None`: here).
-    effective: (Admin, Option<PeerId>),
-    /// When the drain ends; passed if it is not later than the evaluation.
-    deadline: Option<Instant>,
-    deadline_passed: bool,
-    /// Does not answer ARP, ND.
-    silent: [bool; 2],
-    status: Status<FirewallState>,
 }
 
 /// All paths to one peer in one family, as bits by slot.
@@ -499,38 +322,6 @@ impl Liveness {
                 self.below_min[index] = below;
                 changes.push(Change::BelowMin { set: PathSetId::from(index), below });
             }
-        }
-    }
-}
-
-impl Firewall {
-    fn new(group: GroupId, slot: usize, admin: Admin, now: Instant) -> Self {
-        let status = Status { state: FirewallState::Down, reason: Reason::Starting, since: now };
-        Self {
-            group,
-            slot,
-            admin,
-            effective: (Admin::Ready, None),
-            deadline: None,
-            deadline_passed: false,
-            silent: [false; 2],
-            status,
-        }
-    }
-
-    fn judge(&self, legs: &[Leg]) -> (FirewallState, Reason) {
-        let commanded = self.effective.1.map_or(Reason::Commanded, Reason::CommandedAt);
-        let bit = 1 << self.slot;
-        let legs = || legs.iter().filter(|leg| leg.group == self.group && leg.exists & bit != 0);
-        let trouble = legs().find_map(|leg| leg.trouble(bit));
-        let works = legs().any(|leg| leg.trouble(bit).is_none());
-        match (self.effective.0, works, trouble) {
-            (Admin::Maint, _, _) => (FirewallState::Maint, commanded),
-            (Admin::Ready | Admin::Drain, false, trouble) => (FirewallState::Down, trouble.unwrap_or(Reason::Starting)),
-            (Admin::Drain, true, _) if self.deadline_passed => (FirewallState::Drain, Reason::Deadline),
-            (Admin::Drain, true, _) => (FirewallState::Drain, commanded),
-            (Admin::Ready, true, Some(reason)) => (FirewallState::Degraded, reason),
-            (Admin::Ready, true, None) => (FirewallState::Up, Reason::Well),
         }
     }
 }
