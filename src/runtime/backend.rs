@@ -116,6 +116,7 @@ impl EngineBackend {
         let view = |(index, link): (usize, &crate::engine::snapshot::Link)| {
             let id = LinkId::from(index);
             let counted = counters.links.get(index).copied().unwrap_or_default();
+            let (made_packets, made_bytes) = shared.traffic.made_on(id);
             LinkView {
                 engine: shared.engine.clone(),
                 name: link.name.clone(),
@@ -129,8 +130,8 @@ impl EngineBackend {
                 rx_bytes: counted.rx_bytes,
                 rx_dropped: counted.rx_dropped,
                 ring_dropped: shared.traffic.ring_dropped_on(link.device),
-                tx_packets: counted.tx_packets,
-                tx_bytes: counted.tx_bytes,
+                tx_packets: counted.tx_packets + made_packets,
+                tx_bytes: counted.tx_bytes + made_bytes,
                 tx_errors: shared.traffic.failed_on(id),
             }
         };
