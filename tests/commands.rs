@@ -36,7 +36,7 @@ impl Backend for Fake {
             Request::Counters => Ok(Answer::Counters([("received".to_owned(), 7), ("forwarded".to_owned(), 7)].into())),
             Request::Events { .. } => Ok(Answer::Events(vec![self.event()])),
             Request::SetFirewall { name, .. } if name == "fw1" => {
-                Ok(Answer::Done { done: format!("firewall {name} is drain on {}", self.name) })
+                Ok(Answer::Done { done: format!("firewall {name} is set to drain") })
             }
             Request::SetFirewall { name, .. } => {
                 Err(ApiError::NotFound(format!("no firewall {name:?}; there are: fw1")))

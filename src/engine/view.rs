@@ -236,6 +236,8 @@ pub struct SessionView {
     pub source: String,
     /// Its destination.
     pub destination: String,
+    /// The identifier of an ICMP query, which keeps the pings of two hosts apart.
+    pub identifier: Option<u16>,
     /// Firewalls.
     pub pins: Vec<PinView>,
     /// Virtual service.

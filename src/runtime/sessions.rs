@@ -59,11 +59,13 @@ fn view(
     let mut words = text.split(' ').map(str::to_owned);
     let mut word = || words.next().unwrap_or_default();
     let (protocol, source, destination) = (word(), word(), word());
+    let identifier = word().parse().ok();
     SessionView {
         engine: engine.to_owned(),
         protocol,
         source,
         destination,
+        identifier,
         pins: pins(session).map(|(pin, toward)| PinView::new(pin, toward, snapshot)).collect(),
         service: None,
         server: None,
