@@ -177,12 +177,12 @@ impl EngineBackend {
                 .set_admin(group.as_deref(), &name, admin, reason, Some(by), now)
                 .map_err(|unknown| ApiError::NotFound(unknown.to_string()))?;
             let state = match admin {
-                Some(Admin::Ready) => "ready",
-                Some(Admin::Drain) => "drain",
-                Some(Admin::Maint) => "maint",
-                None => "as configured",
+                Some(Admin::Ready) => "set to ready",
+                Some(Admin::Drain) => "set to drain",
+                Some(Admin::Maint) => "set to maint",
+                None => "as the file says",
             };
-            let mut done = format!("firewall {name} is {state} on {}", control.shared.engine);
+            let mut done = format!("firewall {name} is {state}");
             if let Err(error) = control.state.save(&control.controller.overrides()) {
                 let path = control.state.path().display().to_string();
                 tracing::warn!(engine = control.shared.engine, path, %error, "override not kept");

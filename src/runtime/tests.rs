@@ -304,7 +304,7 @@ fn what_is_in_the_way_is_said_in_one_line_that_tells_what_to_do() {
     for (message, words) in [
         (&missing, ["no Ethernet device \"ra0\"", "rb0"]),
         (&default_route, ["default route", "--take"]),
-        (&taken, ["link b (rb0) has an owner", "another engine of this process owns it"]),
+        (&taken, ["link b (rb0) is taken", "another engine of this process owns it"]),
         (&socket, ["router.sock", "listens there"]),
     ] {
         assert!(words.iter().all(|word| message.contains(word)) && !message.contains('\n'), "{message}");
