@@ -20,6 +20,8 @@
 //! - A down verdict waits while every other live path to the peer is missing probes too. It ends when one of them answers
 //!   (then the verdict holds) or when all are down (then the peer is lost).
 //! - A firewall that does not answer ARP or ND has failed whatever the peer does: no verdict about it waits.
+//! - At the start, the first paths that rise wait until every path has its first verdict, at most the same grace time: a
+//!   flow that the engine forgot must not go through a firewall that merely was judged earlier than its own.
 //! - When the first path to a lost peer is back, the old set stays for a grace time more, so that the others can follow;
 //!   after it the verdicts hold. A path that never fell need not pass its `hold` again.
 
@@ -79,6 +81,8 @@ struct Leg {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
+    /// Nothing is live yet; after the first path has risen, the others have until then for their first verdict.
+    Starting { until: Option<Instant> },
     /// Verdicts hold.
     Heard,
     /// All live paths failed together.
@@ -339,7 +343,7 @@ impl Leg {
             past_hold: 0,
             live: 0,
             takes_new: 0,
-            phase: Phase::Heard,
+            phase: Phase::Starting { until: None },
             heard: None,
             told_down: 0,
             told_drain: 0,
@@ -349,11 +353,22 @@ impl Leg {
 
     /// Decides which verdicts hold. `silent` are the firewalls that do not answer ARP or ND.
     fn advance(&mut self, silent: Slots, grace: Duration, now: Instant) {
-        self.live |= self.up;
+        let undecided = self.exists & !self.up & !self.down;
+        self.phase = match self.phase {
+            Phase::Starting { .. } if self.up == 0 => Phase::Starting { until: None },
+            Phase::Starting { until: None } if undecided != 0 => Phase::Starting { until: Some(now + grace) },
+            Phase::Starting { until: Some(until) } if undecided != 0 && now < until => self.phase,
+            Phase::Starting { .. } => Phase::Heard,
+            Phase::Heard | Phase::Lost | Phase::Back { .. } => self.phase,
+        };
+        if !matches!(self.phase, Phase::Starting { .. }) {
+            self.live |= self.up;
+        }
         let failed = self.live & self.down;
         let standing = self.live & self.up;
         let mut fallen = failed & silent;
         self.phase = match self.phase {
+            Phase::Starting { .. } => self.phase,
             Phase::Heard if failed & !silent == 0 => Phase::Heard,
             Phase::Heard if standing == 0 => Phase::Lost,
             Phase::Heard if standing & !self.failing == 0 => Phase::Heard,
@@ -373,15 +388,27 @@ impl Leg {
         self.live &= !fallen;
         self.takes_new = (self.takes_new | self.past_hold) & self.live;
         let told_is_old = self.heard.is_some_and(|heard| heard + TOLD_LIFE <= now);
-        if told_is_old && self.phase == Phase::Heard {
+        if told_is_old && !self.is_lost() {
             self.heard = None;
             (self.told_down, self.told_drain, self.told_maint) = (0, 0, 0);
         }
     }
 
-    /// No verdict yet.
+    /// No verdict yet, or it waits for the others of the start.
     fn starting(&self) -> Slots {
-        self.exists & !self.up & !self.down & !self.live
+        let judged = match self.phase {
+            Phase::Starting { .. } => self.down,
+            Phase::Heard | Phase::Lost | Phase::Back { .. } => self.up | self.down,
+        };
+        self.exists & !judged & !self.live
+    }
+
+    /// The peer was heard and is not any more.
+    fn is_lost(&self) -> bool {
+        match self.phase {
+            Phase::Starting { .. } | Phase::Heard => false,
+            Phase::Lost | Phase::Back { .. } => true,
+        }
     }
 
     fn judgement(&self, bit: Slots) -> Verdict {
@@ -415,6 +442,7 @@ impl Leg {
 
     fn timeouts(&self) -> impl Iterator<Item = Instant> + use<> {
         let (expiry, grace) = match self.phase {
+            Phase::Starting { until } => (self.heard.map(|heard| heard + TOLD_LIFE), until),
             Phase::Heard => (self.heard.map(|heard| heard + TOLD_LIFE), None),
             Phase::Lost => (None, None),
             Phase::Back { until } => (None, Some(until)),
@@ -425,7 +453,7 @@ impl Leg {
 
 fn judge_peer<'a>(legs: impl Iterator<Item = &'a Leg> + Clone) -> (PeerState, Reason) {
     let first = |wanted: &dyn Fn(&Leg) -> bool| legs.clone().find(|leg| wanted(leg)).map(|leg| (leg.peer, leg.family));
-    let lost = first(&|leg| leg.phase != Phase::Heard);
+    let lost = first(&Leg::is_lost);
     let up = first(&|leg| leg.live != 0);
     let down = first(&|leg| leg.down != 0);
     match (lost, up, down) {
