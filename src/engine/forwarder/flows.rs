@@ -57,9 +57,10 @@ impl Claim {
     }
 
     fn kind(&self) -> PacketKind {
-        match self.tcp.map(|segment| segment.flags & (SYN | ACK | FIN | RST)) {
-            Some(SYN) => PacketKind::Syn,
-            Some(SYN_ACK) => PacketKind::SynAck,
+        match self.tcp.map(|segment| (segment.flags & (SYN | ACK | FIN | RST), segment.length)) {
+            Some((SYN, _)) => PacketKind::Syn,
+            Some((SYN_ACK, _)) => PacketKind::SynAck,
+            Some((_, 0)) => PacketKind::Bare,
             Some(_) | None => PacketKind::Other,
         }
     }
