@@ -12,7 +12,7 @@ mod worker;
 use crate::flow::{CanonicalKey, Direction};
 use crate::path::pinning::Pin;
 use crate::time::{Duration, Instant};
-use crate::wire::frame::TcpSegment;
+use crate::wire::frame::{TcpSegment, protocol};
 
 pub use table::{EndReason, Opened, SessionId, SessionTable, Sweep};
 pub use tcp::TcpState;
@@ -128,9 +128,9 @@ impl Class {
     /// The class of an IP protocol number.
     pub const fn of(protocol: u8) -> Self {
         match protocol {
-            6 => Self::Tcp,
-            17 => Self::Udp,
-            1 | 58 => Self::Icmp,
+            protocol::TCP => Self::Tcp,
+            protocol::UDP => Self::Udp,
+            protocol::ICMP | protocol::ICMPV6 => Self::Icmp,
             _ => Self::Other,
         }
     }

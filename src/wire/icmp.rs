@@ -249,10 +249,11 @@ fn quotable_v6(bytes: &[u8]) -> Result<(IpAddr, &[u8]), NoError> {
     }
     let (mut protocol, mut rest) = (u8::from(packet.next_header()), &quoted[IPV6_LEN..]);
     for _ in 0..EXTENSIONS_MAX {
-        // Hop-by-hop options, routing, fragment, destination options (RFC 8200 section 4).
         let len = match (protocol, rest) {
-            (0 | 43 | 60, [_, units, ..]) => (usize::from(*units) + 1) * 8,
-            (44, [_, _, high, low, ..]) => {
+            (protocol::HOP_BY_HOP | protocol::ROUTING | protocol::DESTINATION_OPTIONS, [_, units, ..]) => {
+                (usize::from(*units) + 1) * 8
+            }
+            (protocol::FRAGMENT, [_, _, high, low, ..]) => {
                 if u16::from_be_bytes([*high, *low]) >> 3 != 0 {
                     return Err(NoError::LaterFragment);
                 }

@@ -15,7 +15,6 @@ use crate::wire::ndp::multicast_mac;
 pub const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x16);
 /// Groups in one report, so that it fits the smallest IPv6 MTU (1280 bytes).
 pub const GROUPS_MAX: usize = 60;
-const HOP_BY_HOP: u8 = 0;
 const QUERY: u8 = 130;
 const REPORT_V2: u8 = 143;
 /// Hop-by-hop header: next header, length 0, router alert for MLD (RFC 2711), and two bytes of padding.
@@ -41,7 +40,7 @@ pub fn report(mac: MacAddr, link_local: Ipv6Addr, groups: &[Ipv6Addr], report: R
     let macs = Macs { source: mac, destination: multicast_mac(ALL_ROUTERS) };
     let pair = Pair::V6(link_local, ALL_ROUTERS);
     let len = ROUTER_ALERT.len() + 8 + groups.len() * RECORD;
-    emit::ip(macs, pair, HOP_BY_HOP, 1, len, |bytes| {
+    emit::ip(macs, pair, protocol::HOP_BY_HOP, 1, len, |bytes| {
         let (header, message) = bytes.split_at_mut(ROUTER_ALERT.len());
         header.copy_from_slice(&ROUTER_ALERT);
         message[0] = REPORT_V2;
@@ -62,7 +61,7 @@ pub fn is_query(frame: &[u8]) -> bool {
     let len = usize::from(u16::from_be_bytes([header[4], header[5]]));
     let Some(payload) = rest.get(..len) else { return false };
     if header[0] >> 4 != 6
-        || header[6] != HOP_BY_HOP
+        || header[6] != protocol::HOP_BY_HOP
         || header[7] != 1
         || payload.get(..2) != Some(&[protocol::ICMPV6, 0])
     {
@@ -113,7 +112,7 @@ mod tests {
         let router = ndp::link_local(MacAddr([2, 0, 0, 0, 0, 7]));
         let macs = Macs { source: MacAddr([2, 0, 0, 0, 0, 7]), destination: multicast_mac(ndp::ALL_NODES) };
         let query = |kind: u8| {
-            emit::ip(macs, Pair::V6(router, ndp::ALL_NODES), HOP_BY_HOP, 1, 8 + 28, |bytes| {
+            emit::ip(macs, Pair::V6(router, ndp::ALL_NODES), protocol::HOP_BY_HOP, 1, 8 + 28, |bytes| {
                 bytes[..8].copy_from_slice(&ROUTER_ALERT);
                 bytes[8] = kind;
                 Icmpv6Packet::new_unchecked(&mut bytes[8..]).fill_checksum(&router, &ndp::ALL_NODES);

@@ -9,7 +9,7 @@ use smoltcp::wire::Ipv4Packet;
 
 use crate::id::LinkId;
 use crate::time::{Duration, Instant};
-use crate::wire::frame::{ETHERNET_LEN, Fragment, Frame, IPV6_LEN};
+use crate::wire::frame::{ETHERNET_LEN, Fragment, Frame, IPV6_LEN, protocol};
 use crate::wire::{Family, MacAddr};
 
 /// Datagrams at once; the oldest gives way.
@@ -21,8 +21,6 @@ const BYTES_MAX: usize = 512 * 1024;
 /// A datagram that is not complete by then is given up.
 const LIFE: Duration = Duration::from_secs(5);
 const FRAGMENT_HEADER: usize = 8;
-/// Next header number of the fragment header.
-const FRAGMENT: u8 = 44;
 
 /// What became of a fragment.
 #[derive(Debug, PartialEq, Eq)]
@@ -195,7 +193,7 @@ pub(super) fn split_v6(frame: &[u8], mtu: u16, id: u32) -> Vec<Vec<u8>> {
         let mut bytes = header.to_vec();
         let length = (FRAGMENT_HEADER + piece.len()) as u16;
         bytes[ETHERNET_LEN + 4..ETHERNET_LEN + 6].copy_from_slice(&length.to_be_bytes());
-        let next = std::mem::replace(&mut bytes[ETHERNET_LEN + 6], FRAGMENT);
+        let next = std::mem::replace(&mut bytes[ETHERNET_LEN + 6], protocol::FRAGMENT);
         let offset_and_more = (index * room.max(8)) as u16 | u16::from(index + 1 < count);
         bytes.extend_from_slice(&[next, 0]);
         bytes.extend_from_slice(&offset_and_more.to_be_bytes());

@@ -165,7 +165,7 @@ pub enum Change {
         /// New state.
         to: PeerState,
     },
-    /// A set differs from what [`Liveness::sets`] said: publish it.
+    /// A set differs from what [`Liveness::sets`](super::Liveness::sets) said: publish it.
     Set(PathSetId),
     /// A set fell below its minimum or is above it again.
     BelowMin {

@@ -34,7 +34,7 @@ pub mod ethertype {
     pub const IPV6: u16 = 0x86dd;
 }
 
-/// IP protocol numbers with a meaning here (IANA).
+/// IP protocol numbers with a meaning here, IPv6 extension headers among them (IANA).
 pub mod protocol {
     use crate::wire::Family;
 
@@ -52,6 +52,14 @@ pub mod protocol {
     pub const SCTP: u8 = 132;
     /// UDP-Lite.
     pub const UDP_LITE: u8 = 136;
+    /// IPv6 hop-by-hop options.
+    pub const HOP_BY_HOP: u8 = 0;
+    /// IPv6 routing header.
+    pub const ROUTING: u8 = 43;
+    /// IPv6 fragment header.
+    pub const FRAGMENT: u8 = 44;
+    /// IPv6 destination options.
+    pub const DESTINATION_OPTIONS: u8 = 60;
 
     /// ICMP of a family.
     pub const fn icmp(family: Family) -> u8 {
