@@ -23,7 +23,7 @@
 //! | [`flow`] | which packets belong together | know which side it is on |
 //! | [`session`] | what is remembered, how long, and what is forgotten first | leak a map guard |
 //! | [`path`] | which firewall: rendezvous, the pinning rules, what "up" means | touch bytes |
-//! | [`health`], [`neighbor`] | when a member is up; who answers at which MAC | open sockets, read the clock |
+//! | [`health`], [`neighbor`] | when a path is up; who answers at which MAC | open sockets, read the clock |
 //! | [`config`] | what the operator meant | touch files or devices |
 //! | [`engine`] | the appliance without an operating system: [`engine::Forwarder`] and [`engine::Controller`] | do I/O |
 //! | [`sim`] | the laboratory: virtual time, model firewalls, faults, checkers | touch private parts |
@@ -31,7 +31,7 @@
 //! | [`runtime`] | the only threads: packet workers, control thread, management | packet logic |
 //! | [`api`], [`client`] | what is served, and the other end of it | know threads |
 //! | [`lab`] | the sandwich in network namespaces | packet logic |
-//! | [`cli`] | one file per subcommand | be imported |
+//! | [`cli`] | what is asked for and how answers are printed; one file per subcommand | be imported |
 //!
 //! # Invariants
 //!
@@ -42,7 +42,8 @@
 //! - Every table has a capacity; meeting it is counted.
 //! - `ahash` never chooses a path. The pinning hash is written out in [`flow::hash`] with test vectors.
 //!
-//! `tests/architecture.rs` holds the import table above against the code.
+//! `tests/architecture.rs` holds against the code which room may import which, and where `unsafe`, system calls and clocks
+//! are allowed.
 
 pub mod api;
 pub mod cli;

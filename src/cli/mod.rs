@@ -1,4 +1,4 @@
-//! The command line: one file per subcommand.
+//! The command line: what is asked for and how the answer is printed, one file per subcommand. No other room imports it.
 //!
 //! Exit status: 0 done, 1 the answer is no or the input is bad, 2 usage. What went wrong goes to standard error in a line
 //! or two that say what to do.

@@ -1,4 +1,7 @@
-//! When a member is up: rise, fall, hold, flap damping; and the probes that tell.
+//! When a path is up: rise, fall, hold, flap damping; and the probes that tell.
+//!
+//! A prober makes frames and reads answers, a monitor makes verdicts of them. Neither opens a socket or reads a clock, and
+//! what a verdict means for a firewall is decided in [`crate::path::liveness`].
 
 pub mod monitor;
 pub mod prober;

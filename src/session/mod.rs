@@ -1,7 +1,8 @@
 //! What is remembered of a flow, how long, and what is forgotten first.
 //!
 //! [`Session`] is what is remembered of one flow, [`SessionTable`] finds it, a [`SessionWorker`] opens, ends and forgets.
-//! The conversation's state decides only the timeout: whether a packet passes is the firewall's business.
+//! The conversation's state decides only the timeout: whether a packet passes is the firewall's business. No guard of the
+//! table leaves this room: who asks gets a copy or a number.
 
 mod links;
 pub mod table;
