@@ -25,6 +25,20 @@ pub struct Check {
     pub hold: Duration,
 }
 
+impl Default for Check {
+    /// What holds where the file says nothing.
+    fn default() -> Self {
+        Self {
+            kind: CheckKind::Icmp,
+            interval: Duration::from_millis(50),
+            timeout: Duration::from_millis(100),
+            fall: 5,
+            rise: 10,
+            hold: Duration::from_secs(2),
+        }
+    }
+}
+
 /// What a path probe is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CheckKind {
