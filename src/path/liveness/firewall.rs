@@ -1,6 +1,6 @@
 //! One firewall over all its paths: what was commanded, who of its neighbours is silent, and the state that follows.
 
-use super::Leg;
+use super::leg::Leg;
 use super::values::{FirewallState, Reason, Status};
 use crate::id::{GroupId, PeerId};
 use crate::path::Admin;
