@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Controller;
+use super::exchange::NEXT_HOP_SILENT;
 use super::journal::Alarm;
 use super::tally::Tally;
 use crate::config::RouteTarget;
@@ -247,7 +248,7 @@ impl Controller {
 
     fn unreachable(&mut self, frame: &Waiting, now: Instant) {
         if let Some(request) = frame.request {
-            self.end_exchange(request, false, Some("the next hop does not answer ARP or ND".to_owned()), None);
+            self.end_exchange(request, false, Some(NEXT_HOP_SILENT.to_owned()), None);
         }
         let Some((link, sender)) = frame.back else { return };
         let mut bytes = frame.bytes.clone();
