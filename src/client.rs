@@ -1,4 +1,5 @@
 //! The other end of the control socket: one request, one answer, with errors that say what to do.
+//! It carries [`crate::api`]'s requests and decides nothing about them.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -25,7 +25,7 @@
 //! | [`session`] | what is remembered, how long, and what is forgotten first | leak a map guard |
 //! | [`path`] | which firewall: rendezvous, the pinning rules, what "up" means | touch bytes |
 //! | [`slb`] | which server: services, schedulers, stickiness | touch bytes |
-//! | [`health`], [`neighbor`] | when a member is up; who answers at which MAC | open sockets, read the clock |
+//! | [`health`], [`neighbor`] | when a path or a server is up; who answers at which MAC | open sockets, read the clock |
 //! | [`config`] | what the operator meant | touch files or devices |
 //! | [`engine`] | the appliance without an operating system: [`engine::Forwarder`] and [`engine::Controller`] | do I/O |
 //! | [`sim`] | the laboratory: virtual time, model firewalls, faults, checkers | touch private parts |
@@ -33,7 +33,7 @@
 //! | [`runtime`] | the only threads: packet workers, control thread, management | packet logic |
 //! | [`api`], [`client`] | what is served, and the other end of it | know threads |
 //! | [`lab`] | the sandwich in network namespaces | packet logic |
-//! | [`cli`] | one file per subcommand | be imported |
+//! | [`cli`] | what is asked for and how answers are printed; one file per subcommand | be imported |
 //!
 //! # Invariants
 //!
@@ -44,7 +44,8 @@
 //! - Every table has a capacity; meeting it is counted.
 //! - `ahash` never chooses a path. The pinning hash is written out in [`flow::hash`] with test vectors.
 //!
-//! `tests/architecture.rs` holds the import table above against the code.
+//! `tests/architecture.rs` holds against the code which room may import which, and where `unsafe`, system calls and clocks
+//! are allowed.
 
 pub mod api;
 pub mod cli;

@@ -13,12 +13,17 @@
 //! A neighbour is asked again before its entry ends, and keeps its address while it is asked, so that steady traffic never
 //! waits. *Kept* neighbours (firewalls, configured gateways) are asked for ever.
 
+mod entry;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 
 use crate::id::LinkId;
 use crate::time::{Duration, Instant};
 use crate::wire::MacAddr;
+
+pub use entry::State;
+use entry::{Entry, Origin};
 
 /// Time between two requests.
 pub const ASK_INTERVAL: Duration = Duration::from_secs(1);
@@ -30,34 +35,6 @@ pub const REFRESH_AFTER: Duration = Duration::from_secs(20);
 pub const NEGATIVE: Duration = Duration::from_secs(5);
 /// A neighbour: its link and its address.
 pub type Key = (LinkId, IpAddr);
-
-/// Where the resolution of a neighbour stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// Asked, not yet answered.
-    Incomplete,
-    /// Answered not long ago.
-    Reachable,
-    /// Announced itself, has not answered yet.
-    Stale,
-    /// Asked again before its entry ends.
-    Probe,
-    /// Does not answer.
-    Failed,
-}
-
-impl State {
-    /// As `ip neigh` calls it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Incomplete => "incomplete",
-            Self::Reachable => "reachable",
-            Self::Stale => "stale",
-            Self::Probe => "probe",
-            Self::Failed => "failed",
-        }
-    }
-}
 
 /// What a neighbour said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,31 +82,6 @@ pub struct Neighbor {
     pub state: State,
     /// When it answered last.
     pub answered: Option<Instant>,
-}
-
-/// Where an entry came from: what may be forgotten first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Origin {
-    /// It asked for us.
-    Heard,
-    /// A frame had to go there.
-    Wanted,
-    /// Configured: never forgotten.
-    Kept,
-}
-
-#[derive(Debug)]
-struct Entry<F> {
-    origin: Origin,
-    /// Kept: its last hardware address stays in use even while it does not answer.
-    pinned: bool,
-    state: State,
-    mac: Option<MacAddr>,
-    asked: u8,
-    answered: Option<Instant>,
-    used: Instant,
-    timer: Option<Instant>,
-    waiting: VecDeque<F>,
 }
 
 /// Bounds of a [`NeighborTable`].
@@ -495,29 +447,6 @@ impl<F> NeighborTable<F> {
 
     fn keys_on(&self, link: LinkId) -> Vec<Key> {
         self.entries.keys().filter(|(on, _)| *on == link).copied().collect()
-    }
-}
-
-impl<F> Entry<F> {
-    fn new(origin: Origin, now: Instant) -> Self {
-        Self {
-            origin,
-            pinned: false,
-            state: State::Incomplete,
-            mac: None,
-            asked: 0,
-            answered: None,
-            used: now,
-            timer: None,
-            waiting: VecDeque::new(),
-        }
-    }
-
-    fn usable(&self) -> bool {
-        match self.state {
-            State::Reachable | State::Stale | State::Probe => true,
-            State::Incomplete | State::Failed => self.pinned && self.mac.is_some(),
-        }
     }
 }
 

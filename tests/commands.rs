@@ -36,7 +36,7 @@ impl Backend for Fake {
             Request::Counters => Ok(Answer::Counters([("received".to_owned(), 7), ("forwarded".to_owned(), 7)].into())),
             Request::Events { .. } => Ok(Answer::Events(vec![self.event()])),
             Request::SetFirewall { name, .. } if name == "fw1" => {
-                Ok(Answer::Done { done: format!("firewall {name} is drain on {}", self.name) })
+                Ok(Answer::Done { done: format!("firewall {name} is set to drain") })
             }
             Request::SetFirewall { name, .. } => {
                 Err(ApiError::NotFound(format!("no firewall {name:?}; there are: fw1")))
@@ -116,6 +116,7 @@ impl Fake {
             protocol: "tcp".to_owned(),
             source: "198.51.100.7:40000".to_owned(),
             destination: "203.0.113.80:80".to_owned(),
+            identifier: None,
             pins: vec![PinView {
                 group: "perimeter".to_owned(),
                 firewall: "fw1".to_owned(),
@@ -328,7 +329,7 @@ fn set_firewall_reaches_every_engine_that_knows_it() {
 
     assert_eq!(
         printed,
-        "inner: firewall fw1 is drain on inner\nouter: firewall fw1 is drain on outer\nfw1 has no sessions\n"
+        "inner: firewall fw1 is set to drain\nouter: firewall fw1 is set to drain\nfw1 has no sessions\n"
     );
     for engine in [0, 1] {
         let expected = Request::SetFirewall {

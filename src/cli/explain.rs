@@ -72,8 +72,8 @@ fn show(explained: &ExplainView) -> String {
         );
     }
     if let Some(egress) = &explained.egress {
-        let (next_hop, mac) = (or_dash(egress.next_hop.as_deref()), or_dash(egress.mac.as_deref()));
-        let _ = writeln!(text, "leaves by   {} to {next_hop} at {mac}", egress.link);
+        let mac = egress.mac.as_ref().map(|mac| format!(" at {mac}")).unwrap_or_default();
+        let _ = writeln!(text, "leaves by   {} to {}{mac}", egress.link, or_dash(egress.next_hop.as_deref()));
     }
     if let Some(drop) = &explained.drop {
         let _ = writeln!(text, "dropped     {drop}");

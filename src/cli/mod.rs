@@ -1,4 +1,4 @@
-//! The command line: one file per subcommand.
+//! The command line: what is asked for and how the answer is printed, one file per subcommand. No other room imports it.
 //!
 //! Exit status: 0 done, 1 the answer is no or the input is bad, 2 usage. What went wrong goes to standard error in a line
 //! or two that say what to do.
@@ -15,6 +15,7 @@ mod reach;
 mod run;
 mod set;
 mod show;
+mod sim;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -52,6 +53,7 @@ enum Command {
     Probe(probe::Args),
     Ping(ping::Args),
     Lab(lab::Args),
+    Sim(sim::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -71,6 +73,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Probe(args) => probe::run(&args, &cli.reach),
         Command::Ping(args) => ping::run(&args, &cli.reach),
         Command::Lab(args) => lab::run(&args),
+        Command::Sim(args) => sim::run(&args, &cli.reach),
         Command::Completions(args) => completions::run(&args, Cli::command()),
         Command::Man(args) => man::run(&args, Cli::command()),
     };

@@ -1,5 +1,6 @@
 //! Which engine is meant, and how it is reached.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -139,8 +140,9 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> anyhow::Result<T> {
     Ok(runtime.block_on(future))
 }
 
-/// Who types: the user behind `sudo`, or the user.
+/// Who types: the user behind `sudo`, or the user; the number of the user where the environment has no name, as under cron.
 pub fn whoami() -> String {
-    let name = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|variable| std::env::var(variable).ok());
-    name.filter(|name| !name.is_empty()).unwrap_or_else(|| "unknown".to_owned())
+    let named = ["SUDO_USER", "USER", "LOGNAME"].iter().filter_map(|variable| std::env::var(variable).ok());
+    let number = || std::fs::metadata("/proc/self").map(|process| format!("uid {}", process.uid()));
+    named.into_iter().find(|name| !name.is_empty()).or_else(|| number().ok()).unwrap_or_else(|| "unknown".to_owned())
 }

@@ -103,7 +103,14 @@ pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
     let engines = match what {
         // A sum over engines would count packets twice, and a flat object has no place for a name.
         What::Counters => vec![reach.engine()?],
-        _ => reach.engines()?,
+        What::Status
+        | What::Links
+        | What::Neighbors
+        | What::Firewalls
+        | What::Peers
+        | What::Sessions(_)
+        | What::Events { .. }
+        | What::Config => reach.engines()?,
     };
     if let What::Events { follow: true } = what {
         return block_on(follow(&engines, reach.json))?;

@@ -1,6 +1,6 @@
 //! What the operator meant: text in, [`Config`] or diagnostics out. Never touches files or devices.
 //!
-//! Three steps: what was typed ([`file`]), what it means ([`Config`], made by [`load`]), what a worker looks at
+//! Three steps: what was typed ([`mod@file`]), what it means ([`Config`], made by [`load`]), what a worker looks at
 //! ([`crate::engine::Snapshot`]). Validation collects every mistake with its place and a hint; after it nobody checks again.
 
 pub mod compare;
@@ -39,7 +39,7 @@ pub struct Outcome {
     pub config: Option<Config>,
     /// Errors and warnings in order of place.
     pub diagnostics: Diagnostics,
-    /// What was typed, for [`compare`]; none if the syntax is broken.
+    /// What was typed, for [`compare()`]; none if the syntax is broken.
     file: Option<file::File>,
 }
 

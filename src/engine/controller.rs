@@ -1,9 +1,9 @@
 //! The slow half: one per engine.
 //!
-//! It owns what packets need and cannot decide themselves: who answers at which hardware address ([`neighbors`]), which
-//! paths are up ([`probes`], [`judgement`]), what is answered in the engine's own name ([`local`], [`errors`]). What the
-//! forwarders are to know it publishes as a [`Snapshot`] ([`publish`]); what the operator is to know it tells as events,
-//! alarms and views ([`journal`], [`views`]).
+//! It owns what packets need and cannot decide themselves: who answers at which hardware address (`neighbors`), which
+//! paths are up (`probes`, `judgement`), what is answered in the engine's own name (`local`, `errors`). What the
+//! forwarders are to know it publishes as a [`Snapshot`] (`publish`); what the operator is to know it tells as events,
+//! alarms and views (`journal`, `views`).
 //!
 //! Every `handle_*` ends the same way: what the neighbours want is sent, the paths are judged, and if anything changed that
 //! a forwarder looks at, one snapshot is published.
@@ -40,9 +40,8 @@ use crate::neighbor::{NeighborLimits, NeighborTable};
 use crate::path::liveness::{Liveness, SetKey};
 use crate::path::{self};
 use crate::time::{Duration, Instant};
-use crate::wire::emit::ETHERNET_HEADER;
 use crate::wire::fragment;
-use crate::wire::frame::{Frame, Payload};
+use crate::wire::frame::{ETHERNET_LEN, Frame, Payload};
 use crate::wire::offload::Offload;
 use crate::wire::vlan::VlanTag;
 use crate::wire::{Family, MacAddr};
@@ -418,7 +417,7 @@ impl Controller {
     /// The frame, or its fragments if the link carries only those.
     fn pieces(&mut self, link: LinkId, mut bytes: Vec<u8>) -> Vec<Vec<u8>> {
         let mtu = self.links[link.index()].mtu;
-        if bytes.len() <= ETHERNET_HEADER + usize::from(mtu) {
+        if bytes.len() <= ETHERNET_LEN + usize::from(mtu) {
             return vec![bytes];
         }
         let pieces = match Frame::parse(&mut bytes, &Offload::NONE) {

@@ -73,7 +73,7 @@ pub struct Counters {
     /// Flows that found no room and went by hash.
     pub table_full: u64,
     /// By [`PinChange`], in order of declaration.
-    pub pins: [u64; 6],
+    pub pins: [u64; PinChange::ALL.len()],
     /// Resets sent to the ends of failed sessions.
     pub resets_sent: u64,
     /// Fragments held until their first came, and released.
@@ -112,7 +112,7 @@ impl Default for Counters {
             sessions_evicted: 0,
             sessions_failed: 0,
             table_full: 0,
-            pins: [0; 6],
+            pins: [0; PinChange::ALL.len()],
             resets_sent: 0,
             fragments_released: 0,
             punt_drop_fragment_timeout: 0,
@@ -144,6 +144,31 @@ impl Counters {
     /// `received = forwarded + hairpinned + punted + dropped`.
     pub fn is_conserved(&self) -> bool {
         self.received == self.forwarded + self.hairpinned + self.punted + self.dropped()
+    }
+
+    /// Every counter that is not of one firewall or one link, by its name (INTERFACE.md section 3).
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let of_all = [
+            ("received", self.received),
+            ("forwarded", self.forwarded),
+            ("hairpinned", self.hairpinned),
+            ("punted", self.punted),
+            ("dropped", self.dropped()),
+            ("asymmetric", self.asymmetric),
+            ("sessions_created", self.sessions_created),
+            ("sessions_expired", self.sessions_expired),
+            ("sessions_evicted", self.sessions_evicted),
+            ("sessions_failed", self.sessions_failed),
+            ("table_full", self.table_full),
+            ("resets_sent", self.resets_sent),
+            ("fragments_released", self.fragments_released),
+            ("punt_drop_fragment_timeout", self.punt_drop_fragment_timeout),
+            ("punt_drop_fragment_unsent", self.punt_drop_fragment_unsent),
+            ("punt_drop_icmp_error", self.punt_drop_icmp_error),
+        ];
+        let drops = DropReason::ALL.iter().map(|reason| (reason.name(), self.drops_for(*reason)));
+        let pins = PinChange::ALL.into_iter().map(|change| (change.counter(), self.pin_changes(change)));
+        of_all.into_iter().chain(drops).chain(pins)
     }
 
     /// Adds what another worker counted.

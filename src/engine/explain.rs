@@ -12,10 +12,11 @@ use crate::engine::view::{CandidateView, EgressView, ExplainView, PinView};
 use crate::engine::{DropReason, Snapshot};
 use crate::flow::{FlowKey, text};
 use crate::id::{FirewallId, LinkId, PathSetId};
-use crate::path::pinning::{self, PacketKind, Pin, PinChange, PinState, PinnedBy};
+use crate::path::pinning::{self, PacketKind, Pin, PinChange};
 use crate::path::{Admin, rendezvous};
-use crate::session::{Session, SessionTable, State, TcpState};
+use crate::session::{Session, SessionTable};
 use crate::time::Instant;
+use crate::wire::frame::protocol;
 
 /// Where the first or next packet of a flow arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +42,7 @@ pub fn explain(
     let session = sessions.find(&key).and_then(|id| sessions.get(id));
     let pins = session.as_ref().map_or_else(Pins::default, |session| Pins::of(session, direction));
     // The first packet of a TCP connection is a SYN, the next of a live one is not.
-    let kind = if flow.protocol == TCP && session.is_none() { PacketKind::Syn } else { PacketKind::Other };
+    let kind = if flow.protocol == protocol::TCP && session.is_none() { PacketKind::Syn } else { PacketKind::Other };
     let mut transit = Transit::unchanged(*flow, Arrival::Near, kind);
 
     let mut teller = Teller::new(engine, snapshot, flow);
@@ -62,8 +63,6 @@ pub fn explain(
     teller.decision(&transit, pins, &decision, session.is_some());
     teller.view
 }
-
-const TCP: u8 = 6;
 
 /// Where a packet of the flow is to be expected.
 fn origin(transit: &Transit, pins: Pins, snapshot: &Snapshot) -> Option<From> {
@@ -166,7 +165,7 @@ impl<'a> Teller<'a> {
             return self.say("No session of this flow is known.");
         };
         let age = now.since(session.created).as_secs();
-        self.say(format!("A session of this flow is known: {}, opened {age} s ago.", state_name(session.state)));
+        self.say(format!("A session of this flow is known: {}, opened {age} s ago.", session.state.name()));
         for (pin, end) in both(&pins) {
             let pin = PinView::new(pin, end, self.snapshot);
             self.say(format!(
@@ -298,42 +297,9 @@ impl<'a> Teller<'a> {
     }
 }
 
-impl PinView {
-    /// A pin that leads to the `toward` (`source` or `destination`) of a flow.
-    pub fn new(pin: &Pin, toward: &str, snapshot: &Snapshot) -> Self {
-        let firewall = &snapshot.firewalls[pin.firewall.index()];
-        let pinned_by = match pin.pinned_by {
-            PinnedBy::Hash => "hash",
-            PinnedBy::Learned => "learned",
-        };
-        let state = match pin.state {
-            PinState::Opening => "opening",
-            PinState::Tentative => "tentative",
-            PinState::Confirmed => "confirmed",
-        };
-        Self {
-            group: snapshot.groups[firewall.group.index()].name.clone(),
-            firewall: firewall.name.clone(),
-            pinned_by: pinned_by.to_owned(),
-            state: state.to_owned(),
-            toward: toward.to_owned(),
-        }
-    }
-}
-
 fn both(pins: &Pins) -> impl Iterator<Item = (&Pin, &'static str)> {
     let source = pins.toward_source.iter().map(|pin| (pin, "source"));
     source.chain(pins.toward_destination.iter().map(|pin| (pin, "destination")))
-}
-
-const fn state_name(state: State) -> &'static str {
-    match state {
-        State::Tcp(TcpState::Opening) => "opening",
-        State::Tcp(TcpState::Established) => "established",
-        State::Tcp(TcpState::Closing) => "closing",
-        State::OneWay => "one-way",
-        State::TwoWay => "two-way",
-    }
 }
 
 const fn change_text(change: PinChange) -> &'static str {

@@ -4,6 +4,8 @@
 //! controller. [`Controller`] is the slow half, one per engine: neighbours, health, ICMP; what it wants done it says
 //! through `poll_*`. Between them: a [`Snapshot`] (controller to forwarder, one swap) and [`Punt`]s (forwarder to
 //! controller, a bounded queue).
+//!
+//! Nothing here does I/O, starts a thread or reads a clock: whoever owns the two halves does, as [`crate::runtime`].
 
 pub mod controller;
 pub mod counters;

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Admin;
+use crate::engine::Snapshot;
+use crate::path::pinning::Pin;
 
 /// `show status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -301,6 +303,20 @@ pub struct PinView {
     pub toward: String,
 }
 
+impl PinView {
+    /// A pin that leads to the `toward` (`source` or `destination`) of a flow.
+    pub fn new(pin: &Pin, toward: &str, snapshot: &Snapshot) -> Self {
+        let firewall = &snapshot.firewalls[pin.firewall.index()];
+        Self {
+            group: snapshot.groups[firewall.group.index()].name.clone(),
+            firewall: firewall.name.clone(),
+            pinned_by: pin.pinned_by.name().to_owned(),
+            state: pin.state.name().to_owned(),
+            toward: toward.to_owned(),
+        }
+    }
+}
+
 /// `show sessions`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SessionView {
@@ -312,6 +328,8 @@ pub struct SessionView {
     pub source: String,
     /// Its destination.
     pub destination: String,
+    /// The identifier of an ICMP query, which keeps the pings of two hosts apart.
+    pub identifier: Option<u16>,
     /// Firewalls.
     pub pins: Vec<PinView>,
     /// Virtual service.

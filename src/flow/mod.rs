@@ -1,4 +1,6 @@
 //! Which packets belong together: the 5-tuple, its canonical form, its hash, and the fragments that lost their ports.
+//!
+//! A flow has two ends and no sides: nothing here knows which end is behind the firewalls, or which firewall the flow takes.
 
 pub mod fragments;
 pub mod hash;

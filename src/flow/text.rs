@@ -4,12 +4,15 @@ use std::net::IpAddr;
 
 use crate::flow::{Endpoint, FlowKey};
 use crate::wire::Family;
+use crate::wire::frame::protocol::{DCCP, ICMP, ICMPV6, SCTP, TCP, UDP, UDP_LITE, has_ports};
 
 /// Names of protocols and their numbers (IANA), those with ports first.
 const PROTOCOLS: &[(&str, u8)] = &[
-    ("tcp", 6),
-    ("udp", 17),
-    ("sctp", 132),
+    ("tcp", TCP),
+    ("udp", UDP),
+    ("sctp", SCTP),
+    ("dccp", DCCP),
+    ("udplite", UDP_LITE),
     ("icmp", ICMP),
     ("icmpv6", ICMPV6),
     ("esp", 50),
@@ -20,8 +23,6 @@ const PROTOCOLS: &[(&str, u8)] = &[
     ("ospf", 89),
     ("vrrp", 112),
 ];
-const ICMP: u8 = 1;
-const ICMPV6: u8 = 58;
 
 /// The text is no flow; the message says what was expected and what came.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -113,10 +114,6 @@ pub fn show(flow: &FlowKey) -> String {
     }
 }
 
-fn has_ports(protocol: u8) -> bool {
-    matches!(protocol, 6 | 17 | 132)
-}
-
 fn is_icmp(protocol: u8) -> bool {
     matches!(protocol, ICMP | ICMPV6)
 }
@@ -154,6 +151,8 @@ mod tests {
             "udp [2001:db8::1]:53 [2001:db8::2]:53",
             "icmp 198.51.100.7 203.0.113.80 17",
             "icmpv6 2001:db8::1 2001:db8::2 17",
+            "sctp 192.0.2.1:1 192.0.2.2:2",
+            "udplite 192.0.2.1:1 192.0.2.2:2",
             "esp 192.0.2.1 192.0.2.2",
             "99 192.0.2.1 192.0.2.2",
         ] {

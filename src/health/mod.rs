@@ -1,4 +1,7 @@
-//! When a member of a group or a real server is up: rise, fall, hold, flap damping; and the probes that tell.
+//! When a path or a real server is up: rise, fall, hold, flap damping; and the probes that tell.
+//!
+//! A prober makes frames and reads answers, a monitor makes verdicts of them. Neither opens a socket or reads a clock, and
+//! what a verdict means for a firewall is decided in [`crate::path::liveness`].
 
 pub mod monitor;
 pub mod prober;
@@ -22,6 +25,20 @@ pub struct Check {
     pub rise: u8,
     /// Good for this long before it takes new flows again.
     pub hold: Duration,
+}
+
+impl Default for Check {
+    /// What holds where the file says nothing.
+    fn default() -> Self {
+        Self {
+            kind: CheckKind::Icmp,
+            interval: Duration::from_millis(50),
+            timeout: Duration::from_millis(100),
+            fall: 5,
+            rise: 10,
+            hold: Duration::from_secs(2),
+        }
+    }
 }
 
 /// What a path probe is.

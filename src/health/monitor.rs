@@ -42,6 +42,7 @@ pub struct Monitor {
     held_until: Option<Instant>,
     hold: Duration,
     last_return: Option<Instant>,
+    was_up: bool,
 }
 
 impl Monitor {
@@ -58,6 +59,7 @@ impl Monitor {
             held_until: None,
             hold: check.hold,
             last_return: None,
+            was_up: false,
         }
     }
 
@@ -130,9 +132,9 @@ impl Monitor {
 
     fn enter(&mut self, next: State, now: Instant) {
         match (self.state, next) {
-            // The first rise of all is a start, not a return: it is not held.
-            (State::Starting, State::Up) => {}
-            (State::Down, State::Up) => {
+            // The first rise of all is a start, not a return, however long the other side took to start: it is not held.
+            (State::Starting | State::Down, State::Up) if !self.was_up => self.was_up = true,
+            (State::Starting | State::Down, State::Up) => {
                 self.held_until = Some(now + self.hold);
                 self.last_return = Some(now);
             }
@@ -153,18 +155,6 @@ impl Monitor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::health::CheckKind;
-
-    fn check() -> Check {
-        Check {
-            kind: CheckKind::Icmp,
-            interval: Duration::from_millis(50),
-            timeout: Duration::from_millis(100),
-            fall: 5,
-            rise: 10,
-            hold: Duration::from_secs(2),
-        }
-    }
 
     fn at(millis: u64) -> Instant {
         Instant::from_millis(millis)
@@ -181,15 +171,25 @@ mod tests {
 
     #[test]
     fn it_starts_and_is_up_after_rise_without_hold() {
-        let mut monitor = Monitor::new(&check(), at(0));
+        let mut monitor = Monitor::new(&Check::default(), at(0));
         assert_eq!((monitor.state(), monitor.takes_new(at(0))), (State::Starting, false));
         assert_eq!(changes(&mut monitor, Outcome::Success, 20, at(500)), [(10, State::Up)]);
         assert!(monitor.takes_new(at(500)));
     }
 
     #[test]
+    fn it_starts_without_hold_also_when_the_other_side_starts_later() {
+        let mut monitor = Monitor::new(&Check::default(), at(0));
+        assert_eq!(changes(&mut monitor, Outcome::Failure, 5, at(350)), [(5, State::Down)]);
+
+        assert_eq!(changes(&mut monitor, Outcome::Success, 10, at(900)), [(10, State::Up)]);
+
+        assert!(monitor.takes_new(at(900)));
+    }
+
+    #[test]
     fn only_fall_failures_in_a_row_take_it_down() {
-        let mut monitor = Monitor::new(&check(), at(0));
+        let mut monitor = Monitor::new(&Check::default(), at(0));
         feed(&mut monitor, Outcome::Success, 10, at(500));
         for _ in 0..100 {
             assert!(changes(&mut monitor, Outcome::Failure, 4, at(600)).is_empty());
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn what_returns_is_held_and_what_flaps_is_held_twice_as_long_up_to_a_minute() {
-        let mut monitor = Monitor::new(&check(), at(0));
+        let mut monitor = Monitor::new(&Check::default(), at(0));
         feed(&mut monitor, Outcome::Success, 10, at(0));
         let mut now = 0;
         let mut holds = Vec::new();
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_lost_link_takes_it_down_at_once_and_rise_brings_it_back() {
-        let mut monitor = Monitor::new(&check(), at(0));
+        let mut monitor = Monitor::new(&Check::default(), at(0));
         feed(&mut monitor, Outcome::Success, 10, at(0));
         assert_eq!(monitor.fail(at(10)), Some(State::Down));
         assert_eq!((monitor.fail(at(11)), monitor.since()), (None, at(10)));

@@ -71,7 +71,9 @@ pub enum LabError {
     #[error("the laboratory makes network namespaces: run it as root (sudo fwlb lab …)")]
     NotRoot,
     /// A lab of this name stands already.
-    #[error("lab {0} stands already: play with it (fwlb lab status), or remove it with `fwlb lab down --name {0}`")]
+    #[error(
+        "lab {0} stands already: play with it (`fwlb lab status --name {0}`), or remove it with `fwlb lab down --name {0}`"
+    )]
     Exists(String),
     /// No lab of this name.
     #[error("no lab {0} stands here: build it with `fwlb lab up --name {0}`")]

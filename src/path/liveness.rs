@@ -20,187 +20,29 @@
 //! - A down verdict waits while every other live path to the peer is missing probes too. It ends when one of them answers
 //!   (then the verdict holds) or when all are down (then the peer is lost).
 //! - A firewall that does not answer ARP or ND has failed whatever the peer does: no verdict about it waits.
+//! - At the start, the first paths that rise wait until every path has its first verdict, at most the same grace time: a
+//!   flow that the engine forgot must not go through a firewall that merely was judged earlier than its own.
 //! - When the first path to a lost peer is back, the old set stays for a grace time more, so that the others can follow;
 //!   after it the verdicts hold. A path that never fell need not pass its `hold` again.
+
+mod firewall;
+mod leg;
+mod values;
 
 use crate::id::{FirewallId, GroupId, PathSetId, PeerId};
 use crate::path::{Admin, PathSet, Slots};
 use crate::time::{Duration, Instant};
 use crate::wire::Family;
 
+use firewall::Firewall;
+use leg::{Leg, judge_peer};
+pub use values::{
+    Change, FirewallState, LivenessConfig, LivenessGroup, PathHealth, PathKey, PeerState, Reason, SetKey, Status, Told,
+    Verdict,
+};
+
 /// How long an advertisement of a peer counts.
 pub const TOLD_LIFE: Duration = Duration::from_secs(1);
-
-/// What is judged.
-#[derive(Debug, Clone, Default)]
-pub struct LivenessConfig {
-    /// By [`GroupId`].
-    pub groups: Vec<LivenessGroup>,
-    /// Every path that is probed.
-    pub paths: Vec<PathKey>,
-    /// The sets to keep, by [`PathSetId`].
-    pub sets: Vec<SetKey>,
-}
-
-/// A group as liveness sees it.
-#[derive(Debug, Clone)]
-pub struct LivenessGroup {
-    /// Its firewalls in order of slots, with their administrative state.
-    pub members: Vec<(FirewallId, Admin)>,
-    /// A set with fewer members up is below its minimum.
-    pub min_up: u16,
-    /// How long a draining member stays up; `None`: for ever.
-    pub drain_timeout: Option<Duration>,
-    /// How long the other paths to a lost peer may take to come back after the first: a few probe intervals, more than the
-    /// check's `rise`.
-    pub grace: Duration,
-}
-
-/// Names a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PathKey {
-    /// Through this firewall.
-    pub firewall: FirewallId,
-    /// To this peer.
-    pub peer: PeerId,
-    /// In this family.
-    pub family: Family,
-}
-
-/// Names a set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SetKey {
-    /// The group.
-    pub group: GroupId,
-    /// Paths to this peer; `None`: to every peer of the group that has paths in the family.
-    pub peer: Option<PeerId>,
-    /// The family.
-    pub family: Family,
-}
-
-/// What the probes say of a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Verdict {
-    /// Nothing yet.
-    #[default]
-    Starting,
-    /// It carries packets.
-    Up,
-    /// It does not.
-    Down,
-}
-
-/// What the probes of this engine say of a path, with what is needed to judge it beside the others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct PathHealth {
-    /// By rise and fall.
-    pub verdict: Verdict,
-    /// It is past its `hold`.
-    pub takes_new: bool,
-    /// At least one probe was missed since the last answer.
-    pub failing: bool,
-}
-
-/// What a peer advertises about one firewall, or what this engine does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Told {
-    /// The firewall.
-    pub firewall: FirewallId,
-    /// The path between the two engines through it, as judged by the one who says so.
-    pub verdict: Verdict,
-    /// Its administrative state, as commanded at the one who says so.
-    pub admin: Admin,
-}
-
-/// State of a firewall over all its paths.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum FirewallState {
-    /// All paths are up.
-    Up,
-    /// Some are.
-    Degraded,
-    /// None is, or it is starting.
-    Down,
-    /// Draining, or drained by its deadline.
-    Drain,
-    /// In maintenance.
-    Maint,
-}
-
-/// Why a firewall is in its state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Reason {
-    /// Everything is as it should be.
-    Well,
-    /// No verdict yet.
-    Starting,
-    /// Probes toward this peer are not answered.
-    Probes(PeerId, Family),
-    /// This peer says that the path to it is down.
-    Objection(PeerId, Family),
-    /// Commanded here.
-    Commanded,
-    /// Commanded at this peer.
-    CommandedAt(PeerId),
-    /// The drain deadline passed.
-    Deadline,
-}
-
-/// State of a peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum PeerState {
-    /// At least one path to it is up, and in no family all failed together.
-    Up,
-    /// All paths of a family failed together while a firewall still answered: the last live set is kept.
-    Lost,
-    /// No path to it is up.
-    Down,
-}
-
-/// A state with its age.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Status<S> {
-    /// The state.
-    pub state: S,
-    /// Why.
-    pub reason: Reason,
-    /// When it came to be.
-    pub since: Instant,
-}
-
-/// What an evaluation changed, in order: firewalls, peers, sets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    /// A firewall has another state or another reason.
-    Firewall {
-        /// Which.
-        firewall: FirewallId,
-        /// Old state.
-        from: FirewallState,
-        /// New state.
-        to: FirewallState,
-        /// Why.
-        reason: Reason,
-    },
-    /// A peer has another state.
-    Peer {
-        /// Which.
-        peer: PeerId,
-        /// Old state.
-        from: PeerState,
-        /// New state.
-        to: PeerState,
-    },
-    /// A set differs from what [`Liveness::sets`] said: publish it.
-    Set(PathSetId),
-    /// A set fell below its minimum or is above it again.
-    BelowMin {
-        /// Which.
-        set: PathSetId,
-        /// It is below.
-        below: bool,
-    },
-}
 
 /// See the module.
 #[derive(Debug)]
@@ -212,56 +54,6 @@ pub struct Liveness {
     set_keys: Vec<SetKey>,
     sets: Vec<PathSet>,
     below_min: Vec<bool>,
-}
-
-#[derive(Debug)]
-struct Firewall {
-    group: GroupId,
-    slot: usize,
-    admin: Admin,
-    /// What holds, and where it was commanded (`None`: here).
-    effective: (Admin, Option<PeerId>),
-    /// When the drain ends; passed if it is not later than the evaluation.
-    deadline: Option<Instant>,
-    deadline_passed: bool,
-    /// Does not answer ARP, ND.
-    silent: [bool; 2],
-    status: Status<FirewallState>,
-}
-
-/// All paths to one peer in one family, as bits by slot.
-#[derive(Debug)]
-struct Leg {
-    group: GroupId,
-    peer: PeerId,
-    family: Family,
-    /// The paths that there are.
-    exists: Slots,
-    /// Verdicts of this engine; neither: starting.
-    up: Slots,
-    down: Slots,
-    failing: Slots,
-    past_hold: Slots,
-    /// What this engine believes, lost peers considered.
-    live: Slots,
-    /// Those of `live` that were past their hold at some time since they rose.
-    takes_new: Slots,
-    phase: Phase,
-    /// When the peer advertised last.
-    heard: Option<Instant>,
-    told_down: Slots,
-    told_drain: Slots,
-    told_maint: Slots,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// Verdicts hold.
-    Heard,
-    /// All live paths failed together.
-    Lost,
-    /// A path is back; the old set stays until then.
-    Back { until: Instant },
 }
 
 impl Liveness {
@@ -483,7 +275,9 @@ impl Liveness {
 
             let up = live & carries;
             let set = &mut self.sets[index];
-            let (selectable, starting) = (up & takes_new & ready, undecided & !live & carries);
+            // Past its hold is better, but a member that was told to drain is no better than one in its hold.
+            let (settled, held) = (up & takes_new & ready, up & ready);
+            let (selectable, starting) = (if settled != 0 { settled } else { held }, undecided & !live & carries);
             let changed = (set.up, set.selectable, set.starting) != (up, selectable, starting);
             for slot in (0..group.members.len()).filter(|slot| set.up & !up & (1 << slot) != 0) {
                 set.falls[slot] = set.falls[slot].wrapping_add(1);
@@ -498,148 +292,6 @@ impl Liveness {
                 changes.push(Change::BelowMin { set: PathSetId::from(index), below });
             }
         }
-    }
-}
-
-impl Firewall {
-    fn new(group: GroupId, slot: usize, admin: Admin, now: Instant) -> Self {
-        let status = Status { state: FirewallState::Down, reason: Reason::Starting, since: now };
-        Self {
-            group,
-            slot,
-            admin,
-            effective: (Admin::Ready, None),
-            deadline: None,
-            deadline_passed: false,
-            silent: [false; 2],
-            status,
-        }
-    }
-
-    fn judge(&self, legs: &[Leg]) -> (FirewallState, Reason) {
-        let commanded = self.effective.1.map_or(Reason::Commanded, Reason::CommandedAt);
-        let bit = 1 << self.slot;
-        let legs = || legs.iter().filter(|leg| leg.group == self.group && leg.exists & bit != 0);
-        let trouble = legs().find_map(|leg| leg.trouble(bit));
-        let works = legs().any(|leg| leg.trouble(bit).is_none());
-        match (self.effective.0, works, trouble) {
-            (Admin::Maint, _, _) => (FirewallState::Maint, commanded),
-            (Admin::Ready | Admin::Drain, false, trouble) => (FirewallState::Down, trouble.unwrap_or(Reason::Starting)),
-            (Admin::Drain, true, _) if self.deadline_passed => (FirewallState::Drain, Reason::Deadline),
-            (Admin::Drain, true, _) => (FirewallState::Drain, commanded),
-            (Admin::Ready, true, Some(reason)) => (FirewallState::Degraded, reason),
-            (Admin::Ready, true, None) => (FirewallState::Up, Reason::Well),
-        }
-    }
-}
-
-impl Leg {
-    fn new(group: GroupId, peer: PeerId, family: Family) -> Self {
-        Self {
-            group,
-            peer,
-            family,
-            exists: 0,
-            up: 0,
-            down: 0,
-            failing: 0,
-            past_hold: 0,
-            live: 0,
-            takes_new: 0,
-            phase: Phase::Heard,
-            heard: None,
-            told_down: 0,
-            told_drain: 0,
-            told_maint: 0,
-        }
-    }
-
-    /// Decides which verdicts hold. `silent` are the firewalls that do not answer ARP or ND.
-    fn advance(&mut self, silent: Slots, grace: Duration, now: Instant) {
-        self.live |= self.up;
-        let failed = self.live & self.down;
-        let standing = self.live & self.up;
-        let mut fallen = failed & silent;
-        self.phase = match self.phase {
-            Phase::Heard if failed & !silent == 0 => Phase::Heard,
-            Phase::Heard if standing == 0 => Phase::Lost,
-            Phase::Heard if standing & !self.failing == 0 => Phase::Heard,
-            Phase::Heard => {
-                fallen = failed;
-                Phase::Heard
-            }
-            Phase::Lost | Phase::Back { .. } if failed & !silent == 0 => Phase::Heard,
-            Phase::Lost | Phase::Back { .. } if standing == 0 => Phase::Lost,
-            Phase::Lost => Phase::Back { until: now + grace },
-            Phase::Back { until } if now < until => Phase::Back { until },
-            Phase::Back { .. } => {
-                fallen = failed;
-                Phase::Heard
-            }
-        };
-        self.live &= !fallen;
-        self.takes_new = (self.takes_new | self.past_hold) & self.live;
-        let told_is_old = self.heard.is_some_and(|heard| heard + TOLD_LIFE <= now);
-        if told_is_old && self.phase == Phase::Heard {
-            self.heard = None;
-            (self.told_down, self.told_drain, self.told_maint) = (0, 0, 0);
-        }
-    }
-
-    /// No verdict yet.
-    fn starting(&self) -> Slots {
-        self.exists & !self.up & !self.down & !self.live
-    }
-
-    fn judgement(&self, bit: Slots) -> Verdict {
-        if self.live & bit != 0 {
-            Verdict::Up
-        } else if self.starting() & bit != 0 {
-            Verdict::Starting
-        } else {
-            Verdict::Down
-        }
-    }
-
-    fn trouble(&self, bit: Slots) -> Option<Reason> {
-        match self.judgement(bit) {
-            Verdict::Starting => Some(Reason::Starting),
-            Verdict::Down => Some(Reason::Probes(self.peer, self.family)),
-            Verdict::Up if self.told_down & bit != 0 => Some(Reason::Objection(self.peer, self.family)),
-            Verdict::Up => None,
-        }
-    }
-
-    fn told_admin(&self, bit: Slots) -> Admin {
-        if self.told_maint & bit != 0 {
-            Admin::Maint
-        } else if self.told_drain & bit != 0 {
-            Admin::Drain
-        } else {
-            Admin::Ready
-        }
-    }
-
-    fn timeouts(&self) -> impl Iterator<Item = Instant> + use<> {
-        let (expiry, grace) = match self.phase {
-            Phase::Heard => (self.heard.map(|heard| heard + TOLD_LIFE), None),
-            Phase::Lost => (None, None),
-            Phase::Back { until } => (None, Some(until)),
-        };
-        expiry.into_iter().chain(grace)
-    }
-}
-
-fn judge_peer<'a>(legs: impl Iterator<Item = &'a Leg> + Clone) -> (PeerState, Reason) {
-    let first = |wanted: &dyn Fn(&Leg) -> bool| legs.clone().find(|leg| wanted(leg)).map(|leg| (leg.peer, leg.family));
-    let lost = first(&|leg| leg.phase != Phase::Heard);
-    let up = first(&|leg| leg.live != 0);
-    let down = first(&|leg| leg.down != 0);
-    match (lost, up, down) {
-        (Some((peer, family)), _, _) => (PeerState::Lost, Reason::Probes(peer, family)),
-        (None, Some(_), _) => (PeerState::Up, Reason::Well),
-        (None, None, Some((peer, family))) => (PeerState::Down, Reason::Probes(peer, family)),
-        (None, None, None) => (PeerState::Down, Reason::Starting),
     }
 }
 

@@ -2,6 +2,9 @@
 //!
 //! A *path* is (firewall, peer, family). A [`PathSet`] gathers the paths of one group toward one peer (or every peer) for
 //! one family: a flow takes its firewall from one set.
+//!
+//! Everything is decided from keys, hashes and verdicts: no bytes of a packet are read here, and how a path is probed is not
+//! known.
 
 pub mod liveness;
 pub mod pinning;

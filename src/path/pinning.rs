@@ -24,6 +24,8 @@
 //! - **N1**: a SYN came from another firewall, and that one is up: follow it, Confirmed. A SYN/ACK goes where its SYN came
 //!   from; a stale SYN is answered by an established host with a plain ACK and moves nothing.
 //! - **N2** (rotate): TCP, asked T ago without an answer, fewer than 2N turns: the next up member in rank order, Tentative.
+//! - **asked**: by any near packet that wants an answer. A bare acknowledgement or reset wants none, so it neither asks nor
+//!   rotates: an engine that restarted would else take an idle connection off the firewall that just brought its packet.
 //! - **adopt** f: pin f, Tentative if the packet was a SYN, else Confirmed; forget the rest.
 //! - **note it**: N1 will follow this SYN; and it counts as a packet of the dispute, but moves nothing.
 //! - **persist**: the second and later packets in a row from f, the first of them T ago: adopt f. A confirmed leader waits
@@ -58,6 +60,17 @@ pub enum PinState {
     Confirmed,
 }
 
+impl PinState {
+    /// The word by which operators know it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Opening => "opening",
+            Self::Tentative => "tentative",
+            Self::Confirmed => "confirmed",
+        }
+    }
+}
+
 /// How the pin came to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PinnedBy {
@@ -67,6 +80,16 @@ pub enum PinnedBy {
     Learned,
 }
 
+impl PinnedBy {
+    /// The word by which operators know it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Hash => "hash",
+            Self::Learned => "learned",
+        }
+    }
+}
+
 /// What the rules look at in a packet. Protocols without flags are always [`PacketKind::Other`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PacketKind {
@@ -74,6 +97,8 @@ pub enum PacketKind {
     Syn,
     /// TCP SYN with ACK.
     SynAck,
+    /// TCP that only acknowledges, or resets: no SYN, no FIN, no data. It wants no answer, so silence after it says nothing.
+    Bare,
     /// Anything else.
     Other,
 }
@@ -124,7 +149,7 @@ struct Stamp(NonZeroU32);
 /// Why a pin was made or changed; each has its counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PinChange {
-    /// A new flow took a firewall by hash.
+    /// A new flow took a firewall by hash (`pin_hashed`).
     Hashed,
     /// A new flow arrived from a firewall (`pin_learned`).
     Learned,
@@ -136,6 +161,24 @@ pub enum PinChange {
     Rotated,
     /// The pin's firewall failed (`pin_reselected`).
     Reselected,
+}
+
+impl PinChange {
+    /// Every change, in order of declaration.
+    pub const ALL: [Self; 6] =
+        [Self::Hashed, Self::Learned, Self::Corrected, Self::Followed, Self::Rotated, Self::Reselected];
+
+    /// The counter's name.
+    pub const fn counter(self) -> &'static str {
+        match self {
+            Self::Hashed => "pin_hashed",
+            Self::Learned => "pin_learned",
+            Self::Corrected => "pin_corrected",
+            Self::Followed => "pin_followed",
+            Self::Rotated => "pin_rotated",
+            Self::Reselected => "pin_reselected",
+        }
+    }
 }
 
 /// The set as the rules see it, with what identifies the flow in it. For a flow that has a pin it is the pin's set.
@@ -187,8 +230,7 @@ pub const fn leads(direction: Direction) -> bool {
 /// Rules for a packet that has to be sent to the group.
 pub fn near(pin: Option<Pin>, packet: PacketKind, view: &View<'_>, now: Instant) -> Near {
     let Some(mut pin) = pin else {
-        let state = opening_state(packet);
-        return choose(view, state, PinChange::Hashed, now);
+        return choose(view, packet, PinChange::Hashed, now);
     };
     if packet == PacketKind::SynAck
         && let Some(pin) = follow_syn(&pin, view, now)
@@ -197,7 +239,7 @@ pub fn near(pin: Option<Pin>, packet: PacketKind, view: &View<'_>, now: Instant)
     }
     if let Some(failure) = failure(&pin, packet, view, now) {
         match on_failure(failure, view) {
-            Fate::Reselect => return choose(view, opening_state(packet), PinChange::Reselected, now),
+            Fate::Reselect => return choose(view, packet, PinChange::Reselected, now),
             Fate::Fail => return Near::Failed,
             Fate::Keep => {}
         }
@@ -209,10 +251,10 @@ pub fn near(pin: Option<Pin>, packet: PacketKind, view: &View<'_>, now: Instant)
                 return send(pin, Some(PinChange::Rotated), view);
             }
         }
-        (PinState::Tentative, PacketKind::SynAck)
-        | (PinState::Opening | PinState::Confirmed, PacketKind::Syn | PacketKind::SynAck | PacketKind::Other) => {}
+        (PinState::Tentative, PacketKind::SynAck | PacketKind::Bare) | (PinState::Opening | PinState::Confirmed, _) => {
+        }
     }
-    if pin.asked.is_none() {
+    if pin.asked.is_none() && packet != PacketKind::Bare {
         pin.asked = Some(Stamp::at(now));
     }
     send(pin, None, view)
@@ -231,7 +273,11 @@ pub fn far(
     };
     let moves = match (pin.state, arrival(&pin, from, view), packet) {
         (PinState::Opening, Arrival::Pin, _)
-        | (PinState::Tentative | PinState::Confirmed, Arrival::Pin, PacketKind::SynAck | PacketKind::Other) => {
+        | (
+            PinState::Tentative | PinState::Confirmed,
+            Arrival::Pin,
+            PacketKind::SynAck | PacketKind::Bare | PacketKind::Other,
+        ) => {
             pin.state = PinState::Confirmed;
             pin.answered(packet);
             false
@@ -247,7 +293,7 @@ pub fn far(
             pin.dispute(from, now);
             false
         }
-        (PinState::Confirmed, Arrival::Up, PacketKind::SynAck | PacketKind::Other)
+        (PinState::Confirmed, Arrival::Up, PacketKind::SynAck | PacketKind::Bare | PacketKind::Other)
         | (PinState::Opening | PinState::Tentative | PinState::Confirmed, Arrival::Down, _) => {
             pin.dispute(from, now);
             pin.dispute_is_ripe(view, now)
@@ -259,16 +305,19 @@ pub fn far(
 /// The pin after a packet of the most common kind, for which nothing of the flow but its pin is looked at: [`near`] would
 /// send it to the same firewall. `None`: ask [`near`].
 pub fn near_steady(pin: &Pin, packet: PacketKind, group: &Group, set: &PathSet, now: Instant) -> Option<Pin> {
-    let is_steady = pin.state == PinState::Confirmed
-        && packet == PacketKind::Other
-        && pin.is_up(group, set)
-        && !set.below_min(group);
-    is_steady.then(|| Pin { asked: pin.asked.or_else(|| Some(Stamp::at(now))), ..*pin })
+    let asked = match packet {
+        PacketKind::Other => pin.asked.or_else(|| Some(Stamp::at(now))),
+        PacketKind::Bare => pin.asked,
+        PacketKind::Syn | PacketKind::SynAck => return None,
+    };
+    let is_steady = pin.state == PinState::Confirmed && pin.is_up(group, set) && !set.below_min(group);
+    is_steady.then_some(Pin { asked, ..*pin })
 }
 
 /// The pin after a packet of the most common kind: from the pin itself, as [`far`] would answer. `None`: ask [`far`].
 pub fn far_steady(pin: &Pin, from: FirewallId, packet: PacketKind) -> Option<Pin> {
-    let is_steady = pin.state == PinState::Confirmed && packet == PacketKind::Other && pin.firewall == from;
+    let opens = matches!(packet, PacketKind::Syn | PacketKind::SynAck);
+    let is_steady = pin.state == PinState::Confirmed && !opens && pin.firewall == from;
     is_steady.then(|| {
         let mut pin = *pin;
         pin.answered(packet);
@@ -324,7 +373,7 @@ impl Pin {
         self.syn_from = MaybeFirewall::NONE;
         match packet {
             PacketKind::Syn => {}
-            PacketKind::SynAck | PacketKind::Other => self.asked = None,
+            PacketKind::SynAck | PacketKind::Bare | PacketKind::Other => self.asked = None,
         }
     }
 
@@ -380,8 +429,10 @@ fn failure(pin: &Pin, packet: PacketKind, view: &View<'_>, now: Instant) -> Opti
     }
     match packet {
         PacketKind::Syn => Some(Failure::Opens),
-        PacketKind::SynAck | PacketKind::Other if pin.has_fallen(view.group, view.set) => Some(Failure::Fell),
-        PacketKind::SynAck | PacketKind::Other => pin.asked_long_ago(now).then_some(Failure::Silent),
+        PacketKind::SynAck | PacketKind::Bare | PacketKind::Other if pin.has_fallen(view.group, view.set) => {
+            Some(Failure::Fell)
+        }
+        PacketKind::SynAck | PacketKind::Bare | PacketKind::Other => pin.asked_long_ago(now).then_some(Failure::Silent),
     }
 }
 
@@ -405,7 +456,7 @@ fn on_failure(failure: Failure, view: &View<'_>) -> Fate {
 fn opening_state(packet: PacketKind) -> PinState {
     match packet {
         PacketKind::Syn => PinState::Opening,
-        PacketKind::SynAck | PacketKind::Other => PinState::Tentative,
+        PacketKind::SynAck | PacketKind::Bare | PacketKind::Other => PinState::Tentative,
     }
 }
 
@@ -414,9 +465,10 @@ fn send(pin: Pin, change: Option<PinChange>, view: &View<'_>) -> Near {
 }
 
 /// Pins the flow to the best firewall.
-fn choose(view: &View<'_>, state: PinState, change: PinChange, now: Instant) -> Near {
+fn choose(view: &View<'_>, packet: PacketKind, change: PinChange, now: Instant) -> Near {
     let Some(firewall) = best(view) else { return Near::NoPath };
-    let pin = Pin { asked: Some(Stamp::at(now)), ..Pin::new(view, firewall, state, PinnedBy::Hash) };
+    let asked = (packet != PacketKind::Bare).then(|| Stamp::at(now));
+    let pin = Pin { asked, ..Pin::new(view, firewall, opening_state(packet), PinnedBy::Hash) };
     send(pin, Some(change), view)
 }
 
@@ -463,10 +515,12 @@ fn adopt(pin: &Pin, from: FirewallId, packet: PacketKind, view: &View<'_>) -> (P
     let (state, change) = match (packet, pin.state) {
         (PacketKind::Syn, PinState::Opening | PinState::Tentative) => (PinState::Tentative, PinChange::Corrected),
         (PacketKind::Syn, PinState::Confirmed) => (PinState::Tentative, PinChange::Followed),
-        (PacketKind::SynAck | PacketKind::Other, PinState::Opening | PinState::Tentative) => {
+        (PacketKind::SynAck | PacketKind::Bare | PacketKind::Other, PinState::Opening | PinState::Tentative) => {
             (PinState::Confirmed, PinChange::Corrected)
         }
-        (PacketKind::SynAck | PacketKind::Other, PinState::Confirmed) => (PinState::Confirmed, PinChange::Followed),
+        (PacketKind::SynAck | PacketKind::Bare | PacketKind::Other, PinState::Confirmed) => {
+            (PinState::Confirmed, PinChange::Followed)
+        }
     };
     let left_by_choice = view.leader && pin.state == PinState::Confirmed && pin.is_up(view.group, view.set);
     let leader_moves = pin.leader_moves + u8::from(left_by_choice);

@@ -116,6 +116,7 @@ impl EngineBackend {
         let view = |(index, link): (usize, &crate::engine::snapshot::Link)| {
             let id = LinkId::from(index);
             let counted = counters.links.get(index).copied().unwrap_or_default();
+            let (made_packets, made_bytes) = shared.traffic.made_on(id);
             LinkView {
                 engine: shared.engine.clone(),
                 name: link.name.clone(),
@@ -129,8 +130,8 @@ impl EngineBackend {
                 rx_bytes: counted.rx_bytes,
                 rx_dropped: counted.rx_dropped,
                 ring_dropped: shared.traffic.ring_dropped_on(link.device),
-                tx_packets: counted.tx_packets,
-                tx_bytes: counted.tx_bytes,
+                tx_packets: counted.tx_packets + made_packets,
+                tx_bytes: counted.tx_bytes + made_bytes,
                 tx_errors: shared.traffic.failed_on(id),
             }
         };
@@ -176,12 +177,12 @@ impl EngineBackend {
                 .set_admin(group.as_deref(), &name, admin, reason, Some(by), now)
                 .map_err(|unknown| ApiError::NotFound(unknown.to_string()))?;
             let state = match admin {
-                Some(Admin::Ready) => "ready",
-                Some(Admin::Drain) => "drain",
-                Some(Admin::Maint) => "maint",
-                None => "as configured",
+                Some(Admin::Ready) => "set to ready",
+                Some(Admin::Drain) => "set to drain",
+                Some(Admin::Maint) => "set to maint",
+                None => "as the file says",
             };
-            let mut done = format!("firewall {name} is {state} on {}", control.shared.engine);
+            let mut done = format!("firewall {name} is {state}");
             if let Err(error) = control.state.save(&control.controller.overrides()) {
                 let path = control.state.path().display().to_string();
                 tracing::warn!(engine = control.shared.engine, path, %error, "override not kept");

@@ -149,6 +149,7 @@ impl Control {
         }
         loop {
             let made: ArrayVec<_, BURST> = std::iter::from_fn(|| self.controller.poll_transmit()).take(BURST).collect();
+            made.iter().for_each(|frame| self.shared.traffic.made(frame.link, frame.bytes.len()));
             self.outlets.send_made(&made, &self.shared.traffic);
             if !made.is_full() {
                 break;

@@ -1,8 +1,7 @@
 //! Counters of all workers as one flat object (INTERFACE.md section 3).
 
+use crate::engine::Counters;
 use crate::engine::view::CountersView;
-use crate::engine::{Counters, DropReason};
-use crate::path::pinning::PinChange;
 
 /// The sum of what several workers counted. Each part is conserved, so the sum is.
 pub(super) fn sum(parts: impl Iterator<Item = Counters>) -> Counters {
@@ -12,51 +11,9 @@ pub(super) fn sum(parts: impl Iterator<Item = Counters>) -> Counters {
     })
 }
 
-const fn pin_name(change: PinChange) -> &'static str {
-    match change {
-        PinChange::Hashed => "pin_hashed",
-        PinChange::Learned => "pin_learned",
-        PinChange::Corrected => "pin_corrected",
-        PinChange::Followed => "pin_followed",
-        PinChange::Rotated => "pin_rotated",
-        PinChange::Reselected => "pin_reselected",
-    }
-}
-
-const PIN_CHANGES: [PinChange; 6] = [
-    PinChange::Hashed,
-    PinChange::Learned,
-    PinChange::Corrected,
-    PinChange::Followed,
-    PinChange::Rotated,
-    PinChange::Reselected,
-];
-
 /// Every counter by name: the workers' (`counters`), and `others` (the controller's, the sockets').
 pub(super) fn flat(counters: &Counters, others: impl Iterator<Item = (String, u64)>) -> CountersView {
-    let mut view = CountersView::new();
-    for (name, value) in [
-        ("received", counters.received),
-        ("forwarded", counters.forwarded),
-        ("hairpinned", counters.hairpinned),
-        ("punted", counters.punted),
-        ("dropped", counters.dropped()),
-        ("asymmetric", counters.asymmetric),
-        ("sessions_created", counters.sessions_created),
-        ("sessions_expired", counters.sessions_expired),
-        ("sessions_evicted", counters.sessions_evicted),
-        ("sessions_failed", counters.sessions_failed),
-        ("table_full", counters.table_full),
-        ("resets_sent", counters.resets_sent),
-        ("fragments_released", counters.fragments_released),
-        ("punt_drop_fragment_timeout", counters.punt_drop_fragment_timeout),
-        ("punt_drop_fragment_unsent", counters.punt_drop_fragment_unsent),
-        ("punt_drop_icmp_error", counters.punt_drop_icmp_error),
-    ] {
-        view.insert(name.to_owned(), value);
-    }
-    view.extend(DropReason::ALL.iter().map(|reason| (reason.name().to_owned(), counters.drops_for(*reason))));
-    view.extend(PIN_CHANGES.iter().map(|change| (pin_name(*change).to_owned(), counters.pin_changes(*change))));
+    let mut view: CountersView = counters.named().map(|(name, value)| (name.to_owned(), value)).collect();
     for (name, value) in others {
         *view.entry(name).or_default() += value;
     }
@@ -66,7 +23,9 @@ pub(super) fn flat(counters: &Counters, others: impl Iterator<Item = (String, u6
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::DropReason;
     use crate::id::{FirewallId, LinkId};
+    use crate::path::pinning::PinChange;
 
     #[test]
     fn the_sum_of_workers_is_conserved_and_flat_under_the_names_of_the_contract() {

@@ -82,7 +82,7 @@ pub enum RunError {
         device: String,
     },
     /// Another engine has the link.
-    #[error("engine {engine}: link {link} ({device}) has an owner: stop it first, or name another device or vlan")]
+    #[error("engine {engine}: link {link} ({device}) is taken; stop its owner first, or name another device or vlan")]
     LinkTaken {
         /// Engine name.
         engine: String,
@@ -114,7 +114,7 @@ pub enum RunError {
         source: IsolateError,
     },
     /// Another process has the control socket.
-    #[error("engine {engine}: control socket {}: {owner}; stop it first, or set another `control` in [engine]", .path.display())]
+    #[error("engine {engine}: control socket {}: {owner}; end or remove that first, or set another `control` in [engine]", .path.display())]
     SocketTaken {
         /// Engine name.
         engine: String,

@@ -4,8 +4,8 @@ use crate::api::{SessionFilter, flow_text};
 use crate::engine::Snapshot;
 use crate::engine::view::{PinView, SessionView};
 use crate::flow::{Direction, FlowKey};
-use crate::path::pinning::{Pin, PinState, PinnedBy};
-use crate::session::{Session, SessionTable, State, TcpState, Timeouts};
+use crate::path::pinning::Pin;
+use crate::session::{Session, SessionTable, Timeouts};
 use crate::time::{Duration, Instant};
 
 /// Sessions listed where the request sets no limit.
@@ -44,7 +44,7 @@ fn matches(flow: &FlowKey, session: &Session, snapshot: &Snapshot, filter: &Sess
     holds(source, flow.source.address)
         && holds(destination, flow.destination.address)
         && on_firewall
-        && state.as_deref().is_none_or(|wanted| wanted == state_name(session.state))
+        && state.as_deref().is_none_or(|wanted| wanted == session.state.name())
 }
 
 fn view(
@@ -59,17 +59,19 @@ fn view(
     let mut words = text.split(' ').map(str::to_owned);
     let mut word = || words.next().unwrap_or_default();
     let (protocol, source, destination) = (word(), word(), word());
+    let identifier = word().parse().ok();
     SessionView {
         engine: engine.to_owned(),
         protocol,
         source,
         destination,
-        pins: pins(session).map(|(pin, toward)| pin_view(pin, toward, snapshot)).collect(),
+        identifier,
+        pins: pins(session).map(|(pin, toward)| PinView::new(pin, toward, snapshot)).collect(),
         service: None,
         server: None,
         translated_source: None,
         translated_destination: None,
-        state: state_name(session.state).to_owned(),
+        state: session.state.name().to_owned(),
         age_ms: millis(now.since(session.created)),
         idle_ms: millis(now.since(session.last_seen)),
         expires_ms: millis(session.expires(timeouts).since(now)),
@@ -91,36 +93,6 @@ fn pins(session: &Session) -> impl Iterator<Item = (&Pin, &'static str)> {
 fn names<'a>(pin: &Pin, snapshot: &'a Snapshot) -> (&'a str, &'a str) {
     let firewall = &snapshot.firewalls[pin.firewall.index()];
     (&snapshot.groups[firewall.group.index()].name, &firewall.name)
-}
-
-fn pin_view(pin: &Pin, toward: &str, snapshot: &Snapshot) -> PinView {
-    let (group, firewall) = names(pin, snapshot);
-    PinView {
-        group: group.to_owned(),
-        firewall: firewall.to_owned(),
-        pinned_by: match pin.pinned_by {
-            PinnedBy::Hash => "hash",
-            PinnedBy::Learned => "learned",
-        }
-        .to_owned(),
-        state: match pin.state {
-            PinState::Opening => "opening",
-            PinState::Tentative => "tentative",
-            PinState::Confirmed => "confirmed",
-        }
-        .to_owned(),
-        toward: toward.to_owned(),
-    }
-}
-
-const fn state_name(state: State) -> &'static str {
-    match state {
-        State::Tcp(TcpState::Opening) => "opening",
-        State::Tcp(TcpState::Established) => "established",
-        State::Tcp(TcpState::Closing) => "closing",
-        State::OneWay => "one-way",
-        State::TwoWay => "two-way",
-    }
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -88,15 +88,42 @@ impl Shared {
 /// What happened to frames outside the forwarder's sight.
 #[derive(Debug)]
 pub(super) struct Traffic {
+    made_links: Vec<Made>,
     failed_links: Vec<AtomicU64>,
     failures: [AtomicU64; SendError::ALL.len()],
     ring_dropped: Vec<AtomicU64>,
 }
 
+/// Frames of the controller that one link was given.
+#[derive(Debug, Default)]
+struct Made {
+    frames: AtomicU64,
+    bytes: AtomicU64,
+}
+
 impl Traffic {
     fn new(links: usize, devices: usize) -> Self {
         let zeros = |len| std::iter::repeat_with(AtomicU64::default).take(len).collect();
-        Self { failed_links: zeros(links), failures: Default::default(), ring_dropped: zeros(devices) }
+        Self {
+            made_links: std::iter::repeat_with(Made::default).take(links).collect(),
+            failed_links: zeros(links),
+            failures: Default::default(),
+            ring_dropped: zeros(devices),
+        }
+    }
+
+    /// A frame of `bytes` bytes that the controller made or kept goes out by `link`. The forwarder counts its own.
+    pub(super) fn made(&self, link: LinkId, bytes: usize) {
+        if let Some(made) = self.made_links.get(link.index()) {
+            made.frames.fetch_add(1, Ordering::Relaxed);
+            made.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Frames and bytes that the controller gave to `link`.
+    pub(super) fn made_on(&self, link: LinkId) -> (u64, u64) {
+        let read = |made: &Made| (made.frames.load(Ordering::Relaxed), made.bytes.load(Ordering::Relaxed));
+        self.made_links.get(link.index()).map_or((0, 0), read)
     }
 
     /// A frame that the device of `link` did not take.

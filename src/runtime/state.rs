@@ -47,7 +47,7 @@ impl StateFile {
 
     /// Keeps these, all or nothing.
     pub(super) fn save(&self, overrides: &[OverrideView]) -> io::Result<()> {
-        let directory = self.path.parent().expect("a file has a directory");
+        let directory = self.path.parent().expect("the path was joined from a directory and a name");
         fs::create_dir_all(directory)?;
         let draft = self.path.with_extension("json.new");
         let mut file = File::create(&draft)?;

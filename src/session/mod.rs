@@ -1,7 +1,8 @@
 //! What is remembered of a flow, how long, and what is forgotten first.
 //!
 //! [`Session`] is what is remembered of one flow, [`SessionTable`] finds it, a [`SessionWorker`] opens, ends and forgets.
-//! The conversation's state decides only the timeout: whether a packet passes is the firewall's business.
+//! The conversation's state decides only the timeout: whether a packet passes is the firewall's business. No guard of the
+//! table leaves this room: who asks gets a copy or a number.
 
 mod links;
 pub mod table;
@@ -14,7 +15,7 @@ use crate::id::{ServerId, ServiceId};
 use crate::nat::Translation;
 use crate::path::pinning::Pin;
 use crate::time::{Duration, Instant};
-use crate::wire::frame::TcpSegment;
+use crate::wire::frame::{TcpSegment, protocol};
 
 pub use table::{EndReason, Opened, Removed, SessionId, SessionTable, Sweep};
 pub use tcp::TcpState;
@@ -67,6 +68,19 @@ pub enum State {
     OneWay,
     /// Another protocol of which both directions were seen.
     TwoWay,
+}
+
+impl State {
+    /// The word by which operators know it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp(TcpState::Opening) => "opening",
+            Self::Tcp(TcpState::Established) => "established",
+            Self::Tcp(TcpState::Closing) => "closing",
+            Self::OneWay => "one-way",
+            Self::TwoWay => "two-way",
+        }
+    }
 }
 
 /// Protocols that are timed alike.
@@ -137,9 +151,9 @@ impl Class {
     /// The class of an IP protocol number.
     pub const fn of(protocol: u8) -> Self {
         match protocol {
-            6 => Self::Tcp,
-            17 => Self::Udp,
-            1 | 58 => Self::Icmp,
+            protocol::TCP => Self::Tcp,
+            protocol::UDP => Self::Udp,
+            protocol::ICMP | protocol::ICMPV6 => Self::Icmp,
             _ => Self::Other,
         }
     }

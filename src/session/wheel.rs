@@ -2,7 +2,7 @@
 //!
 //! A hashed timing wheel of [`BUCKETS`] buckets, one [`TICK`] apart. Packets never touch it: a session is looked at when
 //! its bucket comes up, and put into a later one if it was used meanwhile. Nothing waits longer than one turn of the wheel
-//! ([`Wheel::TURN`]), so that an entry is never met before its time.
+//! (`Wheel::TURN`), so that an entry is never met before its time.
 
 use std::sync::Arc;
 

@@ -282,7 +282,8 @@ mod tests {
             assert_eq!(left.receive(&answer, Instant::ZERO), None);
             let frame = left.poll_transmit().unwrap();
 
-            assert_eq!(right.receive(&frame, Instant::ZERO), Some(packet));
+            let received = right.receive(&frame, Instant::ZERO).unwrap();
+            assert_eq!((received.tuple(), received.payload), (packet.tuple(), packet.payload));
             assert_eq!((left.poll_transmit(), left.poll_timeout()), (None, None));
         }
     }

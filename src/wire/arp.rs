@@ -5,7 +5,8 @@ use std::net::Ipv4Addr;
 use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetProtocol};
 
 use crate::wire::MacAddr;
-use crate::wire::emit::{self, ETHERNET_HEADER, Macs};
+use crate::wire::emit::{self, Macs};
+use crate::wire::frame::ETHERNET_LEN;
 
 /// What an ARP packet wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +52,7 @@ pub enum InvalidArp {
 impl Arp {
     /// Reads and validates the frame, whose EtherType is ARP.
     pub fn parse(frame: &[u8]) -> Result<Self, InvalidArp> {
-        let bytes = frame.get(ETHERNET_HEADER..).ok_or(InvalidArp::Format)?;
+        let bytes = frame.get(ETHERNET_LEN..).ok_or(InvalidArp::Format)?;
         let packet = ArpPacket::new_checked(bytes).map_err(|_| InvalidArp::Format)?;
         let Ok(ArpRepr::EthernetIpv4 {
             operation,

@@ -11,15 +11,11 @@ use smoltcp::wire::{
     Ipv6Repr, UdpPacket, UdpRepr,
 };
 
+use crate::wire::frame::{ETHERNET_LEN, IPV4_LEN, IPV6_LEN, UDP_LEN};
 use crate::wire::{Family, MacAddr};
 
-/// Bytes of an Ethernet header without tag.
-pub const ETHERNET_HEADER: usize = 14;
 /// TTL and hop limit of what the engine sends.
 pub const HOP_LIMIT: u8 = 64;
-const IPV4_HEADER: usize = 20;
-const IPV6_HEADER: usize = 40;
-const UDP_HEADER: usize = 8;
 
 /// Both hardware addresses of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +85,7 @@ pub(crate) fn ethernet(
     payload: usize,
     fill: impl FnOnce(&mut [u8]),
 ) -> Vec<u8> {
-    let mut bytes = vec![0; ETHERNET_HEADER + payload];
+    let mut bytes = vec![0; ETHERNET_LEN + payload];
     let mut frame = EthernetFrame::new_unchecked(&mut bytes[..]);
     EthernetRepr { src_addr: EthernetAddress(macs.source.0), dst_addr: EthernetAddress(macs.destination.0), ethertype }
         .emit(&mut frame);
@@ -107,7 +103,7 @@ pub(crate) fn ip(
     fill: impl FnOnce(&mut [u8]),
 ) -> Vec<u8> {
     match pair {
-        Pair::V4(source, destination) => ethernet(macs, EthernetProtocol::Ipv4, IPV4_HEADER + payload, |bytes| {
+        Pair::V4(source, destination) => ethernet(macs, EthernetProtocol::Ipv4, IPV4_LEN + payload, |bytes| {
             let mut packet = Ipv4Packet::new_unchecked(bytes);
             Ipv4Repr {
                 src_addr: source,
@@ -119,7 +115,7 @@ pub(crate) fn ip(
             .emit(&mut packet, &ChecksumCapabilities::default());
             fill(packet.payload_mut());
         }),
-        Pair::V6(source, destination) => ethernet(macs, EthernetProtocol::Ipv6, IPV6_HEADER + payload, |bytes| {
+        Pair::V6(source, destination) => ethernet(macs, EthernetProtocol::Ipv6, IPV6_LEN + payload, |bytes| {
             let mut packet = Ipv6Packet::new_unchecked(bytes);
             Ipv6Repr {
                 src_addr: source,
@@ -136,7 +132,7 @@ pub(crate) fn ip(
 
 /// A UDP datagram. `data` has at most 65,507 bytes.
 pub fn udp(macs: Macs, pair: Pair, source_port: u16, destination_port: u16, data: &[u8]) -> Vec<u8> {
-    ip(macs, pair, IpProtocol::Udp.into(), HOP_LIMIT, UDP_HEADER + data.len(), |bytes| {
+    ip(macs, pair, IpProtocol::Udp.into(), HOP_LIMIT, UDP_LEN + data.len(), |bytes| {
         UdpRepr { src_port: source_port, dst_port: destination_port }.emit(
             &mut UdpPacket::new_unchecked(bytes),
             &pair.source().into(),

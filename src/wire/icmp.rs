@@ -4,19 +4,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use smoltcp::wire::{Icmpv4Packet, Icmpv6Packet, Ipv4Packet, Ipv6Packet};
 
-use crate::wire::emit::{self, ETHERNET_HEADER, HOP_LIMIT, Macs, Pair};
+use crate::wire::emit::{self, HOP_LIMIT, Macs, Pair};
+use crate::wire::frame::{ETHERNET_LEN, IPV4_LEN, IPV6_LEN, protocol};
 use crate::wire::{Family, MacAddr};
 
 /// Largest ICMP error over IPv4, whole packet (RFC 1812 section 4.3.2.3).
 pub const ERROR_MAX_V4: usize = 576;
 /// Largest ICMP error over IPv6, whole packet: the smallest MTU (RFC 4443 section 2.4 c).
 pub const ERROR_MAX_V6: usize = 1280;
-/// IP protocol number of ICMP.
-pub const ICMP: u8 = 1;
-/// IP protocol number of ICMPv6.
-pub const ICMPV6: u8 = 58;
-const IPV4_HEADER: usize = 20;
-const IPV6_HEADER: usize = 40;
 const ICMP_HEADER: usize = 8;
 /// Extension headers that are walked to find what an IPv6 packet carries.
 const EXTENSIONS_MAX: usize = 8;
@@ -82,10 +77,10 @@ impl<'a> Echo<'a> {
 ///
 /// Answers false, and leaves the frame alone, if it is no IPv4 echo request.
 pub fn reply_in_place(frame: &mut Vec<u8>, mac: MacAddr) -> bool {
-    let Some(bytes) = frame.get_mut(ETHERNET_HEADER..) else { return false };
+    let Some(bytes) = frame.get_mut(ETHERNET_LEN..) else { return false };
     let Ok(packet) = Ipv4Packet::new_checked(&*bytes) else { return false };
     let (header, total) = (usize::from(packet.header_len()), usize::from(packet.total_len()));
-    if packet.version() != 4 || header < IPV4_HEADER || total < header + ICMP_HEADER || bytes[header] != 8 {
+    if packet.version() != 4 || header < IPV4_LEN || total < header + ICMP_HEADER || bytes[header] != 8 {
         return false;
     }
     let mut packet = Ipv4Packet::new_unchecked(&mut bytes[..total]);
@@ -96,7 +91,7 @@ pub fn reply_in_place(frame: &mut Vec<u8>, mac: MacAddr) -> bool {
     packet.fill_checksum();
     bytes[header] = 0;
     Icmpv4Packet::new_unchecked(&mut bytes[header..total]).fill_checksum();
-    frame.truncate(ETHERNET_HEADER + total);
+    frame.truncate(ETHERNET_LEN + total);
     let (destination, source) = frame.split_at_mut(6);
     destination.copy_from_slice(&source[..6]);
     source[..6].copy_from_slice(&mac.0);
@@ -190,7 +185,7 @@ pub enum NoError {
 /// The error about the packet in `frame` (possibly cut short), from `source`, to where the frame came from. `source` is of
 /// the packet's family.
 pub fn error(kind: ErrorKind, frame: &[u8], source: IpAddr, mac: MacAddr) -> Result<Vec<u8>, NoError> {
-    let (header, packet) = frame.split_first_chunk::<ETHERNET_HEADER>().ok_or(NoError::NotIp)?;
+    let (header, packet) = frame.split_first_chunk::<ETHERNET_LEN>().ok_or(NoError::NotIp)?;
     if header[0] & 1 != 0 {
         return Err(NoError::Group);
     }
@@ -204,8 +199,8 @@ pub fn error(kind: ErrorKind, frame: &[u8], source: IpAddr, mac: MacAddr) -> Res
     let pair = Pair::new(source, offender).ok_or(NoError::NotIp)?;
     let family = pair.family();
     let room = match family {
-        Family::V4 => ERROR_MAX_V4 - IPV4_HEADER - ICMP_HEADER,
-        Family::V6 => ERROR_MAX_V6 - IPV6_HEADER - ICMP_HEADER,
+        Family::V4 => ERROR_MAX_V4 - IPV4_LEN - ICMP_HEADER,
+        Family::V6 => ERROR_MAX_V6 - IPV6_LEN - ICMP_HEADER,
     };
     let quoted = &quoted[..quoted.len().min(room)];
     Ok(message(macs, pair, kind.type_and_code(family), kind.words(family), quoted))
@@ -213,13 +208,13 @@ pub fn error(kind: ErrorKind, frame: &[u8], source: IpAddr, mac: MacAddr) -> Res
 
 /// The source of an IPv4 packet that an error may be sent about, and its bytes without link-layer padding.
 fn quotable_v4(bytes: &[u8]) -> Result<(IpAddr, &[u8]), NoError> {
-    if bytes.len() < IPV4_HEADER || bytes[0] >> 4 != 4 {
+    if bytes.len() < IPV4_LEN || bytes[0] >> 4 != 4 {
         return Err(NoError::NotIp);
     }
     let packet = Ipv4Packet::new_unchecked(bytes);
     let header = usize::from(packet.header_len());
     let quoted = &bytes[..bytes.len().min(usize::from(packet.total_len()))];
-    if header < IPV4_HEADER || quoted.len() < header {
+    if header < IPV4_LEN || quoted.len() < header {
         return Err(NoError::NotIp);
     }
     let (source, destination) = (packet.src_addr(), packet.dst_addr());
@@ -232,7 +227,7 @@ fn quotable_v4(bytes: &[u8]) -> Result<(IpAddr, &[u8]), NoError> {
     if packet.frag_offset() != 0 {
         return Err(NoError::LaterFragment);
     }
-    if u8::from(packet.next_header()) == ICMP && !quoted.get(header).is_some_and(|kind| is_query_v4(*kind)) {
+    if u8::from(packet.next_header()) == protocol::ICMP && !quoted.get(header).is_some_and(|kind| is_query_v4(*kind)) {
         return Err(NoError::AboutError);
     }
     Ok((source.into(), quoted))
@@ -240,11 +235,11 @@ fn quotable_v4(bytes: &[u8]) -> Result<(IpAddr, &[u8]), NoError> {
 
 /// As [`quotable_v4`].
 fn quotable_v6(bytes: &[u8]) -> Result<(IpAddr, &[u8]), NoError> {
-    if bytes.len() < IPV6_HEADER || bytes[0] >> 4 != 6 {
+    if bytes.len() < IPV6_LEN || bytes[0] >> 4 != 6 {
         return Err(NoError::NotIp);
     }
     let packet = Ipv6Packet::new_unchecked(bytes);
-    let quoted = &bytes[..bytes.len().min(IPV6_HEADER + usize::from(packet.payload_len()))];
+    let quoted = &bytes[..bytes.len().min(IPV6_LEN + usize::from(packet.payload_len()))];
     let (source, destination) = (packet.src_addr(), packet.dst_addr());
     if source.is_multicast() || source.is_unspecified() || source.is_loopback() {
         return Err(NoError::Source(source.into()));
@@ -252,12 +247,13 @@ fn quotable_v6(bytes: &[u8]) -> Result<(IpAddr, &[u8]), NoError> {
     if destination.is_multicast() {
         return Err(NoError::Group);
     }
-    let (mut protocol, mut rest) = (u8::from(packet.next_header()), &quoted[IPV6_HEADER..]);
+    let (mut protocol, mut rest) = (u8::from(packet.next_header()), &quoted[IPV6_LEN..]);
     for _ in 0..EXTENSIONS_MAX {
-        // Hop-by-hop options, routing, fragment, destination options (RFC 8200 section 4).
         let len = match (protocol, rest) {
-            (0 | 43 | 60, [_, units, ..]) => (usize::from(*units) + 1) * 8,
-            (44, [_, _, high, low, ..]) => {
+            (protocol::HOP_BY_HOP | protocol::ROUTING | protocol::DESTINATION_OPTIONS, [_, units, ..]) => {
+                (usize::from(*units) + 1) * 8
+            }
+            (protocol::FRAGMENT, [_, _, high, low, ..]) => {
                 if u16::from_be_bytes([*high, *low]) >> 3 != 0 {
                     return Err(NoError::LaterFragment);
                 }
@@ -268,7 +264,7 @@ fn quotable_v6(bytes: &[u8]) -> Result<(IpAddr, &[u8]), NoError> {
         protocol = rest[0];
         rest = rest.get(len..).unwrap_or_default();
     }
-    if protocol == ICMPV6 && !rest.first().is_some_and(|kind| is_query_v6(*kind)) {
+    if protocol == protocol::ICMPV6 && !rest.first().is_some_and(|kind| is_query_v6(*kind)) {
         return Err(NoError::AboutError);
     }
     Ok((source.into(), quoted))
@@ -290,10 +286,7 @@ fn is_host_v4(address: Ipv4Addr) -> bool {
 }
 
 fn message(macs: Macs, pair: Pair, type_and_code: [u8; 2], words: [u8; 4], data: &[u8]) -> Vec<u8> {
-    let protocol = match pair.family() {
-        Family::V4 => ICMP,
-        Family::V6 => ICMPV6,
-    };
+    let protocol = protocol::icmp(pair.family());
     emit::ip(macs, pair, protocol, HOP_LIMIT, ICMP_HEADER + data.len(), |bytes| {
         bytes[..2].copy_from_slice(&type_and_code);
         bytes[4..8].copy_from_slice(&words);

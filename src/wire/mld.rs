@@ -7,21 +7,19 @@ use std::net::Ipv6Addr;
 use smoltcp::wire::Icmpv6Packet;
 
 use crate::wire::MacAddr;
-use crate::wire::emit::{self, ETHERNET_HEADER, Macs, Pair};
+use crate::wire::emit::{self, Macs, Pair};
+use crate::wire::frame::{ETHERNET_LEN, IPV6_LEN, protocol};
 use crate::wire::ndp::multicast_mac;
 
 /// "All MLDv2-capable routers" (RFC 3810 section 5.2.14).
 pub const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x16);
 /// Groups in one report, so that it fits the smallest IPv6 MTU (1280 bytes).
 pub const GROUPS_MAX: usize = 60;
-const HOP_BY_HOP: u8 = 0;
-const ICMPV6: u8 = 58;
 const QUERY: u8 = 130;
 const REPORT_V2: u8 = 143;
 /// Hop-by-hop header: next header, length 0, router alert for MLD (RFC 2711), and two bytes of padding.
-const ROUTER_ALERT: [u8; 8] = [ICMPV6, 0, 5, 2, 0, 0, 1, 0];
+const ROUTER_ALERT: [u8; 8] = [protocol::ICMPV6, 0, 5, 2, 0, 0, 1, 0];
 const RECORD: usize = 20;
-const IPV6_HEADER: usize = 40;
 
 /// Why a group is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +40,7 @@ pub fn report(mac: MacAddr, link_local: Ipv6Addr, groups: &[Ipv6Addr], report: R
     let macs = Macs { source: mac, destination: multicast_mac(ALL_ROUTERS) };
     let pair = Pair::V6(link_local, ALL_ROUTERS);
     let len = ROUTER_ALERT.len() + 8 + groups.len() * RECORD;
-    emit::ip(macs, pair, HOP_BY_HOP, 1, len, |bytes| {
+    emit::ip(macs, pair, protocol::HOP_BY_HOP, 1, len, |bytes| {
         let (header, message) = bytes.split_at_mut(ROUTER_ALERT.len());
         header.copy_from_slice(&ROUTER_ALERT);
         message[0] = REPORT_V2;
@@ -58,11 +56,15 @@ pub fn report(mac: MacAddr, link_local: Ipv6Addr, groups: &[Ipv6Addr], report: R
 /// True if the frame is a valid listener query of either version (RFC 3810 section 5.1.14: link-local source, hop limit 1,
 /// router alert).
 pub fn is_query(frame: &[u8]) -> bool {
-    let Some(packet) = frame.get(ETHERNET_HEADER..) else { return false };
-    let Some((header, rest)) = packet.split_at_checked(IPV6_HEADER) else { return false };
+    let Some(packet) = frame.get(ETHERNET_LEN..) else { return false };
+    let Some((header, rest)) = packet.split_at_checked(IPV6_LEN) else { return false };
     let len = usize::from(u16::from_be_bytes([header[4], header[5]]));
     let Some(payload) = rest.get(..len) else { return false };
-    if header[0] >> 4 != 6 || header[6] != HOP_BY_HOP || header[7] != 1 || payload.get(..2) != Some(&[ICMPV6, 0]) {
+    if header[0] >> 4 != 6
+        || header[6] != protocol::HOP_BY_HOP
+        || header[7] != 1
+        || payload.get(..2) != Some(&[protocol::ICMPV6, 0])
+    {
         return false;
     }
     let mut source = [0; 16];
@@ -110,7 +112,7 @@ mod tests {
         let router = ndp::link_local(MacAddr([2, 0, 0, 0, 0, 7]));
         let macs = Macs { source: MacAddr([2, 0, 0, 0, 0, 7]), destination: multicast_mac(ndp::ALL_NODES) };
         let query = |kind: u8| {
-            emit::ip(macs, Pair::V6(router, ndp::ALL_NODES), HOP_BY_HOP, 1, 8 + 28, |bytes| {
+            emit::ip(macs, Pair::V6(router, ndp::ALL_NODES), protocol::HOP_BY_HOP, 1, 8 + 28, |bytes| {
                 bytes[..8].copy_from_slice(&ROUTER_ALERT);
                 bytes[8] = kind;
                 Icmpv6Packet::new_unchecked(&mut bytes[8..]).fill_checksum(&router, &ndp::ALL_NODES);

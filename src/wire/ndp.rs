@@ -8,7 +8,8 @@ use smoltcp::wire::{
 };
 
 use crate::wire::MacAddr;
-use crate::wire::emit::{self, ETHERNET_HEADER, Macs, Pair};
+use crate::wire::emit::{self, Macs, Pair};
+use crate::wire::frame::ETHERNET_LEN;
 
 /// "All nodes" on a link.
 pub const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
@@ -75,7 +76,7 @@ pub enum InvalidNdp {
 impl Ndp {
     /// Reads and validates the frame, whose EtherType is IPv6.
     pub fn parse(frame: &[u8]) -> Result<Self, InvalidNdp> {
-        let bytes = frame.get(ETHERNET_HEADER..).ok_or(InvalidNdp::Truncated)?;
+        let bytes = frame.get(ETHERNET_LEN..).ok_or(InvalidNdp::Truncated)?;
         let packet = Ipv6Packet::new_checked(bytes).map_err(|_| InvalidNdp::Truncated)?;
         if packet.version() != 6 || packet.next_header() != IpProtocol::Icmpv6 {
             return Err(InvalidNdp::Kind);

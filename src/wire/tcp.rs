@@ -2,9 +2,7 @@
 
 use crate::wire::checksum;
 use crate::wire::emit::{self, HOP_LIMIT, Macs, Pair};
-use crate::wire::frame::{Tuple, protocol, tcp_flags};
-
-const TCP_HEADER: usize = 20;
+use crate::wire::frame::{TCP_LEN, Tuple, protocol, tcp_flags};
 
 /// A TCP segment without options.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -27,16 +25,16 @@ pub struct Segment<'a> {
 
 /// The frame of a segment, all checksums done.
 pub fn segment(macs: Macs, pair: Pair, segment: &Segment<'_>) -> Vec<u8> {
-    let length = TCP_HEADER + segment.payload.len();
+    let length = TCP_LEN + segment.payload.len();
     emit::ip(macs, pair, protocol::TCP, HOP_LIMIT, length, |bytes| {
         bytes[0..2].copy_from_slice(&segment.source_port.to_be_bytes());
         bytes[2..4].copy_from_slice(&segment.destination_port.to_be_bytes());
         bytes[4..8].copy_from_slice(&segment.sequence.to_be_bytes());
         bytes[8..12].copy_from_slice(&segment.acknowledgement.to_be_bytes());
-        bytes[12] = (TCP_HEADER as u8 / 4) << 4;
+        bytes[12] = (TCP_LEN as u8 / 4) << 4;
         bytes[13] = segment.flags;
         bytes[14..16].copy_from_slice(&segment.window.to_be_bytes());
-        bytes[TCP_HEADER..].copy_from_slice(segment.payload);
+        bytes[TCP_LEN..].copy_from_slice(segment.payload);
         let pseudo = checksum::pseudo_header(pair.source(), pair.destination(), protocol::TCP, length as u32);
         let sum = checksum::add(pseudo, checksum::sum(bytes));
         bytes[16..18].copy_from_slice(&(!sum).to_be_bytes());

@@ -210,10 +210,12 @@ fn session(one: &SessionView) -> Vec<String> {
         .pins
         .iter()
         .map(|pin| format!("{}/{} toward {} ({}, {})", pin.group, pin.firewall, pin.toward, pin.pinned_by, pin.state));
+    let identifier = one.identifier.map(|identifier| format!(" {identifier}")).unwrap_or_default();
     vec![
         one.protocol.clone(),
         one.source.clone(),
-        one.destination.clone(),
+        // As `fwlb explain` takes it.
+        format!("{}{identifier}", one.destination),
         one.state.clone(),
         duration_ms(one.age_ms),
         duration_ms(one.idle_ms),
@@ -233,6 +235,7 @@ fn show_counters(counters: &CountersView) -> String {
 pub fn event_line(engine: Option<&String>, event: &EventView) -> String {
     let engine = engine.map(|engine| format!("{engine} ")).unwrap_or_default();
     let change = match (&event.from, &event.to) {
+        (Some(from), Some(to)) if from == to => format!(": still {to}"),
         (Some(from), Some(to)) => format!(": {from} -> {to}"),
         (None, Some(to)) => format!(": {to}"),
         (Some(from), None) => format!(": no longer {from}"),

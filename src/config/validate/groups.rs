@@ -172,14 +172,7 @@ fn secret(typed: &At<String>, read_secret: &mut ReadSecret<'_>, out: &mut Diagno
 }
 
 fn check(typed: Option<&file::Check>, out: &mut Diagnostics) -> Option<Check> {
-    let default = Check {
-        kind: CheckKind::Icmp,
-        interval: Duration::from_millis(50),
-        timeout: Duration::from_millis(100),
-        fall: 5,
-        rise: 10,
-        hold: Duration::from_secs(2),
-    };
+    let default = Check::default();
     let Some(typed) = typed else { return Some(default) };
     let kind = match typed.kind {
         Field::Absent => Kind::Icmp,

@@ -14,8 +14,8 @@ use crate::id::{FirewallId, LinkId};
 use crate::path::rendezvous;
 use crate::time::{Duration, Instant};
 use crate::wire::emit::{Macs, Pair};
-use crate::wire::frame::Tuple;
-use crate::wire::icmp::{Echo, ICMP, ICMPV6};
+use crate::wire::frame::{Tuple, protocol};
+use crate::wire::icmp::Echo;
 use crate::wire::offload::Offload;
 use crate::wire::tcp::Segment;
 use crate::wire::vlan::VlanTag;
@@ -25,6 +25,8 @@ use crate::wire::{Family, MacAddr};
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Exchanges at once; who asks for more is told to wait.
 const EXCHANGES_MAX: usize = 256;
+/// Why a ping failed that never left.
+pub(super) const NEXT_HOP_SILENT: &str = "the next hop does not answer ARP or ND";
 const PING_DATA: &[u8] = b"ping by fwlb, the firewall load balancer";
 
 /// A question that waits for its answer.
@@ -35,6 +37,8 @@ pub(super) struct Exchange {
     started: Instant,
     pub(super) deadline: Instant,
     steps: Vec<ExchangeStep>,
+    /// The question in words, while it waits for its next hop's hardware address.
+    unsent: Option<String>,
     /// Whom the answer has to come from.
     destination: IpAddr,
     /// Through which firewall, if it matters.
@@ -92,7 +96,7 @@ impl Controller {
         let Some(bytes) = exchange.prober.launch(PING_DATA.to_vec(), Some((macs, pair)), 0, now) else {
             return Ok(request);
         };
-        exchange.note("sent", format!("ICMP echo request {source} > {address}, next hop {next_hop}"), now);
+        exchange.unsent = Some(format!("ICMP echo request {source} > {address}, next hop {next_hop}"));
         let waiting = Waiting {
             link,
             vlan: self.config.links[link.index()].vlan.map(VlanTag::new),
@@ -112,8 +116,9 @@ impl Controller {
 
     /// The next hop of an exchange answered, and its frame leaves.
     pub(super) fn note_resolved(&mut self, request: u64, mac: MacAddr, now: Instant) {
-        if let Some(exchange) = self.exchanges.iter_mut().find(|exchange| exchange.request == request) {
-            exchange.note("sent", format!("to {mac}"), now);
+        let Some(exchange) = self.exchanges.iter_mut().find(|exchange| exchange.request == request) else { return };
+        if let Some(what) = exchange.unsent.take() {
+            exchange.note("sent", format!("{what} at {mac}"), now);
         }
     }
 
@@ -191,9 +196,14 @@ impl Controller {
     /// Ends what waited long enough.
     pub(super) fn end_exchanges(&mut self, now: Instant) {
         let over = |exchange: &&Exchange| exchange.deadline <= now;
-        let over: Vec<u64> = self.exchanges.iter().filter(over).map(|exchange| exchange.request).collect();
-        for request in over {
-            self.end_exchange(request, false, Some("no answer".to_owned()), None);
+        let reason = |exchange: &Exchange| match exchange.unsent {
+            Some(_) => NEXT_HOP_SILENT,
+            None => "no answer",
+        };
+        let over: Vec<_> =
+            self.exchanges.iter().filter(over).map(|exchange| (exchange.request, reason(exchange))).collect();
+        for (request, reason) in over {
+            self.end_exchange(request, false, Some(reason.to_owned()), None);
         }
     }
 
@@ -275,6 +285,7 @@ impl Controller {
             started: now,
             deadline: now + PATIENCE,
             steps: Vec::new(),
+            unsent: None,
             destination,
             firewall,
             ident,
@@ -339,11 +350,7 @@ impl Controller {
                 let end = |address| Endpoint { address, port: ident };
                 let link = group.members.first().map(|member| self.config.firewalls[member.id.index()].link);
                 let source = link.and_then(|link| self.probe_source(link, address)).unwrap_or(address);
-                let protocol = match family {
-                    Family::V4 => ICMP,
-                    Family::V6 => ICMPV6,
-                };
-                let flow = FlowKey { protocol, source: end(source), destination: end(address) };
+                let flow = FlowKey { protocol: protocol::icmp(family), source: end(source), destination: end(address) };
                 let up = if set.selectable == 0 { set.up } else { set.selectable };
                 let preferred = preferred.filter(|id| {
                     group.members.iter().position(|member| member.id == *id).is_some_and(|slot| set.is_up(slot))

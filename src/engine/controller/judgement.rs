@@ -128,6 +128,10 @@ impl Controller {
     fn below_min_changed(&mut self, set: PathSetId, below: bool, now: Instant) {
         let Some(key) = self.set_keys.get(set.index()).copied() else { return };
         let group = &self.config.groups[key.group.index()];
+        // With one peer the set towards it and the set towards every peer are one matter, and one alarm.
+        if key.peer.is_some() && group.peers.len() == 1 {
+            return;
+        }
         let toward =
             key.peer.map_or_else(String::new, |peer| format!(" toward {}", self.config.peers[peer.index()].name));
         let subject = format!("{}{toward} {}", group.name, family_name(key.family));

@@ -13,16 +13,12 @@ use crate::engine::verdict::Punt;
 use crate::id::{FirewallId, LinkId};
 use crate::time::Instant;
 use crate::wire::emit::{self, Macs, Pair};
-use crate::wire::frame::{Fragment, Frame, Icmp, Payload, Tuple, tcp_flags};
-use crate::wire::icmp::{self, Echo, EchoKind, ErrorKind, ICMP, ICMPV6};
+use crate::wire::frame::{ETHERNET_LEN, Fragment, Frame, Icmp, Payload, TCP_LEN, Tuple, UDP_LEN, protocol, tcp_flags};
+use crate::wire::icmp::{self, Echo, EchoKind, ErrorKind};
 use crate::wire::offload::Offload;
 use crate::wire::tcp::{self, Segment};
 use crate::wire::{Family, checksum, probe};
 
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-const UDP_HEADER: usize = 8;
-const TCP_HEADER: usize = 20;
 /// Receive window of the other end of TCP probes: more than a probe's payload.
 const WINDOW: u16 = 8192;
 
@@ -93,9 +89,11 @@ impl Controller {
             frame: frame.bytes(),
         };
         match (pair.family(), protocol) {
-            (Family::V4, ICMP) | (Family::V6, ICMPV6) => self.local_icmp(&arrival, frame.icmp(), now),
-            (_, UDP) => self.local_udp(&arrival, &punt.offload, now),
-            (_, TCP) => self.local_tcp(&arrival, &punt.offload, now),
+            (Family::V4, protocol::ICMP) | (Family::V6, protocol::ICMPV6) => {
+                self.local_icmp(&arrival, frame.icmp(), now)
+            }
+            (_, protocol::UDP) => self.local_udp(&arrival, &punt.offload, now),
+            (_, protocol::TCP) => self.local_tcp(&arrival, &punt.offload, now),
             _ => self.icmp_error_from(arrival.own(), ErrorKind::ProtocolUnreachable, link, arrival.frame, now),
         }
     }
@@ -157,18 +155,18 @@ impl Controller {
     }
 
     fn local_udp(&mut self, arrival: &Arrival<'_>, offload: &Offload, now: Instant) {
-        let Some((header, rest)) = arrival.transport.split_first_chunk::<UDP_HEADER>() else {
+        let Some((header, rest)) = arrival.transport.split_first_chunk::<UDP_LEN>() else {
             self.tallies.add(Tally::Malformed);
             return;
         };
         let [source_high, source_low, port_high, port_low, len_high, len_low, sum_high, sum_low] = *header;
         let len = usize::from(u16::from_be_bytes([len_high, len_low]));
-        let Some(data) = len.checked_sub(UDP_HEADER).and_then(|len| rest.get(..len)) else {
+        let Some(data) = len.checked_sub(UDP_LEN).and_then(|len| rest.get(..len)) else {
             self.tallies.add(Tally::Malformed);
             return;
         };
         let without = arrival.pair.family() == Family::V4 && [sum_high, sum_low] == [0, 0];
-        if !without && !is_intact(arrival, UDP, &arrival.transport[..len], offload) {
+        if !without && !is_intact(arrival, protocol::UDP, &arrival.transport[..len], offload) {
             self.tallies.add(Tally::Checksum);
             return;
         }
@@ -207,11 +205,11 @@ impl Controller {
             self.tallies.add(Tally::Malformed);
             return;
         };
-        if !is_intact(arrival, TCP, arrival.transport, offload) {
+        if !is_intact(arrival, protocol::TCP, arrival.transport, offload) {
             self.tallies.add(Tally::Checksum);
             return;
         }
-        let packet = &arrival.frame[emit::ETHERNET_HEADER..];
+        let packet = &arrival.frame[ETHERNET_LEN..];
         if self.check_segment(arrival.pair, packet, &segment, now) {
             return;
         }
@@ -284,7 +282,7 @@ impl Controller {
             (0, Some(segment.sequence.wrapping_add(length)))
         };
         let tuple = Tuple {
-            protocol: TCP,
+            protocol: protocol::TCP,
             source: arrival.pair.destination(),
             source_port: segment.destination_port,
             destination: arrival.pair.source(),
@@ -314,7 +312,7 @@ fn is_intact(arrival: &Arrival<'_>, protocol: u8, transport: &[u8], offload: &Of
 
 /// The frame parser has checked that the header fits.
 pub(super) fn read_segment(transport: &[u8]) -> Option<Segment<'_>> {
-    let header: &[u8; TCP_HEADER] = transport.first_chunk()?;
+    let header: &[u8; TCP_LEN] = transport.first_chunk()?;
     let payload = transport.get(usize::from(header[12] >> 4) * 4..)?;
     let number = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
     Some(Segment {

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Controller;
+use super::exchange::NEXT_HOP_SILENT;
 use super::journal::Alarm;
 use super::tally::Tally;
 use crate::config::RouteTarget;
@@ -12,7 +13,7 @@ use crate::neighbor::{Action, Heard, Key};
 use crate::time::{Duration, Instant};
 use crate::wire::MacAddr;
 use crate::wire::arp::{self, Arp, Operation};
-use crate::wire::emit::ETHERNET_HEADER;
+use crate::wire::frame::ETHERNET_LEN;
 use crate::wire::icmp::ErrorKind;
 use crate::wire::mld::{self, Report};
 use crate::wire::ndp::{self, Ndp};
@@ -61,7 +62,7 @@ impl Controller {
 
     /// ARP, neighbour discovery, or another link-local matter.
     pub(super) fn neighbor_frame(&mut self, punt: &Punt, now: Instant) {
-        if punt.bytes.get(12..ETHERNET_HEADER) == Some(&ETHERTYPE_ARP) {
+        if punt.bytes.get(12..ETHERNET_LEN) == Some(&ETHERTYPE_ARP) {
             match Arp::parse(&punt.bytes) {
                 Ok(arp) => self.arp(punt.link, &arp, now),
                 Err(_) => self.tallies.add(Tally::InvalidArp),
@@ -247,7 +248,7 @@ impl Controller {
 
     fn unreachable(&mut self, frame: &Waiting, now: Instant) {
         if let Some(request) = frame.request {
-            self.end_exchange(request, false, Some("the next hop does not answer ARP or ND".to_owned()), None);
+            self.end_exchange(request, false, Some(NEXT_HOP_SILENT.to_owned()), None);
         }
         let Some((link, sender)) = frame.back else { return };
         let mut bytes = frame.bytes.clone();

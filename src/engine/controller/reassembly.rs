@@ -9,8 +9,7 @@ use smoltcp::wire::Ipv4Packet;
 
 use crate::id::LinkId;
 use crate::time::{Duration, Instant};
-use crate::wire::emit::ETHERNET_HEADER;
-use crate::wire::frame::{Fragment, Frame};
+use crate::wire::frame::{ETHERNET_LEN, Fragment, Frame, IPV6_LEN, protocol};
 use crate::wire::{Family, MacAddr};
 
 /// Datagrams at once; the oldest gives way.
@@ -21,10 +20,7 @@ const PIECES_MAX: usize = 128;
 const BYTES_MAX: usize = 512 * 1024;
 /// A datagram that is not complete by then is given up.
 const LIFE: Duration = Duration::from_secs(5);
-const IPV6_HEADER: usize = 40;
 const FRAGMENT_HEADER: usize = 8;
-/// Next header number of the fragment header.
-const FRAGMENT: u8 = 44;
 
 /// What became of a fragment.
 #[derive(Debug, PartialEq, Eq)]
@@ -76,7 +72,7 @@ impl Reassembly {
             return Collected::Refused;
         };
         let (Fragment::First { id } | Fragment::Later { id }) = frame.fragment() else { return Collected::Refused };
-        let piece = &frame.bytes()[start..ETHERNET_HEADER + frame.ip_len()];
+        let piece = &frame.bytes()[start..ETHERNET_LEN + frame.ip_len()];
         let key = Key {
             link,
             sender: frame.source_mac(),
@@ -142,13 +138,13 @@ impl Datagram {
     /// One packet again, as if it had never been split; its transport checksum is judged by whoever parses it.
     fn into_frame(self) -> Option<Vec<u8>> {
         let mut frame = self.header?;
-        let header = frame.len() - ETHERNET_HEADER;
+        let header = frame.len() - ETHERNET_LEN;
         for piece in self.pieces.values() {
             frame.extend_from_slice(piece);
         }
-        let ip = &mut frame[ETHERNET_HEADER..];
+        let ip = &mut frame[ETHERNET_LEN..];
         if ip[0] >> 4 == 6 {
-            let length = u16::try_from(ip.len() - IPV6_HEADER).ok()?;
+            let length = u16::try_from(ip.len() - IPV6_LEN).ok()?;
             ip[4..6].copy_from_slice(&length.to_be_bytes());
             return Some(frame);
         }
@@ -166,10 +162,10 @@ impl Datagram {
 /// Where the fragment's own bytes begin; `None` for IPv6 with other headers before the fragment header.
 fn payload_start(frame: &Frame<'_>) -> Option<usize> {
     let range = frame.fragment_range()?;
-    let start = (ETHERNET_HEADER + frame.ip_len()).checked_sub(range.length.into())?;
+    let start = (ETHERNET_LEN + frame.ip_len()).checked_sub(range.length.into())?;
     match frame.family() {
         Family::V4 => Some(start),
-        Family::V6 => (start == ETHERNET_HEADER + IPV6_HEADER + FRAGMENT_HEADER).then_some(start),
+        Family::V6 => (start == ETHERNET_LEN + IPV6_LEN + FRAGMENT_HEADER).then_some(start),
     }
 }
 
@@ -181,7 +177,7 @@ fn header(frame: &Frame<'_>) -> Option<Vec<u8>> {
         Family::V6 => {
             let (mut header, fragment) =
                 (frame.bytes()[..start - FRAGMENT_HEADER].to_vec(), &frame.bytes()[start - 8..]);
-            header[ETHERNET_HEADER + 6] = fragment[0];
+            header[ETHERNET_LEN + 6] = fragment[0];
             Some(header)
         }
     }
@@ -190,14 +186,14 @@ fn header(frame: &Frame<'_>) -> Option<Vec<u8>> {
 /// Splits an IPv6 packet of the engine's own, which has no extension headers, for a link with this MTU (RFC 8200 section
 /// 4.5).
 pub(super) fn split_v6(frame: &[u8], mtu: u16, id: u32) -> Vec<Vec<u8>> {
-    let (header, payload) = frame.split_at(ETHERNET_HEADER + IPV6_HEADER);
-    let room = usize::from(mtu).saturating_sub(IPV6_HEADER + FRAGMENT_HEADER) & !7;
+    let (header, payload) = frame.split_at(ETHERNET_LEN + IPV6_LEN);
+    let room = usize::from(mtu).saturating_sub(IPV6_LEN + FRAGMENT_HEADER) & !7;
     let count = payload.len().div_ceil(room.max(8));
     let pieces = payload.chunks(room.max(8)).enumerate().map(|(index, piece)| {
         let mut bytes = header.to_vec();
         let length = (FRAGMENT_HEADER + piece.len()) as u16;
-        bytes[ETHERNET_HEADER + 4..ETHERNET_HEADER + 6].copy_from_slice(&length.to_be_bytes());
-        let next = std::mem::replace(&mut bytes[ETHERNET_HEADER + 6], FRAGMENT);
+        bytes[ETHERNET_LEN + 4..ETHERNET_LEN + 6].copy_from_slice(&length.to_be_bytes());
+        let next = std::mem::replace(&mut bytes[ETHERNET_LEN + 6], protocol::FRAGMENT);
         let offset_and_more = (index * room.max(8)) as u16 | u16::from(index + 1 < count);
         bytes.extend_from_slice(&[next, 0]);
         bytes.extend_from_slice(&offset_and_more.to_be_bytes());

@@ -22,9 +22,7 @@ use crate::path::pinning::{self, Near, PacketKind, Pin, PinChange, View};
 use crate::path::{BelowMin, Group, OnFailure, PathSet};
 use crate::time::Instant;
 use crate::wire::Family;
-
-/// IP protocol number of TCP.
-const TCP: u8 = 6;
+use crate::wire::frame::protocol;
 
 /// Where a packet came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -343,7 +341,7 @@ fn view<'a>(
         set,
         hash: group.hasher.flow(&flow),
         preferred,
-        tcp: flow.protocol == TCP,
+        tcp: flow.protocol == protocol::TCP,
         leader: pinning::leads(direction),
     }
 }

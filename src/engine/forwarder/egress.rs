@@ -7,7 +7,7 @@ use crate::id::LinkId;
 use crate::nat::{Translation, Way};
 use crate::wire::MacAddr;
 use crate::wire::fragment::{self, SplitError};
-use crate::wire::frame::{ETHERNET_LEN, Frame, Untranslatable};
+use crate::wire::frame::{ETHERNET_LEN, Frame, UDP_LEN, Untranslatable};
 use crate::wire::offload::{GsoKind, Offload};
 use crate::wire::vlan::VlanTag;
 
@@ -72,7 +72,7 @@ fn fit(frame: &Frame<'_>, offload: &Offload, mtu: u16) -> Fit {
     let ip_header = frame.transport_offset() - ETHERNET_LEN;
     let headers = match gso.kind {
         GsoKind::Tcp4 | GsoKind::Tcp6 => ip_header + tcp_header(frame),
-        GsoKind::UdpSegments => ip_header + UDP_HEADER,
+        GsoKind::UdpSegments => ip_header + UDP_LEN,
         GsoKind::UdpFragments => ip_header,
     };
     if headers + usize::from(gso.size) <= mtu {
@@ -90,7 +90,6 @@ fn fit(frame: &Frame<'_>, offload: &Offload, mtu: u16) -> Fit {
     }
 }
 
-const UDP_HEADER: usize = 8;
 /// The longest IPv4 header and 8 bytes.
 const FRAGMENT_MTU_MIN: u16 = 68;
 

@@ -72,9 +72,10 @@ impl Claim {
     }
 
     fn kind(&self) -> PacketKind {
-        match self.tcp.map(|segment| segment.flags & (SYN | ACK | FIN | RST)) {
-            Some(SYN) => PacketKind::Syn,
-            Some(SYN_ACK) => PacketKind::SynAck,
+        match self.tcp.map(|segment| (segment.flags & (SYN | ACK | FIN | RST), segment.length)) {
+            Some((SYN, _)) => PacketKind::Syn,
+            Some((SYN_ACK, _)) => PacketKind::SynAck,
+            Some((_, 0)) => PacketKind::Bare,
             Some(_) | None => PacketKind::Other,
         }
     }
@@ -362,7 +363,7 @@ impl Forwarder {
     fn begin_at_service(&mut self, service: &Service, known: &Known<'_>, reopens: bool) -> Step {
         let is_placed = match known.claim.kind() {
             PacketKind::Syn => true,
-            PacketKind::SynAck | PacketKind::Other => {
+            PacketKind::SynAck | PacketKind::Bare | PacketKind::Other => {
                 let is_stream = known.claim.tcp.is_some();
                 !is_stream || (known.claim.may_open() && (reopens || services::places_mid_stream(service)))
             }

@@ -9,7 +9,7 @@
 //!   egress:  size, translation, TTL, neighbour, tag    -> forward, hairpin, replace by fragments, wait for a neighbour
 //! ```
 //!
-//! One function branches ([`Forwarder::handle`]), the stages compute. Every received frame ends in one [`Verdict`], which is
+//! One function branches (`Forwarder::handle`), the stages compute. Every received frame ends in one [`Verdict`], which is
 //! counted in one place.
 
 mod decide;

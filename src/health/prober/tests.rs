@@ -2,14 +2,7 @@ use super::*;
 use crate::wire::{Family, MacAddr};
 
 fn check(kind: CheckKind) -> Check {
-    Check {
-        kind,
-        interval: Duration::from_millis(50),
-        timeout: Duration::from_millis(100),
-        fall: 5,
-        rise: 10,
-        hold: Duration::from_secs(2),
-    }
+    Check { kind, ..Check::default() }
 }
 
 fn at(millis: u64) -> Instant {

@@ -15,6 +15,9 @@ const RESET_WITHIN_MS: u64 = 1_000;
 /// A datagram flow of the dead firewall may be silent for so long: detection, and the next request.
 const MOVED_WITHIN_MS: u64 = 1_000;
 
+/// A request that was made this long before the failure has had its answer.
+const ROUND_TRIP_MS: u64 = 200;
+
 /// What was seen from outside.
 #[derive(Debug, Clone, Default)]
 pub struct Evidence {
@@ -95,7 +98,7 @@ impl Report {
     pub fn judge(evidence: &Evidence) -> Self {
         let groups = groups(evidence);
         let of = |fate: Fate| groups.iter().filter(move |((at, _), _)| *at == fate).flat_map(|(_, flows)| flows.iter());
-        let mut promises = vec![detection(evidence), untouched(of(Fate::Elsewhere))];
+        let mut promises = vec![detection(evidence), untouched(evidence.failed_ms, of(Fate::Elsewhere))];
         if evidence.resets {
             promises.push(told(&evidence.victim, of(Fate::OnVictim)));
         }
@@ -186,15 +189,21 @@ fn detection(evidence: &Evidence) -> Promise {
     }
 }
 
-fn untouched<'a>(flows: impl Iterator<Item = &'a &'a FlowReport>) -> Promise {
+fn untouched<'a>(failed_ms: u64, flows: impl Iterator<Item = &'a &'a FlowReport>) -> Promise {
     let flows: Vec<_> = flows.collect();
     let broken = flows.iter().filter(|flow| flow.end != End::Finished).count();
-    let lost: u64 = flows.iter().map(|flow| flow.lost()).sum();
+    let lost: u64 = flows.iter().map(|flow| lost_since(failed_ms, flow)).sum();
     Promise {
         what: "sessions of the other firewalls lose nothing".to_owned(),
         kept: !flows.is_empty() && broken == 0 && lost == 0,
-        detail: format!("{} sessions, {broken} broken, {lost} requests without answer", flows.len()),
+        detail: format!("{} sessions, {broken} broken, {lost} requests without answer since it failed", flows.len()),
     }
+}
+
+/// Requests without answer from the failure on. What does not tell when it lost them may have lost them all since.
+fn lost_since(failed_ms: u64, flow: &FlowReport) -> u64 {
+    let before = flow.lost_at_ms.iter().filter(|at| **at + ROUND_TRIP_MS < failed_ms).count();
+    flow.lost().saturating_sub(before as u64)
 }
 
 fn told<'a>(victim: &str, flows: impl Iterator<Item = &'a &'a FlowReport>) -> Promise {
@@ -311,6 +320,7 @@ mod tests {
             ended_ms: 20_000,
             sent: 100,
             answered: 100,
+            lost_at_ms: Vec::new(),
             longest_stall_ms: 5,
             waited_ms: (end != End::Finished).then_some(400),
             end,
@@ -384,6 +394,18 @@ mod tests {
 
             assert!(broken.len() == 1 && broken[0].contains(promise), "{promise}: {broken:?}");
         }
+    }
+
+    #[test]
+    fn what_a_busy_machine_lost_before_the_failure_is_not_blamed_on_it() {
+        let mut evidence = evidence();
+        evidence.at_failure.insert(name("udp", 4), "fw2".to_owned());
+        let early = FlowReport { answered: 99, lost_at_ms: vec![40], ..flow(Protocol::Udp, 4, End::Finished) };
+        evidence.flows.push(early.clone());
+        assert_eq!(broken(&evidence), Vec::<String>::new());
+
+        *evidence.flows.last_mut().unwrap() = FlowReport { lost_at_ms: vec![6_010], ..early };
+        assert_eq!(broken(&evidence), ["sessions of the other firewalls lose nothing"]);
     }
 
     #[test]

@@ -20,6 +20,9 @@ pub use serve::serve;
 /// Port of the echo service, TCP and UDP (RFC 862).
 pub const ECHO_PORT: u16 = 7;
 
+/// A flow's report tells when so many of its lost requests were made.
+pub const LOST_MAX: usize = 32;
+
 /// What a client is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
@@ -95,6 +98,9 @@ pub struct FlowReport {
     pub sent: u64,
     /// Right answers.
     pub answered: u64,
+    /// When the first [`LOST_MAX`] requests without an answer were made, since the start of the program; UDP only.
+    #[serde(default)]
+    pub lost_at_ms: Vec<u64>,
     /// The longest time without an answer that was due; for TCP also the time to connect.
     pub longest_stall_ms: u64,
     /// How it ended.
@@ -188,6 +194,7 @@ impl Flow {
             ended_ms: 0,
             sent: 0,
             answered: 0,
+            lost_at_ms: Vec::new(),
             longest_stall_ms: 0,
             end: End::Finished,
             waited_ms: None,

@@ -93,6 +93,7 @@ async fn a_silent_server_is_told_from_one_that_resets() {
     assert_eq!(tcp[0].end, End::Hung);
     assert!(tcp[0].longest_stall_ms >= 500, "{tcp:?}");
     assert_eq!((udp[0].answered, udp[0].lost()), (0, udp[0].sent));
+    assert_eq!(udp[0].lost_at_ms.len(), (udp[0].sent as usize).min(LOST_MAX));
     drop(silent);
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use tokio::net::UdpSocket;
 use tokio::time::Instant;
 
-use super::{End, Flow, message, millis};
+use super::{End, Flow, LOST_MAX, message, millis};
 
 /// Sends until the flow's time is over, then waits for late answers as long as the plan's patience.
 pub(super) async fn run(flow: Flow) {
@@ -27,7 +27,8 @@ pub(super) async fn run(flow: Flow) {
         return flow.close_report(report).await;
     }
     report.local = socket.local_addr().ok().map(|address| address.to_string());
-    let mut answered = vec![false; 0];
+    // When each request was made, until its answer comes.
+    let mut open: Vec<Option<u64>> = Vec::new();
     let mut buffer = vec![0; 65_536];
     let mut last = Instant::now();
     let mut ticks = tokio::time::interval(flow.plan.interval);
@@ -42,15 +43,14 @@ pub(super) async fn run(flow: Flow) {
                 // An error here is an ICMP answer to an earlier datagram, or no route for a moment: this one is lost.
                 let _ = socket.send(&message(report.sent, flow.plan.size)).await;
                 report.sent += 1;
-                answered.push(false);
+                open.push(Some(flow.since_start()));
                 flow.tally.sent.fetch_add(1, Ordering::Relaxed);
             }
             received = socket.recv(&mut buffer) => {
                 let Ok(length) = received else { continue };
                 let Some(number) = buffer[..length].first_chunk().map(|bytes| u64::from_be_bytes(*bytes)) else { continue };
                 let whole = buffer[..length] == message(number, flow.plan.size);
-                if let Some(seen) = answered.get_mut(number as usize).filter(|seen| whole && !**seen) {
-                    *seen = true;
+                if whole && open.get_mut(number as usize).is_some_and(|request| request.take().is_some()) {
                     report.answered += 1;
                     flow.tally.answered.fetch_add(1, Ordering::Relaxed);
                     report.longest_stall_ms = report.longest_stall_ms.max(millis(last.elapsed()));
@@ -64,5 +64,6 @@ pub(super) async fn run(flow: Flow) {
         report.longest_stall_ms =
             report.longest_stall_ms.max(millis(last.elapsed().saturating_sub(flow.plan.patience)));
     }
+    report.lost_at_ms = open.into_iter().flatten().take(LOST_MAX).collect();
     flow.close_report(report).await;
 }

@@ -112,6 +112,25 @@ fn a_member_takes_no_flows_before_its_first_verdict_and_its_verdict_is_no_fall()
 }
 
 #[test]
+fn the_first_path_that_rises_waits_for_the_others_of_the_start() {
+    let starting = PathHealth::default();
+    let mut lab = Lab::new(config(3, 1));
+
+    lab.paths(&[UP, starting, DOWN]);
+    assert_eq!(lab.set(), (0, 0, vec![0; 3]), "a flow of the second would take the first");
+    assert_eq!(lab.liveness.sets()[0].starting, 0b011);
+    assert_eq!(lab.liveness.poll_timeout(), Some(at(lab.now) + GRACE));
+    lab.paths(&[UP, UP, DOWN]);
+    assert_eq!(lab.set(), (0b011, 0b011, vec![0; 3]), "both at once");
+
+    let mut lab = Lab::new(config(3, 1));
+    lab.paths(&[UP, starting, DOWN]);
+    lab.wait(GRACE.as_millis() as u64);
+    assert_eq!(lab.set(), (0b001, 0b001, vec![0; 3]), "a path without verdict is not waited for without end");
+    assert_eq!(lab.liveness.sets()[0].starting, 0b010);
+}
+
+#[test]
 fn a_firewall_that_dies_falls_while_the_others_answer() {
     let mut lab = Lab::up(2);
     let changes = lab.paths(&[DOWN, UP]);
@@ -124,6 +143,19 @@ fn a_firewall_that_dies_falls_while_the_others_answer() {
     assert_eq!(lab.set(), (0b11, 0b10, vec![1, 0]), "up, but not past its hold");
     lab.paths(&[UP, UP]);
     assert_eq!(lab.set(), (0b11, 0b11, vec![1, 0]));
+}
+
+#[test]
+fn a_draining_member_takes_no_flow_while_the_only_other_is_in_its_hold() {
+    let mut lab = Lab::up(2);
+    lab.paths(&[UP, DOWN]);
+    lab.paths(&[UP, HELD]);
+    assert_eq!(lab.set(), (0b11, 0b01, vec![0, 1]));
+
+    lab.liveness.set_admin(FirewallId(0), Admin::Drain);
+    lab.wait(0);
+
+    assert_eq!(lab.set(), (0b11, 0b10, vec![0, 1]));
 }
 
 #[test]

@@ -98,7 +98,7 @@ impl World {
     }
 }
 
-use PacketKind::{Other as Data, Syn, SynAck};
+use PacketKind::{Bare, Other as Data, Syn, SynAck};
 use PinChange::{Corrected, Followed, Hashed, Learned, Reselected, Rotated};
 use PinState::{Confirmed, Opening, Tentative};
 
@@ -315,6 +315,22 @@ fn an_unanswered_tentative_tcp_pin_tries_every_firewall_twice() {
 }
 
 #[test]
+fn silence_after_a_bare_acknowledgement_says_nothing() {
+    // An engine that restarted sees a keep-alive and its acknowledgement, then nothing until the next request.
+    let world = World::new();
+    for first in [world.far(None, PIN, Bare, T).0, world.near(None, Bare, T).0] {
+        let (acknowledged, _) = world.near(Some(first), Bare, later(1));
+        let (asked, change) = world.near(Some(acknowledged), Data, later(5000));
+        assert_eq!((asked.firewall, change), (PIN, None), "the firewall that brought the flow keeps it");
+
+        let (waiting, _) = world.near(Some(asked), Bare, later(7000));
+        assert_eq!(waiting.firewall, PIN, "an acknowledgement does not rotate");
+        let (turned, change) = world.near(Some(waiting), Data, later(7000));
+        assert_eq!((turned.firewall, change), (F, Some(Rotated)), "a request without answer does");
+    }
+}
+
+#[test]
 fn a_firewall_that_this_engine_alone_believes_down_is_used_while_it_answers() {
     let mut world = World::new();
     world.was_never_up(F);
@@ -467,7 +483,7 @@ proptest! {
     fn a_steady_packet_is_answered_as_the_rules_say(pin in any_pin(), up in 0..8_u64, from in 0..3_u16, leader: bool) {
         let mut world = World { leader, ..World::new() };
         (world.set.up, world.set.selectable) = (up, up);
-        for packet in [Syn, SynAck, Data] {
+        for packet in [Syn, SynAck, Bare, Data] {
             if let Some(after) = near_steady(&pin, packet, &world.group, &world.set, T) {
                 let send = Near::Send { pin: after, change: None };
                 prop_assert_eq!(near(Some(pin), packet, &world.view(), T), send);
@@ -483,7 +499,7 @@ proptest! {
     fn a_move_has_a_reason_and_a_reason_is_a_move(pin in any_pin(), up in 1..8_u64, from in 0..3_u16, leader: bool, tcp: bool) {
         let mut world = World { leader, tcp, ..World::new() };
         (world.set.up, world.set.selectable) = (up, up);
-        for packet in [Syn, SynAck, Data] {
+        for packet in [Syn, SynAck, Bare, Data] {
             let (after, change) = far(Some(pin), FirewallId(from), packet, &world.view(), T);
             prop_assert_eq!(change.is_some(), after.firewall != pin.firewall);
             prop_assert!(after.firewall == pin.firewall || after.firewall == FirewallId(from));

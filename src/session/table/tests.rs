@@ -8,10 +8,8 @@ use crate::flow::{Direction, Endpoint, FlowKey};
 use crate::session::{State, TcpState};
 use crate::time::{Duration, Instant};
 use crate::wire::frame::TcpSegment;
+use crate::wire::frame::protocol::{TCP, UDP};
 use crate::wire::frame::tcp_flags::{ACK, FIN, RST, SYN};
-
-const TCP: u8 = 6;
-const UDP: u8 = 17;
 
 /// Short, and all different.
 const TIMEOUTS: Timeouts = Timeouts {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::sim::firewall::tcp::{self, Direction, Outcome, Segment, TcpState};
-use crate::sim::packet::{Icmp, Packet, Tuple, protocol, tcp_flag};
+use crate::sim::packet::{Icmp, Packet, Tuple, protocol};
 use crate::time::{Duration, Instant};
 
 /// Why a firewall drops a packet. [`Refusal::Invalid`], [`Refusal::NewNotSyn`] and [`Refusal::Policy`] are the oracle: while
@@ -261,11 +261,6 @@ impl Conntrack {
             (!self.index.contains_key(&shown.reversed())).then_some(shown)
         })
     }
-}
-
-/// True for a segment that only opens: what a strict firewall lets begin.
-pub const fn opens(flags: u8) -> bool {
-    flags & (tcp_flag::SYN | tcp_flag::ACK | tcp_flag::RST | tcp_flag::FIN) == tcp_flag::SYN
 }
 
 #[cfg(test)]

@@ -15,9 +15,8 @@ use std::rc::Rc;
 use ipnet::IpNet;
 
 use crate::sim::firewall::conntrack::{Conntrack, Policy, Refusal, Rules, Verdict};
-use crate::sim::packet::{
-    Cut, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Icmp, Packet, Reassembly, Tuple, ethernet, split_ethernet,
-};
+use crate::sim::packet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Icmp, Packet, Tuple, ethernet, split_ethernet};
+use crate::sim::reassembly::{Cut, Reassembly};
 use crate::sim::station::Station;
 use crate::time::{Duration, Instant};
 use crate::wire::MacAddr;
@@ -74,6 +73,8 @@ pub struct Sighting {
     pub tuple: Tuple,
     /// The flow as its opener shows it, where the firewall knows.
     pub original: Option<Tuple>,
+    /// The flow as the packet shows it when it leaves.
+    pub shown: Option<Tuple>,
     /// TCP flags.
     pub flags: Option<u8>,
     /// An ICMP error about the flow.
@@ -108,7 +109,7 @@ pub struct Firewall {
     reassembly: Reassembly,
     /// Sends nothing, hears nothing.
     pub alive: bool,
-    /// Passes no probes that come by this leg.
+    /// Passes no probes that come by this leg (the answers to the other side's it does).
     pub blocked: [bool; 2],
     /// Every packet takes this much longer.
     pub lag: Duration,
@@ -116,6 +117,7 @@ pub struct Firewall {
     out: VecDeque<(Leg, Vec<u8>)>,
     sightings: Vec<Sighting>,
     refused: BTreeMap<Refusal, u64>,
+    passed: u64,
     fragment_id: u32,
 }
 
@@ -143,6 +145,7 @@ impl Firewall {
             out: VecDeque::new(),
             sightings: Vec::new(),
             refused: BTreeMap::new(),
+            passed: 0,
             fragment_id: 1,
         }
     }
@@ -172,8 +175,16 @@ impl Firewall {
         for piece in self.reassembly.expire(now) {
             let (at, tuple) = (now, piece.tuple());
             let refusal = Some(Refusal::Invalid);
-            let sighting =
-                Sighting { at, leg: Leg::Outside, tuple, original: None, flags: None, error: false, refusal };
+            let sighting = Sighting {
+                at,
+                leg: Leg::Outside,
+                tuple,
+                original: None,
+                shown: None,
+                flags: None,
+                error: false,
+                refusal,
+            };
             self.sightings.push(sighting);
         }
         while let Some((_, leg, departure)) = self.delayed.pop_front_if(|(due, ..)| *due <= now) {
@@ -207,6 +218,11 @@ impl Firewall {
     /// Packets dropped for `reason`.
     pub fn refused(&self, reason: Refusal) -> u64 {
         self.refused.get(&reason).copied().unwrap_or(0)
+    }
+
+    /// Packets that it let pass.
+    pub fn passed(&self) -> u64 {
+        self.passed
     }
 
     /// All drops that are not the wire's fault nor the flow's own.
@@ -247,6 +263,11 @@ impl Firewall {
     /// Takes another hardware address on one leg.
     pub fn change_mac(&mut self, leg: Leg, mac: MacAddr) {
         self.legs[leg.index()].change_mac(mac);
+    }
+
+    /// Sends a packet as if it had passed long ago.
+    pub fn emit(&mut self, leg: Leg, packet: Packet, next_hop: IpAddr, now: Instant) {
+        self.depart(leg, Departure::Routed(packet, next_hop), now);
     }
 
     /// The hardware address of a leg.
@@ -313,12 +334,14 @@ impl Firewall {
     fn judge(&mut self, leg: Leg, packet: &Packet, now: Instant) -> Option<Tuple> {
         let engines = &self.settings.engines;
         let probe = engines.contains(&packet.source) && engines.contains(&packet.destination);
-        if probe && self.blocked[leg.index()] {
+        let asks = matches!(packet.icmp_kind(), Some(Icmp::Request(_)));
+        if probe && asks && self.blocked[leg.index()] {
             *self.refused.entry(Refusal::ProbeBlocked).or_default() += 1;
             return None;
         }
         // What answers at a translation that this firewall did not make is for somebody else.
-        if self.lookup(packet.destination).is_none() && !self.knows(packet.tuple()) {
+        let routed = self.settings.kind == Kind::Transparent || self.lookup(packet.destination).is_some();
+        if !routed && !self.knows(packet.tuple()) {
             let foreign = self.settings.kind == Kind::Nat;
             self.refuse(leg, packet, if foreign { Refusal::Policy } else { Refusal::NoRoute }, now);
             return None;
@@ -332,7 +355,8 @@ impl Firewall {
         let verdict = self.table.borrow_mut().judge(packet, leg == Leg::Outside, rules, pool, now);
         match verdict {
             Verdict::Pass { shown, original } => {
-                self.see(leg, packet, Some(original), None, now);
+                self.passed += 1;
+                self.see(leg, packet, Some((original, shown)), None, now);
                 Some(shown)
             }
             Verdict::Refuse(refusal) => {
@@ -347,9 +371,17 @@ impl Firewall {
         self.see(leg, packet, None, Some(refusal), now);
     }
 
-    fn see(&mut self, leg: Leg, packet: &Packet, original: Option<Tuple>, refusal: Option<Refusal>, at: Instant) {
+    fn see(
+        &mut self,
+        leg: Leg,
+        packet: &Packet,
+        passed: Option<(Tuple, Tuple)>,
+        refusal: Option<Refusal>,
+        at: Instant,
+    ) {
+        let (original, shown) = passed.unzip();
         let (tuple, flags, error) = (packet.tuple(), packet.tcp_flags(), packet.is_icmp_error());
-        self.sightings.push(Sighting { at, leg, tuple, original, flags, error, refusal });
+        self.sightings.push(Sighting { at, leg, tuple, original, shown, flags, error, refusal });
     }
 
     /// The firewall's own answer to a ping.

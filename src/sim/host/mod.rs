@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::sim::host::tcp::Tcp;
-use crate::sim::packet::{Icmp, Packet, Reassembly, Tuple, protocol};
+use crate::sim::packet::{Icmp, Packet, Tuple, protocol};
+use crate::sim::reassembly::Reassembly;
 use crate::sim::rng::Rng;
 use crate::sim::station::Station;
 use crate::time::{Duration, Instant};
@@ -17,6 +18,15 @@ pub const ECHO_PORT: u16 = 7;
 pub const DISCARD_PORT: u16 = 9;
 /// Speaks without being asked (RFC 864).
 pub const GENERATOR_PORT: u16 = 19;
+
+/// Names a flow in the world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FlowRef {
+    /// The host that opened it.
+    pub host: usize,
+    /// Its number there.
+    pub number: usize,
+}
 
 /// What a flow does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -68,6 +78,8 @@ pub enum FlowState {
 pub enum End {
     /// All rounds were made.
     Done,
+    /// Datagrams: some rounds were answered.
+    Lossy,
     /// The connection was reset.
     Reset,
     /// Nobody answered.
@@ -142,6 +154,7 @@ pub struct Complaint {
 pub struct Host {
     /// Its leg.
     pub station: Station,
+    number: usize,
     gateways: Vec<IpAddr>,
     mtu: usize,
     tcp: Tcp,
@@ -149,9 +162,7 @@ pub struct Host {
     by_tuple: BTreeMap<Tuple, usize>,
     due: BTreeMap<usize, Instant>,
     reassembly: Reassembly,
-    /// Datagrams of one-way flows that arrived here, by flow as its opener shows it (source port and address may be translated:
-    /// the payload names the flow).
-    pub arrived: Vec<u64>,
+    arrived: Vec<FlowRef>,
     /// ICMP errors received.
     pub complaints: Vec<Complaint>,
     rng: Rng,
@@ -159,9 +170,10 @@ pub struct Host {
 }
 
 impl Host {
-    /// A host; `gateways` has one next hop per family.
-    pub fn new(station: Station, gateways: Vec<IpAddr>, mut rng: Rng, now: Instant) -> Self {
+    /// Host number `number` of the world; `gateways` has one next hop per family.
+    pub fn new(number: usize, station: Station, gateways: Vec<IpAddr>, mut rng: Rng, now: Instant) -> Self {
         Self {
+            number,
             tcp: Tcp::new(&station.addresses, rng.next_u64(), now),
             station,
             gateways,
@@ -207,6 +219,17 @@ impl Host {
     /// The flows opened from here.
     pub fn flows(&self) -> &[Flow] {
         &self.flows
+    }
+
+    /// The flows of which a one-way datagram arrived here since the last call; addresses may be translated, so the payload
+    /// names the flow.
+    pub fn take_arrived(&mut self) -> Vec<FlowRef> {
+        std::mem::take(&mut self.arrived)
+    }
+
+    /// TCP connections that the host holds, as client or server.
+    pub fn tcp_connections(&self) -> usize {
+        self.tcp.connections()
     }
 
     /// Says that a datagram of the one-way flow `number` of this host arrived at its end.
@@ -264,14 +287,18 @@ impl Host {
         if flow.sent >= flow.spec.rounds {
             // One more gap to hear the last answer.
             self.due.remove(&number);
-            let all = flow.answered >= flow.spec.rounds;
-            flow.state = FlowState::Over(if all { End::Done } else { End::TimedOut });
+            flow.state = FlowState::Over(match flow.answered {
+                0 => End::TimedOut,
+                answered if answered < flow.spec.rounds => End::Lossy,
+                _ => End::Done,
+            });
             flow.ended_at = Some(now);
             return;
         }
         let Tuple { source, destination, .. } = flow.tuple;
         let mut data = vec![0x5a; flow.spec.size.max(12)];
-        data[..8].copy_from_slice(&(number as u64).to_be_bytes());
+        data[..4].copy_from_slice(&(self.number as u32).to_be_bytes());
+        data[4..8].copy_from_slice(&(number as u32).to_be_bytes());
         data[8..12].copy_from_slice(&flow.sent.to_be_bytes());
         let packet = match flow.spec.traffic {
             Traffic::UdpEcho | Traffic::UdpOneWay => Packet::udp(source, destination, &data),
@@ -318,7 +345,7 @@ impl Host {
                     let data = packet.payload[8..].to_vec();
                     self.send_datagram(Packet::udp(tuple.destination, tuple.source, &data), false, now);
                 }
-                (protocol::UDP, DISCARD_PORT) => self.arrived.extend(flow_number(&packet.payload[8..])),
+                (protocol::UDP, DISCARD_PORT) => self.arrived.extend(flow_ref(&packet.payload[8..])),
                 (protocol::UDP, _) => self.answered(tuple, &packet.payload[8..], now),
                 (protocol::GRE, _) if self.by_tuple.contains_key(&tuple.reversed()) => {
                     self.answered(tuple, packet.payload.get(4..).unwrap_or(&[]), now);
@@ -336,15 +363,16 @@ impl Host {
     fn answered(&mut self, tuple: Tuple, data: &[u8], now: Instant) {
         let Some(number) = self.by_tuple.get(&tuple.reversed()).copied() else { return };
         let flow = &mut self.flows[number];
-        if flow_number(data) == Some(number as u64) && flow.answered < flow.sent {
+        if flow_ref(data) == Some(FlowRef { host: self.number, number }) && flow.answered < flow.sent {
             flow.bytes += data.len() as u64;
             flow.answer(now);
         }
     }
 }
 
-fn flow_number(data: &[u8]) -> Option<u64> {
-    Some(u64::from_be_bytes(data.get(..8)?.try_into().ok()?))
+fn flow_ref(data: &[u8]) -> Option<FlowRef> {
+    let word = |at: usize| Some(u32::from_be_bytes(data.get(at..at + 4)?.try_into().ok()?) as usize);
+    Some(FlowRef { host: word(0)?, number: word(4)? })
 }
 
 /// A GRE header without options (RFC 2784) around `data`.

@@ -9,8 +9,8 @@ use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::wire::{HardwareAddress, IpCidr};
 
-use crate::sim::host::{End, Flow, FlowState, GENERATOR_PORT};
-use crate::sim::packet::{Packet, Tuple, protocol, tcp_flag};
+use crate::sim::host::{ECHO_PORT, End, Flow, FlowState, GENERATOR_PORT};
+use crate::sim::packet::{Packet, Tuple, tcp_flag};
 use crate::time::{Duration, Instant};
 
 /// See the module.
@@ -108,7 +108,12 @@ impl Tcp {
         }
         let opens = flags & (tcp_flag::SYN | tcp_flag::ACK | tcp_flag::RST) == tcp_flag::SYN;
         let port = own.source.1;
-        if opens && port < 1024 && self.servers.iter().all(|server| server.tuple != own) {
+        let known = self.servers.iter().any(|s| s.tuple == own) || self.clients.iter().any(|c| c.tuple == own);
+        if opens && !known && !matches!(port, ECHO_PORT | GENERATOR_PORT) {
+            // A host behind its own packet filter: nobody answers at closed ports.
+            return;
+        }
+        if opens && !known {
             let mut socket = socket();
             socket.listen(port).expect("a port to listen on");
             let handle = self.sockets.add(socket);
@@ -246,9 +251,9 @@ impl Tcp {
         false
     }
 
-    /// Forgets all connections, as a restart of the host does; returns nothing to their peers.
-    pub fn is_idle(&self) -> bool {
-        self.clients.is_empty() && self.servers.is_empty()
+    /// Connections, as client or server.
+    pub fn connections(&self) -> usize {
+        self.clients.len() + self.servers.len()
     }
 }
 
@@ -288,9 +293,4 @@ impl Device for Queues {
         capabilities.max_transmission_unit = 1500;
         capabilities
     }
-}
-
-/// True if `protocol` is TCP's.
-pub const fn is_tcp(number: u8) -> bool {
-    number == protocol::TCP
 }

@@ -1,15 +1,13 @@
 //! The walk over IPv6 extension headers (RFC 8200 section 4), shared by packets and by what ICMPv6 errors quote of them.
 
+use crate::wire::frame::protocol::{DESTINATION_OPTIONS, FRAGMENT, HOP_BY_HOP, ROUTING};
+
 /// Headers walked at most; a longer chain has "no ports".
 const HEADERS_MAX: usize = 8;
 /// Bytes of extension headers walked at most.
 const BYTES_MAX: usize = 512;
 
-pub(super) const HOP_BY_HOP: u8 = 0;
-const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
-const DESTINATION_OPTIONS: u8 = 60;
 const MOBILITY: u8 = 135;
 const HIP: u8 = 139;
 const SHIM6: u8 = 140;

@@ -18,6 +18,14 @@ pub use translate::Untranslatable;
 
 /// Bytes of an Ethernet header.
 pub const ETHERNET_LEN: usize = 14;
+/// Bytes of an IPv4 header without options.
+pub const IPV4_LEN: usize = 20;
+/// Bytes of an IPv6 header without extension headers.
+pub const IPV6_LEN: usize = 40;
+/// Bytes of a TCP header without options.
+pub const TCP_LEN: usize = 20;
+/// Bytes of a UDP header.
+pub const UDP_LEN: usize = 8;
 
 /// EtherTypes that this crate speaks (IEEE 802 numbers).
 pub mod ethertype {
@@ -29,8 +37,10 @@ pub mod ethertype {
     pub const IPV6: u16 = 0x86dd;
 }
 
-/// IP protocol numbers with a meaning here (IANA).
+/// IP protocol numbers with a meaning here, IPv6 extension headers among them (IANA).
 pub mod protocol {
+    use crate::wire::Family;
+
     /// ICMP for IPv4.
     pub const ICMP: u8 = 1;
     /// TCP.
@@ -45,6 +55,22 @@ pub mod protocol {
     pub const SCTP: u8 = 132;
     /// UDP-Lite.
     pub const UDP_LITE: u8 = 136;
+    /// IPv6 hop-by-hop options.
+    pub const HOP_BY_HOP: u8 = 0;
+    /// IPv6 routing header.
+    pub const ROUTING: u8 = 43;
+    /// IPv6 fragment header.
+    pub const FRAGMENT: u8 = 44;
+    /// IPv6 destination options.
+    pub const DESTINATION_OPTIONS: u8 = 60;
+
+    /// ICMP of a family.
+    pub const fn icmp(family: Family) -> u8 {
+        match family {
+            Family::V4 => ICMP,
+            Family::V6 => ICMPV6,
+        }
+    }
 
     /// True if the first four bytes of the transport header are source and destination port.
     pub const fn has_ports(protocol: u8) -> bool {

@@ -139,7 +139,7 @@ fn ipv6(packet: &[u8], offload: &Offload) -> Result<Layout, Malformed> {
     };
     let payload_len = usize::from(u16::from_be_bytes([header[4], header[5]]));
     // A payload length of 0 with a hop-by-hop header would be a jumbogram (RFC 2675), whose length stands in an option.
-    if payload_len > rest.len() || (payload_len == 0 && header[6] == ipv6::HOP_BY_HOP) {
+    if payload_len > rest.len() || (payload_len == 0 && header[6] == protocol::HOP_BY_HOP) {
         return Err(Malformed::IpLength);
     }
     let rest = &rest[..payload_len];

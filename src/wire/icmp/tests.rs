@@ -45,7 +45,7 @@ fn read_v6(frame: &[u8]) -> (u8, u8, Vec<u8>) {
 
 #[test]
 fn a_request_is_answered_in_place_with_its_options_and_without_its_padding() {
-    let mut frame = emit::ip(TO_ENGINE, v4(), ICMP, 3, 4 + 8 + 5, |_| ());
+    let mut frame = emit::ip(TO_ENGINE, v4(), protocol::ICMP, 3, 4 + 8 + 5, |_| ());
     frame[14] = 0x46;
     frame[34..38].copy_from_slice(&[148, 4, 0, 0]);
     frame[38..46].copy_from_slice(&[8, 0, 0, 0, 0, 77, 0, 3]);
@@ -156,12 +156,13 @@ fn no_error_is_sent_about_what_the_rfcs_except() {
     let error4 = error(ErrorKind::NoRoute, &good, "10.1.0.1".parse().unwrap(), HOST).unwrap();
     let error6 = error(ErrorKind::NoRoute, &good6, "fd00:1::1".parse().unwrap(), HOST).unwrap();
     let later_fragment6 = emit::ip(TO_ENGINE, v6(), 44, 9, 16, |bytes| bytes[..4].copy_from_slice(&[17, 0, 0, 8]));
-    let hidden_error6 = emit::ip(TO_ENGINE, v6(), 60, 9, 16, |bytes| bytes[..2].copy_from_slice(&[ICMPV6, 0]));
+    let hidden_error6 =
+        emit::ip(TO_ENGINE, v6(), 60, 9, 16, |bytes| bytes[..2].copy_from_slice(&[protocol::ICMPV6, 0]));
     let cases = [
         ("an ICMP error", error4, NoError::AboutError),
         ("an ICMPv6 error", error6, NoError::AboutError),
         ("an ICMPv6 error behind options", hidden_error6, NoError::AboutError),
-        ("ICMP cut before its type", emit::ip(TO_ENGINE, v4(), ICMP, 9, 0, |_| ()), NoError::AboutError),
+        ("ICMP cut before its type", emit::ip(TO_ENGINE, v4(), protocol::ICMP, 9, 0, |_| ()), NoError::AboutError),
         ("broadcast frame", changed(&good, 0, 0xff), NoError::Group),
         ("multicast destination", from("10.0.0.1", "224.0.0.5"), NoError::Group),
         ("broadcast destination", from("10.0.0.1", "255.255.255.255"), NoError::Group),

@@ -1,0 +1,179 @@
+//! All paths to one peer in one family: which verdicts hold when they fail together, one by one, or at the start.
+
+use super::TOLD_LIFE;
+use super::values::{PeerState, Reason, Verdict};
+use crate::id::{GroupId, PeerId};
+use crate::path::{Admin, Slots};
+use crate::time::{Duration, Instant};
+use crate::wire::Family;
+
+/// All paths to one peer in one family, as bits by slot.
+#[derive(Debug)]
+pub(super) struct Leg {
+    pub(super) group: GroupId,
+    pub(super) peer: PeerId,
+    pub(super) family: Family,
+    /// The paths that there are.
+    pub(super) exists: Slots,
+    /// Verdicts of this engine; neither: starting.
+    pub(super) up: Slots,
+    pub(super) down: Slots,
+    pub(super) failing: Slots,
+    pub(super) past_hold: Slots,
+    /// What this engine believes, lost peers considered.
+    pub(super) live: Slots,
+    /// Those of `live` that were past their hold at some time since they rose.
+    pub(super) takes_new: Slots,
+    phase: Phase,
+    /// When the peer advertised last.
+    pub(super) heard: Option<Instant>,
+    pub(super) told_down: Slots,
+    pub(super) told_drain: Slots,
+    pub(super) told_maint: Slots,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Nothing is live yet; after the first path has risen, the others have until then for their first verdict.
+    Starting { until: Option<Instant> },
+    /// Verdicts hold.
+    Heard,
+    /// All live paths failed together.
+    Lost,
+    /// A path is back; the old set stays until then.
+    Back { until: Instant },
+}
+
+impl Leg {
+    pub(super) fn new(group: GroupId, peer: PeerId, family: Family) -> Self {
+        Self {
+            group,
+            peer,
+            family,
+            exists: 0,
+            up: 0,
+            down: 0,
+            failing: 0,
+            past_hold: 0,
+            live: 0,
+            takes_new: 0,
+            phase: Phase::Starting { until: None },
+            heard: None,
+            told_down: 0,
+            told_drain: 0,
+            told_maint: 0,
+        }
+    }
+
+    /// Decides which verdicts hold. `silent` are the firewalls that do not answer ARP or ND.
+    pub(super) fn advance(&mut self, silent: Slots, grace: Duration, now: Instant) {
+        let undecided = self.exists & !self.up & !self.down;
+        self.phase = match self.phase {
+            Phase::Starting { .. } if self.up == 0 => Phase::Starting { until: None },
+            Phase::Starting { until: None } if undecided != 0 => Phase::Starting { until: Some(now + grace) },
+            Phase::Starting { until: Some(until) } if undecided != 0 && now < until => self.phase,
+            Phase::Starting { .. } => Phase::Heard,
+            Phase::Heard | Phase::Lost | Phase::Back { .. } => self.phase,
+        };
+        if !matches!(self.phase, Phase::Starting { .. }) {
+            self.live |= self.up;
+        }
+        let failed = self.live & self.down;
+        let standing = self.live & self.up;
+        let mut fallen = failed & silent;
+        self.phase = match self.phase {
+            Phase::Starting { .. } => self.phase,
+            Phase::Heard if failed & !silent == 0 => Phase::Heard,
+            Phase::Heard if standing == 0 => Phase::Lost,
+            Phase::Heard if standing & !self.failing == 0 => Phase::Heard,
+            Phase::Heard => {
+                fallen = failed;
+                Phase::Heard
+            }
+            Phase::Lost | Phase::Back { .. } if failed & !silent == 0 => Phase::Heard,
+            Phase::Lost | Phase::Back { .. } if standing == 0 => Phase::Lost,
+            Phase::Lost => Phase::Back { until: now + grace },
+            Phase::Back { until } if now < until => Phase::Back { until },
+            Phase::Back { .. } => {
+                fallen = failed;
+                Phase::Heard
+            }
+        };
+        self.live &= !fallen;
+        self.takes_new = (self.takes_new | self.past_hold) & self.live;
+        let told_is_old = self.heard.is_some_and(|heard| heard + TOLD_LIFE <= now);
+        if told_is_old && !self.is_lost() {
+            self.heard = None;
+            (self.told_down, self.told_drain, self.told_maint) = (0, 0, 0);
+        }
+    }
+
+    /// No verdict yet, or it waits for the others of the start.
+    pub(super) fn starting(&self) -> Slots {
+        let judged = match self.phase {
+            Phase::Starting { .. } => self.down,
+            Phase::Heard | Phase::Lost | Phase::Back { .. } => self.up | self.down,
+        };
+        self.exists & !judged & !self.live
+    }
+
+    /// The peer was heard and is not any more.
+    pub(super) fn is_lost(&self) -> bool {
+        match self.phase {
+            Phase::Starting { .. } | Phase::Heard => false,
+            Phase::Lost | Phase::Back { .. } => true,
+        }
+    }
+
+    pub(super) fn judgement(&self, bit: Slots) -> Verdict {
+        if self.live & bit != 0 {
+            Verdict::Up
+        } else if self.starting() & bit != 0 {
+            Verdict::Starting
+        } else {
+            Verdict::Down
+        }
+    }
+
+    pub(super) fn trouble(&self, bit: Slots) -> Option<Reason> {
+        match self.judgement(bit) {
+            Verdict::Starting => Some(Reason::Starting),
+            Verdict::Down => Some(Reason::Probes(self.peer, self.family)),
+            Verdict::Up if self.told_down & bit != 0 => Some(Reason::Objection(self.peer, self.family)),
+            Verdict::Up => None,
+        }
+    }
+
+    pub(super) fn told_admin(&self, bit: Slots) -> Admin {
+        if self.told_maint & bit != 0 {
+            Admin::Maint
+        } else if self.told_drain & bit != 0 {
+            Admin::Drain
+        } else {
+            Admin::Ready
+        }
+    }
+
+    pub(super) fn timeouts(&self) -> impl Iterator<Item = Instant> + use<> {
+        let (expiry, grace) = match self.phase {
+            Phase::Starting { until } => (self.heard.map(|heard| heard + TOLD_LIFE), until),
+            Phase::Heard => (self.heard.map(|heard| heard + TOLD_LIFE), None),
+            Phase::Lost => (None, None),
+            Phase::Back { until } => (None, Some(until)),
+        };
+        expiry.into_iter().chain(grace)
+    }
+}
+
+pub(super) fn judge_peer<'a>(legs: impl Iterator<Item = &'a Leg> + Clone) -> (PeerState, Reason) {
+    let first = |wanted: &dyn Fn(&Leg) -> bool| legs.clone().find(|leg| wanted(leg)).map(|leg| (leg.peer, leg.family));
+    let lost = first(&Leg::is_lost);
+    let up = first(&|leg| leg.live != 0);
+    let down = first(&|leg| leg.down != 0);
+    match (lost, up, down) {
+        (Some((peer, family)), _, _) => (PeerState::Lost, Reason::Probes(peer, family)),
+        (None, Some(_), _) => (PeerState::Up, Reason::Well),
+        (None, None, Some((peer, family))) => (PeerState::Down, Reason::Probes(peer, family)),
+        (None, None, None) => (PeerState::Down, Reason::Starting),
+    }
+}

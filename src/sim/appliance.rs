@@ -1,0 +1,490 @@
+//! One engine of the laboratory: the production [`Controller`] and [`Forwarder`]s with a ring before each worker, owned by
+//! virtual time instead of by threads.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::config::{self, Admin, Config};
+use crate::engine::controller::DeviceState;
+use crate::engine::forwarder::ForwarderLimits;
+use crate::engine::view::{AlarmView, EventView, ExchangeView, FirewallView, PeerView};
+use crate::engine::{
+    Batch, Controller, Counters, CountersCell, Event, Forwarder, Packet as BatchPacket, Punt, PuntQueue, Snapshot,
+    Transmit, Verdict,
+};
+use crate::id::{DeviceId, LinkId};
+use crate::nat::PortPools;
+use crate::session::{Session, SessionTable};
+use crate::sim::packet::{Packet, split_ethernet};
+use crate::sim::rng::Rng;
+use crate::time::{Duration, Instant};
+use crate::wire::MacAddr;
+use crate::wire::offload::Offload;
+use crate::wire::vlan::VlanTag;
+
+/// Pairs of a source address and a server with ports of their own, per worker.
+const PORT_POOLS: usize = 64;
+
+/// A frame on a cable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// Checksum work left undone, as between virtual devices.
+    pub offload: Offload,
+    /// The Ethernet frame, untagged: each segment is one VLAN.
+    pub bytes: Vec<u8>,
+}
+
+impl Frame {
+    /// A complete frame.
+    pub const fn new(bytes: Vec<u8>) -> Self {
+        Self { offload: Offload::NONE, bytes }
+    }
+}
+
+/// What an engine did with one frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handled {
+    /// The link that it came by.
+    pub link: LinkId,
+    /// As it came.
+    pub before: Frame,
+    /// As it is afterwards.
+    pub after: Frame,
+    /// The outer tag afterwards.
+    pub vlan: Option<VlanTag>,
+    /// Its verdict.
+    pub verdict: Verdict,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Appliance {
+    /// Engine name.
+    pub name: String,
+    config: Config,
+    devices: Vec<DeviceState>,
+    core: Option<Core>,
+    rng: Rng,
+    /// The engine's clock is the world's plus this.
+    epoch: Duration,
+    paused_until: Instant,
+    wake: Option<Instant>,
+    next_expiry: Instant,
+    out: VecDeque<(LinkId, Frame)>,
+    /// What was done since the last call of [`Appliance::take_handled`].
+    handled: Vec<Handled>,
+    events: Vec<EventView>,
+    exchanges: Vec<ExchangeView>,
+    /// Frames that found a ring full.
+    pub ring_dropped: u64,
+    /// Frames that reached the engine while it was dead.
+    pub missed: u64,
+    /// What breaks a promise of the engine toward its owner.
+    pub problems: Vec<String>,
+}
+
+/// What dies with the process.
+#[derive(Debug)]
+struct Core {
+    controller: Controller,
+    workers: Vec<Worker>,
+    table: Arc<SessionTable>,
+    snapshot: Arc<Snapshot>,
+    punts: Punts,
+    started: Instant,
+    taken: u64,
+}
+
+#[derive(Debug)]
+struct Worker {
+    forwarder: Forwarder,
+    cell: Arc<CountersCell>,
+    ring: VecDeque<(LinkId, Frame)>,
+}
+
+#[derive(Debug)]
+struct Punts {
+    capacity: usize,
+    queue: VecDeque<Punt>,
+    refused: u64,
+}
+
+impl PuntQueue for Punts {
+    fn offer(&mut self, punt: Punt) -> bool {
+        let room = self.queue.len() < self.capacity;
+        if room {
+            self.queue.push_back(punt);
+        } else {
+            self.refused += 1;
+        }
+        room
+    }
+}
+
+impl Appliance {
+    const RING: usize = 512;
+    const EXPIRY_INTERVAL: Duration = Duration::from_millis(20);
+    const EXPIRY_BUDGET: usize = 512;
+
+    /// An engine from the text of its file, not yet started.
+    ///
+    /// # Panics
+    /// If the text is not a valid configuration: the laboratory writes its own.
+    pub fn new(text: &str, mut rng: Rng) -> Self {
+        let outcome = config::load("sim.toml", text, &mut |path| Err(format!("{} is not here", path.display())));
+        let diagnostics = outcome.diagnostics;
+        let config = outcome.config.unwrap_or_else(|| panic!("{diagnostics:?}\n{text}"));
+        let devices = (0..config.devices.len())
+            .map(|number| DeviceState { mac: device_mac(&config.engine.name, number), mtu: 1500, up: true })
+            .collect();
+        Self {
+            name: config.engine.name.clone(),
+            config,
+            devices,
+            core: None,
+            epoch: Duration::from_nanos(rng.below(1 << 40)),
+            rng,
+            paused_until: Instant::ZERO,
+            wake: None,
+            next_expiry: Instant::ZERO,
+            out: VecDeque::new(),
+            handled: Vec::new(),
+            events: Vec::new(),
+            exchanges: Vec::new(),
+            ring_dropped: 0,
+            missed: 0,
+            problems: Vec::new(),
+        }
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The hardware address of a link.
+    pub fn mac(&self, link: LinkId) -> MacAddr {
+        self.devices[self.config.links[link.index()].device.index()].mac
+    }
+
+    /// True if one of its links has this hardware address.
+    pub fn has_mac(&self, mac: MacAddr) -> bool {
+        self.devices.iter().any(|device| device.mac == mac)
+    }
+
+    /// Starts, with empty tables.
+    pub fn start(&mut self, now: Instant) {
+        let limits = self.config.limits;
+        let count = usize::from(self.config.engine.workers.unwrap_or(1));
+        let seeds = std::array::from_fn(|_| self.rng.next_u64());
+        let (table, sessions) = SessionTable::new(limits.sessions, count, self.config.timeouts, seeds);
+        let shares = ForwarderLimits {
+            fragments: limits.fragments.div_ceil(count),
+            held: limits.held.div_ceil(count),
+            fragment_timeout: self.config.timeouts.fragment,
+        };
+        let ports = Arc::new(PortPools::new(count as u16, PORT_POOLS, self.config.timeouts.tcp_closing));
+        let seed = self.rng.next_u64();
+        let workers = sessions.into_iter().map(|sessions| {
+            let cell = Arc::new(CountersCell::default());
+            let forwarder = Forwarder::new(sessions, shares, Arc::clone(&ports), seed, cell.clone());
+            Worker { forwarder, cell, ring: VecDeque::new() }
+        });
+        let local = now + self.epoch;
+        let mut controller = Controller::new(self.config.clone(), self.rng.next_u64(), local);
+        for (number, state) in self.devices.iter().enumerate() {
+            controller.handle_device(DeviceId::from(number), Some(*state), local);
+        }
+        let snapshot = controller.snapshot();
+        self.core = Some(Core {
+            controller,
+            workers: workers.collect(),
+            table,
+            snapshot,
+            punts: Punts { capacity: limits.punts, queue: VecDeque::new(), refused: 0 },
+            started: now,
+            taken: 0,
+        });
+        self.next_expiry = now + Self::EXPIRY_INTERVAL;
+        self.run_controller(now);
+    }
+
+    /// Dies: tables, queues and frames in its rings are gone.
+    pub fn crash(&mut self) {
+        self.core = None;
+        self.wake = None;
+        self.out.clear();
+    }
+
+    /// True while it runs (or is paused).
+    pub fn is_alive(&self) -> bool {
+        self.core.is_some()
+    }
+
+    /// True if a frame that arrives is processed soon: it runs and its rings are not full.
+    pub fn hears(&self, now: Instant) -> bool {
+        let room = |core: &Core| core.workers.iter().all(|worker| worker.ring.len() < Self::RING);
+        now >= self.paused_until && self.core.as_ref().is_some_and(room)
+    }
+
+    /// Stands still until `until`, as a stopped process does; its rings fill.
+    pub fn pause(&mut self, until: Instant) {
+        self.paused_until = until;
+    }
+
+    /// The carrier of a device comes or goes.
+    pub fn set_carrier(&mut self, device: DeviceId, up: bool, now: Instant) {
+        let local = now + self.epoch;
+        self.devices[device.index()].up = up;
+        let state = self.devices[device.index()];
+        if let Some(core) = &mut self.core {
+            core.controller.handle_device(device, Some(state), local);
+            self.run_controller(now);
+        }
+    }
+
+    /// `fwlb set firewall`.
+    pub fn set_admin(&mut self, firewall: &str, admin: Option<Admin>, now: Instant) {
+        let local = now + self.epoch;
+        if let Some(core) = &mut self.core {
+            let known = core.controller.set_admin(None, firewall, admin, None, None, local);
+            if let Err(unknown) = known {
+                self.problems.push(format!("set firewall {firewall}: {unknown}"));
+            }
+            self.run_controller(now);
+        }
+    }
+
+    /// Takes a frame by a link.
+    pub fn receive(&mut self, link: LinkId, frame: Frame, now: Instant) {
+        let Some(core) = &mut self.core else {
+            self.missed += 1;
+            return;
+        };
+        let worker = match core.workers.len() {
+            1 => 0,
+            workers => fanout(&frame.bytes) as usize % workers,
+        };
+        let ring = &mut core.workers[worker].ring;
+        if ring.len() >= Self::RING {
+            self.ring_dropped += 1;
+            return;
+        }
+        ring.push_back((link, frame));
+        if self.wake.is_none() {
+            self.wake = Some(now + Duration::from_micros(self.rng.between(2, 40)));
+        }
+    }
+
+    /// Time passes.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if now < self.paused_until {
+            return;
+        }
+        self.wake = None;
+        self.run_workers(now);
+        self.run_controller(now);
+    }
+
+    /// When [`Appliance::handle_timeout`] has something to do.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let core = self.core.as_ref()?;
+        let controller = core.controller.poll_timeout().map(|at| self.world_time(at));
+        let next = [self.wake, Some(self.next_expiry), controller].into_iter().flatten().min()?;
+        Some(next.max(self.paused_until))
+    }
+
+    /// A frame to send.
+    pub fn poll_transmit(&mut self) -> Option<(LinkId, Frame)> {
+        self.out.pop_front()
+    }
+
+    /// What was done with the frames since the last call.
+    pub fn take_handled(&mut self) -> Vec<Handled> {
+        std::mem::take(&mut self.handled)
+    }
+
+    /// What changed state since the last call.
+    pub fn take_events(&mut self) -> Vec<EventView> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// Answers to probes and pings since the last call.
+    pub fn take_exchanges(&mut self) -> Vec<ExchangeView> {
+        std::mem::take(&mut self.exchanges)
+    }
+
+    /// The counters of all workers since the engine started.
+    pub fn counters(&self) -> Counters {
+        let mut sum = Counters::default();
+        for worker in self.core.iter().flat_map(|core| &core.workers) {
+            sum.add(&worker.cell.read());
+        }
+        sum
+    }
+
+    /// The controller's own counters.
+    pub fn controller_counters(&self) -> crate::engine::view::CountersView {
+        self.core.as_ref().map(|core| core.controller.counters()).unwrap_or_default()
+    }
+
+    /// Frames that the workers took since the engine started.
+    pub fn taken(&self) -> u64 {
+        self.core.as_ref().map_or(0, |core| core.taken)
+    }
+
+    /// When it was started last.
+    pub fn started(&self) -> Option<Instant> {
+        self.core.as_ref().map(|core| core.started)
+    }
+
+    /// The snapshot that its workers use.
+    pub fn snapshot(&self) -> Option<&Snapshot> {
+        self.core.as_ref().map(|core| &*core.snapshot)
+    }
+
+    /// Live sessions and the table's capacity.
+    pub fn sessions(&self) -> (usize, usize) {
+        self.core.as_ref().map_or((0, 0), |core| (core.table.len(), core.table.capacity()))
+    }
+
+    /// Copies of all sessions.
+    pub fn session_list(&self) -> Vec<Session> {
+        let mut all = Vec::new();
+        if let Some(core) = &self.core {
+            core.table.for_each(|_, session, _| {
+                all.push(*session);
+                true
+            });
+        }
+        all
+    }
+
+    /// `show firewalls`.
+    pub fn firewalls(&self, now: Instant) -> Vec<FirewallView> {
+        let counters = self.counters();
+        self.core.as_ref().map(|core| core.controller.firewalls(&counters, now + self.epoch)).unwrap_or_default()
+    }
+
+    /// `show peers`.
+    pub fn peers(&self, now: Instant) -> Vec<PeerView> {
+        self.core.as_ref().map(|core| core.controller.peers(now + self.epoch)).unwrap_or_default()
+    }
+
+    /// What is wrong and lasts.
+    pub fn alarms(&self, now: Instant) -> Vec<AlarmView> {
+        self.core.as_ref().map(|core| core.controller.alarms(now + self.epoch)).unwrap_or_default()
+    }
+
+    /// Neighbours that the controller keeps.
+    pub fn neighbors(&self, now: Instant) -> usize {
+        self.core.as_ref().map_or(0, |core| core.controller.neighbors(now + self.epoch).len())
+    }
+
+    fn world_time(&self, local: Instant) -> Instant {
+        Instant::from_nanos(local.as_nanos().saturating_sub(self.epoch.as_nanos() as u64))
+    }
+
+    fn run_workers(&mut self, now: Instant) {
+        let local = now + self.epoch;
+        let expire = now >= self.next_expiry;
+        if expire {
+            self.next_expiry = now + Self::EXPIRY_INTERVAL;
+        }
+        let Some(core) = &mut self.core else { return };
+        for worker in &mut core.workers {
+            while !worker.ring.is_empty() {
+                let mut arrived: Vec<_> = worker.ring.drain(..worker.ring.len().min(Batch::CAPACITY)).collect();
+                let before = arrived.clone();
+                let mut batch = Batch::new();
+                for (link, frame) in &mut arrived {
+                    let link = &self.config.links[link.index()];
+                    batch.packets.push(BatchPacket {
+                        device: link.device,
+                        vlan: link.vlan.map(VlanTag::new),
+                        offload: frame.offload,
+                        bytes: &mut frame.bytes,
+                        verdict: None,
+                    });
+                }
+                core.taken += batch.packets.len() as u64;
+                worker.forwarder.process(&mut batch, &core.snapshot, &mut core.punts, local);
+                for ((link, before), packet) in before.into_iter().zip(batch.packets) {
+                    let Some(verdict) = packet.verdict else {
+                        self.problems.push(format!("{}: a frame without verdict", self.name));
+                        continue;
+                    };
+                    let after = Frame { offload: packet.offload, bytes: packet.bytes.to_vec() };
+                    if let Verdict::Forward(out) | Verdict::Hairpin(out) = verdict {
+                        self.out.push_back((out, after.clone()));
+                    }
+                    self.handled.push(Handled { link, before, after, vlan: packet.vlan, verdict });
+                }
+                drain(&mut worker.forwarder, &mut self.out, &self.config, &mut self.problems);
+            }
+            if expire {
+                while worker.forwarder.expire(&core.snapshot, local, Self::EXPIRY_BUDGET) {}
+                drain(&mut worker.forwarder, &mut self.out, &self.config, &mut self.problems);
+            }
+        }
+    }
+
+    fn run_controller(&mut self, now: Instant) {
+        let local = now + self.epoch;
+        let Some(core) = &mut self.core else { return };
+        while let Some(punt) = core.punts.queue.pop_front() {
+            core.controller.handle_punt(punt, local);
+        }
+        let refused = std::mem::take(&mut core.punts.refused);
+        if refused > 0 {
+            core.controller.handle_punt_loss(refused, local);
+        }
+        if core.controller.poll_timeout().is_some_and(|due| due <= local) {
+            core.controller.handle_timeout(local);
+        }
+        while let Some(event) = core.controller.poll_event() {
+            match event {
+                Event::Publish(snapshot) => core.snapshot = snapshot,
+                Event::Change(change) => self.events.push(change),
+                Event::Exchange { result, .. } => self.exchanges.push(result),
+            }
+        }
+        while let Some(transmit) = core.controller.poll_transmit() {
+            send(transmit, &mut self.out, &self.config, &mut self.problems);
+        }
+    }
+}
+
+fn drain(forwarder: &mut Forwarder, out: &mut VecDeque<(LinkId, Frame)>, config: &Config, problems: &mut Vec<String>) {
+    while let Some(transmit) = forwarder.poll_transmit() {
+        send(transmit, out, config, problems);
+    }
+}
+
+fn send(transmit: Transmit, out: &mut VecDeque<(LinkId, Frame)>, config: &Config, problems: &mut Vec<String>) {
+    let link = &config.links[transmit.link.index()];
+    if transmit.vlan.map(VlanTag::vid) != link.vlan {
+        problems.push(format!("a frame for link {} has the tag {:?}", link.name, transmit.vlan));
+    }
+    out.push_back((transmit.link, Frame { offload: transmit.offload, bytes: transmit.bytes }));
+}
+
+/// The hardware address of an engine's device.
+pub fn device_mac(engine: &str, device: usize) -> MacAddr {
+    let tag = engine.bytes().fold(0_u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte));
+    MacAddr([0x02, 0xfb, tag, 0, 0, device as u8])
+}
+
+/// The kernel's fanout hash in shape: the same for both directions of a flow; fragments by their addresses alone.
+fn fanout(frame: &[u8]) -> u64 {
+    let Some((.., payload)) = split_ethernet(frame) else { return 0 };
+    let Some(packet) = Packet::parse(payload) else { return 0 };
+    let tuple = packet.tuple().canonical();
+    let octets = |address: std::net::IpAddr| match address {
+        std::net::IpAddr::V4(address) => u128::from(address.to_bits()),
+        std::net::IpAddr::V6(address) => address.to_bits(),
+    };
+    let ports = if packet.piece.is_some() { 0 } else { u128::from(tuple.source.1) ^ u128::from(tuple.destination.1) };
+    let mix = octets(packet.source) ^ octets(packet.destination) ^ ports;
+    Rng::new(mix as u64 ^ (mix >> 64) as u64).next_u64()
+}

@@ -1,0 +1,83 @@
+//! What every frame of an engine must be, judged from the bytes alone.
+
+use crate::engine::Verdict;
+use crate::sim::appliance::Handled;
+use crate::sim::packet::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Icmp, Packet, split_ethernet};
+use crate::wire::MacAddr;
+
+/// Transparency: a forwarded frame differs from the received one in its hardware addresses, in TTL (less one) and in the
+/// IPv4 header checksum, and in nothing else. Answers what is wrong.
+pub fn transparent(handled: &Handled) -> Option<String> {
+    match handled.verdict {
+        Verdict::Forward(_) | Verdict::Hairpin(_) => {}
+        Verdict::Replaced | Verdict::Punted | Verdict::Dropped(_) => return None,
+    }
+    let (before, after) = (&handled.before.bytes, &handled.after.bytes);
+    if before.len() != after.len() || handled.before.offload != handled.after.offload {
+        return Some(format!("a forwarded frame changed its length or offload state: {handled:?}"));
+    }
+    if before.len() < 34 {
+        return Some(format!("a forwarded frame of {} bytes", before.len()));
+    }
+    let v4 = before[12..14] == ETHERTYPE_IPV4.to_be_bytes();
+    // What may change: TTL and header checksum of IPv4, the hop limit of IPv6.
+    let (ttl, kept): (usize, [std::ops::Range<usize>; 3]) =
+        if v4 { (22, [12..22, 23..24, 26..before.len()]) } else { (21, [12..21, 22..22, 22..before.len()]) };
+    for range in kept {
+        if before[range.clone()] != after[range.clone()] {
+            return Some(format!("bytes {range:?} of a forwarded frame changed: {before:02x?} {after:02x?}"));
+        }
+    }
+    if after[ttl].wrapping_add(1) != before[ttl] {
+        return Some(format!("TTL went from {} to {}", before[ttl], after[ttl]));
+    }
+    None
+}
+
+/// What a frame on a wire must be whoever made it. Answers what is wrong.
+pub fn legal(bytes: &[u8], own: MacAddr) -> Option<String> {
+    let Some((destination, source, ethertype, payload)) = split_ethernet(bytes) else {
+        return Some(format!("a frame of {} bytes", bytes.len()));
+    };
+    if source != own {
+        return Some(format!("source {source} is not the link's {own}"));
+    }
+    match ethertype {
+        ETHERTYPE_ARP => None,
+        ETHERTYPE_IPV4 | ETHERTYPE_IPV6 => match Packet::parse(payload) {
+            None => Some("an IP packet that cannot be parsed".to_owned()),
+            Some(packet) if packet.ttl == 0 => Some("TTL 0 on the wire".to_owned()),
+            Some(packet) if destination.is_group() && packet.icmp_kind() != Some(Icmp::LinkLocal) => {
+                Some(format!("data to the group address {destination}"))
+            }
+            Some(_) => None,
+        },
+        other => Some(format!("EtherType {other:#06x}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::LinkId;
+    use crate::sim::appliance::Frame;
+    use crate::sim::packet::ethernet;
+
+    fn handled(change: impl Fn(&mut Packet)) -> Handled {
+        let packet = Packet::udp(("10.0.0.1".parse().unwrap(), 1), ("10.0.0.2".parse().unwrap(), 2), b"x");
+        let mut after = packet.clone();
+        change(&mut after);
+        let frame =
+            |packet: &Packet| Frame::new(ethernet(MacAddr([2; 6]), MacAddr([4; 6]), ETHERTYPE_IPV4, &packet.emit()));
+        let verdict = Verdict::Forward(LinkId(1));
+        Handled { link: LinkId(0), before: frame(&packet), after: frame(&after), vlan: None, verdict }
+    }
+
+    #[test]
+    fn only_the_ttl_may_change() {
+        assert_eq!(transparent(&handled(|packet| packet.ttl -= 1)), None);
+        assert!(transparent(&handled(|packet| packet.ttl -= 2)).is_some());
+        assert!(transparent(&handled(|packet| (packet.ttl, packet.tos) = (63, 1))).is_some());
+        assert!(transparent(&handled(|packet| (packet.ttl, packet.payload[8]) = (63, 1))).is_some());
+    }
+}

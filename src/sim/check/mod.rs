@@ -1,0 +1,416 @@
+//! The checkers: apart from the nodes, fed with what happens on the wires.
+//!
+//! Safety, always: symmetry and persistence (a flow has one firewall unless a legal cause touched it), transparency, no frame
+//! where it does not belong, conservation of counters, bounded tables, no false alarm. Liveness, after the last fault:
+//! [`Checks::liveness`].
+
+pub mod frame;
+pub mod history;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use crate::engine::Verdict;
+use crate::id::LinkId;
+use crate::sim::appliance::{Frame, Handled};
+use crate::sim::check::history::{Causes, Entry, Restart, Step, Story};
+use crate::sim::firewall::conntrack::Refusal;
+use crate::sim::firewall::{Kind, Leg, Sighting};
+use crate::sim::host::{End, FlowRef, FlowState};
+use crate::sim::packet::{Packet, Tuple, split_ethernet};
+use crate::sim::sandwich::{Nodes, Plan, Side, firewall_mac, firewall_name};
+use crate::sim::world::{NodeId, Observation, World};
+use crate::time::{Duration, Instant};
+use crate::wire::MacAddr;
+
+/// A broken promise.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Violation {
+    /// When, in milliseconds of the run.
+    pub at_ms: u64,
+    /// Which promise.
+    pub promise: &'static str,
+    /// What was seen.
+    pub what: String,
+    /// The flow's last steps.
+    pub trace: Vec<String>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Checks {
+    plan: Plan,
+    nodes: Nodes,
+    stories: Vec<Story>,
+    by_tuple: BTreeMap<Tuple, usize>,
+    datagrams: BTreeMap<(IpAddr, IpAddr, u8, u32), usize>,
+    /// What may excuse a flow.
+    pub causes: Causes,
+    macs: BTreeMap<MacAddr, usize>,
+    mac_changed: Option<Instant>,
+    /// Bits are turned on the wires: what a firewall calls damaged, and frames for nobody, are the wires' fault.
+    pub damaging: bool,
+    /// Since when nothing is wrong; `None` from a fault on until [`Checks::calm`].
+    calm_since: Option<Instant>,
+    views: [BTreeMap<(usize, bool), bool>; 2],
+    epochs: [u64; 2],
+    violations: Vec<Violation>,
+    changes: Vec<String>,
+    told: BTreeSet<(usize, &'static str)>,
+    /// Packets that firewalls refused although an oracle would have passed them, by excuse.
+    pub excused: BTreeMap<String, u64>,
+}
+
+impl Checks {
+    const VIOLATIONS_MAX: usize = 20;
+    const DATAGRAMS_MAX: usize = 10_000;
+
+    /// Checkers for a sandwich.
+    pub fn new(plan: Plan, nodes: Nodes) -> Self {
+        let macs = (0..plan.firewalls)
+            .flat_map(|number| [Leg::Outside, Leg::Inside].map(|leg| (firewall_mac(number, leg), number)))
+            .collect();
+        Self {
+            plan,
+            nodes,
+            stories: Vec::new(),
+            by_tuple: BTreeMap::new(),
+            datagrams: BTreeMap::new(),
+            causes: Causes::default(),
+            macs,
+            mac_changed: None,
+            damaging: false,
+            calm_since: Some(Instant::ZERO),
+            views: [BTreeMap::new(), BTreeMap::new()],
+            epochs: [0; 2],
+            violations: Vec::new(),
+            changes: Vec::new(),
+            told: BTreeSet::new(),
+            excused: BTreeMap::new(),
+        }
+    }
+
+    /// Something goes wrong.
+    pub fn fault(&mut self) {
+        self.calm_since = None;
+    }
+
+    /// Nothing is wrong any more: firewalls that are declared down from some seconds on are false alarms.
+    pub fn calm(&mut self, now: Instant) {
+        self.calm_since = Some(now);
+    }
+
+    /// A flow begins.
+    pub fn opened(&mut self, flow: FlowRef, tuple: Tuple, now: Instant) {
+        self.by_tuple.insert(tuple.canonical(), self.stories.len());
+        self.stories.push(Story::new(flow, tuple, now));
+    }
+
+    /// A firewall has another hardware address.
+    pub fn mac_changed(&mut self, firewall: usize, mac: MacAddr, now: Instant) {
+        self.macs.insert(mac, firewall);
+        self.mac_changed = Some(now);
+    }
+
+    /// An engine died.
+    pub fn restarted(&mut self, side: Side, at: Instant) {
+        self.causes.restarts.push(Restart { side, at });
+        self.epochs[side as usize] = 0;
+    }
+
+    /// What was found.
+    pub fn violations(&self) -> &[Violation] {
+        &self.violations
+    }
+
+    /// What the engines told since the last call.
+    pub fn take_changes(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// The flows' stories.
+    pub fn stories(&self) -> &[Story] {
+        &self.stories
+    }
+
+    /// The story of a flow.
+    pub fn story(&self, flow: FlowRef) -> Option<&Story> {
+        self.stories.iter().find(|story| story.flow == flow)
+    }
+
+    /// Takes what happened since the last call.
+    pub fn observe(&mut self, world: &mut World) {
+        for observation in world.take_observations() {
+            match observation {
+                Observation::Sighted { node, sighting } => self.sighted(node, sighting),
+                Observation::Handled { node, handled } => {
+                    if let Some(wrong) = frame::transparent(&handled) {
+                        self.violate(world.now(), "transparency", format!("{}: {wrong}", self.engine_name(node)), None);
+                    }
+                    self.dropped(world.now(), node, &handled);
+                }
+                Observation::Sent { node, link, frame } => self.sent(world, node, link, &frame),
+                Observation::Changed { node, event } => {
+                    let name = self.engine_name(node);
+                    let dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+                    let (from, to, why) = (dash(&event.from), dash(&event.to), dash(&event.reason));
+                    self.changes.push(format!("{name}: {} {} {from} -> {to} ({why})", event.kind, event.subject));
+                }
+                Observation::Impaired { tuple, lost } => {
+                    if let Some(number) = self.find(tuple).filter(|_| lost) {
+                        let entry = Entry { at: world.now(), flags: None, what: Step::Lost };
+                        self.stories[number].note(entry);
+                    }
+                }
+                Observation::Nobody { node, destination } => {
+                    let engine = self.nodes.engines.contains(&node);
+                    let moving = self.mac_changed.is_some();
+                    if engine && !moving && !self.damaging {
+                        let what = format!("{}: a frame to {destination}, which nobody has", self.engine_name(node));
+                        self.violate(world.now(), "no frame leaks", what, None);
+                    }
+                }
+            }
+        }
+        for side in Side::BOTH {
+            self.look(world, side);
+        }
+    }
+
+    /// Counters, tables and bounds of both engines.
+    pub fn bookkeeping(&mut self, world: &World) {
+        for side in Side::BOTH {
+            let engine = world.engine(self.nodes.engine(side));
+            if !engine.is_alive() {
+                continue;
+            }
+            let counters = engine.counters();
+            if !counters.is_conserved() || counters.received != engine.taken() {
+                let what = format!(
+                    "{}: taken {} received {} = forwarded {} + hairpinned {} + punted {} + dropped {}",
+                    side.name(),
+                    engine.taken(),
+                    counters.received,
+                    counters.forwarded,
+                    counters.hairpinned,
+                    counters.punted,
+                    counters.dropped()
+                );
+                self.violate(world.now(), "conservation", what, None);
+            }
+            let (live, capacity) = engine.sessions();
+            let ended = counters.sessions_expired + counters.sessions_evicted + counters.sessions_failed;
+            if live > capacity || counters.sessions_created != live as u64 + ended {
+                let what = format!(
+                    "{}: {live} sessions of {capacity}; created {} - expired {} - evicted {} - failed {}",
+                    side.name(),
+                    counters.sessions_created,
+                    counters.sessions_expired,
+                    counters.sessions_evicted,
+                    counters.sessions_failed
+                );
+                self.violate(world.now(), "bounded tables", what, None);
+            }
+            if engine.neighbors(world.now()) > engine.config().limits.neighbors {
+                self.violate(world.now(), "bounded tables", format!("{}: too many neighbours", side.name()), None);
+            }
+            for problem in engine.problems.clone() {
+                self.violate(world.now(), "contract", problem, None);
+            }
+        }
+    }
+
+    /// After the last fault and the time to settle, these flows were opened: each must have been served, by one firewall,
+    /// without a drop; and what was never touched must work as if nothing had been.
+    pub fn liveness(&mut self, world: &World, fresh: &[FlowRef]) {
+        for (number, story) in self.stories.clone().iter().enumerate() {
+            let flow = &world.host(NodeId(story.flow.host)).flows()[story.flow.number];
+            let excuse = self.causes.excuse(story, &self.plan);
+            let is_fresh = fresh.contains(&story.flow);
+            let what = format!("{:?} {} {:?}, answered {}", flow.spec.traffic, story.tuple, flow.state, flow.answered);
+            let broken = matches!(flow.state, FlowState::Over(End::Reset | End::TimedOut));
+            if is_fresh && (!flow.served() || broken) {
+                self.violate(world.now(), "liveness", format!("a new flow is not served: {what}"), Some(number));
+            } else if is_fresh && story.moves() > 0 && (excuse.is_none() || !self.plan.is_tiny()) {
+                self.violate(world.now(), "persistence", format!("a new flow moved: {what}"), Some(number));
+            } else if !is_fresh && excuse.is_none() && !story.steps.is_empty() && !story.lost && !flow.served() {
+                self.violate(
+                    world.now(),
+                    "liveness",
+                    format!("an untouched flow was never served: {what}"),
+                    Some(number),
+                );
+            }
+        }
+    }
+
+    /// No flow changes its firewall for ever.
+    pub fn moves(&mut self, now: Instant) {
+        let faults = self.causes.disturbances.len() + self.causes.restarts.len();
+        let bound = 4 * self.plan.firewalls as u32 + 6 + 2 * faults as u32;
+        for number in 0..self.stories.len() {
+            let moves = self.stories[number].moves();
+            if moves > bound {
+                let what = format!("{} moved {moves} times", self.stories[number].tuple);
+                self.violate(now, "no endless moves", what, Some(number));
+            }
+        }
+    }
+
+    /// Writes a violation down, with the story of a flow.
+    pub fn violate(&mut self, at: Instant, promise: &'static str, what: String, story: Option<usize>) {
+        let once = story.is_none_or(|number| self.told.insert((number, promise)));
+        if once && self.violations.len() < Self::VIOLATIONS_MAX {
+            let trace = story.map(|number| self.stories[number].lines()).unwrap_or_default();
+            self.violations.push(Violation { at_ms: at.as_millis(), promise, what, trace });
+        }
+    }
+
+    fn engine_name(&self, node: NodeId) -> &'static str {
+        self.nodes.side(node).name()
+    }
+
+    fn find(&self, tuple: Tuple) -> Option<usize> {
+        self.by_tuple.get(&tuple.canonical()).copied()
+    }
+
+    /// The flow of a packet; a later fragment's is that of its first, which an engine never lets behind.
+    fn find_piece(&mut self, packet: &Packet) -> Option<usize> {
+        let Some(piece) = packet.piece else { return self.find(packet.tuple()) };
+        let key = (packet.source, packet.destination, packet.protocol, piece.id);
+        if piece.offset > 0 {
+            return self.datagrams.get(&key).copied();
+        }
+        let number = self.find(packet.tuple())?;
+        if self.datagrams.len() >= Self::DATAGRAMS_MAX {
+            self.datagrams.clear();
+        }
+        self.datagrams.insert(key, number);
+        Some(number)
+    }
+
+    fn sighted(&mut self, node: NodeId, sighting: Sighting) {
+        let Some(firewall) = self.nodes.firewalls.iter().position(|firewall| *firewall == node) else { return };
+        let Some(number) = sighting.original.and_then(|tuple| self.find(tuple)).or_else(|| self.find(sighting.tuple))
+        else {
+            return;
+        };
+        // A translation is another name of the flow.
+        for name in [Some(sighting.tuple), sighting.shown].into_iter().flatten() {
+            self.by_tuple.entry(name.canonical()).or_insert(number);
+        }
+        let what = match sighting.refusal {
+            None => Step::Passed(firewall),
+            Some(refusal) => Step::Refused(firewall, refusal),
+        };
+        self.stories[number].note(Entry { at: sighting.at, flags: sighting.flags, what });
+        match sighting.refusal {
+            Some(Refusal::Invalid | Refusal::NewNotSyn | Refusal::Policy) => {
+                self.half_a_conversation(number, firewall, sighting);
+            }
+            Some(Refusal::Damaged) if !self.damaging => {
+                let what = format!("{} got a wrong checksum: {}", firewall_name(firewall), sighting.tuple);
+                self.violate(sighting.at, "transparency", what, Some(number));
+            }
+            Some(Refusal::Damaged | Refusal::Ttl | Refusal::NoRoute | Refusal::ProbeBlocked) | None => {}
+        }
+    }
+
+    /// What an engine drops while something is wrong is lost to its flow; the reasons are counted by the engine.
+    fn dropped(&mut self, at: Instant, node: NodeId, handled: &Handled) {
+        let Verdict::Dropped(reason) = handled.verdict else { return };
+        let packet = split_ethernet(&handled.before.bytes).and_then(|(.., payload)| Packet::parse(payload));
+        let Some(number) = packet.and_then(|packet| self.find(packet.tuple())) else { return };
+        let what = Step::Dropped(self.nodes.side(node), reason);
+        self.stories[number].note(Entry { at, flags: None, what });
+        if self.calm_since.is_none() {
+            self.stories[number].lost = true;
+        }
+    }
+
+    /// A firewall saw what no firewall may see: half a conversation.
+    fn half_a_conversation(&mut self, number: usize, firewall: usize, sighting: Sighting) {
+        let story = &self.stories[number];
+        let excuse = self.causes.excuse(story, &self.plan);
+        // A lost packet may leave the two ends out of step on the right firewall.
+        let aftermath = (story.lost && story.firewalls.len() == 1).then(|| "a packet was lost".to_owned());
+        match excuse.or(aftermath) {
+            Some(excuse) => *self.excused.entry(excuse).or_default() += 1,
+            None => {
+                let refusal = sighting.refusal;
+                let what = format!("{} refused {} as {refusal:?}", firewall_name(firewall), sighting.tuple);
+                self.violate(sighting.at, "symmetry", what, Some(number));
+            }
+        }
+    }
+
+    fn sent(&mut self, world: &World, node: NodeId, link: LinkId, frame: &Frame) {
+        let side = self.nodes.side(node);
+        let now = world.now();
+        if let Some(wrong) = frame::legal(&frame.bytes, world.engine(node).mac(link)) {
+            self.violate(now, "no frame leaks", format!("{}: {wrong}", side.name()), None);
+        }
+        let Some((destination, _, _, payload)) = split_ethernet(&frame.bytes) else { return };
+        let Some(packet) = Packet::parse(payload) else { return };
+        let Some(number) = self.find_piece(&packet) else { return };
+        let firewalls = 1..=if self.plan.kind == Kind::Transparent { self.plan.firewalls } else { 1 };
+        let flags = packet.tcp_flags();
+        if link.index() == 0 {
+            self.stories[number].note(Entry { at: now, flags, what: Step::ToHost(side) });
+        } else if firewalls.contains(&link.index()) {
+            let firewall = match self.plan.kind {
+                Kind::Transparent => Some(link.index() - 1),
+                Kind::Strict | Kind::Loose | Kind::Synced | Kind::Nat => self.macs.get(&destination).copied(),
+            };
+            let Some(firewall) = firewall else {
+                let what = format!("{}: {} sent to {destination}, no firewall", side.name(), packet.tuple());
+                self.violate(now, "no frame leaks", what, Some(number));
+                return;
+            };
+            let new = self.stories[number].note(Entry { at: now, flags, what: Step::ToFirewall(side, firewall) });
+            let story = &self.stories[number];
+            if new && story.firewalls.len() > 1 && self.causes.excuse(story, &self.plan).is_none() {
+                let what = format!("{} took {} too", story.tuple, firewall_name(firewall));
+                self.violate(now, "persistence", what, Some(number));
+            }
+        } else if self.plan.below_min == crate::config::BelowMin::Drop {
+            self.violate(now, "no frame leaks", format!("{}: {} went round", side.name(), packet.tuple()), None);
+        }
+    }
+
+    /// Looks at an engine's view of the firewalls: what is not up in it is a trouble of that firewall, and needs a reason.
+    fn look(&mut self, world: &World, side: Side) {
+        let Some(snapshot) = world.engine(self.nodes.engine(side)).snapshot() else { return };
+        if snapshot.epoch == self.epochs[side as usize] {
+            return;
+        }
+        self.epochs[side as usize] = snapshot.epoch;
+        let now = world.now();
+        let mut changes = Vec::new();
+        for set in &snapshot.path_sets {
+            let group = &snapshot.groups[set.group.index()];
+            for (slot, member) in group.members.iter().enumerate() {
+                let Some(firewall) = (0..self.plan.firewalls).find(|n| firewall_name(*n) == member.name) else {
+                    continue;
+                };
+                let bit = 1 << slot;
+                let (v4, up) = (set.family == crate::wire::Family::V4, set.up & set.selectable & bit != 0);
+                changes.push((firewall, v4, up, set.starting & bit != 0, set.up & bit != 0));
+            }
+        }
+        for (firewall, v4, up, starting, live) in changes {
+            let why = format!("not up for {} in {}", if v4 { "ipv4" } else { "ipv6" }, side.name());
+            let before = self.views[side as usize].insert((firewall, v4), up).unwrap_or(false);
+            if up {
+                self.causes.end(firewall, &why, now);
+            } else if !starting {
+                self.causes.begin(firewall, &why, now);
+            }
+            let quiet = self.calm_since.is_some_and(|since| now.since(since) > Duration::from_secs(3));
+            if before && !live && quiet && !starting {
+                let what = format!("{}: {} declared down without a fault", side.name(), firewall_name(firewall));
+                self.violate(now, "no false alarm", what, None);
+            }
+        }
+    }
+}

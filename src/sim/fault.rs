@@ -1,0 +1,187 @@
+//! What goes wrong, drawn from the seed: each fault begins, lasts and is undone.
+
+use crate::config::Admin;
+use crate::sim::firewall::Leg;
+use crate::sim::laboratory::Laboratory;
+use crate::sim::rng::Rng;
+use crate::sim::sandwich::{Plan, Side};
+use crate::sim::world::Wire;
+use crate::time::{Duration, Instant};
+
+/// Sorts of faults, for `--faults`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Sort {
+    /// Loss, delay, duplication, reordering on all wires.
+    Wires,
+    /// Turned bits.
+    Flips,
+    /// A firewall dies and boots with an empty table.
+    Crash,
+    /// One leg of a firewall, or one direction of it, is cut.
+    HalfDead,
+    /// A firewall passes no probes.
+    Probes,
+    /// A firewall is slow.
+    Slow,
+    /// A firewall's hardware address changes.
+    Mac,
+    /// An engine is killed and started again.
+    Engine,
+    /// An engine stands still.
+    Pause,
+    /// The carrier of an engine's link goes.
+    Carrier,
+    /// Drain or maint by command.
+    Admin,
+}
+
+impl Sort {
+    /// All sorts with their names.
+    pub const ALL: [(Self, &'static str); 11] = [
+        (Self::Wires, "wires"),
+        (Self::Flips, "flips"),
+        (Self::Crash, "crash"),
+        (Self::HalfDead, "half-dead"),
+        (Self::Probes, "probes"),
+        (Self::Slow, "slow"),
+        (Self::Mac, "mac"),
+        (Self::Engine, "engine"),
+        (Self::Pause, "pause"),
+        (Self::Carrier, "carrier"),
+        (Self::Admin, "admin"),
+    ];
+}
+
+/// One thing that goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// All wires.
+    Wires(Wire),
+    /// [`Sort::Crash`].
+    Crash(usize),
+    /// [`Sort::HalfDead`]: both directions of a leg.
+    Leg(usize, Leg),
+    /// [`Sort::HalfDead`]: one direction of a leg; true: what the firewall sends.
+    OneWay(usize, Leg, bool),
+    /// [`Sort::Probes`] that come by a leg.
+    Probes(usize, Leg),
+    /// [`Sort::Slow`].
+    Slow(usize, Duration),
+    /// [`Sort::Mac`].
+    Mac(usize, Leg),
+    /// [`Sort::Engine`].
+    Engine(Side),
+    /// [`Sort::Pause`].
+    Pause(Side, Duration),
+    /// [`Sort::Carrier`].
+    Carrier(Side, usize),
+    /// [`Sort::Admin`].
+    Admin(Side, usize, Admin),
+}
+
+/// A fault and its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Planned {
+    /// What.
+    pub fault: Fault,
+    /// When it begins.
+    pub from: Instant,
+    /// When it is undone.
+    pub until: Instant,
+}
+
+impl Fault {
+    /// Two faults of which the end of one would end the other.
+    fn collides(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Wires(_), Self::Wires(_)) => true,
+            (Self::Leg(a, _) | Self::OneWay(a, ..), Self::Leg(b, _) | Self::OneWay(b, ..)) => a == b,
+            (Self::Crash(a), Self::Crash(b)) | (Self::Slow(a, _), Self::Slow(b, _)) => a == b,
+            (Self::Probes(a, _), Self::Probes(b, _)) | (Self::Admin(_, a, _), Self::Admin(_, b, _)) => a == b,
+            (Self::Engine(a) | Self::Pause(a, _), Self::Engine(b) | Self::Pause(b, _)) => a == b,
+            (Self::Carrier(a, _), Self::Carrier(b, _)) => a == b,
+            (_, _) => false,
+        }
+    }
+
+    /// It happens.
+    pub fn begin(&self, lab: &mut Laboratory) {
+        match *self {
+            Self::Wires(wire) => lab.set_wires(wire),
+            Self::Crash(firewall) => lab.crash_firewall(firewall),
+            Self::Leg(firewall, leg) => lab.cut_leg(firewall, leg, true),
+            Self::OneWay(firewall, leg, sending) => lab.cut_one_way(firewall, leg, sending, true),
+            Self::Probes(firewall, leg) => lab.block_probes(firewall, leg, true),
+            Self::Slow(firewall, lag) => lab.slow_firewall(firewall, lag),
+            Self::Mac(firewall, leg) => lab.change_mac(firewall, leg),
+            Self::Engine(side) => lab.crash_engine(side),
+            Self::Pause(side, duration) => lab.pause_engine(side, duration),
+            Self::Carrier(side, link) => lab.set_carrier(side, link, false),
+            Self::Admin(side, firewall, admin) => lab.set_admin(side, firewall, Some(admin)),
+        }
+    }
+
+    /// It is undone.
+    pub fn end(&self, lab: &mut Laboratory) {
+        match *self {
+            Self::Wires(_) => lab.set_wires(Wire::GOOD),
+            Self::Crash(firewall) => lab.boot_firewall(firewall),
+            Self::Leg(firewall, leg) => lab.cut_leg(firewall, leg, false),
+            Self::OneWay(firewall, leg, sending) => lab.cut_one_way(firewall, leg, sending, false),
+            Self::Probes(firewall, leg) => lab.block_probes(firewall, leg, false),
+            Self::Slow(firewall, _) => lab.slow_firewall(firewall, Duration::ZERO),
+            Self::Engine(side) => lab.start_engine(side),
+            Self::Carrier(side, link) => lab.set_carrier(side, link, true),
+            Self::Admin(side, firewall, _) => lab.set_admin(side, firewall, None),
+            Self::Mac(..) | Self::Pause(..) => {}
+        }
+    }
+}
+
+/// Draws faults of these sorts for the time between `from` and `until`.
+pub fn draw(rng: &mut Rng, plan: &Plan, sorts: &[Sort], from: Instant, until: Instant) -> Vec<Planned> {
+    let mut planned: Vec<Planned> = Vec::new();
+    if sorts.is_empty() {
+        return planned;
+    }
+    let span = until.since(from);
+    for _ in 0..rng.between(1, 5) {
+        let sort = *rng.choose(sorts);
+        let fault = draw_one(rng, plan, sort);
+        let begin = from + rng.duration(span.mul_f64(0.7));
+        let end = (begin + Duration::from_millis(rng.between(30, 3000))).min(until);
+        let clashes = planned.iter().any(|p| p.fault.collides(&fault) && p.from <= end && begin <= p.until);
+        if !clashes {
+            planned.push(Planned { fault, from: begin, until: end });
+        }
+    }
+    planned
+}
+
+fn draw_one(rng: &mut Rng, plan: &Plan, sort: Sort) -> Fault {
+    let firewall = rng.index(plan.firewalls);
+    let leg = *rng.choose(&[Leg::Outside, Leg::Inside]);
+    let side = *rng.choose(&Side::BOTH);
+    match sort {
+        Sort::Wires => Fault::Wires(Wire {
+            delay: Duration::from_micros(rng.between(20, 2000)),
+            loss: *rng.choose(&[0, 5, 20, 60]),
+            duplicate: *rng.choose(&[0, 0, 10, 100]),
+            reorder: *rng.choose(&[0, 10, 100]),
+            ..Wire::GOOD
+        }),
+        Sort::Flips => Fault::Wires(Wire { flip: rng.between(1, 20) as u32, ..Wire::GOOD }),
+        Sort::Crash => Fault::Crash(firewall),
+        Sort::HalfDead => match rng.below(2) {
+            0 => Fault::Leg(firewall, leg),
+            _ => Fault::OneWay(firewall, leg, rng.chance(500)),
+        },
+        Sort::Probes => Fault::Probes(firewall, leg),
+        Sort::Slow => Fault::Slow(firewall, Duration::from_millis(rng.between(5, 150))),
+        Sort::Mac => Fault::Mac(firewall, leg),
+        Sort::Engine => Fault::Engine(side),
+        Sort::Pause => Fault::Pause(side, Duration::from_millis(rng.between(20, 2500))),
+        Sort::Carrier => Fault::Carrier(side, rng.index(2)),
+        Sort::Admin => Fault::Admin(side, firewall, *rng.choose(&[Admin::Drain, Admin::Maint])),
+    }
+}

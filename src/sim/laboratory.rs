@@ -1,0 +1,348 @@
+//! The laboratory: a sandwich with its checkers, and the hands that open flows and break things.
+
+use std::net::IpAddr;
+
+use crate::config::Admin;
+use crate::flow::{Endpoint, FlowKey};
+use crate::id::DeviceId;
+use crate::path::rendezvous;
+use crate::sim::appliance::Appliance;
+use crate::sim::check::Checks;
+use crate::sim::firewall::Leg;
+use crate::sim::host::{DISCARD_PORT, ECHO_PORT, Flow, FlowRef, FlowSpec, GENERATOR_PORT, Traffic};
+use crate::sim::packet::{Packet, Tuple, protocol};
+use crate::sim::rng::Rng;
+use crate::sim::sandwich::{self, Nodes, Plan, Side, build, firewall_name, host_address};
+use crate::sim::world::{Wire, World};
+use crate::time::{Duration, Instant};
+use crate::wire::MacAddr;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Laboratory {
+    /// Everything that moves.
+    pub world: World,
+    /// Who is who.
+    pub nodes: Nodes,
+    /// What was built.
+    pub plan: Plan,
+    /// The checkers.
+    pub checks: Checks,
+    flows: Vec<FlowRef>,
+    next_port: u16,
+    changed_macs: u8,
+    next_bookkeeping: Instant,
+    trace: Option<Vec<String>>,
+    faults: Vec<String>,
+}
+
+/// From where to where a flow goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// The side of the opener.
+    pub from: Side,
+    /// Which of its hosts.
+    pub opener: usize,
+    /// Which host of the other side answers.
+    pub answerer: usize,
+    /// IPv4 or IPv6.
+    pub v4: bool,
+}
+
+impl Laboratory {
+    /// Between two looks at counters and tables.
+    const BOOKKEEPING: Duration = Duration::from_millis(250);
+
+    /// Builds the sandwich; the engines start at time zero.
+    pub fn new(plan: Plan, seed: u64) -> Self {
+        let (world, nodes) = build(&plan, &mut Rng::new(seed));
+        let checks = Checks::new(plan.clone(), nodes.clone());
+        Self {
+            world,
+            nodes,
+            plan,
+            checks,
+            flows: Vec::new(),
+            next_port: 20_000,
+            changed_macs: 0,
+            next_bookkeeping: Instant::ZERO,
+            trace: None,
+            faults: Vec::new(),
+        }
+    }
+
+    /// Keeps a story of faults and changes, for `--trace`.
+    pub fn keep_trace(&mut self) {
+        self.trace = Some(Vec::new());
+    }
+
+    /// The story so far.
+    pub fn trace(&self) -> &[String] {
+        self.trace.as_deref().unwrap_or(&[])
+    }
+
+    /// The faults so far, with their times.
+    pub fn faults(&self) -> &[String] {
+        &self.faults
+    }
+
+    /// Lets `duration` pass.
+    pub fn run_for(&mut self, duration: Duration) {
+        self.run_until(self.world.now() + duration);
+    }
+
+    /// Lets the time come to `until`.
+    pub fn run_until(&mut self, until: Instant) {
+        while self.world.step(until) {
+            self.checks.observe(&mut self.world);
+            for change in self.checks.take_changes() {
+                self.tell(&change);
+            }
+            if self.world.now() >= self.next_bookkeeping {
+                self.next_bookkeeping = self.world.now() + Self::BOOKKEEPING;
+                self.checks.bookkeeping(&self.world);
+            }
+        }
+        self.checks.observe(&mut self.world);
+    }
+
+    /// Opens a flow; its port is one that no other flow has.
+    pub fn open(&mut self, spec: FlowSpec, route: Route) -> FlowRef {
+        self.next_port += 1;
+        self.open_as(spec, route, self.next_port)
+    }
+
+    /// Opens a flow with this port (or identifier) of the opener.
+    pub fn open_as(&mut self, spec: FlowSpec, route: Route, port: u16) -> FlowRef {
+        self.open_tuple(spec, route.from, route.opener, tuple(spec.traffic, route, port))
+    }
+
+    /// Opens a flow that the opener's engine will send to firewall number `firewall` by hash, as things stand.
+    ///
+    /// # Panics
+    /// If no port leads there: the firewall takes no new flows.
+    pub fn open_on(&mut self, spec: FlowSpec, route: Route, firewall: usize) -> FlowRef {
+        let ports = self.next_port + 1..self.next_port + 1000;
+        let leads = |port: &u16| self.choice(route.from, tuple(spec.traffic, route, *port)) == Some(firewall);
+        let port = ports.into_iter().find(leads).expect("some port of a thousand leads to a live firewall");
+        self.next_port = port;
+        self.open_as(spec, route, port)
+    }
+
+    /// Opens a flow with these ends from a host of `side`.
+    pub fn open_tuple(&mut self, spec: FlowSpec, side: Side, opener: usize, tuple: Tuple) -> FlowRef {
+        let host = self.nodes.hosts[side as usize][opener];
+        let upcoming = FlowRef { host: host.0, number: self.world.host(host).flows().len() };
+        self.checks.opened(upcoming, tuple, self.world.now());
+        self.world.with_host(host, |host, now| host.open(spec, tuple, now));
+        self.flows.push(upcoming);
+        upcoming
+    }
+
+    /// The firewall that the engine of `side` would send a new flow to.
+    pub fn choice(&self, side: Side, tuple: Tuple) -> Option<usize> {
+        let snapshot = self.engine(side).snapshot()?;
+        let end = |(address, port): (IpAddr, u16)| Endpoint { address, port };
+        let (source, destination) = (end(tuple.source), end(tuple.destination));
+        let key = FlowKey { protocol: tuple.protocol, source, destination };
+        let set = snapshot.path_sets.iter().find(|set| set.family == key.family())?;
+        let group = &snapshot.groups[set.group.index()];
+        let slot = rendezvous::select(group, set.up & set.selectable, group.hasher.flow(&key))?;
+        (0..self.plan.firewalls).find(|number| firewall_name(*number) == group.members[slot].name)
+    }
+
+    /// A packet leaves a firewall toward the engine of `side` that no host sent just now: one that was on its way for long.
+    pub fn inject_late(&mut self, firewall: usize, side: Side, packet: Packet) {
+        let next_hop = sandwich::engine_address(&self.plan, side, firewall, packet.source.is_ipv4());
+        self.world.with_firewall(self.nodes.firewalls[firewall], |firewall, now| {
+            firewall.emit(side.leg(), packet, next_hop, now);
+        });
+    }
+
+    /// A host sends a packet that its own stack knows nothing of.
+    pub fn send_raw(&mut self, side: Side, host: usize, packet: Packet) {
+        self.world.with_host(self.nodes.hosts[side as usize][host], |host, now| host.send_raw(packet, now));
+    }
+
+    /// A flow and what it experienced.
+    pub fn flow(&self, flow: FlowRef) -> &Flow {
+        &self.world.host(crate::sim::world::NodeId(flow.host)).flows()[flow.number]
+    }
+
+    /// All flows, in order of opening.
+    pub fn flows(&self) -> &[FlowRef] {
+        &self.flows
+    }
+
+    /// The firewalls that the engines sent a flow to.
+    pub fn firewalls_of(&self, flow: FlowRef) -> Vec<usize> {
+        self.checks.story(flow).map(|story| story.firewalls.iter().copied().collect()).unwrap_or_default()
+    }
+
+    /// An engine.
+    pub fn engine(&self, side: Side) -> &Appliance {
+        self.world.engine(self.nodes.engine(side))
+    }
+
+    /// All oracle counters together.
+    pub fn oracle(&self) -> u64 {
+        self.nodes.firewalls.iter().map(|firewall| self.world.firewall(*firewall).oracle()).sum()
+    }
+
+    fn note(&mut self, what: String) {
+        self.checks.fault();
+        let line = self.line(&what);
+        self.faults.push(line);
+        self.tell(&what);
+    }
+
+    fn tell(&mut self, what: &str) {
+        let line = self.line(what);
+        if let Some(trace) = &mut self.trace {
+            trace.push(line);
+        }
+    }
+
+    fn line(&self, what: &str) -> String {
+        format!("{:9.3} s  {what}", self.world.now().as_nanos() as f64 / 1e9)
+    }
+
+    /// All faults are undone: from here on the checkers expect quiet.
+    pub fn calm(&mut self) {
+        let now = self.world.now();
+        self.checks.calm(now);
+    }
+
+    /// A firewall loses its power.
+    pub fn crash_firewall(&mut self, number: usize) {
+        self.note(format!("{} dies", firewall_name(number)));
+        self.checks.causes.begin(number, "is dead", self.world.now());
+        self.world.with_firewall(self.nodes.firewalls[number], |firewall, _| firewall.crash());
+    }
+
+    /// It comes back, with an empty table.
+    pub fn boot_firewall(&mut self, number: usize) {
+        self.note(format!("{} boots", firewall_name(number)));
+        self.checks.causes.end(number, "is dead", self.world.now());
+        self.world.with_firewall(self.nodes.firewalls[number], |firewall, _| firewall.boot());
+    }
+
+    /// The cable of one leg is pulled, or plugged in again.
+    pub fn cut_leg(&mut self, number: usize, leg: Leg, cut: bool) {
+        self.note(format!("{} {leg:?} leg {}", firewall_name(number), if cut { "cut" } else { "plugged in" }));
+        let port = self.world.port(self.nodes.firewalls[number], leg.index());
+        (port.sending.cut, port.receiving.cut) = (cut, cut);
+        self.trouble(number, "has a dead leg", cut);
+    }
+
+    /// One direction of the cable of one leg fails, or heals.
+    pub fn cut_one_way(&mut self, number: usize, leg: Leg, sending: bool, cut: bool) {
+        let direction = if sending { "sending" } else { "receiving" };
+        let state = if cut { "fails" } else { "works" };
+        self.note(format!("{} {leg:?} leg {direction} {state}", firewall_name(number)));
+        let port = self.world.port(self.nodes.firewalls[number], leg.index());
+        let wire = if sending { &mut port.sending } else { &mut port.receiving };
+        wire.cut = cut;
+        self.trouble(number, "has a half-dead leg", cut);
+    }
+
+    /// A firewall passes no probes that come by a leg, or does again.
+    pub fn block_probes(&mut self, number: usize, leg: Leg, blocked: bool) {
+        let state = if blocked { "blocks" } else { "passes" };
+        self.note(format!("{} {state} probes from {leg:?}", firewall_name(number)));
+        self.world.with_firewall(self.nodes.firewalls[number], |firewall, _| {
+            firewall.blocked[leg.index()] = blocked;
+        });
+        self.trouble(number, "blocks probes", blocked);
+    }
+
+    /// A firewall takes `lag` for every packet.
+    pub fn slow_firewall(&mut self, number: usize, lag: Duration) {
+        self.note(format!("{} takes {} ms a packet", firewall_name(number), lag.as_millis()));
+        self.world.with_firewall(self.nodes.firewalls[number], |firewall, _| firewall.lag = lag);
+        self.trouble(number, "is slow", !lag.is_zero());
+    }
+
+    /// A firewall takes another hardware address on a leg.
+    pub fn change_mac(&mut self, number: usize, leg: Leg) {
+        self.changed_macs += 1;
+        let mac = MacAddr([0x02, 0xee, 0, leg as u8, number as u8, self.changed_macs]);
+        self.note(format!("{} {leg:?} leg is {mac}", firewall_name(number)));
+        let now = self.world.now();
+        self.checks.mac_changed(number, mac, now);
+        self.world.with_firewall(self.nodes.firewalls[number], |firewall, _| firewall.change_mac(leg, mac));
+    }
+
+    fn trouble(&mut self, number: usize, why: &str, begins: bool) {
+        let now = self.world.now();
+        if begins {
+            self.checks.causes.begin(number, why, now);
+        } else {
+            self.checks.causes.end(number, why, now);
+        }
+    }
+
+    /// An engine is killed.
+    pub fn crash_engine(&mut self, side: Side) {
+        self.note(format!("{} is killed", side.name()));
+        let now = self.world.now();
+        self.checks.restarted(side, now);
+        self.world.with_engine(self.nodes.engine(side), |engine, _| engine.crash());
+    }
+
+    /// It is started again, with empty tables.
+    pub fn start_engine(&mut self, side: Side) {
+        self.note(format!("{} starts", side.name()));
+        self.world.with_engine(self.nodes.engine(side), Appliance::start);
+    }
+
+    /// An engine stands still for a while.
+    pub fn pause_engine(&mut self, side: Side, duration: Duration) {
+        self.note(format!("{} stands still for {} ms", side.name(), duration.as_millis()));
+        self.world.with_engine(self.nodes.engine(side), |engine, now| engine.pause(now + duration));
+    }
+
+    /// The carrier of an engine's link goes or comes.
+    pub fn set_carrier(&mut self, side: Side, link: usize, up: bool) {
+        self.note(format!("{} link {link} {}", side.name(), if up { "up" } else { "down" }));
+        let node = self.nodes.engine(side);
+        let port = self.world.port(node, link);
+        (port.sending.cut, port.receiving.cut) = (!up, !up);
+        let device = DeviceId::from(sandwich::device_of(&self.plan, link));
+        self.world.with_engine(node, |engine, now| engine.set_carrier(device, up, now));
+    }
+
+    /// `fwlb set firewall`.
+    pub fn set_admin(&mut self, side: Side, number: usize, admin: Option<Admin>) {
+        self.note(format!("{}: set firewall {} {admin:?}", side.name(), firewall_name(number)));
+        let name = firewall_name(number);
+        self.trouble(number, "is administered", !matches!(admin, None | Some(Admin::Ready)));
+        self.world.with_engine(self.nodes.engine(side), |engine, now| engine.set_admin(&name, admin, now));
+    }
+
+    /// Every wire becomes like this (cut ones stay cut).
+    pub fn set_wires(&mut self, wire: Wire) {
+        self.note(format!(
+            "wires: loss {} duplicate {} reorder {} flip {} per thousand",
+            wire.loss, wire.duplicate, wire.reorder, wire.flip
+        ));
+        self.checks.damaging |= wire.flip > 0;
+        self.world.set_wires(|own| *own = Wire { cut: own.cut, ..wire });
+    }
+}
+
+/// The ends of a flow of this sort on this route.
+pub fn tuple(traffic: Traffic, route: Route, port: u16) -> Tuple {
+    let source = host_address(route.from, route.opener, route.v4);
+    let destination = host_address(route.from.other(), route.answerer, route.v4);
+    let icmp = if route.v4 { protocol::ICMP } else { protocol::ICMPV6 };
+    let (number, ports) = match traffic {
+        Traffic::TcpEcho => (protocol::TCP, (port, ECHO_PORT)),
+        Traffic::TcpPush => (protocol::TCP, (port, GENERATOR_PORT)),
+        Traffic::UdpEcho => (protocol::UDP, (port, ECHO_PORT)),
+        Traffic::UdpOneWay => (protocol::UDP, (port, DISCARD_PORT)),
+        Traffic::Ping => (icmp, (port, port)),
+        Traffic::Gre => (protocol::GRE, (0, 0)),
+    };
+    Tuple { protocol: number, source: (source, ports.0), destination: (destination, ports.1) }
+}

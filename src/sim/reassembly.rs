@@ -1,0 +1,113 @@
+//! Datagrams from fragments, as hosts and firewalls put them together.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::sim::packet::Packet;
+use crate::time::{Duration, Instant};
+
+/// Puts datagrams together; a datagram that is not complete within its time is given up and counted.
+#[derive(Debug, Default)]
+pub struct Reassembly {
+    open: BTreeMap<(IpAddr, IpAddr, u8, u32), Datagram>,
+    /// Datagrams given up.
+    pub incomplete: u64,
+}
+
+/// How a datagram was cut when it came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cut {
+    /// Identification.
+    pub id: u32,
+    /// Payload bytes of the largest piece.
+    pub largest: usize,
+}
+
+#[derive(Debug)]
+struct Datagram {
+    since: Instant,
+    pieces: Vec<Packet>,
+}
+
+impl Reassembly {
+    /// How long a datagram may stay incomplete; longer than any delay of the laboratory.
+    const TIMEOUT: Duration = Duration::from_secs(3);
+
+    /// Takes a packet; answers the whole datagram, and how it was cut, once all is there.
+    pub fn take(&mut self, packet: Packet, now: Instant) -> Option<(Packet, Option<Cut>)> {
+        let Some(piece) = packet.piece else { return Some((packet, None)) };
+        let key = (packet.source, packet.destination, packet.protocol, piece.id);
+        let datagram = self.open.entry(key).or_insert_with(|| Datagram { since: now, pieces: Vec::new() });
+        if datagram.pieces.iter().all(|other| other.piece != packet.piece) {
+            datagram.pieces.push(packet);
+        }
+        let (whole, largest) = datagram.whole()?;
+        self.open.remove(&key);
+        Some((whole, Some(Cut { id: piece.id, largest })))
+    }
+
+    /// Gives up what is too old; answers one piece of each datagram given up.
+    pub fn expire(&mut self, now: Instant) -> Vec<Packet> {
+        let old: Vec<_> =
+            self.open.iter().filter(|(_, d)| now.since(d.since) >= Self::TIMEOUT).map(|(key, _)| *key).collect();
+        self.incomplete += old.len() as u64;
+        old.into_iter().filter_map(|key| self.open.remove(&key)?.pieces.into_iter().next()).collect()
+    }
+
+    /// Forgets everything, as a restart does.
+    pub fn clear(&mut self) {
+        self.open.clear();
+    }
+}
+
+impl Datagram {
+    fn whole(&mut self) -> Option<(Packet, usize)> {
+        self.pieces.sort_by_key(|packet| packet.piece.map(|piece| piece.offset));
+        let mut end = 0;
+        for packet in &self.pieces {
+            if packet.piece?.offset != end {
+                return None;
+            }
+            end += packet.payload.len();
+        }
+        if self.pieces.last()?.piece?.more {
+            return None;
+        }
+        let largest = self.pieces.iter().map(|packet| packet.payload.len()).max()?;
+        let payload = self.pieces.iter().flat_map(|packet| packet.payload.iter().copied()).collect();
+        let first = self.pieces.first()?;
+        Some((Packet { piece: None, payload, ..first.clone() }, largest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs() -> [(IpAddr, IpAddr); 2] {
+        [("198.51.100.10", "203.0.113.10"), ("2001:db8::1", "2001:db8::2")]
+            .map(|(a, b)| (a.parse().unwrap(), b.parse().unwrap()))
+    }
+
+    #[test]
+    fn fragments_come_together_in_any_order() {
+        for (source, destination) in pairs() {
+            let whole = Packet::udp((source, 5), (destination, 7), &[7; 4000]);
+            let mut pieces = whole.clone().fragments(1500, 99);
+            assert_eq!(pieces.len(), 3);
+            pieces.rotate_left(1);
+            let mut reassembly = Reassembly::default();
+
+            let mut done = None;
+            for piece in pieces {
+                assert!(piece.len() <= 1500);
+                done = reassembly.take(Packet::parse(&piece.emit()).unwrap(), Instant::ZERO);
+            }
+
+            let (packet, cut) = done.unwrap();
+            assert_eq!(packet.payload, whole.payload);
+            assert_eq!(cut.unwrap().id, 99);
+            assert!(packet.checksum_ok());
+        }
+    }
+}

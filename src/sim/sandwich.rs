@@ -1,0 +1,421 @@
+//! The sandwich: clients, outer engine, firewalls, inner engine, servers, built from a [`Plan`]. The engines are configured
+//! by text, as an operator would.
+//!
+//! ```text
+//!  clients 198.51.100.0/24 ── outer ── 10.1.0.0/24 ── fw1..fwN ── 10.2.0.0/24 ── inner ── 203.0.113.0/24 servers
+//!  2001:db8:1::/64                     fd00:1::/64                fd00:2::/64            2001:db8:113::/64
+//! ```
+
+use std::cell::RefCell;
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::rc::Rc;
+
+use crate::config::{BelowMin, OnFailure};
+use crate::sim::appliance::Appliance;
+use crate::sim::firewall::conntrack::{Conntrack, Policy};
+use crate::sim::firewall::{Firewall, Kind, Leg, Settings};
+use crate::sim::host::Host;
+use crate::sim::rng::Rng;
+use crate::sim::station::Station;
+use crate::sim::world::{Node, NodeId, World};
+use crate::time::Instant;
+use crate::wire::MacAddr;
+
+/// Which engine, or which side of the firewalls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// The clients' side.
+    Outer,
+    /// The servers' side.
+    Inner,
+}
+
+impl Side {
+    /// Both.
+    pub const BOTH: [Self; 2] = [Self::Outer, Self::Inner];
+
+    /// The other one.
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Outer => Self::Inner,
+            Self::Inner => Self::Outer,
+        }
+    }
+
+    /// The firewalls' leg on this side.
+    pub const fn leg(self) -> Leg {
+        match self {
+            Self::Outer => Leg::Outside,
+            Self::Inner => Leg::Inside,
+        }
+    }
+
+    /// Engine name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Outer => "outer",
+            Self::Inner => "inner",
+        }
+    }
+}
+
+/// What is built.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Plan {
+    /// Firewalls, 1..=9.
+    pub firewalls: usize,
+    /// Their sort.
+    pub kind: Kind,
+    /// Who may open flows through them.
+    pub policy: Policy,
+    /// Hosts on each side.
+    pub hosts: [usize; 2],
+    /// Packet workers of each engine.
+    pub workers: [u16; 2],
+    /// The group's seed on each engine; they should be the same.
+    pub seeds: [&'static str; 2],
+    /// A firewall that this engine's configuration does not have; they should be the same.
+    pub unknown: [Option<usize>; 2],
+    /// All links of an engine are VLANs of one device.
+    pub one_arm: bool,
+    /// `on-failure`.
+    #[serde(skip)]
+    pub on_failure: OnFailure,
+    /// `min-up`.
+    pub min_up: u16,
+    /// `below-min`.
+    #[serde(skip)]
+    pub below_min: BelowMin,
+    /// `drain-timeout`.
+    pub drain_timeout: &'static str,
+    /// `limits.sessions`.
+    pub sessions: usize,
+    /// `limits.punts`.
+    pub punts: usize,
+    /// `check.hold`.
+    pub hold: &'static str,
+    /// Frames between devices carry partial checksums.
+    pub partial_checksums: bool,
+    /// MTU of the firewalls' legs.
+    pub firewall_mtu: usize,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            firewalls: 2,
+            kind: Kind::Strict,
+            policy: Policy::Both,
+            hosts: [2, 2],
+            workers: [1, 1],
+            seeds: ["the shared secret of the laboratory"; 2],
+            unknown: [None; 2],
+            one_arm: false,
+            on_failure: OnFailure::Reselect,
+            min_up: 1,
+            below_min: BelowMin::Drop,
+            drain_timeout: "5m",
+            sessions: 10_000,
+            punts: 4096,
+            hold: "2s",
+            partial_checksums: false,
+            firewall_mtu: 1500,
+        }
+    }
+}
+
+impl Plan {
+    /// True if the session table may be full: then a flow goes by hash, and while the engines disagree about a firewall (one
+    /// of them holds it back after a flap) its directions may go apart (PINNING.md section 6, number 4).
+    pub fn is_tiny(&self) -> bool {
+        self.sessions < 200
+    }
+}
+
+/// The nodes of a sandwich.
+#[derive(Debug, Clone)]
+pub struct Nodes {
+    /// Outer and inner engine.
+    pub engines: [NodeId; 2],
+    /// Firewalls in order of name.
+    pub firewalls: Vec<NodeId>,
+    /// Clients and servers.
+    pub hosts: [Vec<NodeId>; 2],
+}
+
+impl Nodes {
+    /// The engine of a side.
+    pub fn engine(&self, side: Side) -> NodeId {
+        self.engines[side as usize]
+    }
+
+    /// The side of an engine.
+    pub fn side(&self, engine: NodeId) -> Side {
+        if engine == self.engines[0] { Side::Outer } else { Side::Inner }
+    }
+}
+
+/// Name of firewall number `number`.
+pub fn firewall_name(number: usize) -> String {
+    format!("fw{}", number + 1)
+}
+
+/// Address of a host.
+pub fn host_address(side: Side, number: usize, v4: bool) -> IpAddr {
+    let last = 10 + number as u16;
+    match (side, v4) {
+        (Side::Outer, true) => Ipv4Addr::new(198, 51, 100, last as u8).into(),
+        (Side::Inner, true) => Ipv4Addr::new(203, 0, 113, last as u8).into(),
+        (Side::Outer, false) => Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, last).into(),
+        (Side::Inner, false) => Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, last).into(),
+    }
+}
+
+/// The engine's address toward its hosts.
+pub fn gateway(side: Side, v4: bool) -> IpAddr {
+    match (side, v4) {
+        (Side::Outer, true) => Ipv4Addr::new(198, 51, 100, 1).into(),
+        (Side::Inner, true) => Ipv4Addr::new(203, 0, 113, 1).into(),
+        (Side::Outer, false) => Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1).into(),
+        (Side::Inner, false) => Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 1).into(),
+    }
+}
+
+/// The hosts' prefix of a side.
+fn hosts_prefix(side: Side, v4: bool) -> &'static str {
+    match (side, v4) {
+        (Side::Outer, true) => "198.51.100.0/24",
+        (Side::Inner, true) => "203.0.113.0/24",
+        (Side::Outer, false) => "2001:db8:1::/64",
+        (Side::Inner, false) => "2001:db8:113::/64",
+    }
+}
+
+/// Where NATting firewalls translate to; both engines route it through the group.
+const POOLS: [&str; 2] = ["192.0.2.0/24", "2001:db8:9::/64"];
+
+/// An engine's address on the firewalls' link (on the link of firewall `number`, if they are transparent).
+pub fn engine_address(plan: &Plan, side: Side, number: usize, v4: bool) -> IpAddr {
+    match (plan.kind == Kind::Transparent, v4) {
+        (true, true) => Ipv4Addr::new(10, 1, number as u8 + 1, side as u8 + 1).into(),
+        (true, false) => Ipv6Addr::new(0xfd00, 1, number as u16 + 1, 0, 0, 0, 0, side as u16 + 1).into(),
+        (false, true) => Ipv4Addr::new(10, side as u8 + 1, 0, 1).into(),
+        (false, false) => Ipv6Addr::new(0xfd00, side as u16 + 1, 0, 0, 0, 0, 0, 1).into(),
+    }
+}
+
+/// The next hop toward a firewall, as the engine of `side` sees it.
+pub fn firewall_address(plan: &Plan, side: Side, number: usize, v4: bool) -> IpAddr {
+    match (plan.kind == Kind::Transparent, v4) {
+        (true, v4) => engine_address(plan, side.other(), number, v4),
+        (false, true) => Ipv4Addr::new(10, side as u8 + 1, 0, 11 + number as u8).into(),
+        (false, false) => Ipv6Addr::new(0xfd00, side as u16 + 1, 0, 0, 0, 0, 0, 11 + number as u16).into(),
+    }
+}
+
+/// The hardware address of a firewall's leg before any change.
+pub fn firewall_mac(number: usize, leg: Leg) -> MacAddr {
+    MacAddr([0x02, 0xff, 0, 0, leg as u8, number as u8])
+}
+
+/// The links of an engine, in order: hosts, then firewalls (one, or one per transparent firewall), then the way round.
+fn links(plan: &Plan, side: Side) -> Vec<(String, [String; 2])> {
+    let text = |address: IpAddr| format!("{address}/{}", if address.is_ipv4() { 24 } else { 64 });
+    let pair = |f: &dyn Fn(bool) -> IpAddr| [text(f(true)), text(f(false))];
+    let mut links = vec![("hosts".to_owned(), pair(&|v4| gateway(side, v4)))];
+    let count = if plan.kind == Kind::Transparent { plan.firewalls } else { 1 };
+    for number in 0..count {
+        links.push((format!("firewalls{number}"), pair(&|v4| engine_address(plan, side, number, v4))));
+    }
+    links.push(("around".to_owned(), pair(&|v4| around(side, v4))));
+    links
+}
+
+/// An engine's address on the way round the firewalls.
+fn around(side: Side, v4: bool) -> IpAddr {
+    if v4 {
+        Ipv4Addr::new(10, 9, 0, side as u8 + 1).into()
+    } else {
+        Ipv6Addr::new(0xfd00, 9, 0, 0, 0, 0, 0, side as u16 + 1).into()
+    }
+}
+
+/// The configuration file of an engine.
+pub fn configuration(plan: &Plan, side: Side) -> String {
+    let mut text = String::new();
+    let line = |text: &mut String, line: &str| {
+        text.push_str(line);
+        text.push('\n');
+    };
+    let me = side as usize;
+    let _ = writeln!(text, "[engine]\nname = \"{}\"\nworkers = {}\n", side.name(), plan.workers[me]);
+    let _ = writeln!(text, "[limits]\nsessions = {}\npunts = {}\nneighbors = 64\n", plan.sessions, plan.punts);
+    for (number, (name, addresses)) in links(plan, side).iter().enumerate() {
+        let device = if plan.one_arm { 0 } else { number };
+        let _ = writeln!(text, "[[link]]\nname = \"{name}\"\ndevice = \"eth{device}\"");
+        if plan.one_arm {
+            let _ = writeln!(text, "vlan = {}", 100 + number);
+        }
+        let _ = writeln!(text, "addresses = [\"{}\", \"{}\"]\n", addresses[0], addresses[1]);
+    }
+    for (family, pool) in POOLS.iter().enumerate() {
+        let v4 = family == 0;
+        for prefix in [hosts_prefix(side.other(), v4), pool] {
+            let _ = writeln!(
+                text,
+                "[[route]]\nto = \"{prefix}\"\ngroup = \"perimeter\"\npeer = \"{}\"",
+                side.other().name()
+            );
+            if plan.below_min == BelowMin::Bypass {
+                let _ = writeln!(text, "via = \"{}\"", around(side.other(), v4));
+            }
+            line(&mut text, "");
+        }
+    }
+    let on_failure = match plan.on_failure {
+        OnFailure::Reselect => "reselect",
+        OnFailure::Reset => "reset",
+        OnFailure::Keep => "keep",
+        OnFailure::Drop => "drop",
+    };
+    let below_min = match plan.below_min {
+        BelowMin::Drop => "drop",
+        BelowMin::Bypass => "bypass",
+    };
+    let _ = writeln!(
+        text,
+        "[[group]]\nname = \"perimeter\"\nseed = \"{}\"\non-failure = \"{on_failure}\"\nmin-up = {}\nbelow-min = \"{below_min}\"\n\
+         drain-timeout = \"{}\"\n",
+        plan.seeds[me], plan.min_up, plan.drain_timeout
+    );
+    let _ = writeln!(text, "[[group.peer]]\nname = \"{}\"", side.other().name());
+    if plan.kind != Kind::Transparent {
+        let peer = |v4| engine_address(plan, side.other(), 0, v4);
+        let _ = writeln!(text, "addresses = [\"{}\", \"{}\"]", peer(true), peer(false));
+    }
+    let _ = writeln!(text, "\n[group.check]\nhold = \"{}\"\n", plan.hold);
+    for number in (0..plan.firewalls).filter(|number| plan.unknown[me] != Some(*number)) {
+        let transparent = plan.kind == Kind::Transparent;
+        let link = if transparent { number } else { 0 };
+        let address = |v4| firewall_address(plan, side, number, v4);
+        let _ = writeln!(
+            text,
+            "[[group.firewall]]\nname = \"{}\"\nlink = \"firewalls{link}\"\naddresses = [\"{}\", \"{}\"]",
+            firewall_name(number),
+            address(true),
+            address(false)
+        );
+        if transparent {
+            line(&mut text, "learn-by = \"link\"");
+        }
+        line(&mut text, "");
+    }
+    text
+}
+
+/// Builds the sandwich; its engines are started.
+pub fn build(plan: &Plan, rng: &mut Rng) -> (World, Nodes) {
+    let mut world = World::new(rng.fork(1));
+    world.partial_checksums = plan.partial_checksums;
+    let engines = Side::BOTH.map(|side| {
+        let engine = Appliance::new(&configuration(plan, side), rng.fork(2 + side as u64));
+        world.add(Node::Engine(Box::new(engine)))
+    });
+    let shared = Rc::new(RefCell::new(Conntrack::default()));
+    let firewalls: Vec<NodeId> = (0..plan.firewalls)
+        .map(|number| {
+            let table = if plan.kind == Kind::Synced { shared.clone() } else { Rc::default() };
+            world.add(Node::Firewall(Box::new(firewall(plan, number, table))))
+        })
+        .collect();
+    let hosts = Side::BOTH.map(|side| {
+        let count = plan.hosts[side as usize];
+        (0..count).map(|number| add_host(&mut world, side, number, rng)).collect::<Vec<_>>()
+    });
+    let nodes = Nodes { engines, firewalls, hosts };
+    cable(plan, &mut world, &nodes);
+    for engine in engines {
+        world.with_engine(engine, Appliance::start);
+    }
+    (world, nodes)
+}
+
+fn add_host(world: &mut World, side: Side, number: usize, rng: &mut Rng) -> NodeId {
+    let addresses = [true, false].map(|v4| host_address(side, number, v4)).to_vec();
+    let gateways = [true, false].map(|v4| gateway(side, v4)).to_vec();
+    let mac = MacAddr([0x02, 0xaa, 0, 0, side as u8, number as u8]);
+    let station = Station::new(mac, addresses, false);
+    let host = Host::new(world.next_node(), station, gateways, rng.fork(100 + number as u64), Instant::ZERO);
+    world.add(Node::Host(Box::new(host)))
+}
+
+fn firewall(plan: &Plan, number: usize, table: Rc<RefCell<Conntrack>>) -> Firewall {
+    let prefix = |text: &str| text.parse().expect("a prefix");
+    let mut routes = Vec::new();
+    for side in Side::BOTH {
+        for v4 in [true, false] {
+            let engine = engine_address(plan, side, 0, v4);
+            routes.push((prefix(hosts_prefix(side, v4)), side.leg(), Some(engine)));
+            let (bits, own) = (if v4 { 24 } else { 64 }, engine);
+            routes.push((ipnet::IpNet::new(own, bits).expect("a prefix length").trunc(), side.leg(), None));
+        }
+    }
+    let legs = Side::BOTH.map(|side| {
+        let addresses = match plan.kind {
+            Kind::Transparent => Vec::new(),
+            Kind::Strict | Kind::Loose | Kind::Synced | Kind::Nat => {
+                [true, false].map(|v4| firewall_address(plan, side, number, v4)).to_vec()
+            }
+        };
+        Station::new(firewall_mac(number, side.leg()), addresses, true)
+    });
+    let pool = match plan.kind {
+        Kind::Nat => vec![
+            Ipv4Addr::new(192, 0, 2, 11 + number as u8).into(),
+            Ipv6Addr::new(0x2001, 0xdb8, 9, 0, 0, 0, 0, 11 + number as u16).into(),
+        ],
+        Kind::Strict | Kind::Loose | Kind::Synced | Kind::Transparent => Vec::new(),
+    };
+    let engines = Side::BOTH.iter().flat_map(|side| [true, false].map(|v4| engine_address(plan, *side, number, v4)));
+    let settings = Settings {
+        kind: plan.kind,
+        policy: plan.policy,
+        routes,
+        engines: engines.collect(),
+        pool,
+        mtu: plan.firewall_mtu,
+    };
+    Firewall::new(settings, legs, table)
+}
+
+/// Plugs everything in: a switch for the hosts of each side, one for the firewalls' legs of each side (one per transparent
+/// firewall), and one for the way round.
+fn cable(plan: &Plan, world: &mut World, nodes: &Nodes) {
+    let transparent = plan.kind == Kind::Transparent;
+    let round = world.add_segment();
+    for side in Side::BOTH {
+        let engine = nodes.engine(side);
+        let hosts = world.add_segment();
+        world.plug(engine, 0, hosts);
+        for host in &nodes.hosts[side as usize] {
+            world.plug(*host, 0, hosts);
+        }
+        let count = if transparent { plan.firewalls } else { 1 };
+        let segments: Vec<usize> = (0..count).map(|_| world.add_segment()).collect();
+        for (number, segment) in segments.iter().enumerate() {
+            world.plug(engine, 1 + number, *segment);
+        }
+        for (number, firewall) in nodes.firewalls.iter().enumerate() {
+            let segment = segments[if transparent { number } else { 0 }];
+            world.plug(*firewall, side.leg().index(), segment);
+        }
+        world.plug(engine, 1 + count, round);
+    }
+}
+
+/// The device of an engine's link.
+pub fn device_of(plan: &Plan, link: usize) -> usize {
+    if plan.one_arm { 0 } else { link }
+}

@@ -1,0 +1,302 @@
+//! What happens to sessions when something fails, drains, restarts or comes back (DESIGN.md section 4).
+
+use fwlb::config::{Admin, BelowMin, OnFailure};
+use fwlb::sim::firewall::Leg;
+
+use super::*;
+
+#[test]
+fn a_half_dead_firewall_is_out_on_both_sides_within_600_ms() {
+    for leg in [Leg::Outside, Leg::Inside] {
+        for one_way in [None, Some(true), Some(false)] {
+            let mut lab = ready(Plan { firewalls: 3, ..Plan::default() });
+            let others: Vec<_> = (0..10).map(|n| lab.open_on(long(Traffic::TcpEcho), OUT, n % 2)).collect();
+            lab.run_for(ms(500));
+
+            match one_way {
+                None => lab.cut_leg(2, leg, true),
+                Some(sending) => lab.cut_one_way(2, leg, sending, true),
+            }
+            let begin = lab.world.now();
+            for side in Side::BOTH {
+                wait_for(&mut lab, side, 2, "down", ms(600));
+            }
+
+            assert!(lab.world.now().since(begin) <= ms(600), "{leg:?} {one_way:?}");
+            lab.run_for(ms(2000));
+            for flow in others {
+                assert!(lab.flow(flow).longest_gap < ms(200), "a flow of another firewall felt it");
+                assert_eq!(lab.firewalls_of(flow).len(), 1);
+            }
+            assert_unbroken(&lab);
+        }
+    }
+}
+
+#[test]
+fn flows_of_a_dead_synced_firewall_go_on_and_no_other_flow_moves() {
+    let mut lab = ready(Plan { firewalls: 3, kind: Kind::Synced, ..Plan::default() });
+    let hers: Vec<_> = (0..10).map(|_| lab.open_on(long(Traffic::TcpEcho), OUT, 0)).collect();
+    let others: Vec<_> = (0..20).map(|n| lab.open_on(long(Traffic::TcpEcho), OUT, 1 + n % 2)).collect();
+    lab.run_for(ms(1000));
+
+    lab.crash_firewall(0);
+    lab.run_for(ms(4000));
+
+    for flow in hers {
+        assert_eq!(lab.flow(flow).state, FlowState::Open);
+        assert!(lab.flow(flow).longest_gap < ms(2500), "{:?}", lab.flow(flow));
+        assert_works(&mut lab, flow, ms(200));
+    }
+    for flow in others {
+        assert_eq!(lab.firewalls_of(flow).len(), 1);
+        assert!(lab.flow(flow).longest_gap < ms(200));
+    }
+    assert_unbroken(&lab);
+}
+
+#[test]
+fn a_firewall_that_comes_back_moves_nothing() {
+    let mut lab = ready(Plan { firewalls: 3, kind: Kind::Synced, ..Plan::default() });
+    lab.crash_firewall(0);
+    lab.run_for(ms(1000));
+    let flows: Vec<_> = (0..30).map(|n| lab.open(long(Traffic::TcpEcho), if n % 2 == 0 { OUT } else { IN })).collect();
+    lab.run_for(ms(1000));
+
+    lab.boot_firewall(0);
+    lab.run_for(ms(5000));
+    let fresh: Vec<_> = (0..30).map(|_| lab.open(short(Traffic::TcpEcho), OUT)).collect();
+    lab.run_for(ms(2500));
+
+    for flow in flows {
+        assert_eq!(lab.firewalls_of(flow).len(), 1, "{}", lab.flow(flow).tuple);
+        assert_works(&mut lab, flow, ms(150));
+    }
+    assert!(fresh.iter().any(|flow| lab.firewalls_of(*flow) == [0]), "it takes new flows again");
+    assert_unbroken(&lab);
+}
+
+#[test]
+fn on_failure_reset_tells_both_ends_from_their_own_side() {
+    let mut lab = ready(Plan { on_failure: OnFailure::Reset, ..Plan::default() });
+    let echoes: Vec<_> = (0..6).map(|_| lab.open_on(long(Traffic::TcpEcho), OUT, 0)).collect();
+    let pushes: Vec<_> = (0..6).map(|_| lab.open_on(long(Traffic::TcpPush), IN, 0)).collect();
+    let other = lab.open_on(long(Traffic::TcpEcho), OUT, 1);
+    lab.run_for(ms(1000));
+
+    lab.crash_firewall(0);
+    lab.run_for(ms(1500));
+
+    for flow in echoes.iter().chain(&pushes) {
+        assert_eq!(lab.flow(*flow).state, FlowState::Over(End::Reset), "{}", lab.flow(*flow).tuple);
+    }
+    for side in Side::BOTH {
+        assert_eq!(lab.engine(side).counters().resets_sent, 12, "one to the end on its own side for each session");
+        for host in &lab.nodes.hosts[side as usize] {
+            assert!(lab.world.host(*host).tcp_connections() <= 1, "the other end knows too");
+        }
+    }
+    let again: Vec<_> = (0..6).map(|_| lab.open(short(Traffic::TcpEcho), OUT)).collect();
+    lab.run_for(ms(2500));
+    for flow in again {
+        assert_done(&lab, flow);
+    }
+    assert_works(&mut lab, other, ms(300));
+    assert_eq!(lab.oracle(), 0, "no RST goes through a firewall that does not know the connection");
+    assert_unbroken(&lab);
+}
+
+#[test]
+fn on_failure_keep_and_drop_do_what_they_say() {
+    for on_failure in [OnFailure::Keep, OnFailure::Drop] {
+        let mut lab = ready(Plan { on_failure, kind: Kind::Synced, ..Plan::default() });
+        let flow = lab.open_on(long(Traffic::TcpEcho), OUT, 0);
+        lab.run_for(ms(500));
+
+        lab.cut_leg(0, Leg::Inside, true);
+        lab.run_for(ms(2500));
+
+        assert_eq!(lab.firewalls_of(flow), [0], "{on_failure:?}: it never went elsewhere");
+        assert_unbroken(&lab);
+        if on_failure == OnFailure::Keep {
+            lab.cut_leg(0, Leg::Inside, false);
+            assert_works(&mut lab, flow, ms(4000));
+        }
+    }
+}
+
+#[test]
+fn too_few_firewalls_close_the_way_or_open_the_bypass() {
+    for (below_min, open) in [(BelowMin::Drop, false), (BelowMin::Bypass, true)] {
+        let mut lab = ready(Plan { min_up: 2, below_min, ..Plan::default() });
+        lab.crash_firewall(0);
+        lab.run_for(ms(1000));
+
+        let flows: Vec<_> = [OUT, IN].map(|route| lab.open(short(Traffic::TcpEcho), route)).to_vec();
+        lab.run_for(ms(2500));
+
+        for flow in &flows {
+            assert_eq!(lab.flow(*flow).served(), open, "{below_min:?}");
+            assert!(lab.firewalls_of(*flow).is_empty());
+        }
+        assert_eq!(drops(&lab, Side::Outer, DropReason::BelowMin) > 0, !open);
+        lab.boot_firewall(0);
+        lab.run_for(ms(5000));
+        let again = lab.open(short(Traffic::TcpEcho), OUT);
+        lab.run_for(ms(2500));
+        assert_done(&lab, again);
+        assert_eq!(lab.firewalls_of(again).len(), 1);
+    }
+}
+
+#[test]
+fn a_drain_told_to_one_engine_holds_on_both_and_ends_at_its_deadline() {
+    let mut lab = ready(Plan { kind: Kind::Synced, drain_timeout: "3s", firewalls: 3, ..Plan::default() });
+    let old: Vec<_> = (0..6).map(|n| lab.open_on(long(Traffic::TcpEcho), [OUT, IN][n % 2], 0)).collect();
+    lab.run_for(ms(500));
+
+    lab.set_admin(Side::Outer, 0, Some(Admin::Drain));
+    lab.run_for(ms(500));
+    let new: Vec<_> = (0..20).map(|n| lab.open(long(Traffic::TcpEcho), [OUT, IN][n % 2])).collect();
+    lab.run_for(ms(1500));
+
+    for flow in &old {
+        assert_eq!(lab.firewalls_of(*flow), [0], "old flows stay until the deadline");
+    }
+    lab.run_for(ms(3500));
+    for flow in old.iter().chain(&new) {
+        assert_eq!(lab.flow(*flow).state, FlowState::Open);
+        assert_works(&mut lab, *flow, ms(150));
+    }
+    for flow in &new {
+        assert!(!lab.firewalls_of(*flow).contains(&0), "a draining firewall takes no new flow, on either side");
+    }
+    let firewall = lab.nodes.firewalls[0];
+    let passed = lab.world.firewall(firewall).passed();
+    lab.run_for(ms(1000));
+    assert!(lab.world.firewall(firewall).passed() <= passed + 400, "only probes go through it after the deadline");
+    for flow in &old {
+        assert!(lab.firewalls_of(*flow).len() == 2, "moved once");
+    }
+}
+
+#[test]
+fn a_lost_peer_takes_no_firewall_down() {
+    let mut lab = ready(Plan::default());
+    let flows: Vec<_> = (0..6).map(|_| lab.open(long(Traffic::UdpEcho), OUT)).collect();
+    lab.run_for(ms(500));
+
+    lab.pause_engine(Side::Inner, ms(2500));
+    lab.run_for(ms(2000));
+
+    let outer = lab.engine(Side::Outer);
+    let states: Vec<_> = outer.firewalls(lab.world.now()).into_iter().map(|view| view.state).collect();
+    assert!(states.iter().all(|state| state != "down"), "{states:?}");
+    let kinds: Vec<_> = outer.alarms(lab.world.now()).into_iter().map(|alarm| alarm.kind).collect();
+    assert!(kinds.contains(&"peer_lost".to_owned()), "{kinds:?}");
+    lab.run_for(ms(1500));
+    for flow in flows {
+        assert_works(&mut lab, flow, ms(300));
+        assert_eq!(lab.firewalls_of(flow).len(), 1);
+    }
+    assert_eq!(lab.oracle(), 0);
+    assert_unbroken(&lab);
+}
+
+#[test]
+fn an_engine_that_stood_still_blames_nobody() {
+    let mut lab = ready(Plan::default());
+    for pause in [120, 400, 1000, 3000] {
+        lab.pause_engine(Side::Outer, ms(pause));
+        for _ in 0..(pause + 1500) / 10 {
+            lab.run_for(ms(10));
+            let states: Vec<_> =
+                lab.engine(Side::Outer).firewalls(lab.world.now()).into_iter().map(|view| view.state).collect();
+            assert_eq!(states, ["up", "up"], "after {pause} ms at {:?}", since_start(&lab));
+        }
+    }
+    assert_unbroken(&lab);
+}
+
+#[test]
+fn a_restart_costs_no_pins() {
+    for side in Side::BOTH {
+        let mut lab = ready(Plan { firewalls: 4, workers: [2, 1], ..Plan::default() });
+        let flows: Vec<_> =
+            (0..40).map(|n| lab.open(long(Traffic::TcpEcho), if n % 2 == 0 { OUT } else { IN })).collect();
+        lab.run_for(ms(1000));
+
+        lab.crash_engine(side);
+        lab.run_for(ms(200));
+        lab.start_engine(side);
+        lab.run_for(ms(4500));
+
+        for flow in flows {
+            assert_eq!(lab.flow(flow).state, FlowState::Open, "{}", lab.flow(flow).tuple);
+            assert_eq!(lab.firewalls_of(flow).len(), 1, "{}", lab.flow(flow).tuple);
+            assert_works(&mut lab, flow, ms(150));
+        }
+        assert_eq!(lab.oracle(), 0, "{} restarted", side.name());
+        assert_unbroken(&lab);
+    }
+}
+
+#[test]
+fn a_restart_takes_no_idle_connection_off_its_firewall() {
+    // Idle connections whose only packets after the restart are keep-alives; the next request comes seconds later.
+    for side in Side::BOTH {
+        let mut lab = ready(Plan { firewalls: 3, ..Plan::default() });
+        let idle = FlowSpec { gap: ms(5_500), ..long(Traffic::TcpEcho) };
+        let flows: Vec<_> = (0..20).map(|n| lab.open(idle, if n % 2 == 0 { OUT } else { IN })).collect();
+        lab.run_for(ms(500));
+
+        lab.crash_engine(side);
+        lab.run_for(ms(100));
+        lab.start_engine(side);
+        lab.run_for(ms(7_000));
+
+        for flow in flows {
+            assert_eq!(lab.firewalls_of(flow).len(), 1, "{}", lab.flow(flow).tuple);
+            assert!(lab.flow(flow).answered >= 2 && lab.flow(flow).state == FlowState::Open);
+        }
+        assert_eq!(lab.oracle(), 0);
+        assert_unbroken(&lab);
+    }
+}
+
+#[test]
+fn a_firewall_with_another_hardware_address_keeps_its_sessions() {
+    for leg in [Leg::Outside, Leg::Inside] {
+        let mut lab = ready(Plan::default());
+        let flows: Vec<_> = (0..6).map(|_| lab.open_on(long(Traffic::UdpEcho), OUT, 0)).collect();
+        lab.run_for(ms(500));
+
+        lab.change_mac(0, leg);
+        lab.run_for(ms(1000));
+
+        for flow in flows {
+            assert!(lab.flow(flow).longest_gap <= ms(300), "{:?}", lab.flow(flow).longest_gap);
+            assert_eq!(lab.firewalls_of(flow), [0]);
+        }
+        for side in Side::BOTH {
+            assert_eq!(lab.engine(side).firewalls(lab.world.now())[0].state, "up");
+        }
+        assert_unbroken(&lab);
+    }
+}
+
+#[test]
+fn a_link_without_carrier_costs_the_firewalls_nothing_when_it_is_back() {
+    let mut lab = ready(Plan::default());
+    let flow = lab.open(long(Traffic::UdpEcho), IN);
+    lab.run_for(ms(500));
+
+    lab.set_carrier(Side::Outer, 0, false);
+    lab.run_for(ms(500));
+    assert!(drops(&lab, Side::Outer, DropReason::LinkDown) > 0);
+    lab.set_carrier(Side::Outer, 0, true);
+
+    assert_works(&mut lab, flow, ms(1500));
+    assert_eq!(lab.firewalls_of(flow).len(), 1);
+    assert_unbroken(&lab);
+}
