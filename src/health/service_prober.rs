@@ -305,6 +305,3 @@ impl ServiceProber {
         self.done |= connection.phase() == Phase::Gone;
     }
 }
-
-#[cfg(test)]
-mod tests;

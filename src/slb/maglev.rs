@@ -36,11 +36,12 @@ impl Maglev {
         let heaviest = walks.iter().map(|walk| walk.weight).max().unwrap_or(0);
         let mut slots = vec![None; if walks.is_empty() { 0 } else { SLOTS }];
         let mut free = slots.len();
-        for turn in 1_u64.. {
+        let mut turn = 0;
+        while free > 0 {
+            turn += 1;
             for walk in &mut walks {
                 if free == 0 {
-                    let slots = slots.into_iter().map(|slot| slot.expect("no slot is free")).collect();
-                    return Self { slots };
+                    break;
                 }
                 if turn * walk.weight < walk.due {
                     continue;
@@ -50,11 +51,8 @@ impl Maglev {
                 slots[slot] = Some(walk.position);
                 free -= 1;
             }
-            if free == 0 {
-                break;
-            }
         }
-        Self { slots: Box::default() }
+        Self { slots: slots.into_iter().map(|slot| slot.expect("no slot is free")).collect() }
     }
 
     /// The server of a flow with this hash among those that `is_eligible` accepts.
@@ -166,6 +164,14 @@ mod tests {
 
     fn table(names: &[String], weight: impl Fn(usize) -> u16) -> Maglev {
         Maglev::new(names.iter().enumerate().map(|(i, name)| (name.as_str(), weight(i))))
+    }
+
+    #[test]
+    fn every_slot_has_a_server_whoever_takes_the_last_one() {
+        for heavy in 1..=16 {
+            let table = table(&names(3), |i| if i == 0 { heavy } else { 1 });
+            assert_eq!(table.slots.len(), SLOTS, "weights {heavy}, 1, 1");
+        }
     }
 
     const FLOWS: u64 = 50_000;

@@ -14,7 +14,7 @@ use super::judgement::family_name;
 use crate::config::{Admin, Config, Scheduler};
 use crate::health::monitor::State;
 use crate::id::{ServerId, ServiceId};
-use crate::slb::{self, Maglev, SchedulerState, Services};
+use crate::slb::{self, Maglev, SchedulerState, ServerState, Services};
 use crate::time::{Duration, Instant};
 use crate::wire::Family;
 
@@ -56,6 +56,8 @@ pub(super) struct ServerRecord {
     pub(super) state: Standing,
     pub(super) since: Instant,
     pub(super) reason: Option<String>,
+    /// Looked up once: a service of thousands is built anew whenever one of them falls.
+    remembered: Arc<ServerState>,
 }
 
 /// A weight that was commanded.
@@ -126,6 +128,7 @@ impl Standing {
 
 impl Farm {
     pub(super) fn new(config: &Config, now: Instant) -> Self {
+        let scheduler = SchedulerState::new(config.limits.sticky);
         let services = config.services.iter().map(|service| ServiceRecord {
             set: None,
             drain: Drain::of(service.admin, service.drain_timeout, now),
@@ -142,11 +145,12 @@ impl Farm {
             state: Standing::Starting,
             since: now,
             reason: Some("no verdict yet".to_owned()),
+            remembered: scheduler.server(&config.services[server.service.index()].name, &server.name),
         });
         Self {
-            scheduler: SchedulerState::new(config.limits.sticky),
             services: services.collect(),
             servers: servers.collect(),
+            scheduler,
             built: Services::default(),
             judge: true,
             sticky: config.services.iter().any(|service| service.sticky.is_some()).then(|| now + STICKY_INTERVAL),
@@ -385,7 +389,7 @@ impl Controller {
             up: record.up,
             takes_new: self.server_admin(id) == Admin::Ready,
             falls: record.falls,
-            state: self.farm.scheduler.server(&self.config.services[server.service.index()].name, &server.name),
+            state: Arc::clone(&record.remembered),
         }
     }
 

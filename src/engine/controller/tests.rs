@@ -5,6 +5,7 @@ mod checks;
 mod farm;
 mod paths;
 mod sandwich;
+mod services;
 
 use std::path::Path as FilePath;
 

@@ -1,9 +1,20 @@
 //! Checks of servers: each kind up and down for its own reason, at the times that the configuration says.
 
-use super::farm::{self, Behaviour, Farm, OWN, SERVERS, VIP, check, http, web};
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::farm::{Behaviour, Farm, OWN, SERVERS_MAC, VIP, address, check, http, mac_of, web};
 use crate::config::{Mode, ServiceCheck, ServiceCheckKind};
-use crate::time::{Duration, Instant};
+use crate::health::service_prober::PORTS;
+use crate::time::Duration;
 use crate::wire::frame::tcp_flags;
+
+/// When the checks of the only server began, in milliseconds.
+fn begins(farm: &Farm) -> Vec<u64> {
+    let syns = farm.capture.iter().filter(|seen| seen.flags == Some(tcp_flags::SYN));
+    syns.map(|seen| seen.at.as_millis()).collect()
+}
 
 #[test]
 fn a_tcp_check_opens_a_connection_and_closes_it_by_fin() {
@@ -14,5 +25,227 @@ fn a_tcp_check_opens_a_connection_and_closes_it_by_fin() {
 
     assert_eq!(farm.up(), [true]);
     assert_eq!(farm.conversation(farm.last_port()), [">S", "<SA", ">A", ">FA", "<FA", ">A"]);
+    assert!(PORTS.contains(&farm.last_port()));
     assert_eq!(farm.view().servers[0].state, "up");
+}
+
+#[test]
+fn a_half_open_check_never_acknowledges() {
+    let mut farm = Farm::new(web(1, check(ServiceCheckKind::HalfOpen)));
+
+    farm.wait_ms(100);
+
+    assert_eq!(farm.up(), [true]);
+    assert_eq!(farm.conversation(farm.last_port()), [">S", "<SA", ">R"]);
+}
+
+#[test]
+fn an_http_check_asks_and_closes() {
+    let mut farm = Farm::new(web(1, check(http(Some("OK")))));
+
+    farm.wait_ms(100);
+
+    assert_eq!(farm.up(), [true]);
+    let told = farm.conversation(farm.last_port());
+    assert_eq!(told[..4], [">S", "<SA", ">A", ">PA"], "{told:?}");
+    assert!(told.contains(&">FA".to_owned()) && !told.contains(&">R".to_owned()), "{told:?}");
+}
+
+#[test]
+fn a_ping_is_a_check() {
+    let mut farm = Farm::new(web(1, check(ServiceCheckKind::Icmp)));
+
+    farm.wait_ms(100);
+    assert_eq!(farm.up(), [true]);
+
+    farm.behave(0, Behaviour::Silent);
+    farm.wait_ms(3_000);
+    assert_eq!((farm.up(), farm.failure(0).as_str()), (vec![false], "no answer in 500ms"));
+}
+
+#[test]
+fn every_kind_fails_for_its_own_reason() {
+    let page = |text: &str| Behaviour::Answers(text.as_bytes().to_vec());
+    let late = Duration::from_millis(600);
+    let cases = [
+        (ServiceCheckKind::Tcp, Behaviour::Refuses, "connection refused"),
+        (ServiceCheckKind::Tcp, Behaviour::Silent, "no SYN-ACK in 500ms"),
+        (ServiceCheckKind::HalfOpen, Behaviour::Refuses, "connection refused"),
+        (ServiceCheckKind::HalfOpen, Behaviour::Silent, "no SYN-ACK in 500ms"),
+        (http(None), Behaviour::Refuses, "connection refused"),
+        (http(None), Behaviour::Silent, "no SYN-ACK in 500ms"),
+        (http(None), Behaviour::Hangs, "no answer in 500ms"),
+        (http(None), Behaviour::Slow(late, b"HTTP/1.1 200 OK\r\n\r\n".to_vec()), "no answer in 500ms"),
+        (http(None), Behaviour::Resets, "connection reset"),
+        (http(None), Behaviour::Stalls(b"HTTP/1.".to_vec()), "answer not complete in 500ms"),
+        (http(None), page("HTTP/1.1 503 No\r\n\r\nOK"), "HTTP 503, expected 200"),
+        (http(None), page("220 mail.example.com ESMTP\r\n"), "not an HTTP answer"),
+        (http(Some("OK")), page("HTTP/1.1 500 No\r\n\r\nOK"), "HTTP 500, expected 200"),
+        (http(Some("OK")), page("HTTP/1.1 200 OK\r\n\r\nfine"), "body lacks \"OK\""),
+    ];
+    for (kind, behaviour, reason) in cases {
+        let mut farm = Farm::new(web(1, check(kind.clone())));
+        farm.wait_ms(100);
+        assert_eq!(farm.up(), [true], "{kind:?}");
+
+        farm.behave(0, behaviour.clone());
+        farm.wait_ms(3_000);
+        assert_eq!((farm.up(), farm.failure(0).as_str()), (vec![false], reason), "{kind:?} {behaviour:?}");
+
+        farm.behave(0, page("HTTP/1.1 200 OK\r\n\r\nall's OK"));
+        farm.wait_ms(1_500);
+        assert_eq!(farm.up(), [true], "{kind:?} {behaviour:?}: back again");
+    }
+}
+
+#[test]
+fn a_server_that_is_slow_but_in_time_is_up() {
+    let mut farm = Farm::new(web(1, check(http(None))));
+    farm.behave(0, Behaviour::Slow(Duration::from_millis(400), b"HTTP/1.1 200 OK\r\n\r\n".to_vec()));
+
+    farm.wait_ms(3_000);
+
+    assert_eq!(farm.up(), [true]);
+}
+
+#[test]
+fn a_server_that_is_not_there_is_said_to_be_so() {
+    let mut config = web(2, check(ServiceCheckKind::Tcp));
+    config.servers[1].addresses = vec!["192.0.2.1".parse().unwrap()];
+    let mut farm = Farm::new(config);
+    farm.behave(0, Behaviour::Absent);
+
+    // A neighbour that answered once is believed until it has been asked again in vain.
+    farm.wait_ms(40_000);
+
+    assert_eq!(farm.failure(0), "10.10.1.1 does not answer ARP or ND");
+    assert_eq!(farm.failure(1), "no route to 192.0.2.1");
+    assert_eq!(farm.view().state, "down");
+}
+
+#[test]
+fn failures_are_noticed_at_the_times_that_the_configuration_says() {
+    let timed = ServiceCheck {
+        interval: Duration::from_secs(2),
+        timeout: Duration::from_secs(1),
+        fall: 3,
+        rise: 2,
+        dead_interval: Duration::from_secs(10),
+        ..check(ServiceCheckKind::HalfOpen)
+    };
+    let mut farm = Farm::new(web(1, timed));
+    farm.wait_ms(4_500);
+    assert_eq!(begins(&farm), [1_000, 3_000, 5_000], "every interval");
+    assert_eq!(farm.up(), [true], "two in a row");
+
+    farm.behave(0, Behaviour::Silent);
+    farm.capture.clear();
+    // Checks at 7, 9 and 11 s, the last given up at 12 s.
+    farm.wait_ms(6_499);
+    assert_eq!((farm.now.as_millis(), farm.up()), (11_999, vec![true]));
+    farm.wait_ms(1);
+    assert_eq!(farm.up(), [false], "interval x (fall - 1) + timeout after the first that failed");
+
+    farm.wait_ms(20_000);
+    assert_eq!(begins(&farm), [7_000, 9_000, 11_000, 21_000, 31_000], "down, it is asked at the dead interval");
+    let fell: Vec<_> = farm.events.iter().filter(|event| event.kind == "server").collect();
+    assert_eq!((fell.len(), fell[1].to.as_deref()), (2, Some("down")));
+    assert_eq!(fell[1].reason.as_deref(), Some("no SYN-ACK in 1s"));
+}
+
+#[test]
+fn a_thousand_checks_are_spread_over_the_interval() {
+    let mut farm = Farm::new(web(1_000, check(ServiceCheckKind::HalfOpen)));
+    farm.wait_ms(1_000);
+    assert!(farm.up().iter().all(|up| *up));
+    farm.capture.clear();
+
+    farm.wait_ms(1_000);
+
+    let mut by_slot: BTreeMap<u64, usize> = BTreeMap::new();
+    for at in begins(&farm) {
+        *by_slot.entry(at / 10).or_default() += 1;
+    }
+    assert!(by_slot.len() >= 100 && by_slot.values().all(|count| *count <= 11), "{by_slot:?}");
+    assert!((999..=1_001).contains(&by_slot.values().sum::<usize>()));
+}
+
+#[test]
+fn a_direct_check_asks_for_the_vip_at_the_servers_own_station() {
+    let mut config = web(2, check(ServiceCheckKind::Tcp));
+    config.services[0].mode = Mode::Direct;
+    let mut farm = Farm::new(config);
+    farm.behave(1, Behaviour::Refuses);
+
+    farm.wait_ms(3_000);
+
+    assert_eq!(farm.up(), [true, false]);
+    let asked = farm.capture.iter().filter(|seen| seen.flags == Some(tcp_flags::SYN));
+    for seen in asked.clone() {
+        assert_eq!((seen.source, seen.destination), (OWN.into(), VIP.into()));
+        assert!([mac_of(address(0)), mac_of(address(1))].contains(&seen.station));
+    }
+    assert!(asked.count() > 4);
+}
+
+#[test]
+fn an_operators_check_tells_every_frame() {
+    let mut farm = Farm::new(web(1, check(ServiceCheckKind::Tcp)));
+    farm.wait_ms(100);
+    let id = farm.controller.server_called("web", "s1").unwrap();
+
+    let requests = farm.controller.probe_server(id, farm.now);
+    farm.wait_ms(100);
+
+    let (number, exchange) = farm.exchanges.pop().expect("it was answered");
+    assert_eq!((requests, exchange.subject.as_str()), (vec![number], "web/s1 ipv4"));
+    assert!(exchange.ok && exchange.rtt_us.is_some());
+    let steps: Vec<&str> = exchange.steps.iter().map(|step| step.what.split(' ').nth(1).unwrap()).collect();
+    assert_eq!(steps, ["SYN", "SYN,", "ACK", "FIN,", "FIN,", "ACK"]);
+
+    farm.behave(0, Behaviour::Refuses);
+    farm.controller.probe_server(id, farm.now);
+    farm.wait_ms(10);
+    assert_eq!(farm.exchanges.pop().unwrap().1.reason.as_deref(), Some("connection refused"));
+    assert_eq!(farm.up(), [true], "what an operator asks is no verdict");
+}
+
+#[test]
+fn what_is_missed_while_the_engine_is_late_does_not_count() {
+    let mut farm = Farm::new(web(1, ServiceCheck { fall: 1, ..check(ServiceCheckKind::HalfOpen) }));
+    farm.wait_ms(1_500);
+    farm.behave(0, Behaviour::Silent);
+    farm.wait_ms(600);
+    // The check of 3,000 ms is under way; the loop sleeps for ten seconds.
+    farm.now += Duration::from_secs(10);
+    farm.controller.handle_timeout(farm.now);
+
+    assert_eq!(farm.up(), [true]);
+    assert!(farm.controller.counters()["checks_excused"] > 0);
+
+    farm.wait_ms(2_000);
+    assert_eq!(farm.up(), [false], "what is missed after that does");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn garbage_is_an_answer_that_fails(bytes in proptest::collection::vec(any::<u8>(), 1..600)) {
+        prop_assume!(!bytes.starts_with(b"HTTP/1."));
+        let mut farm = Farm::new(web(1, check(http(Some("OK")))));
+        farm.behave(0, Behaviour::Answers(bytes));
+
+        farm.wait_ms(2_000);
+
+        prop_assert_eq!(farm.up(), [false]);
+        prop_assert_eq!(farm.failure(0), "not an HTTP answer");
+    }
+}
+
+#[test]
+fn frames_of_checks_come_from_the_links_own_station() {
+    let mut farm = Farm::new(web(1, check(ServiceCheckKind::Tcp)));
+    farm.wait_ms(100);
+    let answers = farm.capture.iter().filter(|seen| seen.source == address(0));
+    assert!(answers.clone().all(|seen| seen.station == SERVERS_MAC) && answers.count() > 0);
 }

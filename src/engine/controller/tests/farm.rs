@@ -104,7 +104,7 @@ pub(super) fn address(index: usize) -> IpAddr {
     Ipv4Addr::new(10, 10, 1 + high, low).into()
 }
 
-fn mac_of(address: IpAddr) -> MacAddr {
+pub(super) fn mac_of(address: IpAddr) -> MacAddr {
     match address {
         IpAddr::V4(address) => {
             let [_, b, c, d] = address.octets();
@@ -155,6 +155,8 @@ pub(super) struct Farm {
     pub(super) capture: Vec<Seen>,
     /// Frames of servers that are under way, by the time they arrive.
     late: Vec<(Instant, Vec<u8>)>,
+    /// Whom gratuitous ARP on the clients' link told of.
+    pub(super) announced: Vec<Ipv4Addr>,
     pub(super) events: Vec<EventView>,
     pub(super) exchanges: Vec<(u64, ExchangeView)>,
 }
@@ -173,6 +175,7 @@ impl Farm {
             behaviours,
             capture: Vec::new(),
             late: Vec::new(),
+            announced: Vec::new(),
             events: Vec::new(),
             exchanges: Vec::new(),
         };
@@ -275,6 +278,8 @@ impl Farm {
             let Some(transmit) = self.controller.poll_transmit() else { return };
             if transmit.link == SERVERS {
                 self.deliver(transmit.bytes);
+            } else if let Ok(arp) = Arp::parse(&transmit.bytes) {
+                self.announced.push(arp.sender);
             }
         }
     }

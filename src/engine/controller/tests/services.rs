@@ -1,0 +1,202 @@
+//! Servers and services: what operators command, what drains, what a virtual address answers.
+
+use super::farm::{Behaviour, CLIENTS, CLIENTS_MAC, Farm, VIP, by_source, check, ping_to, syn_to, udp_to, web};
+use crate::config::{Admin, ServiceCheckKind};
+use crate::engine::controller::ServerChange;
+use crate::engine::verdict::{Punt, PuntReason};
+use crate::time::Duration;
+use crate::wire::arp::{Arp, Operation};
+use crate::wire::frame::{Frame, Icmp, tcp_flags};
+use crate::wire::offload::Offload;
+use crate::wire::{Family, MacAddr, ndp};
+
+const HOST: MacAddr = MacAddr([2, 0, 0, 0, 9, 9]);
+
+fn live(servers: usize) -> Farm {
+    let mut farm = Farm::new(web(servers, check(ServiceCheckKind::Tcp)));
+    farm.wait_ms(1_000);
+    farm
+}
+
+fn falls(farm: &Farm, server: usize) -> u32 {
+    farm.snapshot().services.all()[0].servers[server].falls[0]
+}
+
+fn set(farm: &mut Farm, name: &str, change: ServerChange) {
+    farm.controller
+        .set_server("web", name, change, Some("test".to_owned()), Some("anna".to_owned()), farm.now)
+        .unwrap();
+}
+
+#[test]
+fn a_server_that_dies_falls_once_and_the_service_goes_with_the_last() {
+    let mut farm = live(2);
+    assert_eq!((farm.up(), farm.view().state.as_str()), (vec![true, true], "up"));
+
+    farm.behave(0, Behaviour::Refuses);
+    farm.wait_ms(3_000);
+    assert_eq!((farm.up(), falls(&farm, 0), falls(&farm, 1)), (vec![false, true], 1, 0));
+    assert_eq!(farm.view().state, "up");
+
+    farm.behave(1, Behaviour::Refuses);
+    farm.wait_ms(3_000);
+    assert_eq!((farm.up(), falls(&farm, 0), farm.view().state.as_str()), (vec![false, false], 1, "down"));
+    let alarms = farm.controller.alarms(farm.now);
+    assert_eq!((alarms[0].kind.as_str(), alarms[0].subject.as_str()), ("service_down", "web"));
+}
+
+#[test]
+fn maint_ends_a_server_at_once_and_default_brings_it_back() {
+    let mut farm = live(2);
+
+    set(&mut farm, "s1", ServerChange::Admin(Some(Admin::Maint)));
+    assert_eq!((farm.up(), falls(&farm, 0)), (vec![false, true], 1));
+    let view = farm.view();
+    assert_eq!((view.servers[0].state.as_str(), view.servers[0].override_), ("maint", Some(Admin::Maint)));
+    assert_eq!(view.servers[0].reason.as_deref(), Some("test"));
+
+    set(&mut farm, "s1", ServerChange::Admin(None));
+    assert_eq!((farm.up(), falls(&farm, 0)), (vec![true, true], 1), "its checks went on");
+}
+
+#[test]
+fn a_drain_takes_no_new_sessions_and_falls_when_its_time_is_over() {
+    let mut config = web(2, check(ServiceCheckKind::Tcp));
+    config.services[0].drain_timeout = Some(Duration::from_secs(30));
+    let mut farm = Farm::new(config);
+    farm.wait_ms(1_000);
+
+    set(&mut farm, "s1", ServerChange::Admin(Some(Admin::Drain)));
+    let snapshot = farm.snapshot();
+    let server = &snapshot.services.all()[0].servers[0];
+    assert!(server.is_up(Family::V4) && !server.takes_new);
+
+    farm.wait_ms(29_999);
+    assert_eq!((farm.up(), falls(&farm, 0)), (vec![true, true], 0));
+    farm.wait_ms(1);
+    assert_eq!((farm.up(), falls(&farm, 0)), (vec![false, true], 1));
+    assert_eq!(farm.view().servers[0].reason.as_deref(), Some("test; drain-timeout passed"));
+}
+
+#[test]
+fn a_service_in_maintenance_ends_all_its_servers() {
+    let mut farm = live(2);
+
+    farm.controller.set_service("web", Some(Admin::Maint), None, Some("anna".to_owned()), farm.now).unwrap();
+
+    assert_eq!((farm.up(), falls(&farm, 0), falls(&farm, 1)), (vec![false, false], 1, 1));
+    let view = farm.view();
+    assert_eq!((view.state.as_str(), view.servers[0].reason.as_deref()), ("maint", Some("set by anna")));
+    assert!(!farm.snapshot().services.all()[0].takes_new);
+}
+
+#[test]
+fn a_weight_holds_until_default_and_only_it_makes_a_table_anew() {
+    let mut config = web(3, check(ServiceCheckKind::Tcp));
+    config.services[0].scheduler = by_source();
+    let mut farm = Farm::new(config);
+    farm.wait_ms(1_000);
+    let table = |farm: &Farm| std::sync::Arc::clone(&farm.snapshot().services.all()[0].table);
+    let before = table(&farm);
+
+    set(&mut farm, "s1", ServerChange::Admin(Some(Admin::Maint)));
+    assert!(std::sync::Arc::ptr_eq(&before, &table(&farm)), "whoever is down keeps its slots");
+
+    set(&mut farm, "s1", ServerChange::Weight(Some(5)));
+    assert_eq!(farm.view().servers[0].weight, 5);
+    assert!(!std::sync::Arc::ptr_eq(&before, &table(&farm)));
+    let imbalance = farm.view().imbalance.unwrap();
+    assert!((1.0..1.05).contains(&imbalance), "{imbalance}");
+
+    set(&mut farm, "s1", ServerChange::Weight(None));
+    assert_eq!((farm.view().servers[0].weight, *table(&farm) == *before), (1, true));
+}
+
+#[test]
+fn overrides_are_restored_as_they_were_told() {
+    let mut farm = live(2);
+    set(&mut farm, "s1", ServerChange::Weight(Some(0)));
+    set(&mut farm, "s2", ServerChange::Admin(Some(Admin::Drain)));
+    farm.controller.set_service("web", Some(Admin::Ready), None, None, farm.now).unwrap();
+    let told = farm.controller.overrides();
+    assert_eq!(told.len(), 3);
+
+    let mut other = live(2);
+    for set in &told {
+        other.controller.restore(set, other.now).unwrap();
+    }
+
+    assert_eq!(other.controller.overrides(), told);
+    assert_eq!(other.view().servers[0].weight, 0);
+}
+
+#[test]
+fn unknown_names_say_what_there_is() {
+    let mut farm = live(2);
+    let change = ServerChange::Weight(None);
+
+    let unknown = |result: Result<(), super::super::UnknownName>| result.unwrap_err().to_string();
+    let server = unknown(farm.controller.set_server("web", "s9", change, None, None, farm.now));
+    assert_eq!(server, "no server web/s9; there is web/s1, web/s2");
+    assert_eq!(
+        unknown(farm.controller.set_service("mail", None, None, None, farm.now)),
+        "no service mail; there is web"
+    );
+}
+
+#[test]
+fn a_vip_in_the_links_subnet_is_answered_by_arp_and_nd_and_announced() {
+    let mut farm = live(1);
+    let neighbor = |farm: &mut Farm, bytes| {
+        let punt = Punt { reason: PuntReason::Neighbor, link: CLIENTS, vlan: None, offload: Offload::NONE, bytes };
+        farm.controller.handle_punt(punt, farm.now);
+        std::iter::from_fn(|| farm.controller.poll_transmit()).last().map(|transmit| transmit.bytes)
+    };
+    let request = Arp {
+        operation: Operation::Request,
+        sender_mac: HOST,
+        sender: "203.0.113.7".parse().unwrap(),
+        target_mac: MacAddr::default(),
+        target: VIP,
+    };
+    let reply = neighbor(&mut farm, request.frame(MacAddr::BROADCAST)).expect("ARP is answered");
+    let reply = Arp::parse(&reply).unwrap();
+    assert_eq!((reply.operation, reply.sender, reply.sender_mac), (Operation::Reply, VIP, CLIENTS_MAC));
+
+    let vip6 = "2001:db8:113::80".parse().unwrap();
+    let question = ndp::solicitation(HOST, "2001:db8:113::7".parse().unwrap(), vip6, None);
+    let answer = neighbor(&mut farm, question).expect("ND is answered");
+    let advertised = ndp::Ndp::parse(&answer).unwrap();
+    assert!(matches!(advertised, ndp::Ndp::Advertisement { target, .. } if target == vip6), "{advertised:?}");
+
+    assert!(farm.announced.contains(&VIP), "a link that comes up tells of it");
+    assert!(!farm.snapshot().local.contains_key(&VIP.into()));
+    assert!(farm.snapshot().vips.contains(&VIP.into()));
+}
+
+#[test]
+fn a_vip_answers_pings_while_a_server_of_it_lives() {
+    let mut farm = live(1);
+    assert_eq!(farm.ask(ping_to(VIP.into())).len(), 1);
+
+    farm.behave(0, Behaviour::Refuses);
+    farm.wait_ms(3_000);
+    assert!(farm.ask(ping_to(VIP.into())).is_empty());
+}
+
+#[test]
+fn a_port_of_a_vip_without_a_service_is_refused_by_the_vip_and_not_for_ever() {
+    let mut farm = live(1);
+
+    let mut sent = farm.ask(syn_to(VIP.into(), 81));
+    let frame = Frame::parse(&mut sent[0].bytes, &Offload::NONE).unwrap();
+    assert_eq!((frame.source(), frame.tcp().unwrap().flags), (VIP.into(), tcp_flags::RST | tcp_flags::ACK));
+
+    let mut sent = farm.ask(udp_to(VIP.into(), 81));
+    let frame = Frame::parse(&mut sent[0].bytes, &Offload::NONE).unwrap();
+    assert_eq!(frame.source(), std::net::IpAddr::from(VIP));
+    assert!(matches!(frame.icmp(), Some(Icmp::Error(Some(_)))));
+
+    let resets: usize = (0..100).map(|_| farm.ask(syn_to(VIP.into(), 81)).len()).sum();
+    assert!(resets < 10, "{resets}");
+}
