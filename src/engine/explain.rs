@@ -5,16 +5,18 @@
 use std::net::IpAddr;
 
 use crate::engine::forwarder::{
-    Addressee, Arrival, Course, Decision, Pins, Transit, decide, judge, view_toward_destination,
+    self, Addressee, Arrival, Course, Decision, Passage, Pins, Standing, Transit, decide, judge,
+    view_toward_destination,
 };
 use crate::engine::route::{NextHop, Target};
 use crate::engine::view::{CandidateView, EgressView, ExplainView, PinView};
 use crate::engine::{DropReason, Snapshot};
-use crate::flow::{FlowKey, text};
+use crate::flow::{CanonicalKey, Endpoint, FlowKey, text};
 use crate::id::{FirewallId, LinkId, PathSetId};
 use crate::path::pinning::{self, PacketKind, Pin, PinChange};
-use crate::path::{Admin, rendezvous};
-use crate::session::{Session, SessionTable};
+use crate::path::{Admin, OnFailure, rendezvous};
+use crate::session::{Bound, Session, SessionTable};
+use crate::slb::{self, Mode, Service};
 use crate::time::Instant;
 use crate::wire::frame::protocol;
 
@@ -38,30 +40,74 @@ pub fn explain(
     from: Option<From>,
     now: Instant,
 ) -> ExplainView {
-    let (key, direction) = flow.canonical();
-    let session = sessions.find(&key).and_then(|id| sessions.get(id));
-    let pins = session.as_ref().map_or_else(Pins::default, |session| Pins::of(session, direction));
+    let (key, _) = flow.canonical();
+    let known = sessions.find(&key).and_then(|id| {
+        sessions.update_bound(id, |key, session, bound| Known { key: *key, session: *session, bound: bound.copied() })
+    });
     // The first packet of a TCP connection is a SYN, the next of a live one is not.
-    let kind = if flow.protocol == protocol::TCP && session.is_none() { PacketKind::Syn } else { PacketKind::Other };
-    let mut transit = Transit::unchanged(*flow, Arrival::Near, kind);
+    let kind = if flow.protocol == protocol::TCP && known.is_none() { PacketKind::Syn } else { PacketKind::Other };
 
     let mut teller = Teller::new(engine, snapshot, flow);
+    let Some((mut transit, mut passage)) = transit_of(flow, known.as_ref(), kind, snapshot) else {
+        teller.say("To the server it would look like a packet of another session.");
+        return teller.dropped(DropReason::NatClash);
+    };
+    let pins = known.as_ref().map_or_else(Pins::default, |known| Pins::of(&known.session, transit.direction));
     let origin = from.or_else(|| origin(&transit, pins, snapshot));
     transit.arrival = match teller.arrival(origin) {
         Ok(arrival) => arrival,
         Err(reason) => return teller.dropped(reason),
     };
-    match judge(flow, snapshot) {
+    let addressee = match judge(flow, snapshot) {
         Err(reason) => return teller.dropped(reason),
-        Ok(Addressee::Engine | Addressee::Service) => return teller.local(flow.destination.address),
-        Ok(Addressee::Other) => {}
+        Ok(addressee) => addressee,
+    };
+    if passage.is_none() && addressee != Addressee::Other {
+        let Endpoint { address, port } = flow.destination;
+        let Some(service) = snapshot.services.find(address, flow.protocol, port) else {
+            return teller.local(address, addressee);
+        };
+        let placed = match teller.place(service, flow, transit.arrival, now) {
+            Ok(placed) => placed,
+            Err(reason) => return teller.dropped(reason),
+        };
+        (transit, passage) = (placed.0, Some(placed.1));
     }
-    teller.session(session.as_ref(), pins, now);
-    teller.route(flow.destination.address);
+    teller.session(known.as_ref().map(|known| &known.session), pins, now);
+    if let Err(reason) = teller.bound(known.as_ref()) {
+        return teller.dropped(reason);
+    }
+    teller.passage(&transit, passage.as_ref());
+    teller.route(transit.toward);
     let decision = decide(&transit, pins, snapshot, now);
     teller.candidates(&transit, &decision);
-    teller.decision(&transit, pins, &decision, session.is_some());
+    teller.decision(&transit, pins, &decision, known.is_some());
+    if passage.is_some() && known.is_none() && teller.view.drop.is_none() {
+        teller.view.decided_by = "service".to_owned();
+    }
     teller.view
+}
+
+/// The session that a flow has.
+struct Known {
+    key: CanonicalKey,
+    session: Session,
+    bound: Option<Bound>,
+}
+
+/// What becomes of the flow's packet on its way, by its session; `None` if it is no packet of that.
+fn transit_of(
+    flow: &FlowKey,
+    known: Option<&Known>,
+    kind: PacketKind,
+    snapshot: &Snapshot,
+) -> Option<(Transit, Option<Passage>)> {
+    let bound = known.and_then(|known| Some((&known.key, &known.session, known.bound.as_ref()?)));
+    let Some((key, session, bound)) = bound else {
+        return Some((Transit::unchanged(*flow, Arrival::Near, kind), None));
+    };
+    let (transit, passage) = forwarder::transit(*flow, key, session, bound, Arrival::Near, kind, snapshot)?;
+    Some((transit, Some(passage)))
 }
 
 /// Where a packet of the flow is to be expected.
@@ -119,10 +165,79 @@ impl<'a> Teller<'a> {
         self.view.decided_by = "drop".to_owned();
     }
 
-    fn local(mut self, address: IpAddr) -> ExplainView {
-        self.say(format!("{address} is an address of the engine itself, so its controller takes the packet."));
+    fn local(mut self, address: IpAddr, addressee: Addressee) -> ExplainView {
+        self.say(match addressee {
+            Addressee::Service => {
+                format!("{address} is a virtual address; no service has this port, so the controller takes the packet.")
+            }
+            Addressee::Engine | Addressee::Other => {
+                format!("{address} is an address of the engine itself, so its controller takes the packet.")
+            }
+        });
         self.view.decided_by = "local".to_owned();
         self.view
+    }
+
+    /// The server that a service would give the first packet of a flow.
+    fn place(
+        &mut self,
+        service: &Service,
+        flow: &FlowKey,
+        arrival: Arrival,
+        now: Instant,
+    ) -> Result<(Transit, Passage), DropReason> {
+        self.view.service = Some(service.name.clone());
+        let (server, address) = service
+            .foresee(flow, now)
+            .and_then(|server| Some((server, server.address(flow.family())?)))
+            .ok_or(DropReason::NoServerUp)?;
+        let destination = Endpoint { address, port: server.port.unwrap_or(flow.destination.port) };
+        let inside = match service.mode {
+            Mode::Direct | Mode::Tunnel => None,
+            Mode::Nat => Some(FlowKey { destination, ..*flow }),
+            Mode::FullNat => {
+                let address =
+                    forwarder::source_address(service, address, self.snapshot).ok_or(DropReason::SnatExhausted)?;
+                self.say(format!("A port of {address} will stand for the client; it is shown as the client's own."));
+                Some(FlowKey { source: Endpoint { address, port: flow.source.port }, destination, ..*flow })
+            }
+        };
+        let fall = server.falls[slb::family_index(flow.family())];
+        let bound = Bound { service: service.id, server: server.id, fall, inside };
+        self.say(format!("Service {} would give it to server {}.", service.name, server.name));
+        self.view.server = Some(server.name.clone());
+        let kind = if flow.protocol == protocol::TCP { PacketKind::Syn } else { PacketKind::Other };
+        Ok(forwarder::first_transit(*flow, &bound, arrival, kind, self.snapshot))
+    }
+
+    /// The server of a live session, and whether that serves on.
+    fn bound(&mut self, known: Option<&Known>) -> Result<(), DropReason> {
+        let Some((known, bound)) = known.and_then(|known| Some((known, known.bound.as_ref()?))) else { return Ok(()) };
+        if let Some((service, server)) = self.snapshot.services.server(bound.service, bound.server) {
+            self.view.service = Some(service.name.clone());
+            self.view.server = Some(server.name.clone());
+            self.say(format!("Service {} gave it to server {}.", service.name, server.name));
+        }
+        match forwarder::standing(bound, &known.key, known.session.class, self.snapshot) {
+            Standing::Serves | Standing::Fell(OnFailure::Keep) => Ok(()),
+            Standing::Fell(OnFailure::Reselect) => {
+                self.say("That server failed: the client's next packet takes another one.");
+                Ok(())
+            }
+            Standing::Fell(OnFailure::Reset | OnFailure::Drop) => {
+                self.say("That server failed, and on-failure ends such sessions or drops their packets.");
+                Err(DropReason::ServerFailed)
+            }
+        }
+    }
+
+    /// What the packet looks like when it leaves.
+    fn passage(&mut self, transit: &Transit, passage: Option<&Passage>) {
+        if passage.is_some_and(|passage| passage.translation.is_some()) {
+            let leaving = text::show(&transit.leaving);
+            self.say(format!("It leaves as {leaving}."));
+            self.view.translation = Some(leaving);
+        }
     }
 
     /// Where the packet comes from, and whether that place is one.

@@ -45,6 +45,13 @@ pub struct SchedulerState {
     servers: Mutex<HashMap<(String, String), Arc<ServerState>>>,
 }
 
+/// Whether a question costs the server its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Taken,
+    Foreseen,
+}
+
 impl SchedulerState {
     /// Nothing is remembered; there is room for `sticky` sticky clients.
     pub fn new(sticky: usize) -> Self {
@@ -108,31 +115,38 @@ impl Service {
     /// A sticky client gets the server that it had while that is up, draining or not. Else the scheduler chooses among the
     /// servers that take new sessions, or, when every other is down, among the backup servers.
     pub fn choose(&self, flow: &FlowKey, now: Instant) -> Option<&Server> {
-        let family = flow.family();
-        let client = flow.source.address;
-        if !self.takes_new {
-            return None;
-        }
-        let Some(by) = &self.sticky else { return self.schedule(flow, family) };
-        let known = self.state.sticky.server_of(client, by, now);
-        let kept = known.and_then(|name| self.servers.iter().find(|server| server.state.name == name));
-        let server = match kept.filter(|server| server.is_up(family)) {
-            Some(server) => server,
-            None => self.schedule(flow, family)?,
-        };
-        if !self.state.sticky.remember(client, by, &server.state.name, now) {
+        let server = self.pick(flow, Turn::Taken, now)?;
+        if let Some(by) = &self.sticky
+            && !self.state.sticky.remember(flow.source.address, by, &server.state.name, now)
+        {
             self.state.sticky_full.fetch_add(1, Ordering::Relaxed);
         }
         Some(server)
     }
 
-    fn schedule(&self, flow: &FlowKey, family: Family) -> Option<&Server> {
+    /// The server that [`Service::choose`] would answer, without anything being remembered of the question.
+    pub fn foresee(&self, flow: &FlowKey, now: Instant) -> Option<&Server> {
+        self.pick(flow, Turn::Foreseen, now)
+    }
+
+    fn pick(&self, flow: &FlowKey, turn: Turn, now: Instant) -> Option<&Server> {
+        let family = flow.family();
+        if !self.takes_new {
+            return None;
+        }
+        let known = self.sticky.as_ref().and_then(|by| self.state.sticky.server_of(flow.source.address, by, now));
+        let kept = known.and_then(|name| self.servers.iter().find(|server| server.state.name == name));
+        kept.filter(|server| server.is_up(family)).or_else(|| self.schedule(flow, family, turn))
+    }
+
+    fn schedule(&self, flow: &FlowKey, family: Family, turn: Turn) -> Option<&Server> {
         let is_candidate = |server: &Server| server.is_up(family) && server.takes_new && server.weight > 0;
         let is_primary = |server: &Server| is_candidate(server) && !server.backup;
         let others_are_down = || !self.servers.iter().any(|server| !server.backup && server.is_up(family));
         match self.scheduler {
             Scheduler::RoundRobin => {
-                self.round_robin(is_primary).or_else(|| self.round_robin(is_candidate).filter(|_| others_are_down()))
+                let backup = || self.round_robin(is_candidate, turn).filter(|_| others_are_down());
+                self.round_robin(is_primary, turn).or_else(backup)
             }
             Scheduler::LeastConnections => {
                 let backup = || self.least_connections(is_candidate).filter(|_| others_are_down());
@@ -151,21 +165,25 @@ impl Service {
 
     /// Smooth weighted round robin: everybody's credit grows by his weight, the richest has the turn and pays for all. Over
     /// any full cycle the turns are exactly the weights, and no server has them in a row if it can be helped.
-    fn round_robin(&self, is_eligible: impl Fn(&Server) -> bool) -> Option<&Server> {
-        let _turn = lock(&self.state.turn);
+    fn round_robin(&self, is_eligible: impl Fn(&Server) -> bool, turn: Turn) -> Option<&Server> {
+        let _held = lock(&self.state.turn);
         let mut total = 0;
         let mut richest: Option<(&Server, i64)> = None;
         for server in self.servers.iter().filter(|server| is_eligible(server)) {
             let weight = i64::from(server.weight);
             let credit = server.state.credit.load(Ordering::Relaxed) + weight;
-            server.state.credit.store(credit, Ordering::Relaxed);
+            if turn == Turn::Taken {
+                server.state.credit.store(credit, Ordering::Relaxed);
+            }
             total += weight;
             if richest.is_none_or(|(_, most)| credit > most) {
                 richest = Some((server, credit));
             }
         }
         let (server, credit) = richest?;
-        server.state.credit.store(credit - total, Ordering::Relaxed);
+        if turn == Turn::Taken {
+            server.state.credit.store(credit - total, Ordering::Relaxed);
+        }
         Some(server)
     }
 

@@ -38,6 +38,8 @@ use crate::wire::frame::{ETHERNET_LEN, Tuple};
 
 pub(super) use decide::{Arrival, Course, Decision, Pins, Transit, decide, view_toward_destination};
 pub(super) use ingress::{Addressee, judge};
+pub(super) use services::{Passage, Standing, first_transit, standing, transit};
+pub(super) use sources::source_address;
 
 use egress::Leaving;
 use flows::{Claim, Fate};

@@ -73,6 +73,12 @@ impl Sources {
     }
 }
 
+/// An address that may stand for a client of `service` toward `server`.
+pub(crate) fn source_address(service: &Service, server: IpAddr, snapshot: &Snapshot) -> Option<IpAddr> {
+    let own = service.snat.iter().copied().find(|address| Family::of(*address) == Family::of(server));
+    if service.snat.is_empty() { egress_address(server, snapshot) } else { own }
+}
+
 /// The first address of its family that the engine has on the link toward `server`.
 fn egress_address(server: IpAddr, snapshot: &Snapshot) -> Option<IpAddr> {
     let link = &snapshot.links[egress_link(server, snapshot)?.index()];

@@ -8,10 +8,12 @@ use proptest::prelude::*;
 
 use super::lab::{At, Lab};
 use super::packets::{Frame, Read, ack, echo, fragments, icmp_error, read, rst, syn, syn_ack, tcp_with, udp};
+use crate::engine::explain::{From, explain};
 use crate::engine::testbed::{self, Side};
 use crate::engine::verdict::PuntReason;
 use crate::engine::{DropReason, Verdict};
-use crate::id::{LinkId, ServerId, ServiceId};
+use crate::flow::text;
+use crate::id::{FirewallId, LinkId, ServerId, ServiceId};
 use crate::path::OnFailure;
 use crate::session::{State, TcpState};
 use crate::slb::{Maglev, Mode, Scheduler, SchedulerState, Server, Service, Services};
@@ -634,5 +636,42 @@ proptest! {
             prop_assert_eq!(legs.len(), live);
             prop_assert_eq!(web.active(0) + web.active(1), live as u64);
         }
+    }
+}
+
+#[test]
+fn what_is_explained_of_a_service_is_what_happens_and_costs_nobody_a_turn() {
+    for farm in farms() {
+        let mut web = Web::new(&[1, 1]);
+        let told = |web: &Web, source: SocketAddr, destination: SocketAddr| {
+            let flow = text::parse(&format!("tcp {source} {destination}")).unwrap();
+            explain("inner", &web.lab.snapshot, &web.lab.table, &flow, Some(From::Firewall(FirewallId(1))), web.lab.now)
+        };
+        let translated = |source: SocketAddr, destination| format!("tcp {source} {destination}");
+        let shown = |text: &str| Some(text::show(&text::parse(text).unwrap()));
+
+        for _ in 0..2 {
+            let first = told(&web, farm.client, farm.vip);
+            assert_eq!(first.decided_by, "service");
+            assert_eq!((first.service.as_deref(), first.server.as_deref()), (Some("web"), Some("s1")));
+            assert_eq!(first.translation, shown(&translated(farm.client, farm.server)));
+            assert_eq!(first.egress.and_then(|egress| egress.next_hop), Some(farm.server.ip().to_string()));
+        }
+        assert_eq!(ends(&web.request(syn(farm.client, farm.vip))).1, farm.server(0));
+
+        let next = told(&web, farm.client, farm.vip);
+        assert_eq!((next.decided_by.as_str(), next.server.as_deref()), ("session", Some("s1")));
+        let flow = text::parse(&translated(farm.server, farm.client)).unwrap();
+        let reply = explain("inner", &web.lab.snapshot, &web.lab.table, &flow, None, web.lab.now);
+        assert_eq!((reply.decided_by.as_str(), reply.firewall.as_deref()), ("session", Some("fw2")));
+        assert_eq!(reply.translation, shown(&translated(farm.vip, farm.client)));
+
+        assert_eq!(told(&web, farm.client(40001), farm.vip).server.as_deref(), Some("s2"));
+        web.fell(0);
+        web.fell(1);
+        assert_eq!(told(&web, farm.client(40001), farm.vip).drop.as_deref(), Some("drop_no_server_up"));
+        assert_eq!(told(&web, farm.client, farm.vip).drop.as_deref(), Some("drop_server_failed"));
+        let closed = SocketAddr::new(farm.vip.ip(), 81);
+        assert_eq!(told(&web, farm.client, closed).decided_by, "local");
     }
 }
