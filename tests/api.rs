@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fwlb::api::{Answer, ApiError, Backend, Request, SessionFilter, Via, flow_text, router};
+use fwlb::api::{Answer, ApiError, Backend, Request, ServerChange, SessionFilter, Via, flow_text, router};
 use fwlb::client::{Client, ClientError};
 use fwlb::config::Admin;
 use fwlb::engine::view;
@@ -76,6 +76,8 @@ fn every_request() -> Vec<Request> {
         source: Some("203.0.113.0/24".parse().unwrap()),
         destination: Some("2001:db8::1/128".parse().unwrap()),
         firewall: Some("perimeter/fw1".to_owned()),
+        service: Some("web".to_owned()),
+        server: Some("web/s1".to_owned()),
         state: Some("one-way".to_owned()),
         limit: Some(5),
     };
@@ -86,6 +88,13 @@ fn every_request() -> Vec<Request> {
         admin,
         reason,
         by: "tester & co".to_owned(),
+    };
+    let set_server = |change| Request::SetServer {
+        service: "web".to_owned(),
+        name: "s1".to_owned(),
+        change,
+        reason: Some("a reason".to_owned()),
+        by: "tester".to_owned(),
     };
     vec![
         Request::Status,
@@ -103,7 +112,18 @@ fn every_request() -> Vec<Request> {
         Request::Explain { flow, from: firewall() },
         set(None, None, None),
         set(Some("perimeter".to_owned()), Some(Admin::Drain), Some("maintenance window №5\n".to_owned())),
-        Request::Probe { firewall: "perimeter/fw1".to_owned() },
+        Request::Services,
+        set_server(ServerChange::Admin(None)),
+        set_server(ServerChange::Admin(Some(Admin::Maint))),
+        set_server(ServerChange::Weight(None)),
+        set_server(ServerChange::Weight(Some(0))),
+        Request::SetService {
+            name: "web".to_owned(),
+            admin: Some(Admin::Drain),
+            reason: None,
+            by: "tester".to_owned(),
+        },
+        Request::Probe { subject: "perimeter/fw1".to_owned() },
         Request::Ping { address: "2001:db8::1".parse().unwrap(), via: None },
         Request::Ping { address: "192.0.2.1".parse().unwrap(), via: Some(Via::Link("clients".to_owned())) },
         Request::Ping { address: "192.0.2.1".parse().unwrap(), via: firewall() },
@@ -187,13 +207,23 @@ async fn a_bad_request_is_answered_in_json_and_never_reaches_the_engine() {
         assert!(body["message"].as_str().unwrap().contains(words), "{uri}: {body}");
     }
 
-    let put = |body: &str| {
+    let put_to = |what: &str, body: &str| {
         format!(
-            "PUT /api/v1/firewalls/admin HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n\
+            "PUT /api/v1/{what}/admin HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n\
              Content-Length: {}\r\n\r\n{body}",
             body.len()
         )
     };
+    let put = |body: &str| put_to("firewalls", body);
+    for (body, words) in [
+        (r#"{"service":"web","name":"s1","weight":257}"#, "a weight is 0..=256, found 257"),
+        (r#"{"service":"web","name":"s1","admin":"drain","weight":1}"#, "not both"),
+        (r#"{"name":"s1","admin":"drain"}"#, "missing field"),
+    ] {
+        let (status, answer) = raw(&served, &put_to("servers", body)).await;
+        assert_eq!(status, 400, "{body}: {answer}");
+        assert!(answer["message"].as_str().unwrap().contains(words), "{body}: {answer}");
+    }
     for body in ["", "{", "{}", r#"{"name":"fw1","admin":"off"}"#, r#"{"name":"fw1","amdin":"drain"}"#] {
         let (status, answer) = raw(&served, &put(body)).await;
         assert_eq!(status, 400, "{body}: {answer}");

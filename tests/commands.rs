@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 
-use fwlb::api::{Answer, ApiError, Backend, Request, Via, router};
+use fwlb::api::{Answer, ApiError, Backend, Request, ServerChange, Via, router};
 use fwlb::config::Admin;
 use fwlb::engine::view::{
-    AlarmView, CheckView, EventView, ExchangeStep, ExchangeView, FirewallView, OverrideView, PinView, SessionView,
-    StatusView,
+    AlarmView, CheckView, EventView, ExchangeStep, ExchangeView, FirewallView, OverrideView, PinView, ServerView,
+    ServiceView, SessionView, StatusView,
 };
 use serde_json::{Value, json};
 use tokio::net::UnixListener;
@@ -42,7 +42,12 @@ impl Backend for Fake {
                 Err(ApiError::NotFound(format!("no firewall {name:?}; there are: fw1")))
             }
             Request::Ping { address, .. } => Ok(Answer::Exchanges(vec![self.exchange(&address.to_string(), false)])),
-            Request::Probe { firewall } => Ok(Answer::Exchanges(vec![self.exchange(&firewall, true)])),
+            Request::Services => Ok(Answer::Services(self.services())),
+            Request::SetServer { service, name, change, .. } => {
+                Ok(Answer::Done { done: format!("server {service}/{name}: {change:?}") })
+            }
+            Request::SetService { name, admin, .. } => Ok(Answer::Done { done: format!("service {name}: {admin:?}") }),
+            Request::Probe { subject } => Ok(Answer::Exchanges(vec![self.exchange(&subject, true)])),
             Request::Config => Ok(Answer::Config { text: format!("# of {}\n", self.name) }),
             Request::Links => Ok(Answer::Links(vec![])),
             Request::Neighbors => Ok(Answer::Neighbors(vec![])),
@@ -108,6 +113,44 @@ impl Fake {
                 reason: None,
             }],
         }
+    }
+
+    /// `web` stands on the inner engine only.
+    fn services(&self) -> Vec<ServiceView> {
+        let server = |name: &str, state: &str, sessions| ServerView {
+            name: name.to_owned(),
+            addresses: vec!["10.10.20.11".to_owned(), "fd00:20::11".to_owned()],
+            port: Some(8080),
+            backup: name == "s2",
+            state: state.to_owned(),
+            admin: Admin::Ready,
+            override_: (name == "s2").then_some(Admin::Drain),
+            weight: 3,
+            weight_override: (name == "s1").then_some(3),
+            sessions,
+            new_sessions: 40,
+            packets: 200,
+            bytes: 30_000,
+            since_ms: 61_000,
+            reason: (name == "s2").then(|| "HTTP 503, expected 200".to_owned()),
+            checks: vec![],
+        };
+        let web = ServiceView {
+            engine: self.name.to_owned(),
+            name: "web".to_owned(),
+            addresses: vec!["203.0.113.80".to_owned(), "2001:db8:113::80".to_owned()],
+            protocols: vec!["tcp".to_owned()],
+            ports: vec!["80".to_owned(), "8000-8099".to_owned()],
+            scheduler: "hash".to_owned(),
+            mode: "nat".to_owned(),
+            state: "up".to_owned(),
+            admin: Admin::Ready,
+            override_: None,
+            sessions: self.sessions,
+            imbalance: Some(1.015),
+            servers: vec![server("s1", "up", self.sessions), server("s2", "down", 0)],
+        };
+        if self.name == "inner" { vec![web] } else { vec![] }
     }
 
     fn session(&self) -> SessionView {
@@ -352,6 +395,46 @@ fn a_drain_that_takes_too_long_is_a_no() {
     let ground = Ground::new(&[("outer", 3)]);
     let said = ground.fails("set firewall fw1 drain --wait 100ms", 1);
     assert_eq!(said, "fwlb: fw1 still has 3 sessions after 100ms; they stay, and no new ones come\n");
+}
+
+#[test]
+fn set_server_and_service_reach_the_one_engine_that_has_them() {
+    let ground = Ground::new(&[("outer", 0), ("inner", 0)]);
+
+    let printed = ground.prints("set server web/s1 drain --wait 5s --reason upgrade");
+
+    assert_eq!(printed, "inner: server web/s1: Admin(Some(Drain))\nweb/s1 has no sessions\n");
+    assert_eq!(ground.asked(0), [Request::Services], "the outer engine has no such server");
+    let expected = Request::SetServer {
+        service: "web".to_owned(),
+        name: "s1".to_owned(),
+        change: ServerChange::Admin(Some(Admin::Drain)),
+        reason: Some("upgrade".to_owned()),
+        by: "kim".to_owned(),
+    };
+    assert_eq!(ground.asked(1)[1], expected);
+    assert_eq!(ground.prints("set server web/s1 weight=7"), "inner: server web/s1: Weight(Some(7))\n");
+    assert_eq!(ground.prints("set service web default"), "inner: service web: None\n");
+    assert!(ground.fails("set server web/s9 drain", 1).contains("no engine has web/s9; asked were inner, outer"));
+    assert!(ground.fails("set server web/s1 weight=1 --wait 5s", 2).contains("--wait is for drain"));
+    assert!(ground.fails("set server web/s1 weight=999", 2).contains("a weight is 0..=256 or default"));
+}
+
+#[test]
+fn services_stand_over_their_servers() {
+    let ground = Ground::new(&[("inner", 5)]);
+    let printed = ground.prints("show services");
+    let lines: Vec<Vec<&str>> = printed.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0][..4], ["SERVICE/SERVER", "ADDRESS", "STATE", "ADMIN"]);
+    assert_eq!(lines[1][..4], ["web", "tcp", "203.0.113.80:80,8000-8099", "[2001:db8:113::80]:80,8000-8099"]);
+    assert!(printed.contains("nat, hash, 1 of 2 up, imbalance 1.01"), "{printed}");
+    assert_eq!(
+        lines[2],
+        ["s1", "10.10.20.11:8080", "[fd00:20::11]:8080", "up", "ready", "3*", "5", "40", "200", "30000", "1m1s"]
+    );
+    assert!(printed.lines().nth(3).unwrap().starts_with("  s2"), "{printed}");
+    assert!(lines[3].join(" ").contains("down drain* 3 backup 0"), "{printed}");
+    assert!(printed.contains("HTTP 503, expected 200"), "{printed}");
 }
 
 #[test]

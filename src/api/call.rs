@@ -5,8 +5,11 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::api::{ApiError, Request, SessionFilter, Via, flow_text};
+use crate::api::{ApiError, Request, ServerChange, SessionFilter, Via, flow_text};
 use crate::config::Admin;
+
+/// The largest weight of a server.
+pub const WEIGHT_MAX: u16 = 256;
 
 /// An HTTP request without its transport.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +31,7 @@ impl Request {
             Self::Neighbors => plain("neighbors"),
             Self::Firewalls => plain("firewalls"),
             Self::Peers => plain("peers"),
+            Self::Services => plain("services"),
             Self::Sessions(filter) => query("sessions", &SessionsQuery::from(filter)),
             Self::Counters => plain("counters"),
             Self::Events { after } => query("events", &EventsQuery { after: Some(*after), engine: None }),
@@ -47,7 +51,30 @@ impl Request {
                     by: Some(by.clone()),
                 },
             ),
-            Self::Probe { firewall } => body("POST", "probe", &ProbeBody { firewall: firewall.clone() }),
+            Self::SetServer { service, name, change, reason, by } => {
+                let (admin, weight) = match change {
+                    ServerChange::Admin(admin) => (*admin, None),
+                    ServerChange::Weight(weight) => (None, Some(*weight)),
+                };
+                body(
+                    "PUT",
+                    "servers/admin",
+                    &SetServerBody {
+                        service: service.clone(),
+                        name: name.clone(),
+                        admin,
+                        weight,
+                        reason: reason.clone(),
+                        by: Some(by.clone()),
+                    },
+                )
+            }
+            Self::SetService { name, admin, reason, by } => body(
+                "PUT",
+                "services/admin",
+                &SetServiceBody { name: name.clone(), admin: *admin, reason: reason.clone(), by: Some(by.clone()) },
+            ),
+            Self::Probe { subject } => body("POST", "probe", &ProbeBody { subject: subject.clone() }),
             Self::Ping { address, via } => {
                 let (link, firewall) = match via {
                     None => (None, None),
@@ -86,6 +113,8 @@ pub(super) struct SessionsQuery {
     pub(super) source: Option<String>,
     pub(super) destination: Option<String>,
     pub(super) firewall: Option<String>,
+    pub(super) service: Option<String>,
+    pub(super) server: Option<String>,
     pub(super) state: Option<String>,
     pub(super) limit: Option<usize>,
     pub(super) engine: Option<String>,
@@ -116,10 +145,50 @@ pub(super) struct SetFirewallBody {
     pub(super) by: Option<String>,
 }
 
+/// Either `admin` or `weight`; null, and neither, is back to the file's.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SetServerBody {
+    pub(super) service: String,
+    pub(super) name: String,
+    pub(super) admin: Option<Admin>,
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub(super) weight: Option<Option<u16>>,
+    pub(super) reason: Option<String>,
+    pub(super) by: Option<String>,
+}
+
+/// Tells a null that is there from a key that is not.
+fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Option<u16>>, D::Error> {
+    Option::deserialize(from).map(Some)
+}
+
+impl SetServerBody {
+    pub(super) fn change(&self) -> Result<ServerChange, ApiError> {
+        match (self.admin, self.weight) {
+            (admin, None) => Ok(ServerChange::Admin(admin)),
+            (None, Some(Some(weight))) if weight > WEIGHT_MAX => {
+                Err(ApiError::BadRequest(format!("a weight is 0..={WEIGHT_MAX}, found {weight}")))
+            }
+            (None, Some(weight)) => Ok(ServerChange::Weight(weight)),
+            (Some(_), Some(_)) => Err(ApiError::BadRequest("either `admin` or `weight`, not both".to_owned())),
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SetServiceBody {
+    pub(super) name: String,
+    pub(super) admin: Option<Admin>,
+    pub(super) reason: Option<String>,
+    pub(super) by: Option<String>,
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ProbeBody {
-    pub(super) firewall: String,
+    pub(super) subject: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -136,6 +205,8 @@ impl From<&SessionFilter> for SessionsQuery {
             source: filter.source.map(|prefix| prefix.to_string()),
             destination: filter.destination.map(|prefix| prefix.to_string()),
             firewall: filter.firewall.clone(),
+            service: filter.service.clone(),
+            server: filter.server.clone(),
             state: filter.state.clone(),
             limit: filter.limit,
             engine: None,
@@ -149,6 +220,8 @@ impl SessionsQuery {
             source: self.source.as_deref().map(address_or_prefix).transpose()?,
             destination: self.destination.as_deref().map(address_or_prefix).transpose()?,
             firewall: self.firewall,
+            service: self.service,
+            server: self.server,
             state: self.state,
             limit: self.limit,
         })

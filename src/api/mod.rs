@@ -19,6 +19,7 @@ use crate::config::Admin;
 use crate::engine::view;
 use crate::flow::FlowKey;
 
+pub use crate::engine::controller::ServerChange;
 pub use crate::flow::text as flow_text;
 pub use call::address_or_prefix;
 pub use router::router;
@@ -32,6 +33,10 @@ pub struct SessionFilter {
     pub destination: Option<ipnet::IpNet>,
     /// `fw1` or `perimeter/fw1`.
     pub firewall: Option<String>,
+    /// Virtual service.
+    pub service: Option<String>,
+    /// `s1` or `web/s1`.
+    pub server: Option<String>,
     /// Session state.
     pub state: Option<String>,
     /// At most so many; default 1000.
@@ -83,6 +88,8 @@ pub enum Request {
     Firewalls,
     /// `show peers`.
     Peers,
+    /// `show services`.
+    Services,
     /// `show sessions`.
     Sessions(SessionFilter),
     /// `show counters`.
@@ -114,10 +121,34 @@ pub enum Request {
         /// Who.
         by: String,
     },
+    /// `set server`.
+    SetServer {
+        /// Service.
+        service: String,
+        /// Server.
+        name: String,
+        /// The override, or its end.
+        change: ServerChange,
+        /// Why.
+        reason: Option<String>,
+        /// Who.
+        by: String,
+    },
+    /// `set service`.
+    SetService {
+        /// Service.
+        name: String,
+        /// The override; `None`: back to the file's.
+        admin: Option<Admin>,
+        /// Why.
+        reason: Option<String>,
+        /// Who.
+        by: String,
+    },
     /// `probe`.
     Probe {
-        /// `group/firewall`.
-        firewall: String,
+        /// `group/firewall` or `service/server`.
+        subject: String,
     },
     /// `ping`.
     Ping {
@@ -142,6 +173,8 @@ pub enum Answer {
     Firewalls(Vec<view::FirewallView>),
     /// `show peers`.
     Peers(Vec<view::PeerView>),
+    /// `show services`.
+    Services(Vec<view::ServiceView>),
     /// `show sessions`.
     Sessions(Vec<view::SessionView>),
     /// `show counters`.
@@ -155,7 +188,7 @@ pub enum Answer {
     },
     /// `explain`.
     Explain(view::ExplainView),
-    /// `probe`: one exchange per path of the firewall; `ping`: one.
+    /// `probe`: one exchange per path of the firewall, or per address of the server; `ping`: one.
     Exchanges(Vec<view::ExchangeView>),
     /// A change was made.
     Done {
@@ -182,12 +215,15 @@ impl Answer {
             Request::Neighbors => read(json).map(Self::Neighbors),
             Request::Firewalls => read(json).map(Self::Firewalls),
             Request::Peers => read(json).map(Self::Peers),
+            Request::Services => read(json).map(Self::Services),
             Request::Sessions(_) => read(json).map(Self::Sessions),
             Request::Counters => read(json).map(Self::Counters),
             Request::Events { .. } => read(json).map(Self::Events),
             Request::Config => read(json).map(|Text { text }| Self::Config { text }),
             Request::Explain { .. } => read(json).map(Self::Explain),
-            Request::SetFirewall { .. } => read(json).map(|Done { done }| Self::Done { done }),
+            Request::SetFirewall { .. } | Request::SetServer { .. } | Request::SetService { .. } => {
+                read(json).map(|Done { done }| Self::Done { done })
+            }
             Request::Probe { .. } | Request::Ping { .. } => read(json).map(Self::Exchanges),
         }
     }

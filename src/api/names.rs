@@ -3,7 +3,7 @@
 use crate::api::{ApiError, Via};
 use crate::engine::explain;
 use crate::engine::snapshot::{Firewall, Snapshot};
-use crate::id::{FirewallId, LinkId};
+use crate::id::{FirewallId, LinkId, ServerId, ServiceId};
 
 /// The link called `name`.
 pub fn link(snapshot: &Snapshot, name: &str) -> Result<LinkId, ApiError> {
@@ -33,6 +33,70 @@ pub fn firewalls(snapshot: &Snapshot, name: &str) -> Result<Vec<FirewallId>, Api
         return Err(ApiError::NotFound(format!("no firewall {name:?}; there are: {}", known.join(", "))));
     }
     Ok(found)
+}
+
+/// The service called `name`.
+pub fn service(snapshot: &Snapshot, name: &str) -> Result<ServiceId, ApiError> {
+    let services = snapshot.services.all();
+    services.iter().find(|service| service.name == name).map(|service| service.id).ok_or_else(|| {
+        let known: Vec<_> = services.iter().map(|service| service.name.clone()).collect();
+        ApiError::NotFound(format!("no service {name:?}; there are: {}", some_of(&known)))
+    })
+}
+
+/// Every server called `service/name`, or `name`; at least one.
+pub fn servers(snapshot: &Snapshot, name: &str) -> Result<Vec<ServerId>, ApiError> {
+    let all = || snapshot.services.all().iter().flat_map(|of| of.servers.iter().map(move |server| (of, server)));
+    let (service, server) = match name.split_once('/') {
+        Some((service, server)) => (Some(service), server),
+        None => (None, name),
+    };
+    let named = all().filter(|(of, one)| one.name == server && service.is_none_or(|service| service == of.name));
+    let found: Vec<_> = named.map(|(_, one)| one.id).collect();
+    if found.is_empty() {
+        let known: Vec<_> = all().map(|(of, server)| format!("{}/{}", of.name, server.name)).collect();
+        return Err(ApiError::NotFound(format!("no server {name:?}; there are: {}", some_of(&known))));
+    }
+    Ok(found)
+}
+
+/// The names of a list that may be long.
+fn some_of(names: &[String]) -> String {
+    const SHOWN: usize = 32;
+    match names.get(..SHOWN) {
+        Some(first) if names.len() > SHOWN => format!("{} and {} more", first.join(", "), names.len() - SHOWN),
+        Some(_) | None => names.join(", "),
+    }
+}
+
+/// What `probe` is to check.
+pub enum Member {
+    /// A firewall.
+    Firewall(FirewallId),
+    /// A real server.
+    Server(ServerId),
+}
+
+/// The one firewall `group/name` or server `service/name`.
+pub fn member(snapshot: &Snapshot, name: &str) -> Result<Member, ApiError> {
+    match (firewalls(snapshot, name), servers(snapshot, name)) {
+        (Ok(_), Err(_)) => firewall(snapshot, name).map(Member::Firewall),
+        (Err(_), Ok(found)) => match found.as_slice() {
+            [one] => Ok(Member::Server(*one)),
+            _ => Err(ApiError::BadRequest(format!("several services have a server {name:?}: write SERVICE/{name}"))),
+        },
+        (Ok(_), Ok(_)) => {
+            Err(ApiError::BadRequest(format!("{name:?} is a firewall and a server: write its whole name")))
+        }
+        (Err(no_firewall), Err(no_server)) => {
+            let error = match (snapshot.firewalls.is_empty(), snapshot.services.all().is_empty()) {
+                (true, false) => no_server,
+                (_, true) => no_firewall,
+                (false, false) => ApiError::NotFound(format!("{no_firewall}\n{no_server}")),
+            };
+            Err(error)
+        }
+    }
 }
 
 /// Where a flow arrives.

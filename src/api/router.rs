@@ -10,7 +10,8 @@ use axum::routing::{MethodRouter, get, post, put};
 use axum::{Json, Router};
 use serde::de::DeserializeOwned;
 
-use crate::api::call::{EventsQuery, ExplainQuery, PingBody, PlainQuery, ProbeBody, SessionsQuery, SetFirewallBody};
+use crate::api::call::{EventsQuery, ExplainQuery, PingBody, PlainQuery, ProbeBody, SessionsQuery};
+use crate::api::call::{SetFirewallBody, SetServerBody, SetServiceBody};
 use crate::api::{Answer, ApiError, Backend, Request, Via, flow_text};
 use crate::time::Duration;
 
@@ -27,12 +28,15 @@ pub fn router<B: Backend>(backend: Arc<B>) -> Router {
         .route("/api/v1/neighbors", read::<B>(Request::Neighbors))
         .route("/api/v1/firewalls", read::<B>(Request::Firewalls))
         .route("/api/v1/peers", read::<B>(Request::Peers))
+        .route("/api/v1/services", read::<B>(Request::Services))
         .route("/api/v1/counters", read::<B>(Request::Counters))
         .route("/api/v1/config", read::<B>(Request::Config))
         .route("/api/v1/sessions", get(sessions::<B>))
         .route("/api/v1/events", get(events::<B>))
         .route("/api/v1/explain", get(explain::<B>))
         .route("/api/v1/firewalls/admin", put(set_firewall::<B>))
+        .route("/api/v1/servers/admin", put(set_server::<B>))
+        .route("/api/v1/services/admin", put(set_service::<B>))
         .route("/api/v1/probe", post(probe::<B>))
         .route("/api/v1/ping", post(ping::<B>))
         .fallback(|uri: axum::http::Uri| async move {
@@ -79,12 +83,34 @@ async fn set_firewall<B: Backend>(
     ask(backend, query.engine, Ok(Request::SetFirewall { group, name, admin, reason, by })).await
 }
 
+async fn set_server<B: Backend>(
+    State(backend): State<Arc<B>>,
+    Query(query): Query<PlainQuery>,
+    Body(body): Body<SetServerBody>,
+) -> Reply {
+    let change = body.change();
+    let SetServerBody { service, name, reason, by, admin: _, weight: _ } = body;
+    let by = by.unwrap_or_else(|| "api".to_owned());
+    let request = change.map(|change| Request::SetServer { service, name, change, reason, by });
+    ask(backend, query.engine, request).await
+}
+
+async fn set_service<B: Backend>(
+    State(backend): State<Arc<B>>,
+    Query(query): Query<PlainQuery>,
+    Body(body): Body<SetServiceBody>,
+) -> Reply {
+    let SetServiceBody { name, admin, reason, by } = body;
+    let by = by.unwrap_or_else(|| "api".to_owned());
+    ask(backend, query.engine, Ok(Request::SetService { name, admin, reason, by })).await
+}
+
 async fn probe<B: Backend>(
     State(backend): State<Arc<B>>,
     Query(query): Query<PlainQuery>,
     Body(body): Body<ProbeBody>,
 ) -> Reply {
-    ask(backend, query.engine, Ok(Request::Probe { firewall: body.firewall })).await
+    ask(backend, query.engine, Ok(Request::Probe { subject: body.subject })).await
 }
 
 async fn ping<B: Backend>(

@@ -31,7 +31,7 @@ const RESERVED: &[&str] = &[
     "describe", "init",
 ];
 /// Verbs and words of this version's contract that are not there yet.
-const LATER: &[&str] = &["plan", "reload", "top", "capture", "services", "server", "service"];
+const LATER: &[&str] = &["plan", "reload", "top", "capture"];
 
 /// Firewall load balancer: every session through one firewall, in both directions
 #[derive(Debug, Parser)]

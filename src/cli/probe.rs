@@ -1,4 +1,4 @@
-//! `fwlb probe`: checks a firewall at once and prints the exchange.
+//! `fwlb probe`: checks a firewall or a server at once and prints the exchange.
 
 use std::process::ExitCode;
 
@@ -7,17 +7,17 @@ use crate::cli::output;
 use crate::cli::reach::{Reach, ask, block_on};
 use crate::engine::view::ExchangeView;
 
-/// Probe every path through a firewall and print the exchange
+/// Probe every path through a firewall, or check a server, and print the exchange
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The firewall
-    #[arg(value_name = "GROUP/FIREWALL")]
-    firewall: String,
+    /// The firewall or server
+    #[arg(value_name = "GROUP/FIREWALL|SERVICE/SERVER")]
+    subject: String,
 }
 
 pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
     let engine = reach.engine()?;
-    let (value, answer) = block_on(ask(&engine, &Request::Probe { firewall: args.firewall.clone() }))??;
+    let (value, answer) = block_on(ask(&engine, &Request::Probe { subject: args.subject.clone() }))??;
     let Answer::Exchanges(exchanges) = &answer else { anyhow::bail!("the engine answered something else") };
     if reach.json {
         output::print_json(&value)?;

@@ -3,9 +3,12 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::bail;
+use clap::builder::PossibleValue;
 use clap::{Subcommand, ValueEnum};
 
-use crate::api::{Answer, Request};
+use crate::api::call::WEIGHT_MAX;
+use crate::api::{Answer, Request, ServerChange};
 use crate::cli::output;
 use crate::cli::reach::{Engine, Reach, ask, block_on, is_unknown, whoami};
 use crate::client::ClientError;
@@ -14,7 +17,7 @@ use crate::config::Admin;
 /// How often a drain is looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Override the administrative state of a firewall until `default`
+/// Override the administrative state of a firewall, server or service until `default`
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -25,6 +28,10 @@ pub struct Args {
 enum What {
     /// Take a firewall out of service or put it back, on every engine that knows it
     Firewall(FirewallArgs),
+    /// Take a real server out of its service or put it back, or change its weight
+    Server(ServerArgs),
+    /// Take a virtual service out or put it back
+    Service(ServiceArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -34,6 +41,34 @@ struct FirewallArgs {
     name: String,
     /// ready: in service; drain: no new flows; maint: out at once; default: as the file says
     state: State,
+    #[command(flatten)]
+    how: How,
+}
+
+#[derive(Debug, clap::Args)]
+struct ServerArgs {
+    /// The server
+    #[arg(value_name = "SERVICE/NAME", value_parser = server_name)]
+    name: (String, String),
+    /// ready: in service; drain: no new sessions; maint: out at once; weight=N: 0..=256; default: as the file says
+    #[arg(value_name = "ready|drain|maint|default|weight=N|weight=default", value_parser = ChangeParser)]
+    change: ServerChange,
+    #[command(flatten)]
+    how: How,
+}
+
+#[derive(Debug, clap::Args)]
+struct ServiceArgs {
+    /// The service
+    name: String,
+    /// ready: in service; drain: no new sessions; maint: out at once; default: as the file says
+    state: State,
+    #[command(flatten)]
+    how: How,
+}
+
+#[derive(Debug, clap::Args)]
+struct How {
     /// Why; it is shown with the state
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -50,39 +85,184 @@ enum State {
     Default,
 }
 
+impl State {
+    const fn admin(self) -> Option<Admin> {
+        match self {
+            Self::Ready => Some(Admin::Ready),
+            Self::Drain => Some(Admin::Drain),
+            Self::Maint => Some(Admin::Maint),
+            Self::Default => None,
+        }
+    }
+}
+
+fn server_name(text: &str) -> Result<(String, String), String> {
+    match text.split_once('/') {
+        Some((service, name)) if !service.is_empty() && !name.is_empty() && !name.contains('/') => {
+            Ok((service.to_owned(), name.to_owned()))
+        }
+        Some(_) | None => Err("expected SERVICE/NAME, as in web/s1".to_owned()),
+    }
+}
+
+/// A state or a weight. Shells complete the states, which a function alone could not tell them.
+#[derive(Debug, Clone)]
+struct ChangeParser;
+
+impl clap::builder::TypedValueParser for ChangeParser {
+    type Value = ServerChange;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        _argument: Option<&clap::Arg>,
+        value: &std::ffi::OsStr,
+    ) -> Result<ServerChange, clap::Error> {
+        change(&value.to_string_lossy())
+            .map_err(|why| clap::Error::raw(clap::error::ErrorKind::ValueValidation, why).with_cmd(command))
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        let words = ["ready", "drain", "maint", "default", "weight=0", "weight=default"];
+        Some(Box::new(words.into_iter().map(PossibleValue::new)))
+    }
+}
+
+fn change(text: &str) -> Result<ServerChange, String> {
+    if let Some(weight) = text.strip_prefix("weight=") {
+        return match weight.parse::<u16>() {
+            _ if weight == "default" => Ok(ServerChange::Weight(None)),
+            Ok(weight) if weight <= WEIGHT_MAX => Ok(ServerChange::Weight(Some(weight))),
+            Ok(_) | Err(_) => Err(format!("a weight is 0..={WEIGHT_MAX} or default, found {weight:?}\n")),
+        };
+    }
+    let state = State::from_str(text, false)
+        .map_err(|_| format!("expected ready, drain, maint, default, weight=N or weight=default, found {text:?}\n"))?;
+    Ok(ServerChange::Admin(state.admin()))
+}
+
+/// What is set.
+enum Target<'a> {
+    Firewall { group: Option<&'a str>, name: &'a str },
+    Server { service: &'a str, name: &'a str },
+    Service { name: &'a str },
+}
+
+impl Target<'_> {
+    /// What tells whether an engine knows it, and how many sessions it has.
+    const fn question(&self) -> Request {
+        match self {
+            Self::Firewall { .. } => Request::Firewalls,
+            Self::Server { .. } | Self::Service { .. } => Request::Services,
+        }
+    }
+
+    /// Its sessions by the answer of an engine; `None` if that does not know it.
+    fn sessions(&self, answer: &Answer) -> Option<u64> {
+        match (self, answer) {
+            (Self::Firewall { group, name }, Answer::Firewalls(all)) => {
+                let meant = all.iter().filter(|one| one.name == *name && group.is_none_or(|group| group == one.group));
+                meant.map(|one| one.sessions).reduce(|a, b| a + b)
+            }
+            (Self::Server { service, name }, Answer::Services(all)) => {
+                let of = all.iter().find(|of| of.name == *service)?;
+                of.servers.iter().find(|server| server.name == *name).map(|server| server.sessions)
+            }
+            (Self::Service { name }, Answer::Services(all)) => {
+                all.iter().find(|service| service.name == *name).map(|service| service.sessions)
+            }
+            _ => None,
+        }
+    }
+}
+
 pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
-    let What::Firewall(args) = &args.what;
-    if args.wait.is_some() && args.state != State::Drain {
-        output::complain("--wait is for drain: the other states take effect at once");
+    let (how, admin) = match &args.what {
+        What::Firewall(args) => (&args.how, args.state.admin()),
+        What::Service(args) => (&args.how, args.state.admin()),
+        What::Server(ServerArgs { change: ServerChange::Admin(admin), how, .. }) => (how, *admin),
+        What::Server(ServerArgs { change: ServerChange::Weight(_), how, .. }) => (how, None),
+    };
+    if how.wait.is_some() && admin != Some(Admin::Drain) {
+        output::complain("--wait is for drain: everything else takes effect at once");
         return Ok(ExitCode::from(2));
     }
     let engines = reach.engines()?;
-    block_on(firewall(args, &engines))?
+    let reason = how.reason.clone();
+    block_on(async {
+        match &args.what {
+            What::Firewall(args) => {
+                let (group, name) = match args.name.split_once('/') {
+                    Some((group, name)) => (Some(group), name),
+                    None => (None, args.name.as_str()),
+                };
+                let request = Request::SetFirewall {
+                    group: group.map(str::to_owned),
+                    name: name.to_owned(),
+                    admin,
+                    reason,
+                    by: whoami(),
+                };
+                set(&request, &engines, &Target::Firewall { group, name }, name, how.wait).await
+            }
+            What::Server(args) => {
+                let (service, name) = (&args.name.0, &args.name.1);
+                let target = Target::Server { service, name };
+                let (title, change) = (format!("{service}/{name}"), args.change);
+                let engine = only_one(&engines, &target, &title).await?;
+                let (service, name) = (service.clone(), name.clone());
+                let request = Request::SetServer { service, name, change, reason, by: whoami() };
+                set(&request, &[engine], &target, &title, how.wait).await
+            }
+            What::Service(args) => {
+                let target = Target::Service { name: &args.name };
+                let engine = only_one(&engines, &target, &args.name).await?;
+                let request = Request::SetService { name: args.name.clone(), admin, reason, by: whoami() };
+                set(&request, &[engine], &target, &args.name, how.wait).await
+            }
+        }
+    })?
 }
 
-async fn firewall(args: &FirewallArgs, engines: &[Engine]) -> anyhow::Result<ExitCode> {
-    let (group, name) = match args.name.split_once('/') {
-        Some((group, name)) => (Some(group.to_owned()), name.to_owned()),
-        None => (None, args.name.clone()),
-    };
-    let admin = match args.state {
-        State::Ready => Some(Admin::Ready),
-        State::Drain => Some(Admin::Drain),
-        State::Maint => Some(Admin::Maint),
-        State::Default => None,
-    };
-    let request = Request::SetFirewall {
-        group: group.clone(),
-        name: name.clone(),
-        admin,
-        reason: args.reason.clone(),
-        by: whoami(),
-    };
+/// The engine that has a service: a service of the same name on another engine is another service. If none has it, the
+/// first is asked and says what it has instead.
+async fn only_one(engines: &[Engine], target: &Target<'_>, title: &str) -> anyhow::Result<Engine> {
+    let mut known = Vec::new();
+    let mut first_error = None;
+    for engine in engines {
+        match ask(engine, &target.question()).await {
+            Ok((_, answer)) if target.sessions(&answer).is_some() => known.push(engine),
+            Ok(_) => {}
+            Err(error) => first_error = first_error.or(Some(error)),
+        }
+    }
+    match (known.as_slice(), first_error, engines) {
+        ([one], _, _) => Ok((*one).clone()),
+        ([], Some(error), _) => Err(error.into()),
+        ([], None, [one]) => Ok(one.clone()),
+        ([], None, engines) => bail!("no engine has {title}; asked were {}", names(engines.iter())),
+        (several, _, _) => {
+            bail!("several engines have {title}: {}\nsay which with -e NAME", names(several.iter().copied()))
+        }
+    }
+}
+
+fn names<'a>(engines: impl Iterator<Item = &'a Engine>) -> String {
+    engines.map(|engine| engine.name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+async fn set(
+    request: &Request,
+    engines: &[Engine],
+    target: &Target<'_>,
+    title: &str,
+    wait: Option<Duration>,
+) -> anyhow::Result<ExitCode> {
     let mut changed = Vec::new();
     let mut unknown = None;
     let mut failed = false;
     for engine in engines {
-        match ask(engine, &request).await {
+        match ask(engine, request).await {
             Ok((_, Answer::Done { done })) => {
                 output::print(&format!("{}: {done}\n", engine.name))?;
                 changed.push(engine.clone());
@@ -100,26 +280,26 @@ async fn firewall(args: &FirewallArgs, engines: &[Engine]) -> anyhow::Result<Exi
         (true, _) => return Ok(ExitCode::FAILURE),
         (false, _) => {}
     }
-    let drained = match args.wait {
-        Some(wait) => drain(&changed, group.as_deref(), &name, wait).await?,
+    let drained = match wait {
+        Some(wait) => drain(&changed, target, title, wait).await?,
         None => true,
     };
     Ok(if failed || !drained { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Waits until no engine has sessions on the firewall; answers whether that came in time.
-async fn drain(engines: &[Engine], group: Option<&str>, name: &str, wait: Duration) -> anyhow::Result<bool> {
+/// Waits until no engine has sessions on it; answers whether that came in time.
+async fn drain(engines: &[Engine], target: &Target<'_>, title: &str, wait: Duration) -> anyhow::Result<bool> {
     let deadline = tokio::time::Instant::now() + wait;
     loop {
-        let left = sessions(engines, group, name).await?;
+        let left = sessions(engines, target).await?;
         if left == 0 {
-            output::print(&format!("{name} has no sessions\n"))?;
+            output::print(&format!("{title} has no sessions\n"))?;
             return Ok(true);
         }
         if tokio::time::Instant::now() >= deadline {
             let after = output::duration_ms(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
             output::complain(&format!(
-                "{name} still has {left} sessions after {after}; they stay, and no new ones come"
+                "{title} still has {left} sessions after {after}; they stay, and no new ones come"
             ));
             return Ok(false);
         }
@@ -127,14 +307,12 @@ async fn drain(engines: &[Engine], group: Option<&str>, name: &str, wait: Durati
     }
 }
 
-/// The most sessions that one engine has on the firewall: both sides count the same ones.
-async fn sessions(engines: &[Engine], group: Option<&str>, name: &str) -> Result<u64, ClientError> {
+/// The most sessions that one engine has on it: both sides of a firewall count the same ones.
+async fn sessions(engines: &[Engine], target: &Target<'_>) -> Result<u64, ClientError> {
     let mut most = 0;
     for engine in engines {
-        if let (_, Answer::Firewalls(firewalls)) = ask(engine, &Request::Firewalls).await? {
-            let meant = firewalls.iter().filter(|one| one.name == name && group.is_none_or(|group| group == one.group));
-            most = most.max(meant.map(|one| one.sessions).sum());
-        }
+        let (_, answer) = ask(engine, &target.question()).await?;
+        most = most.max(target.sessions(&answer).unwrap_or(0));
     }
     Ok(most)
 }

@@ -15,7 +15,7 @@ use crate::cli::reach::{Answers, Engine, Reach, ask, ask_all, block_on};
 /// How often `--follow` asks for news.
 const FOLLOW: Duration = Duration::from_millis(250);
 
-/// Show what engines know: status (default), links, neighbors, firewalls, peers, sessions, counters, events, config
+/// Show what engines know: status (default), links, neighbors, firewalls, peers, services, sessions, counters, events, config
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -38,7 +38,10 @@ enum What {
     /// The engines on the far side
     #[command(visible_alias = "peer")]
     Peers,
-    /// Live sessions and the firewalls that they are pinned to
+    /// Virtual services, their servers and how these do
+    #[command(visible_alias = "service")]
+    Services,
+    /// Live sessions, the firewalls that they are pinned to and the servers that they are at
     #[command(visible_alias = "session")]
     Sessions(SessionArgs),
     /// Everything that is counted
@@ -64,6 +67,12 @@ struct SessionArgs {
     /// That are pinned to this firewall
     #[arg(long, value_name = "[GROUP/]FIREWALL")]
     firewall: Option<String>,
+    /// Of this virtual service
+    #[arg(long, value_name = "SERVICE")]
+    service: Option<String>,
+    /// At this real server
+    #[arg(long, value_name = "[SERVICE/]SERVER")]
+    server: Option<String>,
     /// In this state
     #[arg(long, value_parser = ["opening", "established", "closing", "one-way", "two-way"])]
     state: Option<String>,
@@ -84,10 +93,13 @@ impl What {
             Self::Neighbors => Request::Neighbors,
             Self::Firewalls => Request::Firewalls,
             Self::Peers => Request::Peers,
+            Self::Services => Request::Services,
             Self::Sessions(filter) => Request::Sessions(SessionFilter {
                 source: filter.source,
                 destination: filter.destination,
                 firewall: filter.firewall.clone(),
+                service: filter.service.clone(),
+                server: filter.server.clone(),
                 state: filter.state.clone(),
                 limit: Some(filter.limit),
             }),
@@ -108,6 +120,7 @@ pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
         | What::Neighbors
         | What::Firewalls
         | What::Peers
+        | What::Services
         | What::Sessions(_)
         | What::Events { .. }
         | What::Config => reach.engines()?,

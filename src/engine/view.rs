@@ -184,6 +184,9 @@ pub struct ServerView {
     pub override_: Option<Admin>,
     /// Weight in force.
     pub weight: u16,
+    /// Weight as set by command.
+    #[serde(default)]
+    pub weight_override: Option<u16>,
     /// Live sessions.
     pub sessions: u64,
     /// Sessions since start.

@@ -8,7 +8,8 @@ use super::control::{Commands, Control};
 use super::redact::hide_secrets;
 use super::shared::Shared;
 use super::{counters, sessions};
-use crate::api::{Answer, ApiError, Backend, Request, SessionFilter, Via, names};
+use crate::api::names::Member;
+use crate::api::{Answer, ApiError, Backend, Request, ServerChange, SessionFilter, Via, names};
 use crate::config::Admin;
 use crate::engine::Snapshot;
 use crate::engine::explain::explain;
@@ -51,6 +52,11 @@ impl Backend for EngineBackend {
             Request::Peers => {
                 self.on_control(|control| control.controller.peers(control.now())).await.map(Answer::Peers)
             }
+            Request::Services => {
+                let counters = self.shared.counters();
+                let ask = move |control: &mut Control| control.controller.services(&counters, control.now());
+                self.on_control(ask).await.map(Answer::Services)
+            }
             Request::Sessions(filter) => self.sessions(filter).await,
             Request::Counters => self.counters().await,
             Request::Events { after } => Ok(Answer::Events(self.shared.events().after(after))),
@@ -59,7 +65,11 @@ impl Backend for EngineBackend {
             Request::SetFirewall { group, name, admin, reason, by } => {
                 self.set_firewall(group, name, admin, reason, by).await
             }
-            Request::Probe { firewall } => self.probe(&firewall).await,
+            Request::SetServer { service, name, change, reason, by } => {
+                self.set_server(service, name, change, reason, by).await
+            }
+            Request::SetService { name, admin, reason, by } => self.set_service(name, admin, reason, by).await,
+            Request::Probe { subject } => self.probe(&subject).await,
             Request::Ping { address, via } => self.ping(address, via).await,
         }
     }
@@ -144,6 +154,12 @@ impl EngineBackend {
         if let Some(firewall) = &filter.firewall {
             names::firewalls(&snapshot, firewall)?;
         }
+        if let Some(service) = &filter.service {
+            names::service(&snapshot, service)?;
+        }
+        if let Some(server) = &filter.server {
+            names::servers(&snapshot, server)?;
+        }
         let list = move || sessions::list(&shared.engine, &shared.sessions, &snapshot, &filter, shared.clock.now());
         let listed = tokio::task::spawn_blocking(list).await;
         listed.map(Answer::Sessions).map_err(|error| ApiError::Unavailable(error.to_string()))
@@ -176,28 +192,56 @@ impl EngineBackend {
                 .controller
                 .set_admin(group.as_deref(), &name, admin, reason, Some(by), now)
                 .map_err(|unknown| ApiError::NotFound(unknown.to_string()))?;
-            let state = match admin {
-                Some(Admin::Ready) => "set to ready",
-                Some(Admin::Drain) => "set to drain",
-                Some(Admin::Maint) => "set to maint",
-                None => "as the file says",
+            Ok(kept(control, format!("firewall {name} is {}", admin_words(admin))))
+        })
+        .await?
+    }
+
+    async fn set_server(
+        &self,
+        service: String,
+        name: String,
+        change: ServerChange,
+        reason: Option<String>,
+        by: String,
+    ) -> Reply {
+        self.on_control(move |control| {
+            let now = control.now();
+            control
+                .controller
+                .set_server(&service, &name, change, reason, Some(by), now)
+                .map_err(|unknown| ApiError::NotFound(unknown.to_string()))?;
+            let what = match change {
+                ServerChange::Admin(admin) => admin_words(admin).to_owned(),
+                ServerChange::Weight(Some(weight)) => format!("set to weight {weight}"),
+                ServerChange::Weight(None) => "of the file's weight".to_owned(),
             };
-            let mut done = format!("firewall {name} is {state}");
-            if let Err(error) = control.state.save(&control.controller.overrides()) {
-                let path = control.state.path().display().to_string();
-                tracing::warn!(engine = control.shared.engine, path, %error, "override not kept");
-                done += &format!(", but a restart will forget it: {path}: {error}");
-            }
-            Ok(Answer::Done { done })
+            Ok(kept(control, format!("server {service}/{name} is {what}")))
+        })
+        .await?
+    }
+
+    async fn set_service(&self, name: String, admin: Option<Admin>, reason: Option<String>, by: String) -> Reply {
+        self.on_control(move |control| {
+            let now = control.now();
+            control
+                .controller
+                .set_service(&name, admin, reason, Some(by), now)
+                .map_err(|unknown| ApiError::NotFound(unknown.to_string()))?;
+            Ok(kept(control, format!("service {name} is {}", admin_words(admin))))
         })
         .await?
     }
 
     async fn probe(&self, name: &str) -> Reply {
-        let id = names::firewall(&self.snapshot(), name)?;
+        let member = names::member(&self.snapshot(), name)?;
         let outcomes = self
             .on_control(move |control| {
-                let requests = control.controller.probe(id, control.now());
+                let now = control.now();
+                let requests = match member {
+                    Member::Firewall(id) => control.controller.probe(id, now),
+                    Member::Server(id) => control.controller.probe_server(id, now),
+                };
                 requests.into_iter().map(|request| control.outcome_of(request)).collect::<Vec<_>>()
             })
             .await?;
@@ -235,5 +279,25 @@ impl EngineBackend {
         views.map(Answer::Exchanges).map_err(|_| {
             ApiError::Unavailable(format!("engine {} did not finish the exchange in time", self.shared.engine))
         })
+    }
+}
+
+/// An override was made: keeps it over a restart, and says so.
+fn kept(control: &Control, mut done: String) -> Answer {
+    let engine = &control.shared.engine;
+    if let Err(error) = control.state.save(&control.controller.overrides()) {
+        let path = control.state.path().display().to_string();
+        tracing::warn!(engine, path, %error, "override not kept");
+        done += &format!(", but a restart will forget it: {path}: {error}");
+    }
+    Answer::Done { done }
+}
+
+const fn admin_words(admin: Option<Admin>) -> &'static str {
+    match admin {
+        Some(Admin::Ready) => "set to ready",
+        Some(Admin::Drain) => "set to drain",
+        Some(Admin::Maint) => "set to maint",
+        None => "as the file says",
     }
 }

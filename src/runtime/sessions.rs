@@ -1,11 +1,12 @@
 //! Sessions as an operator reads them.
 
-use crate::api::{SessionFilter, flow_text};
+use crate::api::{SessionFilter, flow_text, names};
 use crate::engine::Snapshot;
 use crate::engine::view::{PinView, SessionView};
 use crate::flow::{Direction, FlowKey};
+use crate::id::{ServerId, ServiceId};
 use crate::path::pinning::Pin;
-use crate::session::{Session, SessionTable, Timeouts};
+use crate::session::{Bound, Session, SessionTable, Timeouts};
 use crate::time::{Duration, Instant};
 
 /// Sessions listed where the request sets no limit.
@@ -21,10 +22,11 @@ pub(super) fn list(
 ) -> Vec<SessionView> {
     let limit = filter.limit.unwrap_or(LIMIT);
     let mut found = Vec::new();
-    table.for_each(|key, session, _| {
+    let servers = Servers::new(snapshot, filter);
+    table.for_each(|key, session, bound| {
         let flow = key.oriented(session.opened);
-        if found.len() < limit && matches(&flow, session, snapshot, filter) {
-            found.push(view(engine, &flow, session, table.timeouts(), snapshot, now));
+        if found.len() < limit && matches(&flow, session, snapshot, filter) && servers.matches(bound) {
+            found.push(view(engine, &flow, (session, bound), table.timeouts(), snapshot, now));
         }
         found.len() < limit
     });
@@ -33,11 +35,11 @@ pub(super) fn list(
 
 fn matches(flow: &FlowKey, session: &Session, snapshot: &Snapshot, filter: &SessionFilter) -> bool {
     // Every part is taken apart, so that one that is added is asked for here.
-    let SessionFilter { source, destination, firewall, state, limit: _ } = filter;
+    let SessionFilter { source, destination, firewall, service: _, server: _, state, limit: _ } = filter;
     let holds = |prefix: &Option<ipnet::IpNet>, address| prefix.is_none_or(|prefix| prefix.contains(&address));
     let on_firewall = firewall.as_ref().is_none_or(|wanted| {
         pins(session).any(|(pin, _)| {
-            let (group, name) = names(pin, snapshot);
+            let (group, name) = pin_names(pin, snapshot);
             *wanted == name || *wanted == format!("{group}/{name}")
         })
     });
@@ -50,7 +52,7 @@ fn matches(flow: &FlowKey, session: &Session, snapshot: &Snapshot, filter: &Sess
 fn view(
     engine: &str,
     flow: &FlowKey,
-    session: &Session,
+    (session, bound): (&Session, Option<&Bound>),
     timeouts: &Timeouts,
     snapshot: &Snapshot,
     now: Instant,
@@ -60,6 +62,12 @@ fn view(
     let mut word = || words.next().unwrap_or_default();
     let (protocol, source, destination) = (word(), word(), word());
     let identifier = word().parse().ok();
+    let service = bound.and_then(|bound| snapshot.services.get(bound.service));
+    let server = bound.zip(service).and_then(|(bound, of)| of.servers.iter().find(|one| one.id == bound.server));
+    let inside = bound.and_then(|bound| bound.inside).map(|inside| flow_text::show(&inside));
+    let mut inside = inside.iter().flat_map(|text| text.split(' ').skip(1)).map(str::to_owned);
+    let translated_source = inside.next().filter(|inside| *inside != source);
+    let translated_destination = inside.next().filter(|inside| *inside != destination);
     SessionView {
         engine: engine.to_owned(),
         protocol,
@@ -67,16 +75,37 @@ fn view(
         destination,
         identifier,
         pins: pins(session).map(|(pin, toward)| PinView::new(pin, toward, snapshot)).collect(),
-        service: None,
-        server: None,
-        translated_source: None,
-        translated_destination: None,
+        service: service.map(|service| service.name.clone()),
+        server: server.map(|server| server.name.clone()),
+        translated_source,
+        translated_destination,
         state: session.state.name().to_owned(),
         age_ms: millis(now.since(session.created)),
         idle_ms: millis(now.since(session.last_seen)),
         expires_ms: millis(session.expires(timeouts).since(now)),
         packets: session.packets,
         bytes: session.bytes,
+    }
+}
+
+/// Which services and servers a filter means; looked up once for a whole table.
+struct Servers {
+    service: Option<Option<ServiceId>>,
+    servers: Option<Vec<ServerId>>,
+}
+
+impl Servers {
+    fn new(snapshot: &Snapshot, filter: &SessionFilter) -> Self {
+        Self {
+            service: filter.service.as_ref().map(|name| names::service(snapshot, name).ok()),
+            servers: filter.server.as_ref().map(|name| names::servers(snapshot, name).unwrap_or_default()),
+        }
+    }
+
+    fn matches(&self, bound: Option<&Bound>) -> bool {
+        let service = self.service.is_none_or(|wanted| bound.is_some_and(|bound| Some(bound.service) == wanted));
+        let server = self.servers.as_ref();
+        service && server.is_none_or(|wanted| bound.is_some_and(|bound| wanted.contains(&bound.server)))
     }
 }
 
@@ -90,7 +119,7 @@ fn pins(session: &Session) -> impl Iterator<Item = (&Pin, &'static str)> {
 }
 
 /// Group and firewall of a pin.
-fn names<'a>(pin: &Pin, snapshot: &'a Snapshot) -> (&'a str, &'a str) {
+fn pin_names<'a>(pin: &Pin, snapshot: &'a Snapshot) -> (&'a str, &'a str) {
     let firewall = &snapshot.firewalls[pin.firewall.index()];
     (&snapshot.groups[firewall.group.index()].name, &firewall.name)
 }

@@ -7,7 +7,8 @@ use crate::cli::output::{duration_ms, or_dash, round_trip, table};
 use crate::cli::reach::Answers;
 use crate::config::Admin;
 use crate::engine::view::{
-    CheckView, CountersView, EventView, FirewallView, LinkView, NeighborView, PeerView, SessionView, StatusView,
+    CheckView, CountersView, EventView, FirewallView, LinkView, NeighborView, PeerView, ServerView, ServiceView,
+    SessionView, StatusView,
 };
 
 /// The answers to one request, one kind of thing under one title.
@@ -16,6 +17,9 @@ pub fn render(answers: &Answers) -> String {
     let mut all = Rows::default();
     let mut events = Vec::new();
     let mut text = String::new();
+    let served = answers.iter().any(|(_, _, answer)| {
+        matches!(answer, Answer::Sessions(list) if list.iter().any(|session| session.service.is_some()))
+    });
     for (engine, _, answer) in answers {
         match answer {
             Answer::Status(status) => text.push_str(&show_status(status)),
@@ -28,7 +32,13 @@ pub fn render(answers: &Answers) -> String {
                 }
             }
             Answer::Peers(list) => list.iter().for_each(|one| all.push(peer(one), &one.engine)),
-            Answer::Sessions(list) => list.iter().for_each(|one| all.push(session(one), &one.engine)),
+            Answer::Services(list) => {
+                for one in list {
+                    all.push(service(one), &one.engine);
+                    one.servers.iter().for_each(|server| all.push(server_row(server), &one.engine));
+                }
+            }
+            Answer::Sessions(list) => list.iter().for_each(|one| all.push(session(one, served), &one.engine)),
             Answer::Counters(counters) => text.push_str(&show_counters(counters)),
             Answer::Events(list) => {
                 let name = several.then_some(&engine.name);
@@ -51,6 +61,8 @@ pub fn render(answers: &Answers) -> String {
             text + &all.table(several, FIREWALLS) + gap + &paths.table(several, CHECKS)
         }
         Some(Answer::Peers(_)) => text + &all.table(several, PEERS),
+        Some(Answer::Services(_)) => text + &all.table(several, SERVICES),
+        Some(Answer::Sessions(_)) if served => text + &all.table(several, &[SESSIONS, SERVED].concat()),
         Some(Answer::Sessions(_)) => text + &all.table(several, SESSIONS),
         Some(Answer::Events(_)) => {
             // One story, whoever tells it: RFC 3339 in UTC sorts as text.
@@ -155,15 +167,11 @@ const FIREWALLS: &[&str] =
     &["FIREWALL", "LINK", "STATE", "ADMIN", ">WEIGHT", ">SESSIONS", ">NEW", ">PACKETS", ">BYTES", "SINCE", "REASON"];
 
 fn firewall(one: &FirewallView) -> Vec<String> {
-    let admin = match one.override_ {
-        Some(set) => format!("{}*", admin_word(set)),
-        None => admin_word(one.admin).to_owned(),
-    };
     vec![
         format!("{}/{}", one.group, one.name),
         one.link.clone(),
         one.state.clone(),
-        admin,
+        commanded(one.admin, one.override_),
         if one.spare { format!("{} spare", one.weight) } else { one.weight.to_string() },
         one.sessions.to_string(),
         one.new_sessions.to_string(),
@@ -202,16 +210,91 @@ fn peer(one: &PeerView) -> Vec<String> {
     ]
 }
 
+const SERVICES: &[&str] = &[
+    "SERVICE/SERVER",
+    "ADDRESS",
+    "STATE",
+    "ADMIN",
+    ">WEIGHT",
+    ">SESSIONS",
+    ">NEW",
+    ">PACKETS",
+    ">BYTES",
+    "SINCE",
+    "REASON",
+];
+
+/// The line of a service is the sum of its servers, which stand below it.
+fn service(one: &ServiceView) -> Vec<String> {
+    let sum = |of: fn(&ServerView) -> u64| one.servers.iter().map(of).sum::<u64>().to_string();
+    let up = one.servers.iter().filter(|server| server.state == "up").count();
+    let imbalance = one.imbalance.map(|imbalance| format!(", imbalance {imbalance:.2}")).unwrap_or_default();
+    let addresses = one.addresses.iter().map(|address| with_port(address, &one.ports.join(",")));
+    vec![
+        one.name.clone(),
+        format!("{} {}", one.protocols.join("+"), addresses.collect::<Vec<_>>().join(" ")),
+        one.state.clone(),
+        commanded(one.admin, one.override_),
+        "-".to_owned(),
+        one.sessions.to_string(),
+        sum(|server| server.new_sessions),
+        sum(|server| server.packets),
+        sum(|server| server.bytes),
+        "-".to_owned(),
+        format!("{}, {}, {up} of {} up{imbalance}", one.mode, one.scheduler, one.servers.len()),
+    ]
+}
+
+fn server_row(one: &ServerView) -> Vec<String> {
+    let port = one.port.map(|port| port.to_string()).unwrap_or_default();
+    let addresses = one.addresses.iter().map(|address| with_port(address, &port));
+    let overridden = if one.weight_override.is_some() { "*" } else { "" };
+    let backup = if one.backup { " backup" } else { "" };
+    vec![
+        format!("  {}", one.name),
+        addresses.collect::<Vec<_>>().join(" "),
+        one.state.clone(),
+        commanded(one.admin, one.override_),
+        format!("{}{overridden}{backup}", one.weight),
+        one.sessions.to_string(),
+        one.new_sessions.to_string(),
+        one.packets.to_string(),
+        one.bytes.to_string(),
+        duration_ms(one.since_ms),
+        one.reason.clone().unwrap_or_default(),
+    ]
+}
+
+/// `192.0.2.1:80`, `[2001:db8::1]:80`; the address alone without a port.
+fn with_port(address: &str, port: &str) -> String {
+    match (port.is_empty(), address.contains(':')) {
+        (true, _) => address.to_owned(),
+        (false, true) => format!("[{address}]:{port}"),
+        (false, false) => format!("{address}:{port}"),
+    }
+}
+
+/// What holds; a star says that it is not what the file says.
+fn commanded(admin: Admin, set: Option<Admin>) -> String {
+    match set {
+        Some(set) => format!("{}*", admin_word(set)),
+        None => admin_word(admin).to_owned(),
+    }
+}
+
+/// Columns of sessions where some belong to virtual services.
+const SERVED: &[&str] = &["SERVER", "TRANSLATED"];
+
 const SESSIONS: &[&str] =
     &["PROTOCOL", "SOURCE", "DESTINATION", "STATE", "AGE", "IDLE", "EXPIRES", ">PACKETS", ">BYTES", "PINS"];
 
-fn session(one: &SessionView) -> Vec<String> {
+fn session(one: &SessionView, served: bool) -> Vec<String> {
     let pins = one
         .pins
         .iter()
         .map(|pin| format!("{}/{} toward {} ({}, {})", pin.group, pin.firewall, pin.toward, pin.pinned_by, pin.state));
     let identifier = one.identifier.map(|identifier| format!(" {identifier}")).unwrap_or_default();
-    vec![
+    let mut row = vec![
         one.protocol.clone(),
         one.source.clone(),
         // As `fwlb explain` takes it.
@@ -223,7 +306,19 @@ fn session(one: &SessionView) -> Vec<String> {
         one.packets.to_string(),
         one.bytes.to_string(),
         or_dash(Some(pins.collect::<Vec<_>>().join("; ")).as_deref().filter(|pins| !pins.is_empty())),
-    ]
+    ];
+    if served {
+        let server = one.service.as_ref().map(|service| format!("{service}/{}", or_dash(one.server.as_deref())));
+        row.push(or_dash(server.as_deref()));
+        let (source, destination) = (one.translated_source.as_ref(), one.translated_destination.as_ref());
+        row.push(match (source, destination) {
+            (None, None) => "-".to_owned(),
+            (None, Some(destination)) => format!("to {destination}"),
+            (Some(source), None) => format!("from {source}"),
+            (Some(source), Some(destination)) => format!("from {source} to {destination}"),
+        });
+    }
+    row
 }
 
 fn show_counters(counters: &CountersView) -> String {

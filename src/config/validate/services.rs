@@ -196,9 +196,12 @@ fn sticky(typed: &file::Sticky) -> StickyBy {
     }
 }
 
+/// Ports, and where they stand.
+type PlacedPorts<'a> = (&'a RangeInclusive<u16>, &'a Range<usize>);
+
 /// A destination has one owner: of two ranges that hold a port the narrower wins, so equally wide ones must not meet.
 fn one_owner(file: &File, out: &mut Diagnostics) {
-    let mut taken: BTreeMap<(IpAddr, u8), Vec<(&RangeInclusive<u16>, &Range<usize>)>> = BTreeMap::new();
+    let mut taken: BTreeMap<(IpAddr, u8), Vec<PlacedPorts<'_>>> = BTreeMap::new();
     for service in &file.services {
         let mut protocols: Vec<u8> = given(&service.protocols).iter().map(|at| at.value).collect();
         protocols.sort_unstable();

@@ -58,6 +58,7 @@ impl Controller {
             admin: server.admin,
             override_: record.set.as_ref().map(|set| set.admin),
             weight: self.server_weight(id),
+            weight_override: record.weight.as_ref().map(|set| set.weight),
             sessions: built.map_or(0, |built| built.state.active()),
             new_sessions: built.map_or(0, |built| built.state.total()),
             packets: traffic.packets,

@@ -52,7 +52,7 @@ pub fn servers(
     {
         let message = "every server of the service is a backup";
         out.push(
-            Diagnostic::error(first.span.clone(), message).hint("a backup serves when all that are none are down"),
+            Diagnostic::warning(first.span.clone(), message).hint("a backup serves when all that are none are down"),
         );
     }
     servers
