@@ -262,7 +262,7 @@ impl Farm {
     /// The engine's source port of the last check.
     pub(super) fn last_port(&self) -> u16 {
         let syns = self.capture.iter().filter(|seen| seen.flags == Some(tcp_flags::SYN));
-        syns.last().expect("a check began").ports.0
+        syns.map(|seen| seen.ports.0).next_back().expect("a check began")
     }
 
     /// Carries frames to and fro until nobody has anything to say.
