@@ -133,18 +133,21 @@ pub struct Server {
     pub state: Arc<ServerState>,
 }
 
+/// Ports with the service that has them.
+type PortRange = (RangeInclusive<u16>, ServiceId);
+
 /// All virtual services of an engine.
 #[derive(Debug, Clone, Default)]
 pub struct Services {
     services: Vec<Service>,
     /// Per VIP and protocol, the ports with their service, the narrowest range first.
-    ports: HashMap<(IpAddr, u8), Vec<(RangeInclusive<u16>, ServiceId)>, ahash::RandomState>,
+    ports: HashMap<(IpAddr, u8), Vec<PortRange>, ahash::RandomState>,
 }
 
 impl Services {
     /// The services by [`ServiceId`].
     pub fn new(services: Vec<Service>) -> Self {
-        let mut ports: HashMap<_, Vec<_>, ahash::RandomState> = HashMap::default();
+        let mut ports: HashMap<_, Vec<PortRange>, ahash::RandomState> = HashMap::default();
         for service in &services {
             for (&address, &protocol) in
                 service.addresses.iter().flat_map(|a| service.protocols.iter().map(move |p| (a, p)))

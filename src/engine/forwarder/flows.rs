@@ -138,10 +138,8 @@ struct Known<'a> {
     now: Instant,
 }
 
-/// What a packet means to the session that its flow has.
-enum Heard {
-    /// It goes its way.
-    On(Transit, Option<Passage>),
+/// Why a packet does not simply go on with the session that was found for it.
+enum Unheard {
     /// It belongs to no session, whatever its ends.
     Local,
     /// It belongs to another flow that looks the same.
@@ -162,26 +160,31 @@ enum Fall {
 
 impl Known<'_> {
     /// What the packet means to the session that was found for it.
-    fn hear(&self, key: &CanonicalKey, session: &Session, bound: Option<&Bound>) -> Heard {
+    fn hear(
+        &self,
+        key: &CanonicalKey,
+        session: &Session,
+        bound: Option<&Bound>,
+    ) -> Result<(Transit, Option<Passage>), Unheard> {
         let Self { claim, arrival, addressee, snapshot, now: _ } = *self;
         let Some(bound) = bound else {
             return match addressee {
-                Addressee::Engine => Heard::Local,
+                Addressee::Engine => Err(Unheard::Local),
                 Addressee::Service | Addressee::Other => {
-                    Heard::On(Transit::unchanged(claim.flow, arrival, claim.kind()), None)
+                    Ok((Transit::unchanged(claim.flow, arrival, claim.kind()), None))
                 }
             };
         };
         let found = services::transit(claim.flow, key, session, bound, arrival, claim.kind(), snapshot);
-        let Some((transit, passage)) = found else { return Heard::Stranger };
+        let Some((transit, passage)) = found else { return Err(Unheard::Stranger) };
         if claim.ttl <= 1 {
-            return Heard::Exhausted;
+            return Err(Unheard::Exhausted);
         }
         match services::standing(bound, key, session.class, snapshot) {
-            Standing::Serves => Heard::On(transit, Some(passage)),
+            Standing::Serves => Ok((transit, Some(passage))),
             Standing::Fell(on_failure) => match self.fall(on_failure, session.class, passage.way) {
-                Some(fall) => Heard::Fell(fall),
-                None => Heard::On(transit, Some(passage)),
+                Some(fall) => Err(Unheard::Fell(fall)),
+                None => Ok((transit, Some(passage))),
             },
         }
     }
@@ -250,10 +253,7 @@ impl Forwarder {
     fn continue_session(&mut self, id: SessionId, known: &Known<'_>) -> Option<Step> {
         let Known { claim, snapshot, now, .. } = *known;
         let heard = self.sessions.table().update_bound(id, |key, session, bound| {
-            let (transit, passage) = match known.hear(key, session, bound) {
-                Heard::On(transit, passage) => (transit, passage),
-                other @ (Heard::Local | Heard::Stranger | Heard::Exhausted | Heard::Fell(_)) => return Err(other),
-            };
+            let (transit, passage) = known.hear(key, session, bound)?;
             let pins = Pins::of(session, transit.direction);
             let decision = decide(&transit, pins, snapshot, now);
             match decision.course {
@@ -263,11 +263,11 @@ impl Forwarder {
                 }
                 Course::Drop(_) | Course::End => {}
             }
-            Ok((pins, decision, passage, transit.direction))
+            Ok::<_, Unheard>((pins, decision, passage, transit.direction))
         })?;
         let (before, decision, passage, direction) = match heard {
             Ok(decided) => decided,
-            Err(heard) => return Some(self.not_heard(id, &heard, known)),
+            Err(unheard) => return Some(self.not_heard(id, &unheard, known)),
         };
         match decision.course {
             Course::To { .. } => self.count_pins(before, &decision),
@@ -278,20 +278,20 @@ impl Forwarder {
     }
 
     /// A packet that does not simply go on with the session that was found for it.
-    fn not_heard(&mut self, id: SessionId, heard: &Heard, known: &Known<'_>) -> Step {
-        match heard {
-            Heard::On(_, _) | Heard::Local => Step::Local,
-            Heard::Stranger => Step::drop(DropReason::NatClash),
-            Heard::Exhausted => Step::drop(DropReason::TtlExpired),
-            Heard::Fell(Fall::Drop) => Step::drop(DropReason::ServerFailed),
-            Heard::Fell(Fall::Reset) => {
+    fn not_heard(&mut self, id: SessionId, unheard: &Unheard, known: &Known<'_>) -> Step {
+        match unheard {
+            Unheard::Local => Step::Local,
+            Unheard::Stranger => Step::drop(DropReason::NatClash),
+            Unheard::Exhausted => Step::drop(DropReason::TtlExpired),
+            Unheard::Fell(Fall::Drop) => Step::drop(DropReason::ServerFailed),
+            Unheard::Fell(Fall::Reset) => {
                 if let Some(removed) = self.sessions.close(id) {
                     self.settle(&removed, EndReason::Failed, known.snapshot, known.now);
                     self.reset_both_ends(&removed, known.snapshot);
                 }
                 Step::drop(DropReason::ServerFailed)
             }
-            Heard::Fell(Fall::Reopen) => {
+            Unheard::Fell(Fall::Reopen) => {
                 if let Some(removed) = self.sessions.close(id) {
                     self.settle(&removed, EndReason::Failed, known.snapshot, known.now);
                 }
@@ -303,14 +303,14 @@ impl Forwarder {
     /// A packet that follows a known flow without a say in it.
     fn follow_session(&self, id: SessionId, known: &Known<'_>) -> Option<Step> {
         self.sessions.table().update_bound(id, |key, session, bound| match known.hear(key, session, bound) {
-            Heard::On(transit, passage) => {
+            Ok((transit, passage)) => {
                 let decision = decide(&transit, Pins::of(session, transit.direction), known.snapshot, known.now);
                 Step::Course(decision.course, passage)
             }
-            Heard::Local => Step::Local,
-            Heard::Stranger => Step::drop(DropReason::NatClash),
-            Heard::Exhausted => Step::drop(DropReason::TtlExpired),
-            Heard::Fell(_) => Step::drop(DropReason::ServerFailed),
+            Err(Unheard::Local) => Step::Local,
+            Err(Unheard::Stranger) => Step::drop(DropReason::NatClash),
+            Err(Unheard::Exhausted) => Step::drop(DropReason::TtlExpired),
+            Err(Unheard::Fell(_)) => Step::drop(DropReason::ServerFailed),
         })
     }
 
