@@ -212,6 +212,7 @@ fn ports_and_words_are_judged() {
     refused(&farm("protocol = \"tcp\"", "protocol = [\"tcp\", \"tcp\"]"), &["the same protocol stands twice"]);
     refused(&service("mode = \"dirct\""), &["did you mean \"direct\"?"]);
     refused(&service("mode = \"proxy\""), &["\"proxy\" is reserved"]);
+    refused(&service("mode = \"tunnel\""), &["mode \"tunnel\" comes with a later version"]);
     refused(&service("scheduler = \"robin\""), &["`scheduler` must be"]);
     refused(&service("hash-on = \"source-port\""), &["`hash-on` is for `scheduler = \"hash\"`"]);
     refused(&service("scheduler = \"hash\"\nhash-on = \"source\""), &["`hash-on` is made of"]);
@@ -297,22 +298,20 @@ fn clients_among_the_servers_are_told_the_way_out() {
 
 #[test]
 fn what_is_not_translated_cannot_change_its_port_or_source() {
-    for mode in ["direct", "tunnel"] {
-        let text = service(&format!("mode = \"{mode}\""));
-        refused(
-            &text,
-            &["port 8080 of the server is not port 80 of the service", "reaches the server as the client sent it"],
-        );
-        let same = text.replace("port = 8080", "port = 80");
-        assert_eq!(said(&same), "", "no port is translated");
-        refused(
-            &same.replace("protocol =", "snat = \"10.10.20.240\"\nprotocol ="),
-            &["`snat` is for `full-nat`", "as the client sent it"],
-        );
-    }
+    let text = service("mode = \"direct\"");
+    refused(
+        &text,
+        &["port 8080 of the server is not port 80 of the service", "reaches the server as the client sent it"],
+    );
+    let same = text.replace("port = 8080", "port = 80");
+    assert_eq!(said(&same), "", "no port is translated");
+    refused(
+        &same.replace("protocol =", "snat = \"10.10.20.240\"\nprotocol ="),
+        &["`snat` is for `full-nat`", "as the client sent it"],
+    );
     refused(&service("snat = \"10.10.20.240\""), &["the servers see the clients' own addresses"]);
     let routed = service("mode = \"direct\"").replace("port = 8080\n", "").replace("10.10.20.12", "192.0.2.12");
-    refused(&routed, &["192.0.2.12 is in no connected subnet", "only the MAC address changes", "mode = \"tunnel\""]);
+    refused(&routed, &["192.0.2.12 is in no connected subnet", "only the MAC address changes", "mode = \"full-nat\""]);
 }
 
 #[test]

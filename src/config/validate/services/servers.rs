@@ -102,7 +102,7 @@ fn reachable(at: &At<IpAddr>, typed: &file::Service, links: &[Option<Link>], rou
             at.value
         );
         let error =
-            Diagnostic::error(at.span.clone(), message).hint("use mode = \"tunnel\" for servers behind a router");
+            Diagnostic::error(at.span.clone(), message).hint("use mode = \"full-nat\" for servers behind a router");
         out.push(error.related(direct.span.clone(), "the mode stands here"));
     } else if !routes.iter().any(|route| route.to.contains(&at.value)) {
         let message = format!("no link and no route leads to {}", at.value);
