@@ -11,4 +11,5 @@ mod flood;
 mod ground;
 mod laboratory;
 mod router;
+mod services;
 mod traffic;
