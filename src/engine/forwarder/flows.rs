@@ -1,6 +1,7 @@
-//! Whose packet it is, and what the session of its flow remembers of it.
+//! What the session of a packet's flow, or the lack of one, makes of it.
 
 use crate::engine::forwarder::Forwarder;
+use crate::engine::forwarder::claim::{Claim, Role};
 use crate::engine::forwarder::decide::{self, Arrival, Course, Decision, Pins, Transit, decide};
 use crate::engine::forwarder::egress::Rewrite;
 use crate::engine::forwarder::ingress::Addressee;
@@ -9,91 +10,13 @@ use crate::engine::forwarder::sources::Sources;
 use crate::engine::route::NextHop;
 use crate::engine::{Counters, DropReason, Snapshot};
 use crate::flow::key::Endpoint;
-use crate::flow::{CanonicalKey, Direction, FlowKey};
+use crate::flow::{CanonicalKey, Direction};
 use crate::id::FirewallId;
 use crate::nat::Way;
 use crate::path::OnFailure;
 use crate::path::pinning::{self, PacketKind, Pin, PinState, PinnedBy};
-use crate::session::{Bound, Class, EndReason, Opened, Removed, Session, SessionId, tcp};
-use crate::slb::{self, Mode, Server, Service};
+use crate::session::{Bound, Class, EndReason, Opened, Removed, Session, SessionId};
 use crate::time::Instant;
-use crate::wire::frame::{Frame, Icmp, TcpSegment, Tuple, tcp_flags};
-
-/// What a packet may do to the session of its flow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
-    /// It opens sessions and moves pins.
-    Speaker,
-    /// It goes where its flow goes and changes nothing: an ICMP error about the flow (A7.5), a later fragment.
-    Follower,
-}
-
-/// The flow that a packet belongs to.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Claim {
-    /// In the direction of the packet.
-    pub flow: FlowKey,
-    /// What it may do.
-    pub role: Role,
-    /// What a TCP segment says.
-    pub tcp: Option<TcpSegment>,
-    /// Bytes of IP.
-    pub bytes: usize,
-    /// TTL or hop limit as it came.
-    pub ttl: u8,
-    /// It is an ICMP error about a packet of the flow, which it quotes.
-    pub is_error: bool,
-}
-
-impl Claim {
-    /// The flow of a packet that shows its ports, or of the packet that an ICMP error quotes.
-    pub(super) fn of(frame: &Frame<'_>, icmp: Option<Icmp>) -> Result<Self, DropReason> {
-        let of = |flow, role, tcp| Self { flow, role, tcp, bytes: frame.ip_len(), ttl: frame.ttl(), is_error: false };
-        match icmp {
-            Some(Icmp::Error(Some(quoted))) => {
-                // The error travels to whoever sent the quoted packet (A7.4), so against that packet's direction (A7.2).
-                if quoted.source != frame.destination() {
-                    return Err(DropReason::IcmpMismatch);
-                }
-                let flow = FlowKey::from(quoted).reversed();
-                Ok(Self { is_error: true, ..of(flow, Role::Follower, None) })
-            }
-            Some(Icmp::Error(None)) => Ok(of(frame.tuple().into(), Role::Follower, None)),
-            Some(Icmp::Query | Icmp::Other | Icmp::LinkLocal) | None => {
-                Ok(of(frame.tuple().into(), Role::Speaker, frame.tcp()))
-            }
-        }
-    }
-
-    /// The flow of a later fragment, whose first showed `tuple`.
-    pub(super) fn of_later_fragment(frame: &Frame<'_>, tuple: Tuple) -> Self {
-        let (bytes, ttl) = (frame.ip_len(), frame.ttl());
-        Self { flow: tuple.into(), role: Role::Follower, tcp: None, bytes, ttl, is_error: false }
-    }
-
-    fn kind(&self) -> PacketKind {
-        match self.tcp.map(|segment| (segment.flags & (SYN | ACK | FIN | RST), segment.length)) {
-            Some((SYN, _)) => PacketKind::Syn,
-            Some((SYN_ACK, _)) => PacketKind::SynAck,
-            Some((_, 0)) => PacketKind::Bare,
-            Some(_) | None => PacketKind::Other,
-        }
-    }
-
-    /// Followers, and segments that no conversation begins with (A9.3), leave no trace.
-    fn may_open(&self) -> bool {
-        match self.role {
-            Role::Follower => false,
-            Role::Speaker => self.tcp.is_none_or(|segment| tcp::opens_session(segment.flags)),
-        }
-    }
-}
-
-const SYN: u8 = tcp_flags::SYN;
-const ACK: u8 = tcp_flags::ACK;
-const FIN: u8 = tcp_flags::FIN;
-const RST: u8 = tcp_flags::RST;
-const SYN_ACK: u8 = SYN | ACK;
 
 /// What is to be done with a packet.
 #[derive(Debug, Clone, Copy)]
@@ -113,7 +36,7 @@ pub(super) enum Fate {
 
 /// What a session, or the lack of one, makes of a packet.
 #[derive(Debug, Clone, Copy)]
-enum Step {
+pub(super) enum Step {
     /// Where it goes, and what the service of its session adds.
     Course(Course, Option<Passage>),
     /// To the controller.
@@ -123,19 +46,19 @@ enum Step {
 }
 
 impl Step {
-    const fn drop(reason: DropReason) -> Self {
+    pub(super) const fn drop(reason: DropReason) -> Self {
         Self::Course(Course::Drop(reason), None)
     }
 }
 
 /// What is known of a packet before its session is looked at.
 #[derive(Debug, Clone, Copy)]
-struct Known<'a> {
-    claim: &'a Claim,
-    arrival: Arrival,
-    addressee: Addressee,
-    snapshot: &'a Snapshot,
-    now: Instant,
+pub(super) struct Known<'a> {
+    pub claim: &'a Claim,
+    pub arrival: Arrival,
+    pub addressee: Addressee,
+    pub snapshot: &'a Snapshot,
+    pub now: Instant,
 }
 
 /// Why a packet does not simply go on with the session that was found for it.
@@ -205,9 +128,6 @@ impl Known<'_> {
 }
 
 impl Forwarder {
-    /// Servers that a flow tries whose look at the server another flow has already.
-    const CLASH_TRIES: usize = 4;
-
     /// Where the packet goes, by its session, its service, by what it teaches, or by the hash; with what is to be remembered
     /// of it.
     pub(super) fn fate(
@@ -250,7 +170,7 @@ impl Forwarder {
     }
 
     /// A packet of a known flow. `None` if the session ended meanwhile.
-    fn continue_session(&mut self, id: SessionId, known: &Known<'_>) -> Option<Step> {
+    pub(super) fn continue_session(&mut self, id: SessionId, known: &Known<'_>) -> Option<Step> {
         let Known { claim, snapshot, now, .. } = *known;
         let heard = self.sessions.table().update_bound(id, |key, session, bound| {
             let (transit, passage) = known.hear(key, session, bound)?;
@@ -359,109 +279,6 @@ impl Forwarder {
         }
     }
 
-    /// The first packet of a flow to a service.
-    fn begin_at_service(&mut self, service: &Service, known: &Known<'_>, reopens: bool) -> Step {
-        let is_placed = match known.claim.kind() {
-            PacketKind::Syn => true,
-            PacketKind::SynAck | PacketKind::Bare | PacketKind::Other => {
-                let is_stream = known.claim.tcp.is_some();
-                !is_stream || (known.claim.may_open() && (reopens || services::places_mid_stream(service)))
-            }
-        };
-        // The controller answers as a host that knows of no such connection.
-        if !is_placed {
-            return Step::Local;
-        }
-        if known.claim.ttl <= 1 {
-            return Step::drop(DropReason::TtlExpired);
-        }
-        for _ in 0..Self::CLASH_TRIES {
-            let Some(server) = service.choose(&known.claim.flow, known.now) else {
-                return Step::drop(DropReason::NoServerUp);
-            };
-            if let Some(step) = self.begin_at_server(service, server, known) {
-                return step;
-            }
-        }
-        Step::drop(DropReason::NatClash)
-    }
-
-    /// Opens a session of a service at one of its servers; `None` if to that server the flow would look like another one.
-    fn begin_at_server(&mut self, service: &Service, server: &Server, known: &Known<'_>) -> Option<Step> {
-        let Known { claim, arrival, snapshot, now, .. } = *known;
-        let outside = claim.flow;
-        let inside = match self.inside_leg(service, server, outside, snapshot, now) {
-            Ok(inside) => inside,
-            Err(reason) => return Some(Step::drop(reason)),
-        };
-        let fall = server.falls[slb::family_index(outside.family())];
-        let bound = Bound { service: service.id, server: server.id, fall, inside };
-        let (transit, passage) = services::first_transit(outside, &bound, arrival, claim.kind(), snapshot);
-        let decision = decide(&transit, Pins::default(), snapshot, now);
-        let step = Step::Course(decision.course, Some(passage));
-        let Course::To { .. } = decision.course else {
-            self.put_back(outside, inside);
-            return Some(step);
-        };
-        let (key, direction) = outside.canonical();
-        let mut session = Session::new(&key, direction, now);
-        if inside.is_none() {
-            session.expect_no_replies();
-        }
-        session.observe(direction, claim.tcp.as_ref(), claim.bytes, now);
-        decision.pins.store(&mut session, direction);
-        let harmless = |key: &CanonicalKey, session: &Session| is_harmless(key, session, snapshot);
-        match self.sessions.open(&key, Some(bound), session, true, harmless, now) {
-            Opened::Inserted { id: _, evicted } => {
-                server.state.opened();
-                self.counters.server(server.id).new_sessions += 1;
-                self.count_opened(&decision, evicted.as_ref(), snapshot, now);
-                Some(step)
-            }
-            Opened::Existing(id) => {
-                self.put_back(outside, inside);
-                Some(self.continue_session(id, known).unwrap_or(Step::drop(DropReason::NatClash)))
-            }
-            Opened::Clash => {
-                self.put_back(outside, inside);
-                None
-            }
-            Opened::Full => {
-                self.put_back(outside, inside);
-                Some(Step::drop(DropReason::SessionTableFull))
-            }
-        }
-    }
-
-    /// What a flow looks like to the server; `None` inside if it looks as it came.
-    fn inside_leg(
-        &mut self,
-        service: &Service,
-        server: &Server,
-        outside: FlowKey,
-        snapshot: &Snapshot,
-        now: Instant,
-    ) -> Result<Option<FlowKey>, DropReason> {
-        let address = server.address(outside.family()).ok_or(DropReason::NoServerUp)?;
-        let destination = Endpoint { address, port: server.port.unwrap_or(outside.destination.port) };
-        let source = match service.mode {
-            Mode::Direct | Mode::Tunnel => return Ok(None),
-            Mode::Nat => outside.source,
-            Mode::FullNat => self
-                .sources
-                .acquire(service, outside.protocol, destination, snapshot, now)
-                .ok_or(DropReason::SnatExhausted)?,
-        };
-        Ok(Some(FlowKey { protocol: outside.protocol, source, destination }))
-    }
-
-    /// Gives back the port of a session that was not opened.
-    fn put_back(&self, outside: FlowKey, inside: Option<FlowKey>) {
-        if let Some(inside) = inside.filter(|inside| inside.source != outside.source) {
-            self.sources.put_back(inside.protocol, inside.source, inside.destination);
-        }
-    }
-
     /// Ends a session whose firewall failed, of which a packet goes in `direction`.
     fn end_failed(&mut self, id: SessionId, direction: Direction, snapshot: &Snapshot, now: Instant) {
         if let Some(removed) = self.sessions.close(id) {
@@ -481,7 +298,13 @@ impl Forwarder {
         settle(&mut self.counters, &self.sources, ended, reason, snapshot, now);
     }
 
-    fn count_opened(&mut self, decision: &Decision, evicted: Option<&Removed>, snapshot: &Snapshot, now: Instant) {
+    pub(super) fn count_opened(
+        &mut self,
+        decision: &Decision,
+        evicted: Option<&Removed>,
+        snapshot: &Snapshot,
+        now: Instant,
+    ) {
         self.counters.sessions_created += 1;
         self.count_pins(Pins::default(), decision);
         if let Some(evicted) = evicted {
@@ -542,7 +365,8 @@ impl Pins {
         }
     }
 
-    fn store(self, session: &mut Session, direction: Direction) {
+    /// Lets `session` have these pins, seen from a packet in `direction`.
+    pub(super) fn store(self, session: &mut Session, direction: Direction) {
         *session.pin_toward_source(direction) = self.toward_source;
         *session.pin_toward_destination(direction) = self.toward_destination;
     }
@@ -570,7 +394,7 @@ fn is_divergent(key: &CanonicalKey, session: &Session, snapshot: &Snapshot) -> b
 }
 
 /// True if the hash would give a confirmed session the same firewalls again: forgetting it breaks nothing.
-fn is_harmless(key: &CanonicalKey, session: &Session, snapshot: &Snapshot) -> bool {
+pub(super) fn is_harmless(key: &CanonicalKey, session: &Session, snapshot: &Snapshot) -> bool {
     pins_of(session).all(|(pin, direction)| {
         pin.state == PinState::Confirmed && best_for(key, &pin, direction, snapshot) == Some(pin.firewall)
     })

@@ -1,6 +1,6 @@
 //! Fragments without ports: they take the way of their first fragment, or wait for it.
 
-use crate::engine::forwarder::flows::Claim;
+use crate::engine::forwarder::claim::Claim;
 use crate::engine::forwarder::{Forwarder, ForwarderLimits, Outcome};
 use crate::engine::{DropReason, Packet, Punt, PuntQueue, Snapshot, Transmit};
 use crate::flow::fragments::{First, FragmentKey, FragmentLimits, FragmentTable, Held, Later};

@@ -3,8 +3,9 @@
 //!
 //! ```text
 //!   ingress: link, legal bytes, station, addresses     -> drop, or punt to the controller
-//!   flows:   whose packet, its session, open a new one -> drop, or punt
-//!     services: its server, its legs
+//!   claim:   whose packet it is
+//!   flows:   its session, open a new one               -> drop, or punt
+//!     placing: a service's server for it, its legs
 //!     decide: session, learned, hash                   -> drop
 //!   egress:  size, translation, TTL, neighbour, tag    -> forward, hairpin, replace by fragments, wait for a neighbour
 //! ```
@@ -12,11 +13,13 @@
 //! One function branches (`Forwarder::handle`), the stages compute. Every received frame ends in one [`Verdict`], which is
 //! counted in one place.
 
+mod claim;
 mod decide;
 mod egress;
 mod flows;
 mod held;
 mod ingress;
+mod placing;
 mod reset;
 mod services;
 mod sources;
@@ -41,8 +44,9 @@ pub(super) use ingress::{Addressee, judge};
 pub(super) use services::{Passage, Standing, first_transit, standing, transit};
 pub(super) use sources::source_address;
 
+use claim::Claim;
 use egress::Leaving;
-use flows::{Claim, Fate};
+use flows::Fate;
 use held::{Envelope, Placed};
 use ingress::Admission;
 use sources::Sources;
