@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::sync::{Mutex, PoisonError};
 
 use crate::flow::Endpoint;
@@ -14,6 +15,9 @@ use crate::time::{Duration, Instant};
 /// The lowest port that stands for a client: below lie the well-known ones (RFC 6335 section 6), of which the checks of
 /// servers take 512..=1023, so that a check and a client never have one tuple.
 pub const PORT_MIN: u16 = 1024;
+
+/// All ports that may stand for clients.
+pub const PORTS: RangeInclusive<u16> = PORT_MIN..=u16::MAX;
 
 const WORDS: usize = 1 << 10;
 
@@ -28,13 +32,13 @@ pub struct PortPool {
 }
 
 impl PortPool {
-    /// All ports from [`PORT_MIN`] on whose number modulo `parts` is `part`.
+    /// All `ports` whose number modulo `parts` is `part`.
     ///
     /// # Panics
     /// If `parts` is 0.
-    pub fn new(part: u16, parts: u16) -> Self {
+    pub fn new(ports: RangeInclusive<u16>, part: u16, parts: u16) -> Self {
         let mut pool = Self { free: Box::new([0; WORDS]), available: 0, resting: VecDeque::new() };
-        for port in (PORT_MIN..=u16::MAX).filter(|port| port % parts == part) {
+        for port in ports.filter(|port| port % parts == part) {
             pool.set_free(port);
         }
         pool
@@ -101,6 +105,7 @@ struct PoolKey {
 #[derive(Debug)]
 pub struct PortPools {
     parts: Box<[Mutex<Part>]>,
+    ports: RangeInclusive<u16>,
     pools_max: usize,
     rest: Duration,
 }
@@ -114,7 +119,12 @@ impl PortPools {
     /// If `workers` is 0.
     pub fn new(workers: u16, pools_max: usize, rest: Duration) -> Self {
         assert!(workers > 0, "an engine has a worker");
-        Self { parts: (0..workers).map(|_| Mutex::default()).collect(), pools_max, rest }
+        Self { parts: (0..workers).map(|_| Mutex::default()).collect(), ports: PORTS, pools_max, rest }
+    }
+
+    /// The same with fewer ports, so that they come to an end soon.
+    pub fn limited_to(self, ports: RangeInclusive<u16>) -> Self {
+        Self { ports, ..self }
     }
 
     /// A free port of `source` toward `server` for `worker`; `None` if there is none, or too many pools are in use.
@@ -133,7 +143,7 @@ impl PortPools {
         if !part.contains_key(&key) && part.len() >= self.pools_max {
             return None;
         }
-        part.entry(key).or_insert_with(|| PortPool::new(worker, parts)).acquire(random, now)
+        part.entry(key).or_insert_with(|| PortPool::new(self.ports.clone(), worker, parts)).acquire(random, now)
     }
 
     /// Gives a port back when its flow has ended.
@@ -158,87 +168,4 @@ impl PortPools {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-
-    use super::*;
-
-    const NOW: Instant = Instant::ZERO;
-
-    fn drain(pool: &mut PortPool) -> Vec<u16> {
-        std::iter::from_fn(|| pool.acquire(40_000, NOW)).collect()
-    }
-
-    #[test]
-    fn every_port_of_the_part_serves_once_and_then_there_is_none() {
-        let mut pool = PortPool::new(1, 3);
-        let ports = drain(&mut pool);
-
-        assert_eq!(ports.len(), ports.iter().collect::<HashSet<_>>().len());
-        assert!(ports.iter().all(|port| port % 3 == 1 && *port >= PORT_MIN));
-        assert_eq!(ports.len(), (PORT_MIN..=u16::MAX).filter(|port| port % 3 == 1).count());
-        assert_eq!(pool.available(), 0);
-    }
-
-    #[test]
-    fn a_freed_port_rests_and_the_one_freed_first_serves_first() {
-        let mut pool = PortPool::new(0, 1);
-        drain(&mut pool);
-        pool.release(2000, Instant::from_millis(100));
-        pool.release(1500, Instant::from_millis(200));
-
-        assert_eq!(pool.acquire(0, Instant::from_millis(99)), None);
-        assert_eq!(pool.acquire(0, Instant::from_millis(100)), Some(2000));
-        assert_eq!(pool.acquire(0, Instant::from_millis(199)), None);
-        assert_eq!(pool.acquire(0, Instant::from_millis(200)), Some(1500));
-    }
-
-    #[test]
-    fn a_port_that_served_nobody_needs_no_rest() {
-        let pools = PortPools::new(1, 1, Duration::from_secs(120));
-        let source: IpAddr = [10, 0, 0, 1].into();
-        let server = Endpoint { address: [10, 0, 0, 9].into(), port: 80 };
-        let port = pools.acquire(0, 6, source, server, 5000, NOW).unwrap();
-
-        pools.put_back(6, Endpoint { address: source, port }, server);
-        assert_eq!(pools.acquire(0, 6, source, server, 5000, NOW), Some(port));
-    }
-
-    #[test]
-    fn the_search_begins_at_the_random_port_and_goes_round() {
-        let mut pool = PortPool::new(0, 1);
-
-        assert_eq!(pool.acquire(50_001, NOW), Some(50_001));
-        assert_eq!(pool.acquire(50_001, NOW), Some(50_002));
-        assert_eq!(pool.acquire(u16::MAX, NOW), Some(u16::MAX));
-        assert_eq!(pool.acquire(u16::MAX, NOW), Some(PORT_MIN));
-    }
-
-    #[test]
-    fn one_port_serves_different_servers_at_a_time_but_never_one_twice() {
-        let pools = PortPools::new(2, 16, Duration::from_secs(120));
-        let source: IpAddr = [10, 10, 20, 240].into();
-        let server = |last| Endpoint { address: [10, 10, 20, last].into(), port: 8080 };
-        let take = |last, worker| pools.acquire(worker, 6, source, server(last), 5001, NOW);
-
-        let port = take(11, 1).expect("a fresh pool has ports");
-        assert_eq!(take(12, 1), Some(port));
-        assert_ne!(take(11, 1), Some(port));
-        assert_ne!(take(11, 0).map(|port| port % 2), Some(port % 2), "workers have parts of their own");
-
-        pools.release(6, Endpoint { address: source, port }, server(11), NOW);
-        let later = NOW + Duration::from_secs(120);
-        assert_eq!(pools.acquire(1, 6, source, server(11), port, later), Some(port));
-    }
-
-    #[test]
-    fn too_many_pools_refuse_the_new_ones_only() {
-        let pools = PortPools::new(1, 1, Duration::ZERO);
-        let source: IpAddr = [10, 0, 0, 1].into();
-        let server = |port| Endpoint { address: [10, 0, 0, 9].into(), port };
-
-        assert!(pools.acquire(0, 6, source, server(80), 7, NOW).is_some());
-        assert_eq!(pools.acquire(0, 6, source, server(81), 7, NOW), None);
-        assert!(pools.acquire(0, 6, source, server(80), 7, NOW).is_some());
-    }
-}
+mod tests;
