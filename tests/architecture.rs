@@ -39,6 +39,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("axum", &["api", "runtime"]),
     ("anyhow", &["cli"]),
     ("clap", &["cli"]),
+    ("ratatui", &["cli"]),
 ];
 
 struct Source {

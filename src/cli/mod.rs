@@ -16,6 +16,7 @@ mod run;
 mod set;
 mod show;
 mod sim;
+mod top;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -31,7 +32,7 @@ const RESERVED: &[&str] = &[
     "describe", "init",
 ];
 /// Verbs and words of this version's contract that are not there yet.
-const LATER: &[&str] = &["plan", "reload", "top", "capture"];
+const LATER: &[&str] = &["plan", "reload", "capture"];
 
 /// Firewall load balancer: every session through one firewall, in both directions
 #[derive(Debug, Parser)]
@@ -52,6 +53,7 @@ enum Command {
     Set(set::Args),
     Probe(probe::Args),
     Ping(ping::Args),
+    Top(top::Args),
     Lab(lab::Args),
     Sim(sim::Args),
     Completions(completions::Args),
@@ -72,6 +74,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Set(args) => set::run(&args, &cli.reach),
         Command::Probe(args) => probe::run(&args, &cli.reach),
         Command::Ping(args) => ping::run(&args, &cli.reach),
+        Command::Top(args) => top::run(&args, &cli.reach),
         Command::Lab(args) => lab::run(&args),
         Command::Sim(args) => sim::run(&args, &cli.reach),
         Command::Completions(args) => completions::run(&args, Cli::command()),

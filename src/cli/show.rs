@@ -1,6 +1,6 @@
 //! `fwlb show`: what engines tell about themselves.
 
-mod tables;
+pub mod tables;
 
 use std::process::ExitCode;
 use std::time::Duration;

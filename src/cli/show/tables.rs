@@ -275,7 +275,7 @@ fn with_port(address: &str, port: &str) -> String {
 }
 
 /// What holds; a star says that it is not what the file says.
-fn commanded(admin: Admin, set: Option<Admin>) -> String {
+pub fn commanded(admin: Admin, set: Option<Admin>) -> String {
     match set {
         Some(set) => format!("{}*", admin_word(set)),
         None => admin_word(admin).to_owned(),

@@ -1,0 +1,187 @@
+//! `fwlb top`: a live view in the terminal.
+
+mod draw;
+mod sample;
+mod state;
+mod table;
+mod views;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use ratatui::DefaultTerminal;
+use ratatui::crossterm::event::{self, Event, KeyEvent, KeyEventKind};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::api::Answer;
+use crate::cli::output;
+use crate::cli::reach::{Engine, Reach, ask, block_on, is_unknown, whoami};
+use draw::Palette;
+use sample::{Sample, Watched};
+use state::{Action, Change, State};
+use table::Tone;
+use views::View;
+
+/// How long the reader of the keyboard stays deaf to the end of the program.
+const KEYBOARD: Duration = Duration::from_millis(100);
+
+/// Live view of rates, firewalls, services, servers, sessions, drops and events
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// How often the engines are asked
+    #[arg(short, long, value_name = "TIME", default_value = "1s", value_parser = interval)]
+    interval: Duration,
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    match output::parse_duration(text)? {
+        short if short < Duration::from_millis(100) => Err("at least 100ms".to_owned()),
+        interval => Ok(interval),
+    }
+}
+
+pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
+    if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
+        bail!("top needs a terminal\nin a script use: fwlb show WHAT --json");
+    }
+    // What is wrong with the engines is said before the screen is taken.
+    let engines = reach.engines()?;
+    let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let terminal = ratatui::try_init().context("cannot use this terminal")?;
+    let ended = block_on(watch(terminal, engines, reach, args.interval, Palette { colour }));
+    ratatui::restore();
+    ended??;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What the loop waits for, besides keys and time.
+enum News {
+    Sample(Sample),
+    Changed(String, Tone),
+}
+
+async fn watch(
+    mut terminal: DefaultTerminal,
+    mut engines: Vec<Engine>,
+    reach: &Reach,
+    interval: Duration,
+    palette: Palette,
+) -> anyhow::Result<()> {
+    let start = Instant::now();
+    let (typed, mut keys) = mpsc::channel(64);
+    let keyboard = tokio::task::spawn_blocking(move || read_keys(&typed));
+    let mut state = State::default();
+    let mut watched: Vec<Watched> = engines.iter().map(|engine| Watched::new(&engine.name)).collect();
+    let mut asked = JoinSet::new();
+    let mut tick = tokio::time::interval(interval);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        terminal.draw(|frame| draw::draw(frame, &mut state, &watched, palette))?;
+        let action = tokio::select! {
+            key = keys.recv() => match key {
+                Some(Some(key)) => state.key(key, &watched),
+                // The size of the terminal changed.
+                Some(None) => Action::Draw,
+                None => Action::Quit,
+            },
+            _ = tick.tick() => if state.paused { Action::Draw } else { Action::Refresh },
+            Some(news) = asked.join_next() => {
+                match news {
+                    Ok(News::Sample(sample)) => take(&mut watched, sample),
+                    Ok(News::Changed(message, tone)) => state.message = Some((message, tone)),
+                    Err(error) => state.message = Some((error.to_string(), Tone::Bad)),
+                }
+                Action::Draw
+            }
+        };
+        match action {
+            Action::Draw => {}
+            Action::Quit => break,
+            // Engines that are slow to answer are not asked again meanwhile.
+            Action::Refresh if asked.is_empty() => {
+                // Engines come and go; if none is left, the last picture stays and says so.
+                if let Ok(running) = reach.engines() {
+                    engines = running;
+                }
+                for engine in &engines {
+                    let seen = watched.iter().find(|one| one.last.engine == engine.name).map_or(0, Watched::seen);
+                    let sessions = state.view == View::Sessions;
+                    let (engine, at) = (engine.clone(), start.elapsed());
+                    asked.spawn(async move { News::Sample(Sample::take(engine, at, seen, sessions).await) });
+                }
+            }
+            Action::Refresh => {}
+            Action::Make(change) => {
+                let engines = engines.clone();
+                asked.spawn(async move {
+                    let (message, tone) = make(&change, &engines).await;
+                    News::Changed(message, tone)
+                });
+            }
+        }
+    }
+    // The reader sees that nobody listens and ends; the runtime waits for it.
+    drop(keys);
+    keyboard.await.context("the keyboard is gone")?;
+    Ok(())
+}
+
+/// Puts a sample where its engine is, which may be new.
+fn take(watched: &mut Vec<Watched>, sample: Sample) {
+    match watched.iter_mut().find(|one| one.last.engine == sample.engine) {
+        Some(one) => one.push(sample),
+        None => {
+            let mut one = Watched::new(&sample.engine);
+            one.push(sample);
+            watched.push(one);
+            watched.sort_by(|one, two| one.last.engine.cmp(&two.last.engine));
+        }
+    }
+}
+
+/// Keys as they are typed, `None` for a new size of the terminal, until the other end is gone.
+fn read_keys(typed: &mpsc::Sender<Option<KeyEvent>>) {
+    while !typed.is_closed() {
+        let news = match event::poll(KEYBOARD) {
+            Ok(true) => event::read(),
+            Ok(false) => continue,
+            Err(_) => return,
+        };
+        let key = match news {
+            Ok(Event::Key(key)) if key.kind != KeyEventKind::Release => Some(key),
+            Ok(Event::Resize(..)) => None,
+            Ok(_) => continue,
+            Err(_) => return,
+        };
+        if typed.blocking_send(key).is_err() {
+            return;
+        }
+    }
+}
+
+/// Makes a change on the engine that it is for, or on all that know the firewall.
+async fn make(change: &Change, engines: &[Engine]) -> (String, Tone) {
+    let Some((only, request)) = change.request(whoami()) else {
+        return (String::new(), Tone::Plain);
+    };
+    let mut done = Vec::new();
+    for engine in engines.iter().filter(|engine| only.is_none_or(|only| only == engine.name)) {
+        match ask(engine, &request).await {
+            Ok((_, Answer::Done { done: what })) => done.push(format!("{}: {what}", engine.name)),
+            Ok(_) => {}
+            Err(error) if is_unknown(&error) => {}
+            Err(error) => return (error.to_string().replace('\n', "; "), Tone::Bad),
+        }
+    }
+    match done.is_empty() {
+        true => ("no engine knows it any more".to_owned(), Tone::Bad),
+        false => (done.join("; "), Tone::Good),
+    }
+}
+
+#[cfg(test)]
+mod tests;

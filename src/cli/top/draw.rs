@@ -1,0 +1,238 @@
+//! The screen.
+
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::{Color, Modifier, Style};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Clear, Paragraph};
+
+use super::sample::Watched;
+use super::state::{Mode, State};
+use super::table::{Table, Tone};
+use super::views::View;
+use crate::cli::output::duration_ms;
+
+/// The keys, as the help shows them.
+const KEYS: &[(&str, &str)] = &[
+    ("1..7  Tab", "views"),
+    ("Up Down PgUp PgDn", "move the cursor (also j k)"),
+    ("< >", "sort by the column at the left or right"),
+    ("r", "reverse the order"),
+    ("/", "show only rows with these words; Esc shows all"),
+    ("d", "drain the firewall, service or server at the cursor"),
+    ("m", "take it out at once (maint)"),
+    ("e", "enable it: end what was set"),
+    ("p", "pause"),
+    ("Space", "ask the engines now"),
+    ("q", "quit"),
+];
+
+/// How the screen is coloured.
+#[derive(Debug, Clone, Copy)]
+pub struct Palette {
+    /// False where the user wants none (<https://no-color.org>).
+    pub colour: bool,
+}
+
+impl Palette {
+    fn style(self, tone: Tone) -> Style {
+        let style = Style::new();
+        match tone {
+            Tone::Plain => style,
+            Tone::Dim => style.add_modifier(Modifier::DIM),
+            Tone::Bad if !self.colour => style.add_modifier(Modifier::BOLD),
+            Tone::Good | Tone::Warn if !self.colour => style,
+            Tone::Good => style.fg(Color::Green),
+            Tone::Warn => style.fg(Color::Yellow),
+            Tone::Bad => style.fg(Color::Red).add_modifier(Modifier::BOLD),
+        }
+    }
+}
+
+/// Draws everything.
+pub fn draw(frame: &mut Frame, state: &mut State, watched: &[Watched], palette: Palette) {
+    let [title, body, foot] =
+        Layout::vertical([Constraint::Length(1), Constraint::Min(0), Constraint::Length(1)]).areas(frame.area());
+    draw_title(frame, title, state, watched);
+    let alarms = alarms(watched, palette);
+    let height = u16::try_from(alarms.len()).unwrap_or(u16::MAX).min(body.height / 3);
+    let [top, rest] = Layout::vertical([Constraint::Length(height), Constraint::Min(0)]).areas(body);
+    frame.render_widget(Paragraph::new(alarms), top);
+    match state.view {
+        View::Overview => draw_overview(frame, rest, state, watched, palette),
+        View::Firewalls | View::Services | View::Sessions | View::Drops | View::Links | View::Events => {
+            let table = state.table(watched);
+            draw_table(frame, rest, &table, Some(state), palette);
+        }
+    }
+    draw_foot(frame, foot, state, watched, palette);
+    if state.mode == Mode::Help {
+        draw_help(frame, body);
+    }
+}
+
+/// The views, the open one turned over.
+fn draw_title(frame: &mut Frame, area: Rect, state: &State, watched: &[Watched]) {
+    let mut spans = vec![Span::styled("fwlb top ", Style::new().add_modifier(Modifier::BOLD))];
+    for (index, view) in View::ALL.into_iter().enumerate() {
+        let style = match view == state.view {
+            true => Style::new().add_modifier(Modifier::REVERSED),
+            false => Style::new(),
+        };
+        spans.push(Span::styled(format!("{} {}", index + 1, view.name()), style));
+        spans.push(Span::raw(" "));
+    }
+    if state.paused {
+        spans.push(Span::styled("PAUSED", Style::new().add_modifier(Modifier::BOLD)));
+    } else if area.width > 100 {
+        spans.push(Span::raw(format!("  {} engines", watched.len())));
+    }
+    frame.render_widget(Line::from(spans), area);
+}
+
+/// What is wrong, over every view.
+fn alarms(watched: &[Watched], palette: Palette) -> Vec<Line<'static>> {
+    let style = palette.style(Tone::Bad);
+    let mut lines = Vec::new();
+    for one in watched {
+        let engine = &one.last.engine;
+        if let Some(problem) = &one.last.problem {
+            lines.push(Line::styled(format!("{engine}: {problem}"), style));
+        }
+        for alarm in one.last.status.iter().flat_map(|status| &status.alarms) {
+            let since = duration_ms(alarm.since_ms);
+            let text = format!("{engine}: ALARM {} {} for {since}: {}", alarm.kind, alarm.subject, alarm.reason);
+            lines.push(Line::styled(text, style));
+        }
+    }
+    lines
+}
+
+/// Engines, firewalls, services and the last events on one screen: each gets what it needs, the events what is left, and
+/// who has to give gives from the bottom.
+fn draw_overview(frame: &mut Frame, area: Rect, state: &mut State, watched: &[Watched], palette: Palette) {
+    let engines = state.table(watched);
+    let firewalls = View::Firewalls.table(watched);
+    let services = View::Services.table(watched);
+    let events = View::Events.table(watched);
+    let needs = |table: &Table| match table.rows.len() {
+        0 => 0,
+        rows => u16::try_from(rows + 2).unwrap_or(u16::MAX),
+    };
+    const LEAST_EVENTS: u16 = 4;
+    let engine_lines = needs(&engines);
+    let left = area.height.saturating_sub(engine_lines);
+    let middle = left.saturating_sub(LEAST_EVENTS);
+    let firewall_lines = needs(&firewalls).min(middle.max(middle / 2));
+    let firewall_lines = match needs(&services) {
+        0 => firewall_lines,
+        services => firewall_lines.min(middle.saturating_sub(services.min(middle / 2))),
+    };
+    let service_lines = needs(&services).min(middle - firewall_lines.min(middle));
+    let [first, second, third, fourth] = Layout::vertical([
+        Constraint::Length(engine_lines),
+        Constraint::Length(firewall_lines),
+        Constraint::Length(service_lines),
+        Constraint::Min(0),
+    ])
+    .areas(area);
+    draw_table(frame, first, &engines, None, palette);
+    draw_table(frame, second, &firewalls, None, palette);
+    draw_table(frame, third, &services, None, palette);
+    draw_table(frame, fourth, &events, None, palette);
+}
+
+/// A table from its title down; with a cursor where it has one.
+fn draw_table(frame: &mut Frame, area: Rect, table: &Table, state: Option<&State>, palette: Palette) {
+    if area.height == 0 {
+        return;
+    }
+    let fitted = table.fit(usize::from(area.width));
+    let order = state.and_then(State::order);
+    let head = fitted.iter().map(|&(column, width)| {
+        let mark = match order {
+            Some((title, true)) if title == table.columns[column].title => "v",
+            Some((title, false)) if title == table.columns[column].title => "^",
+            Some(_) | None => "",
+        };
+        padded(&format!("{}{mark}", table.columns[column].title), width, table.columns[column].right)
+    });
+    let mut lines = vec![Line::styled(
+        head.collect::<Vec<_>>().join("  "),
+        Style::new().add_modifier(Modifier::BOLD | Modifier::UNDERLINED),
+    )];
+    let room = usize::from(area.height).saturating_sub(1);
+    let cursor = state.map(|state| state.cursor.0);
+    // The cursor is kept in the middle as long as there are rows on both sides.
+    let most = table.rows.len().saturating_sub(room);
+    let skipped = cursor.map_or(0, |line| line.saturating_sub(room / 2).min(most));
+    for (line, row) in table.rows.iter().enumerate().skip(skipped).take(room) {
+        let mut spans = Vec::with_capacity(fitted.len() * 2);
+        for &(column, width) in &fitted {
+            let cell = &row.cells[column];
+            let text = padded(&cell.text, width, table.columns[column].right);
+            spans.push(Span::styled(text, palette.style(cell.tone)));
+            spans.push(Span::raw("  "));
+        }
+        let style = match cursor == Some(line) {
+            true => Style::new().add_modifier(Modifier::REVERSED),
+            false => Style::new(),
+        };
+        lines.push(Line::from(spans).style(style));
+    }
+    if table.rows.is_empty() && state.is_some() {
+        let nothing = match state.is_some_and(|state| !state.filter.is_empty()) {
+            true => "nothing matches; Esc shows all",
+            false => "nothing here",
+        };
+        lines.push(Line::styled(nothing, palette.style(Tone::Dim)));
+    }
+    frame.render_widget(Paragraph::new(lines), area);
+}
+
+/// Exactly `width` wide; what is cut ends in a mark.
+fn padded(text: &str, width: usize, right: bool) -> String {
+    if text.chars().count() > width {
+        let cut: String = text.chars().take(width.saturating_sub(1)).collect();
+        return format!("{cut}…");
+    }
+    if right { format!("{text:>width$}") } else { format!("{text:<width$}") }
+}
+
+/// A question, words, news, or the most useful keys.
+fn draw_foot(frame: &mut Frame, area: Rect, state: &State, watched: &[Watched], palette: Palette) {
+    let line = match (&state.mode, &state.message) {
+        (Mode::Confirm(change), _) => {
+            let style = palette.style(Tone::Warn).add_modifier(Modifier::BOLD);
+            Line::styled(format!("{} [y/N]", change.question), style)
+        }
+        (Mode::Search, _) => Line::raw(format!("/{}_", state.filter)),
+        (_, Some((message, tone))) => Line::styled(message.clone(), palette.style(*tone)),
+        (_, None) => {
+            let mut text = "? keys  q quit  / search  < > sort  d drain  e enable".to_owned();
+            if !state.filter.is_empty() {
+                text = format!("only rows with {:?} (Esc: all)  {text}", state.filter);
+            }
+            let listed: usize = watched.iter().map(|one| one.last.sessions.len()).sum();
+            let live: usize = watched.iter().filter_map(|one| one.last.status.as_ref()).map(|one| one.sessions).sum();
+            if state.view == View::Sessions && listed < live {
+                text = format!("{listed} of {live} sessions asked for  {text}");
+            }
+            Line::styled(text, palette.style(Tone::Dim))
+        }
+    };
+    frame.render_widget(line, area);
+}
+
+fn draw_help(frame: &mut Frame, area: Rect) {
+    let width = KEYS.iter().map(|(key, _)| key.len()).max().unwrap_or(0);
+    let lines: Vec<_> = KEYS.iter().map(|(key, what)| Line::raw(format!(" {key:width$}  {what} "))).collect();
+    let wide = u16::try_from(lines.iter().map(Line::width).max().unwrap_or(0) + 2).unwrap_or(u16::MAX);
+    let high = u16::try_from(lines.len() + 2).unwrap_or(u16::MAX);
+    let (wide, high) = (wide.min(area.width), high.min(area.height));
+    let middle =
+        Rect { x: area.x + (area.width - wide) / 2, y: area.y + (area.height - high) / 2, width: wide, height: high };
+    let block = ratatui::widgets::Block::bordered().title(" Keys ");
+    frame.render_widget(Clear, middle);
+    frame.render_widget(Paragraph::new(lines).block(block), middle);
+}

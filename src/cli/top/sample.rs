@@ -1,0 +1,215 @@
+//! What engines told at one moment, and what became of it between two moments.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::api::{Answer, Request, SessionFilter};
+use crate::cli::reach::{Engine, ask};
+use crate::client::ClientError;
+use crate::engine::view::{CountersView, EventView, FirewallView, LinkView, ServiceView, SessionView, StatusView};
+
+/// An engine that stays silent for so long is shown as silent, and the others go on.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Events that are kept of each engine.
+const EVENTS: usize = 500;
+/// Sessions that are asked of each engine: more than anybody scrolls through, and little work for the engine.
+const SESSIONS: usize = 1000;
+
+/// One engine at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Sample {
+    /// Name of the engine.
+    pub engine: String,
+    /// Since `top` was started.
+    pub at: Duration,
+    /// `None` if it did not answer.
+    pub status: Option<StatusView>,
+    /// Its firewalls.
+    pub firewalls: Vec<FirewallView>,
+    /// Its services with their servers.
+    pub services: Vec<ServiceView>,
+    /// Its links.
+    pub links: Vec<LinkView>,
+    /// Its counters.
+    pub counters: CountersView,
+    /// What happened since the sample before.
+    pub events: Vec<EventView>,
+    /// Some of its sessions; empty unless they were asked for.
+    pub sessions: Vec<SessionView>,
+    /// Why it did not answer.
+    pub problem: Option<String>,
+}
+
+impl Sample {
+    /// Asks `engine` for everything that happened after the event `after`; for sessions only if they are looked at.
+    pub async fn take(engine: Engine, at: Duration, after: u64, sessions: bool) -> Self {
+        let name = engine.name.clone();
+        let engine = Engine { client: engine.client.timeout(PATIENCE), ..engine };
+        match Self::ask(&engine, after, sessions).await {
+            Ok(sample) => Self { engine: name, at, ..sample },
+            Err(error) => {
+                let problem = error.to_string().lines().next().map(str::to_owned);
+                Self { engine: name, at, problem, ..Self::default() }
+            }
+        }
+    }
+
+    async fn ask(engine: &Engine, after: u64, sessions: bool) -> Result<Self, ClientError> {
+        let mut requests = vec![
+            Request::Status,
+            Request::Firewalls,
+            Request::Services,
+            Request::Links,
+            Request::Counters,
+            Request::Events { after },
+        ];
+        if sessions {
+            requests.push(Request::Sessions(SessionFilter { limit: Some(SESSIONS), ..SessionFilter::default() }));
+        }
+        let mut sample = Self::default();
+        for request in requests {
+            match ask(engine, &request).await?.1 {
+                Answer::Status(status) => sample.status = Some(status),
+                Answer::Firewalls(firewalls) => sample.firewalls = firewalls,
+                Answer::Services(services) => sample.services = services,
+                Answer::Links(links) => sample.links = links,
+                Answer::Counters(counters) => sample.counters = counters,
+                Answer::Events(events) => sample.events = events,
+                Answer::Sessions(sessions) => sample.sessions = sessions,
+                // An answer has the kind of its request.
+                Answer::Neighbors(_)
+                | Answer::Peers(_)
+                | Answer::Config { .. }
+                | Answer::Explain(_)
+                | Answer::Exchanges(_)
+                | Answer::Done { .. } => {}
+            }
+        }
+        Ok(sample)
+    }
+
+    /// A counter; 0 for one that this engine does not know.
+    pub fn counter(&self, name: &str) -> u64 {
+        self.counters.get(name).copied().unwrap_or(0)
+    }
+
+    /// Received bytes of all links.
+    fn received_bytes(&self) -> u64 {
+        self.links.iter().map(|link| link.rx_bytes).sum()
+    }
+}
+
+/// One engine as it is watched: its last two samples and what led to them.
+#[derive(Debug, Default)]
+pub struct Watched {
+    /// The last sample.
+    pub last: Sample,
+    before: Option<Sample>,
+    /// Packets received per second, oldest first, at most [`Watched::TREND`].
+    pub trend: Vec<f64>,
+    /// The last events, oldest first.
+    pub events: Vec<EventView>,
+    sessions: HashMap<String, (u64, u64)>,
+}
+
+impl Watched {
+    /// Samples that the trend shows.
+    pub const TREND: usize = 60;
+
+    /// The engine, before its first sample.
+    pub fn new(engine: &str) -> Self {
+        Self { last: Sample { engine: engine.to_owned(), ..Sample::default() }, ..Self::default() }
+    }
+
+    /// The sequence number of the last event that is known.
+    pub fn seen(&self) -> u64 {
+        self.events.last().map_or(0, |event| event.seq)
+    }
+
+    /// Takes the next sample. One without an answer keeps what was known, so that the screen does not go blank.
+    pub fn push(&mut self, mut sample: Sample) {
+        if sample.problem.is_some() {
+            self.last.problem = sample.problem;
+            return;
+        }
+        // An engine that was started anew counts from 0, events too.
+        if self.restarted(&sample) {
+            *self = Self::new(&sample.engine);
+        }
+        self.events.append(&mut sample.events);
+        let excess = self.events.len().saturating_sub(EVENTS);
+        self.events.drain(..excess);
+        if !self.last.sessions.is_empty() {
+            let sessions = self.last.sessions.iter();
+            self.sessions = sessions.map(|one| (session_key(one), (one.packets, one.bytes))).collect();
+        }
+        let first = self.last.status.is_none();
+        let before = std::mem::replace(&mut self.last, sample);
+        self.before = (!first).then_some(before);
+        if let Some(rate) = self.counter_rate("received") {
+            let excess = (self.trend.len() + 1).saturating_sub(Self::TREND);
+            self.trend.drain(..excess);
+            self.trend.push(rate);
+        }
+    }
+
+    fn restarted(&self, sample: &Sample) -> bool {
+        let uptime = |sample: &Sample| sample.status.as_ref().map_or(0, |status| status.uptime_ms);
+        uptime(sample) < uptime(&self.last)
+    }
+
+    /// What `of` grew by in a second, between the last two samples; `None` if there was only one.
+    fn rate(&self, of: impl Fn(&Sample) -> Option<u64>) -> Option<f64> {
+        let before = self.before.as_ref()?;
+        let seconds = self.last.at.checked_sub(before.at)?.as_secs_f64();
+        let grown = of(&self.last)?.checked_sub(of(before)?)?;
+        (seconds > 0.0).then(|| grown as f64 / seconds)
+    }
+
+    /// Growth of a counter per second.
+    pub fn counter_rate(&self, name: &str) -> Option<f64> {
+        self.rate(|sample| Some(sample.counter(name)))
+    }
+
+    /// Bits received per second.
+    pub fn bit_rate(&self) -> Option<f64> {
+        self.rate(|sample| Some(sample.received_bytes())).map(|bytes| bytes * 8.0)
+    }
+
+    /// Growth per second of something of one firewall.
+    pub fn firewall_rate(&self, group: &str, name: &str, of: fn(&FirewallView) -> u64) -> Option<f64> {
+        self.rate(|sample| sample.firewalls.iter().find(|one| one.group == group && one.name == name).map(of))
+    }
+
+    /// Growth per second of something of one server.
+    pub fn server_rate(
+        &self,
+        service: &str,
+        name: &str,
+        of: fn(&crate::engine::view::ServerView) -> u64,
+    ) -> Option<f64> {
+        self.rate(|sample| {
+            let service = sample.services.iter().find(|one| one.name == service)?;
+            service.servers.iter().find(|one| one.name == name).map(of)
+        })
+    }
+
+    /// Growth per second of something of one link.
+    pub fn link_rate(&self, name: &str, of: fn(&LinkView) -> u64) -> Option<f64> {
+        self.rate(|sample| sample.links.iter().find(|one| one.name == name).map(of))
+    }
+
+    /// Packets and bits per second of one session; `None` if it was not listed before.
+    pub fn session_rates(&self, session: &SessionView) -> Option<(f64, f64)> {
+        let (packets, bytes) = self.sessions.get(&session_key(session))?;
+        let seconds = self.last.at.checked_sub(self.before.as_ref()?.at)?.as_secs_f64();
+        let per_second = |new: u64, old: u64| new.saturating_sub(old) as f64 / seconds;
+        (seconds > 0.0).then(|| (per_second(session.packets, *packets), per_second(session.bytes, *bytes) * 8.0))
+    }
+}
+
+/// What tells a session from every other of its engine.
+pub fn session_key(session: &SessionView) -> String {
+    let identifier = session.identifier.map(|identifier| identifier.to_string()).unwrap_or_default();
+    format!("{} {} {} {identifier}", session.protocol, session.source, session.destination)
+}

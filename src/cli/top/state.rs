@@ -1,0 +1,292 @@
+//! What is looked at and what a key does: no terminal, no engine.
+
+use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+
+use super::sample::Watched;
+use super::table::{Subject, Table, Tone};
+use super::views::View;
+use crate::api::{Request, ServerChange};
+use crate::config::Admin;
+
+/// What the keyboard is for at the moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mode {
+    /// Looking.
+    Look,
+    /// Typing words to look for.
+    Search,
+    /// A question stands at the bottom.
+    Confirm(Change),
+    /// The keys are shown.
+    Help,
+}
+
+/// A change that was asked for and is not yet confirmed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Of what.
+    pub subject: Subject,
+    /// To what; `None`: to what the file says.
+    pub admin: Option<Admin>,
+    /// What it means, as a question.
+    pub question: String,
+}
+
+/// What the owner of the terminal has to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Draw.
+    Draw,
+    /// End.
+    Quit,
+    /// Ask the engines at once.
+    Refresh,
+    /// Make a change.
+    Make(Change),
+}
+
+/// Everything that the keyboard changes.
+#[derive(Debug)]
+pub struct State {
+    /// The view.
+    pub view: View,
+    /// What the keyboard is for.
+    pub mode: Mode,
+    /// Rows without these words are left out.
+    pub filter: String,
+    /// Nothing is asked.
+    pub paused: bool,
+    /// What became of the last change.
+    pub message: Option<(String, Tone)>,
+    /// Line of the cursor, and what it stands on.
+    pub cursor: (usize, Option<Subject>),
+    /// Of each view, in order of [`View::ALL`].
+    order: [Option<(&'static str, bool)>; View::ALL.len()],
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            view: View::Overview,
+            mode: Mode::Look,
+            filter: String::new(),
+            paused: false,
+            message: None,
+            cursor: (0, None),
+            order: View::ALL.map(View::order),
+        }
+    }
+}
+
+impl State {
+    /// The column by which the view is sorted, and whether the largest comes first.
+    pub fn order(&self) -> Option<(&'static str, bool)> {
+        self.order[self.view_index()]
+    }
+
+    /// The table of the view: filtered, sorted, with the cursor where its subject went.
+    pub fn table(&mut self, watched: &[Watched]) -> Table {
+        let mut table = self.view.table(watched);
+        if !self.filter.is_empty() {
+            table.filter(&self.filter);
+        }
+        if let Some((title, descending)) = self.order()
+            && let Some(column) = table.columns.iter().position(|column| column.title == title)
+        {
+            table.sort(column, descending);
+        }
+        if let Some(subject) = &self.cursor.1
+            && let Some(line) = table.rows.iter().position(|row| row.subject == *subject)
+        {
+            self.cursor.0 = line;
+        }
+        self.settle(&table);
+        table
+    }
+
+    /// What a key does.
+    pub fn key(&mut self, key: KeyEvent, watched: &[Watched]) -> Action {
+        if key.modifiers.contains(KeyModifiers::CONTROL) {
+            return match key.code {
+                KeyCode::Char('c' | 'd') => Action::Quit,
+                _ => Action::Draw,
+            };
+        }
+        match std::mem::replace(&mut self.mode, Mode::Look) {
+            // Any key closes the help.
+            Mode::Help => Action::Draw,
+            Mode::Confirm(change) => match key.code {
+                KeyCode::Char('y' | 'Y') => Action::Make(change),
+                _ => {
+                    self.message = Some(("nothing was changed".to_owned(), Tone::Dim));
+                    Action::Draw
+                }
+            },
+            Mode::Search => {
+                self.search(key.code);
+                Action::Draw
+            }
+            Mode::Look => {
+                self.message = None;
+                self.look(key.code, watched)
+            }
+        }
+    }
+
+    fn search(&mut self, code: KeyCode) {
+        self.mode = Mode::Search;
+        match code {
+            KeyCode::Enter => self.mode = Mode::Look,
+            KeyCode::Esc => {
+                self.filter.clear();
+                self.mode = Mode::Look;
+            }
+            KeyCode::Backspace => {
+                self.filter.pop();
+            }
+            KeyCode::Char(letter) if self.filter.len() < 64 => self.filter.push(letter),
+            _ => {}
+        }
+    }
+
+    fn look(&mut self, code: KeyCode, watched: &[Watched]) -> Action {
+        const PAGE: isize = 10;
+        match code {
+            KeyCode::Char('q') => return Action::Quit,
+            KeyCode::Char('?' | 'h') | KeyCode::F(1) => self.mode = Mode::Help,
+            KeyCode::Char('/') => self.mode = Mode::Search,
+            KeyCode::Esc => self.filter.clear(),
+            KeyCode::Char(digit @ '1'..='7') => self.turn_to(digit as usize - '1' as usize),
+            KeyCode::Tab => self.turn_to((self.view_index() + 1) % View::ALL.len()),
+            KeyCode::BackTab => self.turn_to((self.view_index() + View::ALL.len() - 1) % View::ALL.len()),
+            KeyCode::Down | KeyCode::Char('j') => self.step(1, watched),
+            KeyCode::Up | KeyCode::Char('k') => self.step(-1, watched),
+            KeyCode::PageDown => self.step(PAGE, watched),
+            KeyCode::PageUp => self.step(-PAGE, watched),
+            KeyCode::Home => self.step(isize::MIN, watched),
+            KeyCode::End => self.step(isize::MAX, watched),
+            KeyCode::Right | KeyCode::Char('>') => self.sort_by_next(1, watched),
+            KeyCode::Left | KeyCode::Char('<') => self.sort_by_next(-1, watched),
+            KeyCode::Char('r') => {
+                let order = &mut self.order[View::ALL.iter().position(|view| *view == self.view).unwrap_or(0)];
+                *order = order.map(|(title, descending)| (title, !descending));
+            }
+            KeyCode::Char('p') => self.paused = !self.paused,
+            KeyCode::Char(' ') => return Action::Refresh,
+            KeyCode::Char('d') => self.propose(Some(Admin::Drain), watched),
+            KeyCode::Char('m') => self.propose(Some(Admin::Maint), watched),
+            KeyCode::Char('e') => self.propose(None, watched),
+            _ => {}
+        }
+        match code {
+            // Sessions are asked only while they are looked at.
+            KeyCode::Char('1'..='7') | KeyCode::Tab | KeyCode::BackTab => Action::Refresh,
+            _ => Action::Draw,
+        }
+    }
+
+    fn view_index(&self) -> usize {
+        View::ALL.iter().position(|view| *view == self.view).unwrap_or(0)
+    }
+
+    fn turn_to(&mut self, index: usize) {
+        self.view = View::ALL[index];
+        self.cursor = (0, None);
+    }
+
+    /// Moves the cursor by `lines`, as far as there are any.
+    fn step(&mut self, lines: isize, watched: &[Watched]) {
+        let table = self.table(watched);
+        self.cursor.0 = self.cursor.0.saturating_add_signed(lines);
+        self.cursor.1 = None;
+        self.settle(&table);
+    }
+
+    fn settle(&mut self, table: &Table) {
+        self.cursor.0 = self.cursor.0.min(table.rows.len().saturating_sub(1));
+        self.cursor.1 = table.rows.get(self.cursor.0).map(|row| row.subject.clone());
+    }
+
+    /// Goes to the column beside the sorted one; before the first and behind the last the order is the source's.
+    fn sort_by_next(&mut self, step: isize, watched: &[Watched]) {
+        let table = self.view.table(watched);
+        let index = self.view_index();
+        let titles: Vec<_> = table.columns.iter().map(|column| (column.title, column.right)).collect();
+        let at = self.order[index].and_then(|(title, _)| titles.iter().position(|(one, _)| *one == title));
+        let next = match (at, step) {
+            (None, 1..) => Some(0),
+            (None, _) => titles.len().checked_sub(1),
+            (Some(at), step) => at.checked_add_signed(step),
+        };
+        // Numbers are looked at for the largest, words for the first.
+        self.order[index] = next.and_then(|at| titles.get(at)).copied();
+        self.cursor.1 = None;
+    }
+
+    /// Asks whether what is under the cursor is to be set.
+    fn propose(&mut self, admin: Option<Admin>, watched: &[Watched]) {
+        let table = self.table(watched);
+        let Some(subject) = table.rows.get(self.cursor.0).map(|row| row.subject.clone()) else {
+            return;
+        };
+        let Some((kind, name, sessions, configured)) = described(&subject, watched) else {
+            let hint = "choose a firewall (2), a service or a server (3) first";
+            self.message = Some((hint.to_owned(), Tone::Warn));
+            return;
+        };
+        // Enabled means that it takes sessions, also where the file says otherwise.
+        let admin = admin.or((configured != Admin::Ready).then_some(Admin::Ready));
+        let stay = if sessions == 1 { "1 session stays".to_owned() } else { format!("{sessions} sessions stay") };
+        let question = match admin {
+            Some(Admin::Drain) => format!("Drain {kind} {name}? {stay}, new ones go elsewhere."),
+            Some(Admin::Maint) => format!("Take {kind} {name} out at once? {sessions} sessions are cut or moved."),
+            Some(Admin::Ready) => format!("Enable {kind} {name} against the file's {configured:?}?").to_lowercase(),
+            None => format!("Enable {kind} {name}? It goes back to what the file says."),
+        };
+        self.mode = Mode::Confirm(Change { subject, admin, question });
+    }
+}
+
+/// Kind, name, sessions and configured state of what can be set.
+fn described(subject: &Subject, watched: &[Watched]) -> Option<(&'static str, String, u64, Admin)> {
+    let of = |engine: &String| watched.iter().find(|one| one.last.engine == *engine);
+    match subject {
+        Subject::Other(_) => None,
+        Subject::Firewall { group, name, engine } => {
+            let one = of(engine)?.last.firewalls.iter().find(|one| one.group == *group && one.name == *name)?;
+            Some(("firewall", format!("{group}/{name}"), one.sessions, one.admin))
+        }
+        Subject::Service { name, engine } => {
+            let one = of(engine)?.last.services.iter().find(|one| one.name == *name)?;
+            Some(("service", name.clone(), one.sessions, one.admin))
+        }
+        Subject::Server { service, name, engine } => {
+            let all = of(engine)?.last.services.iter().find(|one| one.name == *service)?;
+            let one = all.servers.iter().find(|one| one.name == *name)?;
+            Some(("server", format!("{service}/{name}"), one.sessions, one.admin))
+        }
+    }
+}
+
+impl Change {
+    /// The request that makes it, and the engine that it is for; `None`: for every engine that knows the firewall.
+    pub fn request(&self, by: String) -> Option<(Option<&str>, Request)> {
+        let admin = self.admin;
+        let reason = Some("set in fwlb top".to_owned());
+        match &self.subject {
+            Subject::Other(_) => None,
+            Subject::Firewall { group, name, engine: _ } => {
+                let (group, name) = (Some(group.clone()), name.clone());
+                Some((None, Request::SetFirewall { group, name, admin, reason, by }))
+            }
+            Subject::Service { name, engine } => {
+                Some((Some(engine), Request::SetService { name: name.clone(), admin, reason, by }))
+            }
+            Subject::Server { service, name, engine } => {
+                let (service, name) = (service.clone(), name.clone());
+                let change = ServerChange::Admin(admin);
+                Some((Some(engine), Request::SetServer { service, name, change, reason, by }))
+            }
+        }
+    }
+}
