@@ -126,7 +126,9 @@ fn the_overview_of_two_engines_fits_80_by_24_and_names_what_is_wrong() {
     assert!(lines[1].starts_with("inner: ALARM peer_lost perimeter/inner"), "{text}");
     assert!(lines[3].starts_with("ENGINE"), "{text}");
     assert!(lines[4].starts_with("inner") && lines[4].contains("1.0k") && lines[4].contains("1.0M"), "{text}");
-    for expected in ["perimeter/fw1", "perimeter/fw2", "web/s2", "firewall perimeter/fw2: up -> down", "? keys"] {
+    for expected in
+        ["perimeter/fw1", "perimeter/fw2", "web/s2", "03:04:03Z outer firewall perimeter/fw2: up -> down", "? keys"]
+    {
         assert!(text.contains(expected), "no {expected} in\n{text}");
     }
 }

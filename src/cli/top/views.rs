@@ -339,6 +339,8 @@ fn events(watched: &[Watched]) -> Vec<(String, Row)> {
     let row = |(engine, event): (&String, &crate::engine::view::EventView)| {
         let tone = event.to.as_deref().map_or(Tone::Plain, Tone::of_state);
         let line = event_line(several.then_some(engine), event);
+        // The time of day is enough of RFC 3339 for what happened while one looks.
+        let line = line.split_once('T').map_or(line.as_str(), |(_, time)| time);
         let row = Row {
             subject: Subject::Other(format!("{engine} {}", event.seq)),
             cells: vec![Cell::text(line).tone(tone)],
