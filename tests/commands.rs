@@ -192,6 +192,7 @@ impl Fake {
             to: Some("down".to_owned()),
             reason: Some("no answer".to_owned()),
             by: None,
+            lasted_ms: None,
         }
     }
 

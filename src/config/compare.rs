@@ -42,12 +42,22 @@ fn one_place(config: &Config, file: &File, other: &Config, path: &str, found: &m
         found.push(Diagnostic::error(at, message));
         return;
     }
-    for (field, own, others) in [
-        (&engine.control, &config.engine.control, &other.engine.control),
-        (&engine.state, &config.engine.state, &other.engine.state),
+    let span = |field: Option<std::ops::Range<usize>>| field.unwrap_or(at.clone());
+    let sessions = |config: &Config| config.log.sessions.clone();
+    for (at, own, others) in [
+        (
+            span(engine.control.given().map(|at| at.span.clone())),
+            Some(&config.engine.control),
+            Some(&other.engine.control),
+        ),
+        (span(engine.state.given().map(|at| at.span.clone())), Some(&config.engine.state), Some(&other.engine.state)),
+        (
+            span(file.log.sessions.given().map(|at| at.span.clone())),
+            sessions(config).as_ref(),
+            sessions(other).as_ref(),
+        ),
     ] {
-        if own == others {
-            let at = field.given().map_or(at.clone(), |path| path.span.clone());
+        if let Some(own) = own.filter(|own| Some(*own) == others) {
             found.push(Diagnostic::error(at, format!("the engine of {path} also uses {}", own.display())));
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Names are not resolved here; [`crate::config::validate`] does that.
 
+mod log;
 mod read;
 mod services;
 
@@ -17,6 +18,7 @@ use crate::flow::HashMode;
 use crate::time::Duration;
 use crate::wire::MacAddr;
 
+pub use log::Log;
 pub use read::read;
 pub use services::{HashPart, SchedulerName, Server, Service, ServiceCheck, ServiceKind, Sticky, addresses_of};
 
@@ -54,15 +56,6 @@ pub struct Engine {
     pub control: Field<PathBuf>,
     /// `state`.
     pub state: Field<PathBuf>,
-}
-
-/// `[log]`.
-#[derive(Debug, Clone)]
-pub struct Log {
-    /// `level`.
-    pub level: Field<&'static str>,
-    /// `format` is `json`.
-    pub json: Field<bool>,
 }
 
 /// `[limits]`.

@@ -12,7 +12,7 @@ pub mod validate;
 pub mod value;
 
 use std::hash::Hasher;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
@@ -126,6 +126,25 @@ pub struct Log {
     pub level: String,
     /// JSON lines instead of text.
     pub json: bool,
+    /// A line for every result of a health check, not only for those that change a state.
+    pub checks: bool,
+    /// Where a line of JSON is written for every session that ends.
+    pub sessions: Option<PathBuf>,
+    /// Collectors that get every line too.
+    pub syslog: Vec<SyslogTarget>,
+    /// Facility for the collectors (RFC 5424 section 6.2.1), 0..=23.
+    pub facility: u8,
+    /// What collectors are told that this machine is called; `None`: its own name.
+    pub hostname: Option<String>,
+}
+
+/// Where a syslog collector listens.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SyslogTarget {
+    /// UDP, one line a datagram (RFC 5426).
+    Udp(SocketAddr),
+    /// A socket of this machine, such as `/dev/log`.
+    Local(PathBuf),
 }
 
 /// `[limits]`: capacities, reserved at start.

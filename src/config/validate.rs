@@ -45,10 +45,7 @@ pub fn validate(
     }
     Some(Config {
         engine: engine?,
-        log: Log {
-            level: file.log.level.value().unwrap_or("info").to_owned(),
-            json: file.log.json.value() == Some(true),
-        },
+        log: log(&file.log),
         limits: limits(&file.limits),
         timeouts: timeouts(&file.timeouts),
         devices,
@@ -77,6 +74,19 @@ fn engine(engine: Option<&file::Engine>, out: &mut Diagnostics) -> Option<Engine
         state: engine.state.value().unwrap_or_else(|| PathBuf::from(format!("/var/lib/fwlb/{name}"))),
         name,
     })
+}
+
+fn log(log: &file::Log) -> Log {
+    let targets = log.syslog.given().map(|list| list.value.as_slice()).unwrap_or_default();
+    Log {
+        level: log.level.value().unwrap_or("info").to_owned(),
+        json: log.json.value() == Some(true),
+        checks: log.checks.value() == Some(true),
+        sessions: log.sessions.value().flatten(),
+        syslog: targets.iter().map(|target| target.value.clone()).collect(),
+        facility: log.facility.value().unwrap_or(file::Log::DAEMON),
+        hostname: log.hostname.value(),
+    }
 }
 
 fn limits(limits: &file::Limits) -> Limits {

@@ -68,6 +68,8 @@ pub enum Event {
     Publish(Arc<Snapshot>),
     /// Something changed state: log it, show it under `show events`.
     Change(view::EventView),
+    /// A health check ended: log it. Told only where the configuration asks for it.
+    Checked(view::CheckedView),
     /// The answer to [`Controller::probe`] or [`Controller::ping`].
     Exchange {
         /// What the call returned.

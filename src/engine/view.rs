@@ -379,6 +379,24 @@ pub struct EventView {
     pub reason: Option<String>,
     /// Who, for administrative changes.
     pub by: Option<String>,
+    /// How long the old state lasted, in milliseconds; filled in by the owner of the log.
+    #[serde(default)]
+    pub lasted_ms: Option<u64>,
+}
+
+/// The result of one health check, for `[log] checks`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckedView {
+    /// `web/s1 ipv4`, `perimeter/fw1 to inner ipv4`.
+    pub subject: String,
+    /// `passed`, `failed`, or `excused`: failed while the engine was not punctual.
+    pub result: &'static str,
+    /// State after it: `up` or `down`.
+    pub state: &'static str,
+    /// Why it failed.
+    pub reason: Option<String>,
+    /// How long the answer took.
+    pub rtt_us: Option<u64>,
 }
 
 /// One line of `fwlb probe` and `fwlb ping`: what was sent or came, and when.

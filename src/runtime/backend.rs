@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::control::{Commands, Control};
 use super::redact::hide_secrets;
 use super::shared::Shared;
-use super::{counters, sessions};
+use super::{counters, logging, sessions};
 use crate::api::names::Member;
 use crate::api::{Answer, ApiError, Backend, Request, ServerChange, SessionFilter, Via, names};
 use crate::config::Admin;
@@ -167,7 +167,8 @@ impl EngineBackend {
 
     async fn counters(&self) -> Reply {
         let others = self.on_control(|control| control.controller.counters()).await?;
-        let sockets = self.shared.traffic.counters().map(|(name, value)| (name.to_owned(), value));
+        let own = [("log_dropped", logging::dropped())];
+        let sockets = self.shared.traffic.counters().chain(own).map(|(name, value)| (name.to_owned(), value));
         Ok(Answer::Counters(counters::flat(&self.shared.counters(), others.into_iter().chain(sockets))))
     }
 

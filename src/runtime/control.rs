@@ -130,7 +130,10 @@ impl Control {
                     ready.clear_ready();
                     self.follow(&news);
                 }
-                _ = tick.tick() => self.follow(&News::Anything),
+                _ = tick.tick() => {
+                    self.shared.tell_suppressed();
+                    self.follow(&News::Anything);
+                }
             }
         }
     }
@@ -163,6 +166,7 @@ impl Control {
                     self.workers.iter().for_each(WorkerHandle::wake);
                 }
                 Event::Change(change) => self.shared.event(change),
+                Event::Checked(checked) => self.shared.checked(&checked),
                 Event::Exchange { request, result } => {
                     if let Some(asker) = self.waiting.remove(&request) {
                         let _ = asker.send(result);

@@ -182,10 +182,11 @@ impl Prepared {
             at: String::new(),
             kind: "engine".to_owned(),
             subject: engine,
-            from: None,
-            to: Some("forwarding".to_owned()),
-            reason: Some(format!("started with {count} workers")),
+            from: Some("stopped".to_owned()),
+            to: Some("started".to_owned()),
+            reason: Some(format!("version {}, {count} workers", env!("CARGO_PKG_VERSION"))),
             by: None,
+            lasted_ms: None,
         });
         Ok(Running { shared, workers: threads, control, stop_control, served, _links: links })
     }
@@ -212,7 +213,17 @@ impl Running {
             let _ = control.join();
         });
         let _ = joined.await;
-        tracing::info!(engine = shared.engine, "stopped");
+        shared.event(EventView {
+            seq: 0,
+            at: String::new(),
+            kind: "engine".to_owned(),
+            subject: shared.engine.clone(),
+            from: Some("started".to_owned()),
+            to: Some("stopped".to_owned()),
+            reason: None,
+            by: None,
+            lasted_ms: None,
+        });
     }
 }
 

@@ -1,20 +1,215 @@
-//! Log lines on standard error.
+//! Log lines: to standard error, or to the journal where that is standard error, and to syslog collectors.
+//!
+//! There is one log for the process, also where several engines run. Whoever logs hands the line to a thread and never waits
+//! for a terminal, a pipe or a collector: a full queue costs the line, which is counted. Never a line per packet.
 
-use std::io::{IsTerminal, stderr};
+mod line;
+mod syslog;
+#[cfg(test)]
+pub(super) use line::tests;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Write, stderr};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use tracing::{Event, Subscriber};
+use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry, reload};
 
 use crate::config::Log;
+use crate::io::clock::Clock;
+use crate::time::Duration;
 
-/// Starts logging for the process. Where several engines run, the most talkative level holds, and JSON if one asks for it.
-/// A process that logs already goes on as it does.
-pub(super) fn start<'a>(settings: impl Iterator<Item = &'a Log>) {
-    let (level, json) = settings.fold((LevelFilter::ERROR, false), |(level, json), log| {
-        // Validation has seen the word.
-        let asked = log.level.parse().unwrap_or(LevelFilter::INFO);
-        (level.max(asked), json || log.json)
-    });
-    let lines = tracing_subscriber::fmt().with_max_level(level).with_writer(stderr).with_target(false);
-    let lines = lines.with_ansi(stderr().is_terminal());
-    let _ = if json { lines.json().flatten_event(true).try_init() } else { lines.compact().try_init() };
+use line::Line;
+use syslog::Collector;
+
+/// The target of state changes, whose message tells some of their fields.
+pub(super) const CHANGE: &str = "fwlb::change";
+
+/// Lines on their way out, at most.
+const QUEUE: usize = 4096;
+/// How long an ending process waits for its last lines.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// What the process logs with, once it does.
+static LOGGING: OnceLock<Logging> = OnceLock::new();
+
+/// Lines that found the queue full, or that a collector's socket did not take.
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+
+#[derive(Debug)]
+struct Logging {
+    /// What each engine of the process asks for; the most talkative level holds.
+    levels: Mutex<BTreeMap<String, LevelFilter>>,
+    filter: reload::Handle<LevelFilter, Registry>,
+    queue: Sender<Job>,
+}
+
+enum Job {
+    Write(Line),
+    /// Everything before is out.
+    Flush(Sender<()>),
+}
+
+/// Starts logging for the process. Where several engines run, JSON if one asks for it, and every collector of any of them gets
+/// all lines. A process that logs already goes on as it does.
+pub(super) fn start<'a>(engines: impl Iterator<Item = (&'a str, &'a Log)>) {
+    let mut json = false;
+    let mut collectors = BTreeSet::new();
+    let mut levels = BTreeMap::new();
+    for (engine, log) in engines {
+        json |= log.json;
+        let of = |target| (target, log.facility, log.hostname.clone());
+        collectors.extend(log.syslog.iter().cloned().map(of));
+        levels.insert(engine.to_owned(), level(log));
+    }
+    let highest = levels.values().copied().max().unwrap_or(LevelFilter::INFO);
+    let (filter, handle) = reload::Layer::new(highest);
+    let (queue, jobs) = bounded(QUEUE);
+    let to_journal = is_journal().then(journal).flatten();
+    let out = Out {
+        stream: if to_journal.is_some() {
+            Stream::None
+        } else if json {
+            Stream::Json
+        } else {
+            Stream::Text
+        },
+        collectors: collectors.into_iter().map(|(to, facility, host)| Collector::new(to, facility, host)).collect(),
+        json,
+    };
+    let lines = Lines { clock: Clock::new(), queue: queue.clone() };
+    let started = tracing_subscriber::registry().with(filter).with(to_journal).with(lines).try_init();
+    if started.is_err() {
+        return;
+    }
+    let _ = LOGGING.set(Logging { levels: Mutex::new(levels), filter: handle, queue });
+    let thread = std::thread::Builder::new().name("fwlb-log".to_owned()).spawn(move || out.run(&jobs));
+    thread.expect("a process that is about to start threads can start one");
+}
+
+/// Takes the level of an engine's changed configuration. What else `[log]` says of lines holds from the next start on.
+pub(super) fn set_level(engine: &str, log: &Log) {
+    let Some(logging) = LOGGING.get() else { return };
+    let mut levels = lock(&logging.levels);
+    levels.insert(engine.to_owned(), level(log));
+    let highest = levels.values().copied().max().unwrap_or(LevelFilter::INFO);
+    // Fails only where nobody logs any more.
+    let _ = logging.filter.modify(|filter| *filter = highest);
+}
+
+/// Waits a moment until the lines so far are written: the process ends.
+pub(super) fn flush() {
+    let Some(logging) = LOGGING.get() else { return };
+    let (done, written) = bounded(1);
+    if logging.queue.send_timeout(Job::Flush(done), LAST_WORDS).is_ok() {
+        let _ = written.recv_timeout(LAST_WORDS);
+    }
+}
+
+/// Lines that were lost.
+pub(super) fn dropped() -> u64 {
+    DROPPED.load(Ordering::Relaxed)
+}
+
+fn level(log: &Log) -> LevelFilter {
+    // Validation has seen the word.
+    log.level.parse().unwrap_or(LevelFilter::INFO)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// True if standard error is a stream of the journal (systemd.exec(5), `$JOURNAL_STREAM`).
+fn is_journal() -> bool {
+    let Some(named) = std::env::var("JOURNAL_STREAM").ok() else { return false };
+    let stream = stderr().as_fd().try_clone_to_owned().map(std::fs::File::from);
+    let found = stream.and_then(|stream| stream.metadata());
+    found.is_ok_and(|found| named == format!("{}:{}", found.dev(), found.ino()))
+}
+
+/// The journal, with fields as `FWLB_...`; `None` if it does not listen.
+fn journal() -> Option<tracing_journald::Layer> {
+    let layer = tracing_journald::Layer::new().ok()?;
+    Some(
+        layer
+            .with_field_prefix(Some("FWLB".to_owned()))
+            .with_syslog_identifier("fwlb".to_owned())
+            .with_priority_mappings(PriorityMappings {
+                error: Priority::Error,
+                warn: Priority::Warning,
+                info: Priority::Informational,
+                debug: Priority::Debug,
+                trace: Priority::Debug,
+            }),
+    )
+}
+
+/// Turns events into lines for the thread that writes.
+#[derive(Debug)]
+struct Lines {
+    clock: Clock,
+    queue: Sender<Job>,
+}
+
+impl<S: Subscriber> Layer<S> for Lines {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let line = Line::of(event, self.clock.wall());
+        if self.queue.try_send(Job::Write(line)).is_err() {
+            DROPPED.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What the thread that writes has.
+struct Out {
+    stream: Stream,
+    collectors: Vec<Collector>,
+    /// Collectors are given JSON.
+    json: bool,
+}
+
+enum Stream {
+    Text,
+    Json,
+    None,
+}
+
+impl Out {
+    fn run(&self, jobs: &Receiver<Job>) {
+        for job in jobs {
+            match job {
+                Job::Write(line) => self.write(&line),
+                Job::Flush(done) => {
+                    let _ = done.send(());
+                }
+            }
+        }
+    }
+
+    fn write(&self, line: &Line) {
+        let text = match self.stream {
+            Stream::Text => Some(line.text()),
+            Stream::Json => Some(line.json()),
+            Stream::None => None,
+        };
+        if let Some(mut text) = text {
+            text.push('\n');
+            // If nobody listens there, nobody can be told.
+            let _ = stderr().lock().write_all(text.as_bytes());
+        }
+        for collector in &self.collectors {
+            if collector.send(line, self.json).is_err() {
+                DROPPED.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
 }

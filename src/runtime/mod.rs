@@ -141,11 +141,13 @@ pub enum RunError {
 /// Runs engines until SIGTERM or SIGINT. Nothing is left behind: sockets, locks and the hold on the devices end here, and with
 /// the process if it is killed.
 pub fn run(engines: Vec<EngineFile>, options: Options) -> Result<(), RunError> {
-    logging::start(engines.iter().map(|engine| &engine.config.log));
+    logging::start(engines.iter().map(|engine| (engine.config.engine.name.as_str(), &engine.config.log)));
     let signals = async {
         management::until_stopped().await;
     };
-    run_until(engines, options, || management::notify(sd_notify::NotifyState::Ready), signals)
+    let ended = run_until(engines, options, || management::notify(sd_notify::NotifyState::Ready), signals);
+    logging::flush();
+    ended
 }
 
 /// Runs engines until `stop` completes; calls `ready` when they forward.

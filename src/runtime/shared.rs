@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 
 use super::events::EventLog;
 use crate::config::Config;
-use crate::engine::view::EventView;
+use crate::engine::view::{CheckedView, EventView};
 use crate::engine::{Counters, CountersCell, Snapshot};
 use crate::id::{DeviceId, LinkId};
 use crate::io::af_packet::SendError;
@@ -57,7 +57,7 @@ impl Shared {
             cells,
             traffic: Traffic::new(config.links.len(), config.devices.len()),
             stop: AtomicBool::new(false),
-            events: Mutex::default(),
+            events: Mutex::new(EventLog::new(&config.engine.name, clock.now())),
             config,
         }
     }
@@ -71,7 +71,17 @@ impl Shared {
 
     /// Notes a state change.
     pub(super) fn event(&self, event: EventView) {
-        self.events().add(&self.engine, self.clock.wall(), event);
+        self.events().add(self.clock.wall(), event, self.clock.now());
+    }
+
+    /// Logs the result of a health check.
+    pub(super) fn checked(&self, checked: &CheckedView) {
+        self.events().checked(checked, self.clock.now());
+    }
+
+    /// Logs how many lines were held back, where that is due.
+    pub(super) fn tell_suppressed(&self) {
+        self.events().tell_suppressed(self.clock.now());
     }
 
     /// The changes so far. Held for a moment only, never across an await.

@@ -446,6 +446,7 @@ impl Appliance {
             match event {
                 Event::Publish(snapshot) => core.snapshot = snapshot,
                 Event::Change(change) => self.events.push(change),
+                Event::Checked(_) => {}
                 Event::Exchange { result, .. } => self.exchanges.push(result),
             }
         }

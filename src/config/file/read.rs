@@ -8,8 +8,9 @@ use std::path::PathBuf;
 
 use toml::de::DeTable;
 
+use super::log::{LOG, read_log};
 use super::services::{SERVER, SERVICE, SERVICE_CHECK, STICKY, read_service};
-use super::{Check, Destination, Engine, File, Firewall, Group, Kind, Limits, Link, Log, Peer, Route, Timeouts};
+use super::{Check, Destination, Engine, File, Firewall, Group, Kind, Limits, Link, Peer, Route, Timeouts};
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::reader::{Field, Reader, Schema};
 use crate::config::value::{self, Refused};
@@ -19,7 +20,6 @@ use crate::time::Duration;
 
 const NO_WEIGHT: &str = "remove the line for weight 1; a firewall that is to take nothing gets admin = \"drain\"";
 const API: &str = "the web listener comes with a later version; the control socket serves the same API";
-const SESSION_LOG: &str = "the session log comes with a later version";
 
 static ROOT: Schema = Schema {
     section: "the file",
@@ -33,8 +33,6 @@ static ENGINE: Schema = Schema {
     reserved: &["include"],
     absent: &[],
 };
-static LOG: Schema =
-    Schema { section: "[log]", keys: &["level", "format"], reserved: &[], absent: &[("sessions", SESSION_LOG)] };
 static LIMITS: Schema = Schema {
     section: "[limits]",
     keys: &["sessions", "sticky", "neighbors", "pending", "punts", "fragments", "held"],
@@ -185,7 +183,7 @@ fn io(text: &str) -> Result<(), Refused> {
     }
 }
 
-fn path(text: &str) -> Result<PathBuf, Refused> {
+pub(super) fn path(text: &str) -> Result<PathBuf, Refused> {
     match text.starts_with('/') && !text.contains('\0') {
         true => Ok(PathBuf::from(text)),
         false => Err(Refused::new(format!("not an absolute path: {text:?}"))),
@@ -193,18 +191,10 @@ fn path(text: &str) -> Result<PathBuf, Refused> {
 }
 
 /// A path for a Unix socket: the kernel's `sun_path` has 108 bytes with its end (unix(7)).
-fn socket_path(text: &str) -> Result<PathBuf, Refused> {
+pub(super) fn socket_path(text: &str) -> Result<PathBuf, Refused> {
     match text.len() {
         0..=107 => path(text),
         long => Err(Refused::new(format!("the path of a socket may have 107 bytes, this one has {long}"))),
-    }
-}
-
-fn read_log(reader: &Reader<'_>, out: &mut Diagnostics) -> Log {
-    let levels = ["error", "warn", "info", "debug", "trace"].map(|level| (level, level));
-    Log {
-        level: reader.choice("level", &levels, out),
-        json: reader.choice("format", &[("text", false), ("json", true)], out),
     }
 }
 

@@ -14,7 +14,7 @@ use super::tally::Tally;
 use super::{Controller, Event, Random};
 use crate::config::{Config, Mode, Service, ServiceCheckKind};
 use crate::engine::route::Target;
-use crate::engine::view::{ExchangeStep, ExchangeView};
+use crate::engine::view::{CheckedView, ExchangeStep, ExchangeView};
 use crate::health::monitor::State;
 use crate::health::service_monitor::ServiceMonitor;
 use crate::health::service_prober::{PORTS, ServiceProber, Verdict, Way};
@@ -218,7 +218,8 @@ impl Controller {
             self.server_checks[index].monitor.begin(now);
             if let Err(why) = self.launch_check(server, family, Asker::Monitor(index), now) {
                 self.tallies.add(Tally::ChecksFailed);
-                let changed = self.server_checks[index].monitor.failed(why, now);
+                let changed = self.server_checks[index].monitor.failed(why.clone(), now);
+                self.tell_result(index, ("failed", None, Some(why)));
                 self.verdict_changed(index, changed);
             }
         }
@@ -364,14 +365,32 @@ impl Controller {
             }
         };
         let monitor = &mut self.server_checks[index].monitor;
-        let (tally, changed) = match verdict {
-            Verdict::Well(_) => (Tally::ChecksPassed, monitor.succeeded(now)),
-            Verdict::Silent(_) if running.excused => (Tally::ChecksExcused, None),
-            Verdict::Ill(why) | Verdict::Silent(why) => (Tally::ChecksFailed, monitor.failed(why, now)),
+        let (tally, result, changed) = match verdict {
+            Verdict::Well(rtt) => (Tally::ChecksPassed, ("passed", Some(rtt), None), monitor.succeeded(now)),
+            Verdict::Silent(why) if running.excused => (Tally::ChecksExcused, ("excused", None, Some(why)), None),
+            Verdict::Ill(why) | Verdict::Silent(why) => {
+                let changed = monitor.failed(why.clone(), now);
+                (Tally::ChecksFailed, ("failed", None, Some(why)), changed)
+            }
         };
         self.tallies.add(tally);
+        self.tell_result(index, result);
         self.verdict_changed(index, changed);
         self.schedule_monitor(index);
+    }
+
+    fn tell_result(&mut self, index: usize, (result, rtt, reason): (&'static str, Option<Duration>, Option<String>)) {
+        self.tell_checked(|controller| {
+            let check = &controller.server_checks[index];
+            let family = super::judgement::family_name(check.family);
+            CheckedView {
+                subject: format!("{} {family}", controller.server_name(check.server)),
+                result,
+                state: super::probes::path_state(check.monitor.state()),
+                reason,
+                rtt_us: rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
+            }
+        });
     }
 
     fn start_asked(&mut self, server: ServerId, family: Family, now: Instant) -> u64 {

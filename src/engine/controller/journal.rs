@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Controller, Event};
-use crate::engine::view::{AlarmView, EventView};
+use crate::engine::view::{AlarmView, CheckedView, EventView};
 use crate::time::Instant;
 
 /// Names an alarm.
@@ -59,7 +59,16 @@ impl Controller {
             to: to.map(str::to_owned),
             reason: reason.map(str::to_owned),
             by: by.map(str::to_owned),
+            lasted_ms: None,
         }));
+    }
+
+    /// Tells the result of a health check, where that is asked for.
+    pub(super) fn tell_checked(&mut self, checked: impl FnOnce(&Self) -> CheckedView) {
+        if self.config.log.checks {
+            let checked = checked(self);
+            self.events.push_back(Event::Checked(checked));
+        }
     }
 
     /// Raises an alarm; one that stands gets the newer reason and keeps its age.

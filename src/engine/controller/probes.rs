@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use super::tally::Tally;
 use super::{Controller, Random};
 use crate::config::{CheckKind, Config};
+use crate::engine::view::CheckedView;
 use crate::health::monitor::{Monitor, Outcome, State};
 use crate::health::prober::{Prober, Settled, TcpAnswer};
 use crate::id::{FirewallId, LinkId};
@@ -288,6 +289,7 @@ impl Controller {
                 Settled::Counts(outcome) => outcome,
                 Settled::Excused => {
                     self.tallies.add(Tally::ProbesExcused);
+                    self.tell_probe(index, "excused");
                     continue;
                 }
             };
@@ -301,10 +303,33 @@ impl Controller {
                 continue;
             }
             let before = path.monitor.state();
-            if let Some(after) = path.monitor.observe(outcome, now) {
+            let changed = path.monitor.observe(outcome, now);
+            self.tell_probe(
+                index,
+                match outcome {
+                    Outcome::Success => "passed",
+                    Outcome::Failure => "failed",
+                },
+            );
+            if let Some(after) = changed {
                 self.path_changed(index, before, after);
             }
         }
+    }
+
+    fn tell_probe(&mut self, index: usize, result: &'static str) {
+        self.tell_checked(|controller| {
+            let path = &controller.paths[index];
+            let passed = result == "passed";
+            let rtt = path.rtt.filter(|_| passed);
+            CheckedView {
+                subject: controller.path_subject(path.key),
+                result,
+                state: path_state(path.monitor.state()),
+                reason: (!passed).then(|| "no answer".to_owned()),
+                rtt_us: rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
+            }
+        });
     }
 
     pub(super) fn path_changed(&mut self, index: usize, before: State, after: State) {

@@ -272,6 +272,7 @@ impl Farm {
                 match event {
                     Event::Publish(_) => {}
                     Event::Change(change) => self.events.push(change),
+                    Event::Checked(_) => {}
                     Event::Exchange { request, result } => self.exchanges.push((request, result)),
                 }
             }
