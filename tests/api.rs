@@ -154,6 +154,7 @@ async fn answers_come_back_in_the_shape_of_the_contract() {
         to: Some("down".to_owned()),
         reason: None,
         by: None,
+        lasted_ms: None,
     }];
     let served =
         serve(vec![Ok(Answer::Events(events.clone())), Ok(Answer::Events(events.clone())), Ok(Answer::Peers(vec![]))]);
