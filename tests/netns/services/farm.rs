@@ -1,0 +1,489 @@
+//! One engine between clients and servers, without firewalls.
+//!
+//! ```text
+//!   two arms:   client ── br-clients ── lb ── br-farm ── s1, s2, ...       the servers' gateway is the engine
+//!   one arm:    client ── br-clients ── router ── br-farm ── lb, s1, ...   the servers' gateway is the router
+//! ```
+
+use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use fwlb::api::{Answer, Request, SessionFilter};
+use fwlb::client::Client;
+use fwlb::engine::view::{CountersView, ServerView, ServiceView, SessionView};
+use fwlb::lab::command::Command;
+use fwlb::lab::{self, LABS};
+
+use super::host::Connection;
+use crate::ground::{FWLB, ground, netns_list, said};
+
+/// The addresses of one family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Net {
+    V4,
+    V6,
+}
+
+/// Both: what is promised of one is promised of the other.
+pub const NETS: [Net; 2] = [Net::V4, Net::V6];
+
+impl Net {
+    fn pick(self, v4: String, v6: String) -> IpAddr {
+        let text = match self {
+            Self::V4 => v4,
+            Self::V6 => v6,
+        };
+        text.parse().unwrap_or_else(|_| panic!("an address, not {text}"))
+    }
+
+    /// An address of the client; it has 7 and 100..=139.
+    pub fn client(self, number: u8) -> IpAddr {
+        self.pick(format!("198.51.100.{number}"), format!("2001:db8:1::{number}"))
+    }
+
+    /// Server N has 10 + N; the engine 1, the router 254; VIPs and `snat` lie between.
+    pub fn farm(self, number: u8) -> IpAddr {
+        self.pick(format!("10.10.20.{number}"), format!("fd00:20::{number}"))
+    }
+
+    /// An address that is routed to the engine and lies in no subnet.
+    pub fn vip(self, number: u8) -> IpAddr {
+        self.pick(format!("203.0.113.{number}"), format!("2001:db8:113::{number}"))
+    }
+
+    /// `-4` or `-6`.
+    pub const fn flag(self) -> &'static str {
+        match self {
+            Self::V4 => "-4",
+            Self::V6 => "-6",
+        }
+    }
+}
+
+/// Where the engine stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arms {
+    One,
+    Two,
+}
+
+/// A farm to build.
+pub struct Plan {
+    pub arms: Arms,
+    pub servers: u8,
+    /// MTU of the farm's segment.
+    pub mtu: u16,
+    /// More of the configuration file: `[[service]]` and the like.
+    pub text: String,
+}
+
+impl Plan {
+    /// Two arms.
+    pub fn new(servers: u8, text: impl Into<String>) -> Self {
+        Self { arms: Arms::Two, servers, mtu: 1500, text: text.into() }
+    }
+}
+
+/// `name = "N", address = [...]` of server N in both families.
+pub fn server(number: u8, more: &str) -> String {
+    let [v4, v6] = NETS.map(|net| net.farm(10 + number));
+    format!("\n[[service.server]]\nname = \"s{number}\"\naddress = [\"{v4}\", \"{v6}\"]\n{more}\n")
+}
+
+/// `[[service]]`, of TCP unless `more` says otherwise, with the VIP of this number in both families and servers `s1` to
+/// `s<servers>`.
+pub fn service(name: &str, vip: u8, port: u16, more: &str, servers: u8) -> String {
+    let [v4, v6] = NETS.map(|net| net.vip(vip));
+    let protocol = if more.contains("protocol = ") { "" } else { "protocol = \"tcp\"\n" };
+    let head = format!(
+        "\n[[service]]\nname = \"{name}\"\naddress = [\"{v4}\", \"{v6}\"]\n{protocol}port = {port}\n{more}\n"
+    );
+    (1..=servers).fold(head, |text, number| text + &server(number, ""))
+}
+
+/// A check that sees a change within half a second.
+pub const QUICK: &str = "interval = \"200ms\"\ntimeout = \"150ms\"\nfall = 2\nrise = 1";
+
+/// An engine that is asked by its control socket.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    pub socket: PathBuf,
+}
+
+impl Engine {
+    pub fn ask(&self, request: &Request) -> Answer {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(Client::new(self.socket.clone()).ask(request)).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    pub fn services(&self) -> Vec<ServiceView> {
+        match self.ask(&Request::Services) {
+            Answer::Services(services) => services,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn service(&self, name: &str) -> ServiceView {
+        let found = self.services().into_iter().find(|service| service.name == name);
+        found.unwrap_or_else(|| panic!("no service {name}"))
+    }
+
+    /// `web/s1`.
+    pub fn server(&self, name: &str) -> ServerView {
+        let (service, name) = name.split_once('/').expect("SERVICE/SERVER");
+        let found = self.service(service).servers.into_iter().find(|server| server.name == name);
+        found.unwrap_or_else(|| panic!("no server {name}"))
+    }
+
+    pub fn state(&self, server: &str) -> String {
+        self.server(server).state
+    }
+
+    pub fn sessions(&self) -> Vec<SessionView> {
+        let all = SessionFilter { limit: Some(usize::MAX), ..SessionFilter::default() };
+        match self.ask(&Request::Sessions(all)) {
+            Answer::Sessions(sessions) => sessions,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn counters(&self) -> CountersView {
+        match self.ask(&Request::Counters) {
+            Answer::Counters(counters) => counters,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn counter(&self, name: &str) -> u64 {
+        *self.counters().get(name).unwrap_or_else(|| panic!("no counter {name}"))
+    }
+
+    /// Runs `fwlb -s SOCKET ...`.
+    pub fn fwlb(&self, words: &str) -> Output {
+        let mut command = std::process::Command::new(FWLB);
+        command.arg("-s").arg(&self.socket).args(words.split_whitespace()).output().expect("fwlb runs")
+    }
+
+    /// `fwlb set ...`, which has to succeed.
+    #[track_caller]
+    pub fn set(&self, words: &str) {
+        let output = self.fwlb(&format!("set {words}"));
+        assert!(output.status.success(), "set {words}: {}", said(&output));
+    }
+
+    /// Waits for a state of `web/s1`.
+    #[track_caller]
+    pub fn wait(&self, server: &str, state: &str) -> Duration {
+        self.wait_until(Duration::from_secs(5), &format!("{server} is {state}"), |engine| {
+            engine.state(server) == state
+        })
+    }
+
+    #[track_caller]
+    pub fn wait_until(&self, patience: Duration, what: &str, mut done: impl FnMut(&Self) -> bool) -> Duration {
+        let start = tokio::time::Instant::now();
+        while !done(self) {
+            let waited = start.elapsed();
+            assert!(waited < patience, "not within {patience:?}: {what}\n{:#?}", self.services());
+            thread::sleep(Duration::from_millis(10));
+        }
+        start.elapsed()
+    }
+}
+
+/// A farm that stands.
+pub struct Farm {
+    name: String,
+    directory: PathBuf,
+    plan: Plan,
+    engine: Engine,
+    process: Option<Child>,
+}
+
+/// Builds the farm, runs its engine and `test`, asserts that the engine's counters add up, and removes everything.
+pub fn farm(plan: Plan, test: impl FnOnce(&mut Farm)) {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let Some(_alone) = ground() else { return };
+    let name = format!("t{:x}xf{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+    let directory = Path::new(LABS).join(&name);
+    let engine = Engine { socket: directory.join("lb.sock") };
+    let mut farm = Farm { name: name.clone(), directory, plan, engine, process: None };
+    farm.build();
+    farm.start();
+
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| test(&mut farm))) {
+        farm.tell();
+        resume_unwind(panic);
+    }
+
+    farm.assert_counters_add_up();
+    let log = farm.log();
+    assert!(!log.contains("panicked"), "{log}");
+    drop(farm);
+    assert!(!netns_list().contains(&name), "a namespace was left behind");
+}
+
+impl Farm {
+    pub fn engine(&self) -> Engine {
+        self.engine.clone()
+    }
+
+    /// The namespace of `client`, `lb`, `router`, `s1`, ...
+    pub fn namespace(&self, host: &str) -> String {
+        format!("{}-{host}", self.name)
+    }
+
+    /// Runs a command at a host that has to succeed.
+    #[track_caller]
+    pub fn exec(&self, host: &str, words: &str) -> String {
+        let output = self.output(host, &words.split_whitespace().collect::<Vec<_>>());
+        assert!(output.status.success(), "{words} at {host}: {}", said(&output));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Runs a command at a host, whatever comes out.
+    pub fn output(&self, host: &str, words: &[&str]) -> Output {
+        self.command(host, words[0]).args(&words[1..]).stdin(Stdio::null()).output().expect("ip netns exec runs")
+    }
+
+    /// A command that will run at a host.
+    pub fn command(&self, host: &str, program: &str) -> std::process::Command {
+        let mut command = std::process::Command::new("ip");
+        command.args(["netns", "exec", &self.namespace(host), program]);
+        command
+    }
+
+    /// Plugs a host's cable in or out.
+    pub fn plug(&self, host: &str, up: bool) {
+        let state = if up { "up" } else { "down" };
+        self.ip("switch", &[format!("link set {host} {state}")]);
+    }
+
+    /// Changes of `ip` in a host.
+    pub fn ip(&self, host: &str, lines: &[String]) {
+        Command::ip_in(&self.namespace(host), lines).run().unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// A connection of the client from its address of this number.
+    pub fn connect(&self, from: IpAddr, to: (IpAddr, u16)) -> std::io::Result<Connection> {
+        Connection::open(&self.namespace("client"), from, SocketAddr::from(to))
+    }
+
+    /// Who answers so many connections of a client, one after the other.
+    #[track_caller]
+    pub fn answers(&self, from: IpAddr, to: (IpAddr, u16), count: usize) -> Vec<String> {
+        let answer = |_| match self.connect(from, to) {
+            Ok(connection) => connection.server,
+            Err(error) => panic!("{from} to {to:?}: {error}"),
+        };
+        (0..count).map(answer).collect()
+    }
+
+    /// Ends the engine, gives it another configuration and starts it again.
+    pub fn restart(&mut self, text: String) {
+        self.stop();
+        self.plan.text = text;
+        self.start();
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.join("lb.log")).unwrap_or_default()
+    }
+
+    /// `fwlb check` on the farm's configuration.
+    pub fn check(&self) -> String {
+        let output = std::process::Command::new(FWLB).arg("check").arg(self.configuration()).output();
+        said(&output.expect("fwlb runs"))
+    }
+
+    #[track_caller]
+    pub fn assert_counters_add_up(&self) {
+        let counters = self.engine.counters();
+        let sum: u64 = ["forwarded", "hairpinned", "punted", "dropped"].iter().map(|name| counters[*name]).sum();
+        assert_eq!(counters["received"], sum, "{counters:#?}");
+        let reasons = counters.iter().filter(|(name, _)| name.starts_with("drop_")).map(|(_, count)| count);
+        assert_eq!(counters["dropped"], reasons.sum::<u64>(), "{counters:#?}");
+    }
+
+    fn configuration(&self) -> PathBuf {
+        self.directory.join("lb.toml")
+    }
+
+    fn build(&self) {
+        std::fs::create_dir_all(self.directory.join("state")).expect("may be made");
+        let run = |command: Command| drop(command.run().unwrap_or_else(|error| panic!("{error}")));
+        let mut hosts = vec!["switch".to_owned(), "client".to_owned(), "lb".to_owned()];
+        hosts.extend((self.plan.arms == Arms::One).then(|| "router".to_owned()));
+        hosts.extend((1..=self.plan.servers).map(|number| format!("s{number}")));
+        let names: Vec<_> = hosts.iter().map(|host| format!("netns add {}", self.namespace(host))).collect();
+        run(Command::ip(&names));
+        let switch = self.namespace("switch");
+        run(Command::sysctl(
+            &switch,
+            ["net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1"],
+        ));
+        for host in &hosts[1..] {
+            run(Command::sysctl(&self.namespace(host), STATION));
+        }
+        let mut cables = Vec::new();
+        let mut ports =
+            ["br-clients", "br-farm"].map(|bridge| format!("link add {bridge} type bridge mcast_snooping 0")).to_vec();
+        ports.extend(["br-clients", "br-farm"].map(|bridge| format!("link set {bridge} up")));
+        let mut plug = |host: &str, device: &str, port: &str, bridge: &str| {
+            let mtu = if bridge == "br-farm" { self.plan.mtu } else { 1500 };
+            let (from, name) = (self.namespace(host), &switch);
+            cables.push(format!(
+                "link add name {device} mtu {mtu} netns {from} type veth peer name {port} mtu {mtu} netns {name}"
+            ));
+            ports.push(format!("link set {port} master {bridge}"));
+            ports.push(format!("link set {port} up"));
+        };
+        plug("client", "eth0", "client", "br-clients");
+        plug("lb", "farm", "lb-farm", "br-farm");
+        match self.plan.arms {
+            Arms::Two => plug("lb", "clients", "lb-clients", "br-clients"),
+            Arms::One => {
+                plug("router", "clients", "r-clients", "br-clients");
+                plug("router", "farm", "r-farm", "br-farm");
+            }
+        }
+        for number in 1..=self.plan.servers {
+            plug(&format!("s{number}"), "eth0", &format!("s{number}"), "br-farm");
+        }
+        run(Command::ip(&cables));
+        run(Command::ip_in(&switch, &ports));
+        self.address();
+    }
+
+    fn address(&self) {
+        let own = |address: IpAddr, device: &str| match address {
+            IpAddr::V4(address) => format!("address add {address}/24 dev {device}"),
+            IpAddr::V6(address) => format!("address add {address}/64 dev {device} nodad"),
+        };
+        let up = |devices: &[&str]| -> Vec<String> {
+            let names = ["lo"].iter().chain(devices);
+            names.map(|device| format!("link set {device} up")).collect()
+        };
+        let gateway = if self.plan.arms == Arms::One { 254 } else { 1 };
+        let mut client = up(&["eth0"]);
+        for net in NETS {
+            client.extend([7].into_iter().chain(100..=139).map(|number| own(net.client(number), "eth0")));
+            client.push(format!("route add default via {}", net.client(gateway)));
+        }
+        self.ip("client", &client);
+        for number in 1..=self.plan.servers {
+            let mut lines = up(&["eth0"]);
+            for net in NETS {
+                lines.push(own(net.farm(10 + number), "eth0"));
+                lines.push(format!("route add default via {}", net.farm(gateway)));
+            }
+            self.ip(&format!("s{number}"), &lines);
+        }
+        match self.plan.arms {
+            Arms::Two => self.ip("lb", &up(&["farm", "clients"])),
+            Arms::One => {
+                self.ip("lb", &up(&["farm"]));
+                let mut lines = up(&["farm", "clients"]);
+                for net in NETS {
+                    lines.push(own(net.client(254), "clients"));
+                    lines.push(own(net.farm(254), "farm"));
+                }
+                lines.push(format!("route add 203.0.113.0/24 via {}", Net::V4.farm(1)));
+                lines.push(format!("route add 2001:db8:113::/64 via {}", Net::V6.farm(1)));
+                self.ip("router", &lines);
+                let router = self.namespace("router");
+                let forward = Command::sysctl(&router, ["net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"]);
+                forward.run().unwrap_or_else(|error| panic!("{error}"));
+            }
+        }
+    }
+
+    /// Starts the engine with the plan's text and waits until it answers.
+    pub fn start(&mut self) {
+        let [farm4, farm6] = NETS.map(|net| net.farm(1));
+        let directory = self.directory.display();
+        let mut text = format!(
+            "[engine]\nname = \"lb\"\nworkers = 1\ncontrol = \"{directory}/lb.sock\"\nstate = \"{directory}/state/lb\"\n\n\
+             [[link]]\nname = \"farm\"\ndevice = \"farm\"\naddresses = [\"{farm4}/24\", \"{farm6}/64\"]\n"
+        );
+        match self.plan.arms {
+            Arms::Two => {
+                let [v4, v6] = NETS.map(|net| net.client(1));
+                text += &format!(
+                    "\n[[link]]\nname = \"clients\"\ndevice = \"clients\"\naddresses = [\"{v4}/24\", \"{v6}/64\"]\n"
+                );
+            }
+            Arms::One => {
+                let [v4, v6] = NETS.map(|net| net.farm(254));
+                text += &format!("\n[[route]]\nto = \"default\"\nvia = [\"{v4}\", \"{v6}\"]\n");
+            }
+        }
+        text += &self.plan.text;
+        std::fs::write(self.configuration(), text).expect("the directory is there");
+        let mut command = self.command("lb", FWLB);
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.directory.join("lb.log"));
+        let log = log.expect("may be written");
+        command.arg("run").arg(self.configuration()).stdin(Stdio::null());
+        command.stdout(log.try_clone().expect("a descriptor")).stderr(log);
+        self.process = Some(command.spawn().expect("ip netns exec runs"));
+        let start = tokio::time::Instant::now();
+        let status = || std::process::Command::new(FWLB).arg("-s").arg(&self.engine.socket).args(["show"]).output();
+        while !status().is_ok_and(|output| output.status.success()) {
+            let ended = self.process.as_mut().is_some_and(|process| process.try_wait().is_ok_and(|end| end.is_some()));
+            assert!(!ended && start.elapsed() < Duration::from_secs(10), "no engine answers: {}", self.log());
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Ends the engine in good order.
+    pub fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = std::process::Command::new("kill").args(["-TERM", &process.id().to_string()]).status();
+            let _ = process.wait();
+        }
+    }
+
+    /// Processor time of the engine so far.
+    pub fn processor_time(&self) -> Duration {
+        let process = self.process.as_ref().expect("it runs");
+        let text = std::fs::read_to_string(format!("/proc/{}/stat", process.id())).expect("it runs");
+        let fields: Vec<&str> = text.rsplit(')').next().expect("a line").split_whitespace().collect();
+        let ticks: u64 = fields[11].parse::<u64>().expect("a number") + fields[12].parse::<u64>().expect("a number");
+        // USER_HZ is 100 on every architecture that Linux has this ABI on.
+        Duration::from_millis(ticks * 10)
+    }
+
+    fn tell(&self) {
+        let counters: Vec<_> = self.engine.counters().into_iter().filter(|(_, count)| *count > 0).collect();
+        let mut err = std::io::stderr();
+        let _ = writeln!(err, "counters: {counters:?}\n{:#?}\n{}", self.engine.services(), self.log());
+    }
+}
+
+impl Drop for Farm {
+    fn drop(&mut self) {
+        self.stop();
+        if let Err(error) = lab::remove(&self.name) {
+            eprintln!("{error}");
+        }
+    }
+}
+
+/// As the laboratory's stations: see `src/lab/blueprint.rs`.
+const STATION: [&str; 9] = [
+    "net.ipv4.conf.all.rp_filter=0",
+    "net.ipv4.conf.default.rp_filter=0",
+    "net.ipv4.icmp_ratelimit=0",
+    "net.ipv6.icmp.ratelimit=0",
+    "net.ipv6.conf.all.accept_dad=0",
+    "net.ipv6.conf.default.accept_dad=0",
+    "net.ipv6.conf.all.accept_ra=0",
+    "net.ipv6.conf.default.accept_ra=0",
+    "net.ipv4.ip_local_port_range=10000 60999",
+];

@@ -1,0 +1,248 @@
+//! Sockets of the test in the namespaces of its hosts: servers that say who they are, clients that hold what they opened.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rustix::net::{AddressFamily, Shutdown, SocketType, sockopt};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+/// How long a client waits for what has to come.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Runs `act` in a network namespace. Sockets that it makes belong there for ever, whoever uses them.
+pub fn within<R: Send>(namespace: &str, act: impl FnOnce() -> R + Send) -> R {
+    let path = format!("/run/netns/{namespace}");
+    let file = std::fs::File::open(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    thread::scope(|scope| {
+        let thread = scope.spawn(move || {
+            use std::os::fd::AsFd;
+            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).expect("root may enter it");
+            act()
+        });
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// What an HTTP server answers: status line and body.
+pub type Page = Arc<Mutex<(String, String)>>;
+
+/// What a server program does with its connections.
+#[derive(Debug, Clone)]
+enum Manner {
+    /// Greets with its name and whom it sees, then echoes.
+    Echo(String),
+    /// Answers every request with the page, and closes.
+    Http(Page),
+}
+
+/// A server program on a port of a host, both families, until it is dropped.
+pub struct Program {
+    listener: Arc<TcpListener>,
+    accepting: Option<JoinHandle<()>>,
+    accepted: Arc<AtomicU64>,
+}
+
+impl Program {
+    /// Greets every connection with `name` and the address that it sees, then echoes.
+    pub fn echo(namespace: &str, name: &str, port: u16) -> Self {
+        Self::start(namespace, port, Manner::Echo(name.to_owned()))
+    }
+
+    /// Answers with a page that can be changed.
+    pub fn http(namespace: &str, port: u16, status: &str, body: &str) -> (Self, Page) {
+        let page = Page::new(Mutex::new((status.to_owned(), body.to_owned())));
+        (Self::start(namespace, port, Manner::Http(Arc::clone(&page))), page)
+    }
+
+    fn start(namespace: &str, port: u16, manner: Manner) -> Self {
+        let address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+        let listener = Arc::new(within(namespace, || TcpListener::bind(address)).expect("the port is free"));
+        let accepted = Arc::new(AtomicU64::new(0));
+        let (incoming, counted) = (Arc::clone(&listener), Arc::clone(&accepted));
+        let accepting = thread::spawn(move || {
+            // Ends when the listener is shut down.
+            while let Ok((stream, from)) = incoming.accept() {
+                counted.fetch_add(1, Ordering::Relaxed);
+                let manner = manner.clone();
+                thread::spawn(move || {
+                    let _ = match manner {
+                        Manner::Echo(name) => echo(stream, &name, from),
+                        Manner::Http(page) => answer(stream, &page),
+                    };
+                });
+            }
+        });
+        Self { listener, accepting: Some(accepting), accepted }
+    }
+
+    /// Connections so far, also those of checks.
+    pub fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = rustix::net::shutdown(&*self.listener, Shutdown::Both);
+        if let Some(thread) = self.accepting.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn echo(mut stream: TcpStream, name: &str, from: SocketAddr) -> io::Result<()> {
+    let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+    stream.set_nodelay(true)?;
+    stream.write_all(format!("{name} {from}\n").as_bytes())?;
+    let mut buffer = [0; 65_536];
+    loop {
+        let length = stream.read(&mut buffer)?;
+        if length == 0 {
+            return Ok(());
+        }
+        stream.write_all(&buffer[..length])?;
+    }
+}
+
+fn answer(mut stream: TcpStream, page: &Page) -> io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut lines = BufReader::new(stream.try_clone()?).lines();
+    while lines.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
+    let (status, body) = page.lock().expect("nobody panics with it").clone();
+    let length = body.len();
+    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+    stream.write_all(format!("{head}{body}").as_bytes())
+}
+
+/// Answers datagrams with its name, whom it sees, and what was said, until it is dropped.
+pub struct Datagrams {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Datagrams {
+    pub fn start(namespace: &str, name: &str, address: SocketAddr) -> Self {
+        let socket = within(namespace, || UdpSocket::bind(address)).expect("the port is free");
+        socket.set_read_timeout(Some(Duration::from_millis(50))).expect("a time above zero");
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stopped, name) = (Arc::clone(&stop), name.to_owned());
+        let thread = thread::spawn(move || {
+            let mut buffer = vec![0; 65_536];
+            while !stopped.load(Ordering::Relaxed) {
+                let Ok((length, from)) = socket.recv_from(&mut buffer) else { continue };
+                let seen = SocketAddr::new(from.ip().to_canonical(), from.port());
+                let mut reply = format!("{name} {seen}\n").into_bytes();
+                reply.extend_from_slice(&buffer[..length]);
+                let _ = socket.send_to(&reply, from);
+            }
+        });
+        Self { stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Datagrams {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Asks a datagram server from `socket`: its name, whom it saw, and what it repeated.
+pub fn ask(socket: &UdpSocket, to: SocketAddr, said: &[u8]) -> io::Result<(String, SocketAddr, Vec<u8>)> {
+    socket.send_to(said, to)?;
+    let mut buffer = vec![0; 65_536];
+    let (length, from) = socket.recv_from(&mut buffer)?;
+    assert_eq!(from, to, "the answer comes from whom was asked");
+    let end = buffer[..length].iter().position(|byte| *byte == b'\n').ok_or(io::ErrorKind::InvalidData)?;
+    let (name, seen) = greeting(std::str::from_utf8(&buffer[..end]).expect("a greeting"));
+    Ok((name, seen, buffer[end + 1..length].to_vec()))
+}
+
+/// A datagram socket of a client.
+pub fn datagrams(namespace: &str, from: IpAddr) -> UdpSocket {
+    let socket = within(namespace, || UdpSocket::bind((from, 0))).expect("the client has the address");
+    socket.set_read_timeout(Some(Duration::from_secs(1))).expect("a time above zero");
+    socket
+}
+
+fn greeting(line: &str) -> (String, SocketAddr) {
+    let (name, seen) = line.split_once(' ').unwrap_or_else(|| panic!("a name and an address, not {line:?}"));
+    (name.to_owned(), seen.trim().parse().unwrap_or_else(|_| panic!("an address, not {seen:?}")))
+}
+
+/// How a client's connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The server closed it.
+    Closed,
+    /// It was reset.
+    Reset,
+    /// Nothing came.
+    Open,
+}
+
+/// A client's connection to an echo server.
+#[derive(Debug)]
+pub struct Connection {
+    stream: TcpStream,
+    /// The server that greeted.
+    pub server: String,
+    /// Whom that saw.
+    pub seen: SocketAddr,
+    /// The client's end.
+    pub local: SocketAddr,
+}
+
+impl Connection {
+    /// Connects from an address of a host and hears the greeting; the system's error if that fails.
+    pub fn open(namespace: &str, from: IpAddr, to: SocketAddr) -> io::Result<Self> {
+        let mut stream = connect(namespace, from, to)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while line.last() != Some(&b'\n') {
+            stream.read_exact(&mut byte)?;
+            line.extend(byte);
+        }
+        let (server, seen) = greeting(&String::from_utf8_lossy(&line));
+        Ok(Self { local: stream.local_addr()?, stream, server, seen })
+    }
+
+    /// Says `bytes` and hears them again.
+    pub fn echo(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut reader = self.stream.try_clone()?;
+        let mut heard = vec![0; bytes.len()];
+        thread::scope(|scope| {
+            let speaker = scope.spawn(|| self.stream.write_all(bytes));
+            reader.read_exact(&mut heard)?;
+            speaker.join().expect("the speaker does not panic")
+        })?;
+        if heard == bytes { Ok(()) } else { Err(io::Error::other("the echo differs")) }
+    }
+
+    /// What becomes of it within `patience`, while nothing is said.
+    pub fn end_within(&mut self, patience: Duration) -> End {
+        self.stream.set_read_timeout(Some(patience)).expect("a time above zero");
+        match self.stream.read(&mut [0]) {
+            Ok(_) => End::Closed,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => End::Reset,
+            Err(_) => End::Open,
+        }
+    }
+}
+
+fn connect(namespace: &str, from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
+    let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = within(namespace, || rustix::net::socket(family, SocketType::STREAM, None))?;
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(Duration::from_secs(2)))?;
+    rustix::net::bind(&socket, &SocketAddr::new(from, 0))?;
+    rustix::net::connect(&socket, &to)?;
+    Ok(TcpStream::from(socket))
+}
