@@ -218,6 +218,15 @@ impl Session {
         self.pin_toward_destination(direction.reversed())
     }
 
+    /// True while it is a load for its server: a connection that both ends have closed, or one has reset, is only remembered
+    /// for what may still be on its way.
+    pub fn is_active(&self) -> bool {
+        match self.state {
+            State::Tcp(TcpState::Closing) => false,
+            State::Tcp(TcpState::Opening | TcpState::Established) | State::OneWay | State::TwoWay => true,
+        }
+    }
+
     /// How long it may be idle in its state.
     pub fn timeout(&self, timeouts: &Timeouts) -> Duration {
         match (self.state, self.class) {

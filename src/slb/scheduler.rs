@@ -93,7 +93,12 @@ impl ServerState {
         self.total.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A session of it ended.
+    /// A session of it that had ended goes on, or begins anew between the same ends.
+    pub fn resumed(&self) {
+        self.active.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A session of it ended: its connection was closed or reset, or it was forgotten.
     pub fn ended(&self) {
         self.active.fetch_sub(1, Ordering::Relaxed);
     }

@@ -176,6 +176,7 @@ impl Forwarder {
             let (transit, passage) = known.hear(key, session, bound)?;
             let pins = Pins::of(session, transit.direction);
             let decision = decide(&transit, pins, snapshot, now);
+            let was_active = session.is_active();
             match decision.course {
                 Course::To { .. } => {
                     decision.pins.store(session, transit.direction);
@@ -183,12 +184,18 @@ impl Forwarder {
                 }
                 Course::Drop(_) | Course::End => {}
             }
-            Ok::<_, Unheard>((pins, decision, passage, transit.direction))
+            let turn = bound.copied().filter(|_| session.is_active() != was_active);
+            Ok::<_, Unheard>((pins, decision, passage, transit.direction, turn.map(|bound| (bound, !was_active))))
         })?;
-        let (before, decision, passage, direction) = match heard {
+        let (before, decision, passage, direction, turn) = match heard {
             Ok(decided) => decided,
             Err(unheard) => return Some(self.not_heard(id, &unheard, known)),
         };
+        if let Some((bound, is_active)) = turn
+            && let Some((_, server)) = snapshot.services.server(bound.service, bound.server)
+        {
+            if is_active { server.state.resumed() } else { server.state.ended() }
+        }
         match decision.course {
             Course::To { .. } => self.count_pins(before, &decision),
             Course::Drop(_) => {}
@@ -347,7 +354,9 @@ fn settle(
 ) {
     counters.count_end(&ended.session, reason);
     let Some(bound) = &ended.bound else { return };
-    if let Some((_, server)) = snapshot.services.server(bound.service, bound.server) {
+    if ended.session.is_active()
+        && let Some((_, server)) = snapshot.services.server(bound.service, bound.server)
+    {
         server.state.ended();
     }
     let outside = ended.key.oriented(ended.session.opened);

@@ -71,6 +71,9 @@ impl Forwarder {
         match self.sessions.open(&key, Some(bound), session, true, harmless, now) {
             Opened::Inserted { id: _, evicted } => {
                 server.state.opened();
+                if !session.is_active() {
+                    server.state.ended();
+                }
                 self.counters.server(server.id).new_sessions += 1;
                 self.count_opened(&decision, evicted.as_ref(), snapshot, now);
                 Some(step)

@@ -101,9 +101,8 @@ pub fn server(number: u8, more: &str) -> String {
 pub fn service(name: &str, vip: u8, port: u16, more: &str, servers: u8) -> String {
     let [v4, v6] = NETS.map(|net| net.vip(vip));
     let protocol = if more.contains("protocol = ") { "" } else { "protocol = \"tcp\"\n" };
-    let head = format!(
-        "\n[[service]]\nname = \"{name}\"\naddress = [\"{v4}\", \"{v6}\"]\n{protocol}port = {port}\n{more}\n"
-    );
+    let head =
+        format!("\n[[service]]\nname = \"{name}\"\naddress = [\"{v4}\", \"{v6}\"]\n{protocol}port = {port}\n{more}\n");
     (1..=servers).fold(head, |text, number| text + &server(number, ""))
 }
 
@@ -180,9 +179,7 @@ impl Engine {
     /// Waits for a state of `web/s1`.
     #[track_caller]
     pub fn wait(&self, server: &str, state: &str) -> Duration {
-        self.wait_until(Duration::from_secs(5), &format!("{server} is {state}"), |engine| {
-            engine.state(server) == state
-        })
+        self.wait_until(Duration::from_secs(5), &format!("{server} is {state}"), |engine| engine.state(server) == state)
     }
 
     #[track_caller]
@@ -324,10 +321,7 @@ impl Farm {
         let names: Vec<_> = hosts.iter().map(|host| format!("netns add {}", self.namespace(host))).collect();
         run(Command::ip(&names));
         let switch = self.namespace("switch");
-        run(Command::sysctl(
-            &switch,
-            ["net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1"],
-        ));
+        run(Command::sysctl(&switch, ["net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1"]));
         for host in &hosts[1..] {
             run(Command::sysctl(&self.namespace(host), STATION));
         }

@@ -6,6 +6,7 @@ mod failure;
 mod fragments;
 mod ingress;
 mod lab;
+mod load;
 mod packets;
 mod pins;
 mod services;

@@ -10,7 +10,7 @@ use pnet_packet::ipv6::Ipv6Packet;
 use crate::wire::MacAddr;
 use crate::wire::checksum;
 use crate::wire::emit::{self, Macs, Pair};
-use crate::wire::frame::tcp_flags::{ACK, RST, SYN};
+use crate::wire::frame::tcp_flags::{ACK, FIN, RST, SYN};
 use crate::wire::offload::Offload;
 use crate::wire::vlan::VlanTag;
 
@@ -117,6 +117,10 @@ pub fn syn_ack(source: SocketAddr, destination: SocketAddr) -> Frame {
 
 pub fn ack(source: SocketAddr, destination: SocketAddr) -> Frame {
     tcp(source, destination, ACK)
+}
+
+pub fn fin(source: SocketAddr, destination: SocketAddr) -> Frame {
+    tcp(source, destination, FIN | ACK)
 }
 
 pub fn rst(source: SocketAddr, destination: SocketAddr) -> Frame {

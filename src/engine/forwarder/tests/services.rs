@@ -318,21 +318,6 @@ fn two_flows_that_would_be_one_to_a_server_take_two_servers_or_the_second_is_ref
 }
 
 #[test]
-fn the_fewest_connections_are_counted_down_when_they_end() {
-    for farm in farms() {
-        let mut web = Web::new(&[1, 1]);
-        web.change(|service| service.scheduler = Scheduler::LeastConnections);
-        for port in 40000..40010 {
-            web.request(syn(farm.client(port), farm.vip));
-        }
-        assert_eq!((web.active(0), web.active(1)), (5, 5));
-
-        web.lab.wait(Duration::from_secs(300));
-        assert_eq!((web.active(0), web.active(1)), (0, 0));
-    }
-}
-
-#[test]
 fn what_opens_no_connection_is_for_the_controller() {
     for farm in farms() {
         let mut web = Web::new(&[1]);
