@@ -1,18 +1,20 @@
 //! `fwlb lab`: the sandwich in network namespaces.
 
-use std::io::Write;
-use std::net::{IpAddr, SocketAddr};
+mod tell;
+mod traffic;
+
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Subcommand, ValueEnum};
 
-use crate::lab::traffic::{self, ECHO_PORT, Line, Plan, Protocol};
-use crate::lab::{self, FirewallKind, Lab, Leg, Routers, Side, Topology};
+use crate::lab::farm::{ServiceMode, WebProgram};
+use crate::lab::{self, Farm, FirewallKind, Harm, Lab, Leg, Node, Routers, Side, Topology};
+use tell::{how_to_play, status};
+use traffic::TrafficCommand;
 
 /// The name of a lab that is not given one.
 const DEFAULT_NAME: &str = "fwlb";
@@ -39,9 +41,9 @@ enum LabCommand {
         #[arg(long)]
         keep: bool,
     },
-    /// Stations, firewalls and their own drop counters
+    /// Stations, firewalls with their own drop counters, servers and what was done to them
     Status,
-    /// Run a command at a station: client, outer, fw1, ..., inner, s1, ..., switch
+    /// Run a command at a station: client, outer, fw1, ..., inner, s1, ..., sorry, switch
     Exec {
         /// Station
         node: String,
@@ -49,18 +51,22 @@ enum LabCommand {
         #[arg(last = true, required = true)]
         command: Vec<String>,
     },
-    /// Cut a firewall's cables
+    /// Break a firewall or a server: `fail fw1`, `fail s1`, `fail server s1 sick`
     Fail {
-        /// fw1, fw2, ...
-        firewall: String,
-        /// Cut one cable only: a half-dead firewall
+        /// fw1, fw2, ..., s1, s2, ..., sorry; the words `firewall` and `server` may stand before it. A server takes one more
+        /// word: link (its cable is cut, as of a firewall; the default), kill (its programs), silent (it drops everything)
+        /// or sick (every page is a 503)
+        #[arg(value_name = "NAME [HOW]", required = true, num_args = 1..=3)]
+        words: Vec<String>,
+        /// Cut one cable of a firewall only: half dead
         #[arg(long)]
         leg: Option<LegArg>,
     },
-    /// Put a firewall's cables back
+    /// Undo what was done to a firewall or a server
     Heal {
-        /// fw1, fw2, ...
-        firewall: String,
+        /// As for fail
+        #[arg(value_name = "NAME", required = true, num_args = 1..=2)]
+        words: Vec<String>,
     },
     /// Remove every trace of it, also after a crash
     Down,
@@ -81,8 +87,23 @@ struct TopologyArgs {
     #[arg(long, value_enum, default_value = "strict")]
     kind: KindArg,
     /// How many servers
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 3)]
     servers: u8,
+    /// Weights of the servers s1, s2, ...; 1 where there is none
+    #[arg(long, value_delimiter = ',', default_value = "2", value_name = "WEIGHT,...")]
+    weights: Vec<u16>,
+    /// How the services reach their servers
+    #[arg(long, value_enum, default_value = "nat")]
+    mode: ModeArg,
+    /// Who shows the pages; by default nginx where it is installed
+    #[arg(long, value_enum)]
+    web: Option<WebArg>,
+    /// Servers without virtual services: the firewalls only
+    #[arg(long)]
+    no_services: bool,
+    /// No firewalls: one engine between clients and servers, a plain server load balancer
+    #[arg(long, conflicts_with_all = ["one_box", "without_fwlb", "no_services", "firewalls", "kind"])]
+    plain: bool,
     /// Both engines in one process
     #[arg(long)]
     one_box: bool,
@@ -104,64 +125,22 @@ enum KindArg {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum LegArg {
-    Outer,
-    Inner,
-}
-
-#[derive(Debug, Subcommand)]
-enum TrafficCommand {
-    /// Echo on TCP and UDP, and a page
-    Serve {
-        /// What the page calls this host
-        #[arg(long = "as", default_value = "server")]
-        host: String,
-        /// Echo port
-        #[arg(long, default_value_t = ECHO_PORT)]
-        echo: u16,
-        /// Port of the page
-        #[arg(long, default_value_t = 80)]
-        http: u16,
-    },
-    /// Flows that ask and are answered
-    Flows {
-        /// tcp, udp or icmp
-        #[arg(value_enum)]
-        protocol: ProtocolArg,
-        /// Server's address
-        to: IpAddr,
-        /// Server's port
-        #[arg(long, default_value_t = ECHO_PORT)]
-        port: u16,
-        /// Flows at the same time
-        #[arg(long, default_value_t = 1)]
-        flows: usize,
-        /// Between two requests of a flow
-        #[arg(long, default_value_t = 100)]
-        interval_ms: u64,
-        /// Bytes of a request
-        #[arg(long, default_value_t = 100)]
-        size: usize,
-        /// How long
-        #[arg(long, default_value_t = 5_000)]
-        duration_ms: u64,
-        /// An answer that takes longer is lost
-        #[arg(long, default_value_t = 5_000)]
-        patience_ms: u64,
-        /// Do not open a TCP flow again that was cut
-        #[arg(long)]
-        once: bool,
-        /// End each TCP flow after this long and open the next
-        #[arg(long)]
-        life_ms: Option<u64>,
-    },
+enum ModeArg {
+    Nat,
+    FullNat,
+    Direct,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum ProtocolArg {
-    Tcp,
-    Udp,
-    Icmp,
+enum WebArg {
+    Nginx,
+    BuiltIn,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LegArg {
+    Outer,
+    Inner,
 }
 
 /// Runs `fwlb lab …`.
@@ -186,23 +165,84 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             let status = lab.command(node, program).args(arguments).status().context("cannot run ip netns exec")?;
             return Ok(ExitCode::from(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1)));
         }
-        LabCommand::Fail { firewall, leg } => {
-            let lab = open()?;
+        LabCommand::Fail { words, leg } => fail(&open()?, words, *leg)?,
+        LabCommand::Heal { words } => {
+            let mut lab = open()?;
+            match subject(&lab, words)? {
+                (Subject::Firewall(number), None) => lab.heal(number)?,
+                (Subject::Server(node), None) => lab.heal_server(node)?,
+                (_, Some(word)) => anyhow::bail!("heal undoes everything, it takes no {word:?}"),
+            }
+        }
+        LabCommand::Down => lab::remove(&args.name)?,
+        LabCommand::Traffic { program } => return traffic::run(program),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is broken and healed.
+#[derive(Debug, Clone, Copy)]
+enum Subject {
+    Firewall(u8),
+    Server(Node),
+}
+
+/// `fw1`, `firewall fw1`, `s1 sick`, `server s1 sick`: who, and the word behind it.
+fn subject<'a>(lab: &Lab, words: &'a [String]) -> anyhow::Result<(Subject, Option<&'a str>)> {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let topology = lab.topology();
+    let (subject, rest) = match words.as_slice() {
+        ["firewall", name, rest @ ..] => (Subject::Firewall(topology.firewall(name)?), rest),
+        ["server", name, rest @ ..] => (server(topology, name)?, rest),
+        [name, rest @ ..] => match topology.firewall(name) {
+            Ok(number) => (Subject::Firewall(number), rest),
+            Err(_) => (server(topology, name)?, rest),
+        },
+        [] => anyhow::bail!("name a firewall or a server, as in fw1 or s1"),
+    };
+    match rest {
+        [] => Ok((subject, None)),
+        [word] => Ok((subject, Some(word))),
+        [_, word, ..] => anyhow::bail!("one word too many: {word:?}"),
+    }
+}
+
+fn server(topology: &Topology, name: &str) -> anyhow::Result<Subject> {
+    match topology.node(name)? {
+        node @ (Node::Server(_) | Node::Sorry) => Ok(Subject::Server(node)),
+        node @ (Node::Client | Node::Outer | Node::Firewall(_) | Node::Inner | Node::Switch) => {
+            anyhow::bail!("{node} is neither a firewall nor a server")
+        }
+    }
+}
+
+fn fail(lab: &Lab, words: &[String], leg: Option<LegArg>) -> anyhow::Result<()> {
+    let (subject, how) = subject(lab, words)?;
+    match (subject, how, leg) {
+        (Subject::Firewall(number), None | Some("link"), leg) => {
             let leg = match leg {
                 None => Leg::Both,
                 Some(LegArg::Outer) => Leg::Outer,
                 Some(LegArg::Inner) => Leg::Inner,
             };
-            lab.fail(lab.topology().firewall(firewall)?, leg)?;
+            lab.fail(number, leg)?;
         }
-        LabCommand::Heal { firewall } => {
-            let lab = open()?;
-            lab.heal(lab.topology().firewall(firewall)?)?;
+        (Subject::Firewall(_), Some(how), _) => {
+            anyhow::bail!("a firewall fails by its cables (--leg outer|inner for one of them), not by {how:?}")
         }
-        LabCommand::Down => lab::remove(&args.name)?,
-        LabCommand::Traffic { program } => return traffic(program),
+        (Subject::Server(_), _, Some(_)) => anyhow::bail!("--leg is for firewalls: a server has one cable"),
+        (Subject::Server(node), how, None) => {
+            let harm = match how {
+                None | Some("link") => Harm::Unplugged,
+                Some("kill") => Harm::Killed,
+                Some("silent") => Harm::Silent,
+                Some("sick") => Harm::Sick,
+                Some(other) => anyhow::bail!("a server fails by link, kill, silent or sick, not by {other:?}"),
+            };
+            lab.fail_server(node, harm)?;
+        }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 impl TopologyArgs {
@@ -214,13 +254,14 @@ impl TopologyArgs {
             KindArg::Transparent => FirewallKind::Transparent,
             KindArg::Vlan => FirewallKind::Vlan,
         };
-        let routers = match (self.one_box, self.without_fwlb) {
-            (true, _) => Routers::OneBox,
-            (false, true) => Routers::Kernel { outer: 1, inner: self.firewalls },
-            (false, false) => Routers::Engines,
+        let (routers, firewalls) = match (self.one_box, self.without_fwlb, self.plain) {
+            (true, _, _) => (Routers::OneBox, self.firewalls),
+            (_, true, _) => (Routers::Kernel { outer: 1, inner: self.firewalls }, self.firewalls),
+            (_, _, true) => (Routers::Single, 0),
+            (false, false, false) => (Routers::Engines, self.firewalls),
         };
-        let mut topology =
-            Topology { firewalls: self.firewalls, kind, servers: self.servers, routers, ..Topology::new(name) };
+        let farm = (!self.no_services && !self.without_fwlb).then(|| self.farm());
+        let mut topology = Topology { firewalls, kind, servers: self.servers, routers, farm, ..Topology::new(name) };
         for setting in &self.set {
             let (section, key, value) = parse_setting(setting).with_context(|| {
                 format!("--set wants SECTION.KEY=VALUE, as in group.on-failure=reset, not {setting:?}")
@@ -230,6 +271,20 @@ impl TopologyArgs {
         topology.validate()?;
         Ok(topology)
     }
+
+    fn farm(&self) -> Farm {
+        let mode = match self.mode {
+            ModeArg::Nat => ServiceMode::Nat,
+            ModeArg::FullNat => ServiceMode::FullNat,
+            ModeArg::Direct => ServiceMode::Direct,
+        };
+        let program = match self.web {
+            None => WebProgram::of_this_machine(),
+            Some(WebArg::Nginx) => WebProgram::Nginx,
+            Some(WebArg::BuiltIn) => WebProgram::BuiltIn,
+        };
+        Farm { mode, weights: self.weights.clone(), program }
+    }
 }
 
 /// `group.check.fall=3` is section `group.check`, key `fall`; what is no TOML value is taken as text.
@@ -238,79 +293,6 @@ fn parse_setting(text: &str) -> Option<(&str, &str, toml::Value)> {
     let (section, key) = name.rsplit_once('.')?;
     let parsed = format!("value = {value}").parse::<toml::Table>().ok().and_then(|mut table| table.remove("value"));
     Some((section, key, parsed.unwrap_or_else(|| value.into())))
-}
-
-/// What to type at a lab that stands.
-fn how_to_play(lab: &Lab) -> String {
-    let topology = lab.topology();
-    let name = if topology.name == DEFAULT_NAME { String::new() } else { format!(" --name {}", topology.name) };
-    let (v4, v6) = (topology.server(1).v4, topology.server(1).v6);
-    let (outer, inner) = (lab.socket(Side::Outer), lab.socket(Side::Inner));
-    format!(
-        "\
-Lab {lab_name} stands: client, outer (fwlb), {firewalls} firewalls, inner (fwlb), {servers} servers. Play with it:
-
-  traffic   fwlb lab{name} exec client -- curl -s http://{v4}/
-            fwlb lab{name} exec client -- curl -s 'http://[{v6}]/'
-            fwlb lab{name} exec client -- ping -c 3 {v4}
-            fwlb lab{name} exec client -- traceroute -n {v4}
-            fwlb lab{name} exec s1 -- curl -s http://{client}/
-  look      fwlb -s {outer} show firewalls
-            fwlb -s {outer} show sessions
-            fwlb -s {inner} show counters
-            fwlb -s {outer} explain tcp {client}:40000 {v4}:80
-            fwlb lab{name} status
-  break     fwlb lab{name} fail fw1
-            fwlb lab{name} fail fw1 --leg inner
-            fwlb lab{name} heal fw1
-            fwlb -s {outer} set firewall fw1 drain
-  remove    fwlb lab{name} down
-
-Configurations and logs: {directory}
-",
-        lab_name = topology.name,
-        firewalls = topology.firewalls,
-        servers = topology.servers,
-        client = topology.client().v4,
-        outer = outer.display(),
-        inner = inner.display(),
-        directory = lab.directory().display(),
-    )
-}
-
-fn status(lab: &Lab) -> anyhow::Result<String> {
-    let topology = lab.topology();
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::NOTHING);
-    table.set_header(["FIREWALL", "OUTER SEES", "INNER SEES", "SESSIONS", "PASSED", "INVALID", "NEW-NOT-SYN"]);
-    let views = Side::BOTH.map(|side| lab.firewalls(side));
-    for number in 1..=topology.firewalls {
-        let name = format!("fw{number}");
-        let seen = views.each_ref().map(|view| {
-            view.as_ref().ok().and_then(|firewalls| firewalls.iter().find(|firewall| firewall.name == name))
-        });
-        let state = seen.map(|seen| seen.map_or("?", |firewall| &firewall.state).to_owned());
-        let sessions = seen[0].map_or("?".to_owned(), |firewall| firewall.sessions.to_string());
-        let drops = lab.drops(number)?;
-        let [outer, inner] = state;
-        table.add_row([
-            name,
-            outer,
-            inner,
-            sessions,
-            drops.passed.to_string(),
-            drops.invalid.to_string(),
-            drops.new_not_syn.to_string(),
-        ]);
-    }
-    let stations: Vec<_> = topology.nodes().into_iter().map(|node| topology.namespace(node)).collect();
-    let mut text = format!("{}\n\nnamespaces: {}\n", table.trim_fmt(), stations.join(" "));
-    for (side, view) in Side::BOTH.iter().zip(&views) {
-        if let Err(error) = view {
-            text += &format!("engine {}: {error}\n", side.engine());
-        }
-    }
-    Ok(text)
 }
 
 /// The tour; Ctrl-C ends it and removes the lab as well.
@@ -353,52 +335,4 @@ fn demo(topology: &Topology, program: &Path, keep: bool) -> anyhow::Result<ExitC
     let broken = report.promises.iter().filter(|promise| !promise.kept).count();
     println!("{} promises kept, {broken} broken", report.promises.len() - broken);
     Ok(if report.kept() { ExitCode::SUCCESS } else { ExitCode::from(1) })
-}
-
-fn traffic(program: &TrafficCommand) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let print = |line: &Line| {
-        let text = serde_json::to_string(line).expect("plain data");
-        // Whoever reads may have gone; then so do we.
-        if writeln!(std::io::stdout(), "{text}").is_err() {
-            std::process::exit(1);
-        }
-    };
-    match program {
-        TrafficCommand::Serve { host, echo, http } => {
-            runtime
-                .block_on(traffic::serve(host.clone(), *echo, *http, |_, _| print(&Line::Ready)))
-                .with_context(|| format!("cannot serve on ports {echo} and {http}"))?;
-        }
-        TrafficCommand::Flows {
-            protocol,
-            to,
-            port,
-            flows,
-            interval_ms,
-            size,
-            duration_ms,
-            patience_ms,
-            once,
-            life_ms,
-        } => {
-            let plan = Plan {
-                protocol: match protocol {
-                    ProtocolArg::Tcp => Protocol::Tcp,
-                    ProtocolArg::Udp => Protocol::Udp,
-                    ProtocolArg::Icmp => Protocol::Icmp,
-                },
-                to: SocketAddr::new(*to, *port),
-                flows: *flows,
-                interval: Duration::from_millis(*interval_ms.max(&1)),
-                size: *size.max(&8),
-                duration: Duration::from_millis(*duration_ms),
-                patience: Duration::from_millis(*patience_ms),
-                reopen: !*once,
-                life: life_ms.map(Duration::from_millis),
-            };
-            runtime.block_on(traffic::run(plan, print));
-        }
-    }
-    Ok(ExitCode::SUCCESS)
 }

@@ -10,6 +10,7 @@
 //! cable is cut by taking its port down. Transparent firewalls have cables to both engines instead of a switch between.
 
 use super::command::Command;
+use super::farm::ServiceMode;
 use super::topology::{FirewallKind, Node, Pair, Routers, Side, Topology};
 
 /// Settings of every station: no source check (paths are asymmetric by design of some tests), no duplicate address
@@ -52,9 +53,11 @@ pub fn build(lab: &Topology) -> Vec<Command> {
     let mut commands = vec![namespaces(lab, lab.nodes().into_iter().filter(|node| !matches!(node, Node::Firewall(_))))];
     commands.extend(switch(lab));
     commands.extend(host(lab, Node::Client, "br-clients", lab.client(), lab.outer_near(), 1500));
-    for number in 1..=lab.servers {
-        let server = Node::Server(number);
-        commands.extend(host(lab, server, "br-servers", lab.server(number), lab.inner_near(), lab.server_mtu));
+    for (server, address) in lab.server_stations() {
+        commands.extend(host(lab, server, "br-servers", address, lab.inner_near(), lab.server_mtu));
+        if lab.farm.as_ref().is_some_and(|farm| farm.mode == ServiceMode::Direct) {
+            commands.extend(direct_server(lab, server));
+        }
     }
     commands.extend(engines(lab));
     for number in firewalls {
@@ -156,6 +159,26 @@ fn host(lab: &Topology, node: Node, bridge: &str, address: Pair, router: Pair, m
     commands
 }
 
+/// Lets a server take what is for the VIP, and keep quiet about it: what `fwlb check` asks of the servers of a `direct`
+/// service.
+fn direct_server(lab: &Topology, server: Node) -> Vec<Command> {
+    let namespace = lab.namespace(server);
+    let vip = lab.vip();
+    vec![
+        Command::sysctl(&namespace, ["net.ipv4.conf.all.arp_ignore=1", "net.ipv4.conf.all.arp_announce=2"]),
+        Command::ip_in(
+            &namespace,
+            &[format!("address add {}/32 dev lo", vip.v4), format!("address add {}/128 dev lo nodad", vip.v6)],
+        ),
+    ]
+}
+
+/// Takes a server's cable away (`up == false`) or puts it back.
+pub fn server_cable(lab: &Topology, server: Node, up: bool) -> Command {
+    let state = if up { "up" } else { "down" };
+    Command::ip_in(&lab.namespace(Node::Switch), &[format!("link set {server} {state}")])
+}
+
 fn assign(device: &str, address: Pair) -> Vec<String> {
     let [v4, v6] = address.subnets();
     vec![format!("address add {v4} dev {device}"), format!("address add {v6} dev {device} nodad")]
@@ -163,8 +186,13 @@ fn assign(device: &str, address: Pair) -> Vec<String> {
 
 /// The engines' namespaces: devices without addresses, for the engines own them.
 fn engines(lab: &Topology) -> Vec<Command> {
-    let mut commands = vec![Command::sysctl(&lab.namespace(Node::Outer), STATION)];
-    commands.push(Command::sysctl(&lab.namespace(Node::Inner), STATION));
+    let mut commands: Vec<_> =
+        lab.sides().iter().map(|side| Command::sysctl(&lab.namespace(side.node()), STATION)).collect();
+    if lab.routers == Routers::Single {
+        commands.extend(plug(lab, Node::Inner, near_device(Side::Outer), "inner-clients", "br-clients", 1500));
+        commands.extend(plug(lab, Node::Inner, near_device(Side::Inner), "inner-near", "br-servers", lab.server_mtu));
+        return commands;
+    }
     for side in Side::BOTH {
         let (bridge, mtu) = match side {
             Side::Outer => ("br-clients", 1500),
@@ -215,7 +243,8 @@ fn routing_firewall(lab: &Topology, number: u8) -> Vec<Command> {
     lines.extend(assign("outer", lab.leg(Side::Outer, number)));
     lines.extend(assign("inner", lab.leg(Side::Inner, number)));
     let toward = [(lab.outer_near(), lab.outer_far(number)), (lab.inner_near(), lab.inner_far(number))];
-    for (net, router) in toward {
+    let services = lab.farm.as_ref().map(|_| (lab.vip(), lab.inner_far(number)));
+    for (net, router) in toward.into_iter().chain(services) {
         lines.push(format!("route add {} via {}", network(net)[0], router.v4));
         lines.push(format!("route add {} via {}", network(net)[1], router.v6));
     }
@@ -294,7 +323,7 @@ fn ruleset(lab: &Topology, number: u8) -> String {
 }
 
 /// The networks that an address of the lab lies in.
-fn network(address: Pair) -> [String; 2] {
+pub(super) fn network(address: Pair) -> [String; 2] {
     let [a, b, c, _] = address.v4.octets();
     let [e, f, g, h, ..] = address.v6.segments();
     [format!("{a}.{b}.{c}.0/24"), format!("{}/64", std::net::Ipv6Addr::new(e, f, g, h, 0, 0, 0, 0))]

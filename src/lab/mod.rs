@@ -13,8 +13,13 @@
 
 pub mod blueprint;
 pub mod command;
+pub mod configuration;
 pub mod demo;
 mod engines;
+mod error;
+pub mod farm;
+mod processes;
+mod servers;
 pub mod topology;
 pub mod traffic;
 
@@ -22,14 +27,18 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::Child;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 pub use blueprint::Leg;
 use command::Command;
-pub use engines::{Stop, configuration};
+pub use configuration::configuration;
+pub use engines::Stop;
+pub use error::LabError;
+pub use farm::Farm;
+pub use servers::{Harm, ServerStatus};
 pub use topology::{FirewallKind, Node, Routers, Side, Topology};
 
 /// Where laboratories keep their files, one directory each.
@@ -61,85 +70,6 @@ pub struct FirewallDrops {
     pub passed: u64,
 }
 
-/// Why the laboratory cannot do what was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum LabError {
-    /// A topology that cannot be built.
-    #[error("{0}")]
-    Topology(String),
-    /// Namespaces need root.
-    #[error("the laboratory makes network namespaces: run it as root (sudo fwlb lab …)")]
-    NotRoot,
-    /// A lab of this name stands already.
-    #[error(
-        "lab {0} stands already: play with it (`fwlb lab status --name {0}`), or remove it with `fwlb lab down --name {0}`"
-    )]
-    Exists(String),
-    /// No lab of this name.
-    #[error("no lab {0} stands here: build it with `fwlb lab up --name {0}`")]
-    Missing(String),
-    /// No such station.
-    #[error("no station {name:?} in this lab; it has {known}")]
-    NoNode {
-        /// What was asked for.
-        name: String,
-        /// What there is.
-        known: String,
-    },
-    /// A program that is not there.
-    #[error("cannot run {program}: {source}; it may be missing (packages iproute2, nftables, procps, iputils-ping)")]
-    Start {
-        /// Program.
-        program: String,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// A command failed.
-    #[error("{command}\nended with {status}: {output}")]
-    Command {
-        /// The command with its input.
-        command: String,
-        /// Exit status.
-        status: String,
-        /// What it said.
-        output: String,
-    },
-    /// A file of the lab.
-    #[error("{path}: {source}")]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// An engine ended or does not become ready.
-    #[error("engine {engine} {what}; it said:\n{log}")]
-    Engine {
-        /// Which.
-        engine: String,
-        /// What is wrong.
-        what: String,
-        /// The end of its log.
-        log: String,
-    },
-    /// An engine was not reached or said no.
-    #[error(transparent)]
-    Client(#[from] crate::client::ClientError),
-    /// The user has seen enough.
-    #[error("interrupted")]
-    Interrupted,
-    /// An answer that is not what the contract says.
-    #[error("{what} answered something else than expected: {answer}")]
-    Answer {
-        /// Who was asked what.
-        what: String,
-        /// The answer.
-        answer: String,
-    },
-}
-
 impl Lab {
     /// Builds a lab, starts `program` as its engines and its servers, and waits until every firewall is up on both sides.
     /// What was built is removed when the value is dropped, also while a test panics, unless [`Lab::keep`] was called.
@@ -149,9 +79,10 @@ impl Lab {
     pub fn up(topology: Topology, program: &Path) -> Result<Self, LabError> {
         let mut lab = Self::build(topology, program)?;
         match lab.topology.routers {
-            Routers::Engines | Routers::OneBox => {
+            Routers::Engines | Routers::OneBox | Routers::Single => {
                 lab.start_engines()?;
                 lab.wait_for_firewalls(ENGINES_READY)?;
+                lab.wait_for_servers(ENGINES_READY)?;
             }
             Routers::Kernel { .. } => {}
         }
@@ -166,7 +97,7 @@ impl Lab {
         topology.validate()?;
         require_root()?;
         let directory = Path::new(LABS).join(&topology.name);
-        engines::check(&topology, &directory.display().to_string())?;
+        configuration::check(&topology, &directory.display().to_string())?;
         if directory.exists() || !namespaces(&topology.name)?.is_empty() {
             return Err(LabError::Exists(topology.name));
         }
@@ -331,75 +262,6 @@ impl Lab {
     fn write(&self, name: &str, text: &str) -> Result<(), LabError> {
         let path = self.directory.join(name);
         fs::write(&path, text).map_err(|source| LabError::File { path, source })
-    }
-
-    /// Starts a command in the background, its output to a file of the lab.
-    fn spawn(&mut self, name: &str, mut command: std::process::Command) -> Result<(), LabError> {
-        use std::os::unix::process::CommandExt;
-        let path = self.directory.join(format!("{name}.log"));
-        let open = || fs::OpenOptions::new().create(true).append(true).open(&path);
-        let file = |source| LabError::File { path: path.clone(), source };
-        let (out, err) = (open().map_err(file)?, open().map_err(file)?);
-        // A group of its own: the terminal's Ctrl-C is for whoever drives the lab.
-        command.stdin(Stdio::null()).stdout(out).stderr(err).process_group(0);
-        let child = command
-            .spawn()
-            .map_err(|source| LabError::Start { program: self.program.display().to_string(), source })?;
-        self.write(&format!("{name}.pid"), &format!("{}\n", child.id()))?;
-        self.children.insert(name.to_owned(), child);
-        Ok(())
-    }
-
-    /// Servers echo and show a page; so does the client, for flows that the servers open.
-    fn start_servers(&mut self) -> Result<(), LabError> {
-        let hosts: Vec<_> =
-            self.topology.nodes().into_iter().filter(|node| matches!(node, Node::Client | Node::Server(_))).collect();
-        for &host in &hosts {
-            let mut server = self.traffic(host);
-            server.args(["serve", "--as", &host.to_string()]);
-            self.spawn(&host.to_string(), server)?;
-        }
-        for host in hosts {
-            self.wait_for(Duration::from_secs(5), &host.to_string(), "does not listen", |lab| {
-                Ok(lab.log(&host.to_string()).contains("ready"))
-            })?;
-        }
-        Ok(())
-    }
-
-    /// Polls `done` until it is true, the named program of the lab ends, or time is up.
-    fn wait_for(
-        &mut self,
-        patience: Duration,
-        name: &str,
-        complaint: &str,
-        mut done: impl FnMut(&Self) -> Result<bool, LabError>,
-    ) -> Result<(), LabError> {
-        let deadline = Instant::now() + patience;
-        loop {
-            if let Some(status) = self.children.get_mut(name).and_then(|child| child.try_wait().ok().flatten()) {
-                let what = format!("ended at once ({status})");
-                return Err(LabError::Engine { engine: name.to_owned(), what, log: self.log(name) });
-            }
-            let outcome = done(self);
-            if matches!(outcome, Ok(true)) {
-                return Ok(());
-            }
-            if Instant::now() > deadline {
-                let why = outcome.err().map(|error| format!(" ({error})")).unwrap_or_default();
-                let what = format!("{complaint} within {} s{why}", patience.as_secs());
-                return Err(LabError::Engine { engine: name.to_owned(), what, log: self.log(name) });
-            }
-            pause(Duration::from_millis(50));
-        }
-    }
-
-    /// The end of what a program of the lab printed.
-    pub fn log(&self, name: &str) -> String {
-        let text = fs::read(self.directory.join(format!("{name}.log"))).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let lines: Vec<_> = text.lines().collect();
-        lines[lines.len().saturating_sub(30)..].join("\n")
     }
 }
 

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-use super::LabError;
+use super::{Farm, LabError};
 
 /// A laboratory to build.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,8 +30,12 @@ pub struct Topology {
     /// The group's seed, outer and inner; different seeds are a fault that the engines have to survive.
     pub seeds: [String; 2],
     /// More settings for both configuration files, as INTERFACE.md names them: section (`engine`, `limits`, `timeouts`,
-    /// `group`, `group.check`), key, value. They replace what the lab would write.
+    /// `group`, `group.check`, `service`, `service.check`; the last two mean every service), key, value. They replace what
+    /// the lab would write.
     pub settings: BTreeMap<String, BTreeMap<String, toml::Value>>,
+    /// Virtual services on the inner engine and the servers behind them; `None`: the servers are only routed to.
+    #[serde(default)]
+    pub farm: Option<Farm>,
 }
 
 /// What stands between the two engines.
@@ -58,6 +62,8 @@ pub enum Routers {
     Engines,
     /// Two engines in one process.
     OneBox,
+    /// One engine, the inner one, between clients and servers, and no firewall: a plain server load balancer.
+    Single,
     /// The kernel, with fixed routes through firewall `outer` toward the servers and `inner` toward the clients: what
     /// happens without fwlb. 1-based.
     Kernel {
@@ -81,6 +87,8 @@ pub enum Node {
     Inner,
     /// A server, 1-based.
     Server(u8),
+    /// The server of a [`Farm`] that speaks when every other is down.
+    Sorry,
     /// The switches: one bridge per segment, none of them reachable by IP.
     Switch,
 }
@@ -123,6 +131,7 @@ impl fmt::Display for Node {
             Self::Firewall(number) => write!(f, "fw{number}"),
             Self::Inner => f.write_str("inner"),
             Self::Server(number) => write!(f, "s{number}"),
+            Self::Sorry => f.write_str("sorry"),
             Self::Switch => f.write_str("switch"),
         }
     }
@@ -168,6 +177,7 @@ impl Topology {
             server_mtu: 1500,
             seeds: ["the laboratory's shared seed".to_owned(), "the laboratory's shared seed".to_owned()],
             settings: BTreeMap::new(),
+            farm: None,
         }
     }
 
@@ -184,8 +194,15 @@ impl Topology {
         if !is_lab_name(&self.name) {
             return refuse(format!("a lab's name is 1 to 12 letters and digits, not {:?}", self.name));
         }
-        if !(1..=16).contains(&self.firewalls) {
-            return refuse(format!("a lab has 1 to 16 firewalls, not {}", self.firewalls));
+        match (self.routers, self.firewalls) {
+            (Routers::Single, 0) => {}
+            (Routers::Single, firewalls) => {
+                return refuse(format!("a plain server load balancer has no firewalls, not {firewalls}"));
+            }
+            (Routers::Engines | Routers::OneBox | Routers::Kernel { .. }, 1..=16) => {}
+            (Routers::Engines | Routers::OneBox | Routers::Kernel { .. }, firewalls) => {
+                return refuse(format!("a lab has 1 to 16 firewalls, not {firewalls}"));
+            }
         }
         if !(1..=8).contains(&self.servers) {
             return refuse(format!("a lab has 1 to 8 servers, not {}", self.servers));
@@ -203,6 +220,12 @@ impl Topology {
                 return refuse(format!("the routers use firewalls 1..={}, not {outer} and {inner}", self.firewalls));
             }
         }
+        if let Some(farm) = &self.farm {
+            if matches!(self.routers, Routers::Kernel { .. }) {
+                return refuse("services need fwlb: kernel routers have none".to_owned());
+            }
+            farm.validate(self.servers)?;
+        }
         for section in self.settings.keys() {
             if !SECTIONS.contains(&section.as_str()) {
                 return refuse(format!("settings go to {}, not to {section:?}", SECTIONS.join(", ")));
@@ -213,15 +236,32 @@ impl Topology {
 
     /// All stations, each namespace once.
     pub fn nodes(&self) -> Vec<Node> {
-        let mut nodes = vec![Node::Switch, Node::Client, Node::Outer];
+        let mut nodes = vec![Node::Switch, Node::Client];
+        if self.routers != Routers::Single {
+            nodes.push(Node::Outer);
+        }
         if self.kind != FirewallKind::Vlan {
             nodes.extend((1..=self.firewalls).map(Node::Firewall));
         }
         if self.routers != Routers::OneBox {
             nodes.push(Node::Inner);
         }
-        nodes.extend((1..=self.servers).map(Node::Server));
+        nodes.extend(self.server_stations().into_iter().map(|(node, _)| node));
         nodes
+    }
+
+    /// The servers with their addresses, a farm's sorry server last.
+    pub fn server_stations(&self) -> Vec<(Node, Pair)> {
+        let sorry = self.farm.as_ref().map(|_| (Node::Sorry, self.sorry_server()));
+        (1..=self.servers).map(|number| (Node::Server(number), self.server(number))).chain(sorry).collect()
+    }
+
+    /// The engines, outer first.
+    pub const fn sides(&self) -> &'static [Side] {
+        match self.routers {
+            Routers::Engines | Routers::OneBox | Routers::Kernel { .. } => &Side::BOTH,
+            Routers::Single => &[Side::Inner],
+        }
     }
 
     /// The station called `name`; `server` and `box` are understood too.
@@ -279,6 +319,16 @@ impl Topology {
         Pair::new([203, 0, 113, 10 + number], [0x2001, 0xdb8, 0x113, 0, 0, 0, 0, decimal(10 + number)])
     }
 
+    /// The server that speaks when every other is down.
+    pub const fn sorry_server(&self) -> Pair {
+        Pair::new([203, 0, 113, 99], [0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 0x99])
+    }
+
+    /// The address of the virtual services. It lies in no link's subnet: the routers send its network to the inner engine.
+    pub const fn vip(&self) -> Pair {
+        Pair::new([192, 0, 2, 80], [0x2001, 0xdb8, 0x2, 0, 0, 0, 0, 0x80])
+    }
+
     /// The outer router toward the firewalls; behind a layer-2 firewall each path has a subnet of its own.
     pub const fn outer_far(&self, firewall: u8) -> Pair {
         match self.kind.is_layer2() {
@@ -321,7 +371,7 @@ impl FirewallKind {
 }
 
 /// Sections of the configuration file that [`Topology::settings`] may name.
-pub const SECTIONS: [&str; 5] = ["engine", "limits", "timeouts", "group", "group.check"];
+pub const SECTIONS: [&str; 7] = ["engine", "limits", "timeouts", "group", "group.check", "service", "service.check"];
 
 /// Whether `name` can name a laboratory.
 pub fn is_lab_name(name: &str) -> bool {

@@ -104,7 +104,7 @@ impl Traffic {
             text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")));
         let flows = lines.filter_map(|line| match line {
             Line::Flow(flow) => Some(flow),
-            Line::Ready | Line::Progress(_) => None,
+            Line::Ready | Line::Progress(_) | Line::Page(_) => None,
         });
         flows.collect()
     }

@@ -52,6 +52,81 @@ fn a_lab_stands_breaks_heals_and_leaves_no_trace() {
 }
 
 #[test]
+fn every_harm_to_a_server_is_seen_for_its_own_reason_and_undone() {
+    let Some(_alone) = ground() else { return };
+    let name = format!("w{:x}", std::process::id());
+    let _removed = Removed(name.clone());
+    let up = lab(&name, &["up", "--firewalls", "1", "--servers", "4", "--weights", "1"]);
+    assert!(up.status.success(), "{}", said(&up));
+    let page = || said(&lab(&name, &["exec", "client", "--", "curl", "-s", "-m", "3", "http://192.0.2.80/"]));
+    let served: Vec<_> = (0..4).map(|_| page()).collect();
+    for server in ["s1", "s2", "s3", "s4"] {
+        let greeting = format!("{server} greets 198.51.100.7:");
+        assert_eq!(served.iter().filter(|page| page.contains(&greeting)).count(), 1, "{served:?}");
+    }
+
+    for harm in
+        [&["fail", "s1"][..], &["fail", "server", "s2", "kill"], &["fail", "s3", "silent"], &["fail", "s4", "sick"]]
+    {
+        let failed = lab(&name, harm);
+        assert!(failed.status.success(), "{harm:?}: {}", said(&failed));
+    }
+    status_shows(&name, |status| {
+        [
+            "web/s1 is down: ipv4: no SYN-ACK in 300ms",
+            "web/s2 is down: ipv4: connection refused",
+            "web/s3 is down: ipv4: no SYN-ACK in 300ms",
+            "web/s4 is down: ipv4: HTTP 503, expected 200",
+        ]
+        .iter()
+        .all(|line| status.contains(line))
+    });
+    let status = said(&lab(&name, &["status"]));
+    for harm in ["unplugged", "programs killed", "drops everything", "answers 503"] {
+        assert_eq!(status.matches(harm).count(), 1, "{status}");
+    }
+    assert!(!status.contains("echo/s4"), "only the pages of s4 are sick: {status}");
+    assert!(page().contains("sorry greets "), "the sorry server speaks when every other is down");
+
+    for server in ["s1", "s2", "s3", "s4"] {
+        let healed = lab(&name, &["heal", server]);
+        assert!(healed.status.success(), "{server}: {}", said(&healed));
+    }
+    status_shows(&name, |status| !status.contains(" is down: "));
+    assert!(!page().contains("sorry"));
+    for wrong in [&["fail", "s1", "drunk"][..], &["fail", "client"], &["fail", "s9"], &["heal", "s1", "sick"]] {
+        assert!(!lab(&name, wrong).status.success(), "{wrong:?}");
+    }
+}
+
+#[test]
+fn a_plain_load_balancer_and_direct_servers_serve_in_both_families() {
+    let Some(_alone) = ground() else { return };
+    let name = format!("x{:x}", std::process::id());
+    let _removed = Removed(name.clone());
+    for shape in [&["--plain"][..], &["--mode", "direct", "--web", "built-in"], &["--mode", "full-nat", "--one-box"]] {
+        let up = lab(&name, &[&["up", "--servers", "1"], shape].concat());
+        assert!(up.status.success(), "{shape:?}: {}", said(&up));
+        for url in ["http://192.0.2.80/", "http://[2001:db8:2::80]/"] {
+            let page = lab(&name, &["exec", "client", "--", "curl", "-s", "-g", "-m", "3", url]);
+            assert!(said(&page).contains("s1 greets"), "{shape:?} {url}: {}", said(&page));
+        }
+        let down = lab(&name, &["down"]);
+        assert!(down.status.success(), "{shape:?}: {}", said(&down));
+    }
+}
+
+/// Waits until `fwlb lab status` shows what `wanted` looks for.
+#[track_caller]
+fn status_shows(name: &str, wanted: impl Fn(&str) -> bool) {
+    let shown = (0..200).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        wanted(&said(&lab(name, &["status"])))
+    });
+    assert!(shown, "{}", said(&lab(name, &["status"])));
+}
+
+#[test]
 fn the_tour_keeps_its_promises_and_cleans_up() {
     let Some(_alone) = ground() else { return };
     let name = format!("v{:x}", std::process::id());

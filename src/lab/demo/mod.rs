@@ -256,7 +256,7 @@ impl Program {
                 match serde_json::from_str(&line) {
                     Ok(Line::Progress(progress)) => said.progress = progress,
                     Ok(Line::Flow(flow)) => said.flows.push(flow),
-                    Ok(Line::Ready) | Err(_) => {}
+                    Ok(Line::Ready | Line::Page(_)) | Err(_) => {}
                 }
             }
         });

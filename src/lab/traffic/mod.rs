@@ -1,6 +1,7 @@
 //! Traffic for the laboratory: a server that echoes, and clients that keep flows busy and report what each of them lived
 //! through. They run inside the lab's namespaces as `fwlb lab traffic …` and speak JSON, one [`Line`] per line.
 
+mod pages;
 mod ping;
 mod serve;
 mod tcp;
@@ -15,7 +16,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-pub use serve::serve;
+pub use pages::{PageReport, Pages, read_pages};
+pub use serve::{Serve, serve};
 
 /// Port of the echo service, TCP and UDP (RFC 862).
 pub const ECHO_PORT: u16 = 7;
@@ -68,6 +70,8 @@ pub enum Line {
     Progress(Progress),
     /// A flow ended.
     Flow(FlowReport),
+    /// A page was read, or not.
+    Page(PageReport),
 }
 
 /// How it goes.

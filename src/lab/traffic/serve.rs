@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -11,17 +12,38 @@ use tokio::time::timeout;
 /// Requests are read up to here.
 const REQUEST_BYTES_MAX: usize = 8192;
 
-/// Serves echo on `echo` (TCP and UDP) and the page on `http`, both families, until it is killed; calls `ready` once it
-/// listens. Port 0 takes any free port.
+/// What a server does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Serve {
+    /// What its pages call it.
+    pub name: String,
+    /// Echo port, TCP and UDP; 0 takes any free one.
+    pub echo: u16,
+    /// Port of the pages, 0 as above; `None`: somebody else shows them.
+    pub pages: Option<u16>,
+    /// As long as this file is there, every page is a 503.
+    pub sick: Option<PathBuf>,
+}
+
+/// Serves both families until it is killed; calls `ready` with the echo's address and the pages' once it listens.
 ///
 /// # Errors
 /// A port that cannot be bound.
-pub async fn serve(name: String, echo: u16, http: u16, ready: impl FnOnce(SocketAddr, SocketAddr)) -> io::Result<()> {
-    let tcp = TcpListener::bind((Ipv6Addr::UNSPECIFIED, echo)).await?;
+pub async fn serve(serve: Serve, ready: impl FnOnce(SocketAddr, Option<SocketAddr>)) -> io::Result<()> {
+    let tcp = TcpListener::bind((Ipv6Addr::UNSPECIFIED, serve.echo)).await?;
     let udp = UdpSocket::bind(tcp.local_addr()?).await?;
-    let page = TcpListener::bind((Ipv6Addr::UNSPECIFIED, http)).await?;
-    ready(tcp.local_addr()?, page.local_addr()?);
-    tokio::join!(echo_streams(tcp), echo_datagrams(udp), serve_pages(page, name));
+    let pages = match serve.pages {
+        Some(port) => Some(TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await?),
+        None => None,
+    };
+    let address = pages.as_ref().map(TcpListener::local_addr).transpose()?;
+    ready(tcp.local_addr()?, address);
+    let pages = async {
+        if let Some(listener) = pages {
+            serve_pages(listener, &serve).await;
+        }
+    };
+    tokio::join!(echo_streams(tcp), echo_datagrams(udp), pages);
     Ok(())
 }
 
@@ -50,20 +72,24 @@ async fn echo_datagrams(socket: UdpSocket) {
     }
 }
 
-async fn serve_pages(listener: TcpListener, name: String) {
+async fn serve_pages(listener: TcpListener, serve: &Serve) {
     loop {
         let Ok((stream, from)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(10)).await;
             continue;
         };
-        let text = format!("{name} greets {}\n", unmapped(from));
+        let sick = serve.sick.as_ref().is_some_and(|file| file.exists());
+        let (status, text) = match sick {
+            true => ("503 Service Unavailable", format!("{} is sick\n", serve.name)),
+            false => ("200 OK", format!("{} greets {}\n", serve.name, unmapped(from))),
+        };
         tokio::spawn(async move {
-            let _ = timeout(Duration::from_secs(5), serve_page(stream, &text)).await;
+            let _ = timeout(Duration::from_secs(5), serve_page(stream, status, &text)).await;
         });
     }
 }
 
-async fn serve_page(mut stream: TcpStream, text: &str) -> io::Result<()> {
+async fn serve_page(mut stream: TcpStream, status: &str, text: &str) -> io::Result<()> {
     let mut request = Vec::new();
     while !request.windows(4).any(|end| end == b"\r\n\r\n") && request.len() < REQUEST_BYTES_MAX {
         if stream.read_buf(&mut request).await? == 0 {
@@ -71,8 +97,9 @@ async fn serve_page(mut stream: TcpStream, text: &str) -> io::Result<()> {
         }
     }
     let length = text.len();
-    let head =
-        format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+    );
     stream.write_all(head.as_bytes()).await?;
     stream.write_all(text.as_bytes()).await?;
     stream.shutdown().await

@@ -20,7 +20,8 @@ fn plan(protocol: Protocol, to: SocketAddr) -> Plan {
 
 async fn server() -> (SocketAddr, SocketAddr) {
     let (ready, listening) = oneshot::channel();
-    tokio::spawn(serve("s1".to_owned(), 0, 0, |echo, page| ready.send((echo.port(), page.port())).unwrap()));
+    let s1 = Serve { name: "s1".to_owned(), echo: 0, pages: Some(0), sick: None };
+    tokio::spawn(serve(s1, |echo, pages| ready.send((echo.port(), pages.unwrap().port())).unwrap()));
     let (echo, page) = listening.await.expect("binds a free port");
     ((Ipv4Addr::LOCALHOST, echo).into(), (Ipv4Addr::LOCALHOST, page).into())
 }
@@ -29,7 +30,7 @@ async fn flows(plan: Plan) -> Vec<FlowReport> {
     let mut flows = Vec::new();
     run(plan, |line| match line {
         Line::Flow(flow) => flows.push(flow.clone()),
-        Line::Ready | Line::Progress(_) => {}
+        Line::Ready | Line::Progress(_) | Line::Page(_) => {}
     })
     .await;
     flows

@@ -1,0 +1,185 @@
+//! The server farm of a laboratory: which virtual services its inner engine has, and how the configuration file says so.
+
+use std::fmt::Write;
+
+use serde::{Deserialize, Serialize};
+
+use super::LabError;
+use super::configuration::{Entry, line, section};
+use super::topology::{Pair, Topology};
+use super::traffic::ECHO_PORT;
+
+/// The service that shows pages.
+pub const WEB: &str = "web";
+/// The service that echoes, over TCP and UDP.
+pub const ECHO: &str = "echo";
+/// Port of the pages.
+pub const WEB_PORT: u16 = 80;
+/// The page that the checks ask for.
+pub const HEALTH_PATH: &str = "/healthz";
+
+/// Virtual services of both families on [`Topology::vip`], with the laboratory's servers and a sorry server behind them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Farm {
+    /// How requests reach the servers.
+    pub mode: ServiceMode,
+    /// 1..=256 each, one for each server; servers beyond the list have 1.
+    pub weights: Vec<u16>,
+    /// The program that shows the pages.
+    pub program: WebProgram,
+}
+
+/// How requests reach the servers, as `mode` of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ServiceMode {
+    /// The destination is translated.
+    Nat,
+    /// The source too.
+    FullNat,
+    /// Only the MAC address: the servers have the VIP on their loopback.
+    Direct,
+}
+
+/// Who shows the pages of the servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WebProgram {
+    /// The machine's nginx.
+    Nginx,
+    /// The laboratory's own small server.
+    BuiltIn,
+}
+
+impl Default for Farm {
+    /// The first server takes as much as two others, so that weights are to be seen; nginx where there is one.
+    fn default() -> Self {
+        Self { mode: ServiceMode::Nat, weights: vec![2], program: WebProgram::of_this_machine() }
+    }
+}
+
+impl ServiceMode {
+    /// As the configuration file has it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Nat => "nat",
+            Self::FullNat => "full-nat",
+            Self::Direct => "direct",
+        }
+    }
+}
+
+impl WebProgram {
+    /// nginx if it is installed.
+    pub fn of_this_machine() -> Self {
+        let found = ["/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/sbin/nginx", "/usr/local/bin/nginx"];
+        match found.iter().any(|path| std::path::Path::new(path).exists()) {
+            true => Self::Nginx,
+            false => Self::BuiltIn,
+        }
+    }
+
+    /// In a column of a table.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Nginx => "nginx",
+            Self::BuiltIn => "built-in",
+        }
+    }
+
+    /// In a sentence.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Nginx => "nginx",
+            Self::BuiltIn => "the built-in web server",
+        }
+    }
+}
+
+impl Farm {
+    /// A server's weight, 1-based.
+    pub fn weight(&self, number: u8) -> u16 {
+        self.weights.get(usize::from(number).saturating_sub(1)).copied().unwrap_or(1)
+    }
+
+    /// Refuses what no configuration file could say.
+    ///
+    /// # Errors
+    /// In words.
+    pub fn validate(&self, servers: u8) -> Result<(), LabError> {
+        if self.weights.len() > usize::from(servers) {
+            return Err(LabError::Topology(format!("{} weights for {servers} servers", self.weights.len())));
+        }
+        match self.weights.iter().find(|weight| !(1..=256).contains(*weight)) {
+            Some(weight) => Err(LabError::Topology(format!("a server's weight is 1 to 256, not {weight}"))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The sections of the services.
+pub(super) fn services(text: &mut String, lab: &Topology) {
+    let Some(farm) = &lab.farm else { return };
+    let web = Service {
+        comment: "The pages. The VIP lies in no subnet of a link: its neighbours route it to this engine.",
+        name: WEB,
+        protocol: "tcp".into(),
+        port: WEB_PORT,
+        check: vec![
+            ("kind", "http".into()),
+            ("path", HEALTH_PATH.into()),
+            ("expect-status", toml::Value::Array(vec![200.into()])),
+        ],
+    };
+    let echo = Service {
+        comment: "Echo: long sessions over TCP, datagrams over UDP. A server may be out here and in there.",
+        name: ECHO,
+        protocol: toml::Value::Array(vec!["tcp".into(), "udp".into()]),
+        port: ECHO_PORT,
+        check: vec![("kind", "tcp".into())],
+    };
+    for service in [web, echo] {
+        service.write(text, lab, farm);
+    }
+}
+
+struct Service {
+    comment: &'static str,
+    name: &'static str,
+    protocol: toml::Value,
+    port: u16,
+    check: Vec<Entry>,
+}
+
+impl Service {
+    fn write(self, text: &mut String, lab: &Topology, farm: &Farm) {
+        write!(text, "\n# {}", self.comment).expect("a String takes everything");
+        let vips = lab.vip().both().map(|address| toml::Value::from(address.to_string()));
+        let mut keys = vec![
+            ("name", self.name.into()),
+            ("address", toml::Value::Array(vips.to_vec())),
+            ("protocol", self.protocol),
+            ("port", i64::from(self.port).into()),
+            ("scheduler", "round-robin".into()),
+        ];
+        if farm.mode != ServiceMode::Nat {
+            keys.push(("mode", farm.mode.word().into()));
+        }
+        section(text, lab, "service", &keys);
+        let times = [("interval", "500ms".into()), ("timeout", "300ms".into()), ("fall", 2.into()), ("rise", 2.into())];
+        section(text, lab, "service.check", &self.check.into_iter().chain(times).collect::<Vec<_>>());
+        for number in 1..=lab.servers {
+            server(text, &format!("s{number}"), lab.server(number));
+            if farm.weight(number) != 1 {
+                line(text, &format!("weight = {}", farm.weight(number)));
+            }
+        }
+        server(text, "sorry", lab.sorry_server());
+        line(text, "backup = true                          # the sorry server: speaks when every other is down");
+    }
+}
+
+fn server(text: &mut String, name: &str, address: Pair) {
+    line(text, "\n[[service.server]]");
+    line(text, &format!("name = \"{name}\"\naddress = {:?}", address.both().map(|address| address.to_string())));
+}
