@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::config::diagnostic::Diagnostic;
 use crate::config::file::{self, File};
-use crate::config::{Config, Group, Outcome};
+use crate::config::{Config, Group, Outcome, Token};
 use crate::flow::HashMode;
 
 /// Compares the files that were understood with each other, and adds what does not fit to their diagnostics.
@@ -17,6 +17,7 @@ pub fn compare(outcomes: &mut [Outcome]) {
         for other in earlier {
             if let Some(other_config) = &other.config {
                 one_place(config, file, other_config, &other.diagnostics.path, &mut found);
+                one_listener(config, file, other_config, &other.diagnostics.path, &mut found);
                 same_groups(config, file, other_config, &other.diagnostics.path, &mut found);
             }
         }
@@ -59,6 +60,37 @@ fn one_place(config: &Config, file: &File, other: &Config, path: &str, found: &m
     ] {
         if let Some(own) = own.filter(|own| Some(*own) == others) {
             found.push(Diagnostic::error(at, format!("the engine of {path} also uses {}", own.display())));
+        }
+    }
+}
+
+/// Engines that name the same address are served together there: it has one certificate, and a token one meaning.
+fn one_listener(config: &Config, file: &File, other: &Config, path: &str, found: &mut Vec<Diagnostic>) {
+    let Some(listen) = file.api.listen.given() else { return };
+    let Some(others) = other.api.listen.filter(|others| others.port() == listen.value.port()) else { return };
+    if others != listen.value {
+        if others.ip().is_unspecified() || listen.value.ip().is_unspecified() {
+            let message = format!("{} takes the port from {others} of {path}", listen.value);
+            found.push(
+                Diagnostic::error(listen.span.clone(), message).hint("listen on one of the two, or on another port"),
+            );
+        }
+        return;
+    }
+    if config.api.tls != other.api.tls {
+        let message = format!("{path} listens on {others} too, with another `tls`");
+        found.push(Diagnostic::error(listen.span.clone(), message).hint("say the same in both files"));
+    }
+    for (token, typed) in config.api.tokens.iter().zip(&file.api.tokens) {
+        let differs = |twin: &Token| match (twin.name == token.name, twin.secret == token.secret) {
+            (true, true) => twin.role != token.role,
+            (true, false) | (false, true) => true,
+            (false, false) => false,
+        };
+        if other.api.tokens.iter().any(differs) {
+            let message =
+                format!("token {:?} is another one in {path}, which is served on the same address", token.name);
+            found.push(Diagnostic::error(typed.span.clone(), message).hint("say the same in both files"));
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Names are not resolved here; [`crate::config::validate`] does that.
 
+mod api;
 mod log;
 mod read;
 mod services;
@@ -18,6 +19,7 @@ use crate::flow::HashMode;
 use crate::time::Duration;
 use crate::wire::MacAddr;
 
+pub use api::{Api, Tls, Token};
 pub use log::Log;
 pub use read::read;
 pub use services::{HashPart, SchedulerName, Server, Service, ServiceCheck, ServiceKind, Sticky, addresses_of};
@@ -27,6 +29,8 @@ pub use services::{HashPart, SchedulerName, Server, Service, ServiceCheck, Servi
 pub struct File {
     /// `[engine]`.
     pub engine: Option<Engine>,
+    /// `[api]`.
+    pub api: Api,
     /// `[log]`.
     pub log: Log,
     /// `[limits]`.

@@ -3,6 +3,7 @@
 //! Three steps: what was typed ([`mod@file`]), what it means ([`Config`], made by [`load`]), what a worker looks at
 //! ([`crate::engine::Snapshot`]). Validation collects every mistake with its place and a hint; after it nobody checks again.
 
+mod api;
 pub mod compare;
 pub mod demands;
 pub mod diagnostic;
@@ -27,6 +28,7 @@ pub use crate::slb::{HashOn, Mode, Scheduler, StickyBy};
 use crate::time::Duration;
 use crate::wire::MacAddr;
 
+pub use api::{Api, Role, Secret, Tls, Token};
 pub use compare::compare;
 pub use demands::demands;
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
@@ -67,6 +69,8 @@ fn digest(text: &str) -> String {
 pub struct Config {
     /// `[engine]`.
     pub engine: Engine,
+    /// `[api]`.
+    pub api: Api,
     /// `[log]`.
     pub log: Log,
     /// `[limits]`.

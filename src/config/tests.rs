@@ -175,7 +175,6 @@ fn reserved_words_and_what_this_version_lacks_have_errors_of_their_own() {
     refused(&with("[[group.peer]]", "[group.check]\nkind = \"https\"\n[[group.peer]]"), &["\"https\" is", reserved]);
 
     let later = "comes with a later version";
-    refused(&format!("{GOOD}\n[api]\nlisten = \"127.0.0.1:9600\"\n"), &[later]);
     refused(&with("name = \"outer\"", "name = \"outer\"\nio = \"af-xdp\""), &["af-xdp", later]);
 }
 
@@ -455,6 +454,7 @@ fn what_the_firewalls_must_permit_is_told() {
     assert_eq!(demands::permits(&config).len(), 4);
 }
 
+mod api;
 mod log;
 mod services;
 

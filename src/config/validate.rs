@@ -1,10 +1,12 @@
 //! From what was typed to what it means: names are resolved, defaults filled in, and what cannot work is told.
 
+mod api;
 mod groups;
 mod links;
 mod members;
 mod names;
 mod routes;
+mod secrets;
 mod services;
 
 use std::path::{Path, PathBuf};
@@ -40,11 +42,13 @@ pub fn validate(
     let known = Known { file, links: &links, link_names: &link_names, group_names: &group_names, members: &members };
     let routes = routes::routes(&known, out);
     let farm = services::services(file, &links, &routes, out);
+    let api = api::api(&file.api, &links, read_secret, out);
     if out.errors() > 0 {
         return None;
     }
     Some(Config {
         engine: engine?,
+        api: api?,
         log: log(&file.log),
         limits: limits(&file.limits),
         timeouts: timeouts(&file.timeouts),

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use toml::de::DeTable;
 
+use super::api::{API, TLS, TOKEN, read_api};
 use super::log::{LOG, read_log};
 use super::services::{SERVER, SERVICE, SERVICE_CHECK, STICKY, read_service};
 use super::{Check, Destination, Engine, File, Firewall, Group, Kind, Limits, Link, Peer, Route, Timeouts};
@@ -19,13 +20,12 @@ use crate::flow::HashMode;
 use crate::time::Duration;
 
 const NO_WEIGHT: &str = "remove the line for weight 1; a firewall that is to take nothing gets admin = \"drain\"";
-const API: &str = "the web listener comes with a later version; the control socket serves the same API";
 
 static ROOT: Schema = Schema {
     section: "the file",
-    keys: &["engine", "log", "limits", "timeouts", "link", "route", "group", "service"],
+    keys: &["engine", "api", "log", "limits", "timeouts", "link", "route", "group", "service"],
     reserved: &["ha", "policy", "pool", "defaults", "bridge", "bgp", "hooks"],
-    absent: &[("api", API)],
+    absent: &[],
 };
 static ENGINE: Schema = Schema {
     section: "[engine]",
@@ -76,9 +76,12 @@ static FIREWALL: Schema = Schema {
     reserved: &["peers", "macs", "max-sessions", "max-rate", "slow-start"],
     absent: &[],
 };
-pub(super) static ALL: [&Schema; 15] = [
+pub(super) static ALL: [&Schema; 18] = [
     &ROOT,
     &ENGINE,
+    &API,
+    &TLS,
+    &TOKEN,
     &LOG,
     &LIMITS,
     &TIMEOUTS,
@@ -125,9 +128,11 @@ pub fn read(text: &str, out: &mut Diagnostics) -> Option<File> {
         Reader::new(table, span, schema, &ALL, out)
     };
     let engine = root.raw("engine").is_some().then(|| section(&ENGINE, out));
-    let (log, limits, timeouts) = (section(&LOG, out), section(&LIMITS, out), section(&TIMEOUTS, out));
+    let (api, log) = (section(&API, out), section(&LOG, out));
+    let (limits, timeouts) = (section(&LIMITS, out), section(&TIMEOUTS, out));
     Some(File {
         engine: engine.map(|reader| read_engine(&reader, out)),
+        api: read_api(&api, out),
         log: read_log(&log, out),
         limits: read_limits(&limits, out),
         timeouts: read_timeouts(&timeouts, out),

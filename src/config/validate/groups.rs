@@ -1,12 +1,11 @@
 //! `[[group]]` with its seed and checks.
 
-use std::path::Path;
-
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::file::{self, File, Kind};
 use crate::config::reader::{At, Field};
 use crate::config::validate::members::{families, firewalls, peers, told_apart};
 use crate::config::validate::names::Names;
+use crate::config::validate::secrets::secret;
 use crate::config::validate::{DOCUMENTATION_SEED, ReadSecret};
 use crate::config::{Check, CheckKind, Firewall, Group, Link, Peer};
 use crate::flow::{HashMode, Seed};
@@ -110,7 +109,7 @@ fn group(
         let hint = "set admin = \"maint\" to end sessions at once";
         out.push(Diagnostic::warning(drain.span.clone(), "a drain ends every session at once").hint(hint));
     }
-    let seed = typed.seed.given().and_then(|seed| secret(seed, read_secret, out));
+    let seed = typed.seed.given().and_then(|typed| seed(typed, read_secret, out));
     let check = check(typed.check.as_ref(), out);
     let (firewall, peer) = (before.firewalls.len(), before.peers.len());
     Some(Group {
@@ -140,22 +139,9 @@ fn one_sided_hash(typed: &file::Group, hash: &At<HashMode>, out: &mut Diagnostic
     }
 }
 
-fn secret(typed: &At<String>, read_secret: &mut ReadSecret<'_>, out: &mut Diagnostics) -> Option<Seed> {
-    let text = match typed.value.strip_prefix("file:") {
-        None => typed.value.clone(),
-        Some(path) if !path.starts_with('/') => {
-            out.push(Diagnostic::error(typed.span.clone(), format!("not an absolute path: {path:?}")));
-            return None;
-        }
-        Some(path) => match read_secret(Path::new(path)) {
-            Ok(text) => text.strip_suffix('\n').map_or(text.as_str(), |text| text.trim_end_matches('\r')).to_owned(),
-            Err(why) => {
-                let hint = format!("make it, the same on all engines: head -c 24 /dev/urandom | base64 > {path}");
-                out.push(Diagnostic::error(typed.span.clone(), format!("cannot read {path}: {why}")).hint(hint));
-                return None;
-            }
-        },
-    };
+fn seed(typed: &At<String>, read_secret: &mut ReadSecret<'_>, out: &mut Diagnostics) -> Option<Seed> {
+    let make = |path: &str| format!("make it, the same on all engines: head -c 24 /dev/urandom | base64 > {path}");
+    let text = secret(typed, read_secret, make, out)?;
     if text.is_empty() {
         out.push(Diagnostic::error(typed.span.clone(), "the seed is empty"));
         return None;

@@ -1,0 +1,46 @@
+//! Texts that stand in a file of their own: `"file:/path"`.
+
+use std::path::Path;
+
+use crate::config::diagnostic::{Diagnostic, Diagnostics};
+use crate::config::reader::At;
+use crate::config::validate::ReadSecret;
+
+/// The text itself, or that of the file it names without its last newline. `hint` says what to do where `path` cannot be
+/// read.
+pub fn secret(
+    typed: &At<String>,
+    read_secret: &mut ReadSecret<'_>,
+    hint: impl Fn(&str) -> String,
+    out: &mut Diagnostics,
+) -> Option<String> {
+    match typed.value.strip_prefix("file:") {
+        None => Some(typed.value.clone()),
+        Some(path) => {
+            let text = content(path, typed, read_secret, hint, out)?;
+            Some(text.strip_suffix('\n').map_or(text.as_str(), |text| text.trim_end_matches('\r')).to_owned())
+        }
+    }
+}
+
+/// The text of the file `path`, which `typed` names.
+pub fn content(
+    path: &str,
+    typed: &At<String>,
+    read_secret: &mut ReadSecret<'_>,
+    hint: impl Fn(&str) -> String,
+    out: &mut Diagnostics,
+) -> Option<String> {
+    if !path.starts_with('/') {
+        out.push(Diagnostic::error(typed.span.clone(), format!("not an absolute path: {path:?}")));
+        return None;
+    }
+    match read_secret(Path::new(path)) {
+        Ok(text) => Some(text),
+        Err(why) => {
+            let unread = Diagnostic::error(typed.span.clone(), format!("cannot read {path}: {why}"));
+            out.push(unread.hint(hint(path)));
+            None
+        }
+    }
+}
