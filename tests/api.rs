@@ -11,6 +11,9 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
+#[path = "api/network.rs"]
+mod network;
+
 /// Remembers what it was asked and answers the next of `answers`.
 struct Fake {
     asked: Mutex<Vec<Request>>,

@@ -4,8 +4,13 @@
 //! sockets behind it are not known here.
 
 pub mod call;
+mod engines;
+pub mod guard;
+pub mod listen;
 pub mod names;
+mod parameters;
 pub mod router;
+pub mod tls;
 
 use std::fmt;
 use std::future::Future;
@@ -21,7 +26,8 @@ use crate::flow::FlowKey;
 
 pub use crate::engine::controller::ServerChange;
 pub use crate::flow::text as flow_text;
-pub use call::address_or_prefix;
+pub use engines::Engines;
+pub use parameters::{WEIGHT_MAX, address_or_prefix};
 pub use router::router;
 
 /// Which sessions to list; every given part has to match.
@@ -239,6 +245,12 @@ pub enum ApiError {
     /// The request makes no sense.
     #[error("{0}")]
     BadRequest(String),
+    /// Nobody knows who asks.
+    #[error("{0}")]
+    Unauthorized(String),
+    /// Who asks may not.
+    #[error("{0}")]
+    Forbidden(String),
     /// The engine is stopping or too busy.
     #[error("{0}")]
     Unavailable(String),

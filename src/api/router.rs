@@ -1,4 +1,4 @@
-//! The routes of one engine's control socket.
+//! The routes, the same on the control socket and on the network.
 
 use std::sync::Arc;
 
@@ -7,38 +7,42 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post, put};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
-use crate::api::call::{EventsQuery, ExplainQuery, PingBody, PlainQuery, ProbeBody, SessionsQuery};
-use crate::api::call::{SetFirewallBody, SetServerBody, SetServiceBody};
-use crate::api::{Answer, ApiError, Backend, Request, Via, flow_text};
-use crate::time::Duration;
+use crate::api::guard::Caller;
+use crate::api::parameters::{EventsQuery, ExplainQuery, Order, PingBody, PlainQuery, ProbeBody, Question};
+use crate::api::parameters::{SessionsQuery, SetFirewallBody, SetServerBody, SetServiceBody};
+use crate::api::{ApiError, Backend, Engines, Request};
 
 /// A request body is a few words.
 const BODY_MAX: usize = 64 * 1024;
-/// An engine answers within a second or so; one that does not is stuck or stopping.
-const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The routes of one engine.
+/// What a control socket serves: one engine, and whoever may open the socket may do everything.
 pub fn router<B: Backend>(backend: Arc<B>) -> Router {
+    guarded(Arc::new(Engines::new(vec![backend]))).layer(Extension(Caller::Socket))
+}
+
+/// The routes of these engines. An outer layer has to say who asks, by an extension with the [`Caller`].
+pub(super) fn guarded<B: Backend>(engines: Arc<Engines<B>>) -> Router {
     Router::new()
-        .route("/api/v1/status", read::<B>(Request::Status))
-        .route("/api/v1/links", read::<B>(Request::Links))
-        .route("/api/v1/neighbors", read::<B>(Request::Neighbors))
-        .route("/api/v1/firewalls", read::<B>(Request::Firewalls))
-        .route("/api/v1/peers", read::<B>(Request::Peers))
-        .route("/api/v1/services", read::<B>(Request::Services))
-        .route("/api/v1/counters", read::<B>(Request::Counters))
-        .route("/api/v1/config", read::<B>(Request::Config))
-        .route("/api/v1/sessions", get(sessions::<B>))
-        .route("/api/v1/events", get(events::<B>))
-        .route("/api/v1/explain", get(explain::<B>))
-        .route("/api/v1/firewalls/admin", put(set_firewall::<B>))
-        .route("/api/v1/servers/admin", put(set_server::<B>))
-        .route("/api/v1/services/admin", put(set_service::<B>))
-        .route("/api/v1/probe", post(probe::<B>))
-        .route("/api/v1/ping", post(ping::<B>))
+        .route("/api/v1/status", plain::<B>(Request::Status))
+        .route("/api/v1/links", plain::<B>(Request::Links))
+        .route("/api/v1/neighbors", plain::<B>(Request::Neighbors))
+        .route("/api/v1/firewalls", plain::<B>(Request::Firewalls))
+        .route("/api/v1/peers", plain::<B>(Request::Peers))
+        .route("/api/v1/services", plain::<B>(Request::Services))
+        .route("/api/v1/counters", plain::<B>(Request::Counters))
+        .route("/api/v1/config", plain::<B>(Request::Config))
+        .route("/api/v1/sessions", get(question::<B, SessionsQuery>))
+        .route("/api/v1/events", get(question::<B, EventsQuery>))
+        .route("/api/v1/explain", get(question::<B, ExplainQuery>))
+        .route("/api/v1/firewalls/admin", put(order::<B, SetFirewallBody>))
+        .route("/api/v1/servers/admin", put(order::<B, SetServerBody>))
+        .route("/api/v1/services/admin", put(order::<B, SetServiceBody>))
+        .route("/api/v1/probe", post(order::<B, ProbeBody>))
+        .route("/api/v1/ping", post(order::<B, PingBody>))
         .fallback(|uri: axum::http::Uri| async move {
             ApiError::NotFound(format!("no such resource: {}", uri.path())).into_response()
         })
@@ -47,110 +51,34 @@ pub fn router<B: Backend>(backend: Arc<B>) -> Router {
             (StatusCode::METHOD_NOT_ALLOWED, Json(error))
         })
         .layer(DefaultBodyLimit::max(BODY_MAX))
-        .with_state(backend)
+        .with_state(engines)
 }
 
+type Served<B> = State<Arc<Engines<B>>>;
+type Reply = Result<Json<Value>, ApiError>;
+
 /// A question without parameters.
-fn read<B: Backend>(request: Request) -> MethodRouter<Arc<B>> {
-    get(async move |State(backend): State<Arc<B>>, Query(query): Query<PlainQuery>| {
-        ask(backend, query.engine, Ok(request)).await
+fn plain<B: Backend>(request: Request) -> MethodRouter<Arc<Engines<B>>> {
+    get(async move |State(engines): Served<B>, Query(query): Query<PlainQuery>| -> Reply {
+        engines.ask(query.engine.as_deref(), request).await.map(Json)
     })
 }
 
-async fn sessions<B: Backend>(State(backend): State<Arc<B>>, Query(mut query): Query<SessionsQuery>) -> Reply {
-    let engine = query.engine.take();
-    ask(backend, engine, query.filter().map(Request::Sessions)).await
+async fn question<B: Backend, Q: Question>(State(engines): Served<B>, Query(query): Query<Q>) -> Reply {
+    let (engine, request) = query.request()?;
+    engines.ask(engine.as_deref(), request).await.map(Json)
 }
 
-async fn events<B: Backend>(State(backend): State<Arc<B>>, Query(query): Query<EventsQuery>) -> Reply {
-    ask(backend, query.engine, Ok(Request::Events { after: query.after.unwrap_or(0) })).await
-}
-
-async fn explain<B: Backend>(State(backend): State<Arc<B>>, Query(query): Query<ExplainQuery>) -> Reply {
-    let flow = flow_text::parse(&query.flow).map_err(|error| ApiError::BadRequest(error.to_string()));
-    let from = query.from.map(|from| from.parse()).transpose();
-    let request = flow.and_then(|flow| Ok(Request::Explain { flow, from: from? }));
-    ask(backend, query.engine, request).await
-}
-
-async fn set_firewall<B: Backend>(
-    State(backend): State<Arc<B>>,
+async fn order<B: Backend, O: Order>(
+    State(engines): Served<B>,
+    Extension(caller): Extension<Caller>,
     Query(query): Query<PlainQuery>,
-    Body(body): Body<SetFirewallBody>,
+    Body(body): Body<O>,
 ) -> Reply {
-    let SetFirewallBody { group, name, admin, reason, by } = body;
-    let by = by.unwrap_or_else(|| "api".to_owned());
-    ask(backend, query.engine, Ok(Request::SetFirewall { group, name, admin, reason, by })).await
-}
-
-async fn set_server<B: Backend>(
-    State(backend): State<Arc<B>>,
-    Query(query): Query<PlainQuery>,
-    Body(body): Body<SetServerBody>,
-) -> Reply {
-    let change = body.change();
-    let SetServerBody { service, name, reason, by, admin: _, weight: _ } = body;
-    let by = by.unwrap_or_else(|| "api".to_owned());
-    let request = change.map(|change| Request::SetServer { service, name, change, reason, by });
-    ask(backend, query.engine, request).await
-}
-
-async fn set_service<B: Backend>(
-    State(backend): State<Arc<B>>,
-    Query(query): Query<PlainQuery>,
-    Body(body): Body<SetServiceBody>,
-) -> Reply {
-    let SetServiceBody { name, admin, reason, by } = body;
-    let by = by.unwrap_or_else(|| "api".to_owned());
-    ask(backend, query.engine, Ok(Request::SetService { name, admin, reason, by })).await
-}
-
-async fn probe<B: Backend>(
-    State(backend): State<Arc<B>>,
-    Query(query): Query<PlainQuery>,
-    Body(body): Body<ProbeBody>,
-) -> Reply {
-    ask(backend, query.engine, Ok(Request::Probe { subject: body.subject })).await
-}
-
-async fn ping<B: Backend>(
-    State(backend): State<Arc<B>>,
-    Query(query): Query<PlainQuery>,
-    Body(body): Body<PingBody>,
-) -> Reply {
-    let via = match (body.link, body.firewall) {
-        (None, None) => Ok(None),
-        (Some(link), None) => Ok(Some(Via::Link(link))),
-        (None, Some(firewall)) => Ok(Some(Via::Firewall(firewall))),
-        (Some(_), Some(_)) => Err(ApiError::BadRequest("either `link` or `firewall`, not both".to_owned())),
-    };
-    ask(backend, query.engine, via.map(|via| Request::Ping { address: body.address, via })).await
-}
-
-/// Asks the engine, unless another one was meant.
-async fn ask<B: Backend>(backend: Arc<B>, engine: Option<String>, request: Result<Request, ApiError>) -> Reply {
-    if let Some(other) = engine.filter(|engine| engine != backend.engine()) {
-        let message = format!("engine {other:?} is not here: this is {:?}", backend.engine());
-        return Reply(Err(ApiError::NotFound(message)));
+    if !caller.may_change() {
+        return Err(ApiError::Forbidden("only an operator may do that".to_owned()));
     }
-    let request = match request {
-        Ok(request) => request,
-        Err(error) => return Reply(Err(error)),
-    };
-    let late = |_| ApiError::Unavailable(format!("the engine did not answer within {} s", PATIENCE.as_secs()));
-    Reply(tokio::time::timeout(PATIENCE, backend.ask(request)).await.map_err(late).and_then(|answer| answer))
-}
-
-/// What goes back.
-struct Reply(Result<Answer, ApiError>);
-
-impl IntoResponse for Reply {
-    fn into_response(self) -> Response {
-        match self.0 {
-            Ok(answer) => Json(answer).into_response(),
-            Err(error) => error.into_response(),
-        }
-    }
+    engines.ask(query.engine.as_deref(), body.request(&caller)?).await.map(Json)
 }
 
 impl IntoResponse for ApiError {
@@ -158,6 +86,8 @@ impl IntoResponse for ApiError {
         let status = match self {
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
         (status, Json(self)).into_response()

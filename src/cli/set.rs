@@ -7,7 +7,7 @@ use anyhow::bail;
 use clap::builder::PossibleValue;
 use clap::{Subcommand, ValueEnum};
 
-use crate::api::call::WEIGHT_MAX;
+use crate::api::WEIGHT_MAX;
 use crate::api::{Answer, Request, ServerChange};
 use crate::cli::output;
 use crate::cli::reach::{Engine, Reach, ask, block_on, is_unknown, whoami};

@@ -8,11 +8,13 @@
 //! | [`clock`] | the one place that reads time |
 //! | [`netdev`], [`monitor`] | devices as they are, and as they change |
 //! | [`isolate`] | the kernel's own stack kept off the engine's devices |
+//! | [`group`] | groups of the operating system by name |
 //! | [`lock`] | ownership that dies with the process |
 #![allow(unsafe_code, reason = "the one room for it; every block says why it is sound and why it is needed")]
 
 pub mod af_packet;
 pub mod clock;
+pub mod group;
 pub mod isolate;
 pub mod lock;
 pub mod monitor;

@@ -49,6 +49,7 @@ pub(super) struct Running {
     control: JoinHandle<()>,
     stop_control: oneshot::Sender<()>,
     served: Served,
+    backend: Arc<EngineBackend>,
     _links: Vec<LinkLock>,
 }
 
@@ -151,8 +152,8 @@ impl Prepared {
         let (commands, todo) = commands();
         let (stop_control, stop) = oneshot::channel();
         let sources = Sources { punts: punt_receiver, monitor, commands: todo, stop };
-        let backend = EngineBackend::new(shared.clone(), commands, &text);
-        let served = socket.serve(Arc::new(backend))?;
+        let backend = Arc::new(EngineBackend::new(shared.clone(), commands, &text));
+        let served = socket.serve(backend.clone(), shared.config.api.socket_group.as_deref())?;
         let spawn = |name: String, body: Box<dyn FnOnce() + Send>| {
             let ending = Ending { thread: format!("engine {engine}: {name}"), endings: endings.clone() };
             std::thread::Builder::new()
@@ -188,7 +189,7 @@ impl Prepared {
             by: None,
             lasted_ms: None,
         });
-        Ok(Running { shared, workers: threads, control, stop_control, served, _links: links })
+        Ok(Running { shared, workers: threads, control, stop_control, served, backend, _links: links })
     }
 }
 
@@ -198,9 +199,14 @@ impl Running {
         self.workers.len()
     }
 
+    /// What answers for it.
+    pub(super) fn backend(&self) -> Arc<EngineBackend> {
+        self.backend.clone()
+    }
+
     /// Ends all threads. The kernel's stack has its devices back when this is done.
     pub(super) async fn stop(self) {
-        let Self { shared, workers, control, stop_control, served, _links } = self;
+        let Self { shared, workers, control, stop_control, served, backend: _, _links } = self;
         served.stop();
         shared.stop.store(true, Ordering::Relaxed);
         workers.iter().for_each(|(worker, _)| worker.wake());

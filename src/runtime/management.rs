@@ -1,7 +1,8 @@
 //! The control socket, signals, and the service manager.
 
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use tokio::task::JoinHandle;
 
 use super::RunError;
 use crate::api::{self, Backend};
+use crate::io::group;
 use crate::io::lock::{LockError, PathLock};
 
 /// Owner and group may speak to the engine.
@@ -59,14 +61,19 @@ impl SocketPath {
     }
 
     /// Serves `backend` on the socket. To be called within a runtime.
-    pub(super) fn serve<B: Backend>(self, backend: Arc<B>) -> Result<Served, RunError> {
+    /// `group` owns it; `None`: the process's own group.
+    pub(super) fn serve<B: Backend>(self, backend: Arc<B>, group: Option<&str>) -> Result<Served, RunError> {
+        let system = |what: String| {
+            let engine = self.engine.clone();
+            move |source| RunError::System { engine, what, source }
+        };
         let listener = UnixListener::bind(&self.path)
             .and_then(|listener| fs::set_permissions(&self.path, fs::Permissions::from_mode(MODE)).map(|()| listener))
-            .map_err(|source| RunError::System {
-                engine: self.engine.clone(),
-                what: format!("listen on the control socket {}", self.path.display()),
-                source,
-            })?;
+            .map_err(system(format!("listen on the control socket {}", self.path.display())))?;
+        if let Some(group) = group {
+            let give = group_id(group).and_then(|id| chown(&self.path, None, Some(id)));
+            give.map_err(system(format!("give the control socket to the group {group:?} (`socket-group` in [api])")))?;
+        }
         let (stop, stopped) = oneshot::channel::<()>();
         let router = api::router(backend);
         let task = tokio::spawn(async move {
@@ -79,6 +86,11 @@ impl SocketPath {
         });
         Ok(Served { stop, task, path: self })
     }
+}
+
+fn group_id(name: &str) -> io::Result<u32> {
+    let missing = || io::Error::new(io::ErrorKind::NotFound, "there is no such group; make it with groupadd");
+    group::id(name)?.ok_or_else(missing)
 }
 
 impl Served {
@@ -116,6 +128,37 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     use super::*;
+
+    struct Nobody;
+
+    impl Backend for Nobody {
+        fn engine(&self) -> &str {
+            "nobody"
+        }
+
+        async fn ask(self: Arc<Self>, _: api::Request) -> Result<api::Answer, api::ApiError> {
+            Err(api::ApiError::Unavailable("nobody is here".to_owned()))
+        }
+    }
+
+    #[tokio::test]
+    async fn the_socket_belongs_to_the_group_that_the_file_names() {
+        use std::os::unix::fs::MetadataExt;
+
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("outer.sock");
+        let refusal = SocketPath::take("outer", &path).unwrap().serve(Arc::new(Nobody), Some("no-such-group-here"));
+        let line = super::super::with_sources(&refusal.unwrap_err());
+        assert!(line.contains("no-such-group-here") && line.contains("groupadd"), "{line}");
+
+        // Its own group, which everybody may give.
+        let own = fs::metadata(directory.path()).unwrap().gid();
+        let served = SocketPath::take("outer", &path).unwrap().serve(Arc::new(Nobody), Some(&own.to_string())).unwrap();
+
+        let socket = fs::metadata(&path).unwrap();
+        assert_eq!((socket.gid(), socket.mode() & 0o777), (own, 0o660));
+        served.stop();
+    }
 
     #[test]
     fn a_stale_socket_is_removed_and_a_live_one_or_a_file_is_not() {

@@ -26,13 +26,16 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod transmit;
+mod web;
 mod worker;
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use tokio::sync::mpsc;
 
+use crate::api::tls::TlsError;
 use crate::config::Config;
 use crate::io::af_packet::OpenError;
 use crate::io::clock::Clock;
@@ -133,6 +136,26 @@ pub enum RunError {
         /// What came.
         source: std::io::Error,
     },
+    /// An address of `[api] listen` cannot be had.
+    #[error("engine {engine}: cannot listen on {address}: {what}")]
+    Listen {
+        /// Engine name.
+        engine: String,
+        /// Where.
+        address: SocketAddr,
+        /// What to do.
+        what: &'static str,
+        /// What came.
+        source: std::io::Error,
+    },
+    /// The certificate or key of `[api]` cannot be used.
+    #[error("engine {engine}: [api]")]
+    Tls {
+        /// Engine name.
+        engine: String,
+        /// Why.
+        source: TlsError,
+    },
     /// A thread ended that must not; its panic message stands above.
     #[error("{0} ended unexpectedly; everything was stopped")]
     ThreadEnded(String),
@@ -162,7 +185,9 @@ fn run_until(
     let (ended, mut endings) = mpsc::unbounded_channel();
     // All of them or none: an engine is prepared, which may fail, before any thread runs.
     let mut prepared = Vec::new();
+    let web = web::SharedWeb::default();
     for file in files {
+        web::lock(&web).apply(&file.config.engine.name, file.config.api.clone())?;
         prepared.push(engine::Prepared::new(file, options, clock)?);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -175,6 +200,7 @@ fn run_until(
         let mut running = Vec::new();
         let outcome = match start_all(prepared, &ended, &mut running) {
             Ok(()) => {
+                web::lock(&web).serve(running.iter().map(engine::Running::backend).collect());
                 ready();
                 tokio::select! {
                     () = stop => Ok(()),
@@ -184,6 +210,7 @@ fn run_until(
             Err(error) => Err(error),
         };
         management::notify(sd_notify::NotifyState::Stopping);
+        web::lock(&web).stop();
         for engine in running {
             engine.stop().await;
         }

@@ -6,7 +6,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// Keys whose values are secret, wherever they stand. A value that names a file tells nothing and stays.
-const SECRETS: &[&str] = &["seed", "secret"];
+const SECRETS: &[&str] = &["seed", "secret", "key"];
 const HIDDEN: &str = "\"(hidden)\"";
 
 /// The text with every secret replaced. A text that is not TOML is hidden as a whole: nobody knows what is in it.
@@ -60,14 +60,14 @@ seed = 'first' # why
 cond\"\"\"
 [[group]]
 seed = \"file:/etc/fwlb/seed\"
-api = { token = [{ name = \"x\", secret = \"third\" }] }
+api = { token = [{ name = \"x\", secret = \"third\" }], tls = { key = \"fourth\" } }
 ";
         let shown = hide_secrets(text);
 
-        for secret in ["first", "cond", "third"] {
+        for secret in ["first", "cond", "third", "fourth"] {
             assert!(!shown.contains(secret), "{shown}");
         }
-        assert_eq!(shown.matches(HIDDEN).count(), 3);
+        assert_eq!(shown.matches(HIDDEN).count(), 4);
         assert!(shown.contains("file:/etc/fwlb/seed") && shown.contains("# why") && shown.contains("not this"));
         assert!(toml::from_str::<toml::Table>(&shown).is_ok(), "still a configuration: {shown}");
     }

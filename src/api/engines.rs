@@ -1,0 +1,133 @@
+//! The engines that are served at one place, and which of them is meant.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::api::{Answer, ApiError, Backend, Request};
+use crate::time::Duration;
+
+/// An engine answers within a second or so; one that does not is stuck or stopping.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Every engine of a control socket (one) or of a process.
+#[derive(Debug)]
+pub struct Engines<B>(Vec<Arc<B>>);
+
+/// Whom a request goes to that names no engine, where there are several.
+enum Scope {
+    /// Each: its rows stand in one list, and each names its engine.
+    Each,
+    /// Each that knows the name in it.
+    WhoKnows,
+    /// Nobody: one has to be named.
+    Named,
+}
+
+impl<B: Backend> Engines<B> {
+    /// These; names are unique.
+    pub fn new(engines: Vec<Arc<B>>) -> Self {
+        Self(engines)
+    }
+
+    /// Their names.
+    pub fn names(&self) -> Vec<&str> {
+        self.0.iter().map(|engine| engine.engine()).collect()
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<B>> {
+        self.0.iter()
+    }
+
+    /// The one called `name`, or the only one.
+    pub fn one(&self, name: Option<&str>) -> Result<&Arc<B>, ApiError> {
+        match (name, self.0.as_slice()) {
+            (Some(name), engines) => engines
+                .iter()
+                .find(|engine| engine.engine() == name)
+                .ok_or_else(|| ApiError::NotFound(format!("engine {name:?} is not here: this is {}", self.quoted()))),
+            (None, [only]) => Ok(only),
+            (None, _) => Err(ApiError::BadRequest(format!("say which engine with ?engine=, of {}", self.quoted()))),
+        }
+    }
+
+    /// The JSON that answers `request` to the engine called `name`; of several without a name, rows that name theirs.
+    pub async fn ask(&self, name: Option<&str>, request: Request) -> Result<Value, ApiError> {
+        let several = self.0.len() > 1 && name.is_none();
+        match scope(&request) {
+            Scope::Each if several => {
+                let mut rows = Vec::new();
+                for engine in &self.0 {
+                    match value(&ask(engine, request.clone()).await?)? {
+                        Value::Array(list) => rows.extend(list.into_iter().map(|row| named(row, engine.engine()))),
+                        other => rows.push(named(other, engine.engine())),
+                    }
+                }
+                Ok(Value::Array(rows))
+            }
+            Scope::WhoKnows if several => self.who_knows(request).await,
+            Scope::Each | Scope::WhoKnows | Scope::Named => value(&ask(self.one(name)?, request).await?),
+        }
+    }
+
+    async fn who_knows(&self, request: Request) -> Result<Value, ApiError> {
+        let mut done = Vec::new();
+        let mut unknown = None;
+        for engine in &self.0 {
+            match ask(engine, request.clone()).await {
+                Ok(Answer::Done { done: what }) => done.push(format!("{}: {what}", engine.engine())),
+                Ok(answer) => return value(&answer),
+                Err(error @ ApiError::NotFound(_)) => unknown = unknown.or(Some(error)),
+                Err(error) => return Err(error),
+            }
+        }
+        match unknown {
+            Some(error) if done.is_empty() => Err(error),
+            Some(_) | None => value(&Answer::Done { done: done.join("; ") }),
+        }
+    }
+
+    fn quoted(&self) -> String {
+        self.names().iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
+    }
+}
+
+fn scope(request: &Request) -> Scope {
+    match request {
+        Request::Status
+        | Request::Links
+        | Request::Neighbors
+        | Request::Firewalls
+        | Request::Peers
+        | Request::Services
+        | Request::Sessions(_)
+        | Request::Events { .. }
+        | Request::Config => Scope::Each,
+        Request::SetFirewall { .. } => Scope::WhoKnows,
+        // A sum over engines would count packets twice, and a flat object has no place for a name.
+        Request::Counters
+        | Request::Explain { .. }
+        | Request::SetServer { .. }
+        | Request::SetService { .. }
+        | Request::Probe { .. }
+        | Request::Ping { .. } => Scope::Named,
+    }
+}
+
+async fn ask<B: Backend>(engine: &Arc<B>, request: Request) -> Result<Answer, ApiError> {
+    let late = |_| ApiError::Unavailable(format!("the engine did not answer within {} s", PATIENCE.as_secs()));
+    tokio::time::timeout(PATIENCE, Arc::clone(engine).ask(request)).await.map_err(late)?
+}
+
+fn value(answer: &Answer) -> Result<Value, ApiError> {
+    serde_json::to_value(answer).map_err(|error| ApiError::Unavailable(format!("the answer is no JSON: {error}")))
+}
+
+/// A row that says which engine it is of.
+fn named(mut row: Value, engine: &str) -> Value {
+    if let Some(object) = row.as_object_mut() {
+        object.entry("engine").or_insert_with(|| json!(engine));
+    }
+    row
+}

@@ -1,0 +1,246 @@
+//! What stands in the query or body of a request over HTTP, and which [`Request`] it means.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::api::guard::Caller;
+use crate::api::{ApiError, Request, ServerChange, SessionFilter, Via, flow_text};
+use crate::config::Admin;
+
+/// The largest weight of a server.
+pub const WEIGHT_MAX: u16 = 256;
+
+/// A query that asks something.
+pub(super) trait Question: DeserializeOwned + Send {
+    /// The engine that is meant, and what it is asked.
+    fn request(self) -> Result<(Option<String>, Request), ApiError>;
+}
+
+/// A body that changes something, or makes the engine send something.
+pub(super) trait Order: DeserializeOwned + Send {
+    /// What the engine is to do.
+    fn request(self, caller: &Caller) -> Result<Request, ApiError>;
+}
+
+/// Asks one engine of several.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PlainQuery {
+    /// The engine; absent: the only one, or all of them where rows can be told apart.
+    pub(super) engine: Option<String>,
+}
+
+/// Which sessions; every given part has to match.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SessionsQuery {
+    /// An address or prefix that the source lies in.
+    pub(super) source: Option<String>,
+    /// An address or prefix that the destination lies in.
+    pub(super) destination: Option<String>,
+    /// `fw1` or `perimeter/fw1`.
+    pub(super) firewall: Option<String>,
+    /// Virtual service.
+    pub(super) service: Option<String>,
+    /// `s1` or `web/s1`.
+    pub(super) server: Option<String>,
+    /// Session state.
+    pub(super) state: Option<String>,
+    /// At most so many of each engine; default 1000.
+    pub(super) limit: Option<usize>,
+    /// The engine; absent: every one.
+    pub(super) engine: Option<String>,
+}
+
+/// Which events.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EventsQuery {
+    /// Only those with a larger number.
+    pub(super) after: Option<u64>,
+    /// The engine; absent: every one.
+    pub(super) engine: Option<String>,
+}
+
+/// Which flow.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ExplainQuery {
+    /// `tcp 198.51.100.7:40000 203.0.113.80:80`, `icmp 198.51.100.7 203.0.113.80`, `esp A B`.
+    pub(super) flow: String,
+    /// Where it arrives: a link, or group/firewall; absent: where its source is routed.
+    pub(super) from: Option<String>,
+    /// The engine; absent: the only one.
+    pub(super) engine: Option<String>,
+}
+
+/// The administrative state of a firewall.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SetFirewallBody {
+    /// Group; null: every group that knows the name.
+    pub(super) group: Option<String>,
+    /// Firewall.
+    pub(super) name: String,
+    /// The override; null: back to the file's.
+    pub(super) admin: Option<Admin>,
+    /// Why.
+    pub(super) reason: Option<String>,
+    /// Who; on the network the name of the token stands for it.
+    pub(super) by: Option<String>,
+}
+
+/// Either `admin` or `weight`; null, and neither, is back to the file's.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SetServerBody {
+    /// Service.
+    pub(super) service: String,
+    /// Server.
+    pub(super) name: String,
+    /// The override; null: back to the file's.
+    pub(super) admin: Option<Admin>,
+    /// The weight, 0..=256; null: back to the file's.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub(super) weight: Option<Option<u16>>,
+    /// Why.
+    pub(super) reason: Option<String>,
+    /// Who; on the network the name of the token stands for it.
+    pub(super) by: Option<String>,
+}
+
+/// Tells a null that is there from a key that is not.
+fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Option<u16>>, D::Error> {
+    Option::deserialize(from).map(Some)
+}
+
+/// The administrative state of a service.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SetServiceBody {
+    /// Service.
+    pub(super) name: String,
+    /// The override; null: back to the file's.
+    pub(super) admin: Option<Admin>,
+    /// Why.
+    pub(super) reason: Option<String>,
+    /// Who; on the network the name of the token stands for it.
+    pub(super) by: Option<String>,
+}
+
+/// What to check now.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ProbeBody {
+    /// `group/firewall` or `service/server`.
+    pub(super) subject: String,
+}
+
+/// Whom to ping; either `link` or `firewall` says by which way, absent: as routed.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PingBody {
+    /// Whom.
+    pub(super) address: IpAddr,
+    /// On this link.
+    pub(super) link: Option<String>,
+    /// Through this firewall, `group/firewall`.
+    pub(super) firewall: Option<String>,
+}
+
+impl Question for SessionsQuery {
+    fn request(self) -> Result<(Option<String>, Request), ApiError> {
+        let filter = SessionFilter {
+            source: self.source.as_deref().map(address_or_prefix).transpose()?,
+            destination: self.destination.as_deref().map(address_or_prefix).transpose()?,
+            firewall: self.firewall,
+            service: self.service,
+            server: self.server,
+            state: self.state,
+            limit: self.limit,
+        };
+        Ok((self.engine, Request::Sessions(filter)))
+    }
+}
+
+impl Question for EventsQuery {
+    fn request(self) -> Result<(Option<String>, Request), ApiError> {
+        Ok((self.engine, Request::Events { after: self.after.unwrap_or(0) }))
+    }
+}
+
+impl Question for ExplainQuery {
+    fn request(self) -> Result<(Option<String>, Request), ApiError> {
+        let flow = flow_text::parse(&self.flow).map_err(|error| ApiError::BadRequest(error.to_string()))?;
+        let from = self.from.map(|from| from.parse()).transpose()?;
+        Ok((self.engine, Request::Explain { flow, from }))
+    }
+}
+
+impl Order for SetFirewallBody {
+    fn request(self, caller: &Caller) -> Result<Request, ApiError> {
+        let Self { group, name, admin, reason, by } = self;
+        Ok(Request::SetFirewall { group, name, admin, reason, by: caller.by(by) })
+    }
+}
+
+impl Order for SetServerBody {
+    fn request(self, caller: &Caller) -> Result<Request, ApiError> {
+        let Self { service, name, admin, weight, reason, by } = self;
+        let change = match (admin, weight) {
+            (admin, None) => ServerChange::Admin(admin),
+            (None, Some(Some(weight))) if weight > WEIGHT_MAX => {
+                return Err(ApiError::BadRequest(format!("a weight is 0..={WEIGHT_MAX}, found {weight}")));
+            }
+            (None, Some(weight)) => ServerChange::Weight(weight),
+            (Some(_), Some(_)) => return Err(ApiError::BadRequest("either `admin` or `weight`, not both".to_owned())),
+        };
+        Ok(Request::SetServer { service, name, change, reason, by: caller.by(by) })
+    }
+}
+
+impl Order for SetServiceBody {
+    fn request(self, caller: &Caller) -> Result<Request, ApiError> {
+        let Self { name, admin, reason, by } = self;
+        Ok(Request::SetService { name, admin, reason, by: caller.by(by) })
+    }
+}
+
+impl Order for ProbeBody {
+    fn request(self, _: &Caller) -> Result<Request, ApiError> {
+        Ok(Request::Probe { subject: self.subject })
+    }
+}
+
+impl Order for PingBody {
+    fn request(self, _: &Caller) -> Result<Request, ApiError> {
+        let via = match (self.link, self.firewall) {
+            (None, None) => None,
+            (Some(link), None) => Some(Via::Link(link)),
+            (None, Some(firewall)) => Some(Via::Firewall(firewall)),
+            (Some(_), Some(_)) => {
+                return Err(ApiError::BadRequest("either `link` or `firewall`, not both".to_owned()));
+            }
+        };
+        Ok(Request::Ping { address: self.address, via })
+    }
+}
+
+impl From<SessionFilter> for SessionsQuery {
+    fn from(filter: SessionFilter) -> Self {
+        let SessionFilter { source, destination, firewall, service, server, state, limit } = filter;
+        let text = |prefix: Option<IpNet>| prefix.map(|prefix| prefix.to_string());
+        let (source, destination) = (text(source), text(destination));
+        Self { source, destination, firewall, service, server, state, limit, engine: None }
+    }
+}
+
+/// `203.0.113.7` or `203.0.113.0/24`.
+pub fn address_or_prefix(text: &str) -> Result<IpNet, ApiError> {
+    let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
+    let bad = || ApiError::BadRequest(format!("not an address or prefix: {text:?}"));
+    text.parse().ok().or_else(address).ok_or_else(bad)
+}
