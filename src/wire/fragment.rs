@@ -1,11 +1,14 @@
-//! Splitting an IPv4 packet that is larger than the next link's MTU (RFC 791 section 3.2).
+//! Splitting a packet that is larger than the next link's MTU: any of IPv4 (RFC 791 section 3.2), of IPv6 those of the
+//! engine's own (RFC 8200 section 4.5).
 
 use crate::wire::Family;
 use crate::wire::checksum;
-use crate::wire::frame::{ETHERNET_LEN, Frame};
+use crate::wire::frame::{ETHERNET_LEN, Frame, IPV6_LEN, protocol};
 use crate::wire::offload::{self, InvalidPartial, PartialChecksum};
 
 const FIXED_HEADER: usize = 20;
+/// Bytes of the IPv6 fragment header.
+const FRAGMENT_HEADER: usize = 8;
 const MORE_FRAGMENTS: u16 = 0x2000;
 
 /// Why a packet cannot be split.
@@ -72,6 +75,27 @@ pub fn split(frame: &Frame<'_>, partial: Option<PartialChecksum>, mtu: u16) -> R
         done += length;
     }
     Ok(frames)
+}
+
+/// Splits an IPv6 packet of the engine's own, which has no extension headers, for a link with this MTU (RFC 8200 section
+/// 4.5).
+pub fn split_v6(frame: &[u8], mtu: u16, id: u32) -> Vec<Vec<u8>> {
+    let (header, payload) = frame.split_at(ETHERNET_LEN + IPV6_LEN);
+    let room = usize::from(mtu).saturating_sub(IPV6_LEN + FRAGMENT_HEADER) & !7;
+    let count = payload.len().div_ceil(room.max(8));
+    let pieces = payload.chunks(room.max(8)).enumerate().map(|(index, piece)| {
+        let mut bytes = header.to_vec();
+        let length = (FRAGMENT_HEADER + piece.len()) as u16;
+        bytes[ETHERNET_LEN + 4..ETHERNET_LEN + 6].copy_from_slice(&length.to_be_bytes());
+        let next = std::mem::replace(&mut bytes[ETHERNET_LEN + 6], protocol::FRAGMENT);
+        let offset_and_more = (index * room.max(8)) as u16 | u16::from(index + 1 < count);
+        bytes.extend_from_slice(&[next, 0]);
+        bytes.extend_from_slice(&offset_and_more.to_be_bytes());
+        bytes.extend_from_slice(&id.to_be_bytes());
+        bytes.extend_from_slice(piece);
+        bytes
+    });
+    pieces.collect()
 }
 
 fn finish_header(packet: &mut [u8], header_len: usize, offset_and_flags: u16) {

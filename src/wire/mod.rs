@@ -15,7 +15,9 @@ pub mod mld;
 pub mod ndp;
 pub mod offload;
 pub mod probe;
+pub mod segment;
 pub mod tcp;
+pub mod tunnel;
 pub mod vlan;
 
 use std::fmt;

@@ -9,7 +9,7 @@ use smoltcp::wire::Ipv4Packet;
 
 use crate::id::LinkId;
 use crate::time::{Duration, Instant};
-use crate::wire::frame::{ETHERNET_LEN, Fragment, Frame, IPV6_LEN, protocol};
+use crate::wire::frame::{ETHERNET_LEN, Fragment, Frame, IPV6_LEN};
 use crate::wire::{Family, MacAddr};
 
 /// Datagrams at once; the oldest gives way.
@@ -183,27 +183,6 @@ fn header(frame: &Frame<'_>) -> Option<Vec<u8>> {
     }
 }
 
-/// Splits an IPv6 packet of the engine's own, which has no extension headers, for a link with this MTU (RFC 8200 section
-/// 4.5).
-pub(super) fn split_v6(frame: &[u8], mtu: u16, id: u32) -> Vec<Vec<u8>> {
-    let (header, payload) = frame.split_at(ETHERNET_LEN + IPV6_LEN);
-    let room = usize::from(mtu).saturating_sub(IPV6_LEN + FRAGMENT_HEADER) & !7;
-    let count = payload.len().div_ceil(room.max(8));
-    let pieces = payload.chunks(room.max(8)).enumerate().map(|(index, piece)| {
-        let mut bytes = header.to_vec();
-        let length = (FRAGMENT_HEADER + piece.len()) as u16;
-        bytes[ETHERNET_LEN + 4..ETHERNET_LEN + 6].copy_from_slice(&length.to_be_bytes());
-        let next = std::mem::replace(&mut bytes[ETHERNET_LEN + 6], protocol::FRAGMENT);
-        let offset_and_more = (index * room.max(8)) as u16 | u16::from(index + 1 < count);
-        bytes.extend_from_slice(&[next, 0]);
-        bytes.extend_from_slice(&offset_and_more.to_be_bytes());
-        bytes.extend_from_slice(&id.to_be_bytes());
-        bytes.extend_from_slice(piece);
-        bytes
-    });
-    pieces.collect()
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -227,7 +206,7 @@ mod tests {
         let data: Vec<u8> = (0..len).map(|n| (n * 31 + n / 251) as u8).collect();
         let mut frame = Echo { kind: EchoKind::Request, ident: 1, sequence: 2, data: &data }.frame(macs, pair);
         if family == Family::V6 {
-            let pieces = split_v6(&frame, 1280, id);
+            let pieces = fragment::split_v6(&frame, 1280, id);
             return (frame, pieces);
         }
         frame[18..20].copy_from_slice(&(id as u16).to_be_bytes());

@@ -1,6 +1,7 @@
 //! In-place edits of a validated frame. What is not edited leaves as it came.
 
 use crate::wire::frame::{ETHERNET_LEN, Frame};
+use crate::wire::offload::{self, InvalidPartial, PartialChecksum};
 use crate::wire::{Family, MacAddr, checksum};
 
 impl Frame<'_> {
@@ -9,6 +10,16 @@ impl Frame<'_> {
     pub fn set_macs(&mut self, source: MacAddr, destination: MacAddr) {
         self.bytes[..6].copy_from_slice(&destination.0);
         self.bytes[6..12].copy_from_slice(&source.0);
+    }
+
+    /// Finishes a transport checksum that was left to the device.
+    pub fn finish_checksum(&mut self, partial: PartialChecksum) -> Result<(), InvalidPartial> {
+        let end = self.layout.end as usize;
+        if usize::from(partial.start) < self.transport_offset() {
+            let PartialChecksum { start, offset } = partial;
+            return Err(InvalidPartial { start, offset, length: end });
+        }
+        offload::finish_checksum(&mut self.bytes[..end], partial)
     }
 
     /// Decrements TTL or hop limit, with the IPv4 checksum (RFC 1624). The caller has seen that it is at least 2; 0 stays 0.

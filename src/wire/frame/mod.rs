@@ -14,6 +14,7 @@ use std::net::IpAddr;
 
 use crate::wire::{Family, MacAddr};
 
+pub use quoted::tuple as quoted_tuple;
 pub use translate::Untranslatable;
 
 /// Bytes of an Ethernet header.
@@ -43,12 +44,16 @@ pub mod protocol {
 
     /// ICMP for IPv4.
     pub const ICMP: u8 = 1;
+    /// IPv4 inside IP (RFC 2003).
+    pub const IPV4: u8 = 4;
     /// TCP.
     pub const TCP: u8 = 6;
     /// UDP.
     pub const UDP: u8 = 17;
     /// DCCP.
     pub const DCCP: u8 = 33;
+    /// IPv6 inside IP (RFC 2473).
+    pub const IPV6: u8 = 41;
     /// ICMPv6.
     pub const ICMPV6: u8 = 58;
     /// SCTP.

@@ -10,7 +10,7 @@ use crate::wire::frame::{Tuple, ipv6, protocol};
 ///
 /// `None` if the quote ends before its addresses, its extension headers or its ports. A quoted fragment after the first
 /// has ports 0.
-pub(super) fn tuple(bytes: &[u8], family: Family) -> Option<Tuple> {
+pub fn tuple(bytes: &[u8], family: Family) -> Option<Tuple> {
     match family {
         Family::V4 => tuple_v4(bytes),
         Family::V6 => tuple_v6(bytes),
