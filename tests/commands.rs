@@ -171,6 +171,7 @@ impl Fake {
             server: None,
             translated_source: None,
             translated_destination: None,
+            tunnel: None,
             state: "established".to_owned(),
             age_ms: 5000,
             idle_ms: 10,

@@ -26,6 +26,7 @@ pub use crate::path::{Admin, BelowMin, OnFailure};
 use crate::session::Timeouts;
 pub use crate::slb::{HashOn, Mode, Scheduler, StickyBy};
 use crate::time::Duration;
+use crate::wire::Family;
 use crate::wire::MacAddr;
 
 pub use api::{Api, Role, Secret, Tls, Token};
@@ -105,6 +106,32 @@ impl Config {
         let service = self.services.get(server.service.index())?;
         let first = || service.ports.first().map(|ports| *ports.start());
         service.check.port.or(server.port).or_else(first)
+    }
+
+    /// The families in which a server serves, IPv4 first: those of its addresses. In mode `tunnel` those of the VIPs: what is
+    /// packed and what it is packed in may be of two families.
+    pub fn families(&self, server: ServerId) -> impl Iterator<Item = Family> + use<> {
+        let server = &self.servers[server.index()];
+        let service = &self.services[server.service.index()];
+        let addresses = match service.mode {
+            Mode::Nat | Mode::FullNat | Mode::Direct => &server.addresses,
+            Mode::Tunnel => &service.addresses,
+        };
+        let has = |family| addresses.iter().any(|address| Family::of(*address) == family);
+        [(Family::V4, has(Family::V4)), (Family::V6, has(Family::V6))]
+            .into_iter()
+            .filter_map(|(family, serves)| serves.then_some(family))
+    }
+
+    /// Where packets of a family are sent to reach a server: its address of that family; in mode `tunnel` else its other one.
+    pub fn address_for(&self, server: ServerId, family: Family) -> Option<IpAddr> {
+        let server = &self.servers[server.index()];
+        let own = server.addresses.iter().find(|address| Family::of(**address) == family);
+        let other = || match self.services[server.service.index()].mode {
+            Mode::Nat | Mode::FullNat | Mode::Direct => None,
+            Mode::Tunnel => server.addresses.first(),
+        };
+        own.or_else(other).copied()
     }
 }
 

@@ -190,8 +190,8 @@ impl Controller {
             PuntReason::Local => self.local_frame(punt, now),
             PuntReason::NeighborWait { link, next_hop, sender } => {
                 let back = Some((punt.link, sender));
-                let waiting =
-                    Waiting { link, vlan: punt.vlan, offload: punt.offload, bytes: punt.bytes, back, request: None };
+                let Punt { vlan, offload, bytes, original, .. } = punt;
+                let waiting = Waiting { link, vlan, offload, bytes, back, original, request: None };
                 self.neighbors.park((link, next_hop), waiting, now);
             }
             PuntReason::IcmpError(error) => self.icmp_error(error.into(), punt.link, &punt.bytes, now),
@@ -425,7 +425,7 @@ impl Controller {
         let pieces = match Frame::parse(&mut bytes, &Offload::NONE) {
             Ok(frame) if frame.payload() == Payload::Ip => match frame.family() {
                 Family::V4 => fragment::split(&frame, None, mtu).unwrap_or_default(),
-                Family::V6 => reassembly::split_v6(frame.bytes(), mtu, self.random.next() as u32),
+                Family::V6 => fragment::split_v6(frame.bytes(), mtu, self.random.next() as u32),
             },
             Ok(_) | Err(_) => Vec::new(),
         };

@@ -18,6 +18,7 @@ use crate::path::{Admin, OnFailure, rendezvous};
 use crate::session::{Bound, Session, SessionTable};
 use crate::slb::{self, Mode, Service};
 use crate::time::Instant;
+use crate::wire::Family;
 use crate::wire::frame::protocol;
 
 /// Where the first or next packet of a flow arrives.
@@ -238,6 +239,26 @@ impl<'a> Teller<'a> {
             self.say(format!("It leaves as {leaving}."));
             self.view.translation = Some(leaving);
         }
+        if let Some(outer) = passage.and_then(|passage| self.outer(transit, passage)) {
+            let outer = text::show(&outer);
+            self.say(format!("It leaves as it is, inside a packet of the flow {outer}, which the server unpacks."));
+            self.say("The answers pass this engine by.");
+            self.view.translation = Some(outer);
+        }
+    }
+
+    /// The packet that carries it, if it goes into a tunnel.
+    fn outer(&self, transit: &Transit, passage: &Passage) -> Option<FlowKey> {
+        let carriage = passage.tunnel?;
+        let (_, server) = self.snapshot.services.server(carriage.service, carriage.server)?;
+        let destination = server.address(transit.coming.family())?;
+        let end = |address| Endpoint { address, port: 0 };
+        let source = forwarder::egress_address(destination, self.snapshot)?;
+        let protocol = match transit.coming.family() {
+            Family::V4 => protocol::IPV4,
+            Family::V6 => protocol::IPV6,
+        };
+        Some(FlowKey { protocol, source: end(source), destination: end(destination) })
     }
 
     /// Where the packet comes from, and whether that place is one.

@@ -73,6 +73,9 @@ pub struct Punt {
     pub offload: Offload,
     /// The Ethernet frame without its outer tag.
     pub bytes: Vec<u8>,
+    /// For [`PuntReason::NeighborWait`]: the packet as its sender knows it, if a service changed it; as much as an ICMP error
+    /// quotes.
+    pub original: Option<Vec<u8>>,
 }
 
 /// The bounded way from the forwarders to the controller.

@@ -343,6 +343,9 @@ pub struct SessionView {
     pub translated_source: Option<String>,
     /// Destination after translation.
     pub translated_destination: Option<String>,
+    /// Mode `tunnel`: the server's address, to which the packets go inside others.
+    #[serde(default)]
+    pub tunnel: Option<String>,
     /// `opening`, `established`, `closing`, `one-way` or `two-way`.
     pub state: String,
     /// Since it was opened.

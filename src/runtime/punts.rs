@@ -63,8 +63,14 @@ mod tests {
     #[test]
     fn a_full_queue_refuses_and_counts() {
         let (mut sender, receiver) = queue(2);
-        let punt =
-            Punt { reason: PuntReason::Local, link: LinkId(0), vlan: None, offload: Offload::NONE, bytes: vec![0; 60] };
+        let punt = Punt {
+            reason: PuntReason::Local,
+            link: LinkId(0),
+            vlan: None,
+            offload: Offload::NONE,
+            bytes: vec![0; 60],
+            original: None,
+        };
 
         let taken: Vec<_> = (0..5).map(|_| sender.offer(punt.clone())).collect();
 

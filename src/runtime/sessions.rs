@@ -7,7 +7,9 @@ use crate::flow::{Direction, FlowKey};
 use crate::id::{ServerId, ServiceId};
 use crate::path::pinning::Pin;
 use crate::session::{Bound, Session, SessionTable, Timeouts};
+use crate::slb::Mode;
 use crate::time::{Duration, Instant};
+use crate::wire::Family;
 
 /// Sessions listed where the request sets no limit.
 const LIMIT: usize = 1000;
@@ -68,6 +70,9 @@ fn view(
     let mut inside = inside.iter().flat_map(|text| text.split(' ').skip(1)).map(str::to_owned);
     let translated_source = inside.next().filter(|inside| *inside != source);
     let translated_destination = inside.next().filter(|inside| *inside != destination);
+    let is_tunnel = service.is_some_and(|service| service.mode == Mode::Tunnel);
+    let unpacker = server.filter(|_| is_tunnel).and_then(|server| server.address(Family::of(flow.destination.address)));
+    let tunnel = unpacker.map(|address| address.to_string());
     SessionView {
         engine: engine.to_owned(),
         protocol,
@@ -79,6 +84,7 @@ fn view(
         server: server.map(|server| server.name.clone()),
         translated_source,
         translated_destination,
+        tunnel,
         state: session.state.name().to_owned(),
         age_ms: millis(now.since(session.created)),
         idle_ms: millis(now.since(session.last_seen)),

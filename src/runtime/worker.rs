@@ -184,7 +184,11 @@ impl Worker {
         loop {
             let made: ArrayVec<_, BURST> = std::iter::from_fn(|| self.forwarder.poll_transmit()).take(BURST).collect();
             self.outlets.send_made(&made, &self.shared.traffic);
-            if !made.is_full() {
+            let is_last = !made.is_full();
+            for transmit in made {
+                self.forwarder.recycle(transmit.bytes);
+            }
+            if is_last {
                 return;
             }
         }

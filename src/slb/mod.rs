@@ -7,6 +7,7 @@
 pub mod maglev;
 pub mod scheduler;
 pub mod sticky;
+pub mod tunnel;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -20,6 +21,7 @@ use crate::wire::Family;
 
 pub use maglev::Maglev;
 pub use scheduler::{SchedulerState, ServerState, ServiceState};
+pub use tunnel::TunnelPath;
 
 /// How a new session takes its server. Weights always count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -113,9 +115,9 @@ pub struct Server {
     pub id: ServerId,
     /// Name: enters the hash, and what its state is kept under.
     pub name: String,
-    /// RIP, IPv4.
+    /// RIP for packets of IPv4: of that family, but in mode `tunnel`, where it may be of the other.
     pub v4: Option<IpAddr>,
-    /// RIP, IPv6.
+    /// RIP for packets of IPv6, likewise.
     pub v6: Option<IpAddr>,
     /// `None`: the port that the client asked for.
     pub port: Option<u16>,
@@ -142,6 +144,8 @@ pub struct Services {
     services: Vec<Service>,
     /// Per VIP and protocol, the ports with their service, the narrowest range first.
     ports: HashMap<(IpAddr, u8), Vec<PortRange>, ahash::RandomState>,
+    /// Servers of mode `tunnel`, by the address to which their packets are packed.
+    tunnels: HashMap<IpAddr, Vec<(ServiceId, ServerId)>, ahash::RandomState>,
 }
 
 impl Services {
@@ -161,7 +165,17 @@ impl Services {
         for ranges in ports.values_mut() {
             ranges.sort_by_key(|(range, id)| (range.end() - range.start(), *range.start(), *id));
         }
-        Self { services, ports }
+        let mut tunnels: HashMap<IpAddr, Vec<(ServiceId, ServerId)>, ahash::RandomState> = HashMap::default();
+        for service in services.iter().filter(|service| service.mode == Mode::Tunnel) {
+            for server in &service.servers {
+                // Both families may have one address.
+                let second = server.v6.filter(|address| server.v4 != Some(*address));
+                for address in server.v4.into_iter().chain(second) {
+                    tunnels.entry(address).or_default().push((service.id, server.id));
+                }
+            }
+        }
+        Self { services, ports, tunnels }
     }
 
     /// The service that owns a destination: of those that have its port the one with the narrowest range.
@@ -169,6 +183,11 @@ impl Services {
         let ranges = self.ports.get(&(address, protocol))?;
         let (_, id) = ranges.iter().find(|(range, _)| range.contains(&port))?;
         self.services.get(id.index())
+    }
+
+    /// The servers to which packets are packed for this address.
+    pub fn tunnels_to(&self, address: IpAddr) -> &[(ServiceId, ServerId)] {
+        self.tunnels.get(&address).map_or(&[], Vec::as_slice)
     }
 
     /// A service.
@@ -194,7 +213,7 @@ impl Services {
 }
 
 impl Server {
-    /// Its address in a family.
+    /// Where packets of a family are sent.
     pub const fn address(&self, family: Family) -> Option<IpAddr> {
         match family {
             Family::V4 => self.v4,

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::flow::FlowKey;
 use crate::slb::sticky::{StickyRoom, StickyTable};
-use crate::slb::{Scheduler, Server, Service, maglev};
+use crate::slb::{Scheduler, Server, Service, TunnelPath, maglev};
 use crate::time::Instant;
 use crate::wire::Family;
 
@@ -35,6 +35,8 @@ pub struct ServerState {
     total: AtomicU64,
     /// What is due to it, in turns times the sum of weights; under [`ServiceState`]'s lock.
     credit: AtomicI64,
+    /// The way of its tunnel, in mode `tunnel`.
+    pub tunnel: TunnelPath,
 }
 
 /// State of all services and servers, by name.
@@ -84,7 +86,13 @@ impl SchedulerState {
 
 impl ServerState {
     fn new(name: &str) -> Self {
-        Self { name: name.into(), active: AtomicI64::new(0), total: AtomicU64::new(0), credit: AtomicI64::new(0) }
+        Self {
+            name: name.into(),
+            active: AtomicI64::new(0),
+            total: AtomicU64::new(0),
+            credit: AtomicI64::new(0),
+            tunnel: TunnelPath::default(),
+        }
     }
 
     /// A session took it.

@@ -312,7 +312,10 @@ fn session(one: &SessionView, served: bool) -> Vec<String> {
         row.push(or_dash(server.as_deref()));
         let (source, destination) = (one.translated_source.as_ref(), one.translated_destination.as_ref());
         row.push(match (source, destination) {
-            (None, None) => "-".to_owned(),
+            (None, None) => match &one.tunnel {
+                Some(server) => format!("inside packets to {server}"),
+                None => "-".to_owned(),
+            },
             (None, Some(destination)) => format!("to {destination}"),
             (Some(source), None) => format!("from {source}"),
             (Some(source), Some(destination)) => format!("from {source} to {destination}"),

@@ -253,13 +253,13 @@ fn mode(text: &str) -> Result<Mode, Refused> {
         "nat" => Ok(Mode::Nat),
         "full-nat" => Ok(Mode::FullNat),
         "direct" => Ok(Mode::Direct),
-        "tunnel" => Err(Refused::new("mode \"tunnel\" comes with a later version")
-            .hint("use \"direct\" for servers in a connected subnet, or \"full-nat\"")),
+        "tunnel" => Ok(Mode::Tunnel),
         "proxy" => Err(Refused::new("the mode \"proxy\" is reserved for a later version")
-            .hint("use \"nat\", \"full-nat\" or \"direct\"")),
+            .hint("use \"nat\", \"full-nat\", \"direct\" or \"tunnel\"")),
         _ => {
-            let refused = Refused::new(format!("`mode` must be \"nat\", \"full-nat\" or \"direct\", found {text:?}"));
-            Err(match value::did_you_mean(text, ["nat", "full-nat", "direct"]) {
+            let modes = "\"nat\", \"full-nat\", \"direct\" or \"tunnel\"";
+            let refused = Refused::new(format!("`mode` must be {modes}, found {text:?}"));
+            Err(match value::did_you_mean(text, ["nat", "full-nat", "direct", "tunnel"]) {
                 Some(word) => refused.hint(format!("did you mean {word:?}?")),
                 None => refused,
             })

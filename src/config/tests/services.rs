@@ -212,7 +212,6 @@ fn ports_and_words_are_judged() {
     refused(&farm("protocol = \"tcp\"", "protocol = [\"tcp\", \"tcp\"]"), &["the same protocol stands twice"]);
     refused(&service("mode = \"dirct\""), &["did you mean \"direct\"?"]);
     refused(&service("mode = \"proxy\""), &["\"proxy\" is reserved"]);
-    refused(&service("mode = \"tunnel\""), &["mode \"tunnel\" comes with a later version"]);
     refused(&service("scheduler = \"robin\""), &["`scheduler` must be"]);
     refused(&service("hash-on = \"source-port\""), &["`hash-on` is for `scheduler = \"hash\"`"]);
     refused(&service("scheduler = \"hash\"\nhash-on = \"source\""), &["`hash-on` is made of"]);
@@ -310,8 +309,32 @@ fn what_is_not_translated_cannot_change_its_port_or_source() {
         &["`snat` is for `full-nat`", "as the client sent it"],
     );
     refused(&service("snat = \"10.10.20.240\""), &["the servers see the clients' own addresses"]);
+    refused(&service("mode = \"tunnel\""), &["port 8080 of the server is not port 80 of the service", "with `tunnel`"]);
+    refused(&service("mode = \"tunnel\"\nsnat = \"10.10.20.240\""), &["`snat` is for `full-nat`: with `tunnel`"]);
     let routed = service("mode = \"direct\"").replace("port = 8080\n", "").replace("10.10.20.12", "192.0.2.12");
-    refused(&routed, &["192.0.2.12 is in no connected subnet", "only the MAC address changes", "mode = \"full-nat\""]);
+    refused(
+        &routed,
+        &["192.0.2.12 is in no connected subnet", "only the MAC address changes", "mode = \"tunnel\" or \"full-nat\""],
+    );
+}
+
+#[test]
+fn a_tunnel_leads_to_an_address_of_either_family_behind_a_router_but_not_behind_firewalls() {
+    let text = service("mode = \"tunnel\"").replace("port = 8080\n", "").replace("10.10.20.12", "192.0.2.12");
+    warned(&text, &["no link and no route leads to 192.0.2.12", "add a [[route]]"]);
+    let routed = format!("{text}\n[[route]]\nto = \"192.0.2.0/24\"\nvia = \"10.10.20.254\"\n");
+    assert_eq!(said(&routed), "");
+    // One address serves both VIPs.
+    let one_family = routed.replace("[\"192.0.2.12\", \"fd00:20::12\"]", "\"192.0.2.12\"");
+    assert_ne!(one_family, routed);
+    assert_eq!(said(&one_family), "");
+
+    let behind = format!(
+        "{}\n[[service]]\nname = \"web\"\naddress = \"198.51.100.80\"\nprotocol = \"tcp\"\nport = 80\nmode = \"tunnel\"\n\
+         [[service.server]]\nname = \"s1\"\naddress = \"203.0.113.11\"\n",
+        super::GOOD
+    );
+    refused(&behind, &["the route to 203.0.113.11 leads through firewalls", "that names a gateway"]);
 }
 
 #[test]

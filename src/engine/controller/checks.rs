@@ -20,13 +20,14 @@ use crate::health::service_monitor::ServiceMonitor;
 use crate::health::service_prober::{PORTS, ServiceProber, Verdict, Way};
 use crate::id::{LinkId, ServerId};
 use crate::time::{Duration, Instant};
-use crate::wire::Family;
 use crate::wire::emit::{Macs, Pair};
-use crate::wire::frame::{Frame, Tuple, protocol, tcp_flags};
+use crate::wire::frame::{ETHERNET_LEN, Frame, Tuple, protocol, quoted_tuple, tcp_flags};
 use crate::wire::icmp::Echo;
 use crate::wire::offload::Offload;
 use crate::wire::tcp::Segment;
+use crate::wire::tunnel::{self, Outer};
 use crate::wire::vlan::VlanTag;
+use crate::wire::{Family, MacAddr};
 
 /// Checks that operators ask for at once.
 const ASKED_MAX: usize = 256;
@@ -66,6 +67,8 @@ struct Running {
     prober: ServiceProber,
     link: LinkId,
     next_hop: IpAddr,
+    /// Its packets go inside others, between these ends.
+    tunnel: Option<Pair>,
     asker: Asker,
     /// The engine was not punctual: silence does not count.
     excused: bool,
@@ -109,9 +112,8 @@ impl Checks {
 /// All servers without a verdict; the checks of one pace are spread over it.
 pub(super) fn server_checks(config: &Config, now: Instant) -> Vec<ServerCheck> {
     let mut ends: Vec<(ServerId, Family)> = Vec::new();
-    for (index, server) in config.servers.iter().enumerate() {
-        let has = |family: &Family| server.addresses.iter().any(|address| Family::of(*address) == *family);
-        ends.extend([Family::V4, Family::V6].into_iter().filter(has).map(|family| (index.into(), family)));
+    for server in (0..config.servers.len()).map(ServerId::from) {
+        ends.extend(config.families(server).map(|family| (server, family)));
     }
     let count = u32::try_from(ends.len()).unwrap_or(u32::MAX).max(1);
     let checks = ends.into_iter().zip(0..).map(|((server, family), place): (_, u32)| {
@@ -210,6 +212,17 @@ impl Controller {
         true
     }
 
+    /// The same about a packet that had one of a check inside.
+    pub(super) fn packed_check_refused(&mut self, family: Family, message: &[u8], from: IpAddr) -> bool {
+        let Some(refused) = tunnel::refused(family, message) else { return false };
+        let inner = match refused.packet.first().map(|first| first >> 4) {
+            Some(4) => Family::V4,
+            Some(6) => Family::V6,
+            Some(_) | None => return false,
+        };
+        quoted_tuple(refused.packet, inner).is_some_and(|quoted| self.check_refused(&quoted, from))
+    }
+
     fn monitor_due(&mut self, index: usize, now: Instant) {
         let changed = self.server_checks[index].monitor.handle_timeout(now);
         self.verdict_changed(index, changed);
@@ -258,13 +271,14 @@ impl Controller {
     fn launch_check(&mut self, id: ServerId, family: Family, asker: Asker, now: Instant) -> Result<(), String> {
         let service = self.service_of(id);
         let server = &self.config.servers[id.index()];
-        let of_family = |addresses: &[IpAddr]| addresses.iter().copied().find(|address| Family::of(*address) == family);
-        let address = of_family(&server.addresses).ok_or("it has no address of the family")?;
+        let address = self.config.address_for(id, family).ok_or("it has no address of the family")?;
+        let vip = || service.addresses.iter().copied().find(|address| Family::of(*address) == family);
         let remote = match service.mode {
             Mode::Nat | Mode::FullNat => address,
             // The service listens on the VIP there, and only there.
-            Mode::Direct | Mode::Tunnel => of_family(&service.addresses).unwrap_or(address),
+            Mode::Direct | Mode::Tunnel => vip().unwrap_or(address),
         };
+        let is_packed = service.mode == Mode::Tunnel;
         let port = check_port(service, server.port);
         let check = service.check.clone();
         let random = self.random.next();
@@ -273,17 +287,23 @@ impl Controller {
         if !self.links[link.index()].up {
             return Err(format!("link {name} is down"));
         }
-        let local =
-            self.probe_source(link, address).ok_or_else(|| format!("link {name} has no address to ask from"))?;
+        let own = |end| self.probe_source(link, end).ok_or_else(|| format!("link {name} has no address to ask from"));
+        let tunnel = if is_packed { Pair::new(own(address)?, address) } else { None };
+        let local = match tunnel {
+            None => own(address)?,
+            // The answer comes as it is, from the VIP: any address of the engine will do.
+            Some(_) => own(remote).or_else(|error| self.any_source(family).ok_or(error))?,
+        };
         let pair = Pair::new(local, remote).ok_or("its addresses are of two families")?;
         let key = self.free_key(&check.kind, pair, port).ok_or("too many checks of one address at once")?;
         let state = &self.links[link.index()];
         let destination = self.neighbors.mac((link, next_hop)).unwrap_or_default();
         let macs = Macs { source: state.mac, destination };
-        let way = Way { macs, pair, source_port: key.port, port, mtu: state.mtu };
+        let outer = tunnel.map_or(0, |tunnel| tunnel::overhead(tunnel.family()));
+        let way = Way { macs, pair, source_port: key.port, port, mtu: state.mtu.saturating_sub(outer) };
         let prober = ServiceProber::start(&check, way, self.random.next(), now).ok_or("it is not checked")?;
         self.tallies.add(Tally::ChecksSent);
-        let running = Running { prober, link, next_hop, asker, excused: false, hint: None };
+        let running = Running { prober, link, next_hop, tunnel, asker, excused: false, hint: None };
         self.checks.running.insert(key, running);
         self.with_check(key, now, |_| ());
         Ok(())
@@ -318,7 +338,10 @@ impl Controller {
             if let Asker::Request(request) = &mut running.asker {
                 request.note("sent", describe_frame(&frame, key), now);
             }
-            frames.push(frame);
+            frames.push(match running.tunnel {
+                None => frame,
+                Some(tunnel) => packed(&frame, tunnel),
+            });
         }
         let verdict = running.prober.poll_verdict();
         let (link, next_hop, done) = (running.link, running.next_hop, running.prober.is_done());
@@ -342,7 +365,7 @@ impl Controller {
     /// Hands a frame to its neighbour, or lets it wait for one.
     fn send_check(&mut self, link: LinkId, next_hop: IpAddr, bytes: Vec<u8>, now: Instant) {
         let vlan = self.config.links[link.index()].vlan.map(VlanTag::new);
-        let waiting = Waiting { link, vlan, offload: Offload::NONE, bytes, back: None, request: None };
+        let waiting = Waiting { link, vlan, offload: Offload::NONE, bytes, back: None, original: None, request: None };
         self.neighbors.park((link, next_hop), waiting, now);
     }
 
@@ -456,6 +479,16 @@ impl Request {
         let at_us = u64::try_from(now.since(self.started).as_micros()).unwrap_or(u64::MAX);
         self.steps.push(ExchangeStep { at_us, direction: direction.to_owned(), what });
     }
+}
+
+/// A frame of a check, inside another one. It is short: nobody has to cut it.
+fn packed(frame: &[u8], tunnel: Pair) -> Vec<u8> {
+    let Some((header, packet)) = frame.split_first_chunk::<ETHERNET_LEN>() else { return Vec::new() };
+    let mac = |at: usize| MacAddr([0, 1, 2, 3, 4, 5].map(|index: usize| header[at + index]));
+    let macs = Macs { source: mac(6), destination: mac(0) };
+    let mut packed = Vec::new();
+    tunnel::wrap(&mut packed, macs, &Outer { pair: tunnel, ident: 0, dont_fragment: true }, packet);
+    packed
 }
 
 /// The check's own port, else the server's, else the service's if it has but one; a service of many is asked at the first.

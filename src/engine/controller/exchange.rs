@@ -103,6 +103,7 @@ impl Controller {
             offload: Offload::NONE,
             bytes,
             back: None,
+            original: None,
             request: Some(request),
         };
         if !self.links[link.index()].up {

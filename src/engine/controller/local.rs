@@ -101,7 +101,11 @@ impl Controller {
     fn local_icmp(&mut self, arrival: &Arrival<'_>, class: Option<Icmp>, now: Instant) {
         if let Some(Icmp::Error(Some(quoted))) = class {
             let from = arrival.pair.source();
-            if !self.check_refused(&quoted, from) && !self.exchange_refused(&quoted, from) {
+            let family = arrival.pair.family();
+            if !self.check_refused(&quoted, from)
+                && !self.packed_check_refused(family, arrival.transport, from)
+                && !self.exchange_refused(&quoted, from)
+            {
                 self.tallies.add(Tally::Ignored);
             }
             return;

@@ -36,6 +36,8 @@ pub(super) struct Waiting {
     pub(super) bytes: Vec<u8>,
     /// Where it came from: the link, and who sent it there.
     pub(super) back: Option<(LinkId, MacAddr)>,
+    /// What it was before a service changed it.
+    pub(super) original: Option<Vec<u8>>,
     /// The exchange that it belongs to, if the engine made it.
     pub(super) request: Option<u64>,
 }
@@ -251,7 +253,7 @@ impl Controller {
             self.end_exchange(request, false, Some(NEXT_HOP_SILENT.to_owned()), None);
         }
         let Some((link, sender)) = frame.back else { return };
-        let mut bytes = frame.bytes.clone();
+        let mut bytes = frame.original.as_ref().unwrap_or(&frame.bytes).clone();
         let Some(macs) = bytes.get_mut(..12) else { return };
         macs[..6].copy_from_slice(&self.links[link.index()].mac.0);
         macs[6..].copy_from_slice(&sender.0);

@@ -283,6 +283,15 @@ impl Controller {
         state.addresses.iter().map(ipnet::IpNet::addr).find(|address| Family::of(*address) == family)
     }
 
+    /// An address of the engine that anybody can answer to.
+    pub(super) fn any_source(&self, family: Family) -> Option<IpAddr> {
+        let mut all = self.links.iter().flat_map(|link| &link.addresses).map(ipnet::IpNet::addr);
+        all.find(|address| match address {
+            IpAddr::V4(_) => family == Family::V4,
+            IpAddr::V6(address) => family == Family::V6 && !address.is_unicast_link_local(),
+        })
+    }
+
     fn settle_probes(&mut self, index: usize, now: Instant) {
         while let Some(settled) = self.paths[index].prober.settle(now) {
             let outcome = match settled {

@@ -310,7 +310,7 @@ impl Controller {
         self.farm.servers[id.index()].drain == Drain::Over || self.farm.services[service.index()].drain == Drain::Over
     }
 
-    /// What the checks say, by family; `None` where the server has no address.
+    /// What the checks say, by family; `None` where the server serves nobody.
     fn verdicts(&self, id: ServerId) -> [Option<State>; 2] {
         FAMILIES
             .map(|family| self.checks_of(id).find(|check| check.family == family).map(|check| check.monitor.state()))
@@ -377,7 +377,7 @@ impl Controller {
     fn build_server(&self, id: ServerId) -> slb::Server {
         let server = &self.config.servers[id.index()];
         let record = &self.farm.servers[id.index()];
-        let of = |family| server.addresses.iter().copied().find(|address| Family::of(*address) == family);
+        let of = |family| self.config.address_for(id, family);
         slb::Server {
             id,
             name: server.name.clone(),

@@ -1,10 +1,12 @@
 //! How a packet leaves: its size against the link, TTL, hardware addresses, tag.
 
+use crate::engine::forwarder::services::Carriage;
 use crate::engine::forwarder::{Forwarder, Outcome};
 use crate::engine::route::NextHop;
 use crate::engine::{DropReason, Punt, PuntQueue, PuntReason, Snapshot, Transmit};
 use crate::id::LinkId;
 use crate::nat::{Translation, Way};
+use crate::time::Instant;
 use crate::wire::MacAddr;
 use crate::wire::fragment::{self, SplitError};
 use crate::wire::frame::{ETHERNET_LEN, Frame, UDP_LEN, Untranslatable};
@@ -26,9 +28,18 @@ pub(super) struct Leaving<'p, 'f> {
     pub rewrite: Option<Rewrite>,
 }
 
+/// What a service changes of a packet.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Rewrite {
+    /// Addresses and ports.
+    Translate(Translate),
+    /// It goes inside another one.
+    Pack(Carriage),
+}
+
 /// A change of addresses and ports.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Rewrite {
+pub(super) struct Translate {
     /// Both legs.
     pub translation: Translation,
     /// Which way the packet goes.
@@ -37,7 +48,7 @@ pub(super) struct Rewrite {
     pub is_error: bool,
 }
 
-impl Rewrite {
+impl Translate {
     fn apply(&self, frame: &mut Frame<'_>, offload: &Offload) -> Result<(), Untranslatable> {
         if self.is_error {
             self.translation.apply_error(frame, offload, self.way)
@@ -49,7 +60,7 @@ impl Rewrite {
 
 /// How a packet fits a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fit {
+pub(super) enum Fit {
     /// As it is.
     Whole,
     /// As segments of at most so many payload bytes, fewer than it came with.
@@ -61,7 +72,7 @@ enum Fit {
 }
 
 /// Judges a packet against an MTU in bytes of IP. What the egress device is to segment is judged by its segments (A7.1).
-fn fit(frame: &Frame<'_>, offload: &Offload, mtu: u16) -> Fit {
+pub(super) fn fit(frame: &Frame<'_>, offload: &Offload, mtu: u16) -> Fit {
     let can_cut = mtu >= FRAGMENT_MTU_MIN && !frame.dont_fragment();
     let cut = if can_cut { Fit::Fragments } else { Fit::TooBig };
     let mtu = usize::from(mtu);
@@ -106,29 +117,38 @@ impl Forwarder {
         hop: NextHop,
         snapshot: &Snapshot,
         punts: &mut dyn PuntQueue,
+        now: Instant,
     ) -> Outcome {
         let link = &snapshot.links[hop.link.index()];
         if !link.up {
             return Outcome::Drop(DropReason::LinkDown);
         }
+        let translate = match leaving.rewrite {
+            Some(Rewrite::Pack(carriage)) => return self.send_in_tunnel(leaving, carriage, hop, snapshot, punts, now),
+            Some(Rewrite::Translate(translate)) => Some(translate),
+            None => None,
+        };
         let fit = fit(leaving.frame, leaving.offload, link.mtu);
         if fit == Fit::TooBig {
             return Outcome::TooBig { mtu: link.mtu };
         }
-        if let Some(rewrite) = leaving.rewrite
-            && let Err(_) = rewrite.apply(leaving.frame, leaving.offload)
+        // Who is told that nobody answers knows the packet as it came (RFC 1812 section 4.3.2.3, RFC 5508 section 7).
+        let is_changed = translate.is_some() && snapshot.neighbor(hop.link, hop.address).is_none();
+        let original = is_changed.then(|| quote(leaving.frame));
+        if let Some(translate) = translate
+            && let Err(_) = translate.apply(leaving.frame, leaving.offload)
         {
             return Outcome::Drop(DropReason::Untranslatable);
         }
         match fit {
-            Fit::Whole => edit(leaving.frame, leaving.vlan, hop, snapshot).into(),
+            Fit::Whole => edit(leaving.frame, leaving.vlan, hop, snapshot).outcome(original),
             Fit::Segments(size) => {
                 if let Some(gso) = &mut leaving.offload.gso {
                     gso.size = size;
                 }
-                edit(leaving.frame, leaving.vlan, hop, snapshot).into()
+                edit(leaving.frame, leaving.vlan, hop, snapshot).outcome(original)
             }
-            Fit::Fragments => self.send_fragments(leaving, hop, snapshot, punts),
+            Fit::Fragments => self.send_fragments(leaving, original, hop, snapshot, punts),
             Fit::TooBig => Outcome::TooBig { mtu: link.mtu },
         }
     }
@@ -137,6 +157,7 @@ impl Forwarder {
     fn send_fragments(
         &mut self,
         leaving: Leaving<'_, '_>,
+        original: Option<Vec<u8>>,
         hop: NextHop,
         snapshot: &Snapshot,
         punts: &mut dyn PuntQueue,
@@ -151,7 +172,10 @@ impl Forwarder {
         let (vlan, offload) = (*vlan, Offload::NONE);
         match edited {
             Edited::Waits(reason) => {
-                let offered = pieces.into_iter().map(|bytes| Punt { reason, link: ingress, vlan, offload, bytes });
+                let offered = pieces.into_iter().map(|bytes| {
+                    let original = original.clone();
+                    Punt { reason, link: ingress, vlan, offload, bytes, original }
+                });
                 let refused = offered.filter_map(|punt| (!punts.offer(punt)).then_some(())).count();
                 if refused > 0 { Outcome::Drop(DropReason::PuntQueueFull) } else { Outcome::Punted }
             }
@@ -175,13 +199,20 @@ enum Edited {
     Waits(PuntReason),
 }
 
-impl From<Edited> for Outcome {
-    fn from(edited: Edited) -> Self {
-        match edited {
-            Edited::Ready(link) => Self::Sent(link),
-            Edited::Waits(reason) => Self::Punt(reason),
+impl Edited {
+    /// `original` is the packet as it came, if it was changed and waits.
+    fn outcome(self, original: Option<Vec<u8>>) -> Outcome {
+        match self {
+            Self::Ready(link) => Outcome::Sent(link),
+            Self::Waits(reason) => Outcome::Waits { reason, original },
         }
     }
+}
+
+/// As much of a frame as an ICMP error quotes.
+pub(super) fn quote(frame: &Frame<'_>) -> Vec<u8> {
+    let end = (ETHERNET_LEN + frame.ip_len()).min(Forwarder::QUOTE_MAX);
+    frame.bytes()[..end].to_vec()
 }
 
 /// One hop nearer, under the addresses of this hop.

@@ -3,7 +3,7 @@
 use crate::engine::forwarder::Forwarder;
 use crate::engine::forwarder::claim::{Claim, Role};
 use crate::engine::forwarder::decide::{self, Arrival, Course, Decision, Pins, Transit, decide};
-use crate::engine::forwarder::egress::Rewrite;
+use crate::engine::forwarder::egress::{Rewrite, Translate};
 use crate::engine::forwarder::ingress::Addressee;
 use crate::engine::forwarder::services::{self, Passage, Standing};
 use crate::engine::forwarder::sources::Sources;
@@ -155,12 +155,15 @@ impl Forwarder {
         match step {
             Step::Course(Course::To { hop, firewall }, passage) => {
                 self.count_way(claim, [from(arrival), firewall], passage.as_ref());
-                let translation = passage.and_then(|passage| Some((passage.translation?, passage.way)));
                 let is_error = claim.is_error;
-                Fate::Send {
-                    hop,
-                    rewrite: translation.map(|(translation, way)| Rewrite { translation, way, is_error }),
-                }
+                let rewrite = passage.and_then(|passage| match (passage.translation, passage.tunnel) {
+                    (Some(translation), _) => {
+                        Some(Rewrite::Translate(Translate { translation, way: passage.way, is_error }))
+                    }
+                    (None, Some(carriage)) => Some(Rewrite::Pack(carriage)),
+                    (None, None) => None,
+                });
+                Fate::Send { hop, rewrite }
             }
             Step::Course(Course::Drop(reason), _) => Fate::Drop(reason),
             Step::Course(Course::End, _) => Fate::Drop(DropReason::FirewallFailed),

@@ -103,7 +103,10 @@ impl Forwarder {
             let gone = match outcome {
                 Outcome::Sent(egress) => self.transmit(Transmit { link: egress, vlan, offload, bytes }),
                 Outcome::Replaced(_) | Outcome::Punted => true,
-                Outcome::Punt(reason) => punts.offer(Punt { reason, link, vlan, offload, bytes }),
+                Outcome::Punt(reason) => punts.offer(Punt { reason, link, vlan, offload, bytes, original: None }),
+                Outcome::Waits { reason, original } => {
+                    punts.offer(Punt { reason, link, vlan, offload, bytes, original })
+                }
                 Outcome::Drop(_) | Outcome::TooBig { mtu: _ } => false,
             };
             let count =

@@ -118,11 +118,21 @@ fn admit_ip<'f>(frame: Frame<'f>, link: LinkId, snapshot: &Snapshot) -> Admissio
 fn may_have_a_session(frame: &Frame<'_>, icmp: Option<Icmp>, snapshot: &Snapshot) -> bool {
     let is_translated = |number: u8| matches!(number, protocol::TCP | protocol::UDP);
     let about = match icmp {
-        Some(Icmp::Error(quoted)) => quoted.is_some_and(|quoted| is_translated(quoted.protocol)),
+        Some(Icmp::Error(quoted)) => {
+            is_about_tunnel(icmp) || quoted.is_some_and(|quoted| is_translated(quoted.protocol))
+        }
         Some(Icmp::Query | Icmp::Other | Icmp::LinkLocal) => false,
         None => is_translated(frame.protocol()),
     };
     about && !snapshot.services.all().is_empty()
+}
+
+/// True for an ICMP error about a packet that has another one inside.
+pub(super) fn is_about_tunnel(icmp: Option<Icmp>) -> bool {
+    match icmp {
+        Some(Icmp::Error(Some(quoted))) => matches!(quoted.protocol, protocol::IPV4 | protocol::IPV6),
+        Some(Icmp::Error(None) | Icmp::Query | Icmp::Other | Icmp::LinkLocal) | None => false,
+    }
 }
 
 /// Whom a packet is for.

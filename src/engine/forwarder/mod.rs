@@ -7,7 +7,7 @@
 //!   flows:   its session, open a new one               -> drop, or punt
 //!     placing: a service's server for it, its legs
 //!     decide: session, learned, hash                   -> drop
-//!   egress:  size, translation, TTL, neighbour, tag    -> forward, hairpin, replace by fragments, wait for a neighbour
+//!   egress:  size, translation or tunnel, TTL, neighbour, tag    -> forward, hairpin, replace by fragments, wait for a neighbour
 //! ```
 //!
 //! One function branches (`Forwarder::handle`), the stages compute. Every received frame ends in one [`Verdict`], which is
@@ -25,6 +25,7 @@ mod services;
 mod sources;
 #[cfg(test)]
 mod tests;
+mod tunnel;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -42,13 +43,13 @@ use crate::wire::frame::{ETHERNET_LEN, Tuple};
 pub(super) use decide::{Arrival, Course, Decision, Pins, Transit, decide, view_toward_destination};
 pub(super) use ingress::{Addressee, judge};
 pub(super) use services::{Passage, Standing, first_transit, standing, transit};
-pub(super) use sources::source_address;
+pub(super) use sources::{egress_address, source_address};
 
 use claim::Claim;
 use egress::Leaving;
 use flows::Fate;
 use held::{Envelope, Placed};
-use ingress::Admission;
+use ingress::{Admission, is_about_tunnel};
 use sources::Sources;
 
 /// Bounds of one forwarder's own tables (its share of the engine's).
@@ -70,12 +71,16 @@ pub struct Forwarder {
     fragments: held::Fragments,
     failures: reset::Failures,
     transmits: VecDeque<Transmit>,
+    /// Buffers that were given back.
+    spare: Vec<Vec<u8>>,
+    /// Where the packets of a tunnel are packed: kept to be used again.
+    packed: Vec<Vec<u8>>,
     counters: Counters,
     published: Arc<CountersCell>,
 }
 
 /// What became of a frame, before it is counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Outcome {
     /// Edited in place, to leave by this link.
     Sent(LinkId),
@@ -83,6 +88,13 @@ enum Outcome {
     Replaced(LinkId),
     /// For the controller.
     Punt(PuntReason),
+    /// Edited in place; its neighbour is to be resolved first.
+    Waits {
+        /// Whose.
+        reason: PuntReason,
+        /// What it was before a service changed it.
+        original: Option<Vec<u8>>,
+    },
     /// With the controller already, or a later fragment kept until its first comes.
     Punted,
     /// Not forwarded; the sender may be told.
@@ -102,6 +114,11 @@ impl Forwarder {
     /// Slots of the session table that one batch visits at most while sessions of a failed firewall are looked for.
     const SWEEP_PER_BATCH: usize = 256;
 
+    /// Buffers that are kept for frames to come.
+    const SPARE_MAX: usize = 128;
+    /// A larger one is not kept.
+    const SPARE_BYTES_MAX: usize = 1 << 14;
+
     /// Bytes of a packet that an ICMP error may quote at most: what fits the minimum MTU of IPv6.
     const QUOTE_MAX: usize = ETHERNET_LEN + 1280;
 
@@ -120,6 +137,8 @@ impl Forwarder {
             fragments: held::Fragments::new(limits),
             failures: reset::Failures::default(),
             transmits: VecDeque::with_capacity(Self::TRANSMITS_MAX),
+            spare: Vec::with_capacity(Self::SPARE_MAX),
+            packed: Vec::new(),
             counters: Counters::default(),
             published: counters,
         }
@@ -202,6 +221,9 @@ impl Forwarder {
             Admission::Punt(reason) => return Outcome::Punt(reason),
             Admission::Drop(reason) => return Outcome::Drop(reason),
         };
+        if addressee == Addressee::Engine && is_about_tunnel(icmp) {
+            return self.tunnel_refused(&frame, snapshot, punts, now);
+        }
         let envelope = Envelope { device: packet.device, link, vlan: packet.vlan, offload: packet.offload };
         let placed = match first {
             Some(tuple) => Placed::Known(Claim::of_later_fragment(&frame, tuple)),
@@ -220,7 +242,7 @@ impl Forwarder {
         let end = ETHERNET_LEN + frame.ip_len();
         let leaving =
             Leaving { link, frame: &mut frame, vlan: &mut packet.vlan, offload: &mut packet.offload, rewrite };
-        let outcome = self.send(leaving, hop, snapshot, punts);
+        let outcome = self.send(leaving, hop, snapshot, punts, now);
         // What follows the packet is padding of the link it came by (A1.3).
         let bytes = std::mem::take(&mut packet.bytes);
         packet.bytes = &mut bytes[..end];
@@ -242,10 +264,10 @@ impl Forwarder {
                 (verdict, Some(egress))
             }
             Outcome::Replaced(egress) => (Verdict::Replaced, Some(egress)),
-            Outcome::Punt(reason) => {
-                let accepted = punts.offer(punt(reason, packet, link, packet.bytes.len()));
-                let verdict = if accepted { Verdict::Punted } else { Verdict::Dropped(DropReason::PuntQueueFull) };
-                (verdict, None)
+            Outcome::Punt(reason) => (handed_over(punts.offer(punt(reason, packet, link, packet.bytes.len()))), None),
+            Outcome::Waits { reason, original } => {
+                let punt = Punt { original, ..punt(reason, packet, link, packet.bytes.len()) };
+                (handed_over(punts.offer(punt)), None)
             }
             Outcome::Punted => (Verdict::Punted, None),
             Outcome::Drop(reason) => {
@@ -313,7 +335,11 @@ impl Forwarder {
 /// A copy of the packet for the controller, of at most `length` bytes.
 fn punt(reason: PuntReason, packet: &Packet<'_>, link: LinkId, length: usize) -> Punt {
     let bytes = packet.bytes[..length.min(packet.bytes.len())].to_vec();
-    Punt { reason, link, vlan: packet.vlan, offload: packet.offload, bytes }
+    Punt { reason, link, vlan: packet.vlan, offload: packet.offload, bytes, original: None }
+}
+
+fn handed_over(accepted: bool) -> Verdict {
+    if accepted { Verdict::Punted } else { Verdict::Dropped(DropReason::PuntQueueFull) }
 }
 
 /// What the sender of a dropped packet is told. Failing closed is silent: a sender that hears "unreachable" gives up an

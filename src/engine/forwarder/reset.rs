@@ -216,7 +216,7 @@ fn firewall_hop(pin: &Pin, family: Family, snapshot: &Snapshot) -> Option<NextHo
 }
 
 /// The way to an end of a flow, if no firewall is on it.
-fn near_hop(end: IpAddr, snapshot: &Snapshot) -> Option<NextHop> {
+pub(super) fn near_hop(end: IpAddr, snapshot: &Snapshot) -> Option<NextHop> {
     match snapshot.routes.lookup(end)? {
         Target::Connected(link) => Some(NextHop { link, address: end }),
         Target::Via(hop) => Some(hop),

@@ -4,7 +4,7 @@
 use crate::engine::Snapshot;
 use crate::engine::forwarder::decide::{Arrival, Transit};
 use crate::flow::{CanonicalKey, FlowKey};
-use crate::id::ServerId;
+use crate::id::{ServerId, ServiceId};
 use crate::nat::{Translation, Way};
 use crate::path::OnFailure;
 use crate::path::pinning::PacketKind;
@@ -20,6 +20,17 @@ pub(crate) struct Passage {
     pub way: Way,
     /// Both legs, if it is translated.
     pub translation: Option<Translation>,
+    /// The tunnel that it goes into, if it does.
+    pub tunnel: Option<Carriage>,
+}
+
+/// A tunnel to a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Carriage {
+    /// Whose server.
+    pub service: ServiceId,
+    /// The server that unpacks.
+    pub server: ServerId,
 }
 
 /// Whether the server of a session serves on.
@@ -75,9 +86,15 @@ fn placed(
 ) -> (Transit, Passage) {
     let translation = bound.translation(outside);
     let leaving = translation.map_or(flow, |translation| translation.leaving(way));
-    let server = || snapshot.services.server(bound.service, bound.server)?.1.address(flow.family());
+    let at_server = match (translation, way) {
+        (None, Way::Inward) => snapshot.services.server(bound.service, bound.server),
+        (Some(_), Way::Inward | Way::Outward) | (None, Way::Outward) => None,
+    };
+    let tunnel = at_server.filter(|(service, _)| service.mode == Mode::Tunnel);
+    let tunnel = tunnel.map(|_| Carriage { service: bound.service, server: bound.server });
+    let address = at_server.and_then(|(_, server)| server.address(flow.family()));
     let toward = match (translation, way) {
-        (None, Way::Inward) => server().unwrap_or(leaving.destination.address),
+        (None, Way::Inward) => address.unwrap_or(leaving.destination.address),
         (Some(_), Way::Inward | Way::Outward) | (None, Way::Outward) => leaving.destination.address,
     };
     let (_, inward) = outside.canonical();
@@ -86,7 +103,7 @@ fn placed(
         Way::Outward => inward.reversed(),
     };
     let transit = Transit { coming: flow, leaving, toward, direction, arrival, kind };
-    (transit, Passage { server: bound.server, way, translation })
+    (transit, Passage { server: bound.server, way, translation, tunnel })
 }
 
 /// Whether the server of a session of `class` serves on. One that left the configuration has fallen.

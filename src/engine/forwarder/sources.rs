@@ -8,6 +8,7 @@ use siphasher::sip::SipHasher13;
 
 use crate::engine::Snapshot;
 use crate::engine::route::{NextHop, Target};
+use crate::engine::snapshot::Link;
 use crate::flow::Endpoint;
 use crate::id::LinkId;
 use crate::nat::PortPools;
@@ -80,11 +81,15 @@ pub(crate) fn source_address(service: &Service, server: IpAddr, snapshot: &Snaps
 }
 
 /// The first address of its family that the engine has on the link toward `server`.
-fn egress_address(server: IpAddr, snapshot: &Snapshot) -> Option<IpAddr> {
-    let link = &snapshot.links[egress_link(server, snapshot)?.index()];
+pub(crate) fn egress_address(server: IpAddr, snapshot: &Snapshot) -> Option<IpAddr> {
+    address_on(&snapshot.links[egress_link(server, snapshot)?.index()], Family::of(server))
+}
+
+/// The first address of a family that the engine has on a link, and that others can answer to from afar.
+pub(super) fn address_on(link: &Link, family: Family) -> Option<IpAddr> {
     let is_usable = |address: &IpAddr| match address {
-        IpAddr::V4(_) => server.is_ipv4(),
-        IpAddr::V6(address) => server.is_ipv6() && !address.is_unicast_link_local(),
+        IpAddr::V4(_) => family == Family::V4,
+        IpAddr::V6(address) => family == Family::V6 && !address.is_unicast_link_local(),
     };
     link.addresses.iter().map(ipnet::IpNet::addr).find(is_usable)
 }

@@ -10,7 +10,7 @@ use crate::config::reader::{At, Field};
 use crate::config::validate::links::is_link_local;
 use crate::config::validate::members::{family_name, one_per_family};
 use crate::config::validate::names::{Names, twice};
-use crate::config::{Link, Mode, Route, Server};
+use crate::config::{Link, Mode, Route, RouteTarget, Server};
 use crate::id::ServiceId;
 use crate::wire::Family;
 
@@ -74,7 +74,8 @@ fn same_server(typed: &file::Service, out: &mut Diagnostics) {
     }
 }
 
-/// Some link or route leads to the server; a server of the mode `direct` is a neighbour.
+/// Some link or route leads to the server. A server of the mode `direct` is a neighbour, one of the mode `tunnel` does not
+/// stand behind firewalls.
 fn reachable(at: &At<IpAddr>, typed: &file::Service, links: &[Option<Link>], routes: &[Route], out: &mut Diagnostics) {
     if is_link_local(at.value) {
         let message = format!("{} is a link-local address: a server needs a global one", at.value);
@@ -101,12 +102,29 @@ fn reachable(at: &At<IpAddr>, typed: &file::Service, links: &[Option<Link>], rou
             "{} is in no connected subnet: with `direct` only the MAC address changes, which a router would overwrite",
             at.value
         );
-        let error =
-            Diagnostic::error(at.span.clone(), message).hint("use mode = \"full-nat\" for servers behind a router");
+        let error = Diagnostic::error(at.span.clone(), message)
+            .hint("use mode = \"tunnel\" or \"full-nat\" for servers behind a router");
         out.push(error.related(direct.span.clone(), "the mode stands here"));
-    } else if !routes.iter().any(|route| route.to.contains(&at.value)) {
-        let message = format!("no link and no route leads to {}", at.value);
-        out.push(Diagnostic::warning(at.span.clone(), message).hint("add a [[route]] to it"));
+        return;
+    }
+    let best = routes.iter().filter(|route| route.to.contains(&at.value)).max_by_key(|route| route.to.prefix_len());
+    let tunnel = typed.mode.given().filter(|mode| mode.value == Mode::Tunnel);
+    match (best.map(|route| &route.target), tunnel) {
+        (None, _) => {
+            let message = format!("no link and no route leads to {}", at.value);
+            out.push(Diagnostic::warning(at.span.clone(), message).hint("add a [[route]] to it"));
+        }
+        (Some(RouteTarget::Group { .. }), Some(tunnel)) => {
+            let message = format!(
+                "the route to {} leads through firewalls: with `tunnel` the server answers its clients directly, and its \
+                 answers would meet firewalls that never saw the requests",
+                at.value
+            );
+            let error = Diagnostic::error(at.span.clone(), message);
+            let hint = "add a [[route]] to it that names a gateway, or use mode = \"nat\"";
+            out.push(error.hint(hint).related(tunnel.span.clone(), "the mode stands here"));
+        }
+        (Some(RouteTarget::Via { .. } | RouteTarget::Group { .. }), _) => {}
     }
 }
 
@@ -140,7 +158,8 @@ fn families(typed: &file::Service, out: &mut Diagnostics) {
         matches!(server.addresses, Field::Invalid)
             || given(&server.addresses).iter().any(|at| Family::of(at.value) == family)
     };
-    if matches!(typed.addresses, Field::Invalid) {
+    // A tunnel carries packets of both families to an address of either.
+    if matches!(typed.addresses, Field::Invalid) || mode(typed) == Some(Mode::Tunnel) {
         return;
     }
     for family in [Family::V4, Family::V6] {

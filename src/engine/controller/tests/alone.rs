@@ -112,7 +112,7 @@ impl Engine {
 
     fn punt_with(&mut self, reason: PuntReason, link: LinkId, bytes: Vec<u8>, offload: Offload) -> Vec<Transmit> {
         self.sent();
-        self.controller.handle_punt(Punt { reason, link, vlan: None, offload, bytes }, self.now);
+        self.controller.handle_punt(Punt { reason, link, vlan: None, offload, bytes, original: None }, self.now);
         self.sent()
     }
 
@@ -309,9 +309,10 @@ fn a_frame_waits_for_its_neighbour_and_leaves_as_it_was_parked() {
     let tag = VlanTag { tpid: 0x8100, tci: 0x6064 };
     let offload = Offload { partial: Some(PartialChecksum { start: 34, offset: 6 }), ..Offload::NONE };
     let reason = PuntReason::NeighborWait { link: CLIENTS, next_hop: HOST_ADDRESS.into(), sender: HOST };
-    engine
-        .controller
-        .handle_punt(Punt { reason, link: FIREWALLS, vlan: Some(tag), offload, bytes: frame.clone() }, engine.now);
+    engine.controller.handle_punt(
+        Punt { reason, link: FIREWALLS, vlan: Some(tag), offload, bytes: frame.clone(), original: None },
+        engine.now,
+    );
     assert_eq!(only(&engine.sent()), arp::request(CLIENTS_MAC, OWN, HOST_ADDRESS, None));
 
     let sent = engine.neighbor(CLIENTS, arp_reply(HOST, HOST_ADDRESS, OWN, CLIENTS_MAC));

@@ -216,7 +216,7 @@ impl Farm {
 
     /// A packet to the engine.
     pub(super) fn local(&mut self, link: LinkId, bytes: Vec<u8>) {
-        let punt = Punt { reason: PuntReason::Local, link, vlan: None, offload: Offload::NONE, bytes };
+        let punt = Punt { reason: PuntReason::Local, link, vlan: None, offload: Offload::NONE, bytes, original: None };
         self.controller.handle_punt(punt, self.now);
     }
 
@@ -372,7 +372,14 @@ impl Farm {
     }
 
     fn neighbor(&mut self, bytes: Vec<u8>) {
-        let punt = Punt { reason: PuntReason::Neighbor, link: SERVERS, vlan: None, offload: Offload::NONE, bytes };
+        let punt = Punt {
+            reason: PuntReason::Neighbor,
+            link: SERVERS,
+            vlan: None,
+            offload: Offload::NONE,
+            bytes,
+            original: None,
+        };
         self.controller.handle_punt(punt, self.now);
     }
 }

@@ -232,7 +232,7 @@ impl Sandwich {
             return;
         }
         let reason = if is_neighbor_matter(&bytes) { PuntReason::Neighbor } else { PuntReason::Local };
-        let punt = Punt { reason, link: LinkId(0), vlan: None, offload: Offload::NONE, bytes };
+        let punt = Punt { reason, link: LinkId(0), vlan: None, offload: Offload::NONE, bytes, original: None };
         self.engines[engine].handle_punt(punt, self.now);
         self.drain(engine);
     }

@@ -148,7 +148,14 @@ fn unknown_names_say_what_there_is() {
 fn a_vip_in_the_links_subnet_is_answered_by_arp_and_nd_and_announced() {
     let mut farm = live(1);
     let neighbor = |farm: &mut Farm, bytes| {
-        let punt = Punt { reason: PuntReason::Neighbor, link: CLIENTS, vlan: None, offload: Offload::NONE, bytes };
+        let punt = Punt {
+            reason: PuntReason::Neighbor,
+            link: CLIENTS,
+            vlan: None,
+            offload: Offload::NONE,
+            bytes,
+            original: None,
+        };
         farm.controller.handle_punt(punt, farm.now);
         std::iter::from_fn(|| farm.controller.poll_transmit()).last().map(|transmit| transmit.bytes)
     };

@@ -10,6 +10,7 @@ mod load;
 mod packets;
 mod pins;
 mod services;
+mod tunnel;
 
 use lab::{At, Lab, nets};
 use packets::{read, syn, syn_ack};
