@@ -224,7 +224,11 @@ impl Counters {
         *match reason {
             EndReason::Expired => &mut self.sessions_expired,
             EndReason::Evicted => &mut self.sessions_evicted,
-            EndReason::Failed => &mut self.sessions_failed,
+            EndReason::FirewallDown
+            | EndReason::ServerDown
+            | EndReason::DrainTimeout
+            | EndReason::Maint
+            | EndReason::Removed => &mut self.sessions_failed,
         } += 1;
         self.move_pin(session.toward_low.as_ref(), None);
         self.move_pin(session.toward_high.as_ref(), None);

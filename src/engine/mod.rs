@@ -11,6 +11,7 @@ pub mod controller;
 pub mod counters;
 pub mod explain;
 pub mod forwarder;
+pub mod ledger;
 pub mod route;
 pub mod snapshot;
 #[doc(hidden)]
@@ -21,6 +22,7 @@ pub mod view;
 pub use controller::{Controller, Event};
 pub use counters::{Counters, CountersCell};
 pub use forwarder::Forwarder;
+pub use ledger::Ledger;
 pub use snapshot::Snapshot;
 pub use verdict::{DropReason, Punt, PuntQueue, PuntReason, Transmit, Verdict};
 

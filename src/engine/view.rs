@@ -360,6 +360,46 @@ pub struct SessionView {
     pub bytes: u64,
 }
 
+/// One line of the session log: a session that ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SessionEndView {
+    /// When it ended, RFC 3339 in UTC: for an idle one its timeout after the last packet.
+    pub at: String,
+    /// Why: `closed`, `reset`, `idle`, `evicted`, `firewall_down`, `server_down`, `drain_timeout`, `maint`, `removed`,
+    /// `shutdown`.
+    pub reason: String,
+    /// When its first packet came.
+    pub start: String,
+    /// From the first packet to the last.
+    pub duration_ms: u64,
+    /// Engine name.
+    pub engine: String,
+    /// `tcp`, `udp`, `icmp`, `icmpv6`, `esp`, ... or the number.
+    pub protocol: String,
+    /// Source of the first packet, with port where there is one.
+    pub source: String,
+    /// Its destination.
+    pub destination: String,
+    /// The identifier of an ICMP query.
+    pub identifier: Option<u16>,
+    /// The firewalls that it went through last.
+    pub pins: Vec<PinView>,
+    /// Virtual service.
+    pub service: Option<String>,
+    /// Real server.
+    pub server: Option<String>,
+    /// Source after translation.
+    pub translated_source: Option<String>,
+    /// Destination after translation.
+    pub translated_destination: Option<String>,
+    /// Its last state, as in `show sessions`.
+    pub state: String,
+    /// Packets, both directions.
+    pub packets: u64,
+    /// Bytes of IP, both directions.
+    pub bytes: u64,
+}
+
 /// `show counters`: one flat object.
 pub type CountersView = BTreeMap<String, u64>;
 

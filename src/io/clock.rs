@@ -30,6 +30,14 @@ impl Clock {
         humantime::format_rfc3339_millis(SystemTime::now()).to_string()
     }
 
+    /// The wall clock at a moment of the past, as [`Clock::wall`].
+    #[expect(clippy::disallowed_methods, reason = "the one legal place")]
+    pub fn wall_at(&self, moment: Instant) -> String {
+        let now = SystemTime::now();
+        let then = now.checked_sub(self.now().since(moment)).unwrap_or(now);
+        humantime::format_rfc3339_millis(then).to_string()
+    }
+
     /// 64 bits that differ between runs, to seed what must not be guessed.
     pub fn random(&self) -> u64 {
         use std::hash::{BuildHasher, Hasher};

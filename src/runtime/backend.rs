@@ -168,6 +168,7 @@ impl EngineBackend {
     async fn counters(&self) -> Reply {
         let others = self.on_control(|control| control.controller.counters()).await?;
         let own = [("log_dropped", logging::dropped())];
+        let own = self.shared.accounts.counters().into_iter().chain(own);
         let sockets = self.shared.traffic.counters().chain(own).map(|(name, value)| (name.to_owned(), value));
         Ok(Answer::Counters(counters::flat(&self.shared.counters(), others.into_iter().chain(sockets))))
     }

@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::accounts::WorkerLedger;
 use super::backend::EngineBackend;
 use super::control::{Control, Sources, commands};
 use super::devices::{AttachError, Devices};
@@ -127,11 +128,18 @@ impl Prepared {
         let (punt_sender, punt_receiver) = punts::queue(config.limits.punts);
         let shared = Arc::new(Shared::new(config, clock, controller.snapshot(), sessions, cells));
 
+        if let Some(path) = &shared.config.log.sessions {
+            shared
+                .accounts
+                .open(&engine, path, shared.config.timeouts, clock)
+                .map_err(system(&format!("write the session log {}", path.display())))?;
+        }
         let mut workers = Vec::new();
         let mut handles = Vec::new();
         for (number, session_worker) in session_workers.into_iter().enumerate() {
             let cell = shared.cells[number].clone();
-            let forwarder = Forwarder::new(session_worker, limits, ports.clone(), random(), cell);
+            let mut forwarder = Forwarder::new(session_worker, limits, ports.clone(), random(), cell);
+            forwarder.account_to(Box::new(WorkerLedger::new(shared.clone())));
             // From the last CPU down: the first one serves most interrupts.
             let cpu = cpus.iter().rev().cycle().nth(placed + number).copied();
             let (worker, handle) = Worker::new(forwarder, shared.clone(), punt_sender.clone(), cpu)
@@ -212,11 +220,13 @@ impl Running {
         workers.iter().for_each(|(worker, _)| worker.wake());
         let _ = stop_control.send(());
         // They end within a turn of their loops; a panic was reported when it happened.
+        let ending = shared.clone();
         let joined = tokio::task::spawn_blocking(move || {
             for (_, thread) in workers {
                 let _ = thread.join();
             }
             let _ = control.join();
+            ending.accounts.close(&ending.sessions, &ending.snapshot.load_full(), ending.clock);
         });
         let _ = joined.await;
         shared.event(EventView {

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::RunError;
+use super::accounts::reopen_all;
 use crate::api::{self, Backend};
 use crate::io::group;
 use crate::io::lock::{LockError, PathLock};
@@ -102,15 +103,16 @@ impl Served {
     }
 }
 
-/// Waits for SIGTERM or SIGINT. SIGHUP does no harm: this version does not reload.
+/// Waits for SIGTERM or SIGINT. SIGUSR1 opens the session logs again. SIGHUP does no harm: this version does not reload.
 pub(super) async fn until_stopped() {
-    let [mut terminate, mut interrupt, mut hangup] =
-        [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()]
+    let [mut terminate, mut interrupt, mut hangup, mut reopen] =
+        [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup(), SignalKind::user_defined1()]
             .map(|kind| signal(kind).expect("a runtime with I/O handles signals"));
     loop {
         tokio::select! {
             _ = terminate.recv() => return tracing::info!("stopped by SIGTERM"),
             _ = interrupt.recv() => return tracing::info!("stopped by SIGINT"),
+            _ = reopen.recv() => reopen_all(),
             _ = hangup.recv() => tracing::warn!("SIGHUP ignored: this version does not reload; restart to apply a changed file"),
         }
     }

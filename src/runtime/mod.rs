@@ -10,6 +10,7 @@
 //! A worker owns a forwarder, its rings and its sockets, and holds no lock across frames. The control thread has a runtime of
 //! its own, so that no request over HTTP can delay a probe. Packet logic is in [`crate::engine`]; here is none.
 
+mod accounts;
 mod backend;
 mod control;
 mod counters;

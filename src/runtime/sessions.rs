@@ -51,7 +51,8 @@ fn matches(flow: &FlowKey, session: &Session, snapshot: &Snapshot, filter: &Sess
         && state.as_deref().is_none_or(|wanted| wanted == session.state.name())
 }
 
-fn view(
+/// A session as it is, or was at `now`.
+pub(super) fn view(
     engine: &str,
     flow: &FlowKey,
     (session, bound): (&Session, Option<&Bound>),

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 
+use super::accounts::Accounts;
 use super::events::EventLog;
 use crate::config::Config;
 use crate::engine::view::{CheckedView, EventView};
@@ -37,6 +38,8 @@ pub(super) struct Shared {
     pub traffic: Traffic,
     /// Workers are to end.
     pub stop: AtomicBool,
+    /// Where sessions that ended are told.
+    pub accounts: Accounts,
     events: Mutex<EventLog>,
 }
 
@@ -57,6 +60,7 @@ impl Shared {
             cells,
             traffic: Traffic::new(config.links.len(), config.devices.len()),
             stop: AtomicBool::new(false),
+            accounts: Accounts::default(),
             events: Mutex::new(EventLog::new(&config.engine.name, clock.now())),
             config,
         }

@@ -245,6 +245,11 @@ impl Session {
         self.last_seen + self.timeout(timeouts)
     }
 
+    /// True if both ends of a TCP connection said that they are done; one that ended otherwise was reset.
+    pub fn was_closed(&self) -> bool {
+        self.seen.saw_both_fins()
+    }
+
     /// True until both ends have spoken: such sessions are evicted first, as a flood consists of them.
     pub fn is_half_open(&self) -> bool {
         match self.state {

@@ -23,7 +23,7 @@ use crate::flow::CanonicalKey;
 use crate::flow::key::{CanonicalV4, CanonicalV6};
 use crate::session::links::Links;
 use crate::session::wheel::BUCKETS;
-use crate::session::{Bound, Session, SessionWorker, Timeouts};
+use crate::session::{Bound, Session, SessionWorker, State, TcpState, Timeouts};
 
 /// Names a session: slot and generation, so that a stale handle is noticed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,8 +41,35 @@ pub enum EndReason {
     Expired,
     /// Made room: half-open, or harmless to forget.
     Evicted,
-    /// Its firewall failed and `on-failure` says reset.
-    Failed,
+    /// Its firewall failed, and `on-failure` ends its sessions.
+    FirewallDown,
+    /// Its server failed, and `on-failure` ends its sessions or gives them another server.
+    ServerDown,
+    /// Its firewall or server drained for longer than `drain-timeout`.
+    DrainTimeout,
+    /// Its firewall or server was taken out for maintenance.
+    Maint,
+    /// Its firewall, server or service left the configuration.
+    Removed,
+}
+
+impl EndReason {
+    /// The word by which the session log knows it. How an idle session ended is told by what its ends said last.
+    pub fn name(self, session: &Session) -> &'static str {
+        match (self, session.state) {
+            (Self::Expired, State::Tcp(TcpState::Closing)) if session.was_closed() => "closed",
+            (Self::Expired, State::Tcp(TcpState::Closing)) => "reset",
+            (Self::Expired, State::Tcp(TcpState::Opening | TcpState::Established) | State::OneWay | State::TwoWay) => {
+                "idle"
+            }
+            (Self::Evicted, _) => "evicted",
+            (Self::FirewallDown, _) => "firewall_down",
+            (Self::ServerDown, _) => "server_down",
+            (Self::DrainTimeout, _) => "drain_timeout",
+            (Self::Maint, _) => "maint",
+            (Self::Removed, _) => "removed",
+        }
+    }
 }
 
 /// The outcome of opening a session.

@@ -82,6 +82,10 @@ impl Seen {
         Self(self.0 & Self::NO_REPLIES)
     }
 
+    pub(super) const fn saw_both_fins(self) -> bool {
+        self.has_both(Self::BOTH_FIN)
+    }
+
     pub(super) const fn was_established(self) -> bool {
         self.has(Self::ESTABLISHED)
     }

@@ -129,10 +129,21 @@ pub struct Server {
     pub up: [bool; 2],
     /// It is not draining (sticky clients may still be let through).
     pub takes_new: bool,
+    /// Why it is not up, where that is an operator's will.
+    pub retired: Option<Retired>,
     /// By family: how often it went from up to down.
     pub falls: [u32; 2],
     /// What is remembered of it.
     pub state: Arc<ServerState>,
+}
+
+/// How an operator took a server out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Retired {
+    /// It, or its service, drained for longer than `drain-timeout`.
+    Drained,
+    /// It, or its service, is in maintenance.
+    Maint,
 }
 
 /// Ports with the service that has them.

@@ -388,6 +388,10 @@ impl Controller {
             backup: server.backup,
             up: record.up,
             takes_new: self.server_admin(id) == Admin::Ready,
+            retired: match self.standing_order(id) {
+                Admin::Maint => Some(slb::Retired::Maint),
+                Admin::Ready | Admin::Drain => self.drain_is_over(id).then_some(slb::Retired::Drained),
+            },
             falls: record.falls,
             state: Arc::clone(&record.remembered),
         }

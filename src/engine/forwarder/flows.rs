@@ -8,13 +8,13 @@ use crate::engine::forwarder::ingress::Addressee;
 use crate::engine::forwarder::services::{self, Passage, Standing};
 use crate::engine::forwarder::sources::Sources;
 use crate::engine::route::NextHop;
-use crate::engine::{Counters, DropReason, Snapshot};
+use crate::engine::{Counters, DropReason, Ledger, Snapshot};
 use crate::flow::key::Endpoint;
 use crate::flow::{CanonicalKey, Direction};
 use crate::id::FirewallId;
 use crate::nat::Way;
-use crate::path::OnFailure;
 use crate::path::pinning::{self, PacketKind, Pin, PinState, PinnedBy};
+use crate::path::{Admin, OnFailure};
 use crate::session::{Bound, Class, EndReason, Opened, Removed, Session, SessionId};
 use crate::time::Instant;
 
@@ -216,14 +216,16 @@ impl Forwarder {
             Unheard::Fell(Fall::Drop) => Step::drop(DropReason::ServerFailed),
             Unheard::Fell(Fall::Reset) => {
                 if let Some(removed) = self.sessions.close(id) {
-                    self.settle(&removed, EndReason::Failed, known.snapshot, known.now);
+                    let reason = services::end_reason(removed.bound.as_ref(), known.snapshot);
+                    self.settle(&removed, reason, known.snapshot, known.now);
                     self.reset_both_ends(&removed, known.snapshot);
                 }
                 Step::drop(DropReason::ServerFailed)
             }
             Unheard::Fell(Fall::Reopen) => {
                 if let Some(removed) = self.sessions.close(id) {
-                    self.settle(&removed, EndReason::Failed, known.snapshot, known.now);
+                    let reason = services::end_reason(removed.bound.as_ref(), known.snapshot);
+                    self.settle(&removed, reason, known.snapshot, known.now);
                 }
                 Step::Reopen
             }
@@ -292,19 +294,23 @@ impl Forwarder {
     /// Ends a session whose firewall failed, of which a packet goes in `direction`.
     fn end_failed(&mut self, id: SessionId, direction: Direction, snapshot: &Snapshot, now: Instant) {
         if let Some(removed) = self.sessions.close(id) {
-            self.settle(&removed, EndReason::Failed, snapshot, now);
+            self.settle(&removed, end_reason(&removed.session, direction, snapshot), snapshot, now);
             self.reset_near_end(&removed, direction, snapshot);
         }
     }
 
     /// Forgets idle sessions; answers how many it visited.
     pub(super) fn expire_sessions(&mut self, snapshot: &Snapshot, now: Instant, budget: usize) -> usize {
-        let Self { sessions, counters, sources, .. } = self;
-        sessions.expire(now, budget, |ended, reason| settle(counters, sources, ended, reason, snapshot, now))
+        let Self { sessions, counters, sources, ledger, .. } = self;
+        sessions.expire(now, budget, |ended, reason| {
+            tell(ledger, ended, reason, snapshot, now);
+            settle(counters, sources, ended, reason, snapshot, now);
+        })
     }
 
     /// Counts the end of a session and gives back what it held, whatever ended it.
     pub(super) fn settle(&mut self, ended: &Removed, reason: EndReason, snapshot: &Snapshot, now: Instant) {
+        tell(&mut self.ledger, ended, reason, snapshot, now);
         settle(&mut self.counters, &self.sources, ended, reason, snapshot, now);
     }
 
@@ -344,6 +350,25 @@ impl Forwarder {
         let after = decision.pins;
         self.counters.move_pin(before.toward_source.as_ref(), after.toward_source.as_ref());
         self.counters.move_pin(before.toward_destination.as_ref(), after.toward_destination.as_ref());
+    }
+}
+
+/// Why the session ends whose firewall for packets in `direction` fell.
+pub(super) fn end_reason(session: &Session, direction: Direction, snapshot: &Snapshot) -> EndReason {
+    let mut session = *session;
+    let firewall =
+        session.pin_toward_destination(direction).and_then(|pin| snapshot.firewalls.get(pin.firewall.index()));
+    match firewall.map(|firewall| firewall.admin) {
+        Some(Admin::Ready) => EndReason::FirewallDown,
+        Some(Admin::Drain) => EndReason::DrainTimeout,
+        Some(Admin::Maint) => EndReason::Maint,
+        None => EndReason::Removed,
+    }
+}
+
+fn tell(ledger: &mut Option<Box<dyn Ledger>>, ended: &Removed, reason: EndReason, snapshot: &Snapshot, now: Instant) {
+    if let Some(ledger) = ledger {
+        ledger.ended(ended, reason, snapshot, now);
     }
 }
 

@@ -32,7 +32,7 @@ use std::sync::Arc;
 
 use crate::engine::verdict::IcmpError;
 use crate::engine::{
-    Batch, Counters, CountersCell, DropReason, Packet, Punt, PuntQueue, PuntReason, Snapshot, Transmit, Verdict,
+    Batch, Counters, CountersCell, DropReason, Ledger, Packet, Punt, PuntQueue, PuntReason, Snapshot, Transmit, Verdict,
 };
 use crate::id::LinkId;
 use crate::nat::PortPools;
@@ -76,6 +76,8 @@ pub struct Forwarder {
     /// Where the packets of a tunnel are packed: kept to be used again.
     packed: Vec<Vec<u8>>,
     counters: Counters,
+    /// Who wants to know of sessions that ended.
+    ledger: Option<Box<dyn Ledger>>,
     published: Arc<CountersCell>,
 }
 
@@ -140,8 +142,14 @@ impl Forwarder {
             spare: Vec::with_capacity(Self::SPARE_MAX),
             packed: Vec::new(),
             counters: Counters::default(),
+            ledger: None,
             published: counters,
         }
+    }
+
+    /// Tells `ledger` of every session that ends from here on.
+    pub fn account_to(&mut self, ledger: Box<dyn Ledger>) {
+        self.ledger = Some(ledger);
     }
 
     /// Decides and edits every packet of the batch: afterwards each has its verdict, and its tag is that of its egress.

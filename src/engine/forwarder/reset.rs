@@ -16,7 +16,7 @@ use crate::engine::{Snapshot, Transmit};
 use crate::flow::{CanonicalKey, Direction, FlowKey};
 use crate::path::OnFailure;
 use crate::path::pinning::{Pin, PinState};
-use crate::session::{Bound, Class, EndReason, Removed, Session, State, Sweep};
+use crate::session::{Bound, Class, Removed, Session, State, Sweep};
 use crate::time::Instant;
 use crate::wire::Family;
 use crate::wire::emit::Macs;
@@ -102,7 +102,11 @@ impl Forwarder {
             }
         });
         for (removed, cause) in ended.drain(..) {
-            self.settle(&removed, EndReason::Failed, snapshot, now);
+            let reason = match cause {
+                Cause::Firewall(direction) => flows::end_reason(&removed.session, direction, snapshot),
+                Cause::Server => services::end_reason(removed.bound.as_ref(), snapshot),
+            };
+            self.settle(&removed, reason, snapshot, now);
             match cause {
                 Cause::Firewall(direction) => self.reset_near_end(&removed, direction, snapshot),
                 Cause::Server => self.reset_both_ends(&removed, snapshot),

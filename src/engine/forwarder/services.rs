@@ -8,8 +8,8 @@ use crate::id::{ServerId, ServiceId};
 use crate::nat::{Translation, Way};
 use crate::path::OnFailure;
 use crate::path::pinning::PacketKind;
-use crate::session::{Bound, Class, Session};
-use crate::slb::{self, Mode, Scheduler, Service};
+use crate::session::{Bound, Class, EndReason, Session};
+use crate::slb::{self, Mode, Retired, Scheduler, Service};
 
 /// What a service adds to the way of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,6 +119,17 @@ pub(crate) fn standing(bound: &Bound, key: &CanonicalKey, class: Class, snapshot
         Class::Tcp => service.on_failure_tcp,
         Class::Udp | Class::Icmp | Class::Other => service.on_failure_udp,
     })
+}
+
+/// Why the session ends whose server fell.
+pub(crate) fn end_reason(bound: Option<&Bound>, snapshot: &Snapshot) -> EndReason {
+    let server = bound.and_then(|bound| snapshot.services.server(bound.service, bound.server));
+    match server.map(|(_, server)| server.retired) {
+        Some(None) => EndReason::ServerDown,
+        Some(Some(Retired::Drained)) => EndReason::DrainTimeout,
+        Some(Some(Retired::Maint)) => EndReason::Maint,
+        None => EndReason::Removed,
+    }
 }
 
 /// True if a packet in the middle of a connection that nobody remembers may be placed: the hash gives it the server that it

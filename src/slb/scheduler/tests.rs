@@ -30,6 +30,7 @@ fn farm(state: &SchedulerState, scheduler: Scheduler, weights: &[u16]) -> Servic
                 backup: false,
                 up: [true; 2],
                 takes_new: true,
+                retired: None,
                 falls: [0; 2],
             }
         })

@@ -73,6 +73,7 @@ pub fn service(state: &SchedulerState, weights: &[u16]) -> Service {
             backup: false,
             up: [true, true],
             takes_new: true,
+            retired: None,
             falls: [0, 0],
         }
     });

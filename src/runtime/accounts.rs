@@ -1,0 +1,226 @@
+//! The session log: one line of JSON for every session that ends.
+//!
+//! A worker hands a copy of the session to a bounded queue and never waits; a thread of its own turns it into text and writes.
+//! Three counters tell where every session that ended went: written, dropped (queue full), failed (disk full).
+
+mod file;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use arc_swap::ArcSwapOption;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+
+use super::sessions;
+use super::shared::Shared;
+use crate::engine::view::SessionEndView;
+use crate::engine::{Ledger, Snapshot};
+use crate::io::clock::Clock;
+use crate::session::{EndReason, Removed, SessionTable, Timeouts};
+use crate::time::{Duration, Instant};
+
+use file::LogFile;
+pub(super) use file::reopen_all;
+
+/// Sessions that ended and are not written yet: 4 MiB.
+const QUEUE: usize = 16_384;
+/// A line is in the file after so long at most.
+const FLUSH: Duration = Duration::from_secs(1);
+/// Text that is written at once.
+const BYTES: usize = 64 << 10;
+/// How long the disk may take for the sessions that are left when the engine stops.
+const LAST_LINES: Duration = Duration::from_secs(10);
+
+/// The session log of one engine; off until it is opened.
+#[derive(Debug, Default)]
+pub(super) struct Accounts {
+    queue: ArcSwapOption<Sender<Ended>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    counts: Arc<Counts>,
+}
+
+/// What became of sessions that ended.
+#[derive(Debug, Default)]
+struct Counts {
+    written: AtomicU64,
+    dropped: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// A session that ended.
+#[derive(Debug)]
+struct Ended {
+    session: Removed,
+    /// `None`: the engine stops.
+    reason: Option<EndReason>,
+    at: Instant,
+    /// Whose numbers the session has.
+    names: Arc<Snapshot>,
+}
+
+/// A worker's way to the log.
+#[derive(Debug)]
+pub(super) struct WorkerLedger {
+    shared: Arc<Shared>,
+    names: Arc<Snapshot>,
+}
+
+impl WorkerLedger {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { names: shared.snapshot.load_full(), shared }
+    }
+}
+
+impl Ledger for WorkerLedger {
+    fn ended(&mut self, ended: &Removed, reason: EndReason, snapshot: &Snapshot, now: Instant) {
+        let accounts = &self.shared.accounts;
+        let queue = accounts.queue.load();
+        let Some(queue) = queue.as_deref() else { return };
+        if self.names.epoch != snapshot.epoch {
+            self.names = self.shared.snapshot.load_full();
+        }
+        let ended = Ended { session: *ended, reason: Some(reason), at: now, names: Arc::clone(&self.names) };
+        if queue.try_send(ended).is_err() {
+            accounts.counts.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Accounts {
+    /// Writes to `path` from here on; fails if that cannot be opened.
+    pub(super) fn open(&self, engine: &str, path: &Path, timeouts: Timeouts, clock: Clock) -> std::io::Result<()> {
+        let file = LogFile::open(engine, path)?;
+        let (queue, ended) = bounded(QUEUE);
+        let writer = Writer {
+            engine: engine.to_owned(),
+            clock,
+            timeouts,
+            file,
+            text: Vec::with_capacity(2 * BYTES),
+            lines: 0,
+            counts: Arc::clone(&self.counts),
+        };
+        let thread = std::thread::Builder::new().name("fwlb-sessions".to_owned()).spawn(move || writer.run(&ended))?;
+        self.queue.store(Some(Arc::new(queue)));
+        *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        Ok(())
+    }
+
+    /// Writes what is left of `sessions` and ends; to be called when no worker runs any more.
+    pub(super) fn close(&self, sessions: &SessionTable, names: &Arc<Snapshot>, clock: Clock) {
+        let Some(queue) = self.queue.swap(None) else { return };
+        let at = clock.now();
+        sessions.for_each(|key, session, bound| {
+            let session = Removed { key: *key, session: *session, bound: bound.copied() };
+            let ended = Ended { session, reason: None, at, names: Arc::clone(names) };
+            let patience = (at + LAST_LINES).since(clock.now());
+            if queue.send_timeout(ended, patience).is_err() {
+                self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+            true
+        });
+        drop(queue);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let _ = thread.join();
+        }
+    }
+
+    /// Names and values for `show counters`.
+    pub(super) fn counters(&self) -> [(&'static str, u64); 3] {
+        let Counts { written, dropped, failed } = &*self.counts;
+        [("session_log_written", written), ("session_log_dropped", dropped), ("session_log_failed", failed)]
+            .map(|(name, count)| (name, count.load(Ordering::Relaxed)))
+    }
+}
+
+/// What the thread that writes has.
+struct Writer {
+    engine: String,
+    clock: Clock,
+    timeouts: Timeouts,
+    file: LogFile,
+    text: Vec<u8>,
+    lines: u64,
+    counts: Arc<Counts>,
+}
+
+impl Writer {
+    fn run(mut self, queue: &Receiver<Ended>) {
+        let mut flushed = self.clock.now();
+        loop {
+            let due = (flushed + FLUSH).since(self.clock.now());
+            match queue.recv_timeout(due) {
+                Ok(ended) => self.append(&ended),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return self.flush(),
+            }
+            let now = self.clock.now();
+            let is_due = now.since(flushed) >= FLUSH;
+            if is_due || self.text.len() >= BYTES {
+                self.flush();
+                flushed = now;
+            }
+            if is_due {
+                self.file.follow();
+            }
+        }
+    }
+
+    fn append(&mut self, ended: &Ended) {
+        let view = self.view(ended);
+        let before = self.text.len();
+        match serde_json::to_writer(&mut self.text, &view) {
+            Ok(()) => {
+                self.text.push(b'\n');
+                self.lines += 1;
+            }
+            Err(_) => {
+                self.text.truncate(before);
+                self.counts.failed.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn view(&self, ended: &Ended) -> SessionEndView {
+        let Removed { key, session, bound } = &ended.session;
+        let flow = key.oriented(session.opened);
+        let lasted = session.last_seen.since(session.created);
+        let at = ended.at;
+        let last = sessions::view(&self.engine, &flow, (session, bound.as_ref()), &self.timeouts, &ended.names, at);
+        SessionEndView {
+            at: self.clock.wall_at(at),
+            reason: ended.reason.map_or("shutdown", |reason| reason.name(session)).to_owned(),
+            start: self.clock.wall_at(session.created),
+            duration_ms: u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX),
+            engine: last.engine,
+            protocol: last.protocol,
+            source: last.source,
+            destination: last.destination,
+            identifier: last.identifier,
+            pins: last.pins,
+            service: last.service,
+            server: last.server,
+            translated_source: last.translated_source,
+            translated_destination: last.translated_destination,
+            state: last.state,
+            packets: last.packets,
+            bytes: last.bytes,
+        }
+    }
+
+    fn flush(&mut self) {
+        let lines = std::mem::take(&mut self.lines);
+        if lines == 0 {
+            return;
+        }
+        let count = if self.file.write(&self.text) { &self.counts.written } else { &self.counts.failed };
+        count.fetch_add(lines, Ordering::Relaxed);
+        self.text.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests;

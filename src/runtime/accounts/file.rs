@@ -1,0 +1,177 @@
+//! A file of lines that others may rotate under the writer's hands.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Sessions name people's addresses: for the owner and the group.
+const MODE: u32 = 0o640;
+
+/// How often the files were asked to be opened again.
+static REOPEN: AtomicU64 = AtomicU64::new(0);
+
+/// Has every session log of the process opened again, as programs that rotate logs ask for by a signal.
+pub(in crate::runtime) fn reopen_all() {
+    REOPEN.fetch_add(1, Ordering::Relaxed);
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct LogFile {
+    engine: String,
+    path: PathBuf,
+    file: File,
+    /// Device and inode of `file`.
+    identity: (u64, u64),
+    reopened: u64,
+    /// The last write failed: told once, until one succeeds.
+    failing: bool,
+    /// The last write ended within a line.
+    torn: bool,
+}
+
+impl LogFile {
+    /// Opens `path` to append, and makes it and its directory where they are missing.
+    pub(super) fn open(engine: &str, path: &Path) -> io::Result<Self> {
+        if let Some(directory) = path.parent() {
+            fs::create_dir_all(directory)?;
+        }
+        let (file, identity) = open(path)?;
+        let reopened = REOPEN.load(Ordering::Relaxed);
+        Ok(Self {
+            engine: engine.to_owned(),
+            path: path.to_owned(),
+            file,
+            identity,
+            reopened,
+            failing: false,
+            torn: false,
+        })
+    }
+
+    /// Writes whole lines; answers whether the disk took all of them.
+    pub(super) fn write(&mut self, lines: &[u8]) -> bool {
+        match self.write_all(lines) {
+            Ok(()) => {
+                if std::mem::take(&mut self.failing) {
+                    tracing::info!(engine = self.engine, path = %self.path.display(), "the session log is written again");
+                }
+                true
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.failing, true) {
+                    let (engine, path) = (&self.engine, self.path.display());
+                    tracing::error!(engine, %path, %error, "the session log is not written; what is lost is counted");
+                }
+                false
+            }
+        }
+    }
+
+    fn write_all(&mut self, lines: &[u8]) -> io::Result<()> {
+        if self.torn {
+            self.file.write_all(b"\n")?;
+            self.torn = false;
+        }
+        let mut rest = lines;
+        while !rest.is_empty() {
+            match self.file.write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    self.torn = rest[written - 1] != b'\n';
+                    rest = &rest[written..];
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens the file again if its name leads elsewhere or that was asked for. While that fails the open one is written on.
+    pub(super) fn follow(&mut self) {
+        let asked = REOPEN.load(Ordering::Relaxed);
+        let found = fs::metadata(&self.path).map(|found| (found.dev(), found.ino()));
+        if asked == self.reopened && found.is_ok_and(|found| found == self.identity) {
+            return;
+        }
+        match open(&self.path) {
+            Ok((file, identity)) => {
+                (self.file, self.identity, self.reopened, self.torn) = (file, identity, asked, false);
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.failing, true) {
+                    let path = self.path.display();
+                    tracing::error!(engine = self.engine, %path, %error, "the session log cannot be opened again");
+                }
+            }
+        }
+    }
+}
+
+fn open(path: &Path) -> io::Result<(File, (u64, u64))> {
+    let file = File::options().create(true).append(true).mode(MODE).open(path)?;
+    let found = file.metadata()?;
+    Ok((file, (found.dev(), found.ino())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(path: &Path) -> String {
+        fs::read_to_string(path).unwrap()
+    }
+
+    #[test]
+    fn a_file_that_is_moved_away_or_removed_is_opened_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("made/sessions.json");
+        let moved = directory.path().join("made/sessions.json.1");
+        let mut file = LogFile::open("outer", &path).unwrap();
+        assert!(file.write(b"1\n"));
+
+        fs::rename(&path, &moved).unwrap();
+        assert!(file.write(b"2\n"), "until it is noticed the moved file goes on");
+        file.follow();
+        assert!(file.write(b"3\n"));
+        assert_eq!((read(&moved).as_str(), read(&path).as_str()), ("1\n2\n", "3\n"));
+
+        fs::remove_file(&path).unwrap();
+        file.follow();
+        assert!(file.write(b"4\n"));
+        assert_eq!(read(&path), "4\n");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777 & !0o640, 0);
+    }
+
+    #[test]
+    fn a_name_that_leads_nowhere_does_not_stop_the_lines() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("made/sessions.json");
+        let moved = directory.path().join("kept");
+        let mut file = LogFile::open("outer", &path).unwrap();
+        fs::rename(path.parent().unwrap(), &moved).unwrap();
+
+        file.follow();
+        assert!(file.write(b"1\n"));
+
+        assert_eq!(read(&moved.join("sessions.json")), "1\n");
+    }
+
+    #[test]
+    fn a_full_disk_is_told_and_lines_after_it_are_whole() {
+        let mut file = LogFile::open("outer", Path::new("/dev/full")).unwrap();
+        assert!(!file.write(b"1\n"), "no space left on device");
+        assert!(file.failing);
+
+        let directory = tempfile::tempdir().unwrap();
+        file.path = directory.path().join("sessions.json");
+        (file.torn, file.identity) = (true, (0, 0));
+        file.follow();
+        file.torn = true;
+        assert!(file.write(b"2\n"));
+        assert_eq!((read(&file.path).as_str(), file.failing), ("\n2\n", false));
+    }
+}
