@@ -151,6 +151,28 @@ impl<F> NeighborTable<F> {
         }
     }
 
+    /// Of all keys only these are resolved for ever from now on, with whether they are pinned. What is known of a neighbour
+    /// stays; one that is kept no longer ages as if traffic had asked for it.
+    pub fn keep_only(&mut self, wanted: &BTreeMap<Key, bool>, now: Instant) {
+        for (key, entry) in &mut self.entries {
+            if entry.origin == Origin::Kept {
+                entry.pinned = wanted.get(key).copied().unwrap_or(false);
+                if !wanted.contains_key(key) {
+                    entry.origin = Origin::Wanted;
+                }
+            }
+        }
+        for (key, pinned) in wanted {
+            match self.entries.get_mut(key) {
+                Some(entry) => {
+                    entry.origin = Origin::Kept;
+                    entry.pinned |= pinned;
+                }
+                None => self.keep(*key, *pinned, now),
+            }
+        }
+    }
+
     /// The link carries frames: what is to be resolved is asked for.
     pub fn link_up(&mut self, link: LinkId, now: Instant) {
         self.links.insert(link);

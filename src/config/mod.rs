@@ -8,6 +8,7 @@ pub mod compare;
 pub mod demands;
 pub mod diagnostic;
 pub mod file;
+pub mod numbering;
 pub mod reader;
 pub mod validate;
 pub mod value;
@@ -33,6 +34,7 @@ pub use api::{Api, Role, Secret, Tls, Token};
 pub use compare::compare;
 pub use demands::demands;
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use numbering::{InUse, NoNumbers, is_removed, renumber};
 pub use validate::{DOCUMENTATION_SEED, show_ports};
 
 /// What a text means and what is wrong with it.

@@ -63,6 +63,12 @@ impl Monitor {
         }
     }
 
+    /// Judges by another check from now on. The verdict stays; the streak that might change it begins anew.
+    pub fn reconfigure(&mut self, check: &Check) {
+        (self.rise, self.fall, self.base_hold, self.hold) = (check.rise, check.fall, check.hold, check.hold);
+        self.streak = 0;
+    }
+
     /// Feeds one outcome; the new state, if this outcome changed it.
     pub fn observe(&mut self, outcome: Outcome, now: Instant) -> Option<State> {
         let repeats = match outcome {

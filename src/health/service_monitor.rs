@@ -24,16 +24,8 @@ pub struct ServiceMonitor {
 impl ServiceMonitor {
     /// A server without a verdict, whose first check is due at `first`.
     pub fn new(check: &ServiceCheck, first: Instant, now: Instant) -> Self {
-        let streaks = Check {
-            kind: CheckKind::None,
-            interval: check.interval,
-            timeout: check.timeout,
-            fall: check.fall,
-            rise: check.rise,
-            hold: Duration::ZERO,
-        };
         Self {
-            monitor: Monitor::new(&streaks, now),
+            monitor: Monitor::new(&streaks(check), now),
             interval: check.interval,
             dead_interval: check.dead_interval,
             down_after: check.down_after,
@@ -42,6 +34,15 @@ impl ServiceMonitor {
             last_success: None,
             last_failure: None,
         }
+    }
+
+    /// Judges by another check from now on; the verdict stays, and the next check comes no later than the new pace says.
+    pub fn reconfigure(&mut self, check: &ServiceCheck, now: Instant) {
+        self.monitor.reconfigure(&streaks(check));
+        self.interval = check.interval;
+        self.dead_interval = check.dead_interval;
+        self.down_after = check.down_after;
+        self.next = self.next.min(now + self.pace());
     }
 
     /// True if a check is to begin.
@@ -129,6 +130,18 @@ impl ServiceMonitor {
     fn limit(&self) -> Option<Instant> {
         let failing = self.monitor.state() == State::Up && self.monitor.is_failing();
         Some(self.last_success? + self.down_after.filter(|_| failing)?)
+    }
+}
+
+/// What [`Monitor`] has to know of a check.
+fn streaks(check: &ServiceCheck) -> Check {
+    Check {
+        kind: CheckKind::None,
+        interval: check.interval,
+        timeout: check.timeout,
+        fall: check.fall,
+        rise: check.rise,
+        hold: Duration::ZERO,
     }
 }
 

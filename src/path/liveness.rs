@@ -26,8 +26,11 @@
 //!   after it the verdicts hold. A path that never fell need not pass its `hold` again.
 
 mod firewall;
+mod inherit;
 mod leg;
 mod values;
+
+use std::collections::BTreeMap;
 
 use crate::id::{FirewallId, GroupId, PathSetId, PeerId};
 use crate::path::{Admin, PathSet, Slots};
@@ -53,19 +56,31 @@ pub struct Liveness {
     legs: Vec<Leg>,
     set_keys: Vec<SetKey>,
     sets: Vec<PathSet>,
+    /// Per set, the members that are up, or were until a reload gave them a path without a verdict: they have not fallen.
+    carried: Vec<Slots>,
     below_min: Vec<bool>,
+    /// The falls of members that left, so that one that comes back is known to have been away.
+    departed: BTreeMap<(PathSetId, FirewallId), u32>,
 }
 
 impl Liveness {
     /// Everything is starting.
     pub fn new(config: LivenessConfig, now: Instant) -> Self {
+        let mut liveness = Self::at_rest(config, now);
+        liveness.evaluate(now);
+        liveness
+    }
+
+    fn at_rest(config: LivenessConfig, now: Instant) -> Self {
         let mut liveness = Self {
             groups: config.groups,
             firewalls: Vec::new(),
             peers: Vec::new(),
             legs: Vec::new(),
             sets: Vec::new(),
+            carried: vec![0; config.sets.len()],
             below_min: vec![false; config.sets.len()],
+            departed: BTreeMap::new(),
             set_keys: config.sets,
         };
         for (group, settings) in liveness.groups.iter().enumerate() {
@@ -90,7 +105,6 @@ impl Liveness {
                 falls: vec![0; members],
             });
         }
-        liveness.evaluate(now);
         liveness
     }
 
@@ -264,7 +278,8 @@ impl Liveness {
             let ready = in_service(&|firewall| firewall.effective.0 == Admin::Ready);
 
             let is_needed = |leg: &&Leg| {
-                leg.group == key.group && leg.family == key.family && key.peer.is_none_or(|peer| leg.peer == peer)
+                let toward = key.peer.map_or(leg.counts, |peer| leg.peer == peer);
+                leg.group == key.group && leg.family == key.family && toward
             };
             let mut legs = self.legs.iter().filter(is_needed).peekable();
             let all = if legs.peek().is_some() { Slots::MAX } else { 0 };
@@ -279,9 +294,11 @@ impl Liveness {
             let (settled, held) = (up & takes_new & ready, up & ready);
             let (selectable, starting) = (if settled != 0 { settled } else { held }, undecided & !live & carries);
             let changed = (set.up, set.selectable, set.starting) != (up, selectable, starting);
-            for slot in (0..group.members.len()).filter(|slot| set.up & !up & (1 << slot) != 0) {
+            let carried = self.carried[index] | up;
+            for slot in (0..group.members.len()).filter(|slot| carried & !(up | starting) & (1 << slot) != 0) {
                 set.falls[slot] = set.falls[slot].wrapping_add(1);
             }
+            self.carried[index] = carried & (up | starting);
             (set.up, set.selectable, set.starting) = (up, selectable, starting);
             if changed {
                 changes.push(Change::Set(PathSetId::from(index)));

@@ -21,6 +21,7 @@
 //! - **`on-failure`** acts on a fall. `reselect`: best, Tentative. `keep`: the pin. `drop`: the session has failed. `reset`:
 //!   the same for TCP, other protocols are reselected. A pin that failed without a fall is reselected. A SYN opens a new
 //!   conversation, so it goes to a live firewall whatever `on-failure` says.
+//!   A firewall that left the group is nobody's to keep: `keep` is `reselect` there.
 //! - **N1**: a SYN came from another firewall, and that one is up: follow it, Confirmed. A SYN/ACK goes where its SYN came
 //!   from; a stale SYN is answered by an established host with a plain ACK and moves nothing.
 //! - **N2** (rotate): TCP, asked T ago without an answer, fewer than 2N turns: the next up member in rank order, Tentative.
@@ -359,6 +360,11 @@ impl Pin {
         }
     }
 
+    /// Every firewall that the pin has to do with: its own, and those that packets came from instead.
+    pub fn firewalls(&self) -> impl Iterator<Item = FirewallId> {
+        [Some(self.firewall), self.syn_from.get(), self.other.map(|other| other.firewall)].into_iter().flatten()
+    }
+
     /// True while packets were sent to the firewall and nothing came back since.
     pub fn is_unanswered(&self) -> bool {
         self.asked.is_some()
@@ -417,6 +423,8 @@ fn arrival(pin: &Pin, from: FirewallId, view: &View<'_>) -> Arrival {
 enum Failure {
     /// Its firewall fell.
     Fell,
+    /// Its firewall is not in the group any more: nobody can keep it.
+    Left,
     /// Its firewall was never up while pinned, and does not answer.
     Silent,
     /// Its firewall is not up, and the packet opens a new conversation.
@@ -429,6 +437,9 @@ fn failure(pin: &Pin, packet: PacketKind, view: &View<'_>, now: Instant) -> Opti
     }
     match packet {
         PacketKind::Syn => Some(Failure::Opens),
+        PacketKind::SynAck | PacketKind::Bare | PacketKind::Other if view.group.slot_of(pin.firewall).is_none() => {
+            Some(Failure::Left)
+        }
         PacketKind::SynAck | PacketKind::Bare | PacketKind::Other if pin.has_fallen(view.group, view.set) => {
             Some(Failure::Fell)
         }
@@ -445,11 +456,12 @@ enum Fate {
 
 fn on_failure(failure: Failure, view: &View<'_>) -> Fate {
     match (failure, view.group.on_failure) {
-        (Failure::Opens | Failure::Silent, _) | (Failure::Fell, OnFailure::Reselect) => Fate::Reselect,
-        (Failure::Fell, OnFailure::Reset) if view.tcp => Fate::Fail,
-        (Failure::Fell, OnFailure::Reset) => Fate::Reselect,
+        (Failure::Opens | Failure::Silent, _) | (Failure::Fell | Failure::Left, OnFailure::Reselect) => Fate::Reselect,
+        (Failure::Fell | Failure::Left, OnFailure::Reset) if view.tcp => Fate::Fail,
+        (Failure::Fell | Failure::Left, OnFailure::Reset) => Fate::Reselect,
         (Failure::Fell, OnFailure::Keep) => Fate::Keep,
-        (Failure::Fell, OnFailure::Drop) => Fate::Fail,
+        (Failure::Left, OnFailure::Keep) => Fate::Reselect,
+        (Failure::Fell | Failure::Left, OnFailure::Drop) => Fate::Fail,
     }
 }
 

@@ -30,6 +30,8 @@ pub(super) struct Leg {
     pub(super) told_down: Slots,
     pub(super) told_drain: Slots,
     pub(super) told_maint: Slots,
+    /// Sets toward every peer need it. One that a reload adds beside others does not count until its first path is up.
+    pub(super) counts: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +64,20 @@ impl Leg {
             told_down: 0,
             told_drain: 0,
             told_maint: 0,
+            counts: true,
         }
+    }
+
+    /// Goes on from what `old`, the same leg of the configuration before, knew. `moved` brings slots to where their firewalls
+    /// are now.
+    pub(super) fn inherit(&mut self, old: &Self, moved: impl Fn(Slots) -> Slots) {
+        let exists = self.exists;
+        let keep = |slots| moved(slots) & exists;
+        (self.up, self.down, self.failing) = (keep(old.up), keep(old.down), keep(old.failing));
+        (self.past_hold, self.live, self.takes_new) = (keep(old.past_hold), keep(old.live), keep(old.takes_new));
+        (self.told_down, self.told_drain, self.told_maint) =
+            (keep(old.told_down), keep(old.told_drain), keep(old.told_maint));
+        (self.phase, self.heard, self.counts) = (old.phase, old.heard, old.counts);
     }
 
     /// Decides which verdicts hold. `silent` are the firewalls that do not answer ARP or ND.
@@ -100,6 +115,7 @@ impl Leg {
             }
         };
         self.live &= !fallen;
+        self.counts |= self.live != 0;
         self.takes_new = (self.takes_new | self.past_hold) & self.live;
         let told_is_old = self.heard.is_some_and(|heard| heard + TOLD_LIFE <= now);
         if told_is_old && !self.is_lost() {

@@ -1,0 +1,85 @@
+//! What is known goes on when the configuration changes: verdicts, lost peers, drains and falls of everything that stays.
+
+use super::{Liveness, LivenessConfig};
+use crate::id::GroupId;
+use crate::path::Slots;
+use crate::time::Instant;
+
+impl Liveness {
+    /// Judges by another configuration from now on, in which the same numbers mean the same things. What is new is starting;
+    /// what is gone has fallen. Call [`Liveness::evaluate`] afterwards.
+    pub fn apply(&mut self, config: LivenessConfig, now: Instant) {
+        let old = std::mem::replace(self, Self::at_rest(config, now));
+        self.inherit_firewalls(&old);
+        self.inherit_legs(&old);
+        self.inherit_sets(old);
+    }
+
+    fn inherit_firewalls(&mut self, old: &Self) {
+        for (own, old) in self.firewalls.iter_mut().zip(&old.firewalls) {
+            let (Some(own), Some(old)) = (own, old) else { continue };
+            (own.effective, own.deadline, own.deadline_passed) = (old.effective, old.deadline, old.deadline_passed);
+            (own.silent, own.status) = (old.silent, old.status);
+        }
+        for (own, old) in self.peers.iter_mut().zip(&old.peers) {
+            if own.is_some() && old.is_some() {
+                *own = *old;
+            }
+        }
+    }
+
+    fn inherit_legs(&mut self, old: &Self) {
+        for index in 0..self.legs.len() {
+            let (group, peer, family) = (self.legs[index].group, self.legs[index].peer, self.legs[index].family);
+            let moved = self.mover(old, group);
+            let before = |leg: &&super::Leg| leg.group == group && leg.family == family;
+            match old.legs.iter().filter(before).find(|leg| leg.peer == peer) {
+                Some(leg) => self.legs[index].inherit(leg, moved),
+                None => self.legs[index].counts = !old.legs.iter().any(|leg| before(&leg)),
+            }
+        }
+        // Where every peer that counted is gone, the new ones are all there is.
+        for index in 0..self.legs.len() {
+            let (group, family) = (self.legs[index].group, self.legs[index].family);
+            let mut beside = self.legs.iter().filter(|leg| leg.group == group && leg.family == family);
+            if !beside.any(|leg| leg.counts) {
+                self.legs[index].counts = true;
+            }
+        }
+    }
+
+    fn inherit_sets(&mut self, old: Self) {
+        self.departed = old.departed.clone();
+        for (index, before) in old.sets.iter().enumerate() {
+            let id = index.into();
+            let Some(key) = self.set_keys.get(index).copied().filter(|key| key.group == before.group) else { continue };
+            let moved = self.mover(&old, key.group);
+            let members = |of: &Self| of.groups.get(key.group.index()).map_or(Vec::new(), |group| group.members.clone());
+            let (was, is) = (members(&old), members(self));
+            for (slot, (firewall, _)) in was.iter().enumerate() {
+                self.departed.insert((id, *firewall), before.falls(slot).wrapping_add(1));
+            }
+            for (slot, (firewall, _)) in is.iter().enumerate() {
+                let Some(falls) = self.departed.remove(&(id, *firewall)) else { continue };
+                let stayed = was.iter().any(|(other, _)| other == firewall);
+                self.sets[index].falls[slot] = if stayed { falls.wrapping_sub(1) } else { falls };
+            }
+            let set = &mut self.sets[index];
+            (set.up, set.selectable, set.starting) =
+                (moved(before.up), moved(before.selectable), moved(before.starting));
+            self.carried[index] = moved(old.carried[index]);
+            self.below_min[index] = old.below_min[index];
+        }
+    }
+
+    /// Brings slots of a group to where their firewalls are in this configuration.
+    fn mover(&self, old: &Self, group: GroupId) -> impl Fn(Slots) -> Slots + use<> {
+        let members = |of: &Self| of.groups.get(group.index()).map_or(Vec::new(), |group| group.members.clone());
+        let (was, is) = (members(old), members(self));
+        let moves: Vec<(Slots, Slots)> = was.iter().enumerate().filter_map(|(from, (firewall, _))| {
+            let to = is.iter().position(|(id, _)| id == firewall)?;
+            Some((1 << from, 1 << to))
+        }).collect();
+        move |slots| moves.iter().filter(|(from, _)| slots & from != 0).fold(0, |all, (_, to)| all | to)
+    }
+}
