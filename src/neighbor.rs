@@ -113,7 +113,7 @@ pub struct NeighborCounters {
 }
 
 /// See the module. `F` is a frame that waits.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct NeighborTable<F> {
     limits: NeighborLimits,
     entries: BTreeMap<Key, Entry<F>>,

@@ -93,9 +93,18 @@ fn present<T, Id: From<usize>>(list: &[T], name: impl Fn(&T) -> &String) -> impl
 pub fn renumber(new: Config, old: &Config, in_use: Option<&InUse>) -> Result<Config, NoNumbers> {
     let is_free = |name: &str, used: &dyn Fn(&InUse) -> bool| is_removed(name) && in_use.is_some_and(|all| !used(all));
     let never = |_: usize| false;
-    let devices = assign("devices", &keys(&old.devices, |name| base_name(name)), &keys(&new.devices, |name| name.as_str()), never)?;
-    let links =
-        assign("links", &keys(&old.links, |link| base_name(&link.name)), &keys(&new.links, |link| link.name.as_str()), never)?;
+    let devices = assign(
+        "devices",
+        &keys(&old.devices, |name| base_name(name)),
+        &keys(&new.devices, |name| name.as_str()),
+        never,
+    )?;
+    let links = assign(
+        "links",
+        &keys(&old.links, |link| base_name(&link.name)),
+        &keys(&new.links, |link| link.name.as_str()),
+        never,
+    )?;
     let groups = assign(
         "groups",
         &keys(&old.groups, |group| base_name(&group.name)),
@@ -125,7 +134,9 @@ pub fn renumber(new: Config, old: &Config, in_use: Option<&InUse>) -> Result<Con
         &keys(&old.servers, |of| {
             (base_name(&old.services[of.service.index()].name), base_name(&of.name), &of.addresses, of.port)
         }),
-        &keys(&new.servers, |of| (new.services[of.service.index()].name.as_str(), of.name.as_str(), &of.addresses, of.port)),
+        &keys(&new.servers, |of| {
+            (new.services[of.service.index()].name.as_str(), of.name.as_str(), &of.addresses, of.port)
+        }),
         |index| is_free(&old.servers[index].name, &|all| all.servers.contains(&index.into())),
     )?;
     let numbers = Numbers { devices, links, groups, firewalls, peers, services, servers };
@@ -143,10 +154,12 @@ fn assign<K: Ord>(
     new: &[K],
     is_free: impl Fn(usize) -> bool,
 ) -> Result<Vec<usize>, NoNumbers> {
-    let known: std::collections::BTreeMap<&K, usize> = old.iter().enumerate().map(|(index, key)| (key, index)).collect();
+    let known: std::collections::BTreeMap<&K, usize> =
+        old.iter().enumerate().map(|(index, key)| (key, index)).collect();
     let kept: Vec<Option<usize>> = new.iter().map(|key| known.get(key).copied()).collect();
     let taken: BTreeSet<usize> = kept.iter().copied().flatten().collect();
-    let mut others = (0..old.len()).filter(|index| !taken.contains(index) && is_free(*index)).chain(old.len()..NUMBERS_MAX);
+    let mut others =
+        (0..old.len()).filter(|index| !taken.contains(index) && is_free(*index)).chain(old.len()..NUMBERS_MAX);
     kept.into_iter().map(|number| number.or_else(|| others.next()).ok_or(NoNumbers(what))).collect()
 }
 

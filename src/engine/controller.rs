@@ -10,6 +10,7 @@
 
 mod admin;
 mod agenda;
+mod apply;
 mod checks;
 mod devices;
 mod errors;
@@ -33,6 +34,7 @@ use std::sync::Arc;
 
 use crate::config::{Admin, CheckKind, Config};
 use crate::engine::route::RouteTable;
+use crate::engine::snapshot::Renewed;
 use crate::engine::verdict::{Punt, PuntReason, Transmit};
 use crate::engine::{Counters, Snapshot, view};
 use crate::id::{DeviceId, FirewallId, LinkId, ServerId};
@@ -109,6 +111,9 @@ pub struct Controller {
     peers: Vec<PeerRecord>,
     liveness: Liveness,
     set_keys: Vec<SetKey>,
+    /// Reloads so far, and the numbers that they gave away again.
+    generation: u64,
+    renewed: Arc<Renewed>,
     judge: bool,
     overrides: Vec<Option<Override>>,
     /// Digest of each group's configuration.
@@ -137,7 +142,7 @@ impl Controller {
     /// [`Controller::handle_device`] says otherwise.
     pub fn new(config: Config, random: u64, now: Instant) -> Self {
         let mut random = Random(random);
-        let set_keys = judgement::set_keys(&config);
+        let set_keys = judgement::set_keys(&config, Vec::new());
         let liveness = Liveness::new(judgement::settings(&config, &set_keys), now);
         let limits = NeighborLimits { neighbors: config.limits.neighbors, pending: config.limits.pending };
         let virtual_addresses = services::virtual_addresses(&config);
@@ -153,6 +158,8 @@ impl Controller {
             vigils: BTreeMap::new(),
             peers: config.peers.iter().map(|_| PeerRecord::default()).collect(),
             liveness,
+            generation: 0,
+            renewed: Arc::default(),
             judge: true,
             overrides: config.firewalls.iter().map(|_| None).collect(),
             group_digests: config.groups.iter().map(|group| peers::group_digest(&config, group)).collect(),
@@ -176,7 +183,6 @@ impl Controller {
             config,
         };
         controller.keep_configured_neighbors(now);
-        controller.keep_servers(now);
         controller.schedule_checks();
         controller.finish(now);
         controller
@@ -253,17 +259,17 @@ impl Controller {
 
     /// `show firewalls`, with the traffic of `counters` (all workers summed).
     pub fn firewalls(&self, counters: &Counters, now: Instant) -> Vec<view::FirewallView> {
-        (0..self.config.firewalls.len()).map(|index| self.firewall_view(index.into(), counters, now)).collect()
+        self.config.firewall_ids().map(|id| self.firewall_view(id, counters, now)).collect()
     }
 
     /// `show peers`.
     pub fn peers(&self, now: Instant) -> Vec<view::PeerView> {
-        (0..self.config.peers.len()).map(|index| self.peer_view(index.into(), now)).collect()
+        self.config.peer_ids().map(|id| self.peer_view(id, now)).collect()
     }
 
     /// `show services`, with the traffic of `counters` (all workers summed).
     pub fn services(&self, counters: &Counters, now: Instant) -> Vec<view::ServiceView> {
-        (0..self.config.services.len()).map(|index| self.service_view(index.into(), counters, now)).collect()
+        self.config.service_ids().map(|id| self.service_view(id, counters, now)).collect()
     }
 
     /// `show neighbors`.

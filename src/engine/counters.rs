@@ -3,6 +3,7 @@
 
 use std::sync::Mutex;
 
+use crate::engine::snapshot::Renewed;
 use crate::engine::verdict::DropReason;
 use crate::id::{FirewallId, LinkId, ServerId};
 use crate::path::pinning::{Pin, PinChange};
@@ -90,6 +91,8 @@ pub struct Counters {
     pub links: Vec<LinkCounters>,
     /// By [`ServerId`].
     pub servers: Vec<ServerCounters>,
+    /// The last reload that [`Counters::follow_renewals`] looked at.
+    pub generation: u64,
 }
 
 /// One worker's published copy.
@@ -121,6 +124,7 @@ impl Default for Counters {
             firewalls: Vec::new(),
             links: Vec::new(),
             servers: Vec::new(),
+            generation: 0,
         }
     }
 }
@@ -216,6 +220,20 @@ impl Counters {
             own.new_sessions += other.new_sessions;
             own.packets += other.packets;
             own.bytes += other.bytes;
+        }
+    }
+
+    /// Forgets what was counted under numbers that reloads up to `generation` have given to something else.
+    pub fn follow_renewals(&mut self, generation: u64, renewed: &Renewed) {
+        if self.generation == generation {
+            return;
+        }
+        let seen = std::mem::replace(&mut self.generation, generation);
+        for (id, _) in renewed.firewalls.iter().filter(|(_, given)| **given > seen) {
+            *self.firewall(*id) = FirewallCounters::default();
+        }
+        for (id, _) in renewed.servers.iter().filter(|(_, given)| **given > seen) {
+            *self.server(*id) = ServerCounters::default();
         }
     }
 

@@ -1,12 +1,13 @@
 //! The one truth that workers look at: configuration, live sets and neighbours of one instant, under one epoch.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use crate::engine::route::RouteTable;
-use crate::id::{DeviceId, FirewallId, GroupId, LinkId, PathSetId};
+use crate::id::{DeviceId, FirewallId, GroupId, LinkId, PathSetId, ServerId};
 use crate::path::{Admin, Group, PathSet};
 use crate::slb::Services;
 use crate::wire::vlan::{TPID_CUSTOMER, VlanTag};
@@ -65,11 +66,25 @@ pub struct Firewall {
     pub v6: Option<IpAddr>,
 }
 
+/// Numbers that were given away a second time, and in which generation.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Renewed {
+    /// Firewalls.
+    pub firewalls: BTreeMap<FirewallId, u64>,
+    /// Servers.
+    pub servers: BTreeMap<ServerId, u64>,
+}
+
 /// See the module.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     /// Grows by one with every publication.
     pub epoch: u64,
+    /// Grows by one with every reload that changed something.
+    pub generation: u64,
+    /// Numbers that a reload gave to something else, with that reload's generation: what was counted under them is
+    /// another's.
+    pub renewed: Arc<Renewed>,
     /// By [`DeviceId`].
     pub devices: Vec<Device>,
     /// By [`LinkId`].
@@ -156,6 +171,11 @@ impl Snapshot {
     /// The hardware address of `address` on `link`, if it is resolved.
     pub fn neighbor(&self, link: LinkId, address: IpAddr) -> Option<MacAddr> {
         self.neighbors.get(&(link, address)).copied()
+    }
+
+    /// False for the sets of a group that a reload removed: sessions that went through it go on by the routes.
+    pub fn has_firewalls(&self, set: PathSetId) -> bool {
+        !self.groups[self.path_sets[set.index()].group.index()].members.is_empty()
     }
 
     /// The set of `group` for `family` toward every peer.

@@ -25,7 +25,7 @@ const WINDOW: u16 = 8192;
 pub const FIRST_PORT: u16 = 49_152;
 
 /// Sends and matches the probes of one path.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Prober {
     kind: CheckKind,
     interval: Duration,
@@ -37,7 +37,7 @@ pub struct Prober {
     next: Option<Instant>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct InFlight {
     serial: u32,
     port: u16,

@@ -44,7 +44,7 @@ pub(super) enum Origin {
     Kept,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Entry<F> {
     pub(super) origin: Origin,
     /// Kept: its last hardware address stays in use even while it does not answer.

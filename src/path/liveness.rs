@@ -48,7 +48,7 @@ pub use values::{
 pub const TOLD_LIFE: Duration = Duration::from_secs(1);
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Liveness {
     groups: Vec<LivenessGroup>,
     firewalls: Vec<Option<Firewall>>,

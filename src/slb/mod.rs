@@ -133,6 +133,8 @@ pub struct Server {
     pub retired: Option<Retired>,
     /// By family: how often it went from up to down.
     pub falls: [u32; 2],
+    /// A reload removed it; only sessions that it had know it.
+    pub is_removed: bool,
     /// What is remembered of it.
     pub state: Arc<ServerState>,
 }
@@ -153,6 +155,8 @@ type PortRange = (RangeInclusive<u16>, ServiceId);
 #[derive(Debug, Clone, Default)]
 pub struct Services {
     services: Vec<Service>,
+    /// Where each server stands, by its number: its service, and its place there.
+    places: Vec<Option<(ServiceId, u16)>>,
     /// Per VIP and protocol, the ports with their service, the narrowest range first.
     ports: HashMap<(IpAddr, u8), Vec<PortRange>, ahash::RandomState>,
     /// Servers of mode `tunnel`, by the address to which their packets are packed.
@@ -186,7 +190,16 @@ impl Services {
                 }
             }
         }
-        Self { services, ports, tunnels }
+        let mut places = Vec::new();
+        for service in &services {
+            for (place, server) in (0..).zip(&service.servers) {
+                if places.len() <= server.id.index() {
+                    places.resize(server.id.index() + 1, None);
+                }
+                places[server.id.index()] = Some((service.id, place));
+            }
+        }
+        Self { services, places, ports, tunnels }
     }
 
     /// The service that owns a destination: of those that have its port the one with the narrowest range.
@@ -206,15 +219,11 @@ impl Services {
         self.services.get(id.index())
     }
 
-    /// A server of a service. Servers are usually numbered in a row, so the first look finds it.
+    /// A server of a service.
     pub fn server(&self, service: ServiceId, server: ServerId) -> Option<(&Service, &Server)> {
-        let service = self.get(service)?;
-        let first = service.servers.first()?.id.index();
-        let guess = server.index().checked_sub(first).and_then(|position| service.servers.get(position));
-        let found = guess
-            .filter(|guess| guess.id == server)
-            .or_else(|| service.servers.iter().find(|candidate| candidate.id == server))?;
-        Some((service, found))
+        let (of, place) = self.places.get(server.index()).copied().flatten()?;
+        let found = self.get(service).filter(|_| of == service)?;
+        Some((found, found.servers.get(usize::from(place))?))
     }
 
     /// All services, by [`ServiceId`].

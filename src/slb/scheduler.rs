@@ -78,9 +78,26 @@ impl SchedulerState {
         )
     }
 
+    /// Forgets services and servers that nobody holds the state of.
+    pub fn forget_unused(&self) {
+        lock(&self.services).retain(|_, state| Arc::strong_count(state) > 1);
+        lock(&self.servers).retain(|_, state| Arc::strong_count(state) > 1);
+    }
+
     /// Sticky entries in use.
     pub fn sticky_used(&self) -> usize {
         self.room.used()
+    }
+}
+
+impl Clone for SchedulerState {
+    /// Another list of the same states: what it makes anew is not in this one.
+    fn clone(&self) -> Self {
+        Self {
+            room: Arc::clone(&self.room),
+            services: Mutex::new(lock(&self.services).clone()),
+            servers: Mutex::new(lock(&self.servers).clone()),
+        }
     }
 }
 

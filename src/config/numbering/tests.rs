@@ -28,9 +28,7 @@ fn config(firewalls: &[u8], servers: &[(u8, u8)]) -> Config {
         "#,
     );
     for n in firewalls {
-        text += &format!(
-            "[[group.firewall]]\nname = \"fw{n}\"\nlink = \"firewalls\"\naddresses = [\"10.2.1.{n}\"]\n"
-        );
+        text += &format!("[[group.firewall]]\nname = \"fw{n}\"\nlink = \"firewalls\"\naddresses = [\"10.2.1.{n}\"]\n");
     }
     text += "[[service]]\nname = \"web\"\naddress = \"10.9.0.1\"\nprotocol = \"tcp\"\nport = 80\n";
     for (n, host) in servers {

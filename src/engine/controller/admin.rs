@@ -69,8 +69,7 @@ impl Controller {
     }
 
     fn unknown_firewall(&self, group: Option<&str>, name: &str) -> UnknownName {
-        let known: Vec<String> =
-            (0..self.config.firewalls.len()).map(|index| self.firewall_name(index.into())).collect();
+        let known: Vec<String> = self.config.firewall_ids().map(|id| self.firewall_name(id)).collect();
         let wanted = group.map_or_else(|| name.to_owned(), |group| format!("{group}/{name}"));
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
         UnknownName(format!("no firewall {wanted}; there is {known}"))

@@ -4,6 +4,8 @@
 //! told from other traffic to the engine by their tuple; source ports go round for each server, so that none comes again
 //! before the server has forgotten it.
 
+mod adopt;
+
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
@@ -13,7 +15,6 @@ use super::neighbors::Waiting;
 use super::tally::Tally;
 use super::{Controller, Event, Random};
 use crate::config::{Config, Mode, Service, ServiceCheckKind};
-use crate::engine::route::Target;
 use crate::engine::view::{CheckedView, ExchangeStep, ExchangeView};
 use crate::health::monitor::State;
 use crate::health::service_monitor::ServiceMonitor;
@@ -33,7 +34,7 @@ use crate::wire::{Family, MacAddr};
 const ASKED_MAX: usize = 256;
 
 /// A server in one family, and what its checks say.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct ServerCheck {
     pub(super) server: ServerId,
     pub(super) family: Family,
@@ -112,7 +113,7 @@ impl Checks {
 /// All servers without a verdict; the checks of one pace are spread over it.
 pub(super) fn server_checks(config: &Config, now: Instant) -> Vec<ServerCheck> {
     let mut ends: Vec<(ServerId, Family)> = Vec::new();
-    for server in (0..config.servers.len()).map(ServerId::from) {
+    for server in config.server_ids() {
         ends.extend(config.families(server).map(|family| (server, family)));
     }
     let count = u32::try_from(ends.len()).unwrap_or(u32::MAX).max(1);
@@ -460,17 +461,6 @@ impl Controller {
 
     fn service_of(&self, server: ServerId) -> &Service {
         &self.config.services[self.config.servers[server.index()].service.index()]
-    }
-
-    /// Servers on a link are resolved for ever: a check never waits for a neighbour that is there.
-    pub(super) fn keep_servers(&mut self, now: Instant) {
-        for server in &self.config.servers {
-            for address in &server.addresses {
-                if let Some(Target::Connected(link)) = self.routes.lookup(*address) {
-                    self.neighbors.keep((link, *address), false, now);
-                }
-            }
-        }
     }
 }
 

@@ -18,8 +18,10 @@ const ANNOUNCEMENTS: u8 = 3;
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A link as it is.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct LinkState {
+    /// What was said of its device last.
+    device: Option<DeviceState>,
     pub(super) up: bool,
     pub(super) mac: MacAddr,
     pub(super) mtu: u16,
@@ -35,15 +37,13 @@ pub(super) struct LinkState {
 impl LinkState {
     /// `virtual_addresses`: those of services, and those that stand for clients.
     pub(super) fn new(link: &config::Link, virtual_addresses: &[IpAddr]) -> Self {
-        let in_subnet = |address: &&IpAddr| link.addresses.iter().any(|own| own.contains(*address));
-        let is_own = |address: &&IpAddr| link.addresses.iter().any(|own| own.addr() == **address);
-        let claimed = virtual_addresses.iter().filter(in_subnet).filter(|address| !is_own(address));
         let mut state = Self {
+            device: None,
             up: false,
             mac: link.mac.unwrap_or_default(),
             mtu: link.mtu.unwrap_or(1500),
             addresses: Vec::new(),
-            claimed: claimed.copied().collect(),
+            claimed: claimed(link, virtual_addresses),
             announce: None,
             conflict: None,
         };
@@ -94,11 +94,53 @@ impl LinkState {
     }
 }
 
+/// The virtual addresses that lie in a subnet of the link and are not the engine's own there.
+fn claimed(link: &config::Link, virtual_addresses: &[IpAddr]) -> Vec<IpAddr> {
+    let in_subnet = |address: &&IpAddr| link.addresses.iter().any(|own| own.contains(*address));
+    let is_own = |address: &&IpAddr| link.addresses.iter().any(|own| own.addr() == **address);
+    virtual_addresses.iter().filter(in_subnet).filter(|address| !is_own(address)).copied().collect()
+}
+
 impl Controller {
+    /// Brings the links in line with the configuration: those that stay keep their state, a new one on a device that is known
+    /// is as that is, and one that is gone is down.
+    pub(super) fn adopt_links(&mut self, virtual_addresses: &[IpAddr], now: Instant) {
+        for link in self.config.links.iter().skip(self.links.len()) {
+            self.links.push(LinkState::new(link, virtual_addresses));
+        }
+        for index in 0..self.links.len() {
+            let link = &self.config.links[index];
+            let mut beside = self.config.links.iter().zip(&self.links).filter(|(other, _)| other.device == link.device);
+            let device = beside.find_map(|(_, state)| state.device);
+            let state = &mut self.links[index];
+            state.device = state.device.or(device);
+            let before: Vec<IpAddr> = state.answered().collect();
+            if config::is_removed(&link.name) {
+                let was_up = std::mem::take(&mut state.up);
+                state.device = None;
+                (state.addresses, state.claimed, state.announce, state.conflict) = Default::default();
+                if was_up {
+                    self.neighbors.link_down(index.into());
+                }
+                continue;
+            }
+            state.claimed = claimed(link, virtual_addresses);
+            state.set_addresses(link);
+            if let Some(device) = state.device {
+                self.link_changed(index.into(), Some(device), now);
+            }
+            let state = &self.links[index];
+            if state.up && state.answered().any(|address| !before.contains(&address)) {
+                self.announce(index.into());
+                self.links[index].announce = Some((now + ANNOUNCE_INTERVAL, ANNOUNCEMENTS - 1));
+            }
+        }
+    }
+
     pub(super) fn device_changed(&mut self, device: DeviceId, state: Option<DeviceState>, now: Instant) {
-        for index in 0..self.config.links.len() {
-            if self.config.links[index].device == device {
-                self.link_changed(index.into(), state, now);
+        for id in self.config.link_ids().collect::<Vec<_>>() {
+            if self.config.links[id.index()].device == device {
+                self.link_changed(id, state, now);
             }
         }
     }
@@ -149,6 +191,7 @@ impl Controller {
         let configured = &self.config.links[id.index()];
         let name = configured.name.clone();
         let link = &mut self.links[id.index()];
+        link.device = device;
         let was = (link.up, link.mac, link.mtu);
         if let Some(device) = device {
             link.mac = configured.mac.unwrap_or(device.mac);

@@ -38,6 +38,16 @@ impl Journal {
     }
 }
 
+impl Journal {
+    /// Forgets the alarms about what a reload removed.
+    pub(super) fn forget(&mut self, subjects: &[String]) {
+        let is_about = |alarm: &Alarm, of: &String| {
+            alarm.subject.strip_prefix(of.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+        };
+        self.alarms.retain(|alarm, _| !subjects.iter().any(|subject| is_about(alarm, subject)));
+    }
+}
+
 impl Controller {
     /// Tells that `subject` went from one state to another.
     pub(super) fn change(

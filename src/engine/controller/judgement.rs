@@ -2,7 +2,7 @@
 
 use super::Controller;
 use super::journal::Alarm;
-use crate::config::{CheckKind, Config};
+use crate::config::{CheckKind, Config, is_removed};
 use crate::health::monitor::State;
 use crate::id::{GroupId, PathSetId, PeerId};
 use crate::neighbor;
@@ -15,13 +15,28 @@ use crate::wire::Family;
 /// Intervals that the other paths to a peer may take longer than the first to come back.
 const GRACE_PROBES: u32 = 10;
 
-/// The sets of every group, numbered: by group, family, then every peer together and each alone.
-pub(super) fn set_keys(config: &Config) -> Vec<SetKey> {
-    let mut keys = Vec::new();
-    for (index, group) in config.groups.iter().enumerate() {
+/// The sets of every group, numbered: those of `known` that still mean something keep their numbers, the others come by
+/// group, family, then every peer together and each alone.
+pub(super) fn set_keys(config: &Config, known: Vec<SetKey>) -> Vec<SetKey> {
+    let mut keys = known;
+    let mut wanted = Vec::new();
+    for (index, _) in config.groups.iter().enumerate() {
+        let group = GroupId::from(index);
         for family in [Family::V4, Family::V6] {
-            let peers = std::iter::once(None).chain(group.peers.iter().copied().map(Some));
-            keys.extend(peers.map(|peer| SetKey { group: GroupId::from(index), peer, family }));
+            let peers = config.peers.iter().enumerate().filter(|(_, peer)| peer.group == group);
+            let peers = std::iter::once(None).chain(peers.map(|(peer, _)| Some(PeerId::from(peer))));
+            wanted.extend(peers.map(|peer| SetKey { group, peer, family }));
+        }
+    }
+    // A peer's number that was given to a peer of another group leaves sets behind that no session knows.
+    let mut free: Vec<usize> = (0..keys.len()).filter(|index| !wanted.contains(&keys[*index])).rev().collect();
+    for key in wanted {
+        if keys.contains(&key) {
+            continue;
+        }
+        match free.pop() {
+            Some(index) => keys[index] = key,
+            None => keys.push(key),
         }
     }
     keys
@@ -35,7 +50,10 @@ pub(super) fn settings(config: &Config, sets: &[SetKey]) -> LivenessConfig {
         drain_timeout: group.drain_timeout,
         grace: group.check.interval * (u32::from(group.check.rise) + GRACE_PROBES) + group.check.timeout,
     });
-    LivenessConfig { groups: groups.collect(), paths: super::probes::keys(config), sets: sets.to_vec() }
+    // Sessions toward a peer that was removed go on as those toward every peer.
+    let is_there = |peer: &PeerId| !is_removed(&config.peers[peer.index()].name);
+    let sets = sets.iter().map(|key| SetKey { peer: key.peer.filter(is_there), ..*key });
+    LivenessConfig { groups: groups.collect(), paths: super::probes::keys(config), sets: sets.collect() }
 }
 
 impl Controller {
@@ -129,7 +147,8 @@ impl Controller {
         let Some(key) = self.set_keys.get(set.index()).copied() else { return };
         let group = &self.config.groups[key.group.index()];
         // With one peer the set towards it and the set towards every peer are one matter, and one alarm.
-        if key.peer.is_some() && group.peers.len() == 1 {
+        let is_gone = key.peer.is_some_and(|peer| is_removed(&self.config.peers[peer.index()].name));
+        if is_gone || key.peer.is_some() && group.peers.len() == 1 {
             return;
         }
         let toward =

@@ -1,5 +1,6 @@
 //! ARP and neighbour discovery on the wire: what is heard, what is asked, what is answered.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Controller;
@@ -7,6 +8,7 @@ use super::exchange::NEXT_HOP_SILENT;
 use super::journal::Alarm;
 use super::tally::Tally;
 use crate::config::RouteTarget;
+use crate::engine::route::Target;
 use crate::engine::verdict::{Punt, Transmit};
 use crate::id::LinkId;
 use crate::neighbor::{Action, Heard, Key};
@@ -27,7 +29,7 @@ const CONFLICT_LIFE: Duration = Duration::from_secs(60);
 const ETHERTYPE_ARP: [u8; 2] = [0x08, 0x06];
 
 /// A frame that waits for its neighbour: complete but for the destination's hardware address.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Waiting {
     /// By which link it is to leave.
     pub(super) link: LinkId,
@@ -43,12 +45,15 @@ pub(super) struct Waiting {
 }
 
 impl Controller {
-    /// Firewalls and gateways are resolved for ever; a firewall keeps its last hardware address while it does not answer,
-    /// since its paths are judged by probes.
+    /// Firewalls, gateways, and servers on a link are resolved for ever: a check never waits for a neighbour that is there. A
+    /// firewall keeps its last hardware address while it does not answer, since its paths are judged by probes.
     pub(super) fn keep_configured_neighbors(&mut self, now: Instant) {
-        for firewall in &self.config.firewalls {
-            for address in &firewall.addresses {
-                self.neighbors.keep((firewall.link, *address), true, now);
+        let mut wanted = BTreeMap::new();
+        for id in self.config.server_ids() {
+            for address in &self.config.servers[id.index()].addresses {
+                if let Some(Target::Connected(link)) = self.routes.lookup(*address) {
+                    wanted.insert((link, *address), false);
+                }
             }
         }
         for route in &self.config.routes {
@@ -56,10 +61,13 @@ impl Controller {
                 RouteTarget::Via { link, via } => Some((link, via)),
                 RouteTarget::Group { bypass, .. } => bypass,
             };
-            if let Some(key) = gateway {
-                self.neighbors.keep(key, false, now);
-            }
+            wanted.extend(gateway.map(|key| (key, false)));
         }
+        for id in self.config.firewall_ids() {
+            let firewall = &self.config.firewalls[id.index()];
+            wanted.extend(firewall.addresses.iter().map(|address| ((firewall.link, *address), true)));
+        }
+        self.neighbors.keep_only(&wanted, now);
     }
 
     /// ARP, neighbour discovery, or another link-local matter.

@@ -24,7 +24,7 @@ const VIGIL_ASKS: u8 = 3;
 const VIGIL_EAGER: u8 = 40;
 
 /// One path and what its probes say.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Path {
     pub(super) key: PathKey,
     pub(super) link: LinkId,

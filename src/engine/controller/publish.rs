@@ -77,8 +77,9 @@ impl Controller {
     /// Firewalls that have one hardware address on one link cannot be told apart by it: what the second one sends would be
     /// pinned to the first.
     fn watch_shared_macs(&mut self, now: Instant) {
-        for index in 0..self.config.firewalls.len() {
-            let alarm = Alarm { kind: "firewalls_share_mac", subject: self.firewall_name(index.into()) };
+        for id in self.config.firewall_ids().collect::<Vec<_>>() {
+            let index = id.index();
+            let alarm = Alarm { kind: "firewalls_share_mac", subject: self.firewall_name(id) };
             match self.shares_mac(index) {
                 Some((other, mac)) => {
                     let other = self.firewall_name(other);
@@ -109,6 +110,8 @@ impl Controller {
     fn build_snapshot(&self) -> Snapshot {
         let mut snapshot = Snapshot {
             epoch: self.snapshot.epoch + 1,
+            generation: self.generation,
+            renewed: Arc::clone(&self.renewed),
             devices: self.snapshot_devices(),
             links: self.snapshot_links(),
             routes: self.routes.clone(),
@@ -147,11 +150,12 @@ impl Controller {
             .iter()
             .map(|name| Device { name: name.clone(), untagged: None, tagged: Vec::new() })
             .collect();
-        for (index, link) in self.config.links.iter().enumerate() {
+        for id in self.config.link_ids() {
+            let link = &self.config.links[id.index()];
             let device: &mut Device = &mut devices[DeviceId::index(link.device)];
             match link.vlan {
-                None => device.untagged = Some(index.into()),
-                Some(vlan) => device.tagged.push((vlan, index.into())),
+                None => device.untagged = Some(id),
+                Some(vlan) => device.tagged.push((vlan, id)),
             }
         }
         devices
@@ -160,8 +164,9 @@ impl Controller {
     fn snapshot_links(&self) -> Vec<Link> {
         let links = self.config.links.iter().zip(&self.links).enumerate();
         let links = links.map(|(index, (configured, state))| {
-            let mut firewalls = self.config.firewalls.iter().enumerate().filter(|(_, on)| on.link.index() == index);
-            let learn_all = firewalls.clone().find(|(_, firewall)| firewall.learn_by == LearnBy::Link);
+            let on_link = |id: &FirewallId| self.config.firewalls[id.index()].link.index() == index;
+            let by_link = |id: &FirewallId| self.config.firewalls[id.index()].learn_by == LearnBy::Link;
+            let learn_all = self.config.firewall_ids().filter(on_link).find(by_link);
             Link {
                 name: configured.name.clone(),
                 device: configured.device,
@@ -170,8 +175,8 @@ impl Controller {
                 mtu: state.mtu,
                 up: state.up,
                 addresses: state.addresses.clone(),
-                firewalls: firewalls.next().is_some(),
-                learn_all: learn_all.map(|(index, _)| index.into()),
+                firewalls: self.config.firewall_ids().any(|id| on_link(&id)),
+                learn_all,
             }
         });
         links.collect()

@@ -134,7 +134,7 @@ impl Controller {
     pub(super) fn service_called(&self, name: &str) -> Result<ServiceId, UnknownName> {
         let found = self.config.services.iter().position(|service| service.name == name);
         found.map(ServiceId::from).ok_or_else(|| {
-            let known = self.config.services.iter().map(|service| service.name.clone());
+            let known = self.config.service_ids().map(|id| self.config.services[id.index()].name.clone());
             UnknownName(format!("no service {name}; there is {}", listed(known)))
         })
     }

@@ -3,6 +3,7 @@
 //! A server is up in a family while its checks say so, nobody has taken it out of service, and no drain has run out. Each
 //! time that ends it *falls*: its sessions are dealt with as `on-failure` says.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -11,7 +12,8 @@ use super::admin::Override;
 use super::checks::ServerCheck;
 use super::journal::Alarm;
 use super::judgement::family_name;
-use crate::config::{Admin, Config, Scheduler};
+use crate::config::numbering::base_name;
+use crate::config::{Admin, Config, Scheduler, Server, Service, is_removed};
 use crate::health::monitor::State;
 use crate::id::{ServerId, ServiceId};
 use crate::slb::{self, Maglev, SchedulerState, ServerState, Services};
@@ -23,7 +25,7 @@ const STICKY_INTERVAL: Duration = Duration::from_secs(1);
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
 /// The server side of an engine.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Farm {
     scheduler: SchedulerState,
     pub(super) services: Vec<ServiceRecord>,
@@ -36,7 +38,7 @@ pub(super) struct Farm {
     sticky: Option<Instant>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct ServiceRecord {
     pub(super) set: Option<Override>,
     pub(super) drain: Drain,
@@ -46,7 +48,7 @@ pub(super) struct ServiceRecord {
     table: (Vec<u16>, Arc<Maglev>),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct ServerRecord {
     pub(super) set: Option<Override>,
     pub(super) weight: Option<WeightOverride>,
@@ -61,11 +63,39 @@ pub(super) struct ServerRecord {
 }
 
 /// A weight that was commanded.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct WeightOverride {
     pub(super) weight: u16,
     pub(super) reason: Option<String>,
     pub(super) by: Option<String>,
+}
+
+impl ServiceRecord {
+    fn new(service: &Service, now: Instant) -> Self {
+        Self {
+            set: None,
+            drain: Drain::of(service.admin, service.drain_timeout, now),
+            state: Standing::Starting,
+            since: now,
+            table: (Vec::new(), Arc::new(Maglev::new([]))),
+        }
+    }
+}
+
+impl ServerRecord {
+    fn new(server: &Server, service: &Service, scheduler: &SchedulerState, now: Instant) -> Self {
+        Self {
+            set: None,
+            weight: None,
+            drain: Drain::of(server.admin, service.drain_timeout, now),
+            up: [false; 2],
+            falls: [0; 2],
+            state: Standing::Starting,
+            since: now,
+            reason: Some("no verdict yet".to_owned()),
+            remembered: scheduler.server(base_name(&service.name), base_name(&server.name)),
+        }
+    }
 }
 
 /// How far a drain is.
@@ -128,24 +158,14 @@ impl Standing {
 
 impl Farm {
     pub(super) fn new(config: &Config, now: Instant) -> Self {
-        let scheduler = SchedulerState::new(config.limits.sticky);
-        let services = config.services.iter().map(|service| ServiceRecord {
-            set: None,
-            drain: Drain::of(service.admin, service.drain_timeout, now),
-            state: Standing::Starting,
-            since: now,
-            table: (Vec::new(), Arc::new(Maglev::new([]))),
-        });
-        let servers = config.servers.iter().map(|server| ServerRecord {
-            set: None,
-            weight: None,
-            drain: Drain::of(server.admin, config.services[server.service.index()].drain_timeout, now),
-            up: [false; 2],
-            falls: [0; 2],
-            state: Standing::Starting,
-            since: now,
-            reason: Some("no verdict yet".to_owned()),
-            remembered: scheduler.server(&config.services[server.service.index()].name, &server.name),
+        Self::new_with(config, SchedulerState::new(config.limits.sticky), now)
+    }
+
+    fn new_with(config: &Config, scheduler: SchedulerState, now: Instant) -> Self {
+        let services = config.services.iter().map(|service| ServiceRecord::new(service, now));
+        let servers = config.servers.iter().map(|server| {
+            let service = &config.services[server.service.index()];
+            ServerRecord::new(server, service, &scheduler, now)
         });
         Self {
             services: services.collect(),
@@ -155,6 +175,51 @@ impl Farm {
             judge: true,
             sticky: config.services.iter().any(|service| service.sticky.is_some()).then(|| now + STICKY_INTERVAL),
         }
+    }
+
+    /// Goes on from what was known under `old`: positions, sticky clients, verdicts, falls, overrides and drains of what
+    /// stays. What is gone falls.
+    pub(super) fn adopt(&mut self, config: &Config, old: &Config, now: Instant) {
+        self.scheduler.forget_unused();
+        let fresh = Self::new_with(config, self.scheduler.clone(), now);
+        let before = std::mem::replace(self, fresh);
+        for (index, record) in before.services.into_iter().enumerate() {
+            let (was, is) = (&old.services[index], &config.services[index]);
+            if base_name(&was.name) == base_name(&is.name) {
+                let fresh = std::mem::replace(&mut self.services[index], record);
+                let own = &mut self.services[index];
+                own.table = fresh.table;
+                if is_removed(&is.name) {
+                    own.set = None;
+                }
+                if was.admin != is.admin && own.set.is_none() {
+                    own.drain = fresh.drain;
+                }
+            }
+        }
+        for (index, record) in before.servers.into_iter().enumerate() {
+            let (was, is) = (&old.servers[index], &config.servers[index]);
+            let service_of =
+                |config: &Config, server: &Server| base_name(&config.services[server.service.index()].name).to_owned();
+            let same = base_name(&was.name) == base_name(&is.name) && service_of(old, was) == service_of(config, is);
+            if !same {
+                continue;
+            }
+            let fresh = std::mem::replace(&mut self.servers[index], record);
+            let own = &mut self.servers[index];
+            match (is_removed(&was.name), is_removed(&is.name)) {
+                (false, true) => {
+                    own.falls = own.falls.map(|falls| falls.wrapping_add(1));
+                    own.up = [false; 2];
+                    (own.set, own.weight, own.state) = (None, None, Standing::Maint);
+                }
+                (true, false) => (own.state, own.since, own.reason) = (fresh.state, fresh.since, fresh.reason),
+                (false, false) if was.admin != is.admin && own.set.is_none() => own.drain = fresh.drain,
+                (false, false) | (true, true) => {}
+            }
+        }
+        self.built = before.built;
+        self.sticky = self.sticky.map(|due| before.sticky.unwrap_or(due));
     }
 
     /// When a drain runs out, or sticky entries are to be looked at.
@@ -205,11 +270,11 @@ impl Controller {
         if !std::mem::take(&mut self.farm.judge) {
             return;
         }
-        for index in 0..self.config.servers.len() {
-            self.judge_server(index.into(), now);
+        for id in self.config.server_ids().collect::<Vec<_>>() {
+            self.judge_server(id, now);
         }
-        for index in 0..self.config.services.len() {
-            self.judge_service(index.into(), now);
+        for id in self.config.service_ids().collect::<Vec<_>>() {
+            self.judge_service(id, now);
         }
         self.farm.built = self.build_services();
         self.publish = true;
@@ -350,9 +415,15 @@ impl Controller {
 
     fn build_services(&mut self) -> Services {
         let mut services = Vec::with_capacity(self.config.services.len());
+        // Those that only sessions know follow the others: schedulers never get to them.
+        let mut removed: BTreeMap<ServiceId, Vec<ServerId>> = BTreeMap::new();
+        for (index, server) in self.config.servers.iter().enumerate().filter(|(_, server)| is_removed(&server.name)) {
+            removed.entry(server.service).or_default().push(index.into());
+        }
         for index in 0..self.config.services.len() {
             let table = self.service_table(index.into());
             let service = &self.config.services[index];
+            let removed = removed.get(&index.into()).into_iter().flatten();
             services.push(slb::Service {
                 id: index.into(),
                 name: service.name.clone(),
@@ -366,9 +437,9 @@ impl Controller {
                 on_failure_tcp: service.on_failure_tcp,
                 on_failure_udp: service.on_failure_udp,
                 takes_new: self.service_admin(index.into()) == Admin::Ready,
-                servers: service.servers.iter().map(|server| self.build_server(*server)).collect(),
+                servers: service.servers.iter().chain(removed).map(|server| self.build_server(*server)).collect(),
                 table,
-                state: self.farm.scheduler.service(&service.name),
+                state: self.farm.scheduler.service(base_name(&service.name)),
             });
         }
         Services::new(services)
@@ -378,13 +449,14 @@ impl Controller {
         let server = &self.config.servers[id.index()];
         let record = &self.farm.servers[id.index()];
         let of = |family| self.config.address_for(id, family);
+        let is_removed = is_removed(&server.name);
         slb::Server {
             id,
             name: server.name.clone(),
             v4: of(Family::V4),
             v6: of(Family::V6),
             port: server.port,
-            weight: self.server_weight(id),
+            weight: if is_removed { 0 } else { self.server_weight(id) },
             backup: server.backup,
             up: record.up,
             takes_new: self.server_admin(id) == Admin::Ready,
@@ -393,6 +465,7 @@ impl Controller {
                 Admin::Ready | Admin::Drain => self.drain_is_over(id).then_some(slb::Retired::Drained),
             },
             falls: record.falls,
+            is_removed,
             state: Arc::clone(&record.remembered),
         }
     }

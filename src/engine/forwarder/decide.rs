@@ -79,6 +79,17 @@ pub(crate) struct Pins {
     pub toward_destination: Option<Pin>,
 }
 
+impl Pins {
+    /// Those whose group is still there.
+    fn in_force(self, snapshot: &Snapshot) -> Self {
+        let there = |pin: &Pin| snapshot.has_firewalls(pin.set);
+        Self {
+            toward_source: self.toward_source.filter(there),
+            toward_destination: self.toward_destination.filter(there),
+        }
+    }
+}
+
 /// Where a packet goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Course {
@@ -110,6 +121,7 @@ pub(crate) struct Decision {
 
 /// Decides one packet. `pins` are those of its session; none: the flow is unknown.
 pub(crate) fn decide(transit: &Transit, pins: Pins, snapshot: &Snapshot, now: Instant) -> Decision {
+    let pins = pins.in_force(snapshot);
     match transit.arrival {
         Arrival::Firewall(from) => from_firewall(transit, from, pins, snapshot, now),
         Arrival::Near => from_near(transit, pins, snapshot, now),

@@ -27,6 +27,7 @@ use crate::wire::tcp;
 #[derive(Debug, Default)]
 pub(super) struct Failures {
     epoch: u64,
+    generation: u64,
     /// The falls of every slot of every path set, and of every server, as last seen.
     falls: Vec<u32>,
     /// The search under way: where it is in this worker's slots.
@@ -67,11 +68,13 @@ impl Failures {
             })
         };
         let falls = || firewalls().chain(servers());
-        if falls().eq(self.falls.iter().copied()) {
+        // A reload may have removed what fell, so that its falls are not among those that are compared.
+        let is_other = std::mem::replace(&mut self.generation, snapshot.generation) != snapshot.generation;
+        if !is_other && falls().eq(self.falls.iter().copied()) {
             return;
         }
         // Nothing can have fallen before the first snapshot.
-        let is_first = self.falls.is_empty();
+        let is_first = self.falls.is_empty() && !is_other;
         self.falls.clear();
         self.falls.extend(falls());
         if is_first {
@@ -87,6 +90,7 @@ impl Failures {
 impl Forwarder {
     /// Looks for sessions of failed firewalls and servers in at most `budget` slots. True if there is more to look at.
     pub(super) fn sweep(&mut self, snapshot: &Snapshot, now: Instant, budget: usize) -> bool {
+        self.counters.follow_renewals(snapshot.generation, &snapshot.renewed);
         self.failures.notice(snapshot);
         let Some(mut cursor) = self.failures.cursor else { return false };
         // Each session may need a reset to both ends, and each reset a place in the queue.

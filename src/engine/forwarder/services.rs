@@ -115,9 +115,14 @@ pub(crate) fn standing(bound: &Bound, key: &CanonicalKey, class: Class, snapshot
     if server.is_up(family) || server.falls[slb::family_index(family)] == bound.fall {
         return Standing::Serves;
     }
-    Standing::Fell(match class {
+    let on_failure = match class {
         Class::Tcp => service.on_failure_tcp,
         Class::Udp | Class::Icmp | Class::Other => service.on_failure_udp,
+    };
+    Standing::Fell(match on_failure {
+        // Nobody can keep what was removed.
+        OnFailure::Keep if server.is_removed => OnFailure::Reselect,
+        OnFailure::Keep | OnFailure::Drop | OnFailure::Reselect | OnFailure::Reset => on_failure,
     })
 }
 

@@ -6,7 +6,7 @@ use crate::id::{GroupId, PeerId};
 use crate::path::Admin;
 use crate::time::Instant;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Firewall {
     pub(super) group: GroupId,
     pub(super) slot: usize,

@@ -54,7 +54,8 @@ impl Liveness {
             let id = index.into();
             let Some(key) = self.set_keys.get(index).copied().filter(|key| key.group == before.group) else { continue };
             let moved = self.mover(&old, key.group);
-            let members = |of: &Self| of.groups.get(key.group.index()).map_or(Vec::new(), |group| group.members.clone());
+            let members =
+                |of: &Self| of.groups.get(key.group.index()).map_or(Vec::new(), |group| group.members.clone());
             let (was, is) = (members(&old), members(self));
             for (slot, (firewall, _)) in was.iter().enumerate() {
                 self.departed.insert((id, *firewall), before.falls(slot).wrapping_add(1));
@@ -76,10 +77,14 @@ impl Liveness {
     fn mover(&self, old: &Self, group: GroupId) -> impl Fn(Slots) -> Slots + use<> {
         let members = |of: &Self| of.groups.get(group.index()).map_or(Vec::new(), |group| group.members.clone());
         let (was, is) = (members(old), members(self));
-        let moves: Vec<(Slots, Slots)> = was.iter().enumerate().filter_map(|(from, (firewall, _))| {
-            let to = is.iter().position(|(id, _)| id == firewall)?;
-            Some((1 << from, 1 << to))
-        }).collect();
+        let moves: Vec<(Slots, Slots)> = was
+            .iter()
+            .enumerate()
+            .filter_map(|(from, (firewall, _))| {
+                let to = is.iter().position(|(id, _)| id == firewall)?;
+                Some((1 << from, 1 << to))
+            })
+            .collect();
         move |slots| moves.iter().filter(|(from, _)| slots & from != 0).fold(0, |all, (_, to)| all | to)
     }
 }

@@ -8,7 +8,7 @@ use crate::time::{Duration, Instant};
 use crate::wire::Family;
 
 /// All paths to one peer in one family, as bits by slot.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Leg {
     pub(super) group: GroupId,
     pub(super) peer: PeerId,

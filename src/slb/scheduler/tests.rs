@@ -32,6 +32,7 @@ fn farm(state: &SchedulerState, scheduler: Scheduler, weights: &[u16]) -> Servic
                 takes_new: true,
                 retired: None,
                 falls: [0; 2],
+                is_removed: false,
             }
         })
         .collect();

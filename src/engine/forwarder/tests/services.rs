@@ -75,6 +75,7 @@ pub fn service(state: &SchedulerState, weights: &[u16]) -> Service {
             takes_new: true,
             retired: None,
             falls: [0, 0],
+            is_removed: false,
         }
     });
     Service {

@@ -1,0 +1,57 @@
+//! Checks under another configuration: who stays keeps his verdict.
+
+use std::collections::BTreeMap;
+
+use super::{Asker, ServerCheck, Timer, server_checks};
+use crate::config::numbering::base_name;
+use crate::config::{Config, ServiceCheckKind, is_removed};
+use crate::engine::Controller;
+use crate::time::Instant;
+
+impl Controller {
+    /// Brings the checks in line with the configuration, which was `old`. The verdict about a server that stays goes on, also
+    /// if it is checked in another way; what was under way in the old way is given up.
+    pub(super) fn adopt_checks(&mut self, old: &Config, now: Instant) {
+        let before = std::mem::replace(&mut self.server_checks, server_checks(&self.config, now));
+        let mut places = BTreeMap::new();
+        for (place, known) in before.into_iter().enumerate() {
+            self.checks.agenda.set(Timer::Monitor(place), None);
+            let fits = |own: &ServerCheck| (own.server, own.family) == (known.server, known.family);
+            let Some(index) = self.server_checks.iter().position(fits) else { continue };
+            let service_of = |config: &Config| config.servers[known.server.index()].service;
+            let was = &old.services[service_of(old).index()];
+            let is = &self.config.services[service_of(&self.config).index()];
+            // The number may have been given to another server.
+            if base_name(&old.servers[known.server.index()].name) != self.config.servers[known.server.index()].name
+                || is_removed(&old.servers[known.server.index()].name)
+            {
+                continue;
+            }
+            let same = was.check == is.check && was.mode == is.mode && was.addresses == is.addresses;
+            let monitor = &mut self.server_checks[index].monitor;
+            *monitor = known.monitor;
+            if same {
+                places.insert(place, index);
+                continue;
+            }
+            monitor.reconfigure(&is.check, now);
+            if is.check.kind == ServiceCheckKind::None {
+                monitor.trust(now);
+            }
+        }
+        let mut given_up = Vec::new();
+        for (key, running) in &mut self.checks.running {
+            if let Asker::Monitor(place) = &mut running.asker {
+                match places.get(place) {
+                    Some(index) => *place = *index,
+                    None => given_up.push(*key),
+                }
+            }
+        }
+        for key in given_up {
+            self.checks.running.remove(&key);
+            self.checks.agenda.set(Timer::Check(key), None);
+        }
+        self.schedule_checks();
+    }
+}
