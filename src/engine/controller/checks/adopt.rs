@@ -11,7 +11,7 @@ use crate::time::Instant;
 impl Controller {
     /// Brings the checks in line with the configuration, which was `old`. The verdict about a server that stays goes on, also
     /// if it is checked in another way; what was under way in the old way is given up.
-    pub(super) fn adopt_checks(&mut self, old: &Config, now: Instant) {
+    pub(in crate::engine::controller) fn adopt_checks(&mut self, old: &Config, now: Instant) {
         let before = std::mem::replace(&mut self.server_checks, server_checks(&self.config, now));
         let mut places = BTreeMap::new();
         for (place, known) in before.into_iter().enumerate() {
