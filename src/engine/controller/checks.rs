@@ -400,6 +400,7 @@ impl Controller {
         self.tallies.add(tally);
         self.tell_result(index, result);
         self.verdict_changed(index, changed);
+        self.tell_why(self.server_checks[index].server);
         self.schedule_monitor(index);
     }
 

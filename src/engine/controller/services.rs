@@ -309,6 +309,16 @@ impl Controller {
         }
     }
 
+    /// A server that is down may be so for another reason than the one that took it out.
+    pub(super) fn tell_why(&mut self, id: ServerId) {
+        match self.farm.servers[id.index()].state {
+            Standing::Down => {
+                self.farm.servers[id.index()].reason = self.server_reason(id, Standing::Down);
+            }
+            Standing::Starting | Standing::Up | Standing::Drain | Standing::Maint => {}
+        }
+    }
+
     fn judge_service(&mut self, id: ServiceId, now: Instant) {
         let service = &self.config.services[id.index()];
         let of_server =

@@ -64,6 +64,19 @@ fn a_ping_is_a_check() {
 }
 
 #[test]
+fn a_server_that_stays_down_is_shown_with_the_reason_of_its_last_failure() {
+    let mut farm = Farm::new(web(1, check(ServiceCheckKind::Tcp)));
+    farm.behave(0, Behaviour::Refuses);
+    farm.wait_ms(3_000);
+    assert_eq!(farm.view().servers[0].reason.as_deref(), Some("connection refused"));
+
+    farm.behave(0, Behaviour::Silent);
+    farm.wait_ms(3_000);
+
+    assert_eq!(farm.view().servers[0].reason.as_deref(), Some("no SYN-ACK in 500ms"));
+}
+
+#[test]
 fn every_kind_fails_for_its_own_reason() {
     let page = |text: &str| Behaviour::Answers(text.as_bytes().to_vec());
     let late = Duration::from_millis(600);
