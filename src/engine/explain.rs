@@ -83,8 +83,13 @@ pub fn explain(
     let decision = decide(&transit, pins, snapshot, now);
     teller.candidates(&transit, &decision);
     teller.decision(&transit, pins, &decision, known.is_some());
-    if passage.is_some() && known.is_none() && teller.view.drop.is_none() {
-        teller.view.decided_by = "service".to_owned();
+    if passage.is_some() && teller.view.drop.is_none() {
+        match known {
+            None => teller.view.decided_by = "service".to_owned(),
+            // Where no firewall is on the way, the session's server is what was decided.
+            Some(_) if teller.view.firewall.is_none() => teller.view.decided_by = "session".to_owned(),
+            Some(_) => {}
+        }
     }
     teller.view
 }

@@ -654,6 +654,11 @@ fn what_is_explained_of_a_service_is_what_happens_and_costs_nobody_a_turn() {
         assert_eq!(reply.translation, shown(&translated(farm.vip, farm.client)));
 
         assert_eq!(told(&web, farm.client(40001), farm.vip).server.as_deref(), Some("s2"));
+        web.lab.deliver(At::Near, syn(farm.client(40002), farm.vip));
+        let flow = text::parse(&translated(farm.client(40002), farm.vip)).unwrap();
+        let near = From::Link(LinkId(Side::Inner.near()));
+        let known = explain("inner", &web.lab.snapshot, &web.lab.table, &flow, Some(near), web.lab.now);
+        assert_eq!((known.decided_by.as_str(), known.firewall), ("session", None), "no firewall is on the way");
         web.fell(0);
         web.fell(1);
         assert_eq!(told(&web, farm.client(40001), farm.vip).drop.as_deref(), Some("drop_no_server_up"));
