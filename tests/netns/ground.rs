@@ -231,6 +231,24 @@ pub fn assert_all_answered(flows: &[FlowReport]) {
     }
 }
 
+/// What the receivers of a host counted as damaged; `exec` runs a command there.
+pub fn checksum_errors(exec: impl Fn(&[&str]) -> String) -> u64 {
+    let v4 = exec(&["cat", "/proc/net/snmp"]);
+    let v6 = exec(&["cat", "/proc/net/snmp6"]);
+    let mut errors = 0;
+    for protocol in ["Tcp:", "Udp:", "Icmp:"] {
+        let mut lines = v4.lines().filter(|line| line.starts_with(protocol));
+        let (names, values) = (lines.next().expect("names"), lines.next().expect("values"));
+        let named = names.split_whitespace().zip(values.split_whitespace());
+        errors += named
+            .filter(|(name, _)| *name == "InCsumErrors")
+            .map(|(_, value)| value.parse::<u64>().unwrap())
+            .sum::<u64>();
+    }
+    let csum = v6.lines().filter(|line| line.contains("InCsumErrors"));
+    errors + csum.map(|line| line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()).sum::<u64>()
+}
+
 /// Both outputs of a program.
 pub fn said(output: &Output) -> String {
     format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fwlb::lab::{FirewallKind, Node, Side, Stop, Topology};
 
-use crate::ground::{Rig, assert_all_answered, said, sandwich};
+use crate::ground::{Rig, assert_all_answered, checksum_errors, said, sandwich};
 
 /// The hops that `traceroute` prints, one address a line.
 fn hops(rig: &Rig, words: &[&str]) -> Vec<String> {
@@ -113,24 +113,6 @@ fn the_engine_tells_the_mtu_of_its_own_link_and_fragments_where_it_may() {
     );
 }
 
-/// What the receivers of a host counted as damaged.
-fn checksum_errors(rig: &Rig, node: Node) -> u64 {
-    let v4 = rig.exec(node, &["cat", "/proc/net/snmp"]);
-    let v6 = rig.exec(node, &["cat", "/proc/net/snmp6"]);
-    let mut errors = 0;
-    for protocol in ["Tcp:", "Udp:", "Icmp:"] {
-        let mut lines = v4.lines().filter(|line| line.starts_with(protocol));
-        let (names, values) = (lines.next().expect("names"), lines.next().expect("values"));
-        let named = names.split_whitespace().zip(values.split_whitespace());
-        errors += named
-            .filter(|(name, _)| *name == "InCsumErrors")
-            .map(|(_, value)| value.parse::<u64>().unwrap())
-            .sum::<u64>();
-    }
-    let csum = v6.lines().filter(|line| line.contains("InCsumErrors"));
-    errors + csum.map(|line| line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()).sum::<u64>()
-}
-
 #[test]
 fn bulk_traffic_with_default_offloads_arrives_undamaged() {
     sandwich(
@@ -156,7 +138,7 @@ fn bulk_traffic_with_default_offloads_arrives_undamaged() {
             assert!(rates.iter().all(|(_, megabits)| *megabits >= 200), "{rates:?}");
             assert!(lost < 1.0, "UDP lost {lost} %");
             for node in [Node::Client, Node::Server(1)] {
-                assert_eq!(checksum_errors(rig, node), 0, "{node}");
+                assert_eq!(checksum_errors(|words| rig.exec(node, words)), 0, "{node}");
             }
             rig.assert_firewalls_dropped_nothing();
         },

@@ -57,11 +57,11 @@ impl Net {
         self.pick(format!("203.0.113.{number}"), format!("2001:db8:113::{number}"))
     }
 
-    /// `-4` or `-6`.
-    pub const fn flag(self) -> &'static str {
+    /// As a URL has it.
+    pub fn url(self, address: IpAddr) -> String {
         match self {
-            Self::V4 => "-4",
-            Self::V6 => "-6",
+            Self::V4 => format!("http://{address}"),
+            Self::V6 => format!("http://[{address}]"),
         }
     }
 }
@@ -77,8 +77,8 @@ pub enum Arms {
 pub struct Plan {
     pub arms: Arms,
     pub servers: u8,
-    /// MTU of the farm's segment.
-    pub mtu: u16,
+    /// What the engine takes for the MTU of the farm's link; absent: the device's.
+    pub link_mtu: Option<u16>,
     /// More of the configuration file: `[[service]]` and the like.
     pub text: String,
 }
@@ -86,7 +86,7 @@ pub struct Plan {
 impl Plan {
     /// Two arms.
     pub fn new(servers: u8, text: impl Into<String>) -> Self {
-        Self { arms: Arms::Two, servers, mtu: 1500, text: text.into() }
+        Self { arms: Arms::Two, servers, link_mtu: None, text: text.into() }
     }
 }
 
@@ -262,6 +262,37 @@ impl Farm {
         self.ip("switch", &[format!("link set {host} {state}")]);
     }
 
+    /// Changes of `nft` in a host.
+    pub fn nft(&self, host: &str, rules: &str) {
+        Command::nft(&self.namespace(host), format!("{rules}\n")).run().unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Where its files are.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Debian's nginx at a host with these `server` blocks, until it is dropped.
+    pub fn nginx(&self, host: &str, servers: &str) -> Nginx {
+        let prefix = self.directory.join(format!("nginx-{host}"));
+        std::fs::create_dir_all(&prefix).expect("may be made");
+        let at = prefix.display();
+        let configuration = format!(
+            "daemon off; master_process off; user root; pid {at}/pid; error_log {at}/error.log;
+             events {{ worker_connections 512; }}
+             http {{
+                 access_log off; sendfile on; client_max_body_size 0; client_body_temp_path {at}; proxy_temp_path {at};
+                 fastcgi_temp_path {at}; uwsgi_temp_path {at}; scgi_temp_path {at};
+                 {servers}
+             }}\n"
+        );
+        std::fs::write(prefix.join("nginx.conf"), configuration).expect("may be written");
+        let mut command = self.command(host, "nginx");
+        command.arg("-p").arg(&prefix).arg("-c").arg(prefix.join("nginx.conf"));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Nginx(command.spawn().expect("ip netns exec runs"))
+    }
+
     /// Changes of `ip` in a host.
     pub fn ip(&self, host: &str, lines: &[String]) {
         Command::ip_in(&self.namespace(host), lines).run().unwrap_or_else(|error| panic!("{error}"));
@@ -280,6 +311,16 @@ impl Farm {
             Err(error) => panic!("{from} to {to:?}: {error}"),
         };
         (0..count).map(answer).collect()
+    }
+
+    /// Waits until every check of every service is well.
+    #[track_caller]
+    pub fn wait_all_up(&self) {
+        self.engine.wait_until(Duration::from_secs(5), "every server is up", |engine| {
+            let services = engine.services();
+            let mut checks = services.iter().flat_map(|service| &service.servers).flat_map(|server| &server.checks);
+            checks.all(|check| check.state == "up")
+        });
     }
 
     /// Ends the engine, gives it another configuration and starts it again.
@@ -330,11 +371,8 @@ impl Farm {
             ["br-clients", "br-farm"].map(|bridge| format!("link add {bridge} type bridge mcast_snooping 0")).to_vec();
         ports.extend(["br-clients", "br-farm"].map(|bridge| format!("link set {bridge} up")));
         let mut plug = |host: &str, device: &str, port: &str, bridge: &str| {
-            let mtu = if bridge == "br-farm" { self.plan.mtu } else { 1500 };
             let (from, name) = (self.namespace(host), &switch);
-            cables.push(format!(
-                "link add name {device} mtu {mtu} netns {from} type veth peer name {port} mtu {mtu} netns {name}"
-            ));
+            cables.push(format!("link add name {device} netns {from} type veth peer name {port} netns {name}"));
             ports.push(format!("link set {port} master {bridge}"));
             ports.push(format!("link set {port} up"));
         };
@@ -406,6 +444,9 @@ impl Farm {
             "[engine]\nname = \"lb\"\nworkers = 1\ncontrol = \"{directory}/lb.sock\"\nstate = \"{directory}/state/lb\"\n\n\
              [[link]]\nname = \"farm\"\ndevice = \"farm\"\naddresses = [\"{farm4}/24\", \"{farm6}/64\"]\n"
         );
+        if let Some(mtu) = self.plan.link_mtu {
+            text += &format!("mtu = {mtu}\n");
+        }
         match self.plan.arms {
             Arms::Two => {
                 let [v4, v6] = NETS.map(|net| net.client(1));
@@ -466,6 +507,16 @@ impl Drop for Farm {
         if let Err(error) = lab::remove(&self.name) {
             eprintln!("{error}");
         }
+    }
+}
+
+/// A web server that runs.
+pub struct Nginx(Child);
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

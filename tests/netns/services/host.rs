@@ -37,6 +37,8 @@ enum Manner {
     Echo(String),
     /// Answers every request with the page, and closes.
     Http(Page),
+    /// Says nothing, and closes when the client does.
+    Silent,
 }
 
 /// A server program on a port of a host, both families, until it is dropped.
@@ -44,9 +46,15 @@ pub struct Program {
     listener: Arc<TcpListener>,
     accepting: Option<JoinHandle<()>>,
     accepted: Arc<AtomicU64>,
+    open: Arc<AtomicU64>,
 }
 
 impl Program {
+    /// Takes connections and says nothing.
+    pub fn silent(namespace: &str, port: u16) -> Self {
+        Self::start(namespace, port, Manner::Silent)
+    }
+
     /// Greets every connection with `name` and the address that it sees, then echoes.
     pub fn echo(namespace: &str, name: &str, port: u16) -> Self {
         Self::start(namespace, port, Manner::Echo(name.to_owned()))
@@ -62,26 +70,36 @@ impl Program {
         let address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
         let listener = Arc::new(within(namespace, || TcpListener::bind(address)).expect("the port is free"));
         let accepted = Arc::new(AtomicU64::new(0));
-        let (incoming, counted) = (Arc::clone(&listener), Arc::clone(&accepted));
+        let open = Arc::new(AtomicU64::new(0));
+        let (incoming, counted, held) = (Arc::clone(&listener), Arc::clone(&accepted), Arc::clone(&open));
         let accepting = thread::spawn(move || {
             // Ends when the listener is shut down.
             while let Ok((stream, from)) = incoming.accept() {
                 counted.fetch_add(1, Ordering::Relaxed);
-                let manner = manner.clone();
+                held.fetch_add(1, Ordering::Relaxed);
+                let (manner, held) = (manner.clone(), Arc::clone(&held));
                 thread::spawn(move || {
+                    // However it ends, it has ended.
                     let _ = match manner {
                         Manner::Echo(name) => echo(stream, &name, from),
                         Manner::Http(page) => answer(stream, &page),
+                        Manner::Silent => io::copy(&mut &stream, &mut io::sink()).map(drop),
                     };
+                    held.fetch_sub(1, Ordering::Relaxed);
                 });
             }
         });
-        Self { listener, accepting: Some(accepting), accepted }
+        Self { listener, accepting: Some(accepting), accepted, open }
     }
 
     /// Connections so far, also those of checks.
     pub fn accepted(&self) -> u64 {
         self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Connections that have not ended.
+    pub fn open(&self) -> u64 {
+        self.open.load(Ordering::Relaxed)
     }
 }
 
@@ -225,6 +243,11 @@ impl Connection {
             speaker.join().expect("the speaker does not panic")
         })?;
         if heard == bytes { Ok(()) } else { Err(io::Error::other("the echo differs")) }
+    }
+
+    /// Says `bytes` and does not wait for an answer.
+    pub fn say(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).expect("there is room for so little");
     }
 
     /// What becomes of it within `patience`, while nothing is said.

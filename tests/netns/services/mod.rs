@@ -7,5 +7,12 @@ mod capture;
 mod farm;
 mod host;
 
+mod bulk;
+mod checks;
+mod exchange;
+mod failure;
+mod modes;
+mod orders;
 mod sandwich;
 mod schedulers;
+mod sticky;

@@ -17,9 +17,7 @@ fn web(servers: u8, more: &str, test: impl FnOnce(&mut Farm)) {
             .map(|number| format!("s{number}"))
             .map(|name| Program::echo(&farm.namespace(&name), &name, 80))
             .collect();
-        farm.engine().wait_until(PATIENCE, "every server is up", |engine| {
-            engine.service("web").servers.iter().all(|server| server.checks.iter().all(|check| check.state == "up"))
-        });
+        farm.wait_all_up();
         test(farm);
     });
 }
