@@ -14,6 +14,7 @@ pub mod icmp;
 pub mod mld;
 pub mod ndp;
 pub mod offload;
+pub mod pcapng;
 pub mod probe;
 pub mod segment;
 pub mod tcp;
