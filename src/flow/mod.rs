@@ -5,8 +5,10 @@
 pub mod fragments;
 pub mod hash;
 pub mod key;
+pub mod pattern;
 pub mod text;
 
 pub use fragments::{FragmentKey, FragmentLimits, FragmentTable};
 pub use hash::{FlowHash, FlowHasher, HashMode, Seed};
 pub use key::{CanonicalKey, Direction, Endpoint, FlowKey};
+pub use pattern::FlowPattern;

@@ -73,8 +73,7 @@ pub fn parse(text: &str) -> Result<FlowKey, FlowTextError> {
         [name, source, destination, id] => (*name, *source, *destination, Some(*id)),
         _ => return Err(FlowTextError::Words),
     };
-    let named = PROTOCOLS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, number)| *number);
-    let protocol = named.or_else(|| name.parse().ok()).ok_or_else(|| FlowTextError::Protocol(name.to_owned()))?;
+    let protocol = protocol(name)?;
     let (source_address, source_port) = endpoint(name, protocol, source)?;
     let (destination_address, destination_port) = endpoint(name, protocol, destination)?;
     let family = Family::of(source_address);
@@ -102,8 +101,7 @@ pub fn parse(text: &str) -> Result<FlowKey, FlowTextError> {
 
 /// Writes a flow so that [`parse`] reads it back.
 pub fn show(flow: &FlowKey) -> String {
-    let known = PROTOCOLS.iter().find(|(_, number)| *number == flow.protocol);
-    let name = known.map_or_else(|| flow.protocol.to_string(), |(name, _)| (*name).to_owned());
+    let name = protocol_name(flow.protocol);
     if has_ports(flow.protocol) {
         let end = |end: &Endpoint| std::net::SocketAddr::new(end.address, end.port).to_string();
         return format!("{name} {} {}", end(&flow.source), end(&flow.destination));
@@ -114,21 +112,25 @@ pub fn show(flow: &FlowKey) -> String {
     }
 }
 
-fn is_icmp(protocol: u8) -> bool {
+/// The number of a protocol that is written as its name or number.
+pub(super) fn protocol(name: &str) -> Result<u8, FlowTextError> {
+    let named = PROTOCOLS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, number)| *number);
+    named.or_else(|| name.parse().ok()).ok_or_else(|| FlowTextError::Protocol(name.to_owned()))
+}
+
+/// The name of a protocol, or its number.
+pub(super) fn protocol_name(protocol: u8) -> String {
+    let known = PROTOCOLS.iter().find(|(_, number)| *number == protocol);
+    known.map_or_else(|| protocol.to_string(), |(name, _)| (*name).to_owned())
+}
+
+pub(super) fn is_icmp(protocol: u8) -> bool {
     matches!(protocol, ICMP | ICMPV6)
 }
 
 /// `203.0.113.80:80`, `[2001:db8::1]:53`, or an address alone where the protocol has no ports.
 fn endpoint(name: &str, protocol: u8, text: &str) -> Result<(IpAddr, Option<u16>), FlowTextError> {
-    let bare = |text: &str| text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
-    let (address, port) = match (bare(text), text.rsplit_once(':')) {
-        (Some(address), _) => (address, None),
-        (None, Some((address, port))) => {
-            let address = bare(address).ok_or_else(|| FlowTextError::Address(text.to_owned()))?;
-            (address, Some(port.parse().map_err(|_| FlowTextError::Port(port.to_owned()))?))
-        }
-        (None, None) => return Err(FlowTextError::Address(text.to_owned())),
-    };
+    let (address, port) = end(text)?;
     match (has_ports(protocol), port) {
         (true, None) => Err(FlowTextError::PortMissing {
             protocol: name.to_owned(),
@@ -137,6 +139,19 @@ fn endpoint(name: &str, protocol: u8, text: &str) -> Result<(IpAddr, Option<u16>
         }),
         (false, Some(_)) => Err(FlowTextError::PortTooMuch { protocol: name.to_owned(), end: text.to_owned() }),
         (true, Some(_)) | (false, None) => Ok((address, port)),
+    }
+}
+
+/// An address with a port or without.
+pub(super) fn end(text: &str) -> Result<(IpAddr, Option<u16>), FlowTextError> {
+    let bare = |text: &str| text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
+    match (bare(text), text.rsplit_once(':')) {
+        (Some(address), _) => Ok((address, None)),
+        (None, Some((address, port))) => {
+            let address = bare(address).ok_or_else(|| FlowTextError::Address(text.to_owned()))?;
+            Ok((address, Some(port.parse().map_err(|_| FlowTextError::Port(port.to_owned()))?)))
+        }
+        (None, None) => Err(FlowTextError::Address(text.to_owned())),
     }
 }
 
