@@ -1,19 +1,25 @@
 //! The other end of the control socket: one request, one answer, with errors that say what to do.
 //! It carries [`crate::api`]'s requests and decides nothing about them.
 
+mod capture;
+
 use std::io;
 use std::path::{Path, PathBuf};
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
+use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::UnixStream;
 
-use crate::api::call::Call;
-use crate::api::{Answer, ApiError, Request};
+use crate::api::{Answer, ApiError, Call, Request};
 use crate::time::Duration;
+
+pub use capture::Capturing;
+
+type Connection = http1::Connection<TokioIo<UnixStream>, Full<Bytes>>;
 
 /// Where engines put their control sockets unless told otherwise.
 pub const RUN_DIRECTORY: &str = "/run/fwlb";
@@ -104,29 +110,48 @@ impl Client {
 
     /// Asks; the answer stays as the engine wrote it, with keys that this version may not know.
     pub async fn ask_json(&self, request: &Request) -> Result<Value, ClientError> {
-        let exchange = tokio::time::timeout(self.timeout, self.exchange(request.call()));
-        let late = |_| ClientError::Timeout { path: self.path.clone(), after: self.timeout };
-        let (status, body) = exchange.await.map_err(late)??;
+        self.call(request.call()).await
+    }
+
+    async fn call(&self, call: Call) -> Result<Value, ClientError> {
+        let (status, body) = self.patiently(self.exchange(call)).await?;
         match status {
             StatusCode::OK => serde_json::from_slice(&body).map_err(|error| self.garbled(error)),
-            status => match serde_json::from_slice::<ApiError>(&body) {
-                Ok(error) => Err(ClientError::Engine(error)),
-                Err(_) => Err(self.garbled(format!("it answers {status}"))),
-            },
+            status => Err(self.refused(status, &body)),
         }
     }
 
-    async fn exchange(&self, call: Call) -> Result<(StatusCode, Bytes), ClientError> {
+    /// What an answer that is not OK means.
+    fn refused(&self, status: StatusCode, body: &[u8]) -> ClientError {
+        match serde_json::from_slice::<ApiError>(body) {
+            Ok(error) => ClientError::Engine(error),
+            Err(_) => self.garbled(format!("it answers {status}")),
+        }
+    }
+
+    async fn patiently<T>(&self, what: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
+        let late = |_| ClientError::Timeout { path: self.path.clone(), after: self.timeout };
+        tokio::time::timeout(self.timeout, what).await.map_err(late)?
+    }
+
+    async fn connect(&self) -> Result<(SendRequest<Full<Bytes>>, Connection), ClientError> {
         let stream = UnixStream::connect(&self.path).await.map_err(|source| self.unreachable(source))?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.garbled(error))?;
-        let request = hyper::Request::builder()
+        http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.garbled(error))
+    }
+
+    fn request(&self, call: Call) -> Result<hyper::Request<Full<Bytes>>, ClientError> {
+        hyper::Request::builder()
             .method(call.method)
             .uri(call.uri)
             .header(header::HOST, "fwlb")
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(call.body.unwrap_or_default())))
-            .map_err(|error| self.garbled(error))?;
+            .map_err(|error| self.garbled(error))
+    }
+
+    async fn exchange(&self, call: Call) -> Result<(StatusCode, Bytes), ClientError> {
+        let (mut sender, connection) = self.connect().await?;
+        let request = self.request(call)?;
         let answer = async {
             let response = sender.send_request(request).await?;
             let status = response.status();

@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fwlb::api::{Answer, ApiError, Backend, Request, ServerChange, SessionFilter, Via, flow_text, router};
+use fwlb::api::{
+    Answer, ApiError, Backend, CaptureRequest, Download, Request, ServerChange, SessionFilter, Via, flow_text, router,
+};
 use fwlb::client::{Client, ClientError};
 use fwlb::config::Admin;
 use fwlb::engine::view;
@@ -32,6 +34,18 @@ impl Backend for Fake {
             Some(answer) => answer,
             None => std::future::pending().await,
         }
+    }
+
+    fn capture(&self, request: CaptureRequest) -> Result<Download, ApiError> {
+        let (chunks, download) = tokio::sync::mpsc::channel(4);
+        tokio::spawn(async move {
+            let _ = chunks.send(format!("{request:?}").into()).await;
+        });
+        Ok(download)
+    }
+
+    fn end_capture(&self, id: &str) -> Result<(), ApiError> {
+        Err(ApiError::NotFound(format!("no capture {id:?}")))
     }
 }
 

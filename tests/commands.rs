@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 
-use fwlb::api::{Answer, ApiError, Backend, Request, ServerChange, Via, router};
+use fwlb::api::{Answer, ApiError, Backend, CaptureRequest, Download, Request, ServerChange, Via, router};
 use fwlb::config::Admin;
 use fwlb::engine::view::{
     AlarmView, CheckView, EventView, ExchangeStep, ExchangeView, FirewallView, OverrideView, PinView, ServerView,
     ServiceView, SessionView, StatusView,
 };
+use fwlb::wire::MacAddr;
+use fwlb::wire::pcapng;
 use serde_json::{Value, json};
 use tokio::net::UnixListener;
 
@@ -55,9 +57,44 @@ impl Backend for Fake {
             Request::Explain { .. } => Err(ApiError::Unavailable("stopping".to_owned())),
         }
     }
+
+    fn capture(&self, request: CaptureRequest) -> Result<Download, ApiError> {
+        if request.filter.links.iter().any(|link| link != "firewalls") {
+            return Err(ApiError::NotFound("no such link; there are: firewalls".to_owned()));
+        }
+        let (chunks, download) = tokio::sync::mpsc::channel(4);
+        let bytes = self.captured();
+        tokio::spawn(async move {
+            let _ = chunks.send(bytes.into()).await;
+        });
+        Ok(download)
+    }
+
+    fn end_capture(&self, id: &str) -> Result<(), ApiError> {
+        Err(ApiError::NotFound(format!("no capture {id:?}")))
+    }
 }
 
 impl Fake {
+    /// One frame on one link.
+    fn captured(&self) -> Vec<u8> {
+        let mut file = Vec::new();
+        pcapng::section(&mut file, "fake");
+        let name = &format!("{}/firewalls", self.name);
+        pcapng::interface(&mut file, &pcapng::Interface { name, description: "", mac: MacAddr::default(), snaplen: 0 });
+        let frame = pcapng::Packet {
+            interface: 0,
+            at: self.sessions,
+            direction: pcapng::Direction::Inbound,
+            vlan: None,
+            bytes: &[0; 60],
+            length: 60,
+            comment: self.name,
+        };
+        pcapng::packet(&mut file, &frame);
+        file
+    }
+
     fn status(&self) -> StatusView {
         StatusView {
             name: self.name.to_owned(),

@@ -4,6 +4,7 @@
 //! sockets behind it are not known here.
 
 pub mod call;
+pub mod capture;
 mod engines;
 pub mod guard;
 pub mod listen;
@@ -26,6 +27,8 @@ use crate::flow::FlowKey;
 
 pub use crate::engine::controller::ServerChange;
 pub use crate::flow::text as flow_text;
+pub use call::Call;
+pub use capture::{CaptureRequest, Chunk, Download};
 pub use engines::Engines;
 pub use parameters::{WEIGHT_MAX, address_or_prefix};
 pub use router::router;
@@ -263,4 +266,15 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Answers a request within a second or so.
     fn ask(self: Arc<Self>, request: Request) -> impl Future<Output = Result<Answer, ApiError>> + Send;
+
+    /// Starts a capture. What stands for an engine and has no packets refuses.
+    fn capture(&self, request: CaptureRequest) -> Result<Download, ApiError> {
+        let CaptureRequest { .. } = request;
+        Err(ApiError::Unavailable(format!("engine {} has no packets to show", self.engine())))
+    }
+
+    /// Ends the capture of that name; what was captured still comes.
+    fn end_capture(&self, id: &str) -> Result<(), ApiError> {
+        Err(ApiError::NotFound(format!("engine {} has no capture {id:?}", self.engine())))
+    }
 }

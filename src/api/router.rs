@@ -11,10 +11,11 @@ use axum::{Extension, Json, Router};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::api::capture::{CaptureBody, EndQuery, Streamed};
 use crate::api::guard::Caller;
 use crate::api::parameters::{EventsQuery, ExplainQuery, Order, PingBody, PlainQuery, ProbeBody, Question};
 use crate::api::parameters::{SessionsQuery, SetFirewallBody, SetServerBody, SetServiceBody};
-use crate::api::{ApiError, Backend, Engines, Request};
+use crate::api::{Answer, ApiError, Backend, Engines, Request};
 
 /// A request body is a few words.
 const BODY_MAX: usize = 64 * 1024;
@@ -43,6 +44,7 @@ pub(super) fn guarded<B: Backend>(engines: Arc<Engines<B>>) -> Router {
         .route("/api/v1/services/admin", put(order::<B, SetServiceBody>))
         .route("/api/v1/probe", post(order::<B, ProbeBody>))
         .route("/api/v1/ping", post(order::<B, PingBody>))
+        .route("/api/v1/capture", post(capture::<B>).delete(end_capture::<B>))
         .fallback(|uri: axum::http::Uri| async move {
             ApiError::NotFound(format!("no such resource: {}", uri.path())).into_response()
         })
@@ -75,10 +77,34 @@ async fn order<B: Backend, O: Order>(
     Query(query): Query<PlainQuery>,
     Body(body): Body<O>,
 ) -> Reply {
-    if !caller.may_change() {
-        return Err(ApiError::Forbidden("only an operator may do that".to_owned()));
-    }
+    only_operators(&caller)?;
     engines.ask(query.engine.as_deref(), body.request(&caller)?).await.map(Json)
+}
+
+/// Packets are other people's letters: who may not change anything may not see them either.
+async fn capture<B: Backend>(
+    State(engines): Served<B>,
+    Extension(caller): Extension<Caller>,
+    Query(query): Query<PlainQuery>,
+    Body(body): Body<CaptureBody>,
+) -> Result<Streamed, ApiError> {
+    only_operators(&caller)?;
+    engines.one(query.engine.as_deref())?.capture(body.request()?).map(Streamed)
+}
+
+async fn end_capture<B: Backend>(
+    State(engines): Served<B>,
+    Extension(caller): Extension<Caller>,
+    Query(query): Query<EndQuery>,
+) -> Result<Json<Answer>, ApiError> {
+    only_operators(&caller)?;
+    engines.one(query.engine.as_deref())?.end_capture(&query.id)?;
+    Ok(Json(Answer::Done { done: format!("capture {} ends", query.id) }))
+}
+
+fn only_operators(caller: &Caller) -> Result<(), ApiError> {
+    let refused = || ApiError::Forbidden("only an operator may do that".to_owned());
+    caller.may_change().then_some(()).ok_or_else(refused)
 }
 
 impl IntoResponse for ApiError {

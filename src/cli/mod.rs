@@ -3,6 +3,7 @@
 //! Exit status: 0 done, 1 the answer is no or the input is bad, 2 usage. What went wrong goes to standard error in a line
 //! or two that say what to do.
 
+mod capture;
 mod check;
 mod completions;
 mod explain;
@@ -32,7 +33,7 @@ const RESERVED: &[&str] = &[
     "describe", "init",
 ];
 /// Verbs and words of this version's contract that are not there yet.
-const LATER: &[&str] = &["plan", "reload", "capture"];
+const LATER: &[&str] = &["plan", "reload"];
 
 /// Firewall load balancer: every session through one firewall, in both directions
 #[derive(Debug, Parser)]
@@ -50,6 +51,7 @@ enum Command {
     Check(check::Args),
     Show(show::Args),
     Explain(explain::Args),
+    Capture(capture::Args),
     Set(set::Args),
     Probe(probe::Args),
     Ping(ping::Args),
@@ -71,6 +73,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Show(args) => show::run(&args, &cli.reach),
         Command::Explain(args) => explain::run(&args, &cli.reach),
+        Command::Capture(args) => capture::run(&args, &cli.reach),
         Command::Set(args) => set::run(&args, &cli.reach),
         Command::Probe(args) => probe::run(&args, &cli.reach),
         Command::Ping(args) => ping::run(&args, &cli.reach),

@@ -16,6 +16,7 @@ pub mod route;
 pub mod snapshot;
 #[doc(hidden)]
 pub mod testbed;
+pub mod trace;
 pub mod verdict;
 pub mod view;
 

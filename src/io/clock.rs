@@ -38,6 +38,15 @@ impl Clock {
         humantime::format_rfc3339_millis(then).to_string()
     }
 
+    /// The wall clock's reading at `at`, in nanoseconds since 1970, as the clock stands: steps of it since `at` count too.
+    #[expect(clippy::disallowed_methods, reason = "the one legal place")]
+    pub fn wall_nanos(&self, at: Instant) -> u64 {
+        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let nanos = u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX);
+        let (now, at) = (self.now().as_nanos(), at.as_nanos());
+        nanos.saturating_add(at.saturating_sub(now)).saturating_sub(now.saturating_sub(at))
+    }
+
     /// 64 bits that differ between runs, to seed what must not be guessed.
     pub fn random(&self) -> u64 {
         use std::hash::{BuildHasher, Hasher};
@@ -66,6 +75,17 @@ mod tests {
 
         assert!(humantime::parse_rfc3339(&wall).is_ok(), "{wall}");
         assert!(wall.ends_with('Z') && wall.len() == "2026-11-21T11:00:00.000Z".len(), "{wall}");
+    }
+
+    #[test]
+    fn the_same_moment_has_the_same_time_on_the_wall() {
+        let clock = Clock::new();
+        let moment = clock.now();
+        let (first, second) = (clock.wall_nanos(moment), clock.wall_nanos(moment));
+
+        assert!(first.abs_diff(second) < 100_000_000, "{first} {second}");
+        let later = clock.wall_nanos(moment + crate::time::Duration::from_secs(10));
+        assert!(later.abs_diff(first) > 9_000_000_000, "{first} {later}");
     }
 
     #[test]

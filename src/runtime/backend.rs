@@ -7,9 +7,11 @@ use tokio::sync::oneshot;
 use super::control::{Commands, Control};
 use super::redact::hide_secrets;
 use super::shared::Shared;
-use super::{counters, logging, sessions};
+use super::{capture, counters, logging, sessions};
 use crate::api::names::Member;
-use crate::api::{Answer, ApiError, Backend, Request, ServerChange, SessionFilter, Via, names};
+use crate::api::{
+    Answer, ApiError, Backend, CaptureRequest, Download, Request, ServerChange, SessionFilter, Via, names,
+};
 use crate::config::Admin;
 use crate::engine::Snapshot;
 use crate::engine::explain::explain;
@@ -72,6 +74,15 @@ impl Backend for EngineBackend {
             Request::Probe { subject } => self.probe(&subject).await,
             Request::Ping { address, via } => self.ping(address, via).await,
         }
+    }
+
+    fn capture(&self, request: CaptureRequest) -> Result<Download, ApiError> {
+        capture::start(&self.shared, request)
+    }
+
+    fn end_capture(&self, id: &str) -> Result<(), ApiError> {
+        let unknown = || ApiError::NotFound(format!("engine {} has no capture {id:?}", self.shared.engine));
+        self.shared.captures.end(id).then_some(()).ok_or_else(unknown)
     }
 }
 

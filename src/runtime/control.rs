@@ -8,14 +8,16 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
+use super::capture::Known;
 use super::devices::{Change, Devices};
 use super::punts::PuntReceiver;
 use super::shared::Shared;
 use super::state::StateFile;
 use super::transmit::{BURST, Outlets};
 use super::worker::WorkerHandle;
+use crate::engine::trace::Watch;
 use crate::engine::view::ExchangeView;
-use crate::engine::{Controller, Event};
+use crate::engine::{Controller, Event, Transmit};
 use crate::io::monitor::{Monitor, News};
 use crate::time::{Duration, Instant};
 
@@ -43,6 +45,8 @@ pub(super) struct Control {
     devices: Devices,
     outlets: Outlets,
     workers: Vec<WorkerHandle>,
+    watch: Watch,
+    captures: Known,
     waiting: BTreeMap<u64, oneshot::Sender<ExchangeView>>,
 }
 
@@ -68,7 +72,8 @@ impl Control {
         outlets: Outlets,
         workers: Vec<WorkerHandle>,
     ) -> Self {
-        Self { controller, shared, state, devices, outlets, workers, waiting: BTreeMap::new() }
+        let (watch, captures, waiting) = (Watch::default(), Known::default(), BTreeMap::new());
+        Self { controller, shared, state, devices, outlets, workers, watch, captures, waiting }
     }
 
     /// Tells the controller about devices.
@@ -138,6 +143,21 @@ impl Control {
         }
     }
 
+    /// Shows frames that leave to those who watch.
+    fn show(&mut self, made: &[Transmit]) {
+        if let Some(taps) = self.shared.captures.news_for_control(&mut self.captures) {
+            self.watch.set(taps);
+        }
+        if made.is_empty() || !self.watch.is_on() {
+            return;
+        }
+        let snapshot = self.shared.snapshot.load();
+        self.watch.begin(&snapshot, self.shared.clock.now());
+        for frame in made {
+            self.watch.controller_sent(frame, &self.shared.sessions, &snapshot);
+        }
+    }
+
     fn follow(&mut self, news: &News) {
         let changes = self.devices.follow(news, &mut self.outlets);
         self.devices_changed(changes);
@@ -152,6 +172,7 @@ impl Control {
         }
         loop {
             let made: ArrayVec<_, BURST> = std::iter::from_fn(|| self.controller.poll_transmit()).take(BURST).collect();
+            self.show(&made);
             made.iter().for_each(|frame| self.shared.traffic.made(frame.link, frame.bytes.len()));
             self.outlets.send_made(&made, &self.shared.traffic);
             if !made.is_full() {

@@ -142,7 +142,7 @@ impl Prepared {
             forwarder.account_to(Box::new(WorkerLedger::new(shared.clone())));
             // From the last CPU down: the first one serves most interrupts.
             let cpu = cpus.iter().rev().cycle().nth(placed + number).copied();
-            let (worker, handle) = Worker::new(forwarder, shared.clone(), punt_sender.clone(), cpu)
+            let (worker, handle) = Worker::new(number, forwarder, shared.clone(), punt_sender.clone(), cpu)
                 .map_err(system("make the wake-up of a packet worker"))?;
             workers.push(worker);
             handles.push(handle);

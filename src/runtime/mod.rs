@@ -12,6 +12,7 @@
 
 mod accounts;
 mod backend;
+mod capture;
 mod control;
 mod counters;
 mod devices;

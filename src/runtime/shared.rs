@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 
 use super::accounts::Accounts;
+use super::capture::Captures;
 use super::events::EventLog;
 use crate::config::Config;
 use crate::engine::view::{CheckedView, EventView};
@@ -36,6 +37,8 @@ pub(super) struct Shared {
     pub cells: Vec<Arc<CountersCell>>,
     /// What sockets refused or lost.
     pub traffic: Traffic,
+    /// Those who watch packets.
+    pub captures: Captures,
     /// Workers are to end.
     pub stop: AtomicBool,
     /// Where sessions that ended are told.
@@ -57,6 +60,7 @@ impl Shared {
             started: clock.now(),
             snapshot: Arc::new(ArcSwap::new(snapshot)),
             sessions,
+            captures: Captures::new(cells.len()),
             cells,
             traffic: Traffic::new(config.links.len(), config.devices.len()),
             stop: AtomicBool::new(false),

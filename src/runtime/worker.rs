@@ -7,6 +7,7 @@ use arc_swap::Cache;
 use arrayvec::ArrayVec;
 use crossbeam_channel as channel;
 
+use super::capture::Known;
 use super::punts::PuntSender;
 use super::shared::Shared;
 use super::transmit::{BURST, Outlets};
@@ -60,6 +61,8 @@ pub(super) struct WorkerHandle {
 pub(super) struct Worker {
     forwarder: Forwarder,
     shared: Arc<Shared>,
+    number: usize,
+    captures: Known,
     punts: PuntSender,
     /// By [`DeviceId`].
     receivers: Vec<Option<Box<Receiver>>>,
@@ -86,6 +89,7 @@ impl WorkerHandle {
 impl Worker {
     /// A worker without devices, and the hold on it.
     pub(super) fn new(
+        number: usize,
         forwarder: Forwarder,
         shared: Arc<Shared>,
         punts: PuntSender,
@@ -97,6 +101,8 @@ impl Worker {
         let outlets = Outlets::new(devices, shared.config.links.iter().map(|link| link.device));
         let worker = Self {
             forwarder,
+            number,
+            captures: Known::default(),
             punts,
             receivers: (0..devices).map(|_| None).collect(),
             outlets,
@@ -124,6 +130,9 @@ impl Worker {
         let mut ring_counts = Instant::ZERO;
         while !shared.stop.load(Ordering::Relaxed) {
             self.take_mail();
+            if let Some(taps) = shared.captures.news_for_worker(self.number, &mut self.captures) {
+                self.forwarder.watch(taps);
+            }
             let now = shared.clock.now();
             let snapshot = snapshots.load();
             let frames = self.turn(snapshot, now);

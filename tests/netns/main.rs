@@ -5,6 +5,7 @@
 //! counters have to add up. Needs root; `FWLB_TEST_NO_ROOT=1` lets the tests pass over.
 
 mod baseline;
+mod capture;
 mod commands;
 mod failure;
 mod flood;

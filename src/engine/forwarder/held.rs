@@ -98,6 +98,9 @@ impl Forwarder {
             let mut packet =
                 Packet { device, vlan: held.vlan, offload: held.offload, bytes: &mut held.bytes, verdict: None };
             let outcome = self.handle(&mut packet, link, Some(tuple), snapshot, punts, now);
+            if self.watch.is_on() {
+                self.show_released(&mut packet, link, &outcome, snapshot);
+            }
             let Packet { vlan, offload, bytes, .. } = packet;
             let bytes = bytes.to_vec();
             let gone = match outcome {
@@ -112,6 +115,7 @@ impl Forwarder {
             let count =
                 if gone { &mut self.counters.fragments_released } else { &mut self.counters.punt_drop_fragment_unsent };
             *count += 1;
+            self.watch.forget();
         }
     }
 

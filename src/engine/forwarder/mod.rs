@@ -26,10 +26,12 @@ mod sources;
 #[cfg(test)]
 mod tests;
 mod tunnel;
+mod watched;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::engine::trace::{Decided, Seen, Tap, Watch};
 use crate::engine::verdict::IcmpError;
 use crate::engine::{
     Batch, Counters, CountersCell, DropReason, Ledger, Packet, Punt, PuntQueue, PuntReason, Snapshot, Transmit, Verdict,
@@ -75,6 +77,7 @@ pub struct Forwarder {
     spare: Vec<Vec<u8>>,
     /// Where the packets of a tunnel are packed: kept to be used again.
     packed: Vec<Vec<u8>>,
+    watch: Watch,
     counters: Counters,
     /// Who wants to know of sessions that ended.
     ledger: Option<Box<dyn Ledger>>,
@@ -141,6 +144,7 @@ impl Forwarder {
             transmits: VecDeque::with_capacity(Self::TRANSMITS_MAX),
             spare: Vec::with_capacity(Self::SPARE_MAX),
             packed: Vec::new(),
+            watch: Watch::default(),
             counters: Counters::default(),
             ledger: None,
             published: counters,
@@ -155,6 +159,7 @@ impl Forwarder {
     /// Decides and edits every packet of the batch: afterwards each has its verdict, and its tag is that of its egress.
     /// A packet that comes with a verdict (the receiver saw a truncated capture, A1.7) keeps it and is only counted.
     pub fn process(&mut self, batch: &mut Batch<'_>, snapshot: &Snapshot, punts: &mut dyn PuntQueue, now: Instant) {
+        self.watch.begin(snapshot, now);
         self.sweep(snapshot, now, Self::SWEEP_PER_BATCH);
         for packet in &mut batch.packets {
             let verdict = self.process_packet(packet, snapshot, punts, now);
@@ -169,6 +174,7 @@ impl Forwarder {
     /// third for each. Answers true if the budget ended it: more is due at once.
     pub fn expire(&mut self, snapshot: &Snapshot, now: Instant, budget: usize) -> bool {
         let budget = (budget / 3).max(1);
+        self.watch.begin(snapshot, now);
         let swept = self.sweep(snapshot, now, budget);
         let expired = self.expire_sessions(snapshot, now, budget);
         let given_up = self.expire_fragments(now, budget);
@@ -180,6 +186,11 @@ impl Forwarder {
     /// Frames made rather than edited: fragments, released fragments, resets.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         self.transmits.pop_front()
+    }
+
+    /// From here on these watch, instead of those who did; see [`crate::engine::trace`].
+    pub fn watch(&mut self, taps: Vec<Tap>) {
+        self.watch.set(taps);
     }
 
     /// What was counted so far; the owner reads the published copy.
@@ -201,14 +212,21 @@ impl Forwarder {
             counters.rx_packets += 1;
             counters.rx_bytes += packet.bytes.len() as u64;
         }
-        let (verdict, egress) = match (packet.verdict, link) {
-            (Some(verdict), _) => (verdict, None),
-            (None, None) => (Verdict::Dropped(DropReason::UnknownVlan), None),
+        let (verdict, egress, punt) = match (packet.verdict, link) {
+            (Some(verdict), _) => (verdict, None, None),
+            (None, None) => (Verdict::Dropped(DropReason::UnknownVlan), None, None),
             (None, Some(link)) => {
                 let outcome = self.handle(packet, link, None, snapshot, punts, now);
-                self.conclude(outcome, packet, link, punts)
+                let punt = outcome.punt();
+                let (verdict, egress) = self.conclude(outcome, packet, link, punts);
+                (verdict, egress, punt)
             }
         };
+        if self.watch.is_on()
+            && let Some(link) = link
+        {
+            self.show(packet, link, Decided { verdict, punt, egress }, snapshot);
+        }
         self.count(verdict, link, egress);
         verdict
     }
@@ -242,7 +260,16 @@ impl Forwarder {
             Placed::Held => return Outcome::Punted,
             Placed::Drop(reason) => return Outcome::Drop(reason),
         };
-        let (hop, rewrite) = match self.fate(&claim, arrival, addressee, snapshot, now) {
+        let fate = self.fate(&claim, arrival, addressee, snapshot, now);
+        if self.watch.is_on() {
+            let received = Seen { link, vlan: packet.vlan, offload: packet.offload, bytes: frame.bytes() };
+            self.watch.claimed(
+                received,
+                watched::claimed(&claim, arrival, &fate, first.is_some()),
+                self.sessions.table(),
+            );
+        }
+        let (hop, rewrite) = match fate {
             Fate::Send { hop, rewrite } => (hop, rewrite),
             Fate::Local => return Outcome::Punt(PuntReason::Local),
             Fate::Drop(reason) => return Outcome::Drop(reason),
@@ -331,6 +358,10 @@ impl Forwarder {
             return false;
         }
         self.count_sent(transmit.link, transmit.bytes.len());
+        if self.watch.is_on() {
+            let Transmit { link, vlan, offload, bytes } = &transmit;
+            self.watch.sent(Seen { link: *link, vlan: *vlan, offload: *offload, bytes }, self.sessions.table());
+        }
         self.transmits.push_back(transmit);
         true
     }

@@ -154,9 +154,13 @@ impl Forwarder {
     /// Sends a reset in `direction` by `hop`.
     fn reset(&mut self, ended: &Removed, direction: Direction, hop: Option<NextHop>, snapshot: &Snapshot) {
         let reset = hop.and_then(|hop| reset(ended, direction, hop, snapshot));
+        if self.watch.is_on() {
+            self.watch.ended(ended);
+        }
         if reset.is_some_and(|reset| self.transmit(reset)) {
             self.counters.resets_sent += 1;
         }
+        self.watch.forget();
     }
 }
 

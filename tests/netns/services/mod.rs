@@ -13,6 +13,6 @@ mod exchange;
 mod failure;
 mod modes;
 mod orders;
-mod sandwich;
+pub mod sandwich;
 mod schedulers;
 mod sticky;

@@ -55,7 +55,7 @@ address = "203.0.113.12"
 "#;
 
 /// The sandwich with [`SERVICES`] on its inner engine, all servers up.
-fn farm(test: impl FnOnce(&mut Rig)) {
+pub fn farm(test: impl FnOnce(&mut Rig)) {
     sandwich(
         |base| patient(Topology { servers: 2, ..base }),
         |rig| {
@@ -84,7 +84,7 @@ fn state(rig: &Rig, service: &str, server: &str) -> String {
 }
 
 /// Asks for a page; the name of the server that answered, if one did.
-fn page(rig: &Rig, from: Node, url: &str) -> Option<String> {
+pub fn page(rig: &Rig, from: Node, url: &str) -> Option<String> {
     let output = rig.output(from, &["curl", "-s", "-g", "-m", "2", url]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     output.status.success().then(|| text.split_whitespace().next().unwrap_or_default().to_owned())

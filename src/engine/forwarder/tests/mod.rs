@@ -11,6 +11,7 @@ mod packets;
 mod pins;
 mod services;
 mod tunnel;
+mod watched;
 
 use lab::{At, Lab, nets};
 use packets::{read, syn, syn_ack};

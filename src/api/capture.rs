@@ -1,0 +1,187 @@
+//! `capture`: what is asked for, and the bytes that come back.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, Bytes};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use hyper::body::Frame;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use crate::api::{ApiError, Call, address_or_prefix};
+use crate::engine::trace::Filter;
+
+/// Names and prefixes in one filter, at most.
+const PARTS_MAX: usize = 16;
+
+/// Some bytes of a capture.
+pub type Chunk = Bytes;
+
+/// A capture as it comes, in pcapng; dropping it ends the capture.
+pub type Download = mpsc::Receiver<Chunk>;
+
+/// What to capture, and how much.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CaptureRequest {
+    /// By this name its caller may end it; `None`: it ends with its connection, or by itself.
+    pub id: Option<String>,
+    /// Which frames.
+    pub filter: Filter,
+    /// Bytes kept of a frame, at most; `None`: all.
+    pub snaplen: Option<u32>,
+    /// Frames until it ends.
+    pub count: Option<u64>,
+    /// Seconds until it ends.
+    pub seconds: Option<u64>,
+}
+
+/// A request as JSON.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct CaptureBody {
+    id: Option<String>,
+    links: Vec<String>,
+    flow: Option<String>,
+    hosts: Vec<String>,
+    ports: Vec<u16>,
+    source: Option<String>,
+    destination: Option<String>,
+    firewall: Option<String>,
+    service: Option<String>,
+    server: Option<String>,
+    snaplen: Option<u32>,
+    count: Option<u64>,
+    seconds: Option<u64>,
+}
+
+/// Which capture is to end.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EndQuery {
+    pub(super) id: String,
+    pub(super) engine: Option<String>,
+}
+
+impl CaptureRequest {
+    /// The request as HTTP.
+    pub fn call(&self) -> Call {
+        let Self { id, filter, snaplen, count, seconds } = self.clone();
+        let Filter { links, flow, hosts, ports, source, destination, firewall, service, server } = filter;
+        let text = |prefix: Option<ipnet::IpNet>| prefix.map(|prefix| prefix.to_string());
+        let body = CaptureBody {
+            id,
+            links,
+            flow: flow.map(|flow| flow.to_string()),
+            hosts: hosts.iter().map(ToString::to_string).collect(),
+            ports,
+            source: text(source),
+            destination: text(destination),
+            firewall,
+            service,
+            server,
+            snaplen,
+            count,
+            seconds,
+        };
+        let body = serde_json::to_string(&body).expect("structures of words can be JSON");
+        Call { method: "POST", uri: "/api/v1/capture".to_owned(), body: Some(body) }
+    }
+
+    /// Ends the capture of that name.
+    pub fn end(id: &str) -> Call {
+        let query = EndQuery { id: id.to_owned(), engine: None };
+        let query = serde_urlencoded::to_string(query).expect("flat structures of words can be a query");
+        Call { method: "DELETE", uri: format!("/api/v1/capture?{query}"), body: None }
+    }
+}
+
+impl CaptureBody {
+    pub(super) fn request(self) -> Result<CaptureRequest, ApiError> {
+        let Self { id, links, flow, hosts, ports, source, destination, firewall, service, server, .. } = self;
+        let bad = |error: &dyn std::error::Error| ApiError::BadRequest(error.to_string());
+        if [links.len(), hosts.len(), ports.len()].into_iter().any(|parts| parts > PARTS_MAX) {
+            return Err(ApiError::BadRequest(format!("at most {PARTS_MAX} links, hosts or ports in one filter")));
+        }
+        let filter = Filter {
+            links,
+            flow: flow.map(|flow| flow.parse()).transpose().map_err(|error| bad(&error))?,
+            hosts: hosts.iter().map(|host| address_or_prefix(host)).collect::<Result<_, _>>()?,
+            ports,
+            source: source.as_deref().map(address_or_prefix).transpose()?,
+            destination: destination.as_deref().map(address_or_prefix).transpose()?,
+            firewall,
+            service,
+            server,
+        };
+        Ok(CaptureRequest { id, filter, snaplen: self.snaplen, count: self.count, seconds: self.seconds })
+    }
+}
+
+/// A capture as the body of an answer.
+pub(super) struct Streamed(pub(super) Download);
+
+impl axum::body::HttpBody for Streamed {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(context).map(|chunk| chunk.map(|chunk| Ok(Frame::data(chunk))))
+    }
+}
+
+impl IntoResponse for Streamed {
+    fn into_response(self) -> Response {
+        ([(header::CONTENT_TYPE, "application/x-pcapng")], Body::new(self)).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_understood_as_it_was_said() {
+        let request = CaptureRequest {
+            id: Some("x & y".to_owned()),
+            filter: Filter {
+                links: vec!["clients".to_owned()],
+                flow: Some("tcp 198.51.100.7 203.0.113.80:80".parse().unwrap()),
+                hosts: vec!["10.0.0.0/8".parse().unwrap()],
+                ports: vec![80],
+                source: Some("198.51.100.7/32".parse().unwrap()),
+                destination: Some("2001:db8::/32".parse().unwrap()),
+                firewall: Some("perimeter/fw1".to_owned()),
+                service: Some("web".to_owned()),
+                server: Some("s1".to_owned()),
+            },
+            snaplen: Some(96),
+            count: Some(10),
+            seconds: Some(5),
+        };
+        let heard = |request: &CaptureRequest| {
+            let body: CaptureBody = serde_json::from_str(&request.call().body.unwrap()).unwrap();
+            body.request().unwrap()
+        };
+
+        assert_eq!(heard(&request), request);
+        assert_eq!(heard(&CaptureRequest::default()), CaptureRequest::default());
+        assert_eq!(CaptureRequest::end("x & y").uri, "/api/v1/capture?id=x+%26+y");
+    }
+
+    #[test]
+    fn a_filter_that_makes_no_sense_is_refused_with_the_reason() {
+        let refused = |body: serde_json::Value| {
+            let body: CaptureBody = serde_json::from_value(body).unwrap();
+            body.request().unwrap_err().to_string()
+        };
+        assert!(refused(serde_json::json!({"flow": "tcp 1.2.3.4"})).contains("a flow is PROTO"));
+        assert!(refused(serde_json::json!({"hosts": ["nobody"]})).contains("not an address or prefix"));
+        assert!(refused(serde_json::json!({"ports": vec![1; 17]})).contains("at most 16"));
+    }
+}

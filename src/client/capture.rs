@@ -1,0 +1,84 @@
+//! Captures as they come.
+
+use http_body_util::BodyExt;
+use hyper::StatusCode;
+use hyper::body::{Bytes, Incoming};
+use tokio::task::JoinHandle;
+
+use crate::api::CaptureRequest;
+use crate::client::{Client, ClientError};
+
+/// A capture of one engine; dropping it ends it.
+#[derive(Debug)]
+pub struct Capturing {
+    client: Client,
+    body: Incoming,
+    connection: JoinHandle<()>,
+}
+
+impl Client {
+    /// Starts a capture. To be called within a runtime.
+    pub async fn capture(&self, request: &CaptureRequest) -> Result<Capturing, ClientError> {
+        let start = async {
+            let (mut sender, connection) = self.connect().await?;
+            let connection = tokio::spawn(async move {
+                // What fails here is seen as the end of the body.
+                let _ = connection.await;
+            });
+            let response = sender.send_request(self.request(request.call())?).await;
+            Ok((response.map_err(|error| self.garbled(error))?, connection))
+        };
+        let (response, connection) = self.patiently(start).await?;
+        let capturing = |body| Capturing { client: self.clone(), body, connection };
+        let status = response.status();
+        match status {
+            StatusCode::OK => Ok(capturing(response.into_body())),
+            status => {
+                let refused = capturing(response.into_body());
+                Err(self.patiently(refused.refusal(status)).await?)
+            }
+        }
+    }
+
+    /// Ends the capture of that name; the rest of it still comes.
+    pub async fn end_capture(&self, id: &str) -> Result<(), ClientError> {
+        self.call(CaptureRequest::end(id)).await.map(drop)
+    }
+}
+
+impl Capturing {
+    /// The next bytes, whenever they come; `None` at the end.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
+        loop {
+            match self.body.frame().await {
+                None => return Ok(None),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(bytes) => return Ok(Some(bytes)),
+                    // Trailers say nothing.
+                    Err(_) => {}
+                },
+                Some(Err(error)) => return Err(self.client.garbled(error)),
+            }
+        }
+    }
+
+    async fn refusal(mut self, status: StatusCode) -> Result<ClientError, ClientError> {
+        let mut text = Vec::new();
+        while let Some(bytes) = self.next().await? {
+            text.extend_from_slice(&bytes);
+            if text.len() > REFUSAL_MAX {
+                break;
+            }
+        }
+        Ok(self.client.refused(status, &text))
+    }
+}
+
+/// A refusal is a sentence or two.
+const REFUSAL_MAX: usize = 64 * 1024;
+
+impl Drop for Capturing {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}

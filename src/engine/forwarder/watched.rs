@@ -1,0 +1,78 @@
+//! What those who watch are told, see [`crate::engine::trace`]. Nothing here is done while nobody does.
+
+use crate::engine::forwarder::claim::Claim;
+use crate::engine::forwarder::decide::Arrival;
+use crate::engine::forwarder::egress::{Rewrite, Translate};
+use crate::engine::forwarder::flows::Fate;
+use crate::engine::forwarder::{Forwarder, Outcome};
+use crate::engine::trace::{Claimed, Decided, Seen};
+use crate::engine::{DropReason, Packet, PuntReason, Snapshot, Verdict};
+use crate::id::LinkId;
+
+impl Forwarder {
+    /// Shows a received packet as it came, with what was decided, and as it leaves.
+    pub(super) fn show(&mut self, packet: &mut Packet<'_>, link: LinkId, decided: Decided, snapshot: &Snapshot) {
+        self.watch.decided(link, packet, decided, self.sessions.table(), snapshot);
+        match decided.verdict {
+            Verdict::Forward(egress) | Verdict::Hairpin(egress) => {
+                let Packet { device: _, vlan, offload, bytes, verdict: _ } = packet;
+                let seen = Seen { link: egress, vlan: *vlan, offload: *offload, bytes };
+                self.watch.sent(seen, self.sessions.table());
+            }
+            Verdict::Replaced | Verdict::Punted | Verdict::Dropped(_) => {}
+        }
+        self.watch.forget();
+    }
+
+    /// Shows a fragment that waited. It is shown as sent when it is.
+    pub(super) fn show_released(
+        &mut self,
+        packet: &mut Packet<'_>,
+        link: LinkId,
+        outcome: &Outcome,
+        snapshot: &Snapshot,
+    ) {
+        self.watch.decided(link, packet, outcome.decided(link), self.sessions.table(), snapshot);
+    }
+}
+
+impl Outcome {
+    /// Why the controller has the frame, if it is told.
+    pub(super) fn punt(&self) -> Option<PuntReason> {
+        match self {
+            Self::Punt(reason) | Self::Waits { reason, original: _ } => Some(*reason),
+            Self::Sent(_) | Self::Replaced(_) | Self::Punted | Self::Drop(_) | Self::TooBig { mtu: _ } => None,
+        }
+    }
+
+    fn decided(&self, link: LinkId) -> Decided {
+        let (verdict, egress) = match self {
+            Self::Sent(egress) if *egress == link => (Verdict::Hairpin(*egress), Some(*egress)),
+            Self::Sent(egress) => (Verdict::Forward(*egress), Some(*egress)),
+            Self::Replaced(egress) => (Verdict::Replaced, Some(*egress)),
+            Self::Punt(_) | Self::Waits { .. } | Self::Punted => (Verdict::Punted, None),
+            Self::Drop(reason) => (Verdict::Dropped(*reason), None),
+            Self::TooBig { mtu: _ } => (Verdict::Dropped(DropReason::TooBig), None),
+        };
+        Decided { verdict, punt: self.punt(), egress }
+    }
+}
+
+/// A packet whose flow is known. `held`: it is a fragment that waited for its first.
+pub(super) fn claimed(claim: &Claim, arrival: Arrival, fate: &Fate, held: bool) -> Claimed {
+    let from = match arrival {
+        Arrival::Near => None,
+        Arrival::Firewall(firewall) => Some(firewall),
+    };
+    let (plain, legs) = match fate {
+        Fate::Send { hop: _, rewrite } => match rewrite {
+            Some(Rewrite::Translate(Translate { translation, .. })) => {
+                (false, Some([translation.outside, translation.inside]))
+            }
+            // Inside another packet it is the same flow.
+            Some(Rewrite::Pack(_)) | None => (true, None),
+        },
+        Fate::Local | Fate::Drop(_) => (false, None),
+    };
+    Claimed { flow: claim.flow, from, legs, plain, held }
+}

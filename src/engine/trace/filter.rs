@@ -1,0 +1,142 @@
+//! Which frames are meant.
+
+use arrayvec::ArrayVec;
+use ipnet::IpNet;
+
+use crate::engine::Snapshot;
+use crate::engine::trace::Remembered;
+use crate::flow::{FlowKey, FlowPattern};
+use crate::id::{FirewallId, LinkId, ServerId, ServiceId};
+
+/// What has to hold of a frame; every given part has to, and one leg of a flow has to show all that is asked of addresses and
+/// ports. Names were found to be known when the filter was made; one that a reload removes means nothing any more.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Filter {
+    /// On one of these links; none: on any.
+    pub links: Vec<String>,
+    /// Of this flow, either direction, on any of its legs.
+    pub flow: Option<FlowPattern>,
+    /// An end lies in each of these.
+    pub hosts: Vec<IpNet>,
+    /// An end has each of these ports.
+    pub ports: Vec<u16>,
+    /// Whoever opened the session, or sent a packet without session, lies in it.
+    pub source: Option<IpNet>,
+    /// The other end lies in it.
+    pub destination: Option<IpNet>,
+    /// Through, from or to this firewall: `fw1` or `perimeter/fw1`.
+    pub firewall: Option<String>,
+    /// Of a session of this virtual service.
+    pub service: Option<String>,
+    /// Of a session at this server: `s1` or `web/s1`.
+    pub server: Option<String>,
+}
+
+/// A filter's names as numbers of one snapshot.
+#[derive(Debug, Default)]
+pub(super) struct Resolved {
+    links: Option<Vec<LinkId>>,
+    firewalls: Option<Vec<FirewallId>>,
+    services: Option<Vec<ServiceId>>,
+    servers: Option<Vec<ServerId>>,
+}
+
+/// What is known of a frame.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Subject<'a> {
+    /// Its flow as it shows it, or as the packet that it quotes showed it; `None` if it is of none.
+    pub flow: Option<FlowKey>,
+    /// The legs of its flow, if it is being translated: outside, inside.
+    pub legs: Option<[FlowKey; 2]>,
+    /// Firewalls that it came from or goes to.
+    pub firewalls: [Option<FirewallId>; 2],
+    /// Its session.
+    pub session: Option<&'a Remembered>,
+}
+
+impl Subject<'_> {
+    /// The legs of the flow, whoever opened it first where that is known.
+    fn legs(&self) -> ArrayVec<FlowKey, 2> {
+        let mut legs = ArrayVec::new();
+        match (self.session, self.legs, self.flow) {
+            (Some(session), _, _) => {
+                legs.push(session.flow);
+                legs.extend(session.bound.and_then(|bound| bound.inside));
+            }
+            (None, Some(both), _) => legs.extend(both),
+            (None, None, flow) => legs.extend(flow),
+        }
+        legs
+    }
+}
+
+impl Filter {
+    /// True if nothing is asked of the flow: a frame of none, as ARP, is meant too.
+    fn any_flow(&self) -> bool {
+        let Self { links: _, flow, hosts, ports, source, destination, firewall: _, service: _, server: _ } = self;
+        flow.is_none() && hosts.is_empty() && ports.is_empty() && source.is_none() && destination.is_none()
+    }
+
+    /// False if no session could make the frame one that is meant: asked before a session is looked up.
+    pub(super) fn may_match(&self, subject: &Subject<'_>) -> bool {
+        let shows = |leg: &FlowKey| self.leg(leg) || self.leg(&leg.reversed());
+        self.any_flow() || subject.legs().iter().any(shows)
+    }
+
+    /// True if the frame is meant, wherever it is seen.
+    pub(super) fn matches(&self, subject: &Subject<'_>, resolved: &Resolved) -> bool {
+        let bound = subject.session.and_then(|session| session.bound);
+        let of_firewall = |wanted: &Vec<FirewallId>| {
+            let pins = subject.session.map(|seen| [seen.session.toward_low, seen.session.toward_high]);
+            let pinned = pins.into_iter().flatten().flatten().map(|pin| pin.firewall);
+            pinned.chain(subject.firewalls.into_iter().flatten()).any(|firewall| wanted.contains(&firewall))
+        };
+        let Resolved { links: _, firewalls, services, servers } = resolved;
+        (self.any_flow() || subject.legs().iter().any(|leg| self.leg(leg)))
+            && firewalls.as_ref().is_none_or(of_firewall)
+            && services.as_ref().is_none_or(|wanted| bound.is_some_and(|bound| wanted.contains(&bound.service)))
+            && servers.as_ref().is_none_or(|wanted| bound.is_some_and(|bound| wanted.contains(&bound.server)))
+    }
+
+    /// True if a leg shows all that is asked of addresses and ports.
+    fn leg(&self, leg: &FlowKey) -> bool {
+        let ends = [leg.source, leg.destination];
+        let lies = |prefix: &Option<IpNet>, address| prefix.is_none_or(|prefix| prefix.contains(&address));
+        self.flow.is_none_or(|pattern| pattern.matches(leg))
+            && self.hosts.iter().all(|host| ends.iter().any(|end| host.contains(&end.address)))
+            && self.ports.iter().all(|port| ends.iter().any(|end| end.port == *port))
+            && lies(&self.source, leg.source.address)
+            && lies(&self.destination, leg.destination.address)
+    }
+
+    pub(super) fn resolve(&self, snapshot: &Snapshot) -> Resolved {
+        let links = || snapshot.links.iter().enumerate();
+        let named = |(_, link): &(usize, &crate::engine::snapshot::Link)| self.links.contains(&link.name);
+        let firewalls = |wanted: &String| {
+            let all = snapshot.firewalls.iter().enumerate();
+            let group = |of: &crate::engine::snapshot::Firewall| &snapshot.groups[of.group.index()].name;
+            let named = all.filter(|(_, one)| one.name == *wanted || format!("{}/{}", group(one), one.name) == *wanted);
+            named.map(|(index, _)| index.into()).collect()
+        };
+        let all = snapshot.services.all();
+        let services = |wanted: &String| all.iter().filter(|one| one.name == *wanted).map(|one| one.id).collect();
+        let servers = |wanted: &String| {
+            let each = all.iter().flat_map(|of| of.servers.iter().map(move |one| (of, one)));
+            let named = each.filter(|(of, one)| one.name == *wanted || format!("{}/{}", of.name, one.name) == *wanted);
+            named.map(|(_, one)| one.id).collect()
+        };
+        Resolved {
+            links: (!self.links.is_empty()).then(|| links().filter(named).map(|(index, _)| index.into()).collect()),
+            firewalls: self.firewall.as_ref().map(firewalls),
+            services: self.service.as_ref().map(services),
+            servers: self.server.as_ref().map(servers),
+        }
+    }
+}
+
+impl Resolved {
+    /// True if frames on `link` are meant.
+    pub(super) fn on(&self, link: LinkId) -> bool {
+        self.links.as_ref().is_none_or(|links| links.contains(&link))
+    }
+}

@@ -1,0 +1,108 @@
+//! Captures: from the threads that handle packets, through bounded queues, to whoever asked for them.
+//!
+//! ```text
+//!   worker 0 ── queue ─┐
+//!   worker 1 ── queue ─┼─▶ pump: one task per capture, orders, writes pcapng ─▶ a few chunks ─▶ the caller
+//!   control  ── queue ─┘
+//! ```
+//!
+//! Nobody waits for anybody: a caller who is slow fills the chunks, then the queues, and then frames are lost to the capture,
+//! counted for each link. A caller who goes away ends it.
+
+mod pump;
+mod queue;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::engine::trace::{Filter, Tap};
+
+pub(super) use pump::start;
+
+use queue::Queue;
+
+/// Captures of one engine at once: each costs the workers a look at every frame.
+const AT_ONCE: usize = 4;
+
+/// The captures of one engine.
+#[derive(Debug)]
+pub(super) struct Captures {
+    /// Packet workers; the control thread has the queue behind theirs.
+    workers: usize,
+    /// Grows with every change of `running`, so that a thread sees by one relaxed load that there is none.
+    generation: AtomicU64,
+    running: Mutex<Vec<Arc<Capture>>>,
+}
+
+/// One capture.
+#[derive(Debug)]
+struct Capture {
+    /// What its caller calls it, to end it.
+    id: Option<String>,
+    filter: Arc<Filter>,
+    snaplen: usize,
+    /// One per thread.
+    queues: Vec<Queue>,
+    /// It was told to end.
+    ends: AtomicBool,
+}
+
+/// A thread's knowledge of the captures.
+#[derive(Debug, Default)]
+pub(super) struct Known(u64);
+
+impl Captures {
+    pub(super) fn new(workers: usize) -> Self {
+        Self { workers, generation: AtomicU64::new(0), running: Mutex::default() }
+    }
+
+    /// The taps of worker `number` if they changed since `known`.
+    #[inline]
+    pub(super) fn news_for_worker(&self, number: usize, known: &mut Known) -> Option<Vec<Tap>> {
+        let generation = self.generation.load(Ordering::Relaxed);
+        if generation == known.0 {
+            return None;
+        }
+        *known = Known(generation);
+        let tap = |capture: &Arc<Capture>| Tap {
+            filter: Arc::clone(&capture.filter),
+            snaplen: capture.snaplen,
+            sink: Box::new(capture.queues[number].sink()),
+        };
+        Some(self.running().iter().map(tap).collect())
+    }
+
+    /// The taps of the control thread if they changed since `known`.
+    pub(super) fn news_for_control(&self, known: &mut Known) -> Option<Vec<Tap>> {
+        self.news_for_worker(self.workers, known)
+    }
+
+    /// Ends the capture of that name; false if there is none.
+    pub(super) fn end(&self, id: &str) -> bool {
+        let running = self.running();
+        let named = running.iter().filter(|capture| capture.id.as_deref() == Some(id));
+        named.map(|capture| capture.ends.store(true, Ordering::Relaxed)).count() > 0
+    }
+
+    /// Begins one, unless there are too many.
+    fn begin(&self, id: Option<String>, filter: Filter, snaplen: usize, links: usize) -> Option<Arc<Capture>> {
+        let queues = (0..=self.workers).map(|_| Queue::new(links)).collect();
+        let capture = Arc::new(Capture { id, filter: Arc::new(filter), snaplen, queues, ends: AtomicBool::new(false) });
+        let mut running = self.running();
+        if running.len() >= AT_ONCE {
+            return None;
+        }
+        running.push(Arc::clone(&capture));
+        self.generation.fetch_add(1, Ordering::Relaxed);
+        Some(capture)
+    }
+
+    fn remove(&self, capture: &Arc<Capture>) {
+        self.running().retain(|one| !Arc::ptr_eq(one, capture));
+        self.generation.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn running(&self) -> MutexGuard<'_, Vec<Arc<Capture>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,205 @@
+//! One capture from its queues to its caller.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{AT_ONCE, Capture};
+use crate::api::{ApiError, CaptureRequest, Chunk, Download, names};
+use crate::engine::Snapshot;
+use crate::engine::trace::{Filter, Sighting};
+use crate::id::LinkId;
+use crate::runtime::shared::Shared;
+use crate::time::{Duration, Instant};
+use crate::wire::pcapng::{self, Interface, Packet, Statistics};
+
+/// How often the queues are emptied. Half of the frames of a queue fit into this time at 200,000 frames a second.
+const TICK: Duration = Duration::from_millis(20);
+/// Frames are held back so long, to be put in order with those of other threads.
+const ORDER: Duration = Duration::from_millis(5);
+/// Bytes of one chunk, about.
+const CHUNK: usize = 256 * 1024;
+/// Chunks on their way to the caller.
+const CHUNKS: usize = 8;
+/// What tcpdump calls "whole": more than any frame has.
+const SNAPLEN: u32 = 262_144;
+
+/// Starts a capture and hands out its bytes. To be called within a runtime.
+pub(in crate::runtime) fn start(shared: &Arc<Shared>, request: CaptureRequest) -> Result<Download, ApiError> {
+    let CaptureRequest { id, filter, snaplen, count, seconds } = request;
+    let snapshot = shared.snapshot.load_full();
+    known(&filter, &snapshot)?;
+    let snaplen = snaplen.map_or(SNAPLEN, |bytes| bytes.clamp(1, SNAPLEN));
+    let links = shared.config.links.len();
+    let capture = shared.captures.begin(id, filter, snaplen as usize, links).ok_or_else(|| {
+        ApiError::Unavailable(format!("engine {} has {AT_ONCE} captures already: end one first", shared.engine))
+    })?;
+    let (chunks, download) = mpsc::channel(CHUNKS);
+    let began = shared.clock.now();
+    let pump = Pump {
+        running: Registered { shared: Arc::clone(shared), capture },
+        snaplen,
+        interfaces: Vec::new(),
+        sorted: Vec::new(),
+        left: count,
+        began,
+        zero: shared.clock.wall_nanos(Instant::ZERO),
+        until: seconds.map(|seconds| began + Duration::from_secs(seconds)),
+        bytes: Vec::new(),
+    };
+    tokio::spawn(pump.run(chunks, snapshot));
+    Ok(download)
+}
+
+/// Every name of the filter is known here.
+fn known(filter: &Filter, snapshot: &Snapshot) -> Result<(), ApiError> {
+    filter.links.iter().try_for_each(|name| names::link(snapshot, name).map(drop))?;
+    filter.firewall.iter().try_for_each(|name| names::firewalls(snapshot, name).map(drop))?;
+    filter.service.iter().try_for_each(|name| names::service(snapshot, name).map(drop))?;
+    filter.server.iter().try_for_each(|name| names::servers(snapshot, name).map(drop))
+}
+
+/// A capture that the threads know, until this is dropped.
+struct Registered {
+    shared: Arc<Shared>,
+    capture: Arc<Capture>,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.shared.captures.remove(&self.capture);
+    }
+}
+
+struct Pump {
+    running: Registered,
+    snaplen: u32,
+    /// The links that were described, in order.
+    interfaces: Vec<String>,
+    /// Frames that were taken and wait to be put in order.
+    sorted: Vec<Sighting>,
+    /// Frames until the end, if they are counted.
+    left: Option<u64>,
+    began: Instant,
+    /// What the wall clock showed when the engine's began.
+    zero: u64,
+    until: Option<Instant>,
+    bytes: Vec<u8>,
+}
+
+impl Pump {
+    async fn run(mut self, chunks: mpsc::Sender<Chunk>, snapshot: Arc<Snapshot>) {
+        pcapng::section(&mut self.bytes, concat!("fwlb ", env!("CARGO_PKG_VERSION")));
+        (0..snapshot.links.len()).for_each(|link| _ = self.interface(link.into(), &snapshot));
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let is_last = self.is_over();
+            loop {
+                let is_all = self.turn(is_last);
+                let chunk = std::mem::take(&mut self.bytes);
+                if !chunk.is_empty() && chunks.send(chunk.into()).await.is_err() {
+                    return;
+                }
+                if is_all {
+                    break;
+                }
+            }
+            if is_last || self.left == Some(0) {
+                self.statistics();
+                let _ = chunks.send(std::mem::take(&mut self.bytes).into()).await;
+                return;
+            }
+            tokio::select! {
+                _ = tick.tick() => {}
+                () = chunks.closed() => return,
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        let Registered { shared, capture } = &self.running;
+        let is_late = self.until.is_some_and(|until| shared.clock.now() >= until);
+        is_late || capture.ends.load(Ordering::Relaxed) || shared.stop.load(Ordering::Relaxed)
+    }
+
+    /// Writes what came, oldest first, up to one chunk; true if that was all.
+    fn turn(&mut self, is_last: bool) -> bool {
+        let Registered { shared, capture } = &self.running;
+        let (shared, capture) = (Arc::clone(shared), Arc::clone(capture));
+        let now = shared.clock.now();
+        let mut taken = 0;
+        for queue in &capture.queues {
+            while taken < CHUNK
+                && let Some(sighting) = queue.take()
+            {
+                taken += sighting.bytes.len();
+                self.sorted.push(sighting);
+            }
+        }
+        self.sorted.sort_by_key(|sighting| sighting.at);
+        let is_old = |sighting: &Sighting| is_last || now.since(sighting.at) >= ORDER;
+        let ready = self.sorted.partition_point(is_old);
+        let snapshot = shared.snapshot.load_full();
+        let sorted: Vec<_> = self.sorted.drain(..ready).collect();
+        for sighting in sorted {
+            match &mut self.left {
+                Some(0) => break,
+                Some(left) => *left -= 1,
+                None => {}
+            }
+            self.write(&sighting, &snapshot);
+        }
+        taken < CHUNK
+    }
+
+    fn write(&mut self, sighting: &Sighting, snapshot: &Snapshot) {
+        let Some(interface) = self.interface(sighting.link, snapshot) else { return };
+        let packet = Packet {
+            interface,
+            at: self.zero.saturating_add(sighting.at.as_nanos()),
+            direction: sighting.direction,
+            vlan: sighting.vlan,
+            bytes: &sighting.bytes,
+            length: sighting.length,
+            comment: &sighting.describe(snapshot),
+        };
+        pcapng::packet(&mut self.bytes, &packet);
+    }
+
+    /// The number of a link's interface, which is described first if it was not.
+    fn interface(&mut self, link: LinkId, snapshot: &Snapshot) -> Option<u32> {
+        let link = snapshot.links.get(link.index())?;
+        let number = self.interfaces.iter().position(|name| *name == link.name).unwrap_or_else(|| {
+            let device = snapshot.devices.get(link.device.index()).map_or("?", |device| device.name.as_str());
+            let vlan = link.vlan.map_or_else(String::new, |vid| format!(" vlan {vid}"));
+            pcapng::interface(
+                &mut self.bytes,
+                &Interface {
+                    name: &format!("{}/{}", self.running.shared.engine, link.name),
+                    description: &format!("device {device}{vlan}, MTU {}", link.mtu),
+                    mac: link.mac,
+                    snaplen: self.snaplen,
+                },
+            );
+            self.interfaces.push(link.name.clone());
+            self.interfaces.len() - 1
+        });
+        u32::try_from(number).ok()
+    }
+
+    fn statistics(&mut self) {
+        let Registered { shared, capture } = &self.running;
+        let snapshot = shared.snapshot.load_full();
+        let [from, to] = [self.began, shared.clock.now()].map(|at| self.zero.saturating_add(at.as_nanos()));
+        for (number, name) in self.interfaces.iter().enumerate() {
+            let Some(link) = snapshot.links.iter().position(|link| link.name == *name) else { continue };
+            let counts = capture.queues.iter().map(|queue| queue.counts(link.into()));
+            let (received, dropped) = counts.fold((0, 0), |sum, counts| (sum.0 + counts.0, sum.1 + counts.1));
+            let interface = u32::try_from(number).unwrap_or(u32::MAX);
+            pcapng::statistics(&mut self.bytes, &Statistics { interface, from, to, received, dropped });
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The way of captured frames from one thread: bounded in frames and in bytes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use crossbeam_channel as channel;
+
+use crate::engine::trace::{Sighting, Sink};
+use crate::id::LinkId;
+
+/// Frames in one queue, at most.
+const FRAMES: usize = 8192;
+/// Bytes of frames in one queue, at most, up to one frame more.
+const BYTES: usize = 16 << 20;
+
+/// Both ends of a queue.
+#[derive(Debug)]
+pub(super) struct Queue {
+    sender: channel::Sender<Sighting>,
+    receiver: channel::Receiver<Sighting>,
+    counts: Arc<Counts>,
+}
+
+/// The end of the thread that handles packets. A queue has one such thread.
+#[derive(Debug)]
+pub(super) struct QueueSink {
+    sender: channel::Sender<Sighting>,
+    counts: Arc<Counts>,
+}
+
+#[derive(Debug)]
+struct Counts {
+    /// Of the frames that are under way.
+    bytes: AtomicUsize,
+    /// By [`LinkId`].
+    links: Vec<LinkCounts>,
+}
+
+#[derive(Debug, Default)]
+struct LinkCounts {
+    meant: AtomicU64,
+    lost: AtomicU64,
+}
+
+impl Queue {
+    /// A queue of an engine with so many links.
+    pub(super) fn new(links: usize) -> Self {
+        let (sender, receiver) = channel::bounded(FRAMES);
+        let links = std::iter::repeat_with(LinkCounts::default).take(links).collect();
+        let counts = Arc::new(Counts { bytes: AtomicUsize::new(0), links });
+        Self { sender, receiver, counts }
+    }
+
+    pub(super) fn sink(&self) -> QueueSink {
+        QueueSink { sender: self.sender.clone(), counts: Arc::clone(&self.counts) }
+    }
+
+    /// The next frame.
+    pub(super) fn take(&self) -> Option<Sighting> {
+        let sighting = self.receiver.try_recv().ok()?;
+        self.counts.bytes.fetch_sub(sighting.bytes.len(), Ordering::Relaxed);
+        Some(sighting)
+    }
+
+    /// Frames on `link` that were meant, and those of them that found the queue full.
+    pub(super) fn counts(&self, link: LinkId) -> (u64, u64) {
+        let read = |counts: &LinkCounts| (counts.meant.load(Ordering::Relaxed), counts.lost.load(Ordering::Relaxed));
+        self.counts.links.get(link.index()).map_or((0, 0), read)
+    }
+}
+
+impl Sink for QueueSink {
+    fn has_room(&mut self, link: LinkId) -> bool {
+        let has_room = self.sender.len() < FRAMES && self.counts.bytes.load(Ordering::Relaxed) < BYTES;
+        if let Some(counts) = self.counts.links.get(link.index()) {
+            counts.meant.fetch_add(1, Ordering::Relaxed);
+            counts.lost.fetch_add(u64::from(!has_room), Ordering::Relaxed);
+        }
+        has_room
+    }
+
+    fn put(&mut self, sighting: Sighting) {
+        let (link, bytes) = (sighting.link, sighting.bytes.len());
+        // Before it can be taken, so that the count is never below zero.
+        self.counts.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if self.sender.try_send(sighting).is_err() {
+            self.counts.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            if let Some(counts) = self.counts.links.get(link.index()) {
+                counts.lost.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
