@@ -9,6 +9,8 @@ mod packets;
 mod pinning;
 #[path = "simulation/seeds.rs"]
 mod seeds;
+#[path = "simulation/services.rs"]
+mod services;
 
 use fwlb::engine::DropReason;
 use fwlb::path::pinning::PinChange;

@@ -26,7 +26,11 @@ pub struct Args {
     /// Their sort; default: the seed decides
     #[arg(long, value_enum)]
     kind: Option<KindArg>,
-    /// What may go wrong: all, none, or a list of wires, flips, crash, half-dead, probes, slow, mac, engine, pause, carrier, admin
+    /// With services and servers behind the inner engine or without; default: the seed decides
+    #[arg(long, value_name = "yes|no", value_parser = yes_or_no)]
+    services: Option<bool>,
+    /// What may go wrong: all, none, or a list of wires, flips, crash, half-dead, probes, slow, mac, engine, pause, carrier,
+    /// admin, server, server-cable, server-admin
     #[arg(long, value_name = "LIST", default_value = "all", value_parser = sorts)]
     faults: Faults,
     /// How long traffic and faults last, in virtual time (10s, 1m)
@@ -70,6 +74,14 @@ fn sorts(text: &str) -> Result<Faults, String> {
     text.split(',').map(|word| one(word.trim())).collect::<Result<_, _>>().map(Faults)
 }
 
+fn yes_or_no(text: &str) -> Result<bool, String> {
+    match text {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err("say yes or no".to_owned()),
+    }
+}
+
 impl Args {
     fn options(&self) -> Options {
         let kind = self.kind.map(|kind| match kind {
@@ -83,6 +95,7 @@ impl Args {
             firewalls: self.firewalls.map(usize::from),
             kind,
             sorts: self.faults.0.clone(),
+            services: self.services,
             duration: self.duration,
             trace: self.trace,
         }
@@ -96,6 +109,9 @@ impl Args {
         }
         if let Some(name) = self.kind.and_then(|kind| clap::ValueEnum::to_possible_value(&kind)) {
             let _ = write!(line, " --kind {}", name.get_name());
+        }
+        if let Some(services) = self.services {
+            let _ = write!(line, " --services {}", if services { "yes" } else { "no" });
         }
         let names: Vec<_> =
             Sort::ALL.iter().filter(|(sort, _)| self.faults.0.contains(sort)).map(|(_, n)| *n).collect();
@@ -133,6 +149,19 @@ pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
 fn story(report: &Report, args: &Args) -> String {
     let mut text = format!("seed {}: {} {:?} firewalls", report.seed, report.plan.firewalls, report.plan.kind);
     let _ = writeln!(text, ", {} flows, digest {}", report.flows, report.digest);
+    for service in &report.plan.farm.services {
+        let (mode, failure) = (service.mode, service.on_failure());
+        let _ = writeln!(
+            text,
+            "  {} {:?} {mode:?} {:?}, weights {:?}, backup {:?}, sticky {} s, on-failure {failure:?}",
+            service.side.name(),
+            service.traffic,
+            service.scheduler,
+            service.weights,
+            service.backup,
+            service.sticky_s
+        );
+    }
     let lines = if report.trace.is_empty() { &report.faults } else { &report.trace };
     for line in lines {
         let _ = writeln!(text, "  {line}");
@@ -162,6 +191,7 @@ fn summary(reports: &[Report]) -> String {
         row("firewall changes", total(&|report| report.moves)),
     ];
     rows.extend(merged(reports, "flows ", |report| report.ended.iter().map(|(k, v)| (k.clone(), *v as u64)).collect()));
+    rows.push(row("sessions of services", total(&|report| report.placed.values().sum())));
     rows.extend(merged(reports, "pin_", |report| report.pins.clone()));
     rows.extend(merged(reports, "", |report| report.drops.clone()));
     rows.push(row("refused by firewalls, with a legal cause", total(&|report| report.excused.values().sum())));
@@ -199,11 +229,13 @@ mod tests {
 
     #[test]
     fn a_failed_seed_is_told_as_the_line_that_plays_it_again() {
-        let args = parse("--seed 7 --seeds 9 --kind nat --firewalls 3 --faults crash,engine --duration 2s").unwrap();
+        let args =
+            parse("--seed 7 --seeds 9 --kind nat --firewalls 3 --services yes --faults crash,engine --duration 2s")
+                .unwrap();
 
         assert_eq!(
             args.again(12),
-            "fwlb sim --seed 12 --firewalls 3 --kind nat --faults crash,engine --duration 2000ms --trace"
+            "fwlb sim --seed 12 --firewalls 3 --kind nat --services yes --faults crash,engine --duration 2000ms --trace"
         );
         assert_eq!(
             parse(args.again(12).strip_prefix("fwlb sim ").unwrap()).unwrap().options().sorts,

@@ -2,6 +2,7 @@
 
 use crate::config::Admin;
 use crate::sim::firewall::Leg;
+use crate::sim::host::Health;
 use crate::sim::laboratory::Laboratory;
 use crate::sim::rng::Rng;
 use crate::sim::sandwich::{Plan, Side};
@@ -33,11 +34,17 @@ pub enum Sort {
     Carrier,
     /// Drain or maint by command.
     Admin,
+    /// A server dies, its program ends, or its web page says 503.
+    Server,
+    /// A server's cable is cut, or loses, doubles and reorders.
+    ServerCable,
+    /// Drain, maint or another weight of a server by command.
+    ServerAdmin,
 }
 
 impl Sort {
     /// All sorts with their names.
-    pub const ALL: [(Self, &'static str); 11] = [
+    pub const ALL: [(Self, &'static str); 14] = [
         (Self::Wires, "wires"),
         (Self::Flips, "flips"),
         (Self::Crash, "crash"),
@@ -49,7 +56,43 @@ impl Sort {
         (Self::Pause, "pause"),
         (Self::Carrier, "carrier"),
         (Self::Admin, "admin"),
+        (Self::Server, "server"),
+        (Self::ServerCable, "server-cable"),
+        (Self::ServerAdmin, "server-admin"),
     ];
+
+    /// True if it needs servers.
+    pub const fn is_of_servers(self) -> bool {
+        match self {
+            Self::Server | Self::ServerCable | Self::ServerAdmin => true,
+            Self::Wires
+            | Self::Flips
+            | Self::Crash
+            | Self::HalfDead
+            | Self::Probes
+            | Self::Slow
+            | Self::Mac
+            | Self::Engine
+            | Self::Pause
+            | Self::Carrier
+            | Self::Admin => false,
+        }
+    }
+
+    /// True if it needs firewalls.
+    pub const fn is_of_firewalls(self) -> bool {
+        match self {
+            Self::Crash | Self::HalfDead | Self::Probes | Self::Slow | Self::Mac | Self::Admin => true,
+            Self::Wires
+            | Self::Flips
+            | Self::Engine
+            | Self::Pause
+            | Self::Carrier
+            | Self::Server
+            | Self::ServerCable
+            | Self::ServerAdmin => false,
+        }
+    }
 }
 
 /// One thing that goes wrong.
@@ -77,6 +120,14 @@ pub enum Fault {
     Carrier(Side, usize),
     /// [`Sort::Admin`].
     Admin(Side, usize, Admin),
+    /// [`Sort::Server`].
+    Server(usize, Health),
+    /// [`Sort::ServerCable`].
+    ServerCable(usize, Wire),
+    /// [`Sort::ServerAdmin`]: service and server.
+    ServerAdmin(usize, usize, Admin),
+    /// [`Sort::ServerAdmin`]: service, server and weight.
+    ServerWeight(usize, usize, u16),
 }
 
 /// A fault and its time.
@@ -94,12 +145,15 @@ impl Fault {
     /// Two faults of which the end of one would end the other.
     fn collides(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Wires(_), Self::Wires(_)) => true,
             (Self::Leg(a, _) | Self::OneWay(a, ..), Self::Leg(b, _) | Self::OneWay(b, ..)) => a == b,
             (Self::Crash(a), Self::Crash(b)) | (Self::Slow(a, _), Self::Slow(b, _)) => a == b,
             (Self::Probes(a, _), Self::Probes(b, _)) | (Self::Admin(_, a, _), Self::Admin(_, b, _)) => a == b,
             (Self::Engine(a) | Self::Pause(a, _), Self::Engine(b) | Self::Pause(b, _)) => a == b,
             (Self::Carrier(a, _), Self::Carrier(b, _)) => a == b,
+            (Self::Server(a, _), Self::Server(b, _)) => a == b,
+            (Self::ServerCable(..) | Self::Wires(_), Self::ServerCable(..) | Self::Wires(_)) => true,
+            (Self::ServerAdmin(a, b, _), Self::ServerAdmin(c, d, _)) => (a, b) == (c, d),
+            (Self::ServerWeight(a, b, _), Self::ServerWeight(c, d, _)) => (a, b) == (c, d),
             (_, _) => false,
         }
     }
@@ -118,6 +172,10 @@ impl Fault {
             Self::Pause(side, duration) => lab.pause_engine(side, duration),
             Self::Carrier(side, link) => lab.set_carrier(side, link, false),
             Self::Admin(side, firewall, admin) => lab.set_admin(side, firewall, Some(admin)),
+            Self::Server(server, health) => lab.set_health(server, health),
+            Self::ServerCable(server, wire) => lab.set_server_cable(server, wire),
+            Self::ServerAdmin(service, server, admin) => lab.set_server_admin(service, server, Some(admin)),
+            Self::ServerWeight(service, server, weight) => lab.set_server_weight(service, server, Some(weight)),
         }
     }
 
@@ -133,6 +191,10 @@ impl Fault {
             Self::Engine(side) => lab.start_engine(side),
             Self::Carrier(side, link) => lab.set_carrier(side, link, true),
             Self::Admin(side, firewall, _) => lab.set_admin(side, firewall, None),
+            Self::Server(server, _) => lab.set_health(server, Health::Well),
+            Self::ServerCable(server, _) => lab.set_server_cable(server, Wire::GOOD),
+            Self::ServerAdmin(service, server, _) => lab.set_server_admin(service, server, None),
+            Self::ServerWeight(service, server, _) => lab.set_server_weight(service, server, None),
             Self::Mac(..) | Self::Pause(..) => {}
         }
     }
@@ -141,8 +203,21 @@ impl Fault {
 /// Draws faults of these sorts for the time between `from` and `until`.
 pub fn draw(rng: &mut Rng, plan: &Plan, sorts: &[Sort], from: Instant, until: Instant) -> Vec<Planned> {
     let mut planned: Vec<Planned> = Vec::new();
+    draw_more(rng, plan, sorts, from, until, &mut planned);
+    planned
+}
+
+/// Draws more faults beside those that are planned.
+pub fn draw_more(
+    rng: &mut Rng,
+    plan: &Plan,
+    sorts: &[Sort],
+    from: Instant,
+    until: Instant,
+    planned: &mut Vec<Planned>,
+) {
     if sorts.is_empty() {
-        return planned;
+        return;
     }
     let span = until.since(from);
     for _ in 0..rng.between(1, 5) {
@@ -155,11 +230,13 @@ pub fn draw(rng: &mut Rng, plan: &Plan, sorts: &[Sort], from: Instant, until: In
             planned.push(Planned { fault, from: begin, until: end });
         }
     }
-    planned
 }
 
 fn draw_one(rng: &mut Rng, plan: &Plan, sort: Sort) -> Fault {
-    let firewall = rng.index(plan.firewalls);
+    if sort.is_of_servers() {
+        return draw_of_servers(rng, plan, sort);
+    }
+    let firewall = rng.index(plan.firewalls.max(1));
     let leg = *rng.choose(&[Leg::Outside, Leg::Inside]);
     let side = *rng.choose(&Side::BOTH);
     match sort {
@@ -183,5 +260,38 @@ fn draw_one(rng: &mut Rng, plan: &Plan, sort: Sort) -> Fault {
         Sort::Pause => Fault::Pause(side, Duration::from_millis(rng.between(20, 2500))),
         Sort::Carrier => Fault::Carrier(side, rng.index(2)),
         Sort::Admin => Fault::Admin(side, firewall, *rng.choose(&[Admin::Drain, Admin::Maint])),
+        Sort::Server | Sort::ServerCable | Sort::ServerAdmin => unreachable!("drawn apart"),
+    }
+}
+
+fn draw_of_servers(rng: &mut Rng, plan: &Plan, sort: Sort) -> Fault {
+    let server = rng.index(plan.farm.servers);
+    match sort {
+        Sort::ServerCable if rng.chance(400) => Fault::ServerCable(server, Wire { cut: true, ..Wire::GOOD }),
+        Sort::ServerCable => {
+            let (loss, duplicate, reorder) = (rng.below(300) as u32, rng.below(200) as u32, rng.below(200) as u32);
+            Fault::ServerCable(server, Wire { loss, duplicate, reorder, ..Wire::GOOD })
+        }
+        Sort::ServerAdmin => {
+            let service = rng.index(plan.farm.services.len());
+            match rng.below(3) {
+                0 => Fault::ServerWeight(service, server, *rng.choose(&[0, 1, 2, 5])),
+                _ => Fault::ServerAdmin(service, server, *rng.choose(&[Admin::Drain, Admin::Maint])),
+            }
+        }
+        Sort::Server
+        | Sort::Wires
+        | Sort::Flips
+        | Sort::Crash
+        | Sort::HalfDead
+        | Sort::Probes
+        | Sort::Slow
+        | Sort::Mac
+        | Sort::Engine
+        | Sort::Pause
+        | Sort::Carrier
+        | Sort::Admin => {
+            Fault::Server(server, *rng.choose(&[Health::Dead, Health::Dead, Health::Refusing, Health::Sick]))
+        }
     }
 }

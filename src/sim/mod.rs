@@ -16,6 +16,7 @@
 
 pub mod appliance;
 pub mod check;
+pub mod farm;
 pub mod fault;
 pub mod firewall;
 pub mod host;

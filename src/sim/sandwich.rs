@@ -13,9 +13,10 @@ use std::rc::Rc;
 
 use crate::config::{BelowMin, OnFailure};
 use crate::sim::appliance::Appliance;
+use crate::sim::farm::{self, Farm};
 use crate::sim::firewall::conntrack::{Conntrack, Policy};
 use crate::sim::firewall::{Firewall, Kind, Leg, Settings};
-use crate::sim::host::Host;
+use crate::sim::host::{Host, Seat};
 use crate::sim::rng::Rng;
 use crate::sim::station::Station;
 use crate::sim::world::{Node, NodeId, World};
@@ -64,7 +65,7 @@ impl Side {
 /// What is built.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Plan {
-    /// Firewalls, 1..=9.
+    /// Firewalls, up to 9; none: the engines are routers beside each other and have no group.
     pub firewalls: usize,
     /// Their sort.
     pub kind: Kind,
@@ -100,6 +101,10 @@ pub struct Plan {
     pub partial_checksums: bool,
     /// MTU of the firewalls' legs.
     pub firewall_mtu: usize,
+    /// Hosts leave segmentation to their devices.
+    pub gso: bool,
+    /// Services and servers.
+    pub farm: Farm,
 }
 
 impl Default for Plan {
@@ -122,6 +127,8 @@ impl Default for Plan {
             hold: "2s",
             partial_checksums: false,
             firewall_mtu: 1500,
+            gso: false,
+            farm: Farm::default(),
         }
     }
 }
@@ -143,6 +150,8 @@ pub struct Nodes {
     pub firewalls: Vec<NodeId>,
     /// Clients and servers.
     pub hosts: [Vec<NodeId>; 2],
+    /// The servers of the farm.
+    pub servers: Vec<NodeId>,
 }
 
 impl Nodes {
@@ -260,8 +269,16 @@ pub fn configuration(plan: &Plan, side: Side) -> String {
         }
         let _ = writeln!(text, "addresses = [\"{}\", \"{}\"]\n", addresses[0], addresses[1]);
     }
+    if !plan.farm.services.is_empty() {
+        line(&mut text, "[timeouts]\ntcp-closing = \"2s\"\n");
+    }
     for (family, pool) in POOLS.iter().enumerate() {
         let v4 = family == 0;
+        if plan.firewalls == 0 {
+            let (prefix, via) = (hosts_prefix(side.other(), v4), around(side.other(), v4));
+            let _ = writeln!(text, "[[route]]\nto = \"{prefix}\"\nvia = \"{via}\"\n");
+            continue;
+        }
         for prefix in [hosts_prefix(side.other(), v4), pool] {
             let _ = writeln!(
                 text,
@@ -274,12 +291,17 @@ pub fn configuration(plan: &Plan, side: Side) -> String {
             line(&mut text, "");
         }
     }
-    let on_failure = match plan.on_failure {
-        OnFailure::Reselect => "reselect",
-        OnFailure::Reset => "reset",
-        OnFailure::Keep => "keep",
-        OnFailure::Drop => "drop",
-    };
+    if plan.firewalls > 0 {
+        group(plan, side, &mut text);
+    }
+    text.push_str(&plan.farm.configuration(side));
+    text
+}
+
+/// The group of firewalls, as both engines have it.
+fn group(plan: &Plan, side: Side, text: &mut String) {
+    let me = side as usize;
+    let on_failure = farm::on_failure_name(plan.on_failure);
     let below_min = match plan.below_min {
         BelowMin::Drop => "drop",
         BelowMin::Bypass => "bypass",
@@ -308,11 +330,10 @@ pub fn configuration(plan: &Plan, side: Side) -> String {
             address(false)
         );
         if transparent {
-            line(&mut text, "learn-by = \"link\"");
+            text.push_str("learn-by = \"link\"\n");
         }
-        line(&mut text, "");
+        text.push('\n');
     }
-    text
 }
 
 /// Builds the sandwich; its engines are started.
@@ -320,7 +341,8 @@ pub fn build(plan: &Plan, rng: &mut Rng) -> (World, Nodes) {
     let mut world = World::new(rng.fork(1));
     world.partial_checksums = plan.partial_checksums;
     let engines = Side::BOTH.map(|side| {
-        let engine = Appliance::new(&configuration(plan, side), rng.fork(2 + side as u64));
+        let mut engine = Appliance::new(&configuration(plan, side), rng.fork(2 + side as u64));
+        engine.ports_per_worker = plan.farm.ports;
         world.add(Node::Engine(Box::new(engine)))
     });
     let shared = Rc::new(RefCell::new(Conntrack::default()));
@@ -332,9 +354,10 @@ pub fn build(plan: &Plan, rng: &mut Rng) -> (World, Nodes) {
         .collect();
     let hosts = Side::BOTH.map(|side| {
         let count = plan.hosts[side as usize];
-        (0..count).map(|number| add_host(&mut world, side, number, rng)).collect::<Vec<_>>()
+        (0..count).map(|number| add_host(&mut world, plan, side, number, rng)).collect::<Vec<_>>()
     });
-    let nodes = Nodes { engines, firewalls, hosts };
+    let servers = (0..plan.farm.servers).map(|number| add_server(&mut world, plan, number, rng)).collect();
+    let nodes = Nodes { engines, firewalls, hosts, servers };
     cable(plan, &mut world, &nodes);
     for engine in engines {
         world.with_engine(engine, Appliance::start);
@@ -342,13 +365,31 @@ pub fn build(plan: &Plan, rng: &mut Rng) -> (World, Nodes) {
     (world, nodes)
 }
 
-fn add_host(world: &mut World, side: Side, number: usize, rng: &mut Rng) -> NodeId {
+fn add_host(world: &mut World, plan: &Plan, side: Side, number: usize, rng: &mut Rng) -> NodeId {
     let addresses = [true, false].map(|v4| host_address(side, number, v4)).to_vec();
-    let gateways = [true, false].map(|v4| gateway(side, v4)).to_vec();
     let mac = MacAddr([0x02, 0xaa, 0, 0, side as u8, number as u8]);
     let station = Station::new(mac, addresses, false);
-    let host = Host::new(world.next_node(), station, gateways, rng.fork(100 + number as u64), Instant::ZERO);
+    let seat = seat(plan, side, Vec::new());
+    let host = Host::new(world.next_node(), station, seat, rng.fork(100 + number as u64), Instant::ZERO);
     world.add(Node::Host(Box::new(host)))
+}
+
+fn add_server(world: &mut World, plan: &Plan, number: usize, rng: &mut Rng) -> NodeId {
+    let addresses = [true, false].map(|v4| farm::server_address(number, v4)).to_vec();
+    let station = Station::new(farm::server_mac(number), addresses, false);
+    let seat = seat(plan, Side::Inner, plan.farm.loopbacks());
+    let host = Host::new(world.next_node(), station, seat, rng.fork(200 + number as u64), Instant::ZERO);
+    world.add(Node::Host(Box::new(host)))
+}
+
+/// Where a host of `side` sits.
+fn seat(plan: &Plan, side: Side, loopbacks: Vec<IpAddr>) -> Seat {
+    let gateways = [true, false].map(|v4| gateway(side, v4)).to_vec();
+    let prefix = |v4| hosts_prefix(side, v4).parse().expect("a prefix");
+    // What the other hosts of the segment have is asked for by ARP/ND only where there are services: without them nobody
+    // talks to a neighbour.
+    let on_link = if plan.farm.services.is_empty() { Vec::new() } else { [true, false].map(prefix).to_vec() };
+    Seat { gateways, on_link, loopbacks, gso: plan.gso }
 }
 
 fn firewall(plan: &Plan, number: usize, table: Rc<RefCell<Conntrack>>) -> Firewall {
@@ -401,6 +442,11 @@ fn cable(plan: &Plan, world: &mut World, nodes: &Nodes) {
         world.plug(engine, 0, hosts);
         for host in &nodes.hosts[side as usize] {
             world.plug(*host, 0, hosts);
+        }
+        if side == Side::Inner {
+            for server in &nodes.servers {
+                world.plug(*server, 0, hosts);
+            }
         }
         let count = if transparent { plan.firewalls } else { 1 };
         let segments: Vec<usize> = (0..count).map(|_| world.add_segment()).collect();

@@ -2,7 +2,9 @@
 
 use crate::engine::Verdict;
 use crate::sim::appliance::Handled;
-use crate::sim::packet::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Icmp, Packet, split_ethernet};
+use crate::sim::packet::{
+    ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Icmp, Packet, Tuple, protocol, split_ethernet,
+};
 use crate::wire::MacAddr;
 
 /// Transparency: a forwarded frame differs from the received one in its hardware addresses, in TTL (less one) and in the
@@ -32,6 +34,40 @@ pub fn transparent(handled: &Handled) -> Option<String> {
         return Some(format!("TTL went from {} to {}", before[ttl], after[ttl]));
     }
     None
+}
+
+/// Transparency of a translation: the packet leaves with the addresses and ports of `leaving`, TTL less one, right checksums
+/// where they were right, and nothing else changed. Of an ICMP error the quoted packet is translated too; what there is
+/// beyond the flow that it names is the firewalls' to judge. Answers what is wrong.
+pub fn translated(before: &Packet, after: &Packet, leaving: Tuple) -> Option<String> {
+    if after.ttl.wrapping_add(1) != before.ttl {
+        return Some(format!("TTL went from {} to {}", before.ttl, after.ttl));
+    }
+    if before.checksum_ok() != after.checksum_ok() {
+        return Some(format!("a checksum that was {} became {}", before.checksum_ok(), after.checksum_ok()));
+    }
+    if before.is_icmp_error() {
+        let same = (before.tos, before.ident, before.payload.len()) == (after.tos, after.ident, after.payload.len());
+        return (!same).then(|| format!("an ICMP error changed: {before:?} {after:?}"));
+    }
+    let masked = |packet: &Packet| {
+        let mut packet = packet.clone();
+        packet.ttl = 0;
+        let at = match (packet.protocol, packet.piece) {
+            (_, Some(piece)) if piece.offset > 0 => None,
+            (protocol::TCP, _) => Some(16),
+            (protocol::UDP, _) => Some(6),
+            _ => None,
+        };
+        if let Some(field) = at.and_then(|at| packet.payload.get_mut(at..at + 2)) {
+            // RFC 768: none stays none.
+            let none = packet.protocol == protocol::UDP && field == [0, 0];
+            field.fill(u8::from(!none));
+        }
+        packet
+    };
+    let (expected, seen) = (masked(&before.clone().rewritten(leaving)), masked(after));
+    (expected != seen).then(|| format!("a translated packet is {seen:02x?}, not {expected:02x?}"))
 }
 
 /// What a frame on a wire must be whoever made it. Answers what is wrong.
@@ -70,7 +106,8 @@ mod tests {
         let frame =
             |packet: &Packet| Frame::new(ethernet(MacAddr([2; 6]), MacAddr([4; 6]), ETHERTYPE_IPV4, &packet.emit()));
         let verdict = Verdict::Forward(LinkId(1));
-        Handled { link: LinkId(0), before: frame(&packet), after: frame(&after), vlan: None, verdict }
+        let snapshot = std::sync::Arc::default();
+        Handled { link: LinkId(0), before: frame(&packet), after: frame(&after), vlan: None, verdict, snapshot }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::engine::DropReason;
+use crate::sim::farm::server_name;
 use crate::sim::firewall::Kind;
 use crate::sim::firewall::conntrack::Refusal;
 use crate::sim::host::FlowRef;
@@ -53,6 +54,12 @@ pub struct Story {
     pub via: [Option<(usize, u32)>; 2],
     /// A packet of it was lost or damaged on a wire.
     pub lost: bool,
+    /// The service that it asks.
+    pub service: Option<usize>,
+    /// Servers that an engine sent it to.
+    pub servers: BTreeSet<usize>,
+    /// A bounded table had no room for it, which is counted and told.
+    pub refused: bool,
     /// The last steps.
     pub steps: VecDeque<Entry>,
 }
@@ -62,6 +69,19 @@ pub struct Story {
 pub struct Disturbance {
     /// Which firewall.
     pub firewall: usize,
+    /// Since when.
+    pub from: Instant,
+    /// Until when; `None`: still.
+    pub until: Option<Instant>,
+    /// What.
+    pub why: String,
+}
+
+/// A time during which something was wrong with a server, in truth or in an engine's view.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerTrouble {
+    /// Which server.
+    pub server: usize,
     /// Since when.
     pub from: Instant,
     /// Until when; `None`: still.
@@ -85,7 +105,8 @@ impl Story {
     /// A flow that begins.
     pub fn new(flow: FlowRef, tuple: Tuple, started: Instant) -> Self {
         let (firewalls, steps) = (BTreeSet::new(), VecDeque::new());
-        Self { flow, tuple, started, firewalls, via: [None; 2], lost: false, steps }
+        let (service, servers, refused) = (None, BTreeSet::new(), false);
+        Self { flow, tuple, started, firewalls, via: [None; 2], lost: false, service, servers, refused, steps }
     }
 
     /// Adds a line; answers true if the engine sent the flow to a firewall that it did not send it to before.
@@ -145,9 +166,12 @@ fn flag_names(flags: u8) -> String {
 pub struct Causes {
     /// Troubles of firewalls.
     pub disturbances: Vec<Disturbance>,
+    /// Troubles of servers.
+    pub servers: Vec<ServerTrouble>,
     /// Restarts of engines.
     pub restarts: Vec<Restart>,
     open: BTreeMap<(usize, String), usize>,
+    open_servers: BTreeMap<(usize, String), usize>,
 }
 
 impl Causes {
@@ -172,6 +196,49 @@ impl Causes {
         }
     }
 
+    /// A trouble of a server begins (nothing, if the same one is there).
+    pub fn begin_server(&mut self, server: usize, why: &str, at: Instant) {
+        let key = (server, why.to_owned());
+        if !self.open_servers.contains_key(&key) {
+            self.open_servers.insert(key, self.servers.len());
+            self.servers.push(ServerTrouble { server, from: at, until: None, why: why.to_owned() });
+        }
+    }
+
+    /// A trouble of a server ends.
+    pub fn end_server(&mut self, server: usize, why: &str, at: Instant) {
+        if let Some(number) = self.open_servers.remove(&(server, why.to_owned())) {
+            self.servers[number].until = Some(at);
+        }
+    }
+
+    /// True if something is or was just wrong with a server in truth, not only in an engine's view.
+    pub fn is_troubled(&self, server: usize, now: Instant) -> bool {
+        self.servers.iter().any(|trouble| {
+            let recent = trouble.until.is_none_or(|until| now.since(until) < Self::START);
+            trouble.server == server && recent && !trouble.why.starts_with("not up")
+        })
+    }
+
+    /// Why a flow that asks a service may fare badly: one of its servers was in trouble during its life (any server, if it
+    /// never got one), a table had no room for it, or the engine of the service forgot it.
+    fn excuse_by_service(&self, story: &Story, plan: &Plan) -> Option<String> {
+        let service = story.service?;
+        let concerns = |server: &usize| story.servers.is_empty() || story.servers.contains(server);
+        let touched = self.servers.iter().find(|trouble| {
+            concerns(&trouble.server) && trouble.until.is_none_or(|until| until + Self::GRACE >= story.started)
+        });
+        if let Some(trouble) = touched {
+            return Some(format!("{} {}", server_name(trouble.server), trouble.why));
+        }
+        if story.refused {
+            return Some("a table was full".to_owned());
+        }
+        let side = plan.farm.services[service].side;
+        let restart = self.restarts.iter().find(|restart| restart.side == side && restart.at >= story.started)?;
+        Some(format!("{} restarted", restart.side.name()))
+    }
+
     /// Why what happens to this flow may be held against nobody: one of its firewalls was in trouble during its life, or an
     /// engine forgot it while only memory could know its firewall.
     pub fn excuse(&self, story: &Story, plan: &Plan) -> Option<String> {
@@ -181,6 +248,9 @@ impl Causes {
         });
         if let Some(trouble) = touched {
             return Some(format!("{} {}", firewall_name(trouble.firewall), trouble.why));
+        }
+        if let Some(excuse) = self.excuse_by_service(story, plan) {
+            return Some(excuse);
         }
         let restart = self.restarts.iter().find(|restart| restart.at >= story.started)?;
         let learned = plan.kind == Kind::Nat || plan.seeds[0] != plan.seeds[1] || plan.unknown != [None; 2];

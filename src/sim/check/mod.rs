@@ -4,16 +4,19 @@
 //! where it does not belong, conservation of counters, bounded tables, no false alarm. Liveness, after the last fault:
 //! [`Checks::liveness`].
 
+mod farm;
 pub mod frame;
 pub mod history;
+pub mod services;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::engine::Verdict;
+use crate::engine::{DropReason, Verdict};
 use crate::id::LinkId;
 use crate::sim::appliance::{Frame, Handled};
 use crate::sim::check::history::{Causes, Entry, Restart, Step, Story};
+use crate::sim::check::services::ServiceChecks;
 use crate::sim::firewall::conntrack::Refusal;
 use crate::sim::firewall::{Kind, Leg, Sighting};
 use crate::sim::host::{End, FlowRef, FlowState};
@@ -59,18 +62,27 @@ pub struct Checks {
     told: BTreeSet<(usize, &'static str)>,
     /// Packets that firewalls refused although an oracle would have passed them, by excuse.
     pub excused: BTreeMap<String, u64>,
+    /// The services of each engine.
+    pub services: [ServiceChecks; 2],
+    /// Up and falls of every server, by engine, service, server and family.
+    server_views: BTreeMap<(Side, usize, usize, usize), (bool, u32)>,
 }
 
 impl Checks {
     const VIOLATIONS_MAX: usize = 20;
     const DATAGRAMS_MAX: usize = 10_000;
+    /// `timeouts.tcp-closing` of the laboratory's engines, for which freed ports rest.
+    const PORTS_REST: Duration = Duration::from_secs(2);
 
     /// Checkers for a sandwich.
     pub fn new(plan: Plan, nodes: Nodes) -> Self {
         let macs = (0..plan.firewalls)
             .flat_map(|number| [Leg::Outside, Leg::Inside].map(|leg| (firewall_mac(number, leg), number)))
             .collect();
+        let services = Side::BOTH.map(|side| ServiceChecks::new(&plan, side, Self::PORTS_REST));
         Self {
+            services,
+            server_views: BTreeMap::new(),
             plan,
             nodes,
             stories: Vec::new(),
@@ -106,6 +118,13 @@ impl Checks {
         self.stories.push(Story::new(flow, tuple, now));
     }
 
+    /// The flow asks a service.
+    pub fn asks(&mut self, flow: FlowRef, service: usize) {
+        if let Some(story) = self.stories.iter_mut().find(|story| story.flow == flow) {
+            story.service = Some(service);
+        }
+    }
+
     /// A firewall has another hardware address.
     pub fn mac_changed(&mut self, firewall: usize, mac: MacAddr, now: Instant) {
         self.macs.insert(mac, firewall);
@@ -115,6 +134,7 @@ impl Checks {
     /// An engine died.
     pub fn restarted(&mut self, side: Side, at: Instant) {
         self.causes.restarts.push(Restart { side, at });
+        self.services[side as usize].restarted();
         self.epochs[side as usize] = 0;
     }
 
@@ -140,11 +160,15 @@ impl Checks {
 
     /// Takes what happened since the last call.
     pub fn observe(&mut self, world: &mut World) {
-        for observation in world.take_observations() {
+        let observations = world.take_observations();
+        self.service_resets(world, &observations);
+        for observation in observations {
             match observation {
                 Observation::Sighted { node, sighting } => self.sighted(node, sighting),
                 Observation::Handled { node, handled } => {
-                    if let Some(wrong) = frame::transparent(&handled) {
+                    if !self.service_frame(world, node, &handled)
+                        && let Some(wrong) = frame::transparent(&handled)
+                    {
                         self.violate(world.now(), "transparency", format!("{}: {wrong}", self.engine_name(node)), None);
                     }
                     self.dropped(world.now(), node, &handled);
@@ -175,6 +199,7 @@ impl Checks {
         for side in Side::BOTH {
             self.look(world, side);
         }
+        self.tell_findings(world.now());
     }
 
     /// Counters, tables and bounds of both engines.
@@ -214,6 +239,7 @@ impl Checks {
             if engine.neighbors(world.now()) > engine.config().limits.neighbors {
                 self.violate(world.now(), "bounded tables", format!("{}: too many neighbours", side.name()), None);
             }
+            self.services[side as usize].bookkeeping(engine, world.now());
             for problem in engine.problems.clone() {
                 self.violate(world.now(), "contract", problem, None);
             }
@@ -229,7 +255,7 @@ impl Checks {
             let is_fresh = fresh.contains(&story.flow);
             let what = format!("{:?} {} {:?}, answered {}", flow.spec.traffic, story.tuple, flow.state, flow.answered);
             let broken = matches!(flow.state, FlowState::Over(End::Reset | End::TimedOut));
-            if is_fresh && (!flow.served() || broken) {
+            if is_fresh && !story.refused && (!flow.served() || broken) {
                 self.violate(world.now(), "liveness", format!("a new flow is not served: {what}"), Some(number));
             } else if is_fresh && story.moves() > 0 && (excuse.is_none() || !self.plan.is_tiny()) {
                 self.violate(world.now(), "persistence", format!("a new flow moved: {what}"), Some(number));
@@ -270,7 +296,7 @@ impl Checks {
         self.nodes.side(node).name()
     }
 
-    fn find(&self, tuple: Tuple) -> Option<usize> {
+    pub(super) fn find(&self, tuple: Tuple) -> Option<usize> {
         self.by_tuple.get(&tuple.canonical()).copied()
     }
 
@@ -323,6 +349,7 @@ impl Checks {
         let Some(number) = packet.and_then(|packet| self.find(packet.tuple())) else { return };
         let what = Step::Dropped(self.nodes.side(node), reason);
         self.stories[number].note(Entry { at, flags: None, what });
+        self.stories[number].refused |= matches!(reason, DropReason::SnatExhausted | DropReason::SessionTableFull);
         if self.calm_since.is_none() {
             self.stories[number].lost = true;
         }
@@ -373,7 +400,7 @@ impl Checks {
                 let what = format!("{} took {} too", story.tuple, firewall_name(firewall));
                 self.violate(now, "persistence", what, Some(number));
             }
-        } else if self.plan.below_min == crate::config::BelowMin::Drop {
+        } else if self.plan.below_min == crate::config::BelowMin::Drop && self.plan.firewalls > 0 {
             self.violate(now, "no frame leaks", format!("{}: {} went round", side.name(), packet.tuple()), None);
         }
     }
@@ -386,6 +413,7 @@ impl Checks {
         }
         self.epochs[side as usize] = snapshot.epoch;
         let now = world.now();
+        self.look_at_servers(snapshot, side, now);
         let mut changes = Vec::new();
         for set in &snapshot.path_sets {
             let group = &snapshot.groups[set.group.index()];

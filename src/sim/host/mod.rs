@@ -5,8 +5,10 @@ pub mod tcp;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use crate::sim::host::tcp::Tcp;
-use crate::sim::packet::{Icmp, Packet, Tuple, protocol};
+use crate::sim::packet::{Icmp, Packet, Tuple, protocol, tcp_flag};
 use crate::sim::reassembly::Reassembly;
 use crate::sim::rng::Rng;
 use crate::sim::station::Station;
@@ -18,6 +20,8 @@ pub const ECHO_PORT: u16 = 7;
 pub const DISCARD_PORT: u16 = 9;
 /// Speaks without being asked (RFC 864).
 pub const GENERATOR_PORT: u16 = 19;
+/// Says in HTTP how the host is.
+pub const HTTP_PORT: u16 = 80;
 
 /// Names a flow in the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -149,13 +153,41 @@ pub struct Complaint {
     pub code: u8,
 }
 
+/// Where a host sits in its network.
+#[derive(Debug, Clone)]
+pub struct Seat {
+    /// One next hop per family.
+    pub gateways: Vec<IpAddr>,
+    /// Prefixes whose hosts it asks for itself.
+    pub on_link: Vec<IpNet>,
+    /// Addresses that it answers to without telling anybody, as a server behind a direct-return service has them.
+    pub loopbacks: Vec<IpAddr>,
+    /// Its device cuts TCP super-frames.
+    pub gso: bool,
+}
+
+/// How a server is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// It serves.
+    Well,
+    /// Its program ended: connections are reset, ports are closed, the host answers.
+    Refusing,
+    /// It serves, and its web page says 503.
+    Sick,
+    /// Without power.
+    Dead,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Host {
     /// Its leg.
     pub station: Station,
     number: usize,
-    gateways: Vec<IpAddr>,
+    seat: Seat,
+    health: Health,
     mtu: usize,
     tcp: Tcp,
     flows: Vec<Flow>,
@@ -170,13 +202,14 @@ pub struct Host {
 }
 
 impl Host {
-    /// Host number `number` of the world; `gateways` has one next hop per family.
-    pub fn new(number: usize, station: Station, gateways: Vec<IpAddr>, mut rng: Rng, now: Instant) -> Self {
+    /// Host number `number` of the world.
+    pub fn new(number: usize, station: Station, seat: Seat, mut rng: Rng, now: Instant) -> Self {
         Self {
             number,
-            tcp: Tcp::new(&station.addresses, rng.next_u64(), now),
+            tcp: Tcp::new(&station.addresses, rng.next_u64(), seat.gso, now),
             station,
-            gateways,
+            seat,
+            health: Health::Well,
             mtu: 1500,
             flows: Vec::new(),
             by_tuple: BTreeMap::new(),
@@ -239,20 +272,53 @@ impl Host {
         }
     }
 
+    /// How it is.
+    pub fn health(&self) -> Health {
+        self.health
+    }
+
+    /// Its health changes. Who was dead remembers nothing.
+    pub fn set_health(&mut self, health: Health, now: Instant) {
+        let was_dead = self.health == Health::Dead;
+        self.health = health;
+        self.tcp.web_status = if health == Health::Sick { 503 } else { 200 };
+        match health {
+            Health::Well | Health::Sick if was_dead => self.station.announce(),
+            Health::Well | Health::Sick => {}
+            Health::Refusing => {
+                self.tcp.abort();
+                self.handle_timeout(now);
+            }
+            Health::Dead => {
+                self.station.forget();
+                self.reassembly.clear();
+                self.tcp = Tcp::new(&self.station.addresses, self.rng.next_u64(), self.seat.gso, now);
+            }
+        }
+    }
+
     /// Sends a packet of a test's own making.
     pub fn send_raw(&mut self, packet: Packet, now: Instant) {
-        if let Some(gateway) = self.gateways.iter().find(|g| g.is_ipv4() == packet.source.is_ipv4()).copied() {
-            self.station.send(packet, gateway, now);
+        let neighbor = self.seat.on_link.iter().any(|prefix| prefix.contains(&packet.destination));
+        let gateway = self.seat.gateways.iter().find(|g| g.is_ipv4() == packet.source.is_ipv4()).copied();
+        if let Some(next_hop) = if neighbor { Some(packet.destination) } else { gateway } {
+            self.station.send(packet, next_hop, now);
         }
     }
 
     /// Takes a frame.
     pub fn receive(&mut self, frame: &[u8], now: Instant) {
+        if self.health == Health::Dead {
+            return;
+        }
         let Some(packet) = self.station.receive(frame, now) else { return };
-        if !self.station.addresses.contains(&packet.destination) {
+        if !self.station.addresses.contains(&packet.destination) && !self.seat.loopbacks.contains(&packet.destination) {
             return;
         }
         let Some((packet, _)) = self.reassembly.take(packet, now) else { return };
+        if self.health == Health::Refusing && self.refuse(&packet, now) {
+            return;
+        }
         if packet.protocol == protocol::TCP {
             self.tcp.receive(&packet, now);
             self.handle_timeout(now);
@@ -263,6 +329,9 @@ impl Host {
 
     /// Time passes.
     pub fn handle_timeout(&mut self, now: Instant) {
+        if self.health == Health::Dead {
+            return;
+        }
         self.station.handle_timeout(now);
         self.reassembly.expire(now);
         self.tcp.run(&mut self.flows, now);
@@ -357,6 +426,27 @@ impl Host {
                 _ => {}
             },
         }
+    }
+
+    /// Answers for a port that nobody listens on (RFC 9293 section 3.10.7.1, RFC 1122 section 4.1.3.1); true if it did.
+    fn refuse(&mut self, packet: &Packet, now: Instant) -> bool {
+        let Tuple { protocol: number, source, destination } = packet.tuple();
+        let answer = match (number, packet.tcp_flags(), packet.tcp_sequence()) {
+            (protocol::TCP, Some(flags), Some(sequence))
+                if flags & (tcp_flag::SYN | tcp_flag::ACK) == tcp_flag::SYN =>
+            {
+                let flags = tcp_flag::RST | tcp_flag::ACK;
+                Packet::tcp(destination, source, flags, 0, sequence.wrapping_add(1), &[])
+            }
+            (protocol::UDP, _, _) if !packet.is_icmp_error() => {
+                let (kind, code) = if source.0.is_ipv4() { (3, 3) } else { (1, 4) };
+                let quote = packet.emit();
+                Packet::icmp(destination.0, source.0, kind, code, [0; 4], &quote[..quote.len().min(512)])
+            }
+            _ => return false,
+        };
+        self.send_raw(answer, now);
+        true
     }
 
     /// An answer came; it counts if it answers a flow of this host.

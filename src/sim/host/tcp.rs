@@ -9,7 +9,7 @@ use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::wire::{HardwareAddress, IpCidr};
 
-use crate::sim::host::{ECHO_PORT, End, Flow, FlowState, GENERATOR_PORT};
+use crate::sim::host::{ECHO_PORT, End, Flow, FlowState, GENERATOR_PORT, HTTP_PORT, Traffic};
 use crate::sim::packet::{Packet, Tuple, tcp_flag};
 use crate::time::{Duration, Instant};
 
@@ -22,6 +22,8 @@ pub struct Tcp {
     servers: Vec<Server>,
     /// Connections that the other end reset.
     resets: BTreeSet<Tuple>,
+    /// What the web page answers.
+    pub web_status: u16,
 }
 
 struct Client {
@@ -45,7 +47,12 @@ struct Server {
 struct Queues {
     received: VecDeque<Vec<u8>>,
     sent: VecDeque<Vec<u8>>,
+    mtu: usize,
 }
+
+const MTU: usize = 1500;
+/// What the stack cuts its segments for where the device cuts them again.
+const SUPER_MTU: usize = 4000;
 
 /// How long an end waits for an answer before it gives a connection up.
 const USER_TIMEOUT: Duration = Duration::from_secs(6);
@@ -74,8 +81,8 @@ fn socket() -> Socket<'static> {
 
 impl Tcp {
     /// The TCP of a host with these addresses; `seed` makes its sequence numbers.
-    pub fn new(addresses: &[IpAddr], seed: u64, now: Instant) -> Self {
-        let mut device = Queues::default();
+    pub fn new(addresses: &[IpAddr], seed: u64, gso: bool, now: Instant) -> Self {
+        let mut device = Queues { mtu: if gso { SUPER_MTU } else { MTU }, ..Queues::default() };
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = seed;
         let mut interface = Interface::new(config, &mut device, wall(now));
@@ -84,8 +91,10 @@ impl Tcp {
                 own.push(IpCidr::new((*address).into(), 0)).expect("one address per family");
             }
         });
-        let sockets = SocketSet::new(Vec::new());
-        Self { interface, device, sockets, clients: Vec::new(), servers: Vec::new(), resets: BTreeSet::new() }
+        // The host sorts out what is not for it, its loopback addresses included.
+        interface.set_any_ip(true);
+        let (sockets, resets) = (SocketSet::new(Vec::new()), BTreeSet::new());
+        Self { interface, device, sockets, clients: Vec::new(), servers: Vec::new(), resets, web_status: 200 }
     }
 
     /// Opens the connection of flow number `number`.
@@ -109,7 +118,7 @@ impl Tcp {
         let opens = flags & (tcp_flag::SYN | tcp_flag::ACK | tcp_flag::RST) == tcp_flag::SYN;
         let port = own.source.1;
         let known = self.servers.iter().any(|s| s.tuple == own) || self.clients.iter().any(|c| c.tuple == own);
-        if opens && !known && !matches!(port, ECHO_PORT | GENERATOR_PORT) {
+        if opens && !known && !matches!(port, ECHO_PORT | GENERATOR_PORT | HTTP_PORT) {
             // A host behind its own packet filter: nobody answers at closed ports.
             return;
         }
@@ -141,6 +150,13 @@ impl Tcp {
         clients.append(&mut self.clients);
         self.clients = clients;
         self.poll(now);
+    }
+
+    /// The programs end: every connection is reset.
+    pub fn abort(&mut self) {
+        for server in &self.servers {
+            self.sockets.get_mut::<Socket<'_>>(server.handle).abort();
+        }
     }
 
     /// A segment to send.
@@ -177,6 +193,7 @@ impl Tcp {
                         }
                     }
                 }
+                HTTP_PORT => answer_http(socket, self.web_status),
                 _ => {
                     while socket.can_recv() && socket.can_send() {
                         let room = socket.send_capacity() - socket.send_queue();
@@ -204,7 +221,7 @@ impl Tcp {
     /// One client's turn; false when its connection is over.
     fn drive(&mut self, client: &mut Client, flow: &mut Flow, now: Instant) -> bool {
         let socket = self.sockets.get_mut::<Socket<'_>>(client.handle);
-        let generator = client.tuple.destination.1 == GENERATOR_PORT;
+        let generator = flow.spec.traffic == Traffic::TcpPush;
         if socket.may_send() && flow.state == FlowState::Opening {
             flow.state = FlowState::Open;
             flow.opened_at = Some(now);
@@ -257,6 +274,17 @@ impl Tcp {
     }
 }
 
+/// One page: well, or not; then the connection ends.
+fn answer_http(socket: &mut Socket<'_>, status: u16) {
+    let asked = socket.can_recv() && socket.recv(|data| (data.len(), data.ends_with(b"\r\n\r\n"))).expect("readable");
+    if asked && socket.can_send() {
+        let body = if status == 200 { "all is well" } else { "try later" };
+        let page = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+        socket.send_slice(page.as_bytes()).expect("writable");
+        socket.close();
+    }
+}
+
 struct Received(Vec<u8>);
 struct Sending<'a>(&'a mut VecDeque<Vec<u8>>);
 
@@ -290,7 +318,7 @@ impl Device for Queues {
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ip;
-        capabilities.max_transmission_unit = 1500;
+        capabilities.max_transmission_unit = self.mtu;
         capabilities
     }
 }

@@ -19,7 +19,9 @@ use crate::wire::MacAddr;
 pub use cable::Wire;
 pub use observation::Observation;
 
-use device::{completed, with_partial_checksum};
+use device::{segmented, with_partial_checksum, with_segmentation};
+
+pub(super) use device::completed;
 
 /// A node of the world, by its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -294,6 +296,10 @@ impl World {
                     None => break,
                 },
             };
+            let frame = match &self.nodes[node.0] {
+                Node::Host(_) => with_segmentation(frame),
+                Node::Engine(_) | Node::Firewall(_) => frame,
+            };
             let frame = if self.partial_checksums { with_partial_checksum(frame) } else { frame };
             self.send(self.by_leg[&(node, leg)], frame);
         }
@@ -428,8 +434,16 @@ impl World {
         }
         match &mut self.nodes[node.0] {
             Node::Engine(engine) => engine.receive(LinkId::from(leg), frame, now),
-            Node::Firewall(firewall) => firewall.receive(leg_of(leg), &completed(frame).bytes, now),
-            Node::Host(host) => host.receive(&completed(frame).bytes, now),
+            Node::Firewall(firewall) => {
+                for frame in segmented(frame) {
+                    firewall.receive(leg_of(leg), &completed(frame).bytes, now);
+                }
+            }
+            Node::Host(host) => {
+                for frame in segmented(frame) {
+                    host.receive(&completed(frame).bytes, now);
+                }
+            }
         }
         self.tell_arrivals(node);
         self.settle(node);

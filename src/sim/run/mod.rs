@@ -1,11 +1,13 @@
 //! One run from one seed: a plan, traffic, faults, the end of faults, and what must be true then.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod draw;
 
-use crate::config::OnFailure;
+use std::collections::BTreeMap;
+
 use crate::engine::DropReason;
 use crate::path::pinning::PinChange;
 use crate::sim::check::Violation;
+use crate::sim::farm::{server_name, service_name};
 use crate::sim::fault::{self, Planned, Sort};
 use crate::sim::firewall::Kind;
 use crate::sim::firewall::conntrack::Policy;
@@ -16,6 +18,8 @@ use crate::sim::sandwich::{Plan, Side};
 use crate::sim::world::Wire;
 use crate::time::{Duration, Instant};
 
+use draw::Upcoming;
+
 /// What the operator fixes; the seed decides the rest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -25,6 +29,8 @@ pub struct Options {
     pub kind: Option<Kind>,
     /// Sorts of faults.
     pub sorts: Vec<Sort>,
+    /// With services or without; `None`: the seed decides.
+    pub services: Option<bool>,
     /// How long faults happen.
     pub duration: Duration,
     /// Keep the story.
@@ -37,6 +43,7 @@ impl Default for Options {
             firewalls: None,
             kind: None,
             sorts: Sort::ALL.iter().map(|(sort, _)| *sort).collect(),
+            services: None,
             duration: Duration::from_secs(5),
             trace: false,
         }
@@ -62,6 +69,8 @@ pub struct Report {
     pub served: usize,
     /// How flows ended.
     pub ended: BTreeMap<String, usize>,
+    /// New sessions of services by engine, service and server.
+    pub placed: BTreeMap<String, u64>,
     /// Changes of firewall, over all flows and both engines.
     pub moves: u64,
     /// Changes of pins by reason, both engines since their last start.
@@ -97,11 +106,22 @@ const SERVED_WITHIN: Duration = Duration::from_millis(2500);
 /// Runs the scenario of `seed`.
 pub fn run(seed: u64, options: &Options) -> Report {
     let mut rng = Rng::new(seed);
-    let plan = draw_plan(&mut rng.fork(1), options);
+    // The farm has dice of its own.
+    let mut dice = Rng::new(!seed);
+    let mut plan = draw::plan(&mut rng.fork(1), options);
+    draw::farm(&mut dice.fork(1), &mut plan, options);
     let from = Instant::ZERO + READY;
     let until = from + options.duration;
-    let faults = fault::draw(&mut rng.fork(2), &plan, &options.sorts, from + Duration::from_millis(500), until);
-    let flows = draw_traffic(&mut rng.fork(3), &plan, from, until);
+    let faults_from = from + Duration::from_millis(500);
+    let (of_servers, others): (Vec<Sort>, Vec<Sort>) = options.sorts.iter().partition(|sort| sort.is_of_servers());
+    let others: Vec<Sort> = others.into_iter().filter(|sort| plan.firewalls > 0 || !sort.is_of_firewalls()).collect();
+    let mut faults = fault::draw(&mut rng.fork(2), &plan, &others, faults_from, until);
+    let mut flows = draw::traffic(&mut rng.fork(3), &plan, from, until);
+    if plan.farm.servers > 0 {
+        fault::draw_more(&mut dice.fork(2), &plan, &of_servers, faults_from, until, &mut faults);
+        flows.extend(draw::questions(&mut dice.fork(3), &plan, from, until));
+        flows.sort_by_key(|flow| flow.at);
+    }
     let mut lab = Laboratory::new(plan, rng.next_u64());
     if options.trace {
         lab.keep_trace();
@@ -116,98 +136,6 @@ pub fn run(seed: u64, options: &Options) -> Report {
     lab.checks.liveness(&lab.world, &fresh);
     lab.checks.moves(lab.world.now());
     report(seed, &lab)
-}
-
-/// What the seed builds.
-fn draw_plan(rng: &mut Rng, options: &Options) -> Plan {
-    let drawn = *rng.choose(&[3_usize, 2, 2, 4]);
-    let firewalls = options.firewalls.unwrap_or(drawn);
-    let kinds = [
-        Kind::Strict,
-        Kind::Strict,
-        Kind::Strict,
-        Kind::Strict,
-        Kind::Loose,
-        Kind::Synced,
-        Kind::Synced,
-        Kind::Nat,
-        Kind::Transparent,
-    ];
-    let drawn = *rng.choose(&kinds);
-    let kind = options.kind.unwrap_or(drawn);
-    let other_seeds = rng.chance(150);
-    let other_sets = rng.chance(100) && firewalls > 2;
-    let unknown = rng.index(firewalls);
-    let unknown_to = rng.index(2);
-    let tiny = rng.chance(150) && !other_seeds && !other_sets && kind != Kind::Nat;
-    let default = Plan::default();
-    Plan {
-        firewalls,
-        kind,
-        policy: *rng.choose(&[Policy::Both, Policy::Both, Policy::Outside]),
-        workers: [rng.between(1, 2) as u16, rng.between(1, 2) as u16],
-        seeds: if other_seeds { [default.seeds[0], "another secret of the laboratory"] } else { default.seeds },
-        unknown: std::array::from_fn(|side| (other_sets && side == unknown_to).then_some(unknown)),
-        one_arm: rng.chance(250),
-        on_failure: *rng.choose(&[
-            OnFailure::Reselect,
-            OnFailure::Reselect,
-            OnFailure::Reset,
-            OnFailure::Reset,
-            OnFailure::Keep,
-            OnFailure::Drop,
-        ]),
-        drain_timeout: ["5m", "1s", "3s"][rng.index(3)],
-        sessions: if tiny { 24 } else { 4096 },
-        punts: if rng.chance(150) { 8 } else { 1024 },
-        partial_checksums: rng.chance(300),
-        hold: ["2s", "500ms"][rng.index(2)],
-        ..default
-    }
-}
-
-/// A flow to be opened at its time.
-#[derive(Debug, Clone, Copy)]
-struct Upcoming {
-    at: Instant,
-    spec: FlowSpec,
-    route: Route,
-}
-
-fn draw_traffic(rng: &mut Rng, plan: &Plan, from: Instant, until: Instant) -> Vec<Upcoming> {
-    let mut portless = BTreeSet::new();
-    let mut flows: Vec<Upcoming> = (0..rng.between(25, 60))
-        .filter_map(|_| {
-            let traffic = *rng.choose(&[
-                Traffic::TcpEcho,
-                Traffic::TcpEcho,
-                Traffic::TcpEcho,
-                Traffic::TcpPush,
-                Traffic::TcpPush,
-                Traffic::UdpEcho,
-                Traffic::UdpEcho,
-                Traffic::UdpOneWay,
-                Traffic::Ping,
-                Traffic::Gre,
-            ]);
-            let inside = plan.policy == Policy::Both && rng.chance(350);
-            let from_side = if inside { Side::Inner } else { Side::Outer };
-            let (opener, answerer) = (rng.index(plan.hosts[0]), rng.index(plan.hosts[1]));
-            let route = Route { from: from_side, opener, answerer, v4: rng.chance(500) };
-            let tcp = matches!(traffic, Traffic::TcpEcho | Traffic::TcpPush);
-            let size = if tcp { rng.between(1, 3000) } else { *rng.choose(&[64, 512, 1400, 4000]) } as usize;
-            let (rounds, gap) = (rng.between(1, 40) as u32, Duration::from_millis(rng.between(20, 400)));
-            let spec = FlowSpec { traffic, rounds, gap, size, shuffled: rng.chance(500) };
-            let at = from + rng.duration(until.since(from));
-            // Without ports there is one flow between two addresses, and a translation has nothing to tell flows apart by.
-            let ends = if inside { (answerer, opener) } else { (opener, answerer) };
-            let gre = traffic == Traffic::Gre;
-            let refused = gre && (plan.kind == Kind::Nat || !portless.insert((ends, route.v4)));
-            (!refused).then_some(Upcoming { at, spec, route })
-        })
-        .collect();
-    flows.sort_by_key(|flow| flow.at);
-    flows
 }
 
 /// Lets flows and faults happen, each at its time.
@@ -226,7 +154,11 @@ fn play(lab: &mut Laboratory, faults: &[Planned], flows: &[Upcoming], until: Ins
         lab.run_until(at);
         match act {
             Act::Open(number) => {
-                lab.open(flows[number].spec, flows[number].route);
+                let Upcoming { spec, route, service, at: _ } = flows[number];
+                match service {
+                    Some(service) => lab.ask(service, spec, route.from, route.opener, route.v4),
+                    None => lab.open(spec, route),
+                };
             }
             Act::Begin(number) => faults[number].fault.begin(lab),
             Act::End(number) => faults[number].fault.end(lab),
@@ -252,6 +184,13 @@ fn open_fresh(lab: &mut Laboratory) -> Vec<FlowRef> {
                 let spec = FlowSpec { traffic, rounds: 8, gap: Duration::from_millis(100), size: 700, shuffled: false };
                 fresh.push(lab.open(spec, Route { from: *from, opener: 0, answerer: 1, v4 }));
             }
+        }
+    }
+    for service in 0..lab.plan.farm.services.len() {
+        for v4 in [true, false, true] {
+            let traffic = lab.plan.farm.services[service].traffic;
+            let spec = FlowSpec { traffic, rounds: 8, gap: Duration::from_millis(100), size: 700, shuffled: false };
+            fresh.push(lab.ask(service, spec, Side::Outer, 0, v4));
         }
     }
     fresh
@@ -300,6 +239,7 @@ fn report(seed: u64, lab: &Laboratory) -> Report {
         flows: flows.len(),
         served: flows.iter().filter(|flow| flow.served()).count(),
         ended,
+        placed: placed(lab),
         moves: lab.checks.stories().iter().map(|story| u64::from(story.moves())).sum(),
         pins,
         drops,
@@ -309,4 +249,14 @@ fn report(seed: u64, lab: &Laboratory) -> Report {
         violations: lab.checks.violations().to_vec(),
         trace: lab.trace().to_vec(),
     }
+}
+
+fn placed(lab: &Laboratory) -> BTreeMap<String, u64> {
+    let of_all = Side::BOTH.into_iter().flat_map(|side| {
+        let opened = &lab.checks.services[side as usize].opened;
+        opened.iter().map(move |((service, server), count)| {
+            (format!("{} {}/{}", side.name(), service_name(*service), server_name(*server)), *count)
+        })
+    });
+    of_all.collect()
 }

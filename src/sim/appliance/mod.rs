@@ -1,26 +1,31 @@
 //! One engine of the laboratory: the production [`Controller`] and [`Forwarder`]s with a ring before each worker, owned by
 //! virtual time instead of by threads.
 
+mod show;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::config::{self, Admin, Config};
-use crate::engine::controller::DeviceState;
+use crate::engine::controller::{DeviceState, ServerChange};
 use crate::engine::forwarder::ForwarderLimits;
-use crate::engine::view::{AlarmView, EventView, ExchangeView, FirewallView, PeerView};
+use crate::engine::view::{EventView, ExchangeView};
 use crate::engine::{
-    Batch, Controller, Counters, CountersCell, Event, Forwarder, Packet as BatchPacket, Punt, PuntQueue, Snapshot,
-    Transmit, Verdict,
+    Batch, Controller, CountersCell, Event, Forwarder, Packet as BatchPacket, Punt, PuntQueue, Snapshot, Transmit,
+    Verdict,
 };
 use crate::id::{DeviceId, LinkId};
 use crate::nat::PortPools;
-use crate::session::{Session, SessionTable};
+use crate::nat::ports::PORT_MIN;
+use crate::session::SessionTable;
 use crate::sim::packet::{Packet, split_ethernet};
 use crate::sim::rng::Rng;
 use crate::time::{Duration, Instant};
 use crate::wire::MacAddr;
 use crate::wire::offload::Offload;
 use crate::wire::vlan::VlanTag;
+
+pub use show::Placed;
 
 /// Pairs of a source address and a server with ports of their own, per worker.
 const PORT_POOLS: usize = 64;
@@ -42,7 +47,7 @@ impl Frame {
 }
 
 /// What an engine did with one frame.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Handled {
     /// The link that it came by.
     pub link: LinkId,
@@ -54,6 +59,8 @@ pub struct Handled {
     pub vlan: Option<VlanTag>,
     /// Its verdict.
     pub verdict: Verdict,
+    /// What the worker knew.
+    pub snapshot: Arc<Snapshot>,
 }
 
 /// See the module.
@@ -81,6 +88,8 @@ pub struct Appliance {
     pub missed: u64,
     /// What breaks a promise of the engine toward its owner.
     pub problems: Vec<String>,
+    /// Ports that stand for clients, for each worker; 0: as many as in earnest. Counts from the next start on.
+    pub ports_per_worker: u16,
 }
 
 /// What dies with the process.
@@ -154,6 +163,7 @@ impl Appliance {
             ring_dropped: 0,
             missed: 0,
             problems: Vec::new(),
+            ports_per_worker: 0,
         }
     }
 
@@ -183,7 +193,11 @@ impl Appliance {
             held: limits.held.div_ceil(count),
             fragment_timeout: self.config.timeouts.fragment,
         };
-        let ports = Arc::new(PortPools::new(count as u16, PORT_POOLS, self.config.timeouts.tcp_closing));
+        let ports = PortPools::new(count as u16, PORT_POOLS, self.config.timeouts.tcp_closing);
+        let ports = Arc::new(match self.ports_per_worker {
+            0 => ports,
+            few => ports.limited_to(PORT_MIN..=PORT_MIN + few * count as u16 - 1),
+        });
         let seed = self.rng.next_u64();
         let workers = sessions.into_iter().map(|sessions| {
             let cell = Arc::new(CountersCell::default());
@@ -255,6 +269,18 @@ impl Appliance {
         }
     }
 
+    /// `fwlb set server`.
+    pub fn set_server(&mut self, service: &str, server: &str, change: ServerChange, now: Instant) {
+        let local = now + self.epoch;
+        if let Some(core) = &mut self.core {
+            let known = core.controller.set_server(service, server, change, None, None, local);
+            if let Err(unknown) = known {
+                self.problems.push(format!("set server {service}/{server}: {unknown}"));
+            }
+            self.run_controller(now);
+        }
+    }
+
     /// Takes a frame by a link.
     pub fn receive(&mut self, link: LinkId, frame: Frame, now: Instant) {
         let Some(core) = &mut self.core else {
@@ -314,73 +340,6 @@ impl Appliance {
         std::mem::take(&mut self.exchanges)
     }
 
-    /// The counters of all workers since the engine started.
-    pub fn counters(&self) -> Counters {
-        let mut sum = Counters::default();
-        for worker in self.core.iter().flat_map(|core| &core.workers) {
-            sum.add(&worker.cell.read());
-        }
-        sum
-    }
-
-    /// The controller's own counters.
-    pub fn controller_counters(&self) -> crate::engine::view::CountersView {
-        self.core.as_ref().map(|core| core.controller.counters()).unwrap_or_default()
-    }
-
-    /// Frames that the workers took since the engine started.
-    pub fn taken(&self) -> u64 {
-        self.core.as_ref().map_or(0, |core| core.taken)
-    }
-
-    /// When it was started last.
-    pub fn started(&self) -> Option<Instant> {
-        self.core.as_ref().map(|core| core.started)
-    }
-
-    /// The snapshot that its workers use.
-    pub fn snapshot(&self) -> Option<&Snapshot> {
-        self.core.as_ref().map(|core| &*core.snapshot)
-    }
-
-    /// Live sessions and the table's capacity.
-    pub fn sessions(&self) -> (usize, usize) {
-        self.core.as_ref().map_or((0, 0), |core| (core.table.len(), core.table.capacity()))
-    }
-
-    /// Copies of all sessions.
-    pub fn session_list(&self) -> Vec<Session> {
-        let mut all = Vec::new();
-        if let Some(core) = &self.core {
-            core.table.for_each(|_, session, _| {
-                all.push(*session);
-                true
-            });
-        }
-        all
-    }
-
-    /// `show firewalls`.
-    pub fn firewalls(&self, now: Instant) -> Vec<FirewallView> {
-        let counters = self.counters();
-        self.core.as_ref().map(|core| core.controller.firewalls(&counters, now + self.epoch)).unwrap_or_default()
-    }
-
-    /// `show peers`.
-    pub fn peers(&self, now: Instant) -> Vec<PeerView> {
-        self.core.as_ref().map(|core| core.controller.peers(now + self.epoch)).unwrap_or_default()
-    }
-
-    /// What is wrong and lasts.
-    pub fn alarms(&self, now: Instant) -> Vec<AlarmView> {
-        self.core.as_ref().map(|core| core.controller.alarms(now + self.epoch)).unwrap_or_default()
-    }
-
-    /// Neighbours that the controller keeps.
-    pub fn neighbors(&self, now: Instant) -> usize {
-        self.core.as_ref().map_or(0, |core| core.controller.neighbors(now + self.epoch).len())
-    }
-
     fn world_time(&self, local: Instant) -> Instant {
         Instant::from_nanos(local.as_nanos().saturating_sub(self.epoch.as_nanos() as u64))
     }
@@ -418,7 +377,8 @@ impl Appliance {
                     if let Verdict::Forward(out) | Verdict::Hairpin(out) = verdict {
                         self.out.push_back((out, after.clone()));
                     }
-                    self.handled.push(Handled { link, before, after, vlan: packet.vlan, verdict });
+                    let snapshot = Arc::clone(&core.snapshot);
+                    self.handled.push(Handled { link, before, after, vlan: packet.vlan, verdict, snapshot });
                 }
                 drain(&mut worker.forwarder, &mut self.out, &self.config, &mut self.problems);
             }

@@ -1,5 +1,7 @@
 //! The laboratory: a sandwich with its checkers, and the hands that open flows and break things.
 
+mod farm;
+
 use std::net::IpAddr;
 
 use crate::config::Admin;
@@ -108,8 +110,13 @@ impl Laboratory {
 
     /// Opens a flow; its port is one that no other flow has.
     pub fn open(&mut self, spec: FlowSpec, route: Route) -> FlowRef {
+        let port = self.free_port();
+        self.open_as(spec, route, port)
+    }
+
+    fn free_port(&mut self) -> u16 {
         self.next_port += 1;
-        self.open_as(spec, route, self.next_port)
+        self.next_port
     }
 
     /// Opens a flow with this port (or identifier) of the opener.

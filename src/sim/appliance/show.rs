@@ -1,0 +1,138 @@
+//! What an engine of the laboratory shows: to operators, and of its tables to the checkers.
+
+use crate::engine::view::{AlarmView, CountersView, FirewallView, PeerView, ServiceView};
+use crate::engine::{Counters, Snapshot};
+use crate::flow::{CanonicalKey, Endpoint, FlowKey};
+use crate::id::{ServerId, ServiceId};
+use crate::session::{Bound, Session};
+use crate::sim::appliance::Appliance;
+use crate::sim::packet::Tuple;
+use crate::time::Instant;
+
+/// What an engine remembers of a flow that a service placed, each leg as the client's packets show it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placed {
+    /// Client to virtual address.
+    pub outside: Tuple,
+    /// As the server sees it; as outside where nothing is translated.
+    pub inside: Tuple,
+    /// The service.
+    pub service: ServiceId,
+    /// The server.
+    pub server: ServerId,
+    /// The server's falls when it was chosen.
+    pub fall: u32,
+    /// When the session was opened, by the engine's own clock.
+    pub created: Instant,
+}
+
+impl Appliance {
+    /// The counters of all workers since the engine started.
+    pub fn counters(&self) -> Counters {
+        let mut sum = Counters::default();
+        for worker in self.core.iter().flat_map(|core| &core.workers) {
+            sum.add(&worker.cell.read());
+        }
+        sum
+    }
+
+    /// The controller's own counters.
+    pub fn controller_counters(&self) -> CountersView {
+        self.core.as_ref().map(|core| core.controller.counters()).unwrap_or_default()
+    }
+
+    /// Frames that the workers took since the engine started.
+    pub fn taken(&self) -> u64 {
+        self.core.as_ref().map_or(0, |core| core.taken)
+    }
+
+    /// When it was started last.
+    pub fn started(&self) -> Option<Instant> {
+        self.core.as_ref().map(|core| core.started)
+    }
+
+    /// The snapshot that its workers use.
+    pub fn snapshot(&self) -> Option<&Snapshot> {
+        self.core.as_ref().map(|core| &*core.snapshot)
+    }
+
+    /// Live sessions and the table's capacity.
+    pub fn sessions(&self) -> (usize, usize) {
+        self.core.as_ref().map_or((0, 0), |core| (core.table.len(), core.table.capacity()))
+    }
+
+    /// Copies of all sessions.
+    pub fn session_list(&self) -> Vec<Session> {
+        let mut all = Vec::new();
+        if let Some(core) = &self.core {
+            core.table.for_each(|_, session, _| {
+                all.push(*session);
+                true
+            });
+        }
+        all
+    }
+
+    /// What a service made of the flow that a client's packets show as `outside`.
+    pub fn placed(&self, outside: Tuple) -> Option<Placed> {
+        let table = &self.core.as_ref()?.table;
+        let id = table.find(&flow_key(outside).canonical().0)?;
+        table.update_bound(id, |key, session, bound| placed(key, session, bound?))?
+    }
+
+    /// All flows that services placed.
+    pub fn all_placed(&self) -> Vec<Placed> {
+        let mut all = Vec::new();
+        if let Some(core) = &self.core {
+            core.table.for_each(|key, session, bound| {
+                all.extend(bound.and_then(|bound| placed(key, session, bound)));
+                true
+            });
+        }
+        all
+    }
+
+    /// `show services`.
+    pub fn services(&self, now: Instant) -> Vec<ServiceView> {
+        let counters = self.counters();
+        self.core.as_ref().map(|core| core.controller.services(&counters, now + self.epoch)).unwrap_or_default()
+    }
+
+    /// `show firewalls`.
+    pub fn firewalls(&self, now: Instant) -> Vec<FirewallView> {
+        let counters = self.counters();
+        self.core.as_ref().map(|core| core.controller.firewalls(&counters, now + self.epoch)).unwrap_or_default()
+    }
+
+    /// `show peers`.
+    pub fn peers(&self, now: Instant) -> Vec<PeerView> {
+        self.core.as_ref().map(|core| core.controller.peers(now + self.epoch)).unwrap_or_default()
+    }
+
+    /// What is wrong and lasts.
+    pub fn alarms(&self, now: Instant) -> Vec<AlarmView> {
+        self.core.as_ref().map(|core| core.controller.alarms(now + self.epoch)).unwrap_or_default()
+    }
+
+    /// Neighbours that the controller keeps.
+    pub fn neighbors(&self, now: Instant) -> usize {
+        self.core.as_ref().map_or(0, |core| core.controller.neighbors(now + self.epoch).len())
+    }
+}
+
+fn flow_key(tuple: Tuple) -> FlowKey {
+    let end = |(address, port)| Endpoint { address, port };
+    FlowKey { protocol: tuple.protocol, source: end(tuple.source), destination: end(tuple.destination) }
+}
+
+fn placed(key: &CanonicalKey, session: &Session, bound: &Bound) -> Option<Placed> {
+    let tuple = |flow: FlowKey| Tuple {
+        protocol: flow.protocol,
+        source: (flow.source.address, flow.source.port),
+        destination: (flow.destination.address, flow.destination.port),
+    };
+    let outside = key.oriented(session.opened);
+    let Bound { service, server, fall, inside } = *bound;
+    let (outside, inside) = (tuple(outside), tuple(inside.unwrap_or(outside)));
+    Some(Placed { outside, inside, service, server, fall, created: session.created })
+}

@@ -1,0 +1,88 @@
+//! How what services promise is told with the stories of flows.
+
+use crate::engine::Snapshot;
+use crate::sim::appliance::Handled;
+use crate::sim::check::Checks;
+use crate::sim::farm::{server_name, service_name};
+use crate::sim::packet::{Packet, split_ethernet, tcp_flag};
+use crate::sim::sandwich::Side;
+use crate::sim::world::{NodeId, Observation, World};
+use crate::time::{Duration, Instant};
+
+impl Checks {
+    /// Shows a frame to the checkers of its engine's services; answers whether it is theirs. A translation is another name
+    /// of its flow.
+    pub(super) fn service_frame(&mut self, world: &World, node: NodeId, handled: &Handled) -> bool {
+        let side = self.nodes.side(node);
+        let services = &mut self.services[side as usize];
+        if !services.handled(handled, world.engine(node), world.now()) {
+            return false;
+        }
+        let after = split_ethernet(&handled.after.bytes).and_then(|(.., payload)| Packet::parse(payload));
+        let Some(leaving) = after.map(|packet| packet.tuple()) else { return true };
+        let Some((outside, server)) = services.flow_of(leaving) else { return true };
+        let Some(number) = self.find(outside) else { return true };
+        self.stories[number].servers.insert(server);
+        if leaving.canonical() != outside.canonical() {
+            self.by_tuple.insert(leaving.canonical(), number);
+        }
+        true
+    }
+
+    /// Shows the resets of an engine's own making: those that it sent and did not forward.
+    pub(super) fn service_resets(&mut self, world: &World, observations: &[Observation]) {
+        for observation in observations {
+            let Observation::Sent { node, frame, .. } = observation else { continue };
+            let Some((.., payload)) = split_ethernet(&frame.bytes) else { continue };
+            let Some(packet) = Packet::parse(payload) else { continue };
+            if packet.tcp_flags().is_none_or(|flags| flags & tcp_flag::RST == 0) {
+                continue;
+            }
+            let is_forwarded = observations.iter().any(|other| match other {
+                Observation::Handled { handled, .. } => handled.after.bytes == frame.bytes,
+                _ => false,
+            });
+            if !is_forwarded {
+                self.services[self.nodes.side(*node) as usize].reset_sent(&packet, world.engine(*node));
+            }
+        }
+    }
+
+    pub(super) fn tell_findings(&mut self, now: Instant) {
+        for side in Side::BOTH {
+            for finding in self.services[side as usize].take_findings() {
+                let story = self.find(finding.outside);
+                self.violate(now, finding.promise, format!("{}: {}", side.name(), finding.what), story);
+            }
+        }
+    }
+
+    /// Looks at an engine's view of the servers: what is not up in it is a trouble of that server, and needs a reason.
+    pub(super) fn look_at_servers(&mut self, snapshot: &Snapshot, side: Side, now: Instant) {
+        for service in 0..self.plan.farm.services.len() {
+            let name = service_name(service);
+            let Some(seen) = snapshot.services.all().iter().find(|seen| seen.name == name) else { continue };
+            let seen = seen.clone();
+            for server in &seen.servers {
+                let Some(number) = (0..self.plan.farm.servers).find(|n| server_name(*n) == server.name) else {
+                    continue;
+                };
+                for (family, up) in server.up.into_iter().enumerate() {
+                    let why = format!("not up in {name} for {}", if family == 0 { "ipv4" } else { "ipv6" });
+                    let before = self.server_views.insert((side, service, number, family), (up, server.falls[family]));
+                    if up {
+                        self.causes.end_server(number, &why, now);
+                    } else {
+                        self.causes.begin_server(number, &why, now);
+                    }
+                    let quiet = self.calm_since.is_some_and(|since| now.since(since) > Duration::from_secs(3));
+                    let fell = before.is_some_and(|(_, falls)| falls < server.falls[family]);
+                    if fell && quiet && !self.causes.is_troubled(number, now) {
+                        let what = format!("{}: {} of {name} declared down without a fault", side.name(), server.name);
+                        self.violate(now, "no false alarm", what, None);
+                    }
+                }
+            }
+        }
+    }
+}

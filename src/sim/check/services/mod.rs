@@ -1,0 +1,497 @@
+//! What services promise, judged from the wires of the engine that has them: a model of every session beside the engine's
+//! own, made from the packets before and after it.
+//!
+//! Bijection (no two live sessions share a translated tuple, a port rests before it serves again, un-translation gives back
+//! what the client used), one server for a session's life, no new session to a server that is down or drained in the view
+//! that the packet was judged by, exact turns, sticky clients, `on-failure` as configured, exact sequence numbers of resets.
+
+mod turns;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::config::{Mode, OnFailure};
+use crate::engine::{Snapshot, Verdict};
+use crate::sim::appliance::{Appliance, Handled, Placed};
+use crate::sim::check::frame;
+use crate::sim::farm::{Farm, Scheduler, server_address, server_at, server_mac, server_name, service_name};
+use crate::sim::packet::{Packet, Tuple, protocol, split_ethernet, tcp_flag};
+use crate::sim::sandwich::{Plan, Side};
+use crate::sim::world::completed;
+use crate::slb;
+use crate::time::{Duration, Instant};
+
+use turns::Turns;
+
+/// What was found of a flow.
+#[derive(Debug)]
+pub struct Finding {
+    /// Which promise.
+    pub promise: &'static str,
+    /// What was seen.
+    pub what: String,
+    /// The flow as its client shows it.
+    pub outside: Tuple,
+}
+
+/// The services of one engine.
+#[derive(Debug)]
+pub struct ServiceChecks {
+    farm: Farm,
+    side: Side,
+    rest: Duration,
+    /// By the flow as its client shows it.
+    shadows: BTreeMap<Tuple, Shadow>,
+    /// The client's view of a flow, by the server's view of it.
+    inside: BTreeMap<Tuple, Tuple>,
+    /// When the session of a translated tuple was seen alive last.
+    alive: BTreeMap<Tuple, Instant>,
+    /// How the first fragment of a datagram left, by how it came.
+    datagrams: BTreeMap<(IpAddr, IpAddr, u8, u32), Tuple>,
+    sticky: BTreeMap<(usize, IpAddr), (usize, Instant)>,
+    turns: Vec<Turns>,
+    /// When the server's fall was published, by service, server and falls.
+    falls: BTreeMap<(usize, usize, bool, u32), Instant>,
+    findings: Vec<Finding>,
+    /// New sessions by service and server.
+    pub opened: BTreeMap<(usize, usize), u64>,
+}
+
+/// What the model knows of a session.
+#[derive(Debug, Clone)]
+struct Shadow {
+    service: usize,
+    server: usize,
+    /// As the server sees the flow, client first.
+    inside: Tuple,
+    /// The engine's mark of the session.
+    created: Option<Instant>,
+    fall: u32,
+    last: Instant,
+    /// The next sequence number that was forwarded: toward the client, toward the server.
+    next: [Option<u32>; 2],
+    /// Resets were seen: to the client, to the server.
+    reset: [bool; 2],
+}
+
+/// One of the ends of a session.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    Client,
+    Server,
+}
+
+/// A frame and what became of it.
+struct Passed<'a> {
+    handled: &'a Handled,
+    before: Packet,
+    after: Packet,
+    engine: &'a Appliance,
+    now: Instant,
+}
+
+/// The IP packet of a frame, its checksum finished.
+fn packet_of(frame: &crate::sim::appliance::Frame) -> Option<Packet> {
+    let frame = completed(frame.clone());
+    split_ethernet(&frame.bytes).and_then(|(.., payload)| Packet::parse(payload))
+}
+
+impl ServiceChecks {
+    /// A fallen server's sessions are found and ended within this (DESIGN.md section 4), with the ticks around it.
+    const RESET_WITHIN: Duration = Duration::from_millis(1300);
+    const DATAGRAMS_MAX: usize = 10_000;
+
+    /// Checkers for the services of one engine; `rest` is the time that ports rest.
+    pub fn new(plan: &Plan, side: Side, rest: Duration) -> Self {
+        Self {
+            farm: plan.farm.clone(),
+            side,
+            rest,
+            shadows: BTreeMap::new(),
+            inside: BTreeMap::new(),
+            alive: BTreeMap::new(),
+            datagrams: BTreeMap::new(),
+            sticky: BTreeMap::new(),
+            turns: plan.farm.services.iter().map(|_| Turns::default()).collect(),
+            falls: BTreeMap::new(),
+            findings: Vec::new(),
+            opened: BTreeMap::new(),
+        }
+    }
+
+    /// The engine died, and with it all that it knew.
+    pub fn restarted(&mut self) {
+        self.shadows.clear();
+        self.inside.clear();
+        self.alive.clear();
+        self.datagrams.clear();
+        self.sticky.clear();
+        self.turns.fill_with(Turns::default);
+        self.falls.clear();
+    }
+
+    /// What was found since the last call.
+    pub fn take_findings(&mut self) -> Vec<Finding> {
+        std::mem::take(&mut self.findings)
+    }
+
+    /// The flow that a packet belongs to as its client shows it, and the server that it was given to.
+    pub fn flow_of(&self, tuple: Tuple) -> Option<(Tuple, usize)> {
+        let outside = [tuple, tuple.reversed()].into_iter().find_map(|tuple| {
+            if self.shadows.contains_key(&tuple) { Some(tuple) } else { self.inside.get(&tuple).copied() }
+        })?;
+        Some((outside, self.shadows.get(&outside)?.server))
+    }
+
+    /// Takes what the engine did with a frame; answers whether it is a service's, so that a translation is in order.
+    pub fn handled(&mut self, handled: &Handled, engine: &Appliance, now: Instant) -> bool {
+        if self.farm.services.is_empty() {
+            return false;
+        }
+        let (Some(before), Some(after)) = (packet_of(&handled.before), packet_of(&handled.after)) else { return false };
+        let passed = Passed { handled, before, after, engine, now };
+        match handled.verdict {
+            Verdict::Forward(_) | Verdict::Hairpin(_) => {}
+            // A packet that waits for its server's neighbour is edited already; one for the engine itself is as it was.
+            Verdict::Punted if passed.before == passed.after => {
+                self.not_placed(&passed);
+                return false;
+            }
+            Verdict::Punted => {}
+            Verdict::Dropped(_) | Verdict::Replaced => {
+                self.not_placed(&passed);
+                return false;
+            }
+        }
+        if passed.before.piece.is_some_and(|piece| piece.offset > 0) {
+            return self.later_fragment(&passed);
+        }
+        let coming = passed.before.tuple();
+        if let Some(service) = self.farm.service_at(self.side, coming.protocol, coming.destination) {
+            self.inward(service, coming, &passed);
+        } else if let Some(outside) = self.live_outside(coming.reversed(), engine) {
+            self.outward(outside, &passed);
+        } else {
+            return false;
+        }
+        if let Some(piece) = passed.before.piece {
+            if self.datagrams.len() >= Self::DATAGRAMS_MAX {
+                self.datagrams.clear();
+            }
+            let Packet { source, destination, protocol, .. } = passed.before;
+            self.datagrams.insert((source, destination, protocol, piece.id), passed.after.tuple());
+        }
+        true
+    }
+
+    /// A packet to a service that went nowhere may have cost a turn, and may have moved a sticky client.
+    fn not_placed(&mut self, passed: &Passed<'_>) {
+        let coming = passed.before.tuple();
+        let Some(service) = self.farm.service_at(self.side, coming.protocol, coming.destination) else { return };
+        self.turns[service].lose_count();
+        self.sticky.remove(&(service, coming.source.0));
+    }
+
+    fn later_fragment(&mut self, passed: &Passed<'_>) -> bool {
+        let Packet { source, destination, protocol, piece, .. } = passed.before;
+        let Some(piece) = piece else { return false };
+        let Some(leaving) = self.datagrams.get(&(source, destination, protocol, piece.id)).copied() else {
+            return false;
+        };
+        self.judge_bytes(leaving, leaving, passed);
+        true
+    }
+
+    /// The client's view of a live session, by the server's.
+    fn live_outside(&self, inside: Tuple, engine: &Appliance) -> Option<Tuple> {
+        let outside = *self.inside.get(&inside)?;
+        engine.placed(outside).is_some_and(|placed| placed.inside == inside).then_some(outside)
+    }
+
+    fn find(&mut self, promise: &'static str, outside: Tuple, what: String) {
+        self.findings.push(Finding { promise, what, outside });
+    }
+
+    /// Everything but addresses, ports, checksums and TTL must be as it came.
+    fn judge_bytes(&mut self, leaving: Tuple, outside: Tuple, passed: &Passed<'_>) {
+        if let Some(wrong) = frame::translated(&passed.before, &passed.after, leaving) {
+            self.find("transparency", outside, format!("{}: {wrong}", self.side.name()));
+        }
+        if passed.handled.before.offload != passed.handled.after.offload {
+            let (before, after) = (passed.handled.before.offload, passed.handled.after.offload);
+            self.find("transparency", outside, format!("offload state went from {before:?} to {after:?}"));
+        }
+    }
+
+    /// From a client toward the server.
+    fn inward(&mut self, service: usize, outside: Tuple, passed: &Passed<'_>) {
+        let leaving = passed.after.tuple();
+        let placed = passed.engine.placed(outside);
+        self.judge_bytes(leaving, outside, passed);
+        let Some(server) = self.server_of(service, leaving, passed) else {
+            let what = format!("{outside} left as {leaving}, which is none of its servers");
+            return self.find("translation", outside, what);
+        };
+        self.judge_shape(service, server, outside, leaving);
+        let created = placed.map(|placed| placed.created);
+        match self.shadows.get(&outside) {
+            Some(shadow) if created.is_none() || shadow.created == created => {
+                if (shadow.inside, shadow.server) != (leaving, server) {
+                    let was = (server_name(shadow.server), shadow.inside);
+                    let what = format!(
+                        "{outside} went to {} as {leaving}, before to {} as {}",
+                        server_name(server),
+                        was.0,
+                        was.1
+                    );
+                    self.find("a session keeps its server", outside, what);
+                }
+                self.judge_fall(service, server, outside, passed);
+            }
+            Some(_) | None if passed.before.is_icmp_error() => {}
+            Some(_) | None => self.open(service, server, outside, leaving, placed, passed),
+        }
+        self.advance(outside, End::Server, passed);
+    }
+
+    /// The server that a packet was given to.
+    fn server_of(&self, service: usize, leaving: Tuple, passed: &Passed<'_>) -> Option<usize> {
+        match self.farm.services[service].mode {
+            Mode::Nat | Mode::FullNat => server_at(leaving.destination.0),
+            // The packet is as it was; only its next hop tells. While that is asked for, the engine's word has to do.
+            Mode::Direct | Mode::Tunnel if passed.handled.verdict == Verdict::Punted => {
+                let placed = passed.engine.placed(passed.before.tuple())?;
+                self.number_of(service, placed, &passed.handled.snapshot)
+            }
+            Mode::Direct | Mode::Tunnel => {
+                let (destination, ..) = split_ethernet(&passed.handled.after.bytes)?;
+                (0..self.farm.servers).find(|server| server_mac(*server) == destination)
+            }
+        }
+    }
+
+    fn number_of(&self, service: usize, placed: Placed, snapshot: &Snapshot) -> Option<usize> {
+        let (_, server) = snapshot.services.server(placed.service, placed.server)?;
+        let _ = service;
+        (0..self.farm.servers).find(|number| server_name(*number) == server.name)
+    }
+
+    /// The translated tuple is what the service's mode makes of it.
+    fn judge_shape(&mut self, service: usize, server: usize, outside: Tuple, leaving: Tuple) {
+        let plan = &self.farm.services[service];
+        let v4 = outside.source.0.is_ipv4();
+        let destination = (server_address(server, v4), plan.server_port());
+        let right = match plan.mode {
+            Mode::Nat => leaving == Tuple { destination, ..outside },
+            Mode::FullNat => {
+                let own = !plan.snat || Farm::snat(v4).contains(&leaving.source.0);
+                own && leaving.destination == destination && leaving.source.0 != outside.source.0
+            }
+            Mode::Direct | Mode::Tunnel => leaving == outside,
+        };
+        if !right {
+            self.find("translation", outside, format!("{outside} left as {leaving} in mode {:?}", plan.mode));
+        }
+    }
+
+    /// The view of a server by which a packet was judged.
+    fn seen(&self, service: usize, server: usize, snapshot: &Snapshot) -> Option<(slb::Service, slb::Server)> {
+        let seen = snapshot.services.all().iter().find(|seen| seen.name == service_name(service))?;
+        let server = seen.servers.iter().find(|seen| seen.name == server_name(server))?.clone();
+        Some((seen.clone(), server))
+    }
+
+    /// A packet of a known session to a server that fell: only `keep` lets it go on.
+    fn judge_fall(&mut self, service: usize, server: usize, outside: Tuple, passed: &Passed<'_>) {
+        let Some(shadow) = self.shadows.get(&outside) else { return };
+        let Some((_, seen)) = self.seen(service, server, &passed.handled.snapshot) else { return };
+        let family = usize::from(outside.source.0.is_ipv6());
+        let fell = !seen.up[family] && seen.falls[family] != shadow.fall;
+        if fell && self.farm.services[service].on_failure() != OnFailure::Keep {
+            let policy = self.farm.services[service].on_failure();
+            let what = format!("{outside} went on to {}, which fell; on-failure is {policy:?}", server_name(server));
+            self.find("on-failure", outside, what);
+        }
+    }
+
+    /// A session begins.
+    fn open(
+        &mut self,
+        service: usize,
+        server: usize,
+        outside: Tuple,
+        inside: Tuple,
+        placed: Option<Placed>,
+        passed: &Passed<'_>,
+    ) {
+        let now = passed.now;
+        *self.opened.entry((service, server)).or_default() += 1;
+        self.judge_choice(service, server, outside, passed);
+        self.judge_bijection(outside, inside, passed);
+        let fall = placed.map_or(0, |placed| placed.fall);
+        let created = placed.map(|placed| placed.created);
+        if let Some(old) = self.shadows.remove(&outside)
+            && self.inside.get(&old.inside) == Some(&outside)
+        {
+            self.inside.remove(&old.inside);
+        }
+        self.inside.insert(inside, outside);
+        self.alive.insert(inside, now);
+        let (next, reset) = ([None; 2], [false; 2]);
+        self.shadows.insert(outside, Shadow { service, server, inside, created, fall, last: now, next, reset });
+    }
+
+    /// The server takes new sessions in the view that the packet was judged by, and it is the one whose turn it is, or the
+    /// one that its sticky client had.
+    fn judge_choice(&mut self, service: usize, server: usize, outside: Tuple, passed: &Passed<'_>) {
+        let Some((seen_service, seen)) = self.seen(service, server, &passed.handled.snapshot) else { return };
+        let family = usize::from(outside.source.0.is_ipv6());
+        let plan = self.farm.services[service].clone();
+        let client = (service, outside.source.0);
+        let name = server_name(server);
+        let had = (plan.sticky_s > 0)
+            .then(|| self.sticky.get(&client).copied())
+            .flatten()
+            .filter(|(_, at)| passed.now.since(*at) < Duration::from_secs(plan.sticky_s));
+        let view = |number: usize| seen_service.servers.iter().find(|seen| seen.name == server_name(number));
+        let is_sticky = had.is_some_and(|(had, _)| had == server);
+        if !seen.up[family] {
+            let what = format!("a new session {outside} to {name}, which is down");
+            self.find("no new session to a server that is down", outside, what);
+        } else if !is_sticky && (!seen.takes_new || seen.weight == 0) && plan.sticky_s == 0 {
+            let what = format!("a new session {outside} to {name}, which takes none (weight {})", seen.weight);
+            self.find("no new session to a server that drains", outside, what);
+        }
+        let others_live = seen_service.servers.iter().any(|other| !other.backup && other.up[family]);
+        if seen.backup && others_live && plan.sticky_s == 0 {
+            let what = format!("a new session {outside} to {name}, a backup, while others live");
+            self.find("backup servers wait", outside, what);
+        }
+        if let Some((had, _)) = had
+            && had != server
+            && view(had).is_some_and(|had| had.up[family])
+        {
+            let what = format!("{outside} went to {name}, its client had {} and that is up", server_name(had));
+            self.find("sticky clients stay", outside, what);
+        }
+        if plan.sticky_s > 0 {
+            self.sticky.insert(client, (server, passed.now));
+        } else if plan.scheduler == Scheduler::RoundRobin
+            && let Some(expected) = self.turns[service].take(&seen_service.servers, family, &seen.name)
+        {
+            let what = format!("{outside} went to {name}, it was the turn of {expected}");
+            self.find("exact turns", outside, what);
+        }
+    }
+
+    /// No other live session has the tuple, and it rested since the last one.
+    fn judge_bijection(&mut self, outside: Tuple, inside: Tuple, passed: &Passed<'_>) {
+        if inside == outside {
+            return;
+        }
+        let other = self.inside.get(&inside).copied().filter(|other| *other != outside);
+        if let Some(other) = other
+            && passed.engine.placed(other).is_some_and(|placed| placed.inside == inside)
+        {
+            let what = format!("{outside} and {other}, both live, are {inside} to their server");
+            return self.find("bijection", outside, what);
+        }
+        let rested = self.alive.get(&inside).is_none_or(|alive| passed.now.since(*alive) >= self.rest);
+        if inside.source != outside.source && !rested {
+            let what = format!("{outside} is {inside}, which another session was less than {:?} ago", self.rest);
+            self.find("ports rest", outside, what);
+        }
+    }
+
+    /// From a server toward the client.
+    fn outward(&mut self, outside: Tuple, passed: &Passed<'_>) {
+        let leaving = passed.after.tuple();
+        if leaving != outside.reversed() {
+            let what = format!("{} came back as {leaving}, its client waits for {}", outside, outside.reversed());
+            self.find("un-translation", outside, what);
+        }
+        self.judge_bytes(leaving, outside, passed);
+        self.advance(outside, End::Client, passed);
+    }
+
+    /// Notes what was forwarded toward an end.
+    fn advance(&mut self, outside: Tuple, end: End, passed: &Passed<'_>) {
+        let Some(shadow) = self.shadows.get_mut(&outside) else { return };
+        shadow.last = passed.now;
+        let (Some(flags), Some(sequence)) = (passed.before.tcp_flags(), passed.before.tcp_sequence()) else { return };
+        if passed.before.protocol != protocol::TCP {
+            return;
+        }
+        let header = usize::from(passed.before.payload.get(12).map_or(5, |byte| byte >> 4)) * 4;
+        let data = passed.before.payload.len().saturating_sub(header) as u32;
+        let signs = u32::from(flags & tcp_flag::SYN != 0) + u32::from(flags & tcp_flag::FIN != 0);
+        let next = sequence.wrapping_add(data + signs);
+        let known = &mut shadow.next[end as usize];
+        if known.is_none_or(|known| (next.wrapping_sub(known) as i32) > 0) {
+            *known = Some(next);
+        }
+    }
+
+    /// A TCP reset of the engine's own making. The first one to an end of a session whose server fell must be acceptable
+    /// there: RFC 5961 wants exactly the next sequence number.
+    pub fn reset_sent(&mut self, packet: &Packet, engine: &Appliance) {
+        let tuple = packet.tuple();
+        let (outside, end) = match (self.shadows.contains_key(&tuple.reversed()), self.inside.get(&tuple)) {
+            (true, _) => (tuple.reversed(), End::Client),
+            (false, Some(outside)) => (*outside, End::Server),
+            (false, None) => return,
+        };
+        let Some(snapshot) = engine.snapshot() else { return };
+        let Some(shadow) = self.shadows.get(&outside).cloned() else { return };
+        let Some((_, seen)) = self.seen(shadow.service, shadow.server, snapshot) else { return };
+        let family = usize::from(outside.source.0.is_ipv6());
+        if seen.falls[family] == shadow.fall || shadow.reset[end as usize] {
+            return;
+        }
+        if let Some(shadow) = self.shadows.get_mut(&outside) {
+            shadow.reset[end as usize] = true;
+        }
+        if let (Some(next), Some(sequence)) = (shadow.next[end as usize], packet.tcp_sequence())
+            && next != sequence
+        {
+            let what = format!("the reset of {outside} to its {end:?} has sequence number {sequence}, not {next}");
+            self.find("resets are acceptable", outside, what);
+        }
+    }
+
+    /// Looks at the engine's own table: no tuple twice, no session that was to be ended.
+    pub fn bookkeeping(&mut self, engine: &Appliance, now: Instant) {
+        if self.farm.services.is_empty() {
+            return;
+        }
+        let Some(snapshot) = engine.snapshot() else { return };
+        let mut owners: BTreeMap<Tuple, Tuple> = BTreeMap::new();
+        for placed in engine.all_placed() {
+            for tuple in [placed.outside.canonical(), placed.inside.canonical()] {
+                if let Some(other) = owners.insert(tuple, placed.outside).filter(|other| *other != placed.outside) {
+                    let what = format!("{} and {other}, both live, share {tuple}", placed.outside);
+                    self.find("bijection", placed.outside, what);
+                }
+            }
+            self.alive.insert(placed.inside, now);
+            self.judge_overdue(&placed, snapshot, now);
+        }
+    }
+
+    /// `reset` ends the TCP sessions of a fallen server soon.
+    fn judge_overdue(&mut self, placed: &Placed, snapshot: &Snapshot, now: Instant) {
+        let Some((service, server)) = snapshot.services.server(placed.service, placed.server) else { return };
+        let v6 = placed.outside.source.0.is_ipv6();
+        let (up, falls) = (server.up[usize::from(v6)], server.falls[usize::from(v6)]);
+        let resets = placed.outside.protocol == protocol::TCP && service.on_failure_tcp == OnFailure::Reset;
+        if up || falls == placed.fall || !resets {
+            return;
+        }
+        let key = (placed.service.index(), placed.server.index(), v6, falls);
+        let since = *self.falls.entry(key).or_insert(now);
+        if now.since(since) > Self::RESET_WITHIN {
+            let what = format!("{} lives, its server {} fell long ago", placed.outside, server.name);
+            self.find("on-failure", placed.outside, what);
+        }
+    }
+}

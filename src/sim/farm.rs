@@ -1,0 +1,296 @@
+//! The farm: virtual services of the engines and the real servers behind the inner one. The servers stand on the inner
+//! hosts' segment, so that an inner host that asks a service is a hairpin.
+//!
+//! ```text
+//!   service of the inner engine: clients ── outer ── firewalls ── inner (VIP 203.0.113.80+) ── s1..sN
+//!   service of the outer engine: clients ── outer (VIP 198.51.100.80+) ── firewalls ── inner ── s1..sN
+//! ```
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::config::{Mode, OnFailure};
+use crate::sim::host::{DISCARD_PORT, ECHO_PORT, GENERATOR_PORT, HTTP_PORT, Traffic};
+use crate::sim::packet::protocol;
+use crate::sim::sandwich::Side;
+use crate::wire::MacAddr;
+
+/// Services and servers of a plan; by default none.
+#[derive(Debug, Clone, Default, serde::Serialize)]
+pub struct Farm {
+    /// Real servers, up to 8.
+    pub servers: usize,
+    /// Virtual services; each has all servers.
+    pub services: Vec<Service>,
+    /// Ports that stand for clients in `full-nat`, for each worker; 0: as many as in earnest.
+    pub ports: u16,
+}
+
+/// How a service takes its server for a new session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scheduler {
+    /// `round-robin`.
+    RoundRobin,
+    /// `least-connections`.
+    LeastConnections,
+    /// `hash` over the client's address and port.
+    Hash,
+}
+
+/// How a service asks its servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Check {
+    /// `icmp`.
+    Icmp,
+    /// `tcp`.
+    Tcp,
+    /// `half-open`.
+    HalfOpen,
+    /// `http`, status and body.
+    Http,
+}
+
+/// A virtual service.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Service {
+    /// The engine that has it.
+    pub side: Side,
+    /// What its clients do: it decides protocol and server port.
+    pub traffic: Traffic,
+    /// How packets reach the server.
+    #[serde(skip)]
+    pub mode: Mode,
+    /// `full-nat`: addresses of its own stand for clients, not the link's.
+    pub snat: bool,
+    /// Which server.
+    pub scheduler: Scheduler,
+    /// By server; servers beyond have weight 1.
+    pub weights: Vec<u16>,
+    /// A server that serves only when all others are down.
+    pub backup: Option<usize>,
+    /// Timeout of stickiness, in seconds; 0: clients are not sticky.
+    pub sticky_s: u64,
+    /// For sessions of a server that went down; `None`: by default.
+    #[serde(skip)]
+    pub on_failure: Option<OnFailure>,
+    /// How servers are asked.
+    pub check: Check,
+    /// `drain-timeout`.
+    pub drain_timeout: &'static str,
+}
+
+impl Default for Service {
+    fn default() -> Self {
+        Self {
+            side: Side::Inner,
+            traffic: Traffic::TcpEcho,
+            mode: Mode::Nat,
+            snat: false,
+            scheduler: Scheduler::RoundRobin,
+            weights: Vec::new(),
+            backup: None,
+            sticky_s: 0,
+            on_failure: None,
+            check: Check::Tcp,
+            drain_timeout: "5m",
+        }
+    }
+}
+
+impl Service {
+    /// IP protocol number.
+    pub fn protocol(&self) -> u8 {
+        match self.traffic {
+            Traffic::TcpEcho | Traffic::TcpPush => protocol::TCP,
+            Traffic::UdpEcho | Traffic::UdpOneWay => protocol::UDP,
+            Traffic::Ping | Traffic::Gre => unreachable!("services are of TCP or UDP"),
+        }
+    }
+
+    /// The port that servers listen on.
+    pub fn server_port(&self) -> u16 {
+        match self.traffic {
+            Traffic::TcpEcho | Traffic::UdpEcho => ECHO_PORT,
+            Traffic::TcpPush => GENERATOR_PORT,
+            Traffic::UdpOneWay => DISCARD_PORT,
+            Traffic::Ping | Traffic::Gre => unreachable!("services are of TCP or UDP"),
+        }
+    }
+
+    /// A server's weight in the file.
+    pub fn weight(&self, server: usize) -> u16 {
+        self.weights.get(server).copied().unwrap_or(1)
+    }
+
+    /// What `on-failure` says of its sessions.
+    pub fn on_failure(&self) -> OnFailure {
+        self.on_failure.unwrap_or(match self.protocol() {
+            protocol::TCP => OnFailure::Reset,
+            _ => OnFailure::Reselect,
+        })
+    }
+
+    /// True if the server answers to the virtual address itself.
+    pub fn is_direct(&self) -> bool {
+        match self.mode {
+            Mode::Direct | Mode::Tunnel => true,
+            Mode::Nat | Mode::FullNat => false,
+        }
+    }
+}
+
+/// Name of service number `number`.
+pub fn service_name(number: usize) -> String {
+    format!("web{number}")
+}
+
+/// Name of server number `number`.
+pub fn server_name(number: usize) -> String {
+    format!("s{}", number + 1)
+}
+
+/// Address of a server.
+pub fn server_address(number: usize, v4: bool) -> IpAddr {
+    in_subnet(Side::Inner, 100 + number as u8, v4)
+}
+
+/// The hardware address of a server.
+pub fn server_mac(number: usize) -> MacAddr {
+    MacAddr([0x02, 0xbb, 0, 0, 0, number as u8])
+}
+
+/// The servers that have this hardware address or this address.
+pub fn server_at(address: IpAddr) -> Option<usize> {
+    (0..8).find(|number| [true, false].map(|v4| server_address(*number, v4)).contains(&address))
+}
+
+fn in_subnet(side: Side, last: u8, v4: bool) -> IpAddr {
+    match (side, v4) {
+        (Side::Outer, true) => Ipv4Addr::new(198, 51, 100, last).into(),
+        (Side::Inner, true) => Ipv4Addr::new(203, 0, 113, last).into(),
+        (Side::Outer, false) => Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, last.into()).into(),
+        (Side::Inner, false) => Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, last.into()).into(),
+    }
+}
+
+impl Farm {
+    /// The virtual address of a service: each two share one.
+    pub fn vip(&self, service: usize, v4: bool) -> IpAddr {
+        in_subnet(self.services[service].side, 80 + service as u8 / 2, v4)
+    }
+
+    /// The port of a service. Where nothing is translated it is the servers'.
+    pub fn port(&self, service: usize) -> u16 {
+        if self.services[service].is_direct() { self.services[service].server_port() } else { 8000 + service as u16 }
+    }
+
+    /// The service of an engine that has this destination.
+    pub fn service_at(&self, side: Side, proto: u8, destination: (IpAddr, u16)) -> Option<usize> {
+        (0..self.services.len()).find(|number| {
+            let service = &self.services[*number];
+            service.side == side
+                && service.protocol() == proto
+                && (self.vip(*number, destination.0.is_ipv4()), self.port(*number)) == destination
+        })
+    }
+
+    /// The addresses of their own that stand for clients.
+    pub fn snat(v4: bool) -> [IpAddr; 2] {
+        [240, 241].map(|last| in_subnet(Side::Inner, last, v4))
+    }
+
+    /// The virtual addresses that servers answer to themselves.
+    pub fn loopbacks(&self) -> Vec<IpAddr> {
+        let direct = (0..self.services.len()).filter(|number| self.services[*number].is_direct());
+        direct.flat_map(|number| [true, false].map(|v4| self.vip(number, v4))).collect()
+    }
+
+    /// The services of an engine as its file has them.
+    pub fn configuration(&self, side: Side) -> String {
+        let mut text = String::new();
+        for number in (0..self.services.len()).filter(|number| self.services[*number].side == side) {
+            self.service(number, &mut text);
+        }
+        text
+    }
+
+    fn service(&self, number: usize, text: &mut String) {
+        let service = &self.services[number];
+        let protocol = if service.protocol() == protocol::TCP { "tcp" } else { "udp" };
+        let mode = match service.mode {
+            Mode::Nat => "nat",
+            Mode::FullNat => "full-nat",
+            Mode::Direct => "direct",
+            Mode::Tunnel => "tunnel",
+        };
+        let scheduler = match service.scheduler {
+            Scheduler::RoundRobin => "\"round-robin\"",
+            Scheduler::LeastConnections => "\"least-connections\"",
+            Scheduler::Hash => "\"hash\"\nhash-on = [\"source-address\", \"source-port\"]",
+        };
+        let _ = writeln!(
+            text,
+            "[[service]]\nname = \"{}\"\naddress = [\"{}\", \"{}\"]\nprotocol = \"{protocol}\"\nport = {}\nmode = \"{mode}\"\n\
+             scheduler = {scheduler}\ndrain-timeout = \"{}\"",
+            service_name(number),
+            self.vip(number, true),
+            self.vip(number, false),
+            self.port(number),
+            service.drain_timeout
+        );
+        if service.snat {
+            let snat: Vec<_> =
+                [true, false].into_iter().flat_map(Self::snat).map(|address| format!("\"{address}\"")).collect();
+            let _ = writeln!(text, "snat = [{}]", snat.join(", "));
+        }
+        if service.sticky_s > 0 {
+            let _ = writeln!(text, "sticky = {{ by = \"source\", timeout = \"{}s\" }}", service.sticky_s);
+        }
+        if let Some(on_failure) = service.on_failure {
+            let _ = writeln!(text, "on-failure = \"{}\"", on_failure_name(on_failure));
+        }
+        let check = match service.check {
+            Check::Icmp => "kind = \"icmp\"".to_owned(),
+            Check::Tcp => format!("kind = \"tcp\"\nport = {ECHO_PORT}"),
+            Check::HalfOpen => format!("kind = \"half-open\"\nport = {ECHO_PORT}"),
+            Check::Http => {
+                format!(
+                    "kind = \"http\"\nport = {HTTP_PORT}\npath = \"/healthz\"\nexpect-status = [200]\nexpect-body = \"well\""
+                )
+            }
+        };
+        let _ = writeln!(
+            text,
+            "\n[service.check]\n{check}\ninterval = \"300ms\"\ntimeout = \"150ms\"\nfall = 2\nrise = 2\n"
+        );
+        for server in 0..self.servers {
+            let _ = writeln!(
+                text,
+                "[[service.server]]\nname = \"{}\"\naddress = [\"{}\", \"{}\"]\nweight = {}",
+                server_name(server),
+                server_address(server, true),
+                server_address(server, false),
+                service.weight(server)
+            );
+            if !service.is_direct() {
+                let _ = writeln!(text, "port = {}", service.server_port());
+            }
+            if service.backup == Some(server) {
+                text.push_str("backup = true\n");
+            }
+            text.push('\n');
+        }
+    }
+}
+
+/// The word of the configuration file.
+pub fn on_failure_name(on_failure: OnFailure) -> &'static str {
+    match on_failure {
+        OnFailure::Reselect => "reselect",
+        OnFailure::Reset => "reset",
+        OnFailure::Keep => "keep",
+        OnFailure::Drop => "drop",
+    }
+}

@@ -1,0 +1,186 @@
+//! What the seed builds, and the traffic on it. Services are drawn apart from the rest, so that a seed without them is the run
+//! that it was before there were any.
+
+use std::collections::BTreeSet;
+
+use crate::config::{Mode, OnFailure};
+use crate::sim::farm::{Check, Farm, Scheduler, Service};
+use crate::sim::firewall::Kind;
+use crate::sim::firewall::conntrack::Policy;
+use crate::sim::host::{FlowSpec, Traffic};
+use crate::sim::laboratory::Route;
+use crate::sim::rng::Rng;
+use crate::sim::run::Options;
+use crate::sim::sandwich::{Plan, Side};
+use crate::time::{Duration, Instant};
+
+/// What the seed builds.
+pub(super) fn plan(rng: &mut Rng, options: &Options) -> Plan {
+    let drawn = *rng.choose(&[3_usize, 2, 2, 4]);
+    let firewalls = options.firewalls.unwrap_or(drawn);
+    let kinds = [
+        Kind::Strict,
+        Kind::Strict,
+        Kind::Strict,
+        Kind::Strict,
+        Kind::Loose,
+        Kind::Synced,
+        Kind::Synced,
+        Kind::Nat,
+        Kind::Transparent,
+    ];
+    let drawn = *rng.choose(&kinds);
+    let kind = options.kind.unwrap_or(drawn);
+    let other_seeds = rng.chance(150);
+    let other_sets = rng.chance(100) && firewalls > 2;
+    let unknown = rng.index(firewalls);
+    let unknown_to = rng.index(2);
+    let tiny = rng.chance(150) && !other_seeds && !other_sets && kind != Kind::Nat;
+    let default = Plan::default();
+    Plan {
+        firewalls,
+        kind,
+        policy: *rng.choose(&[Policy::Both, Policy::Both, Policy::Outside]),
+        workers: [rng.between(1, 2) as u16, rng.between(1, 2) as u16],
+        seeds: if other_seeds { [default.seeds[0], "another secret of the laboratory"] } else { default.seeds },
+        unknown: std::array::from_fn(|side| (other_sets && side == unknown_to).then_some(unknown)),
+        one_arm: rng.chance(250),
+        on_failure: *rng.choose(&[
+            OnFailure::Reselect,
+            OnFailure::Reselect,
+            OnFailure::Reset,
+            OnFailure::Reset,
+            OnFailure::Keep,
+            OnFailure::Drop,
+        ]),
+        drain_timeout: ["5m", "1s", "3s"][rng.index(3)],
+        sessions: if tiny { 24 } else { 4096 },
+        punts: if rng.chance(150) { 8 } else { 1024 },
+        partial_checksums: rng.chance(300),
+        hold: ["2s", "500ms"][rng.index(2)],
+        ..default
+    }
+}
+
+/// A flow to be opened at its time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Upcoming {
+    pub(super) at: Instant,
+    pub(super) spec: FlowSpec,
+    pub(super) route: Route,
+    /// The service that it asks instead of the route's answerer.
+    pub(super) service: Option<usize>,
+}
+
+pub(super) fn traffic(rng: &mut Rng, plan: &Plan, from: Instant, until: Instant) -> Vec<Upcoming> {
+    let mut portless = BTreeSet::new();
+    let mut flows: Vec<Upcoming> = (0..rng.between(25, 60))
+        .filter_map(|_| {
+            let traffic = *rng.choose(&[
+                Traffic::TcpEcho,
+                Traffic::TcpEcho,
+                Traffic::TcpEcho,
+                Traffic::TcpPush,
+                Traffic::TcpPush,
+                Traffic::UdpEcho,
+                Traffic::UdpEcho,
+                Traffic::UdpOneWay,
+                Traffic::Ping,
+                Traffic::Gre,
+            ]);
+            let inside = plan.policy == Policy::Both && rng.chance(350);
+            let from_side = if inside { Side::Inner } else { Side::Outer };
+            let (opener, answerer) = (rng.index(plan.hosts[0]), rng.index(plan.hosts[1]));
+            let route = Route { from: from_side, opener, answerer, v4: rng.chance(500) };
+            let tcp = matches!(traffic, Traffic::TcpEcho | Traffic::TcpPush);
+            let size = if tcp { rng.between(1, 3000) } else { *rng.choose(&[64, 512, 1400, 4000]) } as usize;
+            let (rounds, gap) = (rng.between(1, 40) as u32, Duration::from_millis(rng.between(20, 400)));
+            let spec = FlowSpec { traffic, rounds, gap, size, shuffled: rng.chance(500) };
+            let at = from + rng.duration(until.since(from));
+            // Without ports there is one flow between two addresses, and a translation has nothing to tell flows apart by.
+            let ends = if inside { (answerer, opener) } else { (opener, answerer) };
+            let gre = traffic == Traffic::Gre;
+            let refused = gre && (plan.kind == Kind::Nat || !portless.insert((ends, route.v4)));
+            (!refused).then_some(Upcoming { at, spec, route, service: None })
+        })
+        .collect();
+    flows.sort_by_key(|flow| flow.at);
+    flows
+}
+
+/// Puts services into a plan, if the operator or the seed wants them.
+pub(super) fn farm(rng: &mut Rng, plan: &mut Plan, options: &Options) {
+    let drawn = rng.chance(500);
+    if !options.services.unwrap_or(drawn) {
+        return;
+    }
+    if rng.chance(200) && options.firewalls.is_none() && options.kind.is_none() {
+        (plan.firewalls, plan.kind, plan.unknown) = (0, Kind::Strict, [None; 2]);
+    }
+    plan.sessions = plan.sessions.max(4096);
+    plan.gso = rng.chance(300);
+    let servers = rng.between(2, 4) as usize;
+    let mut services: Vec<Service> = Vec::new();
+    for number in 0..rng.between(1, 4) as usize {
+        let mut service = service(rng, plan, servers);
+        // Two services that share an address and translate no port must not meet.
+        let meets =
+            |other: &Service| (other.is_direct(), other.side, other.traffic) == (true, service.side, service.traffic);
+        if service.is_direct() && number % 2 == 1 && services.last().is_some_and(meets) {
+            service.mode = Mode::Nat;
+        }
+        services.push(service);
+    }
+    let ports = if rng.chance(200) { rng.between(6, 16) as u16 } else { 0 };
+    plan.farm = Farm { servers, services, ports };
+}
+
+fn service(rng: &mut Rng, plan: &Plan, servers: usize) -> Service {
+    let traffic =
+        *rng.choose(&[Traffic::TcpEcho, Traffic::TcpEcho, Traffic::TcpPush, Traffic::UdpEcho, Traffic::UdpOneWay]);
+    let mode = *rng.choose(&[Mode::Nat, Mode::Nat, Mode::FullNat, Mode::FullNat, Mode::Direct]);
+    // In front of the firewalls: only what is translated finds the servers there, and only where nobody translates again.
+    let in_front = rng.chance(250) && plan.firewalls > 0 && plan.kind != Kind::Nat && mode != Mode::Direct;
+    let on_failures =
+        [None, None, Some(OnFailure::Reset), Some(OnFailure::Reselect), Some(OnFailure::Keep), Some(OnFailure::Drop)];
+    Service {
+        side: if in_front { Side::Outer } else { Side::Inner },
+        traffic,
+        mode,
+        snat: mode == Mode::FullNat && !in_front && rng.chance(500),
+        scheduler: *rng.choose(&[
+            Scheduler::RoundRobin,
+            Scheduler::RoundRobin,
+            Scheduler::LeastConnections,
+            Scheduler::Hash,
+        ]),
+        weights: (0..servers).map(|_| rng.between(1, 4) as u16).collect(),
+        backup: rng.chance(200).then(|| rng.index(servers)),
+        sticky_s: *rng.choose(&[0, 0, 0, 1, 60]),
+        on_failure: *rng.choose(&on_failures),
+        check: *rng.choose(&[Check::Icmp, Check::Tcp, Check::Tcp, Check::HalfOpen, Check::Http]),
+        drain_timeout: *rng.choose(&["5m", "1s"]),
+    }
+}
+
+/// Flows that ask the services.
+pub(super) fn questions(rng: &mut Rng, plan: &Plan, from: Instant, until: Instant) -> Vec<Upcoming> {
+    let services = &plan.farm.services;
+    if services.is_empty() {
+        return Vec::new();
+    }
+    let question = |_| {
+        let number = rng.index(services.len());
+        let service = &services[number];
+        let hairpin = service.side == Side::Inner && service.mode != Mode::Nat && rng.chance(300);
+        let side = if hairpin { Side::Inner } else { Side::Outer };
+        let route =
+            Route { from: side, opener: rng.index(plan.hosts[side as usize]), answerer: 0, v4: rng.chance(500) };
+        let tcp = matches!(service.traffic, Traffic::TcpEcho | Traffic::TcpPush);
+        let size = if tcp { rng.between(1, 3900) } else { *rng.choose(&[64, 512, 1400, 4000]) } as usize;
+        let (rounds, gap) = (rng.between(1, 40) as u32, Duration::from_millis(rng.between(20, 400)));
+        let spec = FlowSpec { traffic: service.traffic, rounds, gap, size, shuffled: rng.chance(500) };
+        Upcoming { at: from + rng.duration(until.since(from)), spec, route, service: Some(number) }
+    };
+    (0..45).map(question).collect()
+}
