@@ -33,7 +33,7 @@ pub struct Args {
 enum LabCommand {
     /// Build it, start the engines, leave it standing and say what to try
     Up(TopologyArgs),
-    /// The guided tour: traffic, a firewall dies under load and comes back, what every session lived through
+    /// The guided tour: a firewall dies under load and comes back, then servers die; what every session lived through
     Demo {
         #[command(flatten)]
         topology: TopologyArgs,
@@ -305,34 +305,29 @@ fn demo(topology: &Topology, program: &Path, keep: bool) -> anyhow::Result<ExitC
             interrupted.store(true, Ordering::Relaxed);
         }
     });
+    lab::demo::validate(topology)?;
     let topology = lab::demo::topology(topology.clone());
-    println!(
-        "Building lab {}: client, outer fwlb, {} {} firewalls, inner fwlb, {} servers. on-failure is {}: a firewall that does \
-         not synchronise takes the state of its TCP sessions with it.",
-        topology.name,
-        topology.firewalls,
-        format!("{:?}", topology.kind).to_lowercase(),
-        topology.servers,
-        topology.settings["group"]["on-failure"],
-    );
+    print!("{}", lab::demo::wrap(&tell::building(&topology), 0));
     let mut lab = Lab::up(topology, program)?;
-    println!(
-        "\nTraffic: TCP, UDP in datagrams of 4,000 bytes, ping; IPv4 and IPv6; from the client and from a server; long \
-         sessions and short ones.\n"
-    );
-    let report = lab::demo::run(&lab, &mut lab::demo::Screen::stdout(), &stop)?;
-    println!("\n{report}");
-    if let Some((protocol, source, destination)) = &report.example {
-        println!("fwlb explain {protocol} {source} {destination}\n");
-        println!("{}", lab.fwlb(Side::Outer, &["explain", protocol, source, destination])?);
+    let story = lab::demo::run(&mut lab, &mut lab::demo::Screen::stdout(), &stop)?;
+    let live = story.servers.as_ref().and_then(|report| report.explained.clone());
+    if let Some((words, answer)) = live {
+        println!("\nfwlb {words}\n\n{answer}");
+    } else if let Some((protocol, source, destination)) =
+        story.firewalls.as_ref().and_then(|report| report.example.clone())
+    {
+        let words = ["explain", &protocol, &source, &destination];
+        println!("\nfwlb {}\n\n{}", words.join(" "), lab.fwlb(Side::Outer, &words)?);
     }
+    let promises = story.promises();
+    print!("\n{}", lab::demo::promises(promises.iter().copied()));
     if keep {
         lab.keep();
         print!("{}", how_to_play(&lab));
     } else {
         lab.down()?;
     }
-    let broken = report.promises.iter().filter(|promise| !promise.kept).count();
-    println!("{} promises kept, {broken} broken", report.promises.len() - broken);
-    Ok(if report.kept() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    let broken = promises.iter().filter(|promise| !promise.kept).count();
+    println!("\n{} promises kept, {broken} broken", promises.len() - broken);
+    Ok(if story.kept() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }

@@ -166,6 +166,14 @@ impl Lab {
         }
     }
 
+    /// The counters of every engine, outer first.
+    ///
+    /// # Errors
+    /// An engine does not answer.
+    pub fn all_counters(&self) -> Result<Vec<view::CountersView>, LabError> {
+        self.topology().sides().iter().map(|side| self.counters(*side)).collect()
+    }
+
     /// Asks one engine by its control socket. Not to be called from asynchronous code: it waits.
     ///
     /// # Errors

@@ -238,6 +238,15 @@ impl Lab {
         drops(&answer).ok_or_else(|| LabError::Answer { what: format!("nft in fw{firewall}"), answer })
     }
 
+    /// What every firewall counted, by its name.
+    ///
+    /// # Errors
+    /// `nft` fails.
+    pub fn all_drops(&self) -> Result<Vec<(String, FirewallDrops)>, LabError> {
+        let firewalls = 1..=self.topology().firewalls;
+        firewalls.map(|number| Ok((format!("fw{number}"), self.drops(number)?))).collect()
+    }
+
     /// Removes this lab.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use crate::cli::output::table;
 use crate::engine::view::{ServerView, ServiceView};
 use crate::lab::farm::WEB;
-use crate::lab::{Harm, Lab, Node, Routers, Side};
+use crate::lab::{Harm, Lab, Node, Routers, Side, Topology};
 
 /// What to type at a lab that stands.
 pub fn how_to_play(lab: &Lab) -> String {
@@ -48,7 +48,7 @@ pub fn how_to_play(lab: &Lab) -> String {
         format!("fwlb -s {inner} explain tcp {}:40000 {}:80", client.v4, target.v4),
     ]);
 
-    let mut text = format!("Lab {} stands: {}. Play with it:\n", topology.name, stations(lab));
+    let mut text = format!("Lab {} stands: {}. Play with it:\n", topology.name, stations(topology));
     for (title, lines) in [("traffic", traffic), ("look", look), ("break", breaks)] {
         text += &section(title, &lines);
     }
@@ -56,9 +56,22 @@ pub fn how_to_play(lab: &Lab) -> String {
     text + &format!("\nConfigurations and logs: {}\n", lab.directory().display())
 }
 
+/// What the tour is about to build.
+pub fn building(topology: &Topology) -> String {
+    let mut text = format!("Building lab {}: {}.", topology.name, stations(topology));
+    if topology.firewalls > 0 {
+        text += &format!(
+            " The firewalls are {}. on-failure is {}: a firewall that does not synchronise takes the state of its TCP \
+             sessions with it.",
+            format!("{:?}", topology.kind).to_lowercase(),
+            topology.settings["group"]["on-failure"],
+        );
+    }
+    text
+}
+
 /// The stations, and which program shows the pages.
-fn stations(lab: &Lab) -> String {
-    let topology = lab.topology();
+fn stations(topology: &Topology) -> String {
     let mut parts = vec!["client".to_owned()];
     match topology.routers {
         Routers::Engines | Routers::OneBox => {

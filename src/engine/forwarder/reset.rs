@@ -16,7 +16,7 @@ use crate::engine::{Snapshot, Transmit};
 use crate::flow::{CanonicalKey, Direction, FlowKey};
 use crate::path::OnFailure;
 use crate::path::pinning::{Pin, PinState};
-use crate::session::{Bound, Class, Removed, Session, State, Sweep};
+use crate::session::{Bound, Class, Removed, Session, State, Sweep, TcpState};
 use crate::time::Instant;
 use crate::wire::Family;
 use crate::wire::emit::Macs;
@@ -204,8 +204,9 @@ fn toward(ended: &Removed, direction: Direction) -> FlowKey {
 fn reset(ended: &Removed, direction: Direction, hop: NextHop, snapshot: &Snapshot) -> Option<Transmit> {
     let session = &ended.session;
     match session.state {
-        State::Tcp(_) => {}
-        State::OneWay | State::TwoWay => return None,
+        State::Tcp(TcpState::Opening | TcpState::Established) => {}
+        // Both ends know already, and a firewall between may have forgotten: to it the reset would be out of state.
+        State::Tcp(TcpState::Closing) | State::OneWay | State::TwoWay => return None,
     }
     let (sequence, acknowledgement) = match direction {
         Direction::LowToHigh => (session.next_to_high, session.next_to_low),

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::FlowName;
+use super::promise::{Promise, conserved, no_drops, wrap};
+use super::{BySession, FlowName};
 use crate::engine::view::CountersView;
 use crate::lab::FirewallDrops;
 use crate::lab::traffic::{End, FlowReport, Protocol};
@@ -28,17 +29,17 @@ pub struct Evidence {
     /// When the outer and the inner engine called it down, since it failed.
     pub seen_down_ms: [Option<u64>; 2],
     /// The firewall of each session when it failed.
-    pub at_failure: BTreeMap<FlowName, String>,
+    pub at_failure: BySession,
     /// The same just before it was healed.
-    pub before_heal: BTreeMap<FlowName, String>,
+    pub before_heal: BySession,
     /// The same some seconds after it took new sessions again.
-    pub after_heal: BTreeMap<FlowName, String>,
+    pub after_heal: BySession,
     /// What the traffic programs reported.
     pub flows: Vec<FlowReport>,
     /// What the firewalls counted.
     pub drops: Vec<(String, FirewallDrops)>,
-    /// What the outer and the inner engine counted.
-    pub counters: [CountersView; 2],
+    /// What each engine counted.
+    pub counters: Vec<CountersView>,
     /// TCP sessions of a failed firewall are to be reset.
     pub resets: bool,
 }
@@ -73,17 +74,6 @@ pub struct Experience {
     pub longest_stall_ms: u64,
 }
 
-/// A promise and whether it was kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Promise {
-    /// In words.
-    pub what: String,
-    /// Whether it held.
-    pub kept: bool,
-    /// The numbers.
-    pub detail: String,
-}
-
 /// Where a flow was when the firewall failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Fate {
@@ -105,8 +95,8 @@ impl Report {
         promises.push(moved(&evidence.victim, of(Fate::OnVictim)));
         promises.push(fresh(of(Fate::OpenedMeanwhile).chain(of(Fate::NotThen))));
         promises.push(stayed(evidence));
-        promises.push(no_drops(evidence));
-        promises.push(conserved(evidence));
+        promises.push(no_drops(&evidence.drops));
+        promises.push(conserved(&evidence.counters));
         let experiences = groups.iter().map(|((fate, protocol), flows)| experience(evidence, *fate, protocol, flows));
         let mut lasting = evidence.after_heal.iter().filter(|(name, firewall)| {
             name.0 == "tcp" && **firewall != evidence.victim && evidence.at_failure.get(*name) == Some(firewall)
@@ -153,7 +143,7 @@ fn firewall_of<'a>(evidence: &'a Evidence, flow: &FlowReport) -> Option<&'a Stri
     }
 }
 
-const fn protocol(flow: &FlowReport) -> &'static str {
+pub(super) const fn protocol(flow: &FlowReport) -> &'static str {
     match flow.protocol {
         Protocol::Tcp => "tcp",
         Protocol::Udp => "udp",
@@ -162,21 +152,29 @@ const fn protocol(flow: &FlowReport) -> &'static str {
 }
 
 fn experience(evidence: &Evidence, fate: Fate, protocol: &str, flows: &[&FlowReport]) -> Experience {
-    let count = |wanted: &dyn Fn(&End) -> bool| flows.iter().filter(|flow| wanted(&flow.end)).count();
     let victim = &evidence.victim;
-    Experience {
-        who: match fate {
-            Fate::Elsewhere => format!("{protocol} on another firewall when {victim} failed"),
-            Fate::OnVictim => format!("{protocol} on {victim} when it failed"),
-            Fate::OpenedMeanwhile => format!("{protocol} opened while {victim} was failing"),
-            Fate::NotThen => format!("{protocol} before or after that"),
-        },
-        flows: flows.len(),
-        lived: count(&|end| *end == End::Finished),
-        reset: count(&|end| matches!(end, End::Reset | End::Refused)),
-        broken: count(&|end| matches!(end, End::Hung | End::Failed(_))),
-        lost: flows.iter().filter(|flow| flow.end == End::Finished).map(|flow| flow.lost()).sum(),
-        longest_stall_ms: flows.iter().map(|flow| flow.longest_stall_ms).max().unwrap_or(0),
+    let who = match fate {
+        Fate::Elsewhere => format!("{protocol} elsewhere when {victim} failed"),
+        Fate::OnVictim => format!("{protocol} on {victim} when it failed"),
+        Fate::OpenedMeanwhile => format!("{protocol} opened while {victim} was failing"),
+        Fate::NotThen => format!("{protocol} before or after that"),
+    };
+    Experience::of(who, flows)
+}
+
+impl Experience {
+    /// Sums up what `flows` lived through.
+    pub(super) fn of(who: String, flows: &[&FlowReport]) -> Self {
+        let count = |wanted: &dyn Fn(&End) -> bool| flows.iter().filter(|flow| wanted(&flow.end)).count();
+        Self {
+            who,
+            flows: flows.len(),
+            lived: count(&|end| *end == End::Finished),
+            reset: count(&|end| matches!(end, End::Reset | End::Refused)),
+            broken: count(&|end| matches!(end, End::Hung | End::Failed(_))),
+            lost: flows.iter().filter(|flow| flow.end == End::Finished).map(|flow| flow.lost()).sum(),
+            longest_stall_ms: flows.iter().map(|flow| flow.longest_stall_ms).max().unwrap_or(0),
+        }
     }
 }
 
@@ -251,60 +249,36 @@ fn stayed(evidence: &Evidence) -> Promise {
     }
 }
 
-fn no_drops(evidence: &Evidence) -> Promise {
-    let dropped: Vec<_> = evidence
-        .drops
-        .iter()
-        .map(|(name, drops)| format!("{name} INVALID {} new-not-SYN {}", drops.invalid, drops.new_not_syn))
-        .collect();
-    Promise {
-        what: "no firewall ever saw half a conversation (its own counters)".to_owned(),
-        kept: evidence.drops.iter().all(|(_, drops)| drops.invalid == 0 && drops.new_not_syn == 0),
-        detail: dropped.join(", "),
-    }
-}
-
-fn conserved(evidence: &Evidence) -> Promise {
-    let details = evidence.counters.each_ref().map(|counters| {
-        let get = |name: &str| counters.get(name).copied();
-        let parts = ["forwarded", "hairpinned", "punted", "dropped"].map(get);
-        let sum = parts.iter().try_fold(0, |sum, part| Some(sum + (*part)?));
-        (get("received"), sum, parts)
-    });
-    Promise {
-        what: "received = forwarded + hairpinned + punted + dropped".to_owned(),
-        kept: details.iter().all(|(received, sum, _)| received.is_some() && received == sum),
-        detail: details
-            .map(|(received, _, parts)| {
-                let [forwarded, hairpinned, punted, dropped] = parts.map(|part| part.unwrap_or(0));
-                format!("{} = {forwarded} + {hairpinned} + {punted} + {dropped}", received.unwrap_or(0))
-            })
-            .join(", "),
-    }
-}
-
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "What the sessions lived through")?;
-        writeln!(
-            f,
-            "  {:<44}{:>9}{:>9}{:>7}{:>8}{:>6}{:>15}",
-            "", "sessions", "went on", "reset", "broken", "lost", "longest stall"
-        )?;
-        for line in &self.experiences {
-            writeln!(
-                f,
-                "  {:<44}{:>9}{:>9}{:>7}{:>8}{:>6}{:>12} ms",
-                line.who, line.flows, line.lived, line.reset, line.broken, line.lost, line.longest_stall_ms
-            )?;
-        }
-        writeln!(f, "\nThe promises")?;
-        for promise in &self.promises {
-            let mark = if promise.kept { "kept  " } else { "BROKEN" };
-            writeln!(f, "  {mark}  {}: {}", promise.what, promise.detail)?;
-        }
-        Ok(())
+        f.write_str(&experiences(&self.experiences))
     }
+}
+
+/// The table of the experiences.
+pub(super) fn experiences(lines: &[Experience]) -> String {
+    let mut text = format!(
+        "What the sessions lived through\n  {:<36}{:>8}{:>8}{:>6}{:>7}{:>5}{:>7}\n",
+        "", "sessions", "went on", "reset", "broken", "lost", "stall"
+    );
+    for line in lines {
+        text += &format!(
+            "  {:<36}{:>8}{:>8}{:>6}{:>7}{:>5}{:>7}\n",
+            line.who,
+            line.flows,
+            line.lived,
+            line.reset,
+            line.broken,
+            line.lost,
+            stall(line.longest_stall_ms)
+        );
+    }
+    text + &wrap("lost: requests without answer in sessions that went on; stall: the longest time without an answer", 2)
+}
+
+/// Milliseconds, in seconds where they are many.
+fn stall(ms: u64) -> String {
+    if ms < 1000 { format!("{ms}ms") } else { format!("{:.1}s", ms as f64 / 1000.0) }
 }
 
 #[cfg(test)]
@@ -350,7 +324,7 @@ mod tests {
                 FlowReport { answered: 96, longest_stall_ms: 480, ..flow(Protocol::Udp, 3, End::Finished) },
             ],
             drops: vec![("fw1".to_owned(), FirewallDrops::default())],
-            counters: [counters.clone(), counters],
+            counters: vec![counters.clone(), counters],
             resets: true,
         }
     }

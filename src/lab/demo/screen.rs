@@ -1,55 +1,104 @@
-//! The live table: redrawn in place on a terminal, plain lines elsewhere.
+//! The live tables: redrawn in place on a terminal, plain lines elsewhere; both fit 80 columns.
 
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
+use super::promise::wrap;
+use crate::engine::view::ServerView;
+use crate::lab::farm::WEB;
 use crate::lab::traffic::Progress;
 use crate::lab::{FirewallDrops, Lab, LabError, Side};
+
+/// Columns of a server's reason.
+const REASON: usize = 28;
 
 /// Where the tour is shown.
 pub struct Screen {
     terminal: bool,
     /// Lines of the table that stands on the terminal.
     drawn: usize,
+    /// New sessions of each server when something was said last: shares count from there.
+    since: Vec<(String, u64)>,
 }
 
 /// A firewall as both engines and its own rules see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
-    /// Name.
-    pub name: String,
+struct Firewall {
+    name: String,
     /// State in the outer and the inner engine's eyes.
-    pub states: [String; 2],
+    states: [String; 2],
     /// Live sessions on it, by the outer engine.
-    pub sessions: u64,
+    sessions: u64,
     /// Sessions since the start.
-    pub new_sessions: u64,
+    new_sessions: u64,
     /// What it dropped itself.
-    pub drops: FirewallDrops,
+    drops: FirewallDrops,
 }
 
-/// The table's content at this moment.
-pub fn rows(lab: &Lab) -> Result<Vec<Row>, LabError> {
-    let [outer, inner] = [lab.firewalls(Side::Outer)?, lab.firewalls(Side::Inner)?];
-    (1..=lab.topology().firewalls)
-        .map(|number| {
-            let name = format!("fw{number}");
-            let [near, far] = [&outer, &inner].map(|seen| seen.iter().find(|firewall| firewall.name == name));
-            Ok(Row {
-                states: [near, far].map(|seen| seen.map_or_else(|| "?".to_owned(), |firewall| firewall.state.clone())),
-                sessions: near.map_or(0, |firewall| firewall.sessions),
-                new_sessions: near.map_or(0, |firewall| firewall.new_sessions),
-                drops: lab.drops(number)?,
-                name,
-            })
-        })
-        .collect()
+/// A server as the inner engine sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Server {
+    name: String,
+    weight: u16,
+    backup: bool,
+    /// State in the service of the pages and in the others.
+    states: [String; 2],
+    /// Live sessions in all services.
+    sessions: u64,
+    /// Pages since something was said last.
+    pages: u64,
+    reason: String,
+}
+
+/// Draws the firewalls; a [`Table`](super::tour::Table).
+pub fn show_firewalls(lab: &Lab, screen: &mut Screen, caption: &str, progress: Progress) -> Result<(), LabError> {
+    let firewalls = firewalls(lab)?;
+    if screen.terminal {
+        screen.draw(caption, progress, &firewall_table(&firewalls));
+    } else {
+        screen.line(progress, &firewall_line(&firewalls));
+    }
+    Ok(())
+}
+
+/// Draws the servers, and how the firewalls fare; a [`Table`](super::tour::Table).
+pub fn show_servers(lab: &Lab, screen: &mut Screen, caption: &str, progress: Progress) -> Result<(), LabError> {
+    let servers = servers(lab, &mut screen.since)?;
+    let drops: FirewallDrops =
+        lab.all_drops()?.into_iter().fold(FirewallDrops::default(), |sum, (_, drops)| FirewallDrops {
+            invalid: sum.invalid + drops.invalid,
+            new_not_syn: sum.new_not_syn + drops.new_not_syn,
+            passed: sum.passed + drops.passed,
+        });
+    if screen.terminal {
+        let firewalls = format!(
+            "  firewalls: {} packets passed, INVALID {}, new-not-SYN {}\n",
+            drops.passed, drops.invalid, drops.new_not_syn
+        );
+        let firewalls = if lab.topology().firewalls > 0 { firewalls } else { String::new() };
+        screen.draw(caption, progress, &(server_table(&servers) + &firewalls));
+    } else {
+        screen.line(progress, &server_line(&servers, drops));
+    }
+    Ok(())
+}
+
+/// Why a server's checks fail, each reason once.
+pub fn reasons(server: &ServerView) -> String {
+    let mut reasons: Vec<&str> = Vec::new();
+    for check in server.checks.iter().filter(|check| check.state != "up") {
+        let reason = check.reason.as_deref().unwrap_or_default();
+        if !reasons.contains(&reason) {
+            reasons.push(reason);
+        }
+    }
+    reasons.join("; ")
 }
 
 impl Screen {
     /// Standard output.
     pub fn stdout() -> Self {
-        Self { terminal: std::io::stdout().is_terminal(), drawn: 0 }
+        Self { terminal: std::io::stdout().is_terminal(), drawn: 0, since: Vec::new() }
     }
 
     /// Time between two tables: a reader of plain lines wants fewer.
@@ -57,42 +106,89 @@ impl Screen {
         if self.terminal { Duration::from_millis(250) } else { Duration::from_secs(2) }
     }
 
-    /// Shows the table.
-    pub fn show(&mut self, caption: &str, progress: Progress, rows: &[Row]) {
-        let seconds = progress.at_ms as f64 / 1000.0;
-        if !self.terminal {
-            return print(&format!("{seconds:5.1} s  {}\n", one_line(rows)));
-        }
-        let table = table(rows);
-        let missing = progress.sent.saturating_sub(progress.answered);
-        let head = format!("{seconds:5.1} s  {caption}; {} requests, {missing} without answer\n", progress.sent);
-        let up = if self.drawn > 0 { format!("\x1b[{}A\x1b[J", self.drawn) } else { String::new() };
-        self.drawn = 1 + table.lines().count();
-        print(&format!("{up}{head}{table}"));
+    /// Begins a part.
+    pub fn title(&mut self, title: &str) {
+        print(&format!("\n{title}\n{}\n", "-".repeat(title.len())));
     }
 
     /// Says something that stays.
     pub fn note(&mut self, text: &str) {
         self.drawn = 0;
-        print(&format!("\n{text}\n\n"));
+        self.since.clear();
+        // What has lines of its own keeps them.
+        let text = if text.contains('\n') { text.to_owned() } else { wrap(text, 0) };
+        print(&format!("\n{}\n\n", text.trim_end()));
+    }
+
+    fn draw(&mut self, caption: &str, progress: Progress, table: &str) {
+        let seconds = progress.at_ms as f64 / 1000.0;
+        let missing = progress.sent.saturating_sub(progress.answered);
+        let head = format!("{seconds:5.1} s  {caption}; {} requests, {missing} unanswered\n", progress.sent);
+        let up = if self.drawn > 0 { format!("\x1b[{}A\x1b[J", self.drawn) } else { String::new() };
+        self.drawn = 1 + table.lines().count();
+        print(&format!("{up}{head}{table}"));
+    }
+
+    fn line(&mut self, progress: Progress, line: &str) {
+        print(&format!("{:5.1} s  {line}\n", progress.at_ms as f64 / 1000.0));
     }
 }
 
-fn table(rows: &[Row]) -> String {
+fn firewalls(lab: &Lab) -> Result<Vec<Firewall>, LabError> {
+    let [outer, inner] = [lab.firewalls(Side::Outer)?, lab.firewalls(Side::Inner)?];
+    let rows = lab.all_drops()?.into_iter().map(|(name, drops)| {
+        let [near, far] = [&outer, &inner].map(|seen| seen.iter().find(|firewall| firewall.name == name));
+        Firewall {
+            states: [near, far].map(|seen| seen.map_or_else(|| "?".to_owned(), |firewall| firewall.state.clone())),
+            sessions: near.map_or(0, |firewall| firewall.sessions),
+            new_sessions: near.map_or(0, |firewall| firewall.new_sessions),
+            drops,
+            name,
+        }
+    });
+    Ok(rows.collect())
+}
+
+fn servers(lab: &Lab, since: &mut Vec<(String, u64)>) -> Result<Vec<Server>, LabError> {
+    let services = lab.services()?;
+    let (web, others): (Vec<_>, Vec<_>) = services.iter().partition(|service| service.name == WEB);
+    let Some(web) = web.first() else { return Ok(Vec::new()) };
+    if since.is_empty() {
+        *since = web.servers.iter().map(|server| (server.name.clone(), server.new_sessions)).collect();
+    }
+    let rows = web.servers.iter().map(|server| {
+        let elsewhere = others.iter().flat_map(|service| &service.servers).filter(|other| other.name == server.name);
+        let before = since.iter().find(|(name, _)| *name == server.name).map_or(0, |(_, before)| *before);
+        Server {
+            name: server.name.clone(),
+            weight: server.weight,
+            backup: server.backup,
+            states: [
+                server.state.clone(),
+                elsewhere.clone().next().map_or_else(|| "-".to_owned(), |other| other.state.clone()),
+            ],
+            sessions: server.sessions + elsewhere.map(|other| other.sessions).sum::<u64>(),
+            pages: server.new_sessions.saturating_sub(before),
+            reason: reasons(server),
+        }
+    });
+    Ok(rows.collect())
+}
+
+fn firewall_table(rows: &[Firewall]) -> String {
     let mut text = format!(
-        "  {:<6}{:<12}{:<12}{:>9}{:>8}{:>8}{:>10}{:>9}{:>13}\n",
-        "", "outer sees", "inner sees", "sessions", "share", "new", "passed", "INVALID", "new-not-SYN"
+        "  {:<6}{:<11}{:<11}{:>8}{:>7}{:>8}{:>9}{:>8}{:>9}\n",
+        "", "outer sees", "inner sees", "sessions", "share", "new", "passed", "INVALID", "NOT-SYN"
     );
     let all: u64 = rows.iter().map(|row| row.sessions).sum();
     for row in rows {
-        let share = share(row.sessions, all);
         text += &format!(
-            "  {:<6}{:<12}{:<12}{:>9}{:>7}%{:>8}{:>10}{:>9}{:>13}\n",
+            "  {:<6}{:<11}{:<11}{:>8}{:>7}{:>8}{:>9}{:>8}{:>9}\n",
             row.name,
             row.states[0],
             row.states[1],
             row.sessions,
-            share,
+            share(row.sessions, all),
             row.new_sessions,
             row.drops.passed,
             row.drops.invalid,
@@ -102,26 +198,52 @@ fn table(rows: &[Row]) -> String {
     text
 }
 
-fn one_line(rows: &[Row]) -> String {
-    let all: u64 = rows.iter().map(|row| row.sessions).sum();
-    let firewall = |row: &Row| {
-        let state = if row.states[0] == row.states[1] { row.states[0].clone() } else { row.states.join("/") };
-        let dropped = row.drops.invalid + row.drops.new_not_syn;
-        format!(
-            "{} {state:<8} {:>4} sessions {:>3}%  dropped {dropped}",
+fn server_table(rows: &[Server]) -> String {
+    let mut text = format!(
+        "  {:<6}{:<7}{:<6}{:<6}{:>8}{:>7}{:>7}  {}\n",
+        "", "weight", "pages", "echo", "sessions", "pages", "share", "why it is out"
+    );
+    let all: u64 = rows.iter().map(|row| row.pages).sum();
+    for row in rows {
+        let weight = if row.backup { "backup".to_owned() } else { row.weight.to_string() };
+        let reason: String = row.reason.chars().take(REASON).collect();
+        let line = format!(
+            "  {:<6}{weight:<7}{:<6}{:<6}{:>8}{:>7}{:>7}  {reason}",
             row.name,
+            row.states[0],
+            row.states[1],
             row.sessions,
-            share(row.sessions, all)
-        )
-    };
-    rows.iter().map(firewall).collect::<Vec<_>>().join("   ")
+            row.pages,
+            share(row.pages, all),
+        );
+        text += line.trim_end();
+        text.push('\n');
+    }
+    text
 }
 
-/// Percent, rounded.
-const fn share(part: u64, all: u64) -> u64 {
+fn firewall_line(rows: &[Firewall]) -> String {
+    let all: u64 = rows.iter().map(|row| row.sessions).sum();
+    let firewall = |row: &Firewall| {
+        let state = if row.states[0] == row.states[1] { row.states[0].clone() } else { row.states.join("/") };
+        let dropped = row.drops.invalid + row.drops.new_not_syn;
+        format!("{} {state} {} of sessions, dropped {dropped}", row.name, share(row.sessions, all))
+    };
+    rows.iter().map(firewall).collect::<Vec<_>>().join("; ")
+}
+
+fn server_line(rows: &[Server], drops: FirewallDrops) -> String {
+    let all: u64 = rows.iter().map(|row| row.pages).sum();
+    let server = |row: &Server| format!("{} {} {}", row.name, row.states[0], share(row.pages, all));
+    let servers: Vec<_> = rows.iter().map(server).collect();
+    format!("{}; firewalls dropped {}", servers.join(", "), drops.invalid + drops.new_not_syn)
+}
+
+/// Percent, rounded; `-` of nothing.
+fn share(part: u64, all: u64) -> String {
     match (part * 100 + all / 2).checked_div(all) {
-        Some(percent) => percent,
-        None => 0,
+        Some(percent) => format!("{percent}%"),
+        None => "-".to_owned(),
     }
 }
 
@@ -136,22 +258,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_shows_state_share_and_drops() {
-        let row = |name: &str, states: [&str; 2], sessions| Row {
+    fn firewalls_show_state_share_and_drops() {
+        let row = |name: &str, states: [&str; 2], sessions| Firewall {
             name: name.to_owned(),
             states: states.map(String::from),
             sessions,
-            new_sessions: sessions,
-            drops: FirewallDrops { invalid: 0, new_not_syn: 0, passed: 9 },
+            new_sessions: 1_000_000,
+            drops: FirewallDrops { invalid: 0, new_not_syn: 0, passed: 1_000_000 },
         };
-        let rows = [row("fw1", ["down", "up"], 10), row("fw2", ["up", "up"], 30)];
+        let rows = [row("fw1", ["degraded", "up"], 10), row("fw16", ["up", "up"], 30)];
 
-        assert!(
-            one_line(&rows).starts_with("fw1 down/up    10 sessions  25%  dropped 0   fw2 up"),
-            "{}",
-            one_line(&rows)
-        );
-        assert_eq!(table(&rows).lines().count(), 3);
-        assert_eq!(share(0, 0), 0);
+        let (line, table) = (firewall_line(&rows), firewall_table(&rows));
+
+        assert!(line.starts_with("fw1 degraded/up 25% of sessions, dropped 0; fw16 up"), "{line}");
+        assert_eq!(table.lines().count(), 3);
+        assert!(table.lines().all(|line| line.len() < 80), "{table}");
+        assert_eq!(share(0, 0), "-");
+    }
+
+    #[test]
+    fn servers_show_weight_share_and_why_they_are_out() {
+        let row = |name: &str, state: &str, pages, reason: &str| Server {
+            name: name.to_owned(),
+            weight: 2,
+            backup: name == "sorry",
+            states: [state, "up"].map(String::from),
+            sessions: 1_000_000,
+            pages,
+            reason: reason.to_owned(),
+        };
+        let rows = [row("s1", "down", 1, &"HTTP 503, expected 200 ".repeat(3)), row("sorry", "up", 3, "")];
+
+        let table = server_table(&rows);
+
+        assert!(table.contains("s1    2      down  up "), "{table}");
+        assert!(table.contains("HTTP 503, expected 200"), "{table}");
+        assert!(table.contains("sorry backup"), "{table}");
+        assert!(table.lines().all(|line| line.len() < 80), "{table}");
+        assert_eq!(server_line(&rows, FirewallDrops::default()), "s1 down 25%, sorry up 75%; firewalls dropped 0");
     }
 }

@@ -119,7 +119,7 @@ pub struct FlowReport {
 pub enum End {
     /// At its time, and in order.
     Finished,
-    /// By a TCP reset.
+    /// By a TCP reset, or by the other end before it had answered, as when its program dies.
     Reset,
     /// By a TCP reset before it was connected.
     Refused,

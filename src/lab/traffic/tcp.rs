@@ -80,7 +80,7 @@ fn ended(mut report: FlowReport, end: End, asked: Instant) -> FlowReport {
 
 fn end_of(error: &io::Error) -> End {
     match error.kind() {
-        io::ErrorKind::ConnectionReset => End::Reset,
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => End::Reset,
         io::ErrorKind::ConnectionRefused => End::Refused,
         io::ErrorKind::TimedOut => End::Hung,
         _ => End::Failed(error.to_string()),

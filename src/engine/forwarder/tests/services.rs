@@ -476,6 +476,21 @@ fn reset_numbers(read: &Read) -> (u32, u32, u8) {
 }
 
 #[test]
+fn a_connection_that_its_server_refused_is_not_reset_once_more_when_the_server_is_found_dead() {
+    for farm in farms() {
+        let mut web = Web::new(&[1, 1]);
+        web.request(syn(farm.client, farm.vip));
+        web.reply(tcp_with(farm.server, farm.client, 0x14, 0, 1000, &[]));
+
+        web.fell(0);
+        web.lab.wait(Duration::from_millis(10));
+
+        assert_eq!(web.lab.transmits().len(), 0, "a strict firewall would call it out of state");
+        assert_eq!(ends(&web.request(syn(farm.client, farm.vip))).1, farm.server(1));
+    }
+}
+
+#[test]
 fn both_ends_of_a_connection_are_told_that_its_server_died() {
     for farm in farms() {
         for by_packet in [false, true] {

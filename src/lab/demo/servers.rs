@@ -1,0 +1,152 @@
+//! The second part: clients load the virtual services through all firewalls; one server after the other is harmed, each in
+//! its own way, until only the sorry server speaks; then all are healed.
+
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::server_report::{Out, ServerEvidence, ServerReport};
+use super::tour::{Tour, millis};
+use super::{BySession, named, screen};
+use crate::engine::view::ServerView;
+use crate::lab::farm::{ECHO, WEB, WEB_PORT};
+use crate::lab::traffic::ECHO_PORT;
+use crate::lab::{Harm, Lab, LabError, Node, Side, Topology, pause};
+
+/// Servers that are harmed, each in its own way.
+pub const HARMED: u8 = 3;
+/// Traffic before the first server is harmed.
+const CALM: Duration = Duration::from_secs(5);
+/// How long each stage of the decline lasts.
+const STAGE: Duration = Duration::from_secs(5);
+/// Traffic after all servers were healed.
+const RECOVERED: Duration = Duration::from_secs(6);
+/// What the stages may take longer on a busy machine.
+const SLACK: Duration = Duration::from_secs(2);
+/// The traffic still runs for so long when its sessions are looked at last.
+const LAST_LOOK: Duration = Duration::from_secs(1);
+/// Time that healed servers get to be taken in again, within [`RECOVERED`].
+const TAKEN_IN: Duration = Duration::from_secs(3);
+/// A server has to be out within this, or the tour goes on without.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+pub fn run(lab: &mut Lab, screen: &mut screen::Screen, stop: &AtomicBool) -> Result<ServerReport, LabError> {
+    let vip = lab.topology().vip();
+    screen.note(&format!(
+        "Traffic to the VIP, {} and {}: pages by TCP port {WEB_PORT}, a new connection each; long TCP sessions and UDP by \
+         port {ECHO_PORT}.",
+        vip.v4, vip.v6
+    ));
+    let plans = plans(lab.topology());
+    let duration = CALM + STAGE * 3 + RECOVERED + SLACK;
+    let mut tour = Tour::start(lab, screen, stop, screen::show_servers, duration, &plans)?;
+
+    tour.watch(CALM, "servers share by weight")?;
+    let calm_ms = tour.elapsed_ms();
+    let mut at_failure = sessions(tour.lab)?;
+    let unplugged = harm(&mut tour, 1, Harm::Unplugged, |tour| {
+        // Sessions that were opened while the first copy was made.
+        at_failure.extend(sessions(tour.lab)?);
+        tour.screen.note("s1 is unplugged under load: nobody is left to answer, not even by a reset.");
+        Ok(())
+    })?;
+    let sick = harm(&mut tour, 2, Harm::Sick, |tour| {
+        tour.screen
+            .note("s2 falls sick: its web server answers 503. It echoes as well as before, and keeps those sessions.");
+        Ok(())
+    })?;
+    let servers = tour.lab.topology().servers;
+    let killed = harm(&mut tour, 3, Harm::Killed, |tour| {
+        for number in HARMED + 1..=servers {
+            tour.lab.fail_server(Node::Server(number), Harm::Killed)?;
+        }
+        tour.screen.note("The programs of the last servers are killed: the sorry server speaks.");
+        Ok(())
+    })?;
+
+    let healed_ms = tour.elapsed_ms();
+    (1..=servers).try_for_each(|number| tour.lab.heal_server(Node::Server(number)))?;
+    tour.screen.note("All servers are healed.");
+    tour.watch(TAKEN_IN, "servers come back")?;
+    let taken_in_ms = tour.elapsed_ms();
+    let left = duration.saturating_sub(Duration::from_millis(taken_in_ms) + LAST_LOOK);
+    tour.watch(left, "servers share by weight again")?;
+    let explained = explain(tour.lab)?;
+    let said = tour.finish()?;
+    let farm = lab.topology().farm.clone().unwrap_or_default();
+    Ok(ServerReport::judge(&ServerEvidence {
+        weights: (1..=servers).map(|number| (Node::Server(number).to_string(), farm.weight(number))).collect(),
+        calm_ms,
+        unplugged,
+        sick,
+        killed,
+        healed_ms,
+        taken_in_ms,
+        at_failure,
+        flows: said.flows,
+        pages: said.pages,
+        drops: lab.all_drops()?,
+        counters: lab.all_counters()?,
+        explained,
+    }))
+}
+
+fn plans(topology: &Topology) -> Vec<(Node, String)> {
+    let mut plans = Vec::new();
+    for to in topology.vip().both() {
+        let pages = std::net::SocketAddr::new(to, WEB_PORT);
+        plans.push((Node::Client, format!("pages {pages} --readers 8 --interval-ms 200")));
+        plans.push((Node::Client, format!("flows tcp {to} --flows 12 --interval-ms 100")));
+        plans.push((Node::Client, format!("flows udp {to} --flows 8 --interval-ms 100 --patience-ms 1500")));
+    }
+    plans
+}
+
+/// Harms a server, tells of it, watches a stage long, and says when its pages were out and why.
+fn harm(
+    tour: &mut Tour<'_>,
+    number: u8,
+    harm: Harm,
+    tell: impl FnOnce(&mut Tour<'_>) -> Result<(), LabError>,
+) -> Result<Out, LabError> {
+    let node = Node::Server(number);
+    let name = node.to_string();
+    let mut out = Out { server: name.clone(), at_ms: tour.elapsed_ms(), after_ms: None, reason: String::new() };
+    let since = Instant::now();
+    tour.lab.fail_server(node, harm)?;
+    tell(tour)?;
+    while out.after_ms.is_none() && since.elapsed() < PATIENCE {
+        tour.watch(Duration::from_millis(100), &format!("{name}: {}", harm.words()))?;
+        if let Some(down) = page_server(tour.lab, &name)?.filter(|server| server.state == "down") {
+            out.after_ms = Some(millis(since.elapsed().saturating_sub(Duration::from_millis(down.since_ms))));
+            out.reason = screen::reasons(&down);
+        }
+        pause(Duration::from_millis(20));
+    }
+    tour.watch(STAGE.saturating_sub(since.elapsed()), &format!("{name} is out of the pages"))?;
+    Ok(out)
+}
+
+fn page_server(lab: &Lab, name: &str) -> Result<Option<ServerView>, LabError> {
+    let web = lab.services()?.into_iter().find(|service| service.name == WEB);
+    Ok(web.and_then(|service| service.servers.into_iter().find(|server| server.name == name)))
+}
+
+/// The server of every session that the inner engine gave to one, by protocol, source and destination.
+fn sessions(lab: &Lab) -> Result<BySession, LabError> {
+    let sessions = lab.sessions(Side::Inner)?;
+    let served = sessions.iter().filter_map(|session| Some(named(session, session.server.clone()?)));
+    Ok(served.collect())
+}
+
+/// What the inner engine says of a TCP session of the echo service that lives.
+fn explain(lab: &Lab) -> Result<Option<(String, String)>, LabError> {
+    let sessions = lab.sessions(Side::Inner)?;
+    let living = sessions.iter().find(|session| {
+        session.protocol == "tcp" && session.service.as_deref() == Some(ECHO) && session.state == "established"
+    });
+    let Some(session) = living else { return Ok(None) };
+    let words = ["explain", &session.protocol, &session.source, &session.destination];
+    Ok(Some((words.join(" "), lab.fwlb(Side::Inner, &words)?)))
+}

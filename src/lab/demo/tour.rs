@@ -1,0 +1,186 @@
+//! One part of the tour while it runs: traffic programs, the live table, patience, and the user's Ctrl-C.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::screen::Screen;
+use crate::lab::traffic::{FlowReport, Line, PageReport, Progress};
+use crate::lab::{Lab, LabError, Node, pause};
+
+/// How long after its end a traffic program may still be busy with its last answers.
+const LAST_ANSWERS: Duration = Duration::from_secs(15);
+
+/// See the module.
+pub struct Tour<'a> {
+    /// The laboratory.
+    pub lab: &'a mut Lab,
+    /// Where it is shown.
+    pub screen: &'a mut Screen,
+    stop: &'a AtomicBool,
+    start: Instant,
+    duration: Duration,
+    programs: Vec<Program>,
+    shown: Option<Instant>,
+    table: Table,
+}
+
+/// Draws the table of a part: the laboratory, the screen, a caption, how the traffic goes.
+pub type Table = fn(&Lab, &mut Screen, &str, Progress) -> Result<(), LabError>;
+
+/// A traffic program that runs, and what it said so far.
+struct Program {
+    child: Child,
+    said: Arc<Mutex<Said>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+/// What traffic programs said.
+#[derive(Debug, Default)]
+pub struct Said {
+    progress: Progress,
+    /// Flows that ended.
+    pub flows: Vec<FlowReport>,
+    /// Pages.
+    pub pages: Vec<PageReport>,
+}
+
+impl<'a> Tour<'a> {
+    /// Starts the traffic of a part: for each program its station and its words, without the duration.
+    ///
+    /// # Errors
+    /// A program that cannot be started.
+    pub fn start(
+        lab: &'a mut Lab,
+        screen: &'a mut Screen,
+        stop: &'a AtomicBool,
+        table: Table,
+        duration: Duration,
+        plans: &[(Node, String)],
+    ) -> Result<Self, LabError> {
+        let start = Instant::now();
+        let mut tour = Self { lab, screen, stop, start, duration, programs: Vec::new(), shown: None, table };
+        for (node, words) in plans {
+            let words = format!("{words} --duration-ms {}", duration.as_millis());
+            tour.programs.push(Program::start(tour.lab, *node, &words)?);
+        }
+        Ok(tour)
+    }
+
+    /// Since the traffic started.
+    pub fn elapsed_ms(&self) -> u64 {
+        millis(self.start.elapsed())
+    }
+
+    /// Shows how it goes for a while.
+    ///
+    /// # Errors
+    /// An engine that does not answer; the user has seen enough.
+    pub fn watch(&mut self, duration: Duration, caption: &str) -> Result<(), LabError> {
+        let end = Instant::now() + duration;
+        while Instant::now() < end {
+            self.check_stop()?;
+            self.show(caption)?;
+            pause(Duration::from_millis(100));
+        }
+        Ok(())
+    }
+
+    /// The user has seen enough.
+    ///
+    /// # Errors
+    /// Then.
+    pub fn check_stop(&self) -> Result<(), LabError> {
+        if self.stop.load(Ordering::Relaxed) { Err(LabError::Interrupted) } else { Ok(()) }
+    }
+
+    fn show(&mut self, caption: &str) -> Result<(), LabError> {
+        if self.shown.is_some_and(|shown| shown.elapsed() < self.screen.period()) {
+            return Ok(());
+        }
+        self.shown = Some(Instant::now());
+        let mut progress = Progress { at_ms: self.elapsed_ms(), ..Progress::default() };
+        for program in &self.programs {
+            let said = program.said.lock().unwrap_or_else(PoisonError::into_inner);
+            let read = said.pages.iter().filter(|page| page.status.is_some()).count() as u64;
+            progress.sent += said.progress.sent + said.pages.len() as u64;
+            progress.answered += said.progress.answered + read;
+        }
+        (self.table)(self.lab, self.screen, caption, progress)
+    }
+
+    /// Waits for the end of the traffic and takes what it said.
+    ///
+    /// # Errors
+    /// The user has seen enough.
+    pub fn finish(mut self) -> Result<Said, LabError> {
+        let deadline = self.start + self.duration + LAST_ANSWERS;
+        let mut all = Said::default();
+        for program in &mut self.programs {
+            while program.child.try_wait().is_ok_and(|status| status.is_none()) && Instant::now() < deadline {
+                if self.stop.load(Ordering::Relaxed) {
+                    return Err(LabError::Interrupted);
+                }
+                pause(Duration::from_millis(50));
+            }
+            let mut said = program.finish();
+            all.flows.append(&mut said.flows);
+            all.pages.append(&mut said.pages);
+        }
+        Ok(all)
+    }
+}
+
+impl Program {
+    fn start(lab: &Lab, node: Node, words: &str) -> Result<Self, LabError> {
+        let mut child = lab
+            .traffic(node)
+            .args(words.split_whitespace())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|source| LabError::Start { program: "ip netns exec".to_owned(), source })?;
+        let output = child.stdout.take().expect("piped above");
+        let said = Arc::new(Mutex::new(Said::default()));
+        let writer = Arc::clone(&said);
+        let reader = std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                let mut said = writer.lock().unwrap_or_else(PoisonError::into_inner);
+                match serde_json::from_str(&line) {
+                    Ok(Line::Progress(progress)) => said.progress = progress,
+                    Ok(Line::Flow(flow)) => said.flows.push(flow),
+                    Ok(Line::Page(page)) => said.pages.push(page),
+                    Ok(Line::Ready) | Err(_) => {}
+                }
+            }
+        });
+        Ok(Self { child, said, reader: Some(reader) })
+    }
+
+    /// Ends the program if it has not ended, and takes what it said.
+    fn finish(&mut self) -> Said {
+        // Already gone is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+        std::mem::take(&mut *self.said.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+/// A duration in whole milliseconds.
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
