@@ -13,6 +13,7 @@ mod output;
 mod ping;
 mod probe;
 mod reach;
+mod report;
 mod run;
 mod set;
 mod show;
@@ -29,8 +30,7 @@ use reach::Reach;
 
 /// Verbs that a later version will have (INTERFACE.md section 4).
 const RESERVED: &[&str] = &[
-    "ha", "kill", "clear", "watch", "rollback", "confirm", "health", "support", "import", "report", "upgrade",
-    "describe", "init",
+    "ha", "kill", "clear", "watch", "rollback", "confirm", "health", "support", "import", "upgrade", "describe", "init",
 ];
 /// Verbs and words of this version's contract that are not there yet.
 const LATER: &[&str] = &["plan", "reload"];
@@ -56,6 +56,7 @@ enum Command {
     Probe(probe::Args),
     Ping(ping::Args),
     Top(top::Args),
+    Report(report::Args),
     Lab(lab::Args),
     Sim(sim::Args),
     Completions(completions::Args),
@@ -78,6 +79,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Probe(args) => probe::run(&args, &cli.reach),
         Command::Ping(args) => ping::run(&args, &cli.reach),
         Command::Top(args) => top::run(&args, &cli.reach),
+        Command::Report(args) => report::run(&args, cli.reach.json),
         Command::Lab(args) => lab::run(&args),
         Command::Sim(args) => sim::run(&args, &cli.reach),
         Command::Completions(args) => completions::run(&args, Cli::command()),

@@ -46,6 +46,8 @@ fn the_commands_of_the_contract_are_understood() {
         "probe web/s1",
         "ping 10.1.0.11 --link firewalls",
         "ping 2001:db8::1 --firewall perimeter/fw1 -c 1",
+        "report /var/log/fwlb/outer.json",
+        "report --by client -n 5 --since 2026-01-31 --until 2026-02-01T08:30:00Z --json a.json -",
         "lab up",
         "lab status --name x",
         "completions bash",
@@ -78,6 +80,9 @@ fn what_makes_no_sense_is_a_usage_error() {
         "ping not-an-address",
         "ping 10.0.0.1 --link a --firewall b/c",
         "ping 10.0.0.1 -c 0",
+        "report",
+        "report --by moon a.json",
+        "report --since soon a.json",
         "completions cobol",
     ] {
         let error = parse(line).expect_err(line);

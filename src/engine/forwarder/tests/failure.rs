@@ -1,12 +1,12 @@
 //! Firewalls that die, tables that fill, workers that share.
 
 use super::lab::{At, Lab, Net, nets};
-use super::packets::{ack, read, syn, syn_ack, tcp_with, udp};
+use super::packets::{ack, fin, read, rst, syn, syn_ack, tcp_with, udp};
 use crate::engine::testbed::{Side, host_mac};
 use crate::engine::verdict::{DropReason, Verdict};
 use crate::id::LinkId;
-use crate::path::OnFailure;
 use crate::path::pinning::PinState;
+use crate::path::{Admin, OnFailure};
 use crate::time::Duration;
 
 /// An engine with an established connection through a firewall.
@@ -209,6 +209,40 @@ fn idle_sessions_are_forgotten() {
         assert!(lab.sessions().is_empty());
         assert_eq!(lab.counters().sessions_expired, 1);
     }
+}
+
+#[test]
+fn the_end_of_a_session_is_told_with_its_reason() {
+    let net = nets()[0];
+    let end_by = |frames: &[super::packets::Frame]| {
+        let (mut lab, firewall) = established(Side::Outer, &net, OnFailure::Reselect);
+        for frame in frames {
+            lab.deliver(At::Firewall(firewall), frame.clone());
+        }
+        lab.wait(Duration::from_secs(3 * 3600));
+        lab.told.reasons()
+    };
+    let client_is_done = || {
+        let (mut lab, firewall) = established(Side::Outer, &net, OnFailure::Reselect);
+        lab.send(fin(net.client, net.server));
+        lab.deliver(At::Firewall(firewall), fin(net.server, net.client));
+        lab.wait(Duration::from_secs(300));
+        lab.told.reasons()
+    };
+    let end_with = |admin| {
+        let (mut lab, firewall) = established(Side::Outer, &net, OnFailure::Reset);
+        lab.snapshot.firewalls[usize::from(firewall)].admin = admin;
+        lab.set_up(firewall, false);
+        lab.wait(Duration::from_millis(10));
+        lab.told.reasons()
+    };
+
+    assert_eq!(client_is_done(), ["closed"]);
+    assert_eq!(end_by(&[rst(net.server, net.client)]), ["reset"]);
+    assert_eq!(end_by(&[fin(net.server, net.client)]), ["idle"], "half closed is open");
+    assert_eq!(end_with(Admin::Ready), ["firewall_down"]);
+    assert_eq!(end_with(Admin::Drain), ["drain_timeout"]);
+    assert_eq!(end_with(Admin::Maint), ["maint"]);
 }
 
 #[test]

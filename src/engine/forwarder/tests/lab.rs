@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use crate::engine::testbed::{self, Punts, Side};
 use crate::engine::verdict::{DropReason, Transmit, Verdict};
-use crate::engine::{Batch, Counters, CountersCell, Forwarder, Packet, Snapshot};
+use crate::engine::{Batch, Counters, CountersCell, Forwarder, Ledger, Packet, Snapshot};
 use crate::id::DeviceId;
-use crate::session::{Session, SessionTable};
+use crate::session::{EndReason, Removed, Session, SessionTable};
 use crate::time::{Duration, Instant};
 use crate::wire::MacAddr;
 use crate::wire::offload::Offload;
@@ -45,6 +45,8 @@ pub struct Lab {
     pub workers: Vec<(Forwarder, Arc<CountersCell>)>,
     pub punts: Punts,
     pub now: Instant,
+    /// Sessions that the workers told the end of.
+    pub told: Told,
     seen: BTreeMap<&'static str, u64>,
 }
 
@@ -62,8 +64,11 @@ impl Lab {
     }
 
     pub fn with(side: Side, firewalls: u16, workers: usize, capacity: usize) -> Self {
-        let (table, workers) = testbed::forwarders(workers, capacity);
+        let (table, mut workers) = testbed::forwarders(workers, capacity);
+        let told = Told::default();
+        workers.iter_mut().for_each(|(worker, _)| worker.account_to(Box::new(told.clone())));
         Self {
+            told,
             side,
             snapshot: testbed::snapshot(side, firewalls),
             table,
@@ -193,8 +198,38 @@ impl Lab {
         }
         let ended = counters.sessions_expired + counters.sessions_evicted + counters.sessions_failed;
         assert_eq!(counters.sessions_created, ended + self.table.len() as u64, "sessions are lost: {counters:?}");
+        self.assert_all_were_told(&counters);
         let received: u64 = counters.links.iter().map(|link| link.rx_packets).sum();
         assert_eq!(counters.received, received + counters.drops_for(DropReason::UnknownVlan));
+    }
+}
+
+/// A ledger that keeps what it is told.
+#[derive(Debug, Clone, Default)]
+pub struct Told(Arc<Mutex<Vec<(Removed, EndReason)>>>);
+
+impl Ledger for Told {
+    fn ended(&mut self, ended: &Removed, reason: EndReason, _: &Snapshot, _: Instant) {
+        self.0.lock().unwrap().push((*ended, reason));
+    }
+}
+
+impl Told {
+    /// The words by which the session log knows the ends so far.
+    pub fn reasons(&self) -> Vec<&'static str> {
+        self.0.lock().unwrap().iter().map(|(ended, reason)| reason.name(&ended.session)).collect()
+    }
+}
+
+impl Lab {
+    /// Every session that ended was told once, as what it is counted as.
+    fn assert_all_were_told(&self, counters: &Counters) {
+        let told = self.told.0.lock().unwrap();
+        let of = |wanted: fn(&EndReason) -> bool| told.iter().filter(|(_, reason)| wanted(reason)).count() as u64;
+        assert_eq!(of(|reason| *reason == EndReason::Expired), counters.sessions_expired);
+        assert_eq!(of(|reason| *reason == EndReason::Evicted), counters.sessions_evicted);
+        let failed = of(|reason| !matches!(reason, EndReason::Expired | EndReason::Evicted));
+        assert_eq!(failed, counters.sessions_failed);
     }
 }
 
