@@ -5,6 +5,7 @@
 
 pub mod call;
 pub mod capture;
+mod console;
 mod engines;
 pub mod guard;
 pub mod listen;

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::api::capture::{CaptureBody, EndQuery, Streamed};
+use crate::api::console::console;
 use crate::api::guard::Caller;
 use crate::api::parameters::{EventsQuery, ExplainQuery, Order, PingBody, PlainQuery, ProbeBody, Question};
 use crate::api::parameters::{SessionsQuery, SetFirewallBody, SetServerBody, SetServiceBody};
@@ -45,6 +46,7 @@ pub(super) fn guarded<B: Backend>(engines: Arc<Engines<B>>) -> Router {
         .route("/api/v1/probe", post(order::<B, ProbeBody>))
         .route("/api/v1/ping", post(order::<B, PingBody>))
         .route("/api/v1/capture", post(capture::<B>).delete(end_capture::<B>))
+        .merge(console())
         .fallback(|uri: axum::http::Uri| async move {
             ApiError::NotFound(format!("no such resource: {}", uri.path())).into_response()
         })

@@ -1,0 +1,42 @@
+// Calls of the API. A token lives in this page's memory and nowhere else.
+
+let secret = "";
+
+export class Refused extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** Uses `text` as the token of every call; empty: none. */
+export function useToken(text) {
+  secret = text;
+}
+
+export const hasToken = () => secret !== "";
+
+async function call(path, options) {
+  const headers = { ...(secret && { Authorization: `Bearer ${secret}` }), ...options.headers };
+  const response = await fetch(`/api/v1/${path}`, { ...options, headers, cache: "no-store", signal: AbortSignal.timeout(8000) });
+  const answer = await response.json().catch(() => null);
+  if (!response.ok) throw new Refused(response.status, answer?.message ?? `the engine answers ${response.status}`);
+  return answer;
+}
+
+/** Asks; `query` holds only what is set. */
+export function ask(what, query = {}) {
+  const set = Object.entries(query).filter(([, value]) => value !== undefined && value !== "");
+  const text = new URLSearchParams(set).toString();
+  return call(text ? `${what}?${text}` : what, { method: "GET" });
+}
+
+/** Changes something. */
+export function put(what, body, query = {}) {
+  const text = new URLSearchParams(query).toString();
+  const headers = { "Content-Type": "application/json" };
+  return call(text ? `${what}?${text}` : what, { method: "PUT", headers, body: JSON.stringify(body) });
+}
+
+/** One engine answers an object, several a list. */
+export const list = (answer) => (Array.isArray(answer) ? answer : [answer]);

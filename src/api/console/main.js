@@ -1,0 +1,196 @@
+// Asks the engines every two seconds and shows what they say.
+
+import { ask, hasToken, list, put, Refused, useToken } from "./calls.js";
+import { $, make } from "./page.js";
+import { picture } from "./picture.js";
+import { Rates } from "./rates.js";
+import * as tables from "./tables.js";
+import { duration } from "./text.js";
+
+const INTERVAL = 2000;
+const EVENTS = 500;
+
+const state = {
+  engines: [],
+  firewalls: [],
+  peers: [],
+  services: [],
+  links: [],
+  counters: [],
+  events: [],
+  seen: new Map(),
+  silent: new Set(),
+  rates: new Rates(),
+  operator: false,
+  change,
+};
+
+async function refresh() {
+  const status = list(await ask("status"));
+  const names = status.map((one) => one.name);
+  const rows = (what) => ask(what).then((answer) => list(answer).map((row) => ({ engine: names[0], ...row })));
+  const [firewalls, peers, services, links] = await Promise.all(["firewalls", "peers", "services", "links"].map(rows));
+  const counters = await Promise.all(names.map((engine) => ask("counters", { engine }).then((counters) => ({ engine, counters }))));
+  const news = await Promise.all(names.map((engine) => newEvents(engine)));
+  Object.assign(state, { engines: status, firewalls, peers, services, links, counters });
+  state.events = [...state.events, ...news.flat()].sort((a, b) => a.at.localeCompare(b.at)).slice(-EVENTS);
+  note();
+}
+
+/** Events that are not yet known; an engine that was started anew numbers them from the beginning. */
+async function newEvents(engine) {
+  const seen = state.seen.get(engine) ?? 0;
+  const news = await ask("events", { engine, after: seen });
+  if (news.length > 0) state.seen.set(engine, news[news.length - 1].seq);
+  return news.map((event) => ({ ...event, engine }));
+}
+
+function note() {
+  const { rates } = state;
+  rates.begin(performance.now());
+  for (const { engine, counters } of state.counters) {
+    for (const [name, value] of Object.entries(counters)) rates.note(`${engine} ${name}`, value);
+  }
+  for (const one of state.firewalls) rates.note(`${one.engine} firewall ${one.group}/${one.name}`, one.packets);
+  for (const service of state.services) {
+    for (const server of service.servers) rates.note(`${service.engine} server ${service.name}/${server.name}`, server.packets);
+  }
+  for (const link of state.links) {
+    for (const what of ["rx_packets", "rx_bytes", "tx_packets", "tx_bytes"]) rates.note(`${link.engine} link ${link.name} ${what}`, link[what]);
+  }
+}
+
+function show() {
+  $("engines").replaceChildren(...state.engines.map((one) => {
+    const share = one.capacity ? ((one.sessions / one.capacity) * 100).toFixed(1) : "0.0";
+    return make("span", "chip", `${one.name} ${one.role}, up ${duration(one.uptime_ms)}, ${one.sessions} sessions (${share} %), ${one.version}`);
+  }));
+  $("alarms").replaceChildren(...state.engines.flatMap((one) => one.alarms.map((alarm) =>
+    make("p", "alarm", `${one.name}: ${alarm.kind} ${alarm.subject} for ${duration(alarm.since_ms)}: ${alarm.reason}`))));
+  $("firewalls-section").hidden = state.firewalls.length === 0;
+  $("services-section").hidden = state.services.length === 0;
+  picture($("picture"), state);
+  tables.firewalls($("firewalls"), state);
+  tables.services($("services"), state);
+  tables.links($("links"), state);
+  tables.drops($("drops"), state);
+  tables.events($("events"), state);
+  const choices = state.engines.map((one) => one.name);
+  if ([...$("explain-engine").options].map((option) => option.value).join() !== choices.join()) {
+    $("explain-engine").replaceChildren(...choices.map((name) => new Option(name, name)));
+    $("explain-engine").hidden = choices.length < 2;
+  }
+}
+
+function online(text, className) {
+  $("link").textContent = text;
+  $("link").className = className;
+}
+
+/** One round after the other, never two at once. */
+async function run() {
+  for (;;) {
+    // A page that nobody sees asks nothing.
+    if (!document.hidden) {
+      try {
+        await refresh();
+        show();
+        online("live", "good");
+        document.body.dataset.ready = "yes";
+      } catch (error) {
+        complain(error);
+      }
+    }
+    await new Promise((resolve) => setTimeout(resolve, INTERVAL));
+  }
+}
+
+function complain(error) {
+  if (error instanceof Refused && (error.status === 401 || error.status === 403)) {
+    $("sign-in").hidden = false;
+    $("refused").textContent = hasToken() ? error.message : "";
+    online("a token is needed", "warn");
+  } else {
+    online(`no answer: ${error.message}`, "bad");
+  }
+}
+
+async function findSessions() {
+  const text = $("find-text").value.trim();
+  try {
+    const rows = list(await ask("sessions", { [$("find-end").value]: text, limit: 200 }));
+    tables.sessions($("sessions"), state, rows);
+    const live = state.engines.reduce((sum, one) => sum + one.sessions, 0);
+    $("found").textContent = `${rows.length} shown of ${live} live`;
+  } catch (error) {
+    $("found").textContent = error.message;
+  }
+}
+
+async function explain() {
+  try {
+    const told = await ask("explain", { flow: $("explain-flow").value.trim(), engine: $("explain-engine").value });
+    const candidates = told.candidates.map((one) => `${one.name} ${one.state} weight ${one.weight} score ${one.score}`);
+    $("explained").replaceChildren(
+      make("p", "", make("strong", "", told.firewall ?? told.server ?? told.egress?.link ?? told.drop ?? "nowhere"), `, decided by ${told.decided_by}`),
+      make("ol", "story", ...told.story.map((line) => make("li", "", line))),
+      ...(candidates.length ? [make("p", "dim", `Candidates: ${candidates.join("; ")}`)] : []),
+    );
+  } catch (error) {
+    $("explained").replaceChildren(make("p", "bad", error.message));
+  }
+}
+
+/** Asks the person, then the engine. */
+function change(subject) {
+  const name = [subject.group ?? subject.service, subject.name].filter(Boolean).join("/");
+  const what = subject.admin === "drain" ? "Drain" : "Enable";
+  const after = subject.admin === "drain" ? `${subject.sessions} sessions stay, new ones go elsewhere.` : "It takes new sessions again.";
+  $("question").textContent = `${what} ${subject.kind} ${name}? ${after}`;
+  $("reason").value = "";
+  const dialog = $("ask");
+  dialog.onclose = async () => {
+    if (dialog.returnValue !== "yes") return;
+    const reason = $("reason").value || null;
+    const { admin, group, service, name: own, engine } = subject;
+    try {
+      if (subject.kind === "firewall") await put("firewalls/admin", { group, name: own, admin, reason });
+      else if (subject.kind === "server") await put("servers/admin", { service, name: own, admin, reason }, { engine });
+      else await put("services/admin", { name: own, admin, reason }, { engine });
+      await refresh();
+      show();
+    } catch (error) {
+      complain(error);
+      online(error.message, "bad");
+    }
+  };
+  dialog.returnValue = "no";
+  dialog.showModal();
+}
+
+function listen(form, act) {
+  $(form).addEventListener("submit", (event) => {
+    event.preventDefault();
+    act();
+  });
+}
+
+listen("find", findSessions);
+listen("explain", explain);
+listen("sign-in", () => {
+  useToken($("secret").value);
+  state.operator = hasToken();
+  $("secret").value = "";
+  $("sign-in").hidden = true;
+});
+$("operator").addEventListener("click", () => {
+  $("sign-in").hidden = false;
+  $("secret").focus();
+});
+$("theme").addEventListener("click", () => {
+  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+  const shown = document.documentElement.dataset.theme ?? (dark ? "dark" : "light");
+  document.documentElement.dataset.theme = shown === "dark" ? "light" : "dark";
+});
+
+run();

@@ -1,0 +1,40 @@
+// What grew by how much in a second, between the last two answers.
+
+const LENGTH = 60;
+
+export class Rates {
+  #last = new Map();
+  #rates = new Map();
+  #trends = new Map();
+  #at = 0;
+
+  /** Begins a round of notes at `now`, in milliseconds. */
+  begin(now) {
+    this.elapsed = this.#at ? (now - this.#at) / 1000 : 0;
+    this.#at = now;
+    this.#rates = new Map();
+  }
+
+  /** Notes a counter; a counter that fell belongs to an engine that was started anew. */
+  note(key, value) {
+    const before = this.#last.get(key);
+    this.#last.set(key, value);
+    if (before === undefined || this.elapsed <= 0 || value < before) return;
+    const rate = (value - before) / this.elapsed;
+    this.#rates.set(key, rate);
+    const trend = this.#trends.get(key) ?? [];
+    trend.push(rate);
+    if (trend.length > LENGTH) trend.shift();
+    this.#trends.set(key, trend);
+  }
+
+  /** Growth per second; null until there were two answers. */
+  of(key) {
+    return this.#rates.get(key) ?? null;
+  }
+
+  /** The last minute or two, oldest first. */
+  trend(key) {
+    return this.#trends.get(key) ?? [];
+  }
+}
