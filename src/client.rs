@@ -2,13 +2,14 @@
 //! It carries [`crate::api`]'s requests and decides nothing about them.
 
 mod capture;
+mod error;
 
-use std::io;
 use std::path::{Path, PathBuf};
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{self, SendRequest};
+use hyper::http::response::Parts;
 use hyper::{StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
@@ -18,6 +19,7 @@ use crate::api::{Answer, ApiError, Call, Request};
 use crate::time::Duration;
 
 pub use capture::Capturing;
+pub use error::{ClientError, VERSION};
 
 type Connection = http1::Connection<TokioIo<UnixStream>, Full<Bytes>>;
 
@@ -25,59 +27,6 @@ type Connection = http1::Connection<TokioIo<UnixStream>, Full<Bytes>>;
 pub const RUN_DIRECTORY: &str = "/run/fwlb";
 /// Longer than an engine allows itself for an answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Why an engine was not asked, or did not answer.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// Nothing is there.
-    #[error("no engine listens on {path}: there is no such socket\nstart one with: fwlb run CONFIG")]
-    NoSocket {
-        /// The socket.
-        path: PathBuf,
-    },
-    /// A socket without a process: the engine ended without cleaning up.
-    #[error(
-        "no engine listens on {path}: it has ended and left its socket behind\nstart it again with: fwlb run CONFIG"
-    )]
-    Refused {
-        /// The socket.
-        path: PathBuf,
-    },
-    /// Not ours to open.
-    #[error("no permission for {path}\nrun this as root, or as a member of the socket's group")]
-    Permission {
-        /// The socket.
-        path: PathBuf,
-    },
-    /// Any other failure of the socket.
-    #[error("cannot talk to {path}: {source}")]
-    Io {
-        /// The socket.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// It took the request and stayed silent.
-    #[error("the engine on {path} did not answer within {} s", after.as_secs())]
-    Timeout {
-        /// The socket.
-        path: PathBuf,
-        /// How long it was given.
-        after: Duration,
-    },
-    /// What came is no answer of an engine.
-    #[error("{path} is not the control socket of an engine of this version: {problem}")]
-    Garbled {
-        /// The socket.
-        path: PathBuf,
-        /// What is wrong.
-        problem: String,
-    },
-    /// The engine says no.
-    #[error(transparent)]
-    Engine(#[from] ApiError),
-}
 
 /// One engine's control socket.
 #[derive(Debug, Clone)]
@@ -104,28 +53,41 @@ impl Client {
 
     /// Asks, and understands the answer.
     pub async fn ask(&self, request: &Request) -> Result<Answer, ClientError> {
-        let value = self.ask_json(request).await?;
-        Answer::from_json(request, value).map_err(|error| self.garbled(error))
+        self.ask_both(request).await.map(|(_, answer)| answer)
     }
 
-    /// Asks; the answer stays as the engine wrote it, with keys that this version may not know.
+    /// Asks; the answer as the engine wrote it, whatever its shape.
     pub async fn ask_json(&self, request: &Request) -> Result<Value, ClientError> {
-        self.call(request.call()).await
+        self.call(request.call()).await.map(|(value, _)| value)
     }
 
-    async fn call(&self, call: Call) -> Result<Value, ClientError> {
-        let (status, body) = self.patiently(self.exchange(call)).await?;
-        match status {
-            StatusCode::OK => serde_json::from_slice(&body).map_err(|error| self.garbled(error)),
-            status => Err(self.refused(status, &body)),
+    /// Asks: the answer as the engine wrote it, with keys that this version may not know, and understood.
+    pub async fn ask_both(&self, request: &Request) -> Result<(Value, Answer), ClientError> {
+        let (value, version) = self.call(request.call()).await?;
+        match Answer::from_json(request, value.clone()) {
+            Ok(answer) => Ok((value, answer)),
+            Err(error) => Err(ClientError::misunderstood(&self.path, version.as_deref(), error)),
+        }
+    }
+
+    async fn call(&self, call: Call) -> Result<(Value, Option<String>), ClientError> {
+        let (head, body) = self.patiently(self.exchange(call)).await?;
+        let version = version(&head);
+        if head.status != StatusCode::OK {
+            return Err(self.refused(&head, &body));
+        }
+        match serde_json::from_slice(&body) {
+            Ok(value) => Ok((value, version)),
+            Err(error) => Err(ClientError::misunderstood(&self.path, version.as_deref(), error)),
         }
     }
 
     /// What an answer that is not OK means.
-    fn refused(&self, status: StatusCode, body: &[u8]) -> ClientError {
+    fn refused(&self, head: &Parts, body: &[u8]) -> ClientError {
+        let version = version(head);
         match serde_json::from_slice::<ApiError>(body) {
-            Ok(error) => ClientError::Engine(error),
-            Err(_) => self.garbled(format!("it answers {status}")),
+            Ok(error) => ClientError::refused(&self.path, version.as_deref(), error),
+            Err(_) => ClientError::misunderstood(&self.path, version.as_deref(), format!("it answers {}", head.status)),
         }
     }
 
@@ -135,8 +97,9 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<(SendRequest<Full<Bytes>>, Connection), ClientError> {
-        let stream = UnixStream::connect(&self.path).await.map_err(|source| self.unreachable(source))?;
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.garbled(error))
+        let stream = UnixStream::connect(&self.path).await;
+        let stream = stream.map_err(|source| ClientError::unreachable(&self.path, source))?;
+        http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.broken(&error))
     }
 
     fn request(&self, call: Call) -> Result<hyper::Request<Full<Bytes>>, ClientError> {
@@ -146,16 +109,16 @@ impl Client {
             .header(header::HOST, "fwlb")
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(call.body.unwrap_or_default())))
-            .map_err(|error| self.garbled(error))
+            .map_err(|error| ClientError::Garbled { path: self.path.clone(), problem: error.to_string() })
     }
 
-    async fn exchange(&self, call: Call) -> Result<(StatusCode, Bytes), ClientError> {
+    async fn exchange(&self, call: Call) -> Result<(Parts, Bytes), ClientError> {
         let (mut sender, connection) = self.connect().await?;
         let request = self.request(call)?;
         let answer = async {
             let response = sender.send_request(request).await?;
-            let status = response.status();
-            Ok::<_, hyper::Error>((status, response.into_body().collect().await?.to_bytes()))
+            let (head, body) = response.into_parts();
+            Ok::<_, hyper::Error>((head, body.collect().await?.to_bytes()))
         };
         // The connection moves bytes only while it is polled; it ends with the answer.
         let mut connection = std::pin::pin!(connection);
@@ -168,20 +131,16 @@ impl Client {
                 Err(error) => Err(error),
             },
         }
-        .map_err(|error| self.garbled(error))
+        .map_err(|error| self.broken(&error))
     }
 
-    fn unreachable(&self, source: io::Error) -> ClientError {
-        let path = self.path.clone();
-        match source.kind() {
-            io::ErrorKind::NotFound => ClientError::NoSocket { path },
-            io::ErrorKind::ConnectionRefused => ClientError::Refused { path },
-            io::ErrorKind::PermissionDenied => ClientError::Permission { path },
-            _ => ClientError::Io { path, source },
-        }
+    fn broken(&self, error: &hyper::Error) -> ClientError {
+        ClientError::broken(&self.path, error)
     }
+}
 
-    fn garbled(&self, problem: impl ToString) -> ClientError {
-        ClientError::Garbled { path: self.path.clone(), problem: problem.to_string() }
-    }
+/// The version of the engine that answered, if it is one.
+fn version(head: &Parts) -> Option<String> {
+    let server = head.headers.get(header::SERVER)?.to_str().ok()?;
+    server.strip_prefix("fwlb/").map(str::to_owned)
 }

@@ -201,7 +201,12 @@ async fn errors_of_the_engine_keep_their_kind_and_words_over_the_socket() {
 
         assert_eq!(status, code);
         assert_eq!(body["message"], error.to_string());
-        assert!(matches!(asked, ClientError::Engine(ref came) if *came == error), "{asked:?}");
+        let came = match asked {
+            ClientError::Engine(came) => came,
+            ClientError::Busy(message) => ApiError::Unavailable(message),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(came, error);
     }
 }
 
@@ -304,5 +309,6 @@ async fn a_socket_that_is_missing_dead_or_foreign_is_told_apart() {
         stream.write_all(b"220 mail.example.com ESMTP\r\n").await.unwrap();
     });
     let error = Client::new(path).ask(&Request::Status).await.unwrap_err();
-    assert!(matches!(error, ClientError::Garbled { .. }), "{error:?}");
+    // Which of the two comes first, its words or its end, is chance.
+    assert!(matches!(error, ClientError::Garbled { .. } | ClientError::BrokenOff { .. }), "{error:?}");
 }

@@ -17,6 +17,9 @@ use crate::engine::trace::Filter;
 /// Names and prefixes in one filter, at most.
 const PARTS_MAX: usize = 16;
 
+/// What kind of bytes a capture is.
+pub const CONTENT_TYPE: &str = "application/x-pcapng";
+
 /// Some bytes of a capture.
 pub type Chunk = Bytes;
 
@@ -137,7 +140,7 @@ impl axum::body::HttpBody for Streamed {
 
 impl IntoResponse for Streamed {
     fn into_response(self) -> Response {
-        ([(header::CONTENT_TYPE, "application/x-pcapng")], Body::new(self)).into_response()
+        ([(header::CONTENT_TYPE, CONTENT_TYPE)], Body::new(self)).into_response()
     }
 }
 

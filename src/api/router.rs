@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, State};
-use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post, put};
 use axum::{Extension, Json, Router};
@@ -23,7 +24,15 @@ const BODY_MAX: usize = 64 * 1024;
 
 /// What a control socket serves: one engine, and whoever may open the socket may do everything.
 pub fn router<B: Backend>(backend: Arc<B>) -> Router {
-    guarded(Arc::new(Engines::new(vec![backend]))).layer(Extension(Caller::Socket))
+    guarded(Arc::new(Engines::new(vec![backend]))).layer(Extension(Caller::Socket)).layer(map_response(say_version))
+}
+
+/// Whoever asks over the socket is told by whom he was answered: a client of another version can say so.
+async fn say_version(mut response: Response) -> Response {
+    response
+        .headers_mut()
+        .insert(header::SERVER, HeaderValue::from_static(concat!("fwlb/", env!("CARGO_PKG_VERSION"))));
+    response
 }
 
 /// The routes of these engines. An outer layer has to say who asks, by an extension with the [`Caller`].

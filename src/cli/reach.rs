@@ -7,7 +7,9 @@ use anyhow::{Context, bail};
 use serde_json::Value;
 
 use crate::api::{Answer, ApiError, Request};
+use crate::cli::output;
 use crate::client::{Client, ClientError, RUN_DIRECTORY};
+use crate::time::Duration;
 
 /// Options of every command that speaks to engines; they stand before or after the words.
 #[derive(Debug, clap::Args)]
@@ -21,6 +23,9 @@ pub struct Reach {
     /// Answer in JSON
     #[arg(long, global = true)]
     pub json: bool,
+    /// How long an engine may take for an answer
+    #[arg(long, global = true, value_name = "TIME", default_value = "10s", value_parser = output::parse_duration)]
+    timeout: Duration,
     /// Where the control sockets are
     #[arg(long, global = true, hide = true, value_name = "DIRECTORY", env = "FWLB_RUN_DIRECTORY", default_value = RUN_DIRECTORY)]
     run_directory: PathBuf,
@@ -39,7 +44,7 @@ impl Reach {
     /// The engines that are meant: one that was named, or all that run here. At least one.
     pub fn engines(&self) -> anyhow::Result<Vec<Engine>> {
         if let Some(path) = &self.socket {
-            return Ok(vec![Engine::at(path)]);
+            return Ok(vec![self.at(path)]);
         }
         let running = self.running()?;
         let Some(name) = &self.engine else {
@@ -81,20 +86,28 @@ impl Reach {
         let sockets = entries.flatten().map(|entry| entry.path());
         let mut sockets: Vec<_> = sockets.filter(|path| path.extension().is_some_and(|sock| sock == "sock")).collect();
         sockets.sort();
-        let alive = |path: &PathBuf| match std::os::unix::net::UnixStream::connect(path) {
-            Ok(_) => true,
-            // A socket that may not be opened belongs to an engine: asking it will say so.
-            Err(error) => error.kind() == std::io::ErrorKind::PermissionDenied,
-        };
-        Ok(sockets.iter().filter(|path| alive(path)).map(|path| Engine::at(path)).collect())
+        Ok(sockets.iter().filter(|path| is_alive(path)).map(|path| self.at(path)).collect())
+    }
+
+    fn at(&self, path: &Path) -> Engine {
+        let name = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        Engine { name, client: Client::new(path).timeout(self.timeout) }
     }
 }
 
-impl Engine {
-    fn at(path: &Path) -> Self {
-        let name = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-        Self { name, client: Client::new(path) }
-    }
+/// True if somebody listens there. Asking it says whether that is an engine, and why it may not be asked.
+fn is_alive(path: &Path) -> bool {
+    let path = path.to_owned();
+    let (tell, told) = std::sync::mpsc::channel();
+    // An engine for whose attention many wait lets a connection wait too.
+    std::thread::spawn(move || {
+        let alive = match std::os::unix::net::UnixStream::connect(path) {
+            Ok(_) => true,
+            Err(error) => error.kind() == std::io::ErrorKind::PermissionDenied,
+        };
+        let _ = tell.send(alive);
+    });
+    told.recv_timeout(Duration::from_secs(1)).unwrap_or(true)
 }
 
 fn names(engines: &[Engine]) -> String {
@@ -123,10 +136,7 @@ pub async fn ask_all(engines: &[Engine], request: &Request) -> Result<(Answers, 
 
 /// Asks one engine: JSON as it wrote it, and understood.
 pub async fn ask(engine: &Engine, request: &Request) -> Result<(Value, Answer), ClientError> {
-    let value = engine.client.ask_json(request).await?;
-    let answer = Answer::from_json(request, value.clone())
-        .map_err(|error| ClientError::Garbled { path: engine.client.path().to_owned(), problem: error.to_string() })?;
-    Ok((value, answer))
+    engine.client.ask_both(request).await
 }
 
 /// True if the engine does not know what it was asked about.

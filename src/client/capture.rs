@@ -1,11 +1,13 @@
 //! Captures as they come.
 
 use http_body_util::BodyExt;
-use hyper::StatusCode;
 use hyper::body::{Bytes, Incoming};
+use hyper::http::response::Parts;
+use hyper::{StatusCode, header};
 use tokio::task::JoinHandle;
 
 use crate::api::CaptureRequest;
+use crate::api::capture::CONTENT_TYPE;
 use crate::client::{Client, ClientError};
 
 /// A capture of one engine; dropping it ends it.
@@ -26,17 +28,15 @@ impl Client {
                 let _ = connection.await;
             });
             let response = sender.send_request(self.request(request.call())?).await;
-            Ok((response.map_err(|error| self.garbled(error))?, connection))
+            Ok((response.map_err(|error| self.broken(&error))?, connection))
         };
         let (response, connection) = self.patiently(start).await?;
-        let capturing = |body| Capturing { client: self.clone(), body, connection };
-        let status = response.status();
-        match status {
-            StatusCode::OK => Ok(capturing(response.into_body())),
-            status => {
-                let refused = capturing(response.into_body());
-                Err(self.patiently(refused.refusal(status)).await?)
-            }
+        let (head, body) = response.into_parts();
+        let capturing = Capturing { client: self.clone(), body, connection };
+        let is_capture = head.headers.get(header::CONTENT_TYPE).is_some_and(|found| found == CONTENT_TYPE);
+        match head.status {
+            StatusCode::OK if is_capture => Ok(capturing),
+            _ => Err(self.patiently(capturing.refusal(&head)).await?),
         }
     }
 
@@ -57,12 +57,12 @@ impl Capturing {
                     // Trailers say nothing.
                     Err(_) => {}
                 },
-                Some(Err(error)) => return Err(self.client.garbled(error)),
+                Some(Err(error)) => return Err(self.client.broken(&error)),
             }
         }
     }
 
-    async fn refusal(mut self, status: StatusCode) -> Result<ClientError, ClientError> {
+    async fn refusal(mut self, head: &Parts) -> Result<ClientError, ClientError> {
         let mut text = Vec::new();
         while let Some(bytes) = self.next().await? {
             text.extend_from_slice(&bytes);
@@ -70,7 +70,7 @@ impl Capturing {
                 break;
             }
         }
-        Ok(self.client.refused(status, &text))
+        Ok(self.client.refused(head, &text))
     }
 }
 

@@ -68,7 +68,7 @@ fn rows(output: &Output) -> Vec<Vec<String>> {
 #[test]
 fn one_translated_session_is_captured_on_both_legs_of_both_engines_and_nothing_else_is() {
     farm(|rig| {
-        let capture = Capture::start(rig, &["--flow", "tcp 198.51.100.10:41000 203.0.113.80:8000"]);
+        let capture = Capture::start(rig, &["--flow", "tcp 198.51.100.7:41000 203.0.113.80:8000"]);
 
         // A session beside it, of the same ends.
         assert!(page(rig, Node::Client, "http://203.0.113.80:8000/").is_some());
@@ -84,7 +84,7 @@ fn one_translated_session_is_captured_on_both_legs_of_both_engines_and_nothing_e
             let end = |row: &[String], at: usize| format!("{}:{}", row[at], row[at + 1]);
             frames.iter().filter(|row| end(row, 1) == from && end(row, 3) == to).count()
         };
-        let (client, vip) = ("198.51.100.10:41000", "203.0.113.80:8000");
+        let (client, vip) = ("198.51.100.7:41000", "203.0.113.80:8000");
         let real = if server == "s1" { "203.0.113.11:80" } else { "203.0.113.12:80" };
         // A packet to the service is seen twice by the outer engine, once as it came to the inner, once as it left that.
         let (inward, inside) = (legs(client, vip), legs(client, real));

@@ -1,0 +1,162 @@
+//! Why an engine was not asked or did not answer, in a line or two that say what to do.
+
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+
+use crate::api::ApiError;
+use crate::time::Duration;
+
+/// The version of this program.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// See the module.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nothing is there.
+    #[error("no engine listens on {path}: there is no such socket\nstart one with: fwlb run CONFIG")]
+    NoSocket {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// Something else is there.
+    #[error("{path} is no socket\n{RIGHT_ONE}")]
+    NotSocket {
+        /// What is no socket.
+        path: PathBuf,
+    },
+    /// A socket without a process: the engine ended without cleaning up.
+    #[error(
+        "no engine listens on {path}: it has ended and left its socket behind\nstart it again with: fwlb run CONFIG"
+    )]
+    Refused {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// Not ours to open.
+    #[error("no permission for {path}\nrun this as root, or as a member of the socket's group")]
+    Permission {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// Any other failure of the socket.
+    #[error("cannot talk to {path}: {source}\n{RIGHT_ONE}")]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// It stayed silent.
+    #[error(
+        "the engine on {path} did not answer within {after:?}: it is busy or stuck\n\
+         try again, or wait longer with --timeout; if it stays so, see its log and restart it"
+    )]
+    Timeout {
+        /// The socket.
+        path: PathBuf,
+        /// How long it was given.
+        after: Duration,
+    },
+    /// It went away in the middle.
+    #[error(
+        "{path} was closed before the answer was complete\n\
+         its engine has just ended, or it is another program's; see what runs with: fwlb show"
+    )]
+    BrokenOff {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// An engine of another version, which does not understand or is not understood.
+    #[error(
+        "the engine on {path} is fwlb {engine} and this is fwlb {VERSION}: {problem}\n\
+         restart the engine to run the installed version, or ask it with its own fwlb"
+    )]
+    Version {
+        /// The socket.
+        path: PathBuf,
+        /// The engine's version.
+        engine: String,
+        /// What does not fit.
+        problem: String,
+    },
+    /// What came is no answer of an engine.
+    #[error("{path} is not the control socket of an fwlb engine: {problem}\n{RIGHT_ONE}")]
+    Garbled {
+        /// The socket.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The engine is too busy, or about to end.
+    #[error("{0}\ntry again; if it stays so, see the engine's log")]
+    Busy(String),
+    /// The engine says no.
+    #[error(transparent)]
+    Engine(ApiError),
+}
+
+const RIGHT_ONE: &str =
+    "name an engine with -e NAME, or its control socket with -s PATH (by default /run/fwlb/NAME.sock)";
+
+impl ClientError {
+    /// The socket at `path` did not open.
+    pub(super) fn unreachable(path: &Path, source: io::Error) -> Self {
+        let is_other = std::fs::metadata(path).is_ok_and(|found| !found.file_type().is_socket());
+        let path = path.to_owned();
+        match source.kind() {
+            _ if is_other => Self::NotSocket { path },
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Self::NoSocket { path },
+            io::ErrorKind::ConnectionRefused => Self::Refused { path },
+            io::ErrorKind::PermissionDenied => Self::Permission { path },
+            // More callers wait than the socket keeps.
+            io::ErrorKind::WouldBlock => {
+                Self::Busy(format!("the engine on {} has no room for another caller", path.display()))
+            }
+            _ => Self::Io { path, source },
+        }
+    }
+
+    /// The exchange over `path` failed.
+    pub(super) fn broken(path: &Path, error: &hyper::Error) -> Self {
+        let path = path.to_owned();
+        let system = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
+        if error.is_incomplete_message() || error.is_closed() || error.is_canceled() || system.is_some() {
+            return Self::BrokenOff { path };
+        }
+        Self::Garbled { path, problem: error.to_string() }
+    }
+
+    /// The answer of whoever listens on `path`, an engine of `version` if it says one, is not understood.
+    pub(super) fn misunderstood(path: &Path, version: Option<&str>, problem: impl ToString) -> Self {
+        let (path, problem) = (path.to_owned(), problem.to_string());
+        match version {
+            Some(engine) if engine != VERSION => Self::Version { path, engine: engine.to_owned(), problem },
+            Some(_) | None => Self::Garbled { path, problem },
+        }
+    }
+
+    /// The engine of `version` on `path` refuses.
+    pub(super) fn refused(path: &Path, version: Option<&str>, error: ApiError) -> Self {
+        let lacks = match &error {
+            ApiError::NotFound(message) => message.starts_with("no such resource"),
+            ApiError::BadRequest(message) => {
+                message.contains("unknown field") || message.contains("is not possible on")
+            }
+            ApiError::Unauthorized(_) | ApiError::Forbidden(_) | ApiError::Unavailable(_) => false,
+        };
+        match (lacks, version, error) {
+            (true, Some(engine), error) if engine != VERSION => {
+                Self::Version { path: path.to_owned(), engine: engine.to_owned(), problem: error.to_string() }
+            }
+            (true, None, error) => Self::Version {
+                path: path.to_owned(),
+                engine: "of another version".to_owned(),
+                problem: error.to_string(),
+            },
+            (_, _, ApiError::Unavailable(message)) => Self::Busy(message),
+            (_, _, error) => Self::Engine(error),
+        }
+    }
+}
