@@ -42,10 +42,9 @@ seeds! {
     seeds_125_to_149: 125..150, false;
     seeds_150_to_174: 150..175, false;
     seeds_175_to_199: 175..200, false;
-    seeds_with_services_0_to_14: 0..15, true;
-    seeds_with_services_15_to_29: 15..30, true;
-    seeds_with_services_30_to_44: 30..45, true;
-    seeds_with_services_45_to_59: 45..60, true;
+    seeds_with_services_0_to_4: 0..5, true;
+    seeds_with_services_5_to_9: 5..10, true;
+    seeds_with_services_10_to_14: 10..15, true;
 }
 
 #[test]

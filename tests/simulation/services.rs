@@ -381,3 +381,32 @@ fn a_bad_cable_of_a_server_harms_no_flow_of_another() {
     }
     assert_unbroken(&lab);
 }
+
+#[test]
+fn what_nobody_announced_is_seen_by_the_checkers_of_services() {
+    let sticky = Service { sticky_s: 60, scheduler: Scheduler::Hash, ..service(Traffic::TcpEcho, Mode::Nat) };
+    let mut lab = ready(farm(vec![service(Traffic::TcpEcho, Mode::Nat), sticky]));
+    let promises = |lab: &Laboratory| lab.checks.violations().iter().map(|v| v.promise).collect::<Vec<_>>();
+    // One turn more or less, and clients that are remembered.
+    ask(&mut lab, 0, 4, true);
+    ask(&mut lab, 1, 2, true);
+    lab.run_for(ms(3500));
+    assert_unbroken(&lab);
+
+    // A restart that the checkers do not hear of: turns begin anew, and the hash takes a sticky client's next port elsewhere.
+    let inner = lab.nodes.engine(Side::Inner);
+    lab.world.with_engine(inner, |engine, _| engine.crash());
+    lab.world.with_engine(inner, fwlb::sim::appliance::Appliance::start);
+    lab.run_for(ms(1500));
+    ask(&mut lab, 0, 3, true);
+    ask(&mut lab, 1, 8, true);
+    lab.run_for(ms(1500));
+    for promise in ["exact turns", "sticky clients stay"] {
+        assert!(promises(&lab).contains(&promise), "{:?}", promises(&lab));
+    }
+
+    let server = lab.nodes.servers[0];
+    lab.world.with_host(server, |host, now| host.set_health(Health::Dead, now));
+    lab.run_for(ms(1500));
+    assert!(promises(&lab).contains(&"no false alarm"), "{:?}", promises(&lab));
+}

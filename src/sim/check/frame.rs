@@ -14,7 +14,8 @@ pub fn transparent(handled: &Handled) -> Option<String> {
         Verdict::Forward(_) | Verdict::Hairpin(_) => {}
         Verdict::Replaced | Verdict::Punted | Verdict::Dropped(_) => return None,
     }
-    let (before, after) = (&handled.before.bytes, &handled.after.bytes);
+    // What follows the packet is padding of the wire that it came by.
+    let (before, after) = (without_padding(&handled.before.bytes), &handled.after.bytes[..]);
     if before.len() != after.len() || handled.before.offload != handled.after.offload {
         return Some(format!("a forwarded frame changed its length or offload state: {handled:?}"));
     }
@@ -34,6 +35,17 @@ pub fn transparent(handled: &Handled) -> Option<String> {
         return Some(format!("TTL went from {} to {}", before[ttl], after[ttl]));
     }
     None
+}
+
+/// A frame up to the end of its IP packet, as the packet itself says.
+fn without_padding(bytes: &[u8]) -> &[u8] {
+    let length = |at: usize| bytes.get(at..at + 2).map(|field| usize::from(u16::from_be_bytes([field[0], field[1]])));
+    let end = match split_ethernet(bytes).map(|(_, _, ethertype, _)| ethertype) {
+        Some(ETHERTYPE_IPV4) => length(16).map(|total| 14 + total),
+        Some(ETHERTYPE_IPV6) => length(18).map(|payload| 54 + payload),
+        Some(_) | None => None,
+    };
+    end.and_then(|end| bytes.get(..end)).unwrap_or(bytes)
 }
 
 /// Transparency of a translation: the packet leaves with the addresses and ports of `leaving`, TTL less one, right checksums
@@ -116,5 +128,24 @@ mod tests {
         assert!(transparent(&handled(|packet| packet.ttl -= 2)).is_some());
         assert!(transparent(&handled(|packet| (packet.ttl, packet.tos) = (63, 1))).is_some());
         assert!(transparent(&handled(|packet| (packet.ttl, packet.payload[8]) = (63, 1))).is_some());
+    }
+
+    #[test]
+    fn a_translation_changes_what_it_says_and_nothing_else() {
+        let address = |last| std::net::IpAddr::from([10, 0, 0, last]);
+        let before = Packet::udp((address(1), 1), (address(2), 2), b"payload");
+        let leaving = Tuple { protocol: protocol::UDP, source: (address(1), 1), destination: (address(3), 7) };
+        let right = Packet { ttl: 63, ..Packet::udp((address(1), 1), (address(3), 7), b"payload") };
+
+        assert_eq!(translated(&before, &right, leaving), None);
+        for wrong in [
+            Packet { ttl: 64, ..right.clone() },
+            Packet { tos: 4, ..right.clone() },
+            Packet { ttl: 63, ..Packet::udp((address(1), 1), (address(3), 8), b"payload") },
+            Packet { ttl: 63, ..Packet::udp((address(1), 1), (address(3), 7), b"pay1oad") },
+            Packet { payload: [&right.payload[..6], &[9, 9], &right.payload[8..]].concat(), ..right.clone() },
+        ] {
+            assert!(translated(&before, &wrong, leaving).is_some(), "{wrong:?}");
+        }
     }
 }

@@ -1,0 +1,98 @@
+//! What must be true when a session of a service begins: its server takes it, and its translated tuple is free and rested.
+
+use crate::sim::appliance::Placed;
+use crate::sim::check::services::{Passed, ServiceChecks, Shadow};
+use crate::sim::farm::{Scheduler, server_name};
+use crate::sim::packet::Tuple;
+use crate::time::Duration;
+
+impl ServiceChecks {
+    /// A session begins.
+    pub(super) fn open(
+        &mut self,
+        service: usize,
+        server: usize,
+        outside: Tuple,
+        inside: Tuple,
+        placed: Option<Placed>,
+        passed: &Passed<'_>,
+    ) {
+        let now = passed.now;
+        *self.opened.entry((service, server)).or_default() += 1;
+        self.judge_choice(service, server, outside, passed);
+        self.judge_bijection(outside, inside, passed);
+        let fall = placed.map_or(0, |placed| placed.fall);
+        let created = placed.map(|placed| placed.created);
+        if let Some(old) = self.shadows.remove(&outside)
+            && self.inside.get(&old.inside) == Some(&outside)
+        {
+            self.inside.remove(&old.inside);
+        }
+        self.inside.insert(inside, outside);
+        self.alive.insert(inside, now);
+        let (next, reset) = ([None; 2], [false; 2]);
+        self.shadows.insert(outside, Shadow { service, server, inside, created, fall, last: now, next, reset });
+    }
+
+    /// The server takes new sessions in the view that the packet was judged by, and it is the one whose turn it is, or the
+    /// one that its sticky client had.
+    fn judge_choice(&mut self, service: usize, server: usize, outside: Tuple, passed: &Passed<'_>) {
+        let Some((seen_service, seen)) = self.seen(service, server, &passed.handled.snapshot) else { return };
+        let family = usize::from(outside.source.0.is_ipv6());
+        let plan = self.farm.services[service].clone();
+        let client = (service, outside.source.0);
+        let name = server_name(server);
+        let had = (plan.sticky_s > 0)
+            .then(|| self.sticky.get(&client).copied())
+            .flatten()
+            .filter(|(_, at)| passed.now.since(*at) < Duration::from_secs(plan.sticky_s));
+        let view = |number: usize| seen_service.servers.iter().find(|seen| seen.name == server_name(number));
+        let is_sticky = had.is_some_and(|(had, _)| had == server);
+        if !seen.up[family] {
+            let what = format!("a new session {outside} to {name}, which is down");
+            self.find("no new session to a server that is down", outside, what);
+        } else if !is_sticky && (!seen.takes_new || seen.weight == 0) && plan.sticky_s == 0 {
+            let what = format!("a new session {outside} to {name}, which takes none (weight {})", seen.weight);
+            self.find("no new session to a server that drains", outside, what);
+        }
+        let others_live = seen_service.servers.iter().any(|other| !other.backup && other.up[family]);
+        if seen.backup && others_live && plan.sticky_s == 0 {
+            let what = format!("a new session {outside} to {name}, a backup, while others live");
+            self.find("backup servers wait", outside, what);
+        }
+        if let Some((had, _)) = had
+            && had != server
+            && view(had).is_some_and(|had| had.up[family])
+        {
+            let what = format!("{outside} went to {name}, its client had {} and that is up", server_name(had));
+            self.find("sticky clients stay", outside, what);
+        }
+        if plan.sticky_s > 0 {
+            self.sticky.insert(client, (server, passed.now));
+        } else if plan.scheduler == Scheduler::RoundRobin
+            && let Some(expected) = self.turns[service].take(&seen_service.servers, family, &seen.name)
+        {
+            let what = format!("{outside} went to {name}, it was the turn of {expected}");
+            self.find("exact turns", outside, what);
+        }
+    }
+
+    /// No other live session has the tuple, and it rested since the last one.
+    fn judge_bijection(&mut self, outside: Tuple, inside: Tuple, passed: &Passed<'_>) {
+        if inside == outside {
+            return;
+        }
+        let other = self.inside.get(&inside).copied().filter(|other| *other != outside);
+        if let Some(other) = other
+            && passed.engine.placed(other).is_some_and(|placed| placed.inside == inside)
+        {
+            let what = format!("{outside} and {other}, both live, are {inside} to their server");
+            return self.find("bijection", outside, what);
+        }
+        let rested = self.alive.get(&inside).is_none_or(|alive| passed.now.since(*alive) >= self.rest);
+        if inside.source != outside.source && !rested {
+            let what = format!("{outside} is {inside}, which another session was less than {:?} ago", self.rest);
+            self.find("ports rest", outside, what);
+        }
+    }
+}
