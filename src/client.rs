@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::UnixStream;
 
-use crate::api::{Answer, ApiError, Call, Request};
+use crate::api::{Answer, ApiError, Call, Request, WALK_PATIENCE};
 use crate::time::Duration;
 
 pub use capture::Capturing;
@@ -58,16 +58,24 @@ impl Client {
 
     /// Asks; the answer as the engine wrote it, whatever its shape.
     pub async fn ask_json(&self, request: &Request) -> Result<Value, ClientError> {
-        self.call(request.call()).await.map(|(value, _)| value)
+        self.call_for(request).await.map(|(value, _)| value)
     }
 
     /// Asks: the answer as the engine wrote it, with keys that this version may not know, and understood.
     pub async fn ask_both(&self, request: &Request) -> Result<(Value, Answer), ClientError> {
-        let (value, version) = self.call(request.call()).await?;
+        let (value, version) = self.call_for(request).await?;
         match Answer::from_json(request, value.clone()) {
             Ok(answer) => Ok((value, answer)),
             Err(error) => Err(ClientError::misunderstood(&self.path, version.as_deref(), error)),
         }
+    }
+
+    async fn call_for(&self, request: &Request) -> Result<(Value, Option<String>), ClientError> {
+        if request.walks_over_sessions() {
+            let patient = self.clone().timeout(self.timeout + WALK_PATIENCE);
+            return patient.call(request.call()).await;
+        }
+        self.call(request.call()).await
     }
 
     async fn call(&self, call: Call) -> Result<(Value, Option<String>), ClientError> {

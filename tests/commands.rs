@@ -5,10 +5,10 @@ use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 
 use fwlb::api::{Answer, ApiError, Backend, CaptureRequest, Download, Request, ServerChange, Via, router};
-use fwlb::config::Admin;
+use fwlb::config::{Admin, Difference};
 use fwlb::engine::view::{
-    AlarmView, CheckView, EventView, ExchangeStep, ExchangeView, FirewallView, OverrideView, PinView, ServerView,
-    ServiceView, SessionView, StatusView,
+    AlarmView, CheckView, EventView, ExchangeStep, ExchangeView, FirewallView, OverrideView, PinView, PlanView,
+    ReloadView, ServerView, ServiceView, SessionView, StatusView,
 };
 use fwlb::wire::MacAddr;
 use fwlb::wire::pcapng;
@@ -49,6 +49,11 @@ impl Backend for Fake {
                 Ok(Answer::Done { done: format!("server {service}/{name}: {change:?}") })
             }
             Request::SetService { name, admin, .. } => Ok(Answer::Done { done: format!("service {name}: {admin:?}") }),
+            Request::Reload { config: Some(path), .. } if path.ends_with("bad.toml") => {
+                Err(ApiError::Refused(format!("{}:3:10: error: weight must be 1..=256\n", path.display())))
+            }
+            Request::Reload { config, .. } => Ok(Answer::Reload(self.reload(config))),
+            Request::Plan { .. } => Ok(Answer::Plan(Box::new(self.plan()))),
             Request::Probe { subject } => Ok(Answer::Exchanges(vec![self.exchange(&subject, true)])),
             Request::Config => Ok(Answer::Config { text: format!("# of {}\n", self.name) }),
             Request::Links => Ok(Answer::Links(vec![])),
@@ -93,6 +98,44 @@ impl Fake {
         };
         pcapng::packet(&mut file, &frame);
         file
+    }
+
+    fn difference() -> Difference {
+        Difference {
+            subject: "firewall perimeter/fw2".to_owned(),
+            key: Some("weight".to_owned()),
+            from: Some("1".to_owned()),
+            to: Some("3".to_owned()),
+        }
+    }
+
+    fn reload(&self, config: Option<PathBuf>) -> ReloadView {
+        let own_config = format!("/etc/fwlb/{}.toml", self.name);
+        let differences = if config.is_some() { vec![Self::difference()] } else { Vec::new() };
+        ReloadView {
+            engine: self.name.to_owned(),
+            config: config.map_or_else(|| own_config.clone(), |path| path.display().to_string()),
+            own_config,
+            changed: !differences.is_empty(),
+            differences,
+            diagnostics: String::new(),
+        }
+    }
+
+    fn plan(&self) -> PlanView {
+        PlanView {
+            engine: self.name.to_owned(),
+            config: "/etc/fwlb/new.toml".to_owned(),
+            changes: true,
+            differences: vec![Self::difference()],
+            diagnostics: "new.toml:4:11: error: `workers` of [engine] cannot change\n".to_owned(),
+            possible: false,
+            sessions: 7,
+            moved: 0,
+            healthy_moved: 0,
+            moves: vec![],
+            new_flows: vec![],
+        }
     }
 
     fn status(&self) -> StatusView {
@@ -508,4 +551,50 @@ fn manual_pages_are_written_for_every_command() {
     for page in ["fwlb.1", "fwlb-check.1", "fwlb-show-sessions.1", "fwlb-set-firewall.1"] {
         assert!(Path::new(&directory.path().join(page)).exists(), "{page}");
     }
+}
+
+#[test]
+fn a_reload_names_the_file_as_the_engine_understands_it_and_tells_what_it_did() {
+    let ground = Ground::new(&[("outer", 3)]);
+
+    let printed = ground.prints("reload some/new.toml");
+    let path = std::env::current_dir().unwrap().join("some/new.toml");
+    assert_eq!(
+        printed,
+        format!(
+            "firewall perimeter/fw2: weight 1 -> 3\nengine outer runs with {}\n\
+             a reload without a file, and a restart, take /etc/fwlb/outer.toml again\n",
+            path.display()
+        )
+    );
+    assert_eq!(ground.asked(0), [Request::Reload { config: Some(path), by: "kim".to_owned() }]);
+
+    assert_eq!(
+        ground.prints("reload"),
+        "nothing has changed: engine outer ran with what /etc/fwlb/outer.toml says already\n"
+    );
+    assert_eq!(ground.json("reload /x.toml --json")["differences"][0]["subject"], "firewall perimeter/fw2");
+    let complaint = ground.fails("reload /etc/fwlb/bad.toml", 1);
+    assert!(complaint.contains("/etc/fwlb/bad.toml:3:10: error: weight must be 1..=256"), "{complaint}");
+}
+
+#[test]
+fn a_plan_that_takes_a_restart_says_so_and_its_status_is_no() {
+    let ground = Ground::new(&[("outer", 3)]);
+    let output = ground.fwlb("plan /etc/fwlb/new.toml");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        text(&output.stdout),
+        "firewall perimeter/fw2: weight 1 -> 3\na reload would refuse this: restart engine outer for it\n"
+    );
+    assert!(text(&output.stderr).contains("new.toml:4:11: error"), "{}", text(&output.stderr));
+    assert_eq!(ground.asked(0), [Request::Plan { config: Some("/etc/fwlb/new.toml".into()) }]);
+}
+
+#[test]
+fn two_engines_are_not_reloaded_at_a_guess() {
+    let ground = Ground::new(&[("inner", 1), ("outer", 3)]);
+    let complaint = ground.fails("reload", 1);
+    assert!(complaint.contains("inner, outer") && complaint.contains("-e NAME"), "{complaint}");
+    assert!(ground.asked(0).is_empty() && ground.asked(1).is_empty());
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::api::parameters::{EventsQuery, ExplainQuery, PingBody, ProbeBody, SessionsQuery};
-use crate::api::parameters::{SetFirewallBody, SetServerBody, SetServiceBody};
+use crate::api::parameters::{PlanBody, ReloadBody, SetFirewallBody, SetServerBody, SetServiceBody};
 use crate::api::{Request, ServerChange, Via, flow_text};
 
 /// An HTTP request without its transport.
@@ -48,6 +48,8 @@ impl Request {
             Self::SetService { name, admin, reason, by } => {
                 body("PUT", "services/admin", &SetServiceBody { name, admin, reason, by: Some(by) })
             }
+            Self::Reload { config, by } => body("POST", "reload", &ReloadBody { config, by: Some(by) }),
+            Self::Plan { config } => body("POST", "plan", &PlanBody { config }),
             Self::Probe { subject } => body("POST", "probe", &ProbeBody { subject }),
             Self::Ping { address, via } => {
                 let (link, firewall) = match via {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::api::{Answer, ApiError, Backend, Request};
+use crate::api::{Answer, ApiError, Backend, Request, WALK_PATIENCE};
 use crate::time::Duration;
 
 /// An engine answers within a second or so; one that does not is stuck or stopping.
@@ -110,14 +110,17 @@ fn scope(request: &Request) -> Scope {
         | Request::Explain { .. }
         | Request::SetServer { .. }
         | Request::SetService { .. }
+        | Request::Reload { .. }
+        | Request::Plan { .. }
         | Request::Probe { .. }
         | Request::Ping { .. } => Scope::Named,
     }
 }
 
 async fn ask<B: Backend>(engine: &Arc<B>, request: Request) -> Result<Answer, ApiError> {
-    let late = |_| ApiError::Unavailable(format!("the engine did not answer within {} s", PATIENCE.as_secs()));
-    tokio::time::timeout(PATIENCE, Arc::clone(engine).ask(request)).await.map_err(late)?
+    let patience = if request.walks_over_sessions() { WALK_PATIENCE } else { PATIENCE };
+    let late = |_| ApiError::Unavailable(format!("the engine did not answer within {} s", patience.as_secs()));
+    tokio::time::timeout(patience, Arc::clone(engine).ask(request)).await.map_err(late)?
 }
 
 fn value(answer: &Answer) -> Result<Value, ApiError> {

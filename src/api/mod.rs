@@ -17,6 +17,7 @@ pub mod tls;
 use std::fmt;
 use std::future::Future;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::Admin;
 use crate::engine::view;
 use crate::flow::FlowKey;
+use crate::time::Duration;
 
 pub use crate::engine::controller::ServerChange;
 pub use crate::flow::text as flow_text;
@@ -155,6 +157,18 @@ pub enum Request {
         /// Who.
         by: String,
     },
+    /// `reload`.
+    Reload {
+        /// The file, by its absolute path; `None`: the engine's own.
+        config: Option<PathBuf>,
+        /// Who.
+        by: String,
+    },
+    /// `plan`: what `reload` would do.
+    Plan {
+        /// The file, by its absolute path; `None`: the engine's own.
+        config: Option<PathBuf>,
+    },
     /// `probe`.
     Probe {
         /// `group/firewall` or `service/server`.
@@ -167,6 +181,16 @@ pub enum Request {
         /// Which way; `None`: as routed.
         via: Option<Via>,
     },
+}
+
+/// How long an engine is given for what walks over all its sessions.
+pub const WALK_PATIENCE: Duration = Duration::from_secs(60);
+
+impl Request {
+    /// True if the answer takes a look at every session: [`WALK_PATIENCE`] holds.
+    pub fn walks_over_sessions(&self) -> bool {
+        matches!(self, Self::Reload { .. } | Self::Plan { .. })
+    }
 }
 
 /// The answer, in the shape of INTERFACE.md section 3.
@@ -200,6 +224,10 @@ pub enum Answer {
     Explain(view::ExplainView),
     /// `probe`: one exchange per path of the firewall, or per address of the server; `ping`: one.
     Exchanges(Vec<view::ExchangeView>),
+    /// `reload`.
+    Reload(view::ReloadView),
+    /// `plan`.
+    Plan(Box<view::PlanView>),
     /// A change was made.
     Done {
         /// What was done, in words.
@@ -234,6 +262,8 @@ impl Answer {
             Request::SetFirewall { .. } | Request::SetServer { .. } | Request::SetService { .. } => {
                 read(json).map(|Done { done }| Self::Done { done })
             }
+            Request::Reload { .. } => read(json).map(Self::Reload),
+            Request::Plan { .. } => read(json).map(Self::Plan),
             Request::Probe { .. } | Request::Ping { .. } => read(json).map(Self::Exchanges),
         }
     }
@@ -255,6 +285,9 @@ pub enum ApiError {
     /// Who asks may not.
     #[error("{0}")]
     Forbidden(String),
+    /// The input is bad, and nothing has changed: every reason, with its place.
+    #[error("{0}")]
+    Refused(String),
     /// The engine is stopping or too busy.
     #[error("{0}")]
     Unavailable(String),

@@ -1,6 +1,7 @@
 //! What stands in the query or body of a request over HTTP, and which [`Request`] it means.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use ipnet::IpNet;
 use serde::de::DeserializeOwned;
@@ -206,6 +207,47 @@ impl Order for SetServiceBody {
     fn request(self, caller: &Caller) -> Result<Request, ApiError> {
         let Self { name, admin, reason, by } = self;
         Ok(Request::SetService { name, admin, reason, by: caller.by(by) })
+    }
+}
+
+/// Another configuration.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReloadBody {
+    /// Absolute path of the file on the engine's machine; null: the engine's own file.
+    pub(super) config: Option<PathBuf>,
+    /// Who; on the network the name of the token stands for it.
+    pub(super) by: Option<String>,
+}
+
+/// What another configuration would do.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PlanBody {
+    /// Absolute path of the file on the engine's machine; null: the engine's own file.
+    pub(super) config: Option<PathBuf>,
+}
+
+/// Which directory the engine was started in is nobody's business.
+fn absolute(config: Option<PathBuf>) -> Result<Option<PathBuf>, ApiError> {
+    match config {
+        Some(path) if !path.is_absolute() => Err(ApiError::BadRequest(format!(
+            "`config` has to be an absolute path, found {:?}",
+            path.display().to_string()
+        ))),
+        Some(_) | None => Ok(config),
+    }
+}
+
+impl Order for ReloadBody {
+    fn request(self, caller: &Caller) -> Result<Request, ApiError> {
+        Ok(Request::Reload { config: absolute(self.config)?, by: caller.by(self.by) })
+    }
+}
+
+impl Order for PlanBody {
+    fn request(self, _: &Caller) -> Result<Request, ApiError> {
+        Ok(Request::Plan { config: absolute(self.config)? })
     }
 }
 

@@ -16,7 +16,7 @@ use crate::api::capture::{CaptureBody, EndQuery, Streamed};
 use crate::api::console::console;
 use crate::api::guard::Caller;
 use crate::api::parameters::{EventsQuery, ExplainQuery, Order, PingBody, PlainQuery, ProbeBody, Question};
-use crate::api::parameters::{SessionsQuery, SetFirewallBody, SetServerBody, SetServiceBody};
+use crate::api::parameters::{PlanBody, ReloadBody, SessionsQuery, SetFirewallBody, SetServerBody, SetServiceBody};
 use crate::api::{Answer, ApiError, Backend, Engines, Request};
 
 /// A request body is a few words.
@@ -52,6 +52,8 @@ pub(super) fn guarded<B: Backend>(engines: Arc<Engines<B>>) -> Router {
         .route("/api/v1/firewalls/admin", put(order::<B, SetFirewallBody>))
         .route("/api/v1/servers/admin", put(order::<B, SetServerBody>))
         .route("/api/v1/services/admin", put(order::<B, SetServiceBody>))
+        .route("/api/v1/reload", post(order::<B, ReloadBody>))
+        .route("/api/v1/plan", post(order::<B, PlanBody>))
         .route("/api/v1/probe", post(order::<B, ProbeBody>))
         .route("/api/v1/ping", post(order::<B, PingBody>))
         .route("/api/v1/capture", post(capture::<B>).delete(end_capture::<B>))
@@ -125,6 +127,7 @@ impl IntoResponse for ApiError {
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
         (status, Json(self)).into_response()

@@ -11,8 +11,10 @@ mod lab;
 mod man;
 mod output;
 mod ping;
+mod plan;
 mod probe;
 mod reach;
+mod reload;
 mod report;
 mod run;
 mod set;
@@ -32,8 +34,6 @@ use reach::Reach;
 const RESERVED: &[&str] = &[
     "ha", "kill", "clear", "watch", "rollback", "confirm", "health", "support", "import", "upgrade", "describe", "init",
 ];
-/// Verbs and words of this version's contract that are not there yet.
-const LATER: &[&str] = &["plan", "reload"];
 
 /// Firewall load balancer: every session through one firewall, in both directions
 #[derive(Debug, Parser)]
@@ -53,6 +53,8 @@ enum Command {
     Explain(explain::Args),
     Capture(capture::Args),
     Set(set::Args),
+    Plan(plan::Args),
+    Reload(reload::Args),
     Probe(probe::Args),
     Ping(ping::Args),
     Top(top::Args),
@@ -76,6 +78,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Explain(args) => explain::run(&args, &cli.reach),
         Command::Capture(args) => capture::run(&args, &cli.reach),
         Command::Set(args) => set::run(&args, &cli.reach),
+        Command::Plan(args) => plan::run(&args, &cli.reach),
+        Command::Reload(args) => reload::run(&args, &cli.reach),
         Command::Probe(args) => probe::run(&args, &cli.reach),
         Command::Ping(args) => ping::run(&args, &cli.reach),
         Command::Top(args) => top::run(&args, &cli.reach),
@@ -103,10 +107,6 @@ fn usage(error: &clap::Error) -> ExitCode {
     };
     if RESERVED.contains(&word) {
         output::complain(&format!("`{word}` is reserved for a later version"));
-        return ExitCode::from(2);
-    }
-    if LATER.contains(&word) {
-        output::complain(&format!("`{word}` comes with a later version"));
         return ExitCode::from(2);
     }
     // Help and version go to standard output and are no error.

@@ -7,6 +7,7 @@ mod api;
 pub mod compare;
 pub mod demands;
 pub mod diagnostic;
+pub mod difference;
 pub mod file;
 pub mod numbering;
 pub mod reader;
@@ -34,6 +35,7 @@ pub use api::{Api, Role, Secret, Tls, Token};
 pub use compare::compare;
 pub use demands::demands;
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use difference::{Difference, differences, refuse_link, refuse_restart};
 pub use numbering::{InUse, NoNumbers, is_removed, renumber};
 pub use validate::{DOCUMENTATION_SEED, show_ports};
 

@@ -12,6 +12,7 @@ pub mod counters;
 pub mod explain;
 pub mod forwarder;
 pub mod ledger;
+pub mod plan;
 pub mod route;
 pub mod snapshot;
 #[doc(hidden)]

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use crate::engine::route::RouteTable;
 use crate::id::{DeviceId, FirewallId, GroupId, LinkId, PathSetId, ServerId};
+use crate::path::liveness::SetKey;
 use crate::path::{Admin, Group, PathSet};
 use crate::slb::Services;
 use crate::wire::vlan::{TPID_CUSTOMER, VlanTag};
@@ -97,6 +98,8 @@ pub struct Snapshot {
     pub groups: Vec<Group>,
     /// By [`crate::id::PathSetId`].
     pub path_sets: Vec<PathSet>,
+    /// What each set was made for, by [`crate::id::PathSetId`], also where its peer was removed since.
+    pub set_keys: Vec<SetKey>,
     /// By [`FirewallId`].
     pub firewalls: Vec<Firewall>,
     /// Names of the peers, by [`crate::id::PeerId`].

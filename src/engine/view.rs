@@ -5,7 +5,11 @@
 
 use std::collections::BTreeMap;
 
+mod plan;
+
 use serde::{Deserialize, Serialize};
+
+pub use plan::{MemberShare, MoveView, NewFlowsView, PlanView, ReloadView};
 
 use crate::config::Admin;
 use crate::engine::Snapshot;

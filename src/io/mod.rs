@@ -20,6 +20,7 @@ pub mod lock;
 pub mod monitor;
 pub mod netdev;
 mod netlink;
+pub mod privileges;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod thread;

@@ -7,6 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::flow::Endpoint;
@@ -107,7 +108,8 @@ pub struct PortPools {
     parts: Box<[Mutex<Part>]>,
     ports: RangeInclusive<u16>,
     pools_max: usize,
-    rest: Duration,
+    /// In nanoseconds.
+    rest: AtomicU64,
 }
 
 type Part = HashMap<PoolKey, PortPool, ahash::RandomState>;
@@ -119,7 +121,17 @@ impl PortPools {
     /// If `workers` is 0.
     pub fn new(workers: u16, pools_max: usize, rest: Duration) -> Self {
         assert!(workers > 0, "an engine has a worker");
-        Self { parts: (0..workers).map(|_| Mutex::default()).collect(), ports: PORTS, pools_max, rest }
+        Self {
+            parts: (0..workers).map(|_| Mutex::default()).collect(),
+            ports: PORTS,
+            pools_max,
+            rest: AtomicU64::new(nanos(rest)),
+        }
+    }
+
+    /// Ports that are freed from now on rest for `rest`.
+    pub fn set_rest(&self, rest: Duration) {
+        self.rest.store(nanos(rest), Ordering::Relaxed);
     }
 
     /// The same with fewer ports, so that they come to an end soon.
@@ -150,7 +162,7 @@ impl PortPools {
     pub fn release(&self, protocol: u8, source: Endpoint, server: Endpoint, now: Instant) {
         let mut part = self.part(source.port % self.parts.len() as u16);
         if let Some(pool) = part.get_mut(&PoolKey { protocol, source: source.address, server }) {
-            pool.release(source.port, now + self.rest);
+            pool.release(source.port, now + Duration::from_nanos(self.rest.load(Ordering::Relaxed)));
         }
     }
 
@@ -165,6 +177,10 @@ impl PortPools {
     fn part(&self, worker: u16) -> std::sync::MutexGuard<'_, Part> {
         self.parts[usize::from(worker)].lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

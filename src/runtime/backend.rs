@@ -6,13 +6,14 @@ use tokio::sync::oneshot;
 
 use super::control::{Commands, Control};
 use super::redact::hide_secrets;
+use super::reload::Reloader;
 use super::shared::Shared;
 use super::{capture, counters, logging, sessions};
 use crate::api::names::Member;
 use crate::api::{
     Answer, ApiError, Backend, CaptureRequest, Download, Request, ServerChange, SessionFilter, Via, names,
 };
-use crate::config::Admin;
+use crate::config::{Admin, is_removed};
 use crate::engine::Snapshot;
 use crate::engine::explain::explain;
 use crate::engine::view::{ExchangeView, LinkView, StatusView};
@@ -28,8 +29,7 @@ const EXCHANGE: Duration = Duration::from_secs(3);
 pub(super) struct EngineBackend {
     shared: Arc<Shared>,
     commands: Commands,
-    /// The configuration text without its secrets.
-    text: String,
+    reloader: Arc<Reloader>,
 }
 
 type Reply = Result<Answer, ApiError>;
@@ -62,7 +62,14 @@ impl Backend for EngineBackend {
             Request::Sessions(filter) => self.sessions(filter).await,
             Request::Counters => self.counters().await,
             Request::Events { after } => Ok(Answer::Events(self.shared.events().after(after))),
-            Request::Config => Ok(Answer::Config { text: self.text.clone() }),
+            Request::Config => Ok(Answer::Config { text: hide_secrets(&self.shared.source().text) }),
+            Request::Reload { config, by } => {
+                let engine = self.shared.engine.clone();
+                Arc::clone(&self.reloader).reload(engine, config, by).await.map(Answer::Reload)
+            }
+            Request::Plan { config } => {
+                self.reloader.plan(&self.shared.engine, config).await.map(|view| Answer::Plan(Box::new(view)))
+            }
             Request::Explain { flow, from } => self.explain(&flow, from),
             Request::SetFirewall { group, name, admin, reason, by } => {
                 self.set_firewall(group, name, admin, reason, by).await
@@ -87,9 +94,8 @@ impl Backend for EngineBackend {
 }
 
 impl EngineBackend {
-    /// `text` is the configuration in force.
-    pub(super) fn new(shared: Arc<Shared>, commands: Commands, text: &str) -> Self {
-        Self { shared, commands, text: hide_secrets(text) }
+    pub(super) fn new(shared: Arc<Shared>, commands: Commands, reloader: Arc<Reloader>) -> Self {
+        Self { shared, commands, reloader }
     }
 
     /// Does something on the control thread.
@@ -120,7 +126,7 @@ impl EngineBackend {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_ms: u64::try_from(shared.clock.now().since(shared.started).as_millis()).unwrap_or(u64::MAX),
             epoch: self.snapshot().epoch,
-            config_digest: shared.config.digest.clone(),
+            config_digest: shared.config().digest.clone(),
             workers: shared.cells.len(),
             sessions: shared.sessions.len(),
             capacity: shared.sessions.capacity(),
@@ -156,7 +162,8 @@ impl EngineBackend {
                 tx_errors: shared.traffic.failed_on(id),
             }
         };
-        snapshot.links.iter().enumerate().map(view).collect()
+        let present = snapshot.links.iter().enumerate().filter(|(_, link)| !is_removed(&link.name));
+        present.map(view).collect()
     }
 
     /// A million sessions take a while: not on a thread that serves others.

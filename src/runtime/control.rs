@@ -42,9 +42,9 @@ pub(super) struct Control {
     pub shared: Arc<Shared>,
     /// What survives a restart.
     pub state: StateFile,
-    devices: Devices,
-    outlets: Outlets,
-    workers: Vec<WorkerHandle>,
+    pub(super) devices: Devices,
+    pub(super) outlets: Outlets,
+    pub(super) workers: Vec<WorkerHandle>,
     watch: Watch,
     captures: Known,
     waiting: BTreeMap<u64, oneshot::Sender<ExchangeView>>,
@@ -179,9 +179,15 @@ impl Control {
                 break;
             }
         }
+        self.publish_now();
+    }
+
+    /// Hands on what the controller has to tell, its snapshot first of all.
+    pub(super) fn publish_now(&mut self) {
         while let Some(event) = self.controller.poll_event() {
             match event {
                 Event::Publish(snapshot) => {
+                    self.outlets.follow(&snapshot);
                     self.shared.snapshot.store(snapshot);
                     // An idle worker has sessions of a failed firewall to look after.
                     self.workers.iter().for_each(WorkerHandle::wake);

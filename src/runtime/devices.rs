@@ -1,15 +1,18 @@
 //! The devices of one engine: held, opened for every worker, and followed as they go and come back.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::shared::Shared;
 use super::transmit::Outlets;
 use super::with_sources;
 use super::worker::{Mail, WorkerHandle};
+use crate::config::{Config, is_removed};
 use crate::engine::controller::DeviceState;
 use crate::id::DeviceId;
 use crate::io::af_packet::{OpenError, Receiver, RingOptions, Sender};
 use crate::io::isolate::{IsolateError, Isolation};
+use crate::io::lock::LinkLock;
 use crate::io::monitor::News;
 use crate::io::netdev;
 
@@ -32,6 +35,17 @@ pub(super) struct Devices {
     workers: Vec<WorkerHandle>,
     /// By [`DeviceId`].
     ports: Vec<Port>,
+    /// The links that are ours, by name.
+    locks: BTreeMap<String, LinkLock>,
+}
+
+/// A device that is open and not yet used.
+#[derive(Debug)]
+pub(super) struct Opened {
+    found: netdev::Device,
+    /// One for each worker.
+    ways: Vec<(Box<Receiver>, Sender)>,
+    own: Sender,
 }
 
 #[derive(Debug, Default)]
@@ -50,9 +64,80 @@ pub(super) type Change = (DeviceId, Option<DeviceState>);
 
 impl Devices {
     /// Nothing is attached yet.
-    pub(super) fn new(shared: Arc<Shared>, isolation: Isolation, workers: Vec<WorkerHandle>) -> Self {
-        let ports = shared.config.devices.iter().map(|name| Port { name: name.clone(), ..Port::default() }).collect();
-        Self { shared, isolation, workers, ports }
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        isolation: Isolation,
+        workers: Vec<WorkerHandle>,
+        locks: BTreeMap<String, LinkLock>,
+    ) -> Self {
+        let config = shared.config();
+        let ports = config.devices.iter().map(|name| Port { name: name.clone(), ..Port::default() }).collect();
+        Self { shared, isolation, workers, ports, locks }
+    }
+
+    /// Opens those of `devices` that are not ours yet, all or none.
+    pub(super) fn open_new(&mut self, devices: &[String]) -> Result<Vec<Opened>, String> {
+        let mut opened = Vec::new();
+        for name in devices {
+            if self.ports.iter().any(|port| port.name == *name) {
+                continue;
+            }
+            let one =
+                netdev::find(name).ok_or(AttachError::Open(OpenError::NoDevice)).and_then(|found| self.open(found));
+            match one {
+                Ok(one) => opened.push(one),
+                Err(error) => {
+                    self.close_new(opened);
+                    // What the failed attempt holds, if anything.
+                    let _ = self.isolation.release(name);
+                    return Err(format!("cannot open device {name}: {}", with_sources(&error)));
+                }
+            }
+        }
+        Ok(opened)
+    }
+
+    /// Lets go of what was opened for nothing.
+    pub(super) fn close_new(&mut self, opened: Vec<Opened>) {
+        for one in opened {
+            self.release(&one.found.name);
+        }
+    }
+
+    /// Brings devices and links in line with a configuration that has taken effect: `opened` are its new devices, `locks` its
+    /// new links. What it does not have any more is the kernel's again.
+    pub(super) fn follow_config(
+        &mut self,
+        config: &Config,
+        opened: Vec<Opened>,
+        locks: Vec<(String, LinkLock)>,
+        outlets: &mut Outlets,
+    ) -> Vec<Change> {
+        self.locks.extend(locks);
+        self.locks.retain(|name, _| config.link_ids().any(|id| config.links[id.index()].name == *name));
+        self.ports.resize_with(config.devices.len(), Port::default);
+        for (index, name) in config.devices.iter().enumerate() {
+            let before = std::mem::replace(&mut self.ports[index].name, name.clone());
+            if is_removed(name) && !is_removed(&before) {
+                self.detach(index.into(), outlets);
+                self.release(&before);
+                self.ports[index].told = None;
+            }
+        }
+        let mut changes = Vec::new();
+        for one in opened {
+            let Some(index) = self.ports.iter().position(|port| port.name == one.found.name) else { continue };
+            let known = state(&one.found);
+            self.put_to_use(index.into(), one, outlets);
+            changes.extend(self.tell(index.into(), Some(known)));
+        }
+        changes
+    }
+
+    fn release(&mut self, device: &str) {
+        if let Err(error) = self.isolation.release(device) {
+            tracing::warn!(engine = self.shared.engine, device, error = with_sources(&error), "device not let go");
+        }
     }
 
     /// Attaches every device; each has to be there and to open.
@@ -114,27 +199,38 @@ impl Devices {
         })
     }
 
-    /// The kernel's stack off first, so that it answers nothing that the engine will answer.
     fn attach(&mut self, device: DeviceId, found: &netdev::Device, outlets: &mut Outlets) -> Result<(), AttachError> {
+        let opened = self.open(found.clone())?;
+        self.put_to_use(device, opened, outlets);
+        Ok(())
+    }
+
+    /// The kernel's stack off first, so that it answers nothing that the engine will answer.
+    fn open(&mut self, found: netdev::Device) -> Result<Opened, AttachError> {
         self.isolation.hold(&found.name)?;
         let mut set = None;
-        let mut opened = Vec::new();
+        let mut ways = Vec::new();
         for _ in &self.workers {
             let mut receiver = Receiver::open(found.index, RingOptions::for_mtu(found.mtu))?;
             if self.workers.len() > 1 {
                 set = Some(receiver.join(set)?);
             }
-            opened.push((Box::new(receiver), Sender::open(found.index)?));
+            ways.push((Box::new(receiver), Sender::open(found.index)?));
         }
-        outlets.attach(device, Sender::open(found.index)?);
-        for (worker, (receiver, sender)) in self.workers.iter().zip(opened) {
+        let own = Sender::open(found.index)?;
+        Ok(Opened { found, ways, own })
+    }
+
+    fn put_to_use(&mut self, device: DeviceId, opened: Opened, outlets: &mut Outlets) {
+        let Opened { found, ways, own } = opened;
+        outlets.attach(device, own);
+        for (worker, (receiver, sender)) in self.workers.iter().zip(ways) {
             worker.tell(Mail::Attach { device, receiver, sender });
         }
         let port = &mut self.ports[device.index()];
         port.index = Some(found.index);
         port.failure = None;
         tracing::info!(engine = self.shared.engine, device = found.name, index = found.index, "device attached");
-        Ok(())
     }
 
     fn detach(&mut self, device: DeviceId, outlets: &mut Outlets) {

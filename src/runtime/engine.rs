@@ -1,5 +1,6 @@
 //! One engine from its file to its threads, and back.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -11,7 +12,8 @@ use super::backend::EngineBackend;
 use super::control::{Control, Sources, commands};
 use super::devices::{AttachError, Devices};
 use super::management::{Served, SocketPath};
-use super::shared::Shared;
+use super::reload::{Reloader, Target};
+use super::shared::{Shared, Source};
 use super::state::StateFile;
 use super::transmit::Outlets;
 use super::worker::{Worker, WorkerHandle};
@@ -38,7 +40,7 @@ pub(super) struct Prepared {
     file: EngineFile,
     clock: Clock,
     socket: SocketPath,
-    links: Vec<LinkLock>,
+    links: BTreeMap<String, LinkLock>,
     isolation: Isolation,
     monitor: Monitor,
 }
@@ -51,7 +53,6 @@ pub(super) struct Running {
     stop_control: oneshot::Sender<()>,
     served: Served,
     backend: Arc<EngineBackend>,
-    _links: Vec<LinkLock>,
 }
 
 /// Tells the owner of all threads when this one ends, also by a panic.
@@ -76,7 +77,7 @@ impl Prepared {
             move |source| RunError::System { engine, what, source }
         };
         check_devices(&file, options)?;
-        let mut links = Vec::new();
+        let mut links = BTreeMap::new();
         for link in &config.links {
             let device = &config.devices[link.device.index()];
             let lock = LinkLock::take(device, link.vlan).map_err(|source| RunError::LinkTaken {
@@ -85,7 +86,7 @@ impl Prepared {
                 device: link.vlan.map_or_else(|| device.clone(), |vid| format!("{device} vlan {vid}")),
                 source,
             })?;
-            links.push(lock);
+            links.insert(link.name.clone(), lock);
         }
         let socket = SocketPath::take(engine, &config.engine.control)?;
         let isolation = Isolation::new(engine).map_err(|source| RunError::Isolate {
@@ -99,8 +100,8 @@ impl Prepared {
     }
 
     /// Starts the threads; to be called within the management runtime. `placed` workers of other engines have their CPUs.
-    pub(super) fn start(self, placed: usize, endings: Endings) -> Result<Running, RunError> {
-        let Self { file: EngineFile { path: _, text, config }, clock, socket, links, isolation, monitor } = self;
+    pub(super) fn start(self, placed: usize, endings: Endings, reloader: &Arc<Reloader>) -> Result<Running, RunError> {
+        let Self { file: EngineFile { path, text, config }, clock, socket, links, isolation, monitor } = self;
         let engine = config.engine.name.clone();
         let system = |what: &str| {
             let (engine, what) = (engine.clone(), what.to_owned());
@@ -126,12 +127,15 @@ impl Prepared {
         let ports =
             Arc::new(PortPools::new(u16::try_from(count).unwrap_or(u16::MAX), PORT_POOLS, config.timeouts.tcp_closing));
         let (punt_sender, punt_receiver) = punts::queue(config.limits.punts);
-        let shared = Arc::new(Shared::new(config, clock, controller.snapshot(), sessions, cells));
+        let source = Source { path: path.clone(), text, since: now };
+        let of_file = (config, source);
+        let shared = Arc::new(Shared::new(of_file, clock, controller.snapshot(), sessions, ports.clone(), cells));
+        let config = shared.config();
 
-        if let Some(path) = &shared.config.log.sessions {
+        if let Some(path) = &config.log.sessions {
             shared
                 .accounts
-                .open(&engine, path, shared.config.timeouts, clock)
+                .open(&engine, path, config.timeouts, clock)
                 .map_err(system(&format!("write the session log {}", path.display())))?;
         }
         let mut workers = Vec::new();
@@ -148,8 +152,9 @@ impl Prepared {
             handles.push(handle);
         }
 
-        let mut outlets = Outlets::new(shared.config.devices.len(), shared.config.links.iter().map(|link| link.device));
-        let mut devices = Devices::new(shared.clone(), isolation, handles.clone());
+        let mut outlets = Outlets::new();
+        outlets.follow(&controller.snapshot());
+        let mut devices = Devices::new(shared.clone(), isolation, handles.clone(), links);
         let changes = devices.attach_all(&mut outlets).map_err(|(device, error)| match error {
             AttachError::Isolate(source) => RunError::Isolate { engine: engine.clone(), device, source },
             AttachError::Open(source) => RunError::Open { engine: engine.clone(), device, source },
@@ -160,8 +165,9 @@ impl Prepared {
         let (commands, todo) = commands();
         let (stop_control, stop) = oneshot::channel();
         let sources = Sources { punts: punt_receiver, monitor, commands: todo, stop };
-        let backend = Arc::new(EngineBackend::new(shared.clone(), commands, &text));
-        let served = socket.serve(backend.clone(), shared.config.api.socket_group.as_deref())?;
+        reloader.add(Target { own: path, shared: shared.clone(), commands: commands.clone() });
+        let backend = Arc::new(EngineBackend::new(shared.clone(), commands, reloader.clone()));
+        let served = socket.serve(backend.clone(), config.api.socket_group.as_deref())?;
         let spawn = |name: String, body: Box<dyn FnOnce() + Send>| {
             let ending = Ending { thread: format!("engine {engine}: {name}"), endings: endings.clone() };
             std::thread::Builder::new()
@@ -197,7 +203,7 @@ impl Prepared {
             by: None,
             lasted_ms: None,
         });
-        Ok(Running { shared, workers: threads, control, stop_control, served, backend, _links: links })
+        Ok(Running { shared, workers: threads, control, stop_control, served, backend })
     }
 }
 
@@ -214,7 +220,7 @@ impl Running {
 
     /// Ends all threads. The kernel's stack has its devices back when this is done.
     pub(super) async fn stop(self) {
-        let Self { shared, workers, control, stop_control, served, backend: _, _links } = self;
+        let Self { shared, workers, control, stop_control, served, backend: _ } = self;
         served.stop();
         shared.stop.store(true, Ordering::Relaxed);
         workers.iter().for_each(|(worker, _)| worker.wake());

@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use sd_notify::NotifyState;
 use tokio::net::UnixListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::RunError;
 use super::accounts::reopen_all;
+use super::reload::Reloader;
 use crate::api::{self, Backend};
 use crate::io::group;
 use crate::io::lock::{LockError, PathLock};
@@ -103,24 +104,41 @@ impl Served {
     }
 }
 
-/// Waits for SIGTERM or SIGINT. SIGUSR1 opens the session logs again. SIGHUP does no harm: this version does not reload.
+/// SIGHUPs from now on, which end the process otherwise. To be called within a runtime.
+pub(super) fn hangups() -> Signal {
+    signal(SignalKind::hangup()).expect("a runtime with I/O handles signals")
+}
+
+/// Reloads all engines at each SIGHUP.
+pub(super) async fn reload_at(mut hangups: Signal, reloader: Arc<Reloader>) {
+    while hangups.recv().await.is_some() {
+        Arc::clone(&reloader).reload_all("SIGHUP").await;
+    }
+    std::future::pending().await
+}
+
+/// Waits for SIGTERM or SIGINT. SIGUSR1 opens the session logs again.
 pub(super) async fn until_stopped() {
-    let [mut terminate, mut interrupt, mut hangup, mut reopen] =
-        [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup(), SignalKind::user_defined1()]
+    let [mut terminate, mut interrupt, mut reopen] =
+        [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::user_defined1()]
             .map(|kind| signal(kind).expect("a runtime with I/O handles signals"));
     loop {
         tokio::select! {
             _ = terminate.recv() => return tracing::info!("stopped by SIGTERM"),
             _ = interrupt.recv() => return tracing::info!("stopped by SIGINT"),
             _ = reopen.recv() => reopen_all(),
-            _ = hangup.recv() => tracing::warn!("SIGHUP ignored: this version does not reload; restart to apply a changed file"),
         }
     }
 }
 
 /// Tells the service manager, where there is one.
 pub(super) fn notify(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
+    notify_all(&[state]);
+}
+
+/// Tells the service manager several things at once.
+pub(super) fn notify_all(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
         tracing::debug!(%error, "the service manager does not listen");
     }
 }

@@ -22,6 +22,7 @@ mod logging;
 mod management;
 mod punts;
 mod redact;
+mod reload;
 mod sessions;
 mod shared;
 mod state;
@@ -34,8 +35,11 @@ mod worker;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
+
+use reload::Reloader;
 
 use crate::api::tls::TlsError;
 use crate::config::Config;
@@ -200,12 +204,15 @@ fn run_until(
         .map_err(|error| system("start the management threads", error))?;
     runtime.block_on(async {
         let mut running = Vec::new();
-        let outcome = match start_all(prepared, &ended, &mut running) {
+        let reloader = Arc::new(Reloader::new(options, Arc::clone(&web)));
+        let hangups = management::hangups();
+        let outcome = match start_all(prepared, &ended, &reloader, &mut running) {
             Ok(()) => {
                 web::lock(&web).serve(running.iter().map(engine::Running::backend).collect());
                 ready();
                 tokio::select! {
                     () = stop => Ok(()),
+                    () = management::reload_at(hangups, reloader) => Ok(()),
                     Some(thread) = endings.recv() => Err(RunError::ThreadEnded(thread)),
                 }
             }
@@ -224,11 +231,12 @@ fn run_until(
 fn start_all(
     prepared: Vec<engine::Prepared>,
     ended: &engine::Endings,
+    reloader: &Arc<Reloader>,
     running: &mut Vec<engine::Running>,
 ) -> Result<(), RunError> {
     let mut workers = 0;
     for engine in prepared {
-        let started = engine.start(workers, ended.clone())?;
+        let started = engine.start(workers, ended.clone(), reloader)?;
         workers += started.workers();
         running.push(started);
     }

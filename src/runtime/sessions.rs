@@ -28,7 +28,7 @@ pub(super) fn list(
     table.for_each(|key, session, bound| {
         let flow = key.oriented(session.opened);
         if found.len() < limit && matches(&flow, session, snapshot, filter) && servers.matches(bound) {
-            found.push(view(engine, &flow, (session, bound), table.timeouts(), snapshot, now));
+            found.push(view(engine, &flow, (session, bound), &table.timeouts(), snapshot, now));
         }
         found.len() < limit
     });

@@ -1,7 +1,8 @@
 //! What the threads of one engine share: the snapshot, the sessions, and what is counted.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use arc_swap::ArcSwap;
 
@@ -15,6 +16,7 @@ use crate::id::{DeviceId, LinkId};
 use crate::io::af_packet::SendError;
 use crate::io::clock::Clock;
 use crate::io::thread;
+use crate::nat::PortPools;
 use crate::session::SessionTable;
 use crate::time::Instant;
 
@@ -23,8 +25,8 @@ use crate::time::Instant;
 pub(super) struct Shared {
     /// Engine name.
     pub engine: String,
-    /// The configuration in force.
-    pub config: Config,
+    config: ArcSwap<Config>,
+    source: Mutex<Source>,
     /// Reads time for all threads of the process.
     pub clock: Clock,
     /// When the engine started.
@@ -35,6 +37,8 @@ pub(super) struct Shared {
     pub sessions: Arc<SessionTable>,
     /// One per worker.
     pub cells: Vec<Arc<CountersCell>>,
+    /// Ports that stand for clients.
+    pub ports: Arc<PortPools>,
     /// What sockets refused or lost.
     pub traffic: Traffic,
     /// Those who watch packets.
@@ -46,12 +50,31 @@ pub(super) struct Shared {
     events: Mutex<EventLog>,
 }
 
+/// Where the configuration in force was read.
+#[derive(Debug, Clone)]
+pub(super) struct Source {
+    /// The file.
+    pub path: PathBuf,
+    /// Its text.
+    pub text: String,
+    /// When it was taken over.
+    pub since: Instant,
+}
+
+impl Source {
+    /// The file as it was read.
+    pub(super) fn file(self) -> (PathBuf, String) {
+        (self.path, self.text)
+    }
+}
+
 impl Shared {
     pub(super) fn new(
-        config: Config,
+        (config, source): (Config, Source),
         clock: Clock,
         snapshot: Arc<Snapshot>,
         sessions: Arc<SessionTable>,
+        ports: Arc<PortPools>,
         cells: Vec<Arc<CountersCell>>,
     ) -> Self {
         Self {
@@ -62,12 +85,30 @@ impl Shared {
             sessions,
             captures: Captures::new(cells.len()),
             cells,
+            ports,
             traffic: Traffic::new(config.links.len(), config.devices.len()),
             stop: AtomicBool::new(false),
             accounts: Accounts::default(),
             events: Mutex::new(EventLog::new(&config.engine.name, clock.now())),
-            config,
+            config: ArcSwap::from_pointee(config),
+            source: Mutex::new(source),
         }
+    }
+
+    /// The configuration in force.
+    pub(super) fn config(&self) -> Arc<Config> {
+        self.config.load_full()
+    }
+
+    /// Where it was read.
+    pub(super) fn source(&self) -> Source {
+        self.source.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Another configuration is in force.
+    pub(super) fn take_over(&self, config: Arc<Config>, source: Source) {
+        *self.source.lock().unwrap_or_else(PoisonError::into_inner) = source;
+        self.config.store(config);
     }
 
     /// Lets the calling thread run before the ordinary ones of the machine, if that is allowed.
@@ -106,9 +147,15 @@ impl Shared {
 /// What happened to frames outside the forwarder's sight.
 #[derive(Debug)]
 pub(super) struct Traffic {
+    places: RwLock<Places>,
+    failures: [AtomicU64; SendError::ALL.len()],
+}
+
+/// What is counted by link and by device; grows with a reload.
+#[derive(Debug, Default)]
+struct Places {
     made_links: Vec<Made>,
     failed_links: Vec<AtomicU64>,
-    failures: [AtomicU64; SendError::ALL.len()],
     ring_dropped: Vec<AtomicU64>,
 }
 
@@ -121,18 +168,23 @@ struct Made {
 
 impl Traffic {
     fn new(links: usize, devices: usize) -> Self {
-        let zeros = |len| std::iter::repeat_with(AtomicU64::default).take(len).collect();
-        Self {
-            made_links: std::iter::repeat_with(Made::default).take(links).collect(),
-            failed_links: zeros(links),
-            failures: Default::default(),
-            ring_dropped: zeros(devices),
-        }
+        let traffic = Self { places: RwLock::default(), failures: Default::default() };
+        traffic.grow(links, devices);
+        traffic
+    }
+
+    /// There are more links and devices.
+    pub(super) fn grow(&self, links: usize, devices: usize) {
+        let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
+        let (links, devices) = (links.max(places.made_links.len()), devices.max(places.ring_dropped.len()));
+        places.made_links.resize_with(links, Made::default);
+        places.failed_links.resize_with(links, AtomicU64::default);
+        places.ring_dropped.resize_with(devices, AtomicU64::default);
     }
 
     /// A frame of `bytes` bytes that the controller made or kept goes out by `link`. The forwarder counts its own.
     pub(super) fn made(&self, link: LinkId, bytes: usize) {
-        if let Some(made) = self.made_links.get(link.index()) {
+        if let Some(made) = self.places().made_links.get(link.index()) {
             made.frames.fetch_add(1, Ordering::Relaxed);
             made.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         }
@@ -141,38 +193,43 @@ impl Traffic {
     /// Frames and bytes that the controller gave to `link`.
     pub(super) fn made_on(&self, link: LinkId) -> (u64, u64) {
         let read = |made: &Made| (made.frames.load(Ordering::Relaxed), made.bytes.load(Ordering::Relaxed));
-        self.made_links.get(link.index()).map_or((0, 0), read)
+        self.places().made_links.get(link.index()).map_or((0, 0), read)
     }
 
     /// A frame that the device of `link` did not take.
     pub(super) fn failed(&self, link: LinkId, error: SendError) {
         self.failures[error as usize].fetch_add(1, Ordering::Relaxed);
-        if let Some(count) = self.failed_links.get(link.index()) {
+        if let Some(count) = self.places().failed_links.get(link.index()) {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Frames that found a ring of `device` full.
     pub(super) fn ring_dropped(&self, device: DeviceId, frames: u64) {
-        if let Some(count) = self.ring_dropped.get(device.index()) {
+        if let Some(count) = self.places().ring_dropped.get(device.index()) {
             count.fetch_add(frames, Ordering::Relaxed);
         }
     }
 
     /// Frames that were not taken on `link`.
     pub(super) fn failed_on(&self, link: LinkId) -> u64 {
-        self.failed_links.get(link.index()).map_or(0, |count| count.load(Ordering::Relaxed))
+        self.places().failed_links.get(link.index()).map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
     /// Frames lost before the engine saw them.
     pub(super) fn ring_dropped_on(&self, device: DeviceId) -> u64 {
-        self.ring_dropped.get(device.index()).map_or(0, |count| count.load(Ordering::Relaxed))
+        self.places().ring_dropped.get(device.index()).map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
     /// Names and values for `show counters`.
     pub(super) fn counters(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let failures = SendError::ALL.iter().zip(&self.failures);
-        let rings = self.ring_dropped.iter().map(|count| count.load(Ordering::Relaxed)).sum();
+        let rings = self.places().ring_dropped.iter().map(|count| count.load(Ordering::Relaxed)).sum();
         failures.map(|(error, count)| (error.name(), count.load(Ordering::Relaxed))).chain([("ring_dropped", rings)])
+    }
+
+    /// Held for one count, and written only while a reload adds links.
+    fn places(&self) -> RwLockReadGuard<'_, Places> {
+        self.places.read().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -3,7 +3,7 @@
 use arrayvec::ArrayVec;
 
 use super::shared::Traffic;
-use crate::engine::{Batch, Transmit, Verdict};
+use crate::engine::{Batch, Snapshot, Transmit, Verdict};
 use crate::id::{DeviceId, LinkId};
 use crate::io::af_packet::{Outgoing, SendError, Sender};
 
@@ -15,22 +15,37 @@ pub(super) const BURST: usize = 64;
 pub(super) struct Outlets {
     /// By [`DeviceId`]; `None` while the device is missing.
     senders: Vec<Option<Sender>>,
-    /// By [`LinkId`].
+    /// By [`LinkId`], as of this generation of the configuration.
     devices: Vec<DeviceId>,
+    generation: Option<u64>,
 }
 
 impl Outlets {
-    /// For links on these devices; nothing is attached yet.
-    pub(super) fn new(devices: usize, links: impl Iterator<Item = DeviceId>) -> Self {
-        Self { senders: (0..devices).map(|_| None).collect(), devices: links.collect() }
+    /// Knows no link and no device yet.
+    pub(super) fn new() -> Self {
+        Self { senders: Vec::new(), devices: Vec::new(), generation: None }
+    }
+
+    /// Learns the links of a snapshot.
+    pub(super) fn follow(&mut self, snapshot: &Snapshot) {
+        if self.generation != Some(snapshot.generation) {
+            self.generation = Some(snapshot.generation);
+            self.devices.clear();
+            self.devices.extend(snapshot.links.iter().map(|link| link.device));
+        }
     }
 
     pub(super) fn attach(&mut self, device: DeviceId, sender: Sender) {
+        if self.senders.len() <= device.index() {
+            self.senders.resize_with(device.index() + 1, || None);
+        }
         self.senders[device.index()] = Some(sender);
     }
 
     pub(super) fn detach(&mut self, device: DeviceId) {
-        self.senders[device.index()] = None;
+        if let Some(sender) = self.senders.get_mut(device.index()) {
+            *sender = None;
+        }
     }
 
     /// Sends what the batch's verdicts say, from where it lies.
@@ -80,7 +95,7 @@ impl Outlets {
         while let Some(&(_, _, device)) = todo.first() {
             let here: ArrayVec<(usize, LinkId), BURST> =
                 todo.iter().filter(|(_, _, other)| *other == device).map(|(at, link, _)| (*at, *link)).collect();
-            match &self.senders[device.index()] {
+            match self.senders.get(device.index()).and_then(Option::as_ref) {
                 Some(sender) => {
                     let failed = |at: usize, error| traffic.failed(here[at].1, error);
                     sender.send(here.iter().map(|(position, _)| frame(*position)), failed);

@@ -97,18 +97,16 @@ impl Worker {
     ) -> std::io::Result<(Self, WorkerHandle)> {
         let (tell, mail) = channel::unbounded();
         let wake = Wake::new()?;
-        let devices = shared.config.devices.len();
-        let outlets = Outlets::new(devices, shared.config.links.iter().map(|link| link.device));
         let worker = Self {
             forwarder,
             number,
             captures: Known::default(),
             punts,
-            receivers: (0..devices).map(|_| None).collect(),
-            outlets,
+            receivers: Vec::new(),
+            outlets: Outlets::new(),
             mail,
             waiter: Waiter::new(wake.clone()),
-            busy_poll: shared.config.engine.busy_poll,
+            busy_poll: shared.config().engine.busy_poll,
             shared,
             cpu,
         };
@@ -135,6 +133,7 @@ impl Worker {
             }
             let now = shared.clock.now();
             let snapshot = snapshots.load();
+            self.outlets.follow(snapshot);
             let frames = self.turn(snapshot, now);
             let more = self.forwarder.expire(snapshot, now, EXPIRE_BUDGET);
             self.send_made();
@@ -156,12 +155,17 @@ impl Worker {
         while let Ok(mail) = self.mail.try_recv() {
             match mail {
                 Mail::Attach { device, receiver, sender } => {
+                    if self.receivers.len() <= device.index() {
+                        self.receivers.resize_with(device.index() + 1, || None);
+                    }
                     self.receivers[device.index()] = Some(receiver);
                     self.outlets.attach(device, sender);
                 }
                 Mail::Detach(device) => {
                     self.count_rings();
-                    self.receivers[device.index()] = None;
+                    if let Some(receiver) = self.receivers.get_mut(device.index()) {
+                        *receiver = None;
+                    }
                     self.outlets.detach(device);
                 }
             }

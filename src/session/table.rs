@@ -16,6 +16,7 @@
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
@@ -106,7 +107,7 @@ pub struct SessionTable {
     v4: Map<CanonicalV4>,
     v6: Map<CanonicalV6>,
     live: AtomicUsize,
-    pub(super) timeouts: Timeouts,
+    timeouts: ArcSwap<Timeouts>,
     /// Expiry order.
     pub(super) wheels: Arc<Links>,
     /// Half-open sessions in order of age.
@@ -170,7 +171,7 @@ impl SessionTable {
             v4: map(capacity, workers, hash_seeds),
             v6: map(capacity, workers, hash_seeds),
             live: AtomicUsize::new(0),
-            timeouts,
+            timeouts: ArcSwap::from_pointee(timeouts),
             wheels: Arc::new(Links::new(slots + BUCKETS * workers as u32)),
             half_open: Arc::new(Links::new(slots + workers as u32)),
             pool: Mutex::new((0..slots).rev().collect()),
@@ -186,8 +187,14 @@ impl SessionTable {
     }
 
     /// Idle times.
-    pub fn timeouts(&self) -> &Timeouts {
-        &self.timeouts
+    pub fn timeouts(&self) -> Timeouts {
+        **self.timeouts.load()
+    }
+
+    /// Other idle times from now on. A session finds out when it is looked at next: within the shortest time that its class
+    /// had before, and one turn of the wheel.
+    pub fn set_timeouts(&self, timeouts: Timeouts) {
+        self.timeouts.store(Arc::new(timeouts));
     }
 
     /// Live sessions.

@@ -120,7 +120,7 @@ impl SessionWorker {
         self.take_returned();
         for visited in 0..budget {
             let Some(slot) = self.wheel.pop(now) else { return visited };
-            let timeouts = self.table.timeouts;
+            let timeouts = self.table.timeouts();
             let is_idle = |session: &Session| session.expires(&timeouts) <= now;
             if let Some(removed) = self.table.remove_if(self.table.id(slot), is_idle) {
                 self.release(slot);
@@ -159,7 +159,7 @@ impl SessionWorker {
 
     /// Enters a session in the wheel, and while it is half-open among those that are evicted first.
     fn schedule(&mut self, slot: u32, session: &Session, now: Instant) {
-        let timeouts = &self.table.timeouts;
+        let timeouts = &self.table.timeouts();
         let patience = timeouts.shortest(session.class).min(Wheel::TURN);
         let first_look = session.created + FIRST_LOOK;
         let look = if session.is_half_open() && first_look > now { first_look } else { now + patience };

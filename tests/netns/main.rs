@@ -11,6 +11,7 @@ mod failure;
 mod flood;
 mod ground;
 mod laboratory;
+mod reload;
 mod router;
 mod services;
 mod traffic;

@@ -50,7 +50,7 @@ pub fn render(answers: &Answers) -> String {
                 }
                 text.push_str(config);
             }
-            Answer::Explain(_) | Answer::Exchanges(_) | Answer::Done { .. } => {}
+            Answer::Explain(_) | Answer::Exchanges(_) | Answer::Reload(_) | Answer::Plan(_) | Answer::Done { .. } => {}
         }
     }
     match answers.first().map(|(_, _, answer)| answer) {

@@ -82,6 +82,8 @@ impl Sample {
                 | Answer::Config { .. }
                 | Answer::Explain(_)
                 | Answer::Exchanges(_)
+                | Answer::Reload(_)
+                | Answer::Plan(_)
                 | Answer::Done { .. } => {}
             }
         }

@@ -117,6 +117,7 @@ impl Controller {
             routes: self.routes.clone(),
             groups: self.groups.clone(),
             path_sets: self.liveness.sets().to_vec(),
+            set_keys: self.set_keys.clone(),
             firewalls: self.snapshot_firewalls(),
             peers: self.config.peers.iter().map(|peer| peer.name.clone()).collect(),
             services: self.farm.services().clone(),

@@ -1,6 +1,7 @@
 //! Controllers in virtual time: alone on a link, and two back to back through model firewalls.
 
 mod alone;
+mod apply;
 mod checks;
 mod farm;
 mod paths;

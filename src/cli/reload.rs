@@ -1,0 +1,54 @@
+//! `fwlb reload`: a running engine goes on with another configuration.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+use crate::api::{Answer, Request};
+use crate::cli::output;
+use crate::cli::reach::{Reach, ask, block_on, whoami};
+use crate::engine::view::ReloadView;
+
+/// Apply a changed configuration to a running engine: all or nothing, sessions kept
+///
+/// Without CONFIG the engine reads its own file again, the one that it was started with, as at SIGHUP. With CONFIG it reads that
+/// file, once: a later reload without one, and a restart, take its own file again. Try it first with `fwlb plan`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Another configuration file for the same engine
+    #[arg(value_name = "CONFIG")]
+    config: Option<PathBuf>,
+}
+
+pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
+    let engine = reach.engine()?;
+    let config = args.config.as_deref().map(absolute).transpose()?;
+    let (value, answer) = block_on(ask(&engine, &Request::Reload { config, by: whoami() }))??;
+    let Answer::Reload(done) = &answer else { anyhow::bail!("the engine answered something else") };
+    output::print_error(&done.diagnostics);
+    if reach.json {
+        output::print_json(&value)?;
+    } else {
+        output::print(&show(done))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The path as the engine, which runs in a directory of its own, understands it.
+pub fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
+    std::path::absolute(path).with_context(|| format!("cannot tell where {} is", path.display()))
+}
+
+fn show(done: &ReloadView) -> String {
+    let ReloadView { engine, config, own_config, changed, differences, diagnostics: _ } = done;
+    let mut text: String = differences.iter().map(|difference| format!("{difference}\n")).collect();
+    text += &match changed {
+        true => format!("engine {engine} runs with {config}\n"),
+        false => format!("nothing has changed: engine {engine} ran with what {config} says already\n"),
+    };
+    if *changed && config != own_config {
+        text += &format!("a reload without a file, and a restart, take {own_config} again\n");
+    }
+    text
+}

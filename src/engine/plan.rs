@@ -1,0 +1,248 @@
+//! What a reload would do to live sessions and to new flows, from two snapshots: the one in force and the one that
+//! [`crate::engine::Controller::rehearse`] makes.
+//!
+//! Each session is asked the question that its next packet would ask, once under each snapshot. A session moves because of
+//! the reload if it would stay under the old one and does not under the new one. [`Survey::look`] takes one session at a
+//! time, so that the walk over the table can be as slow as its owner likes.
+
+use std::collections::BTreeMap;
+
+use crate::config::is_removed;
+use crate::engine::Snapshot;
+use crate::engine::forwarder::{Arrival, Standing, Transit, standing, view_toward_destination};
+use crate::engine::view::{MemberShare, MoveView, NewFlowsView};
+use crate::flow::{CanonicalKey, Direction, Endpoint, FlowKey};
+use crate::id::{FirewallId, PathSetId};
+use crate::path::pinning::{self, Near, PacketKind, Pin};
+use crate::path::{Group, OnFailure, PathSet, rendezvous};
+use crate::session::{Bound, Class, Session};
+use crate::time::Instant;
+use crate::wire::frame::protocol;
+
+/// Flows that are asked where they would go.
+const SAMPLE: u32 = 10_000;
+
+/// What becomes of a session with its next packet, as far as one member is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Stays,
+    /// To this firewall; `None`: as the scheduler says, or by the routes.
+    Moves(Option<FirewallId>),
+    Ends(&'static str),
+}
+
+/// Why sessions leave, where they are and where they go.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Way {
+    kind: &'static str,
+    from: String,
+    to: Option<String>,
+    fate: &'static str,
+}
+
+/// A walk over the live sessions.
+#[derive(Debug)]
+pub struct Survey<'a> {
+    old: &'a Snapshot,
+    new: &'a Snapshot,
+    now: Instant,
+    sessions: u64,
+    moved: u64,
+    healthy: u64,
+    ways: BTreeMap<Way, u64>,
+}
+
+impl<'a> Survey<'a> {
+    /// From `old` to `new`, at `now`.
+    pub fn new(old: &'a Snapshot, new: &'a Snapshot, now: Instant) -> Self {
+        Self { old, new, now, sessions: 0, moved: 0, healthy: 0, ways: BTreeMap::new() }
+    }
+
+    /// Looks at one session.
+    pub fn look(&mut self, key: &CanonicalKey, session: &Session, bound: Option<&Bound>) {
+        self.sessions += 1;
+        let pins = [(session.toward_low, Direction::HighToLow), (session.toward_high, Direction::LowToHigh)];
+        let mut moves = false;
+        for (pin, direction) in pins {
+            let Some(pin) = pin else { continue };
+            let flow = toward(key, session, bound, direction);
+            if pin_fate(&pin, flow, self.old, self.now) != Fate::Stays {
+                continue;
+            }
+            let fate = pin_fate(&pin, flow, self.new, self.now);
+            if fate != Fate::Stays {
+                moves = true;
+                self.healthy += u64::from(is_up(&pin, self.new));
+                self.note("firewall", firewall_name(self.old, pin.firewall), fate);
+            }
+        }
+        if let Some(bound) = bound
+            && server_fate(bound, key, session.class, self.old) == Fate::Stays
+        {
+            let fate = server_fate(bound, key, session.class, self.new);
+            if fate != Fate::Stays {
+                moves = true;
+                self.note("server", server_name(self.old, bound), fate);
+            }
+        }
+        self.moved += u64::from(moves);
+    }
+
+    /// Sessions that were looked at.
+    pub fn sessions(&self) -> u64 {
+        self.sessions
+    }
+
+    /// Those that do not go on as they are.
+    pub fn moved(&self) -> u64 {
+        self.moved
+    }
+
+    /// Those that would leave a firewall that is up and stays: a defect if it is not 0.
+    pub fn healthy(&self) -> u64 {
+        self.healthy
+    }
+
+    /// Who leaves whom, in order of name.
+    pub fn moves(&self) -> Vec<MoveView> {
+        let moves = self.ways.iter().map(|(way, sessions)| MoveView {
+            kind: way.kind.to_owned(),
+            from: way.from.clone(),
+            to: way.to.clone(),
+            fate: way.fate.to_owned(),
+            sessions: *sessions,
+        });
+        moves.collect()
+    }
+
+    fn note(&mut self, kind: &'static str, from: String, fate: Fate) {
+        let (to, fate) = match fate {
+            Fate::Moves(to) => (to.map(|to| firewall_name(self.new, to)), "moves"),
+            Fate::Ends(how) => (None, how),
+            Fate::Stays => return,
+        };
+        *self.ways.entry(Way { kind, from, to, fate }).or_default() += 1;
+    }
+}
+
+/// The flow as its packets in `direction` leave the engine.
+fn toward(key: &CanonicalKey, session: &Session, bound: Option<&Bound>, direction: Direction) -> FlowKey {
+    match bound.and_then(|bound| bound.inside) {
+        Some(inside) if direction == session.opened => inside,
+        Some(_) | None => key.oriented(direction),
+    }
+}
+
+fn pin_fate(pin: &Pin, flow: FlowKey, snapshot: &Snapshot, now: Instant) -> Fate {
+    if !snapshot.has_firewalls(pin.set) {
+        return Fate::Moves(None);
+    }
+    // A packet that wants no answer asks nobody, so that only what fell moves it.
+    let kind = PacketKind::Bare;
+    let transit = Transit::unchanged(flow, Arrival::Near, kind);
+    let view = view_toward_destination(&transit, pin.set, snapshot);
+    match pinning::near(Some(*pin), kind, &view, now) {
+        Near::Send { pin: after, .. } if after.firewall == pin.firewall => Fate::Stays,
+        Near::Send { pin: after, .. } => Fate::Moves(Some(after.firewall)),
+        Near::NoPath => Fate::Ends("waits for a path"),
+        Near::Failed => match view.group.on_failure {
+            OnFailure::Reset => Fate::Ends("is reset"),
+            OnFailure::Drop | OnFailure::Keep | OnFailure::Reselect => Fate::Ends("is dropped"),
+        },
+    }
+}
+
+fn server_fate(bound: &Bound, key: &CanonicalKey, class: Class, snapshot: &Snapshot) -> Fate {
+    match standing(bound, key, class, snapshot) {
+        Standing::Serves | Standing::Fell(OnFailure::Keep) => Fate::Stays,
+        Standing::Fell(OnFailure::Reselect) => Fate::Moves(None),
+        Standing::Fell(OnFailure::Reset) if class == Class::Tcp => Fate::Ends("is reset"),
+        Standing::Fell(OnFailure::Reset) => Fate::Moves(None),
+        Standing::Fell(OnFailure::Drop) => Fate::Ends("is dropped"),
+    }
+}
+
+fn is_up(pin: &Pin, snapshot: &Snapshot) -> bool {
+    let set = &snapshot.path_sets[pin.set.index()];
+    pin.is_up(&snapshot.groups[set.group.index()], set)
+}
+
+fn firewall_name(snapshot: &Snapshot, id: FirewallId) -> String {
+    let firewall = &snapshot.firewalls[id.index()];
+    format!("{}/{}", snapshot.groups[firewall.group.index()].name, firewall.name)
+}
+
+fn server_name(snapshot: &Snapshot, bound: &Bound) -> String {
+    snapshot
+        .services
+        .server(bound.service, bound.server)
+        .map_or_else(|| "unknown".to_owned(), |(service, server)| format!("{}/{}", service.name, server.name))
+}
+
+/// What part of new flows takes another firewall, group by group; what is starting is taken to come up.
+pub fn new_flows(old: &Snapshot, new: &Snapshot) -> Vec<NewFlowsView> {
+    let groups = new.groups.iter().filter(|group| !is_removed(&group.name));
+    groups.filter_map(|group| of_group(group, old, new)).collect()
+}
+
+fn of_group(group: &Group, old: &Snapshot, new: &Snapshot) -> Option<NewFlowsView> {
+    let before = old.groups.get(group.id.index()).filter(|before| before.name == group.name)?;
+    let mut moved = 0u32;
+    let mut shares: BTreeMap<String, (u32, u32)> = BTreeMap::new();
+    for member in before.members.iter().chain(&group.members) {
+        shares.entry(member.name.clone()).or_default();
+    }
+    let family = crate::wire::Family::V4;
+    let set = |snapshot: &Snapshot, group: &Group| -> Option<PathSetId> {
+        let of_family = snapshot.every_peer(group.id, family)?;
+        let has_paths = |set: &PathSet| set.up | set.starting != 0;
+        Some(of_family)
+            .filter(|set| has_paths(&snapshot.path_sets[set.index()]))
+            .or_else(|| snapshot.every_peer(group.id, crate::wire::Family::V6))
+    };
+    let (was, is) = (set(old, before)?, set(new, group)?);
+    for number in 0..SAMPLE {
+        let flow = sample(number);
+        let from = choice(before, &old.path_sets[was.index()], flow);
+        let to = choice(group, &new.path_sets[is.index()], flow);
+        moved += u32::from(from != to);
+        if let Some(name) = from {
+            shares.entry(name.to_owned()).or_default().0 += 1;
+        }
+        if let Some(name) = to {
+            shares.entry(name.to_owned()).or_default().1 += 1;
+        }
+    }
+    let percent = |flows: u32| f64::from(flows) * 100.0 / f64::from(SAMPLE);
+    let firewalls = shares.into_iter().map(|(name, (before, after))| MemberShare {
+        name,
+        before_percent: percent(before),
+        after_percent: percent(after),
+    });
+    Some(NewFlowsView {
+        group: group.name.clone(),
+        moved_percent: percent(moved),
+        sample: SAMPLE,
+        firewalls: firewalls.collect(),
+    })
+}
+
+fn choice<'a>(group: &'a Group, set: &PathSet, flow: FlowKey) -> Option<&'a str> {
+    let hash = group.hasher.flow(&flow);
+    let slot = rendezvous::select(group, set.selectable | set.starting, hash)?;
+    Some(&group.members[slot].name)
+}
+
+/// Some flow: the same for the same number, spread over addresses and ports.
+fn sample(number: u32) -> FlowKey {
+    let mixed = number.wrapping_mul(0x9e37_79b9).rotate_left(11) ^ number;
+    let [a, b, c, d] = mixed.to_be_bytes();
+    FlowKey {
+        protocol: protocol::TCP,
+        source: Endpoint { address: [198, 18, a, b].into(), port: u16::from_be_bytes([c, d]) | 1024 },
+        destination: Endpoint { address: [203, 0, 113, 80].into(), port: 443 },
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,152 @@
+use super::*;
+use crate::engine::snapshot::Firewall;
+use crate::flow::{FlowHasher, HashMode, Seed};
+use crate::id::{GroupId, LinkId};
+use crate::path::{Admin, BelowMin, Member};
+use crate::session::SessionTable;
+use crate::wire::Family;
+
+/// One group of these firewalls, which are all up; `gone` are numbers that only sessions know.
+fn snapshot(members: &[(u16, u16)], gone: &[u16], on_failure: OnFailure) -> Snapshot {
+    let group = Group {
+        id: GroupId(0),
+        name: "perimeter".into(),
+        hasher: FlowHasher::new(Seed::from_text("a seed for the tests of plans"), HashMode::FiveTuple),
+        members: members
+            .iter()
+            .map(|(id, weight)| Member { id: FirewallId(*id), name: format!("fw{id}"), weight: *weight, spare: false })
+            .collect(),
+        on_failure,
+        min_up: 1,
+        below_min: BelowMin::Drop,
+    };
+    let up = (1 << members.len()) - 1;
+    let set = |family| PathSet {
+        group: GroupId(0),
+        peer: None,
+        family,
+        up,
+        selectable: up,
+        starting: 0,
+        falls: vec![0; members.len()],
+    };
+    let count = members.iter().map(|(id, _)| *id).chain(gone.iter().copied()).max().unwrap_or(0) + 1;
+    let firewall = |id: u16| Firewall {
+        name: format!("fw{id}"),
+        group: GroupId(0),
+        slot: 0,
+        admin: Admin::Ready,
+        link: LinkId(0),
+        v4: None,
+        v6: None,
+    };
+    Snapshot {
+        groups: vec![group],
+        path_sets: vec![set(Family::V4), set(Family::V6)],
+        firewalls: (0..count).map(firewall).collect(),
+        ..Snapshot::default()
+    }
+}
+
+/// What a packet that goes in its flow's opening direction makes of its session.
+fn speak(flow: FlowKey, pin: Option<Pin>, snapshot: &Snapshot, now: Instant) -> Near {
+    let transit = Transit::unchanged(flow, Arrival::Near, PacketKind::Other);
+    pinning::near(pin, PacketKind::Other, &view_toward_destination(&transit, PathSetId(0), snapshot), now)
+}
+
+/// Sessions of `count` flows, as `snapshot` pins them.
+fn sessions(count: u32, snapshot: &Snapshot, now: Instant) -> (std::sync::Arc<SessionTable>, Vec<(FlowKey, Pin)>) {
+    let (table, mut workers) = SessionTable::new(4096, 1, Default::default(), [1, 2, 3, 4]);
+    let mut pins = Vec::new();
+    for number in 0..count {
+        let flow = sample(number);
+        let Near::Send { pin, .. } = speak(flow, None, snapshot, now) else { panic!("a firewall is up") };
+        let (key, direction) = flow.canonical();
+        let mut session = Session::new(&key, direction, now);
+        *session.pin_toward_destination(direction) = Some(pin);
+        workers[0].open(&key, None, session, false, |_, _| false, now);
+        pins.push((flow, pin));
+    }
+    assert_eq!(table.len(), pins.len(), "the flows are different ones");
+    (table, pins)
+}
+
+fn survey(old: &Snapshot, new: &Snapshot, table: &SessionTable, now: Instant) -> (u64, u64, Vec<MoveView>) {
+    let mut survey = Survey::new(old, new, now);
+    table.for_each(|key, session, bound| {
+        survey.look(key, session, bound);
+        true
+    });
+    (survey.moved(), survey.healthy(), survey.moves())
+}
+
+#[test]
+fn the_plan_tells_exactly_the_sessions_that_move_and_where_they_go() {
+    let now = Instant::from_millis(1_000);
+    let old = snapshot(&[(0, 1), (1, 2), (2, 1)], &[], OnFailure::Reselect);
+    let new = snapshot(&[(2, 5), (0, 1)], &[1], OnFailure::Reselect);
+    let (table, pins) = sessions(2_000, &old, now);
+
+    let (moved, healthy, moves) = survey(&old, &new, &table, now);
+
+    let mut happened: BTreeMap<String, u64> = BTreeMap::new();
+    for (flow, pin) in pins {
+        let Near::Send { pin: after, .. } = speak(flow, Some(pin), &new, now) else { panic!("a firewall is up") };
+        if after.firewall != pin.firewall {
+            assert_eq!(pin.firewall, FirewallId(1), "only the removed firewall's sessions move");
+            *happened.entry(firewall_name(&new, after.firewall)).or_default() += 1;
+        }
+    }
+    let told: BTreeMap<String, u64> = moves.iter().map(|way| (way.to.clone().unwrap(), way.sessions)).collect();
+    assert_eq!((told, healthy), (happened.clone(), 0));
+    assert_eq!(moved, happened.values().sum::<u64>());
+    assert!(moves.iter().all(|way| way.from == "perimeter/fw1" && way.fate == "moves"));
+}
+
+#[test]
+fn a_removed_firewall_resets_or_drops_as_on_failure_says_and_nobody_keeps_it() {
+    let now = Instant::from_millis(1_000);
+    for (on_failure, fate) in [
+        (OnFailure::Reset, "is reset"),
+        (OnFailure::Drop, "is dropped"),
+        (OnFailure::Keep, "moves"),
+        (OnFailure::Reselect, "moves"),
+    ] {
+        let old = snapshot(&[(0, 1), (1, 1)], &[], on_failure);
+        let new = snapshot(&[(0, 1)], &[1], on_failure);
+        let (table, pins) = sessions(200, &old, now);
+        let on_removed = pins.iter().filter(|(_, pin)| pin.firewall == FirewallId(1)).count() as u64;
+
+        let (moved, _, moves) = survey(&old, &new, &table, now);
+
+        assert_eq!((moved, moves.len(), moves[0].fate.as_str()), (on_removed, 1, fate), "{on_failure:?}");
+    }
+}
+
+#[test]
+fn weights_and_seeds_move_no_session_and_the_share_of_new_flows_is_told() {
+    let now = Instant::from_millis(1_000);
+    let old = snapshot(&[(0, 1), (1, 1)], &[], OnFailure::Reselect);
+    let mut new = snapshot(&[(0, 1), (1, 3)], &[], OnFailure::Reselect);
+    let (table, _) = sessions(500, &old, now);
+
+    assert_eq!(survey(&old, &new, &table, now), (0, 0, Vec::new()));
+    let share = new_flows(&old, &new).swap_remove(0);
+    assert!((23.0..27.0).contains(&share.moved_percent), "a half becomes three quarters: {share:?}");
+    assert!((73.0..77.0).contains(&share.firewalls[1].after_percent), "{share:?}");
+
+    new.groups[0].hasher = FlowHasher::new(Seed::from_text("another seed, twice as good"), HashMode::FiveTuple);
+    assert_eq!(survey(&old, &new, &table, now), (0, 0, Vec::new()));
+}
+
+#[test]
+fn a_group_that_goes_leaves_its_sessions_to_the_routes() {
+    let now = Instant::from_millis(1_000);
+    let old = snapshot(&[(0, 1)], &[], OnFailure::Reset);
+    let new = snapshot(&[], &[0], OnFailure::Keep);
+    let (table, _) = sessions(10, &old, now);
+
+    let (moved, healthy, moves) = survey(&old, &new, &table, now);
+
+    assert_eq!((moved, healthy, moves[0].to.clone(), moves[0].fate.as_str()), (10, 0, None, "moves"));
+}

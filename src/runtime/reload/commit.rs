@@ -1,0 +1,70 @@
+//! The swap itself, on the control thread: what may fail comes first, and then nothing does.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::super::control::Control;
+use super::super::logging;
+use super::super::shared::Source;
+use super::super::worker::WorkerHandle;
+use super::in_words;
+use crate::config::{Config, Difference, InUse};
+use crate::engine::view::EventView;
+use crate::io::lock::LinkLock;
+
+/// A file that is to be gone on with.
+pub(super) struct Fresh {
+    pub(super) config: Config,
+    pub(super) path: PathBuf,
+    pub(super) text: String,
+    /// The links that are new.
+    pub(super) locks: Vec<(String, LinkLock)>,
+}
+
+impl Control {
+    /// Opens new devices, swaps, lets go of old ones; or says what is in the way, and nothing has changed.
+    pub(super) fn reload(
+        &mut self,
+        fresh: Fresh,
+        in_use: Option<&InUse>,
+        differences: &[Difference],
+        by: &str,
+    ) -> Result<(), String> {
+        let Fresh { config, path, text, locks } = fresh;
+        let before = self.shared.config().digest.clone();
+        let opened = self.devices.open_new(&config.devices)?;
+        let now = self.now();
+        if let Err(error) = self.controller.apply(config, in_use, now) {
+            self.devices.close_new(opened);
+            return Err(error.to_string());
+        }
+        let config = Arc::new(self.controller.config().clone());
+        self.shared.sessions.set_timeouts(config.timeouts);
+        self.shared.ports.set_rest(config.timeouts.tcp_closing);
+        self.shared.traffic.grow(config.links.len(), config.devices.len());
+        logging::set_level(&self.shared.engine, &config.log);
+        let digest = config.digest.clone();
+        self.shared.take_over(Arc::clone(&config), Source { path, text, since: now });
+        // Workers know the new links before frames of them come, and have left the old ones before those are closed.
+        self.publish_now();
+        let changes = self.devices.follow_config(&config, opened, locks, &mut self.outlets);
+        self.devices_changed(changes);
+        self.workers.iter().for_each(WorkerHandle::wake);
+        if let Err(error) = self.state.save(&self.controller.overrides()) {
+            let path = self.state.path().display().to_string();
+            tracing::warn!(engine = self.shared.engine, path, %error, "overrides not kept");
+        }
+        self.shared.event(EventView {
+            seq: 0,
+            at: String::new(),
+            kind: "config".to_owned(),
+            subject: self.shared.engine.clone(),
+            from: Some(before),
+            to: Some(digest),
+            reason: Some(format!("reloaded: {}", in_words(differences))),
+            by: Some(by.to_owned()),
+            lasted_ms: None,
+        });
+        Ok(())
+    }
+}

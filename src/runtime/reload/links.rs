@@ -1,0 +1,45 @@
+//! Links that a reload adds: whether they can be had is known before anything changes.
+
+use crate::config::{Config, Outcome, refuse_link};
+use crate::io::lock::LinkLock;
+use crate::io::{netdev, privileges};
+use crate::runtime::Options;
+
+/// Takes the links that `outcome` has and `old` has not, by name. What cannot be had is added to the diagnostics, at its place,
+/// and the file is refused.
+pub(super) fn take(old: &Config, outcome: &mut Outcome, options: Options) -> Vec<(String, LinkLock)> {
+    let Some(new) = &outcome.config else { return Vec::new() };
+    let known = |name: &str| old.link_ids().any(|id| old.links[id.index()].name == name);
+    let added: Vec<_> = new.links.iter().filter(|link| !known(&link.name)).cloned().collect();
+    let devices = new.devices.clone();
+    let mut locks = Vec::new();
+    for link in added {
+        let device = &devices[link.device.index()];
+        let is_ours = old.link_ids().any(|id| old.devices[old.links[id.index()].device.index()] == *device);
+        let outcome_of = (|| {
+            if !is_ours {
+                may_take(device, options)?;
+            }
+            LinkLock::take(device, link.vlan).map_err(|error| format!("the link is taken: {error}"))
+        })();
+        match outcome_of {
+            Ok(lock) => locks.push((link.name, lock)),
+            Err(why) => refuse_link(outcome, &link.name, &why),
+        }
+    }
+    locks
+}
+
+fn may_take(device: &str, Options { take }: Options) -> Result<(), String> {
+    privileges::may_open_devices().map_err(|missing| missing.to_string())?;
+    let found = netdev::find(device).ok_or_else(|| {
+        let names: Vec<String> = netdev::list().into_iter().map(|device| device.name).collect();
+        format!("there is no Ethernet device {device:?}; devices here: {}", names.join(", "))
+    })?;
+    let defaults =
+        netdev::default_route_devices().map_err(|error| format!("cannot read the kernel's routes: {error}"))?;
+    if !take && defaults.contains(&found.index) {
+        return Err(format!("the default route of this machine leads over {device}; only `fwlb run --take` takes it"));
+    }
+    Ok(())
+}

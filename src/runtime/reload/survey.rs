@@ -1,0 +1,102 @@
+//! Walks over the table of sessions, beside the workers: copies, one slot at a time.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::super::shared::Shared;
+use super::{Target, on_control, refused};
+use crate::api::ApiError;
+use crate::config::{self, Config, InUse, Outcome, is_removed};
+use crate::engine::plan::{Survey, new_flows};
+use crate::engine::view::PlanView;
+use crate::time::Duration;
+
+/// A worker looks at the snapshot that was in force this long ago no more.
+const SETTLED: Duration = Duration::from_secs(1);
+
+/// The numbers that sessions know; `None` if nobody has to know, or if the last reload is so recent that a worker may still
+/// make sessions by what was before it.
+pub(super) async fn in_use(shared: &Arc<Shared>) -> Option<InUse> {
+    let config = shared.config();
+    if !has_removed(&config) || shared.clock.now().since(shared.source().since) < SETTLED {
+        return None;
+    }
+    let shared = Arc::clone(shared);
+    tokio::task::spawn_blocking(move || walk(&shared)).await.ok()
+}
+
+fn has_removed(config: &Config) -> bool {
+    let groups = config.groups.iter().map(|group| &group.name);
+    let firewalls = config.firewalls.iter().map(|firewall| &firewall.name);
+    let peers = config.peers.iter().map(|peer| &peer.name);
+    let services = config.services.iter().map(|service| &service.name);
+    let servers = config.servers.iter().map(|server| &server.name);
+    groups.chain(firewalls).chain(peers).chain(services).chain(servers).any(|name| is_removed(name))
+}
+
+fn walk(shared: &Shared) -> InUse {
+    let snapshot = shared.snapshot.load_full();
+    let mut in_use = InUse::default();
+    let mut sets = BTreeSet::new();
+    shared.sessions.for_each(|_, session, bound| {
+        for pin in [session.toward_low, session.toward_high].into_iter().flatten() {
+            in_use.firewalls.extend(pin.firewalls());
+            sets.insert(pin.set);
+        }
+        if let Some(bound) = bound {
+            in_use.services.insert(bound.service);
+            in_use.servers.insert(bound.server);
+        }
+        true
+    });
+    let keys = snapshot.set_keys.iter().enumerate().filter(|(index, _)| sets.contains(&(*index).into()));
+    for (_, key) in keys {
+        in_use.groups.insert(key.group);
+        in_use.peers.extend(key.peer);
+    }
+    in_use
+}
+
+/// What a reload with this good file would do.
+pub(super) async fn plan(target: &Arc<Target>, mut outcome: Outcome) -> Result<PlanView, ApiError> {
+    let shared = Arc::clone(&target.shared);
+    let Some(config) = outcome.config.clone() else { return Err(refused(outcome.diagnostics.to_string())) };
+    let differences = config::differences(&shared.config(), &config);
+    config::refuse_restart(&shared.config(), &mut outcome);
+    let mut view = PlanView {
+        engine: shared.engine.clone(),
+        config: PathBuf::from(&outcome.diagnostics.path).display().to_string(),
+        changes: !differences.is_empty(),
+        differences,
+        diagnostics: outcome.diagnostics.to_string(),
+        possible: outcome.config.is_some(),
+        sessions: shared.sessions.len() as u64,
+        moved: 0,
+        healthy_moved: 0,
+        moves: Vec::new(),
+        new_flows: Vec::new(),
+    };
+    if !view.possible || !view.changes {
+        return Ok(view);
+    }
+    let in_use = in_use(&shared).await;
+    let rehearsed = on_control(target, move |control| {
+        let now = control.now();
+        let new = control.controller.rehearse(config, in_use.as_ref(), now)?;
+        Ok::<_, config::NoNumbers>((control.controller.snapshot(), new))
+    });
+    let (old, new) = rehearsed.await?.map_err(|error| refused(error.to_string()))?;
+    let walked = tokio::task::spawn_blocking(move || {
+        let mut survey = Survey::new(&old, &new, shared.clock.now());
+        shared.sessions.for_each(|key, session, bound| {
+            survey.look(key, session, bound);
+            true
+        });
+        (view.sessions, view.moved, view.healthy_moved) = (survey.sessions(), survey.moved(), survey.healthy());
+        view.moves = survey.moves();
+        view.new_flows = new_flows(&old, &new);
+        view
+    });
+    walked.await.map_err(|error| ApiError::Unavailable(error.to_string()))
+}
