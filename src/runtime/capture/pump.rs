@@ -32,7 +32,7 @@ pub(in crate::runtime) fn start(shared: &Arc<Shared>, request: CaptureRequest) -
     let snapshot = shared.snapshot.load_full();
     known(&filter, &snapshot)?;
     let snaplen = snaplen.map_or(SNAPLEN, |bytes| bytes.clamp(1, SNAPLEN));
-    let links = shared.config.links.len();
+    let links = shared.config().links.len();
     let capture = shared.captures.begin(id, filter, snaplen as usize, links).ok_or_else(|| {
         ApiError::Unavailable(format!("engine {} has {AT_ONCE} captures already: end one first", shared.engine))
     })?;
