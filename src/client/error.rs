@@ -144,7 +144,9 @@ impl ClientError {
             ApiError::BadRequest(message) => {
                 message.contains("unknown field") || message.contains("is not possible on")
             }
-            ApiError::Unauthorized(_) | ApiError::Forbidden(_) | ApiError::Unavailable(_) => false,
+            ApiError::Unauthorized(_) | ApiError::Forbidden(_) | ApiError::Refused(_) | ApiError::Unavailable(_) => {
+                false
+            }
         };
         match (lacks, version, error) {
             (true, Some(engine), error) if engine != VERSION => {
