@@ -141,9 +141,10 @@ pub struct Session {
     pub packets: u64,
     /// Bytes of IP, both directions.
     pub bytes: u64,
-    /// TCP: the next sequence number toward the low end: highest forwarded plus its length.
+    /// TCP: the next sequence number toward the low end: highest forwarded plus its length; where the replies pass the engine
+    /// by, the highest that the low end acknowledged.
     pub next_to_low: u32,
-    /// TCP: the next sequence number toward the high end.
+    /// TCP: the same toward the high end.
     pub next_to_high: u32,
 }
 

@@ -176,7 +176,11 @@ impl Session {
                 self.speak(state, direction, segment)
             }
         };
-        self.advance(direction, segment);
+        self.advance(direction, segment.sequence.wrapping_add(segment.length));
+        if self.seen.expects_no_replies() && direction == self.opened && segment.flags & ACK != 0 {
+            // What its peer says next, whom nobody hears here.
+            self.advance(direction.reversed(), segment.acknowledgement);
+        }
         if next == TcpState::Established {
             self.seen.set(Seen::ESTABLISHED);
         }
@@ -219,8 +223,7 @@ impl Session {
     }
 
     /// Moves the next sequence number of the direction forward, in serial arithmetic (RFC 1982).
-    fn advance(&mut self, direction: Direction, segment: &TcpSegment) {
-        let end = segment.sequence.wrapping_add(segment.length);
+    fn advance(&mut self, direction: Direction, end: u32) {
         let known = self.seen.has(Seen::next_to(direction));
         let next = match direction {
             Direction::LowToHigh => &mut self.next_to_high,

@@ -15,7 +15,7 @@ use crate::id::FirewallId;
 use crate::nat::Way;
 use crate::path::pinning::{self, PacketKind, Pin, PinState, PinnedBy};
 use crate::path::{Admin, OnFailure};
-use crate::session::{Bound, Class, EndReason, Opened, Removed, Session, SessionId};
+use crate::session::{Bound, Class, EndReason, Opened, Removed, Session, SessionId, State, TcpState};
 use crate::time::Instant;
 
 /// What is to be done with a packet.
@@ -69,6 +69,8 @@ enum Unheard {
     Stranger,
     /// It may not travel further.
     Exhausted,
+    /// The connection is over, this begins another one, and the server of the old one takes no new.
+    Over,
     /// The server of the session fell, and the session ends: silently, with resets, or in favour of another one.
     Fell(Fall),
 }
@@ -104,6 +106,12 @@ impl Known<'_> {
             return Err(Unheard::Exhausted);
         }
         match services::standing(bound, key, session.class, snapshot) {
+            // As IPVS does it (`conn_reuse_mode`); a server that takes new sessions keeps its client.
+            Standing::Serves
+                if self.is_new(passage.way) && is_over(session) && !services::takes_on(bound, snapshot) =>
+            {
+                Err(Unheard::Over)
+            }
             Standing::Serves => Ok((transit, Some(passage))),
             Standing::Fell(on_failure) => match self.fall(on_failure, session.class, passage.way) {
                 Some(fall) => Err(Unheard::Fell(fall)),
@@ -112,12 +120,16 @@ impl Known<'_> {
         }
     }
 
+    /// True for what opens a connection.
+    fn is_new(&self, way: Way) -> bool {
+        self.claim.kind() == PacketKind::Syn && self.claim.role == Role::Speaker && way == Way::Inward
+    }
+
     /// What a packet does to a session whose server fell. What the server still says is passed on where the session may stay
     /// until its client's next packet.
     fn fall(&self, on_failure: OnFailure, class: Class, way: Way) -> Option<Fall> {
-        let is_new = self.claim.kind() == PacketKind::Syn && way == Way::Inward;
         match (on_failure, class, way) {
-            _ if is_new => Some(Fall::Reopen),
+            _ if self.is_new(way) => Some(Fall::Reopen),
             (OnFailure::Keep, _, _) => None,
             (OnFailure::Drop, _, _) => Some(Fall::Drop),
             (OnFailure::Reset, Class::Tcp, _) => Some(Fall::Reset),
@@ -222,6 +234,12 @@ impl Forwarder {
                 }
                 Step::drop(DropReason::ServerFailed)
             }
+            Unheard::Over => {
+                if let Some(removed) = self.sessions.close(id) {
+                    self.settle(&removed, EndReason::Expired, known.snapshot, known.now);
+                }
+                Step::Reopen
+            }
             Unheard::Fell(Fall::Reopen) => {
                 if let Some(removed) = self.sessions.close(id) {
                     let reason = services::end_reason(removed.bound.as_ref(), known.snapshot);
@@ -242,7 +260,7 @@ impl Forwarder {
             Err(Unheard::Local) => Step::Local,
             Err(Unheard::Stranger) => Step::drop(DropReason::NatClash),
             Err(Unheard::Exhausted) => Step::drop(DropReason::TtlExpired),
-            Err(Unheard::Fell(_)) => Step::drop(DropReason::ServerFailed),
+            Err(Unheard::Fell(_) | Unheard::Over) => Step::drop(DropReason::ServerFailed),
         })
     }
 
@@ -407,6 +425,11 @@ impl Pins {
         *session.pin_toward_source(direction) = self.toward_source;
         *session.pin_toward_destination(direction) = self.toward_destination;
     }
+}
+
+/// True if both ends closed the connection, or one reset it.
+fn is_over(session: &Session) -> bool {
+    session.state == State::Tcp(TcpState::Closing)
 }
 
 fn from(arrival: Arrival) -> Option<FirewallId> {

@@ -4,8 +4,8 @@
 //! A session is found by the sweep or by its next packet, whichever comes first. When a firewall fell, the end on this
 //! engine's near side is told by a TCP reset; the far end is told by the engine on its side, never through a firewall, which
 //! would not know the session. When a server fell, both ends are told by the engine that chose it, each through the firewall
-//! that its packets take. Where the replies pass the engine by, nobody here knows what the client expects: it is told when it
-//! speaks again.
+//! that its packets take. Where the replies pass the engine by, only the client is told: what it expects next is what it
+//! acknowledged last, and the server, if it still lives, is out of reach of a plain packet.
 
 use std::net::IpAddr;
 
@@ -135,12 +135,13 @@ impl Forwarder {
         self.reset(ended, direction.reversed(), hop, snapshot);
     }
 
-    /// Tells both ends of a translated connection that it is gone.
+    /// Tells both ends of a connection whose server fell that it is gone; where its replies pass the engine by, the client.
     pub(super) fn reset_both_ends(&mut self, ended: &Removed, snapshot: &Snapshot) {
-        if ended.bound.is_none_or(|bound| bound.inside.is_none()) {
-            return;
-        }
-        for direction in [Direction::LowToHigh, Direction::HighToLow] {
+        let Some(bound) = &ended.bound else { return };
+        let to_client = ended.session.opened.reversed();
+        let directions = [to_client, ended.session.opened];
+        let told = if bound.inside.is_some() { 2 } else { 1 };
+        for direction in directions.into_iter().take(told) {
             let flow = toward(ended, direction);
             let mut session = ended.session;
             let hop = match session.pin_toward_destination(direction) {

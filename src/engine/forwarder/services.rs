@@ -137,6 +137,12 @@ pub(crate) fn end_reason(bound: Option<&Bound>, snapshot: &Snapshot) -> EndReaso
     }
 }
 
+/// True if the server of a session may be given another connection between the same ends: one that drains may not.
+pub(crate) fn takes_on(bound: &Bound, snapshot: &Snapshot) -> bool {
+    let found = snapshot.services.server(bound.service, bound.server);
+    found.is_some_and(|(service, server)| service.takes_new && server.takes_new && server.weight > 0)
+}
+
 /// True if a packet in the middle of a connection that nobody remembers may be placed: the hash gives it the server that it
 /// had, and to that server it looks the same as before.
 pub(crate) fn places_mid_stream(service: &Service) -> bool {

@@ -343,6 +343,26 @@ fn a_neighbour_that_does_not_answer_is_reported_to_where_the_frame_came_from() {
 }
 
 #[test]
+fn a_silent_neighbour_of_a_changed_packet_is_reported_as_the_sender_knows_the_packet() {
+    let mut engine = Engine::up();
+    let firewall = MacAddr([2, 0, 0, 1, 0, 1]);
+    let sent = emit::udp(macs(firewall, MacAddr::default()), pair("203.0.113.9", "192.0.2.80"), 1, 2, b"data");
+    let bytes = emit::udp(macs(CLIENTS_MAC, MacAddr::default()), pair("198.51.100.1", "198.51.100.7"), 9, 2, b"data");
+    let reason = PuntReason::NeighborWait { link: CLIENTS, next_hop: HOST_ADDRESS.into(), sender: firewall };
+    let original = Some(sent.clone());
+    let punt = Punt { reason, link: FIREWALLS, vlan: None, offload: Offload::NONE, bytes, original };
+    engine.controller.handle_punt(punt, engine.now);
+
+    engine.wait(Duration::from_millis(3_500));
+
+    let errors = engine.sent().into_iter().filter(|transmit| station(&transmit.bytes) == firewall).collect::<Vec<_>>();
+    let [error] = &errors[..] else { panic!("{} errors", errors.len()) };
+    let (_, destination, kind, code, quoted) = icmp_v4(&error.bytes);
+    assert_eq!((destination, kind, code), (Ipv4Addr::new(203, 0, 113, 9), 3, 1));
+    assert_eq!(quoted, sent[14..]);
+}
+
+#[test]
 fn ping_is_answered_in_both_families_to_the_station_that_sent_it() {
     let mut engine = Engine::up();
     let frame = ping(b"hello").frame(macs(HOST, CLIENTS_MAC), pair("192.0.2.77", "198.51.100.1"));

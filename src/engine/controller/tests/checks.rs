@@ -1,6 +1,7 @@
 //! Checks of servers: each kind up and down for its own reason, at the times that the configuration says.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use proptest::prelude::*;
 
@@ -199,6 +200,33 @@ fn a_direct_check_asks_for_the_vip_at_the_servers_own_station() {
         assert!([mac_of(address(0)), mac_of(address(1))].contains(&seen.station));
     }
     assert!(asked.count() > 4);
+}
+
+#[test]
+fn a_tunnelled_check_asks_for_the_vips_inside_packets_to_the_server_of_whatever_family() {
+    for address in [address(0), "fd00:20::11".parse().unwrap()] {
+        let mut config = web(1, check(http(Some("OK"))));
+        config.services[0].mode = Mode::Tunnel;
+        config.servers[0].addresses = vec![address];
+        let own = if address.is_ipv4() { OWN.into() } else { "fd00:20::1".parse().unwrap() };
+        let mut farm = Farm::new(config);
+
+        farm.wait_ms(3_000);
+
+        let server = &farm.snapshot().services.all()[0].servers[0].clone();
+        assert_eq!((server.up, server.v4, server.v6), ([true, true], Some(address), Some(address)));
+        assert_eq!(farm.view().servers[0].checks.len(), 2, "one for each family of the VIPs");
+        let asked: Vec<_> = farm.capture.iter().filter(|seen| seen.flags == Some(tcp_flags::SYN)).collect();
+        for vip in [IpAddr::V4(VIP), "2001:db8:113::80".parse().unwrap()] {
+            assert!(asked.iter().any(|seen| seen.destination == vip), "{vip}: {asked:?}");
+        }
+        assert!(asked.iter().all(|seen| seen.source.is_ipv4() == seen.destination.is_ipv4()));
+        assert!(farm.outer.iter().all(|ends| *ends == (own, address)), "{:?}", farm.outer);
+
+        farm.behaviours.insert(address, Behaviour::Refuses);
+        farm.wait_ms(3_000);
+        assert_eq!((farm.up(), farm.failure(0).as_str()), (vec![false], "connection refused"));
+    }
 }
 
 #[test]

@@ -20,6 +20,7 @@ use crate::wire::frame::{Frame, Payload, protocol, tcp_flags};
 use crate::wire::icmp::{Echo, EchoKind};
 use crate::wire::offload::Offload;
 use crate::wire::tcp::{self, Segment};
+use crate::wire::tunnel;
 use crate::wire::{Family, MacAddr, ndp};
 
 const TEXT: &str = r#"
@@ -153,6 +154,8 @@ pub(super) struct Farm {
     pub(super) now: Instant,
     pub(super) behaviours: BTreeMap<IpAddr, Behaviour>,
     pub(super) capture: Vec<Seen>,
+    /// Ends of the packets that had another one inside, which every server unpacks.
+    pub(super) outer: Vec<(IpAddr, IpAddr)>,
     /// Frames of servers that are under way, by the time they arrive.
     late: Vec<(Instant, Vec<u8>)>,
     /// Whom gratuitous ARP on the clients' link told of.
@@ -174,6 +177,7 @@ impl Farm {
             now,
             behaviours,
             capture: Vec::new(),
+            outer: Vec::new(),
             late: Vec::new(),
             announced: Vec::new(),
             events: Vec::new(),
@@ -301,6 +305,13 @@ impl Farm {
         }
         let frame = Frame::parse(&mut bytes, &Offload::NONE).expect("the engine sends legal frames");
         if frame.payload() != Payload::Ip || frame.is_to_group() {
+            return;
+        }
+        if matches!(frame.protocol(), protocol::IPV4 | protocol::IPV6) {
+            self.outer.push((frame.source(), frame.destination()));
+            let mut inner = tunnel::as_frame(frame.transport_bytes()).expect("an IP packet is inside");
+            inner[..12].copy_from_slice(&frame.bytes()[..12]);
+            self.deliver(inner);
             return;
         }
         self.note(&frame);

@@ -1,7 +1,9 @@
 //! Servers and services: what operators command, what drains, what a virtual address answers.
 
+use std::net::Ipv4Addr;
+
 use super::farm::{Behaviour, CLIENTS, CLIENTS_MAC, Farm, VIP, by_source, check, ping_to, syn_to, udp_to, web};
-use crate::config::{Admin, ServiceCheckKind};
+use crate::config::{Admin, Mode, ServiceCheckKind};
 use crate::engine::controller::ServerChange;
 use crate::engine::verdict::{Punt, PuntReason};
 use crate::time::Duration;
@@ -179,6 +181,36 @@ fn a_vip_in_the_links_subnet_is_answered_by_arp_and_nd_and_announced() {
     assert!(farm.announced.contains(&VIP), "a link that comes up tells of it");
     assert!(!farm.snapshot().local.contains_key(&VIP.into()));
     assert!(farm.snapshot().vips.contains(&VIP.into()));
+}
+
+#[test]
+fn an_address_that_stands_for_clients_is_answered_by_arp_and_has_no_open_port() {
+    let own = Ipv4Addr::new(203, 0, 113, 240);
+    let mut config = web(1, check(ServiceCheckKind::Tcp));
+    config.services[0].mode = Mode::FullNat;
+    config.services[0].snat = vec![own.into()];
+    let mut farm = Farm::new(config);
+    farm.wait_ms(1_000);
+    farm.ask(Vec::new());
+    let request = Arp {
+        operation: Operation::Request,
+        sender_mac: HOST,
+        sender: "203.0.113.7".parse().unwrap(),
+        target_mac: MacAddr::default(),
+        target: own,
+    };
+    let bytes = request.frame(MacAddr::BROADCAST);
+    let (reason, offload) = (PuntReason::Neighbor, Offload::NONE);
+    let punt = Punt { reason, link: CLIENTS, vlan: None, offload, bytes, original: None };
+    farm.controller.handle_punt(punt, farm.now);
+    let sent: Vec<_> = std::iter::from_fn(|| farm.controller.poll_transmit()).collect();
+    let answers = |sender| sent.iter().any(|sent| Arp::parse(&sent.bytes).is_ok_and(|arp| arp.sender == sender));
+    assert!(answers(own));
+
+    assert!(farm.snapshot().vips.contains(&own.into()) && !farm.snapshot().local.contains_key(&own.into()));
+    let mut sent = farm.ask(syn_to(own.into(), 40_000));
+    let frame = Frame::parse(&mut sent[0].bytes, &Offload::NONE).unwrap();
+    assert_eq!((frame.source(), frame.tcp().unwrap().flags), (own.into(), tcp_flags::RST | tcp_flags::ACK));
 }
 
 #[test]

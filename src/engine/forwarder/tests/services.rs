@@ -584,6 +584,112 @@ fn mode_direct_changes_the_hardware_address_only_and_hears_half_of_the_flow() {
 }
 
 #[test]
+fn the_client_of_a_dead_server_is_told_though_the_replies_pass_the_engine_by() {
+    for farm in farms() {
+        for mode in [Mode::Direct, Mode::Tunnel] {
+            let mut web = Web::new(&[1, 1]);
+            web.change(|service| {
+                service.mode = mode;
+                service.servers.iter_mut().for_each(|server| server.port = None);
+            });
+            web.lab.deliver(At::Firewall(1), syn(farm.client, farm.vip));
+            web.lab.deliver(At::Firewall(1), tcp_with(farm.client, farm.vip, 0x10, 1000, 2000, b""));
+            web.lab.deliver(At::Firewall(1), tcp_with(farm.client, farm.vip, 0x18, 1000, 7000, b"hello"));
+            web.lab.deliver(At::Firewall(1), tcp_with(farm.client, farm.vip, 0x10, 1005, 6000, b""));
+            web.lab.transmits();
+            web.fell(0);
+            web.lab.wait(Duration::from_millis(10));
+
+            let sent = web.lab.transmits();
+            let [reset] = &sent[..] else { panic!("{} frames", sent.len()) };
+            let read = read_checked(&reset.bytes);
+            assert_eq!((reset.link, read.destination_mac), (LinkId(0), testbed::firewall_mac(Side::Inner, 1)));
+            assert_eq!((ends(&read), reset_numbers(&read)), ((farm.vip, farm.client), (7000, 1005, 0x14)));
+            assert_eq!((web.lab.counters().sessions_failed, web.active(0)), (1, 0));
+        }
+    }
+}
+
+#[test]
+fn another_connection_between_the_same_ends_leaves_a_server_that_takes_no_new_ones() {
+    type Change = fn(&mut Service);
+    let changes: [(Change, u8); 5] = [
+        (|_| (), 0),
+        (|service| service.servers[0].takes_new = false, 1),
+        (|service| service.servers[0].weight = 0, 1),
+        (|service| service.servers[0].up = [false; 2], 1),
+        (|service| service.on_failure_tcp = OnFailure::Keep, 0),
+    ];
+    for farm in farms() {
+        for mode in [Mode::Nat, Mode::FullNat] {
+            for (change, expected) in changes {
+                let mut web = Web::new(&[1, 1]);
+                web.change(|service| service.mode = mode);
+                let (source, server) = ends(&web.request(syn(farm.client, farm.vip)));
+                web.reply(syn_ack(server, source));
+                web.request(ack(farm.client, farm.vip));
+                web.change(|service| {
+                    change(service);
+                    let server = &mut service.servers[0];
+                    server.falls = server.falls.map(|falls| falls + u32::from(!server.up[0]));
+                    service.on_failure_tcp = OnFailure::Keep;
+                });
+                // What lives stays, what is over does not.
+                assert_eq!(ends(&web.request(ack(farm.client, farm.vip))).1, farm.server(0));
+                web.request(tcp_with(farm.client, farm.vip, 0x11, 1000, 2000, b""));
+                web.reply(tcp_with(server, source, 0x11, 2000, 1001, b""));
+                assert_eq!(web.lab.sessions()[0].state, State::Tcp(TcpState::Closing));
+
+                let (_, chosen) = ends(&web.request(syn(farm.client, farm.vip)));
+
+                assert_eq!(chosen, farm.server(expected));
+                assert_eq!((web.lab.table.len(), web.active(0) + web.active(1)), (1, 1));
+            }
+        }
+    }
+}
+
+#[test]
+fn checks_and_clients_never_have_the_same_port() {
+    assert!(*crate::health::service_prober::PORTS.end() < crate::nat::ports::PORT_MIN);
+}
+
+#[test]
+fn what_a_virtual_address_answers_to_a_check_is_for_the_controller() {
+    for farm in farms() {
+        for mode in [Mode::Direct, Mode::Tunnel, Mode::Nat] {
+            let mut web = Web::new(&[1]);
+            web.change(|service| service.mode = mode);
+            web.lab.deliver(At::Firewall(1), syn(farm.client, farm.vip));
+            web.lab.transmits();
+            let own = testbed::engine_addresses(Side::Inner)[0];
+            let own = SocketAddr::new(if farm.vip.is_ipv4() { own.0 } else { own.1 }, 700);
+
+            let answer = web.lab.deliver(At::Near, syn_ack(farm.vip, own));
+
+            assert_eq!(answer.verdict, Verdict::Punted);
+            assert_eq!(web.lab.punts.taken.pop().map(|punt| punt.reason), Some(PuntReason::Local));
+            assert_eq!(web.lab.table.len(), 1);
+        }
+    }
+}
+
+#[test]
+fn a_translated_packet_that_waits_for_its_neighbour_is_remembered_as_its_sender_knows_it() {
+    for farm in farms() {
+        let mut web = Web::new(&[1]);
+        web.lab.snapshot.neighbors.remove(&(LinkId(1), farm.server.ip()));
+        let original = syn(farm.client, farm.vip);
+
+        assert_eq!(web.lab.deliver(At::Firewall(1), original.clone()).verdict, Verdict::Punted);
+
+        let punt = web.lab.punts.taken.pop().unwrap();
+        assert_eq!(ends(&read_checked(&punt.bytes)), (farm.client, farm.server));
+        assert_eq!(punt.original.unwrap()[14..], original.bytes[14..]);
+    }
+}
+
+#[test]
 fn a_service_before_the_group_sends_the_translated_flow_through_one_firewall() {
     let farm = Farm {
         client: "198.51.100.7:40000".parse().unwrap(),
