@@ -5,10 +5,13 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use fwlb::engine::testbed::{self, Punts, Side};
 use fwlb::engine::{Batch, Packet, Verdict};
-use fwlb::id::{DeviceId, LinkId};
+use fwlb::id::{DeviceId, LinkId, ServerId, ServiceId};
+use fwlb::path::OnFailure;
+use fwlb::slb::{Maglev, Mode, Scheduler, SchedulerState, Server, Service, Services};
 use fwlb::time::Instant;
 use fwlb::wire::emit::{self, Macs, Pair};
 use fwlb::wire::offload::Offload;
@@ -87,6 +90,88 @@ fn a_packet_of_a_known_session_allocates_nothing() {
             assert_eq!((there, verdict), (0, Some(Verdict::Forward(LinkId(1)))));
             let (back, verdict, _) = process(frame(Some(firewall), server, client), millis);
             assert_eq!((back, verdict), (0, Some(Verdict::Forward(LinkId(0)))));
+        }
+    }
+}
+
+/// A service of one server on the inner engine, in both families.
+fn service(mode: Mode) -> Services {
+    let state = SchedulerState::new(8);
+    let address = |text: &str| text.parse::<IpAddr>().expect("an address");
+    let server = Server {
+        id: ServerId(0),
+        name: "s1".to_owned(),
+        v4: Some(address("203.0.113.11")),
+        v6: Some(address("2001:db8:113::b")),
+        port: None,
+        weight: 1,
+        backup: false,
+        up: [true; 2],
+        takes_new: true,
+        falls: [0; 2],
+        state: state.server("web", "s1"),
+    };
+    Services::new(vec![Service {
+        id: ServiceId(0),
+        name: "web".to_owned(),
+        addresses: vec![address("203.0.113.200"), address("2001:db8:113::c8")],
+        protocols: vec![17],
+        ports: vec![4000..=4000],
+        scheduler: Scheduler::RoundRobin,
+        mode,
+        snat: Vec::new(),
+        sticky: None,
+        on_failure_tcp: OnFailure::Reset,
+        on_failure_udp: OnFailure::Reselect,
+        takes_new: true,
+        servers: vec![server],
+        table: Arc::new(Maglev::new([])),
+        state: state.service("web"),
+    }])
+}
+
+#[test]
+fn a_packet_of_a_known_session_of_a_service_allocates_nothing_in_any_mode() {
+    for mode in [Mode::Nat, Mode::FullNat, Mode::Direct, Mode::Tunnel] {
+        let mut snapshot = testbed::snapshot(Side::Inner, 4);
+        snapshot.services = service(mode);
+        snapshot.vips = snapshot.services.all()[0].addresses.iter().copied().collect();
+        let (_, mut workers) = testbed::forwarders(1, 1024);
+        let (forwarder, _) = &mut workers[0];
+        let mut punts = Punts::default();
+        for (client, vip) in [("198.51.100.7", "203.0.113.200"), ("2001:db8:1::7", "2001:db8:113::c8")] {
+            for millis in 1..100 {
+                let address = |text: &str| text.parse::<IpAddr>().expect("an address");
+                let (source, destination) =
+                    (testbed::firewall_mac(Side::Inner, 1), testbed::engine_mac(Side::Inner, Side::Inner.far()));
+                let pair = Pair::new(address(client), address(vip)).expect("one family");
+                let mut bytes = emit::udp(Macs { source, destination }, pair, 4000, 4000, b"data");
+                let mut batch = Batch::new();
+                let device = DeviceId(Side::Inner.far());
+                batch.packets.push(Packet {
+                    device,
+                    vlan: None,
+                    offload: Offload::NONE,
+                    bytes: &mut bytes,
+                    verdict: None,
+                });
+                let before = ALLOCATIONS.get();
+                forwarder.process(&mut batch, &snapshot, &mut punts, Instant::from_millis(millis));
+                // As a worker does when it has sent them.
+                let mut made = 0;
+                while let Some(transmit) = forwarder.poll_transmit() {
+                    made += 1;
+                    forwarder.recycle(transmit.bytes);
+                }
+                let allocated = ALLOCATIONS.get() - before;
+
+                let (sent, expected) = match mode {
+                    Mode::Tunnel => (1, Verdict::Replaced),
+                    Mode::Nat | Mode::FullNat | Mode::Direct => (0, Verdict::Forward(LinkId(Side::Inner.near()))),
+                };
+                assert_eq!((batch.packets[0].verdict, made), (Some(expected), sent), "{mode:?}");
+                assert!(allocated == 0 || millis == 1, "{mode:?}: {allocated} at the packet {millis}");
+            }
         }
     }
 }

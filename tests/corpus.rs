@@ -80,7 +80,7 @@ fn the_frame_parser_keeps_its_laws_over_the_corpus() {
 
 #[test]
 fn the_forwarder_keeps_its_promises_over_the_corpus() {
-    replay("forwarder_process", forwarder_process::run, 300);
+    replay("forwarder_process", forwarder_process::run, 100);
 }
 
 /// A seed that is refused at the door proves nothing about what lies behind it.

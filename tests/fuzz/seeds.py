@@ -136,6 +136,34 @@ SEQUENCES = {
 }
 
 
+# Worlds with a service, on the outer engine and on the inner one: a connection, the end of one, what is cut, what is not yet
+# segmented, errors from inside the tunnel, a server that dies.
+OWN4 = bytes([203, 0, 113, 1])
+OWN6 = bytes.fromhex("20010db8011300000000000000000001")
+S4 = [bytes([203, 0, 113, 10 + number]) for number in range(2)]
+S6 = [bytes.fromhex("20010db80113000000000000000000") + bytes([16 + number]) for number in range(2)]
+TUNNELLED4 = ipv4(4, ipv4(17, udp(), ttl=63)[14:], OWN4, S4[0], field=0x4000)[14:]
+TUNNELLED6 = ipv6(41, ipv6(17, udp(), hops=63)[14:], OWN6, S6[0])[14:]
+CROSSED = ipv6(4, ipv4(17, udp(), ttl=63)[14:], OWN6, S6[0])[14:]
+SERVED = [
+    record(ipv4(6, tcp(0x02))), record(ipv4(6, tcp(0x10))), record(ipv4(6, tcp(0x18, bytes(2800))), HEAL | GSO | PARTIAL),
+    record(ipv4(6, tcp(0x11))), record(ipv4(6, tcp(0x02, source=40001))), record(ipv6(6, tcp(0x02))),
+    record(ipv6(6, tcp(0x18, bytes(2800))), HEAL | GSO | PARTIAL), record(ipv4(17, udp())), record(ipv6(17, udp())),
+    record(ipv4(17, udp(bytes(2800))), HEAL | GSO | PARTIAL), record(ipv4(17, udp(bytes(1472)), field=0x4000)),
+    record(ipv4(17, udp(bytes(1472))))]
+SERVED += [record(frame) for frame in BIG] + [
+    record(ipv4(1, icmp(3, bytes(2) + struct.pack(">H", 1400) + TUNNELLED4, 4), S4[0], OWN4), HEAL | DEVICE),
+    record(ipv4(1, icmp(11, bytes(4) + TUNNELLED4), S4[0], OWN4), HEAL | DEVICE),
+    record(ipv6(58, icmpv6(2, struct.pack(">I", 1280) + TUNNELLED6, S6[0], OWN6), S6[0], OWN6), HEAL | DEVICE),
+    record(ipv6(58, icmpv6(1, bytes(4) + CROSSED, S6[0], OWN6), S6[0], OWN6), HEAL | DEVICE),
+    record(ipv4(6, SYN_ACK, S4[0], CLIENT4), HEAL | DEVICE), record(ipv4(17, udp(source=53, destination=40000), S4[1], CLIENT4),
+                                                                    HEAL | DEVICE),
+    record(ipv4(6, tcp(0x10, source=40001)), HEAL | DOWN), record(ipv4(6, tcp(0x02)), HEAL | EXPIRE, 255)]
+for mode, name in enumerate(["nat", "full-nat", "direct", "tunnel", "tunnel-crossed"], 1):
+    SEQUENCES[f"service-{name}"] = (mode << 4 | 1, SERVED)
+    SEQUENCES[f"service-{name}-small-mtu"] = (mode << 4 | 3, SERVED)
+
+
 def write(target, seeds):
     directory = HERE / target
     directory.mkdir(parents=True, exist_ok=True)

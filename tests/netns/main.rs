@@ -15,3 +15,4 @@ mod reload;
 mod router;
 mod services;
 mod traffic;
+mod tunnel;

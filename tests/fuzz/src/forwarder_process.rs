@@ -1,17 +1,21 @@
 //! Any sequence of frames through a forwarder of the testbed: no panic, every frame one verdict, every verdict counted,
-//! every table within its bounds, and a forwarded packet is the one that came but for its MACs, TTL and header checksum.
+//! every table within its bounds, and a forwarded packet is the one that came but for its MACs, TTL and header checksum. In
+//! worlds with a service, in any mode, no server counts a session that is not there.
 //!
 //! ```text
 //! input:  world (1 byte)  record*
 //! record: flags (1)  pause (1, in 100 ms)  length (2, little endian)  frame (length, or what is left)
 //! ```
 
-use std::sync::LazyLock;
+use std::net::IpAddr;
+use std::sync::{Arc, LazyLock};
 
 use fwlb::engine::testbed::{self, Punts, Side};
 use fwlb::engine::{Batch, Counters, Forwarder, Packet, Snapshot, Verdict};
-use fwlb::id::DeviceId;
+use fwlb::id::{DeviceId, ServerId, ServiceId};
 use fwlb::path::OnFailure;
+use fwlb::session::{SessionTable, State, TcpState};
+use fwlb::slb::{Maglev, Mode, Scheduler, SchedulerState, Server, Service, Services};
 use fwlb::time::{Duration, Instant};
 use fwlb::wire::checksum;
 use fwlb::wire::frame::{ETHERNET_LEN, Frame};
@@ -27,7 +31,13 @@ mod world {
     pub const SMALL_MTU: u8 = 0x02;
     pub const RESET_ON_FAILURE: u8 = 0x04;
     pub const NO_PUNTS: u8 = 0x08;
+    /// The mode of a service, one of [`super::MODES`]; 0: none.
+    pub const SERVICE_SHIFT: u8 = 4;
 }
+
+/// How a service reaches its servers, and whether those have addresses of the other family.
+const MODES: [(Mode, bool); 5] =
+    [(Mode::Nat, false), (Mode::FullNat, false), (Mode::Direct, false), (Mode::Tunnel, false), (Mode::Tunnel, true)];
 
 /// Bits of a record's flags.
 mod flag {
@@ -42,7 +52,7 @@ mod flag {
     pub const TAGGED: u8 = 0x20;
     /// Time passes in the forwarder before the frame.
     pub const EXPIRE: u8 = 0x40;
-    /// Firewall 0 is down from here on.
+    /// Firewall 0, and the first server, are down from here on.
     pub const FIREWALL_DOWN: u8 = 0x80;
 }
 
@@ -69,6 +79,59 @@ fn snapshots(choice: u8) -> [Snapshot; 2] {
     [up, down]
 }
 
+/// The service of a world, on the addresses that the seeds call the server's; made anew for each run, as it remembers.
+fn service(choice: u8) -> Option<Service> {
+    let (mode, is_crossed) = *MODES.get(usize::from(choice >> world::SERVICE_SHIFT).checked_sub(1)?)?;
+    let state = SchedulerState::new(4);
+    let address = |text: &str| text.parse::<IpAddr>().expect("an address written in this file");
+    let server = |number: u16| {
+        let name = format!("s{number}");
+        let (v4, v6) = (address(&format!("203.0.113.{}", 10 + number)), address(&format!("2001:db8:113::1{number}")));
+        Server {
+            id: ServerId(number),
+            state: state.server("web", &name),
+            name,
+            v4: Some(if is_crossed { v6 } else { v4 }),
+            v6: Some(if is_crossed { v4 } else { v6 }),
+            port: None,
+            weight: 1,
+            backup: false,
+            up: [true; 2],
+            takes_new: true,
+            falls: [0; 2],
+        }
+    };
+    Some(Service {
+        id: ServiceId(0),
+        name: "web".to_owned(),
+        addresses: vec![address("203.0.113.80"), address("2001:db8:113::80")],
+        protocols: vec![6, 17],
+        ports: vec![1..=u16::MAX],
+        scheduler: Scheduler::RoundRobin,
+        mode,
+        snat: Vec::new(),
+        sticky: None,
+        on_failure_tcp: OnFailure::Reset,
+        on_failure_udp: OnFailure::Reselect,
+        takes_new: true,
+        servers: vec![server(0), server(1)],
+        table: Arc::new(Maglev::new([])),
+        state: state.service("web"),
+    })
+}
+
+/// The worlds of [`SNAPSHOTS`] with the service in them; its first server falls with the firewall.
+fn with_service(service: &Service, [up, down]: &[Snapshot; 2]) -> [Snapshot; 2] {
+    let mut fallen = service.clone();
+    fallen.servers[0].up = [false; 2];
+    fallen.servers[0].falls = [1; 2];
+    [(up, service.clone()), (down, fallen)].map(|(snapshot, service)| Snapshot {
+        vips: service.addresses.iter().copied().collect(),
+        services: Services::new(vec![service]),
+        ..snapshot.clone()
+    })
+}
+
 fn side(choice: u8) -> Side {
     if choice & world::INNER == 0 { Side::Outer } else { Side::Inner }
 }
@@ -76,7 +139,10 @@ fn side(choice: u8) -> Side {
 /// Runs one input and answers what was counted; panics if a promise is broken.
 pub fn run(data: &[u8]) -> Counters {
     let Some((&choice, mut rest)) = data.split_first() else { return Counters::default() };
-    let [up, down] = &SNAPSHOTS[usize::from(choice & 7)];
+    let plain = &SNAPSHOTS[usize::from(choice & 7)];
+    let service = service(choice);
+    let served = service.as_ref().map(|service| with_service(service, plain));
+    let [up, down] = served.as_ref().unwrap_or(plain);
     let (table, mut forwarders) = testbed::forwarders(1, SESSIONS);
     let (mut forwarder, cell) = forwarders.pop().expect("one was asked for");
     let capacity = if choice & world::NO_PUNTS == 0 { 1000 } else { 0 };
@@ -110,14 +176,35 @@ pub fn run(data: &[u8]) -> Counters {
         assert!(table.len() <= SESSIONS);
         assert!(punts.taken.len() <= capacity);
         drain(&mut forwarder);
+        if let Some(service) = &service {
+            assert_eq!(
+                active(service),
+                live_sessions(&table),
+                "every session is counted at its server until it closes"
+            );
+        }
     }
     let later = now + Duration::from_secs(100_000);
     while forwarder.expire(snapshot, later, 16) {}
     drain(&mut forwarder);
     assert!(forwarder.counters().is_conserved());
     assert_eq!(table.len(), 0, "nothing is kept for ever");
+    assert_eq!(service.as_ref().map_or(0, active), 0);
     assert_held_are_accounted_for(forwarder.counters());
     forwarder.counters().clone()
+}
+
+fn active(service: &Service) -> u64 {
+    service.servers.iter().map(|server| server.state.active()).sum()
+}
+
+fn live_sessions(table: &SessionTable) -> u64 {
+    let mut live = 0;
+    table.for_each(|_, session, bound| {
+        live += u64::from(bound.is_some() && session.state != State::Tcp(TcpState::Closing));
+        true
+    });
+    live
 }
 
 /// Makes the frame one for the engine, from a neighbour, with a right IPv4 header checksum.
@@ -151,11 +238,7 @@ fn feed(
     mut bytes: Vec<u8>,
 ) {
     let original = bytes.clone();
-    let offload = Offload {
-        partial: (flags & flag::PARTIAL != 0).then_some(PartialChecksum { start: 34, offset: 6 }),
-        gso: (flags & flag::GSO != 0).then_some(Gso { kind: GsoKind::Tcp4, ecn: false, size: 500, header_len: 54 }),
-        verified: false,
-    };
+    let offload = offload(flags, &bytes);
     let vlan = (flags & flag::TAGGED != 0).then(|| VlanTag::new(u16::from(flags & flag::OTHER_FIREWALL)));
     let device = DeviceId(u16::from(flags & flag::DEVICE));
     let mut batch = Batch::new();
@@ -170,9 +253,29 @@ fn feed(
             assert_eq!(sent[6..12], snapshot.links[link.index()].mac.0);
             let frame = Frame::parse(&mut sent, &packet.offload).expect("only legal packets leave");
             assert_eq!(frame.bytes().len(), ETHERNET_LEN + frame.ip_len(), "without padding");
-            assert_only_a_router_passed(&original, packet.bytes);
+            if snapshot.services.all().is_empty() {
+                assert_only_a_router_passed(&original, packet.bytes);
+            }
         }
         Verdict::Replaced | Verdict::Punted | Verdict::Dropped(_) => {}
+    }
+}
+
+/// What a device would say of such a frame; of one that is none of these, what it could not say.
+fn offload(flags: u8, bytes: &[u8]) -> Offload {
+    let is_v6 = bytes.get(12) == Some(&0x86);
+    let protocol = bytes.get(if is_v6 { 20 } else { 23 });
+    let start = if is_v6 { 54 } else { 34 };
+    let (kind, offset) = match (protocol, is_v6) {
+        (Some(17), _) if flags & flag::TAGGED != 0 => (GsoKind::UdpFragments, 6),
+        (Some(17), _) => (GsoKind::UdpSegments, 6),
+        (_, true) => (GsoKind::Tcp6, 16),
+        (_, false) => (GsoKind::Tcp4, 16),
+    };
+    Offload {
+        partial: (flags & flag::PARTIAL != 0).then_some(PartialChecksum { start, offset }),
+        gso: (flags & flag::GSO != 0).then_some(Gso { kind, ecn: false, size: 500, header_len: start + 20 }),
+        verified: false,
     }
 }
 
@@ -186,9 +289,11 @@ fn assert_only_a_router_passed(received: &[u8], sent: &[u8]) {
 
 fn drain(forwarder: &mut Forwarder) {
     let mut drained = 0;
-    while let Some(transmit) = forwarder.poll_transmit() {
-        assert!(transmit.bytes.len() > ETHERNET_LEN);
+    while let Some(mut transmit) = forwarder.poll_transmit() {
+        let frame = Frame::parse(&mut transmit.bytes, &transmit.offload).expect("only legal packets leave");
+        assert_eq!(frame.bytes().len(), ETHERNET_LEN + frame.ip_len(), "without padding");
         drained += 1;
+        forwarder.recycle(transmit.bytes);
     }
     assert!(drained <= Forwarder::TRANSMITS_MAX);
 }

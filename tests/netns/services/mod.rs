@@ -4,7 +4,7 @@
 //! whose hosts are sockets of the test itself ([`host`]) or ordinary programs. What matters is asked of both families.
 
 mod capture;
-mod farm;
+pub mod farm;
 mod host;
 
 mod bulk;
