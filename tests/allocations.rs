@@ -109,6 +109,7 @@ fn service(mode: Mode) -> Services {
         up: [true; 2],
         takes_new: true,
         falls: [0; 2],
+        retired: None,
         state: state.server("web", "s1"),
     };
     Services::new(vec![Service {

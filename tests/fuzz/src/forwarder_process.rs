@@ -99,6 +99,7 @@ fn service(choice: u8) -> Option<Service> {
             up: [true; 2],
             takes_new: true,
             falls: [0; 2],
+            retired: None,
         }
     };
     Some(Service {
