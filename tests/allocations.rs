@@ -110,6 +110,7 @@ fn service(mode: Mode) -> Services {
         takes_new: true,
         falls: [0; 2],
         retired: None,
+        is_removed: false,
         state: state.server("web", "s1"),
     };
     Services::new(vec![Service {

@@ -100,6 +100,7 @@ fn service(choice: u8) -> Option<Service> {
             takes_new: true,
             falls: [0; 2],
             retired: None,
+            is_removed: false,
         }
     };
     Some(Service {
