@@ -95,6 +95,9 @@ pub fn demands(config: &Config) -> String {
     }
     for service in &config.services {
         let _ = writeln!(text, "  service {}: {}", service.name, service_line(config, service));
+        if service.mode == Mode::Direct {
+            text.push_str(&direct_servers(&service.addresses));
+        }
         let Some((down, up)) = server_detection(&service.check) else {
             let _ = writeln!(text, "    no checks: its servers are always up");
             continue;
@@ -102,6 +105,37 @@ pub fn demands(config: &Config) -> String {
         let (down, up) = (show_duration(down), show_duration(up));
         let _ = writeln!(text, "    checked by {}", check_line(config, service));
         let _ = writeln!(text, "    a dead server is out within {down}, a good one is in again within {up}");
+    }
+    text
+}
+
+/// What the servers of a `direct` service need: the VIPs, without telling the segment of them.
+fn direct_servers(vips: &[IpAddr]) -> String {
+    let mut text = String::from("    each server needs the VIP, and must not answer ARP for it:\n");
+    let mut say = |line: &str| {
+        text.push_str("      ");
+        text.push_str(line);
+        text.push('\n');
+    };
+    say("Linux:    sysctl -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2");
+    for vip in vips {
+        let (length, flag) = if vip.is_ipv4() { (32, "") } else { (128, " nodad") };
+        say(&format!("          ip address add {vip}/{length} dev lo{flag}"));
+    }
+    say("Windows:  add a \"Microsoft KM-TEST Loopback Adapter\", name it vip, and the network card lan; then");
+    for vip in vips {
+        match vip.is_ipv4() {
+            true => say(&format!("          netsh interface ipv4 add address vip {vip} 255.255.255.255")),
+            false => say(&format!("          netsh interface ipv6 add address vip {vip}/128")),
+        }
+    }
+    for (family, is_v4) in [("ipv4", true), ("ipv6", false)] {
+        if vips.iter().any(|vip| vip.is_ipv4() == is_v4) {
+            say(&format!("          netsh interface {family} set interface lan weakhostreceive=enabled"));
+            say(&format!(
+                "          netsh interface {family} set interface vip weakhostreceive=enabled weakhostsend=enabled"
+            ));
+        }
     }
     text
 }

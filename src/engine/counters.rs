@@ -71,6 +71,10 @@ pub struct Counters {
     pub sessions_evicted: u64,
     /// Sessions ended because their firewall failed.
     pub sessions_failed: u64,
+    /// Packets of sessions that no service owns; those of services are counted by their servers.
+    pub routed_packets: u64,
+    /// Their bytes of IP.
+    pub routed_bytes: u64,
     /// Flows that found no room and went by hash.
     pub table_full: u64,
     /// By [`PinChange`], in order of declaration.
@@ -114,6 +118,8 @@ impl Default for Counters {
             sessions_expired: 0,
             sessions_evicted: 0,
             sessions_failed: 0,
+            routed_packets: 0,
+            routed_bytes: 0,
             table_full: 0,
             pins: [0; PinChange::ALL.len()],
             resets_sent: 0,
@@ -163,6 +169,10 @@ impl Counters {
             ("sessions_expired", self.sessions_expired),
             ("sessions_evicted", self.sessions_evicted),
             ("sessions_failed", self.sessions_failed),
+            ("routed_packets", self.routed_packets),
+            ("routed_bytes", self.routed_bytes),
+            ("balanced_packets", self.servers.iter().map(|server| server.packets).sum()),
+            ("balanced_bytes", self.servers.iter().map(|server| server.bytes).sum()),
             ("table_full", self.table_full),
             ("resets_sent", self.resets_sent),
             ("fragments_released", self.fragments_released),
@@ -188,6 +198,8 @@ impl Counters {
             (&mut self.sessions_expired, other.sessions_expired),
             (&mut self.sessions_evicted, other.sessions_evicted),
             (&mut self.sessions_failed, other.sessions_failed),
+            (&mut self.routed_packets, other.routed_packets),
+            (&mut self.routed_bytes, other.routed_bytes),
             (&mut self.table_full, other.table_full),
             (&mut self.resets_sent, other.resets_sent),
             (&mut self.fragments_released, other.fragments_released),

@@ -116,6 +116,26 @@ fn a_plain_load_balancer_and_direct_servers_serve_in_both_families() {
     }
 }
 
+#[test]
+fn a_direct_server_that_lost_its_vip_is_told_from_one_that_has_it() {
+    let Some(_alone) = ground() else { return };
+    let name = format!("y{:x}", std::process::id());
+    let _removed = Removed(name.clone());
+    let up = lab(&name, &["up", "--plain", "--mode", "direct", "--servers", "2"]);
+    assert!(up.status.success(), "{}", said(&up));
+
+    let lost = lab(&name, &["exec", "s2", "--", "ip", "address", "del", "192.0.2.80/32", "dev", "lo"]);
+    assert!(lost.status.success(), "{}", said(&lost));
+
+    status_shows(&name, |status| {
+        status.contains("web/s2 is down: ipv4: no SYN-ACK in 300ms; is 192.0.2.80 on the server's loopback?")
+    });
+    let status = said(&lab(&name, &["status"]));
+    assert!(!status.contains("s1 is down"), "{status}");
+    let page = lab(&name, &["exec", "client", "--", "curl", "-s", "-m", "3", "http://192.0.2.80/"]);
+    assert!(said(&page).contains("s1 greets"), "{}", said(&page));
+}
+
 /// Waits until `fwlb lab status` shows what `wanted` looks for.
 #[track_caller]
 fn status_shows(name: &str, wanted: impl Fn(&str) -> bool) {

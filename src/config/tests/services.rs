@@ -351,6 +351,23 @@ fn source_addresses_are_judged() {
 }
 
 #[test]
+fn the_servers_of_a_direct_service_are_told_how_to_take_the_vip() {
+    let nat = demands(&load_text(&service("")).config.unwrap());
+    assert!(!nat.contains("arp_ignore"), "{nat}");
+    let file = load_text(&service("mode = \"direct\"").replace("port = 8080\n", ""));
+    let told = demands(&file.config.unwrap_or_else(|| panic!("{}", file.diagnostics)));
+    for line in [
+        "Linux:    sysctl -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2",
+        "ip address add 198.51.100.80/32 dev lo",
+        "ip address add 2001:db8:1::80/128 dev lo nodad",
+        "netsh interface ipv4 add address vip 198.51.100.80 255.255.255.255",
+        "netsh interface ipv6 set interface lan weakhostreceive=enabled",
+    ] {
+        assert!(told.contains(line), "{line}\n{told}");
+    }
+}
+
+#[test]
 fn what_is_checked_and_how_fast_is_told() {
     let told = demands(&load_text(FARM).config.unwrap());
     assert!(

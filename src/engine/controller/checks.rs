@@ -70,6 +70,8 @@ struct Running {
     next_hop: IpAddr,
     /// Its packets go inside others, between these ends.
     tunnel: Option<Pair>,
+    /// The address that is asked, where it is not the server's own: it has to stand on the server's loopback.
+    vip: Option<IpAddr>,
     asker: Asker,
     /// The engine was not punctual: silence does not count.
     excused: bool,
@@ -304,7 +306,8 @@ impl Controller {
         let way = Way { macs, pair, source_port: key.port, port, mtu: state.mtu.saturating_sub(outer) };
         let prober = ServiceProber::start(&check, way, self.random.next(), now).ok_or("it is not checked")?;
         self.tallies.add(Tally::ChecksSent);
-        let running = Running { prober, link, next_hop, tunnel, asker, excused: false, hint: None };
+        let vip = (remote != address).then_some(remote);
+        let running = Running { prober, link, next_hop, tunnel, vip, asker, excused: false, hint: None };
         self.checks.running.insert(key, running);
         self.with_check(key, now, |_| ());
         Ok(())
@@ -375,11 +378,14 @@ impl Controller {
         let neighbor = (running.link, running.next_hop);
         let verdict = match verdict {
             Verdict::Well(_) | Verdict::Ill(_) => verdict,
-            Verdict::Silent(what) => Verdict::Silent(match (self.neighbors.mac(neighbor), running.hint.take()) {
-                (None, _) => format!("{} does not answer ARP or ND", running.next_hop),
-                (Some(_), Some(hint)) => format!("{what}: {hint}"),
-                (Some(_), None) => what,
-            }),
+            Verdict::Silent(what) => {
+                Verdict::Silent(match (self.neighbors.mac(neighbor), running.hint.take(), running.vip) {
+                    (None, _, _) => format!("{} does not answer ARP or ND", running.next_hop),
+                    (Some(_), Some(hint), _) => format!("{what}: {hint}"),
+                    (Some(_), None, Some(vip)) => format!("{what}; is {vip} on the server's loopback?"),
+                    (Some(_), None, None) => what,
+                })
+            }
         };
         let index = match &mut running.asker {
             Asker::Monitor(index) => *index,

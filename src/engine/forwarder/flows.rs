@@ -353,10 +353,16 @@ impl Forwarder {
             counters.packets += 1;
             counters.bytes += claim.bytes as u64;
         }
-        if let Some(passage) = passage {
-            let counters = self.counters.server(passage.server);
-            counters.packets += 1;
-            counters.bytes += claim.bytes as u64;
+        match passage {
+            Some(passage) => {
+                let counters = self.counters.server(passage.server);
+                counters.packets += 1;
+                counters.bytes += claim.bytes as u64;
+            }
+            None => {
+                self.counters.routed_packets += 1;
+                self.counters.routed_bytes += claim.bytes as u64;
+            }
         }
     }
 
