@@ -476,6 +476,21 @@ fn reset_numbers(read: &Read) -> (u32, u32, u8) {
 }
 
 #[test]
+fn traffic_of_services_is_counted_apart_from_what_is_only_routed() {
+    for farm in farms() {
+        let mut web = Web::new(&[1, 1]);
+        web.request(syn(farm.client, farm.vip));
+        web.reply(syn_ack(farm.server, farm.client));
+        web.lab.deliver(At::Firewall(1), syn(farm.client, farm.server(1)));
+
+        let counters = web.lab.counters();
+        let of = |wanted: &str| counters.named().find(|(name, _)| *name == wanted).expect("is published").1;
+        assert_eq!((of("balanced_packets"), of("routed_packets")), (2, 1));
+        assert_eq!(of("balanced_bytes"), 2 * of("routed_bytes"), "a SYN, its answer, and another SYN are of one size");
+    }
+}
+
+#[test]
 fn a_connection_that_its_server_refused_is_not_reset_once_more_when_the_server_is_found_dead() {
     for farm in farms() {
         let mut web = Web::new(&[1, 1]);
