@@ -13,8 +13,12 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
+#[path = "api/metrics.rs"]
+mod metrics;
 #[path = "api/network.rs"]
 mod network;
+#[path = "api/open_metrics.rs"]
+mod open_metrics;
 
 /// Remembers what it was asked and answers the next of `answers`.
 struct Fake {
@@ -122,6 +126,7 @@ fn every_request() -> Vec<Request> {
         Request::Sessions(SessionFilter::default()),
         Request::Sessions(filter),
         Request::Counters,
+        Request::Measures,
         Request::Events { after: u64::MAX },
         Request::Config,
         Request::Explain { flow, from: None },
@@ -180,7 +185,7 @@ async fn answers_come_back_in_the_shape_of_the_contract() {
 
     assert_eq!(status, 200);
     let expected = json!([{ "seq": 7, "at": "2026-01-02T03:04:05Z", "kind": "firewall", "subject": "perimeter/fw1",
-        "from": "up", "to": "down", "reason": null, "by": null }]);
+        "from": "up", "to": "down", "lasted_ms": null, "reason": null, "by": null }]);
     assert_eq!(body, expected);
     assert_eq!(served.client.ask(&Request::Events { after: 0 }).await.unwrap(), Answer::Events(events));
     assert_eq!(served.client.ask(&Request::Peers).await.unwrap(), Answer::Peers(vec![]));

@@ -29,6 +29,7 @@ impl Request {
             Self::Services => plain("services"),
             Self::Sessions(filter) => query("sessions", &SessionsQuery::from(filter)),
             Self::Counters => plain("counters"),
+            Self::Measures => plain("measures"),
             Self::Events { after } => query("events", &EventsQuery { after: Some(after), engine: None }),
             Self::Config => plain("config"),
             Self::Explain { flow, from } => {

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use crate::api::metrics::Process;
 use crate::api::{Answer, ApiError, Backend, Request, WALK_PATIENCE};
+use crate::engine::view::MeasuresView;
 use crate::time::Duration;
 
 /// An engine answers within a second or so; one that does not is stuck or stopping.
@@ -64,11 +66,36 @@ impl<B: Backend> Engines<B> {
                         other => rows.push(named(other, engine.engine())),
                     }
                 }
+                if let Request::Events { .. } = request {
+                    // One story, whoever tells it: RFC 3339 in UTC sorts as text.
+                    rows.sort_by_key(|row| row["at"].as_str().unwrap_or_default().to_owned());
+                }
                 Ok(Value::Array(rows))
             }
             Scope::WhoKnows if several => self.who_knows(request).await,
             Scope::Each | Scope::WhoKnows | Scope::Named => value(&ask(self.one(name)?, request).await?),
         }
+    }
+
+    /// What is measured of the engine called `name`, or of all of them.
+    pub async fn measures(&self, name: Option<&str>) -> Result<Vec<MeasuresView>, ApiError> {
+        let asked = match name {
+            Some(_) => std::slice::from_ref(self.one(name)?),
+            None => &self.0,
+        };
+        let mut measures = Vec::new();
+        for engine in asked {
+            let Answer::Measures(view) = ask(engine, Request::Measures).await? else {
+                return Err(ApiError::Unavailable(format!("engine {} measures nothing", engine.engine())));
+            };
+            measures.push(*view);
+        }
+        Ok(measures)
+    }
+
+    /// What is measured of the process that runs them.
+    pub fn process(&self) -> Option<Process> {
+        self.0.first().and_then(|engine| engine.process())
     }
 
     async fn who_knows(&self, request: Request) -> Result<Value, ApiError> {
@@ -107,6 +134,7 @@ fn scope(request: &Request) -> Scope {
         Request::SetFirewall { .. } => Scope::WhoKnows,
         // A sum over engines would count packets twice, and a flat object has no place for a name.
         Request::Counters
+        | Request::Measures
         | Request::Explain { .. }
         | Request::SetServer { .. }
         | Request::SetService { .. }

@@ -9,6 +9,7 @@ mod console;
 mod engines;
 pub mod guard;
 pub mod listen;
+pub mod metrics;
 pub mod names;
 mod parameters;
 pub mod router;
@@ -113,6 +114,8 @@ pub enum Request {
     },
     /// `show config`: the text in force, secrets hidden.
     Config,
+    /// Everything that is measured: what `/metrics` is made of.
+    Measures,
     /// `explain`.
     Explain {
         /// The flow, source first.
@@ -213,6 +216,8 @@ pub enum Answer {
     Sessions(Vec<view::SessionView>),
     /// `show counters`.
     Counters(view::CountersView),
+    /// Everything that is measured.
+    Measures(Box<view::MeasuresView>),
     /// `show events`.
     Events(Vec<view::EventView>),
     /// `show config`: the text.
@@ -257,6 +262,7 @@ impl Answer {
             Request::Sessions(_) => read(json).map(Self::Sessions),
             Request::Counters => read(json).map(Self::Counters),
             Request::Events { .. } => read(json).map(Self::Events),
+            Request::Measures => read(json).map(Self::Measures),
             Request::Config => read(json).map(|Text { text }| Self::Config { text }),
             Request::Explain { .. } => read(json).map(Self::Explain),
             Request::SetFirewall { .. } | Request::SetServer { .. } | Request::SetService { .. } => {
@@ -297,6 +303,11 @@ pub enum ApiError {
 pub trait Backend: Send + Sync + 'static {
     /// Its name.
     fn engine(&self) -> &str;
+
+    /// What is measured of the process that runs it; `None` where that is not known.
+    fn process(&self) -> Option<metrics::Process> {
+        None
+    }
 
     /// Answers a request within a second or so.
     fn ask(self: Arc<Self>, request: Request) -> impl Future<Output = Result<Answer, ApiError>> + Send;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post, put};
@@ -17,7 +17,7 @@ use crate::api::console::console;
 use crate::api::guard::Caller;
 use crate::api::parameters::{EventsQuery, ExplainQuery, Order, PingBody, PlainQuery, ProbeBody, Question};
 use crate::api::parameters::{PlanBody, ReloadBody, SessionsQuery, SetFirewallBody, SetServerBody, SetServiceBody};
-use crate::api::{Answer, ApiError, Backend, Engines, Request};
+use crate::api::{Answer, ApiError, Backend, Engines, Request, metrics};
 
 /// A request body is a few words.
 const BODY_MAX: usize = 64 * 1024;
@@ -46,6 +46,7 @@ pub(super) fn guarded<B: Backend>(engines: Arc<Engines<B>>) -> Router {
         .route("/api/v1/services", plain::<B>(Request::Services))
         .route("/api/v1/counters", plain::<B>(Request::Counters))
         .route("/api/v1/config", plain::<B>(Request::Config))
+        .route("/api/v1/measures", plain::<B>(Request::Measures))
         .route("/api/v1/sessions", get(question::<B, SessionsQuery>))
         .route("/api/v1/events", get(question::<B, EventsQuery>))
         .route("/api/v1/explain", get(question::<B, ExplainQuery>))
@@ -57,6 +58,7 @@ pub(super) fn guarded<B: Backend>(engines: Arc<Engines<B>>) -> Router {
         .route("/api/v1/probe", post(order::<B, ProbeBody>))
         .route("/api/v1/ping", post(order::<B, PingBody>))
         .route("/api/v1/capture", post(capture::<B>).delete(end_capture::<B>))
+        .route("/metrics", get(metrics::<B>))
         .merge(console())
         .fallback(|uri: axum::http::Uri| async move {
             ApiError::NotFound(format!("no such resource: {}", uri.path())).into_response()
@@ -77,6 +79,17 @@ fn plain<B: Backend>(request: Request) -> MethodRouter<Arc<Engines<B>>> {
     get(async move |State(engines): Served<B>, Query(query): Query<PlainQuery>| -> Reply {
         engines.ask(query.engine.as_deref(), request).await.map(Json)
     })
+}
+
+async fn metrics<B: Backend>(
+    State(engines): Served<B>,
+    Query(query): Query<PlainQuery>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let measured = engines.measures(query.engine.as_deref()).await?;
+    let page = metrics::page(&headers, measured, engines.process());
+    let (kind, page) = page.map_err(|_| ApiError::Unavailable("the metrics could not be written".to_owned()))?;
+    Ok(([(header::CONTENT_TYPE, kind)], page).into_response())
 }
 
 async fn question<B: Backend, Q: Question>(State(engines): Served<B>, Query(query): Query<Q>) -> Reply {

@@ -18,6 +18,7 @@ mod exchange;
 mod journal;
 mod judgement;
 mod local;
+mod measures;
 mod neighbors;
 mod peers;
 mod probes;

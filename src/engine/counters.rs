@@ -3,11 +3,16 @@
 
 use std::sync::Mutex;
 
+use crate::engine::Batch;
 use crate::engine::snapshot::Renewed;
 use crate::engine::verdict::DropReason;
+use crate::engine::view::HistogramView;
 use crate::id::{FirewallId, LinkId, ServerId};
 use crate::path::pinning::{Pin, PinChange};
 use crate::session::{EndReason, Session};
+
+/// Places for sizes of batches, from one frame to a full batch.
+const BATCH_SIZES: usize = Batch::CAPACITY.ilog2() as usize + 1;
 
 /// Traffic of one firewall.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -89,6 +94,8 @@ pub struct Counters {
     pub punt_drop_fragment_unsent: u64,
     /// ICMP errors that were not made because the queue to the controller was full.
     pub punt_drop_icmp_error: u64,
+    /// Batches by their size: in place n those of up to 2^n frames that no smaller place takes.
+    pub batches: [u64; BATCH_SIZES],
     /// By [`FirewallId`].
     pub firewalls: Vec<FirewallCounters>,
     /// By [`LinkId`].
@@ -127,6 +134,7 @@ impl Default for Counters {
             punt_drop_fragment_timeout: 0,
             punt_drop_fragment_unsent: 0,
             punt_drop_icmp_error: 0,
+            batches: [0; BATCH_SIZES],
             firewalls: Vec::new(),
             links: Vec::new(),
             servers: Vec::new(),
@@ -187,7 +195,7 @@ impl Counters {
 
     /// Adds what another worker counted.
     pub fn add(&mut self, other: &Self) {
-        let Self { firewalls, links, servers, drops, pins, .. } = other;
+        let Self { firewalls, links, servers, drops, pins, batches, .. } = other;
         for (own, other) in [
             (&mut self.received, other.received),
             (&mut self.forwarded, other.forwarded),
@@ -210,6 +218,9 @@ impl Counters {
             *own += other;
         }
         for (own, other) in self.drops.iter_mut().zip(drops).chain(self.pins.iter_mut().zip(pins)) {
+            *own += other;
+        }
+        for (own, other) in self.batches.iter_mut().zip(batches) {
             *own += other;
         }
         for (number, other) in firewalls.iter().enumerate() {
@@ -246,6 +257,23 @@ impl Counters {
         }
         for (id, _) in renewed.servers.iter().filter(|(_, given)| **given > seen) {
             *self.server(*id) = ServerCounters::default();
+        }
+    }
+
+    /// Counts a batch of `frames` frames.
+    pub fn count_batch(&mut self, frames: usize) {
+        if frames > 0 {
+            let place = frames.next_power_of_two().ilog2() as usize;
+            self.batches[place.min(BATCH_SIZES - 1)] += 1;
+        }
+    }
+
+    /// How many frames the batches had.
+    pub fn batch_sizes(&self) -> HistogramView {
+        HistogramView {
+            bounds: (0..BATCH_SIZES as i32).map(|place| 2f64.powi(place)).collect(),
+            counts: self.batches.iter().copied().chain([0]).collect(),
+            sum: self.received as f64,
         }
     }
 
@@ -362,5 +390,19 @@ mod tests {
         assert_eq!((sum.received, sum.drops_for(DropReason::NoRoute), sum.pins), (7, 1, [1; 6]));
         assert_eq!((sum.firewalls[0].sessions, sum.firewalls[1].sessions), (-1, 2));
         assert_eq!(sum.links[2].rx_packets, 7);
+    }
+    #[test]
+    fn batches_are_counted_by_powers_of_two_and_their_frames_are_those_received() {
+        let mut counters = Counters::default();
+        for frames in [0, 1, 2, 3, 4, 5, 64] {
+            counters.count_batch(frames);
+            counters.received += frames as u64;
+        }
+
+        let sizes = counters.batch_sizes();
+
+        assert_eq!(sizes.bounds, [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0]);
+        assert_eq!(sizes.counts, [1, 1, 2, 1, 0, 0, 1, 0]);
+        assert_eq!((sizes.sum, sizes.count()), (79.0, 6), "an empty turn is no batch");
     }
 }

@@ -11,6 +11,7 @@ pub mod controller;
 pub mod counters;
 pub mod explain;
 pub mod forwarder;
+pub mod histogram;
 pub mod ledger;
 pub mod plan;
 pub mod route;

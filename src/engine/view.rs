@@ -3,6 +3,8 @@
 //! Keys are a contract: they may grow in number, never change name or meaning. `*_ms` are durations up to now in
 //! milliseconds, `at` is RFC 3339 in UTC, counters are integers since start.
 
+mod measures;
+
 use std::collections::BTreeMap;
 
 mod plan;
@@ -14,6 +16,8 @@ pub use plan::{MemberShare, MoveView, NewFlowsView, PlanView, ReloadView};
 use crate::config::Admin;
 use crate::engine::Snapshot;
 use crate::path::pinning::Pin;
+
+pub use measures::{HistogramView, MeasuresView, ProbeView, RingView, TableView, WorkerView};
 
 /// `show status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -5,18 +5,20 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::control::{Commands, Control};
+use super::punts::PuntDepth;
 use super::redact::hide_secrets;
 use super::reload::Reloader;
 use super::shared::Shared;
-use super::{capture, counters, logging, sessions};
+use super::{capture, counters, logging, process, sessions};
+use crate::api::metrics::Process;
 use crate::api::names::Member;
 use crate::api::{
     Answer, ApiError, Backend, CaptureRequest, Download, Request, ServerChange, SessionFilter, Via, names,
 };
 use crate::config::{Admin, is_removed};
-use crate::engine::Snapshot;
 use crate::engine::explain::explain;
-use crate::engine::view::{ExchangeView, LinkView, StatusView};
+use crate::engine::view::{AlarmView, CountersView, ExchangeView, LinkView, OverrideView, StatusView};
+use crate::engine::{Counters, Snapshot};
 use crate::flow::FlowKey;
 use crate::id::LinkId;
 use crate::time::Duration;
@@ -27,22 +29,27 @@ const EXCHANGE: Duration = Duration::from_secs(3);
 /// See the module.
 #[derive(Debug)]
 pub(super) struct EngineBackend {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     commands: Commands,
+    pub(super) punts: PuntDepth,
     reloader: Arc<Reloader>,
 }
 
-type Reply = Result<Answer, ApiError>;
+pub(super) type Reply = Result<Answer, ApiError>;
 
 impl Backend for EngineBackend {
     fn engine(&self) -> &str {
         &self.shared.engine
     }
 
+    fn process(&self) -> Option<Process> {
+        process::measure()
+    }
+
     async fn ask(self: Arc<Self>, request: Request) -> Reply {
         match request {
             Request::Status => self.status().await,
-            Request::Links => Ok(Answer::Links(self.links())),
+            Request::Links => Ok(Answer::Links(self.link_views(&self.shared.counters()))),
             Request::Neighbors => {
                 self.on_control(|control| control.controller.neighbors(control.now())).await.map(Answer::Neighbors)
             }
@@ -61,6 +68,7 @@ impl Backend for EngineBackend {
             }
             Request::Sessions(filter) => self.sessions(filter).await,
             Request::Counters => self.counters().await,
+            Request::Measures => self.measures().await,
             Request::Events { after } => Ok(Answer::Events(self.shared.events().after(after))),
             Request::Config => Ok(Answer::Config { text: hide_secrets(&self.shared.source().text) }),
             Request::Reload { config, by } => {
@@ -94,12 +102,12 @@ impl Backend for EngineBackend {
 }
 
 impl EngineBackend {
-    pub(super) fn new(shared: Arc<Shared>, commands: Commands, reloader: Arc<Reloader>) -> Self {
-        Self { shared, commands, reloader }
+    pub(super) fn new(shared: Arc<Shared>, commands: Commands, punts: PuntDepth, reloader: Arc<Reloader>) -> Self {
+        Self { shared, commands, punts, reloader }
     }
 
     /// Does something on the control thread.
-    async fn on_control<R: Send + 'static>(
+    pub(super) async fn on_control<R: Send + 'static>(
         &self,
         ask: impl FnOnce(&mut Control) -> R + Send + 'static,
     ) -> Result<R, ApiError> {
@@ -120,8 +128,12 @@ impl EngineBackend {
         let (alarms, overrides) = self
             .on_control(|control| (control.controller.alarms(control.now()), control.controller.overrides()))
             .await?;
+        Ok(Answer::Status(self.status_view(alarms, overrides)))
+    }
+
+    pub(super) fn status_view(&self, alarms: Vec<AlarmView>, overrides: Vec<OverrideView>) -> StatusView {
         let shared = &self.shared;
-        Ok(Answer::Status(StatusView {
+        StatusView {
             name: shared.engine.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_ms: u64::try_from(shared.clock.now().since(shared.started).as_millis()).unwrap_or(u64::MAX),
@@ -133,13 +145,12 @@ impl EngineBackend {
             role: "active".to_owned(),
             alarms,
             overrides,
-        }))
+        }
     }
 
-    fn links(&self) -> Vec<LinkView> {
+    pub(super) fn link_views(&self, counters: &Counters) -> Vec<LinkView> {
         let shared = &self.shared;
         let snapshot = self.snapshot();
-        let counters = shared.counters();
         let view = |(index, link): (usize, &crate::engine::snapshot::Link)| {
             let id = LinkId::from(index);
             let counted = counters.links.get(index).copied().unwrap_or_default();
@@ -185,10 +196,15 @@ impl EngineBackend {
 
     async fn counters(&self) -> Reply {
         let others = self.on_control(|control| control.controller.counters()).await?;
+        Ok(Answer::Counters(self.flat_counters(&self.shared.counters(), others)))
+    }
+
+    /// The workers' counters, the controller's, the sockets' and the log's.
+    pub(super) fn flat_counters(&self, workers: &Counters, controller: CountersView) -> CountersView {
         let own = [("log_dropped", logging::dropped())];
         let own = self.shared.accounts.counters().into_iter().chain(own);
         let sockets = self.shared.traffic.counters().chain(own).map(|(name, value)| (name.to_owned(), value));
-        Ok(Answer::Counters(counters::flat(&self.shared.counters(), others.into_iter().chain(sockets))))
+        counters::flat(workers, controller.into_iter().chain(sockets))
     }
 
     fn explain(&self, flow: &FlowKey, from: Option<Via>) -> Reply {

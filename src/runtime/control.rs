@@ -15,6 +15,7 @@ use super::shared::Shared;
 use super::state::StateFile;
 use super::transmit::{BURST, Outlets};
 use super::worker::WorkerHandle;
+use crate::engine::histogram::DurationHistogram;
 use crate::engine::trace::Watch;
 use crate::engine::view::ExchangeView;
 use crate::engine::{Controller, Event, Transmit};
@@ -47,6 +48,8 @@ pub(super) struct Control {
     pub(super) workers: Vec<WorkerHandle>,
     watch: Watch,
     captures: Known,
+    /// How late timers were served.
+    pub lag: DurationHistogram,
     waiting: BTreeMap<u64, oneshot::Sender<ExchangeView>>,
 }
 
@@ -72,8 +75,9 @@ impl Control {
         outlets: Outlets,
         workers: Vec<WorkerHandle>,
     ) -> Self {
-        let (watch, captures, waiting) = (Watch::default(), Known::default(), BTreeMap::new());
-        Self { controller, shared, state, devices, outlets, workers, watch, captures, waiting }
+        let (watch, captures) = (Watch::default(), Known::default());
+        let (lag, waiting) = (DurationHistogram::default(), BTreeMap::new());
+        Self { controller, shared, state, devices, outlets, workers, watch, captures, lag, waiting }
     }
 
     /// Tells the controller about devices.
@@ -114,7 +118,8 @@ impl Control {
         let mut punts = Vec::with_capacity(PUNT_BATCH);
         loop {
             self.settle(&sources.punts);
-            let due = self.controller.poll_timeout().map(|due| due.since(self.now()));
+            let deadline = self.controller.poll_timeout();
+            let due = deadline.map(|due| due.since(self.now()));
             tokio::select! {
                 _ = &mut sources.stop => return Ok(()),
                 () = sources.punts.receive(&mut punts, PUNT_BATCH) => {
@@ -126,6 +131,7 @@ impl Control {
                 // How late this is, is how late the engine is: the controller judges by it.
                 () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => {
                     let now = self.now();
+                    self.lag.observe(deadline.map_or(Duration::ZERO, |deadline| now.since(deadline)));
                     self.controller.handle_timeout(now);
                 }
                 Some(command) = sources.commands.recv() => command(self),

@@ -164,9 +164,10 @@ impl Prepared {
 
         let (commands, todo) = commands();
         let (stop_control, stop) = oneshot::channel();
+        let depth = punt_receiver.depth();
         let sources = Sources { punts: punt_receiver, monitor, commands: todo, stop };
         reloader.add(Target { own: path, shared: shared.clone(), commands: commands.clone() });
-        let backend = Arc::new(EngineBackend::new(shared.clone(), commands, reloader.clone()));
+        let backend = Arc::new(EngineBackend::new(shared.clone(), commands, depth, reloader.clone()));
         let served = socket.serve(backend.clone(), config.api.socket_group.as_deref())?;
         let spawn = |name: String, body: Box<dyn FnOnce() + Send>| {
             let ending = Ending { thread: format!("engine {engine}: {name}"), endings: endings.clone() };

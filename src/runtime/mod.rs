@@ -20,6 +20,8 @@ mod engine;
 mod events;
 mod logging;
 mod management;
+mod measures;
+mod process;
 mod punts;
 mod redact;
 mod reload;

@@ -31,6 +31,18 @@ pub(super) fn queue(capacity: usize) -> (PuntSender, PuntReceiver) {
     (PuntSender { queue: sender, refused: refused.clone() }, PuntReceiver { queue: receiver, refused, _open: open })
 }
 
+/// Tells how full the queue is.
+#[derive(Debug, Clone)]
+pub(super) struct PuntDepth(mpsc::WeakSender<Punt>);
+
+impl PuntDepth {
+    /// Frames that wait, and frames that fit.
+    pub(super) fn read(&self) -> (usize, usize) {
+        // Without its ends the queue is as good as empty.
+        self.0.upgrade().map_or((0, 0), |queue| (queue.max_capacity() - queue.capacity(), queue.max_capacity()))
+    }
+}
+
 impl PuntQueue for PuntSender {
     fn offer(&mut self, punt: Punt) -> bool {
         let taken = self.queue.try_send(punt).is_ok();
@@ -45,6 +57,11 @@ impl PuntReceiver {
     /// Waits for frames and appends up to `limit` of them. Loses none when it is given up while it waits.
     pub(super) async fn receive(&mut self, punts: &mut Vec<Punt>, limit: usize) {
         self.queue.recv_many(punts, limit).await;
+    }
+
+    /// To be asked by other threads.
+    pub(super) fn depth(&self) -> PuntDepth {
+        PuntDepth(self._open.downgrade())
     }
 
     /// Frames refused since the last call.

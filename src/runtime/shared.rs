@@ -84,9 +84,9 @@ impl Shared {
             snapshot: Arc::new(ArcSwap::new(snapshot)),
             sessions,
             captures: Captures::new(cells.len()),
-            cells,
             ports,
-            traffic: Traffic::new(config.links.len(), config.devices.len()),
+            traffic: Traffic::new(config.links.len(), config.devices.len(), cells.len()),
+            cells,
             stop: AtomicBool::new(false),
             accounts: Accounts::default(),
             events: Mutex::new(EventLog::new(&config.engine.name, clock.now())),
@@ -147,6 +147,7 @@ impl Shared {
 /// What happened to frames outside the forwarder's sight.
 #[derive(Debug)]
 pub(super) struct Traffic {
+    workers: usize,
     places: RwLock<Places>,
     failures: [AtomicU64; SendError::ALL.len()],
 }
@@ -156,7 +157,8 @@ pub(super) struct Traffic {
 struct Places {
     made_links: Vec<Made>,
     failed_links: Vec<AtomicU64>,
-    ring_dropped: Vec<AtomicU64>,
+    /// By device, then by worker.
+    ring_dropped: Vec<Vec<AtomicU64>>,
 }
 
 /// Frames of the controller that one link was given.
@@ -167,8 +169,8 @@ struct Made {
 }
 
 impl Traffic {
-    fn new(links: usize, devices: usize) -> Self {
-        let traffic = Self { places: RwLock::default(), failures: Default::default() };
+    fn new(links: usize, devices: usize, workers: usize) -> Self {
+        let traffic = Self { workers, places: RwLock::default(), failures: Default::default() };
         traffic.grow(links, devices);
         traffic
     }
@@ -179,7 +181,7 @@ impl Traffic {
         let (links, devices) = (links.max(places.made_links.len()), devices.max(places.ring_dropped.len()));
         places.made_links.resize_with(links, Made::default);
         places.failed_links.resize_with(links, AtomicU64::default);
-        places.ring_dropped.resize_with(devices, AtomicU64::default);
+        places.ring_dropped.resize_with(devices, || (0..self.workers).map(|_| AtomicU64::default()).collect());
     }
 
     /// A frame of `bytes` bytes that the controller made or kept goes out by `link`. The forwarder counts its own.
@@ -204,9 +206,9 @@ impl Traffic {
         }
     }
 
-    /// Frames that found a ring of `device` full.
-    pub(super) fn ring_dropped(&self, device: DeviceId, frames: u64) {
-        if let Some(count) = self.places().ring_dropped.get(device.index()) {
+    /// Frames that found the ring of `device` full that `worker` serves.
+    pub(super) fn ring_dropped(&self, worker: usize, device: DeviceId, frames: u64) {
+        if let Some(count) = self.places().ring_dropped.get(device.index()).and_then(|rings| rings.get(worker)) {
             count.fetch_add(frames, Ordering::Relaxed);
         }
     }
@@ -218,13 +220,20 @@ impl Traffic {
 
     /// Frames lost before the engine saw them.
     pub(super) fn ring_dropped_on(&self, device: DeviceId) -> u64 {
-        self.places().ring_dropped.get(device.index()).map_or(0, |count| count.load(Ordering::Relaxed))
+        (0..self.workers).map(|worker| self.ring_dropped_of(worker, device)).sum()
+    }
+
+    /// Frames that `worker` lost on `device`.
+    pub(super) fn ring_dropped_of(&self, worker: usize, device: DeviceId) -> u64 {
+        let places = self.places();
+        let ring = places.ring_dropped.get(device.index()).and_then(|rings| rings.get(worker));
+        ring.map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
     /// Names and values for `show counters`.
     pub(super) fn counters(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let failures = SendError::ALL.iter().zip(&self.failures);
-        let rings = self.places().ring_dropped.iter().map(|count| count.load(Ordering::Relaxed)).sum();
+        let rings = self.places().ring_dropped.iter().flatten().map(|count| count.load(Ordering::Relaxed)).sum();
         failures.map(|(error, count)| (error.name(), count.load(Ordering::Relaxed))).chain([("ring_dropped", rings)])
     }
 

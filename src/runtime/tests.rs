@@ -18,6 +18,8 @@ use crate::io::lock::LinkLock;
 use crate::io::testing::{Host, command, ip, namespace};
 use crate::time::Duration;
 
+mod metrics;
+
 /// A file of an engine called `name` with these links, its sockets and state in `directory`.
 fn file(directory: &Path, name: &str, links: &str) -> EngineFile {
     let directory = directory.display();

@@ -59,9 +59,9 @@ pub(super) struct WorkerHandle {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Worker {
+    number: usize,
     forwarder: Forwarder,
     shared: Arc<Shared>,
-    number: usize,
     captures: Known,
     punts: PuntSender,
     /// By [`DeviceId`].
@@ -87,7 +87,7 @@ impl WorkerHandle {
 }
 
 impl Worker {
-    /// A worker without devices, and the hold on it.
+    /// Worker `number` without devices, and the hold on it.
     pub(super) fn new(
         number: usize,
         forwarder: Forwarder,
@@ -98,8 +98,8 @@ impl Worker {
         let (tell, mail) = channel::unbounded();
         let wake = Wake::new()?;
         let worker = Self {
-            forwarder,
             number,
+            forwarder,
             captures: Known::default(),
             punts,
             receivers: Vec::new(),
@@ -210,7 +210,7 @@ impl Worker {
     fn count_rings(&self) {
         for (index, receiver) in self.receivers.iter().enumerate() {
             if let Some(receiver) = receiver {
-                self.shared.traffic.ring_dropped(DeviceId::from(index), receiver.take_counts().dropped);
+                self.shared.traffic.ring_dropped(self.number, DeviceId::from(index), receiver.take_counts().dropped);
             }
         }
     }

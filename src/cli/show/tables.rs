@@ -50,7 +50,12 @@ pub fn render(answers: &Answers) -> String {
                 }
                 text.push_str(config);
             }
-            Answer::Explain(_) | Answer::Exchanges(_) | Answer::Reload(_) | Answer::Plan(_) | Answer::Done { .. } => {}
+            Answer::Measures(_)
+            | Answer::Explain(_)
+            | Answer::Exchanges(_)
+            | Answer::Reload(_)
+            | Answer::Plan(_)
+            | Answer::Done { .. } => {}
         }
     }
     match answers.first().map(|(_, _, answer)| answer) {

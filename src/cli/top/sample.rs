@@ -79,6 +79,7 @@ impl Sample {
                 // An answer has the kind of its request.
                 Answer::Neighbors(_)
                 | Answer::Peers(_)
+                | Answer::Measures(_)
                 | Answer::Config { .. }
                 | Answer::Explain(_)
                 | Answer::Exchanges(_)

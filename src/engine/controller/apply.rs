@@ -168,14 +168,15 @@ impl Controller {
             let Some(own) = self.paths.iter_mut().find(|own| own.key == key).filter(|_| stays) else { continue };
             let was = &old.groups[old.firewalls[key.firewall.index()].group.index()].check;
             let is = &self.config.groups[self.config.firewalls[key.firewall.index()].group.index()].check;
-            let Path { key: _, link, next_hop, destination, prober, mut monitor, rtt, reason, told } = path;
+            let Path { key: _, link, next_hop, destination, prober, mut monitor, rtt, rtts, reason, told } = path;
             if was != is {
                 monitor.reconfigure(is);
             }
             let way = (own.link, own.next_hop, own.destination);
             let asks_alike = was == is && way == (link, next_hop, destination);
             let prober: Prober = if asks_alike { prober } else { own.prober.clone() };
-            *own = Path { key, link: way.0, next_hop: way.1, destination: way.2, prober, monitor, rtt, reason, told };
+            let (link, next_hop, destination) = way;
+            *own = Path { key, link, next_hop, destination, prober, monitor, rtt, rtts, reason, told };
         }
     }
 }

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use super::tally::Tally;
 use super::{Controller, Random};
 use crate::config::{CheckKind, Config};
+use crate::engine::histogram::DurationHistogram;
 use crate::engine::view::CheckedView;
 use crate::health::monitor::{Monitor, Outcome, State};
 use crate::health::prober::{Prober, Settled, TcpAnswer};
@@ -33,6 +34,7 @@ pub(super) struct Path {
     pub(super) prober: Prober,
     pub(super) monitor: Monitor,
     pub(super) rtt: Option<Duration>,
+    pub(super) rtts: DurationHistogram,
     /// Why it is down or starting, in words.
     pub(super) reason: Option<String>,
     /// What liveness was told last.
@@ -95,6 +97,7 @@ pub(super) fn paths(config: &Config, random: &mut Random, now: Instant) -> Vec<P
             prober: Prober::new(check, random.next() as u16, first),
             monitor: Monitor::new(check, now),
             rtt: None,
+            rtts: DurationHistogram::default(),
             reason: Some("no verdict yet".to_owned()),
             told: None,
         })
@@ -246,6 +249,7 @@ impl Controller {
             }
             if let Some(rtt) = offer(path) {
                 path.rtt = Some(rtt);
+                path.rtts.observe(rtt);
                 self.settle_probes(index, now);
                 return true;
             }

@@ -222,6 +222,11 @@ impl Farm {
         self.sticky = self.sticky.map(|due| before.sticky.unwrap_or(due));
     }
 
+    /// Sticky entries in use.
+    pub(super) fn sticky_used(&self) -> usize {
+        self.scheduler.sticky_used()
+    }
+
     /// When a drain runs out, or sticky entries are to be looked at.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let services = self.services.iter().filter_map(|service| service.drain.end());

@@ -161,6 +161,7 @@ impl Forwarder {
     pub fn process(&mut self, batch: &mut Batch<'_>, snapshot: &Snapshot, punts: &mut dyn PuntQueue, now: Instant) {
         self.watch.begin(snapshot, now);
         self.sweep(snapshot, now, Self::SWEEP_PER_BATCH);
+        self.counters.count_batch(batch.packets.len());
         for packet in &mut batch.packets {
             let verdict = self.process_packet(packet, snapshot, punts, now);
             packet.verdict = Some(verdict);

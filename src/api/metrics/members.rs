@@ -1,0 +1,216 @@
+//! Metrics of firewalls, paths, peers, services and servers.
+
+use std::fmt;
+
+use super::family::{Labels, Page, bytes, of, ratio, seconds};
+use crate::engine::view::{FirewallView, MeasuresView, ServerView};
+
+pub(super) fn encode(page: &mut Page<'_>, engines: &[MeasuresView]) -> fmt::Result {
+    firewalls(page, engines)?;
+    shares(page, engines)?;
+    paths(page, engines)?;
+    peers(page, engines)?;
+    services(page, engines)?;
+    servers(page, engines)
+}
+
+fn of_engine(engine: &MeasuresView) -> Labels<'_> {
+    vec![("engine", &engine.status.name)]
+}
+
+/// `labels` and more.
+fn and<'a, const N: usize>(mut labels: Labels<'a>, more: [(&'static str, &'a str); N]) -> Labels<'a> {
+    labels.extend(more);
+    labels
+}
+
+fn each_firewall(engines: &[MeasuresView]) -> impl Iterator<Item = (Labels<'_>, &FirewallView)> {
+    engines.iter().flat_map(|engine| {
+        let labels = |one| and(of_engine(engine), member_of(one));
+        engine.firewalls.iter().map(move |one| (labels(one), one))
+    })
+}
+
+fn member_of(firewall: &FirewallView) -> [(&'static str, &str); 2] {
+    [("group", &firewall.group), ("firewall", &firewall.name)]
+}
+
+fn firewalls(page: &mut Page<'_>, engines: &[MeasuresView]) -> fmt::Result {
+    let each = || each_firewall(engines);
+    let carries = |state: &str| u64::from(matches!(state, "up" | "degraded"));
+    page.gauges(
+        of("firewall_up", "Whether the firewall takes new sessions: it is up or degraded."),
+        each().map(|(labels, one)| (labels, carries(&one.state))),
+    )?;
+    page.states(
+        of("firewall_state", "The state of the firewall: 1 for the one that it is in."),
+        "state",
+        &["up", "degraded", "down", "drain", "maint"],
+        each().map(|(labels, one)| (labels, one.state.as_str())),
+    )?;
+    page.measures(
+        seconds("firewall_state_age", "How long the firewall has been in its state."),
+        each().map(|(labels, one)| (labels, one.since_ms as f64 / 1000.0)),
+    )?;
+    page.gauges(
+        of("firewall_weight", "The weight of the firewall."),
+        each().map(|(labels, one)| (labels, one.weight.into())),
+    )?;
+    page.gauges(
+        of("firewall_sessions", "Live sessions that are pinned to the firewall."),
+        each().map(|(labels, one)| (labels, one.sessions)),
+    )?;
+    page.counters(
+        of("firewall_new_sessions", "Sessions that were pinned to the firewall."),
+        each().map(|(labels, one)| (labels, one.new_sessions)),
+    )?;
+    page.counters(
+        of("firewall_packets", "Packets to and from the firewall."),
+        each().map(|(labels, one)| (labels, one.packets)),
+    )?;
+    page.counters(
+        bytes("firewall", "Bytes of IP to and from the firewall."),
+        each().map(|(labels, one)| (labels, one.bytes)),
+    )
+}
+
+/// Which part of its group's sessions each firewall has, and how far that is from its weight.
+fn shares(page: &mut Page<'_>, engines: &[MeasuresView]) -> fmt::Result {
+    let mut has = Vec::new();
+    let mut due = Vec::new();
+    let mut imbalances = Vec::new();
+    for engine in engines {
+        let mut groups: Vec<&str> = Vec::new();
+        for firewall in &engine.firewalls {
+            if groups.contains(&firewall.group.as_str()) {
+                continue;
+            }
+            groups.push(&firewall.group);
+            let members: Vec<_> = engine.firewalls.iter().filter(|one| one.group == firewall.group).collect();
+            let takes = |one: &FirewallView| matches!(one.state.as_str(), "up" | "degraded") && !one.spare;
+            let sessions: u64 = members.iter().map(|one| one.sessions).sum();
+            let weights: u64 = members.iter().filter(|one| takes(one)).map(|one| u64::from(one.weight)).sum();
+            let mut worst: Option<f64> = None;
+            for one in members {
+                let part = |of: u64, all: u64| if all == 0 { 0.0 } else { of as f64 / all as f64 };
+                let share = part(one.sessions, sessions);
+                let fair = part(if takes(one) { one.weight.into() } else { 0 }, weights);
+                let labels = and(of_engine(engine), member_of(one));
+                has.push((labels.clone(), share));
+                due.push((labels, fair));
+                if fair > 0.0 && sessions > 0 {
+                    worst = Some(worst.unwrap_or(0.0).max(share / fair));
+                }
+            }
+            imbalances.extend(worst.map(|worst| (and(of_engine(engine), [("group", &firewall.group)]), worst)));
+        }
+    }
+    page.measures(ratio("firewall_share", "The firewall's part of its group's live sessions."), has)?;
+    page.measures(ratio("firewall_fair_share", "The part that the firewall should have by weight."), due)?;
+    let help = "The busiest firewall's share over its fair share; 1 is even, absent without sessions.";
+    page.measures(ratio("group_imbalance", help), imbalances)
+}
+
+fn paths(page: &mut Page<'_>, engines: &[MeasuresView]) -> fmt::Result {
+    let up = each_firewall(engines).flat_map(|(labels, firewall)| {
+        firewall.checks.iter().map(move |check| {
+            let labels = and(labels.clone(), [("peer", &check.peer), ("family", &check.family)]);
+            (labels, u64::from(check.state == "up"))
+        })
+    });
+    page.gauges(of("path_up", "Whether probes through the firewall to the peer are answered."), up)?;
+    let times = engines.iter().flat_map(|engine| {
+        engine.probes.iter().map(move |probe| {
+            let path = [
+                ("group", probe.group.as_str()),
+                ("firewall", &probe.firewall),
+                ("peer", &probe.peer),
+                ("family", &probe.family),
+            ];
+            (and(of_engine(engine), path), &probe.rtt)
+        })
+    });
+    page.histograms(seconds("probe_rtt", "Round trips of answered probes through the firewall to the peer."), times)
+}
+
+fn peers(page: &mut Page<'_>, engines: &[MeasuresView]) -> fmt::Result {
+    let each = || {
+        engines.iter().flat_map(|engine| {
+            let labels = |peer: [(&'static str, _); 2]| and(of_engine(engine), peer);
+            engine.peers.iter().map(move |one| (labels([("group", one.group.as_str()), ("peer", &one.name)]), one))
+        })
+    };
+    page.states(
+        of("peer_state", "The state of the engine on the far side: 1 for the one that it is in."),
+        "state",
+        &["up", "lost", "down"],
+        each().map(|(labels, one)| (labels, one.state.as_str())),
+    )?;
+    page.states(
+        of("peer_digest", "Whether the peer has the same group configuration: 1 for what is the case."),
+        "digest",
+        &["same", "differs", "unknown"],
+        each().map(|(labels, one)| (labels, one.digest.as_str())),
+    )
+}
+
+fn services(page: &mut Page<'_>, engines: &[MeasuresView]) -> fmt::Result {
+    let each = || {
+        engines.iter().flat_map(|engine| {
+            engine.services.iter().map(move |one| (and(of_engine(engine), [("service", &one.name)]), one))
+        })
+    };
+    page.gauges(
+        of("service_up", "Whether the virtual service takes new sessions."),
+        each().map(|(labels, one)| (labels, u64::from(one.state == "up"))),
+    )?;
+    page.states(
+        of("service_state", "The state of the virtual service: 1 for the one that it is in."),
+        "state",
+        &["up", "down", "drain", "maint"],
+        each().map(|(labels, one)| (labels, one.state.as_str())),
+    )?;
+    page.gauges(
+        of("service_sessions", "Live sessions of the virtual service."),
+        each().map(|(labels, one)| (labels, one.sessions)),
+    )?;
+    page.measures(
+        ratio("service_imbalance", "Scheduler hash: the busiest server's share of the table over its fair share."),
+        each().filter_map(|(labels, one)| Some((labels, one.imbalance?))),
+    )
+}
+
+fn servers(page: &mut Page<'_>, engines: &[MeasuresView]) -> fmt::Result {
+    let each = || {
+        engines.iter().flat_map(|engine| {
+            engine.services.iter().flat_map(move |service| {
+                let labels = |server| and(of_engine(engine), [("service", service.name.as_str()), ("server", server)]);
+                service.servers.iter().map(move |one: &ServerView| (labels(one.name.as_str()), one))
+            })
+        })
+    };
+    page.gauges(
+        of("server_up", "Whether the real server takes new sessions."),
+        each().map(|(labels, one)| (labels, u64::from(one.state == "up"))),
+    )?;
+    page.gauges(
+        of("server_weight", "The weight of the real server that is in force."),
+        each().map(|(labels, one)| (labels, one.weight.into())),
+    )?;
+    page.gauges(
+        of("server_sessions", "Live sessions of the real server."),
+        each().map(|(labels, one)| (labels, one.sessions)),
+    )?;
+    page.counters(
+        of("server_new_sessions", "Sessions that took the real server."),
+        each().map(|(labels, one)| (labels, one.new_sessions)),
+    )?;
+    page.counters(
+        of("server_packets", "Packets to and from the real server."),
+        each().map(|(labels, one)| (labels, one.packets)),
+    )?;
+    page.counters(
+        bytes("server", "Bytes of IP to and from the real server."),
+        each().map(|(labels, one)| (labels, one.bytes)),
+    )
+}
