@@ -125,6 +125,8 @@ pub struct Controller {
     routes: RouteTable,
     snapshot: Arc<Snapshot>,
     publish: bool,
+    /// Nothing is published before.
+    publish_from: Instant,
     errors: Limiter,
     resets: Limiter,
     reassembly: Reassembly,
@@ -169,6 +171,7 @@ impl Controller {
             routes: publish::routes(&config, &set_keys),
             snapshot: Arc::new(Snapshot::default()),
             publish: true,
+            publish_from: now,
             errors: Limiter::new(errors::ERRORS, now),
             resets: Limiter::new(errors::RESETS, now),
             reassembly: Reassembly::default(),
@@ -405,6 +408,7 @@ impl Controller {
             self.liveness.poll_timeout(),
             self.checks.poll_timeout(),
             self.farm.poll_timeout(),
+            self.publish.then_some(self.publish_from),
         ];
         paths.chain(vigils).chain(links).chain(exchanges).chain(single).flatten().min()
     }

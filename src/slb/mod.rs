@@ -151,16 +151,16 @@ pub enum Retired {
 /// Ports with the service that has them.
 type PortRange = (RangeInclusive<u16>, ServiceId);
 
-/// All virtual services of an engine.
+/// All virtual services of an engine. A copy shares them: what a publication does not change it does not pay for.
 #[derive(Debug, Clone, Default)]
 pub struct Services {
-    services: Vec<Service>,
+    services: Arc<[Arc<Service>]>,
     /// Where each server stands, by its number: its service, and its place there.
-    places: Vec<Option<(ServiceId, u16)>>,
+    places: Arc<[Option<(ServiceId, u16)>]>,
     /// Per VIP and protocol, the ports with their service, the narrowest range first.
-    ports: HashMap<(IpAddr, u8), Vec<PortRange>, ahash::RandomState>,
+    ports: Arc<HashMap<(IpAddr, u8), Vec<PortRange>, ahash::RandomState>>,
     /// Servers of mode `tunnel`, by the address to which their packets are packed.
-    tunnels: HashMap<IpAddr, Vec<(ServiceId, ServerId)>, ahash::RandomState>,
+    tunnels: Arc<HashMap<IpAddr, Vec<(ServiceId, ServerId)>, ahash::RandomState>>,
 }
 
 impl Services {
@@ -199,14 +199,28 @@ impl Services {
                 places[server.id.index()] = Some((service.id, place));
             }
         }
-        Self { services, places, ports, tunnels }
+        let services = services.into_iter().map(Arc::new).collect();
+        Self { services, places: places.into(), ports: Arc::new(ports), tunnels: Arc::new(tunnels) }
+    }
+
+    /// The same services, of which `changed` stand otherwise: up, weighted or remembered. Their addresses, ports and servers
+    /// are as they were.
+    #[must_use]
+    pub fn with(&self, changed: Vec<Service>) -> Self {
+        let mut services = self.services.to_vec();
+        for service in changed {
+            if let Some(place) = services.get_mut(service.id.index()) {
+                *place = Arc::new(service);
+            }
+        }
+        Self { services: services.into(), ..self.clone() }
     }
 
     /// The service that owns a destination: of those that have its port the one with the narrowest range.
     pub fn find(&self, address: IpAddr, protocol: u8, port: u16) -> Option<&Service> {
         let ranges = self.ports.get(&(address, protocol))?;
         let (_, id) = ranges.iter().find(|(range, _)| range.contains(&port))?;
-        self.services.get(id.index())
+        self.get(*id)
     }
 
     /// The servers to which packets are packed for this address.
@@ -216,7 +230,7 @@ impl Services {
 
     /// A service.
     pub fn get(&self, id: ServiceId) -> Option<&Service> {
-        self.services.get(id.index())
+        self.services.get(id.index()).map(Arc::as_ref)
     }
 
     /// A server of a service.
@@ -227,7 +241,7 @@ impl Services {
     }
 
     /// All services, by [`ServiceId`].
-    pub fn all(&self) -> &[Service] {
+    pub fn all(&self) -> &[Arc<Service>] {
         &self.services
     }
 }

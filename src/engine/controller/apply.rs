@@ -53,6 +53,8 @@ impl Controller {
         self.adopt_checks(&old, now);
         self.journal.forget(&gone(&old, &self.config));
         (self.publish, self.judge, self.farm.judge) = (true, true, true);
+        // The new numbers are known to the forwarders before anything else happens.
+        self.publish_from = now;
         self.finish(now);
         Ok(())
     }
@@ -94,6 +96,7 @@ impl Controller {
             routes: self.routes.clone(),
             snapshot: Arc::clone(&self.snapshot),
             publish: false,
+            publish_from: now,
             errors: super::Limiter::new(super::errors::ERRORS, now),
             resets: super::Limiter::new(super::errors::RESETS, now),
             reassembly: Reassembly::default(),

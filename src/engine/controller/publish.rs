@@ -13,7 +13,7 @@ use crate::flow::FlowHasher;
 use crate::id::{DeviceId, FirewallId, GroupId, PathSetId, PeerId};
 use crate::path::liveness::SetKey;
 use crate::path::{Group, Member};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::wire::{Family, MacAddr};
 
 /// The groups as selection sees them.
@@ -64,10 +64,21 @@ fn set_id(sets: &[SetKey], group: GroupId, peer: Option<PeerId>, family: Family)
     sets.iter().position(|key| *key == SetKey { group, peer, family }).map(PathSetId::from)
 }
 
+/// How long nothing is published after a publication that was made of `built` servers and neighbours: where thousands
+/// change at once each of them would cost what all of them cost, and the checks and neighbours would wait for it.
+fn pause_after(built: usize) -> Duration {
+    const SMALL: usize = 256;
+    const EACH: Duration = Duration::from_micros(4);
+    if built <= SMALL { Duration::ZERO } else { EACH * u32::try_from(built).unwrap_or(u32::MAX) }
+}
+
 impl Controller {
     /// One publication for all that changed since the last.
     pub(super) fn publish_changes(&mut self, now: Instant) {
-        if std::mem::take(&mut self.publish) {
+        if self.publish && self.publish_from <= now {
+            self.publish = false;
+            let built = self.refresh_services() + self.neighbors.len();
+            self.publish_from = now + pause_after(built);
             self.watch_shared_macs(now);
             self.snapshot = Arc::new(self.build_snapshot());
             self.events.push_back(Event::Publish(Arc::clone(&self.snapshot)));

@@ -73,7 +73,7 @@ impl Controller {
                 (format!("weight {before}"), format!("weight {}", self.server_weight(id)))
             }
         };
-        self.farm.judge = true;
+        self.farm.suspects.insert(id);
         self.change("admin", &subject, Some(&from), Some(&to), reason.as_deref(), by.as_deref());
         Ok(())
     }

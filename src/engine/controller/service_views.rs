@@ -46,8 +46,7 @@ impl Controller {
     fn server_view(&self, id: ServerId, counters: &Counters, now: Instant) -> view::ServerView {
         let server = &self.config.servers[id.index()];
         let record = &self.farm.servers[id.index()];
-        let built = self.farm.services().get(server.service);
-        let built = built.and_then(|service| service.servers.iter().find(|built| built.id == id));
+        let built = self.farm.services().server(server.service, id).map(|(_, server)| server);
         let traffic = counters.servers.get(id.index()).copied().unwrap_or_default();
         view::ServerView {
             name: server.name.clone(),

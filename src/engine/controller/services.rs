@@ -3,7 +3,7 @@
 //! A server is up in a family while its checks say so, nobody has taken it out of service, and no drain has run out. Each
 //! time that ends it *falls*: its sessions are dealt with as `on-failure` says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -32,8 +32,14 @@ pub(super) struct Farm {
     pub(super) servers: Vec<ServerRecord>,
     /// As the last snapshot has them.
     built: Services,
-    /// Something happened that may change who is up.
+    /// Something happened that may change who is up, whoever it is.
     pub(super) judge: bool,
+    /// Servers of which that may be said.
+    pub(super) suspects: BTreeSet<ServerId>,
+    /// Services that the last snapshot does not have as they are.
+    stale: BTreeSet<ServiceId>,
+    /// When the next drain runs out.
+    next_drain: Option<Instant>,
     /// When sticky entries are looked at.
     sticky: Option<Instant>,
 }
@@ -173,6 +179,9 @@ impl Farm {
             scheduler,
             built: Services::default(),
             judge: true,
+            suspects: BTreeSet::new(),
+            stale: BTreeSet::new(),
+            next_drain: None,
             sticky: config.services.iter().any(|service| service.sticky.is_some()).then(|| now + STICKY_INTERVAL),
         }
     }
@@ -229,9 +238,12 @@ impl Farm {
 
     /// When a drain runs out, or sticky entries are to be looked at.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.next_drain.into_iter().chain(self.sticky).min()
+    }
+
+    fn drain_ends(&self) -> impl Iterator<Item = Instant> + '_ {
         let services = self.services.iter().filter_map(|service| service.drain.end());
-        let servers = self.servers.iter().filter_map(|server| server.drain.end());
-        services.chain(servers).chain(self.sticky).min()
+        services.chain(self.servers.iter().filter_map(|server| server.drain.end()))
     }
 
     /// As the last snapshot has them.
@@ -252,14 +264,16 @@ pub(super) fn virtual_addresses(config: &Config) -> Vec<IpAddr> {
 impl Controller {
     /// Ends the drains that have run out, forgets sticky clients.
     pub(super) fn tend_services(&mut self, now: Instant) {
-        let mut over = false;
-        for record in &mut self.farm.services {
-            over |= record.drain.runs_out(now);
+        if self.farm.next_drain.is_some_and(|end| end <= now) {
+            let mut over = false;
+            for record in &mut self.farm.services {
+                over |= record.drain.runs_out(now);
+            }
+            for record in &mut self.farm.servers {
+                over |= record.drain.runs_out(now);
+            }
+            self.farm.judge |= over;
         }
-        for record in &mut self.farm.servers {
-            over |= record.drain.runs_out(now);
-        }
-        self.farm.judge |= over;
         if self.farm.sticky.is_some_and(|due| due <= now) {
             self.farm.sticky = Some(now + STICKY_INTERVAL);
             for service in self.farm.built.all() {
@@ -272,17 +286,48 @@ impl Controller {
 
     /// Finds out who is up; tells what changed, and has it published.
     pub(super) fn judge_services(&mut self, now: Instant) {
-        if !std::mem::take(&mut self.farm.judge) {
+        let suspects = std::mem::take(&mut self.farm.suspects);
+        let is_general = std::mem::take(&mut self.farm.judge);
+        let (servers, services): (Vec<ServerId>, BTreeSet<ServiceId>) = if is_general {
+            self.farm.stale.extend((0..self.config.services.len()).map(ServiceId::from));
+            (self.config.server_ids().collect(), self.config.service_ids().collect())
+        } else {
+            let services = suspects.iter().map(|server| self.config.servers[server.index()].service);
+            (suspects.iter().copied().collect(), services.collect())
+        };
+        if !is_general && services.is_empty() {
             return;
         }
-        for id in self.config.server_ids().collect::<Vec<_>>() {
-            self.judge_server(id, now);
+        self.farm.stale.extend(&services);
+        for server in servers {
+            self.judge_server(server, now);
         }
-        for id in self.config.service_ids().collect::<Vec<_>>() {
-            self.judge_service(id, now);
+        for service in services {
+            self.judge_service(service, now);
         }
-        self.farm.built = self.build_services();
+        self.farm.next_drain = self.farm.drain_ends().min();
         self.publish = true;
+    }
+
+    /// Builds what has changed since the last snapshot, and no other service; answers how many servers that was.
+    pub(super) fn refresh_services(&mut self) -> usize {
+        let stale = std::mem::take(&mut self.farm.stale);
+        let count = self.config.services.len();
+        let is_whole = stale.len() == count || self.farm.built.all().len() != count;
+        let ids: Vec<ServiceId> = match is_whole {
+            true => (0..count).map(ServiceId::from).collect(),
+            false => stale.into_iter().collect(),
+        };
+        // Those that only sessions know follow the others: schedulers never get to them.
+        let mut removed: BTreeMap<ServiceId, Vec<ServerId>> = BTreeMap::new();
+        for (index, server) in self.config.servers.iter().enumerate().filter(|(_, server)| is_removed(&server.name)) {
+            removed.entry(server.service).or_default().push(index.into());
+        }
+        let removed = |id: &ServiceId| removed.get(id).map_or(&[][..], Vec::as_slice);
+        let services: Vec<slb::Service> = ids.into_iter().map(|id| self.build_service(id, removed(&id))).collect();
+        let servers = services.iter().map(|service| service.servers.len()).sum();
+        self.farm.built = if is_whole { Services::new(services) } else { self.farm.built.with(services) };
+        servers
     }
 
     fn judge_server(&mut self, id: ServerId, now: Instant) {
@@ -428,36 +473,26 @@ impl Controller {
         }
     }
 
-    fn build_services(&mut self) -> Services {
-        let mut services = Vec::with_capacity(self.config.services.len());
-        // Those that only sessions know follow the others: schedulers never get to them.
-        let mut removed: BTreeMap<ServiceId, Vec<ServerId>> = BTreeMap::new();
-        for (index, server) in self.config.servers.iter().enumerate().filter(|(_, server)| is_removed(&server.name)) {
-            removed.entry(server.service).or_default().push(index.into());
+    fn build_service(&mut self, id: ServiceId, removed: &[ServerId]) -> slb::Service {
+        let table = self.service_table(id);
+        let service = &self.config.services[id.index()];
+        slb::Service {
+            id,
+            name: service.name.clone(),
+            addresses: service.addresses.clone(),
+            protocols: service.protocols.clone(),
+            ports: service.ports.clone(),
+            scheduler: service.scheduler,
+            mode: service.mode,
+            snat: service.snat.clone(),
+            sticky: service.sticky,
+            on_failure_tcp: service.on_failure_tcp,
+            on_failure_udp: service.on_failure_udp,
+            takes_new: self.service_admin(id) == Admin::Ready,
+            servers: service.servers.iter().chain(removed).map(|server| self.build_server(*server)).collect(),
+            table,
+            state: self.farm.scheduler.service(base_name(&service.name)),
         }
-        for index in 0..self.config.services.len() {
-            let table = self.service_table(index.into());
-            let service = &self.config.services[index];
-            let removed = removed.get(&index.into()).into_iter().flatten();
-            services.push(slb::Service {
-                id: index.into(),
-                name: service.name.clone(),
-                addresses: service.addresses.clone(),
-                protocols: service.protocols.clone(),
-                ports: service.ports.clone(),
-                scheduler: service.scheduler,
-                mode: service.mode,
-                snat: service.snat.clone(),
-                sticky: service.sticky,
-                on_failure_tcp: service.on_failure_tcp,
-                on_failure_udp: service.on_failure_udp,
-                takes_new: self.service_admin(index.into()) == Admin::Ready,
-                servers: service.servers.iter().chain(removed).map(|server| self.build_server(*server)).collect(),
-                table,
-                state: self.farm.scheduler.service(base_name(&service.name)),
-            });
-        }
-        Services::new(services)
     }
 
     fn build_server(&self, id: ServerId) -> slb::Server {

@@ -484,16 +484,6 @@ impl Farm {
         }
     }
 
-    /// Processor time of the engine so far.
-    pub fn processor_time(&self) -> Duration {
-        let process = self.process.as_ref().expect("it runs");
-        let text = std::fs::read_to_string(format!("/proc/{}/stat", process.id())).expect("it runs");
-        let fields: Vec<&str> = text.rsplit(')').next().expect("a line").split_whitespace().collect();
-        let ticks: u64 = fields[11].parse::<u64>().expect("a number") + fields[12].parse::<u64>().expect("a number");
-        // USER_HZ is 100 on every architecture that Linux has this ABI on.
-        Duration::from_millis(ticks * 10)
-    }
-
     fn tell(&self) {
         let counters: Vec<_> = self.engine.counters().into_iter().filter(|(_, count)| *count > 0).collect();
         let mut err = std::io::stderr();

@@ -304,7 +304,7 @@ impl ServiceChecks {
     fn seen(&self, service: usize, server: usize, snapshot: &Snapshot) -> Option<(slb::Service, slb::Server)> {
         let seen = snapshot.services.all().iter().find(|seen| seen.name == service_name(service))?;
         let server = seen.servers.iter().find(|seen| seen.name == server_name(server))?.clone();
-        Some((seen.clone(), server))
+        Some((seen.as_ref().clone(), server))
     }
 
     /// A packet of a known session to a server that fell: only `keep` lets it go on.
