@@ -9,17 +9,19 @@ use crate::engine::forwarder::{
     view_toward_destination,
 };
 use crate::engine::route::{NextHop, Target};
-use crate::engine::view::{CandidateView, EgressView, ExplainView, PinView};
+use crate::engine::view::{CandidateView, EgressView, ExplainView, ExplainedSessionView, PinView, ServerCandidateView};
 use crate::engine::{DropReason, Snapshot};
 use crate::flow::{CanonicalKey, Endpoint, FlowKey, text};
-use crate::id::{FirewallId, LinkId, PathSetId};
+use crate::id::{FirewallId, LinkId, PathSetId, ServerId, ServiceId};
 use crate::path::pinning::{self, PacketKind, Pin, PinChange};
 use crate::path::{Admin, OnFailure, rendezvous};
-use crate::session::{Bound, Session, SessionTable};
-use crate::slb::{self, Mode, Service};
-use crate::time::Instant;
+use crate::session::{Bound, Session, SessionTable, Timeouts};
+use crate::slb::{self, Mode, Retired, Server, Service};
+use crate::time::{Duration, Instant};
 use crate::wire::Family;
 use crate::wire::frame::protocol;
+
+use what_if::what_if;
 
 /// Where the first or next packet of a flow arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +43,33 @@ pub fn explain(
     from: Option<From>,
     now: Instant,
 ) -> ExplainView {
+    let told = tell(engine, snapshot, sessions, flow, from, now);
+    ExplainView { what_if: what_if(&told, snapshot, sessions, flow, from, now), ..told.view }
+}
+
+/// An explanation, and what was chosen in it.
+struct Told {
+    view: ExplainView,
+    chosen: Chosen,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Chosen {
+    /// The firewall that the flow takes.
+    firewall: Option<FirewallId>,
+    /// It stands on the side that the packet comes from.
+    is_behind: bool,
+    server: Option<(ServiceId, ServerId)>,
+}
+
+fn tell(
+    engine: &str,
+    snapshot: &Snapshot,
+    sessions: &SessionTable,
+    flow: &FlowKey,
+    from: Option<From>,
+    now: Instant,
+) -> Told {
     let (key, _) = flow.canonical();
     let known = sessions.find(&key).and_then(|id| {
         sessions.update_bound(id, |key, session, bound| Known { key: *key, session: *session, bound: bound.copied() })
@@ -74,7 +103,7 @@ pub fn explain(
         };
         (transit, passage) = (placed.0, Some(placed.1));
     }
-    teller.session(known.as_ref().map(|known| &known.session), pins, now);
+    teller.session(known.as_ref().map(|known| &known.session), &sessions.timeouts(), pins, now);
     if let Err(reason) = teller.bound(known.as_ref()) {
         return teller.dropped(reason);
     }
@@ -91,7 +120,7 @@ pub fn explain(
             Some(_) => {}
         }
     }
-    teller.view
+    teller.told()
 }
 
 /// The session that a flow has.
@@ -129,10 +158,22 @@ fn origin(transit: &Transit, pins: Pins, snapshot: &Snapshot) -> Option<From> {
     }
 }
 
+/// Where a packet of the flow, which came from `gone`, is to be expected when that firewall does not let it pass any more.
+fn origin_behind(flow: &FlowKey, after: &Snapshot, gone: FirewallId) -> Option<From> {
+    let firewall = &after.firewalls[gone.index()];
+    let back = Transit::unchanged(*flow, Arrival::Near, PacketKind::Other).reversed();
+    let set = match after.routes.lookup(flow.source.address) {
+        Some(Target::Group { set, preferred: _, bypass: _ }) => Some(set),
+        Some(Target::Connected(_) | Target::Via(_)) | None => after.every_peer(firewall.group, flow.family()),
+    }?;
+    pinning::best(&view_toward_destination(&back, set, after)).map(From::Firewall)
+}
+
 /// Puts a decision into words.
 struct Teller<'a> {
     snapshot: &'a Snapshot,
     view: ExplainView,
+    chosen: Chosen,
 }
 
 impl<'a> Teller<'a> {
@@ -151,18 +192,25 @@ impl<'a> Teller<'a> {
             translation: None,
             egress: None,
             drop: None,
+            session: None,
+            servers: Vec::new(),
+            what_if: Vec::new(),
             story: Vec::new(),
         };
-        Self { snapshot, view }
+        Self { snapshot, view, chosen: Chosen::default() }
     }
 
     fn say(&mut self, sentence: impl Into<String>) {
         self.view.story.push(sentence.into());
     }
 
-    fn dropped(mut self, reason: DropReason) -> ExplainView {
+    fn told(self) -> Told {
+        Told { view: self.view, chosen: self.chosen }
+    }
+
+    fn dropped(mut self, reason: DropReason) -> Told {
         self.drop(reason);
-        self.view
+        self.told()
     }
 
     fn drop(&mut self, reason: DropReason) {
@@ -171,7 +219,7 @@ impl<'a> Teller<'a> {
         self.view.decided_by = "drop".to_owned();
     }
 
-    fn local(mut self, address: IpAddr, addressee: Addressee) -> ExplainView {
+    fn local(mut self, address: IpAddr, addressee: Addressee) -> Told {
         self.say(match addressee {
             Addressee::Service => {
                 format!("{address} is a virtual address; no service has this port, so the controller takes the packet.")
@@ -181,7 +229,7 @@ impl<'a> Teller<'a> {
             }
         });
         self.view.decided_by = "local".to_owned();
-        self.view
+        self.told()
     }
 
     /// The server that a service would give the first packet of a flow.
@@ -192,7 +240,7 @@ impl<'a> Teller<'a> {
         arrival: Arrival,
         now: Instant,
     ) -> Result<(Transit, Passage), DropReason> {
-        self.view.service = Some(service.name.clone());
+        self.service(service);
         let (server, address) = service
             .foresee(flow, now)
             .and_then(|server| Some((server, server.address(flow.family())?)))
@@ -208,6 +256,7 @@ impl<'a> Teller<'a> {
                 Some(FlowKey { source: Endpoint { address, port: flow.source.port }, destination, ..*flow })
             }
         };
+        self.chosen.server = Some((service.id, server.id));
         let fall = server.falls[slb::family_index(flow.family())];
         let bound = Bound { service: service.id, server: server.id, fall, inside };
         self.say(format!("Service {} would give it to server {}.", service.name, server.name));
@@ -216,11 +265,17 @@ impl<'a> Teller<'a> {
         Ok(forwarder::first_transit(*flow, &bound, arrival, kind, self.snapshot))
     }
 
+    fn service(&mut self, service: &Service) {
+        self.view.service = Some(service.name.clone());
+        self.view.servers = service.servers.iter().map(server_view).collect();
+    }
+
     /// The server of a live session, and whether that serves on.
     fn bound(&mut self, known: Option<&Known>) -> Result<(), DropReason> {
         let Some((known, bound)) = known.and_then(|known| Some((known, known.bound.as_ref()?))) else { return Ok(()) };
         if let Some((service, server)) = self.snapshot.services.server(bound.service, bound.server) {
-            self.view.service = Some(service.name.clone());
+            self.chosen.server = Some((bound.service, bound.server));
+            self.service(service);
             self.view.server = Some(server.name.clone());
             self.say(format!("Service {} gave it to server {}.", service.name, server.name));
         }
@@ -301,12 +356,20 @@ impl<'a> Teller<'a> {
         }
     }
 
-    fn session(&mut self, session: Option<&Session>, pins: Pins, now: Instant) {
+    fn session(&mut self, session: Option<&Session>, timeouts: &Timeouts, pins: Pins, now: Instant) {
         let Some(session) = session else {
             return self.say("No session of this flow is known.");
         };
-        let age = now.since(session.created).as_secs();
-        self.say(format!("A session of this flow is known: {}, opened {age} s ago.", session.state.name()));
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let age = now.since(session.created);
+        self.say(format!("A session of this flow is known: {}, opened {} s ago.", session.state.name(), age.as_secs()));
+        self.view.session = Some(ExplainedSessionView {
+            state: session.state.name().to_owned(),
+            age_ms: millis(age),
+            idle_ms: millis(now.since(session.last_seen)),
+            expires_ms: millis(session.expires(timeouts).since(now)),
+            packets: session.packets,
+        });
         for (pin, end) in both(&pins) {
             let pin = PinView::new(pin, end, self.snapshot);
             self.say(format!(
@@ -396,6 +459,8 @@ impl<'a> Teller<'a> {
             Course::To { hop, firewall } => (hop, firewall),
         };
         let taken = firewall.or(decision.pins.toward_source.map(|pin| pin.firewall));
+        self.chosen.firewall = taken;
+        self.chosen.is_behind = firewall.is_none();
         self.view.firewall = taken.map(|firewall| self.snapshot.firewalls[firewall.index()].name.clone());
         self.view.pins = both(&decision.pins).map(|(pin, end)| PinView::new(pin, end, self.snapshot)).collect();
         let is_routed_into_a_group = self.routed_set(transit).is_some();
@@ -424,6 +489,7 @@ impl<'a> Teller<'a> {
             link: name.clone(),
             next_hop: Some(hop.address.to_string()),
             mac: mac.map(|mac| mac.to_string()),
+            neighbor: mac.map(|_| "reachable".to_owned()),
         });
         self.say(format!("It leaves by link {name} to {to} ({station})."));
         if !is_up {
@@ -435,6 +501,23 @@ impl<'a> Teller<'a> {
     fn firewall_name(&self, firewall: FirewallId) -> String {
         let firewall = &self.snapshot.firewalls[firewall.index()];
         format!("{}/{}", self.snapshot.groups[firewall.group.index()].name, firewall.name)
+    }
+}
+
+fn server_view(server: &Server) -> ServerCandidateView {
+    let state = match (server.retired, server.up, server.takes_new) {
+        (Some(Retired::Maint), _, _) => "maint",
+        (Some(Retired::Drained), _, _) => "drain",
+        (None, [false, false], _) => "down",
+        (None, _, false) => "drain",
+        (None, _, true) => "up",
+    };
+    ServerCandidateView {
+        name: server.name.clone(),
+        state: state.to_owned(),
+        weight: server.weight,
+        backup: server.backup,
+        sessions: server.state.active(),
     }
 }
 
@@ -456,3 +539,4 @@ const fn change_text(change: PinChange) -> &'static str {
 
 #[cfg(test)]
 mod tests;
+mod what_if;

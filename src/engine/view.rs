@@ -3,6 +3,7 @@
 //! Keys are a contract: they may grow in number, never change name or meaning. `*_ms` are durations up to now in
 //! milliseconds, `at` is RFC 3339 in UTC, counters are integers since start.
 
+mod explain;
 mod measures;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use crate::config::Admin;
 use crate::engine::Snapshot;
 use crate::path::pinning::Pin;
 
+pub use explain::{CandidateView, EgressView, ExplainView, ExplainedSessionView, ServerCandidateView, WhatIfView};
 pub use measures::{HistogramView, MeasuresView, ProbeView, RingView, TableView, WorkerView};
 
 /// `show status`.
@@ -476,61 +478,4 @@ pub struct ExchangeView {
     pub rtt_us: Option<u64>,
     /// Frame by frame.
     pub steps: Vec<ExchangeStep>,
-}
-
-/// One firewall of `explain`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct CandidateView {
-    /// Name.
-    pub name: String,
-    /// `up`, `starting`, `down`, `drain` or `maint`.
-    pub state: String,
-    /// Weight.
-    pub weight: u16,
-    /// Higher wins.
-    pub score: u64,
-}
-
-/// Where a packet leaves.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct EgressView {
-    /// Link name.
-    pub link: String,
-    /// Next hop.
-    pub next_hop: Option<String>,
-    /// Its hardware address, if resolved.
-    pub mac: Option<String>,
-}
-
-/// `explain`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ExplainView {
-    /// Engine name.
-    pub engine: String,
-    /// The flow, normalised.
-    pub flow: String,
-    /// Where it arrives: a link or group/firewall.
-    pub from: String,
-    /// `session`, `learned`, `hash`, `bypass`, `route`, `service`, `local` or `drop`.
-    pub decided_by: String,
-    /// The firewall it takes.
-    pub firewall: Option<String>,
-    /// The peer the route names.
-    pub peer: Option<String>,
-    /// Pins of its session, live or as they would be.
-    pub pins: Vec<PinView>,
-    /// Every firewall of the group, best first.
-    pub candidates: Vec<CandidateView>,
-    /// Virtual service.
-    pub service: Option<String>,
-    /// Real server.
-    pub server: Option<String>,
-    /// Rewrite.
-    pub translation: Option<String>,
-    /// Where it leaves.
-    pub egress: Option<EgressView>,
-    /// The drop reason, where it would be dropped.
-    pub drop: Option<String>,
-    /// The story in sentences, in order of decision.
-    pub story: Vec<String>,
 }

@@ -28,6 +28,18 @@ pub enum OnFailure {
     Drop,
 }
 
+impl OnFailure {
+    /// The word by which operators know it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Reselect => "reselect",
+            Self::Reset => "reset",
+            Self::Keep => "keep",
+            Self::Drop => "drop",
+        }
+    }
+}
+
 /// What happens while fewer than `min-up` firewalls are live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum BelowMin {

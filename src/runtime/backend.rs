@@ -17,7 +17,7 @@ use crate::api::{
 };
 use crate::config::{Admin, is_removed};
 use crate::engine::explain::explain;
-use crate::engine::view::{AlarmView, CountersView, ExchangeView, LinkView, OverrideView, StatusView};
+use crate::engine::view::{AlarmView, CountersView, ExchangeView, LinkView, NeighborView, OverrideView, StatusView};
 use crate::engine::{Counters, Snapshot};
 use crate::flow::FlowKey;
 use crate::id::LinkId;
@@ -78,7 +78,7 @@ impl Backend for EngineBackend {
             Request::Plan { config } => {
                 self.reloader.plan(&self.shared.engine, config).await.map(|view| Answer::Plan(Box::new(view)))
             }
-            Request::Explain { flow, from } => self.explain(&flow, from),
+            Request::Explain { flow, from } => self.explain(&flow, from).await,
             Request::SetFirewall { group, name, admin, reason, by } => {
                 self.set_firewall(group, name, admin, reason, by).await
             }
@@ -207,11 +207,18 @@ impl EngineBackend {
         counters::flat(workers, controller.into_iter().chain(sockets))
     }
 
-    fn explain(&self, flow: &FlowKey, from: Option<Via>) -> Reply {
+    async fn explain(&self, flow: &FlowKey, from: Option<Via>) -> Reply {
         let shared = &self.shared;
         let snapshot = self.snapshot();
         let from = from.map(|via| names::origin(&snapshot, &via)).transpose()?;
-        Ok(Answer::Explain(explain(&shared.engine, &snapshot, &shared.sessions, flow, from, shared.clock.now())))
+        let mut explained = explain(&shared.engine, &snapshot, &shared.sessions, flow, from, shared.clock.now());
+        if let Some(egress) = &mut explained.egress {
+            // Workers know a neighbour or do not; how sure that is, is known where it was asked.
+            let all = self.on_control(|control| control.controller.neighbors(control.now())).await?;
+            let is_it = |one: &NeighborView| one.link == egress.link && Some(&one.address) == egress.next_hop.as_ref();
+            egress.neighbor = all.into_iter().find(is_it).map(|one| one.state);
+        }
+        Ok(Answer::Explain(explained))
     }
 
     async fn set_firewall(

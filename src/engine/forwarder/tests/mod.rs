@@ -2,6 +2,7 @@
 
 mod chaos;
 mod egress;
+mod explained;
 mod failure;
 mod fragments;
 mod ingress;

@@ -1,0 +1,104 @@
+//! What would happen if the chosen firewall, or the chosen server, died: the same question asked of a snapshot in which it did.
+
+use crate::engine::Snapshot;
+use crate::engine::explain::{From, Told, origin_behind, tell};
+use crate::engine::view::WhatIfView;
+use crate::flow::FlowKey;
+use crate::id::{FirewallId, ServerId, ServiceId};
+use crate::path::OnFailure;
+use crate::session::SessionTable;
+use crate::slb::{Service, Services};
+use crate::time::Instant;
+use crate::wire::frame::protocol;
+
+/// One answer for each that the flow takes.
+pub(super) fn what_if(
+    told: &Told,
+    snapshot: &Snapshot,
+    sessions: &SessionTable,
+    flow: &FlowKey,
+    from: Option<From>,
+    now: Instant,
+) -> Vec<WhatIfView> {
+    // Of a flow that is dropped as it is nothing is chosen that could die.
+    if told.view.drop.is_some() {
+        return Vec::new();
+    }
+    let firewall = told.chosen.firewall.map(|id| {
+        let after = without_firewall(snapshot, id);
+        let of = &snapshot.firewalls[id.index()];
+        let group = &snapshot.groups[of.group.index()];
+        // A packet that came from it comes from the next one then, which its peer would choose.
+        let from = if told.chosen.is_behind { origin_behind(flow, &after, id) } else { from };
+        let question = Question { after, sessions, flow, from, now };
+        question.ask("firewall", format!("{}/{}", group.name, of.name), group.on_failure, told)
+    });
+    let server = told.chosen.server.and_then(|(service, server)| {
+        let (of, one) = snapshot.services.server(service, server)?;
+        let on_failure = if flow.protocol == protocol::TCP { of.on_failure_tcp } else { of.on_failure_udp };
+        let after = without_server(snapshot, service, server);
+        let question = Question { after, sessions, flow, from, now };
+        Some(question.ask("server", format!("{}/{}", of.name, one.name), on_failure, told))
+    });
+    firewall.into_iter().chain(server).collect()
+}
+
+struct Question<'a> {
+    after: Snapshot,
+    sessions: &'a SessionTable,
+    flow: &'a FlowKey,
+    from: Option<From>,
+    now: Instant,
+}
+
+impl Question<'_> {
+    fn ask(&self, kind: &str, name: String, on_failure: OnFailure, before: &Told) -> WhatIfView {
+        let Self { after, sessions, flow, from, now } = self;
+        let (nobody, _) = SessionTable::new(1, 1, sessions.timeouts(), [0; 4]);
+        let fresh = tell("", after, &nobody, flow, *from, *now).view;
+        let live = before.view.session.as_ref().map(|_| tell("", after, sessions, flow, *from, *now).view);
+        let session = live.as_ref().map(|live| match (&live.drop, on_failure) {
+            (Some(_), OnFailure::Reset) if flow.protocol == protocol::TCP => "reset",
+            (Some(_), _) => "dropped",
+            (None, OnFailure::Reselect) if kind == "server" => "moves",
+            (None, _) if live.firewall == before.view.firewall && live.server == before.view.server => "stays",
+            (None, _) => "moves",
+        });
+        // A session that goes on shows where; one that does not leaves the way of the next.
+        let shown = live.filter(|live| live.drop.is_none() && session == Some("stays")).unwrap_or(fresh);
+        WhatIfView {
+            kind: kind.to_owned(),
+            name,
+            on_failure: on_failure.name().to_owned(),
+            session: session.map(str::to_owned),
+            firewall: shown.firewall,
+            server: shown.server,
+            drop: shown.drop,
+        }
+    }
+}
+
+/// Every path through the firewall failed.
+fn without_firewall(snapshot: &Snapshot, firewall: FirewallId) -> Snapshot {
+    let mut after = snapshot.clone();
+    let of = &snapshot.firewalls[firewall.index()];
+    let bit = 1 << of.slot;
+    for set in after.path_sets.iter_mut().filter(|set| set.group == of.group) {
+        set.falls[of.slot] += u32::from(set.up & bit != 0);
+        set.up &= !bit;
+        set.selectable &= !bit;
+        set.starting &= !bit;
+    }
+    after
+}
+
+/// Every check of the server failed.
+fn without_server(snapshot: &Snapshot, service: ServiceId, server: ServerId) -> Snapshot {
+    let mut services: Vec<_> = snapshot.services.all().iter().map(|of| Service::clone(of)).collect();
+    let of = services.iter_mut().find(|of| of.id == service);
+    if let Some(one) = of.and_then(|of| of.servers.iter_mut().find(|one| one.id == server)) {
+        one.up = [false, false];
+        one.falls = one.falls.map(|falls| falls + 1);
+    }
+    Snapshot { services: Services::new(services), ..snapshot.clone() }
+}
