@@ -177,6 +177,25 @@ fn both_files_of_a_sandwich_explain_the_same_firewall_for_a_flow() {
     }
     assert_eq!(taken.len(), 2, "16 flows took {taken:?}");
 
+    // Foreseen in the one answer, done in the other; and all of it fits a terminal.
+    let words = "explain -c configs/two-box/outer.toml tcp 198.51.100.7:40000 203.0.113.80:80";
+    let told: serde_json::Value =
+        serde_json::from_slice(&fwlb(words.split(' ').chain(["--json", "--peer"])).stdout).unwrap();
+    let taken = format!("perimeter/{}", told["firewall"].as_str().unwrap());
+    let after = fwlb(words.split(' ').chain(["--json", "--down", &taken]));
+    let after: serde_json::Value = serde_json::from_slice(&after.stdout).unwrap();
+    assert_eq!(told["what_if"][0]["name"], taken.as_str(), "{told}");
+    assert_eq!(told["what_if"][0]["firewall"], after["firewall"], "{told}\n{after}");
+    assert_eq!(told["peer_answer"]["agrees"], true, "{told}");
+    assert!(after["story"][0].as_str().unwrap().contains(&format!("up but {taken}")), "{after}");
+    let drawn = fwlb(words.split(' ').chain(["--peer", "--down", &taken]));
+    let drawn = text(&drawn.stdout);
+    assert!(drawn.lines().all(|line| line.chars().count() < 80), "{drawn}");
+    assert!(drawn.contains("\n  answer     firewall fw") && drawn.contains("\nwhy\n"), "{drawn}");
+    let unknown = fwlb(words.split(' ').chain(["--down", "perimeter/fw9"]));
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(text(&unknown.stderr).contains("no firewall \"perimeter/fw9\"; there are:"), "{}", text(&unknown.stderr));
+
     let output =
         fwlb(["explain", "-c", "configs/two-box/outer.toml", "--from", "clients", "esp", "1.1.1.1", "2.2.2.2"]);
     assert_eq!(output.status.code(), Some(1));

@@ -1,18 +1,23 @@
 //! `fwlb explain`: where a flow goes and why.
 
+mod draw;
 mod offline;
+mod peer;
 
-use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use serde_json::json;
+
 use crate::api::{Answer, Request, Via, flow_text};
-use crate::cli::output::{self, or_dash, table};
+use crate::cli::output;
 use crate::cli::reach::{Reach, ask, block_on};
-use crate::engine::view::ExplainView;
 use crate::flow::FlowKey;
 
 /// Explain where a flow goes and why, by the engine's own code
+///
+/// The flow may be live or never seen; nothing is stored. It is also said what would happen if the firewall, or the server,
+/// that it takes died.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// PROTO SOURCE DESTINATION, as in: tcp 198.51.100.7:40000 203.0.113.80:80; icmp takes an identifier behind them
@@ -24,6 +29,12 @@ pub struct Args {
     /// Ask a configuration file instead of a running engine, as if everything were up and no session known
     #[arg(short, long, value_name = "CONFIG", conflicts_with_all = ["socket", "engine"])]
     config: Option<PathBuf>,
+    /// With --config: as if this were down; may be repeated
+    #[arg(long, value_name = "GROUP/FIREWALL|SERVICE/SERVER", requires = "config")]
+    down: Vec<String>,
+    /// Say too what the engine behind the firewalls makes of it, and whether both agree
+    #[arg(long)]
+    peer: bool,
 }
 
 fn via(text: &str) -> Result<Via, String> {
@@ -32,59 +43,29 @@ fn via(text: &str) -> Result<Via, String> {
 
 pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
     let flow: FlowKey = flow_text::parse(&args.flow.join(" "))?;
-    let (value, explained) = match &args.config {
+    let (mut value, explained, engine) = match &args.config {
         Some(path) => {
-            let Some(explained) = offline::explain(path, &flow, args.from.as_ref())? else {
+            let Some(explained) = offline::explain(path, &flow, args.from.as_ref(), &args.down)? else {
                 return Ok(ExitCode::FAILURE);
             };
-            (serde_json::to_value(&explained)?, explained)
+            (serde_json::to_value(&explained)?, explained, None)
         }
         None => {
             let engine = reach.engine()?;
             let (value, answer) = block_on(ask(&engine, &Request::Explain { flow, from: args.from.clone() }))??;
             let Answer::Explain(explained) = answer else { anyhow::bail!("the engine answered something else") };
-            (value, explained)
+            (value, explained, Some(engine))
         }
     };
-    match reach.json {
-        true => output::print_json(&value)?,
-        false => output::print(&show(&explained))?,
+    let peer = args.peer.then(|| peer::of(&explained, &flow, engine.as_ref(), reach)).transpose()?;
+    if reach.json {
+        if let (Some(object), Some(peer)) = (value.as_object_mut(), &peer) {
+            object.insert("peer_answer".to_owned(), json!(peer));
+        }
+        output::print_json(&value)?;
+    } else {
+        output::print(&draw::show(&explained, peer.as_ref()))?;
     }
-    Ok(if explained.drop.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn show(explained: &ExplainView) -> String {
-    let mut text = format!("{} from {}\n", explained.flow, explained.from);
-    // Writing to a string cannot fail.
-    for sentence in &explained.story {
-        let _ = writeln!(text, "  {sentence}");
-    }
-    let _ = writeln!(text, "decided by  {}", explained.decided_by);
-    if let Some(firewall) = &explained.firewall {
-        let peer = explained.peer.as_ref().map(|peer| format!(" (towards {peer})")).unwrap_or_default();
-        let _ = writeln!(text, "firewall    {firewall}{peer}");
-    }
-    for pin in &explained.pins {
-        let _ = writeln!(
-            text,
-            "pin         {}/{} toward {}: {}, {}",
-            pin.group, pin.firewall, pin.toward, pin.pinned_by, pin.state
-        );
-    }
-    if let Some(egress) = &explained.egress {
-        let mac = egress.mac.as_ref().map(|mac| format!(" at {mac}")).unwrap_or_default();
-        let _ = writeln!(text, "leaves by   {} to {}{mac}", egress.link, or_dash(egress.next_hop.as_deref()));
-    }
-    if let Some(drop) = &explained.drop {
-        let _ = writeln!(text, "dropped     {drop}");
-    }
-    if !explained.candidates.is_empty() {
-        let rows: Vec<_> = explained
-            .candidates
-            .iter()
-            .map(|one| vec![one.name.clone(), one.state.clone(), one.weight.to_string(), one.score.to_string()])
-            .collect();
-        let _ = write!(text, "\n{}", table(&["CANDIDATE", "STATE", ">WEIGHT", ">SCORE"], &rows));
-    }
-    text
+    let disagrees = peer.is_some_and(|peer| peer.agrees == Some(false));
+    Ok(if explained.drop.is_none() && !disagrees { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

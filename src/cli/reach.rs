@@ -74,13 +74,25 @@ impl Reach {
         }
     }
 
-    /// Every socket in the run directory that somebody listens on, in order of name.
+    /// The engines whose sockets stand beside that of `engine`.
+    pub fn beside(&self, engine: &Engine) -> anyhow::Result<Vec<Engine>> {
+        let own = engine.client.path();
+        let directory = own.parent().unwrap_or(&self.run_directory);
+        let all = self.listening_in(directory)?;
+        Ok(all.into_iter().filter(|other| other.client.path() != own).collect())
+    }
+
     fn running(&self) -> anyhow::Result<Vec<Engine>> {
-        let entries = match std::fs::read_dir(&self.run_directory) {
+        self.listening_in(&self.run_directory)
+    }
+
+    /// Every socket in a directory that somebody listens on, in order of name.
+    fn listening_in(&self, directory: &Path) -> anyhow::Result<Vec<Engine>> {
+        let entries = match std::fs::read_dir(directory) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => {
-                return Err(error).with_context(|| format!("cannot look into {}", self.run_directory.display()));
+                return Err(error).with_context(|| format!("cannot look into {}", directory.display()));
             }
         };
         let sockets = entries.flatten().map(|entry| entry.path());

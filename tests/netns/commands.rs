@@ -156,11 +156,21 @@ fn explain_says_where_a_flow_goes_and_the_flow_goes_there() {
             }
             // A flow that does not exist: both engines choose the same firewall by hash, and the flow then takes it.
             let words = ["explain", "tcp", "198.51.100.7:23456", "203.0.113.12:7", "--json"];
-            let [outer, inner] = Side::BOTH.map(|side| rig.json(side, &words));
+            let outer = rig.json(Side::Outer, &words);
+            for side in Side::BOTH {
+                let words: Vec<_> = words.into_iter().chain(["--peer"]).collect();
+                let both = rig.json(side, &words);
+                let peer = &both["peer_answer"];
+                assert_eq!((&peer["asked"], &peer["agrees"]), (&true.into(), &true.into()), "{both:#}");
+                assert_eq!(peer["firewall"], outer["firewall"], "{both:#}");
+                assert!(peer["summary"].as_str().is_some_and(|line| line.starts_with("AGREE: ")), "{both:#}");
+            }
+            assert_eq!(outer["what_if"][0]["kind"], "firewall", "{outer:#}");
+            assert_ne!(outer["what_if"][0]["firewall"], outer["firewall"], "{outer:#}");
+            assert_eq!(outer["egress"]["neighbor"], "reachable", "{outer:#}");
             assert_eq!(outer["decided_by"], "hash", "{outer:#}");
             assert_eq!(outer["candidates"].as_array().map(Vec::len), Some(2));
             assert!(outer["egress"]["link"] == "firewalls" && outer["firewall"].is_string(), "{outer:#}");
-            let _ = inner;
             let curl = ["curl", "-s", "-m", "3", "--local-port", "23456", "telnet://203.0.113.12:7"];
             let _ = rig.output(Node::Client, &curl);
             let sessions = rig.lab.sessions(Side::Inner).unwrap();

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::api::names::Member;
 use crate::api::{Via, names};
 use crate::cli::{check, output};
 use crate::config::{Admin, Config};
@@ -11,23 +12,66 @@ use crate::engine::{Controller, Snapshot, explain};
 use crate::flow::FlowKey;
 use crate::id::DeviceId;
 use crate::session::SessionTable;
+use crate::slb::{Server, Service, Services};
 use crate::time::Instant;
 use crate::wire::{Family, MacAddr};
 
 /// A device that there is none of: its links take their configured addresses and sizes, or these.
 const DEVICE: DeviceState = DeviceState { mac: MacAddr([2, 0, 0, 0, 0, 1]), mtu: 1500, up: true };
 
-/// The decision, or nothing if the file is refused, which was told then.
-pub fn explain(path: &Path, flow: &FlowKey, from: Option<&Via>) -> anyhow::Result<Option<ExplainView>> {
+/// The decision while `down` are down and everything else is up, or nothing if the file is refused, which was told then.
+pub fn explain(
+    path: &Path,
+    flow: &FlowKey,
+    from: Option<&Via>,
+    down: &[String],
+) -> anyhow::Result<Option<ExplainView>> {
     let outcome = check::load(path)?;
     let Some(config) = outcome.config else {
         output::print_error(&outcome.diagnostics.render(output::colour()));
         return Ok(None);
     };
-    let snapshot = all_up(&config);
+    let mut snapshot = all_up(&config);
+    for name in down {
+        take_down(&mut snapshot, name)?;
+    }
     let from = from.map(|via| names::origin(&snapshot, via)).transpose()?;
     let (sessions, _) = SessionTable::new(1, 1, config.timeouts, [0; 4]);
-    Ok(Some(explain::explain(&config.engine.name, &snapshot, &sessions, flow, from, Instant::ZERO)))
+    let mut explained = explain::explain(&config.engine.name, &snapshot, &sessions, flow, from, Instant::ZERO);
+    let but = if down.is_empty() { String::new() } else { format!(" but {}", down.join(", ")) };
+    explained.story.insert(0, format!("No engine was asked: everything is taken to be up{but}, and no session known."));
+    // Nobody could have answered.
+    if let Some(egress) = &mut explained.egress {
+        egress.neighbor = None;
+    }
+    Ok(Some(explained))
+}
+
+/// A firewall or a server, as `fwlb probe` names them, fails.
+fn take_down(snapshot: &mut Snapshot, name: &str) -> anyhow::Result<()> {
+    let member = names::member(snapshot, name)?;
+    match member {
+        Member::Firewall(id) => {
+            let of = &snapshot.firewalls[id.index()];
+            let (group, bit) = (of.group, 1 << of.slot);
+            for set in snapshot.path_sets.iter_mut().filter(|set| set.group == group) {
+                set.up &= !bit;
+                set.selectable &= !bit;
+            }
+        }
+        Member::Server(id) => with_servers(snapshot, |server| {
+            if server.id == id {
+                server.up = [false, false];
+            }
+        }),
+    }
+    Ok(())
+}
+
+fn with_servers(snapshot: &mut Snapshot, mut change: impl FnMut(&mut Server)) {
+    let mut services: Vec<_> = snapshot.services.all().iter().map(|of| Service::clone(of)).collect();
+    services.iter_mut().flat_map(|service| &mut service.servers).for_each(&mut change);
+    snapshot.services = Services::new(services);
 }
 
 /// The snapshot of an engine whose devices are there and whose checks are all good.
@@ -54,5 +98,10 @@ fn all_up(config: &Config) -> Snapshot {
             }
         }
     }
+    with_servers(&mut snapshot, |server| {
+        if server.retired.is_none() {
+            server.up = [server.v4.is_some(), server.v6.is_some()];
+        }
+    });
     snapshot
 }

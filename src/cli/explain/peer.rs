@@ -1,0 +1,93 @@
+//! What the engine behind the firewalls makes of a flow.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::api::{Answer, Request, flow_text};
+use crate::cli::reach::{Engine, Reach, ask, block_on};
+use crate::engine::view::ExplainView;
+use crate::flow::FlowKey;
+
+/// The other engine's answer beside the first one's.
+#[derive(Debug, Serialize)]
+pub struct Peer {
+    /// Its name; null if nobody knows it.
+    pub engine: Option<String>,
+    /// It runs on this host and was asked; otherwise the hash answers, which is the same on both sides.
+    pub asked: bool,
+    /// The firewall that it takes.
+    pub firewall: Option<String>,
+    /// Whether both take the same; null where no firewall is on the way.
+    pub agrees: Option<bool>,
+    /// Its whole answer.
+    pub explained: Option<Value>,
+    /// All of it in one line.
+    pub summary: String,
+}
+
+/// The peer's answer to a flow that `engine` (none: a file) explained.
+pub fn of(explained: &ExplainView, flow: &FlowKey, engine: Option<&Engine>, reach: &Reach) -> anyhow::Result<Peer> {
+    let Some(own) = &explained.firewall else {
+        let summary = "no firewall is on its way, so there is nothing to agree on".to_owned();
+        return Ok(Peer { engine: None, asked: false, firewall: None, agrees: None, explained: None, summary });
+    };
+    let names = engine.map(|engine| block_on(peers(engine))).transpose()?.unwrap_or_default();
+    let beside = match engine {
+        Some(engine) => reach.beside(engine)?,
+        None => Vec::new(),
+    };
+    let name = names.first().cloned().or_else(|| explained.peer.clone());
+    let here = beside.into_iter().find(|one| names.contains(&one.name));
+    let Some(here) = here else { return Ok(by_hash(explained, own, name)) };
+    let request = Request::Explain { flow: as_seen_there(explained, flow), from: None };
+    let (value, answer) = block_on(ask(&here, &request))??;
+    let Answer::Explain(there) = answer else { anyhow::bail!("the engine answered something else") };
+    let agrees = there.firewall.as_ref() == Some(own);
+    let (one, other) = (&explained.engine, &there.engine);
+    let summary = match &there.firewall {
+        Some(firewall) if agrees => format!("AGREE: {one} and {other} both take {firewall}"),
+        Some(firewall) => format!("DISAGREE: {one} takes {own}, {other} takes {firewall}"),
+        None => format!("DISAGREE: {one} takes {own}, {other} none (it says: {})", there.decided_by),
+    };
+    let (engine, firewall) = (Some(here.name), there.firewall);
+    Ok(Peer { engine, asked: true, firewall, agrees: Some(agrees), explained: Some(value), summary })
+}
+
+/// What its peers call themselves.
+async fn peers(engine: &Engine) -> Vec<String> {
+    match ask(engine, &Request::Peers).await {
+        Ok((_, Answer::Peers(peers))) => peers.into_iter().filter_map(|peer| peer.peer_engine).collect(),
+        // Without names nobody is found, which is said.
+        Ok(_) | Err(_) => Vec::new(),
+    }
+}
+
+/// The flow as the firewalls, and so the peer, see it: after translation where the service stands in front of them.
+fn as_seen_there(explained: &ExplainView, flow: &FlowKey) -> FlowKey {
+    let is_from_firewall = explained.from.contains('/');
+    let leaving = explained.translation.as_deref().and_then(|text| flow_text::parse(text).ok());
+    leaving.filter(|leaving| !is_from_firewall && leaving.protocol == flow.protocol).unwrap_or(*flow)
+}
+
+/// What a peer that cannot be asked has to choose, if it knows no more than the hash.
+fn by_hash(explained: &ExplainView, own: &str, name: Option<String>) -> Peer {
+    let best = explained.candidates.iter().find(|one| one.state == "up").map(|one| one.name.clone());
+    let who = name.clone().unwrap_or_else(|| "the peer".to_owned());
+    let agrees = best.as_ref().map(|best| best == own);
+    let summary = match &best {
+        Some(best) if best == own => format!("AGREE: {who} does not run here; by the hash it takes {best} too"),
+        Some(best) => format!(
+            "{who} does not run here: {own} stands by a session, by the hash it would take {best} until it learns that"
+        ),
+        None => format!("{who} does not run here, and no firewall is up to choose"),
+    };
+    // What a session remembers is learned on the other side too, so that the hash is no proof of disagreement.
+    Peer {
+        engine: name,
+        asked: false,
+        firewall: best,
+        agrees: agrees.filter(|agrees| *agrees),
+        explained: None,
+        summary,
+    }
+}
