@@ -83,10 +83,15 @@ fn alarms(engine: &MeasuresView) -> Vec<(Labels<'_>, u64)> {
 fn counters(page: &mut Page<'_>, engines: &[MeasuresView]) -> fmt::Result {
     let in_family = |counter: &str| FAMILIES.iter().any(|(prefix, ..)| counter.starts_with(prefix));
     let names: BTreeSet<_> = engines.iter().flat_map(|engine| engine.counters.keys()).collect();
-    for counter in names.into_iter().filter(|counter| !in_family(counter) && !help::is_gauge(counter)) {
+    for counter in names.into_iter().filter(|counter| !in_family(counter) && !help::can_shrink(counter)) {
         let samples =
             engines.iter().filter_map(|engine| Some((vec![("engine", name(engine))], *engine.counters.get(counter)?)));
-        page.counters(of(counter, &help::of_counter(counter)), samples)?;
+        let help = help::of_counter(counter);
+        let family = match counter.strip_suffix("_bytes") {
+            Some(counted) => bytes(counted, &help),
+            None => of(counter, &help),
+        };
+        page.counters(family, samples)?;
     }
     for (prefix, family, label, help) in FAMILIES {
         let of_engine = |engine| of_family(engine, prefix, label);

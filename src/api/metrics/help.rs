@@ -6,12 +6,13 @@ pub(super) fn of_counter(name: &str) -> String {
     known.unwrap_or_else(|| format!("The counter {name} of `fwlb show counters`."))
 }
 
-/// What `show counters` tells though it can become smaller; `fwlb_table_entries` has it.
-pub(super) fn is_gauge(name: &str) -> bool {
-    name == "neighbors"
+/// What `show counters` tells though it can become smaller: `fwlb_table_entries` has the neighbours, and
+/// `fwlb_server_packets_total` what a reload takes out of the sum with a server.
+pub(super) fn can_shrink(name: &str) -> bool {
+    matches!(name, "neighbors" | "balanced_packets" | "balanced_bytes")
 }
 
-const HELP: [(&str, &str); 45] = [
+const HELP: [(&str, &str); 47] = [
     ("asymmetric", "Session packets that came from another firewall than their pin."),
     ("checks_excused", "Health checks of servers that failed while the engine itself was late."),
     ("checks_failed", "Health checks of servers that failed."),
@@ -43,6 +44,8 @@ const HELP: [(&str, &str); 45] = [
     ("received", "Frames taken from the rings."),
     ("resets_sent", "Resets sent to the ends of failed sessions."),
     ("ring_dropped", "Frames that a ring had no room for."),
+    ("routed_bytes", "Bytes of IP of sessions that no service owns."),
+    ("routed_packets", "Packets of sessions that no service owns."),
     ("sessions_created", "Sessions opened."),
     ("sessions_evicted", "Sessions evicted to make room."),
     ("sessions_expired", "Sessions forgotten for idleness."),
