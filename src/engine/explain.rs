@@ -110,6 +110,9 @@ fn tell(
     teller.passage(&transit, passage.as_ref());
     teller.route(transit.toward);
     let decision = decide(&transit, pins, snapshot, now);
+    if known.is_none() && passage.is_none() && decision.pins != Pins::default() {
+        teller.half_without_session(&transit);
+    }
     teller.candidates(&transit, &decision);
     teller.decision(&transit, pins, &decision, known.is_some());
     if passage.is_some() && teller.view.drop.is_none() {
@@ -375,6 +378,17 @@ impl<'a> Teller<'a> {
             self.say(format!(
                 "Toward the {end} it is pinned to {}/{}: by {}, {}.",
                 pin.group, pin.firewall, pin.pinned_by, pin.state
+            ));
+        }
+    }
+
+    /// What of a flow without session is not for the way of its first packet.
+    fn half_without_session(&mut self, transit: &Transit) {
+        if forwarder::is_half_without_session(&transit.coming, transit.arrival, self.snapshot) {
+            let reason = DropReason::StrayReply.name();
+            self.say(format!(
+                "A server of a service speaks there, and no session has its replies: what is no SYN is dropped and counted \
+                 as {reason}."
             ));
         }
     }

@@ -189,6 +189,9 @@ drop_reasons! {
     NatClash => "nat_clash",
     /// A translated flow found no room in the session table.
     SessionTableFull => "session_table_full",
+    /// From a server whose replies are translated, in the middle of a connection that no session knows: as it is, it would
+    /// be half a conversation to the firewalls.
+    StrayReply => "stray_reply",
     /// It cannot be translated: the checksum lies in another fragment, or too little is quoted.
     Untranslatable => "untranslatable",
     /// The egress link is down.

@@ -159,6 +159,8 @@ pub struct Services {
     places: Arc<[Option<(ServiceId, u16)>]>,
     /// Per VIP and protocol, the ports with their service, the narrowest range first.
     ports: Arc<HashMap<(IpAddr, u8), Vec<PortRange>, ahash::RandomState>>,
+    /// Ports of servers whose replies are translated, by address and protocol.
+    listeners: Arc<HashMap<(IpAddr, u8), Vec<RangeInclusive<u16>>, ahash::RandomState>>,
     /// Servers of mode `tunnel`, by the address to which their packets are packed.
     tunnels: Arc<HashMap<IpAddr, Vec<(ServiceId, ServerId)>, ahash::RandomState>>,
 }
@@ -180,6 +182,7 @@ impl Services {
         for ranges in ports.values_mut() {
             ranges.sort_by_key(|(range, id)| (range.end() - range.start(), *range.start(), *id));
         }
+        let listeners = listeners(&services);
         let mut tunnels: HashMap<IpAddr, Vec<(ServiceId, ServerId)>, ahash::RandomState> = HashMap::default();
         for service in services.iter().filter(|service| service.mode == Mode::Tunnel) {
             for server in &service.servers {
@@ -200,7 +203,8 @@ impl Services {
             }
         }
         let services = services.into_iter().map(Arc::new).collect();
-        Self { services, places: places.into(), ports: Arc::new(ports), tunnels: Arc::new(tunnels) }
+        let (ports, listeners, tunnels) = (Arc::new(ports), Arc::new(listeners), Arc::new(tunnels));
+        Self { services, places: places.into(), ports, listeners, tunnels }
     }
 
     /// The same services, of which `changed` stand otherwise: up, weighted or remembered. Their addresses, ports and servers
@@ -221,6 +225,11 @@ impl Services {
         let ranges = self.ports.get(&(address, protocol))?;
         let (_, id) = ranges.iter().find(|(range, _)| range.contains(&port))?;
         self.get(*id)
+    }
+
+    /// True if a server listens there whose replies have to come back through the engine (modes `nat` and `full-nat`).
+    pub fn translates_replies(&self, address: IpAddr, protocol: u8, port: u16) -> bool {
+        self.listeners.get(&(address, protocol)).is_some_and(|ports| ports.iter().any(|range| range.contains(&port)))
     }
 
     /// The servers to which packets are packed for this address.
@@ -244,6 +253,23 @@ impl Services {
     pub fn all(&self) -> &[Arc<Service>] {
         &self.services
     }
+}
+
+/// Where the servers listen whose replies are translated; what a reload removed is nobody's server.
+fn listeners(services: &[Service]) -> HashMap<(IpAddr, u8), Vec<RangeInclusive<u16>>, ahash::RandomState> {
+    let mut listeners: HashMap<_, Vec<RangeInclusive<u16>>, ahash::RandomState> = HashMap::default();
+    for service in services.iter().filter(|service| matches!(service.mode, Mode::Nat | Mode::FullNat)) {
+        for server in service.servers.iter().filter(|server| !server.is_removed) {
+            let ports = server.port.map_or_else(|| service.ports.clone(), |port| vec![port..=port]);
+            for address in [server.v4, server.v6].into_iter().flatten() {
+                for protocol in &service.protocols {
+                    let known = listeners.entry((address, *protocol)).or_default();
+                    known.extend(ports.iter().filter(|range| !known.contains(range)).cloned().collect::<Vec<_>>());
+                }
+            }
+        }
+    }
+    listeners
 }
 
 impl Server {

@@ -286,7 +286,14 @@ impl Forwarder {
         let decision = decide(&transit, Pins::default(), snapshot, now);
         let course = Step::Course(decision.course, None);
         let Course::To { .. } = decision.course else { return course };
-        if !claim.may_open() || decision.pins == Pins::default() {
+        let is_through_firewalls = decision.pins != Pins::default();
+        if claim.is_mid_stream()
+            && is_through_firewalls
+            && services::is_half_without_session(&claim.flow, arrival, snapshot)
+        {
+            return Step::drop(DropReason::StrayReply);
+        }
+        if !claim.may_open() || !is_through_firewalls {
             return course;
         }
         let (key, direction) = claim.flow.canonical();

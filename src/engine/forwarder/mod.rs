@@ -44,7 +44,7 @@ use crate::wire::frame::{ETHERNET_LEN, Tuple};
 
 pub(super) use decide::{Arrival, Course, Decision, Pins, Transit, decide, view_toward_destination};
 pub(super) use ingress::{Addressee, judge};
-pub(super) use services::{Passage, Standing, first_transit, standing, transit};
+pub(super) use services::{Passage, Standing, first_transit, is_half_without_session, standing, transit};
 pub(super) use sources::{egress_address, source_address};
 
 use claim::Claim;
@@ -420,6 +420,7 @@ fn answer_to(reason: DropReason) -> Option<PuntReason> {
         | DropReason::FirewallFailed
         | DropReason::ServerFailed
         | DropReason::NatClash
+        | DropReason::StrayReply
         | DropReason::SessionTableFull
         | DropReason::Untranslatable
         | DropReason::LinkDown

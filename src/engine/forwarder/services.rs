@@ -10,6 +10,7 @@ use crate::path::OnFailure;
 use crate::path::pinning::PacketKind;
 use crate::session::{Bound, Class, EndReason, Session};
 use crate::slb::{self, Mode, Retired, Scheduler, Service};
+use crate::wire::frame::protocol;
 
 /// What a service adds to the way of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,6 +142,15 @@ pub(crate) fn end_reason(bound: Option<&Bound>, snapshot: &Snapshot) -> EndReaso
 pub(crate) fn takes_on(bound: &Bound, snapshot: &Snapshot) -> bool {
     let found = snapshot.services.server(bound.service, bound.server);
     found.is_some_and(|(service, server)| service.takes_new && server.takes_new && server.weight > 0)
+}
+
+/// True for a TCP flow from where a server listens whose replies are translated. In the middle of a connection that no
+/// session knows, a packet of it says nothing to anybody behind firewalls (IPVS refuses such too, `nat_icmp_send`): the
+/// session ended, or this engine was started anew. A client that speaks past the service with the server's own address has a
+/// session of its own; after a restart its next packet makes that again, and until then the server is not heard.
+pub(crate) fn is_half_without_session(flow: &FlowKey, arrival: Arrival, snapshot: &Snapshot) -> bool {
+    let is_of_server = || snapshot.services.translates_replies(flow.source.address, flow.protocol, flow.source.port);
+    flow.protocol == protocol::TCP && arrival == Arrival::Near && is_of_server()
 }
 
 /// True if a packet in the middle of a connection that nobody remembers may be placed: the hash gives it the server that it
