@@ -128,7 +128,7 @@ fn a_direct_server_that_lost_its_vip_is_told_from_one_that_has_it() {
     assert!(lost.status.success(), "{}", said(&lost));
 
     status_shows(&name, |status| {
-        status.contains("web/s2 is down: ipv4: no SYN-ACK in 300ms; is 192.0.2.80 on the server's loopback?")
+        status.contains("web/s2 is down for ipv4: no SYN-ACK in 300ms; is 192.0.2.80 on the server's loopback?")
     });
     let status = said(&lab(&name, &["status"]));
     assert!(!status.contains("s1 is down"), "{status}");

@@ -160,9 +160,17 @@ fn servers(lab: &Lab, problems: &mut Vec<String>) -> anyhow::Result<String> {
     }
     let mut text = table(&["SERVER", "PAGES BY", "STATE", ">SESSIONS", ">NEW", "DONE TO IT"], &rows);
     for service in &services {
-        for server in service.servers.iter().filter(|server| server.state != "up") {
-            let reason = server.reason.as_deref().unwrap_or("no reason");
-            text += &format!("{}/{} is {}: {reason}\n", service.name, server.name, server.state);
+        for server in &service.servers {
+            let who = format!("{}/{}", service.name, server.name);
+            if server.state != "up" {
+                text += &format!("{who} is {}: {}\n", server.state, server.reason.as_deref().unwrap_or("no reason"));
+                continue;
+            }
+            // It serves on in the family that is well.
+            for check in server.checks.iter().filter(|check| check.state != "up") {
+                let reason = check.reason.as_deref().unwrap_or("no reason");
+                text += &format!("{who} is down for {}: {reason}\n", check.family);
+            }
         }
     }
     Ok(text)
