@@ -33,6 +33,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 /// Crates that only some rooms may name.
 const CRATES: &[(&str, &[&str])] = &[
     ("libc", &["io"]),
+    ("caps", &["io"]),
+    ("seccompiler", &["io"]),
     ("pnet_datalink", &["io"]),
     ("netlink_sys", &["io"]),
     ("tokio", &["runtime", "api", "client", "lab", "cli"]),

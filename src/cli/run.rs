@@ -35,6 +35,6 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         output::complain(&format!("nothing was started: {}", check::count(errors, 0)));
         return Ok(ExitCode::FAILURE);
     }
-    runtime::run(engines, Options { take: args.take })?;
+    runtime::run(engines, Options { take: args.take, confine: true })?;
     Ok(ExitCode::SUCCESS)
 }

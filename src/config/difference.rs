@@ -81,7 +81,7 @@ pub fn refuse_restart(old: &Config, outcome: &mut Outcome) {
             ("timeouts", "fragment") | ("engine" | "limits", _) => {
                 refuse(place(file, &subject, &key), &format!("`{key}` of [{subject}]"), show(from), show(to));
             }
-            ("log", "level") => {}
+            ("log", "level" | "checks") => {}
             ("log", _) => refuse(place(file, &subject, &key), &format!("`{key}` of [log]"), show(from), show(to)),
             (link, "device" | "vlan") if link.starts_with("link ") => {
                 let name = &link["link ".len()..];
@@ -129,6 +129,14 @@ fn place(file: &File, section: &str, key: &str) -> Range<usize> {
         ("engine", "busy-poll") => engine.map_or(top.clone(), |engine| span(&engine.busy_poll, &top)),
         ("engine", "control") => engine.map_or(top.clone(), |engine| span(&engine.control, &top)),
         ("engine", "state") => engine.map_or(top.clone(), |engine| span(&engine.state, &top)),
+        ("engine", "user") => engine.map_or(top.clone(), |engine| span(&engine.user, &top)),
+        ("engine", "group") => engine.map_or(top.clone(), |engine| span(&engine.group, &top)),
+        ("engine", "sandbox") => engine.map_or(top.clone(), |engine| span(&engine.sandbox, &top)),
+        ("log", "format") => span(&file.log.json, &top),
+        ("log", "sessions") => span(&file.log.sessions, &top),
+        ("log", "syslog") => span(&file.log.syslog, &top),
+        ("log", "facility") => span(&file.log.facility, &top),
+        ("log", "hostname") => span(&file.log.hostname, &top),
         ("timeouts", "fragment") => span(&file.timeouts.fragment, &top),
         ("limits", "sessions") => span(sessions, &top),
         ("limits", "sticky") => span(sticky, &top),

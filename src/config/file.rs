@@ -60,6 +60,12 @@ pub struct Engine {
     pub control: Field<PathBuf>,
     /// `state`.
     pub state: Field<PathBuf>,
+    /// `user`.
+    pub user: Field<String>,
+    /// `group`.
+    pub group: Field<String>,
+    /// `sandbox`.
+    pub sandbox: Field<bool>,
 }
 
 /// `[limits]`.

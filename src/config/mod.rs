@@ -152,6 +152,12 @@ pub struct Engine {
     pub control: PathBuf,
     /// State directory.
     pub state: PathBuf,
+    /// Who the process becomes when it was started by root; `None`: `fwlb`, if there is such a user.
+    pub user: Option<String>,
+    /// Its group; `None`: the user's own.
+    pub group: Option<String>,
+    /// The process may make only the system calls that a running engine needs.
+    pub sandbox: bool,
 }
 
 /// `[log]`.

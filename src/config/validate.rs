@@ -74,6 +74,9 @@ fn engine(engine: Option<&file::Engine>, out: &mut Diagnostics) -> Option<Engine
     Some(Engine {
         workers: engine.workers.value().and_then(|workers| u16::try_from(workers).ok()),
         busy_poll: engine.busy_poll.value() == Some(true),
+        user: engine.user.value(),
+        group: engine.group.value(),
+        sandbox: engine.sandbox.value() != Some(false),
         control: engine.control.value().unwrap_or_else(|| PathBuf::from(format!("/run/fwlb/{name}.sock"))),
         state: engine.state.value().unwrap_or_else(|| PathBuf::from(format!("/var/lib/fwlb/{name}"))),
         name,

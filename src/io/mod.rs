@@ -9,6 +9,8 @@
 //! | [`netdev`], [`monitor`] | devices as they are, and as they change |
 //! | [`isolate`] | the kernel's own stack kept off the engine's devices |
 //! | [`group`] | groups of the operating system by name |
+//! | [`user`], [`privileges`] | who the process is and what its threads may do |
+//! | [`seccomp`] | the system calls that a running engine needs |
 //! | [`lock`] | ownership that dies with the process |
 #![allow(unsafe_code, reason = "the one room for it; every block says why it is sound and why it is needed")]
 
@@ -21,7 +23,9 @@ pub mod monitor;
 pub mod netdev;
 mod netlink;
 pub mod privileges;
+pub mod seccomp;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod thread;
+pub mod user;
 pub mod wait;

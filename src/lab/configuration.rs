@@ -27,11 +27,13 @@ pub fn configuration(lab: &Topology, side: Side, directory: &str) -> String {
             ("state", format!("{directory}/state/{name}").into()),
         ],
     );
-    for optional in ["limits", "timeouts"] {
+    for optional in ["limits", "log", "timeouts"] {
         if lab.settings.contains_key(optional) {
             section(&mut text, lab, optional, &[]);
         }
     }
+    // What may not be the same for two engines, such as a file.
+    text = text.replace("{engine}", name);
     links(&mut text, lab, side);
     if lab.routers != Routers::Single {
         routes(&mut text, lab, side);

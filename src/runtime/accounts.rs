@@ -13,11 +13,13 @@ use std::thread::JoinHandle;
 use arc_swap::ArcSwapOption;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
+use super::confine;
 use super::sessions;
 use super::shared::Shared;
 use crate::engine::view::SessionEndView;
 use crate::engine::{Ledger, Snapshot};
 use crate::io::clock::Clock;
+use crate::io::privileges::Duty;
 use crate::session::{EndReason, Removed, SessionTable, Timeouts};
 use crate::time::{Duration, Instant};
 
@@ -149,6 +151,7 @@ struct Writer {
 
 impl Writer {
     fn run(mut self, queue: &Receiver<Ended>) {
+        confine::limit(Duty::None);
         let mut flushed = self.clock.now();
         loop {
             let due = (flushed + FLUSH).since(self.clock.now());

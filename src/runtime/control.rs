@@ -117,6 +117,7 @@ impl Control {
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut punts = Vec::with_capacity(PUNT_BATCH);
         loop {
+            self.shared.control_beat.turn();
             self.settle(&sources.punts);
             let deadline = self.controller.poll_timeout();
             let due = deadline.map(|due| due.since(self.now()));

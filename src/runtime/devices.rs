@@ -14,7 +14,7 @@ use crate::io::af_packet::{OpenError, Receiver, RingOptions, Sender};
 use crate::io::isolate::{IsolateError, Isolation};
 use crate::io::lock::LinkLock;
 use crate::io::monitor::News;
-use crate::io::netdev;
+use crate::io::{netdev, privileges};
 
 /// Why a device is not attached.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +82,8 @@ impl Devices {
             if self.ports.iter().any(|port| port.name == *name) {
                 continue;
             }
+            // Of this thread, which keeps what it takes.
+            privileges::may_open_devices().map_err(|missing| missing.to_string())?;
             let one =
                 netdev::find(name).ok_or(AttachError::Open(OpenError::NoDevice)).and_then(|found| self.open(found));
             match one {

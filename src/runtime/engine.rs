@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::accounts::WorkerLedger;
 use super::backend::EngineBackend;
+use super::confine;
 use super::control::{Control, Sources, commands};
 use super::devices::{AttachError, Devices};
 use super::management::{Served, SocketPath};
@@ -25,6 +26,7 @@ use crate::io::clock::Clock;
 use crate::io::isolate::Isolation;
 use crate::io::lock::LinkLock;
 use crate::io::monitor::Monitor;
+use crate::io::privileges::Duty;
 use crate::io::{netdev, thread};
 use crate::nat::PortPools;
 use crate::session::SessionTable;
@@ -184,6 +186,7 @@ impl Prepared {
             "control".to_owned(),
             Box::new(move || {
                 control.shared.go_first();
+                confine::limit(Duty::Devices);
                 if let Err(error) = control.run(sources) {
                     tracing::error!(engine = failing, %error, "the control thread failed");
                 }
@@ -212,6 +215,11 @@ impl Running {
     /// Packet workers.
     pub(super) fn workers(&self) -> usize {
         self.workers.len()
+    }
+
+    /// What its threads share.
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        self.shared.clone()
     }
 
     /// What answers for it.
@@ -251,7 +259,7 @@ impl Running {
 }
 
 /// All devices are there, and none is the operator's way into the machine.
-fn check_devices(file: &EngineFile, Options { take }: Options) -> Result<(), RunError> {
+fn check_devices(file: &EngineFile, Options { take, confine: _ }: Options) -> Result<(), RunError> {
     let engine = &file.config.engine.name;
     let present = netdev::list();
     let defaults = if take {

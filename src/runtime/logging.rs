@@ -23,8 +23,10 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, reload};
 
+use super::confine;
 use crate::config::Log;
 use crate::io::clock::Clock;
+use crate::io::privileges::Duty;
 use crate::time::Duration;
 
 use line::Line;
@@ -54,6 +56,8 @@ struct Logging {
 
 enum Job {
     Write(Line),
+    /// Give up every capability.
+    Limit,
     /// Everything before is out.
     Flush(Sender<()>),
 }
@@ -103,6 +107,14 @@ pub(super) fn set_level(engine: &str, log: &Log) {
     let highest = levels.values().copied().max().unwrap_or(LevelFilter::INFO);
     // Fails only where nobody logs any more.
     let _ = logging.filter.modify(|filter| *filter = highest);
+}
+
+/// The thread that writes gives up every capability. Not before the process has become its user: the C library makes all threads
+/// that user, and ends a process where one of them may not.
+pub(super) fn limit() {
+    if let Some(logging) = LOGGING.get() {
+        let _ = logging.queue.send_timeout(Job::Limit, LAST_WORDS);
+    }
 }
 
 /// Waits a moment until the lines so far are written: the process ends.
@@ -188,6 +200,7 @@ impl Out {
         for job in jobs {
             match job {
                 Job::Write(line) => self.write(&line),
+                Job::Limit => confine::limit(Duty::None),
                 Job::Flush(done) => {
                     let _ = done.send(());
                 }

@@ -13,6 +13,7 @@
 mod accounts;
 mod backend;
 mod capture;
+mod confine;
 mod control;
 mod counters;
 mod devices;
@@ -31,6 +32,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod transmit;
+mod watchdog;
 mod web;
 mod worker;
 
@@ -49,6 +51,7 @@ use crate::io::af_packet::OpenError;
 use crate::io::clock::Clock;
 use crate::io::isolate::IsolateError;
 use crate::io::lock::LockError;
+use crate::io::privileges::Duty;
 
 /// One configuration file, read and valid.
 #[derive(Debug, Clone)]
@@ -66,6 +69,8 @@ pub struct EngineFile {
 pub struct Options {
     /// Take a device although the kernel's default route leads over it.
     pub take: bool,
+    /// The process is the engines' alone: it becomes their user and gives up what they do not need.
+    pub confine: bool,
 }
 
 /// Why engines did not start, or stopped: with its sources one line that says what to do.
@@ -164,6 +169,14 @@ pub enum RunError {
         /// Why.
         source: TlsError,
     },
+    /// The process cannot become the user that it is to run as.
+    #[error("cannot run as user {user}: {what}")]
+    Identity {
+        /// Name of the user.
+        user: String,
+        /// Why, and what to do.
+        what: String,
+    },
     /// A thread ended that must not; its panic message stands above.
     #[error("{0} ended unexpectedly; everything was stopped")]
     ThreadEnded(String),
@@ -191,6 +204,11 @@ fn run_until(
     let system = |what: &str, source| RunError::System { engine: "(all)".into(), what: what.into(), source };
     let clock = Clock::new();
     let (ended, mut endings) = mpsc::unbounded_channel();
+    let sandbox = files.iter().all(|file| file.config.engine.sandbox);
+    let identity = if options.confine { confine::Identity::of(&files)? } else { None };
+    if let Some(identity) = &identity {
+        identity.take_directories(&files)?;
+    }
     // All of them or none: an engine is prepared, which may fail, before any thread runs.
     let mut prepared = Vec::new();
     let web = web::SharedWeb::default();
@@ -198,9 +216,13 @@ fn run_until(
         web::lock(&web).apply(&file.config.engine.name, file.config.api.clone())?;
         prepared.push(engine::Prepared::new(file, options, clock)?);
     }
+    if let Some(identity) = &identity {
+        identity.become_it()?;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("fwlb-manage")
+        .on_thread_start(|| confine::limit(Duty::None))
         .enable_all()
         .build()
         .map_err(|error| system("start the management threads", error))?;
@@ -211,8 +233,13 @@ fn run_until(
         let outcome = match start_all(prepared, &ended, &reloader, &mut running) {
             Ok(()) => {
                 web::lock(&web).serve(running.iter().map(engine::Running::backend).collect());
+                if options.confine {
+                    confine::close(sandbox);
+                }
                 ready();
+                let watched = running.iter().map(engine::Running::shared).collect();
                 tokio::select! {
+                    () = watchdog::feed(watched) => Ok(()),
                     () = stop => Ok(()),
                     () = management::reload_at(hangups, reloader) => Ok(()),
                     Some(thread) = endings.recv() => Err(RunError::ThreadEnded(thread)),

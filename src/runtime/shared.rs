@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use super::accounts::Accounts;
 use super::capture::Captures;
 use super::events::EventLog;
+use super::watchdog::Beat;
 use crate::config::Config;
 use crate::engine::view::{CheckedView, EventView};
 use crate::engine::{Counters, CountersCell, Snapshot};
@@ -45,6 +46,10 @@ pub(super) struct Shared {
     pub captures: Captures,
     /// Workers are to end.
     pub stop: AtomicBool,
+    /// Turns of each worker's loop.
+    pub worker_beats: Box<[Beat]>,
+    /// Turns of the control thread's loop.
+    pub control_beat: Beat,
     /// Where sessions that ended are told.
     pub accounts: Accounts,
     events: Mutex<EventLog>,
@@ -77,6 +82,7 @@ impl Shared {
         ports: Arc<PortPools>,
         cells: Vec<Arc<CountersCell>>,
     ) -> Self {
+        let worker_beats = cells.iter().map(|_| Beat::default()).collect();
         Self {
             engine: config.engine.name.clone(),
             clock,
@@ -88,6 +94,8 @@ impl Shared {
             traffic: Traffic::new(config.links.len(), config.devices.len(), cells.len()),
             cells,
             stop: AtomicBool::new(false),
+            worker_beats,
+            control_beat: Beat::default(),
             accounts: Accounts::default(),
             events: Mutex::new(EventLog::new(&config.engine.name, clock.now())),
             config: ArcSwap::from_pointee(config),

@@ -8,12 +8,14 @@ use arrayvec::ArrayVec;
 use crossbeam_channel as channel;
 
 use super::capture::Known;
+use super::confine;
 use super::punts::PuntSender;
 use super::shared::Shared;
 use super::transmit::{BURST, Outlets};
 use crate::engine::{Batch, DropReason, Forwarder, Snapshot, Verdict};
 use crate::id::DeviceId;
 use crate::io::af_packet::{Receiver, Sender};
+use crate::io::privileges::Duty;
 use crate::io::thread;
 use crate::io::wait::{Waiter, Wake};
 use crate::time::{Duration, Instant};
@@ -122,11 +124,13 @@ impl Worker {
         }
         thread::sleep_exactly();
         self.shared.go_first();
+        confine::limit(Duty::None);
         let shared = self.shared.clone();
         let mut snapshots = Cache::new(shared.snapshot.clone());
         let mut pace = Pace::default();
         let mut ring_counts = Instant::ZERO;
         while !shared.stop.load(Ordering::Relaxed) {
+            shared.worker_beats[self.number].turn();
             self.take_mail();
             if let Some(taps) = shared.captures.news_for_worker(self.number, &mut self.captures) {
                 self.forwarder.watch(taps);

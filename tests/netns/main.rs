@@ -7,6 +7,7 @@
 mod baseline;
 mod capture;
 mod commands;
+mod confinement;
 mod failure;
 mod flood;
 mod ground;

@@ -29,7 +29,7 @@ static ROOT: Schema = Schema {
 };
 static ENGINE: Schema = Schema {
     section: "[engine]",
-    keys: &["name", "workers", "io", "busy-poll", "control", "state"],
+    keys: &["name", "workers", "io", "busy-poll", "control", "state", "user", "group", "sandbox"],
     reserved: &["include"],
     absent: &[],
 };
@@ -177,6 +177,9 @@ fn read_engine(reader: &Reader<'_>, out: &mut Diagnostics) -> Engine {
         busy_poll: reader.flag("busy-poll", out),
         control: reader.word("control", socket_path, out),
         state: reader.word("state", path, out),
+        user: reader.word("user", value::name, out),
+        group: reader.word("group", value::name, out),
+        sandbox: reader.flag("sandbox", out),
     }
 }
 

@@ -88,8 +88,16 @@ fn tokens_that_nobody_can_use_are_told() {
 fn engines_that_share_an_address_say_the_same_about_it() {
     let compared = |one: &str, two: &str| {
         let mut both = [load_api(one), load_api(two)];
-        both[1].config.as_mut().unwrap().engine =
-            Engine { name: "other".into(), workers: None, busy_poll: false, control: "/a".into(), state: "/b".into() };
+        both[1].config.as_mut().unwrap().engine = Engine {
+            name: "other".into(),
+            workers: None,
+            busy_poll: false,
+            control: "/a".into(),
+            state: "/b".into(),
+            user: None,
+            group: None,
+            sandbox: true,
+        };
         compare(&mut both);
         (both[1].diagnostics.to_string(), both[1].config.is_some())
     };

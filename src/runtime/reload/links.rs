@@ -2,7 +2,7 @@
 
 use crate::config::{Config, Outcome, refuse_link};
 use crate::io::lock::LinkLock;
-use crate::io::{netdev, privileges};
+use crate::io::netdev;
 use crate::runtime::Options;
 
 /// Takes the links that `outcome` has and `old` has not, by name. What cannot be had is added to the diagnostics, at its place,
@@ -30,8 +30,7 @@ pub(super) fn take(old: &Config, outcome: &mut Outcome, options: Options) -> Vec
     locks
 }
 
-fn may_take(device: &str, Options { take }: Options) -> Result<(), String> {
-    privileges::may_open_devices().map_err(|missing| missing.to_string())?;
+fn may_take(device: &str, Options { take, confine: _ }: Options) -> Result<(), String> {
     let found = netdev::find(device).ok_or_else(|| {
         let names: Vec<String> = netdev::list().into_iter().map(|device| device.name).collect();
         format!("there is no Ethernet device {device:?}; devices here: {}", names.join(", "))

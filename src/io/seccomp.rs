@@ -1,0 +1,243 @@
+//! The system calls that a running engine needs, and no others.
+//!
+//! A list of what is allowed. What is not on it fails with ENOSYS, as on a kernel that does not have it: the C library then
+//! takes another way where it knows one, and a call that nobody foresaw is an error in the log and not the end of the traffic
+//! through the firewalls. No program can be executed, no memory made executable, and sockets are of the families that the
+//! engine uses.
+
+use std::collections::BTreeMap;
+
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
+};
+
+const FILES: &[libc::c_long] = &[
+    libc::SYS_close,
+    libc::SYS_dup,
+    libc::SYS_faccessat,
+    libc::SYS_faccessat2,
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
+    libc::SYS_fchown,
+    libc::SYS_fchownat,
+    libc::SYS_fcntl,
+    libc::SYS_fdatasync,
+    libc::SYS_flock,
+    libc::SYS_fstat,
+    libc::SYS_fsync,
+    libc::SYS_ftruncate,
+    libc::SYS_getcwd,
+    libc::SYS_getdents64,
+    libc::SYS_ioctl,
+    libc::SYS_lseek,
+    libc::SYS_mkdirat,
+    libc::SYS_newfstatat,
+    libc::SYS_openat,
+    libc::SYS_pread64,
+    libc::SYS_pwrite64,
+    libc::SYS_read,
+    libc::SYS_readlinkat,
+    libc::SYS_readv,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_statx,
+    libc::SYS_unlinkat,
+    libc::SYS_write,
+    libc::SYS_writev,
+];
+
+const SOCKETS: &[libc::c_long] = &[
+    libc::SYS_accept,
+    libc::SYS_accept4,
+    libc::SYS_bind,
+    libc::SYS_connect,
+    libc::SYS_getpeername,
+    libc::SYS_getsockname,
+    libc::SYS_getsockopt,
+    libc::SYS_listen,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmmsg,
+    libc::SYS_recvmsg,
+    libc::SYS_sendmmsg,
+    libc::SYS_sendmsg,
+    libc::SYS_sendto,
+    libc::SYS_setsockopt,
+    libc::SYS_shutdown,
+    libc::SYS_socketpair,
+];
+
+const WAITING: &[libc::c_long] = &[
+    libc::SYS_clock_getres,
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_epoll_create1,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_pwait2,
+    libc::SYS_eventfd2,
+    libc::SYS_futex,
+    libc::SYS_nanosleep,
+    libc::SYS_pipe2,
+    libc::SYS_ppoll,
+    libc::SYS_restart_syscall,
+    libc::SYS_sched_yield,
+    libc::SYS_timerfd_create,
+    libc::SYS_timerfd_settime,
+];
+
+const PROCESS: &[libc::c_long] = &[
+    libc::SYS_brk,
+    libc::SYS_capget,
+    libc::SYS_capset,
+    libc::SYS_clone,
+    libc::SYS_clone3,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_getegid,
+    libc::SYS_geteuid,
+    libc::SYS_getgid,
+    libc::SYS_getpid,
+    libc::SYS_getpriority,
+    libc::SYS_getrandom,
+    libc::SYS_getrusage,
+    libc::SYS_gettid,
+    libc::SYS_getuid,
+    libc::SYS_madvise,
+    libc::SYS_membarrier,
+    libc::SYS_mlock,
+    libc::SYS_mremap,
+    libc::SYS_munmap,
+    libc::SYS_prctl,
+    libc::SYS_prlimit64,
+    libc::SYS_rseq,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_sched_setaffinity,
+    libc::SYS_set_robust_list,
+    libc::SYS_setpriority,
+    libc::SYS_sigaltstack,
+    libc::SYS_sysinfo,
+    libc::SYS_tgkill,
+    libc::SYS_uname,
+];
+
+/// Calls that newer architectures have in one form only.
+#[cfg(target_arch = "x86_64")]
+const OLD_FORMS: &[libc::c_long] = &[
+    libc::SYS_access,
+    libc::SYS_chmod,
+    libc::SYS_chown,
+    libc::SYS_epoll_wait,
+    libc::SYS_lstat,
+    libc::SYS_mkdir,
+    libc::SYS_open,
+    libc::SYS_poll,
+    libc::SYS_readlink,
+    libc::SYS_rename,
+    libc::SYS_stat,
+    libc::SYS_time,
+    libc::SYS_unlink,
+];
+#[cfg(not(target_arch = "x86_64"))]
+const OLD_FORMS: &[libc::c_long] = &[];
+
+const FAMILIES: [libc::c_int; 6] =
+    [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK, libc::AF_PACKET, libc::AF_XDP];
+
+/// Why there is no filter.
+#[derive(Debug, thiserror::Error)]
+pub enum FilterError {
+    /// Nobody wrote one for this architecture, or it has a mistake.
+    #[error("no filter of system calls can be made here: {0}")]
+    Make(String),
+    /// The kernel does not take it.
+    #[error("the kernel takes no filter of system calls: {0}")]
+    Refused(String),
+}
+
+/// Allows every thread of the process the calls of a running engine, for ever. Gives up gaining privileges, too.
+pub fn allow_running() -> Result<(), FilterError> {
+    let program = running().map_err(|error| FilterError::Make(error.to_string()))?;
+    seccompiler::apply_filter_all_threads(&program).map_err(|error| FilterError::Refused(error.to_string()))
+}
+
+fn running() -> Result<BpfProgram, Box<dyn std::error::Error>> {
+    let arch: TargetArch = std::env::consts::ARCH.try_into()?;
+    let all = [FILES, SOCKETS, WAITING, PROCESS, OLD_FORMS].concat();
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = all.into_iter().map(|call| (call, Vec::new())).collect();
+    let families = FAMILIES.map(|family| rule(0, SeccompCmpOp::Eq, family));
+    rules.insert(libc::SYS_socket, families.into_iter().collect::<Result<_, _>>()?);
+    let not_executable = || rule(2, SeccompCmpOp::MaskedEq(libc::PROT_EXEC as u64), 0);
+    rules.insert(libc::SYS_mmap, vec![not_executable()?]);
+    rules.insert(libc::SYS_mprotect, vec![not_executable()?]);
+    let refuse = SeccompAction::Errno(libc::ENOSYS.cast_unsigned());
+    Ok(SeccompFilter::new(rules, refuse, SeccompAction::Allow, arch)?.try_into()?)
+}
+
+fn rule(argument: u8, operator: SeccompCmpOp, value: libc::c_int) -> Result<SeccompRule, seccompiler::BackendError> {
+    let value = u64::from(value.cast_unsigned());
+    SeccompRule::new(vec![SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)?])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::net::{TcpListener, UdpSocket};
+    use std::process::Command;
+
+    use super::*;
+
+    /// For the calling thread alone: the test process has others.
+    fn filtered<R: Send + 'static>(act: impl FnOnce() -> R + Send + 'static) -> R {
+        let thread = std::thread::spawn(move || {
+            crate::io::privileges::gain_nothing().unwrap();
+            seccompiler::apply_filter(&running().unwrap()).unwrap();
+            act()
+        });
+        thread.join().unwrap()
+    }
+
+    #[test]
+    fn no_program_can_be_executed_and_no_memory_made_executable() {
+        let executed = filtered(|| Command::new("/bin/true").status().map_err(|error| error.raw_os_error()));
+        assert_eq!(executed.unwrap_err(), Some(libc::ENOSYS));
+
+        let mapped = filtered(|| {
+            let protection = libc::PROT_READ | libc::PROT_EXEC;
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+            // SAFETY: asks for new memory anywhere. JUSTIFICATION: the refusal is under test.
+            let mapped = unsafe { libc::mmap(std::ptr::null_mut(), 4096, protection, flags, -1, 0) };
+            mapped as usize
+        });
+        assert_eq!(mapped, libc::MAP_FAILED as usize);
+    }
+
+    #[test]
+    fn sockets_are_of_the_families_that_an_engine_uses() {
+        let opened = |family| {
+            // SAFETY: takes integers; the descriptor ends with the thread's process. JUSTIFICATION: std has no such sockets.
+            filtered(move || unsafe { libc::socket(family, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) } >= 0)
+        };
+        assert!(opened(libc::AF_INET6) && opened(libc::AF_UNIX));
+        assert!(!opened(libc::AF_BLUETOOTH) && !opened(libc::AF_VSOCK));
+    }
+
+    #[test]
+    fn what_an_engine_does_is_allowed() {
+        filtered(|| {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("a");
+            fs::write(&path, "text").unwrap();
+            fs::rename(&path, directory.path().join("b")).unwrap();
+            assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+            drop(directory);
+            TcpListener::bind("127.0.0.1:0").unwrap();
+            UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"x", "127.0.0.1:9").unwrap();
+            std::thread::spawn(|| std::thread::sleep(crate::time::Duration::from_millis(1))).join().unwrap();
+            let panicked = std::thread::spawn(|| panic!("a panic is told, with its backtrace")).join();
+            assert!(panicked.is_err());
+        });
+    }
+}

@@ -1,0 +1,191 @@
+//! What the process gives up, and when.
+//!
+//! ```text
+//!  start        as root, or with the capabilities that the service manager gave
+//!   │           links, locks, sockets of [api], directories for the user
+//!   ▼ become    the user; still CAP_NET_RAW, CAP_NET_ADMIN, CAP_SYS_NICE
+//!   │           devices, files, threads: each gives up what its duty does not take
+//!   ▼ close     system calls are filtered; the control thread alone may open devices that come back
+//! ```
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt, chown};
+use std::path::Path;
+
+use super::{EngineFile, RunError, logging};
+use crate::io::privileges::{self, Duty};
+use crate::io::user::{self, User};
+use crate::io::{group, seccomp};
+
+/// Who engines run as where the file names nobody.
+const USER: &str = "fwlb";
+
+/// Who the process becomes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Identity {
+    name: String,
+    user: User,
+}
+
+impl Identity {
+    /// Who the engines of one process run as; `None`: whoever started it.
+    pub(super) fn of(files: &[EngineFile]) -> Result<Option<Self>, RunError> {
+        let asked: BTreeSet<_> =
+            files.iter().map(|file| (&file.config.engine.user, &file.config.engine.group)).collect();
+        let refused = |name: &str, what: String| RunError::Identity { user: name.to_owned(), what };
+        let mut asked = asked.into_iter();
+        let Some((name, group)) = asked.next() else { return Ok(None) };
+        if let Some((other, _)) = asked.next() {
+            let other = other.as_deref().unwrap_or(USER);
+            let what = "the engines of one process have one `user` and `group` in [engine]".to_owned();
+            return Err(refused(other, what));
+        }
+        let found = |name: &str| user::find(name).map_err(|error| refused(name, error.to_string()));
+        let (name, mut user) = match name {
+            Some(name) => {
+                let missing = || refused(name, "there is no such user; make it with useradd --system".to_owned());
+                (name.as_str(), found(name)?.ok_or_else(missing)?)
+            }
+            None if !user::is_root() => return Ok(None),
+            None => match found(USER)? {
+                Some(user) => (USER, user),
+                None => return Ok(None),
+            },
+        };
+        if let Some(group) = group {
+            let number = group::id(group).map_err(|error| refused(name, error.to_string()))?;
+            let missing = || refused(name, format!("there is no group {group}; make it with groupadd --system"));
+            user.gid = number.ok_or_else(missing)?;
+        }
+        if user::is_root() {
+            return Ok((user.uid != 0).then(|| Self { name: name.to_owned(), user }));
+        }
+        if user::effective() == user.uid {
+            return Ok(None);
+        }
+        Err(refused(name, "only root can become another user; remove `user` from [engine]".to_owned()))
+    }
+
+    /// Makes what directories are missing the user's, and refuses those that are there and not his.
+    pub(super) fn take_directories(&self, files: &[EngineFile]) -> Result<(), RunError> {
+        for file in files {
+            let config = &file.config;
+            let sessions = config.log.sessions.as_deref().and_then(Path::parent);
+            let directories = [config.engine.control.parent(), Some(config.engine.state.as_path()), sessions];
+            for directory in directories.into_iter().flatten() {
+                let system = |what: &str| {
+                    let (engine, what) = (config.engine.name.clone(), format!("{what} {}", directory.display()));
+                    move |source| RunError::System { engine, what, source }
+                };
+                match fs::metadata(directory) {
+                    Ok(found) if self.may_write(&found) => {}
+                    Ok(_) => {
+                        let path = directory.display();
+                        let what = format!("it may not write to {path}: chown -R {}: {path}", self.name);
+                        return Err(RunError::Identity { user: self.name.clone(), what });
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        fs::create_dir_all(directory).map_err(system("make the directory"))?;
+                        chown(directory, Some(self.user.uid), Some(self.user.gid))
+                            .map_err(system("give away the directory"))?;
+                    }
+                    Err(error) => return Err(system("look at the directory")(error)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Becomes the user.
+    pub(super) fn become_it(&self) -> Result<(), RunError> {
+        privileges::become_user(self.user)
+            .map_err(|error| RunError::Identity { user: self.name.clone(), what: error.to_string() })
+    }
+
+    fn may_write(&self, directory: &fs::Metadata) -> bool {
+        let mode = directory.mode();
+        match (directory.uid() == self.user.uid, directory.gid() == self.user.gid) {
+            (true, _) => mode & 0o300 == 0o300,
+            (false, true) => mode & 0o030 == 0o030,
+            (false, false) => mode & 0o003 == 0o003,
+        }
+    }
+}
+
+/// The calling thread gives up what its duty does not take. A refusal is told and costs nothing else.
+pub(super) fn limit(duty: Duty) {
+    if let Err(error) = privileges::limit_thread(duty) {
+        tracing::warn!(%error, "a thread keeps its capabilities");
+    }
+}
+
+/// The process starts nothing more: the calling thread gives up everything, and all threads the system calls that a running
+/// engine does not need.
+pub(super) fn close(sandbox: bool) {
+    limit(Duty::None);
+    logging::limit();
+    if let Err(error) = privileges::gain_nothing() {
+        tracing::warn!(%error, "the process may gain privileges");
+    }
+    if !sandbox {
+        return tracing::warn!("system calls are not filtered: sandbox = false in [engine]");
+    }
+    if let Err(error) = seccomp::allow_running() {
+        tracing::warn!(%error, "system calls are not filtered");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    fn file(name: &str, engine: &str) -> EngineFile {
+        let text = format!("[engine]\nname = \"{name}\"\n{engine}\n[[link]]\nname = \"a\"\ndevice = \"eth0\"\n");
+        let outcome = config::load("test.toml", &text, &mut |_| Err("no secrets here".into()));
+        let config = outcome.config.unwrap_or_else(|| panic!("{}", outcome.diagnostics.render(false)));
+        EngineFile { path: "test.toml".into(), text, config }
+    }
+
+    #[test]
+    fn the_user_is_the_files_and_one_for_all_engines() {
+        if !user::is_root() {
+            return;
+        }
+        let nobody = user::find("nobody").unwrap().unwrap();
+
+        let found = Identity::of(&[file("a", "user = \"nobody\"")]).unwrap();
+        assert_eq!(found, Some(Identity { name: "nobody".into(), user: nobody }));
+        let found = Identity::of(&[file("a", "user = \"nobody\"\ngroup = \"adm\"")]).unwrap().unwrap();
+        assert_eq!(found.user.gid, group::id("adm").unwrap().unwrap());
+        assert_eq!(Identity::of(&[file("a", "user = \"root\"")]).unwrap(), None);
+
+        let refusal = |files: &[EngineFile]| Identity::of(files).unwrap_err().to_string();
+        assert!(refusal(&[file("a", "user = \"nobody\""), file("b", "")]).contains("one `user`"));
+        assert!(refusal(&[file("a", "user = \"no-such-user\"")]).contains("useradd"));
+        assert!(refusal(&[file("a", "user = \"nobody\"\ngroup = \"no-such-group\"")]).contains("groupadd"));
+    }
+
+    #[test]
+    fn missing_directories_are_given_to_the_user_and_those_of_others_are_refused() {
+        if !user::is_root() {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().display();
+        let engine = format!("user = \"nobody\"\ncontrol = \"{root}/run/a.sock\"\nstate = \"{root}/state\"");
+        let files = [file("a", &engine)];
+        let identity = Identity::of(&files).unwrap().unwrap();
+
+        identity.take_directories(&files).unwrap();
+        identity.take_directories(&files).expect("they are his");
+        let owner = |name: &str| fs::metadata(directory.path().join(name)).unwrap().uid();
+        assert_eq!((owner("run"), owner("state")), (identity.user.uid, identity.user.uid));
+
+        chown(directory.path().join("state"), Some(0), Some(0)).unwrap();
+        let refusal = identity.take_directories(&files).unwrap_err().to_string();
+        assert!(refusal.contains("nobody") && refusal.contains("chown -R nobody:"), "{refusal}");
+    }
+}
