@@ -19,6 +19,10 @@ mod metrics;
 mod network;
 #[path = "api/open_metrics.rs"]
 mod open_metrics;
+#[path = "api/openapi.rs"]
+mod openapi;
+#[path = "api/schema.rs"]
+mod schema;
 
 /// Remembers what it was asked and answers the next of `answers`.
 struct Fake {
@@ -145,6 +149,10 @@ fn every_request() -> Vec<Request> {
             reason: None,
             by: "tester".to_owned(),
         },
+        Request::Reload { config: None, by: "tester".to_owned() },
+        Request::Reload { config: Some("/etc/fwlb/a b.toml".into()), by: "tester".to_owned() },
+        Request::Plan { config: None },
+        Request::Plan { config: Some("/etc/fwlb/a b.toml".into()) },
         Request::Probe { subject: "perimeter/fw1".to_owned() },
         Request::Ping { address: "2001:db8::1".parse().unwrap(), via: None },
         Request::Ping { address: "192.0.2.1".parse().unwrap(), via: Some(Via::Link("clients".to_owned())) },

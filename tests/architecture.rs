@@ -42,6 +42,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("anyhow", &["cli"]),
     ("clap", &["cli"]),
     ("ratatui", &["cli"]),
+    // Outside `api` only as a derive: what is served over HTTP is described where it is defined.
+    ("utoipa", &["api", "engine", "config", "path"]),
 ];
 
 struct Source {
@@ -155,6 +157,17 @@ fn crates_stay_in_their_rooms() {
         }
     }
     assert!(wrong.is_empty(), "crates outside their rooms:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn only_the_api_builds_its_document() {
+    let derives_only = |code: &str| {
+        let mut lines = code.lines().filter(|line| line.contains("utoipa"));
+        lines.all(|line| line.trim_start().starts_with("#[derive(") && line.contains("utoipa::ToSchema"))
+    };
+    let wrong: Vec<_> =
+        sources().into_iter().filter(|s| s.room != "api" && !derives_only(&s.code)).map(|source| source.path).collect();
+    assert!(wrong.is_empty(), "utoipa as more than a derive: {wrong:?}");
 }
 
 #[test]

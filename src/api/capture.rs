@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use hyper::body::Frame;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::api::{ApiError, Call, address_or_prefix};
 use crate::engine::trace::Filter;
@@ -41,30 +42,45 @@ pub struct CaptureRequest {
     pub seconds: Option<u64>,
 }
 
-/// A request as JSON.
-#[derive(Debug, Default, Serialize, Deserialize)]
+/// What to capture, and how much; a frame has to match every part that is given.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct CaptureBody {
+    /// By this name its caller may end it; null: it ends with its connection, or by itself.
     id: Option<String>,
+    /// On one of these links; none: on any.
     links: Vec<String>,
+    /// Of this flow, either direction, on any of its legs: `tcp 198.51.100.7:40000 203.0.113.80:80`.
     flow: Option<String>,
+    /// An end lies in each of these addresses or prefixes.
     hosts: Vec<String>,
+    /// An end has each of these ports.
     ports: Vec<u16>,
+    /// Whoever opened the session lies in this address or prefix.
     source: Option<String>,
+    /// The other end lies in this address or prefix.
     destination: Option<String>,
+    /// Through, from or to this firewall: `fw1` or `perimeter/fw1`.
     firewall: Option<String>,
+    /// Of a session of this virtual service.
     service: Option<String>,
+    /// Of a session at this server: `s1` or `web/s1`.
     server: Option<String>,
+    /// Bytes kept of a frame, at most; null: all.
     snaplen: Option<u32>,
+    /// Frames until it ends.
     count: Option<u64>,
+    /// Seconds until it ends.
     seconds: Option<u64>,
 }
 
 /// Which capture is to end.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EndQuery {
+    /// The name that it was started with.
     pub(super) id: String,
+    /// The engine; absent: the only one.
     pub(super) engine: Option<String>,
 }
 

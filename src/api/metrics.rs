@@ -28,6 +28,9 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 /// The content type of Prometheus' older text.
 const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+/// What a page may be.
+pub(super) const KINDS: [&str; 2] = [OPEN_METRICS, PLAIN];
+
 /// What is measured of the process that runs the engines.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Process {

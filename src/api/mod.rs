@@ -11,6 +11,7 @@ pub mod guard;
 pub mod listen;
 pub mod metrics;
 pub mod names;
+mod openapi;
 mod parameters;
 pub mod router;
 pub mod tls;
@@ -23,6 +24,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::config::Admin;
 use crate::engine::view;
@@ -244,14 +246,6 @@ impl Answer {
     /// Understands the JSON that answers `request`.
     pub fn from_json(request: &Request, json: serde_json::Value) -> Result<Self, serde_json::Error> {
         use serde_json::from_value as read;
-        #[derive(Deserialize)]
-        struct Text {
-            text: String,
-        }
-        #[derive(Deserialize)]
-        struct Done {
-            done: String,
-        }
         match request {
             Request::Status => read(json).map(Self::Status),
             Request::Links => read(json).map(Self::Links),
@@ -275,8 +269,22 @@ impl Answer {
     }
 }
 
+/// A configuration as it was written.
+#[derive(Deserialize, ToSchema)]
+struct Text {
+    /// The configuration in force, secrets hidden.
+    text: String,
+}
+
+/// A change that was made.
+#[derive(Deserialize, ToSchema)]
+struct Done {
+    /// What was done, in words.
+    done: String,
+}
+
 /// Why a request was not answered.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "error", content = "message", rename_all = "snake_case")]
 pub enum ApiError {
     /// No such thing; the message lists what there is.

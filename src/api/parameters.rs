@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use crate::api::guard::Caller;
 use crate::api::{ApiError, Request, ServerChange, SessionFilter, Via, flow_text};
@@ -15,19 +16,19 @@ use crate::config::Admin;
 pub const WEIGHT_MAX: u16 = 256;
 
 /// A query that asks something.
-pub(super) trait Question: DeserializeOwned + Send {
+pub(super) trait Question: DeserializeOwned + IntoParams + Send {
     /// The engine that is meant, and what it is asked.
     fn request(self) -> Result<(Option<String>, Request), ApiError>;
 }
 
 /// A body that changes something, or makes the engine send something.
-pub(super) trait Order: DeserializeOwned + Send {
+pub(super) trait Order: DeserializeOwned + ToSchema + Send {
     /// What the engine is to do.
     fn request(self, caller: &Caller) -> Result<Request, ApiError>;
 }
 
 /// Asks one engine of several.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PlainQuery {
     /// The engine; absent: the only one, or all of them where rows can be told apart.
@@ -35,7 +36,7 @@ pub(super) struct PlainQuery {
 }
 
 /// Which sessions; every given part has to match.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SessionsQuery {
     /// An address or prefix that the source lies in.
@@ -57,7 +58,7 @@ pub(super) struct SessionsQuery {
 }
 
 /// Which events.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EventsQuery {
     /// Only those with a larger number.
@@ -67,7 +68,7 @@ pub(super) struct EventsQuery {
 }
 
 /// Which flow.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ExplainQuery {
     /// `tcp 198.51.100.7:40000 203.0.113.80:80`, `icmp 198.51.100.7 203.0.113.80`, `esp A B`.
@@ -79,7 +80,7 @@ pub(super) struct ExplainQuery {
 }
 
 /// The administrative state of a firewall.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SetFirewallBody {
     /// Group; null: every group that knows the name.
@@ -95,7 +96,7 @@ pub(super) struct SetFirewallBody {
 }
 
 /// Either `admin` or `weight`; null, and neither, is back to the file's.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SetServerBody {
     /// Service.
@@ -106,6 +107,7 @@ pub(super) struct SetServerBody {
     pub(super) admin: Option<Admin>,
     /// The weight, 0..=256; null: back to the file's.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u16>, maximum = 256)]
     pub(super) weight: Option<Option<u16>>,
     /// Why.
     pub(super) reason: Option<String>,
@@ -119,7 +121,7 @@ fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Option<u1
 }
 
 /// The administrative state of a service.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SetServiceBody {
     /// Service.
@@ -133,7 +135,7 @@ pub(super) struct SetServiceBody {
 }
 
 /// What to check now.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ProbeBody {
     /// `group/firewall` or `service/server`.
@@ -141,10 +143,11 @@ pub(super) struct ProbeBody {
 }
 
 /// Whom to ping; either `link` or `firewall` says by which way, absent: as routed.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PingBody {
     /// Whom.
+    #[schema(value_type = String)]
     pub(super) address: IpAddr,
     /// On this link.
     pub(super) link: Option<String>,
@@ -211,20 +214,22 @@ impl Order for SetServiceBody {
 }
 
 /// Another configuration.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ReloadBody {
     /// Absolute path of the file on the engine's machine; null: the engine's own file.
+    #[schema(value_type = Option<String>)]
     pub(super) config: Option<PathBuf>,
     /// Who; on the network the name of the token stands for it.
     pub(super) by: Option<String>,
 }
 
 /// What another configuration would do.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PlanBody {
     /// Absolute path of the file on the engine's machine; null: the engine's own file.
+    #[schema(value_type = Option<String>)]
     pub(super) config: Option<PathBuf>,
 }
 

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, State};
+use axum::handler::Handler;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post, put};
+use axum::routing::{MethodRouter, on};
 use axum::{Extension, Json, Router};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -15,9 +17,11 @@ use serde_json::Value;
 use crate::api::capture::{CaptureBody, EndQuery, Streamed};
 use crate::api::console::console;
 use crate::api::guard::Caller;
+use crate::api::openapi::{Answered, Described, Verb, described};
 use crate::api::parameters::{EventsQuery, ExplainQuery, Order, PingBody, PlainQuery, ProbeBody, Question};
 use crate::api::parameters::{PlanBody, ReloadBody, SessionsQuery, SetFirewallBody, SetServerBody, SetServiceBody};
-use crate::api::{Answer, ApiError, Backend, Engines, Request, metrics};
+use crate::api::{Answer, ApiError, Backend, Done, Engines, Request, Text, capture, metrics, openapi};
+use crate::engine::view;
 
 /// A request body is a few words.
 const BODY_MAX: usize = 64 * 1024;
@@ -37,29 +41,16 @@ async fn say_version(mut response: Response) -> Response {
 
 /// The routes of these engines. An outer layer has to say who asks, by an extension with the [`Caller`].
 pub(super) fn guarded<B: Backend>(engines: Arc<Engines<B>>) -> Router {
-    Router::new()
-        .route("/api/v1/status", plain::<B>(Request::Status))
-        .route("/api/v1/links", plain::<B>(Request::Links))
-        .route("/api/v1/neighbors", plain::<B>(Request::Neighbors))
-        .route("/api/v1/firewalls", plain::<B>(Request::Firewalls))
-        .route("/api/v1/peers", plain::<B>(Request::Peers))
-        .route("/api/v1/services", plain::<B>(Request::Services))
-        .route("/api/v1/counters", plain::<B>(Request::Counters))
-        .route("/api/v1/config", plain::<B>(Request::Config))
-        .route("/api/v1/measures", plain::<B>(Request::Measures))
-        .route("/api/v1/sessions", get(question::<B, SessionsQuery>))
-        .route("/api/v1/events", get(question::<B, EventsQuery>))
-        .route("/api/v1/explain", get(question::<B, ExplainQuery>))
-        .route("/api/v1/firewalls/admin", put(order::<B, SetFirewallBody>))
-        .route("/api/v1/servers/admin", put(order::<B, SetServerBody>))
-        .route("/api/v1/services/admin", put(order::<B, SetServiceBody>))
-        .route("/api/v1/reload", post(order::<B, ReloadBody>))
-        .route("/api/v1/plan", post(order::<B, PlanBody>))
-        .route("/api/v1/probe", post(order::<B, ProbeBody>))
-        .route("/api/v1/ping", post(order::<B, PingBody>))
-        .route("/api/v1/capture", post(capture::<B>).delete(end_capture::<B>))
-        .route("/metrics", get(metrics::<B>))
+    let (described, served): (Vec<_>, Vec<_>) =
+        routes::<B>().into_iter().map(|Route(said, serve)| (said, serve)).unzip();
+    let paths: Vec<_> = described.iter().map(|said| said.path).collect();
+    let document: Bytes = openapi::document(described).into();
+    paths
+        .into_iter()
+        .zip(served)
+        .fold(Router::new(), |router, (path, serve)| router.route(path, serve))
         .merge(console())
+        .layer(Extension(Document(document)))
         .fallback(|uri: axum::http::Uri| async move {
             ApiError::NotFound(format!("no such resource: {}", uri.path())).into_response()
         })
@@ -71,14 +62,107 @@ pub(super) fn guarded<B: Backend>(engines: Arc<Engines<B>>) -> Router {
         .with_state(engines)
 }
 
+/// One call: what the document says of it, and who answers. Nothing is served that is not described.
+struct Route<B>(Described, MethodRouter<Arc<Engines<B>>>);
+
+impl<B: Backend> Route<B> {
+    /// Served by the verb that it is described with.
+    fn new<T: 'static>(said: Described, handler: impl Handler<T, Arc<Engines<B>>>) -> Self {
+        let serve = on(said.verb.filter(), handler);
+        Self(said, serve)
+    }
+}
+
+/// Every call but those of the page.
+fn routes<B: Backend>() -> Vec<Route<B>> {
+    use Verb::{Delete, Get, Post, Put};
+    use openapi::{object, object_of_each, rows, rows_of_each};
+    use view::{EventView, ExchangeView, ExplainView, FirewallView, LinkView, MeasuresView, NeighborView, PeerView};
+    use view::{PlanView, ReloadView, ServiceView, SessionView, StatusView};
+    const CAPTURE: &str = "/api/v1/capture";
+    vec![
+        plain("/api/v1/status", Request::Status, "What is wrong, and what was set", object_of_each::<StatusView>()),
+        plain("/api/v1/links", Request::Links, "Links, as `ip -s link`", rows::<LinkView>()),
+        plain("/api/v1/neighbors", Request::Neighbors, "Neighbours, as `ip neigh`", rows::<NeighborView>()),
+        plain("/api/v1/firewalls", Request::Firewalls, "Firewalls and their paths", rows::<FirewallView>()),
+        plain("/api/v1/peers", Request::Peers, "The engines on the far sides", rows::<PeerView>()),
+        plain("/api/v1/services", Request::Services, "Services and their servers", rows::<ServiceView>()),
+        plain("/api/v1/counters", Request::Counters, "Counters of one instant", openapi::counters()),
+        plain("/api/v1/config", Request::Config, "The configuration in force", object_of_each::<Text>()),
+        plain("/api/v1/measures", Request::Measures, "What `/metrics` is made of", object::<MeasuresView>()),
+        asks::<B, SessionsQuery>("/api/v1/sessions", "Live sessions", rows::<SessionView>()),
+        asks::<B, EventsQuery>("/api/v1/events", "State changes, oldest first", rows_of_each::<EventView>()),
+        asks::<B, ExplainQuery>("/api/v1/explain", "Where a flow goes, and why", object::<ExplainView>()),
+        orders::<B, SetFirewallBody>(Put, "/api/v1/firewalls/admin", "Sets the state of a firewall", object::<Done>()),
+        orders::<B, SetServerBody>(
+            Put,
+            "/api/v1/servers/admin",
+            "Sets the state or weight of a server",
+            object::<Done>(),
+        ),
+        orders::<B, SetServiceBody>(Put, "/api/v1/services/admin", "Sets the state of a service", object::<Done>()),
+        refusable(orders::<B, ReloadBody>(Post, "/api/v1/reload", "Applies a configuration", object::<ReloadView>())),
+        refusable(orders::<B, PlanBody>(Post, "/api/v1/plan", "What a reload would do", object::<PlanView>())),
+        orders::<B, ProbeBody>(Post, "/api/v1/probe", "Checks a member at once", rows::<ExchangeView>()),
+        orders::<B, PingBody>(Post, "/api/v1/ping", "Pings from the engine", rows::<ExchangeView>()),
+        Route::new(
+            described(Post, CAPTURE, "Packets as they come, in pcapng", openapi::bytes(capture::CONTENT_TYPE))
+                .query::<PlainQuery>()
+                .body::<CaptureBody>()
+                .by_operators(),
+            start_capture::<B>,
+        ),
+        Route::new(
+            described(Delete, CAPTURE, "Ends a capture", object::<Done>()).query::<EndQuery>().by_operators(),
+            end_capture::<B>,
+        ),
+        Route::new(
+            described(Get, "/metrics", "What is measured, for Prometheus", openapi::text(&metrics::KINDS))
+                .query::<PlainQuery>(),
+            metrics::<B>,
+        ),
+        Route::new(described(Get, "/api/v1/openapi.json", "This document", openapi::itself()), document),
+    ]
+}
+
 type Served<B> = State<Arc<Engines<B>>>;
 type Reply = Result<Json<Value>, ApiError>;
 
 /// A question without parameters.
-fn plain<B: Backend>(request: Request) -> MethodRouter<Arc<Engines<B>>> {
-    get(async move |State(engines): Served<B>, Query(query): Query<PlainQuery>| -> Reply {
+fn plain<B: Backend>(path: &'static str, request: Request, summary: &str, answered: Answered) -> Route<B> {
+    let ask = async move |State(engines): Served<B>, Query(query): Query<PlainQuery>| -> Reply {
         engines.ask(query.engine.as_deref(), request).await.map(Json)
-    })
+    };
+    Route::new(described(Verb::Get, path, summary, answered).query::<PlainQuery>(), ask)
+}
+
+/// A question with parameters.
+fn asks<B: Backend, Q: Question + 'static>(path: &'static str, summary: &str, answered: Answered) -> Route<B> {
+    Route::new(described(Verb::Get, path, summary, answered).query::<Q>(), question::<B, Q>)
+}
+
+/// What only operators may have done.
+fn orders<B: Backend, O: Order + 'static>(
+    verb: Verb,
+    path: &'static str,
+    summary: &str,
+    answered: Answered,
+) -> Route<B> {
+    let said = described(verb, path, summary, answered).query::<PlainQuery>().body::<O>().by_operators();
+    Route::new(said, order::<B, O>)
+}
+
+/// A call whose file may be bad.
+fn refusable<B>(Route(said, serve): Route<B>) -> Route<B> {
+    Route(said.refused_with(&[StatusCode::UNPROCESSABLE_ENTITY]), serve)
+}
+
+/// The OpenAPI document of the routes.
+#[derive(Clone)]
+struct Document(Bytes);
+
+async fn document(Extension(Document(text)): Extension<Document>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], text)
 }
 
 async fn metrics<B: Backend>(
@@ -108,7 +192,7 @@ async fn order<B: Backend, O: Order>(
 }
 
 /// Packets are other people's letters: who may not change anything may not see them either.
-async fn capture<B: Backend>(
+async fn start_capture<B: Backend>(
     State(engines): Served<B>,
     Extension(caller): Extension<Caller>,
     Query(query): Query<PlainQuery>,
@@ -133,17 +217,23 @@ fn only_operators(caller: &Caller) -> Result<(), ApiError> {
     caller.may_change().then_some(()).ok_or_else(refused)
 }
 
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
-        let status = match self {
+impl ApiError {
+    /// The status that says so in HTTP.
+    pub(super) fn status(&self) -> StatusCode {
+        match self {
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
-        };
-        (status, Json(self)).into_response()
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        (self.status(), Json(self)).into_response()
     }
 }
 

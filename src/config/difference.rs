@@ -14,15 +14,15 @@ use crate::config::{Config, Outcome};
 use facts::{Fact, subjects};
 
 /// One difference.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct Difference {
     /// `firewall perimeter/fw2`.
     pub subject: String,
-    /// The key in the file; `None`: the subject as a whole is added or removed.
+    /// The key in the file; null: the subject as a whole is added or removed.
     pub key: Option<String>,
-    /// Before; `None`: it was not there.
+    /// Before; null: it was not there.
     pub from: Option<String>,
-    /// After; `None`: it is not there any more.
+    /// After; null: it is not there any more.
     pub to: Option<String>,
 }
 

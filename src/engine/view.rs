@@ -22,7 +22,7 @@ pub use explain::{CandidateView, EgressView, ExplainView, ExplainedSessionView, 
 pub use measures::{HistogramView, MeasuresView, ProbeView, RingView, TableView, WorkerView};
 
 /// `show status`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct StatusView {
     /// Engine name.
     pub name: String,
@@ -49,7 +49,7 @@ pub struct StatusView {
 }
 
 /// Something that is wrong and lasts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct AlarmView {
     /// `peer_lost`, `digest_differs`, `below_min`, ...
     pub kind: String,
@@ -62,7 +62,7 @@ pub struct AlarmView {
 }
 
 /// An administrative state or weight set by command.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct OverrideView {
     /// `firewall`, `service` or `server`.
     #[serde(default = "firewall")]
@@ -86,7 +86,7 @@ fn firewall() -> String {
 }
 
 /// `show firewalls`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct FirewallView {
     /// Engine name.
     pub engine: String,
@@ -126,7 +126,7 @@ pub struct FirewallView {
 }
 
 /// One path.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct CheckView {
     /// Peer name.
     pub peer: String,
@@ -143,7 +143,7 @@ pub struct CheckView {
 }
 
 /// `show services`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ServiceView {
     /// Engine name.
     pub engine: String,
@@ -175,7 +175,7 @@ pub struct ServiceView {
 }
 
 /// One real server of `show services`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ServerView {
     /// Name.
     pub name: String,
@@ -214,7 +214,7 @@ pub struct ServerView {
 }
 
 /// One family's check of a server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ServerCheckView {
     /// `ipv4` or `ipv6`.
     pub family: String,
@@ -227,7 +227,7 @@ pub struct ServerCheckView {
 }
 
 /// `show peers`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PeerView {
     /// Engine name.
     pub engine: String,
@@ -250,7 +250,7 @@ pub struct PeerView {
 }
 
 /// `show links`, as `ip -s link`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LinkView {
     /// Engine name.
     pub engine: String,
@@ -285,7 +285,7 @@ pub struct LinkView {
 }
 
 /// `show neighbors`, as `ip neigh`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct NeighborView {
     /// Engine name.
     pub engine: String,
@@ -302,7 +302,7 @@ pub struct NeighborView {
 }
 
 /// One pin of a session.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PinView {
     /// Group name.
     pub group: String,
@@ -331,7 +331,7 @@ impl PinView {
 }
 
 /// `show sessions`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SessionView {
     /// Engine name.
     pub engine: String,
@@ -414,7 +414,7 @@ pub struct SessionEndView {
 pub type CountersView = BTreeMap<String, u64>;
 
 /// `show events`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct EventView {
     /// Grows by one.
     pub seq: u64,
@@ -453,7 +453,7 @@ pub struct CheckedView {
 }
 
 /// One line of `fwlb probe` and `fwlb ping`: what was sent or came, and when.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ExchangeStep {
     /// Microseconds since the first frame.
     pub at_us: u64,
@@ -464,7 +464,7 @@ pub struct ExchangeStep {
 }
 
 /// The outcome of `fwlb probe` and `fwlb ping`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ExchangeView {
     /// Engine name.
     pub engine: String,

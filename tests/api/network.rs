@@ -99,6 +99,21 @@ async fn ask(to: SocketAddr, method: &str, uri: &str, token: Option<&str>, body:
 }
 
 #[tokio::test]
+async fn what_may_be_asked_is_told_where_it_may_be_read() {
+    let address = served("127.0.0.1:9600", false).await;
+    let remote = served("192.0.2.1:9600", false).await;
+
+    let (status, head, document) = ask(address, "GET", "/api/v1/openapi.json", None, "").await;
+    let (nobody, _, _) = ask(remote, "GET", "/api/v1/openapi.json", None, "").await;
+    let (viewer, _, same) = ask(remote, "GET", "/api/v1/openapi.json", Some(VIEWER), "").await;
+
+    assert_eq!((status, nobody, viewer), (200, 401, 200));
+    assert!(head.contains("content-type: application/json"), "{head}");
+    assert_eq!(document, same);
+    assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
+}
+
+#[tokio::test]
 async fn one_address_serves_all_engines_and_each_by_its_name() {
     let address = served("127.0.0.1:9600", false).await;
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::view::PinView;
 
 /// One firewall of `explain`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct CandidateView {
     /// Name.
     pub name: String,
@@ -13,12 +13,13 @@ pub struct CandidateView {
     pub state: String,
     /// Weight.
     pub weight: u16,
-    /// Higher wins.
+    /// Higher wins; all 64 bits are used.
+    #[schema(format = "uint64")]
     pub score: u64,
 }
 
 /// Where a packet leaves.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct EgressView {
     /// Link name.
     pub link: String,
@@ -32,7 +33,7 @@ pub struct EgressView {
 }
 
 /// A real server that a service could give the flow.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ServerCandidateView {
     /// Name.
     pub name: String,
@@ -47,7 +48,7 @@ pub struct ServerCandidateView {
 }
 
 /// The live session of a flow.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ExplainedSessionView {
     /// `opening`, `established`, `closing`, `one-way` or `two-way`.
     pub state: String,
@@ -62,7 +63,7 @@ pub struct ExplainedSessionView {
 }
 
 /// What would happen if what the flow takes died.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct WhatIfView {
     /// `firewall` or `server`.
     pub kind: String,
@@ -81,7 +82,7 @@ pub struct WhatIfView {
 }
 
 /// `explain`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ExplainView {
     /// Engine name.
     pub engine: String,

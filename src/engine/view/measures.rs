@@ -5,11 +5,12 @@ use serde::{Deserialize, Serialize};
 use super::{CountersView, FirewallView, LinkView, PeerView, ServiceView, StatusView};
 
 /// What is measured of an engine, at about one instant.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct MeasuresView {
     /// As `show status`.
     pub status: StatusView,
     /// As `show counters`.
+    #[schema(value_type = BTreeMap<String, u64>)]
     pub counters: CountersView,
     /// As `show links`.
     pub links: Vec<LinkView>,
@@ -30,7 +31,7 @@ pub struct MeasuresView {
 }
 
 /// The answered probes of one path.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ProbeView {
     /// Group name.
     pub group: String,
@@ -45,7 +46,7 @@ pub struct ProbeView {
 }
 
 /// One packet worker.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct WorkerView {
     /// Frames that it took from the rings.
     pub received: u64,
@@ -56,7 +57,7 @@ pub struct WorkerView {
 }
 
 /// One worker's ring of one device.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RingView {
     /// Device name.
     pub device: String,
@@ -65,7 +66,7 @@ pub struct RingView {
 }
 
 /// A table or queue of bounded size.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TableView {
     /// `sessions`, `sticky`, `neighbors`, `pending` or `punts`, as in `[limits]`.
     pub name: String,
@@ -76,7 +77,7 @@ pub struct TableView {
 }
 
 /// How often something had which size.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct HistogramView {
     /// Upper bounds of the buckets, ascending, each included in its bucket.
     pub bounds: Vec<f64>,

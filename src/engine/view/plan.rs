@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::Difference;
 
 /// `plan`: what a reload would do.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PlanView {
     /// Engine name.
     pub engine: String,
@@ -32,7 +32,7 @@ pub struct PlanView {
 }
 
 /// Sessions that leave one member.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct MoveView {
     /// `firewall` or `server`.
     pub kind: String,
@@ -47,7 +47,7 @@ pub struct MoveView {
 }
 
 /// Where new flows of a group would go, from a sample of flows.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct NewFlowsView {
     /// Group.
     pub group: String,
@@ -60,7 +60,7 @@ pub struct NewFlowsView {
 }
 
 /// The share of one firewall.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct MemberShare {
     /// Firewall.
     pub name: String,
@@ -71,7 +71,7 @@ pub struct MemberShare {
 }
 
 /// `reload`: what was done.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ReloadView {
     /// Engine name.
     pub engine: String,

@@ -1,0 +1,251 @@
+//! The OpenAPI document: what the routes serve, told by the types that they read and write.
+//!
+//! Nothing is said twice: queries and bodies are those that the handlers read, answers the views that engines give, and the
+//! words about them their doc comments. What stands here is how they come together.
+
+use axum::http::StatusCode;
+use axum::routing::MethodFilter;
+use utoipa::openapi::path::{HttpMethod, Operation, OperationBuilder, ParameterIn, PathsBuilder};
+use utoipa::openapi::request_body::RequestBodyBuilder;
+use utoipa::openapi::schema::{
+    AllOfBuilder, ArrayBuilder, ComponentsBuilder, ObjectBuilder, OneOfBuilder, Schema, Type,
+};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{ContentBuilder, InfoBuilder, OpenApiBuilder, Ref, RefOr, Required, Response, ResponseBuilder};
+use utoipa::{IntoParams, PartialSchema, ToSchema};
+
+use crate::api::ApiError;
+use crate::engine::view::CountersView;
+
+const JSON: &str = "application/json";
+const TOKEN: &str = "token";
+
+const INTRODUCTION: &str = "\
+The same on the control socket of an engine, whose file's permissions say who may ask, and on `[api] listen`. There, \
+loopback may be read without a token, everything else needs a bearer token, and what changes an engine or shows packets an \
+operator's. Keys are a contract: they grow in number and never change name or meaning, enumerations gain values, and \
+readers ignore what they do not know. `*_ms` are durations up to now in milliseconds, `at` is RFC 3339 in UTC, counters are \
+integers since start.";
+
+type Schemas = Vec<(String, RefOr<Schema>)>;
+
+/// What is done to a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verb {
+    /// Reads it.
+    Get,
+    /// Has the engine do something.
+    Post,
+    /// Sets it.
+    Put,
+    /// Ends it.
+    Delete,
+}
+
+impl Verb {
+    /// As the router says it.
+    pub(super) fn filter(self) -> MethodFilter {
+        match self {
+            Self::Get => MethodFilter::GET,
+            Self::Post => MethodFilter::POST,
+            Self::Put => MethodFilter::PUT,
+            Self::Delete => MethodFilter::DELETE,
+        }
+    }
+
+    /// As the document says it.
+    fn method(self) -> HttpMethod {
+        match self {
+            Self::Get => HttpMethod::Get,
+            Self::Post => HttpMethod::Post,
+            Self::Put => HttpMethod::Put,
+            Self::Delete => HttpMethod::Delete,
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::Post => "post",
+            Self::Put => "put",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// What is answered where nothing is wrong.
+pub(super) struct Answered {
+    contents: Vec<(&'static str, Option<RefOr<Schema>>)>,
+    schemas: Schemas,
+}
+
+/// An object.
+pub(super) fn object<T: ToSchema>() -> Answered {
+    Answered::json(reference::<T>(), components::<T>())
+}
+
+/// An object; of several engines at once a list of them, and each names its engine.
+pub(super) fn object_of_each<T: ToSchema>() -> Answered {
+    let all = ArrayBuilder::new().items(of_engine::<T>(true));
+    Answered::json(OneOfBuilder::new().item(reference::<T>()).item(all), components::<T>())
+}
+
+/// A list, whose rows name their engine.
+pub(super) fn rows<T: ToSchema>() -> Answered {
+    Answered::json(ArrayBuilder::new().items(reference::<T>()), components::<T>())
+}
+
+/// A list, whose rows name their engine if they are of several.
+pub(super) fn rows_of_each<T: ToSchema>() -> Answered {
+    Answered::json(ArrayBuilder::new().items(of_engine::<T>(false)), components::<T>())
+}
+
+/// One flat object of numbers.
+pub(super) fn counters() -> Answered {
+    Answered::json(CountersView::schema(), Schemas::new())
+}
+
+/// Text of these kinds.
+pub(super) fn text(kinds: &[&'static str]) -> Answered {
+    let schema = || RefOr::T(Schema::from(ObjectBuilder::new().schema_type(Type::String)));
+    Answered { contents: kinds.iter().map(|kind| (*kind, Some(schema()))).collect(), schemas: Schemas::new() }
+}
+
+/// Bytes of this kind.
+pub(super) fn bytes(kind: &'static str) -> Answered {
+    Answered { contents: vec![(kind, None)], schemas: Schemas::new() }
+}
+
+/// JSON that this document does not describe: itself.
+pub(super) fn itself() -> Answered {
+    Answered::json(ObjectBuilder::new().schema_type(Type::Object), Schemas::new())
+}
+
+impl Answered {
+    /// What engines write is whole: every key is there, null where there is nothing to say.
+    fn json(schema: impl Into<RefOr<Schema>>, mut schemas: Schemas) -> Self {
+        for (_, schema) in &mut schemas {
+            if let RefOr::T(Schema::Object(object)) = schema {
+                object.required = object.properties.keys().cloned().collect();
+            }
+        }
+        Self { contents: vec![(JSON, Some(schema.into()))], schemas }
+    }
+}
+
+/// What the document says of one call.
+pub(super) struct Described {
+    pub(super) verb: Verb,
+    pub(super) path: &'static str,
+    operation: OperationBuilder,
+    schemas: Schemas,
+}
+
+/// A call that everybody may make who may read.
+pub(super) fn described(verb: Verb, path: &'static str, summary: &str, answered: Answered) -> Described {
+    let name = path.trim_start_matches("/api/v1/").replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+    let answer =
+        answered.contents.into_iter().fold(ResponseBuilder::new().description("Done."), |answer, (kind, schema)| {
+            answer.content(kind, ContentBuilder::new().schema(schema).build())
+        });
+    let operation = OperationBuilder::new()
+        .operation_id(Some(format!("{}_{}", verb.word(), name.trim_matches('_'))))
+        .summary(Some(summary))
+        .response("200", answer);
+    Described { verb, path, operation, schemas: answered.schemas }.refused_with(&[
+        StatusCode::BAD_REQUEST,
+        StatusCode::UNAUTHORIZED,
+        StatusCode::FORBIDDEN,
+        StatusCode::REQUEST_TIMEOUT,
+    ])
+}
+
+impl Described {
+    /// It asks an engine, as this query says.
+    pub(super) fn query<Q: IntoParams>(mut self) -> Self {
+        let parameters = Q::into_params(|| Some(ParameterIn::Query));
+        self.operation = self.operation.parameters(Some(parameters));
+        self.refused_with(&[StatusCode::NOT_FOUND, StatusCode::SERVICE_UNAVAILABLE])
+    }
+
+    /// It reads this body.
+    pub(super) fn body<O: ToSchema>(mut self) -> Self {
+        let content = ContentBuilder::new().schema(Some(reference::<O>())).build();
+        let body = RequestBodyBuilder::new().required(Some(Required::True)).content(JSON, content);
+        self.operation = self.operation.request_body(Some(body.build()));
+        self.schemas.extend(components::<O>());
+        self
+    }
+
+    /// Only an operator may.
+    pub(super) fn by_operators(mut self) -> Self {
+        self.operation = self.operation.security(SecurityRequirement::new(TOKEN, [""; 0]));
+        self
+    }
+
+    /// It may also come to these.
+    pub(super) fn refused_with(mut self, statuses: &[StatusCode]) -> Self {
+        for status in statuses {
+            let refusal = RefOr::Ref(Ref::from_response_name(status.as_str()));
+            self.operation = self.operation.response(status.as_str(), refusal);
+        }
+        self
+    }
+}
+
+/// The document of these calls, in JSON.
+pub(super) fn document(described: Vec<Described>) -> String {
+    let mut components = ComponentsBuilder::new().schemas_from_iter(components::<ApiError>());
+    let mut paths = PathsBuilder::new().build();
+    for Described { verb, path, operation, schemas } in described {
+        components = components.schemas_from_iter(schemas);
+        paths.add_path_operation(path, vec![verb.method()], Operation::from(operation));
+    }
+    let bearer =
+        HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("A `[[api.token]]` of the engine."));
+    let components =
+        components.responses_from_iter(refusals()).security_scheme(TOKEN, SecurityScheme::Http(bearer.build()));
+    let info = InfoBuilder::new().title("fwlb").version(env!("CARGO_PKG_VERSION")).description(Some(INTRODUCTION));
+    let document = OpenApiBuilder::new()
+        .info(info)
+        .paths(paths)
+        .components(Some(components.build()))
+        .security(Some([SecurityRequirement::default(), SecurityRequirement::new(TOKEN, [""; 0])]));
+    document.build().to_json().expect("structures of words and numbers can be JSON")
+}
+
+/// Every way not to be answered, by its status.
+fn refusals() -> impl Iterator<Item = (String, Response)> {
+    let refusals = [
+        ApiError::BadRequest("The request makes no sense; the message says what was expected.".to_owned()),
+        ApiError::Unauthorized("A token is needed, or the one that was given is of nobody.".to_owned()),
+        ApiError::Forbidden("Who asks may not.".to_owned()),
+        ApiError::NotFound("No such thing; the message lists what there is.".to_owned()),
+        ApiError::Refused("The file is bad, or takes a restart; nothing has changed.".to_owned()),
+        ApiError::Unavailable("The engine is stopping or too busy.".to_owned()),
+    ];
+    let late = (StatusCode::REQUEST_TIMEOUT, "The answer took too long.".to_owned());
+    refusals.into_iter().map(|error| (error.status(), error.to_string())).chain([late]).map(|(status, description)| {
+        let content = ContentBuilder::new().schema(Some(reference::<ApiError>())).build();
+        let response = ResponseBuilder::new().description(description).content(JSON, content);
+        (status.as_str().to_owned(), response.build())
+    })
+}
+
+fn reference<T: ToSchema>() -> RefOr<Schema> {
+    RefOr::Ref(Ref::from_schema_name(T::name()))
+}
+
+/// The schema of a type, and of all that it consists of.
+fn components<T: ToSchema>() -> Schemas {
+    let mut schemas = vec![(T::name().into_owned(), T::schema())];
+    T::schemas(&mut schemas);
+    schemas
+}
+
+/// An object that also names its engine.
+fn of_engine<T: ToSchema>(always: bool) -> AllOfBuilder {
+    let name = ObjectBuilder::new().schema_type(Type::String).description(Some("Engine name."));
+    let named = ObjectBuilder::new().property("engine", name);
+    AllOfBuilder::new().item(reference::<T>()).item(if always { named.required("engine") } else { named })
+}

@@ -1,0 +1,306 @@
+//! The OpenAPI document against what the router does.
+
+use std::collections::BTreeSet;
+
+use fwlb::api::{Answer, ApiError, Call, CaptureRequest, Engines, Request, flow_text};
+
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+use crate::metrics::measured;
+use crate::schema::{faults, resolve};
+use crate::{Fake, Served, done, every_request, get, serve};
+
+async fn document() -> Value {
+    let (status, document) = get(&serve(vec![]), "/api/v1/openapi.json").await;
+    assert_eq!(status, 200);
+    document
+}
+
+/// What the document says of a call.
+fn operation<'a>(document: &'a Value, call: &Call) -> &'a Value {
+    let path = call.uri.split('?').next().unwrap();
+    let operation = &document["paths"][path][call.method.to_lowercase()];
+    assert!(operation.is_object(), "{} {path} is not described", call.method);
+    operation
+}
+
+/// The schema of the answer to a request.
+fn answered<'a>(document: &'a Value, request: &Request) -> &'a Value {
+    &operation(document, &request.call())["responses"]["200"]["content"]["application/json"]["schema"]
+}
+
+/// The status of the answer, whatever its body.
+async fn status(served: &Served, verb: &str, path: &str) -> u16 {
+    let mut stream = UnixStream::connect(&served.socket).await.unwrap();
+    let head = "Host: x\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 2";
+    stream.write_all(format!("{verb} {path} HTTP/1.1\r\n{head}\r\n\r\n{{}}").as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    String::from_utf8_lossy(&answer).split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn exactly_what_is_described_is_routed() {
+    let document = document().await;
+    let paths = document["paths"].as_object().unwrap();
+    let served = serve((0..100).map(|_| done()).collect());
+
+    assert!(paths.len() > 15, "{:?}", paths.keys());
+    for (path, item) in paths {
+        for verb in ["GET", "POST", "PUT", "DELETE", "PATCH"] {
+            let status = status(&served, verb, path).await;
+            let described = item.get(verb.to_lowercase()).is_some();
+            // Nothing has to be found: an engine of the test answers everything, and ending a capture lacks its name.
+            assert_eq!(status != 405, described, "{verb} {path}: {status}");
+            assert_ne!(status, 404, "{verb} {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn everything_that_a_client_can_ask_is_described_with_its_query_and_body() {
+    let document = document().await;
+    let captures = [CaptureRequest::default().call(), CaptureRequest::end("x")];
+    let calls = every_request().iter().map(Request::call).chain(captures).collect::<Vec<_>>();
+
+    for call in calls {
+        let operation = operation(&document, &call);
+        let parameters = operation["parameters"].as_array().into_iter().flatten();
+        let names: BTreeSet<_> = parameters.map(|parameter| parameter["name"].as_str().unwrap()).collect();
+        let (_, query) = call.uri.split_once('?').unwrap_or_default();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            assert!(names.contains(pair.split('=').next().unwrap()), "{}: {names:?}", call.uri);
+        }
+        let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+        match &call.body {
+            Some(body) => {
+                assert_eq!(faults(&document, schema, &serde_json::from_str(body).unwrap()), [""; 0], "{}", call.uri);
+            }
+            None => assert!(schema.is_null(), "{}", call.uri),
+        }
+        let may_read = operation["security"].is_null();
+        assert_eq!(may_read, call.method == "GET", "{} is for operators alone", call.uri);
+    }
+}
+
+#[tokio::test]
+async fn the_document_is_whole() {
+    let document = document().await;
+
+    assert_eq!(document["openapi"], "3.1.0");
+    let mut seen = 0;
+    let mut names = BTreeSet::new();
+    let mut left = vec![&document];
+    while let Some(value) = left.pop() {
+        match value {
+            Value::Object(object) => {
+                if let Some(reference) = object.get("$ref").and_then(Value::as_str) {
+                    assert!(resolve(&document, reference).is_some(), "{reference} leads nowhere");
+                    seen += 1;
+                }
+                if let Some(name) = object.get("operationId").and_then(Value::as_str) {
+                    assert!(names.insert(name), "{name} twice");
+                }
+                left.extend(object.values());
+            }
+            Value::Array(list) => left.extend(list),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+    assert!(seen > 100, "{seen} references");
+    for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+        assert!(schema["description"].is_string(), "{name} has no words");
+        for (key, property) in schema["properties"].as_object().into_iter().flatten() {
+            let said = property["description"].is_string() || property["oneOf"][0]["description"].is_string();
+            assert!(said, "{name}.{key} has no words: {property}");
+        }
+    }
+}
+
+/// An answer as an engine gives it, from these keys; what is not among them is null or empty.
+fn view<T: DeserializeOwned>(keys: Value) -> T {
+    serde_json::from_value(keys).unwrap()
+}
+
+/// An answer to each question, with every part filled, and with as much as possible left out.
+fn examples() -> Vec<(Request, Answer)> {
+    let measured = measured();
+    let pin = json!({"group": "perimeter", "firewall": "fw1", "pinned_by": "hash", "state": "confirmed",
+        "toward": "source"});
+    let session = json!({"engine": "outer", "protocol": "tcp", "source": "198.51.100.7:40000",
+        "destination": "203.0.113.80:80", "pins": [], "state": "opening", "age_ms": 1, "idle_ms": 2, "expires_ms": 3,
+        "packets": 4, "bytes": 5});
+    let mut whole = session.clone();
+    for (key, value) in [
+        ("identifier", json!(7)),
+        ("pins", json!([pin])),
+        ("service", json!("web")),
+        ("server", json!("s1")),
+        ("translated_source", json!("10.0.0.1:1")),
+        ("translated_destination", json!("10.0.0.2:2")),
+        ("tunnel", json!("10.0.0.3")),
+    ] {
+        whole[key] = value;
+    }
+    let explained = json!({"engine": "outer", "flow": "tcp 198.51.100.7:40000 203.0.113.80:80", "from": "clients",
+        "decided_by": "drop", "pins": [], "candidates": [], "story": []});
+    let mut explained_whole = explained.clone();
+    for (key, value) in [
+        ("firewall", json!("perimeter/fw1")),
+        ("peer", json!("inner")),
+        ("pins", json!([pin])),
+        ("candidates", json!([{"name": "fw1", "state": "up", "weight": 1, "score": u64::MAX}])),
+        ("service", json!("web")),
+        ("server", json!("s1")),
+        ("translation", json!("to 10.0.0.2:80")),
+        ("egress", json!({"link": "firewalls", "next_hop": "10.1.0.11", "mac": null, "neighbor": "incomplete"})),
+        ("drop", json!("no_route")),
+        ("session", json!({"state": "opening", "age_ms": 1, "idle_ms": 2, "expires_ms": 3, "packets": 4})),
+        ("servers", json!([{"name": "s1", "state": "up", "weight": 0, "backup": true, "sessions": 3}])),
+        (
+            "what_if",
+            json!([{"kind": "firewall", "name": "perimeter/fw1", "on_failure": "reset", "session": "moves",
+            "firewall": "perimeter/fw2"}]),
+        ),
+        ("story", json!(["It is dropped."])),
+    ] {
+        explained_whole[key] = value;
+    }
+    let flow = flow_text::parse("tcp 198.51.100.7:40000 203.0.113.80:80").unwrap();
+    let explain = || Request::Explain { flow, from: None };
+    let difference = json!({"subject": "firewall perimeter/fw2", "key": "weight", "from": "1", "to": null});
+    let plan = json!({"engine": "outer", "config": "/etc/fwlb/outer.toml", "changes": true, "differences": [difference],
+        "diagnostics": "", "possible": true, "sessions": 10, "moved": 1, "healthy_moved": 0,
+        "moves": [{"kind": "server", "from": "web/s1", "to": null, "fate": "is reset", "sessions": 1}],
+        "new_flows": [{"group": "perimeter", "moved_percent": 33.3, "sample": 1000,
+            "firewalls": [{"name": "fw1", "before_percent": 50.0, "after_percent": 100.0}]}]});
+    let event = json!({"seq": 1, "at": "2026-01-02T03:04:05Z", "kind": "admin", "subject": "perimeter/fw1"});
+    let mut told = event.clone();
+    for key in ["from", "to", "reason", "by"] {
+        told[key] = json!("x");
+    }
+    told["lasted_ms"] = json!(u64::MAX >> 1);
+    let neighbor = json!({"engine": "outer", "address": "10.1.0.11", "link": "firewalls", "mac": "02:00:00:00:00:01",
+        "state": "reachable", "age_ms": 5});
+    let unresolved = json!({"engine": "outer", "address": "10.1.0.12", "link": "firewalls", "state": "incomplete"});
+    let exchange = json!({"engine": "outer", "subject": "perimeter/fw1", "ok": true, "rtt_us": 250,
+        "steps": [{"at_us": 0, "direction": "sent", "what": "echo request"}]});
+    let reload = json!({"engine": "outer", "config": "/a", "own_config": "/a", "changed": true,
+        "differences": [difference], "diagnostics": ""});
+    vec![
+        (Request::Status, Answer::Status(measured.status.clone())),
+        (Request::Links, Answer::Links(measured.links.clone())),
+        (Request::Neighbors, Answer::Neighbors(vec![view(neighbor), view(unresolved)])),
+        (Request::Firewalls, Answer::Firewalls(measured.firewalls.clone())),
+        (Request::Peers, Answer::Peers(measured.peers.clone())),
+        (Request::Services, Answer::Services(measured.services.clone())),
+        (Request::Counters, Answer::Counters(measured.counters.clone())),
+        (Request::Config, Answer::Config { text: "[engine]".to_owned() }),
+        (Request::Sessions(Default::default()), Answer::Sessions(vec![view(session), view(whole)])),
+        (Request::Events { after: 0 }, Answer::Events(vec![view(event), view(told)])),
+        (explain(), Answer::Explain(view(explained))),
+        (explain(), Answer::Explain(view(explained_whole))),
+        (Request::Probe { subject: "perimeter/fw1".to_owned() }, Answer::Exchanges(vec![view(exchange)])),
+        (Request::Reload { config: None, by: "x".to_owned() }, Answer::Reload(view(reload))),
+        (Request::Plan { config: None }, Answer::Plan(Box::new(view(plan)))),
+        (
+            Request::SetService { name: "web".to_owned(), admin: None, reason: None, by: "x".to_owned() },
+            done().unwrap(),
+        ),
+        (Request::Measures, Answer::Measures(Box::new(measured))),
+    ]
+}
+
+#[tokio::test]
+async fn answers_are_as_they_are_described() {
+    let document = document().await;
+    let examples = examples();
+    let served = serve(examples.iter().map(|(_, answer)| Ok(answer.clone())).collect());
+
+    for (request, _) in &examples {
+        let answer = served.client.ask_json(request).await.unwrap();
+        assert_eq!(faults(&document, answered(&document, request), &answer), [""; 0], "{request:?}: {answer:#}");
+    }
+}
+
+#[tokio::test]
+async fn answers_of_several_engines_at_once_are_as_they_are_described() {
+    let document = document().await;
+
+    let mut merged = 0;
+    for (request, answer) in examples() {
+        let engine =
+            || std::sync::Arc::new(Fake { asked: Default::default(), answers: vec![Ok(answer.clone())].into() });
+        let engines = Engines::new(vec![engine(), engine()]);
+        // What makes no sense of several asks for a name.
+        let Ok(both) = engines.ask(None, request.clone()).await else { continue };
+        merged += 1;
+        assert_eq!(faults(&document, answered(&document, &request), &both), [""; 0], "{request:?}: {both:#}");
+    }
+    assert!(merged >= 9, "{merged} kinds of answers of several");
+}
+
+#[tokio::test]
+async fn errors_are_as_they_are_described() {
+    let document = document().await;
+    let words = || "why".to_owned();
+    let reload = Request::Reload { config: None, by: "x".to_owned() };
+    for error in [
+        ApiError::NotFound(words()),
+        ApiError::BadRequest(words()),
+        ApiError::Unauthorized(words()),
+        ApiError::Forbidden(words()),
+        ApiError::Refused(words()),
+        ApiError::Unavailable(words()),
+    ] {
+        let served = serve(vec![Err(error.clone())]);
+        let status = status(&served, "POST", "/api/v1/reload").await.to_string();
+        let responses = &operation(&document, &reload.call())["responses"];
+        let response = responses[&status]["$ref"].as_str().and_then(|reference| resolve(&document, reference));
+        let response = response.unwrap_or_else(|| panic!("{error:?} is not described: {responses}"));
+        let schema = &response["content"]["application/json"]["schema"];
+        assert_eq!(faults(&document, schema, &serde_json::to_value(&error).unwrap()), [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_as_described_is_told_from_one_that_is() {
+    let document = document().await;
+    let schema = answered(&document, &Request::Links);
+    let good = serde_json::to_value(measured().links).unwrap();
+    let spoilt = |key: &str, value: Option<Value>| {
+        let mut bad = good.clone();
+        let link = bad[0].as_object_mut().unwrap();
+        match value {
+            Some(value) => link.insert(key.to_owned(), value),
+            None => link.remove(key),
+        };
+        faults(&document, schema, &bad).len()
+    };
+
+    assert_eq!(faults(&document, schema, &good), [""; 0]);
+    assert!(!faults(&document, schema, &good[0]).is_empty(), "an object is no list");
+    assert_eq!(spoilt("mac", Some(Value::Null)), 1);
+    assert_eq!(spoilt("vlan", None), 1, "null is not absent");
+    assert_eq!(spoilt("mtu", Some(json!("1500"))), 1);
+    assert_eq!(spoilt("rx_packets", Some(json!(-1))), 1);
+    assert_eq!(spoilt("surprise", Some(json!(1))), 1);
+
+    let set = Request::SetServer {
+        service: "web".to_owned(),
+        name: "s1".to_owned(),
+        change: fwlb::api::ServerChange::Weight(None),
+        reason: None,
+        by: "x".to_owned(),
+    };
+    let body = &operation(&document, &set.call())["requestBody"]["content"]["application/json"]["schema"];
+    let order = |keys: Value| faults(&document, body, &keys).len();
+    assert_eq!(order(json!({"service": "web", "name": "s1", "weight": fwlb::api::WEIGHT_MAX})), 0);
+    assert_eq!(order(json!({"service": "web", "name": "s1", "weight": fwlb::api::WEIGHT_MAX + 1})), 1);
+    assert_eq!(order(json!({"service": "web", "name": "s1", "admin": "drain"})), 0);
+    assert!(order(json!({"service": "web", "name": "s1", "admin": "off"})) > 0);
+    assert!(order(json!({"service": "web"})) > 0);
+}
