@@ -7,7 +7,7 @@ use crate::sim::farm::server_name;
 use crate::sim::firewall::Kind;
 use crate::sim::firewall::conntrack::Refusal;
 use crate::sim::host::FlowRef;
-use crate::sim::packet::Tuple;
+use crate::sim::packet::{Tuple, protocol};
 use crate::sim::sandwich::{Plan, Side, firewall_name};
 use crate::time::{Duration, Instant};
 
@@ -242,16 +242,39 @@ impl Causes {
     /// Why what happens to this flow may be held against nobody: one of its firewalls was in trouble during its life, or an
     /// engine forgot it while only memory could know its firewall.
     pub fn excuse(&self, story: &Story, plan: &Plan) -> Option<String> {
-        let touched = self.disturbances.iter().find(|trouble| {
-            story.firewalls.contains(&trouble.firewall)
-                && trouble.until.is_none_or(|until| until + Self::GRACE >= story.started)
-        });
-        if let Some(trouble) = touched {
-            return Some(format!("{} {}", firewall_name(trouble.firewall), trouble.why));
+        if let Some(excuse) = self.excuse_by_trouble(story) {
+            return Some(excuse);
         }
         if let Some(excuse) = self.excuse_by_service(story, plan) {
             return Some(excuse);
         }
+        self.excuse_by_restart(story, plan)
+    }
+
+    /// Why a firewall may see half of this flow. A service behind the firewalls whose sessions are translated shows none,
+    /// whatever its servers and its engine do: what belongs to no session is refused before it gets there. A server that
+    /// answers from the virtual address itself may go on talking to a client that was told of the end; nobody on the way
+    /// knows better. And where the service stands before the firewalls, `reselect` shows them a connection from its middle.
+    pub fn excuse_for_firewall(&self, story: &Story, plan: &Plan) -> Option<String> {
+        let service = story.service.map(|service| &plan.farm.services[service]);
+        let is_shielded = service.is_some_and(|service| !service.is_direct() && service.side == Side::Inner);
+        if !is_shielded || story.tuple.protocol != protocol::TCP {
+            return self.excuse(story, plan);
+        }
+        self.excuse_by_trouble(story).or_else(|| self.excuse_by_restart(story, plan))
+    }
+
+    /// One of its firewalls was in trouble during its life.
+    fn excuse_by_trouble(&self, story: &Story) -> Option<String> {
+        let trouble = self.disturbances.iter().find(|trouble| {
+            story.firewalls.contains(&trouble.firewall)
+                && trouble.until.is_none_or(|until| until + Self::GRACE >= story.started)
+        })?;
+        Some(format!("{} {}", firewall_name(trouble.firewall), trouble.why))
+    }
+
+    /// An engine forgot it while only memory could know its firewall.
+    fn excuse_by_restart(&self, story: &Story, plan: &Plan) -> Option<String> {
         let restart = self.restarts.iter().find(|restart| restart.at >= story.started)?;
         let learned = plan.kind == Kind::Nat || plan.seeds[0] != plan.seeds[1] || plan.unknown != [None; 2];
         let off_hash = self.disturbances.iter().any(|trouble| {

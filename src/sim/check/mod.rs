@@ -358,7 +358,7 @@ impl Checks {
     /// A firewall saw what no firewall may see: half a conversation.
     fn half_a_conversation(&mut self, number: usize, firewall: usize, sighting: Sighting) {
         let story = &self.stories[number];
-        let excuse = self.causes.excuse(story, &self.plan);
+        let excuse = self.causes.excuse_for_firewall(story, &self.plan);
         // A lost packet may leave the two ends out of step on the right firewall.
         let aftermath = (story.lost && story.firewalls.len() == 1).then(|| "a packet was lost".to_owned());
         match excuse.or(aftermath) {
