@@ -201,6 +201,11 @@ impl Farm {
         [240, 241].map(|last| in_subnet(Side::Inner, last, v4))
     }
 
+    /// True if a service packs what it sends to its servers.
+    pub fn has_tunnels(&self) -> bool {
+        self.services.iter().any(|service| service.mode == Mode::Tunnel)
+    }
+
     /// The virtual addresses that servers answer to themselves.
     pub fn loopbacks(&self) -> Vec<IpAddr> {
         let direct = (0..self.services.len()).filter(|number| self.services[*number].is_direct());

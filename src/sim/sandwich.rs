@@ -389,7 +389,9 @@ fn seat(plan: &Plan, side: Side, loopbacks: Vec<IpAddr>) -> Seat {
     // What the other hosts of the segment have is asked for by ARP/ND only where there are services: without them nobody
     // talks to a neighbour.
     let on_link = if plan.farm.services.is_empty() { Vec::new() } else { [true, false].map(prefix).to_vec() };
-    Seat { gateways, on_link, loopbacks, gso: plan.gso }
+    // Hosts find no path MTU: what they send has to fit into a tunnel, as an operator would lower the MSS.
+    let has_tunnels = plan.farm.has_tunnels();
+    Seat { gateways, on_link, loopbacks, mtu: if has_tunnels { 1400 } else { 1500 }, gso: plan.gso && !has_tunnels }
 }
 
 fn firewall(plan: &Plan, number: usize, table: Rc<RefCell<Conntrack>>) -> Firewall {

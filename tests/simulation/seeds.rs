@@ -42,9 +42,10 @@ seeds! {
     seeds_125_to_149: 125..150, false;
     seeds_150_to_174: 150..175, false;
     seeds_175_to_199: 175..200, false;
-    seeds_with_services_0_to_4: 0..5, true;
-    seeds_with_services_5_to_9: 5..10, true;
-    seeds_with_services_10_to_14: 10..15, true;
+    seeds_with_services_0_and_1: 0..2, true;
+    seeds_with_services_2_and_3: 2..4, true;
+    seeds_with_services_4_and_5: 4..6, true;
+    seeds_with_services_6_and_7: 6..8, true;
 }
 
 #[test]

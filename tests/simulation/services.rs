@@ -38,7 +38,7 @@ fn shares(lab: &Laboratory, flows: &[FlowRef]) -> [usize; 3] {
 
 /// Every mode serves every sort of flow in both families.
 fn every_mode_serves(kind: Kind) {
-    for mode in [Mode::Nat, Mode::FullNat, Mode::Direct] {
+    for mode in [Mode::Nat, Mode::FullNat, Mode::Direct, Mode::Tunnel] {
         let services = SORTS.map(|traffic| service(traffic, mode)).to_vec();
         let mut lab = ready(Plan { kind, ..farm(services) });
         let flows: Vec<_> = (0..16).flat_map(|n| ask(&mut lab, n % 4, 1, n < 8)).collect();
@@ -101,7 +101,7 @@ fn an_engine_without_a_group_is_a_plain_server_load_balancer() {
 
 #[test]
 fn a_client_beside_the_servers_is_served_by_full_nat_and_direct() {
-    for mode in [Mode::FullNat, Mode::Direct] {
+    for mode in [Mode::FullNat, Mode::Direct, Mode::Tunnel] {
         let services = SORTS.map(|traffic| Service { snat: mode == Mode::FullNat, ..service(traffic, mode) }).to_vec();
         let mut lab = ready(farm(services));
         let flows: Vec<_> =

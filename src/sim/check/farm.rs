@@ -1,13 +1,15 @@
 //! How what services promise is told with the stories of flows.
 
+use crate::config::Mode;
 use crate::engine::Snapshot;
 use crate::sim::appliance::Handled;
 use crate::sim::check::Checks;
-use crate::sim::farm::{server_name, service_name};
+use crate::sim::farm::{server_at, server_mac, server_name, service_name};
 use crate::sim::packet::{Packet, split_ethernet, tcp_flag};
 use crate::sim::sandwich::Side;
 use crate::sim::world::{NodeId, Observation, World};
 use crate::time::{Duration, Instant};
+use crate::wire::MacAddr;
 
 impl Checks {
     /// Shows a frame to the checkers of its engine's services; answers whether it is theirs. A translation is another name
@@ -27,6 +29,35 @@ impl Checks {
             self.by_tuple.insert(leaving.canonical(), number);
         }
         true
+    }
+
+    /// A packet of a tunnel that an engine sent: it goes to a server that unpacks, and what is inside is a packet of a session
+    /// that the server had, or a check of the engine itself. Its header has been judged as every packet's.
+    pub(super) fn carried(&mut self, now: Instant, side: Side, destination: MacAddr, outer: &Packet, inside: &Packet) {
+        let tuple = inside.tuple();
+        let story = self.find(tuple);
+        let farm = &self.plan.farm;
+        let wrong = match (server_at(outer.destination), farm.service_at(side, tuple.protocol, tuple.destination)) {
+            (None, _) => Some("is none of the servers".to_owned()),
+            (Some(server), _) if server_mac(server) != destination => Some(format!("was sent to {destination}")),
+            (Some(_), _) if inside.source == outer.source => None,
+            // What is cut before it is packed shows its ports in the first piece only.
+            (Some(_), _) if inside.piece.is_some_and(|piece| piece.offset > 0) => None,
+            (Some(_), None) => Some("has no such service".to_owned()),
+            (Some(_), Some(service)) if farm.services[service].mode != Mode::Tunnel => {
+                Some("is not to unpack".to_owned())
+            }
+            (Some(server), Some(_)) => story
+                .filter(|story| !self.stories[*story].servers.contains(&server))
+                .map(|_| "has not got the session".to_owned()),
+        };
+        let is_damaged = inside.piece.is_none() && !inside.checksum_ok() && !self.damaging;
+        let wrong = wrong.or_else(|| is_damaged.then(|| "gets a wrong checksum".to_owned()));
+        let wrong = wrong.or_else(|| (outer.tos != inside.tos).then(|| "does not see its DSCP".to_owned()));
+        if let Some(wrong) = wrong {
+            let what = format!("{}: {tuple} packed for {}, which {wrong}", side.name(), outer.destination);
+            self.violate(now, "tunnels", what, story);
+        }
     }
 
     /// Shows the resets of an engine's own making: those that it sent and did not forward.

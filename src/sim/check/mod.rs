@@ -161,6 +161,7 @@ impl Checks {
     /// Takes what happened since the last call.
     pub fn observe(&mut self, world: &mut World) {
         let observations = world.take_observations();
+        let mut tunnels = Vec::new();
         self.service_resets(world, &observations);
         for observation in observations {
             match observation {
@@ -173,7 +174,10 @@ impl Checks {
                     }
                     self.dropped(world.now(), node, &handled);
                 }
-                Observation::Sent { node, link, frame } => self.sent(world, node, link, &frame),
+                Observation::Sent { node, link, frame } => {
+                    self.sent(world, node, link, &frame);
+                    tunnels.push((self.nodes.side(node), frame));
+                }
                 Observation::Changed { node, event } => {
                     let name = self.engine_name(node);
                     let dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
@@ -194,6 +198,14 @@ impl Checks {
                         self.violate(world.now(), "no frame leaks", what, None);
                     }
                 }
+            }
+        }
+        // Sent before it is told what was decided: by now the servers of these sessions are known.
+        for (side, frame) in tunnels {
+            let Some((destination, _, _, payload)) = split_ethernet(&frame.bytes) else { continue };
+            let Some(outer) = Packet::parse(payload) else { continue };
+            if let Some(inside) = outer.inside() {
+                self.carried(world.now(), side, destination, &outer, &inside);
             }
         }
         for side in Side::BOTH {

@@ -162,6 +162,8 @@ pub struct Seat {
     pub on_link: Vec<IpNet>,
     /// Addresses that it answers to without telling anybody, as a server behind a direct-return service has them.
     pub loopbacks: Vec<IpAddr>,
+    /// Largest packet that it sends, in bytes.
+    pub mtu: usize,
     /// Its device cuts TCP super-frames.
     pub gso: bool,
 }
@@ -188,7 +190,6 @@ pub struct Host {
     number: usize,
     seat: Seat,
     health: Health,
-    mtu: usize,
     tcp: Tcp,
     flows: Vec<Flow>,
     by_tuple: BTreeMap<Tuple, usize>,
@@ -206,11 +207,10 @@ impl Host {
     pub fn new(number: usize, station: Station, seat: Seat, mut rng: Rng, now: Instant) -> Self {
         Self {
             number,
-            tcp: Tcp::new(&station.addresses, rng.next_u64(), seat.gso, now),
+            tcp: Tcp::new(&station.addresses, rng.next_u64(), &seat, now),
             station,
             seat,
             health: Health::Well,
-            mtu: 1500,
             flows: Vec::new(),
             by_tuple: BTreeMap::new(),
             due: BTreeMap::new(),
@@ -292,7 +292,7 @@ impl Host {
             Health::Dead => {
                 self.station.forget();
                 self.reassembly.clear();
-                self.tcp = Tcp::new(&self.station.addresses, self.rng.next_u64(), self.seat.gso, now);
+                self.tcp = Tcp::new(&self.station.addresses, self.rng.next_u64(), &self.seat, now);
             }
         }
     }
@@ -312,10 +312,13 @@ impl Host {
             return;
         }
         let Some(packet) = self.station.receive(frame, now) else { return };
-        if !self.station.addresses.contains(&packet.destination) && !self.seat.loopbacks.contains(&packet.destination) {
+        if !self.has(packet.destination) {
             return;
         }
         let Some((packet, _)) = self.reassembly.take(packet, now) else { return };
+        let Some((packet, _)) = self.unpacked(packet).and_then(|packet| self.reassembly.take(packet, now)) else {
+            return;
+        };
         if self.health == Health::Refusing && self.refuse(&packet, now) {
             return;
         }
@@ -324,6 +327,19 @@ impl Host {
             self.handle_timeout(now);
         } else if packet.checksum_ok() {
             self.receive_datagram(&packet, now);
+        }
+    }
+
+    fn has(&self, address: IpAddr) -> bool {
+        self.station.addresses.contains(&address) || self.seat.loopbacks.contains(&address)
+    }
+
+    /// What is inside a packet of a tunnel; any other packet as it is. What is inside must be for this host too, as a kernel
+    /// has it that forwards nothing.
+    fn unpacked(&self, packet: Packet) -> Option<Packet> {
+        match packet.protocol {
+            protocol::IPV4 | protocol::IPV6 => packet.inside().filter(|inside| self.has(inside.destination)),
+            _ => Some(packet),
         }
     }
 
@@ -383,7 +399,7 @@ impl Host {
 
     fn send_datagram(&mut self, packet: Packet, shuffled: bool, now: Instant) {
         self.fragment_id = self.fragment_id.wrapping_add(1);
-        let mut pieces = packet.fragments(self.mtu, self.fragment_id);
+        let mut pieces = packet.fragments(self.seat.mtu, self.fragment_id);
         if shuffled {
             for last in (1..pieces.len()).rev() {
                 pieces.swap(last, self.rng.index(last + 1));

@@ -9,7 +9,7 @@ use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::wire::{HardwareAddress, IpCidr};
 
-use crate::sim::host::{ECHO_PORT, End, Flow, FlowState, GENERATOR_PORT, HTTP_PORT, Traffic};
+use crate::sim::host::{ECHO_PORT, End, Flow, FlowState, GENERATOR_PORT, HTTP_PORT, Seat, Traffic};
 use crate::sim::packet::{Packet, Tuple, tcp_flag};
 use crate::time::{Duration, Instant};
 
@@ -50,7 +50,6 @@ struct Queues {
     mtu: usize,
 }
 
-const MTU: usize = 1500;
 /// What the stack cuts its segments for where the device cuts them again.
 const SUPER_MTU: usize = 4000;
 
@@ -81,8 +80,8 @@ fn socket() -> Socket<'static> {
 
 impl Tcp {
     /// The TCP of a host with these addresses; `seed` makes its sequence numbers.
-    pub fn new(addresses: &[IpAddr], seed: u64, gso: bool, now: Instant) -> Self {
-        let mut device = Queues { mtu: if gso { SUPER_MTU } else { MTU }, ..Queues::default() };
+    pub fn new(addresses: &[IpAddr], seed: u64, seat: &Seat, now: Instant) -> Self {
+        let mut device = Queues { mtu: if seat.gso { SUPER_MTU } else { seat.mtu }, ..Queues::default() };
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = seed;
         let mut interface = Interface::new(config, &mut device, wall(now));

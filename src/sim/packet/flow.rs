@@ -115,6 +115,18 @@ impl Packet {
         }
     }
 
+    /// The packet inside, if this is one of a tunnel; `None` also if what is inside is not what the header says, or this is
+    /// only a piece of it.
+    pub fn inside(&self) -> Option<Self> {
+        let v4 = match self.protocol {
+            protocol::IPV4 => true,
+            protocol::IPV6 => false,
+            _ => return None,
+        };
+        let whole = self.piece.is_none().then_some(&self.payload)?;
+        Self::parse(whole).filter(|inside| inside.source.is_ipv4() == v4)
+    }
+
     /// True for an ICMP error.
     pub fn is_icmp_error(&self) -> bool {
         matches!(self.icmp_kind(), Some(Icmp::Error(_)))

@@ -20,10 +20,14 @@ pub const ETHERTYPE_IPV6: u16 = 0x86dd;
 pub mod protocol {
     /// ICMP.
     pub const ICMP: u8 = 1;
+    /// IPv4 inside (RFC 2003).
+    pub const IPV4: u8 = 4;
     /// TCP.
     pub const TCP: u8 = 6;
     /// UDP.
     pub const UDP: u8 = 17;
+    /// IPv6 inside (RFC 2473, RFC 4213).
+    pub const IPV6: u8 = 41;
     /// GRE, for the protocols without ports.
     pub const GRE: u8 = 47;
     /// ICMPv6.

@@ -138,9 +138,10 @@ pub(super) fn farm(rng: &mut Rng, plan: &mut Plan, options: &Options) {
 fn service(rng: &mut Rng, plan: &Plan, servers: usize) -> Service {
     let traffic =
         *rng.choose(&[Traffic::TcpEcho, Traffic::TcpEcho, Traffic::TcpPush, Traffic::UdpEcho, Traffic::UdpOneWay]);
-    let mode = *rng.choose(&[Mode::Nat, Mode::Nat, Mode::FullNat, Mode::FullNat, Mode::Direct]);
+    let mode = *rng.choose(&[Mode::Nat, Mode::Nat, Mode::FullNat, Mode::FullNat, Mode::Direct, Mode::Tunnel]);
     // In front of the firewalls: only what is translated finds the servers there, and only where nobody translates again.
-    let in_front = rng.chance(250) && plan.firewalls > 0 && plan.kind != Kind::Nat && mode != Mode::Direct;
+    let is_translated = matches!(mode, Mode::Nat | Mode::FullNat);
+    let in_front = rng.chance(250) && plan.firewalls > 0 && plan.kind != Kind::Nat && is_translated;
     let on_failures =
         [None, None, Some(OnFailure::Reset), Some(OnFailure::Reselect), Some(OnFailure::Keep), Some(OnFailure::Drop)];
     Service {

@@ -382,7 +382,8 @@ impl World {
     fn impaired(&mut self, frame: &Frame, lost: bool) {
         let packet = split_ethernet(&frame.bytes).and_then(|(.., payload)| Packet::parse(payload));
         if let Some(packet) = packet {
-            self.observations.push(Observation::Impaired { tuple: packet.tuple(), lost });
+            let tuple = packet.inside().unwrap_or(packet).tuple();
+            self.observations.push(Observation::Impaired { tuple, lost });
         }
     }
 

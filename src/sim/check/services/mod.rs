@@ -159,6 +159,8 @@ impl ServiceChecks {
                 return false;
             }
             Verdict::Punted => {}
+            // Packed: the packets of the tunnel are judged when they are sent.
+            Verdict::Replaced if self.is_packed(passed.before.tuple()) => {}
             Verdict::Dropped(_) | Verdict::Replaced => {
                 self.not_placed(&passed);
                 return false;
@@ -203,6 +205,12 @@ impl ServiceChecks {
         true
     }
 
+    /// True for what goes into a tunnel.
+    fn is_packed(&self, coming: Tuple) -> bool {
+        let service = self.farm.service_at(self.side, coming.protocol, coming.destination);
+        service.is_some_and(|service| self.farm.services[service].mode == Mode::Tunnel)
+    }
+
     /// The client's view of a live session, by the server's.
     fn live_outside(&self, inside: Tuple, engine: &Appliance) -> Option<Tuple> {
         let outside = *self.inside.get(&inside)?;
@@ -229,8 +237,10 @@ impl ServiceChecks {
         let leaving = passed.after.tuple();
         let placed = passed.engine.placed(outside);
         self.judge_bytes(leaving, outside, passed);
-        // A packet as it came that waits for its next hop, and whose session ended meanwhile: nothing tells its server.
-        if placed.is_none() && leaving == outside && passed.handled.verdict == Verdict::Punted {
+        // A packet as it came that waits for its next hop, or is packed, and whose session ended meanwhile: nothing tells its
+        // server.
+        let is_told_by_session = matches!(passed.handled.verdict, Verdict::Punted | Verdict::Replaced);
+        if placed.is_none() && leaving == outside && is_told_by_session {
             return self.turns[service].lose_count();
         }
         let Some(server) = self.server_of(service, leaving, passed) else {
@@ -265,8 +275,9 @@ impl ServiceChecks {
     fn server_of(&self, service: usize, leaving: Tuple, passed: &Passed<'_>) -> Option<usize> {
         match self.farm.services[service].mode {
             Mode::Nat | Mode::FullNat => server_at(leaving.destination.0),
-            // The packet is as it was; only its next hop tells. While that is asked for, the engine's word has to do.
-            Mode::Direct | Mode::Tunnel if passed.handled.verdict == Verdict::Punted => {
+            // The packet is as it was; only its next hop tells, or the tunnel that it goes into. While the hop is asked for, and
+            // until the packet of the tunnel is seen, the engine's word has to do.
+            Mode::Direct | Mode::Tunnel if matches!(passed.handled.verdict, Verdict::Punted | Verdict::Replaced) => {
                 let placed = passed.engine.placed(passed.before.tuple())?;
                 self.number_of(placed, &passed.handled.snapshot)
             }
