@@ -1,8 +1,11 @@
 //! What was counted. Each worker counts for itself and publishes everything together after a batch, so that
 //! `received = forwarded + hairpinned + punted + dropped` holds in every copy.
 
+mod servers;
+
 use std::sync::Mutex;
 
+pub use self::servers::{ServerCounters, ServerTable};
 use crate::engine::Batch;
 use crate::engine::snapshot::Renewed;
 use crate::engine::verdict::DropReason;
@@ -20,17 +23,6 @@ pub struct FirewallCounters {
     /// Sessions that took or moved to it, minus those that ended or moved away; a worker's share may be negative.
     pub sessions: i64,
     /// Sessions that took it when they were opened or moved to it.
-    pub new_sessions: u64,
-    /// Packets to and from it.
-    pub packets: u64,
-    /// Bytes of IP to and from it.
-    pub bytes: u64,
-}
-
-/// Traffic of one real server. Its live sessions are in [`crate::slb::ServerState`], which schedulers look at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ServerCounters {
-    /// Sessions that took it.
     pub new_sessions: u64,
     /// Packets to and from it.
     pub packets: u64,
@@ -101,7 +93,7 @@ pub struct Counters {
     /// By [`LinkId`].
     pub links: Vec<LinkCounters>,
     /// By [`ServerId`].
-    pub servers: Vec<ServerCounters>,
+    pub servers: ServerTable,
     /// The last reload that [`Counters::follow_renewals`] looked at.
     pub generation: u64,
 }
@@ -137,7 +129,7 @@ impl Default for Counters {
             batches: [0; BATCH_SIZES],
             firewalls: Vec::new(),
             links: Vec::new(),
-            servers: Vec::new(),
+            servers: ServerTable::default(),
             generation: 0,
         }
     }
@@ -313,8 +305,8 @@ impl Counters {
         self.pins[change as usize] += 1;
     }
 
-    /// Becomes a copy of `other` in the memory that it has.
-    fn copy_from(&mut self, other: &Self) {
+    /// Becomes a copy of `other`, whose earlier copy it is, in the memory that it has.
+    fn follow(&mut self, other: &mut Self) {
         let mut drops = std::mem::take(&mut self.drops);
         let mut firewalls = std::mem::take(&mut self.firewalls);
         let mut links = std::mem::take(&mut self.links);
@@ -322,7 +314,7 @@ impl Counters {
         drops.clone_from(&other.drops);
         firewalls.clone_from(&other.firewalls);
         links.clone_from(&other.links);
-        servers.clone_from(&other.servers);
+        other.servers.publish_to(&mut servers);
         *self = Self { drops, firewalls, links, servers, ..*other };
     }
 
@@ -336,10 +328,7 @@ impl Counters {
 
     /// The counters of a real server, growing the list as needed.
     pub fn server(&mut self, id: ServerId) -> &mut ServerCounters {
-        if self.servers.len() <= id.index() {
-            self.servers.resize(id.index() + 1, ServerCounters::default());
-        }
-        &mut self.servers[id.index()]
+        self.servers.of(id)
     }
 
     /// The counters of a link, growing the list as needed.
@@ -352,11 +341,11 @@ impl Counters {
 }
 
 impl CountersCell {
-    /// Publishes `counters` unless a reader holds the cell this instant; answers whether it did.
-    pub fn publish(&self, counters: &Counters) -> bool {
+    /// Publishes `counters`, always those of one worker, unless a reader holds the cell this instant; answers whether it did.
+    pub fn publish(&self, counters: &mut Counters) -> bool {
         match self.published.try_lock() {
             Ok(mut published) => {
-                published.copy_from(counters);
+                published.follow(counters);
                 true
             }
             Err(_) => false,

@@ -168,7 +168,7 @@ impl Forwarder {
             self.release_held(snapshot, punts, now);
         }
         self.count_abandoned();
-        self.published.publish(&self.counters);
+        self.published.publish(&mut self.counters);
     }
 
     /// Time passes: expires sessions and fragments, sweeps the sessions of failed firewalls; at most `budget` visits, a
@@ -180,7 +180,7 @@ impl Forwarder {
         let expired = self.expire_sessions(snapshot, now, budget);
         let given_up = self.expire_fragments(now, budget);
         self.count_abandoned();
-        self.published.publish(&self.counters);
+        self.published.publish(&mut self.counters);
         swept || expired >= budget || given_up >= budget
     }
 

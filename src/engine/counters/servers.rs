@@ -1,0 +1,126 @@
+//! What is counted of real servers. There may be thousands and a worker publishes after every batch, so it hands on only
+//! those that it has counted for since.
+
+use std::ops::Deref;
+
+use crate::id::ServerId;
+
+/// Traffic of one real server. Its live sessions are in [`crate::slb::ServerState`], which schedulers look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ServerCounters {
+    /// Sessions that took it.
+    pub new_sessions: u64,
+    /// Packets to and from it.
+    pub packets: u64,
+    /// Bytes of IP to and from it.
+    pub bytes: u64,
+}
+
+/// All of them, by [`ServerId`].
+#[derive(Debug, Clone, Default)]
+pub struct ServerTable {
+    counters: Vec<ServerCounters>,
+    changes: Changes,
+}
+
+/// Who may count otherwise than the published copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Changes {
+    /// These, some of them more than once.
+    Of(Vec<ServerId>),
+    /// Anybody: there are more changes than servers, so that a list would cost more than a whole copy.
+    Any,
+}
+
+impl Default for Changes {
+    fn default() -> Self {
+        Self::Of(Vec::new())
+    }
+}
+
+impl Deref for ServerTable {
+    type Target = [ServerCounters];
+
+    fn deref(&self) -> &Self::Target {
+        &self.counters
+    }
+}
+
+impl PartialEq for ServerTable {
+    /// True if both have counted the same, published or not.
+    fn eq(&self, other: &Self) -> bool {
+        self.counters == other.counters
+    }
+}
+
+impl Eq for ServerTable {}
+
+impl ServerTable {
+    /// A server, to count for it; the table grows as needed.
+    pub(super) fn of(&mut self, id: ServerId) -> &mut ServerCounters {
+        if self.counters.len() <= id.index() {
+            self.counters.resize(id.index() + 1, ServerCounters::default());
+        }
+        match &mut self.changes {
+            Changes::Any => {}
+            // Packets of one session come in a row.
+            Changes::Of(changed) if changed.last() == Some(&id) => {}
+            Changes::Of(changed) if changed.len() < self.counters.len() => changed.push(id),
+            Changes::Of(_) => self.changes = Changes::Any,
+        }
+        &mut self.counters[id.index()]
+    }
+
+    /// Makes `copy`, to which nothing else writes, count the same.
+    pub(super) fn publish_to(&mut self, copy: &mut Self) {
+        match &mut self.changes {
+            Changes::Of(changed) => {
+                copy.counters.resize(self.counters.len(), ServerCounters::default());
+                for id in changed.drain(..) {
+                    copy.counters[id.index()] = self.counters[id.index()];
+                }
+            }
+            Changes::Any => {
+                copy.counters.clone_from(&self.counters);
+                self.changes = Changes::default();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_published_copy_is_whole_whatever_was_counted_since_the_last(
+            rounds in prop::collection::vec(prop::collection::vec(0_u16..40, 0..100), 1..10)
+        ) {
+            let (mut table, mut copy) = (ServerTable::default(), ServerTable::default());
+            for round in rounds {
+                for id in round {
+                    table.of(ServerId(id)).packets += 1;
+                }
+                table.publish_to(&mut copy);
+                prop_assert_eq!(&copy, &table);
+                prop_assert_eq!(&table.changes, &Changes::default());
+            }
+        }
+    }
+
+    #[test]
+    fn what_waits_for_a_reader_is_no_longer_than_the_table() {
+        let mut table = ServerTable::default();
+        for packet in 0..10_000 {
+            table.of(ServerId(packet % 7)).packets += 1;
+        }
+
+        assert_eq!(table.changes, Changes::Any);
+        let mut copy = ServerTable::default();
+        table.publish_to(&mut copy);
+        assert_eq!(copy, table);
+    }
+}
