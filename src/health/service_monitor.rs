@@ -54,8 +54,8 @@ impl ServiceMonitor {
     pub fn begin(&mut self, now: Instant) {
         let pace = self.pace();
         let due = self.next;
-        // A loop that slept through a whole interval goes on from now: no burst.
-        let began = if now.since(due) < pace { due } else { now };
+        // A loop that slept through whole intervals leaves those checks out: no burst.
+        let began = in_step(due, pace, now);
         self.began = Some(began);
         self.next = began + pace;
     }
@@ -115,7 +115,8 @@ impl ServiceMonitor {
     /// A new state has its pace from the beginning of the check that led to it.
     fn keep_pace(&mut self, changed: Option<State>, now: Instant) -> Option<State> {
         if let (Some(_), Some(began)) = (changed, self.began) {
-            self.next = (began + self.pace()).max(now);
+            let pace = self.pace();
+            self.next = if began + pace < now { in_step(began, pace, now) + pace } else { began + pace };
         }
         changed
     }
@@ -134,6 +135,13 @@ impl ServiceMonitor {
 }
 
 /// What [`Monitor`] has to know of a check.
+/// The last of the times `from`, `from + pace`, `from + 2 * pace`, ... that is not after `now`. Whoever is late keeps his
+/// place: a thousand checks that were late together would be asked together for ever.
+fn in_step(from: Instant, pace: Duration, now: Instant) -> Instant {
+    let (late, pace) = (now.since(from).as_nanos(), pace.as_nanos().max(1));
+    from + Duration::from_nanos(u64::try_from(late - late % pace).unwrap_or(u64::MAX))
+}
+
 fn streaks(check: &ServiceCheck) -> Check {
     Check {
         kind: CheckKind::None,
@@ -257,6 +265,23 @@ mod tests {
 
         monitor.begin(at(9_000));
 
-        assert_eq!(monitor.poll_timeout(), at(11_000));
+        assert_eq!(monitor.poll_timeout(), at(10_000));
+    }
+
+    #[test]
+    fn those_that_were_late_together_are_spread_as_before() {
+        let first = [0, 700, 1_900];
+        let mut monitors = first.map(|first| ServiceMonitor::new(&check(), at(first), at(0)));
+
+        for monitor in &mut monitors {
+            monitor.begin(at(9_500));
+            monitor.succeeded(at(9_500));
+            monitor.begin(at(15_950));
+            monitor.succeeded(at(18_100));
+        }
+
+        let next = monitors.map(|monitor| monitor.poll_timeout().as_millis());
+        assert_eq!(next.map(|next| next % 2_000), first);
+        assert!(next.iter().all(|next| (16_000..20_100).contains(next)), "{next:?}");
     }
 }
