@@ -3,7 +3,9 @@
 //! A server is up in a family while its checks say so, nobody has taken it out of service, and no drain has run out. Each
 //! time that ends it *falls*: its sessions are dealt with as `on-failure` says.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod building;
+
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -13,10 +15,10 @@ use super::checks::ServerCheck;
 use super::journal::Alarm;
 use super::judgement::family_name;
 use crate::config::numbering::base_name;
-use crate::config::{Admin, Config, Scheduler, Server, Service, is_removed};
+use crate::config::{Admin, Config, Server, Service, is_removed};
 use crate::health::monitor::State;
 use crate::id::{ServerId, ServiceId};
-use crate::slb::{self, Maglev, SchedulerState, ServerState, Services};
+use crate::slb::{Maglev, SchedulerState, ServerState, Services};
 use crate::time::{Duration, Instant};
 use crate::wire::Family;
 
@@ -309,27 +311,6 @@ impl Controller {
         self.publish = true;
     }
 
-    /// Builds what has changed since the last snapshot, and no other service; answers how many servers that was.
-    pub(super) fn refresh_services(&mut self) -> usize {
-        let stale = std::mem::take(&mut self.farm.stale);
-        let count = self.config.services.len();
-        let is_whole = stale.len() == count || self.farm.built.all().len() != count;
-        let ids: Vec<ServiceId> = match is_whole {
-            true => (0..count).map(ServiceId::from).collect(),
-            false => stale.into_iter().collect(),
-        };
-        // Those that only sessions know follow the others: schedulers never get to them.
-        let mut removed: BTreeMap<ServiceId, Vec<ServerId>> = BTreeMap::new();
-        for (index, server) in self.config.servers.iter().enumerate().filter(|(_, server)| is_removed(&server.name)) {
-            removed.entry(server.service).or_default().push(index.into());
-        }
-        let removed = |id: &ServiceId| removed.get(id).map_or(&[][..], Vec::as_slice);
-        let services: Vec<slb::Service> = ids.into_iter().map(|id| self.build_service(id, removed(&id))).collect();
-        let servers = services.iter().map(|service| service.servers.len()).sum();
-        self.farm.built = if is_whole { Services::new(services) } else { self.farm.built.with(services) };
-        servers
-    }
-
     fn judge_server(&mut self, id: ServerId, now: Instant) {
         let admin = self.standing_order(id);
         let over = self.drain_is_over(id);
@@ -471,76 +452,5 @@ impl Controller {
                 Some(if self.drain_is_over(id) { format!("{text}; drain-timeout passed") } else { text })
             }
         }
-    }
-
-    fn build_service(&mut self, id: ServiceId, removed: &[ServerId]) -> slb::Service {
-        let table = self.service_table(id);
-        let service = &self.config.services[id.index()];
-        slb::Service {
-            id,
-            name: service.name.clone(),
-            addresses: service.addresses.clone(),
-            protocols: service.protocols.clone(),
-            ports: service.ports.clone(),
-            scheduler: service.scheduler,
-            mode: service.mode,
-            snat: service.snat.clone(),
-            sticky: service.sticky,
-            on_failure_tcp: service.on_failure_tcp,
-            on_failure_udp: service.on_failure_udp,
-            takes_new: self.service_admin(id) == Admin::Ready,
-            servers: service.servers.iter().chain(removed).map(|server| self.build_server(*server)).collect(),
-            table,
-            state: self.farm.scheduler.service(base_name(&service.name)),
-        }
-    }
-
-    fn build_server(&self, id: ServerId) -> slb::Server {
-        let server = &self.config.servers[id.index()];
-        let record = &self.farm.servers[id.index()];
-        let of = |family| self.config.address_for(id, family);
-        let is_removed = is_removed(&server.name);
-        slb::Server {
-            id,
-            name: server.name.clone(),
-            v4: of(Family::V4),
-            v6: of(Family::V6),
-            port: server.port,
-            weight: if is_removed { 0 } else { self.server_weight(id) },
-            backup: server.backup,
-            up: record.up,
-            takes_new: self.server_admin(id) == Admin::Ready,
-            retired: match self.standing_order(id) {
-                Admin::Maint => Some(slb::Retired::Maint),
-                Admin::Ready | Admin::Drain => self.drain_is_over(id).then_some(slb::Retired::Drained),
-            },
-            falls: record.falls,
-            is_removed,
-            state: Arc::clone(&record.remembered),
-        }
-    }
-
-    /// The table of a hashing service: made again only when a weight has changed, so that every other publication is free.
-    fn service_table(&mut self, id: ServiceId) -> Arc<Maglev> {
-        let service = &self.config.services[id.index()];
-        match service.scheduler {
-            Scheduler::Hash(_) => {}
-            Scheduler::RoundRobin | Scheduler::LeastConnections => {
-                return Arc::clone(&self.farm.services[id.index()].table.1);
-            }
-        }
-        let weights: Vec<u16> = service.servers.iter().map(|server| self.server_weight(*server)).collect();
-        let table = &mut self.farm.services[id.index()].table;
-        if table.0 != weights {
-            let names = service.servers.iter().map(|server| self.config.servers[server.index()].name.as_str());
-            *table = (weights.clone(), Arc::new(Maglev::new(names.zip(weights))));
-        }
-        Arc::clone(&table.1)
-    }
-
-    /// The table's imbalance, for a hashing service.
-    pub(super) fn service_imbalance(&self, id: ServiceId) -> Option<f64> {
-        let (weights, table) = &self.farm.services[id.index()].table;
-        table.imbalance(weights)
     }
 }

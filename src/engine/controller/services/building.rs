@@ -1,0 +1,106 @@
+//! From what is known of services and servers to what the forwarders look at: a change builds the service that it is about,
+//! and no other.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::super::Controller;
+use crate::config::numbering::base_name;
+use crate::config::{Admin, Scheduler, is_removed};
+use crate::id::{ServerId, ServiceId};
+use crate::slb::{self, Maglev, Services};
+use crate::wire::Family;
+
+impl Controller {
+    /// Builds what has changed since the last snapshot, and no other service; answers how many servers that was.
+    pub(in super::super) fn refresh_services(&mut self) -> usize {
+        let stale = std::mem::take(&mut self.farm.stale);
+        let count = self.config.services.len();
+        let is_whole = stale.len() == count || self.farm.built.all().len() != count;
+        let ids: Vec<ServiceId> = match is_whole {
+            true => (0..count).map(ServiceId::from).collect(),
+            false => stale.into_iter().collect(),
+        };
+        // Those that only sessions know follow the others: schedulers never get to them.
+        let mut removed: BTreeMap<ServiceId, Vec<ServerId>> = BTreeMap::new();
+        for (index, server) in self.config.servers.iter().enumerate().filter(|(_, server)| is_removed(&server.name)) {
+            removed.entry(server.service).or_default().push(index.into());
+        }
+        let removed = |id: &ServiceId| removed.get(id).map_or(&[][..], Vec::as_slice);
+        let services: Vec<slb::Service> = ids.into_iter().map(|id| self.build_service(id, removed(&id))).collect();
+        let servers = services.iter().map(|service| service.servers.len()).sum();
+        self.farm.built = if is_whole { Services::new(services) } else { self.farm.built.with(services) };
+        servers
+    }
+
+    fn build_service(&mut self, id: ServiceId, removed: &[ServerId]) -> slb::Service {
+        let table = self.service_table(id);
+        let service = &self.config.services[id.index()];
+        slb::Service {
+            id,
+            name: service.name.clone(),
+            addresses: service.addresses.clone(),
+            protocols: service.protocols.clone(),
+            ports: service.ports.clone(),
+            scheduler: service.scheduler,
+            mode: service.mode,
+            snat: service.snat.clone(),
+            sticky: service.sticky,
+            on_failure_tcp: service.on_failure_tcp,
+            on_failure_udp: service.on_failure_udp,
+            takes_new: self.service_admin(id) == Admin::Ready,
+            servers: service.servers.iter().chain(removed).map(|server| self.build_server(*server)).collect(),
+            table,
+            state: self.farm.scheduler.service(base_name(&service.name)),
+        }
+    }
+
+    fn build_server(&self, id: ServerId) -> slb::Server {
+        let server = &self.config.servers[id.index()];
+        let record = &self.farm.servers[id.index()];
+        let of = |family| self.config.address_for(id, family);
+        let is_removed = is_removed(&server.name);
+        slb::Server {
+            id,
+            name: server.name.clone(),
+            v4: of(Family::V4),
+            v6: of(Family::V6),
+            port: server.port,
+            weight: if is_removed { 0 } else { self.server_weight(id) },
+            backup: server.backup,
+            up: record.up,
+            takes_new: self.server_admin(id) == Admin::Ready,
+            retired: match self.standing_order(id) {
+                Admin::Maint => Some(slb::Retired::Maint),
+                Admin::Ready | Admin::Drain => self.drain_is_over(id).then_some(slb::Retired::Drained),
+            },
+            falls: record.falls,
+            is_removed,
+            state: Arc::clone(&record.remembered),
+        }
+    }
+
+    /// The table of a hashing service: made again only when a weight has changed, so that every other publication is free.
+    fn service_table(&mut self, id: ServiceId) -> Arc<Maglev> {
+        let service = &self.config.services[id.index()];
+        match service.scheduler {
+            Scheduler::Hash(_) => {}
+            Scheduler::RoundRobin | Scheduler::LeastConnections => {
+                return Arc::clone(&self.farm.services[id.index()].table.1);
+            }
+        }
+        let weights: Vec<u16> = service.servers.iter().map(|server| self.server_weight(*server)).collect();
+        let table = &mut self.farm.services[id.index()].table;
+        if table.0 != weights {
+            let names = service.servers.iter().map(|server| self.config.servers[server.index()].name.as_str());
+            *table = (weights.clone(), Arc::new(Maglev::new(names.zip(weights))));
+        }
+        Arc::clone(&table.1)
+    }
+
+    /// The table's imbalance, for a hashing service.
+    pub(in super::super) fn service_imbalance(&self, id: ServiceId) -> Option<f64> {
+        let (weights, table) = &self.farm.services[id.index()].table;
+        table.imbalance(weights)
+    }
+}
