@@ -227,6 +227,10 @@ pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
 /// The engine that has a service: a service of the same name on another engine is another service. If none has it, the
 /// first is asked and says what it has instead.
 async fn only_one(engines: &[Engine], target: &Target<'_>, title: &str) -> anyhow::Result<Engine> {
+    // The answer may tell of thousands of servers, and where there is no choice nobody needs it.
+    if let [one] = engines {
+        return Ok(one.clone());
+    }
     let mut known = Vec::new();
     let mut first_error = None;
     for engine in engines {
@@ -236,12 +240,11 @@ async fn only_one(engines: &[Engine], target: &Target<'_>, title: &str) -> anyho
             Err(error) => first_error = first_error.or(Some(error)),
         }
     }
-    match (known.as_slice(), first_error, engines) {
-        ([one], _, _) => Ok((*one).clone()),
-        ([], Some(error), _) => Err(error.into()),
-        ([], None, [one]) => Ok(one.clone()),
-        ([], None, engines) => bail!("no engine has {title}; asked were {}", names(engines.iter())),
-        (several, _, _) => {
+    match (known.as_slice(), first_error) {
+        ([one], _) => Ok((*one).clone()),
+        ([], Some(error)) => Err(error.into()),
+        ([], None) => bail!("no engine has {title}; asked were {}", names(engines.iter())),
+        (several, _) => {
             bail!("several engines have {title}: {}\nsay which with -e NAME", names(several.iter().copied()))
         }
     }

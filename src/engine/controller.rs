@@ -125,7 +125,7 @@ pub struct Controller {
     routes: RouteTable,
     snapshot: Arc<Snapshot>,
     publish: bool,
-    /// Nothing is published before.
+    /// Nothing is published before, but for what an operator orders.
     publish_from: Instant,
     errors: Limiter,
     resets: Limiter,
@@ -322,6 +322,7 @@ impl Controller {
         now: Instant,
     ) -> Result<(), UnknownName> {
         self.command_service(name, admin, reason, by, now)?;
+        self.publish_from = now;
         self.finish(now);
         Ok(())
     }
@@ -337,6 +338,7 @@ impl Controller {
         now: Instant,
     ) -> Result<(), UnknownName> {
         self.command_server(service, name, change, reason, by, now)?;
+        self.publish_from = now;
         self.finish(now);
         Ok(())
     }

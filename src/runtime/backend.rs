@@ -16,12 +16,13 @@ use crate::api::{
     Answer, ApiError, Backend, CaptureRequest, Download, Request, ServerChange, SessionFilter, Via, names,
 };
 use crate::config::{Admin, is_removed};
+use crate::engine::controller::UnknownName;
 use crate::engine::explain::explain;
 use crate::engine::view::{AlarmView, CountersView, ExchangeView, LinkView, NeighborView, OverrideView, StatusView};
-use crate::engine::{Counters, Snapshot};
+use crate::engine::{Controller, Counters, Snapshot};
 use crate::flow::FlowKey;
 use crate::id::LinkId;
-use crate::time::Duration;
+use crate::time::{Duration, Instant};
 
 /// How long the frames of a probe or ping may take.
 const EXCHANGE: Duration = Duration::from_secs(3);
@@ -229,15 +230,11 @@ impl EngineBackend {
         reason: Option<String>,
         by: String,
     ) -> Reply {
-        self.on_control(move |control| {
-            let now = control.now();
-            control
-                .controller
-                .set_admin(group.as_deref(), &name, admin, reason, Some(by), now)
-                .map_err(|unknown| ApiError::NotFound(unknown.to_string()))?;
-            Ok(kept(control, format!("firewall {name} is {}", admin_words(admin))))
+        self.order(move |controller, now| {
+            controller.set_admin(group.as_deref(), &name, admin, reason, Some(by), now)?;
+            Ok(format!("firewall {name} is {}", admin_words(admin)))
         })
-        .await?
+        .await
     }
 
     async fn set_server(
@@ -248,32 +245,48 @@ impl EngineBackend {
         reason: Option<String>,
         by: String,
     ) -> Reply {
-        self.on_control(move |control| {
-            let now = control.now();
-            control
-                .controller
-                .set_server(&service, &name, change, reason, Some(by), now)
-                .map_err(|unknown| ApiError::NotFound(unknown.to_string()))?;
+        self.order(move |controller, now| {
+            controller.set_server(&service, &name, change, reason, Some(by), now)?;
             let what = match change {
                 ServerChange::Admin(admin) => admin_words(admin).to_owned(),
                 ServerChange::Weight(Some(weight)) => format!("set to weight {weight}"),
                 ServerChange::Weight(None) => "of the file's weight".to_owned(),
             };
-            Ok(kept(control, format!("server {service}/{name} is {what}")))
+            Ok(format!("server {service}/{name} is {what}"))
         })
-        .await?
+        .await
     }
 
     async fn set_service(&self, name: String, admin: Option<Admin>, reason: Option<String>, by: String) -> Reply {
-        self.on_control(move |control| {
-            let now = control.now();
-            control
-                .controller
-                .set_service(&name, admin, reason, Some(by), now)
-                .map_err(|unknown| ApiError::NotFound(unknown.to_string()))?;
-            Ok(kept(control, format!("service {name} is {}", admin_words(admin))))
+        self.order(move |controller, now| {
+            controller.set_service(&name, admin, reason, Some(by), now)?;
+            Ok(format!("service {name} is {}", admin_words(admin)))
         })
-        .await?
+        .await
+    }
+
+    /// Overrides something: when this answers it is in force and kept over a restart, or the answer says that it is not.
+    async fn order(
+        &self,
+        order: impl FnOnce(&mut Controller, Instant) -> Result<String, UnknownName> + Send + 'static,
+    ) -> Reply {
+        // Begun by the control thread, so that it is kept even if the asker leaves, and done elsewhere: a disk may be slow.
+        let elsewhere = tokio::runtime::Handle::current();
+        let ordered = self.on_control(move |control| {
+            let now = control.now();
+            let done =
+                order(&mut control.controller, now).map_err(|unknown| ApiError::NotFound(unknown.to_string()))?;
+            control.publish_now();
+            let (state, change) = (control.state.clone(), control.state.note(control.controller.overrides()));
+            Ok((done, elsewhere.spawn_blocking(move || state.keep(change).map_err(|error| (state, error)))))
+        });
+        let (mut done, keeping) = ordered.await??;
+        if let Err((state, error)) = keeping.await.map_err(|error| ApiError::Unavailable(error.to_string()))? {
+            let (engine, path) = (&self.shared.engine, state.path().display().to_string());
+            tracing::warn!(engine, path, %error, "override not kept");
+            done += &format!(", but a restart will forget it: {path}: {error}");
+        }
+        Ok(Answer::Done { done })
     }
 
     async fn probe(&self, name: &str) -> Reply {
@@ -323,17 +336,6 @@ impl EngineBackend {
             ApiError::Unavailable(format!("engine {} did not finish the exchange in time", self.shared.engine))
         })
     }
-}
-
-/// An override was made: keeps it over a restart, and says so.
-fn kept(control: &Control, mut done: String) -> Answer {
-    let engine = &control.shared.engine;
-    if let Err(error) = control.state.save(&control.controller.overrides()) {
-        let path = control.state.path().display().to_string();
-        tracing::warn!(engine, path, %error, "override not kept");
-        done += &format!(", but a restart will forget it: {path}: {error}");
-    }
-    Answer::Done { done }
 }
 
 const fn admin_words(admin: Option<Admin>) -> &'static str {

@@ -1,6 +1,6 @@
 //! The control thread: a runtime of its own around the controller.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
@@ -18,7 +18,7 @@ use super::worker::WorkerHandle;
 use crate::engine::histogram::DurationHistogram;
 use crate::engine::trace::Watch;
 use crate::engine::view::ExchangeView;
-use crate::engine::{Controller, Event, Transmit};
+use crate::engine::{Controller, Event, Snapshot, Transmit};
 use crate::io::monitor::{Monitor, News};
 use crate::time::{Duration, Instant};
 
@@ -26,6 +26,8 @@ use crate::time::{Duration, Instant};
 const PUNT_BATCH: usize = 64;
 /// How often devices are looked at whatever the news say: one that failed to open is tried again, a rename is noticed.
 const DEVICE_TICK: Duration = Duration::from_secs(1);
+/// Snapshots that are kept for a worker that has not left them yet.
+const RETIRED: usize = 64;
 /// Requests that wait for the control thread.
 const COMMANDS: usize = 64;
 
@@ -42,7 +44,7 @@ pub(super) struct Control {
     /// What all threads share.
     pub shared: Arc<Shared>,
     /// What survives a restart.
-    pub state: StateFile,
+    pub state: Arc<StateFile>,
     pub(super) devices: Devices,
     pub(super) outlets: Outlets,
     pub(super) workers: Vec<WorkerHandle>,
@@ -51,6 +53,7 @@ pub(super) struct Control {
     /// How late timers were served.
     pub lag: DurationHistogram,
     waiting: BTreeMap<u64, oneshot::Sender<ExchangeView>>,
+    retired: VecDeque<Arc<Snapshot>>,
 }
 
 /// What wakes the control thread, besides its timers.
@@ -70,14 +73,14 @@ impl Control {
     pub(super) fn new(
         controller: Controller,
         shared: Arc<Shared>,
-        state: StateFile,
+        state: Arc<StateFile>,
         devices: Devices,
         outlets: Outlets,
         workers: Vec<WorkerHandle>,
     ) -> Self {
         let (watch, captures) = (Watch::default(), Known::default());
-        let (lag, waiting) = (DurationHistogram::default(), BTreeMap::new());
-        Self { controller, shared, state, devices, outlets, workers, watch, captures, lag, waiting }
+        let (lag, waiting, retired) = (DurationHistogram::default(), BTreeMap::new(), VecDeque::new());
+        Self { controller, shared, state, devices, outlets, workers, watch, captures, lag, waiting, retired }
     }
 
     /// Tells the controller about devices.
@@ -187,6 +190,15 @@ impl Control {
             }
         }
         self.publish_now();
+        self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
+    }
+
+    /// Keeps what the workers are about to leave: to free thousands of servers takes time in which a worker carries nothing.
+    fn retire(&mut self, snapshot: Arc<Snapshot>) {
+        if self.retired.len() == RETIRED {
+            self.retired.pop_front();
+        }
+        self.retired.push_back(snapshot);
     }
 
     /// Hands on what the controller has to tell, its snapshot first of all.
@@ -195,7 +207,7 @@ impl Control {
             match event {
                 Event::Publish(snapshot) => {
                     self.outlets.follow(&snapshot);
-                    self.shared.snapshot.store(snapshot);
+                    self.retire(self.shared.snapshot.swap(snapshot));
                     // An idle worker has sessions of a failed firewall to look after.
                     self.workers.iter().for_each(WorkerHandle::wake);
                 }

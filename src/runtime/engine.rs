@@ -114,7 +114,7 @@ impl Prepared {
         let random = || clock.random();
         let now = clock.now();
 
-        let state = StateFile::new(&config.engine.state);
+        let state = Arc::new(StateFile::new(&config.engine.state));
         let mut controller = Controller::new(config.clone(), random(), now);
         state.restore(&engine, &mut controller, now);
         let seeds = [random(), random(), random(), random()];

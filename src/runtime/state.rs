@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::engine::Controller;
 use crate::engine::view::OverrideView;
@@ -12,12 +13,16 @@ use crate::time::Instant;
 #[derive(Debug)]
 pub(super) struct StateFile {
     path: PathBuf,
+    /// What is to be kept, and how often that has changed.
+    wanted: Mutex<(u64, Vec<OverrideView>)>,
+    /// How many of these changes are in the file.
+    kept: Mutex<u64>,
 }
 
 impl StateFile {
     /// In this directory, which is made when something is to be kept.
     pub(super) fn new(directory: &Path) -> Self {
-        Self { path: directory.join("overrides.json") }
+        Self { path: directory.join("overrides.json"), wanted: Mutex::default(), kept: Mutex::default() }
     }
 
     /// Overrides again what was overridden. What cannot be read or is not configured any more is left out with a warning: an
@@ -45,8 +50,27 @@ impl StateFile {
         }
     }
 
+    /// These are to be kept; answers the number for [`StateFile::keep`]. Takes no time.
+    pub(super) fn note(&self, overrides: Vec<OverrideView>) -> u64 {
+        let mut wanted = lock(&self.wanted);
+        *wanted = (wanted.0 + 1, overrides);
+        wanted.0
+    }
+
+    /// Sees to it that the file has what was noted up to `change`; may wait long for the disk. Whoever comes while another
+    /// writes finds his own change written by the next, with all that were noted by then.
+    pub(super) fn keep(&self, change: u64) -> io::Result<()> {
+        let mut kept = lock(&self.kept);
+        if *kept < change {
+            let (number, overrides) = lock(&self.wanted).clone();
+            self.save(&overrides)?;
+            *kept = number;
+        }
+        Ok(())
+    }
+
     /// Keeps these, all or nothing.
-    pub(super) fn save(&self, overrides: &[OverrideView]) -> io::Result<()> {
+    fn save(&self, overrides: &[OverrideView]) -> io::Result<()> {
         let directory = self.path.parent().expect("the path was joined from a directory and a name");
         fs::create_dir_all(directory)?;
         let draft = self.path.with_extension("json.new");
@@ -63,23 +87,30 @@ impl StateFile {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Admin;
 
-    #[test]
-    fn overrides_are_kept_whole_and_replaced_whole() {
-        let directory = tempfile::tempdir().unwrap();
-        let state = StateFile::new(&directory.path().join("deep/outer"));
-        let one = |name: &str| OverrideView {
+    fn one(name: &str) -> OverrideView {
+        OverrideView {
             kind: "firewall".into(),
             subject: format!("perimeter/{name}"),
             admin: Some(Admin::Drain),
             weight: None,
             reason: Some("patch day".into()),
             by: None,
-        };
+        }
+    }
+
+    #[test]
+    fn overrides_are_kept_whole_and_replaced_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = StateFile::new(&directory.path().join("deep/outer"));
         assert_eq!(state.load().unwrap(), [], "nothing was ever kept");
 
         state.save(&[one("fw1"), one("fw2")]).unwrap();
@@ -91,5 +122,16 @@ mod tests {
         assert_eq!(files, 1, "a draft was left behind");
         fs::write(state.path(), "{ torn").unwrap();
         assert!(state.load().is_err());
+    }
+    #[test]
+    fn a_change_that_is_kept_takes_those_before_it_along_and_none_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = StateFile::new(directory.path());
+        let (first, second) = (state.note(vec![one("fw1")]), state.note(vec![one("fw1"), one("fw2")]));
+
+        state.keep(second).unwrap();
+        state.keep(first).unwrap();
+
+        assert_eq!(state.load().unwrap(), [one("fw1"), one("fw2")]);
     }
 }

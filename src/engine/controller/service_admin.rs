@@ -108,12 +108,13 @@ impl Controller {
             let set = record.set.as_ref()?;
             Some(view("service", service.name.clone(), Some(set.admin), None, (&set.reason, &set.by)))
         });
-        let servers = self.farm.servers.iter().enumerate().flat_map(|(index, record)| {
-            let name = self.server_name(index.into());
+        let servers = self.farm.servers.iter().enumerate().flat_map(move |(index, record)| {
+            // Thousands have none.
+            let name = move || self.server_name(index.into());
             let admin = record.set.as_ref();
-            let admin = admin.map(|set| view("server", name.clone(), Some(set.admin), None, (&set.reason, &set.by)));
+            let admin = admin.map(|set| view("server", name(), Some(set.admin), None, (&set.reason, &set.by)));
             let weight = record.weight.as_ref();
-            let weight = weight.map(|set| view("server", name, None, Some(set.weight), (&set.reason, &set.by)));
+            let weight = weight.map(|set| view("server", name(), None, Some(set.weight), (&set.reason, &set.by)));
             admin.into_iter().chain(weight)
         });
         services.chain(servers)

@@ -50,7 +50,7 @@ impl Control {
         let changes = self.devices.follow_config(&config, opened, locks, &mut self.outlets);
         self.devices_changed(changes);
         self.workers.iter().for_each(WorkerHandle::wake);
-        if let Err(error) = self.state.save(&self.controller.overrides()) {
+        if let Err(error) = self.state.keep(self.state.note(self.controller.overrides())) {
             let path = self.state.path().display().to_string();
             tracing::warn!(engine = self.shared.engine, path, %error, "overrides not kept");
         }
