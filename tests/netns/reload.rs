@@ -91,7 +91,7 @@ fn a_hundred_reloads_under_traffic_lose_no_session_and_move_no_pin() {
             let mut short = Vec::new();
             for number in 0..100usize {
                 // a b b a a b b a ...: every other one is the file that is in force.
-                let which = (number + 1) / 2 % 2;
+                let which = number.div_ceil(2) % 2;
                 for (side, paths) in Side::BOTH.iter().zip(&paths) {
                     let said = reload(rig, *side, &[&paths[which]]);
                     changed += usize::from(!said.contains("nothing has changed"));

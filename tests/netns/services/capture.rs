@@ -1,8 +1,8 @@
 //! What passes a device, as `tcpdump` sees it: the wire itself is asked, not the engine.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, ChildStdout, Stdio};
-use std::thread;
+use std::process::{Child, Stdio};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::farm::Farm;
@@ -10,7 +10,8 @@ use super::farm::Farm;
 /// A capture that runs.
 pub struct Capture {
     child: Child,
-    lines: BufReader<ChildStdout>,
+    /// Read as they come: a pipe that nobody reads stops tcpdump, and then the kernel drops what it should have seen.
+    packets: JoinHandle<Vec<Packet>>,
 }
 
 /// One packet.
@@ -34,7 +35,8 @@ impl Capture {
     /// Captures what `filter` (of pcap) matches on a host's device.
     pub fn start(farm: &Farm, host: &str, device: &str, filter: &str) -> Self {
         let mut command = farm.command(host, "tcpdump");
-        command.args(["-i", device, "-nn", "-tt", "-l", "--immediate-mode", "-B", "8192", "-Z", "root"]);
+        // The headers are enough; room for whole packets would leave room for few.
+        command.args(["-i", device, "-nn", "-tt", "-l", "--immediate-mode", "-s", "128", "-B", "8192", "-Z", "root"]);
         let mut child = command
             .args(filter.split_whitespace())
             .stdin(Stdio::null())
@@ -50,8 +52,9 @@ impl Capture {
             assert!(errors.read_line(&mut line).expect("tcpdump says something") > 0, "tcpdump ended");
         }
         thread::spawn(move || std::io::copy(&mut errors, &mut std::io::sink()));
-        let lines = BufReader::new(child.stdout.take().expect("piped above"));
-        Self { child, lines }
+        let lines = BufReader::new(child.stdout.take().expect("piped above")).lines();
+        let packets = thread::spawn(move || lines.map_while(Result::ok).filter_map(|line| packet(&line)).collect());
+        Self { child, packets }
     }
 
     /// Ends it; everything that was seen.
@@ -60,17 +63,13 @@ impl Capture {
         thread::sleep(Duration::from_millis(100));
         // `ip netns exec` becomes the program that it runs.
         let _ = std::process::Command::new("kill").args(["-INT", &self.child.id().to_string()]).status();
-        let mut packets = Vec::new();
-        let mut line = String::new();
-        while self.lines.read_line(&mut line).is_ok_and(|length| length > 0) {
-            if let Some((at, text)) = line.trim().split_once(' ')
-                && let Ok(at) = at.parse::<f64>()
-            {
-                packets.push(Packet { at: Duration::from_secs_f64(at), text: text.to_owned() });
-            }
-            line.clear();
-        }
+        let packets = self.packets.join().expect("the reader does not panic");
         let _ = self.child.wait();
         packets
     }
+}
+
+fn packet(line: &str) -> Option<Packet> {
+    let (at, text) = line.trim().split_once(' ')?;
+    Some(Packet { at: Duration::from_secs_f64(at.parse().ok()?), text: text.to_owned() })
 }

@@ -5,6 +5,9 @@
 //!   one arm:    client ── br-clients ── router ── br-farm ── lb, s1, ...   the servers' gateway is the router
 //! ```
 
+mod engine;
+mod wiring;
+
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -14,12 +17,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use fwlb::api::{Answer, Request, SessionFilter};
-use fwlb::client::Client;
-use fwlb::engine::view::{CountersView, ServerView, ServiceView, SessionView};
 use fwlb::lab::command::Command;
 use fwlb::lab::{self, LABS};
 
+pub use self::engine::Engine;
 use super::host::Connection;
 use crate::ground::{FWLB, ground, netns_list, said};
 
@@ -108,91 +109,6 @@ pub fn service(name: &str, vip: u8, port: u16, more: &str, servers: u8) -> Strin
 
 /// A check that sees a change within half a second.
 pub const QUICK: &str = "interval = \"200ms\"\ntimeout = \"150ms\"\nfall = 2\nrise = 1";
-
-/// An engine that is asked by its control socket.
-#[derive(Debug, Clone)]
-pub struct Engine {
-    pub socket: PathBuf,
-}
-
-impl Engine {
-    pub fn ask(&self, request: &Request) -> Answer {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(Client::new(self.socket.clone()).ask(request)).unwrap_or_else(|error| panic!("{error}"))
-    }
-
-    pub fn services(&self) -> Vec<ServiceView> {
-        match self.ask(&Request::Services) {
-            Answer::Services(services) => services,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    pub fn service(&self, name: &str) -> ServiceView {
-        let found = self.services().into_iter().find(|service| service.name == name);
-        found.unwrap_or_else(|| panic!("no service {name}"))
-    }
-
-    /// `web/s1`.
-    pub fn server(&self, name: &str) -> ServerView {
-        let (service, name) = name.split_once('/').expect("SERVICE/SERVER");
-        let found = self.service(service).servers.into_iter().find(|server| server.name == name);
-        found.unwrap_or_else(|| panic!("no server {name}"))
-    }
-
-    pub fn state(&self, server: &str) -> String {
-        self.server(server).state
-    }
-
-    pub fn sessions(&self) -> Vec<SessionView> {
-        let all = SessionFilter { limit: Some(usize::MAX), ..SessionFilter::default() };
-        match self.ask(&Request::Sessions(all)) {
-            Answer::Sessions(sessions) => sessions,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    pub fn counters(&self) -> CountersView {
-        match self.ask(&Request::Counters) {
-            Answer::Counters(counters) => counters,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    pub fn counter(&self, name: &str) -> u64 {
-        *self.counters().get(name).unwrap_or_else(|| panic!("no counter {name}"))
-    }
-
-    /// Runs `fwlb -s SOCKET ...`.
-    pub fn fwlb(&self, words: &str) -> Output {
-        let mut command = std::process::Command::new(FWLB);
-        command.arg("-s").arg(&self.socket).args(words.split_whitespace()).output().expect("fwlb runs")
-    }
-
-    /// `fwlb set ...`, which has to succeed.
-    #[track_caller]
-    pub fn set(&self, words: &str) {
-        let output = self.fwlb(&format!("set {words}"));
-        assert!(output.status.success(), "set {words}: {}", said(&output));
-    }
-
-    /// Waits for a state of `web/s1`.
-    #[track_caller]
-    pub fn wait(&self, server: &str, state: &str) -> Duration {
-        self.wait_until(Duration::from_secs(5), &format!("{server} is {state}"), |engine| engine.state(server) == state)
-    }
-
-    #[track_caller]
-    pub fn wait_until(&self, patience: Duration, what: &str, mut done: impl FnMut(&Self) -> bool) -> Duration {
-        let start = tokio::time::Instant::now();
-        while !done(self) {
-            let waited = start.elapsed();
-            assert!(waited < patience, "not within {patience:?}: {what}\n{:#?}", self.services());
-            thread::sleep(Duration::from_millis(10));
-        }
-        start.elapsed()
-    }
-}
 
 /// A farm that stands.
 pub struct Farm {
@@ -353,89 +269,6 @@ impl Farm {
         self.directory.join("lb.toml")
     }
 
-    fn build(&self) {
-        std::fs::create_dir_all(self.directory.join("state")).expect("may be made");
-        let run = |command: Command| drop(command.run().unwrap_or_else(|error| panic!("{error}")));
-        let mut hosts = vec!["switch".to_owned(), "client".to_owned(), "lb".to_owned()];
-        hosts.extend((self.plan.arms == Arms::One).then(|| "router".to_owned()));
-        hosts.extend((1..=self.plan.servers).map(|number| format!("s{number}")));
-        let names: Vec<_> = hosts.iter().map(|host| format!("netns add {}", self.namespace(host))).collect();
-        run(Command::ip(&names));
-        let switch = self.namespace("switch");
-        run(Command::sysctl(&switch, ["net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1"]));
-        for host in &hosts[1..] {
-            run(Command::sysctl(&self.namespace(host), STATION));
-        }
-        let mut cables = Vec::new();
-        let mut ports =
-            ["br-clients", "br-farm"].map(|bridge| format!("link add {bridge} type bridge mcast_snooping 0")).to_vec();
-        ports.extend(["br-clients", "br-farm"].map(|bridge| format!("link set {bridge} up")));
-        let mut plug = |host: &str, device: &str, port: &str, bridge: &str| {
-            let (from, name) = (self.namespace(host), &switch);
-            cables.push(format!("link add name {device} netns {from} type veth peer name {port} netns {name}"));
-            ports.push(format!("link set {port} master {bridge}"));
-            ports.push(format!("link set {port} up"));
-        };
-        plug("client", "eth0", "client", "br-clients");
-        plug("lb", "farm", "lb-farm", "br-farm");
-        match self.plan.arms {
-            Arms::Two => plug("lb", "clients", "lb-clients", "br-clients"),
-            Arms::One => {
-                plug("router", "clients", "r-clients", "br-clients");
-                plug("router", "farm", "r-farm", "br-farm");
-            }
-        }
-        for number in 1..=self.plan.servers {
-            plug(&format!("s{number}"), "eth0", &format!("s{number}"), "br-farm");
-        }
-        run(Command::ip(&cables));
-        run(Command::ip_in(&switch, &ports));
-        self.address();
-    }
-
-    fn address(&self) {
-        let own = |address: IpAddr, device: &str| match address {
-            IpAddr::V4(address) => format!("address add {address}/24 dev {device}"),
-            IpAddr::V6(address) => format!("address add {address}/64 dev {device} nodad"),
-        };
-        let up = |devices: &[&str]| -> Vec<String> {
-            let names = ["lo"].iter().chain(devices);
-            names.map(|device| format!("link set {device} up")).collect()
-        };
-        let gateway = if self.plan.arms == Arms::One { 254 } else { 1 };
-        let mut client = up(&["eth0"]);
-        for net in NETS {
-            client.extend([7].into_iter().chain(100..=139).map(|number| own(net.client(number), "eth0")));
-            client.push(format!("route add default via {}", net.client(gateway)));
-        }
-        self.ip("client", &client);
-        for number in 1..=self.plan.servers {
-            let mut lines = up(&["eth0"]);
-            for net in NETS {
-                lines.push(own(net.farm(10 + number), "eth0"));
-                lines.push(format!("route add default via {}", net.farm(gateway)));
-            }
-            self.ip(&format!("s{number}"), &lines);
-        }
-        match self.plan.arms {
-            Arms::Two => self.ip("lb", &up(&["farm", "clients"])),
-            Arms::One => {
-                self.ip("lb", &up(&["farm"]));
-                let mut lines = up(&["farm", "clients"]);
-                for net in NETS {
-                    lines.push(own(net.client(254), "clients"));
-                    lines.push(own(net.farm(254), "farm"));
-                }
-                lines.push(format!("route add 203.0.113.0/24 via {}", Net::V4.farm(1)));
-                lines.push(format!("route add 2001:db8:113::/64 via {}", Net::V6.farm(1)));
-                self.ip("router", &lines);
-                let router = self.namespace("router");
-                let forward = Command::sysctl(&router, ["net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"]);
-                forward.run().unwrap_or_else(|error| panic!("{error}"));
-            }
-        }
-    }
-
     /// Starts the engine with the plan's text and waits until it answers.
     pub fn start(&mut self) {
         let [farm4, farm6] = NETS.map(|net| net.farm(1));
@@ -484,10 +317,23 @@ impl Farm {
         }
     }
 
+    /// Processor time of all threads of the engine so far.
+    pub fn processor_time(&self) -> Duration {
+        let process = self.process.as_ref().expect("it runs");
+        let text = std::fs::read_to_string(format!("/proc/{}/stat", process.id())).expect("it runs");
+        let fields: Vec<&str> = text.rsplit(')').next().expect("a line").split_whitespace().collect();
+        let ticks = |field: usize| fields[field].parse::<u64>().expect("a number");
+        // utime and stime (proc_pid_stat(5)); USER_HZ is 100 on every architecture that Linux has this ABI on.
+        Duration::from_millis((ticks(11) + ticks(12)) * 10)
+    }
+
     fn tell(&self) {
         let counters: Vec<_> = self.engine.counters().into_iter().filter(|(_, count)| *count > 0).collect();
+        let mut services = self.engine.services();
+        // Thousands would hide the rest.
+        services.retain(|service| service.servers.len() < 100);
         let mut err = std::io::stderr();
-        let _ = writeln!(err, "counters: {counters:?}\n{:#?}\n{}", self.engine.services(), self.log());
+        let _ = writeln!(err, "counters: {counters:?}\n{services:#?}\n{}", self.log());
     }
 }
 
@@ -509,16 +355,3 @@ impl Drop for Nginx {
         let _ = self.0.wait();
     }
 }
-
-/// As the laboratory's stations: see `src/lab/blueprint.rs`.
-const STATION: [&str; 9] = [
-    "net.ipv4.conf.all.rp_filter=0",
-    "net.ipv4.conf.default.rp_filter=0",
-    "net.ipv4.icmp_ratelimit=0",
-    "net.ipv6.icmp.ratelimit=0",
-    "net.ipv6.conf.all.accept_dad=0",
-    "net.ipv6.conf.default.accept_dad=0",
-    "net.ipv6.conf.all.accept_ra=0",
-    "net.ipv6.conf.default.accept_ra=0",
-    "net.ipv4.ip_local_port_range=10000 60999",
-];

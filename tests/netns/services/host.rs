@@ -33,8 +33,8 @@ pub type Page = Arc<Mutex<(String, String)>>;
 /// What a server program does with its connections.
 #[derive(Debug, Clone)]
 enum Manner {
-    /// Greets with its name and whom it sees, then echoes.
-    Echo(String),
+    /// Greets with its name and whom it sees, then echoes; without a name, with the address that was asked.
+    Echo(Option<String>),
     /// Answers every request with the page, and closes.
     Http(Page),
     /// Says nothing, and closes when the client does.
@@ -57,7 +57,12 @@ impl Program {
 
     /// Greets every connection with `name` and the address that it sees, then echoes.
     pub fn echo(namespace: &str, name: &str, port: u16) -> Self {
-        Self::start(namespace, port, Manner::Echo(name.to_owned()))
+        Self::start(namespace, port, Manner::Echo(Some(name.to_owned())))
+    }
+
+    /// Greets every connection with the address of the host that was asked: one program is many servers.
+    pub fn many(namespace: &str, port: u16) -> Self {
+        Self::start(namespace, port, Manner::Echo(None))
     }
 
     /// Answers with a page that can be changed.
@@ -81,7 +86,7 @@ impl Program {
                 thread::spawn(move || {
                     // However it ends, it has ended.
                     let _ = match manner {
-                        Manner::Echo(name) => echo(stream, &name, from),
+                        Manner::Echo(name) => echo(stream, name, from),
                         Manner::Http(page) => answer(stream, &page),
                         Manner::Silent => io::copy(&mut &stream, &mut io::sink()).map(drop),
                     };
@@ -112,7 +117,9 @@ impl Drop for Program {
     }
 }
 
-fn echo(mut stream: TcpStream, name: &str, from: SocketAddr) -> io::Result<()> {
+fn echo(mut stream: TcpStream, name: Option<String>, from: SocketAddr) -> io::Result<()> {
+    let own = stream.local_addr()?.ip().to_canonical().to_string();
+    let name = name.unwrap_or(own);
     let from = SocketAddr::new(from.ip().to_canonical(), from.port());
     stream.set_nodelay(true)?;
     stream.write_all(format!("{name} {from}\n").as_bytes())?;

@@ -14,5 +14,6 @@ mod failure;
 mod modes;
 mod orders;
 pub mod sandwich;
+mod scale;
 mod schedulers;
 mod sticky;
