@@ -16,9 +16,9 @@ const OUT_WITHIN_MS: u64 = 2_000;
 const TOLD_WITHIN_MS: u64 = 2_500;
 /// Pages that are asked for so long after a server went out cannot meet it.
 const SETTLED_MS: u64 = 300;
-/// The traffic programs start a moment after the tour's clock, and an answer takes a moment: what they saw so long before a
-/// server was harmed may be its harm.
-const CLOCKS_MS: u64 = 400;
+/// An answer takes a moment, and so do clocks of two programs to agree: what was seen so long before a server was harmed may
+/// be its harm.
+const CLOCKS_MS: u64 = 300;
 /// Percentage points that a share may differ from the weights'.
 const SHARE_OFF: f64 = 3.0;
 
@@ -125,7 +125,7 @@ fn server_of<'a>(evidence: &'a ServerEvidence, flow: &FlowReport) -> Option<&'a 
     evidence.at_failure.get(&name).filter(|_| open).map(String::as_str)
 }
 
-/// Until when nobody can have felt that a server was harmed, by the clock of the traffic programs.
+/// Until when nobody can have felt that a server was harmed.
 const fn before(out: &Out) -> u64 {
     out.at_ms.saturating_sub(CLOCKS_MS)
 }

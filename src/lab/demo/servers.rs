@@ -27,7 +27,9 @@ const SLACK: Duration = Duration::from_secs(2);
 /// The traffic still runs for so long when its sessions are looked at last.
 const LAST_LOOK: Duration = Duration::from_secs(1);
 /// Time that healed servers get to be taken in again, within [`RECOVERED`].
-const TAKEN_IN: Duration = Duration::from_secs(3);
+const TAKEN_IN: Duration = Duration::from_secs(4);
+/// A page takes less.
+const ON_THE_WAY: Duration = Duration::from_millis(500);
 /// A server has to be out within this, or the tour goes on without.
 const PATIENCE: Duration = Duration::from_secs(4);
 
@@ -68,7 +70,12 @@ pub fn run(lab: &mut Lab, screen: &mut screen::Screen, stop: &AtomicBool) -> Res
     let healed_ms = tour.elapsed_ms();
     (1..=servers).try_for_each(|number| tour.lab.heal_server(Node::Server(number)))?;
     tour.screen.note("All servers are healed.");
-    tour.watch(TAKEN_IN, "servers come back")?;
+    let healed_at = Instant::now();
+    while !all_up(tour.lab)? && healed_at.elapsed() < TAKEN_IN {
+        tour.watch(Duration::from_millis(100), "servers come back")?;
+    }
+    // Pages that were on their way then may still be the sorry server's.
+    tour.watch(ON_THE_WAY, "servers share by weight again")?;
     let taken_in_ms = tour.elapsed_ms();
     let left = duration.saturating_sub(Duration::from_millis(taken_in_ms) + LAST_LOOK);
     tour.watch(left, "servers share by weight again")?;
@@ -126,6 +133,13 @@ fn harm(
     }
     tour.watch(STAGE.saturating_sub(since.elapsed()), &format!("{name} is out of the pages"))?;
     Ok(out)
+}
+
+/// Every server is up in both families.
+fn all_up(lab: &Lab) -> Result<bool, LabError> {
+    let services = lab.services()?;
+    let mut checks = services.iter().flat_map(|service| &service.servers).flat_map(|server| &server.checks);
+    Ok(checks.all(|check| check.state == "up"))
 }
 
 fn page_server(lab: &Lab, name: &str) -> Result<Option<ServerView>, LabError> {

@@ -44,6 +44,8 @@ struct Program {
 #[derive(Debug, Default)]
 pub struct Said {
     progress: Progress,
+    /// When the program's clock started, by the tour's: the earliest that any of its lines suggests.
+    started_ms: Option<u64>,
     /// Flows that ended.
     pub flows: Vec<FlowReport>,
     /// Pages.
@@ -67,7 +69,7 @@ impl<'a> Tour<'a> {
         let mut tour = Self { lab, screen, stop, start, duration, programs: Vec::new(), shown: None, table };
         for (node, words) in plans {
             let words = format!("{words} --duration-ms {}", duration.as_millis());
-            tour.programs.push(Program::start(tour.lab, *node, &words)?);
+            tour.programs.push(Program::start(tour.lab, *node, &words, start)?);
         }
         Ok(tour)
     }
@@ -137,7 +139,7 @@ impl<'a> Tour<'a> {
 }
 
 impl Program {
-    fn start(lab: &Lab, node: Node, words: &str) -> Result<Self, LabError> {
+    fn start(lab: &Lab, node: Node, words: &str, tour: Instant) -> Result<Self, LabError> {
         let mut child = lab
             .traffic(node)
             .args(words.split_whitespace())
@@ -152,7 +154,11 @@ impl Program {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
                 let mut said = writer.lock().unwrap_or_else(PoisonError::into_inner);
                 match serde_json::from_str(&line) {
-                    Ok(Line::Progress(progress)) => said.progress = progress,
+                    Ok(Line::Progress(progress)) => {
+                        let started = millis(tour.elapsed()).saturating_sub(progress.at_ms);
+                        said.started_ms = Some(said.started_ms.map_or(started, |earlier| earlier.min(started)));
+                        said.progress = progress;
+                    }
                     Ok(Line::Flow(flow)) => said.flows.push(flow),
                     Ok(Line::Page(page)) => said.pages.push(page),
                     Ok(Line::Ready) | Err(_) => {}
@@ -162,7 +168,7 @@ impl Program {
         Ok(Self { child, said, reader: Some(reader) })
     }
 
-    /// Ends the program if it has not ended, and takes what it said.
+    /// Ends the program if it has not ended, and takes what it said, in the tour's time.
     fn finish(&mut self) -> Said {
         // Already gone is as good.
         let _ = self.child.kill();
@@ -170,7 +176,22 @@ impl Program {
         if let Some(reader) = self.reader.take() {
             let _ = reader.join();
         }
-        std::mem::take(&mut *self.said.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut said = std::mem::take(&mut *self.said.lock().unwrap_or_else(PoisonError::into_inner));
+        said.shift();
+        said
+    }
+}
+
+impl Said {
+    /// Tells times by the tour's clock instead of the program's.
+    fn shift(&mut self) {
+        let started = self.started_ms.take().unwrap_or(0);
+        for flow in &mut self.flows {
+            flow.opened_ms += started;
+            flow.ended_ms += started;
+            flow.lost_at_ms.iter_mut().for_each(|at| *at += started);
+        }
+        self.pages.iter_mut().for_each(|page| page.asked_ms += started);
     }
 }
 
@@ -183,4 +204,21 @@ impl Drop for Program {
 /// A duration in whole milliseconds.
 pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_program_saw_is_told_by_the_tours_clock() {
+        let page = PageReport { asked_ms: 100, took_ms: 3, tries: 1, longest_try_ms: 3, status: None, server: None };
+        let mut said = Said { started_ms: Some(700), pages: vec![page], ..Said::default() };
+
+        said.shift();
+        said.shift();
+
+        assert_eq!(said.pages[0].asked_ms, 800, "once, however often it is asked for");
+        assert_eq!(said.pages[0].took_ms, 3);
+    }
 }

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Line, millis};
+use super::{Line, Progress, millis};
 
 /// An answer is read up to here.
 const ANSWER_BYTES_MAX: u64 = 65_536;
@@ -52,6 +52,8 @@ pub struct PageReport {
 /// Reads pages and hands a [`Line`] for each to `print`.
 pub async fn read_pages(pages: Pages, mut print: impl FnMut(&Line)) {
     let start = Instant::now();
+    // Whoever reads the lines learns from this when the clock of the others started.
+    print(&Line::Progress(Progress::default()));
     // Bounded: a reader that has to wait here asks for its next page later.
     let (report, mut reports) = mpsc::channel(pages.readers.max(1));
     for number in 0..pages.readers {
