@@ -45,8 +45,8 @@ pub struct ServiceChecks {
     shadows: BTreeMap<Tuple, Shadow>,
     /// The client's view of a flow, by the server's view of it.
     inside: BTreeMap<Tuple, Tuple>,
-    /// When the session of a translated tuple was seen alive last.
-    alive: BTreeMap<Tuple, Instant>,
+    /// The client's view of the session of a translated tuple, and when it was seen alive last.
+    alive: BTreeMap<Tuple, (Tuple, Instant)>,
     /// How the first fragment of a datagram left, by how it came.
     datagrams: BTreeMap<(IpAddr, IpAddr, u8, u32), Tuple>,
     sticky: BTreeMap<(usize, IpAddr), (usize, Instant)>,
@@ -362,7 +362,13 @@ impl ServiceChecks {
 
     /// A TCP reset of the engine's own making. The first one to an end of a session whose server fell must be acceptable
     /// there: RFC 5961 wants exactly the next sequence number.
+    ///
+    /// One without ACK answers a segment that came after the session, and takes its number from there (RFC 9293 section
+    /// 3.10.7.1): what was forwarded and lost on the way its end has never seen.
     pub fn reset_sent(&mut self, packet: &Packet, engine: &Appliance) {
+        if packet.tcp_flags().is_some_and(|flags| flags & tcp_flag::ACK == 0) {
+            return;
+        }
         let tuple = packet.tuple();
         let (outside, end) = match (self.shadows.contains_key(&tuple.reversed()), self.inside.get(&tuple)) {
             (true, _) => (tuple.reversed(), End::Client),
@@ -401,7 +407,7 @@ impl ServiceChecks {
                     self.find("bijection", placed.outside, what);
                 }
             }
-            self.alive.insert(placed.inside, now);
+            self.alive.insert(placed.inside, (placed.outside, now));
             self.judge_overdue(&placed, snapshot, now);
         }
     }

@@ -29,7 +29,7 @@ impl ServiceChecks {
             self.inside.remove(&old.inside);
         }
         self.inside.insert(inside, outside);
-        self.alive.insert(inside, now);
+        self.alive.insert(inside, (outside, now));
         let (next, reset) = ([None; 2], [false; 2]);
         self.shadows.insert(outside, Shadow { service, server, inside, created, fall, last: now, next, reset });
     }
@@ -89,7 +89,9 @@ impl ServiceChecks {
             let what = format!("{outside} and {other}, both live, are {inside} to their server");
             return self.find("bijection", outside, what);
         }
-        let rested = self.alive.get(&inside).is_none_or(|alive| passed.now.since(*alive) >= self.rest);
+        // The first packet of a session may have gone nowhere: then the session is older than what was seen of it.
+        let rested =
+            self.alive.get(&inside).is_none_or(|(of, at)| *of == outside || passed.now.since(*at) >= self.rest);
         if inside.source != outside.source && !rested {
             let what = format!("{outside} is {inside}, which another session was less than {:?} ago", self.rest);
             self.find("ports rest", outside, what);
