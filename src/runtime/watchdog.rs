@@ -33,18 +33,17 @@ impl Beat {
 pub(super) async fn feed(engines: Vec<Arc<Shared>>) {
     let Some(period) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
     let interval = period / 2;
-    let mut watch = Watch::new(&engines);
+    let mut watch = Watch::default();
+    watch.look(beats(&engines));
     let mut since = Duration::ZERO;
     loop {
         tokio::time::sleep(interval).await;
         since += interval;
-        let stuck = if since >= TURN {
+        if since >= TURN {
             since = Duration::ZERO;
-            watch.look(&engines)
-        } else {
-            watch.stuck.clone()
-        };
-        match stuck {
+            watch.look(beats(&engines));
+        }
+        match &watch.stuck {
             None => notify(NotifyState::Watchdog),
             Some(thread) => tracing::error!(thread, "does not turn: the watchdog is not fed"),
         }
@@ -52,32 +51,51 @@ pub(super) async fn feed(engines: Vec<Arc<Shared>>) {
 }
 
 /// What the threads had done when they were looked at last.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Watch {
-    seen: Vec<u64>,
+    seen: Vec<(String, u64)>,
+    /// The first thread that had not turned between the last two looks.
     stuck: Option<String>,
 }
 
 impl Watch {
-    fn new(engines: &[Arc<Shared>]) -> Self {
-        Self { seen: beats(engines).map(|(_, count)| count).collect(), stuck: None }
-    }
-
-    /// The first thread that has not turned since the last look.
-    fn look(&mut self, engines: &[Arc<Shared>]) -> Option<String> {
-        let now: Vec<_> = beats(engines).collect();
-        let stuck = now.iter().zip(&self.seen).find(|((_, count), seen)| count == *seen);
+    fn look(&mut self, now: Vec<(String, u64)>) {
+        // Threads neither come nor go while engines run.
+        let stuck = now.iter().zip(&self.seen).find(|(now, seen)| now == seen);
         self.stuck = stuck.map(|((thread, _), _)| thread.clone());
-        self.seen = now.into_iter().map(|(_, count)| count).collect();
-        self.stuck.clone()
+        self.seen = now;
     }
 }
 
-fn beats(engines: &[Arc<Shared>]) -> impl Iterator<Item = (String, u64)> {
-    engines.iter().flat_map(|shared| {
-        let control = (format!("engine {}: control", shared.engine), shared.control_beat.count());
-        let worker =
-            |(number, beat): (usize, &Beat)| (format!("engine {}: worker-{number}", shared.engine), beat.count());
-        std::iter::once(control).chain(shared.worker_beats.iter().enumerate().map(worker))
-    })
+fn beats(engines: &[Arc<Shared>]) -> Vec<(String, u64)> {
+    let of = |shared: &Arc<Shared>| {
+        let engine = &shared.engine;
+        let control = (format!("engine {engine}: control"), shared.control_beat.count());
+        let workers = shared.worker_beats.iter().enumerate();
+        let workers = workers.map(|(number, beat)| (format!("engine {engine}: worker-{number}"), beat.count()));
+        std::iter::once(control).chain(workers).collect::<Vec<_>>()
+    };
+    engines.iter().flat_map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_does_not_turn_starves_the_watchdog_until_it_turns_again() {
+        let beats = [("control", Beat::default()), ("worker-0", Beat::default()), ("worker-1", Beat::default())];
+        let mut watch = Watch::default();
+        let mut look = |turning: [bool; 3]| {
+            beats.iter().zip(turning).filter(|(_, turns)| *turns).for_each(|((_, beat), _)| beat.turn());
+            watch.look(beats.iter().map(|(name, beat)| ((*name).to_owned(), beat.count())).collect());
+            watch.stuck.clone()
+        };
+
+        assert_eq!(look([false; 3]), None, "nobody was seen before");
+        assert_eq!(look([true; 3]), None);
+        assert_eq!(look([true, true, false]).as_deref(), Some("worker-1"));
+        assert_eq!(look([false, true, true]).as_deref(), Some("control"));
+        assert_eq!(look([true; 3]), None);
+    }
 }

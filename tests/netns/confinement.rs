@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::os::unix::fs::chown;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use fwlb::lab::{Lab, Node, Side, Stop, Topology};
@@ -114,9 +116,9 @@ fn an_engine_that_is_killed_starts_again_with_its_overrides() {
             assert!(output.status.success(), "{}", said(&output));
             let writers: Vec<_> = (0..3)
                 .map(|_| {
-                    let mut command = std::process::Command::new(FWLB);
+                    let mut command = Command::new(FWLB);
                     command.arg("-s").arg(rig.lab.socket(Side::Outer)).args(words[round as usize % 4]);
-                    command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+                    command.stdout(Stdio::null()).stderr(Stdio::null());
                     command.spawn().unwrap()
                 })
                 .collect();
@@ -136,6 +138,34 @@ fn an_engine_that_is_killed_starts_again_with_its_overrides() {
             assert_eq!(kept["override"].as_str(), expected, "{kept}");
         }
         rig.fwlb(Side::Outer, &["set", "firewall", "fw1", "default"]);
+        rig.lab.wait_for_firewalls(Duration::from_secs(20)).unwrap();
+    });
+}
+
+#[test]
+fn the_service_manager_is_told_and_its_watchdog_fed() {
+    sandwich(patient, |rig| {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("notify");
+        let manager = UnixDatagram::bind(&path).unwrap();
+        manager.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        rig.lab.stop_engine(Side::Outer, Stop::Orderly).unwrap();
+        let mut command = rig.lab.command(Side::Outer.node(), FWLB);
+        command.arg("run").arg(rig.lab.configuration_file(Side::Outer)).stderr(Stdio::null());
+        let mut engine = command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "5000000").spawn().unwrap();
+        let told = || {
+            let mut bytes = [0; 256];
+            let length = manager.recv(&mut bytes).expect("it tells");
+            String::from_utf8_lossy(&bytes[..length]).trim().to_owned()
+        };
+
+        assert_eq!(told(), "READY=1");
+        assert_eq!([told(), told()], ["WATCHDOG=1", "WATCHDOG=1"], "every 2.5 s");
+        let killed = Command::new("kill").args(["-TERM", &engine.id().to_string()]).status().unwrap();
+        assert!(killed.success());
+        while told() != "STOPPING=1" {}
+        assert!(engine.wait().unwrap().success());
+        rig.lab.start_engine(Side::Outer).unwrap();
         rig.lab.wait_for_firewalls(Duration::from_secs(20)).unwrap();
     });
 }
@@ -164,7 +194,7 @@ fn the_session_log_tells_every_session_once() {
                     assert_eq!(line["pins"].as_array().map(Vec::len), Some(1), "{line}");
                     assert!(line["packets"].as_u64() > Some(0) && line["engine"] == side.engine(), "{line}");
                 }
-                let output = std::process::Command::new(FWLB)
+                let output = Command::new(FWLB)
                     .args(["report", "--by", "firewall", "--json"])
                     .arg(log(directory.path(), side))
                     .output()
