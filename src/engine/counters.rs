@@ -94,6 +94,10 @@ pub struct Counters {
     pub links: Vec<LinkCounters>,
     /// By [`ServerId`].
     pub servers: ServerTable,
+    /// Packets of servers that are gone, whose numbers reloads gave to others.
+    pub former_packets: u64,
+    /// Their bytes of IP.
+    pub former_bytes: u64,
     /// The last reload that [`Counters::follow_renewals`] looked at.
     pub generation: u64,
 }
@@ -130,6 +134,8 @@ impl Default for Counters {
             firewalls: Vec::new(),
             links: Vec::new(),
             servers: ServerTable::default(),
+            former_packets: 0,
+            former_bytes: 0,
             generation: 0,
         }
     }
@@ -171,8 +177,8 @@ impl Counters {
             ("sessions_failed", self.sessions_failed),
             ("routed_packets", self.routed_packets),
             ("routed_bytes", self.routed_bytes),
-            ("balanced_packets", self.servers.iter().map(|server| server.packets).sum()),
-            ("balanced_bytes", self.servers.iter().map(|server| server.bytes).sum()),
+            ("balanced_packets", self.servers.iter().map(|server| server.packets).sum::<u64>() + self.former_packets),
+            ("balanced_bytes", self.servers.iter().map(|server| server.bytes).sum::<u64>() + self.former_bytes),
             ("table_full", self.table_full),
             ("resets_sent", self.resets_sent),
             ("fragments_released", self.fragments_released),
@@ -200,6 +206,8 @@ impl Counters {
             (&mut self.sessions_failed, other.sessions_failed),
             (&mut self.routed_packets, other.routed_packets),
             (&mut self.routed_bytes, other.routed_bytes),
+            (&mut self.former_packets, other.former_packets),
+            (&mut self.former_bytes, other.former_bytes),
             (&mut self.table_full, other.table_full),
             (&mut self.resets_sent, other.resets_sent),
             (&mut self.fragments_released, other.fragments_released),
@@ -238,7 +246,8 @@ impl Counters {
         }
     }
 
-    /// Forgets what was counted under numbers that reloads up to `generation` have given to something else.
+    /// Forgets what was counted under numbers that reloads up to `generation` have given to something else; what all
+    /// servers carried since start stays in the sum.
     pub fn follow_renewals(&mut self, generation: u64, renewed: &Renewed) {
         if self.generation == generation {
             return;
@@ -248,7 +257,9 @@ impl Counters {
             *self.firewall(*id) = FirewallCounters::default();
         }
         for (id, _) in renewed.servers.iter().filter(|(_, given)| **given > seen) {
-            *self.server(*id) = ServerCounters::default();
+            let former = std::mem::take(self.server(*id));
+            self.former_packets += former.packets;
+            self.former_bytes += former.bytes;
         }
     }
 
@@ -380,6 +391,31 @@ mod tests {
         assert_eq!((sum.firewalls[0].sessions, sum.firewalls[1].sessions), (-1, 2));
         assert_eq!(sum.links[2].rx_packets, 7);
     }
+
+    #[test]
+    fn what_servers_carried_stays_in_the_sum_when_their_numbers_go_to_others() {
+        let balanced = |counters: &Counters| {
+            let of = |name| counters.named().find(|(counter, _)| *counter == name).map(|(_, value)| value);
+            (of("balanced_packets"), of("balanced_bytes"))
+        };
+        let mut worker = Counters::default();
+        *worker.server(ServerId(1)) = ServerCounters { new_sessions: 1, packets: 5, bytes: 500 };
+        worker.server(ServerId(0)).packets = 2;
+        let mut renewed = Renewed::default();
+        renewed.servers.insert(ServerId(1), 3);
+
+        worker.follow_renewals(3, &renewed);
+        assert_eq!(*worker.server(ServerId(1)), ServerCounters::default());
+        assert_eq!(balanced(&worker), (Some(7), Some(500)));
+
+        worker.server(ServerId(1)).packets += 1;
+        worker.follow_renewals(3, &renewed);
+        let mut both = worker.clone();
+        both.add(&worker);
+        assert_eq!(balanced(&worker), (Some(8), Some(500)), "a reload is followed once");
+        assert_eq!(balanced(&both), (Some(16), Some(1000)));
+    }
+
     #[test]
     fn batches_are_counted_by_powers_of_two_and_their_frames_are_those_received() {
         let mut counters = Counters::default();

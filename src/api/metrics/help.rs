@@ -6,14 +6,15 @@ pub(super) fn of_counter(name: &str) -> String {
     known.unwrap_or_else(|| format!("The counter {name} of `fwlb show counters`."))
 }
 
-/// What `show counters` tells though it can become smaller: `fwlb_table_entries` has the neighbours, and
-/// `fwlb_server_packets_total` what a reload takes out of the sum with a server.
+/// What `show counters` tells though it can become smaller: `fwlb_table_entries` has the neighbours.
 pub(super) fn can_shrink(name: &str) -> bool {
-    matches!(name, "neighbors" | "balanced_packets" | "balanced_bytes")
+    name == "neighbors"
 }
 
-const HELP: [(&str, &str); 47] = [
+const HELP: [(&str, &str); 49] = [
     ("asymmetric", "Session packets that came from another firewall than their pin."),
+    ("balanced_bytes", "Bytes of IP of sessions of services."),
+    ("balanced_packets", "Packets of sessions of services."),
     ("checks_excused", "Health checks of servers that failed while the engine itself was late."),
     ("checks_failed", "Health checks of servers that failed."),
     ("checks_passed", "Health checks of servers that passed."),
