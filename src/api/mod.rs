@@ -228,7 +228,7 @@ pub enum Answer {
         text: String,
     },
     /// `explain`.
-    Explain(view::ExplainView),
+    Explain(Box<view::ExplainView>),
     /// `probe`: one exchange per path of the firewall, or per address of the server; `ping`: one.
     Exchanges(Vec<view::ExchangeView>),
     /// `reload`.

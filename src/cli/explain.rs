@@ -54,7 +54,7 @@ pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
             let engine = reach.engine()?;
             let (value, answer) = block_on(ask(&engine, &Request::Explain { flow, from: args.from.clone() }))??;
             let Answer::Explain(explained) = answer else { anyhow::bail!("the engine answered something else") };
-            (value, explained, Some(engine))
+            (value, *explained, Some(engine))
         }
     };
     let peer = args.peer.then(|| peer::of(&explained, &flow, engine.as_ref(), reach)).transpose()?;

@@ -219,7 +219,7 @@ impl EngineBackend {
             let is_it = |one: &NeighborView| one.link == egress.link && Some(&one.address) == egress.next_hop.as_ref();
             egress.neighbor = all.into_iter().find(is_it).map(|one| one.state);
         }
-        Ok(Answer::Explain(explained))
+        Ok(Answer::Explain(Box::new(explained)))
     }
 
     async fn set_firewall(

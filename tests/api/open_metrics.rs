@@ -203,6 +203,14 @@ fn belongs(sample: &Sample, family: &Family) -> Result<(), String> {
     }
 }
 
+/// The samples of one histogram: its buckets by their bounds, its sum and its count.
+#[derive(Default)]
+struct Histogram {
+    buckets: Vec<(f64, f64)>,
+    sum: Option<f64>,
+    count: Option<f64>,
+}
+
 /// What can be said of a family when all of it is known.
 fn whole(family: &Family) -> Result<(), String> {
     if family.help.is_empty() || family.kind.is_empty() || family.samples.is_empty() {
@@ -211,19 +219,21 @@ fn whole(family: &Family) -> Result<(), String> {
     if family.kind != "histogram" {
         return Ok(());
     }
-    let mut histograms: BTreeMap<Labels, (Vec<(f64, f64)>, Option<f64>, Option<f64>)> = BTreeMap::new();
+    let mut histograms: BTreeMap<Labels, Histogram> = BTreeMap::new();
     for sample in &family.samples {
         let mut labels = sample.labels.clone();
         let bound = labels.remove("le");
         let histogram = histograms.entry(labels).or_default();
         match bound {
-            Some(bound) if bound == "+Inf" => histogram.0.push((f64::INFINITY, sample.value)),
-            Some(bound) => histogram.0.push((bound.parse().map_err(|_| "a bound that is no number")?, sample.value)),
-            None if sample.name.ends_with("_sum") => histogram.1 = Some(sample.value),
-            None => histogram.2 = Some(sample.value),
+            Some(bound) if bound == "+Inf" => histogram.buckets.push((f64::INFINITY, sample.value)),
+            Some(bound) => {
+                histogram.buckets.push((bound.parse().map_err(|_| "a bound that is no number")?, sample.value))
+            }
+            None if sample.name.ends_with("_sum") => histogram.sum = Some(sample.value),
+            None => histogram.count = Some(sample.value),
         }
     }
-    for (labels, (buckets, sum, count)) in histograms {
+    for (labels, Histogram { buckets, sum, count }) in histograms {
         let ascending = buckets.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1);
         let last = buckets.last().filter(|last| last.0 == f64::INFINITY).map(|last| last.1);
         if !ascending || last.is_none() || last != count || sum.is_none() {
