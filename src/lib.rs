@@ -31,7 +31,7 @@
 //! | [`sim`] | the laboratory: virtual time, model firewalls, faults, checkers | touch private parts |
 //! | [`io`] | nothing; the only system calls and the only `unsafe` | decide |
 //! | [`runtime`] | the only threads: packet workers, control thread, management | packet logic |
-//! | [`api`], [`client`] | what is served, and the other end of it | know threads |
+//! | [`api`], [`client`] | what is served (JSON, OpenAPI, metrics, captures, the console), and the other end of it | know threads |
 //! | [`lab`] | the sandwich in network namespaces | packet logic |
 //! | [`cli`] | what is asked for and how answers are printed; one file per subcommand | be imported |
 //!
