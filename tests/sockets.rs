@@ -137,7 +137,7 @@ fn a_file_or_a_directory_is_no_socket() {
 #[test]
 fn who_may_not_open_the_socket_is_told_who_may() {
     let socket = Socket::served(drop);
-    std::fs::set_permissions(socket.path(), PermissionsExt::from_mode(0)).unwrap();
+    std::fs::set_permissions(socket.path(), PermissionsExt::from_mode(0o000)).unwrap();
     // Root may open everything, so another user asks, with a copy of the program that this user can reach.
     let is_root = std::fs::read_to_string("/proc/self/status").unwrap().contains("Uid:\t0\t");
     let program = socket.directory.path().join("fwlb");

@@ -60,7 +60,7 @@ pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
 
 /// What the loop waits for, besides keys and time.
 enum News {
-    Sample(Sample),
+    Sample(Box<Sample>),
     Changed(String, Tone),
 }
 
@@ -91,7 +91,7 @@ async fn watch(
             _ = tick.tick() => if state.paused { Action::Draw } else { Action::Refresh },
             Some(news) = asked.join_next() => {
                 match news {
-                    Ok(News::Sample(sample)) => take(&mut watched, sample),
+                    Ok(News::Sample(sample)) => take(&mut watched, *sample),
                     Ok(News::Changed(message, tone)) => state.message = Some((message, tone)),
                     Err(error) => state.message = Some((error.to_string(), Tone::Bad)),
                 }
@@ -111,7 +111,7 @@ async fn watch(
                     let seen = watched.iter().find(|one| one.last.engine == engine.name).map_or(0, Watched::seen);
                     let sessions = state.view == View::Sessions;
                     let (engine, at) = (engine.clone(), start.elapsed());
-                    asked.spawn(async move { News::Sample(Sample::take(engine, at, seen, sessions).await) });
+                    asked.spawn(async move { News::Sample(Box::new(Sample::take(engine, at, seen, sessions).await)) });
                 }
             }
             Action::Refresh => {}

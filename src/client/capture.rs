@@ -52,11 +52,12 @@ impl Capturing {
         loop {
             match self.body.frame().await {
                 None => return Ok(None),
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(bytes) => return Ok(Some(bytes)),
+                Some(Ok(frame)) => {
                     // Trailers say nothing.
-                    Err(_) => {}
-                },
+                    if let Ok(bytes) = frame.into_data() {
+                        return Ok(Some(bytes));
+                    }
+                }
                 Some(Err(error)) => return Err(self.client.broken(&error)),
             }
         }

@@ -201,7 +201,7 @@ impl Numbers {
         let mut servers = new.servers;
         servers.iter_mut().for_each(|server| server.service = self.services[server.service.index()].into());
         Config {
-            devices: place(new.devices, &self.devices, &old.devices, |name| remove(name)),
+            devices: place(new.devices, &self.devices, &old.devices, remove),
             links: place(links, &self.links, &old.links, |link| {
                 remove(&mut link.name);
                 link.addresses.clear();

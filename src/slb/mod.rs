@@ -151,6 +151,9 @@ pub enum Retired {
 /// Ports with the service that has them.
 type PortRange = (RangeInclusive<u16>, ServiceId);
 
+/// What there is at an address.
+type ByAddress<A, T> = HashMap<A, Vec<T>, ahash::RandomState>;
+
 /// All virtual services of an engine. A copy shares them: what a publication does not change it does not pay for.
 #[derive(Debug, Clone, Default)]
 pub struct Services {
@@ -158,11 +161,11 @@ pub struct Services {
     /// Where each server stands, by its number: its service, and its place there.
     places: Arc<[Option<(ServiceId, u16)>]>,
     /// Per VIP and protocol, the ports with their service, the narrowest range first.
-    ports: Arc<HashMap<(IpAddr, u8), Vec<PortRange>, ahash::RandomState>>,
+    ports: Arc<ByAddress<(IpAddr, u8), PortRange>>,
     /// Ports of servers whose replies are translated, by address and protocol.
-    listeners: Arc<HashMap<(IpAddr, u8), Vec<RangeInclusive<u16>>, ahash::RandomState>>,
+    listeners: Arc<ByAddress<(IpAddr, u8), RangeInclusive<u16>>>,
     /// Servers of mode `tunnel`, by the address to which their packets are packed.
-    tunnels: Arc<HashMap<IpAddr, Vec<(ServiceId, ServerId)>, ahash::RandomState>>,
+    tunnels: Arc<ByAddress<IpAddr, (ServiceId, ServerId)>>,
 }
 
 impl Services {
@@ -183,7 +186,7 @@ impl Services {
             ranges.sort_by_key(|(range, id)| (range.end() - range.start(), *range.start(), *id));
         }
         let listeners = listeners(&services);
-        let mut tunnels: HashMap<IpAddr, Vec<(ServiceId, ServerId)>, ahash::RandomState> = HashMap::default();
+        let mut tunnels: ByAddress<IpAddr, (ServiceId, ServerId)> = HashMap::default();
         for service in services.iter().filter(|service| service.mode == Mode::Tunnel) {
             for server in &service.servers {
                 // Both families may have one address.
@@ -256,7 +259,7 @@ impl Services {
 }
 
 /// Where the servers listen whose replies are translated; what a reload removed is nobody's server.
-fn listeners(services: &[Service]) -> HashMap<(IpAddr, u8), Vec<RangeInclusive<u16>>, ahash::RandomState> {
+fn listeners(services: &[Service]) -> ByAddress<(IpAddr, u8), RangeInclusive<u16>> {
     let mut listeners: HashMap<_, Vec<RangeInclusive<u16>>, ahash::RandomState> = HashMap::default();
     for service in services.iter().filter(|service| matches!(service.mode, Mode::Nat | Mode::FullNat)) {
         for server in service.servers.iter().filter(|server| !server.is_removed) {

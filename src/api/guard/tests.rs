@@ -30,7 +30,8 @@ fn loopback_is_read_by_everybody_and_changed_by_operators() {
     let (_, viewer) = bearer(VIEWER);
     let (_, operator) = bearer(OPERATOR);
     let host = ("host", "127.0.0.1:9600");
-    let cases: &[(&str, &[(&str, &str)], Result<(&str, bool), u16>)] = &[
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], Result<(&'a str, bool), u16>);
+    let cases: &[Case<'_>] = &[
         ("GET", &[host], Ok(("said", false))),
         ("HEAD", &[host], Ok(("said", false))),
         ("PUT", &[host], Err(401)),

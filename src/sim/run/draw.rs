@@ -160,7 +160,7 @@ fn service(rng: &mut Rng, plan: &Plan, servers: usize) -> Service {
         sticky_s: *rng.choose(&[0, 0, 0, 1, 60]),
         on_failure: *rng.choose(&on_failures),
         check: *rng.choose(&[Check::Icmp, Check::Tcp, Check::Tcp, Check::HalfOpen, Check::Http]),
-        drain_timeout: *rng.choose(&["5m", "1s"]),
+        drain_timeout: rng.choose::<&str>(&["5m", "1s"]),
     }
 }
 

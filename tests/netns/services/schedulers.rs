@@ -40,7 +40,7 @@ fn turns_are_exact_by_weight_and_interleaved_and_follow_a_weight_that_is_changed
             let answers = farm.answers(client, vip, 16);
             assert_eq!(count(&answers), [("s1", 12), ("s2", 4)].into(), "{net:?}");
             for window in answers.windows(4) {
-                assert_eq!(count(&window.to_vec())["s2"], 1, "any four in a row are 3 : 1: {answers:?}");
+                assert_eq!(count(window)["s2"], 1, "any four in a row are 3 : 1: {answers:?}");
             }
 
             engine.set("server web/s1 weight=0");
