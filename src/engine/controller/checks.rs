@@ -5,12 +5,13 @@
 //! before the server has forgotten it.
 
 mod adopt;
+mod words;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
+use self::words::{describe, describe_frame};
 use super::agenda::Agenda;
-use super::local::read_segment;
 use super::neighbors::Waiting;
 use super::tally::Tally;
 use super::{Controller, Event, Random};
@@ -22,7 +23,7 @@ use crate::health::service_prober::{PORTS, ServiceProber, Verdict, Way};
 use crate::id::{LinkId, ServerId};
 use crate::time::{Duration, Instant};
 use crate::wire::emit::{Macs, Pair};
-use crate::wire::frame::{ETHERNET_LEN, Frame, Tuple, protocol, quoted_tuple, tcp_flags};
+use crate::wire::frame::{ETHERNET_LEN, Tuple, protocol, quoted_tuple};
 use crate::wire::icmp::Echo;
 use crate::wire::offload::Offload;
 use crate::wire::tcp::Segment;
@@ -507,32 +508,4 @@ const fn echo_protocol(family: Family) -> u8 {
         Family::V4 => protocol::ICMP,
         Family::V6 => protocol::ICMPV6,
     }
-}
-
-/// `TCP SYN, ACK`, with the bytes that it carries.
-fn describe(segment: &Segment<'_>) -> String {
-    let names = [
-        (tcp_flags::SYN, "SYN"),
-        (tcp_flags::FIN, "FIN"),
-        (tcp_flags::RST, "RST"),
-        (tcp_flags::PSH, "PSH"),
-        (tcp_flags::ACK, "ACK"),
-    ];
-    let set: Vec<&str> = names.iter().filter(|(flag, _)| segment.flags & flag != 0).map(|(_, name)| *name).collect();
-    match segment.payload.len() {
-        0 => format!("TCP {}", set.join(", ")),
-        bytes => format!("TCP {}, {bytes} bytes", set.join(", ")),
-    }
-}
-
-/// A frame of a check in words.
-fn describe_frame(frame: &[u8], key: CheckKey) -> String {
-    let (local, remote) = (SocketAddr::new(key.local, key.port), SocketAddr::new(key.remote, key.remote_port));
-    if key.protocol != protocol::TCP {
-        return format!("ICMP echo request {} > {}", key.local, key.remote);
-    }
-    let mut bytes = frame.to_vec();
-    let parsed = Frame::parse(&mut bytes, &Offload::NONE);
-    let what = parsed.ok().and_then(|frame| read_segment(frame.transport_bytes()).map(|segment| describe(&segment)));
-    format!("{} {local} > {remote}", what.unwrap_or_else(|| "TCP".to_owned()))
 }

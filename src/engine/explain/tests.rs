@@ -3,6 +3,7 @@ use std::sync::Arc;
 use super::*;
 use crate::engine::testbed::{self, Punts, Side, engine_mac, firewall_mac, host_mac};
 use crate::engine::{Batch, Forwarder, Packet, Verdict};
+use crate::flow::text;
 use crate::id::DeviceId;
 use crate::wire::emit::{self, Macs, Pair};
 use crate::wire::offload::Offload;

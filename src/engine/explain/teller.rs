@@ -1,0 +1,399 @@
+//! A decision in words, as it is made: each step says a sentence and fills in its part of the answer.
+
+use std::net::IpAddr;
+
+use crate::engine::explain::{Chosen, From, Known, Told};
+use crate::engine::forwarder::{
+    self, Addressee, Arrival, Course, Decision, Passage, Pins, Standing, Transit, view_toward_destination,
+};
+use crate::engine::route::{NextHop, Target};
+use crate::engine::view::{CandidateView, EgressView, ExplainView, ExplainedSessionView, PinView, ServerCandidateView};
+use crate::engine::{DropReason, Snapshot};
+use crate::flow::{Endpoint, FlowKey, text};
+use crate::id::{FirewallId, PathSetId};
+use crate::path::pinning::{PacketKind, Pin, PinChange};
+use crate::path::{Admin, OnFailure, rendezvous};
+use crate::session::{Bound, Session, Timeouts};
+use crate::slb::{self, Mode, Retired, Server, Service};
+use crate::time::{Duration, Instant};
+use crate::wire::Family;
+use crate::wire::frame::protocol;
+
+/// Puts a decision into words.
+pub(super) struct Teller<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) view: ExplainView,
+    pub(super) chosen: Chosen,
+}
+
+impl<'a> Teller<'a> {
+    pub(super) fn new(engine: &str, snapshot: &'a Snapshot, flow: &FlowKey) -> Self {
+        let view = ExplainView {
+            engine: engine.to_owned(),
+            flow: text::show(flow),
+            from: String::new(),
+            decided_by: String::new(),
+            firewall: None,
+            peer: None,
+            pins: Vec::new(),
+            candidates: Vec::new(),
+            service: None,
+            server: None,
+            translation: None,
+            egress: None,
+            drop: None,
+            session: None,
+            servers: Vec::new(),
+            what_if: Vec::new(),
+            story: Vec::new(),
+        };
+        Self { snapshot, view, chosen: Chosen::default() }
+    }
+
+    pub(super) fn say(&mut self, sentence: impl Into<String>) {
+        self.view.story.push(sentence.into());
+    }
+
+    pub(super) fn told(self) -> Told {
+        Told { view: self.view, chosen: self.chosen }
+    }
+
+    pub(super) fn dropped(mut self, reason: DropReason) -> Told {
+        self.drop(reason);
+        self.told()
+    }
+
+    pub(super) fn drop(&mut self, reason: DropReason) {
+        self.say(format!("It is dropped and counted as {}.", reason.name()));
+        self.view.drop = Some(reason.name().to_owned());
+        self.view.decided_by = "drop".to_owned();
+    }
+
+    pub(super) fn local(mut self, address: IpAddr, addressee: Addressee) -> Told {
+        self.say(match addressee {
+            Addressee::Service => {
+                format!("{address} is a virtual address; no service has this port, so the controller takes the packet.")
+            }
+            Addressee::Engine | Addressee::Other => {
+                format!("{address} is an address of the engine itself, so its controller takes the packet.")
+            }
+        });
+        self.view.decided_by = "local".to_owned();
+        self.told()
+    }
+
+    /// The server that a service would give the first packet of a flow.
+    pub(super) fn place(
+        &mut self,
+        service: &Service,
+        flow: &FlowKey,
+        arrival: Arrival,
+        now: Instant,
+    ) -> Result<(Transit, Passage), DropReason> {
+        self.service(service);
+        let (server, address) = service
+            .foresee(flow, now)
+            .and_then(|server| Some((server, server.address(flow.family())?)))
+            .ok_or(DropReason::NoServerUp)?;
+        let destination = Endpoint { address, port: server.port.unwrap_or(flow.destination.port) };
+        let inside = match service.mode {
+            Mode::Direct | Mode::Tunnel => None,
+            Mode::Nat => Some(FlowKey { destination, ..*flow }),
+            Mode::FullNat => {
+                let address =
+                    forwarder::source_address(service, address, self.snapshot).ok_or(DropReason::SnatExhausted)?;
+                self.say(format!("A port of {address} will stand for the client; it is shown as the client's own."));
+                Some(FlowKey { source: Endpoint { address, port: flow.source.port }, destination, ..*flow })
+            }
+        };
+        self.chosen.server = Some((service.id, server.id));
+        let fall = server.falls[slb::family_index(flow.family())];
+        let bound = Bound { service: service.id, server: server.id, fall, inside };
+        self.say(format!("Service {} would give it to server {}.", service.name, server.name));
+        self.view.server = Some(server.name.clone());
+        let kind = if flow.protocol == protocol::TCP { PacketKind::Syn } else { PacketKind::Other };
+        Ok(forwarder::first_transit(*flow, &bound, arrival, kind, self.snapshot))
+    }
+
+    pub(super) fn service(&mut self, service: &Service) {
+        self.view.service = Some(service.name.clone());
+        self.view.servers = service.servers.iter().map(server_view).collect();
+    }
+
+    /// The server of a live session, and whether that serves on.
+    pub(super) fn bound(&mut self, known: Option<&Known>) -> Result<(), DropReason> {
+        let Some((known, bound)) = known.and_then(|known| Some((known, known.bound.as_ref()?))) else { return Ok(()) };
+        if let Some((service, server)) = self.snapshot.services.server(bound.service, bound.server) {
+            self.chosen.server = Some((bound.service, bound.server));
+            self.service(service);
+            self.view.server = Some(server.name.clone());
+            self.say(format!("Service {} gave it to server {}.", service.name, server.name));
+        }
+        match forwarder::standing(bound, &known.key, known.session.class, self.snapshot) {
+            Standing::Serves | Standing::Fell(OnFailure::Keep) => Ok(()),
+            Standing::Fell(OnFailure::Reselect) => {
+                self.say("That server failed: the client's next packet takes another one.");
+                Ok(())
+            }
+            Standing::Fell(OnFailure::Reset | OnFailure::Drop) => {
+                self.say("That server failed, and on-failure ends such sessions or drops their packets.");
+                Err(DropReason::ServerFailed)
+            }
+        }
+    }
+
+    /// What the packet looks like when it leaves.
+    pub(super) fn passage(&mut self, transit: &Transit, passage: Option<&Passage>) {
+        if passage.is_some_and(|passage| passage.translation.is_some()) {
+            let leaving = text::show(&transit.leaving);
+            self.say(format!("It leaves as {leaving}."));
+            self.view.translation = Some(leaving);
+        }
+        if let Some(outer) = passage.and_then(|passage| self.outer(transit, passage)) {
+            let outer = text::show(&outer);
+            self.say(format!("It leaves as it is, inside a packet of the flow {outer}, which the server unpacks."));
+            self.say("The answers pass this engine by.");
+            self.view.translation = Some(outer);
+        }
+    }
+
+    /// The packet that carries it, if it goes into a tunnel.
+    pub(super) fn outer(&self, transit: &Transit, passage: &Passage) -> Option<FlowKey> {
+        let carriage = passage.tunnel?;
+        let (_, server) = self.snapshot.services.server(carriage.service, carriage.server)?;
+        let destination = server.address(transit.coming.family())?;
+        let end = |address| Endpoint { address, port: 0 };
+        let source = forwarder::egress_address(destination, self.snapshot)?;
+        let protocol = match transit.coming.family() {
+            Family::V4 => protocol::IPV4,
+            Family::V6 => protocol::IPV6,
+        };
+        Some(FlowKey { protocol, source: end(source), destination: end(destination) })
+    }
+
+    /// Where the packet comes from, and whether that place is one.
+    pub(super) fn arrival(&mut self, from: Option<From>) -> Result<Arrival, DropReason> {
+        match from {
+            Some(From::Firewall(firewall)) => {
+                let name = self.firewall_name(firewall);
+                self.say(format!("The packet arrives from firewall {name}."));
+                self.view.from = name;
+                Ok(Arrival::Firewall(firewall))
+            }
+            Some(From::Link(number)) => {
+                let link = &self.snapshot.links[number.index()];
+                let (name, learn_all, is_far) = (link.name.clone(), link.learn_all, link.firewalls);
+                self.view.from = name.clone();
+                self.say(format!("The packet arrives on link {name}."));
+                match learn_all {
+                    Some(firewall) => {
+                        let firewall_name = self.firewall_name(firewall);
+                        self.say(format!("All that arrives there comes from firewall {firewall_name}."));
+                        Ok(Arrival::Firewall(firewall))
+                    }
+                    None if is_far => {
+                        self.say("Firewalls stand on that link, and the packet is from none of them.");
+                        Err(DropReason::UnknownFirewall)
+                    }
+                    None => Ok(Arrival::Near),
+                }
+            }
+            None => {
+                self.view.from = "unknown".to_owned();
+                self.say("Its source is routed nowhere; the packet is taken to arrive on a link without firewalls.");
+                Ok(Arrival::Near)
+            }
+        }
+    }
+
+    pub(super) fn session(&mut self, session: Option<&Session>, timeouts: &Timeouts, pins: Pins, now: Instant) {
+        let Some(session) = session else {
+            return self.say("No session of this flow is known.");
+        };
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let age = now.since(session.created);
+        self.say(format!("A session of this flow is known: {}, opened {} s ago.", session.state.name(), age.as_secs()));
+        self.view.session = Some(ExplainedSessionView {
+            state: session.state.name().to_owned(),
+            age_ms: millis(age),
+            idle_ms: millis(now.since(session.last_seen)),
+            expires_ms: millis(session.expires(timeouts).since(now)),
+            packets: session.packets,
+        });
+        for (pin, end) in both(&pins) {
+            let pin = PinView::new(pin, end, self.snapshot);
+            self.say(format!(
+                "Toward the {end} it is pinned to {}/{}: by {}, {}.",
+                pin.group, pin.firewall, pin.pinned_by, pin.state
+            ));
+        }
+    }
+
+    /// What of a flow without session is not for the way of its first packet.
+    pub(super) fn half_without_session(&mut self, transit: &Transit) {
+        if forwarder::is_half_without_session(&transit.coming, transit.arrival, self.snapshot) {
+            let reason = DropReason::StrayReply.name();
+            self.say(format!(
+                "A server of a service speaks there, and no session has its replies: what is no SYN is dropped and counted \
+                 as {reason}."
+            ));
+        }
+    }
+
+    pub(super) fn route(&mut self, destination: IpAddr) {
+        let sentence = match self.snapshot.routes.lookup(destination) {
+            None => format!("No route leads to {destination}."),
+            Some(Target::Connected(link)) => {
+                format!("{destination} is on link {}.", self.snapshot.links[link.index()].name)
+            }
+            Some(Target::Via(NextHop { link, address })) => {
+                let link = &self.snapshot.links[link.index()].name;
+                format!("The longest prefix that holds {destination} leads to {address} on link {link}.")
+            }
+            Some(Target::Group { set, preferred, bypass: _ }) => {
+                let set = &self.snapshot.path_sets[set.index()];
+                let group = &self.snapshot.groups[set.group.index()].name;
+                let peer = set.peer.and_then(|peer| self.snapshot.peers.get(peer.index()));
+                self.view.peer = peer.cloned();
+                let toward = peer.map_or("every peer".to_owned(), |peer| format!("peer {peer}"));
+                let wish = preferred.map(|firewall| self.firewall_name(firewall));
+                let wish = wish.map_or(String::new(), |name| format!(", and prefers {name}"));
+                format!(
+                    "The longest prefix that holds {destination} leads through group {group} toward {toward}{wish}."
+                )
+            }
+        };
+        self.say(sentence);
+    }
+
+    /// The firewalls that the flow could take, as the hash ranks them.
+    pub(super) fn candidates(&mut self, transit: &Transit, decision: &Decision) {
+        let back = transit.reversed();
+        let onward = decision.pins.toward_destination.map(|pin| pin.set).or_else(|| self.routed_set(transit));
+        let (transit, set) = match (onward, decision.pins.toward_source) {
+            (Some(set), _) => (transit, set),
+            (None, Some(pin)) => (&back, pin.set),
+            (None, None) => return,
+        };
+        let view = view_toward_destination(transit, set, self.snapshot);
+        let ranked = rendezvous::rank(view.group, view.hash).into_iter().map(|scored| {
+            let member = &view.group.members[scored.slot];
+            let firewall = &self.snapshot.firewalls[member.id.index()];
+            let bit = 1 << scored.slot;
+            let state = match firewall.admin {
+                Admin::Maint => "maint",
+                Admin::Drain => "drain",
+                Admin::Ready if view.set.up & bit != 0 => "up",
+                Admin::Ready if view.set.starting & bit != 0 => "starting",
+                Admin::Ready => "down",
+            };
+            CandidateView {
+                name: member.name.clone(),
+                state: state.to_owned(),
+                weight: member.weight,
+                score: scored.score,
+            }
+        });
+        self.view.candidates = ranked.collect();
+    }
+
+    pub(super) fn routed_set(&self, transit: &Transit) -> Option<PathSetId> {
+        match self.snapshot.routes.lookup(transit.toward)? {
+            Target::Group { set, preferred: _, bypass: _ } => Some(set),
+            Target::Connected(_) | Target::Via(_) => None,
+        }
+    }
+
+    pub(super) fn decision(&mut self, transit: &Transit, before: Pins, decision: &Decision, has_session: bool) {
+        for change in &decision.changes {
+            self.say(change_text(*change));
+        }
+        if decision.asymmetric {
+            self.say("It comes from another firewall than the one that its flow is pinned to.");
+        }
+        let (hop, firewall) = match decision.course {
+            Course::Drop(reason) => return self.drop(reason),
+            Course::End => {
+                self.say("The firewall of its session failed, and on-failure ends such sessions.");
+                return self.drop(DropReason::FirewallFailed);
+            }
+            Course::To { hop, firewall } => (hop, firewall),
+        };
+        let taken = firewall.or(decision.pins.toward_source.map(|pin| pin.firewall));
+        self.chosen.firewall = taken;
+        self.chosen.is_behind = firewall.is_none();
+        self.view.firewall = taken.map(|firewall| self.snapshot.firewalls[firewall.index()].name.clone());
+        self.view.pins = both(&decision.pins).map(|(pin, end)| PinView::new(pin, end, self.snapshot)).collect();
+        let is_routed_into_a_group = self.routed_set(transit).is_some();
+        self.view.decided_by = match (firewall, before.toward_destination, transit.arrival) {
+            (Some(taken), Some(pin), _) if pin.firewall == taken => "session",
+            (Some(_), _, _) => "hash",
+            (None, _, _) if is_routed_into_a_group => "bypass",
+            (None, _, Arrival::Firewall(_)) if has_session => "session",
+            (None, _, Arrival::Firewall(_)) => "learned",
+            (None, _, Arrival::Near) => "route",
+        }
+        .to_owned();
+        self.egress(hop, firewall);
+    }
+
+    pub(super) fn egress(&mut self, hop: NextHop, firewall: Option<FirewallId>) {
+        let link = &self.snapshot.links[hop.link.index()];
+        let (name, is_up) = (link.name.clone(), link.up);
+        let mac = self.snapshot.neighbor(hop.link, hop.address);
+        let to = match firewall {
+            Some(firewall) => format!("firewall {} at {}", self.firewall_name(firewall), hop.address),
+            None => hop.address.to_string(),
+        };
+        let station = mac.map_or("whose hardware address is not known yet".to_owned(), |mac| mac.to_string());
+        self.view.egress = Some(EgressView {
+            link: name.clone(),
+            next_hop: Some(hop.address.to_string()),
+            mac: mac.map(|mac| mac.to_string()),
+            neighbor: mac.map(|_| "reachable".to_owned()),
+        });
+        self.say(format!("It leaves by link {name} to {to} ({station})."));
+        if !is_up {
+            self.say(format!("Link {name} is down."));
+            self.drop(DropReason::LinkDown);
+        }
+    }
+
+    pub(super) fn firewall_name(&self, firewall: FirewallId) -> String {
+        let firewall = &self.snapshot.firewalls[firewall.index()];
+        format!("{}/{}", self.snapshot.groups[firewall.group.index()].name, firewall.name)
+    }
+}
+
+fn server_view(server: &Server) -> ServerCandidateView {
+    let state = match (server.retired, server.up, server.takes_new) {
+        (Some(Retired::Maint), _, _) => "maint",
+        (Some(Retired::Drained), _, _) => "drain",
+        (None, [false, false], _) => "down",
+        (None, _, false) => "drain",
+        (None, _, true) => "up",
+    };
+    ServerCandidateView {
+        name: server.name.clone(),
+        state: state.to_owned(),
+        weight: server.weight,
+        backup: server.backup,
+        sessions: server.state.active(),
+    }
+}
+
+fn both(pins: &Pins) -> impl Iterator<Item = (&Pin, &'static str)> {
+    let source = pins.toward_source.iter().map(|pin| (pin, "source"));
+    source.chain(pins.toward_destination.iter().map(|pin| (pin, "destination")))
+}
+
+const fn change_text(change: PinChange) -> &'static str {
+    match change {
+        PinChange::Hashed => "The hash gives the flow its best firewall of those that take new flows.",
+        PinChange::Learned => "The firewall let it pass, so it holds the state: the flow is pinned to it.",
+        PinChange::Corrected => "Another firewall answers than the one it was sent to: the flow is pinned to that one.",
+        PinChange::Followed => "The flow follows its peer to another firewall.",
+        PinChange::Rotated => "Its firewall was asked and does not answer: the flow tries the next one.",
+        PinChange::Reselected => "The firewall of its session failed: the hash gives the flow another one.",
+    }
+}
