@@ -17,6 +17,7 @@ use crate::ground::said;
 use crate::services::farm::{Arms, Engine, Farm, NETS, Net, Plan, QUICK, farm};
 
 const DECAPSULATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/netns/decapsulate.py");
+const WEBSITE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/netns/website.py");
 
 /// A program at a host, until it goes out of scope.
 struct Program(Child);
@@ -55,11 +56,11 @@ fn unpack(farm: &Farm) -> Program {
     Program(child)
 }
 
-/// Python's web server on a VIP, as everybody runs it: it lists a directory.
+/// Python's web server on a VIP: it lists a directory.
 fn site(farm: &Farm, net: Net) -> Program {
     let mut command = farm.command("s1", "python3");
     let vip = net.vip(80).to_string();
-    command.args(["-m", "http.server", "80", "--directory", "/proc/sys/net", "--bind", &vip]);
+    command.args([WEBSITE, &vip, "/proc/sys/net"]);
     Program(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("python3 runs"))
 }
 
