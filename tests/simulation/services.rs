@@ -36,17 +36,22 @@ fn shares(lab: &Laboratory, flows: &[FlowRef]) -> [usize; 3] {
     shares
 }
 
+/// Lets clients of both families ask the first so many services in turn, until everybody was served.
+fn serve(lab: &mut Laboratory, flows: usize, services: usize) {
+    let flows: Vec<_> = (0..flows).flat_map(|n| ask(lab, n % services, 1, n < flows / 2)).collect();
+    lab.run_for(ms(2500));
+
+    for flow in flows {
+        assert_done(lab, flow);
+    }
+}
+
 /// Every mode serves every sort of flow in both families.
 fn every_mode_serves(kind: Kind) {
     for mode in [Mode::Nat, Mode::FullNat, Mode::Direct, Mode::Tunnel] {
         let services = SORTS.map(|traffic| service(traffic, mode)).to_vec();
         let mut lab = ready(Plan { kind, ..farm(services) });
-        let flows: Vec<_> = (0..16).flat_map(|n| ask(&mut lab, n % 4, 1, n < 8)).collect();
-        lab.run_for(ms(2500));
-
-        for flow in flows {
-            assert_done(&lab, flow);
-        }
+        serve(&mut lab, 16, 4);
         assert_eq!(lab.oracle(), 0, "{kind:?} {mode:?}");
         assert_unbroken(&lab);
     }
@@ -72,12 +77,7 @@ fn a_service_in_front_of_the_firewalls_is_served_through_them() {
     for mode in [Mode::Nat, Mode::FullNat] {
         let services = SORTS.map(|traffic| Service { side: Side::Outer, ..service(traffic, mode) }).to_vec();
         let mut lab = ready(Plan { firewalls: 3, ..farm(services) });
-        let flows: Vec<_> = (0..16).flat_map(|n| ask(&mut lab, n % 4, 1, n < 8)).collect();
-        lab.run_for(ms(2500));
-
-        for flow in flows {
-            assert_done(&lab, flow);
-        }
+        serve(&mut lab, 16, 4);
         assert_eq!(lab.oracle(), 0, "{mode:?}");
         assert_unbroken(&lab);
     }
@@ -89,12 +89,7 @@ fn an_engine_without_a_group_is_a_plain_server_load_balancer() {
         let services = [Mode::Nat, Mode::FullNat, Mode::Direct].map(|mode| service(Traffic::TcpEcho, mode)).to_vec();
         let mut lab = Laboratory::new(Plan { firewalls: 0, one_arm, ..farm(services) }, 42);
         lab.run_for(ms(1200));
-        let flows: Vec<_> = (0..18).flat_map(|n| ask(&mut lab, n % 3, 1, n < 9)).collect();
-        lab.run_for(ms(2500));
-
-        for flow in flows {
-            assert_done(&lab, flow);
-        }
+        serve(&mut lab, 18, 3);
         assert_unbroken(&lab);
     }
 }
