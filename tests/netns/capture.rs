@@ -108,8 +108,9 @@ fn one_translated_session_is_captured_on_both_legs_of_both_engines_and_nothing_e
         );
         assert!(syn[2][1].starts_with("forward from fw"), "{syn:?}");
         assert!(syn[3][1].contains(&format!("; service web, server {server}, tcp {client} {vip} inside")), "{syn:?}");
-        // Another reader agrees that nothing was lost on the way and checksums hold where they are finished.
-        let broken = tshark(&file, "_ws.malformed || tcp.analysis.lost_segment", &["frame.number"]);
+        // Another reader finds every frame whole. It is not asked whether a segment was lost: each passes four links, and those of
+        // two engines that come within one batch bear one time, so that the reader may meet a later segment first.
+        let broken = tshark(&file, "_ws.malformed", &["frame.number"]);
         assert_eq!(broken, Vec::<Vec<String>>::new());
     });
 }
@@ -156,7 +157,8 @@ fn a_flood_that_is_captured_whole_is_forwarded_as_one_that_is_not() {
         let counters = rig.lab.counters(Side::Outer).expect("answers while a capture is stuck");
         assert!(counters["received"] > 50_000, "{counters:?}");
         assert_eq!((counters["ring_dropped"], counters["drop_punt_queue_full"]), (0, 0), "{counters:?}");
-        assert_eq!(counters["dropped"], 0, "{counters:?}");
+        // A bridge that has forgotten an address floods: what is for the firewalls reaches the engine, too.
+        assert_eq!(counters["dropped"], counters["drop_other_host"], "{counters:?}");
         stuck.kill().expect("is ours");
         stuck.wait().expect("ends");
 
