@@ -7,7 +7,9 @@ use std::process::ExitCode;
 use anyhow::Context;
 
 use crate::cli::output;
-use crate::config::{self, Outcome};
+use crate::config::{self, Config, Outcome};
+use crate::io::machine;
+use crate::runtime::placement::{self, Warning, Workers};
 
 /// Validate configuration files: every problem with its place, and what the firewalls must permit
 #[derive(Debug, clap::Args)]
@@ -24,6 +26,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     config::compare(&mut outcomes);
     let mut report = String::new();
+    let mut placed = 0;
     for outcome in &outcomes {
         let found = &outcome.diagnostics;
         output::print_error(&found.render(output::colour()));
@@ -32,6 +35,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             Some(config) => {
                 writeln!(report, "{}: ok{}", found.path, if count.is_empty() { count } else { format!(", {count}") })?;
                 report.push_str(&config::demands(config));
+                output::print_error(&machine(config, &mut placed));
             }
             None => writeln!(report, "{}: {count}", found.path)?,
         }
@@ -41,6 +45,23 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         true => Ok(ExitCode::SUCCESS),
         false => Ok(ExitCode::FAILURE),
     }
+}
+
+/// What on this machine costs the engine speed or correctness, if this machine has any of its devices: the file may be meant for
+/// another. `placed` workers come before its own, as `fwlb run` with the same files would place them.
+fn machine(config: &Config, placed: &mut usize) -> String {
+    let mut machine = machine::look(config.devices.iter().map(String::as_str));
+    // They may be this very engine's, which runs while its next file is checked.
+    machine.workers.clear();
+    if machine.devices.is_empty() {
+        return String::new();
+    }
+    let workers = Workers::of(config, &machine.cpus, *placed);
+    *placed += workers.cpus.len();
+    let tell = |Warning { what, cure }| {
+        format!("warning: engine {} on this machine: {what}\n  = help: {cure}\n", config.engine.name)
+    };
+    placement::judge(&workers, &machine).into_iter().map(tell).collect()
 }
 
 /// Reads a file and what it refers to.

@@ -7,6 +7,7 @@
 //! | [`thread`] | CPU affinity and timer slack |
 //! | [`clock`] | the one place that reads time |
 //! | [`netdev`], [`monitor`] | devices as they are, and as they change |
+//! | [`machine`], [`ethtool`] | what the machine does with frames before the engine sees them |
 //! | [`isolate`] | the kernel's own stack kept off the engine's devices |
 //! | [`group`] | groups of the operating system by name |
 //! | [`user`], [`privileges`] | who the process is and what its threads may do |
@@ -16,9 +17,11 @@
 
 pub mod af_packet;
 pub mod clock;
+pub mod ethtool;
 pub mod group;
 pub mod isolate;
 pub mod lock;
+pub mod machine;
 pub mod monitor;
 pub mod netdev;
 mod netlink;

@@ -11,14 +11,17 @@ use tokio::time::MissedTickBehavior;
 use super::capture::Known;
 use super::devices::{Change, Devices};
 use super::punts::PuntReceiver;
+use super::rings::RingLosses;
 use super::shared::Shared;
 use super::state::StateFile;
 use super::transmit::{BURST, Outlets};
 use super::worker::WorkerHandle;
+use crate::config::is_removed;
 use crate::engine::histogram::DurationHistogram;
 use crate::engine::trace::Watch;
 use crate::engine::view::ExchangeView;
 use crate::engine::{Controller, Event, Snapshot, Transmit};
+use crate::id::DeviceId;
 use crate::io::monitor::{Monitor, News};
 use crate::time::{Duration, Instant};
 
@@ -54,6 +57,7 @@ pub(super) struct Control {
     pub lag: DurationHistogram,
     waiting: BTreeMap<u64, oneshot::Sender<ExchangeView>>,
     retired: VecDeque<Arc<Snapshot>>,
+    ring_losses: RingLosses,
 }
 
 /// What wakes the control thread, besides its timers.
@@ -80,7 +84,21 @@ impl Control {
     ) -> Self {
         let (watch, captures) = (Watch::default(), Known::default());
         let (lag, waiting, retired) = (DurationHistogram::default(), BTreeMap::new(), VecDeque::new());
-        Self { controller, shared, state, devices, outlets, workers, watch, captures, lag, waiting, retired }
+        let ring_losses = RingLosses::default();
+        Self {
+            controller,
+            shared,
+            state,
+            devices,
+            outlets,
+            workers,
+            watch,
+            captures,
+            lag,
+            waiting,
+            retired,
+            ring_losses,
+        }
     }
 
     /// Tells the controller about devices.
@@ -147,9 +165,33 @@ impl Control {
                 }
                 _ = tick.tick() => {
                     self.shared.tell_suppressed();
+                    self.tell_ring_losses();
                     self.follow(&News::Anything);
                 }
             }
+        }
+    }
+
+    /// Logs which rings lose frames, and what helps.
+    fn tell_ring_losses(&mut self) {
+        let (config, now) = (self.shared.config(), self.now());
+        for (device, worker) in
+            (0..config.devices.len()).flat_map(|device| (0..self.workers.len()).map(move |worker| (device, worker)))
+        {
+            let id = DeviceId::from(device);
+            let lost = self.shared.traffic.ring_dropped_of(worker, id);
+            let Some(lost) = self.ring_losses.observe((id, worker), lost, now) else { continue };
+            let links = config.links.iter().filter(|link| link.device == id && !is_removed(&link.name));
+            let links: Vec<_> = links.map(|link| link.name.as_str()).collect();
+            tracing::warn!(
+                engine = self.shared.engine,
+                link = links.join(", "),
+                device = config.devices[device],
+                worker,
+                lost,
+                help = "see that its CPU does nothing else (`fwlb check` tells what is in the way), or raise `workers` in [engine]",
+                "frames were lost: the worker did not empty its ring in time"
+            );
         }
     }
 

@@ -18,7 +18,8 @@ use super::shared::{Shared, Source};
 use super::state::StateFile;
 use super::transmit::Outlets;
 use super::worker::{Worker, WorkerHandle};
-use super::{EngineFile, Options, RunError, punts};
+use super::{EngineFile, Options, RunError, placement, punts};
+use crate::config::Config;
 use crate::engine::forwarder::ForwarderLimits;
 use crate::engine::view::EventView;
 use crate::engine::{Controller, CountersCell, Forwarder};
@@ -27,7 +28,7 @@ use crate::io::isolate::Isolation;
 use crate::io::lock::LinkLock;
 use crate::io::monitor::Monitor;
 use crate::io::privileges::Duty;
-use crate::io::{netdev, thread};
+use crate::io::{machine, netdev, thread};
 use crate::nat::PortPools;
 use crate::session::SessionTable;
 
@@ -146,8 +147,7 @@ impl Prepared {
             let cell = shared.cells[number].clone();
             let mut forwarder = Forwarder::new(session_worker, limits, ports.clone(), random(), cell);
             forwarder.account_to(Box::new(WorkerLedger::new(shared.clone())));
-            // From the last CPU down: the first one serves most interrupts.
-            let cpu = cpus.iter().rev().cycle().nth(placed + number).copied();
+            let cpu = placement::places(&cpus).nth(placed + number);
             let (worker, handle) = Worker::new(number, forwarder, shared.clone(), punt_sender.clone(), cpu)
                 .map_err(system("make the wake-up of a packet worker"))?;
             workers.push(worker);
@@ -163,6 +163,7 @@ impl Prepared {
         })?;
         let mut control = Control::new(controller, shared.clone(), state, devices, outlets, handles.clone());
         control.devices_changed(changes);
+        tell_placement(&config, &cpus, placed);
 
         let (commands, todo) = commands();
         let (stop_control, stop) = oneshot::channel();
@@ -255,6 +256,16 @@ impl Running {
             by: None,
             lasted_ms: None,
         });
+    }
+}
+
+/// Logs what on this machine is in the way of an engine whose workers come after `placed` others.
+fn tell_placement(config: &Config, cpus: &[usize], placed: usize) {
+    let workers = placement::Workers::of(config, cpus, placed);
+    for placement::Warning { what, cure } in
+        placement::judge(&workers, &machine::look(config.devices.iter().map(String::as_str)))
+    {
+        tracing::warn!(engine = config.engine.name, help = cure, "{what}");
     }
 }
 

@@ -12,6 +12,7 @@ mod failure;
 mod flood;
 mod ground;
 mod laboratory;
+mod placement;
 mod reload;
 mod router;
 mod services;

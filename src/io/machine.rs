@@ -1,0 +1,239 @@
+//! What the machine does with frames before the engine sees them: CPUs, receive queues, interrupts, forwarding by the kernel.
+//!
+//! Only facts, as proc(5) and sysfs(5) tell them; [`crate::runtime`] judges. What cannot be read is left out: a container or a
+//! service manager may hide any of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{ethtool, netdev, thread};
+use crate::wire::Family;
+
+/// Devices below a device, as of a VLAN on a bond of two cards: deeper ones are not followed.
+const DEPTH: usize = 4;
+
+/// The machine, as far as it decides how packets are carried.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Machine {
+    /// CPUs that this process may run on, ascending.
+    pub cpus: Vec<usize>,
+    /// The kernel gives huge pages to nobody, not even to who asks.
+    pub huge_pages_never: bool,
+    /// Packet workers of other processes.
+    pub workers: Vec<Thread>,
+    /// Those that were asked for and are here.
+    pub devices: Vec<Device>,
+}
+
+/// A thread that is kept to some CPUs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Thread {
+    /// Process.
+    pub pid: u32,
+    /// What it is called.
+    pub name: String,
+    /// Where it may run, ascending.
+    pub cpus: Vec<usize>,
+}
+
+/// A network device of this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Device {
+    /// Name.
+    pub name: String,
+    /// Where its frames are received: itself, or the devices that it stands on.
+    pub ports: Vec<Port>,
+    /// The kernel forwards what comes in by it, in these families.
+    pub forwards: Vec<Family>,
+    /// Segments are merged by the card in a way that cannot be undone (large receive offload).
+    pub merges_for_good: bool,
+}
+
+/// A device that receives frames.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Port {
+    /// Name.
+    pub name: String,
+    /// A card, and not a device made of software.
+    pub is_card: bool,
+    /// Per receive queue the CPUs onto which received frames are steered; none: they stay where they came (RPS,
+    /// Documentation/networking/scaling.rst).
+    pub steered: Vec<Vec<usize>>,
+    /// Its interrupts, each with the CPUs that serve it.
+    pub interrupts: Vec<(u32, Vec<usize>)>,
+    /// Kernel threads that receive for it (threaded NAPI).
+    pub receivers: Vec<Thread>,
+}
+
+/// Looks at this machine, and at those of `devices` that it has, in the network namespace of the calling thread.
+pub fn look<'a>(devices: impl IntoIterator<Item = &'a str>) -> Machine {
+    look_in(Path::new("/"), thread::allowed_cpus().unwrap_or_default(), devices)
+}
+
+fn look_in<'a>(root: &Path, cpus: Vec<usize>, devices: impl IntoIterator<Item = &'a str>) -> Machine {
+    let threads = threads(&root.join("proc"));
+    let devices = devices.into_iter().filter_map(netdev::find).map(|found| device(root, &found, &threads)).collect();
+    let huge_pages = read(&root.join("sys/kernel/mm/transparent_hugepage/enabled"));
+    let is_worker = |thread: &Thread| thread.name.starts_with("fwlb-worker-") && thread.pid != std::process::id();
+    Machine {
+        cpus,
+        huge_pages_never: huge_pages.is_some_and(|words| words.contains("[never]")),
+        workers: threads.into_iter().filter(is_worker).collect(),
+        devices,
+    }
+}
+
+fn device(root: &Path, found: &netdev::Device, threads: &[Thread]) -> Device {
+    let forwarding = |family: &str, name: &str, key: &str| {
+        read(&root.join("proc/sys/net").join(family).join("conf").join(name).join(key)).is_some_and(|word| word == "1")
+    };
+    let mut forwards = Vec::new();
+    if forwarding("ipv4", &found.name, "forwarding") {
+        forwards.push(Family::V4);
+    }
+    // The kernel asks `all` whether to forward IPv6 at all, and newer ones the device too.
+    if forwarding("ipv6", "all", "forwarding") || forwarding("ipv6", &found.name, "force_forwarding") {
+        forwards.push(Family::V6);
+    }
+    let mut ports = Vec::new();
+    let net = root.join("sys/class/net");
+    if is_here(&net.join(&found.name), found) {
+        receiving(&net, &found.name, DEPTH, &mut ports);
+    }
+    let ports = ports.iter().map(|name| port(root, name, threads)).collect();
+    let merges_for_good = ethtool::has_large_receive_offload(&found.name).unwrap_or(false);
+    Device { name: found.name.clone(), ports, forwards, merges_for_good }
+}
+
+/// True if sysfs means this device: it shows the namespace that it was mounted in, which may be another one.
+fn is_here(directory: &Path, found: &netdev::Device) -> bool {
+    let same = |file: &str, value: String| read(&directory.join(file)).is_some_and(|word| word == value);
+    same("ifindex", found.index.to_string()) && same("address", found.mac.to_string())
+}
+
+/// The devices at the bottom of `name`.
+fn receiving(net: &Path, name: &str, depth: usize, found: &mut Vec<String>) {
+    let lower: Vec<_> =
+        names(&net.join(name)).iter().filter_map(|one| one.strip_prefix("lower_").map(str::to_owned)).collect();
+    if lower.is_empty() || depth == 0 {
+        if !found.iter().any(|known| known == name) {
+            found.push(name.to_owned());
+        }
+        return;
+    }
+    lower.iter().for_each(|one| receiving(net, one, depth - 1, found));
+}
+
+fn port(root: &Path, name: &str, threads: &[Thread]) -> Port {
+    let directory = root.join("sys/class/net").join(name);
+    let mut queues: Vec<(usize, Vec<usize>)> = names(&directory.join("queues"))
+        .iter()
+        .filter_map(|queue| {
+            let number = queue.strip_prefix("rx-")?.parse().ok()?;
+            Some((number, mask(&read(&directory.join("queues").join(queue).join("rps_cpus"))?)?))
+        })
+        .collect();
+    queues.sort_unstable();
+    let is_threaded = read(&directory.join("threaded")).is_some_and(|word| word != "0");
+    let prefix = format!("napi/{name}-");
+    let receives = |thread: &&Thread| is_threaded && thread.name.starts_with(&prefix);
+    Port {
+        name: name.to_owned(),
+        is_card: directory.join("device").exists(),
+        steered: queues.into_iter().map(|(_, cpus)| cpus).collect(),
+        interrupts: interrupts(root, &directory.join("device")),
+        receivers: threads.iter().filter(receives).cloned().collect(),
+    }
+}
+
+/// The message-signalled interrupts of a card that frames come by.
+fn interrupts(root: &Path, card: &Path) -> Vec<(u32, Vec<usize>)> {
+    // Those of a virtio card are its PCI function's.
+    let numbers = [card.join("msi_irqs"), card.join("../msi_irqs")];
+    let mut numbers: Vec<u32> = numbers
+        .iter()
+        .map(|place| names(place))
+        .find(|found| !found.is_empty())
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|name| name.parse().ok())
+        .collect();
+    numbers.sort_unstable();
+    let one = |number: u32| {
+        let directory = root.join("proc/irq").join(number.to_string());
+        // What the card says about itself comes by one of its own.
+        let is_about_itself = |name: &String| ["config", "async", "misc"].iter().any(|word| name.contains(word));
+        if names(&directory).iter().any(is_about_itself) {
+            return None;
+        }
+        let cpus = ["effective_affinity_list", "smp_affinity_list"]
+            .iter()
+            .find_map(|file| list(&read(&directory.join(file))?).filter(|cpus| !cpus.is_empty()))?;
+        Some((number, cpus))
+    };
+    numbers.into_iter().filter_map(one).collect()
+}
+
+/// The packet workers of all processes, and the kernel threads that receive for a device.
+fn threads(proc: &Path) -> Vec<Thread> {
+    let mut found = Vec::new();
+    for (pid, process) in names(proc).iter().filter_map(|name| Some((name.parse::<u32>().ok()?, proc.join(name)))) {
+        // A process has the name of its first thread, which is "fwlb" where it has workers.
+        let directories: Vec<PathBuf> = match read(&process.join("comm")) {
+            Some(name) if name.starts_with("napi/") => vec![process],
+            Some(name) if name.starts_with("fwlb") => {
+                names(&process.join("task")).iter().map(|thread| process.join("task").join(thread)).collect()
+            }
+            Some(_) | None => continue,
+        };
+        for directory in directories {
+            let Some(name) = read(&directory.join("comm")) else { continue };
+            if !name.starts_with("napi/") && !name.starts_with("fwlb-worker-") {
+                continue;
+            }
+            let status = read(&directory.join("status")).unwrap_or_default();
+            let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+            if let Some(cpus) = allowed.and_then(list) {
+                found.push(Thread { pid, name, cpus });
+            }
+        }
+    }
+    found.sort_by(|a, b| (a.pid, &a.name).cmp(&(b.pid, &b.name)));
+    found
+}
+
+/// Names in a directory, in order; none if it cannot be read.
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut names: Vec<_> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort();
+    names
+}
+
+fn read(path: &Path) -> Option<String> {
+    fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
+}
+
+/// CPUs as `0-2,8`.
+fn list(text: &str) -> Option<Vec<usize>> {
+    let text = text.trim();
+    let parts = text.split(',').filter(|part| !part.is_empty());
+    let ranges = parts.map(|part| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some(first.parse::<usize>().ok()?..=last.parse::<usize>().ok()?)
+    });
+    Some(ranges.collect::<Option<Vec<_>>>()?.into_iter().flatten().collect())
+}
+
+/// CPUs as a mask: hexadecimal, the highest 32 first, with commas between.
+fn mask(text: &str) -> Option<Vec<usize>> {
+    let mut cpus = Vec::new();
+    for (group, digits) in text.trim().rsplit(',').enumerate() {
+        let bits = u32::from_str_radix(digits, 16).ok()?;
+        cpus.extend((0..32).filter(|bit| bits >> bit & 1 == 1).map(|bit| group * 32 + bit));
+    }
+    Some(cpus)
+}
+
+#[cfg(test)]
+mod tests;

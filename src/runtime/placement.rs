@@ -1,0 +1,285 @@
+//! Where packet workers run, and what on this machine costs them speed or correctness: in words, with what to do.
+//!
+//! A worker empties its rings as fast as its CPU lets it. What the kernel does on the same CPU goes before it: received frames
+//! that are steered there starve the worker under load, until frames only arrive and none leaves. The judgement is a function
+//! of facts that [`crate::io::machine`] has read; nothing is changed and nothing refused.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use crate::config::Config;
+use crate::io::machine::{Device, Machine, Port};
+use crate::wire::Family;
+
+/// Something to know about the machine that an engine runs on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// What is in the way, and what it costs.
+    pub what: String,
+    /// What to do.
+    pub cure: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.what, self.cure)
+    }
+}
+
+/// The packet workers of one engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Workers {
+    /// The CPU of each.
+    pub cpus: Vec<usize>,
+    /// Those of the engines before it in the same process.
+    pub placed: Vec<usize>,
+    /// They spin instead of sleeping.
+    pub busy_poll: bool,
+}
+
+impl Workers {
+    /// Those of `config` on a machine whose process may use `cpus`, where other engines of the process have the first `placed`
+    /// places.
+    pub fn of(config: &Config, cpus: &[usize], placed: usize) -> Self {
+        let count = config.engine.workers.map_or(cpus.len(), usize::from).max(1);
+        let mut places = places(cpus);
+        let placed = places.by_ref().take(placed).collect();
+        Self { cpus: places.take(count).collect(), placed, busy_poll: config.engine.busy_poll }
+    }
+
+    fn set(&self) -> BTreeSet<usize> {
+        self.cpus.iter().copied().collect()
+    }
+}
+
+/// The CPUs that workers are given, in their order: from the last down, as the first serves most interrupts.
+pub(super) fn places(cpus: &[usize]) -> impl Iterator<Item = usize> {
+    cpus.iter().rev().cycle().copied()
+}
+
+/// What is to be said of `machine`, the most harmful first.
+pub fn judge(workers: &Workers, machine: &Machine) -> Vec<Warning> {
+    let mut found = Vec::new();
+    for device in &machine.devices {
+        found.extend(forwarding(device));
+        found.extend(merging(device));
+    }
+    found.extend(crowding(workers, machine));
+    // Two devices may stand on one port.
+    let mut ports: Vec<&Port> = Vec::new();
+    for port in machine.devices.iter().flat_map(|device| &device.ports) {
+        if !ports.iter().any(|known| known.name == port.name) {
+            ports.push(port);
+        }
+    }
+    for port in &ports {
+        found.extend(steering(port, workers));
+        found.extend(kernel_threads(port, workers, machine));
+        found.extend(queues(port, workers));
+    }
+    found.extend(interrupts(&ports, workers, machine));
+    if machine.huge_pages_never {
+        found.push(Warning {
+            what: "huge pages are off (transparent_hugepage is \"never\"): a lookup among many sessions takes up to half as \
+                   long again"
+                .to_owned(),
+            cure: "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled".to_owned(),
+        });
+    }
+    found
+}
+
+/// Every packet would leave twice if the kernel saw it too.
+fn forwarding(device: &Device) -> Option<Warning> {
+    if device.forwards.is_empty() {
+        return None;
+    }
+    let name = &device.name;
+    let keys = device.forwards.iter().map(|family| match family {
+        Family::V4 => format!("net.ipv4.conf.{name}.forwarding=0"),
+        Family::V6 => "net.ipv6.conf.all.forwarding=0".to_owned(),
+    });
+    let families = device.forwards.iter().map(|family| match family {
+        Family::V4 => "IPv4",
+        Family::V6 => "IPv6",
+    });
+    let families: Vec<_> = families.collect();
+    Some(Warning {
+        what: format!(
+            "the kernel forwards {} on {name} too: only the engine's packet filter (table netdev fwlb_…) keeps it from \
+             sending every packet a second time",
+            families.join(" and ")
+        ),
+        cure: format!("sysctl -w {}", keys.collect::<Vec<_>>().join(" ")),
+    })
+}
+
+fn merging(device: &Device) -> Option<Warning> {
+    let name = &device.name;
+    device.merges_for_good.then(|| Warning {
+        what: format!("{name} merges received segments for good (large receive offload): what the engine forwards is not what came, and may not fit"),
+        cure: format!("ethtool -K {name} lro off (generic receive offload is welcome)"),
+    })
+}
+
+/// Workers on one CPU.
+fn crowding(workers: &Workers, machine: &Machine) -> Vec<Warning> {
+    let mut found = Vec::new();
+    let (count, own) = (workers.cpus.len(), workers.set());
+    let all = count + workers.placed.len();
+    if all > machine.cpus.len() {
+        let engines = if workers.placed.is_empty() { "" } else { " of this and the engines before it" };
+        found.push(Warning {
+            what: format!("{all} packet workers{engines} share {}: they wait for each other", cpus(&machine.cpus)),
+            cure: format!("set `workers` in [engine] so that they are {} at most", machine.cpus.len()),
+        });
+    } else if workers.busy_poll && all == machine.cpus.len() {
+        found.push(Warning {
+            what: "with `busy-poll` the packet workers leave no CPU to probes and requests".to_owned(),
+            cure: format!("set `workers = {}` in [engine], or `busy-poll = false`", count.saturating_sub(1).max(1)),
+        });
+    }
+    // A worker that is kept to no CPU of its own is moved out of the way.
+    let others = machine.workers.iter().filter(|other| other.cpus.len() == 1 && own.contains(&other.cpus[0]));
+    let mut others: Vec<_> = others.map(|other| (other.cpus[0], other.pid)).collect();
+    others.sort_unstable();
+    others.dedup();
+    if let Some((first, pid)) = others.first() {
+        found.push(Warning {
+            what: format!("a packet worker of another process (pid {pid}) is on CPU {first} as well: they wait for each other"),
+            cure: "run both engines in one process (fwlb run FILE FILE), or keep each to CPUs of its own (CPUAffinity= in its \
+                   unit, or taskset)"
+                .to_owned(),
+        });
+    }
+    found
+}
+
+/// Frames steered onto a worker's CPU.
+fn steering(port: &Port, workers: &Workers) -> Option<Warning> {
+    let own = workers.set();
+    let hit = |steered: &Vec<usize>| steered.iter().any(|cpu| own.contains(cpu));
+    let queues: Vec<_> = port.steered.iter().enumerate().filter(|(_, steered)| hit(steered)).collect();
+    let (first, steered) = queues.first()?;
+    let onto: BTreeSet<usize> =
+        queues.iter().flat_map(|(_, steered)| *steered).filter(|cpu| own.contains(cpu)).copied().collect();
+    let rest: Vec<usize> = steered.iter().filter(|cpu| !own.contains(cpu)).copied().collect();
+    let name = &port.name;
+    let more =
+        if queues.len() > 1 { format!(", and for the other {} queues", queues.len() - 1) } else { String::new() };
+    Some(Warning {
+        what: format!(
+            "received frames of {name} are steered onto {} (rps_cpus), where packet workers run: under load they starve",
+            cpus(&onto.into_iter().collect::<Vec<_>>())
+        ),
+        cure: format!("echo {} > /sys/class/net/{name}/queues/rx-{first}/rps_cpus{more}", mask(&rest)),
+    })
+}
+
+/// Kernel threads that receive and cannot get out of the workers' way.
+fn kernel_threads(port: &Port, workers: &Workers, machine: &Machine) -> Option<Warning> {
+    let own = workers.set();
+    let in_the_way = |cpus: &[usize]| !cpus.is_empty() && cpus.iter().all(|cpu| own.contains(cpu));
+    let thread = port.receivers.iter().find(|thread| in_the_way(&thread.cpus))?;
+    let free = free(workers, machine);
+    let name = &port.name;
+    Some(Warning {
+        what: format!(
+            "the kernel thread that receives for {name} ({}, pid {}) may run on {} only, where packet workers run: they take \
+             the CPU from each other",
+            thread.name,
+            thread.pid,
+            cpus(&thread.cpus)
+        ),
+        cure: if free.is_empty() { leave_one(workers) } else { format!("taskset -pc {} {}", list(&free), thread.pid) },
+    })
+}
+
+/// All frames of a card pass one CPU.
+fn queues(port: &Port, workers: &Workers) -> Option<Warning> {
+    let [steered] = &port.steered[..] else { return None };
+    let count = workers.cpus.len();
+    (port.is_card && count > 1 && steered.is_empty()).then(|| Warning {
+        what: format!(
+            "{} has one receive queue for {count} packet workers: one CPU takes in the frames of all of them",
+            port.name
+        ),
+        cure: format!("ethtool -L {} combined {count}, if the card has more (ethtool -l)", port.name),
+    })
+}
+
+/// Interrupts of cards that only workers' CPUs serve.
+fn interrupts(ports: &[&Port], workers: &Workers, machine: &Machine) -> Option<Warning> {
+    let own = workers.set();
+    let hit = |cpus: &[usize]| cpus.iter().all(|cpu| own.contains(cpu));
+    let mut names = Vec::new();
+    let mut numbers = Vec::new();
+    for port in ports {
+        let before = numbers.len();
+        numbers.extend(port.interrupts.iter().filter(|(_, cpus)| hit(cpus)).map(|(number, _)| number.to_string()));
+        if numbers.len() > before {
+            names.push(port.name.as_str());
+        }
+    }
+    // A machine with one CPU has no other.
+    if names.is_empty() || machine.cpus.len() < 2 {
+        return None;
+    }
+    let free = free(workers, machine);
+    Some(Warning {
+        what: format!(
+            "interrupts of {} ({}) are served by CPUs of packet workers: under load the workers starve",
+            names.join(", "),
+            numbers.join(", ")
+        ),
+        cure: if free.is_empty() {
+            leave_one(workers)
+        } else {
+            format!("give them to {}: echo {} > /proc/irq/NUMBER/smp_affinity_list for each", cpus(&free), list(&free))
+        },
+    })
+}
+
+/// CPUs that no worker has.
+fn free(workers: &Workers, machine: &Machine) -> Vec<usize> {
+    let taken: BTreeSet<_> = workers.cpus.iter().chain(&workers.placed).collect();
+    machine.cpus.iter().filter(|cpu| !taken.contains(cpu)).copied().collect()
+}
+
+fn leave_one(workers: &Workers) -> String {
+    match workers.cpus.len() {
+        0 | 1 => "this takes a machine with one more CPU".to_owned(),
+        count => format!("set `workers = {}` in [engine], and give the CPU that is left to them", count - 1),
+    }
+}
+
+/// `CPU 3`, `CPUs 0-2,5`.
+fn cpus(cpus: &[usize]) -> String {
+    format!("CPU{} {}", if cpus.len() == 1 { "" } else { "s" }, list(cpus))
+}
+
+/// `0-2,5`, of ascending numbers.
+fn list(cpus: &[usize]) -> String {
+    let mut ranges: Vec<(usize, usize)> = Vec::new();
+    for cpu in cpus {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == *cpu => *last = *cpu,
+            Some(_) | None => ranges.push((*cpu, *cpu)),
+        }
+    }
+    let show =
+        |(first, last): (usize, usize)| if first == last { first.to_string() } else { format!("{first}-{last}") };
+    ranges.into_iter().map(show).collect::<Vec<_>>().join(",")
+}
+
+/// As the kernel writes a set of CPUs: hexadecimal, 32 to a group, the highest group first.
+fn mask(cpus: &[usize]) -> String {
+    let groups = cpus.iter().max().map_or(0, |highest| highest / 32);
+    let group =
+        |number: usize| cpus.iter().filter(|cpu| **cpu / 32 == number).fold(0u32, |bits, cpu| bits | 1 << (cpu % 32));
+    let rest = (0..groups).rev().map(|number| format!(",{:08x}", group(number)));
+    std::iter::once(format!("{:x}", group(groups))).chain(rest).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,65 @@
+//! Frames that were lost because a worker did not empty its ring in time: told while it goes on, and not more often than helps.
+
+use std::collections::BTreeMap;
+
+use crate::id::DeviceId;
+use crate::time::{Duration, Instant};
+
+/// A ring that goes on losing is told of this often.
+const INTERVAL: Duration = Duration::from_secs(30);
+
+/// One worker's ring of one device.
+pub(super) type Ring = (DeviceId, usize);
+
+/// What was told of each ring. See the module.
+#[derive(Debug, Default)]
+pub(super) struct RingLosses {
+    told: BTreeMap<Ring, Told>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Told {
+    lost: u64,
+    at: Option<Instant>,
+}
+
+impl RingLosses {
+    /// A ring has lost `lost` frames since the start: how many of them are to be told of at `now`.
+    pub(super) fn observe(&mut self, ring: Ring, lost: u64, now: Instant) -> Option<u64> {
+        let told = self.told.entry(ring).or_default();
+        let more = lost.saturating_sub(told.lost);
+        if more == 0 || told.at.is_some_and(|at| now.since(at) < INTERVAL) {
+            return None;
+        }
+        *told = Told { lost, at: Some(now) };
+        Some(more)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_is_told_at_once_and_what_follows_together() {
+        let mut losses = RingLosses::default();
+        let (ring, at) = ((DeviceId(0), 1), |seconds: u64| Instant::from_millis(seconds * 1000));
+
+        assert_eq!(losses.observe(ring, 0, at(1)), None);
+        assert_eq!(losses.observe(ring, 7, at(2)), Some(7));
+        assert_eq!(losses.observe(ring, 9, at(3)), None, "told a second ago");
+        assert_eq!(losses.observe(ring, 12, at(32)), Some(5));
+        assert_eq!(losses.observe(ring, 12, at(90)), None, "it has ended");
+        assert_eq!(losses.observe(ring, 13, at(91)), Some(1));
+    }
+
+    #[test]
+    fn each_ring_is_told_of_by_itself() {
+        let mut losses = RingLosses::default();
+        let now = Instant::from_millis(1000);
+
+        assert_eq!(losses.observe((DeviceId(0), 0), 3, now), Some(3));
+        assert_eq!(losses.observe((DeviceId(0), 1), 4, now), Some(4));
+        assert_eq!(losses.observe((DeviceId(1), 0), 5, now), Some(5));
+    }
+}

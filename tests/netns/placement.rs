@@ -1,0 +1,73 @@
+//! What `fwlb check` and the log at start say of the machine that an engine runs on.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use fwlb::lab::{Lab, Node, Side, Stop, Topology};
+
+use crate::ground::{FWLB, ground, patient, said};
+
+/// What there is to say about the device `clients`, which each of these makes true.
+const IN_THE_WAY: [&str; 3] = [
+    "received frames of clients are steered onto CPU",
+    "the kernel forwards IPv4 and IPv6 on clients too",
+    "the kernel thread that receives for clients",
+];
+
+fn at_outer(lab: &Lab, shell: &str) -> String {
+    let output = lab.command(Node::Outer, "sh").args(["-euc", shell]).output().expect("ip netns exec runs");
+    assert!(output.status.success(), "{shell}: {}", said(&output));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn what_is_in_an_engines_way_is_told_by_check_and_at_start() {
+    let Some(_alone) = ground() else { return };
+    let name = format!("t{:x}xp", std::process::id());
+    // One worker for each CPU, so that whatever the kernel does is in the way of one.
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    let mut lab =
+        Lab::build(patient(Topology::new(&name)).with("engine", "workers", cpus as i64), Path::new(FWLB)).unwrap();
+    let file = lab.directory().join("outer.toml");
+    let check = |lab: &Lab| {
+        let output = lab.command(Node::Outer, FWLB).arg("check").arg(&file).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    at_outer(&lab, "sysctl -qw net.ipv4.conf.all.forwarding=0 net.ipv6.conf.all.forwarding=0");
+    lab.start_engines().unwrap();
+    let before = check(&lab) + &lab.log(Side::Outer.engine());
+    Side::BOTH.into_iter().for_each(|side| lab.stop_engine(side, Stop::Orderly).unwrap());
+    for words in IN_THE_WAY {
+        assert!(!before.contains(words), "{words:?} is told of a machine in order: {before}");
+    }
+
+    at_outer(&lab, "sysctl -qw net.ipv4.conf.all.forwarding=1 net.ipv6.conf.all.forwarding=1");
+    // Threads that receive, of which a pair has one while it is told to merge what it receives.
+    at_outer(&lab, "ethtool -K clients gro on; echo 1 > /sys/class/net/clients/threaded");
+    at_outer(&lab, &format!("echo {:x} > /sys/class/net/clients/queues/rx-0/rps_cpus", (1u64 << cpus) - 1));
+    let found = check(&lab);
+    for words in IN_THE_WAY {
+        assert!(found.contains(words), "{words:?} is missing in: {found}");
+    }
+    assert!(found.contains("= help: echo 0 > /sys/class/net/clients/queues/rx-0/rps_cpus"), "{found}");
+
+    let elsewhere = Command::new(FWLB).arg("check").arg(&file).output().unwrap();
+    assert_eq!(elsewhere.status.code(), Some(0));
+    let told = String::from_utf8_lossy(&elsewhere.stderr);
+    assert!(!told.contains("on this machine"), "a machine without these devices: {told}");
+
+    lab.start_engines().unwrap();
+    lab.wait_for_firewalls(Duration::from_secs(20)).unwrap();
+    let log = lab.log(Side::Outer.engine());
+    for words in IN_THE_WAY {
+        assert_eq!(log.matches(words).count(), 1, "{words:?} once in: {log}");
+    }
+    // It forwards all the same, and each packet once.
+    let [to, _] = lab.topology().server(1).both();
+    let pinged = lab.command(Node::Client, "ping").args(["-c", "3", "-i", "0.2", &to.to_string()]).output().unwrap();
+    let text = said(&pinged);
+    assert!(pinged.status.success() && text.contains("3 received") && !text.contains("DUP"), "{text}");
+    lab.down().unwrap();
+}
