@@ -91,12 +91,34 @@ impl FlowKey {
     /// Ends that are equal (LAND) count as [`Direction::LowToHigh`].
     #[inline]
     pub fn canonical(&self) -> (CanonicalKey, Direction) {
-        let (low, high, direction) = if self.source <= self.destination {
+        let (low, high, direction) = if self.is_low_to_high() {
             (self.source, self.destination, Direction::LowToHigh)
         } else {
             (self.destination, self.source, Direction::HighToLow)
         };
         (CanonicalKey::of(self.protocol, low, high), direction)
+    }
+
+    /// Which way this packet goes.
+    #[inline]
+    pub fn direction(&self) -> Direction {
+        if self.is_low_to_high() { Direction::LowToHigh } else { Direction::HighToLow }
+    }
+
+    /// `source <= destination`, with both ends of a family as one number each.
+    #[inline]
+    fn is_low_to_high(&self) -> bool {
+        let Self { source, destination, .. } = self;
+        match (source.address, destination.address) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => {
+                let number = |address, port| u64::from(u32::from(address)) << 16 | u64::from(port);
+                number(from, source.port) <= number(to, destination.port)
+            }
+            (IpAddr::V6(from), IpAddr::V6(to)) => {
+                (u128::from(from), source.port) <= (u128::from(to), destination.port)
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => source <= destination,
+        }
     }
 }
 
@@ -124,6 +146,7 @@ impl From<FlowKey> for Tuple {
 
 impl CanonicalKey {
     /// Of ends in order.
+    #[inline]
     fn of(protocol: u8, low: Endpoint, high: Endpoint) -> Self {
         match (low.address, high.address) {
             (IpAddr::V4(low_address), IpAddr::V4(high_address)) => Self::V4(CanonicalV4 {
@@ -237,6 +260,7 @@ mod tests {
 
             prop_assert_eq!(key, reversed);
             prop_assert!(direction != other || flow.source == flow.destination);
+            prop_assert_eq!((flow.direction(), flow.reversed().direction()), (direction, other));
             prop_assert!(key.low() <= key.high());
         }
 

@@ -303,15 +303,20 @@ pub fn far(
     if moves { adopt(&pin, from, packet, view) } else { (pin, None) }
 }
 
-/// The pin after a packet of the most common kind, for which nothing of the flow but its pin is looked at: [`near`] would
-/// send it to the same firewall. `None`: ask [`near`].
-pub fn near_steady(pin: &Pin, packet: PacketKind, group: &Group, set: &PathSet, now: Instant) -> Option<Pin> {
-    let asked = match packet {
-        PacketKind::Other => pin.asked.or_else(|| Some(Stamp::at(now))),
-        PacketKind::Bare => pin.asked,
-        PacketKind::Syn | PacketKind::SynAck => return None,
+/// The pin after a packet of the most common kind, for which nothing of the flow but its pin and its protocol is looked at:
+/// [`near`] would send it to the same firewall. `None`: ask [`near`].
+#[inline]
+pub fn near_steady(pin: &Pin, packet: PacketKind, tcp: bool, group: &Group, set: &PathSet, now: Instant) -> Option<Pin> {
+    let asked = match (packet, pin.state) {
+        // It may be time to try the next firewall.
+        (PacketKind::Other, PinState::Tentative) if tcp && pin.asked.is_some() => return None,
+        (PacketKind::Other, PinState::Opening | PinState::Tentative | PinState::Confirmed) => {
+            pin.asked.or_else(|| Some(Stamp::at(now)))
+        }
+        (PacketKind::Bare, PinState::Opening | PinState::Tentative | PinState::Confirmed) => pin.asked,
+        (PacketKind::Syn | PacketKind::SynAck, _) => return None,
     };
-    let is_steady = pin.state == PinState::Confirmed && pin.is_up(group, set) && !set.below_min(group);
+    let is_steady = pin.is_up(group, set) && !set.below_min(group);
     is_steady.then_some(Pin { asked, ..*pin })
 }
 

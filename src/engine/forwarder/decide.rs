@@ -54,7 +54,7 @@ pub(crate) struct Transit {
 impl Transit {
     /// A packet that leaves as it came.
     pub(crate) fn unchanged(flow: FlowKey, arrival: Arrival, kind: PacketKind) -> Self {
-        let (_, direction) = flow.canonical();
+        let direction = flow.direction();
         Self { coming: flow, leaving: flow, toward: flow.destination.address, direction, arrival, kind }
     }
 
@@ -247,7 +247,8 @@ impl Decision {
     fn into_group(mut self, transit: &Transit, set_id: PathSetId, snapshot: &Snapshot, now: Instant) -> Self {
         let set = set_of(set_id, snapshot);
         let group = &snapshot.groups[set.group.index()];
-        let steady = |pin: Pin| pinning::near_steady(&pin, transit.kind, group, set, now);
+        let is_tcp = transit.leaving.protocol == protocol::TCP;
+        let steady = |pin: Pin| pinning::near_steady(&pin, transit.kind, is_tcp, group, set, now);
         if let Some(pin) = self.pins.toward_destination.and_then(steady) {
             self.pins.toward_destination = Some(pin);
             return self.by_firewall(pin.firewall, set.family, snapshot);
@@ -344,7 +345,7 @@ fn view<'a>(
         End::Destination => transit.leaving,
         End::Source => transit.coming.reversed(),
     };
-    let (_, direction) = flow.canonical();
+    let direction = flow.direction();
     let set = set_of(set_id, snapshot);
     let group = &snapshot.groups[set.group.index()];
     View {

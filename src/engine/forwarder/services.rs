@@ -98,7 +98,7 @@ fn placed(
         (None, Way::Inward) => address.unwrap_or(leaving.destination.address),
         (Some(_), Way::Inward | Way::Outward) | (None, Way::Outward) => leaving.destination.address,
     };
-    let (_, inward) = outside.canonical();
+    let inward = outside.direction();
     let direction = match way {
         Way::Inward => inward,
         Way::Outward => inward.reversed(),

@@ -480,11 +480,11 @@ fn any_pin() -> impl Strategy<Value = Pin> {
 
 proptest! {
     #[test]
-    fn a_steady_packet_is_answered_as_the_rules_say(pin in any_pin(), up in 0..8_u64, from in 0..3_u16, leader: bool) {
-        let mut world = World { leader, ..World::new() };
+    fn a_steady_packet_is_answered_as_the_rules_say(pin in any_pin(), up in 0..8_u64, from in 0..3_u16, leader: bool, tcp: bool) {
+        let mut world = World { leader, tcp, ..World::new() };
         (world.set.up, world.set.selectable) = (up, up);
         for packet in [Syn, SynAck, Bare, Data] {
-            if let Some(after) = near_steady(&pin, packet, &world.group, &world.set, T) {
+            if let Some(after) = near_steady(&pin, packet, tcp, &world.group, &world.set, T) {
                 let send = Near::Send { pin: after, change: None };
                 prop_assert_eq!(near(Some(pin), packet, &world.view(), T), send);
                 prop_assert_eq!(after.firewall, pin.firewall);
