@@ -114,9 +114,7 @@ impl FlowKey {
                 let number = |address, port| u64::from(u32::from(address)) << 16 | u64::from(port);
                 number(from, source.port) <= number(to, destination.port)
             }
-            (IpAddr::V6(from), IpAddr::V6(to)) => {
-                (u128::from(from), source.port) <= (u128::from(to), destination.port)
-            }
+            (IpAddr::V6(from), IpAddr::V6(to)) => (u128::from(from), source.port) <= (u128::from(to), destination.port),
             (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => source <= destination,
         }
     }

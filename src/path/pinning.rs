@@ -306,7 +306,14 @@ pub fn far(
 /// The pin after a packet of the most common kind, for which nothing of the flow but its pin and its protocol is looked at:
 /// [`near`] would send it to the same firewall. `None`: ask [`near`].
 #[inline]
-pub fn near_steady(pin: &Pin, packet: PacketKind, tcp: bool, group: &Group, set: &PathSet, now: Instant) -> Option<Pin> {
+pub fn near_steady(
+    pin: &Pin,
+    packet: PacketKind,
+    tcp: bool,
+    group: &Group,
+    set: &PathSet,
+    now: Instant,
+) -> Option<Pin> {
     let asked = match (packet, pin.state) {
         // It may be time to try the next firewall.
         (PacketKind::Other, PinState::Tentative) if tcp && pin.asked.is_some() => return None,
