@@ -1,62 +1,117 @@
-//! What a device's driver was told to do with frames (ethtool(8)), in the network namespace of the calling thread.
+//! What a device does to frames on its own, and how many queues it has (linux/ethtool.h), in the network namespace of the
+//! calling thread.
 
 use std::io;
-use std::mem::zeroed;
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
 
-/// `SIOCETHTOOL` of linux/sockios.h.
-const REQUEST: libc::Ioctl = 0x8946;
-/// `ETHTOOL_GFLAGS` and `ETH_FLAG_LRO` of linux/ethtool.h.
-const GET_FLAGS: u32 = 0x25;
-const LARGE_RECEIVE_OFFLOAD: u32 = 1 << 15;
+use super::netdev;
 
-/// `struct ethtool_value` of linux/ethtool.h.
-#[repr(C)]
-struct Value {
-    command: u32,
-    data: u32,
+const SIOCETHTOOL: libc::c_ulong = 0x8946;
+const ETHTOOL_GDRVINFO: u32 = 0x03;
+const ETHTOOL_GFLAGS: u32 = 0x25;
+const ETHTOOL_GGRO: u32 = 0x2b;
+const ETHTOOL_GCHANNELS: u32 = 0x3c;
+const FLAG_RX_VLAN: u32 = 1 << 8;
+const FLAG_LRO: u32 = 1 << 15;
+
+/// What a device does to frames before the engine sees them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Offloads {
+    /// The device joins TCP segments (large receive offload).
+    pub lro: bool,
+    /// The kernel joins packets (generic receive offload).
+    pub gro: bool,
+    /// The device takes the VLAN tag out of the frame.
+    pub rx_vlan: bool,
 }
 
-/// True if segments are merged on reception in a way that cannot be undone.
-pub fn has_large_receive_offload(device: &str) -> io::Result<bool> {
-    Ok(get(device, GET_FLAGS)? & LARGE_RECEIVE_OFFLOAD != 0)
+/// What `name` does to frames.
+pub fn offloads(name: &str) -> io::Result<Offloads> {
+    #[repr(C)]
+    #[derive(Default)]
+    struct Value {
+        command: u32,
+        data: u32,
+    }
+    let ask = |command| {
+        let mut value = Value { command, ..Value::default() };
+        // SAFETY: both commands read and write this struct. JUSTIFICATION: see `request`.
+        unsafe { request(name, &mut value) }.map(|()| value.data)
+    };
+    let flags = ask(ETHTOOL_GFLAGS)?;
+    Ok(Offloads { lro: flags & FLAG_LRO != 0, gro: ask(ETHTOOL_GGRO)? != 0, rx_vlan: flags & FLAG_RX_VLAN != 0 })
 }
 
-fn get(device: &str, command: u32) -> io::Result<u32> {
+/// Queues that `name` receives by: 1 for a device that has no notion of them.
+pub fn receive_queues(name: &str) -> io::Result<u32> {
+    #[repr(C)]
+    #[derive(Default)]
+    struct Channels {
+        command: u32,
+        max: [u32; 4],
+        receive: u32,
+        send: u32,
+        other: u32,
+        combined: u32,
+    }
+    let mut channels = Channels { command: ETHTOOL_GCHANNELS, ..Channels::default() };
+    // SAFETY: the command reads and writes this struct. JUSTIFICATION: see `request`.
+    match unsafe { request(name, &mut channels) } {
+        Ok(()) => Ok(channels.receive.saturating_add(channels.combined).max(1)),
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(1),
+        Err(error) => Err(error),
+    }
+}
+
+/// Name of the driver of `name`, `veth` for one end of a virtual wire.
+pub fn driver(name: &str) -> io::Result<String> {
+    #[repr(C)]
+    struct Driver {
+        command: u32,
+        name: [u8; 32],
+        rest: [u8; 160],
+    }
+    let mut driver = Driver { command: ETHTOOL_GDRVINFO, name: [0; 32], rest: [0; 160] };
+    // SAFETY: the command reads and writes this struct of 196 bytes. JUSTIFICATION: see `request`.
+    unsafe { request(name, &mut driver) }?;
+    let end = driver.name.iter().position(|byte| *byte == 0).unwrap_or(driver.name.len());
+    Ok(String::from_utf8_lossy(&driver.name[..end]).into_owned())
+}
+
+/// # Safety
+/// `T` is the struct of its command, which stands in its first field.
+unsafe fn request<T>(name: &str, value: &mut T) -> io::Result<()> {
     let socket = UdpSocket::bind(("127.0.0.1", 0)).or_else(|_| UdpSocket::bind("[::]:0"))?;
-    // SAFETY: integers, a character array and a union of integers and pointers: zeros are a value of each.
-    // JUSTIFICATION: the request is a C struct with a union.
-    let mut request: libc::ifreq = unsafe { zeroed() };
-    if device.len() >= request.ifr_name.len() {
-        return Err(io::Error::from(io::ErrorKind::InvalidInput));
-    }
-    for (to, from) in request.ifr_name.iter_mut().zip(device.bytes()) {
-        *to = from.cast_signed() as libc::c_char;
-    }
-    let mut value = Value { command, data: 0 };
-    request.ifr_ifru.ifru_data = (&raw mut value).cast();
-    // SAFETY: SIOCETHTOOL takes this struct with a terminated name and a pointer to a struct that begins with a command; those
-    // commands that ask for one number read and write an `ethtool_value`, which lives through the call.
-    // JUSTIFICATION: neither the standard library nor pnet asks a driver anything.
-    let status = unsafe { libc::ioctl(socket.as_raw_fd(), REQUEST, &raw mut request) };
-    if status == 0 { Ok(value.data) } else { Err(io::Error::last_os_error()) }
+    let mut request = netdev::request(name)?;
+    request.ifr_ifru.ifru_data = std::ptr::from_mut(value).cast();
+    // SAFETY: the request is the struct of SIOCETHTOOL with a terminated name, and the caller promises that of the command.
+    // JUSTIFICATION: neither the standard library nor pnet asks a driver.
+    let status = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL as _, &raw mut request) };
+    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::testing::{ip, namespace};
+    use crate::io::testing::{command, ip, namespace};
 
     #[test]
-    fn a_device_is_asked_and_one_that_is_not_there_is_an_error() {
+    fn offloads_queues_and_driver_are_as_ethtool_shows_them() {
         if !namespace() {
             return;
         }
-        ip("link add et0 type veth peer name et1");
+        ip("link add et0 numrxqueues 2 numtxqueues 2 type veth peer name et1 numrxqueues 1 numtxqueues 1");
+        let set = |words: &str| drop(command("ethtool", &format!("-K et0 {words}")));
 
-        assert!(!has_large_receive_offload("et0").unwrap(), "a pair has none");
-        assert_eq!(has_large_receive_offload("none").unwrap_err().raw_os_error(), Some(libc::ENODEV));
-        assert!(has_large_receive_offload("a-name-that-no-device-has").is_err());
+        set("gro on rxvlan on");
+        assert_eq!(offloads("et0").unwrap(), Offloads { lro: false, gro: true, rx_vlan: true });
+        set("gro off rxvlan off");
+        assert_eq!(offloads("et0").unwrap(), Offloads::default());
+        assert_eq!(driver("et0").unwrap(), "veth");
+        assert_eq!((receive_queues("et0").unwrap(), receive_queues("et1").unwrap()), (2, 1));
+        ip("link add br0 type bridge");
+        assert_eq!(receive_queues("br0").unwrap(), 1, "no notion of them");
+        assert!(offloads("none").is_err() && receive_queues("a-name-that-is-too-long").is_err());
     }
 }

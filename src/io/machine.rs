@@ -101,7 +101,7 @@ fn device(root: &Path, found: &netdev::Device, threads: &[Thread]) -> Device {
         receiving(&net, &found.name, DEPTH, &mut ports);
     }
     let ports = ports.iter().map(|name| port(root, name, threads)).collect();
-    let merges_for_good = ethtool::has_large_receive_offload(&found.name).unwrap_or(false);
+    let merges_for_good = ethtool::offloads(&found.name).is_ok_and(|offloads| offloads.lro);
     Device { name: found.name.clone(), ports, forwards, merges_for_good }
 }
 

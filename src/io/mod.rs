@@ -3,6 +3,8 @@
 //! | file | wraps |
 //! | --- | --- |
 //! | [`af_packet`] | frames in (mmap ring) and out (sendmmsg), with checksum and segmentation offloads |
+//! | [`af_xdp`] | the same before the kernel's stack, by a memory that is shared with it |
+//! | [`ways`] | either of them |
 //! | [`wait`] | sleeping until a frame or a wake-up comes |
 //! | [`thread`] | CPU affinity and timer slack |
 //! | [`clock`] | the one place that reads time |
@@ -16,6 +18,7 @@
 #![allow(unsafe_code, reason = "the one room for it; every block says why it is sound and why it is needed")]
 
 pub mod af_packet;
+pub mod af_xdp;
 pub mod clock;
 pub mod ethtool;
 pub mod group;
@@ -27,8 +30,10 @@ pub mod netdev;
 mod netlink;
 pub mod privileges;
 pub mod seccomp;
+mod sockopt;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod thread;
 pub mod user;
 pub mod wait;
+pub mod ways;

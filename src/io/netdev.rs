@@ -60,15 +60,7 @@ fn device(interface: &pnet_datalink::NetworkInterface) -> Option<Device> {
 /// The MTU by ioctl, which obeys the calling thread's namespace where /sys does not.
 fn mtu(name: &str) -> io::Result<u16> {
     let socket = UdpSocket::bind(("127.0.0.1", 0)).or_else(|_| UdpSocket::bind("[::]:0"))?;
-    // SAFETY: integers, a character array and a union of integers and pointers: zeros are a value of each.
-    // JUSTIFICATION: the request is a C struct with a union.
-    let mut request: libc::ifreq = unsafe { zeroed() };
-    if name.len() >= request.ifr_name.len() {
-        return Err(io::Error::from(io::ErrorKind::InvalidInput));
-    }
-    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
-        *to = from.cast_signed() as libc::c_char;
-    }
+    let mut request = request(name)?;
     // SAFETY: the request is the struct that SIOCGIFMTU reads and writes, with a terminated name.
     // JUSTIFICATION: neither the standard library nor pnet tells an MTU.
     let status = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFMTU, &raw mut request) };
@@ -78,6 +70,20 @@ fn mtu(name: &str) -> io::Result<u16> {
     // SAFETY: SIOCGIFMTU filled the integer member. JUSTIFICATION: it is a C union.
     let mtu = unsafe { request.ifr_ifru.ifru_mtu };
     Ok(u16::try_from(mtu).unwrap_or(u16::MAX))
+}
+
+/// A request about the device with this name.
+pub(super) fn request(name: &str) -> io::Result<libc::ifreq> {
+    // SAFETY: integers, a character array and a union of integers and pointers: zeros are a value of each.
+    // JUSTIFICATION: the request is a C struct with a union.
+    let mut request: libc::ifreq = unsafe { zeroed() };
+    if name.len() >= request.ifr_name.len() {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    }
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from.cast_signed() as libc::c_char;
+    }
+    Ok(request)
 }
 
 /// Interface indexes that a default route of the kernel leads to, in any of its tables.

@@ -2,10 +2,10 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd};
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::sync::Arc;
 
-use super::af_packet::Receiver;
+use super::ways::Receiver;
 use crate::time::Duration;
 
 /// Ends a worker's sleep from another thread; clones wake the same sleeper.
@@ -57,7 +57,7 @@ impl Waiter {
         let entry = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
         self.polled.clear();
         self.polled.push(entry(self.wake.0.as_raw_fd()));
-        self.polled.extend(receivers.clone().map(|receiver| entry(receiver.as_fd().as_raw_fd())));
+        self.polled.extend(receivers.clone().flat_map(Receiver::descriptors).map(|descriptor| entry(*descriptor)));
         let timeout = timeout.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(libc::c_int::MAX);
         // SAFETY: pointer and length describe `polled`, whose descriptors are open while `receivers` are borrowed.
         // JUSTIFICATION: the standard library has no poll.
@@ -68,8 +68,12 @@ impl Waiter {
         if self.polled[0].revents != 0 {
             self.wake.clear();
         }
-        for (entry, receiver) in self.polled[1..].iter().zip(receivers) {
-            if entry.revents & (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) != 0 {
+        let mut entries = self.polled[1..].iter();
+        for receiver in receivers {
+            let errors = libc::POLLERR | libc::POLLHUP | libc::POLLNVAL;
+            // All of them are looked at, so that the next receiver begins with its own.
+            let mine = entries.by_ref().take(receiver.descriptors().len());
+            if mine.fold(0, |events, entry| events | entry.revents) & errors != 0 {
                 receiver.take_error();
             }
         }

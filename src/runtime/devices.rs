@@ -10,10 +10,11 @@ use super::worker::{Mail, WorkerHandle};
 use crate::config::{Config, is_removed};
 use crate::engine::controller::DeviceState;
 use crate::id::DeviceId;
-use crate::io::af_packet::{OpenError, Receiver, RingOptions, Sender};
+use crate::io::af_packet::{self, OpenError, RingOptions};
 use crate::io::isolate::{IsolateError, Isolation};
 use crate::io::lock::LinkLock;
 use crate::io::monitor::News;
+use crate::io::ways::{Receiver, Sender};
 use crate::io::{netdev, privileges};
 
 /// Why a device is not attached.
@@ -44,7 +45,7 @@ pub(super) struct Devices {
 pub(super) struct Opened {
     found: netdev::Device,
     /// One for each worker.
-    ways: Vec<(Box<Receiver>, Sender)>,
+    ways: Vec<(Option<Box<Receiver>>, Sender)>,
     own: Sender,
 }
 
@@ -213,13 +214,14 @@ impl Devices {
         let mut set = None;
         let mut ways = Vec::new();
         for _ in &self.workers {
-            let mut receiver = Receiver::open(found.index, RingOptions::for_mtu(found.mtu))?;
+            let mut receiver = af_packet::Receiver::open(found.index, RingOptions::for_mtu(found.mtu))?;
             if self.workers.len() > 1 {
                 set = Some(receiver.join(set)?);
             }
-            ways.push((Box::new(receiver), Sender::open(found.index)?));
+            let sender = Sender::Packet(af_packet::Sender::open(found.index)?);
+            ways.push((Some(Box::new(Receiver::Packet(receiver))), sender));
         }
-        let own = Sender::open(found.index)?;
+        let own = Sender::Packet(af_packet::Sender::open(found.index)?);
         Ok(Opened { found, ways, own })
     }
 

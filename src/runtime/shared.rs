@@ -14,9 +14,9 @@ use crate::config::Config;
 use crate::engine::view::{CheckedView, EventView};
 use crate::engine::{Counters, CountersCell, Snapshot};
 use crate::id::{DeviceId, LinkId};
-use crate::io::af_packet::SendError;
 use crate::io::clock::Clock;
 use crate::io::thread;
+use crate::io::ways::SendError;
 use crate::nat::PortPools;
 use crate::session::SessionTable;
 use crate::time::Instant;
@@ -219,6 +219,11 @@ impl Traffic {
         if let Some(count) = self.places().ring_dropped.get(device.index()).and_then(|rings| rings.get(worker)) {
             count.fetch_add(frames, Ordering::Relaxed);
         }
+    }
+
+    /// Frames that a device took and did not send; which links they were for is not known any more.
+    pub(super) fn unsent(&self, frames: u64) {
+        self.failures[SendError::NoBuffers as usize].fetch_add(frames, Ordering::Relaxed);
     }
 
     /// Frames that were not taken on `link`.

@@ -253,7 +253,7 @@ fn two_engines_of_one_process_share_a_device_by_vlan() {
             frame.extend([0, 0, 0, 0, 0, 0, 10, vid, 0, 1]);
             let vlan = Some(crate::wire::vlan::VlanTag::new(vid.into()));
             let offload = crate::wire::offload::Offload::NONE;
-            let outgoing = crate::io::af_packet::Outgoing { bytes: &frame, vlan, offload };
+            let outgoing = crate::io::ways::Outgoing { bytes: &frame, vlan, offload };
             sender.send([outgoing], |_, error| panic!("{error:?}"));
         }
         std::thread::sleep(Duration::from_millis(50));

@@ -5,7 +5,7 @@ use arrayvec::ArrayVec;
 use super::shared::Traffic;
 use crate::engine::{Batch, Snapshot, Transmit, Verdict};
 use crate::id::{DeviceId, LinkId};
-use crate::io::af_packet::{Outgoing, SendError, Sender};
+use crate::io::ways::{Outgoing, SendError, Sender};
 
 /// Frames that go out together.
 pub(super) const BURST: usize = 64;

@@ -14,10 +14,10 @@ use super::shared::Shared;
 use super::transmit::{BURST, Outlets};
 use crate::engine::{Batch, DropReason, Forwarder, Snapshot, Verdict};
 use crate::id::DeviceId;
-use crate::io::af_packet::{Receiver, Sender};
 use crate::io::privileges::Duty;
 use crate::io::thread;
 use crate::io::wait::{Waiter, Wake};
+use crate::io::ways::{Receiver, Sender};
 use crate::time::{Duration, Instant};
 
 /// Visits of expiry per turn: some tens of microseconds at most.
@@ -42,8 +42,8 @@ pub(super) enum Mail {
     Attach {
         /// Which.
         device: DeviceId,
-        /// In.
-        receiver: Box<Receiver>,
+        /// In; `None`: the device has fewer queues than the engine workers, and this one has none of them.
+        receiver: Option<Box<Receiver>>,
         /// Out.
         sender: Sender,
     },
@@ -143,7 +143,7 @@ impl Worker {
             self.send_made();
             if now.since(ring_counts) >= RING_COUNTS {
                 ring_counts = now;
-                self.count_rings();
+                self.count_rings(now);
             }
             if frames == 0 && !more && !self.busy_poll {
                 match pace.rest(now) {
@@ -162,11 +162,11 @@ impl Worker {
                     if self.receivers.len() <= device.index() {
                         self.receivers.resize_with(device.index() + 1, || None);
                     }
-                    self.receivers[device.index()] = Some(receiver);
+                    self.receivers[device.index()] = receiver;
                     self.outlets.attach(device, sender);
                 }
                 Mail::Detach(device) => {
-                    self.count_rings();
+                    self.count_rings(self.shared.clock.now());
                     if let Some(receiver) = self.receivers.get_mut(device.index()) {
                         *receiver = None;
                     }
@@ -211,10 +211,12 @@ impl Worker {
         }
     }
 
-    fn count_rings(&self) {
+    fn count_rings(&self, now: Instant) {
         for (index, receiver) in self.receivers.iter().enumerate() {
             if let Some(receiver) = receiver {
-                self.shared.traffic.ring_dropped(self.number, DeviceId::from(index), receiver.take_counts().dropped);
+                let counts = receiver.tend(now);
+                self.shared.traffic.ring_dropped(self.number, DeviceId::from(index), counts.dropped);
+                self.shared.traffic.unsent(counts.unsent);
             }
         }
     }

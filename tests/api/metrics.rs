@@ -248,7 +248,7 @@ fn every_counter() -> BTreeSet<String> {
     let controller = fwlb::engine::Controller::new(config, 1, fwlb::time::Instant::ZERO);
     let workers = fwlb::engine::Counters::default();
     let workers = workers.named().map(|(name, _)| name.to_owned());
-    let sockets = fwlb::io::af_packet::SendError::ALL.iter().map(|error| error.name().to_owned());
+    let sockets = fwlb::io::ways::SendError::ALL.iter().map(|error| error.name().to_owned());
     let others = ["ring_dropped", "log_dropped", "session_log_dropped", "session_log_failed", "session_log_written"];
     let others = others.map(str::to_owned);
     controller.counters().into_keys().chain(workers).chain(sockets).chain(others).collect()

@@ -20,6 +20,6 @@ mod socket;
 mod tests;
 mod vnet;
 
-pub use receiver::{Receiver, RingCounts, RingOptions};
-pub use sender::{Outgoing, SendError, Sender};
+pub use receiver::{Receiver, RingOptions};
+pub use sender::Sender;
 pub use socket::{FanoutId, OpenError};

@@ -1,11 +1,13 @@
 //! Receiving: frames of one device, in order, where they lie.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use super::ring::{Ring, SlotHeader};
 use super::{FanoutId, OpenError};
 use super::{socket, vnet};
 use crate::id::DeviceId;
+use crate::io::sockopt;
+use crate::io::ways::RingCounts;
 use crate::wire::batch::{Batch, Packet};
 use crate::wire::offload::Offload;
 use crate::wire::vlan::{TPID_CUSTOMER, VlanTag};
@@ -46,17 +48,12 @@ impl RingOptions {
     }
 }
 
-/// What the kernel counted since the last look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct RingCounts {
-    /// Frames that found the ring full.
-    pub dropped: u64,
-}
-
 /// One worker's way in from one device.
 #[derive(Debug)]
 pub struct Receiver {
     socket: OwnedFd,
+    /// Of `socket`.
+    descriptor: RawFd,
     ring: Ring,
     /// The slot that the kernel fills next.
     next: usize,
@@ -82,7 +79,7 @@ impl Receiver {
         socket::promiscuous(&socket, index)?;
         // The allocator maps these without touching them: they cost memory only where super-frames come.
         let large = (0..Batch::<()>::CAPACITY).map(|_| vec![0; LARGE_BYTES].into_boxed_slice()).collect();
-        Ok(Self { socket, ring, next: 0, taken: 0, large })
+        Ok(Self { descriptor: socket.as_raw_fd(), socket, ring, next: 0, taken: 0, large })
     }
 
     /// Shares the device's frames with the other receivers of the set: each flow comes to one of them. `None` founds a set.
@@ -142,20 +139,19 @@ impl Receiver {
 
     /// What the kernel counted since the last call.
     pub fn take_counts(&self) -> RingCounts {
-        socket::get_packet::<libc::tpacket_stats>(&self.socket, libc::PACKET_STATISTICS)
-            .map(|stats| RingCounts { dropped: u64::from(stats.tp_drops) })
+        sockopt::get::<libc::tpacket_stats>(&self.socket, libc::SOL_PACKET, libc::PACKET_STATISTICS)
+            .map(|stats| RingCounts { dropped: u64::from(stats.tp_drops), unsent: 0 })
             .unwrap_or_default()
     }
 
     /// Takes and clears a pending error: a link that goes down leaves one, and the socket works again when it is up.
     pub fn take_error(&self) -> Option<std::io::Error> {
-        socket::take_error(&self.socket)
+        sockopt::take_error(&self.socket)
     }
-}
 
-impl AsFd for Receiver {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+    /// What becomes readable when frames come; open for as long as this lives.
+    pub fn descriptors(&self) -> &[RawFd] {
+        std::slice::from_ref(&self.descriptor)
     }
 }
 

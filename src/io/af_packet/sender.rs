@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use arrayvec::ArrayVec;
 
 use super::{OpenError, socket, vnet};
-use crate::wire::offload::Offload;
+use crate::io::ways::{Outgoing, SendError};
 use crate::wire::vlan::VlanTag;
 
 /// Frames per system call.
@@ -18,63 +18,6 @@ const QUEUE_BYTES: libc::c_int = 16 << 20;
 const ADDRESSES: usize = 12;
 /// A tag on the wire.
 const TAG: usize = 4;
-
-/// A frame to send.
-#[derive(Debug, Clone, Copy)]
-pub struct Outgoing<'a> {
-    /// The Ethernet frame without its outer tag.
-    pub bytes: &'a [u8],
-    /// The outer tag to put on.
-    pub vlan: Option<VlanTag>,
-    /// Checksum and segmentation work for the device.
-    pub offload: Offload,
-}
-
-/// Why a frame was not taken (CORRECTNESS A1.12). Each is one frame's fate: the next may pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum SendError {
-    /// The device's queue is full, or an egress filter dropped it (`ENOBUFS`).
-    NoBuffers,
-    /// The link is down (`ENETDOWN`).
-    LinkDown,
-    /// Larger than the device's MTU (`EMSGSIZE`).
-    TooBig,
-    /// The socket's queue is full (`EAGAIN`).
-    WouldBlock,
-    /// The device is gone (`ENXIO`, `ENODEV`).
-    NoDevice,
-    /// Anything else: offload headers that the kernel does not accept (`EINVAL`), for one.
-    Refused,
-}
-
-impl SendError {
-    /// All kinds, in order of declaration.
-    pub const ALL: [Self; 6] =
-        [Self::NoBuffers, Self::LinkDown, Self::TooBig, Self::WouldBlock, Self::NoDevice, Self::Refused];
-
-    /// The counter's name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::NoBuffers => "tx_no_buffers",
-            Self::LinkDown => "tx_link_down",
-            Self::TooBig => "tx_too_big",
-            Self::WouldBlock => "tx_would_block",
-            Self::NoDevice => "tx_no_device",
-            Self::Refused => "tx_refused",
-        }
-    }
-
-    fn of(error: &io::Error) -> Self {
-        match error.raw_os_error() {
-            Some(libc::ENOBUFS) => Self::NoBuffers,
-            Some(libc::ENETDOWN) => Self::LinkDown,
-            Some(libc::EMSGSIZE) => Self::TooBig,
-            Some(libc::EAGAIN) => Self::WouldBlock,
-            Some(libc::ENXIO | libc::ENODEV) => Self::NoDevice,
-            _ => Self::Refused,
-        }
-    }
-}
 
 /// What goes before the frame's own bytes: the offload header, and for a tagged frame its addresses and tag.
 type Head = ArrayVec<u8, { vnet::LEN + ADDRESSES + TAG }>;

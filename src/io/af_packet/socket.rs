@@ -4,6 +4,8 @@ use std::io;
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
+use crate::io::sockopt;
+
 /// Why a device could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -29,7 +31,10 @@ pub struct FanoutId(u16);
 
 impl OpenError {
     pub(super) fn last(what: &'static str) -> Self {
-        let source = io::Error::last_os_error();
+        Self::of(what, io::Error::last_os_error())
+    }
+
+    fn of(what: &'static str, source: io::Error) -> Self {
         match source.raw_os_error() {
             Some(libc::EPERM | libc::EACCES) => Self::NotPermitted,
             Some(libc::ENODEV | libc::ENXIO) => Self::NoDevice,
@@ -51,21 +56,6 @@ pub(super) fn open() -> Result<OwnedFd, OpenError> {
     }
 }
 
-/// Sets a socket option whose value is plain data.
-fn set<T: Copy>(
-    socket: &OwnedFd,
-    level: libc::c_int,
-    name: libc::c_int,
-    value: &T,
-    what: &'static str,
-) -> Result<(), OpenError> {
-    let len = libc::socklen_t::try_from(size_of::<T>()).expect("option values are small");
-    // SAFETY: the pointer and length describe `value`, which lives through the call; the kernel only reads it.
-    // JUSTIFICATION: the standard library sets none of these options.
-    let status = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, std::ptr::from_ref(value).cast(), len) };
-    if status == 0 { Ok(()) } else { Err(OpenError::last(what)) }
-}
-
 /// Sets an option of level `SOL_PACKET`.
 pub(super) fn set_packet<T: Copy>(
     socket: &OwnedFd,
@@ -73,49 +63,18 @@ pub(super) fn set_packet<T: Copy>(
     value: &T,
     what: &'static str,
 ) -> Result<(), OpenError> {
-    set(socket, libc::SOL_PACKET, name, value, what)
+    sockopt::set(socket, libc::SOL_PACKET, name, value).map_err(|error| OpenError::of(what, error))
 }
 
-/// Asks for a socket buffer of `bytes`: beyond the system's limit with CAP_NET_ADMIN, up to it without.
+/// Asks for a socket buffer of `bytes`.
 pub(super) fn set_buffer(
     socket: &OwnedFd,
     force: libc::c_int,
     plain: libc::c_int,
     bytes: libc::c_int,
 ) -> Result<(), OpenError> {
-    set(socket, libc::SOL_SOCKET, force, &bytes, "size a socket buffer")
-        .or_else(|_| set(socket, libc::SOL_SOCKET, plain, &bytes, "size a socket buffer"))
+    sockopt::set_buffer(socket, force, plain, bytes).map_err(|error| OpenError::of("size a socket buffer", error))
 }
-
-/// Reads an option of level `SOL_PACKET` that is plain data without invalid values.
-pub(super) fn get_packet<T: Copy + Plain>(socket: &OwnedFd, name: libc::c_int) -> io::Result<T> {
-    // SAFETY: `Plain` promises that any bytes, zeros among them, are a value of `T`.
-    // JUSTIFICATION: the kernel fills it in place.
-    let mut value: T = unsafe { zeroed() };
-    let mut len = libc::socklen_t::try_from(size_of::<T>()).expect("option values are small");
-    // SAFETY: pointer and length describe `value`; the kernel writes at most `len` bytes.
-    // JUSTIFICATION: the standard library reads none of these options.
-    let status = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_PACKET,
-            name,
-            std::ptr::from_mut(&mut value).cast(),
-            &raw mut len,
-        )
-    };
-    if status == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
-}
-
-/// Integers and C structs of integers: every pattern of bytes is a value.
-///
-/// # Safety
-/// The promise is the implementer's.
-pub(super) unsafe trait Plain {}
-// SAFETY: an integer. JUSTIFICATION: `get_packet` needs the promise.
-unsafe impl Plain for libc::c_int {}
-// SAFETY: two integers. JUSTIFICATION: as above.
-unsafe impl Plain for libc::tpacket_stats {}
 
 /// Binds to a device. `protocol` 0 receives nothing.
 pub(super) fn bind(socket: &OwnedFd, index: u32, protocol: u16) -> Result<(), OpenError> {
@@ -154,19 +113,7 @@ pub(super) fn join_fanout(socket: &OwnedFd, id: Option<FanoutId>) -> Result<Fano
     let number = id.map_or(0, |id| id.0);
     let value = u32::from(number) | (kind << 16);
     set_packet(socket, libc::PACKET_FANOUT, &value, "share the device between the packet workers")?;
-    let joined: libc::c_int = get_packet(socket, libc::PACKET_FANOUT)
+    let joined: libc::c_int = sockopt::get(socket, libc::SOL_PACKET, libc::PACKET_FANOUT)
         .map_err(|source| OpenError::System { what: "read the number of the fanout set", source })?;
     Ok(FanoutId((joined & 0xffff) as u16))
-}
-
-/// Takes and clears the error that the kernel noted on the socket, `ENETDOWN` after a link went down.
-pub(super) fn take_error(socket: &OwnedFd) -> Option<io::Error> {
-    let mut error: libc::c_int = 0;
-    let mut len = libc::socklen_t::try_from(size_of::<libc::c_int>()).expect("an integer is small");
-    // SAFETY: pointer and length describe `error`; the kernel writes at most that.
-    // JUSTIFICATION: the standard library offers `take_error` on its own socket types only.
-    let status = unsafe {
-        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_ERROR, (&raw mut error).cast(), &raw mut len)
-    };
-    (status == 0 && error != 0).then(|| io::Error::from_raw_os_error(error))
 }

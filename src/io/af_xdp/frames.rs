@@ -1,0 +1,257 @@
+//! Who has which frame of a worker's memory. Every frame is in one place, and each way from place to place is a function here:
+//! none is lost, none is given away twice, whatever the kernel's rings say.
+//!
+//! ```text
+//!            fill                    arrived
+//!   free ────────────▶ filling(q) ────────────▶ taken ──┐ give_up
+//!    ▲ ▲                                        ▲   │   │
+//!    │ │ returned                          make │   │ leave
+//!    │ └──────────────── leaving(q) ◀───────────┼───┘   │
+//!    └──────────────────────────────────────────┴───────┘
+//! ```
+//!
+//! A socket that is closed leaves its frames resting: a device that reads and writes them itself ends that a moment later.
+
+use crate::time::{Duration, Instant};
+
+/// How long the frames of a closed socket are left alone.
+const REST: Duration = Duration::from_secs(1);
+
+/// Number of a frame in the memory.
+pub(super) type Frame = u32;
+
+/// Number of a socket among those of one worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct QueueKey(pub u16);
+
+/// Stands for the queue of a frame that the worker fills himself.
+pub(super) const MADE: QueueKey = QueueKey(u16::MAX);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Free,
+    /// With the kernel, to be filled by what this queue receives.
+    Filling(QueueKey),
+    /// With the worker, out of this queue, or [`MADE`].
+    Taken(QueueKey),
+    /// With the kernel, to be sent by this queue.
+    Leaving(QueueKey),
+    Resting,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Frames {
+    places: Vec<Place>,
+    /// The last one is used first: it is the likeliest to be in a cache.
+    free: Vec<Frame>,
+    resting: Vec<Frame>,
+    rest_since: Option<Instant>,
+}
+
+impl Frames {
+    /// `count` free frames.
+    pub(super) fn new(count: u32) -> Self {
+        Self {
+            places: vec![Place::Free; count as usize],
+            free: (0..count).rev().collect(),
+            resting: Vec::new(),
+            rest_since: None,
+        }
+    }
+
+    /// Frames in all places.
+    pub(super) fn count(&self) -> u32 {
+        u32::try_from(self.places.len()).expect("made of a u32")
+    }
+
+    /// A free frame for `queue` to receive into.
+    pub(super) fn fill(&mut self, queue: QueueKey) -> Option<Frame> {
+        self.from_free(Place::Filling(queue))
+    }
+
+    /// A free frame for the worker.
+    pub(super) fn make(&mut self) -> Option<Frame> {
+        self.from_free(Place::Taken(MADE))
+    }
+
+    fn from_free(&mut self, place: Place) -> Option<Frame> {
+        let frame = self.free.pop()?;
+        self.places[frame as usize] = place;
+        Some(frame)
+    }
+
+    /// The kernel says that `queue` received into `frame`, which is the worker's if that can be.
+    pub(super) fn arrived(&mut self, frame: Frame, queue: QueueKey) -> bool {
+        self.go(frame, Place::Filling(queue), Place::Taken(queue))
+    }
+
+    /// The worker gives `frame` to `queue` for sending, if it is his; answers which queue it came by.
+    pub(super) fn leave(&mut self, frame: Frame, queue: QueueKey) -> Option<QueueKey> {
+        let Some(Place::Taken(from)) = self.places.get(frame as usize).copied() else { return None };
+        self.places[frame as usize] = Place::Leaving(queue);
+        Some(from)
+    }
+
+    /// The kernel says that `queue` has sent `frame`, which is free then if that can be.
+    pub(super) fn returned(&mut self, frame: Frame, queue: QueueKey) -> bool {
+        let is_true = self.go(frame, Place::Leaving(queue), Place::Free);
+        self.free.extend(is_true.then_some(frame));
+        is_true
+    }
+
+    /// The worker has no use for `frame`; false if it was not his (any more).
+    pub(super) fn give_up(&mut self, frame: Frame) -> bool {
+        let Some(Place::Taken(_)) = self.places.get(frame as usize) else { return false };
+        self.places[frame as usize] = Place::Free;
+        self.free.push(frame);
+        true
+    }
+
+    fn go(&mut self, frame: Frame, from: Place, to: Place) -> bool {
+        match self.places.get_mut(frame as usize) {
+            Some(place) if *place == from => {
+                *place = to;
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    /// The socket of `queue` is closed.
+    pub(super) fn abandon(&mut self, queue: QueueKey) {
+        for (frame, place) in (0..).zip(&mut self.places) {
+            if *place == Place::Filling(queue) || *place == Place::Leaving(queue) {
+                *place = Place::Resting;
+                self.resting.push(frame);
+                self.rest_since = None;
+            }
+        }
+    }
+
+    /// Frees what has rested long enough. To be called from time to time.
+    pub(super) fn tend(&mut self, now: Instant) {
+        if self.resting.is_empty() || now.since(*self.rest_since.get_or_insert(now)) < REST {
+            return;
+        }
+        for frame in self.resting.drain(..) {
+            self.places[frame as usize] = Place::Free;
+            self.free.push(frame);
+        }
+        self.rest_since = None;
+    }
+
+    #[cfg(test)]
+    pub(super) fn free(&self) -> usize {
+        self.free.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const A: QueueKey = QueueKey(0);
+    const B: QueueKey = QueueKey(1);
+
+    fn queue(number: u8) -> QueueKey {
+        if number.is_multiple_of(2) { A } else { B }
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Fill(u8),
+        Make,
+        Arrived(Frame, u8),
+        Leave(Frame, u8),
+        Returned(Frame, u8),
+        GiveUp(Frame),
+        Abandon(u8),
+        Tend(u64),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        // Frames beyond the memory are what a kernel gone mad would say.
+        let frame = || 0u32..10;
+        let step = prop_oneof![
+            any::<u8>().prop_map(Step::Fill),
+            Just(Step::Make),
+            (frame(), any::<u8>()).prop_map(|(frame, queue)| Step::Arrived(frame, queue)),
+            (frame(), any::<u8>()).prop_map(|(frame, queue)| Step::Leave(frame, queue)),
+            (frame(), any::<u8>()).prop_map(|(frame, queue)| Step::Returned(frame, queue)),
+            frame().prop_map(Step::GiveUp),
+            any::<u8>().prop_map(Step::Abandon),
+            (0u64..2000).prop_map(Step::Tend),
+        ];
+        proptest::collection::vec(step, 0..200)
+    }
+
+    proptest! {
+        #[test]
+        fn no_frame_is_lost_or_doubled_whatever_the_kernel_says(steps in steps()) {
+            let mut frames = Frames::new(8);
+            let mut now = Instant::ZERO;
+            for step in steps {
+                match step {
+                    Step::Fill(number) => drop(frames.fill(queue(number))),
+                    Step::Make => drop(frames.make()),
+                    Step::Arrived(frame, number) => drop(frames.arrived(frame, queue(number))),
+                    Step::Leave(frame, number) => drop(frames.leave(frame, queue(number))),
+                    Step::Returned(frame, number) => drop(frames.returned(frame, queue(number))),
+                    Step::GiveUp(frame) => drop(frames.give_up(frame)),
+                    Step::Abandon(number) => frames.abandon(queue(number)),
+                    Step::Tend(millis) => {
+                        now += Duration::from_millis(millis);
+                        frames.tend(now);
+                    }
+                }
+                let with = |place| (0..8).filter(|frame| frames.places[*frame as usize] == place).collect::<Vec<Frame>>();
+                let sorted = |list: &[Frame]| {
+                    let mut list = list.to_vec();
+                    list.sort_unstable();
+                    list
+                };
+                prop_assert_eq!(sorted(&frames.free), with(Place::Free));
+                prop_assert_eq!(sorted(&frames.resting), with(Place::Resting));
+            }
+            // Everything comes back when its holders let go.
+            (0..8).for_each(|frame| {
+                frames.give_up(frame);
+            });
+            frames.abandon(A);
+            frames.abandon(B);
+            frames.tend(now);
+            frames.tend(now + REST);
+            prop_assert_eq!(frames.free(), 8);
+        }
+    }
+
+    #[test]
+    fn a_frame_goes_round_and_only_its_holder_moves_it() {
+        let mut frames = Frames::new(2);
+        let frame = frames.fill(A).unwrap();
+        assert!(!frames.arrived(frame, B), "another queue received nothing into it");
+        assert!(frames.arrived(frame, A));
+        assert!(!frames.arrived(frame, A), "once");
+        assert_eq!(frames.leave(frame, B), Some(A));
+        assert!(frames.leave(frame, B).is_none() && !frames.give_up(frame), "it is the kernel's");
+        assert!(!frames.returned(frame, A) && frames.returned(frame, B));
+        assert_eq!(frames.make(), Some(frame), "still warm");
+        assert!(frames.make().is_some() && frames.make().is_none());
+    }
+
+    #[test]
+    fn frames_of_a_closed_socket_rest_before_they_are_used_again() {
+        let mut frames = Frames::new(2);
+        let (_, kept) = (frames.fill(A), frames.fill(B).unwrap());
+        frames.abandon(A);
+        frames.tend(Instant::ZERO);
+        frames.tend(Instant::ZERO + Duration::from_millis(999));
+        assert_eq!(frames.free(), 0);
+        frames.tend(Instant::ZERO + REST);
+        assert_eq!(frames.free(), 1);
+        assert!(frames.arrived(kept, B), "the other socket's frames are its own");
+    }
+}

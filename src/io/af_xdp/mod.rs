@@ -1,0 +1,48 @@
+//! Frames in and out of a device through AF_XDP sockets, before the kernel's stack makes anything of them.
+//!
+//! A program of five instructions at the device hands every frame to the socket of its queue. Each worker has a memory that it
+//! shares with the kernel: frames of all its devices lie in there, are edited where they lie, and leave by another device from
+//! there. Where the driver can, the device reads and writes that memory itself (zero-copy); else the kernel copies once in each
+//! direction.
+//!
+//! ```text
+//!            fill ring: empty frames                   send ring: frames to send
+//!          ◀────────────────────────                 ──────────────────────────▶
+//!   device   receive ring: full ones   Umem, a worker   completion ring: sent ones   device
+//!          ────────────────────────▶                 ◀──────────────────────────
+//! ```
+//!
+//! What AF_PACKET carries beside a frame does not exist here: super-frames, checksums that are left to a device, tags that a
+//! device took out. A device that does such things is refused with what to turn off; what a veth's other end leaves undone
+//! cannot be seen from here, and must be turned off there (`ethtool -K PEER tx off`).
+//!
+//! | file | has |
+//! | --- | --- |
+//! | `bpf` | the program, and bpf(2) |
+//! | `ring` | the rings' memory and positions |
+//! | `socket` | the socket, its options and what it is bound to |
+//! | `memory`, `frames` | the frames' memory, and who has which frame |
+//! | `queue` | one socket with its rings |
+//! | `umem` | a worker's queues over one memory |
+//! | `ends` | a worker's ways in and out |
+//! | `device` | a device opened for all workers |
+
+pub(super) mod bpf;
+mod device;
+mod ends;
+mod frames;
+mod memory;
+mod queue;
+mod ring;
+mod socket;
+#[cfg(test)]
+mod tests;
+mod umem;
+
+pub use bpf::Hook;
+#[cfg(test)]
+pub(super) use device::open_at;
+pub use device::{Attachment, Mode, OpenError, Opened, Target, open};
+pub use ends::{Receiver, Sender};
+pub use socket::Transfer;
+pub use umem::Umem;

@@ -1,0 +1,246 @@
+//! One socket with its four rings, and the frames that the kernel has through it.
+//!
+//! It never has more frames than the rings have entries: what is filled or received and not yet read fits the fill ring, what is
+//! to be sent or sent and not yet returned fits the completion ring. So neither side ever finds a ring full.
+
+use super::frames::{Frame, Frames, QueueKey};
+use super::memory::Memory;
+use super::socket::{Rings, Socket, Transfer};
+use crate::io::ways::SendError;
+use crate::wire::vlan::{TPID_CUSTOMER, VlanTag};
+
+/// Entries of the fill and the receive ring.
+pub(super) const RECEIVE_RING: u32 = 4096;
+/// Entries of the send and the completion ring.
+pub(super) const SEND_RING: u32 = 2048;
+/// Frames are given to the kernel this many at a time.
+const REFILL: u32 = 32;
+/// Calls for one burst: each sends some, or says that the device dropped one.
+const KICKS: u32 = 256;
+/// Bytes of an Ethernet header.
+const ETHERNET: usize = 14;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Queue {
+    pub key: QueueKey,
+    /// No other queue of the same worker ever has the same.
+    pub serial: u64,
+    pub socket: Socket,
+    rings: Rings,
+    /// Frames that the kernel has for receiving, and how many it should have.
+    filling: u32,
+    target: u32,
+    /// Frames that the kernel has for sending.
+    leaving: u32,
+    /// Position in the send ring beyond which the kernel cannot have read.
+    seen: u32,
+    /// The device was down at the last call.
+    is_down: bool,
+    /// Something was submitted that no call has sent yet.
+    is_pending: bool,
+    mtu: u16,
+    /// Frames lost on their way in that were told already.
+    told: u64,
+    /// Frames that the device did not send.
+    pub unsent: u64,
+}
+
+/// The device takes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Down {
+    pub error: SendError,
+    /// Frames, the last that were submitted, that are free again.
+    pub taken_back: u32,
+}
+
+impl Queue {
+    pub(super) fn new(key: QueueKey, serial: u64, (socket, rings): (Socket, Rings), mtu: u16) -> Self {
+        let seen = rings.send.position();
+        Self {
+            key,
+            serial,
+            socket,
+            rings,
+            filling: 0,
+            target: 0,
+            leaving: 0,
+            seen,
+            is_down: false,
+            is_pending: false,
+            mtu,
+            told: 0,
+            unsent: 0,
+        }
+    }
+
+    /// How many frames the kernel is to have for receiving from here on.
+    pub(super) fn set_target(&mut self, target: u32) {
+        self.target = target.min(RECEIVE_RING);
+    }
+
+    /// Gives the kernel frames to receive into.
+    pub(super) fn refill(&mut self, frames: &mut Frames) {
+        let missing = self.target.saturating_sub(self.filling);
+        if missing < REFILL {
+            return;
+        }
+        for _ in 0..missing.min(self.rings.fill.room()) {
+            let Some(frame) = frames.fill(self.key) else { break };
+            self.rings.fill.push(Memory::offset(frame));
+            self.filling += 1;
+        }
+        self.rings.fill.submit();
+    }
+
+    /// The next received frame, which is the worker's: where it lies and its length.
+    pub(super) fn next(&mut self, frames: &mut Frames) -> Option<(Frame, u64, usize)> {
+        loop {
+            let descriptor = self.rings.receive.pop()?;
+            let frame = Memory::frame(descriptor.addr);
+            if frames.arrived(frame, self.key) {
+                self.filling -= 1;
+                return Some((frame, descriptor.addr, descriptor.len as usize));
+            }
+        }
+    }
+
+    /// Ends a round of [`Queue::next`] that brought `received` frames.
+    pub(super) fn received(&mut self, received: usize, frames: &mut Frames) {
+        if received > 0 {
+            self.rings.receive.release();
+        } else if self.rings.fill.needs_wakeup() {
+            self.socket.wake_receiving();
+        }
+        if self.is_pending {
+            self.flush(frames);
+        } else if self.leaving > 0 {
+            self.reap(frames);
+        }
+        self.refill(frames);
+    }
+
+    /// Largest frame without its tag that the device takes, as AF_PACKET has it: a customer tag does not count.
+    fn takes(&self, len: usize, vlan: Option<VlanTag>) -> bool {
+        let tag = if vlan.is_some_and(|tag| tag.tpid != TPID_CUSTOMER) { 4 } else { 0 };
+        len + tag <= usize::from(self.mtu) + ETHERNET
+    }
+
+    /// Whether a frame can be taken for sending. Asks the device where it was down.
+    pub(super) fn admit(&mut self, len: usize, vlan: Option<VlanTag>, frames: &mut Frames) -> Result<(), SendError> {
+        if len < ETHERNET {
+            return Err(SendError::Refused);
+        }
+        if !self.takes(len, vlan) {
+            return Err(SendError::TooBig);
+        }
+        if self.is_down {
+            self.kick(frames).map_err(|down| down.error)?;
+        }
+        if self.leaving == SEND_RING {
+            self.reap(frames);
+        }
+        if self.leaving == SEND_RING || self.rings.send.room() == 0 {
+            return Err(SendError::WouldBlock);
+        }
+        Ok(())
+    }
+
+    /// Takes `frame` of the worker for sending; answers which queue brought it. [`Queue::submit`] sends it later.
+    pub(super) fn take(&mut self, frame: Frame, frames: &mut Frames) -> Option<QueueKey> {
+        let from = frames.leave(frame, self.key)?;
+        self.leaving += 1;
+        Some(from)
+    }
+
+    /// Hands a frame that was taken over to the kernel.
+    pub(super) fn submit(&mut self, offset: u64, len: usize) {
+        let len = u32::try_from(len).expect("a frame fits the memory");
+        self.rings.send.push(libc::xdp_desc { addr: offset, len, options: 0 });
+        self.is_pending = true;
+    }
+
+    /// Whether something waits for [`Queue::kick`].
+    pub(super) fn is_pending(&self) -> bool {
+        self.is_pending
+    }
+
+    /// Has the kernel send what was submitted, and counts what it does not take.
+    pub(super) fn flush(&mut self, frames: &mut Frames) {
+        if let Err(Down { error: _, taken_back }) = self.kick(frames) {
+            self.unsent += u64::from(taken_back);
+        }
+    }
+
+    /// Has the kernel send what was submitted.
+    pub(super) fn kick(&mut self, frames: &mut Frames) -> Result<(), Down> {
+        self.rings.send.submit();
+        self.is_pending = false;
+        let needed = self.is_down || self.socket.transfer == Transfer::Copy || self.rings.send.needs_wakeup();
+        if !needed {
+            return Ok(());
+        }
+        for _ in 0..KICKS {
+            let room = self.rings.send.room();
+            let outcome = self.socket.wake_sending().map_err(|error| error.raw_os_error().unwrap_or(0));
+            match outcome {
+                // More is left than one call sends, or the kernel has no room for it at present.
+                Ok(()) | Err(libc::EAGAIN | libc::ENOBUFS | libc::EINTR) => {}
+                // The device dropped one.
+                Err(libc::EBUSY) => self.unsent += 1,
+                Err(libc::ENETDOWN) => return self.down(SendError::LinkDown, frames),
+                Err(libc::ENXIO | libc::ENODEV) => return self.down(SendError::NoDevice, frames),
+                Err(_) => return self.down(SendError::Refused, frames),
+            }
+            self.is_down = false;
+            self.seen = self.rings.send.position();
+            self.reap(frames);
+            if self.rings.send.is_drained() || self.socket.transfer == Transfer::ZeroCopy {
+                return Ok(());
+            }
+            if outcome.is_err() && self.rings.send.room() == room {
+                break;
+            }
+        }
+        self.is_pending = true;
+        Ok(())
+    }
+
+    /// The call was refused before the kernel looked at the ring. In copy mode nobody else looks, and what it has not seen is
+    /// taken back, so that nothing stale leaves when the device is up again; a device that reads the ring itself keeps it.
+    fn down(&mut self, error: SendError, frames: &mut Frames) -> Result<(), Down> {
+        self.is_down = true;
+        let mut taken_back = 0;
+        if self.socket.transfer == Transfer::Copy {
+            while let Some(descriptor) = self.rings.send.take_back(self.seen) {
+                if frames.returned(Memory::frame(descriptor.addr), self.key) {
+                    self.leaving -= 1;
+                    taken_back += 1;
+                }
+            }
+            self.rings.send.submit();
+        }
+        Err(Down { error, taken_back })
+    }
+
+    /// Frees what the kernel has sent.
+    fn reap(&mut self, frames: &mut Frames) {
+        let mut some = false;
+        while let Some(offset) = self.rings.completion.pop() {
+            some = true;
+            if frames.returned(Memory::frame(offset), self.key) {
+                self.leaving -= 1;
+            }
+        }
+        if some {
+            self.rings.completion.release();
+        }
+    }
+
+    /// Frames lost on their way in since the last call.
+    pub(super) fn take_dropped(&mut self) -> u64 {
+        let dropped = self.socket.dropped().saturating_sub(self.told);
+        self.told += dropped;
+        dropped
+    }
+}

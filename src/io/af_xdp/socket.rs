@@ -1,0 +1,197 @@
+//! An AF_XDP socket: its options, its rings, and what it is bound to.
+
+use std::io;
+use std::mem::zeroed;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use super::memory::{FRAME_BYTES, Region};
+use super::queue::{RECEIVE_RING, SEND_RING};
+use super::ring::{Consumer, Producer};
+use crate::io::sockopt;
+
+/// A previous owner's hold on a queue ends a moment after its socket was closed.
+const RETRY: Duration = Duration::from_millis(10);
+/// Bytes that may be on their way through the socket.
+const BUFFER_BYTES: libc::c_int = 16 << 20;
+/// linux/if_xdp.h: frames that one call sends at most in copy mode, 32 where the kernel does not know the option.
+const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
+const TX_BUDGET: libc::c_int = 256;
+
+/// How frames come into the memory and out of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transfer {
+    /// The device reads and writes the memory.
+    ZeroCopy,
+    /// The kernel copies.
+    Copy,
+}
+
+/// A step of opening a socket that failed.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub what: &'static str,
+    pub source: io::Error,
+}
+
+fn failed(what: &'static str) -> impl Fn(io::Error) -> Failed {
+    move |source| Failed { what, source }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Socket {
+    descriptor: OwnedFd,
+    /// What it was bound for.
+    pub transfer: Transfer,
+}
+
+/// The rings of one socket.
+#[derive(Debug)]
+pub(super) struct Rings {
+    pub fill: Producer<u64>,
+    pub completion: Consumer<u64>,
+    pub receive: Consumer<libc::xdp_desc>,
+    pub send: Producer<libc::xdp_desc>,
+}
+
+/// Attempts at a queue that its previous owner has not let go of yet: bounded over all queues of a device.
+#[derive(Debug)]
+pub(super) struct Patience(pub u32);
+
+impl Socket {
+    /// Opens a socket over `memory` and binds it to a queue of the device with this interface index.
+    ///
+    /// `sibling` is a bound socket over the same memory and with the same transfer: its registration of the memory is used.
+    pub(super) fn open(
+        memory: Region,
+        sibling: Option<&OwnedFd>,
+        (index, queue): (u32, u32),
+        transfer: Transfer,
+        patience: &mut Patience,
+    ) -> Result<(Self, Rings), Failed> {
+        let descriptor = raw_socket().map_err(failed("open an AF_XDP socket"))?;
+        let option =
+            |name, value: u32, what| sockopt::set(&descriptor, libc::SOL_XDP, name, &value).map_err(failed(what));
+        if sibling.is_none() {
+            let region = libc::xdp_umem_reg {
+                addr: memory.start,
+                len: memory.bytes,
+                chunk_size: FRAME_BYTES,
+                headroom: 0,
+                flags: 0,
+                tx_metadata_len: 0,
+            };
+            sockopt::set(&descriptor, libc::SOL_XDP, libc::XDP_UMEM_REG, &region)
+                .map_err(failed("register the frames"))?;
+        }
+        option(libc::XDP_UMEM_FILL_RING, RECEIVE_RING, "make the fill ring")?;
+        option(libc::XDP_UMEM_COMPLETION_RING, SEND_RING, "make the completion ring")?;
+        option(libc::XDP_RX_RING, RECEIVE_RING, "make the receive ring")?;
+        option(libc::XDP_TX_RING, SEND_RING, "make the send ring")?;
+        let offsets: libc::xdp_mmap_offsets = sockopt::get(&descriptor, libc::SOL_XDP, libc::XDP_MMAP_OFFSETS)
+            .map_err(failed("ask where the rings are"))?;
+        let rings = Rings::map(&descriptor, &offsets).map_err(failed("map the rings"))?;
+        // Kernels that do not know it send 32 frames a call; the buffer's limit is the kernel's own then.
+        let _ = sockopt::set(&descriptor, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, &TX_BUDGET);
+        let _ = sockopt::set_buffer(&descriptor, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, BUFFER_BYTES);
+        loop {
+            match bind(&descriptor, index, queue, sibling, transfer) {
+                Ok(()) => return Ok((Self { descriptor, transfer }, rings)),
+                Err(error) if error.raw_os_error() == Some(libc::EBUSY) && patience.0 > 0 => {
+                    patience.0 -= 1;
+                    std::thread::sleep(RETRY);
+                }
+                Err(error) => return Err(failed("bind to a queue of the device")(error)),
+            }
+        }
+    }
+
+    /// The descriptor once more, for others to share the registration of the memory.
+    pub(super) fn share(&self) -> io::Result<OwnedFd> {
+        self.descriptor.try_clone()
+    }
+
+    /// Has the kernel look at the send ring.
+    pub(super) fn wake_sending(&self) -> io::Result<()> {
+        let flags = libc::MSG_DONTWAIT;
+        // SAFETY: no data and no address are passed. JUSTIFICATION: the standard library sends nothing without data.
+        let status = unsafe { libc::sendto(self.as_raw_fd(), std::ptr::null(), 0, flags, std::ptr::null(), 0) };
+        if status < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// Has the kernel look at the fill ring. A refusal is told by the next call that sends.
+    pub(super) fn wake_receiving(&self) {
+        let (nothing, flags) = (std::ptr::null_mut(), libc::MSG_DONTWAIT);
+        // SAFETY: no buffer and no address are passed. JUSTIFICATION: as above.
+        unsafe { libc::recvfrom(self.as_raw_fd(), nothing, 0, flags, std::ptr::null_mut(), std::ptr::null_mut()) };
+    }
+
+    /// Frames lost on their way in since the socket was opened.
+    pub(super) fn dropped(&self) -> u64 {
+        let counted = sockopt::get::<libc::xdp_statistics>(self, libc::SOL_XDP, libc::XDP_STATISTICS);
+        // A frame for which the fill ring had nothing is counted as dropped, too.
+        counted.map_or(0, |counted| counted.rx_dropped + counted.rx_ring_full)
+    }
+
+    /// Takes and clears a pending error.
+    pub(super) fn take_error(&self) -> Option<io::Error> {
+        sockopt::take_error(self)
+    }
+}
+
+impl AsRawFd for Socket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.descriptor.as_raw_fd()
+    }
+}
+
+impl Rings {
+    fn map(socket: &OwnedFd, offsets: &libc::xdp_mmap_offsets) -> io::Result<Self> {
+        Ok(Self {
+            fill: Producer::map(socket, libc::XDP_UMEM_PGOFF_FILL_RING as _, &offsets.fr, RECEIVE_RING)?,
+            completion: Consumer::map(socket, libc::XDP_UMEM_PGOFF_COMPLETION_RING as _, &offsets.cr, SEND_RING)?,
+            receive: Consumer::map(socket, libc::XDP_PGOFF_RX_RING, &offsets.rx, RECEIVE_RING)?,
+            send: Producer::map(socket, libc::XDP_PGOFF_TX_RING, &offsets.tx, SEND_RING)?,
+        })
+    }
+}
+
+fn raw_socket() -> io::Result<OwnedFd> {
+    // SAFETY: `socket` takes integers only; a non-negative answer is a descriptor that nobody else owns.
+    // JUSTIFICATION: the standard library has no AF_XDP sockets.
+    unsafe {
+        let fd = libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0);
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+fn bind(socket: &OwnedFd, index: u32, queue: u32, sibling: Option<&OwnedFd>, transfer: Transfer) -> io::Result<()> {
+    // SAFETY: all fields of `sockaddr_xdp` are integers. JUSTIFICATION: newer systems may add some.
+    let mut address: libc::sockaddr_xdp = unsafe { zeroed() };
+    address.sxdp_family = libc::AF_XDP as libc::c_ushort;
+    address.sxdp_ifindex = index;
+    address.sxdp_queue_id = queue;
+    match sibling {
+        // The rest is as for the sibling, and must not be said again.
+        Some(sibling) => {
+            address.sxdp_flags = libc::XDP_SHARED_UMEM;
+            address.sxdp_shared_umem_fd = sibling.as_raw_fd().cast_unsigned();
+        }
+        None => {
+            let transfer = match transfer {
+                Transfer::ZeroCopy => libc::XDP_ZEROCOPY,
+                Transfer::Copy => libc::XDP_COPY,
+            };
+            address.sxdp_flags = transfer | libc::XDP_USE_NEED_WAKEUP;
+        }
+    }
+    let len = libc::socklen_t::try_from(size_of::<libc::sockaddr_xdp>()).expect("an address is small");
+    // SAFETY: pointer and length describe `address`, which lives through the call.
+    // JUSTIFICATION: the standard library binds no AF_XDP sockets.
+    let status = unsafe { libc::bind(socket.as_raw_fd(), std::ptr::from_ref(&address).cast(), len) };
+    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

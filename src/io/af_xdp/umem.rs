@@ -1,0 +1,372 @@
+//! What one worker has of AF_XDP: a memory full of frames, and the sockets over it. A frame that came by one of them leaves by
+//! another from where it lies.
+//!
+//! ```text
+//!   device a ─▶ Queue ─┐                    ┌─ Queue ─▶ device b
+//!                      ├─▶ Frames, Memory ──┤
+//!   device b ─▶ Queue ─┘                    └─ Queue ─▶ device a
+//! ```
+//!
+//! The kernel's name for it is UMEM. It is locked for a step at a time, by its worker and, while a device is opened, by the
+//! control thread.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arrayvec::ArrayVec;
+
+use super::frames::{Frame, Frames, MADE, QueueKey};
+use super::memory::{FRAME_BYTES, HEADROOM, Memory, Region};
+use super::queue::{Down, Queue, RECEIVE_RING, SEND_RING};
+use super::socket::{Rings, Socket, Transfer};
+use crate::id::DeviceId;
+use crate::io::ways::{Outgoing, RingCounts, SendError};
+use crate::time::Instant;
+use crate::wire::batch::{Batch, Packet};
+use crate::wire::offload::{self, Offload};
+use crate::wire::vlan::{TPID_CUSTOMER, TPID_SERVICE, VlanTag};
+
+/// Frames for each device that there is at the start: what it may have waiting in both directions.
+const FRAMES: u32 = RECEIVE_RING + SEND_RING;
+/// Devices that frames are reserved for at least and at most; further ones share.
+const DEVICES: std::ops::RangeInclusive<u32> = 2..=8;
+/// The two hardware addresses, which a tag follows.
+const ADDRESSES: usize = 12;
+/// A tag on the wire.
+const TAG: usize = 4;
+/// Frames written at a time.
+const BURST: usize = 64;
+
+/// See the module. Clones are the same.
+#[derive(Debug, Clone)]
+pub struct Umem(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    memory: Memory,
+    frames: Frames,
+    queues: Vec<Option<Queue>>,
+    /// Frames on their way out that the worker still looks at.
+    claims: Vec<Claim>,
+    serial: u64,
+}
+
+/// A frame that leaves when the worker has given up the batch that it is in.
+#[derive(Debug, Clone, Copy)]
+struct Claim {
+    /// The queue that brought it.
+    from: QueueKey,
+    to: QueueKey,
+    offset: u64,
+    len: usize,
+    vlan: Option<VlanTag>,
+}
+
+/// Names a socket of a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct QueueId {
+    key: QueueKey,
+    serial: u64,
+}
+
+impl Umem {
+    /// Memory for a worker of an engine with that many devices. It costs 24 MiB for each, between two and eight.
+    pub fn new(devices: usize) -> io::Result<Self> {
+        let devices = u32::try_from(devices).unwrap_or(u32::MAX).clamp(*DEVICES.start(), *DEVICES.end());
+        Self::with_frames(FRAMES * devices)
+    }
+
+    pub(super) fn with_frames(frames: u32) -> io::Result<Self> {
+        let state = State {
+            memory: Memory::new(frames)?,
+            frames: Frames::new(frames),
+            queues: Vec::new(),
+            claims: Vec::with_capacity(Batch::<()>::CAPACITY),
+            serial: 0,
+        };
+        Ok(Self(Arc::new(Mutex::new(state))))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A socket over the memory whose registration another one can use.
+    pub(super) fn sibling(&self, transfer: Transfer) -> Option<OwnedFd> {
+        let state = self.state();
+        let mut queues = state.queues.iter().flatten().filter(|queue| queue.socket.transfer == transfer);
+        queues.find_map(|queue| queue.socket.share().ok())
+    }
+
+    /// Where the memory is. It stays there for as long as this lives.
+    pub(super) fn region(&self) -> Region {
+        self.state().memory.region()
+    }
+
+    /// A socket is bound: it gets frames to receive into.
+    pub(super) fn add(&self, opened: (Socket, Rings), mtu: u16) -> QueueId {
+        let mut state = self.state();
+        let slot = state.queues.iter().position(Option::is_none).unwrap_or_else(|| {
+            state.queues.push(None);
+            state.queues.len() - 1
+        });
+        let number = u16::try_from(slot).ok().filter(|number| *number != MADE.0);
+        let key = QueueKey(number.expect("devices and their queues are few"));
+        state.serial += 1;
+        let id = QueueId { key, serial: state.serial };
+        state.queues[slot] = Some(Queue::new(key, id.serial, opened, mtu));
+        state.share_out();
+        id
+    }
+
+    /// Closes a socket.
+    pub(super) fn remove(&self, id: QueueId) {
+        let mut state = self.state();
+        if find(&mut state.queues, id).is_none() {
+            return;
+        }
+        state.claims.retain(|claim| claim.to != id.key);
+        state.queues[usize::from(id.key.0)] = None;
+        state.frames.abandon(id.key);
+        state.share_out();
+    }
+
+    /// See [`crate::io::ways::Receiver::receive`]; the frames taken are noted in `taken`.
+    ///
+    /// # Safety
+    /// The frames are given back by [`Umem::release`] after the batch ended, or not at all, and this memory outlives 'r.
+    pub(super) unsafe fn receive<'r, V>(
+        &self,
+        id: QueueId,
+        device: DeviceId,
+        batch: &mut Batch<'r, V>,
+        taken: &mut Vec<Frame>,
+    ) -> usize {
+        let mut state = self.state();
+        let State { memory, frames, queues, .. } = &mut *state;
+        let Some(queue) = find(queues, id) else { return 0 };
+        let before = batch.packets.len();
+        while !batch.packets.is_full() {
+            let Some((frame, offset, len)) = queue.next(frames) else { break };
+            // SAFETY: the queue received into the frame, which makes it ours, and this is its only slice: it is handed out again
+            // only after it was given back, which the caller does later. JUSTIFICATION: frames are edited where they lie.
+            let Some(bytes) = (unsafe { memory.slice(offset, len) }) else {
+                frames.give_up(frame);
+                continue;
+            };
+            taken.push(frame);
+            let (vlan, bytes) = pop_tag(bytes);
+            batch.packets.push(Packet { device, vlan, offload: Offload::NONE, bytes, verdict: None });
+        }
+        let received = batch.packets.len() - before;
+        queue.received(received, frames);
+        received
+    }
+
+    /// The batch ended: what leaves goes, the rest is free.
+    pub(super) fn release(&self, ids: &[QueueId], taken: &mut Vec<Frame>) {
+        let mut state = self.state();
+        let State { memory, frames, queues, claims, .. } = &mut *state;
+        claims.retain(|claim| {
+            if !ids.iter().any(|id| id.key == claim.from) {
+                return true;
+            }
+            if let Some(queue) = queues.get_mut(usize::from(claim.to.0)).and_then(Option::as_mut) {
+                // SAFETY: the frame is the kernel's by our books and not yet by its own, and the batch that had a slice of it has
+                // ended. JUSTIFICATION: the tag is put on where the frame lies.
+                let (offset, len) = unsafe { tagged(memory, claim.offset, claim.len, claim.vlan) };
+                queue.submit(offset, len);
+            }
+            false
+        });
+        for frame in taken.drain(..) {
+            // False for those that leave.
+            frames.give_up(frame);
+        }
+        for queue in queues.iter_mut().flatten().filter(|queue| queue.is_pending()) {
+            queue.flush(frames);
+        }
+        for id in ids {
+            if let Some(queue) = find(queues, *id) {
+                queue.refill(frames);
+            }
+        }
+    }
+
+    /// See [`crate::io::ways::Sender::send`].
+    pub(super) fn send<'a>(
+        &self,
+        id: QueueId,
+        outgoing: impl IntoIterator<Item = Outgoing<'a>>,
+        mut failed: impl FnMut(usize, SendError),
+    ) -> usize {
+        let mut state = self.state();
+        let State { memory, frames, queues, claims, .. } = &mut *state;
+        let Some(queue) = find(queues, id) else {
+            outgoing.into_iter().enumerate().for_each(|(position, _)| failed(position, SendError::NoDevice));
+            return 0;
+        };
+        let mut sent = 0;
+        let mut written = Written::new();
+        for (position, frame) in outgoing.into_iter().enumerate() {
+            match take(queue, &frame, memory, frames, claims) {
+                Ok(Taken::Claimed) => sent += 1,
+                Ok(Taken::Written) => {
+                    sent += 1;
+                    written.push(position);
+                    if written.is_full() {
+                        sent -= settle(queue, frames, &mut written, &mut failed);
+                    }
+                }
+                Err(error) => failed(position, error),
+            }
+        }
+        sent - settle(queue, frames, &mut written, &mut failed)
+    }
+
+    /// What the kernel counted of these sockets since the last call. Frees what closed sockets had, where that is due.
+    pub(super) fn tend(&self, ids: &[QueueId], now: Instant) -> RingCounts {
+        let mut state = self.state();
+        state.frames.tend(now);
+        let mut counts = RingCounts::default();
+        for id in ids {
+            if let Some(queue) = find(&mut state.queues, *id) {
+                counts.dropped += queue.take_dropped();
+                counts.unsent += std::mem::take(&mut queue.unsent);
+            }
+        }
+        counts
+    }
+
+    /// Takes and clears the pending errors of these sockets; answers the last.
+    pub(super) fn take_error(&self, ids: &[QueueId]) -> Option<io::Error> {
+        let mut state = self.state();
+        ids.iter().filter_map(|id| find(&mut state.queues, *id)?.socket.take_error()).last()
+    }
+
+    #[cfg(test)]
+    pub(super) fn free(&self) -> usize {
+        self.state().frames.free()
+    }
+}
+
+impl State {
+    /// Receiving has two thirds of the frames, each socket the same part; the rest is on its way.
+    fn share_out(&mut self) {
+        let sockets = u32::try_from(self.queues.iter().flatten().count()).unwrap_or(u32::MAX).max(1);
+        let part = self.frames.count() / 3 * 2 / sockets;
+        for queue in self.queues.iter_mut().flatten() {
+            queue.set_target(part);
+            queue.refill(&mut self.frames);
+        }
+    }
+}
+
+fn find(queues: &mut [Option<Queue>], id: QueueId) -> Option<&mut Queue> {
+    queues.get_mut(usize::from(id.key.0))?.as_mut().filter(|queue| queue.serial == id.serial)
+}
+
+/// Positions, among what is to be sent, of frames that were written into the memory and not yet sent.
+type Written = ArrayVec<usize, BURST>;
+
+/// How a frame was taken for sending.
+enum Taken {
+    /// It lies in the memory, and leaves from there when its batch has ended.
+    Claimed,
+    /// A copy of it was submitted.
+    Written,
+}
+
+fn take(
+    queue: &mut Queue,
+    frame: &Outgoing<'_>,
+    memory: &Memory,
+    frames: &mut Frames,
+    claims: &mut Vec<Claim>,
+) -> Result<Taken, SendError> {
+    let Outgoing { bytes, vlan, offload: Offload { partial, gso, verified: _ } } = *frame;
+    if gso.is_some() {
+        return Err(SendError::Refused);
+    }
+    queue.admit(bytes.len(), vlan, frames)?;
+    let in_place = memory.find(bytes).filter(|offset| partial.is_none() && has_room_for_tag(*offset));
+    if let Some(offset) = in_place
+        && let Some(from) = queue.take(Memory::frame(offset), frames)
+    {
+        claims.push(Claim { from, to: queue.key, offset, len: bytes.len(), vlan });
+        return Ok(Taken::Claimed);
+    }
+    let copy = frames.make().ok_or(SendError::NoBuffers)?;
+    let offset = Memory::offset(copy) + u64::from(HEADROOM);
+    // SAFETY: `make` gave us the frame, and nobody else has a slice of it. JUSTIFICATION: the kernel reads it there.
+    let Some(place) = (unsafe { memory.slice(offset, bytes.len()) }) else {
+        frames.give_up(copy);
+        return Err(SendError::TooBig);
+    };
+    place.copy_from_slice(bytes);
+    if partial.is_some_and(|partial| offload::finish_checksum(place, partial).is_err()) {
+        frames.give_up(copy);
+        return Err(SendError::Refused);
+    }
+    queue.take(copy, frames);
+    // SAFETY: the frame is ours, and `place` is not used any more. JUSTIFICATION: as above.
+    let (offset, len) = unsafe { tagged(memory, offset, bytes.len(), vlan) };
+    queue.submit(offset, len);
+    Ok(Taken::Written)
+}
+
+/// Sends what was written, tells what the device did not take, and answers how many that were.
+fn settle(
+    queue: &mut Queue,
+    frames: &mut Frames,
+    written: &mut Written,
+    failed: &mut impl FnMut(usize, SendError),
+) -> usize {
+    let outcome = if written.is_empty() { Ok(()) } else { queue.kick(frames) };
+    let lost = match outcome {
+        Ok(()) => 0,
+        Err(Down { error, taken_back }) => {
+            // The last ones are those that the kernel had not seen; more than these were submitted before.
+            let lost = written.len().min(taken_back as usize);
+            queue.unsent += u64::from(taken_back) - lost as u64;
+            written[written.len() - lost..].iter().for_each(|position| failed(*position, error));
+            lost
+        }
+    };
+    written.clear();
+    lost
+}
+
+/// Whether a tag can be put before the frame at `offset`.
+const fn has_room_for_tag(offset: u64) -> bool {
+    offset % FRAME_BYTES as u64 >= TAG as u64
+}
+
+/// Puts a tag on the frame at `offset`; answers where it lies then, and its length.
+///
+/// # Safety
+/// The frame is the caller's, and no slice of it lives.
+unsafe fn tagged(memory: &Memory, offset: u64, len: usize, vlan: Option<VlanTag>) -> (u64, usize) {
+    let Some(tag) = vlan.filter(|_| len >= ADDRESSES && has_room_for_tag(offset)) else { return (offset, len) };
+    let start = offset - TAG as u64;
+    // SAFETY: the caller's promise. JUSTIFICATION: the frame stays where it lies.
+    let Some(head) = (unsafe { memory.slice(start, ADDRESSES + TAG) }) else { return (offset, len) };
+    head.copy_within(TAG.., 0);
+    head[ADDRESSES..ADDRESSES + 2].copy_from_slice(&tag.tpid.to_be_bytes());
+    head[ADDRESSES + 2..].copy_from_slice(&tag.tci.to_be_bytes());
+    (start, len + TAG)
+}
+
+/// Takes the outer tag out of a frame, as the kernel does for AF_PACKET.
+fn pop_tag(bytes: &mut [u8]) -> (Option<VlanTag>, &mut [u8]) {
+    // An ethertype follows the tag.
+    let Some(head) = bytes.first_chunk::<{ ADDRESSES + TAG + 2 }>() else { return (None, bytes) };
+    let word = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
+    let tag = VlanTag { tpid: word(ADDRESSES), tci: word(ADDRESSES + 2) };
+    if tag.tpid != TPID_CUSTOMER && tag.tpid != TPID_SERVICE {
+        return (None, bytes);
+    }
+    bytes.copy_within(..ADDRESSES, TAG);
+    (Some(tag), &mut bytes[TAG..])
+}

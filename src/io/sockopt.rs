@@ -1,0 +1,60 @@
+//! Socket options whose values are plain data.
+
+use std::io;
+use std::mem::{size_of, zeroed};
+use std::os::fd::AsRawFd;
+
+/// Integers and C structs of integers: every pattern of bytes is a value.
+///
+/// # Safety
+/// The promise is the implementer's.
+pub(super) unsafe trait Plain: Copy {}
+// SAFETY: an integer. JUSTIFICATION: `get` needs the promise.
+unsafe impl Plain for libc::c_int {}
+// SAFETY: two integers. JUSTIFICATION: as above.
+unsafe impl Plain for libc::tpacket_stats {}
+// SAFETY: integers. JUSTIFICATION: as above.
+unsafe impl Plain for libc::xdp_mmap_offsets {}
+// SAFETY: integers. JUSTIFICATION: as above.
+unsafe impl Plain for libc::xdp_statistics {}
+// SAFETY: an integer. JUSTIFICATION: as above.
+unsafe impl Plain for libc::xdp_options {}
+
+/// Sets an option.
+pub(super) fn set<T: Copy>(socket: &impl AsRawFd, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {
+    let len = libc::socklen_t::try_from(size_of::<T>()).expect("option values are small");
+    // SAFETY: the pointer and length describe `value`, which lives through the call; the kernel only reads it.
+    // JUSTIFICATION: the standard library sets none of these options.
+    let status = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, std::ptr::from_ref(value).cast(), len) };
+    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Reads an option; what the kernel does not fill is zero.
+pub(super) fn get<T: Plain>(socket: &impl AsRawFd, level: libc::c_int, name: libc::c_int) -> io::Result<T> {
+    // SAFETY: `Plain` promises that any bytes, zeros among them, are a value of `T`.
+    // JUSTIFICATION: the kernel fills it in place.
+    let mut value: T = unsafe { zeroed() };
+    let mut len = libc::socklen_t::try_from(size_of::<T>()).expect("option values are small");
+    // SAFETY: pointer and length describe `value`; the kernel writes at most `len` bytes.
+    // JUSTIFICATION: the standard library reads none of these options.
+    let status = unsafe {
+        libc::getsockopt(socket.as_raw_fd(), level, name, std::ptr::from_mut(&mut value).cast(), &raw mut len)
+    };
+    if status == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Asks for a socket buffer of `bytes`: beyond the system's limit with CAP_NET_ADMIN, up to it without.
+pub(super) fn set_buffer(
+    socket: &impl AsRawFd,
+    force: libc::c_int,
+    plain: libc::c_int,
+    bytes: libc::c_int,
+) -> io::Result<()> {
+    set(socket, libc::SOL_SOCKET, force, &bytes).or_else(|_| set(socket, libc::SOL_SOCKET, plain, &bytes))
+}
+
+/// Takes and clears the error that the kernel noted on the socket, `ENETDOWN` after a link went down.
+pub(super) fn take_error(socket: &impl AsRawFd) -> Option<io::Error> {
+    let error: libc::c_int = get(socket, libc::SOL_SOCKET, libc::SO_ERROR).ok()?;
+    (error != 0).then(|| io::Error::from_raw_os_error(error))
+}
