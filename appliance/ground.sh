@@ -51,3 +51,17 @@ Get it from https://rustup.rs (as the user who builds):
 then open a new shell and run this again. With rustup already there: rustup update stable"
     fi
 }
+
+# captures: fetches real packet captures for the tests, once, and names their directory in FWLB_CAPTURES. Without them the tests
+# have fewer.
+captures() {
+    FWLB_CAPTURES=$PWD/target/captures
+    if [ ! -d "$FWLB_CAPTURES" ]; then
+        say "Fetching packet captures (of the Debian package pathspider)"
+        rm -rf "$FWLB_CAPTURES.part"
+        mkdir -p "$FWLB_CAPTURES.part"
+        (cd "$FWLB_CAPTURES.part" && apt-get download pathspider && dpkg-deb -x pathspider_*.deb .) &&
+            mv "$FWLB_CAPTURES.part" "$FWLB_CAPTURES" || FWLB_CAPTURES=""
+    fi
+    if [ -n "$FWLB_CAPTURES" ]; then export FWLB_CAPTURES; else unset FWLB_CAPTURES; fi
+}

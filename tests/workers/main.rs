@@ -1,0 +1,105 @@
+//! One worker and two decide alike: the same packets, shared out as the kernel shares them out, leave as the same bytes.
+//!
+//! A packet's decision is its verdict, the bytes that leave (they hold the firewall, the translation and the hop), what the
+//! engine made of it, and whether it opened a session. Two forwarders share the table, the schedulers and the port pools, as
+//! the workers of an engine do; each flow stays with one of them, but the two legs of a translated flow, and the fragments and
+//! errors of a flow, may be with different ones.
+
+mod captures;
+mod clients;
+mod world;
+
+use captures::{Capture, Roles};
+use clients::Conversation;
+use fwlb::engine::Verdict;
+use fwlb::slb::{Mode, Scheduler};
+use world::{Decision, World};
+
+/// Both logs are the same, and both workers had something to decide.
+#[track_caller]
+fn assert_alike(what: &str, one: &[Decision], two: &[Decision]) {
+    assert_eq!(one.len(), two.len(), "{what}");
+    for (number, (one, two)) in one.iter().zip(two).enumerate() {
+        assert_eq!(one, two, "{what}: packet {number}");
+    }
+}
+
+fn forwarded(log: &[Decision]) -> usize {
+    let left = |decision: &&Decision| {
+        matches!(decision.verdict, Verdict::Forward(_) | Verdict::Hairpin(_) | Verdict::Replaced)
+    };
+    log.iter().filter(left).count()
+}
+
+fn opened(log: &[Decision]) -> u64 {
+    log.iter().map(|decision| decision.opened).sum()
+}
+
+#[test]
+fn real_captures_are_decided_alike() {
+    let captures = captures::all();
+    assert!(captures.len() >= 15, "{} captures", captures.len());
+    let (mut frames, mut left, mut sessions, mut second) = (0, 0, 0, 0);
+    for Capture { name, frames: captured } in &captures {
+        let roles = Roles::of(captured);
+        let play = |workers| {
+            let mut world = World::outer(workers);
+            roles.route(&mut world);
+            let log = roles.play(&mut world, captured);
+            (log, world.shares())
+        };
+        let (one, _) = play(1);
+        let (two, shares) = play(2);
+        assert_alike(name, &one, &two);
+        frames += one.len();
+        left += forwarded(&one);
+        sessions += opened(&one);
+        second += shares[1];
+    }
+    println!("{} captures, {frames} frames: {left} left, {sessions} sessions; worker 1 had {second}", captures.len());
+    assert!(
+        left * 3 > frames && sessions > 30,
+        "{left} of {frames} frames left, {sessions} sessions: most were refused"
+    );
+    assert!(second * 10 > frames as u64, "the second worker had {second} of {frames} frames");
+}
+
+#[test]
+fn a_services_clients_are_placed_and_translated_alike_in_every_mode() {
+    for mode in [Mode::Nat, Mode::FullNat, Mode::Direct, Mode::Tunnel] {
+        for scheduler in [Scheduler::RoundRobin, Scheduler::LeastConnections] {
+            for is_sticky in [false, true] {
+                let play = |workers| {
+                    let mut world = World::inner(workers, mode, scheduler, is_sticky);
+                    (clients::converse(&mut world, mode), world.shares())
+                };
+                let (one, _) = play(1);
+                let (two, shares) = play(2);
+                let what = format!("{mode:?}, {scheduler:?}, sticky {is_sticky}");
+                assert_alike(&what, &one, &two);
+                assert_eq!(forwarded(&one), one.len(), "{what}");
+                assert_eq!(opened(&one), clients::CLIENTS as u64, "{what}");
+                assert!(shares.iter().all(|share| share * 10 > one.len() as u64), "{what}: {shares:?}");
+            }
+        }
+    }
+}
+
+/// Each worker on a thread of its own, as fast as it can: what the other does to the table meanwhile changes nothing.
+#[test]
+fn flows_are_decided_alike_while_both_workers_run() {
+    let flows = Conversation::many(400);
+    let mut one = World::outer(1);
+    let alone = Conversation::through(&flows, &mut one);
+    for _ in 0..5 {
+        let mut two = World::outer(2);
+        let together = Conversation::through_threads(&flows, &mut two);
+        assert_eq!(alone.len(), together.len());
+        for (flow, log) in &alone {
+            assert_eq!(Some(log), together.get(flow), "flow {flow}");
+        }
+        assert!(two.shares().iter().all(|share| *share > 1000), "{:?}", two.shares());
+        assert_eq!(one.sessions(), two.sessions());
+    }
+    assert_eq!(one.sessions(), flows.len());
+}
