@@ -1,0 +1,135 @@
+//! Clients of a virtual service as they reach the inner engine, which translates destination and port.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use fwlb::engine::testbed::{self, Punts, Side};
+use fwlb::engine::{Batch, Forwarder, Packet, Snapshot, Verdict};
+use fwlb::id::{DeviceId, LinkId, ServerId, ServiceId};
+use fwlb::path::OnFailure;
+use fwlb::slb::{Maglev, Mode, Scheduler, SchedulerState, Server, Service, Services};
+use fwlb::time::Instant;
+use fwlb::wire::Family;
+use fwlb::wire::emit::{self, Macs, Pair};
+use fwlb::wire::offload::Offload;
+
+use crate::traffic::{BATCH, Numbers, flow};
+
+const PORT: u16 = 4000;
+
+/// An inner engine with one service, and its clients' packets.
+pub struct Translated {
+    forwarder: Forwarder,
+    snapshot: Snapshot,
+    punts: Punts,
+    numbers: Numbers,
+    frames: Vec<Vec<u8>>,
+    memory: Vec<Vec<u8>>,
+    now: Instant,
+}
+
+impl Translated {
+    /// With so many clients, each of which has its session.
+    pub fn new(family: Family, clients: u32) -> Self {
+        let mut snapshot = testbed::snapshot(Side::Inner, 4);
+        snapshot.services = service();
+        snapshot.vips = snapshot.services.all()[0].addresses.iter().copied().collect();
+        let vip = snapshot.services.all()[0].addresses.iter().find(|address| Family::of(**address) == family);
+        let vip = *vip.expect("one of each family");
+        let (_, mut workers) = testbed::forwarders(1, clients.next_multiple_of(BATCH as u32) as usize);
+        let frames: Vec<_> = (0..clients).map(|number| frame(family, number, vip)).collect();
+        let mut translated = Self {
+            forwarder: workers.remove(0).0,
+            snapshot,
+            punts: Punts::default(),
+            numbers: Numbers::new(),
+            memory: frames.iter().cycle().take(BATCH).cloned().collect(),
+            frames,
+            now: Instant::from_millis(1),
+        };
+        for first in (0..clients as usize).step_by(BATCH) {
+            (0..BATCH).for_each(|slot| translated.write(slot, (first + slot) % clients as usize));
+            translated.process();
+        }
+        translated
+    }
+
+    /// Fills the memory of a batch as a network card would; nine of ten packets belong to the first 2,000 clients.
+    pub fn fill(&mut self) {
+        let clients = self.frames.len() as u32;
+        for slot in 0..BATCH {
+            let few = self.numbers.below(10) > 0;
+            let number = self.numbers.below(if few { clients.min(2000) } else { clients });
+            self.write(slot, number as usize);
+        }
+    }
+
+    /// A batch of packets of known clients through the forwarder.
+    pub fn known(&mut self) {
+        self.fill();
+        self.process();
+    }
+
+    fn write(&mut self, slot: usize, client: usize) {
+        self.memory[slot].copy_from_slice(&self.frames[client]);
+    }
+
+    fn process(&mut self) {
+        let mut batch = Batch::new();
+        let device = DeviceId(Side::Inner.far());
+        for bytes in &mut self.memory {
+            batch.packets.push(Packet { device, vlan: None, offload: Offload::NONE, bytes, verdict: None });
+        }
+        self.forwarder.process(&mut batch, &self.snapshot, &mut self.punts, self.now);
+        let near = LinkId(Side::Inner.near());
+        let forwarded = |packet: &Packet<'_>| packet.verdict == Some(Verdict::Forward(near));
+        assert!(batch.packets.iter().all(forwarded), "{:?}", batch.packets[0].verdict);
+    }
+}
+
+/// What client `number` sends to the service, as it leaves a firewall.
+fn frame(family: Family, number: u32, vip: IpAddr) -> Vec<u8> {
+    let client = flow(family, number).source;
+    let (source, destination) =
+        (testbed::firewall_mac(Side::Inner, 1), testbed::engine_mac(Side::Inner, Side::Inner.far()));
+    let pair = Pair::new(client.address, vip).expect("one family");
+    emit::udp(Macs { source, destination }, pair, client.port, PORT, &[0; 18])
+}
+
+/// One server in both families, which listens on another port.
+fn service() -> Services {
+    let state = SchedulerState::new(8);
+    let address = |text: &str| text.parse::<IpAddr>().expect("an address");
+    let server = Server {
+        id: ServerId(0),
+        name: "s1".to_owned(),
+        v4: Some(address("203.0.113.11")),
+        v6: Some(address("2001:db8:113::b")),
+        port: Some(8080),
+        weight: 1,
+        backup: false,
+        up: [true; 2],
+        takes_new: true,
+        falls: [0; 2],
+        retired: None,
+        is_removed: false,
+        state: state.server("web", "s1"),
+    };
+    Services::new(vec![Service {
+        id: ServiceId(0),
+        name: "web".to_owned(),
+        addresses: vec![address("203.0.113.200"), address("2001:db8:113::c8")],
+        protocols: vec![17],
+        ports: vec![PORT..=PORT],
+        scheduler: Scheduler::RoundRobin,
+        mode: Mode::Nat,
+        snat: Vec::new(),
+        sticky: None,
+        on_failure_tcp: OnFailure::Reset,
+        on_failure_udp: OnFailure::Reselect,
+        takes_new: true,
+        servers: vec![server],
+        table: Arc::new(Maglev::new([])),
+        state: state.service("web"),
+    }])
+}
