@@ -54,10 +54,15 @@ fn out_on_both_sides(rig: &Rig, name: &str) -> [Duration; 2] {
 }
 
 fn fails_at(leg: Leg) {
+    fails_with(leg, |base| base, |rig| busy(rig, 5_000));
+}
+
+/// fw1 of three fails 1.5 s after the traffic began, which lasts longer.
+pub fn fails_with(leg: Leg, shape: impl FnOnce(Topology) -> Topology, traffic: impl FnOnce(&Rig) -> Vec<Traffic>) {
     sandwich(
-        |base| Topology { firewalls: 3, ..base.with("group", "on-failure", "reset") },
+        |base| shape(Topology { firewalls: 3, ..base.with("group", "on-failure", "reset") }),
         |rig| {
-            let traffic = busy(rig, 5_000);
+            let traffic = traffic(rig);
             sleep(Duration::from_millis(1_500));
             let before = sessions(&rig.lab).unwrap();
             assert!(before.values().any(|firewall| firewall == "fw1"), "fw1 carries sessions: {before:?}");

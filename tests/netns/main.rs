@@ -18,3 +18,4 @@ mod router;
 mod services;
 mod traffic;
 mod tunnel;
+mod workers;

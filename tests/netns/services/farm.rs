@@ -80,6 +80,8 @@ pub struct Plan {
     pub servers: u8,
     /// What the engine takes for the MTU of the farm's link; absent: the device's.
     pub link_mtu: Option<u16>,
+    /// Packet workers of the engine.
+    pub workers: u8,
     /// More of the configuration file: `[[service]]` and the like.
     pub text: String,
 }
@@ -87,7 +89,7 @@ pub struct Plan {
 impl Plan {
     /// Two arms.
     pub fn new(servers: u8, text: impl Into<String>) -> Self {
-        Self { arms: Arms::Two, servers, link_mtu: None, text: text.into() }
+        Self { arms: Arms::Two, servers, link_mtu: None, workers: 1, text: text.into() }
     }
 }
 
@@ -272,9 +274,9 @@ impl Farm {
     /// Starts the engine with the plan's text and waits until it answers.
     pub fn start(&mut self) {
         let [farm4, farm6] = NETS.map(|net| net.farm(1));
-        let directory = self.directory.display();
+        let (directory, workers) = (self.directory.display(), self.plan.workers);
         let mut text = format!(
-            "[engine]\nname = \"lb\"\nworkers = 1\ncontrol = \"{directory}/lb.sock\"\nstate = \"{directory}/state/lb\"\n\n\
+            "[engine]\nname = \"lb\"\nworkers = {workers}\ncontrol = \"{directory}/lb.sock\"\nstate = \"{directory}/state/lb\"\n\n\
              [[link]]\nname = \"farm\"\ndevice = \"farm\"\naddresses = [\"{farm4}/24\", \"{farm6}/64\"]\n"
         );
         if let Some(mtu) = self.plan.link_mtu {

@@ -5,7 +5,7 @@
 
 mod capture;
 pub mod farm;
-mod host;
+pub mod host;
 
 mod bulk;
 mod checks;
