@@ -1,0 +1,76 @@
+//! The minimal forwarder: the ring and the sender of `io` and nothing between them but new hardware addresses. It is the
+//! least that any program over this ring has to do.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use fwlb::id::DeviceId;
+use fwlb::io::af_packet::{self, RingOptions, Sender};
+use fwlb::io::isolate::Isolation;
+use fwlb::io::netdev;
+use fwlb::io::wait::{Waiter, Wake};
+use fwlb::io::ways::{Outgoing, Receiver};
+use fwlb::time::Duration;
+use fwlb::wire::batch::Batch;
+
+use crate::ground;
+use crate::lane::{self, Lane};
+use crate::placement::DUT_CORE;
+use crate::process::Process;
+
+/// The word that makes this program the minimal forwarder.
+pub const WORD: &str = "minimal-forwarder";
+const READY: &str = "forwarding";
+
+pub(super) fn start(lane: &Lane, directory: &Path) -> Result<Process> {
+    let program = std::env::current_exe().context("cannot find this program")?;
+    let words = [WORD, &lane.near, &lane.far];
+    let mut process = Process::start(directory, &lane.dut, DUT_CORE, &program, &words)?;
+    ground::wait_until(5000, "the minimal forwarder does not start", || {
+        process.lives()?;
+        Ok(process.has_said(READY))
+    })?;
+    Ok(process)
+}
+
+/// Forwards between two devices until it is killed.
+pub fn forward(devices: &[String]) -> Result<()> {
+    let [near, far] = devices else { bail!("{WORD} NEAR FAR") };
+    let index = |name: &str| Ok::<_, anyhow::Error>(netdev::find(name).context("no such device")?.index);
+    let (near_index, far_index) = (index(near)?, index(far)?);
+    let mut isolation = Isolation::new("minimal")?;
+    isolation.hold(near)?;
+    isolation.hold(far)?;
+    let open =
+        |index| Ok::<_, anyhow::Error>(Receiver::Packet(af_packet::Receiver::open(index, RingOptions::default())?));
+    let mut receivers = [open(near_index)?, open(far_index)?];
+    // What comes by one device leaves by the other.
+    let senders = [Sender::open(far_index)?, Sender::open(near_index)?];
+    let (sink, generator) = ([lane::MAC_SINK, lane::MAC_FAR].concat(), [lane::MAC_GEN, lane::MAC_NEAR].concat());
+    let addresses = [sink, generator];
+    let mut waiter = Waiter::new(Wake::new()?);
+    println!("{READY}");
+    loop {
+        let mut frames = 0;
+        for ((receiver, sender), addresses) in receivers.iter_mut().zip(&senders).zip(&addresses) {
+            let mut batch: Batch<'_, ()> = Batch::new();
+            frames += receiver.receive(DeviceId(0), &mut batch, || ());
+            for packet in &mut batch.packets {
+                if let Some(head) = packet.bytes.get_mut(..addresses.len()) {
+                    head.copy_from_slice(addresses);
+                }
+            }
+            let outgoing = batch.packets.iter().filter(|packet| packet.verdict.is_none()).map(|packet| Outgoing {
+                bytes: packet.bytes,
+                vlan: packet.vlan,
+                offload: packet.offload,
+            });
+            sender.send(outgoing, |_, _| {});
+            drop(batch);
+            receiver.release();
+        }
+        if frames == 0 {
+            waiter.wait(receivers.iter(), Duration::from_millis(50));
+        }
+    }
+}

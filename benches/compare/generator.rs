@@ -1,0 +1,248 @@
+//! The generator: a thread on core 0 that sends 60-byte UDP packets of so many flows into one lane after the other, at full
+//! speed or at a rate. It says nothing about losses: what was offered and what came is read from the devices' own counters.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use anyhow::{Context, Result};
+use fwlb::io::af_packet::Sender;
+use fwlb::io::clock::Clock;
+use fwlb::io::thread;
+use fwlb::io::ways::Outgoing;
+use fwlb::wire::MacAddr;
+use fwlb::wire::emit::{self, Macs, Pair};
+use fwlb::wire::offload::Offload;
+
+use crate::lane::{self, Lane};
+use crate::placement::GENERATOR_CORE;
+
+/// Packets for one system call.
+const BURST: usize = 64;
+/// Bytes of a packet without the check sequence: the shortest that Ethernet has.
+const PACKET: usize = 60;
+/// Data of a UDP datagram in it.
+const DATA: usize = 18;
+/// Ports of a client. Clients are 100.64.0.0 and following.
+const PORTS: u32 = 16;
+const FIRST_PORT: u16 = 40_000;
+const NOBODY: usize = usize::MAX;
+/// A generator that was kept from its core for longer than this does not catch up: it would be a burst that nobody asked for.
+const LAG_NANOS: u64 = 1_000_000;
+
+/// Where a lane's packets go, and which answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Traffic {
+    /// To whom clients send.
+    pub to: Ipv4Addr,
+    /// Who answers.
+    pub from: Ipv4Addr,
+}
+
+/// Which end sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The generator, as clients.
+    Clients,
+    /// The sink, as servers: so that sessions are established.
+    Servers,
+}
+
+/// What to send.
+#[derive(Debug, Clone, Copy)]
+pub struct Load {
+    /// Into which lane, by its number.
+    pub lane: usize,
+    /// From which end.
+    pub end: End,
+    /// How many flows take turns.
+    pub flows: u32,
+    /// Packets per second; 0: as fast as can be.
+    pub rate: u64,
+}
+
+/// Frames of one end of one lane, and the way in.
+#[derive(Debug)]
+struct Gate {
+    sender: Sender,
+    end: End,
+    template: [u8; PACKET],
+}
+
+#[derive(Debug, Default)]
+struct Orders {
+    stop: AtomicBool,
+    /// Which gate; two a lane.
+    gate: AtomicUsize,
+    flows: AtomicU32,
+    rate: AtomicU64,
+    /// Counts orders, so that the thread notices a new one.
+    epoch: AtomicU64,
+    /// Packets that were sent or could not be.
+    attempted: AtomicU64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Generator {
+    orders: Arc<Orders>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Generator {
+    /// A silent generator for these lanes.
+    pub fn new(lanes: &[(&Lane, Traffic)]) -> Result<Self> {
+        let mut gates = Vec::new();
+        for (lane, traffic) in lanes {
+            let (near, far) = (lane.generator_index()?, lane.sink_index()?);
+            gates.push(Gate {
+                sender: lane.generator.inside(|| Ok(Sender::open(near)?))?,
+                end: End::Clients,
+                template: template(End::Clients, *traffic)?,
+            });
+            gates.push(Gate {
+                sender: lane.sink.inside(|| Ok(Sender::open(far)?))?,
+                end: End::Servers,
+                template: template(End::Servers, *traffic)?,
+            });
+        }
+        let orders = Arc::new(Orders { gate: AtomicUsize::new(NOBODY), ..Orders::default() });
+        let heard = orders.clone();
+        let thread = std::thread::Builder::new()
+            .name("generator".to_owned())
+            .spawn(move || generate(&gates, &heard))
+            .context("cannot start the generator's thread")?;
+        Ok(Self { orders, thread: Some(thread) })
+    }
+
+    /// Sends this from now on.
+    pub fn send(&self, load: Load) {
+        self.orders.flows.store(load.flows.max(1), Ordering::Relaxed);
+        self.orders.rate.store(load.rate, Ordering::Relaxed);
+        self.orders.gate.store(2 * load.lane + usize::from(load.end == End::Servers), Ordering::Relaxed);
+        self.orders.epoch.fetch_add(1, Ordering::Release);
+    }
+
+    /// Packets that it has sent or tried to, ever: exact a moment after it was silenced.
+    pub fn attempted(&self) -> u64 {
+        self.orders.attempted.load(Ordering::Relaxed)
+    }
+
+    /// Sends nothing from now on.
+    pub fn silence(&self) {
+        self.orders.gate.store(NOBODY, Ordering::Relaxed);
+        self.orders.epoch.fetch_add(1, Ordering::Release);
+    }
+}
+
+impl Drop for Generator {
+    fn drop(&mut self) {
+        self.orders.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The first flow's packet.
+fn template(end: End, traffic: Traffic) -> Result<[u8; PACKET]> {
+    let client = Ipv4Addr::new(100, 64, 0, 0);
+    let (macs, pair, source, destination) = match end {
+        End::Clients => (
+            Macs { source: MacAddr(lane::MAC_GEN), destination: MacAddr(lane::MAC_NEAR) },
+            Pair::new(client.into(), traffic.to.into()),
+            FIRST_PORT,
+            lane::PORT,
+        ),
+        End::Servers => (
+            Macs { source: MacAddr(lane::MAC_SINK), destination: MacAddr(lane::MAC_FAR) },
+            Pair::new(traffic.from.into(), client.into()),
+            lane::PORT,
+            FIRST_PORT,
+        ),
+    };
+    let bytes = emit::udp(macs, pair.context("both addresses are IPv4")?, source, destination, &[0; DATA]);
+    let mut template: [u8; PACKET] = bytes.try_into().ok().context("a UDP packet of 60 bytes")?;
+    // The identification holds the complement of the client's host number, so that the header's sum is the same for all.
+    template[18..20].copy_from_slice(&0xffff_u16.to_be_bytes());
+    template[24..26].fill(0);
+    let sum: u32 = template[14..34].chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    let checksum = !(((folded & 0xffff) + (folded >> 16)) as u16);
+    template[24..26].copy_from_slice(&checksum.to_be_bytes());
+    // UDP over IPv4 without a checksum (RFC 768).
+    template[40..42].fill(0);
+    Ok(template)
+}
+
+/// Turns a packet of its gate into that of another flow.
+fn write_flow(packet: &mut [u8; PACKET], end: End, flow: u32) {
+    let host = ((flow / PORTS) as u16).to_be_bytes();
+    let port = (FIRST_PORT + (flow % PORTS) as u16).to_be_bytes();
+    let (address, udp) = match end {
+        End::Clients => (28, 34),
+        End::Servers => (32, 36),
+    };
+    packet[18..20].copy_from_slice(&host.map(|byte| !byte));
+    packet[address..address + 2].copy_from_slice(&host);
+    packet[udp..udp + 2].copy_from_slice(&port);
+}
+
+fn generate(gates: &[Gate], orders: &Orders) {
+    // On a machine that refuses either the generator is slower, and what was offered shows it.
+    let _ = thread::pin_to(GENERATOR_CORE);
+    let _ = thread::go_first();
+    let clock = Clock::new();
+    let mut packets = [[0; PACKET]; BURST];
+    let mut flow = 0;
+    while !orders.stop.load(Ordering::Relaxed) {
+        let epoch = orders.epoch.load(Ordering::Acquire);
+        let Some(gate) = gates.get(orders.gate.load(Ordering::Relaxed)) else {
+            std::thread::sleep(std::time::Duration::from_micros(200));
+            continue;
+        };
+        let (flows, rate) = (orders.flows.load(Ordering::Relaxed), orders.rate.load(Ordering::Relaxed));
+        packets.fill(gate.template);
+        let mut pacer = Pacer { rate, since: clock.now().as_nanos(), sent: 0 };
+        while orders.epoch.load(Ordering::Relaxed) == epoch && !orders.stop.load(Ordering::Relaxed) {
+            let due = if rate == 0 { BURST } else { pacer.due(clock.now().as_nanos()) };
+            if due == 0 {
+                std::hint::spin_loop();
+                continue;
+            }
+            for packet in &mut packets[..due] {
+                flow = if flow + 1 >= flows { 0 } else { flow + 1 };
+                write_flow(packet, gate.end, flow);
+            }
+            let frames = packets[..due].iter().map(|bytes| Outgoing { bytes, vlan: None, offload: Offload::NONE });
+            // The device counts what it could not take.
+            gate.sender.send(frames, |_, _| {});
+            orders.attempted.fetch_add(due as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+/// How many packets are due at a rate.
+#[derive(Debug)]
+struct Pacer {
+    rate: u64,
+    since: u64,
+    sent: u64,
+}
+
+impl Pacer {
+    fn due(&mut self, now: u64) -> usize {
+        let elapsed = now.saturating_sub(self.since);
+        let wanted = (u128::from(elapsed) * u128::from(self.rate) / 1_000_000_000) as u64;
+        let mut behind = wanted.saturating_sub(self.sent);
+        let most = (self.rate * LAG_NANOS / 1_000_000_000).max(BURST as u64);
+        if behind > most {
+            self.sent = wanted - most;
+            behind = most;
+        }
+        let due = behind.min(BURST as u64 / 4);
+        self.sent += due;
+        due as usize
+    }
+}

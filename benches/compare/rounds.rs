@@ -1,0 +1,121 @@
+//! Paired rounds: candidates take turns of a fraction of a second, and a ratio is always of two turns of the same round. What
+//! disturbs the machine for longer than that disturbs both parties.
+
+use anyhow::Result;
+use fwlb::io::clock::Clock;
+
+use crate::candidates::{Candidate, Kind};
+use crate::generator::{End, Generator, Load};
+use crate::ground::pause;
+use crate::stats::{median, ratios};
+use crate::table::{Outcome, Share};
+
+/// Below this much more than was forwarded, what was offered may have been the limit.
+const CLEARLY_MORE: f64 = 1.2;
+/// Packets per second that open sessions.
+const OPENING: u64 = 250_000;
+/// Attempts to have every session stand: a packet that is lost opens none.
+const ATTEMPTS: u32 = 5;
+
+/// How long.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// Rounds.
+    pub rounds: usize,
+    /// Milliseconds of a turn before anything is counted.
+    pub settle: u64,
+    /// Milliseconds that are counted.
+    pub window: u64,
+}
+
+impl Timing {
+    /// As the whole benchmark can afford it.
+    pub const fn of(quick: bool) -> Self {
+        if quick { Self { rounds: 5, settle: 80, window: 200 } } else { Self { rounds: 13, settle: 120, window: 350 } }
+    }
+}
+
+/// What one candidate did in its turns, by round.
+#[derive(Debug, Clone, Default)]
+pub struct Turns {
+    /// Packets per second that came out.
+    pub forwarded: Vec<f64>,
+    /// Packets per second that were offered.
+    pub offered: Vec<f64>,
+}
+
+/// Lets the candidates take turns under so many flows at full speed; answers in their order.
+pub fn take(candidates: &[Candidate], generator: &Generator, flows: u32, timing: Timing) -> Result<Vec<Turns>> {
+    let mut turns = vec![Turns::default(); candidates.len()];
+    for round in 0..timing.rounds {
+        for step in 0..candidates.len() {
+            // Nobody always follows the same one.
+            let lane = (round + step) % candidates.len();
+            let candidate = &candidates[lane];
+            candidate.wake()?;
+            generator.send(Load { lane, end: End::Clients, flows, rate: 0 });
+            pause(timing.settle)?;
+            let (offered, forwarded) = window(candidate, timing.window)?;
+            generator.silence();
+            pause(10)?;
+            candidate.rest()?;
+            turns[lane].offered.push(offered);
+            turns[lane].forwarded.push(forwarded);
+        }
+    }
+    Ok(turns)
+}
+
+/// Packets per second that were offered to a candidate and that came out, over so many milliseconds.
+pub fn window(candidate: &Candidate, millis: u64) -> Result<(f64, f64)> {
+    let clock = Clock::new();
+    let look =
+        || Ok::<_, anyhow::Error>((candidate.lane.offered()?, candidate.lane.arrived()?, clock.now().as_nanos()));
+    let before = look()?;
+    pause(millis)?;
+    let after = look()?;
+    let seconds = (after.2 - before.2) as f64 / 1e9;
+    Ok(((after.0 - before.0) as f64 / seconds, (after.1 - before.1) as f64 / seconds))
+}
+
+/// Opens a session for each flow, answered by the servers, before anything is measured.
+pub fn establish(candidate: &Candidate, generator: &Generator, lane: usize, flows: u32) -> Result<()> {
+    candidate.wake()?;
+    let millis = u64::from(flows) * 1000 / OPENING + 20;
+    for _ in 0..ATTEMPTS {
+        for end in [End::Clients, End::Servers] {
+            generator.send(Load { lane, end, flows, rate: OPENING });
+            pause(millis)?;
+        }
+        generator.silence();
+        pause(150)?;
+        if candidate.sessions()? >= u64::from(flows) {
+            return candidate.rest();
+        }
+    }
+    let standing = candidate.sessions()?;
+    anyhow::bail!("only {standing} of {flows} sessions could be opened")
+}
+
+/// Our turns against theirs.
+pub fn compare(ours: (Kind, &Turns), theirs: (Kind, &Turns)) -> Outcome {
+    let Some(value) = ratios(&ours.1.forwarded, &theirs.1.forwarded) else {
+        return Outcome::Skipped(format!("{} forwarded nothing", theirs.0.name()));
+    };
+    let rate = |values: &[f64]| median(values.iter().copied()).unwrap_or_default();
+    let parties = [ours, theirs];
+    let shares = parties.map(|(kind, turns)| Share::new(kind.name(), rate(&turns.forwarded) / 1e3, "kpps")).to_vec();
+    let mut outcome = Outcome::measured(value, shares);
+    for (kind, turns) in parties {
+        let (offered, forwarded) = (rate(&turns.offered), rate(&turns.forwarded));
+        if offered < CLEARLY_MORE * forwarded {
+            outcome = outcome.note(format!(
+                "the generator was the bottleneck of {}: it offered {:.0} kpps, {:.2} times what came out",
+                kind.name(),
+                offered / 1e3,
+                offered / forwarded
+            ));
+        }
+    }
+    outcome
+}

@@ -1,0 +1,106 @@
+//! One TCP connection at full speed (iperf3) with the offloads that devices have by default.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+use super::{Context, Found};
+use crate::candidates::{Candidate, Duty, Engine, Kind};
+use crate::ground::{self, pause};
+use crate::placement::{CoreTime, DUT_CORE, GENERATOR_CORE, Placement, steer};
+use crate::process::Process;
+use crate::stats::{median, ratios};
+use crate::table::{Outcome, Share};
+
+pub(super) const ROWS: &[&str] = &["bulk-forward", "bulk-nat-forward", "bulk-haproxy", "bulk-nat-haproxy"];
+
+const PLAIN: Kind = Kind::Fwlb(Engine::new(Duty::Pin));
+const NAT: Kind = Kind::Fwlb(Engine::new(Duty::Balance));
+/// Below this the core of the device under test had time to spare, so that the ends were the limit.
+const SATURATED: f64 = 0.9;
+
+pub(super) fn measure(context: &Context) -> Result<Found> {
+    let kinds = [
+        (PLAIN, Placement::Split),
+        (NAT, Placement::Split),
+        (Kind::IpForward, Placement::Rps),
+        (Kind::Haproxy, Placement::Rps),
+    ];
+    let field = context.stand(&kinds)?;
+    let standing = &field.standing;
+    steer_ends(standing)?;
+    let words = ["-s", "--forceflush"];
+    let servers = serve(context, standing, Path::new("iperf3"), &words)?;
+    let (rounds, seconds) = if context.quick { (2, "1") } else { (5, "2") };
+    let mut turns = vec![(Vec::new(), Vec::new()); standing.len()];
+    for round in 0..rounds {
+        for step in 0..standing.len() {
+            let turn = (round + step) % standing.len();
+            let before = CoreTime::of(DUT_CORE)?;
+            let gigabits = transfer(context, &standing[turn], seconds)?;
+            turns[turn].0.push(gigabits);
+            turns[turn].1.push(CoreTime::of(DUT_CORE)?.busy_since(&before));
+        }
+    }
+    drop(servers);
+    let parties = [(PLAIN, Kind::IpForward), (NAT, Kind::IpForward), (PLAIN, Kind::Haproxy), (NAT, Kind::Haproxy)];
+    let outcome = |(ours, theirs): (Kind, Kind)| {
+        field.pair(ours, theirs, |own, peer| match ratios(&turns[own].0, &turns[peer].0) {
+            None => Outcome::Skipped(format!("nothing came through {}", theirs.name())),
+            Some(value) => {
+                let share = |kind: Kind, at: usize| {
+                    Share::new(kind.name(), median(turns[at].0.iter().copied()).unwrap_or_default(), "Gb/s")
+                };
+                let outcome = Outcome::measured(value, vec![share(ours, own), share(theirs, peer)]);
+                note_idle(outcome, ours, &turns[own].1)
+            }
+        })
+    };
+    Ok(ROWS.iter().copied().zip(parties.map(outcome)).collect())
+}
+
+/// Says so where the device under test was not the limit.
+pub(super) fn note_idle(outcome: Outcome, kind: Kind, busy: &[f64]) -> Outcome {
+    let busy = median(busy.iter().copied()).unwrap_or_default();
+    if busy >= SATURATED {
+        return outcome;
+    }
+    outcome.note(format!(
+        "core 1 was busy for {:.0} % under {}: the ends on core 0 were the limit",
+        busy * 100.0,
+        kind.name()
+    ))
+}
+
+/// Both ends of a conversation do their receive work on their own core.
+pub(super) fn steer_ends(standing: &[Candidate]) -> Result<()> {
+    for candidate in standing {
+        steer(&candidate.lane.generator, "g0", GENERATOR_CORE)?;
+        steer(&candidate.lane.sink, "s0", GENERATOR_CORE)?;
+    }
+    Ok(())
+}
+
+/// A server at the sink of every lane.
+pub(super) fn serve(context: &Context, standing: &[Candidate], program: &Path, words: &[&str]) -> Result<Vec<Process>> {
+    let start = |candidate: &Candidate| {
+        Process::start(&context.directory, &candidate.lane.sink, GENERATOR_CORE, program, words)
+    };
+    let mut servers: Vec<_> = standing.iter().map(start).collect::<Result<_>>()?;
+    pause(300)?;
+    servers.iter_mut().try_for_each(Process::lives)?;
+    Ok(servers)
+}
+
+fn transfer(context: &Context, candidate: &Candidate, seconds: &str) -> Result<f64> {
+    ground::go_on()?;
+    let address = candidate.address().to_string();
+    let words = ["-c", &address, "-t", seconds, "-J", "--connect-timeout", "3000"];
+    let lane = &candidate.lane;
+    let client = Process::start(&context.directory, &lane.generator, GENERATOR_CORE, Path::new("iperf3"), &words)?;
+    let name = candidate.kind.name();
+    let answer = client.finish(12_000).with_context(|| format!("iperf3 through {name}"))?;
+    let report: serde_json::Value = serde_json::from_str(&answer).context("iperf3's report")?;
+    let bits = report["end"]["sum_received"]["bits_per_second"].as_f64().context("iperf3's report has no rate")?;
+    Ok(bits / 1e9)
+}

@@ -1,0 +1,64 @@
+//! 60-byte packets at full speed against what looks at nothing: testpmd and the minimal forwarder.
+
+use anyhow::Result;
+
+use super::{Context, Found};
+use crate::candidates::{self, Duty, Engine, Kind};
+use crate::placement::Placement;
+use crate::rounds::{self, Timing};
+use crate::table::Outcome;
+
+pub(super) const SPLIT_ROWS: &[&str] =
+    &["forward-split-10k-testpmd", "forward-split-10k-minimal", "forward-split-1m-testpmd", "forward-split-1m-minimal"];
+pub(super) const THR_ROWS: &[&str] =
+    &["forward-thr-10k-testpmd", "forward-thr-10k-minimal", "forward-thr-1m-testpmd", "forward-thr-1m-minimal"];
+pub(super) const XDP_ROWS: &[&str] = &["xdp-split"];
+
+const FWLB: Kind = Kind::Fwlb(Engine::new(Duty::Pin));
+
+pub(super) fn split(context: &Context) -> Result<Found> {
+    against_simple(context, Placement::Split, SPLIT_ROWS)
+}
+
+pub(super) fn thr(context: &Context) -> Result<Found> {
+    against_simple(context, Placement::Thr, THR_ROWS)
+}
+
+fn against_simple(context: &Context, placement: Placement, rows: &'static [&'static str]) -> Result<Found> {
+    let kinds = [FWLB, Kind::TestpmdPacket, Kind::Minimal];
+    let field = context.stand(&kinds.map(|kind| (kind, placement)))?;
+    let generator = field.generator()?;
+    let mut found = Found::new();
+    for (flows, rows) in [10_000, 1_000_000].into_iter().zip(rows.chunks(2)) {
+        if !context.wants(rows) {
+            continue;
+        }
+        if let Some(lane) = field.position(FWLB) {
+            rounds::establish(&field.standing[lane], &generator, lane, flows)?;
+        }
+        let turns = rounds::take(&field.standing, &generator, flows, Timing::of(context.quick))?;
+        for (row, theirs) in rows.iter().zip([Kind::TestpmdPacket, Kind::Minimal]) {
+            let compare = |own: usize, peer: usize| rounds::compare((FWLB, &turns[own]), (theirs, &turns[peer]));
+            found.push((row, field.pair(FWLB, theirs, compare)));
+        }
+    }
+    Ok(found)
+}
+
+/// AF_XDP against AF_XDP.
+pub(super) fn xdp(context: &Context) -> Result<Found> {
+    const FLOWS: u32 = 10_000;
+    let engine = Engine { io: "af-xdp", ..Engine::new(Duty::Pin) };
+    if let Err(why) = candidates::accepts(engine, &context.directory) {
+        return Ok(vec![(XDP_ROWS[0], Outcome::Skipped(format!("{why:#}")))]);
+    }
+    let (ours, theirs) = (Kind::Fwlb(engine), Kind::TestpmdXdp);
+    let field = context.stand(&[(ours, Placement::Split), (theirs, Placement::Split)])?;
+    let generator = field.generator()?;
+    if let Some(lane) = field.position(ours) {
+        rounds::establish(&field.standing[lane], &generator, lane, FLOWS)?;
+    }
+    let turns = rounds::take(&field.standing, &generator, FLOWS, Timing::of(context.quick))?;
+    let compare = |own: usize, peer: usize| rounds::compare((ours, &turns[own]), (theirs, &turns[peer]));
+    Ok(vec![(XDP_ROWS[0], field.pair(ours, theirs, compare))])
+}

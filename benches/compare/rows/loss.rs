@@ -1,0 +1,171 @@
+//! The loss-free rate, and whether twice as much brings the engine to its knees.
+
+use anyhow::{Result, bail};
+use fwlb::io::clock::Clock;
+
+use super::{Context, Found};
+use crate::candidates::{Candidate, Duty, Engine, Kind};
+use crate::generator::{End, Generator, Load};
+use crate::ground::pause;
+use crate::placement::Placement;
+use crate::rounds;
+use crate::search::{self, Search};
+use crate::stats::{Quartiles, median};
+use crate::table::{Outcome, Share};
+
+pub(super) const ROWS: &[&str] = &[SPLIT, OVERLOAD];
+const SPLIT: &str = "loss-free-split";
+const OVERLOAD: &str = "overload-thr";
+
+const FLOWS: u32 = 10_000;
+const FWLB: Kind = Kind::Fwlb(Engine::new(Duty::Pin));
+/// Milliseconds of the trials that narrow the search, and of those that decide.
+const SHORT: u64 = 700;
+const FULL: u64 = 5000;
+/// Time for the last packets to arrive.
+const DRAIN: u64 = 120;
+/// Windows of overload, and how long each is.
+const OVERLOADS: usize = 5;
+const OVERLOAD_MILLIS: u64 = 600;
+/// A generator that offers less than this of what was asked is the limit itself.
+const KEPT_UP: f64 = 0.95;
+
+pub(super) fn measure(context: &Context) -> Result<Found> {
+    let mut found = Found::new();
+    if context.wants(&[SPLIT]) {
+        found.push((SPLIT, loss_free(context)?));
+    }
+    if context.wants(&[OVERLOAD]) {
+        found.push((OVERLOAD, overload(context)?));
+    }
+    Ok(found)
+}
+
+fn loss_free(context: &Context) -> Result<Outcome> {
+    let parties = (FWLB, Kind::TestpmdPacket);
+    let field = context.stand(&[(parties.0, Placement::Split), (parties.1, Placement::Split)])?;
+    let generator = field.generator()?;
+    let mut rates = Vec::new();
+    for (lane, candidate) in field.standing.iter().enumerate() {
+        if candidate.kind == FWLB {
+            rounds::establish(candidate, &generator, lane, FLOWS)?;
+        }
+        rates.push(Rate::find(candidate, &generator, lane)?);
+    }
+    Ok(field.pair(parties.0, parties.1, |ours, theirs| {
+        let (ours, theirs) = (&rates[ours], &rates[theirs]);
+        // A peer that always lost is given the lowest rate that it was tried at.
+        let value = Quartiles::exactly(ours.without_loss.unwrap_or_default() / theirs.most());
+        let share = |kind: Kind, rate: &Rate| Share::new(kind.name(), rate.most() / 1e3, "kpps");
+        let shares = vec![share(parties.0, ours), share(parties.1, theirs)];
+        [(parties.0, ours), (parties.1, theirs)]
+            .into_iter()
+            .fold(Outcome::measured(value, shares), |outcome, (kind, rate)| rate.note(outcome, kind))
+    }))
+}
+
+fn overload(context: &Context) -> Result<Outcome> {
+    let field = context.stand(&[(FWLB, Placement::Thr)])?;
+    let Some(candidate) = field.standing.first() else { bail!("{}", field.missing[0].1) };
+    let generator = field.generator()?;
+    rounds::establish(candidate, &generator, 0, FLOWS)?;
+    let rate = Rate::find(candidate, &generator, 0)?;
+    let twice = 2.0 * rate.most();
+    generator.send(Load { lane: 0, end: End::Clients, flows: FLOWS, rate: twice as u64 });
+    pause(300)?;
+    let (mut offered, mut forwarded) = (Vec::new(), Vec::new());
+    for _ in 0..OVERLOADS {
+        let (came, left) = rounds::window(candidate, OVERLOAD_MILLIS)?;
+        offered.push(came);
+        forwarded.push(left);
+    }
+    generator.silence();
+    let Some(value) = Quartiles::of(forwarded.iter().map(|rate_now| rate_now / rate.most())) else {
+        bail!("no window");
+    };
+    let shares = vec![
+        Share::new("forwarded", median(forwarded).unwrap_or_default() / 1e3, "kpps"),
+        Share::new("loss-free", rate.most() / 1e3, "kpps"),
+    ];
+    let offered = median(offered).unwrap_or_default();
+    let outcome = rate.note(Outcome::measured(value, shares), FWLB);
+    Ok(if offered < KEPT_UP * twice {
+        outcome.note(format!("the generator offered {:.0} kpps only", offered / 1e3))
+    } else {
+        outcome
+    })
+}
+
+/// What the search found.
+#[derive(Debug)]
+struct Rate {
+    without_loss: Option<f64>,
+    lowest_tried: f64,
+    generator_limited: bool,
+}
+
+impl Rate {
+    fn find(candidate: &Candidate, generator: &Generator, lane: usize) -> Result<Self> {
+        candidate.wake()?;
+        // What comes out under full load cannot be far below the rate that is sought.
+        generator.send(Load { lane, end: End::Clients, flows: FLOWS, rate: 0 });
+        pause(200)?;
+        let (offered, forwarded) = rounds::window(candidate, 500)?;
+        generator.silence();
+        pause(DRAIN)?;
+        let mut search = Search::below(offered.min(1.5 * forwarded).max(50_000.0));
+        let mut generator_limited = false;
+        let end = loop {
+            let trial = match search.next() {
+                Ok(trial) => trial,
+                Err(end) => break end,
+            };
+            let millis = if trial.full { FULL } else { SHORT };
+            let Tried { lost, kept_up } = try_rate(candidate, generator, lane, trial.rate, millis)?;
+            generator_limited |= lost == 0 && !kept_up;
+            search.observe(lost > 0 || !kept_up);
+        };
+        candidate.rest()?;
+        Ok(match end {
+            search::End::Found(rate) => Self { without_loss: Some(rate), lowest_tried: rate, generator_limited },
+            search::End::Lossy(rate) => Self { without_loss: None, lowest_tried: rate, generator_limited },
+        })
+    }
+
+    fn most(&self) -> f64 {
+        self.without_loss.unwrap_or(self.lowest_tried)
+    }
+
+    fn note(&self, outcome: Outcome, kind: Kind) -> Outcome {
+        let outcome = match self.without_loss {
+            Some(_) => outcome,
+            None => outcome.note(format!("{} lost packets down to {:.0} kpps", kind.name(), self.lowest_tried / 1e3)),
+        };
+        match self.generator_limited {
+            true => {
+                outcome.note(format!("the generator could not offer {} more than it carried without loss", kind.name()))
+            }
+            false => outcome,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Tried {
+    lost: u64,
+    kept_up: bool,
+}
+
+fn try_rate(candidate: &Candidate, generator: &Generator, lane: usize, rate: f64, millis: u64) -> Result<Tried> {
+    let clock = Clock::new();
+    let (offered, taken) = (generator.attempted(), candidate.lane.taken_out()?);
+    let began = clock.now();
+    generator.send(Load { lane, end: End::Clients, flows: FLOWS, rate: rate as u64 });
+    pause(millis)?;
+    generator.silence();
+    let seconds = clock.now().since(began).as_nanos() as f64 / 1e9;
+    pause(DRAIN)?;
+    let offered = generator.attempted() - offered;
+    let taken = candidate.lane.taken_out()? - taken;
+    Ok(Tried { lost: offered.saturating_sub(taken), kept_up: offered as f64 / seconds > KEPT_UP * rate })
+}

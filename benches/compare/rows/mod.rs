@@ -1,0 +1,122 @@
+//! The measurements: each fills some rows of the table.
+
+mod bulk;
+mod forwarding;
+mod http;
+mod loss;
+mod memory;
+mod nat;
+mod round_trip;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+pub use self::memory::{WORD as FILL_WORD, fill_and_tell};
+use crate::candidates::{Candidate, Kind};
+use crate::generator::Generator;
+use crate::ground;
+use crate::placement::Placement;
+use crate::table::{Outcome, Row};
+
+/// What every measurement knows.
+#[derive(Debug)]
+pub struct Context {
+    /// Whether there is only a minute for all.
+    pub quick: bool,
+    /// Where files go.
+    pub directory: PathBuf,
+    /// The rows that are wanted.
+    pub wanted: Vec<&'static Row>,
+}
+
+/// What came out, by the names of the rows.
+pub type Found = Vec<(&'static str, Outcome)>;
+
+/// One measurement: the rows that it can fill, and how.
+type Measurement = (&'static [&'static str], fn(&Context) -> Result<Found>);
+
+const MEASUREMENTS: &[Measurement] = &[
+    (memory::ROWS, memory::measure),
+    (forwarding::SPLIT_ROWS, forwarding::split),
+    (forwarding::THR_ROWS, forwarding::thr),
+    (forwarding::XDP_ROWS, forwarding::xdp),
+    (loss::ROWS, loss::measure),
+    (nat::ROWS, nat::measure),
+    (bulk::ROWS, bulk::measure),
+    (http::ROWS, http::measure),
+    (round_trip::ROWS, round_trip::measure),
+];
+
+impl Context {
+    /// Whether any of these rows is wanted.
+    pub fn wants(&self, rows: &[&str]) -> bool {
+        self.wanted.iter().any(|row| rows.contains(&row.id))
+    }
+
+    /// Measures what is wanted; a row that could not be measured says why. An error is the user's wish to stop.
+    pub fn measure(&self, mut tell: impl FnMut(&[&str])) -> Result<Found> {
+        let mut found = Found::new();
+        for (rows, measure) in MEASUREMENTS {
+            if !self.wants(rows) {
+                continue;
+            }
+            tell(rows);
+            match measure(self) {
+                Ok(outcomes) => found.extend(outcomes),
+                Err(error) => {
+                    ground::go_on()?;
+                    found.extend(rows.iter().map(|row| (*row, Outcome::Skipped(format!("{error:#}")))));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Starts candidates.
+    fn stand(&self, wanted: &[(Kind, Placement)]) -> Result<Field> {
+        let mut field = Field { standing: Vec::new(), missing: Vec::new() };
+        for (kind, placement) in wanted {
+            match Candidate::start(*kind, *placement, &self.directory) {
+                Ok(candidate) => field.standing.push(candidate),
+                Err(error) => {
+                    ground::go_on()?;
+                    field.missing.push((*kind, format!("{}: {error:#}", kind.name())));
+                }
+            }
+        }
+        Ok(field)
+    }
+}
+
+/// The candidates of a measurement.
+#[derive(Debug)]
+struct Field {
+    /// Those that stand in their lanes.
+    standing: Vec<Candidate>,
+    /// Those that do not, and why.
+    missing: Vec<(Kind, String)>,
+}
+
+impl Field {
+    /// A generator for all lanes.
+    fn generator(&self) -> Result<Generator> {
+        let lanes: Vec<_> = self.standing.iter().map(|candidate| (&candidate.lane, candidate.traffic())).collect();
+        Generator::new(&lanes)
+    }
+
+    fn position(&self, kind: Kind) -> Option<usize> {
+        self.standing.iter().position(|candidate| candidate.kind == kind)
+    }
+
+    /// The row of two parties, by their positions, or why there is none.
+    fn pair(&self, ours: Kind, theirs: Kind, compare: impl FnOnce(usize, usize) -> Outcome) -> Outcome {
+        match (self.position(ours), self.position(theirs)) {
+            (Some(ours), Some(theirs)) => compare(ours, theirs),
+            _ => {
+                let absent = self.missing.iter().filter(|(kind, _)| *kind == ours || *kind == theirs);
+                Outcome::Skipped(absent.map(|(_, why)| why.as_str()).collect::<Vec<_>>().join("; "))
+            }
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! The search for the highest rate at which nothing is lost (RFC 2544 section 26.1): halving with short trials, then trials of
+//! full length at what is left, each a little lower, until one loses nothing. A value: whoever owns it sends the packets.
+
+/// What to try next.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Trial {
+    /// Packets per second to offer.
+    pub rate: f64,
+    /// Whether this is a trial of full length, which decides.
+    pub full: bool,
+}
+
+/// How the search ended.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum End {
+    /// At this rate a trial of full length lost nothing.
+    Found(f64),
+    /// Every trial of full length lost something; the lowest was at this rate.
+    Lossy(f64),
+}
+
+/// Short trials end when the rates that passed and failed are this close.
+const CLOSE: f64 = 1.06;
+/// What a failed trial of full length takes off the rate.
+const STEP_DOWN: f64 = 0.9;
+/// Trials of full length.
+const FULL_TRIALS: u32 = 6;
+/// The share of the start rate below which short trials give up halving.
+const FLOOR: f64 = 1.0 / 64.0;
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Stage {
+    Halving { passed: f64, failed: f64 },
+    Confirming { rate: f64, left: u32 },
+    Ended(End),
+}
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Search {
+    floor: f64,
+    stage: Stage,
+}
+
+impl Search {
+    /// A search below `ceiling`, a rate in packets per second that is known to lose.
+    pub fn below(ceiling: f64) -> Self {
+        Self { floor: ceiling * FLOOR, stage: Stage::Halving { passed: 0.0, failed: ceiling } }
+    }
+
+    /// The next trial, or how it ended.
+    pub fn next(&self) -> Result<Trial, End> {
+        match self.stage {
+            Stage::Halving { passed, failed } => Ok(Trial { rate: (passed + failed) / 2.0, full: false }),
+            Stage::Confirming { rate, left: _ } => Ok(Trial { rate, full: true }),
+            Stage::Ended(end) => Err(end),
+        }
+    }
+
+    /// What came of the trial that [`Search::next`] asked for.
+    pub fn observe(&mut self, lost: bool) {
+        self.stage = match (self.stage, lost) {
+            (Stage::Halving { passed, failed }, _) => {
+                let tried = (passed + failed) / 2.0;
+                let (passed, failed) = if lost { (passed, tried) } else { (tried, failed) };
+                let close = passed > 0.0 && failed / passed < CLOSE;
+                if close || failed < self.floor {
+                    Stage::Confirming { rate: passed.max(self.floor / 2.0), left: FULL_TRIALS }
+                } else {
+                    Stage::Halving { passed, failed }
+                }
+            }
+            (Stage::Confirming { rate, left: _ }, false) => Stage::Ended(End::Found(rate)),
+            (Stage::Confirming { rate, left: 0 | 1 }, true) => Stage::Ended(End::Lossy(rate)),
+            (Stage::Confirming { rate, left }, true) => Stage::Confirming { rate: rate * STEP_DOWN, left: left - 1 },
+            (Stage::Ended(end), _) => Stage::Ended(end),
+        };
+    }
+}
