@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::config::diagnostic::Diagnostic;
 use crate::config::file::{self, File};
-use crate::config::{Config, Group, Outcome, Token};
+use crate::config::{Config, Group, Io, Outcome, Token};
 use crate::flow::HashMode;
 
 /// Compares the files that were understood with each other, and adds what does not fit to their diagnostics.
@@ -17,6 +17,7 @@ pub fn compare(outcomes: &mut [Outcome]) {
         for other in earlier {
             if let Some(other_config) = &other.config {
                 one_place(config, file, other_config, &other.diagnostics.path, &mut found);
+                one_program(config, file, other_config, &other.diagnostics.path, &mut found);
                 one_listener(config, file, other_config, &other.diagnostics.path, &mut found);
                 same_groups(config, file, other_config, &other.diagnostics.path, &mut found);
             }
@@ -60,6 +61,21 @@ fn one_place(config: &Config, file: &File, other: &Config, path: &str, found: &m
     ] {
         if let Some(own) = own.filter(|own| Some(*own) == others) {
             found.push(Diagnostic::error(at, format!("the engine of {path} also uses {}", own.display())));
+        }
+    }
+}
+
+/// AF_XDP hands all frames of a device to one engine, whatever their VLAN.
+fn one_program(config: &Config, file: &File, other: &Config, path: &str, found: &mut Vec<Diagnostic>) {
+    if config.engine.io == Io::AfPacket && other.engine.io == Io::AfPacket {
+        return;
+    }
+    for (link, typed) in config.links.iter().zip(&file.links) {
+        let device = &config.devices[link.device.index()];
+        if other.devices.contains(device) {
+            let at = typed.device.given().map_or(typed.span.clone(), |device| device.span.clone());
+            let message = format!("{path} uses {device} too, and with io = \"af-xdp\" a device has one engine");
+            found.push(Diagnostic::error(at, message).hint("use io = \"af-packet\" in both files"));
         }
     }
 }

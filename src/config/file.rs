@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 
 use crate::config::reader::{At, Field};
-use crate::config::{Admin, BelowMin, LearnBy, OnFailure};
+use crate::config::{Admin, BelowMin, Io, LearnBy, OnFailure};
 use crate::flow::HashMode;
 use crate::time::Duration;
 use crate::wire::MacAddr;
@@ -54,6 +54,8 @@ pub struct Engine {
     pub name: Field<String>,
     /// `workers`.
     pub workers: Field<u64>,
+    /// `io`.
+    pub io: Field<Io>,
     /// `busy-poll`.
     pub busy_poll: Field<bool>,
     /// `control`.

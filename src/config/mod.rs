@@ -146,6 +146,8 @@ pub struct Engine {
     pub name: String,
     /// Packet workers; `None`: one per CPU.
     pub workers: Option<u16>,
+    /// How frames come and go.
+    pub io: Io,
     /// Workers spin instead of sleeping.
     pub busy_poll: bool,
     /// Control socket.
@@ -158,6 +160,26 @@ pub struct Engine {
     pub group: Option<String>,
     /// The process may make only the system calls that a running engine needs.
     pub sandbox: bool,
+}
+
+/// How the engine's devices are opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Io {
+    /// AF_PACKET sockets: any device, with its offloads.
+    #[default]
+    AfPacket,
+    /// AF_XDP sockets: before the kernel's stack, without offloads, one engine on a device.
+    AfXdp,
+}
+
+impl Io {
+    /// Its word in the file.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::AfPacket => "af-packet",
+            Self::AfXdp => "af-xdp",
+        }
+    }
 }
 
 /// `[log]`.

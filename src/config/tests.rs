@@ -173,9 +173,26 @@ fn reserved_words_and_what_this_version_lacks_have_errors_of_their_own() {
         refused(&text, &["[group.check]", reserved]);
     }
     refused(&with("[[group.peer]]", "[group.check]\nkind = \"https\"\n[[group.peer]]"), &["\"https\" is", reserved]);
+}
 
-    let later = "comes with a later version";
-    refused(&with("name = \"outer\"", "name = \"outer\"\nio = \"af-xdp\""), &["af-xdp", later]);
+#[test]
+fn the_way_of_frames_is_one_of_two_words() {
+    let io = |word: &str| with("name = \"outer\"", &format!("name = \"outer\"\nio = \"{word}\""));
+    let read = |text: &str| load_text(text).config.expect("it is accepted").engine.io;
+    assert_eq!([read(GOOD), read(&io("af-packet")), read(&io("af-xdp"))], [Io::AfPacket, Io::AfPacket, Io::AfXdp]);
+    refused(&io("dpdk"), &["`io` must be \"af-packet\" or \"af-xdp\", found \"dpdk\""]);
+}
+
+#[test]
+fn a_device_under_af_xdp_has_one_engine() {
+    let io = |io: Io| {
+        let renamed = with("name = \"outer\"", &format!("name = \"inner\"\nio = \"{}\"", io.word()));
+        let mut both = [load_text(GOOD), load_text(&renamed)];
+        compare(&mut both);
+        both[1].diagnostics.to_string()
+    };
+    let refusal = "uses eth1 too, and with io = \"af-xdp\" a device has one engine";
+    assert!(io(Io::AfXdp).contains(refusal) && !io(Io::AfPacket).contains("af-xdp"), "{}", io(Io::AfXdp));
 }
 
 #[test]

@@ -73,6 +73,7 @@ fn engine(engine: Option<&file::Engine>, out: &mut Diagnostics) -> Option<Engine
     let name = engine.name.value()?;
     Some(Engine {
         workers: engine.workers.value().and_then(|workers| u16::try_from(workers).ok()),
+        io: engine.io.value().unwrap_or_default(),
         busy_poll: engine.busy_poll.value() == Some(true),
         user: engine.user.value(),
         group: engine.group.value(),

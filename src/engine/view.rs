@@ -268,6 +268,13 @@ pub struct LinkView {
     pub mtu: u16,
     /// The engine's addresses on it.
     pub addresses: Vec<String>,
+    /// `af-packet` or `af-xdp`.
+    #[serde(default)]
+    pub io: String,
+    /// How AF_XDP takes the frames: `native-zero-copy`, `native-copy` or `generic-copy`; null with AF_PACKET and while the device
+    /// is missing.
+    #[serde(default)]
+    pub io_mode: Option<String>,
     /// Frames received.
     pub rx_packets: u64,
     /// Bytes received.

@@ -8,8 +8,17 @@ use caps::{CapSet, Capability, CapsHashSet};
 
 use super::user::User;
 
-/// What opening a device takes: raw sockets on it, and keeping the kernel's stack off it.
-const NEEDED: [Capability; 2] = [Capability::CAP_NET_RAW, Capability::CAP_NET_ADMIN];
+/// What opening a device takes: raw sockets on it, and keeping the kernel's stack off it; for AF_XDP loading a program too.
+fn needed(xdp: bool) -> CapsHashSet {
+    let bpf = xdp.then_some(Capability::CAP_BPF);
+    [Capability::CAP_NET_RAW, Capability::CAP_NET_ADMIN].into_iter().chain(bpf).collect()
+}
+
+/// What opening devices goes on with: for AF_XDP also CAP_IPC_LOCK, as its frames are locked memory. Whoever has it not has a
+/// limit instead (RLIMIT_MEMLOCK), which a service manager may have lifted.
+fn useful(xdp: bool) -> CapsHashSet {
+    needed(xdp).into_iter().chain(xdp.then_some(Capability::CAP_IPC_LOCK)).collect()
+}
 
 /// What a thread goes on to do that an ordinary user may not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,25 +26,35 @@ pub enum Duty {
     /// Nothing.
     None,
     /// Opens devices that come back, and keeps the kernel's stack off them: CAP_NET_RAW for packet sockets, CAP_NET_ADMIN for
-    /// the filter and for large socket buffers.
-    Devices,
+    /// the filter and for large socket buffers; by AF_XDP CAP_BPF for its program and CAP_IPC_LOCK for its memory.
+    Devices {
+        /// By AF_XDP.
+        xdp: bool,
+    },
     /// What starting takes besides: CAP_SYS_NICE, to let a thread run first.
-    Starting,
+    Starting {
+        /// Devices are opened by AF_XDP.
+        xdp: bool,
+    },
 }
 
 impl Duty {
     fn capabilities(self) -> CapsHashSet {
         match self {
             Self::None => CapsHashSet::new(),
-            Self::Devices => NEEDED.into(),
-            Self::Starting => [Capability::CAP_NET_RAW, Capability::CAP_NET_ADMIN, Capability::CAP_SYS_NICE].into(),
+            Self::Devices { xdp } => useful(xdp),
+            Self::Starting { xdp } => {
+                let mut capabilities = useful(xdp);
+                capabilities.insert(Capability::CAP_SYS_NICE);
+                capabilities
+            }
         }
     }
 }
 
 /// Makes the process that of another user. The calling thread keeps what starting takes, every other thread nothing. To be
 /// called by root before the threads start that are to do more.
-pub fn become_user(user: User) -> io::Result<()> {
+pub fn become_user(user: User, xdp: bool) -> io::Result<()> {
     caps::clear(None, CapSet::Bounding).map_err(refused)?;
     // SAFETY: each takes integers, and `setgroups` an empty list of which it reads nothing. glibc changes all threads at once.
     // JUSTIFICATION: the standard library changes the user of a child only.
@@ -46,7 +65,7 @@ pub fn become_user(user: User) -> io::Result<()> {
         check(libc::setresuid(user.uid, user.uid, user.uid))?;
     }
     // What was permitted still is, and nothing is in force.
-    caps::set(None, CapSet::Effective, &Duty::Starting.capabilities()).map_err(refused)
+    caps::set(None, CapSet::Effective, &Duty::Starting { xdp }.capabilities()).map_err(refused)
 }
 
 /// Gives up, for the calling thread and those that it starts, every capability that its duty does not take; what it has not it
@@ -91,10 +110,11 @@ impl fmt::Display for NotPrivileged {
 
 impl std::error::Error for NotPrivileged {}
 
-/// Whether the calling thread may open a device.
-pub fn may_open_devices() -> Result<(), NotPrivileged> {
+/// Whether the calling thread may open a device, by AF_XDP or not.
+pub fn may_open_devices(xdp: bool) -> Result<(), NotPrivileged> {
     let has = |capability: &Capability| caps::has_cap(None, CapSet::Effective, *capability).unwrap_or(false);
-    let missing: Vec<Capability> = NEEDED.into_iter().filter(|capability| !has(capability)).collect();
+    let mut missing: Vec<Capability> = needed(xdp).into_iter().filter(|capability| !has(capability)).collect();
+    missing.sort_unstable_by_key(|capability| capability.index());
     if missing.is_empty() { Ok(()) } else { Err(NotPrivileged(missing)) }
 }
 
@@ -107,7 +127,7 @@ mod tests {
         // Capabilities are a thread's own: the other tests keep theirs.
         let thread = std::thread::spawn(|| {
             caps::drop(None, CapSet::Effective, Capability::CAP_NET_RAW).expect("giving up needs no permission");
-            may_open_devices()
+            may_open_devices(false)
         });
         let refusal = thread.join().expect("the thread ends").expect_err("it gave the capability up").to_string();
         assert!(refusal.contains("CAP_NET_RAW"), "{refusal}");
@@ -137,7 +157,9 @@ mod tests {
         assert_eq!(limited(Duty::None), (nothing.clone(), (nothing.clone(), nothing, "1".to_owned())));
         if user_is_root() {
             // capability.h: CAP_NET_ADMIN is 12, CAP_NET_RAW 13.
-            assert_eq!(limited(Duty::Devices).0, "0000000000003000");
+            assert_eq!(limited(Duty::Devices { xdp: false }).0, "0000000000003000");
+            // CAP_IPC_LOCK is 14, CAP_BPF 39.
+            assert_eq!(limited(Duty::Devices { xdp: true }).0, "0000008000007000");
         }
         assert_eq!(status("CapPrm"), before, "no other thread is concerned");
     }

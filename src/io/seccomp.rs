@@ -143,8 +143,7 @@ const OLD_FORMS: &[libc::c_long] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const OLD_FORMS: &[libc::c_long] = &[];
 
-const FAMILIES: [libc::c_int; 6] =
-    [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK, libc::AF_PACKET, libc::AF_XDP];
+const FAMILIES: [libc::c_int; 5] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK, libc::AF_PACKET];
 
 /// Why there is no filter.
 #[derive(Debug, thiserror::Error)]
@@ -157,18 +156,25 @@ pub enum FilterError {
     Refused(String),
 }
 
-/// Allows every thread of the process the calls of a running engine, for ever. Gives up gaining privileges, too.
-pub fn allow_running() -> Result<(), FilterError> {
-    let program = running().map_err(|error| FilterError::Make(error.to_string()))?;
+/// Allows every thread of the process the calls of a running engine, for ever; those that open a device by AF_XDP with `xdp`
+/// alone. Gives up gaining privileges, too.
+pub fn allow_running(xdp: bool) -> Result<(), FilterError> {
+    let program = running(xdp).map_err(|error| FilterError::Make(error.to_string()))?;
     seccompiler::apply_filter_all_threads(&program).map_err(|error| FilterError::Refused(error.to_string()))
 }
 
-fn running() -> Result<BpfProgram, Box<dyn std::error::Error>> {
+fn running(xdp: bool) -> Result<BpfProgram, Box<dyn std::error::Error>> {
     let arch: TargetArch = std::env::consts::ARCH.try_into()?;
     let all = [FILES, SOCKETS, WAITING, PROCESS, OLD_FORMS].concat();
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = all.into_iter().map(|call| (call, Vec::new())).collect();
-    let families = FAMILIES.map(|family| rule(0, SeccompCmpOp::Eq, family));
-    rules.insert(libc::SYS_socket, families.into_iter().collect::<Result<_, _>>()?);
+    let families = FAMILIES.into_iter().chain(xdp.then_some(libc::AF_XDP));
+    let one_of = |rules: &mut dyn Iterator<Item = libc::c_int>| -> Result<Vec<_>, _> {
+        rules.map(|value| rule(0, SeccompCmpOp::Eq, value)).collect()
+    };
+    rules.insert(libc::SYS_socket, one_of(&mut families.into_iter())?);
+    if xdp {
+        rules.insert(libc::SYS_bpf, one_of(&mut super::af_xdp::bpf::CALLS.into_iter())?);
+    }
     let not_executable = || rule(2, SeccompCmpOp::MaskedEq(libc::PROT_EXEC as u64), 0);
     rules.insert(libc::SYS_mmap, vec![not_executable()?]);
     rules.insert(libc::SYS_mprotect, vec![not_executable()?]);
@@ -191,9 +197,13 @@ mod tests {
 
     /// For the calling thread alone: the test process has others.
     fn filtered<R: Send + 'static>(act: impl FnOnce() -> R + Send + 'static) -> R {
+        filtered_with(false, act)
+    }
+
+    fn filtered_with<R: Send + 'static>(xdp: bool, act: impl FnOnce() -> R + Send + 'static) -> R {
         let thread = std::thread::spawn(move || {
             crate::io::privileges::gain_nothing().unwrap();
-            seccompiler::apply_filter(&running().unwrap()).unwrap();
+            seccompiler::apply_filter(&running(xdp).unwrap()).unwrap();
             act()
         });
         thread.join().unwrap()
@@ -222,6 +232,24 @@ mod tests {
         };
         assert!(opened(libc::AF_INET6) && opened(libc::AF_UNIX));
         assert!(!opened(libc::AF_BLUETOOTH) && !opened(libc::AF_VSOCK));
+    }
+
+    #[test]
+    fn programs_for_devices_are_loaded_by_an_engine_that_was_told_to_and_by_no_other() {
+        let attempt = |command: libc::c_int| {
+            // SAFETY: the kernel refuses attributes of no bytes. JUSTIFICATION: what the filter says first is under test.
+            let status = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::null::<u8>(), 0) };
+            (status < 0).then(|| std::io::Error::last_os_error().raw_os_error()).flatten()
+        };
+        let [create, pin] = [0, 6];
+        assert_eq!(filtered_with(false, move || attempt(create)), Some(libc::ENOSYS));
+        assert_eq!(filtered_with(true, move || attempt(pin)), Some(libc::ENOSYS));
+        assert_ne!(filtered_with(true, move || attempt(create)), Some(libc::ENOSYS));
+        // SAFETY: takes integers. JUSTIFICATION: the standard library has no such sockets.
+        let socket = || unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+        let refused = move || (socket() < 0).then(|| std::io::Error::last_os_error().raw_os_error()).flatten();
+        assert_eq!(filtered_with(false, refused), Some(libc::ENOSYS));
+        assert_ne!(filtered_with(true, refused), Some(libc::ENOSYS));
     }
 
     #[test]

@@ -75,6 +75,17 @@ impl SendError {
     }
 }
 
+/// Why a device could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Its packet sockets.
+    #[error(transparent)]
+    Packet(#[from] af_packet::OpenError),
+    /// Its AF_XDP sockets.
+    #[error(transparent)]
+    Xdp(#[from] af_xdp::OpenError),
+}
+
 /// What was counted since the last look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RingCounts {

@@ -188,6 +188,12 @@ impl Topology {
         self
     }
 
+    /// Whether the engines' settings say `io = "af-xdp"`.
+    pub(super) fn is_xdp(&self) -> bool {
+        let io = self.settings.get("engine").and_then(|engine| engine.get("io"));
+        io.and_then(toml::Value::as_str) == Some(crate::config::Io::AfXdp.word())
+    }
+
     /// Refuses what cannot be built.
     pub fn validate(&self) -> Result<(), LabError> {
         let refuse = |what: String| Err(LabError::Topology(what));

@@ -168,6 +168,8 @@ impl EngineBackend {
                 rx_packets: counted.rx_packets,
                 rx_bytes: counted.rx_bytes,
                 rx_dropped: counted.rx_dropped,
+                io: shared.config().engine.io.word().to_owned(),
+                io_mode: shared.io_mode(link.device),
                 ring_dropped: shared.traffic.ring_dropped_on(link.device),
                 tx_packets: counted.tx_packets + made_packets,
                 tx_bytes: counted.tx_bytes + made_bytes,

@@ -98,9 +98,9 @@ impl Identity {
         Ok(())
     }
 
-    /// Becomes the user.
-    pub(super) fn become_it(&self) -> Result<(), RunError> {
-        privileges::become_user(self.user)
+    /// Becomes the user, who goes on to open devices, by AF_XDP or not.
+    pub(super) fn become_it(&self, xdp: bool) -> Result<(), RunError> {
+        privileges::become_user(self.user, xdp)
             .map_err(|error| RunError::Identity { user: self.name.clone(), what: error.to_string() })
     }
 
@@ -122,8 +122,8 @@ pub(super) fn limit(duty: Duty) {
 }
 
 /// The process starts nothing more: the calling thread gives up everything, and all threads the system calls that a running
-/// engine does not need.
-pub(super) fn close(sandbox: bool) {
+/// engine does not need; `xdp`: one of the engines opens devices by AF_XDP.
+pub(super) fn close(sandbox: bool, xdp: bool) {
     limit(Duty::None);
     logging::limit();
     if let Err(error) = privileges::gain_nothing() {
@@ -132,7 +132,7 @@ pub(super) fn close(sandbox: bool) {
     if !sandbox {
         return tracing::warn!("system calls are not filtered: sandbox = false in [engine]");
     }
-    if let Err(error) = seccomp::allow_running() {
+    if let Err(error) = seccomp::allow_running(xdp) {
         tracing::warn!(%error, "system calls are not filtered");
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::opening::{Opener, Ways};
 use super::shared::Shared;
 use super::transmit::Outlets;
 use super::with_sources;
@@ -10,11 +11,12 @@ use super::worker::{Mail, WorkerHandle};
 use crate::config::{Config, is_removed};
 use crate::engine::controller::DeviceState;
 use crate::id::DeviceId;
-use crate::io::af_packet::{self, OpenError, RingOptions};
+use crate::io::af_packet;
+use crate::io::af_xdp::Attachment;
 use crate::io::isolate::{IsolateError, Isolation};
 use crate::io::lock::LinkLock;
 use crate::io::monitor::News;
-use crate::io::ways::{Receiver, Sender};
+use crate::io::ways::OpenError;
 use crate::io::{netdev, privileges};
 
 /// Why a device is not attached.
@@ -33,6 +35,7 @@ pub(super) enum AttachError {
 pub(super) struct Devices {
     shared: Arc<Shared>,
     isolation: Isolation,
+    opener: Opener,
     workers: Vec<WorkerHandle>,
     /// By [`DeviceId`].
     ports: Vec<Port>,
@@ -44,20 +47,26 @@ pub(super) struct Devices {
 #[derive(Debug)]
 pub(super) struct Opened {
     found: netdev::Device,
-    /// One for each worker.
-    ways: Vec<(Option<Box<Receiver>>, Sender)>,
-    own: Sender,
+    ways: Ways,
 }
 
 #[derive(Debug, Default)]
 struct Port {
     name: String,
-    /// The interface index that is attached.
-    index: Option<u32>,
+    attached: Option<Attached>,
     /// What the controller was told last.
     told: Option<DeviceState>,
     /// The last failure to attach, so that it is logged once.
     failure: Option<String>,
+}
+
+/// A device in use.
+#[derive(Debug)]
+struct Attached {
+    index: u32,
+    mtu: u16,
+    /// Holds the program of AF_XDP.
+    _attachment: Option<Attachment>,
 }
 
 /// A device that changed, and what it is.
@@ -68,25 +77,26 @@ impl Devices {
     pub(super) fn new(
         shared: Arc<Shared>,
         isolation: Isolation,
+        opener: Opener,
         workers: Vec<WorkerHandle>,
         locks: BTreeMap<String, LinkLock>,
     ) -> Self {
         let config = shared.config();
         let ports = config.devices.iter().map(|name| Port { name: name.clone(), ..Port::default() }).collect();
-        Self { shared, isolation, workers, ports, locks }
+        Self { shared, isolation, opener, workers, ports, locks }
     }
 
-    /// Opens those of `devices` that are not ours yet, all or none.
-    pub(super) fn open_new(&mut self, devices: &[String]) -> Result<Vec<Opened>, String> {
+    /// Opens those devices of `config` that are not ours yet, all or none.
+    pub(super) fn open_new(&mut self, config: &Config) -> Result<Vec<Opened>, String> {
         let mut opened = Vec::new();
-        for name in devices {
+        for name in &config.devices {
             if self.ports.iter().any(|port| port.name == *name) {
                 continue;
             }
             // Of this thread, which keeps what it takes.
-            privileges::may_open_devices().map_err(|missing| missing.to_string())?;
+            privileges::may_open_devices(self.opener.is_xdp()).map_err(|missing| missing.to_string())?;
             let one =
-                netdev::find(name).ok_or(AttachError::Open(OpenError::NoDevice)).and_then(|found| self.open(found));
+                netdev::find(name).ok_or_else(no_device).and_then(|found| self.open(found, is_tagged(config, name)));
             match one {
                 Ok(one) => opened.push(one),
                 Err(error) => {
@@ -148,7 +158,7 @@ impl Devices {
         let mut changes = Vec::new();
         for device in (0..self.ports.len()).map(DeviceId::from) {
             let name = self.ports[device.index()].name.clone();
-            let found = netdev::find(&name).ok_or_else(|| (name.clone(), AttachError::Open(OpenError::NoDevice)))?;
+            let found = netdev::find(&name).ok_or_else(|| (name.clone(), no_device()))?;
             self.attach(device, &found, outlets).map_err(|error| (name, error))?;
             changes.extend(self.tell(device, Some(state(&found))));
         }
@@ -176,7 +186,15 @@ impl Devices {
         found: Option<netdev::Device>,
         outlets: &mut Outlets,
     ) -> Option<Change> {
-        let same = found.as_ref().map(|found| found.index) == self.ports[device.index()].index;
+        let attached = &self.ports[device.index()].attached;
+        let same = match (attached, &found) {
+            // The sockets of AF_XDP were opened for frames of that size.
+            (Some(attached), Some(found)) => {
+                attached.index == found.index && (attached.mtu == found.mtu || !self.opener.is_xdp())
+            }
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
         if !same {
             self.detach(device, outlets);
         }
@@ -203,48 +221,58 @@ impl Devices {
     }
 
     fn attach(&mut self, device: DeviceId, found: &netdev::Device, outlets: &mut Outlets) -> Result<(), AttachError> {
-        let opened = self.open(found.clone())?;
+        let opened = self.open(found.clone(), is_tagged(&self.shared.config(), &found.name))?;
         self.put_to_use(device, opened, outlets);
         Ok(())
     }
 
     /// The kernel's stack off first, so that it answers nothing that the engine will answer.
-    fn open(&mut self, found: netdev::Device) -> Result<Opened, AttachError> {
+    fn open(&mut self, found: netdev::Device, tagged: bool) -> Result<Opened, AttachError> {
         self.isolation.hold(&found.name)?;
-        let mut set = None;
-        let mut ways = Vec::new();
-        for _ in &self.workers {
-            let mut receiver = af_packet::Receiver::open(found.index, RingOptions::for_mtu(found.mtu))?;
-            if self.workers.len() > 1 {
-                set = Some(receiver.join(set)?);
-            }
-            let sender = Sender::Packet(af_packet::Sender::open(found.index)?);
-            ways.push((Some(Box::new(Receiver::Packet(receiver))), sender));
-        }
-        let own = Sender::Packet(af_packet::Sender::open(found.index)?);
-        Ok(Opened { found, ways, own })
+        let ways = self.opener.open(&self.shared.engine, &found, tagged)?;
+        Ok(Opened { found, ways })
     }
 
     fn put_to_use(&mut self, device: DeviceId, opened: Opened, outlets: &mut Outlets) {
-        let Opened { found, ways, own } = opened;
+        let Opened { found, ways: Ways { workers, own, attachment } } = opened;
         outlets.attach(device, own);
-        for (worker, (receiver, sender)) in self.workers.iter().zip(ways) {
+        for (worker, (receiver, sender)) in self.workers.iter().zip(workers) {
             worker.tell(Mail::Attach { device, receiver, sender });
         }
+        let mode = attachment.as_ref().map(|attachment| attachment.mode().to_string());
+        let io = self.shared.config().engine.io.word();
         let port = &mut self.ports[device.index()];
-        port.index = Some(found.index);
+        tracing::info!(
+            engine = self.shared.engine,
+            device = found.name,
+            index = found.index,
+            io,
+            mode,
+            "device attached"
+        );
+        self.shared.set_io_mode(device, mode);
+        port.attached = Some(Attached { index: found.index, mtu: found.mtu, _attachment: attachment });
         port.failure = None;
-        tracing::info!(engine = self.shared.engine, device = found.name, index = found.index, "device attached");
     }
 
     fn detach(&mut self, device: DeviceId, outlets: &mut Outlets) {
         let port = &mut self.ports[device.index()];
-        if port.index.take().is_some() {
+        if port.attached.take().is_some() {
             outlets.detach(device);
             self.workers.iter().for_each(|worker| worker.tell(Mail::Detach(device)));
+            self.shared.set_io_mode(device, None);
             tracing::warn!(engine = self.shared.engine, device = port.name, "device is gone");
         }
     }
+}
+
+fn no_device() -> AttachError {
+    AttachError::Open(af_packet::OpenError::NoDevice.into())
+}
+
+/// Whether `device` has a link on a VLAN.
+fn is_tagged(config: &Config, device: &str) -> bool {
+    config.links.iter().any(|link| link.vlan.is_some() && config.devices[link.device.index()] == device)
 }
 
 fn state(found: &netdev::Device) -> DeviceState {

@@ -13,13 +13,14 @@ use super::confine;
 use super::control::{Control, Sources, commands};
 use super::devices::{AttachError, Devices};
 use super::management::{Served, SocketPath};
+use super::opening::Opener;
 use super::reload::{Reloader, Target};
 use super::shared::{Shared, Source};
 use super::state::StateFile;
 use super::transmit::Outlets;
 use super::worker::{Worker, WorkerHandle};
 use super::{EngineFile, Options, RunError, placement, punts};
-use crate::config::Config;
+use crate::config::{Config, Io};
 use crate::engine::forwarder::ForwarderLimits;
 use crate::engine::view::EventView;
 use crate::engine::{Controller, CountersCell, Forwarder};
@@ -156,7 +157,8 @@ impl Prepared {
 
         let mut outlets = Outlets::new();
         outlets.follow(&controller.snapshot());
-        let mut devices = Devices::new(shared.clone(), isolation, handles.clone(), links);
+        let opener = Opener::new(&config, count).map_err(system("reserve the frames of AF_XDP"))?;
+        let mut devices = Devices::new(shared.clone(), isolation, opener, handles.clone(), links);
         let changes = devices.attach_all(&mut outlets).map_err(|(device, error)| match error {
             AttachError::Isolate(source) => RunError::Isolate { engine: engine.clone(), device, source },
             AttachError::Open(source) => RunError::Open { engine: engine.clone(), device, source },
@@ -182,12 +184,12 @@ impl Prepared {
                 })
                 .map_err(system("start a thread"))
         };
-        let failing = engine.clone();
+        let (failing, xdp) = (engine.clone(), config.engine.io == Io::AfXdp);
         let control = spawn(
             "control".to_owned(),
             Box::new(move || {
                 control.shared.go_first();
-                confine::limit(Duty::Devices);
+                confine::limit(Duty::Devices { xdp });
                 if let Err(error) = control.run(sources) {
                     tracing::error!(engine = failing, %error, "the control thread failed");
                 }

@@ -22,6 +22,7 @@ mod events;
 mod logging;
 mod management;
 mod measures;
+mod opening;
 pub mod placement;
 mod process;
 mod punts;
@@ -48,12 +49,12 @@ use tokio::sync::mpsc;
 use reload::Reloader;
 
 use crate::api::tls::TlsError;
-use crate::config::Config;
-use crate::io::af_packet::OpenError;
+use crate::config::{Config, Io};
 use crate::io::clock::Clock;
 use crate::io::isolate::IsolateError;
 use crate::io::lock::LockError;
 use crate::io::privileges::Duty;
+use crate::io::ways::OpenError;
 
 /// One configuration file, read and valid.
 #[derive(Debug, Clone)]
@@ -207,6 +208,7 @@ fn run_until(
     let clock = Clock::new();
     let (ended, mut endings) = mpsc::unbounded_channel();
     let sandbox = files.iter().all(|file| file.config.engine.sandbox);
+    let xdp = files.iter().any(|file| file.config.engine.io == Io::AfXdp);
     let identity = if options.confine { confine::Identity::of(&files)? } else { None };
     if let Some(identity) = &identity {
         identity.take_directories(&files)?;
@@ -219,7 +221,7 @@ fn run_until(
         prepared.push(engine::Prepared::new(file, options, clock)?);
     }
     if let Some(identity) = &identity {
-        identity.become_it()?;
+        identity.become_it(xdp)?;
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -236,7 +238,7 @@ fn run_until(
             Ok(()) => {
                 web::lock(&web).serve(running.iter().map(engine::Running::backend).collect());
                 if options.confine {
-                    confine::close(sandbox);
+                    confine::close(sandbox, xdp);
                 }
                 ready();
                 let watched = running.iter().map(engine::Running::shared).collect();

@@ -42,6 +42,8 @@ pub(super) struct Shared {
     pub ports: Arc<PortPools>,
     /// What sockets refused or lost.
     pub traffic: Traffic,
+    /// How AF_XDP takes the frames of each device that it has, by [`DeviceId`].
+    io_modes: Mutex<Vec<Option<String>>>,
     /// Those who watch packets.
     pub captures: Captures,
     /// Workers are to end.
@@ -92,6 +94,7 @@ impl Shared {
             captures: Captures::new(cells.len()),
             ports,
             traffic: Traffic::new(config.links.len(), config.devices.len(), cells.len()),
+            io_modes: Mutex::default(),
             cells,
             stop: AtomicBool::new(false),
             worker_beats,
@@ -106,6 +109,20 @@ impl Shared {
     /// The configuration in force.
     pub(super) fn config(&self) -> Arc<Config> {
         self.config.load_full()
+    }
+
+    /// How AF_XDP takes the frames of a device; `None` without it, and while the device is missing.
+    pub(super) fn io_mode(&self, device: DeviceId) -> Option<String> {
+        let modes = self.io_modes.lock().unwrap_or_else(PoisonError::into_inner);
+        modes.get(device.index()).cloned().flatten()
+    }
+
+    /// A device is open, or not any more.
+    pub(super) fn set_io_mode(&self, device: DeviceId, mode: Option<String>) {
+        let mut modes = self.io_modes.lock().unwrap_or_else(PoisonError::into_inner);
+        let length = modes.len().max(device.index() + 1);
+        modes.resize_with(length, Option::default);
+        modes[device.index()] = mode;
     }
 
     /// Where it was read.

@@ -75,10 +75,11 @@ fn or_never(value: Option<Duration>) -> String {
 }
 
 fn engine(config: &Config) -> Vec<Fact> {
-    let crate::config::Engine { name, workers, busy_poll, control, state, user, group, sandbox } = &config.engine;
+    let crate::config::Engine { name, workers, io, busy_poll, control, state, user, group, sandbox } = &config.engine;
     vec![
         fact("name", name),
         fact("workers", workers.map_or_else(|| "one per CPU".to_owned(), |workers| workers.to_string())),
+        fact("io", io.word()),
         fact("busy-poll", busy_poll),
         fact("control", control.display()),
         fact("state", state.display()),

@@ -15,7 +15,7 @@ use super::{Check, Destination, Engine, File, Firewall, Group, Kind, Limits, Lin
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::reader::{Field, Reader, Schema};
 use crate::config::value::{self, Refused};
-use crate::config::{Admin, BelowMin, LearnBy, OnFailure};
+use crate::config::{Admin, BelowMin, Io, LearnBy, OnFailure};
 use crate::flow::HashMode;
 use crate::time::Duration;
 
@@ -170,10 +170,10 @@ pub(super) fn each<T>(
 
 fn read_engine(reader: &Reader<'_>, out: &mut Diagnostics) -> Engine {
     reader.require("name", "\"outer\"", out);
-    reader.word("io", io, out);
     Engine {
         name: reader.word("name", value::name, out),
         workers: reader.number("workers", 1..=256, out),
+        io: reader.word("io", io, out),
         busy_poll: reader.flag("busy-poll", out),
         control: reader.word("control", socket_path, out),
         state: reader.word("state", path, out),
@@ -183,12 +183,10 @@ fn read_engine(reader: &Reader<'_>, out: &mut Diagnostics) -> Engine {
     }
 }
 
-fn io(text: &str) -> Result<(), Refused> {
-    match text {
-        "af-packet" => Ok(()),
-        "af-xdp" => Err(Refused::new("`io = \"af-xdp\"` comes with a later version").hint("use \"af-packet\"")),
-        _ => Err(Refused::new(format!("`io` must be \"af-packet\", found {text:?}"))),
-    }
+fn io(text: &str) -> Result<Io, Refused> {
+    let all = [Io::AfPacket, Io::AfXdp];
+    let unknown = || Refused::new(format!("`io` must be \"af-packet\" or \"af-xdp\", found {text:?}"));
+    all.into_iter().find(|io| io.word() == text).ok_or_else(unknown)
 }
 
 pub(super) fn path(text: &str) -> Result<PathBuf, Refused> {

@@ -91,6 +91,7 @@ fn engines_that_share_an_address_say_the_same_about_it() {
         both[1].config.as_mut().unwrap().engine = Engine {
             name: "other".into(),
             workers: None,
+            io: Io::AfPacket,
             busy_poll: false,
             control: "/a".into(),
             state: "/b".into(),

@@ -29,6 +29,9 @@ const XDP_DROP: i32 = 1;
 /// Of `rx_queue_index` in `struct xdp_md`.
 const RX_QUEUE_INDEX: i16 = 16;
 
+/// The calls of bpf(2) that are made here, for the filter of system calls.
+pub(in crate::io) const CALLS: [libc::c_int; 4] = [BPF_MAP_CREATE, BPF_MAP_UPDATE_ELEM, BPF_PROG_LOAD, BPF_LINK_CREATE];
+
 /// `struct bpf_insn`: one instruction; the map's address takes two.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

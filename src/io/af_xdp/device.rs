@@ -63,7 +63,7 @@ pub enum OpenError {
     },
     /// The limit of locked memory is too low.
     #[error(
-        "the limit of locked memory is too low for AF_XDP: ulimit -l unlimited, or LimitMEMLOCK=infinity for a service"
+        "the limit of locked memory is too low for AF_XDP: LimitMEMLOCK=infinity for a service, ulimit -l, or CAP_IPC_LOCK"
     )]
     Locked,
     /// The kernel or the driver runs no XDP programs.
@@ -125,6 +125,8 @@ impl Attachment {
 pub struct Opened {
     /// To be kept for as long as the ways are used.
     pub attachment: Attachment,
+    /// What a better hook said, where the program is not at the first.
+    pub refused: Option<String>,
     /// In and out.
     pub ways: Vec<Option<(Receiver, Sender)>>,
 }
@@ -149,7 +151,7 @@ pub(in crate::io) fn open_at(target: Target<'_>, umems: &[Umem], hooks: &[Hook])
     let queues = ethtool::receive_queues(name).map_err(system("ask for the queues of the device"))?;
     let map = SocketMap::new(queues).map_err(system("make the map of sockets"))?;
     let program = Program::load(&map).map_err(system("load the XDP program"))?;
-    let (link, hook) = attach(&program, name, index, hooks)?;
+    let (link, hook, refused) = attach(&program, name, index, hooks)?;
     if hook == Hook::Generic {
         refuse(name, &in_the_way(offloads, tagged, hook))?;
     }
@@ -173,15 +175,20 @@ pub(in crate::io) fn open_at(target: Target<'_>, umems: &[Umem], hooks: &[Hook])
         let sender = receiver.sender()?;
         Some((receiver, sender))
     });
-    Ok(Opened { ways: ways.collect(), attachment: Attachment { mode, _link: link } })
+    Ok(Opened { ways: ways.collect(), attachment: Attachment { mode, _link: link }, refused })
 }
 
 /// At the first of `hooks` that can.
-fn attach(program: &Program, name: &str, index: u32, hooks: &[Hook]) -> Result<(Link, Hook), OpenError> {
-    let mut refusals = Vec::new();
+fn attach(
+    program: &Program,
+    name: &str,
+    index: u32,
+    hooks: &[Hook],
+) -> Result<(Link, Hook, Option<String>), OpenError> {
+    let mut refusals: Vec<String> = Vec::new();
     for hook in hooks {
         let refusal = match program.attach(index, *hook) {
-            Ok(link) => return Ok((link, *hook)),
+            Ok(link) => return Ok((link, *hook, (!refusals.is_empty()).then(|| refusals.join(", ")))),
             Err(refusal) => refusal,
         };
         match refusal.raw_os_error() {
@@ -258,6 +265,6 @@ impl std::fmt::Display for Mode {
             Transfer::ZeroCopy => "zero-copy",
             Transfer::Copy => "copy",
         };
-        write!(f, "{hook} {transfer}")
+        write!(f, "{hook}-{transfer}")
     }
 }

@@ -157,7 +157,7 @@ fn a_driver_without_xdp_is_served_in_the_stack() {
     command("ethtool", "-K br0 gro off");
     ip("link set br0 up");
     let opened = open(target("br0"), &[Umem::new(1).unwrap()]).unwrap();
-    assert_eq!(opened.attachment.mode().to_string(), "generic copy");
+    assert_eq!(opened.attachment.mode().to_string(), "generic-copy");
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn frames_that_are_too_large_for_the_memory_are_refused_at_the_start() {
     ip("link set p0 mtu 3600");
     let mut way = {
         let mut opened = open(target("e0"), &[Umem::new(1).unwrap()]).unwrap();
-        assert_eq!(opened.attachment.mode().to_string(), "generic copy");
+        assert_eq!(opened.attachment.mode().to_string(), "generic-copy");
         let (receiver, sender) = opened.ways.remove(0).unwrap();
         (ways::Receiver::Xdp(receiver), sender, opened.attachment)
     };

@@ -32,7 +32,7 @@ impl Control {
     ) -> Result<(), String> {
         let Fresh { config, path, text, locks } = fresh;
         let before = self.shared.config().digest.clone();
-        let opened = self.devices.open_new(&config.devices)?;
+        let opened = self.devices.open_new(&config)?;
         let now = self.now();
         if let Err(error) = self.controller.apply(config, in_use, now) {
             self.devices.close_new(opened);

@@ -1,0 +1,117 @@
+//! How the devices of an engine are opened: by AF_PACKET or by AF_XDP, for every worker and for the control thread.
+
+use std::io;
+
+use crate::config::{Config, Io};
+use crate::io::af_packet::{self, RingOptions};
+use crate::io::af_xdp::{self, Attachment, Target, Umem};
+use crate::io::ways::{OpenError, Receiver, Sender};
+use crate::io::{ethtool, netdev};
+
+/// A worker's ways. A worker without a way in leaves the device's frames to the others.
+pub(super) type Way = (Option<Box<Receiver>>, Sender);
+
+/// Opens devices in one manner. See the module.
+#[derive(Debug)]
+pub(super) enum Opener {
+    /// One member of the device's fanout set for each worker.
+    Packet {
+        /// Workers.
+        workers: usize,
+    },
+    /// The device's queues, spread over the workers.
+    Xdp {
+        /// One for each worker.
+        umems: Vec<Umem>,
+    },
+}
+
+/// An open device.
+#[derive(Debug)]
+pub(super) struct Ways {
+    /// One for each worker.
+    pub workers: Vec<Way>,
+    /// The control thread's way out. By AF_PACKET always: an AF_XDP socket has one thread, and what that thread sends is little.
+    pub own: Sender,
+    /// Holds the program of AF_XDP.
+    pub attachment: Option<Attachment>,
+}
+
+impl Opener {
+    /// As `config` says, for that many workers.
+    pub(super) fn new(config: &Config, workers: usize) -> io::Result<Self> {
+        match config.engine.io {
+            Io::AfPacket => Ok(Self::Packet { workers }),
+            Io::AfXdp => {
+                let umems = (0..workers).map(|_| Umem::new(config.devices.len())).collect::<io::Result<_>>()?;
+                Ok(Self::Xdp { umems })
+            }
+        }
+    }
+
+    /// Whether it is by AF_XDP.
+    pub(super) fn is_xdp(&self) -> bool {
+        match self {
+            Self::Packet { .. } => false,
+            Self::Xdp { .. } => true,
+        }
+    }
+
+    /// Opens a device; `tagged`: it has a link on a VLAN.
+    pub(super) fn open(&self, engine: &str, found: &netdev::Device, tagged: bool) -> Result<Ways, OpenError> {
+        let sender = || af_packet::Sender::open(found.index).map(Sender::Packet);
+        match self {
+            Self::Packet { workers } => {
+                let mut set = None;
+                let mut ways = Vec::new();
+                for _ in 0..*workers {
+                    let mut receiver = af_packet::Receiver::open(found.index, RingOptions::for_mtu(found.mtu))?;
+                    if *workers > 1 {
+                        set = Some(receiver.join(set)?);
+                    }
+                    ways.push((Some(Box::new(Receiver::Packet(receiver))), sender()?));
+                }
+                Ok(Ways { workers: ways, own: sender()?, attachment: None })
+            }
+            Self::Xdp { umems } => {
+                let target = Target { name: &found.name, index: found.index, mtu: found.mtu, tagged };
+                let opened = af_xdp::open(target, umems)?;
+                tell(engine, &found.name, tagged, &opened);
+                let way = |way| match way {
+                    Some((receiver, sender)) => Ok((Some(Box::new(Receiver::Xdp(receiver))), Sender::Xdp(sender))),
+                    None => sender().map(|sender| (None, sender)),
+                };
+                let ways = opened.ways.into_iter().map(way).collect::<Result<_, _>>()?;
+                Ok(Ways { workers: ways, own: sender()?, attachment: Some(opened.attachment) })
+            }
+        }
+    }
+}
+
+/// What an operator should know of a device that was opened by AF_XDP.
+fn tell(engine: &str, device: &str, tagged: bool, opened: &af_xdp::Opened) {
+    let mode = opened.attachment.mode();
+    if let Some(refused) = &opened.refused {
+        tracing::warn!(engine, device, %mode, refused, "the driver runs no XDP program: frames pass part of the kernel's stack");
+    }
+    let workers = opened.ways.len();
+    let idle = opened.ways.iter().filter(|way| way.is_none()).count();
+    if idle > 0 {
+        let queues = mode.queues;
+        let hint = format!("ethtool -L {device} combined {workers}, if it has more");
+        tracing::warn!(
+            engine,
+            device,
+            queues,
+            workers,
+            idle,
+            hint,
+            "workers without a queue of the device receive nothing from it"
+        );
+    }
+    if ethtool::driver(device).is_ok_and(|driver| driver == "veth") {
+        let words = if tagged { "tx off txvlan off" } else { "tx off" };
+        let hint = format!("ethtool -K PEER {words}, where its other end and the hosts behind that are");
+        tracing::info!(engine, device, hint, "AF_XDP forwards what a veth's other end leaves unfinished as it is");
+    }
+}
