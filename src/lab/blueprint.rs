@@ -146,6 +146,16 @@ fn plug(lab: &Topology, node: Node, device: &str, port: &str, bridge: &str, mtu:
         Command::ip_in(&switch, &[format!("link set {port} master {bridge}"), format!("link set {port} up")]),
         Command::ip_in(&station, &[format!("link set {device} up")]),
     ]
+    .into_iter()
+    .chain(whole(lab, &station, device))
+    .collect()
+}
+
+/// Where the engines use AF_XDP, each end of a cable finishes what it sends: what is left to a device does not get there.
+fn whole(lab: &Topology, namespace: &str, device: &str) -> Option<Command> {
+    let words =
+        ["ip", "netns", "exec", namespace, "ethtool", "-K", device, "tx", "off", "txvlan", "off", "rxvlan", "off"];
+    lab.is_xdp().then(|| Command::new(words))
 }
 
 fn host(lab: &Topology, node: Node, bridge: &str, address: Pair, router: Pair, mtu: u16) -> Vec<Command> {
@@ -215,7 +225,9 @@ fn engines(lab: &Topology) -> Vec<Command> {
         )]));
         for side in Side::BOTH {
             let up = format!("link set trunk-{} up", side.engine());
-            commands.push(Command::ip_in(&lab.namespace(side.node()), &[up]));
+            let namespace = lab.namespace(side.node());
+            commands.push(Command::ip_in(&namespace, &[up]));
+            commands.extend(whole(lab, &namespace, &format!("trunk-{}", side.engine())));
         }
     }
     commands
@@ -279,6 +291,7 @@ fn transparent_firewall(lab: &Topology, number: u8) -> Vec<Command> {
         commands
             .push(Command::ip_in(&namespace, &[format!("link set {name} master br0"), format!("link set {name} up")]));
         commands.push(Command::ip_in(&engine, &[format!("link set fw{number}-{name} up")]));
+        commands.extend(whole(lab, &engine, &format!("fw{number}-{name}")));
     }
     commands
 }
@@ -390,6 +403,18 @@ mod tests {
 
         assert!(!commands.contains("address add"), "{commands}");
         assert!(!commands.contains("ethtool"));
+    }
+
+    #[test]
+    fn where_xdp_carries_the_frames_every_station_finishes_what_it_sends() {
+        let lab = Topology::new("fwlb").with("engine", "io", "af-xdp");
+
+        let commands = text(&build(&lab));
+
+        for (node, device) in [(Node::Client, "eth0"), (Node::Firewall(1), "inner"), (Node::Outer, "clients")] {
+            let words = format!("netns exec {} ethtool -K {device} tx off", lab.namespace(node));
+            assert!(commands.contains(&words), "{words}\n{commands}");
+        }
     }
 
     #[test]

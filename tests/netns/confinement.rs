@@ -42,13 +42,19 @@ fn converse(rig: &Rig) {
 
 #[track_caller]
 fn assert_confined(lab: &Lab) {
+    assert_confined_to(lab, DEVICES);
+}
+
+/// The control threads have the capabilities `devices`, and no other thread any.
+#[track_caller]
+pub fn assert_confined_to(lab: &Lab, devices: &str) {
     for side in Side::BOTH {
         let threads = threads(lab, side, ["CapEff", "CapPrm", "NoNewPrivs", "Seccomp"]);
         for name in ["fwlb-control", "fwlb-worker-0", "fwlb-manage", "fwlb-log"] {
             assert!(threads.iter().any(|(thread, _)| thread == name), "no thread {name}: {threads:?}");
         }
         for (name, left) in threads {
-            let kept = if name == "fwlb-control" { DEVICES } else { NOTHING };
+            let kept = if name == "fwlb-control" { devices } else { NOTHING };
             assert_eq!(left, [kept, kept, "1", "2"], "{}: {name}", side.engine());
         }
     }

@@ -13,6 +13,10 @@ use crate::ground::{Rig, Traffic, assert_all_answered, sandwich};
 /// Both engines have to have a half-dead firewall out within this (issue: at most 600 ms).
 const OUT_WITHIN: Duration = Duration::from_millis(600);
 
+fn ordinary(base: Topology) -> Topology {
+    base
+}
+
 fn name_of(flow: &FlowReport) -> FlowName {
     let protocol = match flow.protocol {
         Protocol::Tcp => "tcp",
@@ -53,8 +57,9 @@ fn out_on_both_sides(rig: &Rig, name: &str) -> [Duration; 2] {
     })
 }
 
-fn fails_at(leg: Leg) {
-    fails_with(leg, |base| base, |rig| busy(rig, 5_000));
+/// A firewall fails under traffic of both families.
+pub fn fails_at(leg: Leg, shape: fn(Topology) -> Topology) {
+    fails_with(leg, shape, |rig| busy(rig, 5_000));
 }
 
 /// fw1 of three fails 1.5 s after the traffic began, which lasts longer.
@@ -101,17 +106,17 @@ pub fn fails_with(leg: Leg, shape: impl FnOnce(Topology) -> Topology, traffic: i
 
 #[test]
 fn a_firewall_without_its_inner_leg_is_out_on_both_sides_and_costs_only_its_own_sessions() {
-    fails_at(Leg::Inner);
+    fails_at(Leg::Inner, ordinary);
 }
 
 #[test]
 fn a_firewall_without_its_outer_leg_is_out_on_both_sides_and_costs_only_its_own_sessions() {
-    fails_at(Leg::Outer);
+    fails_at(Leg::Outer, ordinary);
 }
 
 #[test]
 fn a_dead_firewall_is_out_on_both_sides_and_costs_only_its_own_sessions() {
-    fails_at(Leg::Both);
+    fails_at(Leg::Both, ordinary);
 }
 
 #[test]
@@ -259,9 +264,9 @@ fn firewalls_of_sessions(rig: &Rig, side: Side) -> BTreeMap<[String; 2], String>
 }
 
 /// Long sessions from both ends live through the restart of engines, each on its firewall.
-fn pins_survive(stop: Stop, sides: &[Side]) {
+pub fn pins_survive(stop: Stop, sides: &[Side], shape: fn(Topology) -> Topology) {
     sandwich(
-        |base| Topology { firewalls: 3, ..base },
+        |base| Topology { firewalls: 3, ..shape(base) },
         |rig| {
             let mut traffic: Vec<_> = rig
                 .topology()
@@ -299,41 +304,42 @@ fn pins_survive(stop: Stop, sides: &[Side]) {
 
 #[test]
 fn an_engine_that_is_killed_and_restarted_under_traffic_keeps_the_pins() {
-    pins_survive(Stop::Kill, &[Side::Outer]);
+    pins_survive(Stop::Kill, &[Side::Outer], ordinary);
 }
 
 #[test]
 fn engines_of_both_sides_restarted_in_turn_keep_the_pins() {
-    pins_survive(Stop::Orderly, &[Side::Inner, Side::Outer]);
+    pins_survive(Stop::Orderly, &[Side::Inner, Side::Outer], ordinary);
 }
 
 #[test]
 fn a_device_that_is_deleted_and_comes_back_forwards_again() {
-    sandwich(
-        |base| base,
-        |rig| {
-            assert_all_answered(&rig.flows(Node::Client, "tcp 203.0.113.11 --flows 5 --duration-ms 200"));
-            let (outer, switch) = (rig.topology().namespace(Node::Outer), rig.topology().namespace(Node::Switch));
+    device_comes_back(ordinary);
+}
 
-            rig.exec(Node::Outer, &["ip", "link", "del", "clients"]);
-            sleep(Duration::from_millis(500));
-            let name = ["link", "add", "name", "clients", "netns", &outer, "type", "veth"];
-            let peer = ["peer", "name", "outer-near", "netns", &switch];
-            let words: Vec<_> = ["ip"].iter().chain(&name).chain(&peer).copied().collect();
-            rig.exec(Node::Switch, &words);
-            rig.exec(Node::Switch, &["ip", "link", "set", "outer-near", "master", "br-clients", "up"]);
-            rig.exec(Node::Outer, &["ip", "link", "set", "clients", "up"]);
+pub fn device_comes_back(shape: fn(Topology) -> Topology) {
+    sandwich(shape, |rig| {
+        assert_all_answered(&rig.flows(Node::Client, "tcp 203.0.113.11 --flows 5 --duration-ms 200"));
+        let (outer, switch) = (rig.topology().namespace(Node::Outer), rig.topology().namespace(Node::Switch));
 
-            // The device has another MAC now: the engine has to tell the neighbours, or they it.
-            let back = rig.within(Duration::from_secs(5), "the client reaches the engine", |rig| {
-                rig.output(Node::Client, &["ping", "-c", "1", "-W", "1", "198.51.100.1"]).status.success()
-            });
-            assert!(back <= Duration::from_secs(3), "{back:?}");
-            assert_all_answered(&rig.flows(Node::Client, "tcp 203.0.113.11 --flows 10 --duration-ms 300"));
-            assert_all_answered(&rig.flows(Node::Client, "tcp 2001:db8:113::11 --flows 10 --duration-ms 300"));
-            rig.assert_firewalls_dropped_nothing();
-        },
-    );
+        rig.exec(Node::Outer, &["ip", "link", "del", "clients"]);
+        sleep(Duration::from_millis(500));
+        let name = ["link", "add", "name", "clients", "netns", &outer, "type", "veth"];
+        let peer = ["peer", "name", "outer-near", "netns", &switch];
+        let words: Vec<_> = ["ip"].iter().chain(&name).chain(&peer).copied().collect();
+        rig.exec(Node::Switch, &words);
+        rig.exec(Node::Switch, &["ip", "link", "set", "outer-near", "master", "br-clients", "up"]);
+        rig.exec(Node::Outer, &["ip", "link", "set", "clients", "up"]);
+
+        // The device has another MAC now: the engine has to tell the neighbours, or they it.
+        let back = rig.within(Duration::from_secs(5), "the client reaches the engine", |rig| {
+            rig.output(Node::Client, &["ping", "-c", "1", "-W", "1", "198.51.100.1"]).status.success()
+        });
+        assert!(back <= Duration::from_secs(3), "{back:?}");
+        assert_all_answered(&rig.flows(Node::Client, "tcp 203.0.113.11 --flows 10 --duration-ms 300"));
+        assert_all_answered(&rig.flows(Node::Client, "tcp 2001:db8:113::11 --flows 10 --duration-ms 300"));
+        rig.assert_firewalls_dropped_nothing();
+    });
 }
 
 #[test]

@@ -19,3 +19,4 @@ mod services;
 mod traffic;
 mod tunnel;
 mod workers;
+mod xdp;

@@ -6,7 +6,7 @@ use fwlb::lab::{FirewallKind, Node, Routers, Topology};
 use crate::ground::{Rig, assert_all_answered, patient, sandwich};
 
 /// TCP, UDP, ping and datagrams of three fragments, IPv4 and IPv6, from the client and from a server, all at once.
-fn every_conversation(rig: &Rig) {
+pub fn every_conversation(rig: &Rig) {
     let topology = rig.topology();
     let mut running = Vec::new();
     for (node, destinations) in [(Node::Client, topology.server(1).both()), (Node::Server(2), topology.client().both())]
@@ -85,7 +85,7 @@ fn vlans_of_one_trunk_carry_tagged_frames_of_every_size() {
 }
 
 /// As [`every_conversation`], where there is no firewall to ask.
-fn every_conversation_without_firewalls(rig: &Rig) {
+pub fn every_conversation_without_firewalls(rig: &Rig) {
     let to = rig.topology().server(1);
     for to in to.both() {
         for words in ["tcp --flows 12 --size 60000", "udp --flows 12 --size 4000", "icmp --flows 3"] {
