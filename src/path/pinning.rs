@@ -358,6 +358,63 @@ impl Pin {
         }
     }
 
+    /// As numbers, which [`Pin::from_words`] reads: the upper quarter of the last one is 0, and no pin is all zeros.
+    #[inline]
+    pub fn to_words(&self) -> [u64; 3] {
+        let state = match self.state {
+            PinState::Opening => 1,
+            PinState::Tentative => 2,
+            PinState::Confirmed => 3,
+        };
+        let learned = match self.pinned_by {
+            PinnedBy::Hash => 0,
+            PinnedBy::Learned => 1 << 2,
+        };
+        let asked = self.asked.map_or(0, |stamp| stamp.0.get());
+        let (since, brought, packets) =
+            self.other.map_or((0, 0, 0), |other| (other.since.0.get(), other.firewall.0, other.packets.get()));
+        let quarters =
+            |[a, b, c, d]: [u16; 4]| u64::from(a) | u64::from(b) << 16 | u64::from(c) << 32 | u64::from(d) << 48;
+        [
+            quarters([self.set.0, self.firewall.0, self.fall, self.syn_from.0]),
+            u64::from(asked) | u64::from(since) << 32,
+            quarters([
+                brought,
+                u16::from_le_bytes([packets, self.turns]),
+                u16::from_le_bytes([self.leader_moves, state | learned]),
+                0,
+            ]),
+        ]
+    }
+
+    /// The pin that [`Pin::to_words`] wrote; zeros are none. Any other numbers are some pin.
+    #[inline]
+    pub fn from_words([place, times, rest]: [u64; 3]) -> Option<Self> {
+        let quarter = |word: u64, number: u32| (word >> (16 * number)) as u16;
+        let [packets, turns] = quarter(rest, 1).to_le_bytes();
+        let [leader_moves, flags] = quarter(rest, 2).to_le_bytes();
+        let state = match flags & 3 {
+            0 => return None,
+            1 => PinState::Opening,
+            2 => PinState::Tentative,
+            _ => PinState::Confirmed,
+        };
+        let stamp = |millis: u32| NonZeroU32::new(millis).map(Stamp);
+        let other = stamp((times >> 32) as u32).zip(NonZeroU8::new(packets));
+        Some(Self {
+            set: PathSetId(quarter(place, 0)),
+            firewall: FirewallId(quarter(place, 1)),
+            state,
+            pinned_by: if flags & 1 << 2 == 0 { PinnedBy::Hash } else { PinnedBy::Learned },
+            fall: quarter(place, 2),
+            syn_from: MaybeFirewall(quarter(place, 3)),
+            asked: stamp(times as u32),
+            other: other.map(|(since, packets)| Other { since, firewall: FirewallId(quarter(rest, 0)), packets }),
+            turns,
+            leader_moves,
+        })
+    }
+
     /// True if the firewall is up in the set.
     pub fn is_up(&self, group: &Group, set: &PathSet) -> bool {
         group.slot_of(self.firewall).is_some_and(|slot| set.is_up(slot))

@@ -4,58 +4,75 @@
 //! links are shared between workers but each slot's are touched only by the worker that holds the slot, so relaxed atomics
 //! are enough: a slot changes hands under a lock.
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::session::memory::zeroed;
 
 /// Links of `slots` slots and any number of sentinels. A number that is in no list is linked to itself.
 #[derive(Debug)]
 pub(super) struct Links {
-    links: Box<[Link]>,
+    /// Both neighbours of each number, as distances from it: zero, as memory is at first, means itself.
+    links: Box<[AtomicU64]>,
 }
 
-#[derive(Debug)]
+/// The neighbours of a number in its list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Link {
-    previous: AtomicU32,
-    next: AtomicU32,
+    previous: u32,
+    next: u32,
 }
 
 impl Links {
+    /// Bytes for each number.
+    pub(super) const BYTES: usize = size_of::<AtomicU64>();
+
     /// `count` numbers, slots and sentinels together, all in no list.
     pub(super) fn new(count: u32) -> Self {
-        let alone = |number| Link { previous: AtomicU32::new(number), next: AtomicU32::new(number) };
-        Self { links: (0..count).map(alone).collect() }
+        Self { links: zeroed(count as usize) }
+    }
+
+    /// All of it, to advise the operating system about.
+    pub(super) fn words(&self) -> &[AtomicU64] {
+        &self.links
     }
 
     /// Puts a slot that is in no list at the end of the list of `sentinel`.
     pub(super) fn push_back(&self, sentinel: u32, slot: u32) {
-        let last = self.link(sentinel).previous.load(Relaxed);
-        self.link(slot).previous.store(last, Relaxed);
-        self.link(slot).next.store(sentinel, Relaxed);
-        self.link(last).next.store(slot, Relaxed);
-        self.link(sentinel).previous.store(slot, Relaxed);
+        let end = self.get(sentinel);
+        self.set(slot, Link { previous: end.previous, next: sentinel });
+        // An empty list's last is its sentinel, which is read again after this.
+        self.set(end.previous, Link { next: slot, ..self.get(end.previous) });
+        self.set(sentinel, Link { previous: slot, ..self.get(sentinel) });
     }
 
     /// The first slot of the list of `sentinel`.
     pub(super) fn front(&self, sentinel: u32) -> Option<u32> {
-        let first = self.link(sentinel).next.load(Relaxed);
+        let first = self.get(sentinel).next;
         (first != sentinel).then_some(first)
     }
 
     /// Takes a slot out of its list, if it is in one.
     pub(super) fn remove(&self, slot: u32) {
-        let (previous, next) = (self.link(slot).previous.load(Relaxed), self.link(slot).next.load(Relaxed));
-        self.link(previous).next.store(next, Relaxed);
-        self.link(next).previous.store(previous, Relaxed);
-        self.link(slot).previous.store(slot, Relaxed);
-        self.link(slot).next.store(slot, Relaxed);
+        let Link { previous, next } = self.get(slot);
+        self.set(previous, Link { next, ..self.get(previous) });
+        self.set(next, Link { previous, ..self.get(next) });
+        self.set(slot, Link { previous: slot, next: slot });
     }
 
     /// True if the slot is in a list.
     pub(super) fn is_linked(&self, slot: u32) -> bool {
-        self.link(slot).next.load(Relaxed) != slot
+        self.get(slot).next != slot
     }
 
-    fn link(&self, number: u32) -> &Link {
-        &self.links[number as usize]
+    fn get(&self, number: u32) -> Link {
+        let distances = self.links[number as usize].load(Relaxed);
+        let [previous, next] = [distances as u32, (distances >> 32) as u32].map(|by| number.wrapping_add(by));
+        Link { previous, next }
+    }
+
+    fn set(&self, number: u32, link: Link) {
+        let [previous, next] = [link.previous, link.next].map(|other| u64::from(other.wrapping_sub(number)));
+        self.links[number as usize].store(previous | next << 32, Relaxed);
     }
 }
 
@@ -65,10 +82,10 @@ mod tests {
 
     fn contents(links: &Links, sentinel: u32) -> Vec<u32> {
         let mut found = Vec::new();
-        let mut at = links.link(sentinel).next.load(Relaxed);
+        let mut at = links.get(sentinel).next;
         while at != sentinel {
             found.push(at);
-            at = links.link(at).next.load(Relaxed);
+            at = links.get(at).next;
         }
         found
     }

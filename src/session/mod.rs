@@ -4,7 +4,12 @@
 //! The conversation's state decides only the timeout: whether a packet passes is the firewall's business. No guard of the
 //! table leaves this room: who asks gets a copy or a number.
 
+mod cell;
+mod index;
 mod links;
+mod live;
+mod memory;
+mod record;
 pub mod table;
 pub mod tcp;
 pub mod wheel;
@@ -17,7 +22,8 @@ use crate::path::pinning::Pin;
 use crate::time::{Duration, Instant};
 use crate::wire::frame::{TcpSegment, protocol};
 
-pub use table::{EndReason, Opened, Removed, SessionId, SessionTable, Sweep};
+pub use live::Live;
+pub use table::{EndReason, Opened, Removed, SessionId, SessionTable, Sweep, Wanted};
 pub use tcp::TcpState;
 pub use worker::SessionWorker;
 

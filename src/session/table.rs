@@ -1,28 +1,31 @@
-//! The session table: a slab reserved at start, found through two DashMaps (one per family), shared by all workers.
+//! The session table: a slab reserved at start, found through an index of fixed size, shared by all workers.
 //!
 //! ```text
-//!  key ──► DashMap (IPv4 | IPv6) ──► slot number ──► cell: generation, lock { key, Session }     two cache lines
+//!  key ──► index ──► slot number ──► cell: generation, lock, key, Session     one line, then two
 //! ```
 //!
 //! A translated flow has two keys, one for each leg; both lead to its slot.
 //!
 //! Any worker finds, reads and updates any session. A session belongs to the worker that opened it: that worker's wheel
-//! expires it ([`crate::session::SessionWorker`]). No map guard and no lock leaves this file.
+//! expires it ([`crate::session::SessionWorker`]). No lock leaves this room. A search writes nothing that others see; an update
+//! writes the two lines of its session and nothing else.
 //!
 //! The generation of a cell is odd while it is in use and grows with every change, so that a handle to a session that
-//! ended is noticed. A key leaves the map before its slot is free again: while an entry is in the map, its slot is not
-//! reused. Locks are taken in the order cell, shard of the map; a search holds the shard alone.
+//! ended is noticed. A key leaves the index before its slot is free again: while an entry is in the index, its slot is not
+//! reused. Locks are taken in the order cell, bucket of the index; a search takes none.
 
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
-use dashmap::DashMap;
-use dashmap::mapref::entry::Entry;
 
-use crate::flow::CanonicalKey;
-use crate::flow::key::{CanonicalV4, CanonicalV6};
+use crate::flow::{CanonicalKey, Direction};
+use crate::session::cell::{self, Cell};
+use crate::session::index::{Entered, Index, KeyHash};
 use crate::session::links::Links;
+use crate::session::live::Live;
+use crate::session::memory::Lines;
+use crate::session::record::{KeyWords, Place};
 use crate::session::wheel::BUCKETS;
 use crate::session::{Bound, Session, SessionWorker, State, TcpState, Timeouts};
 
@@ -100,12 +103,21 @@ pub enum Sweep {
     Remove,
 }
 
+/// A key made ready for a search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    key: KeyWords,
+    hash: KeyHash,
+}
+
 /// Shared between all workers of an engine.
 #[derive(Debug)]
 pub struct SessionTable {
-    cells: Box<[Cell]>,
-    v4: Map<CanonicalV4>,
-    v6: Map<CanonicalV6>,
+    cells: Lines<CELL_WORDS>,
+    /// The IPv6 addresses of each slot; IPv4 sessions never touch their line.
+    wide: Lines<WIDE_WORDS>,
+    index: Index,
+    capacity: usize,
     live: AtomicUsize,
     timeouts: ArcSwap<Timeouts>,
     /// Expiry order.
@@ -113,47 +125,32 @@ pub struct SessionTable {
     /// Half-open sessions in order of age.
     pub(super) half_open: Arc<Links>,
     /// Free slots that no worker has taken.
-    pub(super) pool: Mutex<Vec<u32>>,
+    pub(super) pool: Mutex<Pool>,
     /// Per worker, its slots that another worker emptied.
     pub(super) returned: Box<[Mutex<Vec<u32>>]>,
 }
 
-type Map<K> = DashMap<K, Number, ahash::RandomState>;
-
-/// A slot number with the alignment of a key, so that a map entry for IPv4 takes 18 bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Number([u16; 2]);
-
+/// Free slots that belong to no worker.
 #[derive(Debug)]
-#[repr(align(64))]
-struct Cell {
-    generation: AtomicU32,
-    record: Mutex<Option<Record>>,
+pub(super) struct Pool {
+    /// Slots that came back.
+    returned: Vec<u32>,
+    /// Slots from here to the capacity were never used.
+    fresh: u32,
+    capacity: u32,
 }
 
-#[derive(Debug)]
-struct Record {
-    key: StoredKey,
-    session: Session,
-}
-
-/// What takes more than an IPv4 key is kept apart, so that a cell fits two cache lines.
-#[derive(Debug)]
-enum StoredKey {
-    V4(CanonicalV4),
-    V6(Box<CanonicalV6>),
-    Bound(Box<(CanonicalKey, Bound)>),
-}
-
-const _: () = assert!(size_of::<Cell>() == 128);
+const CELL_WORDS: usize = 16;
+const WIDE_WORDS: usize = 8;
 
 impl SessionTable {
-    /// Bytes that an IPv4 session takes of the slab, its two links and the list of free slots. The map adds an entry of 19
-    /// bytes at a load between 44 and 87 %.
-    pub const SLOT_BYTES: usize = size_of::<Cell>() + 2 * 8 + 4;
+    /// Bytes that an IPv4 session takes at most, translated, table included: its cell, two keys in the index, its links in the
+    /// wheel and among the half-open, and its place among the free slots.
+    pub const IPV4_SESSION_BYTES: usize =
+        size_of::<Cell>() + (2.0 * Index::BYTES_PER_KEY) as usize + 1 + 2 * Links::BYTES + size_of::<u32>();
 
-    /// Reserves room for `capacity` sessions, shared by `workers` workers. `hash_seeds` keys the maps' hasher (ahash; it
-    /// never chooses a path), fixed in the simulation.
+    /// Reserves room for `capacity` sessions, shared by `workers` workers. `hash_seeds` keys the index's hasher (ahash; it
+    /// never chooses a path), fixed in the simulation. Memory is touched when it is first used.
     ///
     /// # Panics
     /// If `workers` is 0 or above 65,535, or `capacity` is 0 or above 2^31.
@@ -167,14 +164,15 @@ impl SessionTable {
         assert!((1..=usize::from(u16::MAX)).contains(&workers), "configuration bounds the workers");
         let slots = capacity as u32;
         let table = Arc::new(Self {
-            cells: (0..capacity).map(|_| Cell::default()).collect(),
-            v4: map(capacity, workers, hash_seeds),
-            v6: map(capacity, workers, hash_seeds),
+            cells: Lines::new(capacity),
+            wide: Lines::new(capacity),
+            index: Index::new(2 * capacity, hash_seeds),
+            capacity,
             live: AtomicUsize::new(0),
             timeouts: ArcSwap::from_pointee(timeouts),
             wheels: Arc::new(Links::new(slots + BUCKETS * workers as u32)),
             half_open: Arc::new(Links::new(slots + workers as u32)),
-            pool: Mutex::new((0..slots).rev().collect()),
+            pool: Mutex::new(Pool { returned: Vec::with_capacity(capacity), fresh: 0, capacity: slots }),
             returned: (0..workers).map(|_| Mutex::default()).collect(),
         });
         let workers = (0..workers as u16).map(|worker| SessionWorker::new(Arc::clone(&table), worker)).collect();
@@ -183,7 +181,12 @@ impl SessionTable {
 
     /// Sessions that fit.
     pub fn capacity(&self) -> usize {
-        self.cells.len()
+        self.capacity
+    }
+
+    /// All that is large, to advise the operating system about.
+    pub fn memory(&self) -> [&[AtomicU64]; 5] {
+        [self.cells.words(), self.wide.words(), self.index.words(), self.wheels.words(), self.half_open.words()]
     }
 
     /// Idle times.
@@ -207,26 +210,53 @@ impl SessionTable {
         self.len() == 0
     }
 
+    /// Makes a key ready for a search.
+    #[inline]
+    pub fn wanted(&self, key: &CanonicalKey) -> Wanted {
+        let key = KeyWords::of(key);
+        Wanted { hash: self.index.hash(&key), key }
+    }
+
+    /// Reads where a search begins, so that it is near then. What is answered means nothing.
+    #[inline]
+    pub fn approach(&self, wanted: &Wanted) -> u64 {
+        self.index.touch(wanted.hash)
+    }
+
+    /// Reads where the session seems to lie, so that it is near when it is searched; its line of the index should be. What is
+    /// answered means nothing.
+    #[inline]
+    pub fn approach_session(&self, wanted: &Wanted) -> u64 {
+        self.index.guess(wanted.hash).map_or(0, |slot| {
+            let cell = self.cells.get(slot);
+            cell[0].load(Ordering::Relaxed) ^ cell[CELL_WORDS / 2].load(Ordering::Relaxed)
+        })
+    }
+
     /// The session of a flow.
     #[inline]
     pub fn find(&self, key: &CanonicalKey) -> Option<SessionId> {
-        // The generation is read while the entry is in the map: the slot cannot be another's meanwhile.
-        let id = match key {
-            CanonicalKey::V4(key) => self.v4.get(key).map(|number| self.id(number.get())),
-            CanonicalKey::V6(key) => self.v6.get(key).map(|number| self.id(number.get())),
-        };
-        id.filter(SessionId::is_live)
+        self.search(&self.wanted(key))
+    }
+
+    /// The session of a flow.
+    #[inline]
+    pub fn search(&self, wanted: &Wanted) -> Option<SessionId> {
+        self.index.find(wanted.hash, |slot| self.recognise(slot, &wanted.key))
+    }
+
+    /// The session in `slot`, if it lives and the key is its own.
+    #[inline]
+    fn recognise(&self, slot: u32, key: &KeyWords) -> Option<SessionId> {
+        let place = self.place(slot);
+        let (generation, has_it) = cell::peek(place.cell, is_live, |_| place.has(key))?;
+        has_it.then_some(SessionId { slot, generation })
     }
 
     /// Runs `f` on the session; `None` if it ended meanwhile.
     #[inline]
     pub fn update<R>(&self, id: SessionId, f: impl FnOnce(&mut Session) -> R) -> Option<R> {
-        let cell = self.cells.get(id.slot as usize)?;
-        let mut record = lock(&cell.record);
-        if cell.generation.load(Ordering::Relaxed) != id.generation {
-            return None;
-        }
-        record.as_mut().map(|record| f(&mut record.session))
+        self.update_bound(id, |_, session, _| f(session))
     }
 
     /// Runs `f` on a session, its ends, and what a service made of it; `None` if it ended meanwhile.
@@ -236,25 +266,43 @@ impl SessionTable {
         id: SessionId,
         f: impl FnOnce(&CanonicalKey, &mut Session, Option<&Bound>) -> R,
     ) -> Option<R> {
-        let cell = self.cells.get(id.slot as usize)?;
-        let mut record = lock(&cell.record);
-        if cell.generation.load(Ordering::Relaxed) != id.generation {
+        if !id.is_live() {
             return None;
         }
-        record.as_mut().map(|record| f(&record.key.get(), &mut record.session, record.key.bound()))
+        let place = self.place(id.slot);
+        let _locked = cell::lock(place.cell, id.generation)?;
+        let mut session = place.session();
+        let result = f(&place.key(), &mut session, place.bound().as_ref());
+        place.put_session(&session);
+        Some(result)
+    }
+
+    /// Runs `f` on a session where it lies; `None` if it ended meanwhile. For packets that change little: nothing is copied
+    /// that `f` does not ask for.
+    #[inline]
+    pub fn with_live<R>(&self, id: SessionId, f: impl FnOnce(&Live<'_>) -> R) -> Option<R> {
+        if !id.is_live() {
+            return None;
+        }
+        let place = self.place(id.slot);
+        let _locked = cell::lock(place.cell, id.generation)?;
+        Some(f(&Live::new(place)))
     }
 
     /// A copy of the session.
     pub fn get(&self, id: SessionId) -> Option<Session> {
-        self.update(id, |session| *session)
+        let place = self.place(id.slot);
+        cell::read(place.cell, id.generation, |_| place.session()).filter(|_| id.is_live())
     }
 
-    /// Calls `f` with a copy of every live session in slot order until it answers false. Holds one slot's lock at a time;
-    /// a table that changes meanwhile is seen as each slot was when visited.
+    /// Calls `f` with a copy of every live session in slot order until it answers false. Holds no lock; a table that changes
+    /// meanwhile is seen as each slot was when visited.
     pub fn for_each(&self, mut f: impl FnMut(&CanonicalKey, &Session, Option<&Bound>) -> bool) {
-        for slot in 0..self.cells.len() as u32 {
-            if let Some((key, session, bound)) =
-                self.inspect(slot, |key, session, bound| (*key, *session, bound.copied()))
+        for slot in 0..self.fresh() {
+            let (id, place) = (self.id(slot), self.place(slot));
+            if id.is_live()
+                && let Some((key, session, bound)) =
+                    cell::read(place.cell, id.generation, |_| (place.key(), place.session(), place.bound()))
                 && !f(&key, &session, bound.as_ref())
             {
                 return;
@@ -268,20 +316,26 @@ impl SessionTable {
         slot: u32,
         f: impl FnOnce(&CanonicalKey, &mut Session, Option<&Bound>) -> R,
     ) -> Option<R> {
-        let cell = &self.cells[slot as usize];
-        if !self.id(slot).is_live() {
-            return None;
-        }
-        lock(&cell.record).as_mut().map(|record| f(&record.key.get(), &mut record.session, record.key.bound()))
+        self.update_bound(self.id(slot), f)
     }
 
     /// The name of whatever is in `slot`.
     pub(super) fn id(&self, slot: u32) -> SessionId {
-        SessionId { slot, generation: self.cells[slot as usize].generation.load(Ordering::Acquire) }
+        SessionId { slot, generation: cell::generation(self.cells.get(slot)) }
     }
 
-    /// Fills a free slot and enters it in the map, under both keys if the flow is translated; if that cannot be, says why and
-    /// leaves the slot free.
+    /// Slots from here on were never used.
+    pub(super) fn fresh(&self) -> u32 {
+        lock(&self.pool).fresh
+    }
+
+    #[inline]
+    fn place(&self, slot: u32) -> Place<'_> {
+        Place { cell: self.cells.get(slot), wide: &self.wide, slot }
+    }
+
+    /// Fills a free slot and enters it in the index, under both keys if the flow is translated; if that cannot be, says why
+    /// and leaves the slot free.
     pub(super) fn insert(
         &self,
         slot: u32,
@@ -289,88 +343,84 @@ impl SessionTable {
         bound: Option<Bound>,
         session: Session,
     ) -> Result<SessionId, NotInserted> {
-        let cell = &self.cells[slot as usize];
-        // Held until the map knows the slot, so that nobody ends a session before it can be found.
-        let mut record = lock(&cell.record);
-        let generation = cell.generation.load(Ordering::Relaxed).wrapping_add(1);
-        cell.generation.store(generation, Ordering::Release);
-        let entered = match self.enter_key(key, slot) {
-            Some(existing) => Err(NotInserted::Existing(existing)),
-            None => match inside_key(bound.as_ref()).and_then(|inside| self.enter_key(&inside, slot)) {
-                None => Ok(SessionId { slot, generation }),
-                Some(_) => {
-                    self.leave_key(key, slot);
-                    Err(NotInserted::Clash)
+        let place = self.place(slot);
+        let free = cell::generation(place.cell);
+        // Held until the index knows the slot, so that nobody ends a session before it can be found.
+        let mut locked = cell::lock(place.cell, free).expect("a free slot is touched by its worker alone");
+        let id = SessionId { slot, generation: locked.turn() };
+        let wanted = self.wanted(key);
+        let inside = inside_key(bound.as_ref()).map(|(key, direction)| (self.wanted(&key), direction));
+        place.put(&wanted.key, inside.map(|(inside, direction)| (inside.key, direction)), bound.as_ref(), &session);
+        let entered = self.enter(&wanted, slot).and_then(|()| match inside {
+            None => Ok(()),
+            Some((inside, _)) => self.enter(&inside, slot).map_err(|refused| {
+                self.index.leave(wanted.hash, slot);
+                match refused {
+                    NotInserted::Existing(_) | NotInserted::Clash => NotInserted::Clash,
+                    NotInserted::NoRoom => NotInserted::NoRoom,
                 }
-            },
-        };
+            }),
+        });
         match entered {
-            Ok(id) => {
-                *record = Some(Record { key: StoredKey::new(key, bound), session });
+            Ok(()) => {
                 self.live.fetch_add(1, Ordering::Relaxed);
                 Ok(id)
             }
             Err(refused) => {
-                cell.generation.store(generation.wrapping_add(1), Ordering::Release);
+                locked.turn();
                 Err(refused)
             }
         }
     }
 
-    /// Ends a session if `f` says so, and takes it out of the map. Its slot is free afterwards.
+    /// Lets a key lead to `slot`, unless it leads to a live session already. The entry of a session that ended is about to be
+    /// taken out by whoever ended it.
+    fn enter(&self, wanted: &Wanted, slot: u32) -> Result<(), NotInserted> {
+        let is_anothers = |other| (other != slot).then(|| self.recognise(other, &wanted.key)).flatten();
+        match self.index.enter(wanted.hash, slot, is_anothers) {
+            Entered::New => Ok(()),
+            Entered::Existing(existing) => Err(NotInserted::Existing(existing)),
+            Entered::NoRoom => Err(NotInserted::NoRoom),
+        }
+    }
+
+    /// Ends a session if `f` says so, and takes it out of the index. Its slot is free afterwards.
     pub(super) fn remove_if(&self, id: SessionId, f: impl FnOnce(&Session) -> bool) -> Option<Removed> {
+        if !id.is_live() {
+            return None;
+        }
         let removed = {
-            let cell = &self.cells[id.slot as usize];
-            let mut record = lock(&cell.record);
-            if cell.generation.load(Ordering::Relaxed) != id.generation || !f(&record.as_ref()?.session) {
+            let place = self.place(id.slot);
+            let mut locked = cell::lock(place.cell, id.generation)?;
+            let session = place.session();
+            if !f(&session) {
                 return None;
             }
-            let record = record.take()?;
-            cell.generation.store(id.generation.wrapping_add(1), Ordering::Release);
-            self.live.fetch_sub(1, Ordering::Relaxed);
-            Removed { key: record.key.get(), session: record.session, bound: record.key.bound().copied() }
+            locked.turn();
+            Removed { key: place.key(), session, bound: place.bound() }
         };
-        self.leave_key(&removed.key, id.slot);
-        if let Some(inside) = inside_key(removed.bound.as_ref()) {
-            self.leave_key(&inside, id.slot);
+        self.live.fetch_sub(1, Ordering::Relaxed);
+        self.index.leave(self.wanted(&removed.key).hash, id.slot);
+        if let Some((inside, _)) = inside_key(removed.bound.as_ref()) {
+            self.index.leave(self.wanted(&inside).hash, id.slot);
         }
         Some(removed)
     }
+}
 
-    /// Takes a key out of the map if it leads to `slot`.
-    fn leave_key(&self, key: &CanonicalKey, slot: u32) {
-        let is_this = |number: &Number| number.get() == slot;
-        match key {
-            CanonicalKey::V4(key) => self.v4.remove_if(key, |_, number| is_this(number)).is_some(),
-            CanonicalKey::V6(key) => self.v6.remove_if(key, |_, number| is_this(number)).is_some(),
-        };
+impl Pool {
+    /// Takes at most `count` slots, those that were used before first, and appends them so that the lowest fresh one is last.
+    pub(super) fn take(&mut self, count: usize, slots: &mut Vec<u32>) {
+        let from = self.returned.len().saturating_sub(count);
+        let first = self.fresh;
+        self.fresh = self.capacity.min(first + (count - (self.returned.len() - from)) as u32);
+        slots.extend((first..self.fresh).rev());
+        slots.extend(self.returned.drain(from..));
     }
 
-    /// Names the live session that the key has already, or enters `slot` for it.
-    fn enter_key(&self, key: &CanonicalKey, slot: u32) -> Option<SessionId> {
-        match key {
-            CanonicalKey::V4(key) => self.enter(&self.v4, *key, slot),
-            CanonicalKey::V6(key) => self.enter(&self.v6, *key, slot),
-        }
-    }
-
-    /// Names the live session that the key has already, or enters `slot` for it.
-    fn enter<K: std::hash::Hash + Eq>(&self, map: &Map<K>, key: K, slot: u32) -> Option<SessionId> {
-        match map.entry(key) {
-            Entry::Vacant(entry) => {
-                entry.insert(Number::new(slot));
-                None
-            }
-            Entry::Occupied(mut entry) => {
-                let existing = self.id(entry.get().get());
-                if existing.is_live() {
-                    return Some(existing);
-                }
-                // It ended, and whoever ended it is about to take it out of the map: he finds that it is not his.
-                entry.insert(Number::new(slot));
-                None
-            }
-        }
+    /// Takes slots back.
+    pub(super) fn give(&mut self, slots: impl Iterator<Item = u32>) {
+        self.returned.extend(slots);
     }
 }
 
@@ -381,6 +431,8 @@ pub(super) enum NotInserted {
     Existing(SessionId),
     /// Its inside is a key of another session.
     Clash,
+    /// The index has no room near where one of its keys belongs.
+    NoRoom,
 }
 
 /// A session that ended.
@@ -394,63 +446,20 @@ pub struct Removed {
     pub bound: Option<Bound>,
 }
 
-/// The key of the inside leg of a translated flow.
-fn inside_key(bound: Option<&Bound>) -> Option<CanonicalKey> {
-    Some(bound?.inside?.canonical().0)
+/// The key of the inside leg of a translated flow, and which way its first packet goes.
+fn inside_key(bound: Option<&Bound>) -> Option<(CanonicalKey, Direction)> {
+    Some(bound?.inside?.canonical())
+}
+
+/// True for the generation of a cell that is in use.
+const fn is_live(generation: u32) -> bool {
+    generation % 2 == 1
 }
 
 impl SessionId {
     const fn is_live(&self) -> bool {
-        self.generation % 2 == 1
+        is_live(self.generation)
     }
-}
-
-impl Default for Cell {
-    fn default() -> Self {
-        Self { generation: AtomicU32::new(0), record: Mutex::new(None) }
-    }
-}
-
-impl StoredKey {
-    fn new(key: &CanonicalKey, bound: Option<Bound>) -> Self {
-        match (key, bound) {
-            (key, Some(bound)) => Self::Bound(Box::new((*key, bound))),
-            (CanonicalKey::V4(key), None) => Self::V4(*key),
-            (CanonicalKey::V6(key), None) => Self::V6(Box::new(*key)),
-        }
-    }
-
-    fn get(&self) -> CanonicalKey {
-        match self {
-            Self::V4(key) => CanonicalKey::V4(*key),
-            Self::V6(key) => CanonicalKey::V6(**key),
-            Self::Bound(both) => both.0,
-        }
-    }
-
-    fn bound(&self) -> Option<&Bound> {
-        match self {
-            Self::V4(_) | Self::V6(_) => None,
-            Self::Bound(both) => Some(&both.1),
-        }
-    }
-}
-
-impl Number {
-    fn new(slot: u32) -> Self {
-        Self([(slot >> 16) as u16, slot as u16])
-    }
-
-    fn get(self) -> u32 {
-        u32::from(self.0[0]) << 16 | u32::from(self.0[1])
-    }
-}
-
-/// Keys spread unevenly over the shards: an eighth more room keeps each from growing.
-fn map<K: std::hash::Hash + Eq>(capacity: usize, workers: usize, [a, b, c, d]: [u64; 4]) -> Map<K> {
-    let shards = (workers * 16).next_power_of_two().clamp(16, 256);
-    let hasher = ahash::RandomState::with_seeds(a, b, c, d);
-    DashMap::with_capacity_and_hasher_and_shard_amount(capacity + capacity / 8, hasher, shards)
 }
 
 /// Nobody panics while holding one of these locks for long enough to leave half a record: a poisoned one is whole.

@@ -64,6 +64,22 @@ impl Seen {
     /// The replies pass the engine by.
     const NO_REPLIES: u8 = 1 << 7;
 
+    /// True if segments that only speak can change nothing more: both ends spoke, were heard, and have not both finished.
+    pub(super) const fn is_settled(self) -> bool {
+        let needed = Self::BOTH_SPOKE | Self::ESTABLISHED | Self::NEXT_TO_LOW | Self::NEXT_TO_HIGH;
+        self.has(needed) && !self.expects_no_replies() && !self.has(Self::BOTH_FIN)
+    }
+
+    /// As one byte.
+    pub(super) const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// From [`Seen::bits`].
+    pub(super) const fn from_bits(bits: u8) -> Self {
+        Self(bits)
+    }
+
     pub(super) fn expect_no_replies(&mut self) {
         self.set(Self::NO_REPLIES);
     }

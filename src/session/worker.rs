@@ -98,6 +98,7 @@ impl SessionWorker {
                 match refused {
                     NotInserted::Existing(existing) => Opened::Existing(existing),
                     NotInserted::Clash => Opened::Clash,
+                    NotInserted::NoRoom => Opened::Full,
                 }
             }
         }
@@ -143,9 +144,10 @@ impl SessionWorker {
         mut visit: impl FnMut(&CanonicalKey, &mut Session, Option<&Bound>) -> Sweep,
     ) -> bool {
         let part = part(self.table.capacity() as u32, self.table.returned.len(), self.worker);
+        let end = part.end.min(self.table.fresh());
         for _ in 0..budget {
             let slot = part.start + *cursor as u32;
-            if slot >= part.end {
+            if slot >= end {
                 return true;
             }
             *cursor += 1;
@@ -154,7 +156,7 @@ impl SessionWorker {
                 self.close(id);
             }
         }
-        part.start + *cursor as u32 >= part.end
+        part.start + *cursor as u32 >= end
     }
 
     /// Enters a session in the wheel, and while it is half-open among those that are evicted first.
@@ -208,9 +210,7 @@ impl SessionWorker {
             self.take_returned();
         }
         if self.free.is_empty() {
-            let mut pool = lock(&self.table.pool);
-            let from = pool.len().saturating_sub(self.batch);
-            self.free.extend(pool.drain(from..));
+            lock(&self.table.pool).take(self.batch, &mut self.free);
         }
         self.free.pop()
     }
@@ -218,7 +218,7 @@ impl SessionWorker {
     fn give_free(&mut self, slot: u32) {
         self.free.push(slot);
         if self.free.len() > 2 * self.batch {
-            lock(&self.table.pool).extend(self.free.drain(self.batch..));
+            lock(&self.table.pool).give(self.free.drain(self.batch..));
         }
     }
 

@@ -480,6 +480,15 @@ fn any_pin() -> impl Strategy<Value = Pin> {
 
 proptest! {
     #[test]
+    fn a_pin_is_read_from_its_words_as_it_was(pin in any_pin()) {
+        let words = pin.to_words();
+
+        prop_assert_eq!(Pin::from_words(words), Some(pin));
+        prop_assert_eq!(words[2] >> 48, 0);
+        prop_assert_eq!(Pin::from_words([0; 3]), None);
+    }
+
+    #[test]
     fn a_steady_packet_is_answered_as_the_rules_say(pin in any_pin(), up in 0..8_u64, from in 0..3_u16, leader: bool, tcp: bool) {
         let mut world = World { leader, tcp, ..World::new() };
         (world.set.up, world.set.selectable) = (up, up);

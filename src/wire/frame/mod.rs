@@ -191,6 +191,15 @@ pub struct TcpSegment {
     pub length: u32,
 }
 
+impl TcpSegment {
+    /// True if it neither begins nor ends anything.
+    #[inline]
+    pub const fn only_speaks(&self) -> bool {
+        use tcp_flags::{ACK, FIN, RST, SYN};
+        self.flags & (SYN | FIN | RST | ACK) == ACK
+    }
+}
+
 /// Addresses, protocol and ports of a packet, as it stands (source first). For ICMP queries both ports are the
 /// identifier; protocols without ports, and fragments after the first, have port 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -271,6 +280,12 @@ impl<'a> Frame<'a> {
     /// The whole frame.
     #[inline]
     pub fn bytes(&self) -> &[u8] {
+        self.bytes
+    }
+
+    /// The whole frame, to go on with.
+    #[inline]
+    pub fn into_bytes(self) -> &'a mut [u8] {
         self.bytes
     }
 

@@ -229,7 +229,8 @@ fn what_would_happen_if_the_server_died_is_what_happens_when_it_dies() {
         web.change(|service| service.servers[1].up = [true, true]);
         web.fell(0);
         let did = web.lab.deliver(At::Firewall(0), ack(farm.client, farm.vip));
-        assert!(matches!(did.verdict, Verdict::Dropped(_)), "{did:?}");
+        // The search for its sessions may have been faster than the packet, which then belongs to nobody.
+        assert!(matches!(did.verdict, Verdict::Dropped(_) | Verdict::Punted), "{did:?}");
         assert!(!web.lab.transmits().is_empty(), "both ends are told");
     }
 }

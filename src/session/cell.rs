@@ -1,0 +1,135 @@
+//! A session's place in memory: two cache lines that one writes and any number read.
+//!
+//! The first word says whether the cell is in use, and orders access: a writer sets its lock bit, a reader that finds the word
+//! unchanged after it copied the others has a consistent copy (a sequence lock). All words are atomics, so that a torn copy is
+//! only wrong, and thrown away.
+//!
+//! ```text
+//!   word 0:  generation (32 bits) | version (31 bits) | lock
+//! ```
+//!
+//! The generation is odd while the cell is in use and grows with every change of that; the version grows with every unlock.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::fence;
+
+/// Words of a cell after the first.
+pub(super) const PAYLOAD: usize = 15;
+/// A cell: 128 bytes.
+pub(super) type Cell = [AtomicU64; 1 + PAYLOAD];
+
+const LOCKED: u64 = 1;
+const VERSION: u64 = (u32::MAX - 1) as u64;
+
+/// The generation of a cell.
+#[inline]
+pub(super) fn generation(cell: &Cell) -> u32 {
+    generation_of(cell[0].load(Acquire))
+}
+
+#[inline]
+const fn generation_of(state: u64) -> u32 {
+    (state >> 32) as u32
+}
+
+/// Runs `f` on the cell's words, of which it may read any, if the cell is of this generation the whole time. What others
+/// change meanwhile is seen in part.
+#[inline]
+pub(super) fn peek<R>(cell: &Cell, is_wanted: impl Fn(u32) -> bool, f: impl Fn(&Cell) -> R) -> Option<(u32, R)> {
+    let before = generation(cell);
+    if !is_wanted(before) {
+        return None;
+    }
+    let result = f(cell);
+    fence(Acquire);
+    (generation_of(cell[0].load(Relaxed)) == before).then_some((before, result))
+}
+
+/// Runs `f` on the cell's words while nobody changes them; `None` if it is not of this generation. Writes nothing.
+pub(super) fn read<R>(cell: &Cell, wanted: u32, f: impl Fn(&Cell) -> R) -> Option<R> {
+    let mut patience = Patience::default();
+    loop {
+        let before = cell[0].load(Acquire);
+        if generation_of(before) != wanted {
+            return None;
+        }
+        if before & LOCKED == 0 {
+            let result = f(cell);
+            fence(Acquire);
+            if cell[0].load(Relaxed) == before {
+                return Some(result);
+            }
+        }
+        patience.wait();
+    }
+}
+
+/// A cell that nobody else may change. Dropped, it is unlocked.
+#[derive(Debug)]
+pub(super) struct Locked<'a> {
+    cell: &'a Cell,
+    /// The first word as it will be.
+    state: u64,
+}
+
+/// Waits until nobody changes the cell; `None` if it is not of this generation.
+#[inline]
+pub(super) fn lock(cell: &Cell, wanted: u32) -> Option<Locked<'_>> {
+    let mut patience = Patience::default();
+    let mut state = cell[0].load(Relaxed);
+    loop {
+        if generation_of(state) != wanted {
+            return None;
+        }
+        if state & LOCKED != 0 {
+            patience.wait();
+            state = cell[0].load(Relaxed);
+            continue;
+        }
+        match cell[0].compare_exchange_weak(state, state | LOCKED, Acquire, Relaxed) {
+            Ok(_) => break,
+            Err(other) => state = other,
+        }
+    }
+    // Whoever sees one of the writes that follow sees the lock bit too.
+    fence(Release);
+    let version = (state & VERSION).wrapping_add(2) & VERSION;
+    Some(Locked { cell, state: state & !(VERSION | LOCKED) | version })
+}
+
+impl Locked<'_> {
+    /// The next generation: a free cell is in use at once, though still locked; one in use is free when it is unlocked.
+    #[inline]
+    pub(super) fn turn(&mut self) -> u32 {
+        let generation = generation_of(self.state).wrapping_add(1);
+        self.state = self.state & u64::from(u32::MAX) | u64::from(generation) << 32;
+        self.cell[0].store(self.state | LOCKED, Release);
+        generation
+    }
+}
+
+impl Drop for Locked<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.cell[0].store(self.state, Release);
+    }
+}
+
+/// Waits for a worker that is on another processor, or was taken off this one.
+#[derive(Debug, Default)]
+pub(super) struct Patience(u32);
+
+impl Patience {
+    /// Turns until the processor is left to others.
+    const TURNS: u32 = 100;
+
+    pub(super) fn wait(&mut self) {
+        self.0 += 1;
+        if self.0.is_multiple_of(Self::TURNS) {
+            std::thread::yield_now();
+        } else {
+            std::hint::spin_loop();
+        }
+    }
+}

@@ -1,0 +1,388 @@
+//! How a session lies in the words of its cell.
+//!
+//! ```text
+//!   0 state of the cell        1 addresses (IPv4)         2 ports, protocol, shape, conversation   3 created
+//!   4 last seen                5 packets, worker          6 bytes                                  7 next sequence numbers
+//!   8-10 pin toward the low end                          11-13 pin toward the high end            14 inside addresses (IPv4)
+//!  15 inside ports, service, server
+//! ```
+//!
+//! IPv6 addresses do not fit; they lie in a line of their own, beside the cell and under its lock. What is read while somebody
+//! writes may be anything, so every pattern of bits means something.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::flow::key::{CanonicalV4, CanonicalV6};
+use crate::flow::{CanonicalKey, Direction};
+use crate::id::{ServerId, ServiceId};
+use crate::path::pinning::Pin;
+use crate::session::cell::Cell;
+use crate::session::memory::Lines;
+use crate::session::tcp::Seen;
+use crate::session::{Bound, Class, Session, State, TcpState};
+use crate::time::Instant;
+use crate::wire::frame::TcpSegment;
+
+const ADDRESSES: usize = 1;
+const REST: usize = 2;
+const CREATED: usize = 3;
+const LAST_SEEN: usize = 4;
+const PACKETS: usize = 5;
+const BYTES: usize = 6;
+const NEXT: usize = 7;
+const LOW_PIN: usize = 8;
+const HIGH_PIN: usize = 11;
+const INSIDE: usize = 14;
+const PLACED: usize = 15;
+
+/// Where the inside addresses lie in the line of IPv6 addresses.
+const WIDE_INSIDE: usize = 4;
+
+/// The line of a slot's IPv6 addresses: outside, then inside, the low end first.
+pub(super) type Wide = [AtomicU64; 8];
+
+/// Bits of word 2.
+const PORTS: u64 = 0xffff_ffff;
+const PROTOCOL: u32 = 32;
+const IS_V6: u64 = 1 << 40;
+/// What two keys have in common if one of them is of another flow with the same ends.
+const KIND: u64 = 0xff << PROTOCOL | IS_V6;
+const IS_BOUND: u64 = 1 << 41;
+const HAS_INSIDE: u64 = 1 << 42;
+const INSIDE_FROM_HIGH: u64 = 1 << 43;
+const OPENED_FROM_HIGH: u64 = 1 << 44;
+const STATE: u32 = 45;
+const SEEN: u32 = 48;
+const KEY_AND_SHAPE: u64 = (1 << 44) - 1;
+
+/// Bits of word 5 that count packets; the others name the worker.
+const PACKETS_MAX: u64 = (1 << 48) - 1;
+/// Where the third word of a pin has room for half of [`Bound::fall`].
+const SPARE: u32 = 48;
+const PIN_BITS: u64 = (1 << SPARE) - 1;
+
+/// A key as it is stored, compared and hashed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct KeyWords {
+    /// IPv4: both addresses.
+    pub(super) addresses: u64,
+    /// Ports, protocol, family.
+    pub(super) rest: u64,
+    /// IPv6: both addresses.
+    wide: [u64; 4],
+}
+
+impl KeyWords {
+    #[inline]
+    pub(super) fn of(key: &CanonicalKey) -> Self {
+        let rest = |low: u16, high: u16, protocol: u8| {
+            u64::from(low) | u64::from(high) << 16 | u64::from(protocol) << PROTOCOL
+        };
+        match key {
+            CanonicalKey::V4(key) => Self {
+                addresses: pair(u32::from_ne_bytes(key.low), u32::from_ne_bytes(key.high)),
+                rest: rest(key.low_port, key.high_port, key.protocol),
+                wide: [0; 4],
+            },
+            CanonicalKey::V6(key) => {
+                let ([a, b], [c, d]) = (words(key.low), words(key.high));
+                let rest = rest(key.low_port, key.high_port, key.protocol) | IS_V6;
+                Self { addresses: 0, rest, wide: [a, b, c, d] }
+            }
+        }
+    }
+
+    /// The addresses, if they are IPv6.
+    #[inline]
+    pub(super) fn wide(&self) -> Option<[u64; 4]> {
+        (self.rest & IS_V6 != 0).then_some(self.wide)
+    }
+
+    #[inline]
+    fn key(&self) -> CanonicalKey {
+        let (low_port, high_port, protocol) =
+            (self.rest as u16, (self.rest >> 16) as u16, (self.rest >> PROTOCOL) as u8);
+        match self.wide() {
+            None => CanonicalKey::V4(CanonicalV4 {
+                low: (self.addresses as u32).to_ne_bytes(),
+                high: ((self.addresses >> 32) as u32).to_ne_bytes(),
+                low_port,
+                high_port,
+                protocol,
+            }),
+            Some([a, b, c, d]) => {
+                CanonicalKey::V6(CanonicalV6 { low: octets(a, b), high: octets(c, d), low_port, high_port, protocol })
+            }
+        }
+    }
+}
+
+/// The words of a slot. Who writes holds its lock.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) cell: &'a Cell,
+    pub(super) wide: &'a Lines<8>,
+    pub(super) slot: u32,
+}
+
+impl Place<'_> {
+    /// True if this is the session of the flow with this key, or of one whose inside leg has it.
+    #[inline]
+    pub(super) fn has(&self, key: &KeyWords) -> bool {
+        let rest = self.word(REST);
+        if (rest ^ key.rest) & KIND != 0 {
+            return false;
+        }
+        let (outside, inside) = match key.wide() {
+            None => (self.word(ADDRESSES) == key.addresses, self.word(INSIDE) == key.addresses),
+            Some(addresses) => (self.wide_words(0) == addresses, self.wide_words(WIDE_INSIDE) == addresses),
+        };
+        let is_inside = || rest & HAS_INSIDE != 0 && (self.word(PLACED) ^ key.rest) & PORTS == 0;
+        (outside && (rest ^ key.rest) & PORTS == 0) || (inside && is_inside())
+    }
+
+    /// The key of the flow.
+    #[inline]
+    pub(super) fn key(&self) -> CanonicalKey {
+        self.key_words(ADDRESSES, 0, self.word(REST)).key()
+    }
+
+    #[inline]
+    fn key_words(&self, addresses: usize, wide: usize, rest: u64) -> KeyWords {
+        let rest = rest & (KIND | PORTS);
+        let is_wide = rest & IS_V6 != 0;
+        KeyWords {
+            addresses: if is_wide { 0 } else { self.word(addresses) },
+            rest,
+            wide: if is_wide { self.wide_words(wide) } else { [0; 4] },
+        }
+    }
+
+    /// What a service made of the flow.
+    #[inline]
+    pub(super) fn bound(&self) -> Option<Bound> {
+        let rest = self.word(REST);
+        if rest & IS_BOUND == 0 {
+            return None;
+        }
+        let placed = self.word(PLACED);
+        let inside = || {
+            let direction = direction(rest & INSIDE_FROM_HIGH);
+            self.key_words(INSIDE, WIDE_INSIDE, rest & KIND | placed & PORTS).key().oriented(direction)
+        };
+        Some(Bound {
+            service: ServiceId((placed >> 32) as u16),
+            server: ServerId((placed >> 48) as u16),
+            fall: self.fall(),
+            inside: (rest & HAS_INSIDE != 0).then(inside),
+        })
+    }
+
+    #[inline]
+    fn fall(&self) -> u32 {
+        (self.word(LOW_PIN + 2) >> SPARE) as u32 | ((self.word(HIGH_PIN + 2) >> SPARE) as u32) << 16
+    }
+
+    /// What is remembered of the flow.
+    #[inline]
+    pub(super) fn session(&self) -> Session {
+        let (rest, packets, next) = (self.word(REST), self.word(PACKETS), self.word(NEXT));
+        Session {
+            opened: direction(rest & OPENED_FROM_HIGH),
+            class: Class::of((rest >> PROTOCOL) as u8),
+            state: state(rest >> STATE & 0b111),
+            seen: Seen::from_bits((rest >> SEEN) as u8),
+            worker: (packets >> 48) as u16,
+            toward_low: self.pin(LOW_PIN),
+            toward_high: self.pin(HIGH_PIN),
+            created: Instant::from_nanos(self.word(CREATED)),
+            last_seen: Instant::from_nanos(self.word(LAST_SEEN)),
+            packets: packets & PACKETS_MAX,
+            bytes: self.word(BYTES),
+            next_to_low: next as u32,
+            next_to_high: (next >> 32) as u32,
+        }
+    }
+
+    /// The pin toward the end that packets in `direction` go to.
+    #[inline]
+    pub(super) fn pin_toward(&self, direction: Direction) -> Option<Pin> {
+        self.pin(pin_at(direction))
+    }
+
+    /// Writes the pin toward the end that packets in `direction` go to.
+    #[inline]
+    pub(super) fn put_pin_toward(&self, direction: Direction, pin: &Pin) {
+        let at = pin_at(direction);
+        self.put_pin(at, Some(pin), (self.word(at + 2) >> SPARE) as u16);
+    }
+
+    /// Which way the first packet went, and how the session is timed.
+    #[inline]
+    pub(super) fn opened(&self) -> (Direction, Class) {
+        let rest = self.word(REST);
+        (direction(rest & OPENED_FROM_HIGH), Class::of((rest >> PROTOCOL) as u8))
+    }
+
+    /// Does what [`Session::observe`] does for a packet that takes the conversation no further, and answers true; does
+    /// nothing if the packet takes it further.
+    #[inline]
+    pub(super) fn note(&self, going: Direction, tcp: Option<&TcpSegment>, bytes: usize, now: Instant) -> bool {
+        let rest = self.word(REST);
+        let seen = Seen::from_bits((rest >> SEEN) as u8);
+        match (state(rest >> STATE & 0b111), tcp) {
+            (State::Tcp(TcpState::Established), Some(segment)) if seen.is_settled() && segment.only_speaks() => {
+                let next = self.word(NEXT);
+                let shift = match going {
+                    Direction::LowToHigh => 32,
+                    Direction::HighToLow => 0,
+                };
+                let (end, known) = (segment.sequence.wrapping_add(segment.length), (next >> shift) as u32);
+                if end.wrapping_sub(known) < 1 << 31 {
+                    self.set(NEXT, next & !(u64::from(u32::MAX) << shift) | u64::from(end) << shift);
+                }
+            }
+            (State::TwoWay, _) => {}
+            (State::OneWay, _) if going == direction(rest & OPENED_FROM_HIGH) && !seen.expects_no_replies() => {}
+            (State::Tcp(_) | State::OneWay, _) => return false,
+        }
+        let packets = self.word(PACKETS);
+        if packets & PACKETS_MAX < PACKETS_MAX {
+            self.set(PACKETS, packets + 1);
+        }
+        self.set(BYTES, self.word(BYTES) + bytes as u64);
+        self.set(LAST_SEEN, self.word(LAST_SEEN).max(now.as_nanos()));
+        true
+    }
+
+    #[inline]
+    fn pin(&self, at: usize) -> Option<Pin> {
+        Pin::from_words([self.word(at), self.word(at + 1), self.word(at + 2) & PIN_BITS])
+    }
+
+    /// Writes everything.
+    pub(super) fn put(
+        &self,
+        key: &KeyWords,
+        inside: Option<(KeyWords, Direction)>,
+        bound: Option<&Bound>,
+        session: &Session,
+    ) {
+        let mut rest = key.rest;
+        self.set(ADDRESSES, key.addresses);
+        self.put_wide(0, key);
+        let (mut placed, mut fall) = (0, 0);
+        if let Some(bound) = bound {
+            rest |= IS_BOUND;
+            placed = u64::from(bound.service.0) << 32 | u64::from(bound.server.0) << 48;
+            fall = bound.fall;
+        }
+        self.set(INSIDE, inside.map_or(0, |(inside, _)| inside.addresses));
+        if let Some((inside, direction)) = inside {
+            rest |= HAS_INSIDE | if direction == Direction::HighToLow { INSIDE_FROM_HIGH } else { 0 };
+            placed |= inside.rest & PORTS;
+            self.put_wide(WIDE_INSIDE, &inside);
+        }
+        self.set(PLACED, placed);
+        self.put_rest(session, rest, fall);
+    }
+
+    /// Writes what packets change.
+    #[inline]
+    pub(super) fn put_session(&self, session: &Session) {
+        self.put_rest(session, self.word(REST) & KEY_AND_SHAPE, self.fall());
+    }
+
+    #[inline]
+    fn put_rest(&self, session: &Session, key_and_shape: u64, fall: u32) {
+        let opened = if session.opened == Direction::HighToLow { OPENED_FROM_HIGH } else { 0 };
+        let conversation = state_bits(session.state) << STATE | u64::from(session.seen.bits()) << SEEN;
+        self.set(REST, key_and_shape | opened | conversation);
+        self.set(CREATED, session.created.as_nanos());
+        self.set(LAST_SEEN, session.last_seen.as_nanos());
+        self.set(PACKETS, session.packets.min(PACKETS_MAX) | u64::from(session.worker) << 48);
+        self.set(BYTES, session.bytes);
+        self.set(NEXT, pair(session.next_to_low, session.next_to_high));
+        self.put_pin(LOW_PIN, session.toward_low.as_ref(), fall as u16);
+        self.put_pin(HIGH_PIN, session.toward_high.as_ref(), (fall >> 16) as u16);
+    }
+
+    #[inline]
+    fn put_pin(&self, at: usize, pin: Option<&Pin>, spare: u16) {
+        let [first, second, third] = pin.map_or([0; 3], Pin::to_words);
+        self.set(at, first);
+        self.set(at + 1, second);
+        self.set(at + 2, third | u64::from(spare) << SPARE);
+    }
+
+    fn put_wide(&self, at: usize, key: &KeyWords) {
+        if let Some(addresses) = key.wide() {
+            let line = self.wide.get(self.slot);
+            line[at..].iter().zip(addresses).for_each(|(word, value)| word.store(value, Relaxed));
+        }
+    }
+
+    #[inline]
+    fn wide_words(&self, at: usize) -> [u64; 4] {
+        let line: &Wide = self.wide.get(self.slot);
+        std::array::from_fn(|place| line[at + place].load(Relaxed))
+    }
+
+    #[inline]
+    fn word(&self, at: usize) -> u64 {
+        self.cell[at].load(Relaxed)
+    }
+
+    #[inline]
+    fn set(&self, at: usize, value: u64) {
+        self.cell[at].store(value, Relaxed);
+    }
+}
+
+const fn pin_at(direction: Direction) -> usize {
+    match direction {
+        Direction::LowToHigh => HIGH_PIN,
+        Direction::HighToLow => LOW_PIN,
+    }
+}
+
+const fn pair(low: u32, high: u32) -> u64 {
+    low as u64 | (high as u64) << 32
+}
+
+fn words(octets: [u8; 16]) -> [u64; 2] {
+    let both = u128::from_ne_bytes(octets);
+    [both as u64, (both >> 64) as u64]
+}
+
+fn octets(first: u64, second: u64) -> [u8; 16] {
+    (u128::from(first) | u128::from(second) << 64).to_ne_bytes()
+}
+
+const fn direction(from_high: u64) -> Direction {
+    if from_high == 0 { Direction::LowToHigh } else { Direction::HighToLow }
+}
+
+const fn state(bits: u64) -> State {
+    match bits {
+        0 => State::Tcp(TcpState::Opening),
+        1 => State::Tcp(TcpState::Established),
+        2 => State::Tcp(TcpState::Closing),
+        3 => State::OneWay,
+        _ => State::TwoWay,
+    }
+}
+
+const fn state_bits(state: State) -> u64 {
+    match state {
+        State::Tcp(TcpState::Opening) => 0,
+        State::Tcp(TcpState::Established) => 1,
+        State::Tcp(TcpState::Closing) => 2,
+        State::OneWay => 3,
+        State::TwoWay => 4,
+    }
+}
+
+#[cfg(test)]
+mod tests;

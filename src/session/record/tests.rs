@@ -1,0 +1,161 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::flow::{Endpoint, FlowKey};
+use crate::session::cell::{Cell, PAYLOAD};
+use crate::session::tcp::Seen;
+
+fn address(wide: bool) -> impl Strategy<Value = std::net::IpAddr> {
+    any::<u128>().prop_map(move |bits| match wide {
+        true => bits.to_be_bytes().into(),
+        false => (bits as u32).to_be_bytes().into(),
+    })
+}
+
+fn flow(wide: bool, protocol: u8) -> impl Strategy<Value = FlowKey> {
+    let end = move || (address(wide), any::<u16>()).prop_map(|(address, port)| Endpoint { address, port });
+    (end(), end()).prop_map(move |(source, destination)| FlowKey { protocol, source, destination })
+}
+
+fn direction_of() -> impl Strategy<Value = Direction> {
+    prop_oneof![Just(Direction::LowToHigh), Just(Direction::HighToLow)]
+}
+
+fn session(protocol: u8) -> impl Strategy<Value = Session> {
+    let state = match Class::of(protocol) {
+        Class::Tcp => prop::sample::select(vec![0, 1, 1, 1, 2]),
+        Class::Udp | Class::Icmp | Class::Other => prop::sample::select(vec![3, 4]),
+    };
+    // Settled conversations, and any others.
+    let seen = prop_oneof![Just(0x73u8), any::<u8>()];
+    let pins = prop::array::uniform2(any::<[u64; 3]>().prop_map(|[a, b, c]| Pin::from_words([a, b, c & PIN_BITS])));
+    let counts = (0..=PACKETS_MAX, 0..u64::MAX / 2, any::<u16>(), any::<[u32; 2]>());
+    let times = any::<[u32; 2]>().prop_map(|times| times.map(|time| Instant::from_nanos(time.into())));
+    (direction_of(), state, seen, pins, counts, times).prop_map(move |(opened, bits, seen, pins, counts, times)| {
+        Session {
+            opened,
+            class: Class::of(protocol),
+            state: state_of(bits),
+            seen: Seen::from_bits(seen),
+            worker: counts.2,
+            toward_low: pins[0],
+            toward_high: pins[1],
+            created: times[0],
+            last_seen: times[1],
+            packets: counts.0,
+            bytes: counts.1,
+            next_to_low: counts.3[0],
+            next_to_high: counts.3[1],
+        }
+    })
+}
+
+fn state_of(bits: u64) -> State {
+    super::state(bits)
+}
+
+/// A flow, its session, and what a service made of it.
+fn record() -> impl Strategy<Value = (FlowKey, Session, Option<Bound>)> {
+    let protocol = prop::sample::select(vec![6u8, 6, 17, 1, 50]);
+    (any::<bool>(), protocol).prop_flat_map(|(wide, protocol)| {
+        let ids = (any::<u16>(), any::<u16>(), any::<u32>());
+        let bound = (ids, prop::option::of(flow(wide, protocol))).prop_map(|((service, server, fall), inside)| Bound {
+            service: ServiceId(service),
+            server: ServerId(server),
+            fall,
+            inside,
+        });
+        (flow(wide, protocol), session(protocol), prop::option::of(bound))
+    })
+}
+
+fn with_place<R>(flow: &FlowKey, session: &Session, bound: Option<&Bound>, f: impl FnOnce(Place<'_>) -> R) -> R {
+    let cell: Cell = [const { AtomicU64::new(u64::MAX) }; 1 + PAYLOAD];
+    let wide = Lines::<8>::new(3);
+    let place = Place { cell: &cell, wide: &wide, slot: 2 };
+    let inside = bound.and_then(|bound| bound.inside).map(|inside| {
+        let (key, direction) = inside.canonical();
+        (KeyWords::of(&key), direction)
+    });
+    place.put(&KeyWords::of(&flow.canonical().0), inside, bound, session);
+    f(place)
+}
+
+proptest! {
+    #[test]
+    fn a_record_is_read_as_it_was_written((flow, session, bound) in record(), stranger in flow(false, 6)) {
+        with_place(&flow, &session, bound.as_ref(), |place| {
+            prop_assert_eq!(place.key(), flow.canonical().0);
+            prop_assert_eq!(place.session(), session);
+            prop_assert_eq!(place.bound(), bound);
+            prop_assert!(place.has(&KeyWords::of(&flow.canonical().0)));
+            if let Some(inside) = bound.and_then(|bound| bound.inside) {
+                prop_assert!(place.has(&KeyWords::of(&inside.reversed().canonical().0)));
+            }
+            let mut near = flow;
+            near.source.port ^= 1;
+            for other in [stranger, near] {
+                let is_inside = bound.and_then(|bound| bound.inside).is_some_and(|inside| inside.canonical().0 == other.canonical().0);
+                prop_assert_eq!(place.has(&KeyWords::of(&other.canonical().0)), other.canonical().0 == flow.canonical().0 || is_inside);
+            }
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn what_packets_change_leaves_the_rest((flow, session, bound) in record(), next in session(6)) {
+        let next = Session { class: session.class, ..next };
+        with_place(&flow, &session, bound.as_ref(), |place| {
+            place.put_session(&next);
+
+            prop_assert_eq!((place.key(), place.session(), place.bound()), (flow.canonical().0, next, bound));
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn a_packet_is_noted_as_it_is_observed_or_not_at_all(
+        (flow, session, bound) in record(),
+        direction in direction_of(),
+        segment in (prop::sample::select(vec![0x10u8, 0x10, 0x18, 0x11, 0x02, 0x12, 0x04, 0]), any::<[u32; 2]>(), 0u32..3000),
+        near in prop::option::of(-2000i32..2000),
+        bytes in 20usize..65_536,
+        now in any::<u32>(),
+    ) {
+        let (flags, [sequence, acknowledgement], length) = segment;
+        let known = match direction {
+            Direction::LowToHigh => session.next_to_high,
+            Direction::HighToLow => session.next_to_low,
+        };
+        let sequence = near.map_or(sequence, |near| known.wrapping_add_signed(near));
+        let segment = TcpSegment { flags, sequence, acknowledgement, length };
+        let tcp = (session.class == Class::Tcp).then_some(segment);
+        let now = Instant::from_nanos(now.into());
+        let mut observed = session;
+        observed.observe(direction, tcp.as_ref(), bytes, now);
+        observed.packets = observed.packets.min(PACKETS_MAX);
+        with_place(&flow, &session, bound.as_ref(), |place| {
+            let is_noted = place.note(direction, tcp.as_ref(), bytes, now);
+
+            prop_assert_eq!(place.session(), if is_noted { observed } else { session });
+            prop_assert_eq!((place.key(), place.bound()), (flow.canonical().0, bound));
+            let is_plain = flags & 0x17 == 0x10 && session.seen.bits() == 0x73;
+            prop_assert!(is_noted || tcp.is_none() || !is_plain || session.state != State::Tcp(TcpState::Established));
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn a_pin_is_changed_alone((flow, session, bound) in record(), direction in direction_of(), words: [u64; 3]) {
+        let Some(pin) = Pin::from_words([words[0], words[1], words[2] & PIN_BITS]) else { return Ok(()) };
+        let mut changed = session;
+        *changed.pin_toward_destination(direction) = Some(pin);
+        with_place(&flow, &session, bound.as_ref(), |place| {
+            place.put_pin_toward(direction, &pin);
+
+            prop_assert_eq!((place.session(), place.bound()), (changed, bound));
+            prop_assert_eq!(place.pin_toward(direction), Some(pin));
+            Ok(())
+        })?;
+    }
+}
