@@ -144,7 +144,7 @@ fn transit_of(
     let Some((key, session, bound)) = bound else {
         return Some((Transit::unchanged(*flow, Arrival::Near, kind), None));
     };
-    let (transit, passage) = forwarder::transit(*flow, key, session, bound, Arrival::Near, kind, snapshot)?;
+    let (transit, passage) = forwarder::transit(*flow, key, session.opened, bound, Arrival::Near, kind, snapshot)?;
     Some((transit, Some(passage)))
 }
 

@@ -7,6 +7,7 @@
 //!
 //! Nothing here does I/O, starts a thread or reads a clock: whoever owns the two halves does, as [`crate::runtime`].
 
+pub mod addresses;
 pub mod controller;
 pub mod counters;
 pub mod explain;

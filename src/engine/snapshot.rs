@@ -1,11 +1,12 @@
 //! The one truth that workers look at: configuration, live sets and neighbours of one instant, under one epoch.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use crate::engine::addresses::{AddressMap, AddressSet};
 use crate::engine::route::RouteTable;
 use crate::id::{DeviceId, FirewallId, GroupId, LinkId, PathSetId, ServerId};
 use crate::path::liveness::SetKey;
@@ -91,7 +92,7 @@ pub struct Snapshot {
     /// By [`LinkId`].
     pub links: Vec<Link>,
     /// Addresses of the engine itself, all links.
-    pub local: HashMap<IpAddr, LinkId, ahash::RandomState>,
+    pub local: AddressMap<LinkId>,
     /// Where packets go.
     pub routes: RouteTable,
     /// By [`GroupId`].
@@ -112,7 +113,7 @@ pub struct Snapshot {
     pub services: Services,
     /// The addresses of all services, and those of their own that stand for clients (`snat`): what comes to one of them and
     /// belongs to no session and no service is for the controller.
-    pub vips: HashSet<IpAddr, ahash::RandomState>,
+    pub vips: AddressSet,
 }
 
 impl Device {

@@ -87,6 +87,13 @@ pub const fn nonzero(checksum: u16) -> u16 {
     if checksum == 0 { 0xffff } else { checksum }
 }
 
+/// [`is_valid`] for an IPv4 header without options.
+#[inline]
+pub fn is_valid_header(header: &[u8; 20]) -> bool {
+    let (words, _) = header.as_chunks::<4>();
+    fold(words.iter().map(|word| u64::from(u32::from_be_bytes(*word))).sum()) == 0xffff
+}
+
 /// True if `bytes`, checksum field included, add up to what a correct checksum makes them: all ones.
 #[inline]
 pub fn is_valid(bytes: &[u8]) -> bool {

@@ -84,7 +84,7 @@ impl Controller {
             macs: Macs { source: frame.source_mac(), destination: mac },
             pair,
             firewall: self.snapshot.firewall_at(link, frame.source_mac()),
-            virtual_address: !self.snapshot.local.contains_key(&pair.destination()),
+            virtual_address: !self.snapshot.local.contains(&pair.destination()),
             transport: frame.transport_bytes(),
             frame: frame.bytes(),
         };

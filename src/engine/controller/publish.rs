@@ -137,7 +137,7 @@ impl Controller {
         };
         for (index, link) in self.links.iter().enumerate() {
             for address in &link.addresses {
-                snapshot.local.entry(address.addr()).or_insert(index.into());
+                snapshot.local.insert(address.addr(), index.into());
             }
         }
         for (key, mac) in self.neighbors.resolved() {

@@ -60,7 +60,13 @@ impl Claim {
 
     /// What the pinning rules look at.
     pub(super) fn kind(&self) -> PacketKind {
-        match self.tcp.map(|segment| (segment.flags & (SYN | ACK | FIN | RST), segment.length)) {
+        Self::kind_of(self.tcp.as_ref())
+    }
+
+    /// What the pinning rules look at in a packet that says this as TCP, or is none.
+    #[inline]
+    pub(super) fn kind_of(tcp: Option<&TcpSegment>) -> PacketKind {
+        match tcp.map(|segment| (segment.flags & (SYN | ACK | FIN | RST), segment.length)) {
             Some((SYN, _)) => PacketKind::Syn,
             Some((SYN_ACK, _)) => PacketKind::SynAck,
             Some((_, 0)) => PacketKind::Bare,

@@ -186,7 +186,7 @@ fn onward(transit: &Transit, pin: Option<&Pin>, snapshot: &Snapshot) -> Result<O
 }
 
 /// A directed broadcast is never routed (RFC 2644).
-fn is_broadcast(destination: IpAddr, link: LinkId, snapshot: &Snapshot) -> bool {
+pub(super) fn is_broadcast(destination: IpAddr, link: LinkId, snapshot: &Snapshot) -> bool {
     match destination {
         IpAddr::V4(address) => snapshot.links[link.index()].is_directed_broadcast(address),
         IpAddr::V6(_) => false,

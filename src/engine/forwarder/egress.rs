@@ -49,7 +49,7 @@ pub(super) struct Translate {
 }
 
 impl Translate {
-    fn apply(&self, frame: &mut Frame<'_>, offload: &Offload) -> Result<(), Untranslatable> {
+    pub(super) fn apply(&self, frame: &mut Frame<'_>, offload: &Offload) -> Result<(), Untranslatable> {
         if self.is_error {
             self.translation.apply_error(frame, offload, self.way)
         } else {

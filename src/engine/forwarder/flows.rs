@@ -100,7 +100,7 @@ impl Known<'_> {
                 }
             };
         };
-        let found = services::transit(claim.flow, key, session, bound, arrival, claim.kind(), snapshot);
+        let found = services::transit(claim.flow, key, session.opened, bound, arrival, claim.kind(), snapshot);
         let Some((transit, passage)) = found else { return Err(Unheard::Stranger) };
         if claim.ttl <= 1 {
             return Err(Unheard::Exhausted);
@@ -166,7 +166,7 @@ impl Forwarder {
         };
         match step {
             Step::Course(Course::To { hop, firewall }, passage) => {
-                self.count_way(claim, [from(arrival), firewall], passage.as_ref());
+                self.count_way(claim.bytes, [from(arrival), firewall], passage.as_ref());
                 let is_error = claim.is_error;
                 let rewrite = passage.and_then(|passage| match (passage.translation, passage.tunnel) {
                     (Some(translation), _) => {
@@ -354,21 +354,21 @@ impl Forwarder {
     }
 
     /// Counts a packet at the firewalls and the server of its way.
-    fn count_way(&mut self, claim: &Claim, firewalls: [Option<FirewallId>; 2], passage: Option<&Passage>) {
+    pub(super) fn count_way(&mut self, bytes: usize, firewalls: [Option<FirewallId>; 2], passage: Option<&Passage>) {
         for firewall in firewalls.into_iter().flatten() {
             let counters = self.counters.firewall(firewall);
             counters.packets += 1;
-            counters.bytes += claim.bytes as u64;
+            counters.bytes += bytes as u64;
         }
         match passage {
             Some(passage) => {
                 let counters = self.counters.server(passage.server);
                 counters.packets += 1;
-                counters.bytes += claim.bytes as u64;
+                counters.bytes += bytes as u64;
             }
             None => {
                 self.counters.routed_packets += 1;
-                self.counters.routed_bytes += claim.bytes as u64;
+                self.counters.routed_bytes += bytes as u64;
             }
         }
     }

@@ -60,7 +60,7 @@ pub(super) fn admit<'f>(bytes: &'f mut [u8], offload: &Offload, link: LinkId, sn
 }
 
 /// What is wrong with the hardware addresses.
-fn station_fault(frame: &Frame<'_>, link: &Link) -> Option<DropReason> {
+pub(super) fn station_fault(frame: &Frame<'_>, link: &Link) -> Option<DropReason> {
     let (source, destination) = (frame.source_mac(), frame.destination_mac());
     if source.is_group() || source.is_zero() {
         Some(DropReason::BadSourceMac)
@@ -80,17 +80,17 @@ fn is_link_control(mac: MacAddr) -> bool {
 
 fn admit_ip<'f>(frame: Frame<'f>, link: LinkId, snapshot: &Snapshot) -> Admission<'f> {
     let destination = frame.destination();
-    let is_local = snapshot.local.contains_key(&destination);
+    let is_local = || snapshot.local.contains(&destination);
     let icmp = frame.icmp();
     if icmp == Some(Icmp::LinkLocal) {
-        return if is_local || destination.is_multicast() {
+        return if is_local() || destination.is_multicast() {
             Admission::Punt(PuntReason::Neighbor)
         } else {
             Admission::Drop(DropReason::LinkLocal)
         };
     }
     let arrival = arrival(&frame, link, snapshot);
-    if arrival.is_none() && !is_local {
+    if arrival.is_none() && !is_local() {
         return Admission::Drop(DropReason::UnknownFirewall);
     }
     let addressee = match judge(&frame.tuple().into(), snapshot) {
@@ -152,10 +152,10 @@ pub(crate) fn judge(flow: &FlowKey, snapshot: &Snapshot) -> Result<Addressee, Dr
     if flow.source == flow.destination {
         return Err(DropReason::Land);
     }
-    if is_martian(source) || snapshot.local.contains_key(&source) {
+    if is_martian(source) || snapshot.local.contains(&source) {
         return Err(DropReason::MartianSource);
     }
-    if snapshot.local.contains_key(&destination) {
+    if snapshot.local.contains(&destination) {
         return Ok(Addressee::Engine);
     }
     if snapshot.vips.contains(&destination) {
@@ -175,7 +175,7 @@ pub(crate) fn judge(flow: &FlowKey, snapshot: &Snapshot) -> Result<Addressee, Dr
 }
 
 /// Where a packet came from; `None`: from nobody known on a link of firewalls.
-fn arrival(frame: &Frame<'_>, link: LinkId, snapshot: &Snapshot) -> Option<Arrival> {
+pub(super) fn arrival(frame: &Frame<'_>, link: LinkId, snapshot: &Snapshot) -> Option<Arrival> {
     if !snapshot.links[link.index()].firewalls {
         return Some(Arrival::Near);
     }

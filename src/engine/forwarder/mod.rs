@@ -2,6 +2,7 @@
 //! nothing on a session hit.
 //!
 //! ```text
+//!   steady:  the shorter way of a packet that changes nothing
 //!   ingress: link, legal bytes, station, addresses     -> drop, or punt to the controller
 //!   claim:   whose packet it is
 //!   flows:   its session, open a new one               -> drop, or punt
@@ -23,6 +24,7 @@ mod placing;
 mod reset;
 mod services;
 mod sources;
+mod steady;
 #[cfg(test)]
 mod tests;
 mod tunnel;
@@ -53,6 +55,7 @@ use flows::Fate;
 use held::{Envelope, Placed};
 use ingress::{Admission, is_about_tunnel};
 use sources::Sources;
+use steady::{Ready, ReadyBatch};
 
 /// Bounds of one forwarder's own tables (its share of the engine's).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,8 +165,14 @@ impl Forwarder {
         self.watch.begin(snapshot, now);
         self.sweep(snapshot, now, Self::SWEEP_PER_BATCH);
         self.counters.count_batch(batch.packets.len());
+        let mut ready = ReadyBatch::new();
+        if !self.watch.is_on() {
+            self.make_ready(batch, &mut ready, snapshot);
+        }
+        let mut ready = ready.iter_mut();
         for packet in &mut batch.packets {
-            let verdict = self.process_packet(packet, snapshot, punts, now);
+            let ready = ready.next().and_then(Option::as_mut);
+            let verdict = self.process_packet(packet, ready, snapshot, punts, now);
             packet.verdict = Some(verdict);
             self.release_held(snapshot, punts, now);
         }
@@ -199,25 +208,32 @@ impl Forwarder {
         &self.counters
     }
 
-    fn process_packet(
+    fn process_packet<'f>(
         &mut self,
-        packet: &mut Packet<'_>,
+        packet: &mut Packet<'f>,
+        ready: Option<&mut Ready<'f>>,
         snapshot: &Snapshot,
         punts: &mut dyn PuntQueue,
         now: Instant,
     ) -> Verdict {
         self.counters.received += 1;
-        let link = ingress::link_of(packet, snapshot);
+        let (link, length) = match &ready {
+            Some(ready) => (Some(ready.link), ready.length()),
+            None => (ingress::link_of(packet, snapshot), packet.bytes.len()),
+        };
         if let Some(link) = link {
             let counters = self.counters.link(link);
             counters.rx_packets += 1;
-            counters.rx_bytes += packet.bytes.len() as u64;
+            counters.rx_bytes += length as u64;
         }
         let (verdict, egress, punt) = match (packet.verdict, link) {
             (Some(verdict), _) => (verdict, None, None),
             (None, None) => (Verdict::Dropped(DropReason::UnknownVlan), None, None),
             (None, Some(link)) => {
-                let outcome = self.handle(packet, link, None, snapshot, punts, now);
+                let outcome = match ready.and_then(|ready| self.steady(ready, packet, snapshot, now)) {
+                    Some(outcome) => outcome,
+                    None => self.handle(packet, link, None, snapshot, punts, now),
+                };
                 let punt = outcome.punt();
                 let (verdict, egress) = self.conclude(outcome, packet, link, punts);
                 (verdict, egress, punt)

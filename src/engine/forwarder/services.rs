@@ -3,12 +3,12 @@
 
 use crate::engine::Snapshot;
 use crate::engine::forwarder::decide::{Arrival, Transit};
-use crate::flow::{CanonicalKey, FlowKey};
+use crate::flow::{CanonicalKey, Direction, FlowKey};
 use crate::id::{ServerId, ServiceId};
 use crate::nat::{Translation, Way};
 use crate::path::OnFailure;
 use crate::path::pinning::PacketKind;
-use crate::session::{Bound, Class, EndReason, Session};
+use crate::session::{Bound, Class, EndReason};
 use crate::slb::{self, Mode, Retired, Scheduler, Service};
 use crate::wire::frame::protocol;
 
@@ -43,18 +43,18 @@ pub(crate) enum Standing {
     Fell(OnFailure),
 }
 
-/// A packet of a session that a service placed at a server, and what becomes of it on its way; `None` if it is a packet of
+/// A packet of a session, `opened` this way, that a service placed at a server, and what becomes of it on its way; `None` if it is a packet of
 /// another flow that looks like one of this.
 pub(crate) fn transit(
     flow: FlowKey,
     key: &CanonicalKey,
-    session: &Session,
+    opened: Direction,
     bound: &Bound,
     arrival: Arrival,
     kind: PacketKind,
     snapshot: &Snapshot,
 ) -> Option<(Transit, Passage)> {
-    let outside = key.oriented(session.opened);
+    let outside = key.oriented(opened);
     let way = match bound.inside {
         _ if flow == outside => Way::Inward,
         Some(inside) if flow == inside.reversed() => Way::Outward,

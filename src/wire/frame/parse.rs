@@ -23,6 +23,15 @@ impl<'a> Frame<'a> {
         let layout = layout(bytes, offload)?;
         Ok(Self { bytes, layout })
     }
+
+    /// As [`Frame::parse`], but gives back the bytes of what is no legal frame.
+    #[inline]
+    pub fn parse_or_return(bytes: &'a mut [u8], offload: &Offload) -> Result<Self, &'a mut [u8]> {
+        match layout(bytes, offload) {
+            Ok(layout) => Ok(Self { bytes, layout }),
+            Err(_) => Err(bytes),
+        }
+    }
 }
 
 fn layout(bytes: &[u8], offload: &Offload) -> Result<Layout, Malformed> {
@@ -69,7 +78,11 @@ fn ipv4(packet: &[u8], offload: &Offload) -> Result<Layout, Malformed> {
     if total_len < header_len || total_len > packet.len() {
         return Err(Malformed::IpLength);
     }
-    if !checksum::is_valid(header) {
+    let is_valid = match header.try_into() {
+        Ok(plain) => checksum::is_valid_header(plain),
+        Err(_) => checksum::is_valid(header),
+    };
+    if !is_valid {
         return Err(Malformed::IpChecksum);
     }
     if header_len > 20 {

@@ -179,7 +179,7 @@ fn a_vip_in_the_links_subnet_is_answered_by_arp_and_nd_and_announced() {
     assert!(matches!(advertised, ndp::Ndp::Advertisement { target, .. } if target == vip6), "{advertised:?}");
 
     assert!(farm.announced.contains(&VIP), "a link that comes up tells of it");
-    assert!(!farm.snapshot().local.contains_key(&VIP.into()));
+    assert!(!farm.snapshot().local.contains(&VIP.into()));
     assert!(farm.snapshot().vips.contains(&VIP.into()));
 }
 
@@ -207,7 +207,7 @@ fn an_address_that_stands_for_clients_is_answered_by_arp_and_has_no_open_port() 
     let answers = |sender| sent.iter().any(|sent| Arp::parse(&sent.bytes).is_ok_and(|arp| arp.sender == sender));
     assert!(answers(own));
 
-    assert!(farm.snapshot().vips.contains(&own.into()) && !farm.snapshot().local.contains_key(&own.into()));
+    assert!(farm.snapshot().vips.contains(&own.into()) && !farm.snapshot().local.contains(&own.into()));
     let mut sent = farm.ask(syn_to(own.into(), 40_000));
     let frame = Frame::parse(&mut sent[0].bytes, &Offload::NONE).unwrap();
     assert_eq!((frame.source(), frame.tcp().unwrap().flags), (own.into(), tcp_flags::RST | tcp_flags::ACK));

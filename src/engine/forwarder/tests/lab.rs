@@ -86,13 +86,34 @@ impl Lab {
 
     /// A frame arrives at one of several workers.
     pub fn deliver_to(&mut self, worker: usize, at: At, mut frame: Frame) -> Answer {
+        let device = self.address(at, &mut frame);
+        self.put(worker, device, frame)
+    }
+
+    /// At most 64 frames arrive together at the first worker.
+    pub fn deliver_batch(&mut self, mut frames: Vec<(At, Frame)>) -> Vec<Answer> {
+        let devices: Vec<_> = frames.iter_mut().map(|(at, frame)| self.address(*at, frame)).collect();
+        let mut batch = Batch::new();
+        batch.packets.extend(frames.iter_mut().zip(devices).map(|((_, frame), device)| Packet {
+            device,
+            vlan: frame.vlan,
+            offload: frame.offload,
+            bytes: &mut frame.bytes,
+            verdict: None,
+        }));
+        self.workers[0].0.process(&mut batch, &self.snapshot, &mut self.punts, self.now);
+        batch.packets.into_iter().map(answer).collect()
+    }
+
+    /// Gives a frame the hardware addresses of the place where it arrives; answers the device there.
+    fn address(&self, at: At, frame: &mut Frame) -> DeviceId {
         let (device, source) = match at {
             At::Near => (self.side.near(), testbed::host_mac(self.side)),
             At::Firewall(number) => (self.side.far(), testbed::firewall_mac(self.side, number)),
             At::Stranger(mac) => (self.side.far(), mac),
         };
         frame.address(source, testbed::engine_mac(self.side, device));
-        self.put(worker, DeviceId(device), frame)
+        DeviceId(device)
     }
 
     /// A frame arrives as it is.
@@ -106,9 +127,7 @@ impl Lab {
             verdict: None,
         });
         self.workers[worker].0.process(&mut batch, &self.snapshot, &mut self.punts, self.now);
-        let packet = batch.packets.pop().expect("it was pushed");
-        let verdict = packet.verdict.expect("every packet has a verdict");
-        Answer { verdict, bytes: packet.bytes.to_vec(), vlan: packet.vlan, offload: packet.offload }
+        answer(batch.packets.pop().expect("it was pushed"))
     }
 
     /// The firewall that the answer was sent to.
@@ -202,6 +221,11 @@ impl Lab {
         let received: u64 = counters.links.iter().map(|link| link.rx_packets).sum();
         assert_eq!(counters.received, received + counters.drops_for(DropReason::UnknownVlan));
     }
+}
+
+fn answer(packet: Packet<'_>) -> Answer {
+    let verdict = packet.verdict.expect("every packet has a verdict");
+    Answer { verdict, bytes: packet.bytes.to_vec(), vlan: packet.vlan, offload: packet.offload }
 }
 
 /// A ledger that keeps what it is told.

@@ -11,6 +11,7 @@ mod load;
 mod packets;
 mod pins;
 mod services;
+mod steady;
 mod strays;
 mod tunnel;
 mod watched;

@@ -1,0 +1,244 @@
+//! The way of most packets: known flow, pins that stay, a conversation that goes on as before.
+//!
+//! What such a packet is asked for is what `Forwarder::handle` would ask, in the same words, but what cannot come out
+//! differently is left out, and nothing is built that only other packets need. Whatever is not plain is left to `handle`, and
+//! nothing was changed then. Who watches sees every packet go that longer way; both ways end alike, which the tests hold
+//! against each other.
+//!
+//! A batch is made ready as a whole before its first packet is decided: lines of the session table that are far away come
+//! while others are asked for. That looks at packets and snapshot only, so the order of decisions is the order of arrival.
+
+use std::hint::black_box;
+use std::net::IpAddr;
+
+use arrayvec::ArrayVec;
+
+use crate::engine::forwarder::claim::Claim;
+use crate::engine::forwarder::decide::{Arrival, is_broadcast};
+use crate::engine::forwarder::egress::Translate;
+use crate::engine::forwarder::ingress::{self, Addressee};
+use crate::engine::forwarder::services::{self, Passage, Standing};
+use crate::engine::forwarder::{Forwarder, Outcome};
+use crate::engine::route::{NextHop, Target};
+use crate::engine::{Batch, DropReason, Packet, Snapshot};
+use crate::flow::{Direction, FlowKey};
+use crate::id::{FirewallId, LinkId};
+use crate::path::pinning::{self, PacketKind};
+use crate::session::{Live, SessionTable, Wanted};
+use crate::time::Instant;
+use crate::wire::MacAddr;
+use crate::wire::frame::{ETHERNET_LEN, Frame, Payload, protocol};
+
+/// A packet that may belong to a known flow, and all that it says by itself.
+#[derive(Debug)]
+pub(super) struct Ready<'f> {
+    /// Until the packet is sent, or left to `handle`.
+    frame: Option<Frame<'f>>,
+    pub(super) link: LinkId,
+    arrival: Arrival,
+    flow: FlowKey,
+    /// It is sent to the engine itself, unless it belongs to a translated flow.
+    is_to_engine: bool,
+    wanted: Wanted,
+}
+
+/// The packets of a batch that are ready, in their places.
+pub(super) type ReadyBatch<'f> = ArrayVec<Option<Ready<'f>>, { Batch::CAPACITY }>;
+
+/// Where a steady packet goes, and what is counted for it.
+#[derive(Debug)]
+struct Course {
+    egress: LinkId,
+    neighbor: MacAddr,
+    /// The firewall that it goes to.
+    onward: Option<FirewallId>,
+    passage: Option<Passage>,
+}
+
+impl Forwarder {
+    /// Makes a batch ready; bytes of packets that are ready lie with them.
+    pub(super) fn make_ready<'f>(&self, batch: &mut Batch<'f>, all: &mut ReadyBatch<'f>, snapshot: &Snapshot) {
+        let table = self.sessions.table();
+        all.extend(batch.packets.iter_mut().map(|packet| Ready::of(packet, table, snapshot)));
+        let near = all.iter().flatten().fold(0, |near, ready| near ^ table.approach(&ready.wanted));
+        black_box(near);
+        let near = all.iter().flatten().fold(0, |near, ready| near ^ table.approach_session(&ready.wanted));
+        black_box(near);
+    }
+
+    /// Sends a packet on whose way is plain. `None`: it is as it came, and for `handle`.
+    pub(super) fn steady<'f>(
+        &mut self,
+        ready: &mut Ready<'f>,
+        packet: &mut Packet<'f>,
+        snapshot: &Snapshot,
+        now: Instant,
+    ) -> Option<Outcome> {
+        let mut frame = ready.frame.take()?;
+        let table = self.sessions.table();
+        let course = table
+            .search(&ready.wanted)
+            .and_then(|id| table.with_live(id, |live| ready.course(&frame, live, snapshot, now))?);
+        let Some(Course { egress, neighbor, onward, passage }) = course else {
+            packet.bytes = frame.into_bytes();
+            return None;
+        };
+        let length = frame.ip_len();
+        let from = match ready.arrival {
+            Arrival::Near => None,
+            Arrival::Firewall(from) => Some(from),
+        };
+        self.count_way(length, [from, onward], passage.as_ref());
+        let translated = passage.and_then(|passage| {
+            let translate = Translate { translation: passage.translation?, way: passage.way, is_error: false };
+            Some(translate.apply(&mut frame, &packet.offload))
+        });
+        let outcome = match translated {
+            Some(Err(_)) => Outcome::Drop(DropReason::Untranslatable),
+            Some(Ok(())) | None => {
+                let link = &snapshot.links[egress.index()];
+                frame.decrement_ttl();
+                frame.set_macs(link.mac, neighbor);
+                packet.vlan = link.egress_tag(packet.vlan);
+                Outcome::Sent(egress)
+            }
+        };
+        // What follows the packet is padding of the link it came by (A1.3).
+        packet.bytes = &mut frame.into_bytes()[..ETHERNET_LEN + length];
+        Some(outcome)
+    }
+}
+
+/// Where a packet of two ends comes from, its flow, and whether it is sent to the engine; `None` for what may be anything else.
+#[inline]
+fn judge(frame: &Frame<'_>, link: LinkId, snapshot: &Snapshot) -> Option<(Arrival, FlowKey, bool)> {
+    let is_plain = frame.payload() == Payload::Ip
+        && !frame.is_fragment()
+        && matches!(frame.protocol(), protocol::TCP | protocol::UDP)
+        && frame.ttl() > 1
+        && !frame.destination_mac().is_group()
+        && ingress::station_fault(frame, &snapshot.links[link.index()]).is_none();
+    if !is_plain {
+        return None;
+    }
+    let flow = FlowKey::from(frame.tuple());
+    let is_to_engine = match ingress::judge(&flow, snapshot) {
+        Ok(Addressee::Engine) => true,
+        Ok(Addressee::Service | Addressee::Other) => false,
+        Err(_) => return None,
+    };
+    Some((ingress::arrival(frame, link, snapshot)?, flow, is_to_engine))
+}
+
+impl<'f> Ready<'f> {
+    /// `None` for a packet that cannot be steady, which is as it came.
+    #[inline]
+    fn of(packet: &mut Packet<'f>, table: &SessionTable, snapshot: &Snapshot) -> Option<Self> {
+        let link = match packet.verdict {
+            None => ingress::link_of(packet, snapshot)?,
+            Some(_) => return None,
+        };
+        let frame = match Frame::parse_or_return(std::mem::take(&mut packet.bytes), &packet.offload) {
+            Ok(frame) => frame,
+            Err(bytes) => {
+                packet.bytes = bytes;
+                return None;
+            }
+        };
+        let Some((arrival, flow, is_to_engine)) = judge(&frame, link, snapshot) else {
+            packet.bytes = frame.into_bytes();
+            return None;
+        };
+        let wanted = table.wanted(&flow.canonical().0);
+        Some(Self { frame: Some(frame), link, arrival, flow, is_to_engine, wanted })
+    }
+
+    /// Bytes of the packet as it came.
+    pub(super) fn length(&self) -> usize {
+        self.frame.as_ref().map_or(0, |frame| frame.bytes().len())
+    }
+
+    /// What the session of the packet says, if that is what it said of the packet before: the packet is counted then.
+    #[inline]
+    fn course(&self, frame: &Frame<'_>, live: &Live<'_>, snapshot: &Snapshot, now: Instant) -> Option<Course> {
+        let tcp = frame.tcp();
+        let kind = Claim::kind_of(tcp.as_ref());
+        let (direction, toward, passage) = self.passage(live, kind, snapshot)?;
+        let (onward_pin, back_pin) = (live.pin_toward(direction), live.pin_toward(direction.reversed()));
+        let is_in_force = |pin: &pinning::Pin| snapshot.has_firewalls(pin.set);
+        if !onward_pin.iter().chain(&back_pin).all(is_in_force) {
+            return None;
+        }
+        let (hop, onward) = match &onward_pin {
+            Some(pin) => {
+                let set = &snapshot.path_sets[pin.set.index()];
+                let group = &snapshot.groups[set.group.index()];
+                let pin = pinning::near_steady(pin, kind, tcp.is_some(), group, set, now)?;
+                let firewall = &snapshot.firewalls[pin.firewall.index()];
+                let hop = NextHop { link: firewall.link, address: firewall.next_hop(set.family)? };
+                (hop, Some((pin, set.group)))
+            }
+            None => match snapshot.routes.lookup(toward)? {
+                Target::Connected(link) if is_broadcast(toward, link, snapshot) => return None,
+                Target::Connected(link) => (NextHop { link, address: toward }, None),
+                Target::Via(hop) => (hop, None),
+                Target::Group { .. } => return None,
+            },
+        };
+        let back = match (self.arrival, &back_pin) {
+            (Arrival::Near, _) => None,
+            (Arrival::Firewall(_), None) => return None,
+            (Arrival::Firewall(from), Some(pin)) => {
+                let group = snapshot.firewalls[from.index()].group;
+                let is_loop = onward.is_some_and(|(_, onward)| onward == group);
+                if is_loop || snapshot.path_sets[pin.set.index()].group != group {
+                    return None;
+                }
+                Some(pinning::far_steady(pin, from, kind)?)
+            }
+        };
+        let link = &snapshot.links[hop.link.index()];
+        if !link.up || frame.ip_len() > usize::from(link.mtu) {
+            return None;
+        }
+        let neighbor = snapshot.neighbor(hop.link, hop.address)?;
+        if !live.note(direction, tcp.as_ref(), frame.ip_len(), now) {
+            return None;
+        }
+        if let Some((pin, _)) = &onward
+            && onward_pin.as_ref() != Some(pin)
+        {
+            live.set_pin_toward(direction, pin);
+        }
+        if let Some(pin) = &back
+            && back_pin.as_ref() != Some(pin)
+        {
+            live.set_pin_toward(direction.reversed(), pin);
+        }
+        let onward = onward.map(|(pin, _)| pin.firewall);
+        Some(Course { egress: hop.link, neighbor, onward, passage })
+    }
+
+    /// Which way the packet goes between the ends of its session, whereto, and what a service makes of it.
+    #[inline]
+    fn passage(
+        &self,
+        live: &Live<'_>,
+        kind: PacketKind,
+        snapshot: &Snapshot,
+    ) -> Option<(Direction, IpAddr, Option<Passage>)> {
+        let Some(bound) = live.bound() else {
+            let plain = (self.flow.direction(), self.flow.destination.address, None);
+            return (!self.is_to_engine).then_some(plain);
+        };
+        // What goes to its server as it came is routed otherwise.
+        bound.inside?;
+        let key = live.key();
+        let (transit, passage) =
+            services::transit(self.flow, &key, live.opened(), &bound, self.arrival, kind, snapshot)?;
+        match services::standing(&bound, &key, live.class(), snapshot) {
+            Standing::Serves => Some((transit.direction, transit.toward, Some(passage))),
+            Standing::Fell(_) => None,
+        }
+    }
+}
