@@ -27,8 +27,11 @@ use crate::time::{Duration, Instant};
 
 /// Frames taken from the punt queue before timers and requests have their turn.
 const PUNT_BATCH: usize = 64;
-/// How often devices are looked at whatever the news say: one that failed to open is tried again, a rename is noticed.
-const DEVICE_TICK: Duration = Duration::from_secs(1);
+/// How often what is due now and then is done, and the watchdog sees that the thread turns.
+const TICK: Duration = Duration::from_secs(1);
+/// Every so many ticks devices are looked at whatever the news say, and at each while one is missing: one that failed to open is
+/// tried again.
+const DEVICE_TICKS: u32 = 5;
 /// Snapshots that are kept for a worker that has not left them yet.
 const RETIRED: usize = 64;
 /// Requests that wait for the control thread.
@@ -134,9 +137,10 @@ impl Control {
             reason = "its successor asks for a promise, that a monitor keeps its one descriptor while it lives, in a form that only io may give"
         )]
         let mut monitor = AsyncFd::new(sources.monitor)?;
-        let mut tick = tokio::time::interval(DEVICE_TICK);
+        let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut punts = Vec::with_capacity(PUNT_BATCH);
+        let mut ticks = 0_u32;
         loop {
             self.shared.control_beat.turn();
             self.settle(&sources.punts);
@@ -166,7 +170,10 @@ impl Control {
                 _ = tick.tick() => {
                     self.shared.tell_suppressed();
                     self.tell_ring_losses();
-                    self.follow(&News::Anything);
+                    ticks = ticks.wrapping_add(1);
+                    if ticks % DEVICE_TICKS == 0 || self.devices.is_missing_one() {
+                        self.follow(&News::Anything);
+                    }
                 }
             }
         }

@@ -165,6 +165,11 @@ impl Devices {
         Ok(changes)
     }
 
+    /// True if a device that the configuration has is not attached.
+    pub(super) fn is_missing_one(&self) -> bool {
+        self.ports.iter().any(|port| port.attached.is_none() && !is_removed(&port.name))
+    }
+
     /// Looks again at the devices that the news are about.
     pub(super) fn follow(&mut self, news: &News, outlets: &mut Outlets) -> Vec<Change> {
         let concerned = |port: &Port| match news {

@@ -22,8 +22,10 @@ use crate::time::{Duration, Instant};
 
 /// Visits of expiry per turn: some tens of microseconds at most.
 const EXPIRE_BUDGET: usize = 256;
-/// The longest sleep: idle sessions are forgotten this late at most.
-const IDLE: Duration = Duration::from_millis(50);
+/// The longest sleep while packets come now and then: idle sessions are forgotten, and lost frames counted, this late at most.
+const IDLE: Duration = Duration::from_millis(250);
+/// The longest sleep when no packet came for as long. The watchdog wants a turn in two seconds.
+const QUIET: Duration = Duration::from_secs(1);
 /// How often ring losses are asked for.
 const RING_COUNTS: Duration = Duration::from_millis(200);
 /// Under load a worker that found its rings empty naps this long instead of asking the kernel to wake it for the next frame,
@@ -148,7 +150,9 @@ impl Worker {
             if frames == 0 && !more && !self.busy_poll {
                 match pace.rest(now) {
                     Rest::Nap => std::thread::sleep(NAP),
-                    Rest::Sleep => self.waiter.wait(self.receivers.iter().flatten().map(|ring| &**ring), IDLE),
+                    Rest::Sleep(longest) => {
+                        self.waiter.wait(self.receivers.iter().flatten().map(|ring| &**ring), longest);
+                    }
                 }
             }
             pace.carried(frames, now);
@@ -227,8 +231,8 @@ impl Worker {
 enum Rest {
     /// A short nap: frames come anyway.
     Nap,
-    /// Until a frame comes.
-    Sleep,
+    /// Until a frame comes, or for so long.
+    Sleep(Duration),
 }
 
 /// The load of the last millisecond or so.
@@ -237,20 +241,29 @@ struct Pace {
     since: Instant,
     frames: u64,
     loaded: bool,
+    /// When the last frames came.
+    carried: Instant,
 }
 
 impl Pace {
     fn carried(&mut self, frames: usize, now: Instant) {
         self.frames += frames as u64;
+        if frames > 0 {
+            self.carried = now;
+        }
         let passed = now.since(self.since);
         if passed >= Duration::from_millis(1) {
             let per_ms = self.frames * 1_000_000 / u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX);
-            *self = Self { since: now, frames: 0, loaded: per_ms >= LOAD_PER_MS && passed < FRESH };
+            *self =
+                Self { since: now, frames: 0, loaded: per_ms >= LOAD_PER_MS && passed < FRESH, carried: self.carried };
         }
     }
 
     fn rest(&self, now: Instant) -> Rest {
-        if self.loaded && now.since(self.since) < FRESH { Rest::Nap } else { Rest::Sleep }
+        if self.loaded && now.since(self.since) < FRESH {
+            return Rest::Nap;
+        }
+        Rest::Sleep(if now.since(self.carried) < QUIET { IDLE } else { QUIET })
     }
 }
 
@@ -272,8 +285,8 @@ mod tests {
         };
 
         assert_eq!(rest_after(10, 50), Rest::Nap, "200 frames a millisecond");
-        assert_eq!(rest_after(1, 25), Rest::Sleep, "a ping-pong with 50 µs round trip");
-        assert_eq!(rest_after(0, 1000), Rest::Sleep);
+        assert_eq!(rest_after(1, 25), Rest::Sleep(IDLE), "a ping-pong with 50 µs round trip");
+        assert_eq!(rest_after(0, 1000), Rest::Sleep(IDLE));
     }
 
     #[test]
@@ -282,8 +295,19 @@ mod tests {
         (0..100).for_each(|turn| pace.carried(50, micros(turn * 50)));
         assert_eq!(pace.rest(micros(5000)), Rest::Nap);
 
-        assert_eq!(pace.rest(micros(9000)), Rest::Sleep);
+        assert_eq!(pace.rest(micros(9000)), Rest::Sleep(IDLE));
         pace.carried(0, micros(9000));
-        assert_eq!(pace.rest(micros(9001)), Rest::Sleep);
+        assert_eq!(pace.rest(micros(9001)), Rest::Sleep(IDLE));
+    }
+
+    #[test]
+    fn a_worker_without_packets_is_rarely_awake_and_less_rarely_after_some() {
+        let mut pace = Pace::default();
+        pace.carried(0, micros(5_000_000));
+        assert_eq!(pace.rest(micros(5_000_000)), Rest::Sleep(QUIET));
+
+        pace.carried(1, micros(6_000_000));
+        assert_eq!(pace.rest(micros(6_500_000)), Rest::Sleep(IDLE));
+        assert_eq!(pace.rest(micros(7_000_000)), Rest::Sleep(QUIET));
     }
 }

@@ -11,6 +11,7 @@ mod confinement;
 mod failure;
 mod flood;
 mod ground;
+mod idle;
 mod laboratory;
 mod placement;
 mod reload;

@@ -248,6 +248,11 @@ impl Farm {
         self.start();
     }
 
+    /// The process of the engine that runs.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().expect("an engine runs").id()
+    }
+
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.directory.join("lb.log")).unwrap_or_default()
     }
