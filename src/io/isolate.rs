@@ -1,6 +1,6 @@
 //! The kernel's own stack kept off the engine's devices: an nftables `netdev` chain at ingress whose policy is to drop.
 //!
-//! AF_PACKET taps a device before that hook, so the engine sees every frame and the kernel none: no ARP answer, no ping, no
+//! AF_PACKET taps a device before that hook, and AF_XDP takes the frames before both, so the engine sees every frame and the kernel none: no ARP answer, no ping, no
 //! RST, and no second copy of a frame by the kernel's own forwarding. The table has `flags owner`: the kernel removes it when
 //! the netlink socket that made it closes, however the process ends.
 //!

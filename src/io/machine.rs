@@ -6,7 +6,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{ethtool, netdev, thread};
+use super::ethtool::{self, Offloads};
+use super::{netdev, thread};
 use crate::wire::Family;
 
 /// Devices below a device, as of a VLAN on a bond of two cards: deeper ones are not followed.
@@ -47,6 +48,10 @@ pub struct Device {
     pub forwards: Vec<Family>,
     /// Segments are merged by the card in a way that cannot be undone (large receive offload).
     pub merges_for_good: bool,
+    /// Tags are taken out of the frames.
+    pub takes_tags_out: bool,
+    /// Queues that it receives by; 0: not known.
+    pub queues: u32,
 }
 
 /// A device that receives frames.
@@ -101,8 +106,9 @@ fn device(root: &Path, found: &netdev::Device, threads: &[Thread]) -> Device {
         receiving(&net, &found.name, DEPTH, &mut ports);
     }
     let ports = ports.iter().map(|name| port(root, name, threads)).collect();
-    let merges_for_good = ethtool::offloads(&found.name).is_ok_and(|offloads| offloads.lro);
-    Device { name: found.name.clone(), ports, forwards, merges_for_good }
+    let Offloads { lro, gro: _, rx_vlan } = ethtool::offloads(&found.name).unwrap_or_default();
+    let queues = ethtool::receive_queues(&found.name).unwrap_or(0);
+    Device { name: found.name.clone(), ports, forwards, merges_for_good: lro, takes_tags_out: rx_vlan, queues }
 }
 
 /// True if sysfs means this device: it shows the namespace that it was mounted in, which may be another one.

@@ -132,7 +132,7 @@ impl Devices {
         for (index, name) in config.devices.iter().enumerate() {
             let before = std::mem::replace(&mut self.ports[index].name, name.clone());
             if is_removed(name) && !is_removed(&before) {
-                self.detach(index.into(), outlets);
+                self.detach(index.into(), "device is let go", outlets);
                 self.release(&before);
                 self.ports[index].told = None;
             }
@@ -201,7 +201,9 @@ impl Devices {
             (Some(_), None) | (None, Some(_)) => false,
         };
         if !same {
-            self.detach(device, outlets);
+            let is_same_device =
+                attached.as_ref().map(|attached| attached.index) == found.as_ref().map(|found| found.index);
+            self.detach(device, if is_same_device { "device has another MTU" } else { "device is gone" }, outlets);
         }
         let Some(found) = found else { return self.tell(device, None) };
         if !same && let Err(error) = self.attach(device, &found, outlets) {
@@ -260,13 +262,13 @@ impl Devices {
         port.failure = None;
     }
 
-    fn detach(&mut self, device: DeviceId, outlets: &mut Outlets) {
+    fn detach(&mut self, device: DeviceId, why: &str, outlets: &mut Outlets) {
         let port = &mut self.ports[device.index()];
         if port.attached.take().is_some() {
             outlets.detach(device);
             self.workers.iter().for_each(|worker| worker.tell(Mail::Detach(device)));
             self.shared.set_io_mode(device, None);
-            tracing::warn!(engine = self.shared.engine, device = port.name, "device is gone");
+            tracing::warn!(engine = self.shared.engine, device = port.name, "{why}");
         }
     }
 }

@@ -94,21 +94,6 @@ fn tell(engine: &str, device: &str, tagged: bool, opened: &af_xdp::Opened) {
     if let Some(refused) = &opened.refused {
         tracing::warn!(engine, device, %mode, refused, "the driver runs no XDP program: frames pass part of the kernel's stack");
     }
-    let workers = opened.ways.len();
-    let idle = opened.ways.iter().filter(|way| way.is_none()).count();
-    if idle > 0 {
-        let queues = mode.queues;
-        let hint = format!("ethtool -L {device} combined {workers}, if it has more");
-        tracing::warn!(
-            engine,
-            device,
-            queues,
-            workers,
-            idle,
-            hint,
-            "workers without a queue of the device receive nothing from it"
-        );
-    }
     if ethtool::driver(device).is_ok_and(|driver| driver == "veth") {
         let words = if tagged { "tx off txvlan off" } else { "tx off" };
         let hint = format!("ethtool -K PEER {words}, where its other end and the hosts behind that are");

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::config::Config;
+use crate::config::{Config, Io};
 use crate::io::machine::{Device, Machine, Port};
 use crate::wire::Family;
 
@@ -35,6 +35,8 @@ pub struct Workers {
     pub placed: Vec<usize>,
     /// They spin instead of sleeping.
     pub busy_poll: bool,
+    /// They use AF_XDP: the devices that have links on VLANs.
+    pub xdp: Option<Vec<String>>,
 }
 
 impl Workers {
@@ -44,7 +46,10 @@ impl Workers {
         let count = config.engine.workers.map_or(cpus.len(), usize::from).max(1);
         let mut places = places(cpus);
         let placed = places.by_ref().take(placed).collect();
-        Self { cpus: places.take(count).collect(), placed, busy_poll: config.engine.busy_poll }
+        let tagged = config.links.iter().filter(|link| link.vlan.is_some());
+        let tagged = tagged.map(|link| config.devices[link.device.index()].clone());
+        let xdp = (config.engine.io == Io::AfXdp).then(|| tagged.collect());
+        Self { cpus: places.take(count).collect(), placed, busy_poll: config.engine.busy_poll, xdp }
     }
 
     fn set(&self) -> BTreeSet<usize> {
@@ -63,6 +68,8 @@ pub fn judge(workers: &Workers, machine: &Machine) -> Vec<Warning> {
     for device in &machine.devices {
         found.extend(forwarding(device));
         found.extend(merging(device));
+        found.extend(queues_of_xdp(device, workers));
+        found.extend(untagging(device, workers));
     }
     found.extend(crowding(workers, machine));
     // Two devices may stand on one port.
@@ -119,6 +126,33 @@ fn merging(device: &Device) -> Option<Warning> {
     device.merges_for_good.then(|| Warning {
         what: format!("{name} merges received segments for good (large receive offload): what the engine forwards is not what came, and may not fit"),
         cure: format!("ethtool -K {name} lro off (generic receive offload is welcome)"),
+    })
+}
+
+/// A queue of a device has one AF_XDP socket.
+fn queues_of_xdp(device: &Device, workers: &Workers) -> Option<Warning> {
+    let (name, queues, count) = (&device.name, device.queues as usize, workers.cpus.len());
+    (workers.xdp.is_some() && queues > 0 && queues < count).then(|| Warning {
+        what: format!(
+            "{name} has {queues} receive queue{} for {count} packet workers: with io = \"af-xdp\" {} of them receive nothing \
+             from it",
+            if queues == 1 { "" } else { "s" },
+            count - queues
+        ),
+        cure: format!(
+            "ethtool -L {name} combined {count}, if it has more (ethtool -l; a veth counts rx and tx), or set \
+             `workers = {queues}` in [engine]"
+        ),
+    })
+}
+
+/// AF_XDP gets the frame alone.
+fn untagging(device: &Device, workers: &Workers) -> Option<Warning> {
+    let name = &device.name;
+    let is_tagged = workers.xdp.as_ref().is_some_and(|tagged| tagged.contains(name));
+    (is_tagged && device.takes_tags_out).then(|| Warning {
+        what: format!("{name} takes VLAN tags out of the frames: with io = \"af-xdp\" the engine does not start on it"),
+        cure: format!("ethtool -K {name} rxvlan off"),
     })
 }
 

@@ -24,7 +24,7 @@ fn received(socket: &std::path::Path) -> Vec<u64> {
 
 /// Neither worker only watched.
 #[track_caller]
-fn assert_both_carried(socket: &std::path::Path, frames: u64) {
+pub fn assert_both_carried(socket: &std::path::Path, frames: u64) {
     let received = received(socket);
     assert_eq!(received.len(), 2, "{received:?}");
     assert!(received.iter().all(|count| *count >= frames), "each worker at least {frames}: {received:?}");

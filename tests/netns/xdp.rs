@@ -10,6 +10,7 @@ use crate::confinement::assert_confined_to;
 use crate::failure::{device_comes_back, fails_at, pins_survive};
 use crate::ground::{FWLB, Rig, assert_all_answered, checksum_errors, ground, patient, said, sandwich};
 use crate::traffic::{every_conversation, every_conversation_without_firewalls};
+use crate::workers::assert_both_carried;
 
 /// CAP_NET_ADMIN, CAP_NET_RAW, CAP_IPC_LOCK and CAP_BPF (linux/capability.h).
 const DEVICES: &str = "0000008000007000";
@@ -51,8 +52,34 @@ fn a_worker_without_a_queue_leaves_the_device_to_the_other_and_that_is_said() {
         |rig| {
             every_conversation(rig);
             let log = rig.lab.log("outer");
-            assert!(log.contains("workers without a queue of the device receive nothing from it"), "{log}");
+            assert!(log.contains("1 of them receive nothing from it"), "{log}");
             assert!(log.contains("ethtool -L clients combined 2"), "{log}");
+            let file = rig.lab.directory().join("outer.toml").display().to_string();
+            let check = rig.output(Node::Outer, &[FWLB, "check", &file]);
+            assert!(said(&check).contains("clients has 1 receive queue for 2 packet workers"), "{}", said(&check));
+        },
+    );
+}
+
+#[test]
+fn two_workers_with_a_queue_each_keep_every_conversation_whole() {
+    sandwich(
+        |base| xdp(patient(base)).with("engine", "workers", 2),
+        |rig| {
+            rig.lab.stop_engine(Side::Outer, Stop::Orderly).unwrap();
+            // A veth spreads by the queue that its other end sends from.
+            for (node, device) in [(Node::Outer, "clients"), (Node::Outer, "fw-outer")] {
+                rig.exec(node, &["ethtool", "-L", device, "rx", "2", "tx", "2"]);
+            }
+            for port in ["outer-near", "outer-far"] {
+                rig.exec(Node::Switch, &["ethtool", "-L", port, "rx", "2", "tx", "2"]);
+            }
+            rig.lab.start_engine(Side::Outer).unwrap();
+            rig.lab.wait_for_firewalls(Duration::from_secs(20)).unwrap();
+
+            every_conversation(rig);
+
+            assert_both_carried(&rig.lab.socket(Side::Outer), 200);
         },
     );
 }

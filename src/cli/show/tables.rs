@@ -142,7 +142,9 @@ fn show_link(link: &LinkView, several: bool) -> String {
         false => link.name.clone(),
     };
     let vlan = link.vlan.map(|vlan| format!(" vlan {vlan}")).unwrap_or_default();
-    let mut text = format!("{name}: {}{vlan} {} mtu {} mac {}\n", link.device, link.state, link.mtu, link.mac);
+    // What is as ever is not said.
+    let io = link.io_mode.as_ref().map(|mode| format!(" {} {mode}", link.io)).unwrap_or_default();
+    let mut text = format!("{name}: {}{vlan} {} mtu {} mac {}{io}\n", link.device, link.state, link.mtu, link.mac);
     for address in &link.addresses {
         let _ = writeln!(text, "    {address}");
     }

@@ -67,15 +67,15 @@ impl Frames {
 
     /// A free frame for `queue` to receive into.
     pub(super) fn fill(&mut self, queue: QueueKey) -> Option<Frame> {
-        self.from_free(Place::Filling(queue))
+        self.pop_free(Place::Filling(queue))
     }
 
     /// A free frame for the worker.
     pub(super) fn make(&mut self) -> Option<Frame> {
-        self.from_free(Place::Taken(MADE))
+        self.pop_free(Place::Taken(MADE))
     }
 
-    fn from_free(&mut self, place: Place) -> Option<Frame> {
+    fn pop_free(&mut self, place: Place) -> Option<Frame> {
         let frame = self.free.pop()?;
         self.places[frame as usize] = place;
         Some(frame)

@@ -107,9 +107,8 @@ impl Queue {
 
     /// Ends a round of [`Queue::next`] that brought `received` frames.
     pub(super) fn received(&mut self, received: usize, frames: &mut Frames) {
-        if received > 0 {
-            self.rings.receive.release();
-        } else if self.rings.fill.needs_wakeup() {
+        self.rings.receive.release();
+        if received == 0 && self.rings.fill.needs_wakeup() {
             self.socket.wake_receiving();
         }
         if self.is_pending {
@@ -225,16 +224,12 @@ impl Queue {
 
     /// Frees what the kernel has sent.
     fn reap(&mut self, frames: &mut Frames) {
-        let mut some = false;
         while let Some(offset) = self.rings.completion.pop() {
-            some = true;
             if frames.returned(Memory::frame(offset), self.key) {
                 self.leaving -= 1;
             }
         }
-        if some {
-            self.rings.completion.release();
-        }
+        self.rings.completion.release();
     }
 
     /// Frames lost on their way in since the last call.

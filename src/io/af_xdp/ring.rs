@@ -222,6 +222,8 @@ pub(super) struct Consumer<E> {
     next: u32,
     /// Entries from there on that the kernel is known to have written.
     ready: u32,
+    /// Position up to which places were given back.
+    given_back: u32,
 }
 
 impl<E: Entry> Consumer<E> {
@@ -237,7 +239,7 @@ impl<E: Entry> Consumer<E> {
 
     fn new(ring: Ring<E>) -> Self {
         let next = ring.consumer().load(Ordering::Relaxed);
-        Self { ring, next, ready: 0 }
+        Self { ring, next, ready: 0, given_back: next }
     }
 
     /// The next entry. Its place stays ours until [`Consumer::release`].
@@ -255,7 +257,11 @@ impl<E: Entry> Consumer<E> {
 
     /// Gives the places of what was popped back to the kernel.
     pub(super) fn release(&mut self) {
-        self.ring.consumer().store(self.next, Ordering::Release);
+        // The word is the kernel's to read: written where it says something new.
+        if self.given_back != self.next {
+            self.given_back = self.next;
+            self.ring.consumer().store(self.next, Ordering::Release);
+        }
     }
 }
 

@@ -126,7 +126,7 @@ fn what_cannot_be_read_is_left_out() {
     let machine = look_in(root.path(), vec![0], []);
 
     assert_eq!(machine, Machine { cpus: vec![0], ..Machine::default() });
-    assert_eq!(device(root.path(), &found("eth0", 2), &[]), Device { name: "eth0".to_owned(), ..Device::default() });
+    assert_eq!(device(root.path(), &found("none0", 2), &[]), Device { name: "none0".to_owned(), ..Device::default() });
     assert_eq!((mask("zz"), list("1-x")), (None, None));
 }
 

@@ -37,6 +37,7 @@ promises! {
     own_frames_are_not_read_back,
     a_refused_frame_is_told_and_the_next_one_passes,
     the_errors_of_a_device_are_told_apart_and_it_works_again_after_them,
+    a_device_that_is_down_is_opened_and_works_when_it_is_up,
     frames_that_find_no_room_are_counted_and_the_next_ones_come,
     tcp_passes_untouched,
     tcp_passes_through_a_vlan,
@@ -228,6 +229,19 @@ fn the_errors_of_a_device_are_told_apart_and_it_works_again_after_them(kind: Kin
     assert_eq!(outcome(&way), Err(SendError::NoDevice), "a device of the same name is another device");
     let again = kind.open("e0");
     assert_eq!(outcome(&again), Ok(()));
+}
+
+fn a_device_that_is_down_is_opened_and_works_when_it_is_up(kind: Kind) {
+    pair("e0", "p0", 1500);
+    ip("link set e0 down");
+    let (mut way, mut peer) = (kind.open("e0"), peer("p0"));
+    ip("link set e0 up");
+    let frames: Vec<_> = (0..20).map(|number| frame(number, 60)).collect();
+
+    peer.sender.send(frames.iter().map(|frame| plain(frame)), never);
+    assert_eq!(drain(&mut way.receiver), untagged(frames.clone()));
+    way.sender.send(frames.iter().map(|frame| plain(frame)), never);
+    assert_eq!(drain(&mut peer.receiver), untagged(frames));
 }
 
 fn frames_that_find_no_room_are_counted_and_the_next_ones_come(kind: Kind) {

@@ -4,7 +4,7 @@ use crate::wire::Family;
 
 /// Four CPUs, two workers on the last two.
 fn workers() -> Workers {
-    Workers { cpus: vec![3, 2], placed: Vec::new(), busy_poll: false }
+    Workers { cpus: vec![3, 2], placed: Vec::new(), busy_poll: false, xdp: None }
 }
 
 fn machine(devices: Vec<Device>) -> Machine {
@@ -83,15 +83,15 @@ fn more_workers_than_cpus_are_told_also_over_several_engines() {
     let many = Workers { cpus: vec![3, 2, 1, 0, 3], ..workers() };
     assert_says(&only(&many, &machine(vec![])), &["5 packet workers share CPUs 0-3", "4 at most"]);
 
-    let second = Workers { placed: vec![3, 2, 1], cpus: vec![0, 3], busy_poll: false };
+    let second = Workers { placed: vec![3, 2, 1], cpus: vec![0, 3], ..workers() };
     assert_says(&only(&second, &machine(vec![])), &["5 packet workers of this and the engines before it"]);
-    let fits = Workers { placed: vec![3, 2], cpus: vec![1, 0], busy_poll: false };
+    let fits = Workers { placed: vec![3, 2], cpus: vec![1, 0], ..workers() };
     assert_eq!(judge(&fits, &machine(vec![])), []);
 }
 
 #[test]
 fn spinning_workers_on_every_cpu_are_told() {
-    let all = |busy_poll| Workers { cpus: vec![3, 2, 1, 0], placed: vec![], busy_poll };
+    let all = |busy_poll| Workers { cpus: vec![3, 2, 1, 0], busy_poll, ..workers() };
 
     assert_says(&only(&all(true), &machine(vec![])), &["busy-poll", "workers = 3"]);
     assert_eq!(judge(&all(false), &machine(vec![])), []);
@@ -179,4 +179,24 @@ fn workers_are_placed_from_the_last_cpu_down_after_the_engines_before() {
 fn sets_of_cpus_are_written_as_the_kernel_reads_them() {
     assert_eq!([mask(&[]), mask(&[0, 5]), mask(&[1, 32, 64])], ["0", "21", "1,00000001,00000002"]);
     assert_eq!([list(&[0, 1, 2, 5]), list(&[7])], ["0-2,5", "7"]);
+}
+
+#[test]
+fn devices_that_xdp_cannot_serve_as_they_are_are_told_of_to_engines_that_use_it() {
+    let over = |queues| Device { queues, takes_tags_out: true, ..device(port("eth0")) };
+    let xdp =
+        |tagged: &[&str]| Workers { xdp: Some(tagged.iter().map(|name| (*name).to_owned()).collect()), ..workers() };
+
+    let line = only(&xdp(&[]), &machine(vec![over(1)]));
+    assert_says(&line, &["eth0 has 1 receive queue for 2", "1 of them receive nothing", "ethtool -L eth0 combined 2"]);
+    let line = only(&xdp(&["eth0"]), &machine(vec![over(2)]));
+    assert_says(&line, &["does not start on it", "ethtool -K eth0 rxvlan off"]);
+
+    assert_eq!(judge(&xdp(&["eth1"]), &machine(vec![over(2)])), []);
+    assert_eq!(judge(&xdp(&[]), &machine(vec![over(0)])), [], "not known");
+    assert_eq!(
+        judge(&workers(), &machine(vec![over(1)])),
+        [],
+        "AF_PACKET shares by flows, and gets the tag beside the frame"
+    );
 }
