@@ -11,7 +11,7 @@ use fwlb::engine::testbed::{self, Punts, Side};
 use fwlb::engine::{Batch, Packet, Verdict};
 use fwlb::id::{DeviceId, LinkId, ServerId, ServiceId};
 use fwlb::path::OnFailure;
-use fwlb::slb::{Maglev, Mode, Scheduler, SchedulerState, Server, Service, Services};
+use fwlb::slb::{Lineups, Maglev, Mode, Scheduler, SchedulerState, Server, Service, Services};
 use fwlb::time::Instant;
 use fwlb::wire::emit::{self, Macs, Pair};
 use fwlb::wire::offload::Offload;
@@ -128,6 +128,7 @@ fn service(mode: Mode) -> Services {
         takes_new: true,
         servers: vec![server],
         table: Arc::new(Maglev::new([])),
+        lineups: Lineups::default(),
         state: state.service("web"),
     }])
 }

@@ -8,6 +8,7 @@ pub mod maglev;
 pub mod scheduler;
 pub mod sticky;
 pub mod tunnel;
+pub mod turns;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -22,11 +23,12 @@ use crate::wire::Family;
 pub use maglev::Maglev;
 pub use scheduler::{SchedulerState, ServerState, ServiceState};
 pub use tunnel::TunnelPath;
+pub use turns::Lineups;
 
 /// How a new session takes its server. Weights always count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Scheduler {
-    /// In turn, smoothly: weights 3 and 1 give a a b a.
+    /// In turn, smoothly: weights 3 and 1 give a b a a.
     #[default]
     RoundRobin,
     /// The fewest active sessions for its weight.
@@ -104,6 +106,8 @@ pub struct Service {
     pub servers: Vec<Server>,
     /// For [`Scheduler::Hash`]: positions in `servers`; empty for the others.
     pub table: Arc<Maglev>,
+    /// For [`Scheduler::RoundRobin`]: who of `servers` has turns.
+    pub lineups: Lineups,
     /// What is remembered of it.
     pub state: Arc<ServiceState>,
 }
@@ -205,6 +209,7 @@ impl Services {
                 places[server.id.index()] = Some((service.id, place));
             }
         }
+        services.iter().for_each(Service::prepare);
         let services = services.into_iter().map(Arc::new).collect();
         let (ports, listeners, tunnels) = (Arc::new(ports), Arc::new(listeners), Arc::new(tunnels));
         Self { services, places: places.into(), ports, listeners, tunnels }
@@ -215,6 +220,7 @@ impl Services {
     #[must_use]
     pub fn with(&self, changed: Vec<Service>) -> Self {
         let mut services = self.services.to_vec();
+        changed.iter().for_each(Service::prepare);
         for service in changed {
             if let Some(place) = services.get_mut(service.id.index()) {
                 *place = Arc::new(service);

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::flow::FlowKey;
 use crate::slb::sticky::{StickyRoom, StickyTable};
+use crate::slb::turns::Turns;
 use crate::slb::{Scheduler, Server, Service, TunnelPath, maglev};
 use crate::time::Instant;
 use crate::wire::Family;
@@ -16,8 +17,9 @@ use crate::wire::Family;
 /// What is remembered of a service.
 #[derive(Debug)]
 pub struct ServiceState {
-    /// Held while a turn is given: the turns of one service are one sequence for all workers.
-    turn: Mutex<()>,
+    /// For [`Scheduler::RoundRobin`]: the turns of one service are one sequence for all workers, or two, where other servers
+    /// stand in IPv4 than in IPv6.
+    turns: Mutex<[Turns; 2]>,
     /// Which client had which server.
     pub sticky: StickyTable,
     /// Clients that are not sticky because the room was full.
@@ -33,8 +35,6 @@ pub struct ServerState {
     active: AtomicI64,
     /// Sessions since start.
     total: AtomicU64,
-    /// What is due to it, in turns times the sum of weights; under [`ServiceState`]'s lock.
-    credit: AtomicI64,
     /// The way of its tunnel, in mode `tunnel`.
     pub tunnel: TunnelPath,
 }
@@ -65,7 +65,7 @@ impl SchedulerState {
         let mut services = lock(&self.services);
         let make = || {
             let sticky = StickyTable::new(Arc::clone(&self.room));
-            Arc::new(ServiceState { turn: Mutex::default(), sticky, sticky_full: AtomicU64::new(0) })
+            Arc::new(ServiceState { turns: Mutex::default(), sticky, sticky_full: AtomicU64::new(0) })
         };
         Arc::clone(services.entry(name.to_owned()).or_insert_with(make))
     }
@@ -107,7 +107,6 @@ impl ServerState {
             name: name.into(),
             active: AtomicI64::new(0),
             total: AtomicU64::new(0),
-            credit: AtomicI64::new(0),
             tunnel: TunnelPath::default(),
         }
     }
@@ -154,6 +153,13 @@ impl Service {
         Some(server)
     }
 
+    /// Works out who has turns, so that no worker has to.
+    pub(super) fn prepare(&self) {
+        if self.scheduler == Scheduler::RoundRobin {
+            self.lineups.of(&self.servers, Family::V4);
+        }
+    }
+
     /// The server that [`Service::choose`] would answer, without anything being remembered of the question.
     pub fn foresee(&self, flow: &FlowKey, now: Instant) -> Option<&Server> {
         self.pick(flow, Turn::Foreseen, now)
@@ -174,10 +180,7 @@ impl Service {
         let is_primary = |server: &Server| is_candidate(server) && !server.backup;
         let others_are_down = || !self.servers.iter().any(|server| !server.backup && server.is_up(family));
         match self.scheduler {
-            Scheduler::RoundRobin => {
-                let backup = || self.round_robin(is_candidate, turn).filter(|_| others_are_down());
-                self.round_robin(is_primary, turn).or_else(backup)
-            }
+            Scheduler::RoundRobin => self.round_robin(family, turn),
             Scheduler::LeastConnections => {
                 let backup = || self.least_connections(is_candidate).filter(|_| others_are_down());
                 self.least_connections(is_primary).or_else(backup)
@@ -193,28 +196,15 @@ impl Service {
         }
     }
 
-    /// Smooth weighted round robin: everybody's credit grows by his weight, the richest has the turn and pays for all. Over
-    /// any full cycle the turns are exactly the weights, and no server has them in a row if it can be helped.
-    fn round_robin(&self, is_eligible: impl Fn(&Server) -> bool, turn: Turn) -> Option<&Server> {
-        let _held = lock(&self.state.turn);
-        let mut total = 0;
-        let mut richest: Option<(&Server, i64)> = None;
-        for server in self.servers.iter().filter(|server| is_eligible(server)) {
-            let weight = i64::from(server.weight);
-            let credit = server.state.credit.load(Ordering::Relaxed) + weight;
-            if turn == Turn::Taken {
-                server.state.credit.store(credit, Ordering::Relaxed);
-            }
-            total += weight;
-            if richest.is_none_or(|(_, most)| credit > most) {
-                richest = Some((server, credit));
-            }
-        }
-        let (server, credit) = richest?;
-        if turn == Turn::Taken {
-            server.state.credit.store(credit - total, Ordering::Relaxed);
-        }
-        Some(server)
+    /// In turns that are exactly the weights, and smooth: see [`crate::slb::turns`].
+    fn round_robin(&self, family: Family, turn: Turn) -> Option<&Server> {
+        let (lineup, sequence) = self.lineups.of(&self.servers, family);
+        let turns = &mut lock(&self.state.turns)[sequence];
+        let place = match turn {
+            Turn::Taken => turns.take(lineup),
+            Turn::Foreseen => turns.foresee(lineup),
+        };
+        self.servers.get(place?)
     }
 
     /// The fewest live sessions for its weight; among equals the one that had the fewest so far.

@@ -10,7 +10,7 @@ use fwlb::engine::{Batch, CountersCell, Forwarder, Packet, Snapshot, Verdict};
 use fwlb::id::{DeviceId, LinkId, ServerId, ServiceId};
 use fwlb::path::OnFailure;
 use fwlb::session::SessionTable;
-use fwlb::slb::{Maglev, Mode, Scheduler, SchedulerState, Server, Service, Services, StickyBy};
+use fwlb::slb::{Lineups, Maglev, Mode, Scheduler, SchedulerState, Server, Service, Services, StickyBy};
 use fwlb::time::{Duration, Instant};
 use fwlb::wire::offload::Offload;
 
@@ -199,6 +199,7 @@ fn service(mode: Mode, scheduler: Scheduler, is_sticky: bool) -> Services {
         takes_new: true,
         servers: (0..5).map(server).collect(),
         table: Arc::new(Maglev::new([])),
+        lineups: Lineups::default(),
         state: state.service("web"),
     }])
 }

@@ -15,7 +15,7 @@ use fwlb::engine::{Batch, Counters, Forwarder, Packet, Snapshot, Verdict};
 use fwlb::id::{DeviceId, ServerId, ServiceId};
 use fwlb::path::OnFailure;
 use fwlb::session::{SessionTable, State, TcpState};
-use fwlb::slb::{Maglev, Mode, Scheduler, SchedulerState, Server, Service, Services};
+use fwlb::slb::{Lineups, Maglev, Mode, Scheduler, SchedulerState, Server, Service, Services};
 use fwlb::time::{Duration, Instant};
 use fwlb::wire::checksum;
 use fwlb::wire::frame::{ETHERNET_LEN, Frame};
@@ -118,6 +118,7 @@ fn service(choice: u8) -> Option<Service> {
         takes_new: true,
         servers: vec![server(0), server(1)],
         table: Arc::new(Maglev::new([])),
+        lineups: Lineups::default(),
         state: state.service("web"),
     })
 }

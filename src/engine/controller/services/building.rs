@@ -8,7 +8,7 @@ use super::super::Controller;
 use crate::config::numbering::base_name;
 use crate::config::{Admin, Scheduler, is_removed};
 use crate::id::{ServerId, ServiceId};
-use crate::slb::{self, Maglev, Services};
+use crate::slb::{self, Lineups, Maglev, Services};
 use crate::wire::Family;
 
 impl Controller {
@@ -51,6 +51,7 @@ impl Controller {
             takes_new: self.service_admin(id) == Admin::Ready,
             servers: service.servers.iter().chain(removed).map(|server| self.build_server(*server)).collect(),
             table,
+            lineups: Lineups::default(),
             state: self.farm.scheduler.service(base_name(&service.name)),
         }
     }

@@ -16,7 +16,7 @@ use crate::flow::text;
 use crate::id::{FirewallId, LinkId, ServerId, ServiceId};
 use crate::path::OnFailure;
 use crate::session::{State, TcpState};
-use crate::slb::{Maglev, Mode, Scheduler, SchedulerState, Server, Service, Services};
+use crate::slb::{Lineups, Maglev, Mode, Scheduler, SchedulerState, Server, Service, Services};
 use crate::time::Duration;
 use crate::wire::MacAddr;
 use crate::wire::checksum;
@@ -93,6 +93,7 @@ pub fn service(state: &SchedulerState, weights: &[u16]) -> Service {
         takes_new: true,
         servers: servers.collect(),
         table: Arc::new(Maglev::new([])),
+        lineups: Lineups::default(),
         state: state.service("web"),
     }
 }
