@@ -307,6 +307,25 @@ fn a_restarted_engine_serves_new_sessions_and_tells_the_old_clients() {
 }
 
 #[test]
+fn a_client_that_the_engine_forgot_is_placed_although_its_server_spoke_first() {
+    for mode in [Mode::Direct, Mode::Tunnel] {
+        let mut lab = ready(farm(vec![Service { scheduler: Scheduler::Hash, ..service(Traffic::TcpPush, mode) }]));
+        let flows: Vec<_> = (0..10).map(|n| lab.ask(0, long(Traffic::TcpPush), Side::Outer, n % 2, n < 5)).collect();
+        lab.run_for(ms(1000));
+        // The servers go on speaking through the engine that knows nothing of their clients.
+        lab.crash_engine(Side::Inner);
+        lab.run_for(ms(100));
+        lab.start_engine(Side::Inner);
+        lab.run_for(ms(2500));
+
+        for flow in flows {
+            assert_works(&mut lab, flow, ms(600));
+        }
+        assert_unbroken(&lab);
+    }
+}
+
+#[test]
 fn when_the_ports_end_only_new_flows_are_refused_and_ports_come_back_rested() {
     let mut plan = farm(vec![service(Traffic::TcpEcho, Mode::FullNat)]);
     plan.farm.servers = 1;

@@ -65,6 +65,9 @@ pub(super) struct Known<'a> {
 enum Unheard {
     /// It belongs to no session, whatever its ends.
     Local,
+    /// It is for a service, and what was found is only what a server said from the service's address, which passes the engine
+    /// by or through it as it came: the client's session is not known.
+    Unplaced,
     /// It belongs to another flow that looks the same.
     Stranger,
     /// It may not travel further.
@@ -95,6 +98,7 @@ impl Known<'_> {
         let Some(bound) = bound else {
             return match addressee {
                 Addressee::Engine => Err(Unheard::Local),
+                Addressee::Service if key.oriented(session.opened) != claim.flow => Err(Unheard::Unplaced),
                 Addressee::Service | Addressee::Other => {
                     Ok((Transit::unchanged(claim.flow, arrival, claim.kind()), None))
                 }
@@ -204,6 +208,12 @@ impl Forwarder {
         })?;
         let (before, decision, passage, direction, turn) = match heard {
             Ok(decided) => decided,
+            Err(Unheard::Unplaced) => {
+                if let Some(removed) = self.sessions.close(id) {
+                    self.settle(&removed, EndReason::Expired, snapshot, now);
+                }
+                return None;
+            }
             Err(unheard) => return Some(self.not_heard(id, &unheard, known)),
         };
         if let Some((bound, is_active)) = turn
@@ -222,7 +232,7 @@ impl Forwarder {
     /// A packet that does not simply go on with the session that was found for it.
     fn not_heard(&mut self, id: SessionId, unheard: &Unheard, known: &Known<'_>) -> Step {
         match unheard {
-            Unheard::Local => Step::Local,
+            Unheard::Local | Unheard::Unplaced => Step::Local,
             Unheard::Stranger => Step::drop(DropReason::NatClash),
             Unheard::Exhausted => Step::drop(DropReason::TtlExpired),
             Unheard::Fell(Fall::Drop) => Step::drop(DropReason::ServerFailed),
@@ -257,7 +267,7 @@ impl Forwarder {
                 let decision = decide(&transit, Pins::of(session, transit.direction), known.snapshot, known.now);
                 Step::Course(decision.course, passage)
             }
-            Err(Unheard::Local) => Step::Local,
+            Err(Unheard::Local | Unheard::Unplaced) => Step::Local,
             Err(Unheard::Stranger) => Step::drop(DropReason::NatClash),
             Err(Unheard::Exhausted) => Step::drop(DropReason::TtlExpired),
             Err(Unheard::Fell(_) | Unheard::Over) => Step::drop(DropReason::ServerFailed),
