@@ -1,9 +1,10 @@
 //! How what services promise is told with the stories of flows.
 
 use crate::config::Mode;
-use crate::engine::Snapshot;
+use crate::engine::{Snapshot, Verdict};
 use crate::sim::appliance::Handled;
 use crate::sim::check::Checks;
+use crate::sim::check::services::packet_of;
 use crate::sim::farm::{server_at, server_mac, server_name, service_name};
 use crate::sim::packet::{Packet, split_ethernet, tcp_flag};
 use crate::sim::sandwich::Side;
@@ -73,7 +74,21 @@ impl Checks {
                 Observation::Handled { handled, .. } => handled.after.bytes == frame.bytes,
                 _ => false,
             });
-            if !is_forwarded {
+            // RFC 9293 section 3.10.7.1: what belongs to no connection is refused with numbers of its own.
+            let refuses = |segment: Packet| {
+                let numbers = packet.tcp_sequence().map(|sequence| (sequence, packet.tcp_acknowledgement()));
+                segment.tuple() == packet.tuple().reversed() && segment.tcp_refusal() == numbers
+            };
+            let is_refusal = || {
+                observations.iter().any(|other| match other {
+                    Observation::Handled { node: at, handled } if at == node => {
+                        let is_refused = matches!(handled.verdict, Verdict::Punted | Verdict::Dropped(_));
+                        is_refused && packet_of(&handled.before).is_some_and(refuses)
+                    }
+                    _ => false,
+                })
+            };
+            if !is_forwarded && !is_refusal() {
                 self.services[self.nodes.side(*node) as usize].reset_sent(&packet, world.engine(*node));
             }
         }

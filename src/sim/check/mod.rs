@@ -10,7 +10,6 @@ pub mod history;
 pub mod services;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 use crate::engine::{DropReason, Verdict};
 use crate::id::LinkId;
@@ -20,7 +19,7 @@ use crate::sim::check::services::ServiceChecks;
 use crate::sim::firewall::conntrack::Refusal;
 use crate::sim::firewall::{Kind, Leg, Sighting};
 use crate::sim::host::{End, FlowRef, FlowState};
-use crate::sim::packet::{Packet, Tuple, split_ethernet};
+use crate::sim::packet::{Datagram, Packet, Tuple, split_ethernet};
 use crate::sim::sandwich::{Nodes, Plan, Side, firewall_mac, firewall_name};
 use crate::sim::world::{NodeId, Observation, World};
 use crate::time::{Duration, Instant};
@@ -46,7 +45,9 @@ pub struct Checks {
     nodes: Nodes,
     stories: Vec<Story>,
     by_tuple: BTreeMap<Tuple, usize>,
-    datagrams: BTreeMap<(IpAddr, IpAddr, u8, u32), usize>,
+    datagrams: BTreeMap<Datagram, usize>,
+    /// Datagrams that lost a later fragment before anybody saw the first.
+    maimed: BTreeSet<Datagram>,
     /// What may excuse a flow.
     pub causes: Causes,
     macs: BTreeMap<MacAddr, usize>,
@@ -88,6 +89,7 @@ impl Checks {
             stories: Vec::new(),
             by_tuple: BTreeMap::new(),
             datagrams: BTreeMap::new(),
+            maimed: BTreeSet::new(),
             causes: Causes::default(),
             macs,
             mac_changed: None,
@@ -161,7 +163,7 @@ impl Checks {
     /// Takes what happened since the last call.
     pub fn observe(&mut self, world: &mut World) {
         let observations = world.take_observations();
-        let mut tunnels = Vec::new();
+        let (mut tunnels, mut losses) = (Vec::new(), Vec::new());
         self.service_resets(world, &observations);
         for observation in observations {
             match observation {
@@ -184,10 +186,9 @@ impl Checks {
                     let (from, to, why) = (dash(&event.from), dash(&event.to), dash(&event.reason));
                     self.changes.push(format!("{name}: {} {} {from} -> {to} ({why})", event.kind, event.subject));
                 }
-                Observation::Impaired { tuple, lost } => {
-                    if let Some(number) = self.find(tuple).filter(|_| lost) {
-                        let entry = Entry { at: world.now(), flags: None, what: Step::Lost };
-                        self.stories[number].note(entry);
+                Observation::Impaired { tuple, datagram, lost } => {
+                    if lost {
+                        losses.push((tuple, datagram));
                     }
                 }
                 Observation::Nobody { node, destination } => {
@@ -199,6 +200,10 @@ impl Checks {
                     }
                 }
             }
+        }
+        // Lost before it is told what was decided: by now the names that translations gave these flows are known.
+        for (tuple, datagram) in losses {
+            self.lost(world.now(), tuple, datagram);
         }
         // Sent before it is told what was decided: by now the servers of these sessions are known.
         for (side, frame) in tunnels {
@@ -313,18 +318,42 @@ impl Checks {
     }
 
     /// The flow of a packet; a later fragment's is that of its first, which an engine never lets behind.
-    fn find_piece(&mut self, packet: &Packet) -> Option<usize> {
-        let Some(piece) = packet.piece else { return self.find(packet.tuple()) };
-        let key = (packet.source, packet.destination, packet.protocol, piece.id);
+    fn find_piece(&mut self, now: Instant, packet: &Packet) -> Option<usize> {
+        let (Some(piece), Some(datagram)) = (packet.piece, packet.datagram()) else { return self.find(packet.tuple()) };
         if piece.offset > 0 {
-            return self.datagrams.get(&key).copied();
+            return self.datagrams.get(&datagram).copied();
         }
-        let number = self.find(packet.tuple())?;
+        let tuple = packet.inside().map_or_else(|| packet.tuple(), |inside| inside.tuple());
+        let number = self.find(tuple)?;
         if self.datagrams.len() >= Self::DATAGRAMS_MAX {
             self.datagrams.clear();
         }
-        self.datagrams.insert(key, number);
+        self.datagrams.insert(datagram, number);
+        if self.maimed.remove(&datagram) {
+            self.stories[number].note(Entry { at: now, flags: None, what: Step::Lost });
+        }
         Some(number)
+    }
+
+    /// A wire lost or damaged a packet. What belongs to a datagram whose first fragment nobody has seen yet is held against
+    /// the flow that this will show.
+    fn lost(&mut self, now: Instant, tuple: Tuple, datagram: Option<Datagram>) {
+        let number = match datagram {
+            None => self.find(tuple),
+            Some(datagram) => {
+                let number = self.datagrams.get(&datagram).copied();
+                if number.is_none() {
+                    if self.maimed.len() >= Self::DATAGRAMS_MAX {
+                        self.maimed.clear();
+                    }
+                    self.maimed.insert(datagram);
+                }
+                number
+            }
+        };
+        if let Some(number) = number {
+            self.stories[number].note(Entry { at: now, flags: None, what: Step::Lost });
+        }
     }
 
     fn sighted(&mut self, node: NodeId, sighting: Sighting) {
@@ -356,9 +385,9 @@ impl Checks {
 
     /// What an engine drops while something is wrong is lost to its flow; the reasons are counted by the engine.
     fn dropped(&mut self, at: Instant, node: NodeId, handled: &Handled) {
-        let Verdict::Dropped(reason) = handled.verdict else { return };
         let packet = split_ethernet(&handled.before.bytes).and_then(|(.., payload)| Packet::parse(payload));
-        let Some(number) = packet.and_then(|packet| self.find(packet.tuple())) else { return };
+        let Some(number) = packet.and_then(|packet| self.find_piece(at, &packet)) else { return };
+        let Verdict::Dropped(reason) = handled.verdict else { return };
         let what = Step::Dropped(self.nodes.side(node), reason);
         self.stories[number].note(Entry { at, flags: None, what });
         self.stories[number].refused |= matches!(reason, DropReason::SnatExhausted | DropReason::SessionTableFull);
@@ -391,7 +420,7 @@ impl Checks {
         }
         let Some((destination, _, _, payload)) = split_ethernet(&frame.bytes) else { return };
         let Some(packet) = Packet::parse(payload) else { return };
-        let Some(number) = self.find_piece(&packet) else { return };
+        let Some(number) = self.find_piece(now, &packet) else { return };
         let firewalls = 1..=if self.plan.kind == Kind::Transparent { self.plan.firewalls } else { 1 };
         let flags = packet.tcp_flags();
         if link.index() == 0 {

@@ -39,6 +39,8 @@ struct Client {
 struct Server {
     handle: SocketHandle,
     tuple: Tuple,
+    /// The sequence number of the SYN that opened it.
+    initial: u32,
     port: u16,
     next_push: Instant,
 }
@@ -116,6 +118,10 @@ impl Tcp {
         }
         let opens = flags & (tcp_flag::SYN | tcp_flag::ACK | tcp_flag::RST) == tcp_flag::SYN;
         let port = own.source.1;
+        let initial = packet.tcp_sequence().unwrap_or_default();
+        if opens && packet.checksum_ok() {
+            self.forget_former(own, initial);
+        }
         let known = self.servers.iter().any(|s| s.tuple == own) || self.clients.iter().any(|c| c.tuple == own);
         if opens && !known && !matches!(port, ECHO_PORT | GENERATOR_PORT | HTTP_PORT) {
             // A host behind its own packet filter: nobody answers at closed ports.
@@ -125,7 +131,7 @@ impl Tcp {
             let mut socket = socket();
             socket.listen(port).expect("a port to listen on");
             let handle = self.sockets.add(socket);
-            self.servers.push(Server { handle, tuple: own, port, next_push: now });
+            self.servers.push(Server { handle, tuple: own, initial, port, next_push: now });
         }
         self.device.received.push_back(packet.emit());
         self.poll(now);
@@ -137,6 +143,20 @@ impl Tcp {
                 sockets.remove(server.handle);
             }
             !gone
+        });
+    }
+
+    /// Another connection between the same ends begins, of which this end did not see the last one end: a translated port came
+    /// round, and the reset or FIN was lost. RFC 9293 section 3.10.7.4 has it answer with an ACK, which the other end resets,
+    /// and then take the next SYN; the stack says nothing, so the old connection goes at once.
+    fn forget_former(&mut self, own: Tuple, initial: u32) {
+        let sockets = &mut self.sockets;
+        self.servers.retain(|server| {
+            let is_former = server.tuple == own && server.initial != initial;
+            if is_former {
+                sockets.remove(server.handle);
+            }
+            !is_former
         });
     }
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Packet, Piece, be16, checksum, protocol};
+use super::{Datagram, Packet, Piece, be16, checksum, protocol, tcp_flag};
 
 /// A flow as one packet shows it: source first, ordered so that it can be a map's key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -72,10 +72,40 @@ impl Packet {
         (self.protocol == protocol::TCP && self.piece.is_none()).then(|| self.payload.get(13).copied()).flatten()
     }
 
+    /// The datagram that it is a fragment of.
+    pub fn datagram(&self) -> Option<Datagram> {
+        self.piece.map(|piece| (self.source, self.destination, self.protocol, piece.id))
+    }
+
     /// TCP sequence number of a whole segment.
     pub fn tcp_sequence(&self) -> Option<u32> {
         self.tcp_flags()?;
         Some(u32::from_be_bytes(self.payload.get(4..8)?.try_into().ok()?))
+    }
+
+    /// TCP acknowledgement number of a whole segment that acknowledges.
+    pub fn tcp_acknowledgement(&self) -> Option<u32> {
+        self.tcp_flags().filter(|flags| flags & tcp_flag::ACK != 0)?;
+        Some(u32::from_be_bytes(self.payload.get(8..12)?.try_into().ok()?))
+    }
+
+    /// How far a whole TCP segment moves the sequence number on: its data, SYN and FIN.
+    pub fn tcp_length(&self) -> Option<u32> {
+        let flags = self.tcp_flags()?;
+        let header = usize::from(self.payload.get(12)? >> 4) * 4;
+        let signs = u32::from(flags & tcp_flag::SYN != 0) + u32::from(flags & tcp_flag::FIN != 0);
+        Some(self.payload.len().saturating_sub(header) as u32 + signs)
+    }
+
+    /// The numbers of the reset that a host without such a connection answers with (RFC 9293 section 3.10.7.1): sequence, and
+    /// acknowledgement if there is one. `None` for what is answered by nothing.
+    pub fn tcp_refusal(&self) -> Option<(u32, Option<u32>)> {
+        let flags = self.tcp_flags().filter(|flags| flags & tcp_flag::RST == 0)?;
+        match self.tcp_acknowledgement() {
+            Some(acknowledged) => Some((acknowledged, None)),
+            None => Some((0, Some(self.tcp_sequence()?.wrapping_add(self.tcp_length()?)))),
+        }
+        .filter(|_| flags != 0)
     }
 
     /// What kind of ICMP message it is; `None` if it is none or a later fragment.

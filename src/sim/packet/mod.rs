@@ -59,6 +59,9 @@ pub struct Piece {
     pub more: bool,
 }
 
+/// What the fragments of a datagram have in common: source, destination, protocol, identification.
+pub type Datagram = (IpAddr, IpAddr, u8, u32);
+
 /// An IP packet, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packet {

@@ -382,8 +382,9 @@ impl World {
     fn impaired(&mut self, frame: &Frame, lost: bool) {
         let packet = split_ethernet(&frame.bytes).and_then(|(.., payload)| Packet::parse(payload));
         if let Some(packet) = packet {
-            let tuple = packet.inside().unwrap_or(packet).tuple();
-            self.observations.push(Observation::Impaired { tuple, lost });
+            let packet = packet.inside().unwrap_or(packet);
+            let datagram = packet.piece.filter(|piece| piece.offset > 0).and(packet.datagram());
+            self.observations.push(Observation::Impaired { tuple: packet.tuple(), datagram, lost });
         }
     }
 

@@ -4,7 +4,7 @@ use crate::engine::view::EventView;
 use crate::id::LinkId;
 use crate::sim::appliance::{Frame, Handled};
 use crate::sim::firewall::Sighting;
-use crate::sim::packet::Tuple;
+use crate::sim::packet::{Datagram, Tuple};
 use crate::sim::world::NodeId;
 use crate::wire::MacAddr;
 
@@ -45,6 +45,8 @@ pub enum Observation {
     Impaired {
         /// The flow as the packet showed it.
         tuple: Tuple,
+        /// The datagram of a later fragment, which shows no ports.
+        datagram: Option<Datagram>,
         /// Lost or damaged, not just late or doubled.
         lost: bool,
     },

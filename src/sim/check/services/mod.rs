@@ -16,7 +16,7 @@ use crate::engine::{Snapshot, Verdict};
 use crate::sim::appliance::{Appliance, Handled, Placed};
 use crate::sim::check::frame;
 use crate::sim::farm::{Farm, server_address, server_at, server_mac, server_name, service_name};
-use crate::sim::packet::{Packet, Tuple, protocol, split_ethernet, tcp_flag};
+use crate::sim::packet::{Packet, Tuple, protocol, split_ethernet};
 use crate::sim::sandwich::{Plan, Side};
 use crate::sim::world::completed;
 use crate::slb;
@@ -92,7 +92,7 @@ struct Passed<'a> {
 }
 
 /// The IP packet of a frame, its checksum finished.
-fn packet_of(frame: &crate::sim::appliance::Frame) -> Option<Packet> {
+pub(super) fn packet_of(frame: &crate::sim::appliance::Frame) -> Option<Packet> {
     let frame = completed(frame.clone());
     split_ethernet(&frame.bytes).and_then(|(.., payload)| Packet::parse(payload))
 }
@@ -187,10 +187,20 @@ impl ServiceChecks {
         true
     }
 
-    /// A packet to a service that went nowhere may have cost a turn, and may have moved a sticky client.
+    /// A packet to a service that went nowhere. It may have begun a session all the same, because its server was chosen before
+    /// the way there was found closed; else it may have cost a turn, and may have moved a sticky client.
     fn not_placed(&mut self, passed: &Passed<'_>) {
         let coming = passed.before.tuple();
         let Some(service) = self.farm.service_at(self.side, coming.protocol, coming.destination) else { return };
+        if let Some(placed) = passed.engine.placed(coming)
+            && let Some(server) = self.number_of(placed, &passed.handled.snapshot)
+        {
+            let is_known = self.shadows.get(&coming).is_some_and(|shadow| shadow.created == Some(placed.created));
+            if !is_known && !passed.before.is_icmp_error() {
+                self.open(service, server, coming, placed.inside, Some(placed), passed);
+            }
+            return;
+        }
         self.turns[service].lose_count();
         self.sticky.remove(&(service, coming.source.0));
     }
@@ -241,12 +251,6 @@ impl ServiceChecks {
         let leaving = passed.after.tuple();
         let placed = passed.engine.placed(outside);
         self.judge_bytes(leaving, outside, passed);
-        // A packet as it came that waits for its next hop, or is packed, and whose session ended meanwhile: nothing tells its
-        // server.
-        let is_told_by_session = matches!(passed.handled.verdict, Verdict::Punted | Verdict::Replaced);
-        if placed.is_none() && leaving == outside && is_told_by_session {
-            return self.turns[service].lose_count();
-        }
         let Some(server) = self.server_of(service, leaving, passed) else {
             let (verdict, to) =
                 (passed.handled.verdict, split_ethernet(&passed.handled.after.bytes).map(|split| split.0));
@@ -350,29 +354,17 @@ impl ServiceChecks {
     fn advance(&mut self, outside: Tuple, end: End, passed: &Passed<'_>) {
         let Some(shadow) = self.shadows.get_mut(&outside) else { return };
         shadow.last = passed.now;
-        let (Some(flags), Some(sequence)) = (passed.before.tcp_flags(), passed.before.tcp_sequence()) else { return };
-        if passed.before.protocol != protocol::TCP {
-            return;
-        }
-        let header = usize::from(passed.before.payload.get(12).map_or(5, |byte| byte >> 4)) * 4;
-        let data = passed.before.payload.len().saturating_sub(header) as u32;
-        let signs = u32::from(flags & tcp_flag::SYN != 0) + u32::from(flags & tcp_flag::FIN != 0);
-        let next = sequence.wrapping_add(data + signs);
+        let (Some(sequence), Some(length)) = (passed.before.tcp_sequence(), passed.before.tcp_length()) else { return };
+        let next = sequence.wrapping_add(length);
         let known = &mut shadow.next[end as usize];
         if known.is_none_or(|known| (next.wrapping_sub(known) as i32) > 0) {
             *known = Some(next);
         }
     }
 
-    /// A TCP reset of the engine's own making. The first one to an end of a session whose server fell must be acceptable
-    /// there: RFC 5961 wants exactly the next sequence number.
-    ///
-    /// One without ACK answers a segment that came after the session, and takes its number from there (RFC 9293 section
-    /// 3.10.7.1): what was forwarded and lost on the way its end has never seen.
+    /// A TCP reset of the engine's own making that refuses no segment. The first one to an end of a session whose server fell
+    /// must be acceptable there: RFC 5961 wants exactly the next sequence number.
     pub fn reset_sent(&mut self, packet: &Packet, engine: &Appliance) {
-        if packet.tcp_flags().is_some_and(|flags| flags & tcp_flag::ACK == 0) {
-            return;
-        }
         let tuple = packet.tuple();
         let (outside, end) = match (self.shadows.contains_key(&tuple.reversed()), self.inside.get(&tuple)) {
             (true, _) => (tuple.reversed(), End::Client),
