@@ -103,12 +103,7 @@ impl Clone for SchedulerState {
 
 impl ServerState {
     fn new(name: &str) -> Self {
-        Self {
-            name: name.into(),
-            active: AtomicI64::new(0),
-            total: AtomicU64::new(0),
-            tunnel: TunnelPath::default(),
-        }
+        Self { name: name.into(), active: AtomicI64::new(0), total: AtomicU64::new(0), tunnel: TunnelPath::default() }
     }
 
     /// A session took it.

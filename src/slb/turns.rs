@@ -69,9 +69,12 @@ impl Lineup {
     fn new(servers: &[Server], family: Family) -> Self {
         let is_candidate = |server: &Server| server.is_up(family) && server.takes_new && server.weight > 0;
         let of = |backup: bool| {
-            let those = servers.iter().enumerate().filter(|(_, server)| server.backup == backup && is_candidate(server));
-            let member = |(place, server): (usize, &Server)| {
-                Member { place, weight: server.weight, state: Arc::downgrade(&server.state) }
+            let those =
+                servers.iter().enumerate().filter(|(_, server)| server.backup == backup && is_candidate(server));
+            let member = |(place, server): (usize, &Server)| Member {
+                place,
+                weight: server.weight,
+                state: Arc::downgrade(&server.state),
             };
             those.map(member).collect::<Vec<_>>()
         };

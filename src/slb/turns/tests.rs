@@ -19,8 +19,10 @@ impl Servers {
 
     fn lineup(&self, weights: &[u16]) -> Arc<Lineup> {
         let members = weights.iter().zip(&self.0).enumerate().filter(|(_, (weight, _))| **weight > 0);
-        let member = |(place, (&weight, state)): (usize, (&u16, &Arc<ServerState>))| {
-            Member { place, weight, state: Arc::downgrade(state) }
+        let member = |(place, (&weight, state)): (usize, (&u16, &Arc<ServerState>))| Member {
+            place,
+            weight,
+            state: Arc::downgrade(state),
         };
         Arc::new(Lineup(members.map(member).collect()))
     }

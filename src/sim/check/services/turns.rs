@@ -59,9 +59,7 @@ impl Sequence {
         self.follow(lineup, sum);
         let lag = |server: &&&Server| self.lags[&server.name];
         // Until it lags a whole turn: (sum - lag) / weight.
-        let left = |a: &&&Server, b: &&&Server| {
-            ((sum - lag(a).1) * lag(b).0).cmp(&((sum - lag(b).1) * lag(a).0))
-        };
+        let left = |a: &&&Server, b: &&&Server| ((sum - lag(a).1) * lag(b).0).cmp(&((sum - lag(b).1) * lag(a).0));
         let waiting = lineup.iter().filter(|server| lag(server).1 >= 0);
         let next = waiting.min_by(left)?.name.clone();
         for (weight, lag) in self.lags.values_mut() {
