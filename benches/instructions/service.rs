@@ -7,7 +7,7 @@ use fwlb::engine::testbed::{self, Punts, Side};
 use fwlb::engine::{Batch, Forwarder, Packet, Snapshot, Verdict};
 use fwlb::id::{DeviceId, LinkId, ServerId, ServiceId};
 use fwlb::path::OnFailure;
-use fwlb::slb::{Maglev, Mode, Scheduler, SchedulerState, Server, Service, Services};
+use fwlb::slb::{Lineups, Maglev, Mode, Scheduler, SchedulerState, Server, Service, Services};
 use fwlb::time::Instant;
 use fwlb::wire::Family;
 use fwlb::wire::emit::{self, Macs, Pair};
@@ -130,6 +130,7 @@ fn service() -> Services {
         takes_new: true,
         servers: vec![server],
         table: Arc::new(Maglev::new([])),
+        lineups: Lineups::default(),
         state: state.service("web"),
     }])
 }

@@ -11,7 +11,7 @@ use fwlb::id::{DeviceId, ServerId, ServiceId};
 use fwlb::io::clock::Clock;
 use fwlb::io::thread;
 use fwlb::path::OnFailure;
-use fwlb::slb::{Maglev, Mode, Scheduler, SchedulerState, Server, Service, Services};
+use fwlb::slb::{Lineups, Maglev, Mode, Scheduler, SchedulerState, Server, Service, Services};
 use fwlb::time::Instant;
 use fwlb::wire::Family;
 use fwlb::wire::emit::{self, Macs, Pair};
@@ -208,6 +208,7 @@ fn service() -> Services {
         takes_new: true,
         servers: vec![server],
         table: Arc::new(Maglev::new([])),
+        lineups: Lineups::default(),
         state: state.service("web"),
     }])
 }
