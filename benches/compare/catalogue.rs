@@ -70,8 +70,8 @@ pub const ROWS: &[Row] = &[
         false,
     ),
     row("bulk-forward", "TCP bulk", "kernel ip_forward with GSO", ENDS, Goal::ratio(0.6, Some(0.8)), true),
-    row("bulk-nat-forward", "TCP bulk with NAT", "kernel ip_forward with GSO", ENDS, Goal::ratio(0.6, Some(0.8)), true),
     row("bulk-haproxy", "TCP bulk", "HAProxy, mode tcp", ENDS, Goal::ratio(1.5, None), true),
+    row("bulk-nat-forward", "TCP bulk with NAT", "kernel ip_forward with GSO", ENDS, Goal::ratio(0.6, Some(0.8)), true),
     row("bulk-nat-haproxy", "TCP bulk with NAT", "HAProxy, mode tcp", ENDS, Goal::ratio(1.5, None), true),
     row("http-haproxy", "short HTTP connections with NAT", "HAProxy, mode tcp", ENDS, Goal::ratio(2.0, None), true),
     row(

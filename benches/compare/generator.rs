@@ -1,5 +1,8 @@
 //! The generator: a thread on core 0 that sends 60-byte UDP packets of so many flows into one lane after the other, at full
 //! speed or at a rate. It says nothing about losses: what was offered and what came is read from the devices' own counters.
+//!
+//! It sends by AF_XDP, the fastest way to make packets that this program has, and by AF_PACKET where the machine has no AF_XDP
+//! or the ends have to answer for themselves: an AF_XDP socket takes what comes to its device away from the kernel.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -7,10 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
-use fwlb::io::af_packet::Sender;
 use fwlb::io::clock::Clock;
-use fwlb::io::thread;
-use fwlb::io::ways::Outgoing;
+use fwlb::io::ways::{Outgoing, Sender};
+use fwlb::io::{af_packet, af_xdp, thread};
 use fwlb::wire::MacAddr;
 use fwlb::wire::emit::{self, Macs, Pair};
 use fwlb::wire::offload::Offload;
@@ -62,10 +64,21 @@ pub struct Load {
     pub rate: u64,
 }
 
+/// How packets are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Through packet sockets, from both ends.
+    Packet,
+    /// Through AF_XDP, from the clients alone.
+    Xdp,
+}
+
 /// Frames of one end of one lane, and the way in.
 #[derive(Debug)]
 struct Gate {
     sender: Sender,
+    /// What keeps the way open.
+    _held: Option<(af_xdp::Attachment, af_xdp::Receiver)>,
     end: End,
     template: [u8; PACKET],
 }
@@ -91,21 +104,12 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// A silent generator for these lanes.
-    pub fn new(lanes: &[(&Lane, Traffic)]) -> Result<Self> {
+    /// A silent generator for these lanes. Without AF_XDP on this machine it is one over packet sockets.
+    pub fn new(lanes: &[(&Lane, Traffic)], way: Way) -> Result<Self> {
         let mut gates = Vec::new();
         for (lane, traffic) in lanes {
-            let (near, far) = (lane.generator_index()?, lane.sink_index()?);
-            gates.push(Gate {
-                sender: lane.generator.inside(|| Ok(Sender::open(near)?))?,
-                end: End::Clients,
-                template: template(End::Clients, *traffic)?,
-            });
-            gates.push(Gate {
-                sender: lane.sink.inside(|| Ok(Sender::open(far)?))?,
-                end: End::Servers,
-                template: template(End::Servers, *traffic)?,
-            });
+            gates.push(Gate::open(lane, End::Clients, *traffic, way)?);
+            gates.push(Gate::open(lane, End::Servers, *traffic, Way::Packet)?);
         }
         let orders = Arc::new(Orders { gate: AtomicUsize::new(NOBODY), ..Orders::default() });
         let heard = orders.clone();
@@ -143,6 +147,32 @@ impl Drop for Generator {
             let _ = thread.join();
         }
     }
+}
+
+impl Gate {
+    fn open(lane: &Lane, end: End, traffic: Traffic, way: Way) -> Result<Self> {
+        let (namespace, index, device) = match end {
+            End::Clients => (&lane.generator, lane.generator_index()?, "g0"),
+            End::Servers => (&lane.sink, lane.sink_index()?, "s0"),
+        };
+        let template = template(end, traffic)?;
+        if way == Way::Xdp
+            && let Ok((sender, held)) = namespace.inside(|| open_xdp(device, index))
+        {
+            return Ok(Self { sender: Sender::Xdp(sender), _held: Some(held), end, template });
+        }
+        let sender = namespace.inside(|| Ok(Sender::Packet(af_packet::Sender::open(index)?)))?;
+        Ok(Self { sender, _held: None, end, template })
+    }
+}
+
+/// A way out of a device by AF_XDP, and what keeps it open.
+fn open_xdp(name: &str, index: u32) -> Result<(af_xdp::Sender, (af_xdp::Attachment, af_xdp::Receiver))> {
+    let target = af_xdp::Target { name, index, mtu: 1500, tagged: false };
+    let opened = af_xdp::open(target, &[af_xdp::Umem::new(1)?])?;
+    let way = opened.ways.into_iter().next().flatten();
+    let (receiver, sender) = way.context("the device has no queue for AF_XDP")?;
+    Ok((sender, (opened.attachment, receiver)))
 }
 
 /// The first flow's packet.

@@ -104,6 +104,11 @@ impl Lane {
             "table netdev sink {{\n chain in {{\n  type filter hook ingress device s0 priority 0; policy accept;\n  \
              udp dport {PORT} counter drop\n }}\n}}\n"
         ))?;
+        if placement == Placement::Thr {
+            // A device that leaves segmentation to its peer is passed by the peer's NAPI, and with it by the thread.
+            generator.run("ethtool", &["-K", "g0", "tso", "off"])?;
+            sink.run("ethtool", &["-K", "s0", "tso", "off"])?;
+        }
         placement::apply(placement, &dut, &[&near, &far])?;
         let offered = Counter::open(&generator, "g0")?;
         let arrived = Counter::open(&sink, "s0")?;

@@ -37,6 +37,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
+use fwlb::io::clock::Clock;
 
 use crate::catalogue::ROWS;
 use crate::report::{Line, Report};
@@ -97,13 +98,15 @@ fn compare(args: &Args) -> Result<()> {
     ensure!(!wanted.is_empty(), "no row has such a name: --list prints them");
     ensure!(rustix::process::geteuid().is_root(), "namespaces need root: run this as root, or use appliance/compare");
     ensure!(std::thread::available_parallelism()?.get() >= 2, "it needs two cores: one sends, one is measured");
+    let clock = Clock::new();
     ground::watch_signals()?;
     ground::remove_what_dead_runs_left()?;
     let directory = tempfile::tempdir().context("cannot make a directory for the candidates' files")?;
     let context = rows::Context { quick: args.quick, directory: directory.path().to_owned(), wanted };
     let warnings = conditions::warnings()?;
     let conditions = conditions::conditions();
-    let mut found = context.measure(|rows| eprintln!("measuring {}", rows.join(", ")))?;
+    let mut found = rows::Found::new();
+    let end = context.measure(&mut found, |rows| eprintln!("measuring {}", rows.join(", ")));
     let lines = context.wanted.iter().map(|row| {
         let position = found.iter().position(|(id, _)| *id == row.id);
         let outcome = position.map(|position| found.swap_remove(position).1);
@@ -112,6 +115,7 @@ fn compare(args: &Args) -> Result<()> {
     let rows = lines.collect();
     let report = Report { conditions, warnings, rows };
     print!("{}", report.text());
+    eprintln!("it took {} s", clock.now().as_millis() / 1000);
     if let Some(path) = &args.json {
         std::fs::write(path, report.json()?).with_context(|| format!("cannot write {}", path.display()))?;
     }
@@ -120,7 +124,7 @@ fn compare(args: &Args) -> Result<()> {
         std::fs::write(path, plot::svg(&report, &subtitle))
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
-    Ok(())
+    end
 }
 
 fn wants(args: &Args, row: &Row) -> bool {

@@ -6,7 +6,7 @@
 //! | name | where | how |
 //! | --- | --- | --- |
 //! | `split` | core 0, in the sender's context | as virtual cables do by themselves |
-//! | `thr` | core 1, a kernel thread beside the worker | NAPI by `gro on`, `threaded`, the thread pinned |
+//! | `thr` | core 1, a kernel thread beside the worker | NAPI by `gro on` (and `tso off` at the peer), `threaded`, the thread pinned |
 //! | `rps` | core 1, in softirq, before any program | receive packet steering |
 //!
 //! `rps` starves a program on core 1 and is for kernel candidates alone, whose whole work it is. Where two ends converse

@@ -5,7 +5,7 @@ use anyhow::Result;
 use fwlb::io::clock::Clock;
 
 use crate::candidates::{Candidate, Kind};
-use crate::generator::{End, Generator, Load};
+use crate::generator::{End, Generator, Load, Way};
 use crate::ground::pause;
 use crate::stats::{median, ratios};
 use crate::table::{Outcome, Share};
@@ -78,13 +78,15 @@ pub fn window(candidate: &Candidate, millis: u64) -> Result<(f64, f64)> {
     Ok(((after.0 - before.0) as f64 / seconds, (after.1 - before.1) as f64 / seconds))
 }
 
-/// Opens a session for each flow, answered by the servers, before anything is measured.
-pub fn establish(candidate: &Candidate, generator: &Generator, lane: usize, flows: u32) -> Result<()> {
+/// Opens a session for each flow through fwlb, answered by the servers, before anything is measured. No generator by AF_XDP may
+/// have the lane: fwlb asks the client's end for its hardware address.
+pub fn establish(candidate: &Candidate, flows: u32) -> Result<()> {
+    let generator = Generator::new(&[(&candidate.lane, candidate.traffic())], Way::Packet)?;
     candidate.wake()?;
     let millis = u64::from(flows) * 1000 / OPENING + 20;
     for _ in 0..ATTEMPTS {
         for end in [End::Clients, End::Servers] {
-            generator.send(Load { lane, end, flows, rate: OPENING });
+            generator.send(Load { lane: 0, end, flows, rate: OPENING });
             pause(millis)?;
         }
         generator.silence();

@@ -24,7 +24,7 @@ const CLOSE: f64 = 1.06;
 /// What a failed trial of full length takes off the rate.
 const STEP_DOWN: f64 = 0.9;
 /// Trials of full length.
-const FULL_TRIALS: u32 = 6;
+const FULL_TRIALS: u32 = 5;
 /// The share of the start rate below which short trials give up halving.
 const FLOOR: f64 = 1.0 / 64.0;
 

@@ -27,15 +27,12 @@ pub(super) fn thr(context: &Context) -> Result<Found> {
 fn against_simple(context: &Context, placement: Placement, rows: &'static [&'static str]) -> Result<Found> {
     let kinds = [FWLB, Kind::TestpmdPacket, Kind::Minimal];
     let field = context.stand(&kinds.map(|kind| (kind, placement)))?;
-    let generator = field.generator()?;
     let mut found = Found::new();
     for (flows, rows) in [10_000, 1_000_000].into_iter().zip(rows.chunks(2)) {
         if !context.wants(rows) {
             continue;
         }
-        if let Some(lane) = field.position(FWLB) {
-            rounds::establish(&field.standing[lane], &generator, lane, flows)?;
-        }
+        let generator = field.generator(flows)?;
         let turns = rounds::take(&field.standing, &generator, flows, Timing::of(context.quick))?;
         for (row, theirs) in rows.iter().zip([Kind::TestpmdPacket, Kind::Minimal]) {
             let compare = |own: usize, peer: usize| rounds::compare((FWLB, &turns[own]), (theirs, &turns[peer]));
@@ -54,10 +51,7 @@ pub(super) fn xdp(context: &Context) -> Result<Found> {
     }
     let (ours, theirs) = (Kind::Fwlb(engine), Kind::TestpmdXdp);
     let field = context.stand(&[(ours, Placement::Split), (theirs, Placement::Split)])?;
-    let generator = field.generator()?;
-    if let Some(lane) = field.position(ours) {
-        rounds::establish(&field.standing[lane], &generator, lane, FLOWS)?;
-    }
+    let generator = field.generator(FLOWS)?;
     let turns = rounds::take(&field.standing, &generator, FLOWS, Timing::of(context.quick))?;
     let compare = |own: usize, peer: usize| rounds::compare((ours, &turns[own]), (theirs, &turns[peer]));
     Ok(vec![(XDP_ROWS[0], field.pair(ours, theirs, compare))])

@@ -44,12 +44,9 @@ pub(super) fn measure(context: &Context) -> Result<Found> {
 fn loss_free(context: &Context) -> Result<Outcome> {
     let parties = (FWLB, Kind::TestpmdPacket);
     let field = context.stand(&[(parties.0, Placement::Split), (parties.1, Placement::Split)])?;
-    let generator = field.generator()?;
+    let generator = field.generator(FLOWS)?;
     let mut rates = Vec::new();
     for (lane, candidate) in field.standing.iter().enumerate() {
-        if candidate.kind == FWLB {
-            rounds::establish(candidate, &generator, lane, FLOWS)?;
-        }
         rates.push(Rate::find(candidate, &generator, lane)?);
     }
     Ok(field.pair(parties.0, parties.1, |ours, theirs| {
@@ -67,8 +64,7 @@ fn loss_free(context: &Context) -> Result<Outcome> {
 fn overload(context: &Context) -> Result<Outcome> {
     let field = context.stand(&[(FWLB, Placement::Thr)])?;
     let Some(candidate) = field.standing.first() else { bail!("{}", field.missing[0].1) };
-    let generator = field.generator()?;
-    rounds::establish(candidate, &generator, 0, FLOWS)?;
+    let generator = field.generator(FLOWS)?;
     let rate = Rate::find(candidate, &generator, 0)?;
     let twice = 2.0 * rate.most();
     generator.send(Load { lane: 0, end: End::Clients, flows: FLOWS, rate: twice as u64 });
@@ -158,14 +154,17 @@ struct Tried {
 
 fn try_rate(candidate: &Candidate, generator: &Generator, lane: usize, rate: f64, millis: u64) -> Result<Tried> {
     let clock = Clock::new();
-    let (offered, taken) = (generator.attempted(), candidate.lane.taken_out()?);
+    // The generator may not get rid of all that it tries to send, and the device may carry an answer of the kernel beside.
+    let counts = || Ok::<_, anyhow::Error>([generator.attempted(), candidate.lane.offered()?]);
+    let (before, taken) = (counts()?, candidate.lane.taken_out()?);
     let began = clock.now();
     generator.send(Load { lane, end: End::Clients, flows: FLOWS, rate: rate as u64 });
     pause(millis)?;
     generator.silence();
     let seconds = clock.now().since(began).as_nanos() as f64 / 1e9;
     pause(DRAIN)?;
-    let offered = generator.attempted() - offered;
+    let after = counts()?;
+    let offered = (after[0] - before[0]).min(after[1] - before[1]);
     let taken = candidate.lane.taken_out()? - taken;
     Ok(Tried { lost: offered.saturating_sub(taken), kept_up: offered as f64 / seconds > KEPT_UP * rate })
 }

@@ -14,9 +14,10 @@ use anyhow::Result;
 
 pub use self::memory::{WORD as FILL_WORD, fill_and_tell};
 use crate::candidates::{Candidate, Kind};
-use crate::generator::Generator;
+use crate::generator::{Generator, Way};
 use crate::ground;
 use crate::placement::Placement;
+use crate::rounds;
 use crate::table::{Outcome, Row};
 
 /// What every measurement knows.
@@ -54,13 +55,10 @@ impl Context {
         self.wanted.iter().any(|row| rows.contains(&row.id))
     }
 
-    /// Measures what is wanted; a row that could not be measured says why. An error is the user's wish to stop.
-    pub fn measure(&self, mut tell: impl FnMut(&[&str])) -> Result<Found> {
-        let mut found = Found::new();
-        for (rows, measure) in MEASUREMENTS {
-            if !self.wants(rows) {
-                continue;
-            }
+    /// Measures what is wanted; a row that could not be measured says why. An error is the user's wish to stop: what was found
+    /// until then stays.
+    pub fn measure(&self, found: &mut Found, mut tell: impl FnMut(&[&str])) -> Result<()> {
+        for (rows, measure) in MEASUREMENTS.iter().filter(|(rows, _)| self.wants(rows)) {
             tell(rows);
             match measure(self) {
                 Ok(outcomes) => found.extend(outcomes),
@@ -70,7 +68,7 @@ impl Context {
                 }
             }
         }
-        Ok(found)
+        Ok(())
     }
 
     /// Starts candidates.
@@ -99,10 +97,12 @@ struct Field {
 }
 
 impl Field {
-    /// A generator for all lanes.
-    fn generator(&self) -> Result<Generator> {
+    /// A generator for all lanes. Each fwlb has its sessions before.
+    fn generator(&self, flows: u32) -> Result<Generator> {
+        let engines = self.standing.iter().filter(|candidate| matches!(candidate.kind, Kind::Fwlb(_)));
+        engines.into_iter().try_for_each(|candidate| rounds::establish(candidate, flows))?;
         let lanes: Vec<_> = self.standing.iter().map(|candidate| (&candidate.lane, candidate.traffic())).collect();
-        Generator::new(&lanes)
+        Generator::new(&lanes, Way::Xdp)
     }
 
     fn position(&self, kind: Kind) -> Option<usize> {

@@ -1,10 +1,9 @@
 //! 60-byte packets with address translation against the kernel's load balancer, each in its best placement.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Result, bail};
 
 use super::{Context, Found};
-use crate::candidates::{Candidate, Duty, Engine, Kind};
-use crate::generator::Generator;
+use crate::candidates::{Duty, Engine, Kind};
 use crate::placement::Placement;
 use crate::rounds::{self, Timing, Turns};
 use crate::stats::median;
@@ -21,16 +20,12 @@ pub(super) fn measure(context: &Context) -> Result<Found> {
         (Kind::Nftables, Placement::Thr),
         (Kind::Nftables, Placement::Rps),
     ];
-    let standing: Vec<Candidate> = wanted
-        .iter()
-        .map(|(kind, placement)| Candidate::start(*kind, *placement, &context.directory).with_context(|| kind.name()))
-        .collect::<Result<_>>()?;
-    let lanes: Vec<_> = standing.iter().map(|candidate| (&candidate.lane, candidate.traffic())).collect();
-    let generator = Generator::new(&lanes)?;
-    for (lane, candidate) in standing.iter().enumerate().filter(|(_, candidate)| candidate.kind == FWLB) {
-        rounds::establish(candidate, &generator, lane, FLOWS)?;
+    let field = context.stand(&wanted)?;
+    if let Some((_, why)) = field.missing.first() {
+        bail!("{why}");
     }
-    let turns = rounds::take(&standing, &generator, FLOWS, Timing::of(context.quick))?;
+    let generator = field.generator(FLOWS)?;
+    let turns = rounds::take(&field.standing, &generator, FLOWS, Timing::of(context.quick))?;
     let (ours, theirs) = (better(&turns, 0), better(&turns, 2));
     let places = [ours, theirs].map(|position| wanted[position].1.name());
     let outcome = rounds::compare((FWLB, &turns[ours]), (Kind::Nftables, &turns[theirs]));
