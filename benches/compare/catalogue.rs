@@ -9,7 +9,7 @@ const MINIMAL: &str = "minimal forwarder, same ring";
 const SPLIT: &str = "split";
 const THR: &str = "thr";
 const BEST: &str = "best of each";
-const ENDS: &str = "ends core 0, device core 1";
+const ENDS: &str = "ends core 0";
 
 const fn row(
     id: &'static str,
@@ -99,13 +99,19 @@ pub const ROWS: &[Row] = &[
         true,
     ),
     memory("memory-skewed", "hit, 90 % on 2,000 of 1 M sessions", Goal::at_most(120.0, Unit::Nanoseconds)),
-    memory("memory-uniform", "hit, uniform over 1 M sessions", Goal::at_most(250.0, Unit::Nanoseconds)),
+    Row {
+        quick: false,
+        ..memory("memory-uniform", "hit, uniform over 1 M sessions", Goal::at_most(250.0, Unit::Nanoseconds))
+    },
     memory(
         "memory-new",
         "new sessions",
         Goal { sense: Sense::AtLeast, goal: 1e6, stretch: None, unit: Unit::PerSecond },
     ),
-    memory("memory-session", "memory per session, IPv4 with NAT", Goal::at_most(192.0, Unit::Bytes)),
+    Row {
+        quick: false,
+        ..memory("memory-session", "memory per session, IPv4 with NAT", Goal::at_most(192.0, Unit::Bytes))
+    },
     Row {
         quick: false,
         ..memory(

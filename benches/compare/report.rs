@@ -61,7 +61,7 @@ impl Report {
 
     fn row(&self, text: &mut String, entry: &Line) {
         let Row { against, placement, goal, .. } = entry.row;
-        let head = format!("  {against:<33} {placement:<25}");
+        let head = format!("  {against:<33} {placement:<17}");
         match &entry.outcome {
             Outcome::Skipped(why) => line(text, format_args!("{head} skipped: {why}")),
             Outcome::Measured { value, shares, notes } => {

@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::{Context, Found};
 use crate::candidates::{self, Duty, Engine, Kind};
+use crate::ground;
 use crate::placement::Placement;
 use crate::rounds::{self, Timing};
 use crate::table::Outcome;
@@ -32,7 +33,14 @@ fn against_simple(context: &Context, placement: Placement, rows: &'static [&'sta
         if !context.wants(rows) {
             continue;
         }
-        let generator = field.generator(flows)?;
+        let generator = match field.generator(flows) {
+            Ok(generator) => generator,
+            Err(error) => {
+                ground::go_on()?;
+                found.extend(rows.iter().map(|row| (*row, Outcome::Skipped(format!("{error:#}")))));
+                continue;
+            }
+        };
         let turns = rounds::take(&field.standing, &generator, flows, Timing::of(context.quick))?;
         for (row, theirs) in rows.iter().zip([Kind::TestpmdPacket, Kind::Minimal]) {
             let compare = |own: usize, peer: usize| rounds::compare((FWLB, &turns[own]), (theirs, &turns[peer]));
