@@ -8,12 +8,13 @@ use fwlb::engine::testbed::{self, Punts, Side};
 use fwlb::engine::{Batch, Forwarder, Packet, Snapshot, Verdict};
 use fwlb::flow::{Endpoint, FlowKey};
 use fwlb::id::DeviceId;
+use fwlb::io::memory::advise_huge_pages;
 use fwlb::session::SessionTable;
 use fwlb::time::Instant;
-use fwlb::wire::Family;
 use fwlb::wire::emit::{self, Macs, Pair};
 use fwlb::wire::frame::Frame;
 use fwlb::wire::offload::Offload;
+use fwlb::wire::{Family, MacAddr};
 
 /// Packets of a full batch.
 pub const BATCH: usize = Batch::CAPACITY;
@@ -113,8 +114,10 @@ impl Traffic {
             memory: vec![[0; SLOT]; BATCH].into_boxed_slice(),
             now: Instant::from_millis(1),
         };
+        traffic.table.memory().into_iter().for_each(advise_huge_pages);
         while traffic.next_new < flows {
             traffic.new_sessions();
+            traffic.answer();
         }
         assert!(traffic.table.len() >= flows as usize, "every flow has its session");
         traffic
@@ -145,6 +148,25 @@ impl Traffic {
             self.next_new += 1;
         }
         self.process();
+    }
+
+    /// Lets the server answer the packets of the batch that was sent last, through the firewalls that took them: their flows
+    /// are established then.
+    fn answer(&mut self) {
+        let link = Side::Outer.far();
+        let (addresses, ports) = match self.family {
+            Family::V4 => (26, 34),
+            Family::V6 => (22, 54),
+        };
+        for bytes in &mut self.memory {
+            // Ends change places, so every checksum stays as it is.
+            let (firewall, half) = (MacAddr(bytes[..6].try_into().expect("six bytes")), (ports - addresses) / 2);
+            bytes[..6].copy_from_slice(&testbed::engine_mac(Side::Outer, link).0);
+            bytes[6..12].copy_from_slice(&firewall.0);
+            bytes[addresses..ports].rotate_left(half);
+            bytes[ports..ports + 4].rotate_left(2);
+        }
+        self.process_from(link);
     }
 
     /// The table with every session.
@@ -181,10 +203,14 @@ impl Traffic {
     }
 
     fn process(&mut self) {
+        self.process_from(Side::Outer.near());
+    }
+
+    fn process_from(&mut self, device: u16) {
         let mut batch = Batch::new();
         let length = self.template.len();
         for bytes in &mut self.memory {
-            let (device, bytes) = (DeviceId(Side::Outer.near()), &mut bytes[..length]);
+            let (device, bytes) = (DeviceId(device), &mut bytes[..length]);
             batch.packets.push(Packet { device, vlan: None, offload: Offload::NONE, bytes, verdict: None });
         }
         self.forwarder.process(&mut batch, &self.snapshot, &mut self.punts, self.now);

@@ -330,6 +330,7 @@ impl Counters {
     }
 
     /// The counters of a firewall, growing the list as needed.
+    #[inline]
     pub fn firewall(&mut self, id: FirewallId) -> &mut FirewallCounters {
         if self.firewalls.len() <= id.index() {
             self.firewalls.resize(id.index() + 1, FirewallCounters::default());
@@ -343,6 +344,7 @@ impl Counters {
     }
 
     /// The counters of a link, growing the list as needed.
+    #[inline]
     pub fn link(&mut self, id: LinkId) -> &mut LinkCounters {
         if self.links.len() <= id.index() {
             self.links.resize(id.index() + 1, LinkCounters::default());

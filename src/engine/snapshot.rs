@@ -131,6 +131,7 @@ impl Device {
 impl Link {
     /// The tag of frames that leave by this link. Priority and drop-eligible bits of the tag that a frame came with are kept;
     /// a link without VLAN sends untagged, as an access port does.
+    #[inline]
     pub fn egress_tag(&self, received: Option<VlanTag>) -> Option<VlanTag> {
         let vid = self.vlan?;
         Some(match received {
@@ -160,11 +161,13 @@ impl Firewall {
 
 impl Snapshot {
     /// The link of frames that `device` received with VLAN identifier `vid` (0: untagged).
+    #[inline]
     pub fn link_of(&self, device: DeviceId, vid: u16) -> Option<LinkId> {
         self.devices.get(device.index())?.link(vid)
     }
 
     /// The firewall that a frame on `link` from `source` comes from.
+    #[inline]
     pub fn firewall_at(&self, link: LinkId, source: MacAddr) -> Option<FirewallId> {
         match self.links.get(link.index())?.learn_all {
             Some(firewall) => Some(firewall),
@@ -173,11 +176,13 @@ impl Snapshot {
     }
 
     /// The hardware address of `address` on `link`, if it is resolved.
+    #[inline]
     pub fn neighbor(&self, link: LinkId, address: IpAddr) -> Option<MacAddr> {
         self.neighbors.get(&(link, address)).copied()
     }
 
     /// False for the sets of a group that a reload removed: sessions that went through it go on by the routes.
+    #[inline]
     pub fn has_firewalls(&self, set: PathSetId) -> bool {
         !self.groups[self.path_sets[set.index()].group.index()].members.is_empty()
     }

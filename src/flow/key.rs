@@ -121,6 +121,7 @@ impl FlowKey {
 }
 
 impl From<Tuple> for FlowKey {
+    #[inline(always)]
     fn from(tuple: Tuple) -> Self {
         Self {
             protocol: tuple.protocol,

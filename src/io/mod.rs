@@ -10,6 +10,7 @@
 //! | [`clock`] | the one place that reads time |
 //! | [`netdev`], [`monitor`] | devices as they are, and as they change |
 //! | [`machine`], [`ethtool`] | what the machine does with frames before the engine sees them |
+//! | [`memory`] | advice about large tables |
 //! | [`isolate`] | the kernel's own stack kept off the engine's devices |
 //! | [`group`] | groups of the operating system by name |
 //! | [`user`], [`privileges`] | who the process is and what its threads may do |
@@ -25,6 +26,7 @@ pub mod group;
 pub mod isolate;
 pub mod lock;
 pub mod machine;
+pub mod memory;
 pub mod monitor;
 pub mod netdev;
 mod netlink;

@@ -100,6 +100,7 @@ impl Group {
     pub const MEMBERS_MAX: usize = 64;
 
     /// The slot of a firewall in this group. Members are usually numbered in a row, so the first look finds it.
+    #[inline]
     pub fn slot_of(&self, firewall: FirewallId) -> Option<usize> {
         let is_it = |slot: &usize| self.members.get(*slot).is_some_and(|member| member.id == firewall);
         let first = self.members.first()?.id.index();
@@ -134,11 +135,13 @@ pub struct PathSet {
 impl PathSet {
     /// True while fewer than `min_up` members are live. A member that is starting counts as live here: what becomes of
     /// it is not known, and its learned sessions are kept.
+    #[inline]
     pub fn below_min(&self, group: &Group) -> bool {
         (self.up | self.starting).count_ones() < u32::from(group.min_up)
     }
 
     /// True if the member in `slot` carries packets.
+    #[inline]
     pub fn is_up(&self, slot: usize) -> bool {
         self.up & (1 << slot) != 0
     }

@@ -328,6 +328,7 @@ pub fn near_steady(
 }
 
 /// The pin after a packet of the most common kind: from the pin itself, as [`far`] would answer. `None`: ask [`far`].
+#[inline]
 pub fn far_steady(pin: &Pin, from: FirewallId, packet: PacketKind) -> Option<Pin> {
     let opens = matches!(packet, PacketKind::Syn | PacketKind::SynAck);
     let is_steady = pin.state == PinState::Confirmed && !opens && pin.firewall == from;
@@ -416,6 +417,7 @@ impl Pin {
     }
 
     /// True if the firewall is up in the set.
+    #[inline]
     pub fn is_up(&self, group: &Group, set: &PathSet) -> bool {
         group.slot_of(self.firewall).is_some_and(|slot| set.is_up(slot))
     }

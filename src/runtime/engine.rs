@@ -29,7 +29,7 @@ use crate::io::isolate::Isolation;
 use crate::io::lock::LinkLock;
 use crate::io::monitor::Monitor;
 use crate::io::privileges::Duty;
-use crate::io::{machine, netdev, thread};
+use crate::io::{machine, memory, netdev, thread};
 use crate::nat::PortPools;
 use crate::session::SessionTable;
 
@@ -121,6 +121,7 @@ impl Prepared {
         state.restore(&engine, &mut controller, now);
         let seeds = [random(), random(), random(), random()];
         let (sessions, session_workers) = SessionTable::new(config.limits.sessions, count, config.timeouts, seeds);
+        sessions.memory().into_iter().for_each(memory::advise_huge_pages);
         let cells: Vec<_> = (0..count).map(|_| Arc::new(CountersCell::default())).collect();
         let limits = ForwarderLimits {
             fragments: config.limits.fragments.div_ceil(count),

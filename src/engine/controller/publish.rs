@@ -39,25 +39,21 @@ pub(super) fn groups(config: &Config) -> Vec<Group> {
 
 /// Connected subnets and configured routes.
 pub(super) fn routes(config: &Config, sets: &[SetKey]) -> RouteTable {
-    let mut routes = RouteTable::default();
-    for (index, link) in config.links.iter().enumerate() {
-        for address in &link.addresses {
-            routes.insert(address.trunc(), Target::Connected(index.into()));
-        }
-    }
-    for route in &config.routes {
+    let connected = config.links.iter().enumerate().flat_map(|(index, link)| {
+        link.addresses.iter().map(move |address| (*address, Target::Connected(index.into())))
+    });
+    let configured = config.routes.iter().filter_map(|route| {
         let target = match &route.target {
             RouteTarget::Via { link, via } => Target::Via(NextHop { link: *link, address: *via }),
             RouteTarget::Group { group, peer, firewall, bypass } => {
-                let family = Family::of(route.to.addr());
-                let Some(set) = set_id(sets, *group, *peer, family) else { continue };
+                let set = set_id(sets, *group, *peer, Family::of(route.to.addr()))?;
                 let bypass = bypass.map(|(link, address)| NextHop { link, address });
                 Target::Group { set, preferred: *firewall, bypass }
             }
         };
-        routes.insert(route.to, target);
-    }
-    routes
+        Some((route.to, target))
+    });
+    connected.chain(configured).collect()
 }
 
 fn set_id(sets: &[SetKey], group: GroupId, peer: Option<PeerId>, family: Family) -> Option<PathSetId> {

@@ -364,6 +364,7 @@ impl Forwarder {
     }
 
     /// Counts a packet at the firewalls and the server of its way.
+    #[inline]
     pub(super) fn count_way(&mut self, bytes: usize, firewalls: [Option<FirewallId>; 2], passage: Option<&Passage>) {
         for firewall in firewalls.into_iter().flatten() {
             let counters = self.counters.firewall(firewall);

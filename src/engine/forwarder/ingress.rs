@@ -34,6 +34,7 @@ pub(super) enum Admission<'f> {
 }
 
 /// The link of a received frame.
+#[inline]
 pub(super) fn link_of(packet: &Packet<'_>, snapshot: &Snapshot) -> Option<LinkId> {
     match packet.vlan {
         None => snapshot.link_of(packet.device, 0),
@@ -60,6 +61,7 @@ pub(super) fn admit<'f>(bytes: &'f mut [u8], offload: &Offload, link: LinkId, sn
 }
 
 /// What is wrong with the hardware addresses.
+#[inline]
 pub(super) fn station_fault(frame: &Frame<'_>, link: &Link) -> Option<DropReason> {
     let (source, destination) = (frame.source_mac(), frame.destination_mac());
     if source.is_group() || source.is_zero() {
@@ -147,6 +149,7 @@ pub(crate) enum Addressee {
 }
 
 /// What the addresses of a packet say by themselves.
+#[inline]
 pub(crate) fn judge(flow: &FlowKey, snapshot: &Snapshot) -> Result<Addressee, DropReason> {
     let (source, destination) = (flow.source.address, flow.destination.address);
     if flow.source == flow.destination {
@@ -175,6 +178,7 @@ pub(crate) fn judge(flow: &FlowKey, snapshot: &Snapshot) -> Result<Addressee, Dr
 }
 
 /// Where a packet came from; `None`: from nobody known on a link of firewalls.
+#[inline]
 pub(super) fn arrival(frame: &Frame<'_>, link: LinkId, snapshot: &Snapshot) -> Option<Arrival> {
     if !snapshot.links[link.index()].firewalls {
         return Some(Arrival::Near);
@@ -183,6 +187,7 @@ pub(super) fn arrival(frame: &Frame<'_>, link: LinkId, snapshot: &Snapshot) -> O
 }
 
 /// Multicast, or the limited broadcast.
+#[inline]
 fn is_multicast(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => address.is_multicast() || address.is_broadcast(),
@@ -191,6 +196,7 @@ fn is_multicast(address: IpAddr) -> bool {
 }
 
 /// An address that no packet on a wire may carry as a unicast address (RFC 6890, CORRECTNESS A4.4).
+#[inline]
 fn is_martian(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => matches!(address.octets()[0], 0 | 127 | 224..),
@@ -203,6 +209,7 @@ fn is_martian(address: IpAddr) -> bool {
     }
 }
 
+#[inline]
 fn is_link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => address.is_link_local(),

@@ -36,7 +36,7 @@ pub(super) struct Ready<'f> {
     frame: Option<Frame<'f>>,
     pub(super) link: LinkId,
     arrival: Arrival,
-    flow: FlowKey,
+    direction: Direction,
     /// It is sent to the engine itself, unless it belongs to a translated flow.
     is_to_engine: bool,
     wanted: Wanted,
@@ -76,10 +76,11 @@ impl Forwarder {
     ) -> Option<Outcome> {
         let mut frame = ready.frame.take()?;
         let table = self.sessions.table();
-        let course = table
-            .search(&ready.wanted)
-            .and_then(|id| table.with_live(id, |live| ready.course(&frame, live, snapshot, now))?);
-        let Some(Course { egress, neighbor, onward, passage }) = course else {
+        let mut course = None;
+        if let Some(id) = table.search(&ready.wanted) {
+            table.with_live(id, |live| course = ready.course(&frame, live, snapshot, now));
+        }
+        let Some(Course { egress, neighbor, onward, passage }) = &course else {
             packet.bytes = frame.into_bytes();
             return None;
         };
@@ -88,8 +89,8 @@ impl Forwarder {
             Arrival::Near => None,
             Arrival::Firewall(from) => Some(from),
         };
-        self.count_way(length, [from, onward], passage.as_ref());
-        let translated = passage.and_then(|passage| {
+        self.count_way(length, [from, *onward], passage.as_ref());
+        let translated = passage.as_ref().and_then(|passage| {
             let translate = Translate { translation: passage.translation?, way: passage.way, is_error: false };
             Some(translate.apply(&mut frame, &packet.offload))
         });
@@ -98,9 +99,9 @@ impl Forwarder {
             Some(Ok(())) | None => {
                 let link = &snapshot.links[egress.index()];
                 frame.decrement_ttl();
-                frame.set_macs(link.mac, neighbor);
+                frame.set_macs(link.mac, *neighbor);
                 packet.vlan = link.egress_tag(packet.vlan);
-                Outcome::Sent(egress)
+                Outcome::Sent(*egress)
             }
         };
         // What follows the packet is padding of the link it came by (A1.3).
@@ -149,8 +150,9 @@ impl<'f> Ready<'f> {
             packet.bytes = frame.into_bytes();
             return None;
         };
-        let wanted = table.wanted(&flow.canonical().0);
-        Some(Self { frame: Some(frame), link, arrival, flow, is_to_engine, wanted })
+        let (key, direction) = flow.canonical();
+        let wanted = table.wanted(&key);
+        Some(Self { frame: Some(frame), link, arrival, direction, is_to_engine, wanted })
     }
 
     /// Bytes of the packet as it came.
@@ -163,10 +165,10 @@ impl<'f> Ready<'f> {
     fn course(&self, frame: &Frame<'_>, live: &Live<'_>, snapshot: &Snapshot, now: Instant) -> Option<Course> {
         let tcp = frame.tcp();
         let kind = Claim::kind_of(tcp.as_ref());
-        let (direction, toward, passage) = self.passage(live, kind, snapshot)?;
+        let (direction, toward, passage) = self.passage(frame, live, kind, snapshot)?;
         let (onward_pin, back_pin) = (live.pin_toward(direction), live.pin_toward(direction.reversed()));
         let is_in_force = |pin: &pinning::Pin| snapshot.has_firewalls(pin.set);
-        if !onward_pin.iter().chain(&back_pin).all(is_in_force) {
+        if !onward_pin.as_ref().is_none_or(is_in_force) || !back_pin.as_ref().is_none_or(is_in_force) {
             return None;
         }
         let (hop, onward) = match &onward_pin {
@@ -205,8 +207,9 @@ impl<'f> Ready<'f> {
         if !live.note(direction, tcp.as_ref(), frame.ip_len(), now) {
             return None;
         }
-        if let Some((pin, _)) = &onward
-            && onward_pin.as_ref() != Some(pin)
+        // A steady packet to a firewall may be the first that asks it, and changes nothing else.
+        if let (Some((pin, _)), Some(before)) = (&onward, &onward_pin)
+            && pin.is_unanswered() != before.is_unanswered()
         {
             live.set_pin_toward(direction, pin);
         }
@@ -223,19 +226,20 @@ impl<'f> Ready<'f> {
     #[inline]
     fn passage(
         &self,
+        frame: &Frame<'_>,
         live: &Live<'_>,
         kind: PacketKind,
         snapshot: &Snapshot,
     ) -> Option<(Direction, IpAddr, Option<Passage>)> {
         let Some(bound) = live.bound() else {
-            let plain = (self.flow.direction(), self.flow.destination.address, None);
+            let plain = (self.direction, frame.destination(), None);
             return (!self.is_to_engine).then_some(plain);
         };
         // What goes to its server as it came is routed otherwise.
         bound.inside?;
         let key = live.key();
         let (transit, passage) =
-            services::transit(self.flow, &key, live.opened(), &bound, self.arrival, kind, snapshot)?;
+            services::transit(frame.tuple().into(), &key, live.opened(), &bound, self.arrival, kind, snapshot)?;
         match services::standing(&bound, &key, live.class(), snapshot) {
             Standing::Serves => Some((transit.direction, transit.toward, Some(passage))),
             Standing::Fell(_) => None,

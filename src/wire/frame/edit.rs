@@ -30,8 +30,9 @@ impl Frame<'_> {
                 const TTL: usize = ETHERNET_LEN + 8;
                 const CHECKSUM: usize = ETHERNET_LEN + 10;
                 let old = self.word(TTL);
-                self.bytes[TTL] = self.bytes[TTL].saturating_sub(1);
-                let updated = checksum::update(self.word(CHECKSUM), old, self.word(TTL));
+                let new = if old < 0x100 { old } else { old - 0x100 };
+                self.bytes[TTL] = (new >> 8) as u8;
+                let updated = checksum::update(self.word(CHECKSUM), old, new);
                 self.bytes[CHECKSUM..CHECKSUM + 2].copy_from_slice(&updated.to_be_bytes());
             }
             Family::V6 => {

@@ -406,7 +406,7 @@ impl<'a> Frame<'a> {
     }
 
     /// Addresses, protocol and ports.
-    #[inline]
+    #[inline(always)]
     pub fn tuple(&self) -> Tuple {
         Tuple {
             protocol: self.layout.protocol,

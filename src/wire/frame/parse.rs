@@ -25,7 +25,7 @@ impl<'a> Frame<'a> {
     }
 
     /// As [`Frame::parse`], but gives back the bytes of what is no legal frame.
-    #[inline]
+    #[inline(always)]
     pub fn parse_or_return(bytes: &'a mut [u8], offload: &Offload) -> Result<Self, &'a mut [u8]> {
         match layout(bytes, offload) {
             Ok(layout) => Ok(Self { bytes, layout }),
@@ -34,6 +34,7 @@ impl<'a> Frame<'a> {
     }
 }
 
+#[inline]
 fn layout(bytes: &[u8], offload: &Offload) -> Result<Layout, Malformed> {
     let Some((ethernet, packet)) = bytes.split_first_chunk::<ETHERNET_LEN>() else {
         return Err(Malformed::EthernetTruncated);
@@ -64,6 +65,7 @@ const fn not_ip(payload: Payload) -> Layout {
     }
 }
 
+#[inline]
 fn ipv4(packet: &[u8], offload: &Offload) -> Result<Layout, Malformed> {
     let &version_and_length = packet.first().ok_or(Malformed::IpHeader)?;
     if version_and_length >> 4 != 4 {
