@@ -15,7 +15,7 @@ const CLEARLY_MORE: f64 = 1.2;
 /// Packets per second that open sessions.
 const OPENING: u64 = 250_000;
 /// Attempts to have the sessions stand: a packet that is lost opens none.
-const ATTEMPTS: u32 = 8;
+const ATTEMPTS: u32 = 4;
 /// So many of a hundred are enough: the first packets of the turns open the others.
 const ENOUGH: u64 = 99;
 
@@ -85,12 +85,14 @@ pub fn window(candidate: &Candidate, millis: u64) -> Result<(f64, f64)> {
 pub fn establish(candidate: &Candidate, flows: u32) -> Result<()> {
     let generator = Generator::new(&[(&candidate.lane, candidate.traffic())], Way::Packet)?;
     candidate.wake()?;
-    let millis = u64::from(flows) * 1000 / OPENING + 20;
     for attempt in 0..ATTEMPTS {
-        // One answer of most is enough too.
-        let ends = if attempt == 0 { &[End::Clients, End::Servers][..] } else { &[End::Clients] };
+        // What was lost at the first attempt comes again at a rate that any placement carries.
+        let first = attempt == 0;
+        let (rate, ends) =
+            if first { (OPENING, &[End::Clients, End::Servers][..]) } else { (OPENING / 5, &[End::Clients][..]) };
+        let millis = u64::from(flows) * 1000 / rate + 20;
         for end in ends {
-            generator.send(Load { lane: 0, end: *end, flows, rate: OPENING });
+            generator.send(Load { lane: 0, end: *end, flows, rate });
             pause(millis)?;
         }
         generator.silence();
