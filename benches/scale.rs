@@ -46,7 +46,7 @@ fn main() {
         let start = Clock::now();
         for _ in 0..SEARCHES {
             number = number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let flow = leg((u64::from(number) * u64::from(count) >> 32) as u32);
+            let flow = leg(((u64::from(number) * u64::from(count)) >> 32) as u32);
             assert!(black_box(table.find(&flow.canonical().0)).is_some());
         }
         println!("found {title}: {} ns each, at random", start.elapsed().as_nanos() / u128::from(SEARCHES));

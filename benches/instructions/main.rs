@@ -22,7 +22,7 @@ use fwlb::wire::Family;
 use service::Translated;
 use traffic::{BATCH, Pattern, Traffic};
 
-/// Flows that are known: more than a worker's private cache holds, most packets belonging to few of them.
+/// Flows that are known, most packets belonging to few of them.
 const FLOWS: u32 = 10_000;
 /// Batches until everything has been touched once.
 const WARM: u32 = 512;
