@@ -24,6 +24,15 @@ fn connections(packets: &[Packet], port: u16) -> Vec<Vec<String>> {
     connections.into_iter().map(|(_, steps)| steps).collect()
 }
 
+/// A connection every 200 ms: by the packets' own times, as a capture takes as long as its start and its end take, too.
+#[track_caller]
+fn assert_paced(packets: &[Packet]) {
+    let begun: Vec<_> = packets.iter().filter(|packet| packet.flags() == "S").map(|packet| packet.at).collect();
+    assert!(begun.len() >= 4, "{} connections in 1.3 s", begun.len());
+    let mean = begun[begun.len() - 1].saturating_sub(begun[0]) / (begun.len() as u32 - 1);
+    assert!((150..=300).contains(&mean.as_millis()), "every {mean:?}, not every 200 ms");
+}
+
 #[test]
 fn a_tcp_check_is_a_whole_connection_and_a_half_open_one_is_never_acknowledged() {
     let text = [
@@ -40,14 +49,21 @@ fn a_tcp_check_is_a_whole_connection_and_a_half_open_one_is_never_acknowledged()
             sleep(Duration::from_millis(1_300));
 
             // The first and the last connection may be cut off by the capture itself.
-            let seen = connections(&whole.1.stop(), whole.0);
-            assert!((4..=8).contains(&seen.len()), "every 200 ms: {seen:?}");
+            let packets = whole.1.stop();
+            assert_paced(&packets);
+            let seen = connections(&packets, whole.0);
             for steps in &seen[1..seen.len() - 1] {
-                let said: Vec<&str> = steps.iter().map(String::as_str).filter(|step| *step != "<.").collect();
+                let mut said: Vec<&str> = steps.iter().map(String::as_str).filter(|step| *step != "<.").collect();
+                // The server's acknowledgement and its FIN may leave on two CPUs: what comes after the end is answered by a
+                // reset, when the connection is over on both sides.
+                if said.len() == 7 && steps.iter().any(|step| step == "<.") && said[6] == ">R" {
+                    said.pop();
+                }
                 assert_eq!(said, [">S", "<S.", ">.", ">F.", "<F.", ">."], "{net:?}: {seen:?}");
             }
-            let seen = connections(&half.1.stop(), half.0);
-            assert!((4..=8).contains(&seen.len()), "every 200 ms: {seen:?}");
+            let packets = half.1.stop();
+            assert_paced(&packets);
+            let seen = connections(&packets, half.0);
             for steps in &seen[1..seen.len() - 1] {
                 assert_eq!(*steps, [">S", "<S.", ">R"], "{net:?}: {seen:?}");
             }
