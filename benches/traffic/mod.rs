@@ -169,6 +169,11 @@ impl Traffic {
         self.process_from(link);
     }
 
+    /// The table, which others look at while packets pass.
+    pub fn table(&self) -> Arc<SessionTable> {
+        Arc::clone(&self.table)
+    }
+
     /// The table with every session.
     pub fn into_table(self) -> Arc<SessionTable> {
         self.table

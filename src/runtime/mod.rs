@@ -29,7 +29,7 @@ mod punts;
 mod redact;
 mod reload;
 mod rings;
-mod sessions;
+pub mod sessions;
 mod shared;
 mod state;
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use crate::api::{SessionFilter, flow_text, names};
 use crate::engine::Snapshot;
 use crate::engine::view::{PinView, SessionView};
-use crate::flow::{Direction, FlowKey};
+use crate::flow::{CanonicalKey, Direction, FlowKey};
 use crate::id::{ServerId, ServiceId};
 use crate::path::pinning::Pin;
 use crate::session::{Bound, Session, SessionTable, Timeouts};
@@ -15,7 +15,7 @@ use crate::wire::Family;
 const LIMIT: usize = 1000;
 
 /// The sessions that match, in the order of the table, up to the filter's limit.
-pub(super) fn list(
+pub fn list(
     engine: &str,
     table: &SessionTable,
     snapshot: &Snapshot,
@@ -25,7 +25,8 @@ pub(super) fn list(
     let limit = filter.limit.unwrap_or(LIMIT);
     let mut found = Vec::new();
     let servers = Servers::new(snapshot, filter);
-    table.for_each(|key, session, bound| {
+    let is_wanted = |key: &CanonicalKey| between(&key.oriented(Direction::LowToHigh), filter);
+    table.for_each_of(is_wanted, |key, session, bound| {
         let flow = key.oriented(session.opened);
         if found.len() < limit && matches(&flow, session, snapshot, filter) && servers.matches(bound) {
             found.push(view(engine, &flow, (session, bound), &table.timeouts(), snapshot, now));
@@ -33,6 +34,13 @@ pub(super) fn list(
         found.len() < limit
     });
     found
+}
+
+/// True if a session between these ends may be meant, whoever opened it.
+fn between(flow: &FlowKey, SessionFilter { source, destination, .. }: &SessionFilter) -> bool {
+    let holds = |prefix: &Option<ipnet::IpNet>, address| prefix.is_none_or(|prefix| prefix.contains(&address));
+    let (low, high) = (flow.source.address, flow.destination.address);
+    holds(source, low) && holds(destination, high) || holds(source, high) && holds(destination, low)
 }
 
 fn matches(flow: &FlowKey, session: &Session, snapshot: &Snapshot, filter: &SessionFilter) -> bool {

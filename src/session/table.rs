@@ -297,12 +297,25 @@ impl SessionTable {
 
     /// Calls `f` with a copy of every live session in slot order until it answers false. Holds no lock; a table that changes
     /// meanwhile is seen as each slot was when visited.
-    pub fn for_each(&self, mut f: impl FnMut(&CanonicalKey, &Session, Option<&Bound>) -> bool) {
+    pub fn for_each(&self, f: impl FnMut(&CanonicalKey, &Session, Option<&Bound>) -> bool) {
+        self.for_each_of(|_| true, f);
+    }
+
+    /// The same of the flows that `is_wanted` alone: passing over another costs one of a session's two cache lines.
+    pub fn for_each_of(
+        &self,
+        is_wanted: impl Fn(&CanonicalKey) -> bool,
+        mut f: impl FnMut(&CanonicalKey, &Session, Option<&Bound>) -> bool,
+    ) {
         for slot in 0..self.fresh() {
-            let (id, place) = (self.id(slot), self.place(slot));
-            if id.is_live()
-                && let Some((key, session, bound)) =
-                    cell::read(place.cell, id.generation, |_| (place.key(), place.session(), place.bound()))
+            let place = self.place(slot);
+            let is_live = |generation| SessionId { slot, generation }.is_live();
+            let Some((generation, key)) = cell::peek(place.cell, is_live, |_| place.key()) else { continue };
+            if !is_wanted(&key) {
+                continue;
+            }
+            let copy = |_: &Cell| (place.key(), place.session(), place.bound());
+            if let Some((key, session, bound)) = cell::read(place.cell, generation, copy)
                 && !f(&key, &session, bound.as_ref())
             {
                 return;

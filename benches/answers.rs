@@ -1,0 +1,88 @@
+//! How long an operator's questions take while ten million sessions live, and what they cost a worker.
+//!
+//! `cargo bench --bench answers` makes the sessions (some 2 GiB) and prints, for each question, the median and the longest of
+//! twenty answers; then what a known packet takes while nobody asks, and while somebody asks without a pause. `-- SESSIONS` takes
+//! another number.
+#![allow(missing_docs, reason = "a bench has no readers of its documentation")]
+
+mod traffic;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use fwlb::api::SessionFilter;
+use fwlb::engine::testbed::{self, Side};
+use fwlb::io::clock::Clock;
+use fwlb::runtime::sessions;
+use fwlb::time::Duration;
+use fwlb::wire::Family;
+use traffic::{BATCH, Pattern, Traffic, flow};
+
+const ROUNDS: usize = 20;
+/// Batches between two looks at the clock.
+const BATCHES: u32 = 2000;
+
+fn main() {
+    let number = std::env::args().skip(1).find_map(|word| word.parse().ok());
+    let count: u32 = number.unwrap_or(10_000_000);
+    let clock = Clock::new();
+    let mut traffic = Traffic::new(Family::V4, count, 0, Pattern::Skewed);
+    let table = traffic.table();
+    let snapshot = Arc::new(testbed::snapshot(Side::Outer, 4));
+    println!("{} sessions", table.len());
+
+    let last = flow(Family::V4, count - 1).source.address;
+    let from = |address: std::net::IpAddr| Some(address.into());
+    let of = |limit| SessionFilter { limit: Some(limit), ..SessionFilter::default() };
+    let questions = [
+        ("the first 100", of(100)),
+        ("the first 1000", of(1000)),
+        ("one by its source, the last", SessionFilter { source: from(last), ..of(1) }),
+        ("those of a source that has none", SessionFilter { source: from([192, 0, 2, 1].into()), ..of(100) }),
+        ("100 of one firewall", SessionFilter { firewall: Some("fw3".to_owned()), ..of(100) }),
+        (
+            "100 established, of which there are none",
+            SessionFilter { state: Some("established".to_owned()), ..of(100) },
+        ),
+    ];
+    let ask = |filter: &SessionFilter| sessions::list("bench", &table, &snapshot, filter, clock.now()).len();
+    for (what, filter) in &questions {
+        let mut found = 0;
+        let mut times: Vec<Duration> = (0..ROUNDS)
+            .map(|_| {
+                let start = clock.now();
+                found = ask(filter);
+                clock.now().since(start)
+            })
+            .collect();
+        times.sort_unstable();
+        let [median, longest] = [times[ROUNDS / 2], times[ROUNDS - 1]].map(|time| time.as_micros() as f64 / 1000.0);
+        println!("{what:<42} {found:>5} found   median {median:>8.2} ms   longest {longest:>8.2} ms");
+    }
+
+    let mut known = || {
+        let start = clock.now();
+        (0..BATCHES).for_each(|_| traffic.known());
+        clock.now().since(start).as_nanos() as f64 / (f64::from(BATCHES) * BATCH as f64)
+    };
+    let asking = AtomicBool::new(false);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                if asking.load(Ordering::Relaxed) {
+                    ask(&questions[3].1);
+                } else {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+        });
+        for is_asked in [false, true, false, true] {
+            asking.store(is_asked, Ordering::Relaxed);
+            std::thread::sleep(Duration::from_millis(500));
+            let words = if is_asked { "while somebody asks" } else { "while nobody asks" };
+            println!("a known packet, {words:<20} {:>6.0} ns", known());
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
