@@ -171,7 +171,7 @@ impl Control {
                     self.shared.tell_suppressed();
                     self.tell_ring_losses();
                     ticks = ticks.wrapping_add(1);
-                    if ticks % DEVICE_TICKS == 0 || self.devices.is_missing_one() {
+                    if ticks.is_multiple_of(DEVICE_TICKS) || self.devices.is_missing_one() {
                         self.follow(&News::Anything);
                     }
                 }
