@@ -155,6 +155,11 @@ impl Service {
         }
     }
 
+    /// True while every server that is no backup is down in a family.
+    pub fn needs_backups(&self, family: Family) -> bool {
+        !self.servers.iter().any(|server| !server.backup && server.is_up(family))
+    }
+
     /// The server that [`Service::choose`] would answer, without anything being remembered of the question.
     pub fn foresee(&self, flow: &FlowKey, now: Instant) -> Option<&Server> {
         self.pick(flow, Turn::Foreseen, now)
@@ -173,7 +178,7 @@ impl Service {
     fn schedule(&self, flow: &FlowKey, family: Family, turn: Turn) -> Option<&Server> {
         let is_candidate = |server: &Server| server.is_up(family) && server.takes_new && server.weight > 0;
         let is_primary = |server: &Server| is_candidate(server) && !server.backup;
-        let others_are_down = || !self.servers.iter().any(|server| !server.backup && server.is_up(family));
+        let others_are_down = || self.needs_backups(family);
         match self.scheduler {
             Scheduler::RoundRobin => self.round_robin(family, turn),
             Scheduler::LeastConnections => {

@@ -110,9 +110,11 @@ impl Known<'_> {
             return Err(Unheard::Exhausted);
         }
         match services::standing(bound, key, session.class, snapshot) {
-            // As IPVS does it (`conn_reuse_mode`); a server that takes new sessions keeps its client.
+            // As IPVS does it (`conn_reuse_mode`); a server that is given new sessions keeps its client.
             Standing::Serves
-                if self.is_new(passage.way) && is_over(session) && !services::takes_on(bound, snapshot) =>
+                if self.is_new(passage.way)
+                    && is_over(session)
+                    && !services::takes_on(bound, claim.flow.family(), snapshot) =>
             {
                 Err(Unheard::Over)
             }

@@ -10,6 +10,7 @@ use crate::path::OnFailure;
 use crate::path::pinning::PacketKind;
 use crate::session::{Bound, Class, EndReason};
 use crate::slb::{self, Mode, Retired, Scheduler, Service};
+use crate::wire::Family;
 use crate::wire::frame::protocol;
 
 /// What a service adds to the way of a packet.
@@ -138,10 +139,14 @@ pub(crate) fn end_reason(bound: Option<&Bound>, snapshot: &Snapshot) -> EndReaso
     }
 }
 
-/// True if the server of a session may be given another connection between the same ends: one that drains may not.
-pub(crate) fn takes_on(bound: &Bound, snapshot: &Snapshot) -> bool {
+/// True if the server of a session may be given another connection between the same ends, whose addresses are of this family:
+/// one that drains may not, nor a backup server when others are back.
+pub(crate) fn takes_on(bound: &Bound, family: Family, snapshot: &Snapshot) -> bool {
     let found = snapshot.services.server(bound.service, bound.server);
-    found.is_some_and(|(service, server)| service.takes_new && server.takes_new && server.weight > 0)
+    found.is_some_and(|(service, server)| {
+        let takes_new = service.takes_new && server.takes_new && server.weight > 0;
+        takes_new && (!server.backup || service.needs_backups(family))
+    })
 }
 
 /// True for a TCP flow from where a server listens whose replies are translated. In the middle of a connection that no

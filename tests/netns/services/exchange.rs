@@ -33,6 +33,19 @@ fn assert_paced(packets: &[Packet]) {
     assert!((150..=300).contains(&mean.as_millis()), "every {mean:?}, not every 200 ms");
 }
 
+/// Every connection says this and nothing else. The first and the last may be cut off by the capture itself, and of one more the
+/// capture may have missed a packet.
+#[track_caller]
+fn assert_each_says(words: &[&str], seen: &[Vec<String>], net: Net) {
+    let is_part = |steps: &Vec<String>| {
+        let mut words = words.iter();
+        steps.iter().all(|step| words.any(|word| word == step))
+    };
+    assert!(seen.iter().all(is_part), "{net:?}: something else than {words:?}: {seen:?}");
+    let whole = seen.iter().filter(|steps| *steps == words).count();
+    assert!(whole >= 3 && whole + 3 >= seen.len(), "{net:?}: {whole} times {words:?}: {seen:?}");
+}
+
 #[test]
 fn a_tcp_check_is_a_whole_connection_and_a_half_open_one_is_never_acknowledged() {
     let text = [
@@ -48,25 +61,21 @@ fn a_tcp_check_is_a_whole_connection_and_a_half_open_one_is_never_acknowledged()
             let [whole, half] = [8001, 8002].map(|port| (port, Capture::start(farm, "s1", "eth0", &of(port))));
             sleep(Duration::from_millis(1_300));
 
-            // The first and the last connection may be cut off by the capture itself.
             let packets = whole.1.stop();
             assert_paced(&packets);
-            let seen = connections(&packets, whole.0);
-            for steps in &seen[1..seen.len() - 1] {
-                let mut said: Vec<&str> = steps.iter().map(String::as_str).filter(|step| *step != "<.").collect();
+            let mut seen = connections(&packets, whole.0);
+            for steps in &mut seen {
                 // The server's acknowledgement and its FIN may leave on two CPUs: what comes after the end is answered by a
                 // reset, when the connection is over on both sides.
-                if said.len() == 7 && steps.iter().any(|step| step == "<.") && said[6] == ">R" {
-                    said.pop();
+                if steps.iter().any(|step| step == "<.") && steps.last().is_some_and(|step| step == ">R") {
+                    steps.pop();
                 }
-                assert_eq!(said, [">S", "<S.", ">.", ">F.", "<F.", ">."], "{net:?}: {seen:?}");
+                steps.retain(|step| step != "<.");
             }
+            assert_each_says(&[">S", "<S.", ">.", ">F.", "<F.", ">."], &seen, net);
             let packets = half.1.stop();
             assert_paced(&packets);
-            let seen = connections(&packets, half.0);
-            for steps in &seen[1..seen.len() - 1] {
-                assert_eq!(*steps, [">S", "<S.", ">R"], "{net:?}: {seen:?}");
-            }
+            assert_each_says(&[">S", "<S.", ">R"], &connections(&packets, half.0), net);
         }
     });
 }

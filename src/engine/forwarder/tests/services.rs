@@ -629,10 +629,11 @@ fn the_client_of_a_dead_server_is_told_though_the_replies_pass_the_engine_by() {
 #[test]
 fn another_connection_between_the_same_ends_leaves_a_server_that_takes_no_new_ones() {
     type Change = fn(&mut Service);
-    let changes: [(Change, u8); 5] = [
+    let changes: [(Change, u8); 6] = [
         (|_| (), 0),
         (|service| service.servers[0].takes_new = false, 1),
         (|service| service.servers[0].weight = 0, 1),
+        (|service| service.servers[0].backup = true, 1),
         (|service| service.servers[0].up = [false; 2], 1),
         (|service| service.on_failure_tcp = OnFailure::Keep, 0),
     ];
