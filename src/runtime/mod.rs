@@ -23,6 +23,7 @@ mod logging;
 mod management;
 mod measures;
 mod opening;
+mod pace;
 pub mod placement;
 mod process;
 mod punts;

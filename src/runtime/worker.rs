@@ -9,6 +9,7 @@ use crossbeam_channel as channel;
 
 use super::capture::Known;
 use super::confine;
+use super::pace::{Pace, Rest};
 use super::punts::PuntSender;
 use super::shared::Shared;
 use super::transmit::{BURST, Outlets};
@@ -22,20 +23,8 @@ use crate::time::{Duration, Instant};
 
 /// Visits of expiry per turn: some tens of microseconds at most.
 const EXPIRE_BUDGET: usize = 256;
-/// The longest sleep while packets come now and then: idle sessions are forgotten, and lost frames counted, this late at most.
-const IDLE: Duration = Duration::from_millis(250);
-/// The longest sleep when no packet came for as long. The watchdog wants a turn in two seconds.
-const QUIET: Duration = Duration::from_secs(1);
 /// How often ring losses are asked for.
 const RING_COUNTS: Duration = Duration::from_millis(200);
-/// Under load a worker that found its rings empty naps this long instead of asking the kernel to wake it for the next frame,
-/// which costs more than the frame.
-const NAP: Duration = Duration::from_micros(50);
-/// Frames per millisecond from which on it is load: above what one or two conversations in lockstep make, whose latency a nap
-/// would spoil.
-const LOAD_PER_MS: u64 = 100;
-/// A measurement that took longer, or is older, says nothing: the worker slept.
-const FRESH: Duration = Duration::from_millis(2);
 
 /// What the control thread tells a worker. It wakes the worker afterwards.
 #[derive(Debug)]
@@ -149,7 +138,12 @@ impl Worker {
             }
             if frames == 0 && !more && !self.busy_poll {
                 match pace.rest(now) {
-                    Rest::Nap => std::thread::sleep(NAP),
+                    Rest::Spin => {
+                        let from = shared.clock.now();
+                        std::thread::yield_now();
+                        pace.yielded(from, shared.clock.now());
+                    }
+                    Rest::Nap(length) => std::thread::sleep(length),
                     Rest::Sleep(longest) => {
                         self.waiter.wait(self.receivers.iter().flatten().map(|ring| &**ring), longest);
                     }
@@ -223,91 +217,5 @@ impl Worker {
                 self.shared.traffic.unsent(counts.unsent);
             }
         }
-    }
-}
-
-/// How a worker with empty rings spends its time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Rest {
-    /// A short nap: frames come anyway.
-    Nap,
-    /// Until a frame comes, or for so long.
-    Sleep(Duration),
-}
-
-/// The load of the last millisecond or so.
-#[derive(Debug, Default)]
-struct Pace {
-    since: Instant,
-    frames: u64,
-    loaded: bool,
-    /// When the last frames came.
-    carried: Instant,
-}
-
-impl Pace {
-    fn carried(&mut self, frames: usize, now: Instant) {
-        self.frames += frames as u64;
-        if frames > 0 {
-            self.carried = now;
-        }
-        let passed = now.since(self.since);
-        if passed >= Duration::from_millis(1) {
-            let per_ms = self.frames * 1_000_000 / u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX);
-            *self =
-                Self { since: now, frames: 0, loaded: per_ms >= LOAD_PER_MS && passed < FRESH, carried: self.carried };
-        }
-    }
-
-    fn rest(&self, now: Instant) -> Rest {
-        if self.loaded && now.since(self.since) < FRESH {
-            return Rest::Nap;
-        }
-        Rest::Sleep(if now.since(self.carried) < QUIET { IDLE } else { QUIET })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn micros(micros: u64) -> Instant {
-        Instant::from_nanos(micros * 1000)
-    }
-
-    #[test]
-    fn a_flood_is_napped_through_and_a_conversation_is_not() {
-        let rest_after = |frames_per_turn, turn_us: u64| {
-            let mut pace = Pace::default();
-            let turns = 5000 / turn_us;
-            (0..=turns).for_each(|turn| pace.carried(frames_per_turn, micros(turn * turn_us)));
-            pace.rest(micros(turns * turn_us + 1))
-        };
-
-        assert_eq!(rest_after(10, 50), Rest::Nap, "200 frames a millisecond");
-        assert_eq!(rest_after(1, 25), Rest::Sleep(IDLE), "a ping-pong with 50 µs round trip");
-        assert_eq!(rest_after(0, 1000), Rest::Sleep(IDLE));
-    }
-
-    #[test]
-    fn load_is_forgotten_when_it_ends() {
-        let mut pace = Pace::default();
-        (0..100).for_each(|turn| pace.carried(50, micros(turn * 50)));
-        assert_eq!(pace.rest(micros(5000)), Rest::Nap);
-
-        assert_eq!(pace.rest(micros(9000)), Rest::Sleep(IDLE));
-        pace.carried(0, micros(9000));
-        assert_eq!(pace.rest(micros(9001)), Rest::Sleep(IDLE));
-    }
-
-    #[test]
-    fn a_worker_without_packets_is_rarely_awake_and_less_rarely_after_some() {
-        let mut pace = Pace::default();
-        pace.carried(0, micros(5_000_000));
-        assert_eq!(pace.rest(micros(5_000_000)), Rest::Sleep(QUIET));
-
-        pace.carried(1, micros(6_000_000));
-        assert_eq!(pace.rest(micros(6_500_000)), Rest::Sleep(IDLE));
-        assert_eq!(pace.rest(micros(7_000_000)), Rest::Sleep(QUIET));
     }
 }

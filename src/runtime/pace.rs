@@ -1,0 +1,212 @@
+//! How a worker with empty rings spends its time.
+//!
+//! ```text
+//!   frames come in every turn          no rest
+//!   at least 100 in a millisecond      nap     50 µs, without asking the kernel to wake it for each frame
+//!   gaps of up to 200 µs               spin    looks again at once: a wake-up would cost more than the gap is worth
+//!   anything else                      sleep   until a frame comes
+//! ```
+//!
+//! The length of the spin follows the gaps, as the kernel's halt polling does (`Documentation/virt/kvm/halt-polling.rst`): it
+//! doubles when a frame came shortly after the worker went to sleep, and halves when the gap was longer than any spin. A worker
+//! leaves the core to whoever else wants it: it yields in every turn, and stops spinning for a while when that took long.
+
+use crate::time::{Duration, Instant};
+
+/// The longest sleep while packets come now and then: idle sessions are forgotten, and lost frames counted, this late at most.
+const IDLE: Duration = Duration::from_millis(250);
+/// The longest sleep when no packet came for as long. The watchdog wants a turn in two seconds.
+const QUIET: Duration = Duration::from_secs(1);
+/// Under load a worker that found its rings empty naps this long instead of asking the kernel to wake it for the next frame,
+/// which costs more than the frame.
+const NAP: Duration = Duration::from_micros(50);
+/// Frames per millisecond from which on it is load: above what one or two conversations in lockstep make, whose latency a nap
+/// would spoil.
+const LOAD_PER_MS: u64 = 100;
+/// A measurement that took longer, or is older, says nothing: the worker slept.
+const FRESH: Duration = Duration::from_millis(2);
+/// The shortest spin, and where it starts.
+const SPIN_MIN: Duration = Duration::from_micros(10);
+/// The longest: a few times what a wake-up takes, in a virtual machine too.
+const SPIN_MAX: Duration = Duration::from_micros(200);
+/// Others that ran this long while the worker yielded cost it more than it spares by spinning.
+const TAKEN: Duration = Duration::from_micros(50);
+/// For so long the core is then left to them.
+const RESPITE: Duration = Duration::from_millis(100);
+
+/// What to do until the next look at the rings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// Let others run who want to, and look again.
+    Spin,
+    /// Do not look for so long: frames come anyway.
+    Nap(Duration),
+    /// Until a frame comes, or for so long.
+    Sleep(Duration),
+}
+
+/// The load of the last millisecond or so, and the gaps between frames. See the module.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    since: Instant,
+    frames: u64,
+    loaded: bool,
+    /// When the last frames came.
+    carried: Instant,
+    /// Whether the worker slept since.
+    slept: bool,
+    /// How long after a frame it is worth to spin; zero: not at all.
+    spin: Duration,
+    /// The core is left to others until then.
+    respite: Instant,
+}
+
+impl Pace {
+    /// A turn that began at `now` carried so many frames.
+    pub(super) fn carried(&mut self, frames: usize, now: Instant) {
+        self.frames += frames as u64;
+        if frames > 0 {
+            if self.slept {
+                self.spin = spin_after(self.spin, now.since(self.carried));
+            }
+            self.carried = now;
+            self.slept = false;
+        }
+        let passed = now.since(self.since);
+        if passed >= Duration::from_millis(1) {
+            let per_ms = self.frames * 1_000_000 / u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX);
+            self.loaded = per_ms >= LOAD_PER_MS && passed < FRESH;
+            self.since = now;
+            self.frames = 0;
+        }
+    }
+
+    /// What to do after a turn without frames.
+    pub(super) fn rest(&mut self, now: Instant) -> Rest {
+        if self.loaded && now.since(self.since) < FRESH {
+            return Rest::Nap(NAP);
+        }
+        let gap = now.since(self.carried);
+        if gap < self.spin && now >= self.respite {
+            return Rest::Spin;
+        }
+        self.slept = true;
+        Rest::Sleep(if gap < QUIET { IDLE } else { QUIET })
+    }
+
+    /// The worker offered its core to others at `from` and got it back at `to`.
+    pub(super) fn yielded(&mut self, from: Instant, to: Instant) {
+        if to.since(from) > TAKEN {
+            self.respite = to + RESPITE;
+        }
+    }
+}
+
+/// The spin that is worth its time after a worker that spun for `spin` fell asleep, and the next frame came `gap` after the last.
+fn spin_after(spin: Duration, gap: Duration) -> Duration {
+    if gap <= SPIN_MAX {
+        return (spin * 2).clamp(SPIN_MIN, SPIN_MAX);
+    }
+    let half = spin / 2;
+    if half < SPIN_MIN { Duration::ZERO } else { half }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn micros(micros: u64) -> Instant {
+        Instant::from_nanos(micros * 1000)
+    }
+
+    /// A pace after single frames that came `gap` apart, each to a worker that looks once in a microsecond, and the instant of
+    /// the last.
+    fn after_gaps(pace: &mut Pace, start: u64, gap: u64, frames: u64) -> u64 {
+        for frame in 0..frames {
+            for at in 1..gap {
+                let now = micros(start + frame * gap + at);
+                let _ = pace.rest(now);
+                pace.carried(0, now);
+            }
+            pace.carried(1, micros(start + (frame + 1) * gap));
+        }
+        start + frames * gap
+    }
+
+    #[test]
+    fn a_flood_is_napped_through_and_a_conversation_is_not() {
+        let rest_after = |frames_per_turn, turn_us: u64| {
+            let mut pace = Pace::default();
+            let turns = 5000 / turn_us;
+            (0..=turns).for_each(|turn| pace.carried(frames_per_turn, micros(turn * turn_us)));
+            pace.rest(micros(turns * turn_us + 1))
+        };
+
+        assert_eq!(rest_after(10, 50), Rest::Nap(NAP), "200 frames a millisecond");
+        assert_eq!(rest_after(1, 25), Rest::Sleep(IDLE), "a ping-pong with 50 µs round trip");
+        assert_eq!(rest_after(0, 1000), Rest::Sleep(IDLE));
+    }
+
+    #[test]
+    fn load_is_forgotten_when_it_ends() {
+        let mut pace = Pace::default();
+        (0..100).for_each(|turn| pace.carried(50, micros(turn * 50)));
+        assert_eq!(pace.rest(micros(5000)), Rest::Nap(NAP));
+
+        assert_eq!(pace.rest(micros(9000)), Rest::Sleep(IDLE));
+        pace.carried(0, micros(9000));
+        assert_eq!(pace.rest(micros(9001)), Rest::Sleep(IDLE));
+    }
+
+    #[test]
+    fn a_worker_without_packets_is_rarely_awake_and_less_rarely_after_some() {
+        let mut pace = Pace::default();
+        pace.carried(0, micros(5_000_000));
+        assert_eq!(pace.rest(micros(5_000_000)), Rest::Sleep(QUIET));
+
+        pace.carried(1, micros(6_000_000));
+        assert_eq!(pace.rest(micros(6_500_000)), Rest::Sleep(IDLE));
+        assert_eq!(pace.rest(micros(7_000_000)), Rest::Sleep(QUIET));
+    }
+
+    #[test]
+    fn frames_that_come_soon_are_waited_for_awake() {
+        let mut pace = Pace::default();
+        let last = after_gaps(&mut pace, 0, 110, 10);
+
+        assert_eq!(pace.rest(micros(last + 109)), Rest::Spin);
+        assert_eq!(pace.rest(micros(last + 201)), Rest::Sleep(IDLE), "no spin is longer");
+    }
+
+    #[test]
+    fn frames_that_come_now_and_then_are_waited_for_asleep() {
+        let mut pace = Pace::default();
+        let last = after_gaps(&mut pace, 0, 110, 10);
+        let last = after_gaps(&mut pace, last, 1000, 6);
+
+        assert_eq!(pace.rest(micros(last + 1)), Rest::Sleep(IDLE));
+    }
+
+    #[test]
+    fn a_pause_does_not_make_forget_how_a_conversation_goes() {
+        let mut pace = Pace::default();
+        let last = after_gaps(&mut pace, 0, 40, 10);
+        let last = after_gaps(&mut pace, last, 1000, 1);
+
+        assert_eq!(pace.rest(micros(last + 15)), Rest::Spin, "half as long as before");
+    }
+
+    #[test]
+    fn a_core_that_others_want_is_left_to_them_for_a_while() {
+        let mut pace = Pace::default();
+        let last = after_gaps(&mut pace, 0, 110, 10);
+        pace.yielded(micros(last), micros(last + 5));
+        assert_eq!(pace.rest(micros(last + 5)), Rest::Spin, "a short guest does no harm");
+
+        pace.yielded(micros(last + 5), micros(last + 85));
+
+        assert_eq!(pace.rest(micros(last + 85)), Rest::Sleep(IDLE));
+        pace.carried(1, micros(last + 100_086));
+        assert_eq!(pace.rest(micros(last + 100_087)), Rest::Spin);
+    }
+}
