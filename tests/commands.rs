@@ -184,6 +184,7 @@ impl Fake {
             bytes: 300_000,
             since_ms: 61_000,
             reason: None,
+            hold_ms: None,
             checks: vec![CheckView {
                 peer: "inner".to_owned(),
                 family: "ipv4".to_owned(),

@@ -119,8 +119,12 @@ pub struct FirewallView {
     pub bytes: u64,
     /// In this state for.
     pub since_ms: u64,
-    /// Why it is in this state.
+    /// Why it is in this state, or is up and takes no new sessions.
     pub reason: Option<String>,
+    /// It came back and is in its `hold` for so long: new sessions go to the firewalls that are not, if there are any; null
+    /// if it is not in its hold.
+    #[serde(default)]
+    pub hold_ms: Option<u64>,
     /// One per (peer, family).
     pub checks: Vec<CheckView>,
 }

@@ -22,6 +22,9 @@
 //! - A firewall that does not answer ARP or ND has failed whatever the peer does: no verdict about it waits.
 //! - At the start, the first paths that rise wait until every path has its first verdict, at most the same grace time: a
 //!   flow that the engine forgot must not go through a firewall that merely was judged earlier than its own.
+//! - When every path of a family to a peer leaves by links of the engine's own that are down, the engine itself is cut off,
+//!   and knows nothing of firewalls or peer: the peer is lost, and none of its members is up, so that `below-min` applies,
+//!   but none has fallen. A link that is down beside one that is not takes its own firewalls down at once.
 //! - When the first path to a lost peer is back, the old set stays for a grace time more, so that the others can follow;
 //!   after it the verdicts hold. A path that never fell need not pass its `hold` again.
 
@@ -124,6 +127,17 @@ impl Liveness {
         }
     }
 
+    /// Whether the engine's own link to a firewall is down. Until this says so, it is believed to be up; when it comes back,
+    /// the firewall is believed to answer ARP and ND until it was asked.
+    pub fn link(&mut self, firewall: FirewallId, is_down: bool) {
+        if let Some(Some(firewall)) = self.firewalls.get_mut(firewall.index())
+            && firewall.is_cut_off != is_down
+        {
+            firewall.is_cut_off = is_down;
+            firewall.silent = [is_down; 2];
+        }
+    }
+
     /// What a peer advertised in a probe of this family. The caller sees to it that an older advertisement never comes
     /// after a newer one. Firewalls that are not between the two engines are ignored.
     pub fn told(&mut self, peer: PeerId, family: Family, told: &[Told], now: Instant) {
@@ -150,8 +164,9 @@ impl Liveness {
     pub fn evaluate(&mut self, now: Instant) -> Vec<Change> {
         for leg in &mut self.legs {
             let group = &self.groups[leg.group.index()];
-            let silent = silent_slots(group, &self.firewalls, leg.family);
-            leg.advance(silent, group.grace, now);
+            let silent = slots(group, &self.firewalls, |firewall| firewall.silent[family_index(leg.family)]);
+            let cut_off = slots(group, &self.firewalls, |firewall| firewall.is_cut_off);
+            leg.advance(silent, cut_off, group.grace, now);
         }
         self.evaluate_admin(now);
         let mut changes = Vec::new();
@@ -174,6 +189,14 @@ impl Liveness {
     /// The administrative state that holds, wherever it was commanded.
     pub fn effective_admin(&self, firewall: FirewallId) -> Option<Admin> {
         self.firewalls.get(firewall.index())?.as_ref().map(|firewall| firewall.effective.0)
+    }
+
+    /// Whether a firewall is in its hold, on a path at least: new flows go to others while there are any.
+    pub fn is_held(&self, firewall: FirewallId) -> bool {
+        let Some(Some(firewall)) = self.firewalls.get(firewall.index()) else { return false };
+        let bit = 1 << firewall.slot;
+        let mut legs = self.legs.iter().filter(|leg| leg.group == firewall.group);
+        legs.any(|leg| leg.live & !leg.takes_new & bit != 0)
     }
 
     /// State of a peer; `None` if no path leads to it.
@@ -283,22 +306,24 @@ impl Liveness {
             };
             let mut legs = self.legs.iter().filter(is_needed).peekable();
             let all = if legs.peek().is_some() { Slots::MAX } else { 0 };
+            let is_cut_off = legs.clone().any(|leg| leg.is_cut_off);
             let (live, takes_new, undecided) = legs.fold((all, all, all), |(live, takes_new, undecided), leg| {
                 let usable = leg.live & !leg.told_down;
                 (live & usable, takes_new & leg.takes_new, undecided & (usable | leg.starting() & !leg.told_down))
             });
 
-            let up = live & carries;
+            let stands = live & carries;
+            let up = if is_cut_off { 0 } else { stands };
             let set = &mut self.sets[index];
             // Past its hold is better, but a member that was told to drain is no better than one in its hold.
             let (settled, held) = (up & takes_new & ready, up & ready);
             let (selectable, starting) = (if settled != 0 { settled } else { held }, undecided & !live & carries);
             let changed = (set.up, set.selectable, set.starting) != (up, selectable, starting);
-            let carried = self.carried[index] | up;
-            for slot in (0..group.members.len()).filter(|slot| carried & !(up | starting) & (1 << slot) != 0) {
+            let carried = self.carried[index] | stands;
+            for slot in (0..group.members.len()).filter(|slot| carried & !(stands | starting) & (1 << slot) != 0) {
                 set.falls[slot] = set.falls[slot].wrapping_add(1);
             }
-            self.carried[index] = carried & (up | starting);
+            self.carried[index] = carried & (stands | starting);
             (set.up, set.selectable, set.starting) = (up, selectable, starting);
             if changed {
                 changes.push(Change::Set(PathSetId::from(index)));
@@ -312,11 +337,11 @@ impl Liveness {
     }
 }
 
-fn silent_slots(group: &LivenessGroup, firewalls: &[Option<Firewall>], family: Family) -> Slots {
-    let is_silent =
-        |id: FirewallId| firewalls[id.index()].as_ref().is_some_and(|firewall| firewall.silent[family_index(family)]);
-    let silent = group.members.iter().enumerate().filter(|(_, (id, _))| is_silent(*id));
-    silent.fold(0, |slots, (slot, _)| slots | 1 << slot)
+/// The members of a group of which something is true.
+fn slots(group: &LivenessGroup, firewalls: &[Option<Firewall>], is_true: impl Fn(&Firewall) -> bool) -> Slots {
+    let members = group.members.iter().enumerate();
+    let those = members.filter(|(_, (id, _))| firewalls[id.index()].as_ref().is_some_and(&is_true));
+    those.fold(0, |slots, (slot, _)| slots | 1 << slot)
 }
 
 fn severity(admin: Admin) -> u8 {

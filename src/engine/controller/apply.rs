@@ -138,6 +138,9 @@ impl Controller {
             }
         }
         self.liveness.apply(judgement::settings(&self.config, &self.set_keys), now);
+        for link in self.config.link_ids().collect::<Vec<_>>() {
+            self.tell_link(link, !self.links[link.index()].up);
+        }
         for id in self.config.firewall_ids().collect::<Vec<_>>() {
             self.liveness.set_admin(id, self.commanded(id));
         }

@@ -229,6 +229,7 @@ impl Controller {
         }
         if !was.0 {
             self.neighbors.link_up(id, now);
+            self.tell_link(id, false);
         }
         if !was.0 || was.1 != is.1 {
             self.announce(id);

@@ -130,8 +130,12 @@ impl Controller {
 
     fn peer_changed(&mut self, peer: PeerId, from: PeerState, to: PeerState, now: Instant) {
         let subject = self.peer_name(peer);
+        let is_cut_off = self.liveness.peer(peer).is_some_and(|peer| peer.reason == Reason::Link);
         let reason = match to {
             PeerState::Up => "a path is up",
+            PeerState::Lost if is_cut_off => {
+                "the engine's own links to all firewalls are down: their sessions are kept"
+            }
             PeerState::Lost => "all paths failed at once while firewalls still answer: the last live set is kept",
             PeerState::Down => "no path is up",
         };
@@ -176,6 +180,7 @@ impl Controller {
         match reason {
             Reason::Well => None,
             Reason::Starting => Some("no verdict yet".to_owned()),
+            Reason::Link => Some("the engine's own link to it is down".to_owned()),
             Reason::Probes(id, family) => {
                 Some(format!("probes to {} are not answered ({})", peer(id), family_name(family)))
             }

@@ -137,11 +137,14 @@ impl Controller {
                 }
             }
         }
+        self.tell_link(link, true);
+    }
+
+    /// Tells whether the engine's own link to its firewalls is down.
+    pub(super) fn tell_link(&mut self, link: LinkId, is_down: bool) {
         let here = self.config.firewalls.iter().enumerate().filter(|(_, firewall)| firewall.link == link);
         for (firewall, _) in here {
-            for family in [Family::V4, Family::V6] {
-                self.liveness.neighbor(firewall.into(), family, false);
-            }
+            self.liveness.link(firewall.into(), is_down);
         }
         self.judge = true;
     }

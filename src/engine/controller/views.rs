@@ -9,13 +9,17 @@ use crate::engine::{Counters, view};
 use crate::id::{FirewallId, PeerId};
 use crate::neighbor::Neighbor;
 use crate::path::liveness::{FirewallState, PeerState};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
+
+/// Why a firewall that is up takes no new sessions.
+const HELD: &str = "in its hold after its return: new sessions go to other firewalls";
 
 impl Controller {
     pub(super) fn firewall_view(&self, id: FirewallId, counters: &Counters, now: Instant) -> view::FirewallView {
         let firewall = &self.config.firewalls[id.index()];
         let status = self.liveness.firewall(id);
         let state = status.map_or(FirewallState::Down, |status| status.state);
+        let hold = self.liveness.is_held(id).then(|| self.hold_left(id, now)).flatten();
         let traffic = counters.firewalls.get(id.index()).copied().unwrap_or_default();
         view::FirewallView {
             engine: self.config.engine.name.clone(),
@@ -33,9 +37,16 @@ impl Controller {
             packets: traffic.packets,
             bytes: traffic.bytes,
             since_ms: status.map_or(0, |status| millis(now.since(status.since))),
-            reason: status.and_then(|status| self.reason_text(status.reason)),
+            reason: status.and_then(|status| self.reason_text(status.reason)).or_else(|| hold.map(|_| HELD.to_owned())),
+            hold_ms: hold.map(millis),
             checks: self.check_views(id, now),
         }
+    }
+
+    /// How long until every path of a firewall is past its hold.
+    fn hold_left(&self, id: FirewallId, now: Instant) -> Option<Duration> {
+        let paths = self.paths.iter().filter(|path| path.key.firewall == id);
+        paths.filter_map(|path| path.monitor.poll_timeout(now)).max().map(|until| until.since(now))
     }
 
     fn check_views(&self, id: FirewallId, now: Instant) -> Vec<view::CheckView> {

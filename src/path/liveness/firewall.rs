@@ -16,6 +16,8 @@ pub(super) struct Firewall {
     /// When the drain ends; passed if it is not later than the evaluation.
     pub(super) deadline: Option<Instant>,
     pub(super) deadline_passed: bool,
+    /// The engine's own link to it is down.
+    pub(super) is_cut_off: bool,
     /// Does not answer ARP, ND.
     pub(super) silent: [bool; 2],
     pub(super) status: Status<FirewallState>,
@@ -31,6 +33,7 @@ impl Firewall {
             effective: (Admin::Ready, None),
             deadline: None,
             deadline_passed: false,
+            is_cut_off: false,
             silent: [false; 2],
             status,
         }
@@ -44,6 +47,7 @@ impl Firewall {
         let works = legs().any(|leg| leg.trouble(bit).is_none());
         match (self.effective.0, works, trouble) {
             (Admin::Maint, _, _) => (FirewallState::Maint, commanded),
+            (Admin::Ready | Admin::Drain, _, _) if self.is_cut_off => (FirewallState::Down, Reason::Link),
             (Admin::Ready | Admin::Drain, false, trouble) => (FirewallState::Down, trouble.unwrap_or(Reason::Starting)),
             (Admin::Drain, true, _) if self.deadline_passed => (FirewallState::Drain, Reason::Deadline),
             (Admin::Drain, true, _) => (FirewallState::Drain, commanded),

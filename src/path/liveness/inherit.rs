@@ -19,7 +19,7 @@ impl Liveness {
         for (own, old) in self.firewalls.iter_mut().zip(&old.firewalls) {
             let (Some(own), Some(old)) = (own, old) else { continue };
             (own.effective, own.deadline, own.deadline_passed) = (old.effective, old.deadline, old.deadline_passed);
-            (own.silent, own.status) = (old.silent, old.status);
+            (own.is_cut_off, own.silent, own.status) = (old.is_cut_off, old.silent, old.status);
         }
         for (own, old) in self.peers.iter_mut().zip(&old.peers) {
             if own.is_some() && old.is_some() {

@@ -30,6 +30,8 @@ pub(super) struct Leg {
     pub(super) told_down: Slots,
     pub(super) told_drain: Slots,
     pub(super) told_maint: Slots,
+    /// Every path leaves by a link of the engine's own that is down.
+    pub(super) is_cut_off: bool,
     /// Sets toward every peer need it. One that a reload adds beside others does not count until its first path is up.
     pub(super) counts: bool,
 }
@@ -64,6 +66,7 @@ impl Leg {
             told_down: 0,
             told_drain: 0,
             told_maint: 0,
+            is_cut_off: false,
             counts: true,
         }
     }
@@ -80,8 +83,12 @@ impl Leg {
         (self.phase, self.heard, self.counts) = (old.phase, old.heard, old.counts);
     }
 
-    /// Decides which verdicts hold. `silent` are the firewalls that do not answer ARP or ND.
-    pub(super) fn advance(&mut self, silent: Slots, grace: Duration, now: Instant) {
+    /// Decides which verdicts hold. `silent` are the firewalls that do not answer ARP or ND, `cut_off` those to which the
+    /// engine's own link is down.
+    pub(super) fn advance(&mut self, silent: Slots, cut_off: Slots, grace: Duration, now: Instant) {
+        self.is_cut_off = self.exists & !cut_off == 0;
+        // Who has no link hears nobody: that nobody answers says nothing of them.
+        let silent = if self.is_cut_off { 0 } else { silent };
         let undecided = self.exists & !self.up & !self.down;
         self.phase = match self.phase {
             Phase::Starting { .. } if self.up == 0 => Phase::Starting { until: None },
@@ -184,9 +191,11 @@ impl Leg {
 pub(super) fn judge_peer<'a>(legs: impl Iterator<Item = &'a Leg> + Clone) -> (PeerState, Reason) {
     let first = |wanted: &dyn Fn(&Leg) -> bool| legs.clone().find(|leg| wanted(leg)).map(|leg| (leg.peer, leg.family));
     let lost = first(&Leg::is_lost);
+    let is_cut_off = legs.clone().any(|leg| leg.is_lost() && leg.is_cut_off);
     let up = first(&|leg| leg.live != 0);
     let down = first(&|leg| leg.down != 0);
     match (lost, up, down) {
+        (Some(_), _, _) if is_cut_off => (PeerState::Lost, Reason::Link),
         (Some((peer, family)), _, _) => (PeerState::Lost, Reason::Probes(peer, family)),
         (None, Some(_), _) => (PeerState::Up, Reason::Well),
         (None, None, Some((peer, family))) => (PeerState::Down, Reason::Probes(peer, family)),

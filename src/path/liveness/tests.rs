@@ -1,3 +1,5 @@
+mod links;
+
 use proptest::prelude::*;
 
 use super::*;

@@ -108,6 +108,8 @@ pub enum Reason {
     Well,
     /// No verdict yet.
     Starting,
+    /// The engine's own link to it is down.
+    Link,
     /// Probes toward this peer are not answered.
     Probes(PeerId, Family),
     /// This peer says that the path to it is down.
@@ -125,7 +127,8 @@ pub enum Reason {
 pub enum PeerState {
     /// At least one path to it is up, and in no family all failed together.
     Up,
-    /// All paths of a family failed together while a firewall still answered: the last live set is kept.
+    /// All paths of a family failed together while a firewall still answered, or with the engine's own links: the last live
+    /// set is kept.
     Lost,
     /// No path to it is up.
     Down,

@@ -212,6 +212,48 @@ fn a_link_that_goes_down_takes_its_paths_down_at_once_and_back_after_rise() {
 }
 
 #[test]
+fn an_engine_that_loses_its_only_link_keeps_every_session_where_it_was() {
+    let mut sandwich = started(2);
+    sandwich.set_device(OUTER, false);
+    let set = every_peer(&sandwich, OUTER);
+    assert_eq!((set.up, set.falls.as_slice()), (0, &[0, 0][..]));
+    assert_eq!(sandwich.peer(OUTER).state, "lost");
+    assert_eq!(sandwich.peer(OUTER).reason.as_deref(), Some("the engine's own link to it is down"));
+    sandwich.run(2 * SECOND);
+
+    sandwich.set_device(OUTER, true);
+    assert_eq!(every_peer(&sandwich, OUTER).up, 0b11, "at once");
+    sandwich.run(3 * SECOND);
+
+    for engine in [OUTER, INNER] {
+        let set = every_peer(&sandwich, engine);
+        assert_eq!((set.up, set.falls.as_slice()), (0b11, &[0, 0][..]));
+        assert_eq!(sandwich.peer(engine).state, "up");
+        assert!(sandwich.alarms(engine).is_empty(), "{:?}", sandwich.alarms(engine));
+    }
+}
+
+#[test]
+fn a_firewall_in_its_hold_says_so_and_for_how_long() {
+    let mut sandwich = started(2);
+    sandwich.kill(0);
+    sandwich.run_until(OUTER, 0, "down", SECOND);
+    sandwich.heal(0);
+    sandwich.run_until(OUTER, 0, "up", 5 * SECOND);
+    sandwich.run(Duration::from_millis(100));
+
+    let held = sandwich.firewall(OUTER, 0);
+    assert_eq!(held.reason.as_deref(), Some("in its hold after its return: new sessions go to other firewalls"));
+    assert!(held.hold_ms.is_some_and(|left| (1..=2000).contains(&left)), "{:?}", held.hold_ms);
+    assert_eq!((every_peer(&sandwich, OUTER).selectable, every_peer(&sandwich, INNER).selectable), (0b10, 0b10));
+
+    sandwich.run(4 * SECOND);
+    let free = sandwich.firewall(OUTER, 0);
+    assert_eq!((free.reason, free.hold_ms, free.state.as_str()), (None, None, "up"));
+    assert_eq!((every_peer(&sandwich, OUTER).selectable, every_peer(&sandwich, INNER).selectable), (0b11, 0b11));
+}
+
+#[test]
 fn drain_and_maint_travel_and_end_on_both_sides() {
     let mut sandwich = started(2);
     let now = sandwich.now;
