@@ -15,10 +15,11 @@
 //! # Is the firewall dead, or the peer?
 //!
 //! When all live paths to a peer fail together, the peer is *lost*, not the firewalls: the live set stays as it is, so that
-//! nothing is reselected, reset or dropped. Three rules tell the cases apart, for each (peer, family) alone:
+//! nothing is reselected, reset or dropped. These rules tell the cases apart, for each (peer, family) alone:
 //!
-//! - A down verdict waits while every other live path to the peer is missing probes too. It ends when one of them answers
-//!   (then the verdict holds) or when all are down (then the peer is lost).
+//! - A down verdict waits while every other live path to the peer is missing probes too. When all are down, the peer is
+//!   lost. When one of them answers, each of the others is asked once more, as a peer that comes back answers on one path
+//!   first: the verdict holds if its path still misses probes, and is put off for a grace time if it answers.
 //! - A firewall that does not answer ARP or ND has failed whatever the peer does: no verdict about it waits.
 //! - At the start, the first paths that rise wait until every path has its first verdict, at most the same grace time: a
 //!   flow that the engine forgot must not go through a firewall that merely was judged earlier than its own.
@@ -43,8 +44,8 @@ use crate::wire::Family;
 use firewall::Firewall;
 use leg::{Leg, judge_peer};
 pub use values::{
-    Change, FirewallState, LivenessConfig, LivenessGroup, PathHealth, PathKey, PeerState, Reason, SetKey, Status, Told,
-    Verdict,
+    Change, FirewallState, LivenessConfig, LivenessGroup, PathHealth, PathKey, PeerState, Reason, SetKey, Status,
+    Timing, Told, Verdict,
 };
 
 /// How long an advertisement of a peer counts.
@@ -166,7 +167,7 @@ impl Liveness {
             let group = &self.groups[leg.group.index()];
             let silent = slots(group, &self.firewalls, |firewall| firewall.silent[family_index(leg.family)]);
             let cut_off = slots(group, &self.firewalls, |firewall| firewall.is_cut_off);
-            leg.advance(silent, cut_off, group.grace, now);
+            leg.advance(silent, cut_off, group.timing, now);
         }
         self.evaluate_admin(now);
         let mut changes = Vec::new();

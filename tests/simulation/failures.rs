@@ -300,3 +300,36 @@ fn a_link_without_carrier_costs_the_firewalls_nothing_when_it_is_back() {
     assert_eq!(lab.firewalls_of(flow).len(), 1);
     assert_unbroken(&lab);
 }
+
+#[test]
+fn a_short_silence_of_an_engine_takes_no_firewall_down_at_its_peer() {
+    // Around the time of the first down verdicts, when other paths have missed fewer probes. An engine that stood still answers
+    // what has waited for it, one that is started anew does not: the same verdicts fall earlier.
+    let still = (280..400).step_by(8).map(|silence| (silence, false));
+    let anew = (180..300).step_by(8).map(|silence| (silence, true));
+    for (silence, is_restart) in still.chain(anew) {
+        let mut lab = ready(Plan { firewalls: 3, ..Plan::default() });
+        let flows: Vec<_> =
+            (0..12).map(|n| lab.open(long(Traffic::TcpEcho), if n % 2 == 0 { OUT } else { IN })).collect();
+        lab.run_for(ms(300));
+
+        if is_restart {
+            lab.crash_engine(Side::Outer);
+            lab.run_for(ms(silence));
+            lab.start_engine(Side::Outer);
+        } else {
+            lab.pause_engine(Side::Outer, ms(silence));
+            lab.run_for(ms(silence));
+        }
+        lab.run_for(ms(1500));
+
+        for flow in flows {
+            assert_eq!(lab.firewalls_of(flow).len(), 1, "{silence} ms, {is_restart}: {}", lab.flow(flow).tuple);
+        }
+        let states: Vec<_> =
+            lab.engine(Side::Inner).firewalls(lab.world.now()).into_iter().map(|view| view.state).collect();
+        assert_eq!(states, ["up", "up", "up"], "{silence} ms, {is_restart}");
+        assert_eq!(lab.oracle(), 0, "{silence} ms, {is_restart}");
+        assert_unbroken(&lab);
+    }
+}

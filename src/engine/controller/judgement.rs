@@ -7,7 +7,8 @@ use crate::health::monitor::State;
 use crate::id::{GroupId, PathSetId, PeerId};
 use crate::neighbor;
 use crate::path::liveness::{
-    Change, FirewallState, LivenessConfig, LivenessGroup, PathHealth, PathKey, PeerState, Reason, SetKey, Verdict,
+    Change, FirewallState, LivenessConfig, LivenessGroup, PathHealth, PathKey, PeerState, Reason, SetKey, Timing,
+    Verdict,
 };
 use crate::time::Instant;
 use crate::wire::Family;
@@ -48,7 +49,10 @@ pub(super) fn settings(config: &Config, sets: &[SetKey]) -> LivenessConfig {
         members: group.firewalls.iter().map(|id| (*id, config.firewalls[id.index()].admin)).collect(),
         min_up: group.min_up,
         drain_timeout: group.drain_timeout,
-        grace: group.check.interval * (u32::from(group.check.rise) + GRACE_PROBES) + group.check.timeout,
+        timing: Timing {
+            grace: group.check.interval * (u32::from(group.check.rise) + GRACE_PROBES) + group.check.timeout,
+            recall: group.check.interval + group.check.timeout,
+        },
     });
     // Sessions toward a peer that was removed go on as those toward every peer.
     let is_there = |peer: &PeerId| !is_removed(&config.peers[peer.index()].name);

@@ -1,10 +1,10 @@
 //! All paths to one peer in one family: which verdicts hold when they fail together, one by one, or at the start.
 
 use super::TOLD_LIFE;
-use super::values::{PeerState, Reason, Verdict};
+use super::values::{PeerState, Reason, Timing, Verdict};
 use crate::id::{GroupId, PeerId};
 use crate::path::{Admin, Slots};
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 use crate::wire::Family;
 
 /// All paths to one peer in one family, as bits by slot.
@@ -40,12 +40,25 @@ pub(super) struct Leg {
 enum Phase {
     /// Nothing is live yet; after the first path has risen, the others have until then for their first verdict.
     Starting { until: Option<Instant> },
-    /// Verdicts hold.
-    Heard,
+    /// Verdicts hold, if nothing speaks against it.
+    Heard(Doubt),
     /// All live paths failed together.
     Lost,
     /// A path is back; the old set stays until then.
     Back { until: Instant },
+}
+
+/// Whether the peer is what fails while some path has a down verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doubt {
+    /// No: the verdict holds.
+    None,
+    /// Every live path without a down verdict is missing probes: the verdict waits.
+    Unheard,
+    /// One of them answers again: until then the others may show that they do too.
+    Resumed { until: Instant },
+    /// Paths that do, with a down verdict as it takes `rise` probes to get another, keep their place until then.
+    Spared { until: Instant },
 }
 
 impl Leg {
@@ -85,17 +98,17 @@ impl Leg {
 
     /// Decides which verdicts hold. `silent` are the firewalls that do not answer ARP or ND, `cut_off` those to which the
     /// engine's own link is down.
-    pub(super) fn advance(&mut self, silent: Slots, cut_off: Slots, grace: Duration, now: Instant) {
+    pub(super) fn advance(&mut self, silent: Slots, cut_off: Slots, timing: Timing, now: Instant) {
         self.is_cut_off = self.exists & !cut_off == 0;
         // Who has no link hears nobody: that nobody answers says nothing of them.
         let silent = if self.is_cut_off { 0 } else { silent };
         let undecided = self.exists & !self.up & !self.down;
         self.phase = match self.phase {
             Phase::Starting { .. } if self.up == 0 => Phase::Starting { until: None },
-            Phase::Starting { until: None } if undecided != 0 => Phase::Starting { until: Some(now + grace) },
+            Phase::Starting { until: None } if undecided != 0 => Phase::Starting { until: Some(now + timing.grace) },
             Phase::Starting { until: Some(until) } if undecided != 0 && now < until => self.phase,
-            Phase::Starting { .. } => Phase::Heard,
-            Phase::Heard | Phase::Lost | Phase::Back { .. } => self.phase,
+            Phase::Starting { .. } => Phase::Heard(Doubt::None),
+            Phase::Heard(_) | Phase::Lost | Phase::Back { .. } => self.phase,
         };
         if !matches!(self.phase, Phase::Starting { .. }) {
             self.live |= self.up;
@@ -105,20 +118,19 @@ impl Leg {
         let mut fallen = failed & silent;
         self.phase = match self.phase {
             Phase::Starting { .. } => self.phase,
-            Phase::Heard if failed & !silent == 0 => Phase::Heard,
-            Phase::Heard if standing == 0 => Phase::Lost,
-            Phase::Heard if standing & !self.failing == 0 => Phase::Heard,
-            Phase::Heard => {
-                fallen = failed;
-                Phase::Heard
+            Phase::Heard(_) if standing == 0 && failed != fallen => Phase::Lost,
+            Phase::Heard(doubt) => {
+                let (doubt, convinced) = self.weigh(doubt, failed & !silent, timing, now);
+                fallen |= convinced;
+                Phase::Heard(doubt)
             }
-            Phase::Lost | Phase::Back { .. } if failed & !silent == 0 => Phase::Heard,
+            Phase::Lost | Phase::Back { .. } if failed == fallen => Phase::Heard(Doubt::None),
             Phase::Lost | Phase::Back { .. } if standing == 0 => Phase::Lost,
-            Phase::Lost => Phase::Back { until: now + grace },
+            Phase::Lost => Phase::Back { until: now + timing.grace },
             Phase::Back { until } if now < until => Phase::Back { until },
             Phase::Back { .. } => {
                 fallen = failed;
-                Phase::Heard
+                Phase::Heard(Doubt::None)
             }
         };
         self.live &= !fallen;
@@ -131,11 +143,29 @@ impl Leg {
         }
     }
 
+    /// What doubt there is after `doubt`, and which of the paths that `failed` have fallen.
+    fn weigh(&self, doubt: Doubt, failed: Slots, timing: Timing, now: Instant) -> (Doubt, Slots) {
+        let others = self.live & !self.down;
+        let is_unheard = others != 0 && others & !self.failing == 0;
+        match doubt {
+            Doubt::None | Doubt::Unheard | Doubt::Resumed { .. } | Doubt::Spared { .. } if is_unheard => {
+                (Doubt::Unheard, 0)
+            }
+            Doubt::None => (Doubt::None, failed),
+            Doubt::Unheard => (Doubt::Resumed { until: now + timing.recall }, 0),
+            Doubt::Resumed { until } if now < until => (doubt, 0),
+            Doubt::Resumed { .. } if failed & !self.failing == 0 => (Doubt::None, failed),
+            Doubt::Resumed { .. } => (Doubt::Spared { until: now + timing.grace }, failed & self.failing),
+            Doubt::Spared { until } if now < until && failed != 0 => (doubt, 0),
+            Doubt::Spared { .. } => (Doubt::None, failed),
+        }
+    }
+
     /// No verdict yet, or it waits for the others of the start.
     pub(super) fn starting(&self) -> Slots {
         let judged = match self.phase {
             Phase::Starting { .. } => self.down,
-            Phase::Heard | Phase::Lost | Phase::Back { .. } => self.up | self.down,
+            Phase::Heard(_) | Phase::Lost | Phase::Back { .. } => self.up | self.down,
         };
         self.exists & !judged & !self.live
     }
@@ -143,7 +173,7 @@ impl Leg {
     /// The peer was heard and is not any more.
     pub(super) fn is_lost(&self) -> bool {
         match self.phase {
-            Phase::Starting { .. } | Phase::Heard => false,
+            Phase::Starting { .. } | Phase::Heard(_) => false,
             Phase::Lost | Phase::Back { .. } => true,
         }
     }
@@ -178,13 +208,13 @@ impl Leg {
     }
 
     pub(super) fn timeouts(&self) -> impl Iterator<Item = Instant> + use<> {
-        let (expiry, grace) = match self.phase {
-            Phase::Starting { until } => (self.heard.map(|heard| heard + TOLD_LIFE), until),
-            Phase::Heard => (self.heard.map(|heard| heard + TOLD_LIFE), None),
-            Phase::Lost => (None, None),
-            Phase::Back { until } => (None, Some(until)),
+        let expiry = self.heard.filter(|_| !self.is_lost()).map(|heard| heard + TOLD_LIFE);
+        let until = match self.phase {
+            Phase::Starting { until } => until,
+            Phase::Heard(Doubt::Resumed { until } | Doubt::Spared { until }) | Phase::Back { until } => Some(until),
+            Phase::Heard(Doubt::None | Doubt::Unheard) | Phase::Lost => None,
         };
-        expiry.into_iter().chain(grace)
+        expiry.into_iter().chain(until)
     }
 }
 

@@ -8,6 +8,7 @@ const INNER: PeerId = PeerId(0);
 const DMZ: PeerId = PeerId(1);
 const V4: PathSetId = PathSetId(0);
 const GRACE: Duration = Duration::from_millis(800);
+const RECALL: Duration = Duration::from_millis(150);
 
 fn at(millis: u64) -> Instant {
     Instant::from_millis(millis)
@@ -22,7 +23,7 @@ fn config(firewalls: u16, min_up: u16) -> LivenessConfig {
         members: (0..firewalls).map(|number| (FirewallId(number), Admin::Ready)).collect(),
         min_up,
         drain_timeout: Some(Duration::from_secs(5)),
-        grace: GRACE,
+        timing: Timing { grace: GRACE, recall: RECALL },
     };
     LivenessConfig {
         groups: vec![group],
@@ -230,6 +231,33 @@ fn a_verdict_waits_only_until_another_path_answers() {
     let mut lab = Lab::up(2);
     lab.paths(&[DOWN, FAILING]);
     assert_eq!(lab.set().0, 0b11);
+    lab.paths(&[DOWN, UP]);
+    assert_eq!(lab.set().0, 0b11, "it is asked once more");
+    lab.wait(RECALL.as_millis() as u64);
+    assert_eq!(lab.set(), (0b10, 0b10, vec![1, 0]));
+}
+
+#[test]
+fn a_path_that_answers_again_after_all_were_missing_probes_has_not_fallen() {
+    let answering = PathHealth { failing: false, ..DOWN };
+    let mut lab = Lab::up(3);
+    lab.paths(&[FAILING, FAILING, FAILING]);
+    lab.paths(&[UP, FAILING, FAILING]);
+    lab.paths(&[UP, DOWN, DOWN]);
+    lab.paths(&[UP, DOWN, answering]);
+    lab.wait(RECALL.as_millis() as u64);
+    assert_eq!((lab.set(), lab.peer()), ((0b101, 0b101, vec![0, 1, 0]), PeerState::Up), "its verdict is put off");
+    lab.wait(GRACE.as_millis() as u64 - 1);
+    assert_eq!(lab.set().0, 0b101);
+    lab.paths(&[UP, DOWN, UP]);
+    lab.wait(GRACE.as_millis() as u64);
+    assert_eq!((lab.set(), lab.peer()), ((0b101, 0b101, vec![0, 1, 0]), PeerState::Up));
+}
+
+#[test]
+fn a_verdict_about_one_path_holds_at_once_when_no_other_missed_probes() {
+    let mut lab = Lab::up(2);
+    lab.paths(&[FAILING, UP]);
     lab.paths(&[DOWN, UP]);
     assert_eq!(lab.set(), (0b10, 0b10, vec![1, 0]));
 }

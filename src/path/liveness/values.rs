@@ -25,9 +25,17 @@ pub struct LivenessGroup {
     pub min_up: u16,
     /// How long a draining member stays up; `None`: for ever.
     pub drain_timeout: Option<Duration>,
-    /// How long the other paths to a lost peer may take to come back after the first: a few probe intervals, more than the
-    /// check's `rise`.
+    /// How long the paths to a peer wait for each other.
+    pub timing: Timing,
+}
+
+/// How long the other paths to a peer may take after the first, by the group's check.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// To have a verdict, at the start or after the peer was lost: a few probe intervals, more than the check's `rise`.
     pub grace: Duration,
+    /// To be asked once more, and to answer.
+    pub recall: Duration,
 }
 
 /// Names a path.
