@@ -114,7 +114,7 @@ impl Index {
             return Entered::Existing(existing);
         }
         let mut at = home;
-        for passed in 0..self.reach() {
+        for _ in 0..self.reach() {
             let bucket = self.bucket(at);
             let is_taken = |place: &AtomicU64| place.compare_exchange(0, hash.entry(slot), AcqRel, Relaxed).is_ok();
             if bucket[..PLACES].iter().any(|place| place.load(Relaxed) == 0 && is_taken(place)) {
@@ -123,10 +123,8 @@ impl Index {
             // Before the entry is there, so that no search stops short of it.
             bucket[OVERFLOW].fetch_add(1, AcqRel);
             at = self.after(at);
-            if passed + 1 == self.reach() {
-                self.uncount(home, self.reach());
-            }
         }
+        self.uncount(home, self.reach());
         Entered::NoRoom
     }
 

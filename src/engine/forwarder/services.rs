@@ -44,8 +44,8 @@ pub(crate) enum Standing {
     Fell(OnFailure),
 }
 
-/// A packet of a session, `opened` this way, that a service placed at a server, and what becomes of it on its way; `None` if it is a packet of
-/// another flow that looks like one of this.
+/// A packet of a session, `opened` this way, that a service placed at a server, and what becomes of it on its way; `None` if it
+/// is a packet of another flow that looks like one of this.
 pub(crate) fn transit(
     flow: FlowKey,
     key: &CanonicalKey,
