@@ -14,6 +14,7 @@ use fwlb::id::{ServerId, ServiceId};
 use fwlb::io::memory::advise_huge_pages;
 use fwlb::session::{Bound, Opened, Session, SessionTable, SessionWorker, Timeouts};
 use fwlb::time::{Duration, Instant};
+use rustix::time::{ClockId, clock_gettime};
 
 /// Entries that a worker looks at between two batches.
 const BUDGET: usize = 256;
@@ -56,28 +57,42 @@ fn main() {
     assert!(table.is_empty());
 }
 
-/// Lets all sessions expire at once, in steps as a worker takes them between batches.
+/// Lets all sessions expire at once, in steps as a worker takes them between batches. A step that the operating system
+/// interrupts takes longer on the wall's clock than on the thread's own, which stands still meanwhile.
 fn forget(worker: &mut SessionWorker, now: Instant) {
-    let (mut pauses, mut ended) = (Vec::new(), 0_u32);
+    let (mut by_wall, mut of_thread, mut ended) = (Pauses::default(), Pauses::default(), 0_u32);
     loop {
-        let start = Clock::now();
+        let (wall, thread) = (Clock::now(), thread_time());
         let visited = worker.expire(now, BUDGET, |_, _| ended += 1);
-        pauses.push(start.elapsed());
+        of_thread.0.push(thread_time() - thread);
+        by_wall.0.push(wall.elapsed());
         if visited < BUDGET {
             break;
         }
     }
-    pauses.sort();
-    let total: std::time::Duration = pauses.iter().sum();
-    let at = |part: f64| pauses[((pauses.len() - 1) as f64 * part) as usize];
-    println!(
-        "forgotten: {} ns each; a step of {BUDGET} took {:?} (p50), {:?} (p99.9), {:?} at most, of {} steps",
-        total.as_nanos() / u128::from(ended.max(1)),
-        at(0.5),
-        at(0.999),
-        at(1.0),
-        pauses.len()
-    );
+    let steps = of_thread.0.len();
+    let each = of_thread.0.iter().sum::<Duration>().as_nanos() / u128::from(ended.max(1));
+    println!("forgotten: {each} ns each, in {steps} steps of {BUDGET}");
+    println!("  a step by the wall's clock:     {}", by_wall.tell());
+    println!("  a step by the thread's own:     {}", of_thread.tell());
+}
+
+/// How long each step kept a worker from its packets.
+#[derive(Default)]
+struct Pauses(Vec<Duration>);
+
+impl Pauses {
+    fn tell(mut self) -> String {
+        self.0.sort_unstable();
+        let at = |part: f64| self.0[((self.0.len() - 1) as f64 * part) as usize];
+        format!("{:?} (p50), {:?} (p99.9), {:?} at most", at(0.5), at(0.999), at(1.0))
+    }
+}
+
+/// Time for which this thread had a processor.
+fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 fn open(worker: &mut SessionWorker, number: u32, now: Instant) {
