@@ -294,6 +294,11 @@ impl Server {
     pub const fn is_up(&self, family: Family) -> bool {
         self.up[family_index(family)]
     }
+
+    /// True if new sessions of a family can be given to it, now or, if it is a backup, when it is needed.
+    pub(crate) const fn is_candidate(&self, family: Family) -> bool {
+        self.is_up(family) && self.takes_new && self.weight > 0
+    }
 }
 
 /// Position of a family in per-family arrays.

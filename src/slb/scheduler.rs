@@ -157,7 +157,7 @@ impl Service {
 
     /// True while every server that is no backup is down in a family.
     pub fn needs_backups(&self, family: Family) -> bool {
-        !self.servers.iter().any(|server| !server.backup && server.is_up(family))
+        need_backups(&self.servers, family)
     }
 
     /// The server that [`Service::choose`] would answer, without anything being remembered of the question.
@@ -176,7 +176,7 @@ impl Service {
     }
 
     fn schedule(&self, flow: &FlowKey, family: Family, turn: Turn) -> Option<&Server> {
-        let is_candidate = |server: &Server| server.is_up(family) && server.takes_new && server.weight > 0;
+        let is_candidate = |server: &Server| server.is_candidate(family);
         let is_primary = |server: &Server| is_candidate(server) && !server.backup;
         let others_are_down = || self.needs_backups(family);
         match self.scheduler {
@@ -217,6 +217,11 @@ impl Service {
         };
         self.servers.iter().filter(|server| is_eligible(server)).min_by(order)
     }
+}
+
+/// True while every server that is no backup is down in a family: then the backups serve.
+pub(super) fn need_backups(servers: &[Server], family: Family) -> bool {
+    !servers.iter().any(|server| !server.backup && server.is_up(family))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

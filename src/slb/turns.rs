@@ -16,6 +16,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, OnceLock, Weak};
 
+use crate::slb::scheduler::need_backups;
 use crate::slb::{Server, ServerState};
 use crate::wire::Family;
 
@@ -67,10 +68,9 @@ impl Lineups {
 impl Lineup {
     /// Those that take new sessions; or, when every other is down, those of the backup servers that do.
     fn new(servers: &[Server], family: Family) -> Self {
-        let is_candidate = |server: &Server| server.is_up(family) && server.takes_new && server.weight > 0;
         let of = |backup: bool| {
-            let those =
-                servers.iter().enumerate().filter(|(_, server)| server.backup == backup && is_candidate(server));
+            let is_one = |server: &Server| server.backup == backup && server.is_candidate(family);
+            let those = servers.iter().enumerate().filter(|(_, server)| is_one(server));
             let member = |(place, server): (usize, &Server)| Member {
                 place,
                 weight: server.weight,
@@ -79,8 +79,7 @@ impl Lineup {
             those.map(member).collect::<Vec<_>>()
         };
         let primaries = of(false);
-        let others_are_down = || !servers.iter().any(|server| !server.backup && server.is_up(family));
-        Self(if primaries.is_empty() && others_are_down() { of(true) } else { primaries })
+        Self(if primaries.is_empty() && need_backups(servers, family) { of(true) } else { primaries })
     }
 }
 
