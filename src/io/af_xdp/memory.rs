@@ -8,6 +8,7 @@ use std::ptr::NonNull;
 
 use super::frames::Frame;
 use super::ring::Mapping;
+use crate::io::memory::advise_huge_pages;
 
 /// Bytes of a frame with what is before it.
 pub(super) const FRAME_BYTES: u32 = 4096;
@@ -45,8 +46,9 @@ impl Memory {
         let skipped = mapping.start().align_offset(HUGE);
         // SAFETY: less than `HUGE` bytes are skipped, and that many more were mapped. JUSTIFICATION: pointer arithmetic.
         let start = unsafe { mapping.start().add(skipped) };
-        // SAFETY: the range lies in the mapping. JUSTIFICATION: the standard library gives no advice. Not taken, it costs speed.
-        unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_HUGEPAGE) };
+        // SAFETY: the range lies in the mapping, which is zero and which nobody else has seen yet. JUSTIFICATION: it is a
+        // mapping of its own.
+        advise_huge_pages(unsafe { std::slice::from_raw_parts(start.as_ptr(), bytes) });
         Ok(Self { _mapping: mapping, start, bytes })
     }
 
