@@ -5,13 +5,11 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use fwlb::engine::testbed::{self, Punts, Side};
 use fwlb::engine::{Batch, Packet, Verdict};
-use fwlb::id::{DeviceId, LinkId, ServerId, ServiceId};
-use fwlb::path::OnFailure;
-use fwlb::slb::{Lineups, Maglev, Mode, Scheduler, SchedulerState, Server, Service, Services};
+use fwlb::id::{DeviceId, LinkId};
+use fwlb::slb::{Mode, SchedulerState, Server, Service, Services};
 use fwlb::time::Instant;
 use fwlb::wire::emit::{self, Macs, Pair};
 use fwlb::wire::offload::Offload;
@@ -97,40 +95,9 @@ fn a_packet_of_a_known_session_allocates_nothing() {
 /// A service of one server on the inner engine, in both families.
 fn service(mode: Mode) -> Services {
     let state = SchedulerState::new(8);
-    let address = |text: &str| text.parse::<IpAddr>().expect("an address");
-    let server = Server {
-        id: ServerId(0),
-        name: "s1".to_owned(),
-        v4: Some(address("203.0.113.11")),
-        v6: Some(address("2001:db8:113::b")),
-        port: None,
-        weight: 1,
-        backup: false,
-        up: [true; 2],
-        takes_new: true,
-        falls: [0; 2],
-        retired: None,
-        is_removed: false,
-        state: state.server("web", "s1"),
-    };
-    Services::new(vec![Service {
-        id: ServiceId(0),
-        name: "web".to_owned(),
-        addresses: vec![address("203.0.113.200"), address("2001:db8:113::c8")],
-        protocols: vec![17],
-        ports: vec![4000..=4000],
-        scheduler: Scheduler::RoundRobin,
-        mode,
-        snat: Vec::new(),
-        sticky: None,
-        on_failure_tcp: OnFailure::Reset,
-        on_failure_udp: OnFailure::Reselect,
-        takes_new: true,
-        servers: vec![server],
-        table: Arc::new(Maglev::new([])),
-        lineups: Lineups::default(),
-        state: state.service("web"),
-    }])
+    let server = Server { port: None, ..testbed::server(&state, 0) };
+    let service = testbed::service(&state, [server]);
+    Services::new(vec![Service { protocols: vec![17], ports: vec![4000..=4000], mode, ..service }])
 }
 
 #[test]

@@ -1,13 +1,11 @@
 //! Clients of a virtual service as they reach the inner engine, which translates destination and port.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use fwlb::engine::testbed::{self, Punts, Side};
 use fwlb::engine::{Batch, Forwarder, Packet, Snapshot, Verdict};
-use fwlb::id::{DeviceId, LinkId, ServerId, ServiceId};
-use fwlb::path::OnFailure;
-use fwlb::slb::{Lineups, Maglev, Mode, Scheduler, SchedulerState, Server, Service, Services};
+use fwlb::id::{DeviceId, LinkId};
+use fwlb::slb::{SchedulerState, Service, Services};
 use fwlb::time::Instant;
 use fwlb::wire::Family;
 use fwlb::wire::emit::{self, Macs, Pair};
@@ -99,38 +97,6 @@ fn frame(family: Family, number: u32, vip: IpAddr) -> Vec<u8> {
 /// One server in both families, which listens on another port.
 fn service() -> Services {
     let state = SchedulerState::new(8);
-    let address = |text: &str| text.parse::<IpAddr>().expect("an address");
-    let server = Server {
-        id: ServerId(0),
-        name: "s1".to_owned(),
-        v4: Some(address("203.0.113.11")),
-        v6: Some(address("2001:db8:113::b")),
-        port: Some(8080),
-        weight: 1,
-        backup: false,
-        up: [true; 2],
-        takes_new: true,
-        falls: [0; 2],
-        retired: None,
-        is_removed: false,
-        state: state.server("web", "s1"),
-    };
-    Services::new(vec![Service {
-        id: ServiceId(0),
-        name: "web".to_owned(),
-        addresses: vec![address("203.0.113.200"), address("2001:db8:113::c8")],
-        protocols: vec![17],
-        ports: vec![PORT..=PORT],
-        scheduler: Scheduler::RoundRobin,
-        mode: Mode::Nat,
-        snat: Vec::new(),
-        sticky: None,
-        on_failure_tcp: OnFailure::Reset,
-        on_failure_udp: OnFailure::Reselect,
-        takes_new: true,
-        servers: vec![server],
-        table: Arc::new(Maglev::new([])),
-        lineups: Lineups::default(),
-        state: state.service("web"),
-    }])
+    let service = testbed::service(&state, [testbed::server(&state, 0)]);
+    Services::new(vec![Service { protocols: vec![17], ports: vec![PORT..=PORT], ..service }])
 }

@@ -11,6 +11,8 @@
 //! leads to a gateway among the clients, so that every other address is a client too; the inner engine's leads back through
 //! the group.
 
+mod service;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -25,6 +27,8 @@ use crate::path::{Admin, BelowMin, Group, Member, OnFailure, PathSet};
 use crate::session::{SessionTable, Timeouts};
 use crate::time::Duration;
 use crate::wire::{Family, MacAddr};
+
+pub use service::{server, service};
 
 /// Which engine of the sandwich.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,10 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use fwlb::engine::testbed::{self, Punts, Side};
 use fwlb::engine::{Batch, CountersCell, Forwarder, Packet, Snapshot, Verdict};
-use fwlb::id::{DeviceId, LinkId, ServerId, ServiceId};
-use fwlb::path::OnFailure;
+use fwlb::id::{DeviceId, LinkId};
 use fwlb::session::SessionTable;
-use fwlb::slb::{Lineups, Maglev, Mode, Scheduler, SchedulerState, Server, Service, Services, StickyBy};
+use fwlb::slb::{Mode, Scheduler, SchedulerState, Server, Service, Services, StickyBy};
 use fwlb::time::{Duration, Instant};
 use fwlb::wire::offload::Offload;
 
@@ -166,40 +165,18 @@ fn is_fragment(sliced: &SlicedPacket<'_>) -> bool {
 
 fn service(mode: Mode, scheduler: Scheduler, is_sticky: bool) -> Services {
     let state = SchedulerState::new(1000);
-    let server = |number: u16| {
-        let name = format!("s{number}");
-        Server {
-            id: ServerId(number),
-            state: state.server("web", &name),
-            name,
-            v4: Some(IpAddr::from([203, 0, 113, 11 + number as u8])),
-            v6: None,
-            port: matches!(mode, Mode::Nat | Mode::FullNat).then_some(8080),
-            weight: 1 + number % 2,
-            backup: false,
-            up: [true; 2],
-            takes_new: true,
-            falls: [0; 2],
-            retired: None,
-            is_removed: false,
-        }
+    let server = |number: u8| Server {
+        v6: None,
+        port: matches!(mode, Mode::Nat | Mode::FullNat).then_some(8080),
+        weight: 1 + u16::from(number) % 2,
+        ..testbed::server(&state, number)
     };
     Services::new(vec![Service {
-        id: ServiceId(0),
-        name: "web".to_owned(),
         addresses: vec![VIP],
         protocols: vec![6],
-        ports: vec![80..=80],
         scheduler,
         mode,
-        snat: Vec::new(),
         sticky: is_sticky.then(|| StickyBy { prefix: 28, prefix6: 64, timeout: Duration::from_secs(600) }),
-        on_failure_tcp: OnFailure::Reset,
-        on_failure_udp: OnFailure::Reselect,
-        takes_new: true,
-        servers: (0..5).map(server).collect(),
-        table: Arc::new(Maglev::new([])),
-        lineups: Lineups::default(),
-        state: state.service("web"),
+        ..testbed::service(&state, (0..5).map(server))
     }])
 }

@@ -8,14 +8,14 @@
 //! ```
 
 use std::net::IpAddr;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 use fwlb::engine::testbed::{self, Punts, Side};
 use fwlb::engine::{Batch, Counters, Forwarder, Packet, Snapshot, Verdict};
-use fwlb::id::{DeviceId, ServerId, ServiceId};
+use fwlb::id::DeviceId;
 use fwlb::path::OnFailure;
 use fwlb::session::{SessionTable, State, TcpState};
-use fwlb::slb::{Lineups, Maglev, Mode, Scheduler, SchedulerState, Server, Service, Services};
+use fwlb::slb::{Mode, SchedulerState, Server, Service, Services};
 use fwlb::time::{Duration, Instant};
 use fwlb::wire::checksum;
 use fwlb::wire::frame::{ETHERNET_LEN, Frame};
@@ -84,42 +84,20 @@ fn service(choice: u8) -> Option<Service> {
     let (mode, is_crossed) = *MODES.get(usize::from(choice >> world::SERVICE_SHIFT).checked_sub(1)?)?;
     let state = SchedulerState::new(4);
     let address = |text: &str| text.parse::<IpAddr>().expect("an address written in this file");
-    let server = |number: u16| {
-        let name = format!("s{number}");
+    let server = |number: u8| {
         let (v4, v6) = (address(&format!("203.0.113.{}", 10 + number)), address(&format!("2001:db8:113::1{number}")));
         Server {
-            id: ServerId(number),
-            state: state.server("web", &name),
-            name,
             v4: Some(if is_crossed { v6 } else { v4 }),
             v6: Some(if is_crossed { v4 } else { v6 }),
             port: None,
-            weight: 1,
-            backup: false,
-            up: [true; 2],
-            takes_new: true,
-            falls: [0; 2],
-            retired: None,
-            is_removed: false,
+            ..testbed::server(&state, number)
         }
     };
     Some(Service {
-        id: ServiceId(0),
-        name: "web".to_owned(),
         addresses: vec![address("203.0.113.80"), address("2001:db8:113::80")],
-        protocols: vec![6, 17],
         ports: vec![1..=u16::MAX],
-        scheduler: Scheduler::RoundRobin,
         mode,
-        snat: Vec::new(),
-        sticky: None,
-        on_failure_tcp: OnFailure::Reset,
-        on_failure_udp: OnFailure::Reselect,
-        takes_new: true,
-        servers: vec![server(0), server(1)],
-        table: Arc::new(Maglev::new([])),
-        lineups: Lineups::default(),
-        state: state.service("web"),
+        ..testbed::service(&state, [server(0), server(1)])
     })
 }
 

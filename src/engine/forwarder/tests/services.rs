@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 use proptest::prelude::*;
 
@@ -13,10 +12,10 @@ use crate::engine::testbed::{self, Side};
 use crate::engine::verdict::PuntReason;
 use crate::engine::{DropReason, Verdict};
 use crate::flow::text;
-use crate::id::{FirewallId, LinkId, ServerId, ServiceId};
+use crate::id::{FirewallId, LinkId};
 use crate::path::OnFailure;
 use crate::session::{State, TcpState};
-use crate::slb::{Lineups, Maglev, Mode, Scheduler, SchedulerState, Server, Service, Services};
+use crate::slb::{Mode, SchedulerState, Server, Service, Services};
 use crate::time::Duration;
 use crate::wire::MacAddr;
 use crate::wire::checksum;
@@ -59,43 +58,8 @@ impl Farm {
 
 /// A service of both families with servers of these weights, every one up.
 pub fn service(state: &SchedulerState, weights: &[u16]) -> Service {
-    let [v4, v6] = farms();
-    let servers = weights.iter().zip(0_u8..).map(|(&weight, number)| {
-        let name = format!("s{}", number + 1);
-        Server {
-            id: ServerId(number.into()),
-            state: state.server("web", &name),
-            name,
-            v4: Some(v4.server(number).ip()),
-            v6: Some(v6.server(number).ip()),
-            port: Some(v4.server.port()),
-            weight,
-            backup: false,
-            up: [true, true],
-            takes_new: true,
-            retired: None,
-            falls: [0, 0],
-            is_removed: false,
-        }
-    });
-    Service {
-        id: ServiceId(0),
-        name: "web".to_owned(),
-        addresses: vec![v4.vip.ip(), v6.vip.ip()],
-        protocols: vec![6, 17],
-        ports: vec![80..=80],
-        scheduler: Scheduler::RoundRobin,
-        mode: Mode::Nat,
-        snat: Vec::new(),
-        sticky: None,
-        on_failure_tcp: OnFailure::Reset,
-        on_failure_udp: OnFailure::Reselect,
-        takes_new: true,
-        servers: servers.collect(),
-        table: Arc::new(Maglev::new([])),
-        lineups: Lineups::default(),
-        state: state.service("web"),
-    }
+    let servers = weights.iter().zip(0..).map(|(&weight, number)| Server { weight, ..testbed::server(state, number) });
+    testbed::service(state, servers)
 }
 
 /// An inner engine with one service, and hands on its servers.

@@ -1,0 +1,55 @@
+//! A virtual service of the inner engine, for callers to change.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use crate::id::{ServerId, ServiceId};
+use crate::path::OnFailure;
+use crate::slb::{Lineups, Maglev, Mode, Scheduler, SchedulerState, Server, Service};
+
+/// The service `web`: TCP and UDP to port 80 of 203.0.113.200 and 2001:db8:113::c8, translated (`nat`) and in turns.
+pub fn service(state: &SchedulerState, servers: impl IntoIterator<Item = Server>) -> Service {
+    Service {
+        id: ServiceId(0),
+        name: "web".to_owned(),
+        addresses: vec![
+            Ipv4Addr::new(203, 0, 113, 200).into(),
+            Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 0xc8).into(),
+        ],
+        protocols: vec![6, 17],
+        ports: vec![80..=80],
+        scheduler: Scheduler::RoundRobin,
+        mode: Mode::Nat,
+        snat: Vec::new(),
+        sticky: None,
+        on_failure_tcp: OnFailure::Reset,
+        on_failure_udp: OnFailure::Reselect,
+        takes_new: true,
+        servers: servers.into_iter().collect(),
+        table: Arc::new(Maglev::new([])),
+        lineups: Lineups::default(),
+        state: state.service("web"),
+    }
+}
+
+/// A server of the service: the first is `s1` at 203.0.113.11 and 2001:db8:113::b, the others follow. It listens on port 8080,
+/// has weight 1 and is up.
+pub fn server(state: &SchedulerState, number: u8) -> Server {
+    let name = format!("s{}", u16::from(number) + 1);
+    let host = 11 + number;
+    Server {
+        id: ServerId(number.into()),
+        state: state.server("web", &name),
+        name,
+        v4: Some(Ipv4Addr::new(203, 0, 113, host).into()),
+        v6: Some(Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, host.into()).into()),
+        port: Some(8080),
+        weight: 1,
+        backup: false,
+        up: [true; 2],
+        takes_new: true,
+        falls: [0; 2],
+        retired: None,
+        is_removed: false,
+    }
+}
