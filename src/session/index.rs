@@ -84,7 +84,7 @@ impl Index {
     }
 
     /// The slots that the key may lead to are offered to `is_it`, until it answers.
-    #[inline]
+    #[inline(always)]
     pub(super) fn find<T>(&self, hash: KeyHash, is_it: impl Fn(u32) -> Option<T>) -> Option<T> {
         let mark = hash.mark();
         let mut at = self.home(hash);

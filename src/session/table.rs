@@ -246,7 +246,7 @@ impl SessionTable {
     }
 
     /// The session in `slot`, if it lives and the key is its own.
-    #[inline]
+    #[inline(always)]
     fn recognise(&self, slot: u32, key: &KeyWords) -> Option<SessionId> {
         let place = self.place(slot);
         let (generation, has_it) = cell::peek(place.cell, is_live, |_| place.has(key))?;

@@ -149,7 +149,7 @@ pub(crate) enum Addressee {
 }
 
 /// What the addresses of a packet say by themselves.
-#[inline]
+#[inline(always)]
 pub(crate) fn judge(flow: &FlowKey, snapshot: &Snapshot) -> Result<Addressee, DropReason> {
     let (source, destination) = (flow.source.address, flow.destination.address);
     if flow.source == flow.destination {

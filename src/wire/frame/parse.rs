@@ -34,7 +34,7 @@ impl<'a> Frame<'a> {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn layout(bytes: &[u8], offload: &Offload) -> Result<Layout, Malformed> {
     let Some((ethernet, packet)) = bytes.split_first_chunk::<ETHERNET_LEN>() else {
         return Err(Malformed::EthernetTruncated);
@@ -65,7 +65,7 @@ const fn not_ip(payload: Payload) -> Layout {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn ipv4(packet: &[u8], offload: &Offload) -> Result<Layout, Malformed> {
     let &version_and_length = packet.first().ok_or(Malformed::IpHeader)?;
     if version_and_length >> 4 != 4 {
@@ -216,7 +216,7 @@ fn verifies(layout: &Layout, offload: &Offload) -> bool {
 }
 
 /// Validates the transport header and takes the ports from it.
-#[inline]
+#[inline(always)]
 fn upper(layout: &mut Layout, transport: &[u8]) -> Result<(), Malformed> {
     let whole = match layout.fragment {
         Fragment::Later { .. } => {
