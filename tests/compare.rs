@@ -3,6 +3,10 @@
 
 #[path = "../benches/compare/catalogue.rs"]
 mod catalogue;
+#[path = "../benches/compare/conversation/mod.rs"]
+mod conversation;
+#[path = "compare/http.rs"]
+mod http;
 #[path = "../benches/compare/plot.rs"]
 mod plot;
 #[path = "../benches/compare/report.rs"]
@@ -22,7 +26,7 @@ use crate::catalogue::ROWS;
 use crate::report::{Line, Report};
 use crate::search::{End, Search};
 use crate::stats::{Quartiles, percentile, ratios};
-use crate::table::{Goal, Outcome, Row, Share, Unit, Verdict};
+use crate::table::{Goal, Outcome, Row, Sense, Share, Unit, Verdict};
 
 fn at(value: f64) -> Outcome {
     Outcome::measured(Quartiles::exactly(value), Vec::new())
@@ -65,7 +69,10 @@ fn percentiles_are_values_that_were_measured() {
 
 /// Searches a device that loses nothing up to a rate, and answers how it ended and after how many trials.
 fn search(ceiling: f64, loses: impl Fn(f64, bool) -> bool) -> (End, usize) {
-    let mut search = Search::below(ceiling);
+    follow(Search::below(ceiling), loses)
+}
+
+fn follow(mut search: Search, loses: impl Fn(f64, bool) -> bool) -> (End, usize) {
     for trials in 0..100 {
         match search.next() {
             Ok(trial) => search.observe(loses(trial.rate, trial.full)),
@@ -84,6 +91,15 @@ proptest! {
         prop_assert!(found <= capacity * 1e6, "a rate without loss");
         prop_assert!(found > capacity * 1e6 * 0.9, "{found} of {capacity}");
         prop_assert!(trials < 16, "{trials} trials");
+    }
+
+    #[test]
+    fn a_later_search_finds_the_rate_near_an_earlier_one_in_fewer_trials(earlier in 0.8..1.25f64) {
+        let (end, trials) = follow(Search::around(earlier * 500e3), |rate, _| rate > 500e3);
+
+        let End::Found(found) = end else { panic!("{end:?}") };
+        prop_assert!(found <= 500e3 && found > 450e3, "{found}");
+        prop_assert!(trials <= 6, "{trials} trials");
     }
 
     #[test]
@@ -129,7 +145,8 @@ fn every_row_of_the_table_has_a_name_of_its_own_and_a_goal_that_can_be_met() {
     assert_eq!(names.len(), ROWS.len());
     assert!(ROWS.iter().any(|row| row.quick) && ROWS.iter().any(|row| !row.quick));
     for row in ROWS {
-        assert_eq!(at(row.goal.goal).verdict(&row.goal), Verdict::Met, "{}", row.id);
+        let met = if row.goal.sense == Sense::Shown { Verdict::Shown } else { Verdict::Met };
+        assert_eq!(at(row.goal.goal).verdict(&row.goal), met, "{}", row.id);
         let best = row.goal.stretch.map(|stretch| at(stretch).verdict(&row.goal));
         assert!(best.is_none_or(|verdict| verdict == Verdict::Stretch), "{}", row.id);
     }

@@ -82,6 +82,8 @@ pub const ROWS: &[Row] = &[
         Goal::ratio(0.5, Some(0.8)),
         true,
     ),
+    row("http-wrk-haproxy", "the same, by wrk and nginx", "HAProxy, mode tcp", ENDS, Goal::none(), false),
+    row("http-wrk-nftables", "the same, by wrk and nginx", "nftables DNAT with conntrack", ENDS, Goal::none(), false),
     row(
         "round-trip-poll",
         "round trip added, p50, poll",

@@ -9,6 +9,7 @@
 //! | `catalogue`, `table` | the rows, their goals, what came out |
 //! | `ground`, `lane`, `placement`, `process` | namespaces, cables, who runs where, programs that end with us |
 //! | `generator` | packets; the sink of a lane counts them |
+//! | `conversation`, `ends` | short HTTP conversations: both ends as values, and on raw frames |
 //! | `candidates` | who is compared, each in a lane of its own |
 //! | `rounds`, `search`, `stats` | turns and ratios; the loss-free rate; quartiles |
 //! | `rows` | the measurements |
@@ -17,6 +18,8 @@
 mod candidates;
 mod catalogue;
 mod conditions;
+mod conversation;
+mod ends;
 mod generator;
 mod ground;
 mod lane;

@@ -74,6 +74,7 @@ fn row(out: &mut String, y: f64, line: &Line) {
     let colour = match line.verdict {
         Verdict::Met | Verdict::Stretch => MET,
         Verdict::Missed | Verdict::Skipped => MISSED,
+        Verdict::Shown => TEXT,
     };
     push(
         out,
@@ -93,7 +94,8 @@ fn row(out: &mut String, y: f64, line: &Line) {
             ),
         );
     }
-    let numbers = format!("{}   (goal {})", amount(value.median, goal.unit), wanted(goal));
+    let beside = if line.verdict == Verdict::Shown { wanted(goal) } else { format!("goal {}", wanted(goal)) };
+    let numbers = format!("{}   ({beside})", amount(value.median, goal.unit));
     text(out, RIGHT + 14.0, baseline, "font-size=\"11\"", &numbers);
 }
 

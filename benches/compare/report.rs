@@ -108,6 +108,7 @@ pub fn wanted(goal: &Goal) -> String {
     let sign = match goal.sense {
         Sense::AtLeast => ">=",
         Sense::AtMost => "<=",
+        Sense::Shown => return "no goal".to_owned(),
     };
     let stretch = goal.stretch.map(|stretch| format!(" ({})", number(stretch, goal.unit))).unwrap_or_default();
     format!("{sign} {}{stretch}", amount(goal.goal, goal.unit))

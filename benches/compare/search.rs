@@ -28,6 +28,9 @@ const FULL_TRIALS: u32 = 5;
 /// The share of the start rate below which short trials give up halving.
 const FLOOR: f64 = 1.0 / 64.0;
 
+/// How far from what an earlier search found the next one looks.
+const AROUND: f64 = 1.3;
+
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Stage {
     Halving { passed: f64, failed: f64 },
@@ -46,6 +49,12 @@ impl Search {
     /// A search below `ceiling`, a rate in packets per second that is known to lose.
     pub fn below(ceiling: f64) -> Self {
         Self { floor: ceiling * FLOOR, stage: Stage::Halving { passed: 0.0, failed: ceiling } }
+    }
+
+    /// A search around a rate that an earlier search found.
+    pub fn around(rate: f64) -> Self {
+        let (passed, failed) = (rate / AROUND, rate * AROUND);
+        Self { floor: passed * FLOOR, stage: Stage::Halving { passed, failed } }
     }
 
     /// The next trial, or how it ended.

@@ -30,6 +30,8 @@ pub enum Sense {
     AtLeast,
     /// Less is better.
     AtMost,
+    /// More is better, and there is no goal: the row is there to hold another one against. Its goal is to be as good.
+    Shown,
 }
 
 /// What a row has to reach.
@@ -100,6 +102,8 @@ pub enum Verdict {
     Met,
     /// Neither.
     Missed,
+    /// There is no goal.
+    Shown,
     /// Not measured.
     Skipped,
 }
@@ -115,9 +119,14 @@ impl Goal {
         Self { sense: Sense::AtMost, goal, stretch: None, unit }
     }
 
+    /// None: the ratio is shown.
+    pub const fn none() -> Self {
+        Self { sense: Sense::Shown, goal: 1.0, stretch: None, unit: Unit::Ratio }
+    }
+
     fn reached(&self, limit: f64, value: f64) -> bool {
         match self.sense {
-            Sense::AtLeast => value >= limit,
+            Sense::AtLeast | Sense::Shown => value >= limit,
             Sense::AtMost => value <= limit,
         }
     }
@@ -125,7 +134,7 @@ impl Goal {
     /// How good a value is: 1 just meets the goal, 2 is twice as good.
     pub fn score(&self, value: f64) -> f64 {
         match self.sense {
-            Sense::AtLeast => value / self.goal,
+            Sense::AtLeast | Sense::Shown => value / self.goal,
             // What is below nothing, as a round trip that is shorter than the peer's, is as good as can be.
             Sense::AtMost if value <= 0.0 => f64::INFINITY,
             Sense::AtMost => self.goal / value,
@@ -137,7 +146,9 @@ impl Outcome {
     /// How it stands to the goal.
     pub fn verdict(&self, goal: &Goal) -> Verdict {
         let Self::Measured { value, .. } = self else { return Verdict::Skipped };
-        if goal.stretch.is_some_and(|stretch| goal.reached(stretch, value.median)) {
+        if goal.sense == Sense::Shown {
+            Verdict::Shown
+        } else if goal.stretch.is_some_and(|stretch| goal.reached(stretch, value.median)) {
             Verdict::Stretch
         } else if goal.reached(goal.goal, value.median) {
             Verdict::Met
@@ -174,6 +185,7 @@ impl Verdict {
             Self::Stretch => "met, stretch",
             Self::Met => "met",
             Self::Missed => "MISSED",
+            Self::Shown => "shown",
             Self::Skipped => "skipped",
         }
     }

@@ -101,10 +101,11 @@ state     = "{state}"
 [limits]
 sessions = {SESSIONS}
 
-# Sessions stand while others have their turn.
+# Sessions stand while others have their turn; what is closed makes room for the next, as it does with every other candidate.
 [timeouts]
-udp-new = "1h"
-udp     = "1h"
+udp-new     = "1h"
+udp         = "1h"
+tcp-closing = "1s"
 
 [[link]]
 name      = "clients"

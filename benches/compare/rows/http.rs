@@ -1,24 +1,51 @@
-//! Short HTTP connections: one request each, wrk on one side and nginx on the other.
+//! Short HTTP connections: one request each. The rows with a goal have the benchmark's own ends, so that the device under test
+//! is the limit; those without have wrk and nginx, which the ends' core limits.
 
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
 use super::bulk::{note_idle, serve, steer_ends};
-use super::{Context, Found};
+use super::{Context, Field, Found};
 use crate::candidates::{Candidate, Duty, Engine, Kind};
+use crate::conversation::client::Tally;
+use crate::ends::Ends;
 use crate::placement::{CoreTime, DUT_CORE, GENERATOR_CORE, Placement};
 use crate::process::Process;
 use crate::stats::{median, ratios};
 use crate::table::{Outcome, Share};
 
 pub(super) const ROWS: &[&str] = &["http-haproxy", "http-nftables"];
+pub(super) const WRK_ROWS: &[&str] = &["http-wrk-haproxy", "http-wrk-nftables"];
 
 const FWLB: Kind = Kind::Fwlb(Engine::new(Duty::Balance));
+const PEERS: [Kind; 2] = [Kind::Haproxy, Kind::Nftables];
+/// More conversations of a thousand that did not end well than this are worth a word.
+const ENDED_BADLY: f64 = 1.0;
+
+/// What one candidate did in its turns, by round.
+#[derive(Debug, Clone, Default)]
+struct Turns {
+    /// Connections per second.
+    rates: Vec<f64>,
+    /// The share of the time that core 1 was busy.
+    busy: Vec<f64>,
+}
 
 pub(super) fn measure(context: &Context) -> Result<Found> {
-    let kinds = [(FWLB, Placement::Split), (Kind::Haproxy, Placement::Rps), (Kind::Nftables, Placement::Rps)];
-    let field = context.stand(&kinds)?;
+    let field = stand(context)?;
+    let mut ends: Vec<_> = field.standing.iter().map(Ends::open).collect::<Result<_>>()?;
+    let (rounds, settle, window) = if context.quick { (3, 150, 400) } else { (9, 200, 500) };
+    let turns = take(&field, rounds, |turn| {
+        let done = ends[turn].turn(settle, window)?;
+        Ok((done.rate, done.busy))
+    })?;
+    Ok(outcomes(&field, &turns, ROWS, |outcome, at| note_ends(outcome, field.standing[at].kind, &ends[at])))
+}
+
+/// The same by programs that everybody knows.
+pub(super) fn by_wrk(context: &Context) -> Result<Found> {
+    let field = stand(context)?;
     let standing = &field.standing;
     steer_ends(standing)?;
     for candidate in standing {
@@ -30,30 +57,74 @@ pub(super) fn measure(context: &Context) -> Result<Found> {
     std::fs::write(&configuration, nginx(&context.directory))?;
     let words = ["-c", &configuration.to_string_lossy()];
     let servers = serve(context, standing, Path::new("nginx"), &words)?;
-    let (rounds, duration) = if context.quick { (2, "1s") } else { (5, "2s") };
-    let mut turns = vec![(Vec::new(), Vec::new()); standing.len()];
+    let turns = take(&field, 3, |turn| {
+        let before = CoreTime::of(DUT_CORE)?;
+        let rate = load(context, &standing[turn])?;
+        Ok((rate, CoreTime::of(DUT_CORE)?.busy_since(&before)))
+    })?;
+    drop(servers);
+    Ok(outcomes(&field, &turns, WRK_ROWS, |outcome, _| outcome))
+}
+
+fn stand(context: &Context) -> Result<Field> {
+    context.stand(&[(FWLB, Placement::Split), (Kind::Haproxy, Placement::Rps), (Kind::Nftables, Placement::Rps)])
+}
+
+/// Lets the candidates take turns, each of which answers its rate and how busy core 1 was.
+fn take(field: &Field, rounds: usize, mut turn: impl FnMut(usize) -> Result<(f64, f64)>) -> Result<Vec<Turns>> {
+    let mut turns = vec![Turns::default(); field.standing.len()];
     for round in 0..rounds {
-        for step in 0..standing.len() {
-            let turn = (round + step) % standing.len();
-            let before = CoreTime::of(DUT_CORE)?;
-            turns[turn].0.push(load(context, &standing[turn], duration)?);
-            turns[turn].1.push(CoreTime::of(DUT_CORE)?.busy_since(&before));
+        for step in 0..turns.len() {
+            let at = (round + step) % turns.len();
+            let (rate, busy) = turn(at)?;
+            turns[at].rates.push(rate);
+            turns[at].busy.push(busy);
         }
     }
-    drop(servers);
+    Ok(turns)
+}
+
+/// The rows against both peers; `note` adds what is to be said of the candidate at a position.
+fn outcomes(
+    field: &Field,
+    turns: &[Turns],
+    rows: &'static [&'static str],
+    note: impl Fn(Outcome, usize) -> Outcome,
+) -> Found {
     let outcome = |theirs: Kind| {
-        field.pair(FWLB, theirs, |own, peer| match ratios(&turns[own].0, &turns[peer].0) {
+        field.pair(FWLB, theirs, |own, peer| match ratios(&turns[own].rates, &turns[peer].rates) {
             None => Outcome::Skipped(format!("no connection came through {}", theirs.name())),
             Some(value) => {
-                let share = |kind: Kind, at: usize| {
-                    Share::new(kind.name(), median(turns[at].0.iter().copied()).unwrap_or_default(), "connections/s")
-                };
-                let outcome = Outcome::measured(value, vec![share(FWLB, own), share(theirs, peer)]);
-                note_idle(outcome, FWLB, &turns[own].1)
+                let middle = |values: &[f64]| median(values.iter().copied()).unwrap_or_default();
+                let parties = [(FWLB, own), (theirs, peer)];
+                let rates =
+                    parties.map(|(kind, at)| Share::new(kind.name(), middle(&turns[at].rates), "connections/s"));
+                let busy = parties.map(|(kind, at)| {
+                    Share::new(format!("core 1 under {}", kind.name()), 100.0 * middle(&turns[at].busy), "% busy")
+                });
+                let outcome = Outcome::measured(value, rates.into_iter().chain(busy).collect());
+                parties
+                    .into_iter()
+                    .fold(outcome, |outcome, (kind, at)| note(note_idle(outcome, kind, &turns[at].busy), at))
             }
         })
     };
-    Ok(ROWS.iter().copied().zip([Kind::Haproxy, Kind::Nftables].map(outcome)).collect())
+    rows.iter().copied().zip(PEERS.map(outcome)).collect()
+}
+
+/// Says so where conversations did not end as they should.
+fn note_ends(outcome: Outcome, kind: Kind, ends: &Ends) -> Outcome {
+    let Tally { completed, reset, given_up, wrong, repeated, strays: _ } = ends.tally();
+    let badly = reset + given_up + wrong;
+    let refused = ends.refused();
+    if (badly + repeated + refused) as f64 <= ENDED_BADLY / 1000.0 * completed as f64 {
+        return outcome;
+    }
+    outcome.note(format!(
+        "under {}: of {completed} connections {reset} were reset, {given_up} given up, {wrong} brought something else; \
+         {repeated} segments were said again, {refused} found no room at a device",
+        kind.name()
+    ))
 }
 
 fn nginx(directory: &Path) -> String {
@@ -68,9 +139,9 @@ fn nginx(directory: &Path) -> String {
     )
 }
 
-fn load(context: &Context, candidate: &Candidate, duration: &str) -> Result<f64> {
+fn load(context: &Context, candidate: &Candidate) -> Result<f64> {
     let address = format!("http://{}/", candidate.address());
-    let words = ["-t1", "-c64", "-d", duration, "-H", "Connection: close", &address];
+    let words = ["-t1", "-c64", "-d", "1s", "-H", "Connection: close", &address];
     let lane = &candidate.lane;
     let client = Process::start(&context.directory, &lane.generator, GENERATOR_CORE, Path::new("wrk"), &words)?;
     let name = candidate.kind.name();

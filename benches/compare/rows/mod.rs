@@ -46,6 +46,7 @@ const MEASUREMENTS: &[Measurement] = &[
     (nat::ROWS, nat::measure),
     (bulk::ROWS, bulk::measure),
     (http::ROWS, http::measure),
+    (http::WRK_ROWS, http::by_wrk),
     (round_trip::ROWS, round_trip::measure),
 ];
 

@@ -1,0 +1,202 @@
+//! Both ends of short HTTP conversations through a lane, on core 0, on raw frames: as many as the device under test carries.
+//!
+//! Kernels and programs on one core are soon the limit of what they measure. Here one thread has both ends, the server keeps no
+//! state and the client a small table ([`crate::conversation`]), and frames come and go through the rings of `io`. The kernel's
+//! stack at both ends is kept from answering TCP; it still tells its neighbours where they are.
+
+use std::net::SocketAddrV4;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use anyhow::{Context as _, Result, anyhow};
+use fwlb::id::DeviceId;
+use fwlb::io::af_packet::{self, RingOptions};
+use fwlb::io::clock::Clock;
+use fwlb::io::thread;
+use fwlb::io::wait::{Waiter, Wake};
+use fwlb::io::ways::{Outgoing, Receiver, Sender};
+use fwlb::time::{Duration, Instant};
+use fwlb::wire::MacAddr;
+use fwlb::wire::batch::Batch;
+use fwlb::wire::emit::Macs;
+use fwlb::wire::offload::Offload;
+
+use crate::candidates::Candidate;
+use crate::conversation::client::{Client, Tally};
+use crate::conversation::segment::{Outbox, Segment};
+use crate::conversation::server;
+use crate::ground::{Namespace, pause};
+use crate::lane;
+use crate::placement::{CoreTime, DUT_CORE, GENERATOR_CORE, steer};
+
+/// Conversations at a time.
+const AT_A_TIME: u32 = 256;
+/// Frames that may wait at an end: more than there can be with so few conversations.
+const RING: RingOptions = RingOptions { slots: 4096, slot_bytes: 2048 };
+const HTTP: u16 = 80;
+/// How often what was not answered is looked for.
+const TICK: Duration = Duration::from_millis(10);
+/// How long the last conversations of a turn may take.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// See the module.
+#[derive(Debug)]
+pub struct Ends {
+    client: Client,
+    near: Side,
+    far: Side,
+    clock: Clock,
+}
+
+/// One end's ways.
+#[derive(Debug)]
+struct Side {
+    receiver: Receiver,
+    sender: Sender,
+    outbox: Outbox,
+    /// Frames that the device did not take.
+    refused: u64,
+}
+
+/// What came of a turn.
+#[derive(Debug, Clone, Copy)]
+pub struct Turn {
+    /// Whole conversations per second.
+    pub rate: f64,
+    /// The share of the time that core 1 was busy.
+    pub busy: f64,
+    /// The same of core 0, where both ends are.
+    pub ends_busy: f64,
+}
+
+impl Ends {
+    /// Silent ends of a candidate's lane. From here on the kernel's stack has no part in TCP at both.
+    pub fn open(candidate: &Candidate) -> Result<Self> {
+        let lane = &candidate.lane;
+        let near = Side::open(&lane.generator, "g0", lane.generator_index()?, lane::MAC_GEN, lane::MAC_NEAR)?;
+        let far = Side::open(&lane.sink, "s0", lane.sink_index()?, lane::MAC_SINK, lane::MAC_FAR)?;
+        let client = Client::new(SocketAddrV4::new(candidate.address(), HTTP), AT_A_TIME);
+        Ok(Self { client, near, far, clock: Clock::new() })
+    }
+
+    /// Lets them talk: `settle` milliseconds that do not count, then `window` that do, then to the end of what is open.
+    pub fn turn(&mut self, settle: u64, window: u64) -> Result<Turn> {
+        let (stop, completed) = (AtomicBool::new(false), AtomicU64::new(self.client.tally().completed));
+        let clock = self.clock;
+        let cores = || Ok::<_, anyhow::Error>((CoreTime::of(DUT_CORE)?, CoreTime::of(GENERATOR_CORE)?));
+        let look = || Ok::<_, anyhow::Error>((completed.load(Ordering::Relaxed), clock.now(), cores()?));
+        std::thread::scope(|scope| {
+            let ends = scope.spawn(|| self.talk(&stop, &completed));
+            let watch = || {
+                pause(settle)?;
+                let before = look()?;
+                pause(window)?;
+                Ok::<_, anyhow::Error>((before, look()?))
+            };
+            let watched = watch();
+            stop.store(true, Ordering::Relaxed);
+            ends.join().map_err(|_| anyhow!("the ends panicked"))??;
+            let ((before, began, cores), (after, ended, cores_after)) = watched?;
+            Ok(Turn {
+                rate: (after - before) as f64 / (ended.since(began).as_nanos() as f64 / 1e9),
+                busy: cores_after.0.busy_since(&cores.0),
+                ends_busy: cores_after.1.busy_since(&cores.1),
+            })
+        })
+    }
+
+    /// What happened so far.
+    pub const fn tally(&self) -> Tally {
+        self.client.tally()
+    }
+
+    /// Frames that the devices did not take so far.
+    pub const fn refused(&self) -> u64 {
+        self.near.refused + self.far.refused
+    }
+
+    fn talk(&mut self, stop: &AtomicBool, completed: &AtomicU64) -> Result<()> {
+        // On a machine that refuses either the ends are slower, and core 1 is idle.
+        let _ = thread::pin_to(GENERATOR_CORE);
+        let _ = thread::go_first();
+        let Self { client, near, far, clock } = self;
+        let mut waiter = Waiter::new(Wake::new().context("cannot make the ends' waker")?);
+        let mut now = clock.now();
+        client.begin(now, |segment| near.outbox.push(segment));
+        near.flush();
+        let (mut ticked, mut patience) = (now, None);
+        loop {
+            let heard = near.listen(|segment, outbox| client.hear(segment, now, |answer| outbox.push(answer)))
+                + far.listen(|segment, outbox| {
+                    if let Some(answer) = server::answer(server::hear(segment), segment) {
+                        outbox.push(&answer);
+                    }
+                });
+            completed.store(client.tally().completed, Ordering::Relaxed);
+            if heard == 0 {
+                waiter.wait([&near.receiver, &far.receiver].into_iter(), Duration::from_millis(10));
+            }
+            now = clock.now();
+            if now.since(ticked) >= TICK {
+                ticked = now;
+                client.tick(now, |segment| near.outbox.push(segment));
+                near.flush();
+            }
+            if stop.load(Ordering::Relaxed) {
+                client.end();
+                let until: Instant = *patience.get_or_insert(now + PATIENCE);
+                if now >= until {
+                    client.abandon();
+                }
+                if client.is_silent() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+impl Side {
+    fn open(namespace: &Namespace, device: &str, index: u32, own: [u8; 6], other: [u8; 6]) -> Result<Self> {
+        // The ring has every frame before this hook.
+        namespace.nft(&format!(
+            "table netdev ends {{\n chain in {{\n  type filter hook ingress device {device} priority 0; policy accept;\n  \
+             ip protocol tcp drop\n }}\n}}\n"
+        ))?;
+        steer(namespace, device, GENERATOR_CORE)?;
+        let (receiver, sender) = namespace
+            .inside(|| Ok((af_packet::Receiver::open(index, RING)?, af_packet::Sender::open(index)?)))
+            .context("cannot open an end")?;
+        let macs = Macs { source: MacAddr(own), destination: MacAddr(other) };
+        Ok(Self {
+            receiver: Receiver::Packet(receiver),
+            sender: Sender::Packet(sender),
+            outbox: Outbox::new(macs),
+            refused: 0,
+        })
+    }
+
+    /// Hands every segment that has come to `hear` and sends what that leaves in the outbox; answers how many frames came.
+    fn listen(&mut self, mut hear: impl FnMut(&Segment<'_>, &mut Outbox)) -> usize {
+        let mut batch: Batch<'_, ()> = Batch::new();
+        let received = self.receiver.receive(DeviceId(0), &mut batch, || ());
+        for packet in batch.packets.iter_mut().filter(|packet| packet.verdict.is_none()) {
+            if let Some(segment) = Segment::read(packet.bytes, &packet.offload) {
+                hear(&segment, &mut self.outbox);
+            }
+        }
+        drop(batch);
+        self.receiver.release();
+        self.flush();
+        received
+    }
+
+    fn flush(&mut self) {
+        if self.outbox.is_empty() {
+            return;
+        }
+        let frames = self.outbox.frames().map(|bytes| Outgoing { bytes, vlan: None, offload: Offload::NONE });
+        let refused = &mut self.refused;
+        self.sender.send(frames, |_, _| *refused += 1);
+        self.outbox.clear();
+    }
+}
