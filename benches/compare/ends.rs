@@ -30,11 +30,14 @@ use crate::placement::{CoreTime, DUT_CORE, GENERATOR_CORE, steer};
 
 /// Conversations at a time.
 const AT_A_TIME: u32 = 256;
-/// Frames that may wait at an end: more than there can be with so few conversations.
-const RING: RingOptions = RingOptions { slots: 4096, slot_bytes: 2048 };
+/// Frames that may wait at an end: more than there can be with so few conversations. Slots that are just long enough for a page
+/// and its headers keep the ring in the core's own cache.
+const RING: RingOptions = RingOptions { slots: 2048, slot_bytes: 256 };
 const HTTP: u16 = 80;
 /// How often what was not answered is looked for.
 const TICK: Duration = Duration::from_millis(10);
+/// How long nothing must have come before a turn is over: a proxy ends its own conversations with the server after the client's.
+const LINGER: Duration = Duration::from_millis(20);
 /// How long the last conversations of a turn may take.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -123,7 +126,7 @@ impl Ends {
         let mut now = clock.now();
         client.begin(now, |segment| near.outbox.push(segment));
         near.flush();
-        let (mut ticked, mut patience) = (now, None);
+        let (mut ticked, mut heard_last, mut patience) = (now, now, None);
         loop {
             let heard = near.listen(|segment, outbox| client.hear(segment, now, |answer| outbox.push(answer)))
                 + far.listen(|segment, outbox| {
@@ -136,6 +139,9 @@ impl Ends {
                 waiter.wait([&near.receiver, &far.receiver].into_iter(), Duration::from_millis(10));
             }
             now = clock.now();
+            if heard > 0 {
+                heard_last = now;
+            }
             if now.since(ticked) >= TICK {
                 ticked = now;
                 client.tick(now, |segment| near.outbox.push(segment));
@@ -147,7 +153,7 @@ impl Ends {
                 if now >= until {
                     client.abandon();
                 }
-                if client.is_silent() {
+                if client.is_silent() && now.since(heard_last) >= LINGER {
                     return Ok(());
                 }
             }

@@ -9,7 +9,7 @@ use super::bulk::{note_idle, serve, steer_ends};
 use super::{Context, Field, Found};
 use crate::candidates::{Candidate, Duty, Engine, Kind};
 use crate::conversation::client::Tally;
-use crate::ends::Ends;
+use crate::ends::{Ends, Turn};
 use crate::placement::{CoreTime, DUT_CORE, GENERATOR_CORE, Placement};
 use crate::process::Process;
 use crate::stats::{median, ratios};
@@ -30,16 +30,15 @@ struct Turns {
     rates: Vec<f64>,
     /// The share of the time that core 1 was busy.
     busy: Vec<f64>,
+    /// The same of core 0.
+    ends_busy: Vec<f64>,
 }
 
 pub(super) fn measure(context: &Context) -> Result<Found> {
     let field = stand(context)?;
     let mut ends: Vec<_> = field.standing.iter().map(Ends::open).collect::<Result<_>>()?;
     let (rounds, settle, window) = if context.quick { (3, 150, 400) } else { (9, 200, 500) };
-    let turns = take(&field, rounds, |turn| {
-        let done = ends[turn].turn(settle, window)?;
-        Ok((done.rate, done.busy))
-    })?;
+    let turns = take(&field, rounds, |turn| ends[turn].turn(settle, window))?;
     Ok(outcomes(&field, &turns, ROWS, |outcome, at| note_ends(outcome, field.standing[at].kind, &ends[at])))
 }
 
@@ -58,9 +57,11 @@ pub(super) fn by_wrk(context: &Context) -> Result<Found> {
     let words = ["-c", &configuration.to_string_lossy()];
     let servers = serve(context, standing, Path::new("nginx"), &words)?;
     let turns = take(&field, 3, |turn| {
-        let before = CoreTime::of(DUT_CORE)?;
+        let look = || Ok::<_, anyhow::Error>((CoreTime::of(DUT_CORE)?, CoreTime::of(GENERATOR_CORE)?));
+        let before = look()?;
         let rate = load(context, &standing[turn])?;
-        Ok((rate, CoreTime::of(DUT_CORE)?.busy_since(&before)))
+        let after = look()?;
+        Ok(Turn { rate, busy: after.0.busy_since(&before.0), ends_busy: after.1.busy_since(&before.1) })
     })?;
     drop(servers);
     Ok(outcomes(&field, &turns, WRK_ROWS, |outcome, _| outcome))
@@ -70,15 +71,16 @@ fn stand(context: &Context) -> Result<Field> {
     context.stand(&[(FWLB, Placement::Split), (Kind::Haproxy, Placement::Rps), (Kind::Nftables, Placement::Rps)])
 }
 
-/// Lets the candidates take turns, each of which answers its rate and how busy core 1 was.
-fn take(field: &Field, rounds: usize, mut turn: impl FnMut(usize) -> Result<(f64, f64)>) -> Result<Vec<Turns>> {
+/// Lets the candidates take turns.
+fn take(field: &Field, rounds: usize, mut turn: impl FnMut(usize) -> Result<Turn>) -> Result<Vec<Turns>> {
     let mut turns = vec![Turns::default(); field.standing.len()];
     for round in 0..rounds {
         for step in 0..turns.len() {
             let at = (round + step) % turns.len();
-            let (rate, busy) = turn(at)?;
+            let Turn { rate, busy, ends_busy } = turn(at)?;
             turns[at].rates.push(rate);
             turns[at].busy.push(busy);
+            turns[at].ends_busy.push(ends_busy);
         }
     }
     Ok(turns)
@@ -99,10 +101,16 @@ fn outcomes(
                 let parties = [(FWLB, own), (theirs, peer)];
                 let rates =
                     parties.map(|(kind, at)| Share::new(kind.name(), middle(&turns[at].rates), "connections/s"));
+                let percent = |values: &[f64]| 100.0 * middle(values);
                 let busy = parties.map(|(kind, at)| {
-                    Share::new(format!("core 1 under {}", kind.name()), 100.0 * middle(&turns[at].busy), "% busy")
+                    format!(
+                        "{:.0} % of core 1 and {:.0} % of core 0 under {}",
+                        percent(&turns[at].busy),
+                        percent(&turns[at].ends_busy),
+                        kind.name()
+                    )
                 });
-                let outcome = Outcome::measured(value, rates.into_iter().chain(busy).collect());
+                let outcome = Outcome::measured(value, rates.to_vec()).note(format!("busy: {}", busy.join(", ")));
                 parties
                     .into_iter()
                     .fold(outcome, |outcome, (kind, at)| note(note_idle(outcome, kind, &turns[at].busy), at))
