@@ -10,8 +10,8 @@
 //! | `rps` | core 1, in softirq, before any program | receive packet steering |
 //!
 //! `rps` starves a program on core 1 and is for kernel candidates alone, whose whole work it is. Where two ends converse
-//! (TCP, HTTP, round trips) the table says `ends core 0`: their receive work is steered to core 0 in every lane, fwlb stands in
-//! `split`, the kernel's candidates and HAProxy in `rps`.
+//! (TCP, HTTP, round trips) the table says `ends core 0`: their receive work is steered to core 0 in every lane, whether kernels
+//! have the ends or [`crate::ends`]; fwlb stands in `split`, the kernel's candidates and HAProxy in `rps`.
 
 use anyhow::{Context, Result};
 

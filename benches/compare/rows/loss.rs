@@ -30,7 +30,7 @@ const DRAIN: u64 = 120;
 /// Rounds of searches at most, and at least; none begins after so many milliseconds.
 const ROUNDS: usize = 7;
 const ROUNDS_MIN: usize = 3;
-const ENOUGH: u64 = 130_000;
+const ENOUGH: u64 = 90_000;
 /// Windows of overload, and how long each is.
 const OVERLOADS: usize = 5;
 const OVERLOAD_MILLIS: u64 = 600;
