@@ -1,5 +1,8 @@
 //! What a file means, and what is said about files that mean nothing.
 
+mod beyond;
+mod judged;
+
 use std::net::IpAddr;
 
 use super::*;
@@ -262,146 +265,6 @@ fn duplicates_name_both_places() {
 }
 
 #[test]
-fn links_are_judged() {
-    refused(&with("device = \"eth0\"", "device = \"eth0\"\nmtu = 500"), &["`mtu` must be 576..=65535, found 500"]);
-    refused(
-        &with("device = \"eth0\"", "device = \"eth0\"\nmtu = 1000"),
-        &["IPv6 needs an MTU of at least 1280, found 1000"],
-    );
-    refused(&with("device = \"eth0\"", "device = \"eth0\"\nvlan = 4095"), &["`vlan` must be 1..=4094, found 4095"]);
-    refused(&with("device = \"eth0\"", "device = \"eth0\"\nmac = \"01:00:5e:00:00:01\""), &["group address"]);
-    refused(&with("device = \"eth0\"", "device = \"lo\""), &["loopback"]);
-    refused(&with("198.51.100.1/24", "198.51.100.1"), &["add the length of its subnet: \"198.51.100.1/24\""]);
-}
-
-#[test]
-fn routes_are_judged() {
-    let plain = |to: &str, via: &str, rest: &str| format!("{GOOD}\n[[route]]\nto = {to}\nvia = {via}\n{rest}\n");
-    let net = "\"192.0.2.0/24\"";
-    refused(
-        &plain(net, "\"192.0.2.1\"", ""),
-        &["192.0.2.1 is in no connected subnet", "the links have 198.51.100.0/24"],
-    );
-    refused(
-        &plain(net, "\"10.1.0.9\"", "link = \"clients\""),
-        &["10.1.0.9 is in no connected subnet of link \"clients\"", "the link has 198.51.100.0/24"],
-    );
-    refused(&plain("\"2001:db8:9::/48\"", "\"fe80::1\"", ""), &["link-local next hop: say on which `link`"]);
-    refused(&plain(net, "\"10.1.0.1\"", ""), &["10.1.0.1 is the engine's own address"]);
-    refused(
-        &plain(net, "\"fe80::2\"", "link = \"clients\""),
-        &["no way to 192.0.2.0/24: `via` has no next hop of IPv4"],
-    );
-    refused(&plain(net, "[\"10.1.0.8\", \"10.1.0.9\"]", ""), &["a second IPv4 address", "the first is 10.1.0.8"]);
-    refused(&plain("\"192.0.2.1/24\"", "\"10.1.0.9\"", ""), &["the prefix is \"192.0.2.0/24\""]);
-    refused(&plain(net, "\"10.1.0.9\"", "peer = \"inner\""), &["`peer` is for a route through a group"]);
-    refused(&format!("{GOOD}\n[[route]]\nto = {net}\n"), &["leads nowhere: it needs `via` or `group`"]);
-    refused(
-        &with("peer = \"inner\"", "peer = \"iner\""),
-        &["unknown peer \"iner\" of group \"perimeter\"", "\"inner\"?"],
-    );
-    refused(&with("peer = \"inner\"", "firewall = \"fw9\""), &["unknown firewall \"fw9\" of group \"perimeter\""]);
-    warned(&with("peer = \"inner\"", "via = \"198.51.100.254\""), &["`below-min = \"drop\"` never goes round"]);
-    warned(
-        &with("\"203.0.113.0/24\"", "\"198.0.0.0/8\""),
-        &["the connected subnet 198.51.100.0/24 is part of 198.0.0.0/8"],
-    );
-}
-
-#[test]
-fn a_group_that_may_be_bypassed_needs_a_way_round_of_each_family() {
-    let bypass = with("name = \"perimeter\"\n", "name = \"perimeter\"\nbelow-min = \"bypass\"\n");
-    refused(&bypass, &["needs an IPv4 `via`", "needs an IPv6 `via`"]);
-    let one = bypass.replace("peer = \"inner\"", "via = \"198.51.100.9\"");
-    refused(&one, &["needs an IPv6 `via`"]);
-    let both = bypass.replace("peer = \"inner\"", "via = [\"198.51.100.9\", \"2001:db8:1::9\"]");
-    let config = load_text(&both).config.unwrap();
-    let RouteTarget::Group { bypass: Some(round), .. } = config.routes[2].target else { panic!("{:?}", config.routes) };
-    assert_eq!(round, (LinkId(0), "198.51.100.9".parse::<IpAddr>().unwrap()));
-    let same_link = bypass.replace("peer = \"inner\"", "via = [\"10.1.0.99\", \"fd00:1::99\"]");
-    warned(&same_link, &["leaves by a link on which they stand"]);
-}
-
-#[test]
-fn groups_are_judged() {
-    let group = |lines: &str| with("name = \"perimeter\"\n", &format!("name = \"perimeter\"\n{lines}\n"));
-    refused(&group("min-up = 3"), &["`min-up` is 3, but group \"perimeter\" has 2 firewalls"]);
-    refused(&with("seed = \"a seed for the tests of this room\"\n", ""), &["[[group]] needs `seed`"]);
-    refused(&with("a seed for the tests of this room", ""), &["the seed is empty"]);
-    warned(&with("a seed for the tests of this room", "short"), &["the seed has 5 bytes and can be guessed"]);
-    warned(&with("a seed for the tests of this room", DOCUMENTATION_SEED), &["the documentation's seed"]);
-    warned(&group("drain-timeout = \"0s\""), &["a drain ends every session at once"]);
-    let no_members = GOOD[..GOOD.find("[[group.peer]]").unwrap()].to_owned();
-    refused(&no_members, &["has no firewalls", "has no peer"]);
-    let spares = GOOD
-        .replace("name = \"fw1\"", "name = \"fw1\"\nspare = true")
-        .replace("name = \"fw2\"", "name = \"fw2\"\nspare = true");
-    refused(&spares, &["every firewall of the group is a spare"]);
-    refused(
-        &group("hash = \"source\"")
-            .replace("[[group.peer]]", "[[group.peer]]\nname = \"dmz\"\naddresses = \"10.3.0.1\"\n[[group.peer]]"),
-        &["meet its other side at one peer only"],
-    );
-    let many: String = (3..=65)
-        .map(|n| {
-            format!("[[group.firewall]]\nname = \"fw{n}\"\nlink = \"firewalls\"\naddresses = \"10.1.0.{}\"\n", n + 10)
-        })
-        .collect();
-    refused(&format!("{GOOD}{many}"), &["a group has at most 64 firewalls"]);
-}
-
-#[test]
-fn checks_are_judged() {
-    let check = |lines: &str| with("[[group.peer]]", &format!("[group.check]\n{lines}\n[[group.peer]]"));
-    refused(&check("kind = \"tcp\""), &["this kind of check needs a `port`"]);
-    refused(&check("port = 7"), &["`port` is for the kinds \"tcp\" and \"udp\""]);
-    let config = load_text(&check("kind = \"udp\"\nport = 7\ninterval = \"1s\"\nfall = 2")).config.unwrap();
-    assert_eq!(config.groups[0].check.kind, CheckKind::Udp { port: 7 });
-    assert_eq!(demands::detection(&config.groups[0]), (Duration::from_millis(2100), Duration::from_secs(10)));
-}
-
-#[test]
-fn firewalls_are_judged() {
-    refused(
-        &with("\"10.1.0.12\"", "\"10.1.0.11\""),
-        &["the address of two firewalls of the link", "cannot be told apart"],
-    );
-    refused(&with("\"10.1.0.12\"", "\"10.9.0.12\""), &["10.9.0.12 is in no connected subnet of link \"firewalls\""]);
-    refused(&with("\"10.1.0.12\"", "\"10.1.0.1\""), &["10.1.0.1 is the engine's own address on link \"firewalls\""]);
-    refused(
-        &with("name = \"fw2\"", "name = \"fw2\"\nlearn-by = \"link\""),
-        &["`learn-by = \"link\"` needs a link with one firewall on it", "another firewall of the link stands here"],
-    );
-    refused(&with("name = \"fw2\"", "name = \"fw2\"\nweight = 257"), &["`weight` must be 1..=256, found 257"]);
-    refused(&with("[\"10.1.0.12\", \"fd00:1::12\"]", "[\"10.1.0.12\", \"10.1.0.13\"]"), &["a second IPv4 address"]);
-}
-
-#[test]
-fn families_that_do_not_meet_are_told() {
-    warned(
-        &with("[\"10.1.0.12\", \"fd00:1::12\"]", "\"10.1.0.12\""),
-        &["firewall fw2 has none: no IPv6 path through it"],
-    );
-    let peer = with("addresses = [\"10.2.0.1\", \"fd00:2::1\"]", "addresses = \"10.2.0.1\"");
-    refused(
-        &peer,
-        &["peer \"inner\" has none: no IPv6 path to it", "no way to 2001:db8:113::/64: no path of the group has IPv6"],
-    );
-}
-
-#[test]
-fn an_engine_on_both_sides_of_its_group_is_told() {
-    warned(
-        &with("[\"10.2.0.1\", \"fd00:2::1\"]", "[\"10.1.0.99\", \"fd00:2::1\"]"),
-        &["the engine stands on both sides of its group: peer address 10.1.0.99"],
-    );
-    refused(
-        &with("[\"10.2.0.1\", \"fd00:2::1\"]", "[\"10.1.0.1\", \"fd00:2::1\"]"),
-        &["10.1.0.1 is the engine's own address"],
-    );
-}
-
-#[test]
 fn a_secret_is_read_from_its_file_without_the_newline() {
     let text = with("\"a seed for the tests of this room\"", "\"file:/etc/fwlb/seed\"");
     let mut asked = Vec::new();
@@ -413,62 +276,6 @@ fn a_secret_is_read_from_its_file_without_the_newline() {
     assert_eq!(from_file.config.unwrap().groups[0].seed, load_text(GOOD).config.unwrap().groups[0].seed);
     refused(&text, &["cannot read /etc/fwlb/seed: no files here"]);
     refused(&text.replace("file:/etc", "file:etc"), &["not an absolute path: \"etc/fwlb/seed\""]);
-}
-
-#[test]
-fn files_of_two_engines_are_compared() {
-    let inner = with("name = \"outer\"", "name = \"inner\"")
-        .replace(
-            "name = \"inner\"\naddresses = [\"10.2.0.1\", \"fd00:2::1\"]",
-            "name = \"outer\"\naddresses = [\"10.1.0.1\", \"fd00:1::1\"]",
-        )
-        .replace("10.1.0.1/24", "10.2.0.1/24")
-        .replace("fd00:1::1/64", "fd00:2::1/64")
-        .replace("10.1.0.1", "10.2.0.1")
-        .replace("fd00:1::1", "fd00:2::1")
-        .replace("[\"10.2.0.1\", \"fd00:2::1\"]", "[\"10.1.0.1\", \"fd00:1::1\"]")
-        .replace("peer = \"inner\"", "peer = \"outer\"");
-    let compared = |outer: &str, inner: &str| {
-        let mut both = [load_text(outer), load_text(inner)];
-        compare(&mut both);
-        format!("{}{}", both[0].diagnostics, both[1].diagnostics)
-    };
-    assert_eq!(compared(GOOD, &inner), "");
-
-    assert!(
-        compared(GOOD, &inner.replace("a seed for", "another seed for"))
-            .contains("the seed of group \"perimeter\" is not that")
-    );
-    assert!(compared(GOOD, &inner.replace("\"fw2\"", "\"fw3\"")).contains("firewall \"fw3\" is not in x.toml"));
-    assert!(
-        compared(GOOD, &inner.replace("name = \"fw2\"", "name = \"fw2\"\nweight = 3"))
-            .contains("has weight 3, in x.toml 1")
-    );
-    assert!(
-        compared(GOOD, &inner.replace("10.2.0.1/24", "10.2.0.2/24"))
-            .contains("engine \"inner\" has no address 10.2.0.1")
-    );
-    assert!(compared(GOOD, GOOD).contains("is also called \"outer\""));
-
-    let sided = |text: &str, mode: &str| {
-        text.replace("name = \"perimeter\"\n", &format!("name = \"perimeter\"\nhash = \"{mode}\"\n"))
-    };
-    assert_eq!(compared(&sided(GOOD, "source"), &sided(&inner, "destination")), "");
-    assert!(compared(&sided(GOOD, "source"), &sided(&inner, "source")).contains("it says something else"));
-    let mut alone = [load_text(&sided(GOOD, "source"))];
-    compare(&mut alone);
-    assert!(alone[0].diagnostics.to_string().contains("check the files of both engines together"));
-}
-
-#[test]
-fn what_the_firewalls_must_permit_is_told() {
-    let config = load_text(GOOD).config.unwrap();
-    let told = demands(&config);
-    assert!(
-        told.contains("a dead firewall is out within 350ms, a good one takes flows again after 500ms and a hold of 2s")
-    );
-    assert!(told.contains("fw2: icmp echo from fd00:1::1 to fd00:2::1 (peer inner)"), "{told}");
-    assert_eq!(demands::permits(&config).len(), 4);
 }
 
 mod api;

@@ -1,5 +1,9 @@
 //! Promises of virtual services.
 
+mod dead_server;
+mod full_nat;
+mod translated;
+
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
@@ -195,96 +199,6 @@ fn a_packet_to_a_service_that_nobody_can_serve_is_dropped_and_shown_to_the_contr
 }
 
 #[test]
-fn full_nat_serves_a_client_in_the_subnet_of_the_servers_and_gives_the_port_back() {
-    for farm in farms() {
-        let mut web = Web::new(&[1]);
-        web.change(|service| service.mode = Mode::FullNat);
-        let client = SocketAddr::new(farm.server(50).ip(), 40000);
-
-        let answer = web.lab.deliver(At::Near, syn(client, farm.vip));
-        assert_eq!(answer.verdict, Verdict::Hairpin(LinkId(1)));
-        let (source, server) = ends(&read_checked(&answer.bytes));
-        let own = testbed::engine_addresses(Side::Inner)[0];
-        assert_eq!(source.ip(), if farm.client.is_ipv4() { own.0 } else { own.1 });
-        assert_eq!(server, farm.server);
-
-        let answer = web.lab.deliver(At::Near, syn_ack(server, source));
-        assert_eq!(answer.verdict, Verdict::Hairpin(LinkId(1)));
-        assert_eq!(ends(&read_checked(&answer.bytes)), (farm.vip, client));
-        let stranger = web.lab.deliver(At::Near, syn_ack(farm.server(1), source));
-        assert_eq!(stranger.verdict, Verdict::Punted, "what no session knows is for the engine itself");
-
-        web.lab.wait(Duration::from_secs(300));
-        assert_eq!(web.active(0), 0);
-        let answer = web.lab.deliver(At::Near, syn_ack(server, source));
-        assert_eq!(answer.verdict, Verdict::Punted);
-    }
-}
-
-#[test]
-fn a_service_takes_its_own_source_addresses_for_clients() {
-    let [farm, _] = farms();
-    let mut web = Web::new(&[1]);
-    let own: [IpAddr; 2] = ["203.0.113.240".parse().unwrap(), "203.0.113.241".parse().unwrap()];
-    web.change(|service| {
-        service.mode = Mode::FullNat;
-        service.snat = own.to_vec();
-    });
-    web.lab.snapshot.vips.extend(own);
-
-    for port in 40000..40016 {
-        let (source, server) = ends(&web.request(syn(farm.client(port), farm.vip)));
-        assert!(own.contains(&source.ip()));
-        let (firewall, reply) = web.reply(syn_ack(server, source));
-        assert_eq!((firewall, ends(&reply)), (1, (farm.vip, farm.client(port))));
-    }
-}
-
-#[test]
-fn when_no_port_is_left_only_the_new_flow_is_refused() {
-    for farm in farms() {
-        let mut web = Web::new(&[1]);
-        web.change(|service| {
-            service.mode = Mode::FullNat;
-            service.ports = vec![1..=u16::MAX];
-            service.servers[0].port = None;
-        });
-        let vip = |port| SocketAddr::new(farm.vip.ip(), port);
-        // There is room for 64 pairs of a source and a server.
-        let sources: Vec<_> = (1..=64).map(|port| ends(&web.request(syn(farm.client, vip(port)))).0).collect();
-
-        let refused = web.lab.deliver(At::Firewall(1), syn(farm.client, vip(65)));
-        assert_eq!(refused.verdict, Verdict::Dropped(DropReason::SnatExhausted));
-        assert_eq!(ends(&web.request(ack(farm.client, vip(64)))).0, sources[63]);
-        web.request(syn(farm.client(41000), vip(64)));
-    }
-}
-
-#[test]
-fn two_flows_that_would_be_one_to_a_server_take_two_servers_or_the_second_is_refused() {
-    for farm in farms() {
-        let mut web = Web::new(&[1, 1]);
-        let second_vip = SocketAddr::new(farm.server(100).ip(), 80);
-        web.change(|service| service.addresses.push(second_vip.ip()));
-        let mut take = |client, vip| ends(&web.request(syn(client, vip))).1;
-
-        assert_eq!(take(farm.client, farm.vip), farm.server(0));
-        assert_eq!(take(farm.client(40001), farm.vip), farm.server(1));
-        assert_eq!(take(farm.client, second_vip), farm.server(1), "the turn is the first server's");
-        assert_eq!(take(farm.client(40001), second_vip), farm.server(0));
-
-        let mut web = Web::new(&[1]);
-        web.change(|service| service.addresses.push(second_vip.ip()));
-        web.request(syn(farm.client, farm.vip));
-        let refused = web.lab.deliver(At::Firewall(1), syn(farm.client, second_vip));
-        assert_eq!(refused.verdict, Verdict::Dropped(DropReason::NatClash));
-        let past_the_vip = web.lab.deliver(At::Firewall(1), ack(farm.client, farm.server));
-        assert_eq!(past_the_vip.verdict, Verdict::Dropped(DropReason::NatClash));
-        assert_eq!(web.active(0), 1);
-    }
-}
-
-#[test]
 fn what_opens_no_connection_is_for_the_controller() {
     for farm in farms() {
         let mut web = Web::new(&[1]);
@@ -314,132 +228,6 @@ fn traffic_that_is_no_services_passes_as_if_there_were_none() {
     }
 }
 
-/// Ends of the packet that an ICMP error quotes.
-fn quoted(read: &Read) -> (SocketAddr, SocketAddr) {
-    let is_v4 = read.source.is_ipv4();
-    let packet = &read.payload[8..];
-    let address = |at: usize| match is_v4 {
-        true => IpAddr::from(<[u8; 4]>::try_from(&packet[at..at + 4]).unwrap()),
-        false => IpAddr::from(<[u8; 16]>::try_from(&packet[at..at + 16]).unwrap()),
-    };
-    let (source, destination, ports) = if is_v4 { (12, 16, 20) } else { (8, 24, 40) };
-    let port = |at: usize| u16::from_be_bytes([packet[at], packet[at + 1]]);
-    let (source, destination) = (address(source), address(destination));
-    (SocketAddr::new(source, port(ports)), SocketAddr::new(destination, port(ports + 2)))
-}
-
-#[test]
-fn an_icmp_error_about_a_translated_packet_speaks_of_the_packet_as_its_sender_knows_it() {
-    for farm in farms() {
-        for mode in [Mode::Nat, Mode::FullNat] {
-            let mut web = Web::new(&[1]);
-            web.change(|service| service.mode = mode);
-            let request = web.lab.deliver(At::Firewall(1), udp(farm.client, farm.vip, 500));
-            let (source, server) = ends(&read(&request.bytes));
-            let reply = web.lab.deliver(At::Near, udp(server, source, 900));
-
-            // The server refuses what it got; the client hears that of the virtual address.
-            let error = icmp_error(server.ip(), source.ip(), &Frame::new(request.bytes));
-            let (firewall, heard) = web.reply(error);
-            assert_eq!((firewall, heard.source, heard.destination), (1, farm.vip.ip(), farm.client.ip()));
-            assert_eq!(quoted(&heard), (farm.client, farm.vip));
-
-            // A router on the way to the client refuses the reply; the server hears of its own.
-            let router = SocketAddr::new(farm.client(0).ip(), 0).ip();
-            let error = icmp_error(router, farm.vip.ip(), &Frame::new(reply.bytes));
-            let heard = web.request(error);
-            assert_eq!(heard.destination, server.ip());
-            assert_eq!(quoted(&heard), (server, source));
-        }
-    }
-}
-
-#[test]
-fn fragments_of_a_translated_datagram_go_where_the_first_went_in_any_order() {
-    for farm in farms() {
-        let mut web = Web::new(&[1]);
-        let pieces = fragments(&udp(farm.client, farm.vip, 3000), 1000, 77);
-        let (first, later) = pieces.split_first().unwrap();
-        web.lab.deliver(At::Firewall(1), later[0].clone());
-
-        let sent = web.lab.deliver(At::Firewall(1), first.clone());
-        assert_eq!(sent.verdict, Verdict::Forward(LinkId(1)));
-        // The ports of an IPv6 fragment follow its fragment header.
-        let mut sent = read(&sent.bytes);
-        sent.payload.drain(..if farm.client.is_ipv4() { 0 } else { 8 });
-        assert_eq!(ends(&sent), (farm.client, farm.server));
-        let released = web.lab.transmits();
-        assert_eq!(released.len(), 1);
-        for bytes in [released[0].bytes.clone(), web.lab.deliver(At::Firewall(1), later[1].clone()).bytes] {
-            let piece = read(&bytes);
-            assert_eq!((piece.source, piece.destination), (farm.client.ip(), farm.server.ip()));
-        }
-    }
-}
-
-#[test]
-fn a_checksum_that_the_device_will_finish_follows_the_addresses() {
-    for farm in farms() {
-        let mut web = Web::new(&[1]);
-        web.request(syn(farm.client, farm.vip));
-        let is_v4 = farm.client.is_ipv4();
-        let mut frame = tcp_with(farm.client, farm.vip, 0x18, 1000, 2000, &[7; 4000]);
-        let start: u16 = if is_v4 { 34 } else { 54 };
-        let length = frame.bytes.len() as u32 - u32::from(start);
-        let at = usize::from(start) + 16;
-        let sum = |source, destination| checksum::pseudo_header(source, destination, 6, length);
-        let partial = sum(farm.client.ip(), farm.vip.ip());
-        frame.bytes[at..at + 2].copy_from_slice(&partial.to_be_bytes());
-        let kind = if is_v4 { GsoKind::Tcp4 } else { GsoKind::Tcp6 };
-        frame.offload = Offload {
-            partial: Some(PartialChecksum { start, offset: 16 }),
-            gso: Some(Gso { kind, ecn: false, size: 1400, header_len: start + 20 }),
-            ..Offload::NONE
-        };
-
-        let answer = web.lab.deliver(At::Firewall(1), frame);
-        assert_eq!(answer.verdict, Verdict::Forward(LinkId(1)));
-        assert_eq!(ends(&read(&answer.bytes)), (farm.client, farm.server));
-        let left = u16::from_be_bytes([answer.bytes[at], answer.bytes[at + 1]]);
-        assert_eq!(left, sum(farm.client.ip(), farm.server.ip()));
-        assert!(answer.offload.gso.is_some());
-    }
-}
-
-#[test]
-fn a_packet_that_is_too_big_is_shown_to_its_sender_as_it_was_sent() {
-    for farm in farms() {
-        let mut web = Web::new(&[1]);
-        web.request(syn(farm.client, farm.vip));
-        web.lab.snapshot.links[1].mtu = 1300;
-
-        let big = tcp_with(farm.client, farm.vip, 0x18, 1000, 2000, &[7; 1400]).dont_fragment();
-        let answer = web.lab.deliver(At::Firewall(1), big);
-        assert_eq!(answer.verdict, Verdict::Dropped(DropReason::TooBig));
-        let punt = web.lab.punts.taken.pop().unwrap();
-        assert_eq!(ends(&read_loosely(&punt.bytes)), (farm.client, farm.vip));
-    }
-}
-
-/// Reads a frame that was cut.
-fn read_loosely(bytes: &[u8]) -> Read {
-    let mut whole = bytes.to_vec();
-    whole.resize(2000, 0);
-    read(&whole)
-}
-
-fn established(web: &mut Web, farm: &Farm) {
-    web.request(syn(farm.client, farm.vip));
-    web.reply(syn_ack(farm.server, farm.client));
-    web.request(tcp_with(farm.client, farm.vip, 0x18, 1000, 2000, b"hello"));
-}
-
-/// Sequence number, acknowledgement number and flags of a reset.
-fn reset_numbers(read: &Read) -> (u32, u32, u8) {
-    let word = |at: usize| u32::from_be_bytes(read.payload[at..at + 4].try_into().unwrap());
-    (word(4), word(8), read.payload[13])
-}
-
 #[test]
 fn traffic_of_services_is_counted_apart_from_what_is_only_routed() {
     for farm in farms() {
@@ -452,89 +240,6 @@ fn traffic_of_services_is_counted_apart_from_what_is_only_routed() {
         let of = |wanted: &str| counters.named().find(|(name, _)| *name == wanted).expect("is published").1;
         assert_eq!((of("balanced_packets"), of("routed_packets")), (2, 1));
         assert_eq!(of("balanced_bytes"), 2 * of("routed_bytes"), "a SYN, its answer, and another SYN are of one size");
-    }
-}
-
-#[test]
-fn a_connection_that_its_server_refused_is_not_reset_once_more_when_the_server_is_found_dead() {
-    for farm in farms() {
-        let mut web = Web::new(&[1, 1]);
-        web.request(syn(farm.client, farm.vip));
-        web.reply(tcp_with(farm.server, farm.client, 0x14, 0, 1000, &[]));
-
-        web.fell(0);
-        web.lab.wait(Duration::from_millis(10));
-
-        assert_eq!(web.lab.transmits().len(), 0, "a strict firewall would call it out of state");
-        assert_eq!(ends(&web.request(syn(farm.client, farm.vip))).1, farm.server(1));
-    }
-}
-
-#[test]
-fn both_ends_of_a_connection_are_told_that_its_server_died() {
-    for farm in farms() {
-        for by_packet in [false, true] {
-            let mut web = Web::new(&[1, 1]);
-            established(&mut web, &farm);
-            web.fell(0);
-            if by_packet {
-                let answer = web.lab.deliver(At::Firewall(1), ack(farm.client, farm.vip));
-                assert!(matches!(answer.verdict, Verdict::Dropped(DropReason::ServerFailed) | Verdict::Punted));
-            } else {
-                web.lab.wait(Duration::from_millis(10));
-            }
-
-            let resets: Vec<_> =
-                web.lab.transmits().into_iter().map(|sent| (sent.link, read_checked(&sent.bytes))).collect();
-            let to = |link| &resets.iter().find(|(by, _)| *by == LinkId(link)).expect("a reset by that link").1;
-            let (client, server) = (to(Side::Inner.far()), to(Side::Inner.near()));
-            assert_eq!(client.destination_mac, testbed::firewall_mac(Side::Inner, 1));
-            assert_eq!((ends(client), reset_numbers(client)), ((farm.vip, farm.client), (2000, 1005, 0x14)));
-            assert_eq!((ends(server), reset_numbers(server)), ((farm.client, farm.server), (1005, 2000, 0x14)));
-            assert_eq!((resets.len(), web.active(0)), (2, 0));
-            assert_eq!(web.lab.counters().sessions_failed, 1);
-            assert_eq!(ends(&web.request(syn(farm.client, farm.vip))).1, farm.server(1));
-        }
-    }
-}
-
-#[test]
-fn on_failure_decides_what_becomes_of_the_flows_of_a_dead_server() {
-    for farm in farms() {
-        for (on_failure, expected) in [
-            (OnFailure::Keep, Some(farm.server(0))),
-            (OnFailure::Drop, None),
-            (OnFailure::Reselect, Some(farm.server(1))),
-            (OnFailure::Reset, Some(farm.server(1))),
-        ] {
-            let mut web = Web::new(&[1, 1]);
-            web.change(|service| service.on_failure_udp = on_failure);
-            assert_eq!(ends(&web.request(udp(farm.client, farm.vip, 10))).1, farm.server(0));
-            web.fell(0);
-
-            let answer = web.lab.deliver(At::Firewall(1), udp(farm.client, farm.vip, 10));
-            match expected {
-                Some(server) => assert_eq!(ends(&read_checked(&answer.bytes)).1, server),
-                None => assert_eq!(answer.verdict, Verdict::Dropped(DropReason::ServerFailed)),
-            }
-            let total: u64 = (0..2).map(|number| web.active(number)).sum();
-            assert_eq!(total, web.lab.table.len() as u64);
-        }
-    }
-}
-
-#[test]
-fn a_server_that_is_up_again_serves_the_sessions_that_were_kept() {
-    for farm in farms() {
-        let mut web = Web::new(&[1, 1]);
-        web.change(|service| service.on_failure_tcp = OnFailure::Drop);
-        established(&mut web, &farm);
-        web.fell(0);
-        let answer = web.lab.deliver(At::Firewall(1), ack(farm.client, farm.vip));
-        assert_eq!(answer.verdict, Verdict::Dropped(DropReason::ServerFailed));
-
-        web.change(|service| service.servers[0].up = [true, true]);
-        assert_eq!(ends(&web.request(ack(farm.client, farm.vip))).1, farm.server(0));
     }
 }
 
@@ -564,78 +269,6 @@ fn mode_direct_changes_the_hardware_address_only_and_hears_half_of_the_flow() {
 }
 
 #[test]
-fn the_client_of_a_dead_server_is_told_though_the_replies_pass_the_engine_by() {
-    for farm in farms() {
-        for mode in [Mode::Direct, Mode::Tunnel] {
-            let mut web = Web::new(&[1, 1]);
-            web.change(|service| {
-                service.mode = mode;
-                service.servers.iter_mut().for_each(|server| server.port = None);
-            });
-            web.lab.deliver(At::Firewall(1), syn(farm.client, farm.vip));
-            web.lab.deliver(At::Firewall(1), tcp_with(farm.client, farm.vip, 0x10, 1000, 2000, b""));
-            web.lab.deliver(At::Firewall(1), tcp_with(farm.client, farm.vip, 0x18, 1000, 7000, b"hello"));
-            web.lab.deliver(At::Firewall(1), tcp_with(farm.client, farm.vip, 0x10, 1005, 6000, b""));
-            web.lab.transmits();
-            web.fell(0);
-            web.lab.wait(Duration::from_millis(10));
-
-            let sent = web.lab.transmits();
-            let [reset] = &sent[..] else { panic!("{} frames", sent.len()) };
-            let read = read_checked(&reset.bytes);
-            assert_eq!((reset.link, read.destination_mac), (LinkId(0), testbed::firewall_mac(Side::Inner, 1)));
-            assert_eq!((ends(&read), reset_numbers(&read)), ((farm.vip, farm.client), (7000, 1005, 0x14)));
-            assert_eq!((web.lab.counters().sessions_failed, web.active(0)), (1, 0));
-        }
-    }
-}
-
-#[test]
-fn another_connection_between_the_same_ends_leaves_a_server_that_takes_no_new_ones() {
-    type Change = fn(&mut Service);
-    let changes: [(Change, u8); 6] = [
-        (|_| (), 0),
-        (|service| service.servers[0].takes_new = false, 1),
-        (|service| service.servers[0].weight = 0, 1),
-        (|service| service.servers[0].backup = true, 1),
-        (|service| service.servers[0].up = [false; 2], 1),
-        (|service| service.on_failure_tcp = OnFailure::Keep, 0),
-    ];
-    for farm in farms() {
-        for mode in [Mode::Nat, Mode::FullNat] {
-            for (change, expected) in changes {
-                let mut web = Web::new(&[1, 1]);
-                web.change(|service| service.mode = mode);
-                let (source, server) = ends(&web.request(syn(farm.client, farm.vip)));
-                web.reply(syn_ack(server, source));
-                web.request(ack(farm.client, farm.vip));
-                web.change(|service| {
-                    change(service);
-                    let server = &mut service.servers[0];
-                    server.falls = server.falls.map(|falls| falls + u32::from(!server.up[0]));
-                    service.on_failure_tcp = OnFailure::Keep;
-                });
-                // What lives stays, what is over does not.
-                assert_eq!(ends(&web.request(ack(farm.client, farm.vip))).1, farm.server(0));
-                web.request(tcp_with(farm.client, farm.vip, 0x11, 1000, 2000, b""));
-                web.reply(tcp_with(server, source, 0x11, 2000, 1001, b""));
-                assert_eq!(web.lab.sessions()[0].state, State::Tcp(TcpState::Closing));
-
-                let (_, chosen) = ends(&web.request(syn(farm.client, farm.vip)));
-
-                assert_eq!(chosen, farm.server(expected));
-                assert_eq!((web.lab.table.len(), web.active(0) + web.active(1)), (1, 1));
-            }
-        }
-    }
-}
-
-#[test]
-fn checks_and_clients_never_have_the_same_port() {
-    assert!(*crate::health::service_prober::PORTS.end() < crate::nat::ports::PORT_MIN);
-}
-
-#[test]
 fn what_a_virtual_address_answers_to_a_check_is_for_the_controller() {
     for farm in farms() {
         for mode in [Mode::Direct, Mode::Tunnel, Mode::Nat] {
@@ -652,21 +285,6 @@ fn what_a_virtual_address_answers_to_a_check_is_for_the_controller() {
             assert_eq!(web.lab.punts.taken.pop().map(|punt| punt.reason), Some(PuntReason::Local));
             assert_eq!(web.lab.table.len(), 1);
         }
-    }
-}
-
-#[test]
-fn a_translated_packet_that_waits_for_its_neighbour_is_remembered_as_its_sender_knows_it() {
-    for farm in farms() {
-        let mut web = Web::new(&[1]);
-        web.lab.snapshot.neighbors.remove(&(LinkId(1), farm.server.ip()));
-        let original = syn(farm.client, farm.vip);
-
-        assert_eq!(web.lab.deliver(At::Firewall(1), original.clone()).verdict, Verdict::Punted);
-
-        let punt = web.lab.punts.taken.pop().unwrap();
-        assert_eq!(ends(&read_checked(&punt.bytes)), (farm.client, farm.server));
-        assert_eq!(punt.original.unwrap()[14..], original.bytes[14..]);
     }
 }
 

@@ -1,0 +1,59 @@
+//! What is said beyond one engine's file: of the other engine's, and of the firewalls' rules.
+
+use super::*;
+
+#[test]
+fn files_of_two_engines_are_compared() {
+    let inner = with("name = \"outer\"", "name = \"inner\"")
+        .replace(
+            "name = \"inner\"\naddresses = [\"10.2.0.1\", \"fd00:2::1\"]",
+            "name = \"outer\"\naddresses = [\"10.1.0.1\", \"fd00:1::1\"]",
+        )
+        .replace("10.1.0.1/24", "10.2.0.1/24")
+        .replace("fd00:1::1/64", "fd00:2::1/64")
+        .replace("10.1.0.1", "10.2.0.1")
+        .replace("fd00:1::1", "fd00:2::1")
+        .replace("[\"10.2.0.1\", \"fd00:2::1\"]", "[\"10.1.0.1\", \"fd00:1::1\"]")
+        .replace("peer = \"inner\"", "peer = \"outer\"");
+    let compared = |outer: &str, inner: &str| {
+        let mut both = [load_text(outer), load_text(inner)];
+        compare(&mut both);
+        format!("{}{}", both[0].diagnostics, both[1].diagnostics)
+    };
+    assert_eq!(compared(GOOD, &inner), "");
+
+    assert!(
+        compared(GOOD, &inner.replace("a seed for", "another seed for"))
+            .contains("the seed of group \"perimeter\" is not that")
+    );
+    assert!(compared(GOOD, &inner.replace("\"fw2\"", "\"fw3\"")).contains("firewall \"fw3\" is not in x.toml"));
+    assert!(
+        compared(GOOD, &inner.replace("name = \"fw2\"", "name = \"fw2\"\nweight = 3"))
+            .contains("has weight 3, in x.toml 1")
+    );
+    assert!(
+        compared(GOOD, &inner.replace("10.2.0.1/24", "10.2.0.2/24"))
+            .contains("engine \"inner\" has no address 10.2.0.1")
+    );
+    assert!(compared(GOOD, GOOD).contains("is also called \"outer\""));
+
+    let sided = |text: &str, mode: &str| {
+        text.replace("name = \"perimeter\"\n", &format!("name = \"perimeter\"\nhash = \"{mode}\"\n"))
+    };
+    assert_eq!(compared(&sided(GOOD, "source"), &sided(&inner, "destination")), "");
+    assert!(compared(&sided(GOOD, "source"), &sided(&inner, "source")).contains("it says something else"));
+    let mut alone = [load_text(&sided(GOOD, "source"))];
+    compare(&mut alone);
+    assert!(alone[0].diagnostics.to_string().contains("check the files of both engines together"));
+}
+
+#[test]
+fn what_the_firewalls_must_permit_is_told() {
+    let config = load_text(GOOD).config.unwrap();
+    let told = demands(&config);
+    assert!(
+        told.contains("a dead firewall is out within 350ms, a good one takes flows again after 500ms and a hold of 2s")
+    );
+    assert!(told.contains("fw2: icmp echo from fd00:1::1 to fd00:2::1 (peer inner)"), "{told}");
+    assert_eq!(demands::permits(&config).len(), 4);
+}

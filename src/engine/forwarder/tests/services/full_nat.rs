@@ -1,0 +1,98 @@
+//! Mode `full-nat`: whose source addresses and ports clients get, and what happens when there are none.
+
+use super::*;
+
+#[test]
+fn full_nat_serves_a_client_in_the_subnet_of_the_servers_and_gives_the_port_back() {
+    for farm in farms() {
+        let mut web = Web::new(&[1]);
+        web.change(|service| service.mode = Mode::FullNat);
+        let client = SocketAddr::new(farm.server(50).ip(), 40000);
+
+        let answer = web.lab.deliver(At::Near, syn(client, farm.vip));
+        assert_eq!(answer.verdict, Verdict::Hairpin(LinkId(1)));
+        let (source, server) = ends(&read_checked(&answer.bytes));
+        let own = testbed::engine_addresses(Side::Inner)[0];
+        assert_eq!(source.ip(), if farm.client.is_ipv4() { own.0 } else { own.1 });
+        assert_eq!(server, farm.server);
+
+        let answer = web.lab.deliver(At::Near, syn_ack(server, source));
+        assert_eq!(answer.verdict, Verdict::Hairpin(LinkId(1)));
+        assert_eq!(ends(&read_checked(&answer.bytes)), (farm.vip, client));
+        let stranger = web.lab.deliver(At::Near, syn_ack(farm.server(1), source));
+        assert_eq!(stranger.verdict, Verdict::Punted, "what no session knows is for the engine itself");
+
+        web.lab.wait(Duration::from_secs(300));
+        assert_eq!(web.active(0), 0);
+        let answer = web.lab.deliver(At::Near, syn_ack(server, source));
+        assert_eq!(answer.verdict, Verdict::Punted);
+    }
+}
+
+#[test]
+fn a_service_takes_its_own_source_addresses_for_clients() {
+    let [farm, _] = farms();
+    let mut web = Web::new(&[1]);
+    let own: [IpAddr; 2] = ["203.0.113.240".parse().unwrap(), "203.0.113.241".parse().unwrap()];
+    web.change(|service| {
+        service.mode = Mode::FullNat;
+        service.snat = own.to_vec();
+    });
+    web.lab.snapshot.vips.extend(own);
+
+    for port in 40000..40016 {
+        let (source, server) = ends(&web.request(syn(farm.client(port), farm.vip)));
+        assert!(own.contains(&source.ip()));
+        let (firewall, reply) = web.reply(syn_ack(server, source));
+        assert_eq!((firewall, ends(&reply)), (1, (farm.vip, farm.client(port))));
+    }
+}
+
+#[test]
+fn when_no_port_is_left_only_the_new_flow_is_refused() {
+    for farm in farms() {
+        let mut web = Web::new(&[1]);
+        web.change(|service| {
+            service.mode = Mode::FullNat;
+            service.ports = vec![1..=u16::MAX];
+            service.servers[0].port = None;
+        });
+        let vip = |port| SocketAddr::new(farm.vip.ip(), port);
+        // There is room for 64 pairs of a source and a server.
+        let sources: Vec<_> = (1..=64).map(|port| ends(&web.request(syn(farm.client, vip(port)))).0).collect();
+
+        let refused = web.lab.deliver(At::Firewall(1), syn(farm.client, vip(65)));
+        assert_eq!(refused.verdict, Verdict::Dropped(DropReason::SnatExhausted));
+        assert_eq!(ends(&web.request(ack(farm.client, vip(64)))).0, sources[63]);
+        web.request(syn(farm.client(41000), vip(64)));
+    }
+}
+
+#[test]
+fn two_flows_that_would_be_one_to_a_server_take_two_servers_or_the_second_is_refused() {
+    for farm in farms() {
+        let mut web = Web::new(&[1, 1]);
+        let second_vip = SocketAddr::new(farm.server(100).ip(), 80);
+        web.change(|service| service.addresses.push(second_vip.ip()));
+        let mut take = |client, vip| ends(&web.request(syn(client, vip))).1;
+
+        assert_eq!(take(farm.client, farm.vip), farm.server(0));
+        assert_eq!(take(farm.client(40001), farm.vip), farm.server(1));
+        assert_eq!(take(farm.client, second_vip), farm.server(1), "the turn is the first server's");
+        assert_eq!(take(farm.client(40001), second_vip), farm.server(0));
+
+        let mut web = Web::new(&[1]);
+        web.change(|service| service.addresses.push(second_vip.ip()));
+        web.request(syn(farm.client, farm.vip));
+        let refused = web.lab.deliver(At::Firewall(1), syn(farm.client, second_vip));
+        assert_eq!(refused.verdict, Verdict::Dropped(DropReason::NatClash));
+        let past_the_vip = web.lab.deliver(At::Firewall(1), ack(farm.client, farm.server));
+        assert_eq!(past_the_vip.verdict, Verdict::Dropped(DropReason::NatClash));
+        assert_eq!(web.active(0), 1);
+    }
+}
+
+#[test]
+fn checks_and_clients_never_have_the_same_port() {
+    assert!(*crate::health::service_prober::PORTS.end() < crate::nat::ports::PORT_MIN);
+}
