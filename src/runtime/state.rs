@@ -50,7 +50,7 @@ impl StateFile {
         }
     }
 
-    /// These are to be kept; answers the number for [`StateFile::keep`]. Takes no time.
+    /// These are to be kept; answers the number for [`StateFile::keep`]. Does not wait for the disk.
     pub(super) fn note(&self, overrides: Vec<OverrideView>) -> u64 {
         let mut wanted = lock(&self.wanted);
         *wanted = (wanted.0 + 1, overrides);

@@ -10,7 +10,8 @@ use fwlb::lab::{Leg, Node, Side, Stop, Topology};
 
 use crate::ground::{Rig, Traffic, assert_all_answered, sandwich};
 
-/// Both engines have to have a half-dead firewall out within this (issue: at most 600 ms).
+/// Both engines have a half-dead firewall out within this: 350 ms until the verdict, a probe that tells the peer, and what a
+/// busy test machine adds.
 const OUT_WITHIN: Duration = Duration::from_millis(600);
 
 fn ordinary(base: Topology) -> Topology {

@@ -41,7 +41,7 @@ fn large(name: &str, vip: u8, more: &str, servers: u16) -> String {
     text
 }
 
-/// The way to them.
+/// The route to the servers of a large farm.
 fn way() -> String {
     let [v4, v6] = NETS.map(|net| net.farm(11));
     format!("\n[[route]]\nto = [\"10.50.0.0/16\", \"fd00:50::/64\"]\nvia = [\"{v4}\", \"{v6}\"]\n")
