@@ -18,6 +18,8 @@ const PLAIN: Kind = Kind::Fwlb(Engine::new(Duty::Pin));
 const NAT: Kind = Kind::Fwlb(Engine::new(Duty::Balance));
 /// Below this the core of the device under test had time to spare, so that the ends were the limit.
 const SATURATED: f64 = 0.9;
+/// From here on the ends had no time to spare.
+const ENDS_SATURATED: f64 = 0.97;
 
 pub(super) fn measure(context: &Context) -> Result<Found> {
     let kinds = [
@@ -32,14 +34,14 @@ pub(super) fn measure(context: &Context) -> Result<Found> {
     let words = ["-s", "--forceflush"];
     let servers = serve(context, standing, Path::new("iperf3"), &words)?;
     let (rounds, seconds) = if context.quick { (2, "1") } else { (5, "2") };
-    let mut turns = vec![(Vec::new(), Vec::new()); standing.len()];
+    let mut turns = vec![(Vec::new(), Busy::default()); standing.len()];
     for round in 0..rounds {
         for step in 0..standing.len() {
             let turn = (round + step) % standing.len();
-            let before = CoreTime::of(DUT_CORE)?;
+            let before = cores()?;
             let gigabits = transfer(context, &standing[turn], seconds)?;
             turns[turn].0.push(gigabits);
-            turns[turn].1.push(CoreTime::of(DUT_CORE)?.busy_since(&before));
+            turns[turn].1.add(before)?;
         }
     }
     drop(servers);
@@ -59,17 +61,48 @@ pub(super) fn measure(context: &Context) -> Result<Found> {
     Ok(ROWS.iter().copied().zip(parties.map(outcome)).collect())
 }
 
-/// Says so where the device under test was not the limit.
-pub(super) fn note_idle(outcome: Outcome, kind: Kind, busy: &[f64]) -> Outcome {
-    let busy = median(busy.iter().copied()).unwrap_or_default();
-    if busy >= SATURATED {
-        return outcome;
+/// How busy both cores were, by round.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Busy {
+    /// Core 1, with the device under test.
+    pub device: Vec<f64>,
+    /// Core 0, with the ends.
+    pub ends: Vec<f64>,
+}
+
+impl Busy {
+    /// One more round, which began when [`cores`] said this.
+    pub(super) fn add(&mut self, before: (CoreTime, CoreTime)) -> Result<()> {
+        let after = cores()?;
+        self.device.push(after.0.busy_since(&before.0));
+        self.ends.push(after.1.busy_since(&before.1));
+        Ok(())
     }
-    outcome.note(format!(
-        "core 1 was busy for {:.0} % under {}: the ends on core 0 were the limit",
-        busy * 100.0,
-        kind.name()
-    ))
+}
+
+/// The time of the device's core and of the ends'.
+pub(super) fn cores() -> Result<(CoreTime, CoreTime)> {
+    Ok((CoreTime::of(DUT_CORE)?, CoreTime::of(GENERATOR_CORE)?))
+}
+
+/// Says so where the device under test was not the limit, or may not have been: a device that spins while it waits is busy too.
+pub(super) fn note_idle(outcome: Outcome, kind: Kind, busy: &Busy) -> Outcome {
+    let middle = |values: &[f64]| median(values.iter().copied()).unwrap_or_default();
+    let (device, ends) = (middle(&busy.device), middle(&busy.ends));
+    let (percent, name) = (|share: f64| share * 100.0, kind.name());
+    if device < SATURATED {
+        outcome.note(format!(
+            "core 1 was busy for {:.0} % under {name}: the ends on core 0 were the limit",
+            percent(device)
+        ))
+    } else if ends >= ENDS_SATURATED {
+        outcome.note(format!(
+            "core 0 was busy for {:.0} % with the ends under {name}: they may have been the limit",
+            percent(ends)
+        ))
+    } else {
+        outcome
+    }
 }
 
 /// Both ends of a conversation do their receive work on their own core.

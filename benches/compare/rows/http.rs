@@ -5,12 +5,12 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use super::bulk::{note_idle, serve, steer_ends};
+use super::bulk::{Busy, cores, note_idle, serve, steer_ends};
 use super::{Context, Field, Found};
 use crate::candidates::{Candidate, Duty, Engine, Kind};
 use crate::conversation::client::Tally;
 use crate::ends::{Ends, Turn};
-use crate::placement::{CoreTime, DUT_CORE, GENERATOR_CORE, Placement};
+use crate::placement::{GENERATOR_CORE, Placement};
 use crate::process::Process;
 use crate::stats::{median, ratios};
 use crate::table::{Outcome, Share};
@@ -28,10 +28,8 @@ const ENDED_BADLY: f64 = 1.0;
 struct Turns {
     /// Connections per second.
     rates: Vec<f64>,
-    /// The share of the time that core 1 was busy.
-    busy: Vec<f64>,
-    /// The same of core 0.
-    ends_busy: Vec<f64>,
+    /// How busy both cores were.
+    busy: Busy,
 }
 
 pub(super) fn measure(context: &Context) -> Result<Found> {
@@ -57,10 +55,9 @@ pub(super) fn by_wrk(context: &Context) -> Result<Found> {
     let words = ["-c", &configuration.to_string_lossy()];
     let servers = serve(context, standing, Path::new("nginx"), &words)?;
     let turns = take(&field, 3, |turn| {
-        let look = || Ok::<_, anyhow::Error>((CoreTime::of(DUT_CORE)?, CoreTime::of(GENERATOR_CORE)?));
-        let before = look()?;
+        let before = cores()?;
         let rate = load(context, &standing[turn])?;
-        let after = look()?;
+        let after = cores()?;
         Ok(Turn { rate, busy: after.0.busy_since(&before.0), ends_busy: after.1.busy_since(&before.1) })
     })?;
     drop(servers);
@@ -79,8 +76,8 @@ fn take(field: &Field, rounds: usize, mut turn: impl FnMut(usize) -> Result<Turn
             let at = (round + step) % turns.len();
             let Turn { rate, busy, ends_busy } = turn(at)?;
             turns[at].rates.push(rate);
-            turns[at].busy.push(busy);
-            turns[at].ends_busy.push(ends_busy);
+            turns[at].busy.device.push(busy);
+            turns[at].busy.ends.push(ends_busy);
         }
     }
     Ok(turns)
@@ -105,8 +102,8 @@ fn outcomes(
                 let busy = parties.map(|(kind, at)| {
                     format!(
                         "{:.0} % of core 1 and {:.0} % of core 0 under {}",
-                        percent(&turns[at].busy),
-                        percent(&turns[at].ends_busy),
+                        percent(&turns[at].busy.device),
+                        percent(&turns[at].busy.ends),
                         kind.name()
                     )
                 });
