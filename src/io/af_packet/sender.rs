@@ -19,8 +19,12 @@ const ADDRESSES: usize = 12;
 /// A tag on the wire.
 const TAG: usize = 4;
 
-/// What goes before the frame's own bytes: the offload header, and for a tagged frame its addresses and tag.
-type Head = ArrayVec<u8, { vnet::LEN + ADDRESSES + TAG }>;
+/// Frames up to this length are copied behind their offload header: a message in one piece costs the kernel less than the copy.
+const SMALL: usize = 128;
+
+/// What goes before the frame's own bytes, or the whole of a small frame: the offload header, and for a tagged frame its addresses
+/// and tag.
+type Head = ArrayVec<u8, { vnet::LEN + TAG + SMALL }>;
 
 /// A way out to one device.
 #[derive(Debug)]
@@ -60,15 +64,14 @@ impl Sender {
     }
 
     fn send_burst(&self, frames: &[Outgoing<'_>], mut failed: impl FnMut(usize, SendError)) -> usize {
-        let heads: ArrayVec<Head, BURST> = frames.iter().map(head).collect();
-        let mut parts: ArrayVec<[IoSlice<'_>; 2], BURST> = heads
-            .iter()
-            .zip(frames)
-            .map(|(head, frame)| {
-                let rest = if tag_of(frame).is_some() { &frame.bytes[ADDRESSES..] } else { frame.bytes };
-                [IoSlice::new(head), IoSlice::new(rest)]
-            })
-            .collect();
+        let mut heads: ArrayVec<Head, BURST> = ArrayVec::new();
+        let mut rests: ArrayVec<&[u8], BURST> = ArrayVec::new();
+        for frame in frames {
+            heads.push(Head::new());
+            rests.push(begin(frame, heads.last_mut().expect("one was just put there")));
+        }
+        let mut parts: ArrayVec<[IoSlice<'_>; 2], BURST> =
+            heads.iter().zip(rests).map(|(head, rest)| [IoSlice::new(head), IoSlice::new(rest)]).collect();
         let mut messages: ArrayVec<libc::mmsghdr, BURST> = parts
             .iter_mut()
             .map(|parts| {
@@ -77,7 +80,7 @@ impl Sender {
                 let mut message: libc::mmsghdr = unsafe { zeroed() };
                 // `IoSlice` is guaranteed to have the layout of `iovec`.
                 message.msg_hdr.msg_iov = parts.as_mut_ptr().cast();
-                message.msg_hdr.msg_iovlen = parts.len() as _;
+                message.msg_hdr.msg_iovlen = if parts[1].is_empty() { 1 } else { 2 };
                 message
             })
             .collect();
@@ -123,17 +126,27 @@ fn tag_of(frame: &Outgoing<'_>) -> Option<VlanTag> {
     frame.vlan.filter(|_| frame.bytes.len() >= ADDRESSES)
 }
 
-fn head(frame: &Outgoing<'_>) -> Head {
-    let mut head = Head::new();
+/// Writes what goes before a frame's own bytes into the empty `head`, and the frame as well if it is small; answers what is left
+/// to send behind it.
+fn begin<'a>(frame: &Outgoing<'a>, head: &mut Head) -> &'a [u8] {
     let mut put = |bytes: &[u8]| head.try_extend_from_slice(bytes).expect("the head has room for all its parts");
-    match tag_of(frame) {
-        None => put(&vnet::encode(&frame.offload, 0, frame.bytes.len())),
+    let rest = match tag_of(frame) {
+        None => {
+            put(&vnet::encode(&frame.offload, 0, frame.bytes.len()));
+            frame.bytes
+        }
         Some(tag) => {
             put(&vnet::encode(&frame.offload, TAG as u16, frame.bytes.len() + TAG));
-            put(&frame.bytes[..ADDRESSES]);
+            let (addresses, rest) = frame.bytes.split_at(ADDRESSES);
+            put(addresses);
             put(&tag.tpid.to_be_bytes());
             put(&tag.tci.to_be_bytes());
+            rest
         }
+    };
+    if frame.bytes.len() > SMALL {
+        return rest;
     }
-    head
+    put(rest);
+    &[]
 }
