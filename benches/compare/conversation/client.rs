@@ -153,10 +153,9 @@ impl Client {
             State::Asked { received } if segment.sequence == conversation.expected && !segment.has(SYN) => {
                 let until = received + segment.payload.len();
                 conversation.expected = segment.end();
-                if RESPONSE.get(received..until) != Some(segment.payload) {
-                    self.tally.wrong += 1;
-                    self.open_next(at, now, say);
-                } else if segment.has(FIN) && until < RESPONSE.len() {
+                let is_right = RESPONSE.get(received..until) == Some(segment.payload);
+                let is_cut = segment.has(FIN) && until < RESPONSE.len();
+                if !is_right || is_cut {
                     self.tally.wrong += 1;
                     self.open_next(at, now, say);
                 } else if segment.has(FIN) {
