@@ -34,12 +34,15 @@
 //!
 //! Every packet from a firewall is forwarded whatever the table says: the table moves pins, it drops nothing.
 
-use std::num::{NonZeroU8, NonZeroU32};
+mod pin;
 
 use crate::flow::{Direction, FlowHash};
 use crate::id::{FirewallId, PathSetId};
 use crate::path::{Group, OnFailure, PathSet, rendezvous};
 use crate::time::{Duration, Instant};
+
+use pin::Stamp;
+pub use pin::{Pin, PinState, PinnedBy};
 
 /// T: longer than detection plus packet life plus a round trip.
 pub const CONFIRM_TIME: Duration = Duration::from_secs(1);
@@ -49,47 +52,6 @@ pub const LEADER_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How often a confirmed leader follows by persistence, which ends every circle.
 pub const LEADER_MOVES_MAX: u8 = 3;
-
-/// How sure the engine is of a pin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum PinState {
-    /// A SYN was sent to the firewall; nothing came back.
-    Opening,
-    /// Hashed in mid-stream, or learned and not yet confirmed.
-    Tentative,
-    /// A packet of the flow came back from the firewall.
-    Confirmed,
-}
-
-impl PinState {
-    /// The word by which operators know it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Opening => "opening",
-            Self::Tentative => "tentative",
-            Self::Confirmed => "confirmed",
-        }
-    }
-}
-
-/// How the pin came to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum PinnedBy {
-    /// Rendezvous hash.
-    Hash,
-    /// The firewall that a packet arrived from.
-    Learned,
-}
-
-impl PinnedBy {
-    /// The word by which operators know it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Hash => "hash",
-            Self::Learned => "learned",
-        }
-    }
-}
 
 /// What the rules look at in a packet. Protocols without flags are always [`PacketKind::Other`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -103,49 +65,6 @@ pub enum PacketKind {
     /// Anything else.
     Other,
 }
-
-/// The firewall of one flow toward one of its ends, with what the rules remember: 24 bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Pin {
-    /// The set that the firewall was taken from; packets toward this end go through its group.
-    pub set: PathSetId,
-    /// The firewall.
-    pub firewall: FirewallId,
-    /// How sure.
-    pub state: PinState,
-    /// How it came to be.
-    pub pinned_by: PinnedBy,
-    /// The firewall's falls when pinned, modulo 2^16.
-    fall: u16,
-    /// The firewall that brought a SYN while the pin was another.
-    syn_from: MaybeFirewall,
-    /// When the first near packet since the last packet from the pin was sent; `None` if answered.
-    asked: Option<Stamp>,
-    /// A dispute.
-    other: Option<Other>,
-    /// Rotations so far.
-    turns: u8,
-    /// Moves as a confirmed leader so far.
-    leader_moves: u8,
-}
-
-/// Packets from a firewall that is not the pin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Other {
-    /// When the first of them came.
-    since: Stamp,
-    firewall: FirewallId,
-    /// How many came in a row, saturating.
-    packets: NonZeroU8,
-}
-
-/// An `Option<FirewallId>` in two bytes: no configuration has 65,536 firewalls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct MaybeFirewall(u16);
-
-/// A time in whole milliseconds, modulo 49 days. A flow whose question stays open that long is judged a second late.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Stamp(NonZeroU32);
 
 /// Why a pin was made or changed; each has its counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -290,7 +209,7 @@ pub fn far(
         (PinState::Opening | PinState::Tentative, Arrival::Up, _) => true,
         (PinState::Confirmed, Arrival::Up, _) if !pin.is_up(view.group, view.set) => true,
         (PinState::Confirmed, Arrival::Up, PacketKind::Syn) => {
-            pin.syn_from = MaybeFirewall(from.0);
+            pin.syn_from = from.into();
             pin.dispute(from, now);
             false
         }
@@ -337,137 +256,6 @@ pub fn far_steady(pin: &Pin, from: FirewallId, packet: PacketKind) -> Option<Pin
         pin.answered(packet);
         pin
     })
-}
-
-impl Pin {
-    /// Bound on the size of a pin, of which a session has two.
-    pub const SIZE_MAX: usize = 24;
-
-    fn new(view: &View<'_>, firewall: FirewallId, state: PinState, pinned_by: PinnedBy) -> Self {
-        let fall = view.group.slot_of(firewall).map_or(0, |slot| view.set.falls(slot) as u16);
-        Self {
-            set: view.set_id,
-            firewall,
-            state,
-            pinned_by,
-            fall,
-            asked: None,
-            other: None,
-            syn_from: MaybeFirewall::NONE,
-            turns: 0,
-            leader_moves: 0,
-        }
-    }
-
-    /// As numbers, which [`Pin::from_words`] reads: the upper quarter of the last one is 0, and no pin is all zeros.
-    #[inline]
-    pub fn to_words(&self) -> [u64; 3] {
-        let state = match self.state {
-            PinState::Opening => 1,
-            PinState::Tentative => 2,
-            PinState::Confirmed => 3,
-        };
-        let learned = match self.pinned_by {
-            PinnedBy::Hash => 0,
-            PinnedBy::Learned => 1 << 2,
-        };
-        let asked = self.asked.map_or(0, |stamp| stamp.0.get());
-        let (since, brought, packets) =
-            self.other.map_or((0, 0, 0), |other| (other.since.0.get(), other.firewall.0, other.packets.get()));
-        let quarters =
-            |[a, b, c, d]: [u16; 4]| u64::from(a) | u64::from(b) << 16 | u64::from(c) << 32 | u64::from(d) << 48;
-        [
-            quarters([self.set.0, self.firewall.0, self.fall, self.syn_from.0]),
-            u64::from(asked) | u64::from(since) << 32,
-            quarters([
-                brought,
-                u16::from_le_bytes([packets, self.turns]),
-                u16::from_le_bytes([self.leader_moves, state | learned]),
-                0,
-            ]),
-        ]
-    }
-
-    /// The pin that [`Pin::to_words`] wrote; zeros are none. Any other numbers are some pin.
-    #[inline]
-    pub fn from_words([place, times, rest]: [u64; 3]) -> Option<Self> {
-        let quarter = |word: u64, number: u32| (word >> (16 * number)) as u16;
-        let [packets, turns] = quarter(rest, 1).to_le_bytes();
-        let [leader_moves, flags] = quarter(rest, 2).to_le_bytes();
-        let state = match flags & 3 {
-            0 => return None,
-            1 => PinState::Opening,
-            2 => PinState::Tentative,
-            _ => PinState::Confirmed,
-        };
-        let stamp = |millis: u32| NonZeroU32::new(millis).map(Stamp);
-        let other = stamp((times >> 32) as u32).zip(NonZeroU8::new(packets));
-        Some(Self {
-            set: PathSetId(quarter(place, 0)),
-            firewall: FirewallId(quarter(place, 1)),
-            state,
-            pinned_by: if flags & 1 << 2 == 0 { PinnedBy::Hash } else { PinnedBy::Learned },
-            fall: quarter(place, 2),
-            syn_from: MaybeFirewall(quarter(place, 3)),
-            asked: stamp(times as u32),
-            other: other.map(|(since, packets)| Other { since, firewall: FirewallId(quarter(rest, 0)), packets }),
-            turns,
-            leader_moves,
-        })
-    }
-
-    /// True if the firewall is up in the set.
-    #[inline]
-    pub fn is_up(&self, group: &Group, set: &PathSet) -> bool {
-        group.slot_of(self.firewall).is_some_and(|slot| set.is_up(slot))
-    }
-
-    /// True if the firewall is down and went down after it was pinned: `on-failure` acts on such sessions. A firewall that
-    /// left the group has fallen too.
-    pub fn has_fallen(&self, group: &Group, set: &PathSet) -> bool {
-        match group.slot_of(self.firewall) {
-            Some(slot) => !set.is_up(slot) && set.falls(slot) as u16 != self.fall,
-            None => true,
-        }
-    }
-
-    /// Every firewall that the pin has to do with: its own, and those that packets came from instead.
-    pub fn firewalls(&self) -> impl Iterator<Item = FirewallId> {
-        [Some(self.firewall), self.syn_from.get(), self.other.map(|other| other.firewall)].into_iter().flatten()
-    }
-
-    /// True while packets were sent to the firewall and nothing came back since.
-    pub fn is_unanswered(&self) -> bool {
-        self.asked.is_some()
-    }
-
-    fn asked_long_ago(&self, now: Instant) -> bool {
-        self.asked.is_some_and(|asked| asked.elapsed(now) >= CONFIRM_TIME)
-    }
-
-    fn answered(&mut self, packet: PacketKind) {
-        self.other = None;
-        self.syn_from = MaybeFirewall::NONE;
-        match packet {
-            PacketKind::Syn => {}
-            PacketKind::SynAck | PacketKind::Bare | PacketKind::Other => self.asked = None,
-        }
-    }
-
-    fn dispute(&mut self, from: FirewallId, now: Instant) {
-        self.other = Some(match self.other {
-            Some(other) if other.firewall == from => Other { packets: other.packets.saturating_add(1), ..other },
-            Some(_) | None => Other { since: Stamp::at(now), firewall: from, packets: NonZeroU8::MIN },
-        });
-    }
-
-    fn dispute_is_ripe(&self, view: &View<'_>, now: Instant) -> bool {
-        let Some(other) = self.other else { return false };
-        let leads = view.leader && self.state == PinState::Confirmed;
-        let patience = if leads { LEADER_PATIENCE } else { CONFIRM_TIME };
-        let may_move = !leads || self.leader_moves < LEADER_MOVES_MAX;
-        may_move && other.packets.get() >= 2 && other.since.elapsed(now) >= patience
-    }
 }
 
 /// Where a packet came from, as the pin sees it.
@@ -609,26 +397,6 @@ fn adopt(pin: &Pin, from: FirewallId, packet: PacketKind, view: &View<'_>) -> (P
     let leader_moves = pin.leader_moves + u8::from(left_by_choice);
     (Pin { leader_moves, ..Pin::new(view, from, state, PinnedBy::Learned) }, Some(change))
 }
-
-impl MaybeFirewall {
-    const NONE: Self = Self(u16::MAX);
-
-    fn get(self) -> Option<FirewallId> {
-        (self != Self::NONE).then_some(FirewallId(self.0))
-    }
-}
-
-impl Stamp {
-    fn at(now: Instant) -> Self {
-        Self(NonZeroU32::new(now.as_millis() as u32).unwrap_or(NonZeroU32::MIN))
-    }
-
-    fn elapsed(self, now: Instant) -> Duration {
-        Duration::from_millis(u64::from(Self::at(now).0.get().wrapping_sub(self.0.get())))
-    }
-}
-
-const _: () = assert!(size_of::<Option<Pin>>() <= Pin::SIZE_MAX);
 
 #[cfg(test)]
 mod tests;

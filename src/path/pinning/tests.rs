@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::pin::tests::any_pin;
 use super::*;
 use crate::flow::{FlowHasher, HashMode, Seed};
 use crate::id::GroupId;
@@ -144,7 +145,7 @@ fn the_table_for_packets_whose_pin_failed() {
             let (after, change) = world.near(Some(pin), packet, T);
             assert_eq!((after.firewall, after.state, change), expected, "{:?}, near {packet:?}", pin.state);
         }
-        let with_syn = Pin { syn_from: MaybeFirewall(G.0), ..pin };
+        let with_syn = Pin { syn_from: G.into(), ..pin };
         let (after, change) = world.near(Some(with_syn), SynAck, T);
         assert_eq!((after.firewall, after.state, change), (G, Confirmed, Some(Followed)), "N1 comes first");
     }
@@ -270,7 +271,7 @@ fn one_packet_is_no_dispute_however_old() {
     let (pin, _) = world.far(Some(world.pin(Confirmed)), F, Data, T);
     assert_eq!(pin.firewall, PIN);
     let mut fresh = world.pin(Confirmed);
-    fresh.other = Some(Other { since: Stamp::at(T), firewall: G, packets: NonZeroU8::MAX });
+    (0..300).for_each(|_| fresh.dispute(G, T));
     assert_eq!(world.far(Some(fresh), F, Data, later(60_000)).0.firewall, PIN);
 }
 
@@ -442,52 +443,7 @@ fn while_everything_starts_learned_flows_pass_and_new_ones_wait() {
     assert_eq!(world.near(Some(learned), Data, T).0.firewall, F);
 }
 
-#[test]
-fn stamps_survive_the_wrap_of_their_milliseconds() {
-    for base in [0, 1, u64::from(u32::MAX) - 2, u64::from(u32::MAX), 1 << 32, 1 << 40] {
-        let then = Instant::from_millis(base);
-        let elapsed = Stamp::at(then).elapsed(then + Duration::from_millis(1500));
-        assert!(elapsed.abs_diff(Duration::from_millis(1500)) <= Duration::from_millis(1), "{base}: {elapsed:?}");
-        assert_eq!(Stamp::at(then).elapsed(then), Duration::ZERO);
-    }
-}
-
-fn any_pin() -> impl Strategy<Value = Pin> {
-    let state = prop::sample::select(vec![Opening, Tentative, Confirmed]);
-    let stamp = || (1..5000_u32).prop_map(|millis| Stamp(NonZeroU32::new(1_000_000 - millis).expect("positive")));
-    let other = (stamp(), 0..3_u16, 1..3_u8).prop_map(|(since, firewall, packets)| Other {
-        since,
-        firewall: FirewallId(firewall),
-        packets: NonZeroU8::new(packets).expect("positive"),
-    });
-    let syn_from = prop_oneof![Just(MaybeFirewall::NONE), (0..3_u16).prop_map(MaybeFirewall)];
-    let options = (prop::option::of(stamp()), prop::option::of(other), syn_from);
-    (0..3_u16, state, 0..2_u16, options, 0..7_u8, 0..4_u8).prop_map(
-        |(firewall, state, fall, (asked, other, syn_from), turns, leader_moves)| Pin {
-            set: PathSetId(0),
-            firewall: FirewallId(firewall),
-            state,
-            pinned_by: PinnedBy::Hash,
-            fall,
-            syn_from,
-            asked,
-            other: other.filter(|other| other.firewall != FirewallId(firewall)),
-            turns,
-            leader_moves,
-        },
-    )
-}
-
 proptest! {
-    #[test]
-    fn a_pin_is_read_from_its_words_as_it_was(pin in any_pin()) {
-        let words = pin.to_words();
-
-        prop_assert_eq!(Pin::from_words(words), Some(pin));
-        prop_assert_eq!(words[2] >> 48, 0);
-        prop_assert_eq!(Pin::from_words([0; 3]), None);
-    }
-
     #[test]
     fn a_steady_packet_is_answered_as_the_rules_say(pin in any_pin(), up in 0..8_u64, from in 0..3_u16, leader: bool, tcp: bool) {
         let mut world = World { leader, tcp, ..World::new() };
