@@ -3,17 +3,15 @@
 use std::alloc::System;
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::Command;
-use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use fwlb::engine::testbed::{self, Punts, Side};
 use fwlb::engine::{Batch, Packet, Verdict};
-use fwlb::id::{DeviceId, ServerId, ServiceId};
+use fwlb::id::DeviceId;
 use fwlb::io::clock::Clock;
 use fwlb::io::memory::advise_huge_pages;
 use fwlb::io::thread;
-use fwlb::path::OnFailure;
-use fwlb::slb::{Lineups, Maglev, Mode, Scheduler, SchedulerState, Server, Service, Services};
+use fwlb::slb::{SchedulerState, Server, Service, Services};
 use fwlb::time::Instant;
 use fwlb::wire::Family;
 use fwlb::wire::emit::{self, Macs, Pair};
@@ -188,40 +186,9 @@ pub fn fill_and_tell(sessions: u32) -> Result<()> {
 const VIP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 200);
 const PORT: u16 = 4000;
 
-/// One VIP and one server behind it.
+/// One server behind the VIP, for UDP.
 fn service() -> Services {
     let state = SchedulerState::new(8);
-    let server = Server {
-        id: ServerId(0),
-        name: "s1".to_owned(),
-        v4: Some(Ipv4Addr::new(203, 0, 113, 11).into()),
-        v6: None,
-        port: Some(PORT + 1),
-        weight: 1,
-        backup: false,
-        up: [true; 2],
-        takes_new: true,
-        falls: [0; 2],
-        retired: None,
-        is_removed: false,
-        state: state.server("web", "s1"),
-    };
-    Services::new(vec![Service {
-        id: ServiceId(0),
-        name: "web".to_owned(),
-        addresses: vec![VIP.into()],
-        protocols: vec![17],
-        ports: vec![PORT..=PORT],
-        scheduler: Scheduler::RoundRobin,
-        mode: Mode::Nat,
-        snat: Vec::new(),
-        sticky: None,
-        on_failure_tcp: OnFailure::Reset,
-        on_failure_udp: OnFailure::Reselect,
-        takes_new: true,
-        servers: vec![server],
-        table: Arc::new(Maglev::new([])),
-        lineups: Lineups::default(),
-        state: state.service("web"),
-    }])
+    let server = Server { port: Some(PORT + 1), ..testbed::server(&state, 0) };
+    Services::new(vec![Service { protocols: vec![17], ports: vec![PORT..=PORT], ..testbed::service(&state, [server]) }])
 }
