@@ -49,6 +49,9 @@ impl Controller {
         self.adopt_paths(&old, now);
         self.farm.adopt(&self.config, &old, now);
         self.adopt_links(&services::virtual_addresses(&self.config), now);
+        for link in self.config.link_ids().collect::<Vec<_>>() {
+            self.tell_link(link, !self.links[link.index()].up);
+        }
         self.keep_configured_neighbors(now);
         self.adopt_checks(&old, now);
         self.journal.forget(&gone(&old, &self.config));
@@ -138,9 +141,6 @@ impl Controller {
             }
         }
         self.liveness.apply(judgement::settings(&self.config, &self.set_keys), now);
-        for link in self.config.link_ids().collect::<Vec<_>>() {
-            self.tell_link(link, !self.links[link.index()].up);
-        }
         for id in self.config.firewall_ids().collect::<Vec<_>>() {
             self.liveness.set_admin(id, self.commanded(id));
         }

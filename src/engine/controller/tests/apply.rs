@@ -90,6 +90,34 @@ fn another_check_and_another_address_keep_the_verdict() {
 }
 
 #[test]
+fn a_link_that_is_added_without_its_device_cuts_off_its_own_firewall_alone() {
+    let mut sandwich = settled(2);
+    let both = [(1, 1), (2, 1)];
+    let more = with(&both, "")
+        + r#"
+        [[group.firewall]]
+        name = "fw3"
+        link = "more"
+        addresses = ["10.99.0.13", "fd00:99::13"]
+
+        [[link]]
+        name = "more"
+        device = "eth9"
+        addresses = ["10.99.0.1/24", "fd00:99::1/64"]
+        "#;
+
+    apply(&mut sandwich, &more, None);
+
+    assert_eq!(sandwich.states(OUTER)[..2], ["up", "up"]);
+    assert_eq!(sandwich.firewall(OUTER, 2).reason.as_deref(), Some("the engine's own link to it is down"));
+    sandwich.run(Duration::from_secs(3));
+    assert_eq!(sandwich.states(OUTER)[..2], ["up", "up"]);
+    apply(&mut sandwich, &with(&both, ""), None);
+    sandwich.run(Duration::from_secs(1));
+    assert_eq!(sandwich.states(OUTER)[..2], ["up", "up"]);
+}
+
+#[test]
 fn a_firewall_that_goes_and_comes_back_has_fallen_once_and_starts_anew() {
     let mut sandwich = settled(3);
     apply(&mut sandwich, &with(&[(1, 1), (3, 1)], ""), None);
