@@ -3,7 +3,7 @@
 //! ```text
 //!   frames come in every turn          no rest
 //!   at least 100 in a millisecond      nap     50 µs, without asking the kernel to wake it for each frame
-//!   gaps of up to 200 µs               spin    looks again at once: a wake-up would cost more than the gap is worth
+//!   gaps of up to 300 µs               spin    looks again at once: a wake-up would cost more than the gap is worth
 //!   anything else                      sleep   until a frame comes
 //! ```
 //!
@@ -28,11 +28,15 @@ const FRESH: Duration = Duration::from_millis(2);
 /// The shortest spin, and where it starts.
 const SPIN_MIN: Duration = Duration::from_micros(10);
 /// The longest: a few times what a wake-up takes, in a virtual machine too.
-const SPIN_MAX: Duration = Duration::from_micros(200);
+const SPIN_MAX: Duration = Duration::from_micros(300);
 /// Others that ran this long while the worker yielded cost it more than it spares by spinning.
 const TAKEN: Duration = Duration::from_micros(50);
-/// For so long the core is then left to them.
-const RESPITE: Duration = Duration::from_millis(100);
+/// For so long the core is then left to them: a moment at first, in case it was a guest, and twice as long whenever they are
+/// still there.
+const RESPITE_MIN: Duration = Duration::from_millis(1);
+const RESPITE_MAX: Duration = Duration::from_millis(256);
+/// Others that did not want the core for so long are gone.
+const CALM: Duration = Duration::from_millis(100);
 
 /// What to do until the next look at the rings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,8 +61,8 @@ pub(super) struct Pace {
     slept: bool,
     /// How long after a frame it is worth to spin; zero: not at all.
     spin: Duration,
-    /// The core is left to others until then.
-    respite: Instant,
+    /// How long the core was left to others the last time, and until when.
+    respite: (Duration, Instant),
 }
 
 impl Pace {
@@ -87,7 +91,7 @@ impl Pace {
             return Rest::Nap(NAP);
         }
         let gap = now.since(self.carried);
-        if gap < self.spin && now >= self.respite {
+        if gap < self.spin && now >= self.respite.1 {
             return Rest::Spin;
         }
         self.slept = true;
@@ -97,7 +101,9 @@ impl Pace {
     /// The worker offered its core to others at `from` and got it back at `to`.
     pub(super) fn yielded(&mut self, from: Instant, to: Instant) {
         if to.since(from) > TAKEN {
-            self.respite = to + RESPITE;
+            let (last, until) = self.respite;
+            let length = if to.since(until) > CALM { RESPITE_MIN } else { (last * 2).clamp(RESPITE_MIN, RESPITE_MAX) };
+            self.respite = (length, to + length);
         }
     }
 }
@@ -175,7 +181,7 @@ mod tests {
         let last = after_gaps(&mut pace, 0, 110, 10);
 
         assert_eq!(pace.rest(micros(last + 109)), Rest::Spin);
-        assert_eq!(pace.rest(micros(last + 201)), Rest::Sleep(IDLE), "no spin is longer");
+        assert_eq!(pace.rest(micros(last + 201)), Rest::Sleep(IDLE), "the spin is not much longer than the gap");
     }
 
     #[test]
@@ -206,7 +212,26 @@ mod tests {
         pace.yielded(micros(last + 5), micros(last + 85));
 
         assert_eq!(pace.rest(micros(last + 85)), Rest::Sleep(IDLE));
-        pace.carried(1, micros(last + 100_086));
-        assert_eq!(pace.rest(micros(last + 100_087)), Rest::Spin);
+        pace.carried(1, micros(last + 1086));
+        assert_eq!(pace.rest(micros(last + 1087)), Rest::Spin);
+    }
+
+    #[test]
+    fn others_that_stay_have_the_core_for_longer_and_longer() {
+        let mut pace = Pace::default();
+        let mut now = after_gaps(&mut pace, 1_000_000, 110, 10);
+        let mut respite = |now: &mut u64, pause: u64| {
+            *now += pause;
+            pace.yielded(micros(*now), micros(*now + 3000));
+            *now += 3000;
+            pace.carried(1, micros(*now));
+            assert_ne!(pace.rest(micros(*now)), Rest::Spin);
+            let (length, until) = pace.respite;
+            *now = until.as_nanos() / 1000;
+            length.as_millis()
+        };
+
+        assert_eq!([0; 10].map(|pause| respite(&mut now, pause)), [1, 2, 4, 8, 16, 32, 64, 128, 256, 256]);
+        assert_eq!(respite(&mut now, 200_000), 1, "they were gone for a while");
     }
 }
