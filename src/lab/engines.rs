@@ -102,14 +102,17 @@ impl Lab {
         Ok(())
     }
 
-    /// Waits until the inner engine reports every server of a farm up.
+    /// Waits until the inner engine reports every server of a farm up, in every family that it is asked in.
     ///
     /// # Errors
     /// It does not, within `patience`.
     pub fn wait_for_servers(&mut self, patience: Duration) -> Result<(), LabError> {
         self.wait_for(patience, self.process(Side::Inner), "does not report every server up", |lab| {
             let services = lab.services()?;
-            Ok(services.iter().flat_map(|service| &service.servers).all(|server| server.state == "up"))
+            let is_up = |server: &view::ServerView| {
+                server.state == "up" && server.checks.iter().all(|check| check.state == "up")
+            };
+            Ok(services.iter().flat_map(|service| &service.servers).all(is_up))
         })
     }
 
