@@ -1,4 +1,5 @@
-//! Both ends of short HTTP conversations through a lane, on core 0, on raw frames: as many as the device under test carries.
+//! Both ends of short HTTP conversations through a lane, on core 0, on raw frames: as many as they
+//! and the device under test can carry.
 //!
 //! Kernels and programs on one core are soon the limit of what they measure. Here one thread has both ends, the server keeps no
 //! state and the client a small table ([`crate::conversation`]), and frames come and go through the rings of `io`. The kernel's
@@ -26,7 +27,7 @@ use crate::conversation::segment::{Outbox, Segment};
 use crate::conversation::server;
 use crate::ground::{Namespace, pause};
 use crate::lane;
-use crate::placement::{CoreTime, DUT_CORE, GENERATOR_CORE, steer};
+use crate::placement::{self, GENERATOR_CORE, steer};
 
 /// Conversations at a time.
 const AT_A_TIME: u32 = 256;
@@ -85,8 +86,7 @@ impl Ends {
     pub fn turn(&mut self, settle: u64, window: u64) -> Result<Turn> {
         let (stop, completed) = (AtomicBool::new(false), AtomicU64::new(self.client.tally().completed));
         let clock = self.clock;
-        let cores = || Ok::<_, anyhow::Error>((CoreTime::of(DUT_CORE)?, CoreTime::of(GENERATOR_CORE)?));
-        let look = || Ok::<_, anyhow::Error>((completed.load(Ordering::Relaxed), clock.now(), cores()?));
+        let look = || Ok::<_, anyhow::Error>((completed.load(Ordering::Relaxed), clock.now(), placement::cores()?));
         std::thread::scope(|scope| {
             let ends = scope.spawn(|| self.talk(&stop, &completed));
             let watch = || {

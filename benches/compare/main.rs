@@ -50,7 +50,7 @@ use crate::table::{Outcome, Row};
 #[derive(Debug, Parser)]
 #[command(name = "compare")]
 struct Args {
-    /// A minute instead of ten: fewer and shorter rounds, and only the rows that --list marks as quick
+    /// A minute instead of seven: fewer and shorter rounds, and only the rows that --list marks as quick
     #[arg(long)]
     quick: bool,
     /// Only rows whose names contain one of these words, separated by commas

@@ -116,3 +116,8 @@ impl CoreTime {
         (self.busy - before.busy) as f64 / (self.all - before.all).max(1) as f64
     }
 }
+
+/// What both cores did: the one of the device under test, and the one of the ends.
+pub fn cores() -> Result<(CoreTime, CoreTime)> {
+    Ok((CoreTime::of(DUT_CORE)?, CoreTime::of(GENERATOR_CORE)?))
+}

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use super::{Context, Found};
 use crate::candidates::{Candidate, Duty, Engine, Kind};
 use crate::ground::{self, pause};
-use crate::placement::{CoreTime, DUT_CORE, GENERATOR_CORE, Placement, steer};
+use crate::placement::{CoreTime, GENERATOR_CORE, Placement, cores, steer};
 use crate::process::Process;
 use crate::stats::{median, ratios};
 use crate::table::{Outcome, Share};
@@ -78,11 +78,6 @@ impl Busy {
         self.ends.push(after.1.busy_since(&before.1));
         Ok(())
     }
-}
-
-/// The time of the device's core and of the ends'.
-pub(super) fn cores() -> Result<(CoreTime, CoreTime)> {
-    Ok((CoreTime::of(DUT_CORE)?, CoreTime::of(GENERATOR_CORE)?))
 }
 
 /// Says so where the device under test was not the limit, or may not have been: a device that spins while it waits is busy too.

@@ -1,16 +1,16 @@
-//! Short HTTP connections: one request each. The rows with a goal have the benchmark's own ends, so that the device under test
-//! is the limit; those without have wrk and nginx, which the ends' core limits.
+//! Short HTTP connections: one request each. The rows with a goal have the benchmark's own ends, whose core limits what is
+//! measured far later than with wrk and nginx, which the rows without a goal have. Each row says where it did.
 
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use super::bulk::{Busy, cores, note_idle, serve, steer_ends};
+use super::bulk::{Busy, note_idle, serve, steer_ends};
 use super::{Context, Field, Found};
 use crate::candidates::{Candidate, Duty, Engine, Kind};
 use crate::conversation::client::Tally;
 use crate::ends::{Ends, Turn};
-use crate::placement::{GENERATOR_CORE, Placement};
+use crate::placement::{GENERATOR_CORE, Placement, cores};
 use crate::process::Process;
 use crate::stats::{median, ratios};
 use crate::table::{Outcome, Share};

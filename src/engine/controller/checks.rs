@@ -5,18 +5,20 @@
 //! before the server has forgotten it.
 
 mod adopt;
+mod asked;
 mod words;
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
+use self::asked::Request;
 use self::words::{describe, describe_frame};
 use super::agenda::Agenda;
 use super::neighbors::Waiting;
 use super::tally::Tally;
-use super::{Controller, Event, Random};
+use super::{Controller, Random};
 use crate::config::{Config, Mode, Service, ServiceCheckKind};
-use crate::engine::view::{CheckedView, ExchangeStep, ExchangeView};
+use crate::engine::view::CheckedView;
 use crate::health::monitor::State;
 use crate::health::service_monitor::ServiceMonitor;
 use crate::health::service_prober::{PORTS, ServiceProber, Verdict, Way};
@@ -30,9 +32,6 @@ use crate::wire::tcp::Segment;
 use crate::wire::tunnel::{self, Outer};
 use crate::wire::vlan::VlanTag;
 use crate::wire::{Family, MacAddr};
-
-/// Checks that operators ask for at once.
-const ASKED_MAX: usize = 256;
 
 /// A server in one family, and what its checks say.
 #[derive(Debug, Clone)]
@@ -87,15 +86,6 @@ enum Asker {
     Monitor(usize),
     /// An operator.
     Request(Box<Request>),
-}
-
-#[derive(Debug)]
-struct Request {
-    number: u64,
-    subject: String,
-    started: Instant,
-    steps: Vec<ExchangeStep>,
-    verdict: Option<Verdict>,
 }
 
 /// All checks that are under way.
@@ -170,12 +160,6 @@ impl Controller {
         for running in self.checks.running.values_mut() {
             running.excused |= lag >= running.prober.timeout();
         }
-    }
-
-    /// `fwlb probe SERVICE/SERVER`.
-    pub(super) fn start_checks(&mut self, server: ServerId, now: Instant) -> Vec<u64> {
-        let families: Vec<Family> = self.checks_of(server).map(|check| check.family).collect();
-        families.into_iter().map(|family| self.start_asked(server, family, now)).collect()
     }
 
     /// An echo reply to the engine; true if a check waited for it.
@@ -429,57 +413,8 @@ impl Controller {
         });
     }
 
-    fn start_asked(&mut self, server: ServerId, family: Family, now: Instant) -> u64 {
-        self.requests += 1;
-        let number = self.requests;
-        let subject = format!("{} {}", self.server_name(server), super::judgement::family_name(family));
-        let request = Request { number, subject: subject.clone(), started: now, steps: Vec::new(), verdict: None };
-        let asked = self.checks.running.values().filter(|running| matches!(running.asker, Asker::Request(_))).count();
-        let refused = if asked >= ASKED_MAX {
-            Some("too many checks at once: try again in a second".to_owned())
-        } else {
-            self.launch_check(server, family, Asker::Request(Box::new(request)), now).err()
-        };
-        if let Some(why) = refused {
-            let steps = Vec::new();
-            self.answer_request(Request { number, subject, started: now, steps, verdict: Some(Verdict::Ill(why)) });
-        }
-        number
-    }
-
-    fn answer_request(&mut self, request: Request) {
-        let (ok, reason, rtt) = match request.verdict {
-            Some(Verdict::Well(rtt)) => (true, None, Some(rtt)),
-            Some(Verdict::Ill(why) | Verdict::Silent(why)) => (false, Some(why), None),
-            None => (false, Some("no verdict".to_owned()), None),
-        };
-        let result = ExchangeView {
-            engine: self.config.engine.name.clone(),
-            subject: request.subject,
-            ok,
-            reason,
-            rtt_us: rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
-            steps: request.steps,
-        };
-        self.events.push_back(Event::Exchange { request: request.number, result });
-    }
-
-    fn note_received(&mut self, key: CheckKey, what: impl FnOnce() -> String, now: Instant) {
-        if let Some(Running { asker: Asker::Request(request), .. }) = self.checks.running.get_mut(&key) {
-            let what = format!("{} from {}", what(), SocketAddr::new(key.remote, key.remote_port));
-            request.note("received", what, now);
-        }
-    }
-
     fn service_of(&self, server: ServerId) -> &Service {
         &self.config.services[self.config.servers[server.index()].service.index()]
-    }
-}
-
-impl Request {
-    fn note(&mut self, direction: &str, what: String, now: Instant) {
-        let at_us = u64::try_from(now.since(self.started).as_micros()).unwrap_or(u64::MAX);
-        self.steps.push(ExchangeStep { at_us, direction: direction.to_owned(), what });
     }
 }
 

@@ -144,8 +144,7 @@ pub(crate) fn end_reason(bound: Option<&Bound>, snapshot: &Snapshot) -> EndReaso
 pub(crate) fn takes_on(bound: &Bound, family: Family, snapshot: &Snapshot) -> bool {
     let found = snapshot.services.server(bound.service, bound.server);
     found.is_some_and(|(service, server)| {
-        let takes_new = service.takes_new && server.takes_new && server.weight > 0;
-        takes_new && (!server.backup || service.needs_backups(family))
+        service.takes_new && server.is_candidate(family) && (!server.backup || service.needs_backups(family))
     })
 }
 

@@ -19,7 +19,8 @@ const ADDRESSES: usize = 12;
 /// A tag on the wire.
 const TAG: usize = 4;
 
-/// Frames up to this length are copied behind their offload header: a message in one piece costs the kernel less than the copy.
+/// Bytes of the longest frame that is copied behind its offload header: copying so few costs less than the second piece of a
+/// message costs the kernel.
 const SMALL: usize = 128;
 
 /// What goes before the frame's own bytes, or the whole of a small frame: the offload header, and for a tagged frame its addresses

@@ -1,0 +1,85 @@
+//! Checks that an operator asks for: the whole exchange is told, whatever its end.
+
+use std::net::SocketAddr;
+
+use super::{Asker, CheckKey, Running};
+use crate::engine::Controller;
+use crate::engine::controller::{Event, judgement};
+use crate::engine::view::{ExchangeStep, ExchangeView};
+use crate::health::service_prober::Verdict;
+use crate::id::ServerId;
+use crate::time::Instant;
+use crate::wire::Family;
+
+/// Checks that operators ask for at once.
+const ASKED_MAX: usize = 256;
+
+/// A check that an operator asked for, with what was said so far.
+#[derive(Debug)]
+pub(super) struct Request {
+    number: u64,
+    subject: String,
+    started: Instant,
+    steps: Vec<ExchangeStep>,
+    pub(super) verdict: Option<Verdict>,
+}
+
+impl Controller {
+    /// `fwlb probe SERVICE/SERVER`.
+    pub(in crate::engine::controller) fn start_checks(&mut self, server: ServerId, now: Instant) -> Vec<u64> {
+        let families: Vec<Family> = self.checks_of(server).map(|check| check.family).collect();
+        families.into_iter().map(|family| self.start_asked(server, family, now)).collect()
+    }
+
+    fn start_asked(&mut self, server: ServerId, family: Family, now: Instant) -> u64 {
+        self.requests += 1;
+        let number = self.requests;
+        let subject = format!("{} {}", self.server_name(server), judgement::family_name(family));
+        let request = Request { number, subject: subject.clone(), started: now, steps: Vec::new(), verdict: None };
+        let asked = self.checks.running.values().filter(|running| matches!(running.asker, Asker::Request(_))).count();
+        let refused = if asked >= ASKED_MAX {
+            Some("too many checks at once: try again in a second".to_owned())
+        } else {
+            self.launch_check(server, family, Asker::Request(Box::new(request)), now).err()
+        };
+        if let Some(why) = refused {
+            let steps = Vec::new();
+            self.answer_request(Request { number, subject, started: now, steps, verdict: Some(Verdict::Ill(why)) });
+        }
+        number
+    }
+
+    /// Tells the operator how the check ended.
+    pub(super) fn answer_request(&mut self, request: Request) {
+        let (ok, reason, rtt) = match request.verdict {
+            Some(Verdict::Well(rtt)) => (true, None, Some(rtt)),
+            Some(Verdict::Ill(why) | Verdict::Silent(why)) => (false, Some(why), None),
+            None => (false, Some("no verdict".to_owned()), None),
+        };
+        let result = ExchangeView {
+            engine: self.config.engine.name.clone(),
+            subject: request.subject,
+            ok,
+            reason,
+            rtt_us: rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
+            steps: request.steps,
+        };
+        self.events.push_back(Event::Exchange { request: request.number, result });
+    }
+
+    /// Something came that belongs to a check; `what` is asked for only if an operator reads it.
+    pub(super) fn note_received(&mut self, key: CheckKey, what: impl FnOnce() -> String, now: Instant) {
+        if let Some(Running { asker: Asker::Request(request), .. }) = self.checks.running.get_mut(&key) {
+            let what = format!("{} from {}", what(), SocketAddr::new(key.remote, key.remote_port));
+            request.note("received", what, now);
+        }
+    }
+}
+
+impl Request {
+    /// A step of the exchange: `sent` or `received`, and what.
+    pub(super) fn note(&mut self, direction: &str, what: String, now: Instant) {
+        let at_us = u64::try_from(now.since(self.started).as_micros()).unwrap_or(u64::MAX);
+        self.steps.push(ExchangeStep { at_us, direction: direction.to_owned(), what });
+    }
+}
