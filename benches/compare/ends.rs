@@ -175,7 +175,7 @@ impl Side {
         let macs = Macs { source: MacAddr(own), destination: MacAddr(other) };
         Ok(Self {
             receiver: Receiver::Packet(receiver),
-            sender: Sender::Packet(sender),
+            sender: Sender::from(sender),
             outbox: Outbox::new(macs),
             refused: 0,
         })

@@ -161,7 +161,7 @@ impl Gate {
         {
             return Ok(Self { sender: Sender::Xdp(sender), _held: Some(held), end, template });
         }
-        let sender = namespace.inside(|| Ok(Sender::Packet(af_packet::Sender::open(index)?)))?;
+        let sender = namespace.inside(|| Ok(Sender::from(af_packet::Sender::open(index)?)))?;
         Ok(Self { sender, _held: None, end, template })
     }
 }

@@ -127,6 +127,7 @@ fn place(file: &File, section: &str, key: &str) -> Range<usize> {
         ("engine", "name") => engine.map_or(top.clone(), |engine| span(&engine.name, &top)),
         ("engine", "workers") => engine.map_or(top.clone(), |engine| span(&engine.workers, &top)),
         ("engine", "io") => engine.map_or(top.clone(), |engine| span(&engine.io, &top)),
+        ("engine", "xdp-send") => engine.map_or(top.clone(), |engine| span(&engine.xdp_send, &top)),
         ("engine", "busy-poll") => engine.map_or(top.clone(), |engine| span(&engine.busy_poll, &top)),
         ("engine", "control") => engine.map_or(top.clone(), |engine| span(&engine.control, &top)),
         ("engine", "state") => engine.map_or(top.clone(), |engine| span(&engine.state, &top)),

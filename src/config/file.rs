@@ -56,6 +56,8 @@ pub struct Engine {
     pub workers: Field<u64>,
     /// `io`.
     pub io: Field<Io>,
+    /// `xdp-send`.
+    pub xdp_send: Field<bool>,
     /// `busy-poll`.
     pub busy_poll: Field<bool>,
     /// `control`.

@@ -148,6 +148,8 @@ pub struct Engine {
     pub workers: Option<u16>,
     /// How frames come and go.
     pub io: Io,
+    /// With AF_PACKET, frames that ask nothing of a device leave by an AF_XDP socket where there can be one.
+    pub xdp_send: bool,
     /// Workers spin instead of sleeping.
     pub busy_poll: bool,
     /// Control socket.

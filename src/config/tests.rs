@@ -187,6 +187,13 @@ fn the_way_of_frames_is_one_of_two_words() {
 }
 
 #[test]
+fn frames_leave_by_a_send_ring_unless_the_file_says_no() {
+    let send = |word: &str| with("name = \"outer\"", &format!("name = \"outer\"\nxdp-send = {word}"));
+    let read = |text: &str| load_text(text).config.expect("it is accepted").engine.xdp_send;
+    assert_eq!([read(GOOD), read(&send("true")), read(&send("false"))], [true, true, false]);
+}
+
+#[test]
 fn a_device_under_af_xdp_has_one_engine() {
     let io = |io: Io| {
         let renamed = with("name = \"outer\"", &format!("name = \"inner\"\nio = \"{}\"", io.word()));

@@ -74,6 +74,7 @@ fn engine(engine: Option<&file::Engine>, out: &mut Diagnostics) -> Option<Engine
     Some(Engine {
         workers: engine.workers.value().and_then(|workers| u16::try_from(workers).ok()),
         io: engine.io.value().unwrap_or_default(),
+        xdp_send: engine.xdp_send.value() != Some(false),
         busy_poll: engine.busy_poll.value() == Some(true),
         user: engine.user.value(),
         group: engine.group.value(),

@@ -275,8 +275,8 @@ pub struct LinkView {
     /// `af-packet` or `af-xdp`.
     #[serde(default)]
     pub io: String,
-    /// How AF_XDP takes the frames: `native-zero-copy`, `native-copy` or `generic-copy`; null with AF_PACKET and while the device
-    /// is missing.
+    /// With AF_XDP how it takes the frames: `native-zero-copy`, `native-copy` or `generic-copy`. With AF_PACKET `xdp-send` where
+    /// frames leave by AF_XDP, else null, as while the device is missing.
     #[serde(default)]
     pub io_mode: Option<String>,
     /// Frames received.

@@ -6,6 +6,7 @@ use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
 
 use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{LinkAttribute, LinkInfo, LinkMessage};
 use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteType};
 use netlink_sys::protocols::NETLINK_ROUTE;
 
@@ -86,6 +87,24 @@ pub(super) fn request(name: &str) -> io::Result<libc::ifreq> {
     Ok(request)
 }
 
+/// What a device made of software is: `veth`, `bridge`, `bond`; `None`: it is a card, or there is no such device.
+pub fn kind(index: u32) -> io::Result<Option<String>> {
+    let mut connection = Connection::open(NETLINK_ROUTE)?;
+    let links = connection.dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
+    let attributes = links.into_iter().find_map(|message| match message {
+        RouteNetlinkMessage::NewLink(link) if link.header.index == index => Some(link.attributes),
+        _ => None,
+    });
+    let kind = attributes.into_iter().flatten().find_map(|attribute| match attribute {
+        LinkAttribute::LinkInfo(infos) => infos.into_iter().find_map(|info| match info {
+            LinkInfo::Kind(kind) => Some(kind.to_string()),
+            _ => None,
+        }),
+        _ => None,
+    });
+    Ok(kind)
+}
+
 /// Interface indexes that a default route of the kernel leads to, in any of its tables.
 pub fn default_route_devices() -> io::Result<Vec<u32>> {
     let mut connection = Connection::open(NETLINK_ROUTE)?;
@@ -134,6 +153,10 @@ mod tests {
         assert_eq!(find("lo"), None, "loopback is no Ethernet device");
         assert_eq!(find("none"), None);
         assert_eq!(find_all(["nd1", "none", "nd0"]), [find("nd1"), None, find("nd0")]);
+        let kind = |name| kind(find(name).unwrap().index).unwrap();
+        ip("link add nd2 type bridge");
+        assert_eq!([kind("nd0"), kind("nd2")], [Some("veth".to_owned()), Some("bridge".to_owned())]);
+        ip("link delete nd2");
         assert_eq!(list().iter().map(|device| device.name.as_str()).collect::<Vec<_>>(), ["nd0", "nd1"]);
     }
 

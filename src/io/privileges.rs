@@ -14,10 +14,10 @@ fn needed(xdp: bool) -> CapsHashSet {
     [Capability::CAP_NET_RAW, Capability::CAP_NET_ADMIN].into_iter().chain(bpf).collect()
 }
 
-/// What opening devices goes on with: for AF_XDP also CAP_IPC_LOCK, as its frames are locked memory. Whoever has it not has a
-/// limit instead (RLIMIT_MEMLOCK), which a service manager may have lifted.
+/// What opening devices goes on with: also CAP_IPC_LOCK, as the frames of AF_XDP are locked memory, those that are only sent by
+/// it too. Whoever has it not has a limit instead (RLIMIT_MEMLOCK), which a service manager may have lifted.
 fn useful(xdp: bool) -> CapsHashSet {
-    needed(xdp).into_iter().chain(xdp.then_some(Capability::CAP_IPC_LOCK)).collect()
+    needed(xdp).into_iter().chain([Capability::CAP_IPC_LOCK]).collect()
 }
 
 /// What a thread goes on to do that an ordinary user may not.
@@ -26,7 +26,8 @@ pub enum Duty {
     /// Nothing.
     None,
     /// Opens devices that come back, and keeps the kernel's stack off them: CAP_NET_RAW for packet sockets, CAP_NET_ADMIN for
-    /// the filter and for large socket buffers; by AF_XDP CAP_BPF for its program and CAP_IPC_LOCK for its memory.
+    /// the filter and for large socket buffers, CAP_IPC_LOCK for the memory of AF_XDP; where that receives CAP_BPF for its
+    /// program.
     Devices {
         /// By AF_XDP.
         xdp: bool,
@@ -156,9 +157,9 @@ mod tests {
         let nothing = "0000000000000000".to_owned();
         assert_eq!(limited(Duty::None), (nothing.clone(), (nothing.clone(), nothing, "1".to_owned())));
         if user_is_root() {
-            // capability.h: CAP_NET_ADMIN is 12, CAP_NET_RAW 13.
-            assert_eq!(limited(Duty::Devices { xdp: false }).0, "0000000000003000");
-            // CAP_IPC_LOCK is 14, CAP_BPF 39.
+            // capability.h: CAP_NET_ADMIN is 12, CAP_NET_RAW 13, CAP_IPC_LOCK 14.
+            assert_eq!(limited(Duty::Devices { xdp: false }).0, "0000000000007000");
+            // CAP_BPF is 39.
             assert_eq!(limited(Duty::Devices { xdp: true }).0, "0000008000007000");
         }
         assert_eq!(status("CapPrm"), before, "no other thread is concerned");

@@ -143,7 +143,8 @@ const OLD_FORMS: &[libc::c_long] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const OLD_FORMS: &[libc::c_long] = &[];
 
-const FAMILIES: [libc::c_int; 5] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK, libc::AF_PACKET];
+const FAMILIES: [libc::c_int; 6] =
+    [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK, libc::AF_PACKET, libc::AF_XDP];
 
 /// Why there is no filter.
 #[derive(Debug, thiserror::Error)]
@@ -156,7 +157,7 @@ pub enum FilterError {
     Refused(String),
 }
 
-/// Allows every thread of the process the calls of a running engine, for ever; those that open a device by AF_XDP with `xdp`
+/// Allows every thread of the process the calls of a running engine, for ever; those that load a program for AF_XDP with `xdp`
 /// alone. Gives up gaining privileges, too.
 pub fn allow_running(xdp: bool) -> Result<(), FilterError> {
     let program = running(xdp).map_err(|error| FilterError::Make(error.to_string()))?;
@@ -167,11 +168,10 @@ fn running(xdp: bool) -> Result<BpfProgram, Box<dyn std::error::Error>> {
     let arch: TargetArch = std::env::consts::ARCH.try_into()?;
     let all = [FILES, SOCKETS, WAITING, PROCESS, OLD_FORMS].concat();
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = all.into_iter().map(|call| (call, Vec::new())).collect();
-    let families = FAMILIES.into_iter().chain(xdp.then_some(libc::AF_XDP));
     let one_of = |rules: &mut dyn Iterator<Item = libc::c_int>| -> Result<Vec<_>, _> {
         rules.map(|value| rule(0, SeccompCmpOp::Eq, value)).collect()
     };
-    rules.insert(libc::SYS_socket, one_of(&mut families.into_iter())?);
+    rules.insert(libc::SYS_socket, one_of(&mut FAMILIES.into_iter())?);
     if xdp {
         rules.insert(libc::SYS_bpf, one_of(&mut super::af_xdp::bpf::CALLS.into_iter())?);
     }
@@ -194,6 +194,9 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+    use crate::io::privileges::{Duty, limit_thread};
+    use crate::io::testing::namespace;
+    use crate::io::ways::fixture::{Kind, frame, never, pair, plain};
 
     /// For the calling thread alone: the test process has others.
     fn filtered<R: Send + 'static>(act: impl FnOnce() -> R + Send + 'static) -> R {
@@ -231,6 +234,10 @@ mod tests {
             filtered(move || unsafe { libc::socket(family, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) } >= 0)
         };
         assert!(opened(libc::AF_INET6) && opened(libc::AF_UNIX));
+        // SAFETY: as above. JUSTIFICATION: as above.
+        let socket = || unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+        let refused = move || (socket() < 0).then(|| std::io::Error::last_os_error().raw_os_error()).flatten();
+        assert_ne!(filtered(refused), Some(libc::ENOSYS));
         assert!(!opened(libc::AF_BLUETOOTH) && !opened(libc::AF_VSOCK));
     }
 
@@ -245,11 +252,19 @@ mod tests {
         assert_eq!(filtered_with(false, move || attempt(create)), Some(libc::ENOSYS));
         assert_eq!(filtered_with(true, move || attempt(pin)), Some(libc::ENOSYS));
         assert_ne!(filtered_with(true, move || attempt(create)), Some(libc::ENOSYS));
-        // SAFETY: takes integers. JUSTIFICATION: the standard library has no such sockets.
-        let socket = || unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
-        let refused = move || (socket() < 0).then(|| std::io::Error::last_os_error().raw_os_error()).flatten();
-        assert_eq!(filtered_with(false, refused), Some(libc::ENOSYS));
-        assert_ne!(filtered_with(true, refused), Some(libc::ENOSYS));
+    }
+
+    #[test]
+    fn a_device_that_comes_back_is_opened_by_a_thread_that_has_given_up_the_rest() {
+        if !namespace() {
+            return;
+        }
+        pair("e0", "p0", 1500);
+        filtered(|| {
+            limit_thread(Duty::Devices { xdp: false }).unwrap();
+            let way = Kind::Outlet.open("e0");
+            assert_eq!(way.sender.send([plain(&frame(1, 60))], never), 1);
+        });
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod tests;
 use std::io;
 use std::os::fd::RawFd;
 
+use super::af_xdp::Outlet;
 use super::{af_packet, af_xdp};
 use crate::id::DeviceId;
 use crate::time::Instant;
@@ -107,8 +108,13 @@ pub enum Receiver {
 /// A way out to one device.
 #[derive(Debug)]
 pub enum Sender {
-    /// A packet socket: frames of every kind.
-    Packet(af_packet::Sender),
+    /// A packet socket, which takes frames of every kind.
+    Packet {
+        /// The socket.
+        socket: af_packet::Sender,
+        /// What costs the kernel less where no frame of a call asks anything of the device.
+        outlet: Option<Outlet>,
+    },
     /// A socket of one of the device's queues: frames of the device's MTU.
     Xdp(af_xdp::Sender),
 }
@@ -162,12 +168,53 @@ impl Sender {
     /// Sends `frames` in order; `failed` hears the position of each that was not taken. Never waits, never gives up on the rest.
     pub fn send<'a>(
         &self,
-        frames: impl IntoIterator<Item = Outgoing<'a>>,
+        frames: impl IntoIterator<Item = Outgoing<'a>, IntoIter: Clone>,
         failed: impl FnMut(usize, SendError),
     ) -> usize {
+        let frames = frames.into_iter();
         match self {
-            Self::Packet(sender) => sender.send(frames, failed),
+            Self::Packet { socket, outlet: None } => socket.send(frames, failed),
+            Self::Packet { outlet: Some(outlet), .. } if frames.clone().all(|frame| Outlet::carries(&frame)) => {
+                outlet.send(frames, failed)
+            }
+            Self::Packet { socket, outlet: Some(outlet) } => {
+                // What came before goes before.
+                outlet.flush();
+                socket.send(frames, failed)
+            }
             Self::Xdp(sender) => sender.send(frames, failed),
         }
+    }
+
+    /// Sends what was taken while the device had no room for it; answers whether some of it still waits.
+    pub fn flush(&self) -> bool {
+        match self {
+            Self::Packet { socket: _, outlet } => outlet.as_ref().is_some_and(Outlet::flush),
+            Self::Xdp(sender) => sender.flush(),
+        }
+    }
+
+    /// The device has another MTU.
+    pub fn set_mtu(&self, mtu: u16) {
+        match self {
+            Self::Packet { socket: _, outlet } => outlet.iter().for_each(|outlet| outlet.set_mtu(mtu)),
+            // Opened again with its receiver.
+            Self::Xdp(_) => {}
+        }
+    }
+
+    /// To be called some times a second: frames that were taken since the last call and then not sent.
+    pub fn tend(&self, now: Instant) -> u64 {
+        match self {
+            Self::Packet { socket: _, outlet } => outlet.as_ref().map_or(0, |outlet| outlet.tend(now)),
+            // Counted with its receiver.
+            Self::Xdp(_) => 0,
+        }
+    }
+}
+
+impl From<af_packet::Sender> for Sender {
+    fn from(socket: af_packet::Sender) -> Self {
+        Self::Packet { socket, outlet: None }
     }
 }

@@ -3,8 +3,8 @@
 //! ```text
 //!  start        as root, or with the capabilities that the service manager gave
 //!   │           links, locks, sockets of [api], directories for the user
-//!   ▼ become    the user; still CAP_NET_RAW, CAP_NET_ADMIN, CAP_SYS_NICE
-//!   │           (and for AF_XDP CAP_BPF, CAP_IPC_LOCK); devices, files, threads: each gives up what its duty does not take
+//!   ▼ become    the user; still CAP_NET_RAW, CAP_NET_ADMIN, CAP_IPC_LOCK, CAP_SYS_NICE
+//!   │           (and for AF_XDP CAP_BPF); devices, files, threads: each gives up what its duty does not take
 //!   ▼ close     system calls are filtered; the control thread alone may open devices that come back
 //! ```
 

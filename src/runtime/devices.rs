@@ -191,12 +191,16 @@ impl Devices {
         found: Option<netdev::Device>,
         outlets: &mut Outlets,
     ) -> Option<Change> {
-        let attached = &self.ports[device.index()].attached;
-        let same = match (attached, &found) {
-            // The sockets of AF_XDP were opened for frames of that size.
-            (Some(attached), Some(found)) => {
-                attached.index == found.index && (attached.mtu == found.mtu || !self.opener.is_xdp())
+        let attached = &mut self.ports[device.index()].attached;
+        let same = match (&mut *attached, &found) {
+            (Some(attached), Some(found)) if attached.index == found.index && attached.mtu != found.mtu => {
+                let mtu = found.mtu;
+                attached.mtu = mtu;
+                self.workers.iter().for_each(|worker| worker.tell(Mail::Mtu { device, mtu }));
+                // Where frames are received by AF_XDP, the sockets were opened for frames of that size.
+                !self.opener.is_xdp()
             }
+            (Some(attached), Some(found)) => attached.index == found.index,
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
         };
@@ -241,12 +245,11 @@ impl Devices {
     }
 
     fn put_to_use(&mut self, device: DeviceId, opened: Opened, outlets: &mut Outlets) {
-        let Opened { found, ways: Ways { workers, own, attachment } } = opened;
+        let Opened { found, ways: Ways { workers, own, attachment, mode } } = opened;
         outlets.attach(device, own);
         for (worker, (receiver, sender)) in self.workers.iter().zip(workers) {
             worker.tell(Mail::Attach { device, receiver, sender });
         }
-        let mode = attachment.as_ref().map(|attachment| attachment.mode().to_string());
         let io = self.shared.config().engine.io.word();
         let port = &mut self.ports[device.index()];
         tracing::info!(

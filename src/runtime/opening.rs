@@ -1,12 +1,17 @@
 //! How the devices of an engine are opened: by AF_PACKET or by AF_XDP, for every worker and for the control thread.
 
-use std::io;
+use std::{io, thread};
 
 use crate::config::{Config, Io};
 use crate::io::af_packet::{self, RingOptions};
-use crate::io::af_xdp::{self, Attachment, Target, Umem};
+use crate::io::af_xdp::{self, Attachment, Outlet, Target, Umem};
 use crate::io::ways::{OpenError, Receiver, Sender};
 use crate::io::{ethtool, netdev};
+use crate::time::Duration;
+
+/// Attempts at the queues of a device that others have. The hold of an engine that was just stopped ends a moment later.
+const ATTEMPTS: u32 = 10;
+const RETRY: Duration = Duration::from_millis(10);
 
 /// A worker's ways. A worker without a way in leaves the device's frames to the others.
 pub(super) type Way = (Option<Box<Receiver>>, Sender);
@@ -18,6 +23,8 @@ pub(super) enum Opener {
     Packet {
         /// Workers.
         workers: usize,
+        /// Frames to be sent by AF_XDP, one memory for each worker; none: all leave by packet sockets.
+        outlets: Vec<Umem>,
     },
     /// The device's queues, spread over the workers.
     Xdp {
@@ -35,13 +42,20 @@ pub(super) struct Ways {
     pub own: Sender,
     /// Holds the program of AF_XDP.
     pub attachment: Option<Attachment>,
+    /// What `show links` says beside the kind of sockets.
+    pub mode: Option<String>,
 }
 
 impl Opener {
     /// As `config` says, for that many workers.
     pub(super) fn new(config: &Config, workers: usize) -> io::Result<Self> {
         match config.engine.io {
-            Io::AfPacket => Ok(Self::Packet { workers }),
+            Io::AfPacket => {
+                let memories = if config.engine.xdp_send { workers } else { 0 };
+                let outlets =
+                    (0..memories).map(|_| Umem::for_outlets(config.devices.len())).collect::<io::Result<_>>()?;
+                Ok(Self::Packet { workers, outlets })
+            }
             Io::AfXdp => {
                 let umems = (0..workers).map(|_| Umem::new(config.devices.len())).collect::<io::Result<_>>()?;
                 Ok(Self::Xdp { umems })
@@ -59,9 +73,11 @@ impl Opener {
 
     /// Opens a device; `tagged`: it has a link on a VLAN.
     pub(super) fn open(&self, engine: &str, found: &netdev::Device, tagged: bool) -> Result<Ways, OpenError> {
-        let sender = || af_packet::Sender::open(found.index).map(Sender::Packet);
+        let sender = || af_packet::Sender::open(found.index).map(Sender::from);
         match self {
-            Self::Packet { workers } => {
+            Self::Packet { workers, outlets } => {
+                let mut outlets = open_outlets(engine, found, outlets).into_iter();
+                let mode = (outlets.len() > 0).then(|| "xdp-send".to_owned());
                 let mut set = None;
                 let mut ways = Vec::new();
                 for _ in 0..*workers {
@@ -69,9 +85,11 @@ impl Opener {
                     if *workers > 1 {
                         set = Some(receiver.join(set)?);
                     }
-                    ways.push((Some(Box::new(Receiver::Packet(receiver))), sender()?));
+                    let socket = af_packet::Sender::open(found.index)?;
+                    let sender = Sender::Packet { socket, outlet: outlets.next() };
+                    ways.push((Some(Box::new(Receiver::Packet(receiver))), sender));
                 }
-                Ok(Ways { workers: ways, own: sender()?, attachment: None })
+                Ok(Ways { workers: ways, own: sender()?, attachment: None, mode })
             }
             Self::Xdp { umems } => {
                 let target = Target { name: &found.name, index: found.index, mtu: found.mtu, tagged };
@@ -82,10 +100,49 @@ impl Opener {
                     None => sender().map(|sender| (None, sender)),
                 };
                 let ways = opened.ways.into_iter().map(way).collect::<Result<_, _>>()?;
-                Ok(Ways { workers: ways, own: sender()?, attachment: Some(opened.attachment) })
+                let mode = Some(opened.attachment.mode().to_string());
+                Ok(Ways { workers: ways, own: sender()?, attachment: Some(opened.attachment), mode })
             }
         }
     }
+}
+
+/// Send rings for the first workers, as many as the device has queues that nobody has. What stands on other devices gets none:
+/// bonds and bridges look at a protocol that AF_XDP does not tell them.
+fn open_outlets(engine: &str, found: &netdev::Device, umems: &[Umem]) -> Vec<Outlet> {
+    let mut opened = Vec::new();
+    let is_for_it = |kind: Option<String>| kind.is_none_or(|kind| kind == "veth");
+    if umems.is_empty() || !netdev::kind(found.index).is_ok_and(is_for_it) {
+        return opened;
+    }
+    let mut queues = 0..;
+    let mut taken = None;
+    let mut attempts = 0;
+    while opened.len() < umems.len() {
+        let queue = queues.next().unwrap_or(u32::MAX);
+        let refusal = match Outlet::open(found.index, queue, found.mtu, &umems[opened.len()]) {
+            Ok(outlet) => {
+                opened.push(outlet);
+                continue;
+            }
+            Err(refusal) => refusal,
+        };
+        match refusal {
+            af_xdp::OpenError::QueueTaken { .. } => taken = Some(refusal),
+            af_xdp::OpenError::NoQueue { .. } if taken.is_some() && attempts < ATTEMPTS => {
+                attempts += 1;
+                queues = 0..;
+                thread::sleep(RETRY);
+            }
+            refusal => {
+                let reason = super::with_sources(&taken.unwrap_or(refusal));
+                let (device, workers) = (&found.name, umems.len() - opened.len());
+                tracing::info!(engine, device, workers, reason, "workers send by packet sockets alone");
+                break;
+            }
+        }
+    }
+    opened
 }
 
 /// What an operator should know of a device that was opened by AF_XDP.

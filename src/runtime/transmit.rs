@@ -6,6 +6,7 @@ use super::shared::Traffic;
 use crate::engine::{Batch, Snapshot, Transmit, Verdict};
 use crate::id::{DeviceId, LinkId};
 use crate::io::ways::{Outgoing, SendError, Sender};
+use crate::time::Instant;
 
 /// Frames that go out together.
 pub(super) const BURST: usize = 64;
@@ -46,6 +47,23 @@ impl Outlets {
         if let Some(sender) = self.senders.get_mut(device.index()) {
             *sender = None;
         }
+    }
+
+    /// The device has another MTU.
+    pub(super) fn set_mtu(&self, device: DeviceId, mtu: u16) {
+        if let Some(Some(sender)) = self.senders.get(device.index()) {
+            sender.set_mtu(mtu);
+        }
+    }
+
+    /// Sends what was taken while a device had no room for it; answers whether some of it still waits.
+    pub(super) fn flush(&self) -> bool {
+        self.senders.iter().flatten().filter(|sender| sender.flush()).count() > 0
+    }
+
+    /// To be called some times a second: frames that were taken since the last call and then not sent.
+    pub(super) fn tend(&self, now: Instant) -> u64 {
+        self.senders.iter().flatten().map(|sender| sender.tend(now)).sum()
     }
 
     /// Sends what the batch's verdicts say, from where it lies.

@@ -25,6 +25,8 @@ use crate::time::{Duration, Instant};
 const EXPIRE_BUDGET: usize = 256;
 /// How often ring losses are asked for.
 const RING_COUNTS: Duration = Duration::from_millis(200);
+/// How soon a device that had no room for frames is asked again.
+const FULL_DEVICE: Duration = Duration::from_micros(100);
 
 /// What the control thread tells a worker. It wakes the worker afterwards.
 #[derive(Debug)]
@@ -37,6 +39,13 @@ pub(super) enum Mail {
         receiver: Option<Box<Receiver>>,
         /// Out.
         sender: Sender,
+    },
+    /// The device has another MTU, in bytes.
+    Mtu {
+        /// Which.
+        device: DeviceId,
+        /// In bytes.
+        mtu: u16,
     },
     /// The device is gone.
     Detach(DeviceId),
@@ -132,12 +141,13 @@ impl Worker {
             let frames = self.turn(snapshot, now);
             let more = self.forwarder.expire(snapshot, now, EXPIRE_BUDGET);
             self.send_made();
+            let waits = frames == 0 && self.outlets.flush();
             if now.since(ring_counts) >= RING_COUNTS {
                 ring_counts = now;
                 self.count_rings(now);
             }
             if frames == 0 && !more && !self.busy_poll {
-                match pace.rest(now) {
+                match if waits { Rest::Nap(FULL_DEVICE) } else { pace.rest(now) } {
                     Rest::Spin => {
                         let from = shared.clock.now();
                         std::thread::yield_now();
@@ -163,6 +173,7 @@ impl Worker {
                     self.receivers[device.index()] = receiver;
                     self.outlets.attach(device, sender);
                 }
+                Mail::Mtu { device, mtu } => self.outlets.set_mtu(device, mtu),
                 Mail::Detach(device) => {
                     self.count_rings(self.shared.clock.now());
                     if let Some(receiver) = self.receivers.get_mut(device.index()) {
@@ -217,5 +228,6 @@ impl Worker {
                 self.shared.traffic.unsent(counts.unsent);
             }
         }
+        self.shared.traffic.unsent(self.outlets.tend(now));
     }
 }

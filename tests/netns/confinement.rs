@@ -26,8 +26,8 @@ fn threads<const N: usize>(lab: &Lab, side: Side, keys: [&str; N]) -> Vec<(Strin
     tasks.map(|task| read(&task.unwrap().path())).collect()
 }
 
-/// CAP_NET_ADMIN and CAP_NET_RAW (linux/capability.h).
-const DEVICES: &str = "0000000000003000";
+/// CAP_NET_ADMIN, CAP_NET_RAW and CAP_IPC_LOCK (linux/capability.h).
+const DEVICES: &str = "0000000000007000";
 const NOTHING: &str = "0000000000000000";
 
 /// TCP and UDP of both families, from the client.
@@ -66,7 +66,7 @@ fn a_running_engine_has_what_a_link_that_comes_back_takes_and_nothing_else() {
         assert_confined(&rig.lab);
 
         converse(rig);
-        // The device of a firewall's leg goes and comes back: it is opened again, filtered and without privileges but two.
+        // The device of a firewall's leg goes and comes back: it is opened again, filtered and without privileges but three.
         rig.exec(Node::Outer, &["ip", "link", "set", "clients", "down"]);
         rig.exec(Node::Outer, &["ip", "link", "set", "clients", "up"]);
         rig.within(Duration::from_secs(10), "flows pass again", |rig| {

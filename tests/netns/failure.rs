@@ -315,11 +315,18 @@ fn engines_of_both_sides_restarted_in_turn_keep_the_pins() {
 
 #[test]
 fn a_device_that_is_deleted_and_comes_back_forwards_again() {
-    device_comes_back(ordinary);
+    device_comes_back(ordinary, "xdp-send");
 }
 
-pub fn device_comes_back(shape: fn(Topology) -> Topology) {
+/// `mode`: how its frames go, before and after.
+pub fn device_comes_back(shape: fn(Topology) -> Topology, mode: &str) {
     sandwich(shape, |rig| {
+        let assert_mode = |rig: &Rig| {
+            let links = rig.json(Side::Outer, &["show", "links", "--json"]);
+            let link = links.as_array().expect("a list").iter().find(|link| link["name"] == "clients");
+            assert_eq!(link.expect("it is one of them")["io_mode"], mode);
+        };
+        assert_mode(rig);
         assert_all_answered(&rig.flows(Node::Client, "tcp 203.0.113.11 --flows 5 --duration-ms 200"));
         let (outer, switch) = (rig.topology().namespace(Node::Outer), rig.topology().namespace(Node::Switch));
 
@@ -337,6 +344,7 @@ pub fn device_comes_back(shape: fn(Topology) -> Topology) {
             rig.output(Node::Client, &["ping", "-c", "1", "-W", "1", "198.51.100.1"]).status.success()
         });
         assert!(back <= Duration::from_secs(3), "{back:?}");
+        assert_mode(rig);
         assert_all_answered(&rig.flows(Node::Client, "tcp 203.0.113.11 --flows 10 --duration-ms 300"));
         assert_all_answered(&rig.flows(Node::Client, "tcp 2001:db8:113::11 --flows 10 --duration-ms 300"));
         rig.assert_firewalls_dropped_nothing();

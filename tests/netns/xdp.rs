@@ -123,7 +123,7 @@ fn an_engine_that_is_killed_and_restarted_under_traffic_keeps_the_pins() {
 
 #[test]
 fn a_device_that_is_deleted_and_comes_back_forwards_again() {
-    device_comes_back(xdp);
+    device_comes_back(xdp, "native-copy");
 }
 
 #[test]

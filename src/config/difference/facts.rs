@@ -75,11 +75,13 @@ fn or_never(value: Option<Duration>) -> String {
 }
 
 fn engine(config: &Config) -> Vec<Fact> {
-    let crate::config::Engine { name, workers, io, busy_poll, control, state, user, group, sandbox } = &config.engine;
+    let crate::config::Engine { name, workers, io, xdp_send, busy_poll, control, state, user, group, sandbox } =
+        &config.engine;
     vec![
         fact("name", name),
         fact("workers", workers.map_or_else(|| "one per CPU".to_owned(), |workers| workers.to_string())),
         fact("io", io.word()),
+        fact("xdp-send", xdp_send),
         fact("busy-poll", busy_poll),
         fact("control", control.display()),
         fact("state", state.display()),

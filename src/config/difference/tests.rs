@@ -80,7 +80,7 @@ fn differences_are_told_key_by_key_in_the_words_of_the_file() {
 fn what_takes_a_restart_is_refused_at_its_place_and_the_rest_is_not() {
     let mut outcome = load(
         &BASE
-            .replace("workers = 2", "workers = 4\nio = \"af-xdp\"")
+            .replace("workers = 2", "workers = 4\nio = \"af-xdp\"\nxdp-send = false")
             .replace("sessions = 1000", "sessions = 2000")
             .replace("device = \"eth0\"", "device = \"eth7\"\nvlan = 5"),
     );
@@ -91,9 +91,10 @@ fn what_takes_a_restart_is_refused_at_its_place_and_the_rest_is_not() {
     for line in [
         "new.toml:4:11: error: `workers` of [engine] cannot change while the engine runs: 2 -> 4",
         "new.toml:5:6: error: `io` of [engine] cannot change while the engine runs: af-packet -> af-xdp",
-        "new.toml:9:12: error: `sessions` of [limits] cannot change while the engine runs: 1000 -> 2000",
-        "new.toml:12:10: error: `device` of link \"clients\" cannot change while the engine runs: eth0 -> eth7",
-        "new.toml:13:8: error: `vlan` of link \"clients\" cannot change while the engine runs: none -> 5",
+        "new.toml:6:12: error: `xdp-send` of [engine] cannot change while the engine runs: true -> false",
+        "new.toml:10:12: error: `sessions` of [limits] cannot change while the engine runs: 1000 -> 2000",
+        "new.toml:13:10: error: `device` of link \"clients\" cannot change while the engine runs: eth0 -> eth7",
+        "new.toml:14:8: error: `vlan` of link \"clients\" cannot change while the engine runs: none -> 5",
     ] {
         assert!(text.contains(line), "{line}\n{text}");
     }

@@ -29,7 +29,7 @@ static ROOT: Schema = Schema {
 };
 static ENGINE: Schema = Schema {
     section: "[engine]",
-    keys: &["name", "workers", "io", "busy-poll", "control", "state", "user", "group", "sandbox"],
+    keys: &["name", "workers", "io", "xdp-send", "busy-poll", "control", "state", "user", "group", "sandbox"],
     reserved: &["include"],
     absent: &[],
 };
@@ -174,6 +174,7 @@ fn read_engine(reader: &Reader<'_>, out: &mut Diagnostics) -> Engine {
         name: reader.word("name", value::name, out),
         workers: reader.number("workers", 1..=256, out),
         io: reader.word("io", io, out),
+        xdp_send: reader.flag("xdp-send", out),
         busy_poll: reader.flag("busy-poll", out),
         control: reader.word("control", socket_path, out),
         state: reader.word("state", path, out),

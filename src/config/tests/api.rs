@@ -92,6 +92,7 @@ fn engines_that_share_an_address_say_the_same_about_it() {
             name: "other".into(),
             workers: None,
             io: Io::AfPacket,
+            xdp_send: true,
             busy_poll: false,
             control: "/a".into(),
             state: "/b".into(),

@@ -4,7 +4,8 @@
 //! slot goes back after the frame was sent. A super-frame that does not fit its slot keeps its place in the ring and waits in
 //! the socket's queue for one `recv` (`PACKET_COPY_THRESH`).
 //! Out: `sendmmsg` straight from the ring. A virtio-net header before each frame carries checksum and segmentation work from
-//! the receiving to the sending device (`PACKET_VNET_HDR`), so that offloads of either end need no attention.
+//! the receiving to the sending device (`PACKET_VNET_HDR`), so that offloads of either end need no attention. What asks nothing
+//! of the device may leave cheaper, by [`super::af_xdp::Outlet`].
 //!
 //! ```text
 //!   device ──ring──▶ Receiver::receive ──▶ Batch ──process──▶ Sender::send ──▶ device

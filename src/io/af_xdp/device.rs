@@ -61,6 +61,12 @@ pub enum OpenError {
         /// Number of the queue.
         queue: u32,
     },
+    /// The device has fewer queues.
+    #[error("the device has no queue {queue}")]
+    NoQueue {
+        /// Number of the queue.
+        queue: u32,
+    },
     /// The limit of locked memory is too low.
     #[error(
         "the limit of locked memory is too low for AF_XDP: LimitMEMLOCK=infinity for a service, ulimit -l, or CAP_IPC_LOCK"
@@ -204,7 +210,12 @@ fn attach(
 
 /// Without copies where the driver can, else with them. Sockets of one worker with the same transfer use one registration of
 /// his memory; a device that cannot do what another one can has a registration of its own, over the same frames.
-fn open_queue(umem: &Umem, at: (u32, u32), hook: Hook, patience: &mut Patience) -> Result<(Socket, Rings), Failed> {
+pub(super) fn open_queue(
+    umem: &Umem,
+    at: (u32, u32),
+    hook: Hook,
+    patience: &mut Patience,
+) -> Result<(Socket, Rings), Failed> {
     let mut open = |transfer| {
         if let Some(sibling) = umem.sibling(transfer) {
             match Socket::open(umem.region(), Some(&sibling), at, transfer, patience) {
@@ -247,7 +258,7 @@ fn refuse(device: &str, off: &[&str]) -> Result<(), OpenError> {
     }
 }
 
-fn classify(failed: Failed) -> OpenError {
+pub(super) fn classify(failed: Failed) -> OpenError {
     let Failed { what, source } = failed;
     match source.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => OpenError::NotPermitted { what },

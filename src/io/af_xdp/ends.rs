@@ -26,8 +26,8 @@ pub struct Receiver {
 /// A worker's way out by one of the sockets of his [`Receiver`], for as long as that lives.
 #[derive(Debug)]
 pub struct Sender {
-    umem: Umem,
-    queue: QueueId,
+    pub(super) umem: Umem,
+    pub(super) queue: QueueId,
 }
 
 impl Receiver {
@@ -39,7 +39,7 @@ impl Receiver {
     /// One more socket of the device, whose MTU is given.
     pub(super) fn add(&mut self, opened: (Socket, Rings), mtu: u16) {
         self.descriptors.push(opened.0.as_raw_fd());
-        self.queues.push(self.umem.add(opened, mtu));
+        self.queues.push(self.umem.add(opened, mtu, true));
     }
 
     /// The way out, if there is a socket.
@@ -100,5 +100,10 @@ impl Sender {
         failed: impl FnMut(usize, SendError),
     ) -> usize {
         self.umem.send(self.queue, frames, failed)
+    }
+
+    /// As [`crate::io::ways::Sender::flush`].
+    pub fn flush(&self) -> bool {
+        self.umem.flush(self.queue)
     }
 }

@@ -27,6 +27,8 @@ pub(super) struct Queue {
     /// No other queue of the same worker ever has the same.
     pub serial: u64,
     pub socket: Socket,
+    /// It has frames to receive into.
+    pub receives: bool,
     rings: Rings,
     /// Frames that the kernel has for receiving, and how many it should have.
     filling: u32,
@@ -55,12 +57,13 @@ pub(super) struct Down {
 }
 
 impl Queue {
-    pub(super) fn new(key: QueueKey, serial: u64, (socket, rings): (Socket, Rings), mtu: u16) -> Self {
+    pub(super) fn new(key: QueueKey, serial: u64, (socket, rings): (Socket, Rings), mtu: u16, receives: bool) -> Self {
         let seen = rings.send.position();
         Self {
             key,
             serial,
             socket,
+            receives,
             rings,
             filling: 0,
             target: 0,
@@ -72,6 +75,11 @@ impl Queue {
             told: 0,
             unsent: 0,
         }
+    }
+
+    /// The device has another MTU.
+    pub(super) fn set_mtu(&mut self, mtu: u16) {
+        self.mtu = mtu;
     }
 
     /// How many frames the kernel is to have for receiving from here on.

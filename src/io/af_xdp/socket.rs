@@ -93,7 +93,7 @@ impl Socket {
             .map_err(failed("ask where the rings are"))?;
         let rings = Rings::map(&descriptor, &offsets).map_err(failed("map the rings"))?;
         // Kernels that do not know it send 32 frames a call; the buffer's limit is the kernel's own then.
-        let _ = sockopt::set(&descriptor, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, &TX_BUDGET);
+        set_budget(&descriptor, TX_BUDGET);
         let _ = sockopt::set_buffer(&descriptor, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, BUFFER_BYTES);
         loop {
             match bind(&descriptor, index, queue, sibling, transfer) {
@@ -138,6 +138,11 @@ impl Socket {
     pub(super) fn take_error(&self) -> Option<io::Error> {
         sockopt::take_error(self)
     }
+
+    #[cfg(test)]
+    pub(super) fn set_budget(&self, frames: libc::c_int) {
+        set_budget(&self.descriptor, frames);
+    }
 }
 
 impl AsRawFd for Socket {
@@ -155,6 +160,11 @@ impl Rings {
             send: Producer::map(socket, libc::XDP_PGOFF_TX_RING, &offsets.tx, SEND_RING)?,
         })
     }
+}
+
+/// How many frames one call sends in copy mode, where the kernel knows the option.
+fn set_budget(socket: &OwnedFd, frames: libc::c_int) {
+    let _ = sockopt::set(socket, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, &frames);
 }
 
 fn raw_socket() -> io::Result<OwnedFd> {

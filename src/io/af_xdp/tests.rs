@@ -72,6 +72,84 @@ fn every_frame_of_the_memory_comes_back_whatever_happened_to_it() {
 }
 
 #[test]
+fn what_takes_the_kernel_several_calls_leaves_at_once() {
+    if !namespace() {
+        return;
+    }
+    pair("e0", "p0", 1500);
+    let (desk, mut peer) = (Kind::Outlet.desk(), peer("p0"));
+    let way = desk.open("e0");
+    desk.umem.set_budget(1);
+
+    for round in 0..20u16 {
+        let frames: Vec<_> = (0..64).map(|number| frame(round * 64 + number, 60)).collect();
+        assert_eq!(way.sender.send(frames.iter().map(|frame| plain(frame)), never), 64);
+        assert!(!way.sender.flush(), "nothing waits");
+        assert_eq!(drain(&mut peer.receiver).len(), 64);
+    }
+}
+
+#[test]
+fn a_device_has_one_outlet_for_each_of_its_queues_and_the_next_owner_gets_it() {
+    if !namespace() {
+        return;
+    }
+    pair("e0", "p0", 1500);
+    let Target { index, mtu, .. } = target("e0");
+    let [mine, other] = [1, 1].map(|devices| Umem::for_outlets(devices).unwrap());
+    let all = mine.free();
+    let first = Outlet::open(index, 0, mtu, &mine).unwrap();
+    let open = |queue| Outlet::open(index, queue, mtu, &other);
+
+    assert_eq!(mine.free(), all, "nothing is received");
+    let refusal = |queue| open(queue).unwrap_err().to_string();
+    assert_eq!(refusal(0), "another AF_XDP socket has queue 0 of the device");
+    assert_eq!(refusal(7), "the device has no queue 7");
+    drop(first);
+    // The kernel lets go of it a moment later.
+    let again = (0..100).find_map(|_| open(0).ok().or_else(|| (std::thread::sleep(Duration::from_millis(10)), None).1));
+    assert_eq!(again.unwrap().send([plain(&frame(1, 60))], never), 1);
+}
+
+#[test]
+fn frames_beside_an_outlet_leave_in_order_with_the_others() {
+    if !namespace() {
+        return;
+    }
+    pair("e0", "p0", 9000);
+    let (way, mut peer) = (Kind::Outlet.open("e0"), peer("p0"));
+
+    for lengths in [[60, 3840, 60, 60], [60, 3841, 60, 9014], [9014, 60, 1514, 60]] {
+        let frames: Vec<_> = (0..).zip(lengths).map(|(number, len)| frame(number, len)).collect();
+        assert_eq!(way.sender.send(frames.iter().map(|frame| plain(frame)), never), 4);
+        let seen: Vec<_> = drain(&mut peer.receiver).into_iter().map(|(_, bytes, _)| bytes).collect();
+        assert_eq!(seen, frames);
+    }
+}
+
+#[test]
+fn an_outlet_takes_frames_of_the_mtu_that_it_was_told() {
+    if !namespace() {
+        return;
+    }
+    pair("e0", "p0", 1500);
+    let (way, mut peer) = (Kind::Outlet.open("e0"), peer("p0"));
+    let long = frame(1, 1014);
+    let outcome = |way: &Way| {
+        let mut outcome = Ok(());
+        way.sender.send([plain(&long)], |_, error| outcome = Err(error));
+        outcome
+    };
+
+    assert_eq!(outcome(&way), Ok(()));
+    way.sender.set_mtu(999);
+    assert_eq!(outcome(&way), Err(ways::SendError::TooBig));
+    way.sender.set_mtu(1000);
+    assert_eq!(outcome(&way), Ok(()));
+    assert_eq!(drain(&mut peer.receiver).len(), 2);
+}
+
+#[test]
 fn workers_share_a_device_by_its_queues_and_one_without_a_queue_has_no_way_in() {
     if !namespace() {
         return;

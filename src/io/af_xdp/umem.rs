@@ -29,6 +29,8 @@ use crate::wire::vlan::{TPID_CUSTOMER, TPID_SERVICE, VlanTag};
 
 /// Frames for each device that there is at the start: what it may have waiting in both directions.
 const FRAMES: u32 = RECEIVE_RING + SEND_RING;
+/// The same where nothing is received: what the larger network cards have waiting.
+const OUTLET_FRAMES: u32 = 1024;
 /// Devices that frames are reserved for at least and at most; further ones share.
 const DEVICES: std::ops::RangeInclusive<u32> = 2..=8;
 /// The two hardware addresses, which a tag follows.
@@ -73,8 +75,12 @@ pub(super) struct QueueId {
 impl Umem {
     /// Memory for a worker of an engine with that many devices. It costs 24 MiB for each, between two and eight.
     pub fn new(devices: usize) -> io::Result<Self> {
-        let devices = u32::try_from(devices).unwrap_or(u32::MAX).clamp(*DEVICES.start(), *DEVICES.end());
-        Self::with_frames(FRAMES * devices)
+        Self::with_frames(FRAMES * reserved(devices))
+    }
+
+    /// The same for a worker that sends only: 4 MiB for each device.
+    pub fn for_outlets(devices: usize) -> io::Result<Self> {
+        Self::with_frames(OUTLET_FRAMES * reserved(devices))
     }
 
     pub(super) fn with_frames(frames: u32) -> io::Result<Self> {
@@ -104,8 +110,8 @@ impl Umem {
         self.state().memory.region()
     }
 
-    /// A socket is bound: it gets frames to receive into.
-    pub(super) fn add(&self, opened: (Socket, Rings), mtu: u16) -> QueueId {
+    /// A socket is bound: if it `receives`, it gets frames to receive into.
+    pub(super) fn add(&self, opened: (Socket, Rings), mtu: u16, receives: bool) -> QueueId {
         let mut state = self.state();
         let slot = state.queues.iter().position(Option::is_none).unwrap_or_else(|| {
             state.queues.push(None);
@@ -115,9 +121,16 @@ impl Umem {
         let key = QueueKey(number.expect("devices and their queues are few"));
         state.serial += 1;
         let id = QueueId { key, serial: state.serial };
-        state.queues[slot] = Some(Queue::new(key, id.serial, opened, mtu));
+        state.queues[slot] = Some(Queue::new(key, id.serial, opened, mtu, receives));
         state.share_out();
         id
+    }
+
+    /// The device of this socket has another MTU.
+    pub(super) fn set_mtu(&self, id: QueueId, mtu: u16) {
+        if let Some(queue) = find(&mut self.state().queues, id) {
+            queue.set_mtu(mtu);
+        }
     }
 
     /// Closes a socket.
@@ -225,6 +238,15 @@ impl Umem {
         sent - settle(queue, frames, &mut written, &mut failed)
     }
 
+    /// Has the kernel send what it had no room for; answers whether some of it still waits.
+    pub(super) fn flush(&self, id: QueueId) -> bool {
+        let mut state = self.state();
+        let State { frames, queues, .. } = &mut *state;
+        let Some(queue) = find(queues, id).filter(|queue| queue.is_pending()) else { return false };
+        queue.flush(frames);
+        queue.is_pending()
+    }
+
     /// What the kernel counted of these sockets since the last call. Frees what closed sockets had, where that is due.
     pub(super) fn tend(&self, ids: &[QueueId], now: Instant) -> RingCounts {
         let mut state = self.state();
@@ -245,6 +267,12 @@ impl Umem {
         ids.iter().filter_map(|id| find(&mut state.queues, *id)?.socket.take_error()).last()
     }
 
+    /// As a kernel that sends this many frames a call.
+    #[cfg(test)]
+    pub(super) fn set_budget(&self, frames: libc::c_int) {
+        self.state().queues.iter().flatten().for_each(|queue| queue.socket.set_budget(frames));
+    }
+
     #[cfg(test)]
     pub(super) fn free(&self) -> usize {
         self.state().frames.free()
@@ -254,13 +282,18 @@ impl Umem {
 impl State {
     /// Receiving has two thirds of the frames, each socket the same part; the rest is on its way.
     fn share_out(&mut self) {
-        let sockets = u32::try_from(self.queues.iter().flatten().count()).unwrap_or(u32::MAX).max(1);
-        let part = self.frames.count() / 3 * 2 / sockets;
-        for queue in self.queues.iter_mut().flatten() {
+        let receiving = self.queues.iter().flatten().filter(|queue| queue.receives).count();
+        let part = self.frames.count() / 3 * 2 / u32::try_from(receiving).unwrap_or(u32::MAX).max(1);
+        for queue in self.queues.iter_mut().flatten().filter(|queue| queue.receives) {
             queue.set_target(part);
             queue.refill(&mut self.frames);
         }
     }
+}
+
+/// Devices that frames are reserved for.
+fn reserved(devices: usize) -> u32 {
+    u32::try_from(devices).unwrap_or(u32::MAX).clamp(*DEVICES.start(), *DEVICES.end())
 }
 
 fn find(queues: &mut [Option<Queue>], id: QueueId) -> Option<&mut Queue> {

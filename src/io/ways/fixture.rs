@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Outgoing, Receiver, SendError, Sender};
 use crate::id::DeviceId;
-use crate::io::af_xdp::{self, Attachment, Hook, Target, Umem};
+use crate::io::af_xdp::{self, Attachment, Hook, Outlet, Target, Umem};
 use crate::io::testing::{Host, command, ip};
 use crate::io::wait::{Waiter, Wake};
 use crate::io::{af_packet, netdev};
@@ -23,6 +23,8 @@ pub(crate) const TRUNCATED: &str = "truncated";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Packet,
+    /// With an AF_XDP socket beside the packet socket for sending.
+    Outlet,
     Xdp(Hook),
 }
 
@@ -56,11 +58,15 @@ impl Kind {
 impl Desk {
     pub(crate) fn open(&self, device: &str) -> Way {
         match self.kind {
-            Kind::Packet => Way {
-                receiver: Receiver::Packet(af_packet::Receiver::open(index(device), Default::default()).unwrap()),
-                sender: Sender::Packet(af_packet::Sender::open(index(device)).unwrap()),
-                attachment: None,
-            },
+            Kind::Packet | Kind::Outlet => {
+                let Target { index, mtu, .. } = target(device);
+                let outlet = (self.kind == Kind::Outlet).then(|| Outlet::open(index, 0, mtu, &self.umem).unwrap());
+                Way {
+                    receiver: Receiver::Packet(af_packet::Receiver::open(index, Default::default()).unwrap()),
+                    sender: Sender::Packet { socket: af_packet::Sender::open(index).unwrap(), outlet },
+                    attachment: None,
+                }
+            }
             Kind::Xdp(hook) => {
                 let mut opened = af_xdp::open_at(target(device), std::slice::from_ref(&self.umem), &[hook]).unwrap();
                 let (receiver, sender) = opened.ways.remove(0).expect("there is one worker, and a queue");
@@ -251,7 +257,7 @@ pub(crate) fn hosts(kind: Kind) -> (Host, Host) {
         command("sysctl", &format!("-q -w net.ipv6.conf.{device}.disable_ipv6=1"));
         ip(&format!("link set {device} up"));
         host.ip("link set h0 up");
-        if kind != Kind::Packet {
+        if matches!(kind, Kind::Xdp(_)) {
             host.run(|| drop(command("ethtool", "-K h0 tx off")));
         }
         host.ip(&format!("address add 10.88.0.{number}/24 dev h0"));

@@ -1,0 +1,69 @@
+//! A way out alone, beside packet sockets: the kernel takes frames from a send ring with less work than messages of `sendmmsg`.
+//! Nothing is received and no program is loaded; the device goes on as it was.
+
+use super::bpf::Hook;
+use super::device::{OpenError, classify, open_queue};
+use super::ends::Sender;
+use super::memory::{FRAME_BYTES, HEADROOM};
+use super::socket::Patience;
+use super::umem::Umem;
+use crate::io::ways::{Outgoing, SendError};
+use crate::time::Instant;
+use crate::wire::offload::Offload;
+
+/// Bytes of the longest frame, without its tag.
+const LONGEST: usize = (FRAME_BYTES - HEADROOM) as usize;
+
+/// See the module. The socket is closed with it.
+#[derive(Debug)]
+pub struct Outlet(Sender);
+
+impl Outlet {
+    /// Opens the queue of the device with this interface index, for frames of up to its MTU from this memory. A queue has one
+    /// AF_XDP socket, whoever opened it.
+    pub fn open(index: u32, queue: u32, mtu: u16, umem: &Umem) -> Result<Self, OpenError> {
+        let opened = open_queue(umem, (index, queue), Hook::Generic, &mut Patience(0));
+        let opened = opened.map_err(|failed| match failed.source.raw_os_error() {
+            Some(libc::EBUSY) => OpenError::QueueTaken { queue },
+            Some(libc::EINVAL) => OpenError::NoQueue { queue },
+            _ => classify(failed),
+        })?;
+        Ok(Self(Sender { umem: umem.clone(), queue: umem.add(opened, mtu, false) }))
+    }
+
+    /// Whether a frame asks nothing of the device that AF_XDP cannot tell it, and fits a frame of the memory.
+    pub fn carries(frame: &Outgoing<'_>) -> bool {
+        let Offload { partial, gso, verified: _ } = frame.offload;
+        partial.is_none() && gso.is_none() && frame.bytes.len() <= LONGEST
+    }
+
+    /// As [`crate::io::ways::Sender::send`].
+    pub fn send<'a>(
+        &self,
+        frames: impl IntoIterator<Item = Outgoing<'a>>,
+        failed: impl FnMut(usize, SendError),
+    ) -> usize {
+        self.0.send(frames, failed)
+    }
+
+    /// As [`crate::io::ways::Sender::flush`].
+    pub fn flush(&self) -> bool {
+        self.0.flush()
+    }
+
+    /// The device has another MTU.
+    pub fn set_mtu(&self, mtu: u16) {
+        self.0.umem.set_mtu(self.0.queue, mtu);
+    }
+
+    /// Frames that were taken since the last call and then not sent. To be called some times a second.
+    pub fn tend(&self, now: Instant) -> u64 {
+        self.0.umem.tend(&[self.0.queue], now).unsent
+    }
+}
+
+impl Drop for Outlet {
+    fn drop(&mut self) {
+        self.0.umem.remove(self.0.queue);
+    }
+}
