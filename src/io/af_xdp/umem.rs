@@ -73,7 +73,7 @@ pub(super) struct QueueId {
 }
 
 impl Umem {
-    /// Memory for a worker of an engine with that many devices. It costs 24 MiB for each, between two and eight.
+    /// Memory for a worker of an engine with that many devices. It costs 12 MiB for each, between two and eight.
     pub fn new(devices: usize) -> io::Result<Self> {
         Self::with_frames(FRAMES * reserved(devices))
     }

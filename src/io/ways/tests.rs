@@ -259,7 +259,7 @@ fn frames_that_find_no_room_are_counted_and_the_next_ones_come(kind: Kind) {
 
     let seen = drain(&mut way.receiver).len() as u64;
     let counts = way.receiver.tend(Instant::ZERO);
-    assert!((4000..9000).contains(&seen), "{seen}");
+    assert!((1000..9000).contains(&seen), "{seen}");
     assert_eq!((seen + counts.dropped, counts.unsent), (10_000, 0));
     assert_eq!(way.receiver.tend(Instant::ZERO), RingCounts::default(), "counted once");
     peer.sender.send(frames[..100].iter().map(|frame| plain(frame)), never);
