@@ -172,7 +172,7 @@ fn open_xdp(name: &str, index: u32) -> Result<(af_xdp::Sender, (af_xdp::Attachme
     let opened = af_xdp::open(target, &[af_xdp::Umem::new(1)?])?;
     let way = opened.ways.into_iter().next().flatten();
     let (receiver, sender) = way.context("the device has no queue for AF_XDP")?;
-    Ok((sender, (opened.attachment, receiver)))
+    Ok((sender.context("the device sends by no queue")?, (opened.attachment, receiver)))
 }
 
 /// The first flow's packet.

@@ -43,8 +43,17 @@ pub fn offloads(name: &str) -> io::Result<Offloads> {
     Ok(Offloads { lro: flags & FLAG_LRO != 0, gro: ask(ETHTOOL_GGRO)? != 0, rx_vlan: flags & FLAG_RX_VLAN != 0 })
 }
 
-/// Queues that `name` receives by: 1 for a device that has no notion of them.
-pub fn receive_queues(name: &str) -> io::Result<u32> {
+/// Queues of a device in each direction; 1 for one that has no notion of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Queues {
+    /// It receives by.
+    pub receive: u32,
+    /// It sends by.
+    pub send: u32,
+}
+
+/// The queues of `name`.
+pub fn queues(name: &str) -> io::Result<Queues> {
     #[repr(C)]
     #[derive(Default)]
     struct Channels {
@@ -58,8 +67,11 @@ pub fn receive_queues(name: &str) -> io::Result<u32> {
     let mut channels = Channels { command: ETHTOOL_GCHANNELS, ..Channels::default() };
     // SAFETY: the command reads and writes this struct. JUSTIFICATION: see `request`.
     match unsafe { request(name, &mut channels) } {
-        Ok(()) => Ok(channels.receive.saturating_add(channels.combined).max(1)),
-        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(1),
+        Ok(()) => {
+            let all = |of_its_own: u32| of_its_own.saturating_add(channels.combined).max(1);
+            Ok(Queues { receive: all(channels.receive), send: all(channels.send) })
+        }
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(Queues { receive: 1, send: 1 }),
         Err(error) => Err(error),
     }
 }
@@ -101,7 +113,7 @@ mod tests {
         if !namespace() {
             return;
         }
-        ip("link add et0 numrxqueues 2 numtxqueues 2 type veth peer name et1 numrxqueues 1 numtxqueues 1");
+        ip("link add et0 numrxqueues 2 numtxqueues 1 type veth peer name et1 numrxqueues 1 numtxqueues 1");
         let set = |words: &str| drop(command("ethtool", &format!("-K et0 {words}")));
 
         set("gro on rxvlan on");
@@ -109,9 +121,9 @@ mod tests {
         set("gro off rxvlan off");
         assert_eq!(offloads("et0").unwrap(), Offloads::default());
         assert_eq!(driver("et0").unwrap(), "veth");
-        assert_eq!((receive_queues("et0").unwrap(), receive_queues("et1").unwrap()), (2, 1));
+        assert_eq!(queues("et0").unwrap(), Queues { receive: 2, send: 1 });
         ip("link add br0 type bridge");
-        assert_eq!(receive_queues("br0").unwrap(), 1, "no notion of them");
-        assert!(offloads("none").is_err() && receive_queues("a-name-that-is-too-long").is_err());
+        assert_eq!(queues("br0").unwrap(), Queues { receive: 1, send: 1 }, "no notion of them");
+        assert!(offloads("none").is_err() && queues("a-name-that-is-too-long").is_err());
     }
 }

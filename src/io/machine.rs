@@ -107,7 +107,7 @@ fn device(root: &Path, found: &netdev::Device, threads: &[Thread]) -> Device {
     }
     let ports = ports.iter().map(|name| port(root, name, threads)).collect();
     let Offloads { lro, gro: _, rx_vlan } = ethtool::offloads(&found.name).unwrap_or_default();
-    let queues = ethtool::receive_queues(&found.name).unwrap_or(0);
+    let queues = ethtool::queues(&found.name).map_or(0, |queues| queues.receive);
     Device { name: found.name.clone(), ports, forwards, merges_for_good: lro, takes_tags_out: rx_vlan, queues }
 }
 

@@ -74,9 +74,10 @@ impl Opener {
     /// Opens a device; `tagged`: it has a link on a VLAN.
     pub(super) fn open(&self, engine: &str, found: &netdev::Device, tagged: bool) -> Result<Ways, OpenError> {
         let sender = || af_packet::Sender::open(found.index).map(Sender::from);
+        let target = Target { name: &found.name, index: found.index, mtu: found.mtu, tagged };
         match self {
             Self::Packet { workers, outlets } => {
-                let mut outlets = open_outlets(engine, found, outlets).into_iter();
+                let mut outlets = open_outlets(engine, target, outlets).into_iter();
                 let mode = (outlets.len() > 0).then(|| "xdp-send".to_owned());
                 let mut set = None;
                 let mut ways = Vec::new();
@@ -92,11 +93,13 @@ impl Opener {
                 Ok(Ways { workers: ways, own: sender()?, attachment: None, mode })
             }
             Self::Xdp { umems } => {
-                let target = Target { name: &found.name, index: found.index, mtu: found.mtu, tagged };
                 let opened = af_xdp::open(target, umems)?;
                 tell(engine, &found.name, tagged, &opened);
-                let way = |way| match way {
-                    Some((receiver, sender)) => Ok((Some(Box::new(Receiver::Xdp(receiver))), Sender::Xdp(sender))),
+                let way = |way: Option<(af_xdp::Receiver, Option<af_xdp::Sender>)>| match way {
+                    Some((receiver, out)) => {
+                        let out = out.map(Sender::Xdp).map_or_else(sender, Ok)?;
+                        Ok((Some(Box::new(Receiver::Xdp(receiver))), out))
+                    }
                     None => sender().map(|sender| (None, sender)),
                 };
                 let ways = opened.ways.into_iter().map(way).collect::<Result<_, _>>()?;
@@ -109,10 +112,10 @@ impl Opener {
 
 /// Send rings for the first workers, as many as the device has queues that nobody has. What stands on other devices gets none:
 /// bonds and bridges look at a protocol that AF_XDP does not tell them.
-fn open_outlets(engine: &str, found: &netdev::Device, umems: &[Umem]) -> Vec<Outlet> {
+fn open_outlets(engine: &str, target: Target<'_>, umems: &[Umem]) -> Vec<Outlet> {
     let mut opened = Vec::new();
     let is_for_it = |kind: Option<String>| kind.is_none_or(|kind| kind == "veth");
-    if umems.is_empty() || !netdev::kind(found.index).is_ok_and(is_for_it) {
+    if umems.is_empty() || !netdev::kind(target.index).is_ok_and(is_for_it) {
         return opened;
     }
     let mut queues = 0..;
@@ -120,7 +123,7 @@ fn open_outlets(engine: &str, found: &netdev::Device, umems: &[Umem]) -> Vec<Out
     let mut attempts = 0;
     while opened.len() < umems.len() {
         let queue = queues.next().unwrap_or(u32::MAX);
-        let refusal = match Outlet::open(found.index, queue, found.mtu, &umems[opened.len()]) {
+        let refusal = match Outlet::open(target, queue, &umems[opened.len()]) {
             Ok(outlet) => {
                 opened.push(outlet);
                 continue;
@@ -136,7 +139,7 @@ fn open_outlets(engine: &str, found: &netdev::Device, umems: &[Umem]) -> Vec<Out
             }
             refusal => {
                 let reason = super::with_sources(&taken.unwrap_or(refusal));
-                let (device, workers) = (&found.name, umems.len() - opened.len());
+                let (device, workers) = (target.name, umems.len() - opened.len());
                 tracing::info!(engine, device, workers, reason, "workers send by packet sockets alone");
                 break;
             }

@@ -7,7 +7,7 @@ use super::ends::{Receiver, Sender};
 use super::memory::{FRAME_BYTES, HEADROOM};
 use super::socket::{Failed, Patience, Rings, Socket, Transfer};
 use super::umem::Umem;
-use crate::io::ethtool::{self, Offloads};
+use crate::io::ethtool::{self, Offloads, Queues};
 
 /// Attempts, 10 ms apart, at queues that another socket still has: half a second for a device.
 const PATIENCE: u32 = 50;
@@ -61,8 +61,8 @@ pub enum OpenError {
         /// Number of the queue.
         queue: u32,
     },
-    /// The device has fewer queues.
-    #[error("the device has no queue {queue}")]
+    /// The device has fewer queues to send by.
+    #[error("the device has no queue {queue} to send by")]
     NoQueue {
         /// Number of the queue.
         queue: u32,
@@ -133,8 +133,8 @@ pub struct Opened {
     pub attachment: Attachment,
     /// What a better hook said, where the program is not at the first.
     pub refused: Option<String>,
-    /// In and out.
-    pub ways: Vec<Option<(Receiver, Sender)>>,
+    /// In and out; a worker whose queues are such that the device only receives by has no way out.
+    pub ways: Vec<Option<(Receiver, Option<Sender>)>>,
 }
 
 /// Opens a device for workers with these memories. Queue after queue goes to worker after worker.
@@ -154,7 +154,7 @@ pub(in crate::io) fn open_at(target: Target<'_>, umems: &[Umem], hooks: &[Hook])
     // A driver that tells nothing does nothing.
     let offloads = ethtool::offloads(name).unwrap_or_default();
     refuse(name, &in_the_way(offloads, tagged, Hook::Native))?;
-    let queues = ethtool::receive_queues(name).map_err(system("ask for the queues of the device"))?;
+    let Queues { receive: queues, send } = queues_of(name)?;
     let map = SocketMap::new(queues).map_err(system("make the map of sockets"))?;
     let program = Program::load(&map).map_err(system("load the XDP program"))?;
     let (link, hook, refused) = attach(&program, name, index, hooks)?;
@@ -175,13 +175,19 @@ pub(in crate::io) fn open_at(target: Target<'_>, umems: &[Umem], hooks: &[Hook])
             mode.transfer = Transfer::Copy;
         }
         map.set(queue, &opened.0).map_err(system("give the socket its queue"))?;
-        receivers[worker].add(opened, mtu);
+        receivers[worker].add(opened, mtu, queue < send);
     }
     let ways = receivers.into_iter().map(|receiver| {
-        let sender = receiver.sender()?;
-        Some((receiver, sender))
+        let sender = receiver.sender();
+        (!receiver.descriptors().is_empty()).then_some((receiver, sender))
     });
     Ok(Opened { ways: ways.collect(), attachment: Attachment { mode, _link: link }, refused })
+}
+
+/// The queues of a device in each direction: a socket of one that the device does not send by takes frames and sends none.
+pub(super) fn queues_of(name: &str) -> Result<Queues, OpenError> {
+    let failed = |source| classify(Failed { what: "ask for the queues of the device", source });
+    ethtool::queues(name).map_err(failed)
 }
 
 /// At the first of `hooks` that can.

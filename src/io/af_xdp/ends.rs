@@ -17,6 +17,8 @@ pub struct Receiver {
     umem: Umem,
     queues: Vec<QueueId>,
     descriptors: Vec<RawFd>,
+    /// The one to send by.
+    sends: Option<QueueId>,
     /// The queue that comes first in the next batch.
     first: usize,
     /// Frames that were handed out.
@@ -33,18 +35,20 @@ pub struct Sender {
 impl Receiver {
     /// Without a queue yet.
     pub(super) fn new(umem: Umem) -> Self {
-        Self { umem, queues: Vec::new(), descriptors: Vec::new(), first: 0, taken: Vec::new() }
+        Self { umem, queues: Vec::new(), descriptors: Vec::new(), sends: None, first: 0, taken: Vec::new() }
     }
 
-    /// One more socket of the device, whose MTU is given.
-    pub(super) fn add(&mut self, opened: (Socket, Rings), mtu: u16) {
+    /// One more socket of the device, whose MTU is given; `sends`: its queue is one that the device sends by.
+    pub(super) fn add(&mut self, opened: (Socket, Rings), mtu: u16, sends: bool) {
         self.descriptors.push(opened.0.as_raw_fd());
-        self.queues.push(self.umem.add(opened, mtu, true));
+        let queue = self.umem.add(opened, mtu, true);
+        self.queues.push(queue);
+        self.sends = self.sends.or(sends.then_some(queue));
     }
 
-    /// The way out, if there is a socket.
+    /// The way out, if there is a socket for it.
     pub(super) fn sender(&self) -> Option<Sender> {
-        self.queues.first().map(|queue| Sender { umem: self.umem.clone(), queue: *queue })
+        self.sends.map(|queue| Sender { umem: self.umem.clone(), queue })
     }
 
     /// As [`crate::io::ways::Receiver::receive`].

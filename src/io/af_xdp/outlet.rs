@@ -2,7 +2,7 @@
 //! Nothing is received and no program is loaded; the device goes on as it was.
 
 use super::bpf::Hook;
-use super::device::{OpenError, classify, open_queue};
+use super::device::{OpenError, Target, classify, open_queue, queues_of};
 use super::ends::Sender;
 use super::memory::{FRAME_BYTES, HEADROOM};
 use super::socket::Patience;
@@ -19,16 +19,18 @@ const LONGEST: usize = (FRAME_BYTES - HEADROOM) as usize;
 pub struct Outlet(Sender);
 
 impl Outlet {
-    /// Opens the queue of the device with this interface index, for frames of up to its MTU from this memory. A queue has one
-    /// AF_XDP socket, whoever opened it.
-    pub fn open(index: u32, queue: u32, mtu: u16, umem: &Umem) -> Result<Self, OpenError> {
-        let opened = open_queue(umem, (index, queue), Hook::Generic, &mut Patience(0));
+    /// Opens a queue of a device, for frames of up to its MTU from this memory. A queue has one AF_XDP socket, whoever opened
+    /// it.
+    pub fn open(target: Target<'_>, queue: u32, umem: &Umem) -> Result<Self, OpenError> {
+        if queue >= queues_of(target.name)?.send {
+            return Err(OpenError::NoQueue { queue });
+        }
+        let opened = open_queue(umem, (target.index, queue), Hook::Generic, &mut Patience(0));
         let opened = opened.map_err(|failed| match failed.source.raw_os_error() {
             Some(libc::EBUSY) => OpenError::QueueTaken { queue },
-            Some(libc::EINVAL) => OpenError::NoQueue { queue },
             _ => classify(failed),
         })?;
-        Ok(Self(Sender { umem: umem.clone(), queue: umem.add(opened, mtu, false) }))
+        Ok(Self(Sender { umem: umem.clone(), queue: umem.add(opened, target.mtu, false) }))
     }
 
     /// Whether a frame asks nothing of the device that AF_XDP cannot tell it, and fits a frame of the memory.

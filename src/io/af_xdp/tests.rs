@@ -95,16 +95,15 @@ fn a_device_has_one_outlet_for_each_of_its_queues_and_the_next_owner_gets_it() {
         return;
     }
     pair("e0", "p0", 1500);
-    let Target { index, mtu, .. } = target("e0");
     let [mine, other] = [1, 1].map(|devices| Umem::for_outlets(devices).unwrap());
     let all = mine.free();
-    let first = Outlet::open(index, 0, mtu, &mine).unwrap();
-    let open = |queue| Outlet::open(index, queue, mtu, &other);
+    let first = Outlet::open(target("e0"), 0, &mine).unwrap();
+    let open = |queue| Outlet::open(target("e0"), queue, &other);
 
     assert_eq!(mine.free(), all, "nothing is received");
     let refusal = |queue| open(queue).unwrap_err().to_string();
     assert_eq!(refusal(0), "another AF_XDP socket has queue 0 of the device");
-    assert_eq!(refusal(7), "the device has no queue 7");
+    assert_eq!(refusal(7), "the device has no queue 7 to send by");
     drop(first);
     // The kernel lets go of it a moment later.
     let again = (0..100).find_map(|_| open(0).ok().or_else(|| (std::thread::sleep(Duration::from_millis(10)), None).1));
@@ -176,7 +175,7 @@ fn workers_share_a_device_by_its_queues_and_one_without_a_queue_has_no_way_in() 
         seen += receiver.receive(DeviceId(0), &mut batch);
         drop(batch);
         receiver.release();
-        assert_eq!(sender.send([plain(&frame(1, 60))], never), 1);
+        assert_eq!(sender.as_ref().unwrap().send([plain(&frame(1, 60))], never), 1);
     }
     assert_eq!(seen, 64);
     assert_eq!(drain(&mut end.receiver).len(), 2);
@@ -187,6 +186,22 @@ fn workers_share_a_device_by_its_queues_and_one_without_a_queue_has_no_way_in() 
     let way = Kind::Xdp(Hook::Native).open("e0");
     assert_eq!(way.attachment.as_ref().unwrap().mode().queues, 2);
     assert_eq!(way.receiver.descriptors().len(), 2);
+}
+
+#[test]
+fn a_queue_that_the_device_only_receives_by_is_not_sent_by() {
+    if !namespace() {
+        return;
+    }
+    ip("link add e0 numrxqueues 2 numtxqueues 1 type veth peer name p0 numrxqueues 1 numtxqueues 2");
+    ["e0", "p0"].iter().for_each(|device| ip(&format!("link set {device} up")));
+    let umems: Vec<_> = (0..2).map(|_| Umem::new(1).unwrap()).collect();
+
+    let refusal = Outlet::open(target("e0"), 1, &Umem::for_outlets(1).unwrap()).unwrap_err();
+    assert_eq!(refusal.to_string(), "the device has no queue 1 to send by");
+    let opened = open(target("e0"), &umems).unwrap();
+    let sends = opened.ways.iter().map(|way| way.as_ref().map(|(_, sender)| sender.is_some())).collect::<Vec<_>>();
+    assert_eq!(sends, [Some(true), Some(false)]);
 }
 
 #[test]
@@ -280,7 +295,7 @@ fn frames_that_are_too_large_for_the_memory_are_refused_at_the_start() {
     let large = frame(1, 3614);
     peer.sender.send([plain(&large)], never);
     assert_eq!(drain(&mut way.0), [(None, large.clone(), None)]);
-    way.1.send([plain(&large)], never);
+    way.1.unwrap().send([plain(&large)], never);
     assert_eq!(drain(&mut peer.receiver), [(None, large, None)]);
     assert_eq!(way.0.tend(Instant::ZERO), RingCounts::default());
 }

@@ -59,8 +59,8 @@ impl Desk {
     pub(crate) fn open(&self, device: &str) -> Way {
         match self.kind {
             Kind::Packet | Kind::Outlet => {
-                let Target { index, mtu, .. } = target(device);
-                let outlet = (self.kind == Kind::Outlet).then(|| Outlet::open(index, 0, mtu, &self.umem).unwrap());
+                let index = index(device);
+                let outlet = (self.kind == Kind::Outlet).then(|| Outlet::open(target(device), 0, &self.umem).unwrap());
                 Way {
                     receiver: Receiver::Packet(af_packet::Receiver::open(index, Default::default()).unwrap()),
                     sender: Sender::Packet { socket: af_packet::Sender::open(index).unwrap(), outlet },
@@ -72,7 +72,7 @@ impl Desk {
                 let (receiver, sender) = opened.ways.remove(0).expect("there is one worker, and a queue");
                 Way {
                     receiver: Receiver::Xdp(receiver),
-                    sender: Sender::Xdp(sender),
+                    sender: Sender::Xdp(sender.expect("the device sends by its first queue")),
                     attachment: Some(opened.attachment),
                 }
             }
