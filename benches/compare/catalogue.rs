@@ -6,6 +6,7 @@ const FORWARDING: &str = "60-byte forwarding, 10 k flows";
 const FORWARDING_1M: &str = "60-byte forwarding, 1 M flows";
 const TESTPMD: &str = "DPDK testpmd net_af_packet, mac";
 const MINIMAL: &str = "minimal forwarder, same ring";
+const SAME_SENDING: &str = "minimal forwarder, same sending";
 const SPLIT: &str = "split";
 const THR: &str = "thr";
 const BEST: &str = "best of each";
@@ -38,8 +39,10 @@ const fn memory(id: &'static str, what: &'static str, goal: Goal) -> Row {
 pub const ROWS: &[Row] = &[
     testpmd("forward-split-10k-testpmd", FORWARDING, SPLIT, true),
     minimal("forward-split-10k-minimal", FORWARDING, SPLIT, true),
+    row("forward-split-10k-price", FORWARDING, SAME_SENDING, SPLIT, Goal::none(), false),
     testpmd("forward-split-1m-testpmd", FORWARDING_1M, SPLIT, false),
     minimal("forward-split-1m-minimal", FORWARDING_1M, SPLIT, false),
+    row("forward-split-1m-price", FORWARDING_1M, SAME_SENDING, SPLIT, Goal::none(), false),
     testpmd("forward-thr-10k-testpmd", FORWARDING, THR, true),
     minimal("forward-thr-10k-minimal", FORWARDING, THR, true),
     testpmd("forward-thr-1m-testpmd", FORWARDING_1M, THR, false),

@@ -1,15 +1,16 @@
-//! The minimal forwarder: the ring and the sender of `io` and nothing between them but new hardware addresses. It is the
+//! The minimal forwarder: the ring and a sender of `io` and nothing between them but new hardware addresses. It is the
 //! least that any program over this ring has to do.
 
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use fwlb::id::DeviceId;
-use fwlb::io::af_packet::{self, RingOptions, Sender};
+use fwlb::io::af_packet::{self, RingOptions};
+use fwlb::io::af_xdp::{Outlet, Target, Umem};
 use fwlb::io::isolate::Isolation;
 use fwlb::io::netdev;
 use fwlb::io::wait::{Waiter, Wake};
-use fwlb::io::ways::{Outgoing, Receiver};
+use fwlb::io::ways::{Outgoing, Receiver, Sender};
 use fwlb::time::Duration;
 use fwlb::wire::batch::Batch;
 
@@ -22,9 +23,27 @@ use crate::process::Process;
 pub const WORD: &str = "minimal-forwarder";
 const READY: &str = "forwarding";
 
-pub(super) fn start(lane: &Lane, directory: &Path) -> Result<Process> {
+/// How its frames leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sending {
+    /// By `sendmmsg`.
+    Messages,
+    /// By the send ring of an AF_XDP socket, as those of fwlb.
+    Ring,
+}
+
+impl Sending {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Messages => "messages",
+            Self::Ring => "ring",
+        }
+    }
+}
+
+pub(super) fn start(lane: &Lane, sending: Sending, directory: &Path) -> Result<Process> {
     let program = std::env::current_exe().context("cannot find this program")?;
-    let words = [WORD, &lane.near, &lane.far];
+    let words = [WORD, &lane.near, &lane.far, sending.word()];
     let mut process = Process::start(directory, &lane.dut, DUT_CORE, &program, &words)?;
     ground::wait_until(5000, "the minimal forwarder does not start", || {
         process.lives()?;
@@ -34,8 +53,8 @@ pub(super) fn start(lane: &Lane, directory: &Path) -> Result<Process> {
 }
 
 /// Forwards between two devices until it is killed.
-pub fn forward(devices: &[String]) -> Result<()> {
-    let [near, far] = devices else { bail!("{WORD} NEAR FAR") };
+pub fn forward(words: &[String]) -> Result<()> {
+    let [near, far, sending] = words else { bail!("{WORD} NEAR FAR messages|ring") };
     let index = |name: &str| Ok::<_, anyhow::Error>(netdev::find(name).context("no such device")?.index);
     let (near_index, far_index) = (index(near)?, index(far)?);
     let mut isolation = Isolation::new("minimal")?;
@@ -45,7 +64,13 @@ pub fn forward(devices: &[String]) -> Result<()> {
         |index| Ok::<_, anyhow::Error>(Receiver::Packet(af_packet::Receiver::open(index, RingOptions::default())?));
     let mut receivers = [open(near_index)?, open(far_index)?];
     // What comes by one device leaves by the other.
-    let senders = [Sender::open(far_index)?, Sender::open(near_index)?];
+    let umem = Umem::for_outlets(2)?;
+    let out = |name: &str, index| {
+        let target = Target { name, index, mtu: 1500, tagged: false };
+        let outlet = (sending == Sending::Ring.word()).then(|| Outlet::open(target, 0, &umem)).transpose()?;
+        Ok::<_, anyhow::Error>(Sender::Packet { socket: af_packet::Sender::open(index)?, outlet })
+    };
+    let senders = [out(far, far_index)?, out(near, near_index)?];
     let (sink, generator) = ([lane::MAC_SINK, lane::MAC_FAR].concat(), [lane::MAC_GEN, lane::MAC_NEAR].concat());
     let addresses = [sink, generator];
     let mut waiter = Waiter::new(Wake::new()?);

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 pub use self::engine::{Duty, Engine, accepts};
+pub use self::minimal::Sending;
 use crate::generator::Traffic;
 use crate::lane::{self, Lane};
 use crate::placement::Placement;
@@ -27,7 +28,7 @@ pub enum Kind {
     /// The same over AF_XDP.
     TestpmdXdp,
     /// Our own forwarder over the ring of `io`, which looks at nothing.
-    Minimal,
+    Minimal(Sending),
     /// The kernel as a router.
     IpForward,
     /// The kernel as a load balancer: nftables, destination NAT, conntrack.
@@ -42,7 +43,8 @@ impl Kind {
         match self {
             Self::Fwlb(_) => "fwlb",
             Self::TestpmdPacket | Self::TestpmdXdp => "testpmd",
-            Self::Minimal => "minimal",
+            Self::Minimal(Sending::Messages) => "minimal",
+            Self::Minimal(Sending::Ring) => "minimal, same sending",
             Self::IpForward => "ip_forward",
             Self::Nftables => "nftables",
             Self::Haproxy => "HAProxy",
@@ -54,7 +56,7 @@ impl Kind {
         match self {
             Self::Fwlb(engine) => matches!(engine.duty, Duty::Balance),
             Self::Nftables | Self::Haproxy => true,
-            Self::TestpmdPacket | Self::TestpmdXdp | Self::Minimal | Self::IpForward => false,
+            Self::TestpmdPacket | Self::TestpmdXdp | Self::Minimal(_) | Self::IpForward => false,
         }
     }
 }
@@ -88,7 +90,7 @@ impl Candidate {
                 spins = true;
                 vec![testpmd::start(&lane, kind == Kind::TestpmdXdp, directory)?]
             }
-            Kind::Minimal => vec![minimal::start(&lane, directory)?],
+            Kind::Minimal(sending) => vec![minimal::start(&lane, sending, directory)?],
             Kind::IpForward => {
                 kernel::forward(&lane)?;
                 Vec::new()
