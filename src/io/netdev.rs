@@ -87,7 +87,8 @@ pub(super) fn request(name: &str) -> io::Result<libc::ifreq> {
     Ok(request)
 }
 
-/// What a device made of software is: `veth`, `bridge`, `bond`; `None`: it is a card, or there is no such device.
+/// What a device made of software is: `veth`, `bridge`, `bond` (IFLA_INFO_KIND of rtnetlink(7)); `None`: it is a card, or there
+/// is no such device. An error is one of the netlink socket.
 pub fn kind(index: u32) -> io::Result<Option<String>> {
     let mut connection = Connection::open(NETLINK_ROUTE)?;
     let links = connection.dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))?;

@@ -262,7 +262,7 @@ mod tests {
         pair("e0", "p0", 1500);
         filtered(|| {
             limit_thread(Duty::Devices { xdp: false }).unwrap();
-            let way = Kind::Outlet.open("e0");
+            let way = Kind::XdpSend.open("e0");
             assert_eq!(way.sender.send([plain(&frame(1, 60))], never), 1);
         });
     }

@@ -11,7 +11,7 @@ mod tests;
 use std::io;
 use std::os::fd::RawFd;
 
-use super::af_xdp::Outlet;
+use super::af_xdp::SendSocket;
 use super::{af_packet, af_xdp};
 use crate::id::DeviceId;
 use crate::time::Instant;
@@ -113,7 +113,7 @@ pub enum Sender {
         /// The socket.
         socket: af_packet::Sender,
         /// What costs the kernel less where no frame of a call asks anything of the device.
-        outlet: Option<Outlet>,
+        xdp: Option<SendSocket>,
     },
     /// A socket of one of the device's queues: frames of the device's MTU.
     Xdp(af_xdp::Sender),
@@ -173,13 +173,13 @@ impl Sender {
     ) -> usize {
         let frames = frames.into_iter();
         match self {
-            Self::Packet { socket, outlet: None } => socket.send(frames, failed),
-            Self::Packet { outlet: Some(outlet), .. } if frames.clone().all(|frame| Outlet::carries(&frame)) => {
-                outlet.send(frames, failed)
+            Self::Packet { socket, xdp: None } => socket.send(frames, failed),
+            Self::Packet { xdp: Some(xdp), .. } if frames.clone().all(|frame| SendSocket::carries(&frame)) => {
+                xdp.send(frames, failed)
             }
-            Self::Packet { socket, outlet: Some(outlet) } => {
+            Self::Packet { socket, xdp: Some(xdp) } => {
                 // What came before goes before.
-                outlet.flush();
+                xdp.flush();
                 socket.send(frames, failed)
             }
             Self::Xdp(sender) => sender.send(frames, failed),
@@ -189,7 +189,7 @@ impl Sender {
     /// Sends what was taken while the device had no room for it; answers whether some of it still waits.
     pub fn flush(&self) -> bool {
         match self {
-            Self::Packet { socket: _, outlet } => outlet.as_ref().is_some_and(Outlet::flush),
+            Self::Packet { socket: _, xdp } => xdp.as_ref().is_some_and(SendSocket::flush),
             Self::Xdp(sender) => sender.flush(),
         }
     }
@@ -197,7 +197,7 @@ impl Sender {
     /// The device has another MTU.
     pub fn set_mtu(&self, mtu: u16) {
         match self {
-            Self::Packet { socket: _, outlet } => outlet.iter().for_each(|outlet| outlet.set_mtu(mtu)),
+            Self::Packet { socket: _, xdp } => xdp.iter().for_each(|xdp| xdp.set_mtu(mtu)),
             // Opened again with its receiver.
             Self::Xdp(_) => {}
         }
@@ -206,7 +206,7 @@ impl Sender {
     /// To be called some times a second: frames that were taken since the last call and then not sent.
     pub fn tend(&self, now: Instant) -> u64 {
         match self {
-            Self::Packet { socket: _, outlet } => outlet.as_ref().map_or(0, |outlet| outlet.tend(now)),
+            Self::Packet { socket: _, xdp } => xdp.as_ref().map_or(0, |xdp| xdp.tend(now)),
             // Counted with its receiver.
             Self::Xdp(_) => 0,
         }
@@ -215,6 +215,6 @@ impl Sender {
 
 impl From<af_packet::Sender> for Sender {
     fn from(socket: af_packet::Sender) -> Self {
-        Self::Packet { socket, outlet: None }
+        Self::Packet { socket, xdp: None }
     }
 }

@@ -193,14 +193,17 @@ impl Devices {
     ) -> Option<Change> {
         let attached = &mut self.ports[device.index()].attached;
         let same = match (&mut *attached, &found) {
-            (Some(attached), Some(found)) if attached.index == found.index && attached.mtu != found.mtu => {
-                let mtu = found.mtu;
-                attached.mtu = mtu;
-                self.workers.iter().for_each(|worker| worker.tell(Mail::Mtu { device, mtu }));
-                // Where frames are received by AF_XDP, the sockets were opened for frames of that size.
-                !self.opener.is_xdp()
+            // What receives by AF_XDP was opened for frames of that size.
+            (Some(attached), Some(found)) if self.opener.is_xdp() => {
+                attached.index == found.index && attached.mtu == found.mtu
             }
-            (Some(attached), Some(found)) => attached.index == found.index,
+            (Some(attached), Some(found)) => {
+                let mtu = found.mtu;
+                if attached.index == found.index && std::mem::replace(&mut attached.mtu, mtu) != mtu {
+                    self.workers.iter().for_each(|worker| worker.tell(Mail::Mtu { device, mtu }));
+                }
+                attached.index == found.index
+            }
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
         };

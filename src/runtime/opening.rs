@@ -4,7 +4,7 @@ use std::{io, thread};
 
 use crate::config::{Config, Io};
 use crate::io::af_packet::{self, RingOptions};
-use crate::io::af_xdp::{self, Attachment, Outlet, Target, Umem};
+use crate::io::af_xdp::{self, Attachment, SendSocket, Target, Umem};
 use crate::io::ways::{OpenError, Receiver, Sender};
 use crate::io::{ethtool, netdev};
 use crate::time::Duration;
@@ -24,7 +24,7 @@ pub(super) enum Opener {
         /// Workers.
         workers: usize,
         /// Frames to be sent by AF_XDP, one memory for each worker; none: all leave by packet sockets.
-        outlets: Vec<Umem>,
+        sending: Vec<Umem>,
     },
     /// The device's queues, spread over the workers.
     Xdp {
@@ -52,9 +52,9 @@ impl Opener {
         match config.engine.io {
             Io::AfPacket => {
                 let memories = if config.engine.xdp_send { workers } else { 0 };
-                let outlets =
-                    (0..memories).map(|_| Umem::for_outlets(config.devices.len())).collect::<io::Result<_>>()?;
-                Ok(Self::Packet { workers, outlets })
+                let sending =
+                    (0..memories).map(|_| Umem::for_sending(config.devices.len())).collect::<io::Result<_>>()?;
+                Ok(Self::Packet { workers, sending })
             }
             Io::AfXdp => {
                 let umems = (0..workers).map(|_| Umem::new(config.devices.len())).collect::<io::Result<_>>()?;
@@ -76,9 +76,9 @@ impl Opener {
         let sender = || af_packet::Sender::open(found.index).map(Sender::from);
         let target = Target { name: &found.name, index: found.index, mtu: found.mtu, tagged };
         match self {
-            Self::Packet { workers, outlets } => {
-                let mut outlets = open_outlets(engine, target, outlets).into_iter();
-                let mode = (outlets.len() > 0).then(|| "xdp-send".to_owned());
+            Self::Packet { workers, sending } => {
+                let mut sockets = open_send_sockets(engine, target, sending).into_iter();
+                let mode = (sockets.len() > 0).then(|| "xdp-send".to_owned());
                 let mut set = None;
                 let mut ways = Vec::new();
                 for _ in 0..*workers {
@@ -87,7 +87,7 @@ impl Opener {
                         set = Some(receiver.join(set)?);
                     }
                     let socket = af_packet::Sender::open(found.index)?;
-                    let sender = Sender::Packet { socket, outlet: outlets.next() };
+                    let sender = Sender::Packet { socket, xdp: sockets.next() };
                     ways.push((Some(Box::new(Receiver::Packet(receiver))), sender));
                 }
                 Ok(Ways { workers: ways, own: sender()?, attachment: None, mode })
@@ -112,7 +112,7 @@ impl Opener {
 
 /// Send rings for the first workers, as many as the device has queues that nobody has. What stands on other devices gets none:
 /// bonds and bridges look at a protocol that AF_XDP does not tell them.
-fn open_outlets(engine: &str, target: Target<'_>, umems: &[Umem]) -> Vec<Outlet> {
+fn open_send_sockets(engine: &str, target: Target<'_>, umems: &[Umem]) -> Vec<SendSocket> {
     let mut opened = Vec::new();
     let is_for_it = |kind: Option<String>| kind.is_none_or(|kind| kind == "veth");
     if umems.is_empty() || !netdev::kind(target.index).is_ok_and(is_for_it) {
@@ -123,9 +123,9 @@ fn open_outlets(engine: &str, target: Target<'_>, umems: &[Umem]) -> Vec<Outlet>
     let mut attempts = 0;
     while opened.len() < umems.len() {
         let queue = queues.next().unwrap_or(u32::MAX);
-        let refusal = match Outlet::open(target, queue, &umems[opened.len()]) {
-            Ok(outlet) => {
-                opened.push(outlet);
+        let refusal = match SendSocket::open(target, queue, &umems[opened.len()]) {
+            Ok(socket) => {
+                opened.push(socket);
                 continue;
             }
             Err(refusal) => refusal,

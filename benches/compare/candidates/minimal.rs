@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use fwlb::id::DeviceId;
 use fwlb::io::af_packet::{self, RingOptions};
-use fwlb::io::af_xdp::{Outlet, Target, Umem};
+use fwlb::io::af_xdp::{SendSocket, Target, Umem};
 use fwlb::io::isolate::Isolation;
 use fwlb::io::netdev;
 use fwlb::io::wait::{Waiter, Wake};
@@ -64,11 +64,11 @@ pub fn forward(words: &[String]) -> Result<()> {
         |index| Ok::<_, anyhow::Error>(Receiver::Packet(af_packet::Receiver::open(index, RingOptions::default())?));
     let mut receivers = [open(near_index)?, open(far_index)?];
     // What comes by one device leaves by the other.
-    let umem = Umem::for_outlets(2)?;
+    let umem = Umem::for_sending(2)?;
     let out = |name: &str, index| {
         let target = Target { name, index, mtu: 1500, tagged: false };
-        let outlet = (sending == Sending::Ring.word()).then(|| Outlet::open(target, 0, &umem)).transpose()?;
-        Ok::<_, anyhow::Error>(Sender::Packet { socket: af_packet::Sender::open(index)?, outlet })
+        let xdp = (sending == Sending::Ring.word()).then(|| SendSocket::open(target, 0, &umem)).transpose()?;
+        Ok::<_, anyhow::Error>(Sender::Packet { socket: af_packet::Sender::open(index)?, xdp })
     };
     let senders = [out(far, far_index)?, out(near, near_index)?];
     let (sink, generator) = ([lane::MAC_SINK, lane::MAC_FAR].concat(), [lane::MAC_GEN, lane::MAC_NEAR].concat());

@@ -210,14 +210,25 @@ impl Controller {
 
     pub(super) fn end_exchange(&mut self, request: u64, ok: bool, reason: Option<String>, rtt: Option<Duration>) {
         let Some(index) = self.exchanges.iter().position(|exchange| exchange.request == request) else { return };
-        let exchange = self.exchanges.remove(index);
+        let Exchange { subject, steps, .. } = self.exchanges.remove(index);
+        self.answer_exchange(request, subject, steps, (ok, reason, rtt));
+    }
+
+    /// Tells the operator how `request` about `subject` ended: whether well, why not, and after what time.
+    pub(super) fn answer_exchange(
+        &mut self,
+        request: u64,
+        subject: String,
+        steps: Vec<ExchangeStep>,
+        (ok, reason, rtt): (bool, Option<String>, Option<Duration>),
+    ) {
         let result = ExchangeView {
             engine: self.config.engine.name.clone(),
-            subject: exchange.subject,
+            subject,
             ok,
             reason,
             rtt_us: rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
-            steps: exchange.steps,
+            steps,
         };
         self.events.push_back(Event::Exchange { request, result });
     }

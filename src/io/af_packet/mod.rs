@@ -5,7 +5,7 @@
 //! the socket's queue for one `recv` (`PACKET_COPY_THRESH`).
 //! Out: `sendmmsg` straight from the ring. A virtio-net header before each frame carries checksum and segmentation work from
 //! the receiving to the sending device (`PACKET_VNET_HDR`), so that offloads of either end need no attention. What asks nothing
-//! of the device may leave cheaper, by [`super::af_xdp::Outlet`].
+//! of the device may leave cheaper, by [`super::af_xdp::SendSocket`].
 //!
 //! ```text
 //!   device ──ring──▶ Receiver::receive ──▶ Batch ──process──▶ Sender::send ──▶ device

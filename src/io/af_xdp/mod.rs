@@ -25,7 +25,7 @@
 //! | `queue` | one socket with its rings |
 //! | `umem` | a worker's queues over one memory |
 //! | `ends` | a worker's ways in and out |
-//! | `outlet` | a way out alone, beside packet sockets |
+//! | `send_socket` | a way out alone, beside packet sockets |
 //! | `device` | a device opened for all workers |
 
 pub(super) mod bpf;
@@ -33,9 +33,9 @@ mod device;
 mod ends;
 mod frames;
 mod memory;
-mod outlet;
 mod queue;
 mod ring;
+mod send_socket;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -46,6 +46,6 @@ pub use bpf::Hook;
 pub(super) use device::open_at;
 pub use device::{Attachment, Mode, OpenError, Opened, Target, open};
 pub use ends::{Receiver, Sender};
-pub use outlet::Outlet;
+pub use send_socket::SendSocket;
 pub use socket::Transfer;
 pub use umem::Umem;

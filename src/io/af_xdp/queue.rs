@@ -9,8 +9,8 @@ use super::socket::{Rings, Socket, Transfer};
 use crate::io::ways::SendError;
 use crate::wire::vlan::{TPID_CUSTOMER, VlanTag};
 
-/// Entries of the fill and the receive ring: 1.5 ms of the packets that a worker carries. With 4,096 a frame has left every cache when
-/// its turn comes again, and a worker carries a tenth less.
+/// Entries of the fill and the receive ring: 1.5 ms of what a worker carried at 650,000 packets a second. More of them are less
+/// likely to be in a cache when their turn comes again.
 pub(super) const RECEIVE_RING: u32 = 1024;
 /// Entries of the send and the completion ring.
 pub(super) const SEND_RING: u32 = 2048;

@@ -77,7 +77,7 @@ fn what_takes_the_kernel_several_calls_leaves_at_once() {
         return;
     }
     pair("e0", "p0", 1500);
-    let (desk, mut peer) = (Kind::Outlet.desk(), peer("p0"));
+    let (desk, mut peer) = (Kind::XdpSend.desk(), peer("p0"));
     let way = desk.open("e0");
     desk.umem.set_budget(1);
 
@@ -90,15 +90,15 @@ fn what_takes_the_kernel_several_calls_leaves_at_once() {
 }
 
 #[test]
-fn a_device_has_one_outlet_for_each_of_its_queues_and_the_next_owner_gets_it() {
+fn a_queue_has_one_send_socket_and_the_next_owner_gets_it() {
     if !namespace() {
         return;
     }
     pair("e0", "p0", 1500);
-    let [mine, other] = [1, 1].map(|devices| Umem::for_outlets(devices).unwrap());
+    let [mine, other] = [1, 1].map(|devices| Umem::for_sending(devices).unwrap());
     let all = mine.free();
-    let first = Outlet::open(target("e0"), 0, &mine).unwrap();
-    let open = |queue| Outlet::open(target("e0"), queue, &other);
+    let first = SendSocket::open(target("e0"), 0, &mine).unwrap();
+    let open = |queue| SendSocket::open(target("e0"), queue, &other);
 
     assert_eq!(mine.free(), all, "nothing is received");
     let refusal = |queue| open(queue).unwrap_err().to_string();
@@ -111,12 +111,12 @@ fn a_device_has_one_outlet_for_each_of_its_queues_and_the_next_owner_gets_it() {
 }
 
 #[test]
-fn frames_beside_an_outlet_leave_in_order_with_the_others() {
+fn frames_that_go_by_either_socket_leave_in_order() {
     if !namespace() {
         return;
     }
     pair("e0", "p0", 9000);
-    let (way, mut peer) = (Kind::Outlet.open("e0"), peer("p0"));
+    let (way, mut peer) = (Kind::XdpSend.open("e0"), peer("p0"));
 
     for lengths in [[60, 3840, 60, 60], [60, 3841, 60, 9014], [9014, 60, 1514, 60]] {
         let frames: Vec<_> = (0..).zip(lengths).map(|(number, len)| frame(number, len)).collect();
@@ -127,12 +127,12 @@ fn frames_beside_an_outlet_leave_in_order_with_the_others() {
 }
 
 #[test]
-fn an_outlet_takes_frames_of_the_mtu_that_it_was_told() {
+fn a_send_socket_takes_frames_of_the_mtu_that_it_was_told() {
     if !namespace() {
         return;
     }
     pair("e0", "p0", 1500);
-    let (way, mut peer) = (Kind::Outlet.open("e0"), peer("p0"));
+    let (way, mut peer) = (Kind::XdpSend.open("e0"), peer("p0"));
     let long = frame(1, 1014);
     let outcome = |way: &Way| {
         let mut outcome = Ok(());
@@ -197,7 +197,7 @@ fn a_queue_that_the_device_only_receives_by_is_not_sent_by() {
     ["e0", "p0"].iter().for_each(|device| ip(&format!("link set {device} up")));
     let umems: Vec<_> = (0..2).map(|_| Umem::new(1).unwrap()).collect();
 
-    let refusal = Outlet::open(target("e0"), 1, &Umem::for_outlets(1).unwrap()).unwrap_err();
+    let refusal = SendSocket::open(target("e0"), 1, &Umem::for_sending(1).unwrap()).unwrap_err();
     assert_eq!(refusal.to_string(), "the device has no queue 1 to send by");
     let opened = open(target("e0"), &umems).unwrap();
     let sends = opened.ways.iter().map(|way| way.as_ref().map(|(_, sender)| sender.is_some())).collect::<Vec<_>>();

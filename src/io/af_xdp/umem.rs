@@ -29,8 +29,8 @@ use crate::wire::vlan::{TPID_CUSTOMER, TPID_SERVICE, VlanTag};
 
 /// Frames for each device that there is at the start: what it may have waiting in both directions.
 const FRAMES: u32 = RECEIVE_RING + SEND_RING;
-/// The same where nothing is received: what the larger network cards have waiting.
-const OUTLET_FRAMES: u32 = 1024;
+/// The same where nothing is received: what the device may not have sent yet.
+const SEND_FRAMES: u32 = 1024;
 /// Devices that frames are reserved for at least and at most; further ones share.
 const DEVICES: std::ops::RangeInclusive<u32> = 2..=8;
 /// The two hardware addresses, which a tag follows.
@@ -79,8 +79,8 @@ impl Umem {
     }
 
     /// The same for a worker that sends only: 4 MiB for each device.
-    pub fn for_outlets(devices: usize) -> io::Result<Self> {
-        Self::with_frames(OUTLET_FRAMES * reserved(devices))
+    pub fn for_sending(devices: usize) -> io::Result<Self> {
+        Self::with_frames(SEND_FRAMES * reserved(devices))
     }
 
     pub(super) fn with_frames(frames: u32) -> io::Result<Self> {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Outgoing, Receiver, SendError, Sender};
 use crate::id::DeviceId;
-use crate::io::af_xdp::{self, Attachment, Hook, Outlet, Target, Umem};
+use crate::io::af_xdp::{self, Attachment, Hook, SendSocket, Target, Umem};
 use crate::io::testing::{Host, command, ip};
 use crate::io::wait::{Waiter, Wake};
 use crate::io::{af_packet, netdev};
@@ -24,7 +24,7 @@ pub(crate) const TRUNCATED: &str = "truncated";
 pub(crate) enum Kind {
     Packet,
     /// With an AF_XDP socket beside the packet socket for sending.
-    Outlet,
+    XdpSend,
     Xdp(Hook),
 }
 
@@ -58,12 +58,13 @@ impl Kind {
 impl Desk {
     pub(crate) fn open(&self, device: &str) -> Way {
         match self.kind {
-            Kind::Packet | Kind::Outlet => {
+            Kind::Packet | Kind::XdpSend => {
                 let index = index(device);
-                let outlet = (self.kind == Kind::Outlet).then(|| Outlet::open(target(device), 0, &self.umem).unwrap());
+                let xdp =
+                    (self.kind == Kind::XdpSend).then(|| SendSocket::open(target(device), 0, &self.umem).unwrap());
                 Way {
                     receiver: Receiver::Packet(af_packet::Receiver::open(index, Default::default()).unwrap()),
-                    sender: Sender::Packet { socket: af_packet::Sender::open(index).unwrap(), outlet },
+                    sender: Sender::Packet { socket: af_packet::Sender::open(index).unwrap(), xdp },
                     attachment: None,
                 }
             }

@@ -12,8 +12,8 @@ macro_rules! promises {
         mod over_af_packet {
             $(#[test] fn $promise() { super::keep(super::Kind::Packet, super::$promise); })*
         }
-        mod over_af_packet_with_an_outlet {
-            $(#[test] fn $promise() { super::keep(super::Kind::Outlet, super::$promise); })*
+        mod over_af_packet_with_xdp_send {
+            $(#[test] fn $promise() { super::keep(super::Kind::XdpSend, super::$promise); })*
         }
         mod over_af_xdp_native {
             $(#[test] fn $promise() { super::keep(super::Kind::Xdp(super::Hook::Native), super::$promise); })*

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use super::{Asker, CheckKey, Running};
 use crate::engine::Controller;
-use crate::engine::controller::{Event, judgement};
-use crate::engine::view::{ExchangeStep, ExchangeView};
+use crate::engine::controller::judgement;
+use crate::engine::view::ExchangeStep;
 use crate::health::service_prober::Verdict;
 use crate::id::ServerId;
 use crate::time::Instant;
@@ -51,20 +51,12 @@ impl Controller {
 
     /// Tells the operator how the check ended.
     pub(super) fn answer_request(&mut self, request: Request) {
-        let (ok, reason, rtt) = match request.verdict {
+        let outcome = match request.verdict {
             Some(Verdict::Well(rtt)) => (true, None, Some(rtt)),
             Some(Verdict::Ill(why) | Verdict::Silent(why)) => (false, Some(why), None),
             None => (false, Some("no verdict".to_owned()), None),
         };
-        let result = ExchangeView {
-            engine: self.config.engine.name.clone(),
-            subject: request.subject,
-            ok,
-            reason,
-            rtt_us: rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
-            steps: request.steps,
-        };
-        self.events.push_back(Event::Exchange { request: request.number, result });
+        self.answer_exchange(request.number, request.subject, request.steps, outcome);
     }
 
     /// Something came that belongs to a check; `what` is asked for only if an operator reads it.

@@ -16,9 +16,9 @@ const LONGEST: usize = (FRAME_BYTES - HEADROOM) as usize;
 
 /// See the module. The socket is closed with it.
 #[derive(Debug)]
-pub struct Outlet(Sender);
+pub struct SendSocket(Sender);
 
-impl Outlet {
+impl SendSocket {
     /// Opens a queue of a device, for frames of up to its MTU from this memory. A queue has one AF_XDP socket, whoever opened
     /// it.
     pub fn open(target: Target<'_>, queue: u32, umem: &Umem) -> Result<Self, OpenError> {
@@ -64,7 +64,7 @@ impl Outlet {
     }
 }
 
-impl Drop for Outlet {
+impl Drop for SendSocket {
     fn drop(&mut self) {
         self.0.umem.remove(self.0.queue);
     }
