@@ -110,12 +110,25 @@ impl Opener {
     }
 }
 
-/// Send rings for the first workers, as many as the device has queues that nobody has. What stands on other devices gets none:
+/// Send sockets for the first workers, as many as the device has queues that nobody has. What stands on other devices gets none:
 /// bonds and bridges look at a protocol that AF_XDP does not tell them.
 fn open_send_sockets(engine: &str, target: Target<'_>, umems: &[Umem]) -> Vec<SendSocket> {
     let mut opened = Vec::new();
-    let is_for_it = |kind: Option<String>| kind.is_none_or(|kind| kind == "veth");
-    if umems.is_empty() || !netdev::kind(target.index).is_ok_and(is_for_it) {
+    if umems.is_empty() {
+        return opened;
+    }
+    let tell = |workers: usize, reason: String| {
+        let device = target.name;
+        tracing::info!(engine, device, workers, reason, "workers send by packet sockets alone");
+    };
+    let unfit = match netdev::kind(target.index) {
+        Ok(kind) => {
+            kind.filter(|kind| kind != "veth").map(|kind| format!("AF_XDP does not suit a device of kind {kind}"))
+        }
+        Err(error) => Some(error.to_string()),
+    };
+    if let Some(reason) = unfit {
+        tell(umems.len(), reason);
         return opened;
     }
     let mut queues = 0..;
@@ -138,9 +151,7 @@ fn open_send_sockets(engine: &str, target: Target<'_>, umems: &[Umem]) -> Vec<Se
                 thread::sleep(RETRY);
             }
             refusal => {
-                let reason = super::with_sources(&taken.unwrap_or(refusal));
-                let (device, workers) = (target.name, umems.len() - opened.len());
-                tracing::info!(engine, device, workers, reason, "workers send by packet sockets alone");
+                tell(umems.len() - opened.len(), super::with_sources(&taken.unwrap_or(refusal)));
                 break;
             }
         }
