@@ -22,6 +22,7 @@ impl Request {
     pub fn call(&self) -> Call {
         match self.clone() {
             Self::Status => plain("status"),
+            Self::Health => plain("health"),
             Self::Links => plain("links"),
             Self::Neighbors => plain("neighbors"),
             Self::Firewalls => plain("firewalls"),

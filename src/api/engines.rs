@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::api::metrics::Process;
 use crate::api::{Answer, ApiError, Backend, Request, WALK_PATIENCE};
-use crate::engine::view::MeasuresView;
+use crate::engine::view::{HealthView, MeasuresView};
 use crate::time::Duration;
 
 /// An engine answers within a second or so; one that does not is stuck or stopping.
@@ -93,6 +93,22 @@ impl<B: Backend> Engines<B> {
         Ok(measures)
     }
 
+    /// Whether the engine called `name` forwards, or each of them.
+    pub async fn health(&self, name: Option<&str>) -> Result<Vec<HealthView>, ApiError> {
+        let asked = match name {
+            Some(_) => std::slice::from_ref(self.one(name)?),
+            None => &self.0,
+        };
+        let mut found = Vec::new();
+        for engine in asked {
+            let Answer::Health(view) = ask(engine, Request::Health).await? else {
+                return Err(ApiError::Unavailable(format!("engine {} does not say how it is", engine.engine())));
+            };
+            found.push(view);
+        }
+        Ok(found)
+    }
+
     /// What is measured of the process that runs them.
     pub fn process(&self) -> Option<Process> {
         self.0.first().and_then(|engine| engine.process())
@@ -123,6 +139,7 @@ impl<B: Backend> Engines<B> {
 fn scope(request: &Request) -> Scope {
     match request {
         Request::Status
+        | Request::Health
         | Request::Links
         | Request::Neighbors
         | Request::Firewalls

@@ -95,6 +95,8 @@ impl FromStr for Via {
 pub enum Request {
     /// `show status`.
     Status,
+    /// `health`.
+    Health,
     /// `show links`.
     Links,
     /// `show neighbors`.
@@ -204,6 +206,8 @@ impl Request {
 pub enum Answer {
     /// `show status`.
     Status(view::StatusView),
+    /// `health`.
+    Health(view::HealthView),
     /// `show links`.
     Links(Vec<view::LinkView>),
     /// `show neighbors`.
@@ -248,6 +252,7 @@ impl Answer {
         use serde_json::from_value as read;
         match request {
             Request::Status => read(json).map(Self::Status),
+            Request::Health => read(json).map(Self::Health),
             Request::Links => read(json).map(Self::Links),
             Request::Neighbors => read(json).map(Self::Neighbors),
             Request::Firewalls => read(json).map(Self::Firewalls),

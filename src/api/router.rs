@@ -77,11 +77,14 @@ impl<B: Backend> Route<B> {
 fn routes<B: Backend>() -> Vec<Route<B>> {
     use Verb::{Delete, Get, Post, Put};
     use openapi::{object, object_of_each, rows, rows_of_each};
-    use view::{EventView, ExchangeView, ExplainView, FirewallView, LinkView, MeasuresView, NeighborView, PeerView};
+    use view::{
+        EventView, ExchangeView, ExplainView, FirewallView, HealthView, LinkView, MeasuresView, NeighborView, PeerView,
+    };
     use view::{PlanView, ReloadView, ServiceView, SessionView, StatusView};
     const CAPTURE: &str = "/api/v1/capture";
     vec![
         plain("/api/v1/status", Request::Status, "What is wrong, and what was set", object_of_each::<StatusView>()),
+        plain("/api/v1/health", Request::Health, "Whether it forwards", object_of_each::<HealthView>()),
         plain("/api/v1/links", Request::Links, "Links, as `ip -s link`", rows::<LinkView>()),
         plain("/api/v1/neighbors", Request::Neighbors, "Neighbours, as `ip neigh`", rows::<NeighborView>()),
         plain("/api/v1/firewalls", Request::Firewalls, "Firewalls and their paths", rows::<FirewallView>()),
@@ -120,6 +123,16 @@ fn routes<B: Backend>() -> Vec<Route<B>> {
             described(Get, "/metrics", "What is measured, for Prometheus", openapi::text(&metrics::KINDS))
                 .query::<PlainQuery>(),
             metrics::<B>,
+        ),
+        Route::new(
+            described(
+                Get,
+                "/healthz",
+                "200 while the engines forward, else 503 with the reasons",
+                openapi::text(&["text/plain"]),
+            )
+            .query::<PlainQuery>(),
+            healthz::<B>,
         ),
         Route::new(described(Get, "/api/v1/openapi.json", "This document", openapi::itself()), document),
     ]
@@ -174,6 +187,20 @@ async fn metrics<B: Backend>(
     let page = metrics::page(&headers, measured, engines.process());
     let (kind, page) = page.map_err(|_| ApiError::Unavailable("the metrics could not be written".to_owned()))?;
     Ok(([(header::CONTENT_TYPE, kind)], page).into_response())
+}
+
+/// For load balancers, container engines and monitors that look at the status alone.
+async fn healthz<B: Backend>(State(engines): Served<B>, Query(query): Query<PlainQuery>) -> Result<Response, ApiError> {
+    let mut problems = String::new();
+    for health in engines.health(query.engine.as_deref()).await? {
+        for problem in &health.problems {
+            problems += &format!("{}: {}\n", health.engine, problem.reason);
+        }
+    }
+    Ok(match problems.is_empty() {
+        true => (StatusCode::OK, "ok\n").into_response(),
+        false => (StatusCode::SERVICE_UNAVAILABLE, problems).into_response(),
+    })
 }
 
 async fn question<B: Backend, Q: Question>(State(engines): Served<B>, Query(query): Query<Q>) -> Reply {

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
+use serde::Serialize;
 
 use crate::cli::output;
-use crate::config::{self, Config, Outcome};
-use crate::io::machine;
+use crate::config::outside::{self, Concern};
+use crate::config::{self, Config, Diagnostics, Outcome, Severity};
+use crate::io::{group, machine, netdev, user};
 use crate::runtime::placement::{self, Warning, Workers};
 
 /// Validate configuration files: every problem with its place, and what the firewalls must permit
@@ -19,49 +21,167 @@ pub struct Args {
     configs: Vec<PathBuf>,
 }
 
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub fn run(args: &Args, json: bool) -> anyhow::Result<ExitCode> {
     let mut outcomes = Vec::new();
     for path in &args.configs {
         outcomes.push(load(path)?);
     }
     config::compare(&mut outcomes);
-    let mut report = String::new();
     let mut placed = 0;
-    for outcome in &outcomes {
-        let found = &outcome.diagnostics;
-        output::print_error(&found.render(output::colour()));
-        let count = count(found.errors(), found.warnings());
-        match &outcome.config {
-            Some(config) => {
-                writeln!(report, "{}: ok{}", found.path, if count.is_empty() { count } else { format!(", {count}") })?;
-                report.push_str(&config::demands(config));
-                output::print_error(&machine(config, &mut placed));
-            }
-            None => writeln!(report, "{}: {count}", found.path)?,
+    let of_machine: Vec<_> = outcomes.iter_mut().map(|outcome| look(outcome, &mut placed)).collect();
+    if json {
+        let rows: Vec<_> = outcomes.iter().zip(&of_machine).flat_map(|(outcome, found)| rows(outcome, found)).collect();
+        output::print_json(&rows)?;
+    } else {
+        let mut report = String::new();
+        for (outcome, found) in outcomes.iter().zip(&of_machine) {
+            tell(outcome, found, &mut report)?;
         }
+        output::print(&report)?;
     }
-    output::print(&report)?;
     match outcomes.iter().all(|outcome| outcome.config.is_some()) {
         true => Ok(ExitCode::SUCCESS),
         false => Ok(ExitCode::FAILURE),
     }
 }
 
-/// What on this machine costs the engine speed or correctness, if this machine has any of its devices: the file may be meant for
-/// another. `placed` workers come before its own, as `fwlb run` with the same files would place them.
-fn machine(config: &Config, placed: &mut usize) -> String {
+/// What was found out about this machine for one file.
+#[derive(Debug, Default)]
+struct Found {
+    /// What costs the engine speed or correctness.
+    warnings: Vec<Warning>,
+    /// The file may be meant for another machine: none of its devices is here.
+    elsewhere: bool,
+}
+
+/// Looks at this machine, if it has any of the file's devices. `placed` workers come before its own, as `fwlb run` with the same
+/// files would place them.
+fn look(outcome: &mut Outcome, placed: &mut usize) -> Found {
+    let Some(config) = outcome.config.clone() else { return Found::default() };
     let mut machine = machine::look(config.devices.iter().map(String::as_str));
     // They may be this very engine's, which runs while its next file is checked.
     machine.workers.clear();
     if machine.devices.is_empty() {
-        return String::new();
+        return Found { elsewhere: true, ..Found::default() };
     }
-    let workers = Workers::of(config, &machine.cpus, *placed);
+    devices(&config, outcome);
+    accounts(&config, outcome);
+    let workers = Workers::of(&config, &machine.cpus, *placed);
     *placed += workers.cpus.len();
-    let tell = |Warning { what, cure }| {
-        format!("warning: engine {} on this machine: {what}\n  = help: {cure}\n", config.engine.name)
+    Found { warnings: placement::judge(&workers, &machine), elsewhere: false }
+}
+
+/// Devices that are not here, or have nobody at the other end.
+fn devices(config: &Config, outcome: &mut Outcome) {
+    for name in &config.devices {
+        let mut warn = |what: String, hint: &str| outside::warn(outcome, Concern::Device(name), what, hint.to_owned());
+        match netdev::resolve(name) {
+            Err(missing) => warn(missing.to_string(), "the engine does not start without it"),
+            Ok(device) if device.enabled && !device.up => {
+                let what = format!("{} has no carrier", device.name);
+                warn(what, "see that its cable is plugged in and the other end is up; until then the link is down");
+            }
+            Ok(_) => {}
+        }
+    }
+}
+
+/// Users and groups that are not here.
+fn accounts(config: &Config, outcome: &mut Outcome) {
+    let engine = &config.engine;
+    if let Some(name) = engine.user.as_deref().filter(|name| matches!(user::find(name), Ok(None))) {
+        let hint = format!("make it: useradd --system --no-create-home {name}");
+        outside::warn(outcome, Concern::User, format!("there is no user {name:?} on this machine"), hint);
+    }
+    for (group, concern) in [(&engine.group, Concern::Group), (&config.api.socket_group, Concern::SocketGroup)] {
+        if let Some(name) = group.as_deref().filter(|name| matches!(group::id(name), Ok(None))) {
+            let hint = format!("make it: groupadd --system {name}");
+            outside::warn(outcome, concern, format!("there is no group {name:?} on this machine"), hint);
+        }
+    }
+}
+
+/// One file, as text: problems to standard error, the rest to the report.
+fn tell(outcome: &Outcome, of_machine: &Found, report: &mut String) -> anyhow::Result<()> {
+    let found = &outcome.diagnostics;
+    output::print_error(&found.render(output::colour()));
+    let count = count(found.errors(), found.warnings() + of_machine.warnings.len());
+    let Some(config) = &outcome.config else {
+        writeln!(report, "{}: {count}", found.path)?;
+        return Ok(());
     };
-    placement::judge(&workers, &machine).into_iter().map(tell).collect()
+    writeln!(report, "{}: ok{}", found.path, if count.is_empty() { count } else { format!(", {count}") })?;
+    report.push_str(&config::demands(config));
+    if of_machine.elsewhere {
+        let devices = config.devices.join(", ");
+        writeln!(report, "  for a machine with {devices}: this one has none of them, and was not looked at")?;
+    }
+    for Warning { what, cure } in &of_machine.warnings {
+        let name = &config.engine.name;
+        output::print_error(&format!("warning: engine {name} on this machine: {what}\n  = help: {cure}\n"));
+    }
+    Ok(())
+}
+
+/// A problem, for editors and other programs.
+#[derive(Debug, Serialize)]
+struct Row {
+    file: String,
+    /// From 1; null for what has no place in the file.
+    line: Option<usize>,
+    /// From 1, in characters.
+    column: Option<usize>,
+    severity: &'static str,
+    message: String,
+    hint: Option<String>,
+    /// Other places that have to do with it.
+    related: Vec<Related>,
+}
+
+#[derive(Debug, Serialize)]
+struct Related {
+    line: usize,
+    column: usize,
+    message: String,
+}
+
+fn rows(outcome: &Outcome, of_machine: &Found) -> Vec<Row> {
+    let found = &outcome.diagnostics;
+    let typed = found.iter().map(|one| row(found, one));
+    let of_machine = of_machine.warnings.iter().map(|Warning { what, cure }| Row {
+        file: found.path.clone(),
+        line: None,
+        column: None,
+        severity: word(Severity::Warning),
+        message: what.clone(),
+        hint: Some(cure.clone()),
+        related: Vec::new(),
+    });
+    typed.chain(of_machine).collect()
+}
+
+fn row(all: &Diagnostics, one: &config::Diagnostic) -> Row {
+    let (line, column) = all.line_column(one.span.start);
+    let related = one.related.iter().map(|(span, message)| {
+        let (line, column) = all.line_column(span.start);
+        Related { line, column, message: message.clone() }
+    });
+    Row {
+        file: all.path.clone(),
+        line: Some(line),
+        column: Some(column),
+        severity: word(one.severity),
+        message: one.message.clone(),
+        hint: one.hint.clone(),
+        related: related.collect(),
+    }
+}
+
+fn word(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+    }
 }
 
 /// Reads a file and what it refers to.

@@ -7,6 +7,7 @@ mod capture;
 mod check;
 mod completions;
 mod explain;
+mod health;
 mod lab;
 mod man;
 mod output;
@@ -31,9 +32,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 use reach::Reach;
 
 /// Verbs that a later version will have (INTERFACE.md section 4).
-const RESERVED: &[&str] = &[
-    "ha", "kill", "clear", "watch", "rollback", "confirm", "health", "support", "import", "upgrade", "describe", "init",
-];
+const RESERVED: &[&str] =
+    &["ha", "kill", "clear", "watch", "rollback", "confirm", "support", "import", "upgrade", "describe", "init"];
 
 /// Firewall load balancer: every session through one firewall, in both directions
 #[derive(Debug, Parser)]
@@ -50,6 +50,7 @@ enum Command {
     Run(run::Args),
     Check(check::Args),
     Show(show::Args),
+    Health(health::Args),
     Explain(explain::Args),
     Capture(capture::Args),
     Set(set::Args),
@@ -73,8 +74,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let done = match cli.command {
         Command::Run(args) => run::run(&args),
-        Command::Check(args) => check::run(&args),
+        Command::Check(args) => check::run(&args, cli.reach.json),
         Command::Show(args) => show::run(&args, &cli.reach),
+        Command::Health(args) => health::run(&args, &cli.reach),
         Command::Explain(args) => explain::run(&args, &cli.reach),
         Command::Capture(args) => capture::run(&args, &cli.reach),
         Command::Set(args) => set::run(&args, &cli.reach),

@@ -21,6 +21,8 @@ fn the_commands_of_the_contract_are_understood() {
         "check a.toml b.toml",
         "show",
         "show status",
+        "health",
+        "health --json -e outer",
         "show links",
         "show neighbors",
         "show firewalls --json",

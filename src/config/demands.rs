@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 use crate::config::value::show_duration;
 use crate::config::{
@@ -98,6 +99,7 @@ pub fn demands(config: &Config) -> String {
         if service.mode == Mode::Direct {
             text.push_str(&direct_servers(&service.addresses));
         }
+        text.push_str(&more_specific(config, service));
         let Some((down, up)) = server_detection(&service.check) else {
             let _ = writeln!(text, "    no checks: its servers are always up");
             continue;
@@ -105,6 +107,34 @@ pub fn demands(config: &Config) -> String {
         let (down, up) = (show_duration(down), show_duration(up));
         let _ = writeln!(text, "    checked by {}", check_line(config, service));
         let _ = writeln!(text, "    a dead server is out within {down}, a good one is in again within {up}");
+    }
+    text
+}
+
+/// Ports inside a range of the service that other services of the same VIP have: the most specific wins.
+fn more_specific(config: &Config, service: &Service) -> String {
+    let mut text = String::new();
+    for other in config.services.iter().filter(|other| other.name != service.name) {
+        let protocol = other.protocols.iter().find(|protocol| service.protocols.contains(protocol));
+        let vip = other.addresses.iter().find(|vip| service.addresses.contains(vip));
+        let (Some(protocol), Some(vip)) = (protocol, vip) else { continue };
+        let is_inside = |inner: &&RangeInclusive<u16>| {
+            service
+                .ports
+                .iter()
+                .any(|outer| outer.start() <= inner.start() && inner.end() <= outer.end() && outer.len() > inner.len())
+        };
+        let ports: Vec<_> = other.ports.iter().filter(is_inside).take(8).map(show_ports).collect();
+        if !ports.is_empty() {
+            // Writing to a string cannot fail.
+            let _ = writeln!(
+                text,
+                "    {} port {} of {vip} is not its own but that of service {}, which is more specific",
+                protocol_name(*protocol),
+                ports.join(", "),
+                other.name
+            );
+        }
     }
     text
 }

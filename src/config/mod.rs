@@ -10,7 +10,9 @@ pub mod diagnostic;
 pub mod difference;
 pub mod file;
 pub mod numbering;
+pub mod outside;
 pub mod reader;
+mod synonyms;
 pub mod validate;
 pub mod value;
 

@@ -7,6 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
+use crate::config::synonyms;
 use crate::config::value::{self, Refused, did_you_mean};
 use crate::time::Duration;
 
@@ -160,10 +161,11 @@ impl<'a> Reader<'a> {
             }
             let words: Vec<_> = choices.iter().map(|(word, _)| format!("{word:?}")).collect();
             let refused = Refused::new(format!("`{key}` must be {}, found {text:?}", one_of(&words)));
-            Err(match did_you_mean(text, choices.iter().map(|(word, _)| *word)) {
+            let refused = match did_you_mean(text, choices.iter().map(|(word, _)| *word)) {
                 Some(word) => refused.hint(format!("did you mean {word:?}?")),
                 None => refused,
-            })
+            };
+            Err(synonyms::hinted(refused, key, text))
         };
         self.word(key, parse, out)
     }
@@ -188,10 +190,17 @@ impl<'a> Reader<'a> {
         };
         let DeValue::Integer(integer) = raw.get_ref() else {
             let message = format!("`{key}` must be a number, {expected}, found {}", kind(raw.get_ref()));
-            let unquoted = match raw.get_ref() {
-                DeValue::String(text) if text.parse::<u64>().is_ok() => Some(format!("write {key} = {text}")),
-                _ => None,
+            let meant = match raw.get_ref() {
+                DeValue::String(text) => value::amount(text),
+                DeValue::Float(number) => value::amount(number.as_str()),
+                DeValue::Integer(_)
+                | DeValue::Boolean(_)
+                | DeValue::Datetime(_)
+                | DeValue::Array(_)
+                | DeValue::Table(_) => None,
             };
+            let meant = meant.filter(|number| range.contains(number));
+            let unquoted = meant.map(|number| format!("write {key} = {}", value::show_amount(number)));
             out.push(Diagnostic { hint: unquoted, ..Diagnostic::error(raw.span(), message) });
             return Field::Invalid;
         };
@@ -438,11 +447,13 @@ fn refuse_key(key: &Spanned<toml::de::DeString<'_>>, schema: &'static Schema, al
     // TOML gives a key to the header above it: a key of the group that stands below [group.check] is the check's.
     let mut owners = all.iter().filter(|other| other.section != section && other.keys.contains(&name));
     let owner = owners.clone().find(|owner| is_parent(owner.section, section)).or_else(|| owners.next());
-    let own = did_you_mean(name, schema.keys.iter().copied());
-    match (own, owner) {
-        (_, Some(owner)) if is_parent(owner.section, section) => {
-            unknown.hint(format!("`{name}` belongs to {}, move it above {section}", owner.section))
-        }
+    if let Some(owner) = owner.filter(|owner| is_parent(owner.section, section)) {
+        return unknown.hint(format!("`{name}` belongs to {}, move it above {section}", owner.section));
+    }
+    if let Some(meant) = synonyms::key(section, name) {
+        return unknown.hint(meant);
+    }
+    match (did_you_mean(name, schema.keys.iter().copied()), owner) {
         (Some(own), _) => unknown.hint(format!("did you mean `{own}`?")),
         (None, Some(owner)) => unknown.hint(format!("`{name}` belongs to {}", owner.section)),
         (None, None) if schema.keys.is_empty() => unknown,

@@ -1,5 +1,6 @@
 //! From what was typed to what it means: names are resolved, defaults filled in, and what cannot work is told.
 
+mod addresses;
 mod api;
 mod groups;
 mod links;
@@ -42,7 +43,8 @@ pub fn validate(
     let known = Known { file, links: &links, link_names: &link_names, group_names: &group_names, members: &members };
     let routes = routes::routes(&known, out);
     let farm = services::services(file, &links, &routes, out);
-    let api = api::api(&file.api, &links, read_secret, out);
+    let api = api::api(&file.api, read_secret, out);
+    addresses::addresses(file, &links, out);
     if out.errors() > 0 {
         return None;
     }

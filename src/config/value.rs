@@ -1,7 +1,7 @@
 //! Words of the file to values: names, durations, addresses, prefixes. Each refusal says what was expected, what came and,
 //! where there is one, the way out.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use ipnet::IpNet;
@@ -47,8 +47,16 @@ pub fn name(text: &str) -> Result<String, Refused> {
     Err(Refused::new(format!("not a name: {text:?}: {problem}")))
 }
 
-/// A device name as the kernel allows it (15 bytes, no `/`, no white space).
+/// A device: its name as the kernel allows it (15 bytes, no `/`, no white space), or `mac:` and the hardware address of a card
+/// that is called now this and now that.
 pub fn device(text: &str) -> Result<String, Refused> {
+    if let Some(address) = text.strip_prefix("mac:") {
+        return mac(address).map(|address| format!("mac:{address}"));
+    }
+    if let Ok(address) = text.parse::<MacAddr>() {
+        let refused = Refused::new(format!("not a device name: {text:?}: it is a hardware address"));
+        return Err(refused.hint(format!("write \"mac:{address}\" for the device that has it")));
+    }
     let refused = |problem: &str| Err(Refused::new(format!("not a device name: {text:?}: {problem}")));
     match text {
         "" | "." | ".." => refused("expected one as `ip link` shows it"),
@@ -81,9 +89,45 @@ pub fn address(text: &str) -> Result<IpAddr, Refused> {
             Some((address, _)) if address.parse::<IpAddr>().is_ok() => {
                 refused.hint(format!("write it without the prefix length: {address:?}"))
             }
-            Some(_) | None => refused,
+            Some(_) | None => match text.parse::<SocketAddr>() {
+                Ok(both) => {
+                    let (address, port) = (both.ip(), both.port());
+                    refused
+                        .hint(format!("write the address alone, \"{address}\", and a line port = {port} for the port"))
+                }
+                Err(_) if text.contains(|c: char| c.is_ascii_alphabetic()) && !text.contains(':') => {
+                    refused.hint("write the address itself: names are not looked up")
+                }
+                Err(_) => refused,
+            },
         }
     })
+}
+
+/// A number as people write large ones: `1M`, `10k`, `1_000_000`, `1e6`.
+pub fn amount(text: &str) -> Option<u64> {
+    let text = text.trim().replace(['_', ','], "");
+    if let Some((digits, power)) = text.split_once(['e', 'E']) {
+        let power = 10u64.checked_pow(power.trim_start_matches('+').parse().ok()?)?;
+        return digits.trim_end_matches(".0").parse::<u64>().ok()?.checked_mul(power);
+    }
+    let unit = match text.chars().last()? {
+        'k' | 'K' => 1000,
+        'm' | 'M' => 1_000_000,
+        'g' | 'G' => 1_000_000_000,
+        _ => return text.trim_end_matches(".0").parse().ok(),
+    };
+    text[..text.len() - 1].trim().parse::<u64>().ok()?.checked_mul(unit)
+}
+
+/// A number as TOML writes large ones: `1_000_000`.
+pub fn show_amount(number: u64) -> String {
+    let digits = number.to_string();
+    if digits.len() < 5 {
+        return digits;
+    }
+    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
+    groups.join("_")
 }
 
 /// An address that another station can have: a next hop, a peer.
@@ -108,8 +152,7 @@ pub fn interface(text: &str) -> Result<IpNet, Refused> {
     if let Some(why) = unusable(network.addr()) {
         return Err(Refused::new(format!("{} is {why}, not an address for a link", network.addr())));
     }
-    // In the last two lengths every address is a host's (RFC 3021, RFC 6164).
-    let hosts_only = network.prefix_len() + 1 >= network.max_prefix_len();
+    let hosts_only = hosts_only(network);
     if !hosts_only && network.addr() == network.network() {
         return Err(Refused::new(format!("{} is the subnet itself, not an address in it", network.addr())));
     }
@@ -122,19 +165,44 @@ pub fn interface(text: &str) -> Result<IpNet, Refused> {
     Ok(network)
 }
 
+/// In the last two lengths every address is a host's (RFC 3021, RFC 6164).
+pub fn hosts_only(subnet: IpNet) -> bool {
+    subnet.prefix_len() + 1 >= subnet.max_prefix_len()
+}
+
 /// A destination prefix; an address alone is a prefix of one.
 pub fn prefix(text: &str) -> Result<IpNet, Refused> {
-    if let Ok(address) = text.parse::<IpAddr>() {
-        return Ok(IpNet::from(address));
-    }
-    let network: IpNet = text.parse().map_err(|_| {
+    let network: IpNet = text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse()).map_err(|_| {
         Refused::new(format!("not a prefix: {text:?}")).hint(r#"write it as "203.0.113.0/24", or "default""#)
     })?;
-    match network.trunc() == network {
-        true => Ok(network),
-        false => Err(Refused::new(format!("{network} has bits set beyond its prefix length"))
-            .hint(format!("the prefix is \"{}\"", network.trunc()))),
+    if network.trunc() != network {
+        return Err(Refused::new(format!("{network} has bits set beyond its prefix length"))
+            .hint(format!("the prefix is \"{}\"", network.trunc())));
     }
+    match unroutable(network) {
+        Some(why) => Err(Refused::new(format!("{network} is {why}: nothing is forwarded to it"))),
+        None => Ok(network),
+    }
+}
+
+/// Why no router forwards to any address of a prefix. A wider prefix, such as the default, may have some of them in it.
+fn unroutable(prefix: IpNet) -> Option<&'static str> {
+    const V4: [(&str, &str); 5] = [
+        ("0.0.0.0/8", "this network (RFC 791 section 3.2)"),
+        ("127.0.0.0/8", "the loopback network"),
+        ("169.254.0.0/16", "a link-local prefix (RFC 3927 section 7)"),
+        ("224.0.0.0/4", "a multicast prefix"),
+        ("240.0.0.0/4", "in a reserved range"),
+    ];
+    const V6: [(&str, &str); 5] = [
+        ("::/96", "in a reserved range"),
+        ("::ffff:0:0/96", "in a reserved range"),
+        ("fe80::/10", "a link-local prefix (RFC 4291 section 2.5.6)"),
+        ("ff00::/8", "a multicast prefix"),
+        ("::1/128", "the loopback address"),
+    ];
+    let inside = |(whole, _): &&(&str, &str)| whole.parse::<IpNet>().is_ok_and(|whole| whole.contains(&prefix));
+    V4.iter().chain(&V6).find(inside).map(|(_, why)| *why)
 }
 
 /// A hardware address for a station.
@@ -152,7 +220,8 @@ pub fn mac(text: &str) -> Result<MacAddr, Refused> {
 fn unusable(address: IpAddr) -> Option<&'static str> {
     let reserved = match address {
         IpAddr::V4(address) => address.octets()[0] == 0 || address.octets()[0] >= 240,
-        IpAddr::V6(address) => address.to_ipv4_mapped().is_some(),
+        // ::/96 was for IPv4-compatible addresses (RFC 4291 section 2.5.5.1).
+        IpAddr::V6(address) => address.to_ipv4_mapped().is_some() || address.segments()[..6] == [0; 6],
     };
     if address.is_multicast() {
         Some("a multicast address")
@@ -208,6 +277,36 @@ mod tests {
         }
         for bad in ["", "a b", "ü", "..", "-", "a/b", &"x".repeat(64)] {
             assert!(name(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn large_numbers_are_understood_as_people_write_them() {
+        let read = ["1M", "10k", "1_000_000", "1e6", "1.0e3", "7", "2 G"].map(amount);
+        let expected = [1_000_000, 10_000, 1_000_000, 1_000_000, 1000, 7, 2_000_000_000].map(Some);
+        assert_eq!(read, expected);
+        assert_eq!(["", "M", "1.5", "1e99", "x", "ä", "-1"].map(amount), [None; 7]);
+        assert_eq!([7, 1024, 10_000, 1_000_000].map(show_amount), ["7", "1024", "10_000", "1_000_000"]);
+    }
+
+    #[test]
+    fn an_address_with_its_port_is_told_apart() {
+        let hint = |text: &str| address(text).unwrap_err().hint.unwrap_or_default();
+        assert!(hint("10.0.0.11:8080").contains("\"10.0.0.11\", and a line port = 8080"));
+        assert!(hint("[2001:db8::1]:80").contains("\"2001:db8::1\", and a line port = 80"));
+        assert!(hint("web1.example.com").contains("names are not looked up"));
+        assert_eq!(hint("10.0.0.300"), "");
+    }
+
+    #[test]
+    fn nothing_is_forwarded_to_some_prefixes() {
+        for bad in
+            ["127.0.0.0/8", "127.0.0.1", "224.0.0.0/4", "ff02::/16", "fe80::/10", "169.254.0.0/16", "240.0.0.0/8"]
+        {
+            assert!(prefix(bad).unwrap_err().message.contains("nothing is forwarded to it"), "{bad}");
+        }
+        for good in ["0.0.0.0/0", "::/0", "192.0.2.0/24", "224.0.0.0/3", "2000::/3", "64:ff9b::/96"] {
+            assert!(prefix(good).is_ok(), "{good}");
         }
     }
 

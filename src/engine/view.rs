@@ -253,6 +253,28 @@ pub struct PeerView {
     pub reason: Option<String>,
 }
 
+/// `health`: whether an engine forwards.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct HealthView {
+    /// Engine name.
+    pub engine: String,
+    /// True if there is no problem.
+    pub healthy: bool,
+    /// What stops packets, or may.
+    pub problems: Vec<ProblemView>,
+}
+
+/// What is wrong with an engine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ProblemView {
+    /// `link_down`, `worker_stuck` or the kind of an alarm.
+    pub kind: String,
+    /// What it is about: a link, a worker, a service.
+    pub subject: String,
+    /// In words.
+    pub reason: String,
+}
+
 /// `show links`, as `ip -s link`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LinkView {
@@ -266,6 +288,9 @@ pub struct LinkView {
     pub vlan: Option<u16>,
     /// `up` or `down`.
     pub state: String,
+    /// Why it is down: `no carrier`, `set down` or `the device is missing`; null while it is up.
+    #[serde(default)]
+    pub reason: Option<String>,
     /// Hardware address.
     pub mac: String,
     /// MTU in bytes.

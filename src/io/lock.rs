@@ -53,6 +53,13 @@ impl LinkLock {
     }
 }
 
+/// True if somebody owns a link on `device`, in the network namespace of the calling thread (unix(7): the names of sockets).
+pub fn is_owned(device: &str) -> bool {
+    let prefix = format!("@fwlb/link/{device}/");
+    let names = fs::read_to_string("/proc/thread-self/net/unix").unwrap_or_default();
+    names.lines().any(|line| line.split_whitespace().last().is_some_and(|name| name.starts_with(&prefix)))
+}
+
 /// The process that listens at `address`, if that can be told without waiting: an owner does not take connections, so that
 /// after some hundred questions there is no room for another.
 fn owner(address: &SocketAddr) -> Option<u32> {
@@ -148,7 +155,9 @@ mod tests {
         if !namespace() {
             return;
         }
+        assert!(!is_owned("lk0"));
         let first = LinkLock::take("lk0", Some(10)).unwrap();
+        assert!(is_owned("lk0") && !is_owned("lk"));
 
         let second = LinkLock::take("lk0", Some(10)).unwrap_err();
         assert!(matches!(second, LockError::Held { pid: Some(pid) } if pid == std::process::id()), "{second:?}");

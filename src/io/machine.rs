@@ -105,7 +105,7 @@ fn device(root: &Path, found: &netdev::Device, threads: &[Thread]) -> Device {
     if is_here(&net.join(&found.name), found) {
         receiving(&net, &found.name, DEPTH, &mut ports);
     }
-    let ports = ports.iter().map(|name| port(root, name, threads)).collect();
+    let ports = ports.iter().map(|name| port(root, name, threads, is_software(name))).collect();
     let Offloads { lro, gro: _, rx_vlan } = ethtool::offloads(&found.name).unwrap_or_default();
     let queues = ethtool::queues(&found.name).map_or(0, |queues| queues.receive);
     Device { name: found.name.clone(), ports, forwards, merges_for_good: lro, takes_tags_out: rx_vlan, queues }
@@ -115,6 +115,13 @@ fn device(root: &Path, found: &netdev::Device, threads: &[Thread]) -> Device {
 fn is_here(directory: &Path, found: &netdev::Device) -> bool {
     let same = |file: &str, value: String| read(&directory.join(file)).is_some_and(|word| word == value);
     same("ifindex", found.index.to_string()) && same("address", found.mac.to_string())
+}
+
+/// True if the device of that name in the namespace of the calling thread is made of software, as one end of a virtual wire is.
+/// A card of the same name may be elsewhere, with interrupts that are none of this device's.
+fn is_software(name: &str) -> bool {
+    let kind = netdev::find(name).and_then(|found| netdev::kind(found.index).ok().flatten());
+    kind.is_some()
 }
 
 /// The devices at the bottom of `name`.
@@ -130,7 +137,7 @@ fn receiving(net: &Path, name: &str, depth: usize, found: &mut Vec<String>) {
     lower.iter().for_each(|one| receiving(net, one, depth - 1, found));
 }
 
-fn port(root: &Path, name: &str, threads: &[Thread]) -> Port {
+fn port(root: &Path, name: &str, threads: &[Thread], is_software: bool) -> Port {
     let directory = root.join("sys/class/net").join(name);
     let mut queues: Vec<(usize, Vec<usize>)> = names(&directory.join("queues"))
         .iter()
@@ -145,9 +152,9 @@ fn port(root: &Path, name: &str, threads: &[Thread]) -> Port {
     let receives = |thread: &&Thread| is_threaded && thread.name.starts_with(&prefix);
     Port {
         name: name.to_owned(),
-        is_card: directory.join("device").exists(),
+        is_card: !is_software && directory.join("device").exists(),
         steered: queues.into_iter().map(|(_, cpus)| cpus).collect(),
-        interrupts: interrupts(root, &directory.join("device")),
+        interrupts: if is_software { Vec::new() } else { interrupts(root, &directory.join("device")) },
         receivers: threads.iter().filter(receives).cloned().collect(),
     }
 }

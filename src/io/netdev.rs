@@ -6,12 +6,15 @@ use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
 
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{LinkAttribute, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteType};
 use netlink_sys::protocols::NETLINK_ROUTE;
 
 use super::netlink::Connection;
 use crate::wire::MacAddr;
+
+/// What stands before a hardware address by which a device is meant.
+pub const BY_MAC: &str = "mac:";
 
 /// An Ethernet device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +29,33 @@ pub struct Device {
     pub mtu: u16,
     /// Administratively up and with carrier.
     pub up: bool,
+    /// Administratively up.
+    pub enabled: bool,
+}
+
+/// Why no device is meant by a designation.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ResolveError {
+    /// There is none.
+    #[error("there is no Ethernet device {designation:?}; devices here: {}", in_words(.present))]
+    None {
+        /// What was asked for.
+        designation: String,
+        /// Names of the devices that there are.
+        present: Vec<String>,
+    },
+    /// There are several.
+    #[error("{designation:?} is the address of {}: write the name of the one that is meant", .names.join(" and "))]
+    Several {
+        /// What was asked for.
+        designation: String,
+        /// Names of the devices that have the address.
+        names: Vec<String>,
+    },
+}
+
+fn in_words(names: &[String]) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
 /// All Ethernet devices, by name.
@@ -35,16 +65,69 @@ pub fn list() -> Vec<Device> {
     devices
 }
 
-/// The device with this name.
-pub fn find(name: &str) -> Option<Device> {
-    pnet_datalink::interfaces().iter().find(|interface| interface.name == name).and_then(device)
+/// The device that is meant by a name, or by `mac:` and a hardware address.
+pub fn find(designation: &str) -> Option<Device> {
+    resolve(designation).ok()
 }
 
-/// The devices with these names, in their order; one look at the machine for all.
-pub fn find_all<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<Option<Device>> {
+/// The same, or why there is none.
+pub fn resolve(designation: &str) -> Result<Device, ResolveError> {
+    choose(&pnet_datalink::interfaces(), designation, None)
+}
+
+/// The devices that are meant by these designations, in their order; one look at the machine for all. Of several that have an
+/// address, the one with the index that stands beside it is meant still.
+pub fn find_all<'a>(designations: impl IntoIterator<Item = (&'a str, Option<u32>)>) -> Vec<Option<Device>> {
     let interfaces = pnet_datalink::interfaces();
-    let find = |name| interfaces.iter().find(|interface| interface.name == name).and_then(device);
-    names.into_iter().map(find).collect()
+    designations.into_iter().map(|(designation, known)| choose(&interfaces, designation, known).ok()).collect()
+}
+
+fn choose(
+    interfaces: &[pnet_datalink::NetworkInterface],
+    designation: &str,
+    known: Option<u32>,
+) -> Result<Device, ResolveError> {
+    let mac = designation.strip_prefix(BY_MAC).and_then(|mac| mac.parse::<MacAddr>().ok());
+    let is_meant = |interface: &&pnet_datalink::NetworkInterface| match mac {
+        None => interface.name == designation,
+        Some(mac) => interface.mac.is_some_and(|own| own.octets() == mac.0),
+    };
+    let mut meant: Vec<_> = interfaces.iter().filter(is_meant).filter_map(device).collect();
+    if let Some(position) = meant.iter().position(|device| Some(device.index) == known) {
+        return Ok(meant.swap_remove(position));
+    }
+    if meant.len() > 1 {
+        // A VLAN, bond or bridge has the address of the card that it stands on.
+        let cards = software().unwrap_or_default();
+        let is_card = |device: &Device| !cards.contains(&device.index);
+        if meant.iter().filter(|device| is_card(device)).count() == 1 {
+            meant.retain(is_card);
+        }
+    }
+    match (meant.pop(), meant.as_slice()) {
+        (Some(one), []) => Ok(one),
+        (Some(last), others) => {
+            let mut names: Vec<_> = others.iter().map(|device| device.name.clone()).collect();
+            names.push(last.name);
+            Err(ResolveError::Several { designation: designation.to_owned(), names })
+        }
+        (None, _) => {
+            let mut present: Vec<_> = interfaces.iter().filter_map(device).map(|device| device.name).collect();
+            present.sort();
+            Err(ResolveError::None { designation: designation.to_owned(), present })
+        }
+    }
+}
+
+/// Sets a device administratively up or down, as `ip link set` does.
+pub fn enable(index: u32, up: bool) -> io::Result<()> {
+    let mut link = LinkMessage::default();
+    link.header.index = index;
+    link.header.change_mask = LinkFlags::Up;
+    if up {
+        link.header.flags = LinkFlags::Up;
+    }
+    Connection::open(NETLINK_ROUTE)?.change(RouteNetlinkMessage::SetLink(link))
 }
 
 fn device(interface: &pnet_datalink::NetworkInterface) -> Option<Device> {
@@ -55,6 +138,7 @@ fn device(interface: &pnet_datalink::NetworkInterface) -> Option<Device> {
         mac: MacAddr(mac.octets()),
         mtu: mtu(&interface.name).ok()?,
         up: interface.is_up() && interface.is_lower_up(),
+        enabled: interface.is_up(),
     })
 }
 
@@ -90,20 +174,31 @@ pub(super) fn request(name: &str) -> io::Result<libc::ifreq> {
 /// What a device made of software is: `veth`, `bridge`, `bond` (IFLA_INFO_KIND of rtnetlink(7)); `None`: it is a card, or there
 /// is no such device. An error is one of the netlink socket.
 pub fn kind(index: u32) -> io::Result<Option<String>> {
+    Ok(kinds()?.into_iter().find(|(one, _)| *one == index).map(|(_, kind)| kind))
+}
+
+/// Indexes of the devices that are made of software.
+fn software() -> io::Result<Vec<u32>> {
+    Ok(kinds()?.into_iter().map(|(index, _)| index).collect())
+}
+
+/// The kinds of the devices that have one.
+fn kinds() -> io::Result<Vec<(u32, String)>> {
     let mut connection = Connection::open(NETLINK_ROUTE)?;
     let links = connection.dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
-    let attributes = links.into_iter().find_map(|message| match message {
-        RouteNetlinkMessage::NewLink(link) if link.header.index == index => Some(link.attributes),
-        _ => None,
-    });
-    let kind = attributes.into_iter().flatten().find_map(|attribute| match attribute {
-        LinkAttribute::LinkInfo(infos) => infos.into_iter().find_map(|info| match info {
+    let kind = |message| {
+        let RouteNetlinkMessage::NewLink(link) = message else { return None };
+        let infos = link.attributes.into_iter().find_map(|attribute| match attribute {
+            LinkAttribute::LinkInfo(infos) => Some(infos),
+            _ => None,
+        });
+        let kind = infos?.into_iter().find_map(|info| match info {
             LinkInfo::Kind(kind) => Some(kind.to_string()),
             _ => None,
-        }),
-        _ => None,
-    });
-    Ok(kind)
+        });
+        Some((link.header.index, kind?))
+    };
+    Ok(links.into_iter().filter_map(kind).collect())
 }
 
 /// Interface indexes that a default route of the kernel leads to, in any of its tables.
@@ -153,12 +248,56 @@ mod tests {
         assert_eq!(find("nd1").unwrap().mtu, 1500);
         assert_eq!(find("lo"), None, "loopback is no Ethernet device");
         assert_eq!(find("none"), None);
-        assert_eq!(find_all(["nd1", "none", "nd0"]), [find("nd1"), None, find("nd0")]);
+        assert_eq!(find_all(["nd1", "none", "nd0"].map(|name| (name, None))), [find("nd1"), None, find("nd0")]);
         let kind = |name| kind(find(name).unwrap().index).unwrap();
         ip("link add nd2 type bridge");
         assert_eq!([kind("nd0"), kind("nd2")], [Some("veth".to_owned()), Some("bridge".to_owned())]);
         ip("link delete nd2");
         assert_eq!(list().iter().map(|device| device.name.as_str()).collect::<Vec<_>>(), ["nd0", "nd1"]);
+    }
+
+    #[test]
+    fn a_card_is_found_by_its_address_whatever_it_is_called() {
+        if !namespace() {
+            return;
+        }
+        let by_mac = "mac:02:00:00:00:00:01";
+        ip("link add nm0 address 02:00:00:00:00:01 type veth peer name nm1 address 02:00:00:00:00:02");
+        let first = find(by_mac).unwrap();
+        assert_eq!(first.name, "nm0");
+        ip("link set nm0 name moved");
+        assert_eq!(find(by_mac).map(|device| (device.index, device.name)), Some((first.index, "moved".to_owned())));
+
+        ip("link add nm2 address 02:00:00:00:00:01 type veth peer name nm3");
+        let several = resolve(by_mac).unwrap_err().to_string();
+        assert!(
+            several.contains("\"mac:02:00:00:00:00:01\" is the address of") && several.contains("nm2"),
+            "{several}"
+        );
+        let known = find_all([(by_mac, Some(first.index)), (by_mac, None)]);
+        assert_eq!(
+            known.iter().map(|found| found.as_ref().map(|one| one.index)).collect::<Vec<_>>(),
+            [Some(first.index), None]
+        );
+        let none = resolve("mac:02:00:00:00:00:09").unwrap_err().to_string();
+        assert!(none.contains("there is no Ethernet device") && none.contains("moved, nm1, nm2, nm3"), "{none}");
+    }
+
+    #[test]
+    fn a_device_is_set_up_and_down() {
+        if !namespace() {
+            return;
+        }
+        ip("link add ne0 type veth peer name ne1");
+        let state = |name: &str| find(name).map(|device| (device.enabled, device.up)).unwrap();
+        assert_eq!(state("ne0"), (false, false));
+        enable(find("ne0").unwrap().index, true).unwrap();
+        assert_eq!(state("ne0"), (true, false), "the other end is down");
+        enable(find("ne1").unwrap().index, true).unwrap();
+        assert_eq!(state("ne0"), (true, true));
+        enable(find("ne0").unwrap().index, false).unwrap();
+        assert_eq!(state("ne0"), (false, false));
+        assert!(enable(u32::MAX / 4, true).is_err());
     }
 
     #[test]

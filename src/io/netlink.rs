@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, SocketAddr};
 
@@ -73,14 +73,14 @@ impl Connection {
         outcome
     }
 
+    /// Changes something by rtnetlink, and answers the error that the kernel reports.
+    pub(super) fn change(&mut self, request: RouteNetlinkMessage) -> io::Result<()> {
+        self.transact(&in_bytes(request, NLM_F_REQUEST | NLM_F_ACK))
+    }
+
     /// All objects that the kernel lists in answer to `request`.
     pub(super) fn dump(&mut self, request: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
-        let mut message = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::from(request));
-        message.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-        message.finalize();
-        let mut bytes = vec![0; message.buffer_len()];
-        message.serialize(&mut bytes);
-        self.send(&bytes)?;
+        self.send(&in_bytes(request, NLM_F_REQUEST | NLM_F_DUMP))?;
         let mut found = Vec::new();
         let mut outcome = None;
         // The kernel fills the next part of a dump while the last is read: there is always one until it is done.
@@ -102,6 +102,15 @@ impl AsRawFd for Connection {
     fn as_raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
     }
+}
+
+fn in_bytes(request: RouteNetlinkMessage, flags: u16) -> Vec<u8> {
+    let mut message = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::from(request));
+    message.header.flags = flags;
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    bytes
 }
 
 const ERROR: u16 = 2;

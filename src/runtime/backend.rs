@@ -50,6 +50,7 @@ impl Backend for EngineBackend {
     async fn ask(self: Arc<Self>, request: Request) -> Reply {
         match request {
             Request::Status => self.status().await,
+            Request::Health => self.health().await.map(Answer::Health),
             Request::Links => Ok(Answer::Links(self.link_views(&self.shared.counters()))),
             Request::Neighbors => {
                 self.on_control(|control| control.controller.neighbors(control.now())).await.map(Answer::Neighbors)
@@ -156,12 +157,14 @@ impl EngineBackend {
             let id = LinkId::from(index);
             let counted = counters.links.get(index).copied().unwrap_or_default();
             let (made_packets, made_bytes) = shared.traffic.made_on(id);
+            let device = shared.device_words(link.device);
             LinkView {
                 engine: shared.engine.clone(),
                 name: link.name.clone(),
-                device: snapshot.devices[link.device.index()].name.clone(),
+                device: device.name.unwrap_or_else(|| snapshot.devices[link.device.index()].name.clone()),
                 vlan: link.vlan,
                 state: if link.up { "up" } else { "down" }.to_owned(),
+                reason: device.reason.filter(|_| !link.up).map(str::to_owned),
                 mac: link.mac.to_string(),
                 mtu: link.mtu,
                 addresses: link.addresses.iter().map(ToString::to_string).collect(),
@@ -169,7 +172,7 @@ impl EngineBackend {
                 rx_bytes: counted.rx_bytes,
                 rx_dropped: counted.rx_dropped,
                 io: shared.config().engine.io.word().to_owned(),
-                io_mode: shared.io_mode(link.device),
+                io_mode: device.io_mode,
                 ring_dropped: shared.traffic.ring_dropped_on(link.device),
                 tx_packets: counted.tx_packets + made_packets,
                 tx_bytes: counted.tx_bytes + made_bytes,

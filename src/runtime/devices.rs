@@ -1,10 +1,10 @@
 //! The devices of one engine: held, opened for every worker, and followed as they go and come back.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::opening::{Opener, Ways};
-use super::shared::Shared;
+use super::shared::{DeviceWords, Shared};
 use super::transmit::Outlets;
 use super::with_sources;
 use super::worker::{Mail, WorkerHandle};
@@ -14,7 +14,7 @@ use crate::id::DeviceId;
 use crate::io::af_packet;
 use crate::io::af_xdp::Attachment;
 use crate::io::isolate::{IsolateError, Isolation};
-use crate::io::lock::LinkLock;
+use crate::io::lock::{self, LinkLock};
 use crate::io::monitor::News;
 use crate::io::ways::OpenError;
 use crate::io::{netdev, privileges};
@@ -30,6 +30,9 @@ pub(super) enum AttachError {
     Open(#[from] OpenError),
 }
 
+/// Devices that were down before an engine of this process took them, by the operating system's numbers. Engines may share one.
+pub(super) type Raised = Arc<Mutex<Vec<u32>>>;
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Devices {
@@ -41,6 +44,7 @@ pub(super) struct Devices {
     ports: Vec<Port>,
     /// The links that are ours, by name.
     locks: BTreeMap<String, LinkLock>,
+    raised: Raised,
 }
 
 /// A device that is open and not yet used.
@@ -54,6 +58,8 @@ pub(super) struct Opened {
 struct Port {
     name: String,
     attached: Option<Attached>,
+    /// The number of the device that was attached last: who sets that down meanwhile wants it down.
+    taken: Option<u32>,
     /// What the controller was told last.
     told: Option<DeviceState>,
     /// The last failure to attach, so that it is logged once.
@@ -64,6 +70,8 @@ struct Port {
 #[derive(Debug)]
 struct Attached {
     index: u32,
+    /// What the kernel calls it.
+    name: String,
     mtu: u16,
     /// Holds the program of AF_XDP.
     _attachment: Option<Attachment>,
@@ -80,10 +88,11 @@ impl Devices {
         opener: Opener,
         workers: Vec<WorkerHandle>,
         locks: BTreeMap<String, LinkLock>,
+        raised: Raised,
     ) -> Self {
         let config = shared.config();
         let ports = config.devices.iter().map(|name| Port { name: name.clone(), ..Port::default() }).collect();
-        Self { shared, isolation, opener, workers, ports, locks }
+        Self { shared, isolation, opener, workers, ports, locks, raised }
     }
 
     /// Opens those devices of `config` that are not ours yet, all or none.
@@ -102,7 +111,10 @@ impl Devices {
                 Err(error) => {
                     self.close_new(opened);
                     // What the failed attempt holds, if anything.
-                    let _ = self.isolation.release(name);
+                    if let Some(found) = netdev::find(name) {
+                        let _ = self.isolation.release(&found.name);
+                        self.lower(found.index, &found.name);
+                    }
                     return Err(format!("cannot open device {name}: {}", with_sources(&error)));
                 }
             }
@@ -114,6 +126,7 @@ impl Devices {
     pub(super) fn close_new(&mut self, opened: Vec<Opened>) {
         for one in opened {
             self.release(&one.found.name);
+            self.lower(one.found.index, &one.found.name);
         }
     }
 
@@ -132,8 +145,12 @@ impl Devices {
         for (index, name) in config.devices.iter().enumerate() {
             let before = std::mem::replace(&mut self.ports[index].name, name.clone());
             if is_removed(name) && !is_removed(&before) {
+                let attached = self.ports[index].attached.as_ref().map(|port| (port.index, port.name.clone()));
                 self.detach(index.into(), "device is let go", outlets);
-                self.release(&before);
+                if let Some((number, name)) = attached {
+                    self.release(&name);
+                    self.lower(number, &name);
+                }
                 self.ports[index].told = None;
             }
         }
@@ -145,6 +162,21 @@ impl Devices {
             changes.extend(self.tell(index.into(), Some(known)));
         }
         changes
+    }
+
+    /// Sets a device down that was down before it was ours, unless another engine has links on it.
+    fn lower(&mut self, index: u32, name: &str) {
+        let mut raised = self.raised.lock().unwrap_or_else(PoisonError::into_inner);
+        if !raised.contains(&index) || lock::is_owned(name) {
+            return;
+        }
+        raised.retain(|one| *one != index);
+        match netdev::enable(index, false) {
+            Ok(()) => tracing::info!(engine = self.shared.engine, device = name, "device set down, as it was before"),
+            Err(error) => {
+                tracing::warn!(engine = self.shared.engine, device = name, %error, "device not set down again")
+            }
+        }
     }
 
     fn release(&mut self, device: &str) {
@@ -159,7 +191,9 @@ impl Devices {
         for device in (0..self.ports.len()).map(DeviceId::from) {
             let name = self.ports[device.index()].name.clone();
             let found = netdev::find(&name).ok_or_else(|| (name.clone(), no_device()))?;
-            self.attach(device, &found, outlets).map_err(|error| (name, error))?;
+            self.attach(device, &found, outlets).map_err(|error| (name.clone(), error))?;
+            // It may have been set up.
+            let found = netdev::find(&name).unwrap_or(found);
             changes.extend(self.tell(device, Some(state(&found))));
         }
         Ok(changes)
@@ -172,14 +206,16 @@ impl Devices {
 
     /// Looks again at the devices that the news are about.
     pub(super) fn follow(&mut self, news: &News, outlets: &mut Outlets) -> Vec<Change> {
+        // What is meant by its address may be called anything.
         let concerned = |port: &Port| match news {
             News::Anything => true,
-            News::Devices(names) => names.contains(&port.name),
+            News::Devices(names) => names.contains(&port.name) || port.name.starts_with(netdev::BY_MAC),
         };
         if !self.ports.iter().any(concerned) {
             return Vec::new();
         }
-        let found = netdev::find_all(self.ports.iter().map(|port| port.name.as_str()));
+        let known = |port: &Port| port.attached.as_ref().map(|attached| attached.index);
+        let found = netdev::find_all(self.ports.iter().map(|port| (port.name.as_str(), known(port))));
         let devices = (0..self.ports.len()).map(DeviceId::from);
         devices.zip(found).filter_map(|(device, found)| self.bring_in_line(device, found, outlets)).collect()
     }
@@ -213,6 +249,9 @@ impl Devices {
             self.detach(device, if is_same_device { "device has another MTU" } else { "device is gone" }, outlets);
         }
         let Some(found) = found else { return self.tell(device, None) };
+        if same {
+            self.follow_name(device, &found.name);
+        }
         if !same && let Err(error) = self.attach(device, &found, outlets) {
             let port = &mut self.ports[device.index()];
             let failure = with_sources(&error);
@@ -222,7 +261,22 @@ impl Devices {
             }
             return self.tell(device, None);
         }
+        let reason = why_down(&found);
+        self.shared.tell_device(device, |words| words.reason = reason);
         self.tell(device, Some(state(&found)))
+    }
+
+    /// A device that is meant by its address has another name: the kernel's stack is kept off by name.
+    fn follow_name(&mut self, device: DeviceId, name: &str) {
+        let port = &mut self.ports[device.index()];
+        let Some(attached) = port.attached.as_mut().filter(|attached| attached.name != name) else { return };
+        let before = std::mem::replace(&mut attached.name, name.to_owned());
+        let engine = &self.shared.engine;
+        if let Err(error) = self.isolation.hold(name).and_then(|()| self.isolation.release(&before)) {
+            tracing::warn!(engine, device = name, error = with_sources(&error), "the kernel's stack is on the device");
+        }
+        tracing::info!(engine, device = name, before, "device has another name");
+        self.shared.tell_device(device, |words| words.name = Some(name.to_owned()));
     }
 
     /// Answers the change, if it is one.
@@ -235,7 +289,8 @@ impl Devices {
     }
 
     fn attach(&mut self, device: DeviceId, found: &netdev::Device, outlets: &mut Outlets) -> Result<(), AttachError> {
-        let opened = self.open(found.clone(), is_tagged(&self.shared.config(), &found.name))?;
+        let tagged = is_tagged(&self.shared.config(), &self.ports[device.index()].name);
+        let opened = self.open(found.clone(), tagged)?;
         self.put_to_use(device, opened, outlets);
         Ok(())
     }
@@ -243,8 +298,29 @@ impl Devices {
     /// The kernel's stack off first, so that it answers nothing that the engine will answer.
     fn open(&mut self, found: netdev::Device, tagged: bool) -> Result<Opened, AttachError> {
         self.isolation.hold(&found.name)?;
+        let found = self.raise(found);
         let ways = self.opener.open(&self.shared.engine, &found, tagged)?;
         Ok(Opened { found, ways })
+    }
+
+    /// Sets a device up that is down: the engine's links are up while it runs. What comes of it is told by the news.
+    fn raise(&mut self, found: netdev::Device) -> netdev::Device {
+        if found.enabled || self.ports.iter().any(|port| port.taken == Some(found.index)) {
+            return found;
+        }
+        let (engine, device) = (&self.shared.engine, &found.name);
+        match netdev::enable(found.index, true) {
+            Ok(()) => {
+                tracing::info!(
+                    engine,
+                    device,
+                    "device was down and is set up; it is set down again when the engine lets it go"
+                );
+                self.raised.lock().unwrap_or_else(PoisonError::into_inner).push(found.index);
+            }
+            Err(error) => tracing::warn!(engine, device, %error, "device is down and cannot be set up"),
+        }
+        netdev::find(&found.name).filter(|again| again.index == found.index).unwrap_or(found)
     }
 
     fn put_to_use(&mut self, device: DeviceId, opened: Opened, outlets: &mut Outlets) {
@@ -263,8 +339,11 @@ impl Devices {
             mode,
             "device attached"
         );
-        self.shared.set_io_mode(device, mode);
-        port.attached = Some(Attached { index: found.index, mtu: found.mtu, _attachment: attachment });
+        let words = DeviceWords { name: Some(found.name.clone()), io_mode: mode, reason: why_down(&found) };
+        self.shared.tell_device(device, |told| *told = words);
+        port.taken = Some(found.index);
+        port.attached =
+            Some(Attached { index: found.index, name: found.name, mtu: found.mtu, _attachment: attachment });
         port.failure = None;
     }
 
@@ -273,14 +352,37 @@ impl Devices {
         if port.attached.take().is_some() {
             outlets.detach(device);
             self.workers.iter().for_each(|worker| worker.tell(Mail::Detach(device)));
-            self.shared.set_io_mode(device, None);
+            let reason = Some("the device is missing");
+            self.shared.tell_device(device, |told| *told = DeviceWords { reason, ..DeviceWords::default() });
             tracing::warn!(engine = self.shared.engine, device = port.name, "{why}");
         }
     }
 }
 
+/// Why a device's links are down, if they are.
+fn why_down(found: &netdev::Device) -> Option<&'static str> {
+    match (found.up, found.enabled) {
+        (true, _) => None,
+        (false, true) => Some("no carrier"),
+        (false, false) => Some("set down"),
+    }
+}
+
 fn no_device() -> AttachError {
     AttachError::Open(af_packet::OpenError::NoDevice.into())
+}
+
+impl Drop for Devices {
+    /// Devices are as they were before the engine. One that was killed leaves them up.
+    fn drop(&mut self) {
+        self.locks.clear();
+        let raised = self.raised.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for index in raised {
+            // It may be gone, or be called something else.
+            let Some(found) = netdev::list().into_iter().find(|found| found.index == index) else { continue };
+            self.lower(index, &found.name);
+        }
+    }
 }
 
 /// Whether `device` has a link on a VLAN.

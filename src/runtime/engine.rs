@@ -11,7 +11,7 @@ use super::accounts::WorkerLedger;
 use super::backend::EngineBackend;
 use super::confine;
 use super::control::{Control, Sources, commands};
-use super::devices::{AttachError, Devices};
+use super::devices::{AttachError, Devices, Raised};
 use super::management::{Served, SocketPath};
 use super::opening::Opener;
 use super::reload::{Reloader, Target};
@@ -47,6 +47,7 @@ pub(super) struct Prepared {
     links: BTreeMap<String, LinkLock>,
     isolation: Isolation,
     monitor: Monitor,
+    raised: Raised,
 }
 
 /// An engine that forwards.
@@ -73,7 +74,7 @@ impl Drop for Ending {
 
 impl Prepared {
     /// Takes the engine's devices, links and socket path, or says in one line what is in the way.
-    pub(super) fn new(file: EngineFile, options: Options, clock: Clock) -> Result<Self, RunError> {
+    pub(super) fn new(file: EngineFile, options: Options, clock: Clock, raised: Raised) -> Result<Self, RunError> {
         let config = &file.config;
         let engine = &config.engine.name;
         let system = |what: &str| {
@@ -83,8 +84,9 @@ impl Prepared {
         check_devices(&file, options)?;
         let mut links = BTreeMap::new();
         for link in &config.links {
-            let device = &config.devices[link.device.index()];
-            let lock = LinkLock::take(device, link.vlan).map_err(|source| RunError::LinkTaken {
+            let designation = &config.devices[link.device.index()];
+            let device = netdev::find(designation).map_or_else(|| designation.clone(), |found| found.name);
+            let lock = LinkLock::take(&device, link.vlan).map_err(|source| RunError::LinkTaken {
                 engine: engine.clone(),
                 link: link.name.clone(),
                 device: link.vlan.map_or_else(|| device.clone(), |vid| format!("{device} vlan {vid}")),
@@ -100,12 +102,12 @@ impl Prepared {
         })?;
         // Before the devices are looked at, so that no change is missed.
         let monitor = Monitor::open().map_err(system("listen for changes of network devices"))?;
-        Ok(Self { clock, socket, links, isolation, monitor, file })
+        Ok(Self { clock, socket, links, isolation, monitor, raised, file })
     }
 
     /// Starts the threads; to be called within the management runtime. `placed` workers of other engines have their CPUs.
     pub(super) fn start(self, placed: usize, endings: Endings, reloader: &Arc<Reloader>) -> Result<Running, RunError> {
-        let Self { file: EngineFile { path, text, config }, clock, socket, links, isolation, monitor } = self;
+        let Self { file: EngineFile { path, text, config }, clock, socket, links, isolation, monitor, raised } = self;
         let engine = config.engine.name.clone();
         let system = |what: &str| {
             let (engine, what) = (engine.clone(), what.to_owned());
@@ -159,7 +161,7 @@ impl Prepared {
         let mut outlets = Outlets::new();
         outlets.follow(&controller.snapshot());
         let opener = Opener::new(&config, count).map_err(system("reserve the frames of AF_XDP"))?;
-        let mut devices = Devices::new(shared.clone(), isolation, opener, handles.clone(), links);
+        let mut devices = Devices::new(shared.clone(), isolation, opener, handles.clone(), links, raised);
         let changes = devices.attach_all(&mut outlets).map_err(|(device, error)| match error {
             AttachError::Isolate(source) => RunError::Isolate { engine: engine.clone(), device, source },
             AttachError::Open(source) => RunError::Open { engine: engine.clone(), device, source },
@@ -275,7 +277,6 @@ fn tell_placement(config: &Config, cpus: &[usize], placed: usize) {
 /// All devices are there, and none is the operator's way into the machine.
 fn check_devices(file: &EngineFile, Options { take, confine: _ }: Options) -> Result<(), RunError> {
     let engine = &file.config.engine.name;
-    let present = netdev::list();
     let defaults = if take {
         Vec::new()
     } else {
@@ -286,14 +287,11 @@ fn check_devices(file: &EngineFile, Options { take, confine: _ }: Options) -> Re
         })?
     };
     for name in &file.config.devices {
-        let Some(found) = present.iter().find(|device| device.name == *name) else {
-            let names: Vec<_> = present.iter().map(|device| device.name.as_str()).collect();
-            return Err(RunError::NoDevice {
-                engine: engine.clone(),
-                device: name.clone(),
-                present: if names.is_empty() { "none".to_owned() } else { names.join(", ") },
-            });
-        };
+        let found = netdev::resolve(name).map_err(|source| RunError::NoDevice {
+            engine: engine.clone(),
+            device: name.clone(),
+            source,
+        })?;
         if defaults.contains(&found.index) {
             return Err(RunError::DefaultRoute { engine: engine.clone(), device: name.clone() });
         }

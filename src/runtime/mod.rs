@@ -19,6 +19,7 @@ mod counters;
 mod devices;
 mod engine;
 mod events;
+mod health;
 mod logging;
 mod management;
 mod measures;
@@ -54,7 +55,9 @@ use crate::config::{Config, Io};
 use crate::io::clock::Clock;
 use crate::io::isolate::IsolateError;
 use crate::io::lock::LockError;
+use crate::io::netdev::ResolveError;
 use crate::io::privileges::Duty;
+use crate::io::user;
 use crate::io::ways::OpenError;
 
 /// One configuration file, read and valid.
@@ -81,14 +84,14 @@ pub struct Options {
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// A configured device is missing.
-    #[error("engine {engine}: there is no Ethernet device {device:?}; devices here: {present}")]
+    #[error("engine {engine}")]
     NoDevice {
         /// Engine name.
         engine: String,
-        /// Device name.
+        /// As the file names it.
         device: String,
-        /// Names of the devices that there are.
-        present: String,
+        /// What there is instead.
+        source: ResolveError,
     },
     /// The operator is probably logged in through this device.
     #[error(
@@ -217,12 +220,19 @@ fn run_until(
     // All of them or none: an engine is prepared, which may fail, before any thread runs.
     let mut prepared = Vec::new();
     let web = web::SharedWeb::default();
+    let raised = devices::Raised::default();
     for file in files {
         web::lock(&web).apply(&file.config.engine.name, file.config.api.clone())?;
-        prepared.push(engine::Prepared::new(file, options, clock)?);
+        prepared.push(engine::Prepared::new(file, options, clock, raised.clone())?);
     }
-    if let Some(identity) = &identity {
-        identity.become_it(xdp)?;
+    match &identity {
+        Some(identity) => identity.become_it(xdp)?,
+        None if options.confine && user::is_root() => {
+            tracing::info!(
+                "the process stays root's, without its privileges: make a user fwlb, or set `user` in [engine]"
+            );
+        }
+        None => {}
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)

@@ -42,8 +42,8 @@ pub(super) struct Shared {
     pub ports: Arc<PortPools>,
     /// What sockets refused or lost.
     pub traffic: Traffic,
-    /// How AF_XDP takes the frames of each device that it has, by [`DeviceId`].
-    io_modes: Mutex<Vec<Option<String>>>,
+    /// What is told of each device, by [`DeviceId`].
+    devices: Mutex<Vec<DeviceWords>>,
     /// Those who watch packets.
     pub captures: Captures,
     /// Workers are to end.
@@ -55,6 +55,17 @@ pub(super) struct Shared {
     /// Where sessions that ended are told.
     pub accounts: Accounts,
     events: Mutex<EventLog>,
+}
+
+/// What is told of a device.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct DeviceWords {
+    /// What the kernel calls it; `None` while it is missing.
+    pub name: Option<String>,
+    /// How its frames are taken: see [`crate::engine::view::LinkView::io_mode`].
+    pub io_mode: Option<String>,
+    /// Why its links are down.
+    pub reason: Option<&'static str>,
 }
 
 /// Where the configuration in force was read.
@@ -94,7 +105,7 @@ impl Shared {
             captures: Captures::new(cells.len()),
             ports,
             traffic: Traffic::new(config.links.len(), config.devices.len(), cells.len()),
-            io_modes: Mutex::default(),
+            devices: Mutex::default(),
             cells,
             stop: AtomicBool::new(false),
             worker_beats,
@@ -111,18 +122,18 @@ impl Shared {
         self.config.load_full()
     }
 
-    /// How AF_XDP takes the frames of a device; `None` without it, and while the device is missing.
-    pub(super) fn io_mode(&self, device: DeviceId) -> Option<String> {
-        let modes = self.io_modes.lock().unwrap_or_else(PoisonError::into_inner);
-        modes.get(device.index()).cloned().flatten()
+    /// What is told of a device.
+    pub(super) fn device_words(&self, device: DeviceId) -> DeviceWords {
+        let devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        devices.get(device.index()).cloned().unwrap_or_default()
     }
 
-    /// A device is open, or not any more.
-    pub(super) fn set_io_mode(&self, device: DeviceId, mode: Option<String>) {
-        let mut modes = self.io_modes.lock().unwrap_or_else(PoisonError::into_inner);
-        let length = modes.len().max(device.index() + 1);
-        modes.resize_with(length, Option::default);
-        modes[device.index()] = mode;
+    /// A device has changed.
+    pub(super) fn tell_device(&self, device: DeviceId, change: impl FnOnce(&mut DeviceWords)) {
+        let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        let length = devices.len().max(device.index() + 1);
+        devices.resize_with(length, DeviceWords::default);
+        change(&mut devices[device.index()]);
     }
 
     /// Where it was read.

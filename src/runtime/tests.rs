@@ -18,6 +18,7 @@ use crate::io::lock::LinkLock;
 use crate::io::testing::{Host, command, ip, namespace};
 use crate::time::Duration;
 
+mod devices;
 mod metrics;
 
 /// A file of an engine called `name` with these links, its sockets and state in `directory`.

@@ -11,7 +11,7 @@ use crate::time::Duration;
 
 /// The longest time that a healthy thread needs for a turn: an idle control thread turns once a second. A watchdog that is to
 /// be fed faster is fed whatever the threads do between two looks.
-const TURN: Duration = Duration::from_secs(2);
+pub(super) const TURN: Duration = Duration::from_secs(2);
 
 /// How often a thread went round its loop. In a cache line of its own: workers write theirs all the time.
 #[derive(Debug, Default)]
@@ -24,7 +24,8 @@ impl Beat {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
-    fn count(&self) -> u64 {
+    /// How often it turned.
+    pub(super) fn count(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }

@@ -55,6 +55,7 @@ pub fn render(answers: &Answers) -> String {
             | Answer::Exchanges(_)
             | Answer::Reload(_)
             | Answer::Plan(_)
+            | Answer::Health(_)
             | Answer::Done { .. } => {}
         }
     }
@@ -144,7 +145,9 @@ fn show_link(link: &LinkView, several: bool) -> String {
     let vlan = link.vlan.map(|vlan| format!(" vlan {vlan}")).unwrap_or_default();
     // What is as ever is not said.
     let io = link.io_mode.as_ref().map(|mode| format!(" {} {mode}", link.io)).unwrap_or_default();
-    let mut text = format!("{name}: {}{vlan} {} mtu {} mac {}{io}\n", link.device, link.state, link.mtu, link.mac);
+    let why = link.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+    let (device, state) = (&link.device, &link.state);
+    let mut text = format!("{name}: {device}{vlan} {state}{why} mtu {} mac {}{io}\n", link.mtu, link.mac);
     for address in &link.addresses {
         let _ = writeln!(text, "    {address}");
     }

@@ -85,6 +85,7 @@ impl Sample {
                 | Answer::Exchanges(_)
                 | Answer::Reload(_)
                 | Answer::Plan(_)
+                | Answer::Health(_)
                 | Answer::Done { .. } => {}
             }
         }

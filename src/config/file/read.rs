@@ -14,6 +14,7 @@ use super::services::{SERVER, SERVICE, SERVICE_CHECK, STICKY, read_service};
 use super::{Check, Destination, Engine, File, Firewall, Group, Kind, Limits, Link, Peer, Route, Timeouts};
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::reader::{Field, Reader, Schema};
+use crate::config::synonyms;
 use crate::config::value::{self, Refused};
 use crate::config::{Admin, BelowMin, Io, LearnBy, OnFailure};
 use crate::flow::HashMode;
@@ -186,7 +187,10 @@ fn read_engine(reader: &Reader<'_>, out: &mut Diagnostics) -> Engine {
 
 fn io(text: &str) -> Result<Io, Refused> {
     let all = [Io::AfPacket, Io::AfXdp];
-    let unknown = || Refused::new(format!("`io` must be \"af-packet\" or \"af-xdp\", found {text:?}"));
+    let unknown = || {
+        let refused = Refused::new(format!("`io` must be \"af-packet\" or \"af-xdp\", found {text:?}"));
+        synonyms::hinted(refused, "io", text)
+    };
     all.into_iter().find(|io| io.word() == text).ok_or_else(unknown)
 }
 

@@ -6,6 +6,7 @@ use std::ops::{Range, RangeInclusive};
 use super::read::{ADMIN, ALL, ON_FAILURE, TIME_MAX, each};
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::reader::{At, Field, Reader, Schema};
+use crate::config::synonyms;
 use crate::config::value::{self, Refused};
 use crate::config::{Admin, Mode, OnFailure};
 use crate::time::Duration;
@@ -244,7 +245,10 @@ fn protocol(text: &str) -> Result<u8, Refused> {
         "udp" => Ok(17),
         "any" | "sctp" => Err(Refused::new(format!("the protocol {text:?} is reserved for a later version"))
             .hint("use \"tcp\", \"udp\" or both")),
-        _ => Err(Refused::new(format!("`protocol` must be \"tcp\" or \"udp\", found {text:?}"))),
+        _ => {
+            let refused = Refused::new(format!("`protocol` must be \"tcp\" or \"udp\", found {text:?}"));
+            Err(synonyms::hinted(refused, "protocol", text))
+        }
     }
 }
 
@@ -260,8 +264,8 @@ fn mode(text: &str) -> Result<Mode, Refused> {
             let modes = "\"nat\", \"full-nat\", \"direct\" or \"tunnel\"";
             let refused = Refused::new(format!("`mode` must be {modes}, found {text:?}"));
             Err(match value::did_you_mean(text, ["nat", "full-nat", "direct", "tunnel"]) {
-                Some(word) => refused.hint(format!("did you mean {word:?}?")),
-                None => refused,
+                Some(word) => synonyms::hinted(refused.hint(format!("did you mean {word:?}?")), "mode", text),
+                None => synonyms::hinted(refused, "mode", text),
             })
         }
     }
@@ -273,10 +277,13 @@ fn hash_part(text: &str) -> Result<HashPart, Refused> {
         "source-port" => Ok(HashPart::SourcePort),
         "destination-address" => Ok(HashPart::DestinationAddress),
         "destination-port" => Ok(HashPart::DestinationPort),
-        _ => Err(Refused::new(format!(
-            "`hash-on` is made of \"source-address\", \"source-port\", \"destination-address\" and \"destination-port\", \
-             found {text:?}"
-        ))),
+        _ => {
+            let refused = Refused::new(format!(
+                "`hash-on` is made of \"source-address\", \"source-port\", \"destination-address\" and \"destination-port\", \
+                 found {text:?}"
+            ));
+            Err(synonyms::hinted(refused, "hash-on", text))
+        }
     }
 }
 
@@ -323,7 +330,10 @@ fn read_sticky(reader: &Reader<'_>, out: &mut Diagnostics) -> Sticky {
     let by = |text: &str| match text {
         "source" => Ok(()),
         "cookie" => Err(Refused::new("`by = \"cookie\"` is reserved for a later version").hint("use by = \"source\"")),
-        _ => Err(Refused::new(format!("`by` must be \"source\", found {text:?}"))),
+        _ => {
+            let refused = Refused::new(format!("`by` must be \"source\", found {text:?}"));
+            Err(synonyms::hinted(refused, "by", text))
+        }
     };
     reader.word("by", by, out);
     Sticky {

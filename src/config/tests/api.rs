@@ -52,7 +52,10 @@ fn what_would_expose_the_engine_or_cannot_work_is_refused() {
         (beyond.to_owned(), ["beyond loopback needs `tls`", "beyond loopback needs a token"]),
         (format!("{beyond}{TLS}"), ["needs a token", "[[api.token]]"]),
         (format!("{beyond}{TOKEN}"), ["needs `tls`", "127.0.0.1:9600"]),
-        ("listen = \"198.51.100.1:9600\"\n".to_owned(), ["belongs to link \"clients\"", "management device"]),
+        (
+            "listen = \"198.51.100.1:9600\"\n".to_owned(),
+            ["own address on link \"clients\", here where the API listens", "management device"],
+        ),
         ("listen = \"localhost:9600\"\n".to_owned(), ["not an address with a port", "\"127.0.0.1:9600\""]),
         ("listen = \"127.0.0.1\"\n".to_owned(), ["not an address with a port", "[::1]:9600"]),
         ("listen = \"127.0.0.1:0\"\n".to_owned(), ["not an address with a port", "1..=65535"]),

@@ -141,3 +141,27 @@ fn an_engine_on_both_sides_of_its_group_is_told() {
         &["10.1.0.1 is the engine's own address"],
     );
 }
+
+#[test]
+fn a_group_that_no_route_leads_through_is_told_with_the_route_to_write() {
+    let text = with("group = \"perimeter\"\npeer = \"inner\"", "via = [\"10.1.0.9\", \"fd00:1::9\"]");
+    let said = said(&text);
+    assert!(said.contains("no route leads through group \"perimeter\""), "{said}");
+    let start = said.find("[[route]]").unwrap_or_else(|| panic!("{said}"));
+    let lines: Vec<_> = said[start..].lines().take(3).map(|line| line.trim_start_matches(['|', ' '])).collect();
+    let pasted = lines.join("\n");
+    let outcome = load_text(&format!("{text}\n{pasted}\n").replace("[\"203.0.113.0/24\", ", "[\"192.0.2.0/24\", "));
+    assert_eq!(outcome.diagnostics.to_string(), "", "what was told works as it stands: {pasted}");
+    refused(&with("group = \"perimeter\"", "group = 5"), &["`group` must be a string"]);
+}
+
+#[test]
+fn a_group_without_a_ready_firewall_is_told() {
+    let firewalls = |first: &str, second: &str| {
+        GOOD.replace("name = \"fw1\"", &format!("name = \"fw1\"\nadmin = \"{first}\""))
+            .replace("name = \"fw2\"", &format!("name = \"fw2\"\nadmin = \"{second}\""))
+    };
+    assert_eq!(said(&firewalls("maint", "ready")), "");
+    warned(&firewalls("maint", "maint"), &["every firewall of the group is in maint"]);
+    warned(&firewalls("drain", "maint"), &["no firewall of the group is ready"]);
+}

@@ -196,7 +196,7 @@ fn a_destination_has_one_owner() {
     refused(&farm("\"2001:db8:1::80\"", "\"198.51.100.80\""), &["VIP 198.51.100.80 stands twice"]);
     refused(
         &farm("198.51.100.80", "198.51.100.1"),
-        &["VIP 198.51.100.1 is the engine's own address on link \"clients\""],
+        &["198.51.100.1 is the engine's own address on link \"clients\", here the VIP of service \"web\""],
     );
 }
 
@@ -264,7 +264,7 @@ fn servers_are_judged() {
     refused(&farm("10.10.20.12", "10.10.20.11"), &["server address 10.10.20.11 port 8080 stands twice", "`weight`"]);
     refused(&farm("weight = 0", "weight = 257"), &["`weight` must be 0..=256, found 257"]);
     refused(&farm("10.10.20.12", "10.10.20.1"), &["10.10.20.1 is the engine's own address on link \"servers\""]);
-    refused(&farm("10.10.20.12", "198.51.100.80"), &["198.51.100.80 is the service's VIP"]);
+    refused(&farm("10.10.20.12", "198.51.100.80"), &["198.51.100.80 is the VIP of service \"web\", here"]);
     warned(&farm("10.10.20.12", "192.0.2.12"), &["no link and no route leads to 192.0.2.12"]);
     let without = FARM[..FARM.find("[[service.server]]").unwrap()].to_owned();
     refused(&without, &["service \"web\" has no servers"]);
@@ -347,7 +347,7 @@ fn source_addresses_are_judged() {
     refused(&snat("\"10.10.0.0-10.10.20.240\""), &["a range has at most 256 addresses"]);
     refused(&snat("\"10.10.20.240-fd00::1\""), &["a range has one family"]);
     refused(&snat("[\"10.10.20.240\", \"10.10.20.240\", \"fd00:20::240\"]"), &["10.10.20.240 stands twice"]);
-    refused(&snat("[\"198.51.100.80\", \"fd00:20::240\"]"), &["198.51.100.80 is the service's VIP"]);
+    refused(&snat("[\"198.51.100.80\", \"fd00:20::240\"]"), &["198.51.100.80 is the VIP of service \"web\", here"]);
 }
 
 #[test]
@@ -402,4 +402,74 @@ fn thousands_of_servers_fit_one_service() {
     let outcome = load_text(&text);
     assert_eq!(outcome.diagnostics.to_string(), "");
     assert_eq!(outcome.config.unwrap().services[0].servers.len(), 4130);
+}
+
+#[test]
+fn a_service_that_takes_no_sessions_is_told() {
+    let servers = |first: &str, second: &str| {
+        FARM.replace("weight = 0\n", &format!("{second}\n"))
+            .replace("name = \"s1\"\n", &format!("name = \"s1\"\n{first}\n"))
+    };
+    for (first, second, told) in [
+        ("weight = 0", "weight = 0", Some("every weight is 0")),
+        ("admin = \"maint\"", "admin = \"maint\"", Some("every server is in maint")),
+        ("admin = \"drain\"", "weight = 0", Some("each server has weight 0 or is taken out")),
+        // A backup serves while the others are down, not while they take nothing.
+        ("weight = 0", "backup = true", Some("every weight is 0")),
+        ("admin = \"maint\"", "backup = true", None),
+        ("admin = \"maint\"", "backup = true\nadmin = \"maint\"", Some("every server is in maint")),
+        ("admin = \"maint\"", "", None),
+        ("weight = 0", "", None),
+    ] {
+        let text = servers(first, second);
+        match told {
+            Some(words) => warned(&text, &[words, "the service takes no new sessions"]),
+            None => assert_eq!(said(&text), "", "{first} {second}"),
+        }
+    }
+    let out = servers("weight = 0", "weight = 0").replace("port = 80\n", "port = 80\nadmin = \"maint\"\n");
+    assert_eq!(said(&out), "", "the whole service is taken out");
+    warned(&servers("backup = true", "backup = true"), &["every server of the service is a backup"]);
+}
+
+#[test]
+fn a_more_specific_port_of_another_service_is_told() {
+    let other = FARM[FARM.find("[[service]]").unwrap()..]
+        .replace("\"web\"", "\"range\"")
+        .replace("port = 80\n", "port = \"80-90\"\n");
+    let config =
+        load_text(&format!("{FARM}{other}").replace("kind = \"http\"\npath", "port = 1\nkind = \"http\"\npath"))
+            .config
+            .unwrap();
+    let told = demands(&config);
+    let words = "tcp port 80 of 198.51.100.80 is not its own but that of service web, which is more specific";
+    assert_eq!(told.matches(words).count(), 1, "{told}");
+}
+
+#[test]
+fn words_of_the_trade_are_answered_with_the_line_to_write() {
+    for (text, told) in [
+        (service("mode = \"dsr\""), "write mode = \"direct\""),
+        (service("mode = \"Masquerade\""), "write mode = \"nat\""),
+        (service("vip = \"203.0.113.80\""), "write address = \"203.0.113.80\""),
+        (service("balance = \"roundrobin\""), "write scheduler ="),
+        (service("scheduler = \"wrr\""), "write scheduler = \"round-robin\""),
+        (service("scheduler = \"roundrobin\""), "write scheduler = \"round-robin\""),
+        (service("scheduler = \"leastconn\""), "write scheduler = \"least-connections\""),
+        (service("scheduler = \"source\""), "write scheduler = \"hash\""),
+        (service("hash-on = \"source\""), "write hash-on = \"source-address\""),
+        (service("persistence_timeout = 600"), "write sticky = {"),
+        (service("sorry_server = \"10.0.0.1\""), "[[service.server]] with backup = true"),
+        (farm("\"tcp\"", "\"both\""), "write protocol = [\"tcp\", \"udp\"]"),
+        (check("type = \"tcp\""), "write kind = \"tcp\""),
+        (check("kind = \"HTTP_GET\""), "write kind = \"http\""),
+        (check("protocol = \"tcp\""), "`protocol` belongs to [[service]], move it above"),
+        (farm("[\"10.10.20.11\", \"fd00:20::11\"]", "\"10.10.20.11:8080\""), "and a line port = 8080"),
+        (format!("{FARM}[vrrp]\nid = 5\n"), "VRRP is for a later version"),
+        (format!("{FARM}[limits]\nsessions = \"1M\"\n"), "write sessions = 1_000_000"),
+        (format!("{FARM}[limits]\nsessions = 1e6\n"), "write sessions = 1_000_000"),
+        (format!("{FARM}[frontend]\n"), "write [[service]]"),
+    ] {
+        refused(&text, &[told]);
+    }
 }

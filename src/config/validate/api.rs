@@ -1,6 +1,5 @@
 //! `[api]`: nothing beyond loopback without encryption and a token.
 
-use std::net::IpAddr;
 use std::ops::Range;
 
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
@@ -9,7 +8,7 @@ use crate::config::reader::{At, Field};
 use crate::config::validate::ReadSecret;
 use crate::config::validate::names::{Names, twice};
 use crate::config::validate::secrets::{content, secret};
-use crate::config::{Api, Link, Secret, Tls, Token};
+use crate::config::{Api, Secret, Tls, Token};
 
 /// Tokens of one engine at most.
 const TOKENS_MAX: usize = 64;
@@ -17,18 +16,12 @@ const TOKENS_MAX: usize = 64;
 const SECRET_MIN: usize = 16;
 
 /// What `[api]` means; `None` if it has a mistake.
-pub fn api(
-    typed: &file::Api,
-    links: &[Option<Link>],
-    read_secret: &mut ReadSecret<'_>,
-    out: &mut Diagnostics,
-) -> Option<Api> {
+pub fn api(typed: &file::Api, read_secret: &mut ReadSecret<'_>, out: &mut Diagnostics) -> Option<Api> {
     let before = out.errors();
     let tls = typed.tls.as_ref().and_then(|tls| certificate(tls, read_secret, out));
     let tokens = tokens(&typed.tokens, read_secret, out);
     match &typed.listen {
         Field::Given(listen) => {
-            own_link(&listen.span, listen.value.ip(), links, out);
             if !listen.value.ip().is_loopback() {
                 beyond_loopback(typed, &listen.span, out);
             }
@@ -55,15 +48,6 @@ fn beyond_loopback(typed: &file::Api, listen: &Range<usize>, out: &mut Diagnosti
     if typed.tokens.is_empty() {
         let missing = Diagnostic::error(listen.clone(), "`listen` beyond loopback needs a token");
         out.push(missing.hint("write [[api.token]] with name, role and secret, or listen on \"127.0.0.1:9600\""));
-    }
-}
-
-/// The kernel does not own the addresses of the engine's links, and cannot listen there.
-fn own_link(listen: &Range<usize>, address: IpAddr, links: &[Option<Link>], out: &mut Diagnostics) {
-    let owner = links.iter().flatten().find(|link| link.addresses.iter().any(|own| own.addr() == address));
-    if let Some(link) = owner {
-        let message = format!("{address} belongs to link {:?}, which the kernel does not serve", link.name);
-        out.push(Diagnostic::error(listen.clone(), message).hint("listen on an address of a management device"));
     }
 }
 

@@ -91,7 +91,10 @@ fn group(
             typed.span.clone(),
             format!("{title} has no peer: nobody to probe through its firewalls"),
         );
-        out.push(missing.hint("write [[group.peer]] with the name and addresses of the engine on the far side"));
+        out.push(missing.hint(
+            "both sides of the firewalls are engines, each with a file of its own, which one box can run together; write \
+             [[group.peer]] with the name and addresses of the one on the far side",
+        ));
     }
     if let Some(min_up) = typed.min_up.given()
         && min_up.value > typed.firewalls.len() as u64

@@ -8,7 +8,7 @@ use crate::config::file::{self, File};
 use crate::config::reader::{At, Field};
 use crate::config::validate::links::is_link_local;
 use crate::config::validate::names::{Names, twice};
-use crate::config::{Firewall, LearnBy, Link, Peer};
+use crate::config::{Admin, Firewall, LearnBy, Link, Peer};
 use crate::id::{GroupId, LinkId};
 use crate::wire::Family;
 
@@ -26,7 +26,7 @@ pub fn firewalls(
         let addresses = one_per_family(&typed.addresses, out);
         if let Some(link) = link.and_then(|link| links[link].as_ref()) {
             for at in &addresses {
-                next_hop(at, link, links, out);
+                next_hop(at, link, out);
             }
         }
         Some(Firewall {
@@ -47,17 +47,28 @@ pub fn firewalls(
         let message = "every firewall of the group is a spare";
         out.push(Diagnostic::error(first.span.clone(), message).hint("a spare takes over for a firewall that is not"));
     }
+    nobody_is_ready(typed, out);
     firewalls
 }
 
-/// A neighbour on `link` has to be reachable there, and must not be the engine itself.
-pub fn next_hop(at: &At<IpAddr>, link: &Link, links: &[Option<Link>], out: &mut Diagnostics) -> bool {
-    let own = links.iter().flatten().find(|own| own.addresses.iter().any(|own| own.addr() == at.value));
-    if let Some(own) = own {
-        let message = format!("{} is the engine's own address on link {:?}", at.value, own.name);
-        out.push(Diagnostic::error(at.span.clone(), message));
-        return false;
+/// A group of which every firewall is taken out.
+fn nobody_is_ready(typed: &file::Group, out: &mut Diagnostics) {
+    let state = |firewall: &file::Firewall| firewall.admin.value().unwrap_or_default();
+    let Some(admin) = typed.firewalls.first().and_then(|firewall| firewall.admin.given()) else { return };
+    if typed.firewalls.iter().any(|firewall| state(firewall) == Admin::Ready) {
+        return;
     }
+    let message = match typed.firewalls.iter().all(|firewall| state(firewall) == Admin::Maint) {
+        true => "every firewall of the group is in maint: no session gets through",
+        false => "no firewall of the group is ready: new sessions go to those that drain, which never get empty",
+    };
+    out.push(
+        Diagnostic::warning(admin.span.clone(), message).hint("remove the line from one, or set admin = \"ready\""),
+    );
+}
+
+/// A neighbour on `link` has to be reachable there.
+pub fn next_hop(at: &At<IpAddr>, link: &Link, out: &mut Diagnostics) -> bool {
     if is_link_local(at.value) || link.addresses.iter().any(|subnet| subnet.contains(&at.value)) {
         return true;
     }
@@ -103,21 +114,17 @@ fn far_side(at: &At<IpAddr>, links: &[Option<Link>], out: &mut Diagnostics) {
         return;
     }
     for link in links.iter().flatten() {
-        let Some(subnet) = link.addresses.iter().find(|subnet| subnet.contains(&at.value)) else { continue };
-        if subnet.addr() == at.value {
-            let message = format!("{} is the engine's own address on link {:?}", at.value, link.name);
-            out.push(Diagnostic::error(at.span.clone(), message));
-        } else {
-            let message = format!(
-                "the engine stands on both sides of its group: peer address {} is in the connected subnet {} of link {:?}",
-                at.value,
-                subnet.trunc(),
-                link.name
-            );
-            let hint =
-                "packets to it would go past the firewalls; for transparent firewalls leave the peer's `addresses` out";
-            out.push(Diagnostic::warning(at.span.clone(), message).hint(hint));
-        }
+        let holds = |subnet: &&ipnet::IpNet| subnet.contains(&at.value) && subnet.addr() != at.value;
+        let Some(subnet) = link.addresses.iter().find(holds) else { continue };
+        let message = format!(
+            "the engine stands on both sides of its group: peer address {} is in the connected subnet {} of link {:?}",
+            at.value,
+            subnet.trunc(),
+            link.name
+        );
+        let hint =
+            "packets to it would go past the firewalls; for transparent firewalls leave the peer's `addresses` out";
+        out.push(Diagnostic::warning(at.span.clone(), message).hint(hint));
     }
 }
 

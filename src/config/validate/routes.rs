@@ -87,6 +87,7 @@ pub fn routes(known: &Known<'_>, out: &mut Diagnostics) -> Vec<Route> {
     }
     same_prefix(known, &routes, &places, out);
     past_the_firewalls(known, &routes, &places, out);
+    unused_groups(known, out);
     routes
 }
 
@@ -229,7 +230,7 @@ fn hop(via: &At<IpAddr>, typed: &file::Route, known: &Known<'_>, out: &mut Diagn
             }
         },
     };
-    let valid = next_hop(via, known.links.get(link)?.as_ref()?, known.links, out);
+    let valid = next_hop(via, known.links.get(link)?.as_ref()?, out);
     valid.then(|| LinkId::from(link))
 }
 
@@ -283,6 +284,42 @@ fn past_the_firewalls(known: &Known<'_>, routes: &[Route], places: &[&At<Destina
             );
             out.push(Diagnostic::warning(place.span.clone(), message).related(at.span.clone(), "it is connected here"));
         }
+    }
+}
+
+/// A group that no route leads through is probed and gets no packet.
+fn unused_groups(known: &Known<'_>, out: &mut Diagnostics) {
+    let routes = &known.file.routes;
+    // A group that a route names wrongly may be the one that is meant.
+    let known_groups: Vec<_> = known.file.groups.iter().filter_map(|group| group.name.value()).collect();
+    let is_wrong = |route: &file::Route| match &route.group {
+        Field::Given(name) => !known_groups.contains(&name.value),
+        Field::Invalid => true,
+        Field::Absent => false,
+    };
+    if routes.iter().any(is_wrong) {
+        return;
+    }
+    for typed in &known.file.groups {
+        let Some(name) = typed.name.given() else { continue };
+        if routes.iter().filter_map(|route| route.group.given()).any(|group| group.value == name.value) {
+            continue;
+        }
+        let is_default = |to: &At<Destination>| match to.value {
+            Destination::Default => true,
+            Destination::Prefix(prefix) => prefix.prefix_len() == 0,
+        };
+        let has_default = routes.iter().filter_map(|route| route.to.given()).flat_map(|to| &to.value).any(is_default);
+        let (to, comment) = match has_default {
+            true => ("203.0.113.0/24", "  # what lies behind the firewalls"),
+            false => ("default", ""),
+        };
+        let message = format!(
+            "no route leads through group {:?}: packets for what is behind its firewalls are dropped (drop_no_route)",
+            name.value
+        );
+        let hint = format!("add\n[[route]]\nto = \"{to}\"{comment}\ngroup = {:?}", name.value);
+        out.push(Diagnostic::warning(name.span.clone(), message).hint(hint));
     }
 }
 

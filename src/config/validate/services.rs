@@ -80,7 +80,7 @@ fn service(
     links: &[Option<Link>],
     out: &mut Diagnostics,
 ) -> Option<Service> {
-    vips(typed, links, out);
+    vips(typed, out);
     let protocols = protocols(typed, out);
     let scheduler = scheduler(typed, out);
     let check = check::check(typed, &protocols, out);
@@ -123,8 +123,8 @@ fn mode(typed: &file::Service) -> Option<Mode> {
     }
 }
 
-/// A VIP is nobody else's address.
-fn vips(typed: &file::Service, links: &[Option<Link>], out: &mut Diagnostics) {
+/// A VIP is an address that routers forward to, once.
+fn vips(typed: &file::Service, out: &mut Diagnostics) {
     let mut seen: BTreeMap<IpAddr, &At<IpAddr>> = BTreeMap::new();
     for at in given(&typed.addresses) {
         if let Some(first) = seen.get(&at.value) {
@@ -136,17 +136,7 @@ fn vips(typed: &file::Service, links: &[Option<Link>], out: &mut Diagnostics) {
             let message = format!("{} is a link-local address: no router forwards to it", at.value);
             out.push(Diagnostic::error(at.span.clone(), message));
         }
-        if let Some(link) = engines_own(at.value, links) {
-            let message = format!("VIP {} is the engine's own address on link {:?}", at.value, link.name);
-            let hint = "give the service an address of its own; one in the same subnet is answered by ARP and ND";
-            out.push(Diagnostic::error(at.span.clone(), message).hint(hint));
-        }
     }
-}
-
-/// The link on which the engine itself has `address`.
-fn engines_own(address: IpAddr, links: &[Option<Link>]) -> Option<&Link> {
-    links.iter().flatten().find(|link| link.addresses.iter().any(|own| own.addr() == address))
 }
 
 fn protocols(typed: &file::Service, out: &mut Diagnostics) -> Vec<u8> {

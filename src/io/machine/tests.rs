@@ -28,7 +28,7 @@ impl Root {
 
 fn found(name: &str, index: u32) -> netdev::Device {
     let mac = "02:00:00:00:00:01".parse().unwrap();
-    netdev::Device { index, name: name.to_owned(), mac, mtu: 1500, up: true }
+    netdev::Device { index, name: name.to_owned(), mac, mtu: 1500, up: true, enabled: true }
 }
 
 #[test]
@@ -144,4 +144,20 @@ fn a_device_of_this_machine_is_found_and_another_is_passed_over() {
     assert!(!machine.cpus.is_empty());
     let devices: Vec<_> = machine.devices.iter().map(|device| (device.name.as_str(), &device.forwards[..])).collect();
     assert_eq!(devices, [("ma0", &[Family::V4][..])]);
+}
+
+#[test]
+fn a_virtual_wire_has_no_interrupts_though_a_card_of_its_name_has() {
+    if !namespace() {
+        return;
+    }
+    ip("link add mw0 type veth peer name mw1");
+    let root = Root::new();
+    root.directory("sys/class/net/mw0/device/msi_irqs/38").file("proc/irq/38/effective_affinity_list", "1");
+
+    let software = port(root.path(), "mw0", &[], is_software("mw0"));
+    let card = port(root.path(), "mw0", &[], is_software("none"));
+
+    assert_eq!((software.is_card, software.interrupts), (false, Vec::new()));
+    assert_eq!((card.is_card, card.interrupts), (true, vec![(38, vec![1])]));
 }

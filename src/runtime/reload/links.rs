@@ -20,7 +20,8 @@ pub(super) fn take(old: &Config, outcome: &mut Outcome, options: Options) -> Vec
             if !is_ours {
                 may_take(device, options)?;
             }
-            LinkLock::take(device, link.vlan).map_err(|error| format!("the link is taken: {error}"))
+            let name = netdev::find(device).map_or_else(|| device.clone(), |found| found.name);
+            LinkLock::take(&name, link.vlan).map_err(|error| format!("the link is taken: {error}"))
         })();
         match outcome_of {
             Ok(lock) => locks.push((link.name, lock)),
@@ -31,10 +32,7 @@ pub(super) fn take(old: &Config, outcome: &mut Outcome, options: Options) -> Vec
 }
 
 fn may_take(device: &str, Options { take, confine: _ }: Options) -> Result<(), String> {
-    let found = netdev::find(device).ok_or_else(|| {
-        let names: Vec<String> = netdev::list().into_iter().map(|device| device.name).collect();
-        format!("there is no Ethernet device {device:?}; devices here: {}", names.join(", "))
-    })?;
+    let found = netdev::resolve(device).map_err(|missing| missing.to_string())?;
     let defaults =
         netdev::default_route_devices().map_err(|error| format!("cannot read the kernel's routes: {error}"))?;
     if !take && defaults.contains(&found.index) {

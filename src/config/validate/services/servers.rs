@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::{engines_own, given, mode, show_ports};
+use super::{given, mode, show_ports};
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::file;
 use crate::config::reader::{At, Field};
 use crate::config::validate::links::is_link_local;
 use crate::config::validate::members::{family_name, one_per_family};
 use crate::config::validate::names::{Names, twice};
-use crate::config::{Link, Mode, Route, RouteTarget, Server};
+use crate::config::{Admin, Link, Mode, Route, RouteTarget, Server};
 use crate::id::ServiceId;
 use crate::wire::Family;
 
@@ -55,7 +55,36 @@ pub fn servers(
             Diagnostic::warning(first.span.clone(), message).hint("a backup serves when all that are none are down"),
         );
     }
+    nobody_takes_sessions(typed, out);
     servers
+}
+
+/// A service that takes no new session, however well its servers are: its backups serve only while the others are down.
+fn nobody_takes_sessions(typed: &file::Service, out: &mut Diagnostics) {
+    let weight = |server: &&file::Server| server.weight.value().unwrap_or(1);
+    let admin = |server: &&file::Server| server.admin.value().unwrap_or_default();
+    let takes = |server: &&file::Server| weight(server) > 0 && admin(server) == Admin::Ready;
+    let (backups, others): (Vec<_>, Vec<_>) =
+        typed.servers.iter().partition(|server| server.backup.value() == Some(true));
+    let backups_serve = others.iter().all(|server| admin(server) == Admin::Maint);
+    let in_charge = if backups_serve { [others, backups].concat() } else { others };
+    if in_charge.is_empty() || in_charge.iter().any(takes) || typed.admin.value().unwrap_or_default() != Admin::Ready {
+        return;
+    }
+    let (what, hint) = if in_charge.iter().all(|server| weight(server) == 0) {
+        ("every weight is 0", "give one a weight of 1 or more; a server that is to be emptied gets admin = \"drain\"")
+    } else if in_charge.iter().all(|server| admin(server) == Admin::Maint) {
+        ("every server is in maint", "remove the line from one, or set admin = \"ready\"")
+    } else {
+        ("each server has weight 0 or is taken out by `admin`", "make one ready, with a weight of 1 or more")
+    };
+    let place = |server: &&file::Server| {
+        let weight = server.weight.given().filter(|at| at.value == 0).map(|at| at.span.clone());
+        weight.or_else(|| server.admin.given().map(|at| at.span.clone()))
+    };
+    let at = in_charge.iter().find_map(place).unwrap_or(typed.span.clone());
+    let message = format!("{what}: the service takes no new sessions");
+    out.push(Diagnostic::warning(at, message).hint(hint));
 }
 
 /// One socket under two names would take two shares, and be counted and drained by halves.
@@ -80,16 +109,6 @@ fn reachable(at: &At<IpAddr>, typed: &file::Service, links: &[Option<Link>], rou
     if is_link_local(at.value) {
         let message = format!("{} is a link-local address: a server needs a global one", at.value);
         out.push(Diagnostic::error(at.span.clone(), message));
-        return;
-    }
-    if let Some(link) = engines_own(at.value, links) {
-        let message = format!("{} is the engine's own address on link {:?}", at.value, link.name);
-        out.push(Diagnostic::error(at.span.clone(), message));
-        return;
-    }
-    if let Some(vip) = given(&typed.addresses).iter().find(|vip| vip.value == at.value) {
-        let message = format!("{} is the service's VIP: a server needs an address of its own", at.value);
-        out.push(Diagnostic::error(at.span.clone(), message).related(vip.span.clone(), "the VIP stands here"));
         return;
     }
     let connected = links.iter().flatten().any(|link| link.addresses.iter().any(|subnet| subnet.contains(&at.value)));

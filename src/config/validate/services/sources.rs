@@ -6,6 +6,7 @@ use super::{given, mode};
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::file::{self, addresses_of};
 use crate::config::reader::Field;
+use crate::config::validate::links::is_link_local;
 use crate::config::validate::members::family_name;
 use crate::config::{Link, Mode};
 use crate::wire::Family;
@@ -37,9 +38,9 @@ pub fn snat(typed: &file::Service, links: &[Option<Link>], out: &mut Diagnostics
         if let Some(again) = own.iter().find(|address| addresses.contains(address)) {
             out.push(Diagnostic::error(range.span.clone(), format!("the source address {again} stands twice")));
         }
-        if let Some(vip) = given(&typed.addresses).iter().find(|vip| own.contains(&vip.value)) {
-            let message = format!("{} is the service's VIP: the servers' answers would go to the service", vip.value);
-            out.push(Diagnostic::error(range.span.clone(), message).related(vip.span.clone(), "the VIP stands here"));
+        if let Some(local) = own.iter().find(|address| is_link_local(**address)) {
+            let message = format!("{local} is a link-local address: it does not stand for clients beyond the link");
+            out.push(Diagnostic::error(range.span.clone(), message));
         }
         let connected = |address: &IpAddr| {
             links.iter().flatten().any(|link| link.addresses.iter().any(|subnet| subnet.contains(address)))

@@ -1,0 +1,80 @@
+//! `fwlb health`: an exit status for scripts, container engines and boot checks.
+
+use std::process::ExitCode;
+
+use serde_json::Value;
+
+use crate::api::{Answer, Request};
+use crate::cli::output;
+use crate::cli::reach::{Reach, ask, block_on};
+use crate::engine::view::HealthView;
+
+/// Say whether the engines forward: they answer, their workers turn, their links are up, nothing stops packets
+///
+/// Exit status 0: all of them; 1: one does not, or none runs.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+pub fn run(Args {}: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
+    let engines = reach.engines()?;
+    let asked = block_on(async {
+        let mut asked = Vec::new();
+        for engine in &engines {
+            asked.push((engine.name.clone(), ask(engine, &Request::Health).await));
+        }
+        asked
+    })?;
+    let (mut text, mut rows, mut healthy) = (String::new(), Vec::new(), true);
+    for (name, answer) in asked {
+        match answer {
+            Ok((value, Answer::Health(health))) => {
+                healthy &= health.healthy;
+                text.push_str(&show(&health));
+                rows.push(value);
+            }
+            Ok(_) => anyhow::bail!("the engine answered something else"),
+            Err(error) => {
+                healthy = false;
+                let reason = error.to_string();
+                text.push_str(&format!("{name}: {reason}\n"));
+                rows.push(silent(&name, &reason));
+            }
+        }
+    }
+    match reach.json {
+        true => output::print_json(&rows)?,
+        false => output::print(&text)?,
+    }
+    Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A line for each problem, or one that says that there is none.
+fn show(health: &HealthView) -> String {
+    let name = &health.engine;
+    match health.problems.as_slice() {
+        [] => format!("{name}: ok\n"),
+        problems => problems.iter().map(|problem| format!("{name}: {}\n", problem.reason)).collect(),
+    }
+}
+
+/// What stands for an engine that does not answer.
+fn silent(name: &str, reason: &str) -> Value {
+    serde_json::json!({
+        "engine": name,
+        "healthy": false,
+        "problems": [{ "kind": "no_answer", "subject": name, "reason": reason }],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_that_does_not_answer_is_told_in_the_same_shape() {
+        let health: HealthView = serde_json::from_value(silent("outer", "it is stopping")).unwrap();
+        assert_eq!((health.healthy, show(&health).as_str()), (false, "outer: it is stopping\n"));
+        let well = HealthView { engine: "inner".to_owned(), healthy: true, problems: Vec::new() };
+        assert_eq!(show(&well), "inner: ok\n");
+    }
+}

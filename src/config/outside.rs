@@ -1,0 +1,45 @@
+//! What is said of a file by who knows the machine that it is for: at its place, as everything else.
+
+use std::ops::Range;
+
+use crate::config::diagnostic::Diagnostic;
+use crate::config::reader::Field;
+use crate::config::{Config, Outcome};
+
+/// What in a file has to do with the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Concern<'a> {
+    /// A device of its links.
+    Device(&'a str),
+    /// `user` of `[engine]`.
+    User,
+    /// `group` of `[engine]`.
+    Group,
+    /// `socket-group` of `[api]`.
+    SocketGroup,
+}
+
+/// Adds a warning about what a good file names, at its place. A file with errors is left as it is.
+pub fn warn(outcome: &mut Outcome, concern: Concern<'_>, message: String, hint: String) {
+    let (Some(config), Some(file)) = (&outcome.config, &outcome.file) else { return };
+    let given = |field: &Field<String>| field.given().map(|at| at.span.clone());
+    let place = match concern {
+        Concern::Device(name) => {
+            let is_on = |index: usize| device_of(config, index) == Some(name);
+            let typed = file.links.iter().enumerate().find(|(index, _)| is_on(*index)).map(|(_, link)| link);
+            typed.and_then(|link| given(&link.device))
+        }
+        Concern::User => file.engine.as_ref().and_then(|engine| given(&engine.user)),
+        Concern::Group => file.engine.as_ref().and_then(|engine| given(&engine.group)),
+        Concern::SocketGroup => given(&file.api.socket_group),
+    };
+    let place: Range<usize> = place.unwrap_or(0..0);
+    outcome.diagnostics.push(Diagnostic::warning(place, message).hint(hint));
+    outcome.diagnostics.sort();
+}
+
+/// The device of a link by its number in the file.
+fn device_of(config: &Config, link: usize) -> Option<&str> {
+    let link = config.links.get(link)?;
+    config.devices.get(link.device.index()).map(String::as_str)
+}

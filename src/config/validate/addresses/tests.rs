@@ -1,0 +1,253 @@
+//! Every cell of the tables, in both families, by files that have the two roles.
+
+use super::*;
+use crate::config::diagnostic::Severity;
+
+const ROLES: [Role; 13] = [
+    Role::Own,
+    Role::Network,
+    Role::Broadcast,
+    Role::Anycast,
+    Role::Vip,
+    Role::NextHop,
+    Role::Firewall,
+    Role::Peer,
+    Role::Server,
+    Role::Snat,
+    Role::RouteVia,
+    Role::RouteThrough,
+    Role::Listen,
+];
+
+/// `E` error, `W` warning, `o` told elsewhere, `.` fine; blank: the cell of the other order.
+#[rustfmt::skip]
+const CELLS: [(&str, Role); 13] = [
+//   second: Own Net Bro Any VIP Hop Fw Peer Srv Snat Via Thr Listen
+    ("o W W W E E E E E . W W E", Role::Own),
+    ("  . . . E E E E E E W W E", Role::Network),
+    ("    . . E E E E E E W W E", Role::Broadcast),
+    ("      . E W W E E E W W E", Role::Anycast),
+    ("        o E E W E E W W E", Role::Vip),
+    ("          . . o . E . . W", Role::NextHop),
+    ("            o o . E . W W", Role::Firewall),
+    ("              o W E W . W", Role::Peer),
+    ("                . E . . .", Role::Server),
+    ("                  . W W E", Role::Snat),
+    ("                    . o .", Role::RouteVia),
+    ("                      . .", Role::RouteThrough),
+    ("                        .", Role::Listen),
+];
+
+fn expected(first: Role, second: Role) -> char {
+    let (cells, _) = CELLS.iter().find(|(_, role)| *role == first).unwrap();
+    let column = ROLES.iter().position(|role| *role == second).unwrap();
+    cells.chars().nth(2 * column).unwrap()
+}
+
+fn pairs() -> impl Iterator<Item = (Role, Role)> {
+    ROLES.iter().enumerate().flat_map(|(at, first)| ROLES[at..].iter().map(|second| (*first, *second)))
+}
+
+#[test]
+fn the_table_is_this_picture() {
+    for (first, second) in pairs() {
+        let cell = match together(first, second) {
+            Verdict::Fine => '.',
+            Verdict::Elsewhere => 'o',
+            Verdict::Error(_) => 'E',
+            Verdict::Warning(_) => 'W',
+        };
+        assert_eq!(cell, expected(first, second), "{first:?} and {second:?}");
+    }
+}
+
+/// A family's words in the files.
+struct Words {
+    /// The address in question by its last number, and the neighbour in its /30 or /126 with that length.
+    address: fn(u8) -> String,
+    length: u8,
+    subnet: u8,
+    other: &'static str,
+    far: &'static str,
+    server: &'static str,
+}
+
+const V4: Words = Words {
+    address: |last| format!("10.1.0.{last}"),
+    length: 24,
+    subnet: 30,
+    other: "198.51.100.254",
+    far: "10.2.0.1",
+    server: "10.10.20.11",
+};
+const V6: Words = Words {
+    address: |last| format!("fd00:1::{last:x}"),
+    length: 64,
+    subnet: 126,
+    other: "2001:db8:1::254",
+    far: "fd00:2::1",
+    server: "fd00:20::11",
+};
+
+/// A section in which `address` has that role. `n` makes its names unique.
+fn section(role: Role, address: &str, n: usize, words: &Words) -> String {
+    let Words { length, subnet, other, far, server, .. } = words;
+    let group = |firewall: &str, peer: &str| {
+        format!(
+            "[[group]]\nname = \"g{n}\"\nseed = \"a seed for the tests of this room\"\n[[group.peer]]\nname = \"p{n}\"\naddresses = \
+             \"{peer}\"\n[[group.firewall]]\nname = \"f{n}\"\nlink = \"firewalls\"\naddresses = \"{firewall}\"\n"
+        )
+    };
+    let service = |vip: &str, more: &str, server: &str| {
+        format!(
+            "[[service]]\nname = \"v{n}\"\naddress = \"{vip}\"\nprotocol = \"tcp\"\nport = 80\n{more}\n[[service.server]]\nname = \
+             \"s{n}\"\naddress = \"{server}\"\n"
+        )
+    };
+    let (fw, vip) = ((words.address)(11 + n as u8), format!("{far}{n}"));
+    match role {
+        Role::Own => {
+            format!("[[link]]\nname = \"l{n}\"\ndevice = \"eth{}\"\naddresses = \"{address}/{length}\"\n", n + 2)
+        }
+        // 77 is in the subnet of 76 to 79.
+        Role::Network | Role::Broadcast | Role::Anycast => {
+            let inside = (words.address)(77);
+            format!("[[link]]\nname = \"l{n}\"\ndevice = \"eth{}\"\naddresses = \"{inside}/{subnet}\"\n", n + 2)
+        }
+        Role::Vip => service(address, "", server),
+        Role::NextHop => {
+            let to = if *length == 24 { format!("192.0.{n}.0/24") } else { format!("2001:db8:{n}::/48") };
+            format!("[[route]]\nto = \"{to}\"\nvia = \"{address}\"\n")
+        }
+        Role::Firewall => group(address, far),
+        Role::Peer => group(&fw, address),
+        Role::Server => service(&vip, "", address),
+        Role::Snat => service(&vip, &format!("mode = \"full-nat\"\nsnat = \"{address}\""), server),
+        Role::RouteVia => format!("[[route]]\nto = \"{address}\"\nvia = \"{other}\"\n"),
+        Role::RouteThrough => format!("{}[[route]]\nto = \"{address}\"\ngroup = \"g{n}\"\n", group(&fw, far)),
+        Role::Listen if *length == 24 => format!("[api]\nlisten = \"{address}:9600\"\n"),
+        Role::Listen => format!("[api]\nlisten = \"[{address}]:9600\"\n"),
+    }
+}
+
+fn file(sections: &[String]) -> crate::config::Outcome {
+    let text = format!(
+        "[engine]\nname = \"x\"\n[[link]]\nname = \"clients\"\ndevice = \"eth0\"\naddresses = [\"198.51.100.1/24\", \
+         \"2001:db8:1::1/64\"]\n[[link]]\nname = \"firewalls\"\ndevice = \"eth1\"\naddresses = [\"10.1.0.1/24\", \
+         \"fd00:1::1/64\"]\n{}",
+        sections.concat()
+    );
+    crate::config::load("x.toml", &text, &mut |_| Err("no files here".into()))
+}
+
+#[test]
+fn two_roles_of_one_address_are_told_as_the_table_says() {
+    for (first, second) in pairs() {
+        for (words, number) in [(&V4, 76), (&V6, 76)] {
+            let is_v4 = words.length == 24;
+            // A family has no such addresses, or a file no second listener.
+            let of_other_family = |role| match role {
+                Role::Network | Role::Broadcast => !is_v4,
+                Role::Anycast => is_v4,
+                _ => false,
+            };
+            if of_other_family(first) || of_other_family(second) || first == Role::Listen {
+                continue;
+            }
+            // The last of its subnet, or the first.
+            let number = if first == Role::Broadcast || second == Role::Broadcast { number + 3 } else { number };
+            let address = (words.address)(number);
+            let outcome = file(&[section(first, &address, 0, words), section(second, &address, 1, words)]);
+            let diagnostics = &outcome.diagnostics;
+
+            let of_this_table =
+                |message: &str| message.starts_with(&format!("{address} is ")) && message.contains(", here ");
+            let told = diagnostics.iter().filter(|one| of_this_table(&one.message));
+            let cell = match told.map(|one| one.severity).min() {
+                Some(Severity::Error) => 'E',
+                Some(Severity::Warning) => 'W',
+                None => '.',
+            };
+
+            match expected(first, second) {
+                'o' => {
+                    let somewhere = diagnostics.iter().any(|one| one.message.contains(&address));
+                    assert!(cell == '.' && somewhere, "{first:?} and {second:?}:\n{diagnostics}");
+                }
+                // Both are there because of a link with such a subnet, which has the others of it too.
+                _ if second <= Role::Anycast && first >= Role::Network => {}
+                wanted => assert_eq!(cell, wanted, "{first:?} and {second:?}:\n{diagnostics}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn what_no_station_can_have_is_refused_in_every_role_that_needs_one() {
+    let v4 = ["0.0.0.0", "0.1.2.3", "127.0.0.1", "224.0.0.18", "240.0.0.1", "255.255.255.255"];
+    let v6 = ["::", "::1", "::10.0.0.1", "::ffff:10.0.0.1", "ff02::12"];
+    let roles =
+        ROLES.iter().filter(|role| !matches!(role, Role::Network | Role::Broadcast | Role::Anycast | Role::Listen));
+    for role in roles {
+        let addresses = v4.iter().map(|address| (address, &V4)).chain(v6.iter().map(|address| (address, &V6)));
+        for (address, words) in addresses {
+            let outcome = file(&[section(*role, address, 0, words)]);
+            let told = outcome.diagnostics.to_string();
+            assert!(outcome.config.is_none() && told.contains(&format!("{address}")), "{role:?} {address}: {told}");
+        }
+    }
+}
+
+#[test]
+fn link_local_addresses_are_for_what_stands_beside_the_engine() {
+    // Error, warning or nothing: for 169.254.9.9 in no connected subnet, and for fe80::9.
+    let cells = [
+        (Role::Vip, 'W', 'E'),
+        (Role::Peer, 'W', 'E'),
+        (Role::Server, 'W', 'E'),
+        (Role::Snat, 'W', 'E'),
+        (Role::RouteVia, 'E', 'E'),
+        (Role::RouteThrough, 'E', 'E'),
+        (Role::Own, '.', '.'),
+    ];
+    for (role, v4, v6) in cells {
+        for (address, words, wanted) in [("169.254.9.9", &V4, v4), ("fe80::9", &V6, v6)] {
+            let outcome = file(&[section(role, address, 0, words)]);
+            let told = outcome.diagnostics.iter().filter(|one| one.message.contains(address)).map(|one| one.severity);
+            let cell = match told.min() {
+                Some(Severity::Error) => 'E',
+                Some(Severity::Warning) => 'W',
+                None => '.',
+            };
+            assert_eq!(cell, wanted, "{role:?} {address}:\n{}", outcome.diagnostics);
+        }
+    }
+}
+
+#[test]
+fn a_link_local_neighbour_may_have_the_engines_address_of_another_link() {
+    let links = |own: &str, hop: &str| {
+        let text = format!(
+            "[engine]\nname = \"x\"\n[[link]]\nname = \"a\"\ndevice = \"eth0\"\naddresses = \"fe80::1/64\"\n[[link]]\nname = \
+             \"b\"\ndevice = \"eth1\"\naddresses = [\"fe80::2/64\", \"2001:db8::1/64\"]\n[[route]]\nto = \"::/0\"\nvia = \
+             \"{own}\"\nlink = \"{hop}\"\n"
+        );
+        crate::config::load("x.toml", &text, &mut |_| Err("no files here".into())).diagnostics.to_string()
+    };
+    assert_eq!(links("fe80::1", "b"), "");
+    assert!(links("fe80::1", "a").contains("fe80::1 is the engine's own address on link \"a\""));
+}
+
+#[test]
+fn a_range_of_source_addresses_is_judged_as_a_whole() {
+    let farm = |snat: &str| {
+        let service = section(Role::Snat, snat, 0, &V4).replace("10.10.20.11", "10.1.0.11");
+        file(&[service]).diagnostics.to_string()
+    };
+    assert!(farm("10.1.0.5-10.1.0.20").contains("10.1.0.11 is the address of server \"v0/s0\""));
+    assert!(
+        farm("10.1.0.240-10.1.0.255")
+            .contains("10.1.0.255 is the broadcast address of the connected subnet 10.1.0.0/24")
+    );
+    assert!(!farm("10.1.0.20-10.1.0.25").contains(", here "));
+}

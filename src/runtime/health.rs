@@ -1,0 +1,112 @@
+//! Whether an engine forwards: its threads turn, its links are up, and nothing that it watches stops packets.
+
+use super::backend::EngineBackend;
+use super::shared::Shared;
+use super::watchdog::TURN;
+use super::worker::WorkerHandle;
+use crate::api::ApiError;
+use crate::engine::view::{AlarmView, HealthView, LinkView, ProblemView};
+use crate::time::Duration;
+
+/// How long a thread that was woken is given between two looks.
+const LOOK: Duration = Duration::from_millis(20);
+/// Alarms of what stops packets. A link that is down is told with its reason; the others tell of what goes on beside the packets, or
+/// of what stands in for something that failed.
+const STOPS: [&str; 3] = ["below_min", "service_down", "duplicate_address"];
+
+impl EngineBackend {
+    /// Asks the control thread, which proves that it turns, and looks whether each worker does.
+    pub(super) async fn health(&self) -> Result<HealthView, ApiError> {
+        let before = turns(&self.shared);
+        let alarms = self
+            .on_control(|control| {
+                control.workers.iter().for_each(WorkerHandle::wake);
+                control.controller.alarms(control.now())
+            })
+            .await?;
+        let stuck = self.stuck(&before).await;
+        let links = self.link_views(&self.shared.counters());
+        Ok(judge(&self.shared.engine, &stuck, &links, &alarms))
+    }
+
+    /// The workers that have not turned since `before`, after the time that a turn may take.
+    async fn stuck(&self, before: &[u64]) -> Vec<usize> {
+        let mut waited = Duration::ZERO;
+        loop {
+            let now = turns(&self.shared);
+            let stuck: Vec<usize> = (0..now.len()).filter(|worker| now[*worker] == before[*worker]).collect();
+            if stuck.is_empty() || waited >= TURN {
+                return stuck;
+            }
+            tokio::time::sleep(LOOK).await;
+            waited += LOOK;
+        }
+    }
+}
+
+fn turns(shared: &Shared) -> Vec<u64> {
+    shared.worker_beats.iter().map(|beat| beat.count()).collect()
+}
+
+fn judge(engine: &str, stuck: &[usize], links: &[LinkView], alarms: &[AlarmView]) -> HealthView {
+    let problem = |kind: &str, subject: &str, reason: String| ProblemView {
+        kind: kind.to_owned(),
+        subject: subject.to_owned(),
+        reason,
+    };
+    let workers = stuck.iter().map(|worker| {
+        let name = format!("worker-{worker}");
+        problem("worker_stuck", &name, format!("packet worker {worker} does not turn"))
+    });
+    let down = links.iter().filter(|link| link.state == "down").map(|link| {
+        let why = link.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        problem("link_down", &link.name, format!("link {} ({}) is down{why}", link.name, link.device))
+    });
+    let alarms = alarms.iter().filter(|alarm| STOPS.contains(&alarm.kind.as_str())).map(|alarm| {
+        problem(&alarm.kind, &alarm.subject, format!("{} {}: {}", alarm.kind, alarm.subject, alarm.reason))
+    });
+    let problems: Vec<_> = workers.chain(down).chain(alarms).collect();
+    HealthView { engine: engine.to_owned(), healthy: problems.is_empty(), problems }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(state: &str, reason: Option<&str>) -> LinkView {
+        let json = serde_json::json!({
+            "engine": "outer", "name": "fw", "device": "eth1", "vlan": null, "state": state, "reason": reason, "mac": "", "mtu": 1500,
+            "addresses": [], "rx_packets": 0, "rx_bytes": 0, "rx_dropped": 0, "ring_dropped": 0, "tx_packets": 0, "tx_bytes": 0,
+            "tx_errors": 0,
+        });
+        serde_json::from_value(json).unwrap()
+    }
+
+    fn alarm(kind: &str) -> AlarmView {
+        let json = serde_json::json!({ "kind": kind, "subject": "web", "reason": "no server is up", "since_ms": 5 });
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn what_stops_packets_is_a_problem_and_what_goes_on_beside_them_is_none() {
+        assert!(judge("outer", &[], &[link("up", None)], &[]).healthy);
+        let beside = ["peer_lost", "digest_differs", "firewalls_share_mac", "link_down"].map(alarm);
+        assert!(
+            judge("outer", &[], &[link("up", None)], &beside).healthy,
+            "the last stands for an older look at the links"
+        );
+
+        let found =
+            judge("outer", &[1], &[link("up", None), link("down", Some("no carrier"))], &[alarm("service_down")]);
+        let reasons: Vec<_> = found.problems.iter().map(|problem| problem.reason.as_str()).collect();
+        assert!(!found.healthy);
+        assert_eq!(
+            reasons,
+            [
+                "packet worker 1 does not turn",
+                "link fw (eth1) is down: no carrier",
+                "service_down web: no server is up"
+            ]
+        );
+    }
+}
