@@ -83,7 +83,7 @@ impl Controller {
             neighbors: self.neighbors.clone(),
             paths: self.paths.clone(),
             server_checks: self.server_checks.clone(),
-            checks: Checks::default(),
+            checks: Checks::new(0),
             farm: self.farm.clone(),
             vigils: self.vigils.clone(),
             peers: self.peers.iter().map(|_| PeerRecord::default()).collect(),

@@ -52,6 +52,8 @@ impl Controller {
             self.checks.running.remove(&key);
             self.checks.agenda.set(Timer::Check(key), None);
         }
+        // Of servers that are gone nobody asks: what stays begins anywhere.
+        self.checks.ports.forget();
         self.schedule_checks();
     }
 }
