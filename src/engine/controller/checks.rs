@@ -6,6 +6,7 @@
 
 mod adopt;
 mod asked;
+mod known;
 mod ports;
 mod words;
 
@@ -123,12 +124,14 @@ pub(super) struct Checks {
     running: BTreeMap<CheckKey, Running>,
     agenda: Agenda<Timer>,
     ports: Ports,
+    /// Verdicts so far.
+    verdicts: u64,
 }
 
 impl Checks {
     /// Nothing is under way; `random` is for ports and sequence numbers.
     pub(super) fn new(random: u64) -> Self {
-        Self { running: BTreeMap::new(), agenda: Agenda::default(), ports: Ports::new(random) }
+        Self { running: BTreeMap::new(), agenda: Agenda::default(), ports: Ports::new(random), verdicts: 0 }
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
@@ -283,6 +286,7 @@ impl Controller {
 
     fn verdict_changed(&mut self, index: usize, changed: Option<State>) {
         if changed.is_some() {
+            self.checks.verdicts += 1;
             self.farm.suspects.insert(self.server_checks[index].server);
             self.note_check(index);
         }

@@ -54,6 +54,7 @@ impl Controller {
         }
         // Of servers that are gone nobody asks: what stays begins anywhere.
         self.checks.ports.forget();
+        self.checks.verdicts += 1;
         self.schedule_checks();
     }
 }
