@@ -77,6 +77,22 @@ impl Config {
         present(&self.services, |service| &service.name)
     }
 
+    /// What events and alarms call the things of the file: `web`, `web/s1`, `perimeter/fw1`, ...
+    pub fn subjects(&self) -> BTreeSet<String> {
+        let group = |id: GroupId| &self.groups[id.index()].name;
+        let firewalls = self.firewall_ids().map(|id| &self.firewalls[id.index()]);
+        let peers = self.peer_ids().map(|id| &self.peers[id.index()]);
+        let servers = self.server_ids().map(|id| &self.servers[id.index()]);
+        let service = |id: ServiceId| &self.services[id.index()].name;
+        let links = self.link_ids().map(|id| self.links[id.index()].name.clone());
+        let groups = self.group_ids().map(|id| group(id).clone());
+        let firewalls = firewalls.map(|firewall| format!("{}/{}", group(firewall.group), firewall.name));
+        let peers = peers.map(|peer| format!("{}/{}", group(peer.group), peer.name));
+        let services = self.service_ids().map(|id| service(id).clone());
+        let servers = servers.map(|server| format!("{}/{}", service(server.service), server.name));
+        links.chain(groups).chain(firewalls).chain(peers).chain(services).chain(servers).collect()
+    }
+
     /// The servers of the file, in order of their numbers.
     pub fn server_ids(&self) -> impl Iterator<Item = ServerId> + '_ {
         present(&self.servers, |server| &server.name)

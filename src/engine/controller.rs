@@ -144,6 +144,7 @@ impl Controller {
     /// An engine with this configuration; `random` seeds probe identifiers and jitter. Every device is absent until
     /// [`Controller::handle_device`] says otherwise.
     pub fn new(config: Config, random: u64, now: Instant) -> Self {
+        let checks = Checks::new(random);
         let mut random = Random(random);
         let set_keys = judgement::set_keys(&config, Vec::new());
         let liveness = Liveness::new(judgement::settings(&config, &set_keys), now);
@@ -156,7 +157,7 @@ impl Controller {
             neighbors: NeighborTable::new(limits),
             paths: probes::paths(&config, &mut random, now),
             server_checks: checks::server_checks(&config, now),
-            checks: Checks::default(),
+            checks,
             farm: Farm::new(&config, now),
             vigils: BTreeMap::new(),
             peers: config.peers.iter().map(|_| PeerRecord::default()).collect(),

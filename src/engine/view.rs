@@ -4,6 +4,7 @@
 //! milliseconds, `at` is RFC 3339 in UTC, counters are integers since start.
 
 mod explain;
+mod known;
 mod measures;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use crate::engine::Snapshot;
 use crate::path::pinning::Pin;
 
 pub use explain::{CandidateView, EgressView, ExplainView, ExplainedSessionView, ServerCandidateView, WhatIfView};
+pub use known::KnownServer;
 pub use measures::{HistogramView, MeasuresView, ProbeView, RingView, TableView, WorkerView};
 
 /// `show status`.

@@ -71,9 +71,9 @@ pub struct ServiceCheck {
     pub interval: Duration,
     /// Time for one answer.
     pub timeout: Duration,
-    /// Consecutive failures until down, 1..=255.
+    /// Consecutive failures until down, 1..=255. The first check of all decides alone.
     pub fall: u8,
-    /// Consecutive successes until up, 1..=255.
+    /// Consecutive successes until up, 1..=255. The first check of all decides alone.
     pub rise: u8,
     /// Time between checks while down.
     pub dead_interval: Duration,

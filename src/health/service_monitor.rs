@@ -1,7 +1,8 @@
 //! When a real server of a service is up, and when it is checked next.
 //!
 //! Rise and fall are [`Monitor`]'s; what a server has besides is another pace while it is down (`dead-interval`), a limit on
-//! the time without success (`down-after`), and the last failure in words.
+//! the time without success (`down-after`), and the last failure in words. The first check of all is judged alone: a balancer that
+//! starts serves as soon as its servers answer, and `rise` and `fall` are for those that it knows.
 
 use crate::health::monitor::{Monitor, Outcome, State};
 use crate::health::{Check, CheckKind, ServiceCheck};
@@ -17,13 +18,23 @@ pub struct ServiceMonitor {
     /// When the last check began (or would have begun, for the first).
     began: Option<Instant>,
     next: Instant,
+    /// When the second check begins, while the first has not.
+    second: Option<Instant>,
+    /// No check has ended with a result so far.
+    is_fresh: bool,
+    /// The server was not asked, as the engine's own link is down.
+    is_cut: bool,
     last_success: Option<Instant>,
     last_failure: Option<String>,
 }
 
 impl ServiceMonitor {
-    /// A server without a verdict, whose first check is due at `first`.
-    pub fn new(check: &ServiceCheck, first: Instant, now: Instant) -> Self {
+    /// A server without a verdict, whose first check is due at `first`. The second keeps the beat that `beat` is a time of, half an
+    /// interval later or more.
+    pub fn new(check: &ServiceCheck, first: Instant, beat: Instant, now: Instant) -> Self {
+        let earliest = first + (check.interval / 2).max(check.timeout);
+        let second = in_step(beat, check.interval, earliest);
+        let second = if second < earliest { second + check.interval } else { second };
         Self {
             monitor: Monitor::new(&streaks(check), now),
             interval: check.interval,
@@ -31,6 +42,9 @@ impl ServiceMonitor {
             down_after: check.down_after,
             began: None,
             next: first,
+            second: Some(second),
+            is_fresh: true,
+            is_cut: false,
             last_success: None,
             last_failure: None,
         }
@@ -42,6 +56,7 @@ impl ServiceMonitor {
         self.interval = check.interval;
         self.dead_interval = check.dead_interval;
         self.down_after = check.down_after;
+        self.second = None;
         self.next = self.next.min(now + self.pace());
     }
 
@@ -57,12 +72,31 @@ impl ServiceMonitor {
         // A loop that slept through whole intervals leaves those checks out: no burst.
         let began = in_step(due, pace, now);
         self.began = Some(began);
-        self.next = began + pace;
+        self.next = self.second.take().filter(|second| *second > now).unwrap_or(began + pace);
+    }
+
+    /// The check that was to begin has to wait for others: an eighth of the pace.
+    pub fn postpone(&mut self, now: Instant) {
+        self.next = now + self.pace() / 8;
+    }
+
+    /// The next check is due at `time`, if it is not earlier.
+    pub fn hurry(&mut self, time: Instant) {
+        self.next = self.next.min(time);
+    }
+
+    /// True if the server was not asked when its last check was due, as the engine's own link was down.
+    pub fn is_cut(&self) -> bool {
+        self.is_cut
     }
 
     /// A check was answered well; the new state, if this changed it.
     pub fn succeeded(&mut self, now: Instant) -> Option<State> {
         self.last_success = Some(now);
+        self.is_cut = false;
+        if std::mem::take(&mut self.is_fresh) {
+            return self.monitor.succeed(now);
+        }
         let changed = self.monitor.observe(Outcome::Success, now);
         self.keep_pace(changed, now)
     }
@@ -70,6 +104,40 @@ impl ServiceMonitor {
     /// A check failed, for this reason; the new state, if this changed it.
     pub fn failed(&mut self, reason: String, now: Instant) -> Option<State> {
         self.last_failure = Some(reason);
+        self.is_cut = false;
+        if std::mem::take(&mut self.is_fresh) {
+            self.next += self.dead_interval.saturating_sub(self.interval);
+            return self.monitor.fail(now);
+        }
+        self.missed(now)
+    }
+
+    /// The server could not be asked, as the engine's own link is down; the new state, if this changed it. The first check is still to
+    /// come, if there was none.
+    pub fn cut(&mut self, reason: String, now: Instant) -> Option<State> {
+        self.last_failure = Some(reason);
+        self.is_cut = true;
+        if self.is_fresh {
+            return self.monitor.fail(now);
+        }
+        self.missed(now)
+    }
+
+    /// A check had no answer, and the engine was to blame: it says nothing. If it was the first, the next is it.
+    pub fn excused(&mut self, now: Instant) {
+        if self.is_fresh {
+            self.hurry(now);
+        }
+    }
+
+    /// The server was up when the engine ran last, a moment ago: it is up until its checks say otherwise.
+    pub fn inherit(&mut self, now: Instant) -> Option<State> {
+        self.is_fresh = false;
+        self.last_success = Some(now);
+        self.monitor.succeed(now)
+    }
+
+    fn missed(&mut self, now: Instant) -> Option<State> {
         let changed = self.monitor.observe(Outcome::Failure, now).or_else(|| self.expire(now));
         self.keep_pace(changed, now)
     }
@@ -134,7 +202,6 @@ impl ServiceMonitor {
     }
 }
 
-/// What [`Monitor`] has to know of a check.
 /// The last of the times `from`, `from + pace`, `from + 2 * pace`, ... that is not after `now`. Whoever is late keeps his
 /// place: a thousand checks that were late together would be asked together for ever.
 fn in_step(from: Instant, pace: Duration, now: Instant) -> Instant {
@@ -142,6 +209,7 @@ fn in_step(from: Instant, pace: Duration, now: Instant) -> Instant {
     from + Duration::from_nanos(u64::try_from(late - late % pace).unwrap_or(u64::MAX))
 }
 
+/// What [`Monitor`] has to know of a check.
 fn streaks(check: &ServiceCheck) -> Check {
     Check {
         kind: CheckKind::None,
@@ -203,42 +271,37 @@ mod tests {
     }
 
     #[test]
-    fn up_after_rise_in_a_row_and_down_after_fall_in_a_row() {
-        let mut monitor = ServiceMonitor::new(&check(), at(0), at(0));
+    fn the_first_check_decides_then_down_after_fall_in_a_row() {
+        let mut monitor = ServiceMonitor::new(&check(), at(0), at(0), at(0));
         let good = |start| !(4_000..8_000).contains(&start) && start < 10_000;
 
         let began = run(&mut monitor, 16_000, good);
 
-        use State::{Down, Starting, Up};
-        let expected = [
-            (0, Starting),
-            (2_000, Up),
-            (4_000, Up),
-            (6_000, Up),
-            (8_000, Up),
-            (10_000, Up),
-            (12_000, Up),
-            (14_000, Down),
-        ];
+        use State::{Down, Up};
+        let expected =
+            [(0, Up), (2_000, Up), (4_000, Up), (6_000, Up), (8_000, Up), (10_000, Up), (12_000, Up), (14_000, Down)];
         assert_eq!(began, expected, "two failures and a success forgive everything, three do not");
     }
 
     #[test]
-    fn a_server_that_never_answered_is_down_after_fall_and_then_asked_at_the_dead_interval() {
-        let mut monitor = ServiceMonitor::new(&check(), at(0), at(0));
+    fn a_server_that_does_not_answer_its_first_check_is_down_and_asked_at_the_dead_interval_until_rise() {
+        let mut monitor = ServiceMonitor::new(&check(), at(0), at(0), at(0));
 
         let began = run(&mut monitor, 50_000, |start| start >= 20_000);
 
         let times: Vec<u64> = began.iter().map(|(start, _)| *start).collect();
-        assert_eq!(times[..6], [0, 2_000, 4_000, 14_000, 24_000, 34_000]);
-        assert_eq!(began[5].1, State::Up, "rise counts at the dead interval");
-        assert_eq!(times[6], 36_000, "up again, it is asked at the interval");
+        assert_eq!(times[..4], [0, 10_000, 20_000, 30_000]);
+        assert_eq!(
+            began[..4].iter().map(|(_, state)| *state).collect::<Vec<_>>()[1..],
+            [State::Down, State::Down, State::Up]
+        );
+        assert_eq!(times[4], 32_000, "up again, it is asked at the interval");
     }
 
     #[test]
     fn down_after_ends_it_whatever_fall_says() {
         let patient = ServiceCheck { fall: 100, down_after: Some(secs(7)), ..check() };
-        let mut monitor = ServiceMonitor::new(&patient, at(0), at(0));
+        let mut monitor = ServiceMonitor::new(&patient, at(0), at(0), at(0));
 
         // The last success is that of 4 s, told at 4.5 s.
         let began = run(&mut monitor, 12_000, |start| start <= 4_000);
@@ -251,7 +314,7 @@ mod tests {
     #[test]
     fn a_server_that_is_seldom_asked_and_always_answers_stays_up() {
         let seldom = ServiceCheck { interval: secs(30), down_after: Some(secs(5)), ..check() };
-        let mut monitor = ServiceMonitor::new(&seldom, at(0), at(0));
+        let mut monitor = ServiceMonitor::new(&seldom, at(0), at(0), at(0));
 
         let began = run(&mut monitor, 200_000, |_| true);
 
@@ -259,8 +322,69 @@ mod tests {
     }
 
     #[test]
+    fn checks_that_began_together_are_spread_from_the_second_on() {
+        for beat in [0, 300, 999, 1_000, 1_700] {
+            for well in [true, false] {
+                let same = ServiceCheck { dead_interval: secs(2), ..check() };
+                let mut monitor = ServiceMonitor::new(&same, at(0), at(beat), at(0));
+
+                let began = run(&mut monitor, 9_000, |_| well);
+
+                assert_eq!(began[0].0, 0);
+                assert!((1_000..3_000).contains(&began[1].0), "{began:?}");
+                assert!(began[1..].iter().all(|(start, _)| start % 2_000 == beat), "{began:?}");
+                assert_eq!(began[0].1, if well { State::Up } else { State::Down });
+            }
+        }
+    }
+
+    #[test]
+    fn a_link_that_is_down_is_the_reason_and_no_first_check() {
+        let mut monitor = ServiceMonitor::new(&check(), at(0), at(0), at(0));
+        monitor.begin(at(0));
+        assert_eq!(monitor.cut("link fw is down".to_owned(), at(0)), Some(State::Down));
+        assert_eq!((monitor.last_failure(), monitor.is_cut()), (Some("link fw is down"), true));
+
+        monitor.hurry(at(700));
+        assert_eq!(monitor.poll_timeout(), at(700));
+        monitor.begin(at(700));
+
+        assert_eq!(
+            (monitor.succeeded(at(710)), monitor.is_cut()),
+            (Some(State::Up), false),
+            "one good check is enough"
+        );
+        let later: Vec<_> = (0..3).map(|_| monitor.cut("link fw is down".to_owned(), at(4_000))).collect();
+        assert_eq!(later, [None, None, Some(State::Down)], "a known server is as one that does not answer");
+    }
+
+    #[test]
+    fn what_is_excused_at_the_start_is_asked_again_at_once() {
+        let mut monitor = ServiceMonitor::new(&check(), at(0), at(0), at(0));
+        monitor.begin(at(0));
+        monitor.excused(at(1_000));
+        assert!(monitor.is_due(at(1_000)));
+        monitor.begin(at(1_000));
+        assert_eq!(monitor.succeeded(at(1_001)), Some(State::Up));
+        monitor.begin(at(3_000));
+        monitor.excused(at(4_000));
+        assert!(!monitor.is_due(at(4_000)));
+    }
+
+    #[test]
+    fn a_server_that_was_up_before_falls_as_one_that_is_known() {
+        let mut monitor = ServiceMonitor::new(&check(), at(0), at(0), at(0));
+        assert_eq!(monitor.inherit(at(0)), Some(State::Up));
+        assert!(monitor.is_due(at(0)), "it is asked at once all the same");
+
+        let began = run(&mut monitor, 6_000, |_| false);
+
+        assert_eq!(began, [(0, State::Up), (2_000, State::Up), (4_000, State::Down)]);
+    }
+
+    #[test]
     fn a_loop_that_slept_goes_on_without_a_burst() {
-        let mut monitor = ServiceMonitor::new(&check(), at(0), at(0));
+        let mut monitor = ServiceMonitor::new(&check(), at(0), at(0), at(0));
         monitor.begin(at(0));
 
         monitor.begin(at(9_000));
@@ -271,7 +395,7 @@ mod tests {
     #[test]
     fn those_that_were_late_together_are_spread_as_before() {
         let first = [0, 700, 1_900];
-        let mut monitors = first.map(|first| ServiceMonitor::new(&check(), at(first), at(0)));
+        let mut monitors = first.map(|first| ServiceMonitor::new(&check(), at(first), at(first), at(0)));
 
         for monitor in &mut monitors {
             monitor.begin(at(9_500));

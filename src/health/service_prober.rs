@@ -4,6 +4,11 @@
 //! A check ends in one [`Verdict`] when it is known, and lives on until its connection is closed: by FIN, or by a reset when
 //! its time is over. The TCP of `tcp` and `http` is smoltcp's, one stack for each check: nothing is shared, and whose
 //! answer a segment is the caller tells by its addresses and ports.
+//!
+//! A server may still hold an earlier connection between the same ports: in TIME-WAIT, as it closed first, or in any state if the
+//! end of it was lost. In TIME-WAIT it takes a new SYN whose sequence number is beyond the old ones (RFC 6191 section 2), which
+//! the caller sees to; else it answers with what it expects there (a challenge ACK, RFC 5961 section 4). That is answered by the
+//! reset that ends the old connection, and by another SYN at once.
 
 mod connection;
 mod http;
@@ -22,11 +27,13 @@ use connection::{Connection, Phase};
 use http::{Answer, Progress};
 
 /// The source ports of checks: below those that stand for clients in `full-nat` (which begin at 1024), so that a check and
-/// a client never have the same tuple, and many enough that a port comes round again after a server has forgotten it.
+/// a client never have the same tuple. They bound the checks of one server port that are under way at once, not their pace.
 pub const PORTS: RangeInclusive<u16> = 512..=1023;
 /// Receive window of half-open checks, which take nothing.
 const WINDOW: u16 = 8192;
 const ECHO_DATA: &[u8] = b"service check by fwlb ";
+/// Old connections that one check clears out of its way.
+const CLEARED_MAX: u8 = 3;
 
 /// How a check ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +55,8 @@ pub struct Way {
     pub pair: Pair,
     /// Source port, or identifier of the echo; of [`PORTS`].
     pub source_port: u16,
+    /// The sequence number of the SYN (RFC 6528): beyond those of an earlier connection between the same ends.
+    pub sequence: u32,
     /// The server's port.
     pub port: u16,
     /// Largest IP packet in bytes.
@@ -65,13 +74,15 @@ pub struct ServiceProber {
     /// The verdict was handed out.
     told: bool,
     done: bool,
+    /// Old connections that were in its way.
+    cleared: u8,
     frames: VecDeque<Vec<u8>>,
 }
 
 #[derive(Debug)]
 enum Asked {
     Echo { data: Vec<u8> },
-    HalfOpen { sequence: u32 },
+    HalfOpen,
     Tcp(Box<Connection>),
     Http(Box<Connection>, Box<Answer>),
 }
@@ -85,7 +96,7 @@ impl ServiceProber {
                 let data = [ECHO_DATA, &random.to_be_bytes()].concat();
                 Asked::Echo { data }
             }
-            ServiceCheckKind::HalfOpen => Asked::HalfOpen { sequence: random as u32 },
+            ServiceCheckKind::HalfOpen => Asked::HalfOpen,
             ServiceCheckKind::Tcp => Asked::Tcp(Box::new(Connection::open(&way, Vec::new(), random, now)?)),
             ServiceCheckKind::Http { path, host, status, body } => {
                 let request = http::request(path, host.as_deref(), way.pair.destination(), way.port);
@@ -101,6 +112,7 @@ impl ServiceProber {
             verdict: None,
             told: false,
             done: false,
+            cleared: 0,
             frames: VecDeque::new(),
         };
         prober.open(now);
@@ -120,12 +132,13 @@ impl ServiceProber {
 
     /// A segment from the server to the check's port, with the IP packet that it came in; checksums are verified.
     pub fn handle_segment(&mut self, packet: &[u8], segment: &Segment<'_>, now: Instant) {
+        if self.is_of_another(segment) {
+            self.clear(segment, now);
+            return;
+        }
         match &mut self.asked {
             Asked::Echo { .. } => {}
-            Asked::HalfOpen { sequence } => {
-                let expected = sequence.wrapping_add(1);
-                self.half_open_answered(expected, segment, now);
-            }
+            Asked::HalfOpen => self.half_open_answered(segment, now),
             Asked::Tcp(connection) | Asked::Http(connection, _) => {
                 connection.receive(packet);
                 self.advance(now);
@@ -145,7 +158,7 @@ impl ServiceProber {
     /// When [`ServiceProber::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Instant {
         let wake = match &self.asked {
-            Asked::Echo { .. } | Asked::HalfOpen { .. } => None,
+            Asked::Echo { .. } | Asked::HalfOpen => None,
             Asked::Tcp(connection) | Asked::Http(connection, _) => connection.wake(),
         };
         wake.map_or(self.deadline(), |wake| wake.min(self.deadline()))
@@ -179,17 +192,17 @@ impl ServiceProber {
     }
 
     fn open(&mut self, now: Instant) {
-        let Way { macs, pair, source_port, port, .. } = self.way;
+        let Way { macs, pair, source_port, port, sequence, .. } = self.way;
         match &mut self.asked {
             Asked::Echo { data } => {
                 let echo = Echo { kind: EchoKind::Request, ident: source_port, sequence: 1, data };
                 self.frames.push_back(echo.frame(macs, pair));
             }
-            Asked::HalfOpen { sequence } => {
+            Asked::HalfOpen => {
                 let syn = Segment {
                     source_port,
                     destination_port: port,
-                    sequence: *sequence,
+                    sequence,
                     flags: tcp_flags::SYN,
                     window: WINDOW,
                     ..Segment::default()
@@ -200,7 +213,41 @@ impl ServiceProber {
         }
     }
 
-    fn half_open_answered(&mut self, expected: u32, segment: &Segment<'_>, now: Instant) {
+    /// True if a segment that comes before the connection stands acknowledges what this check never sent.
+    fn is_of_another(&self, segment: &Segment<'_>) -> bool {
+        let is_opening = !self.done
+            && match &self.asked {
+                Asked::Echo { .. } => false,
+                Asked::HalfOpen => true,
+                Asked::Tcp(connection) | Asked::Http(connection, _) => connection.phase() == Phase::Opening,
+            };
+        is_opening
+            && segment.flags & tcp_flags::ACK != 0
+            && segment.flags & tcp_flags::RST == 0
+            && segment.acknowledgement != self.way.sequence.wrapping_add(1)
+    }
+
+    /// Resets the connection that a segment belongs to (RFC 9293 section 3.10.7.3), and asks again.
+    fn clear(&mut self, segment: &Segment<'_>, now: Instant) {
+        if self.cleared >= CLEARED_MAX {
+            return;
+        }
+        self.cleared += 1;
+        self.reset(segment.acknowledgement);
+        let (way, random) = (&self.way, u64::from(segment.sequence));
+        match &mut self.asked {
+            Asked::Echo { .. } | Asked::HalfOpen => {}
+            Asked::Tcp(connection) | Asked::Http(connection, _) => {
+                if let Some(again) = Connection::open(way, connection.take_request(), random, now) {
+                    **connection = again;
+                }
+            }
+        }
+        self.open(now);
+    }
+
+    fn half_open_answered(&mut self, segment: &Segment<'_>, now: Instant) {
+        let expected = self.way.sequence.wrapping_add(1);
         if self.done || segment.flags & tcp_flags::ACK == 0 || segment.acknowledgement != expected {
             return;
         }
@@ -208,17 +255,21 @@ impl ServiceProber {
             self.verdict = Some(Verdict::Ill("connection refused".to_owned()));
             self.done = true;
         } else if segment.flags & tcp_flags::SYN != 0 {
-            let reset = Segment {
-                source_port: self.way.source_port,
-                destination_port: self.way.port,
-                sequence: expected,
-                flags: tcp_flags::RST,
-                ..Segment::default()
-            };
-            self.frames.push_back(tcp::segment(self.way.macs, self.way.pair, &reset));
+            self.reset(expected);
             self.verdict = Some(Verdict::Well(now.since(self.started)));
             self.done = true;
         }
+    }
+
+    fn reset(&mut self, sequence: u32) {
+        let reset = Segment {
+            source_port: self.way.source_port,
+            destination_port: self.way.port,
+            sequence,
+            flags: tcp_flags::RST,
+            ..Segment::default()
+        };
+        self.frames.push_back(tcp::segment(self.way.macs, self.way.pair, &reset));
     }
 
     /// Lets the connection do what it can, and looks how it stands.
@@ -228,7 +279,7 @@ impl ServiceProber {
         }
         let rtt = now.since(self.started);
         match &mut self.asked {
-            Asked::Echo { .. } | Asked::HalfOpen { .. } => {}
+            Asked::Echo { .. } | Asked::HalfOpen => {}
             Asked::Tcp(connection) => {
                 connection.poll(now);
                 if self.verdict.is_none() {
@@ -281,7 +332,7 @@ impl ServiceProber {
         if self.verdict.is_none() {
             self.verdict = Some(Verdict::Silent(match &self.asked {
                 Asked::Echo { .. } => format!("no answer in {within:?}"),
-                Asked::HalfOpen { .. } => format!("no SYN-ACK in {within:?}"),
+                Asked::HalfOpen => format!("no SYN-ACK in {within:?}"),
                 Asked::Tcp(connection) | Asked::Http(connection, _) if !connection.was_open() => {
                     format!("no SYN-ACK in {within:?}")
                 }
@@ -290,7 +341,7 @@ impl ServiceProber {
             }));
         }
         match &mut self.asked {
-            Asked::Echo { .. } | Asked::HalfOpen { .. } => {}
+            Asked::Echo { .. } | Asked::HalfOpen => {}
             Asked::Tcp(connection) | Asked::Http(connection, _) => connection.abort(now),
         }
         self.take_packets();

@@ -16,7 +16,7 @@ use super::management::{Served, SocketPath};
 use super::opening::Opener;
 use super::reload::{Reloader, Target};
 use super::shared::{Shared, Source};
-use super::state::StateFile;
+use super::state::{ServersFile, StateFile};
 use super::transmit::Outlets;
 use super::worker::{Worker, WorkerHandle};
 use super::{EngineFile, Options, RunError, placement, punts};
@@ -121,6 +121,8 @@ impl Prepared {
         let state = Arc::new(StateFile::new(&config.engine.state));
         let mut controller = Controller::new(config.clone(), random(), now);
         state.restore(&engine, &mut controller, now);
+        let servers = ServersFile::new(&engine, &config.engine.state, clock);
+        servers.restore(&mut controller, now);
         let seeds = [random(), random(), random(), random()];
         let (sessions, session_workers) = SessionTable::new(config.limits.sessions, count, config.timeouts, seeds);
         sessions.memory().into_iter().for_each(memory::advise_huge_pages);
@@ -176,6 +178,7 @@ impl Prepared {
         let sources = Sources { punts: punt_receiver, monitor, commands: todo, stop };
         reloader.add(Target { own: path, shared: shared.clone(), commands: commands.clone() });
         let backend = Arc::new(EngineBackend::new(shared.clone(), commands, depth, reloader.clone()));
+        tokio::spawn(servers.keep(backend.clone()));
         let served = socket.serve(backend.clone(), config.api.socket_group.as_deref())?;
         let spawn = |name: String, body: Box<dyn FnOnce() + Send>| {
             let ending = Ending { thread: format!("engine {engine}: {name}"), endings: endings.clone() };

@@ -2,7 +2,7 @@
 
 mod limit;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::engine::view::{CheckedView, EventView};
 use crate::time::Instant;
@@ -24,6 +24,8 @@ pub(super) struct EventLog {
     events: VecDeque<EventView>,
     /// When kind and subject changed last.
     since: BTreeMap<(String, String), Instant>,
+    /// What reloads added, and when. All else is as old as the engine.
+    born: BTreeMap<String, Instant>,
     limiter: Limiter,
 }
 
@@ -36,6 +38,7 @@ impl EventLog {
             last: 0,
             events: VecDeque::new(),
             since: BTreeMap::new(),
+            born: BTreeMap::new(),
             limiter: Limiter::default(),
         }
     }
@@ -88,15 +91,26 @@ impl EventLog {
         }
     }
 
-    /// How long the old state of the subject lasted; what did not change before is as old as the engine.
+    /// A reload took these things out of the configuration and brought those into it.
+    pub(super) fn reloaded(&mut self, gone: &BTreeSet<String>, new: &BTreeSet<String>, now: Instant) {
+        self.born.retain(|name, _| !gone.contains(name));
+        self.since.retain(|(_, subject), _| !subject.split(' ').any(|word| gone.contains(word)));
+        let room = SUBJECTS.saturating_sub(self.born.len());
+        self.born.extend(new.iter().take(room).map(|name| (name.clone(), now)));
+    }
+
+    /// How long the old state of the subject lasted; what did not change before is as old as the youngest thing that its subject
+    /// names, or as the engine.
     fn lasted_ms(&mut self, event: &EventView, now: Instant) -> Option<u64> {
         event.from.as_ref()?;
         let key = (event.kind.clone(), event.subject.clone());
         if self.since.len() >= SUBJECTS && !self.since.contains_key(&key) {
             return None;
         }
-        let since = self.since.insert(key, now).unwrap_or(self.started);
-        Some(u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX))
+        let born = || event.subject.split(' ').filter_map(|word| self.born.get(word)).max().copied();
+        let before = self.since.get(&key).copied().or_else(born).unwrap_or(self.started);
+        self.since.insert(key, now);
+        Some(u64::try_from(now.since(before).as_millis()).unwrap_or(u64::MAX))
     }
 }
 
@@ -191,6 +205,27 @@ mod tests {
         );
         assert_eq!((&lines[0].0["level"], &lines[0].0["lasted_ms"]), (&"info".into(), &700.into()));
         assert_eq!(log.after(0).iter().map(|event| event.lasted_ms).collect::<Vec<_>>(), [Some(700), Some(2500)]);
+    }
+
+    #[test]
+    fn what_a_reload_brought_is_as_old_as_the_reload_and_what_comes_back_begins_anew() {
+        let mut log = EventLog::new("outer", Instant::ZERO);
+        let (nobody, web) = (BTreeSet::new(), BTreeSet::from(["web".to_owned(), "web/s1".to_owned()]));
+        let up = |log: &mut EventLog, subject: &str, now: u64| {
+            log.add(at(), change(subject, Some("down"), "up"), Instant::from_millis(now));
+            log.after(0).last().unwrap().lasted_ms.unwrap()
+        };
+        log.reloaded(&nobody, &web, Instant::from_millis(85_000));
+
+        assert_eq!(up(&mut log, "web/s1", 88_000), 3_000);
+        assert_eq!(up(&mut log, "web/s1 ipv6", 88_500), 3_500);
+        assert_eq!(up(&mut log, "service_down web", 89_000), 4_000);
+        assert_eq!(up(&mut log, "dns/s1", 90_000), 90_000, "it was there from the start");
+        assert_eq!(up(&mut log, "web/s1", 91_000), 3_000, "since its last change");
+
+        log.reloaded(&web, &nobody, Instant::from_millis(92_000));
+        log.reloaded(&nobody, &web, Instant::from_millis(95_000));
+        assert_eq!(up(&mut log, "web/s1", 96_000), 1_000);
     }
 
     #[test]

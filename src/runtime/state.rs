@@ -1,5 +1,7 @@
 //! What `fwlb set` said, kept over a restart: `overrides.json` in the engine's state directory.
 
+mod servers;
+
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -8,6 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::engine::Controller;
 use crate::engine::view::OverrideView;
 use crate::time::Instant;
+
+pub(super) use servers::ServersFile;
 
 /// See the module.
 #[derive(Debug)]

@@ -131,6 +131,8 @@ pub struct Server {
     pub backup: bool,
     /// By family (IPv4, IPv6): its checks say it lives, and it is not in maintenance, and no drain deadline has passed.
     pub up: [bool; 2],
+    /// By family: its first check has not ended. It takes no new sessions; what goes on from before the start may be its.
+    pub is_starting: [bool; 2],
     /// It is not draining (sticky clients may still be let through).
     pub takes_new: bool,
     /// Why it is not up, where that is an operator's will.
@@ -293,6 +295,11 @@ impl Server {
     /// True if it is up in a family.
     pub const fn is_up(&self, family: Family) -> bool {
         self.up[family_index(family)]
+    }
+
+    /// True if a connection of a family that nobody remembers may be its: one from before the engine started.
+    pub(crate) const fn may_have_had(&self, family: Family) -> bool {
+        (self.is_up(family) || self.is_starting[family_index(family)]) && self.takes_new && self.weight > 0
     }
 
     /// True if new sessions of a family can be given to it, now or, if it is a backup, when it is needed.

@@ -47,10 +47,14 @@ pub struct SchedulerState {
     servers: Mutex<HashMap<(String, String), Arc<ServerState>>>,
 }
 
-/// Whether a question costs the server its turn.
+/// What a server is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Turn {
+    /// A session that begins: it costs the server its turn.
     Taken,
+    /// A session that goes on, and that nobody remembers.
+    Resumed,
+    /// Nothing: somebody wants to know.
     Foreseen,
 }
 
@@ -139,7 +143,18 @@ impl Service {
     /// A sticky client gets the server that it had while that is up, draining or not. Else the scheduler chooses among the
     /// servers that take new sessions, or, when every other is down, among the backup servers.
     pub fn choose(&self, flow: &FlowKey, now: Instant) -> Option<&Server> {
-        let server = self.pick(flow, Turn::Taken, now)?;
+        self.give(flow, Turn::Taken, now)
+    }
+
+    /// The server for a packet in the middle of a conversation that no session knows. The hash finds the one that had it before
+    /// the engine was started, also while its first check has not ended: if it is dead, the session falls when that is known.
+    /// Any other scheduler chooses as for a new session.
+    pub fn resume(&self, flow: &FlowKey, now: Instant) -> Option<&Server> {
+        self.give(flow, Turn::Resumed, now)
+    }
+
+    fn give(&self, flow: &FlowKey, turn: Turn, now: Instant) -> Option<&Server> {
+        let server = self.pick(flow, turn, now)?;
         if let Some(by) = &self.sticky
             && !self.state.sticky.remember(flow.source.address, by, &server.state.name, now)
         {
@@ -177,16 +192,23 @@ impl Service {
 
     fn schedule(&self, flow: &FlowKey, family: Family, turn: Turn) -> Option<&Server> {
         let is_candidate = |server: &Server| server.is_candidate(family);
-        let is_primary = |server: &Server| is_candidate(server) && !server.backup;
         let others_are_down = || self.needs_backups(family);
         match self.scheduler {
             Scheduler::RoundRobin => self.round_robin(family, turn),
             Scheduler::LeastConnections => {
+                let is_primary = |server: &Server| is_candidate(server) && !server.backup;
                 let backup = || self.least_connections(is_candidate).filter(|_| others_are_down());
                 self.least_connections(is_primary).or_else(backup)
             }
             Scheduler::Hash(on) => {
                 let hash = maglev::hash(flow, on);
+                let is_primary = |server: &Server| {
+                    !server.backup
+                        && match turn {
+                            Turn::Taken | Turn::Foreseen => server.is_candidate(family),
+                            Turn::Resumed => server.may_have_had(family),
+                        }
+                };
                 let lookup = |is_eligible: &dyn Fn(&Server) -> bool| {
                     self.table.lookup(hash, |position| is_eligible(&self.servers[position]))
                 };
@@ -201,7 +223,7 @@ impl Service {
         let (lineup, sequence) = self.lineups.of(&self.servers, family);
         let turns = &mut lock(&self.state.turns)[sequence];
         let place = match turn {
-            Turn::Taken => turns.take(lineup),
+            Turn::Taken | Turn::Resumed => turns.take(lineup),
             Turn::Foreseen => turns.foresee(lineup),
         };
         self.servers.get(place?)

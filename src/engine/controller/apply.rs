@@ -54,7 +54,9 @@ impl Controller {
         }
         self.keep_configured_neighbors(now);
         self.adopt_checks(&old, now);
-        self.journal.forget(&gone(&old, &self.config));
+        let left = self.config.subjects();
+        let gone: Vec<String> = old.subjects().into_iter().filter(|subject| !left.contains(subject)).collect();
+        self.journal.forget(&gone);
         (self.publish, self.judge, self.farm.judge) = (true, true, true);
         // The new numbers are known to the forwarders before anything else happens.
         self.publish_from = now;
@@ -83,7 +85,7 @@ impl Controller {
             neighbors: self.neighbors.clone(),
             paths: self.paths.clone(),
             server_checks: self.server_checks.clone(),
-            checks: Checks::default(),
+            checks: Checks::new(0),
             farm: self.farm.clone(),
             vigils: self.vigils.clone(),
             peers: self.peers.iter().map(|_| PeerRecord::default()).collect(),
@@ -198,21 +200,4 @@ fn server_key(config: &Config, id: ServerId) -> (&str, &str, &[std::net::IpAddr]
     let server = &config.servers[id.index()];
     let service = base_name(&config.services[server.service.index()].name);
     (service, base_name(&server.name), &server.addresses, server.port)
-}
-
-/// What alarms call the things that `new` does not have any more.
-fn gone(old: &Config, new: &Config) -> Vec<String> {
-    let subjects = |config: &Config| -> Vec<String> {
-        let group = |id: crate::id::GroupId| config.groups[id.index()].name.clone();
-        let links = config.link_ids().map(|id| config.links[id.index()].name.clone());
-        let groups = config.group_ids().map(group);
-        let firewalls = config.firewall_ids().map(|id| &config.firewalls[id.index()]);
-        let firewalls = firewalls.map(|firewall| format!("{}/{}", group(firewall.group), firewall.name));
-        let peers = config.peer_ids().map(|id| &config.peers[id.index()]);
-        let peers = peers.map(|peer| format!("{}/{}", group(peer.group), peer.name));
-        let services = config.service_ids().map(|id| config.services[id.index()].name.clone());
-        links.chain(groups).chain(firewalls).chain(peers).chain(services).collect()
-    };
-    let left = subjects(new);
-    subjects(old).into_iter().filter(|subject| !left.contains(subject)).collect()
 }

@@ -1,27 +1,30 @@
 //! The checks of real servers: when they begin, what comes back, what follows.
 //!
 //! A check leaves as the engine's own routes and neighbours say, from its link's first address of the family. Answers are
-//! told from other traffic to the engine by their tuple; source ports go round for each server, so that none comes again
-//! before the server has forgotten it.
+//! told from other traffic to the engine by their tuple. However a check of the engine's own ends, its result passes by
+//! `judge_check`.
 
 mod adopt;
 mod asked;
+mod known;
+mod ports;
 mod words;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use self::asked::Request;
+use self::ports::Ports;
 use self::words::{describe, describe_frame};
+use super::Controller;
 use super::agenda::Agenda;
 use super::neighbors::Waiting;
 use super::tally::Tally;
-use super::{Controller, Random};
 use crate::config::{Config, Mode, Service, ServiceCheckKind};
 use crate::engine::view::CheckedView;
 use crate::health::monitor::State;
 use crate::health::service_monitor::ServiceMonitor;
-use crate::health::service_prober::{PORTS, ServiceProber, Verdict, Way};
+use crate::health::service_prober::{ServiceProber, Verdict, Way};
 use crate::id::{LinkId, ServerId};
 use crate::time::{Duration, Instant};
 use crate::wire::emit::{Macs, Pair};
@@ -33,6 +36,9 @@ use crate::wire::tunnel::{self, Outer};
 use crate::wire::vlan::VlanTag;
 use crate::wire::{Family, MacAddr};
 
+/// Time between the first checks of two servers, where there are many: 2,000 a second.
+const START_GAP: Duration = Duration::from_micros(500);
+
 /// A server in one family, and what its checks say.
 #[derive(Debug, Clone)]
 pub(super) struct ServerCheck {
@@ -42,7 +48,7 @@ pub(super) struct ServerCheck {
 }
 
 /// What tells one check under way from all others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct CheckKey {
     local: IpAddr,
     protocol: u8,
@@ -88,22 +94,52 @@ enum Asker {
     Request(Box<Request>),
 }
 
+/// Why a check did not begin.
+#[derive(Debug)]
+enum NoCheck {
+    /// All ports are taken by checks of the same server port: it has to wait.
+    Busy,
+    /// The engine's own link is down.
+    LinkDown(String),
+    /// There is no way to the server, for this reason.
+    NoWay(String),
+}
+
+/// How a check ended that the engine made for itself.
+#[derive(Debug)]
+enum CheckResult {
+    /// The server is well; the time that its answer took.
+    Passed(Duration),
+    /// It is not, or there is no way to it.
+    Failed(String),
+    /// It was silent, and the engine was not punctual.
+    Excused(String),
+    /// It was not asked: the engine's own link is down.
+    Cut(String),
+}
+
 /// All checks that are under way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Checks {
     running: BTreeMap<CheckKey, Running>,
     agenda: Agenda<Timer>,
-    /// The source port that a server was asked from last; as many as there are servers.
-    ports: HashMap<(IpAddr, u16), u16, ahash::RandomState>,
+    ports: Ports,
+    /// Verdicts so far.
+    verdicts: u64,
 }
 
 impl Checks {
+    /// Nothing is under way; `random` is for ports and sequence numbers.
+    pub(super) fn new(random: u64) -> Self {
+        Self { running: BTreeMap::new(), agenda: Agenda::default(), ports: Ports::new(random), verdicts: 0 }
+    }
+
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.agenda.poll_timeout()
     }
 }
 
-/// All servers without a verdict; the checks of one pace are spread over it.
+/// All servers without a verdict. The first checks begin at once, the next are spread over the interval.
 pub(super) fn server_checks(config: &Config, now: Instant) -> Vec<ServerCheck> {
     let mut ends: Vec<(ServerId, Family)> = Vec::new();
     for server in config.server_ids() {
@@ -112,10 +148,11 @@ pub(super) fn server_checks(config: &Config, now: Instant) -> Vec<ServerCheck> {
     let count = u32::try_from(ends.len()).unwrap_or(u32::MAX).max(1);
     let checks = ends.into_iter().zip(0..).map(|((server, family), place): (_, u32)| {
         let check = &config.services[config.servers[server.index()].service.index()].check;
-        let place = Duration::from_nanos(
+        let share = Duration::from_nanos(
             u64::try_from(check.interval.as_nanos() * u128::from(place) / u128::from(count)).unwrap_or(0),
         );
-        let mut monitor = ServiceMonitor::new(check, now + place, now);
+        let first = now + share.min(START_GAP * place);
+        let mut monitor = ServiceMonitor::new(check, first, now + share, now);
         if check.kind == ServiceCheckKind::None {
             monitor.trust(now);
         }
@@ -221,14 +258,23 @@ impl Controller {
         if self.server_checks[index].monitor.is_due(now) {
             let (server, family) = (self.server_checks[index].server, self.server_checks[index].family);
             self.server_checks[index].monitor.begin(now);
-            if let Err(why) = self.launch_check(server, family, Asker::Monitor(index), now) {
-                self.tallies.add(Tally::ChecksFailed);
-                let changed = self.server_checks[index].monitor.failed(why.clone(), now);
-                self.tell_result(index, ("failed", None, Some(why)));
-                self.verdict_changed(index, changed);
+            match self.launch_check(server, family, Asker::Monitor(index), now) {
+                Ok(()) => {}
+                Err(NoCheck::Busy) => self.server_checks[index].monitor.postpone(now),
+                Err(NoCheck::LinkDown(why)) => self.judge_check(index, CheckResult::Cut(why), now),
+                Err(NoCheck::NoWay(why)) => self.judge_check(index, CheckResult::Failed(why), now),
             }
         }
         self.schedule_monitor(index);
+    }
+
+    /// A link is up: servers that were not asked for that are asked at once.
+    pub(super) fn resume_checks(&mut self, now: Instant) {
+        let cut = (0..self.server_checks.len()).filter(|index| self.server_checks[*index].monitor.is_cut());
+        for (index, place) in cut.collect::<Vec<_>>().into_iter().zip(0..) {
+            self.server_checks[index].monitor.hurry(now + START_GAP * place);
+            self.schedule_monitor(index);
+        }
     }
 
     fn schedule_monitor(&mut self, index: usize) {
@@ -240,6 +286,7 @@ impl Controller {
 
     fn verdict_changed(&mut self, index: usize, changed: Option<State>) {
         if changed.is_some() {
+            self.checks.verdicts += 1;
             self.farm.suspects.insert(self.server_checks[index].server);
             self.note_check(index);
         }
@@ -259,11 +306,12 @@ impl Controller {
         }
     }
 
-    /// Begins a check; or says in words why there is no way to the server.
-    fn launch_check(&mut self, id: ServerId, family: Family, asker: Asker, now: Instant) -> Result<(), String> {
+    /// Begins a check; or says why not.
+    fn launch_check(&mut self, id: ServerId, family: Family, asker: Asker, now: Instant) -> Result<(), NoCheck> {
+        let no_way = |why: &str| NoCheck::NoWay(why.to_owned());
         let service = self.service_of(id);
         let server = &self.config.servers[id.index()];
-        let address = self.config.address_for(id, family).ok_or("it has no address of the family")?;
+        let address = self.config.address_for(id, family).ok_or_else(|| no_way("it has no address of the family"))?;
         let vip = || service.addresses.iter().copied().find(|address| Family::of(*address) == family);
         let remote = match service.mode {
             Mode::Nat | Mode::FullNat => address,
@@ -274,52 +322,36 @@ impl Controller {
         let port = check_port(service, server.port);
         let check = service.check.clone();
         let random = self.random.next();
-        let (link, next_hop, _) = self.ping_way(address, None, None, random as u16).map_err(|unknown| unknown.0)?;
-        let name = &self.config.links[link.index()].name;
-        if !self.links[link.index()].up {
-            return Err(format!("link {name} is down"));
+        let way = self.ping_way(address, None, None, random as u16);
+        let (link, next_hop, _) = way.map_err(|unknown| NoCheck::NoWay(unknown.0))?;
+        if let Some(why) = self.link_down(link) {
+            return Err(NoCheck::LinkDown(why));
         }
-        let own = |end| self.probe_source(link, end).ok_or_else(|| format!("link {name} has no address to ask from"));
+        let name = &self.config.links[link.index()].name;
+        let unable = || NoCheck::NoWay(format!("link {name} has no address to ask from"));
+        let own = |end| self.probe_source(link, end).ok_or_else(unable);
         let tunnel = if is_packed { Pair::new(own(address)?, address) } else { None };
         let local = match tunnel {
             None => own(address)?,
             // The answer comes as it is, from the VIP: any address of the engine will do.
             Some(_) => own(remote).or_else(|error| self.any_source(family).ok_or(error))?,
         };
-        let pair = Pair::new(local, remote).ok_or("its addresses are of two families")?;
-        let key = self.free_key(&check.kind, pair, port).ok_or("too many checks of one address at once")?;
+        let pair = Pair::new(local, remote).ok_or_else(|| no_way("its addresses are of two families"))?;
+        let key = self.checks.free_key(&check.kind, pair, port).ok_or(NoCheck::Busy)?;
+        let sequence = self.checks.ports.sequence(&key, now);
         let state = &self.links[link.index()];
         let destination = self.neighbors.mac((link, next_hop)).unwrap_or_default();
         let macs = Macs { source: state.mac, destination };
         let outer = tunnel.map_or(0, |tunnel| tunnel::overhead(tunnel.family()));
-        let way = Way { macs, pair, source_port: key.port, port, mtu: state.mtu.saturating_sub(outer) };
-        let prober = ServiceProber::start(&check, way, self.random.next(), now).ok_or("it is not checked")?;
+        let way = Way { macs, pair, source_port: key.port, sequence, port, mtu: state.mtu.saturating_sub(outer) };
+        let prober = ServiceProber::start(&check, way, self.random.next(), now);
+        let prober = prober.ok_or_else(|| no_way("it is not checked"))?;
         self.tallies.add(Tally::ChecksSent);
         let vip = (remote != address).then_some(remote);
         let running = Running { prober, link, next_hop, tunnel, vip, asker, excused: false, hint: None };
         self.checks.running.insert(key, running);
         self.with_check(key, now, |_| ());
         Ok(())
-    }
-
-    /// A tuple that no check under way has: the port after the one that this server was asked from last.
-    fn free_key(&mut self, kind: &ServiceCheckKind, pair: Pair, port: u16) -> Option<CheckKey> {
-        let (protocol, remote_port) = match kind {
-            ServiceCheckKind::Icmp | ServiceCheckKind::None => (echo_protocol(pair.family()), 0),
-            ServiceCheckKind::Tcp | ServiceCheckKind::HalfOpen | ServiceCheckKind::Http { .. } => (protocol::TCP, port),
-        };
-        let count = PORTS.end() - PORTS.start() + 1;
-        let remote = pair.destination();
-        let random = &mut self.random;
-        let last = self.checks.ports.entry((remote, remote_port)).or_insert_with(|| first_port(random, count));
-        for _ in 0..count {
-            *last = PORTS.start() + (*last - PORTS.start() + 1) % count;
-            let key = CheckKey { local: pair.source(), protocol, remote, remote_port, port: *last };
-            if !self.checks.running.contains_key(&key) {
-                return Some(key);
-            }
-        }
-        None
     }
 
     /// Lets a check do something, and does what follows. `None` if it is not under way.
@@ -383,14 +415,25 @@ impl Controller {
                 return;
             }
         };
+        let result = match verdict {
+            Verdict::Well(rtt) => CheckResult::Passed(rtt),
+            Verdict::Silent(why) if running.excused => CheckResult::Excused(why),
+            Verdict::Ill(why) | Verdict::Silent(why) => CheckResult::Failed(why),
+        };
+        self.judge_check(index, result, now);
+    }
+
+    /// The result of a check that the engine made for itself: counted, told, judged.
+    fn judge_check(&mut self, index: usize, result: CheckResult, now: Instant) {
         let monitor = &mut self.server_checks[index].monitor;
-        let (tally, result, changed) = match verdict {
-            Verdict::Well(rtt) => (Tally::ChecksPassed, ("passed", Some(rtt), None), monitor.succeeded(now)),
-            Verdict::Silent(why) if running.excused => (Tally::ChecksExcused, ("excused", None, Some(why)), None),
-            Verdict::Ill(why) | Verdict::Silent(why) => {
-                let changed = monitor.failed(why.clone(), now);
-                (Tally::ChecksFailed, ("failed", None, Some(why)), changed)
+        let (tally, changed) = match &result {
+            CheckResult::Passed(_) => (Tally::ChecksPassed, monitor.succeeded(now)),
+            CheckResult::Failed(why) => (Tally::ChecksFailed, monitor.failed(why.clone(), now)),
+            CheckResult::Excused(_) => {
+                monitor.excused(now);
+                (Tally::ChecksExcused, None)
             }
+            CheckResult::Cut(why) => (Tally::ChecksFailed, monitor.cut(why.clone(), now)),
         };
         self.tallies.add(tally);
         self.tell_result(index, result);
@@ -399,8 +442,13 @@ impl Controller {
         self.schedule_monitor(index);
     }
 
-    fn tell_result(&mut self, index: usize, (result, rtt, reason): (&'static str, Option<Duration>, Option<String>)) {
+    fn tell_result(&mut self, index: usize, result: CheckResult) {
         self.tell_checked(|controller| {
+            let (result, rtt, reason) = match result {
+                CheckResult::Passed(rtt) => ("passed", Some(rtt), None),
+                CheckResult::Failed(why) | CheckResult::Cut(why) => ("failed", None, Some(why)),
+                CheckResult::Excused(why) => ("excused", None, Some(why)),
+            };
             let check = &controller.server_checks[index];
             let family = super::judgement::family_name(check.family);
             CheckedView {
@@ -432,10 +480,6 @@ fn packed(frame: &[u8], tunnel: Pair) -> Vec<u8> {
 fn check_port(service: &Service, server: Option<u16>) -> u16 {
     let first = service.ports.first().map_or(0, |range| *range.start());
     service.check.port.or(server).unwrap_or(first)
-}
-
-fn first_port(random: &mut Random, count: u16) -> u16 {
-    PORTS.start() + (random.next() % u64::from(count)) as u16
 }
 
 const fn echo_protocol(family: Family) -> u8 {

@@ -230,6 +230,7 @@ impl Controller {
         if !was.0 {
             self.neighbors.link_up(id, now);
             self.tell_link(id, false);
+            self.resume_checks(now);
         }
         if !was.0 || was.1 != is.1 {
             self.announce(id);

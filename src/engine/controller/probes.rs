@@ -356,17 +356,25 @@ impl Controller {
         self.change("path", &subject, Some(path_state(before)), Some(path_state(after)), Some(&reason), None);
     }
 
+    /// `link fw is down`, if it is.
+    pub(super) fn link_down(&self, link: LinkId) -> Option<String> {
+        let is_down = !self.links[link.index()].up;
+        is_down.then(|| format!("link {} is down", self.config.links[link.index()].name))
+    }
+
     fn path_reason(&self, path: &Path) -> String {
         let group = self.config.firewalls[path.key.firewall.index()].group;
         let check = &self.config.groups[group.index()].check;
+        if path.monitor.state() != State::Up
+            && let Some(why) = self.link_down(path.link)
+        {
+            return why;
+        }
         match (path.monitor.state(), check.kind) {
             (State::Starting, _) => "no verdict yet".to_owned(),
             (State::Up, CheckKind::None) => format!("{} answers", path.next_hop),
             (State::Up, CheckKind::Icmp | CheckKind::Tcp { .. } | CheckKind::Udp { .. }) => {
                 format!("{} probes in a row answered", check.rise)
-            }
-            (State::Down, _) if !self.links[path.link.index()].up => {
-                format!("link {} is down", self.config.links[path.link.index()].name)
             }
             (State::Down, _) if self.neighbors.mac((path.link, path.next_hop)).is_none() => {
                 format!("{} does not answer ARP or ND", path.next_hop)

@@ -62,6 +62,8 @@ pub(super) struct ServerRecord {
     pub(super) weight: Option<WeightOverride>,
     pub(super) drain: Drain,
     up: [bool; 2],
+    /// Sessions from before the start may be its, although nobody knows yet whether it is up.
+    is_starting: [bool; 2],
     falls: [u32; 2],
     pub(super) state: Standing,
     pub(super) since: Instant,
@@ -97,6 +99,7 @@ impl ServerRecord {
             weight: None,
             drain: Drain::of(server.admin, service.drain_timeout, now),
             up: [false; 2],
+            is_starting: [false; 2],
             falls: [0; 2],
             state: Standing::Starting,
             since: now,
@@ -221,7 +224,7 @@ impl Farm {
             match (is_removed(&was.name), is_removed(&is.name)) {
                 (false, true) => {
                     own.falls = own.falls.map(|falls| falls.wrapping_add(1));
-                    own.up = [false; 2];
+                    (own.up, own.is_starting) = ([false; 2], [false; 2]);
                     (own.set, own.weight, own.state) = (None, None, Standing::Maint);
                 }
                 (true, false) => (own.state, own.since, own.reason) = (fresh.state, fresh.since, fresh.reason),
@@ -317,9 +320,11 @@ impl Controller {
         let verdicts = self.verdicts(id);
         let record = &mut self.farm.servers[id.index()];
         for (index, verdict) in verdicts.into_iter().enumerate() {
-            let up = verdict == Some(State::Up) && admin != Admin::Maint && !over;
-            record.falls[index] += u32::from(record.up[index] && !up);
-            record.up[index] = up;
+            let may = |state| verdict == Some(state) && admin != Admin::Maint && !over;
+            let (up, is_starting) = (may(State::Up), may(State::Starting));
+            let had = record.up[index] || record.is_starting[index];
+            record.falls[index] += u32::from(had && !up && !is_starting);
+            (record.up[index], record.is_starting[index]) = (up, is_starting);
         }
         let standing = match admin {
             Admin::Maint => Standing::Maint,

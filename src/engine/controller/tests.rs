@@ -7,6 +7,7 @@ mod farm;
 mod paths;
 mod sandwich;
 mod services;
+mod start;
 mod thousands;
 
 use std::path::Path as FilePath;

@@ -6,9 +6,10 @@ use super::judgement::{family_name, firewall_state, peer_state};
 use super::peers::DigestState;
 use super::probes::path_state;
 use crate::engine::{Counters, view};
-use crate::id::{FirewallId, PeerId};
+use crate::health::monitor::State;
+use crate::id::{FirewallId, LinkId, PeerId};
 use crate::neighbor::Neighbor;
-use crate::path::liveness::{FirewallState, PeerState};
+use crate::path::liveness::{FirewallState, PeerState, Reason};
 use crate::time::{Duration, Instant};
 
 /// Why a firewall that is up takes no new sessions.
@@ -37,9 +38,26 @@ impl Controller {
             packets: traffic.packets,
             bytes: traffic.bytes,
             since_ms: status.map_or(0, |status| millis(now.since(status.since))),
-            reason: status.and_then(|status| self.reason_text(status.reason)).or_else(|| hold.map(|_| HELD.to_owned())),
+            reason: status
+                .and_then(|status| {
+                    self.link_reason(firewall.link, status.reason).or_else(|| self.reason_text(status.reason))
+                })
+                .or_else(|| hold.map(|_| HELD.to_owned())),
             hold_ms: hold.map(millis),
             checks: self.check_views(id, now),
+        }
+    }
+
+    /// `link fw is down`, if it is and that is the reason, also of a verdict that never came.
+    fn link_reason(&self, link: LinkId, reason: Reason) -> Option<String> {
+        match reason {
+            Reason::Starting | Reason::Link => self.link_down(link),
+            Reason::Well
+            | Reason::Probes(..)
+            | Reason::Objection(..)
+            | Reason::Commanded
+            | Reason::CommandedAt(_)
+            | Reason::Deadline => None,
         }
     }
 
@@ -57,7 +75,10 @@ impl Controller {
             state: path_state(path.monitor.state()).to_owned(),
             rtt_us: path.rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
             since_ms: millis(now.since(path.monitor.since())),
-            reason: path.reason.clone(),
+            reason: match path.monitor.state() {
+                State::Starting => self.link_down(path.link).or_else(|| path.reason.clone()),
+                State::Up | State::Down => path.reason.clone(),
+            },
         });
         views.collect()
     }

@@ -18,13 +18,13 @@ impl Forwarder {
 
     /// The first packet of a flow to a service.
     pub(super) fn begin_at_service(&mut self, service: &Service, known: &Known<'_>, reopens: bool) -> Step {
-        let is_placed = match known.claim.kind() {
+        let is_first = match known.claim.kind() {
             PacketKind::Syn => true,
-            PacketKind::SynAck | PacketKind::Bare | PacketKind::Other => {
-                let is_stream = known.claim.tcp.is_some();
-                !is_stream || (known.claim.may_open() && (reopens || services::places_mid_stream(service)))
-            }
+            PacketKind::SynAck | PacketKind::Bare | PacketKind::Other => false,
         };
+        let is_stream = known.claim.tcp.is_some();
+        let resumes = || known.claim.may_open() && (reopens || services::places_mid_stream(service));
+        let is_placed = is_first || !is_stream || resumes();
         // The controller answers as a host that knows of no such connection.
         if !is_placed {
             return Step::Local;
@@ -33,9 +33,9 @@ impl Forwarder {
             return Step::drop(DropReason::TtlExpired);
         }
         for _ in 0..Self::CLASH_TRIES {
-            let Some(server) = service.choose(&known.claim.flow, known.now) else {
-                return Step::drop(DropReason::NoServerUp);
-            };
+            let flow = &known.claim.flow;
+            let server = if is_first { service.choose(flow, known.now) } else { service.resume(flow, known.now) };
+            let Some(server) = server else { return Step::drop(DropReason::NoServerUp) };
             if let Some(step) = self.begin_at_server(service, server, known) {
                 return step;
             }

@@ -47,6 +47,7 @@ pub fn server(state: &SchedulerState, number: u8) -> Server {
         weight: 1,
         backup: false,
         up: [true; 2],
+        is_starting: [false; 2],
         takes_new: true,
         falls: [0; 2],
         retired: None,

@@ -1,5 +1,10 @@
 //! One TCP connection of the engine's own, by smoltcp on bare IP: routes, neighbours and hardware addresses are not its
 //! business.
+//!
+//! smoltcp draws its first sequence number at random. On the wire it is the one that [`Way::sequence`] says: numbers are shifted
+//! between the two.
+
+mod shift;
 
 use std::collections::VecDeque;
 
@@ -8,6 +13,7 @@ use smoltcp::phy::{Checksum, ChecksumCapabilities, Device, DeviceCapabilities, M
 use smoltcp::socket::tcp::{self, Socket, SocketBuffer};
 use smoltcp::wire::{EthernetProtocol, HardwareAddress, IpAddress, IpCidr};
 
+use self::shift::Shift;
 use super::Way;
 use crate::time::{Duration, Instant};
 use crate::wire::Family;
@@ -50,7 +56,8 @@ impl std::fmt::Debug for Connection {
 impl Connection {
     /// A connection whose SYN is to be sent, and `request` behind it. `None` if smoltcp refuses the addresses or ports.
     pub(super) fn open(way: &Way, request: Vec<u8>, random: u64, now: Instant) -> Option<Self> {
-        let mut queues = Queues { received: VecDeque::new(), to_send: VecDeque::new(), mtu: way.mtu.into() };
+        let shift = Shift::to(way.sequence);
+        let mut queues = Queues { received: VecDeque::new(), to_send: VecDeque::new(), mtu: way.mtu.into(), shift };
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = random;
         let mut interface = Interface::new(config, &mut queues, stack_time(now));
@@ -79,7 +86,14 @@ impl Connection {
 
     /// An IP packet for it.
     pub(super) fn receive(&mut self, packet: &[u8]) {
-        self.queues.received.push_back(packet.to_vec());
+        let mut packet = packet.to_vec();
+        self.queues.shift.inward(&mut packet);
+        self.queues.received.push_back(packet);
+    }
+
+    /// What it was to ask, for another connection; nothing once it was open.
+    pub(super) fn take_request(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.request)
     }
 
     /// Reads what came, sends what is due.
@@ -178,6 +192,7 @@ struct Queues {
     received: VecDeque<Vec<u8>>,
     to_send: VecDeque<Vec<u8>>,
     mtu: usize,
+    shift: Shift,
 }
 
 impl Device for Queues {
@@ -186,11 +201,11 @@ impl Device for Queues {
 
     fn receive(&mut self, _: smoltcp::time::Instant) -> Option<(Received, ToSend<'_>)> {
         let packet = self.received.pop_front()?;
-        Some((Received(packet), ToSend(&mut self.to_send)))
+        Some((Received(packet), ToSend(&mut self.to_send, &mut self.shift)))
     }
 
     fn transmit(&mut self, _: smoltcp::time::Instant) -> Option<ToSend<'_>> {
-        Some(ToSend(&mut self.to_send))
+        Some(ToSend(&mut self.to_send, &mut self.shift))
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -214,12 +229,13 @@ impl RxToken for Received {
     }
 }
 
-struct ToSend<'a>(&'a mut VecDeque<Vec<u8>>);
+struct ToSend<'a>(&'a mut VecDeque<Vec<u8>>, &'a mut Shift);
 
 impl TxToken for ToSend<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, write: F) -> R {
         let mut packet = vec![0; length];
         let result = write(&mut packet);
+        self.1.outward(&mut packet);
         self.0.push_back(packet);
         result
     }

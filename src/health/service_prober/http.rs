@@ -1,13 +1,27 @@
-//! The request of an HTTP check, and what its answer says (RFC 9112). No more of an answer is kept than is looked at.
+//! The request of an HTTP check, and what its answer says (RFC 9112).
+//!
+//! An answer is read from its first byte on, and the first thing in it that decides is the verdict: the status line, or the
+//! wanted text in the body, or the body's end. So it does not matter where the network cuts the answer. Kept of it are one head
+//! while that is not complete, and of the body no more bytes than the wanted text has. `httparse` reads heads and chunk sizes.
+
+mod body;
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
-/// The most of a head that is read, in bytes.
+use httparse::{EMPTY_HEADER, Header, ParserConfig, Response};
+
+use body::{Body, Framing};
+
+/// The most of one head that is read, in bytes.
 const HEAD_MAX: usize = 16 * 1024;
-/// The most of a body that is looked at, in bytes.
+/// The most of a body that is looked at, and the most that may come after the verdict, in bytes.
 pub(super) const BODY_MAX: usize = 64 * 1024;
+/// Interim answers before the final one.
+const INTERIM_MAX: usize = 64;
+/// The shortest header field: a name, a colon, a line's end.
+const FIELD_MIN: usize = 3;
 const NO_ANSWER: &str = "not an HTTP answer";
 
 /// The request; without `host`, the address is asked for.
@@ -38,63 +52,125 @@ pub(super) enum Progress {
 #[derive(Debug)]
 pub(super) struct Answer {
     expected: Vec<RangeInclusive<u16>>,
-    body: Option<String>,
+    wanted: Option<String>,
+    stage: Stage,
+    /// Interim answers that were read.
+    interim: usize,
+    /// Nothing came so far.
+    is_empty: bool,
+    /// Bytes that came after the verdict.
+    after: usize,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Within a head.
+    Head(Head),
+    /// Within the body of the final answer.
+    Body(Body),
+    /// The verdict; never [`Progress::More`].
+    Decided(Progress),
+}
+
+/// Status line and header fields, as far as they came.
+#[derive(Debug, Default)]
+struct Head {
     bytes: Vec<u8>,
-    /// What came, kept or not.
-    total: usize,
+    /// Once the status line is complete.
+    status: Option<u16>,
 }
 
 impl Answer {
-    pub(super) fn new(expected: Vec<RangeInclusive<u16>>, body: Option<String>) -> Self {
-        Self { expected, body, bytes: Vec::new(), total: 0 }
+    pub(super) fn new(expected: Vec<RangeInclusive<u16>>, wanted: Option<String>) -> Self {
+        Self { expected, wanted, stage: Stage::Head(Head::default()), interim: 0, is_empty: true, after: 0 }
     }
 
     /// The next bytes.
-    pub(super) fn take(&mut self, bytes: &[u8]) {
-        let room = (HEAD_MAX + BODY_MAX).saturating_sub(self.bytes.len());
-        self.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
-        self.total = self.total.saturating_add(bytes.len());
+    pub(super) fn take(&mut self, mut bytes: &[u8]) {
+        self.is_empty &= bytes.is_empty();
+        while !bytes.is_empty() {
+            match &mut self.stage {
+                Stage::Head(head) => {
+                    let line = bytes.iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |at| at + 1);
+                    let (line, rest) = bytes.split_at(line.min(HEAD_MAX - head.bytes.len()));
+                    head.bytes.extend_from_slice(line);
+                    bytes = rest;
+                    self.head_grew();
+                }
+                Stage::Body(body) => {
+                    if let Some(verdict) = body.take(&mut bytes) {
+                        self.stage = Stage::Decided(verdict);
+                    }
+                }
+                Stage::Decided(_) => {
+                    self.after = self.after.saturating_add(bytes.len());
+                    return;
+                }
+            }
+        }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+    /// True if nothing came so far.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.is_empty
     }
 
-    /// True if more came than is ever looked at.
-    pub(super) fn is_flood(&self) -> bool {
-        self.total > HEAD_MAX + BODY_MAX
+    /// True if so much comes after the verdict that its end is not waited for.
+    pub(super) const fn is_flood(&self) -> bool {
+        self.after > BODY_MAX
     }
 
     /// What the answer says; `ended` if no more will come.
     pub(super) fn progress(&self, ended: bool) -> Progress {
-        let Some(line_end) = self.bytes.iter().take(HEAD_MAX).position(|byte| *byte == b'\n') else {
-            return match (self.bytes.is_empty(), ended) {
-                (true, true) => ill("connection closed without an answer"),
-                (false, true) => ill(NO_ANSWER),
-                (_, false) if self.bytes.len() >= HEAD_MAX || !begins_well(&self.bytes) => ill(NO_ANSWER),
-                (_, false) => Progress::More,
-            };
-        };
-        let Some(status) = status_of(&self.bytes[..line_end]) else { return ill(NO_ANSWER) };
-        if !self.expected.iter().any(|range| range.contains(&status)) {
-            return Progress::Ill(format!("HTTP {status}, expected {}", listed(&self.expected)));
+        match &self.stage {
+            Stage::Decided(verdict) => verdict.clone(),
+            Stage::Head(_) | Stage::Body(_) if !ended => Progress::More,
+            Stage::Head(_) if self.is_empty => ill("connection closed without an answer"),
+            Stage::Head(head) if head.bytes.is_empty() => ill("connection closed after an interim answer"),
+            Stage::Head(Head { status: None, .. }) => ill(NO_ANSWER),
+            Stage::Head(Head { status: Some(_), .. }) => ill("HTTP head without an end"),
+            Stage::Body(body) => body.at_end(),
         }
-        let Some(wanted) = &self.body else { return Progress::Well };
-        let Some(head) = head_length(&self.bytes) else {
-            let endless = self.bytes.len() >= HEAD_MAX;
-            return if ended || endless { ill("HTTP head without an end") } else { Progress::More };
-        };
-        let raw = &self.bytes[head..];
-        let raw = &raw[..raw.len().min(BODY_MAX)];
-        let framing = Framing::of(&self.bytes[..head]);
-        if !(ended || raw.len() >= BODY_MAX || framing.is_complete(raw)) {
-            return Progress::More;
-        }
-        if contains(&framing.body(raw), wanted.as_bytes()) {
-            Progress::Well
+    }
+
+    /// Looks at the head after another piece of it, which ends at a line's end or before.
+    fn head_grew(&mut self) {
+        let Stage::Head(head) = &mut self.stage else { return };
+        let is_line = head.bytes.ends_with(b"\n");
+        let verdict = if head.status.is_none() {
+            match status_of(&head.bytes) {
+                Err(NotHttp) => Some(ill(NO_ANSWER)),
+                Ok(Some(status)) if is_line => {
+                    head.status = Some(status);
+                    judge(status, &self.expected, self.wanted.as_deref())
+                }
+                Ok(_) => (head.bytes.len() >= HEAD_MAX).then(|| ill(NO_ANSWER)),
+            }
+        } else if head.bytes.ends_with(b"\n\r\n") || head.bytes.ends_with(b"\n\n") {
+            return self.head_ended();
         } else {
-            Progress::Ill(format!("body lacks {wanted:?}"))
+            (head.bytes.len() >= HEAD_MAX).then(|| ill("HTTP head without an end"))
+        };
+        if let Some(verdict) = verdict {
+            self.stage = Stage::Decided(verdict);
         }
+    }
+
+    /// A head is complete: what follows is its body, or after an interim answer the next head (RFC 9110 section 15.2).
+    fn head_ended(&mut self) {
+        let Stage::Head(Head { bytes, status: Some(status) }) = &self.stage else { return };
+        self.stage = if is_interim(*status) {
+            self.interim += 1;
+            match self.interim {
+                0..=INTERIM_MAX => Stage::Head(Head::default()),
+                _ => Stage::Decided(ill("interim HTTP answers without an end")),
+            }
+        } else {
+            match framing(*status, bytes).map(|framing| Body::new(framing, self.wanted.clone().unwrap_or_default())) {
+                Ok(body) => body.verdict().map_or(Stage::Body(body), Stage::Decided),
+                Err(why) => Stage::Decided(ill(why)),
+            }
+        };
     }
 }
 
@@ -102,91 +178,77 @@ fn ill(why: &str) -> Progress {
     Progress::Ill(why.to_owned())
 }
 
-/// How the end of a body is known (RFC 9112 section 6.3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Framing {
-    Chunked,
-    Length(usize),
-    UntilClose,
-}
-
-impl Framing {
-    fn of(head: &[u8]) -> Self {
-        let mut framing = Self::UntilClose;
-        for line in head.split(|byte| *byte == b'\n') {
-            let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
-            let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
-            if name.eq_ignore_ascii_case(b"transfer-encoding") && value.to_ascii_lowercase().ends_with(b"chunked") {
-                return Self::Chunked;
-            }
-            if name.eq_ignore_ascii_case(b"content-length")
-                && let Some(length) = std::str::from_utf8(value).ok().and_then(|value| value.parse().ok())
-            {
-                framing = Self::Length(length);
-            }
-        }
-        framing
-    }
-
-    fn is_complete(self, raw: &[u8]) -> bool {
-        match self {
-            // The last chunk; bytes of the body that look like it only make the check look early, at what there is.
-            Self::Chunked => raw.ends_with(b"\r\n0\r\n\r\n") || raw == b"0\r\n\r\n",
-            Self::Length(length) => raw.len() >= length,
-            Self::UntilClose => false,
-        }
-    }
-
-    fn body(self, raw: &[u8]) -> Vec<u8> {
-        match self {
-            Self::Chunked => dechunked(raw),
-            Self::Length(length) => raw[..raw.len().min(length)].to_vec(),
-            Self::UntilClose => raw.to_vec(),
-        }
+/// What a status line decides by itself.
+fn judge(status: u16, expected: &[RangeInclusive<u16>], wanted: Option<&str>) -> Option<Progress> {
+    if is_interim(status) {
+        None
+    } else if !expected.iter().any(|range| range.contains(&status)) {
+        Some(Progress::Ill(format!("HTTP {status}, expected {}", listed(expected))))
+    } else {
+        wanted.is_none_or(str::is_empty).then_some(Progress::Well)
     }
 }
 
-/// The data of the chunks (RFC 9112 section 7.1), as far as they are legal.
-fn dechunked(mut raw: &[u8]) -> Vec<u8> {
-    let mut body = Vec::new();
-    while let Some(line_end) = raw.iter().position(|byte| *byte == b'\n') {
-        let line = raw[..line_end].split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-        let size = std::str::from_utf8(line).ok().and_then(|size| usize::from_str_radix(size, 16).ok());
-        let Some(size) = size.filter(|size| *size > 0) else { break };
-        raw = &raw[line_end + 1..];
-        let (data, rest) = raw.split_at(size.min(raw.len()));
-        body.extend_from_slice(data);
-        let end = rest.iter().position(|byte| *byte == b'\n').map_or(rest.len(), |end| end + 1);
-        raw = &rest[end..];
+/// 101 is the last that a connection says in HTTP (RFC 9110 section 15.2.2), and nobody asked for it.
+const fn is_interim(status: u16) -> bool {
+    matches!(status, 100 | 102..=199)
+}
+
+struct NotHttp;
+
+/// What a client can make sense of, it does (RFC 9112 sections 2.2, 5.2): a check asks whether the server serves.
+fn lenient() -> ParserConfig {
+    let mut config = ParserConfig::default();
+    config
+        .allow_multiple_spaces_in_response_status_delimiters(true)
+        .allow_obsolete_multiline_headers_in_responses(true)
+        .allow_spaces_after_header_name_in_responses(true)
+        .ignore_invalid_headers_in_responses(true);
+    config
+}
+
+/// The code of a status line; `None` while it may become one.
+fn status_of(line: &[u8]) -> Result<Option<u16>, NotHttp> {
+    let mut response = Response::new(&mut []);
+    match lenient().parse_response(&mut response, line) {
+        Ok(_) => Ok(response.code),
+        Err(_) => Err(NotHttp),
     }
-    body
 }
 
-/// False if these bytes are not the beginning of a status line.
-fn begins_well(bytes: &[u8]) -> bool {
-    bytes.iter().zip(b"HTTP/1.").all(|(byte, expected)| byte == expected)
+/// How the end of the body is known that follows a complete head (RFC 9112 section 6.3).
+fn framing(status: u16, head: &[u8]) -> Result<Framing, &'static str> {
+    if matches!(status, 204 | 304) {
+        return Ok(Framing::Length(0));
+    }
+    let mut headers = vec![EMPTY_HEADER; head.len() / FIELD_MIN];
+    let mut response = Response::new(&mut headers);
+    match lenient().parse_response(&mut response, head) {
+        Ok(read) if read.is_complete() => {}
+        Ok(_) | Err(_) => return Err("HTTP head that cannot be read"),
+    }
+    if let Some(coding) = values(response.headers, "transfer-encoding").last() {
+        // Whatever else is coded, the length is not known otherwise; and it counts before Content-Length.
+        let chunked = coding.eq_ignore_ascii_case(b"chunked");
+        return Ok(if chunked { Framing::chunked() } else { Framing::UntilClose });
+    }
+    let mut lengths = values(response.headers, "content-length").map(length);
+    let Some(first) = lengths.next() else { return Ok(Framing::UntilClose) };
+    match first {
+        Some(length) if lengths.all(|other| other == Some(length)) => Ok(Framing::Length(length)),
+        Some(_) | None => Err("HTTP head with a bad Content-Length"),
+    }
 }
 
-/// The code of `HTTP/1.1 200 OK`.
-fn status_of(line: &[u8]) -> Option<u16> {
-    let rest = line.strip_prefix(b"HTTP/1.")?;
-    let (&[minor, space, a, b, c], rest) = rest.split_first_chunk()?;
-    let digits = [a, b, c];
-    let is_line = minor.is_ascii_digit() && space == b' ' && digits.iter().all(u8::is_ascii_digit);
-    let ends = rest.first().is_none_or(|byte| matches!(byte, b' ' | b'\r'));
-    (is_line && ends).then(|| digits.iter().fold(0, |code, digit| code * 10 + u16::from(digit - b'0')))
+/// The members of a header field that is a list, over all its lines.
+fn values<'a>(headers: &'a [Header<'a>], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    let lines = headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name));
+    lines.flat_map(|header| header.value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
 }
 
-/// Bytes up to and with the empty line.
-fn head_length(bytes: &[u8]) -> Option<usize> {
-    let within = &bytes[..bytes.len().min(HEAD_MAX)];
-    let crlf = within.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4);
-    let lf = within.windows(2).position(|window| window == b"\n\n").map(|at| at + 2);
-    crlf.into_iter().chain(lf).min()
-}
-
-fn contains(body: &[u8], wanted: &[u8]) -> bool {
-    wanted.is_empty() || body.windows(wanted.len()).any(|window| window == wanted)
+fn length(value: &[u8]) -> Option<u64> {
+    let digits = std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
+    digits.parse().ok()
 }
 
 /// `200, 301-302`.

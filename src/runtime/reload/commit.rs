@@ -1,5 +1,6 @@
 //! The swap itself, on the control thread: what may fail comes first, and then nothing does.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -31,7 +32,7 @@ impl Control {
         by: &str,
     ) -> Result<(), String> {
         let Fresh { config, path, text, locks } = fresh;
-        let before = self.shared.config().digest.clone();
+        let (before, known) = (self.shared.config().digest.clone(), self.shared.config().subjects());
         let opened = self.devices.open_new(&config)?;
         let now = self.now();
         if let Err(error) = self.controller.apply(config, in_use, now) {
@@ -44,6 +45,9 @@ impl Control {
         self.shared.traffic.grow(config.links.len(), config.devices.len());
         logging::set_level(&self.shared.engine, &config.log);
         let digest = config.digest.clone();
+        let subjects = config.subjects();
+        let of = |some: &BTreeSet<String>, others: &BTreeSet<String>| some.difference(others).cloned().collect();
+        self.shared.events().reloaded(&of(&known, &subjects), &of(&subjects, &known), now);
         self.shared.take_over(Arc::clone(&config), Source { path, text, since: now });
         // Workers know the new links before frames of them come, and have left the old ones before those are closed.
         self.publish_now();

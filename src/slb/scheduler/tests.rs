@@ -29,6 +29,7 @@ fn farm(state: &SchedulerState, scheduler: Scheduler, weights: &[u16]) -> Servic
                 weight,
                 backup: false,
                 up: [true; 2],
+                is_starting: [false; 2],
                 takes_new: true,
                 retired: None,
                 falls: [0; 2],
@@ -116,6 +117,32 @@ fn least_connections_levels_active_sessions_by_weight() {
         service.servers[0].state.ended();
     }
     assert!(turns(&service, 40).iter().all(|&server| server == 0), "the one whose sessions ended takes the next");
+}
+
+#[test]
+fn after_a_start_what_goes_on_finds_the_server_that_it_had_and_what_is_new_one_that_is_up() {
+    let on = HashOn { source_address: true, ..HashOn::default() };
+    let mut service = farm(&SchedulerState::new(0), Scheduler::Hash(on), &[1, 1, 1, 1]);
+    let name = |server: Option<&Server>| server.map(|server| server.name.clone());
+    let before: Vec<_> = (0..400).map(|client| name(service.choose(&flow(client), NOW))).collect();
+    let resumed =
+        |service: &Service| (0..400).map(|client| name(service.resume(&flow(client), NOW))).collect::<Vec<_>>();
+    assert_eq!(resumed(&service), before);
+
+    for server in &mut service.servers {
+        (server.up, server.is_starting) = ([false; 2], [true; 2]);
+    }
+    assert_eq!(resumed(&service), before);
+    assert!(service.choose(&flow(1), NOW).is_none(), "nobody has answered a check yet");
+
+    (service.servers[2].up, service.servers[2].is_starting) = ([true; 2], [false; 2]);
+    assert_eq!(resumed(&service), before);
+    assert!((0..400).all(|client| name(service.choose(&flow(client), NOW)).as_deref() == Some("s3")));
+
+    service.servers[0].is_starting = [false; 2];
+    for (resumed, before) in resumed(&service).iter().zip(&before) {
+        assert_eq!(resumed == before, before.as_deref() != Some("s1"), "only those of the dead server move");
+    }
 }
 
 #[test]

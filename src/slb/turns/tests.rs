@@ -119,6 +119,7 @@ fn a_lineup_prefers_primaries_and_takes_backups_only_when_all_others_are_down() 
         weight: 1,
         backup,
         up: [true; 2],
+        is_starting: [false; 2],
         takes_new: true,
         retired: None,
         falls: [0; 2],

@@ -52,6 +52,9 @@ impl Controller {
             self.checks.running.remove(&key);
             self.checks.agenda.set(Timer::Check(key), None);
         }
+        // Of servers that are gone nobody asks: what stays begins anywhere.
+        self.checks.ports.forget();
+        self.checks.verdicts += 1;
         self.schedule_checks();
     }
 }

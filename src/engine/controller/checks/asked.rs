@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Asker, CheckKey, Running};
+use super::{Asker, CheckKey, NoCheck, Running};
 use crate::engine::Controller;
 use crate::engine::controller::judgement;
 use crate::engine::view::ExchangeStep;
@@ -40,7 +40,11 @@ impl Controller {
         let refused = if asked >= ASKED_MAX {
             Some("too many checks at once: try again in a second".to_owned())
         } else {
-            self.launch_check(server, family, Asker::Request(Box::new(request)), now).err()
+            let outcome = self.launch_check(server, family, Asker::Request(Box::new(request)), now);
+            outcome.err().map(|why| match why {
+                NoCheck::Busy => "too many checks of its port at once: try again in a second".to_owned(),
+                NoCheck::LinkDown(why) | NoCheck::NoWay(why) => why,
+            })
         };
         if let Some(why) = refused {
             let steps = Vec::new();

@@ -70,6 +70,7 @@ impl Controller {
             weight: if is_removed { 0 } else { self.server_weight(id) },
             backup: server.backup,
             up: record.up,
+            is_starting: record.is_starting,
             takes_new: self.server_admin(id) == Admin::Ready,
             retired: match self.standing_order(id) {
                 Admin::Maint => Some(slb::Retired::Maint),

@@ -113,6 +113,82 @@ fn every_kind_fails_for_its_own_reason() {
 }
 
 #[test]
+fn an_old_connection_between_the_same_ports_is_reset_and_the_check_goes_on() {
+    for kind in [ServiceCheckKind::Tcp, ServiceCheckKind::HalfOpen, http(Some("OK"))] {
+        let mut farm = Farm::new(web(1, check(kind.clone())));
+        farm.held = PORTS.map(|port| (port, 77_777)).collect();
+
+        farm.wait_ms(100);
+
+        assert_eq!(farm.up(), [true], "{kind:?}");
+        let told = farm.conversation(farm.last_port());
+        assert_eq!(told[..5], [">S", "<A", ">R", ">S", "<SA"], "{kind:?}: {told:?}");
+        assert_eq!(farm.view().servers[0].checks[0].reason, None, "it was no failure");
+    }
+}
+
+#[test]
+fn a_server_that_never_lets_go_of_it_is_asked_a_few_times() {
+    for kind in [ServiceCheckKind::Tcp, ServiceCheckKind::HalfOpen] {
+        let mut farm = Farm::new(web(1, check(kind)));
+        farm.held = PORTS.map(|port| (port, 77_777)).collect();
+        farm.lets_go = false;
+
+        farm.wait_ms(900);
+
+        assert_eq!(begins(&farm).len(), 4);
+        assert_eq!((farm.up(), farm.failure(0).as_str()), (vec![false], "no SYN-ACK in 500ms"));
+    }
+}
+
+#[test]
+fn a_port_that_comes_round_has_a_sequence_number_beyond_that_of_before() {
+    let often =
+        |kind| ServiceCheck { interval: Duration::from_millis(10), timeout: Duration::from_millis(5), ..check(kind) };
+    for kind in [ServiceCheckKind::Tcp, ServiceCheckKind::HalfOpen, http(None)] {
+        let mut farm = Farm::new(web(1, often(kind)));
+        farm.wait_ms(11_000);
+
+        let mut last: BTreeMap<u16, (u64, u32)> = BTreeMap::new();
+        let mut rounds = 0;
+        for seen in farm.capture.iter().filter(|seen| seen.flags == Some(tcp_flags::SYN)) {
+            let (at, sequence) = (seen.at.as_millis(), seen.sequence);
+            if let Some((before, old)) = last.insert(seen.ports.0, (at, sequence)) {
+                assert_eq!(u64::from(sequence.wrapping_sub(old)), (at - before) * 250);
+                rounds += 1;
+            }
+        }
+        assert!(rounds > 500, "{rounds}");
+        assert_eq!((farm.up(), farm.controller.counters()["checks_failed"]), (vec![true], 0));
+    }
+}
+
+/// Many services at one server: every check has another subject and the same port.
+fn crowd(services: usize, kind: ServiceCheckKind) -> Farm {
+    let mut config = web(services, check(kind));
+    for server in &mut config.servers {
+        server.addresses = vec![address(0)];
+    }
+    Farm::new(config)
+}
+
+#[test]
+fn more_checks_of_one_port_than_there_are_ports_wait_for_each_other() {
+    let mut farm = crowd(700, http(None));
+    farm.behave(0, Behaviour::Slow(Duration::from_millis(450), b"HTTP/1.1 200 OK\r\n\r\n".to_vec()));
+    farm.wait_ms(4_000);
+    assert!(farm.up().iter().all(|up| *up));
+    assert_eq!(farm.controller.counters()["checks_failed"], 0);
+
+    farm.behave(0, Behaviour::Silent);
+    farm.wait_ms(8_000);
+    assert!(farm.up().iter().all(|up| !*up));
+    for server in [0, 350, 699] {
+        assert_eq!(farm.failure(server), "no SYN-ACK in 500ms");
+    }
+}
+
+#[test]
 fn a_server_that_is_slow_but_in_time_is_up() {
     let mut farm = Farm::new(web(1, check(http(None))));
     farm.behave(0, Behaviour::Slow(Duration::from_millis(400), b"HTTP/1.1 200 OK\r\n\r\n".to_vec()));
@@ -150,7 +226,7 @@ fn failures_are_noticed_at_the_times_that_the_configuration_says() {
     let mut farm = Farm::new(web(1, timed));
     farm.wait_ms(4_500);
     assert_eq!(begins(&farm), [1_000, 3_000, 5_000], "every interval");
-    assert_eq!(farm.up(), [true], "two in a row");
+    assert_eq!(farm.up(), [true]);
 
     farm.behave(0, Behaviour::Silent);
     farm.capture.clear();

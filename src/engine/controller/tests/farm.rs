@@ -1,9 +1,12 @@
 //! A controller and its servers: model servers that answer ARP, ping and TCP as they are told, in virtual time.
 
+mod respond;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use self::respond::{Reply, respond};
 use super::config;
 use crate::config::{
     Admin, Config, HashOn, Mode, OnFailure, Scheduler, Server, Service, ServiceCheck, ServiceCheckKind,
@@ -146,6 +149,8 @@ pub(super) struct Seen {
     pub(super) ports: (u16, u16),
     /// TCP flags; `None`: another protocol.
     pub(super) flags: Option<u8>,
+    /// TCP sequence number; 0 for another protocol.
+    pub(super) sequence: u32,
 }
 
 /// The controller, its servers, and a capture of what they said.
@@ -158,6 +163,10 @@ pub(super) struct Farm {
     pub(super) outer: Vec<(IpAddr, IpAddr)>,
     /// Frames of servers that are under way, by the time they arrive.
     late: Vec<(Instant, Vec<u8>)>,
+    /// The engine's ports from which servers still hold an old connection, with the sequence number that they expect on it.
+    pub(super) held: BTreeMap<u16, u32>,
+    /// A reset ends an old connection.
+    pub(super) lets_go: bool,
     /// Whom gratuitous ARP on the clients' link told of.
     pub(super) announced: Vec<Ipv4Addr>,
     pub(super) events: Vec<EventView>,
@@ -179,6 +188,8 @@ impl Farm {
             capture: Vec::new(),
             outer: Vec::new(),
             late: Vec::new(),
+            held: BTreeMap::new(),
+            lets_go: true,
             announced: Vec::new(),
             events: Vec::new(),
             exchanges: Vec::new(),
@@ -335,6 +346,25 @@ impl Farm {
                 let transport = frame.transport_bytes();
                 let payload = transport.len() - usize::from(transport[12] >> 4) * 4;
                 let ports = (frame.tuple().source_port, frame.tuple().destination_port);
+                if let Some(&expected) = self.held.get(&ports.0) {
+                    match read.flags {
+                        tcp_flags::SYN => {
+                            let challenge = Reply {
+                                ports: (ports.1, ports.0),
+                                sequence: 9_000,
+                                acknowledgement: expected,
+                                flags: tcp_flags::ACK,
+                                payload: Vec::new(),
+                            };
+                            self.answer(tcp::segment(macs, pair, &challenge.as_ref()), Duration::ZERO);
+                        }
+                        tcp_flags::RST if read.sequence == expected && self.lets_go => {
+                            self.held.remove(&ports.0);
+                        }
+                        _ => {}
+                    }
+                    return;
+                }
                 for (segment, delay) in
                     respond(&behaviour, ports, read.flags, read.sequence, read.acknowledgement, payload)
                 {
@@ -363,6 +393,7 @@ impl Farm {
             destination: frame.destination(),
             ports: (frame.tuple().source_port, frame.tuple().destination_port),
             flags: frame.tcp().map(|segment| segment.flags),
+            sequence: frame.tcp().map_or(0, |segment| segment.sequence),
         });
     }
 
@@ -393,79 +424,6 @@ impl Farm {
         };
         self.controller.handle_punt(punt, self.now);
     }
-}
-
-/// A segment of a server.
-struct Reply {
-    ports: (u16, u16),
-    sequence: u32,
-    acknowledgement: u32,
-    flags: u8,
-    payload: Vec<u8>,
-}
-
-impl Reply {
-    fn as_ref(&self) -> Segment<'_> {
-        Segment {
-            source_port: self.ports.0,
-            destination_port: self.ports.1,
-            sequence: self.sequence,
-            acknowledgement: self.acknowledgement,
-            flags: self.flags,
-            window: 65_535,
-            payload: &self.payload,
-        }
-    }
-}
-
-/// The other end of TCP, without state: its first sequence number is known, so what a segment means is, too.
-fn respond(
-    behaviour: &Behaviour,
-    (client, server): (u16, u16),
-    flags: u8,
-    sequence: u32,
-    acknowledgement: u32,
-    length: usize,
-) -> Vec<(Reply, Duration)> {
-    const FIRST: u32 = 5_000;
-    let reply = |flags, sequence, acknowledgement, payload: &[u8]| Reply {
-        ports: (server, client),
-        sequence,
-        acknowledgement,
-        flags: flags | tcp_flags::ACK,
-        payload: payload.to_vec(),
-    };
-    let now = Duration::ZERO;
-    if flags & tcp_flags::RST != 0 {
-        return Vec::new();
-    }
-    if flags & tcp_flags::SYN != 0 {
-        let flag = if matches!(behaviour, Behaviour::Refuses) { tcp_flags::RST } else { tcp_flags::SYN };
-        return vec![(reply(flag, FIRST, sequence + 1, &[]), now)];
-    }
-    let next = acknowledgement;
-    let after = sequence + length as u32;
-    if length > 0 {
-        return match behaviour {
-            Behaviour::Answers(bytes) => vec![(reply(tcp_flags::PSH | tcp_flags::FIN, next, after, bytes), now)],
-            Behaviour::Slow(delay, bytes) => {
-                vec![
-                    (reply(0, next, after, &[]), now),
-                    (reply(tcp_flags::PSH | tcp_flags::FIN, next, after, bytes), *delay),
-                ]
-            }
-            Behaviour::Stalls(bytes) => vec![(reply(tcp_flags::PSH, next, after, bytes), now)],
-            Behaviour::Resets => vec![(reply(tcp_flags::RST, next, after, &[]), now)],
-            Behaviour::Hangs => vec![(reply(0, next, after, &[]), now)],
-            Behaviour::Refuses | Behaviour::Silent | Behaviour::Absent => Vec::new(),
-        };
-    }
-    if flags & tcp_flags::FIN != 0 {
-        // Whoever has not said anything yet closes as well; else its FIN is out already.
-        let flag = if next == FIRST + 1 { tcp_flags::FIN } else { 0 };
-        return vec![(reply(flag, next, after + 1, &[]), now)];
-    }
-    Vec::new()
 }
 
 pub(super) fn udp_to(destination: IpAddr, port: u16) -> Vec<u8> {

@@ -3,7 +3,7 @@
 use crate::sim::appliance::Placed;
 use crate::sim::check::services::{Passed, ServiceChecks, Shadow};
 use crate::sim::farm::{Scheduler, server_name};
-use crate::sim::packet::Tuple;
+use crate::sim::packet::{Tuple, tcp_flag};
 use crate::time::Duration;
 
 impl ServiceChecks {
@@ -48,7 +48,11 @@ impl ServiceChecks {
             .filter(|(_, at)| passed.now.since(*at) < Duration::from_secs(plan.sticky_s));
         let view = |number: usize| seen_service.servers.iter().find(|seen| seen.name == server_name(number));
         let is_sticky = had.is_some_and(|(had, _)| had == server);
-        if !seen.up[family] {
+        let is_syn =
+            passed.before.tcp_flags().is_some_and(|flags| flags & (tcp_flag::SYN | tcp_flag::ACK) == tcp_flag::SYN);
+        // What goes on from before a start may be of a server that nobody has judged since.
+        let resumes = plan.scheduler == Scheduler::Hash && seen.is_starting[family] && !is_syn;
+        if !seen.up[family] && !resumes {
             let what = format!("a new session {outside} to {name}, which is down");
             self.find("no new session to a server that is down", outside, what);
         } else if !is_sticky && (!seen.takes_new || seen.weight == 0) && plan.sticky_s == 0 {

@@ -1,0 +1,114 @@
+//! From which port a server is asked, and with which sequence number.
+//!
+//! A server holds the ports of a connection that it closed first for a minute or more (TIME-WAIT), and many services at one
+//! server ask it from all ports within less. However many ports there were, they would come round. A server in TIME-WAIT takes a
+//! new SYN whose sequence number is beyond those of the connection before (RFC 6191 section 2, Linux `tcp_timewait_state_process`,
+//! FreeBSD `tcp_twcheck`). Here that number comes from a clock, as RFC 6528 says, so that a port may come again as soon as the
+//! connection before has ended here. Ports go round all the same: the one that rested longest is next.
+
+use std::collections::HashMap;
+use std::hash::{Hash, Hasher as _};
+use std::net::IpAddr;
+
+use siphasher::sip::SipHasher13;
+
+use super::{CheckKey, Checks, echo_protocol};
+use crate::config::ServiceCheckKind;
+use crate::engine::controller::Random;
+use crate::health::service_prober::PORTS;
+use crate::time::Instant;
+use crate::wire::emit::Pair;
+use crate::wire::frame::protocol;
+
+/// Nanoseconds in which sequence numbers grow by one (RFC 6528 section 3): by less than a check sends before its port comes
+/// round, and once round the 32 bits in five hours.
+const SEQUENCE_TICK_NS: u64 = 4_000;
+
+/// The ports of checks. See the module.
+#[derive(Debug)]
+pub(super) struct Ports {
+    /// The source port that a server's port was asked from last; as many as there are servers.
+    last: HashMap<(IpAddr, u16), u16, ahash::RandomState>,
+    random: Random,
+    secret: u64,
+}
+
+impl Ports {
+    /// `random` chooses where the ports of a server begin, and sequence numbers that nobody can guess.
+    pub(super) fn new(random: u64) -> Self {
+        let mut random = Random(random ^ 0x6368_6563_6b73);
+        Self { last: HashMap::default(), secret: random.next(), random }
+    }
+
+    /// Forgets who was asked.
+    pub(super) fn forget(&mut self) {
+        self.last.clear();
+    }
+
+    /// The port after the one that this port of a server was asked from last.
+    fn next(&mut self, end: (IpAddr, u16)) -> u16 {
+        let count = PORTS.end() - PORTS.start() + 1;
+        let random = &mut self.random;
+        let last = self.last.entry(end).or_insert_with(|| PORTS.start() + (random.next() % u64::from(count)) as u16);
+        *last = PORTS.start() + (*last - PORTS.start() + 1) % count;
+        *last
+    }
+
+    /// The sequence number of a SYN at this time.
+    pub(super) fn sequence(&self, key: &CheckKey, now: Instant) -> u32 {
+        let mut hasher = SipHasher13::new_with_keys(self.secret, 0);
+        key.hash(&mut hasher);
+        (hasher.finish() as u32).wrapping_add((now.as_nanos() / SEQUENCE_TICK_NS) as u32)
+    }
+}
+
+impl Checks {
+    /// A tuple that no check under way has; `None` while all are taken.
+    pub(super) fn free_key(&mut self, kind: &ServiceCheckKind, pair: Pair, port: u16) -> Option<CheckKey> {
+        let (protocol, remote_port) = match kind {
+            ServiceCheckKind::Icmp | ServiceCheckKind::None => (echo_protocol(pair.family()), 0),
+            ServiceCheckKind::Tcp | ServiceCheckKind::HalfOpen | ServiceCheckKind::Http { .. } => (protocol::TCP, port),
+        };
+        let (local, remote) = (pair.source(), pair.destination());
+        let key = |port| CheckKey { local, protocol, remote, remote_port, port };
+        let taken = self.running.range(key(*PORTS.start())..=key(*PORTS.end())).count();
+        if taken == PORTS.len() {
+            return None;
+        }
+        std::iter::repeat_with(|| key(self.ports.next((remote, remote_port))))
+            .find(|key| !self.running.contains_key(key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(port: u16) -> CheckKey {
+        let [local, remote] = ["10.0.0.1", "10.0.0.2"].map(|address| address.parse().unwrap());
+        CheckKey { local, protocol: protocol::TCP, remote, remote_port: 80, port }
+    }
+
+    #[test]
+    fn sequence_numbers_of_a_tuple_grow_by_250_000_a_second_and_say_nothing_of_other_tuples() {
+        let ports = Ports::new(7);
+        for millis in [0, 10, 1_000, 60_000, 3_600_000] {
+            let at = |millis| ports.sequence(&key(512), Instant::from_millis(millis));
+            assert_eq!(u64::from(at(millis).wrapping_sub(at(0))), millis * 250);
+        }
+        assert_ne!(ports.sequence(&key(512), Instant::ZERO), ports.sequence(&key(513), Instant::ZERO));
+        assert_ne!(ports.sequence(&key(512), Instant::ZERO), Ports::new(8).sequence(&key(512), Instant::ZERO));
+    }
+
+    #[test]
+    fn every_port_has_had_its_turn_before_one_comes_again() {
+        let mut ports = Ports::new(7);
+        let end = (key(1).remote, 80);
+        let mut seen: Vec<u16> = (0..PORTS.len()).map(|_| ports.next(end)).collect();
+        let first = seen[0];
+        seen.sort_unstable();
+
+        assert_eq!(seen, PORTS.collect::<Vec<_>>());
+        assert_eq!(ports.next(end), first);
+    }
+}
