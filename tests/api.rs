@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fwlb::api::{
-    Answer, ApiError, Backend, CaptureRequest, Download, Request, ServerChange, SessionFilter, Via, flow_text, router,
+    Answer, ApiError, Backend, CaptureRequest, Done, Download, Request, ServerChange, SessionFilter, Via, flow_text, router,
 };
 use fwlb::client::{Client, ClientError};
 use fwlb::config::Admin;
@@ -91,7 +91,7 @@ async fn get(served: &Served, uri: &str) -> (u16, serde_json::Value) {
 }
 
 fn done() -> Result<Answer, ApiError> {
-    Ok(Answer::Done { done: "done".to_owned() })
+    Ok(Answer::Done(Done::from("done".to_owned())))
 }
 
 /// One of every request, with every part filled and left out.
@@ -113,6 +113,7 @@ fn every_request() -> Vec<Request> {
         admin,
         reason,
         by: "tester & co".to_owned(),
+        force: true,
     };
     let set_server = |change| Request::SetServer {
         service: "web".to_owned(),
@@ -120,6 +121,7 @@ fn every_request() -> Vec<Request> {
         change,
         reason: Some("a reason".to_owned()),
         by: "tester".to_owned(),
+        force: false,
     };
     vec![
         Request::Status,
@@ -137,7 +139,7 @@ fn every_request() -> Vec<Request> {
         Request::Explain { flow, from: Some(Via::Link("clients".to_owned())) },
         Request::Explain { flow, from: firewall() },
         set(None, None, None),
-        set(Some("perimeter".to_owned()), Some(Admin::Drain), Some("maintenance window №5\n".to_owned())),
+        set(Some("perimeter".to_owned()), Some(Admin::Drain), Some("maintenance window №5".to_owned())),
         Request::Services,
         set_server(ServerChange::Admin(None)),
         set_server(ServerChange::Admin(Some(Admin::Maint))),
@@ -162,7 +164,7 @@ fn every_request() -> Vec<Request> {
 
 #[tokio::test]
 async fn every_request_arrives_as_it_was_asked() {
-    let requests = every_request();
+    let mut requests = every_request();
     let served = serve(requests.iter().map(|_| done()).collect());
 
     for request in &requests {
@@ -170,6 +172,17 @@ async fn every_request_arrives_as_it_was_asked() {
         assert_eq!(answer.unwrap(), json!({ "done": "done" }), "{request:?}");
     }
 
+    // Who asks is not for him to say: the name goes for what it is.
+    let claims = |text: &str| format!("unknown user, claimed name {text:?}");
+    for request in &mut requests {
+        match request {
+            Request::SetFirewall { by, .. }
+            | Request::SetServer { by, .. }
+            | Request::SetService { by, .. }
+            | Request::Reload { by, .. } => *by = claims(by),
+            _ => {}
+        }
+    }
     assert_eq!(*served.fake.asked.lock().unwrap(), requests);
 }
 
@@ -288,7 +301,8 @@ async fn a_change_through_the_api_needs_only_a_name_and_a_state() {
         name: "fw1".to_owned(),
         admin: Some(Admin::Maint),
         reason: None,
-        by: "api".to_owned(),
+        by: "unknown user".to_owned(),
+        force: false,
     };
     assert_eq!(*served.fake.asked.lock().unwrap(), [expected]);
 }

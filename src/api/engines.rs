@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::api::metrics::Process;
-use crate::api::{Answer, ApiError, Backend, Request, WALK_PATIENCE};
+use crate::api::{Answer, ApiError, Backend, Done, Request, WALK_PATIENCE};
 use crate::engine::view::MeasuresView;
 use crate::time::Duration;
 
@@ -99,11 +99,11 @@ impl<B: Backend> Engines<B> {
     }
 
     async fn who_knows(&self, request: Request) -> Result<Value, ApiError> {
-        let mut done = Vec::new();
+        let mut done: Vec<(&str, Done)> = Vec::new();
         let mut unknown = None;
         for engine in &self.0 {
             match ask(engine, request.clone()).await {
-                Ok(Answer::Done { done: what }) => done.push(format!("{}: {what}", engine.engine())),
+                Ok(Answer::Done(what)) => done.push((engine.engine(), what)),
                 Ok(answer) => return value(&answer),
                 Err(error @ ApiError::NotFound(_)) => unknown = unknown.or(Some(error)),
                 Err(error) => return Err(error),
@@ -111,13 +111,31 @@ impl<B: Backend> Engines<B> {
         }
         match unknown {
             Some(error) if done.is_empty() => Err(error),
-            Some(_) | None => value(&Answer::Done { done: done.join("; ") }),
+            Some(_) | None => value(&Answer::Done(together(done))),
         }
     }
 
     fn quoted(&self) -> String {
         self.names().iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
     }
+}
+
+/// What several engines did, as one. What one says is held at another is not, if the order went to that one too.
+fn together(done: Vec<(&str, Done)>) -> Done {
+    let asked: Vec<&str> = done.iter().map(|(engine, _)| *engine).collect();
+    let mut all = Done::default();
+    let mut words = Vec::new();
+    for (engine, one) in done {
+        words.push(format!("{engine}: {}", one.done));
+        let held = one.held.into_iter().filter(|order| !asked.contains(&order.engine.as_str()));
+        for order in held.filter(|order| !all.held.contains(order)).collect::<Vec<_>>() {
+            all.held.push(order);
+        }
+        let new = one.warnings.into_iter().filter(|warning| !all.warnings.contains(warning));
+        let new = new.collect::<Vec<_>>();
+        all.warnings.extend(new);
+    }
+    Done { done: words.join("; "), ..all }
 }
 
 fn scope(request: &Request) -> Scope {

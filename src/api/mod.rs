@@ -137,6 +137,8 @@ pub enum Request {
         reason: Option<String>,
         /// Who.
         by: String,
+        /// Also if no firewall takes new flows then.
+        force: bool,
     },
     /// `set server`.
     SetServer {
@@ -150,6 +152,8 @@ pub enum Request {
         reason: Option<String>,
         /// Who.
         by: String,
+        /// Also if no server takes new sessions then.
+        force: bool,
     },
     /// `set service`.
     SetService {
@@ -236,10 +240,7 @@ pub enum Answer {
     /// `plan`.
     Plan(Box<view::PlanView>),
     /// A change was made.
-    Done {
-        /// What was done, in words.
-        done: String,
-    },
+    Done(Done),
 }
 
 impl Answer {
@@ -260,7 +261,7 @@ impl Answer {
             Request::Config => read(json).map(|Text { text }| Self::Config { text }),
             Request::Explain { .. } => read(json).map(Self::Explain),
             Request::SetFirewall { .. } | Request::SetServer { .. } | Request::SetService { .. } => {
-                read(json).map(|Done { done }| Self::Done { done })
+                read(json).map(Self::Done)
             }
             Request::Reload { .. } => read(json).map(Self::Reload),
             Request::Plan { .. } => read(json).map(Self::Plan),
@@ -277,10 +278,22 @@ struct Text {
 }
 
 /// A change that was made.
-#[derive(Deserialize, ToSchema)]
-struct Done {
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct Done {
     /// What was done, in words.
-    done: String,
+    pub done: String,
+    /// Orders that stand elsewhere, and are undone there only: what was changed is held by them as before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<view::OrderView>,
+    /// What follows from it that may not be meant.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+impl From<String> for Done {
+    fn from(done: String) -> Self {
+        Self { done, ..Self::default() }
+    }
 }
 
 /// Why a request was not answered.
@@ -299,6 +312,9 @@ pub enum ApiError {
     /// Who asks may not.
     #[error("{0}")]
     Forbidden(String),
+    /// As things stand it would do harm, and nothing has changed; the message says how it is done all the same.
+    #[error("{0}")]
+    Conflict(String),
     /// The input is bad, and nothing has changed: every reason, with its place.
     #[error("{0}")]
     Refused(String),

@@ -23,6 +23,7 @@ mod logging;
 mod management;
 mod measures;
 mod opening;
+mod orders;
 mod pace;
 pub mod placement;
 mod process;
@@ -36,6 +37,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod transmit;
+mod users;
 mod watchdog;
 mod web;
 mod worker;

@@ -85,7 +85,7 @@ impl Sample {
                 | Answer::Exchanges(_)
                 | Answer::Reload(_)
                 | Answer::Plan(_)
-                | Answer::Done { .. } => {}
+                | Answer::Done(_) => {}
             }
         }
         Ok(sample)
