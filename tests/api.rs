@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fwlb::api::{
-    Answer, ApiError, Backend, CaptureRequest, Done, Download, Request, ServerChange, SessionFilter, Via, flow_text, router,
+    Answer, ApiError, Backend, CaptureRequest, Done, Download, EventFilter, Request, ServerChange, SessionFilter,
+    Since, Via, flow_text, router,
 };
 use fwlb::client::{Client, ClientError};
 use fwlb::config::Admin;
@@ -94,6 +95,27 @@ fn done() -> Result<Answer, ApiError> {
     Ok(Answer::Done(Done::from("done".to_owned())))
 }
 
+/// A filter with all that it can have.
+fn every_part() -> EventFilter {
+    EventFilter {
+        after: 7,
+        since: Some(Since::At(std::time::SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_258_800_123))),
+        kinds: vec!["admin".to_owned(), "server".to_owned()],
+        subject: Some("perimeter/fw1".to_owned()),
+        limit: Some(50),
+    }
+}
+
+#[test]
+fn a_time_is_a_while_ago_or_a_date() {
+    let since = |text: &str| text.parse::<Since>().map(|since| since.to_string());
+    assert_eq!(since("10m"), Ok("600000ms".to_owned()));
+    assert_eq!(since("2026-11-21T11:00:00Z"), Ok("2026-11-21T11:00:00.000Z".to_owned()));
+    assert_eq!(since("2026-11-21 11:00:00"), Ok("2026-11-21T11:00:00.000Z".to_owned()));
+    assert_eq!(since("2026-11-21"), Ok("2026-11-21T00:00:00.000Z".to_owned()));
+    assert!(since("yesterday").unwrap_err().to_string().contains("\"10m\""));
+}
+
 /// One of every request, with every part filled and left out.
 fn every_request() -> Vec<Request> {
     let flow = flow_text::parse("udp [2001:db8::1]:53 [2001:db8::2]:53").unwrap();
@@ -133,7 +155,8 @@ fn every_request() -> Vec<Request> {
         Request::Sessions(filter),
         Request::Counters,
         Request::Measures,
-        Request::Events { after: u64::MAX },
+        Request::Events(EventFilter::after(u64::MAX)),
+        Request::Events(every_part()),
         Request::Config,
         Request::Explain { flow, from: None },
         Request::Explain { flow, from: Some(Via::Link("clients".to_owned())) },
@@ -208,7 +231,7 @@ async fn answers_come_back_in_the_shape_of_the_contract() {
     let expected = json!([{ "seq": 7, "at": "2026-01-02T03:04:05Z", "kind": "firewall", "subject": "perimeter/fw1",
         "from": "up", "to": "down", "lasted_ms": null, "reason": null, "by": null }]);
     assert_eq!(body, expected);
-    assert_eq!(served.client.ask(&Request::Events { after: 0 }).await.unwrap(), Answer::Events(events));
+    assert_eq!(served.client.ask(&Request::Events(EventFilter::default())).await.unwrap(), Answer::Events(events));
     assert_eq!(served.client.ask(&Request::Peers).await.unwrap(), Answer::Peers(vec![]));
 }
 

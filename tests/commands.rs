@@ -36,7 +36,7 @@ impl Backend for Fake {
             }
             Request::Sessions(_) => Ok(Answer::Sessions(vec![self.session()])),
             Request::Counters => Ok(Answer::Counters([("received".to_owned(), 7), ("forwarded".to_owned(), 7)].into())),
-            Request::Events { .. } => Ok(Answer::Events(vec![self.event()])),
+            Request::Events(_) => Ok(Answer::Events(vec![self.event()])),
             Request::SetFirewall { name, .. } if name == "fw1" => {
                 Ok(Answer::Done(Done::from(format!("firewall {name} is set to drain"))))
             }
@@ -579,7 +579,10 @@ fn a_reload_names_the_file_as_the_engine_understands_it_and_tells_what_it_did() 
             path.display()
         )
     );
-    assert_eq!(ground.asked(0), [Request::Reload { config: Some(path), by: "unknown user, claimed name \"kim\"".to_owned() }]);
+    assert_eq!(
+        ground.asked(0),
+        [Request::Reload { config: Some(path), by: "unknown user, claimed name \"kim\"".to_owned() }]
+    );
 
     assert_eq!(
         ground.prints("reload"),

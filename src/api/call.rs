@@ -30,7 +30,7 @@ impl Request {
             Self::Sessions(filter) => query("sessions", &SessionsQuery::from(filter)),
             Self::Counters => plain("counters"),
             Self::Measures => plain("measures"),
-            Self::Events { after } => query("events", &EventsQuery { after: Some(after), engine: None }),
+            Self::Events(filter) => query("events", &EventsQuery::from(filter)),
             Self::Config => plain("config"),
             Self::Explain { flow, from } => {
                 let from = from.map(|from| from.to_string());

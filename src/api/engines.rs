@@ -60,15 +60,21 @@ impl<B: Backend> Engines<B> {
         match scope(&request) {
             Scope::Each if several => {
                 let mut rows = Vec::new();
+                let limit = match &request {
+                    Request::Events(filter) => filter.limit,
+                    _ => None,
+                };
                 for engine in &self.0 {
                     match value(&ask(engine, request.clone()).await?)? {
                         Value::Array(list) => rows.extend(list.into_iter().map(|row| named(row, engine.engine()))),
                         other => rows.push(named(other, engine.engine())),
                     }
                 }
-                if let Request::Events { .. } = request {
+                if let Request::Events(_) = request {
                     // One story, whoever tells it: RFC 3339 in UTC sorts as text.
                     rows.sort_by_key(|row| row["at"].as_str().unwrap_or_default().to_owned());
+                    let excess = limit.map_or(0, |limit| rows.len().saturating_sub(limit));
+                    rows.drain(..excess);
                 }
                 Ok(Value::Array(rows))
             }
@@ -147,7 +153,7 @@ fn scope(request: &Request) -> Scope {
         | Request::Peers
         | Request::Services
         | Request::Sessions(_)
-        | Request::Events { .. }
+        | Request::Events(_)
         | Request::Config => Scope::Each,
         Request::SetFirewall { .. } => Scope::WhoKnows,
         // A sum over engines would count packets twice, and a flat object has no place for a name.

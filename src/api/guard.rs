@@ -41,6 +41,16 @@ impl Caller {
         }
     }
 
+    /// As it is told to the one who asks.
+    pub fn view(&self) -> CallerView {
+        let name = match self {
+            Self::Token { name, .. } => Some(name.to_string()),
+            Self::Socket(user) => user.as_ref().map(User::to_string),
+            Self::Anonymous => None,
+        };
+        CallerView { name, role: if self.may_change() { "operator" } else { "viewer" } }
+    }
+
     /// What appears as `by`: a token's own name, whoever it says it is; on the control socket the user, and beside it who it
     /// claims to be.
     pub fn by(&self, claim: Option<&str>) -> String {
@@ -50,6 +60,15 @@ impl Caller {
             Self::Anonymous => with_claim(None, claim),
         }
     }
+}
+
+/// Who asks, as it is told to the one who asks.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+pub struct CallerView {
+    /// The name of the token; on the control socket the user. Null: nobody knows.
+    pub name: Option<String>,
+    /// What it may do: `viewer`, `operator`.
+    pub role: &'static str,
 }
 
 /// The user who opened a connection to the control socket, by the kernel's word.

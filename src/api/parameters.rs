@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::guard::Caller;
-use crate::api::{ApiError, Request, ServerChange, SessionFilter, Via, flow_text};
+use crate::api::{ApiError, EventFilter, Request, ServerChange, SessionFilter, Via, flow_text};
 use crate::config::Admin;
 
 /// The largest weight of a server.
@@ -63,6 +63,14 @@ pub(super) struct SessionsQuery {
 pub(super) struct EventsQuery {
     /// Only those with a larger number.
     pub(super) after: Option<u64>,
+    /// Only those of no earlier time: `10m` ago, or `2026-11-21T11:00:00Z`.
+    pub(super) since: Option<String>,
+    /// Only those of this kind, or of these: `admin`, `admin,server`.
+    pub(super) kind: Option<String>,
+    /// Only those about this: `fw1`, `perimeter/fw1`, `web/s1`, `perimeter`.
+    pub(super) subject: Option<String>,
+    /// The last so many of those that match.
+    pub(super) limit: Option<usize>,
     /// The engine; absent: every one.
     pub(super) engine: Option<String>,
 }
@@ -202,7 +210,15 @@ impl Question for SessionsQuery {
 
 impl Question for EventsQuery {
     fn request(self) -> Result<(Option<String>, Request), ApiError> {
-        Ok((self.engine, Request::Events { after: self.after.unwrap_or(0) }))
+        let kinds = self.kind.iter().flat_map(|kinds| kinds.split(',')).map(str::trim).filter(|kind| !kind.is_empty());
+        let filter = EventFilter {
+            after: self.after.unwrap_or(0),
+            since: self.since.map(|since| since.parse()).transpose()?,
+            kinds: kinds.map(str::to_owned).collect(),
+            subject: self.subject,
+            limit: self.limit,
+        };
+        Ok((self.engine, Request::Events(filter)))
     }
 }
 
@@ -305,6 +321,15 @@ impl Order for PingBody {
             }
         };
         Ok(Request::Ping { address: self.address, via })
+    }
+}
+
+impl From<EventFilter> for EventsQuery {
+    fn from(filter: EventFilter) -> Self {
+        let EventFilter { after, since, kinds, subject, limit } = filter;
+        let since = since.map(|since| since.to_string());
+        let kind = (!kinds.is_empty()).then(|| kinds.join(","));
+        Self { after: Some(after), since, kind, subject, limit, engine: None }
     }
 }
 

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::api::capture::{CaptureBody, EndQuery, Streamed};
 use crate::api::console::console;
-use crate::api::guard::{Caller, User};
+use crate::api::guard::{Caller, CallerView, User};
 use crate::api::openapi::{Answered, Described, Verb, described};
 use crate::api::parameters::{EventsQuery, ExplainQuery, Order, PingBody, PlainQuery, ProbeBody, Question};
 use crate::api::parameters::{PlanBody, ReloadBody, SessionsQuery, SetFirewallBody, SetServerBody, SetServiceBody};
@@ -134,6 +134,7 @@ fn routes<B: Backend>() -> Vec<Route<B>> {
                 .query::<PlainQuery>(),
             metrics::<B>,
         ),
+        Route::new(described(Get, "/api/v1/caller", "Who asks, and what it may do", object::<CallerView>()), caller),
         Route::new(described(Get, "/api/v1/openapi.json", "This document", openapi::itself()), document),
     ]
 }
@@ -178,6 +179,10 @@ fn forcible<B>(Route(said, serve): Route<B>) -> Route<B> {
 /// The OpenAPI document of the routes.
 #[derive(Clone)]
 struct Document(Bytes);
+
+async fn caller(Extension(caller): Extension<Caller>) -> Json<CallerView> {
+    Json(caller.view())
+}
 
 async fn document(Extension(Document(text)): Extension<Document>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], text)

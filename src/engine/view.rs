@@ -19,9 +19,9 @@ use crate::engine::Snapshot;
 use crate::path::pinning::Pin;
 
 pub use explain::{CandidateView, EgressView, ExplainView, ExplainedSessionView, ServerCandidateView, WhatIfView};
+pub use measures::{HistogramView, MeasuresView, ProbeView, RingView, TableView, WorkerView};
 pub(in crate::engine) use orders::order_words;
 pub use orders::{OrderView, OverrideView};
-pub use measures::{HistogramView, MeasuresView, ProbeView, RingView, TableView, WorkerView};
 
 /// `show status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -436,7 +436,7 @@ pub struct EventView {
     pub reason: Option<String>,
     /// Who, for administrative changes.
     pub by: Option<String>,
-    /// How long the old state lasted, in milliseconds; filled in by the owner of the log.
+    /// How long the old state lasted, in milliseconds; where that is not told with it, filled in by the owner of the log.
     #[serde(default)]
     pub lasted_ms: Option<u64>,
 }

@@ -12,9 +12,7 @@ use super::shared::Shared;
 use super::{capture, counters, logging, orders, process, sessions};
 use crate::api::metrics::Process;
 use crate::api::names::Member;
-use crate::api::{
-    Answer, ApiError, Backend, CaptureRequest, Done, Download, Request, SessionFilter, Via, names,
-};
+use crate::api::{Answer, ApiError, Backend, CaptureRequest, Done, Download, Request, SessionFilter, Via, names};
 use crate::config::is_removed;
 use crate::engine::controller::Order;
 use crate::engine::explain::explain;
@@ -70,7 +68,10 @@ impl Backend for EngineBackend {
             Request::Sessions(filter) => self.sessions(filter).await,
             Request::Counters => self.counters().await,
             Request::Measures => self.measures().await,
-            Request::Events { after } => Ok(Answer::Events(self.shared.events().after(after))),
+            Request::Events(filter) => {
+                let now = self.shared.clock.wall_time();
+                self.shared.events().select(&filter, now).map(Answer::Events)
+            }
             Request::Config => Ok(Answer::Config { text: hide_secrets(&self.shared.source().text) }),
             Request::Reload { config, by } => {
                 let engine = self.shared.engine.clone();
@@ -215,7 +216,8 @@ impl EngineBackend {
 
     /// The workers' counters, the controller's, the sockets' and the log's.
     pub(super) fn flat_counters(&self, workers: &Counters, controller: CountersView) -> CountersView {
-        let own = [("log_dropped", logging::dropped())];
+        let (kept, lost) = self.shared.events().archived();
+        let own = [("log_dropped", logging::dropped()), ("event_log_written", kept), ("event_log_dropped", lost)];
         let own = self.shared.accounts.counters().into_iter().chain(own);
         let sockets = self.shared.traffic.counters().chain(own).map(|(name, value)| (name.to_owned(), value));
         counters::flat(workers, controller.into_iter().chain(sockets))

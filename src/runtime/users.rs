@@ -57,7 +57,8 @@ mod tests {
     fn a_user_is_named_as_the_machine_names_it_and_behind_sudo_the_login_is_told_too() {
         let directory = tempfile::tempdir().unwrap();
         let (proc, passwd) = (directory.path().join("proc"), directory.path().join("passwd"));
-        fs::write(&passwd, "root:x:0:0:root:/root:/bin/sh\nanna:x:1000:1000::/home/anna:/bin/sh\n:x:7:7::/:\nbad\n").unwrap();
+        fs::write(&passwd, "root:x:0:0:root:/root:/bin/sh\nanna:x:1000:1000::/home/anna:/bin/sh\n:x:7:7::/:\nbad\n")
+            .unwrap();
         let owner = fs::metadata(directory.path()).unwrap().uid();
         let of = |login: Option<&str>, uid| {
             let _ = fs::remove_dir_all(&proc);

@@ -211,7 +211,7 @@ fn examples() -> Vec<(Request, Answer)> {
         (Request::Counters, Answer::Counters(measured.counters.clone())),
         (Request::Config, Answer::Config { text: "[engine]".to_owned() }),
         (Request::Sessions(Default::default()), Answer::Sessions(vec![view(session), view(whole)])),
-        (Request::Events { after: 0 }, Answer::Events(vec![view(event), view(told)])),
+        (Request::Events(Default::default()), Answer::Events(vec![view(event), view(told)])),
         (explain(), Answer::Explain(Box::new(view(explained)))),
         (explain(), Answer::Explain(Box::new(view(explained_whole)))),
         (Request::Probe { subject: "perimeter/fw1".to_owned() }, Answer::Exchanges(vec![view(exchange)])),

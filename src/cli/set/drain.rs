@@ -117,7 +117,10 @@ mod tests {
     #[test]
     fn the_line_says_how_many_are_left_how_quiet_they_are_and_how_long_it_may_take() {
         let (minute, quarter) = (Some(62_000), Duration::from_secs(14));
-        assert_eq!(progress("fw2", 412, minute, quarter), "fw2: 412 sessions left, the longest idle for 1m2s; 14s to go");
+        assert_eq!(
+            progress("fw2", 412, minute, quarter),
+            "fw2: 412 sessions left, the longest idle for 1m2s; 14s to go"
+        );
         assert_eq!(progress("web/s1", 1, None, quarter), "web/s1: 1 session left; 14s to go");
     }
 }

@@ -50,7 +50,9 @@ mod tests {
         let told = beyond(&[("inner".to_owned(), held_at("outer"))], "set firewall fw1");
         assert_eq!(
             told,
-            [r#"still drained: set at outer by root (uid 0): "upgrade"; undo it there: fwlb -e outer set firewall fw1 default"#]
+            [
+                r#"still drained: set at outer by root (uid 0): "upgrade"; undo it there: fwlb -e outer set firewall fw1 default"#
+            ]
         );
         let dmz = [("inner".to_owned(), held_at("outer")), ("dmz".to_owned(), held_at("outer"))];
         assert_eq!(beyond(&dmz, "set firewall fw1"), told);

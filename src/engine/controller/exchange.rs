@@ -367,7 +367,8 @@ impl Controller {
                     group.members.iter().position(|member| member.id == *id).is_some_and(|slot| set.is_up(slot))
                 });
                 let chosen = preferred.or_else(|| {
-                    rendezvous::select(group, set.chosen_from(), group.hasher.flow(&flow)).map(|slot| group.members[slot].id)
+                    rendezvous::select(group, set.chosen_from(), group.hasher.flow(&flow))
+                        .map(|slot| group.members[slot].id)
                 });
                 let none = || UnknownName(format!("no firewall of {} is up toward {address}", group.name));
                 self.through(chosen.ok_or_else(none)?, family)

@@ -98,7 +98,8 @@ impl Controller {
         let Some((before, _)) = self.farm.services().server(configured.service, id) else { return Ok(Vec::new()) };
         let after = changed(before, id, change, (configured.admin, configured.weight));
         let is_grave = change == ServerChange::Admin(Some(Admin::Maint));
-        let lost = [Family::V4, Family::V6].into_iter().filter(|family| takes(before, *family) && !takes(&after, *family));
+        let lost =
+            [Family::V4, Family::V6].into_iter().filter(|family| takes(before, *family) && !takes(&after, *family));
         let lost: Vec<&str> = lost.map(family_name).collect();
         let in_all = ![Family::V4, Family::V6].into_iter().any(|family| takes(&after, family));
         let consequence = match (lost.as_slice(), in_all) {

@@ -116,11 +116,9 @@ impl Controller {
             Reason::Commanded => Some(commanded(None)),
             Reason::CommandedAt(peer) => Some(commanded(Some(peer))),
             Reason::Deadline(origin) => Some(format!("{}; drain-timeout has passed", commanded(origin))),
-            Reason::Well
-            | Reason::Starting
-            | Reason::Link
-            | Reason::Probes(..)
-            | Reason::Objection(..) => self.reason_text(reason),
+            Reason::Well | Reason::Starting | Reason::Link | Reason::Probes(..) | Reason::Objection(..) => {
+                self.reason_text(reason)
+            }
         }
     }
 

@@ -179,13 +179,7 @@ impl Controller {
     }
 }
 
-fn view(
-    kind: &str,
-    subject: String,
-    admin: Option<Admin>,
-    weight: Option<u16>,
-    order: &Order,
-) -> OverrideView {
+fn view(kind: &str, subject: String, admin: Option<Admin>, weight: Option<u16>, order: &Order) -> OverrideView {
     let Order { reason, by, at: _ } = order.clone();
     OverrideView { kind: kind.to_owned(), subject, admin, weight, reason, by, at: order.moment() }
 }

@@ -86,7 +86,8 @@ impl Controller {
     /// Why a server is as it is, and what was ordered of it besides: a weight, or a state that its service's overrules.
     fn server_words(&self, id: ServerId) -> Option<String> {
         let record = &self.farm.servers[id.index()];
-        let is_told = matches!(record.state, Standing::Drain | Standing::Maint) && self.server_admin(id) != Admin::Ready;
+        let is_told =
+            matches!(record.state, Standing::Drain | Standing::Maint) && self.server_admin(id) != Admin::Ready;
         let orders = self.orders_of_server(id);
         let besides = orders.iter().filter(|order| !is_told || order.weight.is_some());
         let besides = besides.map(|order| order.told_by(&self.config.engine.name));

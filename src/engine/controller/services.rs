@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::Controller;
 use super::admin::Override;
 use super::checks::ServerCheck;
-use super::journal::Alarm;
+use super::journal::{Alarm, Changed};
 use super::judgement::family_name;
 use super::order::Order;
 use crate::config::numbering::base_name;
@@ -334,9 +334,10 @@ impl Controller {
         record.state = standing;
         record.reason.clone_from(&reason);
         if was.name() != standing.name() {
-            record.since = now;
-            let subject = self.server_name(id);
-            self.change("server", &subject, Some(was.name()), Some(standing.name()), reason.as_deref(), None);
+            let since = std::mem::replace(&mut record.since, now);
+            let (subject, reason) = (&self.server_name(id), reason.as_deref());
+            let (from, to) = (was.name(), standing.name());
+            self.change_since(since, now, Changed { kind: "server", subject, from, to, reason });
         }
     }
 
@@ -368,8 +369,9 @@ impl Controller {
         let record = &mut self.farm.services[id.index()];
         let was = std::mem::replace(&mut record.state, standing);
         if was.name() != standing.name() {
-            record.since = now;
-            self.change("service", &name, Some(was.name()), Some(standing.name()), Some(reason), None);
+            let since = std::mem::replace(&mut record.since, now);
+            let (subject, from, to) = (&name, was.name(), standing.name());
+            self.change_since(since, now, Changed { kind: "service", subject, from, to, reason: Some(reason) });
         }
         let alarm = Alarm { kind: "service_down", subject: name };
         match standing {

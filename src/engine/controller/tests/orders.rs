@@ -22,8 +22,12 @@ fn why_by_whom_and_when_is_told_on_both_sides_and_who_still_holds_a_firewall() {
     assert_eq!(reasons(OUTER), [format!("set {here}: \"upgrade\""), format!("set {here}: \"disk\"")]);
     assert_eq!(reasons(INNER), [format!("set at outer {here}: \"upgrade\""), format!("set at outer {here}: \"disk\"")]);
     let told = sandwich.events.iter().filter(|(_, engine, event)| *engine == INNER && event.kind == "firewall");
-    let told: Vec<_> = told.filter_map(|(_, _, event)| event.reason.clone()).filter(|why| why.contains("set at")).collect();
-    assert!(told.iter().all(|why| why.contains("by root (uid 0)")) && told.len() >= 2, "the event has it too: {told:?}");
+    let told: Vec<_> =
+        told.filter_map(|(_, _, event)| event.reason.clone()).filter(|why| why.contains("set at")).collect();
+    assert!(
+        told.iter().all(|why| why.contains("by root (uid 0)")) && told.len() >= 2,
+        "the event has it too: {told:?}"
+    );
 
     // What is set to ready here stays held, and by whom is known.
     let now = sandwich.now;

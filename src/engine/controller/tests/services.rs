@@ -90,7 +90,10 @@ fn a_service_in_maintenance_ends_all_its_servers() {
 
     assert_eq!((farm.up(), falls(&farm, 0), falls(&farm, 1)), (vec![false, false], 1, 1));
     let view = farm.view();
-    assert_eq!((view.state.as_str(), view.servers[0].reason.as_deref()), ("maint", Some("service web set by anna: \"test\"")));
+    assert_eq!(
+        (view.state.as_str(), view.servers[0].reason.as_deref()),
+        ("maint", Some("service web set by anna: \"test\""))
+    );
     assert!(!farm.snapshot().services.all()[0].takes_new);
 }
 
