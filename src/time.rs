@@ -53,9 +53,28 @@ impl std::ops::AddAssign<Duration> for Instant {
     }
 }
 
+/// A duration in milliseconds as a person reads it: `350ms`, `4.2s`, `5m3s`, `2h4m`, `3d2h`.
+pub fn in_words(ms: u64) -> String {
+    let seconds = ms / 1000;
+    match seconds {
+        0 => format!("{ms}ms"),
+        1..10 => format!("{}.{}s", seconds, ms % 1000 / 100),
+        10..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h{}m", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{}d{}h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_are_as_long_as_a_person_wants_them() {
+        let shown = [0, 350, 4250, 59_999, 303_000, 7_440_000, 266_400_000].map(in_words);
+        assert_eq!(shown, ["0ms", "350ms", "4.2s", "59s", "5m3s", "2h4m", "3d2h"]);
+    }
 
     #[test]
     fn arithmetic_saturates_at_both_ends() {

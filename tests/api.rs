@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fwlb::api::{
-    Answer, ApiError, Backend, CaptureRequest, Download, Request, ServerChange, SessionFilter, Via, flow_text, router,
+    Answer, ApiError, Backend, CaptureRequest, Done, Download, EventFilter, Request, ServerChange, SessionFilter,
+    Since, Via, flow_text, router,
 };
 use fwlb::client::{Client, ClientError};
 use fwlb::config::Admin;
@@ -91,7 +92,28 @@ async fn get(served: &Served, uri: &str) -> (u16, serde_json::Value) {
 }
 
 fn done() -> Result<Answer, ApiError> {
-    Ok(Answer::Done { done: "done".to_owned() })
+    Ok(Answer::Done(Done::from("done".to_owned())))
+}
+
+/// A filter with all that it can have.
+fn every_part() -> EventFilter {
+    EventFilter {
+        after: 7,
+        since: Some(Since::At(std::time::SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_258_800_123))),
+        kinds: vec!["admin".to_owned(), "server".to_owned()],
+        subject: Some("perimeter/fw1".to_owned()),
+        limit: Some(50),
+    }
+}
+
+#[test]
+fn a_time_is_a_while_ago_or_a_date() {
+    let since = |text: &str| text.parse::<Since>().map(|since| since.to_string());
+    assert_eq!(since("10m"), Ok("600000ms".to_owned()));
+    assert_eq!(since("2026-11-21T11:00:00Z"), Ok("2026-11-21T11:00:00.000Z".to_owned()));
+    assert_eq!(since("2026-11-21 11:00:00"), Ok("2026-11-21T11:00:00.000Z".to_owned()));
+    assert_eq!(since("2026-11-21"), Ok("2026-11-21T00:00:00.000Z".to_owned()));
+    assert!(since("yesterday").unwrap_err().to_string().contains("\"10m\""));
 }
 
 /// One of every request, with every part filled and left out.
@@ -113,6 +135,7 @@ fn every_request() -> Vec<Request> {
         admin,
         reason,
         by: "tester & co".to_owned(),
+        force: true,
     };
     let set_server = |change| Request::SetServer {
         service: "web".to_owned(),
@@ -120,6 +143,7 @@ fn every_request() -> Vec<Request> {
         change,
         reason: Some("a reason".to_owned()),
         by: "tester".to_owned(),
+        force: false,
     };
     vec![
         Request::Status,
@@ -131,13 +155,14 @@ fn every_request() -> Vec<Request> {
         Request::Sessions(filter),
         Request::Counters,
         Request::Measures,
-        Request::Events { after: u64::MAX },
+        Request::Events(EventFilter::after(u64::MAX)),
+        Request::Events(every_part()),
         Request::Config,
         Request::Explain { flow, from: None },
         Request::Explain { flow, from: Some(Via::Link("clients".to_owned())) },
         Request::Explain { flow, from: firewall() },
         set(None, None, None),
-        set(Some("perimeter".to_owned()), Some(Admin::Drain), Some("maintenance window №5\n".to_owned())),
+        set(Some("perimeter".to_owned()), Some(Admin::Drain), Some("maintenance window №5".to_owned())),
         Request::Services,
         set_server(ServerChange::Admin(None)),
         set_server(ServerChange::Admin(Some(Admin::Maint))),
@@ -162,7 +187,7 @@ fn every_request() -> Vec<Request> {
 
 #[tokio::test]
 async fn every_request_arrives_as_it_was_asked() {
-    let requests = every_request();
+    let mut requests = every_request();
     let served = serve(requests.iter().map(|_| done()).collect());
 
     for request in &requests {
@@ -170,6 +195,17 @@ async fn every_request_arrives_as_it_was_asked() {
         assert_eq!(answer.unwrap(), json!({ "done": "done" }), "{request:?}");
     }
 
+    // Who asks is not for him to say: the name goes for what it is.
+    let claims = |text: &str| format!("unknown user, claimed name {text:?}");
+    for request in &mut requests {
+        match request {
+            Request::SetFirewall { by, .. }
+            | Request::SetServer { by, .. }
+            | Request::SetService { by, .. }
+            | Request::Reload { by, .. } => *by = claims(by),
+            _ => {}
+        }
+    }
     assert_eq!(*served.fake.asked.lock().unwrap(), requests);
 }
 
@@ -195,7 +231,7 @@ async fn answers_come_back_in_the_shape_of_the_contract() {
     let expected = json!([{ "seq": 7, "at": "2026-01-02T03:04:05Z", "kind": "firewall", "subject": "perimeter/fw1",
         "from": "up", "to": "down", "lasted_ms": null, "reason": null, "by": null }]);
     assert_eq!(body, expected);
-    assert_eq!(served.client.ask(&Request::Events { after: 0 }).await.unwrap(), Answer::Events(events));
+    assert_eq!(served.client.ask(&Request::Events(EventFilter::default())).await.unwrap(), Answer::Events(events));
     assert_eq!(served.client.ask(&Request::Peers).await.unwrap(), Answer::Peers(vec![]));
 }
 
@@ -288,7 +324,8 @@ async fn a_change_through_the_api_needs_only_a_name_and_a_state() {
         name: "fw1".to_owned(),
         admin: Some(Admin::Maint),
         reason: None,
-        by: "api".to_owned(),
+        by: "unknown user".to_owned(),
+        force: false,
     };
     assert_eq!(*served.fake.asked.lock().unwrap(), [expected]);
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 
-use fwlb::api::{Answer, ApiError, Backend, CaptureRequest, Download, Request, ServerChange, Via, router};
+use fwlb::api::{Answer, ApiError, Backend, CaptureRequest, Done, Download, Request, ServerChange, Via, router};
 use fwlb::config::{Admin, Difference};
 use fwlb::engine::view::{
     AlarmView, CheckView, EventView, ExchangeStep, ExchangeView, FirewallView, OverrideView, PinView, PlanView,
@@ -36,9 +36,9 @@ impl Backend for Fake {
             }
             Request::Sessions(_) => Ok(Answer::Sessions(vec![self.session()])),
             Request::Counters => Ok(Answer::Counters([("received".to_owned(), 7), ("forwarded".to_owned(), 7)].into())),
-            Request::Events { .. } => Ok(Answer::Events(vec![self.event()])),
+            Request::Events(_) => Ok(Answer::Events(vec![self.event()])),
             Request::SetFirewall { name, .. } if name == "fw1" => {
-                Ok(Answer::Done { done: format!("firewall {name} is set to drain") })
+                Ok(Answer::Done(Done::from(format!("firewall {name} is set to drain"))))
             }
             Request::SetFirewall { name, .. } => {
                 Err(ApiError::NotFound(format!("no firewall {name:?}; there are: fw1")))
@@ -46,9 +46,11 @@ impl Backend for Fake {
             Request::Ping { address, .. } => Ok(Answer::Exchanges(vec![self.exchange(&address.to_string(), false)])),
             Request::Services => Ok(Answer::Services(self.services())),
             Request::SetServer { service, name, change, .. } => {
-                Ok(Answer::Done { done: format!("server {service}/{name}: {change:?}") })
+                Ok(Answer::Done(Done::from(format!("server {service}/{name}: {change:?}"))))
             }
-            Request::SetService { name, admin, .. } => Ok(Answer::Done { done: format!("service {name}: {admin:?}") }),
+            Request::SetService { name, admin, .. } => {
+                Ok(Answer::Done(Done::from(format!("service {name}: {admin:?}"))))
+            }
             Request::Reload { config: Some(path), .. } if path.ends_with("bad.toml") => {
                 Err(ApiError::Refused(format!("{}:3:10: error: weight must be 1..=256\n", path.display())))
             }
@@ -161,7 +163,8 @@ impl Fake {
                 admin: Some(Admin::Drain),
                 weight: None,
                 reason: Some("upgrade".to_owned()),
-                by: Some("kim".to_owned()),
+                by: Some("kim (uid 1000)".to_owned()),
+                at: Some("2026-01-02T03:04:05Z".to_owned()),
             }],
         }
     }
@@ -185,6 +188,8 @@ impl Fake {
             since_ms: 61_000,
             reason: None,
             hold_ms: None,
+            new_flows: true,
+            orders: vec![],
             checks: vec![CheckView {
                 peer: "inner".to_owned(),
                 family: "ipv4".to_owned(),
@@ -214,6 +219,7 @@ impl Fake {
             bytes: 30_000,
             since_ms: 61_000,
             reason: (name == "s2").then(|| "HTTP 503, expected 200".to_owned()),
+            orders: vec![],
             checks: vec![],
         };
         let web = ServiceView {
@@ -229,6 +235,8 @@ impl Fake {
             override_: None,
             sessions: self.sessions,
             imbalance: Some(1.015),
+            reason: None,
+            orders: vec![],
             servers: vec![server("s1", "up", self.sessions), server("s2", "down", 0)],
         };
         if self.name == "inner" { vec![web] } else { vec![] }
@@ -362,7 +370,7 @@ fn status_is_the_default_and_tells_what_is_wrong() {
              sessions 250 of 1000 (25.0 %), workers 2\n    \
              version 1.2.3, epoch 12, configuration 0123456789abcdef\n    \
              ALARM peer_lost perimeter/inner for 3.0s: all paths failed together\n    \
-             perimeter/fw1 is set to drain* by kim: upgrade\n"
+             perimeter/fw1 is set to drain* 2026-01-02T03:04:05Z by kim (uid 1000): \"upgrade\"\n"
     );
 }
 
@@ -464,7 +472,8 @@ fn set_firewall_reaches_every_engine_that_knows_it() {
             name: "fw1".to_owned(),
             admin: Some(Admin::Drain),
             reason: Some("upgrade".to_owned()),
-            by: "kim".to_owned(),
+            by: "unknown user, claimed name \"kim\"".to_owned(),
+            force: false,
         };
         assert_eq!(ground.asked(engine)[0], expected);
     }
@@ -494,7 +503,8 @@ fn set_server_and_service_reach_the_one_engine_that_has_them() {
         name: "s1".to_owned(),
         change: ServerChange::Admin(Some(Admin::Drain)),
         reason: Some("upgrade".to_owned()),
-        by: "kim".to_owned(),
+        by: "unknown user, claimed name \"kim\"".to_owned(),
+        force: false,
     };
     assert_eq!(ground.asked(1)[1], expected);
     assert_eq!(ground.prints("set server web/s1 weight=7"), "inner: server web/s1: Weight(Some(7))\n");
@@ -569,7 +579,10 @@ fn a_reload_names_the_file_as_the_engine_understands_it_and_tells_what_it_did() 
             path.display()
         )
     );
-    assert_eq!(ground.asked(0), [Request::Reload { config: Some(path), by: "kim".to_owned() }]);
+    assert_eq!(
+        ground.asked(0),
+        [Request::Reload { config: Some(path), by: "unknown user, claimed name \"kim\"".to_owned() }]
+    );
 
     assert_eq!(
         ground.prints("reload"),

@@ -31,21 +31,22 @@ impl Request {
             Self::Sessions(filter) => query("sessions", &SessionsQuery::from(filter)),
             Self::Counters => plain("counters"),
             Self::Measures => plain("measures"),
-            Self::Events { after } => query("events", &EventsQuery { after: Some(after), engine: None }),
+            Self::Events(filter) => query("events", &EventsQuery::from(filter)),
             Self::Config => plain("config"),
             Self::Explain { flow, from } => {
                 let from = from.map(|from| from.to_string());
                 query("explain", &ExplainQuery { flow: flow_text::show(&flow), from, engine: None })
             }
-            Self::SetFirewall { group, name, admin, reason, by } => {
-                body("PUT", "firewalls/admin", &SetFirewallBody { group, name, admin, reason, by: Some(by) })
+            Self::SetFirewall { group, name, admin, reason, by, force } => {
+                body("PUT", "firewalls/admin", &SetFirewallBody { group, name, admin, reason, by: Some(by), force })
             }
-            Self::SetServer { service, name, change, reason, by } => {
+            Self::SetServer { service, name, change, reason, by, force } => {
                 let (admin, weight) = match change {
                     ServerChange::Admin(admin) => (admin, None),
                     ServerChange::Weight(weight) => (None, Some(weight)),
                 };
-                body("PUT", "servers/admin", &SetServerBody { service, name, admin, weight, reason, by: Some(by) })
+                let by = Some(by);
+                body("PUT", "servers/admin", &SetServerBody { service, name, admin, weight, reason, by, force })
             }
             Self::SetService { name, admin, reason, by } => {
                 body("PUT", "services/admin", &SetServiceBody { name, admin, reason, by: Some(by) })

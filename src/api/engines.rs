@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::api::metrics::Process;
-use crate::api::{Answer, ApiError, Backend, Request, WALK_PATIENCE};
+use crate::api::{Answer, ApiError, Backend, Done, Request, WALK_PATIENCE};
 use crate::engine::view::{HealthView, MeasuresView};
 use crate::time::Duration;
 
@@ -60,15 +60,21 @@ impl<B: Backend> Engines<B> {
         match scope(&request) {
             Scope::Each if several => {
                 let mut rows = Vec::new();
+                let limit = match &request {
+                    Request::Events(filter) => filter.limit,
+                    _ => None,
+                };
                 for engine in &self.0 {
                     match value(&ask(engine, request.clone()).await?)? {
                         Value::Array(list) => rows.extend(list.into_iter().map(|row| named(row, engine.engine()))),
                         other => rows.push(named(other, engine.engine())),
                     }
                 }
-                if let Request::Events { .. } = request {
+                if let Request::Events(_) = request {
                     // One story, whoever tells it: RFC 3339 in UTC sorts as text.
                     rows.sort_by_key(|row| row["at"].as_str().unwrap_or_default().to_owned());
+                    let excess = limit.map_or(0, |limit| rows.len().saturating_sub(limit));
+                    rows.drain(..excess);
                 }
                 Ok(Value::Array(rows))
             }
@@ -115,11 +121,11 @@ impl<B: Backend> Engines<B> {
     }
 
     async fn who_knows(&self, request: Request) -> Result<Value, ApiError> {
-        let mut done = Vec::new();
+        let mut done: Vec<(&str, Done)> = Vec::new();
         let mut unknown = None;
         for engine in &self.0 {
             match ask(engine, request.clone()).await {
-                Ok(Answer::Done { done: what }) => done.push(format!("{}: {what}", engine.engine())),
+                Ok(Answer::Done(what)) => done.push((engine.engine(), what)),
                 Ok(answer) => return value(&answer),
                 Err(error @ ApiError::NotFound(_)) => unknown = unknown.or(Some(error)),
                 Err(error) => return Err(error),
@@ -127,13 +133,31 @@ impl<B: Backend> Engines<B> {
         }
         match unknown {
             Some(error) if done.is_empty() => Err(error),
-            Some(_) | None => value(&Answer::Done { done: done.join("; ") }),
+            Some(_) | None => value(&Answer::Done(together(done))),
         }
     }
 
     fn quoted(&self) -> String {
         self.names().iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
     }
+}
+
+/// What several engines did, as one. What one says is held at another is not, if the order went to that one too.
+fn together(done: Vec<(&str, Done)>) -> Done {
+    let asked: Vec<&str> = done.iter().map(|(engine, _)| *engine).collect();
+    let mut all = Done::default();
+    let mut words = Vec::new();
+    for (engine, one) in done {
+        words.push(format!("{engine}: {}", one.done));
+        let held = one.held.into_iter().filter(|order| !asked.contains(&order.engine.as_str()));
+        for order in held.filter(|order| !all.held.contains(order)).collect::<Vec<_>>() {
+            all.held.push(order);
+        }
+        let new = one.warnings.into_iter().filter(|warning| !all.warnings.contains(warning));
+        let new = new.collect::<Vec<_>>();
+        all.warnings.extend(new);
+    }
+    Done { done: words.join("; "), ..all }
 }
 
 fn scope(request: &Request) -> Scope {
@@ -146,7 +170,7 @@ fn scope(request: &Request) -> Scope {
         | Request::Peers
         | Request::Services
         | Request::Sessions(_)
-        | Request::Events { .. }
+        | Request::Events(_)
         | Request::Config => Scope::Each,
         Request::SetFirewall { .. } => Scope::WhoKnows,
         // A sum over engines would count packets twice, and a flat object has no place for a name.

@@ -1,10 +1,12 @@
 //! Who asks, and whether they may.
 //!
-//! The control socket is guarded by its file's permissions: whoever opens it may do everything. On the network, loopback may
+//! The control socket is guarded by its file's permissions: whoever opens it may do everything, and the kernel says who that is
+//! (SO_PEERCRED, unix(7)), not the one who asks. On the network, loopback may
 //! be read by everybody on the machine, and everything else needs a bearer token (RFC 6750). A token is never sent by a
 //! browser on its own, so a foreign page cannot make one change anything; what a foreign page could still do, read from
 //! loopback through a name that it made point there, is refused by the `Host` and `Origin` that it cannot forge.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -17,8 +19,8 @@ use crate::config::{Role, Token};
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Caller {
-    /// Somebody on the control socket.
-    Socket,
+    /// Somebody on the control socket; `None`: the kernel did not say who.
+    Socket(Option<User>),
     /// Somebody without a token.
     Anonymous,
     /// The owner of a token.
@@ -34,17 +36,76 @@ impl Caller {
     /// Whether this one may change what an engine does, or see packets.
     pub fn may_change(&self) -> bool {
         match self {
-            Self::Socket | Self::Token { role: Role::Operator, .. } => true,
+            Self::Socket(_) | Self::Token { role: Role::Operator, .. } => true,
             Self::Anonymous | Self::Token { role: Role::Viewer, .. } => false,
         }
     }
 
-    /// What appears as `by`: a token's own name, whoever it says it is; on the control socket what is `said`.
-    pub fn by(&self, said: Option<String>) -> String {
+    /// As it is told to the one who asks.
+    pub fn view(&self) -> CallerView {
+        let name = match self {
+            Self::Token { name, .. } => Some(name.to_string()),
+            Self::Socket(user) => user.as_ref().map(User::to_string),
+            Self::Anonymous => None,
+        };
+        CallerView { name, role: if self.may_change() { "operator" } else { "viewer" } }
+    }
+
+    /// What appears as `by`: a token's own name, whoever it says it is; on the control socket the user, and beside it who it
+    /// claims to be.
+    pub fn by(&self, claim: Option<&str>) -> String {
         match self {
             Self::Token { name, .. } => name.to_string(),
-            Self::Socket | Self::Anonymous => said.unwrap_or_else(|| "api".to_owned()),
+            Self::Socket(user) => with_claim(user.as_ref(), claim),
+            Self::Anonymous => with_claim(None, claim),
         }
+    }
+}
+
+/// Who asks, as it is told to the one who asks.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+pub struct CallerView {
+    /// The name of the token; on the control socket the user. Null: nobody knows.
+    pub name: Option<String>,
+    /// What it may do: `viewer`, `operator`.
+    pub role: &'static str,
+}
+
+/// The user who opened a connection to the control socket, by the kernel's word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// The user whose process it is.
+    pub uid: u32,
+    /// What that user is called.
+    pub name: Option<String>,
+    /// The user who logged in, where that is another one (behind `sudo` or `su`) and the kernel says it: a name, or `uid N`.
+    pub login: Option<String>,
+}
+
+impl fmt::Display for User {
+    /// `root (uid 0)`, `root (uid 0, login anna)`, `uid 4711`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let uid = self.uid;
+        match (&self.name, &self.login) {
+            (Some(name), Some(login)) => write!(f, "{name} (uid {uid}, login {login})"),
+            (Some(name), None) => write!(f, "{name} (uid {uid})"),
+            (None, Some(login)) => write!(f, "uid {uid} (login {login})"),
+            (None, None) => write!(f, "uid {uid}"),
+        }
+    }
+}
+
+/// Letters of a claimed name that are repeated.
+const CLAIM_MAX: usize = 32;
+
+/// Who is known, and beside it who it claims to be, where that says something else. A claim is quoted: it cannot look like
+/// anything but a claim.
+fn with_claim(user: Option<&User>, claim: Option<&str>) -> String {
+    let known = user.map_or_else(|| "unknown user".to_owned(), User::to_string);
+    let names = user.map(|user| [user.name.as_deref(), user.login.as_deref()]).unwrap_or_default();
+    match claim.filter(|claim| !claim.is_empty() && !names.contains(&Some(claim))) {
+        Some(claim) => format!("{known}, claimed name {:?}", claim.chars().take(CLAIM_MAX).collect::<String>()),
+        None => known,
     }
 }
 

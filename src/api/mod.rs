@@ -22,6 +22,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -56,6 +57,61 @@ pub struct SessionFilter {
     pub state: Option<String>,
     /// At most so many; default 1000.
     pub limit: Option<usize>,
+}
+
+/// Which events to list; every given part has to match.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EventFilter {
+    /// Those with a larger number. A number that is not given away yet is of an earlier start of the engine: all are newer.
+    pub after: u64,
+    /// Those of no earlier time.
+    pub since: Option<Since>,
+    /// Those of these kinds; none: of every kind.
+    pub kinds: Vec<String>,
+    /// Those about this: `fw1`, `perimeter/fw1`, `web/s1`, `perimeter`.
+    pub subject: Option<String>,
+    /// The last so many of those that match.
+    pub limit: Option<usize>,
+}
+
+impl EventFilter {
+    /// All that came after event number `after`.
+    pub fn after(after: u64) -> Self {
+        Self { after, ..Self::default() }
+    }
+}
+
+/// A moment of the past.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Since {
+    /// So long ago.
+    Ago(Duration),
+    /// By the wall clock.
+    At(SystemTime),
+}
+
+impl fmt::Display for Since {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ago(ago) => write!(f, "{}ms", ago.as_millis()),
+            Self::At(at) => write!(f, "{}", humantime::format_rfc3339_millis(*at)),
+        }
+    }
+}
+
+impl FromStr for Since {
+    type Err = ApiError;
+
+    /// `10m`, `2h4m`; `2026-11-21T11:00:00Z`, `2026-11-21 11:00:00` (UTC).
+    fn from_str(text: &str) -> Result<Self, ApiError> {
+        let ago = humantime::parse_duration(text).map(Self::Ago).ok();
+        let at = || humantime::parse_rfc3339_weak(text).map(Self::At).ok();
+        let day = || humantime::parse_rfc3339_weak(&format!("{text} 00:00:00")).map(Self::At).ok();
+        ago.or_else(at).or_else(day).ok_or_else(|| {
+            let forms = "\"10m\", \"2h4m\", \"2026-11-21T11:00:00Z\", \"2026-11-21\"";
+            ApiError::BadRequest(format!("not a time: {text:?}; write it as {forms}"))
+        })
+    }
 }
 
 /// Where a flow arrives, for `explain`; or by which way a ping leaves.
@@ -111,11 +167,8 @@ pub enum Request {
     Sessions(SessionFilter),
     /// `show counters`.
     Counters,
-    /// `show events`: those after `after`, at most 1000.
-    Events {
-        /// Sequence number.
-        after: u64,
-    },
+    /// `show events`: the last 1000 state changes, and the last 1000 of what operators and configurations changed.
+    Events(EventFilter),
     /// `show config`: the text in force, secrets hidden.
     Config,
     /// Everything that is measured: what `/metrics` is made of.
@@ -139,6 +192,8 @@ pub enum Request {
         reason: Option<String>,
         /// Who.
         by: String,
+        /// Also if no firewall takes new flows then.
+        force: bool,
     },
     /// `set server`.
     SetServer {
@@ -152,6 +207,8 @@ pub enum Request {
         reason: Option<String>,
         /// Who.
         by: String,
+        /// Also if no server takes new sessions then.
+        force: bool,
     },
     /// `set service`.
     SetService {
@@ -240,10 +297,7 @@ pub enum Answer {
     /// `plan`.
     Plan(Box<view::PlanView>),
     /// A change was made.
-    Done {
-        /// What was done, in words.
-        done: String,
-    },
+    Done(Done),
 }
 
 impl Answer {
@@ -260,12 +314,12 @@ impl Answer {
             Request::Services => read(json).map(Self::Services),
             Request::Sessions(_) => read(json).map(Self::Sessions),
             Request::Counters => read(json).map(Self::Counters),
-            Request::Events { .. } => read(json).map(Self::Events),
+            Request::Events(_) => read(json).map(Self::Events),
             Request::Measures => read(json).map(Self::Measures),
             Request::Config => read(json).map(|Text { text }| Self::Config { text }),
             Request::Explain { .. } => read(json).map(Self::Explain),
             Request::SetFirewall { .. } | Request::SetServer { .. } | Request::SetService { .. } => {
-                read(json).map(|Done { done }| Self::Done { done })
+                read(json).map(Self::Done)
             }
             Request::Reload { .. } => read(json).map(Self::Reload),
             Request::Plan { .. } => read(json).map(Self::Plan),
@@ -282,10 +336,22 @@ struct Text {
 }
 
 /// A change that was made.
-#[derive(Deserialize, ToSchema)]
-struct Done {
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct Done {
     /// What was done, in words.
-    done: String,
+    pub done: String,
+    /// Orders that stand elsewhere, and are undone there only: what was changed is held by them as before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<view::OrderView>,
+    /// What follows from it that may not be meant.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+impl From<String> for Done {
+    fn from(done: String) -> Self {
+        Self { done, ..Self::default() }
+    }
 }
 
 /// Why a request was not answered.
@@ -304,6 +370,9 @@ pub enum ApiError {
     /// Who asks may not.
     #[error("{0}")]
     Forbidden(String),
+    /// As things stand it would do harm, and nothing has changed; the message says how it is done all the same.
+    #[error("{0}")]
+    Conflict(String),
     /// The input is bad, and nothing has changed: every reason, with its place.
     #[error("{0}")]
     Refused(String),

@@ -221,6 +221,9 @@ fn refusals() -> impl Iterator<Item = (String, Response)> {
         ApiError::Unauthorized("A token is needed, or the one that was given is of nobody.".to_owned()),
         ApiError::Forbidden("Who asks may not.".to_owned()),
         ApiError::NotFound("No such thing; the message lists what there is.".to_owned()),
+        ApiError::Conflict(
+            "As things stand it would do harm; the message says how it is done all the same.".to_owned(),
+        ),
         ApiError::Refused("The file is bad, or takes a restart; nothing has changed.".to_owned()),
         ApiError::Unavailable("The engine is stopping or too busy.".to_owned()),
     ];

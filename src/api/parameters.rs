@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::guard::Caller;
-use crate::api::{ApiError, Request, ServerChange, SessionFilter, Via, flow_text};
+use crate::api::{ApiError, EventFilter, Request, ServerChange, SessionFilter, Via, flow_text};
 use crate::config::Admin;
 
 /// The largest weight of a server.
@@ -63,6 +63,14 @@ pub(super) struct SessionsQuery {
 pub(super) struct EventsQuery {
     /// Only those with a larger number.
     pub(super) after: Option<u64>,
+    /// Only those of no earlier time: `10m` ago, or `2026-11-21T11:00:00Z`.
+    pub(super) since: Option<String>,
+    /// Only those of this kind, or of these: `admin`, `admin,server`.
+    pub(super) kind: Option<String>,
+    /// Only those about this: `fw1`, `perimeter/fw1`, `web/s1`, `perimeter`.
+    pub(super) subject: Option<String>,
+    /// The last so many of those that match.
+    pub(super) limit: Option<usize>,
     /// The engine; absent: every one.
     pub(super) engine: Option<String>,
 }
@@ -89,13 +97,38 @@ pub(super) struct SetFirewallBody {
     pub(super) name: String,
     /// The override; null: back to the file's.
     pub(super) admin: Option<Admin>,
-    /// Why.
+    /// Why: one line of 200 letters at most.
     pub(super) reason: Option<String>,
-    /// Who; on the network the name of the token stands for it.
+    /// Who one claims to be, on the control socket: told beside the user that the kernel names. On the network the name of the
+    /// token stands for it.
     pub(super) by: Option<String>,
+    /// Also if no firewall takes new flows then.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(super) force: bool,
 }
 
-/// Either `admin` or `weight`; null, and neither, is back to the file's.
+/// True for what is not said in a body.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// Letters of a reason, at most.
+const REASON_MAX: usize = 200;
+
+/// A reason as it may stand in a line.
+fn reason(text: Option<String>) -> Result<Option<String>, ApiError> {
+    let Some(text) = text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()) else { return Ok(None) };
+    if text.chars().any(char::is_control) {
+        return Err(ApiError::BadRequest("a reason is one line, without control characters".to_owned()));
+    }
+    match text.chars().count() {
+        0..=REASON_MAX => Ok(Some(text)),
+        letters => Err(ApiError::BadRequest(format!("a reason has {REASON_MAX} letters at most, found {letters}"))),
+    }
+}
+
+/// Either `admin` or `weight`; null is back to the file's. `admin` null, or neither, ends what was set of both.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SetServerBody {
@@ -109,10 +142,14 @@ pub(super) struct SetServerBody {
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u16>, maximum = 256)]
     pub(super) weight: Option<Option<u16>>,
-    /// Why.
+    /// Why: one line of 200 letters at most.
     pub(super) reason: Option<String>,
-    /// Who; on the network the name of the token stands for it.
+    /// Who one claims to be, on the control socket: told beside the user that the kernel names. On the network the name of the
+    /// token stands for it.
     pub(super) by: Option<String>,
+    /// Also if no server takes new sessions then.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(super) force: bool,
 }
 
 /// Tells a null that is there from a key that is not.
@@ -130,7 +167,8 @@ pub(super) struct SetServiceBody {
     pub(super) admin: Option<Admin>,
     /// Why.
     pub(super) reason: Option<String>,
-    /// Who; on the network the name of the token stands for it.
+    /// Who one claims to be, on the control socket: told beside the user that the kernel names. On the network the name of the
+    /// token stands for it.
     pub(super) by: Option<String>,
 }
 
@@ -172,7 +210,15 @@ impl Question for SessionsQuery {
 
 impl Question for EventsQuery {
     fn request(self) -> Result<(Option<String>, Request), ApiError> {
-        Ok((self.engine, Request::Events { after: self.after.unwrap_or(0) }))
+        let kinds = self.kind.iter().flat_map(|kinds| kinds.split(',')).map(str::trim).filter(|kind| !kind.is_empty());
+        let filter = EventFilter {
+            after: self.after.unwrap_or(0),
+            since: self.since.map(|since| since.parse()).transpose()?,
+            kinds: kinds.map(str::to_owned).collect(),
+            subject: self.subject,
+            limit: self.limit,
+        };
+        Ok((self.engine, Request::Events(filter)))
     }
 }
 
@@ -186,14 +232,14 @@ impl Question for ExplainQuery {
 
 impl Order for SetFirewallBody {
     fn request(self, caller: &Caller) -> Result<Request, ApiError> {
-        let Self { group, name, admin, reason, by } = self;
-        Ok(Request::SetFirewall { group, name, admin, reason, by: caller.by(by) })
+        let Self { group, name, admin, reason: why, by, force } = self;
+        Ok(Request::SetFirewall { group, name, admin, reason: reason(why)?, by: caller.by(by.as_deref()), force })
     }
 }
 
 impl Order for SetServerBody {
     fn request(self, caller: &Caller) -> Result<Request, ApiError> {
-        let Self { service, name, admin, weight, reason, by } = self;
+        let Self { service, name, admin, weight, reason: why, by, force } = self;
         let change = match (admin, weight) {
             (admin, None) => ServerChange::Admin(admin),
             (None, Some(Some(weight))) if weight > WEIGHT_MAX => {
@@ -202,14 +248,15 @@ impl Order for SetServerBody {
             (None, Some(weight)) => ServerChange::Weight(weight),
             (Some(_), Some(_)) => return Err(ApiError::BadRequest("either `admin` or `weight`, not both".to_owned())),
         };
-        Ok(Request::SetServer { service, name, change, reason, by: caller.by(by) })
+        let (reason, by) = (reason(why)?, caller.by(by.as_deref()));
+        Ok(Request::SetServer { service, name, change, reason, by, force })
     }
 }
 
 impl Order for SetServiceBody {
     fn request(self, caller: &Caller) -> Result<Request, ApiError> {
-        let Self { name, admin, reason, by } = self;
-        Ok(Request::SetService { name, admin, reason, by: caller.by(by) })
+        let Self { name, admin, reason: why, by } = self;
+        Ok(Request::SetService { name, admin, reason: reason(why)?, by: caller.by(by.as_deref()) })
     }
 }
 
@@ -220,7 +267,8 @@ pub(super) struct ReloadBody {
     /// Absolute path of the file on the engine's machine; null: the engine's own file.
     #[schema(value_type = Option<String>)]
     pub(super) config: Option<PathBuf>,
-    /// Who; on the network the name of the token stands for it.
+    /// Who one claims to be, on the control socket: told beside the user that the kernel names. On the network the name of the
+    /// token stands for it.
     pub(super) by: Option<String>,
 }
 
@@ -246,7 +294,7 @@ fn absolute(config: Option<PathBuf>) -> Result<Option<PathBuf>, ApiError> {
 
 impl Order for ReloadBody {
     fn request(self, caller: &Caller) -> Result<Request, ApiError> {
-        Ok(Request::Reload { config: absolute(self.config)?, by: caller.by(self.by) })
+        Ok(Request::Reload { config: absolute(self.config)?, by: caller.by(self.by.as_deref()) })
     }
 }
 
@@ -273,6 +321,15 @@ impl Order for PingBody {
             }
         };
         Ok(Request::Ping { address: self.address, via })
+    }
+}
+
+impl From<EventFilter> for EventsQuery {
+    fn from(filter: EventFilter) -> Self {
+        let EventFilter { after, since, kinds, subject, limit } = filter;
+        let since = since.map(|since| since.to_string());
+        let kind = (!kinds.is_empty()).then(|| kinds.join(","));
+        Self { after: Some(after), since, kind, subject, limit, engine: None }
     }
 }
 

@@ -7,7 +7,7 @@ use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, State};
 use axum::handler::Handler;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::middleware::map_response;
+use axum::middleware::{map_request, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, on};
 use axum::{Extension, Json, Router};
@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::api::capture::{CaptureBody, EndQuery, Streamed};
 use crate::api::console::console;
-use crate::api::guard::Caller;
+use crate::api::guard::{Caller, CallerView, User};
 use crate::api::openapi::{Answered, Described, Verb, described};
 use crate::api::parameters::{EventsQuery, ExplainQuery, Order, PingBody, PlainQuery, ProbeBody, Question};
 use crate::api::parameters::{PlanBody, ReloadBody, SessionsQuery, SetFirewallBody, SetServerBody, SetServiceBody};
@@ -26,9 +26,17 @@ use crate::engine::view;
 /// A request body is a few words.
 const BODY_MAX: usize = 64 * 1024;
 
-/// What a control socket serves: one engine, and whoever may open the socket may do everything.
+/// What a control socket serves: one engine, and whoever may open the socket may do everything. Who that is an outer layer may
+/// say, by an extension with the [`User`].
 pub fn router<B: Backend>(backend: Arc<B>) -> Router {
-    guarded(Arc::new(Engines::new(vec![backend]))).layer(Extension(Caller::Socket)).layer(map_response(say_version))
+    guarded(Arc::new(Engines::new(vec![backend]))).layer(map_request(say_user)).layer(map_response(say_version))
+}
+
+/// Who asks is who opened the connection, where that is known.
+async fn say_user(mut request: axum::extract::Request) -> axum::extract::Request {
+    let user = request.extensions().get::<User>().cloned();
+    request.extensions_mut().insert(Caller::Socket(user));
+    request
 }
 
 /// Whoever asks over the socket is told by whom he was answered: a client of another version can say so.
@@ -96,13 +104,18 @@ fn routes<B: Backend>() -> Vec<Route<B>> {
         asks::<B, SessionsQuery>("/api/v1/sessions", "Live sessions", rows::<SessionView>()),
         asks::<B, EventsQuery>("/api/v1/events", "State changes, oldest first", rows_of_each::<EventView>()),
         asks::<B, ExplainQuery>("/api/v1/explain", "Where a flow goes, and why", object::<ExplainView>()),
-        orders::<B, SetFirewallBody>(Put, "/api/v1/firewalls/admin", "Sets the state of a firewall", object::<Done>()),
-        orders::<B, SetServerBody>(
+        forcible(orders::<B, SetFirewallBody>(
+            Put,
+            "/api/v1/firewalls/admin",
+            "Sets the state of a firewall",
+            object::<Done>(),
+        )),
+        forcible(orders::<B, SetServerBody>(
             Put,
             "/api/v1/servers/admin",
             "Sets the state or weight of a server",
             object::<Done>(),
-        ),
+        )),
         orders::<B, SetServiceBody>(Put, "/api/v1/services/admin", "Sets the state of a service", object::<Done>()),
         refusable(orders::<B, ReloadBody>(Post, "/api/v1/reload", "Applies a configuration", object::<ReloadView>())),
         refusable(orders::<B, PlanBody>(Post, "/api/v1/plan", "What a reload would do", object::<PlanView>())),
@@ -134,6 +147,7 @@ fn routes<B: Backend>() -> Vec<Route<B>> {
             .query::<PlainQuery>(),
             healthz::<B>,
         ),
+        Route::new(described(Get, "/api/v1/caller", "Who asks, and what it may do", object::<CallerView>()), caller),
         Route::new(described(Get, "/api/v1/openapi.json", "This document", openapi::itself()), document),
     ]
 }
@@ -170,9 +184,18 @@ fn refusable<B>(Route(said, serve): Route<B>) -> Route<B> {
     Route(said.refused_with(&[StatusCode::UNPROCESSABLE_ENTITY]), serve)
 }
 
+/// A call that may have to be made with `force`.
+fn forcible<B>(Route(said, serve): Route<B>) -> Route<B> {
+    Route(said.refused_with(&[StatusCode::CONFLICT]), serve)
+}
+
 /// The OpenAPI document of the routes.
 #[derive(Clone)]
 struct Document(Bytes);
+
+async fn caller(Extension(caller): Extension<Caller>) -> Json<CallerView> {
+    Json(caller.view())
+}
 
 async fn document(Extension(Document(text)): Extension<Document>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], text)
@@ -236,7 +259,7 @@ async fn end_capture<B: Backend>(
 ) -> Result<Json<Answer>, ApiError> {
     only_operators(&caller)?;
     engines.one(query.engine.as_deref())?.end_capture(&query.id)?;
-    Ok(Json(Answer::Done { done: format!("capture {} ends", query.id) }))
+    Ok(Json(Answer::Done(Done::from(format!("capture {} ends", query.id)))))
 }
 
 fn only_operators(caller: &Caller) -> Result<(), ApiError> {
@@ -252,6 +275,7 @@ impl ApiError {
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::Conflict(_) => StatusCode::CONFLICT,
             Self::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         }

@@ -1,5 +1,8 @@
 //! `fwlb set`: what an operator decides against the file.
 
+mod drain;
+pub mod told;
+
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -8,14 +11,11 @@ use clap::builder::PossibleValue;
 use clap::{Subcommand, ValueEnum};
 
 use crate::api::WEIGHT_MAX;
-use crate::api::{Answer, Request, ServerChange};
+use crate::api::{Answer, ApiError, Done, Request, ServerChange, SessionFilter};
 use crate::cli::output;
 use crate::cli::reach::{Engine, Reach, ask, block_on, is_unknown, whoami};
 use crate::client::ClientError;
 use crate::config::Admin;
-
-/// How often a drain is looked at.
-const LOOK: Duration = Duration::from_millis(500);
 
 /// Override the administrative state of a firewall, server or service until `default`
 #[derive(Debug, clap::Args)]
@@ -50,7 +50,7 @@ struct ServerArgs {
     /// The server
     #[arg(value_name = "SERVICE/NAME", value_parser = server_name)]
     name: (String, String),
-    /// ready: in service; drain: no new sessions; maint: out at once; weight=N: 0..=256; default: as the file says
+    /// ready: in service; drain: no new sessions; maint: out at once; weight=N: 0..=256; default: as the file says, the weight too
     #[arg(value_name = "ready|drain|maint|default|weight=N|weight=default", value_parser = ChangeParser)]
     change: ServerChange,
     #[command(flatten)]
@@ -69,10 +69,13 @@ struct ServiceArgs {
 
 #[derive(Debug, clap::Args)]
 struct How {
-    /// Why; it is shown with the state
+    /// Why: one line; it is shown with the state, on every engine that it is told to
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// With drain: wait until it has no sessions, at most this long
+    /// With maint: also if it is the last firewall of its group or the last server of its service
+    #[arg(long)]
+    force: bool,
+    /// With drain: wait until it has no sessions, at most this long; on a terminal a line tells how many are left
     #[arg(long, value_name = "TIME", value_parser = output::parse_duration)]
     wait: Option<Duration>,
 }
@@ -148,7 +151,37 @@ enum Target<'a> {
     Service { name: &'a str },
 }
 
+/// How far a drain is, by the answer of one engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Left {
+    sessions: u64,
+    /// New flows still go to it: nobody else takes them.
+    takes_new: bool,
+}
+
 impl Target<'_> {
+    /// The words of `fwlb set` that name it.
+    fn command(&self, title: &str) -> String {
+        match self {
+            Self::Firewall { .. } => format!("set firewall {title}"),
+            Self::Server { .. } => format!("set server {title}"),
+            Self::Service { .. } => format!("set service {title}"),
+        }
+    }
+
+    /// Its sessions.
+    fn filter(&self) -> SessionFilter {
+        let mut filter = SessionFilter::default();
+        match self {
+            Self::Firewall { group, name } => {
+                filter.firewall = Some(group.map_or_else(|| (*name).to_owned(), |group| format!("{group}/{name}")));
+            }
+            Self::Server { service, name } => filter.server = Some(format!("{service}/{name}")),
+            Self::Service { name } => filter.service = Some((*name).to_owned()),
+        }
+        filter
+    }
+
     /// What tells whether an engine knows it, and how many sessions it has.
     const fn question(&self) -> Request {
         match self {
@@ -157,19 +190,21 @@ impl Target<'_> {
         }
     }
 
-    /// Its sessions by the answer of an engine; `None` if that does not know it.
-    fn sessions(&self, answer: &Answer) -> Option<u64> {
+    /// How far it is by the answer of an engine; `None` if that does not know it.
+    fn left(&self, answer: &Answer) -> Option<Left> {
+        let quiet = |sessions| Left { sessions, takes_new: false };
         match (self, answer) {
             (Self::Firewall { group, name }, Answer::Firewalls(all)) => {
                 let meant = all.iter().filter(|one| one.name == *name && group.is_none_or(|group| group == one.group));
-                meant.map(|one| one.sessions).reduce(|a, b| a + b)
+                let left = meant.map(|one| Left { sessions: one.sessions, takes_new: one.new_flows });
+                left.reduce(|a, b| Left { sessions: a.sessions + b.sessions, takes_new: a.takes_new || b.takes_new })
             }
             (Self::Server { service, name }, Answer::Services(all)) => {
                 let of = all.iter().find(|of| of.name == *service)?;
-                of.servers.iter().find(|server| server.name == *name).map(|server| server.sessions)
+                of.servers.iter().find(|server| server.name == *name).map(|server| quiet(server.sessions))
             }
             (Self::Service { name }, Answer::Services(all)) => {
-                all.iter().find(|service| service.name == *name).map(|service| service.sessions)
+                all.iter().find(|service| service.name == *name).map(|service| quiet(service.sessions))
             }
             _ => None,
         }
@@ -187,8 +222,12 @@ pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
         output::complain("--wait is for drain: everything else takes effect at once");
         return Ok(ExitCode::from(2));
     }
+    if how.force && admin != Some(Admin::Maint) {
+        output::complain("--force is for maint: everything else is done without it");
+        return Ok(ExitCode::from(2));
+    }
     let engines = reach.engines()?;
-    let reason = how.reason.clone();
+    let (reason, force) = (how.reason.clone(), how.force);
     block_on(async {
         match &args.what {
             What::Firewall(args) => {
@@ -202,6 +241,7 @@ pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
                     admin,
                     reason,
                     by: whoami(),
+                    force,
                 };
                 set(&request, &engines, &Target::Firewall { group, name }, name, how.wait).await
             }
@@ -211,7 +251,7 @@ pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
                 let (title, change) = (format!("{service}/{name}"), args.change);
                 let engine = only_one(&engines, &target, &title).await?;
                 let (service, name) = (service.clone(), name.clone());
-                let request = Request::SetServer { service, name, change, reason, by: whoami() };
+                let request = Request::SetServer { service, name, change, reason, by: whoami(), force };
                 set(&request, &[engine], &target, &title, how.wait).await
             }
             What::Service(args) => {
@@ -235,7 +275,7 @@ async fn only_one(engines: &[Engine], target: &Target<'_>, title: &str) -> anyho
     let mut first_error = None;
     for engine in engines {
         match ask(engine, &target.question()).await {
-            Ok((_, answer)) if target.sessions(&answer).is_some() => known.push(engine),
+            Ok((_, answer)) if target.left(&answer).is_some() => known.push(engine),
             Ok(_) => {}
             Err(error) => first_error = first_error.or(Some(error)),
         }
@@ -261,22 +301,29 @@ async fn set(
     title: &str,
     wait: Option<Duration>,
 ) -> anyhow::Result<ExitCode> {
+    let mut done: Vec<(String, Done)> = Vec::new();
     let mut changed = Vec::new();
     let mut unknown = None;
     let mut failed = false;
     for engine in engines {
         match ask(engine, request).await {
-            Ok((_, Answer::Done { done })) => {
-                output::print(&format!("{}: {done}\n", engine.name))?;
+            Ok((_, Answer::Done(what))) => {
+                output::print(&format!("{}: {}\n", engine.name, what.done))?;
+                done.push((engine.name.clone(), what));
                 changed.push(engine.clone());
             }
             Ok(_) => {}
             Err(error) if is_unknown(&error) => unknown = Some(error),
+            // Whoever says so first says it for all: nothing is done by halves.
+            Err(error @ ClientError::Engine(ApiError::Conflict(_))) if done.is_empty() => return Err(error.into()),
             Err(error) => {
                 failed = true;
                 output::complain(&error.to_string());
             }
         }
+    }
+    for line in told::beyond(&done, &target.command(title)) {
+        output::complain(&line);
     }
     match (changed.is_empty(), unknown) {
         (true, Some(error)) if !failed => return Err(error.into()),
@@ -284,38 +331,8 @@ async fn set(
         (false, _) => {}
     }
     let drained = match wait {
-        Some(wait) => drain(&changed, target, title, wait).await?,
+        Some(wait) => drain::wait(&changed, target, title, wait).await?,
         None => true,
     };
     Ok(if failed || !drained { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-}
-
-/// Waits until no engine has sessions on it; answers whether that came in time.
-async fn drain(engines: &[Engine], target: &Target<'_>, title: &str, wait: Duration) -> anyhow::Result<bool> {
-    let deadline = tokio::time::Instant::now() + wait;
-    loop {
-        let left = sessions(engines, target).await?;
-        if left == 0 {
-            output::print(&format!("{title} has no sessions\n"))?;
-            return Ok(true);
-        }
-        if tokio::time::Instant::now() >= deadline {
-            let after = output::duration_ms(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
-            output::complain(&format!(
-                "{title} still has {left} sessions after {after}; they stay, and no new ones come"
-            ));
-            return Ok(false);
-        }
-        tokio::time::sleep_until(deadline.min(tokio::time::Instant::now() + LOOK)).await;
-    }
-}
-
-/// The most sessions that one engine has on it: both sides of a firewall count the same ones.
-async fn sessions(engines: &[Engine], target: &Target<'_>) -> Result<u64, ClientError> {
-    let mut most = 0;
-    for engine in engines {
-        let (_, answer) = ask(engine, &target.question()).await?;
-        most = most.max(target.sessions(&answer).unwrap_or(0));
-    }
-    Ok(most)
 }

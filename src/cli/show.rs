@@ -8,9 +8,10 @@ use std::time::Duration;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use crate::api::{Answer, Request, SessionFilter, address_or_prefix};
+use crate::api::{Answer, EventFilter, Request, SessionFilter, Since, address_or_prefix};
 use crate::cli::output;
 use crate::cli::reach::{Answers, Engine, Reach, ask, ask_all, block_on};
+use crate::engine::view::EventView;
 
 /// How often `--follow` asks for news.
 const FOLLOW: Duration = Duration::from_millis(250);
@@ -46,12 +47,8 @@ enum What {
     Sessions(SessionArgs),
     /// Everything that is counted
     Counters,
-    /// The last state changes
-    Events {
-        /// Stay and print what happens
-        #[arg(short, long)]
-        follow: bool,
-    },
+    /// The last state changes; what operators did is kept over restarts
+    Events(EventArgs),
     /// The configuration in force, without secrets
     Config,
 }
@@ -81,6 +78,39 @@ struct SessionArgs {
     limit: usize,
 }
 
+#[derive(Debug, Clone, clap::Args)]
+struct EventArgs {
+    /// Stay and print what happens, after the last 10 lines (or as -n says)
+    #[arg(short, long)]
+    follow: bool,
+    /// Since then: 10m ago, or a date as 2026-11-21 or 2026-11-21T11:00:00Z (UTC)
+    #[arg(long, value_name = "TIME", value_parser = since)]
+    since: Option<Since>,
+    /// Of these kinds: admin, alarm, check, config, engine, firewall, link, path, peer, server, service
+    #[arg(long, value_name = "KIND[,KIND]", value_delimiter = ',')]
+    kind: Vec<String>,
+    /// About this: fw1, perimeter/fw1, web/s1, perimeter
+    #[arg(long, value_name = "NAME")]
+    subject: Option<String>,
+    /// The last so many lines
+    #[arg(short = 'n', long, value_name = "LINES")]
+    lines: Option<usize>,
+}
+
+/// Lines that `--follow` begins with.
+const HISTORY: usize = 10;
+
+impl EventArgs {
+    fn filter(&self) -> EventFilter {
+        let (kinds, subject) = (self.kind.clone(), self.subject.clone());
+        EventFilter { after: 0, since: self.since, kinds, subject, limit: self.lines }
+    }
+}
+
+fn since(text: &str) -> Result<Since, String> {
+    text.parse().map_err(|error: crate::api::ApiError| error.to_string())
+}
+
 fn prefix(text: &str) -> Result<ipnet::IpNet, String> {
     address_or_prefix(text).map_err(|error| error.to_string())
 }
@@ -104,7 +134,7 @@ impl What {
                 limit: Some(filter.limit),
             }),
             Self::Counters => Request::Counters,
-            Self::Events { .. } => Request::Events { after: 0 },
+            Self::Events(args) => Request::Events(args.filter()),
             Self::Config => Request::Config,
         }
     }
@@ -122,13 +152,18 @@ pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
         | What::Peers
         | What::Services
         | What::Sessions(_)
-        | What::Events { .. }
+        | What::Events(_)
         | What::Config => reach.engines()?,
     };
-    if let What::Events { follow: true } = what {
-        return block_on(follow(&engines, reach.json))?;
+    if let What::Events(args) = &what
+        && args.follow
+    {
+        return block_on(follow(&engines, args, reach.json))?;
     }
-    let (answers, failures) = block_on(ask_all(&engines, &what.request()))??;
+    let (mut answers, failures) = block_on(ask_all(&engines, &what.request()))??;
+    if let What::Events(EventArgs { lines: Some(lines), .. }) = what {
+        last_of_all(&mut answers, lines);
+    }
     if reach.json {
         output::print_json(&merged(&answers, engines.len() > 1))?;
     } else {
@@ -162,14 +197,62 @@ fn named(row: &Value, engine: &str) -> Value {
     row
 }
 
-/// Prints events as they come, until the reader or the last engine is gone; JSON stands one event to a line.
-async fn follow(engines: &[Engine], json: bool) -> anyhow::Result<ExitCode> {
+/// Keeps the last `lines` events of all engines together.
+fn last_of_all(answers: &mut Answers, lines: usize) {
+    // RFC 3339 in UTC sorts as text.
+    let at = |event: &EventView, engine: usize| (event.at.clone(), engine, event.seq);
+    let mut all = Vec::new();
+    for (engine, (_, _, answer)) in answers.iter().enumerate() {
+        let Answer::Events(events) = answer else { continue };
+        all.extend(events.iter().map(|event| at(event, engine)));
+    }
+    all.sort();
+    let Some(first) = all.len().checked_sub(lines).and_then(|skipped| all.get(skipped)).cloned() else {
+        if lines == 0 {
+            answers.iter_mut().for_each(|(_, value, answer)| {
+                (*value, *answer) = (json!([]), Answer::Events(Vec::new()));
+            });
+        }
+        return;
+    };
+    for (engine, (_, value, answer)) in answers.iter_mut().enumerate() {
+        let (Answer::Events(events), Some(rows)) = (answer, value.as_array_mut()) else { continue };
+        let mut stays = events.iter().map(|event| at(event, engine) >= first).collect::<Vec<_>>().into_iter();
+        rows.retain(|_| stays.next().unwrap_or(true));
+        events.retain(|event| at(event, engine) >= first);
+    }
+}
+
+/// Prints events as they come, after the last few, until the reader or the last engine is gone; JSON stands one event to a line.
+async fn follow(engines: &[Engine], args: &EventArgs, json: bool) -> anyhow::Result<ExitCode> {
     let mut seen = vec![0; engines.len()];
+    let history = args.lines.unwrap_or(HISTORY);
+    // The number of the last one has to be known even if none is to be shown.
+    let begin = EventFilter { limit: Some(history.max(1)), ..args.filter() };
+    let (mut answers, _) = ask_all(engines, &Request::Events(begin)).await?;
+    for (engine, _, answer) in &answers {
+        let Answer::Events(events) = answer else { continue };
+        let place = engines.iter().position(|one| one.name == engine.name);
+        let last = events.iter().map(|event| event.seq).max();
+        if let (Some(place), Some(last)) = (place, last) {
+            seen[place] = last;
+        }
+    }
+    last_of_all(&mut answers, history);
+    if json {
+        let rows = merged(&answers, engines.len() > 1);
+        let mut rows = rows.as_array().cloned().unwrap_or_default();
+        rows.sort_by_key(|row| row["at"].as_str().unwrap_or_default().to_owned());
+        rows.iter().try_for_each(|row| output::print(&format!("{row}\n")))?;
+    } else {
+        output::print(&tables::render(&answers))?;
+    }
     loop {
         let mut answered = false;
         let mut last = None;
         for (engine, seen) in engines.iter().zip(&mut seen) {
-            let (value, answer) = match ask(engine, &Request::Events { after: *seen }).await {
+            let news = EventFilter { after: *seen, since: None, limit: None, ..args.filter() };
+            let (value, answer) = match ask(engine, &Request::Events(news)).await {
                 Ok(answer) => answer,
                 Err(error) => {
                     last = Some(error);
@@ -209,7 +292,7 @@ mod tests {
     fn one_engine_answers_with_its_own_object_and_several_with_rows_that_name_them() {
         let event = json!({ "seq": 1, "at": "x", "kind": "link", "subject": "clients", "from": null, "to": "up",
             "reason": null, "by": null, "a_key_of_a_later_version": 7 });
-        let request = Request::Events { after: 0 };
+        let request = Request::Events(EventFilter::default());
         let one = answer("outer", json!([event]), &request);
         let two = answer("inner", json!([event]), &request);
 
@@ -218,6 +301,31 @@ mod tests {
         assert_eq!(rows[0]["engine"], "outer");
         assert_eq!(rows[1]["engine"], "inner");
         assert_eq!(rows[1]["a_key_of_a_later_version"], 7);
+    }
+
+    #[test]
+    fn the_last_lines_are_the_last_of_all_engines_together() {
+        let request = Request::Events(EventFilter::default());
+        let event = |seq: u64, at: &str| {
+            json!({ "seq": seq, "at": at, "kind": "link", "subject": "clients", "from": null, "to": "up",
+                "reason": null, "by": null })
+        };
+        let outer = answer("outer", json!([event(1, "1"), event(2, "4"), event(3, "5")]), &request);
+        let inner = answer("inner", json!([event(1, "2"), event(2, "3")]), &request);
+        let last = |lines| {
+            let mut answers = vec![outer.clone(), inner.clone()];
+            last_of_all(&mut answers, lines);
+            let Answer::Events(events) = &answers[0].2 else { panic!("other answers") };
+            assert_eq!(events.len(), answers[0].1.as_array().unwrap().len(), "rows and events agree");
+            let mut left: Vec<_> =
+                merged(&answers, true).as_array().unwrap().iter().map(|row| row["at"].clone()).collect();
+            left.sort_by_key(ToString::to_string);
+            left
+        };
+        assert_eq!(last(3), ["3", "4", "5"]);
+        assert_eq!(last(1), ["5"]);
+        assert_eq!(last(99).len(), 5);
+        assert_eq!(last(0), [""; 0]);
     }
 
     #[test]

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use crate::api::Answer;
 use crate::cli::output;
 use crate::cli::reach::{Engine, Reach, ask, block_on, is_unknown, whoami};
+use crate::cli::set::told::beyond;
 use draw::Palette;
 use sample::{Sample, Watched};
 use state::{Action, Change, State};
@@ -171,7 +172,9 @@ async fn make(change: &Change, engines: &[Engine]) -> (String, Tone) {
     let mut done = Vec::new();
     for engine in engines.iter().filter(|engine| only.is_none_or(|only| only == engine.name)) {
         match ask(engine, &request).await {
-            Ok((_, Answer::Done { done: what })) => done.push(format!("{}: {what}", engine.name)),
+            Ok((_, Answer::Done(what))) => {
+                done.push((engine.name.clone(), what));
+            }
             Ok(_) => {}
             Err(error) if is_unknown(&error) => {}
             Err(error) => return (error.to_string().replace('\n', "; "), Tone::Bad),
@@ -179,7 +182,11 @@ async fn make(change: &Change, engines: &[Engine]) -> (String, Tone) {
     }
     match done.is_empty() {
         true => ("no engine knows it any more".to_owned(), Tone::Bad),
-        false => (done.join("; "), Tone::Good),
+        false => {
+            let words = done.iter().map(|(engine, what)| format!("{engine}: {}", what.done));
+            let words: Vec<String> = words.chain(beyond(&done, &change.command())).collect();
+            (words.join("; "), if words.len() > done.len() { Tone::Warn } else { Tone::Good })
+        }
     }
 }
 

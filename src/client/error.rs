@@ -144,9 +144,11 @@ impl ClientError {
             ApiError::BadRequest(message) => {
                 message.contains("unknown field") || message.contains("is not possible on")
             }
-            ApiError::Unauthorized(_) | ApiError::Forbidden(_) | ApiError::Refused(_) | ApiError::Unavailable(_) => {
-                false
-            }
+            ApiError::Unauthorized(_)
+            | ApiError::Forbidden(_)
+            | ApiError::Conflict(_)
+            | ApiError::Refused(_)
+            | ApiError::Unavailable(_) => false,
         };
         match (lacks, version, error) {
             (true, Some(engine), error) if engine != VERSION => {

@@ -17,9 +17,12 @@ mod errors;
 mod exchange;
 mod journal;
 mod judgement;
+mod last;
 mod local;
 mod measures;
 mod neighbors;
+mod notes;
+mod order;
 mod peers;
 mod probes;
 mod publish;
@@ -62,6 +65,8 @@ use reassembly::Reassembly;
 use services::Farm;
 use tally::{Tallies, Tally};
 
+pub use last::Consequence;
+pub use order::Order;
 pub use service_admin::ServerChange;
 
 /// What the owner has to do for the controller, or may tell.
@@ -304,11 +309,10 @@ impl Controller {
         group: Option<&str>,
         name: &str,
         admin: Option<Admin>,
-        reason: Option<String>,
-        by: Option<String>,
+        order: &Order,
         now: Instant,
     ) -> Result<(), UnknownName> {
-        self.command_admin(group, name, admin, reason, by)?;
+        self.command_admin(group, name, admin, order)?;
         self.finish(now);
         Ok(())
     }
@@ -318,11 +322,10 @@ impl Controller {
         &mut self,
         name: &str,
         admin: Option<Admin>,
-        reason: Option<String>,
-        by: Option<String>,
+        order: &Order,
         now: Instant,
     ) -> Result<(), UnknownName> {
-        self.command_service(name, admin, reason, by, now)?;
+        self.command_service(name, admin, order, now)?;
         self.publish_from = now;
         self.finish(now);
         Ok(())
@@ -334,11 +337,10 @@ impl Controller {
         service: &str,
         name: &str,
         change: ServerChange,
-        reason: Option<String>,
-        by: Option<String>,
+        order: &Order,
         now: Instant,
     ) -> Result<(), UnknownName> {
-        self.command_server(service, name, change, reason, by, now)?;
+        self.command_server(service, name, change, order, now)?;
         self.publish_from = now;
         self.finish(now);
         Ok(())

@@ -6,10 +6,10 @@
 mod explain;
 mod known;
 mod measures;
+mod orders;
+mod plan;
 
 use std::collections::BTreeMap;
-
-mod plan;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,8 @@ use crate::path::pinning::Pin;
 pub use explain::{CandidateView, EgressView, ExplainView, ExplainedSessionView, ServerCandidateView, WhatIfView};
 pub use known::KnownServer;
 pub use measures::{HistogramView, MeasuresView, ProbeView, RingView, TableView, WorkerView};
+pub(in crate::engine) use orders::order_words;
+pub use orders::{OrderView, OverrideView};
 
 /// `show status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -61,30 +63,6 @@ pub struct AlarmView {
     pub reason: String,
     /// For how long.
     pub since_ms: u64,
-}
-
-/// An administrative state or weight set by command.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct OverrideView {
-    /// `firewall`, `service` or `server`.
-    #[serde(default = "firewall")]
-    pub kind: String,
-    /// `perimeter/fw1`, `web`, `web/s1`.
-    pub subject: String,
-    /// The administrative state that was set.
-    pub admin: Option<Admin>,
-    /// The weight that was set, of a server.
-    #[serde(default)]
-    pub weight: Option<u16>,
-    /// Why.
-    pub reason: Option<String>,
-    /// By whom.
-    pub by: Option<String>,
-}
-
-/// What every override was about before there were services.
-fn firewall() -> String {
-    "firewall".to_owned()
 }
 
 /// `show firewalls`.
@@ -127,6 +105,12 @@ pub struct FirewallView {
     /// if it is not in its hold.
     #[serde(default)]
     pub hold_ms: Option<u64>,
+    /// New flows may go to it at this moment: it is live, and no better one is there where it drains or is in its hold.
+    #[serde(default)]
+    pub new_flows: bool,
+    /// What operators ordered over the file and holds, here and at the engines on the far sides.
+    #[serde(default)]
+    pub orders: Vec<OrderView>,
     /// One per (peer, family).
     pub checks: Vec<CheckView>,
 }
@@ -176,6 +160,12 @@ pub struct ServiceView {
     pub sessions: u64,
     /// Hash: the busiest server's share of the table over its fair share, by weight.
     pub imbalance: Option<f64>,
+    /// Why it is in this state, in words; null while it is as the file says and up.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// What operators ordered over the file and holds.
+    #[serde(default)]
+    pub orders: Vec<OrderView>,
     /// Its servers.
     pub servers: Vec<ServerView>,
 }
@@ -215,6 +205,9 @@ pub struct ServerView {
     pub since_ms: u64,
     /// Why it is in this state, in words.
     pub reason: Option<String>,
+    /// What operators ordered over the file and holds: a state, a weight, or both.
+    #[serde(default)]
+    pub orders: Vec<OrderView>,
     /// One per family.
     pub checks: Vec<ServerCheckView>,
 }
@@ -470,7 +463,7 @@ pub struct EventView {
     pub reason: Option<String>,
     /// Who, for administrative changes.
     pub by: Option<String>,
-    /// How long the old state lasted, in milliseconds; filled in by the owner of the log.
+    /// How long the old state lasted, in milliseconds; where that is not told with it, filled in by the owner of the log.
     #[serde(default)]
     pub lasted_ms: Option<u64>,
 }

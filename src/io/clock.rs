@@ -30,6 +30,12 @@ impl Clock {
         humantime::format_rfc3339_millis(SystemTime::now()).to_string()
     }
 
+    /// The wall clock.
+    #[expect(clippy::disallowed_methods, reason = "the one legal place")]
+    pub fn wall_time(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
     /// The wall clock at a moment of the past, as [`Clock::wall`].
     #[expect(clippy::disallowed_methods, reason = "the one legal place")]
     pub fn wall_at(&self, moment: Instant) -> String {

@@ -192,6 +192,30 @@ impl Liveness {
         self.firewalls.get(firewall.index())?.as_ref().map(|firewall| firewall.effective.0)
     }
 
+    /// What peers command of a firewall, each peer once, by what the last probes of both families said.
+    pub fn told_admin(&self, firewall: FirewallId) -> Vec<(PeerId, Admin)> {
+        let Some(Some(firewall)) = self.firewalls.get(firewall.index()) else { return Vec::new() };
+        let mut told: Vec<(PeerId, Admin)> = Vec::new();
+        for leg in self.legs.iter().filter(|leg| leg.group == firewall.group) {
+            let admin = leg.told_admin(1 << firewall.slot);
+            match told.iter_mut().find(|(peer, _)| *peer == leg.peer) {
+                Some((_, known)) if severity(admin) > severity(*known) => *known = admin,
+                Some(_) => {}
+                None if admin != Admin::Ready => told.push((leg.peer, admin)),
+                None => {}
+            }
+        }
+        told
+    }
+
+    /// Whether new flows may go to a firewall: in a set of its group it is among those that are chosen from first, or the set
+    /// has none of those and it is up.
+    pub fn takes_new(&self, firewall: FirewallId) -> bool {
+        let Some(Some(firewall)) = self.firewalls.get(firewall.index()) else { return false };
+        let mut sets = self.sets.iter().filter(|set| set.group == firewall.group && set.peer.is_none());
+        sets.any(|set| set.chosen_from() & (1 << firewall.slot) != 0)
+    }
+
     /// Whether a firewall is in its hold, on a path at least: new flows go to others while there are any.
     pub fn is_held(&self, firewall: FirewallId) -> bool {
         let Some(Some(firewall)) = self.firewalls.get(firewall.index()) else { return false };

@@ -146,6 +146,11 @@ impl PathSet {
         self.up & (1 << slot) != 0
     }
 
+    /// Whom new flows go to: those that take them; where there are none, all that are up, draining or in their hold.
+    pub const fn chosen_from(&self) -> Slots {
+        if self.selectable == 0 { self.up } else { self.selectable }
+    }
+
     /// How often the member in `slot` went from up to down.
     pub fn falls(&self, slot: usize) -> u32 {
         self.falls.get(slot).copied().unwrap_or(0)

@@ -9,14 +9,12 @@ use super::punts::PuntDepth;
 use super::redact::hide_secrets;
 use super::reload::Reloader;
 use super::shared::Shared;
-use super::{capture, counters, logging, process, sessions};
+use super::{capture, counters, logging, orders, process, sessions};
 use crate::api::metrics::Process;
 use crate::api::names::Member;
-use crate::api::{
-    Answer, ApiError, Backend, CaptureRequest, Download, Request, ServerChange, SessionFilter, Via, names,
-};
-use crate::config::{Admin, is_removed};
-use crate::engine::controller::UnknownName;
+use crate::api::{Answer, ApiError, Backend, CaptureRequest, Done, Download, Request, SessionFilter, Via, names};
+use crate::config::is_removed;
+use crate::engine::controller::Order;
 use crate::engine::explain::explain;
 use crate::engine::view::{AlarmView, CountersView, ExchangeView, LinkView, NeighborView, OverrideView, StatusView};
 use crate::engine::{Controller, Counters, Snapshot};
@@ -71,7 +69,10 @@ impl Backend for EngineBackend {
             Request::Sessions(filter) => self.sessions(filter).await,
             Request::Counters => self.counters().await,
             Request::Measures => self.measures().await,
-            Request::Events { after } => Ok(Answer::Events(self.shared.events().after(after))),
+            Request::Events(filter) => {
+                let now = self.shared.clock.wall_time();
+                self.shared.events().select(&filter, now).map(Answer::Events)
+            }
             Request::Config => Ok(Answer::Config { text: hide_secrets(&self.shared.source().text) }),
             Request::Reload { config, by } => {
                 let engine = self.shared.engine.clone();
@@ -81,13 +82,24 @@ impl Backend for EngineBackend {
                 self.reloader.plan(&self.shared.engine, config).await.map(|view| Answer::Plan(Box::new(view)))
             }
             Request::Explain { flow, from } => self.explain(&flow, from).await,
-            Request::SetFirewall { group, name, admin, reason, by } => {
-                self.set_firewall(group, name, admin, reason, by).await
+            Request::SetFirewall { group, name, admin, reason, by, force } => {
+                let order = self.order_of(reason, by);
+                self.command(move |controller, now| {
+                    orders::firewall(controller, group.as_deref(), &name, admin, &order, force, now)
+                })
+                .await
             }
-            Request::SetServer { service, name, change, reason, by } => {
-                self.set_server(service, name, change, reason, by).await
+            Request::SetServer { service, name, change, reason, by, force } => {
+                let order = self.order_of(reason, by);
+                self.command(move |controller, now| {
+                    orders::server(controller, &service, &name, change, &order, force, now)
+                })
+                .await
             }
-            Request::SetService { name, admin, reason, by } => self.set_service(name, admin, reason, by).await,
+            Request::SetService { name, admin, reason, by } => {
+                let order = self.order_of(reason, by);
+                self.command(move |controller, now| orders::service(controller, &name, admin, &order, now)).await
+            }
             Request::Probe { subject } => self.probe(&subject).await,
             Request::Ping { address, via } => self.ping(address, via).await,
         }
@@ -207,7 +219,8 @@ impl EngineBackend {
 
     /// The workers' counters, the controller's, the sockets' and the log's.
     pub(super) fn flat_counters(&self, workers: &Counters, controller: CountersView) -> CountersView {
-        let own = [("log_dropped", logging::dropped())];
+        let (kept, lost) = self.shared.events().archived();
+        let own = [("log_dropped", logging::dropped()), ("event_log_written", kept), ("event_log_dropped", lost)];
         let own = self.shared.accounts.counters().into_iter().chain(own);
         let sockets = self.shared.traffic.counters().chain(own).map(|(name, value)| (name.to_owned(), value));
         counters::flat(workers, controller.into_iter().chain(sockets))
@@ -227,60 +240,21 @@ impl EngineBackend {
         Ok(Answer::Explain(Box::new(explained)))
     }
 
-    async fn set_firewall(
-        &self,
-        group: Option<String>,
-        name: String,
-        admin: Option<Admin>,
-        reason: Option<String>,
-        by: String,
-    ) -> Reply {
-        self.order(move |controller, now| {
-            controller.set_admin(group.as_deref(), &name, admin, reason, Some(by), now)?;
-            Ok(format!("firewall {name} is {}", admin_words(admin)))
-        })
-        .await
-    }
-
-    async fn set_server(
-        &self,
-        service: String,
-        name: String,
-        change: ServerChange,
-        reason: Option<String>,
-        by: String,
-    ) -> Reply {
-        self.order(move |controller, now| {
-            controller.set_server(&service, &name, change, reason, Some(by), now)?;
-            let what = match change {
-                ServerChange::Admin(admin) => admin_words(admin).to_owned(),
-                ServerChange::Weight(Some(weight)) => format!("set to weight {weight}"),
-                ServerChange::Weight(None) => "of the file's weight".to_owned(),
-            };
-            Ok(format!("server {service}/{name} is {what}"))
-        })
-        .await
-    }
-
-    async fn set_service(&self, name: String, admin: Option<Admin>, reason: Option<String>, by: String) -> Reply {
-        self.order(move |controller, now| {
-            controller.set_service(&name, admin, reason, Some(by), now)?;
-            Ok(format!("service {name} is {}", admin_words(admin)))
-        })
-        .await
+    /// An order that is given at this moment.
+    fn order_of(&self, reason: Option<String>, by: String) -> Order {
+        Order { reason, by: Some(by), at: Some(self.shared.clock.wall_time()) }
     }
 
     /// Overrides something: when this answers it is in force and kept over a restart, or the answer says that it is not.
-    async fn order(
+    async fn command(
         &self,
-        order: impl FnOnce(&mut Controller, Instant) -> Result<String, UnknownName> + Send + 'static,
+        order: impl FnOnce(&mut Controller, Instant) -> Result<Done, ApiError> + Send + 'static,
     ) -> Reply {
         // Begun by the control thread, so that it is kept even if the asker leaves, and done elsewhere: a disk may be slow.
         let elsewhere = tokio::runtime::Handle::current();
         let ordered = self.on_control(move |control| {
             let now = control.now();
-            let done =
-                order(&mut control.controller, now).map_err(|unknown| ApiError::NotFound(unknown.to_string()))?;
+            let done = order(&mut control.controller, now)?;
             control.publish_now();
             let (state, change) = (control.state.clone(), control.state.note(control.controller.overrides()));
             Ok((done, elsewhere.spawn_blocking(move || state.keep(change).map_err(|error| (state, error)))))
@@ -289,9 +263,9 @@ impl EngineBackend {
         if let Err((state, error)) = keeping.await.map_err(|error| ApiError::Unavailable(error.to_string()))? {
             let (engine, path) = (&self.shared.engine, state.path().display().to_string());
             tracing::warn!(engine, path, %error, "override not kept");
-            done += &format!(", but a restart will forget it: {path}: {error}");
+            done.warnings.push(format!("a restart will forget it: {path}: {error}"));
         }
-        Ok(Answer::Done { done })
+        Ok(Answer::Done(done))
     }
 
     async fn probe(&self, name: &str) -> Reply {
@@ -340,14 +314,5 @@ impl EngineBackend {
         views.map(Answer::Exchanges).map_err(|_| {
             ApiError::Unavailable(format!("engine {} did not finish the exchange in time", self.shared.engine))
         })
-    }
-}
-
-const fn admin_words(admin: Option<Admin>) -> &'static str {
-    match admin {
-        Some(Admin::Ready) => "set to ready",
-        Some(Admin::Drain) => "set to drain",
-        Some(Admin::Maint) => "set to maint",
-        None => "as the file says",
     }
 }

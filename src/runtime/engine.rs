@@ -12,6 +12,7 @@ use super::backend::EngineBackend;
 use super::confine;
 use super::control::{Control, Sources, commands};
 use super::devices::{AttachError, Devices, Raised};
+use super::events::{self, Archive};
 use super::management::{Served, SocketPath};
 use super::opening::Opener;
 use super::reload::{Reloader, Target};
@@ -140,6 +141,7 @@ impl Prepared {
         let of_file = (config, source);
         let shared = Arc::new(Shared::new(of_file, clock, controller.snapshot(), sessions, ports.clone(), cells));
         let config = shared.config();
+        keep_events(&shared, &config);
 
         if let Some(path) = &config.log.sessions {
             shared
@@ -264,6 +266,23 @@ impl Running {
             by: None,
             lasted_ms: None,
         });
+        let archive = shared.events().close();
+        if let Some(archive) = archive {
+            let _ = tokio::task::spawn_blocking(|| archive.close()).await;
+        }
+    }
+}
+
+/// Goes on with the events that earlier starts kept. An engine that does not start for want of them would be worse.
+fn keep_events(shared: &Shared, config: &Config) {
+    let path = config.engine.state.join("events.jsonl");
+    let earlier = events::load(&path).unwrap_or_else(|error| {
+        tracing::warn!(engine = shared.engine, path = %path.display(), %error, "earlier events are not shown");
+        Vec::new()
+    });
+    match Archive::open(&shared.engine, &path) {
+        Ok(archive) => shared.events().go_on(earlier, archive),
+        Err(error) => tracing::warn!(engine = shared.engine, %error, "events are not kept on disk"),
     }
 }
 

@@ -1,19 +1,32 @@
 //! The last state changes, numbered and dated, and the lines that tell of them.
+//!
+//! What operators and configurations changed is kept apart from what happened by itself: a flapping farm does not push it out,
+//! and it is on disk, so that who drained a firewall yesterday has an answer after a restart too.
 
+mod archive;
+mod choice;
 mod limit;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::SystemTime;
 
+use crate::api::{ApiError, EventFilter};
 use crate::engine::view::{CheckedView, EventView};
 use crate::time::Instant;
 
 use super::logging::CHANGE;
+pub(super) use archive::{Archive, load};
 use limit::{Admission, Limiter};
 
-/// Changes that are remembered (INTERFACE.md section 3).
+/// Changes that are remembered, of each of the two sorts (INTERFACE.md section 3).
 const CAPACITY: usize = 1000;
 /// Subjects whose last change is remembered; a farm has fewer. What comes beyond is told without the age of its old state.
 const SUBJECTS: usize = 100_000;
+/// Kinds that somebody did and that did not happen: they are kept apart and on disk.
+const KEPT: [&str; 3] = ["admin", "config", "engine"];
+/// The numbers of a start begin at a multiple of this that no earlier start has reached: what was not kept had numbers too.
+const NUMBERS_OF_A_START: u64 = 1_000_000;
 
 /// See the module.
 #[derive(Debug)]
@@ -21,7 +34,11 @@ pub(super) struct EventLog {
     engine: String,
     started: Instant,
     last: u64,
+    /// What happened.
     events: VecDeque<EventView>,
+    /// What was done, in earlier starts too.
+    kept: VecDeque<EventView>,
+    archive: Option<Archive>,
     /// When kind and subject changed last.
     since: BTreeMap<(String, String), Instant>,
     /// What reloads added, and when. All else is as old as the engine.
@@ -37,24 +54,64 @@ impl EventLog {
             started: now,
             last: 0,
             events: VecDeque::new(),
+            kept: VecDeque::new(),
+            archive: None,
             since: BTreeMap::new(),
             born: BTreeMap::new(),
             limiter: Limiter::default(),
         }
     }
 
+    /// Goes on from what earlier starts kept, and keeps what comes there too.
+    pub(super) fn go_on(&mut self, earlier: Vec<EventView>, archive: Archive) {
+        if let Some(last) = earlier.iter().map(|event| event.seq).max() {
+            self.last =
+                self.last.max(last.saturating_add(NUMBERS_OF_A_START) / NUMBERS_OF_A_START * NUMBERS_OF_A_START);
+        }
+        self.kept.extend(earlier);
+        let excess = self.kept.len().saturating_sub(CAPACITY);
+        self.kept.drain(..excess);
+        self.archive = Some(archive);
+    }
+
     /// Numbers, dates, remembers and logs a change.
     pub(super) fn add(&mut self, at: String, event: EventView, now: Instant) {
         self.last += 1;
         let lasted_ms = self.lasted_ms(&event, now);
-        let event = EventView { seq: self.last, at, lasted_ms, ..event };
+        let event = EventView { seq: self.last, at, lasted_ms: event.lasted_ms.or(lasted_ms), ..event };
         if self.may_log(&event.kind, now) {
             log(&self.engine, &event);
         }
-        if self.events.len() == CAPACITY {
-            self.events.pop_front();
+        let is_kept = KEPT.contains(&event.kind.as_str());
+        if let Some(archive) = self.archive.as_ref().filter(|_| is_kept) {
+            archive.keep(&event);
         }
-        self.events.push_back(event);
+        let ring = if is_kept { &mut self.kept } else { &mut self.events };
+        if ring.len() == CAPACITY {
+            ring.pop_front();
+        }
+        ring.push_back(event);
+    }
+
+    /// Those that the filter asks for, in order of their numbers; `now` is the wall clock's.
+    pub(super) fn select(&self, filter: &EventFilter, now: SystemTime) -> Result<Vec<EventView>, ApiError> {
+        let all = self.kept.iter().chain(&self.events);
+        choice::check_kinds(&filter.kinds, all.clone().map(|event| event.kind.as_str()))?;
+        let choice = choice::Choice::new(filter, self.last, now);
+        let mut chosen: Vec<&EventView> = all.filter(|event| choice.takes(event)).collect();
+        chosen.sort_by_key(|event| event.seq);
+        let excess = filter.limit.map_or(0, |limit| chosen.len().saturating_sub(limit));
+        Ok(chosen.into_iter().skip(excess).cloned().collect())
+    }
+
+    /// What became of the events that are to be on disk: written, lost.
+    pub(super) fn archived(&self) -> (u64, u64) {
+        self.archive.as_ref().map_or((0, 0), Archive::counts)
+    }
+
+    /// Keeps no more; whoever waits for the archive sees the last of it on disk.
+    pub(super) fn close(&mut self) -> Option<Archive> {
+        self.archive.take()
     }
 
     /// Logs the result of a health check.
@@ -64,7 +121,7 @@ impl EventLog {
         }
         let (engine, kind) = (self.engine.as_str(), "check");
         let CheckedView { subject, result, state, reason, rtt_us } = checked;
-        let (reason, message) = (reason.as_deref(), format!("check {subject}: {result}"));
+        let (reason, message) = (reason.as_deref(), words::checked(subject, result, reason.as_deref()));
         tracing::info!(target: CHANGE, engine, kind, subject, result, state, reason, rtt_us, "{message}");
     }
 
@@ -73,11 +130,6 @@ impl EventLog {
         for (kind, suppressed) in self.limiter.due(now) {
             tell_suppressed(&self.engine, &kind, suppressed);
         }
-    }
-
-    /// Those after number `after`, oldest first.
-    pub(super) fn after(&self, after: u64) -> Vec<EventView> {
-        self.events.iter().filter(|event| event.seq > after).cloned().collect()
     }
 
     fn may_log(&mut self, kind: &str, now: Instant) -> bool {
@@ -118,12 +170,7 @@ impl EventLog {
 fn log(engine: &str, event: &EventView) {
     let EventView { seq, at: _, kind, subject, from, to, reason, by, lasted_ms } = event;
     let (from, to, reason, by) = (from.as_deref(), to.as_deref(), reason.as_deref(), by.as_deref());
-    let message = match (from, to) {
-        (Some(from), Some(to)) => format!("{kind} {subject}: {from} -> {to}"),
-        (None, Some(to)) => format!("{kind} {subject}: {to}"),
-        (Some(from), None) => format!("{kind} {subject}: no longer {from}"),
-        (None, None) => format!("{kind} {subject}"),
-    };
+    let message = words::change(event);
     let bad = matches!(to, Some("down" | "lost" | "degraded" | "raised" | "refused"));
     if bad {
         tracing::warn!(target: CHANGE, engine, seq, kind, subject, from, to, reason, by, lasted_ms, "{message}");
@@ -161,6 +208,10 @@ mod tests {
         }
     }
 
+    fn after(log: &EventLog, after: u64) -> Vec<EventView> {
+        log.select(&EventFilter::after(after), SystemTime::UNIX_EPOCH).unwrap()
+    }
+
     fn at() -> String {
         "2026-11-21T11:00:00.000Z".into()
     }
@@ -172,11 +223,38 @@ mod tests {
             log.add(at(), change(&number.to_string(), None, "up"), Instant::ZERO);
         }
 
-        let all = log.after(0);
+        let all = after(&log, 0);
         assert_eq!((all.len(), all[0].seq, all[0].subject.as_str()), (1000, 501, "500"));
         assert_eq!(all[0].at, at());
-        assert_eq!(log.after(1498).iter().map(|event| event.seq).collect::<Vec<_>>(), [1499, 1500]);
-        assert!(log.after(1500).is_empty());
+        assert_eq!(after(&log, 1498).iter().map(|event| event.seq).collect::<Vec<_>>(), [1499, 1500]);
+        assert!(after(&log, 1500).is_empty());
+        assert_eq!(after(&log, 1501).len(), 1000, "whoever knows more knows another start of the engine");
+    }
+
+    #[test]
+    fn what_was_done_is_kept_beside_a_flood_of_what_happened() {
+        let mut log = EventLog::new("outer", Instant::ZERO);
+        let done = EventView { kind: "admin".into(), ..change("perimeter/fw1", Some("ready"), "drain") };
+        log.add(at(), done, Instant::ZERO);
+        for _ in 0..5000 {
+            log.add(at(), change("perimeter/fw2", Some("up"), "down"), Instant::ZERO);
+        }
+
+        let all = after(&log, 0);
+        assert_eq!((all.len(), all[0].seq, all[0].kind.as_str(), all[1].seq), (1001, 1, "admin", 4002));
+    }
+
+    #[test]
+    fn numbers_of_a_later_start_are_larger_than_all_of_the_one_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("events.jsonl");
+        let mut log = EventLog::new("outer", Instant::ZERO);
+        let kept =
+            EventView { kind: "admin".into(), seq: 1_234_567, at: at(), ..change("perimeter/fw1", None, "drain") };
+        log.go_on(vec![kept], Archive::open("outer", &path).unwrap());
+        log.add(at(), change("perimeter/fw1", Some("up"), "drain"), Instant::ZERO);
+
+        assert_eq!(after(&log, 0).iter().map(|event| event.seq).collect::<Vec<_>>(), [1_234_567, 2_000_001]);
     }
 
     #[test]
@@ -193,18 +271,19 @@ mod tests {
         assert_eq!(
             lines[1].0,
             serde_json::json!({
-                "at": "2026-01-02T03:04:05.678Z", "level": "warn", "message": "firewall perimeter/fw1: up -> down",
+                "at": "2026-01-02T03:04:05.678Z", "level": "warn",
+                "message": "firewall perimeter/fw1: up -> down after 2.5s by root: 5 probes in a row missed",
                 "engine": "outer", "seq": 2, "kind": "firewall", "subject": "perimeter/fw1", "from": "up", "to": "down",
                 "reason": "5 probes in a row missed", "by": "root", "lasted_ms": 2500,
             })
         );
         assert_eq!(
             lines[1].1,
-            "2026-01-02T03:04:05.678Z  WARN firewall perimeter/fw1: up -> down engine=outer seq=2 \
-             reason=\"5 probes in a row missed\" by=root lasted_ms=2500"
+            "2026-01-02T03:04:05.678Z  WARN firewall perimeter/fw1: up -> down after 2.5s by root: 5 probes in a row missed \
+             engine=outer seq=2"
         );
         assert_eq!((&lines[0].0["level"], &lines[0].0["lasted_ms"]), (&"info".into(), &700.into()));
-        assert_eq!(log.after(0).iter().map(|event| event.lasted_ms).collect::<Vec<_>>(), [Some(700), Some(2500)]);
+        assert_eq!(after(&log, 0).iter().map(|event| event.lasted_ms).collect::<Vec<_>>(), [Some(700), Some(2500)]);
     }
 
     #[test]
@@ -213,7 +292,7 @@ mod tests {
         let (nobody, web) = (BTreeSet::new(), BTreeSet::from(["web".to_owned(), "web/s1".to_owned()]));
         let up = |log: &mut EventLog, subject: &str, now: u64| {
             log.add(at(), change(subject, Some("down"), "up"), Instant::from_millis(now));
-            log.after(0).last().unwrap().lasted_ms.unwrap()
+            after(log, 0).last().unwrap().lasted_ms.unwrap()
         };
         log.reloaded(&nobody, &web, Instant::from_millis(85_000));
 
@@ -244,6 +323,6 @@ mod tests {
         let changes = lines.iter().filter(|(line, _)| line["seq"].is_u64()).count();
         assert_eq!(told + changes as u64, 10_000, "every change is a line or counted in one");
         assert!((100..=400).contains(&lines.len()), "{} lines in 10 s", lines.len());
-        assert_eq!(log.after(0).len(), 1000, "the events themselves are not limited");
+        assert_eq!(after(&log, 0).len(), 1000, "the events themselves are not limited");
     }
 }

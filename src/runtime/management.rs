@@ -7,6 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use axum::extract::{ConnectInfo, Request};
+use axum::middleware::map_request;
 use sd_notify::NotifyState;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -16,6 +18,7 @@ use tokio::task::JoinHandle;
 use super::RunError;
 use super::accounts::reopen_all;
 use super::reload::Reloader;
+use super::users::Opener;
 use crate::api::{self, Backend};
 use crate::io::group;
 use crate::io::lock::{LockError, PathLock};
@@ -77,9 +80,10 @@ impl SocketPath {
             give.map_err(system(format!("give the control socket to the group {group:?} (`socket-group` in [api])")))?;
         }
         let (stop, stopped) = oneshot::channel::<()>();
-        let router = api::router(backend);
+        let router = api::router(backend).layer(map_request(who_opened));
         let task = tokio::spawn(async move {
-            let server = axum::serve(listener, router).with_graceful_shutdown(async {
+            let service = router.into_make_service_with_connect_info::<Opener>();
+            let server = axum::serve(listener, service).with_graceful_shutdown(async {
                 let _ = stopped.await;
             });
             if let Err(error) = server.await {
@@ -88,6 +92,14 @@ impl SocketPath {
         });
         Ok(Served { stop, task, path: self })
     }
+}
+
+/// Hands on what the kernel says of the other end.
+async fn who_opened(mut request: Request) -> Request {
+    if let Some(user) = request.extensions().get::<ConnectInfo<Opener>>().and_then(|opened| opened.0.0.clone()) {
+        request.extensions_mut().insert(user);
+    }
+    request
 }
 
 fn group_id(name: &str) -> io::Result<u32> {

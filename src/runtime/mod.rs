@@ -24,6 +24,7 @@ mod logging;
 mod management;
 mod measures;
 mod opening;
+mod orders;
 mod pace;
 pub mod placement;
 mod process;
@@ -37,6 +38,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod transmit;
+mod users;
 mod watchdog;
 mod web;
 mod worker;

@@ -108,6 +108,7 @@ mod tests {
             weight: None,
             reason: Some("patch day".into()),
             by: None,
+            at: None,
         }
     }
 

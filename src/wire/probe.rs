@@ -7,17 +7,34 @@
 //!  epoch | sequence | nonce (64 bits each) | digest of the group's configuration (64 bits)
 //!  engine, program version, group (length byte and text each)
 //!  number of firewalls, then for each: digest of its name (64 bits), verdict, administrative state (one byte each)
+//!  number of notes, then for each: digest of the firewall's name, time (64 bits each), who, why (length byte and text each)
 //! ```
 //!
 //! The authentication is a digest, keyed by the group's seed, of everything behind it. Who has another seed (or none) is
 //! answered like anybody, but not believed.
+//!
+//! The part with the notes is only there if there are any, and is sent only to a peer that reads it: engines of before take a
+//! payload that goes on behind its firewalls for a malformed one. A peer that reads notes says so by an entry among its
+//! firewalls whose name is the digest of words that no firewall can have as a name; engines of before do not know it, and
+//! pass over it as over every firewall that they do not have.
 
-/// The longest payload: a group of 64 firewalls and the longest names.
-pub const PAYLOAD_MAX: usize = HEADER + 3 * (1 + NAME_MAX) + 1 + FIREWALLS_MAX * FIREWALL;
+/// The longest payload: a group of 64 firewalls, the longest names, and notes. With the headers of IPv6 and of ICMP, UDP or
+/// TCP it fits into the smallest MTU of IPv6 (1280, RFC 8200 section 5).
+pub const PAYLOAD_MAX: usize = HEADER + 3 * (1 + NAME_MAX) + 1 + FIREWALLS_MAX * FIREWALL + NOTES_MAX;
 /// The longest name in bytes.
 pub const NAME_MAX: usize = 63;
 /// The most firewalls in one payload.
 pub const FIREWALLS_MAX: usize = 64;
+/// The longest name of who gave an order, in bytes.
+pub const BY_MAX: usize = 72;
+/// The longest reason of an order in bytes.
+pub const REASON_MAX: usize = 128;
+/// All notes of one payload, in bytes: the longest note, or several short ones.
+const NOTES_MAX: usize = 1 + NOTE + BY_MAX + REASON_MAX;
+/// A note without its texts.
+const NOTE: usize = 8 + 8 + 1 + 1;
+/// What the name of the entry is made of that says that notes are read.
+const READS_NOTES: &[u8] = b"the sender reads notes";
 const MAGIC: [u8; 4] = *b"fwlb";
 const VERSION: u8 = 1;
 /// Magic, version, authentication: what the authentication does not cover.
@@ -58,6 +75,19 @@ pub struct FirewallSeen {
     pub standing: Standing,
 }
 
+/// Why a firewall has its administrative state. All of it empty: so it stands in the sender's file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// Digest of the firewall's name, keyed by the seed.
+    pub name: u64,
+    /// When it was ordered, in seconds since 1970 by the sender's clock; 0: not known.
+    pub at: u64,
+    /// Who ordered it.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+}
+
 /// A probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
@@ -77,6 +107,10 @@ pub struct Probe {
     pub group: String,
     /// The firewalls of the group that lead to the receiver.
     pub firewalls: Vec<FirewallSeen>,
+    /// The sender reads notes.
+    pub reads_notes: bool,
+    /// Some of the sender's notes; for a receiver that reads them.
+    pub notes: Vec<Note>,
 }
 
 /// Why bytes are not a probe to believe.
@@ -103,7 +137,8 @@ pub fn is_probe(bytes: &[u8]) -> bool {
 
 impl Probe {
     /// The payload; `authenticate` is the keyed digest of the group's seed. Names are cut to [`NAME_MAX`] bytes, the list
-    /// of firewalls to [`FIREWALLS_MAX`].
+    /// of firewalls to [`FIREWALLS_MAX`]; in a group that fills it nobody says that notes are read. The texts of notes are cut
+    /// to [`BY_MAX`] and [`REASON_MAX`] bytes; notes beyond [`Probe::notes_that_fit`] are left out.
     pub fn encode(&self, authenticate: impl Fn(&[u8]) -> u64) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(PAYLOAD_MAX);
         bytes.extend_from_slice(&MAGIC);
@@ -113,13 +148,17 @@ impl Probe {
             bytes.extend_from_slice(&number.to_be_bytes());
         }
         for text in [&self.engine, &self.version, &self.group] {
-            let text = &text.as_bytes()[..text.len().min(NAME_MAX)];
-            bytes.push(u8::try_from(text.len()).expect("cut to NAME_MAX"));
-            bytes.extend_from_slice(text);
+            write_text(&mut bytes, text, NAME_MAX);
         }
         let firewalls = &self.firewalls[..self.firewalls.len().min(FIREWALLS_MAX)];
-        bytes.push(u8::try_from(firewalls.len()).expect("cut to FIREWALLS_MAX"));
-        for firewall in firewalls {
+        let says_so = self.reads_notes && firewalls.len() < FIREWALLS_MAX;
+        let reads_notes = says_so.then(|| FirewallSeen {
+            name: authenticate(READS_NOTES),
+            verdict: PathVerdict::Starting,
+            standing: Standing::Ready,
+        });
+        bytes.push(u8::try_from(firewalls.len() + usize::from(says_so)).expect("cut to FIREWALLS_MAX"));
+        for firewall in firewalls.iter().chain(&reads_notes) {
             bytes.extend_from_slice(&firewall.name.to_be_bytes());
             bytes.push(match firewall.verdict {
                 PathVerdict::Starting => 0,
@@ -132,9 +171,29 @@ impl Probe {
                 Standing::Maint => 2,
             });
         }
+        let notes = &self.notes[..Self::notes_that_fit(&self.notes)];
+        if !notes.is_empty() {
+            bytes.push(u8::try_from(notes.len()).expect("few fit"));
+            for note in notes {
+                bytes.extend_from_slice(&note.name.to_be_bytes());
+                bytes.extend_from_slice(&note.at.to_be_bytes());
+                write_text(&mut bytes, &note.by, BY_MAX);
+                write_text(&mut bytes, &note.reason, REASON_MAX);
+            }
+        }
         let authentication = authenticate(&bytes[PREFIX..]);
         bytes[PREFIX - 8..PREFIX].copy_from_slice(&authentication.to_be_bytes());
         bytes
+    }
+
+    /// How many of these notes, from the first on, one payload takes: at least one.
+    pub fn notes_that_fit(notes: &[Note]) -> usize {
+        let len = |note: &Note| NOTE + note.by.len().min(BY_MAX) + note.reason.len().min(REASON_MAX);
+        let ends = notes.iter().scan(1, |end, note| {
+            *end += len(note);
+            Some(*end)
+        });
+        ends.take_while(|end| *end <= NOTES_MAX).count()
     }
 
     /// Reads and authenticates a payload.
@@ -154,12 +213,23 @@ impl Probe {
         if authenticate(reader.bytes) != authentication {
             return Err(InvalidProbe::Unauthentic);
         }
-        let probe = reader.probe().ok_or(InvalidProbe::Malformed)?;
+        let mut probe = reader.probe().ok_or(InvalidProbe::Malformed)?;
         if !reader.bytes.is_empty() {
             return Err(InvalidProbe::Malformed);
         }
+        let reads_notes = authenticate(READS_NOTES);
+        let firewalls = probe.firewalls.len();
+        probe.firewalls.retain(|firewall| firewall.name != reads_notes);
+        probe.reads_notes = probe.firewalls.len() < firewalls;
         Ok(probe)
     }
+}
+
+/// A length byte and the text, cut to `max` bytes between two letters.
+fn write_text(bytes: &mut Vec<u8>, text: &str, max: usize) {
+    let text = &text[..text.floor_char_boundary(max)];
+    bytes.push(u8::try_from(text.len()).expect("no text is longer than a byte can say"));
+    bytes.extend_from_slice(text.as_bytes());
 }
 
 /// Takes fields off the front.
@@ -170,13 +240,21 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn probe(&mut self) -> Option<Probe> {
         let (epoch, sequence, nonce, digest) = (self.number()?, self.number()?, self.number()?, self.number()?);
-        let (engine, version, group) = (self.text()?, self.text()?, self.text()?);
+        let (engine, version, group) = (self.text(NAME_MAX)?, self.text(NAME_MAX)?, self.text(NAME_MAX)?);
         let [count] = self.array()?;
         if usize::from(count) > FIREWALLS_MAX {
             return None;
         }
         let firewalls = (0..count).map(|_| self.firewall()).collect::<Option<_>>()?;
-        Some(Probe { epoch, sequence, nonce, digest, engine, version, group, firewalls })
+        let notes = match self.array() {
+            Some([count]) => (0..count).map(|_| self.note()).collect::<Option<_>>()?,
+            None => Vec::new(),
+        };
+        Some(Probe { epoch, sequence, nonce, digest, engine, version, group, firewalls, reads_notes: false, notes })
+    }
+
+    fn note(&mut self) -> Option<Note> {
+        Some(Note { name: self.number()?, at: self.number()?, by: self.text(BY_MAX)?, reason: self.text(REASON_MAX)? })
     }
 
     fn firewall(&mut self) -> Option<FirewallSeen> {
@@ -201,9 +279,9 @@ impl Reader<'_> {
         self.array().map(u64::from_be_bytes)
     }
 
-    fn text(&mut self) -> Option<String> {
+    fn text(&mut self, max: usize) -> Option<String> {
         let [len] = self.array()?;
-        if usize::from(len) > NAME_MAX {
+        if usize::from(len) > max {
             return None;
         }
         let (text, rest) = self.bytes.split_at_checked(len.into())?;
@@ -242,7 +320,13 @@ mod tests {
             version: "0.1.0".to_owned(),
             group: "perimeter".to_owned(),
             firewalls: vec![seen; firewalls],
+            reads_notes: firewalls < FIREWALLS_MAX,
+            notes: Vec::new(),
         }
+    }
+
+    fn note(reason: &str) -> Note {
+        Note { name: 77, at: 1_795_258_800, by: "root (uid 0)".to_owned(), reason: reason.to_owned() }
     }
 
     #[test]
@@ -252,8 +336,38 @@ mod tests {
             assert!(is_probe(&bytes) && bytes.len() <= PAYLOAD_MAX);
             assert_eq!(Probe::decode(&bytes, keyed(5)), Ok(probe(firewalls)));
         }
-        let long = Probe { engine: "x".repeat(NAME_MAX), version: "y".repeat(200), group: "z".repeat(63), ..probe(99) };
+        let notes = vec![Note { by: "b".repeat(200), ..note(&"r".repeat(500)) }; 2];
+        let long =
+            Probe { engine: "x".repeat(NAME_MAX), version: "y".repeat(200), group: "z".repeat(63), notes, ..probe(99) };
         assert_eq!(long.encode(keyed(5)).len(), PAYLOAD_MAX);
+        assert!(40 + 20 + PAYLOAD_MAX <= 1280, "IPv6, TCP, and the smallest MTU");
+    }
+
+    #[test]
+    fn notes_are_read_back_as_many_as_fit_and_cut_between_letters() {
+        let told = Probe { notes: vec![note("upgrade"), note("disk")], ..probe(2) };
+        assert_eq!(Probe::decode(&told.encode(keyed(5)), keyed(5)), Ok(told));
+
+        let many = Probe { notes: vec![note("a few words of a reason"); 20], ..probe(2) };
+        let read = Probe::decode(&many.encode(keyed(5)), keyed(5)).unwrap();
+        assert_eq!(read.notes.len(), Probe::notes_that_fit(&many.notes));
+        assert!((2..20).contains(&read.notes.len()), "{}", read.notes.len());
+
+        let accents = Probe { notes: vec![note(&"é".repeat(200)), note("next")], ..probe(2) };
+        let read = Probe::decode(&accents.encode(keyed(5)), keyed(5)).unwrap();
+        assert_eq!((read.notes.len(), read.notes[0].reason.as_str()), (2, "é".repeat(REASON_MAX / 2).as_str()));
+    }
+
+    /// An engine of before reads as many firewalls as there are, passes over those that it does not have, and takes everything
+    /// that follows for damage.
+    #[test]
+    fn without_notes_a_payload_is_one_of_before_with_one_firewall_more() {
+        let bytes = probe(2).encode(keyed(5));
+        let count = HEADER + 3 + "outer".len() + "0.1.0".len() + "perimeter".len();
+        assert_eq!((bytes[count], bytes.len()), (3, count + 1 + 3 * FIREWALL));
+        let silent = Probe { reads_notes: false, ..probe(2) }.encode(keyed(5));
+        assert_eq!((silent[count], silent.len()), (2, count + 1 + 2 * FIREWALL));
+        assert_eq!(Probe::decode(&silent, keyed(5)), Ok(Probe { reads_notes: false, ..probe(2) }));
     }
 
     #[test]
@@ -268,7 +382,7 @@ mod tests {
 
     #[test]
     fn every_flipped_bit_and_every_cut_is_refused() {
-        let good = probe(2).encode(keyed(5));
+        let good = Probe { notes: vec![note("disk")], ..probe(2) }.encode(keyed(5));
         for bit in 0..good.len() * 8 {
             let mut bytes = good.clone();
             bytes[bit / 8] ^= 1 << (bit % 8);

@@ -249,7 +249,15 @@ fn every_counter() -> BTreeSet<String> {
     let workers = fwlb::engine::Counters::default();
     let workers = workers.named().map(|(name, _)| name.to_owned());
     let sockets = fwlb::io::ways::SendError::ALL.iter().map(|error| error.name().to_owned());
-    let others = ["ring_dropped", "log_dropped", "session_log_dropped", "session_log_failed", "session_log_written"];
+    let others = [
+        "event_log_dropped",
+        "event_log_written",
+        "ring_dropped",
+        "log_dropped",
+        "session_log_dropped",
+        "session_log_failed",
+        "session_log_written",
+    ];
     let others = others.map(str::to_owned);
     controller.counters().into_keys().chain(workers).chain(sockets).chain(others).collect()
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use fwlb::api::listen::{Access, Limits, serve};
-use fwlb::api::{Answer, ApiError, Backend, Engines, Request};
+use fwlb::api::{Answer, ApiError, Backend, Done, Engines, Request};
 use fwlb::config::{Role, Secret, Tls, Token};
 use fwlb::engine::view;
 use serde_json::{Value, json};
@@ -48,10 +48,10 @@ impl Backend for Engine {
             Request::Config => Ok(Answer::Config { text: "x".repeat(16 << 20) }),
             Request::Counters => Ok(Answer::Counters([("received".to_owned(), 7)].into())),
             Request::SetFirewall { name, by, .. } if name == self.firewall => {
-                Ok(Answer::Done { done: format!("{name} by {by}") })
+                Ok(Answer::Done(Done::from(format!("{name} by {by}"))))
             }
             Request::SetFirewall { name, .. } => Err(ApiError::NotFound(format!("no firewall {name:?}"))),
-            Request::Events { .. } => std::future::pending().await,
+            Request::Events(_) => std::future::pending().await,
             other => panic!("nobody asks for {other:?} here"),
         }
     }

@@ -190,6 +190,17 @@ fn examples() -> Vec<(Request, Answer)> {
         "steps": [{"at_us": 0, "direction": "sent", "what": "echo request"}]});
     let reload = json!({"engine": "outer", "config": "/a", "own_config": "/a", "changed": true,
         "differences": [difference], "diagnostics": ""});
+    let order = json!({"engine": "outer", "admin": "drain", "weight": null, "reason": "upgrade",
+        "by": "root (uid 0)", "at": "2026-01-02T03:04:05Z"});
+    let held = json!({"done": "firewall fw1 is set to ready", "held": [order], "warnings": ["in words"]});
+    let set_firewall = || Request::SetFirewall {
+        group: None,
+        name: "fw1".to_owned(),
+        admin: None,
+        reason: None,
+        by: "x".to_owned(),
+        force: true,
+    };
     vec![
         (Request::Status, Answer::Status(measured.status.clone())),
         (Request::Links, Answer::Links(measured.links.clone())),
@@ -200,7 +211,7 @@ fn examples() -> Vec<(Request, Answer)> {
         (Request::Counters, Answer::Counters(measured.counters.clone())),
         (Request::Config, Answer::Config { text: "[engine]".to_owned() }),
         (Request::Sessions(Default::default()), Answer::Sessions(vec![view(session), view(whole)])),
-        (Request::Events { after: 0 }, Answer::Events(vec![view(event), view(told)])),
+        (Request::Events(Default::default()), Answer::Events(vec![view(event), view(told)])),
         (explain(), Answer::Explain(Box::new(view(explained)))),
         (explain(), Answer::Explain(Box::new(view(explained_whole)))),
         (Request::Probe { subject: "perimeter/fw1".to_owned() }, Answer::Exchanges(vec![view(exchange)])),
@@ -210,6 +221,7 @@ fn examples() -> Vec<(Request, Answer)> {
             Request::SetService { name: "web".to_owned(), admin: None, reason: None, by: "x".to_owned() },
             done().unwrap(),
         ),
+        (set_firewall(), Answer::Done(view(held))),
         (Request::Measures, Answer::Measures(Box::new(measured))),
     ]
 }
@@ -248,17 +260,24 @@ async fn errors_are_as_they_are_described() {
     let document = document().await;
     let words = || "why".to_owned();
     let reload = Request::Reload { config: None, by: "x".to_owned() };
+    let (group, name, reason, by) = (None, "fw1".to_owned(), None, "x".to_owned());
+    let forced = Request::SetFirewall { group, name, admin: None, reason, by, force: true };
     for error in [
         ApiError::NotFound(words()),
         ApiError::BadRequest(words()),
         ApiError::Unauthorized(words()),
         ApiError::Forbidden(words()),
+        ApiError::Conflict(words()),
         ApiError::Refused(words()),
         ApiError::Unavailable(words()),
     ] {
         let served = serve(vec![Err(error.clone())]);
-        let status = status(&served, "POST", "/api/v1/reload").await.to_string();
-        let responses = &operation(&document, &reload.call())["responses"];
+        let (verb, path, call) = match error {
+            ApiError::Conflict(_) => ("PUT", "/api/v1/firewalls/admin", &forced),
+            _ => ("POST", "/api/v1/reload", &reload),
+        };
+        let status = status(&served, verb, path).await.to_string();
+        let responses = &operation(&document, &call.call())["responses"];
         let response = responses[&status]["$ref"].as_str().and_then(|reference| resolve(&document, reference));
         let response = response.unwrap_or_else(|| panic!("{error:?} is not described: {responses}"));
         let schema = &response["content"]["application/json"]["schema"];
@@ -295,6 +314,7 @@ async fn an_answer_that_is_not_as_described_is_told_from_one_that_is() {
         change: fwlb::api::ServerChange::Weight(None),
         reason: None,
         by: "x".to_owned(),
+        force: false,
     };
     let body = &operation(&document, &set.call())["requestBody"]["content"]["application/json"]["schema"];
     let order = |keys: Value| faults(&document, body, &keys).len();

@@ -1,6 +1,6 @@
 // Asks the engines every two seconds and shows what they say.
 
-import { ask, hasToken, list, put, Refused, useToken } from "./calls.js";
+import { ask, hasToken, list, put, Refused, signIn, useToken } from "./calls.js";
 import { $, make } from "./page.js";
 import { picture } from "./picture.js";
 import { Rates } from "./rates.js";
@@ -141,25 +141,66 @@ async function explain() {
   }
 }
 
-/** Asks the person, then the engine. */
-function change(subject) {
+/** Says what became of a change: what was done, what follows from it, who else holds it. */
+function say(answer) {
+  const held = (answer.held ?? []).map((order) =>
+    `still ${order.admin === "maint" ? "in maint" : "drained"}: set at ${order.engine} by ${order.by ?? "its file"}${order.reason ? `: "${order.reason}"` : ""}; undo it there`);
+  const beyond = [...(answer.warnings ?? []), ...held];
+  $("said").replaceChildren(make("p", beyond.length ? "said warn" : "said", [answer.done, ...beyond].join("; ")));
+}
+
+/** Shows who is signed in. */
+function showCaller(caller) {
+  state.operator = caller !== null && caller.role === "operator";
+  $("who").textContent = caller === null ? "Read-only without an operator's token." : `Signed in as ${caller.name} (${caller.role}).`;
+  $("operator").hidden = caller !== null;
+  $("log-out").hidden = caller === null;
+}
+
+/** The question before a change, in words. */
+function question(subject) {
   const name = [subject.group ?? subject.service, subject.name].filter(Boolean).join("/");
-  const what = subject.admin === "drain" ? "Drain" : "Enable";
-  const after = subject.admin === "drain" ? `${subject.sessions} sessions stay, new ones go elsewhere.` : "It takes new sessions again.";
-  $("question").textContent = `${what} ${subject.kind} ${name}? ${after}`;
-  $("reason").value = "";
+  const what = `${subject.kind} ${name}`;
+  // An order for a firewall goes to every engine of this process that knows it.
+  const engines = state.firewalls.filter((one) => one.group === subject.group && one.name === subject.name).map((one) => one.engine);
+  const where = subject.kind === "firewall" && engines.length > 1 ? ` on ${engines.join(" and ")}` : "";
+  if (subject.weight !== undefined) return `Set the weight of ${what}? 0 takes no new sessions.`;
+  switch (subject.admin) {
+    case "drain": return `Drain ${what}${where}? ${subject.sessions} sessions stay, new ones go elsewhere.`;
+    case "maint": return `Take ${what} out at once${where}? ${subject.sessions} sessions are cut or moved.`;
+    default: return `Enable ${what}${where}? It takes new sessions again.`;
+  }
+}
+
+/** Asks the engine; `force`: also for the last one. */
+function order(subject, reason, force) {
+  const { admin, group, service, name, engine } = subject;
+  const forced = force ? { force } : {};
+  if (subject.kind === "firewall") return put("firewalls/admin", { group, name, admin, reason, ...forced });
+  if (subject.kind === "service") return put("services/admin", { name, admin, reason }, { engine });
+  const what = subject.weight === undefined ? { admin } : { admin: null, weight: subject.weight };
+  return put("servers/admin", { service, name, ...what, reason, ...forced }, { engine });
+}
+
+/** Asks the person, then the engine. */
+function change(subject, refusal = "") {
+  $("question").textContent = refusal ? `${refusal.split("\n")[0]}. Do it all the same?` : question(subject);
+  $("reason").value = refusal ? $("reason").value : "";
+  $("weight-label").hidden = subject.weight === undefined;
+  $("weight").value = subject.weight ?? "";
   const dialog = $("ask");
   dialog.onclose = async () => {
     if (dialog.returnValue !== "yes") return;
-    const reason = $("reason").value || null;
-    const { admin, group, service, name: own, engine } = subject;
+    const asked = subject.weight === undefined ? subject : { ...subject, weight: Number($("weight").value) };
     try {
-      if (subject.kind === "firewall") await put("firewalls/admin", { group, name: own, admin, reason });
-      else if (subject.kind === "server") await put("servers/admin", { service, name: own, admin, reason }, { engine });
-      else await put("services/admin", { name: own, admin, reason }, { engine });
+      say(await order(asked, $("reason").value || null, refusal !== ""));
       await refresh();
       show();
     } catch (error) {
+      if (error instanceof Refused && error.status === 409) {
+        change(subject, error.message);
+        return;
+      }
       complain(error);
       online(error.message, "bad");
     }
@@ -177,11 +218,21 @@ function listen(form, act) {
 
 listen("find", findSessions);
 listen("explain", explain);
-listen("sign-in", () => {
-  useToken($("secret").value);
-  state.operator = hasToken();
+listen("sign-in", async () => {
+  try {
+    const caller = await signIn($("secret").value);
+    showCaller(caller.name === null ? null : caller);
+    $("sign-in").hidden = true;
+    $("refused").textContent = "";
+  } catch (error) {
+    $("refused").textContent = error.message;
+  }
   $("secret").value = "";
-  $("sign-in").hidden = true;
+});
+$("log-out").addEventListener("click", () => {
+  useToken("");
+  showCaller(null);
+  show();
 });
 $("operator").addEventListener("click", () => {
   $("sign-in").hidden = false;

@@ -32,7 +32,7 @@ export function sparkline(trend) {
 }
 
 /**
- * Puts a table into `place`. A column is `{title, number, cell}`; `cell` makes text or an element of a row, or
+ * Puts a table into `place`. A column is `{title, unseen, number, cell}`; `cell` makes text or an element of a row, or
  * `{text, tone}`.
  */
 export function table(place, columns, rows, { nothing = "none" } = {}) {
@@ -41,7 +41,10 @@ export function table(place, columns, rows, { nothing = "none" } = {}) {
     return;
   }
   const head = make("tr");
-  for (const column of columns) head.append(make("th", column.number ? "number" : "", column.title));
+  // A column whose cells speak for themselves has a title for those who hear it.
+  for (const column of columns) {
+    head.append(make("th", column.number ? "number" : "", column.unseen ? make("span", "unseen", column.title) : column.title));
+  }
   const body = make("tbody");
   for (const row of rows) {
     const line = make("tr");

@@ -11,20 +11,28 @@ const reason = { title: "Reason", wide: true, cell: (row) => row.reason ?? "" };
 /** Columns with the engine in front where there are several. */
 const named = (state, columns) => (state.engines.length > 1 ? [{ title: "Engine", cell: (row) => row.engine }, ...columns] : columns);
 
-/** Buttons that ask first. */
-function buttons(state, subject) {
-  const button = (text, admin) => {
+/** Buttons that ask first: what would change something, and nothing else. */
+function buttons(state, subject, row) {
+  const button = (text, change) => {
     const element = make("button", "", text);
     element.type = "button";
-    element.addEventListener("click", () => state.change({ ...subject, admin }));
+    element.addEventListener("click", () => state.change({ ...subject, ...change }));
     return element;
   };
-  const enable = subject.configured === "ready" ? null : "ready";
-  return make("span", "", button("Drain", "drain"), button("Enable", enable));
+  const holds = row.override ?? row.admin;
+  const orders = row.orders ?? [];
+  const isHeld = holds !== "ready" || orders.some((order) => order.admin !== null && order.admin !== "ready");
+  // What the file says ends a weight too, which stays here.
+  const enable = row.admin === "ready" && !orders.some((order) => order.weight !== null) ? null : "ready";
+  return make("span", "",
+    ...(holds === "drain" ? [] : [button("Drain", { admin: "drain" })]),
+    ...(holds === "maint" ? [] : [button("Maint", { admin: "maint" })]),
+    ...(isHeld ? [button("Enable", { admin: enable })] : []),
+    ...(subject.kind === "server" ? [button("Weight", { weight: row.weight })] : []));
 }
 
 /** A column of them; none without a token. */
-const operate = (state, subject) => (state.operator ? [{ title: "", cell: (row) => buttons(state, subject(row)) }] : []);
+const operate = (state, subject) => (state.operator ? [{ title: "Change", unseen: true, cell: (row) => buttons(state, subject(row), row) }] : []);
 
 /** The longest round trip of all paths; null if none was measured. */
 function slowest(checks) {
@@ -41,17 +49,17 @@ export function firewalls(place, state) {
     { title: "Weight", number: true, cell: (row) => `${row.weight}${row.spare ? " spare" : ""}` },
     { title: "Sessions", number: true, cell: (row) => String(row.sessions) },
     { title: "Packets/s", number: true, cell: (row) => short(rate(row)) },
-    { title: "", cell: (row) => sparkline(state.rates.trend(`${row.engine} firewall ${row.group}/${row.name}`)) },
+    { title: "Trend", unseen: true, cell: (row) => sparkline(state.rates.trend(`${row.engine} firewall ${row.group}/${row.name}`)) },
     { title: "Round trip", number: true, cell: (row) => roundTrip(slowest(row.checks)) },
     { title: "Since", number: true, cell: since },
-    ...operate(state, (row) => ({ kind: "firewall", group: row.group, name: row.name, engine: row.engine, sessions: row.sessions, configured: row.admin })),
+    ...operate(state, (row) => ({ kind: "firewall", group: row.group, name: row.name, engine: row.engine, sessions: row.sessions })),
     reason,
   ]), state.firewalls);
 }
 
 export function services(place, state) {
   const rows = state.services.flatMap((service) => [
-    { ...service, service: null, reason: `${service.mode}, ${service.scheduler}` },
+    { ...service, service: null, reason: [`${service.mode}, ${service.scheduler}`, service.reason].filter(Boolean).join("; ") },
     ...service.servers.map((server) => ({ ...server, engine: service.engine, service: service.name })),
   ]);
   const key = (row) => `${row.engine} server ${row.service}/${row.name}`;
@@ -64,9 +72,9 @@ export function services(place, state) {
     { title: "Weight", number: true, cell: (row) => (row.service === null ? "-" : `${row.weight}${row.backup ? " backup" : ""}`) },
     { title: "Sessions", number: true, cell: (row) => String(row.sessions) },
     { title: "Packets/s", number: true, cell: (row) => (row.service === null ? "" : short(state.rates.of(key(row)))) },
-    { title: "", cell: (row) => (row.service === null ? "" : sparkline(state.rates.trend(key(row)))) },
+    { title: "Trend", unseen: true, cell: (row) => (row.service === null ? "" : sparkline(state.rates.trend(key(row)))) },
     { title: "Since", number: true, cell: (row) => (row.service === null ? "" : since(row)) },
-    ...operate(state, (row) => ({ kind: row.service === null ? "service" : "server", service: row.service, name: row.name, engine: row.engine, sessions: row.sessions, configured: row.admin })),
+    ...operate(state, (row) => ({ kind: row.service === null ? "service" : "server", service: row.service, name: row.name, engine: row.engine, sessions: row.sessions })),
     reason,
   ]), rows);
 }
@@ -107,7 +115,7 @@ export function drops(place, state) {
     .map(([name, count]) => ({ engine, name, count })));
   rows.sort((a, b) => b.count - a.count);
   table(place, named(state, [
-    { title: "Reason", cell: (row) => row.name.replace(/^drop_/, "") },
+    { title: "Counter", cell: (row) => row.name },
     { title: "Per second", number: true, cell: (row) => short(state.rates.of(`${row.engine} ${row.name}`)) },
     { title: "Total", number: true, cell: (row) => String(row.count) },
   ]), rows, { nothing: "no packet was dropped" });

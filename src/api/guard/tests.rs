@@ -17,12 +17,15 @@ fn admit(guard: &Guard, method: &str, path: &str, headers: &[(&str, &str)]) -> R
         (header::HeaderName::from_bytes(name.as_bytes()).unwrap(), header::HeaderValue::from_str(value).unwrap())
     });
     let admitted = guard.admit(&method.parse().unwrap(), path, &headers.collect());
-    admitted.map(|caller| (caller.by(Some("said".into())), caller.may_change())).map_err(|no| no.status.as_u16())
+    admitted.map(|caller| (caller.by(Some("said")), caller.may_change())).map_err(|no| no.status.as_u16())
 }
 
 fn bearer(secret: &str) -> (&'static str, String) {
     ("authorization", format!("Bearer {secret}"))
 }
+
+/// What somebody without a token is called who claims to be "said".
+const ANONYMOUS: &str = "unknown user, claimed name \"said\"";
 
 #[test]
 fn loopback_is_read_by_everybody_and_changed_by_operators() {
@@ -32,8 +35,8 @@ fn loopback_is_read_by_everybody_and_changed_by_operators() {
     let host = ("host", "127.0.0.1:9600");
     type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], Result<(&'a str, bool), u16>);
     let cases: &[Case<'_>] = &[
-        ("GET", &[host], Ok(("said", false))),
-        ("HEAD", &[host], Ok(("said", false))),
+        ("GET", &[host], Ok((ANONYMOUS, false))),
+        ("HEAD", &[host], Ok((ANONYMOUS, false))),
         ("PUT", &[host], Err(401)),
         ("POST", &[host], Err(401)),
         ("DELETE", &[host], Err(401)),
@@ -113,4 +116,25 @@ fn pages_of_other_sites_are_refused_and_links_to_the_page_are_not() {
     assert_eq!(fetch("cross-site", "no-cors"), Err(403));
     assert_eq!(fetch("cross-site", "navigate"), Ok(()));
     assert_eq!(fetch("same-origin", "cors"), Ok(()));
+}
+
+#[test]
+fn who_did_it_is_the_kernels_word_and_a_claim_stands_beside_it_as_one() {
+    let user = |name: Option<&str>, login: Option<&str>| {
+        Caller::Socket(Some(User { uid: 0, name: name.map(str::to_owned), login: login.map(str::to_owned) }))
+    };
+    let root = user(Some("root"), None);
+    assert_eq!(root.by(None), "root (uid 0)");
+    assert_eq!(root.by(Some("root")), "root (uid 0)");
+    assert_eq!(root.by(Some("the great boss")), "root (uid 0), claimed name \"the great boss\"");
+    assert_eq!(user(Some("root"), Some("anna")).by(Some("anna")), "root (uid 0, login anna)");
+    assert_eq!(user(None, Some("uid 1000")).by(None), "uid 0 (login uid 1000)");
+
+    // Nothing that is claimed looks like what is known, or makes a line of its own.
+    let forged = root.by(Some("x\", root (uid 0)\nadmin"));
+    assert_eq!(forged, r#"root (uid 0), claimed name "x\", root (uid 0)\nadmin""#);
+    assert_eq!(root.by(Some(&"x".repeat(500))).len(), "root (uid 0), claimed name \"\"".len() + CLAIM_MAX);
+    assert_eq!(Caller::Socket(None).by(Some("eve")), "unknown user, claimed name \"eve\"");
+    let token = Caller::Token { name: "ansible".into(), role: Role::Operator };
+    assert_eq!(token.by(Some("eve")), "ansible");
 }

@@ -11,7 +11,7 @@ pub(super) fn can_shrink(name: &str) -> bool {
     name == "neighbors"
 }
 
-const HELP: [(&str, &str); 49] = [
+const HELP: [(&str, &str); 51] = [
     ("asymmetric", "Session packets that came from another firewall than their pin."),
     ("balanced_bytes", "Bytes of IP of sessions of services."),
     ("balanced_packets", "Packets of sessions of services."),
@@ -23,6 +23,8 @@ const HELP: [(&str, &str); 49] = [
     ("duplicate_address", "Frames of others that claim an address of the engine."),
     ("engine_drop_link_down", "Frames of the engine's own for a link that is down."),
     ("engine_frames_sent", "Frames of the engine's own."),
+    ("event_log_dropped", "Administrative events that are not on disk."),
+    ("event_log_written", "Administrative events on disk."),
     ("forwarded", "Frames that left by another link than they came by."),
     ("fragments_released", "Fragments that were held until their first came, and sent."),
     ("hairpinned", "Frames that left by the link they came by."),

@@ -56,7 +56,7 @@ pub fn render(answers: &Answers) -> String {
             | Answer::Reload(_)
             | Answer::Plan(_)
             | Answer::Health(_)
-            | Answer::Done { .. } => {}
+            | Answer::Done(_) => {}
         }
     }
     match answers.first().map(|(_, _, answer)| answer) {
@@ -126,12 +126,13 @@ fn show_status(status: &StatusView) -> String {
         let _ = writeln!(text, "    ALARM {} {} for {since}: {}", alarm.kind, alarm.subject, alarm.reason);
     }
     for one in &status.overrides {
+        let at = one.at.as_ref().map(|at| format!(" {at}")).unwrap_or_default();
         let by = one.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
-        let reason = one.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        let reason = one.reason.as_ref().map(|reason| format!(": {reason:?}")).unwrap_or_default();
         let admin = one.admin.map(|admin| admin_word(admin).to_owned());
         let weight = one.weight.map(|weight| format!("weight {weight}"));
         for set in admin.into_iter().chain(weight) {
-            let _ = writeln!(text, "    {} is set to {set}*{by}{reason}", one.subject);
+            let _ = writeln!(text, "    {} is set to {set}*{at}{by}{reason}", one.subject);
         }
     }
     text
@@ -239,6 +240,7 @@ fn service(one: &ServiceView) -> Vec<String> {
     let sum = |of: fn(&ServerView) -> u64| one.servers.iter().map(of).sum::<u64>().to_string();
     let up = one.servers.iter().filter(|server| server.state == "up").count();
     let imbalance = one.imbalance.map(|imbalance| format!(", imbalance {imbalance:.2}")).unwrap_or_default();
+    let why = one.reason.as_ref().map(|why| format!("; {why}")).unwrap_or_default();
     let addresses = one.addresses.iter().map(|address| with_port(address, &one.ports.join(",")));
     vec![
         one.name.clone(),
@@ -251,7 +253,7 @@ fn service(one: &ServiceView) -> Vec<String> {
         sum(|server| server.packets),
         sum(|server| server.bytes),
         "-".to_owned(),
-        format!("{}, {}, {up} of {} up{imbalance}", one.mode, one.scheduler, one.servers.len()),
+        format!("{}, {}, {up} of {} up{imbalance}{why}", one.mode, one.scheduler, one.servers.len()),
     ]
 }
 

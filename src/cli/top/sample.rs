@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::api::{Answer, Request, SessionFilter};
+use crate::api::{Answer, EventFilter, Request, SessionFilter};
 use crate::cli::reach::{Engine, ask};
 use crate::client::ClientError;
 use crate::engine::view::{CountersView, EventView, FirewallView, LinkView, ServiceView, SessionView, StatusView};
@@ -61,7 +61,7 @@ impl Sample {
             Request::Services,
             Request::Links,
             Request::Counters,
-            Request::Events { after },
+            Request::Events(EventFilter::after(after)),
         ];
         if sessions {
             requests.push(Request::Sessions(SessionFilter { limit: Some(SESSIONS), ..SessionFilter::default() }));
@@ -86,7 +86,7 @@ impl Sample {
                 | Answer::Reload(_)
                 | Answer::Plan(_)
                 | Answer::Health(_)
-                | Answer::Done { .. } => {}
+                | Answer::Done(_) => {}
             }
         }
         Ok(sample)

@@ -269,6 +269,16 @@ fn described(subject: &Subject, watched: &[Watched]) -> Option<(&'static str, St
 }
 
 impl Change {
+    /// The words of `fwlb set` that name what is changed.
+    pub fn command(&self) -> String {
+        match &self.subject {
+            Subject::Other(name) => format!("set {name}"),
+            Subject::Firewall { group, name, engine: _ } => format!("set firewall {group}/{name}"),
+            Subject::Service { name, engine: _ } => format!("set service {name}"),
+            Subject::Server { service, name, engine: _ } => format!("set server {service}/{name}"),
+        }
+    }
+
     /// The request that makes it, and the engine that it is for; `None`: for every engine that knows the firewall.
     pub fn request(&self, by: String) -> Option<(Option<&str>, Request)> {
         let admin = self.admin;
@@ -277,7 +287,7 @@ impl Change {
             Subject::Other(_) => None,
             Subject::Firewall { group, name, engine: _ } => {
                 let (group, name) = (Some(group.clone()), name.clone());
-                Some((None, Request::SetFirewall { group, name, admin, reason, by }))
+                Some((None, Request::SetFirewall { group, name, admin, reason, by, force: false }))
             }
             Subject::Service { name, engine } => {
                 Some((Some(engine), Request::SetService { name: name.clone(), admin, reason, by }))
@@ -285,7 +295,7 @@ impl Change {
             Subject::Server { service, name, engine } => {
                 let (service, name) = (service.clone(), name.clone());
                 let change = ServerChange::Admin(admin);
-                Some((Some(engine), Request::SetServer { service, name, change, reason, by }))
+                Some((Some(engine), Request::SetServer { service, name, change, reason, by, force: false }))
             }
         }
     }

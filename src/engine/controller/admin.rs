@@ -1,16 +1,16 @@
 //! `fwlb set firewall`: what an operator commands over what the file says.
 
+use super::order::Order;
 use super::{Controller, UnknownName};
 use crate::config::Admin;
-use crate::engine::view::OverrideView;
+use crate::engine::view::{OrderView, OverrideView};
 use crate::id::FirewallId;
 
 /// An administrative state that was commanded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Override {
     pub(super) admin: Admin,
-    pub(super) reason: Option<String>,
-    pub(super) by: Option<String>,
+    pub(super) order: Order,
 }
 
 impl Controller {
@@ -19,25 +19,32 @@ impl Controller {
         group: Option<&str>,
         name: &str,
         admin: Option<Admin>,
-        reason: Option<String>,
-        by: Option<String>,
+        order: &Order,
     ) -> Result<(), UnknownName> {
-        let chosen = self.firewalls_called(group, name);
-        if chosen.is_empty() {
-            return Err(self.unknown_firewall(group, name));
-        }
-        for firewall in chosen {
+        for firewall in self.firewalls_known_as(group, name)? {
             let before = self.commanded(firewall);
-            self.overrides[firewall.index()] =
-                admin.map(|admin| Override { admin, reason: reason.clone(), by: by.clone() });
+            self.overrides[firewall.index()] = admin.map(|admin| Override { admin, order: order.clone() });
             let after = self.commanded(firewall);
             self.liveness.set_admin(firewall, after);
+            self.tell_first(firewall);
             self.judge = true;
             let subject = self.firewall_name(firewall);
             let (from, to) = (Some(admin_name(before)), Some(admin_name(after)));
-            self.change("admin", &subject, from, to, reason.as_deref(), by.as_deref());
+            self.change("admin", &subject, from, to, order.reason.as_deref(), order.by.as_deref());
         }
         Ok(())
+    }
+
+    /// What the engines on the far sides hold of the firewalls called `name` (in `group`, if given) that is stricter than
+    /// what holds here: what an order here does not undo.
+    pub fn held_elsewhere(&self, group: Option<&str>, name: &str) -> Vec<OrderView> {
+        let firewalls = self.firewalls_called(group, name).into_iter();
+        let held = firewalls.flat_map(|firewall| {
+            let here = self.commanded(firewall);
+            let orders = self.orders_elsewhere(firewall);
+            orders.into_iter().filter(move |order| order.admin.is_some_and(|admin| is_stricter(admin, here)))
+        });
+        held.collect()
     }
 
     /// What holds here: the override, else the file.
@@ -53,8 +60,9 @@ impl Controller {
             subject: self.firewall_name(index.into()),
             admin: Some(set.admin),
             weight: None,
-            reason: set.reason.clone(),
-            by: set.by.clone(),
+            reason: set.order.reason.clone(),
+            by: set.order.by.clone(),
+            at: set.order.moment(),
         });
         views.chain(self.service_overrides()).collect()
     }
@@ -68,11 +76,25 @@ impl Controller {
         called.map(|(index, _)| index.into()).collect()
     }
 
+    /// The firewalls called so: at least one.
+    pub(super) fn firewalls_known_as(&self, group: Option<&str>, name: &str) -> Result<Vec<FirewallId>, UnknownName> {
+        let called = self.firewalls_called(group, name);
+        if called.is_empty() { Err(self.unknown_firewall(group, name)) } else { Ok(called) }
+    }
+
     fn unknown_firewall(&self, group: Option<&str>, name: &str) -> UnknownName {
         let known: Vec<String> = self.config.firewall_ids().map(|id| self.firewall_name(id)).collect();
         let wanted = group.map_or_else(|| name.to_owned(), |group| format!("{group}/{name}"));
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
         UnknownName(format!("no firewall {wanted}; there is {known}"))
+    }
+}
+
+/// True if `one` takes more away than `other`.
+fn is_stricter(one: Admin, other: Admin) -> bool {
+    match (one, other) {
+        (Admin::Maint, Admin::Ready | Admin::Drain) | (Admin::Drain, Admin::Ready) => true,
+        (Admin::Maint, Admin::Maint) | (Admin::Drain, Admin::Drain | Admin::Maint) | (Admin::Ready, _) => false,
     }
 }
 

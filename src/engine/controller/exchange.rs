@@ -363,12 +363,12 @@ impl Controller {
                 let link = group.members.first().map(|member| self.config.firewalls[member.id.index()].link);
                 let source = link.and_then(|link| self.probe_source(link, address)).unwrap_or(address);
                 let flow = FlowKey { protocol: protocol::icmp(family), source: end(source), destination: end(address) };
-                let up = if set.selectable == 0 { set.up } else { set.selectable };
                 let preferred = preferred.filter(|id| {
                     group.members.iter().position(|member| member.id == *id).is_some_and(|slot| set.is_up(slot))
                 });
                 let chosen = preferred.or_else(|| {
-                    rendezvous::select(group, up, group.hasher.flow(&flow)).map(|slot| group.members[slot].id)
+                    rendezvous::select(group, set.chosen_from(), group.hasher.flow(&flow))
+                        .map(|slot| group.members[slot].id)
                 });
                 let none = || UnknownName(format!("no firewall of {} is up toward {address}", group.name));
                 self.through(chosen.ok_or_else(none)?, family)

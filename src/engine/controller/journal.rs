@@ -48,6 +48,16 @@ impl Journal {
     }
 }
 
+/// What went from one state to another.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Changed<'a> {
+    pub(super) kind: &'a str,
+    pub(super) subject: &'a str,
+    pub(super) from: &'a str,
+    pub(super) to: &'a str,
+    pub(super) reason: Option<&'a str>,
+}
+
 impl Controller {
     /// Tells that `subject` went from one state to another.
     pub(super) fn change(
@@ -71,6 +81,15 @@ impl Controller {
             by: by.map(str::to_owned),
             lasted_ms: None,
         }));
+    }
+
+    /// The same, of a state that stood since `since`, which is told.
+    pub(super) fn change_since(&mut self, since: Instant, now: Instant, change: Changed<'_>) {
+        let Changed { kind, subject, from, to, reason } = change;
+        self.change(kind, subject, Some(from), Some(to), reason, None);
+        if let Some(Event::Change(event)) = self.events.back_mut() {
+            event.lasted_ms = Some(millis(now.since(since)));
+        }
     }
 
     /// Tells the result of a health check, where that is asked for.

@@ -116,7 +116,7 @@ impl Controller {
     fn judged(&mut self, change: Change, now: Instant) {
         match change {
             Change::Firewall { firewall, from, to, reason } => {
-                let (subject, reason) = (self.firewall_name(firewall), self.reason_text(reason));
+                let (subject, reason) = (self.firewall_name(firewall), self.firewall_reason(firewall, reason));
                 self.change(
                     "firewall",
                     &subject,
@@ -178,7 +178,7 @@ impl Controller {
         format!("{}/{}", self.config.groups[peer.group.index()].name, peer.name)
     }
 
-    /// Why, in words; `None` if all is well.
+    /// Why, in words; `None` if all is well. What was commanded has words of its own: [`Controller::firewall_reason`].
     pub(super) fn reason_text(&self, reason: Reason) -> Option<String> {
         let peer = |id: PeerId| &self.config.peers[id.index()].name;
         match reason {
@@ -191,9 +191,9 @@ impl Controller {
             Reason::Objection(id, family) => {
                 Some(format!("{} says that its probes are not answered ({})", peer(id), family_name(family)))
             }
-            Reason::Commanded => Some("set here".to_owned()),
+            Reason::Commanded => Some("set".to_owned()),
             Reason::CommandedAt(id) => Some(format!("set at {}", peer(id))),
-            Reason::Deadline => Some("drain-timeout has passed".to_owned()),
+            Reason::Deadline(_) => Some("drain-timeout has passed".to_owned()),
         }
     }
 

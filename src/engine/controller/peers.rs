@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use super::Controller;
 use super::journal::Alarm;
+use super::notes::Notes;
 use super::tally::Tally;
 use crate::config::{Admin, Config, Group};
 use crate::flow::HashMode;
@@ -32,6 +33,8 @@ pub(super) struct PeerRecord {
     earlier: VecDeque<u64>,
     /// The newest probe of each family.
     newest: [u64; 2],
+    /// Why firewalls have their administrative states there, and what is told it of those here.
+    pub(super) notes: Notes,
 }
 
 /// Whether the peer has the same group in its configuration.
@@ -105,6 +108,7 @@ impl Controller {
     pub(super) fn probe_payload(&mut self, path: PathKey) -> Vec<u8> {
         self.probe_sequence += 1;
         let group_id = self.config.firewalls[path.firewall.index()].group;
+        let notes = self.notes_for(path);
         let group = &self.config.groups[group_id.index()];
         let firewalls = self.liveness.advertise(path.peer, path.family).map(|told| FirewallSeen {
             name: self.name_digests[told.firewall.index()],
@@ -128,6 +132,8 @@ impl Controller {
             version: PROGRAM_VERSION.to_owned(),
             group: group.name.clone(),
             firewalls: firewalls.collect(),
+            reads_notes: true,
+            notes,
         };
         let probe = Probe { nonce: self.random.next(), ..probe };
         probe.encode(|bytes| group.seed.digest(bytes))
@@ -198,6 +204,8 @@ impl Controller {
                 Some(Told { firewall, verdict, admin })
             })
             .collect();
+        // Before the state that they explain.
+        self.notes_heard(peer, &told, probe);
         self.liveness.told(peer, family, &told, now);
         self.judge = true;
     }

@@ -1,17 +1,18 @@
 //! `fwlb set server` and `fwlb set service`: what an operator commands over what the file says.
 
 use super::admin::{Override, admin_name};
+use super::order::Order;
 use super::services::{Drain, WeightOverride};
 use super::{Controller, UnknownName};
 use crate::config::Admin;
-use crate::engine::view::OverrideView;
+use crate::engine::view::{OrderView, OverrideView};
 use crate::id::{ServerId, ServiceId};
 use crate::time::Instant;
 
 /// What `fwlb set server` changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServerChange {
-    /// The administrative state; `None`: back to the file's.
+    /// The administrative state; `None`: back to the file's, the weight too.
     Admin(Option<Admin>),
     /// The weight, 0..=256; `None`: back to the file's.
     Weight(Option<u16>),
@@ -22,23 +23,20 @@ impl Controller {
         &mut self,
         name: &str,
         admin: Option<Admin>,
-        reason: Option<String>,
-        by: Option<String>,
+        order: &Order,
         now: Instant,
     ) -> Result<(), UnknownName> {
         let id = self.service_called(name)?;
         let before = self.service_admin(id);
         let timeout = self.config.services[id.index()].drain_timeout;
-        self.farm.services[id.index()].set =
-            admin.map(|admin| Override { admin, reason: reason.clone(), by: by.clone() });
+        self.farm.services[id.index()].set = admin.map(|admin| Override { admin, order: order.clone() });
         let after = self.service_admin(id);
         if before != after {
             self.farm.services[id.index()].drain = Drain::of(after, timeout, now);
         }
         self.farm.judge = true;
         let subject = format!("service {name}");
-        let (from, to) = (Some(admin_name(before)), Some(admin_name(after)));
-        self.change("admin", &subject, from, to, reason.as_deref(), by.as_deref());
+        self.ordered(&subject, admin_name(before), admin_name(after), order);
         Ok(())
     }
 
@@ -47,57 +45,68 @@ impl Controller {
         service: &str,
         name: &str,
         change: ServerChange,
-        reason: Option<String>,
-        by: Option<String>,
+        order: &Order,
         now: Instant,
     ) -> Result<(), UnknownName> {
         let id = self.server_named(service, name)?;
-        let subject = format!("server {}", self.server_name(id));
-        let (from, to) = match change {
+        match change {
             ServerChange::Admin(admin) => {
-                let before = self.server_admin(id);
-                let of = self.config.servers[id.index()].service;
-                let timeout = self.config.services[of.index()].drain_timeout;
-                self.farm.servers[id.index()].set =
-                    admin.map(|admin| Override { admin, reason: reason.clone(), by: by.clone() });
-                let after = self.server_admin(id);
-                if before != after {
-                    self.farm.servers[id.index()].drain = Drain::of(after, timeout, now);
+                self.command_server_admin(id, admin, order, now);
+                // What began with the override ends with it; a weight may stand without one.
+                if admin.is_none() && self.farm.servers[id.index()].weight.is_some() {
+                    self.command_server_weight(id, None, order);
                 }
-                (admin_name(before).to_owned(), admin_name(after).to_owned())
             }
-            ServerChange::Weight(weight) => {
-                let before = self.server_weight(id);
-                self.farm.servers[id.index()].weight =
-                    weight.map(|weight| WeightOverride { weight, reason: reason.clone(), by: by.clone() });
-                (format!("weight {before}"), format!("weight {}", self.server_weight(id)))
-            }
-        };
+            ServerChange::Weight(weight) => self.command_server_weight(id, weight, order),
+        }
         self.farm.suspects.insert(id);
-        self.change("admin", &subject, Some(&from), Some(&to), reason.as_deref(), by.as_deref());
         Ok(())
+    }
+
+    fn command_server_admin(&mut self, id: ServerId, admin: Option<Admin>, order: &Order, now: Instant) {
+        let before = self.server_admin(id);
+        let of = self.config.servers[id.index()].service;
+        let timeout = self.config.services[of.index()].drain_timeout;
+        self.farm.servers[id.index()].set = admin.map(|admin| Override { admin, order: order.clone() });
+        let after = self.server_admin(id);
+        if before != after {
+            self.farm.servers[id.index()].drain = Drain::of(after, timeout, now);
+        }
+        let subject = format!("server {}", self.server_name(id));
+        self.ordered(&subject, admin_name(before), admin_name(after), order);
+    }
+
+    fn command_server_weight(&mut self, id: ServerId, weight: Option<u16>, order: &Order) {
+        let before = format!("weight {}", self.server_weight(id));
+        self.farm.servers[id.index()].weight = weight.map(|weight| WeightOverride { weight, order: order.clone() });
+        let after = format!("weight {}", self.server_weight(id));
+        let subject = format!("server {}", self.server_name(id));
+        self.ordered(&subject, &before, &after, order);
+    }
+
+    fn ordered(&mut self, subject: &str, from: &str, to: &str, order: &Order) {
+        self.change("admin", subject, Some(from), Some(to), order.reason.as_deref(), order.by.as_deref());
     }
 
     /// Commands again what [`Controller::service_overrides`] or the firewalls' told before a restart.
     pub(super) fn command_again(&mut self, set: &OverrideView, now: Instant) -> Result<(), UnknownName> {
-        let (reason, by) = (set.reason.clone(), set.by.clone());
+        let order = &Order::restored(set.reason.clone(), set.by.clone(), set.at.as_deref());
         let (of, name) = match set.subject.split_once('/') {
             Some((of, name)) => (Some(of), name),
             None => (None, set.subject.as_str()),
         };
         match (set.kind.as_str(), of) {
-            ("service", None) => self.command_service(name, set.admin, reason, by, now),
+            ("service", None) => self.command_service(name, set.admin, order, now),
             ("server", Some(service)) => {
                 if set.admin.is_some() {
-                    let admin = ServerChange::Admin(set.admin);
-                    self.command_server(service, name, admin, reason.clone(), by.clone(), now)?;
+                    self.command_server(service, name, ServerChange::Admin(set.admin), order, now)?;
                 }
                 if set.weight.is_some() {
-                    self.command_server(service, name, ServerChange::Weight(set.weight), reason, by, now)?;
+                    self.command_server(service, name, ServerChange::Weight(set.weight), order, now)?;
                 }
                 Ok(())
             }
-            ("firewall", of) => self.command_admin(of, name, set.admin, reason, by),
+            ("firewall", of) => self.command_admin(of, name, set.admin, order),
             (kind, _) => Err(UnknownName(format!("there is no {kind} {}", set.subject))),
         }
     }
@@ -106,18 +115,37 @@ impl Controller {
     pub(super) fn service_overrides(&self) -> impl Iterator<Item = OverrideView> + '_ {
         let services = self.farm.services.iter().zip(&self.config.services).filter_map(|(record, service)| {
             let set = record.set.as_ref()?;
-            Some(view("service", service.name.clone(), Some(set.admin), None, (&set.reason, &set.by)))
+            Some(view("service", service.name.clone(), Some(set.admin), None, &set.order))
         });
         let servers = self.farm.servers.iter().enumerate().flat_map(move |(index, record)| {
             // Thousands have none.
             let name = move || self.server_name(index.into());
             let admin = record.set.as_ref();
-            let admin = admin.map(|set| view("server", name(), Some(set.admin), None, (&set.reason, &set.by)));
+            let admin = admin.map(|set| view("server", name(), Some(set.admin), None, &set.order));
             let weight = record.weight.as_ref();
-            let weight = weight.map(|set| view("server", name(), None, Some(set.weight), (&set.reason, &set.by)));
+            let weight = weight.map(|set| view("server", name(), None, Some(set.weight), &set.order));
             admin.into_iter().chain(weight)
         });
         services.chain(servers)
+    }
+
+    /// What was ordered of a service.
+    pub(super) fn orders_of_service(&self, id: ServiceId) -> Vec<OrderView> {
+        self.farm.services[id.index()].set.iter().map(|set| self.order_view(set)).collect()
+    }
+
+    /// What was ordered of a server by itself: a state, a weight, or both.
+    pub(super) fn orders_of_server(&self, id: ServerId) -> Vec<OrderView> {
+        let record = &self.farm.servers[id.index()];
+        let weight = record.weight.iter().map(|set| {
+            let view = set.order.view(&self.config.engine.name);
+            OrderView { weight: Some(set.weight), ..view }
+        });
+        record.set.iter().map(|set| self.order_view(set)).chain(weight).collect()
+    }
+
+    fn order_view(&self, set: &Override) -> OrderView {
+        OrderView { admin: Some(set.admin), ..set.order.view(&self.config.engine.name) }
     }
 
     /// What holds for a service: the override, else the file.
@@ -151,14 +179,9 @@ impl Controller {
     }
 }
 
-fn view(
-    kind: &str,
-    subject: String,
-    admin: Option<Admin>,
-    weight: Option<u16>,
-    (reason, by): (&Option<String>, &Option<String>),
-) -> OverrideView {
-    OverrideView { kind: kind.to_owned(), subject, admin, weight, reason: reason.clone(), by: by.clone() }
+fn view(kind: &str, subject: String, admin: Option<Admin>, weight: Option<u16>, order: &Order) -> OverrideView {
+    let Order { reason, by, at: _ } = order.clone();
+    OverrideView { kind: kind.to_owned(), subject, admin, weight, reason, by, at: order.moment() }
 }
 
 fn listed(names: impl Iterator<Item = String>) -> String {

@@ -3,7 +3,9 @@
 use super::Controller;
 use super::journal::millis;
 use super::judgement::family_name;
-use crate::config::{Mode, Scheduler, ServiceCheckKind};
+use super::services::Standing;
+use super::views::joined;
+use crate::config::{Admin, Mode, Scheduler, ServiceCheckKind};
 use crate::engine::{Counters, view};
 use crate::health::monitor::State;
 use crate::id::{ServerId, ServiceId};
@@ -39,6 +41,8 @@ impl Controller {
             override_: record.set.as_ref().map(|set| set.admin),
             sessions: servers.iter().map(|server| server.sessions).sum(),
             imbalance: self.service_imbalance(id),
+            reason: self.service_words(id),
+            orders: self.orders_of_service(id),
             servers,
         }
     }
@@ -63,9 +67,31 @@ impl Controller {
             packets: traffic.packets,
             bytes: traffic.bytes,
             since_ms: millis(now.since(record.since)),
-            reason: record.reason.clone(),
+            reason: self.server_words(id),
+            orders: self.orders_of_server(id),
             checks: self.server_check_views(id, now),
         }
+    }
+
+    /// Why a service is as it is, and what was ordered of it besides.
+    fn service_words(&self, id: ServiceId) -> Option<String> {
+        let state = self.farm.services[id.index()].state;
+        let is_told = matches!(state, Standing::Drain | Standing::Maint);
+        let why = (state != Standing::Up).then(|| self.service_reason(id, state));
+        let orders = if is_told { Vec::new() } else { self.orders_of_service(id) };
+        let orders = orders.iter().map(|order| order.told_by(&self.config.engine.name));
+        joined(why.into_iter().chain(orders))
+    }
+
+    /// Why a server is as it is, and what was ordered of it besides: a weight, or a state that its service's overrules.
+    fn server_words(&self, id: ServerId) -> Option<String> {
+        let record = &self.farm.servers[id.index()];
+        let is_told =
+            matches!(record.state, Standing::Drain | Standing::Maint) && self.server_admin(id) != Admin::Ready;
+        let orders = self.orders_of_server(id);
+        let besides = orders.iter().filter(|order| !is_told || order.weight.is_some());
+        let besides = besides.map(|order| order.told_by(&self.config.engine.name));
+        joined(record.reason.clone().into_iter().chain(besides))
     }
 
     fn server_check_views(&self, id: ServerId, now: Instant) -> Vec<view::ServerCheckView> {

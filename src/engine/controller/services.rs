@@ -12,8 +12,9 @@ use std::sync::Arc;
 use super::Controller;
 use super::admin::Override;
 use super::checks::ServerCheck;
-use super::journal::Alarm;
+use super::journal::{Alarm, Changed};
 use super::judgement::family_name;
+use super::order::Order;
 use crate::config::numbering::base_name;
 use crate::config::{Admin, Config, Server, Service, is_removed};
 use crate::health::monitor::State;
@@ -76,8 +77,7 @@ pub(super) struct ServerRecord {
 #[derive(Debug, Clone)]
 pub(super) struct WeightOverride {
     pub(super) weight: u16,
-    pub(super) reason: Option<String>,
-    pub(super) by: Option<String>,
+    pub(super) order: Order,
 }
 
 impl ServiceRecord {
@@ -339,9 +339,10 @@ impl Controller {
         record.state = standing;
         record.reason.clone_from(&reason);
         if was.name() != standing.name() {
-            record.since = now;
-            let subject = self.server_name(id);
-            self.change("server", &subject, Some(was.name()), Some(standing.name()), reason.as_deref(), None);
+            let since = std::mem::replace(&mut record.since, now);
+            let (subject, reason) = (&self.server_name(id), reason.as_deref());
+            let (from, to) = (was.name(), standing.name());
+            self.change_since(since, now, Changed { kind: "server", subject, from, to, reason });
         }
     }
 
@@ -368,22 +369,32 @@ impl Controller {
             Admin::Ready => Standing::Down,
         };
         let name = service.name.clone();
-        let reason = match standing {
-            Standing::Up => "a server is up",
-            Standing::Down => "no server is up",
-            Standing::Starting => "no verdict yet",
-            Standing::Drain | Standing::Maint => "as commanded",
-        };
+        let reason = self.service_reason(id, standing);
+        let reason = reason.as_str();
         let record = &mut self.farm.services[id.index()];
         let was = std::mem::replace(&mut record.state, standing);
         if was.name() != standing.name() {
-            record.since = now;
-            self.change("service", &name, Some(was.name()), Some(standing.name()), Some(reason), None);
+            let since = std::mem::replace(&mut record.since, now);
+            let (subject, from, to) = (&name, was.name(), standing.name());
+            self.change_since(since, now, Changed { kind: "service", subject, from, to, reason: Some(reason) });
         }
         let alarm = Alarm { kind: "service_down", subject: name };
         match standing {
             Standing::Down => self.raise_alarm(alarm, reason.to_owned(), now),
             Standing::Up | Standing::Starting | Standing::Drain | Standing::Maint => self.clear_alarm(&alarm, now),
+        }
+    }
+
+    /// Why a service is in its state, in words.
+    pub(super) fn service_reason(&self, id: ServiceId, standing: Standing) -> String {
+        match standing {
+            Standing::Up => "a server is up".to_owned(),
+            Standing::Down => "no server is up".to_owned(),
+            Standing::Starting => "no verdict yet".to_owned(),
+            Standing::Drain | Standing::Maint => {
+                let set = self.farm.services[id.index()].set.as_ref();
+                set.map_or_else(|| "configured".to_owned(), |set| set.order.words(None))
+            }
         }
     }
 
@@ -445,16 +456,17 @@ impl Controller {
                 Some(failures.collect::<Vec<_>>().join("; "))
             }
             Standing::Drain | Standing::Maint => {
-                let (set, over) = match self.server_admin(id) {
-                    Admin::Ready => {
-                        (&self.farm.services[server.service.index()].set, format!("service {}", service.name))
-                    }
-                    Admin::Drain | Admin::Maint => (&self.farm.servers[id.index()].set, "configured".to_owned()),
+                let words = |set: &Option<Override>| {
+                    set.as_ref().map_or_else(|| "configured".to_owned(), |set| set.order.words(None))
                 };
-                let text = set.as_ref().and_then(|set| set.reason.clone());
-                let by = set.as_ref().and_then(|set| set.by.as_ref()).map(|by| format!("set by {by}"));
-                let text = text.or(by).unwrap_or(over);
-                Some(if self.drain_is_over(id) { format!("{text}; drain-timeout passed") } else { text })
+                let text = match self.server_admin(id) {
+                    Admin::Ready => {
+                        let set = &self.farm.services[server.service.index()].set;
+                        format!("service {} {}", service.name, words(set))
+                    }
+                    Admin::Drain | Admin::Maint => words(&self.farm.servers[id.index()].set),
+                };
+                Some(if self.drain_is_over(id) { format!("{text}; drain-timeout has passed") } else { text })
             }
         }
     }

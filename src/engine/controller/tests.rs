@@ -4,6 +4,7 @@ mod alone;
 mod apply;
 mod checks;
 mod farm;
+mod orders;
 mod paths;
 mod sandwich;
 mod services;

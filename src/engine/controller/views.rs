@@ -12,8 +12,20 @@ use crate::neighbor::Neighbor;
 use crate::path::liveness::{FirewallState, PeerState, Reason};
 use crate::time::{Duration, Instant};
 
-/// Why a firewall that is up takes no new sessions.
-const HELD: &str = "in its hold after its return: new sessions go to other firewalls";
+/// Why a firewall that is up and came back takes no new sessions, or takes them all the same.
+fn held(left: Duration, takes_new: bool) -> String {
+    let seconds = left.as_millis().div_ceil(1000);
+    match takes_new {
+        false => format!("hold, {seconds} s left: new sessions go to other firewalls"),
+        true => format!("hold, {seconds} s left: there is no firewall past its hold, so it takes new sessions"),
+    }
+}
+
+/// Reasons as one; `None` if there are none.
+pub(super) fn joined(reasons: impl Iterator<Item = String>) -> Option<String> {
+    let reasons: Vec<String> = reasons.collect();
+    (!reasons.is_empty()).then(|| reasons.join("; "))
+}
 
 impl Controller {
     pub(super) fn firewall_view(&self, id: FirewallId, counters: &Counters, now: Instant) -> view::FirewallView {
@@ -21,6 +33,7 @@ impl Controller {
         let status = self.liveness.firewall(id);
         let state = status.map_or(FirewallState::Down, |status| status.state);
         let hold = self.liveness.is_held(id).then(|| self.hold_left(id, now)).flatten();
+        let takes_new = self.liveness.takes_new(id);
         let traffic = counters.firewalls.get(id.index()).copied().unwrap_or_default();
         view::FirewallView {
             engine: self.config.engine.name.clone(),
@@ -38,12 +51,10 @@ impl Controller {
             packets: traffic.packets,
             bytes: traffic.bytes,
             since_ms: status.map_or(0, |status| millis(now.since(status.since))),
-            reason: status
-                .and_then(|status| {
-                    self.link_reason(firewall.link, status.reason).or_else(|| self.reason_text(status.reason))
-                })
-                .or_else(|| hold.map(|_| HELD.to_owned())),
+            reason: self.firewall_words(id, hold.map(|left| held(left, takes_new))),
             hold_ms: hold.map(millis),
+            new_flows: takes_new,
+            orders: self.orders_of(id),
             checks: self.check_views(id, now),
         }
     }
@@ -57,8 +68,24 @@ impl Controller {
             | Reason::Objection(..)
             | Reason::Commanded
             | Reason::CommandedAt(_)
-            | Reason::Deadline => None,
+            | Reason::Deadline(_) => None,
         }
+    }
+
+    /// Why a firewall is as it is, and what was ordered of it besides.
+    fn firewall_words(&self, id: FirewallId, hold: Option<String>) -> Option<String> {
+        let reason = self.liveness.firewall(id).map(|status| status.reason);
+        let is_told = matches!(reason, Some(Reason::Commanded | Reason::CommandedAt(_) | Reason::Deadline(_)));
+        let orders = if is_told { Vec::new() } else { self.orders_of(id) };
+        let link = self.config.firewalls[id.index()].link;
+        let orders = orders.iter().map(|order| order.told_by(&self.config.engine.name));
+        joined(
+            reason
+                .and_then(|reason| self.link_reason(link, reason).or_else(|| self.firewall_reason(id, reason)))
+                .or(hold)
+                .into_iter()
+                .chain(orders),
+        )
     }
 
     /// How long until every path of a firewall is past its hold.

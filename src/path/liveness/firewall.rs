@@ -49,7 +49,9 @@ impl Firewall {
             (Admin::Maint, _, _) => (FirewallState::Maint, commanded),
             (Admin::Ready | Admin::Drain, _, _) if self.is_cut_off => (FirewallState::Down, Reason::Link),
             (Admin::Ready | Admin::Drain, false, trouble) => (FirewallState::Down, trouble.unwrap_or(Reason::Starting)),
-            (Admin::Drain, true, _) if self.deadline_passed => (FirewallState::Drain, Reason::Deadline),
+            (Admin::Drain, true, _) if self.deadline_passed => {
+                (FirewallState::Drain, Reason::Deadline(self.effective.1))
+            }
             (Admin::Drain, true, _) => (FirewallState::Drain, commanded),
             (Admin::Ready, true, Some(reason)) => (FirewallState::Degraded, reason),
             (Admin::Ready, true, None) => (FirewallState::Up, Reason::Well),

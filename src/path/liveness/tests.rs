@@ -342,7 +342,7 @@ fn a_draining_firewall_keeps_its_sessions_until_the_deadline() {
     assert_eq!(lab.set().0, 0b11);
     lab.wait(1);
     assert_eq!(lab.set(), (0b10, 0b10, vec![1, 0]), "a passed deadline is a fall");
-    assert_eq!(lab.firewall(0), (FirewallState::Drain, Reason::Deadline));
+    assert_eq!(lab.firewall(0), (FirewallState::Drain, Reason::Deadline(None)));
     assert_eq!(lab.liveness.poll_timeout(), None);
 
     lab.liveness.set_admin(FirewallId(0), Admin::Ready);

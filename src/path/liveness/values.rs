@@ -126,8 +126,8 @@ pub enum Reason {
     Commanded,
     /// Commanded at this peer.
     CommandedAt(PeerId),
-    /// The drain deadline passed.
-    Deadline,
+    /// The deadline passed of a drain that was commanded at this peer; `None`: here.
+    Deadline(Option<PeerId>),
 }
 
 /// State of a peer.

@@ -9,7 +9,7 @@ use tracing::{Event, Level};
 use super::CHANGE;
 
 /// Fields that the message of a state change tells.
-const TOLD: [&str; 4] = ["kind", "subject", "from", "to"];
+const TOLD: [&str; 7] = ["kind", "subject", "from", "to", "reason", "by", "lasted_ms"];
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq)]

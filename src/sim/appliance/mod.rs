@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::config::{self, Admin, Config};
-use crate::engine::controller::{DeviceState, ServerChange};
+use crate::engine::controller::{DeviceState, Order, ServerChange};
 use crate::engine::forwarder::ForwarderLimits;
 use crate::engine::view::{EventView, ExchangeView};
 use crate::engine::{
@@ -261,7 +261,7 @@ impl Appliance {
     pub fn set_admin(&mut self, firewall: &str, admin: Option<Admin>, now: Instant) {
         let local = now + self.epoch;
         if let Some(core) = &mut self.core {
-            let known = core.controller.set_admin(None, firewall, admin, None, None, local);
+            let known = core.controller.set_admin(None, firewall, admin, &Order::default(), local);
             if let Err(unknown) = known {
                 self.problems.push(format!("set firewall {firewall}: {unknown}"));
             }
@@ -273,7 +273,7 @@ impl Appliance {
     pub fn set_server(&mut self, service: &str, server: &str, change: ServerChange, now: Instant) {
         let local = now + self.epoch;
         if let Some(core) = &mut self.core {
-            let known = core.controller.set_server(service, server, change, None, None, local);
+            let known = core.controller.set_server(service, server, change, &Order::default(), local);
             if let Err(unknown) = known {
                 self.problems.push(format!("set server {service}/{server}: {unknown}"));
             }

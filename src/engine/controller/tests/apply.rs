@@ -6,7 +6,7 @@ use super::config;
 use super::farm::{self, Behaviour, Farm};
 use super::sandwich::{INNER, OUTER, Sandwich, text};
 use crate::config::{Admin, Config, InUse, ServiceCheckKind};
-use crate::engine::controller::ServerChange;
+use crate::engine::controller::{Order, ServerChange};
 use crate::engine::{Counters, Snapshot};
 use crate::flow::FlowKey;
 use crate::id::FirewallId;
@@ -178,7 +178,7 @@ fn overrides_of_what_stays_hold_over_reloads_and_those_of_what_went_do_not() {
     let mut sandwich = settled(2);
     for name in ["fw1", "fw2"] {
         let now = sandwich.now;
-        sandwich.engines[OUTER].set_admin(None, name, Some(Admin::Drain), None, None, now).unwrap();
+        sandwich.engines[OUTER].set_admin(None, name, Some(Admin::Drain), &Order::default(), now).unwrap();
         sandwich.drain(OUTER);
     }
     apply(&mut sandwich, &with(&[(1, 5)], ""), None);
@@ -215,7 +215,7 @@ fn servers_keep_health_turn_stickiness_and_overrides_from_a_to_b_to_a() {
     farm.behave(2, Behaviour::Refuses);
     farm.wait(Duration::from_secs(5));
     farm.controller
-        .set_server("web", "s2", ServerChange::Weight(Some(4)), None, None, farm.now)
+        .set_server("web", "s2", ServerChange::Weight(Some(4)), &Order::default(), farm.now)
         .expect("there is such a server");
     let client = |n: u8| FlowKey {
         protocol: 6,

@@ -2,17 +2,18 @@
 
 use super::sandwich::{INNER, OUTER, Sandwich, engine_v4, firewall_mac, text};
 use crate::config::Admin;
+use crate::engine::controller::Order;
 use crate::id::{DeviceId, FirewallId, PathSetId};
 use crate::path::PathSet;
 use crate::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn started(firewalls: usize) -> Sandwich {
+pub(super) fn started(firewalls: usize) -> Sandwich {
     up(Sandwich::new(firewalls))
 }
 
-fn up(mut sandwich: Sandwich) -> Sandwich {
+pub(super) fn up(mut sandwich: Sandwich) -> Sandwich {
     sandwich.run(SECOND);
     for engine in [OUTER, INNER] {
         assert!(sandwich.states(engine).iter().all(|state| state == "up"), "{:?}", sandwich.states(engine));
@@ -243,7 +244,8 @@ fn a_firewall_in_its_hold_says_so_and_for_how_long() {
     sandwich.run(Duration::from_millis(100));
 
     let held = sandwich.firewall(OUTER, 0);
-    assert_eq!(held.reason.as_deref(), Some("in its hold after its return: new sessions go to other firewalls"));
+    assert_eq!(held.reason.as_deref(), Some("hold, 2 s left: new sessions go to other firewalls"));
+    assert!(!held.new_flows);
     assert!(held.hold_ms.is_some_and(|left| (1..=2000).contains(&left)), "{:?}", held.hold_ms);
     assert_eq!((every_peer(&sandwich, OUTER).selectable, every_peer(&sandwich, INNER).selectable), (0b10, 0b10));
 
@@ -257,35 +259,34 @@ fn a_firewall_in_its_hold_says_so_and_for_how_long() {
 fn drain_and_maint_travel_and_end_on_both_sides() {
     let mut sandwich = started(2);
     let now = sandwich.now;
-    let reason = Some("new firmware".to_owned());
-    let by = Some("anna".to_owned());
-    sandwich.engines[OUTER].set_admin(None, "fw2", Some(Admin::Drain), reason, by, now).unwrap();
+    let order = Order { reason: Some("new firmware".to_owned()), by: Some("anna".to_owned()), at: None };
+    sandwich.engines[OUTER].set_admin(None, "fw2", Some(Admin::Drain), &order, now).unwrap();
     sandwich.run(Duration::from_millis(100));
 
     for engine in [OUTER, INNER] {
         assert_eq!(sandwich.states(engine), ["up", "drain"]);
         assert_eq!((every_peer(&sandwich, engine).up, every_peer(&sandwich, engine).selectable), (0b11, 0b01));
     }
-    assert_eq!(sandwich.firewall(INNER, 1).reason.as_deref(), Some("set at outer"));
+    assert_eq!(sandwich.firewall(INNER, 1).reason.as_deref(), Some("set at outer by anna: \"new firmware\""));
     assert_eq!(sandwich.firewall(OUTER, 1).override_, Some(Admin::Drain));
     assert_eq!(sandwich.engines[OUTER].overrides()[0].by.as_deref(), Some("anna"));
     assert_eq!(sandwich.changes(OUTER, "admin", "perimeter/fw2"), ["drain"]);
 
     let now = sandwich.now;
-    sandwich.engines[INNER].set_admin(Some("perimeter"), "fw1", Some(Admin::Maint), None, None, now).unwrap();
+    sandwich.engines[INNER].set_admin(Some("perimeter"), "fw1", Some(Admin::Maint), &Order::default(), now).unwrap();
     sandwich.run(Duration::from_millis(100));
     assert_eq!(sandwich.states(OUTER), ["maint", "drain"]);
     assert_eq!(every_peer(&sandwich, OUTER).up, 0b10);
 
     let now = sandwich.now;
-    sandwich.engines[INNER].set_admin(None, "fw1", None, None, None, now).unwrap();
-    sandwich.engines[OUTER].set_admin(None, "fw2", None, None, None, now).unwrap();
+    sandwich.engines[INNER].set_admin(None, "fw1", None, &Order::default(), now).unwrap();
+    sandwich.engines[OUTER].set_admin(None, "fw2", None, &Order::default(), now).unwrap();
     sandwich.run(3 * SECOND);
     assert_eq!((sandwich.states(OUTER), sandwich.states(INNER)), (vec!["up".into(); 2], vec!["up".into(); 2]));
     assert!(sandwich.engines[OUTER].overrides().is_empty());
 
     let now = sandwich.now;
-    let unknown = sandwich.engines[OUTER].set_admin(None, "fw9", None, None, None, now).unwrap_err();
+    let unknown = sandwich.engines[OUTER].set_admin(None, "fw9", None, &Order::default(), now).unwrap_err();
     assert_eq!(unknown.to_string(), "no firewall fw9; there is perimeter/fw1, perimeter/fw2");
 }
 
@@ -293,7 +294,7 @@ fn drain_and_maint_travel_and_end_on_both_sides() {
 fn a_drain_deadline_takes_the_firewall_out() {
     let mut sandwich = up(Sandwich::with(2, "drain-timeout = \"3s\"", ""));
     let now = sandwich.now;
-    sandwich.engines[OUTER].set_admin(None, "fw2", Some(Admin::Drain), None, None, now).unwrap();
+    sandwich.engines[OUTER].set_admin(None, "fw2", Some(Admin::Drain), &Order::default(), now).unwrap();
     sandwich.run(2 * SECOND);
     assert_eq!((every_peer(&sandwich, OUTER).up, every_peer(&sandwich, INNER).up), (0b11, 0b11));
     sandwich.run(2 * SECOND);
@@ -326,7 +327,7 @@ fn another_seed_is_told_within_a_second_and_takes_nothing_down_and_is_not_believ
         assert_eq!(sandwich.peer(engine).peer_engine, None);
     }
     let now = sandwich.now;
-    sandwich.engines[OUTER].set_admin(None, "fw2", Some(Admin::Maint), None, None, now).unwrap();
+    sandwich.engines[OUTER].set_admin(None, "fw2", Some(Admin::Maint), &Order::default(), now).unwrap();
     sandwich.run(SECOND);
     assert_eq!(sandwich.states(INNER), ["up", "up"]);
 

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::farm::{Behaviour, CLIENTS, CLIENTS_MAC, Farm, VIP, by_source, check, ping_to, syn_to, udp_to, web};
 use crate::config::{Admin, Mode, ServiceCheckKind};
-use crate::engine::controller::ServerChange;
+use crate::engine::controller::{Order, ServerChange};
 use crate::engine::verdict::{Punt, PuntReason};
 use crate::time::Duration;
 use crate::wire::arp::{Arp, Operation};
@@ -24,10 +24,12 @@ fn falls(farm: &Farm, server: usize) -> u32 {
     farm.snapshot().services.all()[0].servers[server].falls[0]
 }
 
+fn order() -> Order {
+    Order { reason: Some("test".to_owned()), by: Some("anna".to_owned()), at: None }
+}
+
 fn set(farm: &mut Farm, name: &str, change: ServerChange) {
-    farm.controller
-        .set_server("web", name, change, Some("test".to_owned()), Some("anna".to_owned()), farm.now)
-        .unwrap();
+    farm.controller.set_server("web", name, change, &order(), farm.now).unwrap();
 }
 
 #[test]
@@ -55,7 +57,7 @@ fn maint_ends_a_server_at_once_and_default_brings_it_back() {
     assert_eq!((farm.up(), falls(&farm, 0)), (vec![false, true], 1));
     let view = farm.view();
     assert_eq!((view.servers[0].state.as_str(), view.servers[0].override_), ("maint", Some(Admin::Maint)));
-    assert_eq!(view.servers[0].reason.as_deref(), Some("test"));
+    assert_eq!(view.servers[0].reason.as_deref(), Some("set by anna: \"test\""));
 
     set(&mut farm, "s1", ServerChange::Admin(None));
     assert_eq!((farm.up(), falls(&farm, 0)), (vec![true, true], 1), "its checks went on");
@@ -77,18 +79,21 @@ fn a_drain_takes_no_new_sessions_and_falls_when_its_time_is_over() {
     assert_eq!((farm.up(), falls(&farm, 0)), (vec![true, true], 0));
     farm.wait_ms(1);
     assert_eq!((farm.up(), falls(&farm, 0)), (vec![false, true], 1));
-    assert_eq!(farm.view().servers[0].reason.as_deref(), Some("test; drain-timeout passed"));
+    assert_eq!(farm.view().servers[0].reason.as_deref(), Some("set by anna: \"test\"; drain-timeout has passed"));
 }
 
 #[test]
 fn a_service_in_maintenance_ends_all_its_servers() {
     let mut farm = live(2);
 
-    farm.controller.set_service("web", Some(Admin::Maint), None, Some("anna".to_owned()), farm.now).unwrap();
+    farm.controller.set_service("web", Some(Admin::Maint), &order(), farm.now).unwrap();
 
     assert_eq!((farm.up(), falls(&farm, 0), falls(&farm, 1)), (vec![false, false], 1, 1));
     let view = farm.view();
-    assert_eq!((view.state.as_str(), view.servers[0].reason.as_deref()), ("maint", Some("set by anna")));
+    assert_eq!(
+        (view.state.as_str(), view.servers[0].reason.as_deref()),
+        ("maint", Some("service web set by anna: \"test\""))
+    );
     assert!(!farm.snapshot().services.all()[0].takes_new);
 }
 
@@ -115,11 +120,53 @@ fn a_weight_holds_until_default_and_only_it_makes_a_table_anew() {
 }
 
 #[test]
+fn default_ends_a_weight_too_and_says_who_set_what_until_then() {
+    let mut farm = live(2);
+    set(&mut farm, "s1", ServerChange::Weight(Some(7)));
+    assert_eq!(farm.view().servers[0].reason.as_deref(), Some("weight 7 set by anna: \"test\""));
+    set(&mut farm, "s1", ServerChange::Admin(Some(Admin::Drain)));
+    let view = farm.view();
+    let both = "set by anna: \"test\"; weight 7 set by anna: \"test\"";
+    assert_eq!((view.servers[0].reason.as_deref(), view.servers[0].orders.len()), (Some(both), 2));
+
+    set(&mut farm, "s1", ServerChange::Admin(None));
+
+    let view = farm.view();
+    assert_eq!((view.servers[0].weight, view.servers[0].reason.clone(), view.servers[0].orders.len()), (1, None, 0));
+    assert!(farm.controller.overrides().is_empty());
+}
+
+#[test]
+fn the_last_server_that_takes_new_sessions_is_known() {
+    let mut config = web(3, check(ServiceCheckKind::Tcp));
+    config.servers[2].backup = true;
+    let mut farm = Farm::new(config);
+    farm.wait_ms(1_000);
+    let words = |farm: &Farm, name: &str, change| {
+        let found = farm.controller.consequences_for_server("web", name, change).unwrap();
+        found.into_iter().map(|one| (one.words, one.is_grave)).collect::<Vec<_>>()
+    };
+    let (drain, maint) = (ServerChange::Admin(Some(Admin::Drain)), ServerChange::Admin(Some(Admin::Maint)));
+    assert_eq!(words(&farm, "s1", maint), []);
+
+    set(&mut farm, "s2", maint);
+    let nobody = "no server of service web takes new sessions now".to_owned();
+    assert_eq!(words(&farm, "s1", maint), [], "then the backup serves");
+    assert_eq!(words(&farm, "s1", drain), [(nobody.clone(), false)], "a draining server is up: the backup waits");
+    assert_eq!(words(&farm, "s1", ServerChange::Weight(Some(0))), [(nobody.clone(), false)]);
+
+    farm.behave(2, Behaviour::Refuses);
+    farm.wait_ms(10_000);
+    assert_eq!(words(&farm, "s1", maint), [(nobody, true)]);
+    assert_eq!(words(&farm, "s3", maint), [], "it serves nobody as it is");
+}
+
+#[test]
 fn overrides_are_restored_as_they_were_told() {
     let mut farm = live(2);
     set(&mut farm, "s1", ServerChange::Weight(Some(0)));
     set(&mut farm, "s2", ServerChange::Admin(Some(Admin::Drain)));
-    farm.controller.set_service("web", Some(Admin::Ready), None, None, farm.now).unwrap();
+    farm.controller.set_service("web", Some(Admin::Ready), &Order::default(), farm.now).unwrap();
     let told = farm.controller.overrides();
     assert_eq!(told.len(), 3);
 
@@ -138,10 +185,10 @@ fn unknown_names_say_what_there_is() {
     let change = ServerChange::Weight(None);
 
     let unknown = |result: Result<(), super::super::UnknownName>| result.unwrap_err().to_string();
-    let server = unknown(farm.controller.set_server("web", "s9", change, None, None, farm.now));
+    let server = unknown(farm.controller.set_server("web", "s9", change, &Order::default(), farm.now));
     assert_eq!(server, "no server web/s9; there is web/s1, web/s2");
     assert_eq!(
-        unknown(farm.controller.set_service("mail", None, None, None, farm.now)),
+        unknown(farm.controller.set_service("mail", None, &Order::default(), farm.now)),
         "no service mail; there is web"
     );
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::farm::{Farm, check, web};
 use crate::config::{Admin, ServiceCheckKind};
-use crate::engine::controller::ServerChange;
+use crate::engine::controller::{Order, ServerChange};
 use crate::id::{ServerId, ServiceId};
 
 #[test]
@@ -22,7 +22,7 @@ fn a_change_in_one_service_leaves_every_other_as_it_was_built() {
     let before = farm.snapshot();
 
     let maint = ServerChange::Admin(Some(Admin::Maint));
-    farm.controller.set_server("web", "s1", maint, None, None, farm.now).unwrap();
+    farm.controller.set_server("web", "s1", maint, &Order::default(), farm.now).unwrap();
 
     let after = farm.snapshot();
     let is_shared = |index: usize| Arc::ptr_eq(&before.services.all()[index], &after.services.all()[index]);

@@ -34,6 +34,8 @@ fn a_stranger_on_a_firewall_link_may_ping_but_its_probes_are_not_answered() {
         version: "0".into(),
         group: "perimeter".into(),
         firewalls: Vec::new(),
+        reads_notes: false,
+        notes: Vec::new(),
     }
     .encode(|_| 0);
     let ends = pair("10.2.0.1", "10.1.0.1");

@@ -1,0 +1,126 @@
+//! `fwlb set … drain --wait`: until the last session has ended.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{Left, Target};
+use crate::api::{Answer, Request, SessionFilter};
+use crate::cli::output;
+use crate::cli::reach::{Engine, ask};
+use crate::client::ClientError;
+
+/// How often a drain is looked at.
+const LOOK: Duration = Duration::from_millis(500);
+/// Sessions of which the one that has been idle longest is looked for.
+const LISTED: usize = 1000;
+/// How long a peer may take to hear of the drain before it is said that the drain never ends.
+const HEARSAY: Duration = Duration::from_secs(2);
+
+/// Waits until no engine has sessions on it; answers whether that came in time. On a terminal one line tells how far it is.
+pub async fn wait(engines: &[Engine], target: &Target<'_>, title: &str, wait: Duration) -> anyhow::Result<bool> {
+    let line = line();
+    let begin = tokio::time::Instant::now();
+    let deadline = begin + wait;
+    let mut alone_since = None;
+    loop {
+        let left = left(engines, target).await?;
+        let now = tokio::time::Instant::now();
+        if left.sessions == 0 && !left.takes_new {
+            line.finish_and_clear();
+            output::print(&format!("{title} has no sessions\n"))?;
+            return Ok(true);
+        }
+        alone_since = if left.takes_new { alone_since.or(Some(now)) } else { None };
+        if alone_since.is_some_and(|since| now - since >= HEARSAY.min(wait)) {
+            line.finish_and_clear();
+            output::complain(&format!(
+                "{title} still takes new flows, as no other firewall of its group does: this drain has no end; {} now\n\
+                 put another firewall in service, or take this one out: fwlb {} maint --force",
+                sessions(left.sessions),
+                target.command(title)
+            ));
+            return Ok(false);
+        }
+        if now >= deadline {
+            line.finish_and_clear();
+            let after = output::duration_ms(millis(wait));
+            output::complain(&format!(
+                "{title} still has {} after {after}; they stay, and no new ones come",
+                sessions(left.sessions)
+            ));
+            return Ok(false);
+        }
+        if !line.is_hidden() {
+            let idle = longest_idle(engines, target, left.sessions).await;
+            line.set_message(progress(title, left.sessions, idle, deadline - now));
+        }
+        tokio::time::sleep_until(deadline.min(now + LOOK)).await;
+    }
+}
+
+/// `fw2: 412 sessions left, the longest idle for 1m2s; 14s to go`.
+fn progress(title: &str, left: u64, idle: Option<u64>, to_go: Duration) -> String {
+    let idle = idle.map(|idle| format!(", the longest idle for {}", output::duration_ms(idle))).unwrap_or_default();
+    format!("{title}: {} left{idle}; {} to go", sessions(left), output::duration_ms(millis(to_go)))
+}
+
+fn sessions(count: u64) -> String {
+    if count == 1 { "1 session".to_owned() } else { format!("{count} sessions") }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A line on standard error that is written over and over; nothing where that is no terminal.
+fn line() -> ProgressBar {
+    let line = ProgressBar::new_spinner();
+    let style = ProgressStyle::with_template("{spinner} {wide_msg}").expect("the template is well-formed");
+    line.set_style(style);
+    line.enable_steady_tick(Duration::from_millis(120));
+    line
+}
+
+/// The most sessions that one engine has on it: both sides of a firewall count the same ones.
+async fn left(engines: &[Engine], target: &Target<'_>) -> Result<Left, ClientError> {
+    let mut most = Left { sessions: 0, takes_new: false };
+    for engine in engines {
+        let (_, answer) = ask(engine, &target.question()).await?;
+        if let Some(left) = target.left(&answer) {
+            most.sessions = most.sessions.max(left.sessions);
+            most.takes_new |= left.takes_new;
+        }
+    }
+    Ok(most)
+}
+
+/// How long the quietest session has been so; `None` where there are too many to look at.
+async fn longest_idle(engines: &[Engine], target: &Target<'_>, left: u64) -> Option<u64> {
+    if left > LISTED as u64 {
+        return None;
+    }
+    let mut longest = None;
+    for engine in engines {
+        let filter = SessionFilter { limit: Some(LISTED), ..target.filter() };
+        if let Ok((_, Answer::Sessions(list))) = ask(engine, &Request::Sessions(filter)).await {
+            longest = longest.max(list.iter().map(|session| session.idle_ms).max());
+        }
+    }
+    longest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_says_how_many_are_left_how_quiet_they_are_and_how_long_it_may_take() {
+        let (minute, quarter) = (Some(62_000), Duration::from_secs(14));
+        assert_eq!(
+            progress("fw2", 412, minute, quarter),
+            "fw2: 412 sessions left, the longest idle for 1m2s; 14s to go"
+        );
+        assert_eq!(progress("web/s1", 1, None, quarter), "web/s1: 1 session left; 14s to go");
+    }
+}

@@ -1,0 +1,143 @@
+//! Why a firewall is drained or in maintenance, told to the engines on the far sides and heard of them.
+//!
+//! What is commanded travels in every probe; why, by whom and when travels beside it, some firewalls in each probe and all of
+//! them in turn, the one that was commanded last first.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use super::Controller;
+use super::order::Order;
+use crate::config::Admin;
+use crate::engine::view::OrderView;
+use crate::id::{FirewallId, PeerId};
+use crate::path::liveness::{PathKey, Reason, Told};
+use crate::wire::probe::{Note, Probe};
+
+/// What is known of one peer's orders, and what it is told of those here.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Notes {
+    /// It reads notes, by its last probe.
+    is_reader: bool,
+    /// By digest of the firewall's name: what it says of firewalls that it holds.
+    heard: BTreeMap<u64, Order>,
+    /// The first firewall of the next probe, by its number.
+    turn: usize,
+}
+
+impl Controller {
+    /// The notes that the next probe of a path carries.
+    pub(super) fn notes_for(&mut self, path: PathKey) -> Vec<Note> {
+        let notes = &self.peers[path.peer.index()].notes;
+        if !notes.is_reader {
+            return Vec::new();
+        }
+        let held = self.liveness.advertise(path.peer, path.family).filter(|told| told.admin != Admin::Ready);
+        let mut held: Vec<FirewallId> = held.map(|told| told.firewall).collect();
+        held.sort_unstable();
+        let first = held.partition_point(|firewall| firewall.index() < notes.turn);
+        held.rotate_left(first);
+        let mut told: Vec<Note> = held.iter().map(|firewall| self.note(*firewall)).collect();
+        told.truncate(Probe::notes_that_fit(&told));
+        if let Some(last) = told.len().checked_sub(1) {
+            self.peers[path.peer.index()].notes.turn = held[last].index() + 1;
+        }
+        told
+    }
+
+    fn note(&self, firewall: FirewallId) -> Note {
+        let order = self.overrides[firewall.index()].as_ref().map(|set| set.order.clone()).unwrap_or_default();
+        let since_1970 = order.at.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
+        Note {
+            name: self.name_digests[firewall.index()],
+            at: since_1970.map_or(0, |since| since.as_secs()),
+            by: order.by.unwrap_or_default(),
+            reason: order.reason.unwrap_or_default(),
+        }
+    }
+
+    /// The next probes to every peer begin with this firewall, which was commanded just now.
+    pub(super) fn tell_first(&mut self, firewall: FirewallId) {
+        for record in &mut self.peers {
+            record.notes.turn = firewall.index();
+        }
+    }
+
+    /// Notes of a peer, and what it commands: a note is kept as long as its firewall is held there.
+    pub(super) fn notes_heard(&mut self, peer: PeerId, told: &[Told], probe: &Probe) {
+        let names = &self.name_digests;
+        let notes = &mut self.peers[peer.index()].notes;
+        notes.is_reader = probe.reads_notes;
+        for told in told {
+            let name = names[told.firewall.index()];
+            let note = probe.notes.iter().find(|note| note.name == name);
+            match (told.admin, note) {
+                (Admin::Ready, _) => drop(notes.heard.remove(&name)),
+                (Admin::Drain | Admin::Maint, None) => {}
+                (Admin::Drain | Admin::Maint, Some(note)) => drop(notes.heard.insert(name, heard(note))),
+            }
+        }
+    }
+
+    /// What holds a firewall: the order given here, and those that peers tell.
+    pub(super) fn orders_of(&self, firewall: FirewallId) -> Vec<OrderView> {
+        let here = self.overrides[firewall.index()].as_ref();
+        let own = &self.config.engine.name;
+        let here = here.map(|set| OrderView { admin: Some(set.admin), ..set.order.view(own) });
+        here.into_iter().chain(self.orders_elsewhere(firewall)).collect()
+    }
+
+    /// What peers tell that holds a firewall.
+    pub(super) fn orders_elsewhere(&self, firewall: FirewallId) -> Vec<OrderView> {
+        let told = self.liveness.told_admin(firewall);
+        let view = |(peer, admin)| {
+            let order = self.heard(peer, firewall).cloned().unwrap_or_default();
+            OrderView { admin: Some(admin), ..order.view(self.known_engine(peer)) }
+        };
+        told.into_iter().map(view).collect()
+    }
+
+    /// Why a firewall is in its state, in words; `None` if all is well.
+    pub(super) fn firewall_reason(&self, firewall: FirewallId, reason: Reason) -> Option<String> {
+        let commanded = |origin: Option<PeerId>| match origin {
+            None => self.overrides[firewall.index()]
+                .as_ref()
+                .map_or_else(|| "configured".to_owned(), |set| set.order.words(None)),
+            Some(peer) => {
+                let at = self.known_engine(peer);
+                match self.heard(peer, firewall) {
+                    Some(order) if order.is_unknown() => format!("configured at {at}"),
+                    Some(order) => order.words(Some(at)),
+                    None => Order::default().words(Some(at)),
+                }
+            }
+        };
+        match reason {
+            Reason::Commanded => Some(commanded(None)),
+            Reason::CommandedAt(peer) => Some(commanded(Some(peer))),
+            Reason::Deadline(origin) => Some(format!("{}; drain-timeout has passed", commanded(origin))),
+            Reason::Well | Reason::Starting | Reason::Link | Reason::Probes(..) | Reason::Objection(..) => {
+                self.reason_text(reason)
+            }
+        }
+    }
+
+    fn heard(&self, peer: PeerId, firewall: FirewallId) -> Option<&Order> {
+        self.peers[peer.index()].notes.heard.get(&self.name_digests[firewall.index()])
+    }
+
+    /// What the engine on a far side calls itself, which is what `fwlb -e` knows it by; else what it is called here.
+    fn known_engine(&self, peer: PeerId) -> &str {
+        let named = self.peers[peer.index()].engine.as_deref();
+        named.unwrap_or(&self.config.peers[peer.index()].name)
+    }
+}
+
+/// A note as an order.
+fn heard(note: &Note) -> Order {
+    let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(note.at));
+    let some = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+    // Beyond the year 9999 nobody writes a date.
+    let at = at.filter(|_| (1..253_402_300_800).contains(&note.at));
+    Order { reason: some(&note.reason), by: some(&note.by), at }
+}

@@ -1,0 +1,71 @@
+//! An operator's order over the file: what was commanded, why, by whom and when, and how that is said.
+
+use std::time::SystemTime;
+
+use crate::engine::view::{OrderView, order_words};
+
+/// Why something was commanded, by whom and when, as far as that is known.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Order {
+    /// Why, in the operator's words.
+    pub reason: Option<String>,
+    /// Who: `root (uid 0)`, or the name of a token.
+    pub by: Option<String>,
+    /// When, by the wall clock of the engine that was told; the owner of that clock says it.
+    pub at: Option<SystemTime>,
+}
+
+impl Order {
+    /// An order of `by` at a moment that [`humantime::format_rfc3339_seconds`] wrote.
+    pub(super) fn restored(reason: Option<String>, by: Option<String>, at: Option<&str>) -> Self {
+        Self { reason, by, at: at.and_then(|at| humantime::parse_rfc3339(at).ok()) }
+    }
+
+    /// True if nothing is known of it: what a peer tells of a state that stands in its file.
+    pub(super) fn is_unknown(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// `set 2026-11-21T11:00:00Z by root (uid 0): "upgrade"`; `at` is the engine where it was given, if that is another one.
+    pub(super) fn words(&self, at: Option<&str>) -> String {
+        order_words(at, self.moment().as_deref(), self.by.as_deref(), self.reason.as_deref())
+    }
+
+    /// When, as RFC 3339 in UTC to the second.
+    pub(super) fn moment(&self) -> Option<String> {
+        self.at.map(|at| humantime::format_rfc3339_seconds(at).to_string())
+    }
+
+    /// As it is served, without what was commanded.
+    pub(super) fn view(&self, engine: &str) -> OrderView {
+        OrderView {
+            engine: engine.to_owned(),
+            admin: None,
+            weight: None,
+            reason: self.reason.clone(),
+            by: self.by.clone(),
+            at: self.moment(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn an_order_says_where_when_who_and_why_and_nothing_that_is_not_known() {
+        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_258_800);
+        let full = Order { reason: Some("disk \"sdb\"".into()), by: Some("root (uid 0)".into()), at: Some(at) };
+
+        assert_eq!(full.words(None), r#"set 2026-11-21T11:00:00Z by root (uid 0): "disk \"sdb\"""#);
+        assert_eq!(full.words(Some("outer")), r#"set at outer 2026-11-21T11:00:00Z by root (uid 0): "disk \"sdb\"""#);
+        assert_eq!(Order::default().words(Some("outer")), "set at outer");
+        assert_eq!(Order::default().words(None), "set");
+        let kept = full.moment();
+        assert_eq!(Order::restored(full.reason.clone(), full.by.clone(), kept.as_deref()), full);
+        assert_eq!(Order::restored(None, None, Some("yesterday")), Order::default());
+    }
+}

@@ -1,0 +1,79 @@
+//! Who opened a connection to the control socket: what the kernel says, with the names that belong to it.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use axum::extract::connect_info::Connected;
+use axum::serve::IncomingStream;
+use tokio::net::UnixListener;
+
+use crate::api::guard::User;
+
+/// What the kernel says where nobody logged in, as behind a service: (uid_t) -1.
+const NO_LOGIN: u32 = u32::MAX;
+
+/// The process at the other end, as it was when it connected (SO_PEERCRED, unix(7)): nothing that it sends can change that.
+#[derive(Debug, Clone)]
+pub(super) struct Opener(pub(super) Option<User>);
+
+impl Connected<IncomingStream<'_, UnixListener>> for Opener {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        let credentials = stream.io().peer_cred().ok();
+        Self(credentials.map(|peer| user(peer.uid(), peer.pid(), Path::new("/proc"), Path::new("/etc/passwd"))))
+    }
+}
+
+/// The user `uid` of the process `pid`, with names out of the file `passwd`. Names out of a directory service are not asked
+/// for: an answer may take long, and a confined process loads no libraries that could ask.
+fn user(uid: u32, pid: Option<i32>, proc: &Path, passwd: &Path) -> User {
+    let users = fs::read_to_string(passwd).unwrap_or_default();
+    let name = |uid: u32| users.lines().find_map(|line| name_in(line, uid)).map(str::to_owned);
+    let login = pid.and_then(|pid| login(uid, pid, proc)).filter(|login| *login != uid);
+    User { uid, name: name(uid), login: login.map(|uid| name(uid).unwrap_or_else(|| format!("uid {uid}"))) }
+}
+
+/// Who logged in at the session that the process is of (proc_pid_loginuid(5)); `None` where that cannot be read. The number
+/// may be another process's by now: then its user says so.
+fn login(uid: u32, pid: i32, proc: &Path) -> Option<u32> {
+    let process = proc.join(pid.to_string());
+    let login = fs::read_to_string(process.join("loginuid")).ok()?;
+    let owner = fs::metadata(&process).ok()?.uid();
+    login.trim().parse().ok().filter(|login| *login != NO_LOGIN && owner == uid)
+}
+
+/// The name in a line of passwd(5), if it is that of `uid`.
+fn name_in(line: &str, uid: u32) -> Option<&str> {
+    let mut fields = line.split(':');
+    let (name, number) = (fields.next()?, fields.nth(1)?);
+    (number.parse() == Ok(uid) && !name.is_empty()).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_named_as_the_machine_names_it_and_behind_sudo_the_login_is_told_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let (proc, passwd) = (directory.path().join("proc"), directory.path().join("passwd"));
+        fs::write(&passwd, "root:x:0:0:root:/root:/bin/sh\nanna:x:1000:1000::/home/anna:/bin/sh\n:x:7:7::/:\nbad\n")
+            .unwrap();
+        let owner = fs::metadata(directory.path()).unwrap().uid();
+        let of = |login: Option<&str>, uid| {
+            let _ = fs::remove_dir_all(&proc);
+            fs::create_dir_all(proc.join("12")).unwrap();
+            login.map(|login| fs::write(proc.join("12/loginuid"), login).unwrap());
+            user(uid, Some(12), &proc, &passwd).to_string()
+        };
+
+        assert_eq!(user(0, None, &proc, &passwd).to_string(), "root (uid 0)");
+        assert_eq!(user(7, None, &proc, &passwd).to_string(), "uid 7");
+        assert_eq!(user(4711, None, &proc, Path::new("/nowhere")).to_string(), "uid 4711");
+        assert_eq!(of(None, owner), user(owner, None, &proc, &passwd).to_string());
+        assert_eq!(of(Some("4294967295"), owner), of(None, owner), "nobody logged in");
+        let behind = of(Some("4711\n"), owner);
+        assert!(behind.contains("login uid 4711"), "{behind}");
+        assert!(!of(Some("1000"), owner + 1).contains("login"), "the number is another's process by now");
+    }
+}
