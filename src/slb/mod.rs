@@ -125,13 +125,13 @@ pub struct Server {
     pub v6: Option<IpAddr>,
     /// `None`: the port that the client asked for.
     pub port: Option<u16>,
-    /// 0..=256; 0 takes no new sessions.
+    /// 0..=256; 0 takes no new clients: only those who are sticky come back.
     pub weight: u16,
     /// Used when every other server is down.
     pub backup: bool,
     /// By family (IPv4, IPv6): its checks say it lives, and it is not in maintenance, and no drain deadline has passed.
     pub up: [bool; 2],
-    /// It is not draining (sticky clients may still be let through).
+    /// It is not draining: while it does, what remains of its sessions is cut by a deadline, so sticky clients go elsewhere too.
     pub takes_new: bool,
     /// Why it is not up, where that is an operator's will.
     pub retired: Option<Retired>,
