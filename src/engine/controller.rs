@@ -13,6 +13,7 @@ mod agenda;
 mod apply;
 mod checks;
 mod devices;
+mod duplicates;
 mod errors;
 mod exchange;
 mod journal;
@@ -243,7 +244,7 @@ impl Controller {
         self.end_exchanges(now);
         self.run_checks(now);
         self.tend_services(now);
-        self.forget_conflicts(now);
+        self.watch_duplicates(now);
         self.finish(now);
     }
 

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::flow::Endpoint;
 use crate::wire::emit::{self, Macs, Pair};
-use crate::wire::frame::protocol::{TCP, UDP};
+use crate::wire::frame::protocol::{DCCP, TCP, UDP, UDP_LITE};
 use crate::wire::offload::{PartialChecksum, finish_checksum};
 use crate::wire::tcp::{self, Segment};
 use crate::wire::{MacAddr, checksum, fragment, icmp};
@@ -61,6 +61,58 @@ fn apply(bytes: &mut [u8], offload: &Offload, translation: &Translation, way: Wa
     assert_eq!(FlowKey::from(frame.tuple()), translation.leaving(way), "the frame knows its new tuple");
 }
 
+/// Protocols whose checksum covers addresses and ports: number, bytes of the header, place of the checksum in it.
+fn checksummed() -> impl Strategy<Value = (u8, usize, usize)> {
+    prop::sample::select(vec![(TCP, 20, 16), (UDP, 8, 6), (UDP_LITE, 8, 6), (DCCP, 12, 6)])
+}
+
+/// The checksum of a message whose field at `at` is left out, by a second implementation.
+fn computed(flow: &FlowKey, message: &[u8], at: usize) -> u16 {
+    use pnet_packet::ip::IpNextHeaderProtocol;
+    use pnet_packet::util;
+
+    let protocol = IpNextHeaderProtocol(flow.protocol);
+    match (flow.source.address, flow.destination.address) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            util::ipv4_checksum(message, at / 2, &[], &source, &destination, protocol)
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            util::ipv6_checksum(message, at / 2, &[], &source, &destination, protocol)
+        }
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => unreachable!("one family"),
+    }
+}
+
+/// The message with the ports of `flow`.
+fn ported(message: &[u8], flow: &FlowKey) -> Vec<u8> {
+    let mut message = message.to_vec();
+    message[..2].copy_from_slice(&flow.source.port.to_be_bytes());
+    message[2..4].copy_from_slice(&flow.destination.port.to_be_bytes());
+    message
+}
+
+/// An IP packet with this message.
+fn raw(flow: &FlowKey, message: &[u8]) -> Vec<u8> {
+    let pair = Pair::new(flow.source.address, flow.destination.address).expect("one family");
+    emit::ip(MACS, pair, flow.protocol, 64, message.len(), |bytes| bytes.copy_from_slice(message))
+}
+
+/// What the message would be the beginning of, were it longer.
+fn as_first_fragment(flow: &FlowKey, message: &[u8]) -> Vec<u8> {
+    let message = &message[..message.len() & !7];
+    if flow.source.address.is_ipv6() {
+        let mut payload = vec![flow.protocol, 0, 0, 1, 0, 0, 0, 9];
+        payload.extend(message);
+        return raw(&FlowKey { protocol: 44, ..*flow }, &payload);
+    }
+    let mut bytes = raw(flow, message);
+    bytes[20..22].copy_from_slice(&0x2000_u16.to_be_bytes());
+    bytes[24..26].fill(0);
+    let checksum = checksum::checksum(&bytes[14..34]);
+    bytes[24..26].copy_from_slice(&checksum.to_be_bytes());
+    bytes
+}
+
 proptest! {
     #[test]
     fn translating_equals_building_anew(t in translations(), payload in prop::collection::vec(any::<u8>(), 0..200)) {
@@ -102,6 +154,72 @@ proptest! {
         apply(&mut bytes, &offload, &t, Way::Inward);
         finish_checksum(&mut bytes, offload.partial.expect("set above")).expect("lies in the frame");
         prop_assert_eq!(bytes, packet(&t.inside, b"some payload"));
+    }
+
+    /// What is computed as 0 is met by one word of the payload that takes up the rest of the sum.
+    #[test]
+    fn a_checksum_is_what_a_second_implementation_computes_also_where_that_is_zero(
+        t in translations(), kind in checksummed(), payload in prop::collection::vec(any::<u8>(), 2..80), to_zero in any::<bool>(),
+    ) {
+        let (protocol, header, at) = kind;
+        let of = |flow: &FlowKey| FlowKey { protocol, ..*flow };
+        let t = Translation { outside: of(&t.outside), inside: of(&t.inside) };
+        let mut message = vec![0; header];
+        message.extend(&payload);
+        message[4..6].copy_from_slice(&((header + payload.len()) as u16).to_be_bytes());
+        if protocol == TCP {
+            message[12] = 5 << 4;
+        }
+        if to_zero {
+            message[header..header + 2].fill(0);
+            let rest = computed(&t.inside, &ported(&message, &t.inside), at);
+            message[header..header + 2].copy_from_slice(&rest.to_be_bytes());
+        }
+        let sealed = |flow: &FlowKey| {
+            let mut message = ported(&message, flow);
+            let zero = if matches!(protocol, UDP | UDP_LITE) { 0xffff } else { 0 };
+            let checksum = Some(computed(flow, &message, at)).filter(|checksum| *checksum != 0).unwrap_or(zero);
+            message[at..at + 2].copy_from_slice(&checksum.to_be_bytes());
+            raw(flow, &message)
+        };
+        let mut bytes = sealed(&t.outside);
+        apply(&mut bytes, &Offload::NONE, &t, Way::Inward);
+        assert_same_packet(&bytes, &sealed(&t.inside));
+        if to_zero {
+            let field = bytes.len() - message.len() + at;
+            prop_assert_eq!(&bytes[field..field + 2], if matches!(protocol, UDP | UDP_LITE) { &[0xff; 2] } else { &[0; 2] });
+        }
+    }
+
+    #[test]
+    fn a_udp_checksum_of_none_stays_none_in_whole_datagrams_in_fragments_and_in_quotes(
+        t in translations(), payload in prop::collection::vec(any::<u8>(), 16..80), whole in any::<bool>(),
+    ) {
+        let of = |flow: &FlowKey| FlowKey { protocol: UDP, ..*flow };
+        let t = Translation { outside: of(&t.outside), inside: of(&t.inside) };
+        let without = |flow: &FlowKey| {
+            let mut bytes = packet(flow, &payload);
+            let field = bytes.len() - payload.len() - 2;
+            bytes[field..field + 2].fill(0);
+            match whole {
+                true => bytes,
+                false => as_first_fragment(flow, &bytes[field - 6..]),
+            }
+        };
+        for way in [Way::Inward, Way::Outward] {
+            let mut bytes = without(&t.coming(way));
+            apply(&mut bytes, &Offload::NONE, &t, way);
+            assert_same_packet(&bytes, &without(&t.leaving(way)));
+        }
+        let error = |quoted: &FlowKey| {
+            let router: IpAddr = if quoted.source.address.is_ipv4() { [10, 9, 9, 9].into() } else { "fd00::9".parse().unwrap() };
+            icmp::error(icmp::ErrorKind::TimeExceeded, &without(quoted), router, MACS.source)
+        };
+        if let (Ok(mut bytes), Ok(meant)) = (error(&t.inside), error(&t.outside)) {
+            let mut frame = Frame::parse(&mut bytes, &Offload::NONE).expect("built well");
+            t.apply_error(&mut frame, &Offload::NONE, Way::Outward).expect("quotes enough");
+            assert_same_packet(&bytes, &meant);
+        }
     }
 
     #[test]
@@ -147,23 +265,4 @@ proptest! {
         assert_same_packet(&bytes, &expected);
         prop_assert!(Frame::parse(&mut bytes, &Offload::NONE).is_ok(), "its checksums are right");
     }
-}
-
-#[test]
-fn a_udp_checksum_of_none_stays_none() {
-    let flow = |source: [u8; 4], destination: [u8; 4]| FlowKey {
-        protocol: UDP,
-        source: Endpoint { address: source.into(), port: 5000 },
-        destination: Endpoint { address: destination.into(), port: 53 },
-    };
-    let t = Translation {
-        outside: flow([198, 51, 100, 7], [203, 0, 113, 80]),
-        inside: flow([198, 51, 100, 7], [10, 0, 0, 1]),
-    };
-    let mut bytes = packet(&t.outside, b"question");
-    bytes[40..42].fill(0);
-
-    apply(&mut bytes, &Offload::NONE, &t, Way::Inward);
-
-    assert_eq!(bytes[40..42], [0, 0]);
 }

@@ -125,7 +125,7 @@ pub struct Server {
     pub v6: Option<IpAddr>,
     /// `None`: the port that the client asked for.
     pub port: Option<u16>,
-    /// 0..=256; 0 takes no new sessions.
+    /// 0..=256; 0 takes no new clients: only those who are sticky come back.
     pub weight: u16,
     /// Used when every other server is down.
     pub backup: bool,
@@ -133,7 +133,7 @@ pub struct Server {
     pub up: [bool; 2],
     /// By family: its first check has not ended. It takes no new sessions; what goes on from before the start may be its.
     pub is_starting: [bool; 2],
-    /// It is not draining (sticky clients may still be let through).
+    /// It is not draining: while it does, what remains of its sessions is cut by a deadline, so sticky clients go elsewhere too.
     pub takes_new: bool,
     /// Why it is not up, where that is an operator's will.
     pub retired: Option<Retired>,

@@ -140,8 +140,8 @@ impl ServerState {
 impl Service {
     /// The server for a new session of `flow`, whose source is the client; `None` if nobody can take it.
     ///
-    /// A sticky client gets the server that it had while that is up, draining or not. Else the scheduler chooses among the
-    /// servers that take new sessions, or, when every other is down, among the backup servers.
+    /// A sticky client gets the server that it had while that [keeps](Service::keeps) its clients. Else the scheduler chooses
+    /// among the servers that take new sessions, or, when every other is down, among the backup servers.
     pub fn choose(&self, flow: &FlowKey, now: Instant) -> Option<&Server> {
         self.give(flow, Turn::Taken, now)
     }
@@ -175,6 +175,22 @@ impl Service {
         need_backups(&self.servers, family)
     }
 
+    /// True if a sticky client may come back to a server of the service with another session.
+    ///
+    /// | the server is | it keeps its clients | because |
+    /// | --- | --- | --- |
+    /// | up, of any weight above 0 | yes | that is what stickiness is for |
+    /// | up, of weight 0 | yes | nothing cuts its sessions, so they leave it one by one (HAProxy's `weight 0` and `drain`; IPVS without `expire_quiescent_template`) |
+    /// | draining | no | `drain-timeout` would cut the session (F5's *forced offline*) |
+    /// | down, in maintenance, removed | no | it serves nobody |
+    /// | a backup, every other server down | yes | it is one of those that serve |
+    /// | a backup, another server up | no | it is there for when all others are down |
+    ///
+    /// A server that a reload removed and another added again under its name is the same server.
+    fn keeps(&self, server: &Server, family: Family) -> bool {
+        server.is_up(family) && server.takes_new && (!server.backup || self.needs_backups(family))
+    }
+
     /// The server that [`Service::choose`] would answer, without anything being remembered of the question.
     pub fn foresee(&self, flow: &FlowKey, now: Instant) -> Option<&Server> {
         self.pick(flow, Turn::Foreseen, now)
@@ -187,7 +203,7 @@ impl Service {
         }
         let known = self.sticky.as_ref().and_then(|by| self.state.sticky.server_of(flow.source.address, by, now));
         let kept = known.and_then(|name| self.servers.iter().find(|server| server.state.name == name));
-        kept.filter(|server| server.is_up(family)).or_else(|| self.schedule(flow, family, turn))
+        kept.filter(|server| self.keeps(server, family)).or_else(|| self.schedule(flow, family, turn))
     }
 
     fn schedule(&self, flow: &FlowKey, family: Family, turn: Turn) -> Option<&Server> {

@@ -134,6 +134,11 @@ pub fn announcement(mac: MacAddr, address: Ipv4Addr) -> Vec<u8> {
     request(mac, address, address, None)
 }
 
+/// "Has anybody `address`?", from nobody: who hears it remembers nothing (RFC 5227 section 2.1.1).
+pub fn probe(mac: MacAddr, address: Ipv4Addr) -> Vec<u8> {
+    request(mac, Ipv4Addr::UNSPECIFIED, address, None)
+}
+
 fn is_host(address: Ipv4Addr) -> bool {
     let [first, ..] = address.octets();
     first != 0 && first != 127 && first < 224

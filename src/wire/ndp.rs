@@ -134,6 +134,13 @@ pub fn solicitation(mac: MacAddr, source: Ipv6Addr, target: Ipv6Addr, known: Opt
     message(macs, source, destination, repr)
 }
 
+/// "Has anybody `target`?", from nobody, as in duplicate address detection (RFC 4862 section 5.4.2).
+pub fn detection(mac: MacAddr, target: Ipv6Addr) -> Vec<u8> {
+    let destination = solicited_node(target);
+    let macs = Macs { source: mac, destination: multicast_mac(destination) };
+    message(macs, Ipv6Addr::UNSPECIFIED, destination, NdiscRepr::NeighborSolicit { target_addr: target, lladdr: None })
+}
+
 /// The engine (a router) has `target`: the answer to `asker` at `asker_mac`, or, where the asker has no address yet, to all
 /// nodes (RFC 4861 section 7.2.4).
 pub fn advertisement(mac: MacAddr, target: Ipv6Addr, asker: Ipv6Addr, asker_mac: MacAddr) -> Vec<u8> {

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv6Net};
 
+use super::duplicates::Duplicates;
 use super::journal::Alarm;
 use super::{Controller, DeviceState};
 use crate::config;
@@ -30,8 +31,8 @@ pub(super) struct LinkState {
     /// Virtual addresses in its subnets: answered like its own, never spoken from.
     claimed: Vec<IpAddr>,
     announce: Option<(Instant, u8)>,
-    /// When somebody claimed an address of the engine last.
-    pub(super) conflict: Option<Instant>,
+    /// Own addresses that others claim.
+    pub(super) duplicates: Duplicates,
 }
 
 impl LinkState {
@@ -45,7 +46,7 @@ impl LinkState {
             addresses: Vec::new(),
             claimed: claimed(link, virtual_addresses),
             announce: None,
-            conflict: None,
+            duplicates: Duplicates::default(),
         };
         state.set_addresses(link);
         state
@@ -62,7 +63,7 @@ impl LinkState {
     }
 
     /// The addresses that the engine answers for on the link: its own, then virtual ones.
-    fn answered(&self) -> impl Iterator<Item = IpAddr> + '_ {
+    pub(super) fn answered(&self) -> impl Iterator<Item = IpAddr> + '_ {
         self.addresses.iter().map(IpNet::addr).chain(self.claimed.iter().copied())
     }
 
@@ -82,7 +83,12 @@ impl LinkState {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.announce.map(|(next, _)| next)
+        self.announce.map(|(next, _)| next).into_iter().chain(self.poll_duplicates()).min()
+    }
+
+    /// When something is due about addresses that others claim.
+    pub(super) fn poll_duplicates(&self) -> Option<Instant> {
+        self.duplicates.poll_timeout(self.addresses.len() + self.claimed.len())
     }
 
     fn set_addresses(&mut self, link: &config::Link) {
@@ -118,7 +124,7 @@ impl Controller {
             if config::is_removed(&link.name) {
                 let was_up = std::mem::take(&mut state.up);
                 state.device = None;
-                (state.addresses, state.claimed, state.announce, state.conflict) = Default::default();
+                (state.addresses, state.claimed, state.announce, state.duplicates) = Default::default();
                 if was_up {
                     self.neighbors.link_down(index.into());
                 }
@@ -131,8 +137,7 @@ impl Controller {
             }
             let state = &self.links[index];
             if state.up && state.answered().any(|address| !before.contains(&address)) {
-                self.announce(index.into());
-                self.links[index].announce = Some((now + ANNOUNCE_INTERVAL, ANNOUNCEMENTS - 1));
+                self.begin_announcing(index.into(), now);
             }
         }
     }
@@ -221,6 +226,7 @@ impl Controller {
         }
         if !is.0 {
             self.links[id.index()].announce = None;
+            self.links[id.index()].duplicates.pause();
             if was.0 {
                 self.neighbors.link_down(id);
                 self.fail_paths_on(id, now);
@@ -233,8 +239,15 @@ impl Controller {
             self.resume_checks(now);
         }
         if !was.0 || was.1 != is.1 {
-            self.announce(id);
-            self.links[id.index()].announce = Some((now + ANNOUNCE_INTERVAL, ANNOUNCEMENTS - 1));
+            self.begin_announcing(id, now);
         }
+    }
+
+    /// Announces the link now and some times more, then asks whether anybody else has its addresses.
+    fn begin_announcing(&mut self, id: LinkId, now: Instant) {
+        self.announce(id);
+        let state = &mut self.links[id.index()];
+        state.announce = Some((now + ANNOUNCE_INTERVAL, ANNOUNCEMENTS - 1));
+        state.duplicates.begin(&mut self.random, now);
     }
 }

@@ -5,14 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Controller;
 use super::exchange::NEXT_HOP_SILENT;
-use super::journal::Alarm;
 use super::tally::Tally;
 use crate::config::RouteTarget;
 use crate::engine::route::Target;
 use crate::engine::verdict::{Punt, Transmit};
 use crate::id::LinkId;
 use crate::neighbor::{Action, Heard, Key};
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 use crate::wire::MacAddr;
 use crate::wire::arp::{self, Arp, Operation};
 use crate::wire::frame::ETHERNET_LEN;
@@ -22,10 +21,6 @@ use crate::wire::ndp::{self, Ndp};
 use crate::wire::offload::Offload;
 use crate::wire::vlan::VlanTag;
 
-/// The engine defends an address at most this often (RFC 5227 section 2.4 c).
-const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
-/// A conflict that was not seen for so long is over.
-const CONFLICT_LIFE: Duration = Duration::from_secs(60);
 const ETHERTYPE_ARP: [u8; 2] = [0x08, 0x06];
 
 /// A frame that waits for its neighbour: complete but for the destination's hardware address.
@@ -108,17 +103,6 @@ impl Controller {
         }
     }
 
-    /// Ends the alarms about addresses that nobody claimed for a while.
-    pub(super) fn forget_conflicts(&mut self, now: Instant) {
-        for index in 0..self.links.len() {
-            if self.links[index].conflict.is_some_and(|last| now.since(last) >= CONFLICT_LIFE) {
-                self.links[index].conflict = None;
-                let subject = self.config.links[index].name.clone();
-                self.clear_alarm(&Alarm { kind: "duplicate_address", subject }, now);
-            }
-        }
-    }
-
     fn arp(&mut self, link: LinkId, arp: &Arp, now: Instant) {
         let state = &self.links[link.index()];
         let sender = IpAddr::V4(arp.sender);
@@ -160,7 +144,13 @@ impl Controller {
         let to_us = state.has(IpAddr::V6(target));
         let mac = state.mac;
         if !source.is_unspecified() {
-            if state.has(IpAddr::V6(source)) || !state.is_on_link(IpAddr::V6(source)) {
+            if state.has(IpAddr::V6(source)) {
+                if sender != mac {
+                    self.conflict(link, IpAddr::V6(source), sender, now);
+                }
+                return;
+            }
+            if !state.is_on_link(IpAddr::V6(source)) {
                 self.tallies.add(Tally::OffLink);
                 return;
             }
@@ -206,26 +196,6 @@ impl Controller {
         let state = &self.links[link.index()];
         let groups = self.solicited_groups(link);
         let frame = mld::report(state.mac, state.link_local(), &groups, Report::Asked);
-        self.send(link, frame);
-    }
-
-    /// Somebody else claims an address of the engine: an engine never gives one up, it says so.
-    fn conflict(&mut self, link: LinkId, address: IpAddr, mac: MacAddr, now: Instant) {
-        self.tallies.add(Tally::Conflicts);
-        let state = &mut self.links[link.index()];
-        let defend = state.conflict.is_none_or(|last| now.since(last) >= DEFEND_INTERVAL);
-        let own = state.mac;
-        if !defend {
-            return;
-        }
-        state.conflict = Some(now);
-        let subject = self.config.links[link.index()].name.clone();
-        let reason = format!("{address} is claimed by {mac} too");
-        self.raise_alarm(Alarm { kind: "duplicate_address", subject }, reason, now);
-        let frame = match address {
-            IpAddr::V4(address) => arp::announcement(own, address),
-            IpAddr::V6(address) => ndp::announcement(own, address),
-        };
         self.send(link, frame);
     }
 

@@ -85,7 +85,8 @@ fn admit_ip<'f>(frame: Frame<'f>, link: LinkId, snapshot: &Snapshot) -> Admissio
     let is_local = || snapshot.local.contains(&destination);
     let icmp = frame.icmp();
     if icmp == Some(Icmp::LinkLocal) {
-        return if is_local() || destination.is_multicast() {
+        // A neighbour that knows a virtual address asks by unicast whether it is still there (RFC 4861 section 7.3.3).
+        return if is_local() || destination.is_multicast() || snapshot.vips.contains(&destination) {
             Admission::Punt(PuntReason::Neighbor)
         } else {
             Admission::Drop(DropReason::LinkLocal)

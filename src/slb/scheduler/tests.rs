@@ -195,23 +195,84 @@ fn a_backup_serves_only_while_every_other_server_is_down() {
     }
 }
 
+/// A way for a server to stand, as the controller publishes it.
+type Made = fn(&mut Server);
+
 #[test]
-fn a_sticky_client_stays_also_with_a_draining_server_and_is_replaced_once_when_it_dies() {
+fn a_sticky_client_comes_back_to_a_server_that_will_not_be_cut_off_and_leaves_every_other() {
+    let table: [(&str, Made, bool); 7] = [
+        ("ready", |_| {}, true),
+        ("of weight 256", |server| server.weight = 256, true),
+        ("of weight 0", |server| server.weight = 0, true),
+        ("draining", |server| server.takes_new = false, false),
+        ("down", |server| server.up = [false; 2], false),
+        ("down in this family alone", |server| server.up = [false, true], false),
+        ("in maintenance", |server| (server.takes_new, server.up) = (false, [false; 2]), false),
+    ];
+    let schedulers = [
+        Scheduler::RoundRobin,
+        Scheduler::LeastConnections,
+        Scheduler::Hash(HashOn { source_port: true, ..HashOn::default() }),
+    ];
+    for scheduler in schedulers {
+        for (stands, make, keeps) in table {
+            let mut service = farm(&SchedulerState::new(10), scheduler, &[1, 1, 1]);
+            service.sticky = Some(STICKY);
+            let had = take(&service, 7).expect("all are up");
+            make(&mut service.servers[had]);
+            let foreseen = service.clone().foresee(&flow(7), NOW).map(|server| server.id.index());
+
+            let next = take(&service, 7).expect("two others are up");
+
+            assert_eq!(next == had, keeps, "{scheduler:?}: the server that it had is {stands}");
+            assert_eq!(foreseen, Some(next), "{scheduler:?}: {stands}");
+            let as_before = &mut service.servers[had];
+            (as_before.weight, as_before.takes_new, as_before.up) = (1, true, [true; 2]);
+            assert_eq!(take(&service, 7), Some(next), "{scheduler:?}: {stands}; it stays where it went");
+        }
+    }
+}
+
+#[test]
+fn a_sticky_client_leaves_the_sorry_server_when_another_is_back_and_has_one_sorry_server_until_then() {
+    for scheduler in [Scheduler::RoundRobin, Scheduler::LeastConnections, Scheduler::Hash(HashOn::default())] {
+        let mut service = farm(&SchedulerState::new(10), scheduler, &[1, 1, 1, 1]);
+        service.sticky = Some(STICKY);
+        service.servers[2].backup = true;
+        service.servers[3].backup = true;
+        assert!(take(&service, 7).is_some_and(|server| server < 2));
+
+        service.servers[0].up = [false; 2];
+        service.servers[1].up = [false; 2];
+        let sorry = take(&service, 7).expect("the backups are up");
+        assert!(sorry >= 2);
+        turns(&service, 1);
+        assert_eq!(take(&service, 7), Some(sorry), "{scheduler:?}");
+
+        service.servers[1].up = [true; 2];
+        assert_eq!([take(&service, 7), take(&service, 7)], [Some(1); 2], "{scheduler:?}");
+        // Taken away from its clients by drain, it is still not down: nobody serves new sessions, and none is cut.
+        service.servers[1].takes_new = false;
+        assert_eq!(take(&service, 7), None, "{scheduler:?}");
+        service.servers[1].up = [false; 2];
+        assert!(take(&service, 7).is_some_and(|server| server >= 2), "{scheduler:?}");
+    }
+}
+
+#[test]
+fn a_sticky_client_finds_a_server_again_that_was_removed_and_added_under_its_name() {
     let state = SchedulerState::new(10);
     let mut service = farm(&state, Scheduler::RoundRobin, &[1, 1, 1]);
     service.sticky = Some(STICKY);
     let had = take(&service, 7).expect("all are up");
-    turns(&service, 1);
-    service.servers[had].takes_new = false;
-    assert_eq!(take(&service, 7), Some(had));
+    let (mut gone, other) = (service.clone(), flow(8));
+    (gone.servers[had].is_removed, gone.servers[had].up, gone.servers[had].weight) = (true, [false; 2], 0);
 
-    service.servers[had].up = [false; 2];
-    let replacement = take(&service, 7).expect("two are up");
-    assert_ne!(replacement, had);
-
-    service.servers[had].up = [true; 2];
-    service.servers[had].takes_new = true;
-    assert_eq!(take(&service, 7), Some(replacement), "the new entry stays");
+    assert_eq!(take(&service, 7), Some(had), "who did not ask meanwhile noticed nothing");
+    assert!(gone.foresee(&other, NOW).is_some_and(|server| server.id.index() != had));
+    let next = take(&gone, 7).expect("two are left");
+    assert_ne!(next, had);
+    assert_eq!(take(&service, 7), Some(next), "it is back; who went elsewhere stays there");
 }
 
 #[test]

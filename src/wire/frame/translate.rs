@@ -1,8 +1,9 @@
 //! In-place translation of addresses and ports, with every checksum that covers them (RFC 3022 section 4.1, RFC 1624).
 //!
 //! A checksum that was wrong stays wrong by the same difference: corruption is never laundered (A8.3). One that a device is
-//! still to finish holds the sum of the pseudo-header: addresses change it, ports do not (A8.4). A UDP checksum of 0 over
-//! IPv4 means "none" and stays so (A8.2).
+//! still to finish holds the sum of the pseudo-header: addresses change it, ports do not (A8.4). A UDP checksum of 0 means
+//! "none" and stays so, over IPv4 (RFC 768) and over IPv6, where tunnels may send it (RFC 6935, RFC 6936; nf_nat_proto.c does
+//! the same): whether to accept it is the receiver's matter, who knows the port.
 
 use std::net::IpAddr;
 
@@ -29,7 +30,18 @@ pub enum Untranslatable {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Field {
     at: usize,
-    zero_means_none: bool,
+    zero: Zero,
+}
+
+/// What 0 is in a checksum field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Zero {
+    /// A number as any other.
+    Plain,
+    /// Never sent: what is computed as 0 is sent as 0xffff (RFC 3828 section 3.1).
+    Never,
+    /// "None": it stays; and what is computed as 0 is sent as 0xffff.
+    None,
 }
 
 /// How a transport checksum follows.
@@ -45,10 +57,11 @@ enum Coverage {
 
 const fn coverage(protocol: u8) -> Coverage {
     match protocol {
-        protocol::TCP => Coverage::PseudoHeader(Field { at: 16, zero_means_none: false }),
-        protocol::UDP => Coverage::PseudoHeader(Field { at: 6, zero_means_none: true }),
-        protocol::UDP_LITE | protocol::DCCP => Coverage::PseudoHeader(Field { at: 6, zero_means_none: false }),
-        protocol::ICMPV6 => Coverage::PseudoHeader(Field { at: 2, zero_means_none: false }),
+        protocol::TCP => Coverage::PseudoHeader(Field { at: 16, zero: Zero::Plain }),
+        protocol::UDP => Coverage::PseudoHeader(Field { at: 6, zero: Zero::None }),
+        protocol::UDP_LITE => Coverage::PseudoHeader(Field { at: 6, zero: Zero::Never }),
+        protocol::DCCP => Coverage::PseudoHeader(Field { at: 6, zero: Zero::Plain }),
+        protocol::ICMPV6 => Coverage::PseudoHeader(Field { at: 2, zero: Zero::Plain }),
         protocol::SCTP => Coverage::Opaque,
         _ => Coverage::Nothing,
     }
@@ -79,7 +92,7 @@ impl Frame<'_> {
             let at = transport + field.at;
             let is_partial = offload.partial.is_some_and(|partial| usize::from(partial.start + partial.offset) == at);
             let old = self.word(at);
-            let new = if is_partial { change.of_sum(old) } else { change.of_checksum(old, field, from.source) };
+            let new = if is_partial { change.of_sum(old) } else { change.of_checksum(old, field) };
             self.put_word(at, new);
         }
         self.put_addresses(to.source, to.destination);
@@ -173,13 +186,16 @@ impl Change {
         checksum::update_sum(old, self.old_addresses, self.new_addresses)
     }
 
-    fn of_checksum(&self, old: u16, field: Field, source: IpAddr) -> u16 {
-        if field.zero_means_none && old == 0 && source.is_ipv4() {
-            return 0;
+    fn of_checksum(&self, old: u16, field: Field) -> u16 {
+        let updated = || {
+            let new = checksum::update(old, self.old_addresses, self.new_addresses);
+            checksum::update(new, self.old_ports, self.new_ports)
+        };
+        match (field.zero, old) {
+            (Zero::None, 0) => 0,
+            (Zero::None | Zero::Never, _) => checksum::nonzero(updated()),
+            (Zero::Plain, _) => updated(),
         }
-        let new = checksum::update(old, self.old_addresses, self.new_addresses);
-        let new = checksum::update(new, self.old_ports, self.new_ports);
-        if field.zero_means_none { checksum::nonzero(new) } else { new }
     }
 }
 
@@ -225,7 +241,7 @@ fn translate_quote(quote: &mut [u8], family: Family, to: &Tuple) -> Result<(), U
         && let Some(bytes) = quote.get_mut(transport + field.at..transport + field.at + 2)
     {
         let old = u16::from_be_bytes([bytes[0], bytes[1]]);
-        bytes.copy_from_slice(&change.of_checksum(old, field, from.source).to_be_bytes());
+        bytes.copy_from_slice(&change.of_checksum(old, field).to_be_bytes());
     }
     put_addresses(quote, to.source, to.destination);
     if ports {

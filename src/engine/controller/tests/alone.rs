@@ -257,20 +257,8 @@ fn probes_for_own_addresses_and_duplicate_address_detection_are_answered() {
     assert_eq!(station(only(&sent)), HOST);
 
     let own: Ipv6Addr = "2001:db8:1::1".parse().unwrap();
-    let detection = detection(own);
-    let sent = engine.neighbor(CLIENTS, detection);
+    let sent = engine.neighbor(CLIENTS, ndp::detection(HOST, own));
     assert_eq!(icmp_v6(only(&sent)), (own, ndp::ALL_NODES, 136, 0));
-}
-
-/// A solicitation from nobody for `target`.
-fn detection(target: Ipv6Addr) -> Vec<u8> {
-    let group = ndp::solicited_node(target);
-    let pair = Pair::V6(Ipv6Addr::UNSPECIFIED, group);
-    emit::ip(macs(HOST, ndp::multicast_mac(group)), pair, 58, 255, 24, |bytes| {
-        bytes[0] = 135;
-        bytes[8..24].copy_from_slice(&target.octets());
-        smoltcp::wire::Icmpv6Packet::new_unchecked(bytes).fill_checksum(&Ipv6Addr::UNSPECIFIED, &group);
-    })
 }
 
 #[test]

@@ -294,7 +294,9 @@ impl Farm {
             let Some(transmit) = self.controller.poll_transmit() else { return };
             if transmit.link == SERVERS {
                 self.deliver(transmit.bytes);
-            } else if let Ok(arp) = Arp::parse(&transmit.bytes) {
+            } else if let Ok(arp) = Arp::parse(&transmit.bytes)
+                && !arp.is_probe()
+            {
                 self.announced.push(arp.sender);
             }
         }

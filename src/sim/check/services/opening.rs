@@ -35,7 +35,7 @@ impl ServiceChecks {
     }
 
     /// The server takes new sessions in the view that the packet was judged by, and it is the one whose turn it is, or the
-    /// one that its sticky client had.
+    /// one that its sticky client had and may keep.
     fn judge_choice(&mut self, service: usize, server: usize, outside: Tuple, passed: &Passed<'_>) {
         let Some((seen_service, seen)) = self.seen(service, server, &passed.handled.snapshot) else { return };
         let family = usize::from(outside.source.0.is_ipv6());
@@ -47,7 +47,7 @@ impl ServiceChecks {
             .flatten()
             .filter(|(_, at)| passed.now.since(*at) < Duration::from_secs(plan.sticky_s));
         let view = |number: usize| seen_service.servers.iter().find(|seen| seen.name == server_name(number));
-        let is_sticky = had.is_some_and(|(had, _)| had == server);
+        let others_live = seen_service.servers.iter().any(|other| !other.backup && other.up[family]);
         let is_syn =
             passed.before.tcp_flags().is_some_and(|flags| flags & (tcp_flag::SYN | tcp_flag::ACK) == tcp_flag::SYN);
         // What goes on from before a start may be of a server that nobody has judged since.
@@ -55,20 +55,19 @@ impl ServiceChecks {
         if !seen.up[family] && !resumes {
             let what = format!("a new session {outside} to {name}, which is down");
             self.find("no new session to a server that is down", outside, what);
-        } else if !is_sticky && (!seen.takes_new || seen.weight == 0) && plan.sticky_s == 0 {
+        } else if !seen.takes_new || (seen.weight == 0 && plan.sticky_s == 0) {
             let what = format!("a new session {outside} to {name}, which takes none (weight {})", seen.weight);
             self.find("no new session to a server that drains", outside, what);
         }
-        let others_live = seen_service.servers.iter().any(|other| !other.backup && other.up[family]);
-        if seen.backup && others_live && plan.sticky_s == 0 {
+        if seen.backup && others_live {
             let what = format!("a new session {outside} to {name}, a backup, while others live");
             self.find("backup servers wait", outside, what);
         }
         if let Some((had, _)) = had
             && had != server
-            && view(had).is_some_and(|had| had.up[family])
+            && view(had).is_some_and(|had| had.up[family] && had.takes_new && !(had.backup && others_live))
         {
-            let what = format!("{outside} went to {name}, its client had {} and that is up", server_name(had));
+            let what = format!("{outside} went to {name}, its client had {}, which would have it", server_name(had));
             self.find("sticky clients stay", outside, what);
         }
         if plan.sticky_s > 0 {

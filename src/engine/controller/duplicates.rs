@@ -1,0 +1,178 @@
+//! Addresses of the engine that another station claims: each is defended and told on its own, and asked for once in a while.
+//!
+//! An engine never gives an address up (RFC 5227 section 2.4 c: a router need not); it answers a claim with an announcement, at
+//! most one in [`DEFEND_INTERVAL`] for each address, and raises the alarm `duplicate_address`. A station that only answers for
+//! an address, as a server does whose virtual address is not hidden, is heard by nobody but those that ask. So the engine asks
+//! for its own addresses, one after the other, as a station does before it takes an address: by an ARP probe (RFC 5227
+//! section 2.1.1), or a solicitation from nobody (RFC 4862 section 5.4.2), which nobody who hears it remembers.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::journal::Alarm;
+use super::tally::Tally;
+use super::{Controller, Random};
+use crate::config::Mode;
+use crate::id::LinkId;
+use crate::time::{Duration, Instant};
+use crate::wire::{MacAddr, arp, ndp};
+
+/// Time between two announcements that defend one address (RFC 5227 section 1.1).
+const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
+/// Every address of a link is asked for once in this time, unless it has so many that the questions would be too many.
+const ROUND: Duration = Duration::from_secs(30);
+/// Time between two questions on a link, at least.
+const SPACING_MIN: Duration = Duration::from_millis(100);
+/// The first question comes when the link has been announced.
+const FIRST_AFTER: Duration = Duration::from_secs(3);
+
+/// What is known of one link.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Duplicates {
+    /// Who claims which address of the engine.
+    claims: BTreeMap<IpAddr, Claim>,
+    /// When the next address is asked for, and which it is in the order of the link.
+    next: Option<(Instant, usize)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Claim {
+    mac: MacAddr,
+    heard: Instant,
+    defended: Instant,
+}
+
+impl Duplicates {
+    /// The link carries frames, or has other addresses: they are asked for soon.
+    pub(super) fn begin(&mut self, random: &mut Random, now: Instant) {
+        self.next = Some((now + jittered(FIRST_AFTER, random), 0));
+    }
+
+    /// The link carries nothing.
+    pub(super) fn pause(&mut self) {
+        self.next = None;
+    }
+
+    /// When a question is due, or a claim that was not heard again ends. `addresses`: how many the link has.
+    pub(super) fn poll_timeout(&self, addresses: usize) -> Option<Instant> {
+        let ends = self.claims.values().map(|claim| claim.heard + claim_life(addresses));
+        ends.chain(self.next.map(|(due, _)| due)).min()
+    }
+}
+
+/// Time between two questions on a link with so many addresses.
+fn spacing(addresses: usize) -> Duration {
+    (ROUND / u32::try_from(addresses.max(1)).unwrap_or(u32::MAX)).max(SPACING_MIN)
+}
+
+/// How long a claim counts: one question may be lost.
+fn claim_life(addresses: usize) -> Duration {
+    spacing(addresses) * u32::try_from(addresses.max(1)).unwrap_or(u32::MAX) * 5 / 2
+}
+
+/// Between three quarters of `duration` and all of it, so that engines that started together do not ask together.
+fn jittered(duration: Duration, random: &mut Random) -> Duration {
+    duration * 3 / 4 + duration / 4 * (random.next() % 256) as u32 / 256
+}
+
+impl Controller {
+    /// Asks for own addresses where that is due, and ends the alarms about addresses that nobody claimed for a while.
+    pub(super) fn watch_duplicates(&mut self, now: Instant) {
+        for index in 0..self.links.len() {
+            let own: Vec<IpAddr> = match self.links[index].poll_duplicates() {
+                Some(due) if due <= now => self.links[index].answered().collect(),
+                Some(_) | None => continue,
+            };
+            let state = &mut self.links[index].duplicates;
+            let is_over = |address: &IpAddr, claim: &Claim| {
+                !own.contains(address) || now.since(claim.heard) >= claim_life(own.len())
+            };
+            let over: Vec<IpAddr> = state
+                .claims
+                .iter()
+                .filter(|(address, claim)| is_over(address, claim))
+                .map(|(address, _)| *address)
+                .collect();
+            for address in &over {
+                state.claims.remove(address);
+            }
+            let due = state.next.filter(|(due, _)| *due <= now).map(|(_, number)| number);
+            if let Some(number) = due {
+                let number = number % own.len().max(1);
+                state.next = Some((now + jittered(spacing(own.len()), &mut self.random), number + 1));
+                if let Some(address) = own.get(number) {
+                    self.ask_for_own(index.into(), *address);
+                }
+            }
+            for address in over {
+                let alarm = self.duplicate_alarm(index.into(), address);
+                self.clear_alarm(&alarm, now);
+            }
+        }
+    }
+
+    /// Somebody else claims an address of the engine.
+    pub(super) fn conflict(&mut self, link: LinkId, address: IpAddr, mac: MacAddr, now: Instant) {
+        self.tallies.add(Tally::Conflicts);
+        let state = &mut self.links[link.index()];
+        let own = state.mac;
+        let known = state.duplicates.claims.get(&address).copied();
+        let defends = known.is_none_or(|claim| now.since(claim.defended) >= DEFEND_INTERVAL);
+        let defended = known.filter(|_| !defends).map_or(now, |claim| claim.defended);
+        state.duplicates.claims.insert(address, Claim { mac, heard: now, defended });
+        if defends || known.is_some_and(|claim| claim.mac != mac) {
+            let alarm = self.duplicate_alarm(link, address);
+            let reason = self.duplicate_reason(link, address, mac);
+            self.raise_alarm(alarm, reason, now);
+        }
+        if defends {
+            let frame = match address {
+                IpAddr::V4(address) => arp::announcement(own, address),
+                IpAddr::V6(address) => ndp::announcement(own, address),
+            };
+            self.send(link, frame);
+        }
+    }
+
+    fn ask_for_own(&mut self, link: LinkId, address: IpAddr) {
+        let mac = self.links[link.index()].mac;
+        let frame = match address {
+            IpAddr::V4(address) => arp::probe(mac, address),
+            IpAddr::V6(address) => ndp::detection(mac, address),
+        };
+        self.send(link, frame);
+    }
+
+    fn duplicate_alarm(&self, link: LinkId, address: IpAddr) -> Alarm {
+        let subject = format!("{} {address}", self.config.links[link.index()].name);
+        Alarm { kind: "duplicate_address", subject }
+    }
+
+    /// Who it is, and what to do there.
+    fn duplicate_reason(&self, link: LinkId, address: IpAddr, mac: MacAddr) -> String {
+        let is_it = |of: &IpAddr| self.neighbors.last_mac((link, *of)) == Some(mac);
+        let claimed = format!("{address} is claimed by {mac} too");
+        let firewall = self.config.firewall_ids().find(|id| {
+            let firewall = &self.config.firewalls[id.index()];
+            firewall.link == link && firewall.addresses.iter().any(is_it)
+        });
+        if let Some(firewall) = firewall {
+            return format!("{claimed}, which is firewall {}: remove the address there", self.firewall_name(firewall));
+        }
+        // The same host may stand in many services: the one that has the address says how it is to be kept.
+        let service = |id: &crate::id::ServerId| &self.config.services[self.config.servers[id.index()].service.index()];
+        let hosts = self.config.server_ids().filter(|id| self.config.servers[id.index()].addresses.iter().any(is_it));
+        let Some(server) = hosts.min_by_key(|id| !service(id).addresses.contains(&address)) else { return claimed };
+        let is_hidden_there = service(&server).addresses.contains(&address)
+            && matches!(service(&server).mode, Mode::Direct | Mode::Tunnel);
+        let advice = match (is_hidden_there, address) {
+            (false, _) => "remove the address there",
+            (true, IpAddr::V4(_)) => {
+                "it answers ARP for it; there, keep the address on lo and set net.ipv4.conf.all.arp_ignore=1 and \
+                 net.ipv4.conf.all.arp_announce=2"
+            }
+            (true, IpAddr::V6(_)) => "it answers neighbour solicitations for it; there, keep the address on lo",
+        };
+        format!("{claimed}, which is server {}: {advice}", self.server_name(server))
+    }
+}
