@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use fwlb::api::{Answer, ApiError, Backend, CaptureRequest, Done, Download, Request, ServerChange, Via, router};
 use fwlb::config::{Admin, Difference};
 use fwlb::engine::view::{
-    AlarmView, CheckView, EventView, ExchangeStep, ExchangeView, FirewallView, OverrideView, PinView, PlanView,
-    ReloadView, ServerView, ServiceView, SessionView, StatusView,
+    AlarmView, CheckView, EventView, ExchangeStep, ExchangeView, FirewallView, HealthView, OverrideView, PinView,
+    PlanView, ProblemView, ReloadView, ServerView, ServiceView, SessionView, StatusView,
 };
 use fwlb::wire::MacAddr;
 use fwlb::wire::pcapng;
@@ -58,6 +58,7 @@ impl Backend for Fake {
             Request::Plan { .. } => Ok(Answer::Plan(Box::new(self.plan()))),
             Request::Probe { subject } => Ok(Answer::Exchanges(vec![self.exchange(&subject, true)])),
             Request::Config => Ok(Answer::Config { text: format!("# of {}\n", self.name) }),
+            Request::Health => Ok(Answer::Health(self.health())),
             Request::Links => Ok(Answer::Links(vec![])),
             Request::Neighbors => Ok(Answer::Neighbors(vec![])),
             Request::Peers => Ok(Answer::Peers(vec![])),
@@ -138,6 +139,17 @@ impl Fake {
             moves: vec![],
             new_flows: vec![],
         }
+    }
+
+    /// The inner engine has a link without a cable.
+    fn health(&self) -> HealthView {
+        let unplugged = || ProblemView {
+            kind: "link_down".to_owned(),
+            subject: "fw".to_owned(),
+            reason: "link fw (eth1) is down: no carrier".to_owned(),
+        };
+        let problems: Vec<_> = (self.name == "inner").then(unplugged).into_iter().collect();
+        HealthView { engine: self.name.to_owned(), healthy: problems.is_empty(), problems }
     }
 
     fn status(&self) -> StatusView {
