@@ -147,6 +147,7 @@ fn every_request() -> Vec<Request> {
     };
     vec![
         Request::Status,
+        Request::Health,
         Request::Links,
         Request::Neighbors,
         Request::Firewalls,

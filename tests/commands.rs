@@ -387,6 +387,21 @@ fn status_is_the_default_and_tells_what_is_wrong() {
 }
 
 #[test]
+fn health_is_an_exit_status_with_the_reasons() {
+    let ground = Ground::new(&[("outer", 3), ("inner", 3)]);
+    assert_eq!(ground.prints("health -e outer"), "outer: ok\n");
+
+    let both = ground.fwlb("health");
+    assert_eq!(both.status.code(), Some(1));
+    assert_eq!(text(&both.stdout), "inner: link fw (eth1) is down: no carrier\nouter: ok\n");
+    let rows: Value = serde_json::from_str(&text(&ground.fwlb("health --json").stdout)).unwrap();
+    assert_eq!((&rows[0]["healthy"], &rows[0]["problems"][0]["kind"]), (&json!(false), &json!("link_down")));
+    assert_eq!((&rows[1]["engine"], &rows[1]["healthy"]), (&json!("outer"), &json!(true)));
+
+    assert!(Ground::new(&[]).fails("health", 1).contains("no engine runs here"));
+}
+
+#[test]
 fn firewalls_of_one_engine_and_of_two_are_tables() {
     let ground = Ground::new(&[("outer", 3)]);
     assert_eq!(

@@ -188,6 +188,8 @@ fn examples() -> Vec<(Request, Answer)> {
     let unresolved = json!({"engine": "outer", "address": "10.1.0.12", "link": "firewalls", "state": "incomplete"});
     let exchange = json!({"engine": "outer", "subject": "perimeter/fw1", "ok": true, "rtt_us": 250,
         "steps": [{"at_us": 0, "direction": "sent", "what": "echo request"}]});
+    let health = json!({"engine": "outer", "healthy": false,
+        "problems": [{"kind": "link_down", "subject": "fw", "reason": "link fw (eth1) is down: no carrier"}]});
     let reload = json!({"engine": "outer", "config": "/a", "own_config": "/a", "changed": true,
         "differences": [difference], "diagnostics": ""});
     let order = json!({"engine": "outer", "admin": "drain", "weight": null, "reason": "upgrade",
@@ -203,6 +205,7 @@ fn examples() -> Vec<(Request, Answer)> {
     };
     vec![
         (Request::Status, Answer::Status(measured.status.clone())),
+        (Request::Health, Answer::Health(view(health))),
         (Request::Links, Answer::Links(measured.links.clone())),
         (Request::Neighbors, Answer::Neighbors(vec![view(neighbor), view(unresolved)])),
         (Request::Firewalls, Answer::Firewalls(measured.firewalls.clone())),

@@ -101,6 +101,7 @@ export function links(place, state) {
     { title: "Link", cell: (row) => row.name },
     { title: "Device", cell: (row) => row.device + (row.vlan === null ? "" : `.${row.vlan}`) },
     { title: "State", cell: stateOf },
+    reason,
     { title: "In p/s", number: true, cell: (row) => short(rate(row, "rx_packets")) },
     { title: "In bit/s", number: true, cell: (row) => bits(row, "rx_bytes") },
     { title: "Out p/s", number: true, cell: (row) => short(rate(row, "tx_packets")) },

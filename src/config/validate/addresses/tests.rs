@@ -193,7 +193,7 @@ fn what_no_station_can_have_is_refused_in_every_role_that_needs_one() {
         for (address, words) in addresses {
             let outcome = file(&[section(*role, address, 0, words)]);
             let told = outcome.diagnostics.to_string();
-            assert!(outcome.config.is_none() && told.contains(&format!("{address}")), "{role:?} {address}: {told}");
+            assert!(outcome.config.is_none() && told.contains(*address), "{role:?} {address}: {told}");
         }
     }
 }
