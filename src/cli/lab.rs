@@ -19,6 +19,9 @@ use traffic::TrafficCommand;
 /// The name of a lab that is not given one.
 const DEFAULT_NAME: &str = "fwlb";
 
+/// Where the console of `lab up --console` is: loopback, so that it takes neither certificate nor token.
+const CONSOLE: &str = "127.0.0.1:9600";
+
 /// Build the sandwich in network namespaces, play with it, break it
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -51,9 +54,9 @@ enum LabCommand {
         #[arg(last = true, required = true)]
         command: Vec<String>,
     },
-    /// Break a firewall or a server: `fail fw1`, `fail s1`, `fail server s1 sick`
+    /// Break a firewall, a server or an engine: `fail fw1`, `fail s1`, `fail server s1 sick`, `fail outer`
     Fail {
-        /// fw1, fw2, ..., s1, s2, ..., sorry; the words `firewall` and `server` may stand before it. A server takes one more
+        /// fw1, fw2, ..., s1, s2, ..., sorry, outer, inner (the engine is killed); the words `firewall` and `server` may stand before it. A server takes one more
         /// word: link (its cable is cut, as of a firewall; the default), kill (its programs), silent (it drops everything)
         /// or sick (every page is a 503)
         #[arg(value_name = "NAME [HOW]", required = true, num_args = 1..=3)]
@@ -62,7 +65,7 @@ enum LabCommand {
         #[arg(long)]
         leg: Option<LegArg>,
     },
-    /// Undo what was done to a firewall or a server
+    /// Undo what was done to a firewall, a server or an engine
     Heal {
         /// As for fail
         #[arg(value_name = "NAME", required = true, num_args = 1..=2)]
@@ -110,6 +113,9 @@ struct TopologyArgs {
     /// No fwlb: the kernel routes through firewall 1 toward the servers and through the last one back, to see the fault
     #[arg(long, conflicts_with = "one_box")]
     without_fwlb: bool,
+    /// Serve the web console at 127.0.0.1:9600 of each engine's namespace
+    #[arg(long, conflicts_with = "without_fwlb")]
+    console: bool,
     /// A setting for both engines, as in group.on-failure=reset or limits.sessions=10000
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     set: Vec<String>,
@@ -165,12 +171,13 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             let status = lab.command(node, program).args(arguments).status().context("cannot run ip netns exec")?;
             return Ok(ExitCode::from(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1)));
         }
-        LabCommand::Fail { words, leg } => fail(&open()?, words, *leg)?,
+        LabCommand::Fail { words, leg } => fail(&mut open()?, words, *leg)?,
         LabCommand::Heal { words } => {
             let mut lab = open()?;
             match subject(&lab, words)? {
                 (Subject::Firewall(number), None) => lab.heal(number)?,
                 (Subject::Server(node), None) => lab.heal_server(node)?,
+                (Subject::Engine(side), None) => lab.heal_engine(side)?,
                 (_, Some(word)) => anyhow::bail!("heal undoes everything, it takes no {word:?}"),
             }
         }
@@ -185,6 +192,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 enum Subject {
     Firewall(u8),
     Server(Node),
+    Engine(Side),
 }
 
 /// `fw1`, `firewall fw1`, `s1 sick`, `server s1 sick`: who, and the word behind it.
@@ -210,13 +218,15 @@ fn subject<'a>(lab: &Lab, words: &'a [String]) -> anyhow::Result<(Subject, Optio
 fn server(topology: &Topology, name: &str) -> anyhow::Result<Subject> {
     match topology.node(name)? {
         node @ (Node::Server(_) | Node::Sorry) => Ok(Subject::Server(node)),
-        node @ (Node::Client | Node::Outer | Node::Firewall(_) | Node::Inner | Node::Switch) => {
-            anyhow::bail!("{node} is neither a firewall nor a server")
+        Node::Outer => Ok(Subject::Engine(Side::Outer)),
+        Node::Inner => Ok(Subject::Engine(Side::Inner)),
+        node @ (Node::Client | Node::Firewall(_) | Node::Switch) => {
+            anyhow::bail!("{node} is neither a firewall nor a server nor an engine")
         }
     }
 }
 
-fn fail(lab: &Lab, words: &[String], leg: Option<LegArg>) -> anyhow::Result<()> {
+fn fail(lab: &mut Lab, words: &[String], leg: Option<LegArg>) -> anyhow::Result<()> {
     let (subject, how) = subject(lab, words)?;
     match (subject, how, leg) {
         (Subject::Firewall(number), None | Some("link"), leg) => {
@@ -230,6 +240,8 @@ fn fail(lab: &Lab, words: &[String], leg: Option<LegArg>) -> anyhow::Result<()> 
         (Subject::Firewall(_), Some(how), _) => {
             anyhow::bail!("a firewall fails by its cables (--leg outer|inner for one of them), not by {how:?}")
         }
+        (Subject::Engine(side), None | Some("kill"), None) => lab.fail_engine(side)?,
+        (Subject::Engine(_), _, _) => anyhow::bail!("an engine fails by being killed, and takes no other word"),
         (Subject::Server(_), _, Some(_)) => anyhow::bail!("--leg is for firewalls: a server has one cable"),
         (Subject::Server(node), how, None) => {
             let harm = match how {
@@ -262,6 +274,9 @@ impl TopologyArgs {
         };
         let farm = (!self.no_services && !self.without_fwlb).then(|| self.farm());
         let mut topology = Topology { firewalls, kind, servers: self.servers, routers, farm, ..Topology::new(name) };
+        if self.console {
+            topology = topology.with("api", "listen", CONSOLE);
+        }
         for setting in &self.set {
             let (section, key, value) = parse_setting(setting).with_context(|| {
                 format!("--set wants SECTION.KEY=VALUE, as in group.on-failure=reset, not {setting:?}")
@@ -329,5 +344,8 @@ fn demo(topology: &Topology, program: &Path, keep: bool) -> anyhow::Result<ExitC
     }
     let broken = promises.iter().filter(|promise| !promise.kept).count();
     println!("\n{} promises kept, {broken} broken", promises.len() - broken);
+    if let Some(starved) = story.starved.as_ref().filter(|_| broken > 0) {
+        print!("\n{}", lab::demo::wrap(starved, 0));
+    }
     Ok(if story.kept() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }

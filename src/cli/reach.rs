@@ -26,7 +26,7 @@ pub struct Reach {
     /// How long an engine may take for an answer
     #[arg(long, global = true, value_name = "TIME", default_value = "10s", value_parser = output::parse_duration)]
     timeout: Duration,
-    /// Where the control sockets are
+    /// Where the control sockets are; where none of them is, those of a laboratory are found
     #[arg(long, global = true, hide = true, value_name = "DIRECTORY", env = "FWLB_RUN_DIRECTORY", default_value = RUN_DIRECTORY)]
     run_directory: PathBuf,
 }
@@ -46,7 +46,10 @@ impl Reach {
         if let Some(path) = &self.socket {
             return Ok(vec![self.at(path)]);
         }
-        let running = self.running()?;
+        let running = match self.running()? {
+            none if none.is_empty() => self.in_a_lab()?,
+            running => running,
+        };
         let Some(name) = &self.engine else {
             if running.is_empty() {
                 bail!(
@@ -62,6 +65,31 @@ impl Reach {
                 bail!("engine {name:?} does not run, nor any other\nstart it with: fwlb run CONFIG")
             }
             None => bail!("engine {name:?} does not run; running: {}", names(&running)),
+        }
+    }
+
+    /// The engines of the laboratory that stands, where no others run.
+    fn in_a_lab(&self) -> anyhow::Result<Vec<Engine>> {
+        if self.run_directory != Path::new(RUN_DIRECTORY) {
+            return Ok(Vec::new());
+        }
+        let mut standing = Vec::new();
+        for name in crate::lab::list() {
+            let directory = Path::new(crate::lab::LABS).join(&name);
+            let engines = self.listening_in(&directory)?;
+            if !engines.is_empty() {
+                standing.push((name, directory, engines));
+            }
+        }
+        match standing.len() {
+            0 | 1 => Ok(standing.pop().map(|(_, _, engines)| engines).unwrap_or_default()),
+            _ => {
+                let each = standing
+                    .iter()
+                    .map(|(name, directory, _)| format!("  FWLB_RUN_DIRECTORY={}    lab {name}", directory.display()));
+                let each: Vec<_> = each.collect();
+                bail!("no engine runs here but those of several labs: choose one by\n{}", each.join("\n"))
+            }
         }
     }
 

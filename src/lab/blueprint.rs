@@ -86,15 +86,22 @@ pub fn firewall(lab: &Topology, number: u8) -> Vec<Command> {
 /// Takes a firewall's cable away (`up == false`) or puts it back.
 pub fn cable(lab: &Topology, number: u8, leg: Leg, up: bool) -> Vec<Command> {
     let state = if up { "up" } else { "down" };
-    let (namespace, suffix) = match lab.kind {
+    let ends: Vec<_> = leg.sides().iter().filter_map(|side| cable_end(lab, number, *side)).collect();
+    let Some((namespace, _)) = ends.first() else { return Vec::new() };
+    let lines: Vec<_> = ends.iter().map(|(_, device)| format!("link set {device} {state}")).collect();
+    vec![Command::ip_in(namespace, &lines)]
+}
+
+/// The end of a firewall's cable by which it is cut: its namespace and device; `None` for paths that are VLANs of one trunk.
+pub fn cable_end(lab: &Topology, number: u8, side: Side) -> Option<(String, String)> {
+    let side = side.engine();
+    match lab.kind {
         FirewallKind::Strict | FirewallKind::Loose | FirewallKind::Nat => {
-            (lab.namespace(Node::Switch), format!("fw{number}-"))
+            Some((lab.namespace(Node::Switch), format!("fw{number}-{side}")))
         }
-        FirewallKind::Transparent => (lab.namespace(Node::Firewall(number)), String::new()),
-        FirewallKind::Vlan => return Vec::new(),
-    };
-    let lines: Vec<_> = leg.sides().iter().map(|side| format!("link set {suffix}{} {state}", side.engine())).collect();
-    vec![Command::ip_in(&namespace, &lines)]
+        FirewallKind::Transparent => Some((lab.namespace(Node::Firewall(number)), side.to_owned())),
+        FirewallKind::Vlan => None,
+    }
 }
 
 /// The devices that an engine owns toward the firewalls, with the firewall behind each (0: all of them).
@@ -198,6 +205,9 @@ fn assign(device: &str, address: Pair) -> Vec<String> {
 fn engines(lab: &Topology) -> Vec<Command> {
     let mut commands: Vec<_> =
         lab.sides().iter().map(|side| Command::sysctl(&lab.namespace(side.node()), STATION)).collect();
+    // For who listens on loopback: the engine's API, and what an operator runs beside it.
+    let loopback = |side: &Side| Command::ip_in(&lab.namespace(side.node()), &["link set lo up".to_owned()]);
+    commands.extend(lab.sides().iter().map(loopback));
     if lab.routers == Routers::Single {
         commands.extend(plug(lab, Node::Inner, near_device(Side::Outer), "inner-clients", "br-clients", 1500));
         commands.extend(plug(lab, Node::Inner, near_device(Side::Inner), "inner-near", "br-servers", lab.server_mtu));

@@ -27,7 +27,7 @@ pub fn configuration(lab: &Topology, side: Side, directory: &str) -> String {
             ("state", format!("{directory}/state/{name}").into()),
         ],
     );
-    for optional in ["limits", "log", "timeouts"] {
+    for optional in ["api", "limits", "log", "timeouts"] {
         if lab.settings.contains_key(optional) {
             section(&mut text, lab, optional, &[]);
         }

@@ -87,6 +87,48 @@ impl Lab {
         }
     }
 
+    /// Kills an engine, as a crash would; in a one-box lab both.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn fail_engine(&mut self, side: Side) -> Result<(), LabError> {
+        let process = self.process_of(side)?;
+        match self.runs(process) {
+            true => self.stop_engine(process, Stop::Kill),
+            false => Err(LabError::Topology(format!("engine {} does not run", side.engine()))),
+        }
+    }
+
+    /// Starts an engine again that was killed, with its configuration file as it is.
+    ///
+    /// # Errors
+    /// It runs already; a process.
+    pub fn heal_engine(&mut self, side: Side) -> Result<(), LabError> {
+        let process = self.process_of(side)?;
+        match self.runs(process) {
+            true => Err(LabError::Topology(format!("engine {} runs", side.engine()))),
+            false => self.start_engine(process),
+        }
+    }
+
+    /// The side whose process runs an engine.
+    fn process_of(&self, side: Side) -> Result<Side, LabError> {
+        match self.topology().routers {
+            Routers::OneBox => Ok(Side::Outer),
+            _ if self.topology().sides().contains(&side) => Ok(side),
+            _ => Err(LabError::Topology(format!("this lab has no engine {}", side.engine()))),
+        }
+    }
+
+    /// True if the process of an engine lives: not one that ended and that nobody has asked about yet.
+    pub fn runs(&self, side: Side) -> bool {
+        let pid = fs::read_to_string(self.directory().join(format!("{}.pid", side.engine()))).unwrap_or_default();
+        let state = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+        // The name, which stands in brackets, may have brackets in it (proc_pid_stat(5)).
+        let after = state.rsplit_once(") ").map(|(_, rest)| rest);
+        !pid.trim().is_empty() && after.is_some_and(|rest| !rest.starts_with('Z'))
+    }
+
     /// Waits until the engines report every firewall up.
     ///
     /// # Errors

@@ -206,6 +206,22 @@ impl Lab {
         blueprint::cable(&self.topology, firewall, leg, up).iter().try_for_each(|command| command.run().map(drop))
     }
 
+    /// The cables of a firewall that are cut: `outer`, `inner`.
+    ///
+    /// # Errors
+    /// `ip` fails.
+    pub fn cut(&self, firewall: u8) -> Result<Vec<&'static str>, LabError> {
+        let mut cut = Vec::new();
+        for side in Side::BOTH {
+            let Some((namespace, device)) = blueprint::cable_end(&self.topology, firewall, side) else { continue };
+            let shown = Command::new(["ip", "-n", &namespace, "-o", "link", "show", &device]).run()?;
+            if !is_set_up(&shown) {
+                cut.push(side.engine());
+            }
+        }
+        Ok(cut)
+    }
+
     /// Turns a firewall off and on again: it forgets every flow and its counters.
     ///
     /// # Errors
@@ -311,10 +327,13 @@ pub fn remove(name: &str) -> Result<(), LabError> {
         Command::new(["ip", "netns", "del", namespace]).run()?;
     }
     let path = Path::new(LABS).join(name);
-    match fs::remove_dir_all(&path) {
+    let removed = match fs::remove_dir_all(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(LabError::File { path, source: error }),
         Ok(()) | Err(_) => Ok(()),
-    }
+    };
+    // Of the last lab; while another stands it is not empty.
+    let _ = fs::remove_dir(LABS);
+    removed
 }
 
 /// The labs that stand, or of which something is left.
@@ -337,6 +356,12 @@ fn require_root() -> Result<(), LabError> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().nth(1));
     if effective == Some("0") { Ok(()) } else { Err(LabError::NotRoot) }
+}
+
+/// Reads the flags of `ip -o link show`: `3: fw1-outer@if2: <BROADCAST,MULTICAST,UP,LOWER_UP> ...`.
+fn is_set_up(shown: &str) -> bool {
+    let flags = shown.split_once('<').and_then(|(_, rest)| rest.split_once('>'));
+    flags.is_some_and(|(flags, _)| flags.split(',').any(|flag| flag == "UP"))
 }
 
 /// Reads `nft -j list counters`.
@@ -372,6 +397,13 @@ mod tests {
 
         assert_eq!(drops(json), Some(FirewallDrops { invalid: 3, new_not_syn: 0, passed: 7 }));
         assert_eq!(drops("{}"), None);
+    }
+
+    #[test]
+    fn a_device_is_set_up_by_its_own_flag_and_not_by_its_carriers() {
+        assert!(is_set_up("3: fw1-outer@if2: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 state UP"));
+        assert!(!is_set_up("3: fw1-outer@if2: <BROADCAST,MULTICAST,LOWER_UP> mtu 1500 state UP"));
+        assert!(!is_set_up(""));
     }
 
     #[test]

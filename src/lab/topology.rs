@@ -377,8 +377,8 @@ impl FirewallKind {
 }
 
 /// Sections of the configuration file that [`Topology::settings`] may name.
-pub const SECTIONS: [&str; 8] =
-    ["engine", "limits", "log", "timeouts", "group", "group.check", "service", "service.check"];
+pub const SECTIONS: [&str; 9] =
+    ["engine", "api", "limits", "log", "timeouts", "group", "group.check", "service", "service.check"];
 
 /// Whether `name` can name a laboratory.
 pub fn is_lab_name(name: &str) -> bool {

@@ -38,8 +38,24 @@ fn a_lab_stands_breaks_heals_and_leaves_no_trace() {
         std::thread::sleep(std::time::Duration::from_millis(20));
         said(&lab(&name, &["status"])).lines().any(|line| line.contains("fw2") && line.contains("down"))
     });
-    assert!(down, "{}", said(&lab(&name, &["status"])));
+    let status = said(&lab(&name, &["status"]));
+    assert!(down && status.lines().any(|line| line.contains("fw2") && line.contains("inner cable cut")), "{status}");
     assert!(lab(&name, &["heal", "fw2"]).status.success());
+    assert!(!said(&lab(&name, &["status"])).contains("cable cut"));
+
+    // An engine is killed and started again; the console's word for it is in the list of what to try.
+    assert!(lab(&name, &["fail", "inner"]).status.success());
+    let twice = lab(&name, &["fail", "inner"]);
+    assert!(!twice.status.success() && said(&twice).contains("does not run"), "{}", said(&twice));
+    assert!(lab(&name, &["heal", "inner"]).status.success());
+    let directory = format!("/run/fwlb-lab/{name}");
+    let healthy = (0..200).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        let health =
+            Command::new(FWLB).env("FWLB_RUN_DIRECTORY", &directory).arg("health").output().expect("fwlb runs");
+        health.status.success() && said(&health).contains("inner: ok")
+    });
+    assert!(healthy, "{}", said(&lab(&name, &["status"])));
     assert!(!lab(&name, &["fail", "fw9"]).status.success());
 
     // A crash of the engines leaves the lab to be removed all the same.

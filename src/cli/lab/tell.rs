@@ -33,6 +33,7 @@ pub fn how_to_play(lab: &Lab) -> String {
             format!("{lab_command} fail fw1              (--leg inner: half dead)"),
             format!("{lab_command} heal fw1"),
             format!("fwlb -s {near} set firewall fw1 drain"),
+            format!("{lab_command} fail inner            (the engine is killed; heal starts it again)"),
         ]);
     }
     if served {
@@ -48,8 +49,21 @@ pub fn how_to_play(lab: &Lab) -> String {
         format!("fwlb -s {inner} explain tcp {}:40000 {}:80", client.v4, target.v4),
     ]);
 
+    let directory = lab.directory().display();
+    look.push(format!(
+        "export FWLB_RUN_DIRECTORY={directory}    (then plain fwlb show, top, capture ... mean this lab)"
+    ));
+    let mut consoles = Vec::new();
+    if let Some(listen) = topology.settings.get("api").and_then(|api| api.get("listen")?.as_str()) {
+        for side in topology.sides() {
+            let namespace = topology.namespace(side.node());
+            consoles.push(format!("http://{listen}/ in the namespace {namespace}: the console of {}", side.engine()));
+            consoles.push(format!("ip netns exec {namespace} chromium --no-sandbox http://{listen}/"));
+        }
+    }
+
     let mut text = format!("Lab {} stands: {}. Play with it:\n", topology.name, stations(topology));
-    for (title, lines) in [("traffic", traffic), ("look", look), ("break", breaks)] {
+    for (title, lines) in [("traffic", traffic), ("look", look), ("console", consoles), ("break", breaks)] {
         text += &section(title, &lines);
     }
     text += &section("remove", &[format!("{lab_command} down")]);
@@ -131,9 +145,15 @@ fn firewalls(lab: &Lab, problems: &mut Vec<String>) -> anyhow::Result<String> {
         let sessions = seen[0].map_or("?".to_owned(), |firewall| firewall.sessions.to_string());
         let drops = lab.drops(number)?;
         let counted = [drops.passed, drops.invalid, drops.new_not_syn].map(|count| count.to_string());
-        rows.push([vec![name, outer, inner, sessions], counted.to_vec()].concat());
+        let done = match lab.cut(number)?.as_slice() {
+            [] => "-".to_owned(),
+            [one] => format!("{one} cable cut"),
+            _ => "cables cut".to_owned(),
+        };
+        rows.push([vec![name, outer, inner, sessions], counted.to_vec(), vec![done]].concat());
     }
-    let titles = ["FIREWALL", "OUTER SEES", "INNER SEES", ">SESSIONS", ">PASSED", ">INVALID", ">NEW-NOT-SYN"];
+    let titles =
+        ["FIREWALL", "OUTER SEES", "INNER SEES", ">SESSIONS", ">PASSED", ">INVALID", ">NEW-NOT-SYN", "DONE TO IT"];
     Ok(table(&titles, &rows))
 }
 

@@ -6,6 +6,7 @@
 //! with it, so their clients are told at once and open anew, instead of hanging until a time-out.
 
 mod firewalls;
+mod pressure;
 mod promise;
 mod report;
 mod screen;
@@ -17,6 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
 pub use firewalls::sessions;
+use pressure::Pressure;
 pub use promise::{Promise, promises, wrap};
 pub use report::{Evidence, Report};
 pub use screen::Screen;
@@ -35,6 +37,8 @@ pub struct Story {
     pub firewalls: Option<Report>,
     /// Servers died.
     pub servers: Option<ServerReport>,
+    /// How long something on this machine wanted a CPU and had none, in words, if that was long.
+    pub starved: Option<String>,
 }
 
 impl Story {
@@ -83,6 +87,7 @@ pub fn validate(topology: &Topology) -> Result<(), LabError> {
 /// The lab does not do what it is told; `stop` was set.
 pub fn run(lab: &mut Lab, screen: &mut Screen, stop: &AtomicBool) -> Result<Story, LabError> {
     let mut story = Story::default();
+    let pressure = Pressure::begin();
     if lab.topology().firewalls > 0 {
         screen.title("A firewall dies");
         let report = firewalls::run(lab, screen, stop)?;
@@ -95,6 +100,7 @@ pub fn run(lab: &mut Lab, screen: &mut Screen, stop: &AtomicBool) -> Result<Stor
         screen.note(&report.to_string());
         story.servers = Some(report);
     }
+    story.starved = pressure.and_then(|pressure| pressure.end());
     Ok(story)
 }
 
