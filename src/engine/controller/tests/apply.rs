@@ -109,7 +109,7 @@ fn a_link_that_is_added_without_its_device_cuts_off_its_own_firewall_alone() {
     apply(&mut sandwich, &more, None);
 
     assert_eq!(sandwich.states(OUTER)[..2], ["up", "up"]);
-    assert_eq!(sandwich.firewall(OUTER, 2).reason.as_deref(), Some("the engine's own link to it is down"));
+    assert_eq!(sandwich.firewall(OUTER, 2).reason.as_deref(), Some("link more is down"));
     sandwich.run(Duration::from_secs(3));
     assert_eq!(sandwich.states(OUTER)[..2], ["up", "up"]);
     apply(&mut sandwich, &with(&both, ""), None);
