@@ -222,13 +222,15 @@ impl Control {
         self.devices_changed(changes);
     }
 
-    /// Does what the controller wants done.
+    /// Does what the controller wants done. Workers have its snapshot before frames leave: the answers may be here at once, and by
+    /// the snapshot of before be nobody's.
     fn settle(&mut self, punts: &PuntReceiver) {
         let refused = punts.take_refused();
         if refused > 0 {
             let now = self.now();
             self.controller.handle_punt_loss(refused, now);
         }
+        self.publish_now();
         loop {
             let made: ArrayVec<_, BURST> = std::iter::from_fn(|| self.controller.poll_transmit()).take(BURST).collect();
             self.show(&made);
@@ -238,7 +240,6 @@ impl Control {
                 break;
             }
         }
-        self.publish_now();
         self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
     }
 

@@ -219,7 +219,8 @@ impl Controller {
         if was == is {
             return;
         }
-        self.publish = true;
+        // At once: what answers to frames that follow is not for this engine by the snapshot of before.
+        (self.publish, self.publish_from) = (true, now);
         if was.0 != is.0 {
             let state = |up| Some(if up { "up" } else { "down" });
             self.change("link", &name, state(was.0), state(is.0), Some(reason), None);
