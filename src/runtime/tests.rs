@@ -20,6 +20,7 @@ use crate::time::Duration;
 
 mod devices;
 mod metrics;
+mod restart;
 
 /// A file of an engine called `name` with these links, its sockets and state in `directory`.
 fn file(directory: &Path, name: &str, links: &str) -> EngineFile {
