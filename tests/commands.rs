@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use fwlb::api::{Answer, ApiError, Backend, CaptureRequest, Download, Request, ServerChange, Via, router};
 use fwlb::config::{Admin, Difference};
 use fwlb::engine::view::{
-    AlarmView, CheckView, EventView, ExchangeStep, ExchangeView, FirewallView, OverrideView, PinView, PlanView,
-    ReloadView, ServerView, ServiceView, SessionView, StatusView,
+    AlarmView, CheckView, ConfigView, EventView, ExchangeStep, ExchangeView, FirewallView, OverrideView, PinView,
+    PlanView, ReloadView, ServerView, ServiceView, SessionView, StatusView,
 };
 use fwlb::wire::MacAddr;
 use fwlb::wire::pcapng;
@@ -55,7 +55,9 @@ impl Backend for Fake {
             Request::Reload { config, .. } => Ok(Answer::Reload(self.reload(config))),
             Request::Plan { .. } => Ok(Answer::Plan(Box::new(self.plan()))),
             Request::Probe { subject } => Ok(Answer::Exchanges(vec![self.exchange(&subject, true)])),
-            Request::Config => Ok(Answer::Config { text: format!("# of {}\n", self.name) }),
+            Request::Config { .. } => {
+                Ok(Answer::Config(ConfigView { text: format!("# of {}\n", self.name), settings: None }))
+            }
             Request::Links => Ok(Answer::Links(vec![])),
             Request::Neighbors => Ok(Answer::Neighbors(vec![])),
             Request::Peers => Ok(Answer::Peers(vec![])),

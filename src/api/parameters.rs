@@ -67,6 +67,16 @@ pub(super) struct EventsQuery {
     pub(super) engine: Option<String>,
 }
 
+/// How much of the configuration.
+#[derive(Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ConfigQuery {
+    /// True: every key with its value, those that the file leaves to their defaults marked; else the file as it was read.
+    pub(super) all: Option<bool>,
+    /// The engine; absent: every one.
+    pub(super) engine: Option<String>,
+}
+
 /// Which flow.
 #[derive(Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -173,6 +183,12 @@ impl Question for SessionsQuery {
 impl Question for EventsQuery {
     fn request(self) -> Result<(Option<String>, Request), ApiError> {
         Ok((self.engine, Request::Events { after: self.after.unwrap_or(0) }))
+    }
+}
+
+impl Question for ConfigQuery {
+    fn request(self) -> Result<(Option<String>, Request), ApiError> {
+        Ok((self.engine, Request::Config { all: self.all.unwrap_or(false) }))
     }
 }
 

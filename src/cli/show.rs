@@ -53,7 +53,14 @@ enum What {
         follow: bool,
     },
     /// The configuration in force, without secrets
-    Config,
+    ///
+    /// As the file was written, or with --all every key with its value, those that the file leaves to their defaults marked. What
+    /// each key means is in fwlb.toml(5).
+    Config {
+        /// Every key with its value; `fwlb check` reads it again
+        #[arg(long)]
+        all: bool,
+    },
 }
 
 #[derive(Debug, Clone, clap::Args)]
@@ -105,7 +112,7 @@ impl What {
             }),
             Self::Counters => Request::Counters,
             Self::Events { .. } => Request::Events { after: 0 },
-            Self::Config => Request::Config,
+            Self::Config { all } => Request::Config { all: *all },
         }
     }
 }
@@ -123,7 +130,7 @@ pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
         | What::Services
         | What::Sessions(_)
         | What::Events { .. }
-        | What::Config => reach.engines()?,
+        | What::Config { .. } => reach.engines()?,
     };
     if let What::Events { follow: true } = what {
         return block_on(follow(&engines, reach.json))?;

@@ -188,6 +188,9 @@ fn examples() -> Vec<(Request, Answer)> {
     let unresolved = json!({"engine": "outer", "address": "10.1.0.12", "link": "firewalls", "state": "incomplete"});
     let exchange = json!({"engine": "outer", "subject": "perimeter/fw1", "ok": true, "rtt_us": 250,
         "steps": [{"at_us": 0, "direction": "sent", "what": "echo request"}]});
+    let all = json!({"text": "[engine]", "settings": [
+        {"subject": "engine", "key": "name", "value": "\"outer\"", "default": false, "means": null},
+        {"subject": "engine", "key": "workers", "value": null, "default": true, "means": "one per CPU"}]});
     let reload = json!({"engine": "outer", "config": "/a", "own_config": "/a", "changed": true,
         "differences": [difference], "diagnostics": ""});
     vec![
@@ -198,7 +201,8 @@ fn examples() -> Vec<(Request, Answer)> {
         (Request::Peers, Answer::Peers(measured.peers.clone())),
         (Request::Services, Answer::Services(measured.services.clone())),
         (Request::Counters, Answer::Counters(measured.counters.clone())),
-        (Request::Config, Answer::Config { text: "[engine]".to_owned() }),
+        (Request::Config { all: false }, Answer::Config(view(json!({"text": "[engine]"})))),
+        (Request::Config { all: true }, Answer::Config(view(all))),
         (Request::Sessions(Default::default()), Answer::Sessions(vec![view(session), view(whole)])),
         (Request::Events { after: 0 }, Answer::Events(vec![view(event), view(told)])),
         (explain(), Answer::Explain(Box::new(view(explained)))),
