@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use fwlb::api::{Answer, ApiError, Backend, CaptureRequest, Done, Download, Request, ServerChange, Via, router};
 use fwlb::config::{Admin, Difference};
 use fwlb::engine::view::{
-    AlarmView, CheckView, EventView, ExchangeStep, ExchangeView, FirewallView, HealthView, OverrideView, PinView,
-    PlanView, ProblemView, ReloadView, ServerView, ServiceView, SessionView, StatusView,
+    AlarmView, CheckView, ConfigView, EventView, ExchangeStep, ExchangeView, FirewallView, HealthView, OverrideView,
+    PinView, PlanView, ProblemView, ReloadView, ServerView, ServiceView, SessionView, StatusView,
 };
 use fwlb::wire::MacAddr;
 use fwlb::wire::pcapng;
@@ -57,7 +57,9 @@ impl Backend for Fake {
             Request::Reload { config, .. } => Ok(Answer::Reload(self.reload(config))),
             Request::Plan { .. } => Ok(Answer::Plan(Box::new(self.plan()))),
             Request::Probe { subject } => Ok(Answer::Exchanges(vec![self.exchange(&subject, true)])),
-            Request::Config => Ok(Answer::Config { text: format!("# of {}\n", self.name) }),
+            Request::Config { .. } => {
+                Ok(Answer::Config(ConfigView { text: format!("# of {}\n", self.name), settings: None }))
+            }
             Request::Health => Ok(Answer::Health(self.health())),
             Request::Links => Ok(Answer::Links(vec![])),
             Request::Neighbors => Ok(Answer::Neighbors(vec![])),

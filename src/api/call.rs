@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::api::parameters::{EventsQuery, ExplainQuery, PingBody, ProbeBody, SessionsQuery};
+use crate::api::parameters::{ConfigQuery, EventsQuery, ExplainQuery, PingBody, ProbeBody, SessionsQuery};
 use crate::api::parameters::{PlanBody, ReloadBody, SetFirewallBody, SetServerBody, SetServiceBody};
 use crate::api::{Request, ServerChange, Via, flow_text};
 
@@ -32,7 +32,8 @@ impl Request {
             Self::Counters => plain("counters"),
             Self::Measures => plain("measures"),
             Self::Events(filter) => query("events", &EventsQuery::from(filter)),
-            Self::Config => plain("config"),
+            Self::Config { all: false } => plain("config"),
+            Self::Config { all: true } => query("config", &ConfigQuery { all: Some(true), engine: None }),
             Self::Explain { flow, from } => {
                 let from = from.map(|from| from.to_string());
                 query("explain", &ExplainQuery { flow: flow_text::show(&flow), from, engine: None })

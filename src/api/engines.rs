@@ -171,7 +171,7 @@ fn scope(request: &Request) -> Scope {
         | Request::Services
         | Request::Sessions(_)
         | Request::Events(_)
-        | Request::Config => Scope::Each,
+        | Request::Config { .. } => Scope::Each,
         Request::SetFirewall { .. } => Scope::WhoKnows,
         // A sum over engines would count packets twice, and a flat object has no place for a name.
         Request::Counters

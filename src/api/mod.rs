@@ -170,7 +170,10 @@ pub enum Request {
     /// `show events`: the last 1000 state changes, and the last 1000 of what operators and configurations changed.
     Events(EventFilter),
     /// `show config`: the text in force, secrets hidden.
-    Config,
+    Config {
+        /// Every key with its value instead, those that the text leaves out too.
+        all: bool,
+    },
     /// Everything that is measured: what `/metrics` is made of.
     Measures,
     /// `explain`.
@@ -284,10 +287,7 @@ pub enum Answer {
     /// `show events`.
     Events(Vec<view::EventView>),
     /// `show config`: the text.
-    Config {
-        /// The text in force.
-        text: String,
-    },
+    Config(view::ConfigView),
     /// `explain`.
     Explain(Box<view::ExplainView>),
     /// `probe`: one exchange per path of the firewall, or per address of the server; `ping`: one.
@@ -316,7 +316,7 @@ impl Answer {
             Request::Counters => read(json).map(Self::Counters),
             Request::Events(_) => read(json).map(Self::Events),
             Request::Measures => read(json).map(Self::Measures),
-            Request::Config => read(json).map(|Text { text }| Self::Config { text }),
+            Request::Config { .. } => read(json).map(Self::Config),
             Request::Explain { .. } => read(json).map(Self::Explain),
             Request::SetFirewall { .. } | Request::SetServer { .. } | Request::SetService { .. } => {
                 read(json).map(Self::Done)
@@ -326,13 +326,6 @@ impl Answer {
             Request::Probe { .. } | Request::Ping { .. } => read(json).map(Self::Exchanges),
         }
     }
-}
-
-/// A configuration as it was written.
-#[derive(Deserialize, ToSchema)]
-struct Text {
-    /// The configuration in force, secrets hidden.
-    text: String,
 }
 
 /// A change that was made.

@@ -75,6 +75,16 @@ pub(super) struct EventsQuery {
     pub(super) engine: Option<String>,
 }
 
+/// How much of the configuration.
+#[derive(Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ConfigQuery {
+    /// True: every key with its value, those that the file leaves to their defaults marked; else the file as it was read.
+    pub(super) all: Option<bool>,
+    /// The engine; absent: every one.
+    pub(super) engine: Option<String>,
+}
+
 /// Which flow.
 #[derive(Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -219,6 +229,12 @@ impl Question for EventsQuery {
             limit: self.limit,
         };
         Ok((self.engine, Request::Events(filter)))
+    }
+}
+
+impl Question for ConfigQuery {
+    fn request(self) -> Result<(Option<String>, Request), ApiError> {
+        Ok((self.engine, Request::Config { all: self.all.unwrap_or(false) }))
     }
 }
 

@@ -18,9 +18,11 @@ use crate::api::capture::{CaptureBody, EndQuery, Streamed};
 use crate::api::console::console;
 use crate::api::guard::{Caller, CallerView, User};
 use crate::api::openapi::{Answered, Described, Verb, described};
-use crate::api::parameters::{EventsQuery, ExplainQuery, Order, PingBody, PlainQuery, ProbeBody, Question};
+use crate::api::parameters::{
+    ConfigQuery, EventsQuery, ExplainQuery, Order, PingBody, PlainQuery, ProbeBody, Question,
+};
 use crate::api::parameters::{PlanBody, ReloadBody, SessionsQuery, SetFirewallBody, SetServerBody, SetServiceBody};
-use crate::api::{Answer, ApiError, Backend, Done, Engines, Request, Text, capture, metrics, openapi};
+use crate::api::{Answer, ApiError, Backend, Done, Engines, Request, capture, metrics, openapi};
 use crate::engine::view;
 
 /// A request body is a few words.
@@ -86,7 +88,8 @@ fn routes<B: Backend>() -> Vec<Route<B>> {
     use Verb::{Delete, Get, Post, Put};
     use openapi::{object, object_of_each, rows, rows_of_each};
     use view::{
-        EventView, ExchangeView, ExplainView, FirewallView, HealthView, LinkView, MeasuresView, NeighborView, PeerView,
+        ConfigView, EventView, ExchangeView, ExplainView, FirewallView, HealthView, LinkView, MeasuresView,
+        NeighborView, PeerView,
     };
     use view::{PlanView, ReloadView, ServiceView, SessionView, StatusView};
     const CAPTURE: &str = "/api/v1/capture";
@@ -99,7 +102,7 @@ fn routes<B: Backend>() -> Vec<Route<B>> {
         plain("/api/v1/peers", Request::Peers, "The engines on the far sides", rows::<PeerView>()),
         plain("/api/v1/services", Request::Services, "Services and their servers", rows::<ServiceView>()),
         plain("/api/v1/counters", Request::Counters, "Counters of one instant", openapi::counters()),
-        plain("/api/v1/config", Request::Config, "The configuration in force", object_of_each::<Text>()),
+        asks::<B, ConfigQuery>("/api/v1/config", "The configuration in force", object_of_each::<ConfigView>()),
         plain("/api/v1/measures", Request::Measures, "What `/metrics` is made of", object::<MeasuresView>()),
         asks::<B, SessionsQuery>("/api/v1/sessions", "Live sessions", rows::<SessionView>()),
         asks::<B, EventsQuery>("/api/v1/events", "State changes, oldest first", rows_of_each::<EventView>()),

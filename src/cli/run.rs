@@ -23,6 +23,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     for path in &args.configs {
         outcomes.push(check::load(path)?);
     }
+    outcomes.iter_mut().for_each(config::refuse_hidden);
     config::compare(&mut outcomes);
     let errors = outcomes.iter().map(|outcome| outcome.diagnostics.errors()).sum();
     let mut engines = Vec::new();

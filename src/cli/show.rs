@@ -50,7 +50,14 @@ enum What {
     /// The last state changes; what operators did is kept over restarts
     Events(EventArgs),
     /// The configuration in force, without secrets
-    Config,
+    ///
+    /// As the file was written, or with --all every key with its value, those that the file leaves to their defaults marked. What
+    /// each key means is in fwlb.toml(5).
+    Config {
+        /// Every key with its value; `fwlb check` reads it again
+        #[arg(long)]
+        all: bool,
+    },
 }
 
 #[derive(Debug, Clone, clap::Args)]
@@ -135,7 +142,7 @@ impl What {
             }),
             Self::Counters => Request::Counters,
             Self::Events(args) => Request::Events(args.filter()),
-            Self::Config => Request::Config,
+            Self::Config { all } => Request::Config { all: *all },
         }
     }
 }
@@ -153,7 +160,7 @@ pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
         | What::Services
         | What::Sessions(_)
         | What::Events(_)
-        | What::Config => reach.engines()?,
+        | What::Config { .. } => reach.engines()?,
     };
     if let What::Events(args) = &what
         && args.follow

@@ -82,6 +82,16 @@ impl Diagnostics {
         self.found.push(diagnostic);
     }
 
+    /// Makes errors of the warnings that say this; true if there are any.
+    pub fn harden(&mut self, message: &str) -> bool {
+        let mut any = false;
+        for found in self.found.iter_mut().filter(|found| found.message == message) {
+            found.severity = Severity::Error;
+            any = true;
+        }
+        any
+    }
+
     /// Brings them into the order of the text; of the same place errors come first, and the same thing is said once.
     pub fn sort(&mut self) {
         self.found.sort_by(|a, b| (a.span.start, a.severity, &a.message).cmp(&(b.span.start, b.severity, &b.message)));

@@ -2,16 +2,18 @@
 
 mod facts;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 
 use crate::config::diagnostic::Diagnostic;
-use crate::config::file::{self, File};
 use crate::config::reader::Field;
+use crate::config::schema::Key;
+use crate::config::typed::Typed;
+use crate::config::validate::HIDDEN_SECRET;
 use crate::config::{Config, Outcome};
 
-use facts::{Fact, subjects};
+pub(super) use facts::{HIDDEN, Section, Value, sections};
 
 /// One difference.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
@@ -29,9 +31,9 @@ pub struct Difference {
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { subject, key, from, to } = self;
-        let show =
-            |value: &Option<String>| value.as_deref().filter(|text| !text.is_empty()).unwrap_or("none").to_owned();
+        let show = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
         match key {
+            Some(key) if from == to => write!(f, "{subject}: {key} changed"),
             Some(key) => write!(f, "{subject}: {key} {} -> {}", show(from), show(to)),
             None if from.is_none() => write!(f, "{subject}: added"),
             None => write!(f, "{subject}: removed"),
@@ -39,65 +41,110 @@ impl fmt::Display for Difference {
     }
 }
 
-/// What is different in `new`, in the order of the files: first what is gone or changed, then what is added.
+/// A difference, and where in the new file it comes from.
+struct Change<'a> {
+    told: Difference,
+    /// The section and key that differ; `None`: whole sections do.
+    of: Option<(&'a Section, &'static Key)>,
+}
+
+/// What is different in `new`, in the order of the files: first what is gone or changed, then what is added. Whatever a reload
+/// takes is told. What may not be shown is told as changed: before and after are the same word then.
 pub fn differences(old: &Config, new: &Config) -> Vec<Difference> {
-    let (was, is) = (subjects(old), subjects(new));
-    let known: BTreeMap<&String, &Vec<Fact>> = is.iter().map(|(subject, facts)| (subject, facts)).collect();
+    let (was, is) = (sections(old), sections(new));
+    changes(&was, &is).into_iter().map(|change| change.told).collect()
+}
+
+fn changes<'a>(was: &'a [Section], is: &'a [Section]) -> Vec<Change<'a>> {
+    let place = |section: &'a Section| (section.subject.as_str(), section.within());
+    let new: BTreeMap<_, _> = is.iter().map(|section| (place(section), section)).collect();
+    let old: BTreeSet<_> = was.iter().map(place).collect();
     let mut found = Vec::new();
-    for (subject, facts) in &was {
-        let Some(others) = known.get(subject) else {
-            let from = Some(String::new());
-            found.push(Difference { subject: subject.clone(), key: None, from, to: None });
-            continue;
-        };
-        for (fact, other) in facts.iter().zip(*others) {
-            if (&fact.shown, fact.told_by) != (&other.shown, other.told_by) {
-                let (from, to) = (Some(fact.shown.clone()), Some(other.shown.clone()));
-                found.push(Difference { subject: subject.clone(), key: Some(fact.key.to_owned()), from, to });
+    for section in was {
+        match new.get(&place(section)) {
+            Some(other) => changed_facts(section, other, &mut found),
+            // What stands within a subject that is gone is gone with it.
+            None if section.within().is_none() || new.contains_key(&(section.subject.as_str(), None)) => {
+                found.push(whole(section, false));
             }
+            None => {}
         }
     }
-    let before: std::collections::BTreeSet<&String> = was.iter().map(|(subject, _)| subject).collect();
-    for (subject, _) in is.iter().filter(|(subject, _)| !before.contains(subject)) {
-        let to = Some(String::new());
-        found.push(Difference { subject: subject.clone(), key: None, from: None, to });
+    for section in is.iter().filter(|section| !old.contains(&place(section))) {
+        if section.within().is_none() || old.contains(&(section.subject.as_str(), None)) {
+            found.push(whole(section, true));
+        }
     }
     found
+}
+
+/// A section that is there on one side only.
+fn whole(section: &Section, added: bool) -> Change<'_> {
+    let subject = section.subject.clone();
+    let (key, said) = match section.within() {
+        None => (None, String::new()),
+        Some(within) => {
+            let said: Vec<String> =
+                keys_of(section).map(|(key, value)| format!("{} {}", key.name, value.words(key))).collect();
+            (Some(within.to_owned()), said.join(", "))
+        }
+    };
+    let nothing = key.as_ref().map(|_| "none".to_owned());
+    let (from, to) = if added { (nothing, Some(said)) } else { (Some(said), nothing) };
+    Change { told: Difference { subject, key, from, to }, of: None }
+}
+
+fn changed_facts<'a>(section: &'a Section, other: &'a Section, found: &mut Vec<Change<'a>>) {
+    for ((key, from), (_, to)) in keys_of(section).zip(keys_of(other)) {
+        if from != to {
+            let told = Difference {
+                subject: section.subject.clone(),
+                key: Some(section.name(key.name)),
+                from: Some(from.words(key)),
+                to: Some(to.words(key)),
+            };
+            found.push(Change { told, of: Some((other, key)) });
+        }
+    }
+}
+
+/// The facts of a section with the declarations of their keys.
+pub(super) fn keys_of(section: &Section) -> impl Iterator<Item = (&'static Key, &Value)> {
+    section.facts.iter().filter_map(|(name, value)| Some((section.schema.key(name)?, value)))
 }
 
 /// Adds to the file's diagnostics what an engine that runs with `old` cannot take over, each at its place. A file with any of
 /// it is refused as a whole.
 pub fn refuse_restart(old: &Config, outcome: &mut Outcome) {
-    let (Some(new), Some(file)) = (&outcome.config, &outcome.file) else { return };
+    let Some(new) = &outcome.config else { return };
+    let typed = Typed::read(outcome.diagnostics.text());
+    let (was, is) = (sections(old), sections(new));
     let mut found = Vec::new();
-    let mut refuse = |at: Range<usize>, what: &str, from: String, to: String| {
-        let message = format!("{what} cannot change while the engine runs: {from} -> {to}");
-        found.push(Diagnostic::error(at, message).hint("put it back, or restart the engine for it"));
-    };
-    for difference in differences(old, new) {
-        let Difference { subject, key: Some(key), from, to } = difference else { continue };
-        let show = |value: Option<String>| value.filter(|text| !text.is_empty()).unwrap_or_else(|| "none".to_owned());
-        match (subject.as_str(), key.as_str()) {
-            ("timeouts", "fragment") | ("engine" | "limits", _) => {
-                refuse(place(file, &subject, &key), &format!("`{key}` of [{subject}]"), show(from), show(to));
-            }
-            ("log", "level" | "checks") => {}
-            ("log", _) => refuse(place(file, &subject, &key), &format!("`{key}` of [log]"), show(from), show(to)),
-            (link, "device" | "vlan") if link.starts_with("link ") => {
-                let name = &link["link ".len()..];
-                let typed = file.links.iter().find(|typed| typed.name.value().as_deref() == Some(name));
-                let at = typed.map_or(0..0, |typed| match key.as_str() {
-                    "device" => span(&typed.device, &typed.span),
-                    _ => span(&typed.vlan, &typed.span),
-                });
-                refuse(at, &format!("`{key}` of link {name:?}"), show(from), show(to));
-            }
-            (_, _) => {}
+    for Change { told, of } in changes(&was, &is) {
+        let (Some((section, key)), Difference { subject: _, key: _, from: Some(from), to: Some(to) }) = (of, told)
+        else {
+            continue;
+        };
+        if key.restart {
+            let whose = match section.schema.has_header() && section.at.iter().all(|(_, name)| name.is_none()) {
+                true => section.schema.section.to_owned(),
+                false => section.subject.replacen(' ', " \"", 1) + "\"",
+            };
+            let message = format!("`{}` of {whose} cannot change while the engine runs: {from} -> {to}", key.name);
+            let at = typed.as_ref().map_or(0..0, |typed| typed.place(section, key.name));
+            found.push(Diagnostic::error(at, message).hint("put it back, or restart the engine for it"));
         }
     }
     if !found.is_empty() {
         found.into_iter().for_each(|diagnostic| outcome.diagnostics.push(diagnostic));
         outcome.diagnostics.sort();
+        outcome.config = None;
+    }
+}
+
+/// Refuses a file that an engine has shown and that has no secrets any more: it can be checked, not run with.
+pub fn refuse_hidden(outcome: &mut Outcome) {
+    if outcome.diagnostics.harden(HIDDEN_SECRET) {
         outcome.config = None;
     }
 }
@@ -116,39 +163,6 @@ pub fn refuse_link(outcome: &mut Outcome, link: &str, why: &str) {
 
 fn span<T>(field: &Field<T>, section: &Range<usize>) -> Range<usize> {
     field.given().map_or(section.clone(), |given| given.span.clone())
-}
-
-/// Where a key of a section stands; the beginning of the file where it is left to its default.
-fn place(file: &File, section: &str, key: &str) -> Range<usize> {
-    let top = 0..0;
-    let file::Limits { sessions, sticky, neighbors, pending, punts, fragments, held } = &file.limits;
-    let engine = file.engine.as_ref();
-    match (section, key) {
-        ("engine", "name") => engine.map_or(top.clone(), |engine| span(&engine.name, &top)),
-        ("engine", "workers") => engine.map_or(top.clone(), |engine| span(&engine.workers, &top)),
-        ("engine", "io") => engine.map_or(top.clone(), |engine| span(&engine.io, &top)),
-        ("engine", "xdp-send") => engine.map_or(top.clone(), |engine| span(&engine.xdp_send, &top)),
-        ("engine", "busy-poll") => engine.map_or(top.clone(), |engine| span(&engine.busy_poll, &top)),
-        ("engine", "control") => engine.map_or(top.clone(), |engine| span(&engine.control, &top)),
-        ("engine", "state") => engine.map_or(top.clone(), |engine| span(&engine.state, &top)),
-        ("engine", "user") => engine.map_or(top.clone(), |engine| span(&engine.user, &top)),
-        ("engine", "group") => engine.map_or(top.clone(), |engine| span(&engine.group, &top)),
-        ("engine", "sandbox") => engine.map_or(top.clone(), |engine| span(&engine.sandbox, &top)),
-        ("log", "format") => span(&file.log.json, &top),
-        ("log", "sessions") => span(&file.log.sessions, &top),
-        ("log", "syslog") => span(&file.log.syslog, &top),
-        ("log", "facility") => span(&file.log.facility, &top),
-        ("log", "hostname") => span(&file.log.hostname, &top),
-        ("timeouts", "fragment") => span(&file.timeouts.fragment, &top),
-        ("limits", "sessions") => span(sessions, &top),
-        ("limits", "sticky") => span(sticky, &top),
-        ("limits", "neighbors") => span(neighbors, &top),
-        ("limits", "pending") => span(pending, &top),
-        ("limits", "punts") => span(punts, &top),
-        ("limits", "fragments") => span(fragments, &top),
-        ("limits", "held") => span(held, &top),
-        (_, _) => top,
-    }
 }
 
 #[cfg(test)]

@@ -3,9 +3,12 @@
 //! Names are not resolved here; [`crate::config::validate`] does that.
 
 mod api;
+pub(super) mod keys;
 mod log;
 mod read;
+mod service_keys;
 mod services;
+pub(super) mod words;
 
 use std::net::IpAddr;
 use std::ops::Range;

@@ -9,10 +9,14 @@ pub mod demands;
 pub mod diagnostic;
 pub mod difference;
 pub mod file;
+mod in_force;
 pub mod numbering;
 pub mod outside;
 pub mod reader;
+pub mod reference;
+pub mod schema;
 mod synonyms;
+mod typed;
 pub mod validate;
 pub mod value;
 
@@ -37,7 +41,8 @@ pub use api::{Api, Role, Secret, Tls, Token};
 pub use compare::compare;
 pub use demands::demands;
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
-pub use difference::{Difference, differences, refuse_link, refuse_restart};
+pub use difference::{Difference, differences, refuse_hidden, refuse_link, refuse_restart};
+pub use in_force::{Setting, in_force, settings};
 pub use numbering::{InUse, NoNumbers, is_removed, renumber};
 pub use validate::{DOCUMENTATION_SEED, show_ports};
 

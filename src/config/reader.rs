@@ -7,22 +7,10 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
+use crate::config::schema::{self, Key, Kind, Schema, Unset};
 use crate::config::synonyms;
 use crate::config::value::{self, Refused, did_you_mean};
 use crate::time::Duration;
-
-/// What one kind of table may hold.
-#[derive(Debug)]
-pub struct Schema {
-    /// As its header is written: `[[group]]`, `[group.check]`.
-    pub section: &'static str,
-    /// Its keys.
-    pub keys: &'static [&'static str],
-    /// Keys that a later version will have (INTERFACE.md section 4).
-    pub reserved: &'static [&'static str],
-    /// Keys that this version does not have, with what is to be said about each.
-    pub absent: &'static [(&'static str, &'static str)],
-}
 
 /// What a key was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,8 +72,8 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Reads `table`, whose header stands at `span`; reports the keys that `schema` does not have. `all` are the schemas
-    /// of the file: a key that belongs to another section is told so.
+    /// Reads `table`, whose header stands at `span`; reports the keys that `schema` does not have, and those that it requires
+    /// and the table has not. `all` are the schemas of the file: a key that belongs to another section is told so.
     pub fn new(
         table: &'a DeTable<'a>,
         span: Range<usize>,
@@ -94,8 +82,19 @@ impl<'a> Reader<'a> {
         out: &mut Diagnostics,
     ) -> Self {
         for key in table.keys() {
-            if !schema.keys.contains(&&**key.get_ref()) {
+            if schema.key(key.get_ref()).is_none() {
                 out.push(refuse_key(key, schema, all));
+            }
+        }
+        for key in schema.keys {
+            if let Unset::Required(example) = key.unset
+                && !matches!(key.kind, Kind::Table | Kind::Tables)
+                && table.get(key.name).is_none()
+            {
+                let message = format!("{} needs `{}`", schema.section, key.name);
+                out.push(
+                    Diagnostic::error(span.clone(), message).hint(format!("add for example {} = {example}", key.name)),
+                );
             }
         }
         Self { table, schema, span }
@@ -108,16 +107,13 @@ impl<'a> Reader<'a> {
 
     /// The value of `key` as it stands.
     pub fn raw(&self, key: &str) -> Option<&'a Spanned<DeValue<'a>>> {
-        debug_assert!(self.schema.keys.contains(&key), "{} has no key {key}", self.schema.section);
+        debug_assert!(self.schema.key(key).is_some(), "{} has no key {key}", self.schema.section);
         self.table.get(key)
     }
 
-    /// Reports that a required key is missing, if it is.
-    pub fn require(&self, key: &str, example: &str, out: &mut Diagnostics) {
-        if self.raw(key).is_none() {
-            let message = format!("{} needs `{key}`", self.schema.section);
-            out.push(Diagnostic::error(self.span(), message).hint(format!("add for example {key} = {example}")));
-        }
+    /// How `key` is declared.
+    fn key(&self, key: &str) -> &'static Key {
+        self.schema.key(key).expect("the reader asks for declared keys only")
     }
 
     /// A word that `parse` understands.
@@ -153,8 +149,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// One of several words.
-    pub fn choice<T: Copy>(&self, key: &str, choices: &[(&str, T)], out: &mut Diagnostics) -> Field<T> {
+    /// One of several words, those that it is declared with.
+    pub fn choice<T: Copy>(&self, key: &str, choices: &[(&'static str, T)], out: &mut Diagnostics) -> Field<T> {
+        debug_assert!(
+            matches!(self.key(key).kind, Kind::Choice(words) if words() == schema::words(choices)),
+            "`{key}` of {} is declared with other words",
+            self.schema.section
+        );
         let parse = |text: &str| {
             if let Some((_, value)) = choices.iter().find(|(word, _)| *word == text) {
                 return Ok(*value);
@@ -170,19 +171,14 @@ impl<'a> Reader<'a> {
         self.word(key, parse, out)
     }
 
-    /// A whole number in `range`.
-    pub fn number(&self, key: &str, range: RangeInclusive<u64>, out: &mut Diagnostics) -> Field<u64> {
-        self.number_or(key, range, None, out)
+    /// A whole number in its range.
+    pub fn number(&self, key: &str, out: &mut Diagnostics) -> Field<u64> {
+        self.number_or(key, None, out)
     }
 
-    /// A whole number in `range`; `hint` says what to do where another was meant.
-    pub fn number_or(
-        &self,
-        key: &str,
-        range: RangeInclusive<u64>,
-        hint: Option<&str>,
-        out: &mut Diagnostics,
-    ) -> Field<u64> {
+    /// A whole number in its range; `hint` says what to do where another was meant.
+    pub fn number_or(&self, key: &str, hint: Option<&str>, out: &mut Diagnostics) -> Field<u64> {
+        let Kind::Number(range) = &self.key(key).kind else { unreachable!("`{key}` is declared as a number") };
         let Some(raw) = self.raw(key) else { return Field::Absent };
         let expected = match *range.end() {
             u64::MAX => format!("at least {}", range.start()),
@@ -215,15 +211,9 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Numbers and ranges of numbers such as `"200-399"` in `bounds`, of which one may stand alone. `all` is the word for
-    /// the whole of `bounds`, where there is one.
-    pub fn ranges(
-        &self,
-        key: &str,
-        bounds: RangeInclusive<u16>,
-        all: Option<&str>,
-        out: &mut Diagnostics,
-    ) -> Field<Vec<At<RangeInclusive<u16>>>> {
+    /// Numbers and ranges of numbers such as `"200-399"` in its bounds, of which one may stand alone.
+    pub fn ranges(&self, key: &str, out: &mut Diagnostics) -> Field<Vec<At<RangeInclusive<u16>>>> {
+        let Kind::Ranges(bounds, all) = &self.key(key).kind else { unreachable!("`{key}` is declared as ranges") };
         let Some(raw) = self.raw(key) else { return Field::Absent };
         let items = match raw.get_ref() {
             DeValue::Array(array) if array.is_empty() => {
@@ -235,7 +225,7 @@ impl<'a> Reader<'a> {
         };
         let mut ranges = Vec::new();
         for item in &items {
-            match one_range(key, item.get_ref(), &bounds, all) {
+            match one_range(key, item.get_ref(), bounds, *all) {
                 Ok(range) => ranges.push(At::new(range, item.span())),
                 Err(message) => out.push(Diagnostic::error(item.span(), message)),
             }
@@ -259,25 +249,24 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A duration in `range`.
-    pub fn duration(&self, key: &str, range: RangeInclusive<Duration>, out: &mut Diagnostics) -> Field<Duration> {
+    /// A duration in its range.
+    pub fn duration(&self, key: &str, out: &mut Diagnostics) -> Field<Duration> {
+        let Kind::Duration(range) = &self.key(key).kind else { unreachable!("`{key}` is declared as a duration") };
         self.time(key, range, false, out).map(|time| time.expect("`never` was not allowed"))
     }
 
-    /// A duration in `range`, or `None` for "never".
-    pub fn duration_or_never(
-        &self,
-        key: &str,
-        range: RangeInclusive<Duration>,
-        out: &mut Diagnostics,
-    ) -> Field<Option<Duration>> {
+    /// A duration in its range, or `None` for "never".
+    pub fn duration_or_never(&self, key: &str, out: &mut Diagnostics) -> Field<Option<Duration>> {
+        let Kind::DurationOrNever(range) = &self.key(key).kind else {
+            unreachable!("`{key}` is declared as a duration or never")
+        };
         self.time(key, range, true, out)
     }
 
     fn time(
         &self,
         key: &str,
-        range: RangeInclusive<Duration>,
+        range: &RangeInclusive<Duration>,
         never: bool,
         out: &mut Diagnostics,
     ) -> Field<Option<Duration>> {
@@ -445,7 +434,7 @@ fn refuse_key(key: &Spanned<toml::de::DeString<'_>>, schema: &'static Schema, al
     }
     let unknown = Diagnostic::error(key.span(), format!("unknown key `{name}` in {section}"));
     // TOML gives a key to the header above it: a key of the group that stands below [group.check] is the check's.
-    let mut owners = all.iter().filter(|other| other.section != section && other.keys.contains(&name));
+    let mut owners = all.iter().filter(|other| other.section != section && other.key(name).is_some());
     let owner = owners.clone().find(|owner| is_parent(owner.section, section)).or_else(|| owners.next());
     if let Some(owner) = owner.filter(|owner| is_parent(owner.section, section)) {
         return unknown.hint(format!("`{name}` belongs to {}, move it above {section}", owner.section));
@@ -453,11 +442,11 @@ fn refuse_key(key: &Spanned<toml::de::DeString<'_>>, schema: &'static Schema, al
     if let Some(meant) = synonyms::key(section, name) {
         return unknown.hint(meant);
     }
-    match (did_you_mean(name, schema.keys.iter().copied()), owner) {
+    match (did_you_mean(name, schema.names()), owner) {
         (Some(own), _) => unknown.hint(format!("did you mean `{own}`?")),
         (None, Some(owner)) => unknown.hint(format!("`{name}` belongs to {}", owner.section)),
         (None, None) if schema.keys.is_empty() => unknown,
-        (None, None) => unknown.hint(format!("{section} has {}", schema.keys.join(", "))),
+        (None, None) => unknown.hint(format!("{section} has {}", schema.names().collect::<Vec<_>>().join(", "))),
     }
 }
 

@@ -20,6 +20,7 @@ use crate::config::validate::routes::Known;
 use crate::config::{Config, Engine, Limits, Log};
 use crate::session::Timeouts;
 
+pub use secrets::HIDDEN_SECRET;
 pub use services::show_ports;
 
 /// Reads the text of a secret from a file; the error is the operating system's, in words.

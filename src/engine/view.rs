@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use plan::{MemberShare, MoveView, NewFlowsView, PlanView, ReloadView};
+pub use plan::{ConfigView, MemberShare, MoveView, NewFlowsView, PlanView, ReloadView};
 
 use crate::config::Admin;
 use crate::engine::Snapshot;

@@ -13,10 +13,12 @@ use super::{capture, counters, logging, orders, process, sessions};
 use crate::api::metrics::Process;
 use crate::api::names::Member;
 use crate::api::{Answer, ApiError, Backend, CaptureRequest, Done, Download, Request, SessionFilter, Via, names};
-use crate::config::is_removed;
+use crate::config::{self, is_removed};
 use crate::engine::controller::Order;
 use crate::engine::explain::explain;
-use crate::engine::view::{AlarmView, CountersView, ExchangeView, LinkView, NeighborView, OverrideView, StatusView};
+use crate::engine::view::{
+    AlarmView, ConfigView, CountersView, ExchangeView, LinkView, NeighborView, OverrideView, StatusView,
+};
 use crate::engine::{Controller, Counters, Snapshot};
 use crate::flow::FlowKey;
 use crate::id::LinkId;
@@ -73,7 +75,7 @@ impl Backend for EngineBackend {
                 let now = self.shared.clock.wall_time();
                 self.shared.events().select(&filter, now).map(Answer::Events)
             }
-            Request::Config => Ok(Answer::Config { text: hide_secrets(&self.shared.source().text) }),
+            Request::Config { all } => Ok(Answer::Config(self.config(all))),
             Request::Reload { config, by } => {
                 let engine = self.shared.engine.clone();
                 Arc::clone(&self.reloader).reload(engine, config, by).await.map(Answer::Reload)
@@ -136,6 +138,16 @@ impl EngineBackend {
 
     fn snapshot(&self) -> Arc<Snapshot> {
         self.shared.snapshot.load_full()
+    }
+
+    fn config(&self, all: bool) -> ConfigView {
+        let text = self.shared.source().text;
+        if !all {
+            return ConfigView { text: hide_secrets(&text), settings: None };
+        }
+        let config = self.shared.config();
+        let settings = Some(config::settings(&config, &text));
+        ConfigView { text: config::in_force(&config, &text), settings }
     }
 
     async fn status(&self) -> Reply {

@@ -73,8 +73,14 @@ impl Identity {
         for file in files {
             let config = &file.config;
             let sessions = config.log.sessions.as_deref().and_then(Path::parent);
-            let directories = [config.engine.control.parent(), Some(config.engine.state.as_path()), sessions];
-            for directory in directories.into_iter().flatten() {
+            let name = &config.engine.name;
+            let directories = [
+                (config.engine.control.parent(), "control", format!("/run/fwlb/{name}.sock")),
+                (Some(config.engine.state.as_path()), "state", format!("/var/lib/fwlb/{name}")),
+                (sessions, "sessions", format!("/var/log/fwlb/{name}.json")),
+            ];
+            for (directory, key, own) in directories {
+                let Some(directory) = directory else { continue };
                 let system = |what: &str| {
                     let (engine, what) = (config.engine.name.clone(), format!("{what} {}", directory.display()));
                     move |source| RunError::System { engine, what, source }
@@ -82,8 +88,11 @@ impl Identity {
                 match fs::metadata(directory) {
                     Ok(found) if self.may_write(&found) => {}
                     Ok(_) => {
-                        let path = directory.display();
-                        let what = format!("it may not write to {path}: chown -R {}: {path}", self.name);
+                        let what = format!(
+                            "it may not write to {}: {}",
+                            directory.display(),
+                            self.way_out(directory, key, &own)
+                        );
                         return Err(RunError::Identity { user: self.name.clone(), what });
                     }
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -96,6 +105,24 @@ impl Identity {
             }
         }
         Ok(())
+    }
+
+    /// What to do about a directory that the user may not write to. Only what this program makes itself is ever given away: the
+    /// owner of any other directory has his reasons.
+    fn way_out(&self, directory: &Path, key: &str, own: &str) -> String {
+        let section = if key == "sessions" { "log" } else { "engine" };
+        let made_here = match key {
+            "state" => directory == Path::new(own),
+            _ => Path::new(own).parent() == Some(directory),
+        };
+        match made_here {
+            true => format!(
+                "it belongs to somebody else, so stop what runs there, and chown {}: {}",
+                self.name,
+                directory.display()
+            ),
+            false => format!("write {key} = {own:?} in [{section}], or name a new directory, which is made for it"),
+        }
     }
 
     /// Becomes the user, who goes on to open devices, by AF_XDP or not.
@@ -186,6 +213,24 @@ mod tests {
 
         chown(directory.path().join("state"), Some(0), Some(0)).unwrap();
         let refusal = identity.take_directories(&files).unwrap_err().to_string();
-        assert!(refusal.contains("nobody") && refusal.contains("chown -R nobody:"), "{refusal}");
+        assert!(refusal.contains("nobody") && refusal.contains("write state = \"/var/lib/fwlb/a\""), "{refusal}");
+        assert!(!refusal.contains("chown"), "it is nobody's business who owns that: {refusal}");
+    }
+
+    #[test]
+    fn only_a_directory_that_the_program_makes_itself_is_ever_given_away_and_never_what_is_in_it() {
+        let user = user::find("nobody").unwrap().unwrap();
+        let identity = Identity { name: "nobody".into(), user };
+        let control = |directory: &str| identity.way_out(Path::new(directory), "control", "/run/fwlb/a.sock");
+
+        for system in ["/run", "/", "/var/lib", "/etc"] {
+            assert_eq!(
+                control(system),
+                "write control = \"/run/fwlb/a.sock\" in [engine], or name a new directory, which is made for it"
+            );
+        }
+        assert!(control("/run/fwlb").ends_with("chown nobody: /run/fwlb"), "{}", control("/run/fwlb"));
+        let state = identity.way_out(Path::new("/var/lib/fwlb"), "state", "/var/lib/fwlb/a");
+        assert!(state.contains("write state = ") && !state.contains("chown"), "{state}");
     }
 }

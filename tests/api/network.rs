@@ -45,7 +45,9 @@ impl Backend for Engine {
                 since_ms: 1,
                 reason: None,
             }])),
-            Request::Config => Ok(Answer::Config { text: "x".repeat(16 << 20) }),
+            Request::Config { .. } => {
+                Ok(Answer::Config(view::ConfigView { text: "x".repeat(16 << 20), settings: None }))
+            }
             Request::Counters => Ok(Answer::Counters([("received".to_owned(), 7)].into())),
             Request::SetFirewall { name, by, .. } if name == self.firewall => {
                 Ok(Answer::Done(Done::from(format!("{name} by {by}"))))

@@ -190,6 +190,9 @@ fn examples() -> Vec<(Request, Answer)> {
         "steps": [{"at_us": 0, "direction": "sent", "what": "echo request"}]});
     let health = json!({"engine": "outer", "healthy": false,
         "problems": [{"kind": "link_down", "subject": "fw", "reason": "link fw (eth1) is down: no carrier"}]});
+    let all = json!({"text": "[engine]", "settings": [
+        {"subject": "engine", "key": "name", "value": "\"outer\"", "default": false, "means": null},
+        {"subject": "engine", "key": "workers", "value": null, "default": true, "means": "one per CPU"}]});
     let reload = json!({"engine": "outer", "config": "/a", "own_config": "/a", "changed": true,
         "differences": [difference], "diagnostics": ""});
     let order = json!({"engine": "outer", "admin": "drain", "weight": null, "reason": "upgrade",
@@ -212,7 +215,8 @@ fn examples() -> Vec<(Request, Answer)> {
         (Request::Peers, Answer::Peers(measured.peers.clone())),
         (Request::Services, Answer::Services(measured.services.clone())),
         (Request::Counters, Answer::Counters(measured.counters.clone())),
-        (Request::Config, Answer::Config { text: "[engine]".to_owned() }),
+        (Request::Config { all: false }, Answer::Config(view(json!({"text": "[engine]"})))),
+        (Request::Config { all: true }, Answer::Config(view(all))),
         (Request::Sessions(Default::default()), Answer::Sessions(vec![view(session), view(whole)])),
         (Request::Events(Default::default()), Answer::Events(vec![view(event), view(told)])),
         (explain(), Answer::Explain(Box::new(view(explained)))),

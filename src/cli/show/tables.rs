@@ -7,8 +7,8 @@ use crate::cli::output::{duration_ms, or_dash, round_trip, table};
 use crate::cli::reach::Answers;
 use crate::config::Admin;
 use crate::engine::view::{
-    CheckView, CountersView, EventView, FirewallView, LinkView, NeighborView, PeerView, ServerView, ServiceView,
-    SessionView, StatusView,
+    CheckView, ConfigView, CountersView, EventView, FirewallView, LinkView, NeighborView, PeerView, ServerView,
+    ServiceView, SessionView, StatusView,
 };
 
 /// The answers to one request, one kind of thing under one title.
@@ -44,7 +44,7 @@ pub fn render(answers: &Answers) -> String {
                 let name = several.then_some(&engine.name);
                 events.extend(list.iter().map(|event| (event.at.as_str(), event_line(name, event))));
             }
-            Answer::Config { text: config } => {
+            Answer::Config(ConfigView { text: config, settings: _ }) => {
                 if several {
                     let _ = writeln!(text, "# engine {}", engine.name);
                 }

@@ -80,7 +80,7 @@ impl Sample {
                 Answer::Neighbors(_)
                 | Answer::Peers(_)
                 | Answer::Measures(_)
-                | Answer::Config { .. }
+                | Answer::Config(_)
                 | Answer::Explain(_)
                 | Answer::Exchanges(_)
                 | Answer::Reload(_)

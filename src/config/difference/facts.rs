@@ -1,247 +1,355 @@
-//! What a configuration says, subject by subject, key by key, as the file would.
+//! What a configuration says, section by section, key by key, as the file would.
 //!
-//! Every structure is taken apart by name, so that a key that is added and not told of here does not compile.
+//! Every structure is taken apart by name and without `..`, so that a key that is added and not told of here does not compile;
+//! that every key of the file is told is held by the tests of [`super`].
 
+use std::hash::Hasher;
+
+use crate::config::file::keys::{API, LOG, SERVER, SERVICE, SERVICE_CHECK, STICKY, TLS, TOKEN};
+use crate::config::file::keys::{CHECK, ENGINE, FIREWALL, GROUP, LIMITS, LINK, PEER, ROUTE, TIMEOUTS};
+use crate::config::file::words;
+use crate::config::file::{HashPart, Kind, SchedulerName, ServiceKind};
 use crate::config::numbering::base_name;
+use crate::config::schema::{Key, Schema, Unset, word_of};
 use crate::config::value::show_duration;
-use crate::config::{
-    Admin, BelowMin, Check, CheckKind, Config, LearnBy, Limits, Mode, OnFailure, RouteTarget, Scheduler, Service,
-    ServiceCheck, ServiceCheckKind, show_ports,
-};
-use crate::flow::HashMode;
-use crate::id::{FirewallId, GroupId, LinkId, PeerId, ServerId};
+use crate::config::{Api, Check, CheckKind, Config, Engine, Firewall, Group, HashOn, Limits, Link, Log, OnFailure};
+use crate::config::{Peer, Route, RouteTarget, Scheduler, Secret, Server, Service, ServiceCheck, ServiceCheckKind};
+use crate::config::{StickyBy, SyslogTarget, Tls, Token, show_ports};
+use crate::id::{FirewallId, GroupId, LinkId, PeerId, ServiceId};
 use crate::session::Timeouts;
 use crate::time::Duration;
 
-/// A value of a key: as it is shown, and what tells it from others where that may not be shown.
-pub(super) struct Fact {
-    pub(super) key: &'static str,
-    pub(super) shown: String,
-    pub(super) told_by: Option<u64>,
+/// What a key is set to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// Nothing.
+    None,
+    /// A number or a flag, as the file writes it.
+    Bare(String),
+    /// A text.
+    Text(String),
+    /// Several.
+    List(Vec<Self>),
+    /// What may not be shown, or is too long for it; the digest tells it from others.
+    Hidden(u64),
 }
 
-/// Everything of a configuration that a user typed, subject by subject. Each kind of subject has its facts in one order.
-pub(super) fn subjects(config: &Config) -> Vec<(String, Vec<Fact>)> {
-    let mut all = vec![
-        ("engine".to_owned(), engine(config)),
-        ("log".to_owned(), log(config)),
-        ("limits".to_owned(), limits(&config.limits)),
-        ("timeouts".to_owned(), timeouts(&config.timeouts)),
-    ];
-    for id in config.link_ids() {
-        let name = &config.links[id.index()].name;
-        all.push((format!("link {name}"), link(config, id)));
+/// What stands for a value that may not be shown.
+pub const HIDDEN: &str = "(hidden)";
+
+impl Value {
+    /// As a person reads it; `key` says what no value means.
+    pub fn words(&self, key: &Key) -> String {
+        match (self, key.unset) {
+            (Self::None, Unset::Means(means)) => means.to_owned(),
+            (Self::None, Unset::Default | Unset::Required(_)) => "none".to_owned(),
+            (Self::Bare(text) | Self::Text(text), _) => text.clone(),
+            (Self::List(values), _) => values.iter().map(|value| value.words(key)).collect::<Vec<_>>().join(", "),
+            (Self::Hidden(_), _) => HIDDEN.to_owned(),
+        }
     }
-    for route in &config.routes {
-        all.push((format!("route {}", route.to), vec![fact("leads", target(config, &route.target))]));
+
+    /// As the file writes it; nothing where there is no value.
+    pub fn literal(&self) -> Option<String> {
+        match self {
+            Self::None => None,
+            Self::Bare(text) => Some(text.clone()),
+            Self::Text(text) => Some(toml::Value::String(text.clone()).to_string()),
+            Self::List(values) => {
+                let values: Vec<String> = values.iter().filter_map(Self::literal).collect();
+                Some(format!("[{}]", values.join(", ")))
+            }
+            Self::Hidden(_) => Some(format!("{HIDDEN:?}")),
+        }
     }
-    for id in config.group_ids() {
-        all.push((format!("group {}", config.groups[id.index()].name), group(config, id)));
+}
+
+/// One section of a configuration.
+#[derive(Debug)]
+pub struct Section {
+    /// How it is declared.
+    pub schema: &'static Schema,
+    /// What it is about: `firewall perimeter/fw2`. Sections that stand once within another share its subject.
+    pub subject: String,
+    /// The way to it from the top of the file: a key and, in a list, the name of the item (of a route its prefix).
+    pub at: Vec<(&'static str, Option<String>)>,
+    /// Its keys, all but those of sections within.
+    pub facts: Vec<(&'static str, Value)>,
+}
+
+impl Section {
+    fn new(
+        schema: &'static Schema,
+        subject: impl Into<String>,
+        at: &[(&'static str, Option<&str>)],
+        facts: Vec<(&'static str, Value)>,
+    ) -> Self {
+        let at = at.iter().map(|(key, name)| (*key, name.map(str::to_owned))).collect();
+        Self { schema, subject: subject.into(), at, facts }
     }
-    for id in config.firewall_ids() {
-        all.push((firewall_subject(config, id), firewall(config, id)));
+
+    /// The key of its parent that it stands behind, for a section within the subject's own.
+    pub fn within(&self) -> Option<&'static str> {
+        match self.at.as_slice() {
+            [_, .., (key, None)] => Some(key),
+            _ => None,
+        }
     }
-    for id in config.peer_ids() {
-        let peer = &config.peers[id.index()];
-        all.push((
-            format!("peer {}/{}", group_name(config, peer.group), peer.name),
-            vec![fact("addresses", list(&peer.addresses))],
-        ));
+
+    /// How one of its facts is called in the subject: `weight`, `check.interval`.
+    pub fn name(&self, key: &str) -> String {
+        self.within().map_or_else(|| key.to_owned(), |within| format!("{within}.{key}"))
     }
-    for id in config.service_ids() {
-        let of = &config.services[id.index()];
-        all.push((format!("service {}", of.name), service(of)));
-        all.extend(of.servers.iter().map(|server_id| {
-            (format!("server {}/{}", of.name, config.servers[server_id.index()].name), server(config, *server_id))
-        }));
-    }
+}
+
+/// Everything of a configuration that a user typed or left to its default, in the order of a file.
+pub fn sections(config: &Config) -> Vec<Section> {
+    let Config {
+        engine: _,
+        api: _,
+        log: _,
+        limits: _,
+        timeouts: _,
+        devices: _,
+        links: _,
+        routes: _,
+        groups: _,
+        firewalls: _,
+        peers: _,
+        services: _,
+        servers: _,
+        digest: _,
+    } = config;
+    let mut all = vec![engine(&config.engine)];
+    api(&config.api, &mut all);
+    all.extend([log(&config.log), limits(&config.limits), timeouts(&config.timeouts)]);
+    all.extend(config.link_ids().map(|id| link(config, id)));
+    all.extend(config.routes.iter().map(|of| route(config, of)));
+    config.group_ids().for_each(|id| group(config, id, &mut all));
+    config.service_ids().for_each(|id| service(config, id, &mut all));
     all
 }
 
-fn fact(key: &'static str, shown: impl ToString) -> Fact {
-    Fact { key, shown: shown.to_string(), told_by: None }
+fn text(value: impl ToString) -> Value {
+    Value::Text(value.to_string())
 }
 
-fn list<T: ToString>(values: &[T]) -> String {
-    values.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
+fn bare(value: impl ToString) -> Value {
+    Value::Bare(value.to_string())
 }
 
-fn or_none<T: ToString>(value: Option<T>) -> String {
-    value.map_or_else(String::new, |value| value.to_string())
+fn or_none<T>(value: Option<T>, show: impl Fn(T) -> Value) -> Value {
+    value.map_or(Value::None, show)
 }
 
-fn or_never(value: Option<Duration>) -> String {
-    value.map_or_else(|| "never".to_owned(), show_duration)
-}
-
-fn engine(config: &Config) -> Vec<Fact> {
-    let crate::config::Engine { name, workers, io, xdp_send, busy_poll, control, state, user, group, sandbox } =
-        &config.engine;
-    vec![
-        fact("name", name),
-        fact("workers", workers.map_or_else(|| "one per CPU".to_owned(), |workers| workers.to_string())),
-        fact("io", io.word()),
-        fact("xdp-send", xdp_send),
-        fact("busy-poll", busy_poll),
-        fact("control", control.display()),
-        fact("state", state.display()),
-        fact("user", or_none(user.as_ref())),
-        fact("group", or_none(group.as_ref())),
-        fact("sandbox", sandbox),
-    ]
-}
-
-fn log(config: &Config) -> Vec<Fact> {
-    let crate::config::Log { level, json, checks, sessions, syslog, facility, hostname } = &config.log;
-    let targets: Vec<String> = syslog.iter().map(|target| format!("{target:?}")).collect();
-    vec![
-        fact("level", level),
-        fact("format", if *json { "json" } else { "text" }),
-        fact("checks", checks),
-        fact("sessions", or_none(sessions.as_ref().map(|path| path.display()))),
-        fact("syslog", list(&targets)),
-        fact("facility", facility),
-        fact("hostname", or_none(hostname.as_ref())),
-    ]
-}
-
-fn limits(limits: &Limits) -> Vec<Fact> {
-    let Limits { sessions, sticky, neighbors, pending, punts, fragments, held } = limits;
-    vec![
-        fact("sessions", sessions),
-        fact("sticky", sticky),
-        fact("neighbors", neighbors),
-        fact("pending", pending),
-        fact("punts", punts),
-        fact("fragments", fragments),
-        fact("held", held),
-    ]
-}
-
-fn timeouts(timeouts: &Timeouts) -> Vec<Fact> {
-    let Timeouts { tcp_syn, tcp_established, tcp_closing, udp_new, udp, icmp, other, fragment } = *timeouts;
-    vec![
-        fact("tcp-syn", show_duration(tcp_syn)),
-        fact("tcp-established", show_duration(tcp_established)),
-        fact("tcp-closing", show_duration(tcp_closing)),
-        fact("udp-new", show_duration(udp_new)),
-        fact("udp", show_duration(udp)),
-        fact("icmp", show_duration(icmp)),
-        fact("other", show_duration(other)),
-        fact("fragment", show_duration(fragment)),
-    ]
-}
-
-fn link(config: &Config, id: LinkId) -> Vec<Fact> {
-    let crate::config::Link { name: _, device, vlan, addresses, mac, mtu } = &config.links[id.index()];
-    vec![
-        fact("device", base_name(&config.devices[device.index()])),
-        fact("vlan", or_none(*vlan)),
-        fact("addresses", list(addresses)),
-        fact("mac", or_none(*mac)),
-        fact("mtu", or_none(*mtu)),
-    ]
-}
-
-fn target(config: &Config, target: &RouteTarget) -> String {
-    let link_name = |link: LinkId| &config.links[link.index()].name;
-    match target {
-        RouteTarget::Via { link, via } => format!("via {via} on link {}", link_name(*link)),
-        RouteTarget::Group { group, peer, firewall, bypass } => {
-            let peer = peer.map(|peer: PeerId| format!(" toward {}", config.peers[peer.index()].name));
-            let firewall = firewall.map(|id: FirewallId| format!(" by {}", config.firewalls[id.index()].name));
-            let bypass = bypass.map(|(link, via)| format!(", else via {via} on link {}", link_name(link)));
-            let wishes = [peer, firewall, bypass].into_iter().flatten().collect::<String>();
-            format!("through group {}{wishes}", group_name(config, *group))
-        }
+fn list<'a, T>(values: &'a [T], show: impl Fn(&'a T) -> Value) -> Value {
+    match values {
+        [] => Value::None,
+        values => Value::List(values.iter().map(show).collect()),
     }
+}
+
+fn time(value: Duration) -> Value {
+    text(show_duration(value))
+}
+
+fn or_never(value: Option<Duration>) -> Value {
+    value.map_or_else(|| text("never"), time)
+}
+
+fn hidden(content: &str) -> Value {
+    let mut hasher = siphasher::sip::SipHasher13::new();
+    hasher.write(content.as_bytes());
+    Value::Hidden(hasher.finish())
+}
+
+fn ports(ports: &std::ops::RangeInclusive<u16>) -> Value {
+    let shown = show_ports(ports);
+    match shown.parse::<u16>() {
+        Ok(_) => bare(shown),
+        Err(_) => text(shown),
+    }
+}
+
+fn engine(engine: &Engine) -> Section {
+    let Engine { name, workers, io, xdp_send, busy_poll, control, state, user, group, sandbox } = engine;
+    let facts = vec![
+        ("name", text(name)),
+        ("workers", or_none(*workers, bare)),
+        ("io", text(word_of(&words::IO, io))),
+        ("xdp-send", bare(xdp_send)),
+        ("busy-poll", bare(busy_poll)),
+        ("control", text(control.display())),
+        ("state", text(state.display())),
+        ("user", or_none(user.as_ref(), text)),
+        ("group", or_none(group.as_ref(), text)),
+        ("sandbox", bare(sandbox)),
+    ];
+    Section::new(&ENGINE, "engine", &[("engine", None)], facts)
+}
+
+fn api(api: &Api, all: &mut Vec<Section>) {
+    let Api { listen, tls, socket_group, tokens } = api;
+    let facts = vec![("listen", or_none(*listen, text)), ("socket-group", or_none(socket_group.as_ref(), text))];
+    all.push(Section::new(&API, "api", &[("api", None)], facts));
+    if let Some(Tls { certificate, key }) = tls {
+        let facts = vec![("certificate", hidden(certificate)), ("key", secret(key))];
+        all.push(Section::new(&TLS, "api", &[("api", None), ("tls", None)], facts));
+    }
+    for Token { name, role, secret: of } in tokens {
+        let facts = vec![("name", text(name)), ("role", text(word_of(&words::ROLE, role))), ("secret", secret(of))];
+        all.push(Section::new(&TOKEN, format!("token {name}"), &[("api", None), ("token", Some(name))], facts));
+    }
+}
+
+fn secret(secret: &Secret) -> Value {
+    hidden(secret.expose())
+}
+
+fn log(log: &Log) -> Section {
+    let Log { level, json, checks, sessions, syslog, facility, hostname } = log;
+    let target = |target: &SyslogTarget| match target {
+        SyslogTarget::Udp(address) => text(address),
+        SyslogTarget::Local(path) => text(path.display()),
+    };
+    let facts = vec![
+        ("level", text(level)),
+        ("format", text(word_of(&words::FORMAT, json))),
+        ("checks", bare(checks)),
+        ("sessions", or_none(sessions.as_ref(), |path| text(path.display()))),
+        ("syslog", list(syslog, target)),
+        ("facility", text(word_of(&words::FACILITY, facility))),
+        ("hostname", or_none(hostname.as_ref(), text)),
+    ];
+    Section::new(&LOG, "log", &[("log", None)], facts)
+}
+
+fn limits(limits: &Limits) -> Section {
+    let Limits { sessions, sticky, neighbors, pending, punts, fragments, held } = limits;
+    let facts = vec![
+        ("sessions", bare(sessions)),
+        ("sticky", bare(sticky)),
+        ("neighbors", bare(neighbors)),
+        ("pending", bare(pending)),
+        ("punts", bare(punts)),
+        ("fragments", bare(fragments)),
+        ("held", bare(held)),
+    ];
+    Section::new(&LIMITS, "limits", &[("limits", None)], facts)
+}
+
+fn timeouts(timeouts: &Timeouts) -> Section {
+    let Timeouts { tcp_syn, tcp_established, tcp_closing, udp_new, udp, icmp, other, fragment } = *timeouts;
+    let facts = vec![
+        ("tcp-syn", time(tcp_syn)),
+        ("tcp-established", time(tcp_established)),
+        ("tcp-closing", time(tcp_closing)),
+        ("udp-new", time(udp_new)),
+        ("udp", time(udp)),
+        ("icmp", time(icmp)),
+        ("other", time(other)),
+        ("fragment", time(fragment)),
+    ];
+    Section::new(&TIMEOUTS, "timeouts", &[("timeouts", None)], facts)
+}
+
+fn link(config: &Config, id: LinkId) -> Section {
+    let Link { name, device, vlan, addresses, mac, mtu } = &config.links[id.index()];
+    let facts = vec![
+        ("name", text(name)),
+        ("device", text(base_name(&config.devices[device.index()]))),
+        ("vlan", or_none(*vlan, bare)),
+        ("addresses", list(addresses, text)),
+        ("mac", or_none(*mac, text)),
+        ("mtu", or_none(*mtu, bare)),
+    ];
+    Section::new(&LINK, format!("link {name}"), &[("link", Some(name))], facts)
+}
+
+fn route(config: &Config, route: &Route) -> Section {
+    let Route { to, target } = route;
+    let link_name = |link: LinkId| text(&config.links[link.index()].name);
+    let [via, link, group, peer, firewall] = match target {
+        RouteTarget::Via { link, via } => [text(via), link_name(*link), Value::None, Value::None, Value::None],
+        RouteTarget::Group { group, peer, firewall, bypass } => [
+            or_none(*bypass, |(_, via)| text(via)),
+            or_none(*bypass, |(link, _)| link_name(link)),
+            text(group_name(config, *group)),
+            or_none(*peer, |id: PeerId| text(&config.peers[id.index()].name)),
+            or_none(*firewall, |id: FirewallId| text(&config.firewalls[id.index()].name)),
+        ],
+    };
+    let facts =
+        vec![("to", text(to)), ("via", via), ("link", link), ("group", group), ("peer", peer), ("firewall", firewall)];
+    let to = to.to_string();
+    Section::new(&ROUTE, format!("route {to}"), &[("route", Some(&to))], facts)
 }
 
 fn group_name(config: &Config, id: GroupId) -> &str {
     &config.groups[id.index()].name
 }
 
-fn group(config: &Config, id: GroupId) -> Vec<Fact> {
-    let crate::config::Group {
-        name: _,
-        seed,
-        hash,
-        on_failure,
-        min_up,
-        below_min,
-        drain_timeout,
-        check,
-        firewalls: _,
-        peers: _,
-    } = &config.groups[id.index()];
+fn group(config: &Config, id: GroupId, all: &mut Vec<Section>) {
+    let Group { name, seed, hash, on_failure, min_up, below_min, drain_timeout, check, firewalls, peers } =
+        &config.groups[id.index()];
+    let subject = format!("group {name}");
+    let here = ("group", Some(name.as_str()));
+    let facts = vec![
+        ("name", text(name)),
+        ("seed", Value::Hidden(seed.digest(b"which seed is it"))),
+        ("hash", text(word_of(&words::HASH, hash))),
+        ("on-failure", text(word_of(&words::ON_FAILURE, on_failure))),
+        ("min-up", bare(min_up)),
+        ("below-min", text(word_of(&words::BELOW_MIN, below_min))),
+        ("drain-timeout", or_never(*drain_timeout)),
+    ];
+    all.push(Section::new(&GROUP, subject.clone(), &[here], facts));
+
     let Check { kind, interval, timeout, fall, rise, hold } = check;
-    let kind = match kind {
-        CheckKind::Icmp => "icmp".to_owned(),
-        CheckKind::Tcp { port } => format!("tcp to port {port}"),
-        CheckKind::Udp { port } => format!("udp to port {port}"),
-        CheckKind::None => "none".to_owned(),
+    let (kind, port) = match *kind {
+        CheckKind::Icmp => (Kind::Icmp, None),
+        CheckKind::Tcp { port } => (Kind::Tcp, Some(port)),
+        CheckKind::Udp { port } => (Kind::Udp, Some(port)),
+        CheckKind::None => (Kind::None, None),
     };
-    vec![
-        Fact { key: "seed", shown: "(hidden)".to_owned(), told_by: Some(seed.digest(b"which seed is it")) },
-        fact(
-            "hash",
-            match hash {
-                HashMode::FiveTuple => "5-tuple",
-                HashMode::ThreeTuple => "3-tuple",
-                HashMode::Addresses => "addresses",
-                HashMode::Source => "source",
-                HashMode::Destination => "destination",
-            },
-        ),
-        fact("on-failure", on_failure_word(*on_failure)),
-        fact("min-up", min_up),
-        fact(
-            "below-min",
-            match below_min {
-                BelowMin::Drop => "drop",
-                BelowMin::Bypass => "bypass",
-            },
-        ),
-        fact("drain-timeout", or_never(*drain_timeout)),
-        fact("check.kind", kind),
-        fact("check.interval", show_duration(*interval)),
-        fact("check.timeout", show_duration(*timeout)),
-        fact("check.fall", fall),
-        fact("check.rise", rise),
-        fact("check.hold", show_duration(*hold)),
-    ]
+    let facts = vec![
+        ("kind", text(word_of(&words::KIND, &kind))),
+        ("port", or_none(port, bare)),
+        ("interval", time(*interval)),
+        ("timeout", time(*timeout)),
+        ("fall", bare(fall)),
+        ("rise", bare(rise)),
+        ("hold", time(*hold)),
+    ];
+    all.push(Section::new(&CHECK, subject, &[here, ("check", None)], facts));
+
+    for peer in peers {
+        let Peer { name: of, group: _, addresses } = &config.peers[peer.index()];
+        let facts = vec![("name", text(of)), ("addresses", list(addresses, text))];
+        all.push(Section::new(&PEER, format!("peer {name}/{of}"), &[here, ("peer", Some(of))], facts));
+    }
+    for firewall in firewalls {
+        let Firewall { name: of, group: _, link, addresses, learn_by, weight, spare, admin } =
+            &config.firewalls[firewall.index()];
+        let facts = vec![
+            ("name", text(of)),
+            ("link", text(&config.links[link.index()].name)),
+            ("addresses", list(addresses, text)),
+            ("learn-by", text(word_of(&words::LEARN_BY, learn_by))),
+            ("weight", bare(weight)),
+            ("spare", bare(spare)),
+            ("admin", text(word_of(&words::ADMIN, admin))),
+        ];
+        all.push(Section::new(&FIREWALL, format!("firewall {name}/{of}"), &[here, ("firewall", Some(of))], facts));
+    }
 }
 
-fn firewall_subject(config: &Config, id: FirewallId) -> String {
-    let firewall = &config.firewalls[id.index()];
-    format!("firewall {}/{}", group_name(config, firewall.group), firewall.name)
-}
-
-fn firewall(config: &Config, id: FirewallId) -> Vec<Fact> {
-    let crate::config::Firewall { name: _, group: _, link, addresses, learn_by, weight, spare, admin } =
-        &config.firewalls[id.index()];
-    vec![
-        fact("link", &config.links[link.index()].name),
-        fact("addresses", list(addresses)),
-        fact(
-            "learn-by",
-            match learn_by {
-                LearnBy::Mac => "mac",
-                LearnBy::Link => "link",
-            },
-        ),
-        fact("weight", weight),
-        fact("spare", spare),
-        fact("admin", admin_word(*admin)),
-    ]
-}
-
-fn service(service: &Service) -> Vec<Fact> {
+fn service(config: &Config, id: ServiceId, all: &mut Vec<Section>) {
     let Service {
-        name: _,
+        name,
         addresses,
         protocols,
-        ports,
+        ports: served,
         scheduler,
         mode,
         snat,
@@ -251,104 +359,102 @@ fn service(service: &Service) -> Vec<Fact> {
         drain_timeout,
         admin,
         check,
-        servers: _,
-    } = service;
-    let ServiceCheck { kind, port, interval, timeout, fall, rise, dead_interval, down_after } = check;
-    let protocol = |protocol: &u8| match protocol {
-        6 => "tcp".to_owned(),
-        17 => "udp".to_owned(),
-        other => other.to_string(),
-    };
-    let sticky =
-        sticky.map(|by| format!("by source /{} and /{} for {}", by.prefix, by.prefix6, show_duration(by.timeout)));
-    vec![
-        fact("address", list(addresses)),
-        fact("protocol", list(&protocols.iter().map(protocol).collect::<Vec<_>>())),
-        fact("port", list(&ports.iter().map(show_ports).collect::<Vec<_>>())),
-        fact("scheduler", scheduler_words(*scheduler)),
-        fact(
-            "mode",
-            match mode {
-                Mode::Nat => "nat",
-                Mode::FullNat => "full-nat",
-                Mode::Direct => "direct",
-                Mode::Tunnel => "tunnel",
-            },
-        ),
-        fact("snat", list(snat)),
-        fact("sticky", or_none(sticky)),
-        fact("on-failure (tcp)", on_failure_word(*on_failure_tcp)),
-        fact("on-failure (udp)", on_failure_word(*on_failure_udp)),
-        fact("drain-timeout", or_never(*drain_timeout)),
-        fact("admin", admin_word(*admin)),
-        fact("check.kind", check_words(kind)),
-        fact("check.port", or_none(*port)),
-        fact("check.interval", show_duration(*interval)),
-        fact("check.timeout", show_duration(*timeout)),
-        fact("check.fall", fall),
-        fact("check.rise", rise),
-        fact("check.dead-interval", show_duration(*dead_interval)),
-        fact("check.down-after", or_none(down_after.map(show_duration))),
-    ]
+        servers,
+    } = &config.services[id.index()];
+    let subject = format!("service {name}");
+    let here = ("service", Some(name.as_str()));
+    let (scheduler, hash_on) = scheduler_of(*scheduler);
+    let facts = vec![
+        ("name", text(name)),
+        ("address", list(addresses, text)),
+        ("protocol", list(protocols, |number| text(word_of(&words::PROTOCOL, number)))),
+        ("port", list(served, ports)),
+        ("scheduler", text(word_of(&words::SCHEDULER, &scheduler))),
+        ("hash-on", hash_on),
+        ("mode", text(word_of(&words::MODE, mode))),
+        ("snat", list(snat, text)),
+        ("on-failure", text(service_on_failure(*on_failure_tcp, *on_failure_udp))),
+        ("drain-timeout", or_never(*drain_timeout)),
+        ("admin", text(word_of(&words::ADMIN, admin))),
+    ];
+    all.push(Section::new(&SERVICE, subject.clone(), &[here], facts));
+    if let Some(StickyBy { prefix, prefix6, timeout }) = sticky {
+        let facts = vec![
+            ("by", text("source")),
+            ("prefix", bare(prefix)),
+            ("prefix6", bare(prefix6)),
+            ("timeout", time(*timeout)),
+        ];
+        all.push(Section::new(&STICKY, subject.clone(), &[here, ("sticky", None)], facts));
+    }
+    all.push(Section::new(&SERVICE_CHECK, subject, &[here, ("check", None)], service_check(check)));
+    for server in servers {
+        let Server { name: of, service: _, addresses, port, weight, backup, admin } = &config.servers[server.index()];
+        let facts = vec![
+            ("name", text(of)),
+            ("address", list(addresses, text)),
+            ("port", or_none(*port, bare)),
+            ("weight", bare(weight)),
+            ("backup", bare(backup)),
+            ("admin", text(word_of(&words::ADMIN, admin))),
+        ];
+        all.push(Section::new(&SERVER, format!("server {name}/{of}"), &[here, ("server", Some(of))], facts));
+    }
 }
 
-fn scheduler_words(scheduler: Scheduler) -> String {
+fn scheduler_of(scheduler: Scheduler) -> (SchedulerName, Value) {
     match scheduler {
-        Scheduler::RoundRobin => "round-robin".to_owned(),
-        Scheduler::LeastConnections => "least-connections".to_owned(),
-        Scheduler::Hash(on) => {
+        Scheduler::RoundRobin => (SchedulerName::RoundRobin, Value::None),
+        Scheduler::LeastConnections => (SchedulerName::LeastConnections, Value::None),
+        Scheduler::Hash(HashOn { source_address, source_port, destination_address, destination_port }) => {
             let parts = [
-                (on.source_address, "source-address"),
-                (on.source_port, "source-port"),
-                (on.destination_address, "destination-address"),
-                (on.destination_port, "destination-port"),
+                (source_address, HashPart::SourceAddress),
+                (source_port, HashPart::SourcePort),
+                (destination_address, HashPart::DestinationAddress),
+                (destination_port, HashPart::DestinationPort),
             ];
-            let named: Vec<&str> = parts.into_iter().filter(|(has, _)| *has).map(|(_, name)| name).collect();
-            format!("hash on {}", named.join(", "))
+            let named: Vec<HashPart> = parts.into_iter().filter(|(has, _)| *has).map(|(_, part)| part).collect();
+            (SchedulerName::Hash, list(&named, |part| text(word_of(&words::HASH_ON, part))))
         }
     }
 }
 
-fn check_words(kind: &ServiceCheckKind) -> String {
-    match kind {
-        ServiceCheckKind::Icmp => "icmp".to_owned(),
-        ServiceCheckKind::Tcp => "tcp".to_owned(),
-        ServiceCheckKind::HalfOpen => "half-open".to_owned(),
-        ServiceCheckKind::None => "none".to_owned(),
+/// One word for both: what can be reset is, and the rest is reselected.
+fn service_on_failure(tcp: OnFailure, udp: OnFailure) -> String {
+    match (tcp, udp) {
+        (OnFailure::Reset, OnFailure::Reselect) => "reset".to_owned(),
+        (tcp, udp) if tcp == udp => word_of(&words::ON_FAILURE, &tcp).to_owned(),
+        (tcp, udp) => {
+            format!("{} for TCP, {} for the rest", word_of(&words::ON_FAILURE, &tcp), word_of(&words::ON_FAILURE, &udp))
+        }
+    }
+}
+
+fn service_check(check: &ServiceCheck) -> Vec<(&'static str, Value)> {
+    let ServiceCheck { kind, port, interval, timeout, fall, rise, dead_interval, down_after } = check;
+    let none = || (Value::None, Value::None, Value::None, Value::None);
+    let (kind, (path, host, status, body)) = match kind {
+        ServiceCheckKind::Icmp => (ServiceKind::Icmp, none()),
+        ServiceCheckKind::Tcp => (ServiceKind::Tcp, none()),
+        ServiceCheckKind::HalfOpen => (ServiceKind::HalfOpen, none()),
+        ServiceCheckKind::None => (ServiceKind::None, none()),
         ServiceCheckKind::Http { path, host, status, body } => {
-            let status: Vec<String> = status.iter().map(show_ports).collect();
-            let host = host.as_ref().map(|host| format!(" of {host}")).unwrap_or_default();
-            let body = body.as_ref().map(|body| format!(" and {body:?}")).unwrap_or_default();
-            format!("http {path}{host} for {}{body}", status.join(", "))
+            let (host, body) = (or_none(host.as_ref(), text), or_none(body.as_ref(), text));
+            (ServiceKind::Http, (text(path), host, list(status, ports), body))
         }
-    }
-}
-
-fn server(config: &Config, id: ServerId) -> Vec<Fact> {
-    let crate::config::Server { name: _, service: _, addresses, port, weight, backup, admin } =
-        &config.servers[id.index()];
+    };
     vec![
-        fact("address", list(addresses)),
-        fact("port", port.map_or_else(|| "the client's".to_owned(), |port| port.to_string())),
-        fact("weight", weight),
-        fact("backup", backup),
-        fact("admin", admin_word(*admin)),
+        ("kind", text(word_of(&words::SERVICE_KIND, &kind))),
+        ("port", or_none(*port, bare)),
+        ("path", path),
+        ("host", host),
+        ("expect-status", status),
+        ("expect-body", body),
+        ("interval", time(*interval)),
+        ("timeout", time(*timeout)),
+        ("fall", bare(fall)),
+        ("rise", bare(rise)),
+        ("dead-interval", time(*dead_interval)),
+        ("down-after", or_none(down_after.map(show_duration), text)),
     ]
-}
-
-fn on_failure_word(on_failure: OnFailure) -> &'static str {
-    match on_failure {
-        OnFailure::Reselect => "reselect",
-        OnFailure::Reset => "reset",
-        OnFailure::Keep => "keep",
-        OnFailure::Drop => "drop",
-    }
-}
-
-fn admin_word(admin: Admin) -> &'static str {
-    match admin {
-        Admin::Ready => "ready",
-        Admin::Drain => "drain",
-        Admin::Maint => "maint",
-    }
 }

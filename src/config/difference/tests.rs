@@ -1,3 +1,5 @@
+mod flip;
+
 use std::path::Path;
 
 use super::*;
@@ -67,7 +69,7 @@ fn differences_are_told_key_by_key_in_the_words_of_the_file() {
         words(&new),
         [
             "log: level info -> debug",
-            "group perimeter: seed (hidden) -> (hidden)",
+            "group perimeter: seed changed",
             "firewall perimeter/fw1: removed",
             "firewall perimeter/fw2: addresses 10.1.0.12 -> 10.1.0.13",
             "firewall perimeter/fw2: weight 1 -> 3",
@@ -94,7 +96,7 @@ fn what_takes_a_restart_is_refused_at_its_place_and_the_rest_is_not() {
         "new.toml:6:12: error: `xdp-send` of [engine] cannot change while the engine runs: true -> false",
         "new.toml:10:12: error: `sessions` of [limits] cannot change while the engine runs: 1000 -> 2000",
         "new.toml:13:10: error: `device` of link \"clients\" cannot change while the engine runs: eth0 -> eth7",
-        "new.toml:14:8: error: `vlan` of link \"clients\" cannot change while the engine runs: none -> 5",
+        "new.toml:14:8: error: `vlan` of link \"clients\" cannot change while the engine runs: untagged -> 5",
     ] {
         assert!(text.contains(line), "{line}\n{text}");
     }

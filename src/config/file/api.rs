@@ -3,18 +3,70 @@
 use std::net::SocketAddr;
 use std::ops::Range;
 
-use super::read::{ALL, each};
+use super::keys::{ALL, NAME};
+use super::read::each;
+use super::words::ROLE;
 use crate::config::Role;
 use crate::config::diagnostic::Diagnostics;
-use crate::config::reader::{Field, Reader, Schema};
+use crate::config::reader::{Field, Reader};
+use crate::config::schema::{Key, Kind, Schema, words};
 use crate::config::value::{self, Refused};
 
-pub(super) static API: Schema =
-    Schema { section: "[api]", keys: &["listen", "tls", "socket-group", "token"], reserved: &[], absent: &[] };
-pub(super) static TLS: Schema =
-    Schema { section: "`tls` of [api]", keys: &["certificate", "key"], reserved: &[], absent: &[] };
-pub(super) static TOKEN: Schema =
-    Schema { section: "[[api.token]]", keys: &["name", "role", "secret"], reserved: &[], absent: &[] };
+pub static API: Schema = Schema {
+    section: "[api]",
+    about: "The API, the web console and /metrics on the kernel's side: a management device, never a link of the engine. Beyond \
+            loopback it takes `tls` and a token.",
+    keys: &[
+        Key::unset(
+            "listen",
+            Kind::Word("an address with a port, as in 127.0.0.1:9600"),
+            "the control socket alone",
+            "Where HTTP is served.",
+        ),
+        Key::unset("tls", Kind::Table, "no HTTPS", "The certificate for HTTPS."),
+        Key::unset(
+            "socket-group",
+            Kind::Word("a group of the operating system, by name or number"),
+            "the engine's own",
+            "Who owns the control socket, which has mode 0660.",
+        )
+        .at_start(),
+        Key::unset("token", Kind::Tables, "none", "Who may ask over the network."),
+    ],
+    reserved: &[],
+    absent: &[],
+};
+pub static TLS: Schema = Schema {
+    section: "`tls` of [api]",
+    about: "tls = { certificate = \"/etc/fwlb/tls.crt\", key = \"file:/etc/fwlb/tls.key\" }.",
+    keys: &[
+        Key::required(
+            "certificate",
+            Kind::File("the path of a PEM file, the server's own certificate first"),
+            "\"/etc/fwlb/tls.crt\"",
+            "The chain of certificates.",
+        ),
+        Key::required("key", Kind::Secret("a private key as PEM"), "\"file:/etc/fwlb/tls.key\"", "Its private key."),
+    ],
+    reserved: &[],
+    absent: &[],
+};
+pub static TOKEN: Schema = Schema {
+    section: "[[api.token]]",
+    about: "Whoever sends the secret as a bearer token is the one called `name`.",
+    keys: &[
+        Key::required("name", NAME, "\"ansible\"", "Appears as `by` in events."),
+        Key::required("role", Kind::Choice(|| words(&ROLE)), "\"viewer\"", "A viewer reads, an operator changes too."),
+        Key::required(
+            "secret",
+            Kind::Secret("16 to 1024 visible ASCII characters"),
+            "\"file:/etc/fwlb/ansible.token\"",
+            "The token.",
+        ),
+    ],
+    reserved: &[],
+    absent: &[],
+};
 
 /// `[api]`.
 #[derive(Debug, Clone)]
@@ -68,20 +120,15 @@ pub(super) fn read_api(reader: &Reader<'_>, out: &mut Diagnostics) -> Api {
 }
 
 fn read_tls(reader: &Reader<'_>, out: &mut Diagnostics) -> Tls {
-    reader.require("certificate", "\"/etc/fwlb/tls.crt\"", out);
-    reader.require("key", "\"file:/etc/fwlb/tls.key\"", out);
     let text = |text: &str| Ok(text.to_owned());
     Tls { span: reader.span(), certificate: reader.word("certificate", text, out), key: reader.word("key", text, out) }
 }
 
 fn read_token(reader: &Reader<'_>, out: &mut Diagnostics) -> Token {
-    reader.require("name", "\"ansible\"", out);
-    reader.require("role", "\"viewer\"", out);
-    reader.require("secret", "\"file:/etc/fwlb/ansible.token\"", out);
     Token {
         span: reader.span(),
         name: reader.word("name", value::name, out),
-        role: reader.choice("role", &[("viewer", Role::Viewer), ("operator", Role::Operator)], out),
+        role: reader.choice("role", &ROLE, out),
         secret: reader.word("secret", |text| Ok(text.to_owned()), out),
     }
 }

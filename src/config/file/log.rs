@@ -6,41 +6,46 @@ use std::path::PathBuf;
 use toml::de::DeValue;
 
 use super::read::path;
+use super::words::{FACILITY, FORMAT, LEVEL};
 use crate::config::SyslogTarget;
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
-use crate::config::reader::{At, Field, Reader, Schema};
+use crate::config::reader::{At, Field, Reader};
+use crate::config::schema::{Key, Kind, Schema, words};
 use crate::config::value::Refused;
 
-pub(super) static LOG: Schema = Schema {
+pub static LOG: Schema = Schema {
     section: "[log]",
-    keys: &["level", "format", "checks", "sessions", "syslog", "facility", "hostname"],
+    about: "What is logged, and where to. A reload changes `level` and `checks`.",
+    keys: &[
+        Key::optional("level", Kind::Choice(|| words(&LEVEL)), "The least important lines that are written."),
+        Key::optional("format", Kind::Choice(|| words(&FORMAT)), "Lines of text, or JSON.").at_start(),
+        Key::optional("checks", Kind::Flag, "A line for every health check, not only for those that change a state."),
+        Key::unset(
+            "sessions",
+            Kind::Word("false, or an absolute path"),
+            "no file",
+            "The file of a JSON line for every session that ends.",
+        )
+        .at_start(),
+        Key::unset(
+            "syslog",
+            Kind::Words("an address with a port, or the path of a socket such as /dev/log"),
+            "none",
+            "Syslog collectors that get every line too (RFC 5424).",
+        )
+        .at_start(),
+        Key::optional("facility", Kind::Choice(|| words(&FACILITY)), "The facility for the collectors.").at_start(),
+        Key::unset(
+            "hostname",
+            Kind::Word("1 to 255 printable characters without spaces"),
+            "the machine's name",
+            "What collectors are told that this machine is called.",
+        )
+        .at_start(),
+    ],
     reserved: &[],
     absent: &[],
 };
-
-/// Facilities by their code (RFC 5424 section 6.2.1), as syslog.conf(5) calls them; those without a name there are left out.
-const FACILITIES: [(&str, u8); 20] = [
-    ("kern", 0),
-    ("user", 1),
-    ("mail", 2),
-    ("daemon", 3),
-    ("auth", 4),
-    ("syslog", 5),
-    ("lpr", 6),
-    ("news", 7),
-    ("uucp", 8),
-    ("cron", 9),
-    ("authpriv", 10),
-    ("ftp", 11),
-    ("local0", 16),
-    ("local1", 17),
-    ("local2", 18),
-    ("local3", 19),
-    ("local4", 20),
-    ("local5", 21),
-    ("local6", 22),
-    ("local7", 23),
-];
 
 /// `[log]`.
 #[derive(Debug, Clone)]
@@ -67,14 +72,13 @@ impl Log {
 }
 
 pub(super) fn read_log(reader: &Reader<'_>, out: &mut Diagnostics) -> Log {
-    let levels = ["error", "warn", "info", "debug", "trace"].map(|level| (level, level));
     Log {
-        level: reader.choice("level", &levels, out),
-        json: reader.choice("format", &[("text", false), ("json", true)], out),
+        level: reader.choice("level", &LEVEL, out),
+        json: reader.choice("format", &FORMAT, out),
         checks: reader.flag("checks", out),
         sessions: read_sessions(reader, out),
         syslog: reader.words("syslog", target, out),
-        facility: reader.choice("facility", &FACILITIES, out),
+        facility: reader.choice("facility", &FACILITY, out),
         hostname: reader.word("hostname", hostname, out),
     }
 }

@@ -3,9 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::{Range, RangeInclusive};
 
-use super::read::{ADMIN, ALL, ON_FAILURE, TIME_MAX, each};
+use super::keys::ALL;
+use super::read::each;
+use super::service_keys::{SERVER, SERVICE_CHECK, STICKY};
+use super::words::{ADMIN, HASH_ON, MODE, ON_FAILURE, PROTOCOL, SCHEDULER, SERVICE_KIND};
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
-use crate::config::reader::{At, Field, Reader, Schema};
+use crate::config::reader::{At, Field, Reader};
+use crate::config::schema::words;
 use crate::config::synonyms;
 use crate::config::value::{self, Refused};
 use crate::config::{Admin, Mode, OnFailure};
@@ -13,59 +17,6 @@ use crate::time::Duration;
 
 /// Addresses of one range of `snat` at most: each lends 64,512 ports per server.
 const SNAT_RANGE_MAX: u128 = 256;
-
-pub(super) static SERVICE: Schema = Schema {
-    section: "[[service]]",
-    keys: &[
-        "name",
-        "address",
-        "protocol",
-        "port",
-        "scheduler",
-        "hash-on",
-        "mode",
-        "snat",
-        "sticky",
-        "on-failure",
-        "drain-timeout",
-        "admin",
-        "check",
-        "server",
-    ],
-    reserved: &["http", "tls", "rule", "encapsulation", "limit", "announce", "send-proxy", "helpers"],
-    absent: &[],
-};
-pub(super) static STICKY: Schema = Schema {
-    section: "`sticky` of [[service]]",
-    keys: &["by", "prefix", "prefix6", "timeout"],
-    reserved: &["cookie"],
-    absent: &[],
-};
-pub(super) static SERVICE_CHECK: Schema = Schema {
-    section: "[service.check]",
-    keys: &[
-        "kind",
-        "port",
-        "path",
-        "host",
-        "expect-status",
-        "expect-body",
-        "interval",
-        "timeout",
-        "fall",
-        "rise",
-        "dead-interval",
-        "down-after",
-    ],
-    reserved: &["https", "send", "expect", "negative"],
-    absent: &[],
-};
-pub(super) static SERVER: Schema = Schema {
-    section: "[[service.server]]",
-    keys: &["name", "address", "port", "weight", "backup", "admin"],
-    reserved: &["max-sessions", "max-rate", "slow-start"],
-    absent: &[],
-};
 
 /// `[[service]]`.
 #[derive(Debug, Clone)]
@@ -203,15 +154,6 @@ pub struct Server {
 }
 
 pub(super) fn read_service(reader: &Reader<'_>, out: &mut Diagnostics) -> Service {
-    reader.require("name", "\"web\"", out);
-    reader.require("address", "\"203.0.113.80\"", out);
-    reader.require("protocol", "\"tcp\"", out);
-    reader.require("port", "80", out);
-    let schedulers = [
-        ("round-robin", SchedulerName::RoundRobin),
-        ("least-connections", SchedulerName::LeastConnections),
-        ("hash", SchedulerName::Hash),
-    ];
     let check = reader.table("check", SERVICE_CHECK.section, out);
     let sticky = reader.table("sticky", "sticky = { by = \"source\" }", out);
     Service {
@@ -219,8 +161,8 @@ pub(super) fn read_service(reader: &Reader<'_>, out: &mut Diagnostics) -> Servic
         name: reader.word("name", value::name, out),
         addresses: reader.words("address", value::station, out),
         protocols: reader.words("protocol", protocol, out),
-        ports: reader.ranges("port", 1..=65_535, Some("any"), out),
-        scheduler: reader.choice("scheduler", &schedulers, out),
+        ports: reader.ranges("port", out),
+        scheduler: reader.choice("scheduler", &SCHEDULER, out),
         hash_on: reader.words("hash-on", hash_part, out),
         mode: reader.word("mode", mode, out),
         snat: reader.words("snat", address_range, out),
@@ -229,7 +171,7 @@ pub(super) fn read_service(reader: &Reader<'_>, out: &mut Diagnostics) -> Servic
             read_sticky(&reader, out)
         }),
         on_failure: reader.choice("on-failure", &ON_FAILURE, out),
-        drain_timeout: reader.duration_or_never("drain-timeout", Duration::ZERO..=TIME_MAX, out),
+        drain_timeout: reader.duration_or_never("drain-timeout", out),
         admin: reader.choice("admin", &ADMIN, out),
         check: check.map(|(table, span)| {
             let reader = Reader::new(table, span, &SERVICE_CHECK, &ALL, out);
@@ -240,9 +182,10 @@ pub(super) fn read_service(reader: &Reader<'_>, out: &mut Diagnostics) -> Servic
 }
 
 fn protocol(text: &str) -> Result<u8, Refused> {
+    if let Some((_, number)) = PROTOCOL.iter().find(|(word, _)| *word == text) {
+        return Ok(*number);
+    }
     match text {
-        "tcp" => Ok(6),
-        "udp" => Ok(17),
         "any" | "sctp" => Err(Refused::new(format!("the protocol {text:?} is reserved for a later version"))
             .hint("use \"tcp\", \"udp\" or both")),
         _ => {
@@ -253,17 +196,16 @@ fn protocol(text: &str) -> Result<u8, Refused> {
 }
 
 fn mode(text: &str) -> Result<Mode, Refused> {
+    if let Some((_, mode)) = MODE.iter().find(|(word, _)| *word == text) {
+        return Ok(*mode);
+    }
     match text {
-        "nat" => Ok(Mode::Nat),
-        "full-nat" => Ok(Mode::FullNat),
-        "direct" => Ok(Mode::Direct),
-        "tunnel" => Ok(Mode::Tunnel),
         "proxy" => Err(Refused::new("the mode \"proxy\" is reserved for a later version")
             .hint("use \"nat\", \"full-nat\", \"direct\" or \"tunnel\"")),
         _ => {
             let modes = "\"nat\", \"full-nat\", \"direct\" or \"tunnel\"";
             let refused = Refused::new(format!("`mode` must be {modes}, found {text:?}"));
-            Err(match value::did_you_mean(text, ["nat", "full-nat", "direct", "tunnel"]) {
+            Err(match value::did_you_mean(text, words(&MODE)) {
                 Some(word) => synonyms::hinted(refused.hint(format!("did you mean {word:?}?")), "mode", text),
                 None => synonyms::hinted(refused, "mode", text),
             })
@@ -272,19 +214,13 @@ fn mode(text: &str) -> Result<Mode, Refused> {
 }
 
 fn hash_part(text: &str) -> Result<HashPart, Refused> {
-    match text {
-        "source-address" => Ok(HashPart::SourceAddress),
-        "source-port" => Ok(HashPart::SourcePort),
-        "destination-address" => Ok(HashPart::DestinationAddress),
-        "destination-port" => Ok(HashPart::DestinationPort),
-        _ => {
-            let refused = Refused::new(format!(
-                "`hash-on` is made of \"source-address\", \"source-port\", \"destination-address\" and \"destination-port\", \
-                 found {text:?}"
-            ));
-            Err(synonyms::hinted(refused, "hash-on", text))
-        }
-    }
+    HASH_ON.iter().find(|(word, _)| *word == text).map(|(_, part)| *part).ok_or_else(|| {
+        let refused = Refused::new(format!(
+            "`hash-on` is made of \"source-address\", \"source-port\", \"destination-address\" and \"destination-port\", \
+             found {text:?}"
+        ));
+        synonyms::hinted(refused, "hash-on", text)
+    })
 }
 
 /// `10.10.20.240-10.10.20.243`, or one address.
@@ -326,7 +262,6 @@ pub fn addresses_of((first, last): (IpAddr, IpAddr)) -> Vec<IpAddr> {
 }
 
 fn read_sticky(reader: &Reader<'_>, out: &mut Diagnostics) -> Sticky {
-    reader.require("by", "\"source\"", out);
     let by = |text: &str| match text {
         "source" => Ok(()),
         "cookie" => Err(Refused::new("`by = \"cookie\"` is reserved for a later version").hint("use by = \"source\"")),
@@ -337,44 +272,35 @@ fn read_sticky(reader: &Reader<'_>, out: &mut Diagnostics) -> Sticky {
     };
     reader.word("by", by, out);
     Sticky {
-        prefix: reader.number("prefix", 0..=32, out),
-        prefix6: reader.number("prefix6", 0..=128, out),
-        timeout: reader.duration("timeout", Duration::from_secs(1)..=TIME_MAX, out),
+        prefix: reader.number("prefix", out),
+        prefix6: reader.number("prefix6", out),
+        timeout: reader.duration("timeout", out),
     }
 }
 
 fn read_check(reader: &Reader<'_>, out: &mut Diagnostics) -> ServiceCheck {
-    let kinds = [
-        ("icmp", ServiceKind::Icmp),
-        ("tcp", ServiceKind::Tcp),
-        ("half-open", ServiceKind::HalfOpen),
-        ("http", ServiceKind::Http),
-        ("none", ServiceKind::None),
-    ];
     let kind = match reader.raw("kind") {
         Some(raw) if raw.get_ref().as_str() == Some("https") => {
             let message = "the kind \"https\" is reserved for a later version";
             out.push(Diagnostic::error(raw.span(), message).hint("use \"http\" or \"tcp\""));
             Field::Invalid
         }
-        Some(_) | None => reader.choice("kind", &kinds, out),
+        Some(_) | None => reader.choice("kind", &SERVICE_KIND, out),
     };
-    let hour = Duration::from_secs(3600);
-    let interval = Duration::from_millis(50)..=hour;
     ServiceCheck {
         span: reader.span(),
         kind,
-        port: reader.number("port", 1..=65_535, out),
+        port: reader.number("port", out),
         path: reader.word("path", http_path, out),
         host: reader.word("host", http_host, out),
-        status: reader.ranges("expect-status", 100..=599, None, out),
+        status: reader.ranges("expect-status", out),
         body: reader.word("expect-body", body, out),
-        interval: reader.duration("interval", interval.clone(), out),
-        timeout: reader.duration("timeout", Duration::from_millis(10)..=hour, out),
-        fall: reader.number("fall", 1..=255, out),
-        rise: reader.number("rise", 1..=255, out),
-        dead_interval: reader.duration("dead-interval", interval.clone(), out),
-        down_after: reader.duration("down-after", interval, out),
+        interval: reader.duration("interval", out),
+        timeout: reader.duration("timeout", out),
+        fall: reader.number("fall", out),
+        rise: reader.number("rise", out),
+        dead_interval: reader.duration("dead-interval", out),
+        down_after: reader.duration("down-after", out),
     }
 }
 
@@ -410,14 +336,12 @@ fn body(text: &str) -> Result<String, Refused> {
 }
 
 fn read_server(reader: &Reader<'_>, out: &mut Diagnostics) -> Server {
-    reader.require("name", "\"s1\"", out);
-    reader.require("address", "\"10.10.20.11\"", out);
     Server {
         span: reader.span(),
         name: reader.word("name", value::name, out),
         addresses: reader.words("address", value::station, out),
-        port: reader.number("port", 1..=65_535, out),
-        weight: reader.number("weight", 0..=256, out),
+        port: reader.number("port", out),
+        weight: reader.number("weight", out),
         backup: reader.flag("backup", out),
         admin: reader.choice("admin", &ADMIN, out),
     }

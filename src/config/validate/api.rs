@@ -7,7 +7,7 @@ use crate::config::file;
 use crate::config::reader::{At, Field};
 use crate::config::validate::ReadSecret;
 use crate::config::validate::names::{Names, twice};
-use crate::config::validate::secrets::{content, secret};
+use crate::config::validate::secrets::{content, is_hidden, secret};
 use crate::config::{Api, Secret, Tls, Token};
 
 /// Tokens of one engine at most.
@@ -76,7 +76,7 @@ fn certificate(typed: &file::Tls, read_secret: &mut ReadSecret<'_>, out: &mut Di
         return None;
     }
     let secret = secret(key, read_secret, hint, out)
-        .filter(|text| is_pem(text, "PRIVATE KEY", key, "no private key here".to_owned(), out));
+        .filter(|text| is_hidden(key) || is_pem(text, "PRIVATE KEY", key, "no private key here".to_owned(), out));
     Some(Tls { certificate: chain?, key: Secret::new(secret?) })
 }
 
@@ -102,7 +102,8 @@ fn tokens(typed: &[file::Token], read_secret: &mut ReadSecret<'_>, out: &mut Dia
         let Some(secret) = secret_of(place, read_secret, out) else { continue };
         let (Some(name), Some(role)) = (token.name.value(), token.role.value()) else { continue };
         let secret = Secret::new(secret);
-        if let Some(first) = tokens.iter().position(|earlier| earlier.secret == secret) {
+        let earlier = || tokens.iter().position(|earlier| earlier.secret == secret);
+        if let (false, Some(first)) = (is_hidden(place), earlier()) {
             out.push(twice("this secret".to_owned(), &place.span, &places[first]));
         }
         tokens.push(Token { name, role, secret });
@@ -115,7 +116,9 @@ fn secret_of(typed: &At<String>, read_secret: &mut ReadSecret<'_>, out: &mut Dia
     let make = |path: &str| format!("make it: head -c 24 /dev/urandom | base64 > {path}; chmod 600 {path}");
     let secret = secret(typed, read_secret, make, out)?;
     // What may stand behind `Bearer` (RFC 6750 section 2.1), told without showing it.
-    let problem = if secret.len() < SECRET_MIN {
+    let problem = if is_hidden(typed) {
+        return Some(secret);
+    } else if secret.len() < SECRET_MIN {
         format!("the secret has {} bytes and can be guessed", secret.len())
     } else if secret.len() > 1024 {
         "the secret is longer than 1024 bytes".to_owned()

@@ -5,7 +5,7 @@ use crate::config::file::{self, File, Kind};
 use crate::config::reader::{At, Field};
 use crate::config::validate::members::{families, firewalls, peers, told_apart};
 use crate::config::validate::names::Names;
-use crate::config::validate::secrets::secret;
+use crate::config::validate::secrets::{is_hidden, secret};
 use crate::config::validate::{DOCUMENTATION_SEED, ReadSecret};
 use crate::config::{Check, CheckKind, Firewall, Group, Link, Peer};
 use crate::flow::{HashMode, Seed};
@@ -148,6 +148,9 @@ fn seed(typed: &At<String>, read_secret: &mut ReadSecret<'_>, out: &mut Diagnost
     if text.is_empty() {
         out.push(Diagnostic::error(typed.span.clone(), "the seed is empty"));
         return None;
+    }
+    if is_hidden(typed) {
+        return Some(Seed::from_text(&text));
     }
     if text == DOCUMENTATION_SEED {
         let message = "this is the documentation's seed, known to everybody: clients could choose their firewall";

@@ -3,8 +3,17 @@
 use std::path::Path;
 
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
+use crate::config::difference::HIDDEN;
 use crate::config::reader::At;
 use crate::config::validate::ReadSecret;
+
+/// What is said of a secret that an engine hid when it showed its configuration. Such a text can be judged, not run with.
+pub const HIDDEN_SECRET: &str = "the secret is not in this file: `fwlb show config` hid it";
+
+/// True where a secret was.
+pub fn is_hidden(typed: &At<String>) -> bool {
+    typed.value == HIDDEN
+}
 
 /// The text itself, or that of the file it names without its last newline. `hint` says what to do where `path` cannot be
 /// read.
@@ -14,6 +23,12 @@ pub fn secret(
     hint: impl Fn(&str) -> String,
     out: &mut Diagnostics,
 ) -> Option<String> {
+    if is_hidden(typed) {
+        out.push(
+            Diagnostic::warning(typed.span.clone(), HIDDEN_SECRET)
+                .hint("write it again, or \"file:/PATH\" of its file"),
+        );
+    }
     match typed.value.strip_prefix("file:") {
         None => Some(typed.value.clone()),
         Some(path) => {

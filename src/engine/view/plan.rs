@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Difference;
+use crate::config::{Difference, Setting};
 
 /// `plan`: what a reload would do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -68,6 +68,16 @@ pub struct MemberShare {
     pub before_percent: f64,
     /// And after, when what is starting has come up.
     pub after_percent: f64,
+}
+
+/// `show config`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ConfigView {
+    /// The configuration in force, secrets hidden: the file as it was read, or every key with its value.
+    pub text: String,
+    /// Where every key was asked for: each of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<Vec<Setting>>,
 }
 
 /// `reload`: what was done.

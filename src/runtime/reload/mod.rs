@@ -156,6 +156,7 @@ impl Reloader {
                     read_file(path).map_err(|error| refused(format!("cannot read {}: {error}", path.display())))?;
                 outcomes.push(load(path, &text));
             }
+            outcomes[known..].iter_mut().for_each(config::refuse_hidden);
             config::compare(&mut outcomes);
             let read = outcomes.split_off(known);
             let bad: Vec<String> =

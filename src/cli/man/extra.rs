@@ -1,0 +1,174 @@
+//! What the pages of commands say beside their options: examples, files, environment, exit status.
+
+use roff::{Roff, bold, roman};
+
+/// What the exit status of every command means.
+pub const EXIT: &[(&str, &str)] = &[
+    ("0", "Done, or the answer is yes."),
+    (
+        "1",
+        "The answer is no, the input is bad, or nobody answered: a file has errors, a reload would refuse it, the flow would be \
+         dropped, a probe or ping was not answered, sessions were left when the time of --wait was over, a promise was broken, no \
+         engine runs.",
+    ),
+    ("2", "The command line is not understood."),
+];
+
+const FILES: &[(&str, &str)] = &[
+    ("/etc/fwlb/NAME.toml", "The configuration of the engine NAME, see fwlb.toml(5)."),
+    ("/run/fwlb/NAME.sock", "Its control socket, unless `control` in [engine] says otherwise."),
+    ("/var/lib/fwlb/NAME", "What it keeps over a restart, unless `state` in [engine] says otherwise."),
+];
+
+const ENVIRONMENT: &[(&str, &str)] = &[
+    ("FWLB_RUN_DIRECTORY", "Where the control sockets are looked for, instead of /run/fwlb."),
+    ("NO_COLOR", "Set to anything: no colours."),
+    ("SUDO_USER, USER, LOGNAME", "The name that an engine is told, in this order."),
+];
+
+/// Examples by command: what is typed, and what for.
+pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
+    (
+        "fwlb",
+        &[
+            ("fwlb check /etc/fwlb/outer.toml", "Find every mistake of a file."),
+            ("fwlb show firewalls", "State, sessions and paths of the firewalls, of all engines that run here."),
+            ("fwlb explain tcp 198.51.100.7:40000 203.0.113.80:80", "Where a flow goes, and why."),
+            (
+                "fwlb set firewall fw1 drain --wait 10m --reason upgrade",
+                "Take a firewall out without breaking a session.",
+            ),
+        ],
+    ),
+    ("fwlb-run", &[("fwlb run /etc/fwlb/outer.toml /etc/fwlb/inner.toml", "Both engines of a sandwich on one box.")]),
+    (
+        "fwlb-check",
+        &[(
+            "fwlb check outer.toml inner.toml",
+            "Two files, each alone and with each other: the same group has to be the same.",
+        )],
+    ),
+    (
+        "fwlb-show",
+        &[
+            ("fwlb show", "What is wrong, and what was set by command."),
+            ("fwlb show services --json", "For scripts."),
+            ("fwlb -e outer show counters", "What one of several engines counts."),
+        ],
+    ),
+    (
+        "fwlb-show-sessions",
+        &[
+            (
+                "fwlb show sessions --source 198.51.100.0/24 --firewall fw1",
+                "Clients of a network that go through one firewall.",
+            ),
+            ("fwlb show sessions --server web/s1 --limit 20", "Twenty sessions of a server."),
+        ],
+    ),
+    ("fwlb-show-events", &[("fwlb show events --follow", "What changes, as it changes.")]),
+    (
+        "fwlb-show-config",
+        &[(
+            "fwlb show config --all",
+            "Every key that is in force, those that the file leaves to their defaults marked.",
+        )],
+    ),
+    (
+        "fwlb-explain",
+        &[
+            ("fwlb explain udp [2001:db8::1]:53 [2001:db8::2]:53", "A flow of IPv6."),
+            (
+                "fwlb explain --from perimeter/fw1 icmp 198.51.100.7 203.0.113.80",
+                "A ping that arrives from a firewall.",
+            ),
+            (
+                "fwlb explain -c outer.toml --down perimeter/fw1 tcp 198.51.100.7:1 203.0.113.80:80",
+                "Without an engine, with a firewall down.",
+            ),
+        ],
+    ),
+    (
+        "fwlb-capture",
+        &[(
+            "fwlb capture -w web.pcapng --host 198.51.100.7 --port 80 --seconds 30",
+            "Packets of one client, each with what became of it.",
+        )],
+    ),
+    (
+        "fwlb-set",
+        &[
+            (
+                "fwlb set firewall fw1 drain --wait 10m --reason upgrade",
+                "No new sessions; wait until the old have ended.",
+            ),
+            ("fwlb set server web/s1 weight=0", "No new sessions for a server."),
+            ("fwlb set server web/s1 default", "As the file says again."),
+        ],
+    ),
+    ("fwlb-plan", &[("fwlb plan new.toml", "What would change, and which sessions would move. Nothing changes.")]),
+    (
+        "fwlb-reload",
+        &[
+            ("fwlb reload", "The engine's own file, after it was changed."),
+            ("fwlb reload new.toml", "Another file, until the next reload or restart."),
+        ],
+    ),
+    ("fwlb-probe", &[("fwlb probe web/s1", "Check a server now, and show the exchange.")]),
+    ("fwlb-ping", &[("fwlb ping 10.1.0.11 --firewall perimeter/fw1", "Through one firewall.")]),
+    ("fwlb-top", &[("fwlb top", "A live view; q ends it, ? helps.")]),
+    (
+        "fwlb-report",
+        &[("fwlb report --by client /var/log/fwlb/outer.json", "Who had most sessions, from the session log.")],
+    ),
+    (
+        "fwlb-lab",
+        &[
+            ("fwlb lab up", "A sandwich in network namespaces."),
+            ("fwlb lab fail fw1", "Pull the plug of a firewall."),
+            ("fwlb lab down", "Every trace is gone."),
+        ],
+    ),
+    ("fwlb-sim", &[("fwlb sim --seeds 20", "Twenty runs of a sandwich in virtual time, checked.")]),
+    ("fwlb-completions", &[("fwlb completions bash", "For /usr/share/bash-completion/completions/fwlb.")]),
+    ("fwlb-man", &[("fwlb man fwlb.toml", "The reference of the configuration; read it with: man -l -")]),
+];
+
+/// These sections of the page of a command.
+pub fn sections(page: &str) -> String {
+    let mut roff = Roff::new();
+    if let Some((_, examples)) = EXAMPLES.iter().find(|(name, _)| *name == page) {
+        roff.control("SH", ["EXAMPLES"]);
+        list(&mut roff, examples);
+    }
+    for (title, entries) in [("FILES", FILES), ("ENVIRONMENT", ENVIRONMENT), ("EXIT STATUS", EXIT)] {
+        roff.control("SH", [title]);
+        list(&mut roff, entries);
+    }
+    roff.control("SH", ["SEE ALSO"]).text([roman(see_also(page))]);
+    roff.render()
+}
+
+fn list(roff: &mut Roff, entries: &[(&str, &str)]) {
+    for (what, says) in entries {
+        roff.control("TP", []).text([bold(*what)]).text([roman(*says)]);
+    }
+}
+
+/// The page above, the configuration, and those that are needed together.
+fn see_also(page: &str) -> String {
+    let above = page.rsplit_once('-').map(|(above, _)| above);
+    let beside: &[&str] = match page {
+        "fwlb" => &["fwlb-run", "fwlb-check", "fwlb-show", "fwlb-explain", "fwlb-set", "fwlb-reload"],
+        "fwlb-check" | "fwlb-show-config" => &["fwlb-plan"],
+        "fwlb-plan" => &["fwlb-reload", "fwlb-check"],
+        "fwlb-reload" => &["fwlb-plan"],
+        "fwlb-probe" => &["fwlb-ping"],
+        "fwlb-ping" => &["fwlb-probe"],
+        "fwlb-explain" => &["fwlb-capture"],
+        "fwlb-capture" => &["fwlb-explain"],
+        _ => &[],
+    };
+    let pages = above.into_iter().chain(beside.iter().copied()).map(|page| format!("{page}(1)"));
+    pages.chain(["fwlb.toml(5)".to_owned()]).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,106 @@
+//! Keys that take one of a few words: each word with what it means.
+
+use super::{HashPart, Kind, SchedulerName, ServiceKind};
+use crate::config::{Admin, BelowMin, Io, LearnBy, Mode, OnFailure, Role};
+use crate::flow::HashMode;
+
+/// `io` of `[engine]`.
+pub const IO: [(&str, Io); 2] = [(Io::AfPacket.word(), Io::AfPacket), (Io::AfXdp.word(), Io::AfXdp)];
+
+/// `role` of `[[api.token]]`.
+pub const ROLE: [(&str, Role); 2] = [("viewer", Role::Viewer), ("operator", Role::Operator)];
+
+/// `level` of `[log]`.
+pub const LEVEL: [(&str, &str); 5] =
+    [("error", "error"), ("warn", "warn"), ("info", "info"), ("debug", "debug"), ("trace", "trace")];
+
+/// `format` of `[log]`; true for JSON.
+pub const FORMAT: [(&str, bool); 2] = [("text", false), ("json", true)];
+
+/// Facilities by their code (RFC 5424 section 6.2.1), as syslog.conf(5) calls them; those without a name there are left out.
+pub const FACILITY: [(&str, u8); 20] = [
+    ("kern", 0),
+    ("user", 1),
+    ("mail", 2),
+    ("daemon", 3),
+    ("auth", 4),
+    ("syslog", 5),
+    ("lpr", 6),
+    ("news", 7),
+    ("uucp", 8),
+    ("cron", 9),
+    ("authpriv", 10),
+    ("ftp", 11),
+    ("local0", 16),
+    ("local1", 17),
+    ("local2", 18),
+    ("local3", 19),
+    ("local4", 20),
+    ("local5", 21),
+    ("local6", 22),
+    ("local7", 23),
+];
+
+/// `hash` of `[[group]]`.
+pub const HASH: [(&str, HashMode); 5] = [
+    ("5-tuple", HashMode::FiveTuple),
+    ("3-tuple", HashMode::ThreeTuple),
+    ("addresses", HashMode::Addresses),
+    ("source", HashMode::Source),
+    ("destination", HashMode::Destination),
+];
+
+/// `on-failure` of `[[group]]` and `[[service]]`.
+pub const ON_FAILURE: [(&str, OnFailure); 4] = [
+    ("reselect", OnFailure::Reselect),
+    ("reset", OnFailure::Reset),
+    ("keep", OnFailure::Keep),
+    ("drop", OnFailure::Drop),
+];
+
+/// `below-min` of `[[group]]`.
+pub const BELOW_MIN: [(&str, BelowMin); 2] = [("drop", BelowMin::Drop), ("bypass", BelowMin::Bypass)];
+
+/// `learn-by` of `[[group.firewall]]`.
+pub const LEARN_BY: [(&str, LearnBy); 2] = [("mac", LearnBy::Mac), ("link", LearnBy::Link)];
+
+/// `admin` of firewalls, services and servers.
+pub const ADMIN: [(&str, Admin); 3] = [("ready", Admin::Ready), ("drain", Admin::Drain), ("maint", Admin::Maint)];
+
+/// `kind` of `[group.check]`.
+pub const KIND: [(&str, Kind); 4] =
+    [("icmp", Kind::Icmp), ("tcp", Kind::Tcp), ("udp", Kind::Udp), ("none", Kind::None)];
+
+/// `protocol` of `[[service]]`, by its number.
+pub const PROTOCOL: [(&str, u8); 2] = [("tcp", 6), ("udp", 17)];
+
+/// `scheduler` of `[[service]]`.
+pub const SCHEDULER: [(&str, SchedulerName); 3] = [
+    ("round-robin", SchedulerName::RoundRobin),
+    ("least-connections", SchedulerName::LeastConnections),
+    ("hash", SchedulerName::Hash),
+];
+
+/// `hash-on` of `[[service]]`.
+pub const HASH_ON: [(&str, HashPart); 4] = [
+    ("source-address", HashPart::SourceAddress),
+    ("source-port", HashPart::SourcePort),
+    ("destination-address", HashPart::DestinationAddress),
+    ("destination-port", HashPart::DestinationPort),
+];
+
+/// `mode` of `[[service]]`.
+pub const MODE: [(&str, Mode); 4] =
+    [("nat", Mode::Nat), ("full-nat", Mode::FullNat), ("direct", Mode::Direct), ("tunnel", Mode::Tunnel)];
+
+/// `by` of `sticky`.
+pub const STICKY_BY: [(&str, ()); 1] = [("source", ())];
+
+/// `kind` of `[service.check]`.
+pub const SERVICE_KIND: [(&str, ServiceKind); 5] = [
+    ("icmp", ServiceKind::Icmp),
+    ("tcp", ServiceKind::Tcp),
+    ("half-open", ServiceKind::HalfOpen),
+    ("http", ServiceKind::Http),
+    ("none", ServiceKind::None),
+];

@@ -1,0 +1,85 @@
+//! What is in force: every key with its value, those that the file leaves to their defaults marked.
+
+use std::fmt::Write;
+
+use toml::de::DeValue;
+
+use crate::config::Config;
+use crate::config::difference::{HIDDEN, Section, keys_of, sections};
+use crate::config::schema::{Key, Kind};
+use crate::config::typed::Typed;
+
+/// One key of a configuration.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+pub struct Setting {
+    /// What it belongs to: `engine`, `firewall perimeter/fw2`.
+    pub subject: String,
+    /// The key, as differences call it: `weight`, `check.interval`.
+    pub key: String,
+    /// Its value as the file writes it; null: it has none. A secret is `"(hidden)"`, or the file that it stands in.
+    pub value: Option<String>,
+    /// The file leaves it out.
+    pub default: bool,
+    /// What no value means; null where there is one.
+    pub means: Option<String>,
+}
+
+/// Every key of `config`, whose text is `text`.
+pub fn settings(config: &Config, text: &str) -> Vec<Setting> {
+    let typed = Typed::read(text);
+    let sections = sections(config);
+    sections.iter().flat_map(|section| of_section(section, typed.as_ref())).map(|(_, setting)| setting).collect()
+}
+
+fn of_section(section: &Section, typed: Option<&Typed<'_>>) -> Vec<(&'static Key, Setting)> {
+    let facts = keys_of(section).map(|(key, value)| {
+        let given = typed.and_then(|typed| typed.value(section, key.name));
+        let value_shown = match key.kind {
+            Kind::Secret(_) | Kind::File(_) => Some(place_of_secret(key, given.map(|given| given.get_ref()))),
+            _ => value.literal(),
+        };
+        let setting = Setting {
+            subject: section.subject.clone(),
+            key: section.name(key.name),
+            means: value_shown.is_none().then(|| value.words(key)),
+            value: value_shown,
+            default: given.is_none(),
+        };
+        (key, setting)
+    });
+    facts.collect()
+}
+
+/// The name of the file that a secret stands in tells nothing and is shown.
+fn place_of_secret(key: &Key, given: Option<&DeValue<'_>>) -> String {
+    let named =
+        given.and_then(DeValue::as_str).filter(|text| text.starts_with("file:") || matches!(key.kind, Kind::File(_)));
+    toml::Value::String(named.unwrap_or(HIDDEN).to_owned()).to_string()
+}
+
+/// The same as a file that means the same; secrets that stand in the file itself are hidden, and have to be written again
+/// before an engine takes it.
+pub fn in_force(config: &Config, text: &str) -> String {
+    let typed = Typed::read(text);
+    let mut out = format!(
+        "# What engine {} runs with. `# default`: its file leaves the key out. Each key: fwlb.toml(5).\n",
+        config.engine.name
+    );
+    for section in sections(config) {
+        if section.schema.has_header() {
+            let _ = writeln!(out, "\n{}", section.schema.section);
+        }
+        for (key, Setting { subject: _, key: name, value, default, means }) in of_section(&section, typed.as_ref()) {
+            let name = if section.schema.has_header() { key.name } else { name.as_str() };
+            let line = match (value, means) {
+                (Some(value), _) => format!("{name} = {value}"),
+                (None, means) => format!("# {name}: {}", means.unwrap_or_default()),
+            };
+            let _ = match default {
+                true => writeln!(out, "{line:<40}  # default"),
+                false => writeln!(out, "{line}"),
+            };
+        }
+    }
+    out
+}

@@ -1,0 +1,207 @@
+//! The reference of the configuration, made from the declarations of its keys. Defaults are those of a configuration that
+//! leaves everything to them.
+
+use std::path::Path;
+
+use crate::config::difference::{Section, sections};
+use crate::config::file::keys::ALL;
+use crate::config::reader::one_of;
+use crate::config::schema::{Key, Kind, Unset};
+use crate::config::value::show_duration;
+use crate::config::{Config, load};
+
+/// A configuration with every section and nothing in them that has a default: what the reference shows as an example, and
+/// where it takes the defaults from.
+pub const EXAMPLE: &str = r#"[engine]
+name = "NAME"
+
+[api]
+listen = "192.0.2.10:9600"
+tls    = { certificate = "/etc/fwlb/tls.crt", key = "file:/etc/fwlb/tls.key" }
+
+[[api.token]]
+name   = "ansible"
+role   = "operator"
+secret = "file:/etc/fwlb/ansible.token"
+
+[[link]]
+name      = "firewalls"
+device    = "eth1"
+addresses = ["10.2.0.1/24"]
+
+[[link]]
+name      = "servers"
+device    = "eth2"
+addresses = ["10.10.20.1/24"]
+
+[[route]]
+to    = "default"
+group = "perimeter"
+
+[[group]]
+name = "perimeter"
+seed = "file:/etc/fwlb/seed"
+
+[[group.peer]]
+name      = "outer"
+addresses = ["10.1.0.1"]
+
+[group.check]
+
+[[group.firewall]]
+name      = "fw1"
+link      = "firewalls"
+addresses = ["10.2.0.11"]
+
+[[group.firewall]]
+name      = "fw2"
+link      = "firewalls"
+addresses = ["10.2.0.12"]
+
+[[service]]
+name     = "web"
+address  = ["203.0.113.80"]
+protocol = "tcp"
+port     = 80
+sticky   = { by = "source" }
+
+[service.check]
+kind = "http"
+
+[[service.server]]
+name    = "s1"
+address = ["10.10.20.11"]
+port    = 8080
+
+[[service.server]]
+name    = "s2"
+address = ["10.10.20.12"]
+port    = 8080
+"#;
+
+/// One section of the reference.
+#[derive(Debug, Clone)]
+pub struct Chapter {
+    /// As its header is written.
+    pub section: &'static str,
+    /// What it is for.
+    pub about: &'static str,
+    /// Its keys.
+    pub entries: Vec<Entry>,
+}
+
+/// One key of the reference.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// The key.
+    pub key: &'static str,
+    /// What it takes, with the range.
+    pub takes: String,
+    /// What holds where it is left out.
+    pub default: String,
+    /// What it is for.
+    pub says: &'static str,
+    /// A reload cannot change it.
+    pub restart: bool,
+}
+
+/// Every section with every key.
+pub fn reference() -> Vec<Chapter> {
+    let plain = plain().map(|config| sections(&config)).unwrap_or_default();
+    let chapters = ALL.iter().map(|schema| Chapter {
+        section: schema.section,
+        about: schema.about,
+        entries: schema
+            .keys
+            .iter()
+            .map(|key| entry(key, plain.iter().find(|of| of.schema.section == schema.section)))
+            .collect(),
+    });
+    chapters.collect()
+}
+
+/// [`EXAMPLE`], understood; the files that it names are thought to be there.
+fn plain() -> Option<Config> {
+    let mut content = |path: &Path| {
+        Ok(match path.extension().and_then(|extension| extension.to_str()) {
+            Some("crt") => "-----BEGIN CERTIFICATE-----".to_owned(),
+            Some("key") => "-----BEGIN PRIVATE KEY-----".to_owned(),
+            _ => "a-text-that-nobody-could-guess".to_owned(),
+        })
+    };
+    load("fwlb.toml", EXAMPLE, &mut content).config
+}
+
+fn entry(key: &'static Key, plain: Option<&Section>) -> Entry {
+    let default = match key.unset {
+        Unset::Required(_) => "required".to_owned(),
+        Unset::Means(means) => means.to_owned(),
+        Unset::Default => plain
+            .and_then(|section| section.facts.iter().find(|(name, _)| *name == key.name))
+            .and_then(|(_, value)| value.literal())
+            .unwrap_or_else(|| "none".to_owned()),
+    };
+    Entry { key: key.name, takes: takes(&key.kind), default, says: key.says, restart: key.restart }
+}
+
+fn takes(kind: &Kind) -> String {
+    let words = |words: &fn() -> Vec<&'static str>| {
+        let quoted: Vec<String> = words().into_iter().map(|word| format!("{word:?}")).collect();
+        one_of(&quoted)
+    };
+    match kind {
+        Kind::Flag => "true or false".to_owned(),
+        Kind::Number(range) => format!("number, {} to {}", range.start(), range.end()),
+        Kind::Duration(range) => {
+            format!("duration, {} to {}", show_duration(*range.start()), show_duration(*range.end()))
+        }
+        Kind::DurationOrNever(range) => {
+            format!("duration, {} to {}, or \"never\"", show_duration(*range.start()), show_duration(*range.end()))
+        }
+        Kind::Choice(choices) => words(choices),
+        Kind::Choices(choices) => format!("{}, or a list", words(choices)),
+        Kind::Ranges(range, all) => {
+            let all = all.map(|all| format!(" or {all:?}")).unwrap_or_default();
+            format!("number {} to {}, a range as in \"{0}-{1}\"{all}, or a list", range.start(), range.end())
+        }
+        Kind::Word(what) => format!("string: {what}"),
+        Kind::Words(what) => format!("string or list: {what}"),
+        Kind::Secret(what) => format!("secret: {what}, or \"file:/PATH\""),
+        Kind::File(what) => format!("string: {what}"),
+        Kind::Table => "section".to_owned(),
+        Kind::Tables => "sections".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_in_the_reference_with_a_line_and_its_default() {
+        assert!(plain().is_some(), "the example has a mistake");
+        for chapter in reference() {
+            assert!(chapter.about.ends_with('.'), "{}", chapter.section);
+            for Entry { key, takes, default, says, restart: _ } in chapter.entries {
+                assert!(!takes.is_empty() && says.ends_with('.'), "{key} of {}", chapter.section);
+                assert!(!default.is_empty(), "{key} of {}", chapter.section);
+            }
+        }
+    }
+
+    #[test]
+    fn a_default_is_the_value_that_a_file_without_the_key_gets() {
+        let chapters = reference();
+        let default = |section: &str, key: &str| {
+            let chapter = chapters.iter().find(|chapter| chapter.section == section).unwrap();
+            chapter.entries.iter().find(|entry| entry.key == key).unwrap().default.clone()
+        };
+        assert_eq!(default("[limits]", "sessions"), crate::config::Limits::default().sessions.to_string());
+        assert_eq!(default("[timeouts]", "tcp-established"), "\"2h4m\"");
+        assert_eq!(default("[engine]", "control"), "\"/run/fwlb/NAME.sock\"");
+        assert_eq!(default("[service.check]", "path"), "\"/\"");
+        assert_eq!(default("[service.check]", "expect-status"), "[200]");
+        assert_eq!(default("[[service.server]]", "port"), "the one that the client asked for");
+        assert_eq!(default("[[group]]", "seed"), "required");
+    }
+}

@@ -1,0 +1,363 @@
+//! The last configurations of an engine, in its state directory: `config-12.toml` is the text of the twelfth, and `configs.json`
+//! says of each when it came, how and by whom; and what waits for `fwlb confirm`.
+//!
+//! A configuration that has to be confirmed is written down before it is taken, so that an engine that is killed and started again
+//! knows of it:
+//!
+//! | a restart finds that its file | it runs with | then |
+//! | --- | --- | --- |
+//! | waits for a confirmation, in time | the file | the wait goes on |
+//! | waited for one, too late | the configuration before it | the file is refused |
+//! | was refused | the configuration before it | until a reload is asked for, or the file is another one |
+//! | is another one | the file | nothing waits any more |
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use crate::time::Duration;
+
+/// Configurations that are kept.
+const KEPT: usize = 10;
+
+/// How a configuration came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum How {
+    /// The engine was started with it.
+    Start,
+    /// By a reload.
+    Reload,
+    /// By a rollback, or because the one after it was not confirmed.
+    Rollback,
+}
+
+impl How {
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Reload => "reload",
+            Self::Rollback => "rollback",
+        }
+    }
+}
+
+/// What is known of a configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    /// Counts up for ever.
+    #[serde(default)]
+    pub number: u64,
+    /// When it came, RFC 3339 in UTC.
+    pub at: String,
+    /// Who brought it.
+    pub by: Option<String>,
+    pub how: How,
+    /// Of its text.
+    pub digest: String,
+    /// The file that it was read from.
+    pub file: PathBuf,
+}
+
+/// A configuration that has to be confirmed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Unconfirmed {
+    /// Of its text.
+    pub digest: String,
+    /// The number of the configuration that the engine returns to.
+    pub back_to: u64,
+    /// When, in milliseconds since 1970.
+    pub until_ms: u64,
+    /// The time that was given, in milliseconds.
+    pub within_ms: u64,
+    /// Who asked for it.
+    pub by: String,
+}
+
+impl Unconfirmed {
+    /// What is left of the time at `now_ms`; never more than was given, whatever the wall clock did.
+    pub(super) fn left(&self, now_ms: u64) -> Duration {
+        Duration::from_millis(self.until_ms.saturating_sub(now_ms).min(self.within_ms))
+    }
+}
+
+/// A configuration that nobody confirmed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Refused {
+    /// Of its text.
+    pub digest: String,
+    /// The number of the configuration that stands for it.
+    pub back_to: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Kept {
+    /// Oldest first.
+    configs: Vec<Record>,
+    unconfirmed: Option<Unconfirmed>,
+    refused: Option<Refused>,
+}
+
+/// What an engine that starts runs with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum AtStart {
+    /// Its file.
+    Own,
+    /// Its file, which still has to be confirmed.
+    Unconfirmed(Unconfirmed),
+    /// Its file; something else that had to be confirmed is forgotten.
+    Forgotten(Unconfirmed),
+    /// The configuration of this number, as the file was not confirmed.
+    Former(u64),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct History {
+    directory: PathBuf,
+    kept: Mutex<Kept>,
+}
+
+impl History {
+    /// That of an engine with this state directory, which is made when something is to be kept.
+    pub(super) fn open(directory: &Path) -> io::Result<Self> {
+        let kept = match fs::read(directory.join("configs.json")) {
+            Ok(text) => serde_json::from_slice(&text)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Kept::default(),
+            Err(error) => return Err(error),
+        };
+        Ok(Self { directory: directory.to_owned(), kept: Mutex::new(kept) })
+    }
+
+    /// An empty one, for a directory whose own cannot be read.
+    pub(super) fn empty(directory: &Path) -> Self {
+        Self { directory: directory.to_owned(), kept: Mutex::default() }
+    }
+
+    /// What to start with where the engine's file has this digest.
+    pub(super) fn at_start(&self, digest: &str, now_ms: u64) -> AtStart {
+        let kept = self.lock();
+        match (&kept.unconfirmed, &kept.refused) {
+            (Some(waits), _) if waits.digest == digest && waits.left(now_ms) > Duration::ZERO => {
+                AtStart::Unconfirmed(waits.clone())
+            }
+            (Some(waits), _) if waits.digest == digest => AtStart::Former(waits.back_to),
+            (_, Some(refused)) if refused.digest == digest => AtStart::Former(refused.back_to),
+            (Some(waits), _) => AtStart::Forgotten(waits.clone()),
+            (None, _) => AtStart::Own,
+        }
+    }
+
+    /// The last configurations, the newest first.
+    pub(super) fn list(&self) -> Vec<Record> {
+        self.lock().configs.iter().rev().cloned().collect()
+    }
+
+    /// Where the text of a configuration lies.
+    pub(super) fn path(&self, number: u64) -> PathBuf {
+        self.directory.join(format!("config-{number}.toml"))
+    }
+
+    /// The configuration that came so many before the newest.
+    pub(super) fn back(&self, back: usize) -> Option<Record> {
+        self.lock().configs.iter().rev().nth(back).cloned()
+    }
+
+    /// What waits to be confirmed.
+    pub(super) fn unconfirmed(&self) -> Option<Unconfirmed> {
+        self.lock().unconfirmed.clone()
+    }
+
+    /// The configuration that was not confirmed, and that a restart would not take.
+    pub(super) fn refused(&self) -> Option<Refused> {
+        self.lock().refused.clone()
+    }
+
+    /// Keeps a configuration as the newest, unless it is that already; answers its number.
+    pub(super) fn keep(&self, record: Record, text: &str) -> io::Result<u64> {
+        self.change(|kept| {
+            if let Some(newest) = kept.configs.last()
+                && newest.digest == record.digest
+            {
+                return Ok(newest.number);
+            }
+            let number = self.next_number(kept);
+            self.write(&format!("config-{number}.toml"), text.as_bytes())?;
+            kept.configs.push(Record { number, ..record });
+            Ok(number)
+        })
+    }
+
+    /// From here on this has to be confirmed, or nothing.
+    pub(super) fn set_waiting(&self, waits: Option<Unconfirmed>) -> io::Result<()> {
+        self.change(|kept| {
+            kept.unconfirmed = waits;
+            Ok(())
+        })
+    }
+
+    /// Nothing has to be confirmed any more, and nothing is refused.
+    pub(super) fn settle(&self) -> io::Result<()> {
+        let kept = self.lock().clone();
+        if kept.unconfirmed.is_none() && kept.refused.is_none() {
+            return Ok(());
+        }
+        self.change(|kept| {
+            (kept.unconfirmed, kept.refused) = (None, None);
+            Ok(())
+        })
+    }
+
+    /// What had to be confirmed was not.
+    pub(super) fn refuse(&self, waited: &Unconfirmed) -> io::Result<()> {
+        self.change(|kept| {
+            kept.unconfirmed = None;
+            kept.refused = Some(Refused { digest: waited.digest.clone(), back_to: waited.back_to });
+            Ok(())
+        })
+    }
+
+    /// Changes what is kept, on the disk first.
+    fn change<T>(&self, change: impl FnOnce(&mut Kept) -> io::Result<T>) -> io::Result<T> {
+        let mut kept = self.lock();
+        let mut next = kept.clone();
+        fs::create_dir_all(&self.directory)?;
+        let done = change(&mut next)?;
+        let needed = [next.unconfirmed.as_ref().map(|waits| waits.back_to), next.refused.as_ref().map(|of| of.back_to)];
+        let old = next.configs.len().saturating_sub(KEPT);
+        let mut index = 0;
+        next.configs.retain(|config| {
+            index += 1;
+            index > old || needed.contains(&Some(config.number))
+        });
+        self.write("configs.json", &serde_json::to_vec_pretty(&next)?)?;
+        for gone in kept.configs.iter().filter(|was| next.configs.iter().all(|is| is.number != was.number)) {
+            let _ = fs::remove_file(self.path(gone.number));
+        }
+        *kept = next;
+        Ok(done)
+    }
+
+    /// Beyond all that are kept, and all whose text lies about.
+    fn next_number(&self, kept: &Kept) -> u64 {
+        let lying_about = fs::read_dir(&self.directory).into_iter().flatten().flatten().filter_map(|entry| {
+            entry.file_name().to_str()?.strip_prefix("config-")?.strip_suffix(".toml")?.parse::<u64>().ok()
+        });
+        let last = kept.configs.iter().map(|config| config.number).chain(lying_about).max();
+        last.map_or(1, |last| last.saturating_add(1))
+    }
+
+    /// Whole or not at all, and nobody else's to read: secrets may stand in it.
+    fn write(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        let (path, draft) = (self.directory.join(name), self.directory.join(format!("{name}.new")));
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        file.set_permissions(Permissions::from_mode(0o600))?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&draft, &path)?;
+        File::open(&self.directory)?.sync_all()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(digest: &str) -> Record {
+        Record {
+            number: 0,
+            at: "2026-01-02T03:04:05.678Z".into(),
+            by: Some("kim".into()),
+            how: How::Reload,
+            digest: digest.into(),
+            file: "/etc/fwlb/outer.toml".into(),
+        }
+    }
+
+    fn waits(digest: &str, back_to: u64) -> Unconfirmed {
+        Unconfirmed { digest: digest.into(), back_to, until_ms: 10_000, within_ms: 5_000, by: "kim".into() }
+    }
+
+    #[test]
+    fn the_last_ten_are_kept_with_their_texts_for_the_owner_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().join("outer");
+        let history = History::open(&state).unwrap();
+        for number in 1..=13 {
+            assert_eq!(history.keep(record(&format!("d{number}")), &format!("# {number}\n")).unwrap(), number);
+        }
+        assert_eq!(history.keep(record("d13"), "# 13\n").unwrap(), 13, "the newest is not kept twice");
+
+        let again = History::open(&state).unwrap();
+        let numbers: Vec<u64> = again.list().iter().map(|record| record.number).collect();
+        assert_eq!(numbers, (4..=13).rev().collect::<Vec<_>>());
+        assert_eq!(again.back(1).unwrap().digest, "d12");
+        assert!(again.back(10).is_none());
+        assert_eq!(fs::read_to_string(again.path(4)).unwrap(), "# 4\n");
+        let files: Vec<_> = fs::read_dir(&state).unwrap().flatten().collect();
+        assert_eq!(files.len(), 11, "{files:?}");
+        for file in files {
+            assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{file:?}");
+        }
+    }
+
+    #[test]
+    fn a_restart_goes_on_waiting_or_returns() {
+        let directory = tempfile::tempdir().unwrap();
+        let history = History::open(directory.path()).unwrap();
+        let good = history.keep(record("good"), "good").unwrap();
+        history.keep(record("new"), "new").unwrap();
+        assert_eq!(history.at_start("new", 0), AtStart::Own);
+
+        history.set_waiting(Some(waits("new", good))).unwrap();
+        let again = History::open(directory.path()).unwrap();
+        assert_eq!(again.at_start("new", 9_999), AtStart::Unconfirmed(waits("new", good)));
+        assert_eq!(again.at_start("new", 10_000), AtStart::Former(good));
+        assert_eq!(again.at_start("other", 9_999), AtStart::Forgotten(waits("new", good)));
+
+        again.refuse(&waits("new", good)).unwrap();
+        let again = History::open(directory.path()).unwrap();
+        assert_eq!((again.at_start("new", 0), again.at_start("other", 0)), (AtStart::Former(good), AtStart::Own));
+        assert_eq!(again.refused().unwrap().digest, "new");
+        again.settle().unwrap();
+        assert_eq!(History::open(directory.path()).unwrap().at_start("new", 0), AtStart::Own);
+    }
+
+    #[test]
+    fn what_an_engine_may_have_to_return_to_is_not_thrown_away() {
+        let directory = tempfile::tempdir().unwrap();
+        let history = History::open(directory.path()).unwrap();
+        let good = history.keep(record("good"), "good").unwrap();
+        history.set_waiting(Some(waits("new", good))).unwrap();
+        for number in 0..20 {
+            history.keep(record(&format!("d{number}")), "x").unwrap();
+        }
+        assert_eq!(fs::read_to_string(history.path(good)).unwrap(), "good");
+    }
+
+    #[test]
+    fn a_step_of_the_wall_clock_lengthens_no_wait() {
+        assert_eq!(waits("new", 1).left(8_000), Duration::from_millis(2_000));
+        assert_eq!(waits("new", 1).left(0), Duration::from_millis(5_000));
+        assert_eq!(waits("new", 1).left(u64::MAX), Duration::ZERO);
+    }
+
+    #[test]
+    fn texts_that_lie_about_are_not_written_over() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("config-41.toml"), "old").unwrap();
+        assert!(History::open(directory.path()).is_ok());
+        fs::write(directory.path().join("configs.json"), "{ torn").unwrap();
+        assert!(History::open(directory.path()).is_err());
+        assert_eq!(History::empty(directory.path()).keep(record("a"), "new").unwrap(), 42);
+    }
+}
