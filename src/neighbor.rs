@@ -6,14 +6,19 @@
 //! ```text
 //!               answer                 20 s                    3 unanswered
 //! Incomplete ───────────▶ Reachable ─────────▶ Probe (unicast) ────────────▶ Incomplete ──▶ Failed
-//!                  ▲          │ another MAC announced  ▲
-//!                  └──────────┼───────▶ Stale ─────────┘
+//!                  ▲          │ another MAC is claimed  ▲
+//!                  └──────────┴──── the old one is silent: Stale
 //! ```
 //!
 //! A neighbour is asked again before its entry ends, and keeps its address while it is asked, so that steady traffic never
-//! waits. *Kept* neighbours (firewalls, configured gateways) are asked for ever.
+//! waits. *Kept* neighbours (firewalls, servers, configured gateways) are asked for ever. Who may be forgotten for others is
+//! in `room`, who may ask for how many in `source`, and when a neighbour moves to another hardware address in `claim`.
 
+mod claim;
 mod entry;
+mod query;
+mod room;
+mod source;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -22,8 +27,13 @@ use crate::id::LinkId;
 use crate::time::{Duration, Instant};
 use crate::wire::MacAddr;
 
-pub use entry::State;
 use entry::{Entry, Origin};
+use room::Rooms;
+use source::Budgets;
+
+pub use entry::State;
+pub use query::Neighbor;
+pub use source::Source;
 
 /// Time between two requests.
 pub const ASK_INTERVAL: Duration = Duration::from_secs(1);
@@ -69,19 +79,24 @@ pub enum Action<F> {
         /// The frame.
         frame: F,
     },
-}
-
-/// A neighbour, for the operator.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Neighbor {
-    /// Link and address.
-    pub key: Key,
-    /// Hardware address, if known.
-    pub mac: Option<MacAddr>,
-    /// State.
-    pub state: State,
-    /// When it answered last.
-    pub answered: Option<Instant>,
+    /// A kept neighbour is at another hardware address from now on.
+    Moved {
+        /// Whose.
+        key: Key,
+        /// Where it was, and does not answer.
+        from: MacAddr,
+        /// Where it is.
+        to: MacAddr,
+    },
+    /// A kept neighbour stays where it is, and answers there, though it was said to be elsewhere.
+    Stayed {
+        /// Whose.
+        key: Key,
+        /// Where it is.
+        at: MacAddr,
+        /// Where it was said to be.
+        claimed: MacAddr,
+    },
 }
 
 /// Bounds of a [`NeighborTable`].
@@ -110,6 +125,10 @@ pub struct NeighborCounters {
     pub unanswered: u64,
     /// Neighbours that were forgotten for others, or not remembered (`neighbor_table_full`).
     pub table_full: u64,
+    /// Frames whose senders ask for too many neighbours (`punt_drop_neighbor_limited`).
+    pub limited: u64,
+    /// Claims of another hardware address for a neighbour that answers at its own (`neighbor_claims_refused`).
+    pub claims_refused: u64,
 }
 
 /// See the module. `F` is a frame that waits.
@@ -117,6 +136,8 @@ pub struct NeighborCounters {
 pub struct NeighborTable<F> {
     limits: NeighborLimits,
     entries: BTreeMap<Key, Entry<F>>,
+    rooms: Rooms,
+    budgets: Budgets,
     timers: BTreeSet<(Instant, Key)>,
     links: BTreeSet<LinkId>,
     waiting: usize,
@@ -131,6 +152,8 @@ impl<F> NeighborTable<F> {
         Self {
             limits,
             entries: BTreeMap::new(),
+            rooms: Rooms::default(),
+            budgets: Budgets::default(),
             timers: BTreeSet::new(),
             links: BTreeSet::new(),
             waiting: 0,
@@ -143,9 +166,10 @@ impl<F> NeighborTable<F> {
     /// Resolves `key` for ever. `pinned`: its last hardware address stays in use even while it does not answer (the
     /// paths through a firewall are judged by their probes, not by this table).
     pub fn keep(&mut self, key: Key, pinned: bool, now: Instant) {
-        let entry = self.entries.entry(key).or_insert_with(|| Entry::new(Origin::Kept, now));
+        let entry = self.entries.entry(key).or_insert_with(|| Entry::new(Origin::Kept, Source::ENGINE, now));
         entry.origin = Origin::Kept;
         entry.pinned |= pinned;
+        self.file(key);
         if self.links.contains(&key.0) {
             self.ask_afresh(key, now);
         }
@@ -171,6 +195,10 @@ impl<F> NeighborTable<F> {
                 None => self.keep(*key, *pinned, now),
             }
         }
+        for key in self.entries.keys().copied().collect::<Vec<_>>() {
+            self.file(key);
+        }
+        self.make_room();
     }
 
     /// The link carries frames: what is to be resolved is asked for.
@@ -190,29 +218,34 @@ impl<F> NeighborTable<F> {
             let given_up = entry.waiting.len();
             entry.waiting.clear();
             entry.state = State::Failed;
+            entry.claim = None;
             let forget = entry.origin != Origin::Kept;
             self.waiting -= given_up;
             self.counters.unanswered += given_up as u64;
             if forget {
-                self.entries.remove(&key);
+                self.forget(key);
             }
             self.changed = true;
         }
     }
 
     /// Parks a frame until its neighbour answers; sends it at once if that is known, gives it up if the neighbour failed
-    /// a moment ago.
-    pub fn park(&mut self, key: Key, frame: F, now: Instant) {
+    /// a moment ago. `source`: in whose name a neighbour that is not known is asked for.
+    pub fn park(&mut self, key: Key, source: Source, frame: F, now: Instant) {
         if let Some(mac) = self.mac(key) {
             self.actions.push_back(Action::Send { mac, frame });
             return;
         }
         if !self.entries.contains_key(&key) {
-            if !self.links.contains(&key.0) || !self.make_room(Origin::Wanted) {
+            if !self.links.contains(&key.0) {
                 self.give_up(frame);
                 return;
             }
-            self.entries.insert(key, Entry::new(Origin::Wanted, now));
+            if !self.budgets.take(source, now) {
+                self.counters.limited += 1;
+                return;
+            }
+            self.entries.insert(key, Entry::new(Origin::Wanted, source, now));
             self.ask_afresh(key, now);
         }
         let Some(entry) = self.entries.get_mut(&key) else { return };
@@ -230,12 +263,21 @@ impl<F> NeighborTable<F> {
             self.waiting -= 1;
             self.counters.queue_full += 1;
         }
+        self.file(key);
+        self.make_room();
         if self.waiting >= self.limits.pending {
             self.counters.queue_full += 1;
-            return;
+            if !self.drop_a_frame() {
+                return;
+            }
         }
-        entry.waiting.push_back(frame);
-        self.waiting += 1;
+        match self.entries.get_mut(&key) {
+            Some(entry) => {
+                entry.waiting.push_back(frame);
+                self.waiting += 1;
+            }
+            None => self.counters.queue_full += 1,
+        }
     }
 
     /// `key` was heard at `mac`.
@@ -245,19 +287,25 @@ impl<F> NeighborTable<F> {
         }
         if !self.entries.contains_key(&key) {
             match heard {
-                Heard::Question if self.make_room(Origin::Heard) => {
-                    self.entries.insert(key, Entry::new(Origin::Heard, now));
+                Heard::Question => {
+                    self.entries.insert(key, Entry::new(Origin::Heard, Source::of(key.0, key.1), now));
                 }
-                Heard::Question | Heard::Answer | Heard::Announcement => return,
+                Heard::Answer | Heard::Announcement => return,
             }
+        }
+        if self.contest(key, mac, now) {
+            return;
         }
         let Some(entry) = self.entries.get_mut(&key) else { return };
         let moved = entry.mac != Some(mac);
         let usable = entry.usable();
+        if let Some(from) = entry.mac.filter(|_| moved && entry.origin == Origin::Kept) {
+            self.actions.push_back(Action::Moved { key, from, to: mac });
+        }
         entry.mac = Some(mac);
         let (state, next) = match (heard, entry.state, moved) {
             (Heard::Answer, _, _) => (State::Reachable, Some(now + REFRESH_AFTER)),
-            // What it says of itself is taken at once (a firewall's own failover announces its new address), and verified.
+            // What it says of itself is taken at once where nobody else has the address, and verified.
             (Heard::Question | Heard::Announcement, _, true)
             | (Heard::Question | Heard::Announcement, State::Incomplete | State::Failed, false) => {
                 (State::Stale, Some(now))
@@ -269,9 +317,19 @@ impl<F> NeighborTable<F> {
             Heard::Answer => {
                 entry.answered = Some(now);
                 entry.asked = 0;
+                if let Some(claimed) = entry.claim.take() {
+                    self.counters.claims_refused += 1;
+                    if entry.origin == Origin::Kept {
+                        self.actions.push_back(Action::Stayed { key, at: mac, claimed });
+                    }
+                }
             }
             Heard::Question | Heard::Announcement if state == State::Stale => entry.asked = 0,
             Heard::Question | Heard::Announcement => {}
+        }
+        match heard {
+            Heard::Question => entry.used = now,
+            Heard::Answer | Heard::Announcement => {}
         }
         if moved || !usable {
             self.changed = true;
@@ -281,6 +339,8 @@ impl<F> NeighborTable<F> {
             self.actions.push_back(Action::Send { mac, frame });
         }
         self.set_timer(key, next);
+        self.file(key);
+        self.make_room();
     }
 
     /// Asks for `key` now: a sign of life is wanted. Unless `everybody` is to be asked, the station that had the address
@@ -302,7 +362,9 @@ impl<F> NeighborTable<F> {
             }
             self.set_timer(key, None);
             self.expire(key, now);
+            self.file(key);
         }
+        self.make_room();
     }
 
     /// When [`NeighborTable::handle_timeout`] wants to be called.
@@ -320,61 +382,6 @@ impl<F> NeighborTable<F> {
         std::mem::take(&mut self.changed)
     }
 
-    /// The hardware address to send to.
-    pub fn mac(&self, key: Key) -> Option<MacAddr> {
-        self.entries.get(&key).filter(|entry| entry.usable()).and_then(|entry| entry.mac)
-    }
-
-    /// The hardware address that `key` had last, whether or not it answers.
-    pub fn last_mac(&self, key: Key) -> Option<MacAddr> {
-        self.entries.get(&key).and_then(|entry| entry.mac)
-    }
-
-    /// Where the resolution of `key` stands; `None` if it is unknown.
-    pub fn state(&self, key: Key) -> Option<State> {
-        self.entries.get(&key).map(|entry| entry.state)
-    }
-
-    /// When `key` answered last.
-    pub fn answered(&self, key: Key) -> Option<Instant> {
-        self.entries.get(&key).and_then(|entry| entry.answered)
-    }
-
-    /// All neighbours whose address may be used, in order of link and address.
-    pub fn resolved(&self) -> impl Iterator<Item = (Key, MacAddr)> {
-        self.entries.iter().filter(|(_, entry)| entry.usable()).filter_map(|(key, entry)| Some((*key, entry.mac?)))
-    }
-
-    /// All neighbours, in order of link and address.
-    pub fn iter(&self) -> impl Iterator<Item = Neighbor> {
-        self.entries.iter().map(|(key, entry)| Neighbor {
-            key: *key,
-            mac: entry.mac,
-            state: entry.state,
-            answered: entry.answered,
-        })
-    }
-
-    /// How many neighbours are known.
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// True if no neighbour is known.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
-    /// Frames that wait.
-    pub fn waiting(&self) -> usize {
-        self.waiting
-    }
-
-    /// What was counted.
-    pub fn counters(&self) -> NeighborCounters {
-        self.counters
-    }
-
     fn expire(&mut self, key: Key, now: Instant) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
         match entry.state {
@@ -384,6 +391,7 @@ impl<F> NeighborTable<F> {
                 self.actions.push_back(Action::Ask { key, known: entry.mac });
                 self.set_timer(key, Some(now + ASK_INTERVAL));
             }
+            State::Probe if entry.claim.is_some() => self.ask_claimed(key, now),
             State::Probe if entry.asked < ASK_MAX => {
                 entry.asked += 1;
                 self.actions.push_back(Action::Ask { key, known: entry.mac });
@@ -397,6 +405,7 @@ impl<F> NeighborTable<F> {
             }
             State::Incomplete => {
                 entry.state = State::Failed;
+                entry.since = now;
                 let frames = std::mem::take(&mut entry.waiting);
                 let retry = if entry.origin == Origin::Kept { ASK_INTERVAL } else { NEGATIVE };
                 self.waiting -= frames.len();
@@ -409,9 +418,7 @@ impl<F> NeighborTable<F> {
                 self.actions.push_back(Action::Ask { key, known: None });
                 self.set_timer(key, Some(now + ASK_INTERVAL));
             }
-            State::Failed => {
-                self.entries.remove(&key);
-            }
+            State::Failed => self.forget(key),
         }
     }
 
@@ -420,7 +427,9 @@ impl<F> NeighborTable<F> {
         let Some(entry) = self.entries.get_mut(&key) else { return };
         let was_usable = entry.usable();
         entry.state = State::Incomplete;
+        entry.since = now;
         entry.asked = 1;
+        entry.claim = None;
         if was_usable && !entry.usable() {
             self.changed = true;
         }
@@ -431,30 +440,6 @@ impl<F> NeighborTable<F> {
     fn give_up(&mut self, frame: F) {
         self.counters.unanswered += 1;
         self.actions.push_back(Action::Unreachable { frame });
-    }
-
-    /// Makes room for an entry of this origin: those of lesser origin go first, then failed ones, then the one that was
-    /// wanted least recently. Who merely asked for us displaces only others that did, so that a flood of requests
-    /// harms nobody that traffic goes to.
-    fn make_room(&mut self, origin: Origin) -> bool {
-        if self.entries.len() < self.limits.neighbors {
-            return true;
-        }
-        self.counters.table_full += 1;
-        let victim = self
-            .entries
-            .iter()
-            .filter(|(_, entry)| entry.origin <= origin && entry.origin != Origin::Kept)
-            .min_by_key(|(_, entry)| (entry.origin, entry.state != State::Failed, entry.used))
-            .map(|(key, _)| *key);
-        let Some(key) = victim else { return false };
-        self.set_timer(key, None);
-        if let Some(entry) = self.entries.remove(&key) {
-            self.waiting -= entry.waiting.len();
-            self.counters.queue_full += entry.waiting.len() as u64;
-            self.changed |= entry.usable();
-        }
-        true
     }
 
     fn set_timer(&mut self, key: Key, at: Option<Instant>) {

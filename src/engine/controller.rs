@@ -207,9 +207,10 @@ impl Controller {
             PuntReason::Local => self.local_frame(punt, now),
             PuntReason::NeighborWait { link, next_hop, sender } => {
                 let back = Some((punt.link, sender));
+                let source = neighbors::source_of(&punt);
                 let Punt { vlan, offload, bytes, original, .. } = punt;
                 let waiting = Waiting { link, vlan, offload, bytes, back, original, request: None };
-                self.neighbors.park((link, next_hop), waiting, now);
+                self.neighbors.park((link, next_hop), source, waiting, now);
             }
             PuntReason::IcmpError(error) => self.icmp_error(error.into(), punt.link, &punt.bytes, now),
         }

@@ -194,6 +194,9 @@ drop_reasons! {
     StrayReply => "stray_reply",
     /// It cannot be translated: the checksum lies in another fragment, or too little is quoted.
     Untranslatable => "untranslatable",
+    /// A super-frame that no device would segment, and that cannot be segmented here: a tunnel that is not known, or numbers its
+    /// packets.
+    NotSegmentable => "not_segmentable",
     /// The egress link is down.
     LinkDown => "link_down",
     /// A later fragment of a datagram that the full fragment table does not know.

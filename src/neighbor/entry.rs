@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use super::Source;
+use super::room::Place;
 use crate::time::Instant;
 use crate::wire::MacAddr;
 
@@ -53,13 +55,24 @@ pub(super) struct Entry<F> {
     pub(super) mac: Option<MacAddr>,
     pub(super) asked: u8,
     pub(super) answered: Option<Instant>,
+    /// When it was wanted last, or asked for the engine.
     pub(super) used: Instant,
+    /// In whose name it is asked for.
+    pub(super) source: Source,
+    /// Since when it does not answer.
+    pub(super) since: Instant,
+    /// Where the table has it among those that may be forgotten.
+    pub(super) place: Place,
+    /// The other hardware address that is said to be its own, while the one that it has is asked.
+    pub(super) claim: Option<MacAddr>,
+    /// When the one that it has was last asked for that reason.
+    pub(super) contested: Option<Instant>,
     pub(super) timer: Option<Instant>,
     pub(super) waiting: VecDeque<F>,
 }
 
 impl<F> Entry<F> {
-    pub(super) fn new(origin: Origin, now: Instant) -> Self {
+    pub(super) fn new(origin: Origin, source: Source, now: Instant) -> Self {
         Self {
             origin,
             pinned: false,
@@ -68,8 +81,27 @@ impl<F> Entry<F> {
             asked: 0,
             answered: None,
             used: now,
+            source,
+            since: now,
+            place: Place::Kept,
+            claim: None,
+            contested: None,
             timer: None,
             waiting: VecDeque::new(),
+        }
+    }
+
+    /// Where it belongs among those that may be forgotten.
+    pub(super) fn place(&self) -> Place {
+        match (self.origin, self.state) {
+            (Origin::Kept, _) => Place::Kept,
+            (Origin::Heard | Origin::Wanted, State::Failed) => Place::Failed { since: self.since },
+            (origin, State::Reachable | State::Stale | State::Probe) if self.answered.is_some() => {
+                Place::Known { origin, wanted: self.used }
+            }
+            (Origin::Heard | Origin::Wanted, State::Incomplete | State::Reachable | State::Stale | State::Probe) => {
+                Place::Open { source: self.source, since: self.since }
+            }
         }
     }
 

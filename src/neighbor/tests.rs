@@ -1,8 +1,13 @@
+mod claims;
+mod scans;
+
 use super::*;
 
 const LINK: LinkId = LinkId(0);
 const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 9]);
 const OTHER: MacAddr = MacAddr([2, 0, 0, 0, 0, 10]);
+
+const ME: Source = Source::ENGINE;
 
 type Table = NeighborTable<u32>;
 
@@ -42,7 +47,7 @@ fn run(table: &mut Table, until: Instant) -> Vec<(Instant, Action<u32>)> {
 #[test]
 fn a_frame_waits_for_the_answer_and_leaves_with_it() {
     let mut table = table(8, 8);
-    table.park(host(9), 1, at(0));
+    table.park(host(9), ME, 1, at(0));
     assert_eq!(actions(&mut table), [ask(host(9))]);
     assert_eq!(table.mac(host(9)), None);
 
@@ -50,32 +55,32 @@ fn a_frame_waits_for_the_answer_and_leaves_with_it() {
 
     assert_eq!(actions(&mut table), [Action::Send { mac: MAC, frame: 1 }]);
     assert_eq!((table.mac(host(9)), table.waiting(), table.take_changed()), (Some(MAC), 0, true));
-    table.park(host(9), 2, at(4));
+    table.park(host(9), ME, 2, at(4));
     assert_eq!(actions(&mut table), [Action::Send { mac: MAC, frame: 2 }]);
 }
 
 #[test]
 fn three_requests_a_second_apart_then_the_sender_is_told_and_the_absence_believed_for_a_while() {
     let mut table = table(8, 8);
-    table.park(host(9), 1, at(0));
+    table.park(host(9), ME, 1, at(0));
     assert_eq!(actions(&mut table), [ask(host(9))]);
 
     assert_eq!(
         run(&mut table, at(3_500)),
         [(at(1_000), ask(host(9))), (at(2_000), ask(host(9))), (at(3_000), Action::Unreachable { frame: 1 }),]
     );
-    table.park(host(9), 2, at(3_600));
+    table.park(host(9), ME, 2, at(3_600));
     assert_eq!(actions(&mut table), [Action::Unreachable { frame: 2 }]);
     assert_eq!(run(&mut table, at(10_000)), []);
     assert!(table.is_empty());
-    table.park(host(9), 3, at(10_000));
+    table.park(host(9), ME, 3, at(10_000));
     assert_eq!(actions(&mut table), [ask(host(9))]);
 }
 
 #[test]
 fn a_neighbour_is_asked_by_unicast_before_its_entry_ends_and_never_stops_being_usable() {
     let mut table = table(8, 8);
-    table.park(host(9), 1, at(0));
+    table.park(host(9), ME, 1, at(0));
     table.heard(host(9), MAC, Heard::Answer, at(0));
     actions(&mut table);
     for round in 1..=3 {
@@ -91,7 +96,7 @@ fn a_neighbour_is_asked_by_unicast_before_its_entry_ends_and_never_stops_being_u
 #[test]
 fn a_neighbour_that_went_is_asked_by_unicast_then_by_everybody_then_failed() {
     let mut table = table(8, 8);
-    table.park(host(9), 1, at(0));
+    table.park(host(9), ME, 1, at(0));
     table.heard(host(9), MAC, Heard::Answer, at(0));
     actions(&mut table);
     let known = Action::Ask { key: host(9), known: Some(MAC) };
@@ -129,40 +134,50 @@ fn a_kept_neighbour_is_asked_for_ever_and_a_pinned_one_keeps_its_address() {
 }
 
 #[test]
-fn an_announced_address_is_taken_at_once_and_verified() {
+fn a_silent_neighbour_that_announces_another_address_is_there_at_once_and_verified() {
     let mut table = table(8, 8);
     table.keep(host(1), true, at(0));
     table.heard(host(1), MAC, Heard::Answer, at(0));
-    actions(&mut table);
+    run(&mut table, at(26_000));
     table.take_changed();
+    assert_eq!((table.mac(host(1)), table.state(host(1))), (Some(MAC), Some(State::Failed)));
 
-    table.heard(host(1), OTHER, Heard::Announcement, at(5));
+    table.heard(host(1), OTHER, Heard::Announcement, at(26_100));
 
     assert_eq!((table.mac(host(1)), table.take_changed()), (Some(OTHER), true));
-    assert_eq!(run(&mut table, at(5)), [(at(5), Action::Ask { key: host(1), known: Some(OTHER) })]);
+    assert_eq!(actions(&mut table), [Action::Moved { key: host(1), from: MAC, to: OTHER }]);
+    assert_eq!(run(&mut table, at(26_100)), [(at(26_100), Action::Ask { key: host(1), known: Some(OTHER) })]);
 }
 
 #[test]
 fn announcements_make_no_entry_and_questions_displace_only_their_like() {
-    let mut table = table(4, 8);
+    let mut table = table(8, 8);
     table.keep(host(1), false, at(0));
-    table.park(host(2), 1, at(0));
-    table.heard(host(2), MAC, Heard::Answer, at(0));
+    for n in 2..7 {
+        table.park(host(n), ME, 1, at(0));
+        table.heard(host(n), MAC, Heard::Answer, at(0));
+    }
     for n in 1_000..2_000 {
         table.heard(host(n), MAC, Heard::Announcement, at(1));
-        assert_eq!(table.len(), 2);
+        assert_eq!(table.len(), 6);
     }
     for n in 1_000..11_000 {
         table.heard(host(n), MAC, Heard::Question, at(u64::from(n)));
     }
-    assert_eq!(table.len(), 4);
-    assert_eq!(table.mac(host(2)), Some(MAC));
+    assert_eq!(table.len(), 8);
+    assert!((2..7).all(|n| table.mac(host(n)) == Some(MAC)));
     assert!(table.counters().table_full > 9_000);
 
-    for n in 3..10 {
-        table.park(host(n), u32::from(n), at(20_000));
+    // Who asked for us and answers is known, and still goes before those whom traffic goes to.
+    table.heard(host(11_000), MAC, Heard::Question, at(20_000));
+    table.heard(host(11_000), MAC, Heard::Answer, at(20_001));
+    assert!((2..7).all(|n| table.mac(host(n)) == Some(MAC)));
+    for n in 20..30 {
+        table.park(host(n), ME, u32::from(n), at(20_002));
+        table.heard(host(n), MAC, Heard::Answer, at(20_003));
+        assert_eq!(table.mac(host(n)), Some(MAC));
     }
-    assert_eq!(table.len(), 4);
+    assert!((25..30).all(|n| table.mac(host(n)) == Some(MAC)), "the least recently wanted went");
     assert!(table.iter().any(|neighbor| neighbor.key == host(1)), "kept");
 }
 
@@ -170,11 +185,13 @@ fn announcements_make_no_entry_and_questions_displace_only_their_like() {
 fn the_queue_is_bounded_per_neighbour_and_in_all_and_the_oldest_goes_first() {
     let mut table = table(100, 5);
     for frame in 0..5 {
-        table.park(host(9), frame, at(0));
+        table.park(host(9), ME, frame, at(0));
     }
     assert_eq!((table.waiting(), table.counters().queue_full), (3, 2));
+    // Who waits for more neighbours pays, with the oldest frame.
+    let other = Source::of(LINK, [198, 51, 100, 7].into());
     for n in 10..20 {
-        table.park(host(n), 100, at(0));
+        table.park(host(n), other, 100, at(1));
     }
     assert_eq!(table.waiting(), 5);
     actions(&mut table);
@@ -188,7 +205,7 @@ fn the_queue_is_bounded_per_neighbour_and_in_all_and_the_oldest_goes_first() {
 fn the_first_packets_of_a_hundred_flows_to_a_fresh_host_all_get_there() {
     let mut table = table(100, 256);
     for frame in 0..100 {
-        table.park(host(9), frame, at(0));
+        table.park(host(9), ME, frame, at(0));
     }
     actions(&mut table);
 
@@ -202,7 +219,7 @@ fn a_link_that_goes_down_gives_up_what_waits_and_asks_again_when_it_is_back() {
     let mut table = table(8, 8);
     table.keep(host(1), false, at(0));
     table.heard(host(1), MAC, Heard::Answer, at(0));
-    table.park(host(9), 1, at(0));
+    table.park(host(9), ME, 1, at(0));
     actions(&mut table);
 
     table.link_down(LINK);

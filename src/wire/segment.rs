@@ -1,14 +1,19 @@
-//! Segmentation in software: what a device would make of a super-frame, where no device can (inside a tunnel).
+//! Segmentation in software: what a device would make of a super-frame, where no device can. Those are the super-frames that
+//! are packed by the engine, and those that came as a tunnel: AF_PACKET hands over the bulk of a VXLAN, GRE or IP-in-IP tunnel
+//! as one frame of 64 KiB, and has no words (`struct virtio_net_hdr`) to send it on as one.
+
+mod layers;
 
 use crate::wire::checksum;
 use crate::wire::frame::{ETHERNET_LEN, Frame, IPV6_LEN, TCP_LEN, UDP_LEN, protocol, tcp_flags};
-use crate::wire::offload::GsoKind;
-use crate::wire::{Family, frame};
+use crate::wire::offload::{GsoKind, Offload, PartialChecksum};
+
+use layers::{Layer, Layers};
 
 /// CWR: the sender has halved its window. Said once, by the first segment (RFC 3168 section 6.1.2).
 const CWR: u8 = 0x80;
 
-/// The frame is not what its offload state says.
+/// The frame is not what its offload state says, or of a kind that nobody here knows how to segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a frame of protocol {protocol} cannot be segmented as {kind:?} of {size} bytes")]
 pub struct NotSegmentable {
@@ -20,34 +25,39 @@ pub struct NotSegmentable {
     pub size: u16,
 }
 
-/// The frames that a super-frame stands for, each with at most `size` bytes of payload and complete checksums.
-///
-/// As Linux does it: sequence numbers and IPv4 identifications count on, FIN and PSH are said by the last segment alone, CWR
-/// by the first.
-pub fn segments(frame: &Frame<'_>, kind: GsoKind, size: u16) -> Result<Vec<Vec<u8>>, NotSegmentable> {
-    let refused = NotSegmentable { protocol: frame.protocol(), kind, size };
-    let whole = &frame.bytes()[..ETHERNET_LEN + frame.ip_len()];
-    let transport = frame.transport_offset();
-    let (number, header_len) = match kind {
-        GsoKind::Tcp4 | GsoKind::Tcp6 => {
-            let words = whole.get(transport + 12).ok_or(refused)? >> 4;
-            (protocol::TCP, usize::from(words) * 4)
+/// True for a super-frame that has to be segmented here, because the kernel would refuse it from a packet socket: the segments
+/// are inside a tunnel, or they are UDP whose checksum was not left to the device (`rx-gro-list`).
+pub fn is_ours(frame: &Frame<'_>, offload: &Offload) -> bool {
+    match (offload.gso.map(|gso| gso.kind), offload.partial) {
+        (None | Some(GsoKind::UdpFragments), _) => false,
+        (Some(GsoKind::UdpSegments), None) => true,
+        (Some(GsoKind::Tcp4 | GsoKind::Tcp6), None) => frame.protocol() != protocol::TCP,
+        (Some(GsoKind::Tcp4 | GsoKind::Tcp6 | GsoKind::UdpSegments), Some(partial)) => {
+            usize::from(partial.start) != frame.transport_offset()
         }
-        GsoKind::UdpSegments => (protocol::UDP, UDP_LEN),
-        // One datagram, for IP to cut.
-        GsoKind::UdpFragments => return Err(refused),
-    };
-    let is_tcp = number == protocol::TCP;
-    let headers_len = transport + header_len;
-    if frame.protocol() != number
-        || frame.is_fragment()
-        || size == 0
-        || headers_len > whole.len()
-        || (is_tcp && header_len < TCP_LEN)
-    {
-        return Err(refused);
     }
-    let (headers, payload) = whole.split_at(headers_len);
+}
+
+/// Bytes of IP of the largest segment, headers included; `None` if the frame cannot be segmented.
+pub fn ip_len(frame: &Frame<'_>, partial: Option<PartialChecksum>, kind: GsoKind, size: u16) -> Option<usize> {
+    let template = Template::of(frame, partial, kind, size).ok()?;
+    let payload = template.whole.len() - template.headers_len;
+    Some(template.headers_len - ETHERNET_LEN + payload.min(usize::from(size)))
+}
+
+/// The frames that a super-frame stands for, each with at most `size` bytes of payload and complete checksums. `partial` says
+/// which transport header the segments repeat: without it the frame's own.
+///
+/// As Linux does it: sequence numbers and IPv4 identifications count on, in every header; FIN and PSH are said by the last
+/// segment alone, CWR by the first. A UDP checksum of a tunnel that is 0 stays so.
+pub fn segments(
+    frame: &Frame<'_>,
+    partial: Option<PartialChecksum>,
+    kind: GsoKind,
+    size: u16,
+) -> Result<Vec<Vec<u8>>, NotSegmentable> {
+    let template = Template::of(frame, partial, kind, size)?;
+    let (headers, payload) = template.whole.split_at(template.headers_len);
     let count = payload.len().div_ceil(usize::from(size)).max(1);
     let segment = |index: usize| {
         let start = index * usize::from(size);
@@ -55,39 +65,113 @@ pub fn segments(frame: &Frame<'_>, kind: GsoKind, size: u16) -> Result<Vec<Vec<u
         let mut bytes = Vec::with_capacity(headers.len() + data.len());
         bytes.extend_from_slice(headers);
         bytes.extend_from_slice(data);
-        finish_ip(&mut bytes, frame.family(), index as u16);
-        let transport_header = &mut bytes[transport..];
-        if is_tcp {
-            finish_tcp(transport_header, start as u32, index == 0, index + 1 == count);
-        } else {
-            let length = transport_header.len() as u16;
-            transport_header[4..6].copy_from_slice(&length.to_be_bytes());
-        }
-        finish_checksum(&mut bytes, frame, transport, is_tcp);
+        template.finish(&mut bytes, index, index + 1 == count);
         bytes
     };
     Ok((0..count).map(segment).collect())
 }
 
-/// Length, identification and header checksum of the segment number `index`.
-fn finish_ip(bytes: &mut [u8], family: Family, index: u16) {
-    let packet = &mut bytes[ETHERNET_LEN..];
-    match family {
-        Family::V4 => {
-            let total = packet.len() as u16;
-            let ident = u16::from_be_bytes([packet[4], packet[5]]).wrapping_add(index);
-            packet[2..4].copy_from_slice(&total.to_be_bytes());
-            packet[4..6].copy_from_slice(&ident.to_be_bytes());
-            packet[10..12].fill(0);
-            let header_len = usize::from(packet[0] & 0x0f) * 4;
-            let checksum = checksum::checksum(&packet[..header_len]);
-            packet[10..12].copy_from_slice(&checksum.to_be_bytes());
+/// A super-frame, understood.
+struct Template<'a> {
+    /// To the end of the IP packet.
+    whole: &'a [u8],
+    layers: Layers,
+    /// Where the transport header of the segments lies.
+    transport: usize,
+    /// From the first byte to the payload.
+    headers_len: usize,
+    is_tcp: bool,
+    size: usize,
+}
+
+impl<'a> Template<'a> {
+    fn of(
+        frame: &'a Frame<'_>,
+        partial: Option<PartialChecksum>,
+        kind: GsoKind,
+        size: u16,
+    ) -> Result<Self, NotSegmentable> {
+        let refused = NotSegmentable { protocol: frame.protocol(), kind, size };
+        let whole = &frame.bytes()[..ETHERNET_LEN + frame.ip_len()];
+        let transport = partial.map_or(frame.transport_offset(), |partial| usize::from(partial.start));
+        let (number, header_len) = match kind {
+            GsoKind::Tcp4 | GsoKind::Tcp6 => {
+                let words = whole.get(transport + 12).ok_or(refused)? >> 4;
+                (protocol::TCP, usize::from(words) * 4)
+            }
+            GsoKind::UdpSegments => (protocol::UDP, UDP_LEN),
+            // One datagram, for IP to cut.
+            GsoKind::UdpFragments => return Err(refused),
+        };
+        let is_tcp = number == protocol::TCP;
+        let headers_len = transport + header_len;
+        if frame.is_fragment() || size == 0 || headers_len > whole.len() || (is_tcp && header_len < TCP_LEN) {
+            return Err(refused);
         }
-        Family::V6 => {
-            let payload = (packet.len() - IPV6_LEN) as u16;
-            packet[4..6].copy_from_slice(&payload.to_be_bytes());
+        let layers = layers::find(whole, ETHERNET_LEN, transport, number).ok_or(refused)?;
+        Ok(Self { whole, layers, transport, headers_len, is_tcp, size: size.into() })
+    }
+
+    /// Makes a copy of the headers with its part of the payload the segment number `index`: from the inside out, since outer
+    /// checksums cover inner ones.
+    fn finish(&self, bytes: &mut [u8], index: usize, is_last: bool) {
+        if self.is_tcp {
+            finish_tcp(&mut bytes[self.transport..], (index * self.size) as u32, index == 0, is_last);
+        } else {
+            finish_udp_length(&mut bytes[self.transport..]);
+        }
+        let field = if self.is_tcp { 16 } else { 6 };
+        self.seal(bytes, self.transport, field, self.layers.len());
+        for (depth, layer) in self.layers.iter().enumerate().rev() {
+            match *layer {
+                Layer::Ipv4 { at, header_len } => finish_ipv4(&mut bytes[at..], header_len, index as u16),
+                Layer::Ipv6 { at } => {
+                    let payload = (bytes.len() - at - IPV6_LEN) as u16;
+                    bytes[at + 4..at + 6].copy_from_slice(&payload.to_be_bytes());
+                }
+                Layer::Udp { at } => {
+                    finish_udp_length(&mut bytes[at..]);
+                    if bytes[at + 6..at + 8] != [0, 0] {
+                        self.seal(bytes, at, 6, depth);
+                    }
+                }
+                Layer::Gre { at, has_checksum: true } => {
+                    bytes[at + 4..at + 6].fill(0);
+                    let checksum = checksum::checksum(&bytes[at..]);
+                    bytes[at + 4..at + 6].copy_from_slice(&checksum.to_be_bytes());
+                }
+                Layer::Gre { at: _, has_checksum: false } => {}
+            }
         }
     }
+
+    /// Computes the checksum of the TCP or UDP header at `at`, which follows the first `depth` layers.
+    fn seal(&self, bytes: &mut [u8], at: usize, field: usize, depth: usize) {
+        let number = if field == 16 { protocol::TCP } else { protocol::UDP };
+        let (addresses, rest) = bytes.split_at_mut(at);
+        rest[field..field + 2].fill(0);
+        // The layer before a transport header is always IP.
+        let pseudo = match self.layers[depth - 1] {
+            Layer::Ipv4 { at, .. } => checksum::sum(&addresses[at + 12..at + 20]),
+            Layer::Ipv6 { at } => checksum::sum(&addresses[at + 8..at + 40]),
+            Layer::Udp { .. } | Layer::Gre { .. } => 0,
+        };
+        let pseudo = checksum::add(pseudo, checksum::add(rest.len() as u16, number.into()));
+        let checksum = !checksum::add(pseudo, checksum::sum(rest));
+        let checksum = if number == protocol::UDP { checksum::nonzero(checksum) } else { checksum };
+        rest[field..field + 2].copy_from_slice(&checksum.to_be_bytes());
+    }
+}
+
+/// Length, identification and header checksum of the segment number `index`.
+fn finish_ipv4(packet: &mut [u8], header_len: usize, index: u16) {
+    let total = packet.len() as u16;
+    let ident = u16::from_be_bytes([packet[4], packet[5]]).wrapping_add(index);
+    packet[2..4].copy_from_slice(&total.to_be_bytes());
+    packet[4..6].copy_from_slice(&ident.to_be_bytes());
+    packet[10..12].fill(0);
+    let checksum = checksum::checksum(&packet[..header_len]);
+    packet[10..12].copy_from_slice(&checksum.to_be_bytes());
 }
 
 fn finish_tcp(header: &mut [u8], sent: u32, is_first: bool, is_last: bool) {
@@ -101,111 +185,10 @@ fn finish_tcp(header: &mut [u8], sent: u32, is_first: bool, is_last: bool) {
     }
 }
 
-fn finish_checksum(bytes: &mut [u8], frame: &frame::Frame<'_>, transport: usize, is_tcp: bool) {
-    let (number, at) = if is_tcp { (protocol::TCP, 16) } else { (protocol::UDP, 6) };
-    let segment = &mut bytes[transport..];
-    segment[at..at + 2].fill(0);
-    let pseudo = checksum::pseudo_header(frame.source(), frame.destination(), number, segment.len() as u32);
-    let checksum = checksum::nonzero(!checksum::add(pseudo, checksum::sum(segment)));
-    segment[at..at + 2].copy_from_slice(&checksum.to_be_bytes());
+fn finish_udp_length(datagram: &mut [u8]) {
+    let length = datagram.len() as u16;
+    datagram[4..6].copy_from_slice(&length.to_be_bytes());
 }
 
 #[cfg(test)]
-mod tests {
-    use etherparse::{PacketBuilder, SlicedPacket, TransportSlice};
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::wire::offload::Offload;
-
-    fn super_frame(v6: bool, tcp: bool, payload: &[u8]) -> Vec<u8> {
-        let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
-        let ip = if v6 {
-            ethernet.ipv6([0x20; 16], [0x21; 16], 64)
-        } else {
-            ethernet.ipv4([192, 0, 2, 1], [192, 0, 2, 2], 64)
-        };
-        let mut bytes = Vec::new();
-        if tcp {
-            ip.tcp(4000, 80, 0xffff_ff00, 500).ack(7).psh().fin().write(&mut bytes, payload).unwrap();
-            let flags = if v6 { 54 + 13 } else { 34 + 13 };
-            bytes[flags] |= CWR;
-        } else {
-            ip.udp(4000, 443).write(&mut bytes, payload).unwrap();
-        }
-        bytes
-    }
-
-    proptest! {
-        #[test]
-        fn segments_carry_the_bytes_of_the_super_frame_in_order_under_right_checksums(
-            v6 in any::<bool>(),
-            tcp in any::<bool>(),
-            payload in proptest::collection::vec(any::<u8>(), 1..9000),
-            size in 1_u16..1500,
-        ) {
-            let kind = match (tcp, v6) {
-                (true, false) => GsoKind::Tcp4,
-                (true, true) => GsoKind::Tcp6,
-                (false, _) => GsoKind::UdpSegments,
-            };
-            let mut bytes = super_frame(v6, tcp, &payload);
-            let frame = Frame::parse(&mut bytes, &Offload::NONE).unwrap();
-            let segments = segments(&frame, kind, size).unwrap();
-
-            prop_assert_eq!(segments.len(), payload.len().div_ceil(usize::from(size)));
-            let mut carried = Vec::new();
-            for (index, segment) in segments.iter().enumerate() {
-                // Its lengths fit the bytes, or it would not parse.
-                let sliced = SlicedPacket::from_ethernet(segment).unwrap();
-                let net = sliced.net.as_ref().unwrap();
-                let (is_first, is_last) = (index == 0, index + 1 == segments.len());
-                match sliced.transport.as_ref().unwrap() {
-                    TransportSlice::Tcp(read) => {
-                        prop_assert_eq!(read.sequence_number(), 0xffff_ff00_u32.wrapping_add(carried.len() as u32));
-                        prop_assert_eq!((read.cwr(), read.psh(), read.fin(), read.ack()), (is_first, is_last, is_last, true));
-                        let header = read.to_header();
-                        let expected = match net {
-                            etherparse::NetSlice::Ipv4(ip) => {
-                                prop_assert_eq!(ip.header().header_checksum(), ip.header().to_header().calc_header_checksum());
-                                prop_assert_eq!(usize::from(ip.header().identification()), index);
-                                header.calc_checksum_ipv4(&ip.header().to_header(), read.payload()).unwrap()
-                            }
-                            etherparse::NetSlice::Ipv6(ip) => {
-                                header.calc_checksum_ipv6(&ip.header().to_header(), read.payload()).unwrap()
-                            }
-                            etherparse::NetSlice::Arp(_) => unreachable!("it is IP"),
-                        };
-                        prop_assert_eq!(read.checksum() % 0xffff, expected % 0xffff);
-                        carried.extend_from_slice(read.payload());
-                    }
-                    TransportSlice::Udp(read) => {
-                        let header = read.to_header();
-                        let expected = match net {
-                            etherparse::NetSlice::Ipv4(ip) => {
-                                header.calc_checksum_ipv4(&ip.header().to_header(), read.payload()).unwrap()
-                            }
-                            etherparse::NetSlice::Ipv6(ip) => {
-                                header.calc_checksum_ipv6(&ip.header().to_header(), read.payload()).unwrap()
-                            }
-                            etherparse::NetSlice::Arp(_) => unreachable!("it is IP"),
-                        };
-                        prop_assert_eq!(read.checksum(), expected);
-                        carried.extend_from_slice(read.payload());
-                    }
-                    other => prop_assert!(false, "neither TCP nor UDP: {other:?}"),
-                }
-            }
-            prop_assert_eq!(carried, payload);
-        }
-    }
-
-    #[test]
-    fn what_is_not_what_it_says_is_refused() {
-        let mut bytes = super_frame(false, true, &[1; 100]);
-        let frame = Frame::parse(&mut bytes, &Offload::NONE).unwrap();
-        for (kind, size) in [(GsoKind::UdpSegments, 10), (GsoKind::UdpFragments, 10), (GsoKind::Tcp4, 0)] {
-            assert_eq!(segments(&frame, kind, size), Err(NotSegmentable { protocol: 6, kind, size }));
-        }
-    }
-}
+mod tests;

@@ -11,7 +11,7 @@ pub(super) fn can_shrink(name: &str) -> bool {
     name == "neighbors"
 }
 
-const HELP: [(&str, &str); 51] = [
+const HELP: [(&str, &str); 52] = [
     ("asymmetric", "Session packets that came from another firewall than their pin."),
     ("balanced_bytes", "Bytes of IP of sessions of services."),
     ("balanced_packets", "Packets of sessions of services."),
@@ -34,7 +34,8 @@ const HELP: [(&str, &str); 51] = [
     ("local_resets_limited", "Resets to closed ports of the engine that the rate limit held back."),
     ("local_resets_sent", "Resets to closed ports of the engine."),
     ("log_dropped", "Log lines that found the queue full."),
-    ("neighbor_table_full", "Neighbours that found no room."),
+    ("neighbor_claims_refused", "Claims of another hardware address for a neighbour that answers at its own."),
+    ("neighbor_table_full", "Neighbours that were forgotten for others."),
     ("pings_answered", "Pings to the engine that it answered."),
     ("probes_answered", "Probes through firewalls that were answered in time."),
     ("probes_excused", "Probes that were missed while the engine itself was late."),

@@ -26,6 +26,7 @@ use crate::health::monitor::State;
 use crate::health::service_monitor::ServiceMonitor;
 use crate::health::service_prober::{ServiceProber, Verdict, Way};
 use crate::id::{LinkId, ServerId};
+use crate::neighbor::Source;
 use crate::time::{Duration, Instant};
 use crate::wire::emit::{Macs, Pair};
 use crate::wire::frame::{ETHERNET_LEN, Tuple, protocol, quoted_tuple};
@@ -391,7 +392,7 @@ impl Controller {
     fn send_check(&mut self, link: LinkId, next_hop: IpAddr, bytes: Vec<u8>, now: Instant) {
         let vlan = self.config.links[link.index()].vlan.map(VlanTag::new);
         let waiting = Waiting { link, vlan, offload: Offload::NONE, bytes, back: None, original: None, request: None };
-        self.neighbors.park((link, next_hop), waiting, now);
+        self.neighbors.park((link, next_hop), Source::ENGINE, waiting, now);
     }
 
     fn check_ended(&mut self, key: CheckKey, verdict: Verdict, now: Instant) {

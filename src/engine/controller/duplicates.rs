@@ -5,6 +5,9 @@
 //! an address, as a server does whose virtual address is not hidden, is heard by nobody but those that ask. So the engine asks
 //! for its own addresses, one after the other, as a station does before it takes an address: by an ARP probe (RFC 5227
 //! section 2.1.1), or a solicitation from nobody (RFC 4862 section 5.4.2), which nobody who hears it remembers.
+//!
+//! Where it is a firewall, a server or a next hop whose address is claimed, the neighbour table decides whether it moves (see
+//! [`crate::neighbor`]); a move is an event `neighbor`, a claim that was refused the alarm `neighbor_claimed`.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,17 +15,23 @@ use std::net::IpAddr;
 use super::journal::Alarm;
 use super::tally::Tally;
 use super::{Controller, Random};
-use crate::config::Mode;
-use crate::id::LinkId;
+use crate::config::{Mode, RouteTarget};
+use crate::engine::route::Target;
+use crate::id::{LinkId, ServerId};
+use crate::neighbor::Key;
 use crate::time::{Duration, Instant};
 use crate::wire::{MacAddr, arp, ndp};
 
 /// Time between two announcements that defend one address (RFC 5227 section 1.1).
 const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
+/// Another station that claims the address is told after this time at the soonest: who it is takes a search.
+const TELL_INTERVAL: Duration = Duration::from_secs(1);
 /// Every address of a link is asked for once in this time, unless it has so many that the questions would be too many.
 const ROUND: Duration = Duration::from_secs(30);
 /// Time between two questions on a link, at least.
 const SPACING_MIN: Duration = Duration::from_millis(100);
+/// A claim of a neighbour's address that was not made again for so long is over.
+const REFUSED_LIFE: Duration = Duration::from_secs(75);
 /// The first question comes when the link has been announced.
 const FIRST_AFTER: Duration = Duration::from_secs(3);
 
@@ -31,6 +40,8 @@ const FIRST_AFTER: Duration = Duration::from_secs(3);
 pub(super) struct Duplicates {
     /// Who claims which address of the engine.
     claims: BTreeMap<IpAddr, Claim>,
+    /// Neighbours that are configured and whose address somebody else claimed, with the time.
+    refused: BTreeMap<IpAddr, Instant>,
     /// When the next address is asked for, and which it is in the order of the link.
     next: Option<(Instant, usize)>,
 }
@@ -40,6 +51,7 @@ struct Claim {
     mac: MacAddr,
     heard: Instant,
     defended: Instant,
+    told: Instant,
 }
 
 impl Duplicates {
@@ -56,7 +68,8 @@ impl Duplicates {
     /// When a question is due, or a claim that was not heard again ends. `addresses`: how many the link has.
     pub(super) fn poll_timeout(&self, addresses: usize) -> Option<Instant> {
         let ends = self.claims.values().map(|claim| claim.heard + claim_life(addresses));
-        ends.chain(self.next.map(|(due, _)| due)).min()
+        let refused = self.refused.values().map(|claimed| *claimed + REFUSED_LIFE);
+        ends.chain(refused).chain(self.next.map(|(due, _)| due)).min()
     }
 }
 
@@ -96,6 +109,13 @@ impl Controller {
             for address in &over {
                 state.claims.remove(address);
             }
+            let refused: Vec<IpAddr> = state
+                .refused
+                .iter()
+                .filter(|(_, at)| now.since(**at) >= REFUSED_LIFE)
+                .map(|(address, _)| *address)
+                .collect();
+            state.refused.retain(|address, _| !refused.contains(address));
             let due = state.next.filter(|(due, _)| *due <= now).map(|(_, number)| number);
             if let Some(number) = due {
                 let number = number % own.len().max(1);
@@ -108,7 +128,59 @@ impl Controller {
                 let alarm = self.duplicate_alarm(index.into(), address);
                 self.clear_alarm(&alarm, now);
             }
+            for address in refused {
+                let alarm = self.claimed_alarm(index.into(), address);
+                self.clear_alarm(&alarm, now);
+            }
         }
+    }
+
+    /// A neighbour is at another hardware address: told of those that are configured.
+    pub(super) fn tell_moved(&mut self, (link, address): Key, from: MacAddr, to: MacAddr) {
+        if let Some(who) = self.configured_neighbor(link, address) {
+            let subject = format!("{} {address}", self.config.links[link.index()].name);
+            let reason = format!("{who} does not answer at {from} any more");
+            self.change("neighbor", &subject, Some(&from.to_string()), Some(&to.to_string()), Some(&reason), None);
+        }
+    }
+
+    /// Somebody else claimed the address of a neighbour that answers: told of those that are configured.
+    pub(super) fn tell_stayed(&mut self, (link, address): Key, at: MacAddr, claimed: MacAddr, now: Instant) {
+        if let Some(who) = self.configured_neighbor(link, address) {
+            self.links[link.index()].duplicates.refused.insert(address, now);
+            let reason = format!("{address} of {who} is claimed by {claimed}, and answers at {at}: it stays there");
+            let alarm = self.claimed_alarm(link, address);
+            self.raise_alarm(alarm, reason, now);
+        }
+    }
+
+    fn claimed_alarm(&self, link: LinkId, address: IpAddr) -> Alarm {
+        let subject = format!("{} {address}", self.config.links[link.index()].name);
+        Alarm { kind: "neighbor_claimed", subject }
+    }
+
+    /// What the configuration calls a neighbour.
+    fn configured_neighbor(&self, link: LinkId, address: IpAddr) -> Option<String> {
+        let firewall = self.config.firewall_ids().find(|id| {
+            let firewall = &self.config.firewalls[id.index()];
+            firewall.link == link && firewall.addresses.contains(&address)
+        });
+        let firewall = || firewall.map(|id| format!("firewall {}", self.firewall_name(id)));
+        let server = || {
+            let is_here = self.routes.lookup(address) == Some(Target::Connected(link));
+            let is_it = |id: &ServerId| self.config.servers[id.index()].addresses.contains(&address);
+            let server = self.config.server_ids().filter(|_| is_here).find(is_it);
+            server.map(|id| format!("server {}", self.server_name(id)))
+        };
+        let gateway = || {
+            let mut routes = self.config.routes.iter();
+            let is_it = routes.any(|route| match route.target {
+                RouteTarget::Via { link: on, via } => (on, via) == (link, address),
+                RouteTarget::Group { bypass, .. } => bypass == Some((link, address)),
+            });
+            is_it.then(|| "the next hop of a route".to_owned())
+        };
+        firewall().or_else(server).or_else(gateway)
     }
 
     /// Somebody else claims an address of the engine.
@@ -118,9 +190,11 @@ impl Controller {
         let own = state.mac;
         let known = state.duplicates.claims.get(&address).copied();
         let defends = known.is_none_or(|claim| now.since(claim.defended) >= DEFEND_INTERVAL);
+        let is_news = known.is_none_or(|claim| claim.mac != mac && now.since(claim.told) >= TELL_INTERVAL);
         let defended = known.filter(|_| !defends).map_or(now, |claim| claim.defended);
-        state.duplicates.claims.insert(address, Claim { mac, heard: now, defended });
-        if defends || known.is_some_and(|claim| claim.mac != mac) {
+        let told = known.filter(|_| !defends && !is_news).map_or(now, |claim| claim.told);
+        state.duplicates.claims.insert(address, Claim { mac, heard: now, defended, told });
+        if defends || is_news {
             let alarm = self.duplicate_alarm(link, address);
             let reason = self.duplicate_reason(link, address, mac);
             self.raise_alarm(alarm, reason, now);
@@ -160,7 +234,7 @@ impl Controller {
             return format!("{claimed}, which is firewall {}: remove the address there", self.firewall_name(firewall));
         }
         // The same host may stand in many services: the one that has the address says how it is to be kept.
-        let service = |id: &crate::id::ServerId| &self.config.services[self.config.servers[id.index()].service.index()];
+        let service = |id: &ServerId| &self.config.services[self.config.servers[id.index()].service.index()];
         let hosts = self.config.server_ids().filter(|id| self.config.servers[id.index()].addresses.iter().any(is_it));
         let Some(server) = hosts.min_by_key(|id| !service(id).addresses.contains(&address)) else { return claimed };
         let is_hidden_there = service(&server).addresses.contains(&address)

@@ -11,6 +11,7 @@ use crate::flow::{Endpoint, FlowKey};
 use crate::health::prober::{Prober, TcpAnswer};
 use crate::health::{Check, monitor};
 use crate::id::{FirewallId, LinkId};
+use crate::neighbor::Source;
 use crate::path::rendezvous;
 use crate::time::{Duration, Instant};
 use crate::wire::emit::{Macs, Pair};
@@ -111,7 +112,7 @@ impl Controller {
             self.end_exchange(request, false, Some(reason), None);
             return Ok(request);
         }
-        self.neighbors.park((link, next_hop), waiting, now);
+        self.neighbors.park((link, next_hop), Source::ENGINE, waiting, now);
         Ok(request)
     }
 

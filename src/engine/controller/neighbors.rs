@@ -10,7 +10,7 @@ use crate::config::RouteTarget;
 use crate::engine::route::Target;
 use crate::engine::verdict::{Punt, Transmit};
 use crate::id::LinkId;
-use crate::neighbor::{Action, Heard, Key};
+use crate::neighbor::{Action, Heard, Key, Source};
 use crate::time::Instant;
 use crate::wire::MacAddr;
 use crate::wire::arp::{self, Arp, Operation};
@@ -95,6 +95,8 @@ impl Controller {
                 Action::Ask { key, known } => self.ask(key, known),
                 Action::Send { mac, frame } => self.release(mac, frame, now),
                 Action::Unreachable { frame } => self.unreachable(&frame, now),
+                Action::Moved { key, from, to } => self.tell_moved(key, from, to),
+                Action::Stayed { key, at, claimed } => self.tell_stayed(key, at, claimed, now),
             }
         }
         if self.neighbors.take_changed() {
@@ -237,6 +239,21 @@ impl Controller {
         macs[6..].copy_from_slice(&sender.0);
         self.icmp_error(ErrorKind::HostUnreachable, link, &bytes, now);
     }
+}
+
+/// Who asks for a neighbour: the sender of the packet as it came.
+pub(super) fn source_of(punt: &Punt) -> Source {
+    let bytes = punt.original.as_ref().unwrap_or(&punt.bytes);
+    let address = match bytes.get(12..ETHERNET_LEN) {
+        Some([0x08, 0x00]) => {
+            bytes.get(26..30).and_then(|octets| octets.first_chunk::<4>()).map(|octets| (*octets).into())
+        }
+        Some([0x86, 0xdd]) => {
+            bytes.get(22..38).and_then(|octets| octets.first_chunk::<16>()).map(|octets| (*octets).into())
+        }
+        Some(_) | None => None,
+    };
+    address.map_or(Source::ENGINE, |address| Source::of(punt.link, address))
 }
 
 /// Source hardware address; the frame was parsed.

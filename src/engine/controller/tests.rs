@@ -3,6 +3,7 @@
 mod alone;
 mod apply;
 mod checks;
+mod claims;
 mod duplicates;
 mod farm;
 mod orders;

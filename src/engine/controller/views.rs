@@ -150,7 +150,9 @@ impl Controller {
             self.tallies.iter().map(|(name, count)| (name.to_owned(), count)).collect();
         counters.insert("punt_drop_neighbor_queue".to_owned(), neighbors.queue_full);
         counters.insert("punt_drop_neighbor_failed".to_owned(), neighbors.unanswered);
+        counters.insert("punt_drop_neighbor_limited".to_owned(), neighbors.limited);
         counters.insert("neighbor_table_full".to_owned(), neighbors.table_full);
+        counters.insert("neighbor_claims_refused".to_owned(), neighbors.claims_refused);
         counters.insert("neighbors".to_owned(), self.neighbors.len() as u64);
         counters
     }

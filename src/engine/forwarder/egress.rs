@@ -7,11 +7,11 @@ use crate::engine::{DropReason, Punt, PuntQueue, PuntReason, Snapshot, Transmit}
 use crate::id::LinkId;
 use crate::nat::{Translation, Way};
 use crate::time::Instant;
-use crate::wire::MacAddr;
 use crate::wire::fragment::{self, SplitError};
 use crate::wire::frame::{ETHERNET_LEN, Frame, UDP_LEN, Untranslatable};
-use crate::wire::offload::{GsoKind, Offload};
+use crate::wire::offload::{GsoKind, Offload, PartialChecksum};
 use crate::wire::vlan::VlanTag;
+use crate::wire::{MacAddr, segment};
 
 /// A packet on its way out.
 #[derive(Debug)]
@@ -65,6 +65,8 @@ pub(super) enum Fit {
     Whole,
     /// As segments of at most so many payload bytes, fewer than it came with.
     Segments(u16),
+    /// As the segments that it stands for, which are made here, and cut into IPv4 fragments where they have to be.
+    Segmented,
     /// Cut into IPv4 fragments.
     Fragments,
     /// Not at all, and it must not be fragmented.
@@ -76,6 +78,13 @@ pub(super) fn fit(frame: &Frame<'_>, offload: &Offload, mtu: u16) -> Fit {
     let can_cut = mtu >= FRAGMENT_MTU_MIN && !frame.dont_fragment();
     let cut = if can_cut { Fit::Fragments } else { Fit::TooBig };
     let mtu = usize::from(mtu);
+    if let Some(gso) = offload.gso
+        && segment::is_ours(frame, offload)
+    {
+        // What cannot be segmented is found out when it is tried.
+        let largest = segment::ip_len(frame, offload.partial, gso.kind, gso.size).unwrap_or_default();
+        return if largest <= mtu || cut == Fit::Fragments { Fit::Segmented } else { Fit::TooBig };
+    }
     if frame.ip_len() <= mtu {
         return Fit::Whole;
     }
@@ -148,15 +157,17 @@ impl Forwarder {
                 }
                 edit(leaving.frame, leaving.vlan, hop, snapshot).outcome(original)
             }
-            Fit::Fragments => self.send_fragments(leaving, original, hop, snapshot, punts),
+            Fit::Fragments | Fit::Segmented => self.send_pieces(leaving, fit, original, hop, snapshot, punts),
             Fit::TooBig => Outcome::TooBig { mtu: link.mtu },
         }
     }
 
-    /// Sends an IPv4 packet in pieces. They leave as frames of the engine's own, or wait for the neighbour one by one.
-    fn send_fragments(
+    /// Sends a packet as its fragments or its segments. They leave as frames of the engine's own, or wait for the neighbour one
+    /// by one.
+    fn send_pieces(
         &mut self,
         leaving: Leaving<'_, '_>,
+        fit: Fit,
         original: Option<Vec<u8>>,
         hop: NextHop,
         snapshot: &Snapshot,
@@ -164,10 +175,12 @@ impl Forwarder {
     ) -> Outcome {
         let Leaving { link: ingress, frame, vlan, offload, rewrite: _ } = leaving;
         let edited = edit(frame, vlan, hop, snapshot);
-        let pieces = match fragment::split(frame, offload.partial, snapshot.links[hop.link.index()].mtu) {
+        let mtu = snapshot.links[hop.link.index()].mtu;
+        let pieces =
+            if fit == Fit::Segmented { segmented(frame, offload, mtu) } else { cut(frame, offload.partial, mtu) };
+        let pieces = match pieces {
             Ok(pieces) => pieces,
-            Err(SplitError::Checksum(_)) => return Outcome::Drop(DropReason::Transport),
-            Err(SplitError::DontFragment | SplitError::MtuTooSmall { .. }) => return Outcome::Drop(DropReason::TooBig),
+            Err(reason) => return Outcome::Drop(reason),
         };
         let (vlan, offload) = (*vlan, Offload::NONE);
         match edited {
@@ -188,6 +201,30 @@ impl Forwarder {
             Edited::Ready(_) => Outcome::Drop(DropReason::TransmitQueueFull),
         }
     }
+}
+
+/// The IPv4 fragments of a packet.
+pub(super) fn cut(frame: &Frame<'_>, partial: Option<PartialChecksum>, mtu: u16) -> Result<Vec<Vec<u8>>, DropReason> {
+    fragment::split(frame, partial, mtu).map_err(|refused| match refused {
+        SplitError::Checksum(_) => DropReason::Transport,
+        SplitError::DontFragment | SplitError::MtuTooSmall { .. } => DropReason::TooBig,
+    })
+}
+
+/// The segments of a super-frame that are made here, each cut if it is larger than `mtu` bytes of IP.
+pub(super) fn segmented(frame: &Frame<'_>, offload: &Offload, mtu: u16) -> Result<Vec<Vec<u8>>, DropReason> {
+    let gso = offload.gso.ok_or(DropReason::NotSegmentable)?;
+    let segments =
+        segment::segments(frame, offload.partial, gso.kind, gso.size).map_err(|_| DropReason::NotSegmentable)?;
+    if segments.iter().all(|segment| segment.len() <= ETHERNET_LEN + usize::from(mtu)) {
+        return Ok(segments);
+    }
+    let mut pieces = Vec::with_capacity(2 * segments.len());
+    for mut segment in segments {
+        let segment = Frame::parse(&mut segment, &Offload::NONE).map_err(|_| DropReason::NotSegmentable)?;
+        pieces.extend(cut(&segment, None, mtu)?);
+    }
+    Ok(pieces)
 }
 
 /// Whether an edited frame can leave.

@@ -439,6 +439,7 @@ fn answer_to(reason: DropReason) -> Option<PuntReason> {
         | DropReason::StrayReply
         | DropReason::SessionTableFull
         | DropReason::Untranslatable
+        | DropReason::NotSegmentable
         | DropReason::LinkDown
         | DropReason::FragmentTableFull
         | DropReason::FragmentHeldFull

@@ -135,9 +135,10 @@ impl<'f> Ready<'f> {
     /// `None` for a packet that cannot be steady, which is as it came.
     #[inline]
     fn of(packet: &mut Packet<'f>, table: &SessionTable, snapshot: &Snapshot) -> Option<Self> {
-        let link = match packet.verdict {
-            None => ingress::link_of(packet, snapshot)?,
-            Some(_) => return None,
+        // A super-frame fits no MTU, or has to be segmented here.
+        let link = match (packet.verdict, packet.offload.gso) {
+            (None, None) => ingress::link_of(packet, snapshot)?,
+            (Some(_), _) | (_, Some(_)) => return None,
         };
         let frame = match Frame::parse_or_return(std::mem::take(&mut packet.bytes), &packet.offload) {
             Ok(frame) => frame,

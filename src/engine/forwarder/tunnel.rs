@@ -13,7 +13,7 @@ use std::net::IpAddr;
 
 use crate::engine::forwarder::claim::{Claim, Role};
 use crate::engine::forwarder::decide::Arrival;
-use crate::engine::forwarder::egress::{Fit, Leaving, fit, quote};
+use crate::engine::forwarder::egress::{self, Fit, Leaving, fit, quote};
 use crate::engine::forwarder::flows::Fate;
 use crate::engine::forwarder::ingress::Addressee;
 use crate::engine::forwarder::services::Carriage;
@@ -25,7 +25,7 @@ use crate::flow::FlowKey;
 use crate::slb::{Mode, TunnelPath};
 use crate::time::Instant;
 use crate::wire::emit::{HOP_LIMIT, Macs, Pair};
-use crate::wire::fragment::{self, SplitError};
+use crate::wire::fragment;
 use crate::wire::frame::{ETHERNET_LEN, Frame, IPV4_LEN, quoted_tuple};
 use crate::wire::icmp::{self, ErrorKind};
 use crate::wire::offload::{GsoKind, Offload};
@@ -270,13 +270,10 @@ impl Packed<'_> {
 /// The packets that go into the tunnel, each in a frame of its own, where they are not the frame as it is. Whatever a device
 /// was to do is done: none looks into a tunnel.
 fn pieces(frame: &mut Frame<'_>, offload: &Offload, fit: Fit, room: u16) -> Result<Option<Vec<Vec<u8>>>, DropReason> {
-    let cut = |frame: &Frame<'_>, mtu| match fragment::split(frame, offload.partial, mtu) {
-        Ok(pieces) => Ok(Some(pieces)),
-        Err(SplitError::Checksum(_)) => Err(DropReason::Transport),
-        Err(SplitError::DontFragment | SplitError::MtuTooSmall { .. }) => Err(DropReason::TooBig),
-    };
+    let cut = |frame: &Frame<'_>, mtu| egress::cut(frame, offload.partial, mtu).map(Some);
     let size = match (fit, offload.gso) {
         (Fit::Fragments, _) => return cut(frame, room),
+        (Fit::Segmented, _) => return egress::segmented(frame, offload, room).map(Some),
         (Fit::Whole | Fit::TooBig, None) | (Fit::Segments(_), None) => {
             if let Some(partial) = offload.partial {
                 frame.finish_checksum(partial).map_err(|_| DropReason::Transport)?;
@@ -293,7 +290,7 @@ fn pieces(frame: &mut Frame<'_>, offload: &Offload, fit: Fit, room: u16) -> Resu
             cut(frame, u16::try_from(header + usize::from(size)).unwrap_or(u16::MAX).min(room))
         }
         GsoKind::Tcp4 | GsoKind::Tcp6 | GsoKind::UdpSegments => {
-            segment::segments(frame, kind, size).map(Some).map_err(|_| DropReason::Transport)
+            segment::segments(frame, None, kind, size).map(Some).map_err(|_| DropReason::NotSegmentable)
         }
     }
 }

@@ -14,7 +14,7 @@ const SHIM6: u8 = 140;
 
 /// What the walk found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Chain {
+pub(in crate::wire) struct Chain {
     /// Upper-layer protocol, or the header at which the walk stopped.
     pub protocol: u8,
     /// Where that header begins, in bytes after the fixed header.
@@ -28,7 +28,7 @@ pub(super) struct Chain {
 
 /// A fragment header that makes a fragment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct FragmentHeader {
+pub(in crate::wire) struct FragmentHeader {
     pub id: u32,
     /// In bytes.
     pub offset: u16,
@@ -39,7 +39,7 @@ pub(super) struct FragmentHeader {
 
 /// Why a chain cannot be walked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Broken {
+pub(in crate::wire) enum Broken {
     /// A header goes on beyond the bytes; whether these are a first fragment.
     Truncated { first_fragment: bool },
     /// Routing header type 0 (RFC 5095).
@@ -50,7 +50,7 @@ pub(super) enum Broken {
 
 /// Walks from the header numbered `next`, whose first byte is the first of `bytes`. A later fragment ends the walk: what
 /// follows its fragment header is the middle of something.
-pub(super) fn walk(mut next: u8, bytes: &[u8]) -> Result<Chain, Broken> {
+pub(in crate::wire) fn walk(mut next: u8, bytes: &[u8]) -> Result<Chain, Broken> {
     let mut chain = Chain { protocol: next, offset: 0, fragment: None, readdressed: false };
     for _ in 0..HEADERS_MAX {
         let here = &bytes[chain.offset..];

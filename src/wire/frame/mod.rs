@@ -5,7 +5,7 @@
 //! welcome: a martian, an expired TTL or a stranger's MAC are legal bytes.
 
 mod edit;
-mod ipv6;
+pub(in crate::wire) mod ipv6;
 mod parse;
 mod quoted;
 mod translate;

@@ -101,3 +101,35 @@ fn a_routers_word_about_the_mtu_reaches_the_server_in_its_own_terms() {
         }
     });
 }
+
+/// Linux hands the bulk of a tunnel over as super-frames whose segments are inside it.
+#[test]
+fn the_bulk_of_a_tunnel_between_hosts_arrives() {
+    for workers in [1, 2] {
+        farm(Plan { workers, ..Plan::new(1, nat(80)) }, |farm| {
+            let _program = Program::echo(&farm.namespace("s1"), "s1", 80);
+            farm.wait_all_up();
+            // Over IPv4 without a checksum of its own, over IPv6 with one.
+            for (number, net) in (0_u8..).zip(NETS) {
+                let inside = |last: u8| std::net::IpAddr::from([192, 168, 70 + number, last]);
+                let ends = [("client", 7, net.client(7), net.farm(11)), ("s1", 11, net.farm(11), net.client(7))];
+                for (host, last, local, remote) in ends {
+                    let port = 4789 + u16::from(number);
+                    let lines = [
+                        format!("link add vx{number} type vxlan id 7 local {local} remote {remote} dstport {port}"),
+                        format!("link set vx{number} up mtu 1400"),
+                        format!("address add {}/24 dev vx{number}", inside(last)),
+                    ];
+                    farm.ip(host, &lines);
+                }
+                let mut connection = farm.connect(inside(7), (inside(11), 80)).expect("the tunnel stands");
+                let said: Vec<u8> = (0..3_000_000_u32).map(|byte| (byte % 251) as u8).collect();
+                connection.echo(&said).unwrap_or_else(|error| panic!("{net:?}: {error}"));
+            }
+            assert_eq!((farm.engine().counter("tx_refused"), farm.engine().counter("drop_not_segmentable")), (0, 0));
+            for host in ["client", "s1"] {
+                assert_eq!(checksum_errors(|words| farm.exec(host, &words.join(" "))), 0, "{host}");
+            }
+        });
+    }
+}

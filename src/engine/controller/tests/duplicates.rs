@@ -160,6 +160,7 @@ fn another_claimant_is_told_and_who_uses_an_address_to_ask_claims_it() {
     let mut link = Link::with_server(Mode::Nat);
     link.answer(claim(STRANGER, VIP.into()));
     let third = MacAddr([2, 0, 0, 0, 9, 10]);
+    link.wait_s(1);
     assert!(link.answer(claim(third, VIP.into())).is_empty());
     assert_eq!(link.alarms()["clients 203.0.113.80"], format!("203.0.113.80 is claimed by {third} too"));
 

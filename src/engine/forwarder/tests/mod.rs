@@ -6,6 +6,7 @@ mod explained;
 mod failure;
 mod fragments;
 mod ingress;
+mod inside;
 mod lab;
 mod load;
 mod packets;

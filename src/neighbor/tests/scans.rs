@@ -1,0 +1,159 @@
+//! Who asks for addresses that nobody has, and those beside.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::super::room::OPEN_SHARE;
+use super::*;
+
+fn wide(n: u32) -> Key {
+    (LINK, IpAddr::from((0x0a01_0000 + n).to_be_bytes()))
+}
+
+fn source(n: u8) -> Source {
+    Source::of(LINK, IpAddr::from([198, 51, n, 7]))
+}
+
+/// A scan of `per_ms` addresses a millisecond, in whose midst thirty new neighbours are wanted that answer after 20 ms.
+fn during_a_scan(per_ms: u32, of_scanner: impl Fn(u32) -> Source, of_others: Source) -> (Table, usize) {
+    let mut table = table(1024, 256);
+    for n in 0..700 {
+        table.park(wide(0x8000 + n), source(200), 0, at(0));
+        table.heard(wide(0x8000 + n), MAC, Heard::Answer, at(0));
+    }
+    let mut scanned = 0;
+    let mut served = 0;
+    for millis in 1..9_000_u64 {
+        table.handle_timeout(at(millis));
+        for _ in 0..per_ms {
+            table.park(wide(scanned % 0x8000), of_scanner(scanned), 1, at(millis));
+            scanned += 1;
+        }
+        let number = (millis / 300) as u32;
+        match millis % 300 {
+            100 => table.park(wide(0x9000 + number), of_others, 1_000 + number, at(millis)),
+            120 => table.heard(wide(0x9000 + number), MAC, Heard::Answer, at(millis)),
+            _ => {}
+        }
+        served +=
+            actions(&mut table).iter().filter(|action| matches!(action, Action::Send { frame: 1_000.., .. })).count();
+    }
+    (table, served)
+}
+
+#[test]
+fn new_neighbours_are_served_during_a_scan_and_those_that_are_known_stay() {
+    let scanner = |_| source(1);
+    let spoofing = |n: u32| Source::of(LINK, IpAddr::from(n.wrapping_mul(0x9e37_79b9).to_be_bytes()));
+    let cases: [(&str, u32, &dyn Fn(u32) -> Source, Source); 4] = [
+        ("one scanner", 2, &scanner, source(2)),
+        ("a fast scanner", 20, &scanner, source(2)),
+        ("in the scanner's own subnet", 2, &scanner, source(1)),
+        ("from everywhere", 2, &spoofing, source(2)),
+    ];
+    for (name, per_ms, of_scanner, of_others) in cases {
+        let (table, served) = during_a_scan(per_ms, of_scanner, of_others);
+        assert_eq!(served, 30, "{name}");
+        assert!((0..700).all(|n| table.mac(wide(0x8000 + n)) == Some(MAC)), "{name}: who is known stays");
+        assert!(table.len() <= 1024 && table.waiting() <= 256, "{name}");
+    }
+}
+
+#[test]
+fn questions_of_one_source_have_a_budget_and_frames_beyond_it_a_counter() {
+    let (table, _) = during_a_scan(20, |_| source(1), source(2));
+    let asked = 180_000 - table.counters().limited;
+    assert!(
+        (17_000..=21_000).contains(&asked),
+        "2,000 a second and 2,000 at once, and what is failed for a while: {asked}"
+    );
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Park(u32, u8),
+    Hear(u32, u8, u8),
+    Keep(u32),
+    Wait(u64),
+    Link(bool),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0_u32..60, 0_u8..5).prop_map(|(n, source)| Step::Park(n, source)),
+        6 => (0_u32..60, 0_u8..3, 0_u8..3).prop_map(|(n, mac, how)| Step::Hear(n, mac, how)),
+        1 => (0_u32..60).prop_map(Step::Keep),
+        4 => (0_u64..4_000).prop_map(Step::Wait),
+        1 => any::<bool>().prop_map(Step::Link),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// Kept neighbours are never forgotten; who answers is forgotten only for another one that answers; every bound holds; each
+    /// frame ends once.
+    #[test]
+    fn the_rules_of_the_table_hold_whatever_happens(steps in proptest::collection::vec(step(), 1..300), neighbors in 4_usize..24) {
+        let mut table = Table::new(NeighborLimits { neighbors, pending: 6 });
+        table.link_up(LINK, at(0));
+        let (mut now, mut parked, mut ended) = (0, 0_u64, 0_u64);
+        let mut kept = BTreeSet::new();
+        for step in steps {
+            let answering = |table: &Table| -> BTreeSet<Key> {
+                let answers = |entry: &Neighbor| entry.answered.is_some() && !matches!(entry.state, State::Incomplete | State::Failed);
+                table.iter().filter(answers).map(|entry| entry.key).collect()
+            };
+            let before = answering(&table);
+            let mut may_displace = false;
+            match step {
+                Step::Park(n, who) => {
+                    parked += 1;
+                    table.park(wide(n), source(who), 1, at(now));
+                }
+                Step::Hear(n, mac, how) => {
+                    let heard = [Heard::Answer, Heard::Question, Heard::Announcement][usize::from(how)];
+                    may_displace = heard == Heard::Answer;
+                    table.heard(wide(n), MacAddr([2, 0, 0, 0, 1, mac]), heard, at(now));
+                }
+                Step::Keep(n) if kept.len() < 4 => {
+                    may_displace = true;
+                    kept.insert(wide(n));
+                    table.keep(wide(n), n % 2 == 0, at(now));
+                    let wanted = kept.iter().map(|key| (*key, false)).collect();
+                    table.keep_only(&wanted, at(now));
+                }
+                Step::Keep(_) => {}
+                Step::Wait(millis) => {
+                    now += millis;
+                    // Time makes neighbours silent, which is no forgetting.
+                    may_displace = true;
+                    table.handle_timeout(at(now));
+                }
+                Step::Link(up) => {
+                    may_displace = true;
+                    if up { table.link_up(LINK, at(now)) } else { table.link_down(LINK) }
+                }
+            }
+            let ends = |action: &Action<u32>| matches!(action, Action::Send { .. } | Action::Unreachable { .. });
+            ended += actions(&mut table).iter().filter(|action| ends(action)).count() as u64;
+            if !may_displace {
+                let after = answering(&table);
+                prop_assert!(before.is_subset(&after), "{:?} went", before.difference(&after));
+            }
+            prop_assert!(kept.iter().all(|key| table.state(*key).is_some()), "kept");
+            let open_max = (neighbors / OPEN_SHARE).max(1);
+            prop_assert!(table.len() <= neighbors.max(kept.len() + open_max + 1), "{} of {}", table.len(), neighbors);
+            prop_assert!(table.waiting() <= 6);
+            let counters = table.counters();
+            // Frames that a link took with it are counted as unanswered, and end without an action.
+            let lost = counters.queue_full + counters.limited;
+            prop_assert!(ended + lost + table.waiting() as u64 <= parked + counters.unanswered);
+            prop_assert!(ended + lost + counters.unanswered + table.waiting() as u64 >= parked);
+            prop_assert!(table.timers.iter().all(|(due, key)| table.entries.get(key).is_some_and(|entry| entry.timer == Some(*due))));
+            prop_assert_eq!(table.entries.values().map(|entry| entry.waiting.len()).sum::<usize>(), table.waiting());
+            prop_assert_eq!(table.rooms.open_len() + table.rooms.known_len() + kept.len(), table.len());
+        }
+    }
+}
