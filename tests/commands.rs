@@ -37,7 +37,7 @@ impl Backend for Fake {
             Request::Sessions(_) => Ok(Answer::Sessions(vec![self.session()])),
             Request::Counters => Ok(Answer::Counters([("received".to_owned(), 7), ("forwarded".to_owned(), 7)].into())),
             Request::Events(_) => Ok(Answer::Events(vec![self.event()])),
-            Request::SetFirewall { name, .. } if name == "fw1" => {
+            Request::SetFirewall { name, .. } if name == "fw1" || name == "fw2" => {
                 Ok(Answer::Done(Done::from(format!("firewall {name} is set to drain"))))
             }
             Request::SetFirewall { name, .. } => {
@@ -202,7 +202,8 @@ impl Fake {
             since_ms: 61_000,
             reason: None,
             hold_ms: None,
-            new_flows: true,
+            // The last one: new flows still go to it, whatever was ordered.
+            new_flows: name == "fw2",
             orders: vec![],
             checks: vec![CheckView {
                 peer: "inner".to_owned(),
@@ -517,6 +518,18 @@ fn a_drain_that_takes_too_long_is_a_no() {
     let ground = Ground::new(&[("outer", 3)]);
     let said = ground.fails("set firewall fw1 drain --wait 100ms", 1);
     assert_eq!(said, "fwlb: fw1 still has 3 sessions after 100ms; they stay, and no new ones come\n");
+}
+
+#[test]
+fn a_drain_of_the_last_one_has_no_end_and_says_so() {
+    let ground = Ground::new(&[("outer", 0)]);
+    let said = ground.fails("set firewall fw2 drain --wait 500ms", 1);
+    assert_eq!(
+        said,
+        "fwlb: fw2 still takes new flows, as no other firewall of its group does: this drain has no end; 5 sessions now\n\
+         put another firewall in service, or take this one out: fwlb set firewall fw2 maint --force\n"
+    );
+    assert!(ground.fails("set firewall fw1 drain --force", 2).contains("--force is for maint"));
 }
 
 #[test]

@@ -334,10 +334,10 @@ pub struct Done {
     /// What was done, in words.
     pub done: String,
     /// Orders that stand elsewhere, and are undone there only: what was changed is held by them as before.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub held: Vec<view::OrderView>,
     /// What follows from it that may not be meant.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub warnings: Vec<String>,
 }
 

@@ -192,6 +192,9 @@ fn an_engine_routes_between_two_links_and_leaves_no_trace() {
     assert_eq!(command("nft", "list ruleset"), "");
     let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().flatten().map(|file| file.file_name()).collect();
     assert!(left.iter().all(|name| name == "router"), "only what is kept over a restart is left: {left:?}");
+    let kept = std::fs::read_to_string(directory.path().join("router/events.jsonl")).unwrap();
+    let kept: Vec<serde_json::Value> = kept.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(kept.iter().map(|event| event["to"].as_str().unwrap()).collect::<Vec<_>>(), ["started", "stopped"]);
     assert!(command("ip", "-d link show ra0").contains("promiscuity 0"));
 }
 

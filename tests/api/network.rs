@@ -149,7 +149,7 @@ async fn an_operator_changes_under_the_name_of_the_token_and_nobody_else_does() 
 
     assert_eq!((anonymous, wrong, viewer, operator, nobodys), (401, 401, 403, 200, 404));
     assert!(head.contains("www-authenticate: bearer"), "{head}");
-    assert_eq!(done, json!({ "done": "inner: fw2 by ansible" }), "the engine that knows the firewall did it");
+    assert_eq!(done, json!({ "done": "inner: fw2 by ansible", "held": [], "warnings": [] }), "the engine that knows the firewall did it");
 }
 
 #[tokio::test]
