@@ -6,6 +6,7 @@ mod explained;
 mod failure;
 mod fragments;
 mod ingress;
+mod kill;
 mod lab;
 mod load;
 mod packets;
