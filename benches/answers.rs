@@ -10,10 +10,10 @@ mod traffic;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use fwlb::api::SessionFilter;
+use fwlb::api::{SessionFilter, SessionQuestion, SessionSort};
 use fwlb::engine::testbed::{self, Side};
 use fwlb::io::clock::Clock;
-use fwlb::runtime::sessions;
+use fwlb::runtime::sessions::{self, Walk};
 use fwlb::time::Duration;
 use fwlb::wire::Family;
 use traffic::{BATCH, Pattern, Traffic, flow};
@@ -33,25 +33,36 @@ fn main() {
 
     let last = flow(Family::V4, count - 1).source.address;
     let from = |address: std::net::IpAddr| Some(address.into());
-    let of = |limit| SessionFilter { limit: Some(limit), ..SessionFilter::default() };
+    let of = |filter, limit| SessionQuestion { filter, limit: Some(limit), ..SessionQuestion::default() };
+    let all = SessionFilter::default;
+    let most = |sort| SessionQuestion { sort: Some(sort), ..of(all(), 10) };
     let questions = [
-        ("the first 100", of(100)),
-        ("the first 1000", of(1000)),
-        ("one by its source, the last", SessionFilter { source: from(last), ..of(1) }),
-        ("those of a source that has none", SessionFilter { source: from([192, 0, 2, 1].into()), ..of(100) }),
-        ("100 of one firewall", SessionFilter { firewall: Some("fw3".to_owned()), ..of(100) }),
+        ("the first 100", of(all(), 100)),
+        ("the first 1000", of(all(), 1000)),
+        ("one by its source, the last", of(SessionFilter { source: from(last), ..all() }, 1)),
+        ("those of a source that has none", of(SessionFilter { source: from([192, 0, 2, 1].into()), ..all() }, 100)),
+        ("100 of one firewall", of(SessionFilter { firewall: Some("fw3".to_owned()), ..all() }, 100)),
         (
             "100 established, of which there are none",
-            SessionFilter { state: Some("established".to_owned()), ..of(100) },
+            of(SessionFilter { state: Some("established".to_owned()), ..all() }, 100),
         ),
+        ("the 10 with the most bytes", most(SessionSort::Bytes)),
     ];
-    let ask = |filter: &SessionFilter| sessions::list("bench", &table, &snapshot, filter, clock.now()).len();
-    for (what, filter) in &questions {
+    let ask = |question: &SessionQuestion| {
+        let walk = Walk { engine: "bench", table: &table, snapshot: &snapshot, now: clock.now() };
+        let selection = sessions::select(&question.filter, &snapshot).expect("the bench has these names");
+        let found = match question.sort {
+            None => sessions::page(walk, &selection, question),
+            Some(sort) => sessions::sorted(walk, &selection, sort, question.limit, None),
+        };
+        found.rows.len()
+    };
+    for (what, question) in &questions {
         let mut found = 0;
         let mut times: Vec<Duration> = (0..ROUNDS)
             .map(|_| {
                 let start = clock.now();
-                found = ask(filter);
+                found = ask(question);
                 clock.now().since(start)
             })
             .collect();

@@ -3,6 +3,7 @@
 
 mod capture;
 mod error;
+mod paging;
 
 use std::path::{Path, PathBuf};
 
@@ -63,14 +64,15 @@ impl Client {
 
     /// Asks: the answer as the engine wrote it, with keys that this version may not know, and understood.
     pub async fn ask_both(&self, request: &Request) -> Result<(Value, Answer), ClientError> {
-        let (value, version) = self.call_for(request).await?;
+        let (value, head) = self.call_for(request).await?;
         match Answer::from_json(request, value.clone()) {
+            Ok(Answer::Sessions(page)) => Ok((value, Answer::Sessions(paging::placed(page, &head.headers)))),
             Ok(answer) => Ok((value, answer)),
-            Err(error) => Err(ClientError::misunderstood(&self.path, version.as_deref(), error)),
+            Err(error) => Err(ClientError::misunderstood(&self.path, version(&head).as_deref(), error)),
         }
     }
 
-    async fn call_for(&self, request: &Request) -> Result<(Value, Option<String>), ClientError> {
+    async fn call_for(&self, request: &Request) -> Result<(Value, Parts), ClientError> {
         if request.walks_over_sessions() {
             let patient = self.clone().timeout(self.timeout + WALK_PATIENCE);
             return patient.call(request.call()).await;
@@ -78,15 +80,14 @@ impl Client {
         self.call(request.call()).await
     }
 
-    async fn call(&self, call: Call) -> Result<(Value, Option<String>), ClientError> {
+    async fn call(&self, call: Call) -> Result<(Value, Parts), ClientError> {
         let (head, body) = self.patiently(self.exchange(call)).await?;
-        let version = version(&head);
         if head.status != StatusCode::OK {
             return Err(self.refused(&head, &body));
         }
         match serde_json::from_slice(&body) {
-            Ok(value) => Ok((value, version)),
-            Err(error) => Err(ClientError::misunderstood(&self.path, version.as_deref(), error)),
+            Ok(value) => Ok((value, head)),
+            Err(error) => Err(ClientError::misunderstood(&self.path, version(&head).as_deref(), error)),
         }
     }
 

@@ -3,9 +3,10 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use fwlb::api::listen::{Limits, serve_socket};
 use fwlb::api::{
     Answer, ApiError, Backend, CaptureRequest, Done, Download, EventFilter, Request, ServerChange, SessionFilter,
-    Since, Via, flow_text, router,
+    SessionPage, SessionQuestion, SessionSort, Since, TalkerQuestion, TalkersBy, Via, flow_text, router,
 };
 use fwlb::client::{Client, ClientError};
 use fwlb::config::Admin;
@@ -14,6 +15,8 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
+#[path = "api/listing.rs"]
+mod listing;
 #[path = "api/metrics.rs"]
 mod metrics;
 #[path = "api/network.rs"]
@@ -66,14 +69,18 @@ struct Served {
 }
 
 /// Serves `answers`, in this order.
-fn serve(mut answers: Vec<Result<Answer, ApiError>>) -> Served {
+fn serve(answers: Vec<Result<Answer, ApiError>>) -> Served {
+    serve_within(answers, Limits::of_socket())
+}
+
+fn serve_within(mut answers: Vec<Result<Answer, ApiError>>, limits: Limits) -> Served {
     answers.reverse();
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("outer.sock");
     let listener = UnixListener::bind(&socket).unwrap();
     let fake = Arc::new(Fake { asked: Mutex::default(), answers: Mutex::new(answers) });
     let router = router(Arc::clone(&fake));
-    tokio::spawn(async move { axum::serve(listener, router).await });
+    tokio::spawn(serve_socket(listener, router, |_| None, limits));
     Served { fake, client: Client::new(&socket), socket, _directory: directory }
 }
 
@@ -126,8 +133,16 @@ fn every_request() -> Vec<Request> {
         service: Some("web".to_owned()),
         server: Some("web/s1".to_owned()),
         state: Some("one-way".to_owned()),
-        limit: Some(5),
+        hosts: vec!["198.51.100.7/32".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
+        ports: vec![80, 0],
+        flow: Some("tcp [2001:db8::7]:40000 2001:db8::1".parse().unwrap()),
     };
+    let sessions = |sort, limit, after: Option<&str>| {
+        let after = after.map(|after| after.parse().unwrap());
+        Request::Sessions(SessionQuestion { filter: filter.clone(), sort, limit, after })
+    };
+    let talkers = |by, sort, limit| Request::Talkers(TalkerQuestion { filter: filter.clone(), by, sort, limit });
+    let kill = |filter: SessionFilter, reset| Request::Kill { filter, reset, reason: None, by: "tester".to_owned() };
     let firewall = || Some(Via::Firewall("perimeter/fw1".to_owned()));
     let set = |group, admin, reason| Request::SetFirewall {
         group,
@@ -152,8 +167,14 @@ fn every_request() -> Vec<Request> {
         Request::Neighbors,
         Request::Firewalls,
         Request::Peers,
-        Request::Sessions(SessionFilter::default()),
-        Request::Sessions(filter),
+        Request::Sessions(SessionQuestion::default()),
+        sessions(None, Some(5), None),
+        sessions(Some(SessionSort::PacketRate), Some(10), None),
+        sessions(None, None, Some("outer:70000")),
+        talkers(TalkersBy::Source, SessionSort::Bytes, None),
+        talkers(TalkersBy::Firewall, SessionSort::Rate, Some(3)),
+        kill(filter.clone(), true),
+        kill(SessionFilter::default(), false),
         Request::Counters,
         Request::Measures,
         Request::Events(EventFilter::after(u64::MAX)),
@@ -190,11 +211,15 @@ fn every_request() -> Vec<Request> {
 #[tokio::test]
 async fn every_request_arrives_as_it_was_asked() {
     let mut requests = every_request();
-    let served = serve(requests.iter().map(|_| done()).collect());
+    let answer = |request: &Request| match request {
+        Request::Sessions(_) => Ok(Answer::Sessions(SessionPage::default())),
+        _ => done(),
+    };
+    let served = serve(requests.iter().map(answer).collect());
 
     for request in &requests {
-        let answer = served.client.ask_json(request).await;
-        assert_eq!(answer.unwrap(), json!({ "done": "done", "held": [], "warnings": [] }), "{request:?}");
+        let told = served.client.ask_json(request).await;
+        assert_eq!(told.unwrap(), serde_json::to_value(answer(request).unwrap()).unwrap(), "{request:?}");
     }
 
     // Who asks is not for him to say: the name goes for what it is.
@@ -204,7 +229,8 @@ async fn every_request_arrives_as_it_was_asked() {
             Request::SetFirewall { by, .. }
             | Request::SetServer { by, .. }
             | Request::SetService { by, .. }
-            | Request::Reload { by, .. } => *by = claims(by),
+            | Request::Reload { by, .. }
+            | Request::Kill { by, .. } => *by = claims(by),
             _ => {}
         }
     }
@@ -269,6 +295,19 @@ async fn a_bad_request_is_answered_in_json_and_never_reaches_the_engine() {
         ("/api/v1/status?engine=inner", 404, "this is \"outer\""),
         ("/api/v1/sessions?frewall=fw1", 400, "unknown field"),
         ("/api/v1/sessions?source=300.1.1.1", 400, "not an address or prefix"),
+        ("/api/v1/sessions?host=10.0.0.1,nobody", 400, "not an address or prefix: \"nobody\""),
+        ("/api/v1/sessions?port=80,http", 400, "a port is 0..=65535, found \"http\""),
+        ("/api/v1/sessions?flow=tcp+1.2.3.4", 400, "a flow is PROTO SOURCE DESTINATION"),
+        ("/api/v1/sessions?state=open", 400, "opening, established, closing, one-way, two-way"),
+        ("/api/v1/sessions?sort=size", 400, "packets, bytes, rate, packet-rate, age, idle"),
+        ("/api/v1/sessions?sort=bytes&limit=0", 400, "with `sort` a `limit` is 1..=10000"),
+        ("/api/v1/sessions?sort=bytes&after=outer:1", 400, "`after` goes on in the table's order"),
+        ("/api/v1/sessions?after=1000", 400, "ENGINE:PLACE"),
+        ("/api/v1/talkers", 400, "missing field"),
+        ("/api/v1/talkers?by=nobody", 400, "source, destination, service, server, firewall"),
+        ("/api/v1/talkers?by=source&sort=age", 400, "sums are sorted by bytes, packets, rate or packet-rate"),
+        ("/api/v1/talkers?by=source&limit=10001", 400, "`limit` is 1..=10000"),
+        ("/api/v1/sessions/kill", 405, "GET is not possible"),
         ("/api/v1/events?after=-1", 400, "invalid digit"),
         ("/api/v1/explain", 400, "missing field"),
         ("/api/v1/explain?flow=tcp+1.2.3.4+5.6.7.8", 400, "tcp needs a port"),
@@ -295,6 +334,18 @@ async fn a_bad_request_is_answered_in_json_and_never_reaches_the_engine() {
         (r#"{"name":"s1","admin":"drain"}"#, "missing field"),
     ] {
         let (status, answer) = raw(&served, &put_to("servers", body)).await;
+        assert_eq!(status, 400, "{body}: {answer}");
+        assert!(answer["message"].as_str().unwrap().contains(words), "{body}: {answer}");
+    }
+    for (body, words) in [
+        ("{}", "say which sessions are to end, or `all`"),
+        (r#"{"reset":true,"reason":"why"}"#, "say which sessions are to end"),
+        (r#"{"all":true,"source":"10.0.0.1"}"#, "not both"),
+        (r#"{"hosts":["nobody"]}"#, "not an address or prefix"),
+        (r#"{"sauce":"10.0.0.1"}"#, "unknown field"),
+    ] {
+        let kill = put_to("sessions", body).replace("PUT", "POST").replace("/admin", "/kill");
+        let (status, answer) = raw(&served, &kill).await;
         assert_eq!(status, 400, "{body}: {answer}");
         assert!(answer["message"].as_str().unwrap().contains(words), "{body}: {answer}");
     }
@@ -340,6 +391,31 @@ async fn an_engine_that_stays_silent_is_left_after_a_while() {
     let error = client.ask(&Request::Status).await.unwrap_err();
 
     assert!(matches!(error, ClientError::Timeout { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn silent_connections_to_a_control_socket_delay_nobody() {
+    let served = serve(vec![done()]);
+    let mut held = Vec::new();
+    for _ in 0..300 {
+        held.push(UnixStream::connect(&served.socket).await.unwrap());
+    }
+
+    let answer = served.client.clone().timeout(Duration::from_secs(3)).ask_json(&Request::Status).await;
+
+    assert_eq!(answer.unwrap(), json!({ "done": "done" }));
+}
+
+#[tokio::test]
+async fn half_a_body_on_a_control_socket_is_not_waited_for_for_ever() {
+    let limits = Limits { answer: Duration::from_millis(200), ..Limits::of_socket() };
+    let served = serve_within(vec![], limits);
+    let half = "POST /api/v1/probe HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n\
+                Content-Length: 100\r\n\r\n{";
+
+    let (status, answer) = tokio::time::timeout(Duration::from_secs(5), raw(&served, half)).await.unwrap();
+
+    assert_eq!((status, &answer["error"]), (408, &json!("unavailable")));
 }
 
 #[tokio::test]

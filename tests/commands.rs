@@ -4,11 +4,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 
-use fwlb::api::{Answer, ApiError, Backend, CaptureRequest, Done, Download, Request, ServerChange, Via, router};
+use fwlb::api::listen::{Limits, serve_socket};
+use fwlb::api::{
+    Answer, ApiError, Backend, CaptureRequest, Cursor, Done, Download, Request, ServerChange, SessionFilter,
+    SessionPage, SessionQuestion, SessionSort, TalkerQuestion, TalkersBy, Via, router,
+};
 use fwlb::config::{Admin, Difference};
 use fwlb::engine::view::{
-    AlarmView, CheckView, ConfigView, EventView, ExchangeStep, ExchangeView, FirewallView, HealthView, OverrideView,
-    PinView, PlanView, ProblemView, ReloadView, ServerView, ServiceView, SessionView, StatusView,
+    AlarmView, CheckView, ConfigView, EventView, ExchangeStep, ExchangeView, FirewallView, HealthView, KillView,
+    OverrideView, PinView, PlanView, ProblemView, ReloadView, ServerView, ServiceView, SessionView, StatusView,
+    TalkerView,
 };
 use fwlb::wire::MacAddr;
 use fwlb::wire::pcapng;
@@ -34,7 +39,15 @@ impl Backend for Fake {
             Request::Firewalls => {
                 Ok(Answer::Firewalls(vec![self.firewall("fw1", self.sessions), self.firewall("fw2", 5)]))
             }
-            Request::Sessions(_) => Ok(Answer::Sessions(vec![self.session()])),
+            Request::Sessions(question) => Ok(Answer::Sessions(self.sessions(&question))),
+            Request::Talkers(question) => Ok(Answer::Talkers(self.talkers(&question))),
+            Request::Kill { filter: SessionFilter { server: Some(server), .. }, .. } if self.name == "outer" => {
+                Err(ApiError::NotFound(format!("no server {server:?}; there is none")))
+            }
+            Request::Kill { reset, .. } => {
+                let resets = if reset { 2 * self.sessions } else { 0 };
+                Ok(Answer::Killed(vec![KillView { engine: self.name.to_owned(), killed: self.sessions, resets }]))
+            }
             Request::Counters => Ok(Answer::Counters([("received".to_owned(), 7), ("forwarded".to_owned(), 7)].into())),
             Request::Events(_) => Ok(Answer::Events(vec![self.event()])),
             Request::SetFirewall { name, .. } if name == "fw1" || name == "fw2" => {
@@ -257,6 +270,35 @@ impl Fake {
         if self.name == "inner" { vec![web] } else { vec![] }
     }
 
+    /// Of as many sessions as it has.
+    fn sessions(&self, SessionQuestion { limit, after, sort, .. }: &SessionQuestion) -> SessionPage {
+        let from = after.as_ref().map_or(0, |after| u64::from(after.of(self.name).unwrap()));
+        let end = self.sessions.min(from + limit.unwrap() as u64);
+        let session = |_| match sort {
+            None => self.session(),
+            Some(_) => SessionView { packets_per_second: Some(7), bits_per_second: Some(5600), ..self.session() },
+        };
+        SessionPage {
+            rows: (from..end).map(session).collect(),
+            total: after.is_none().then_some(self.sessions),
+            next: (end < self.sessions && sort.is_none()).then(|| Cursor::at(self.name, end as u32)),
+        }
+    }
+
+    fn talkers(&self, question: &TalkerQuestion) -> Vec<TalkerView> {
+        assert_eq!((question.by, question.sort), (TalkersBy::Source, SessionSort::Bytes));
+        vec![TalkerView {
+            engine: self.name.to_owned(),
+            by: "source".to_owned(),
+            subject: "198.51.100.7".to_owned(),
+            sessions: self.sessions,
+            packets: 12,
+            bytes: 900,
+            packets_per_second: None,
+            bits_per_second: None,
+        }]
+    }
+
     fn session(&self) -> SessionView {
         SessionView {
             engine: self.name.to_owned(),
@@ -282,6 +324,8 @@ impl Fake {
             expires_ms: 7_440_000,
             packets: 12,
             bytes: 900,
+            packets_per_second: None,
+            bits_per_second: None,
         }
     }
 
@@ -330,7 +374,7 @@ impl Ground {
             let _context = ground.runtime.enter();
             let listener = UnixListener::bind(ground.socket(name)).unwrap();
             let router = router(Arc::clone(&fake));
-            ground.runtime.spawn(async move { axum::serve(listener, router).await });
+            ground.runtime.spawn(serve_socket(listener, router, |_| None, Limits::of_socket()));
             ground.engines.push(fake);
         }
         ground
@@ -342,7 +386,10 @@ impl Ground {
 
     fn fwlb(&self, line: &str) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fwlb"));
-        command.args(line.split_whitespace()).env("FWLB_RUN_DIRECTORY", self.directory.path()).env("USER", "kim");
+        command
+            .args(line.split_ascii_whitespace().map(|word| word.replace('\u{a0}', " ")))
+            .env("FWLB_RUN_DIRECTORY", self.directory.path())
+            .env("USER", "kim");
         command.env_remove("SUDO_USER").output().unwrap()
     }
 
@@ -455,10 +502,101 @@ fn sessions_show_their_pins_and_filters_reach_the_engine() {
     let table = ground.prints("show sessions --source 198.51.100.7 --firewall fw1 --state established --limit 3");
     assert!(table.contains("perimeter/fw1 toward destination (hash, confirmed)"), "{table}");
     let asked = ground.asked(0);
-    let [Request::Sessions(filter)] = asked.as_slice() else { panic!("{asked:?}") };
+    let [Request::Sessions(SessionQuestion { filter, limit, .. })] = asked.as_slice() else { panic!("{asked:?}") };
     assert_eq!(filter.source, Some("198.51.100.7/32".parse().unwrap()));
     assert_eq!((filter.firewall.as_deref(), filter.state.as_deref()), (Some("fw1"), Some("established")));
-    assert_eq!(filter.limit, Some(3));
+    assert_eq!(*limit, Some(3));
+}
+
+#[test]
+fn a_list_that_is_cut_says_so_and_all_of_it_comes_page_by_page() {
+    let ground = Ground::new(&[("outer", 2849)]);
+    let cut = ground.fwlb("show sessions");
+    assert_eq!(text(&cut.stdout).lines().count(), 1 + 1000);
+    assert_eq!(text(&cut.stderr), "1000 of 2849 sessions (--limit 0 for all)\n");
+    let cut = ground.fwlb("show sessions --json --limit 1500");
+    let rows: Vec<Value> = serde_json::from_slice(&cut.stdout).unwrap();
+    assert_eq!((rows.len(), text(&cut.stderr).as_str()), (1500, "1500 of 2849 sessions (--limit 0 for all)\n"));
+
+    let all = ground.fwlb("show sessions --limit 0");
+    assert_eq!((text(&all.stdout).lines().count(), text(&all.stderr).as_str()), (1 + 2849, ""));
+    assert_eq!(ground.json("show sessions --limit 0 --json").as_array().unwrap().len(), 2849);
+    let longest = ground.asked(0).into_iter().map(|asked| match asked {
+        Request::Sessions(question) => question.limit.unwrap(),
+        other => panic!("{other:?}"),
+    });
+    assert!(longest.max().unwrap() <= 1000, "neither end holds them all");
+    let both = Ground::new(&[("outer", 1200), ("inner", 1100)]);
+    let cut = both.fwlb("show sessions --limit 1150 --json");
+    let rows: Vec<Value> = serde_json::from_slice(&cut.stdout).unwrap();
+    assert_eq!((rows.len(), text(&cut.stderr).as_str()), (2250, "2250 of 2300 sessions (--limit 0 for all)\n"));
+}
+
+#[test]
+fn the_busiest_sessions_and_sums_of_sessions_are_asked_of_the_engine() {
+    let ground = Ground::new(&[("outer", 50)]);
+    let busiest = ground.fwlb("show sessions --sort packet-rate --limit 2 --host 198.51.100.7 --port 80 --port 443");
+    let table = text(&busiest.stdout);
+    assert!(table.lines().next().unwrap().contains("PKT/S  BIT/S") && table.contains(" 5600 "), "{table}");
+    assert_eq!(text(&busiest.stderr), "2 of 50 sessions, those with the most packet-rate\n");
+    let sums = ground.prints("show sessions --by source --flow tcp\u{a0}198.51.100.7\u{a0}203.0.113.80:80");
+    assert_eq!(sums, "SOURCE        SESSIONS  PACKETS  BYTES\n198.51.100.7        50       12    900\n");
+
+    let asked = ground.asked(0);
+    let [Request::Sessions(busiest), Request::Talkers(sums)] = asked.as_slice() else { panic!("{asked:?}") };
+    assert_eq!((busiest.sort, busiest.limit), (Some(SessionSort::PacketRate), Some(2)));
+    assert_eq!((busiest.filter.hosts.len(), busiest.filter.ports.as_slice()), (1, &[80, 443][..]));
+    assert_eq!(sums.filter.flow, Some("tcp 198.51.100.7 203.0.113.80:80".parse().unwrap()));
+    let wrong = ground.fails("show sessions --sort rats", 2);
+    assert!(wrong.contains("packet-rate") && wrong.contains("similar"), "{wrong}");
+    assert!(ground.fails("show sessions --flow tcp", 2).contains("a flow is PROTO SOURCE DESTINATION"));
+}
+
+#[test]
+fn what_there_is_none_of_is_said() {
+    let ground = Ground::new(&[("outer", 0)]);
+    for (what, words) in [("sessions", "no sessions\n"), ("links", "no links\n"), ("neighbors", "no neighbours\n")] {
+        let none = ground.fwlb(&format!("show {what}"));
+        assert_eq!((text(&none.stdout).as_str(), text(&none.stderr).as_str()), ("", words));
+        let none = ground.fwlb(&format!("show {what} --json"));
+        assert_eq!((text(&none.stdout).as_str(), text(&none.stderr).as_str()), ("[]\n", ""));
+    }
+}
+
+#[test]
+fn sessions_are_counted_before_they_are_ended_and_many_of_them_take_a_yes() {
+    let few = Ground::new(&[("outer", 3), ("inner", 4)]);
+    assert_eq!(
+        few.prints("kill --source 198.51.100.7 --reset --reason ticket"),
+        "inner: 4 sessions ended, 8 resets sent\nouter: 3 sessions ended, 6 resets sent\n"
+    );
+    let asked = few.asked(0);
+    let [Request::Sessions(_), Request::Kill { filter, reset, reason, by }] = asked.as_slice() else {
+        panic!("{asked:?}")
+    };
+    assert_eq!(filter.to_string(), "source 198.51.100.7");
+    assert_eq!((*reset, reason.as_deref(), by.as_str()), (true, Some("ticket"), "kim"));
+
+    let many = Ground::new(&[("outer", 8), ("inner", 4)]);
+    let refused = many.fails("kill --port 80", 1);
+    assert_eq!(
+        refused,
+        "fwlb: 12 sessions match (inner 4, outer 8); nothing was ended\n\
+         to end more than 10 without being asked, say --yes\n"
+    );
+    assert!(many.asked(0).iter().all(|asked| matches!(asked, Request::Sessions(_))), "counted, and no more");
+    assert_eq!(
+        many.json("kill --port 80 --yes --json"),
+        json!([{ "engine": "inner", "killed": 4, "resets": 0 }, { "engine": "outer", "killed": 8, "resets": 0 }])
+    );
+    assert_eq!(many.prints("kill -e inner --all"), "inner: 4 sessions ended\n");
+
+    assert!(many.fails("kill", 2).contains("--all"));
+    assert!(many.fails("kill --reset --yes", 2).contains("say which sessions"));
+    assert!(many.fails("kill --all --port 80", 2).contains("not both"));
+    let none = Ground::new(&[("outer", 0)]);
+    assert_eq!(none.fails("kill --all", 1), "no sessions match\n");
+    assert!(none.asked(0).iter().all(|asked| matches!(asked, Request::Sessions(_))));
 }
 
 #[test]

@@ -18,6 +18,8 @@ const COMMANDS: &[&str] = &[
     "show peers",
     "show services",
     "show sessions",
+    "show sessions --by source",
+    "kill --source 198.51.100.7 --yes",
     "show counters",
     "show events",
     "show events --follow",

@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use crate::api::parameters::{ConfigQuery, EventsQuery, ExplainQuery, PingBody, ProbeBody, SessionsQuery};
+use crate::api::parameters::TalkersQuery;
+use crate::api::parameters::{ConfigQuery, EventsQuery, ExplainQuery, KillBody, PingBody, ProbeBody, SessionsQuery};
 use crate::api::parameters::{PlanBody, ReloadBody, SetFirewallBody, SetServerBody, SetServiceBody};
 use crate::api::{Request, ServerChange, Via, flow_text};
 
@@ -28,7 +29,11 @@ impl Request {
             Self::Firewalls => plain("firewalls"),
             Self::Peers => plain("peers"),
             Self::Services => plain("services"),
-            Self::Sessions(filter) => query("sessions", &SessionsQuery::from(filter)),
+            Self::Sessions(question) => query("sessions", &SessionsQuery::from(question)),
+            Self::Talkers(question) => query("talkers", &TalkersQuery::from(question)),
+            Self::Kill { filter, reset, reason, by } => {
+                body("POST", "sessions/kill", &KillBody::new(filter, reset, reason, by))
+            }
             Self::Counters => plain("counters"),
             Self::Measures => plain("measures"),
             Self::Events(filter) => query("events", &EventsQuery::from(filter)),

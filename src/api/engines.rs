@@ -54,6 +54,14 @@ impl<B: Backend> Engines<B> {
         }
     }
 
+    /// The one called `name`, or all of them.
+    pub fn meant(&self, name: Option<&str>) -> Result<Vec<Arc<B>>, ApiError> {
+        match name {
+            Some(_) => Ok(vec![Arc::clone(self.one(name)?)]),
+            None => Ok(self.0.clone()),
+        }
+    }
+
     /// The JSON that answers `request` to the engine called `name`; of several without a name, rows that name theirs.
     pub async fn ask(&self, name: Option<&str>, request: Request) -> Result<Value, ApiError> {
         let several = self.0.len() > 1 && name.is_none();
@@ -85,12 +93,8 @@ impl<B: Backend> Engines<B> {
 
     /// What is measured of the engine called `name`, or of all of them.
     pub async fn measures(&self, name: Option<&str>) -> Result<Vec<MeasuresView>, ApiError> {
-        let asked = match name {
-            Some(_) => std::slice::from_ref(self.one(name)?),
-            None => &self.0,
-        };
         let mut measures = Vec::new();
-        for engine in asked {
+        for engine in &self.meant(name)? {
             let Answer::Measures(view) = ask(engine, Request::Measures).await? else {
                 return Err(ApiError::Unavailable(format!("engine {} measures nothing", engine.engine())));
             };
@@ -122,14 +126,19 @@ impl<B: Backend> Engines<B> {
 
     async fn who_knows(&self, request: Request) -> Result<Value, ApiError> {
         let mut done: Vec<(&str, Done)> = Vec::new();
+        let mut killed = Vec::new();
         let mut unknown = None;
         for engine in &self.0 {
             match ask(engine, request.clone()).await {
                 Ok(Answer::Done(what)) => done.push((engine.engine(), what)),
+                Ok(Answer::Killed(of_engine)) => killed.extend(of_engine),
                 Ok(answer) => return value(&answer),
                 Err(error @ ApiError::NotFound(_)) => unknown = unknown.or(Some(error)),
                 Err(error) => return Err(error),
             }
+        }
+        if !killed.is_empty() {
+            return value(&Answer::Killed(killed));
         }
         match unknown {
             Some(error) if done.is_empty() => Err(error),
@@ -170,9 +179,10 @@ fn scope(request: &Request) -> Scope {
         | Request::Peers
         | Request::Services
         | Request::Sessions(_)
+        | Request::Talkers(_)
         | Request::Events(_)
         | Request::Config { .. } => Scope::Each,
-        Request::SetFirewall { .. } => Scope::WhoKnows,
+        Request::SetFirewall { .. } | Request::Kill { .. } => Scope::WhoKnows,
         // A sum over engines would count packets twice, and a flat object has no place for a name.
         Request::Counters
         | Request::Measures
@@ -186,7 +196,8 @@ fn scope(request: &Request) -> Scope {
     }
 }
 
-async fn ask<B: Backend>(engine: &Arc<B>, request: Request) -> Result<Answer, ApiError> {
+/// Asks one engine, and does not wait for ever.
+pub(super) async fn ask<B: Backend>(engine: &Arc<B>, request: Request) -> Result<Answer, ApiError> {
     let patience = if request.walks_over_sessions() { WALK_PATIENCE } else { PATIENCE };
     let late = |_| ApiError::Unavailable(format!("the engine did not answer within {} s", patience.as_secs()));
     tokio::time::timeout(patience, Arc::clone(engine).ask(request)).await.map_err(late)?

@@ -1,54 +1,73 @@
-//! HTTP and HTTPS on the kernel's side: slow, many or foreign clients take nothing from the engines.
+//! HTTP and HTTPS on the kernel's side, and HTTP on control sockets: slow, many or foreign clients take nothing from the
+//! engines, and no client takes all the room from the others.
+
+mod occupied;
+mod patient;
+mod places;
 
 use std::convert::Infallible;
-use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 
 use arc_swap::ArcSwap;
-use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Router};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::task::JoinSet;
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 
-use crate::api::guard::{Guard, Refusal};
+use crate::api::guard::{Guard, Refusal, User};
 use crate::api::router::guarded;
 use crate::api::tls::{self, TlsError};
-use crate::api::{ApiError, Backend, Engines};
+use crate::api::{ApiError, Backend, Engines, WALK_PATIENCE};
 use crate::config::{Tls, Token};
 use crate::time::Duration;
+
+use occupied::Occupying;
+use patient::Patient;
+use places::{Origin, Place, Places, Room};
 
 /// What a client may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections at once; more wait in the kernel's queue.
+    /// Connections at once. Where there are as many, one that is idle gives way to a new one.
     pub connections: usize,
+    /// Connections at once of one address (of IPv6: one /64), or of one process on a control socket.
+    pub of_one: usize,
     /// For a TLS handshake.
     pub handshake: Duration,
     /// For the whole head of a request, and for a connection without one.
     pub head: Duration,
     /// For the rest of a request, and until its answer begins.
     pub answer: Duration,
-    /// For a client to take the next piece of an answer.
+    /// For a client to take the next 32 KiB of an answer, or what is left of it.
     pub stall: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         let (short, long) = (Duration::from_secs(5), Duration::from_secs(15));
-        Self { connections: 64, handshake: short, head: long, answer: long, stall: long }
+        Self { connections: 128, of_one: 32, handshake: short, head: short, answer: long, stall: long }
+    }
+}
+
+impl Limits {
+    /// Those of a control socket: whoever opens it may do everything, and only mistakes are to be feared. What reads a capture
+    /// may stand in a pipe that is looked at page by page.
+    pub fn of_socket() -> Self {
+        let long = Duration::from_secs(60);
+        Self { of_one: 64, answer: WALK_PATIENCE + long, stall: long, ..Self::default() }
+    }
+
+    fn room(&self) -> Room {
+        Room { of_all: self.connections, of_one: self.of_one }
     }
 }
 
@@ -84,12 +103,8 @@ pub async fn serve<B: Backend>(
     limits: Limits,
 ) {
     let router = protected(guarded(engines), Arc::clone(&access), limits.answer);
-    let places = Arc::new(Semaphore::new(limits.connections));
-    // Dropping the set ends all connections.
-    let mut connections = JoinSet::new();
+    let mut connections = Connections::new(limits);
     loop {
-        let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
-        while connections.try_join_next().is_some() {}
         let (stream, from) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -99,34 +114,90 @@ pub async fn serve<B: Backend>(
             }
         };
         let (router, access) = (router.clone(), access.load_full());
-        connections.spawn(async move {
-            let served = match &access.tls {
-                None => http(stream, router, limits).await,
-                Some(config) => {
-                    match timeout(limits.handshake, TlsAcceptor::from(Arc::clone(config)).accept(stream)).await {
-                        Ok(Ok(stream)) => http(stream, router, limits).await,
-                        Ok(Err(error)) => Err(error.to_string()),
-                        Err(_) => Err("no TLS handshake in time".to_owned()),
-                    }
+        connections.serve(Origin::of(from), async move |place| match &access.tls {
+            None => http(stream, router, place, limits).await,
+            Some(config) => {
+                match timeout(limits.handshake, TlsAcceptor::from(Arc::clone(config)).accept(stream)).await {
+                    Ok(Ok(stream)) => http(stream, router, place, limits).await,
+                    Ok(Err(error)) => Err(error.to_string()),
+                    Err(_) => Err("no TLS handshake in time".to_owned()),
                 }
-            };
-            if let Err(error) = served {
-                tracing::debug!(%from, error, "a connection to the API ended early");
             }
-            drop(place);
         });
+    }
+}
+
+/// Serves `router` on the control socket `listener` until dropped. `opener` says whose process is at the other end.
+pub async fn serve_socket(
+    listener: UnixListener,
+    router: Router,
+    opener: impl Fn(&UnixStream) -> Option<User>,
+    limits: Limits,
+) {
+    let router = router.layer(middleware::from_fn(move |request: Request, next: Next| async move {
+        Ok::<_, Infallible>(within(limits.answer, next.run(request)).await)
+    }));
+    let mut connections = Connections::new(limits);
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "a connection to a control socket was not accepted");
+                sleep(BREATH).await;
+                continue;
+            }
+        };
+        let process = stream.peer_cred().ok().and_then(|peer| peer.pid());
+        let router = match opener(&stream) {
+            Some(user) => router.clone().layer(Extension(user)),
+            None => router.clone(),
+        };
+        connections.serve(Origin::Process(process), async move |place| http(stream, router, place, limits).await);
+    }
+}
+
+/// The connections of one listener; dropping it ends them all.
+struct Connections {
+    places: Places,
+    tasks: JoinSet<()>,
+}
+
+impl Connections {
+    fn new(limits: Limits) -> Self {
+        Self { places: Places::new(limits.room()), tasks: JoinSet::new() }
+    }
+
+    /// Serves a connection of `origin`, if there is room for it.
+    fn serve<F>(&mut self, origin: Origin, serve: impl FnOnce(Place) -> F)
+    where
+        F: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        while self.tasks.try_join_next().is_some() {}
+        let Some(place) = self.places.take(origin) else {
+            tracing::debug!(?origin, "no room for a connection to the API");
+            return;
+        };
+        let id = place.id();
+        let served = serve(place);
+        let task = self.tasks.spawn(async move {
+            if let Err(error) = served.await {
+                tracing::debug!(?origin, error, "a connection to the API ended early");
+            }
+        });
+        self.places.attended_by(id, task);
     }
 }
 
 async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
     router: Router,
+    place: Place,
     limits: Limits,
 ) -> Result<(), String> {
-    let stream = TokioIo::new(Patient { stream, patience: limits.stall, stalled: None });
+    let stream = TokioIo::new(Patient::new(stream, limits.stall));
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(limits.head).max_buf_size(BUFFER).max_headers(64);
-    let connection = builder.serve_connection(stream, TowerToHyperService::new(router));
+    let connection = builder.serve_connection(stream, Occupying::new(router, place));
     connection.await.map_err(|error| error.to_string())
 }
 
@@ -142,10 +213,7 @@ async fn answer(guard: &Guard, mut request: Request, next: Next, patience: Durat
     match guard.admit(request.method(), request.uri().path(), request.headers()) {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
-            timeout(patience, next.run(request)).await.unwrap_or_else(|_| {
-                let error = ApiError::Unavailable(format!("the request took longer than {} s", patience.as_secs()));
-                (StatusCode::REQUEST_TIMEOUT, axum::Json(error)).into_response()
-            })
+            within(patience, next.run(request)).await
         }
         Err(Refusal { status, error }) => {
             let mut response = (status, axum::Json(error)).into_response();
@@ -155,6 +223,14 @@ async fn answer(guard: &Guard, mut request: Request, next: Next, patience: Durat
             response
         }
     }
+}
+
+/// The answer, or that it does not come.
+async fn within(patience: Duration, answer: impl Future<Output = Response>) -> Response {
+    timeout(patience, answer).await.unwrap_or_else(|_| {
+        let error = ApiError::Unavailable(format!("the request took longer than {} s", patience.as_secs()));
+        (StatusCode::REQUEST_TIMEOUT, axum::Json(error)).into_response()
+    })
 }
 
 fn with_headers(mut response: Response) -> Response {
@@ -172,51 +248,4 @@ fn with_headers(mut response: Response) -> Response {
     // What is true of an engine is true for a moment; a file of the page may say otherwise.
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
-}
-
-/// A stream whose other end has to take what is written within `patience`.
-struct Patient<S> {
-    stream: S,
-    patience: Duration,
-    stalled: Option<Pin<Box<Sleep>>>,
-}
-
-impl<S: Unpin> Patient<S> {
-    /// Passes on what a write came to, unless it has waited for too long.
-    fn watch<T>(&mut self, context: &mut Context<'_>, wrote: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if wrote.is_ready() {
-            self.stalled = None;
-            return wrote;
-        }
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(self.patience)));
-        ready!(stalled.as_mut().poll(context));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not take its answer")))
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let wrote = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.watch(context, wrote)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(&mut self.stream).poll_flush(context);
-        self.watch(context, flushed)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let shut = Pin::new(&mut self.stream).poll_shutdown(context);
-        self.watch(context, shut)
-    }
 }

@@ -9,11 +9,13 @@ mod console;
 mod engines;
 pub mod guard;
 pub mod listen;
+mod listing;
 pub mod metrics;
 pub mod names;
 mod openapi;
 mod parameters;
 pub mod router;
+pub mod sessions;
 pub mod tls;
 
 use std::fmt;
@@ -39,25 +41,7 @@ pub use capture::{CaptureRequest, Chunk, Download};
 pub use engines::Engines;
 pub use parameters::{WEIGHT_MAX, address_or_prefix};
 pub use router::router;
-
-/// Which sessions to list; every given part has to match.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct SessionFilter {
-    /// An address or prefix that the source lies in.
-    pub source: Option<ipnet::IpNet>,
-    /// An address or prefix that the destination lies in.
-    pub destination: Option<ipnet::IpNet>,
-    /// `fw1` or `perimeter/fw1`.
-    pub firewall: Option<String>,
-    /// Virtual service.
-    pub service: Option<String>,
-    /// `s1` or `web/s1`.
-    pub server: Option<String>,
-    /// Session state.
-    pub state: Option<String>,
-    /// At most so many; default 1000.
-    pub limit: Option<usize>,
-}
+pub use sessions::{Cursor, SessionFilter, SessionPage, SessionQuestion, SessionSort, TalkerQuestion, TalkersBy};
 
 /// Which events to list; every given part has to match.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -164,7 +148,20 @@ pub enum Request {
     /// `show services`.
     Services,
     /// `show sessions`.
-    Sessions(SessionFilter),
+    Sessions(SessionQuestion),
+    /// `show sessions --by`.
+    Talkers(TalkerQuestion),
+    /// `kill`.
+    Kill {
+        /// Which sessions.
+        filter: SessionFilter,
+        /// TCP: the ends are told by a reset.
+        reset: bool,
+        /// Why.
+        reason: Option<String>,
+        /// Who.
+        by: String,
+    },
     /// `show counters`.
     Counters,
     /// `show events`: the last 1000 state changes, and the last 1000 of what operators and configurations changed.
@@ -256,7 +253,7 @@ pub const WALK_PATIENCE: Duration = Duration::from_secs(60);
 impl Request {
     /// True if the answer takes a look at every session: [`WALK_PATIENCE`] holds.
     pub fn walks_over_sessions(&self) -> bool {
-        matches!(self, Self::Reload { .. } | Self::Plan { .. })
+        matches!(self, Self::Reload { .. } | Self::Plan { .. } | Self::Kill { .. })
     }
 }
 
@@ -279,7 +276,11 @@ pub enum Answer {
     /// `show services`.
     Services(Vec<view::ServiceView>),
     /// `show sessions`.
-    Sessions(Vec<view::SessionView>),
+    Sessions(SessionPage),
+    /// `show sessions --by`.
+    Talkers(Vec<view::TalkerView>),
+    /// `kill`: one of each engine.
+    Killed(Vec<view::KillView>),
     /// `show counters`.
     Counters(view::CountersView),
     /// Everything that is measured.
@@ -312,7 +313,9 @@ impl Answer {
             Request::Firewalls => read(json).map(Self::Firewalls),
             Request::Peers => read(json).map(Self::Peers),
             Request::Services => read(json).map(Self::Services),
-            Request::Sessions(_) => read(json).map(Self::Sessions),
+            Request::Sessions(_) => read(json).map(|rows: Vec<_>| Self::Sessions(rows.into())),
+            Request::Talkers(_) => read(json).map(Self::Talkers),
+            Request::Kill { .. } => read(json).map(Self::Killed),
             Request::Counters => read(json).map(Self::Counters),
             Request::Events(_) => read(json).map(Self::Events),
             Request::Measures => read(json).map(Self::Measures),

@@ -9,8 +9,8 @@ use crate::id::{FirewallId, LinkId, ServerId, ServiceId};
 pub fn link(snapshot: &Snapshot, name: &str) -> Result<LinkId, ApiError> {
     let position = snapshot.links.iter().position(|link| link.name == name);
     position.map(LinkId::from).ok_or_else(|| {
-        let known: Vec<_> = snapshot.links.iter().map(|link| link.name.as_str()).collect();
-        ApiError::NotFound(format!("no link {name:?}; there are: {}", known.join(", ")))
+        let known: Vec<_> = snapshot.links.iter().map(|link| link.name.clone()).collect();
+        unknown("link", name, &known)
     })
 }
 
@@ -30,7 +30,7 @@ pub fn firewalls(snapshot: &Snapshot, name: &str) -> Result<Vec<FirewallId>, Api
     let found: Vec<_> = all().enumerate().filter(|(_, one)| named(one)).map(|(index, _)| index.into()).collect();
     if found.is_empty() {
         let known: Vec<_> = all().map(full).collect();
-        return Err(ApiError::NotFound(format!("no firewall {name:?}; there are: {}", known.join(", "))));
+        return Err(unknown("firewall", name, &known));
     }
     Ok(found)
 }
@@ -40,7 +40,7 @@ pub fn service(snapshot: &Snapshot, name: &str) -> Result<ServiceId, ApiError> {
     let services = snapshot.services.all();
     services.iter().find(|service| service.name == name).map(|service| service.id).ok_or_else(|| {
         let known: Vec<_> = services.iter().map(|service| service.name.clone()).collect();
-        ApiError::NotFound(format!("no service {name:?}; there are: {}", some_of(&known)))
+        unknown("service", name, &known)
     })
 }
 
@@ -55,9 +55,15 @@ pub fn servers(snapshot: &Snapshot, name: &str) -> Result<Vec<ServerId>, ApiErro
     let found: Vec<_> = named.map(|(_, one)| one.id).collect();
     if found.is_empty() {
         let known: Vec<_> = all().map(|(of, server)| format!("{}/{}", of.name, server.name)).collect();
-        return Err(ApiError::NotFound(format!("no server {name:?}; there are: {}", some_of(&known))));
+        return Err(unknown("server", name, &known));
     }
     Ok(found)
+}
+
+/// There is no `what` called `name`, but those that are `known`.
+fn unknown(what: &str, name: &str, known: &[String]) -> ApiError {
+    let known = if known.is_empty() { "there is none".to_owned() } else { format!("there are: {}", some_of(known)) };
+    ApiError::NotFound(format!("no {what} {name:?}; {known}"))
 }
 
 /// The names of a list that may be long.

@@ -11,7 +11,9 @@ use utoipa::openapi::schema::{
     AllOfBuilder, ArrayBuilder, ComponentsBuilder, ObjectBuilder, OneOfBuilder, Schema, Type,
 };
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, InfoBuilder, OpenApiBuilder, Ref, RefOr, Required, Response, ResponseBuilder};
+use utoipa::openapi::{
+    ContentBuilder, HeaderBuilder, InfoBuilder, OpenApiBuilder, Ref, RefOr, Required, Response, ResponseBuilder,
+};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
 use crate::api::ApiError;
@@ -76,7 +78,21 @@ impl Verb {
 /// What is answered where nothing is wrong.
 pub(super) struct Answered {
     contents: Vec<(&'static str, Option<RefOr<Schema>>)>,
+    headers: Vec<(&'static str, Type, &'static str)>,
     schemas: Schemas,
+}
+
+/// A list that may be told in pages.
+pub(super) fn paged(rows: Answered) -> Answered {
+    let headers = vec![
+        (
+            "X-Total-Count",
+            Type::Integer,
+            "How many match in all, of all engines that were asked; not for a later page.",
+        ),
+        ("Link", Type::String, "RFC 8288, `rel=\"next\"`: the next page, if there is one and a `limit` was kept."),
+    ];
+    Answered { headers, ..rows }
 }
 
 /// An object.
@@ -108,12 +124,13 @@ pub(super) fn counters() -> Answered {
 /// Text of these kinds.
 pub(super) fn text(kinds: &[&'static str]) -> Answered {
     let schema = || RefOr::T(Schema::from(ObjectBuilder::new().schema_type(Type::String)));
-    Answered { contents: kinds.iter().map(|kind| (*kind, Some(schema()))).collect(), schemas: Schemas::new() }
+    let contents = kinds.iter().map(|kind| (*kind, Some(schema()))).collect();
+    Answered { contents, headers: Vec::new(), schemas: Schemas::new() }
 }
 
 /// Bytes of this kind.
 pub(super) fn bytes(kind: &'static str) -> Answered {
-    Answered { contents: vec![(kind, None)], schemas: Schemas::new() }
+    Answered { contents: vec![(kind, None)], headers: Vec::new(), schemas: Schemas::new() }
 }
 
 /// JSON that this document does not describe: itself.
@@ -129,7 +146,7 @@ impl Answered {
                 object.required = object.properties.keys().cloned().collect();
             }
         }
-        Self { contents: vec![(JSON, Some(schema.into()))], schemas }
+        Self { contents: vec![(JSON, Some(schema.into()))], headers: Vec::new(), schemas }
     }
 }
 
@@ -148,6 +165,10 @@ pub(super) fn described(verb: Verb, path: &'static str, summary: &str, answered:
         answered.contents.into_iter().fold(ResponseBuilder::new().description("Done."), |answer, (kind, schema)| {
             answer.content(kind, ContentBuilder::new().schema(schema).build())
         });
+    let answer = answered.headers.into_iter().fold(answer, |answer, (name, kind, what)| {
+        let header = HeaderBuilder::new().schema(Some(ObjectBuilder::new().schema_type(kind))).description(Some(what));
+        answer.header(name, header.build())
+    });
     let operation = OperationBuilder::new()
         .operation_id(Some(format!("{}_{}", verb.word(), name.trim_matches('_'))))
         .summary(Some(summary))

@@ -1,5 +1,7 @@
 //! What stands in the query or body of a request over HTTP, and which [`Request`] it means.
 
+mod sessions;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -9,8 +11,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::guard::Caller;
-use crate::api::{ApiError, EventFilter, Request, ServerChange, SessionFilter, Via, flow_text};
+use crate::api::{ApiError, EventFilter, Request, ServerChange, Via, flow_text};
 use crate::config::Admin;
+
+pub(super) use sessions::{KillBody, SessionsQuery, TalkersQuery};
 
 /// The largest weight of a server.
 pub const WEIGHT_MAX: u16 = 256;
@@ -32,28 +36,6 @@ pub(super) trait Order: DeserializeOwned + ToSchema + Send {
 #[serde(deny_unknown_fields)]
 pub(super) struct PlainQuery {
     /// The engine; absent: the only one, or all of them where rows can be told apart.
-    pub(super) engine: Option<String>,
-}
-
-/// Which sessions; every given part has to match.
-#[derive(Serialize, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-pub(super) struct SessionsQuery {
-    /// An address or prefix that the source lies in.
-    pub(super) source: Option<String>,
-    /// An address or prefix that the destination lies in.
-    pub(super) destination: Option<String>,
-    /// `fw1` or `perimeter/fw1`.
-    pub(super) firewall: Option<String>,
-    /// Virtual service.
-    pub(super) service: Option<String>,
-    /// `s1` or `web/s1`.
-    pub(super) server: Option<String>,
-    /// Session state.
-    pub(super) state: Option<String>,
-    /// At most so many of each engine; default 1000.
-    pub(super) limit: Option<usize>,
-    /// The engine; absent: every one.
     pub(super) engine: Option<String>,
 }
 
@@ -203,21 +185,6 @@ pub(super) struct PingBody {
     pub(super) firewall: Option<String>,
 }
 
-impl Question for SessionsQuery {
-    fn request(self) -> Result<(Option<String>, Request), ApiError> {
-        let filter = SessionFilter {
-            source: self.source.as_deref().map(address_or_prefix).transpose()?,
-            destination: self.destination.as_deref().map(address_or_prefix).transpose()?,
-            firewall: self.firewall,
-            service: self.service,
-            server: self.server,
-            state: self.state,
-            limit: self.limit,
-        };
-        Ok((self.engine, Request::Sessions(filter)))
-    }
-}
-
 impl Question for EventsQuery {
     fn request(self) -> Result<(Option<String>, Request), ApiError> {
         let kinds = self.kind.iter().flat_map(|kinds| kinds.split(',')).map(str::trim).filter(|kind| !kind.is_empty());
@@ -346,15 +313,6 @@ impl From<EventFilter> for EventsQuery {
         let since = since.map(|since| since.to_string());
         let kind = (!kinds.is_empty()).then(|| kinds.join(","));
         Self { after: Some(after), since, kind, subject, limit, engine: None }
-    }
-}
-
-impl From<SessionFilter> for SessionsQuery {
-    fn from(filter: SessionFilter) -> Self {
-        let SessionFilter { source, destination, firewall, service, server, state, limit } = filter;
-        let text = |prefix: Option<IpNet>| prefix.map(|prefix| prefix.to_string());
-        let (source, destination) = (text(source), text(destination));
-        Self { source, destination, firewall, service, server, state, limit, engine: None }
     }
 }
 

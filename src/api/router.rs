@@ -21,8 +21,9 @@ use crate::api::openapi::{Answered, Described, Verb, described};
 use crate::api::parameters::{
     ConfigQuery, EventsQuery, ExplainQuery, Order, PingBody, PlainQuery, ProbeBody, Question,
 };
-use crate::api::parameters::{PlanBody, ReloadBody, SessionsQuery, SetFirewallBody, SetServerBody, SetServiceBody};
-use crate::api::{Answer, ApiError, Backend, Done, Engines, Request, capture, metrics, openapi};
+use crate::api::parameters::{KillBody, PlanBody, ReloadBody, SessionsQuery, SetFirewallBody, SetServerBody};
+use crate::api::parameters::{SetServiceBody, TalkersQuery};
+use crate::api::{Answer, ApiError, Backend, Done, Engines, Request, capture, listing, metrics, openapi};
 use crate::engine::view;
 
 /// A request body is a few words.
@@ -91,7 +92,7 @@ fn routes<B: Backend>() -> Vec<Route<B>> {
         ConfigView, EventView, ExchangeView, ExplainView, FirewallView, HealthView, LinkView, MeasuresView,
         NeighborView, PeerView,
     };
-    use view::{PlanView, ReloadView, ServiceView, SessionView, StatusView};
+    use view::{KillView, PlanView, ReloadView, ServiceView, SessionView, StatusView, TalkerView};
     const CAPTURE: &str = "/api/v1/capture";
     vec![
         plain("/api/v1/status", Request::Status, "What is wrong, and what was set", object_of_each::<StatusView>()),
@@ -104,7 +105,13 @@ fn routes<B: Backend>() -> Vec<Route<B>> {
         plain("/api/v1/counters", Request::Counters, "Counters of one instant", openapi::counters()),
         asks::<B, ConfigQuery>("/api/v1/config", "The configuration in force", object_of_each::<ConfigView>()),
         plain("/api/v1/measures", Request::Measures, "What `/metrics` is made of", object::<MeasuresView>()),
-        asks::<B, SessionsQuery>("/api/v1/sessions", "Live sessions", rows::<SessionView>()),
+        Route::new(
+            described(Get, "/api/v1/sessions", "Live sessions", openapi::paged(rows::<SessionView>()))
+                .query::<SessionsQuery>(),
+            sessions::<B>,
+        ),
+        asks::<B, TalkersQuery>("/api/v1/talkers", "Sums of live sessions, the largest first", rows::<TalkerView>()),
+        orders::<B, KillBody>(Post, "/api/v1/sessions/kill", "Ends sessions", rows::<KillView>()),
         asks::<B, EventsQuery>("/api/v1/events", "State changes, oldest first", rows_of_each::<EventView>()),
         asks::<B, ExplainQuery>("/api/v1/explain", "Where a flow goes, and why", object::<ExplainView>()),
         forcible(orders::<B, SetFirewallBody>(
@@ -227,6 +234,13 @@ async fn healthz<B: Backend>(State(engines): Served<B>, Query(query): Query<Plai
         true => (StatusCode::OK, "ok\n").into_response(),
         false => (StatusCode::SERVICE_UNAVAILABLE, problems).into_response(),
     })
+}
+
+async fn sessions<B: Backend>(
+    State(engines): Served<B>,
+    Query(query): Query<SessionsQuery>,
+) -> Result<Response, ApiError> {
+    listing::list(&engines, query).await
 }
 
 async fn question<B: Backend, Q: Question>(State(engines): Served<B>, Query(query): Query<Q>) -> Reply {

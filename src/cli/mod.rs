@@ -7,7 +7,9 @@ mod capture;
 mod check;
 mod completions;
 mod explain;
+mod filter;
 mod health;
+mod kill;
 mod lab;
 mod man;
 mod output;
@@ -33,7 +35,7 @@ use reach::Reach;
 
 /// Verbs that a later version will have (INTERFACE.md section 4).
 const RESERVED: &[&str] =
-    &["ha", "kill", "clear", "watch", "rollback", "confirm", "support", "import", "upgrade", "describe", "init"];
+    &["ha", "clear", "watch", "rollback", "confirm", "support", "import", "upgrade", "describe", "init"];
 
 /// Firewall load balancer: every session through one firewall, in both directions
 #[derive(Debug, Parser)]
@@ -54,6 +56,7 @@ enum Command {
     Explain(explain::Args),
     Capture(capture::Args),
     Set(set::Args),
+    Kill(kill::Args),
     Plan(plan::Args),
     Reload(reload::Args),
     Probe(probe::Args),
@@ -80,6 +83,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Explain(args) => explain::run(&args, &cli.reach),
         Command::Capture(args) => capture::run(&args, &cli.reach),
         Command::Set(args) => set::run(&args, &cli.reach),
+        Command::Kill(args) => kill::run(&args, &cli.reach),
         Command::Plan(args) => plan::run(&args, &cli.reach),
         Command::Reload(args) => reload::run(&args, &cli.reach),
         Command::Probe(args) => probe::run(&args, &cli.reach),

@@ -1,8 +1,9 @@
 //! What goes to the terminal or the pipe: tables, durations, JSON.
 
 use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Width, presets};
 
 use crate::time::Duration;
 
@@ -27,6 +28,12 @@ pub fn complain(text: &str) {
     print_error(&format!("fwlb: {}\n", text.trim_end()));
 }
 
+/// Says on standard error that the words make no sense together; the exit status for that.
+pub fn usage(text: &str) -> ExitCode {
+    complain(text);
+    ExitCode::from(2)
+}
+
 /// Writes to standard error.
 pub fn print_error(text: &str) {
     // If nobody listens there, the exit status is all that is left.
@@ -49,18 +56,49 @@ pub fn table(titles: &[&str], rows: &[Vec<String>]) -> String {
     if rows.is_empty() {
         return String::new();
     }
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(titles.iter().map(|title| title.trim_start_matches('>')));
-    table.add_rows(rows);
-    for (column, title) in table.column_iter_mut().zip(titles) {
-        column.set_padding((0, 2));
-        if title.starts_with('>') {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    format!("{}\n", table.trim_fmt())
+    Columns::new(titles).add(rows)
 }
+
+/// A table whose rows come in parts. Columns are as wide as the parts so far needed.
+#[derive(Debug)]
+pub struct Columns {
+    titles: Vec<String>,
+    widths: Vec<u16>,
+    has_titles: bool,
+}
+
+impl Columns {
+    /// A table with these titles, as of [`table`].
+    pub fn new(titles: &[&str]) -> Self {
+        let widths = vec![0; titles.len()];
+        Self { titles: titles.iter().map(|title| (*title).to_owned()).collect(), widths, has_titles: false }
+    }
+
+    /// The lines of these rows, the first time below the titles.
+    pub fn add(&mut self, rows: &[Vec<String>]) -> String {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        if !std::mem::replace(&mut self.has_titles, true) {
+            table.set_header(self.titles.iter().map(|title| title.trim_start_matches('>')));
+        }
+        table.add_rows(rows);
+        let needed = table.column_max_content_widths();
+        for (width, needed) in self.widths.iter_mut().zip(needed) {
+            *width = needed.max(*width);
+        }
+        for ((column, title), width) in table.column_iter_mut().zip(&self.titles).zip(&self.widths) {
+            column.set_padding((0, GAP));
+            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(width + GAP)));
+            if title.starts_with('>') {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        format!("{}\n", table.trim_fmt())
+    }
+}
+
+/// Spaces between columns.
+const GAP: u16 = 2;
 
 /// `-` for what there is not.
 pub fn or_dash(text: Option<&str>) -> String {
@@ -92,6 +130,18 @@ mod tests {
         let text = table(&["FIREWALL", ">SESSIONS", "STATE"], &rows);
         assert_eq!(text, "FIREWALL    SESSIONS  STATE\nfw1                7  up\nfirewall-2     12345\n");
         assert_eq!(table(&["X"], &[]), "");
+    }
+
+    #[test]
+    fn a_table_that_comes_in_parts_has_one_header_and_columns_that_stay_where_they_are() {
+        let row = |a: &str, b: &str| vec![a.to_owned(), b.to_owned()];
+        let mut columns = Columns::new(&["NAME", ">COUNT"]);
+        assert_eq!(columns.add(&[row("firewall-2", "7")]), "NAME        COUNT\nfirewall-2      7\n");
+        assert_eq!(columns.add(&[row("fw1", "12345")]), "fw1         12345\n");
+        assert_eq!(
+            columns.add(&[row("fw1", "1234567"), row("fw1", "1")]),
+            "fw1         1234567\nfw1               1\n"
+        );
     }
 
     #[test]

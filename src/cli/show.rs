@@ -1,5 +1,6 @@
 //! `fwlb show`: what engines tell about themselves.
 
+mod sessions;
 pub mod tables;
 
 use std::process::ExitCode;
@@ -8,10 +9,11 @@ use std::time::Duration;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use crate::api::{Answer, EventFilter, Request, SessionFilter, Since, address_or_prefix};
+use crate::api::{Answer, EventFilter, Request, SessionQuestion, Since};
 use crate::cli::output;
 use crate::cli::reach::{Answers, Engine, Reach, ask, ask_all, block_on};
 use crate::engine::view::EventView;
+use sessions::SessionArgs;
 
 /// How often `--follow` asks for news.
 const FOLLOW: Duration = Duration::from_millis(250);
@@ -44,7 +46,7 @@ enum What {
     Services,
     /// Live sessions, the firewalls that they are pinned to and the servers that they are at
     #[command(visible_alias = "session")]
-    Sessions(SessionArgs),
+    Sessions(Box<SessionArgs>),
     /// Everything that is counted
     Counters,
     /// The last state changes; what operators did is kept over restarts
@@ -58,31 +60,6 @@ enum What {
         #[arg(long)]
         all: bool,
     },
-}
-
-#[derive(Debug, Clone, clap::Args)]
-struct SessionArgs {
-    /// Whose source is this address, or lies in this prefix
-    #[arg(long, value_parser = prefix, value_name = "ADDRESS[/LENGTH]")]
-    source: Option<ipnet::IpNet>,
-    /// Whose destination is this address, or lies in this prefix
-    #[arg(long, value_parser = prefix, value_name = "ADDRESS[/LENGTH]")]
-    destination: Option<ipnet::IpNet>,
-    /// That are pinned to this firewall
-    #[arg(long, value_name = "[GROUP/]FIREWALL")]
-    firewall: Option<String>,
-    /// Of this virtual service
-    #[arg(long, value_name = "SERVICE")]
-    service: Option<String>,
-    /// At this real server
-    #[arg(long, value_name = "[SERVICE/]SERVER")]
-    server: Option<String>,
-    /// In this state
-    #[arg(long, value_parser = ["opening", "established", "closing", "one-way", "two-way"])]
-    state: Option<String>,
-    /// At most so many of each engine
-    #[arg(long, default_value_t = 1000)]
-    limit: usize,
 }
 
 #[derive(Debug, Clone, clap::Args)]
@@ -118,10 +95,6 @@ fn since(text: &str) -> Result<Since, String> {
     text.parse().map_err(|error: crate::api::ApiError| error.to_string())
 }
 
-fn prefix(text: &str) -> Result<ipnet::IpNet, String> {
-    address_or_prefix(text).map_err(|error| error.to_string())
-}
-
 impl What {
     fn request(&self) -> Request {
         match self {
@@ -131,18 +104,26 @@ impl What {
             Self::Firewalls => Request::Firewalls,
             Self::Peers => Request::Peers,
             Self::Services => Request::Services,
-            Self::Sessions(filter) => Request::Sessions(SessionFilter {
-                source: filter.source,
-                destination: filter.destination,
-                firewall: filter.firewall.clone(),
-                service: filter.service.clone(),
-                server: filter.server.clone(),
-                state: filter.state.clone(),
-                limit: Some(filter.limit),
-            }),
+            Self::Sessions(_) => Request::Sessions(SessionQuestion::default()),
             Self::Counters => Request::Counters,
             Self::Events(args) => Request::Events(args.filter()),
             Self::Config { all } => Request::Config { all: *all },
+        }
+    }
+}
+
+impl What {
+    /// What its rows are, where there may be none.
+    const fn rows(&self) -> Option<&'static str> {
+        match self {
+            Self::Links => Some("links"),
+            Self::Neighbors => Some("neighbours"),
+            Self::Firewalls => Some("firewalls"),
+            Self::Peers => Some("peers"),
+            Self::Services => Some("services"),
+            Self::Sessions(_) => Some("sessions"),
+            Self::Events(_) => Some("events"),
+            Self::Status | Self::Counters | Self::Config { .. } => None,
         }
     }
 }
@@ -167,6 +148,9 @@ pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
     {
         return block_on(follow(&engines, args, reach.json))?;
     }
+    if let What::Sessions(asked) = &what {
+        return block_on(sessions::run(asked, &engines, reach.json))?;
+    }
     let (mut answers, failures) = block_on(ask_all(&engines, &what.request()))??;
     if let What::Events(EventArgs { lines: Some(lines), .. }) = what {
         last_of_all(&mut answers, lines);
@@ -175,6 +159,9 @@ pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
         output::print_json(&merged(&answers, engines.len() > 1))?;
     } else {
         output::print(&tables::render(&answers))?;
+        if let Some(rows) = what.rows().filter(|_| answers.iter().all(|(_, value, _)| *value == json!([]))) {
+            output::print_error(&format!("no {rows}\n"));
+        }
     }
     for failure in &failures {
         output::complain(&failure.to_string());

@@ -110,7 +110,7 @@ async fn watch(
                 }
                 for engine in &engines {
                     let seen = watched.iter().find(|one| one.last.engine == engine.name).map_or(0, Watched::seen);
-                    let sessions = state.view == View::Sessions;
+                    let sessions = (state.view == View::Sessions).then(|| state.most_of());
                     let (engine, at) = (engine.clone(), start.elapsed());
                     asked.spawn(async move { News::Sample(Box::new(Sample::take(engine, at, seen, sessions).await)) });
                 }

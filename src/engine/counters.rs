@@ -68,6 +68,8 @@ pub struct Counters {
     pub sessions_evicted: u64,
     /// Sessions ended because their firewall failed.
     pub sessions_failed: u64,
+    /// Sessions ended by an operator.
+    pub sessions_killed: u64,
     /// Packets of sessions that no service owns; those of services are counted by their servers.
     pub routed_packets: u64,
     /// Their bytes of IP.
@@ -121,6 +123,7 @@ impl Default for Counters {
             sessions_expired: 0,
             sessions_evicted: 0,
             sessions_failed: 0,
+            sessions_killed: 0,
             routed_packets: 0,
             routed_bytes: 0,
             table_full: 0,
@@ -175,6 +178,7 @@ impl Counters {
             ("sessions_expired", self.sessions_expired),
             ("sessions_evicted", self.sessions_evicted),
             ("sessions_failed", self.sessions_failed),
+            ("sessions_killed", self.sessions_killed),
             ("routed_packets", self.routed_packets),
             ("routed_bytes", self.routed_bytes),
             ("balanced_packets", self.servers.iter().map(|server| server.packets).sum::<u64>() + self.former_packets),
@@ -204,6 +208,7 @@ impl Counters {
             (&mut self.sessions_expired, other.sessions_expired),
             (&mut self.sessions_evicted, other.sessions_evicted),
             (&mut self.sessions_failed, other.sessions_failed),
+            (&mut self.sessions_killed, other.sessions_killed),
             (&mut self.routed_packets, other.routed_packets),
             (&mut self.routed_bytes, other.routed_bytes),
             (&mut self.former_packets, other.former_packets),
@@ -285,6 +290,7 @@ impl Counters {
         *match reason {
             EndReason::Expired => &mut self.sessions_expired,
             EndReason::Evicted => &mut self.sessions_evicted,
+            EndReason::Killed => &mut self.sessions_killed,
             EndReason::FirewallDown
             | EndReason::ServerDown
             | EndReason::DrainTimeout

@@ -16,6 +16,7 @@ pub mod histogram;
 pub mod ledger;
 pub mod plan;
 pub mod route;
+pub mod selection;
 pub mod snapshot;
 #[doc(hidden)]
 pub mod testbed;
@@ -27,6 +28,7 @@ pub use controller::{Controller, Event};
 pub use counters::{Counters, CountersCell};
 pub use forwarder::Forwarder;
 pub use ledger::Ledger;
+pub use selection::Selection;
 pub use snapshot::Snapshot;
 pub use verdict::{DropReason, Punt, PuntQueue, PuntReason, Transmit, Verdict};
 

@@ -8,6 +8,7 @@ mod known;
 mod measures;
 mod orders;
 mod plan;
+mod sessions;
 
 use std::collections::BTreeMap;
 
@@ -16,14 +17,13 @@ use serde::{Deserialize, Serialize};
 pub use plan::{ConfigView, MemberShare, MoveView, NewFlowsView, PlanView, ReloadView};
 
 use crate::config::Admin;
-use crate::engine::Snapshot;
-use crate::path::pinning::Pin;
 
 pub use explain::{CandidateView, EgressView, ExplainView, ExplainedSessionView, ServerCandidateView, WhatIfView};
 pub use known::KnownServer;
 pub use measures::{HistogramView, MeasuresView, ProbeView, RingView, TableView, WorkerView};
 pub(in crate::engine) use orders::order_words;
 pub use orders::{OrderView, OverrideView};
+pub use sessions::{KillView, PinView, SessionEndView, SessionView, TalkerView};
 
 /// `show status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -330,115 +330,6 @@ pub struct NeighborView {
     pub state: String,
     /// Last confirmed.
     pub age_ms: Option<u64>,
-}
-
-/// One pin of a session.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct PinView {
-    /// Group name.
-    pub group: String,
-    /// Firewall name.
-    pub firewall: String,
-    /// `hash` or `learned`.
-    pub pinned_by: String,
-    /// `opening`, `tentative` or `confirmed`.
-    pub state: String,
-    /// `source` or `destination`: which end it leads to.
-    pub toward: String,
-}
-
-impl PinView {
-    /// A pin that leads to the `toward` (`source` or `destination`) of a flow.
-    pub fn new(pin: &Pin, toward: &str, snapshot: &Snapshot) -> Self {
-        let firewall = &snapshot.firewalls[pin.firewall.index()];
-        Self {
-            group: snapshot.groups[firewall.group.index()].name.clone(),
-            firewall: firewall.name.clone(),
-            pinned_by: pin.pinned_by.name().to_owned(),
-            state: pin.state.name().to_owned(),
-            toward: toward.to_owned(),
-        }
-    }
-}
-
-/// `show sessions`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct SessionView {
-    /// Engine name.
-    pub engine: String,
-    /// `tcp`, `udp`, `icmp`, `icmpv6`, `esp`, ... or the number.
-    pub protocol: String,
-    /// Source of the first packet, with port where there is one.
-    pub source: String,
-    /// Its destination.
-    pub destination: String,
-    /// The identifier of an ICMP query, which keeps the pings of two hosts apart.
-    pub identifier: Option<u16>,
-    /// Firewalls.
-    pub pins: Vec<PinView>,
-    /// Virtual service.
-    pub service: Option<String>,
-    /// Real server.
-    pub server: Option<String>,
-    /// Source after translation.
-    pub translated_source: Option<String>,
-    /// Destination after translation.
-    pub translated_destination: Option<String>,
-    /// Mode `tunnel`: the server's address, to which the packets go inside others.
-    #[serde(default)]
-    pub tunnel: Option<String>,
-    /// `opening`, `established`, `closing`, `one-way` or `two-way`.
-    pub state: String,
-    /// Since it was opened.
-    pub age_ms: u64,
-    /// Since its last packet.
-    pub idle_ms: u64,
-    /// Until it is forgotten, if nothing comes.
-    pub expires_ms: u64,
-    /// Packets, both directions.
-    pub packets: u64,
-    /// Bytes of IP, both directions.
-    pub bytes: u64,
-}
-
-/// One line of the session log: a session that ended.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SessionEndView {
-    /// When it ended, RFC 3339 in UTC: for an idle one its timeout after the last packet.
-    pub at: String,
-    /// Why: `closed`, `reset`, `idle`, `evicted`, `firewall_down`, `server_down`, `drain_timeout`, `maint`, `removed`,
-    /// `shutdown`.
-    pub reason: String,
-    /// When its first packet came.
-    pub start: String,
-    /// From the first packet to the last.
-    pub duration_ms: u64,
-    /// Engine name.
-    pub engine: String,
-    /// `tcp`, `udp`, `icmp`, `icmpv6`, `esp`, ... or the number.
-    pub protocol: String,
-    /// Source of the first packet, with port where there is one.
-    pub source: String,
-    /// Its destination.
-    pub destination: String,
-    /// The identifier of an ICMP query.
-    pub identifier: Option<u16>,
-    /// The firewalls that it went through last.
-    pub pins: Vec<PinView>,
-    /// Virtual service.
-    pub service: Option<String>,
-    /// Real server.
-    pub server: Option<String>,
-    /// Source after translation.
-    pub translated_source: Option<String>,
-    /// Destination after translation.
-    pub translated_destination: Option<String>,
-    /// Its last state, as in `show sessions`.
-    pub state: String,
-    /// Packets, both directions.
-    pub packets: u64,
-    /// Bytes of IP, both directions.
-    pub bytes: u64,
 }
 
 /// `show counters`: one flat object.

@@ -9,7 +9,7 @@ use super::command::Command;
 use super::configuration::configuration;
 use super::topology::{Routers, Side};
 use super::{Lab, LabError, PROCESS_END, pause};
-use crate::api::{Answer, Request, SessionFilter};
+use crate::api::{Answer, Request, SessionQuestion};
 use crate::client::Client;
 use crate::engine::view;
 
@@ -193,9 +193,9 @@ impl Lab {
     /// # Errors
     /// It does not answer.
     pub fn sessions(&self, side: Side) -> Result<Vec<view::SessionView>, LabError> {
-        let all = SessionFilter { limit: Some(usize::MAX), ..SessionFilter::default() };
+        let all = SessionQuestion { limit: Some(usize::MAX), ..SessionQuestion::default() };
         match self.ask(side, &Request::Sessions(all))? {
-            Answer::Sessions(sessions) => Ok(sessions),
+            Answer::Sessions(page) => Ok(page.rows),
             other => Err(unexpected(side, &other)),
         }
     }

@@ -2,30 +2,38 @@
 
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::control::{Commands, Control};
 use super::punts::PuntDepth;
 use super::redact::hide_secrets;
 use super::reload::Reloader;
+use super::sessions::{self, Carried, Walk};
 use super::shared::Shared;
-use super::{capture, counters, logging, orders, process, sessions};
+use super::{capture, counters, kill, logging, orders, process};
 use crate::api::metrics::Process;
 use crate::api::names::Member;
-use crate::api::{Answer, ApiError, Backend, CaptureRequest, Done, Download, Request, SessionFilter, Via, names};
+use crate::api::{
+    Answer, ApiError, Backend, CaptureRequest, Done, Download, Request, SessionQuestion, SessionSort, TalkerQuestion,
+    Via, names,
+};
 use crate::config::{self, is_removed};
 use crate::engine::controller::Order;
 use crate::engine::explain::explain;
 use crate::engine::view::{
     AlarmView, ConfigView, CountersView, ExchangeView, LinkView, NeighborView, OverrideView, StatusView,
 };
-use crate::engine::{Controller, Counters, Snapshot};
+use crate::engine::{Controller, Counters, Selection, Snapshot};
 use crate::flow::FlowKey;
 use crate::id::LinkId;
 use crate::time::{Duration, Instant};
 
 /// How long the frames of a probe or ping may take.
 const EXCHANGE: Duration = Duration::from_secs(3);
+/// Questions for rates that are answered at once: each takes memory for each session that it means.
+const RATES: usize = 4;
+/// The time over which rates are measured.
+const RATE: Duration = Duration::from_millis(500);
 
 /// See the module.
 #[derive(Debug)]
@@ -34,6 +42,10 @@ pub(super) struct EngineBackend {
     commands: Commands,
     pub(super) punts: PuntDepth,
     reloader: Arc<Reloader>,
+    /// Whose turn it is to kill sessions.
+    pub(super) kills: Arc<Semaphore>,
+    /// Room for questions for rates.
+    rates: Semaphore,
 }
 
 pub(super) type Reply = Result<Answer, ApiError>;
@@ -68,7 +80,9 @@ impl Backend for EngineBackend {
                 let ask = move |control: &mut Control| control.controller.services(&counters, control.now());
                 self.on_control(ask).await.map(Answer::Services)
             }
-            Request::Sessions(filter) => self.sessions(filter).await,
+            Request::Sessions(question) => self.sessions(question).await,
+            Request::Talkers(question) => self.talkers(question).await,
+            Request::Kill { filter, reset, reason, by } => self.kill(filter, reset, reason, by).await,
             Request::Counters => self.counters().await,
             Request::Measures => self.measures().await,
             Request::Events(filter) => {
@@ -119,7 +133,7 @@ impl Backend for EngineBackend {
 
 impl EngineBackend {
     pub(super) fn new(shared: Arc<Shared>, commands: Commands, punts: PuntDepth, reloader: Arc<Reloader>) -> Self {
-        Self { shared, commands, punts, reloader }
+        Self { shared, commands, punts, reloader, kills: kill::at_once(), rates: Semaphore::new(RATES) }
     }
 
     /// Does something on the control thread.
@@ -136,7 +150,7 @@ impl EngineBackend {
         answered.await.map_err(|_| gone())
     }
 
-    fn snapshot(&self) -> Arc<Snapshot> {
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
         self.shared.snapshot.load_full()
     }
 
@@ -207,21 +221,50 @@ impl EngineBackend {
         present.map(view).collect()
     }
 
-    /// A million sessions take a while: not on a thread that serves others.
-    async fn sessions(&self, filter: SessionFilter) -> Reply {
-        let (shared, snapshot) = (self.shared.clone(), self.snapshot());
-        if let Some(firewall) = &filter.firewall {
-            names::firewalls(&snapshot, firewall)?;
+    async fn sessions(&self, question: SessionQuestion) -> Reply {
+        let selection = sessions::select(&question.filter, &self.snapshot())?;
+        let found = match question.sort {
+            None => self.walk(move |walk| sessions::page(walk, &selection, &question)).await,
+            Some(sort) => {
+                let (selection, earlier) = self.carried(selection, sort).await?;
+                self.walk(move |walk| sessions::sorted(walk, &selection, sort, question.limit, earlier.as_ref())).await
+            }
+        };
+        found.map(Answer::Sessions)
+    }
+
+    async fn talkers(&self, question: TalkerQuestion) -> Reply {
+        let selection = sessions::select(&question.filter, &self.snapshot())?;
+        let (selection, earlier) = self.carried(selection, question.sort).await?;
+        let found = self.walk(move |walk| sessions::talkers(walk, &selection, &question, earlier.as_ref())).await;
+        found.map(Answer::Talkers)
+    }
+
+    /// For rates: what the sessions that are meant had carried half a second ago.
+    async fn carried(&self, selection: Selection, sort: SessionSort) -> Result<(Selection, Option<Carried>), ApiError> {
+        if !sort.is_rate() {
+            return Ok((selection, None));
         }
-        if let Some(service) = &filter.service {
-            names::service(&snapshot, service)?;
-        }
-        if let Some(server) = &filter.server {
-            names::servers(&snapshot, server)?;
-        }
-        let list = move || sessions::list(&shared.engine, &shared.sessions, &snapshot, &filter, shared.clock.now());
-        let listed = tokio::task::spawn_blocking(list).await;
-        listed.map(Answer::Sessions).map_err(|error| ApiError::Unavailable(error.to_string()))
+        let turn = self.rates.acquire().await.map_err(|error| ApiError::Unavailable(error.to_string()))?;
+        let carried = self
+            .walk(move |walk| {
+                let carried = Carried::by(walk.table, &selection, walk.now);
+                (selection, Some(carried))
+            })
+            .await;
+        tokio::time::sleep(RATE).await;
+        drop(turn);
+        carried
+    }
+
+    /// Walks over the sessions. A million take a while: not on a thread that serves others.
+    async fn walk<R: Send + 'static>(&self, walk: impl FnOnce(Walk<'_>) -> R + Send + 'static) -> Result<R, ApiError> {
+        let (shared, snapshot) = (Arc::clone(&self.shared), self.snapshot());
+        let walked = tokio::task::spawn_blocking(move || {
+            let now = shared.clock.now();
+            walk(Walk { engine: &shared.engine, table: &shared.sessions, snapshot: &snapshot, now })
+        });
+        walked.await.map_err(|error| ApiError::Unavailable(error.to_string()))
     }
 
     async fn counters(&self) -> Reply {

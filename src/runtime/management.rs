@@ -7,18 +7,16 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, Request};
-use axum::middleware::map_request;
 use sd_notify::NotifyState;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::RunError;
 use super::accounts::reopen_all;
 use super::reload::Reloader;
-use super::users::Opener;
+use super::users;
+use crate::api::listen::{Limits, serve_socket};
 use crate::api::{self, Backend};
 use crate::io::group;
 use crate::io::lock::{LockError, PathLock};
@@ -37,7 +35,6 @@ pub(super) struct SocketPath {
 /// A control socket that answers.
 #[derive(Debug)]
 pub(super) struct Served {
-    stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
     path: SocketPath,
 }
@@ -79,27 +76,9 @@ impl SocketPath {
             let give = group_id(group).and_then(|id| chown(&self.path, None, Some(id)));
             give.map_err(system(format!("give the control socket to the group {group:?} (`socket-group` in [api])")))?;
         }
-        let (stop, stopped) = oneshot::channel::<()>();
-        let router = api::router(backend).layer(map_request(who_opened));
-        let task = tokio::spawn(async move {
-            let service = router.into_make_service_with_connect_info::<Opener>();
-            let server = axum::serve(listener, service).with_graceful_shutdown(async {
-                let _ = stopped.await;
-            });
-            if let Err(error) = server.await {
-                tracing::error!(%error, "control socket failed");
-            }
-        });
-        Ok(Served { stop, task, path: self })
+        let task = tokio::spawn(serve_socket(listener, api::router(backend), users::opener, Limits::of_socket()));
+        Ok(Served { task, path: self })
     }
-}
-
-/// Hands on what the kernel says of the other end.
-async fn who_opened(mut request: Request) -> Request {
-    if let Some(user) = request.extensions().get::<ConnectInfo<Opener>>().and_then(|opened| opened.0.0.clone()) {
-        request.extensions_mut().insert(user);
-    }
-    request
 }
 
 fn group_id(name: &str) -> io::Result<u32> {
@@ -110,7 +89,6 @@ fn group_id(name: &str) -> io::Result<u32> {
 impl Served {
     /// Takes no more requests, and removes the socket. A client that holds its connection open does not hold the engine.
     pub(super) fn stop(self) {
-        let _ = self.stop.send(());
         self.task.abort();
         let _ = fs::remove_file(&self.path.path);
     }

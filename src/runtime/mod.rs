@@ -20,6 +20,7 @@ mod devices;
 mod engine;
 mod events;
 mod health;
+mod kill;
 mod logging;
 mod management;
 mod measures;

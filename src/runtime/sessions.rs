@@ -1,62 +1,93 @@
 //! Sessions as an operator reads them.
+//!
+//! Whoever asks walks over the table beside the workers: nothing is locked, and what is kept meanwhile is bounded by the length
+//! of the answer. Only a question for rates remembers, for half a second, what each session that is meant had carried.
 
-use crate::api::{SessionFilter, flow_text, names};
-use crate::engine::Snapshot;
+mod rank;
+mod talkers;
+
+use crate::api::sessions::{LIMIT, PAGE_MAX};
+use crate::api::{ApiError, Cursor, SessionFilter, SessionPage, SessionQuestion, flow_text, names};
 use crate::engine::view::{PinView, SessionView};
-use crate::flow::{CanonicalKey, Direction, FlowKey};
-use crate::id::{ServerId, ServiceId};
+use crate::engine::{Selection, Snapshot};
+use crate::flow::{Direction, FlowKey};
 use crate::path::pinning::Pin;
 use crate::session::{Bound, Session, SessionTable, Timeouts};
 use crate::slb::Mode;
 use crate::time::{Duration, Instant};
 use crate::wire::Family;
 
-/// Sessions listed where the request sets no limit.
-const LIMIT: usize = 1000;
+pub use rank::{Carried, sorted};
+pub use talkers::talkers;
 
-/// The sessions that match, in the order of the table, up to the filter's limit.
-pub fn list(
-    engine: &str,
-    table: &SessionTable,
-    snapshot: &Snapshot,
-    filter: &SessionFilter,
-    now: Instant,
-) -> Vec<SessionView> {
-    let limit = filter.limit.unwrap_or(LIMIT);
-    let mut found = Vec::new();
-    let servers = Servers::new(snapshot, filter);
-    let is_wanted = |key: &CanonicalKey| between(&key.oriented(Direction::LowToHigh), filter);
-    table.for_each_of(is_wanted, |key, session, bound| {
-        let flow = key.oriented(session.opened);
-        if found.len() < limit && matches(&flow, session, snapshot, filter) && servers.matches(bound) {
-            found.push(view(engine, &flow, (session, bound), &table.timeouts(), snapshot, now));
-        }
-        found.len() < limit
-    });
-    found
+/// The table of an engine as it is walked over.
+#[derive(Debug, Clone, Copy)]
+pub struct Walk<'a> {
+    /// Engine name.
+    pub engine: &'a str,
+    /// Its sessions.
+    pub table: &'a SessionTable,
+    /// What its names mean.
+    pub snapshot: &'a Snapshot,
+    /// This moment.
+    pub now: Instant,
 }
 
-/// True if a session between these ends may be meant, whoever opened it.
-fn between(flow: &FlowKey, SessionFilter { source, destination, .. }: &SessionFilter) -> bool {
-    let holds = |prefix: &Option<ipnet::IpNet>, address| prefix.is_none_or(|prefix| prefix.contains(&address));
-    let (low, high) = (flow.source.address, flow.destination.address);
-    holds(source, low) && holds(destination, high) || holds(source, high) && holds(destination, low)
+/// What `filter` means in this snapshot; every name in it has to be known.
+pub fn select(filter: &SessionFilter, snapshot: &Snapshot) -> Result<Selection, ApiError> {
+    let SessionFilter { source, destination, hosts, ports, flow, firewall, service, server, state } = filter.clone();
+    Ok(Selection {
+        source,
+        destination,
+        hosts,
+        ports,
+        flow,
+        firewalls: firewall.map(|name| names::firewalls(snapshot, &name)).transpose()?,
+        service: service.map(|name| names::service(snapshot, &name)).transpose()?,
+        servers: server.map(|name| names::servers(snapshot, &name)).transpose()?,
+        state,
+        opened_until: None,
+    })
 }
 
-fn matches(flow: &FlowKey, session: &Session, snapshot: &Snapshot, filter: &SessionFilter) -> bool {
-    // Every part is taken apart, so that one that is added is asked for here.
-    let SessionFilter { source, destination, firewall, service: _, server: _, state, limit: _ } = filter;
-    let holds = |prefix: &Option<ipnet::IpNet>, address| prefix.is_none_or(|prefix| prefix.contains(&address));
-    let on_firewall = firewall.as_ref().is_none_or(|wanted| {
-        pins(session).any(|(pin, _)| {
-            let (group, name) = pin_names(pin, snapshot);
-            *wanted == name || *wanted == format!("{group}/{name}")
-        })
-    });
-    holds(source, flow.source.address)
-        && holds(destination, flow.destination.address)
-        && on_firewall
-        && state.as_deref().is_none_or(|wanted| wanted == session.state.name())
+/// One page of the sessions that match, in the order of the table, which no session leaves while it lives. All that match are
+/// counted for the first page.
+pub fn page(walk: Walk<'_>, selection: &Selection, question: &SessionQuestion) -> SessionPage {
+    let limit = match question.limit.unwrap_or(LIMIT) {
+        0 => PAGE_MAX,
+        limit => limit.min(PAGE_MAX),
+    };
+    let Walk { engine, table, snapshot, now } = walk;
+    let from = match &question.after {
+        None => 0,
+        Some(after) => match after.of(engine) {
+            Some(place) => place,
+            None => return SessionPage::default(),
+        },
+    };
+    // All of them are counted already.
+    let counts = question.after.is_none() && !selection.is_all();
+    let (mut rows, mut matched, mut next) = (Vec::new(), 0, None);
+    table.walk(
+        from,
+        |key| selection.may_match(key),
+        |id, key, session, bound| {
+            if !selection.matches(key, session, bound) {
+                return true;
+            }
+            matched += 1;
+            if rows.len() < limit {
+                let flow = key.oriented(session.opened);
+                rows.push(view(engine, &flow, (session, bound), &table.timeouts(), snapshot, now));
+            } else if next.is_none() {
+                next = Some(Cursor::at(engine, id.slot));
+            }
+            counts || next.is_none()
+        },
+    );
+    // Where every session is meant and the walk ended early, the table knows how many there are.
+    let all = if selection.is_all() && next.is_some() { matched.max(table.len() as u64) } else { matched };
+    SessionPage { rows, total: question.after.is_none().then_some(all), next }
 }
 
 /// A session as it is, or was at `now`.
@@ -100,27 +131,8 @@ pub(super) fn view(
         expires_ms: millis(session.expires(timeouts).since(now)),
         packets: session.packets,
         bytes: session.bytes,
-    }
-}
-
-/// Which services and servers a filter means; looked up once for a whole table.
-struct Servers {
-    service: Option<Option<ServiceId>>,
-    servers: Option<Vec<ServerId>>,
-}
-
-impl Servers {
-    fn new(snapshot: &Snapshot, filter: &SessionFilter) -> Self {
-        Self {
-            service: filter.service.as_ref().map(|name| names::service(snapshot, name).ok()),
-            servers: filter.server.as_ref().map(|name| names::servers(snapshot, name).unwrap_or_default()),
-        }
-    }
-
-    fn matches(&self, bound: Option<&Bound>) -> bool {
-        let service = self.service.is_none_or(|wanted| bound.is_some_and(|bound| Some(bound.service) == wanted));
-        let server = self.servers.as_ref();
-        service && server.is_none_or(|wanted| bound.is_some_and(|bound| wanted.contains(&bound.server)))
+        packets_per_second: None,
+        bits_per_second: None,
     }
 }
 
@@ -133,12 +145,9 @@ fn pins(session: &Session) -> impl Iterator<Item = (&Pin, &'static str)> {
     session.toward_low.iter().map(move |pin| (pin, low)).chain(session.toward_high.iter().map(move |pin| (pin, high)))
 }
 
-/// Group and firewall of a pin.
-fn pin_names<'a>(pin: &Pin, snapshot: &'a Snapshot) -> (&'a str, &'a str) {
-    let firewall = &snapshot.firewalls[pin.firewall.index()];
-    (&snapshot.groups[firewall.group.index()].name, &firewall.name)
-}
-
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,24 +4,18 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use axum::extract::connect_info::Connected;
-use axum::serve::IncomingStream;
-use tokio::net::UnixListener;
+use tokio::net::UnixStream;
 
 use crate::api::guard::User;
 
 /// What the kernel says where nobody logged in, as behind a service: (uid_t) -1.
 const NO_LOGIN: u32 = u32::MAX;
 
-/// The process at the other end, as it was when it connected (SO_PEERCRED, unix(7)): nothing that it sends can change that.
-#[derive(Debug, Clone)]
-pub(super) struct Opener(pub(super) Option<User>);
-
-impl Connected<IncomingStream<'_, UnixListener>> for Opener {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        let credentials = stream.io().peer_cred().ok();
-        Self(credentials.map(|peer| user(peer.uid(), peer.pid(), Path::new("/proc"), Path::new("/etc/passwd"))))
-    }
+/// Whose process is at the other end, as it was when it connected (SO_PEERCRED, unix(7)): nothing that it sends can change
+/// that.
+pub(super) fn opener(stream: &UnixStream) -> Option<User> {
+    let peer = stream.peer_cred().ok()?;
+    Some(user(peer.uid(), peer.pid(), Path::new("/proc"), Path::new("/etc/passwd")))
 }
 
 /// The user `uid` of the process `pid`, with names out of the file `passwd`. Names out of a directory service are not asked

@@ -13,6 +13,7 @@ use super::pace::{Pace, Rest};
 use super::punts::PuntSender;
 use super::shared::Shared;
 use super::transmit::{BURST, Outlets};
+use crate::engine::forwarder::KillOrder;
 use crate::engine::{Batch, DropReason, Forwarder, Snapshot, Verdict};
 use crate::id::DeviceId;
 use crate::io::privileges::Duty;
@@ -49,6 +50,8 @@ pub(super) enum Mail {
     },
     /// The device is gone.
     Detach(DeviceId),
+    /// Sessions are to end.
+    Kill(Arc<KillOrder>),
 }
 
 /// The control thread's hold on a worker.
@@ -173,6 +176,7 @@ impl Worker {
                     self.receivers[device.index()] = receiver;
                     self.outlets.attach(device, sender);
                 }
+                Mail::Kill(order) => self.forwarder.kill(order),
                 Mail::Mtu { device, mtu } => self.outlets.set_mtu(device, mtu),
                 Mail::Detach(device) => {
                     self.count_rings(self.shared.clock.now());

@@ -12,6 +12,7 @@ mod memory;
 mod record;
 pub mod table;
 pub mod tcp;
+mod walk;
 pub mod wheel;
 mod worker;
 

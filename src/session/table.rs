@@ -55,6 +55,8 @@ pub enum EndReason {
     Maint,
     /// Its firewall, server or service left the configuration.
     Removed,
+    /// An operator ended it.
+    Killed,
 }
 
 impl EndReason {
@@ -72,6 +74,7 @@ impl EndReason {
             (Self::DrainTimeout, _) => "drain_timeout",
             (Self::Maint, _) => "maint",
             (Self::Removed, _) => "removed",
+            (Self::Killed, _) => "killed",
         }
     }
 }
@@ -295,34 +298,6 @@ impl SessionTable {
         cell::read(place.cell, id.generation, |_| place.session()).filter(|_| id.is_live())
     }
 
-    /// Calls `f` with a copy of every live session in slot order until it answers false. Holds no lock; a table that changes
-    /// meanwhile is seen as each slot was when visited.
-    pub fn for_each(&self, f: impl FnMut(&CanonicalKey, &Session, Option<&Bound>) -> bool) {
-        self.for_each_of(|_| true, f);
-    }
-
-    /// The same of the flows that `is_wanted` alone: passing over another costs one of a session's two cache lines.
-    pub fn for_each_of(
-        &self,
-        is_wanted: impl Fn(&CanonicalKey) -> bool,
-        mut f: impl FnMut(&CanonicalKey, &Session, Option<&Bound>) -> bool,
-    ) {
-        for slot in 0..self.fresh() {
-            let place = self.place(slot);
-            let is_live = |generation| SessionId { slot, generation }.is_live();
-            let Some((generation, key)) = cell::peek(place.cell, is_live, |_| place.key()) else { continue };
-            if !is_wanted(&key) {
-                continue;
-            }
-            let copy = |_: &Cell| (place.key(), place.session(), place.bound());
-            if let Some((key, session, bound)) = cell::read(place.cell, generation, copy)
-                && !f(&key, &session, bound.as_ref())
-            {
-                return;
-            }
-        }
-    }
-
     /// Runs `f` on the session in `slot`, if there is one.
     pub(super) fn inspect<R>(
         &self,
@@ -343,7 +318,7 @@ impl SessionTable {
     }
 
     #[inline]
-    fn place(&self, slot: u32) -> Place<'_> {
+    pub(super) fn place(&self, slot: u32) -> Place<'_> {
         Place { cell: self.cells.get(slot), wide: &self.wide, slot }
     }
 
@@ -465,12 +440,12 @@ fn inside_key(bound: Option<&Bound>) -> Option<(CanonicalKey, Direction)> {
 }
 
 /// True for the generation of a cell that is in use.
-const fn is_live(generation: u32) -> bool {
+pub(super) const fn is_live(generation: u32) -> bool {
     generation % 2 == 1
 }
 
 impl SessionId {
-    const fn is_live(&self) -> bool {
+    pub(super) const fn is_live(&self) -> bool {
         is_live(self.generation)
     }
 }

@@ -136,12 +136,14 @@ impl SessionWorker {
 
     /// Visits at most `budget` slots of this worker's part of the table from `cursor` on (0 at first), whoever opened what
     /// is in them; advances `cursor`, and answers true when the end of the part was reached. The parts of all workers
-    /// together are the table.
+    /// together are the table. `ended` is given what `visit` had removed, right after that; what another worker ended in
+    /// between is that one's.
     pub fn sweep(
         &mut self,
         cursor: &mut usize,
         budget: usize,
         mut visit: impl FnMut(&CanonicalKey, &mut Session, Option<&Bound>) -> Sweep,
+        mut ended: impl FnMut(Removed),
     ) -> bool {
         let part = part(self.table.capacity() as u32, self.table.returned.len(), self.worker);
         let end = part.end.min(self.table.fresh());
@@ -152,8 +154,10 @@ impl SessionWorker {
             }
             *cursor += 1;
             let id = self.table.id(slot);
-            if self.table.inspect(slot, &mut visit) == Some(Sweep::Remove) {
-                self.close(id);
+            if self.table.inspect(slot, &mut visit) == Some(Sweep::Remove)
+                && let Some(removed) = self.close(id)
+            {
+                ended(removed);
             }
         }
         part.start + *cursor as u32 >= end

@@ -11,7 +11,7 @@ use fwlb::config::{Role, Secret, Tls, Token};
 use fwlb::engine::view;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
@@ -149,7 +149,11 @@ async fn an_operator_changes_under_the_name_of_the_token_and_nobody_else_does() 
 
     assert_eq!((anonymous, wrong, viewer, operator, nobodys), (401, 401, 403, 200, 404));
     assert!(head.contains("www-authenticate: bearer"), "{head}");
-    assert_eq!(done, json!({ "done": "inner: fw2 by ansible", "held": [], "warnings": [] }), "the engine that knows the firewall did it");
+    assert_eq!(
+        done,
+        json!({ "done": "inner: fw2 by ansible", "held": [], "warnings": [] }),
+        "the engine that knows the firewall did it"
+    );
 }
 
 #[tokio::test]
@@ -199,13 +203,12 @@ async fn large_heads_and_bodies_are_refused_in_time_and_the_next_client_is_serve
 #[tokio::test]
 async fn slow_clients_and_slow_engines_are_left_after_a_while() {
     let moment = Duration::from_millis(300);
-    let limits = Limits { connections: 64, handshake: moment, head: moment, answer: moment, stall: moment };
+    let limits = Limits { handshake: moment, head: moment, answer: moment, stall: moment, ..Limits::default() };
     let address = served_within("127.0.0.1:9600", false, limits).await;
-    // More than are served at once: whoever comes next waits until these are left.
     let mut slow = Vec::new();
-    for _ in 0..80 {
+    for _ in 0..20 {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(b"GET /api/v1/peers HTTP/1.1\r\nHost: loc").await.unwrap();
+        stream.write_all(HALF).await.unwrap();
         slow.push(stream);
     }
     let mut greedy = TcpStream::connect(address).await.unwrap();
@@ -225,4 +228,70 @@ async fn slow_clients_and_slow_engines_are_left_after_a_while() {
     let mut all = Vec::new();
     let _ = greedy.read_to_end(&mut all).await;
     assert!(all.len() < 16 << 20, "{} bytes came", all.len());
+}
+
+/// The first half of a request.
+const HALF: &[u8] = b"GET /api/v1/peers HTTP/1.1\r\nHost: loc";
+
+/// Far less than any patience of [`Limits::default`], far more than an answer takes.
+const AT_ONCE: Duration = Duration::from_secs(3);
+
+/// A connection from this address of loopback.
+async fn connect_from(from: &str, to: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
+    socket.connect(to).await.unwrap()
+}
+
+#[tokio::test]
+async fn half_requests_and_silent_connections_delay_nobody() {
+    let address = served("127.0.0.1:9600", false).await;
+    for (opened, first_words) in [(64, HALF), (1000, b"".as_slice())] {
+        let mut held = Vec::new();
+        for _ in 0..opened {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            // One that gave way to a later one takes nothing any more.
+            let _ = stream.write_all(first_words).await;
+            held.push(stream);
+        }
+
+        let same = tokio::time::timeout(AT_ONCE, ask(address, "GET", "/api/v1/peers", None, "")).await;
+        let stream = connect_from("127.0.0.2", address).await;
+        let other = tokio::time::timeout(AT_ONCE, exchange(stream, &request("GET", "/api/v1/peers", None, ""))).await;
+
+        assert_eq!(same.map(|(status, _, _)| status), Ok(200), "from the same address, {opened} connections");
+        assert_eq!(other.map(|(status, _, _)| status), Ok(200), "from another address, {opened} connections");
+    }
+}
+
+#[tokio::test]
+async fn one_address_cannot_take_the_room_of_the_others_and_what_is_being_answered_is_not_cut() {
+    let limits = Limits { connections: 8, of_one: 4, ..Limits::default() };
+    let address = served_within("127.0.0.1:9600", false, limits).await;
+    // Questions that are never answered: these connections are busy.
+    let pending = request("GET", "/api/v1/events?engine=outer", None, "");
+    let mut busy = Vec::new();
+    for _ in 0..4 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(pending.as_bytes()).await.unwrap();
+        busy.push(stream);
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+
+    let mut fifth = TcpStream::connect(address).await.unwrap();
+    let _ = fifth.write_all(request("GET", "/api/v1/peers", None, "").as_bytes()).await;
+    let mut answer = Vec::new();
+    let _ = tokio::time::timeout(AT_ONCE, fifth.read_to_end(&mut answer)).await.expect("refused at once");
+    for from in ["127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5", "127.0.0.6"] {
+        let stream = connect_from(from, address).await;
+        let other = tokio::time::timeout(AT_ONCE, exchange(stream, &request("GET", "/api/v1/peers", None, ""))).await;
+        assert_eq!(other.map(|(status, _, _)| status), Ok(200), "{from}");
+    }
+
+    assert_eq!(answer, b"", "an address that has all it may have is refused");
+    for stream in &busy {
+        let mut byte = [0];
+        let end = stream.try_read(&mut byte).map_err(|error| error.kind());
+        assert_eq!(end, Err(std::io::ErrorKind::WouldBlock), "still open and waiting");
+    }
 }

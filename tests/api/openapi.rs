@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use fwlb::api::{Answer, ApiError, Call, CaptureRequest, Engines, Request, flow_text};
+use fwlb::api::{Answer, ApiError, Call, CaptureRequest, Engines, Request, SessionFilter, SessionSort, TalkerQuestion};
+use fwlb::api::{TalkersBy, flow_text};
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -142,6 +143,8 @@ fn examples() -> Vec<(Request, Answer)> {
         ("translated_source", json!("10.0.0.1:1")),
         ("translated_destination", json!("10.0.0.2:2")),
         ("tunnel", json!("10.0.0.3")),
+        ("packets_per_second", json!(8)),
+        ("bits_per_second", json!(9)),
     ] {
         whole[key] = value;
     }
@@ -169,6 +172,14 @@ fn examples() -> Vec<(Request, Answer)> {
     ] {
         explained_whole[key] = value;
     }
+    let talker = json!({"engine": "outer", "by": "source", "subject": "198.51.100.7", "sessions": 3, "packets": 9,
+        "bytes": 900, "packets_per_second": null, "bits_per_second": null});
+    let mut talker_with_rates = talker.clone();
+    (talker_with_rates["packets_per_second"], talker_with_rates["bits_per_second"]) = (json!(7), json!(5600));
+    let talkers = || {
+        let (by, sort) = (TalkersBy::Source, SessionSort::Rate);
+        Request::Talkers(TalkerQuestion { filter: SessionFilter::default(), by, sort, limit: None })
+    };
     let flow = flow_text::parse("tcp 198.51.100.7:40000 203.0.113.80:80").unwrap();
     let explain = || Request::Explain { flow, from: None };
     let difference = json!({"subject": "firewall perimeter/fw2", "key": "weight", "from": "1", "to": null});
@@ -217,7 +228,17 @@ fn examples() -> Vec<(Request, Answer)> {
         (Request::Counters, Answer::Counters(measured.counters.clone())),
         (Request::Config { all: false }, Answer::Config(view(json!({"text": "[engine]"})))),
         (Request::Config { all: true }, Answer::Config(view(all))),
-        (Request::Sessions(Default::default()), Answer::Sessions(vec![view(session), view(whole)])),
+        (Request::Sessions(Default::default()), Answer::Sessions(vec![view(session), view(whole)].into())),
+        (talkers(), Answer::Talkers(vec![view(talker), view(talker_with_rates)])),
+        (
+            Request::Kill {
+                filter: SessionFilter { ports: vec![80], ..Default::default() },
+                reset: true,
+                reason: None,
+                by: "x".to_owned(),
+            },
+            Answer::Killed(vec![view(json!({"engine": "outer", "killed": 7, "resets": 14}))]),
+        ),
         (Request::Events(Default::default()), Answer::Events(vec![view(event), view(told)])),
         (explain(), Answer::Explain(Box::new(view(explained)))),
         (explain(), Answer::Explain(Box::new(view(explained_whole)))),

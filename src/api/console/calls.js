@@ -16,19 +16,30 @@ export function useToken(text) {
 
 export const hasToken = () => secret !== "";
 
-async function call(path, options) {
+async function fetched(path, options) {
   const headers = { ...(secret && { Authorization: `Bearer ${secret}` }), ...options.headers };
   const response = await fetch(`/api/v1/${path}`, { ...options, headers, cache: "no-store", signal: AbortSignal.timeout(8000) });
   const answer = await response.json().catch(() => null);
   if (!response.ok) throw new Refused(response.status, answer?.message ?? `the engine answers ${response.status}`);
-  return answer;
+  return { answer, headers: response.headers };
+}
+
+const call = async (path, options) => (await fetched(path, options)).answer;
+
+/** A path with what is set of `query`. */
+function asked(what, query) {
+  const set = Object.entries(query).filter(([, value]) => value !== undefined && value !== "");
+  const text = new URLSearchParams(set).toString();
+  return text ? `${what}?${text}` : what;
 }
 
 /** Asks; `query` holds only what is set. */
-export function ask(what, query = {}) {
-  const set = Object.entries(query).filter(([, value]) => value !== undefined && value !== "");
-  const text = new URLSearchParams(set).toString();
-  return call(text ? `${what}?${text}` : what, { method: "GET" });
+export const ask = (what, query = {}) => call(asked(what, query), { method: "GET" });
+
+/** Asks for the first rows of a list: them, and how many there are in all. */
+export async function askSome(what, query = {}) {
+  const { answer, headers } = await fetched(asked(what, query), { method: "GET" });
+  return { rows: answer, total: Number(headers.get("X-Total-Count") ?? answer.length) };
 }
 
 /** Changes something. */

@@ -1,6 +1,6 @@
 // Asks the engines every two seconds and shows what they say.
 
-import { ask, hasToken, list, put, Refused, signIn, useToken } from "./calls.js";
+import { ask, askSome, hasToken, list, put, Refused, signIn, useToken } from "./calls.js";
 import { $, make } from "./page.js";
 import { picture } from "./picture.js";
 import { Rates } from "./rates.js";
@@ -118,10 +118,9 @@ function complain(error) {
 async function findSessions() {
   const text = $("find-text").value.trim();
   try {
-    const rows = list(await ask("sessions", { [$("find-end").value]: text, limit: 200 }));
+    const { rows, total } = await askSome("sessions", { [$("find-end").value]: text, limit: 200 });
     tables.sessions($("sessions"), state, rows);
-    const live = state.engines.reduce((sum, one) => sum + one.sessions, 0);
-    $("found").textContent = `${rows.length} shown of ${live} live`;
+    $("found").textContent = `${rows.length} of ${total} sessions`;
   } catch (error) {
     $("found").textContent = error.message;
   }

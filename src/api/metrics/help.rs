@@ -11,7 +11,7 @@ pub(super) fn can_shrink(name: &str) -> bool {
     name == "neighbors"
 }
 
-const HELP: [(&str, &str); 52] = [
+const HELP: [(&str, &str); 53] = [
     ("asymmetric", "Session packets that came from another firewall than their pin."),
     ("balanced_bytes", "Bytes of IP of sessions of services."),
     ("balanced_packets", "Packets of sessions of services."),
@@ -46,7 +46,7 @@ const HELP: [(&str, &str); 52] = [
     ("probes_unauthentic", "Probes that nobody with the seed has made."),
     ("punted", "Frames handed to the controller."),
     ("received", "Frames taken from the rings."),
-    ("resets_sent", "Resets sent to the ends of failed sessions."),
+    ("resets_sent", "Resets sent to the ends of sessions that failed or were killed."),
     ("ring_dropped", "Frames that a ring had no room for."),
     ("routed_bytes", "Bytes of IP of sessions that no service owns."),
     ("routed_packets", "Packets of sessions that no service owns."),
@@ -54,6 +54,7 @@ const HELP: [(&str, &str); 52] = [
     ("sessions_evicted", "Sessions evicted to make room."),
     ("sessions_expired", "Sessions forgotten for idleness."),
     ("sessions_failed", "Sessions ended because their firewall or server failed."),
+    ("sessions_killed", "Sessions ended by an operator."),
     ("session_log_dropped", "Ended sessions that the session log had no room for."),
     ("session_log_failed", "Ended sessions that could not be written to the session log."),
     ("session_log_written", "Ended sessions in the session log."),

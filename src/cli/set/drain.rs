@@ -5,15 +5,13 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Left, Target};
-use crate::api::{Answer, Request, SessionFilter};
+use crate::api::{Answer, Request, SessionQuestion, SessionSort};
 use crate::cli::output;
 use crate::cli::reach::{Engine, ask};
 use crate::client::ClientError;
 
 /// How often a drain is looked at.
 const LOOK: Duration = Duration::from_millis(500);
-/// Sessions of which the one that has been idle longest is looked for.
-const LISTED: usize = 1000;
 /// How long a peer may take to hear of the drain before it is said that the drain never ends.
 const HEARSAY: Duration = Duration::from_secs(2);
 
@@ -52,7 +50,7 @@ pub async fn wait(engines: &[Engine], target: &Target<'_>, title: &str, wait: Du
             return Ok(false);
         }
         if !line.is_hidden() {
-            let idle = longest_idle(engines, target, left.sessions).await;
+            let idle = longest_idle(engines, target).await;
             line.set_message(progress(title, left.sessions, idle, deadline - now));
         }
         tokio::time::sleep_until(deadline.min(now + LOOK)).await;
@@ -95,16 +93,14 @@ async fn left(engines: &[Engine], target: &Target<'_>) -> Result<Left, ClientErr
     Ok(most)
 }
 
-/// How long the quietest session has been so; `None` where there are too many to look at.
-async fn longest_idle(engines: &[Engine], target: &Target<'_>, left: u64) -> Option<u64> {
-    if left > LISTED as u64 {
-        return None;
-    }
+/// How long the quietest session has been so.
+async fn longest_idle(engines: &[Engine], target: &Target<'_>) -> Option<u64> {
     let mut longest = None;
     for engine in engines {
-        let filter = SessionFilter { limit: Some(LISTED), ..target.filter() };
-        if let Ok((_, Answer::Sessions(list))) = ask(engine, &Request::Sessions(filter)).await {
-            longest = longest.max(list.iter().map(|session| session.idle_ms).max());
+        let sort = Some(SessionSort::Idle);
+        let quietest = SessionQuestion { filter: target.filter(), sort, limit: Some(1), after: None };
+        if let Ok((_, Answer::Sessions(page))) = ask(engine, &Request::Sessions(quietest)).await {
+            longest = longest.max(page.rows.first().map(|session| session.idle_ms));
         }
     }
     longest

@@ -8,7 +8,7 @@ use crate::cli::reach::Answers;
 use crate::config::Admin;
 use crate::engine::view::{
     CheckView, ConfigView, CountersView, EventView, FirewallView, LinkView, NeighborView, PeerView, ServerView,
-    ServiceView, SessionView, StatusView,
+    ServiceView, StatusView,
 };
 
 /// The answers to one request, one kind of thing under one title.
@@ -17,9 +17,6 @@ pub fn render(answers: &Answers) -> String {
     let mut all = Rows::default();
     let mut events = Vec::new();
     let mut text = String::new();
-    let served = answers.iter().any(|(_, _, answer)| {
-        matches!(answer, Answer::Sessions(list) if list.iter().any(|session| session.service.is_some()))
-    });
     for (engine, _, answer) in answers {
         match answer {
             Answer::Status(status) => text.push_str(&show_status(status)),
@@ -38,7 +35,6 @@ pub fn render(answers: &Answers) -> String {
                     one.servers.iter().for_each(|server| all.push(server_row(server), &one.engine));
                 }
             }
-            Answer::Sessions(list) => list.iter().for_each(|one| all.push(session(one, served), &one.engine)),
             Answer::Counters(counters) => text.push_str(&show_counters(counters)),
             Answer::Events(list) => {
                 let name = several.then_some(&engine.name);
@@ -50,7 +46,11 @@ pub fn render(answers: &Answers) -> String {
                 }
                 text.push_str(config);
             }
-            Answer::Measures(_)
+            // They have tables of their own.
+            Answer::Sessions(_)
+            | Answer::Talkers(_)
+            | Answer::Killed(_)
+            | Answer::Measures(_)
             | Answer::Explain(_)
             | Answer::Exchanges(_)
             | Answer::Reload(_)
@@ -68,8 +68,6 @@ pub fn render(answers: &Answers) -> String {
         }
         Some(Answer::Peers(_)) => text + &all.table(several, PEERS),
         Some(Answer::Services(_)) => text + &all.table(several, SERVICES),
-        Some(Answer::Sessions(_)) if served => text + &all.table(several, &[SESSIONS, SERVED].concat()),
-        Some(Answer::Sessions(_)) => text + &all.table(several, SESSIONS),
         Some(Answer::Events(_)) => {
             // One story, whoever tells it: RFC 3339 in UTC sorts as text.
             events.sort_by_key(|(at, _)| *at);
@@ -292,48 +290,6 @@ pub fn commanded(admin: Admin, set: Option<Admin>) -> String {
         Some(set) => format!("{}*", admin_word(set)),
         None => admin_word(admin).to_owned(),
     }
-}
-
-/// Columns of sessions where some belong to virtual services.
-const SERVED: &[&str] = &["SERVER", "TRANSLATED"];
-
-const SESSIONS: &[&str] =
-    &["PROTOCOL", "SOURCE", "DESTINATION", "STATE", "AGE", "IDLE", "EXPIRES", ">PACKETS", ">BYTES", "PINS"];
-
-fn session(one: &SessionView, served: bool) -> Vec<String> {
-    let pins = one
-        .pins
-        .iter()
-        .map(|pin| format!("{}/{} toward {} ({}, {})", pin.group, pin.firewall, pin.toward, pin.pinned_by, pin.state));
-    let identifier = one.identifier.map(|identifier| format!(" {identifier}")).unwrap_or_default();
-    let mut row = vec![
-        one.protocol.clone(),
-        one.source.clone(),
-        // As `fwlb explain` takes it.
-        format!("{}{identifier}", one.destination),
-        one.state.clone(),
-        duration_ms(one.age_ms),
-        duration_ms(one.idle_ms),
-        duration_ms(one.expires_ms),
-        one.packets.to_string(),
-        one.bytes.to_string(),
-        or_dash(Some(pins.collect::<Vec<_>>().join("; ")).as_deref().filter(|pins| !pins.is_empty())),
-    ];
-    if served {
-        let server = one.service.as_ref().map(|service| format!("{service}/{}", or_dash(one.server.as_deref())));
-        row.push(or_dash(server.as_deref()));
-        let (source, destination) = (one.translated_source.as_ref(), one.translated_destination.as_ref());
-        row.push(match (source, destination) {
-            (None, None) => match &one.tunnel {
-                Some(server) => format!("inside packets to {server}"),
-                None => "-".to_owned(),
-            },
-            (None, Some(destination)) => format!("to {destination}"),
-            (Some(source), None) => format!("from {source}"),
-            (Some(source), Some(destination)) => format!("from {source} to {destination}"),
-        });
-    }
-    row
 }
 
 fn show_counters(counters: &CountersView) -> String {

@@ -216,7 +216,7 @@ fn draw_foot(frame: &mut Frame, area: Rect, state: &State, watched: &[Watched], 
             let listed: usize = watched.iter().map(|one| one.last.sessions.len()).sum();
             let live: usize = watched.iter().filter_map(|one| one.last.status.as_ref()).map(|one| one.sessions).sum();
             if state.view == View::Sessions && listed < live {
-                text = format!("{listed} of {live} sessions asked for  {text}");
+                text = format!("the busiest {listed} of {live} sessions  {text}");
             }
             Line::styled(text, palette.style(Tone::Dim))
         }

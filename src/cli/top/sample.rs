@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::api::{Answer, EventFilter, Request, SessionFilter};
+use crate::api::{Answer, EventFilter, Request, SessionQuestion, SessionSort};
 use crate::cli::reach::{Engine, ask};
 use crate::client::ClientError;
 use crate::engine::view::{CountersView, EventView, FirewallView, LinkView, ServiceView, SessionView, StatusView};
@@ -34,15 +34,16 @@ pub struct Sample {
     pub counters: CountersView,
     /// What happened since the sample before.
     pub events: Vec<EventView>,
-    /// Some of its sessions; empty unless they were asked for.
+    /// Its busiest sessions; empty unless they were asked for.
     pub sessions: Vec<SessionView>,
     /// Why it did not answer.
     pub problem: Option<String>,
 }
 
 impl Sample {
-    /// Asks `engine` for everything that happened after the event `after`; for sessions only if they are looked at.
-    pub async fn take(engine: Engine, at: Duration, after: u64, sessions: bool) -> Self {
+    /// Asks `engine` for everything that happened after the event `after`; for sessions only if they are looked at, those with
+    /// the most of `sessions`.
+    pub async fn take(engine: Engine, at: Duration, after: u64, sessions: Option<SessionSort>) -> Self {
         let name = engine.name.clone();
         let engine = Engine { client: engine.client.timeout(PATIENCE), ..engine };
         match Self::ask(&engine, after, sessions).await {
@@ -54,7 +55,7 @@ impl Sample {
         }
     }
 
-    async fn ask(engine: &Engine, after: u64, sessions: bool) -> Result<Self, ClientError> {
+    async fn ask(engine: &Engine, after: u64, sessions: Option<SessionSort>) -> Result<Self, ClientError> {
         let mut requests = vec![
             Request::Status,
             Request::Firewalls,
@@ -63,8 +64,9 @@ impl Sample {
             Request::Counters,
             Request::Events(EventFilter::after(after)),
         ];
-        if sessions {
-            requests.push(Request::Sessions(SessionFilter { limit: Some(SESSIONS), ..SessionFilter::default() }));
+        if sessions.is_some() {
+            let busiest = SessionQuestion { sort: sessions, limit: Some(SESSIONS), ..SessionQuestion::default() };
+            requests.push(Request::Sessions(busiest));
         }
         let mut sample = Self::default();
         for request in requests {
@@ -75,10 +77,12 @@ impl Sample {
                 Answer::Links(links) => sample.links = links,
                 Answer::Counters(counters) => sample.counters = counters,
                 Answer::Events(events) => sample.events = events,
-                Answer::Sessions(sessions) => sample.sessions = sessions,
+                Answer::Sessions(page) => sample.sessions = page.rows,
                 // An answer has the kind of its request.
                 Answer::Neighbors(_)
                 | Answer::Peers(_)
+                | Answer::Talkers(_)
+                | Answer::Killed(_)
                 | Answer::Measures(_)
                 | Answer::Config(_)
                 | Answer::Explain(_)
@@ -203,8 +207,12 @@ impl Watched {
         self.rate(|sample| sample.links.iter().find(|one| one.name == name).map(of))
     }
 
-    /// Packets and bits per second of one session; `None` if it was not listed before.
+    /// Packets and bits per second of one session, as the engine measured them, else since the sample before; `None` if it was
+    /// not listed then.
     pub fn session_rates(&self, session: &SessionView) -> Option<(f64, f64)> {
+        if let (Some(packets), Some(bits)) = (session.packets_per_second, session.bits_per_second) {
+            return Some((packets as f64, bits as f64));
+        }
         let (packets, bytes) = self.sessions.get(&session_key(session))?;
         let seconds = self.last.at.checked_sub(self.before.as_ref()?.at)?.as_secs_f64();
         let per_second = |new: u64, old: u64| new.saturating_sub(old) as f64 / seconds;

@@ -5,7 +5,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use super::sample::Watched;
 use super::table::{Subject, Table, Tone};
 use super::views::View;
-use crate::api::{Request, ServerChange};
+use crate::api::{Request, ServerChange, SessionSort};
 use crate::config::Admin;
 
 /// What the keyboard is for at the moment.
@@ -82,6 +82,18 @@ impl State {
     /// The column by which the view is sorted, and whether the largest comes first.
     pub fn order(&self) -> Option<(&'static str, bool)> {
         self.order[self.view_index()]
+    }
+
+    /// What sessions are asked for: those with the most of what the view is sorted by, else the busiest.
+    pub fn most_of(&self) -> SessionSort {
+        match self.order().map(|(title, _)| title) {
+            Some("BIT/S") => SessionSort::Rate,
+            Some("AGE") => SessionSort::Age,
+            Some("IDLE") => SessionSort::Idle,
+            Some("PACKETS") => SessionSort::Packets,
+            Some("BYTES") => SessionSort::Bytes,
+            Some(_) | None => SessionSort::PacketRate,
+        }
     }
 
     /// The table of the view: filtered, sorted, with the cursor where its subject went.

@@ -20,6 +20,7 @@ mod egress;
 mod flows;
 mod held;
 mod ingress;
+mod kill;
 mod placing;
 mod reset;
 mod services;
@@ -46,6 +47,7 @@ use crate::wire::frame::{ETHERNET_LEN, Tuple};
 
 pub(super) use decide::{Arrival, Course, Decision, Pins, Transit, decide, view_toward_destination};
 pub(super) use ingress::{Addressee, judge};
+pub use kill::KillOrder;
 pub(super) use services::{Passage, Standing, first_transit, is_half_without_session, standing, transit};
 pub(super) use sources::{egress_address, source_address};
 
@@ -75,6 +77,7 @@ pub struct Forwarder {
     sources: Sources,
     fragments: held::Fragments,
     failures: reset::Failures,
+    kills: kill::Kills,
     transmits: VecDeque<Transmit>,
     /// Buffers that were given back.
     spare: Vec<Vec<u8>>,
@@ -144,6 +147,7 @@ impl Forwarder {
             sessions,
             fragments: held::Fragments::new(limits),
             failures: reset::Failures::default(),
+            kills: kill::Kills::default(),
             transmits: VecDeque::with_capacity(Self::TRANSMITS_MAX),
             spare: Vec::with_capacity(Self::SPARE_MAX),
             packed: Vec::new(),
@@ -180,17 +184,18 @@ impl Forwarder {
         self.published.publish(&mut self.counters);
     }
 
-    /// Time passes: expires sessions and fragments, sweeps the sessions of failed firewalls; at most `budget` visits, a
-    /// third for each. Answers true if the budget ended it: more is due at once.
+    /// Time passes: expires sessions and fragments, sweeps the sessions of failed firewalls and those that are to be killed; at
+    /// most `budget` visits, a third for each, and another third for each order to kill. Answers true if the budget ended it: more is due at once.
     pub fn expire(&mut self, snapshot: &Snapshot, now: Instant, budget: usize) -> bool {
         let budget = (budget / 3).max(1);
         self.watch.begin(snapshot, now);
         let swept = self.sweep(snapshot, now, budget);
+        let kills = self.work_on_kills(snapshot, now, budget);
         let expired = self.expire_sessions(snapshot, now, budget);
         let given_up = self.expire_fragments(now, budget);
         self.count_abandoned();
         self.published.publish(&mut self.counters);
-        swept || expired >= budget || given_up >= budget
+        swept || kills || expired >= budget || given_up >= budget
     }
 
     /// Frames made rather than edited: fragments, released fragments, resets.

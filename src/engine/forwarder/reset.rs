@@ -7,6 +7,7 @@
 //! that its packets take. Where the replies pass the engine by, only the client is told: what it expects next is what it
 //! acknowledged last, and the server, if it still lives, is out of reach of a plain packet.
 
+use std::cell::Cell;
 use std::net::IpAddr;
 
 use crate::engine::forwarder::services::{self, Standing};
@@ -96,15 +97,16 @@ impl Forwarder {
         // Each session may need a reset to both ends, and each reset a place in the queue.
         let budget = budget.min(self.transmits_free() / 2);
         let mut ended = std::mem::take(&mut self.failures.ended);
-        let is_done = self.sessions.sweep(&mut cursor, budget, |key, session, bound| {
-            match cause_to_end(key, session, bound, snapshot) {
-                Some(cause) => {
-                    ended.push((Removed { key: *key, session: *session, bound: bound.copied() }, cause));
-                    Sweep::Remove
-                }
-                None => Sweep::Keep,
-            }
-        });
+        let found = Cell::new(None);
+        let is_done = self.sessions.sweep(
+            &mut cursor,
+            budget,
+            |key, session, bound| {
+                found.set(cause_to_end(key, session, bound, snapshot));
+                if found.get().is_some() { Sweep::Remove } else { Sweep::Keep }
+            },
+            |removed| ended.extend(found.get().map(|cause| (removed, cause))),
+        );
         for (removed, cause) in ended.drain(..) {
             let reason = match cause {
                 Cause::Firewall(direction) => flows::end_reason(&removed.session, direction, snapshot),

@@ -265,19 +265,25 @@ fn a_sweep_sees_every_session_once_in_bounded_steps() {
         inserted(open(&mut workers[number as usize % 3], &key(TCP, number), at(0)));
     }
     let mut seen = BTreeMap::new();
+    let mut ended = 0;
     for worker in &mut workers {
         let (mut cursor, mut done) = (0, false);
         while !done {
             let before = cursor;
-            done = worker.sweep(&mut cursor, 64, |key, session, _| {
-                *seen.entry(format!("{key:?}")).or_insert(0) += 1;
-                session.bytes = 1;
-                if key.low().port % 2 == 1 { Sweep::Keep } else { Sweep::Remove }
-            });
+            done = worker.sweep(
+                &mut cursor,
+                64,
+                |key, session, _| {
+                    *seen.entry(format!("{key:?}")).or_insert(0) += 1;
+                    session.bytes = 1;
+                    if key.low().port % 2 == 1 { Sweep::Keep } else { Sweep::Remove }
+                },
+                |_| ended += 1,
+            );
             assert!(cursor - before <= 64);
         }
     }
-    assert_eq!((seen.len(), seen.values().max()), (600, Some(&1)));
+    assert_eq!((seen.len(), seen.values().max(), ended), (600, Some(&1), 600 - table.len()));
     let mut kept = 0;
     table.for_each(|key, session, _| {
         assert_eq!((key.low().port % 2, session.bytes), (1, 1));
@@ -427,7 +433,7 @@ fn workers_that_share_flows_lose_and_confuse_none() {
                         let end_some = |_: &CanonicalKey, session: &mut Session, _: Option<&Bound>| {
                             if session.packets > 50 { Sweep::Remove } else { Sweep::Keep }
                         };
-                        worker.sweep(&mut cursor, 16, end_some);
+                        worker.sweep(&mut cursor, 16, end_some, |_| ());
                     }
                 }
             });

@@ -241,15 +241,19 @@ impl Checks {
                 self.violate(world.now(), "conservation", what, None);
             }
             let (live, capacity) = engine.sessions();
-            let ended = counters.sessions_expired + counters.sessions_evicted + counters.sessions_failed;
+            let ended = counters.sessions_expired
+                + counters.sessions_evicted
+                + counters.sessions_failed
+                + counters.sessions_killed;
             if live > capacity || counters.sessions_created != live as u64 + ended {
                 let what = format!(
-                    "{}: {live} sessions of {capacity}; created {} - expired {} - evicted {} - failed {}",
+                    "{}: {live} sessions of {capacity}; created {} - expired {} - evicted {} - failed {} - killed {}",
                     side.name(),
                     counters.sessions_created,
                     counters.sessions_expired,
                     counters.sessions_evicted,
-                    counters.sessions_failed
+                    counters.sessions_failed,
+                    counters.sessions_killed
                 );
                 self.violate(world.now(), "bounded tables", what, None);
             }

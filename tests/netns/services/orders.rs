@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::farm::{Farm, NETS, Plan, QUICK, farm, server, service};
 use super::host::{Connection, End, Program};
+use crate::ground::said;
 
 const SOON: Duration = Duration::from_secs(3);
 
@@ -133,6 +134,34 @@ fn maintenance_ends_what_is_there_at_once_and_a_service_may_be_taken_out_as_a_wh
         }
         engine.set("service web default");
         sleep(Duration::from_millis(50));
+        for net in NETS {
+            farm.answers(net.client(7), (net.vip(80), 80), 2);
+        }
+    });
+}
+
+#[test]
+fn killed_sessions_are_reset_at_both_ends_others_live_on_and_the_next_are_served() {
+    web(|farm| {
+        let engine = farm.engine();
+        let mut connections: Vec<Connection> =
+            NETS.iter().flat_map(|net| [open(farm, *net), open(farm, *net)]).collect();
+        assert_eq!((engine.server("web/s1").sessions, engine.server("web/s2").sessions), (2, 2));
+
+        let killed = engine.fwlb("kill --server web/s1 --reset --reason ticket --json");
+
+        assert!(killed.status.success(), "{}", said(&killed));
+        let told: serde_json::Value = serde_json::from_slice(&killed.stdout).expect("JSON");
+        assert_eq!((&told[0]["killed"], &told[0]["resets"]), (&2.into(), &4.into()), "{told}");
+        for connection in &mut connections {
+            match connection.server.as_str() {
+                "s1" => assert_eq!(connection.end_within(Duration::from_secs(1)), End::Reset),
+                _ => connection.echo(b"untouched").expect("nobody ended this one"),
+            }
+        }
+        assert_eq!((engine.server("web/s1").sessions, engine.counter("sessions_killed")), (0, 2));
+        let events = String::from_utf8(engine.fwlb("show events").stdout).expect("text");
+        assert!(events.contains("kill server web/s1: 2 ended (ticket) by "), "{events}");
         for net in NETS {
             farm.answers(net.client(7), (net.vip(80), 80), 2);
         }

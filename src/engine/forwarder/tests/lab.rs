@@ -215,7 +215,8 @@ impl Lab {
             let pinned: usize = self.sessions().iter().map(pins).sum();
             assert_eq!(firewall.sessions, pinned as i64, "the gauge of firewall {number} is wrong");
         }
-        let ended = counters.sessions_expired + counters.sessions_evicted + counters.sessions_failed;
+        let ended =
+            counters.sessions_expired + counters.sessions_evicted + counters.sessions_failed + counters.sessions_killed;
         assert_eq!(counters.sessions_created, ended + self.table.len() as u64, "sessions are lost: {counters:?}");
         self.assert_all_were_told(&counters);
         let received: u64 = counters.links.iter().map(|link| link.rx_packets).sum();
@@ -252,7 +253,8 @@ impl Lab {
         let of = |wanted: fn(&EndReason) -> bool| told.iter().filter(|(_, reason)| wanted(reason)).count() as u64;
         assert_eq!(of(|reason| *reason == EndReason::Expired), counters.sessions_expired);
         assert_eq!(of(|reason| *reason == EndReason::Evicted), counters.sessions_evicted);
-        let failed = of(|reason| !matches!(reason, EndReason::Expired | EndReason::Evicted));
+        assert_eq!(of(|reason| *reason == EndReason::Killed), counters.sessions_killed);
+        let failed = of(|reason| !matches!(reason, EndReason::Expired | EndReason::Evicted | EndReason::Killed));
         assert_eq!(failed, counters.sessions_failed);
     }
 }

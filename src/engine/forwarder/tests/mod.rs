@@ -7,6 +7,7 @@ mod failure;
 mod fragments;
 mod ingress;
 mod inside;
+mod kill;
 mod lab;
 mod load;
 mod packets;

@@ -5,7 +5,7 @@ use std::process::Output;
 use std::thread;
 use std::time::Duration;
 
-use fwlb::api::{Answer, Request, SessionFilter};
+use fwlb::api::{Answer, Request, SessionQuestion};
 use fwlb::client::Client;
 use fwlb::engine::view::{CountersView, ServerView, ServiceView, SessionView};
 
@@ -47,9 +47,9 @@ impl Engine {
     }
 
     pub fn sessions(&self) -> Vec<SessionView> {
-        let all = SessionFilter { limit: Some(usize::MAX), ..SessionFilter::default() };
+        let all = SessionQuestion { limit: Some(usize::MAX), ..SessionQuestion::default() };
         match self.ask(&Request::Sessions(all)) {
-            Answer::Sessions(sessions) => sessions,
+            Answer::Sessions(page) => page.rows,
             other => panic!("{other:?}"),
         }
     }

@@ -1,0 +1,66 @@
+//! Requests that occupy their connection: from the end of the head until the last byte of the answer is handed over.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::body::{Body, Bytes, HttpBody};
+use axum::response::Response;
+use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
+
+use super::places::{Busy, Place};
+
+/// Serves requests of one connection.
+#[derive(Debug)]
+pub(super) struct Occupying {
+    router: TowerToHyperService<Router>,
+    place: Place,
+}
+
+impl Occupying {
+    /// Those of the connection that has this place, by this router.
+    pub(super) fn new(router: Router, place: Place) -> Self {
+        Self { router: TowerToHyperService::new(router), place }
+    }
+}
+
+impl Service<hyper::Request<Incoming>> for Occupying {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
+        let busy = self.place.busy();
+        let answer = self.router.call(request);
+        Box::pin(async move { answer.await.map(|answer| answer.map(|body| Body::new(Occupied { body, _busy: busy }))) })
+    }
+}
+
+/// A body until which has gone out its connection is busy.
+struct Occupied {
+    body: Body,
+    _busy: Busy,
+}
+
+impl HttpBody for Occupied {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

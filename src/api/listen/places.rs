@@ -1,0 +1,320 @@
+//! Who holds which connection, and who gives way where there is no room.
+//!
+//! A connection is *busy* from the end of a request's head until the last byte of its answer is on its way, and *idle*
+//! otherwise: silent, in the middle of a head or of a handshake, or between two requests. What is idle costs its owner
+//! nothing to open again, so the longest idle gives way first. No origin may hold so much that the others have no room.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::task::AbortHandle;
+
+/// Whose connections are counted together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// An IPv4 address, or the /64 of an IPv6 address: one subscriber has all of it.
+    Network(IpAddr),
+    /// A process of this machine, by its number; `None`: unknown.
+    Process(Option<i32>),
+}
+
+/// How many connections there may be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    /// Of all origins together.
+    pub(super) of_all: usize,
+    /// Of each origin.
+    pub(super) of_one: usize,
+}
+
+/// The connections of one listener.
+#[derive(Debug, Clone)]
+pub(super) struct Places(Arc<Mutex<Held>>);
+
+#[derive(Debug)]
+struct Held {
+    room: Room,
+    /// Grows with everything that happens: what has a lower one is older.
+    turn: u64,
+    connections: Vec<Connection>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    id: u64,
+    origin: Origin,
+    /// Requests that are being answered.
+    requests: usize,
+    /// The turn of its last change from busy to idle, at first of its beginning.
+    since: u64,
+    /// Ends it.
+    task: Option<AbortHandle>,
+}
+
+/// The place of one connection, free again when this is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    places: Places,
+    id: u64,
+}
+
+/// A request is being answered until this is dropped.
+#[derive(Debug)]
+pub(super) struct Busy {
+    places: Places,
+    id: u64,
+}
+
+/// What becomes of one who comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reception {
+    /// There is room.
+    Welcome,
+    /// There is room once this connection has ended.
+    Instead(u64),
+    /// There is no room.
+    Refused,
+}
+
+impl Origin {
+    /// The origin of a connection over the network.
+    pub(super) fn of(peer: SocketAddr) -> Self {
+        Self::Network(match peer.ip().to_canonical() {
+            IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
+            address @ IpAddr::V4(_) => address,
+        })
+    }
+}
+
+impl Places {
+    pub(super) fn new(room: Room) -> Self {
+        Self(Arc::new(Mutex::new(Held { room, turn: 0, connections: Vec::new() })))
+    }
+
+    /// A place for a connection of `origin`, for which another may have to end; `None` if it has to be refused.
+    pub(super) fn take(&self, origin: Origin) -> Option<Place> {
+        let mut held = self.held();
+        match held.receive(origin) {
+            Reception::Welcome => {}
+            Reception::Instead(other) => {
+                if let Some(task) = held.leave(other).and_then(|other| other.task) {
+                    task.abort();
+                }
+            }
+            Reception::Refused => return None,
+        }
+        let id = held.next_turn();
+        held.connections.push(Connection { id, origin, requests: 0, since: id, task: None });
+        Some(Place { places: self.clone(), id })
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    /// Its number, for [`Places::attended_by`].
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// A request begins.
+    pub(super) fn busy(&self) -> Busy {
+        if let Some(connection) = self.places.held().find(self.id) {
+            connection.requests += 1;
+        }
+        Busy { places: self.places.clone(), id: self.id }
+    }
+}
+
+impl Places {
+    /// The task that serves the connection with that number.
+    pub(super) fn attended_by(&self, id: u64, task: AbortHandle) {
+        if let Some(connection) = self.held().find(id) {
+            connection.task = Some(task);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.places.held().leave(self.id);
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let mut held = self.places.held();
+        let turn = held.next_turn();
+        if let Some(connection) = held.find(self.id) {
+            connection.requests -= 1;
+            connection.since = turn;
+        }
+    }
+}
+
+impl Held {
+    fn next_turn(&mut self) -> u64 {
+        self.turn += 1;
+        self.turn
+    }
+
+    fn find(&mut self, id: u64) -> Option<&mut Connection> {
+        self.connections.iter_mut().find(|connection| connection.id == id)
+    }
+
+    fn leave(&mut self, id: u64) -> Option<Connection> {
+        let at = self.connections.iter().position(|connection| connection.id == id)?;
+        Some(self.connections.swap_remove(at))
+    }
+
+    fn receive(&self, origin: Origin) -> Reception {
+        let own = self.count(origin);
+        if own >= self.room.of_one {
+            return Reception::instead(self.oldest(|one| one.origin == origin && one.is_idle()));
+        }
+        if self.connections.len() < self.room.of_all {
+            return Reception::Welcome;
+        }
+        // Whoever holds most gives way, and among those that hold as much, the longest idle.
+        let most = |idle: bool| {
+            let candidates = self.connections.iter().filter(move |one| !idle || one.is_idle());
+            candidates.map(|one| self.count(one.origin)).max()
+        };
+        let of_the_largest =
+            |idle: bool, count: usize| self.oldest(|one| self.count(one.origin) == count && (!idle || one.is_idle()));
+        match (most(true), most(false)) {
+            (Some(count), _) => Reception::instead(of_the_largest(true, count)),
+            // All are being answered: who holds more than the newcomer would loses one.
+            (None, Some(count)) if count > own + 1 => Reception::instead(of_the_largest(false, count)),
+            (None, _) => Reception::Refused,
+        }
+    }
+
+    fn count(&self, origin: Origin) -> usize {
+        self.connections.iter().filter(|one| one.origin == origin).count()
+    }
+
+    fn oldest(&self, is_wanted: impl Fn(&Connection) -> bool) -> Option<u64> {
+        self.connections.iter().filter(|one| is_wanted(one)).min_by_key(|one| one.since).map(|one| one.id)
+    }
+}
+
+impl Connection {
+    fn is_idle(&self) -> bool {
+        self.requests == 0
+    }
+}
+
+impl Reception {
+    fn instead(other: Option<u64>) -> Self {
+        other.map_or(Self::Refused, Self::Instead)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn origin(number: u8) -> Origin {
+        Origin::of(SocketAddr::from(([192, 0, 2, number], 40_000)))
+    }
+
+    fn places(of_all: usize, of_one: usize) -> Places {
+        Places::new(Room { of_all, of_one })
+    }
+
+    fn ids(places: &Places) -> Vec<u64> {
+        let mut ids: Vec<_> = places.held().connections.iter().map(|one| one.id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    #[test]
+    fn the_longest_idle_gives_way_and_who_is_answered_does_not() {
+        let places = places(3, 3);
+        let [first, second, third] = [(); 3].map(|()| places.take(origin(1)).unwrap());
+        let answering = first.busy();
+        // It was asked and answered since: the third has been idle for longer.
+        drop(second.busy());
+
+        let fourth = places.take(origin(1)).unwrap();
+
+        assert_eq!(ids(&places), [first.id, second.id, fourth.id]);
+        drop(third);
+        assert_eq!(ids(&places).len(), 3, "what gave way is not freed twice");
+        drop(answering);
+    }
+
+    #[test]
+    fn an_origin_at_its_limit_makes_room_for_itself_and_nobody_else_does() {
+        let places = places(8, 2);
+        let other = places.take(origin(1)).unwrap();
+        let own = [(); 2].map(|()| places.take(origin(2)).unwrap());
+        let busy = own.each_ref().map(Place::busy);
+
+        assert!(places.take(origin(2)).is_none(), "both are being answered");
+        assert!(places.take(origin(3)).is_some());
+        drop(busy);
+        assert!(places.take(origin(2)).is_some());
+        assert!(ids(&places).contains(&other.id) && !ids(&places).contains(&own[0].id));
+    }
+
+    #[test]
+    fn where_all_are_answered_who_holds_most_gives_way_to_who_holds_little() {
+        let places = places(4, 3);
+        let many = [(); 3].map(|()| places.take(origin(1)).unwrap());
+        let one = places.take(origin(2)).unwrap();
+        let _busy: Vec<_> = many.iter().chain([&one]).map(Place::busy).collect();
+
+        let _newcomer = places.take(origin(3)).unwrap();
+        assert!(!ids(&places).contains(&many[0].id));
+        let _second = places.take(origin(3)).unwrap();
+        assert!(ids(&places).contains(&one.id) && !ids(&places).contains(&_newcomer.id), "the only idle one");
+    }
+
+    #[test]
+    fn one_subscriber_is_one_origin_whatever_address_it_takes() {
+        let of = |text: &str| Origin::of(text.parse().unwrap());
+        assert_eq!(of("[2001:db8:1:2::7]:1"), of("[2001:db8:1:2:ffff::8]:2"));
+        assert_ne!(of("[2001:db8:1:2::7]:1"), of("[2001:db8:1:3::7]:1"));
+        assert_eq!(of("192.0.2.1:1"), of("[::ffff:192.0.2.1]:2"));
+        assert_ne!(of("192.0.2.1:1"), of("192.0.2.2:1"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_limit_is_passed_and_a_newcomer_is_refused_only_where_all_are_busy(
+            steps in prop::collection::vec((0u8..4, 0u8..6), 1..200),
+        ) {
+            let places = places(6, 3);
+            let mut held: Vec<(Origin, Place, Option<Busy>)> = Vec::new();
+            for (from, what) in steps {
+                match what {
+                    0..3 => match places.take(origin(from)) {
+                        Some(place) => held.push((origin(from), place, None)),
+                        None => {
+                            let inner = places.held();
+                            let own = inner.count(origin(from));
+                            let in_the_way = |one: &&Connection| own < 3 || one.origin == origin(from);
+                            prop_assert!(inner.connections.iter().filter(in_the_way).all(|one| !one.is_idle()));
+                        }
+                    },
+                    3 => drop(held.pop()),
+                    4 => held.iter_mut().for_each(|(_, place, busy)| *busy = Some(place.busy())),
+                    _ => held.iter_mut().for_each(|(_, _, busy)| *busy = None),
+                }
+                // What gave way is dropped by its task.
+                let alive = ids(&places);
+                held.retain(|(_, place, _)| alive.contains(&place.id));
+                prop_assert!(alive.len() <= 6 && alive.len() == held.len());
+                for number in 0..4 {
+                    prop_assert!(places.held().count(origin(number)) <= 3);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! A list of sessions as the answer to a question over HTTP: a page with the number of all and where the next begins, or
+//! everything, told as it is found.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use hyper::body::Frame;
+use tokio::sync::mpsc;
+
+use crate::api::engines::ask;
+use crate::api::parameters::SessionsQuery;
+use crate::api::sessions::{Cursor, LIMIT, PAGE_MAX, SessionPage, SessionQuestion};
+use crate::api::{Answer, ApiError, Backend, Engines, Request};
+use crate::engine::view::SessionView;
+
+/// How many sessions match in all.
+pub(super) const TOTAL: &str = "x-total-count";
+/// Rows that are asked for at once where everything is told: what waits for a slow client, twice.
+const PIECE: usize = 1000;
+
+type Piece = Result<Bytes, ApiError>;
+
+/// Answers `query`.
+pub(super) async fn list<B: Backend>(engines: &Engines<B>, query: SessionsQuery) -> Result<Response, ApiError> {
+    let (named, question) = query.clone().question()?;
+    let asked = engines.meant(named.as_deref())?;
+    match question.limit.unwrap_or(LIMIT) {
+        0 => everything(asked, question, usize::MAX).await,
+        limit if limit > PAGE_MAX => everything(asked, question, limit).await,
+        _ => page(&asked, question, query).await,
+    }
+}
+
+/// One page of each engine.
+async fn page<B: Backend>(
+    asked: &[Arc<B>],
+    question: SessionQuestion,
+    query: SessionsQuery,
+) -> Result<Response, ApiError> {
+    let mut text = Text::default();
+    let mut total = Some(0);
+    let mut next: Option<Cursor> = None;
+    for engine in asked {
+        if has_told_all(engine.as_ref(), &question) {
+            continue;
+        }
+        let page = ask_for(engine, question.clone()).await?;
+        text.add(&page.rows)?;
+        total = total.zip(page.total).map(|(sum, more)| sum + more);
+        match (&mut next, page.next) {
+            (Some(next), Some(more)) => next.join(more),
+            (next @ None, more) => *next = more,
+            (Some(_), None) => {}
+        }
+    }
+    let mut response = json(Body::from(text.end()));
+    let headers = response.headers_mut();
+    if let Some(total) = total.filter(|_| question.after.is_none()) {
+        headers.insert(TOTAL, total.into());
+    }
+    if let Some(next) = next {
+        let query = serde_urlencoded::to_string(query.after(next.to_string()));
+        let query = query.map_err(|error| ApiError::Unavailable(error.to_string()))?;
+        let link = HeaderValue::try_from(format!("</api/v1/sessions?{query}>; rel=\"next\""));
+        headers.insert(header::LINK, link.map_err(|error| ApiError::Unavailable(error.to_string()))?);
+    }
+    Ok(response)
+}
+
+/// All pages of each engine, up to `limit` rows of each. What is wrong with the first of them is answered; if a later one
+/// does not come, the answer breaks off.
+async fn everything<B: Backend>(
+    asked: Vec<Arc<B>>,
+    question: SessionQuestion,
+    limit: usize,
+) -> Result<Response, ApiError> {
+    let mut first = Vec::new();
+    let mut total = 0;
+    for engine in asked {
+        if has_told_all(engine.as_ref(), &question) {
+            continue;
+        }
+        let page = ask_for(&engine, SessionQuestion { limit: Some(PIECE.min(limit)), ..question.clone() }).await?;
+        total += page.total.unwrap_or(0);
+        first.push((engine, page));
+    }
+    let counted = question.after.is_none().then_some(total);
+    let (tell, told) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let mut text = Text::default();
+        for (engine, page) in first {
+            if let Err(error) = follow(&engine, &question, page, limit, &mut text, &tell).await {
+                let _ = tell.send(Err(error)).await;
+                return;
+            }
+        }
+        let _ = tell.send(Ok(text.end())).await;
+    });
+    let mut response = json(Body::new(Pieces(told)));
+    if let Some(total) = counted {
+        response.headers_mut().insert(TOTAL, total.into());
+    }
+    Ok(response)
+}
+
+/// Tells `page` and what follows it, `limit` rows in all.
+async fn follow<B: Backend>(
+    engine: &Arc<B>,
+    question: &SessionQuestion,
+    mut page: SessionPage,
+    limit: usize,
+    text: &mut Text,
+    tell: &mpsc::Sender<Piece>,
+) -> Result<(), ApiError> {
+    let mut left = limit;
+    loop {
+        left = left.saturating_sub(page.rows.len());
+        text.add(&page.rows)?;
+        // Whoever listened has gone.
+        if tell.send(Ok(text.take())).await.is_err() {
+            return Ok(());
+        }
+        let (Some(after), true) = (page.next, left > 0) else { return Ok(()) };
+        let more = SessionQuestion { after: Some(after), limit: Some(PIECE.min(left)), ..question.clone() };
+        page = ask_for(engine, more).await?;
+    }
+}
+
+async fn ask_for<B: Backend>(engine: &Arc<B>, question: SessionQuestion) -> Result<SessionPage, ApiError> {
+    match ask(engine, Request::Sessions(question)).await? {
+        Answer::Sessions(page) => Ok(page),
+        _ => Err(ApiError::Unavailable(format!("engine {} tells no sessions", engine.engine()))),
+    }
+}
+
+fn has_told_all<B: Backend>(engine: &B, question: &SessionQuestion) -> bool {
+    question.after.as_ref().is_some_and(|after| after.of(engine.engine()).is_none())
+}
+
+fn json(body: Body) -> Response {
+    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
+}
+
+/// A JSON array as it grows.
+#[derive(Default)]
+struct Text {
+    written: Vec<u8>,
+    /// A row was written, here or in a piece that was taken.
+    has_rows: bool,
+}
+
+impl Text {
+    fn add(&mut self, rows: &[SessionView]) -> Result<(), ApiError> {
+        for row in rows {
+            self.written.push(if self.has_rows { b',' } else { b'[' });
+            self.has_rows = true;
+            let written = serde_json::to_writer(&mut self.written, row);
+            written.map_err(|error| ApiError::Unavailable(format!("a session is no JSON: {error}")))?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self) -> Bytes {
+        std::mem::take(&mut self.written).into()
+    }
+
+    fn end(mut self) -> Bytes {
+        self.written.extend_from_slice(if self.has_rows { b"]" } else { b"[]" });
+        self.written.into()
+    }
+}
+
+/// The pieces of an answer as its body.
+struct Pieces(mpsc::Receiver<Piece>);
+
+impl HttpBody for Pieces {
+    type Data = Bytes;
+    type Error = ApiError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ApiError>>> {
+        self.0.poll_recv(context).map(|piece| piece.map(|piece| piece.map(Frame::data)))
+    }
+}

@@ -1,0 +1,211 @@
+//! Queries and bodies about sessions.
+
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{Order, Question};
+use crate::api::guard::Caller;
+use crate::api::sessions::{FilterWords, PAGE_MAX, word, word_of};
+use crate::api::{ApiError, Request, SessionFilter, SessionQuestion, SessionSort, TalkerQuestion, TalkersBy};
+
+/// Which sessions; every given part has to match.
+#[derive(Debug, Clone, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct SessionsQuery {
+    /// An address or prefix that the source lies in.
+    source: Option<String>,
+    /// An address or prefix that the destination lies in.
+    destination: Option<String>,
+    /// An address or prefix that an end lies in, before or after translation; of several, with commas between them, each.
+    host: Option<String>,
+    /// A port that an end has, before or after translation; of several, with commas between them, each.
+    port: Option<String>,
+    /// A flow, either direction, before or after translation; ports may be left out: `tcp 198.51.100.7 203.0.113.80:80`.
+    flow: Option<String>,
+    /// `fw1` or `perimeter/fw1`.
+    firewall: Option<String>,
+    /// Virtual service.
+    service: Option<String>,
+    /// `s1` or `web/s1`.
+    server: Option<String>,
+    /// `opening`, `established`, `closing`, `one-way` or `two-way`.
+    state: Option<String>,
+    /// Those with the most of this, the most first: `packets`, `bytes`, `rate` (bits per second), `packet-rate`, `age` or
+    /// `idle`. Rates take half a second to be measured.
+    sort: Option<String>,
+    /// At most so many of each engine; default 1000; 0: all, as they are told.
+    limit: Option<usize>,
+    /// Goes on where another answer ended: what its `Link` says.
+    after: Option<String>,
+    /// The engine; absent: every one.
+    engine: Option<String>,
+}
+
+/// Sums of sessions.
+#[derive(Debug, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct TalkersQuery {
+    /// Whose: `source`, `destination`, `service`, `server` or `firewall`.
+    by: String,
+    /// An address or prefix that the source lies in.
+    source: Option<String>,
+    /// An address or prefix that the destination lies in.
+    destination: Option<String>,
+    /// An address or prefix that an end lies in, before or after translation; of several, with commas between them, each.
+    host: Option<String>,
+    /// A port that an end has, before or after translation; of several, with commas between them, each.
+    port: Option<String>,
+    /// A flow, either direction, before or after translation; ports may be left out.
+    flow: Option<String>,
+    /// `fw1` or `perimeter/fw1`.
+    firewall: Option<String>,
+    /// Virtual service.
+    service: Option<String>,
+    /// `s1` or `web/s1`.
+    server: Option<String>,
+    /// `opening`, `established`, `closing`, `one-way` or `two-way`.
+    state: Option<String>,
+    /// Those with the most of this, the most first: `bytes` (default), `packets`, `rate` (bits per second) or `packet-rate`.
+    sort: Option<String>,
+    /// At most so many of each engine, 1..=10000; default 1000.
+    limit: Option<usize>,
+    /// The engine; absent: every one.
+    engine: Option<String>,
+}
+
+/// Which sessions end; every given part has to match. At least one is given, or `all`.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(in crate::api) struct KillBody {
+    /// An address or prefix that the source lies in.
+    source: Option<String>,
+    /// An address or prefix that the destination lies in.
+    destination: Option<String>,
+    /// Addresses or prefixes, in each of which an end lies, before or after translation.
+    hosts: Vec<String>,
+    /// Ports, each of which an end has, before or after translation.
+    ports: Vec<u16>,
+    /// A flow, either direction, before or after translation; ports may be left out.
+    flow: Option<String>,
+    /// `fw1` or `perimeter/fw1`.
+    firewall: Option<String>,
+    /// Virtual service.
+    service: Option<String>,
+    /// `s1` or `web/s1`.
+    server: Option<String>,
+    /// `opening`, `established`, `closing`, `one-way` or `two-way`.
+    state: Option<String>,
+    /// Every session, instead of a filter.
+    all: bool,
+    /// TCP: the ends are told by a reset, each by the engine on its side.
+    reset: bool,
+    /// Why.
+    reason: Option<String>,
+    /// Who; on the network the name of the token stands for it.
+    by: Option<String>,
+}
+
+impl SessionsQuery {
+    /// The same question after a page that ended there.
+    pub(in crate::api) fn after(self, after: String) -> Self {
+        Self { after: Some(after), ..self }
+    }
+
+    /// The engine that is meant, and what it is asked.
+    pub(in crate::api) fn question(self) -> Result<(Option<String>, SessionQuestion), ApiError> {
+        let Self {
+            source,
+            destination,
+            host,
+            port,
+            flow,
+            firewall,
+            service,
+            server,
+            state,
+            sort,
+            limit,
+            after,
+            engine,
+        } = self;
+        let words = FilterWords { source, destination, host, port, flow, firewall, service, server, state };
+        let sort = sort.map(|sort| word("sort", &sort, &SessionSort::ALL)).transpose()?;
+        if sort.is_some() && limit.is_some_and(|limit| !(1..=PAGE_MAX).contains(&limit)) {
+            return Err(ApiError::BadRequest(format!("with `sort` a `limit` is 1..={PAGE_MAX}")));
+        }
+        if sort.is_some() && after.is_some() {
+            return Err(ApiError::BadRequest(
+                "`sort` lists the first ones: `after` goes on in the table's order".to_owned(),
+            ));
+        }
+        let after = after.map(|after| after.parse()).transpose()?;
+        Ok((engine, SessionQuestion { filter: words.read()?, sort, limit, after }))
+    }
+}
+
+impl From<SessionQuestion> for SessionsQuery {
+    fn from(question: SessionQuestion) -> Self {
+        let SessionQuestion { filter, sort, limit, after } = question;
+        let FilterWords { source, destination, host, port, flow, firewall, service, server, state } = filter.into();
+        let sort = sort.map(|sort| word_of(sort, &SessionSort::ALL).to_owned());
+        let after = after.map(|after| after.to_string());
+        let engine = None;
+        Self { source, destination, host, port, flow, firewall, service, server, state, sort, limit, after, engine }
+    }
+}
+
+impl Question for TalkersQuery {
+    fn request(self) -> Result<(Option<String>, Request), ApiError> {
+        let Self { by, source, destination, host, port, flow, firewall, service, server, state, sort, limit, engine } =
+            self;
+        let words = FilterWords { source, destination, host, port, flow, firewall, service, server, state };
+        let sort = sort.map(|sort| word("sort", &sort, &SessionSort::ALL)).transpose()?.unwrap_or(SessionSort::Bytes);
+        if matches!(sort, SessionSort::Age | SessionSort::Idle) {
+            return Err(ApiError::BadRequest("sums are sorted by bytes, packets, rate or packet-rate".to_owned()));
+        }
+        if limit.is_some_and(|limit| !(1..=PAGE_MAX).contains(&limit)) {
+            return Err(ApiError::BadRequest(format!("`limit` is 1..={PAGE_MAX}")));
+        }
+        let by = word("by", &by, &TalkersBy::ALL)?;
+        Ok((engine, Request::Talkers(TalkerQuestion { filter: words.read()?, by, sort, limit })))
+    }
+}
+
+impl From<TalkerQuestion> for TalkersQuery {
+    fn from(question: TalkerQuestion) -> Self {
+        let TalkerQuestion { filter, by, sort, limit } = question;
+        let FilterWords { source, destination, host, port, flow, firewall, service, server, state } = filter.into();
+        let by = word_of(by, &TalkersBy::ALL).to_owned();
+        let sort = Some(word_of(sort, &SessionSort::ALL).to_owned());
+        let engine = None;
+        Self { by, source, destination, host, port, flow, firewall, service, server, state, sort, limit, engine }
+    }
+}
+
+impl Order for KillBody {
+    fn request(self, caller: &Caller) -> Result<Request, ApiError> {
+        let Self { source, destination, hosts, ports, flow, firewall, service, server, state, all, reset, reason, by } =
+            self;
+        let list = |parts: Vec<String>| (!parts.is_empty()).then(|| parts.join(","));
+        let (host, port) = (list(hosts), list(ports.iter().map(ToString::to_string).collect()));
+        let filter = FilterWords { source, destination, host, port, flow, firewall, service, server, state }.read()?;
+        match (filter.is_all(), all) {
+            (true, false) => Err(ApiError::BadRequest("say which sessions are to end, or `all`".to_owned())),
+            (false, true) => Err(ApiError::BadRequest("either a filter or `all`, not both".to_owned())),
+            (true, true) | (false, false) => Ok(Request::Kill { filter, reset, reason, by: caller.by(by.as_deref()) }),
+        }
+    }
+}
+
+impl KillBody {
+    /// What ends the sessions of `filter`.
+    pub(in crate::api) fn new(filter: SessionFilter, reset: bool, reason: Option<String>, by: String) -> Self {
+        let all = filter.is_all();
+        let hosts = filter.hosts.iter().map(ToString::to_string).collect();
+        let ports = filter.ports.clone();
+        let FilterWords { source, destination, host: _, port: _, flow, firewall, service, server, state } =
+            filter.into();
+        let by = Some(by);
+        Self { source, destination, hosts, ports, flow, firewall, service, server, state, all, reset, reason, by }
+    }
+}

@@ -1,0 +1,372 @@
+//! What is asked of live sessions: which are meant, in which order, and how a long list is told in pages.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize, Serializer};
+use utoipa::ToSchema;
+
+use crate::api::ApiError;
+use crate::engine::view::SessionView;
+use crate::flow::FlowPattern;
+
+/// Rows of an answer to a question that sets no limit.
+pub const LIMIT: usize = 1000;
+/// Rows of one answer of an engine, at most; a longer list is told in pages, and a sorted one is not longer.
+pub const PAGE_MAX: usize = 10_000;
+/// States of sessions.
+pub const STATES: [&str; 5] = ["opening", "established", "closing", "one-way", "two-way"];
+/// Hosts or ports of one filter, at most.
+const PARTS_MAX: usize = 16;
+
+/// Which sessions are meant; every given part has to match.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SessionFilter {
+    /// An address or prefix that the source lies in.
+    pub source: Option<IpNet>,
+    /// An address or prefix that the destination lies in.
+    pub destination: Option<IpNet>,
+    /// Addresses or prefixes, in each of which an end lies, before or after translation.
+    pub hosts: Vec<IpNet>,
+    /// Ports, each of which an end has, before or after translation.
+    pub ports: Vec<u16>,
+    /// A flow, either direction, before or after translation.
+    pub flow: Option<FlowPattern>,
+    /// `fw1` or `perimeter/fw1`.
+    pub firewall: Option<String>,
+    /// Virtual service.
+    pub service: Option<String>,
+    /// `s1` or `web/s1`.
+    pub server: Option<String>,
+    /// One of [`STATES`].
+    pub state: Option<String>,
+}
+
+/// `show sessions`: which, how many, in which order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SessionQuestion {
+    /// Which.
+    pub filter: SessionFilter,
+    /// The first of this order; `None`: in the order of the table, which pages go through.
+    pub sort: Option<SessionSort>,
+    /// At most so many; `None`: [`LIMIT`]; 0: as many as one answer holds.
+    pub limit: Option<usize>,
+    /// Goes on after a page that ended here.
+    pub after: Option<Cursor>,
+}
+
+/// What sessions are ordered by, largest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SessionSort {
+    /// Packets since they were opened.
+    Packets,
+    /// Bytes since they were opened.
+    Bytes,
+    /// Bits per second.
+    Rate,
+    /// Packets per second.
+    PacketRate,
+    /// Since they were opened.
+    Age,
+    /// Since their last packet.
+    Idle,
+}
+
+impl SessionSort {
+    /// All of them, by their words.
+    pub const ALL: [(&str, Self); 6] = [
+        ("packets", Self::Packets),
+        ("bytes", Self::Bytes),
+        ("rate", Self::Rate),
+        ("packet-rate", Self::PacketRate),
+        ("age", Self::Age),
+        ("idle", Self::Idle),
+    ];
+
+    /// True if it takes two looks at the sessions, half a second apart.
+    pub fn is_rate(self) -> bool {
+        match self {
+            Self::Rate | Self::PacketRate => true,
+            Self::Packets | Self::Bytes | Self::Age | Self::Idle => false,
+        }
+    }
+}
+
+/// `show sessions --by`: sums of the sessions that are meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TalkerQuestion {
+    /// Which sessions.
+    pub filter: SessionFilter,
+    /// Whose sums.
+    pub by: TalkersBy,
+    /// In which order: by bytes, packets, or their rates.
+    pub sort: SessionSort,
+    /// At most so many; `None`: [`LIMIT`].
+    pub limit: Option<usize>,
+}
+
+/// Whose sums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum TalkersBy {
+    /// Addresses that opened sessions.
+    Source,
+    /// Addresses to which sessions were opened.
+    Destination,
+    /// Virtual services.
+    Service,
+    /// Real servers.
+    Server,
+    /// Firewalls; a session through two of them counts at both.
+    Firewall,
+}
+
+impl TalkersBy {
+    /// All of them, by their words.
+    pub const ALL: [(&str, Self); 5] = [
+        ("source", Self::Source),
+        ("destination", Self::Destination),
+        ("service", Self::Service),
+        ("server", Self::Server),
+        ("firewall", Self::Firewall),
+    ];
+}
+
+/// The value of `words` that `text` names.
+pub fn word<T: Copy>(what: &str, text: &str, words: &[(&str, T)]) -> Result<T, ApiError> {
+    words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or_else(|| {
+        let all: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+        ApiError::BadRequest(format!("`{what}` is one of {}; found {text:?}", all.join(", ")))
+    })
+}
+
+/// The word of `value` among `words`.
+pub fn word_of<T: Copy + PartialEq>(value: T, words: &[(&'static str, T)]) -> &'static str {
+    words.iter().find(|(_, one)| *one == value).map_or("", |(word, _)| word)
+}
+
+/// Where a page ended: for each engine that has more, the place in its table where the next begins.
+///
+/// Written `outer:1000,inner:2048`; to be handed back as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Cursor(BTreeMap<String, u32>);
+
+impl Cursor {
+    /// The next page of `engine` begins at `place`.
+    pub fn at(engine: &str, place: u32) -> Self {
+        Self(BTreeMap::from([(engine.to_owned(), place)]))
+    }
+
+    /// Where the next page of `engine` begins; `None` if it has told everything.
+    pub fn of(&self, engine: &str) -> Option<u32> {
+        self.0.get(engine).copied()
+    }
+
+    /// Adds where another engine's page ended.
+    pub fn join(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().enumerate().try_for_each(|(number, (engine, place))| {
+            let comma = if number > 0 { "," } else { "" };
+            write!(f, "{comma}{engine}:{place}")
+        })
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = ApiError;
+
+    fn from_str(text: &str) -> Result<Self, ApiError> {
+        let one = |part: &str| {
+            let (engine, place) = part.rsplit_once(':')?;
+            Some((engine.to_owned(), place.parse().ok()?)).filter(|(engine, _): &(String, u32)| !engine.is_empty())
+        };
+        text.split(',').map(one).collect::<Option<_>>().map(Self).ok_or_else(|| {
+            ApiError::BadRequest(format!("`after` is where a page before ended, as ENGINE:PLACE; found {text:?}"))
+        })
+    }
+}
+
+/// Some of the sessions that are meant. As JSON it is the list of them.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct SessionPage {
+    /// These.
+    pub rows: Vec<SessionView>,
+    /// How many there are in all; `None` if that was not counted, as for pages after the first.
+    pub total: Option<u64>,
+    /// Where the next page begins; `None`: there is none.
+    pub next: Option<Cursor>,
+}
+
+impl From<Vec<SessionView>> for SessionPage {
+    /// Rows of which it is not known whether they are all.
+    fn from(rows: Vec<SessionView>) -> Self {
+        Self { rows, total: None, next: None }
+    }
+}
+
+impl Serialize for SessionPage {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.rows.serialize(serializer)
+    }
+}
+
+impl SessionFilter {
+    /// True if every session is meant.
+    pub fn is_all(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl fmt::Display for SessionFilter {
+    /// As it is typed after `show sessions`; `all` for every session.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { source, destination, hosts, ports, flow, firewall, service, server, state } = self;
+        let mut words = Vec::new();
+        let mut say = |option: &str, value: String| words.push(format!("{option} {value}"));
+        source.iter().for_each(|source| say("source", short(source)));
+        destination.iter().for_each(|destination| say("destination", short(destination)));
+        hosts.iter().for_each(|host| say("host", short(host)));
+        ports.iter().for_each(|port| say("port", port.to_string()));
+        flow.iter().for_each(|flow| say("flow", flow.to_string()));
+        firewall.iter().for_each(|firewall| say("firewall", firewall.clone()));
+        service.iter().for_each(|service| say("service", service.clone()));
+        server.iter().for_each(|server| say("server", server.clone()));
+        state.iter().for_each(|state| say("state", state.clone()));
+        f.write_str(if words.is_empty() { "all".to_owned() } else { words.join(", ") }.as_str())
+    }
+}
+
+/// A prefix, or the address where it is one.
+fn short(prefix: &IpNet) -> String {
+    match prefix.prefix_len() == prefix.max_prefix_len() {
+        true => prefix.addr().to_string(),
+        false => prefix.to_string(),
+    }
+}
+
+/// What stands in a query or body of a filter, as text.
+#[derive(Debug, Default)]
+pub(super) struct FilterWords {
+    pub(super) source: Option<String>,
+    pub(super) destination: Option<String>,
+    /// Several stand with commas between them.
+    pub(super) host: Option<String>,
+    /// Several stand with commas between them.
+    pub(super) port: Option<String>,
+    pub(super) flow: Option<String>,
+    pub(super) firewall: Option<String>,
+    pub(super) service: Option<String>,
+    pub(super) server: Option<String>,
+    pub(super) state: Option<String>,
+}
+
+impl FilterWords {
+    /// What they mean.
+    pub(super) fn read(self) -> Result<SessionFilter, ApiError> {
+        let Self { source, destination, host, port, flow, firewall, service, server, state } = self;
+        let prefix = |text: Option<String>| text.as_deref().map(super::address_or_prefix).transpose();
+        let parts = |text: Option<String>| -> Result<Vec<String>, ApiError> {
+            let parts: Vec<_> =
+                text.iter().flat_map(|text| text.split(',')).map(|part| part.trim().to_owned()).collect();
+            match parts.len() {
+                0..=PARTS_MAX => Ok(parts),
+                _ => Err(ApiError::BadRequest(format!("at most {PARTS_MAX} hosts or ports in one filter"))),
+            }
+        };
+        let bad_port = |text: &str| ApiError::BadRequest(format!("a port is 0..=65535, found {text:?}"));
+        if let Some(state) = &state {
+            word("state", state, &STATES.map(|state| (state, ())))?;
+        }
+        Ok(SessionFilter {
+            source: prefix(source)?,
+            destination: prefix(destination)?,
+            hosts: parts(host)?.iter().map(|host| super::address_or_prefix(host)).collect::<Result<_, _>>()?,
+            ports: parts(port)?
+                .iter()
+                .map(|port| port.parse().map_err(|_| bad_port(port)))
+                .collect::<Result<_, _>>()?,
+            flow: flow
+                .map(|flow| flow.parse())
+                .transpose()
+                .map_err(|error: crate::flow::text::FlowTextError| ApiError::BadRequest(error.to_string()))?,
+            firewall,
+            service,
+            server,
+            state,
+        })
+    }
+}
+
+impl From<SessionFilter> for FilterWords {
+    fn from(filter: SessionFilter) -> Self {
+        let SessionFilter { source, destination, hosts, ports, flow, firewall, service, server, state } = filter;
+        let text = |prefix: Option<IpNet>| prefix.map(|prefix| prefix.to_string());
+        let list = |parts: Vec<String>| (!parts.is_empty()).then(|| parts.join(","));
+        Self {
+            source: text(source),
+            destination: text(destination),
+            host: list(hosts.iter().map(ToString::to_string).collect()),
+            port: list(ports.iter().map(ToString::to_string).collect()),
+            flow: flow.map(|flow| flow.to_string()),
+            firewall,
+            service,
+            server,
+            state,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_read_as_it_was_written_and_nothing_else_is_one() {
+        let mut cursor = Cursor::at("outer", 1000);
+        cursor.join(Cursor::at("in.ner-2", 7));
+
+        assert_eq!(cursor.to_string(), "in.ner-2:7,outer:1000");
+        assert_eq!(cursor.to_string().parse(), Ok(cursor.clone()));
+        assert_eq!((cursor.of("outer"), cursor.of("other")), (Some(1000), None));
+        for text in ["", "outer", "outer:", ":7", "outer:-1", "outer:4294967296", "outer:1,,inner:2"] {
+            let refused = text.parse::<Cursor>().unwrap_err().to_string();
+            assert!(refused.contains("ENGINE:PLACE"), "{text}: {refused}");
+        }
+    }
+
+    #[test]
+    fn a_filter_is_told_as_it_is_typed() {
+        assert_eq!(SessionFilter::default().to_string(), "all");
+        let filter = SessionFilter {
+            source: Some("198.51.100.7/32".parse().unwrap()),
+            hosts: vec!["2001:db8::/32".parse().unwrap()],
+            ports: vec![80, 443],
+            server: Some("web/s1".to_owned()),
+            ..SessionFilter::default()
+        };
+        assert_eq!(filter.to_string(), "source 198.51.100.7, host 2001:db8::/32, port 80, port 443, server web/s1");
+    }
+
+    #[test]
+    fn words_that_mean_nothing_are_told_what_was_expected() {
+        let refused = |words: FilterWords| words.read().unwrap_err().to_string();
+        let empty = FilterWords::default;
+        assert!(refused(FilterWords { host: Some("10.0.0.1,nobody".into()), ..empty() }).contains("\"nobody\""));
+        assert!(refused(FilterWords { port: Some("80,http".into()), ..empty() }).contains("0..=65535, found \"http\""));
+        assert!(refused(FilterWords { port: Some("70000".into()), ..empty() }).contains("0..=65535"));
+        assert!(refused(FilterWords { port: Some("1,".repeat(17)), ..empty() }).contains("at most 16"));
+        assert!(refused(FilterWords { flow: Some("tcp 1.2.3.4".into()), ..empty() }).contains("a flow is PROTO"));
+        let state = refused(FilterWords { state: Some("established ".into()), ..empty() });
+        assert!(state.contains("opening, established, closing, one-way, two-way"), "{state}");
+        let by = word("by", "sauce", &TalkersBy::ALL).unwrap_err().to_string();
+        assert!(by.contains("source, destination, service, server, firewall") && by.contains("sauce"), "{by}");
+    }
+}

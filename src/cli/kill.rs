@@ -1,0 +1,148 @@
+//! `fwlb kill`: ends sessions.
+
+use std::io::{self, BufRead, IsTerminal};
+use std::process::ExitCode;
+
+use anyhow::bail;
+use serde_json::Value;
+
+use crate::api::{Answer, Request, SessionFilter, SessionQuestion};
+use crate::cli::filter::FilterArgs;
+use crate::cli::output;
+use crate::cli::reach::{Engine, Reach, ask, block_on, is_unknown, whoami};
+use crate::engine::view::KillView;
+
+/// More sessions than these are not ended without a yes.
+const UNASKED: u64 = 10;
+
+/// End live sessions
+///
+/// Every session that matches all of the filter is forgotten at once, by every engine that knows the names in it unless -s or
+/// -e picks one; its next packet is that of an unknown flow. More than ten are counted first and asked about.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Every session, instead of a filter
+    #[arg(long)]
+    all: bool,
+    /// TCP: tell the ends by a reset, each by the engine on its side
+    #[arg(long)]
+    reset: bool,
+    /// End more than ten without asking
+    #[arg(short, long)]
+    yes: bool,
+    /// Why; it is told with the event
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  fwlb kill --source 198.51.100.7 --reason \"ticket 4711\"
+  fwlb kill --server web/s1 --state established --reset --yes
+  fwlb kill --flow \"tcp 198.51.100.7:40000 203.0.113.80:80\"";
+
+/// An engine that knows what is meant, and how many of its sessions that are.
+struct Meant {
+    engine: Engine,
+    sessions: u64,
+}
+
+pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
+    let filter = args.filter.filter();
+    match (filter.is_all(), args.all) {
+        (true, false) => return Ok(output::usage("say which sessions, as with --source ADDRESS, or --all")),
+        (false, true) => return Ok(output::usage("either a filter or --all, not both")),
+        (true, true) | (false, false) => {}
+    }
+    let engines = reach.engines()?;
+    block_on(async {
+        let meant = count(engines, &filter).await?;
+        let total: u64 = meant.iter().map(|one| one.sessions).sum();
+        if total > UNASKED && !args.yes && !confirm(&meant, total)? {
+            output::complain("nothing was ended");
+            return Ok(ExitCode::FAILURE);
+        }
+        kill(args, reach, meant, &filter).await
+    })?
+}
+
+/// How many sessions are meant, at every engine that knows the names in `filter`; at least one does.
+async fn count(engines: Vec<Engine>, filter: &SessionFilter) -> anyhow::Result<Vec<Meant>> {
+    let mut meant = Vec::new();
+    let mut unknown = None;
+    for engine in engines {
+        let first = SessionQuestion { filter: filter.clone(), limit: Some(1), ..SessionQuestion::default() };
+        match ask(&engine, &Request::Sessions(first)).await {
+            Ok((_, Answer::Sessions(page))) => {
+                let sessions = page.total.unwrap_or(page.rows.len() as u64);
+                meant.push(Meant { engine, sessions });
+            }
+            Ok(_) => {}
+            Err(error) if is_unknown(&error) => unknown = Some(error),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    match unknown {
+        Some(error) if meant.is_empty() => Err(error.into()),
+        Some(_) | None => Ok(meant),
+    }
+}
+
+/// Asks on the terminal; without one it is an error.
+fn confirm(meant: &[Meant], total: u64) -> anyhow::Result<bool> {
+    let parts: Vec<_> = meant.iter().map(|one| format!("{} {}", one.engine.name, one.sessions)).collect();
+    let parts = parts.join(", ");
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        bail!(
+            "{total} sessions match ({parts}); nothing was ended\nto end more than {UNASKED} without being asked, say --yes"
+        );
+    }
+    output::print_error(&format!("End {total} sessions ({parts})? [y/N] "));
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+async fn kill(args: &Args, reach: &Reach, meant: Vec<Meant>, filter: &SessionFilter) -> anyhow::Result<ExitCode> {
+    let mut rows = Vec::new();
+    let mut ended = 0;
+    let mut failures = Vec::new();
+    for Meant { engine, sessions } in meant {
+        let request =
+            Request::Kill { filter: filter.clone(), reset: args.reset, reason: args.reason.clone(), by: whoami() };
+        let (value, killed) = if sessions == 0 {
+            let none = KillView { engine: engine.name.clone(), killed: 0, resets: 0 };
+            (serde_json::to_value([&none])?, vec![none])
+        } else {
+            match ask(&engine, &request).await {
+                Ok((value, Answer::Killed(killed))) => (value, killed),
+                Ok(_) => continue,
+                Err(error) => {
+                    failures.push(error);
+                    continue;
+                }
+            }
+        };
+        for KillView { engine, killed, resets } in killed {
+            ended += killed;
+            if !reach.json {
+                let told = if args.reset { format!(", {resets} resets sent") } else { String::new() };
+                output::print(&format!("{engine}: {killed} sessions ended{told}\n"))?;
+            }
+        }
+        rows.extend(value.as_array().into_iter().flatten().cloned());
+    }
+    if reach.json {
+        output::print_json(&Value::Array(rows))?;
+    }
+    for failure in &failures {
+        output::complain(&failure.to_string());
+    }
+    if ended == 0 && failures.is_empty() {
+        output::print_error("no sessions match\n");
+    }
+    Ok(if ended > 0 && failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,55 @@
+//! What the head of an answer says about a list of which it holds a page.
+
+use hyper::HeaderMap;
+use hyper::header::LINK;
+use serde::Deserialize;
+
+use crate::api::{Cursor, SessionPage};
+
+/// How many rows there are in all.
+const TOTAL: &str = "x-total-count";
+
+/// The page with what its head says.
+pub(super) fn placed(page: SessionPage, headers: &HeaderMap) -> SessionPage {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    SessionPage {
+        total: text(TOTAL).and_then(|total| total.parse().ok()),
+        next: text(LINK.as_str()).and_then(next),
+        ..page
+    }
+}
+
+/// Where the next page begins, of `</api/v1/sessions?after=...>; rel="next"`.
+fn next(link: &str) -> Option<Cursor> {
+    #[derive(Deserialize)]
+    struct Query {
+        after: String,
+    }
+    let (target, parameters) = link.strip_prefix('<')?.split_once('>')?;
+    let (_, query) = target.split_once('?')?;
+    let query = serde_urlencoded::from_str::<Query>(query).ok().filter(|_| parameters.contains("rel=\"next\""))?;
+    query.after.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_head_of_an_answer_says_how_many_there_are_and_where_to_go_on() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(placed(SessionPage::default(), &headers), SessionPage::default());
+        headers.insert(TOTAL, "2849".parse().unwrap());
+        let link = "</api/v1/sessions?limit=1000&after=outer%3A1000%2Cinner%3A7>; rel=\"next\"";
+        headers.insert(LINK, link.parse().unwrap());
+
+        let page = placed(SessionPage::default(), &headers);
+
+        assert_eq!(page.total, Some(2849));
+        assert_eq!(page.next, Some("outer:1000,inner:7".parse().unwrap()));
+        for other in ["</api/v1/sessions?after=outer:1>; rel=\"prev\"", "</x>; rel=\"next\"", "nonsense"] {
+            headers.insert(LINK, other.parse().unwrap());
+            assert_eq!(placed(SessionPage::default(), &headers).next, None, "{other}");
+        }
+    }
+}

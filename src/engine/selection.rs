@@ -1,0 +1,182 @@
+//! Which sessions an operator means, once the names in his words are numbers of a snapshot.
+
+use arrayvec::ArrayVec;
+use ipnet::IpNet;
+
+use crate::flow::{CanonicalKey, Direction, FlowKey, FlowPattern};
+use crate::id::{FirewallId, ServerId, ServiceId};
+use crate::session::{Bound, Session};
+use crate::time::Instant;
+
+/// What has to hold of a session; every given part has to. A session that a service translates has two legs: `hosts`, `ports`
+/// and `flow` mean both, and one of them has to show all that they ask for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Selection {
+    /// Whoever opened it lies in this.
+    pub source: Option<IpNet>,
+    /// The other end, as the first packet named it, lies in this.
+    pub destination: Option<IpNet>,
+    /// An end lies in each of these.
+    pub hosts: Vec<IpNet>,
+    /// An end has each of these ports.
+    pub ports: Vec<u16>,
+    /// It is of this flow, either direction.
+    pub flow: Option<FlowPattern>,
+    /// It is pinned to one of these firewalls.
+    pub firewalls: Option<Vec<FirewallId>>,
+    /// It is of this service.
+    pub service: Option<ServiceId>,
+    /// It is at one of these servers.
+    pub servers: Option<Vec<ServerId>>,
+    /// Its state has this name.
+    pub state: Option<String>,
+    /// It was opened up to this moment.
+    pub opened_until: Option<Instant>,
+}
+
+impl Selection {
+    /// True if every session is meant.
+    pub fn is_all(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// False if no session with this key can be meant: asked before more of the session is read.
+    pub fn may_match(&self, key: &CanonicalKey) -> bool {
+        let flow = key.oriented(Direction::LowToHigh);
+        self.between(&flow) || self.between(&flow.reversed())
+    }
+
+    /// True if the session is meant.
+    pub fn matches(&self, key: &CanonicalKey, session: &Session, bound: Option<&Bound>) -> bool {
+        // Every part is taken apart, so that one that is added is asked for here.
+        let Self {
+            source: _,
+            destination: _,
+            hosts: _,
+            ports: _,
+            flow: _,
+            firewalls,
+            service,
+            servers,
+            state,
+            opened_until,
+        } = self;
+        let outside = key.oriented(session.opened);
+        let pinned = |wanted: &Vec<FirewallId>| {
+            let pins = [session.toward_low, session.toward_high];
+            pins.iter().flatten().any(|pin| wanted.contains(&pin.firewall))
+        };
+        self.between(&outside)
+            && self.has_leg(&outside, bound)
+            && firewalls.as_ref().is_none_or(pinned)
+            && service.is_none_or(|wanted| bound.is_some_and(|bound| bound.service == wanted))
+            && servers.as_ref().is_none_or(|wanted| bound.is_some_and(|bound| wanted.contains(&bound.server)))
+            && state.as_deref().is_none_or(|wanted| wanted == session.state.name())
+            && opened_until.is_none_or(|until| session.created <= until)
+    }
+
+    /// True if a flow that was opened from its source lies between the ends that are meant.
+    fn between(&self, flow: &FlowKey) -> bool {
+        let holds = |prefix: &Option<IpNet>, address| prefix.is_none_or(|prefix| prefix.contains(&address));
+        holds(&self.source, flow.source.address) && holds(&self.destination, flow.destination.address)
+    }
+
+    /// True if a leg shows all that is asked of either end.
+    fn has_leg(&self, outside: &FlowKey, bound: Option<&Bound>) -> bool {
+        if self.hosts.is_empty() && self.ports.is_empty() && self.flow.is_none() {
+            return true;
+        }
+        let mut legs = ArrayVec::<FlowKey, 2>::new();
+        legs.push(*outside);
+        legs.extend(bound.and_then(|bound| bound.inside));
+        legs.iter().any(|leg| {
+            let ends = [leg.source, leg.destination];
+            self.hosts.iter().all(|host| ends.iter().any(|end| host.contains(&end.address)))
+                && self.ports.iter().all(|port| ends.iter().any(|end| end.port == *port))
+                && self.flow.is_none_or(|pattern| pattern.matches(leg))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::text;
+
+    fn session(flow: &str) -> (CanonicalKey, Session) {
+        let (key, direction) = text::parse(flow).unwrap().canonical();
+        (key, Session::new(&key, direction, Instant::from_millis(10)))
+    }
+
+    /// Whether `selection` means the session that `flow` opened, which a service sends on as `inside`.
+    fn means(selection: &Selection, flow: &str, inside: Option<&str>) -> bool {
+        let (key, session) = session(flow);
+        let bound = inside.map(|inside| Bound {
+            service: ServiceId(1),
+            server: ServerId(2),
+            fall: 0,
+            inside: Some(text::parse(inside).unwrap()),
+        });
+        let matches = selection.matches(&key, &session, bound.as_ref());
+        assert!(!matches || selection.may_match(&key), "what is meant is never passed over");
+        matches
+    }
+
+    const OUTSIDE: &str = "tcp 198.51.100.7:40000 203.0.113.80:80";
+    const INSIDE: &str = "tcp 198.51.100.7:40000 10.10.20.11:8080";
+
+    #[test]
+    fn source_and_destination_are_as_the_session_was_opened() {
+        let from = |source: &str| Selection { source: Some(source.parse().unwrap()), ..Selection::default() };
+        let to = |to: &str| Selection { destination: Some(to.parse().unwrap()), ..Selection::default() };
+        assert!(means(&from("198.51.100.0/24"), OUTSIDE, None) && means(&to("203.0.113.80/32"), OUTSIDE, None));
+        assert!(!means(&from("203.0.113.80/32"), OUTSIDE, None) && !means(&to("198.51.100.0/24"), OUTSIDE, None));
+        let (key, _) = session(OUTSIDE);
+        assert!(!from("192.0.2.0/24").may_match(&key));
+    }
+
+    #[test]
+    fn hosts_ports_and_flows_are_of_either_end_and_of_either_leg() {
+        let host = |host: &str| Selection { hosts: vec![host.parse().unwrap()], ..Selection::default() };
+        let port = |port| Selection { ports: vec![port], ..Selection::default() };
+        for of_a_leg in [host("198.51.100.7/32"), host("203.0.113.80/32"), host("10.10.20.0/24"), port(8080), port(80)]
+        {
+            assert!(means(&of_a_leg, OUTSIDE, Some(INSIDE)), "{of_a_leg:?}");
+        }
+        for of_none in [host("192.0.2.1/32"), port(443)] {
+            assert!(!means(&of_none, OUTSIDE, Some(INSIDE)), "{of_none:?}");
+        }
+        assert!(!means(&host("10.10.20.11/32"), OUTSIDE, None));
+        // No packet shows both.
+        let apart = Selection { ports: vec![80], ..host("10.10.20.11/32") };
+        assert!(!means(&apart, OUTSIDE, Some(INSIDE)));
+        let flow = |flow: &str| Selection { flow: Some(flow.parse().unwrap()), ..Selection::default() };
+        assert!(means(&flow("tcp 203.0.113.80:80 198.51.100.7"), OUTSIDE, None));
+        assert!(means(&flow("tcp 198.51.100.7 10.10.20.11"), OUTSIDE, Some(INSIDE)));
+        assert!(!means(&flow("udp 203.0.113.80:80 198.51.100.7"), OUTSIDE, None));
+    }
+
+    #[test]
+    fn every_part_has_to_hold() {
+        let all = Selection::default();
+        assert!(all.is_all() && means(&all, OUTSIDE, None));
+        for not_so in [
+            Selection { firewalls: Some(vec![FirewallId(0)]), ..Selection::default() },
+            Selection { firewalls: Some(vec![]), ..Selection::default() },
+            Selection { service: Some(ServiceId(2)), ..Selection::default() },
+            Selection { servers: Some(vec![ServerId(1)]), ..Selection::default() },
+            Selection { state: Some("established".to_owned()), ..Selection::default() },
+            Selection { opened_until: Some(Instant::from_millis(9)), ..Selection::default() },
+        ] {
+            assert!(!not_so.is_all() && !means(&not_so, OUTSIDE, Some(INSIDE)), "{not_so:?}");
+        }
+        let so = Selection {
+            service: Some(ServiceId(1)),
+            servers: Some(vec![ServerId(2)]),
+            state: Some("opening".to_owned()),
+            opened_until: Some(Instant::from_millis(10)),
+            ..Selection::default()
+        };
+        assert!(means(&so, OUTSIDE, Some(INSIDE)) && !means(&so, OUTSIDE, None));
+    }
+}

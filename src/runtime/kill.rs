@@ -1,0 +1,60 @@
+//! `kill`: an operator's order to end sessions, on its way to the workers and back.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::Semaphore;
+use tokio::time::sleep;
+
+use super::backend::{EngineBackend, Reply};
+use super::sessions;
+use super::worker::Mail;
+use crate::api::{Answer, ApiError, SessionFilter};
+use crate::engine::forwarder::KillOrder;
+use crate::engine::view::{EventView, KillView};
+use crate::time::Duration;
+
+/// How often it is asked whether the workers are through.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// Orders that an engine's workers work on at once: each costs them a look at every session.
+pub(super) fn at_once() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(1))
+}
+
+impl EngineBackend {
+    /// Ends the sessions that `filter` means. Whoever asked may leave: what was begun is done, and told as an event.
+    pub(super) async fn kill(&self, filter: SessionFilter, reset: bool, reason: Option<String>, by: String) -> Reply {
+        let selection = sessions::select(&filter, &self.snapshot())?;
+        let unavailable = |error: &dyn std::error::Error| ApiError::Unavailable(error.to_string());
+        let turn = Arc::clone(&self.kills).acquire_owned().await.map_err(|error| unavailable(&error))?;
+        let order = self
+            .on_control(move |control| {
+                let order = Arc::new(KillOrder::new(selection, reset, control.workers.len(), control.now()));
+                control.workers.iter().for_each(|worker| worker.tell(Mail::Kill(Arc::clone(&order))));
+                order
+            })
+            .await?;
+        let shared = Arc::clone(&self.shared);
+        let work = tokio::spawn(async move {
+            let _turn = turn;
+            while !order.is_done() && !shared.stop.load(Ordering::Relaxed) {
+                sleep(LOOK).await;
+            }
+            let (killed, resets) = order.counts();
+            shared.event(EventView {
+                seq: 0,
+                at: String::new(),
+                kind: "kill".to_owned(),
+                subject: filter.to_string(),
+                from: None,
+                to: Some(format!("{killed} ended")),
+                reason,
+                by: Some(by),
+                lasted_ms: None,
+            });
+            KillView { engine: shared.engine.clone(), killed, resets }
+        });
+        work.await.map(|done| Answer::Killed(vec![done])).map_err(|error| unavailable(&error))
+    }
+}

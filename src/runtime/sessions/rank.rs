@@ -1,0 +1,136 @@
+//! The sessions that have most of something, found in one walk that keeps no more than are asked for.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use super::{Walk, view};
+use crate::api::sessions::{LIMIT, PAGE_MAX};
+use crate::api::{SessionPage, SessionSort};
+use crate::engine::Selection;
+use crate::session::{Session, SessionId, SessionTable};
+use crate::time::{Duration, Instant};
+
+/// What sessions had carried at an earlier moment: rates are what they have carried since. 24 bytes for each session that
+/// was meant.
+#[derive(Debug)]
+pub struct Carried {
+    at: Instant,
+    /// In the order of the table.
+    sessions: Vec<(SessionId, u64, u64)>,
+}
+
+/// What a session carried in a time.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Rate {
+    pub(super) packets: u64,
+    pub(super) bytes: u64,
+}
+
+impl Carried {
+    /// What they have carried up to now.
+    pub fn by(table: &SessionTable, selection: &Selection, now: Instant) -> Self {
+        let mut sessions = Vec::new();
+        table.walk(
+            0,
+            |key| selection.may_match(key),
+            |id, key, session, bound| {
+                if selection.matches(key, session, bound) {
+                    sessions.push((id, session.packets, session.bytes));
+                }
+                true
+            },
+        );
+        Self { at: now, sessions }
+    }
+
+    /// When they were looked at.
+    pub fn at(&self) -> Instant {
+        self.at
+    }
+
+    /// What each has carried since, to be asked for in the order of the table.
+    pub(super) fn since(&self) -> impl FnMut(SessionId, &Session) -> Rate {
+        let mut earlier = self.sessions.iter().peekable();
+        move |id, session| {
+            while earlier.next_if(|(other, _, _)| other.slot < id.slot).is_some() {}
+            // One that was opened since has carried everything since.
+            let (packets, bytes) = match earlier.peek() {
+                Some((same, packets, bytes)) if *same == id => (*packets, *bytes),
+                Some(_) | None => (0, 0),
+            };
+            Rate { packets: session.packets.saturating_sub(packets), bytes: session.bytes.saturating_sub(bytes) }
+        }
+    }
+}
+
+impl Rate {
+    pub(super) fn packets_per_second(self, time: Duration) -> u64 {
+        per_second(self.packets, time)
+    }
+
+    pub(super) fn bits_per_second(self, time: Duration) -> u64 {
+        per_second(self.bytes.saturating_mul(8), time)
+    }
+}
+
+fn per_second(count: u64, time: Duration) -> u64 {
+    (count as f64 / time.as_secs_f64().max(0.001)) as u64
+}
+
+/// The sessions that match and have most of what `sort` says, the most first; among equals those that lie first in the table.
+/// For rates, `earlier` says what they had carried.
+pub fn sorted(
+    walk: Walk<'_>,
+    selection: &Selection,
+    sort: SessionSort,
+    limit: Option<usize>,
+    earlier: Option<&Carried>,
+) -> SessionPage {
+    let limit = limit.unwrap_or(LIMIT).clamp(1, PAGE_MAX);
+    let Walk { engine, table, snapshot, now } = walk;
+    let mut since = earlier.map(Carried::since);
+    let time = earlier.map_or(Duration::ZERO, |earlier| now.since(earlier.at()));
+    let mut best = BinaryHeap::with_capacity(limit + 1);
+    let mut total = 0;
+    table.walk(
+        0,
+        |key| selection.may_match(key),
+        |id, key, session, bound| {
+            if !selection.matches(key, session, bound) {
+                return true;
+            }
+            total += 1;
+            let rate = since.as_mut().map(|since| since(id, session)).unwrap_or_default();
+            let rank = match sort {
+                SessionSort::Packets => session.packets,
+                SessionSort::Bytes => session.bytes,
+                SessionSort::Rate => rate.bytes,
+                SessionSort::PacketRate => rate.packets,
+                SessionSort::Age => nanos(now.since(session.created)),
+                SessionSort::Idle => nanos(now.since(session.last_seen)),
+            };
+            best.push(Reverse((rank, Reverse(id.slot), id.generation, (rate.packets, rate.bytes))));
+            if best.len() > limit {
+                best.pop();
+            }
+            true
+        },
+    );
+    let best = best.into_sorted_vec();
+    let row = |Reverse((_, Reverse(slot), generation, (packets, bytes)))| {
+        let (key, session, bound) = table.copy(SessionId { slot, generation })?;
+        let flow = key.oriented(session.opened);
+        let mut row = view(engine, &flow, (&session, bound.as_ref()), &table.timeouts(), snapshot, now);
+        if earlier.is_some() {
+            let rate = Rate { packets, bytes };
+            row.packets_per_second = Some(rate.packets_per_second(time));
+            row.bits_per_second = Some(rate.bits_per_second(time));
+        }
+        Some(row)
+    };
+    SessionPage { rows: best.into_iter().filter_map(row).collect(), total: Some(total), next: None }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,173 @@
+//! Sums of sessions by whom they are of.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+
+use super::Walk;
+use super::rank::{Carried, Rate};
+use crate::api::sessions::{LIMIT, PAGE_MAX, word_of};
+use crate::api::{SessionSort, TalkerQuestion, TalkersBy};
+use crate::engine::view::TalkerView;
+use crate::engine::{Selection, Snapshot};
+use crate::flow::FlowKey;
+use crate::id::{FirewallId, ServerId, ServiceId};
+use crate::session::{Bound, Session};
+
+/// Subjects that are summed in one walk, at most about; where there may be more, several walks take a share of them each.
+const SUBJECTS: usize = 1 << 18;
+
+/// Whose sums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Subject {
+    Address(IpAddr),
+    Service(ServiceId),
+    Server(ServiceId, ServerId),
+    Firewall(FirewallId),
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Sum {
+    sessions: u64,
+    packets: u64,
+    bytes: u64,
+    rate: Rate,
+}
+
+/// Those whose sessions come to most, the most first. For rates, `earlier` says what the sessions had carried.
+pub fn talkers(
+    walk: Walk<'_>,
+    selection: &Selection,
+    question: &TalkerQuestion,
+    earlier: Option<&Carried>,
+) -> Vec<TalkerView> {
+    let limit = question.limit.unwrap_or(LIMIT).clamp(1, PAGE_MAX);
+    let walks = match question.by {
+        TalkersBy::Source | TalkersBy::Destination => walk.table.len() / SUBJECTS + 1,
+        // There are never so many of what stands in a file.
+        TalkersBy::Service | TalkersBy::Server | TalkersBy::Firewall => 1,
+    };
+    let hasher = RandomState::new();
+    let mut best = BinaryHeap::with_capacity(limit + 1);
+    for number in 0..walks {
+        let is_in_share = |subject: &Subject| walks == 1 || hasher.hash_one(subject) % walks as u64 == number as u64;
+        for (subject, sum) in sums(walk, selection, question.by, earlier, is_in_share) {
+            let rank = match question.sort {
+                SessionSort::Packets => sum.packets,
+                SessionSort::Rate => sum.rate.bytes,
+                SessionSort::PacketRate => sum.rate.packets,
+                // Nothing else is a sum.
+                SessionSort::Bytes | SessionSort::Age | SessionSort::Idle => sum.bytes,
+            };
+            best.push(Ranked { rank: Reverse((rank, sum.sessions, Reverse(subject))), sum });
+            if best.len() > limit {
+                best.pop();
+            }
+        }
+    }
+    let time = earlier.map(|earlier| walk.now.since(earlier.at()));
+    let row = |Ranked { rank: Reverse((_, _, Reverse(subject))), sum }: Ranked| TalkerView {
+        engine: walk.engine.to_owned(),
+        by: word_of(question.by, &TalkersBy::ALL).to_owned(),
+        subject: subject.name(walk.snapshot),
+        sessions: sum.sessions,
+        packets: sum.packets,
+        bytes: sum.bytes,
+        packets_per_second: time.map(|time| sum.rate.packets_per_second(time)),
+        bits_per_second: time.map(|time| sum.rate.bits_per_second(time)),
+    };
+    best.into_sorted_vec().into_iter().map(row).collect()
+}
+
+/// The sums of all subjects of one share.
+fn sums(
+    walk: Walk<'_>,
+    selection: &Selection,
+    by: TalkersBy,
+    earlier: Option<&Carried>,
+    is_in_share: impl Fn(&Subject) -> bool,
+) -> BTreeMap<Subject, Sum> {
+    let mut since = earlier.map(Carried::since);
+    let mut sums = BTreeMap::<Subject, Sum>::new();
+    walk.table.walk(
+        0,
+        |key| selection.may_match(key),
+        |id, key, session, bound| {
+            if !selection.matches(key, session, bound) {
+                return true;
+            }
+            let rate = since.as_mut().map(|since| since(id, session)).unwrap_or_default();
+            let flow = key.oriented(session.opened);
+            for subject in subjects(by, &flow, session, bound).into_iter().flatten().filter(&is_in_share) {
+                let sum = sums.entry(subject).or_default();
+                sum.sessions += 1;
+                sum.packets += session.packets;
+                sum.bytes += session.bytes;
+                sum.rate.packets += rate.packets;
+                sum.rate.bytes += rate.bytes;
+            }
+            true
+        },
+    );
+    sums
+}
+
+/// Whose sums a session counts in.
+fn subjects(by: TalkersBy, flow: &FlowKey, session: &Session, bound: Option<&Bound>) -> [Option<Subject>; 2] {
+    match by {
+        TalkersBy::Source => [Some(Subject::Address(flow.source.address)), None],
+        TalkersBy::Destination => [Some(Subject::Address(flow.destination.address)), None],
+        TalkersBy::Service => [bound.map(|bound| Subject::Service(bound.service)), None],
+        TalkersBy::Server => [bound.map(|bound| Subject::Server(bound.service, bound.server)), None],
+        TalkersBy::Firewall => {
+            let [low, high] = [session.toward_low, session.toward_high].map(|pin| pin.map(|pin| pin.firewall));
+            let high = high.filter(|high| Some(*high) != low);
+            [low, high].map(|firewall| firewall.map(Subject::Firewall))
+        }
+    }
+}
+
+impl Subject {
+    fn name(self, snapshot: &Snapshot) -> String {
+        let service = |id| snapshot.services.get(id).map_or("?", |service| service.name.as_str());
+        match self {
+            Self::Address(address) => address.to_string(),
+            Self::Service(id) => service(id).to_owned(),
+            Self::Server(of, id) => {
+                let servers = snapshot.services.get(of).into_iter().flat_map(|service| &service.servers);
+                let server = servers.into_iter().find(|one| one.id == id).map_or("?", |one| one.name.as_str());
+                format!("{}/{server}", service(of))
+            }
+            Self::Firewall(id) => snapshot.firewalls.get(id.index()).map_or_else(String::new, |firewall| {
+                format!("{}/{}", snapshot.groups[firewall.group.index()].name, firewall.name)
+            }),
+        }
+    }
+}
+
+/// A subject by its rank, the lowest of which a heap gives first.
+struct Ranked {
+    rank: Reverse<(u64, u64, Reverse<Subject>)>,
+    sum: Sum,
+}
+
+impl Ord for Ranked {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.rank.cmp(&other.rank)
+    }
+}
+
+impl PartialOrd for Ranked {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Ranked {
+    fn eq(&self, other: &Self) -> bool {
+        self.rank == other.rank
+    }
+}
+
+impl Eq for Ranked {}
