@@ -9,12 +9,13 @@ use super::help;
 use crate::engine::view::{LinkView, MeasuresView};
 
 /// Kinds of alarms that are told apart also while they are not raised.
-const ALARMS: [&str; 7] = [
+const ALARMS: [&str; 8] = [
     "below_min",
     "digest_differs",
     "duplicate_address",
     "firewalls_share_mac",
     "link_down",
+    "ordinary_priority",
     "peer_lost",
     "service_down",
 ];
