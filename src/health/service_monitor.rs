@@ -311,7 +311,7 @@ mod tests {
 
     #[test]
     fn as_many_failures_are_excused_as_would_end_it_and_no_more_until_it_answers() {
-        let mut monitor = ServiceMonitor::new(&ServiceCheck { fall: 3, ..check() }, at(0), at(0));
+        let mut monitor = ServiceMonitor::new(&ServiceCheck { fall: 3, ..check() }, at(0), at(0), at(0));
         for _ in 0..2 {
             let mut may_excuse = || {
                 let may = monitor.may_excuse();
