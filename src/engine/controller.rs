@@ -56,7 +56,7 @@ use crate::wire::{Family, MacAddr};
 use admin::Override;
 use checks::{Checks, ServerCheck};
 use devices::LinkState;
-use errors::Limiter;
+use errors::Answers;
 use exchange::Exchange;
 use journal::Journal;
 use neighbors::Waiting;
@@ -133,8 +133,7 @@ pub struct Controller {
     publish: bool,
     /// Nothing is published before, but for what an operator orders.
     publish_from: Instant,
-    errors: Limiter,
-    resets: Limiter,
+    answers: Answers,
     reassembly: Reassembly,
     exchanges: Vec<Exchange>,
     requests: u64,
@@ -179,8 +178,7 @@ impl Controller {
             snapshot: Arc::new(Snapshot::default()),
             publish: true,
             publish_from: now,
-            errors: Limiter::new(errors::ERRORS, now),
-            resets: Limiter::new(errors::RESETS, now),
+            answers: Answers::new(Random(!random.0), now),
             reassembly: Reassembly::default(),
             exchanges: Vec::new(),
             requests: 0,
@@ -224,12 +222,12 @@ impl Controller {
         self.finish(now);
     }
 
-    /// Punts were refused since the last call: answers to probes may be among them, so missed probes of this interval do
-    /// not count.
+    /// Frames that a verdict hangs on were lost on their way here since the last call: answers to probes may be among them, so
+    /// missed probes of this interval do not count. Within limits: see `excuse_probes`.
     pub fn handle_punt_loss(&mut self, refused: u64, now: Instant) {
         if refused > 0 {
             self.notice_lag(now);
-            self.excuse_probes(Duration::MAX);
+            self.excuse_probes(Duration::MAX, now);
             self.excuse_checks(Duration::MAX);
             self.finish(now);
         }
@@ -391,7 +389,7 @@ impl Controller {
     /// How late the owner is: what is missed meanwhile is not the firewalls' fault.
     fn notice_lag(&mut self, now: Instant) {
         if let Some(due) = self.due {
-            self.excuse_probes(now.since(due));
+            self.excuse_probes(now.since(due), now);
             self.excuse_checks(now.since(due));
         }
     }

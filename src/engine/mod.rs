@@ -14,6 +14,7 @@ pub mod explain;
 pub mod forwarder;
 pub mod histogram;
 pub mod ledger;
+mod limit;
 pub mod plan;
 pub mod route;
 pub mod selection;

@@ -82,6 +82,12 @@ pub struct Punt {
 pub trait PuntQueue {
     /// Takes the punt, or answers false when full. Never waits.
     fn offer(&mut self, punt: Punt) -> bool;
+
+    /// The same for what a verdict about a firewall or a server hangs on: it goes before what [`PuntQueue::offer`] took, and has
+    /// room of its own, in a queue that knows of that.
+    fn offer_first(&mut self, punt: Punt) -> bool {
+        self.offer(punt)
+    }
 }
 
 /// A frame that the engine itself wants to send.
@@ -209,6 +215,18 @@ drop_reasons! {
     IcmpMismatch => "icmp_mismatch",
     /// The queue to the controller is full.
     PuntQueueFull => "punt_queue_full",
+    /// More probes of peers and answers to probes than a worker hands to the controller.
+    PuntLimitProbe => "punt_limit_probe",
+    /// More answers to questions of the engine's own than a worker hands to the controller.
+    PuntLimitAnswer => "punt_limit_answer",
+    /// More ARP and neighbour discovery than a worker hands to the controller, of one station or of all.
+    PuntLimitNeighbor => "punt_limit_neighbor",
+    /// More pings of the engine than a worker hands to the controller, of one source or of all.
+    PuntLimitPing => "punt_limit_ping",
+    /// More of anything else to the engine than a worker hands to the controller, of one source or of all.
+    PuntLimitLocal => "punt_limit_local",
+    /// More packets to unresolved next hops than a worker hands to the controller, of one source or of all.
+    PuntLimitWaiting => "punt_limit_waiting",
     /// Made into fragments for which the queue of frames to send has no room.
     TransmitQueueFull => "transmit_queue_full",
 }

@@ -111,6 +111,11 @@ impl Monitor {
         Some(State::Down)
     }
 
+    /// Bad ones in a row until it is down.
+    pub fn fall(&self) -> u8 {
+        self.fall
+    }
+
     /// The verdict.
     pub fn state(&self) -> State {
         self.state

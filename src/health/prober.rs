@@ -197,6 +197,11 @@ impl Prober {
         Some(settled)
     }
 
+    /// True while a probe is in flight.
+    pub fn is_asking(&self) -> bool {
+        !self.in_flight.is_empty()
+    }
+
     /// The engine was not punctual: what is in flight may be answered, but does not count as missed.
     pub fn excuse(&mut self) {
         for probe in &mut self.in_flight {

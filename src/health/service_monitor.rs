@@ -26,6 +26,8 @@ pub struct ServiceMonitor {
     is_cut: bool,
     last_success: Option<Instant>,
     last_failure: Option<String>,
+    /// Checks that were excused since the last success.
+    excused: u8,
 }
 
 impl ServiceMonitor {
@@ -47,6 +49,7 @@ impl ServiceMonitor {
             is_cut: false,
             last_success: None,
             last_failure: None,
+            excused: 0,
         }
     }
 
@@ -93,6 +96,7 @@ impl ServiceMonitor {
     /// A check was answered well; the new state, if this changed it.
     pub fn succeeded(&mut self, now: Instant) -> Option<State> {
         self.last_success = Some(now);
+        self.excused = 0;
         self.is_cut = false;
         if std::mem::take(&mut self.is_fresh) {
             return self.monitor.succeed(now);
@@ -125,9 +129,16 @@ impl ServiceMonitor {
 
     /// A check had no answer, and the engine was to blame: it says nothing. If it was the first, the next is it.
     pub fn excused(&mut self, now: Instant) {
+        self.excused = self.excused.saturating_add(1);
         if self.is_fresh {
             self.hurry(now);
         }
+    }
+
+    /// Whether a check without an answer says nothing if the engine is to blame: as many as would end it are excused until one
+    /// is answered again, so that a server that is dead is found in twice the time.
+    pub fn may_excuse(&self) -> bool {
+        self.excused < self.monitor.fall()
     }
 
     /// The server was up when the engine ran last, a moment ago: it is up until its checks say otherwise.
@@ -296,6 +307,20 @@ mod tests {
             [State::Down, State::Down, State::Up]
         );
         assert_eq!(times[4], 32_000, "up again, it is asked at the interval");
+    }
+
+    #[test]
+    fn as_many_failures_are_excused_as_would_end_it_and_no_more_until_it_answers() {
+        let mut monitor = ServiceMonitor::new(&ServiceCheck { fall: 3, ..check() }, at(0), at(0), at(0));
+        for _ in 0..2 {
+            let mut may_excuse = || {
+                let may = monitor.may_excuse();
+                monitor.excused(at(1));
+                may
+            };
+            assert_eq!([(); 5].map(|()| may_excuse()), [true, true, true, false, false]);
+            monitor.succeeded(at(1));
+        }
     }
 
     #[test]

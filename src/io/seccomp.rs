@@ -115,6 +115,7 @@ const PROCESS: &[libc::c_long] = &[
     libc::SYS_rt_sigreturn,
     libc::SYS_sched_getaffinity,
     libc::SYS_sched_setaffinity,
+    libc::SYS_sched_setscheduler,
     libc::SYS_set_robust_list,
     libc::SYS_setpriority,
     libc::SYS_sigaltstack,

@@ -39,12 +39,23 @@ pub fn sleep_exactly() {
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1 as libc::c_ulong) };
 }
 
-/// Lets the calling thread run before ordinary ones (nice -10): a busy machine must not make the engine miss packets and
+/// Lets the calling thread run whenever it wants to, before all that is not real time (SCHED_FIFO at its lowest priority,
+/// sched(7)): for one that has little to do and must not be late. What it starts is ordinary. Needs CAP_SYS_NICE.
+pub fn go_at_once() -> io::Result<()> {
+    let parameter = libc::sched_param { sched_priority: 1 };
+    let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
+    // SAFETY: the pointer is to a value that lives through the call; with 0 it is about the calling thread alone.
+    // JUSTIFICATION: no safe form exists.
+    let status = unsafe { libc::sched_setscheduler(0, policy, &raw const parameter) };
+    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Lets the calling thread run before ordinary ones (nice -15): a busy machine must not make the engine miss packets and
 /// its own probes' answers. Needs CAP_SYS_NICE.
 pub fn go_first() -> io::Result<()> {
     // SAFETY: takes integers and touches no memory; with PRIO_PROCESS and 0 Linux changes the calling thread alone.
     // JUSTIFICATION: no safe form exists.
-    let status = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -10) };
+    let status = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -15) };
     if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
@@ -64,10 +75,33 @@ mod tests {
         let first = std::thread::spawn(move || go_first().map(|()| nice())).join().unwrap();
 
         match first {
-            Ok(first) => assert_eq!(first, -10),
+            Ok(first) => assert_eq!(first, -15),
             Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EACCES), "only for want of CAP_SYS_NICE"),
         }
         assert_eq!(nice(), before);
+    }
+
+    #[test]
+    fn going_at_once_concerns_the_calling_thread_alone_and_not_what_it_starts() {
+        // Fields 40 and 41: real-time priority and policy.
+        let class = || {
+            let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+            let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().map(str::to_owned).collect();
+            (fields[37].clone(), fields[38].clone())
+        };
+        let before = class();
+
+        let first =
+            std::thread::spawn(move || go_at_once().map(|()| (class(), std::thread::spawn(class).join().unwrap())));
+
+        match first.join().unwrap() {
+            Ok((own, started)) => {
+                assert_eq!(own, ("1".to_owned(), "1".to_owned()), "SCHED_FIFO");
+                assert_eq!(started, ("0".to_owned(), "0".to_owned()), "SCHED_OTHER");
+            }
+            Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EPERM), "only for want of CAP_SYS_NICE"),
+        }
+        assert_eq!(class(), before);
     }
 
     #[test]

@@ -20,7 +20,8 @@
 //! - A down verdict waits while every other live path to the peer is missing probes too. When all are down, the peer is
 //!   lost. When one of them answers, each of the others is asked once more, as a peer that comes back answers on one path
 //!   first: the verdict holds if its path still misses probes, and is put off for a grace time if it answers.
-//! - A firewall that does not answer ARP or ND has failed whatever the peer does: no verdict about it waits.
+//! - A firewall that does not answer ARP or ND has failed whatever the peer does: no verdict about it waits. One of a lost
+//!   peer's live set that answers again is live again, and the peer is lost again rather than down.
 //! - At the start, the first paths that rise wait until every path has its first verdict, at most the same grace time: a
 //!   flow that the engine forgot must not go through a firewall that merely was judged earlier than its own.
 //! - When every path of a family to a peer leaves by links of the engine's own that are down, the engine itself is cut off,
@@ -333,7 +334,7 @@ impl Liveness {
             let all = if legs.peek().is_some() { Slots::MAX } else { 0 };
             let is_cut_off = legs.clone().any(|leg| leg.is_cut_off);
             let (live, takes_new, undecided) = legs.fold((all, all, all), |(live, takes_new, undecided), leg| {
-                let usable = leg.live & !leg.told_down;
+                let usable = leg.live & !leg.objections();
                 (live & usable, takes_new & leg.takes_new, undecided & (usable | leg.starting() & !leg.told_down))
             });
 

@@ -171,12 +171,22 @@ impl EngineBackend {
         Ok(Answer::Status(self.status_view(alarms, overrides)))
     }
 
-    pub(super) fn status_view(&self, alarms: Vec<AlarmView>, overrides: Vec<OverrideView>) -> StatusView {
+    pub(super) fn status_view(&self, mut alarms: Vec<AlarmView>, overrides: Vec<OverrideView>) -> StatusView {
         let shared = &self.shared;
+        let uptime_ms = u64::try_from(shared.clock.now().since(shared.started).as_millis()).unwrap_or(u64::MAX);
+        if shared.is_ordinary() {
+            alarms.push(AlarmView {
+                kind: "ordinary_priority".to_owned(),
+                subject: shared.engine.clone(),
+                reason: "packets and probes wait for other work of the machine: run as root, or give the program CAP_SYS_NICE"
+                    .to_owned(),
+                since_ms: uptime_ms,
+            });
+        }
         StatusView {
             name: shared.engine.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            uptime_ms: u64::try_from(shared.clock.now().since(shared.started).as_millis()).unwrap_or(u64::MAX),
+            uptime_ms,
             epoch: self.snapshot().epoch,
             config_digest: shared.config().digest.clone(),
             workers: shared.cells.len(),

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::opening::{Opener, Ways};
+use super::opening::{Links, Opener, Ways};
+use super::probes::ProbesHandle;
 use super::shared::{DeviceWords, Shared};
 use super::transmit::Outlets;
 use super::with_sources;
@@ -40,6 +41,7 @@ pub(super) struct Devices {
     isolation: Isolation,
     opener: Opener,
     workers: Vec<WorkerHandle>,
+    probes: ProbesHandle,
     /// By [`DeviceId`].
     ports: Vec<Port>,
     /// The links that are ours, by name.
@@ -87,12 +89,13 @@ impl Devices {
         isolation: Isolation,
         opener: Opener,
         workers: Vec<WorkerHandle>,
+        probes: ProbesHandle,
         locks: BTreeMap<String, LinkLock>,
         raised: Raised,
     ) -> Self {
         let config = shared.config();
         let ports = config.devices.iter().map(|name| Port { name: name.clone(), ..Port::default() }).collect();
-        Self { shared, isolation, opener, workers, ports, locks, raised }
+        Self { shared, isolation, opener, workers, probes, ports, locks, raised }
     }
 
     /// Opens those devices of `config` that are not ours yet, all or none.
@@ -105,7 +108,7 @@ impl Devices {
             // Of this thread, which keeps what it takes.
             privileges::may_open_devices(self.opener.is_xdp()).map_err(|missing| missing.to_string())?;
             let one =
-                netdev::find(name).ok_or_else(no_device).and_then(|found| self.open(found, is_tagged(config, name)));
+                netdev::find(name).ok_or_else(no_device).and_then(|found| self.open(found, links_on(config, name)));
             match one {
                 Ok(one) => opened.push(one),
                 Err(error) => {
@@ -289,17 +292,17 @@ impl Devices {
     }
 
     fn attach(&mut self, device: DeviceId, found: &netdev::Device, outlets: &mut Outlets) -> Result<(), AttachError> {
-        let tagged = is_tagged(&self.shared.config(), &self.ports[device.index()].name);
-        let opened = self.open(found.clone(), tagged)?;
+        let links = links_on(&self.shared.config(), &self.ports[device.index()].name);
+        let opened = self.open(found.clone(), links)?;
         self.put_to_use(device, opened, outlets);
         Ok(())
     }
 
     /// The kernel's stack off first, so that it answers nothing that the engine will answer.
-    fn open(&mut self, found: netdev::Device, tagged: bool) -> Result<Opened, AttachError> {
+    fn open(&mut self, found: netdev::Device, links: Links) -> Result<Opened, AttachError> {
         self.isolation.hold(&found.name)?;
         let found = self.raise(found);
-        let ways = self.opener.open(&self.shared.engine, &found, tagged)?;
+        let ways = self.opener.open(&self.shared.engine, &found, links)?;
         Ok(Opened { found, ways })
     }
 
@@ -324,10 +327,14 @@ impl Devices {
     }
 
     fn put_to_use(&mut self, device: DeviceId, opened: Opened, outlets: &mut Outlets) {
-        let Opened { found, ways: Ways { workers, own, attachment, mode } } = opened;
+        let Opened { found, ways: Ways { workers, own, probes, attachment, mode } } = opened;
         outlets.attach(device, own);
+        let probes_apart = probes.is_some();
+        if let Some(receiver) = probes {
+            self.probes.attach(device, receiver);
+        }
         for (worker, (receiver, sender)) in self.workers.iter().zip(workers) {
-            worker.tell(Mail::Attach { device, receiver, sender });
+            worker.tell(Mail::Attach { device, receiver, sender, probes_apart });
         }
         let io = self.shared.config().engine.io.word();
         let port = &mut self.ports[device.index()];
@@ -351,6 +358,7 @@ impl Devices {
         let port = &mut self.ports[device.index()];
         if port.attached.take().is_some() {
             outlets.detach(device);
+            self.probes.detach(device);
             self.workers.iter().for_each(|worker| worker.tell(Mail::Detach(device)));
             let reason = Some("the device is missing");
             self.shared.tell_device(device, |told| *told = DeviceWords { reason, ..DeviceWords::default() });
@@ -385,9 +393,11 @@ impl Drop for Devices {
     }
 }
 
-/// Whether `device` has a link on a VLAN.
-fn is_tagged(config: &Config, device: &str) -> bool {
-    config.links.iter().any(|link| link.vlan.is_some() && config.devices[link.device.index()] == device)
+/// What links `device` has.
+fn links_on(config: &Config, device: &str) -> Links {
+    let links = || config.links.iter().enumerate().filter(|(_, link)| config.devices[link.device.index()] == device);
+    let is_probed = |link: usize| config.firewalls.iter().any(|firewall| firewall.link.index() == link);
+    Links { tagged: links().any(|(_, link)| link.vlan.is_some()), probed: links().any(|(number, _)| is_probed(number)) }
 }
 
 fn state(found: &netdev::Device) -> DeviceState {

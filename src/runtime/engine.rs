@@ -15,6 +15,7 @@ use super::devices::{AttachError, Devices, Raised};
 use super::events::{self, Archive};
 use super::management::{Served, SocketPath};
 use super::opening::Opener;
+use super::probes::{Probes, ProbesHandle};
 use super::reload::{Reloader, Target};
 use super::shared::{Shared, Source};
 use super::state::{ServersFile, StateFile};
@@ -55,6 +56,7 @@ pub(super) struct Prepared {
 pub(super) struct Running {
     shared: Arc<Shared>,
     workers: Vec<(WorkerHandle, JoinHandle<()>)>,
+    probes: (ProbesHandle, JoinHandle<()>),
     control: JoinHandle<()>,
     stop_control: oneshot::Sender<()>,
     served: Served,
@@ -165,7 +167,10 @@ impl Prepared {
         let mut outlets = Outlets::new();
         outlets.follow(&controller.snapshot());
         let opener = Opener::new(&config, count).map_err(system("reserve the frames of AF_XDP"))?;
-        let mut devices = Devices::new(shared.clone(), isolation, opener, handles.clone(), links, raised);
+        let (probes, probes_handle) =
+            Probes::new(shared.clone(), punt_sender).map_err(system("make the wake-up of the probes' thread"))?;
+        let mut devices =
+            Devices::new(shared.clone(), isolation, opener, handles.clone(), probes_handle.clone(), links, raised);
         let changes = devices.attach_all(&mut outlets).map_err(|(device, error)| match error {
             AttachError::Isolate(source) => RunError::Isolate { engine: engine.clone(), device, source },
             AttachError::Open(source) => RunError::Open { engine: engine.clone(), device, source },
@@ -196,13 +201,14 @@ impl Prepared {
         let control = spawn(
             "control".to_owned(),
             Box::new(move || {
-                control.shared.go_first();
+                control.shared.go_at_once();
                 confine::limit(Duty::Devices { xdp });
                 if let Err(error) = control.run(sources) {
                     tracing::error!(engine = failing, %error, "the control thread failed");
                 }
             }),
         )?;
+        let probes = spawn("probes".to_owned(), Box::new(move || probes.run()))?;
         let mut threads = Vec::new();
         for (number, (worker, handle)) in workers.into_iter().zip(handles).enumerate() {
             threads.push((handle, spawn(format!("worker-{number}"), Box::new(move || worker.run()))?));
@@ -218,7 +224,15 @@ impl Prepared {
             by: None,
             lasted_ms: None,
         });
-        Ok(Running { shared, workers: threads, control, stop_control, served, backend })
+        Ok(Running {
+            shared,
+            workers: threads,
+            probes: (probes_handle, probes),
+            control,
+            stop_control,
+            served,
+            backend,
+        })
     }
 }
 
@@ -240,10 +254,11 @@ impl Running {
 
     /// Ends all threads. The kernel's stack has its devices back when this is done.
     pub(super) async fn stop(self) {
-        let Self { shared, workers, control, stop_control, served, backend: _ } = self;
+        let Self { shared, workers, probes, control, stop_control, served, backend: _ } = self;
         served.stop();
         shared.stop.store(true, Ordering::Relaxed);
         workers.iter().for_each(|(worker, _)| worker.wake());
+        probes.0.wake();
         let _ = stop_control.send(());
         // They end within a turn of their loops; a panic was reported when it happened.
         let ending = shared.clone();
@@ -251,6 +266,7 @@ impl Running {
             for (_, thread) in workers {
                 let _ = thread.join();
             }
+            let _ = probes.1.join();
             let _ = control.join();
             ending.accounts.close(&ending.sessions, &ending.snapshot.load_full(), ending.clock);
         });

@@ -7,6 +7,8 @@
 //!            └ snapshot (one swap), sockets by mail └──────────┴──────────────┘
 //! ```
 //!
+//! Probes of paths have a thread of their own beside the workers, from a ring of their own to the front of the queue.
+//!
 //! A worker owns a forwarder, its rings and its sockets, and holds no lock across frames. The control thread has a runtime of
 //! its own, so that no request over HTTP can delay a probe. Packet logic is in [`crate::engine`]; here is none.
 
@@ -28,6 +30,7 @@ mod opening;
 mod orders;
 mod pace;
 pub mod placement;
+mod probes;
 mod process;
 mod punts;
 mod redact;

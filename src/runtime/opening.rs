@@ -33,6 +33,15 @@ pub(super) enum Opener {
     },
 }
 
+/// What links there are on a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Links {
+    /// One on a VLAN.
+    pub tagged: bool,
+    /// One with firewalls.
+    pub probed: bool,
+}
+
 /// An open device.
 #[derive(Debug)]
 pub(super) struct Ways {
@@ -40,6 +49,8 @@ pub(super) struct Ways {
     pub workers: Vec<Way>,
     /// The control thread's way out. By AF_PACKET always: an AF_XDP socket has one thread, and what that thread sends is little.
     pub own: Sender,
+    /// The way in of probes alone, where the device has firewalls. Frames of AF_XDP do not come by packet sockets.
+    pub probes: Option<Box<Receiver>>,
     /// Holds the program of AF_XDP.
     pub attachment: Option<Attachment>,
     /// What `show links` says beside the kind of sockets.
@@ -71,8 +82,9 @@ impl Opener {
         }
     }
 
-    /// Opens a device; `tagged`: it has a link on a VLAN.
-    pub(super) fn open(&self, engine: &str, found: &netdev::Device, tagged: bool) -> Result<Ways, OpenError> {
+    /// Opens a device.
+    pub(super) fn open(&self, engine: &str, found: &netdev::Device, links: Links) -> Result<Ways, OpenError> {
+        let Links { tagged, probed } = links;
         let sender = || af_packet::Sender::open(found.index).map(Sender::from);
         let target = Target { name: &found.name, index: found.index, mtu: found.mtu, tagged };
         match self {
@@ -81,6 +93,7 @@ impl Opener {
                 let mode = (sockets.len() > 0).then(|| "xdp-send".to_owned());
                 let mut set = None;
                 let mut ways = Vec::new();
+                let probes = if probed { open_for_probes(engine, found) } else { None };
                 for _ in 0..*workers {
                     let mut receiver = af_packet::Receiver::open(found.index, RingOptions::for_mtu(found.mtu))?;
                     if *workers > 1 {
@@ -90,7 +103,7 @@ impl Opener {
                     let sender = Sender::Packet { socket, xdp: sockets.next() };
                     ways.push((Some(Box::new(Receiver::Packet(receiver))), sender));
                 }
-                Ok(Ways { workers: ways, own: sender()?, attachment: None, mode })
+                Ok(Ways { workers: ways, own: sender()?, probes, attachment: None, mode })
             }
             Self::Xdp { umems } => {
                 let opened = af_xdp::open(target, umems)?;
@@ -104,8 +117,20 @@ impl Opener {
                 };
                 let ways = opened.ways.into_iter().map(way).collect::<Result<_, _>>()?;
                 let mode = Some(opened.attachment.mode().to_string());
-                Ok(Ways { workers: ways, own: sender()?, attachment: Some(opened.attachment), mode })
+                Ok(Ways { workers: ways, own: sender()?, probes: None, attachment: Some(opened.attachment), mode })
             }
+        }
+    }
+}
+
+/// The way in of probes alone; without it they come by the workers.
+fn open_for_probes(engine: &str, found: &netdev::Device) -> Option<Box<Receiver>> {
+    match af_packet::Receiver::open_for_probes(found.index) {
+        Ok(receiver) => Some(Box::new(Receiver::Packet(receiver))),
+        Err(error) => {
+            let (device, error) = (&found.name, super::with_sources(&error));
+            tracing::warn!(engine, device, error, "probes wait for the packet workers: they have no ring of their own");
+            None
         }
     }
 }

@@ -7,9 +7,13 @@ use tokio::sync::mpsc;
 
 use crate::engine::{Punt, PuntQueue};
 
+/// Frames that go first and wait, at most: a worker hands over no more of a kind at once.
+const FIRST: usize = 1024;
+
 /// A worker's end. Offering wakes the control thread and never waits.
 #[derive(Debug, Clone)]
 pub(super) struct PuntSender {
+    first: mpsc::Sender<Punt>,
     queue: mpsc::Sender<Punt>,
     refused: Arc<AtomicU64>,
 }
@@ -17,18 +21,20 @@ pub(super) struct PuntSender {
 /// The control thread's end.
 #[derive(Debug)]
 pub(super) struct PuntReceiver {
+    first: mpsc::Receiver<Punt>,
     queue: mpsc::Receiver<Punt>,
     refused: Arc<AtomicU64>,
-    /// Keeps the queue open when the last worker has ended, so that waiting for frames waits.
-    _open: mpsc::Sender<Punt>,
+    /// Keeps the queues open when the last worker has ended, so that waiting for frames waits.
+    open: PuntSender,
 }
 
-/// A queue that holds `capacity` frames, at least one.
+/// A queue that holds `capacity` frames, at least one, beside those that go first.
 pub(super) fn queue(capacity: usize) -> (PuntSender, PuntReceiver) {
+    let (first, urgent) = mpsc::channel(FIRST);
     let (sender, receiver) = mpsc::channel(capacity.max(1));
     let refused = Arc::new(AtomicU64::new(0));
-    let open = sender.clone();
-    (PuntSender { queue: sender, refused: refused.clone() }, PuntReceiver { queue: receiver, refused, _open: open })
+    let sender = PuntSender { first, queue: sender, refused: refused.clone() };
+    (sender.clone(), PuntReceiver { first: urgent, queue: receiver, refused, open: sender })
 }
 
 /// Tells how full the queue is.
@@ -43,9 +49,20 @@ impl PuntDepth {
     }
 }
 
+impl PuntSender {
+    /// So many frames that a verdict hangs on were lost before they came here.
+    pub(super) fn lost(&self, frames: u64) {
+        self.refused.fetch_add(frames, Ordering::Relaxed);
+    }
+}
+
 impl PuntQueue for PuntSender {
     fn offer(&mut self, punt: Punt) -> bool {
-        let taken = self.queue.try_send(punt).is_ok();
+        self.queue.try_send(punt).is_ok()
+    }
+
+    fn offer_first(&mut self, punt: Punt) -> bool {
+        let taken = self.first.try_send(punt).is_ok();
         if !taken {
             self.refused.fetch_add(1, Ordering::Relaxed);
         }
@@ -54,17 +71,28 @@ impl PuntQueue for PuntSender {
 }
 
 impl PuntReceiver {
-    /// Waits for frames and appends up to `limit` of them. Loses none when it is given up while it waits.
+    /// Waits for frames and appends up to `limit` of them, those that go first before the others. Loses none when it is given
+    /// up while it waits.
     pub(super) async fn receive(&mut self, punts: &mut Vec<Punt>, limit: usize) {
-        self.queue.recv_many(punts, limit).await;
+        let (first, queue) = (&mut self.first, &mut self.queue);
+        tokio::select! {
+            biased;
+            Some(punt) = first.recv() => punts.push(punt),
+            Some(punt) = queue.recv() => punts.push(punt),
+        }
+        while punts.len() < limit
+            && let Ok(punt) = first.try_recv().or_else(|_| queue.try_recv())
+        {
+            punts.push(punt);
+        }
     }
 
     /// To be asked by other threads.
     pub(super) fn depth(&self) -> PuntDepth {
-        PuntDepth(self._open.downgrade())
+        PuntDepth(self.open.queue.downgrade())
     }
 
-    /// Frames refused since the last call.
+    /// Frames that a verdict hangs on, refused since the last call.
     pub(super) fn take_refused(&self) -> u64 {
         self.refused.swap(0, Ordering::Relaxed)
     }
@@ -77,22 +105,39 @@ mod tests {
     use crate::id::LinkId;
     use crate::wire::offload::Offload;
 
+    fn punt(reason: PuntReason) -> Punt {
+        Punt { reason, link: LinkId(0), vlan: None, offload: Offload::NONE, bytes: vec![0; 60], original: None }
+    }
+
     #[test]
-    fn a_full_queue_refuses_and_counts() {
+    fn a_full_queue_refuses_and_leaves_room_for_what_goes_first() {
         let (mut sender, receiver) = queue(2);
-        let punt = Punt {
-            reason: PuntReason::Local,
-            link: LinkId(0),
-            vlan: None,
-            offload: Offload::NONE,
-            bytes: vec![0; 60],
-            original: None,
-        };
+        let punt = punt(PuntReason::Local);
 
         let taken: Vec<_> = (0..5).map(|_| sender.offer(punt.clone())).collect();
 
         assert_eq!(taken, [true, true, false, false, false]);
-        assert_eq!(receiver.take_refused(), 3);
+        assert_eq!(receiver.take_refused(), 0, "no verdict hangs on them");
+        assert!((0..FIRST).all(|_| sender.offer_first(punt.clone())));
+        assert!(!sender.offer_first(punt));
+        assert_eq!(receiver.take_refused(), 1);
         assert_eq!(receiver.take_refused(), 0, "counted once");
+        assert_eq!(receiver.depth().read(), (2, 2));
+    }
+
+    #[tokio::test]
+    async fn what_goes_first_is_received_before_what_came_before_it() {
+        let (mut sender, mut receiver) = queue(8);
+        for _ in 0..3 {
+            assert!(sender.offer(punt(PuntReason::Local)));
+        }
+        assert!(sender.offer_first(punt(PuntReason::Neighbor)));
+
+        let mut received = Vec::new();
+        receiver.receive(&mut received, 3).await;
+        let reasons: Vec<_> = received.drain(..).map(|punt| punt.reason).collect();
+        assert_eq!(reasons, [PuntReason::Neighbor, PuntReason::Local, PuntReason::Local]);
+        receiver.receive(&mut received, 3).await;
+        assert_eq!(received.len(), 1);
     }
 }

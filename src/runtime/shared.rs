@@ -52,6 +52,8 @@ pub(super) struct Shared {
     pub worker_beats: Box<[Beat]>,
     /// Turns of the control thread's loop.
     pub control_beat: Beat,
+    /// Threads have to wait for other work of the machine.
+    is_ordinary: AtomicBool,
     /// Where sessions that ended are told.
     pub accounts: Accounts,
     events: Mutex<EventLog>,
@@ -110,6 +112,7 @@ impl Shared {
             stop: AtomicBool::new(false),
             worker_beats,
             control_beat: Beat::default(),
+            is_ordinary: AtomicBool::new(false),
             accounts: Accounts::default(),
             events: Mutex::new(EventLog::new(&config.engine.name, clock.now())),
             config: ArcSwap::from_pointee(config),
@@ -147,11 +150,42 @@ impl Shared {
         self.config.store(config);
     }
 
-    /// Lets the calling thread run before the ordinary ones of the machine, if that is allowed.
+    /// Lets the calling thread, a packet worker, run before the ordinary ones of the machine, if that is allowed.
     pub(super) fn go_first(&self) {
         if let Err(error) = thread::go_first() {
-            tracing::info!(engine = self.engine, %error, "a thread has ordinary priority; CAP_SYS_NICE would raise it");
+            self.has_no_priority(&error);
         }
+    }
+
+    /// Lets the calling thread, which has little to do, run whenever it wants to, if that is allowed.
+    pub(super) fn go_at_once(&self) {
+        let Err(refused) = thread::go_at_once() else { return };
+        if let Err(error) = thread::go_first() {
+            return self.has_no_priority(&error);
+        }
+        tracing::info!(
+            engine = self.engine,
+            error = %refused,
+            help = "RestrictRealtime=no and sched_setscheduler in SystemCallFilter= of the service",
+            "probes are not answered in real time, only before other work"
+        );
+    }
+
+    /// Told once for all threads.
+    fn has_no_priority(&self, error: &std::io::Error) {
+        if !self.is_ordinary.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                engine = self.engine,
+                %error,
+                help = "run as root, or give the program CAP_SYS_NICE",
+                "packets and probes wait for other work: a busy machine may take firewalls and servers for dead"
+            );
+        }
+    }
+
+    /// Whether the machine does not let the engine's threads go before others.
+    pub(super) fn is_ordinary(&self) -> bool {
+        self.is_ordinary.load(Ordering::Relaxed)
     }
 
     /// Notes a state change.

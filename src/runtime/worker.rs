@@ -40,6 +40,8 @@ pub(super) enum Mail {
         receiver: Option<Box<Receiver>>,
         /// Out.
         sender: Sender,
+        /// Somebody else takes the probes that come by it to the control thread.
+        probes_apart: bool,
     },
     /// The device has another MTU, in bytes.
     Mtu {
@@ -169,7 +171,8 @@ impl Worker {
     fn take_mail(&mut self) {
         while let Ok(mail) = self.mail.try_recv() {
             match mail {
-                Mail::Attach { device, receiver, sender } => {
+                Mail::Attach { device, receiver, sender, probes_apart } => {
+                    self.forwarder.leave_probes(device, probes_apart);
                     if self.receivers.len() <= device.index() {
                         self.receivers.resize_with(device.index() + 1, || None);
                     }

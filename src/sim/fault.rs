@@ -30,6 +30,10 @@ pub enum Sort {
     Engine,
     /// An engine stands still.
     Pause,
+    /// An engine's packet workers stand still, its control thread does not.
+    Stall,
+    /// An engine's queue to the controller takes nothing.
+    Punts,
     /// The carrier of an engine's link goes.
     Carrier,
     /// Drain or maint by command.
@@ -44,7 +48,7 @@ pub enum Sort {
 
 impl Sort {
     /// All sorts with their names.
-    pub const ALL: [(Self, &'static str); 14] = [
+    pub const ALL: [(Self, &'static str); 16] = [
         (Self::Wires, "wires"),
         (Self::Flips, "flips"),
         (Self::Crash, "crash"),
@@ -54,6 +58,8 @@ impl Sort {
         (Self::Mac, "mac"),
         (Self::Engine, "engine"),
         (Self::Pause, "pause"),
+        (Self::Stall, "stall"),
+        (Self::Punts, "punts"),
         (Self::Carrier, "carrier"),
         (Self::Admin, "admin"),
         (Self::Server, "server"),
@@ -74,9 +80,16 @@ impl Sort {
             | Self::Mac
             | Self::Engine
             | Self::Pause
+            | Self::Stall
+            | Self::Punts
             | Self::Carrier
             | Self::Admin => false,
         }
+    }
+
+    /// True if it is too much work for an engine.
+    pub const fn is_of_overload(self) -> bool {
+        matches!(self, Self::Stall | Self::Punts)
     }
 
     /// True if it needs firewalls.
@@ -87,6 +100,8 @@ impl Sort {
             | Self::Flips
             | Self::Engine
             | Self::Pause
+            | Self::Stall
+            | Self::Punts
             | Self::Carrier
             | Self::Server
             | Self::ServerCable
@@ -116,6 +131,10 @@ pub enum Fault {
     Engine(Side),
     /// [`Sort::Pause`].
     Pause(Side, Duration),
+    /// [`Sort::Stall`].
+    Stall(Side, Duration),
+    /// [`Sort::Punts`].
+    Punts(Side, Duration),
     /// [`Sort::Carrier`].
     Carrier(Side, usize),
     /// [`Sort::Admin`].
@@ -150,6 +169,7 @@ impl Fault {
             (Self::Probes(a, _), Self::Probes(b, _)) | (Self::Admin(_, a, _), Self::Admin(_, b, _)) => a == b,
             (Self::Engine(a) | Self::Pause(a, _), Self::Engine(b) | Self::Pause(b, _)) => a == b,
             (Self::Carrier(a, _), Self::Carrier(b, _)) => a == b,
+            (Self::Stall(a, _), Self::Stall(b, _)) | (Self::Punts(a, _), Self::Punts(b, _)) => a == b,
             (Self::Server(a, _), Self::Server(b, _)) => a == b,
             (Self::ServerCable(..) | Self::Wires(_), Self::ServerCable(..) | Self::Wires(_)) => true,
             (Self::ServerAdmin(a, b, _), Self::ServerAdmin(c, d, _)) => (a, b) == (c, d),
@@ -170,6 +190,8 @@ impl Fault {
             Self::Mac(firewall, leg) => lab.change_mac(firewall, leg),
             Self::Engine(side) => lab.crash_engine(side),
             Self::Pause(side, duration) => lab.pause_engine(side, duration),
+            Self::Stall(side, duration) => lab.stall_workers(side, duration),
+            Self::Punts(side, duration) => lab.refuse_punts(side, duration),
             Self::Carrier(side, link) => lab.set_carrier(side, link, false),
             Self::Admin(side, firewall, admin) => lab.set_admin(side, firewall, Some(admin)),
             Self::Server(server, health) => lab.set_health(server, health),
@@ -195,7 +217,7 @@ impl Fault {
             Self::ServerCable(server, _) => lab.set_server_cable(server, Wire::GOOD),
             Self::ServerAdmin(service, server, _) => lab.set_server_admin(service, server, None),
             Self::ServerWeight(service, server, _) => lab.set_server_weight(service, server, None),
-            Self::Mac(..) | Self::Pause(..) => {}
+            Self::Mac(..) | Self::Pause(..) | Self::Stall(..) | Self::Punts(..) => {}
         }
     }
 }
@@ -258,6 +280,8 @@ fn draw_one(rng: &mut Rng, plan: &Plan, sort: Sort) -> Fault {
         Sort::Mac => Fault::Mac(firewall, leg),
         Sort::Engine => Fault::Engine(side),
         Sort::Pause => Fault::Pause(side, Duration::from_millis(rng.between(20, 2500))),
+        Sort::Stall => Fault::Stall(side, Duration::from_millis(rng.between(20, 1500))),
+        Sort::Punts => Fault::Punts(side, Duration::from_millis(rng.between(20, 1500))),
         Sort::Carrier => Fault::Carrier(side, rng.index(2)),
         Sort::Admin => Fault::Admin(side, firewall, *rng.choose(&[Admin::Drain, Admin::Maint])),
         Sort::Server | Sort::ServerCable | Sort::ServerAdmin => unreachable!("drawn apart"),
@@ -289,6 +313,8 @@ fn draw_of_servers(rng: &mut Rng, plan: &Plan, sort: Sort) -> Fault {
         | Sort::Mac
         | Sort::Engine
         | Sort::Pause
+        | Sort::Stall
+        | Sort::Punts
         | Sort::Carrier
         | Sort::Admin => {
             Fault::Server(server, *rng.choose(&[Health::Dead, Health::Dead, Health::Refusing, Health::Sick]))

@@ -35,7 +35,8 @@ const NOTES_MAX: usize = 1 + NOTE + BY_MAX + REASON_MAX;
 const NOTE: usize = 8 + 8 + 1 + 1;
 /// What the name of the entry is made of that says that notes are read.
 const READS_NOTES: &[u8] = b"the sender reads notes";
-const MAGIC: [u8; 4] = *b"fwlb";
+/// What every payload begins with.
+pub const MAGIC: [u8; 4] = *b"fwlb";
 const VERSION: u8 = 1;
 /// Magic, version, authentication: what the authentication does not cover.
 const PREFIX: usize = 4 + 1 + 8;

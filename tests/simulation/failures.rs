@@ -219,6 +219,87 @@ fn an_engine_that_stood_still_blames_nobody() {
 }
 
 #[test]
+fn an_engine_whose_workers_stand_still_blames_nobody() {
+    let mut lab = ready(Plan::default());
+    lab.take_probes_apart();
+    for stall in [120, 400, 1000] {
+        lab.stall_workers(Side::Outer, ms(stall));
+        for _ in 0..(stall + 1500) / 10 {
+            lab.run_for(ms(10));
+            for side in Side::BOTH {
+                let views = lab.engine(side).firewalls(lab.world.now());
+                let states: Vec<_> = views.into_iter().map(|view| view.state).collect();
+                assert_eq!(states, ["up", "up"], "{} after {stall} ms at {:?}", side.name(), since_start(&lab));
+            }
+        }
+    }
+    assert_unbroken(&lab);
+}
+
+#[test]
+fn a_firewall_that_dies_while_workers_stand_still_is_found() {
+    let mut lab = ready(Plan::default());
+    lab.take_probes_apart();
+    lab.stall_workers(Side::Outer, ms(1000));
+    lab.crash_firewall(0);
+    lab.run_for(ms(700));
+    for side in Side::BOTH {
+        let views = lab.engine(side).firewalls(lab.world.now());
+        let states: Vec<_> = views.into_iter().map(|view| view.state).collect();
+        assert_eq!(states, ["down", "up"], "{}", side.name());
+    }
+}
+
+#[test]
+fn a_moment_without_punts_takes_nobody_down_and_hides_nobody_who_is_dead() {
+    for side in Side::BOTH {
+        let mut lab = ready(Plan::default());
+        for _ in 0..10 {
+            lab.refuse_punts(side, ms(200));
+            lab.run_for(ms(400));
+            let states: Vec<_> =
+                lab.engine(side).firewalls(lab.world.now()).into_iter().map(|view| view.state).collect();
+            assert_eq!(states, ["up", "up"]);
+        }
+        lab.crash_firewall(1);
+        for _ in 0..7 {
+            lab.refuse_punts(side, ms(50));
+            lab.run_for(ms(100));
+        }
+        let states: Vec<_> = lab.engine(side).firewalls(lab.world.now()).into_iter().map(|view| view.state).collect();
+        assert_eq!(states, ["up", "down"]);
+    }
+}
+
+#[test]
+fn a_lost_peer_stays_lost_over_a_cut_of_both_cables() {
+    let mut lab = ready(Plan::default());
+    let flows: Vec<_> = (0..6).map(|_| lab.open(long(Traffic::UdpEcho), OUT)).collect();
+    lab.run_for(ms(500));
+    lab.crash_engine(Side::Inner);
+    lab.run_for(ms(1000));
+    let peer = |lab: &Laboratory| lab.engine(Side::Outer).peers(lab.world.now())[0].state.clone();
+    assert_eq!(peer(&lab), "lost");
+
+    (0..2).for_each(|firewall| lab.cut_leg(firewall, Leg::Outside, true));
+    lab.run_for(ms(3000));
+    assert_eq!(peer(&lab), "down");
+    (0..2).for_each(|firewall| lab.cut_leg(firewall, Leg::Outside, false));
+    lab.run_for(ms(1500));
+    assert_eq!(peer(&lab), "lost");
+    let kinds: Vec<_> = lab.engine(Side::Outer).alarms(lab.world.now()).into_iter().map(|alarm| alarm.kind).collect();
+    assert!(kinds.iter().all(|kind| kind == "peer_lost"), "{kinds:?}");
+
+    lab.start_engine(Side::Inner);
+    lab.run_for(ms(5000));
+    assert_eq!(peer(&lab), "up");
+    for flow in flows {
+        assert_works(&mut lab, flow, ms(300));
+    }
+    assert_unbroken(&lab);
+}
+
+#[test]
 fn a_restart_costs_no_pins() {
     for side in Side::BOTH {
         let mut lab = ready(Plan { firewalls: 4, workers: [2, 1], ..Plan::default() });

@@ -102,8 +102,7 @@ impl Controller {
             snapshot: Arc::clone(&self.snapshot),
             publish: false,
             publish_from: now,
-            errors: super::Limiter::new(super::errors::ERRORS, now),
-            resets: super::Limiter::new(super::errors::RESETS, now),
+            answers: super::Answers::new(super::Random(self.random.0), now),
             reassembly: Reassembly::default(),
             exchanges: Vec::<Exchange>::new(),
             requests: 0,
@@ -176,7 +175,19 @@ impl Controller {
             let Some(own) = self.paths.iter_mut().find(|own| own.key == key).filter(|_| stays) else { continue };
             let was = &old.groups[old.firewalls[key.firewall.index()].group.index()].check;
             let is = &self.config.groups[self.config.firewalls[key.firewall.index()].group.index()].check;
-            let Path { key: _, link, next_hop, destination, prober, mut monitor, rtt, rtts, reason, told } = path;
+            let Path {
+                key: _,
+                link,
+                next_hop,
+                destination,
+                prober,
+                mut monitor,
+                rtt,
+                rtts,
+                reason,
+                excused_since,
+                told,
+            } = path;
             if was != is {
                 monitor.reconfigure(is);
             }
@@ -184,7 +195,7 @@ impl Controller {
             let asks_alike = was == is && way == (link, next_hop, destination);
             let prober: Prober = if asks_alike { prober } else { own.prober.clone() };
             let (link, next_hop, destination) = way;
-            *own = Path { key, link, next_hop, destination, prober, monitor, rtt, rtts, reason, told };
+            *own = Path { key, link, next_hop, destination, prober, monitor, rtt, rtts, reason, excused_since, told };
         }
     }
 }

@@ -418,7 +418,9 @@ impl Controller {
         };
         let result = match verdict {
             Verdict::Well(rtt) => CheckResult::Passed(rtt),
-            Verdict::Silent(why) if running.excused => CheckResult::Excused(why),
+            Verdict::Silent(why) if running.excused && self.server_checks[index].monitor.may_excuse() => {
+                CheckResult::Excused(why)
+            }
             Verdict::Ill(why) | Verdict::Silent(why) => CheckResult::Failed(why),
         };
         self.judge_check(index, result, now);

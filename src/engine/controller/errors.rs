@@ -1,99 +1,62 @@
 //! ICMP errors in the engine's name, and the limits that keep it from being a reflector (CORRECTNESS A4.3, D6).
 
-use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use super::Controller;
 use super::tally::Tally;
+use super::{Controller, Random};
+use crate::engine::limit::{Limiter, Rate};
 use crate::engine::verdict::IcmpError;
 use crate::id::LinkId;
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 use crate::wire::Family;
 use crate::wire::icmp::{self, ErrorKind};
 
-/// How much may be said, as Linux limits it: overall, and to each destination.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Rates {
-    per_second: u32,
-    burst: u32,
-    destination_burst: u32,
-}
+/// ICMP errors, as Linux limits them: 1,000 a second with bursts of 50.
+const ERRORS: Rate = Rate { per_second: 1000, burst: 50 };
+/// To each destination one a second with bursts of 6 (Linux `XRLIM_BURST_FACTOR`), so that traceroute's three questions at once
+/// are answered.
+const ERRORS_TO_ONE: Rate = Rate { per_second: 1, burst: 6 };
+/// Path MTU discovery must not starve: Linux does not limit it per destination. It has a budget of its own, of which no sender
+/// gets more than a tenth.
+const TOO_BIG_TO_ONE: Rate = Rate { per_second: 100, burst: 25 };
+/// Resets: none is longer than what it answers, so that the limit spares the engine and not the network.
+const RESETS: Rate = Rate { per_second: 10_000, burst: 4_000 };
+/// After a restart every connection of an address is to be told within a second, and thousands of clients may share one.
+const RESETS_TO_ONE: Rate = Rate { per_second: 1_000, burst: 1_000 };
 
-/// ICMP errors: 1,000 a second with bursts of 50; to each destination one a second with bursts of 6 (Linux
-/// `XRLIM_BURST_FACTOR`), so that traceroute's three questions at once are answered.
-pub(super) const ERRORS: Rates = Rates { per_second: 1000, burst: 50, destination_burst: 6 };
-/// Resets to closed ports.
-pub(super) const RESETS: Rates = ERRORS;
-/// Destinations that are remembered; beyond it the oldest is forgotten, and the overall limit still holds.
-const DESTINATIONS_MAX: usize = 1024;
-
-/// A token bucket over all, and one per destination.
+/// The limits of what the engine says in its own name.
 #[derive(Debug)]
-pub(super) struct Limiter {
-    rates: Rates,
-    all: Bucket,
-    destinations: VecDeque<(IpAddr, Bucket)>,
+pub(super) struct Answers {
+    errors: Limiter,
+    too_big: Limiter,
+    resets: Limiter,
 }
 
-/// Tokens as time: what is saved up, at one token per `cost`.
-#[derive(Debug, Clone, Copy)]
-struct Bucket {
-    saved: Duration,
-    at: Instant,
-}
-
-impl Limiter {
-    pub(super) fn new(rates: Rates, now: Instant) -> Self {
-        let all = Bucket { saved: Duration::from_secs(1) / rates.per_second * rates.burst, at: now };
-        Self { rates, all, destinations: VecDeque::new() }
-    }
-
-    /// Takes a token for `destination`, if there is one.
-    pub(super) fn allows(&mut self, destination: IpAddr, now: Instant) -> bool {
-        let second = Duration::from_secs(1);
-        // Looked at first, so that a flood costs no search.
-        if !self.all_would_allow(now) {
-            return false;
+impl Answers {
+    pub(super) fn new(mut random: Random, now: Instant) -> Self {
+        let mut limiter = |rate, to_one| Limiter::new(rate, to_one, random.next(), now);
+        Self {
+            errors: limiter(ERRORS, ERRORS_TO_ONE),
+            too_big: limiter(ERRORS, TOO_BIG_TO_ONE),
+            resets: limiter(RESETS, RESETS_TO_ONE),
         }
-        let full = second * self.rates.destination_burst;
-        let index = self.destinations.iter().position(|(known, _)| *known == destination).unwrap_or_else(|| {
-            if self.destinations.len() >= DESTINATIONS_MAX {
-                self.destinations.pop_front();
-            }
-            self.destinations.push_back((destination, Bucket { saved: full, at: now }));
-            self.destinations.len() - 1
-        });
-        let bucket = &mut self.destinations[index].1;
-        bucket.fill(full, now);
-        bucket.take(second) && self.all_allow(now)
     }
 
-    /// Takes a token whoever it is for: path MTU discovery must not starve (Linux does not limit it per destination).
-    pub(super) fn all_allow(&mut self, now: Instant) -> bool {
-        self.all_would_allow(now) && self.all.take(self.cost())
+    fn allow_error(&mut self, kind: ErrorKind, destination: IpAddr, now: Instant) -> bool {
+        let limiter = match kind {
+            ErrorKind::TooBig { .. } => &mut self.too_big,
+            ErrorKind::TimeExceeded
+            | ErrorKind::NoRoute
+            | ErrorKind::HostUnreachable
+            | ErrorKind::PortUnreachable
+            | ErrorKind::ProtocolUnreachable
+            | ErrorKind::Prohibited => &mut self.errors,
+        };
+        limiter.allows(destination, now)
     }
 
-    fn all_would_allow(&mut self, now: Instant) -> bool {
-        let cost = self.cost();
-        self.all.fill(cost * self.rates.burst, now);
-        self.all.saved >= cost
-    }
-
-    fn cost(&self) -> Duration {
-        Duration::from_secs(1) / self.rates.per_second
-    }
-}
-
-impl Bucket {
-    fn fill(&mut self, full: Duration, now: Instant) {
-        self.saved = (self.saved + now.since(self.at)).min(full);
-        self.at = now;
-    }
-
-    fn take(&mut self, cost: Duration) -> bool {
-        let left = self.saved.checked_sub(cost);
-        self.saved = left.unwrap_or(self.saved);
-        left.is_some()
+    pub(super) fn allow_reset(&mut self, destination: IpAddr, now: Instant) -> bool {
+        self.resets.allows(destination, now)
     }
 }
 
@@ -146,18 +109,7 @@ impl Controller {
             self.tallies.add(Tally::ErrorsForbidden);
             return;
         };
-        let allowed = match kind {
-            ErrorKind::TooBig { .. } => self.errors.all_allow(now),
-            ErrorKind::TimeExceeded
-            | ErrorKind::NoRoute
-            | ErrorKind::HostUnreachable
-            | ErrorKind::PortUnreachable
-            | ErrorKind::ProtocolUnreachable
-            | ErrorKind::Prohibited => {
-                let destination = destination_of(&error, family);
-                self.errors.allows(destination, now)
-            }
-        };
+        let allowed = self.answers.allow_error(kind, destination_of(&error, family), now);
         if !allowed {
             self.tallies.add(Tally::ErrorsLimited);
             return;
@@ -203,31 +155,5 @@ fn destination_of(error: &[u8], family: Family) -> IpAddr {
             octets.copy_from_slice(&error[38..54]);
             IpAddr::from(octets)
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn host(n: u32) -> IpAddr {
-        IpAddr::from((0x0a00_0000 + n).to_be_bytes())
-    }
-
-    #[test]
-    fn a_flood_from_everywhere_is_answered_a_thousand_times_a_second_and_fifty() {
-        let mut limiter = Limiter::new(ERRORS, Instant::ZERO);
-        let answered =
-            (0..100_000_u32).filter(|n| limiter.allows(host(*n), Instant::from_nanos(u64::from(*n) * 10_000))).count();
-        assert!((1_000..=1_050).contains(&answered), "{answered}");
-    }
-
-    #[test]
-    fn one_sender_hears_six_at_once_and_then_one_a_second() {
-        let mut limiter = Limiter::new(ERRORS, Instant::ZERO);
-        let at = |n: u64| Instant::from_millis(10_000 + n * 10);
-        let answered: Vec<u64> = (0..400).filter(|n| limiter.allows(host(1), at(*n))).collect();
-        assert_eq!(answered, [0, 1, 2, 3, 4, 5, 100, 200, 300]);
-        assert!(limiter.allows(host(2), at(399)), "others are not held back by it");
     }
 }

@@ -16,6 +16,8 @@ use crate::wire::Family;
 /// Intervals that the other paths to a peer may take longer than the first to come back.
 const GRACE_PROBES: u32 = 10;
 
+const PEER_LOST: &str = "all paths failed at once while firewalls still answer: the last live set is kept";
+
 /// The sets of every group, numbered: those of `known` that still mean something keep their numbers, the others come by
 /// group, family, then every peer together and each alone.
 pub(super) fn set_keys(config: &Config, known: Vec<SetKey>) -> Vec<SetKey> {
@@ -87,6 +89,10 @@ impl Controller {
             for change in changes {
                 self.judged(change, now);
             }
+            // Why it is lost changes without another state.
+            for peer in self.config.peer_ids().collect::<Vec<_>>() {
+                self.alarm_about(peer, now);
+            }
         }
     }
 
@@ -126,13 +132,13 @@ impl Controller {
                     None,
                 );
             }
-            Change::Peer { peer, from, to } => self.peer_changed(peer, from, to, now),
+            Change::Peer { peer, from, to } => self.peer_changed(peer, from, to),
             Change::Set(_) => self.publish = true,
             Change::BelowMin { set, below } => self.below_min_changed(set, below, now),
         }
     }
 
-    fn peer_changed(&mut self, peer: PeerId, from: PeerState, to: PeerState, now: Instant) {
+    fn peer_changed(&mut self, peer: PeerId, from: PeerState, to: PeerState) {
         let subject = self.peer_name(peer);
         let is_cut_off = self.liveness.peer(peer).is_some_and(|peer| peer.reason == Reason::Link);
         let reason = match to {
@@ -140,14 +146,21 @@ impl Controller {
             PeerState::Lost if is_cut_off => {
                 "the engine's own links to all firewalls are down: their sessions are kept"
             }
-            PeerState::Lost => "all paths failed at once while firewalls still answer: the last live set is kept",
+            PeerState::Lost => PEER_LOST,
             PeerState::Down => "no path is up",
         };
         self.change("peer", &subject, Some(peer_state(from)), Some(peer_state(to)), Some(reason), None);
-        let alarm = Alarm { kind: "peer_lost", subject };
-        match to {
-            PeerState::Lost => self.raise_alarm(alarm, reason.to_owned(), now),
-            PeerState::Up | PeerState::Down => self.clear_alarm(&alarm, now),
+    }
+
+    /// A peer is lost, as far as the engine can tell: without links of its own it cannot, which other alarms say.
+    fn alarm_about(&mut self, peer: PeerId, now: Instant) {
+        let status = self.liveness.peer(peer);
+        let is_lost = status.is_some_and(|peer| peer.state == PeerState::Lost && peer.reason != Reason::Link);
+        let alarm = Alarm { kind: "peer_lost", subject: self.peer_name(peer) };
+        if is_lost {
+            self.raise_alarm(alarm, PEER_LOST.to_owned(), now);
+        } else {
+            self.clear_alarm(&alarm, now);
         }
     }
 

@@ -274,7 +274,7 @@ impl Controller {
             self.tallies.add(Tally::Ignored);
             return;
         }
-        if !self.resets.allows(arrival.pair.source(), now) {
+        if !self.answers.allow_reset(arrival.pair.source(), now) {
             self.tallies.add(Tally::ResetsLimited);
             return;
         }

@@ -37,6 +37,8 @@ pub(super) struct Path {
     pub(super) rtts: DurationHistogram,
     /// Why it is down or starting, in words.
     pub(super) reason: Option<String>,
+    /// Since when misses were excused and nothing was answered.
+    pub(super) excused_since: Option<Instant>,
     /// What liveness was told last.
     pub(super) told: Option<PathHealth>,
 }
@@ -99,6 +101,7 @@ pub(super) fn paths(config: &Config, random: &mut Random, now: Instant) -> Vec<P
             rtt: None,
             rtts: DurationHistogram::default(),
             reason: Some("no verdict yet".to_owned()),
+            excused_since: None,
             told: None,
         })
     });
@@ -116,12 +119,22 @@ impl Controller {
         }
     }
 
-    /// The engine was late by `lag` (or lost punts): probes whose interval is not longer do not count as missed.
-    pub(super) fn excuse_probes(&mut self, lag: Duration) {
+    /// The engine was late by `lag` (or lost punts): probes in flight whose interval is not longer do not count as missed, and
+    /// who has not answered ARP or ND is asked again. For as long as an idle engine takes for its verdict, and no longer while
+    /// nothing is answered: a firewall that is dead is found in twice that time whatever the engine suffers from.
+    pub(super) fn excuse_probes(&mut self, lag: Duration, now: Instant) {
         for path in &mut self.paths {
             let group = self.config.firewalls[path.key.firewall.index()].group;
-            if lag >= self.config.groups[group.index()].check.interval {
+            let check = &self.config.groups[group.index()].check;
+            if lag < check.interval || !path.prober.is_asking() {
+                continue;
+            }
+            let since = *path.excused_since.get_or_insert(now);
+            if now.since(since) < check.interval * u32::from(check.fall) {
                 path.prober.excuse();
+                if let Some(vigil) = self.vigils.get_mut(&(path.key.firewall, path.key.family)) {
+                    (vigil.since, vigil.asked) = (now, 0);
+                }
             }
         }
     }
@@ -317,6 +330,9 @@ impl Controller {
             // An answer that was under way while its link went does not bring the path back.
             if !self.links[path.link.index()].up {
                 continue;
+            }
+            if outcome == Outcome::Success {
+                path.excused_since = None;
             }
             let before = path.monitor.state();
             let changed = path.monitor.observe(outcome, now);

@@ -18,10 +18,12 @@ mod claim;
 mod decide;
 mod egress;
 mod flows;
+mod handover;
 mod held;
 mod ingress;
 mod kill;
 mod placing;
+mod police;
 mod reset;
 mod services;
 mod sources;
@@ -45,6 +47,8 @@ use crate::session::SessionWorker;
 use crate::time::{Duration, Instant};
 use crate::wire::frame::{ETHERNET_LEN, Tuple};
 
+pub use handover::probe_in;
+
 pub(super) use decide::{Arrival, Course, Decision, Pins, Transit, decide, view_toward_destination};
 pub(super) use ingress::{Addressee, judge};
 pub use kill::KillOrder;
@@ -54,8 +58,10 @@ pub(super) use sources::{egress_address, source_address};
 use claim::Claim;
 use egress::Leaving;
 use flows::Fate;
+use handover::{answer_to, hand_over, punt};
 use held::{Envelope, Placed};
 use ingress::{Admission, is_about_tunnel};
+use police::Police;
 use sources::Sources;
 use steady::{Ready, ReadyBatch};
 
@@ -78,6 +84,9 @@ pub struct Forwarder {
     fragments: held::Fragments,
     failures: reset::Failures,
     kills: kill::Kills,
+    police: Police,
+    /// Whose probes somebody else takes, by [`DeviceId`].
+    apart: Vec<bool>,
     transmits: VecDeque<Transmit>,
     /// Buffers that were given back.
     spare: Vec<Vec<u8>>,
@@ -148,6 +157,8 @@ impl Forwarder {
             fragments: held::Fragments::new(limits),
             failures: reset::Failures::default(),
             kills: kill::Kills::default(),
+            police: Police::new(seed),
+            apart: Vec::new(),
             transmits: VecDeque::with_capacity(Self::TRANSMITS_MAX),
             spare: Vec::with_capacity(Self::SPARE_MAX),
             packed: Vec::new(),
@@ -240,7 +251,7 @@ impl Forwarder {
                     None => self.handle(packet, link, None, snapshot, punts, now),
                 };
                 let punt = outcome.punt();
-                let (verdict, egress) = self.conclude(outcome, packet, link, punts);
+                let (verdict, egress) = self.conclude(outcome, packet, link, snapshot, punts, now);
                 (verdict, egress, punt)
             }
         };
@@ -266,7 +277,7 @@ impl Forwarder {
         let (mut frame, arrival, icmp, addressee) = match ingress::admit(packet.bytes, &packet.offload, link, snapshot)
         {
             Admission::Transit { frame, arrival, icmp, addressee } => (frame, arrival, icmp, addressee),
-            Admission::Punt(reason) => return Outcome::Punt(reason),
+            Admission::Punt(reason) => return self.hand_over_or_leave(reason, packet, link, snapshot),
             Admission::Drop(reason) => return Outcome::Drop(reason),
         };
         if addressee == Addressee::Engine && is_about_tunnel(icmp) {
@@ -312,8 +323,11 @@ impl Forwarder {
         outcome: Outcome,
         packet: &Packet<'_>,
         link: LinkId,
+        snapshot: &Snapshot,
         punts: &mut dyn PuntQueue,
+        now: Instant,
     ) -> (Verdict, Option<LinkId>) {
+        let mut may_pass = |reason| self.police.judge(reason, packet.bytes, link, snapshot, now);
         match outcome {
             Outcome::Sent(egress) => {
                 self.count_sent(egress, packet.bytes.len());
@@ -321,34 +335,29 @@ impl Forwarder {
                 (verdict, Some(egress))
             }
             Outcome::Replaced(egress) => (Verdict::Replaced, Some(egress)),
-            Outcome::Punt(reason) => (handed_over(punts.offer(punt(reason, packet, link, packet.bytes.len()))), None),
+            Outcome::Punt(reason) => {
+                let pass = may_pass(reason);
+                (pass.map_or_else(Verdict::Dropped, |pass| hand_over(punt(reason, packet, link), pass, punts)), None)
+            }
             Outcome::Waits { reason, original } => {
-                let punt = Punt { original, ..punt(reason, packet, link, packet.bytes.len()) };
-                (handed_over(punts.offer(punt)), None)
+                let punt = || Punt { original, ..punt(reason, packet, link) };
+                let pass = may_pass(reason);
+                (pass.map_or_else(Verdict::Dropped, |pass| hand_over(punt(), pass, punts)), None)
             }
             Outcome::Punted => (Verdict::Punted, None),
             Outcome::Drop(reason) => {
                 if let Some(answer) = answer_to(reason) {
-                    self.tell_sender(answer, packet, link, punts);
+                    let pass = may_pass(answer);
+                    self.tell_sender(answer, pass.is_ok(), packet, link, punts);
                 }
                 (Verdict::Dropped(reason), None)
             }
             Outcome::TooBig { mtu } => {
-                self.tell_sender(PuntReason::IcmpError(IcmpError::TooBig { mtu }), packet, link, punts);
+                let answer = PuntReason::IcmpError(IcmpError::TooBig { mtu });
+                let pass = may_pass(answer);
+                self.tell_sender(answer, pass.is_ok(), packet, link, punts);
                 (Verdict::Dropped(DropReason::TooBig), None)
             }
-        }
-    }
-
-    /// Offers what an answer to a dropped packet needs of it. A full queue costs the answer, not the verdict.
-    fn tell_sender(&mut self, answer: PuntReason, packet: &Packet<'_>, link: LinkId, punts: &mut dyn PuntQueue) {
-        let length = match answer {
-            PuntReason::IcmpError(_) => Self::QUOTE_MAX,
-            PuntReason::Local | PuntReason::Neighbor | PuntReason::NeighborWait { .. } => packet.bytes.len(),
-        };
-        let copy = punt(answer, packet, link, length);
-        if !punts.offer(copy) {
-            self.counters.punt_drop_icmp_error += 1;
         }
     }
 
@@ -390,67 +399,5 @@ impl Forwarder {
 
     fn transmits_free(&self) -> usize {
         Self::TRANSMITS_MAX - self.transmits.len()
-    }
-}
-
-/// A copy of the packet for the controller, of at most `length` bytes.
-fn punt(reason: PuntReason, packet: &Packet<'_>, link: LinkId, length: usize) -> Punt {
-    let bytes = packet.bytes[..length.min(packet.bytes.len())].to_vec();
-    Punt { reason, link, vlan: packet.vlan, offload: packet.offload, bytes, original: None }
-}
-
-fn handed_over(accepted: bool) -> Verdict {
-    if accepted { Verdict::Punted } else { Verdict::Dropped(DropReason::PuntQueueFull) }
-}
-
-/// What the sender of a dropped packet is told. Failing closed is silent: a sender that hears "unreachable" gives up an
-/// attempt that it would repeat a second later.
-fn answer_to(reason: DropReason) -> Option<PuntReason> {
-    match reason {
-        DropReason::TtlExpired => Some(PuntReason::IcmpError(IcmpError::TimeExceeded)),
-        DropReason::NoRoute => Some(PuntReason::IcmpError(IcmpError::NoRoute)),
-        // RFC 5508 REQ-8.
-        DropReason::SnatExhausted => Some(PuntReason::IcmpError(IcmpError::Prohibited)),
-        // As if nobody listened on the port: a client tries another address at once.
-        DropReason::NoServerUp => Some(PuntReason::Local),
-        DropReason::EthernetTruncated
-        | DropReason::Truncated
-        | DropReason::UnknownVlan
-        | DropReason::BadSourceMac
-        | DropReason::OtherHost
-        | DropReason::LinkControl
-        | DropReason::EtherType
-        | DropReason::IpHeader
-        | DropReason::IpVersion
-        | DropReason::IpLength
-        | DropReason::IpChecksum
-        | DropReason::SourceRoute
-        | DropReason::Transport
-        | DropReason::TinyFragment
-        | DropReason::IcmpChecksum
-        | DropReason::MartianSource
-        | DropReason::MartianDestination
-        | DropReason::Land
-        | DropReason::Multicast
-        | DropReason::LinkLocal
-        | DropReason::UnknownFirewall
-        | DropReason::GroupLoop
-        | DropReason::TooBig
-        | DropReason::NoPathUp
-        | DropReason::BelowMin
-        | DropReason::FirewallFailed
-        | DropReason::ServerFailed
-        | DropReason::NatClash
-        | DropReason::StrayReply
-        | DropReason::SessionTableFull
-        | DropReason::Untranslatable
-        | DropReason::NotSegmentable
-        | DropReason::LinkDown
-        | DropReason::FragmentTableFull
-        | DropReason::FragmentHeldFull
-        | DropReason::FragmentOverlap
-        | DropReason::IcmpMismatch
-        | DropReason::PuntQueueFull
-        | DropReason::TransmitQueueFull => None,
     }
 }

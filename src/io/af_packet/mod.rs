@@ -13,6 +13,7 @@
 //!                        └────────── Receiver::release ◀──────────┘
 //! ```
 
+mod filter;
 mod receiver;
 mod ring;
 mod sender;

@@ -4,7 +4,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use super::ring::{Ring, SlotHeader};
 use super::{FanoutId, OpenError};
-use super::{socket, vnet};
+use super::{filter, socket, vnet};
 use crate::id::DeviceId;
 use crate::io::sockopt;
 use crate::io::ways::RingCounts;
@@ -66,7 +66,21 @@ pub struct Receiver {
 impl Receiver {
     /// Opens the device with this interface index: promiscuous, without the frames that this machine sends on it.
     pub fn open(index: u32, options: RingOptions) -> Result<Self, OpenError> {
+        let receiver = Self::bind(socket::open()?, index, options)?;
+        socket::promiscuous(&receiver.socket, index)?;
+        Ok(receiver)
+    }
+
+    /// The same for the probes of paths and their answers alone, as far as they can be told without the configuration: a ring
+    /// that nothing else fills. Other receivers of the device have them too.
+    pub fn open_for_probes(index: u32) -> Result<Self, OpenError> {
         let socket = socket::open()?;
+        // Before there is anything to choose from.
+        filter::take_probes_only(&socket)?;
+        Self::bind(socket, index, RingOptions { slots: 256, ..RingOptions::default() })
+    }
+
+    fn bind(socket: OwnedFd, index: u32, options: RingOptions) -> Result<Self, OpenError> {
         let on: libc::c_int = 1;
         let version = libc::tpacket_versions::TPACKET_V2 as libc::c_int;
         socket::set_packet(&socket, libc::PACKET_VERSION, &version, "choose the ring version")?;
@@ -76,7 +90,6 @@ impl Receiver {
         socket::set_buffer(&socket, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, QUEUE_BYTES)?;
         let ring = Ring::map(&socket, options.slots, options.slot_bytes)?;
         socket::bind(&socket, index, libc::ETH_P_ALL as u16)?;
-        socket::promiscuous(&socket, index)?;
         // The allocator maps these without touching them: they cost memory only where super-frames come.
         let large = (0..Batch::<()>::CAPACITY).map(|_| vec![0; LARGE_BYTES].into_boxed_slice()).collect();
         Ok(Self { descriptor: socket.as_raw_fd(), socket, ring, next: 0, taken: 0, large })

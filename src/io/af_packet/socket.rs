@@ -43,6 +43,11 @@ impl OpenError {
     }
 }
 
+/// What could not be done, and why.
+pub(super) fn refused(what: &'static str, error: io::Error) -> OpenError {
+    OpenError::of(what, error)
+}
+
 /// A raw packet socket that is bound to nothing and receives nothing.
 pub(super) fn open() -> Result<OwnedFd, OpenError> {
     // SAFETY: `socket` takes integers only; a non-negative answer is a descriptor that nobody else owns.

@@ -1,12 +1,16 @@
 //! What AF_PACKET promises beyond the promises of [`ways`]: rings of any size, super-frames, unfinished checksums.
 
-use std::net::UdpSocket;
+use std::net::{IpAddr, UdpSocket};
 
 use super::*;
+use crate::io::netdev;
 use crate::io::testing::{ip, namespace};
 use crate::io::ways::fixture::*;
 use crate::io::ways::{self, RingCounts};
 use crate::time::{Duration, Instant};
+use crate::wire::MacAddr;
+use crate::wire::emit::{self, Macs, Pair};
+use crate::wire::icmp::{Echo, EchoKind};
 use crate::wire::vlan::{TPID_CUSTOMER, VlanTag};
 
 /// The device with a ring of this size.
@@ -123,6 +127,57 @@ fn own_frames_are_not_read_back_also_when_workers_share_the_device() {
     let shares: Vec<_> = workers.iter_mut().map(|worker| drain(worker).len()).collect();
     assert_eq!(shares.iter().sum::<usize>(), 64, "{shares:?}");
     assert!(shares.iter().all(|share| *share > 8), "{shares:?}");
+}
+
+#[test]
+fn a_ring_for_probes_has_nothing_else_in_it_and_no_flood_fills_it() {
+    if !namespace() {
+        return;
+    }
+    pair("e0", "p0", 1500);
+    let mac = |device: &str| netdev::find(device).unwrap().mac;
+    let macs = Macs { source: mac("p0"), destination: mac("e0") };
+    let others = Macs { destination: MacAddr([2, 0, 0, 0, 0, 99]), ..macs };
+    let between = |v4| {
+        let ends: [IpAddr; 2] = if v4 {
+            [[10, 0, 0, 1].into(), [10, 0, 0, 2].into()]
+        } else {
+            ["fd00::1".parse().unwrap(), "fd00::2".parse().unwrap()]
+        };
+        Pair::new(ends[0], ends[1]).unwrap()
+    };
+    let echo = |kind, data| Echo { kind, ident: 7, sequence: 9, data };
+    let (probe, other) = (b"fwlb and so on".as_slice(), b"fwld and so on".as_slice());
+    let mut wanted = Vec::new();
+    let mut unwanted = vec![udp(7), frame(1, 60)];
+    for v4 in [true, false] {
+        for kind in [EchoKind::Request, EchoKind::Reply] {
+            wanted.push(echo(kind, probe).frame(macs, between(v4)));
+            unwanted.push(echo(kind, other).frame(macs, between(v4)));
+            unwanted.push(echo(kind, probe).frame(others, between(v4)));
+        }
+        wanted.push(emit::udp(macs, between(v4), 1, 2, probe));
+        unwanted.push(emit::udp(macs, between(v4), 1, 2, other));
+        unwanted.push(emit::udp(macs, between(v4), 1, 2, &probe[..3]));
+    }
+    let mut fragment = wanted[0].clone();
+    fragment[20] = 0x20;
+    unwanted.push(fragment);
+    let mut tagged = Receiver::open_for_probes(index("e0")).map(ways::Receiver::Packet).unwrap();
+    let sender = Sender::open(index("p0")).unwrap();
+
+    for _ in 0..300 {
+        sender.send(unwanted.iter().map(|frame| plain(frame)), never);
+    }
+    let tag = Some(VlanTag { tpid: TPID_CUSTOMER, tci: 100 });
+    sender.send(wanted.iter().map(|frame| plain(frame)), never);
+    sender.send(wanted.iter().map(|frame| ways::Outgoing { vlan: tag, ..plain(frame) }), never);
+
+    let seen = drain(&mut tagged);
+    let expected: Vec<_> =
+        [None, tag].into_iter().flat_map(|tag| wanted.iter().map(move |f| (tag, f.clone(), None))).collect();
+    assert_eq!(seen, expected);
+    assert_eq!(tagged.tend(Instant::ZERO), RingCounts::default());
 }
 
 #[test]

@@ -24,6 +24,9 @@ pub(super) struct Leg {
     pub(super) live: Slots,
     /// Those of `live` that were past their hold at some time since they rose.
     pub(super) takes_new: Slots,
+    /// Those of the last live set that fell because nobody at their firewalls answered ARP or ND while nothing was heard of the
+    /// peer: they are live again as soon as somebody does.
+    muted: Slots,
     phase: Phase,
     /// When the peer advertised last.
     pub(super) heard: Option<Instant>,
@@ -74,6 +77,7 @@ impl Leg {
             past_hold: 0,
             live: 0,
             takes_new: 0,
+            muted: 0,
             phase: Phase::Starting { until: None },
             heard: None,
             told_down: 0,
@@ -93,6 +97,7 @@ impl Leg {
         (self.past_hold, self.live, self.takes_new) = (keep(old.past_hold), keep(old.live), keep(old.takes_new));
         (self.told_down, self.told_drain, self.told_maint) =
             (keep(old.told_down), keep(old.told_drain), keep(old.told_maint));
+        self.muted = keep(old.muted);
         (self.phase, self.heard, self.counts) = (old.phase, old.heard, old.counts);
     }
 
@@ -113,9 +118,15 @@ impl Leg {
         if !matches!(self.phase, Phase::Starting { .. }) {
             self.live |= self.up;
         }
+        let is_heard = self.live & self.up & !self.failing != 0;
+        self.muted = if is_heard { 0 } else { self.muted & !self.up };
+        self.unmute(silent);
         let failed = self.live & self.down;
         let standing = self.live & self.up;
         let mut fallen = failed & silent;
+        if !is_heard {
+            self.muted |= fallen;
+        }
         self.phase = match self.phase {
             Phase::Starting { .. } => self.phase,
             Phase::Heard(_) if standing == 0 && failed != fallen => Phase::Lost,
@@ -140,6 +151,17 @@ impl Leg {
         if told_is_old && !self.is_lost() {
             self.heard = None;
             (self.told_down, self.told_drain, self.told_maint) = (0, 0, 0);
+        }
+    }
+
+    /// Takes back into the live set what fell because its firewall was silent, and is not any more, while nothing is heard of
+    /// the peer: its firewalls are as good as they were when the peer was lost.
+    fn unmute(&mut self, silent: Slots) {
+        if self.live & self.up == 0 && !self.is_cut_off {
+            let back = self.muted & self.down & !silent;
+            self.muted &= !back;
+            self.live |= back;
+            self.takes_new |= back;
         }
     }
 
@@ -178,6 +200,12 @@ impl Leg {
         }
     }
 
+    /// The paths that the peer says are down. What a lost peer said last does not hold if it leaves no path of the live set:
+    /// then the peer told of its own trouble, not of the firewalls'.
+    pub(super) fn objections(&self) -> Slots {
+        if self.is_lost() && self.live & !self.told_down == 0 { 0 } else { self.told_down }
+    }
+
     pub(super) fn judgement(&self, bit: Slots) -> Verdict {
         if self.live & bit != 0 {
             Verdict::Up
@@ -192,7 +220,7 @@ impl Leg {
         match self.judgement(bit) {
             Verdict::Starting => Some(Reason::Starting),
             Verdict::Down => Some(Reason::Probes(self.peer, self.family)),
-            Verdict::Up if self.told_down & bit != 0 => Some(Reason::Objection(self.peer, self.family)),
+            Verdict::Up if self.objections() & bit != 0 => Some(Reason::Objection(self.peer, self.family)),
             Verdict::Up => None,
         }
     }

@@ -1,4 +1,5 @@
 mod links;
+mod lost;
 
 use proptest::prelude::*;
 

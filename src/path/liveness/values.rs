@@ -138,7 +138,7 @@ pub enum PeerState {
     /// All paths of a family failed together while a firewall still answered, or with the engine's own links: the last live
     /// set is kept.
     Lost,
-    /// No path to it is up.
+    /// No path to it is up, and no firewall of the last live set answers.
     Down,
 }
 

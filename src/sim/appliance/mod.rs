@@ -1,6 +1,7 @@
 //! One engine of the laboratory: the production [`Controller`] and [`Forwarder`]s with a ring before each worker, owned by
 //! virtual time instead of by threads.
 
+mod punts;
 mod show;
 
 use std::collections::VecDeque;
@@ -8,11 +9,10 @@ use std::sync::Arc;
 
 use crate::config::{self, Admin, Config};
 use crate::engine::controller::{DeviceState, Order, ServerChange};
-use crate::engine::forwarder::ForwarderLimits;
+use crate::engine::forwarder::{self, ForwarderLimits};
 use crate::engine::view::{EventView, ExchangeView};
 use crate::engine::{
-    Batch, Controller, CountersCell, Event, Forwarder, Packet as BatchPacket, Punt, PuntQueue, Snapshot, Transmit,
-    Verdict,
+    Batch, Controller, CountersCell, Event, Forwarder, Packet as BatchPacket, PuntQueue, Snapshot, Transmit, Verdict,
 };
 use crate::id::{DeviceId, LinkId};
 use crate::nat::PortPools;
@@ -25,6 +25,7 @@ use crate::wire::MacAddr;
 use crate::wire::offload::Offload;
 use crate::wire::vlan::VlanTag;
 
+use punts::Punts;
 pub use show::Placed;
 
 /// Pairs of a source address and a server with ports of their own, per worker.
@@ -75,6 +76,11 @@ pub struct Appliance {
     /// The engine's clock is the world's plus this.
     epoch: Duration,
     paused_until: Instant,
+    workers_stalled_until: Instant,
+    punts_refused_until: Instant,
+    /// Probes do not wait for the workers.
+    probes_apart: bool,
+    probe_came: bool,
     wake: Option<Instant>,
     next_expiry: Instant,
     out: VecDeque<(LinkId, Frame)>,
@@ -111,25 +117,6 @@ struct Worker {
     ring: VecDeque<(LinkId, Frame)>,
 }
 
-#[derive(Debug)]
-struct Punts {
-    capacity: usize,
-    queue: VecDeque<Punt>,
-    refused: u64,
-}
-
-impl PuntQueue for Punts {
-    fn offer(&mut self, punt: Punt) -> bool {
-        let room = self.queue.len() < self.capacity;
-        if room {
-            self.queue.push_back(punt);
-        } else {
-            self.refused += 1;
-        }
-        room
-    }
-}
-
 impl Appliance {
     const RING: usize = 512;
     const EXPIRY_INTERVAL: Duration = Duration::from_millis(20);
@@ -154,6 +141,10 @@ impl Appliance {
             epoch: Duration::from_nanos(rng.below(1 << 40)),
             rng,
             paused_until: Instant::ZERO,
+            workers_stalled_until: Instant::ZERO,
+            punts_refused_until: Instant::ZERO,
+            probes_apart: false,
+            probe_came: false,
             wake: None,
             next_expiry: Instant::ZERO,
             out: VecDeque::new(),
@@ -201,7 +192,10 @@ impl Appliance {
         let seed = self.rng.next_u64();
         let workers = sessions.into_iter().map(|sessions| {
             let cell = Arc::new(CountersCell::default());
-            let forwarder = Forwarder::new(sessions, shares, Arc::clone(&ports), seed, cell.clone());
+            let mut forwarder = Forwarder::new(sessions, shares, Arc::clone(&ports), seed, cell.clone());
+            for device in 0..self.devices.len() {
+                forwarder.leave_probes(device.into(), self.probes_apart);
+            }
             Worker { forwarder, cell, ring: VecDeque::new() }
         });
         let local = now + self.epoch;
@@ -215,7 +209,7 @@ impl Appliance {
             workers: workers.collect(),
             table,
             snapshot,
-            punts: Punts { capacity: limits.punts, queue: VecDeque::new(), refused: 0 },
+            punts: Punts::new(limits.punts),
             started: now,
             taken: 0,
         });
@@ -238,12 +232,32 @@ impl Appliance {
     /// True if a frame that arrives is processed soon: it runs and its rings are not full.
     pub fn hears(&self, now: Instant) -> bool {
         let room = |core: &Core| core.workers.iter().all(|worker| worker.ring.len() < Self::RING);
-        now >= self.paused_until && self.core.as_ref().is_some_and(room)
+        now >= self.paused_until.max(self.workers_stalled_until) && self.core.as_ref().is_some_and(room)
     }
 
     /// Stands still until `until`, as a stopped process does; its rings fill.
     pub fn pause(&mut self, until: Instant) {
         self.paused_until = until;
+    }
+
+    /// Its workers stand still until `until`, its controller does not.
+    pub fn stall_workers(&mut self, until: Instant) {
+        self.workers_stalled_until = until;
+    }
+
+    /// The queue to its controller takes nothing until `until`.
+    pub fn refuse_punts(&mut self, until: Instant) {
+        self.punts_refused_until = until;
+    }
+
+    /// Probes come to its controller beside the workers from now on, also after a restart.
+    pub fn take_probes_apart(&mut self) {
+        self.probes_apart = true;
+        for worker in self.core.iter_mut().flat_map(|core| &mut core.workers) {
+            for device in 0..self.devices.len() {
+                worker.forwarder.leave_probes(device.into(), true);
+            }
+        }
     }
 
     /// The carrier of a device comes or goes.
@@ -287,6 +301,16 @@ impl Appliance {
             self.missed += 1;
             return;
         };
+        if self.probes_apart {
+            core.punts.takes_nothing = now < self.punts_refused_until;
+            let mut bytes = frame.bytes.clone();
+            let mut packet = packet(&self.config, link, frame.offload, &mut bytes);
+            if let Some(punt) = forwarder::probe_in(&mut packet, &core.snapshot) {
+                core.punts.offer_first(punt);
+                self.probe_came = true;
+            }
+        }
+        let Some(core) = &mut self.core else { return };
         let worker = match core.workers.len() {
             1 => 0,
             workers => fanout(&frame.bytes) as usize % workers,
@@ -300,6 +324,9 @@ impl Appliance {
         if self.wake.is_none() {
             self.wake = Some(now + Duration::from_micros(self.rng.between(2, 40)));
         }
+        if std::mem::take(&mut self.probe_came) && now >= self.paused_until {
+            self.run_controller(now);
+        }
     }
 
     /// Time passes.
@@ -307,8 +334,10 @@ impl Appliance {
         if now < self.paused_until {
             return;
         }
-        self.wake = None;
-        self.run_workers(now);
+        if now >= self.workers_stalled_until {
+            self.wake = None;
+            self.run_workers(now);
+        }
         self.run_controller(now);
     }
 
@@ -316,7 +345,8 @@ impl Appliance {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let core = self.core.as_ref()?;
         let controller = core.controller.poll_timeout().map(|at| self.world_time(at));
-        let next = [self.wake, Some(self.next_expiry), controller].into_iter().flatten().min()?;
+        let workers = self.wake.unwrap_or(self.next_expiry).min(self.next_expiry).max(self.workers_stalled_until);
+        let next = controller.map_or(workers, |controller| controller.min(workers));
         Some(next.max(self.paused_until))
     }
 
@@ -351,20 +381,14 @@ impl Appliance {
             self.next_expiry = now + Self::EXPIRY_INTERVAL;
         }
         let Some(core) = &mut self.core else { return };
+        core.punts.takes_nothing = now < self.punts_refused_until;
         for worker in &mut core.workers {
             while !worker.ring.is_empty() {
                 let mut arrived: Vec<_> = worker.ring.drain(..worker.ring.len().min(Batch::CAPACITY)).collect();
                 let before = arrived.clone();
                 let mut batch = Batch::new();
                 for (link, frame) in &mut arrived {
-                    let link = &self.config.links[link.index()];
-                    batch.packets.push(BatchPacket {
-                        device: link.device,
-                        vlan: link.vlan.map(VlanTag::new),
-                        offload: frame.offload,
-                        bytes: &mut frame.bytes,
-                        verdict: None,
-                    });
+                    batch.packets.push(packet(&self.config, *link, frame.offload, &mut frame.bytes));
                 }
                 core.taken += batch.packets.len() as u64;
                 worker.forwarder.process(&mut batch, &core.snapshot, &mut core.punts, local);
@@ -392,10 +416,10 @@ impl Appliance {
     fn run_controller(&mut self, now: Instant) {
         let local = now + self.epoch;
         let Some(core) = &mut self.core else { return };
-        while let Some(punt) = core.punts.queue.pop_front() {
+        while let Some(punt) = core.punts.take() {
             core.controller.handle_punt(punt, local);
         }
-        let refused = std::mem::take(&mut core.punts.refused);
+        let refused = core.punts.take_refused();
         if refused > 0 {
             core.controller.handle_punt_loss(refused, local);
         }
@@ -414,6 +438,12 @@ impl Appliance {
             send(transmit, &mut self.out, &self.config, &mut self.problems);
         }
     }
+}
+
+/// A frame that came by `link`, as a ring hands it over.
+fn packet<'f>(config: &Config, link: LinkId, offload: Offload, bytes: &'f mut [u8]) -> BatchPacket<'f> {
+    let link = &config.links[link.index()];
+    BatchPacket { device: link.device, vlan: link.vlan.map(VlanTag::new), offload, bytes, verdict: None }
 }
 
 fn drain(forwarder: &mut Forwarder, out: &mut VecDeque<(LinkId, Frame)>, config: &Config, problems: &mut Vec<String>) {

@@ -309,6 +309,25 @@ impl Laboratory {
         self.world.with_engine(self.nodes.engine(side), |engine, now| engine.pause(now + duration));
     }
 
+    /// An engine's packet workers stand still for a while.
+    pub fn stall_workers(&mut self, side: Side, duration: Duration) {
+        self.note(format!("{}: the workers stand still for {} ms", side.name(), duration.as_millis()));
+        self.world.with_engine(self.nodes.engine(side), |engine, now| engine.stall_workers(now + duration));
+    }
+
+    /// An engine's queue to the controller takes nothing for a while.
+    pub fn refuse_punts(&mut self, side: Side, duration: Duration) {
+        self.note(format!("{}: punts are refused for {} ms", side.name(), duration.as_millis()));
+        self.world.with_engine(self.nodes.engine(side), |engine, now| engine.refuse_punts(now + duration));
+    }
+
+    /// Probes come to both engines' controllers beside their workers, as they do by packet sockets.
+    pub fn take_probes_apart(&mut self) {
+        for side in Side::BOTH {
+            self.world.with_engine(self.nodes.engine(side), |engine, _| engine.take_probes_apart());
+        }
+    }
+
     /// The carrier of an engine's link goes or comes.
     pub fn set_carrier(&mut self, side: Side, link: usize, up: bool) {
         self.note(format!("{} link {link} {}", side.name(), if up { "up" } else { "down" }));

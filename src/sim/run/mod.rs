@@ -113,7 +113,8 @@ pub fn run(seed: u64, options: &Options) -> Report {
     let from = Instant::ZERO + READY;
     let until = from + options.duration;
     let faults_from = from + Duration::from_millis(500);
-    let (of_servers, others): (Vec<Sort>, Vec<Sort>) = options.sorts.iter().partition(|sort| sort.is_of_servers());
+    let (overload, rest): (Vec<Sort>, Vec<Sort>) = options.sorts.iter().partition(|sort| sort.is_of_overload());
+    let (of_servers, others): (Vec<Sort>, Vec<Sort>) = rest.iter().partition(|sort| sort.is_of_servers());
     let others: Vec<Sort> = others.into_iter().filter(|sort| plan.firewalls > 0 || !sort.is_of_firewalls()).collect();
     let mut faults = fault::draw(&mut rng.fork(2), &plan, &others, faults_from, until);
     let mut flows = draw::traffic(&mut rng.fork(3), &plan, from, until);
@@ -122,7 +123,15 @@ pub fn run(seed: u64, options: &Options) -> Report {
         flows.extend(draw::questions(&mut dice.fork(3), &plan, from, until));
         flows.sort_by_key(|flow| flow.at);
     }
+    // So has what is too much for an engine.
+    let mut load = Rng::new(seed ^ 0x6f76_6572_6c6f_6164);
+    if load.chance(500) {
+        fault::draw_more(&mut load, &plan, &overload, faults_from, until, &mut faults);
+    }
     let mut lab = Laboratory::new(plan, rng.next_u64());
+    if load.chance(500) {
+        lab.take_probes_apart();
+    }
     if options.trace {
         lab.keep_trace();
     }

@@ -134,6 +134,38 @@ fn a_lost_peer_is_told_from_dead_firewalls_and_the_live_set_is_kept() {
 }
 
 #[test]
+fn a_lost_peer_is_lost_again_and_not_down_when_its_firewalls_answer_again() {
+    let mut sandwich = started(2);
+    sandwich.cut([false; 2]);
+    sandwich.run(2 * SECOND);
+    (0..2).for_each(|firewall| sandwich.firewalls[firewall].answers = false);
+    sandwich.run(3 * SECOND);
+    assert_eq!((sandwich.peer(OUTER).state.as_str(), every_peer(&sandwich, OUTER).up), ("down", 0));
+    assert!(sandwich.alarms(OUTER).iter().all(|kind| kind == "below_min"), "{:?}", sandwich.alarms(OUTER));
+
+    (0..2).for_each(|firewall| sandwich.firewalls[firewall].answers = true);
+    sandwich.run(2 * SECOND);
+
+    let set = every_peer(&sandwich, OUTER);
+    assert_eq!((set.up, set.selectable, set.falls.as_slice()), (0b11, 0b11, &[1, 1][..]));
+    assert_eq!((sandwich.peer(OUTER).state.as_str(), sandwich.alarms(OUTER)), ("lost", vec!["peer_lost".to_owned()]));
+    sandwich.cut([true; 2]);
+    sandwich.run(3 * SECOND);
+    assert_eq!((sandwich.peer(OUTER).state.as_str(), every_peer(&sandwich, OUTER).up), ("up", 0b11));
+    assert!(sandwich.alarms(OUTER).is_empty());
+}
+
+#[test]
+fn an_engine_without_a_link_does_not_say_that_its_peer_is_lost() {
+    let mut sandwich = started(2);
+    sandwich.set_device(OUTER, false);
+    sandwich.run(2 * SECOND);
+    let mut alarms = sandwich.alarms(OUTER);
+    alarms.dedup();
+    assert_eq!(alarms, ["below_min", "link_down"]);
+}
+
+#[test]
 fn firewalls_that_all_die_are_down_and_below_the_minimum() {
     let mut sandwich = started(2);
     sandwich.kill(0);
@@ -178,19 +210,71 @@ fn an_engine_that_stops_for_five_seconds_blames_nobody_and_sends_no_burst() {
     assert_eq!(sandwich.peer(OUTER).state, "up");
 }
 
+/// Runs for a while in which punts are refused all the time.
+fn run_with_punt_loss(sandwich: &mut Sandwich, duration: Duration) {
+    let end = sandwich.now + duration;
+    while sandwich.now < end {
+        sandwich.run(Duration::from_millis(20));
+        for engine in [OUTER, INNER] {
+            let now = sandwich.now;
+            sandwich.engines[engine].handle_punt_loss(3, now);
+            sandwich.drain(engine);
+        }
+    }
+}
+
 #[test]
 fn misses_do_not_count_while_punts_are_refused() {
     let mut sandwich = started(2);
-    sandwich.firewalls[0].forwards = [false; 2];
-    for _ in 0..100 {
-        sandwich.run(Duration::from_millis(20));
-        let now = sandwich.now;
-        sandwich.engines[OUTER].handle_punt_loss(3, now);
-        sandwich.drain(OUTER);
+    for _ in 0..20 {
+        // Fewer probes in a row than an idle engine excuses.
+        sandwich.firewalls[0].forwards = [false; 2];
+        run_with_punt_loss(&mut sandwich, Duration::from_millis(240));
+        sandwich.firewalls[0].forwards = [true; 2];
+        run_with_punt_loss(&mut sandwich, Duration::from_millis(200));
     }
-    let changes = sandwich.changes(OUTER, "path", "perimeter/fw1 to inner ipv4");
-    assert_eq!(changes, ["up"], "only the peer's own probes count");
-    sandwich.run_until(OUTER, 0, "down", SECOND);
+    for engine in [OUTER, INNER] {
+        assert_eq!(every_peer(&sandwich, engine).falls, [0, 0]);
+        assert!(sandwich.counter(engine, "probes_excused") > 50);
+    }
+}
+
+#[test]
+fn a_dead_firewall_is_found_in_twice_the_time_while_punts_are_refused_for_ever() {
+    for is_silent in [false, true] {
+        let mut sandwich = started(2);
+        run_with_punt_loss(&mut sandwich, SECOND);
+        assert_eq!(sandwich.states(OUTER), ["up", "up"]);
+        if is_silent {
+            sandwich.kill(0)
+        } else {
+            sandwich.firewalls[0].forwards = [false; 2]
+        }
+        run_with_punt_loss(&mut sandwich, Duration::from_millis(700));
+        assert_eq!(
+            (sandwich.states(OUTER), sandwich.states(INNER)),
+            (vec!["down".into(), "up".into()], vec!["down".into(), "up".into()])
+        );
+    }
+}
+
+#[test]
+fn an_engine_that_stands_still_again_and_again_blames_nobody_and_finds_the_dead() {
+    let mut sandwich = started(2);
+    for turn in 0..60 {
+        if turn == 40 {
+            sandwich.kill(0);
+        }
+        sandwich.stopped_until[OUTER] = sandwich.now + Duration::from_millis(120);
+        sandwich.run(Duration::from_millis(200));
+        let expected = match turn {
+            0..40 => Some([0, 0]),
+            44.. => Some([1, 0]),
+            _ => None,
+        };
+        let falls = every_peer(&sandwich, OUTER).falls;
+        assert!(expected.is_none_or(|expected| falls == expected), "turn {turn}: {falls:?}");
+    }
 }
 
 #[test]

@@ -106,7 +106,7 @@ impl Lab {
     }
 
     /// Gives a frame the hardware addresses of the place where it arrives; answers the device there.
-    fn address(&self, at: At, frame: &mut Frame) -> DeviceId {
+    pub fn address(&self, at: At, frame: &mut Frame) -> DeviceId {
         let (device, source) = match at {
             At::Near => (self.side.near(), testbed::host_mac(self.side)),
             At::Firewall(number) => (self.side.far(), testbed::firewall_mac(self.side, number)),

@@ -12,6 +12,7 @@ mod lab;
 mod load;
 mod packets;
 mod pins;
+mod police;
 mod services;
 mod steady;
 mod strays;

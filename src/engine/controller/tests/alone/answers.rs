@@ -141,6 +141,47 @@ fn traceroute_is_answered_and_a_flood_is_not() {
     assert!(engine.counter("icmp_errors_limited") > 18_000);
 }
 
+/// A packet in the middle of a connection that nobody knows.
+fn stray(source: IpAddr, port: u16) -> Vec<u8> {
+    let ends = Pair::new(source, OWN.into()).unwrap();
+    let stray = Segment {
+        source_port: port,
+        destination_port: 80,
+        flags: tcp_flags::ACK,
+        acknowledgement: 77,
+        ..Segment::default()
+    };
+    segments::segment(macs(HOST, CLIENTS_MAC), ends, &stray)
+}
+
+#[test]
+fn every_lost_connection_of_a_shared_address_is_told_at_once() {
+    let mut engine = Engine::up();
+    let told: usize = (0..800).map(|n| engine.local(CLIENTS, stray(HOST_ADDRESS.into(), 2000 + n)).len()).sum();
+    assert_eq!((told, engine.counter("local_resets_limited")), (800, 0));
+}
+
+#[test]
+fn a_source_that_floods_takes_no_answer_from_another() {
+    let mut engine = Engine::up();
+    let other: IpAddr = "198.51.100.8".parse().unwrap();
+    let oversize = |source: &str| emit::udp(macs(HOST, CLIENTS_MAC), pair(source, "203.0.113.80"), 1, 2, b"");
+    let too_big = PuntReason::IcmpError(IcmpError::TooBig { mtu: 1400 });
+    let (mut resets, mut errors) = (0, 0);
+    for n in 0..40_000_u32 {
+        engine.now += Duration::from_micros(25);
+        engine.local(CLIENTS, stray(HOST_ADDRESS.into(), n as u16));
+        engine.punt(too_big, CLIENTS, oversize("198.51.100.7"));
+        if n % 400 == 0 {
+            resets += engine.local(CLIENTS, stray(other, n as u16)).len();
+            errors += engine.punt(too_big, CLIENTS, oversize("198.51.100.8")).len();
+        }
+    }
+    assert_eq!((resets, errors), (100, 100));
+    assert!((1_990..=2_110).contains(&engine.counter("local_resets_sent")), "{}", engine.counter("local_resets_sent"));
+    assert!((200..=230).contains(&engine.counter("icmp_errors_sent")), "{}", engine.counter("icmp_errors_sent"));
+}
+
 #[test]
 fn a_ping_in_fragments_is_answered_in_fragments() {
     let mut engine = Engine::up();

@@ -1,0 +1,230 @@
+//! What may go to the controller: so much of each kind, and so much of it from one station or source, as routers police their
+//! control plane (RFC 6192). What a verdict about a firewall or a server hangs on is told from the rest, has budgets of its own
+//! and goes first, so that no flood of pings, of questions by ARP or ND, or to closed ports takes its place.
+//!
+//! The budgets are those of one packet worker. All of them together leave the control thread most of its time.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use crate::engine::limit::{Limiter, Rate};
+use crate::engine::{DropReason, PuntReason, Snapshot};
+use crate::id::LinkId;
+use crate::time::Instant;
+use crate::wire::frame::{ETHERNET_LEN, protocol, tcp_flags};
+use crate::wire::{MacAddr, probe};
+
+/// A kind of frame for the controller, with a budget of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A probe of a path, or its answer, that came from a firewall.
+    Probe,
+    /// What may answer a question of the engine's own: to a port that it asks from, an echo reply, an ICMP error.
+    Answer,
+    /// ARP or ND of a station that is known by the same hardware address.
+    Known,
+    /// ARP or ND of another.
+    Stranger,
+    /// A ping of the engine or of a service.
+    Ping,
+    /// Anything else to the engine: it is refused.
+    Local,
+    /// A packet whose next hop is to be resolved.
+    Waiting,
+    /// A packet about which its sender is told.
+    Error,
+}
+
+impl Kind {
+    const ALL: [Self; 8] =
+        [Self::Probe, Self::Answer, Self::Known, Self::Stranger, Self::Ping, Self::Local, Self::Waiting, Self::Error];
+
+    /// Of all, and of one source.
+    const fn rates(self) -> (Rate, Rate) {
+        const fn rate(per_second: u32, burst: u32) -> Rate {
+            Rate { per_second, burst }
+        }
+        match self {
+            // 64 firewalls with a probe each way every 10 ms are 12,800 a second.
+            Self::Probe => (rate(20_000, 4_000), rate(2_000, 500)),
+            Self::Answer => (rate(10_000, 2_000), rate(2_000, 500)),
+            // A router answers for many, and asks for many once it has started.
+            Self::Known => (rate(4_000, 1_000), rate(200, 300)),
+            Self::Stranger => (rate(2_000, 1_000), rate(100, 300)),
+            Self::Ping => (rate(5_000, 1_000), rate(1_000, 200)),
+            // More than is answered by resets, of all and of one.
+            Self::Local => (rate(12_000, 4_500), rate(1_500, 1_200)),
+            Self::Waiting => (rate(8_000, 4_000), rate(2_000, 1_000)),
+            // More than errors are sent.
+            Self::Error => (rate(3_000, 150), rate(150, 40)),
+        }
+    }
+
+    /// Whether it goes before what is not.
+    const fn is_urgent(self) -> bool {
+        match self {
+            Self::Probe | Self::Answer | Self::Known => true,
+            Self::Stranger | Self::Ping | Self::Local | Self::Waiting | Self::Error => false,
+        }
+    }
+
+    const fn reason(self) -> DropReason {
+        match self {
+            Self::Probe => DropReason::PuntLimitProbe,
+            Self::Answer => DropReason::PuntLimitAnswer,
+            Self::Known | Self::Stranger => DropReason::PuntLimitNeighbor,
+            Self::Ping => DropReason::PuntLimitPing,
+            Self::Local | Self::Error => DropReason::PuntLimitLocal,
+            Self::Waiting => DropReason::PuntLimitWaiting,
+        }
+    }
+}
+
+/// How a frame that may pass goes to the controller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pass {
+    /// Before what is not urgent.
+    First,
+    /// In its turn.
+    InTurn,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Police {
+    limiters: Box<[Limiter; Kind::ALL.len()]>,
+}
+
+impl Police {
+    pub(super) fn new(seed: u64) -> Self {
+        let limiter = |kind: Kind| {
+            let (all, of_source) = kind.rates();
+            Limiter::new(all, of_source, seed ^ (kind as u64) << 56, Instant::ZERO)
+        };
+        Self { limiters: Box::new(Kind::ALL.map(limiter)) }
+    }
+
+    /// Whether a frame that came by `link` may go to the controller, and how.
+    pub(super) fn judge(
+        &mut self,
+        reason: PuntReason,
+        bytes: &[u8],
+        link: LinkId,
+        snapshot: &Snapshot,
+        now: Instant,
+    ) -> Result<Pass, DropReason> {
+        let (kind, source) = match reason {
+            PuntReason::Neighbor => neighbor(bytes, link, snapshot),
+            PuntReason::Local => local(bytes, link, snapshot),
+            PuntReason::NeighborWait { .. } => (Kind::Waiting, Source::of(bytes)),
+            PuntReason::IcmpError(_) => (Kind::Error, Source::of(bytes)),
+        };
+        if !self.limiters[kind as usize].allows(source.0, now) {
+            return Err(kind.reason());
+        }
+        Ok(if kind.is_urgent() { Pass::First } else { Pass::InTurn })
+    }
+}
+
+/// True if the frame, which is for the controller, is a probe or the answer to one, and came from a firewall.
+pub(super) fn is_probe(bytes: &[u8], link: LinkId, snapshot: &Snapshot) -> bool {
+    local(bytes, link, snapshot).0 == Kind::Probe
+}
+
+/// Whose budget a frame uses.
+#[derive(Debug, Clone, Copy)]
+struct Source(IpAddr);
+
+impl Source {
+    /// The source address of the packet.
+    fn of(bytes: &[u8]) -> Self {
+        Ip::of(bytes).map_or_else(|| Self::station(bytes), |ip| Self(ip.source))
+    }
+
+    /// The hardware address that the frame came from.
+    fn station(bytes: &[u8]) -> Self {
+        let MacAddr([a, b, c, d, e, f]) = station(bytes);
+        let words = [[a, b], [c, d], [e, f]].map(u16::from_be_bytes);
+        Self(Ipv6Addr::new(0, 0, 0, 0, 0, words[0], words[1], words[2]).into())
+    }
+}
+
+/// The fields of an IP packet that kinds are told by.
+#[derive(Debug, Clone, Copy)]
+struct Ip<'a> {
+    source: IpAddr,
+    destination: IpAddr,
+    /// Of a packet that is whole and has no extension headers.
+    transport: Option<(u8, &'a [u8])>,
+}
+
+impl<'a> Ip<'a> {
+    /// Reads a frame that was found to be legal.
+    fn of(bytes: &'a [u8]) -> Option<Self> {
+        let ip = bytes.get(ETHERNET_LEN..)?;
+        match bytes.get(12..ETHERNET_LEN)? {
+            [0x08, 0x00] => {
+                let header: &[u8; 20] = ip.first_chunk()?;
+                let is_whole = u16::from_be_bytes([header[6], header[7]]) & 0x3fff == 0;
+                let transport = ip.get(usize::from(header[0] & 0xf) * 4..)?;
+                let address = |at: usize| IpAddr::from([0, 1, 2, 3].map(|index: usize| header[at + index]));
+                let (source, destination) = (address(12), address(16));
+                Some(Self { source, destination, transport: is_whole.then_some((header[9], transport)) })
+            }
+            [0x86, 0xdd] => {
+                let (header, transport) = ip.split_first_chunk::<40>()?;
+                let address = |at: usize| {
+                    let mut octets = [0; 16];
+                    octets.copy_from_slice(&header[at..at + 16]);
+                    IpAddr::from(octets)
+                };
+                Some(Self { source: address(8), destination: address(24), transport: Some((header[6], transport)) })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// ARP, or neighbour discovery.
+fn neighbor(bytes: &[u8], link: LinkId, snapshot: &Snapshot) -> (Kind, Source) {
+    let mac = station(bytes);
+    let is_of = |address: IpAddr| snapshot.neighbor(link, address) == Some(mac);
+    let is_known = match Ip::of(bytes) {
+        Some(ip) => is_of(ip.source),
+        // The sender's address (RFC 826).
+        None => bytes.get(28..32).and_then(|octets| <[u8; 4]>::try_from(octets).ok()).is_some_and(|a| is_of(a.into())),
+    };
+    let is_firewall = || snapshot.links[link.index()].firewalls && snapshot.firewall_at(link, mac).is_some();
+    (if is_known || is_firewall() { Kind::Known } else { Kind::Stranger }, Source::station(bytes))
+}
+
+/// A packet to the engine.
+fn local(bytes: &[u8], link: LinkId, snapshot: &Snapshot) -> (Kind, Source) {
+    let Some(ip) = Ip::of(bytes) else { return (Kind::Local, Source::station(bytes)) };
+    let source = Source(ip.source);
+    let Some((number, transport)) = ip.transport else { return (Kind::Local, source) };
+    let is_own = || snapshot.local.contains(&ip.destination);
+    let is_magic = || transport.get(8..).is_some_and(probe::is_probe);
+    let is_from_firewall =
+        || snapshot.links[link.index()].firewalls && snapshot.firewall_at(link, station(bytes)).is_some();
+    let is_probe = || is_magic() && is_from_firewall() && is_own();
+    let answer_if = |is_answer: bool| if is_answer && is_own() { Kind::Answer } else { Kind::Local };
+    let kind = match (number, transport.first()) {
+        (protocol::ICMP, Some(0 | 8)) | (protocol::ICMPV6, Some(128 | 129)) | (protocol::UDP, _) if is_probe() => {
+            // A station is a firewall: each has a budget for the probes through it.
+            return (Kind::Probe, Source::station(bytes));
+        }
+        (protocol::ICMP, Some(8)) | (protocol::ICMPV6, Some(128)) => Kind::Ping,
+        (protocol::ICMP | protocol::ICMPV6, Some(_)) => answer_if(true),
+        (protocol::TCP, _) => answer_if(transport.get(13).is_some_and(|flags| flags & tcp_flags::ACK != 0)),
+        _ => Kind::Local,
+    };
+    (kind, source)
+}
+
+fn station(bytes: &[u8]) -> MacAddr {
+    let mut mac = [0; 6];
+    if let Some(source) = bytes.get(6..12) {
+        mac.copy_from_slice(source);
+    }
+    MacAddr(mac)
+}

@@ -1,0 +1,196 @@
+//! How much of a thing may happen: a token bucket over all, and one for each source, so that no source uses up what there is
+//! for the others.
+//!
+//! The sources stand in a fixed number of places, of which an address has two. Where both are taken the one that has used
+//! less gives way: under a flood from more sources than there are places only the bucket over all holds.
+
+use std::net::IpAddr;
+
+use crate::time::{Duration, Instant};
+
+/// How often something may happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Rate {
+    /// Times a second, in the long run; not 0.
+    pub(super) per_second: u32,
+    /// Times at once after a pause; not 0.
+    pub(super) burst: u32,
+}
+
+/// Places for sources: 56 KiB.
+const PLACES: usize = 1024;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Limiter {
+    rate: Rate,
+    of_source: Rate,
+    all: Bucket,
+    places: Box<[Option<Place>]>,
+    /// Makes it hard to choose addresses that share places.
+    seed: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    source: IpAddr,
+    bucket: Bucket,
+}
+
+/// Tokens as time: what is saved up, at one token per [`Rate::cost`].
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    saved: Duration,
+    at: Instant,
+}
+
+impl Limiter {
+    /// `rate` over all, `of_source` for each source; the buckets are full.
+    pub(super) fn new(rate: Rate, of_source: Rate, seed: u64, now: Instant) -> Self {
+        Self { rate, of_source, all: Bucket::full(rate, now), places: vec![None; PLACES].into(), seed }
+    }
+
+    /// Whether it may happen once more on behalf of `source`; counts it then.
+    pub(super) fn allows(&mut self, source: IpAddr, now: Instant) -> bool {
+        // Looked at first, so that a flood costs no search.
+        if !self.all.has_one(self.rate, now) {
+            return false;
+        }
+        let of_source = self.of_source;
+        let allowed = self.bucket(source, now).take(of_source, now);
+        allowed && self.all.take(self.rate, now)
+    }
+
+    /// The bucket of `source`, a full one if it is new.
+    fn bucket(&mut self, source: IpAddr, now: Instant) -> &mut Bucket {
+        let [first, second] = self.places_of(source);
+        let is_own = |place: &Option<Place>| place.is_some_and(|place| place.source == source);
+        let saved = |place: &Option<Place>| match place {
+            Some(place) => place.bucket.saved_at(self.of_source, now),
+            None => Duration::MAX,
+        };
+        let index = match (&self.places[first], &self.places[second]) {
+            (place, _) if is_own(place) => first,
+            (_, place) if is_own(place) => second,
+            (one, other) if saved(one) >= saved(other) => first,
+            (_, _) => second,
+        };
+        let fresh = Place { source, bucket: Bucket::full(self.of_source, now) };
+        let place = &mut self.places[index];
+        if !is_own(place) {
+            *place = None;
+        }
+        &mut place.get_or_insert(fresh).bucket
+    }
+
+    fn places_of(&self, source: IpAddr) -> [usize; 2] {
+        let bits = match source {
+            IpAddr::V4(address) => u128::from(address.to_bits()),
+            IpAddr::V6(address) => address.to_bits(),
+        };
+        let mixed = mix(mix(self.seed ^ bits as u64) ^ (bits >> 64) as u64);
+        [mixed as usize % PLACES, (mixed >> 32) as usize % PLACES]
+    }
+}
+
+/// The finalizer of SplitMix64.
+fn mix(mut value: u64) -> u64 {
+    value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
+}
+
+impl Rate {
+    const fn cost(self) -> Duration {
+        Duration::from_nanos(1_000_000_000 / self.per_second as u64)
+    }
+
+    fn full(self) -> Duration {
+        self.cost() * self.burst
+    }
+}
+
+impl Bucket {
+    fn full(rate: Rate, now: Instant) -> Self {
+        Self { saved: rate.full(), at: now }
+    }
+
+    fn saved_at(&self, rate: Rate, now: Instant) -> Duration {
+        (self.saved + now.since(self.at)).min(rate.full())
+    }
+
+    fn has_one(&self, rate: Rate, now: Instant) -> bool {
+        self.saved_at(rate, now) >= rate.cost()
+    }
+
+    fn take(&mut self, rate: Rate, now: Instant) -> bool {
+        (self.saved, self.at) = (self.saved_at(rate, now), now);
+        let left = self.saved.checked_sub(rate.cost());
+        self.saved = left.unwrap_or(self.saved);
+        left.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATE: Rate = Rate { per_second: 1000, burst: 50 };
+    const OF_SOURCE: Rate = Rate { per_second: 1, burst: 6 };
+
+    fn limiter() -> Limiter {
+        Limiter::new(RATE, OF_SOURCE, 7, Instant::ZERO)
+    }
+
+    fn host(n: u32) -> IpAddr {
+        IpAddr::from((0x0a00_0000 + n).to_be_bytes())
+    }
+
+    #[test]
+    fn a_flood_from_everywhere_is_answered_a_thousand_times_a_second_and_fifty() {
+        let mut limiter = limiter();
+        let answered =
+            (0..100_000_u32).filter(|n| limiter.allows(host(*n), Instant::from_nanos(u64::from(*n) * 10_000))).count();
+        assert!((1_000..=1_050).contains(&answered), "{answered}");
+    }
+
+    #[test]
+    fn one_source_gets_its_burst_and_then_its_rate_and_others_are_not_held_back_by_it() {
+        let mut limiter = limiter();
+        let at = |n: u64| Instant::from_millis(10_000 + n * 10);
+        let answered: Vec<u64> = (0..400).filter(|n| limiter.allows(host(1), at(*n))).collect();
+        assert_eq!(answered, [0, 1, 2, 3, 4, 5, 100, 200, 300]);
+        assert!(limiter.allows(host(2), at(399)));
+    }
+
+    #[test]
+    fn a_source_that_asks_more_than_all_may_leaves_the_others_theirs() {
+        let rate = Rate { per_second: 1000, burst: 50 };
+        let mut limiter = Limiter::new(rate, Rate { per_second: 500, burst: 25 }, 7, Instant::ZERO);
+        // A hundred times what one source may, and beside it somebody who asks ten times a second.
+        let (mut greedy, mut modest) = (0, 0);
+        for step in 0..100_000_u64 {
+            let now = Instant::from_nanos(step * 20_000);
+            greedy += u32::from(limiter.allows(host(1), now));
+            if step % 5_000 == 0 {
+                modest += u32::from(limiter.allows(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 9]), now));
+            }
+        }
+        assert!((1_000..=1_026).contains(&greedy), "{greedy}");
+        assert_eq!(modest, 20, "every time");
+    }
+
+    #[test]
+    fn a_source_that_used_its_share_keeps_its_place_beside_one_that_did_not() {
+        let mut limiter = limiter();
+        let second = |n: u64| Instant::from_millis(1000 * n);
+        (0..6).for_each(|_| assert!(limiter.allows(host(1), second(0))));
+        // As many strangers as would take every place twice, each once, and slowly.
+        let mut forgotten = 0;
+        for n in 0..2_000_u32 {
+            assert!(limiter.allows(host(100 + n), second(0) + Duration::from_millis(u64::from(n))));
+            forgotten += u32::from(limiter.allows(host(1), second(0) + Duration::from_millis(u64::from(n))));
+        }
+        assert!(forgotten <= 2, "one token a second: {forgotten}");
+    }
+}

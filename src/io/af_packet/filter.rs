@@ -1,0 +1,86 @@
+//! Which frames the kernel gives to a socket: classic BPF (Linux `Documentation/networking/filter.rst`).
+
+use std::os::fd::OwnedFd;
+
+use super::OpenError;
+use super::socket::refused;
+use crate::io::sockopt;
+use crate::wire::probe;
+
+/// One instruction: operation, a number, and for a comparison the places of the next if it holds and if it does not.
+type Step = (u32, u32, [u8; 2]);
+
+const ETHERTYPE: u32 = 12;
+const IP: u32 = 14;
+const IPV6_HEADER: u32 = 40;
+/// What the header of UDP takes, and of an ICMP echo.
+const TRANSPORT_HEADER: u32 = 8;
+/// Whom the frame is for, by its hardware address.
+const PACKET_TYPE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE) as u32;
+/// `PACKET_HOST`, as opposed to what a promiscuous device hears too.
+const TO_THIS_STATION: u32 = 0;
+
+const LOAD_WORD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+const LOAD_HALF: u32 = libc::BPF_LD | libc::BPF_H | libc::BPF_ABS;
+const LOAD_BYTE: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
+const LOAD_WORD_BEHIND: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_IND;
+const LOAD_BYTE_BEHIND: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_IND;
+/// Four times the low half of a byte: the length of an IPv4 header.
+const LOAD_HEADER_LENGTH: u32 = libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH;
+const IS: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+const HAS_BITS: u32 = libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K;
+const GIVE: u32 = libc::BPF_RET | libc::BPF_K;
+
+const YES: u8 = 24;
+const NO: u8 = 25;
+const NEXT: [u8; 2] = [0; 2];
+
+/// Echoes and UDP datagrams to this station, whole, whose payload begins as that of a probe. An outer VLAN tag is not in the
+/// frame any more; what is not in the frame at all ends the program with no.
+const PROBES: [Step; 26] = [
+    (LOAD_BYTE, PACKET_TYPE, NEXT),
+    (IS, TO_THIS_STATION, [2, NO]),
+    (LOAD_HALF, ETHERTYPE, NEXT),
+    (IS, libc::ETH_P_IP as u32, [4, 15]),
+    // A fragment.
+    (LOAD_HALF, IP + 6, NEXT),
+    (HAS_BITS, 0x3fff, [NO, 6]),
+    (LOAD_HEADER_LENGTH, IP, NEXT),
+    (LOAD_BYTE, IP + 9, NEXT),
+    (IS, libc::IPPROTO_UDP as u32, [13, 9]),
+    (IS, libc::IPPROTO_ICMP as u32, [10, NO]),
+    (LOAD_BYTE_BEHIND, IP, NEXT),
+    (IS, 8, [13, 12]),
+    (IS, 0, [13, NO]),
+    // 13
+    (LOAD_WORD_BEHIND, IP + TRANSPORT_HEADER, NEXT),
+    (IS, MAGIC, [YES, NO]),
+    // 15
+    (IS, libc::ETH_P_IPV6 as u32, [16, NO]),
+    (LOAD_BYTE, IP + 6, NEXT),
+    (IS, libc::IPPROTO_UDP as u32, [22, 18]),
+    (IS, libc::IPPROTO_ICMPV6 as u32, [19, NO]),
+    (LOAD_BYTE, IP + IPV6_HEADER, NEXT),
+    (IS, 128, [22, 21]),
+    (IS, 129, [22, NO]),
+    // 22
+    (LOAD_WORD, IP + IPV6_HEADER + TRANSPORT_HEADER, NEXT),
+    (IS, MAGIC, [YES, NO]),
+    (GIVE, u32::MAX, NEXT),
+    (GIVE, 0, NEXT),
+];
+const MAGIC: u32 = u32::from_be_bytes(probe::MAGIC);
+
+/// Gives `socket` probes and answers to probes, and nothing else.
+pub(super) fn take_probes_only(socket: &OwnedFd) -> Result<(), OpenError> {
+    let mut program: Vec<libc::sock_filter> = Vec::with_capacity(PROBES.len());
+    for (&(operation, k, targets), place) in PROBES.iter().zip(1u8..) {
+        let code = u16::try_from(operation).expect("operations have 16 bits");
+        let [jt, jf] = targets.map(|target| target.saturating_sub(place));
+        program.push(libc::sock_filter { code, jt, jf, k });
+    }
+    let len = u16::try_from(program.len()).expect("the program is short");
+    let program = libc::sock_fprog { len, filter: program.as_mut_ptr() };
+    sockopt::set(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
+        .map_err(|error| refused("let the kernel choose frames", error))
+}
