@@ -46,7 +46,7 @@ fn the_first_check_decides_alone_and_comes_at_once() {
 
 #[test]
 fn thousands_are_asked_within_a_second() {
-    let mut farm = Farm::new(patient(2_000));
+    let mut farm = Farm::new(web(2_000, ServiceCheck { rise: 3, fall: 3, ..check(ServiceCheckKind::HalfOpen) }));
     // The last publication waits a little for others.
     farm.wait_ms(1_020);
     assert_eq!(farm.up().iter().filter(|up| **up).count(), 2_000);
