@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::{ApiError, Call, address_or_prefix};
-use crate::engine::trace::Filter;
+use crate::engine::trace::{Filter, UnknownDrop};
 
 /// Names and prefixes in one filter, at most.
 const PARTS_MAX: usize = 16;
@@ -66,6 +66,8 @@ pub(super) struct CaptureBody {
     service: Option<String>,
     /// Of a session at this server: `s1` or `web/s1`.
     server: Option<String>,
+    /// Only what is dropped, as it came: `any`, or a reason as in the counters `drop_REASON`; null: everything.
+    dropped: Option<String>,
     /// Bytes kept of a frame, at most; null: all.
     snaplen: Option<u32>,
     /// Frames until it ends.
@@ -88,7 +90,7 @@ impl CaptureRequest {
     /// The request as HTTP.
     pub fn call(&self) -> Call {
         let Self { id, filter, snaplen, count, seconds } = self.clone();
-        let Filter { links, flow, hosts, ports, source, destination, firewall, service, server } = filter;
+        let Filter { links, flow, hosts, ports, source, destination, firewall, service, server, dropped } = filter;
         let text = |prefix: Option<ipnet::IpNet>| prefix.map(|prefix| prefix.to_string());
         let body = CaptureBody {
             id,
@@ -101,6 +103,7 @@ impl CaptureRequest {
             firewall,
             service,
             server,
+            dropped: dropped.map(|dropped| dropped.to_string()),
             snaplen,
             count,
             seconds,
@@ -119,7 +122,7 @@ impl CaptureRequest {
 
 impl CaptureBody {
     pub(super) fn request(self) -> Result<CaptureRequest, ApiError> {
-        let Self { id, links, flow, hosts, ports, source, destination, firewall, service, server, .. } = self;
+        let Self { id, links, flow, hosts, ports, source, destination, firewall, service, server, dropped, .. } = self;
         let bad = |error: &dyn std::error::Error| ApiError::BadRequest(error.to_string());
         if [links.len(), hosts.len(), ports.len()].into_iter().any(|parts| parts > PARTS_MAX) {
             return Err(ApiError::BadRequest(format!("at most {PARTS_MAX} links, hosts or ports in one filter")));
@@ -134,6 +137,7 @@ impl CaptureBody {
             firewall,
             service,
             server,
+            dropped: dropped.map(|dropped| dropped.parse()).transpose().map_err(|error: UnknownDrop| bad(&error))?,
         };
         Ok(CaptureRequest { id, filter, snaplen: self.snaplen, count: self.count, seconds: self.seconds })
     }
@@ -163,6 +167,8 @@ impl IntoResponse for Streamed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::DropReason;
+    use crate::engine::trace::Drops;
 
     #[test]
     fn a_request_is_understood_as_it_was_said() {
@@ -178,6 +184,7 @@ mod tests {
                 firewall: Some("perimeter/fw1".to_owned()),
                 service: Some("web".to_owned()),
                 server: Some("s1".to_owned()),
+                dropped: Some(Drops::For(DropReason::TtlExpired)),
             },
             snaplen: Some(96),
             count: Some(10),
@@ -202,5 +209,6 @@ mod tests {
         assert!(refused(serde_json::json!({"flow": "tcp 1.2.3.4"})).contains("a flow is PROTO"));
         assert!(refused(serde_json::json!({"hosts": ["nobody"]})).contains("not an address or prefix"));
         assert!(refused(serde_json::json!({"ports": vec![1; 17]})).contains("at most 16"));
+        assert!(refused(serde_json::json!({"dropped": "ttl_expird"})).contains("did you mean \"ttl_expired\"?"));
     }
 }

@@ -8,14 +8,17 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::api::{CaptureRequest, Chunk, address_or_prefix};
+use crate::api::{CaptureRequest, Chunk};
+use crate::cli::filter::prefix;
 use crate::cli::output;
 use crate::cli::reach::{Engine, Reach, block_on, is_unknown};
 use crate::client::Capturing;
-use crate::engine::trace::Filter;
+use crate::engine::DropReason;
+use crate::engine::trace::{Drops, Filter};
 use crate::flow::FlowPattern;
 use crate::time::Duration;
 
@@ -29,7 +32,7 @@ const REST: Duration = Duration::from_secs(2);
 /// Capture packets with the verdict of the engine as comment, in pcapng
 ///
 /// Every frame is captured as it came and as it left, each on its link, so that a translated session shows both legs. All
-/// engines of this host are captured into one file unless -s or -e picks one. Ends by --count, --seconds or Ctrl-C.
+/// engines of this host are captured into one file unless -s (several times for several) or -e picks one. Ends by --count, --seconds or Ctrl-C.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Where to write; - is standard output, as in: fwlb capture -w - | tshark -r -
@@ -62,6 +65,9 @@ pub struct Args {
     /// At this real server
     #[arg(long, value_name = "[SERVICE/]SERVER")]
     server: Option<String>,
+    /// Only frames that are dropped, or only those dropped for this reason, named as in the counters drop_REASON
+    #[arg(long, value_name = "REASON", num_args = 0..=1, default_missing_value = Drops::ANY, value_parser = reasons())]
+    dropped: Option<Drops>,
     /// End after so many frames; each packet that is forwarded is two
     #[arg(short, long, value_name = "FRAMES", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
@@ -73,8 +79,11 @@ pub struct Args {
     snaplen: Option<u32>,
 }
 
-fn prefix(text: &str) -> Result<ipnet::IpNet, String> {
-    address_or_prefix(text).map_err(|error| error.to_string())
+/// Every reason, so that one that is nearly right is told which it is nearly, and shells complete them.
+fn reasons() -> impl TypedValueParser<Value = Drops> {
+    let words = DropReason::ALL.iter().map(|reason| PossibleValue::new(reason.word()).alias(reason.name()));
+    let any = PossibleValue::new(Drops::ANY).hide(true);
+    PossibleValuesParser::new(words.chain([any])).try_map(|word| word.parse::<Drops>())
 }
 
 /// A capture that runs.
@@ -123,6 +132,7 @@ impl Args {
             firewall: self.firewall.clone(),
             service: self.service.clone(),
             server: self.server.clone(),
+            dropped: self.dropped,
         };
         let Self { count, seconds, snaplen, .. } = self;
         Some(CaptureRequest { id: Some(id.to_owned()), filter, snaplen: *snaplen, count: *count, seconds: *seconds })

@@ -14,9 +14,9 @@ use crate::time::Duration;
 /// Options of every command that speaks to engines; they stand before or after the words.
 #[derive(Debug, clap::Args)]
 pub struct Reach {
-    /// Control socket of the engine
-    #[arg(short, long, global = true, value_name = "PATH", conflicts_with = "engine")]
-    socket: Option<PathBuf>,
+    /// Control socket of the engine; may be repeated where several are asked
+    #[arg(short, long = "socket", global = true, value_name = "PATH", conflicts_with = "engine")]
+    sockets: Vec<PathBuf>,
     /// Name of the engine: its socket is /run/fwlb/NAME.sock
     #[arg(short, long, global = true, value_name = "NAME")]
     engine: Option<String>,
@@ -43,8 +43,8 @@ pub struct Engine {
 impl Reach {
     /// The engines that are meant: one that was named, or all that run here. At least one.
     pub fn engines(&self) -> anyhow::Result<Vec<Engine>> {
-        if let Some(path) = &self.socket {
-            return Ok(vec![self.at(path)]);
+        if !self.sockets.is_empty() {
+            return Ok(self.sockets.iter().map(|path| self.at(path)).collect());
         }
         let running = match self.running()? {
             none if none.is_empty() => self.in_a_lab()?,
@@ -98,6 +98,9 @@ impl Reach {
         let engines = self.engines()?;
         match engines.as_slice() {
             [engine] => Ok(engine.clone()),
+            several if !self.sockets.is_empty() => {
+                bail!("one engine is asked at a time: name one socket, of {}", names(several))
+            }
             several => bail!("several engines run here: {}\nsay which with -e NAME", names(several)),
         }
     }

@@ -120,6 +120,11 @@ macro_rules! drop_reasons {
                 match self { $(Self::$variant => concat!("drop_", $name),)* }
             }
 
+            /// The reason's word: the counter's name without `drop_`.
+            pub const fn word(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
             /// Position in [`DropReason::ALL`].
             pub const fn index(self) -> usize {
                 self as usize

@@ -24,7 +24,7 @@ const CAPACITY: usize = 1000;
 /// Subjects whose last change is remembered; a farm has fewer. What comes beyond is told without the age of its old state.
 const SUBJECTS: usize = 100_000;
 /// Kinds that somebody did and that did not happen: they are kept apart and on disk.
-const KEPT: [&str; 3] = ["admin", "config", "engine"];
+const KEPT: [&str; 4] = ["admin", "config", "engine", "kill"];
 /// The numbers of a start begin at a multiple of this that no earlier start has reached: what was not kept had numbers too.
 const NUMBERS_OF_A_START: u64 = 1_000_000;
 

@@ -1,10 +1,14 @@
 //! Which frames are meant.
 
+use std::fmt;
+use std::str::FromStr;
+
 use arrayvec::ArrayVec;
 use ipnet::IpNet;
 
-use crate::engine::Snapshot;
-use crate::engine::trace::Remembered;
+use crate::config::value::did_you_mean;
+use crate::engine::trace::{Part, Remembered};
+use crate::engine::{DropReason, Snapshot, Verdict};
 use crate::flow::{FlowKey, FlowPattern};
 use crate::id::{FirewallId, LinkId, ServerId, ServiceId};
 
@@ -30,6 +34,70 @@ pub struct Filter {
     pub service: Option<String>,
     /// Of a session at this server: `s1` or `web/s1`.
     pub server: Option<String>,
+    /// Dropped: then it is shown as it came, and nothing is that leaves.
+    pub dropped: Option<Drops>,
+}
+
+/// Which drops are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drops {
+    /// For whatever reason.
+    Any,
+    /// For this reason.
+    For(DropReason),
+}
+
+impl Drops {
+    /// The word for drops of whatever reason.
+    pub const ANY: &str = "any";
+
+    fn means(self, part: Part) -> bool {
+        match (part, self) {
+            (Part::Decided { verdict: Verdict::Dropped(_), .. }, Self::Any) => true,
+            (Part::Decided { verdict: Verdict::Dropped(reason), .. }, Self::For(wanted)) => reason == wanted,
+            (Part::Decided { .. } | Part::Held | Part::Carried(_) | Part::Reset | Part::Made, _) => false,
+        }
+    }
+}
+
+impl fmt::Display for Drops {
+    /// `any`, or the reason's word, as it is read back.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Any => Self::ANY,
+            Self::For(reason) => reason.word(),
+        })
+    }
+}
+
+impl FromStr for Drops {
+    type Err = UnknownDrop;
+
+    /// `any`, or a reason by its word or by the name of its counter.
+    fn from_str(text: &str) -> Result<Self, UnknownDrop> {
+        let named = |reason: &&DropReason| reason.word() == text || reason.name() == text;
+        match DropReason::ALL.iter().find(named) {
+            Some(reason) => Ok(Self::For(*reason)),
+            None if text == Self::ANY => Ok(Self::Any),
+            None => {
+                let words = DropReason::ALL.iter().map(|reason| reason.word());
+                let meant = did_you_mean(text.trim_start_matches("drop_"), words);
+                let help = match meant {
+                    Some(word) => format!("did you mean {word:?}?"),
+                    None => "`fwlb show counters` lists them as drop_REASON".to_owned(),
+                };
+                Err(UnknownDrop { text: text.to_owned(), help })
+            }
+        }
+    }
+}
+
+/// No frame is dropped for that.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no reason to drop a frame is called {text:?}; {help}")]
+pub struct UnknownDrop {
+    text: String,
+    help: String,
 }
 
 /// A filter's names as numbers of one snapshot.
@@ -73,8 +141,19 @@ impl Subject<'_> {
 impl Filter {
     /// True if nothing is asked of the flow: a frame of none, as ARP, is meant too.
     fn any_flow(&self) -> bool {
-        let Self { links: _, flow, hosts, ports, source, destination, firewall: _, service: _, server: _ } = self;
+        let Self { links: _, flow, hosts, ports, source, destination, firewall: _, service: _, server: _, dropped: _ } =
+            self;
         flow.is_none() && hosts.is_empty() && ports.is_empty() && source.is_none() && destination.is_none()
+    }
+
+    /// True if frames that leave are shown too.
+    pub(super) fn shows_sent(&self) -> bool {
+        self.dropped.is_none()
+    }
+
+    /// True if a received frame of which this was decided is shown.
+    pub(super) fn shows(&self, part: Part) -> bool {
+        self.dropped.is_none_or(|dropped| dropped.means(part))
     }
 
     /// False if no session could make the frame one that is meant: asked before a session is looked up.

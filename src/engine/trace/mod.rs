@@ -25,7 +25,7 @@ use crate::wire::offload::Offload;
 use crate::wire::pcapng::Direction;
 use crate::wire::vlan::VlanTag;
 
-pub use filter::Filter;
+pub use filter::{Drops, Filter, UnknownDrop};
 pub use watch::{Claimed, Decided, Seen, Watch};
 
 /// A frame that was seen on a link.

@@ -130,7 +130,7 @@ impl Watch {
         for one in &mut self.taps {
             one.meant = is_of_interest && one.tap.filter.matches(&subject, &one.resolved);
             let is_new = !held || !one.tap.filter.matches(&shown, &one.resolved);
-            one.came = if one.meant && is_new { one.copy(frame) } else { None };
+            one.came = if one.meant && is_new { one.copy_received(frame) } else { None };
         }
     }
 
@@ -146,6 +146,7 @@ impl Watch {
         let Decided { verdict, punt, egress } = decided;
         let Packet { device: _, vlan, offload, bytes, verdict: _ } = packet;
         let is_held = self.about.is_none() && verdict == Verdict::Punted && punt.is_none();
+        let part = if is_held { Part::Held } else { Part::Decided { verdict, punt } };
         if self.about.is_none() {
             let from = station(bytes, 6).and_then(|source| snapshot.firewall_at(link, source));
             let flow = flow_of(bytes, offload);
@@ -153,16 +154,17 @@ impl Watch {
             self.about = Some(About { link: Some(link), from, session });
             let subject = Subject { flow, legs: None, firewalls: [from, None], session: session.as_ref() };
             for one in &mut self.taps {
-                one.meant = one.tap.filter.matches(&subject, &one.resolved);
-                one.came =
-                    if one.meant { one.copy(Seen { link, vlan: *vlan, offload: *offload, bytes }) } else { None };
+                one.meant = one.tap.filter.shows(part) && one.tap.filter.matches(&subject, &one.resolved);
+                let seen = Seen { link, vlan: *vlan, offload: *offload, bytes };
+                one.came = if one.meant { one.copy_received(seen) } else { None };
             }
         }
         let Some(About { link: _, from, session }) = self.about else { return };
         let to = egress.zip(station(bytes, 0)).and_then(|(egress, to)| snapshot.firewall_at(egress, to));
-        let part = if is_held { Part::Held } else { Part::Decided { verdict, punt } };
         for one in &mut self.taps {
-            if let Some(Copied { vlan, offload, length, bytes }) = one.came.take() {
+            if let Some(Copied { vlan, offload, length, bytes }) = one.came.take()
+                && one.is_shown(part, link)
+            {
                 let story = Story { part, from, to, session };
                 let direction = Direction::Inbound;
                 one.tap.sink.put(Sighting { at: self.now, link, direction, vlan, offload, length, bytes, story });
@@ -177,7 +179,7 @@ impl Watch {
             Remembered { flow: ended.key.oriented(ended.session.opened), session: ended.session, bound: ended.bound };
         let subject = Subject { flow: Some(session.flow), session: Some(&session), ..Subject::default() };
         for one in &mut self.taps {
-            one.meant = one.tap.filter.matches(&subject, &one.resolved);
+            one.meant = one.tap.filter.shows_sent() && one.tap.filter.matches(&subject, &one.resolved);
         }
         self.about = Some(About { link: None, from: None, session: Some(session) });
     }
@@ -190,8 +192,9 @@ impl Watch {
         let part = link.map_or(Part::Reset, Part::Carried);
         let story = Story { part, from, to: None, session };
         for one in &mut self.taps {
+            let is_shown = one.meant && one.tap.filter.shows_sent();
             let sighting =
-                one.meant.then(|| one.copy(frame)).flatten().map(|copied| copied.sent(self.now, frame.link, story));
+                is_shown.then(|| one.copy(frame)).flatten().map(|copied| copied.sent(self.now, frame.link, story));
             match (sighting, &one.came) {
                 // After the frame that it belongs to.
                 (Some(sighting), Some(_)) => one.waiting.push(sighting),
@@ -215,7 +218,8 @@ impl Watch {
         let subject = Subject { flow, legs: None, firewalls: [None, to], session: session.as_ref() };
         let story = Story { part: Part::Made, from: None, to, session };
         for one in &mut self.taps {
-            if one.tap.filter.matches(&subject, &one.resolved)
+            if one.tap.filter.shows_sent()
+                && one.tap.filter.matches(&subject, &one.resolved)
                 && let Some(copied) = one.copy(frame)
             {
                 one.tap.sink.put(copied.sent(self.now, frame.link, story));
@@ -236,14 +240,30 @@ impl Watch {
 impl Watching {
     /// The frame, if its link is meant and there is room for it.
     fn copy(&mut self, frame: Seen<'_>) -> Option<Copied> {
-        let Seen { link, vlan, offload, bytes } = frame;
-        let kept = bytes.len().min(self.tap.snaplen);
-        let has_room = self.resolved.on(link) && self.tap.sink.has_room(link);
-        has_room.then(|| Copied { vlan, offload, length: bytes.len(), bytes: bytes[..kept].to_vec() })
+        let has_room = self.resolved.on(frame.link) && self.tap.sink.has_room(frame.link);
+        has_room.then(|| Copied::of(frame, self.tap.snaplen))
+    }
+
+    /// The same of a received frame. Where only drops are meant it is not known yet whether it is one: room is asked for by
+    /// [`Self::is_shown`].
+    fn copy_received(&mut self, frame: Seen<'_>) -> Option<Copied> {
+        match self.tap.filter.shows_sent() {
+            true => self.copy(frame),
+            false => self.resolved.on(frame.link).then(|| Copied::of(frame, self.tap.snaplen)),
+        }
+    }
+
+    /// True if a received frame that was copied is shown after all.
+    fn is_shown(&mut self, part: Part, link: LinkId) -> bool {
+        self.tap.filter.shows_sent() || self.tap.filter.shows(part) && self.tap.sink.has_room(link)
     }
 }
 
 impl Copied {
+    fn of(Seen { link: _, vlan, offload, bytes }: Seen<'_>, snaplen: usize) -> Self {
+        Self { vlan, offload, length: bytes.len(), bytes: bytes[..bytes.len().min(snaplen)].to_vec() }
+    }
+
     fn sent(self, at: Instant, link: LinkId, story: Story) -> Sighting {
         let Self { vlan, offload, length, bytes } = self;
         Sighting { at, link, direction: Direction::Outbound, vlan, offload, length, bytes, story }

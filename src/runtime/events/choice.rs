@@ -7,8 +7,8 @@ use crate::api::{ApiError, EventFilter, Since};
 use crate::engine::view::EventView;
 
 /// Every kind that an engine tells.
-const KINDS: [&str; 11] =
-    ["admin", "alarm", "check", "config", "engine", "firewall", "link", "path", "peer", "server", "service"];
+const KINDS: [&str; 12] =
+    ["admin", "alarm", "check", "config", "engine", "firewall", "kill", "link", "path", "peer", "server", "service"];
 
 /// A filter, read once.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use crate::engine::view::EventView;
 use crate::time::in_words;
 
 /// Kinds whose old state's age says nothing, or is told in the reason.
-const AGELESS: [&str; 4] = ["admin", "alarm", "config", "engine"];
+const AGELESS: [&str; 5] = ["admin", "alarm", "config", "engine", "kill"];
 
 /// `server web/s1: up -> down after 3d4h: HTTP 503, expected 200`,
 /// `admin server web/s1: ready -> drain by root (uid 0): "disk"`.
@@ -23,7 +23,7 @@ pub(super) fn change(event: &EventView) -> String {
     let reason = match (kind.as_str(), reason) {
         (_, None) => String::new(),
         // An operator's own words.
-        ("admin", Some(reason)) => format!(": {reason:?}"),
+        ("admin" | "kill", Some(reason)) => format!(": {reason:?}"),
         (_, Some(reason)) => format!(": {}", plain(reason)),
     };
     format!("{kind} {subject}{states}{age}{by}{reason}")
@@ -69,6 +69,10 @@ mod tests {
         let drain = event("admin", "server web/s1", Some("ready"), Some("drain"));
         let drain = EventView { by: Some("root (uid 0)".into()), reason: Some("disk \"sdb\"".into()), ..drain };
         assert_eq!(change(&drain), r#"admin server web/s1: ready -> drain by root (uid 0): "disk \"sdb\"""#);
+
+        let kill = event("kill", "source 198.51.100.7, port 80", None, Some("3 ended"));
+        let kill = EventView { by: Some("ansible".into()), reason: Some("ticket 7".into()), ..kill };
+        assert_eq!(change(&kill), r#"kill source 198.51.100.7, port 80: 3 ended by ansible: "ticket 7""#);
 
         let still = EventView { lasted_ms: Some(5), ..event("path", "fw1", Some("down"), Some("down")) };
         assert_eq!(change(&still), "path fw1: still down");

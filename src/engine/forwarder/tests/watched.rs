@@ -7,8 +7,8 @@ use super::lab::{At, Lab, nets, v4};
 use super::packets::{Frame, ack, echo, fragments, icmp_error, read, syn, syn_ack, udp};
 use super::services::{Web, ends, farms, read_checked};
 use crate::engine::testbed::Side;
-use crate::engine::trace::{Filter, Sighting, Sink, Tap};
-use crate::engine::{Snapshot, Verdict};
+use crate::engine::trace::{Drops, Filter, Sighting, Sink, Tap};
+use crate::engine::{DropReason, Snapshot, Verdict};
 use crate::flow::FlowPattern;
 use crate::id::{DeviceId, LinkId};
 use crate::wire::offload::{Gso, GsoKind, Offload};
@@ -319,4 +319,35 @@ fn who_stops_watching_is_shown_nothing() {
     lab.workers[0].0.watch(Vec::new());
     lab.deliver(At::Near, syn(net.client, net.server));
     assert_eq!(shown.frames().len(), 0);
+}
+
+#[test]
+fn where_only_drops_are_meant_nothing_else_is_shown_nor_counted_as_lost() {
+    for net in nets() {
+        for (dropped, room, shown_frames, lost_frames) in [
+            (Drops::Any, 1000, 1, 0),
+            (Drops::For(DropReason::NoPathUp), 1000, 1, 0),
+            (Drops::For(DropReason::TtlExpired), 1000, 0, 0),
+            (Drops::Any, 0, 0, 1),
+        ] {
+            let mut lab = Lab::outer(1);
+            let only = Filter { dropped: Some(dropped), ..of_flow("tcp", net.client, net.server) };
+            let shown = watch_some(&mut lab, only, 65_536, room);
+            let firewall = lab.send(syn(net.client, net.server));
+            lab.deliver(At::Firewall(firewall), syn_ack(net.server, net.client));
+            lab.set_up(firewall, false);
+
+            let dropped = lab.deliver(At::Near, syn(net.client, net.server));
+            // Another flow's.
+            lab.deliver(At::Near, udp(net.client, net.server, 10));
+
+            assert_eq!(dropped.verdict, Verdict::Dropped(DropReason::NoPathUp));
+            let stories = shown.take(&lab.snapshot);
+            assert_eq!((stories.len(), *shown.lost.lock().unwrap()), (shown_frames, lost_frames));
+            for (link, direction, story) in stories {
+                assert_eq!((link, direction), (Side::Outer.near(), IN));
+                assert!(story.starts_with("drop no_path_up"), "{story}");
+            }
+        }
+    }
 }
