@@ -793,3 +793,21 @@ fn two_engines_are_not_reloaded_at_a_guess() {
     assert!(complaint.contains("inner, outer") && complaint.contains("-e NAME"), "{complaint}");
     assert!(ground.asked(0).is_empty() && ground.asked(1).is_empty());
 }
+
+#[test]
+fn engines_that_are_named_by_their_sockets_are_captured_into_one_file() {
+    let ground = Ground::new(&[("outer", 3), ("inner", 4)]);
+    let file = ground.directory.path().join("both.pcapng");
+    let sockets = format!("-s {} -s {}", ground.socket("outer").display(), ground.socket("inner").display());
+    let line = format!("capture {sockets} -w {} --link firewalls --dropped", file.display());
+
+    let captured = ground.fwlb(&line);
+
+    assert_eq!(captured.status.code(), Some(0), "{}", text(&captured.stderr));
+    assert_eq!(text(&captured.stderr), "2 frames of outer, inner; 0 lost because they came too fast\n");
+    assert!(std::fs::read(file).unwrap().len() > 200);
+    let one = ground.fails(&format!("show counters {sockets}"), 1);
+    assert_eq!(one, "fwlb: one engine is asked at a time: name one socket, of outer, inner\n");
+    let wrong = ground.fails("capture -w never.pcapng --dropped ttl_expird", 2);
+    assert!(wrong.contains("'ttl_expired'"), "{wrong}");
+}

@@ -15,7 +15,7 @@ use crate::time::Duration;
 #[derive(Debug, clap::Args)]
 pub struct Reach {
     /// Control socket of the engine; may be repeated where several are asked
-    #[arg(short, long = "socket", global = true, value_name = "PATH", conflicts_with = "engine")]
+    #[arg(id = "socket", short, long = "socket", global = true, value_name = "PATH", conflicts_with = "engine")]
     sockets: Vec<PathBuf>,
     /// Name of the engine: its socket is /run/fwlb/NAME.sock
     #[arg(short, long, global = true, value_name = "NAME")]
