@@ -403,7 +403,7 @@ async fn silent_connections_to_a_control_socket_delay_nobody() {
 
     let answer = served.client.clone().timeout(Duration::from_secs(3)).ask_json(&Request::Status).await;
 
-    assert_eq!(answer.unwrap(), json!({ "done": "done" }));
+    assert_eq!(answer.unwrap()["done"], "done");
 }
 
 #[tokio::test]

@@ -575,7 +575,8 @@ fn sessions_are_counted_before_they_are_ended_and_many_of_them_take_a_yes() {
         panic!("{asked:?}")
     };
     assert_eq!(filter.to_string(), "source 198.51.100.7");
-    assert_eq!((*reset, reason.as_deref(), by.as_str()), (true, Some("ticket"), "kim"));
+    let claimed = r#"unknown user, claimed name "kim""#;
+    assert_eq!((*reset, reason.as_deref(), by.as_str()), (true, Some("ticket"), claimed));
 
     let many = Ground::new(&[("outer", 8), ("inner", 4)]);
     let refused = many.fails("kill --port 80", 1);
