@@ -101,7 +101,7 @@ fn open(worker: &mut SessionWorker, number: u32, now: Instant) {
     let inside = Some(reply(number).reversed());
     let bound = Bound { service: ServiceId(0), server: ServerId(number as u16 % 8), fall: 0, inside };
     let opened = worker.open(&key, Some(bound), Session::new(&key, direction, now), false, |_, _| false, now);
-    assert!(matches!(opened, Opened::Inserted { evicted: None, .. }), "{opened:?}");
+    assert!(matches!(opened, (Opened::Inserted(_), None)), "{opened:?}");
 }
 
 /// Client number `number` to the service.

@@ -70,8 +70,8 @@ fn tell(
     from: Option<From>,
     now: Instant,
 ) -> Told {
-    let (key, _) = flow.canonical();
-    let known = sessions.find(&key).and_then(|id| {
+    let (key, direction) = flow.canonical();
+    let known = sessions.listener(&key, direction).and_then(|id| {
         sessions.update_bound(id, |key, session, bound| Known { key: *key, session: *session, bound: bound.copied() })
     });
     // The first packet of a TCP connection is a SYN, the next of a live one is not.
@@ -108,10 +108,14 @@ fn tell(
         return teller.dropped(reason);
     }
     teller.passage(&transit, passage.as_ref());
+    teller.port(&transit, passage.as_ref(), known.is_some(), sessions);
     teller.route(transit.toward);
     let decision = decide(&transit, pins, snapshot, now);
-    if known.is_none() && passage.is_none() && decision.pins != Pins::default() {
-        teller.half_without_session(&transit);
+    if known.is_none()
+        && passage.is_none()
+        && let Err(reason) = teller.stray(&transit)
+    {
+        return teller.dropped(reason);
     }
     teller.candidates(&transit, &decision);
     teller.decision(&transit, pins, &decision, known.is_some());

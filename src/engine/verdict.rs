@@ -196,12 +196,12 @@ drop_reasons! {
     ServerFailed => "server_failed",
     /// Every port that could stand for the client is in use or rests.
     SnatExhausted => "snat_exhausted",
-    /// To the server the flow would look like another one that lives.
+    /// To the server the flow would look like another one that lives, and no port is left to tell them apart.
     NatClash => "nat_clash",
     /// A translated flow found no room in the session table.
     SessionTableFull => "session_table_full",
-    /// From a server whose replies are translated, in the middle of a connection that no session knows: as it is, it would
-    /// be half a conversation to the firewalls.
+    /// From a server whose replies are translated, in a conversation that no session knows: as it is, it would show the server to
+    /// a client of the service, and be half a conversation to firewalls.
     StrayReply => "stray_reply",
     /// It cannot be translated: the checksum lies in another fragment, or too little is quoted.
     Untranslatable => "untranslatable",

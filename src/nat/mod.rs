@@ -8,12 +8,14 @@
 //!               outside                                            inside
 //! ```
 
+mod other_port;
 pub mod ports;
 
 use crate::flow::FlowKey;
 use crate::wire::frame::{Frame, Tuple, Untranslatable};
 use crate::wire::offload::Offload;
 
+pub use other_port::other_ports;
 pub use ports::{PortPool, PortPools};
 
 /// Which way a packet goes through the engine.

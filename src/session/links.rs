@@ -1,8 +1,8 @@
 //! Doubly linked lists over slot numbers, with their room reserved at start.
 //!
 //! Each list hangs on a sentinel, a number beyond the slots, so that a slot is taken out without knowing its list. The
-//! links are shared between workers but each slot's are touched only by the worker that holds the slot, so relaxed atomics
-//! are enough: a slot changes hands under a lock.
+//! links are shared between workers but a list is touched only by who holds the lock of its worker's hold, so relaxed atomics
+//! are enough.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -59,11 +59,6 @@ impl Links {
         self.set(slot, Link { previous: slot, next: slot });
     }
 
-    /// True if the slot is in a list.
-    pub(super) fn is_linked(&self, slot: u32) -> bool {
-        self.get(slot).next != slot
-    }
-
     fn get(&self, number: u32) -> Link {
         let distances = self.links[number as usize].load(Relaxed);
         let [previous, next] = [distances as u32, (distances >> 32) as u32].map(|by| number.wrapping_add(by));
@@ -113,6 +108,5 @@ mod tests {
         assert_eq!(contents(&links, 4), [1]);
         links.remove(2);
         assert_eq!(contents(&links, 4), [1], "a slot that is in no list can be taken out again");
-        assert!(links.is_linked(1) && !links.is_linked(0));
     }
 }

@@ -5,6 +5,7 @@
 //! table leaves this room: who asks gets a copy or a number.
 
 mod cell;
+mod hold;
 mod index;
 mod links;
 mod live;
@@ -15,6 +16,7 @@ pub mod tcp;
 mod walk;
 pub mod wheel;
 mod worker;
+mod worth;
 
 use crate::flow::{CanonicalKey, Direction, FlowKey};
 use crate::id::{ServerId, ServiceId};
@@ -140,7 +142,7 @@ pub struct Session {
     pub toward_low: Option<Pin>,
     /// Firewall toward the high end, if that end is behind a group.
     pub toward_high: Option<Pin>,
-    /// When it was opened.
+    /// When it was opened; the table keeps it in milliseconds.
     pub created: Instant,
     /// Time of its last packet.
     pub last_seen: Instant,
@@ -153,6 +155,12 @@ pub struct Session {
     pub next_to_low: u32,
     /// TCP: the same toward the high end.
     pub next_to_high: u32,
+    /// TCP: what the low end acknowledged; it expects at least this next.
+    pub acked_by_low: u32,
+    /// TCP: the same of the high end.
+    pub acked_by_high: u32,
+    /// TCP: of a SYN that came while the connection was established, the number after it, modulo 2^24.
+    other_syn: u32,
 }
 
 impl Class {
@@ -189,6 +197,9 @@ impl Session {
             bytes: 0,
             next_to_low: 0,
             next_to_high: 0,
+            acked_by_low: 0,
+            acked_by_high: 0,
+            other_syn: 0,
         }
     }
 

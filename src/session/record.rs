@@ -1,13 +1,15 @@
 //! How a session lies in the words of its cell.
 //!
 //! ```text
-//!   0 state of the cell        1 addresses (IPv4)         2 ports, protocol, shape, conversation   3 created
-//!   4 last seen                5 packets, worker          6 bytes                                  7 next sequence numbers
+//!   0 state of the cell        1 addresses (IPv4)         2 ports, protocol, shape, conversation   3 sequence toward high
+//!   4 last seen                5 packets, worker          6 bytes                                  7 sequence toward low
 //!   8-10 pin toward the low end                          11-13 pin toward the high end            14 inside addresses (IPv4)
 //!  15 inside ports, service, server
 //! ```
 //!
-//! IPv6 addresses do not fit; they lie in a line of their own, beside the cell and under its lock. What is read while somebody
+//! What packets of one direction change of the TCP numbers lies in one word: the next sequence number, and what its sender
+//! acknowledged. IPv6 addresses do not fit; they lie in a line of their own, beside the cell and under its lock, and so does
+//! what steady packets do not ask for: the time of opening, and the number of a SYN on the established connection. What is read while somebody
 //! writes may be anything, so every pattern of bits means something.
 
 use std::sync::atomic::AtomicU64;
@@ -19,18 +21,18 @@ use crate::id::{ServerId, ServiceId};
 use crate::path::pinning::Pin;
 use crate::session::cell::Cell;
 use crate::session::memory::Lines;
-use crate::session::tcp::Seen;
+use crate::session::tcp::{self, Seen};
 use crate::session::{Bound, Class, Session, State, TcpState};
 use crate::time::Instant;
 use crate::wire::frame::TcpSegment;
 
 const ADDRESSES: usize = 1;
 const REST: usize = 2;
-const CREATED: usize = 3;
+const TOWARD_HIGH: usize = 3;
 const LAST_SEEN: usize = 4;
 const PACKETS: usize = 5;
 const BYTES: usize = 6;
-const NEXT: usize = 7;
+const TOWARD_LOW: usize = 7;
 const LOW_PIN: usize = 8;
 const HIGH_PIN: usize = 11;
 const INSIDE: usize = 14;
@@ -58,6 +60,10 @@ const KEY_AND_SHAPE: u64 = (1 << 44) - 1;
 
 /// Bits of word 5 that count packets; the others name the worker.
 const PACKETS_MAX: u64 = (1 << 48) - 1;
+/// Bits of the word beside the cell that tell when the session was opened, in milliseconds (34 years); the others are
+/// [`Session::other_syn`].
+const OPENED_MAX: u64 = (1 << OTHER_SYN_AT) - 1;
+const OTHER_SYN_AT: u32 = 40;
 /// Where the third word of a pin has room for half of [`Bound::fall`].
 const SPARE: u32 = 48;
 const PIN_BITS: u64 = (1 << SPARE) - 1;
@@ -118,10 +124,37 @@ impl KeyWords {
     }
 }
 
+/// Which packets with a key are those of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Hears(u8);
+
+impl Hears {
+    const NONE: Self = Self(0);
+    /// Both directions.
+    pub(super) const BOTH: Self = Self(3);
+
+    pub(super) const fn only(direction: Direction) -> Self {
+        match direction {
+            Direction::LowToHigh => Self(1),
+            Direction::HighToLow => Self(2),
+        }
+    }
+
+    pub(super) const fn includes(self, direction: Direction) -> bool {
+        self.meets(Self::only(direction))
+    }
+
+    /// True if a packet may be of both.
+    pub(super) const fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
 /// The words of a slot. Who writes holds its lock.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place<'a> {
     pub(super) cell: &'a Cell,
+    pub(super) opening: &'a Lines<1>,
     pub(super) wide: &'a Lines<8>,
     pub(super) slot: u32,
 }
@@ -140,6 +173,23 @@ impl Place<'_> {
         };
         let is_inside = || rest & HAS_INSIDE != 0 && (self.word(PLACED) ^ key.rest) & PORTS == 0;
         (outside && (rest ^ key.rest) & PORTS == 0) || (inside && is_inside())
+    }
+
+    /// Which packets with this key are the session's: both directions of a flow that is not translated, else those that come by
+    /// the leg whose key it is.
+    pub(super) fn hears(&self, key: &KeyWords) -> Hears {
+        if !self.has(key) {
+            return Hears::NONE;
+        }
+        let rest = self.word(REST);
+        if rest & HAS_INSIDE == 0 {
+            return Hears::BOTH;
+        }
+        let of = |leg: KeyWords, hears: Direction| if leg == *key { Hears::only(hears) } else { Hears::NONE };
+        let outside = of(self.key_words(ADDRESSES, 0, rest), direction(rest & OPENED_FROM_HIGH));
+        let answers = direction(rest & INSIDE_FROM_HIGH).reversed();
+        let inside = of(self.key_words(INSIDE, WIDE_INSIDE, rest & KIND | self.word(PLACED) & PORTS), answers);
+        Hears(outside.0 | inside.0)
     }
 
     /// The key of the flow.
@@ -187,21 +237,26 @@ impl Place<'_> {
     /// What is remembered of the flow.
     #[inline]
     pub(super) fn session(&self) -> Session {
-        let (rest, packets, next) = (self.word(REST), self.word(PACKETS), self.word(NEXT));
+        let (rest, packets) = (self.word(REST), self.word(PACKETS));
+        let (to_low, to_high) = (self.word(TOWARD_LOW), self.word(TOWARD_HIGH));
+        let opening = self.opening.get(self.slot)[0].load(Relaxed);
         Session {
             opened: direction(rest & OPENED_FROM_HIGH),
             class: Class::of((rest >> PROTOCOL) as u8),
             state: state(rest >> STATE & 0b111),
-            seen: Seen::from_bits((rest >> SEEN) as u8),
+            seen: Seen::from_bits((rest >> SEEN) as u16),
             worker: (packets >> 48) as u16,
             toward_low: self.pin(LOW_PIN),
             toward_high: self.pin(HIGH_PIN),
-            created: Instant::from_nanos(self.word(CREATED)),
+            created: Instant::from_millis(opening & OPENED_MAX),
             last_seen: Instant::from_nanos(self.word(LAST_SEEN)),
             packets: packets & PACKETS_MAX,
             bytes: self.word(BYTES),
-            next_to_low: next as u32,
-            next_to_high: (next >> 32) as u32,
+            next_to_low: to_low as u32,
+            next_to_high: to_high as u32,
+            acked_by_low: (to_high >> 32) as u32,
+            acked_by_high: (to_low >> 32) as u32,
+            other_syn: (opening >> OTHER_SYN_AT) as u32,
         }
     }
 
@@ -230,18 +285,20 @@ impl Place<'_> {
     #[inline]
     pub(super) fn note(&self, going: Direction, tcp: Option<&TcpSegment>, bytes: usize, now: Instant) -> bool {
         let rest = self.word(REST);
-        let seen = Seen::from_bits((rest >> SEEN) as u8);
+        let seen = Seen::from_bits((rest >> SEEN) as u16);
         match (state(rest >> STATE & 0b111), tcp) {
             (State::Tcp(TcpState::Established), Some(segment)) if seen.is_settled() && segment.only_speaks() => {
-                let next = self.word(NEXT);
-                let shift = match going {
-                    Direction::LowToHigh => 32,
-                    Direction::HighToLow => 0,
+                let (at, back) = match going {
+                    Direction::LowToHigh => (TOWARD_HIGH, TOWARD_LOW),
+                    Direction::HighToLow => (TOWARD_LOW, TOWARD_HIGH),
                 };
-                let (end, known) = (segment.sequence.wrapping_add(segment.length), (next >> shift) as u32);
-                if end.wrapping_sub(known) < 1 << 31 {
-                    self.set(NEXT, next & !(u64::from(u32::MAX) << shift) | u64::from(end) << shift);
+                let (numbers, sent) = (self.word(at), self.word(back) as u32);
+                let (next, acked) = (numbers as u32, (numbers >> 32) as u32);
+                let end = segment.end();
+                if !tcp::is_near(end, next, acked, segment.acknowledgement, sent) {
+                    return false;
                 }
+                self.set(at, pair(tcp::later(next, end), tcp::later(acked, segment.acknowledgement)));
             }
             (State::TwoWay, _) => {}
             (State::OneWay, _) if going == direction(rest & OPENED_FROM_HIGH) && !seen.expects_no_replies() => {}
@@ -299,11 +356,13 @@ impl Place<'_> {
         let opened = if session.opened == Direction::HighToLow { OPENED_FROM_HIGH } else { 0 };
         let conversation = state_bits(session.state) << STATE | u64::from(session.seen.bits()) << SEEN;
         self.set(REST, key_and_shape | opened | conversation);
-        self.set(CREATED, session.created.as_nanos());
+        let opening = session.created.as_millis().min(OPENED_MAX) | u64::from(session.other_syn) << OTHER_SYN_AT;
+        self.opening.get(self.slot)[0].store(opening, Relaxed);
         self.set(LAST_SEEN, session.last_seen.as_nanos());
         self.set(PACKETS, session.packets.min(PACKETS_MAX) | u64::from(session.worker) << 48);
         self.set(BYTES, session.bytes);
-        self.set(NEXT, pair(session.next_to_low, session.next_to_high));
+        self.set(TOWARD_LOW, pair(session.next_to_low, session.acked_by_high));
+        self.set(TOWARD_HIGH, pair(session.next_to_high, session.acked_by_low));
         self.put_pin(LOW_PIN, session.toward_low.as_ref(), fall as u16);
         self.put_pin(HIGH_PIN, session.toward_high.as_ref(), (fall >> 16) as u16);
     }

@@ -4,7 +4,7 @@
 //!  key ──► index ──► slot number ──► cell: generation, lock, key, Session     one line, then two
 //! ```
 //!
-//! A translated flow has two keys, one for each leg; both lead to its slot.
+//! A translated flow has two keys, one for each leg; both lead to its slot (`entry`).
 //!
 //! Any worker finds, reads and updates any session. A session belongs to the worker that opened it: that worker's wheel
 //! expires it ([`crate::session::SessionWorker`]). No lock leaves this room. A search writes nothing that others see; an update
@@ -14,20 +14,26 @@
 //! ended is noticed. A key leaves the index before its slot is free again: while an entry is in the index, its slot is not
 //! reused. Locks are taken in the order cell, bucket of the index; a search takes none.
 
+mod entry;
+
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 
-use crate::flow::{CanonicalKey, Direction};
+use crate::flow::CanonicalKey;
 use crate::session::cell::{self, Cell};
-use crate::session::index::{Entered, Index, KeyHash};
+use crate::session::hold::{Hold, LISTS, Marks};
+use crate::session::index::{Index, KeyHash};
 use crate::session::links::Links;
 use crate::session::live::Live;
 use crate::session::memory::Lines;
 use crate::session::record::{KeyWords, Place};
-use crate::session::wheel::BUCKETS;
+use crate::session::wheel::{BUCKETS, Wheel};
 use crate::session::{Bound, Session, SessionWorker, State, TcpState, Timeouts};
+
+pub use entry::Opened;
+use entry::inside_key;
 
 /// Names a session: slot and generation, so that a stale handle is noticed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -43,7 +49,7 @@ pub struct SessionId {
 pub enum EndReason {
     /// Idle for its timeout.
     Expired,
-    /// Made room: half-open, or harmless to forget.
+    /// Made room: it was worth least and idle for longest, or harmless to forget.
     Evicted,
     /// Its firewall failed, and `on-failure` ends its sessions.
     FirewallDown,
@@ -79,24 +85,6 @@ impl EndReason {
     }
 }
 
-/// The outcome of opening a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Opened {
-    /// It is in the table; another may have been evicted for it.
-    Inserted {
-        /// Its name.
-        id: SessionId,
-        /// What made room.
-        evicted: Option<Removed>,
-    },
-    /// Another worker was faster: the session that exists.
-    Existing(SessionId),
-    /// The inside of the flow's translation is a key of another session: two flows would be one to the server.
-    Clash,
-    /// The table is full of sessions that must not be evicted.
-    Full,
-}
-
 /// What a sweep does with a session it visits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sweep {
@@ -117,6 +105,8 @@ pub struct Wanted {
 #[derive(Debug)]
 pub struct SessionTable {
     cells: Lines<CELL_WORDS>,
+    /// What is remembered of the opening of each slot's session.
+    opening: Lines<1>,
     /// The IPv6 addresses of each slot; IPv4 sessions never touch their line.
     wide: Lines<WIDE_WORDS>,
     index: Index,
@@ -124,9 +114,13 @@ pub struct SessionTable {
     live: AtomicUsize,
     timeouts: ArcSwap<Timeouts>,
     /// Expiry order.
-    pub(super) wheels: Arc<Links>,
-    /// Half-open sessions in order of age.
-    pub(super) half_open: Arc<Links>,
+    wheels: Arc<Links>,
+    /// Sessions whose place may be taken, a list for each worth and worker.
+    pub(super) worths: Links,
+    /// In which of these lists each slot is.
+    pub(super) marks: Marks,
+    /// What each worker holds of its sessions.
+    pub(super) holds: Box<[Mutex<Hold>]>,
     /// Free slots that no worker has taken.
     pub(super) pool: Mutex<Pool>,
     /// Per worker, its slots that another worker emptied.
@@ -147,10 +141,15 @@ const CELL_WORDS: usize = 16;
 const WIDE_WORDS: usize = 8;
 
 impl SessionTable {
-    /// Bytes that an IPv4 session takes at most, translated, table included: its cell, two keys in the index, its links in the
-    /// wheel and among the half-open, and its place among the free slots.
-    pub const IPV4_SESSION_BYTES: usize =
-        size_of::<Cell>() + (2.0 * Index::BYTES_PER_KEY) as usize + 1 + 2 * Links::BYTES + size_of::<u32>();
+    /// Bytes that an IPv4 session takes at most, translated, table included: its cell and its opening, two keys in the
+    /// index, its links in the wheel and in the list of its worth with the mark of that, and its place among the free slots.
+    pub const IPV4_SESSION_BYTES: usize = size_of::<Cell>()
+        + size_of::<u64>()
+        + (2.0 * Index::BYTES_PER_KEY) as usize
+        + 1
+        + 2 * Links::BYTES
+        + Marks::BYTES
+        + size_of::<u32>();
 
     /// Reserves room for `capacity` sessions, shared by `workers` workers. `hash_seeds` keys the index's hasher (ahash; it
     /// never chooses a path), fixed in the simulation. Memory is touched when it is first used.
@@ -166,15 +165,23 @@ impl SessionTable {
         assert!((1..=1 << 31).contains(&capacity), "configuration bounds the capacity");
         assert!((1..=usize::from(u16::MAX)).contains(&workers), "configuration bounds the workers");
         let slots = capacity as u32;
+        let wheels = Arc::new(Links::new(slots + BUCKETS * workers as u32));
+        let hold = |worker: u32| {
+            let wheel = Wheel::new(Arc::clone(&wheels), slots + BUCKETS * worker);
+            Mutex::new(Hold::new(wheel, slots + LISTS * worker, capacity, workers))
+        };
         let table = Arc::new(Self {
             cells: Lines::new(capacity),
+            opening: Lines::new(capacity),
             wide: Lines::new(capacity),
             index: Index::new(2 * capacity, hash_seeds),
             capacity,
             live: AtomicUsize::new(0),
             timeouts: ArcSwap::from_pointee(timeouts),
-            wheels: Arc::new(Links::new(slots + BUCKETS * workers as u32)),
-            half_open: Arc::new(Links::new(slots + workers as u32)),
+            holds: (0..workers as u32).map(hold).collect(),
+            worths: Links::new(slots + LISTS * workers as u32),
+            marks: Marks::new(capacity),
+            wheels,
             pool: Mutex::new(Pool { returned: Vec::with_capacity(capacity), fresh: 0, capacity: slots }),
             returned: (0..workers).map(|_| Mutex::default()).collect(),
         });
@@ -188,8 +195,9 @@ impl SessionTable {
     }
 
     /// All that is large, to advise the operating system about.
-    pub fn memory(&self) -> [&[AtomicU64]; 5] {
-        [self.cells.words(), self.wide.words(), self.index.words(), self.wheels.words(), self.half_open.words()]
+    pub fn memory(&self) -> [&[AtomicU64]; 6] {
+        let (cells, opening, wide) = (self.cells.words(), self.opening.words(), self.wide.words());
+        [cells, opening, wide, self.index.words(), self.wheels.words(), self.worths.words()]
     }
 
     /// Idle times.
@@ -319,57 +327,7 @@ impl SessionTable {
 
     #[inline]
     pub(super) fn place(&self, slot: u32) -> Place<'_> {
-        Place { cell: self.cells.get(slot), wide: &self.wide, slot }
-    }
-
-    /// Fills a free slot and enters it in the index, under both keys if the flow is translated; if that cannot be, says why
-    /// and leaves the slot free.
-    pub(super) fn insert(
-        &self,
-        slot: u32,
-        key: &CanonicalKey,
-        bound: Option<Bound>,
-        session: Session,
-    ) -> Result<SessionId, NotInserted> {
-        let place = self.place(slot);
-        let free = cell::generation(place.cell);
-        // Held until the index knows the slot, so that nobody ends a session before it can be found.
-        let mut locked = cell::lock(place.cell, free).expect("a free slot is touched by its worker alone");
-        let id = SessionId { slot, generation: locked.turn() };
-        let wanted = self.wanted(key);
-        let inside = inside_key(bound.as_ref()).map(|(key, direction)| (self.wanted(&key), direction));
-        place.put(&wanted.key, inside.map(|(inside, direction)| (inside.key, direction)), bound.as_ref(), &session);
-        let entered = self.enter(&wanted, slot).and_then(|()| match inside {
-            None => Ok(()),
-            Some((inside, _)) => self.enter(&inside, slot).map_err(|refused| {
-                self.index.leave(wanted.hash, slot);
-                match refused {
-                    NotInserted::Existing(_) | NotInserted::Clash => NotInserted::Clash,
-                    NotInserted::NoRoom => NotInserted::NoRoom,
-                }
-            }),
-        });
-        match entered {
-            Ok(()) => {
-                self.live.fetch_add(1, Ordering::Relaxed);
-                Ok(id)
-            }
-            Err(refused) => {
-                locked.turn();
-                Err(refused)
-            }
-        }
-    }
-
-    /// Lets a key lead to `slot`, unless it leads to a live session already. The entry of a session that ended is about to be
-    /// taken out by whoever ended it.
-    fn enter(&self, wanted: &Wanted, slot: u32) -> Result<(), NotInserted> {
-        let is_anothers = |other| (other != slot).then(|| self.recognise(other, &wanted.key)).flatten();
-        match self.index.enter(wanted.hash, slot, is_anothers) {
-            Entered::New => Ok(()),
-            Entered::Existing(existing) => Err(NotInserted::Existing(existing)),
-            Entered::NoRoom => Err(NotInserted::NoRoom),
-        }
+        Place { cell: self.cells.get(slot), opening: &self.opening, wide: &self.wide, slot }
     }
 
     /// Ends a session if `f` says so, and takes it out of the index. Its slot is free afterwards.
@@ -412,17 +370,6 @@ impl Pool {
     }
 }
 
-/// Why a session was not inserted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NotInserted {
-    /// The flow has this session already.
-    Existing(SessionId),
-    /// Its inside is a key of another session.
-    Clash,
-    /// The index has no room near where one of its keys belongs.
-    NoRoom,
-}
-
 /// A session that ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Removed {
@@ -432,11 +379,6 @@ pub struct Removed {
     pub session: Session,
     /// What a service had made of it.
     pub bound: Option<Bound>,
-}
-
-/// The key of the inside leg of a translated flow, and which way its first packet goes.
-fn inside_key(bound: Option<&Bound>) -> Option<(CanonicalKey, Direction)> {
-    Some(bound?.inside?.canonical())
 }
 
 /// True for the generation of a cell that is in use.

@@ -157,6 +157,9 @@ pub enum Retired {
 /// Ports with the service that has them.
 type PortRange = (RangeInclusive<u16>, ServiceId);
 
+/// Ports that a server listens on, and which server of which service that is.
+type Listener = (RangeInclusive<u16>, ServiceId, ServerId);
+
 /// What there is at an address.
 type ByAddress<A, T> = HashMap<A, Vec<T>, ahash::RandomState>;
 
@@ -169,7 +172,7 @@ pub struct Services {
     /// Per VIP and protocol, the ports with their service, the narrowest range first.
     ports: Arc<ByAddress<(IpAddr, u8), PortRange>>,
     /// Ports of servers whose replies are translated, by address and protocol.
-    listeners: Arc<ByAddress<(IpAddr, u8), RangeInclusive<u16>>>,
+    listeners: Arc<ByAddress<(IpAddr, u8), Listener>>,
     /// Servers of mode `tunnel`, by the address to which their packets are packed.
     tunnels: Arc<ByAddress<IpAddr, (ServiceId, ServerId)>>,
 }
@@ -240,7 +243,14 @@ impl Services {
 
     /// True if a server listens there whose replies have to come back through the engine (modes `nat` and `full-nat`).
     pub fn translates_replies(&self, address: IpAddr, protocol: u8, port: u16) -> bool {
-        self.listeners.get(&(address, protocol)).is_some_and(|ports| ports.iter().any(|range| range.contains(&port)))
+        self.listener(address, protocol, port).is_some()
+    }
+
+    /// The server that listens there, if its replies have to come back through the engine; of several services the first one's.
+    pub fn listener(&self, address: IpAddr, protocol: u8, port: u16) -> Option<(&Service, &Server)> {
+        let listeners = self.listeners.get(&(address, protocol))?;
+        let (_, service, server) = listeners.iter().find(|(ports, _, _)| ports.contains(&port))?;
+        self.server(*service, *server)
     }
 
     /// The servers to which packets are packed for this address.
@@ -267,15 +277,19 @@ impl Services {
 }
 
 /// Where the servers listen whose replies are translated; what a reload removed is nobody's server.
-fn listeners(services: &[Service]) -> ByAddress<(IpAddr, u8), RangeInclusive<u16>> {
-    let mut listeners: HashMap<_, Vec<RangeInclusive<u16>>, ahash::RandomState> = HashMap::default();
+fn listeners(services: &[Service]) -> ByAddress<(IpAddr, u8), Listener> {
+    let mut listeners: HashMap<_, Vec<Listener>, ahash::RandomState> = HashMap::default();
     for service in services.iter().filter(|service| matches!(service.mode, Mode::Nat | Mode::FullNat)) {
         for server in service.servers.iter().filter(|server| !server.is_removed) {
             let ports = server.port.map_or_else(|| service.ports.clone(), |port| vec![port..=port]);
             for address in [server.v4, server.v6].into_iter().flatten() {
                 for protocol in &service.protocols {
                     let known = listeners.entry((address, *protocol)).or_default();
-                    known.extend(ports.iter().filter(|range| !known.contains(range)).cloned().collect::<Vec<_>>());
+                    for range in &ports {
+                        if !known.iter().any(|(ports, _, _)| ports == range) {
+                            known.push((range.clone(), service.id, server.id));
+                        }
+                    }
                 }
             }
         }

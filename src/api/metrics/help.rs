@@ -51,7 +51,7 @@ const HELP: [(&str, &str); 53] = [
     ("routed_bytes", "Bytes of IP of sessions that no service owns."),
     ("routed_packets", "Packets of sessions that no service owns."),
     ("sessions_created", "Sessions opened."),
-    ("sessions_evicted", "Sessions evicted to make room."),
+    ("sessions_evicted", "Sessions that made room for others: half-open, or idle for longest and worth least."),
     ("sessions_expired", "Sessions forgotten for idleness."),
     ("sessions_failed", "Sessions ended because their firewall or server failed."),
     ("sessions_killed", "Sessions ended by an operator."),

@@ -13,7 +13,7 @@ use crate::flow::{Endpoint, FlowKey, text};
 use crate::id::{FirewallId, PathSetId};
 use crate::path::pinning::{PacketKind, Pin, PinChange};
 use crate::path::{Admin, OnFailure, rendezvous};
-use crate::session::{Bound, Session, Timeouts};
+use crate::session::{Bound, Session, SessionTable, Timeouts};
 use crate::slb::{self, Mode, Retired, Server, Service};
 use crate::time::{Duration, Instant};
 use crate::wire::Family;
@@ -157,6 +157,37 @@ impl<'a> Teller<'a> {
         }
     }
 
+    /// The port by which its server knows it, if that is not its own because another flow has that there.
+    pub(super) fn port(
+        &mut self,
+        transit: &Transit,
+        passage: Option<&Passage>,
+        has_session: bool,
+        sessions: &SessionTable,
+    ) {
+        if has_session {
+            let legs =
+                passage.and_then(|passage| passage.translation).map(|legs| (legs.outside.source, legs.inside.source));
+            if let Some((own, other)) =
+                legs.filter(|(own, other)| own.address == other.address && own.port != other.port)
+            {
+                self.say(format!(
+                    "The server had another flow from port {} of {}: port {} stands for it there.",
+                    own.port, own.address, other.port
+                ));
+            }
+            return;
+        }
+        let (answers, direction) = transit.leaving.reversed().canonical();
+        if sessions.listener(&answers, direction).is_some() {
+            let Endpoint { address, port } = transit.leaving.source;
+            self.say(format!(
+                "The server has another flow from port {port} of {address}: a free port of the same class will stand for it; it \
+                 is shown as its own."
+            ));
+        }
+    }
+
     /// The packet that carries it, if it goes into a tunnel.
     pub(super) fn outer(&self, transit: &Transit, passage: &Passage) -> Option<FlowKey> {
         let carriage = passage.tunnel?;
@@ -229,15 +260,20 @@ impl<'a> Teller<'a> {
         }
     }
 
-    /// What of a flow without session is not for the way of its first packet.
-    pub(super) fn half_without_session(&mut self, transit: &Transit) {
-        if forwarder::is_half_without_session(&transit.coming, transit.arrival, self.snapshot) {
-            let reason = DropReason::StrayReply.name();
-            self.say(format!(
-                "A server of a service speaks there, and no session has its replies: what is no SYN is dropped and counted \
-                 as {reason}."
-            ));
+    /// What of a flow without session is not for the way of its first packet; `Err` if that packet is not either.
+    pub(super) fn stray(&mut self, transit: &Transit) -> Result<(), DropReason> {
+        let is_stray = |kind| forwarder::is_stray(&transit.coming, kind, transit.arrival, self.snapshot);
+        let (first, others) = (is_stray(transit.kind), is_stray(PacketKind::Other));
+        if others {
+            self.say("A server of a service speaks there, and no session has its replies.");
         }
+        if first {
+            return Err(DropReason::StrayReply);
+        }
+        if others {
+            self.say(format!("What is no SYN is dropped and counted as {}.", DropReason::StrayReply.name()));
+        }
+        Ok(())
     }
 
     pub(super) fn route(&mut self, destination: IpAddr) {

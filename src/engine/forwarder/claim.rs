@@ -74,11 +74,6 @@ impl Claim {
         }
     }
 
-    /// True for a TCP segment that belongs into a connection and begins none.
-    pub(super) fn is_mid_stream(&self) -> bool {
-        self.tcp.is_some_and(|segment| segment.flags & SYN == 0)
-    }
-
     /// Followers, and segments that no conversation begins with (A9.3), leave no trace.
     pub(super) fn may_open(&self) -> bool {
         match self.role {

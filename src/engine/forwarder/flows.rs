@@ -157,8 +157,8 @@ impl Forwarder {
         now: Instant,
     ) -> Fate {
         let known = Known { claim, arrival, addressee, snapshot, now };
-        let (key, _) = claim.flow.canonical();
-        let step = match self.sessions.table().find(&key) {
+        let (key, direction) = claim.flow.canonical();
+        let step = match self.sessions.table().listener(&key, direction) {
             Some(id) => match claim.role {
                 Role::Speaker => self.continue_session(id, &known),
                 Role::Follower => self.follow_session(id, &known),
@@ -298,14 +298,11 @@ impl Forwarder {
         let decision = decide(&transit, Pins::default(), snapshot, now);
         let course = Step::Course(decision.course, None);
         let Course::To { .. } = decision.course else { return course };
-        let is_through_firewalls = decision.pins != Pins::default();
-        if claim.is_mid_stream()
-            && is_through_firewalls
-            && services::is_half_without_session(&claim.flow, arrival, snapshot)
-        {
+        if services::is_stray(&claim.flow, claim.kind(), arrival, snapshot) {
             return Step::drop(DropReason::StrayReply);
         }
-        if !claim.may_open() || !is_through_firewalls {
+        let is_remembered = decision.pins != Pins::default() || services::is_beside_service(&claim.flow, snapshot);
+        if !claim.may_open() || !is_remembered {
             return course;
         }
         let (key, direction) = claim.flow.canonical();
@@ -314,14 +311,17 @@ impl Forwarder {
         decision.pins.store(&mut session, direction);
         let protect = is_divergent(&key, &session, snapshot);
         let harmless = |key: &CanonicalKey, session: &Session| is_harmless(key, session, snapshot);
-        match self.sessions.open(&key, None, session, protect, harmless, now) {
-            Opened::Inserted { id: _, evicted } => {
-                self.count_opened(&decision, evicted.as_ref(), snapshot, now);
+        let (opened, evicted) = self.sessions.open(&key, None, session, protect, harmless, now);
+        self.settle_evicted(evicted.as_ref(), snapshot, now);
+        match opened {
+            Opened::Inserted(_) => {
+                self.count_opened(&decision);
                 course
             }
             // Another worker was faster; its session decides. If that ended at once, the packet still has its way.
             Opened::Existing(id) => self.continue_session(id, known).unwrap_or(course),
-            Opened::Full | Opened::Clash => {
+            Opened::Clash => self.begin_beside_service(known),
+            Opened::Full => {
                 self.counters.table_full += 1;
                 course
             }
@@ -351,18 +351,16 @@ impl Forwarder {
         settle(&mut self.counters, &self.sources, ended, reason, snapshot, now);
     }
 
-    pub(super) fn count_opened(
-        &mut self,
-        decision: &Decision,
-        evicted: Option<&Removed>,
-        snapshot: &Snapshot,
-        now: Instant,
-    ) {
-        self.counters.sessions_created += 1;
-        self.count_pins(Pins::default(), decision);
+    /// Counts the end of a session that made room.
+    pub(super) fn settle_evicted(&mut self, evicted: Option<&Removed>, snapshot: &Snapshot, now: Instant) {
         if let Some(evicted) = evicted {
             self.settle(evicted, EndReason::Evicted, snapshot, now);
         }
+    }
+
+    pub(super) fn count_opened(&mut self, decision: &Decision) {
+        self.counters.sessions_created += 1;
+        self.count_pins(Pins::default(), decision);
     }
 
     /// Counts a packet at the firewalls and the server of its way.
@@ -432,7 +430,7 @@ fn settle(
         server.state.ended();
     }
     let outside = ended.key.oriented(ended.session.opened);
-    if let Some(inside) = bound.inside.filter(|inside| inside.source != outside.source) {
+    if let Some(inside) = bound.inside.filter(|inside| services::stands_for_client(inside, &outside)) {
         sources.release(inside.protocol, inside.source, inside.destination, now);
     }
 }

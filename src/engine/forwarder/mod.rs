@@ -52,7 +52,7 @@ pub use handover::probe_in;
 pub(super) use decide::{Arrival, Course, Decision, Pins, Transit, decide, view_toward_destination};
 pub(super) use ingress::{Addressee, judge};
 pub use kill::KillOrder;
-pub(super) use services::{Passage, Standing, first_transit, is_half_without_session, standing, transit};
+pub(super) use services::{Passage, Standing, first_transit, is_stray, standing, transit};
 pub(super) use sources::{egress_address, source_address};
 
 use claim::Claim;

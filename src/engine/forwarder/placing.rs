@@ -7,6 +7,7 @@ use crate::engine::forwarder::services;
 use crate::engine::{DropReason, Snapshot};
 use crate::flow::key::Endpoint;
 use crate::flow::{CanonicalKey, FlowKey};
+use crate::nat;
 use crate::path::pinning::PacketKind;
 use crate::session::{Bound, Opened, Session};
 use crate::slb::{self, Mode, Server, Service};
@@ -43,14 +44,62 @@ impl Forwarder {
         Step::drop(DropReason::NatClash)
     }
 
-    /// Opens a session of a service at one of its servers; `None` if to that server the flow would look like another one.
+    /// Opens a session of a service at one of its servers; `None` if to that server the flow would look like another one,
+    /// whatever port it came from.
     fn begin_at_server(&mut self, service: &Service, server: &Server, known: &Known<'_>) -> Option<Step> {
+        match self.inside_leg(service, server, known.claim.flow, known.snapshot, known.now) {
+            Ok(Some(inside)) => self
+                .open_at_server(service, server, Some(inside), known)
+                .or_else(|| self.open_by_other_port(service, server, inside, known)),
+            Ok(None) => self.open_at_server(service, server, None, known),
+            Err(reason) => Some(Step::drop(reason)),
+        }
+    }
+
+    /// A flow that is routed past the service to the very address where its server listens, by a port that a flow of the service
+    /// has there already: it becomes a session of the service by another port.
+    pub(super) fn begin_beside_service(&mut self, known: &Known<'_>) -> Step {
+        let Known { claim, snapshot, .. } = *known;
+        let Endpoint { address, port } = claim.flow.destination;
+        // The server knows the port of a connection that goes on already.
+        let begins = claim.tcp.is_none() || claim.kind() == PacketKind::Syn;
+        snapshot
+            .services
+            .listener(address, claim.flow.protocol, port)
+            .filter(|_| begins)
+            .and_then(|(service, server)| self.open_by_other_port(service, server, claim.flow, known))
+            .unwrap_or(Step::drop(DropReason::NatClash))
+    }
+
+    /// Opens a session whose inside leg is `inside` by another source port; `None` if none is free.
+    fn open_by_other_port(
+        &mut self,
+        service: &Service,
+        server: &Server,
+        inside: FlowKey,
+        known: &Known<'_>,
+    ) -> Option<Step> {
+        let source = inside.source;
+        let with = |port| FlowKey { source: Endpoint { port, ..source }, ..inside };
+        let is_free = |port: &u16| {
+            let (key, direction) = with(*port).reversed().canonical();
+            self.sessions.table().listener(&key, direction).is_none()
+        };
+        let port = nat::other_ports(source.port, || self.sources.draw()).find(is_free)?;
+        self.open_at_server(service, server, Some(with(port)), known)
+    }
+
+    /// Opens a session with this inside leg at a server of a service; `None` if packets on that leg would look like those of
+    /// another session.
+    fn open_at_server(
+        &mut self,
+        service: &Service,
+        server: &Server,
+        inside: Option<FlowKey>,
+        known: &Known<'_>,
+    ) -> Option<Step> {
         let Known { claim, arrival, snapshot, now, .. } = *known;
         let outside = claim.flow;
-        let inside = match self.inside_leg(service, server, outside, snapshot, now) {
-            Ok(inside) => inside,
-            Err(reason) => return Some(Step::drop(reason)),
-        };
         let fall = server.falls[slb::family_index(outside.family())];
         let bound = Bound { service: service.id, server: server.id, fall, inside };
         let (transit, passage) = services::first_transit(outside, &bound, arrival, claim.kind(), snapshot);
@@ -68,14 +117,16 @@ impl Forwarder {
         session.observe(direction, claim.tcp.as_ref(), claim.bytes, now);
         decision.pins.store(&mut session, direction);
         let harmless = |key: &CanonicalKey, session: &Session| is_harmless(key, session, snapshot);
-        match self.sessions.open(&key, Some(bound), session, true, harmless, now) {
-            Opened::Inserted { id: _, evicted } => {
+        let (opened, evicted) = self.sessions.open(&key, Some(bound), session, true, harmless, now);
+        self.settle_evicted(evicted.as_ref(), snapshot, now);
+        match opened {
+            Opened::Inserted(_) => {
                 server.state.opened();
                 if !session.is_active() {
                     server.state.ended();
                 }
                 self.counters.server(server.id).new_sessions += 1;
-                self.count_opened(&decision, evicted.as_ref(), snapshot, now);
+                self.count_opened(&decision);
                 Some(step)
             }
             Opened::Existing(id) => {
@@ -112,12 +163,17 @@ impl Forwarder {
                 .acquire(service, outside.protocol, destination, snapshot, now)
                 .ok_or(DropReason::SnatExhausted)?,
         };
+        // Nobody but the engine has an address that stands for clients.
+        if service.mode == Mode::FullNat && source.address == outside.source.address {
+            self.sources.put_back(outside.protocol, source, destination);
+            return Err(DropReason::MartianSource);
+        }
         Ok(Some(FlowKey { protocol: outside.protocol, source, destination }))
     }
 
     /// Gives back the port of a session that was not opened.
     fn put_back(&self, outside: FlowKey, inside: Option<FlowKey>) {
-        if let Some(inside) = inside.filter(|inside| inside.source != outside.source) {
+        if let Some(inside) = inside.filter(|inside| services::stands_for_client(inside, &outside)) {
             self.sources.put_back(inside.protocol, inside.source, inside.destination);
         }
     }

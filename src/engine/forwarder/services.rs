@@ -3,8 +3,9 @@
 
 use crate::engine::Snapshot;
 use crate::engine::forwarder::decide::{Arrival, Transit};
-use crate::flow::{CanonicalKey, Direction, FlowKey};
+use crate::flow::{CanonicalKey, Direction, Endpoint, FlowKey};
 use crate::id::{ServerId, ServiceId};
+use crate::nat::ports::PORT_MIN;
 use crate::nat::{Translation, Way};
 use crate::path::OnFailure;
 use crate::path::pinning::PacketKind;
@@ -128,6 +129,12 @@ pub(crate) fn standing(bound: &Bound, key: &CanonicalKey, class: Class, snapshot
     })
 }
 
+/// True if the source of the inside leg is an address of the engine's own with a port of its pools. Another port of the client's
+/// own address is of no pool.
+pub(crate) fn stands_for_client(inside: &FlowKey, outside: &FlowKey) -> bool {
+    inside.source.address != outside.source.address
+}
+
 /// Why the session ends whose server fell.
 pub(crate) fn end_reason(bound: Option<&Bound>, snapshot: &Snapshot) -> EndReason {
     let server = bound.and_then(|bound| snapshot.services.server(bound.service, bound.server));
@@ -148,13 +155,30 @@ pub(crate) fn takes_on(bound: &Bound, family: Family, snapshot: &Snapshot) -> bo
     })
 }
 
-/// True for a TCP flow from where a server listens whose replies are translated. In the middle of a connection that no
-/// session knows, a packet of it says nothing to anybody behind firewalls (IPVS refuses such too, `nat_icmp_send`): the
-/// session ended, or this engine was started anew. A client that speaks past the service with the server's own address has a
-/// session of its own; after a restart its next packet makes that again, and until then the server is not heard.
-pub(crate) fn is_half_without_session(flow: &FlowKey, arrival: Arrival, snapshot: &Snapshot) -> bool {
-    let is_of_server = || snapshot.services.translates_replies(flow.source.address, flow.protocol, flow.source.port);
-    flow.protocol == protocol::TCP && arrival == Arrival::Near && is_of_server()
+/// True for a flow with an end where a server listens whose replies are translated. It needs a session even where it is an
+/// ordinary routed one, so that it and the translated flows of that server are told apart.
+pub(crate) fn is_beside_service(flow: &FlowKey, snapshot: &Snapshot) -> bool {
+    [flow.source, flow.destination]
+        .into_iter()
+        .any(|end| snapshot.services.translates_replies(end.address, flow.protocol, end.port))
+}
+
+/// True for what a server whose replies are translated says in a flow that no session knows, unless it begins one of its own. As
+/// it is it would show the server's address to a client that knows the virtual one, and be half a conversation to firewalls: the
+/// session ended, or this engine was started anew (IPVS refuses such too, `nat_icmp_send`; of ICMP errors RFC 5508 section 4.2
+/// asks it). A client that speaks past the service with the server's own address has a session of its own; after a restart its
+/// next packet makes that again, and until then the server is not heard.
+///
+/// A TCP connection begins with a SYN. A datagram tells nothing of the kind: one that goes to a well-known port, or to the port
+/// that it comes from, is a question of the server's own (NTP, SIP and IKE ask from the port that they answer on), any other an
+/// answer that comes late.
+pub(crate) fn is_stray(flow: &FlowKey, kind: PacketKind, arrival: Arrival, snapshot: &Snapshot) -> bool {
+    let begins = match flow.protocol {
+        protocol::TCP => kind == PacketKind::Syn,
+        _ => flow.destination.port < PORT_MIN || flow.destination.port == flow.source.port,
+    };
+    let Endpoint { address, port } = flow.source;
+    !begins && arrival == Arrival::Near && snapshot.services.translates_replies(address, flow.protocol, port)
 }
 
 /// True if a packet in the middle of a connection that nobody remembers may be placed: the hash gives it the server that it

@@ -66,7 +66,7 @@ impl Sources {
     }
 
     /// 64 bits that nobody guesses who does not know the seed.
-    fn draw(&mut self) -> u64 {
+    pub(super) fn draw(&mut self) -> u64 {
         self.drawn += 1;
         let mut hasher = SipHasher13::new_with_keys(self.seed, u64::from(self.worker));
         hasher.write_u64(self.drawn);

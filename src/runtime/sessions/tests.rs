@@ -37,7 +37,7 @@ impl Ground {
         let mut session = Session::new(&key, direction, self.now);
         (session.packets, session.bytes) = (packets, 100 * packets);
         match self.worker.open(&key, None, session, false, |_: &CanonicalKey, _: &Session| false, self.now) {
-            Opened::Inserted { id, .. } => id,
+            (Opened::Inserted(id), None) => id,
             other => panic!("{other:?}"),
         }
     }

@@ -27,10 +27,10 @@ fn session(protocol: u8) -> impl Strategy<Value = Session> {
         Class::Udp | Class::Icmp | Class::Other => prop::sample::select(vec![3, 4]),
     };
     // Settled conversations, and any others.
-    let seen = prop_oneof![Just(0x73u8), any::<u8>()];
+    let seen = prop_oneof![Just(0x73u16), any::<u16>()];
     let pins = prop::array::uniform2(any::<[u64; 3]>().prop_map(|[a, b, c]| Pin::from_words([a, b, c & PIN_BITS])));
-    let counts = (0..=PACKETS_MAX, 0..u64::MAX / 2, any::<u16>(), any::<[u32; 2]>());
-    let times = any::<[u32; 2]>().prop_map(|times| times.map(|time| Instant::from_nanos(time.into())));
+    let counts = (0..=PACKETS_MAX, 0..u64::MAX / 2, any::<u16>(), any::<[u32; 5]>());
+    let times = any::<[u32; 2]>().prop_map(|times| times.map(|time| Instant::from_millis(time.into())));
     (direction_of(), state, seen, pins, counts, times).prop_map(move |(opened, bits, seen, pins, counts, times)| {
         Session {
             opened,
@@ -46,6 +46,9 @@ fn session(protocol: u8) -> impl Strategy<Value = Session> {
             bytes: counts.1,
             next_to_low: counts.3[0],
             next_to_high: counts.3[1],
+            acked_by_low: counts.3[2],
+            acked_by_high: counts.3[3],
+            other_syn: counts.3[4] & tcp::OTHER_SYN,
         }
     })
 }
@@ -71,8 +74,8 @@ fn record() -> impl Strategy<Value = (FlowKey, Session, Option<Bound>)> {
 
 fn with_place<R>(flow: &FlowKey, session: &Session, bound: Option<&Bound>, f: impl FnOnce(Place<'_>) -> R) -> R {
     let cell: Cell = [const { AtomicU64::new(u64::MAX) }; 1 + PAYLOAD];
-    let wide = Lines::<8>::new(3);
-    let place = Place { cell: &cell, wide: &wide, slot: 2 };
+    let (wide, opening) = (Lines::<8>::new(3), Lines::<1>::new(3));
+    let place = Place { cell: &cell, opening: &opening, wide: &wide, slot: 2 };
     let inside = bound.and_then(|bound| bound.inside).map(|inside| {
         let (key, direction) = inside.canonical();
         (KeyWords::of(&key), direction)
@@ -123,11 +126,14 @@ proptest! {
         now in any::<u32>(),
     ) {
         let (flags, [sequence, acknowledgement], length) = segment;
-        let known = match direction {
-            Direction::LowToHigh => session.next_to_high,
-            Direction::HighToLow => session.next_to_low,
+        let (known, acked, other) = match direction {
+            Direction::LowToHigh => (session.next_to_high, session.acked_by_low, session.next_to_low),
+            Direction::HighToLow => (session.next_to_low, session.acked_by_high, session.next_to_high),
         };
         let sequence = near.map_or(sequence, |near| known.wrapping_add_signed(near));
+        let acknowledgement = near.map_or(acknowledgement, |near| acked.wrapping_add_signed(near));
+        // An end acknowledges no more than it was sent.
+        let is_near = tcp::is_near(sequence.wrapping_add(length), known, acked, acknowledgement, other);
         let segment = TcpSegment { flags, sequence, acknowledgement, length };
         let tcp = (session.class == Class::Tcp).then_some(segment);
         let now = Instant::from_nanos(now.into());
@@ -140,7 +146,7 @@ proptest! {
             prop_assert_eq!(place.session(), if is_noted { observed } else { session });
             prop_assert_eq!((place.key(), place.bound()), (flow.canonical().0, bound));
             let is_plain = flags & 0x17 == 0x10 && session.seen.bits() == 0x73;
-            prop_assert!(is_noted || tcp.is_none() || !is_plain || session.state != State::Tcp(TcpState::Established));
+            prop_assert!(is_noted || tcp.is_none() || !is_plain || !is_near || session.state != State::Tcp(TcpState::Established));
             Ok(())
         })?;
     }

@@ -1,3 +1,5 @@
+mod translated;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -44,12 +46,16 @@ fn at(millis: u64) -> Instant {
 }
 
 fn open(worker: &mut SessionWorker, key: &CanonicalKey, now: Instant) -> Opened {
+    open_evicting(worker, key, now).0
+}
+
+fn open_evicting(worker: &mut SessionWorker, key: &CanonicalKey, now: Instant) -> (Opened, Option<Removed>) {
     worker.open(key, None, Session::new(key, Direction::LowToHigh, now), false, |_, _| false, now)
 }
 
 fn inserted(opened: Opened) -> SessionId {
     match opened {
-        Opened::Inserted { id, .. } => id,
+        Opened::Inserted(id) => id,
         other => panic!("expected a new session, got {other:?}"),
     }
 }
@@ -202,7 +208,7 @@ fn a_flood_evicts_the_oldest_half_open_sessions_and_no_established_one() {
     assert!(expire(&mut worker, at(2100)).is_empty());
 
     for number in 2000..3000 {
-        let Opened::Inserted { evicted, .. } = open(&mut worker, &key(TCP, number), at(2100)) else {
+        let (Opened::Inserted(_), evicted) = open_evicting(&mut worker, &key(TCP, number), at(2100)) else {
             panic!("the flood finds room by eviction")
         };
         let oldest = if number < 2010 { number - 1000 } else { number - 10 };
@@ -225,12 +231,12 @@ fn a_table_full_of_established_sessions_takes_no_new_one() {
     let session = Session::new(&new, Direction::LowToHigh, at(0));
     assert_eq!(
         worker.open(&new, None, session, true, |_, _| false, at(0)),
-        Opened::Full,
+        (Opened::Full, None),
         "nothing is harmless to forget"
     );
     let victim = key(TCP, 7);
     let opened = worker.open(&new, None, session, true, |key, _| *key == victim, at(0));
-    assert!(matches!(opened, Opened::Inserted { evicted: Some(evicted), .. } if evicted.key == victim));
+    assert!(matches!(opened, (Opened::Inserted(_), Some(evicted)) if evicted.key == victim));
 }
 
 #[test]
@@ -242,10 +248,10 @@ fn one_worker_can_use_the_whole_table_and_give_it_back() {
         let opened = (0..2000).filter(|&number| {
             let id = key(TCP, number);
             let opened = open(worker, &id, now);
-            if let Opened::Inserted { id, .. } = opened {
+            if let Opened::Inserted(id) = opened {
                 table.update(id, |session| handshake(session, now));
             }
-            matches!(opened, Opened::Inserted { .. })
+            matches!(opened, Opened::Inserted(_))
         });
         let opened = opened.count();
         assert!(opened >= 1000 - 3 * 2 * 31, "worker {round} got {opened} slots");
@@ -347,11 +353,12 @@ proptest! {
                 Step::Open(flow) => {
                     let session = Session::new(&key(protocol, flow), Direction::LowToHigh, at(now));
                     let has_room = model.len() < capacity || model.values().any(Session::is_half_open);
-                    match open(&mut worker, &key(protocol, flow), at(now)) {
+                    let (opened, evicted) = open_evicting(&mut worker, &key(protocol, flow), at(now));
+                    match opened {
                         Opened::Existing(_) => prop_assert!(model.contains_key(&flow)),
                         Opened::Full => prop_assert!(!has_room && !model.contains_key(&flow)),
                         Opened::Clash => prop_assert!(false, "no flow is translated"),
-                        Opened::Inserted { evicted, .. } => {
+                        Opened::Inserted(_) => {
                             prop_assert!(has_room && !model.contains_key(&flow));
                             prop_assert_eq!(evicted.is_some(), model.len() == capacity);
                             if let Some(Removed { key: evicted, .. }) = evicted {
@@ -414,7 +421,7 @@ fn workers_that_share_flows_lose_and_confuse_none() {
                     let now = at(round);
                     let key = key(UDP, flow);
                     match open(&mut worker, &key, now) {
-                        Opened::Inserted { id, .. } | Opened::Existing(id) => {
+                        Opened::Inserted(id) | Opened::Existing(id) => {
                             // A session remembers its flow in `next_to_low`: nobody may ever find another's.
                             table.update(id, |session| {
                                 assert!(session.next_to_low == 0 || session.next_to_low == flow + 1);
@@ -454,49 +461,4 @@ fn workers_that_share_flows_lose_and_confuse_none() {
 fn the_state_is_shown_as_opened() {
     assert_eq!(Session::new(&key(TCP, 0), Direction::LowToHigh, at(0)).state, State::Tcp(TcpState::Opening));
     assert_eq!(Session::new(&key(UDP, 0), Direction::LowToHigh, at(0)).state, State::OneWay);
-}
-
-fn bound(inside: FlowKey) -> Bound {
-    Bound { service: crate::id::ServiceId(0), server: crate::id::ServerId(0), fall: 0, inside: Some(inside) }
-}
-
-fn open_bound(worker: &mut SessionWorker, outside: &FlowKey, inside: FlowKey) -> Opened {
-    let (key, direction) = outside.canonical();
-    worker.open(&key, Some(bound(inside)), Session::new(&key, direction, at(0)), false, |_, _| false, at(0))
-}
-
-fn to(client: u8, port: u16, server: [u8; 4], server_port: u16) -> FlowKey {
-    FlowKey {
-        protocol: TCP,
-        source: Endpoint { address: [198, 51, 100, client].into(), port },
-        destination: Endpoint { address: server.into(), port: server_port },
-    }
-}
-
-#[test]
-fn a_translated_flow_is_found_by_both_its_legs_until_it_ends() {
-    let (table, mut workers) = SessionTable::new(16, 1, Timeouts::default(), [1, 2, 3, 4]);
-    let (outside, inside) = (to(7, 40_000, [203, 0, 113, 80], 80), to(7, 40_000, [10, 10, 20, 11], 8080));
-
-    let Opened::Inserted { id, .. } = open_bound(&mut workers[0], &outside, inside) else { panic!("there is room") };
-
-    assert_eq!(table.find(&outside.canonical().0), Some(id));
-    assert_eq!(table.find(&inside.reversed().canonical().0), Some(id));
-    assert_eq!(workers[0].close(id).and_then(|removed| removed.bound), Some(bound(inside)));
-    assert_eq!(table.find(&outside.canonical().0), None);
-    assert_eq!(table.find(&inside.canonical().0), None);
-}
-
-#[test]
-fn two_flows_that_would_be_one_to_the_server_clash_and_the_first_lives_on() {
-    let (table, mut workers) = SessionTable::new(16, 1, Timeouts::default(), [1, 2, 3, 4]);
-    let inside = to(7, 40_000, [10, 10, 20, 11], 8080);
-    let (first, second) = (to(7, 40_000, [203, 0, 113, 80], 80), to(7, 40_000, [203, 0, 113, 81], 80));
-    let Opened::Inserted { id, .. } = open_bound(&mut workers[0], &first, inside) else { panic!("there is room") };
-
-    assert_eq!(open_bound(&mut workers[0], &second, inside), Opened::Clash);
-
-    assert_eq!(table.find(&inside.canonical().0), Some(id));
-    assert_eq!(table.find(&second.canonical().0), None, "the refused flow left nothing behind");
-    assert_eq!(table.len(), 1);
 }

@@ -198,6 +198,12 @@ impl TcpSegment {
         use tcp_flags::{ACK, FIN, RST, SYN};
         self.flags & (SYN | FIN | RST | ACK) == ACK
     }
+
+    /// The sequence number after it.
+    #[inline]
+    pub const fn end(&self) -> u32 {
+        self.sequence.wrapping_add(self.length)
+    }
 }
 
 /// Addresses, protocol and ports of a packet, as it stands (source first). For ICMP queries both ports are the

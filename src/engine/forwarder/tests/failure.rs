@@ -1,7 +1,7 @@
 //! Firewalls that die, tables that fill, workers that share.
 
 use super::lab::{At, Lab, Net, nets};
-use super::packets::{ack, fin, read, rst, syn, syn_ack, tcp_with, udp};
+use super::packets::{ack, fin, fin_back, read, rst, rst_back, syn, syn_ack, tcp_with, udp};
 use crate::engine::testbed::{Side, host_mac};
 use crate::engine::verdict::{DropReason, Verdict};
 use crate::id::LinkId;
@@ -225,7 +225,7 @@ fn the_end_of_a_session_is_told_with_its_reason() {
     let client_is_done = || {
         let (mut lab, firewall) = established(Side::Outer, &net, OnFailure::Reselect);
         lab.send(fin(net.client, net.server));
-        lab.deliver(At::Firewall(firewall), fin(net.server, net.client));
+        lab.deliver(At::Firewall(firewall), fin_back(net.server, net.client));
         lab.wait(Duration::from_secs(300));
         lab.told.reasons()
     };
@@ -238,7 +238,8 @@ fn the_end_of_a_session_is_told_with_its_reason() {
     };
 
     assert_eq!(client_is_done(), ["closed"]);
-    assert_eq!(end_by(&[rst(net.server, net.client)]), ["reset"]);
+    assert_eq!(end_by(&[rst_back(net.server, net.client)]), ["reset"]);
+    assert_eq!(end_by(&[rst(net.server, net.client)]), ["idle"], "no end expects its number");
     assert_eq!(end_by(&[fin(net.server, net.client)]), ["idle"], "half closed is open");
     assert_eq!(end_with(Admin::Ready), ["firewall_down"]);
     assert_eq!(end_with(Admin::Drain), ["drain_timeout"]);

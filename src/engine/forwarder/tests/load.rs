@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::packets::{ack, fin, rst, syn, syn_ack};
+use super::packets::{ack, fin, fin_back, rst_back, syn, syn_ack};
 use super::services::{Farm, Web, farms};
 use crate::session::Timeouts;
 use crate::slb::{HashOn, Maglev, Mode, Scheduler};
@@ -39,11 +39,11 @@ fn a_connection_that_both_ends_have_closed_is_no_load_while_it_is_still_remember
 
         web.request(fin(farm.client(40000), farm.vip));
         assert_eq!(web.active(0), 2, "the server may still speak");
-        web.reply(fin(farm.server, farm.client(40000)));
+        web.reply(fin_back(farm.server, farm.client(40000)));
         assert_eq!(web.active(0), 1);
         web.request(ack(farm.client(40000), farm.vip));
         assert_eq!((web.active(0), web.lab.table.len()), (1, 2), "the last acknowledgement finds its way");
-        web.reply(rst(farm.server, farm.client(40001)));
+        web.reply(rst_back(farm.server, farm.client(40001)));
         assert_eq!(web.active(0), 0);
 
         connect(&mut web, &farm, 40000);

@@ -123,6 +123,16 @@ pub fn fin(source: SocketAddr, destination: SocketAddr) -> Frame {
     tcp(source, destination, FIN | ACK)
 }
 
+/// The FIN of the end that was connected to, after that of the other.
+pub fn fin_back(source: SocketAddr, destination: SocketAddr) -> Frame {
+    tcp_with(source, destination, FIN | ACK, 2000, 1001, b"")
+}
+
+/// The reset of the end that was connected to.
+pub fn rst_back(source: SocketAddr, destination: SocketAddr) -> Frame {
+    tcp_with(source, destination, RST, 2000, 0, b"")
+}
+
 pub fn rst(source: SocketAddr, destination: SocketAddr) -> Frame {
     tcp(source, destination, RST)
 }

@@ -3,13 +3,14 @@
 use std::net::SocketAddr;
 
 use super::lab::At;
-use super::packets::{ack, fin, rst, syn, udp};
-use super::services::{Web, ends, farms};
+use super::packets::{ack, echo, fin, fragments, icmp_error, rst, syn, syn_ack, udp};
+use super::services::{Web, ends, farms, read_checked};
 use crate::engine::explain::explain;
 use crate::engine::{DropReason, Verdict};
 use crate::flow::text;
 use crate::id::LinkId;
 use crate::slb::Mode;
+use crate::time::Duration;
 
 #[test]
 fn a_reply_that_no_session_knows_does_not_show_the_server_to_the_firewalls() {
@@ -22,24 +23,55 @@ fn a_reply_that_no_session_knows_does_not_show_the_server_to_the_firewalls() {
                 explain("inner", &web.lab.snapshot, &web.lab.table, &flow, None, web.lab.now).story.join(" ")
             };
 
-            for frame in [ack, rst, fin].map(|frame| frame(farm.server, farm.client)) {
+            for frame in [ack, rst, fin, syn_ack].map(|frame| frame(farm.server, farm.client)) {
                 assert_eq!(web.lab.deliver(At::Near, frame).verdict, Verdict::Dropped(DropReason::StrayReply));
             }
             assert!(about(&web, farm.server, farm.client).contains("drop_stray_reply"));
-            web.lab.assert_moved([("received", 3), ("drop_stray_reply", 3)]);
+            let late = udp(farm.server, farm.client, 1);
+            assert_eq!(web.lab.deliver(At::Near, late).verdict, Verdict::Dropped(DropReason::StrayReply));
+            web.lab.assert_moved([("received", 5), ("drop_stray_reply", 5)]);
 
             // Conversations of the server's own, and from where none of the service listens.
             let beside = SocketAddr::new(farm.server.ip(), 8081);
             assert!(!about(&web, beside, farm.client).contains("drop_stray_reply"));
             for frame in [
                 syn(farm.server, farm.client(40001)),
-                udp(farm.server, farm.client(40002), 1),
+                ack(farm.server, farm.client(40001)),
+                udp(farm.server, farm.client(53), 1),
+                udp(farm.server, farm.client(8080), 1),
+                udp(beside, farm.client(40002), 1),
+                echo(farm.server.ip(), farm.client.ip(), false, 7),
                 ack(beside, farm.client),
                 ack(farm.server(1), farm.client),
             ] {
                 web.reply(frame);
             }
         }
+    }
+}
+
+/// What a server says of a datagram of a session that is gone speaks of addresses that the client never heard of (RFC 5508
+/// section 4.2); what it says of others goes on, and so does what comes in fragments.
+#[test]
+fn late_errors_and_fragments_of_a_server_are_strays_too() {
+    for farm in farms() {
+        let mut web = Web::new(&[1]);
+        let about = |server: SocketAddr| icmp_error(server.ip(), farm.client.ip(), &udp(farm.client, server, 100));
+        let error = web.lab.deliver(At::Near, about(farm.server));
+        assert_eq!(error.verdict, Verdict::Dropped(DropReason::StrayReply));
+        web.reply(about(SocketAddr::new(farm.server.ip(), 8081)));
+        for piece in fragments(&udp(farm.server, farm.client, 3000), 1000, 5) {
+            assert_eq!(web.lab.deliver(At::Near, piece).verdict, Verdict::Dropped(DropReason::StrayReply));
+        }
+
+        // A session has all of these.
+        web.request(udp(farm.client, farm.vip, 1));
+        assert_eq!(web.reply(about(farm.server)).1.source, farm.vip.ip());
+        assert_eq!(ends(&web.reply(udp(farm.server, farm.client, 1)).1).0, farm.vip);
+        // After 300 s of silence nobody has.
+        web.lab.wait(Duration::from_secs(400));
+        let late = web.lab.deliver(At::Near, udp(farm.server, farm.client, 1));
+        assert_eq!(late.verdict, Verdict::Dropped(DropReason::StrayReply));
     }
 }
 
@@ -60,15 +92,43 @@ fn a_client_that_speaks_past_the_service_hears_the_server_until_a_restart_and_af
 }
 
 #[test]
-fn modes_without_translation_and_engines_without_firewalls_let_servers_speak() {
+fn modes_without_translation_let_servers_speak() {
     for farm in farms() {
-        let mut web = Web::new(&[1]);
-        web.change(|service| service.mode = Mode::Direct);
-        web.reply(ack(farm.server, farm.client));
+        for mode in [Mode::Direct, Mode::Tunnel] {
+            let mut web = Web::new(&[1]);
+            web.change(|service| service.mode = mode);
+            web.reply(ack(farm.server, farm.client));
+            web.reply(udp(farm.server, farm.client, 1));
+        }
+    }
+}
 
+/// A plain load balancer: no firewall is on the way between clients and servers.
+#[test]
+fn a_plain_balancer_keeps_the_servers_address_from_clients_and_lets_direct_connections_be() {
+    for farm in farms() {
+        let client = SocketAddr::new(farm.server(50).ip(), 40000);
         let mut web = Web::new(&[1]);
-        let neighbour = SocketAddr::new(farm.server(50).ip(), 40000);
-        let answer = web.lab.deliver(At::Near, ack(farm.server, neighbour));
-        assert_eq!(answer.verdict, Verdict::Hairpin(LinkId(1)), "no firewall is on the way");
+        let stray = Verdict::Dropped(DropReason::StrayReply);
+        assert_eq!(web.lab.deliver(At::Near, ack(farm.server, client)).verdict, stray);
+
+        let near = Verdict::Hairpin(LinkId(1));
+        assert_eq!(web.lab.deliver(At::Near, syn(client, farm.server)).verdict, near);
+        let answer = web.lab.deliver(At::Near, syn_ack(farm.server, client));
+        assert_eq!((answer.verdict, ends(&read_checked(&answer.bytes))), (near, (farm.server, client)));
+
+        // By the same port to the service: the server tells the two by their ports.
+        let request = web.lab.deliver(At::Near, syn(client, farm.vip));
+        let (source, server) = ends(&read_checked(&request.bytes));
+        assert_eq!((source.ip(), server), (client.ip(), farm.server));
+        assert_ne!(source.port(), client.port());
+        let answer = web.lab.deliver(At::Near, syn_ack(farm.server, source));
+        assert_eq!(ends(&read_checked(&answer.bytes)), (farm.vip, client));
+        let answer = web.lab.deliver(At::Near, ack(farm.server, client));
+        assert_eq!(ends(&read_checked(&answer.bytes)), (farm.server, client));
+        assert_eq!(web.lab.table.len(), 2);
+
+        // A conversation of the server's own has a session, so that it goes on.
+        assert_eq!(web.lab.deliver(At::Near, syn(farm.server, client)).verdict, near);
     }
 }

@@ -69,30 +69,6 @@ fn when_no_port_is_left_only_the_new_flow_is_refused() {
 }
 
 #[test]
-fn two_flows_that_would_be_one_to_a_server_take_two_servers_or_the_second_is_refused() {
-    for farm in farms() {
-        let mut web = Web::new(&[1, 1]);
-        let second_vip = SocketAddr::new(farm.server(100).ip(), 80);
-        web.change(|service| service.addresses.push(second_vip.ip()));
-        let mut take = |client, vip| ends(&web.request(syn(client, vip))).1;
-
-        assert_eq!(take(farm.client, farm.vip), farm.server(0));
-        assert_eq!(take(farm.client(40001), farm.vip), farm.server(1));
-        assert_eq!(take(farm.client, second_vip), farm.server(1), "the turn is the first server's");
-        assert_eq!(take(farm.client(40001), second_vip), farm.server(0));
-
-        let mut web = Web::new(&[1]);
-        web.change(|service| service.addresses.push(second_vip.ip()));
-        web.request(syn(farm.client, farm.vip));
-        let refused = web.lab.deliver(At::Firewall(1), syn(farm.client, second_vip));
-        assert_eq!(refused.verdict, Verdict::Dropped(DropReason::NatClash));
-        let past_the_vip = web.lab.deliver(At::Firewall(1), ack(farm.client, farm.server));
-        assert_eq!(past_the_vip.verdict, Verdict::Dropped(DropReason::NatClash));
-        assert_eq!(web.active(0), 1);
-    }
-}
-
-#[test]
 fn checks_and_clients_never_have_the_same_port() {
     assert!(*crate::health::service_prober::PORTS.end() < crate::nat::ports::PORT_MIN);
 }

@@ -1,0 +1,248 @@
+//! One worker's hold on the sessions that it opened: when each is looked at again, and whose place a new one may take.
+//!
+//! ```text
+//!   wheel    by the time of the next look
+//!   lists    one for each [`Worth`], the longest idle in front
+//! ```
+//!
+//! Packets touch neither. A list is in the order in which its sessions were put there, and each remembers when that was: one
+//! that was used since goes to the end when it is met in front, so that what stays in front was idle all the time. The hold
+//! lies in the table under a lock of its own, which its worker takes to open and to expire, and another worker to take a place
+//! that its own sessions do not offer.
+
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::session::memory::zeroed;
+use crate::session::table::lock;
+use crate::session::wheel::Wheel;
+use crate::session::worth::{self, Worth};
+use crate::session::{Removed, Session, SessionId, SessionTable};
+use crate::time::{Duration, Instant};
+
+/// Lists of a hold.
+pub(super) const LISTS: u32 = Worth::ORDER.len() as u32;
+
+/// Age at which a half-open session is looked at for the first time: most have finished their handshake by then and leave
+/// the list of those that are evicted first, so that an eviction finds its victim at once.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
+
+/// Sessions that one search for a place looks at in one list, at most.
+const LOOKS_AT_LIST: usize = 16;
+
+/// Sessions that one search for a place looks at, at most: twice all lists of its worker, and some of others.
+const LOOKS: usize = 2 * LOOKS_AT_LIST * Worth::ORDER.len() + 48;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Hold {
+    wheel: Wheel,
+    /// The sentinel of the first list.
+    lists: u32,
+    /// Sessions in the list of the half-open.
+    half_open: usize,
+    /// How many of those are kept before they are evicted first.
+    half_open_kept: usize,
+}
+
+/// For each slot, in which list it is and since when: 0, as memory is at first, is in none.
+#[derive(Debug)]
+pub(super) struct Marks(Box<[AtomicU32]>);
+
+/// A list, and when the slot was put there.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    worth: Worth,
+    /// In units of 2^24 ns (17 ms), modulo 2^28 (52 days).
+    tick: u32,
+}
+
+const TICK_BITS: u32 = 28;
+const TICKS: u32 = (1 << TICK_BITS) - 1;
+
+/// How far one search for a place goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// The half-open, beyond those that are kept.
+    HalfOpen,
+    /// These, and everything else that is idle.
+    Idle,
+    /// The half-open that are kept, too.
+    Everything,
+}
+
+/// A session whose place may be taken.
+#[derive(Debug, Clone, Copy)]
+struct Candidate {
+    id: SessionId,
+    last_seen: Instant,
+    is_idle: bool,
+}
+
+impl Marks {
+    /// Bytes for each slot.
+    pub(super) const BYTES: usize = size_of::<AtomicU32>();
+
+    pub(super) fn new(slots: usize) -> Self {
+        Self(zeroed(slots))
+    }
+
+    fn get(&self, slot: u32) -> Option<Mark> {
+        let bits = self.0[slot as usize].load(Relaxed);
+        let number = (bits >> TICK_BITS).checked_sub(1)?;
+        Some(Mark { worth: *Worth::ORDER.get(number as usize)?, tick: bits & TICKS })
+    }
+
+    fn set(&self, slot: u32, mark: Option<Mark>) {
+        let bits = mark.map_or(0, |mark| (mark.worth as u32 + 1) << TICK_BITS | mark.tick);
+        self.0[slot as usize].store(bits, Relaxed);
+    }
+}
+
+impl Mark {
+    /// True for a session that a packet used after it was put into its list.
+    fn is_before(self, used: Instant) -> bool {
+        let since = tick(used).wrapping_sub(self.tick) & TICKS;
+        (1..1 << (TICK_BITS - 1)).contains(&since)
+    }
+}
+
+impl Hold {
+    /// A hold of one of `workers` workers, which hangs on these sentinels.
+    pub(super) fn new(wheel: Wheel, lists: u32, capacity: usize, workers: usize) -> Self {
+        Self { wheel, lists, half_open: 0, half_open_kept: Worth::half_open_kept(capacity, workers) }
+    }
+
+    /// Takes out of the wheel the next slot whose time has come.
+    pub(super) fn pop_due(&mut self, now: Instant) -> Option<u32> {
+        self.wheel.pop(now)
+    }
+
+    /// Enters a session in the wheel, and among those whose place may be taken if it may.
+    pub(super) fn schedule(&mut self, table: &SessionTable, slot: u32, session: &Session, now: Instant) {
+        let timeouts = &table.timeouts();
+        let patience = timeouts.shortest(session.class).min(Wheel::TURN);
+        let first_look = session.created + FIRST_LOOK;
+        let look = if session.is_half_open() && first_look > now { first_look } else { now + patience };
+        self.wheel.schedule(slot, session.expires(timeouts).min(look).min(now + patience));
+        let is_in_place = match (table.marks.get(slot), Worth::of(session)) {
+            (Some(mark), Some(worth)) => mark.worth == worth && !mark.is_before(session.last_seen),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        if !is_in_place {
+            self.enlist(table, slot, session, now);
+        }
+    }
+
+    /// Takes a slot out of the wheel and its list.
+    pub(super) fn forget(&mut self, table: &SessionTable, slot: u32) {
+        self.wheel.cancel(slot);
+        self.unlist(table, slot);
+    }
+
+    /// Ends the session whose place is to be taken, and takes its slot, which is answered, out of everything. Looks at no more than `looks`
+    /// sessions, and counts them down.
+    pub(super) fn evict(
+        &mut self,
+        table: &SessionTable,
+        reach: Reach,
+        looks: &mut usize,
+        now: Instant,
+    ) -> Option<(u32, Removed)> {
+        let mut oldest: Option<Candidate> = None;
+        let lists = if reach == Reach::HalfOpen { 1 } else { Worth::ORDER.len() };
+        for worth in Worth::ORDER.into_iter().take(lists) {
+            let Some(candidate) = self.candidate(table, worth, looks, now) else { continue };
+            let goes_first = match worth {
+                Worth::HalfOpen => self.half_open > self.half_open_kept,
+                Worth::Closing | Worth::Icmp | Worth::Udp | Worth::Other => false,
+            };
+            if (goes_first || candidate.is_idle)
+                && let Some(removed) = self.end(table, candidate.id)
+            {
+                return Some(removed);
+            }
+            if worth != Worth::HalfOpen || reach == Reach::Everything {
+                oldest = oldest.filter(|oldest| oldest.last_seen <= candidate.last_seen).or(Some(candidate));
+            }
+        }
+        self.end(table, oldest?.id)
+    }
+
+    fn end(&mut self, table: &SessionTable, id: SessionId) -> Option<(u32, Removed)> {
+        let removed = table.remove_if(id, |session| Worth::of(session).is_some())?;
+        self.forget(table, id.slot);
+        Some((id.slot, removed))
+    }
+
+    /// The first session of a list that nobody used since it was put there.
+    fn candidate(&mut self, table: &SessionTable, worth: Worth, looks: &mut usize, now: Instant) -> Option<Candidate> {
+        for _ in 0..LOOKS_AT_LIST.min(*looks) {
+            let slot = table.worths.front(self.sentinel(worth))?;
+            *looks -= 1;
+            let id = table.id(slot);
+            let Some(session) = table.get(id) else {
+                // Another worker ended it, and its slot is on its way back.
+                self.unlist(table, slot);
+                continue;
+            };
+            let was_used = table.marks.get(slot).is_some_and(|mark| mark.is_before(session.last_seen));
+            if Worth::of(&session) == Some(worth) && !was_used {
+                let is_idle = worth::is_idle(&session, &table.timeouts(), now);
+                return Some(Candidate { id, last_seen: session.last_seen, is_idle });
+            }
+            self.enlist(table, slot, &session, now);
+        }
+        None
+    }
+
+    /// Puts a session to the end of the list of its worth, if it has one.
+    fn enlist(&mut self, table: &SessionTable, slot: u32, session: &Session, now: Instant) {
+        self.unlist(table, slot);
+        let Some(worth) = Worth::of(session) else { return };
+        self.half_open += usize::from(worth == Worth::HalfOpen);
+        table.worths.push_back(self.sentinel(worth), slot);
+        table.marks.set(slot, Some(Mark { worth, tick: tick(now.max(session.last_seen)) }));
+    }
+
+    fn unlist(&mut self, table: &SessionTable, slot: u32) {
+        if let Some(mark) = table.marks.get(slot) {
+            self.half_open -= usize::from(mark.worth == Worth::HalfOpen);
+            table.worths.remove(slot);
+            table.marks.set(slot, None);
+        }
+    }
+
+    const fn sentinel(&self, worth: Worth) -> u32 {
+        self.lists + worth as u32
+    }
+}
+
+/// Takes a slot of the table for worker `number` from the holds of all, its own first, as far as one of these reaches. A hold that
+/// its worker uses this instant is passed over.
+pub(super) fn make_room(table: &SessionTable, number: u16, reaches: &[Reach], now: Instant) -> Option<(u32, Removed)> {
+    let (own, mut looks) = (usize::from(number), LOOKS);
+    for &reach in reaches {
+        let evicted = lock(&table.holds[own]).evict(table, reach, &mut looks, now);
+        if evicted.is_some() {
+            return evicted;
+        }
+        let others = table.holds.iter().enumerate().filter(|(worker, _)| *worker != own);
+        for (_, hold) in others {
+            if let Ok(mut hold) = hold.try_lock()
+                && let Some(evicted) = hold.evict(table, reach, &mut looks, now)
+            {
+                return Some(evicted);
+            }
+        }
+    }
+    None
+}
+
+fn tick(time: Instant) -> u32 {
+    (time.as_nanos() >> 24) as u32 & TICKS
+}
+
+#[cfg(test)]
+mod tests;

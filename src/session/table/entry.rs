@@ -1,0 +1,126 @@
+//! How a session enters the index, and by which packets it is found.
+//!
+//! What the engine sends on one leg of a translated flow nobody sends to the engine, but another flow: a client of a service may
+//! also speak to the server itself, by the same port. So of each leg the packets of one direction are heard, and a key may lead
+//! to two slots.
+
+use std::sync::atomic::Ordering;
+
+use crate::flow::{CanonicalKey, Direction};
+use crate::session::cell;
+use crate::session::index::Entered;
+use crate::session::record::{Hears, KeyWords};
+use crate::session::table::{SessionTable, Wanted, is_live};
+use crate::session::{Bound, Session, SessionId};
+
+/// The outcome of opening a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opened {
+    /// It is in the table under this name.
+    Inserted(SessionId),
+    /// Another worker was faster: the session that exists.
+    Existing(SessionId),
+    /// Its packets, or those of its answers, would look like those of another session.
+    Clash,
+    /// The table is full of sessions that must not be evicted.
+    Full,
+}
+
+impl SessionTable {
+    /// The session that packets of a flow in `direction` belong to. Of a translated flow one direction of each leg is heard:
+    /// what its other direction shows may be another flow's.
+    pub fn listener(&self, key: &CanonicalKey, direction: Direction) -> Option<SessionId> {
+        self.hearer(&self.wanted(key), Hears::only(direction)).map(|(id, _)| id)
+    }
+
+    /// A session that hears packets with a key in one of these directions, and all that it hears.
+    fn hearer(&self, wanted: &Wanted, directions: Hears) -> Option<(SessionId, Hears)> {
+        self.index.find(wanted.hash, |slot| self.hears(slot, &wanted.key).filter(|(_, hears)| hears.meets(directions)))
+    }
+
+    /// The session in `slot`, and which packets with this key it hears, if it lives.
+    fn hears(&self, slot: u32, key: &KeyWords) -> Option<(SessionId, Hears)> {
+        let place = self.place(slot);
+        let (generation, hears) = cell::peek(place.cell, is_live, |_| place.hears(key))?;
+        Some((SessionId { slot, generation }, hears))
+    }
+
+    /// Why a session will not be inserted, as it seems before anything is done for it.
+    pub(in crate::session) fn foresee(
+        &self,
+        key: &CanonicalKey,
+        bound: Option<&Bound>,
+        opened: Direction,
+    ) -> Option<Opened> {
+        let inside = inside_key(bound);
+        let directions = if inside.is_some() { Hears::only(opened) } else { Hears::BOTH };
+        match self.hearer(&self.wanted(key), directions) {
+            Some((existing, hears)) if hears.includes(opened) => return Some(Opened::Existing(existing)),
+            Some(_) => return Some(Opened::Clash),
+            None => {}
+        }
+        let (inside, inward) = inside?;
+        self.listener(&inside, inward.reversed()).map(|_| Opened::Clash)
+    }
+
+    /// Fills a free slot and enters it in the index, under both keys if the flow is translated; if that cannot be, says why
+    /// and leaves the slot free.
+    pub(in crate::session) fn insert(
+        &self,
+        slot: u32,
+        key: &CanonicalKey,
+        bound: Option<Bound>,
+        session: Session,
+    ) -> Opened {
+        let place = self.place(slot);
+        let free = cell::generation(place.cell);
+        // Held until the index knows the slot, so that nobody ends a session before it can be found.
+        let mut locked = cell::lock(place.cell, free).expect("a free slot is touched by its worker alone");
+        let id = SessionId { slot, generation: locked.turn() };
+        let wanted = self.wanted(key);
+        let inside = inside_key(bound.as_ref()).map(|(key, direction)| (self.wanted(&key), direction));
+        place.put(&wanted.key, inside.map(|(inside, direction)| (inside.key, direction)), bound.as_ref(), &session);
+        let hears = if inside.is_some() { Hears::only(session.opened) } else { Hears::BOTH };
+        let opened = match (self.enter(&wanted, slot, hears), inside) {
+            (Entered::New, None) => Opened::Inserted(id),
+            (Entered::New, Some((inside, inward))) => {
+                let entered = self.enter(&inside, slot, Hears::only(inward.reversed()));
+                if !matches!(entered, Entered::New) {
+                    self.index.leave(wanted.hash, slot);
+                }
+                match entered {
+                    Entered::New => Opened::Inserted(id),
+                    Entered::Existing(_) => Opened::Clash,
+                    Entered::NoRoom => Opened::Full,
+                }
+            }
+            (Entered::Existing((existing, others)), _) if others.includes(session.opened) => Opened::Existing(existing),
+            (Entered::Existing(_), _) => Opened::Clash,
+            (Entered::NoRoom, _) => Opened::Full,
+        };
+        match opened {
+            Opened::Inserted(_) => {
+                self.live.fetch_add(1, Ordering::Relaxed);
+            }
+            Opened::Existing(_) | Opened::Clash | Opened::Full => {
+                locked.turn();
+            }
+        }
+        opened
+    }
+
+    /// Lets a key lead to `slot`, which hears packets in these directions, unless another live session hears one of them. The
+    /// entry of a session that ended is about to be taken out by whoever ended it.
+    fn enter(&self, wanted: &Wanted, slot: u32, hears: Hears) -> Entered<(SessionId, Hears)> {
+        let is_anothers = |other| {
+            let found = if other == slot { None } else { self.hears(other, &wanted.key) };
+            found.filter(|(_, others)| hears.meets(*others))
+        };
+        self.index.enter(wanted.hash, slot, is_anothers)
+    }
+}
+
+/// The key of the inside leg of a translated flow, and which way its first packet goes.
+pub(super) fn inside_key(bound: Option<&Bound>) -> Option<(CanonicalKey, Direction)> {
+    Some(bound?.inside?.canonical())
+}
