@@ -198,3 +198,29 @@ fn both_files_of_a_sandwich_explain_the_same_firewall_for_a_flow() {
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(text(&output.stderr), "fwlb: no link \"clients\"; there are: internet, firewalls\n");
 }
+
+#[test]
+fn problems_are_told_to_programs_as_rows() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("x.toml");
+    let text_of_file =
+        "[engine]\nname = \"x\"\n[[link]]\nname = \"a\"\ndevice = \"no-such-dev0\"\nadresses = \"10.0.0.1/24\"\n";
+    std::fs::write(&file, text_of_file).unwrap();
+    let rows = |output: &Output| serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap();
+
+    let output = fwlb([Path::new("check"), Path::new("--json"), &file]);
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(1), String::new()));
+    assert_eq!(
+        rows(&output),
+        serde_json::json!([{
+            "file": file.display().to_string(), "line": 6, "column": 1, "severity": "error",
+            "message": "unknown key `adresses` in [[link]]", "hint": "did you mean `addresses`?", "related": [],
+        }])
+    );
+
+    std::fs::write(&file, text_of_file.replace("adresses", "addresses")).unwrap();
+    let output = fwlb([Path::new("check"), Path::new("--json"), &file]);
+    assert_eq!((output.status.code(), rows(&output)), (Some(0), serde_json::json!([])));
+    let told = text(&fwlb([Path::new("check"), &file]).stdout);
+    assert!(told.contains(": ok\n") && told.contains("this one has none of them"), "{told}");
+}

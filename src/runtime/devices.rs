@@ -154,7 +154,7 @@ impl Devices {
                     self.release(&name);
                     self.lower(number, &name);
                 }
-                self.ports[index].told = None;
+                (self.ports[index].told, self.ports[index].taken) = (None, None);
             }
         }
         let mut changes = Vec::new();

@@ -104,7 +104,10 @@ fn together(first: Role, second: Role) -> Verdict {
         (Server, Snat) => Error("a server does not answer itself; and the engine answers ARP and ND for it"),
 
         // A router that also serves, and firewalls that are balanced as servers, as for their VPN.
-        (NextHop, Firewall | Server) | (Firewall, Server) => Fine,
+        (NextHop | Firewall, Server) => Fine,
+        (NextHop, Firewall) => {
+            Warning("the route goes past its group; write `group` and `firewall` in the route instead of `via`")
+        }
         // A peer in a connected subnet is told as one.
         (NextHop | Firewall, Peer) => Elsewhere,
         (Peer, Server) => Warning("an engine serves nothing"),

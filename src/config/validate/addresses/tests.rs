@@ -28,7 +28,7 @@ const CELLS: [(&str, Role); 13] = [
     ("    . . E E E E E E W W E", Role::Broadcast),
     ("      . E W W E E E W W E", Role::Anycast),
     ("        o E E W E E W W E", Role::Vip),
-    ("          . . o . E . . W", Role::NextHop),
+    ("          . W o . E . . W", Role::NextHop),
     ("            o o . E . W W", Role::Firewall),
     ("              o W E W . W", Role::Peer),
     ("                . E . . .", Role::Server),
