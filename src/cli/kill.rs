@@ -20,7 +20,6 @@ const UNASKED: u64 = 10;
 /// Every session that matches all of the filter is forgotten at once, by every engine that knows the names in it unless -s or
 /// -e picks one; its next packet is that of an unknown flow. More than ten are counted first and asked about.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
     filter: FilterArgs,
@@ -37,12 +36,6 @@ pub struct Args {
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
 }
-
-const EXAMPLES: &str = "\
-Examples:
-  fwlb kill --source 198.51.100.7 --reason \"ticket 4711\"
-  fwlb kill --server web/s1 --state established --reset --yes
-  fwlb kill --flow \"tcp 198.51.100.7:40000 203.0.113.80:80\"";
 
 /// An engine that knows what is meant, and how many of its sessions that are.
 struct Meant {

@@ -64,6 +64,9 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
                 "Clients of a network that go through one firewall.",
             ),
             ("fwlb show sessions --server web/s1 --limit 20", "Twenty sessions of a server."),
+            ("fwlb show sessions --sort rate --limit 10", "The ten that carry most now."),
+            ("fwlb show sessions --by source --sort rate", "The clients that carry most now."),
+            ("fwlb show sessions --limit 0 --json", "All of them, as they are found."),
         ],
     ),
     ("fwlb-show-events", &[("fwlb show events --follow", "What changes, as it changes.")]),
@@ -90,10 +93,13 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     ),
     (
         "fwlb-capture",
-        &[(
-            "fwlb capture -w web.pcapng --host 198.51.100.7 --port 80 --seconds 30",
-            "Packets of one client, each with what became of it.",
-        )],
+        &[
+            (
+                "fwlb capture -w web.pcapng --host 198.51.100.7 --port 80 --seconds 30",
+                "Packets of one client, each with what became of it.",
+            ),
+            ("fwlb capture -w drops.pcapng --dropped ttl_expired", "Only what is dropped for one reason."),
+        ],
     ),
     (
         "fwlb-set",
@@ -106,6 +112,16 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ("fwlb set server web/s1 default", "As the file says again."),
         ],
     ),
+    (
+        "fwlb-kill",
+        &[
+            (
+                "fwlb kill --source 198.51.100.7 --reset --reason ticket-4711",
+                "The sessions of a client, whose ends are told; more than ten are asked about.",
+            ),
+            ("fwlb kill --server web/s1 --state established --yes", "Those of a server, in a script."),
+        ],
+    ),
     ("fwlb-plan", &[("fwlb plan new.toml", "What would change, and which sessions would move. Nothing changes.")]),
     (
         "fwlb-reload",
@@ -114,6 +130,7 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ("fwlb reload new.toml", "Another file, until the next reload or restart."),
         ],
     ),
+    ("fwlb-health", &[("fwlb health", "Exit status 0 if all engines forward; else the reasons, and 1.")]),
     ("fwlb-probe", &[("fwlb probe web/s1", "Check a server now, and show the exchange.")]),
     ("fwlb-ping", &[("fwlb ping 10.1.0.11 --firewall perimeter/fw1", "Through one firewall.")]),
     ("fwlb-top", &[("fwlb top", "A live view; q ends it, ? helps.")]),
@@ -167,6 +184,8 @@ fn see_also(page: &str) -> String {
         "fwlb-ping" => &["fwlb-probe"],
         "fwlb-explain" => &["fwlb-capture"],
         "fwlb-capture" => &["fwlb-explain"],
+        "fwlb-kill" => &["fwlb-show-sessions"],
+        "fwlb-show-sessions" => &["fwlb-kill", "fwlb-top"],
         _ => &[],
     };
     let pages = above.into_iter().chain(beside.iter().copied()).map(|page| format!("{page}(1)"));
