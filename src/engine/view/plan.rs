@@ -76,7 +76,7 @@ pub struct ConfigView {
     /// The configuration in force, secrets hidden: the file as it was read, or every key with its value.
     pub text: String,
     /// Where every key was asked for: each of them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub settings: Option<Vec<Setting>>,
 }
 

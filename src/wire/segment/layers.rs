@@ -101,7 +101,7 @@ impl Walk<'_> {
             protocol::UDP => {
                 self.layers.try_push(Layer::Udp { at }).ok()?;
                 let first = at + UDP_LEN;
-                (first..self.target.min(first + PREAMBLE_MAX)).find_map(|inner| self.ip(inner))
+                (first..self.target.min(first + PREAMBLE_MAX + 1)).find_map(|inner| self.ip(inner))
             }
             _ => None,
         }
