@@ -1,6 +1,5 @@
 //! Which engine is meant, and how it is reached.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -193,9 +192,9 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> anyhow::Result<T> {
     Ok(runtime.block_on(future))
 }
 
-/// Who types: the user behind `sudo`, or the user; the number of the user where the environment has no name, as under cron.
+/// Who types, as the environment claims: the user behind `sudo`, or the user; empty where it says nothing, as under cron. The
+/// engine knows the user by the kernel's word and tells a claim as one.
 pub fn whoami() -> String {
     let named = ["SUDO_USER", "USER", "LOGNAME"].iter().filter_map(|variable| std::env::var(variable).ok());
-    let number = || std::fs::metadata("/proc/self").map(|process| format!("uid {}", process.uid()));
-    named.into_iter().find(|name| !name.is_empty()).or_else(|| number().ok()).unwrap_or_else(|| "unknown".to_owned())
+    named.into_iter().find(|name| !name.is_empty()).unwrap_or_default()
 }

@@ -126,6 +126,7 @@ fn who_did_it_is_the_kernels_word_and_a_claim_stands_beside_it_as_one() {
     let root = user(Some("root"), None);
     assert_eq!(root.by(None), "root (uid 0)");
     assert_eq!(root.by(Some("root")), "root (uid 0)");
+    assert_eq!(root.by(Some("")), "root (uid 0)");
     assert_eq!(root.by(Some("the great boss")), "root (uid 0), claimed name \"the great boss\"");
     assert_eq!(user(Some("root"), Some("anna")).by(Some("anna")), "root (uid 0, login anna)");
     assert_eq!(user(None, Some("uid 1000")).by(None), "uid 0 (login uid 1000)");

@@ -3,7 +3,7 @@
 use super::admin::{Override, admin_name};
 use super::order::Order;
 use super::services::{Drain, WeightOverride};
-use super::{Controller, UnknownName};
+use super::{Controller, Event, UnknownName};
 use crate::config::Admin;
 use crate::engine::view::{OrderView, OverrideView};
 use crate::id::{ServerId, ServiceId};
@@ -91,6 +91,22 @@ impl Controller {
     /// Commands again what [`Controller::service_overrides`] or the firewalls' told before a restart.
     pub(super) fn command_again(&mut self, set: &OverrideView, now: Instant) -> Result<(), UnknownName> {
         let order = &Order::restored(set.reason.clone(), set.by.clone(), set.at.as_deref());
+        let told = self.events.len();
+        let done = self.command_as_before(set, order, now);
+        // Nobody does it now: whoever reads the event is told when it was done.
+        let at = order.moment().map(|at| format!(" at {at}")).unwrap_or_default();
+        let by = format!("{}{at}, kept over a restart", order.by.as_deref().unwrap_or("somebody"));
+        for event in self.events.iter_mut().skip(told) {
+            if let Event::Change(event) = event
+                && event.kind == "admin"
+            {
+                event.by = Some(by.clone());
+            }
+        }
+        done
+    }
+
+    fn command_as_before(&mut self, set: &OverrideView, order: &Order, now: Instant) -> Result<(), UnknownName> {
         let (of, name) = match set.subject.split_once('/') {
             Some((of, name)) => (Some(of), name),
             None => (None, set.subject.as_str()),

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::farm::{Behaviour, CLIENTS, CLIENTS_MAC, Farm, VIP, by_source, check, ping_to, syn_to, udp_to, web};
 use crate::config::{Admin, Mode, ServiceCheckKind};
-use crate::engine::controller::{Order, ServerChange};
+use crate::engine::controller::{Event, Order, ServerChange};
 use crate::engine::verdict::{Punt, PuntReason};
 use crate::time::Duration;
 use crate::wire::arp::{Arp, Operation};
@@ -176,6 +176,16 @@ fn overrides_are_restored_as_they_were_told() {
     }
 
     assert_eq!(other.controller.overrides(), told);
+    let events = std::iter::from_fn(|| other.controller.poll_event());
+    let by: Vec<_> = events
+        .filter_map(|event| match event {
+            Event::Change(change) if change.kind == "admin" => change.by,
+            _ => None,
+        })
+        .collect();
+    assert_eq!(by.len(), 3);
+    assert!(by.iter().all(|by| by.ends_with(", kept over a restart")), "nobody does it now: {by:?}");
+    assert!(by.contains(&"anna, kept over a restart".to_owned()), "{by:?}");
     assert_eq!(other.view().servers[0].weight, 0);
 }
 
