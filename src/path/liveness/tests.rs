@@ -471,8 +471,8 @@ proptest! {
         let mut lab = Lab::new(config(3, 1));
         let mut probes = [Probes { verdict: Verdict::Starting, streak: 0, good_for: 0, failing: false }; 3];
         let (mut alive, mut far_leg, mut peer) = ([true; 3], [true; 3], true);
-        // The members that were up when the peer was heard last.
-        let mut last_live = 0;
+        // Who worked when the peer was heard last.
+        let mut last = 0;
         for event in std::iter::once(Event::Peer(true)).chain(events) {
             match event {
                 Event::Firewall(firewall, works) => alive[firewall] = works,
@@ -502,11 +502,11 @@ proptest! {
             let answering = (0..3).filter(|&f| alive[f]).fold(0, |bits, f| bits | 1 << f);
             let (up, selectable, _) = lab.set();
             if peer && working != 0 {
+                last = working;
                 prop_assert_eq!((up, selectable), (working, working), "after {:?}", event);
                 prop_assert_eq!(lab.peer(), PeerState::Up);
-                last_live = working;
             } else {
-                prop_assert_eq!(up, last_live & answering, "what answers is kept, after {:?}", event);
+                prop_assert_eq!(up, last & answering, "what answers is as it was, after {:?}", event);
             }
         }
     }
