@@ -20,7 +20,7 @@ mod query;
 mod room;
 mod source;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque, btree_map};
 use std::net::IpAddr;
 
 use crate::id::LinkId;
@@ -285,13 +285,12 @@ impl<F> NeighborTable<F> {
         if !self.links.contains(&key.0) {
             return;
         }
-        if !self.entries.contains_key(&key) {
-            match heard {
-                Heard::Question => {
-                    self.entries.insert(key, Entry::new(Origin::Heard, Source::of(key.0, key.1), now));
-                }
-                Heard::Answer | Heard::Announcement => return,
+        match (self.entries.entry(key), heard) {
+            (btree_map::Entry::Occupied(_), Heard::Question | Heard::Answer | Heard::Announcement) => {}
+            (btree_map::Entry::Vacant(unknown), Heard::Question) => {
+                unknown.insert(Entry::new(Origin::Heard, Source::of(key.0, key.1), now));
             }
+            (btree_map::Entry::Vacant(_), Heard::Answer | Heard::Announcement) => return,
         }
         if self.contest(key, mac, now) {
             return;

@@ -11,9 +11,9 @@ use fwlb::api::{
 };
 use fwlb::config::{Admin, Difference};
 use fwlb::engine::view::{
-    AlarmView, CheckView, ConfigView, EventView, ExchangeStep, ExchangeView, FirewallView, HealthView, KillView,
-    OverrideView, PinView, PlanView, ProblemView, ReloadView, ServerView, ServiceView, SessionView, StatusView,
-    TalkerView,
+    AlarmView, CheckView, ConfigView, EventView, ExchangeStep, ExchangeView, FirewallView, HealthView, KeptConfigView,
+    KillView, OverrideView, PinView, PlanView, ProblemView, ReloadView, ServerView, ServiceView, SessionView,
+    StatusView, TalkerView,
 };
 use fwlb::wire::MacAddr;
 use fwlb::wire::pcapng;
@@ -68,6 +68,17 @@ impl Backend for Fake {
                 Err(ApiError::Refused(format!("{}:3:10: error: weight must be 1..=256\n", path.display())))
             }
             Request::Reload { config, .. } => Ok(Answer::Reload(self.reload(config))),
+            Request::Rollback { .. } => {
+                let back = ReloadView {
+                    config: "/var/lib/fwlb/outer/config-2.toml".to_owned(),
+                    ..self.reload(Some("x".into()))
+                };
+                Ok(Answer::Reload(back))
+            }
+            Request::Confirm { .. } => {
+                Ok(Answer::Done(Done::from("the configuration is confirmed and stays".to_owned())))
+            }
+            Request::Configs => Ok(Answer::Configs(vec![Self::kept(1, None), Self::kept(0, Some(Self::difference()))])),
             Request::Plan { .. } => Ok(Answer::Plan(Box::new(self.plan()))),
             Request::Probe { subject } => Ok(Answer::Exchanges(vec![self.exchange(&subject, true)])),
             Request::Config { .. } => {
@@ -137,6 +148,24 @@ impl Fake {
             changed: !differences.is_empty(),
             differences,
             diagnostics: String::new(),
+            kept: Some("/var/lib/fwlb/outer/config-3.toml".to_owned()),
+            confirm_within_ms: None,
+        }
+    }
+
+    fn kept(back: usize, difference: Option<Difference>) -> KeptConfigView {
+        KeptConfigView {
+            back,
+            number: 2 - back as u64,
+            at: "2026-01-02T03:04:05.678Z".to_owned(),
+            by: difference.as_ref().map(|_| "kim".to_owned()),
+            how: if difference.is_some() { "reload" } else { "start" }.to_owned(),
+            digest: format!("000000000000000{back}"),
+            file: "/etc/fwlb/outer.toml".to_owned(),
+            kept: "/var/lib/fwlb/outer/config-1.toml".to_owned(),
+            in_force: back == 0,
+            unconfirmed: back == 0,
+            differences: difference.map(|one| vec![one]),
         }
     }
 
@@ -747,6 +776,35 @@ fn manual_pages_are_written_for_every_command() {
 }
 
 #[test]
+fn the_last_configurations_are_listed_returned_to_and_confirmed() {
+    let ground = Ground::new(&[("outer", 3)]);
+    assert_eq!(
+        ground.prints("show configs"),
+        "1  2026-01-02T03:04:05.678Z  start  0000000000000001  /etc/fwlb/outer.toml\n\
+         0  2026-01-02T03:04:05.678Z  reload by kim  0000000000000000  /etc/fwlb/outer.toml, in force, not confirmed yet\n     \
+         firewall perimeter/fw2: weight 1 -> 3\n"
+    );
+    let printed = ground.prints("rollback 2");
+    assert!(printed.contains("engine outer runs with /var/lib/fwlb/outer/config-2.toml\n"), "{printed}");
+    assert!(printed.contains("cp /var/lib/fwlb/outer/config-3.toml /etc/fwlb/outer.toml\n"), "{printed}");
+    assert_eq!(ground.prints("confirm"), "the configuration is confirmed and stays\n");
+    ground.prints("reload --confirm 2m");
+    ground.fails("rollback 2 --plan", 1);
+    let by = || "kim".to_owned();
+    let confirm = Some(std::time::Duration::from_secs(120));
+    assert_eq!(
+        ground.asked(0),
+        [
+            Request::Configs,
+            Request::Rollback { back: 2, by: by() },
+            Request::Confirm { by: by() },
+            Request::Reload { config: None, confirm, by: by() },
+            Request::Plan { config: None, back: Some(2) },
+        ]
+    );
+}
+
+#[test]
 fn a_reload_names_the_file_as_the_engine_understands_it_and_tells_what_it_did() {
     let ground = Ground::new(&[("outer", 3)]);
 
@@ -756,13 +814,14 @@ fn a_reload_names_the_file_as_the_engine_understands_it_and_tells_what_it_did() 
         printed,
         format!(
             "firewall perimeter/fw2: weight 1 -> 3\nengine outer runs with {}\n\
-             a reload without a file, and a restart, take /etc/fwlb/outer.toml again\n",
+             a reload without a file, and a restart, take /etc/fwlb/outer.toml again\n\
+             to bring it over: cp /var/lib/fwlb/outer/config-3.toml /etc/fwlb/outer.toml\n",
             path.display()
         )
     );
     assert_eq!(
         ground.asked(0),
-        [Request::Reload { config: Some(path), by: "unknown user, claimed name \"kim\"".to_owned() }]
+        [Request::Reload { config: Some(path), by: "unknown user, claimed name \"kim\"".to_owned(), confirm: None }]
     );
 
     assert_eq!(
@@ -784,7 +843,7 @@ fn a_plan_that_takes_a_restart_says_so_and_its_status_is_no() {
         "firewall perimeter/fw2: weight 1 -> 3\na reload would refuse this: restart engine outer for it\n"
     );
     assert!(text(&output.stderr).contains("new.toml:4:11: error"), "{}", text(&output.stderr));
-    assert_eq!(ground.asked(0), [Request::Plan { config: Some("/etc/fwlb/new.toml".into()) }]);
+    assert_eq!(ground.asked(0), [Request::Plan { config: Some("/etc/fwlb/new.toml".into()), back: None }]);
 }
 
 #[test]

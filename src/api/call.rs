@@ -4,7 +4,9 @@ use serde::Serialize;
 
 use crate::api::parameters::TalkersQuery;
 use crate::api::parameters::{ConfigQuery, EventsQuery, ExplainQuery, KillBody, PingBody, ProbeBody, SessionsQuery};
-use crate::api::parameters::{PlanBody, ReloadBody, SetFirewallBody, SetServerBody, SetServiceBody};
+use crate::api::parameters::{
+    ConfirmBody, PlanBody, ReloadBody, RollbackBody, SetFirewallBody, SetServerBody, SetServiceBody,
+};
 use crate::api::{Request, ServerChange, Via, flow_text};
 
 /// An HTTP request without its transport.
@@ -57,8 +59,14 @@ impl Request {
             Self::SetService { name, admin, reason, by } => {
                 body("PUT", "services/admin", &SetServiceBody { name, admin, reason, by: Some(by) })
             }
-            Self::Reload { config, by } => body("POST", "reload", &ReloadBody { config, by: Some(by) }),
-            Self::Plan { config } => body("POST", "plan", &PlanBody { config }),
+            Self::Reload { config, confirm, by } => {
+                let confirm_ms = confirm.map(|within| u64::try_from(within.as_millis()).unwrap_or(u64::MAX));
+                body("POST", "reload", &ReloadBody { config, confirm_ms, by: Some(by) })
+            }
+            Self::Confirm { by } => body("POST", "confirm", &ConfirmBody { by: Some(by) }),
+            Self::Rollback { back, by } => body("POST", "rollback", &RollbackBody { back: Some(back), by: Some(by) }),
+            Self::Configs => plain("configs"),
+            Self::Plan { config, back } => body("POST", "plan", &PlanBody { config, back }),
             Self::Probe { subject } => body("POST", "probe", &ProbeBody { subject }),
             Self::Ping { address, via } => {
                 let (link, firewall) = match via {

@@ -181,6 +181,7 @@ fn scope(request: &Request) -> Scope {
         | Request::Sessions(_)
         | Request::Talkers(_)
         | Request::Events(_)
+        | Request::Configs
         | Request::Config { .. } => Scope::Each,
         Request::SetFirewall { .. } | Request::Kill { .. } => Scope::WhoKnows,
         // A sum over engines would count packets twice, and a flat object has no place for a name.
@@ -190,6 +191,8 @@ fn scope(request: &Request) -> Scope {
         | Request::SetServer { .. }
         | Request::SetService { .. }
         | Request::Reload { .. }
+        | Request::Rollback { .. }
+        | Request::Confirm { .. }
         | Request::Plan { .. }
         | Request::Probe { .. }
         | Request::Ping { .. } => Scope::Named,

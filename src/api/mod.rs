@@ -225,13 +225,31 @@ pub enum Request {
     Reload {
         /// The file, by its absolute path; `None`: the engine's own.
         config: Option<PathBuf>,
+        /// The engine returns to what was before, unless [`Request::Confirm`] comes within this time.
+        confirm: Option<Duration>,
         /// Who.
         by: String,
     },
-    /// `plan`: what `reload` would do.
+    /// `confirm`: the configuration in force is to stay.
+    Confirm {
+        /// Who.
+        by: String,
+    },
+    /// `rollback`.
+    Rollback {
+        /// So many configurations before the one in force.
+        back: usize,
+        /// Who.
+        by: String,
+    },
+    /// `show configs`: the last configurations.
+    Configs,
+    /// `plan`: what `reload` or `rollback` would do.
     Plan {
         /// The file, by its absolute path; `None`: the engine's own.
         config: Option<PathBuf>,
+        /// So many configurations before the one in force, instead of a file.
+        back: Option<usize>,
     },
     /// `probe`.
     Probe {
@@ -253,7 +271,7 @@ pub const WALK_PATIENCE: Duration = Duration::from_secs(60);
 impl Request {
     /// True if the answer takes a look at every session: [`WALK_PATIENCE`] holds.
     pub fn walks_over_sessions(&self) -> bool {
-        matches!(self, Self::Reload { .. } | Self::Plan { .. } | Self::Kill { .. })
+        matches!(self, Self::Reload { .. } | Self::Rollback { .. } | Self::Plan { .. } | Self::Kill { .. })
     }
 }
 
@@ -293,8 +311,10 @@ pub enum Answer {
     Explain(Box<view::ExplainView>),
     /// `probe`: one exchange per path of the firewall, or per address of the server; `ping`: one.
     Exchanges(Vec<view::ExchangeView>),
-    /// `reload`.
+    /// `reload`, `rollback`.
     Reload(view::ReloadView),
+    /// `show configs`.
+    Configs(Vec<view::KeptConfigView>),
     /// `plan`.
     Plan(Box<view::PlanView>),
     /// A change was made.
@@ -321,10 +341,12 @@ impl Answer {
             Request::Measures => read(json).map(Self::Measures),
             Request::Config { .. } => read(json).map(Self::Config),
             Request::Explain { .. } => read(json).map(Self::Explain),
-            Request::SetFirewall { .. } | Request::SetServer { .. } | Request::SetService { .. } => {
-                read(json).map(Self::Done)
-            }
-            Request::Reload { .. } => read(json).map(Self::Reload),
+            Request::SetFirewall { .. }
+            | Request::SetServer { .. }
+            | Request::SetService { .. }
+            | Request::Confirm { .. } => read(json).map(Self::Done),
+            Request::Reload { .. } | Request::Rollback { .. } => read(json).map(Self::Reload),
+            Request::Configs => read(json).map(Self::Configs),
             Request::Plan { .. } => read(json).map(Self::Plan),
             Request::Probe { .. } | Request::Ping { .. } => read(json).map(Self::Exchanges),
         }

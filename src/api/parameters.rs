@@ -3,6 +3,7 @@
 mod sessions;
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -13,11 +14,15 @@ use utoipa::{IntoParams, ToSchema};
 use crate::api::guard::Caller;
 use crate::api::{ApiError, EventFilter, Request, ServerChange, Via, flow_text};
 use crate::config::Admin;
+use crate::time::Duration;
 
 pub(super) use sessions::{KillBody, SessionsQuery, TalkersQuery};
 
 /// The largest weight of a server.
 pub const WEIGHT_MAX: u16 = 256;
+
+/// How long a confirmation may take.
+const CONFIRM: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
 
 /// A query that asks something.
 pub(super) trait Question: DeserializeOwned + IntoParams + Send {
@@ -250,6 +255,29 @@ pub(super) struct ReloadBody {
     /// Absolute path of the file on the engine's machine; null: the engine's own file.
     #[schema(value_type = Option<String>)]
     pub(super) config: Option<PathBuf>,
+    /// The engine returns to what was before, unless a call of `confirm` comes within so many milliseconds, 1 s to 1 day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) confirm_ms: Option<u64>,
+    /// Who one claims to be, on the control socket: told beside the user that the kernel names. On the network the name of the
+    /// token stands for it.
+    pub(super) by: Option<String>,
+}
+
+/// The configuration in force is to stay.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ConfirmBody {
+    /// Who one claims to be, on the control socket: told beside the user that the kernel names. On the network the name of the
+    /// token stands for it.
+    pub(super) by: Option<String>,
+}
+
+/// An earlier configuration.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RollbackBody {
+    /// So many before the one in force; null: 1, the last one.
+    pub(super) back: Option<usize>,
     /// Who one claims to be, on the control socket: told beside the user that the kernel names. On the network the name of the
     /// token stands for it.
     pub(super) by: Option<String>,
@@ -262,6 +290,9 @@ pub(super) struct PlanBody {
     /// Absolute path of the file on the engine's machine; null: the engine's own file.
     #[schema(value_type = Option<String>)]
     pub(super) config: Option<PathBuf>,
+    /// Instead of a file: so many configurations before the one in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) back: Option<usize>,
 }
 
 /// Which directory the engine was started in is nobody's business.
@@ -277,13 +308,32 @@ fn absolute(config: Option<PathBuf>) -> Result<Option<PathBuf>, ApiError> {
 
 impl Order for ReloadBody {
     fn request(self, caller: &Caller) -> Result<Request, ApiError> {
-        Ok(Request::Reload { config: absolute(self.config)?, by: caller.by(self.by.as_deref()) })
+        let confirm = self.confirm_ms.map(Duration::from_millis);
+        if let Some(within) = confirm.filter(|within| !CONFIRM.contains(within)) {
+            return Err(ApiError::BadRequest(format!("a confirmation may take 1 s to 1 day, found {within:?}")));
+        }
+        Ok(Request::Reload { config: absolute(self.config)?, confirm, by: caller.by(self.by.as_deref()) })
+    }
+}
+
+impl Order for ConfirmBody {
+    fn request(self, caller: &Caller) -> Result<Request, ApiError> {
+        Ok(Request::Confirm { by: caller.by(self.by.as_deref()) })
+    }
+}
+
+impl Order for RollbackBody {
+    fn request(self, caller: &Caller) -> Result<Request, ApiError> {
+        Ok(Request::Rollback { back: self.back.unwrap_or(1), by: caller.by(self.by.as_deref()) })
     }
 }
 
 impl Order for PlanBody {
     fn request(self, _: &Caller) -> Result<Request, ApiError> {
-        Ok(Request::Plan { config: absolute(self.config)? })
+        match (self.config, self.back) {
+            (Some(_), Some(_)) => Err(ApiError::BadRequest("either `config` or `back`, not both".to_owned())),
+            (config, back) => Ok(Request::Plan { config: absolute(config)?, back }),
+        }
     }
 }
 

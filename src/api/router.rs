@@ -21,7 +21,9 @@ use crate::api::openapi::{Answered, Described, Verb, described};
 use crate::api::parameters::{
     ConfigQuery, EventsQuery, ExplainQuery, Order, PingBody, PlainQuery, ProbeBody, Question,
 };
-use crate::api::parameters::{KillBody, PlanBody, ReloadBody, SessionsQuery, SetFirewallBody, SetServerBody};
+use crate::api::parameters::{
+    ConfirmBody, KillBody, PlanBody, ReloadBody, RollbackBody, SessionsQuery, SetFirewallBody, SetServerBody,
+};
 use crate::api::parameters::{SetServiceBody, TalkersQuery};
 use crate::api::{Answer, ApiError, Backend, Done, Engines, Request, capture, listing, metrics, openapi};
 use crate::engine::view;
@@ -89,8 +91,8 @@ fn routes<B: Backend>() -> Vec<Route<B>> {
     use Verb::{Delete, Get, Post, Put};
     use openapi::{object, object_of_each, rows, rows_of_each};
     use view::{
-        ConfigView, EventView, ExchangeView, ExplainView, FirewallView, HealthView, LinkView, MeasuresView,
-        NeighborView, PeerView,
+        ConfigView, EventView, ExchangeView, ExplainView, FirewallView, HealthView, KeptConfigView, LinkView,
+        MeasuresView, NeighborView, PeerView,
     };
     use view::{KillView, PlanView, ReloadView, ServiceView, SessionView, StatusView, TalkerView};
     const CAPTURE: &str = "/api/v1/capture";
@@ -128,6 +130,24 @@ fn routes<B: Backend>() -> Vec<Route<B>> {
         )),
         orders::<B, SetServiceBody>(Put, "/api/v1/services/admin", "Sets the state of a service", object::<Done>()),
         refusable(orders::<B, ReloadBody>(Post, "/api/v1/reload", "Applies a configuration", object::<ReloadView>())),
+        refusable(orders::<B, RollbackBody>(
+            Post,
+            "/api/v1/rollback",
+            "Returns to an earlier configuration",
+            object::<ReloadView>(),
+        )),
+        refusable(orders::<B, ConfirmBody>(
+            Post,
+            "/api/v1/confirm",
+            "Says that a configuration is to stay",
+            object::<Done>(),
+        )),
+        plain(
+            "/api/v1/configs",
+            Request::Configs,
+            "The last configurations, newest first",
+            rows_of_each::<KeptConfigView>(),
+        ),
         refusable(orders::<B, PlanBody>(Post, "/api/v1/plan", "What a reload would do", object::<PlanView>())),
         orders::<B, ProbeBody>(Post, "/api/v1/probe", "Checks a member at once", rows::<ExchangeView>()),
         orders::<B, PingBody>(Post, "/api/v1/ping", "Pings from the engine", rows::<ExchangeView>()),

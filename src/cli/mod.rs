@@ -6,6 +6,7 @@
 mod capture;
 mod check;
 mod completions;
+mod confirm;
 mod explain;
 mod filter;
 mod health;
@@ -19,6 +20,7 @@ mod probe;
 mod reach;
 mod reload;
 mod report;
+mod rollback;
 mod run;
 mod set;
 mod show;
@@ -34,8 +36,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use reach::Reach;
 
 /// Verbs that a later version will have (INTERFACE.md section 4).
-const RESERVED: &[&str] =
-    &["ha", "clear", "watch", "rollback", "confirm", "support", "import", "upgrade", "describe", "init"];
+const RESERVED: &[&str] = &["ha", "clear", "watch", "support", "import", "upgrade", "describe", "init"];
 
 /// Firewall load balancer: every session through one firewall, in both directions
 #[derive(Debug, Parser)]
@@ -59,6 +60,8 @@ enum Command {
     Kill(kill::Args),
     Plan(plan::Args),
     Reload(reload::Args),
+    Confirm(confirm::Args),
+    Rollback(rollback::Args),
     Probe(probe::Args),
     Ping(ping::Args),
     Top(top::Args),
@@ -86,6 +89,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Kill(args) => kill::run(&args, &cli.reach),
         Command::Plan(args) => plan::run(&args, &cli.reach),
         Command::Reload(args) => reload::run(&args, &cli.reach),
+        Command::Confirm(args) => confirm::run(&args, &cli.reach),
+        Command::Rollback(args) => rollback::run(&args, &cli.reach),
         Command::Probe(args) => probe::run(&args, &cli.reach),
         Command::Ping(args) => ping::run(&args, &cli.reach),
         Command::Top(args) => top::run(&args, &cli.reach),

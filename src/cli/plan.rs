@@ -21,9 +21,14 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
-    let engine = reach.engine()?;
     let config = args.config.as_deref().map(absolute).transpose()?;
-    let (value, answer) = block_on(ask(&engine, &Request::Plan { config }))??;
+    ask_and_show(reach, Request::Plan { config, back: None })
+}
+
+/// Asks for a plan and prints it.
+pub fn ask_and_show(reach: &Reach, request: Request) -> anyhow::Result<ExitCode> {
+    let engine = reach.engine()?;
+    let (value, answer) = block_on(ask(&engine, &request))??;
     let Answer::Plan(plan) = &answer else { anyhow::bail!("the engine answered something else") };
     output::print_error(&plan.diagnostics);
     if reach.json {

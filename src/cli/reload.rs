@@ -8,7 +8,9 @@ use anyhow::Context;
 use crate::api::{Answer, Request};
 use crate::cli::output;
 use crate::cli::reach::{Reach, ask, block_on, whoami};
+use crate::config::value::show_duration;
 use crate::engine::view::ReloadView;
+use crate::time::Duration;
 
 /// Apply a changed configuration to a running engine: all or nothing, sessions kept
 ///
@@ -19,12 +21,15 @@ pub struct Args {
     /// Another configuration file for the same engine
     #[arg(value_name = "CONFIG")]
     config: Option<PathBuf>,
+    /// Return to the former configuration unless `fwlb confirm` comes within this time, 1s to 1day; also over a restart
+    #[arg(long, value_name = "TIME", value_parser = output::parse_duration)]
+    confirm: Option<Duration>,
 }
 
 pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
     let engine = reach.engine()?;
     let config = args.config.as_deref().map(absolute).transpose()?;
-    let (value, answer) = block_on(ask(&engine, &Request::Reload { config, by: whoami() }))??;
+    let (value, answer) = block_on(ask(&engine, &Request::Reload { config, confirm: args.confirm, by: whoami() }))??;
     let Answer::Reload(done) = &answer else { anyhow::bail!("the engine answered something else") };
     output::print_error(&done.diagnostics);
     if reach.json {
@@ -40,8 +45,8 @@ pub fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
     std::path::absolute(path).with_context(|| format!("cannot tell where {} is", path.display()))
 }
 
-fn show(done: &ReloadView) -> String {
-    let ReloadView { engine, config, own_config, changed, differences, diagnostics: _ } = done;
+pub fn show(done: &ReloadView) -> String {
+    let ReloadView { engine, config, own_config, changed, differences, diagnostics: _, kept, confirm_within_ms } = done;
     let mut text: String = differences.iter().map(|difference| format!("{difference}\n")).collect();
     text += &match changed {
         true => format!("engine {engine} runs with {config}\n"),
@@ -49,6 +54,13 @@ fn show(done: &ReloadView) -> String {
     };
     if *changed && config != own_config {
         text += &format!("a reload without a file, and a restart, take {own_config} again\n");
+        if let Some(kept) = kept {
+            text += &format!("to bring it over: cp {kept} {own_config}\n");
+        }
+    }
+    if let Some(within) = confirm_within_ms {
+        let within = show_duration(Duration::from_millis(*within));
+        text += &format!("it returns to the former one in {within}, unless you say: fwlb confirm\n");
     }
     text
 }

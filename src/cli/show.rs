@@ -60,6 +60,9 @@ enum What {
         #[arg(long)]
         all: bool,
     },
+    /// The last ten configurations, and what was different between them
+    #[command(visible_alias = "history")]
+    Configs,
 }
 
 #[derive(Debug, Clone, clap::Args)]
@@ -107,6 +110,7 @@ impl What {
             Self::Sessions(_) => Request::Sessions(SessionQuestion::default()),
             Self::Counters => Request::Counters,
             Self::Events(args) => Request::Events(args.filter()),
+            Self::Configs => Request::Configs,
             Self::Config { all } => Request::Config { all: *all },
         }
     }
@@ -123,6 +127,7 @@ impl What {
             Self::Services => Some("services"),
             Self::Sessions(_) => Some("sessions"),
             Self::Events(_) => Some("events"),
+            Self::Configs => Some("configurations"),
             Self::Status | Self::Counters | Self::Config { .. } => None,
         }
     }
@@ -141,6 +146,7 @@ pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
         | What::Services
         | What::Sessions(_)
         | What::Events(_)
+        | What::Configs
         | What::Config { .. } => reach.engines()?,
     };
     if let What::Events(args) = &what

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use plan::{ConfigView, MemberShare, MoveView, NewFlowsView, PlanView, ReloadView};
+pub use plan::{ConfigView, KeptConfigView, MemberShare, MoveView, NewFlowsView, PlanView, ReloadView};
 
 use crate::config::Admin;
 

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::control::{Commands, Control};
+use super::history::History;
 use super::punts::PuntDepth;
 use super::redact::hide_secrets;
-use super::reload::Reloader;
+use super::reload::{Asked, Origin, Reloader};
 use super::sessions::{self, Carried, Walk};
 use super::shared::Shared;
 use super::{capture, counters, kill, logging, orders, process};
@@ -42,6 +43,7 @@ pub(super) struct EngineBackend {
     commands: Commands,
     pub(super) punts: PuntDepth,
     reloader: Arc<Reloader>,
+    history: Arc<History>,
     /// Whose turn it is to kill sessions.
     pub(super) kills: Arc<Semaphore>,
     /// Room for questions for rates.
@@ -90,12 +92,18 @@ impl Backend for EngineBackend {
                 self.shared.events().select(&filter, now).map(Answer::Events)
             }
             Request::Config { all } => Ok(Answer::Config(self.config(all))),
-            Request::Reload { config, by } => {
-                let engine = self.shared.engine.clone();
-                Arc::clone(&self.reloader).reload(engine, config, by).await.map(Answer::Reload)
+            Request::Configs => self.reloader.configs(&self.shared.engine).await.map(Answer::Configs),
+            Request::Reload { config, confirm, by } => {
+                let origin = config.map_or(Origin::Own, Origin::File);
+                self.take(Asked { origin, by, confirm }).await
             }
-            Request::Plan { config } => {
-                self.reloader.plan(&self.shared.engine, config).await.map(|view| Answer::Plan(Box::new(view)))
+            Request::Rollback { back, by } => self.take(Asked { origin: Origin::Back(back), by, confirm: None }).await,
+            Request::Confirm { by } => {
+                self.reloader.confirm(&self.shared.engine, &by).await.map(|done| Answer::Done(Done::from(done)))
+            }
+            Request::Plan { config, back } => {
+                let origin = back.map_or_else(|| config.map_or(Origin::Own, Origin::File), Origin::Back);
+                self.reloader.plan(&self.shared.engine, &origin).await.map(|view| Answer::Plan(Box::new(view)))
             }
             Request::Explain { flow, from } => self.explain(&flow, from).await,
             Request::SetFirewall { group, name, admin, reason, by, force } => {
@@ -132,8 +140,19 @@ impl Backend for EngineBackend {
 }
 
 impl EngineBackend {
-    pub(super) fn new(shared: Arc<Shared>, commands: Commands, punts: PuntDepth, reloader: Arc<Reloader>) -> Self {
-        Self { shared, commands, punts, reloader, kills: kill::at_once(), rates: Semaphore::new(RATES) }
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        commands: Commands,
+        punts: PuntDepth,
+        reloader: Arc<Reloader>,
+        history: Arc<History>,
+    ) -> Self {
+        Self { shared, commands, punts, reloader, history, kills: kill::at_once(), rates: Semaphore::new(RATES) }
+    }
+
+    async fn take(&self, asked: Asked) -> Reply {
+        let engine = self.shared.engine.clone();
+        Arc::clone(&self.reloader).reload(engine, asked).await.map(Answer::Reload)
     }
 
     /// Does something on the control thread.
@@ -174,6 +193,7 @@ impl EngineBackend {
     pub(super) fn status_view(&self, mut alarms: Vec<AlarmView>, overrides: Vec<OverrideView>) -> StatusView {
         let shared = &self.shared;
         let uptime_ms = u64::try_from(shared.clock.now().since(shared.started).as_millis()).unwrap_or(u64::MAX);
+        alarms.extend(configuration_alarms(shared, &self.history));
         if shared.is_ordinary() {
             alarms.push(AlarmView {
                 kind: "ordinary_priority".to_owned(),
@@ -380,4 +400,27 @@ impl EngineBackend {
             ApiError::Unavailable(format!("engine {} did not finish the exchange in time", self.shared.engine))
         })
     }
+}
+
+/// What is in force and not what a person would expect by the engine's file.
+fn configuration_alarms(shared: &Shared, history: &History) -> Vec<AlarmView> {
+    let since_ms = u64::try_from(shared.clock.now().since(shared.source().since).as_millis()).unwrap_or(u64::MAX);
+    let alarm = |kind: &str, reason: String| AlarmView {
+        kind: kind.to_owned(),
+        subject: shared.engine.clone(),
+        reason,
+        since_ms,
+    };
+    let now_ms = shared.clock.wall_nanos(shared.clock.now()) / 1_000_000;
+    let unconfirmed = history.unconfirmed().map(|waits| {
+        let (back_to, left) = (waits.back_to, waits.left(now_ms).as_secs());
+        alarm("unconfirmed", format!("returns to configuration {back_to} in {left} s, unless you say: fwlb confirm"))
+    });
+    let refused = history.refused().map(|refused| {
+        let (digest, back_to) = (refused.digest, refused.back_to);
+        let reason =
+            format!("nobody confirmed {digest}: a restart takes configuration {back_to}, fwlb reload the file");
+        alarm("not_confirmed", reason)
+    });
+    unconfirmed.into_iter().chain(refused).collect()
 }

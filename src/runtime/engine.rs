@@ -18,6 +18,7 @@ use super::opening::Opener;
 use super::probes::{Probes, ProbesHandle};
 use super::reload::{Reloader, Target};
 use super::shared::{Shared, Source};
+use super::starting::Beginning;
 use super::state::{ServersFile, StateFile};
 use super::transmit::Outlets;
 use super::worker::{Worker, WorkerHandle};
@@ -44,6 +45,7 @@ pub(super) type Endings = mpsc::UnboundedSender<String>;
 /// An engine that owns what it needs from the machine and runs no thread yet.
 pub(super) struct Prepared {
     file: EngineFile,
+    beginning: Beginning,
     clock: Clock,
     socket: SocketPath,
     links: BTreeMap<String, LinkLock>,
@@ -77,7 +79,13 @@ impl Drop for Ending {
 
 impl Prepared {
     /// Takes the engine's devices, links and socket path, or says in one line what is in the way.
-    pub(super) fn new(file: EngineFile, options: Options, clock: Clock, raised: Raised) -> Result<Self, RunError> {
+    pub(super) fn new(
+        file: EngineFile,
+        beginning: Beginning,
+        options: Options,
+        clock: Clock,
+        raised: Raised,
+    ) -> Result<Self, RunError> {
         let config = &file.config;
         let engine = &config.engine.name;
         let system = |what: &str| {
@@ -105,12 +113,26 @@ impl Prepared {
         })?;
         // Before the devices are looked at, so that no change is missed.
         let monitor = Monitor::open().map_err(system("listen for changes of network devices"))?;
-        Ok(Self { clock, socket, links, isolation, monitor, raised, file })
+        Ok(Self { clock, socket, links, isolation, monitor, raised, file, beginning })
+    }
+
+    /// The name of the engine, and how it begins.
+    pub(super) fn beginning(&self) -> (String, Beginning) {
+        (self.file.config.engine.name.clone(), self.beginning.clone())
     }
 
     /// Starts the threads; to be called within the management runtime. `placed` workers of other engines have their CPUs.
     pub(super) fn start(self, placed: usize, endings: Endings, reloader: &Arc<Reloader>) -> Result<Running, RunError> {
-        let Self { file: EngineFile { path, text, config }, clock, socket, links, isolation, monitor, raised } = self;
+        let Self {
+            file: EngineFile { path, text, config },
+            beginning,
+            clock,
+            socket,
+            links,
+            isolation,
+            monitor,
+            raised,
+        } = self;
         let engine = config.engine.name.clone();
         let system = |what: &str| {
             let (engine, what) = (engine.clone(), what.to_owned());
@@ -139,7 +161,7 @@ impl Prepared {
         let ports =
             Arc::new(PortPools::new(u16::try_from(count).unwrap_or(u16::MAX), PORT_POOLS, config.timeouts.tcp_closing));
         let (punt_sender, punt_receiver) = punts::queue(config.limits.punts);
-        let source = Source { path: path.clone(), text, since: now };
+        let source = Source { path, text, since: now };
         let of_file = (config, source);
         let shared = Arc::new(Shared::new(of_file, clock, controller.snapshot(), sessions, ports.clone(), cells));
         let config = shared.config();
@@ -183,8 +205,9 @@ impl Prepared {
         let (stop_control, stop) = oneshot::channel();
         let depth = punt_receiver.depth();
         let sources = Sources { punts: punt_receiver, monitor, commands: todo, stop };
-        reloader.add(Target { own: path, shared: shared.clone(), commands: commands.clone() });
-        let backend = Arc::new(EngineBackend::new(shared.clone(), commands, depth, reloader.clone()));
+        let Beginning { own, history, at_start: _ } = beginning;
+        reloader.add(Target { own, shared: shared.clone(), commands: commands.clone(), history: history.clone() });
+        let backend = Arc::new(EngineBackend::new(shared.clone(), commands, depth, reloader.clone(), history));
         tokio::spawn(servers.keep(backend.clone()));
         let served = socket.serve(backend.clone(), config.api.socket_group.as_deref())?;
         let spawn = |name: String, body: Box<dyn FnOnce() + Send>| {

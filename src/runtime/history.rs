@@ -158,6 +158,11 @@ impl History {
         self.lock().configs.iter().rev().cloned().collect()
     }
 
+    /// Where they are kept.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Where the text of a configuration lies.
     pub(super) fn path(&self, number: u64) -> PathBuf {
         self.directory.join(format!("config-{number}.toml"))

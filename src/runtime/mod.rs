@@ -22,6 +22,7 @@ mod devices;
 mod engine;
 mod events;
 mod health;
+mod history;
 mod kill;
 mod logging;
 mod management;
@@ -38,6 +39,7 @@ mod reload;
 mod rings;
 pub mod sessions;
 mod shared;
+mod starting;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -219,6 +221,7 @@ fn run_until(
     let (ended, mut endings) = mpsc::unbounded_channel();
     let sandbox = files.iter().all(|file| file.config.engine.sandbox);
     let xdp = files.iter().any(|file| file.config.engine.io == Io::AfXdp);
+    let (files, beginnings): (Vec<_>, Vec<_>) = files.into_iter().map(|file| starting::choose(file, &clock)).unzip();
     let identity = if options.confine { confine::Identity::of(&files)? } else { None };
     if let Some(identity) = &identity {
         identity.take_directories(&files)?;
@@ -227,9 +230,9 @@ fn run_until(
     let mut prepared = Vec::new();
     let web = web::SharedWeb::default();
     let raised = devices::Raised::default();
-    for file in files {
+    for (file, beginning) in files.into_iter().zip(beginnings) {
         web::lock(&web).apply(&file.config.engine.name, file.config.api.clone())?;
-        prepared.push(engine::Prepared::new(file, options, clock, raised.clone())?);
+        prepared.push(engine::Prepared::new(file, beginning, options, clock, raised.clone())?);
     }
     match &identity {
         Some(identity) => identity.become_it(xdp)?,
@@ -247,6 +250,7 @@ fn run_until(
         .enable_all()
         .build()
         .map_err(|error| system("start the management threads", error))?;
+    let waited_for = prepared.iter().map(engine::Prepared::beginning).collect::<Vec<_>>();
     runtime.block_on(async {
         let mut running = Vec::new();
         let reloader = Arc::new(Reloader::new(options, Arc::clone(&web)));
@@ -258,6 +262,9 @@ fn run_until(
                     confine::close(sandbox, xdp);
                 }
                 ready();
+                for (engine, beginning) in waited_for {
+                    starting::tell(&reloader, engine, beginning).await;
+                }
                 let watched = running.iter().map(engine::Running::shared).collect();
                 tokio::select! {
                     () = watchdog::feed(watched) => Ok(()),

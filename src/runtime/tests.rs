@@ -18,6 +18,7 @@ use crate::io::lock::LinkLock;
 use crate::io::testing::{Host, command, ip, namespace};
 use crate::time::Duration;
 
+mod configs;
 mod devices;
 mod metrics;
 mod restart;

@@ -204,6 +204,14 @@ fn examples() -> Vec<(Request, Answer)> {
     let all = json!({"text": "[engine]", "settings": [
         {"subject": "engine", "key": "name", "value": "\"outer\"", "default": false, "means": null},
         {"subject": "engine", "key": "workers", "value": null, "default": true, "means": "one per CPU"}]});
+    let kept = json!({"back": 0, "number": 7, "at": "2026-01-02T03:04:05.678Z", "by": "kim", "how": "reload",
+        "digest": "0123456789abcdef", "file": "/a", "kept": "/b", "in_force": true, "unconfirmed": false,
+        "differences": [difference]});
+    let oldest = json!({"back": 1, "number": 6, "at": "2026-01-02T03:04:05.678Z", "by": null, "how": "start",
+        "digest": "0123456789abcdef", "file": "/a", "kept": "/b", "in_force": false, "unconfirmed": false,
+        "differences": null});
+    let waits = json!({"engine": "outer", "config": "/b", "own_config": "/a", "changed": true,
+        "differences": [difference], "diagnostics": "", "kept": "/b", "confirm_within_ms": 1000});
     let reload = json!({"engine": "outer", "config": "/a", "own_config": "/a", "changed": true,
         "differences": [difference], "diagnostics": ""});
     let order = json!({"engine": "outer", "admin": "drain", "weight": null, "reason": "upgrade",
@@ -243,8 +251,11 @@ fn examples() -> Vec<(Request, Answer)> {
         (explain(), Answer::Explain(Box::new(view(explained)))),
         (explain(), Answer::Explain(Box::new(view(explained_whole)))),
         (Request::Probe { subject: "perimeter/fw1".to_owned() }, Answer::Exchanges(vec![view(exchange)])),
-        (Request::Reload { config: None, by: "x".to_owned() }, Answer::Reload(view(reload))),
-        (Request::Plan { config: None }, Answer::Plan(Box::new(view(plan)))),
+        (Request::Rollback { back: 1, by: "x".to_owned() }, Answer::Reload(view(waits))),
+        (Request::Configs, Answer::Configs(vec![view(kept), view(oldest)])),
+        (Request::Confirm { by: "x".to_owned() }, done().unwrap()),
+        (Request::Reload { config: None, confirm: None, by: "x".to_owned() }, Answer::Reload(view(reload))),
+        (Request::Plan { config: None, back: None }, Answer::Plan(Box::new(view(plan)))),
         (
             Request::SetService { name: "web".to_owned(), admin: None, reason: None, by: "x".to_owned() },
             done().unwrap(),
@@ -287,7 +298,7 @@ async fn answers_of_several_engines_at_once_are_as_they_are_described() {
 async fn errors_are_as_they_are_described() {
     let document = document().await;
     let words = || "why".to_owned();
-    let reload = Request::Reload { config: None, by: "x".to_owned() };
+    let reload = Request::Reload { config: None, confirm: None, by: "x".to_owned() };
     let (group, name, reason, by) = (None, "fw1".to_owned(), None, "x".to_owned());
     let forced = Request::SetFirewall { group, name, admin: None, reason, by, force: true };
     for error in [

@@ -7,8 +7,8 @@ use crate::cli::output::{duration_ms, or_dash, round_trip, table};
 use crate::cli::reach::Answers;
 use crate::config::Admin;
 use crate::engine::view::{
-    CheckView, ConfigView, CountersView, EventView, FirewallView, LinkView, NeighborView, PeerView, ServerView,
-    ServiceView, StatusView,
+    CheckView, ConfigView, CountersView, EventView, FirewallView, KeptConfigView, LinkView, NeighborView, PeerView,
+    ServerView, ServiceView, StatusView,
 };
 
 /// The answers to one request, one kind of thing under one title.
@@ -39,6 +39,12 @@ pub fn render(answers: &Answers) -> String {
             Answer::Events(list) => {
                 let name = several.then_some(&engine.name);
                 events.extend(list.iter().map(|event| (event.at.as_str(), event_line(name, event))));
+            }
+            Answer::Configs(list) => {
+                if several {
+                    let _ = writeln!(text, "# engine {}", engine.name);
+                }
+                list.iter().for_each(|one| text.push_str(&show_kept(one)));
             }
             Answer::Config(ConfigView { text: config, settings: _ }) => {
                 if several {
@@ -99,6 +105,22 @@ impl Rows {
             false => table(titles, &self.first.into_iter().map(|row| row[1..].to_vec()).collect::<Vec<_>>()),
         }
     }
+}
+
+/// `1  2026-01-02T03:04:05.678Z  reload by kim  0123456789abcdef  /etc/fwlb/outer.toml`, and below it what it changed.
+fn show_kept(kept: &KeptConfigView) -> String {
+    let KeptConfigView { back, number: _, at, by, how, digest, file, kept: _, in_force, unconfirmed, differences } =
+        kept;
+    let by = by.as_ref().map_or_else(String::new, |by| format!(" by {by}"));
+    let marks = [(*in_force, ", in force"), (*unconfirmed, ", not confirmed yet")];
+    let marks: String = marks.into_iter().filter(|(is, _)| *is).map(|(_, mark)| mark).collect();
+    let mut text = format!("{back}  {at}  {how}{by}  {digest}  {file}{marks}\n");
+    match differences {
+        None => {}
+        Some(differences) if differences.is_empty() => text.push_str("     comments only\n"),
+        Some(differences) => differences.iter().for_each(|one| text.push_str(&format!("     {one}\n"))),
+    }
+    text
 }
 
 fn show_status(status: &StatusView) -> String {

@@ -95,4 +95,37 @@ pub struct ReloadView {
     pub differences: Vec<Difference>,
     /// Warnings about the file.
     pub diagnostics: String,
+    /// Where the engine keeps a copy of it; null: it was not kept.
+    #[serde(default)]
+    pub kept: Option<String>,
+    /// The engine returns to what was before unless it is confirmed within so many milliseconds; null: it stays.
+    #[serde(default)]
+    pub confirm_within_ms: Option<u64>,
+}
+
+/// `show configs`: one of the last configurations.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct KeptConfigView {
+    /// So many before the newest: what `rollback` takes.
+    pub back: usize,
+    /// Counts up for ever.
+    pub number: u64,
+    /// When it came, RFC 3339 in UTC.
+    pub at: String,
+    /// Who brought it; null: the start of the engine.
+    pub by: Option<String>,
+    /// `start`, `reload` or `rollback`.
+    pub how: String,
+    /// Digest of its text.
+    pub digest: String,
+    /// The file that it was read from.
+    pub file: String,
+    /// Where the engine keeps a copy.
+    pub kept: String,
+    /// The engine runs with it.
+    pub in_force: bool,
+    /// It has to be confirmed, or the engine returns to what was before.
+    pub unconfirmed: bool,
+    /// What is different from the one before it; null: there is none, or one of them cannot be read any more.
+    pub differences: Option<Vec<Difference>>,
 }

@@ -8,8 +8,7 @@ use super::super::control::Control;
 use super::super::logging;
 use super::super::shared::Source;
 use super::super::worker::WorkerHandle;
-use super::in_words;
-use crate::config::{Config, Difference, InUse};
+use crate::config::{Config, InUse};
 use crate::engine::view::EventView;
 use crate::io::lock::LinkLock;
 
@@ -20,18 +19,14 @@ pub(super) struct Fresh {
     pub(super) text: String,
     /// The links that are new.
     pub(super) locks: Vec<(String, LinkLock)>,
+    /// What is told of it.
+    pub(super) said: String,
 }
 
 impl Control {
     /// Opens new devices, swaps, lets go of old ones; or says what is in the way, and nothing has changed.
-    pub(super) fn reload(
-        &mut self,
-        fresh: Fresh,
-        in_use: Option<&InUse>,
-        differences: &[Difference],
-        by: &str,
-    ) -> Result<(), String> {
-        let Fresh { config, path, text, locks } = fresh;
+    pub(super) fn reload(&mut self, fresh: Fresh, in_use: Option<&InUse>, by: &str) -> Result<(), String> {
+        let Fresh { config, path, text, locks, said } = fresh;
         let (before, known) = (self.shared.config().digest.clone(), self.shared.config().subjects());
         let opened = self.devices.open_new(&config)?;
         let now = self.now();
@@ -65,7 +60,7 @@ impl Control {
             subject: self.shared.engine.clone(),
             from: Some(before),
             to: Some(digest),
-            reason: Some(format!("reloaded: {}", in_words(differences))),
+            reason: Some(said),
             by: Some(by.to_owned()),
             lasted_ms: None,
         });

@@ -12,6 +12,8 @@
 //! a file read it, as a restart would.
 
 mod commit;
+mod confirm;
+mod kept;
 mod links;
 mod survey;
 
@@ -24,14 +26,19 @@ use sd_notify::NotifyState;
 use tokio::sync::oneshot;
 
 use super::control::{Commands, Control};
+use super::history::{History, How, Unconfirmed};
 use super::shared::Shared;
 use super::web::SharedWeb;
 use super::{Options, management};
 use crate::api::ApiError;
 use crate::config::{self, Difference, Outcome};
 use crate::engine::view::{PlanView, ReloadView};
+use crate::time::Duration;
 
 use commit::Fresh;
+use confirm::{now_ms, on_disk, record};
+
+pub(super) use confirm::begun;
 
 /// No configuration is longer, in bytes.
 const FILE_MAX: u64 = 16 << 20;
@@ -53,6 +60,30 @@ pub(super) struct Target {
     pub own: PathBuf,
     pub shared: Arc<Shared>,
     pub commands: Commands,
+    /// Its last configurations.
+    pub history: Arc<History>,
+}
+
+/// Which configuration an engine is to go on with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Its own file.
+    Own,
+    /// Another file.
+    File(PathBuf),
+    /// So many before the one in force.
+    Back(usize),
+    /// The one before this, which nobody confirmed.
+    Former(Unconfirmed),
+}
+
+/// What is asked for, and by whom.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    pub origin: Origin,
+    pub by: String,
+    /// It has to be confirmed within this time.
+    pub confirm: Option<Duration>,
 }
 
 /// Tells the service manager that a reload is under way, until it is dropped.
@@ -84,23 +115,21 @@ impl Reloader {
         self.targets.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::new(target));
     }
 
-    /// Reads `path`, or the engine's own file, and goes on with it. Whoever asks may go away meanwhile: what was begun is
-    /// brought to its end.
-    pub(super) async fn reload(
-        self: Arc<Self>,
-        engine: String,
-        path: Option<PathBuf>,
-        by: String,
-    ) -> Result<ReloadView, ApiError> {
+    /// Reads what is asked for and goes on with it. Whoever asks may go away meanwhile: what was begun is brought to its end.
+    pub(super) async fn reload(self: Arc<Self>, engine: String, asked: Asked) -> Result<ReloadView, ApiError> {
         let done = tokio::spawn(async move {
             let _turn = self.turn.lock().await;
             let _told = Told::begin();
             let target = self.target(&engine)?;
-            let path = path.unwrap_or_else(|| target.own.clone());
-            let outcome = self.read(vec![(Arc::clone(&target), path)]).await?.swap_remove(0);
-            self.bring_in(&target, outcome, &by).await
+            self.take(&target, &asked).await
         });
         done.await.map_err(|error| ApiError::Unavailable(error.to_string()))?
+    }
+
+    async fn take(self: &Arc<Self>, target: &Arc<Target>, asked: &Asked) -> Result<ReloadView, ApiError> {
+        let path = path_of(target, &asked.origin)?;
+        let outcome = self.read(vec![(Arc::clone(target), path)]).await?.swap_remove(0);
+        self.bring_in(target, outcome, asked).await
     }
 
     /// SIGHUP: every engine's own file. All of them have to be good before the first is taken.
@@ -115,7 +144,8 @@ impl Reloader {
         };
         for (target, outcome) in targets.iter().zip(outcomes) {
             let engine = &target.shared.engine;
-            match self.bring_in(target, outcome, by).await {
+            let asked = Asked { origin: Origin::Own, by: by.to_owned(), confirm: None };
+            match self.bring_in(target, outcome, &asked).await {
                 Ok(done) if done.changed => {}
                 Ok(done) => tracing::info!(engine, by, config = done.config, "reloaded: nothing has changed"),
                 Err(error) => tracing::error!(engine, by, "not reloaded, nothing changed: {error}"),
@@ -124,10 +154,10 @@ impl Reloader {
     }
 
     /// What [`Reloader::reload`] would do.
-    pub(super) async fn plan(&self, engine: &str, path: Option<PathBuf>) -> Result<PlanView, ApiError> {
+    pub(super) async fn plan(&self, engine: &str, origin: &Origin) -> Result<PlanView, ApiError> {
         let _turn = self.turn.lock().await;
         let target = self.target(engine)?;
-        let path = path.unwrap_or_else(|| target.own.clone());
+        let path = path_of(&target, origin)?;
         let outcome = self.read(vec![(Arc::clone(&target), path)]).await?.swap_remove(0);
         survey::plan(&target, outcome).await
     }
@@ -167,44 +197,167 @@ impl Reloader {
     }
 
     /// Goes on with a good file, or says why not.
-    async fn bring_in(&self, target: &Arc<Target>, mut outcome: Outcome, by: &str) -> Result<ReloadView, ApiError> {
+    async fn bring_in(
+        self: &Arc<Self>,
+        target: &Arc<Target>,
+        mut outcome: Outcome,
+        asked: &Asked,
+    ) -> Result<ReloadView, ApiError> {
         let shared = &target.shared;
         let differences =
             outcome.config.as_ref().map_or_else(Vec::new, |new| config::differences(&shared.config(), new));
-        let same_text = outcome.diagnostics.text() == shared.source().text;
+        let text = outcome.diagnostics.text().to_owned();
+        let same_text = text == shared.source().text;
         config::refuse_restart(&shared.config(), &mut outcome);
         let locks = links::take(&shared.config(), &mut outcome, self.options);
         let diagnostics = outcome.diagnostics.to_string();
         let Some(config) = outcome.config else { return Err(refused(diagnostics)) };
         let path = PathBuf::from(&outcome.diagnostics.path);
-        let view = ReloadView {
+        let mut view = ReloadView {
             engine: shared.engine.clone(),
             config: path.display().to_string(),
             own_config: target.own.display().to_string(),
             changed: !differences.is_empty(),
             differences,
             diagnostics,
+            kept: None,
+            confirm_within_ms: None,
         };
         if !view.changed && same_text {
             return Ok(view);
         }
+        let waited = target.history.unconfirmed();
+        // Written down before anything changes: who is cut off has to find the way back, whatever happens here.
+        let waits = match asked.confirm {
+            Some(within) => Some(promise(target, &config.digest, within, &asked.by, waited.as_ref()).await?),
+            None => None,
+        };
+        let said = in_event(&asked.origin, asked.confirm, target, &view.differences);
+        let fresh = Fresh { config, path: path.clone(), text: text.clone(), locks, said };
+        if let Err(error) = self.commit(target, fresh, &asked.by).await {
+            if waits.is_some() {
+                on_disk(&target.history, |history| history.set_waiting(waited)).await?;
+            }
+            return Err(refused(format!("{}: {error}", view.config)));
+        }
+        view.kept = keep(target, asked, waits.is_some(), path, text, &mut view.diagnostics).await;
+        if let Some(waits) = waits {
+            view.confirm_within_ms = Some(waits.within_ms);
+            self.await_confirmation(Arc::clone(target), waits);
+        }
+        Ok(view)
+    }
+
+    /// Swaps; or nothing has changed.
+    async fn commit(&self, target: &Arc<Target>, fresh: Fresh, by: &str) -> Result<(), String> {
+        let shared = &target.shared;
         // The addresses of the API are bound before anything changes, as they may be taken.
         let before = shared.config().api.clone();
         super::web::lock(&self.web)
-            .apply(&shared.engine, config.api.clone())
-            .map_err(|error| refused(super::with_sources(&error)))?;
+            .apply(&shared.engine, fresh.config.api.clone())
+            .map_err(|error| super::with_sources(&error))?;
         let in_use = survey::in_use(shared).await;
-        let fresh = Fresh { config, path, text: outcome.diagnostics.text().to_owned(), locks };
-        let (differences, by) = (view.differences.clone(), by.to_owned());
-        let done = on_control(target, move |control| control.reload(fresh, in_use.as_ref(), &differences, &by)).await;
-        if let Ok(Err(why)) | Err(ApiError::Unavailable(why)) = &done {
-            if let Err(error) = super::web::lock(&self.web).apply(&shared.engine, before) {
-                tracing::error!(engine = shared.engine, error = super::with_sources(&error), "[api] not put back");
-            }
-            return Err(refused(format!("{}: {why}", view.config)));
+        let by = by.to_owned();
+        let done = on_control(target, move |control| control.reload(fresh, in_use.as_ref(), &by)).await;
+        let Err(why) = done.map_err(|error| error.to_string()).flatten() else { return Ok(()) };
+        if let Err(error) = super::web::lock(&self.web).apply(&shared.engine, before) {
+            tracing::error!(engine = shared.engine, error = super::with_sources(&error), "[api] not put back");
         }
-        done.map(|_| view)
+        Err(why)
     }
+}
+
+/// The file that is to be read.
+fn path_of(target: &Target, origin: &Origin) -> Result<PathBuf, ApiError> {
+    match origin {
+        Origin::Own => Ok(target.own.clone()),
+        Origin::File(path) => Ok(path.clone()),
+        Origin::Former(waits) => Ok(target.history.path(waits.back_to)),
+        Origin::Back(back) => match target.history.back(*back) {
+            Some(record) => Ok(target.history.path(record.number)),
+            None => {
+                let engine = &target.shared.engine;
+                let why =
+                    format!("engine {engine} has kept no configuration {back} back: fwlb show configs lists them");
+                Err(ApiError::NotFound(why))
+            }
+        },
+    }
+}
+
+/// Writes down that the configuration with this digest has to be confirmed. What nobody confirmed yet is none to return to.
+async fn promise(
+    target: &Arc<Target>,
+    digest: &str,
+    within: Duration,
+    by: &str,
+    waited: Option<&Unconfirmed>,
+) -> Result<Unconfirmed, ApiError> {
+    let (shared, source) = (&target.shared, target.shared.source());
+    let in_force = record(shared, How::Start, None, source.path);
+    let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+    let until_ms = now_ms(shared).saturating_add(within_ms);
+    let (digest, by, former) = (digest.to_owned(), by.to_owned(), waited.map(|waits| waits.back_to));
+    on_disk(&target.history, move |history| {
+        let back_to = match former {
+            Some(former) => former,
+            None => history.keep(in_force, &source.text)?,
+        };
+        let waits = Unconfirmed { digest, back_to, until_ms, within_ms, by };
+        history.set_waiting(Some(waits.clone())).map(|()| waits)
+    })
+    .await
+}
+
+/// Keeps the configuration in force, which was just taken; answers where. That it cannot be kept is told and costs nothing else.
+async fn keep(
+    target: &Arc<Target>,
+    asked: &Asked,
+    waits: bool,
+    path: PathBuf,
+    text: String,
+    diagnostics: &mut String,
+) -> Option<String> {
+    let (how, former) = match &asked.origin {
+        Origin::Own | Origin::File(_) => (How::Reload, None),
+        Origin::Back(_) => (How::Rollback, None),
+        Origin::Former(waited) => (How::Rollback, Some(waited.clone())),
+    };
+    let fresh = record(&target.shared, how, Some(asked.by.clone()), path);
+    let kept = on_disk(&target.history, move |history| {
+        match former {
+            Some(waited) => history.refuse(&waited)?,
+            None if !waits => history.settle()?,
+            None => {}
+        }
+        history.keep(fresh, &text)
+    });
+    match kept.await {
+        Ok(number) => Some(target.history.path(number).display().to_string()),
+        Err(error) => {
+            let engine = &target.shared.engine;
+            tracing::warn!(engine, %error, "the configuration is in force and not kept");
+            diagnostics.push_str(&format!("warning: the configuration is in force, but {error}\n"));
+            None
+        }
+    }
+}
+
+/// What an event tells of it.
+fn in_event(origin: &Origin, confirm: Option<Duration>, target: &Target, differences: &[Difference]) -> String {
+    let within = confirm.map(|within| format!(", to be confirmed within {}", config::value::show_duration(within)));
+    let how = match origin {
+        Origin::Own | Origin::File(_) => format!("reloaded{}", within.unwrap_or_default()),
+        Origin::Back(back) => match target.history.back(*back) {
+            Some(record) => format!("rolled back to configuration {}", record.number),
+            None => "rolled back".to_owned(),
+        },
+        Origin::Former(waits) => {
+            let within = config::value::show_duration(Duration::from_millis(waits.within_ms));
+            format!("not confirmed within {within}, returned to configuration {}", waits.back_to)
+        }
+    };
+    format!("{how}: {}", in_words(differences))
 }
 
 /// Does something on the control thread of an engine.
@@ -225,13 +378,13 @@ fn refused(why: String) -> ApiError {
     ApiError::Refused(why)
 }
 
-fn load(path: &Path, text: &str) -> Outcome {
+pub(super) fn load(path: &Path, text: &str) -> Outcome {
     let mut read_secret = |path: &Path| read_file(path).map_err(|error| error.to_string());
     config::load(&path.to_string_lossy(), text, &mut read_secret)
 }
 
 /// A file of reasonable size; nothing that never ends, as a device or pipe does.
-fn read_file(path: &Path) -> io::Result<String> {
+pub(super) fn read_file(path: &Path) -> io::Result<String> {
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no ordinary file"));
     }

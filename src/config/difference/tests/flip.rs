@@ -261,7 +261,7 @@ fn every_key_that_is_changed_alone_is_told() {
                 section.remove(key.name);
                 if key.name == "group" && schema.section == "[[route]]" {
                     // A route past the firewalls names none of them.
-                    ["peer", "firewall"].map(|key| section.remove(key));
+                    section.retain(|key, _| key != "peer" && key != "firewall");
                 }
                 section.extend(other.clone());
                 let text = match (key.name, other.get("name")) {

@@ -1,0 +1,37 @@
+//! `fwlb rollback`: a running engine goes on with an earlier configuration.
+
+use std::process::ExitCode;
+
+use crate::api::{Answer, Request};
+use crate::cli::reach::{Reach, ask, block_on, whoami};
+use crate::cli::{output, plan, reload};
+
+/// Return to an earlier configuration, as a reload does: all or nothing, sessions kept
+///
+/// `fwlb show configs` lists the last ten. The engine's file is not changed: a restart takes it again, and the answer says how to
+/// bring the earlier configuration over to it.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// So many configurations before the one in force
+    #[arg(value_name = "N", default_value_t = 1)]
+    back: usize,
+    /// Only show what it would do
+    #[arg(long)]
+    plan: bool,
+}
+
+pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
+    if args.plan {
+        return plan::ask_and_show(reach, Request::Plan { config: None, back: Some(args.back) });
+    }
+    let engine = reach.engine()?;
+    let (value, answer) = block_on(ask(&engine, &Request::Rollback { back: args.back, by: whoami() }))??;
+    let Answer::Reload(done) = &answer else { anyhow::bail!("the engine answered something else") };
+    output::print_error(&done.diagnostics);
+    if reach.json {
+        output::print_json(&value)?;
+    } else {
+        output::print(&reload::show(done))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,132 @@
+//! What has to be confirmed: `fwlb reload --confirm`, and the way back.
+//!
+//! As `commit confirmed` of Junos: who does not come back to confirm has probably cut himself off, and finds the engine as it was.
+//! A later reload or rollback that changes something stands for the confirmation.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{Asked, Origin, Reloader, Target, refused};
+use crate::api::ApiError;
+use crate::config::value::show_duration;
+use crate::engine::view::EventView;
+use crate::runtime::history::{AtStart, History, How, Record, Unconfirmed};
+use crate::runtime::shared::Shared;
+use crate::time::Duration;
+
+/// Who returns where nobody confirmed.
+const NOBODY: &str = "fwlb";
+
+impl Reloader {
+    /// Says that the configuration in force is to stay.
+    pub(in crate::runtime) async fn confirm(&self, engine: &str, by: &str) -> Result<String, ApiError> {
+        let _turn = self.turn.lock().await;
+        let target = self.target(engine)?;
+        let Some(waits) = target.history.unconfirmed() else {
+            return Err(refused(format!("nothing waits to be confirmed at engine {engine}")));
+        };
+        on_disk(&target.history, |history| history.set_waiting(None)).await?;
+        tell(&target.shared, Some("unconfirmed"), "confirmed", None, by);
+        Ok(format!("the configuration {} of engine {engine} is confirmed and stays", waits.digest))
+    }
+
+    /// Returns to what was before when the time is over, unless it is confirmed by then. To be called within the runtime.
+    pub(super) fn await_confirmation(self: &Arc<Self>, target: Arc<Target>, waits: Unconfirmed) {
+        let reloader = Arc::clone(self);
+        let left = waits.left(now_ms(&target.shared));
+        tokio::spawn(async move {
+            tokio::time::sleep(left).await;
+            reloader.give_up(&target, &waits).await;
+        });
+    }
+
+    async fn give_up(self: &Arc<Self>, target: &Arc<Target>, waits: &Unconfirmed) {
+        let _turn = self.turn.lock().await;
+        // It was confirmed meanwhile, or something else waits.
+        if target.history.unconfirmed().as_ref() != Some(waits) {
+            return;
+        }
+        let asked = Asked { origin: Origin::Former(waits.clone()), by: NOBODY.to_owned(), confirm: None };
+        let engine = &target.shared.engine;
+        if let Err(error) = self.take(target, &asked).await {
+            tracing::error!(engine, "the configuration was not confirmed, and the one before it is not taken: {error}");
+            tell(&target.shared, Some("unconfirmed"), "refused", Some(format!("no way back: {error}")), NOBODY);
+        }
+    }
+}
+
+/// What an engine that begins has to say and do about what it kept: to be called when it runs.
+pub(in crate::runtime) async fn begun(
+    reloader: &Arc<Reloader>,
+    engine: &str,
+    at_start: AtStart,
+    source: PathBuf,
+) -> Result<(), ApiError> {
+    let target = reloader.target(engine)?;
+    let (shared, history) = (&target.shared, &target.history);
+    let mut how = How::Start;
+    match at_start {
+        AtStart::Own => {}
+        AtStart::Unconfirmed(waits) => {
+            let left = show_duration(Duration::from_secs(waits.left(now_ms(shared)).as_secs()));
+            let reason =
+                format!("started before it was confirmed: returns to configuration {} in {left}", waits.back_to);
+            tell(shared, None, "unconfirmed", Some(reason), &waits.by);
+            reloader.await_confirmation(Arc::clone(&target), waits);
+        }
+        AtStart::Forgotten(waits) => {
+            on_disk(history, |history| history.set_waiting(None)).await?;
+            let reason = format!("a restart took {}, so that {} waits no more", target.own.display(), waits.digest);
+            tell(shared, Some("unconfirmed"), "started", Some(reason), NOBODY);
+        }
+        AtStart::Former(number) => {
+            how = How::Rollback;
+            if let Some(waited) = history.unconfirmed() {
+                on_disk(history, move |history| history.refuse(&waited)).await?;
+            }
+            let own = target.own.display();
+            let reason =
+                format!("{own} was not confirmed: started with configuration {number}; fwlb reload takes the file");
+            tell(shared, Some("unconfirmed"), "started", Some(reason), NOBODY);
+        }
+    }
+    let text = shared.source().text;
+    let record = record(shared, how, None, source);
+    on_disk(history, move |history| history.keep(record, &text)).await.map(|_| ())
+}
+
+/// What is known of the configuration in force, which has just come.
+pub(super) fn record(shared: &Shared, how: How, by: Option<String>, file: PathBuf) -> Record {
+    Record { number: 0, at: shared.clock.wall(), by, how, digest: shared.config().digest.clone(), file }
+}
+
+/// A change of what is kept, beside the requests: a disk may be slow.
+pub(super) async fn on_disk<T: Send + 'static>(
+    history: &Arc<History>,
+    change: impl FnOnce(&History) -> std::io::Result<T> + Send + 'static,
+) -> Result<T, ApiError> {
+    let history = Arc::clone(history);
+    let changed = tokio::task::spawn_blocking(move || {
+        change(&history)
+            .map_err(|error| refused(format!("cannot keep it in {}: {error}", history.directory().display())))
+    });
+    changed.await.map_err(|error| ApiError::Unavailable(error.to_string()))?
+}
+
+pub(super) fn now_ms(shared: &Shared) -> u64 {
+    shared.clock.wall_nanos(shared.clock.now()) / 1_000_000
+}
+
+pub(super) fn tell(shared: &Shared, from: Option<&str>, to: &str, reason: Option<String>, by: &str) {
+    shared.event(EventView {
+        seq: 0,
+        at: String::new(),
+        kind: "config".to_owned(),
+        subject: shared.engine.clone(),
+        from: from.map(str::to_owned),
+        to: Some(to.to_owned()),
+        reason,
+        by: Some(by.to_owned()),
+        lasted_ms: None,
+    });
+}

@@ -1,0 +1,61 @@
+//! Which configuration an engine starts with: its file, or the one before it where nobody confirmed that.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::EngineFile;
+use super::history::{AtStart, History};
+use super::reload::{Reloader, begun, load, read_file};
+use crate::io::clock::Clock;
+
+/// How an engine begins.
+#[derive(Debug, Clone)]
+pub(super) struct Beginning {
+    /// The file that it was started with.
+    pub own: PathBuf,
+    /// Its last configurations.
+    pub history: Arc<History>,
+    pub at_start: AtStart,
+}
+
+/// Looks what is kept of the engine of this file. What cannot be read is left out with a warning: an engine that does not start
+/// would be worse.
+pub(super) fn choose(file: EngineFile, clock: &Clock) -> (EngineFile, Beginning) {
+    let (engine, state) = (&file.config.engine.name, &file.config.engine.state);
+    let history = History::open(state).unwrap_or_else(|error| {
+        tracing::warn!(engine, path = %state.display(), %error, "the last configurations cannot be read");
+        History::empty(state)
+    });
+    let own = file.path.clone();
+    let mut at_start = history.at_start(&file.config.digest, clock.wall_nanos(clock.now()) / 1_000_000);
+    let file = match at_start {
+        AtStart::Own | AtStart::Unconfirmed(_) | AtStart::Forgotten(_) => file,
+        AtStart::Former(number) => match former(&history, number, engine) {
+            Ok(former) => former,
+            Err(why) => {
+                tracing::error!(engine, "the file was not confirmed, and starts all the same, as {why}");
+                at_start = AtStart::Own;
+                file
+            }
+        },
+    };
+    (file, Beginning { own, history: Arc::new(history), at_start })
+}
+
+fn former(history: &History, number: u64, engine: &str) -> Result<EngineFile, String> {
+    let path = history.path(number);
+    let text = read_file(&path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+    let outcome = load(&path, &text);
+    match outcome.config {
+        Some(config) if config.engine.name == engine => Ok(EngineFile { path, text, config }),
+        Some(_) => Err(format!("{} is that of another engine", path.display())),
+        None => Err(format!("the one before it has a mistake: {}", outcome.diagnostics)),
+    }
+}
+
+/// Tells what was chosen, and goes on waiting where something has to be confirmed.
+pub(super) async fn tell(reloader: &Arc<Reloader>, engine: String, beginning: Beginning) {
+    if let Err(error) = begun(reloader, &engine, beginning.at_start, beginning.own).await {
+        tracing::warn!(engine, %error, "the configuration is in force and not kept");
+    }
+}
