@@ -57,7 +57,9 @@ mod tests {
         let of = |login: Option<&str>, uid| {
             let _ = fs::remove_dir_all(&proc);
             fs::create_dir_all(proc.join("12")).unwrap();
-            login.map(|login| fs::write(proc.join("12/loginuid"), login).unwrap());
+            if let Some(login) = login {
+                fs::write(proc.join("12/loginuid"), login).unwrap();
+            }
             user(uid, Some(12), &proc, &passwd).to_string()
         };
 

@@ -341,7 +341,7 @@ mod tests {
         let long =
             Probe { engine: "x".repeat(NAME_MAX), version: "y".repeat(200), group: "z".repeat(63), notes, ..probe(99) };
         assert_eq!(long.encode(keyed(5)).len(), PAYLOAD_MAX);
-        assert!(40 + 20 + PAYLOAD_MAX <= 1280, "IPv6, TCP, and the smallest MTU");
+        const { assert!(40 + 20 + PAYLOAD_MAX <= 1280, "IPv6, TCP, and the smallest MTU") };
     }
 
     #[test]

@@ -46,7 +46,8 @@ fn during_a_scan(per_ms: u32, of_scanner: impl Fn(u32) -> Source, of_others: Sou
 fn new_neighbours_are_served_during_a_scan_and_those_that_are_known_stay() {
     let scanner = |_| source(1);
     let spoofing = |n: u32| Source::of(LINK, IpAddr::from(n.wrapping_mul(0x9e37_79b9).to_be_bytes()));
-    let cases: [(&str, u32, &dyn Fn(u32) -> Source, Source); 4] = [
+    type Scanner<'a> = &'a dyn Fn(u32) -> Source;
+    let cases: [(&str, u32, Scanner<'_>, Source); 4] = [
         ("one scanner", 2, &scanner, source(2)),
         ("a fast scanner", 20, &scanner, source(2)),
         ("in the scanner's own subnet", 2, &scanner, source(1)),

@@ -20,7 +20,8 @@ impl Lab {
 fn lost_is_down_while_nobody_answers_and_lost_again_as_soon_as_somebody_does() {
     use PeerState::{Down, Lost};
     // Who answers from now on, and what is up then.
-    let table: [(&[(u16, bool)], Slots, PeerState); 9] = [
+    type Answering = &'static [(u16, bool)];
+    let table: [(Answering, Slots, PeerState); 9] = [
         (&[], 0b111, Lost),
         (&[(0, false)], 0b110, Lost),
         (&[(1, false)], 0b100, Lost),
