@@ -235,6 +235,8 @@ async fn every_request_arrives_as_it_was_asked() {
             | Request::SetServer { by, .. }
             | Request::SetService { by, .. }
             | Request::Reload { by, .. }
+            | Request::Rollback { by, .. }
+            | Request::Confirm { by, .. }
             | Request::Kill { by, .. } => *by = claims(by),
             _ => {}
         }

@@ -790,7 +790,7 @@ fn the_last_configurations_are_listed_returned_to_and_confirmed() {
     assert_eq!(ground.prints("confirm"), "the configuration is confirmed and stays\n");
     ground.prints("reload --confirm 2m");
     ground.fails("rollback 2 --plan", 1);
-    let by = || "kim".to_owned();
+    let by = || "unknown user, claimed name \"kim\"".to_owned();
     let confirm = Some(std::time::Duration::from_secs(120));
     assert_eq!(
         ground.asked(0),

@@ -285,7 +285,7 @@ fn a_lost_peer_stays_lost_over_a_cut_of_both_cables() {
     lab.run_for(ms(3000));
     assert_eq!(peer(&lab), "down");
     (0..2).for_each(|firewall| lab.cut_leg(firewall, Leg::Outside, false));
-    lab.run_for(ms(1500));
+    lab.run_for(ms(2500));
     assert_eq!(peer(&lab), "lost");
     let kinds: Vec<_> = lab.engine(Side::Outer).alarms(lab.world.now()).into_iter().map(|alarm| alarm.kind).collect();
     assert!(kinds.iter().all(|kind| kind == "peer_lost"), "{kinds:?}");
@@ -356,7 +356,8 @@ fn a_firewall_with_another_hardware_address_keeps_its_sessions() {
         lab.run_for(ms(1000));
 
         for flow in flows {
-            assert!(lab.flow(flow).longest_gap <= ms(300), "{:?}", lab.flow(flow).longest_gap);
+            // Its old address is asked first, which takes 180 ms.
+            assert!(lab.flow(flow).longest_gap <= ms(350), "{:?}", lab.flow(flow).longest_gap);
             assert_eq!(lab.firewalls_of(flow), [0]);
         }
         for side in Side::BOTH {

@@ -184,7 +184,8 @@ const OTHERS: &[(&str, &str, &str)] = &[
     ("[[route]]", "group", ""),
     ("[[route]]", "peer", ""),
     ("[[route]]", "firewall", ""),
-    ("[[group.firewall]]", "link", r#""servers""#),
+    ("[[group.firewall]]", "learn-by", "\"link\"\nlink = \"servers\"\naddresses = \"10.10.20.77\""),
+    ("[[group.firewall]]", "link", "\"servers\"\naddresses = \"10.10.20.77\""),
     ("`sticky` of [[service]]", "by", ""),
 ];
 
