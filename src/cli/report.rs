@@ -21,7 +21,7 @@ use sums::{Report, Sums};
 /// A line that is longer is none of ours; so much of it is kept in memory.
 const LINE_MAX: u64 = 64 << 10;
 
-/// Sum a log of sessions ([log] sessions) per server, firewall, client, service, reason or hour
+/// Sum a log of sessions (`sessions` of `[log]`) per server, firewall, client, service, reason or hour
 ///
 /// Reads files in order, `-` is standard input (zcat old.json.gz | fwlb report -). Lines that are none of the log's are
 /// counted and passed over. Times are those at which sessions ended; median and p95 are exact to 2 %.

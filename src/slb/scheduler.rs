@@ -140,7 +140,7 @@ impl ServerState {
 impl Service {
     /// The server for a new session of `flow`, whose source is the client; `None` if nobody can take it.
     ///
-    /// A sticky client gets the server that it had while that [keeps](Service::keeps) its clients. Else the scheduler chooses
+    /// A sticky client gets the server that it had while that keeps its clients (`Service::keeps`). Else the scheduler chooses
     /// among the servers that take new sessions, or, when every other is down, among the backup servers.
     pub fn choose(&self, flow: &FlowKey, now: Instant) -> Option<&Server> {
         self.give(flow, Turn::Taken, now)

@@ -41,7 +41,7 @@ impl Forwarder {
     ) -> Outcome {
         let is_apart = self.apart.get(packet.device.index()) == Some(&true);
         let is_left = is_apart && reason == PuntReason::Local && police::is_probe(packet.bytes, link, snapshot);
-        if is_left { Outcome::Punted } else { Outcome::Punt(reason) }
+        if is_left { Outcome::Left } else { Outcome::Punt(reason) }
     }
 }
 

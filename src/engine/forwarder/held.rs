@@ -105,7 +105,7 @@ impl Forwarder {
             let bytes = bytes.to_vec();
             let gone = match outcome {
                 Outcome::Sent(egress) => self.transmit(Transmit { link: egress, vlan, offload, bytes }),
-                Outcome::Replaced(_) | Outcome::Punted => true,
+                Outcome::Replaced(_) | Outcome::Punted | Outcome::Left => true,
                 Outcome::Punt(reason) => punts.offer(Punt { reason, link, vlan, offload, bytes, original: None }),
                 Outcome::Waits { reason, original } => {
                     punts.offer(Punt { reason, link, vlan, offload, bytes, original })

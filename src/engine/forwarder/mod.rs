@@ -85,7 +85,7 @@ pub struct Forwarder {
     failures: reset::Failures,
     kills: kill::Kills,
     police: Police,
-    /// Whose probes somebody else takes, by [`DeviceId`].
+    /// Whose probes somebody else takes, by [`DeviceId`](crate::id::DeviceId).
     apart: Vec<bool>,
     transmits: VecDeque<Transmit>,
     /// Buffers that were given back.
@@ -117,6 +117,8 @@ enum Outcome {
     },
     /// With the controller already, or a later fragment kept until its first comes.
     Punted,
+    /// A probe, which the owner takes to the controller on a way of its own.
+    Left,
     /// Not forwarded; the sender may be told.
     Drop(DropReason),
     /// Not forwarded, as only so many bytes of IP fit.
@@ -344,7 +346,7 @@ impl Forwarder {
                 let pass = may_pass(reason);
                 (pass.map_or_else(Verdict::Dropped, |pass| hand_over(punt(), pass, punts)), None)
             }
-            Outcome::Punted => (Verdict::Punted, None),
+            Outcome::Punted | Outcome::Left => (Verdict::Punted, None),
             Outcome::Drop(reason) => {
                 if let Some(answer) = answer_to(reason) {
                     let pass = may_pass(answer);

@@ -211,7 +211,9 @@ impl Forwarder {
                 let offered = punts.offer(Punt { reason, link: hop.link, vlan, offload, bytes, original: None });
                 Some(if offered { Outcome::Punted } else { Outcome::Drop(DropReason::PuntQueueFull) })
             }
-            other @ (Outcome::Replaced(_) | Outcome::Punt(_) | Outcome::Punted | Outcome::Drop(_)) => Some(other),
+            other @ (Outcome::Replaced(_) | Outcome::Punt(_) | Outcome::Punted | Outcome::Left | Outcome::Drop(_)) => {
+                Some(other)
+            }
             // The least that every link carries holds it.
             Outcome::TooBig { mtu: _ } => Some(Outcome::Drop(DropReason::TooBig)),
         }

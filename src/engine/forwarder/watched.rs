@@ -41,6 +41,7 @@ impl Outcome {
     pub(super) fn punt(&self) -> Option<PuntReason> {
         match self {
             Self::Punt(reason) | Self::Waits { reason, original: _ } => Some(*reason),
+            Self::Left => Some(PuntReason::Local),
             Self::Sent(_) | Self::Replaced(_) | Self::Punted | Self::Drop(_) | Self::TooBig { mtu: _ } => None,
         }
     }
@@ -50,7 +51,7 @@ impl Outcome {
             Self::Sent(egress) if *egress == link => (Verdict::Hairpin(*egress), Some(*egress)),
             Self::Sent(egress) => (Verdict::Forward(*egress), Some(*egress)),
             Self::Replaced(egress) => (Verdict::Replaced, Some(*egress)),
-            Self::Punt(_) | Self::Waits { .. } | Self::Punted => (Verdict::Punted, None),
+            Self::Punt(_) | Self::Waits { .. } | Self::Punted | Self::Left => (Verdict::Punted, None),
             Self::Drop(reason) => (Verdict::Dropped(*reason), None),
             Self::TooBig { mtu: _ } => (Verdict::Dropped(DropReason::TooBig), None),
         };
