@@ -37,7 +37,7 @@ const HELD: PathHealth = PathHealth { verdict: Verdict::Up, takes_new: false, fa
 const FAILING: PathHealth = PathHealth { verdict: Verdict::Up, takes_new: true, failing: true };
 const DOWN: PathHealth = PathHealth { verdict: Verdict::Down, takes_new: false, failing: true };
 
-/// Liveness of IPv4 paths to one peer, with a clock.
+/// The liveness of IPv4 paths to one peer, with a clock.
 struct Lab {
     liveness: Liveness,
     now: u64,
@@ -48,14 +48,14 @@ impl Lab {
         Self { liveness: Liveness::new(config, at(0)), now: 0 }
     }
 
-    /// All paths are up and take new flows.
+    /// Makes all paths up and past their hold.
     fn up(firewalls: u16) -> Self {
         let mut lab = Self::new(config(firewalls, 1));
         lab.paths(&vec![UP; usize::from(firewalls)]);
         lab
     }
 
-    /// What the probes say of each firewall's path, 50 ms later.
+    /// Reports these probe results for the firewalls' paths, and evaluates 50 ms later.
     fn paths(&mut self, health: &[PathHealth]) -> Vec<Change> {
         for (number, health) in health.iter().enumerate() {
             self.liveness.path(key(number as u16, INNER, Family::V4), *health);
@@ -81,7 +81,7 @@ impl Lab {
         self.wait(0)
     }
 
-    /// Slots that are up, take new flows; and how often each fell.
+    /// The slots that are up, those that take new flows, and how often each has fallen.
     fn set(&self) -> (Slots, Slots, Vec<u32>) {
         let set = &self.liveness.sets()[V4.index()];
         (set.up, set.selectable, set.falls.clone())
@@ -173,7 +173,7 @@ fn when_all_paths_fail_together_the_peer_is_lost_and_nothing_falls() {
     lab.wait(3_600_000);
     assert_eq!(lab.set(), (0b111, 0b111, vec![0; 3]), "for as long as it lasts");
 
-    // The first path is back; the others follow within the grace.
+    // The first path has returned; the others follow within the grace time.
     lab.paths(&[HELD, DOWN, DOWN]);
     assert_eq!(lab.set(), (0b111, 0b111, vec![0; 3]));
     assert_eq!(lab.peer(), PeerState::Lost);

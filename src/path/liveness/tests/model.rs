@@ -4,7 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A model of the probes of one path, on a network that is told what works: fall 5, rise 10, hold 2 s, every 50 ms.
+/// A model of the probes of one path (fall 5, rise 10, hold 2 s, every 50 ms) in a network of which the test decides
+/// what works.
 #[derive(Clone, Copy)]
 struct Probes {
     verdict: Verdict,
@@ -39,7 +40,7 @@ impl Probes {
 #[derive(Debug, Clone)]
 enum Event {
     Firewall(usize, bool),
-    /// The firewall answers ARP, but its far leg is dead.
+    /// Whether the far side of the firewall works. The firewall answers ARP in any case.
     FarLeg(usize, bool),
     Peer(bool),
 }
@@ -55,13 +56,13 @@ fn event() -> impl Strategy<Value = Event> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
-    /// Events far enough apart that each can be judged: what becomes of the set is known.
+    /// Events are far enough apart to be judged one by one, so that the resulting set is known.
     #[test]
     fn the_set_follows_the_firewalls_and_not_the_peer(events in prop::collection::vec(event(), 1..12)) {
         let mut lab = Lab::new(config(3, 1));
         let mut probes = [Probes { verdict: Verdict::Starting, streak: 0, good_for: 0, failing: false }; 3];
         let (mut alive, mut far_leg, mut peer) = ([true; 3], [true; 3], true);
-        // Who worked when the peer was heard last.
+        // The firewalls that worked when the peer was last heard.
         let mut last = 0;
         for event in std::iter::once(Event::Peer(true)).chain(events) {
             match event {
@@ -72,7 +73,7 @@ proptest! {
             for step in 0..80 {
                 for (number, probes) in probes.iter_mut().enumerate() {
                     probes.probe(peer && alive[number] && far_leg[number]);
-                    // ARP is asked again when probes fail, and takes some intervals to give up.
+                    // ARP requests are sent when probes fail, and give up after some intervals.
                     if step == 8 || alive[number] {
                         lab.liveness.neighbor(FirewallId(number as u16), Family::V4, alive[number]);
                     }
