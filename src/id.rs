@@ -37,7 +37,7 @@ id!(
     GroupId
 );
 id!(
-    /// A firewall, numbered over all groups of the engine. A path set refers to it by its *slot* within its group instead.
+    /// A firewall, numbered over all groups of the engine. A path set refers to it by its *slot* within its group.
     FirewallId
 );
 id!(

@@ -8,13 +8,13 @@
 //!                 per session
 //! ```
 //!
-//! An *engine* stands on each side of a *group* of active-active, stateful firewalls. It decides about every packet in a
-//! fixed order:
+//! An *engine* stands on each side of a *group* of active-active, stateful firewalls. It decides about every packet in
+//! a fixed order:
 //!
 //! 1. The packets of a known *session* stay on its firewall.
 //! 2. The first packet of an unknown flow that arrives *from* a firewall pins the flow to that firewall (*learned*).
-//! 3. An unknown flow that has to be sent *to* a firewall takes the one that a keyed, symmetric, weighted rendezvous *hash*
-//!    over the live firewalls gives.
+//! 3. An unknown flow that has to be sent *to* a firewall takes the one that a keyed, symmetric, weighted rendezvous
+//!    *hash* over the live firewalls gives.
 //!
 //! The hash is the rule, and the session remembers the exceptions.
 //!
@@ -34,20 +34,20 @@
 //! | [`engine`] | the appliance without an operating system: [`engine::Forwarder`] and [`engine::Controller`] | do I/O |
 //! | [`sim`] | the simulation: virtual time, model firewalls, faults, checkers | touch private parts |
 //! | [`io`] | nothing; the only system calls and the only `unsafe` | decide |
-//! | [`runtime`] | which threads run: packet workers, control thread, management | packet logic |
+//! | [`runtime`] | the only threads: packet workers, control thread, management | packet logic |
 //! | [`api`], [`client`] | what is served (JSON, OpenAPI, metrics, captures, the console), and how it is asked for | know threads |
 //! | [`lab`] | the demonstration network of engines and firewalls in network namespaces | packet logic |
 //! | [`cli`] | what the user asks for, and how answers are printed; one file per subcommand | be imported |
 //!
 //! # Invariants
 //!
-//! - Time is an argument. The core never reads a clock and owns no thread, so that the same two structs run in the rack
-//!   and in the simulation.
+//! - Time is an argument. The core never reads a clock and owns no thread, so that the same two structs run in the
+//!   rack and in the simulation.
 //! - Every frame ends in exactly one verdict and every verdict in one counter:
 //!   `received = forwarded + hairpinned + punted + dropped`.
 //! - Every table has a capacity, and a counter for what did not fit.
-//! - `ahash`, whose result differs between builds, never chooses a path. The pinning hash is specified in [`flow::hash`]
-//!   with test vectors.
+//! - `ahash`, whose result differs between builds, never chooses a path. The pinning hash is specified in
+//!   [`flow::hash`] with test vectors.
 //!
 //! `tests/architecture.rs` checks which module may import which, and where `unsafe`, system calls and clocks are allowed.
 
