@@ -1,14 +1,15 @@
 //! When a real server of a service is up, and when it is checked next.
 //!
-//! Rise and fall are [`Monitor`]'s; what a server has besides is another pace while it is down (`dead-interval`), a limit on
-//! the time without success (`down-after`), and the last failure in words. The first check of all is judged alone: a balancer that
-//! starts serves as soon as its servers answer, and `rise` and `fall` are for those that it knows.
+//! Rise and fall are those of [`Monitor`]. In addition a server has another interval while it is down
+//! (`dead-interval`), a limit on the time without success (`down-after`), and a text for its last failure. The very
+//! first check decides alone, so that a load balancer that starts serves as soon as its servers answer; `rise` and
+//! `fall` apply from then on.
 
 use crate::health::monitor::{Monitor, Outcome, State};
 use crate::health::{Check, CheckKind, ServiceCheck};
 use crate::time::{Duration, Instant};
 
-/// Judges one server in one family, and keeps the time of its checks.
+/// Judges one server in one address family, and schedules its checks.
 #[derive(Debug, Clone)]
 pub struct ServiceMonitor {
     monitor: Monitor,
@@ -16,23 +17,23 @@ pub struct ServiceMonitor {
     dead_interval: Duration,
     timeout: Duration,
     down_after: Option<Duration>,
-    /// A time that the regular checks keep step with. Each server of a farm has its own, so that the checks of all are spread
-    /// over the interval.
+    /// A time that the regular checks keep step with: they are due whole intervals from it. Each server has its own, so that
+    /// the checks of many servers are spread over the interval.
     beat: Instant,
     /// When the last check began.
     began: Option<Instant>,
-    /// The last check began out of step with `beat`.
+    /// Whether the last check began out of step with `beat`.
     began_off_beat: bool,
     next: Instant,
-    /// The next check is out of step with `beat`: it is the first, it is asked again soon, or it had to wait.
+    /// Whether the next check is out of step with `beat`, because it is the first, is repeated early, or had to wait.
     next_off_beat: bool,
-    /// No check has ended with a result so far.
+    /// Whether no check has ended with an outcome yet.
     is_fresh: bool,
-    /// The server was not asked, as the engine's own link is down.
+    /// Whether the last check could not be sent because the engine's own link is down.
     is_cut: bool,
     last_success: Option<Instant>,
     last_failure: Option<String>,
-    /// Checks that were excused since the last success.
+    /// The number of checks that were excused since the last success.
     excused: u8,
 }
 
@@ -58,7 +59,8 @@ impl ServiceMonitor {
         }
     }
 
-    /// Judges by another check from now on; the verdict stays, and the next check comes no later than the new pace says.
+    /// Judges by another check from now on. The verdict stays, and the next check is due no later than the new interval
+    /// allows.
     pub fn reconfigure(&mut self, check: &ServiceCheck, now: Instant) {
         self.monitor.reconfigure(&streaks(check));
         self.interval = check.interval;
@@ -77,10 +79,11 @@ impl ServiceMonitor {
         self.next <= now
     }
 
-    /// A check begins. The next one keeps step with the beat, so that checks that were spread over the interval stay so.
+    /// Records that a check begins. The next one is due in step with `beat`, so that checks that are spread over the interval
+    /// stay spread.
     pub fn begin(&mut self, now: Instant) {
         let pace = self.pace();
-        // A loop that slept through whole intervals leaves those checks out: no burst.
+        // If the loop slept through whole intervals, their checks are left out, so that there is no burst.
         let began = last_in_step(self.next, pace, now);
         self.began = Some(began);
         self.began_off_beat = std::mem::take(&mut self.next_off_beat);
@@ -90,13 +93,13 @@ impl ServiceMonitor {
         self.next = self.following(began);
     }
 
-    /// The check that was to begin has to wait for others: an eighth of the pace.
+    /// Postpones the check that is due by an eighth of the interval, because it has to wait for others.
     pub fn postpone(&mut self, now: Instant) {
         self.next = now + self.pace() / 8;
         self.next_off_beat = true;
     }
 
-    /// The next check is due at `time`, if it is not earlier.
+    /// Makes the next check due at `time`, unless it is due earlier.
     pub fn hurry(&mut self, time: Instant) {
         if time < self.next {
             self.next = time;
@@ -104,12 +107,12 @@ impl ServiceMonitor {
         }
     }
 
-    /// True if the server was not asked when its last check was due, as the engine's own link was down.
+    /// True if the last check could not be sent because the engine's own link is down.
     pub fn is_cut(&self) -> bool {
         self.is_cut
     }
 
-    /// A check was answered well; the new state, if this changed it.
+    /// Takes a successful check. Returns the new state if this changed it.
     pub fn succeeded(&mut self, now: Instant) -> Option<State> {
         self.last_success = Some(now);
         self.excused = 0;
@@ -121,7 +124,7 @@ impl ServiceMonitor {
         self.keep_pace(changed, now)
     }
 
-    /// A check failed, for this reason; the new state, if this changed it.
+    /// Takes a failed check with the reason in words. Returns the new state if this changed it.
     pub fn failed(&mut self, reason: String, now: Instant) -> Option<State> {
         self.last_failure = Some(reason);
         self.is_cut = false;
@@ -132,8 +135,8 @@ impl ServiceMonitor {
         self.missed(now)
     }
 
-    /// The server could not be asked, as the engine's own link is down; the new state, if this changed it. The first check is still to
-    /// come, if there was none.
+    /// Records that a check could not be sent because the engine's own link is down. Returns the new state if this
+    /// changed it. If no check has ended yet, the first one is still to come.
     pub fn cut(&mut self, reason: String, now: Instant) -> Option<State> {
         self.last_failure = Some(reason);
         self.is_cut = true;
@@ -143,8 +146,8 @@ impl ServiceMonitor {
         self.missed(now)
     }
 
-    /// A check had no answer, and the engine was to blame: it says nothing. If it was the first, the server is asked again within
-    /// the time of one check. Where many were asked at once and all were excused, that time is what spreads them.
+    /// Records that a check without an answer is excused because the engine was late. If no check has ended yet, the next one is
+    /// due within one timeout and counts as the first. Many servers whose first checks were all excused are spread over that time.
     pub fn excused(&mut self, now: Instant) {
         self.excused = self.excused.saturating_add(1);
         if self.is_fresh {
@@ -152,13 +155,13 @@ impl ServiceMonitor {
         }
     }
 
-    /// Whether a check without an answer says nothing if the engine is to blame: as many as would end it are excused until one
-    /// is answered again, so that a server that is dead is found in twice the time.
+    /// True if a check without an answer may be excused when the engine was late. At most `fall` checks in a row are,
+    /// so that a dead server is found after twice the usual time at the latest.
     pub fn may_excuse(&self) -> bool {
         self.excused < self.monitor.fall()
     }
 
-    /// The server was up when the engine ran last, a moment ago: it is up until its checks say otherwise.
+    /// Declares the server up until its checks say otherwise, because it was up a moment ago when the engine last ran.
     pub fn inherit(&mut self, now: Instant) -> Option<State> {
         self.is_fresh = false;
         self.last_success = Some(now);
@@ -170,18 +173,18 @@ impl ServiceMonitor {
         self.keep_pace(changed, now)
     }
 
-    /// The server is not checked: it is up.
+    /// Declares the server up, because it is not checked.
     pub fn trust(&mut self, now: Instant) -> Option<State> {
         self.monitor.succeed(now)
     }
 
-    /// Time passes; the new state, if `down-after` has passed.
+    /// Handles the passing of time. Returns the new state if `down-after` has elapsed.
     pub fn handle_timeout(&mut self, now: Instant) -> Option<State> {
         let changed = self.expire(now);
         self.keep_pace(changed, now)
     }
 
-    /// When [`ServiceMonitor::is_due`] or [`ServiceMonitor::handle_timeout`] has something to say.
+    /// When [`ServiceMonitor::is_due`] becomes true or [`ServiceMonitor::handle_timeout`] has work to do.
     pub fn poll_timeout(&self) -> Instant {
         self.limit().map_or(self.next, |limit| limit.min(self.next))
     }
@@ -191,12 +194,12 @@ impl ServiceMonitor {
         self.monitor.state()
     }
 
-    /// When the verdict came to be.
+    /// When the verdict last changed.
     pub fn since(&self) -> Instant {
         self.monitor.since()
     }
 
-    /// The last failure in words.
+    /// The reason of the last failure in words.
     pub fn last_failure(&self) -> Option<&str> {
         self.last_failure.as_deref()
     }
@@ -208,7 +211,7 @@ impl ServiceMonitor {
         }
     }
 
-    /// A new state has its pace from the beginning of the check that led to it.
+    /// Applies the interval of a new state, counted from the beginning of the check that led to it.
     fn keep_pace(&mut self, changed: Option<State>, now: Instant) -> Option<State> {
         if let (Some(_), Some(began)) = (changed, self.began) {
             let next = self.following(began);
@@ -234,8 +237,8 @@ impl ServiceMonitor {
         self.monitor.fail(now)
     }
 
-    /// When `down-after` ends, for a server that is up and has missed a check: one that was never missed is well, however
-    /// seldom it is asked.
+    /// When `down-after` ends. It applies only to a server that is up and has failed a check since its last success; a
+    /// server that never fails is healthy, however rarely it is checked.
     fn limit(&self) -> Option<Instant> {
         let failing = self.monitor.state() == State::Up && self.monitor.is_failing();
         Some(self.last_success? + self.down_after.filter(|_| failing)?)
