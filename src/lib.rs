@@ -22,7 +22,7 @@
 //!
 //! | layer | decides | never does |
 //! | --- | --- | --- |
-//! | [`time`], [`id`] | nothing: instants as values, numbers of configured things | read a clock |
+//! | [`time`], [`id`], [`random`] | nothing: instants as values, numbers of configured things, repeatable randomness | read a clock |
 //! | [`wire`] | whether bytes are a legal packet, and how packets are edited and built | know policy |
 //! | [`flow`] | which packets belong to one flow, and its hash | know which side it is on |
 //! | [`nat`] | what changes in a translated packet; which source port stands for a client | know why |
@@ -64,6 +64,7 @@ pub mod lab;
 pub mod nat;
 pub mod neighbor;
 pub mod path;
+pub mod random;
 pub mod runtime;
 pub mod session;
 pub mod sim;

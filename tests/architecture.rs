@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Room, and the rooms it may import (besides itself, `time` and `id`).
+/// Room, and the rooms it may import (besides itself, `time`, `id` and `random`).
 ///
 /// `wire::Family` and `wire::MacAddr` are plain values that every room may name; they are not listed.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("time", &[]),
     ("id", &[]),
+    ("random", &[]),
     ("wire", &[]),
     ("flow", &["wire"]),
     ("nat", &["wire", "flow"]),
@@ -135,7 +136,8 @@ fn every_room_imports_only_what_the_house_allows() {
             continue;
         };
         for import in imported(&source.code) {
-            let free = matches!(import.as_str(), "time" | "id") || import == source.room || allowed.contains(&"*");
+            let free =
+                matches!(import.as_str(), "time" | "id" | "random") || import == source.room || allowed.contains(&"*");
             let is_room = MAY_IMPORT.iter().any(|(room, _)| *room == import);
             if is_room && !free && !allowed.contains(&import.as_str()) {
                 wrong.push(format!("{} imports {import}", source.path.display()));

@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::Path;
 
+use fwlb::random::SplitMix64;
+
 #[path = "fuzz/src/forwarder_process.rs"]
 mod forwarder_process;
 #[path = "fuzz/src/frame_parse.rs"]
@@ -33,16 +35,12 @@ fn run<T>(target: fn(&[u8]) -> T, name: &str, input: &[u8]) {
     }
 }
 
-/// SplitMix64: the same wounds in every run.
-struct Random(u64);
+/// The same wounds in every run.
+struct Random(SplitMix64);
 
 impl Random {
     fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % bound as u64) as usize
+        (self.0.next_u64() % bound as u64) as usize
     }
 
     fn wound(&mut self, bytes: &mut Vec<u8>) {
@@ -62,7 +60,7 @@ impl Random {
 }
 
 fn replay<T>(name: &str, target: fn(&[u8]) -> T, wounds: u32) {
-    let mut random = Random(2026);
+    let mut random = Random(SplitMix64::new(2026));
     for (seed, bytes) in seeds(name) {
         run(target, &seed, &bytes);
         for wound in 0..wounds {

@@ -46,6 +46,7 @@ use crate::id::{DeviceId, FirewallId, LinkId, ServerId};
 use crate::neighbor::{NeighborLimits, NeighborTable};
 use crate::path::liveness::{Liveness, SetKey};
 use crate::path::{self};
+use crate::random::SplitMix64;
 use crate::time::{Duration, Instant};
 use crate::wire::fragment;
 use crate::wire::frame::{ETHERNET_LEN, Frame, Payload};
@@ -103,7 +104,7 @@ pub struct DeviceState {
 #[derive(Debug)]
 pub struct Controller {
     config: Config,
-    random: Random,
+    random: SplitMix64,
     /// Tells this start of the engine from earlier ones.
     epoch: u64,
     probe_sequence: u64,
@@ -150,13 +151,13 @@ impl Controller {
     /// [`Controller::handle_device`] says otherwise.
     pub fn new(config: Config, random: u64, now: Instant) -> Self {
         let checks = Checks::new(random);
-        let mut random = Random(random);
+        let mut random = SplitMix64::new(random);
         let set_keys = judgement::set_keys(&config, Vec::new());
         let liveness = Liveness::new(judgement::settings(&config, &set_keys), now);
         let limits = NeighborLimits { neighbors: config.limits.neighbors, pending: config.limits.pending };
         let virtual_addresses = services::virtual_addresses(&config);
         let mut controller = Self {
-            epoch: random.next(),
+            epoch: random.next_u64(),
             probe_sequence: 0,
             links: config.links.iter().map(|link| LinkState::new(link, &virtual_addresses)).collect(),
             neighbors: NeighborTable::new(limits),
@@ -178,7 +179,7 @@ impl Controller {
             snapshot: Arc::new(Snapshot::default()),
             publish: true,
             publish_from: now,
-            answers: Answers::new(Random(!random.0), now),
+            answers: Answers::new(SplitMix64::new(random.next_u64()), now),
             reassembly: Reassembly::default(),
             exchanges: Vec::new(),
             requests: 0,
@@ -441,7 +442,7 @@ impl Controller {
         let pieces = match Frame::parse(&mut bytes, &Offload::NONE) {
             Ok(frame) if frame.payload() == Payload::Ip => match frame.family() {
                 Family::V4 => fragment::split(&frame, None, mtu).unwrap_or_default(),
-                Family::V6 => fragment::split_v6(frame.bytes(), mtu, self.random.next() as u32),
+                Family::V6 => fragment::split_v6(frame.bytes(), mtu, self.random.next_u64() as u32),
             },
             Ok(_) | Err(_) => Vec::new(),
         };
@@ -469,20 +470,6 @@ impl Controller {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct UnknownName(pub String);
-
-/// SplitMix64: identifiers and jitter from one seed, so that a run can be repeated.
-#[derive(Debug)]
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-}
 
 #[cfg(test)]
 mod tests;

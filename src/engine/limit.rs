@@ -6,6 +6,7 @@
 
 use std::net::IpAddr;
 
+use crate::random::mix;
 use crate::time::{Duration, Instant};
 
 /// How often something may happen.
@@ -91,13 +92,6 @@ impl Limiter {
         let mixed = mix(mix(self.seed ^ bits as u64) ^ (bits >> 64) as u64);
         [mixed as usize % PLACES, (mixed >> 32) as usize % PLACES]
     }
-}
-
-/// The finalizer of SplitMix64.
-fn mix(mut value: u64) -> u64 {
-    value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    value ^ (value >> 31)
 }
 
 impl Rate {

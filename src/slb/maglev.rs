@@ -11,6 +11,7 @@ use std::hash::Hasher as _;
 use siphasher::sip::SipHasher13;
 
 use crate::flow::FlowKey;
+use crate::random;
 use crate::slb::HashOn;
 
 /// The number of slots: a prime, and more than a hundred for each of 600 servers.
@@ -111,12 +112,9 @@ pub fn hash(flow: &FlowKey, on: HashOn) -> u64 {
     hasher.finish()
 }
 
-/// A separate hash for each attempt, by the finalizer of SplitMix64.
+/// A separate hash for each attempt.
 const fn mix(hash: u64, attempt: u64) -> u64 {
-    let mut z = hash ^ attempt.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+    random::mix(hash ^ attempt.wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
 /// The order in which one server visits the slots, and how far it has got.

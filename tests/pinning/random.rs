@@ -1,5 +1,7 @@
 //! Random scripts of events, from seeds: after each, every kind of traffic has to work again.
 
+use fwlb::random::SplitMix64;
+
 use crate::judge::{PATTERNS, Verdict, settle};
 use crate::world::{Action, I, Kind, O, Opener, Settings, Tally, World, hash_that_ranks};
 
@@ -19,16 +21,12 @@ enum Profile {
     UnknownFirewall,
 }
 
-/// SplitMix64.
-struct Random(u64);
+/// A sequence of choices.
+struct Random(SplitMix64);
 
 impl Random {
     fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
+        self.0.next_u64() % bound
     }
 
     fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
@@ -82,7 +80,7 @@ fn permutations(items: Vec<usize>) -> Vec<Vec<usize>> {
 }
 
 fn script(orders: &Orders, seed: u64, profile: Profile) -> (Settings, Vec<Action>) {
-    let mut random = Random(seed.wrapping_mul(7919) ^ ((profile as u64) << 56));
+    let mut random = Random(SplitMix64::new(seed.wrapping_mul(7919) ^ ((profile as u64) << 56)));
     let firewalls = 2 + random.below(3) as usize;
     let order = random.order(firewalls);
     let other = match profile {

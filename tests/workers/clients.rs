@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 use fwlb::engine::Snapshot;
 use fwlb::engine::testbed::{self, Side};
+use fwlb::random::SplitMix64;
 use fwlb::slb::Mode;
 use fwlb::time::Instant;
 
@@ -63,16 +64,12 @@ fn segment(from: [u8; 6], to: [u8; 6], ways: Ways, flags: &str, number: u32) -> 
     bytes
 }
 
-/// SplitMix64: the same order in every run.
-struct Order(u64);
+/// The same order in every run.
+struct Order(SplitMix64);
 
 impl Order {
     fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % end as u64) as usize
+        (self.0.next_u64() % end as u64) as usize
     }
 }
 
@@ -81,7 +78,7 @@ pub fn converse(world: &mut World, mode: Mode) -> Vec<Decision> {
     let IpAddr::V4(vip) = VIP else { panic!("written in this crate") };
     let mut said = vec![0; CLIENTS];
     let mut reached: Vec<Option<Ways>> = vec![None; CLIENTS];
-    let mut order = Order(2026);
+    let mut order = Order(SplitMix64::new(2026));
     let mut log = Vec::new();
     let mut talking: Vec<usize> = (0..CLIENTS).collect();
     let (near, far) = (Side::Inner.near(), Side::Inner.far());

@@ -12,7 +12,7 @@ use super::journal::Journal;
 use super::peers::PeerRecord;
 use super::probes::Path;
 use super::reassembly::Reassembly;
-use super::{Controller, Random, judgement, peers, probes, publish, services};
+use super::{Controller, judgement, peers, probes, publish, services};
 use crate::config::numbering::base_name;
 use crate::config::{Config, InUse, NoNumbers, is_removed, renumber};
 use crate::engine::Snapshot;
@@ -78,7 +78,7 @@ impl Controller {
     fn copy(&self, now: Instant) -> Self {
         Self {
             config: self.config.clone(),
-            random: Random(self.random.0),
+            random: self.random.clone(),
             epoch: self.epoch,
             probe_sequence: self.probe_sequence,
             links: self.links.clone(),
@@ -102,7 +102,7 @@ impl Controller {
             snapshot: Arc::clone(&self.snapshot),
             publish: false,
             publish_from: now,
-            answers: super::Answers::new(super::Random(self.random.0), now),
+            answers: super::Answers::new(self.random.clone(), now),
             reassembly: Reassembly::default(),
             exchanges: Vec::<Exchange>::new(),
             requests: 0,

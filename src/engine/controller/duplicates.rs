@@ -12,13 +12,14 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use super::Controller;
 use super::journal::Alarm;
 use super::tally::Tally;
-use super::{Controller, Random};
 use crate::config::{Mode, RouteTarget};
 use crate::engine::route::Target;
 use crate::id::{LinkId, ServerId};
 use crate::neighbor::Key;
+use crate::random::SplitMix64;
 use crate::time::{Duration, Instant};
 use crate::wire::{MacAddr, arp, ndp};
 
@@ -56,7 +57,7 @@ struct Claim {
 
 impl Duplicates {
     /// The link carries frames, or has other addresses: they are asked for soon.
-    pub(super) fn begin(&mut self, random: &mut Random, now: Instant) {
+    pub(super) fn begin(&mut self, random: &mut SplitMix64, now: Instant) {
         self.next = Some((now + jittered(FIRST_AFTER, random), 0));
     }
 
@@ -84,8 +85,8 @@ fn claim_life(addresses: usize) -> Duration {
 }
 
 /// Between three quarters of `duration` and all of it, so that engines that started together do not ask together.
-fn jittered(duration: Duration, random: &mut Random) -> Duration {
-    duration * 3 / 4 + duration / 4 * (random.next() % 256) as u32 / 256
+fn jittered(duration: Duration, random: &mut SplitMix64) -> Duration {
+    duration * 3 / 4 + duration / 4 * (random.next_u64() % 256) as u32 / 256
 }
 
 impl Controller {

@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 
+use super::Controller;
 use super::tally::Tally;
-use super::{Controller, Random};
 use crate::engine::limit::{Limiter, Rate};
 use crate::engine::verdict::IcmpError;
 use crate::id::LinkId;
+use crate::random::SplitMix64;
 use crate::time::Instant;
 use crate::wire::Family;
 use crate::wire::icmp::{self, ErrorKind};
@@ -33,8 +34,8 @@ pub(super) struct Answers {
 }
 
 impl Answers {
-    pub(super) fn new(mut random: Random, now: Instant) -> Self {
-        let mut limiter = |rate, to_one| Limiter::new(rate, to_one, random.next(), now);
+    pub(super) fn new(mut random: SplitMix64, now: Instant) -> Self {
+        let mut limiter = |rate, to_one| Limiter::new(rate, to_one, random.next_u64(), now);
         Self {
             errors: limiter(ERRORS, ERRORS_TO_ONE),
             too_big: limiter(ERRORS, TOO_BIG_TO_ONE),

@@ -76,7 +76,7 @@ impl Controller {
         if self.exchanges.len() >= EXCHANGES_MAX {
             return Err(UnknownName("too many pings and probes at once: try again in a second".to_owned()));
         }
-        let ident = self.random.next() as u16;
+        let ident = self.random.next_u64() as u16;
         let (link, next_hop, through) = self.ping_way(address, link, firewall, ident)?;
         let Some(source) = self.probe_source(link, address) else {
             let name = &self.config.links[link.index()].name;
@@ -246,7 +246,7 @@ impl Controller {
         if unprobed {
             check.kind = CheckKind::Icmp;
         }
-        let ident = self.random.next() as u16;
+        let ident = self.random.next_u64() as u16;
         let subject = self.path_subject(key);
         let request = self.open_exchange(subject, destination, Some(key.firewall), ident, &check, now);
         if unprobed {
@@ -266,7 +266,7 @@ impl Controller {
             return request;
         };
         let payload = self.probe_payload(key);
-        let random = self.random.next();
+        let random = self.random.next_u64();
         let Some(exchange) = self.exchanges.iter_mut().find(|exchange| exchange.request == request) else {
             return request;
         };

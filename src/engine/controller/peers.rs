@@ -135,7 +135,7 @@ impl Controller {
             reads_notes: true,
             notes,
         };
-        let probe = Probe { nonce: self.random.next(), ..probe };
+        let probe = Probe { nonce: self.random.next_u64(), ..probe };
         probe.encode(|bytes| group.seed.digest(bytes))
     }
 

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use super::Controller;
 use super::tally::Tally;
-use super::{Controller, Random};
 use crate::config::{CheckKind, Config};
 use crate::engine::histogram::DurationHistogram;
 use crate::engine::view::CheckedView;
@@ -13,6 +13,7 @@ use crate::health::monitor::{Monitor, Outcome, State};
 use crate::health::prober::{Prober, Settled, TcpAnswer};
 use crate::id::{FirewallId, LinkId};
 use crate::path::liveness::{PathHealth, PathKey};
+use crate::random::SplitMix64;
 use crate::time::{Duration, Instant};
 use crate::wire::Family;
 use crate::wire::emit::{Macs, Pair};
@@ -83,7 +84,7 @@ fn ends(config: &Config, key: PathKey) -> Option<(IpAddr, IpAddr)> {
 }
 
 /// The paths at rest; their first probes are spread over one interval.
-pub(super) fn paths(config: &Config, random: &mut Random, now: Instant) -> Vec<Path> {
+pub(super) fn paths(config: &Config, random: &mut SplitMix64, now: Instant) -> Vec<Path> {
     let keys = keys(config);
     let count = u32::try_from(keys.len()).unwrap_or(u32::MAX).max(1);
     let paths = keys.into_iter().zip(0..).filter_map(|(key, index): (PathKey, u32)| {
@@ -96,7 +97,7 @@ pub(super) fn paths(config: &Config, random: &mut Random, now: Instant) -> Vec<P
             link: firewall.link,
             next_hop,
             destination,
-            prober: Prober::new(check, random.next() as u16, first),
+            prober: Prober::new(check, random.next_u64() as u16, first),
             monitor: Monitor::new(check, now),
             rtt: None,
             rtts: DurationHistogram::default(),
@@ -275,7 +276,7 @@ impl Controller {
 
     fn launch_probe(&mut self, index: usize, now: Instant) {
         let payload = self.probe_payload(self.paths[index].key);
-        let random = self.random.next();
+        let random = self.random.next_u64();
         let path = &self.paths[index];
         let (link, way) = (path.link, self.way(path.link, path.next_hop, path.destination));
         let path = &mut self.paths[index];

@@ -53,7 +53,7 @@ impl Controller {
         let is_packed = service.mode == Mode::Tunnel;
         let port = check_port(service, server.port);
         let check = service.check.clone();
-        let random = self.random.next();
+        let random = self.random.next_u64();
         let way = self.ping_way(address, None, None, random as u16);
         let (link, next_hop, _) = way.map_err(|unknown| NoCheck::NoWay(unknown.0))?;
         if let Some(why) = self.link_down(link) {
@@ -76,7 +76,7 @@ impl Controller {
         let macs = Macs { source: state.mac, destination };
         let outer = tunnel.map_or(0, |tunnel| tunnel::overhead(tunnel.family()));
         let way = Way { macs, pair, source_port: key.port, sequence, port, mtu: state.mtu.saturating_sub(outer) };
-        let prober = ServiceProber::start(&check, way, self.random.next(), now);
+        let prober = ServiceProber::start(&check, way, self.random.next_u64(), now);
         let prober = prober.ok_or_else(|| no_way("it is not checked"))?;
         self.tallies.add(Tally::ChecksSent);
         let vip = (remote != address).then_some(remote);

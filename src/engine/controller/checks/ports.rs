@@ -15,8 +15,8 @@ use siphasher::sip::SipHasher13;
 use super::answers::echo_protocol;
 use super::{CheckKey, Checks};
 use crate::config::ServiceCheckKind;
-use crate::engine::controller::Random;
 use crate::health::service_prober::PORTS;
+use crate::random::SplitMix64;
 use crate::time::Instant;
 use crate::wire::emit::Pair;
 use crate::wire::frame::protocol;
@@ -30,15 +30,15 @@ const SEQUENCE_TICK_NS: u64 = 4_000;
 pub(super) struct Ports {
     /// The source port that a server's port was asked from last; as many as there are servers.
     last: HashMap<(IpAddr, u16), u16, ahash::RandomState>,
-    random: Random,
+    random: SplitMix64,
     secret: u64,
 }
 
 impl Ports {
     /// `random` chooses where the ports of a server begin, and sequence numbers that nobody can guess.
     pub(super) fn new(random: u64) -> Self {
-        let mut random = Random(random ^ 0x6368_6563_6b73);
-        Self { last: HashMap::default(), secret: random.next(), random }
+        let mut random = SplitMix64::new(random ^ 0x6368_6563_6b73);
+        Self { last: HashMap::default(), secret: random.next_u64(), random }
     }
 
     /// Forgets who was asked.
@@ -50,7 +50,8 @@ impl Ports {
     fn next(&mut self, end: (IpAddr, u16)) -> u16 {
         let count = PORTS.end() - PORTS.start() + 1;
         let random = &mut self.random;
-        let last = self.last.entry(end).or_insert_with(|| PORTS.start() + (random.next() % u64::from(count)) as u16);
+        let last =
+            self.last.entry(end).or_insert_with(|| PORTS.start() + (random.next_u64() % u64::from(count)) as u16);
         *last = PORTS.start() + (*last - PORTS.start() + 1) % count;
         *last
     }
