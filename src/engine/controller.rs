@@ -8,25 +8,37 @@
 //! Every `handle_*` ends the same way: what the neighbours want is sent, the paths are judged, and if anything changed that
 //! a forwarder looks at, one snapshot is published.
 
+#[path = "controller/paths/admin.rs"]
 mod admin;
 mod agenda;
 mod apply;
 mod checks;
+#[path = "controller/links/devices.rs"]
 mod devices;
+#[path = "controller/links/duplicates.rs"]
 mod duplicates;
+#[path = "controller/links/errors.rs"]
 mod errors;
+#[path = "controller/paths/exchanges.rs"]
 mod exchange;
 mod journal;
+#[path = "controller/paths/judgement.rs"]
 mod judgement;
 mod last;
+#[path = "controller/links/local.rs"]
 mod local;
 mod measures;
+#[path = "controller/links/neighbors.rs"]
 mod neighbors;
+#[path = "controller/paths/notes.rs"]
 mod notes;
 mod order;
+#[path = "controller/paths/peers.rs"]
 mod peers;
+#[path = "controller/paths/probes.rs"]
 mod probes;
 mod publish;
+#[path = "controller/links/reassembly.rs"]
 mod reassembly;
 mod service_admin;
 mod service_views;
