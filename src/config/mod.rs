@@ -144,6 +144,15 @@ impl Config {
         };
         own.or_else(other).copied()
     }
+
+    /// The addresses of all services, and those that stand for their clients, in order and each once.
+    pub fn virtual_addresses(&self) -> Vec<IpAddr> {
+        let of_services = self.services.iter().flat_map(|service| service.addresses.iter().chain(&service.snat));
+        let mut addresses: Vec<IpAddr> = of_services.copied().collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        addresses
+    }
 }
 
 /// `[engine]`.

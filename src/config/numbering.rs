@@ -79,18 +79,31 @@ impl Config {
 
     /// What events and alarms call the things of the file: `web`, `web/s1`, `perimeter/fw1`, ...
     pub fn subjects(&self) -> BTreeSet<String> {
-        let group = |id: GroupId| &self.groups[id.index()].name;
-        let firewalls = self.firewall_ids().map(|id| &self.firewalls[id.index()]);
-        let peers = self.peer_ids().map(|id| &self.peers[id.index()]);
-        let servers = self.server_ids().map(|id| &self.servers[id.index()]);
-        let service = |id: ServiceId| &self.services[id.index()].name;
         let links = self.link_ids().map(|id| self.links[id.index()].name.clone());
-        let groups = self.group_ids().map(|id| group(id).clone());
-        let firewalls = firewalls.map(|firewall| format!("{}/{}", group(firewall.group), firewall.name));
-        let peers = peers.map(|peer| format!("{}/{}", group(peer.group), peer.name));
-        let services = self.service_ids().map(|id| service(id).clone());
-        let servers = servers.map(|server| format!("{}/{}", service(server.service), server.name));
+        let groups = self.group_ids().map(|id| self.groups[id.index()].name.clone());
+        let firewalls = self.firewall_ids().map(|id| self.firewall_name(id));
+        let peers = self.peer_ids().map(|id| self.peer_name(id));
+        let services = self.service_ids().map(|id| self.services[id.index()].name.clone());
+        let servers = self.server_ids().map(|id| self.server_name(id));
         links.chain(groups).chain(firewalls).chain(peers).chain(services).chain(servers).collect()
+    }
+
+    /// What a firewall is called in events and alarms: `perimeter/fw1`.
+    pub fn firewall_name(&self, id: FirewallId) -> String {
+        let firewall = &self.firewalls[id.index()];
+        format!("{}/{}", self.groups[firewall.group.index()].name, firewall.name)
+    }
+
+    /// What a peer is called in events and alarms: `perimeter/inner`.
+    pub fn peer_name(&self, id: PeerId) -> String {
+        let peer = &self.peers[id.index()];
+        format!("{}/{}", self.groups[peer.group.index()].name, peer.name)
+    }
+
+    /// What a server is called in events and alarms: `web/s1`.
+    pub fn server_name(&self, id: ServerId) -> String {
+        let server = &self.servers[id.index()];
+        format!("{}/{}", self.services[server.service.index()].name, server.name)
     }
 
     /// The servers of the file, in order of their numbers.

@@ -13,71 +13,53 @@ mod admin;
 mod agenda;
 mod apply;
 mod checks;
-#[path = "controller/links/devices.rs"]
-mod devices;
-#[path = "controller/links/duplicates.rs"]
-mod duplicates;
-#[path = "controller/links/errors.rs"]
-mod errors;
 #[path = "controller/paths/exchanges.rs"]
 mod exchange;
 mod journal;
 #[path = "controller/paths/judgement.rs"]
 mod judgement;
 mod last;
-#[path = "controller/links/local.rs"]
-mod local;
+mod links;
 mod measures;
-#[path = "controller/links/neighbors.rs"]
-mod neighbors;
 #[path = "controller/paths/notes.rs"]
 mod notes;
 mod order;
+mod out;
 #[path = "controller/paths/peers.rs"]
 mod peers;
 #[path = "controller/paths/probes.rs"]
 mod probes;
 mod publish;
-#[path = "controller/links/reassembly.rs"]
-mod reassembly;
+#[path = "controller/paths/responder.rs"]
+mod responder;
 mod service_admin;
 mod service_views;
 mod services;
 mod tally;
 mod views;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::config::{Admin, CheckKind, Config};
-use crate::engine::route::RouteTable;
 use crate::engine::snapshot::Renewed;
-use crate::engine::verdict::{Punt, PuntReason, Transmit};
+use crate::engine::verdict::{Punt, Transmit};
 use crate::engine::{Counters, Snapshot, view};
 use crate::id::{DeviceId, FirewallId, LinkId, ServerId};
-use crate::neighbor::{NeighborLimits, NeighborTable};
 use crate::path::liveness::{Liveness, SetKey};
 use crate::path::{self};
 use crate::random::SplitMix64;
 use crate::time::{Duration, Instant};
-use crate::wire::fragment;
-use crate::wire::frame::{ETHERNET_LEN, Frame, Payload};
-use crate::wire::offload::Offload;
-use crate::wire::vlan::VlanTag;
 use crate::wire::{Family, MacAddr};
 
 use admin::Override;
 use checks::{Checks, ServerCheck};
-use devices::LinkState;
-use errors::Answers;
 use exchange::Exchange;
-use journal::Journal;
-use neighbors::Waiting;
+use links::Links;
+use out::{Notice, Out};
 use peers::PeerRecord;
 use probes::{Path, Vigil};
-use reassembly::Reassembly;
 use services::Farm;
-use tally::{Tallies, Tally};
 
 pub use last::Consequence;
 pub use order::Order;
@@ -115,13 +97,12 @@ pub struct DeviceState {
 /// See the module.
 #[derive(Debug)]
 pub struct Controller {
-    config: Config,
+    config: Arc<Config>,
     random: SplitMix64,
     /// Tells this start of the engine from earlier ones.
     epoch: u64,
     probe_sequence: u64,
-    links: Vec<LinkState>,
-    neighbors: NeighborTable<Waiting>,
+    links: Links,
     paths: Vec<Path>,
     /// By server, IPv4 first.
     server_checks: Vec<ServerCheck>,
@@ -141,19 +122,11 @@ pub struct Controller {
     /// Digest of each firewall's name.
     name_digests: Vec<u64>,
     groups: Vec<path::Group>,
-    routes: RouteTable,
     snapshot: Arc<Snapshot>,
-    publish: bool,
     /// Nothing is published before, but for what an operator orders.
     publish_from: Instant,
-    answers: Answers,
-    reassembly: Reassembly,
     exchanges: Vec<Exchange>,
-    requests: u64,
-    journal: Journal,
-    events: VecDeque<Event>,
-    transmits: VecDeque<Transmit>,
-    tallies: Tallies,
+    out: Out,
     /// What [`Controller::poll_timeout`] said last: how late the owner is.
     due: Option<Instant>,
 }
@@ -166,13 +139,12 @@ impl Controller {
         let mut random = SplitMix64::new(random);
         let set_keys = judgement::set_keys(&config, Vec::new());
         let liveness = Liveness::new(judgement::settings(&config, &set_keys), now);
-        let limits = NeighborLimits { neighbors: config.limits.neighbors, pending: config.limits.pending };
-        let virtual_addresses = services::virtual_addresses(&config);
+        let routes = publish::routes(&config, &set_keys);
+        let config = Arc::new(config);
         let mut controller = Self {
             epoch: random.next_u64(),
             probe_sequence: 0,
-            links: config.links.iter().map(|link| LinkState::new(link, &virtual_addresses)).collect(),
-            neighbors: NeighborTable::new(limits),
+            links: Links::new(Arc::clone(&config), routes, random.next_u64(), now),
             paths: probes::paths(&config, &mut random, now),
             server_checks: checks::server_checks(&config, now),
             checks,
@@ -187,24 +159,16 @@ impl Controller {
             group_digests: config.groups.iter().map(|group| peers::group_digest(&config, group)).collect(),
             name_digests: peers::name_digests(&config),
             groups: publish::groups(&config),
-            routes: publish::routes(&config, &set_keys),
             snapshot: Arc::new(Snapshot::default()),
-            publish: true,
             publish_from: now,
-            answers: Answers::new(SplitMix64::new(random.next_u64()), now),
-            reassembly: Reassembly::default(),
             exchanges: Vec::new(),
-            requests: 0,
-            journal: Journal::default(),
-            events: VecDeque::new(),
-            transmits: VecDeque::new(),
-            tallies: Tallies::default(),
+            out: Out::default(),
             due: None,
             set_keys,
             random,
             config,
         };
-        controller.keep_configured_neighbors(now);
+        controller.out.publish();
         controller.schedule_checks();
         controller.finish(now);
         controller
@@ -213,17 +177,8 @@ impl Controller {
     /// Takes a frame from a forwarder.
     pub fn handle_punt(&mut self, punt: Punt, now: Instant) {
         self.notice_lag(now);
-        match punt.reason {
-            PuntReason::Neighbor => self.neighbor_frame(&punt, now),
-            PuntReason::Local => self.local_frame(punt, now),
-            PuntReason::NeighborWait { link, next_hop, sender } => {
-                let back = Some((punt.link, sender));
-                let source = neighbors::source_of(&punt);
-                let Punt { vlan, offload, bytes, original, .. } = punt;
-                let waiting = Waiting { link, vlan, offload, bytes, back, original, request: None };
-                self.neighbors.park((link, next_hop), source, waiting, now);
-            }
-            PuntReason::IcmpError(error) => self.icmp_error(error.into(), punt.link, &punt.bytes, now),
+        if let Some(local) = self.links.handle_punt(punt, now, &mut self.out) {
+            self.handle_local(local, now);
         }
         self.finish(now);
     }
@@ -231,7 +186,7 @@ impl Controller {
     /// A device appeared, changed or went (`None`).
     pub fn handle_device(&mut self, device: DeviceId, state: Option<DeviceState>, now: Instant) {
         self.notice_lag(now);
-        self.device_changed(device, state, now);
+        self.links.handle_device(device, state, now, &mut self.out);
         self.finish(now);
     }
 
@@ -249,25 +204,23 @@ impl Controller {
     /// Time passes. Call it whenever [`Controller::poll_timeout`] is due; how late it is called is how late the engine is.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.notice_lag(now);
-        self.neighbors.handle_timeout(now);
-        self.announce_links(now);
+        self.links.handle_timeout(now, &mut self.out);
         self.run_probes(now);
         self.keep_vigils(now);
         self.end_exchanges(now);
         self.run_checks(now);
         self.tend_services(now);
-        self.watch_duplicates(now);
         self.finish(now);
     }
 
     /// A frame to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        self.transmits.pop_front()
+        self.out.poll_transmit()
     }
 
     /// Something to do or to tell.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        self.out.poll_event()
     }
 
     /// When [`Controller::handle_timeout`] wants to be called.
@@ -297,12 +250,12 @@ impl Controller {
 
     /// `show neighbors`.
     pub fn neighbors(&self, now: Instant) -> Vec<view::NeighborView> {
-        self.neighbors.iter().map(|neighbor| self.neighbor_view(&neighbor, now)).collect()
+        self.links.neighbors().iter().map(|neighbor| self.neighbor_view(&neighbor, now)).collect()
     }
 
     /// What is wrong and lasts.
     pub fn alarms(&self, now: Instant) -> Vec<view::AlarmView> {
-        self.journal.alarms(now)
+        self.out.alarms(now)
     }
 
     /// What `fwlb set` overrides; this is what [`Config`] `state` keeps.
@@ -339,7 +292,7 @@ impl Controller {
         now: Instant,
     ) -> Result<(), UnknownName> {
         self.command_service(name, admin, order, now)?;
-        self.publish_from = now;
+        self.out.publish_at_once();
         self.finish(now);
         Ok(())
     }
@@ -354,7 +307,7 @@ impl Controller {
         now: Instant,
     ) -> Result<(), UnknownName> {
         self.command_server(service, name, change, order, now)?;
-        self.publish_from = now;
+        self.out.publish_at_once();
         self.finish(now);
         Ok(())
     }
@@ -409,63 +362,60 @@ impl Controller {
 
     /// What every call ends with: send, judge, publish.
     fn finish(&mut self, now: Instant) {
-        self.run_neighbor_actions(now);
+        self.hand_on(now);
+        self.links.settle(now, &mut self.out);
+        self.hand_on(now);
         self.judge_paths(now);
         self.judge_services(now);
         self.publish_changes(now);
         self.due = self.next_timeout(now);
     }
 
+    /// A packet to the engine: offered to each part in turn, and answered as by any host if none of them takes it.
+    fn handle_local(&mut self, mut punt: Punt, now: Instant) {
+        let Some(arrival) = self.links.read(&mut punt, &self.snapshot, &mut self.out) else { return };
+        let is_taken = self.check_arrival(&arrival, now) || self.path_arrival(&arrival, now);
+        if !is_taken {
+            self.links.handle_arrival(&arrival, now, &mut self.out);
+        }
+    }
+
+    /// Tells the parts what they have to know of each other.
+    fn hand_on(&mut self, now: Instant) {
+        while let Some(notice) = self.out.poll_notice() {
+            match notice {
+                Notice::LinkUp(link) => {
+                    self.tell_link(link, false);
+                    self.resume_checks(now);
+                }
+                Notice::LinkDown(link) => self.fail_paths_on(link, now),
+                Notice::NeighborsChanged => self.judge = true,
+                Notice::NextHopFound { request, mac } => self.note_resolved(request, mac, now),
+                Notice::NextHopSilent { request } => self.next_hop_silent(request),
+            }
+        }
+    }
+
     fn next_timeout(&self, now: Instant) -> Option<Instant> {
         let paths = self.paths.iter().flat_map(|path| [path.prober.poll_timeout(), path.monitor.poll_timeout(now)]);
         let vigils = self.vigils.values().map(|vigil| Some(vigil.next));
-        let links = self.links.iter().map(LinkState::poll_timeout);
         let exchanges = self.exchanges.iter().map(|exchange| Some(exchange.deadline));
         let single = [
-            self.neighbors.poll_timeout(),
+            self.links.poll_timeout(),
             self.liveness.poll_timeout(),
             self.checks.poll_timeout(),
             self.farm.poll_timeout(),
-            self.publish.then_some(self.publish_from),
+            self.out.wants_snapshot().then_some(self.publish_from),
         ];
-        paths.chain(vigils).chain(links).chain(exchanges).chain(single).flatten().min()
+        paths.chain(vigils).chain(exchanges).chain(single).flatten().min()
     }
 
-    /// Sends a frame of the engine's own on `link`, with the link's tag, in fragments if it has to be.
-    fn send(&mut self, link: LinkId, bytes: Vec<u8>) {
-        if !self.links[link.index()].up {
-            self.tallies.add(Tally::LinkDown);
-            return;
+    /// Tells the result of a health check, where that is asked for.
+    fn tell_checked(&mut self, checked: impl FnOnce(&Self) -> view::CheckedView) {
+        if self.config.log.checks {
+            let checked = checked(self);
+            self.out.checked(checked);
         }
-        let vlan = self.config.links[link.index()].vlan.map(VlanTag::new);
-        let frames = self.pieces(link, bytes);
-        for bytes in frames {
-            self.tallies.add(Tally::FramesSent);
-            self.transmits.push_back(Transmit { link, vlan, offload: Offload::NONE, bytes });
-        }
-    }
-
-    /// The frame, or its fragments if the link carries only those.
-    fn pieces(&mut self, link: LinkId, mut bytes: Vec<u8>) -> Vec<Vec<u8>> {
-        let mtu = self.links[link.index()].mtu;
-        if bytes.len() <= ETHERNET_LEN + usize::from(mtu) {
-            return vec![bytes];
-        }
-        let pieces = match Frame::parse(&mut bytes, &Offload::NONE) {
-            Ok(frame) if frame.payload() == Payload::Ip => match frame.family() {
-                Family::V4 => fragment::split(&frame, None, mtu).unwrap_or_default(),
-                Family::V6 => fragment::split_v6(frame.bytes(), mtu, self.random.next_u64() as u32),
-            },
-            Ok(_) | Err(_) => Vec::new(),
-        };
-        // What may not be split is the device's to refuse, and to count.
-        if pieces.is_empty() { vec![bytes] } else { pieces }
-    }
-
-    /// `perimeter/fw1`.
-    fn firewall_name(&self, firewall: FirewallId) -> String {
-        let firewall = &self.config.firewalls[firewall.index()];
-        format!("{}/{}", self.config.groups[firewall.group.index()].name, firewall.name)
     }
 
     /// True if the group of `firewall` is probed.

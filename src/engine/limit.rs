@@ -22,7 +22,7 @@ pub(super) struct Rate {
 const PLACES: usize = 1024;
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Limiter {
     rate: Rate,
     of_source: Rate,

@@ -8,11 +8,10 @@ use std::sync::Arc;
 
 use super::checks::Checks;
 use super::exchange::Exchange;
-use super::journal::Journal;
+use super::out::Out;
 use super::peers::PeerRecord;
 use super::probes::Path;
-use super::reassembly::Reassembly;
-use super::{Controller, judgement, peers, probes, publish, services};
+use super::{Controller, judgement, peers, probes, publish};
 use crate::config::numbering::base_name;
 use crate::config::{Config, InUse, NoNumbers, is_removed, renumber};
 use crate::engine::Snapshot;
@@ -36,30 +35,30 @@ impl Controller {
     pub fn apply(&mut self, config: Config, in_use: Option<&InUse>, now: Instant) -> Result<(), NoNumbers> {
         self.notice_lag(now);
         let config = renumber(config, &self.config, in_use)?;
-        let old = std::mem::replace(&mut self.config, config);
+        let old = std::mem::replace(&mut self.config, Arc::new(config));
         self.generation += 1;
         self.renewed = Arc::new(self.renew(&old));
         self.set_keys = judgement::set_keys(&self.config, std::mem::take(&mut self.set_keys));
         self.groups = publish::groups(&self.config);
-        self.routes = publish::routes(&self.config, &self.set_keys);
         self.group_digests = self.config.groups.iter().map(|group| peers::group_digest(&self.config, group)).collect();
         self.name_digests = peers::name_digests(&self.config);
         self.adopt_firewalls(&old, now);
         self.adopt_peers(&old);
         self.adopt_paths(&old, now);
         self.farm.adopt(&self.config, &old, now);
-        self.adopt_links(&services::virtual_addresses(&self.config), now);
+        let routes = publish::routes(&self.config, &self.set_keys);
+        self.links.reconfigure(Arc::clone(&self.config), routes, now, &mut self.out);
+        self.hand_on(now);
         for link in self.config.link_ids().collect::<Vec<_>>() {
-            self.tell_link(link, !self.links[link.index()].up);
+            self.tell_link(link, !self.links.state(link).up);
         }
-        self.keep_configured_neighbors(now);
         self.adopt_checks(&old, now);
         let left = self.config.subjects();
         let gone: Vec<String> = old.subjects().into_iter().filter(|subject| !left.contains(subject)).collect();
-        self.journal.forget(&gone);
-        (self.publish, self.judge, self.farm.judge) = (true, true, true);
+        self.out.forget_alarms(&gone);
+        (self.judge, self.farm.judge) = (true, true);
         // The new numbers are known to the forwarders before anything else happens.
-        self.publish_from = now;
+        self.out.publish_at_once();
         self.finish(now);
         Ok(())
     }
@@ -77,12 +76,11 @@ impl Controller {
     /// A controller that judges as this one does, and has nothing under way.
     fn copy(&self, now: Instant) -> Self {
         Self {
-            config: self.config.clone(),
+            config: Arc::clone(&self.config),
             random: self.random.clone(),
             epoch: self.epoch,
             probe_sequence: self.probe_sequence,
             links: self.links.clone(),
-            neighbors: self.neighbors.clone(),
             paths: self.paths.clone(),
             server_checks: self.server_checks.clone(),
             checks: Checks::new(0),
@@ -98,18 +96,10 @@ impl Controller {
             group_digests: self.group_digests.clone(),
             name_digests: self.name_digests.clone(),
             groups: self.groups.clone(),
-            routes: self.routes.clone(),
             snapshot: Arc::clone(&self.snapshot),
-            publish: false,
             publish_from: now,
-            answers: super::Answers::new(self.random.clone(), now),
-            reassembly: Reassembly::default(),
             exchanges: Vec::<Exchange>::new(),
-            requests: 0,
-            journal: Journal::default(),
-            events: Default::default(),
-            transmits: Default::default(),
-            tallies: Default::default(),
+            out: Out::default(),
             due: None,
         }
     }

@@ -1,26 +1,35 @@
-//! What the operator is told: changes as they happen, and what is wrong and lasts.
+//! What the operator is told: changes as they happen, and the alarms about what is wrong for some time.
 
 use std::collections::BTreeMap;
 
-use super::{Controller, Event};
-use crate::engine::view::{AlarmView, CheckedView, EventView};
+use crate::engine::view::{AlarmView, EventView};
 use crate::time::Instant;
 
-/// Names an alarm.
+/// What an alarm is known by.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Alarm {
     pub(super) kind: &'static str,
     pub(super) subject: String,
 }
 
-#[derive(Debug)]
+/// A thing that went from one state to another.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Changed<'a> {
+    pub(super) kind: &'a str,
+    pub(super) subject: &'a str,
+    pub(super) from: &'a str,
+    pub(super) to: &'a str,
+    pub(super) reason: Option<&'a str>,
+}
+
+#[derive(Debug, Clone)]
 struct Raised {
     reason: String,
     since: Instant,
 }
 
 /// Alarms that stand, and the number of the last event.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Journal {
     sequence: u64,
     alarms: BTreeMap<Alarm, Raised>,
@@ -36,30 +45,16 @@ impl Journal {
         });
         views.collect()
     }
-}
 
-impl Journal {
-    /// Forgets the alarms about what a reload removed.
+    /// Forgets the alarms about things that a reload removed, and about parts of them.
     pub(super) fn forget(&mut self, subjects: &[String]) {
         let is_about = |alarm: &Alarm, of: &String| {
             alarm.subject.strip_prefix(of.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
         };
         self.alarms.retain(|alarm, _| !subjects.iter().any(|subject| is_about(alarm, subject)));
     }
-}
 
-/// What went from one state to another.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Changed<'a> {
-    pub(super) kind: &'a str,
-    pub(super) subject: &'a str,
-    pub(super) from: &'a str,
-    pub(super) to: &'a str,
-    pub(super) reason: Option<&'a str>,
-}
-
-impl Controller {
-    /// Tells that `subject` went from one state to another.
+    /// The next event: `subject` went from one state to another.
     pub(super) fn change(
         &mut self,
         kind: &str,
@@ -68,10 +63,10 @@ impl Controller {
         to: Option<&str>,
         reason: Option<&str>,
         by: Option<&str>,
-    ) {
-        self.journal.sequence += 1;
-        self.events.push_back(Event::Change(EventView {
-            seq: self.journal.sequence,
+    ) -> EventView {
+        self.sequence += 1;
+        EventView {
+            seq: self.sequence,
             at: String::new(),
             kind: kind.to_owned(),
             subject: subject.to_owned(),
@@ -80,44 +75,34 @@ impl Controller {
             reason: reason.map(str::to_owned),
             by: by.map(str::to_owned),
             lasted_ms: None,
-        }));
-    }
-
-    /// The same, of a state that stood since `since`, which is told.
-    pub(super) fn change_since(&mut self, since: Instant, now: Instant, change: Changed<'_>) {
-        let Changed { kind, subject, from, to, reason } = change;
-        self.change(kind, subject, Some(from), Some(to), reason, None);
-        if let Some(Event::Change(event)) = self.events.back_mut() {
-            event.lasted_ms = Some(millis(now.since(since)));
         }
     }
 
-    /// Tells the result of a health check, where that is asked for.
-    pub(super) fn tell_checked(&mut self, checked: impl FnOnce(&Self) -> CheckedView) {
-        if self.config.log.checks {
-            let checked = checked(self);
-            self.events.push_back(Event::Checked(checked));
-        }
+    /// The next event: a state ended that had lasted since `since`.
+    pub(super) fn change_since(&mut self, since: Instant, now: Instant, changed: Changed<'_>) -> EventView {
+        let Changed { kind, subject, from, to, reason } = changed;
+        let event = self.change(kind, subject, Some(from), Some(to), reason, None);
+        EventView { lasted_ms: Some(millis(now.since(since))), ..event }
     }
 
-    /// Raises an alarm; one that stands gets the newer reason and keeps its age.
-    pub(super) fn raise_alarm(&mut self, alarm: Alarm, reason: String, now: Instant) {
-        if let Some(raised) = self.journal.alarms.get_mut(&alarm) {
+    /// Raises an alarm; the event, unless it stands already. Then it gets the newer reason and keeps its age.
+    pub(super) fn raise(&mut self, alarm: Alarm, reason: String, now: Instant) -> Option<EventView> {
+        if let Some(raised) = self.alarms.get_mut(&alarm) {
             raised.reason = reason;
-            return;
+            return None;
         }
         let subject = format!("{} {}", alarm.kind, alarm.subject);
-        self.change("alarm", &subject, Some("clear"), Some("raised"), Some(&reason), None);
-        self.journal.alarms.insert(alarm, Raised { reason, since: now });
+        let event = self.change("alarm", &subject, Some("clear"), Some("raised"), Some(&reason), None);
+        self.alarms.insert(alarm, Raised { reason, since: now });
+        Some(event)
     }
 
-    /// Clears an alarm, if it stands.
-    pub(super) fn clear_alarm(&mut self, alarm: &Alarm, now: Instant) {
-        if let Some(raised) = self.journal.alarms.remove(alarm) {
-            let subject = format!("{} {}", alarm.kind, alarm.subject);
-            let lasted = format!("after {} s", now.since(raised.since).as_secs());
-            self.change("alarm", &subject, Some("raised"), Some("clear"), Some(&lasted), None);
-        }
+    /// Clears an alarm; the event, if it stood.
+    pub(super) fn clear(&mut self, alarm: &Alarm, now: Instant) -> Option<EventView> {
+        let raised = self.alarms.remove(alarm)?;
+        let subject = format!("{} {}", alarm.kind, alarm.subject);
+        let lasted = format!("after {} s", now.since(raised.since).as_secs());
+        Some(self.change("alarm", &subject, Some("raised"), Some("clear"), Some(&lasted), None))
     }
 }
 

@@ -74,7 +74,7 @@ impl Controller {
         if set.up & bit == 0 || has_others {
             return None;
         }
-        let (name, group) = (self.firewall_name(firewall), self.group_name(set.group));
+        let (name, group) = (self.config.firewall_name(firewall), self.group_name(set.group));
         let words = format!("new flows still go to {name}: no other firewall of group {group} takes any");
         Some(Consequence { words, is_grave: false })
     }

@@ -29,8 +29,8 @@ impl Controller {
             capacity: capacity as u64,
         };
         vec![
-            table("neighbors", self.neighbors.len(), limits.neighbors),
-            table("pending", self.neighbors.waiting(), limits.pending),
+            table("neighbors", self.links.neighbors().len(), limits.neighbors),
+            table("pending", self.links.neighbors().waiting(), limits.pending),
             table("sticky", self.farm.sticky_used(), limits.sticky),
         ]
     }

@@ -72,7 +72,7 @@ impl Controller {
         if before != after {
             self.farm.servers[id.index()].drain = Drain::of(after, timeout, now);
         }
-        let subject = format!("server {}", self.server_name(id));
+        let subject = format!("server {}", self.config.server_name(id));
         self.ordered(&subject, admin_name(before), admin_name(after), order);
     }
 
@@ -80,23 +80,23 @@ impl Controller {
         let before = format!("weight {}", self.server_weight(id));
         self.farm.servers[id.index()].weight = weight.map(|weight| WeightOverride { weight, order: order.clone() });
         let after = format!("weight {}", self.server_weight(id));
-        let subject = format!("server {}", self.server_name(id));
+        let subject = format!("server {}", self.config.server_name(id));
         self.ordered(&subject, &before, &after, order);
     }
 
     fn ordered(&mut self, subject: &str, from: &str, to: &str, order: &Order) {
-        self.change("admin", subject, Some(from), Some(to), order.reason.as_deref(), order.by.as_deref());
+        self.out.change("admin", subject, Some(from), Some(to), order.reason.as_deref(), order.by.as_deref());
     }
 
     /// Commands again what [`Controller::service_overrides`] or the firewalls' told before a restart.
     pub(super) fn command_again(&mut self, set: &OverrideView, now: Instant) -> Result<(), UnknownName> {
         let order = &Order::restored(set.reason.clone(), set.by.clone(), set.at.as_deref());
-        let told = self.events.len();
+        let told = self.out.events();
         let done = self.command_as_before(set, order, now);
         // Nobody does it now: whoever reads the event is told when it was done.
         let at = order.moment().map(|at| format!(" at {at}")).unwrap_or_default();
         let by = format!("{}{at}, kept over a restart", order.by.as_deref().unwrap_or("somebody"));
-        for event in self.events.iter_mut().skip(told) {
+        for event in self.out.events_after(told) {
             if let Event::Change(event) = event
                 && event.kind == "admin"
             {
@@ -135,7 +135,7 @@ impl Controller {
         });
         let servers = self.farm.servers.iter().enumerate().flat_map(move |(index, record)| {
             // Thousands have none.
-            let name = move || self.server_name(index.into());
+            let name = move || self.config.server_name(index.into());
             let admin = record.set.as_ref();
             let admin = admin.map(|set| view("server", name(), Some(set.admin), None, &set.order));
             let weight = record.weight.as_ref();
@@ -189,7 +189,7 @@ impl Controller {
         let servers = &self.config.services[id.index()].servers;
         let found = servers.iter().find(|server| self.config.servers[server.index()].name == name);
         found.copied().ok_or_else(|| {
-            let known = servers.iter().map(|server| self.server_name(*server));
+            let known = servers.iter().map(|server| self.config.server_name(*server));
             UnknownName(format!("no server {service}/{name}; there is {}", listed(known)))
         })
     }

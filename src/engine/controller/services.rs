@@ -257,15 +257,6 @@ impl Farm {
     }
 }
 
-/// The addresses of services, and those that stand for clients.
-pub(super) fn virtual_addresses(config: &Config) -> Vec<IpAddr> {
-    let mut addresses: Vec<IpAddr> =
-        config.services.iter().flat_map(|service| service.addresses.iter().chain(&service.snat)).copied().collect();
-    addresses.sort_unstable();
-    addresses.dedup();
-    addresses
-}
-
 impl Controller {
     /// Ends the drains that have run out, forgets sticky clients.
     pub(super) fn tend_services(&mut self, now: Instant) {
@@ -311,7 +302,7 @@ impl Controller {
             self.judge_service(service, now);
         }
         self.farm.next_drain = self.farm.drain_ends().min();
-        self.publish = true;
+        self.out.publish();
     }
 
     fn judge_server(&mut self, id: ServerId, now: Instant) {
@@ -340,9 +331,9 @@ impl Controller {
         record.reason.clone_from(&reason);
         if was.name() != standing.name() {
             let since = std::mem::replace(&mut record.since, now);
-            let (subject, reason) = (&self.server_name(id), reason.as_deref());
+            let (subject, reason) = (&self.config.server_name(id), reason.as_deref());
             let (from, to) = (was.name(), standing.name());
-            self.change_since(since, now, Changed { kind: "server", subject, from, to, reason });
+            self.out.change_since(since, now, Changed { kind: "server", subject, from, to, reason });
         }
     }
 
@@ -376,12 +367,12 @@ impl Controller {
         if was.name() != standing.name() {
             let since = std::mem::replace(&mut record.since, now);
             let (subject, from, to) = (&name, was.name(), standing.name());
-            self.change_since(since, now, Changed { kind: "service", subject, from, to, reason: Some(reason) });
+            self.out.change_since(since, now, Changed { kind: "service", subject, from, to, reason: Some(reason) });
         }
         let alarm = Alarm { kind: "service_down", subject: name };
         match standing {
-            Standing::Down => self.raise_alarm(alarm, reason.to_owned(), now),
-            Standing::Up | Standing::Starting | Standing::Drain | Standing::Maint => self.clear_alarm(&alarm, now),
+            Standing::Down => self.out.raise_alarm(alarm, reason.to_owned(), now),
+            Standing::Up | Standing::Starting | Standing::Drain | Standing::Maint => self.out.clear_alarm(&alarm, now),
         }
     }
 
@@ -413,12 +404,6 @@ impl Controller {
         let family = Family::of(address);
         let mut services = self.farm.built.all().iter().filter(|service| service.addresses.contains(&address));
         services.any(|service| service.servers.iter().any(|server| server.is_up(family)))
-    }
-
-    /// `web/s1`.
-    pub(super) fn server_name(&self, id: ServerId) -> String {
-        let server = &self.config.servers[id.index()];
-        format!("{}/{}", self.config.services[server.service.index()].name, server.name)
     }
 
     /// The weight in force.

@@ -82,7 +82,7 @@ tallies! {
 }
 
 /// One number for each [`Tally`].
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Tallies([u64; Tally::ALL.len()]);
 
 impl Tallies {

@@ -62,7 +62,7 @@ impl Controller {
     /// `link fw is down`, if it is and that is the reason, also of a verdict that never came.
     fn link_reason(&self, link: LinkId, reason: Reason) -> Option<String> {
         match reason {
-            Reason::Starting | Reason::Link => self.link_down(link),
+            Reason::Starting | Reason::Link => self.links.why_down(link),
             Reason::Well
             | Reason::Probes(..)
             | Reason::Objection(..)
@@ -103,7 +103,7 @@ impl Controller {
             rtt_us: path.rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
             since_ms: millis(now.since(path.monitor.since())),
             reason: match path.monitor.state() {
-                State::Starting => self.link_down(path.link).or_else(|| path.reason.clone()),
+                State::Starting => self.links.why_down(path.link).or_else(|| path.reason.clone()),
                 State::Up | State::Down => path.reason.clone(),
             },
         });
@@ -145,15 +145,15 @@ impl Controller {
     }
 
     pub(super) fn counter_view(&self) -> view::CountersView {
-        let neighbors = self.neighbors.counters();
+        let neighbors = self.links.neighbors().counters();
         let mut counters: view::CountersView =
-            self.tallies.iter().map(|(name, count)| (name.to_owned(), count)).collect();
+            self.out.counts().map(|(name, count)| (name.to_owned(), count)).collect();
         counters.insert("punt_drop_neighbor_queue".to_owned(), neighbors.queue_full);
         counters.insert("punt_drop_neighbor_failed".to_owned(), neighbors.unanswered);
         counters.insert("punt_drop_neighbor_limited".to_owned(), neighbors.limited);
         counters.insert("neighbor_table_full".to_owned(), neighbors.table_full);
         counters.insert("neighbor_claims_refused".to_owned(), neighbors.claims_refused);
-        counters.insert("neighbors".to_owned(), self.neighbors.len() as u64);
+        counters.insert("neighbors".to_owned(), self.links.neighbors().len() as u64);
         counters
     }
 }

@@ -5,17 +5,48 @@ use std::net::IpAddr;
 use super::CheckKey;
 use super::words::describe;
 use crate::engine::Controller;
+use crate::engine::controller::links::{Arrival, Message};
+use crate::engine::controller::tally::Tally;
 use crate::time::Instant;
 use crate::wire::Family;
 use crate::wire::emit::Pair;
 use crate::wire::frame::{Tuple, protocol, quoted_tuple};
-use crate::wire::icmp::Echo;
+use crate::wire::icmp::{Echo, EchoKind};
+use crate::wire::probe;
 use crate::wire::tcp::Segment;
 use crate::wire::tunnel;
 
 impl Controller {
+    /// Takes a packet to the engine if it belongs to a check, or to a virtual address whose services are dead; answers true
+    /// then.
+    pub(in crate::engine::controller) fn check_arrival(&mut self, arrival: &Arrival<'_>, now: Instant) -> bool {
+        let pair = arrival.pair;
+        match arrival.message {
+            Message::Error { quoted, bytes } => {
+                self.check_refused(&quoted, pair.source())
+                    || self.packed_check_refused(pair.family(), bytes, pair.source())
+            }
+            Message::Echo(echo) => match echo.kind {
+                EchoKind::Request => self.ignores_ping(arrival, &echo),
+                EchoKind::Reply => self.check_echo(pair, &echo, now),
+            },
+            Message::Tcp(segment) => self.check_segment(pair, arrival.packet(), &segment, now),
+            Message::Udp { .. } | Message::Other => false,
+        }
+    }
+
+    /// A virtual address is as alive as its services, and is nobody's to probe.
+    fn ignores_ping(&mut self, arrival: &Arrival<'_>, echo: &Echo<'_>) -> bool {
+        let is_dead = || !self.is_vip_alive(arrival.pair.destination()) || probe::is_probe(echo.data);
+        let ignores = arrival.is_virtual && is_dead();
+        if ignores {
+            self.out.count(Tally::Ignored);
+        }
+        ignores
+    }
+
     /// An echo reply to the engine; true if a check waited for it.
-    pub(in crate::engine::controller) fn check_echo(&mut self, pair: Pair, echo: &Echo<'_>, now: Instant) -> bool {
+    fn check_echo(&mut self, pair: Pair, echo: &Echo<'_>, now: Instant) -> bool {
         let protocol = echo_protocol(pair.family());
         let key =
             CheckKey { local: pair.destination(), protocol, remote: pair.source(), remote_port: 0, port: echo.ident };
@@ -27,13 +58,7 @@ impl Controller {
     }
 
     /// A segment to the engine, in its IP packet, with a right checksum; true if it belongs to a check.
-    pub(in crate::engine::controller) fn check_segment(
-        &mut self,
-        pair: Pair,
-        packet: &[u8],
-        segment: &Segment<'_>,
-        now: Instant,
-    ) -> bool {
+    fn check_segment(&mut self, pair: Pair, packet: &[u8], segment: &Segment<'_>, now: Instant) -> bool {
         let key = CheckKey {
             local: pair.destination(),
             protocol: protocol::TCP,
@@ -49,7 +74,7 @@ impl Controller {
 
     /// An ICMP error about a packet of the engine; true if that was a check's. Anybody could have sent it: it explains a
     /// silence, it ends nothing.
-    pub(in crate::engine::controller) fn check_refused(&mut self, quoted: &Tuple, from: IpAddr) -> bool {
+    fn check_refused(&mut self, quoted: &Tuple, from: IpAddr) -> bool {
         let key = CheckKey {
             local: quoted.source,
             protocol: quoted.protocol,
@@ -63,12 +88,7 @@ impl Controller {
     }
 
     /// The same about a packet that had one of a check inside.
-    pub(in crate::engine::controller) fn packed_check_refused(
-        &mut self,
-        family: Family,
-        message: &[u8],
-        from: IpAddr,
-    ) -> bool {
+    fn packed_check_refused(&mut self, family: Family, message: &[u8], from: IpAddr) -> bool {
         let Some(refused) = tunnel::refused(family, message) else { return false };
         let inner = match refused.packet.first().map(|first| first >> 4) {
             Some(4) => Family::V4,

@@ -32,9 +32,8 @@ impl Controller {
     }
 
     fn start_asked(&mut self, server: ServerId, family: Family, now: Instant) -> u64 {
-        self.requests += 1;
-        let number = self.requests;
-        let subject = format!("{} {}", self.server_name(server), judgement::family_name(family));
+        let number = self.out.new_request();
+        let subject = format!("{} {}", self.config.server_name(server), judgement::family_name(family));
         let request = Request { number, subject: subject.clone(), started: now, steps: Vec::new(), verdict: None };
         let asked = self.checks.running.values().filter(|running| matches!(running.asker, Asker::Request(_))).count();
         let refused = if asked >= ASKED_MAX {

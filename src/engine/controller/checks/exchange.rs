@@ -1,23 +1,17 @@
 //! A check under way: its packets leave as the engine's own routes and neighbours say, from its link's first address of the
 //! family, until it has a verdict.
 
-use std::net::IpAddr;
-
 use super::words::describe_frame;
 use super::{Asker, CheckKey, CheckResult, Running, Timer};
 use crate::config::{Mode, Service};
 use crate::engine::Controller;
-use crate::engine::controller::neighbors::Waiting;
 use crate::engine::controller::tally::Tally;
 use crate::health::service_prober::{ServiceProber, Verdict, Way};
-use crate::id::{LinkId, ServerId};
-use crate::neighbor::Source;
+use crate::id::ServerId;
 use crate::time::{Duration, Instant};
 use crate::wire::emit::{Macs, Pair};
 use crate::wire::frame::ETHERNET_LEN;
-use crate::wire::offload::Offload;
 use crate::wire::tunnel::{self, Outer};
-use crate::wire::vlan::VlanTag;
 use crate::wire::{Family, MacAddr};
 
 /// Why a check did not begin.
@@ -56,29 +50,29 @@ impl Controller {
         let random = self.random.next_u64();
         let way = self.ping_way(address, None, None, random as u16);
         let (link, next_hop, _) = way.map_err(|unknown| NoCheck::NoWay(unknown.0))?;
-        if let Some(why) = self.link_down(link) {
+        if let Some(why) = self.links.why_down(link) {
             return Err(NoCheck::LinkDown(why));
         }
         let name = &self.config.links[link.index()].name;
         let unable = || NoCheck::NoWay(format!("link {name} has no address to ask from"));
-        let own = |end| self.probe_source(link, end).ok_or_else(unable);
+        let own = |end| self.links.source(link, end).ok_or_else(unable);
         let tunnel = if is_packed { Pair::new(own(address)?, address) } else { None };
         let local = match tunnel {
             None => own(address)?,
             // The answer comes as it is, from the VIP: any address of the engine will do.
-            Some(_) => own(remote).or_else(|error| self.any_source(family).ok_or(error))?,
+            Some(_) => own(remote).or_else(|error| self.links.any_source(family).ok_or(error))?,
         };
         let pair = Pair::new(local, remote).ok_or_else(|| no_way("its addresses are of two families"))?;
         let key = self.checks.free_key(&check.kind, pair, port).ok_or(NoCheck::Busy)?;
         let sequence = self.checks.ports.sequence(&key, now);
-        let state = &self.links[link.index()];
-        let destination = self.neighbors.mac((link, next_hop)).unwrap_or_default();
+        let state = &self.links.state(link);
+        let destination = self.links.neighbors().mac((link, next_hop)).unwrap_or_default();
         let macs = Macs { source: state.mac, destination };
         let outer = tunnel.map_or(0, |tunnel| tunnel::overhead(tunnel.family()));
         let way = Way { macs, pair, source_port: key.port, sequence, port, mtu: state.mtu.saturating_sub(outer) };
         let prober = ServiceProber::start(&check, way, self.random.next_u64(), now);
         let prober = prober.ok_or_else(|| no_way("it is not checked"))?;
-        self.tallies.add(Tally::ChecksSent);
+        self.out.count(Tally::ChecksSent);
         let vip = (remote != address).then_some(remote);
         let running = Running { prober, link, next_hop, tunnel, vip, asker, excused: false, hint: None };
         let shortest = if self.checks.running.is_empty() { Duration::MAX } else { self.checks.shortest_timeout };
@@ -111,7 +105,7 @@ impl Controller {
         let (link, next_hop, done) = (running.link, running.next_hop, running.prober.is_done());
         let wake = running.prober.poll_timeout();
         for bytes in frames {
-            self.send_check(link, next_hop, bytes, now);
+            self.links.send_to((link, next_hop), bytes, None, now);
         }
         if let Some(verdict) = verdict {
             self.check_ended(key, verdict, now);
@@ -126,20 +120,13 @@ impl Controller {
         Some(result)
     }
 
-    /// Hands a frame to its neighbour, or lets it wait for one.
-    fn send_check(&mut self, link: LinkId, next_hop: IpAddr, bytes: Vec<u8>, now: Instant) {
-        let vlan = self.config.links[link.index()].vlan.map(VlanTag::new);
-        let waiting = Waiting { link, vlan, offload: Offload::NONE, bytes, back: None, original: None, request: None };
-        self.neighbors.park((link, next_hop), Source::ENGINE, waiting, now);
-    }
-
     fn check_ended(&mut self, key: CheckKey, verdict: Verdict, now: Instant) {
         let Some(running) = self.checks.running.get_mut(&key) else { return };
         let neighbor = (running.link, running.next_hop);
         let verdict = match verdict {
             Verdict::Well(_) | Verdict::Ill(_) => verdict,
             Verdict::Silent(what) => {
-                Verdict::Silent(match (self.neighbors.mac(neighbor), running.hint.take(), running.vip) {
+                Verdict::Silent(match (self.links.neighbors().mac(neighbor), running.hint.take(), running.vip) {
                     (None, _, _) => format!("{} does not answer ARP or ND", running.next_hop),
                     (Some(_), Some(hint), _) => format!("{what}: {hint}"),
                     (Some(_), None, Some(vip)) => format!("{what}; is {vip} on the server's loopback?"),

@@ -48,7 +48,7 @@ impl Controller {
             return None;
         }
         Some(KnownServer {
-            server: self.server_name(check.server),
+            server: self.config.server_name(check.server),
             family: judgement::family_name(check.family).to_owned(),
             address: self.config.address_for(check.server, check.family)?,
             port: check_port(service, self.config.servers[check.server.index()].port),

@@ -33,7 +33,7 @@ impl Controller {
             }
             CheckResult::Cut(why) => (Tally::ChecksFailed, monitor.cut(why.clone(), now)),
         };
-        self.tallies.add(tally);
+        self.out.count(tally);
         self.tell_result(index, result);
         self.verdict_changed(index, changed);
         self.tell_why(self.server_checks[index].server);
@@ -50,7 +50,7 @@ impl Controller {
             let check = &controller.server_checks[index];
             let family = judgement::family_name(check.family);
             CheckedView {
-                subject: format!("{} {family}", controller.server_name(check.server)),
+                subject: format!("{} {family}", controller.config.server_name(check.server)),
                 result,
                 state: probes::path_state(check.monitor.state()),
                 reason,
@@ -76,8 +76,8 @@ impl Controller {
             State::Up | State::Starting => None,
         };
         if self.checks_of(check.server).count() > 1 {
-            let subject = format!("{} {family}", self.server_name(check.server));
-            self.change("check", &subject, None, Some(probes::path_state(state)), reason.as_deref(), None);
+            let subject = format!("{} {family}", self.config.server_name(check.server));
+            self.out.change("check", &subject, None, Some(probes::path_state(state)), reason.as_deref(), None);
         }
     }
 }

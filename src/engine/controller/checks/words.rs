@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::CheckKey;
-use crate::engine::controller::local::read_segment;
+use crate::engine::controller::links::read_segment;
 use crate::wire::frame::{Frame, protocol, tcp_flags};
 use crate::wire::offload::Offload;
 use crate::wire::tcp::Segment;

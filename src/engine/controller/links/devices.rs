@@ -1,12 +1,15 @@
-//! Links: what the operating system says of their devices, and what the engine says of itself on them.
+//! What the operating system says of the devices of links, and how the engine announces itself on them.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv6Net};
 
+use super::super::DeviceState;
+use super::super::journal::Alarm;
+use super::super::out::{Notice, Out};
+use super::Links;
 use super::duplicates::Duplicates;
-use super::journal::Alarm;
-use super::{Controller, DeviceState};
 use crate::config;
 use crate::id::{DeviceId, LinkId};
 use crate::time::{Duration, Instant};
@@ -18,16 +21,16 @@ use crate::wire::{Family, MacAddr, arp, ndp};
 const ANNOUNCEMENTS: u8 = 3;
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A link as it is.
+/// The state of a link.
 #[derive(Debug, Clone)]
-pub(super) struct LinkState {
+pub(in super::super) struct LinkState {
     /// What was said of its device last.
     device: Option<DeviceState>,
-    pub(super) up: bool,
-    pub(super) mac: MacAddr,
-    pub(super) mtu: u16,
+    pub(in super::super) up: bool,
+    pub(in super::super) mac: MacAddr,
+    pub(in super::super) mtu: u16,
     /// Configured addresses, then the link-local one.
-    pub(super) addresses: Vec<IpNet>,
+    pub(in super::super) addresses: Vec<IpNet>,
     /// Virtual addresses in its subnets: answered like its own, never spoken from.
     claimed: Vec<IpAddr>,
     announce: Option<(Instant, u8)>,
@@ -53,7 +56,7 @@ impl LinkState {
     }
 
     /// The engine's own IPv6 address on the link alone, from its MAC.
-    pub(super) fn link_local(&self) -> Ipv6Addr {
+    pub(in super::super) fn link_local(&self) -> Ipv6Addr {
         ndp::link_local(self.mac)
     }
 
@@ -68,7 +71,7 @@ impl LinkState {
     }
 
     /// True if `address` is reached without a router.
-    pub(super) fn is_on_link(&self, address: IpAddr) -> bool {
+    pub(in super::super) fn is_on_link(&self, address: IpAddr) -> bool {
         let local = matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
         local || self.addresses.iter().any(|own| own.contains(&address))
     }
@@ -107,18 +110,20 @@ fn claimed(link: &config::Link, virtual_addresses: &[IpAddr]) -> Vec<IpAddr> {
     virtual_addresses.iter().filter(in_subnet).filter(|address| !is_own(address)).copied().collect()
 }
 
-impl Controller {
+impl Links {
     /// Brings the links in line with the configuration: those that stay keep their state, a new one on a device that is known
     /// is as that is, and one that is gone is down.
-    pub(super) fn adopt_links(&mut self, virtual_addresses: &[IpAddr], now: Instant) {
-        for link in self.config.links.iter().skip(self.links.len()) {
-            self.links.push(LinkState::new(link, virtual_addresses));
+    pub(super) fn adopt_links(&mut self, now: Instant, out: &mut Out) {
+        let config = Arc::clone(&self.config);
+        let virtual_addresses = config.virtual_addresses();
+        for link in config.links.iter().skip(self.states.len()) {
+            self.states.push(LinkState::new(link, &virtual_addresses));
         }
-        for index in 0..self.links.len() {
-            let link = &self.config.links[index];
-            let mut beside = self.config.links.iter().zip(&self.links).filter(|(other, _)| other.device == link.device);
+        for index in 0..self.states.len() {
+            let link = &config.links[index];
+            let mut beside = config.links.iter().zip(&self.states).filter(|(other, _)| other.device == link.device);
             let device = beside.find_map(|(_, state)| state.device);
-            let state = &mut self.links[index];
+            let state = &mut self.states[index];
             state.device = state.device.or(device);
             let before: Vec<IpAddr> = state.answered().collect();
             if config::is_removed(&link.name) {
@@ -130,41 +135,48 @@ impl Controller {
                 }
                 continue;
             }
-            state.claimed = claimed(link, virtual_addresses);
+            state.claimed = claimed(link, &virtual_addresses);
             state.set_addresses(link);
             if let Some(device) = state.device {
-                self.link_changed(index.into(), Some(device), now);
+                self.link_changed(index.into(), Some(device), now, out);
             }
-            let state = &self.links[index];
+            let state = &self.states[index];
             if state.up && state.answered().any(|address| !before.contains(&address)) {
-                self.begin_announcing(index.into(), now);
+                self.begin_announcing(index.into(), now, out);
             }
         }
     }
 
-    pub(super) fn device_changed(&mut self, device: DeviceId, state: Option<DeviceState>, now: Instant) {
+    /// A device appeared, changed or went (`None`).
+    pub(in super::super) fn handle_device(
+        &mut self,
+        device: DeviceId,
+        state: Option<DeviceState>,
+        now: Instant,
+        out: &mut Out,
+    ) {
         for id in self.config.link_ids().collect::<Vec<_>>() {
             if self.config.links[id.index()].device == device {
-                self.link_changed(id, state, now);
+                self.link_changed(id, state, now, out);
             }
         }
     }
 
-    /// Announces what is due.
-    pub(super) fn announce_links(&mut self, now: Instant) {
-        for index in 0..self.links.len() {
-            let link = &mut self.links[index];
+    /// Announces the links for which that is due.
+    pub(super) fn announce_links(&mut self, now: Instant, out: &mut Out) {
+        for index in 0..self.states.len() {
+            let link = &mut self.states[index];
             let Some((next, left)) = link.announce else { continue };
             if next <= now {
                 link.announce = (left > 1).then(|| (now + ANNOUNCE_INTERVAL, left - 1));
-                self.announce(index.into());
+                self.announce(index.into(), out);
             }
         }
     }
 
-    /// "This is me": every address of the link, to everybody on it.
-    pub(super) fn announce(&mut self, link: LinkId) {
-        let state = &self.links[link.index()];
+    /// Announces every address of the engine on a link to everybody there.
+    fn announce(&mut self, link: LinkId, out: &mut Out) {
+        let state = &self.states[link.index()];
         let (mac, local) = (state.mac, state.link_local());
         let addresses: Vec<IpAddr> = state.answered().collect();
         for address in addresses {
@@ -172,16 +184,16 @@ impl Controller {
                 IpAddr::V4(address) => arp::announcement(mac, address),
                 IpAddr::V6(address) => ndp::announcement(mac, address),
             };
-            self.send(link, frame);
+            self.send(link, frame, out);
         }
         let groups = self.solicited_groups(link);
-        self.send(link, mld::report(mac, local, &groups, Report::Joined));
+        self.send(link, mld::report(mac, local, &groups, Report::Joined), out);
     }
 
     /// The groups that neighbours ask for the engine in.
     pub(super) fn solicited_groups(&self, link: LinkId) -> Vec<Ipv6Addr> {
         let mut groups = Vec::new();
-        for own in self.links[link.index()].answered() {
+        for own in self.states[link.index()].answered() {
             if let IpAddr::V6(address) = own {
                 let group = ndp::solicited_node(address);
                 if !groups.contains(&group) {
@@ -192,10 +204,10 @@ impl Controller {
         groups
     }
 
-    fn link_changed(&mut self, id: LinkId, device: Option<DeviceState>, now: Instant) {
+    fn link_changed(&mut self, id: LinkId, device: Option<DeviceState>, now: Instant, out: &mut Out) {
         let configured = &self.config.links[id.index()];
         let name = configured.name.clone();
-        let link = &mut self.links[id.index()];
+        let link = &mut self.states[id.index()];
         link.device = device;
         let was = (link.up, link.mac, link.mtu);
         if let Some(device) = device {
@@ -212,42 +224,41 @@ impl Controller {
         };
         let alarm = Alarm { kind: "link_down", subject: name.clone() };
         if is.0 {
-            self.clear_alarm(&alarm, now);
+            out.clear_alarm(&alarm, now);
         } else {
-            self.raise_alarm(alarm, reason.to_owned(), now);
+            out.raise_alarm(alarm, reason.to_owned(), now);
         }
         if was == is {
             return;
         }
         // At once: what answers to frames that follow is not for this engine by the snapshot of before.
-        (self.publish, self.publish_from) = (true, now);
+        out.publish_at_once();
         if was.0 != is.0 {
             let state = |up| Some(if up { "up" } else { "down" });
-            self.change("link", &name, state(was.0), state(is.0), Some(reason), None);
+            out.change("link", &name, state(was.0), state(is.0), Some(reason), None);
         }
         if !is.0 {
-            self.links[id.index()].announce = None;
-            self.links[id.index()].duplicates.pause();
+            self.states[id.index()].announce = None;
+            self.states[id.index()].duplicates.pause();
             if was.0 {
                 self.neighbors.link_down(id);
-                self.fail_paths_on(id, now);
+                out.notify(Notice::LinkDown(id));
             }
             return;
         }
         if !was.0 {
             self.neighbors.link_up(id, now);
-            self.tell_link(id, false);
-            self.resume_checks(now);
+            out.notify(Notice::LinkUp(id));
         }
         if !was.0 || was.1 != is.1 {
-            self.begin_announcing(id, now);
+            self.begin_announcing(id, now, out);
         }
     }
 
     /// Announces the link now and some times more, then asks whether anybody else has its addresses.
-    fn begin_announcing(&mut self, id: LinkId, now: Instant) {
-        self.announce(id);
-        let state = &mut self.links[id.index()];
+    fn begin_announcing(&mut self, id: LinkId, now: Instant, out: &mut Out) {
+        self.announce(id, out);
+        let state = &mut self.states[id.index()];
         state.announce = Some((now + ANNOUNCE_INTERVAL, ANNOUNCEMENTS - 1));
         state.duplicates.begin(&mut self.random, now);
     }

@@ -12,9 +12,10 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::Controller;
-use super::journal::Alarm;
-use super::tally::Tally;
+use super::super::journal::Alarm;
+use super::super::out::Out;
+use super::super::tally::Tally;
+use super::Links;
 use crate::config::{Mode, RouteTarget};
 use crate::engine::route::Target;
 use crate::id::{LinkId, ServerId};
@@ -89,15 +90,15 @@ fn jittered(duration: Duration, random: &mut SplitMix64) -> Duration {
     duration * 3 / 4 + duration / 4 * (random.next_u64() % 256) as u32 / 256
 }
 
-impl Controller {
+impl Links {
     /// Asks for own addresses where that is due, and ends the alarms about addresses that nobody claimed for a while.
-    pub(super) fn watch_duplicates(&mut self, now: Instant) {
-        for index in 0..self.links.len() {
-            let own: Vec<IpAddr> = match self.links[index].poll_duplicates() {
-                Some(due) if due <= now => self.links[index].answered().collect(),
+    pub(super) fn watch_duplicates(&mut self, now: Instant, out: &mut Out) {
+        for index in 0..self.states.len() {
+            let own: Vec<IpAddr> = match self.states[index].poll_duplicates() {
+                Some(due) if due <= now => self.states[index].answered().collect(),
                 Some(_) | None => continue,
             };
-            let state = &mut self.links[index].duplicates;
+            let state = &mut self.states[index].duplicates;
             let is_over = |address: &IpAddr, claim: &Claim| {
                 !own.contains(address) || now.since(claim.heard) >= claim_life(own.len())
             };
@@ -122,36 +123,43 @@ impl Controller {
                 let number = number % own.len().max(1);
                 state.next = Some((now + jittered(spacing(own.len()), &mut self.random), number + 1));
                 if let Some(address) = own.get(number) {
-                    self.ask_for_own(index.into(), *address);
+                    self.ask_for_own(index.into(), *address, out);
                 }
             }
             for address in over {
                 let alarm = self.duplicate_alarm(index.into(), address);
-                self.clear_alarm(&alarm, now);
+                out.clear_alarm(&alarm, now);
             }
             for address in refused {
                 let alarm = self.claimed_alarm(index.into(), address);
-                self.clear_alarm(&alarm, now);
+                out.clear_alarm(&alarm, now);
             }
         }
     }
 
     /// A neighbour is at another hardware address: told of those that are configured.
-    pub(super) fn tell_moved(&mut self, (link, address): Key, from: MacAddr, to: MacAddr) {
+    pub(super) fn tell_moved(&mut self, (link, address): Key, from: MacAddr, to: MacAddr, out: &mut Out) {
         if let Some(who) = self.configured_neighbor(link, address) {
             let subject = format!("{} {address}", self.config.links[link.index()].name);
             let reason = format!("{who} does not answer at {from} any more");
-            self.change("neighbor", &subject, Some(&from.to_string()), Some(&to.to_string()), Some(&reason), None);
+            out.change("neighbor", &subject, Some(&from.to_string()), Some(&to.to_string()), Some(&reason), None);
         }
     }
 
     /// Somebody else claimed the address of a neighbour that answers: told of those that are configured.
-    pub(super) fn tell_stayed(&mut self, (link, address): Key, at: MacAddr, claimed: MacAddr, now: Instant) {
+    pub(super) fn tell_stayed(
+        &mut self,
+        (link, address): Key,
+        at: MacAddr,
+        claimed: MacAddr,
+        now: Instant,
+        out: &mut Out,
+    ) {
         if let Some(who) = self.configured_neighbor(link, address) {
-            self.links[link.index()].duplicates.refused.insert(address, now);
+            self.states[link.index()].duplicates.refused.insert(address, now);
             let reason = format!("{address} of {who} is claimed by {claimed}, and answers at {at}: it stays there");
             let alarm = self.claimed_alarm(link, address);
-            self.raise_alarm(alarm, reason, now);
+            out.raise_alarm(alarm, reason, now);
         }
     }
 
@@ -166,12 +174,12 @@ impl Controller {
             let firewall = &self.config.firewalls[id.index()];
             firewall.link == link && firewall.addresses.contains(&address)
         });
-        let firewall = || firewall.map(|id| format!("firewall {}", self.firewall_name(id)));
+        let firewall = || firewall.map(|id| format!("firewall {}", self.config.firewall_name(id)));
         let server = || {
             let is_here = self.routes.lookup(address) == Some(Target::Connected(link));
             let is_it = |id: &ServerId| self.config.servers[id.index()].addresses.contains(&address);
             let server = self.config.server_ids().filter(|_| is_here).find(is_it);
-            server.map(|id| format!("server {}", self.server_name(id)))
+            server.map(|id| format!("server {}", self.config.server_name(id)))
         };
         let gateway = || {
             let mut routes = self.config.routes.iter();
@@ -185,9 +193,9 @@ impl Controller {
     }
 
     /// Somebody else claims an address of the engine.
-    pub(super) fn conflict(&mut self, link: LinkId, address: IpAddr, mac: MacAddr, now: Instant) {
-        self.tallies.add(Tally::Conflicts);
-        let state = &mut self.links[link.index()];
+    pub(super) fn conflict(&mut self, link: LinkId, address: IpAddr, mac: MacAddr, now: Instant, out: &mut Out) {
+        out.count(Tally::Conflicts);
+        let state = &mut self.states[link.index()];
         let own = state.mac;
         let known = state.duplicates.claims.get(&address).copied();
         let defends = known.is_none_or(|claim| now.since(claim.defended) >= DEFEND_INTERVAL);
@@ -198,24 +206,24 @@ impl Controller {
         if defends || is_news {
             let alarm = self.duplicate_alarm(link, address);
             let reason = self.duplicate_reason(link, address, mac);
-            self.raise_alarm(alarm, reason, now);
+            out.raise_alarm(alarm, reason, now);
         }
         if defends {
             let frame = match address {
                 IpAddr::V4(address) => arp::announcement(own, address),
                 IpAddr::V6(address) => ndp::announcement(own, address),
             };
-            self.send(link, frame);
+            self.send(link, frame, out);
         }
     }
 
-    fn ask_for_own(&mut self, link: LinkId, address: IpAddr) {
-        let mac = self.links[link.index()].mac;
+    fn ask_for_own(&mut self, link: LinkId, address: IpAddr, out: &mut Out) {
+        let mac = self.states[link.index()].mac;
         let frame = match address {
             IpAddr::V4(address) => arp::probe(mac, address),
             IpAddr::V6(address) => ndp::detection(mac, address),
         };
-        self.send(link, frame);
+        self.send(link, frame, out);
     }
 
     fn duplicate_alarm(&self, link: LinkId, address: IpAddr) -> Alarm {
@@ -232,7 +240,10 @@ impl Controller {
             firewall.link == link && firewall.addresses.iter().any(is_it)
         });
         if let Some(firewall) = firewall {
-            return format!("{claimed}, which is firewall {}: remove the address there", self.firewall_name(firewall));
+            return format!(
+                "{claimed}, which is firewall {}: remove the address there",
+                self.config.firewall_name(firewall)
+            );
         }
         // The same host may stand in many services: the one that has the address says how it is to be kept.
         let service = |id: &ServerId| &self.config.services[self.config.servers[id.index()].service.index()];
@@ -248,6 +259,6 @@ impl Controller {
             }
             (true, IpAddr::V6(_)) => "it answers neighbour solicitations for it; there, keep the address on lo",
         };
-        format!("{claimed}, which is server {}: {advice}", self.server_name(server))
+        format!("{claimed}, which is server {}: {advice}", self.config.server_name(server))
     }
 }

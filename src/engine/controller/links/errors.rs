@@ -2,8 +2,9 @@
 
 use std::net::IpAddr;
 
-use super::Controller;
-use super::tally::Tally;
+use super::super::out::Out;
+use super::super::tally::Tally;
+use super::Links;
 use crate::engine::limit::{Limiter, Rate};
 use crate::engine::verdict::IcmpError;
 use crate::id::LinkId;
@@ -26,15 +27,15 @@ const RESETS: Rate = Rate { per_second: 10_000, burst: 4_000 };
 const RESETS_TO_ONE: Rate = Rate { per_second: 1_000, burst: 1_000 };
 
 /// The limits of what the engine says in its own name.
-#[derive(Debug)]
-pub(super) struct Answers {
+#[derive(Debug, Clone)]
+pub(super) struct AnswerLimits {
     errors: Limiter,
     too_big: Limiter,
     resets: Limiter,
 }
 
-impl Answers {
-    pub(super) fn new(mut random: SplitMix64, now: Instant) -> Self {
+impl AnswerLimits {
+    pub(super) fn new(random: &mut SplitMix64, now: Instant) -> Self {
         let mut limiter = |rate, to_one| Limiter::new(rate, to_one, random.next_u64(), now);
         Self {
             errors: limiter(ERRORS, ERRORS_TO_ONE),
@@ -73,11 +74,11 @@ impl From<IcmpError> for ErrorKind {
     }
 }
 
-impl Controller {
+impl Links {
     /// Tells the sender of `frame`, which came by `link`, what went wrong: from the link's own address, to the station that
     /// sent it there (the firewall that brought it, not one that a hash would choose).
-    pub(super) fn icmp_error(&mut self, kind: ErrorKind, link: LinkId, frame: &[u8], now: Instant) {
-        self.icmp_error_from(None, kind, link, frame, now);
+    pub(super) fn icmp_error(&mut self, kind: ErrorKind, link: LinkId, frame: &[u8], now: Instant, out: &mut Out) {
+        self.icmp_error_from(None, kind, link, frame, now, out);
     }
 
     /// The same in the name of `source`, if that is given: a virtual address.
@@ -88,41 +89,42 @@ impl Controller {
         link: LinkId,
         frame: &[u8],
         now: Instant,
+        out: &mut Out,
     ) {
         let family = match frame.get(12..14) {
             Some([0x08, 0x00]) => Family::V4,
             Some([0x86, 0xdd]) => Family::V6,
             _ => {
-                self.tallies.add(Tally::ErrorsForbidden);
+                out.count(Tally::ErrorsForbidden);
                 return;
             }
         };
         let Some(source) = source.or_else(|| self.error_source(link, family)) else {
-            self.tallies.add(Tally::NoAddress);
+            out.count(Tally::NoAddress);
             return;
         };
         if self.is_to_broadcast(link, frame, family) {
-            self.tallies.add(Tally::ErrorsForbidden);
+            out.count(Tally::ErrorsForbidden);
             return;
         }
-        let mac = self.links[link.index()].mac;
+        let mac = self.states[link.index()].mac;
         let Ok(error) = icmp::error(kind, frame, source, mac) else {
-            self.tallies.add(Tally::ErrorsForbidden);
+            out.count(Tally::ErrorsForbidden);
             return;
         };
-        let allowed = self.answers.allow_error(kind, destination_of(&error, family), now);
+        let allowed = self.limits.allow_error(kind, destination_of(&error, family), now);
         if !allowed {
-            self.tallies.add(Tally::ErrorsLimited);
+            out.count(Tally::ErrorsLimited);
             return;
         }
-        self.tallies.add(Tally::ErrorsSent);
-        self.send(link, error);
+        out.count(Tally::ErrorsSent);
+        self.send(link, error, out);
     }
 
     /// The ingress link's first address of the family; a link without one borrows another link's (RFC 1812 section 4.3.2.4).
     fn error_source(&self, link: LinkId, family: Family) -> Option<IpAddr> {
-        let own = std::iter::once(&self.links[link.index()]);
-        let all = own.chain(&self.links).flat_map(|link| &link.addresses).map(ipnet::IpNet::addr);
+        let own = std::iter::once(&self.states[link.index()]);
+        let all = own.chain(&self.states).flat_map(|link| &link.addresses).map(ipnet::IpNet::addr);
         let of_family = all.filter(|address| Family::of(*address) == family);
         let is_global = |address: &IpAddr| match address {
             IpAddr::V4(_) => true,
@@ -138,7 +140,7 @@ impl Controller {
         }
         let Some(octets) = frame.get(30..34).and_then(|octets| <[u8; 4]>::try_from(octets).ok()) else { return false };
         let destination = IpAddr::from(octets);
-        let mut subnets = self.links[link.index()].addresses.iter();
+        let mut subnets = self.states[link.index()].addresses.iter();
         subnets.any(|subnet| subnet.prefix_len() < 31 && subnet.broadcast() == destination)
     }
 }

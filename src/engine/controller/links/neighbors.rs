@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::Controller;
-use super::exchange::NEXT_HOP_SILENT;
-use super::tally::Tally;
+use super::super::out::{Notice, Out};
+use super::super::tally::Tally;
+use super::Links;
 use crate::config::RouteTarget;
 use crate::engine::route::Target;
 use crate::engine::verdict::{Punt, Transmit};
@@ -25,7 +25,7 @@ const ETHERTYPE_ARP: [u8; 2] = [0x08, 0x06];
 
 /// A frame that waits for its neighbour: complete but for the destination's hardware address.
 #[derive(Debug, Clone)]
-pub(super) struct Waiting {
+pub(in super::super) struct Waiting {
     /// By which link it is to leave.
     pub(super) link: LinkId,
     pub(super) vlan: Option<VlanTag>,
@@ -35,11 +35,11 @@ pub(super) struct Waiting {
     pub(super) back: Option<(LinkId, MacAddr)>,
     /// What it was before a service changed it.
     pub(super) original: Option<Vec<u8>>,
-    /// The exchange that it belongs to, if the engine made it.
+    /// The request of an operator that it belongs to, if there is one.
     pub(super) request: Option<u64>,
 }
 
-impl Controller {
+impl Links {
     /// Firewalls, gateways, and servers on a link are resolved for ever: a check never waits for a neighbour that is there. A
     /// firewall keeps its last hardware address while it does not answer, since its paths are judged by probes.
     pub(super) fn keep_configured_neighbors(&mut self, now: Instant) {
@@ -65,60 +65,68 @@ impl Controller {
         self.neighbors.keep_only(&wanted, now);
     }
 
-    /// ARP, neighbour discovery, or another link-local matter.
-    pub(super) fn neighbor_frame(&mut self, punt: &Punt, now: Instant) {
+    /// A packet waits for its next hop; `sender` sent it to the engine.
+    pub(super) fn wait_for(&mut self, neighbor: Key, sender: MacAddr, punt: Punt, now: Instant) {
+        let (back, source) = (Some((punt.link, sender)), source_of(&punt));
+        let Punt { vlan, offload, bytes, original, .. } = punt;
+        let waiting = Waiting { link: neighbor.0, vlan, offload, bytes, back, original, request: None };
+        self.neighbors.park(neighbor, source, waiting, now);
+    }
+
+    /// Takes a frame of ARP, of neighbour discovery, or of another protocol that stays on the link.
+    pub(super) fn neighbor_frame(&mut self, punt: &Punt, now: Instant, out: &mut Out) {
         if punt.bytes.get(12..ETHERNET_LEN) == Some(&ETHERTYPE_ARP) {
             match Arp::parse(&punt.bytes) {
-                Ok(arp) => self.arp(punt.link, &arp, now),
-                Err(_) => self.tallies.add(Tally::InvalidArp),
+                Ok(arp) => self.arp(punt.link, &arp, now, out),
+                Err(_) => out.count(Tally::InvalidArp),
             }
             return;
         }
         match Ndp::parse(&punt.bytes) {
             Ok(Ndp::Solicitation { source, target, source_mac }) => {
                 let sender = source_mac.unwrap_or_else(|| sender_of(&punt.bytes));
-                self.solicitation(punt.link, source, target, source_mac, sender, now);
+                self.solicitation(punt.link, source, target, source_mac, sender, now, out);
             }
             Ok(Ndp::Advertisement { target, target_mac, solicited, overrides }) => {
-                self.advertisement(punt.link, target, target_mac, solicited, overrides, now);
+                self.advertisement(punt.link, target, target_mac, solicited, overrides, now, out);
             }
-            Err(ndp::InvalidNdp::Kind) if mld::is_query(&punt.bytes) => self.report_groups(punt.link),
-            Err(ndp::InvalidNdp::Kind) => self.tallies.add(Tally::Ignored),
-            Err(_) => self.tallies.add(Tally::InvalidNdp),
+            Err(ndp::InvalidNdp::Kind) if mld::is_query(&punt.bytes) => self.report_groups(punt.link, out),
+            Err(ndp::InvalidNdp::Kind) => out.count(Tally::Ignored),
+            Err(_) => out.count(Tally::InvalidNdp),
         }
     }
 
-    /// Does what the table wants.
-    pub(super) fn run_neighbor_actions(&mut self, now: Instant) {
+    /// Does what the neighbour table wants.
+    pub(in super::super) fn settle(&mut self, now: Instant, out: &mut Out) {
         while let Some(action) = self.neighbors.poll_action() {
             match action {
-                Action::Ask { key, known } => self.ask(key, known),
-                Action::Send { mac, frame } => self.release(mac, frame, now),
-                Action::Unreachable { frame } => self.unreachable(&frame, now),
-                Action::Moved { key, from, to } => self.tell_moved(key, from, to),
-                Action::Stayed { key, at, claimed } => self.tell_stayed(key, at, claimed, now),
+                Action::Ask { key, known } => self.ask(key, known, out),
+                Action::Send { mac, frame } => self.release(mac, frame, out),
+                Action::Unreachable { frame } => self.unreachable(&frame, now, out),
+                Action::Moved { key, from, to } => self.tell_moved(key, from, to, out),
+                Action::Stayed { key, at, claimed } => self.tell_stayed(key, at, claimed, now, out),
             }
         }
         if self.neighbors.take_changed() {
-            self.publish = true;
-            self.judge = true;
+            out.publish();
+            out.notify(Notice::NeighborsChanged);
         }
     }
 
-    fn arp(&mut self, link: LinkId, arp: &Arp, now: Instant) {
-        let state = &self.links[link.index()];
+    fn arp(&mut self, link: LinkId, arp: &Arp, now: Instant, out: &mut Out) {
+        let state = &self.states[link.index()];
         let sender = IpAddr::V4(arp.sender);
         let to_us = state.has(IpAddr::V4(arp.target));
         let mac = state.mac;
         if !arp.is_probe() {
             if state.has(sender) {
                 if arp.sender_mac != mac {
-                    self.conflict(link, sender, arp.sender_mac, now);
+                    self.conflict(link, sender, arp.sender_mac, now, out);
                 }
                 return;
             }
             if !state.is_on_link(sender) && self.neighbors.state((link, sender)).is_none() {
-                self.tallies.add(Tally::OffLink);
+                out.count(Tally::OffLink);
                 return;
             }
             let heard = match arp.operation {
@@ -129,7 +137,7 @@ impl Controller {
             self.neighbors.heard((link, sender), arp.sender_mac, heard, now);
         }
         if to_us && arp.operation == Operation::Request {
-            self.send(link, arp::reply(mac, arp));
+            self.send(link, arp::reply(mac, arp), out);
         }
     }
 
@@ -141,19 +149,20 @@ impl Controller {
         source_mac: Option<MacAddr>,
         sender: MacAddr,
         now: Instant,
+        out: &mut Out,
     ) {
-        let state = &self.links[link.index()];
+        let state = &self.states[link.index()];
         let to_us = state.has(IpAddr::V6(target));
         let mac = state.mac;
         if !source.is_unspecified() {
             if state.has(IpAddr::V6(source)) {
                 if sender != mac {
-                    self.conflict(link, IpAddr::V6(source), sender, now);
+                    self.conflict(link, IpAddr::V6(source), sender, now, out);
                 }
                 return;
             }
             if !state.is_on_link(IpAddr::V6(source)) {
-                self.tallies.add(Tally::OffLink);
+                out.count(Tally::OffLink);
                 return;
             }
             let heard = if to_us { Heard::Question } else { Heard::Announcement };
@@ -162,7 +171,7 @@ impl Controller {
             }
         }
         if to_us && !sender.is_group() && !sender.is_zero() {
-            self.send(link, ndp::advertisement(mac, target, source, sender));
+            self.send(link, ndp::advertisement(mac, target, source, sender), out);
         }
     }
 
@@ -174,12 +183,13 @@ impl Controller {
         solicited: bool,
         overrides: bool,
         now: Instant,
+        out: &mut Out,
     ) {
         let key = (link, IpAddr::V6(target));
-        let state = &self.links[link.index()];
+        let state = &self.states[link.index()];
         if state.has(key.1) {
             if let Some(mac) = target_mac.filter(|mac| *mac != state.mac) {
-                self.conflict(link, key.1, mac, now);
+                self.conflict(link, key.1, mac, now, out);
             }
             return;
         }
@@ -194,15 +204,15 @@ impl Controller {
         self.neighbors.heard(key, mac, heard, now);
     }
 
-    fn report_groups(&mut self, link: LinkId) {
-        let state = &self.links[link.index()];
+    fn report_groups(&mut self, link: LinkId, out: &mut Out) {
+        let state = &self.states[link.index()];
         let groups = self.solicited_groups(link);
         let frame = mld::report(state.mac, state.link_local(), &groups, Report::Asked);
-        self.send(link, frame);
+        self.send(link, frame, out);
     }
 
-    fn ask(&mut self, (link, address): Key, known: Option<MacAddr>) {
-        let state = &self.links[link.index()];
+    fn ask(&mut self, (link, address): Key, known: Option<MacAddr>, out: &mut Out) {
+        let state = &self.states[link.index()];
         if !state.up {
             return;
         }
@@ -214,35 +224,36 @@ impl Controller {
             (IpAddr::V6(target), Some(IpAddr::V6(source))) => ndp::solicitation(mac, source, target, known),
             (IpAddr::V6(target), _) => ndp::solicitation(mac, state.link_local(), target, known),
         };
-        self.send(link, frame);
+        self.send(link, frame, out);
     }
 
-    fn release(&mut self, mac: MacAddr, mut frame: Waiting, now: Instant) {
+    /// The neighbour that a frame waited for has this hardware address.
+    fn release(&mut self, mac: MacAddr, mut frame: Waiting, out: &mut Out) {
         let Some(destination) = frame.bytes.get_mut(..6) else { return };
         destination.copy_from_slice(&mac.0);
         if let Some(request) = frame.request {
-            self.note_resolved(request, mac, now);
+            out.notify(Notice::NextHopFound { request, mac });
         }
-        let link = frame.link;
-        self.tallies.add(Tally::FramesSent);
-        self.transmits.push_back(Transmit { link, vlan: frame.vlan, offload: frame.offload, bytes: frame.bytes });
+        let Waiting { link, vlan, offload, bytes, .. } = frame;
+        out.transmit(Transmit { link, vlan, offload, bytes });
     }
 
-    fn unreachable(&mut self, frame: &Waiting, now: Instant) {
+    /// The neighbour that a frame waited for does not answer.
+    fn unreachable(&mut self, frame: &Waiting, now: Instant, out: &mut Out) {
         if let Some(request) = frame.request {
-            self.end_exchange(request, false, Some(NEXT_HOP_SILENT.to_owned()), None);
+            out.notify(Notice::NextHopSilent { request });
         }
         let Some((link, sender)) = frame.back else { return };
         let mut bytes = frame.original.as_ref().unwrap_or(&frame.bytes).clone();
         let Some(macs) = bytes.get_mut(..12) else { return };
-        macs[..6].copy_from_slice(&self.links[link.index()].mac.0);
+        macs[..6].copy_from_slice(&self.states[link.index()].mac.0);
         macs[6..].copy_from_slice(&sender.0);
-        self.icmp_error(ErrorKind::HostUnreachable, link, &bytes, now);
+        self.icmp_error(ErrorKind::HostUnreachable, link, &bytes, now, out);
     }
 }
 
 /// Who asks for a neighbour: the sender of the packet as it came.
-pub(super) fn source_of(punt: &Punt) -> Source {
+fn source_of(punt: &Punt) -> Source {
     let bytes = punt.original.as_ref().unwrap_or(&punt.bytes);
     let address = match bytes.get(12..ETHERNET_LEN) {
         Some([0x08, 0x00]) => {

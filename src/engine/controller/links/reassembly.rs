@@ -43,7 +43,7 @@ struct Key {
     id: u32,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Datagram {
     key: Key,
     started: Instant,
@@ -56,7 +56,7 @@ struct Datagram {
 }
 
 /// Datagrams that wait for their missing fragments, oldest first.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Reassembly {
     datagrams: VecDeque<Datagram>,
     bytes: usize,

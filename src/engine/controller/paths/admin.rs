@@ -28,9 +28,9 @@ impl Controller {
             self.liveness.set_admin(firewall, after);
             self.tell_first(firewall);
             self.judge = true;
-            let subject = self.firewall_name(firewall);
+            let subject = self.config.firewall_name(firewall);
             let (from, to) = (Some(admin_name(before)), Some(admin_name(after)));
-            self.change("admin", &subject, from, to, order.reason.as_deref(), order.by.as_deref());
+            self.out.change("admin", &subject, from, to, order.reason.as_deref(), order.by.as_deref());
         }
         Ok(())
     }
@@ -57,7 +57,7 @@ impl Controller {
         let set = self.overrides.iter().enumerate().filter_map(|(index, set)| Some((index, set.as_ref()?)));
         let views = set.map(|(index, set)| OverrideView {
             kind: "firewall".to_owned(),
-            subject: self.firewall_name(index.into()),
+            subject: self.config.firewall_name(index.into()),
             admin: Some(set.admin),
             weight: None,
             reason: set.order.reason.clone(),
@@ -83,7 +83,7 @@ impl Controller {
     }
 
     fn unknown_firewall(&self, group: Option<&str>, name: &str) -> UnknownName {
-        let known: Vec<String> = self.config.firewall_ids().map(|id| self.firewall_name(id)).collect();
+        let known: Vec<String> = self.config.firewall_ids().map(|id| self.config.firewall_name(id)).collect();
         let wanted = group.map_or_else(|| name.to_owned(), |group| format!("{group}/{name}"));
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
         UnknownName(format!("no firewall {wanted}; there is {known}"))

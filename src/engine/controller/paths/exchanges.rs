@@ -2,8 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::neighbors::Waiting;
-use super::{Controller, Event, UnknownName};
+use super::{Controller, UnknownName};
 use crate::config::CheckKind;
 use crate::engine::route::Target;
 use crate::engine::view::{ExchangeStep, ExchangeView};
@@ -11,15 +10,12 @@ use crate::flow::{Endpoint, FlowKey};
 use crate::health::prober::{Prober, TcpAnswer};
 use crate::health::{Check, monitor};
 use crate::id::{FirewallId, LinkId};
-use crate::neighbor::Source;
 use crate::path::rendezvous;
 use crate::time::{Duration, Instant};
 use crate::wire::emit::{Macs, Pair};
 use crate::wire::frame::{Tuple, protocol};
 use crate::wire::icmp::Echo;
-use crate::wire::offload::Offload;
 use crate::wire::tcp::Segment;
-use crate::wire::vlan::VlanTag;
 use crate::wire::{Family, MacAddr};
 
 /// How long an answer is waited for.
@@ -27,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Exchanges at once; who asks for more is told to wait.
 const EXCHANGES_MAX: usize = 256;
 /// Why a ping failed that never left.
-pub(super) const NEXT_HOP_SILENT: &str = "the next hop does not answer ARP or ND";
+const NEXT_HOP_SILENT: &str = "the next hop does not answer ARP or ND";
 const PING_DATA: &[u8] = b"ping by fwlb, the firewall load balancer";
 
 /// A question that waits for its answer.
@@ -78,18 +74,18 @@ impl Controller {
         }
         let ident = self.random.next_u64() as u16;
         let (link, next_hop, through) = self.ping_way(address, link, firewall, ident)?;
-        let Some(source) = self.probe_source(link, address) else {
+        let Some(source) = self.links.source(link, address) else {
             let name = &self.config.links[link.index()].name;
             let family = super::judgement::family_name(Family::of(address));
             return Err(UnknownName(format!("link {name} has no {family} address to ping from")));
         };
         let check = ping_check();
         let subject = match through {
-            Some(firewall) => format!("{address} through {}", self.firewall_name(firewall)),
+            Some(firewall) => format!("{address} through {}", self.config.firewall_name(firewall)),
             None => format!("{address} on {}", self.config.links[link.index()].name),
         };
         let request = self.open_exchange(subject, address, through, ident, &check, now);
-        let macs = Macs { source: self.links[link.index()].mac, destination: MacAddr::default() };
+        let macs = Macs { source: self.links.state(link).mac, destination: MacAddr::default() };
         let Some(pair) = Pair::new(source, address) else { return Ok(request) };
         let Some(exchange) = self.exchanges.iter_mut().find(|exchange| exchange.request == request) else {
             return Ok(request);
@@ -98,21 +94,12 @@ impl Controller {
             return Ok(request);
         };
         exchange.unsent = Some(format!("ICMP echo request {source} > {address}, next hop {next_hop}"));
-        let waiting = Waiting {
-            link,
-            vlan: self.config.links[link.index()].vlan.map(VlanTag::new),
-            offload: Offload::NONE,
-            bytes,
-            back: None,
-            original: None,
-            request: Some(request),
-        };
-        if !self.links[link.index()].up {
+        if !self.links.state(link).up {
             let reason = format!("link {} is down", self.config.links[link.index()].name);
             self.end_exchange(request, false, Some(reason), None);
             return Ok(request);
         }
-        self.neighbors.park((link, next_hop), Source::ENGINE, waiting, now);
+        self.links.send_to((link, next_hop), bytes, Some(request), now);
         Ok(request)
     }
 
@@ -122,6 +109,11 @@ impl Controller {
         if let Some(what) = exchange.unsent.take() {
             exchange.note("sent", format!("{what} at {mac}"), now);
         }
+    }
+
+    /// The next hop of an exchange does not answer.
+    pub(super) fn next_hop_silent(&mut self, request: u64) {
+        self.end_exchange(request, false, Some(NEXT_HOP_SILENT.to_owned()), None);
     }
 
     pub(super) fn exchange_echo(
@@ -176,7 +168,7 @@ impl Controller {
             self.end_exchange(request, false, Some(reason), Some(rtt));
         }
         for frame in frames.into_iter().flatten() {
-            self.send(link, frame);
+            self.links.send(link, frame, &mut self.out);
         }
         matched || refused.is_some()
     }
@@ -231,7 +223,7 @@ impl Controller {
             rtt_us: rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
             steps,
         };
-        self.events.push_back(Event::Exchange { request, result });
+        self.out.answer(request, result);
     }
 
     fn start_probe(&mut self, index: usize, now: Instant) -> u64 {
@@ -255,9 +247,10 @@ impl Controller {
             self.end_exchange(request, ok, Some(reason), None);
             return request;
         }
-        let Some(way) = self.way(link, next_hop, destination).filter(|_| self.links[link.index()].up) else {
+        let Some(way) = self.links.addresses_to(link, next_hop, destination).filter(|_| self.links.state(link).up)
+        else {
             let name = &self.config.links[link.index()].name;
-            let reason = if self.links[link.index()].up {
+            let reason = if self.links.state(link).up {
                 format!("{next_hop} does not answer ARP or ND on {name}")
             } else {
                 format!("link {name} is down")
@@ -273,7 +266,7 @@ impl Controller {
         let what = format!("{} {} > {destination} to {}", kind_name(check.kind), way.1.source(), way.0.destination);
         if let Some(frame) = exchange.prober.launch(payload, Some(way), random, now) {
             exchange.note("sent", what, now);
-            self.send(link, frame);
+            self.links.send(link, frame, &mut self.out);
         }
         request
     }
@@ -287,13 +280,13 @@ impl Controller {
         check: &Check,
         now: Instant,
     ) -> u64 {
-        self.requests += 1;
+        let request = self.out.new_request();
         if self.exchanges.len() >= EXCHANGES_MAX {
             let oldest = self.exchanges[0].request;
             self.end_exchange(oldest, false, Some("too many exchanges at once".to_owned()), None);
         }
         self.exchanges.push(Exchange {
-            request: self.requests,
+            request,
             subject,
             started: now,
             deadline: now + PATIENCE,
@@ -304,7 +297,7 @@ impl Controller {
             ident,
             prober: Prober::new(check, ident, now),
         });
-        self.requests
+        request
     }
 
     fn exchange_answered(
@@ -328,7 +321,7 @@ impl Controller {
         }
         let Some((request, rtt, expected)) = answered else { return false };
         let straight = expected.is_none() || expected == firewall;
-        let through = firewall.map_or_else(|| "no firewall".to_owned(), |firewall| self.firewall_name(firewall));
+        let through = firewall.map_or_else(|| "no firewall".to_owned(), |firewall| self.config.firewall_name(firewall));
         let reason = (!straight).then(|| format!("the answer came back through {through}"));
         self.end_exchange(request, straight, reason, Some(rtt));
         true
@@ -346,15 +339,15 @@ impl Controller {
             return self.through(id, family);
         }
         if let Some(link) = link {
-            if self.links[link.index()].is_on_link(address) {
+            if self.links.state(link).is_on_link(address) {
                 return Ok((link, address, None));
             }
-            return match self.routes.lookup(address) {
+            return match self.links.route(address) {
                 Some(Target::Via(next_hop)) if next_hop.link == link => Ok((link, next_hop.address, None)),
                 Some(Target::Connected(_) | Target::Via(_) | Target::Group { .. }) | None => Ok((link, address, None)),
             };
         }
-        match self.routes.lookup(address) {
+        match self.links.route(address) {
             Some(Target::Connected(link)) => Ok((link, address, None)),
             Some(Target::Via(next_hop)) => Ok((next_hop.link, next_hop.address, None)),
             Some(Target::Group { set, preferred, .. }) => {
@@ -362,7 +355,7 @@ impl Controller {
                 let group = &self.groups[set.group.index()];
                 let end = |address| Endpoint { address, port: ident };
                 let link = group.members.first().map(|member| self.config.firewalls[member.id.index()].link);
-                let source = link.and_then(|link| self.probe_source(link, address)).unwrap_or(address);
+                let source = link.and_then(|link| self.links.source(link, address)).unwrap_or(address);
                 let flow = FlowKey { protocol: protocol::icmp(family), source: end(source), destination: end(address) };
                 let preferred = preferred.filter(|id| {
                     group.members.iter().position(|member| member.id == *id).is_some_and(|slot| set.is_up(slot))
@@ -383,7 +376,7 @@ impl Controller {
         let next_hop = firewall.addresses.iter().copied().find(|address| Family::of(*address) == family);
         let missing = || {
             let family = super::judgement::family_name(family);
-            UnknownName(format!("firewall {} has no {family} address", self.firewall_name(id)))
+            UnknownName(format!("firewall {} has no {family} address", self.config.firewall_name(id)))
         };
         Ok((firewall.link, next_hop.ok_or_else(missing)?, Some(id)))
     }

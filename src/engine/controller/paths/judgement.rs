@@ -103,12 +103,12 @@ impl Controller {
         if self.config.groups[group.index()].check.kind != CheckKind::None {
             return;
         }
-        let up = match self.neighbors.state((path.link, path.next_hop)) {
+        let up = match self.links.neighbors().state((path.link, path.next_hop)) {
             Some(neighbor::State::Reachable | neighbor::State::Stale | neighbor::State::Probe) => {
-                self.links[path.link.index()].up
+                self.links.state(path.link).up
             }
             // Asked by everybody's address after it stopped answering: the last verdict holds until it has failed.
-            Some(neighbor::State::Incomplete) if self.links[path.link.index()].up => return,
+            Some(neighbor::State::Incomplete) if self.links.state(path.link).up => return,
             Some(neighbor::State::Incomplete | neighbor::State::Failed) | None => false,
         };
         let monitor = &mut self.paths[index].monitor;
@@ -122,8 +122,8 @@ impl Controller {
     fn judged(&mut self, change: Change, now: Instant) {
         match change {
             Change::Firewall { firewall, from, to, reason } => {
-                let (subject, reason) = (self.firewall_name(firewall), self.firewall_reason(firewall, reason));
-                self.change(
+                let (subject, reason) = (self.config.firewall_name(firewall), self.firewall_reason(firewall, reason));
+                self.out.change(
                     "firewall",
                     &subject,
                     Some(firewall_state(from)),
@@ -134,13 +134,13 @@ impl Controller {
             }
             Change::Peer { peer, from, to } => self.peer_changed(peer, from, to),
             // A firewall that died waits for no pause between publications of servers.
-            Change::Set(_) => (self.publish, self.publish_from) = (true, now),
+            Change::Set(_) => self.out.publish_at_once(),
             Change::BelowMin { set, below } => self.below_min_changed(set, below, now),
         }
     }
 
     fn peer_changed(&mut self, peer: PeerId, from: PeerState, to: PeerState) {
-        let subject = self.peer_name(peer);
+        let subject = self.config.peer_name(peer);
         let is_cut_off = self.liveness.peer(peer).is_some_and(|peer| peer.reason == Reason::Link);
         let reason = match to {
             PeerState::Up => "a path is up",
@@ -150,18 +150,18 @@ impl Controller {
             PeerState::Lost => PEER_LOST,
             PeerState::Down => "no path is up",
         };
-        self.change("peer", &subject, Some(peer_state(from)), Some(peer_state(to)), Some(reason), None);
+        self.out.change("peer", &subject, Some(peer_state(from)), Some(peer_state(to)), Some(reason), None);
     }
 
     /// A peer is lost, as far as the engine can tell: without links of its own it cannot, which other alarms say.
     fn alarm_about(&mut self, peer: PeerId, now: Instant) {
         let status = self.liveness.peer(peer);
         let is_lost = status.is_some_and(|peer| peer.state == PeerState::Lost && peer.reason != Reason::Link);
-        let alarm = Alarm { kind: "peer_lost", subject: self.peer_name(peer) };
+        let alarm = Alarm { kind: "peer_lost", subject: self.config.peer_name(peer) };
         if is_lost {
-            self.raise_alarm(alarm, PEER_LOST.to_owned(), now);
+            self.out.raise_alarm(alarm, PEER_LOST.to_owned(), now);
         } else {
-            self.clear_alarm(&alarm, now);
+            self.out.clear_alarm(&alarm, now);
         }
     }
 
@@ -180,16 +180,10 @@ impl Controller {
         if below {
             let up = self.liveness.sets()[set.index()].up.count_ones();
             let reason = format!("{up} firewalls are live, min-up is {}", group.min_up);
-            self.raise_alarm(alarm, reason, now);
+            self.out.raise_alarm(alarm, reason, now);
         } else {
-            self.clear_alarm(&alarm, now);
+            self.out.clear_alarm(&alarm, now);
         }
-    }
-
-    /// `perimeter/inner`.
-    pub(super) fn peer_name(&self, peer: PeerId) -> String {
-        let peer = &self.config.peers[peer.index()];
-        format!("{}/{}", self.config.groups[peer.group.index()].name, peer.name)
     }
 
     /// Why, in words; `None` if all is well. What was commanded has words of its own: [`Controller::firewall_reason`].
@@ -214,7 +208,7 @@ impl Controller {
     /// The paths that are judged, for tests and views.
     pub(super) fn path_subject(&self, key: PathKey) -> String {
         let peer = &self.config.peers[key.peer.index()].name;
-        format!("{} to {peer} {}", self.firewall_name(key.firewall), family_name(key.family))
+        format!("{} to {peer} {}", self.config.firewall_name(key.firewall), family_name(key.family))
     }
 }
 

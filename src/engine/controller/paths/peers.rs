@@ -142,7 +142,7 @@ impl Controller {
     /// A probe of a peer that came through `firewall` from `source`: it is answered in any case, and believed if it is
     /// authentic and new.
     pub(super) fn probe_heard(&mut self, firewall: FirewallId, source: IpAddr, payload: &[u8], now: Instant) {
-        self.tallies.add(Tally::ProbesReceived);
+        self.out.count(Tally::ProbesReceived);
         let group_id = self.config.firewalls[firewall.index()].group;
         let seed = self.config.groups[group_id.index()].seed;
         match Probe::decode(payload, |bytes| seed.digest(bytes)) {
@@ -152,7 +152,7 @@ impl Controller {
                 }
             }
             Err(InvalidProbe::Unauthentic) => {
-                self.tallies.add(Tally::ProbesUnauthentic);
+                self.out.count(Tally::ProbesUnauthentic);
                 let Some(peer) = self.sender(group_id, source, None) else { return };
                 let authentic = self.peers[peer.index()].authentic;
                 if authentic.is_none_or(|last| now.since(last) >= AUTHENTIC_LIFE) {
@@ -160,7 +160,7 @@ impl Controller {
                 }
             }
             Err(InvalidProbe::Foreign | InvalidProbe::Version(_) | InvalidProbe::Malformed) => {
-                self.tallies.add(Tally::ProbesUnauthentic);
+                self.out.count(Tally::ProbesUnauthentic);
             }
         }
     }
@@ -168,7 +168,7 @@ impl Controller {
     fn believe(&mut self, group: GroupId, peer: PeerId, family: Family, probe: &Probe, now: Instant) {
         let record = &mut self.peers[peer.index()];
         if !record.is_news(probe, family) {
-            self.tallies.add(Tally::ProbesReplayed);
+            self.out.count(Tally::ProbesReplayed);
             return;
         }
         record.authentic = Some(now);
@@ -236,10 +236,10 @@ impl Controller {
         if before == state {
             return;
         }
-        let alarm = Alarm { kind: "digest_differs", subject: self.peer_name(peer) };
+        let alarm = Alarm { kind: "digest_differs", subject: self.config.peer_name(peer) };
         match state {
-            DigestState::Differs => self.raise_alarm(alarm, reason.to_owned(), now),
-            DigestState::Same | DigestState::Unknown => self.clear_alarm(&alarm, now),
+            DigestState::Differs => self.out.raise_alarm(alarm, reason.to_owned(), now),
+            DigestState::Same | DigestState::Unknown => self.out.clear_alarm(&alarm, now),
         }
     }
 }

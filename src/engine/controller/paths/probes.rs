@@ -166,14 +166,14 @@ impl Controller {
     /// Asks the firewalls whose paths fail, and notes who does not answer.
     pub(super) fn keep_vigils(&mut self, now: Instant) {
         let failing = self.paths.iter().filter(|path| path.monitor.is_failing());
-        let failing = failing.filter(|path| self.links[path.link.index()].up && self.is_probed(path.key.firewall));
+        let failing = failing.filter(|path| self.links.state(path.link).up && self.is_probed(path.key.firewall));
         let failing: BTreeMap<_, _> =
             failing.map(|path| ((path.key.firewall, path.key.family), (path.link, path.next_hop))).collect();
         let over = self.vigils.keys().filter(|key| !failing.contains_key(key)).copied();
         for key in over.collect::<Vec<_>>() {
             self.vigils.remove(&key);
             let link = self.config.firewalls[key.0.index()].link;
-            if self.links[link.index()].up {
+            if self.links.state(link).up {
                 self.liveness.neighbor(key.0, key.1, true);
                 self.judge = true;
             }
@@ -189,7 +189,7 @@ impl Controller {
     fn hold_vigil(&mut self, key: (FirewallId, Family), neighbor: (LinkId, IpAddr), now: Instant) {
         let group = self.config.firewalls[key.0.index()].group;
         let check = &self.config.groups[group.index()].check;
-        let answered = self.neighbors.answered(neighbor);
+        let answered = self.links.neighbors().answered(neighbor);
         let Some(vigil) = self.vigils.get_mut(&key) else { return };
         if let Some(answered) = answered.filter(|answered| *answered > vigil.since) {
             (vigil.since, vigil.asked) = (answered, 0);
@@ -203,7 +203,7 @@ impl Controller {
         vigil.next = now + if vigil.asked < VIGIL_EAGER { check.interval } else { Duration::from_secs(1) };
         // In turns to the known station and to everybody, who may have taken the address over.
         let everybody = vigil.asked.is_multiple_of(2);
-        self.neighbors.ask(neighbor, everybody);
+        self.links.ask_for(neighbor, everybody);
     }
 
     /// An echo reply that came through `firewall`.
@@ -246,7 +246,7 @@ impl Controller {
             }
         });
         for frame in frames.into_iter().flatten() {
-            self.send(link, frame);
+            self.links.send(link, frame, &mut self.out);
         }
         matched
     }
@@ -278,39 +278,12 @@ impl Controller {
         let payload = self.probe_payload(self.paths[index].key);
         let random = self.random.next_u64();
         let path = &self.paths[index];
-        let (link, way) = (path.link, self.way(path.link, path.next_hop, path.destination));
+        let (link, way) = (path.link, self.links.addresses_to(path.link, path.next_hop, path.destination));
         let path = &mut self.paths[index];
         if let Some(frame) = path.prober.launch(payload, way, random, now) {
-            self.tallies.add(Tally::ProbesSent);
-            self.send(link, frame);
+            self.out.count(Tally::ProbesSent);
+            self.links.send(link, frame, &mut self.out);
         }
-    }
-
-    /// Addresses for a frame to `destination` by `next_hop`; `None` while that is not resolved.
-    pub(super) fn way(&self, link: LinkId, next_hop: IpAddr, destination: IpAddr) -> Option<(Macs, Pair)> {
-        let state = &self.links[link.index()];
-        let macs = Macs { source: state.mac, destination: self.neighbors.mac((link, next_hop))? };
-        Some((macs, Pair::new(self.probe_source(link, destination)?, destination)?))
-    }
-
-    /// Probes leave from the link's first address of the family: the same for every firewall on the link, so that the peer
-    /// and the firewalls' rules see one source.
-    pub(super) fn probe_source(&self, link: LinkId, destination: IpAddr) -> Option<IpAddr> {
-        let state = &self.links[link.index()];
-        if matches!(destination, IpAddr::V6(address) if address.is_unicast_link_local()) {
-            return Some(state.link_local().into());
-        }
-        let family = Family::of(destination);
-        state.addresses.iter().map(ipnet::IpNet::addr).find(|address| Family::of(*address) == family)
-    }
-
-    /// An address of the engine that anybody can answer to.
-    pub(super) fn any_source(&self, family: Family) -> Option<IpAddr> {
-        let mut all = self.links.iter().flat_map(|link| &link.addresses).map(ipnet::IpNet::addr);
-        all.find(|address| match address {
-            IpAddr::V4(_) => family == Family::V4,
-            IpAddr::V6(address) => family == Family::V6 && !address.is_unicast_link_local(),
-        })
     }
 
     fn settle_probes(&mut self, index: usize, now: Instant) {
@@ -318,18 +291,18 @@ impl Controller {
             let outcome = match settled {
                 Settled::Counts(outcome) => outcome,
                 Settled::Excused => {
-                    self.tallies.add(Tally::ProbesExcused);
+                    self.out.count(Tally::ProbesExcused);
                     self.tell_probe(index, "excused");
                     continue;
                 }
             };
-            self.tallies.add(match outcome {
+            self.out.count(match outcome {
                 Outcome::Success => Tally::ProbesAnswered,
                 Outcome::Failure => Tally::ProbesMissed,
             });
             let path = &mut self.paths[index];
             // An answer that was under way while its link went does not bring the path back.
-            if !self.links[path.link.index()].up {
+            if !self.links.state(path.link).up {
                 continue;
             }
             if outcome == Outcome::Success {
@@ -370,20 +343,14 @@ impl Controller {
         let subject = self.path_subject(path.key);
         let reason = self.path_reason(path);
         self.paths[index].reason = (after != State::Up).then(|| reason.clone());
-        self.change("path", &subject, Some(path_state(before)), Some(path_state(after)), Some(&reason), None);
-    }
-
-    /// `link fw is down`, if it is.
-    pub(super) fn link_down(&self, link: LinkId) -> Option<String> {
-        let is_down = !self.links[link.index()].up;
-        is_down.then(|| format!("link {} is down", self.config.links[link.index()].name))
+        self.out.change("path", &subject, Some(path_state(before)), Some(path_state(after)), Some(&reason), None);
     }
 
     fn path_reason(&self, path: &Path) -> String {
         let group = self.config.firewalls[path.key.firewall.index()].group;
         let check = &self.config.groups[group.index()].check;
         if path.monitor.state() != State::Up
-            && let Some(why) = self.link_down(path.link)
+            && let Some(why) = self.links.why_down(path.link)
         {
             return why;
         }
@@ -393,7 +360,7 @@ impl Controller {
             (State::Up, CheckKind::Icmp | CheckKind::Tcp { .. } | CheckKind::Udp { .. }) => {
                 format!("{} probes in a row answered", check.rise)
             }
-            (State::Down, _) if self.neighbors.mac((path.link, path.next_hop)).is_none() => {
+            (State::Down, _) if self.links.neighbors().mac((path.link, path.next_hop)).is_none() => {
                 format!("{} does not answer ARP or ND", path.next_hop)
             }
             (State::Down, _) => format!("{} probes in a row missed", check.fall),

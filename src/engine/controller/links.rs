@@ -1,0 +1,200 @@
+//! The engine on its links: the state of its devices, its neighbours, its addresses, and what any host says in its own name.
+//!
+//! It sends the frames of the parts above it, and knows none of them: what they have to know of links and neighbours it writes
+//! as a [`Notice`](super::out::Notice). A packet that is addressed to the engine is read here ([`Arrival`]) and offered to the
+//! parts above; what none of them takes is answered as any host would (`local`).
+
+mod arrival;
+mod devices;
+mod duplicates;
+mod errors;
+mod local;
+mod neighbors;
+mod publish;
+mod reassembly;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::out::Out;
+use super::tally::Tally;
+use crate::config::Config;
+use crate::engine::route::{RouteTable, Target};
+use crate::engine::verdict::{Punt, PuntReason, Transmit};
+use crate::id::LinkId;
+use crate::neighbor::{Key, NeighborLimits, NeighborTable, Source};
+use crate::random::SplitMix64;
+use crate::time::Instant;
+use crate::wire::Family;
+use crate::wire::emit::{Macs, Pair};
+use crate::wire::fragment;
+use crate::wire::frame::{ETHERNET_LEN, Frame, Payload};
+use crate::wire::offload::Offload;
+use crate::wire::vlan::VlanTag;
+
+use devices::LinkState;
+use errors::AnswerLimits;
+use neighbors::Waiting;
+use reassembly::Reassembly;
+
+pub(super) use arrival::{Arrival, Message, read_segment};
+
+/// The links of the engine; see the module.
+#[derive(Debug, Clone)]
+pub(super) struct Links {
+    config: Arc<Config>,
+    routes: RouteTable,
+    /// By [`LinkId`].
+    states: Vec<LinkState>,
+    neighbors: NeighborTable<Waiting>,
+    limits: AnswerLimits,
+    reassembly: Reassembly,
+    random: SplitMix64,
+}
+
+impl Links {
+    /// All links are down until [`Links::handle_device`] says otherwise. `random` seeds jitter and identifiers of fragments.
+    pub(super) fn new(config: Arc<Config>, routes: RouteTable, random: u64, now: Instant) -> Self {
+        let limits = NeighborLimits { neighbors: config.limits.neighbors, pending: config.limits.pending };
+        let virtual_addresses = config.virtual_addresses();
+        let mut random = SplitMix64::new(random);
+        let mut links = Self {
+            states: config.links.iter().map(|link| LinkState::new(link, &virtual_addresses)).collect(),
+            neighbors: NeighborTable::new(limits),
+            limits: AnswerLimits::new(&mut random, now),
+            reassembly: Reassembly::default(),
+            random,
+            routes,
+            config,
+        };
+        links.keep_configured_neighbors(now);
+        links
+    }
+
+    /// Goes on under another configuration: links that stay keep their state, and neighbours that stay their addresses.
+    pub(super) fn reconfigure(&mut self, config: Arc<Config>, routes: RouteTable, now: Instant, out: &mut Out) {
+        (self.config, self.routes) = (config, routes);
+        self.adopt_links(now, out);
+        self.keep_configured_neighbors(now);
+    }
+
+    /// Takes a frame from a forwarder. Gives it back, in one piece, if it is addressed to the engine.
+    pub(super) fn handle_punt(&mut self, punt: Punt, now: Instant, out: &mut Out) -> Option<Punt> {
+        match punt.reason {
+            PuntReason::Neighbor => self.neighbor_frame(&punt, now, out),
+            PuntReason::Local => return self.whole(punt, now, out),
+            PuntReason::NeighborWait { link, next_hop, sender } => self.wait_for((link, next_hop), sender, punt, now),
+            PuntReason::IcmpError(error) => self.icmp_error(error.into(), punt.link, &punt.bytes, now, out),
+        }
+        None
+    }
+
+    /// Asks neighbours again, and announces and asks for the engine's own addresses, where that is due.
+    pub(super) fn handle_timeout(&mut self, now: Instant, out: &mut Out) {
+        self.neighbors.handle_timeout(now);
+        self.announce_links(now, out);
+        self.watch_duplicates(now, out);
+    }
+
+    /// When [`Links::handle_timeout`] is due.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let links = self.states.iter().filter_map(LinkState::poll_timeout);
+        links.chain(self.neighbors.poll_timeout()).min()
+    }
+
+    /// The state of a link.
+    pub(super) fn state(&self, link: LinkId) -> &LinkState {
+        &self.states[link.index()]
+    }
+
+    /// What is known of the neighbours.
+    pub(super) fn neighbors(&self) -> &NeighborTable<Waiting> {
+        &self.neighbors
+    }
+
+    /// Where packets to `address` go.
+    pub(super) fn route(&self, address: IpAddr) -> Option<Target> {
+        self.routes.lookup(address)
+    }
+
+    /// `link fw is down`, if it is.
+    pub(super) fn why_down(&self, link: LinkId) -> Option<String> {
+        let is_down = !self.state(link).up;
+        is_down.then(|| format!("link {} is down", self.config.links[link.index()].name))
+    }
+
+    /// The address that the engine speaks from to `destination` on a link: always the link's first of the family, so that
+    /// peers and the rules of firewalls see one source; a link-local one only to a link-local one.
+    pub(super) fn source(&self, link: LinkId, destination: IpAddr) -> Option<IpAddr> {
+        let state = self.state(link);
+        if matches!(destination, IpAddr::V6(address) if address.is_unicast_link_local()) {
+            return Some(state.link_local().into());
+        }
+        let family = Family::of(destination);
+        state.addresses.iter().map(IpNet::addr).find(|address| Family::of(*address) == family)
+    }
+
+    /// An address of the engine on any link that stations on every link can answer to.
+    pub(super) fn any_source(&self, family: Family) -> Option<IpAddr> {
+        let mut all = self.states.iter().flat_map(|link| &link.addresses).map(IpNet::addr);
+        all.find(|address| match address {
+            IpAddr::V4(_) => family == Family::V4,
+            IpAddr::V6(address) => family == Family::V6 && !address.is_unicast_link_local(),
+        })
+    }
+
+    /// The addresses of a frame to `destination` by `next_hop`; `None` while the hardware address of that is unknown.
+    pub(super) fn addresses_to(&self, link: LinkId, next_hop: IpAddr, destination: IpAddr) -> Option<(Macs, Pair)> {
+        let macs = Macs { source: self.state(link).mac, destination: self.neighbors.mac((link, next_hop))? };
+        Some((macs, Pair::new(self.source(link, destination)?, destination)?))
+    }
+
+    /// Asks for a neighbour once more: everybody on the link, or only the station that answered last.
+    pub(super) fn ask_for(&mut self, neighbor: Key, everybody: bool) {
+        self.neighbors.ask(neighbor, everybody);
+    }
+
+    /// Sends a frame of the engine's own, with the link's tag, and in fragments if it is longer than the link's MTU.
+    pub(super) fn send(&mut self, link: LinkId, bytes: Vec<u8>, out: &mut Out) {
+        if !self.state(link).up {
+            out.count(Tally::LinkDown);
+            return;
+        }
+        let vlan = self.tag(link);
+        for bytes in self.pieces(link, bytes) {
+            out.transmit(Transmit { link, vlan, offload: Offload::NONE, bytes });
+        }
+    }
+
+    /// Sends a frame of the engine's own to a neighbour, as soon as the hardware address of that is known: the one in the
+    /// frame means nothing. What becomes of a frame that belongs to a `request` of an operator is told as a
+    /// [`Notice`](super::out::Notice).
+    pub(super) fn send_to(&mut self, neighbor: Key, bytes: Vec<u8>, request: Option<u64>, now: Instant) {
+        let (link, vlan) = (neighbor.0, self.tag(neighbor.0));
+        let waiting = Waiting { link, vlan, offload: Offload::NONE, bytes, back: None, original: None, request };
+        self.neighbors.park(neighbor, Source::ENGINE, waiting, now);
+    }
+
+    fn tag(&self, link: LinkId) -> Option<VlanTag> {
+        self.config.links[link.index()].vlan.map(VlanTag::new)
+    }
+
+    /// The frame, or its fragments if the link carries only those.
+    fn pieces(&mut self, link: LinkId, mut bytes: Vec<u8>) -> Vec<Vec<u8>> {
+        let mtu = self.state(link).mtu;
+        if bytes.len() <= ETHERNET_LEN + usize::from(mtu) {
+            return vec![bytes];
+        }
+        let pieces = match Frame::parse(&mut bytes, &Offload::NONE) {
+            Ok(frame) if frame.payload() == Payload::Ip => match frame.family() {
+                Family::V4 => fragment::split(&frame, None, mtu).unwrap_or_default(),
+                Family::V6 => fragment::split_v6(frame.bytes(), mtu, self.random.next_u64() as u32),
+            },
+            Ok(_) | Err(_) => Vec::new(),
+        };
+        // What may not be split is the device's to refuse, and to count.
+        if pieces.is_empty() { vec![bytes] } else { pieces }
+    }
+}
