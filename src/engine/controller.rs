@@ -8,57 +8,38 @@
 //! Every `handle_*` ends the same way: what the neighbours want is sent, the paths are judged, and if anything changed that
 //! a forwarder looks at, one snapshot is published.
 
-#[path = "controller/paths/admin.rs"]
-mod admin;
 mod agenda;
 mod apply;
 mod checks;
-#[path = "controller/paths/exchanges.rs"]
-mod exchange;
 mod journal;
-#[path = "controller/paths/judgement.rs"]
-mod judgement;
 mod last;
 mod links;
 mod measures;
-#[path = "controller/paths/notes.rs"]
-mod notes;
 mod order;
 mod out;
-#[path = "controller/paths/peers.rs"]
-mod peers;
-#[path = "controller/paths/probes.rs"]
-mod probes;
+mod paths;
 mod publish;
-#[path = "controller/paths/responder.rs"]
-mod responder;
 mod service_admin;
 mod service_views;
 mod services;
 mod tally;
 mod views;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::config::{Admin, CheckKind, Config};
+use crate::config::{Admin, Config};
 use crate::engine::snapshot::Renewed;
 use crate::engine::verdict::{Punt, Transmit};
 use crate::engine::{Counters, Snapshot, view};
 use crate::id::{DeviceId, FirewallId, LinkId, ServerId};
-use crate::path::liveness::{Liveness, SetKey};
-use crate::path::{self};
 use crate::random::SplitMix64;
 use crate::time::{Duration, Instant};
-use crate::wire::{Family, MacAddr};
+use crate::wire::MacAddr;
 
-use admin::Override;
 use checks::{Checks, ServerCheck};
-use exchange::Exchange;
 use links::Links;
 use out::{Notice, Out};
-use peers::PeerRecord;
-use probes::{Path, Vigil};
+use paths::Paths;
 use services::Farm;
 
 pub use last::Consequence;
@@ -95,37 +76,23 @@ pub struct DeviceState {
 }
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Controller {
     config: Arc<Config>,
     random: SplitMix64,
-    /// Tells this start of the engine from earlier ones.
-    epoch: u64,
-    probe_sequence: u64,
     links: Links,
-    paths: Vec<Path>,
+    paths: Paths,
     /// By server, IPv4 first.
     server_checks: Vec<ServerCheck>,
     checks: Checks,
     farm: Farm,
-    vigils: BTreeMap<(FirewallId, Family), Vigil>,
-    peers: Vec<PeerRecord>,
-    liveness: Liveness,
-    set_keys: Vec<SetKey>,
-    /// Reloads so far, and the numbers that they gave away again.
+    /// The number of reloads so far.
     generation: u64,
+    /// The numbers that reloads gave to other things.
     renewed: Arc<Renewed>,
-    judge: bool,
-    overrides: Vec<Option<Override>>,
-    /// Digest of each group's configuration.
-    group_digests: Vec<u64>,
-    /// Digest of each firewall's name.
-    name_digests: Vec<u64>,
-    groups: Vec<path::Group>,
     snapshot: Arc<Snapshot>,
-    /// Nothing is published before, but for what an operator orders.
+    /// Nothing is published before, unless it is urgent.
     publish_from: Instant,
-    exchanges: Vec<Exchange>,
     out: Out,
     /// What [`Controller::poll_timeout`] said last: how late the owner is.
     due: Option<Instant>,
@@ -135,36 +102,23 @@ impl Controller {
     /// An engine with this configuration; `random` seeds probe identifiers and jitter. Every device is absent until
     /// [`Controller::handle_device`] says otherwise.
     pub fn new(config: Config, random: u64, now: Instant) -> Self {
+        let config = Arc::new(config);
         let checks = Checks::new(random);
         let mut random = SplitMix64::new(random);
-        let set_keys = judgement::set_keys(&config, Vec::new());
-        let liveness = Liveness::new(judgement::settings(&config, &set_keys), now);
-        let routes = publish::routes(&config, &set_keys);
-        let config = Arc::new(config);
+        let paths = Paths::new(Arc::clone(&config), random.next_u64(), now);
+        let routes = publish::routes(&config, paths.set_keys());
         let mut controller = Self {
-            epoch: random.next_u64(),
-            probe_sequence: 0,
             links: Links::new(Arc::clone(&config), routes, random.next_u64(), now),
-            paths: probes::paths(&config, &mut random, now),
+            paths,
             server_checks: checks::server_checks(&config, now),
             checks,
             farm: Farm::new(&config, now),
-            vigils: BTreeMap::new(),
-            peers: config.peers.iter().map(|_| PeerRecord::default()).collect(),
-            liveness,
             generation: 0,
             renewed: Arc::default(),
-            judge: true,
-            overrides: config.firewalls.iter().map(|_| None).collect(),
-            group_digests: config.groups.iter().map(|group| peers::group_digest(&config, group)).collect(),
-            name_digests: peers::name_digests(&config),
-            groups: publish::groups(&config),
             snapshot: Arc::new(Snapshot::default()),
             publish_from: now,
-            exchanges: Vec::new(),
             out: Out::default(),
             due: None,
-            set_keys,
             random,
             config,
         };
@@ -191,11 +145,11 @@ impl Controller {
     }
 
     /// Frames that a verdict hangs on were lost on their way here since the last call: answers to probes may be among them, so
-    /// missed probes of this interval do not count. Within limits: see `excuse_probes`.
+    /// missed probes of this interval do not count. Within limits: see `Paths::handle_lag`.
     pub fn handle_punt_loss(&mut self, refused: u64, now: Instant) {
         if refused > 0 {
             self.notice_lag(now);
-            self.excuse_probes(Duration::MAX, now);
+            self.paths.handle_lag(Duration::MAX, now);
             self.excuse_checks(Duration::MAX);
             self.finish(now);
         }
@@ -205,9 +159,7 @@ impl Controller {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.notice_lag(now);
         self.links.handle_timeout(now, &mut self.out);
-        self.run_probes(now);
-        self.keep_vigils(now);
-        self.end_exchanges(now);
+        self.paths.handle_timeout(&mut self.links, now, &mut self.out);
         self.run_checks(now);
         self.tend_services(now);
         self.finish(now);
@@ -235,12 +187,12 @@ impl Controller {
 
     /// `show firewalls`, with the traffic of `counters` (all workers summed).
     pub fn firewalls(&self, counters: &Counters, now: Instant) -> Vec<view::FirewallView> {
-        self.config.firewall_ids().map(|id| self.firewall_view(id, counters, now)).collect()
+        self.config.firewall_ids().map(|id| self.paths.firewall_view(id, counters, &self.links, now)).collect()
     }
 
     /// `show peers`.
     pub fn peers(&self, now: Instant) -> Vec<view::PeerView> {
-        self.config.peer_ids().map(|id| self.peer_view(id, now)).collect()
+        self.config.peer_ids().map(|id| self.paths.peer_view(id, now)).collect()
     }
 
     /// `show services`, with the traffic of `counters` (all workers summed).
@@ -260,7 +212,7 @@ impl Controller {
 
     /// What `fwlb set` overrides; this is what [`Config`] `state` keeps.
     pub fn overrides(&self) -> Vec<view::OverrideView> {
-        self.override_views()
+        self.paths.overrides().chain(self.service_overrides()).collect()
     }
 
     /// What the controller counts: `punt_drop_<reason>`, frames of its own sent, ICMP errors limited, probes.
@@ -278,7 +230,7 @@ impl Controller {
         order: &Order,
         now: Instant,
     ) -> Result<(), UnknownName> {
-        self.command_admin(group, name, admin, order)?;
+        self.paths.set_admin(group, name, admin, order, &mut self.out)?;
         self.finish(now);
         Ok(())
     }
@@ -334,7 +286,7 @@ impl Controller {
 
     /// Probes every path of a firewall now; an [`Event::Exchange`] per path follows. Returns the request numbers.
     pub fn probe(&mut self, firewall: FirewallId, now: Instant) -> Vec<u64> {
-        let requests = self.start_probes(firewall, now);
+        let requests = self.paths.start_probes(firewall, &mut self.links, now, &mut self.out);
         self.finish(now);
         requests
     }
@@ -347,7 +299,7 @@ impl Controller {
         firewall: Option<FirewallId>,
         now: Instant,
     ) -> Result<u64, UnknownName> {
-        let request = self.start_ping(address, link, firewall, now)?;
+        let request = self.paths.start_ping(address, link, firewall, &mut self.links, now, &mut self.out)?;
         self.finish(now);
         Ok(request)
     }
@@ -355,7 +307,7 @@ impl Controller {
     /// How late the owner is: what is missed meanwhile is not the firewalls' fault.
     fn notice_lag(&mut self, now: Instant) {
         if let Some(due) = self.due {
-            self.excuse_probes(now.since(due), now);
+            self.paths.handle_lag(now.since(due), now);
             self.excuse_checks(now.since(due));
         }
     }
@@ -365,7 +317,7 @@ impl Controller {
         self.hand_on(now);
         self.links.settle(now, &mut self.out);
         self.hand_on(now);
-        self.judge_paths(now);
+        self.paths.judge(&self.links, now, &mut self.out);
         self.judge_services(now);
         self.publish_changes(now);
         self.due = self.next_timeout(now);
@@ -374,7 +326,8 @@ impl Controller {
     /// A packet to the engine: offered to each part in turn, and answered as by any host if none of them takes it.
     fn handle_local(&mut self, mut punt: Punt, now: Instant) {
         let Some(arrival) = self.links.read(&mut punt, &self.snapshot, &mut self.out) else { return };
-        let is_taken = self.check_arrival(&arrival, now) || self.path_arrival(&arrival, now);
+        let is_taken = self.check_arrival(&arrival, now)
+            || self.paths.handle_arrival(&arrival, &mut self.links, now, &mut self.out);
         if !is_taken {
             self.links.handle_arrival(&arrival, now, &mut self.out);
         }
@@ -385,29 +338,26 @@ impl Controller {
         while let Some(notice) = self.out.poll_notice() {
             match notice {
                 Notice::LinkUp(link) => {
-                    self.tell_link(link, false);
+                    self.paths.handle_link_up(link);
                     self.resume_checks(now);
                 }
-                Notice::LinkDown(link) => self.fail_paths_on(link, now),
-                Notice::NeighborsChanged => self.judge = true,
-                Notice::NextHopFound { request, mac } => self.note_resolved(request, mac, now),
-                Notice::NextHopSilent { request } => self.next_hop_silent(request),
+                Notice::LinkDown(link) => self.paths.handle_link_down(link, &self.links, now, &mut self.out),
+                Notice::NeighborsChanged => self.paths.handle_neighbors(),
+                Notice::NextHopFound { request, mac } => self.paths.handle_next_hop(request, mac, now),
+                Notice::NextHopSilent { request } => self.paths.handle_silent_next_hop(request, &mut self.out),
             }
         }
     }
 
     fn next_timeout(&self, now: Instant) -> Option<Instant> {
-        let paths = self.paths.iter().flat_map(|path| [path.prober.poll_timeout(), path.monitor.poll_timeout(now)]);
-        let vigils = self.vigils.values().map(|vigil| Some(vigil.next));
-        let exchanges = self.exchanges.iter().map(|exchange| Some(exchange.deadline));
-        let single = [
+        let parts = [
             self.links.poll_timeout(),
-            self.liveness.poll_timeout(),
+            self.paths.poll_timeout(now),
             self.checks.poll_timeout(),
             self.farm.poll_timeout(),
             self.out.wants_snapshot().then_some(self.publish_from),
         ];
-        paths.chain(vigils).chain(exchanges).chain(single).flatten().min()
+        parts.into_iter().flatten().min()
     }
 
     /// Tells the result of a health check, where that is asked for.
@@ -418,13 +368,29 @@ impl Controller {
         }
     }
 
-    /// True if the group of `firewall` is probed.
-    fn is_probed(&self, firewall: FirewallId) -> bool {
-        let group = self.config.firewalls[firewall.index()].group;
-        match self.config.groups[group.index()].check.kind {
-            CheckKind::Icmp | CheckKind::Tcp { .. } | CheckKind::Udp { .. } => true,
-            CheckKind::None => false,
-        }
+    /// What would follow if the firewalls called `name` (in `group`, if given) were commanded to `admin` (`None`: to what the
+    /// file says).
+    ///
+    /// # Errors
+    /// If there is no such firewall.
+    pub fn consequences_for_firewall(
+        &self,
+        group: Option<&str>,
+        name: &str,
+        admin: Option<Admin>,
+    ) -> Result<Vec<Consequence>, UnknownName> {
+        self.paths.consequences(group, name, admin)
+    }
+
+    /// What the engines on the far sides hold of the firewalls called `name` (in `group`, if given) that is stricter than
+    /// what holds here: what an order here does not undo.
+    pub fn held_elsewhere(&self, group: Option<&str>, name: &str) -> Vec<view::OrderView> {
+        self.paths.held_elsewhere(group, name)
+    }
+
+    /// The round trips of the answered probes, per path.
+    pub fn probe_times(&self) -> Vec<view::ProbeView> {
+        self.paths.probe_times()
     }
 }
 

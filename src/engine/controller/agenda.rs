@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::time::Instant;
 
 /// At most one time for each `K`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Agenda<K> {
     times: BTreeMap<K, Instant>,
     order: BTreeSet<(Instant, K)>,

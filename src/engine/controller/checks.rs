@@ -99,6 +99,13 @@ pub(super) struct Checks {
     shortest_timeout: Duration,
 }
 
+/// A copy has no check under way: their connections cannot be in two places.
+impl Clone for Checks {
+    fn clone(&self) -> Self {
+        Self { running: BTreeMap::new(), agenda: self.agenda.clone(), ports: self.ports.clone(), ..*self }
+    }
+}
+
 impl Checks {
     /// Nothing is under way; `random` is for ports and sequence numbers.
     pub(super) fn new(random: u64) -> Self {

@@ -1,40 +1,15 @@
 //! From configuration, links, neighbours and live sets to the one [`Snapshot`] that the forwarders look at.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{Controller, Event};
 use crate::config::{Config, RouteTarget};
 use crate::engine::Snapshot;
 use crate::engine::route::{NextHop, RouteTable, Target};
-use crate::engine::snapshot::Firewall;
-use crate::flow::FlowHasher;
 use crate::id::{GroupId, PathSetId, PeerId};
 use crate::path::liveness::SetKey;
-use crate::path::{Group, Member};
 use crate::time::{Duration, Instant};
 use crate::wire::Family;
-
-/// The groups as selection sees them.
-pub(super) fn groups(config: &Config) -> Vec<Group> {
-    let groups = config.groups.iter().enumerate().map(|(index, group)| Group {
-        id: GroupId::from(index),
-        name: group.name.clone(),
-        hasher: FlowHasher::new(group.seed, group.hash),
-        members: group
-            .firewalls
-            .iter()
-            .map(|id| {
-                let firewall = &config.firewalls[id.index()];
-                Member { id: *id, name: firewall.name.clone(), weight: firewall.weight, spare: firewall.spare }
-            })
-            .collect(),
-        on_failure: group.on_failure,
-        min_up: group.min_up,
-        below_min: group.below_min,
-    });
-    groups.collect()
-}
 
 /// Connected subnets and configured routes.
 pub(super) fn routes(config: &Config, sets: &[SetKey]) -> RouteTable {
@@ -88,34 +63,12 @@ impl Controller {
             epoch: self.snapshot.epoch + 1,
             generation: self.generation,
             renewed: Arc::clone(&self.renewed),
-            groups: self.groups.clone(),
-            path_sets: self.liveness.sets().to_vec(),
-            set_keys: self.set_keys.clone(),
-            firewalls: self.snapshot_firewalls(),
-            peers: self.config.peers.iter().map(|peer| peer.name.clone()).collect(),
             services: self.farm.services().clone(),
             vips: self.config.virtual_addresses().into_iter().collect(),
             ..Snapshot::default()
         };
         self.links.fill(&mut snapshot);
+        self.paths.fill(&mut snapshot);
         snapshot
-    }
-
-    fn snapshot_firewalls(&self) -> Vec<Firewall> {
-        let firewalls = self.config.firewalls.iter().enumerate().map(|(index, firewall)| {
-            let members = &self.config.groups[firewall.group.index()].firewalls;
-            let of =
-                |family| firewall.addresses.iter().copied().find(|address: &IpAddr| Family::of(*address) == family);
-            Firewall {
-                name: firewall.name.clone(),
-                group: firewall.group,
-                slot: members.iter().position(|member| member.index() == index).unwrap_or_default(),
-                admin: self.liveness.effective_admin(index.into()).unwrap_or(firewall.admin),
-                link: firewall.link,
-                v4: of(Family::V4),
-                v6: of(Family::V6),
-            }
-        });
-        firewalls.collect()
     }
 }

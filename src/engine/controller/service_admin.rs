@@ -1,7 +1,7 @@
 //! `fwlb set server` and `fwlb set service`: what an operator commands over what the file says.
 
-use super::admin::{Override, admin_name};
 use super::order::Order;
+use super::paths::{Override, admin_name};
 use super::services::{Drain, WeightOverride};
 use super::{Controller, Event, UnknownName};
 use crate::config::Admin;
@@ -122,7 +122,7 @@ impl Controller {
                 }
                 Ok(())
             }
-            ("firewall", of) => self.command_admin(of, name, set.admin, order),
+            ("firewall", of) => self.paths.set_admin(of, name, set.admin, order, &mut self.out),
             (kind, _) => Err(UnknownName(format!("there is no {kind} {}", set.subject))),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::Controller;
 use super::journal::millis;
-use super::judgement::family_name;
+use super::paths::family_name;
 use super::services::Standing;
 use super::views::joined;
 use crate::config::{Admin, Mode, Scheduler, ServiceCheckKind};

@@ -10,11 +10,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Controller;
-use super::admin::Override;
 use super::checks::ServerCheck;
 use super::journal::{Alarm, Changed};
-use super::judgement::family_name;
 use super::order::Order;
+use super::paths::Override;
+use super::paths::family_name;
 use crate::config::numbering::base_name;
 use crate::config::{Admin, Config, Server, Service, is_removed};
 use crate::health::monitor::State;

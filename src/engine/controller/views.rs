@@ -2,24 +2,9 @@
 
 use super::Controller;
 use super::journal::millis;
-use super::judgement::{family_name, firewall_state, peer_state};
-use super::peers::DigestState;
-use super::probes::path_state;
-use crate::engine::{Counters, view};
-use crate::health::monitor::State;
-use crate::id::{FirewallId, LinkId, PeerId};
+use crate::engine::view;
 use crate::neighbor::Neighbor;
-use crate::path::liveness::{FirewallState, PeerState, Reason};
-use crate::time::{Duration, Instant};
-
-/// Why a firewall that is up and came back takes no new sessions, or takes them all the same.
-fn held(left: Duration, takes_new: bool) -> String {
-    let seconds = left.as_millis().div_ceil(1000);
-    match takes_new {
-        false => format!("hold, {seconds} s left: new sessions go to other firewalls"),
-        true => format!("hold, {seconds} s left: there is no firewall past its hold, so it takes new sessions"),
-    }
-}
+use crate::time::Instant;
 
 /// Reasons as one; `None` if there are none.
 pub(super) fn joined(reasons: impl Iterator<Item = String>) -> Option<String> {
@@ -28,110 +13,6 @@ pub(super) fn joined(reasons: impl Iterator<Item = String>) -> Option<String> {
 }
 
 impl Controller {
-    pub(super) fn firewall_view(&self, id: FirewallId, counters: &Counters, now: Instant) -> view::FirewallView {
-        let firewall = &self.config.firewalls[id.index()];
-        let status = self.liveness.firewall(id);
-        let state = status.map_or(FirewallState::Down, |status| status.state);
-        let hold = self.liveness.is_held(id).then(|| self.hold_left(id, now)).flatten();
-        let takes_new = self.liveness.takes_new(id);
-        let traffic = counters.firewalls.get(id.index()).copied().unwrap_or_default();
-        view::FirewallView {
-            engine: self.config.engine.name.clone(),
-            name: firewall.name.clone(),
-            group: self.config.groups[firewall.group.index()].name.clone(),
-            link: self.config.links[firewall.link.index()].name.clone(),
-            addresses: firewall.addresses.iter().map(ToString::to_string).collect(),
-            state: firewall_state(state).to_owned(),
-            admin: firewall.admin,
-            override_: self.overrides[id.index()].as_ref().map(|set| set.admin),
-            weight: firewall.weight,
-            spare: firewall.spare,
-            sessions: u64::try_from(traffic.sessions).unwrap_or_default(),
-            new_sessions: traffic.new_sessions,
-            packets: traffic.packets,
-            bytes: traffic.bytes,
-            since_ms: status.map_or(0, |status| millis(now.since(status.since))),
-            reason: self.firewall_words(id, hold.map(|left| held(left, takes_new))),
-            hold_ms: hold.map(millis),
-            new_flows: takes_new,
-            orders: self.orders_of(id),
-            checks: self.check_views(id, now),
-        }
-    }
-
-    /// `link fw is down`, if it is and that is the reason, also of a verdict that never came.
-    fn link_reason(&self, link: LinkId, reason: Reason) -> Option<String> {
-        match reason {
-            Reason::Starting | Reason::Link => self.links.why_down(link),
-            Reason::Well
-            | Reason::Probes(..)
-            | Reason::Objection(..)
-            | Reason::Commanded
-            | Reason::CommandedAt(_)
-            | Reason::Deadline(_) => None,
-        }
-    }
-
-    /// Why a firewall is as it is, and what was ordered of it besides.
-    fn firewall_words(&self, id: FirewallId, hold: Option<String>) -> Option<String> {
-        let reason = self.liveness.firewall(id).map(|status| status.reason);
-        let is_told = matches!(reason, Some(Reason::Commanded | Reason::CommandedAt(_) | Reason::Deadline(_)));
-        let orders = if is_told { Vec::new() } else { self.orders_of(id) };
-        let link = self.config.firewalls[id.index()].link;
-        let orders = orders.iter().map(|order| order.told_by(&self.config.engine.name));
-        joined(
-            reason
-                .and_then(|reason| self.link_reason(link, reason).or_else(|| self.firewall_reason(id, reason)))
-                .or(hold)
-                .into_iter()
-                .chain(orders),
-        )
-    }
-
-    /// How long until every path of a firewall is past its hold.
-    fn hold_left(&self, id: FirewallId, now: Instant) -> Option<Duration> {
-        let paths = self.paths.iter().filter(|path| path.key.firewall == id);
-        paths.filter_map(|path| path.monitor.poll_timeout(now)).max().map(|until| until.since(now))
-    }
-
-    fn check_views(&self, id: FirewallId, now: Instant) -> Vec<view::CheckView> {
-        let paths = self.paths.iter().filter(|path| path.key.firewall == id);
-        let views = paths.map(|path| view::CheckView {
-            peer: self.config.peers[path.key.peer.index()].name.clone(),
-            family: family_name(path.key.family).to_owned(),
-            state: path_state(path.monitor.state()).to_owned(),
-            rtt_us: path.rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
-            since_ms: millis(now.since(path.monitor.since())),
-            reason: match path.monitor.state() {
-                State::Starting => self.links.why_down(path.link).or_else(|| path.reason.clone()),
-                State::Up | State::Down => path.reason.clone(),
-            },
-        });
-        views.collect()
-    }
-
-    pub(super) fn peer_view(&self, id: PeerId, now: Instant) -> view::PeerView {
-        let peer = &self.config.peers[id.index()];
-        let record = &self.peers[id.index()];
-        let status = self.liveness.peer(id);
-        view::PeerView {
-            engine: self.config.engine.name.clone(),
-            name: peer.name.clone(),
-            group: self.config.groups[peer.group.index()].name.clone(),
-            peer_engine: record.engine.clone(),
-            state: peer_state(status.map_or(PeerState::Down, |status| status.state)).to_owned(),
-            digest: match record.digest {
-                DigestState::Unknown => "unknown",
-                DigestState::Same => "same",
-                DigestState::Differs => "differs",
-            }
-            .to_owned(),
-            version: record.version.clone(),
-            since_ms: status.map_or(0, |status| millis(now.since(status.since))),
-            reason: status.and_then(|status| self.reason_text(status.reason)),
-        }
-    }
-
     pub(super) fn neighbor_view(&self, neighbor: &Neighbor, now: Instant) -> view::NeighborView {
         let (link, address) = neighbor.key;
         view::NeighborView {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::{Asker, CheckKey, NoCheck, Running};
 use crate::engine::Controller;
-use crate::engine::controller::judgement;
+use crate::engine::controller::paths;
 use crate::engine::view::ExchangeStep;
 use crate::health::service_prober::Verdict;
 use crate::id::ServerId;
@@ -33,7 +33,7 @@ impl Controller {
 
     fn start_asked(&mut self, server: ServerId, family: Family, now: Instant) -> u64 {
         let number = self.out.new_request();
-        let subject = format!("{} {}", self.config.server_name(server), judgement::family_name(family));
+        let subject = format!("{} {}", self.config.server_name(server), paths::family_name(family));
         let request = Request { number, subject: subject.clone(), started: now, steps: Vec::new(), verdict: None };
         let asked = self.checks.running.values().filter(|running| matches!(running.asker, Asker::Request(_))).count();
         let refused = if asked >= ASKED_MAX {
@@ -59,7 +59,9 @@ impl Controller {
             Some(Verdict::Ill(why) | Verdict::Silent(why)) => (false, Some(why), None),
             None => (false, Some("no verdict".to_owned()), None),
         };
-        self.answer_exchange(request.number, request.subject, request.steps, outcome);
+        let engine = &self.config.engine.name;
+        let view = paths::exchange_view(engine, request.subject, request.steps, outcome);
+        self.out.answer(request.number, view);
     }
 
     /// Something came that belongs to a check; `what` is asked for only if an operator reads it.

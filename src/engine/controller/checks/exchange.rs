@@ -48,7 +48,7 @@ impl Controller {
         let port = check_port(service, server.port);
         let check = service.check.clone();
         let random = self.random.next_u64();
-        let way = self.ping_way(address, None, None, random as u16);
+        let way = self.paths.next_hop_to(address, None, None, random as u16, &self.links);
         let (link, next_hop, _) = way.map_err(|unknown| NoCheck::NoWay(unknown.0))?;
         if let Some(why) = self.links.why_down(link) {
             return Err(NoCheck::LinkDown(why));

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::check_port;
 use crate::config::ServiceCheckKind;
 use crate::engine::Controller;
-use crate::engine::controller::judgement;
+use crate::engine::controller::paths;
 use crate::engine::view::KnownServer;
 use crate::health::monitor::State;
 use crate::time::Instant;
@@ -49,7 +49,7 @@ impl Controller {
         }
         Some(KnownServer {
             server: self.config.server_name(check.server),
-            family: judgement::family_name(check.family).to_owned(),
+            family: paths::family_name(check.family).to_owned(),
             address: self.config.address_for(check.server, check.family)?,
             port: check_port(service, self.config.servers[check.server.index()].port),
         })

@@ -26,7 +26,7 @@ use crate::wire::frame::protocol;
 const SEQUENCE_TICK_NS: u64 = 4_000;
 
 /// The ports of checks. See the module.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Ports {
     /// The source port that a server's port was asked from last; as many as there are servers.
     last: HashMap<(IpAddr, u16), u16, ahash::RandomState>,

@@ -1,8 +1,8 @@
 //! How a check ends, and what follows: counted, told, judged.
 
 use crate::engine::Controller;
+use crate::engine::controller::paths;
 use crate::engine::controller::tally::Tally;
-use crate::engine::controller::{judgement, probes};
 use crate::engine::view::CheckedView;
 use crate::health::monitor::State;
 use crate::time::{Duration, Instant};
@@ -48,11 +48,11 @@ impl Controller {
                 CheckResult::Excused(why) => ("excused", None, Some(why)),
             };
             let check = &controller.server_checks[index];
-            let family = judgement::family_name(check.family);
+            let family = paths::family_name(check.family);
             CheckedView {
                 subject: format!("{} {family}", controller.config.server_name(check.server)),
                 result,
-                state: probes::path_state(check.monitor.state()),
+                state: paths::path_state(check.monitor.state()),
                 reason,
                 rtt_us: rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
             }
@@ -70,14 +70,14 @@ impl Controller {
     /// A family of a server that has two is told by itself: the server may stay up all the same.
     fn note_check(&mut self, index: usize) {
         let check = &self.server_checks[index];
-        let (state, family) = (check.monitor.state(), judgement::family_name(check.family));
+        let (state, family) = (check.monitor.state(), paths::family_name(check.family));
         let reason = match state {
             State::Down => check.monitor.last_failure().map(str::to_owned),
             State::Up | State::Starting => None,
         };
         if self.checks_of(check.server).count() > 1 {
             let subject = format!("{} {family}", self.config.server_name(check.server));
-            self.out.change("check", &subject, None, Some(probes::path_state(state)), reason.as_deref(), None);
+            self.out.change("check", &subject, None, Some(paths::path_state(state)), reason.as_deref(), None);
         }
     }
 }

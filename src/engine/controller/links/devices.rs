@@ -16,25 +16,25 @@ use crate::time::{Duration, Instant};
 use crate::wire::mld::{self, Report};
 use crate::wire::{Family, MacAddr, arp, ndp};
 
-/// How often, and how far apart, the engine announces its addresses on a link that came up: switches learn where it is,
-/// neighbours forget who had its addresses before.
+/// How often the engine announces its addresses on a link that came up, so that switches learn where it is and neighbours
+/// forget who had its addresses before.
 const ANNOUNCEMENTS: u8 = 3;
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The state of a link.
 #[derive(Debug, Clone)]
 pub(in super::super) struct LinkState {
-    /// What was said of its device last.
+    /// The state of its device as the operating system told it last; `None` if the device is absent.
     device: Option<DeviceState>,
     pub(in super::super) up: bool,
     pub(in super::super) mac: MacAddr,
     pub(in super::super) mtu: u16,
-    /// Configured addresses, then the link-local one.
+    /// The configured addresses, then the IPv6 link-local one.
     pub(in super::super) addresses: Vec<IpNet>,
-    /// Virtual addresses in its subnets: answered like its own, never spoken from.
+    /// The virtual addresses in its subnets, which the engine answers for like its own and never speaks from.
     claimed: Vec<IpAddr>,
     announce: Option<(Instant, u8)>,
-    /// Own addresses that others claim.
+    /// What is known of addresses that other stations claim.
     pub(super) duplicates: Duplicates,
 }
 
@@ -111,8 +111,8 @@ fn claimed(link: &config::Link, virtual_addresses: &[IpAddr]) -> Vec<IpAddr> {
 }
 
 impl Links {
-    /// Brings the links in line with the configuration: those that stay keep their state, a new one on a device that is known
-    /// is as that is, and one that is gone is down.
+    /// Brings the links in line with the configuration. A link that stays keeps its state, a new link takes the state of its
+    /// device if that is known, and a link that is gone is down.
     pub(super) fn adopt_links(&mut self, now: Instant, out: &mut Out) {
         let config = Arc::clone(&self.config);
         let virtual_addresses = config.virtual_addresses();

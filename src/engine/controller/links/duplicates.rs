@@ -30,17 +30,17 @@ const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
 const TELL_INTERVAL: Duration = Duration::from_secs(1);
 /// Every address of a link is asked for once in this time, unless it has so many that the questions would be too many.
 const ROUND: Duration = Duration::from_secs(30);
-/// Time between two questions on a link, at least.
+/// The shortest time between two questions on a link.
 const SPACING_MIN: Duration = Duration::from_millis(100);
 /// A claim of a neighbour's address that was not made again for so long is over.
 const REFUSED_LIFE: Duration = Duration::from_secs(75);
 /// The first question comes when the link has been announced.
 const FIRST_AFTER: Duration = Duration::from_secs(3);
 
-/// What is known of one link.
+/// The claims that were heard on one link.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Duplicates {
-    /// Who claims which address of the engine.
+    /// The stations that claim addresses of the engine, by address.
     claims: BTreeMap<IpAddr, Claim>,
     /// Neighbours that are configured and whose address somebody else claimed, with the time.
     refused: BTreeMap<IpAddr, Instant>,
@@ -62,7 +62,7 @@ impl Duplicates {
         self.next = Some((now + jittered(FIRST_AFTER, random), 0));
     }
 
-    /// The link carries nothing.
+    /// The link carries no frames: nothing is asked.
     pub(super) fn pause(&mut self) {
         self.next = None;
     }
@@ -168,7 +168,7 @@ impl Links {
         Alarm { kind: "neighbor_claimed", subject }
     }
 
-    /// What the configuration calls a neighbour.
+    /// What the configuration calls a neighbour: a firewall, a server or the next hop of a route. `None` if it has none such.
     fn configured_neighbor(&self, link: LinkId, address: IpAddr) -> Option<String> {
         let firewall = self.config.firewall_ids().find(|id| {
             let firewall = &self.config.firewalls[id.index()];
@@ -192,7 +192,7 @@ impl Links {
         firewall().or_else(server).or_else(gateway)
     }
 
-    /// Somebody else claims an address of the engine.
+    /// Another station claims an address of the engine: the address is defended, and the operator is told.
     pub(super) fn conflict(&mut self, link: LinkId, address: IpAddr, mac: MacAddr, now: Instant, out: &mut Out) {
         out.count(Tally::Conflicts);
         let state = &mut self.states[link.index()];
@@ -231,7 +231,7 @@ impl Links {
         Alarm { kind: "duplicate_address", subject }
     }
 
-    /// Who it is, and what to do there.
+    /// Which station claims the address, and what an operator can do about it there.
     fn duplicate_reason(&self, link: LinkId, address: IpAddr, mac: MacAddr) -> String {
         let is_it = |of: &IpAddr| self.neighbors.last_mac((link, *of)) == Some(mac);
         let claimed = format!("{address} is claimed by {mac} too");

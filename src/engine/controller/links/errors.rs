@@ -26,7 +26,7 @@ const RESETS: Rate = Rate { per_second: 10_000, burst: 4_000 };
 /// After a restart every connection of an address is to be told within a second, and thousands of clients may share one.
 const RESETS_TO_ONE: Rate = Rate { per_second: 1_000, burst: 1_000 };
 
-/// The limits of what the engine says in its own name.
+/// The rate limits of what the engine sends in its own name.
 #[derive(Debug, Clone)]
 pub(super) struct AnswerLimits {
     errors: Limiter,

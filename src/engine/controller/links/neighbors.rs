@@ -26,14 +26,14 @@ const ETHERTYPE_ARP: [u8; 2] = [0x08, 0x06];
 /// A frame that waits for its neighbour: complete but for the destination's hardware address.
 #[derive(Debug, Clone)]
 pub(in super::super) struct Waiting {
-    /// By which link it is to leave.
+    /// The link that it leaves by.
     pub(super) link: LinkId,
     pub(super) vlan: Option<VlanTag>,
     pub(super) offload: Offload,
     pub(super) bytes: Vec<u8>,
-    /// Where it came from: the link, and who sent it there.
+    /// The link that it came by, and the station that sent it there; `None` if the engine made it.
     pub(super) back: Option<(LinkId, MacAddr)>,
-    /// What it was before a service changed it.
+    /// The packet as it was before a service changed it, if one did.
     pub(super) original: Option<Vec<u8>>,
     /// The request of an operator that it belongs to, if there is one.
     pub(super) request: Option<u64>,
@@ -252,7 +252,7 @@ impl Links {
     }
 }
 
-/// Who asks for a neighbour: the sender of the packet as it came.
+/// On whose behalf a neighbour is asked for: the source of the packet as it came.
 fn source_of(punt: &Punt) -> Source {
     let bytes = punt.original.as_ref().unwrap_or(&punt.bytes);
     let address = match bytes.get(12..ETHERNET_LEN) {
@@ -267,7 +267,7 @@ fn source_of(punt: &Punt) -> Source {
     address.map_or(Source::ENGINE, |address| Source::of(punt.link, address))
 }
 
-/// Source hardware address; the frame was parsed.
+/// The source hardware address of a frame that was parsed, so that it is long enough.
 fn sender_of(frame: &[u8]) -> MacAddr {
     let mut mac = [0; 6];
     mac.copy_from_slice(&frame[6..12]);

@@ -12,11 +12,11 @@ use crate::time::{Duration, Instant};
 use crate::wire::frame::{ETHERNET_LEN, Fragment, Frame, IPV6_LEN};
 use crate::wire::{Family, MacAddr};
 
-/// Datagrams at once; the oldest gives way.
+/// The most datagrams at once. The oldest gives way.
 const DATAGRAMS_MAX: usize = 32;
-/// Fragments of one datagram: 64 KiB in pieces of the smallest MTU.
+/// The most fragments of one datagram: 64 KiB in pieces of the smallest MTU.
 const PIECES_MAX: usize = 128;
-/// Bytes of all datagrams.
+/// The most bytes of all datagrams together.
 const BYTES_MAX: usize = 512 * 1024;
 /// A datagram that is not complete by then is given up.
 const LIFE: Duration = Duration::from_secs(5);
@@ -25,7 +25,7 @@ const FRAGMENT_HEADER: usize = 8;
 /// What became of a fragment.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Collected {
-    /// More are needed.
+    /// Other fragments are still missing.
     Waiting,
     /// The whole datagram in its frame.
     Whole(Vec<u8>),
@@ -49,7 +49,7 @@ struct Datagram {
     started: Instant,
     /// Ethernet and IP header of the first fragment, without fragment header.
     header: Option<Vec<u8>>,
-    /// By offset.
+    /// The payload of each fragment, by its offset in bytes.
     pieces: BTreeMap<u16, Vec<u8>>,
     /// Length of the whole payload, once the last fragment came.
     length: Option<u16>,
@@ -63,7 +63,7 @@ pub(super) struct Reassembly {
 }
 
 impl Reassembly {
-    /// Takes a fragment.
+    /// Takes a fragment, and gives back the datagram if it was the last one missing.
     pub(super) fn add(&mut self, link: LinkId, frame: &Frame<'_>, now: Instant) -> Collected {
         while self.datagrams.front().is_some_and(|oldest| now.since(oldest.started) >= LIFE) {
             self.forget(0);

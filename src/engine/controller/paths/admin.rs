@@ -1,25 +1,28 @@
-//! `fwlb set firewall`: what an operator commands over what the file says.
+//! `fwlb set firewall`: the administrative states that operators set over those in the file.
 
-use super::order::Order;
-use super::{Controller, UnknownName};
+use super::super::UnknownName;
+use super::super::order::Order;
+use super::super::out::Out;
+use super::Paths;
 use crate::config::Admin;
 use crate::engine::view::{OrderView, OverrideView};
 use crate::id::FirewallId;
 
-/// An administrative state that was commanded.
+/// An administrative state that an operator set over the one in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Override {
-    pub(super) admin: Admin,
-    pub(super) order: Order,
+pub(in super::super) struct Override {
+    pub(in super::super) admin: Admin,
+    pub(in super::super) order: Order,
 }
 
-impl Controller {
-    pub(super) fn command_admin(
+impl Paths {
+    pub(in super::super) fn set_admin(
         &mut self,
         group: Option<&str>,
         name: &str,
         admin: Option<Admin>,
         order: &Order,
+        out: &mut Out,
     ) -> Result<(), UnknownName> {
         for firewall in self.firewalls_known_as(group, name)? {
             let before = self.commanded(firewall);
@@ -30,14 +33,14 @@ impl Controller {
             self.judge = true;
             let subject = self.config.firewall_name(firewall);
             let (from, to) = (Some(admin_name(before)), Some(admin_name(after)));
-            self.out.change("admin", &subject, from, to, order.reason.as_deref(), order.by.as_deref());
+            out.change("admin", &subject, from, to, order.reason.as_deref(), order.by.as_deref());
         }
         Ok(())
     }
 
     /// What the engines on the far sides hold of the firewalls called `name` (in `group`, if given) that is stricter than
     /// what holds here: what an order here does not undo.
-    pub fn held_elsewhere(&self, group: Option<&str>, name: &str) -> Vec<OrderView> {
+    pub(in super::super) fn held_elsewhere(&self, group: Option<&str>, name: &str) -> Vec<OrderView> {
         let firewalls = self.firewalls_called(group, name).into_iter();
         let held = firewalls.flat_map(|firewall| {
             let here = self.commanded(firewall);
@@ -47,15 +50,15 @@ impl Controller {
         held.collect()
     }
 
-    /// What holds here: the override, else the file.
+    /// The administrative state that this engine holds a firewall in: the override, else what the file says.
     pub(super) fn commanded(&self, firewall: FirewallId) -> Admin {
         let file = self.config.firewalls[firewall.index()].admin;
         self.overrides[firewall.index()].as_ref().map_or(file, |commanded| commanded.admin)
     }
 
-    pub(super) fn override_views(&self) -> Vec<OverrideView> {
+    pub(in super::super) fn overrides(&self) -> impl Iterator<Item = OverrideView> + '_ {
         let set = self.overrides.iter().enumerate().filter_map(|(index, set)| Some((index, set.as_ref()?)));
-        let views = set.map(|(index, set)| OverrideView {
+        set.map(|(index, set)| OverrideView {
             kind: "firewall".to_owned(),
             subject: self.config.firewall_name(index.into()),
             admin: Some(set.admin),
@@ -63,8 +66,7 @@ impl Controller {
             reason: set.order.reason.clone(),
             by: set.order.by.clone(),
             at: set.order.moment(),
-        });
-        views.chain(self.service_overrides()).collect()
+        })
     }
 
     fn firewalls_called(&self, group: Option<&str>, name: &str) -> Vec<FirewallId> {
@@ -76,7 +78,7 @@ impl Controller {
         called.map(|(index, _)| index.into()).collect()
     }
 
-    /// The firewalls called so: at least one.
+    /// The firewalls called `name` (in `group`, if given); an error if there are none.
     pub(super) fn firewalls_known_as(&self, group: Option<&str>, name: &str) -> Result<Vec<FirewallId>, UnknownName> {
         let called = self.firewalls_called(group, name);
         if called.is_empty() { Err(self.unknown_firewall(group, name)) } else { Ok(called) }
@@ -90,7 +92,7 @@ impl Controller {
     }
 }
 
-/// True if `one` takes more away than `other`.
+/// True if a firewall does less in state `one` than in state `other`.
 fn is_stricter(one: Admin, other: Admin) -> bool {
     match (one, other) {
         (Admin::Maint, Admin::Ready | Admin::Drain) | (Admin::Drain, Admin::Ready) => true,
@@ -98,7 +100,7 @@ fn is_stricter(one: Admin, other: Admin) -> bool {
     }
 }
 
-pub(super) const fn admin_name(admin: Admin) -> &'static str {
+pub(in super::super) const fn admin_name(admin: Admin) -> &'static str {
     match admin {
         Admin::Ready => "ready",
         Admin::Drain => "drain",

@@ -1,8 +1,11 @@
-//! `fwlb probe` and `fwlb ping`: one question now, told frame by frame.
+//! `fwlb probe` and `fwlb ping`: one question at once, whose frames are told to the operator.
 
 use std::net::IpAddr;
 
-use super::{Controller, UnknownName};
+use super::super::UnknownName;
+use super::super::links::Links;
+use super::super::out::Out;
+use super::Paths;
 use crate::config::CheckKind;
 use crate::engine::route::Target;
 use crate::engine::view::{ExchangeStep, ExchangeView};
@@ -18,16 +21,16 @@ use crate::wire::icmp::Echo;
 use crate::wire::tcp::Segment;
 use crate::wire::{Family, MacAddr};
 
-/// How long an answer is waited for.
+/// How long the engine waits for the answer.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Exchanges at once; who asks for more is told to wait.
+/// The most exchanges at once. An operator who asks for more is told to wait.
 const EXCHANGES_MAX: usize = 256;
-/// Why a ping failed that never left.
+/// Why a ping failed whose frame never left.
 const NEXT_HOP_SILENT: &str = "the next hop does not answer ARP or ND";
 const PING_DATA: &[u8] = b"ping by fwlb, the firewall load balancer";
 
 /// A question that waits for its answer.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Exchange {
     request: u64,
     subject: String,
@@ -36,9 +39,9 @@ pub(super) struct Exchange {
     steps: Vec<ExchangeStep>,
     /// The question in words, while it waits for its next hop's hardware address.
     unsent: Option<String>,
-    /// Whom the answer has to come from.
+    /// The address that the answer has to come from.
     destination: IpAddr,
-    /// Through which firewall, if it matters.
+    /// The firewall that the answer has to come through, if it has to.
     firewall: Option<FirewallId>,
     ident: u16,
     prober: Prober,
@@ -51,30 +54,38 @@ impl Exchange {
     }
 }
 
-/// The way of a ping or check: link, next hop, and the firewall that the next hop is.
-type Way = (LinkId, IpAddr, Option<FirewallId>);
+/// How a ping or a check leaves: its link, its next hop, and the firewall that the next hop is.
+type Route = (LinkId, IpAddr, Option<FirewallId>);
 
-impl Controller {
-    /// A probe of every path of the firewall.
-    pub(super) fn start_probes(&mut self, firewall: FirewallId, now: Instant) -> Vec<u64> {
+impl Paths {
+    /// Probes every path of a firewall once. Returns the numbers of the requests.
+    pub(in super::super) fn start_probes(
+        &mut self,
+        firewall: FirewallId,
+        links: &mut Links,
+        now: Instant,
+        out: &mut Out,
+    ) -> Vec<u64> {
         let of_firewall = |index: &usize| self.paths[*index].key.firewall == firewall;
         let paths: Vec<usize> = (0..self.paths.len()).filter(of_firewall).collect();
-        paths.into_iter().map(|index| self.start_probe(index, now)).collect()
+        paths.into_iter().map(|index| self.start_probe(index, links, now, out)).collect()
     }
 
-    pub(super) fn start_ping(
+    pub(in super::super) fn start_ping(
         &mut self,
         address: IpAddr,
         link: Option<LinkId>,
         firewall: Option<FirewallId>,
+        links: &mut Links,
         now: Instant,
+        out: &mut Out,
     ) -> Result<u64, UnknownName> {
         if self.exchanges.len() >= EXCHANGES_MAX {
             return Err(UnknownName("too many pings and probes at once: try again in a second".to_owned()));
         }
         let ident = self.random.next_u64() as u16;
-        let (link, next_hop, through) = self.ping_way(address, link, firewall, ident)?;
-        let Some(source) = self.links.source(link, address) else {
+        let (link, next_hop, through) = self.next_hop_to(address, link, firewall, ident, links)?;
+        let Some(source) = links.source(link, address) else {
             let name = &self.config.links[link.index()].name;
             let family = super::judgement::family_name(Family::of(address));
             return Err(UnknownName(format!("link {name} has no {family} address to ping from")));
@@ -84,8 +95,8 @@ impl Controller {
             Some(firewall) => format!("{address} through {}", self.config.firewall_name(firewall)),
             None => format!("{address} on {}", self.config.links[link.index()].name),
         };
-        let request = self.open_exchange(subject, address, through, ident, &check, now);
-        let macs = Macs { source: self.links.state(link).mac, destination: MacAddr::default() };
+        let request = self.open_exchange(subject, (address, through), ident, &check, now, out);
+        let macs = Macs { source: links.state(link).mac, destination: MacAddr::default() };
         let Some(pair) = Pair::new(source, address) else { return Ok(request) };
         let Some(exchange) = self.exchanges.iter_mut().find(|exchange| exchange.request == request) else {
             return Ok(request);
@@ -94,51 +105,53 @@ impl Controller {
             return Ok(request);
         };
         exchange.unsent = Some(format!("ICMP echo request {source} > {address}, next hop {next_hop}"));
-        if !self.links.state(link).up {
+        if !links.state(link).up {
             let reason = format!("link {} is down", self.config.links[link.index()].name);
-            self.end_exchange(request, false, Some(reason), None);
+            self.end_exchange(request, false, Some(reason), None, out);
             return Ok(request);
         }
-        self.links.send_to((link, next_hop), bytes, Some(request), now);
+        links.send_to((link, next_hop), bytes, Some(request), now);
         Ok(request)
     }
 
-    /// The next hop of an exchange answered, and its frame leaves.
-    pub(super) fn note_resolved(&mut self, request: u64, mac: MacAddr, now: Instant) {
+    /// The next hop of a ping answered, and its frame has left.
+    pub(in super::super) fn handle_next_hop(&mut self, request: u64, mac: MacAddr, now: Instant) {
         let Some(exchange) = self.exchanges.iter_mut().find(|exchange| exchange.request == request) else { return };
         if let Some(what) = exchange.unsent.take() {
             exchange.note("sent", format!("{what} at {mac}"), now);
         }
     }
 
-    /// The next hop of an exchange does not answer.
-    pub(super) fn next_hop_silent(&mut self, request: u64) {
-        self.end_exchange(request, false, Some(NEXT_HOP_SILENT.to_owned()), None);
+    /// The next hop of a ping does not answer: the ping has failed.
+    pub(in super::super) fn handle_silent_next_hop(&mut self, request: u64, out: &mut Out) {
+        self.end_exchange(request, false, Some(NEXT_HOP_SILENT.to_owned()), None, out);
     }
 
     pub(super) fn exchange_echo(
         &mut self,
-        firewall: Option<FirewallId>,
-        from: IpAddr,
+        sender: (Option<FirewallId>, IpAddr),
         echo: &Echo<'_>,
         now: Instant,
+        out: &mut Out,
     ) -> bool {
-        self.exchange_answered(firewall, from, now, "ICMP echo reply", |exchange| {
-            exchange.prober.answer_echo(echo, now)
-        })
+        self.exchange_answered(sender, now, "ICMP echo reply", |exchange| exchange.prober.answer_echo(echo, now), out)
     }
 
     pub(super) fn exchange_udp(
         &mut self,
-        firewall: FirewallId,
-        from: IpAddr,
+        (firewall, from): (FirewallId, IpAddr),
         ports: (u16, u16),
         data: &[u8],
         now: Instant,
+        out: &mut Out,
     ) -> bool {
-        self.exchange_answered(Some(firewall), from, now, "UDP answer", |exchange| {
-            exchange.prober.answer_udp(ports.0, ports.1, data, now)
-        })
+        self.exchange_answered(
+            (Some(firewall), from),
+            now,
+            "UDP answer",
+            |exchange| exchange.prober.answer_udp(ports.0, ports.1, data, now),
+            out,
+        )
     }
 
     pub(super) fn exchange_tcp(
@@ -146,13 +159,18 @@ impl Controller {
         firewall: FirewallId,
         segment: &Segment<'_>,
         back: (LinkId, Macs, Pair),
+        links: &mut Links,
         now: Instant,
+        out: &mut Out,
     ) -> bool {
         let (link, macs, pair) = back;
         let mut frames = None;
         let mut refused = None;
-        let matched = self.exchange_answered(Some(firewall), pair.destination(), now, "TCP SYN/ACK", |exchange| {
-            match exchange.prober.answer_tcp(segment, macs, pair, now)? {
+        let matched = self.exchange_answered(
+            (Some(firewall), pair.destination()),
+            now,
+            "TCP SYN/ACK",
+            |exchange| match exchange.prober.answer_tcp(segment, macs, pair, now)? {
                 TcpAnswer::Connected { rtt, frames: closing } => {
                     frames = Some(closing);
                     Some(rtt)
@@ -161,34 +179,35 @@ impl Controller {
                     refused = Some((exchange.request, rtt));
                     None
                 }
-            }
-        });
+            },
+            out,
+        );
         if let Some((request, rtt)) = refused {
             let reason = "the peer refuses connections to the check's port".to_owned();
-            self.end_exchange(request, false, Some(reason), Some(rtt));
+            self.end_exchange(request, false, Some(reason), Some(rtt), out);
         }
         for frame in frames.into_iter().flatten() {
-            self.links.send(link, frame, &mut self.out);
+            links.send(link, frame, out);
         }
         matched || refused.is_some()
     }
 
-    /// An ICMP error about a ping of the engine.
-    pub(super) fn exchange_refused(&mut self, quoted: &Tuple, from: IpAddr) -> bool {
+    /// Takes an ICMP error if it is about an exchange, which has failed then.
+    pub(super) fn exchange_refused(&mut self, quoted: &Tuple, from: IpAddr, out: &mut Out) -> bool {
         let refused = self
             .exchanges
             .iter()
             .find(|exchange| quoted.destination == exchange.destination && quoted.source_port == exchange.ident);
         if let Some(request) = refused.map(|exchange| exchange.request) {
             let reason = format!("{from} says that {} is unreachable", quoted.destination);
-            self.end_exchange(request, false, Some(reason), None);
+            self.end_exchange(request, false, Some(reason), None, out);
             return true;
         }
         false
     }
 
-    /// Ends what waited long enough.
-    pub(super) fn end_exchanges(&mut self, now: Instant) {
+    /// Ends the exchanges that were not answered in time.
+    pub(super) fn end_exchanges(&mut self, now: Instant, out: &mut Out) {
         let over = |exchange: &&Exchange| exchange.deadline <= now;
         let reason = |exchange: &Exchange| match exchange.unsent {
             Some(_) => NEXT_HOP_SILENT,
@@ -197,36 +216,24 @@ impl Controller {
         let over: Vec<_> =
             self.exchanges.iter().filter(over).map(|exchange| (exchange.request, reason(exchange))).collect();
         for (request, reason) in over {
-            self.end_exchange(request, false, Some(reason.to_owned()), None);
+            self.end_exchange(request, false, Some(reason.to_owned()), None, out);
         }
     }
 
-    pub(super) fn end_exchange(&mut self, request: u64, ok: bool, reason: Option<String>, rtt: Option<Duration>) {
-        let Some(index) = self.exchanges.iter().position(|exchange| exchange.request == request) else { return };
-        let Exchange { subject, steps, .. } = self.exchanges.remove(index);
-        self.answer_exchange(request, subject, steps, (ok, reason, rtt));
-    }
-
-    /// Tells the operator how `request` about `subject` ended: whether well, why not, and after what time.
-    pub(super) fn answer_exchange(
+    pub(super) fn end_exchange(
         &mut self,
         request: u64,
-        subject: String,
-        steps: Vec<ExchangeStep>,
-        (ok, reason, rtt): (bool, Option<String>, Option<Duration>),
+        ok: bool,
+        reason: Option<String>,
+        rtt: Option<Duration>,
+        out: &mut Out,
     ) {
-        let result = ExchangeView {
-            engine: self.config.engine.name.clone(),
-            subject,
-            ok,
-            reason,
-            rtt_us: rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
-            steps,
-        };
-        self.out.answer(request, result);
+        let Some(index) = self.exchanges.iter().position(|exchange| exchange.request == request) else { return };
+        let Exchange { subject, steps, .. } = self.exchanges.remove(index);
+        out.answer(request, exchange_view(&self.config.engine.name, subject, steps, (ok, reason, rtt)));
     }
 
-    fn start_probe(&mut self, index: usize, now: Instant) -> u64 {
+    fn start_probe(&mut self, index: usize, links: &mut Links, now: Instant, out: &mut Out) -> u64 {
         let key = self.paths[index].key;
         let (link, next_hop, destination) = {
             let path = &self.paths[index];
@@ -240,22 +247,21 @@ impl Controller {
         }
         let ident = self.random.next_u64() as u16;
         let subject = self.path_subject(key);
-        let request = self.open_exchange(subject, destination, Some(key.firewall), ident, &check, now);
+        let request = self.open_exchange(subject, (destination, Some(key.firewall)), ident, &check, now, out);
         if unprobed {
             let ok = self.paths[index].monitor.state() == monitor::State::Up;
             let reason = format!("check kind is none: {next_hop} {}", if ok { "answers" } else { "does not answer" });
-            self.end_exchange(request, ok, Some(reason), None);
+            self.end_exchange(request, ok, Some(reason), None, out);
             return request;
         }
-        let Some(way) = self.links.addresses_to(link, next_hop, destination).filter(|_| self.links.state(link).up)
-        else {
+        let Some(way) = links.addresses_to(link, next_hop, destination).filter(|_| links.state(link).up) else {
             let name = &self.config.links[link.index()].name;
-            let reason = if self.links.state(link).up {
+            let reason = if links.state(link).up {
                 format!("{next_hop} does not answer ARP or ND on {name}")
             } else {
                 format!("link {name} is down")
             };
-            self.end_exchange(request, false, Some(reason), None);
+            self.end_exchange(request, false, Some(reason), None, out);
             return request;
         };
         let payload = self.probe_payload(key);
@@ -266,7 +272,7 @@ impl Controller {
         let what = format!("{} {} > {destination} to {}", kind_name(check.kind), way.1.source(), way.0.destination);
         if let Some(frame) = exchange.prober.launch(payload, Some(way), random, now) {
             exchange.note("sent", what, now);
-            self.links.send(link, frame, &mut self.out);
+            links.send(link, frame, out);
         }
         request
     }
@@ -274,16 +280,16 @@ impl Controller {
     fn open_exchange(
         &mut self,
         subject: String,
-        destination: IpAddr,
-        firewall: Option<FirewallId>,
+        (destination, firewall): (IpAddr, Option<FirewallId>),
         ident: u16,
         check: &Check,
         now: Instant,
+        out: &mut Out,
     ) -> u64 {
-        let request = self.out.new_request();
+        let request = out.new_request();
         if self.exchanges.len() >= EXCHANGES_MAX {
             let oldest = self.exchanges[0].request;
-            self.end_exchange(oldest, false, Some("too many exchanges at once".to_owned()), None);
+            self.end_exchange(oldest, false, Some("too many exchanges at once".to_owned()), None, out);
         }
         self.exchanges.push(Exchange {
             request,
@@ -302,11 +308,11 @@ impl Controller {
 
     fn exchange_answered(
         &mut self,
-        firewall: Option<FirewallId>,
-        from: IpAddr,
+        (firewall, from): (Option<FirewallId>, IpAddr),
         now: Instant,
         what: &str,
         mut offer: impl FnMut(&mut Exchange) -> Option<Duration>,
+        out: &mut Out,
     ) -> bool {
         let mut answered = None;
         for exchange in &mut self.exchanges {
@@ -323,31 +329,32 @@ impl Controller {
         let straight = expected.is_none() || expected == firewall;
         let through = firewall.map_or_else(|| "no firewall".to_owned(), |firewall| self.config.firewall_name(firewall));
         let reason = (!straight).then(|| format!("the answer came back through {through}"));
-        self.end_exchange(request, straight, reason, Some(rtt));
+        self.end_exchange(request, straight, reason, Some(rtt), out);
         true
     }
 
-    pub(super) fn ping_way(
+    pub(in super::super) fn next_hop_to(
         &self,
         address: IpAddr,
         link: Option<LinkId>,
         firewall: Option<FirewallId>,
         ident: u16,
-    ) -> Result<Way, UnknownName> {
+        links: &Links,
+    ) -> Result<Route, UnknownName> {
         let family = Family::of(address);
         if let Some(id) = firewall {
             return self.through(id, family);
         }
         if let Some(link) = link {
-            if self.links.state(link).is_on_link(address) {
+            if links.state(link).is_on_link(address) {
                 return Ok((link, address, None));
             }
-            return match self.links.route(address) {
+            return match links.route(address) {
                 Some(Target::Via(next_hop)) if next_hop.link == link => Ok((link, next_hop.address, None)),
                 Some(Target::Connected(_) | Target::Via(_) | Target::Group { .. }) | None => Ok((link, address, None)),
             };
         }
-        match self.links.route(address) {
+        match links.route(address) {
             Some(Target::Connected(link)) => Ok((link, address, None)),
             Some(Target::Via(next_hop)) => Ok((next_hop.link, next_hop.address, None)),
             Some(Target::Group { set, preferred, .. }) => {
@@ -355,7 +362,7 @@ impl Controller {
                 let group = &self.groups[set.group.index()];
                 let end = |address| Endpoint { address, port: ident };
                 let link = group.members.first().map(|member| self.config.firewalls[member.id.index()].link);
-                let source = link.and_then(|link| self.links.source(link, address)).unwrap_or(address);
+                let source = link.and_then(|link| links.source(link, address)).unwrap_or(address);
                 let flow = FlowKey { protocol: protocol::icmp(family), source: end(source), destination: end(address) };
                 let preferred = preferred.filter(|id| {
                     group.members.iter().position(|member| member.id == *id).is_some_and(|slot| set.is_up(slot))
@@ -371,7 +378,7 @@ impl Controller {
         }
     }
 
-    fn through(&self, id: FirewallId, family: Family) -> Result<Way, UnknownName> {
+    fn through(&self, id: FirewallId, family: Family) -> Result<Route, UnknownName> {
         let firewall = &self.config.firewalls[id.index()];
         let next_hop = firewall.addresses.iter().copied().find(|address| Family::of(*address) == family);
         let missing = || {
@@ -379,6 +386,23 @@ impl Controller {
             UnknownName(format!("firewall {} has no {family} address", self.config.firewall_name(id)))
         };
         Ok((firewall.link, next_hop.ok_or_else(missing)?, Some(id)))
+    }
+}
+
+/// How a question of an operator about `subject` ended: whether well, why not, and after what time.
+pub(in super::super) fn exchange_view(
+    engine: &str,
+    subject: String,
+    steps: Vec<ExchangeStep>,
+    (ok, reason, rtt): (bool, Option<String>, Option<Duration>),
+) -> ExchangeView {
+    ExchangeView {
+        engine: engine.to_owned(),
+        subject,
+        ok,
+        reason,
+        rtt_us: rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
+        steps,
     }
 }
 

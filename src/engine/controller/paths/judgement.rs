@@ -1,7 +1,9 @@
 //! From probes to live sets: what [`crate::path::liveness::Liveness`] is told, and what its changes mean to the operator.
 
-use super::Controller;
-use super::journal::Alarm;
+use super::super::journal::Alarm;
+use super::super::links::Links;
+use super::super::out::Out;
+use super::Paths;
 use crate::config::{CheckKind, Config, is_removed};
 use crate::health::monitor::State;
 use crate::id::{GroupId, PathSetId, PeerId};
@@ -45,7 +47,7 @@ pub(super) fn set_keys(config: &Config, known: Vec<SetKey>) -> Vec<SetKey> {
     keys
 }
 
-/// What is judged.
+/// The groups, paths and sets that liveness judges.
 pub(super) fn settings(config: &Config, sets: &[SetKey]) -> LivenessConfig {
     let groups = config.groups.iter().map(|group| LivenessGroup {
         members: group.firewalls.iter().map(|id| (*id, config.firewalls[id.index()].admin)).collect(),
@@ -62,11 +64,11 @@ pub(super) fn settings(config: &Config, sets: &[SetKey]) -> LivenessConfig {
     LivenessConfig { groups: groups.collect(), paths: super::probes::keys(config), sets: sets.collect() }
 }
 
-impl Controller {
-    /// Tells what the probes say, and acts on what follows.
-    pub(super) fn judge_paths(&mut self, now: Instant) {
+impl Paths {
+    /// Tells liveness what the probes say, and acts on what has changed by that.
+    pub(in super::super) fn judge(&mut self, links: &Links, now: Instant, out: &mut Out) {
         for index in 0..self.paths.len() {
-            self.judge_without_probes(index, now);
+            self.judge_without_probes(index, links, now, out);
             let path = &mut self.paths[index];
             let health = PathHealth {
                 verdict: match path.monitor.state() {
@@ -87,43 +89,43 @@ impl Controller {
         if std::mem::take(&mut self.judge) || due {
             let changes = self.liveness.evaluate(now);
             for change in changes {
-                self.judged(change, now);
+                self.judged(change, now, out);
             }
             // Why it is lost changes without another state.
             for peer in self.config.peer_ids().collect::<Vec<_>>() {
-                self.alarm_about(peer, now);
+                self.alarm_about(peer, now, out);
             }
         }
     }
 
-    /// `kind = "none"`: a path is as up as its link and its neighbour.
-    fn judge_without_probes(&mut self, index: usize, now: Instant) {
+    /// With `kind = "none"` a path is up while its link is up and its next hop answers ARP or ND.
+    fn judge_without_probes(&mut self, index: usize, links: &Links, now: Instant, out: &mut Out) {
         let path = &self.paths[index];
         let group = self.config.firewalls[path.key.firewall.index()].group;
         if self.config.groups[group.index()].check.kind != CheckKind::None {
             return;
         }
-        let up = match self.links.neighbors().state((path.link, path.next_hop)) {
+        let up = match links.neighbors().state((path.link, path.next_hop)) {
             Some(neighbor::State::Reachable | neighbor::State::Stale | neighbor::State::Probe) => {
-                self.links.state(path.link).up
+                links.state(path.link).up
             }
             // Asked by everybody's address after it stopped answering: the last verdict holds until it has failed.
-            Some(neighbor::State::Incomplete) if self.links.state(path.link).up => return,
+            Some(neighbor::State::Incomplete) if links.state(path.link).up => return,
             Some(neighbor::State::Incomplete | neighbor::State::Failed) | None => false,
         };
         let monitor = &mut self.paths[index].monitor;
         let before = monitor.state();
         let changed = if up { monitor.succeed(now) } else { monitor.fail(now) };
         if let Some(after) = changed {
-            self.path_changed(index, before, after);
+            self.path_changed(index, before, after, links, out);
         }
     }
 
-    fn judged(&mut self, change: Change, now: Instant) {
+    fn judged(&mut self, change: Change, now: Instant, out: &mut Out) {
         match change {
             Change::Firewall { firewall, from, to, reason } => {
                 let (subject, reason) = (self.config.firewall_name(firewall), self.firewall_reason(firewall, reason));
-                self.out.change(
+                out.change(
                     "firewall",
                     &subject,
                     Some(firewall_state(from)),
@@ -132,14 +134,14 @@ impl Controller {
                     None,
                 );
             }
-            Change::Peer { peer, from, to } => self.peer_changed(peer, from, to),
+            Change::Peer { peer, from, to } => self.peer_changed(peer, from, to, out),
             // A firewall that died waits for no pause between publications of servers.
-            Change::Set(_) => self.out.publish_at_once(),
-            Change::BelowMin { set, below } => self.below_min_changed(set, below, now),
+            Change::Set(_) => out.publish_at_once(),
+            Change::BelowMin { set, below } => self.below_min_changed(set, below, now, out),
         }
     }
 
-    fn peer_changed(&mut self, peer: PeerId, from: PeerState, to: PeerState) {
+    fn peer_changed(&mut self, peer: PeerId, from: PeerState, to: PeerState, out: &mut Out) {
         let subject = self.config.peer_name(peer);
         let is_cut_off = self.liveness.peer(peer).is_some_and(|peer| peer.reason == Reason::Link);
         let reason = match to {
@@ -150,22 +152,22 @@ impl Controller {
             PeerState::Lost => PEER_LOST,
             PeerState::Down => "no path is up",
         };
-        self.out.change("peer", &subject, Some(peer_state(from)), Some(peer_state(to)), Some(reason), None);
+        out.change("peer", &subject, Some(peer_state(from)), Some(peer_state(to)), Some(reason), None);
     }
 
     /// A peer is lost, as far as the engine can tell: without links of its own it cannot, which other alarms say.
-    fn alarm_about(&mut self, peer: PeerId, now: Instant) {
+    fn alarm_about(&mut self, peer: PeerId, now: Instant, out: &mut Out) {
         let status = self.liveness.peer(peer);
         let is_lost = status.is_some_and(|peer| peer.state == PeerState::Lost && peer.reason != Reason::Link);
         let alarm = Alarm { kind: "peer_lost", subject: self.config.peer_name(peer) };
         if is_lost {
-            self.out.raise_alarm(alarm, PEER_LOST.to_owned(), now);
+            out.raise_alarm(alarm, PEER_LOST.to_owned(), now);
         } else {
-            self.out.clear_alarm(&alarm, now);
+            out.clear_alarm(&alarm, now);
         }
     }
 
-    fn below_min_changed(&mut self, set: PathSetId, below: bool, now: Instant) {
+    fn below_min_changed(&mut self, set: PathSetId, below: bool, now: Instant, out: &mut Out) {
         let Some(key) = self.set_keys.get(set.index()).copied() else { return };
         let group = &self.config.groups[key.group.index()];
         // With one peer the set towards it and the set towards every peer are one matter, and one alarm.
@@ -180,13 +182,13 @@ impl Controller {
         if below {
             let up = self.liveness.sets()[set.index()].up.count_ones();
             let reason = format!("{up} firewalls are live, min-up is {}", group.min_up);
-            self.out.raise_alarm(alarm, reason, now);
+            out.raise_alarm(alarm, reason, now);
         } else {
-            self.out.clear_alarm(&alarm, now);
+            out.clear_alarm(&alarm, now);
         }
     }
 
-    /// Why, in words; `None` if all is well. What was commanded has words of its own: [`Controller::firewall_reason`].
+    /// Why, in words; `None` if all is well. What was commanded has words of its own: [`Paths::firewall_reason`].
     pub(super) fn reason_text(&self, reason: Reason) -> Option<String> {
         let peer = |id: PeerId| &self.config.peers[id.index()].name;
         match reason {
@@ -205,14 +207,14 @@ impl Controller {
         }
     }
 
-    /// The paths that are judged, for tests and views.
+    /// What events call a path: `perimeter/fw1 to inner ipv4`.
     pub(super) fn path_subject(&self, key: PathKey) -> String {
         let peer = &self.config.peers[key.peer.index()].name;
         format!("{} to {peer} {}", self.config.firewall_name(key.firewall), family_name(key.family))
     }
 }
 
-/// As `show firewalls` says.
+/// The word for a state in `show firewalls`.
 pub(super) const fn firewall_state(state: FirewallState) -> &'static str {
     match state {
         FirewallState::Up => "up",
@@ -223,7 +225,7 @@ pub(super) const fn firewall_state(state: FirewallState) -> &'static str {
     }
 }
 
-/// As `show peers` says.
+/// The word for a state in `show peers`.
 pub(super) const fn peer_state(state: PeerState) -> &'static str {
     match state {
         PeerState::Up => "up",
@@ -232,8 +234,8 @@ pub(super) const fn peer_state(state: PeerState) -> &'static str {
     }
 }
 
-/// `ipv4` or `ipv6`.
-pub(super) const fn family_name(family: Family) -> &'static str {
+/// The word for a family: `ipv4` or `ipv6`.
+pub(in super::super) const fn family_name(family: Family) -> &'static str {
     match family {
         Family::V4 => "ipv4",
         Family::V6 => "ipv6",

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use super::Controller;
-use super::order::Order;
+use super::super::order::Order;
+use super::Paths;
 use crate::config::Admin;
 use crate::engine::view::OrderView;
 use crate::id::{FirewallId, PeerId};
@@ -17,7 +17,7 @@ use crate::wire::probe::{Note, Probe};
 /// What is known of one peer's orders, and what it is told of those here.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Notes {
-    /// It reads notes, by its last probe.
+    /// Its last probe said that it reads notes.
     is_reader: bool,
     /// By digest of the firewall's name: what it says of firewalls that it holds.
     heard: BTreeMap<u64, Order>,
@@ -25,7 +25,7 @@ pub(super) struct Notes {
     turn: usize,
 }
 
-impl Controller {
+impl Paths {
     /// The notes that the next probe of a path carries.
     pub(super) fn notes_for(&mut self, path: PathKey) -> Vec<Note> {
         let notes = &self.peers[path.peer.index()].notes;
@@ -87,7 +87,7 @@ impl Controller {
         here.into_iter().chain(self.orders_elsewhere(firewall)).collect()
     }
 
-    /// What peers tell that holds a firewall.
+    /// The orders at peers that hold a firewall, as they tell them.
     pub(super) fn orders_elsewhere(&self, firewall: FirewallId) -> Vec<OrderView> {
         let told = self.liveness.told_admin(firewall);
         let view = |(peer, admin)| {
@@ -133,7 +133,7 @@ impl Controller {
     }
 }
 
-/// A note as an order.
+/// The order that a note of a peer tells.
 fn heard(note: &Note) -> Order {
     let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(note.at));
     let some = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());

@@ -1,12 +1,13 @@
-//! The engines on the far side: what is told them in probes, and what theirs tell.
+//! The engines on the far sides: what probes tell them, and what their probes tell.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use super::Controller;
-use super::journal::Alarm;
+use super::super::journal::Alarm;
+use super::super::out::Out;
+use super::super::tally::Tally;
+use super::Paths;
 use super::notes::Notes;
-use super::tally::Tally;
 use crate::config::{Admin, Config, Group};
 use crate::flow::HashMode;
 use crate::id::{FirewallId, GroupId, PeerId};
@@ -15,7 +16,7 @@ use crate::time::{Duration, Instant};
 use crate::wire::Family;
 use crate::wire::probe::{FirewallSeen, InvalidProbe, PathVerdict, Probe, Standing};
 
-/// Earlier starts of a peer that are refused, so that recorded probes of theirs tell nothing.
+/// How many earlier starts of a peer are remembered. Probes of those are refused, so that recorded ones have no effect.
 const EPOCHS_MAX: usize = 8;
 /// A peer is called different for an unauthentic probe only if it sent no authentic one for so long: anybody can send
 /// garbage in its name.
@@ -23,7 +24,7 @@ const AUTHENTIC_LIFE: Duration = Duration::from_secs(1);
 const PROGRAM_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What is known of a peer.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct PeerRecord {
     pub(super) engine: Option<String>,
     pub(super) version: Option<String>,
@@ -31,7 +32,7 @@ pub(super) struct PeerRecord {
     authentic: Option<Instant>,
     epoch: Option<u64>,
     earlier: VecDeque<u64>,
-    /// The newest probe of each family.
+    /// The highest sequence number of its probes over IPv4 and over IPv6.
     newest: [u64; 2],
     /// Why firewalls have their administrative states there, and what is told it of those here.
     pub(super) notes: Notes,
@@ -40,12 +41,12 @@ pub(super) struct PeerRecord {
 /// Whether the peer has the same group in its configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum DigestState {
-    /// Nothing was heard.
+    /// Nothing was heard of it.
     #[default]
     Unknown,
     /// Firewalls, weights, spares, hash and seed are the same.
     Same,
-    /// They are not.
+    /// At least one of them is not.
     Differs,
 }
 
@@ -75,7 +76,7 @@ impl PeerRecord {
 }
 
 /// What both engines have to have in common: hash mode, names, weights and spares, in whatever order they are configured.
-pub(super) fn group_digest(config: &Config, group: &Group) -> u64 {
+fn group_digest(config: &Config, group: &Group) -> u64 {
     let mut members: Vec<_> = group.firewalls.iter().map(|id| &config.firewalls[id.index()]).collect();
     members.sort_by(|a, b| a.name.cmp(&b.name));
     // `source` on one side is `destination` on the other.
@@ -95,7 +96,12 @@ pub(super) fn group_digest(config: &Config, group: &Group) -> u64 {
     group.seed.digest(&bytes)
 }
 
-/// Firewalls by name, as probes call them.
+/// The digests of the configurations of all groups.
+pub(super) fn group_digests(config: &Config) -> Vec<u64> {
+    config.groups.iter().map(|group| group_digest(config, group)).collect()
+}
+
+/// The digests of the names of all firewalls, by which probes call them.
 pub(super) fn name_digests(config: &Config) -> Vec<u64> {
     let digest = |firewall: &crate::config::Firewall| {
         config.groups[firewall.group.index()].seed.digest(firewall.name.as_bytes())
@@ -103,8 +109,8 @@ pub(super) fn name_digests(config: &Config) -> Vec<u64> {
     config.firewalls.iter().map(digest).collect()
 }
 
-impl Controller {
-    /// What a probe of this path carries.
+impl Paths {
+    /// The payload of the next probe of a path.
     pub(super) fn probe_payload(&mut self, path: PathKey) -> Vec<u8> {
         self.probe_sequence += 1;
         let group_id = self.config.firewalls[path.firewall.index()].group;
@@ -141,34 +147,41 @@ impl Controller {
 
     /// A probe of a peer that came through `firewall` from `source`: it is answered in any case, and believed if it is
     /// authentic and new.
-    pub(super) fn probe_heard(&mut self, firewall: FirewallId, source: IpAddr, payload: &[u8], now: Instant) {
-        self.out.count(Tally::ProbesReceived);
+    pub(super) fn probe_heard(
+        &mut self,
+        firewall: FirewallId,
+        source: IpAddr,
+        payload: &[u8],
+        now: Instant,
+        out: &mut Out,
+    ) {
+        out.count(Tally::ProbesReceived);
         let group_id = self.config.firewalls[firewall.index()].group;
         let seed = self.config.groups[group_id.index()].seed;
         match Probe::decode(payload, |bytes| seed.digest(bytes)) {
             Ok(probe) => {
                 if let Some(peer) = self.sender(group_id, source, Some(&probe.engine)) {
-                    self.believe(group_id, peer, Family::of(source), &probe, now);
+                    self.believe(group_id, peer, Family::of(source), &probe, now, out);
                 }
             }
             Err(InvalidProbe::Unauthentic) => {
-                self.out.count(Tally::ProbesUnauthentic);
+                out.count(Tally::ProbesUnauthentic);
                 let Some(peer) = self.sender(group_id, source, None) else { return };
                 let authentic = self.peers[peer.index()].authentic;
                 if authentic.is_none_or(|last| now.since(last) >= AUTHENTIC_LIFE) {
-                    self.set_digest(peer, DigestState::Differs, "its seed is another", now);
+                    self.set_digest(peer, DigestState::Differs, "its seed is another", now, out);
                 }
             }
             Err(InvalidProbe::Foreign | InvalidProbe::Version(_) | InvalidProbe::Malformed) => {
-                self.out.count(Tally::ProbesUnauthentic);
+                out.count(Tally::ProbesUnauthentic);
             }
         }
     }
 
-    fn believe(&mut self, group: GroupId, peer: PeerId, family: Family, probe: &Probe, now: Instant) {
+    fn believe(&mut self, group: GroupId, peer: PeerId, family: Family, probe: &Probe, now: Instant, out: &mut Out) {
         let record = &mut self.peers[peer.index()];
         if !record.is_news(probe, family) {
-            self.out.count(Tally::ProbesReplayed);
+            out.count(Tally::ProbesReplayed);
             return;
         }
         record.authentic = Some(now);
@@ -181,9 +194,9 @@ impl Controller {
         let same =
             probe.digest == self.group_digests[group.index()] && probe.group == self.config.groups[group.index()].name;
         if same {
-            self.set_digest(peer, DigestState::Same, "", now);
+            self.set_digest(peer, DigestState::Same, "", now, out);
         } else {
-            self.set_digest(peer, DigestState::Differs, "its firewalls, weights, spares or hash are others", now);
+            self.set_digest(peer, DigestState::Differs, "its firewalls, weights, spares or hash are others", now, out);
         }
         let firewalls = &self.config.groups[group.index()].firewalls;
         let told: Vec<Told> = probe
@@ -230,7 +243,7 @@ impl Controller {
         self.peers[index].engine.as_deref()
     }
 
-    fn set_digest(&mut self, peer: PeerId, state: DigestState, reason: &str, now: Instant) {
+    fn set_digest(&mut self, peer: PeerId, state: DigestState, reason: &str, now: Instant, out: &mut Out) {
         let record = &mut self.peers[peer.index()];
         let before = std::mem::replace(&mut record.digest, state);
         if before == state {
@@ -238,8 +251,8 @@ impl Controller {
         }
         let alarm = Alarm { kind: "digest_differs", subject: self.config.peer_name(peer) };
         match state {
-            DigestState::Differs => self.out.raise_alarm(alarm, reason.to_owned(), now),
-            DigestState::Same | DigestState::Unknown => self.out.clear_alarm(&alarm, now),
+            DigestState::Differs => out.raise_alarm(alarm, reason.to_owned(), now),
+            DigestState::Same | DigestState::Unknown => out.clear_alarm(&alarm, now),
         }
     }
 }

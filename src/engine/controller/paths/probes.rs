@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::Controller;
-use super::tally::Tally;
+use super::super::links::Links;
+use super::super::out::Out;
+use super::super::tally::Tally;
+use super::Paths;
 use crate::config::{CheckKind, Config};
 use crate::engine::histogram::DurationHistogram;
 use crate::engine::view::CheckedView;
@@ -20,12 +22,12 @@ use crate::wire::emit::{Macs, Pair};
 use crate::wire::icmp::Echo;
 use crate::wire::tcp::Segment;
 
-/// Unanswered questions until a firewall is silent.
-const VIGIL_ASKS: u8 = 3;
-/// Questions at the pace of the probes; a firewall that is still silent is asked once a second.
-const VIGIL_EAGER: u8 = 40;
+/// The number of unanswered questions after which a firewall counts as silent.
+const ASKS_UNTIL_SILENT: u8 = 3;
+/// The number of questions at the pace of the probes. After those a silent firewall is asked once a second.
+const EAGER_ASKS: u8 = 40;
 
-/// One path and what its probes say.
+/// One path, and what its probes have found.
 #[derive(Debug, Clone)]
 pub(super) struct Path {
     pub(super) key: PathKey,
@@ -36,18 +38,18 @@ pub(super) struct Path {
     pub(super) monitor: Monitor,
     pub(super) rtt: Option<Duration>,
     pub(super) rtts: DurationHistogram,
-    /// Why it is down or starting, in words.
+    /// Why it is down or starting.
     pub(super) reason: Option<String>,
     /// Since when misses were excused and nothing was answered.
     pub(super) excused_since: Option<Instant>,
-    /// What liveness was told last.
+    /// The health that liveness was told last.
     pub(super) told: Option<PathHealth>,
 }
 
 /// A firewall that is asked by ARP or ND because probes through it fail.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Vigil {
-    /// Its last sign of life, or the beginning.
+pub(super) struct NeighborWatch {
+    /// When it answered last, or when it was first asked.
     since: Instant,
     asked: u8,
     pub(super) next: Instant,
@@ -109,21 +111,21 @@ pub(super) fn paths(config: &Config, random: &mut SplitMix64, now: Instant) -> V
     paths.collect()
 }
 
-impl Controller {
-    /// Sends what is due, and judges what has ended.
-    pub(super) fn run_probes(&mut self, now: Instant) {
+impl Paths {
+    /// Sends the probes that are due, and judges those that have ended.
+    pub(super) fn run_probes(&mut self, links: &mut Links, now: Instant, out: &mut Out) {
         for index in 0..self.paths.len() {
-            self.settle_probes(index, now);
+            self.settle_probes(index, links, now, out);
             if self.paths[index].prober.is_due(now) {
-                self.launch_probe(index, now);
+                self.launch_probe(index, links, now, out);
             }
         }
     }
 
-    /// The engine was late by `lag` (or lost punts): probes in flight whose interval is not longer do not count as missed, and
-    /// who has not answered ARP or ND is asked again. For as long as an idle engine takes for its verdict, and no longer while
-    /// nothing is answered: a firewall that is dead is found in twice that time whatever the engine suffers from.
-    pub(super) fn excuse_probes(&mut self, lag: Duration, now: Instant) {
+    /// The engine was late by `lag`, or lost punts. Probes in flight of paths with an interval of at most `lag` do not count as
+    /// missed, and the watch for ARP and ND begins again. While nothing is answered, this lasts as long as an idle engine takes
+    /// for its verdict, so that a dead firewall is found in twice that time whatever the engine suffers from.
+    pub(in super::super) fn handle_lag(&mut self, lag: Duration, now: Instant) {
         for path in &mut self.paths {
             let group = self.config.firewalls[path.key.firewall.index()].group;
             let check = &self.config.groups[group.index()].check;
@@ -133,29 +135,29 @@ impl Controller {
             let since = *path.excused_since.get_or_insert(now);
             if now.since(since) < check.interval * u32::from(check.fall) {
                 path.prober.excuse();
-                if let Some(vigil) = self.vigils.get_mut(&(path.key.firewall, path.key.family)) {
-                    (vigil.since, vigil.asked) = (now, 0);
+                if let Some(watch) = self.watches.get_mut(&(path.key.firewall, path.key.family)) {
+                    (watch.since, watch.asked) = (now, 0);
                 }
             }
         }
     }
 
-    /// The link is gone, and with it every path over it.
-    pub(super) fn fail_paths_on(&mut self, link: LinkId, now: Instant) {
+    /// A link is down, and every path over it with it.
+    pub(in super::super) fn handle_link_down(&mut self, link: LinkId, links: &Links, now: Instant, out: &mut Out) {
         for index in 0..self.paths.len() {
             let path = &mut self.paths[index];
             if path.link == link {
                 let before = path.monitor.state();
                 if let Some(after) = path.monitor.fail(now) {
-                    self.path_changed(index, before, after);
+                    self.path_changed(index, before, after, links, out);
                 }
             }
         }
-        self.tell_link(link, true);
+        self.note_link(link, true);
     }
 
-    /// Tells whether the engine's own link to its firewalls is down.
-    pub(super) fn tell_link(&mut self, link: LinkId, is_down: bool) {
+    /// Tells liveness whether the engine's own link to its firewalls is down.
+    pub(super) fn note_link(&mut self, link: LinkId, is_down: bool) {
         let here = self.config.firewalls.iter().enumerate().filter(|(_, firewall)| firewall.link == link);
         for (firewall, _) in here {
             self.liveness.link(firewall.into(), is_down);
@@ -163,78 +165,97 @@ impl Controller {
         self.judge = true;
     }
 
-    /// Asks the firewalls whose paths fail, and notes who does not answer.
-    pub(super) fn keep_vigils(&mut self, now: Instant) {
+    /// Asks the firewalls whose paths fail by ARP or ND, and tells liveness which of them do not answer.
+    pub(super) fn watch_neighbors(&mut self, links: &mut Links, now: Instant) {
         let failing = self.paths.iter().filter(|path| path.monitor.is_failing());
-        let failing = failing.filter(|path| self.links.state(path.link).up && self.is_probed(path.key.firewall));
+        let failing = failing.filter(|path| links.state(path.link).up && self.is_probed(path.key.firewall));
         let failing: BTreeMap<_, _> =
             failing.map(|path| ((path.key.firewall, path.key.family), (path.link, path.next_hop))).collect();
-        let over = self.vigils.keys().filter(|key| !failing.contains_key(key)).copied();
+        let over = self.watches.keys().filter(|key| !failing.contains_key(key)).copied();
         for key in over.collect::<Vec<_>>() {
-            self.vigils.remove(&key);
+            self.watches.remove(&key);
             let link = self.config.firewalls[key.0.index()].link;
-            if self.links.state(link).up {
+            if links.state(link).up {
                 self.liveness.neighbor(key.0, key.1, true);
                 self.judge = true;
             }
         }
         for (key, neighbor) in failing {
-            let vigil = self.vigils.entry(key).or_insert(Vigil { since: now, asked: 0, next: now });
-            if vigil.next <= now {
-                self.hold_vigil(key, neighbor, now);
+            let watch = self.watches.entry(key).or_insert(NeighborWatch { since: now, asked: 0, next: now });
+            if watch.next <= now {
+                self.watch_neighbor(key, neighbor, links, now);
             }
         }
     }
 
-    fn hold_vigil(&mut self, key: (FirewallId, Family), neighbor: (LinkId, IpAddr), now: Instant) {
+    fn watch_neighbor(
+        &mut self,
+        key: (FirewallId, Family),
+        neighbor: (LinkId, IpAddr),
+        links: &mut Links,
+        now: Instant,
+    ) {
         let group = self.config.firewalls[key.0.index()].group;
         let check = &self.config.groups[group.index()].check;
-        let answered = self.links.neighbors().answered(neighbor);
-        let Some(vigil) = self.vigils.get_mut(&key) else { return };
-        if let Some(answered) = answered.filter(|answered| *answered > vigil.since) {
-            (vigil.since, vigil.asked) = (answered, 0);
+        let answered = links.neighbors().answered(neighbor);
+        let Some(watch) = self.watches.get_mut(&key) else { return };
+        if let Some(answered) = answered.filter(|answered| *answered > watch.since) {
+            (watch.since, watch.asked) = (answered, 0);
             self.liveness.neighbor(key.0, key.1, true);
             self.judge = true;
-        } else if vigil.asked >= VIGIL_ASKS && now.since(vigil.since) >= check.timeout {
+        } else if watch.asked >= ASKS_UNTIL_SILENT && now.since(watch.since) >= check.timeout {
             self.liveness.neighbor(key.0, key.1, false);
             self.judge = true;
         }
-        vigil.asked = vigil.asked.saturating_add(1);
-        vigil.next = now + if vigil.asked < VIGIL_EAGER { check.interval } else { Duration::from_secs(1) };
+        watch.asked = watch.asked.saturating_add(1);
+        watch.next = now + if watch.asked < EAGER_ASKS { check.interval } else { Duration::from_secs(1) };
         // In turns to the known station and to everybody, who may have taken the address over.
-        let everybody = vigil.asked.is_multiple_of(2);
-        self.links.ask_for(neighbor, everybody);
+        let everybody = watch.asked.is_multiple_of(2);
+        links.ask_for(neighbor, everybody);
     }
 
-    /// An echo reply that came through `firewall`.
-    pub(super) fn probe_echo(&mut self, firewall: FirewallId, from: IpAddr, echo: &Echo<'_>, now: Instant) -> bool {
-        self.answered(firewall, from, now, |path| path.prober.answer_echo(echo, now))
+    /// Takes an echo reply that came through a firewall, if it answers a probe.
+    pub(super) fn probe_echo(
+        &mut self,
+        sender: (FirewallId, IpAddr),
+        echo: &Echo<'_>,
+        links: &Links,
+        now: Instant,
+        out: &mut Out,
+    ) -> bool {
+        self.answered(sender, links, now, |path| path.prober.answer_echo(echo, now), out)
     }
 
-    /// A datagram that came through `firewall`.
+    /// Takes a datagram that came through a firewall, if it answers a probe.
     pub(super) fn probe_udp(
         &mut self,
-        firewall: FirewallId,
-        from: IpAddr,
+        sender: (FirewallId, IpAddr),
         ports: (u16, u16),
         data: &[u8],
+        links: &Links,
         now: Instant,
+        out: &mut Out,
     ) -> bool {
-        self.answered(firewall, from, now, |path| path.prober.answer_udp(ports.0, ports.1, data, now))
+        self.answered(sender, links, now, |path| path.prober.answer_udp(ports.0, ports.1, data, now), out)
     }
 
-    /// A segment that came through `firewall`; `back` is the way to its sender.
+    /// Takes a segment that came through a firewall, if it answers a probe; `back` has the link and addresses of an answer.
     pub(super) fn probe_tcp(
         &mut self,
         firewall: FirewallId,
         segment: &Segment<'_>,
         back: (LinkId, Macs, Pair),
+        links: &mut Links,
         now: Instant,
+        out: &mut Out,
     ) -> bool {
         let (link, macs, pair) = back;
         let mut frames = None;
-        let matched = self.answered(firewall, pair.destination(), now, |path| {
-            match path.prober.answer_tcp(segment, macs, pair, now)? {
+        let matched = self.answered(
+            (firewall, pair.destination()),
+            links,
+            now,
+            |path| match path.prober.answer_tcp(segment, macs, pair, now)? {
                 TcpAnswer::Connected { rtt, frames: closing } => {
                     frames = Some(closing);
                     Some(rtt)
@@ -243,10 +264,11 @@ impl Controller {
                     path.reason = Some("the peer refuses connections to the check's port".to_owned());
                     Some(rtt)
                 }
-            }
-        });
+            },
+            out,
+        );
         for frame in frames.into_iter().flatten() {
-            self.links.send(link, frame, &mut self.out);
+            links.send(link, frame, out);
         }
         matched
     }
@@ -254,10 +276,11 @@ impl Controller {
     /// Offers an answer to every path through `firewall` to `from`: whoever it belongs to takes it.
     fn answered(
         &mut self,
-        firewall: FirewallId,
-        from: IpAddr,
+        (firewall, from): (FirewallId, IpAddr),
+        links: &Links,
         now: Instant,
         mut offer: impl FnMut(&mut Path) -> Option<Duration>,
+        out: &mut Out,
     ) -> bool {
         for index in 0..self.paths.len() {
             let path = &mut self.paths[index];
@@ -267,42 +290,42 @@ impl Controller {
             if let Some(rtt) = offer(path) {
                 path.rtt = Some(rtt);
                 path.rtts.observe(rtt);
-                self.settle_probes(index, now);
+                self.settle_probes(index, links, now, out);
                 return true;
             }
         }
         false
     }
 
-    fn launch_probe(&mut self, index: usize, now: Instant) {
+    fn launch_probe(&mut self, index: usize, links: &mut Links, now: Instant, out: &mut Out) {
         let payload = self.probe_payload(self.paths[index].key);
         let random = self.random.next_u64();
         let path = &self.paths[index];
-        let (link, way) = (path.link, self.links.addresses_to(path.link, path.next_hop, path.destination));
+        let (link, way) = (path.link, links.addresses_to(path.link, path.next_hop, path.destination));
         let path = &mut self.paths[index];
         if let Some(frame) = path.prober.launch(payload, way, random, now) {
-            self.out.count(Tally::ProbesSent);
-            self.links.send(link, frame, &mut self.out);
+            out.count(Tally::ProbesSent);
+            links.send(link, frame, out);
         }
     }
 
-    fn settle_probes(&mut self, index: usize, now: Instant) {
+    fn settle_probes(&mut self, index: usize, links: &Links, now: Instant, out: &mut Out) {
         while let Some(settled) = self.paths[index].prober.settle(now) {
             let outcome = match settled {
                 Settled::Counts(outcome) => outcome,
                 Settled::Excused => {
-                    self.out.count(Tally::ProbesExcused);
-                    self.tell_probe(index, "excused");
+                    out.count(Tally::ProbesExcused);
+                    self.tell_probe(index, "excused", out);
                     continue;
                 }
             };
-            self.out.count(match outcome {
+            out.count(match outcome {
                 Outcome::Success => Tally::ProbesAnswered,
                 Outcome::Failure => Tally::ProbesMissed,
             });
             let path = &mut self.paths[index];
             // An answer that was under way while its link went does not bring the path back.
-            if !self.links.state(path.link).up {
+            if !links.state(path.link).up {
                 continue;
             }
             if outcome == Outcome::Success {
@@ -316,41 +339,43 @@ impl Controller {
                     Outcome::Success => "passed",
                     Outcome::Failure => "failed",
                 },
+                out,
             );
             if let Some(after) = changed {
-                self.path_changed(index, before, after);
+                self.path_changed(index, before, after, links, out);
             }
         }
     }
 
-    fn tell_probe(&mut self, index: usize, result: &'static str) {
-        self.tell_checked(|controller| {
-            let path = &controller.paths[index];
-            let passed = result == "passed";
-            let rtt = path.rtt.filter(|_| passed);
-            CheckedView {
-                subject: controller.path_subject(path.key),
-                result,
-                state: path_state(path.monitor.state()),
-                reason: (!passed).then(|| "no answer".to_owned()),
-                rtt_us: rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
-            }
+    fn tell_probe(&mut self, index: usize, result: &'static str, out: &mut Out) {
+        if !self.config.log.checks {
+            return;
+        }
+        let path = &self.paths[index];
+        let passed = result == "passed";
+        let rtt = path.rtt.filter(|_| passed);
+        out.checked(CheckedView {
+            subject: self.path_subject(path.key),
+            result,
+            state: path_state(path.monitor.state()),
+            reason: (!passed).then(|| "no answer".to_owned()),
+            rtt_us: rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
         });
     }
 
-    pub(super) fn path_changed(&mut self, index: usize, before: State, after: State) {
+    pub(super) fn path_changed(&mut self, index: usize, before: State, after: State, links: &Links, out: &mut Out) {
         let path = &self.paths[index];
         let subject = self.path_subject(path.key);
-        let reason = self.path_reason(path);
+        let reason = self.path_reason(path, links);
         self.paths[index].reason = (after != State::Up).then(|| reason.clone());
-        self.out.change("path", &subject, Some(path_state(before)), Some(path_state(after)), Some(&reason), None);
+        out.change("path", &subject, Some(path_state(before)), Some(path_state(after)), Some(&reason), None);
     }
 
-    fn path_reason(&self, path: &Path) -> String {
+    fn path_reason(&self, path: &Path, links: &Links) -> String {
         let group = self.config.firewalls[path.key.firewall.index()].group;
         let check = &self.config.groups[group.index()].check;
         if path.monitor.state() != State::Up
-            && let Some(why) = self.links.why_down(path.link)
+            && let Some(why) = links.why_down(path.link)
         {
             return why;
         }
@@ -360,7 +385,7 @@ impl Controller {
             (State::Up, CheckKind::Icmp | CheckKind::Tcp { .. } | CheckKind::Udp { .. }) => {
                 format!("{} probes in a row answered", check.rise)
             }
-            (State::Down, _) if self.links.neighbors().mac((path.link, path.next_hop)).is_none() => {
+            (State::Down, _) if links.neighbors().mac((path.link, path.next_hop)).is_none() => {
                 format!("{} does not answer ARP or ND", path.next_hop)
             }
             (State::Down, _) => format!("{} probes in a row missed", check.fall),
@@ -369,7 +394,7 @@ impl Controller {
 }
 
 /// As `show firewalls` says: a path that is starting is shown as down.
-pub(super) const fn path_state(state: State) -> &'static str {
+pub(in super::super) const fn path_state(state: State) -> &'static str {
     match state {
         State::Up => "up",
         State::Starting | State::Down => "down",

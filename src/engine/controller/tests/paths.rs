@@ -1,13 +1,11 @@
-//! What is up: detection, and everything that must not be taken for a failure.
+//! What is up: how failures are detected, how paths come back, and what operators ask of them.
 
-use super::sandwich::{INNER, OUTER, Sandwich, engine_v4, firewall_mac, text};
-use crate::config::Admin;
-use crate::engine::controller::Order;
+use super::sandwich::{INNER, OUTER, Sandwich, engine_v4, firewall_mac};
 use crate::id::{DeviceId, FirewallId, PathSetId};
 use crate::path::PathSet;
 use crate::time::Duration;
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 
 pub(super) fn started(firewalls: usize) -> Sandwich {
     up(Sandwich::new(firewalls))
@@ -22,7 +20,7 @@ pub(super) fn up(mut sandwich: Sandwich) -> Sandwich {
 }
 
 /// The set of every peer over IPv4.
-fn every_peer(sandwich: &Sandwich, engine: usize) -> PathSet {
+pub(super) fn every_peer(sandwich: &Sandwich, engine: usize) -> PathSet {
     sandwich.engines[engine].snapshot().path_sets[PathSetId(0).index()].clone()
 }
 
@@ -112,60 +110,6 @@ fn a_flapping_firewall_is_held_longer_each_time() {
 }
 
 #[test]
-fn a_lost_peer_is_told_from_dead_firewalls_and_the_live_set_is_kept() {
-    let mut sandwich = started(3);
-    sandwich.cut([false; 2]);
-    sandwich.run(2 * SECOND);
-
-    for engine in [OUTER, INNER] {
-        assert_eq!(sandwich.peer(engine).state, "lost");
-        assert_eq!(sandwich.alarms(engine), ["peer_lost"]);
-        let set = every_peer(&sandwich, engine);
-        assert_eq!((set.up, set.falls.as_slice()), (0b111, &[0, 0, 0][..]));
-    }
-
-    sandwich.cut([true; 2]);
-    sandwich.run(3 * SECOND);
-    for engine in [OUTER, INNER] {
-        assert_eq!(sandwich.peer(engine).state, "up");
-        assert!(sandwich.alarms(engine).is_empty());
-        assert_eq!(every_peer(&sandwich, engine).falls, [0, 0, 0]);
-    }
-}
-
-#[test]
-fn a_lost_peer_is_lost_again_and_not_down_when_its_firewalls_answer_again() {
-    let mut sandwich = started(2);
-    sandwich.cut([false; 2]);
-    sandwich.run(2 * SECOND);
-    (0..2).for_each(|firewall| sandwich.firewalls[firewall].answers = false);
-    sandwich.run(3 * SECOND);
-    assert_eq!((sandwich.peer(OUTER).state.as_str(), every_peer(&sandwich, OUTER).up), ("down", 0));
-    assert!(sandwich.alarms(OUTER).iter().all(|kind| kind == "below_min"), "{:?}", sandwich.alarms(OUTER));
-
-    (0..2).for_each(|firewall| sandwich.firewalls[firewall].answers = true);
-    sandwich.run(2 * SECOND);
-
-    let set = every_peer(&sandwich, OUTER);
-    assert_eq!((set.up, set.selectable, set.falls.as_slice()), (0b11, 0b11, &[1, 1][..]));
-    assert_eq!((sandwich.peer(OUTER).state.as_str(), sandwich.alarms(OUTER)), ("lost", vec!["peer_lost".to_owned()]));
-    sandwich.cut([true; 2]);
-    sandwich.run(3 * SECOND);
-    assert_eq!((sandwich.peer(OUTER).state.as_str(), every_peer(&sandwich, OUTER).up), ("up", 0b11));
-    assert!(sandwich.alarms(OUTER).is_empty());
-}
-
-#[test]
-fn an_engine_without_a_link_does_not_say_that_its_peer_is_lost() {
-    let mut sandwich = started(2);
-    sandwich.set_device(OUTER, false);
-    sandwich.run(2 * SECOND);
-    let mut alarms = sandwich.alarms(OUTER);
-    alarms.dedup();
-    assert_eq!(alarms, ["below_min", "link_down"]);
-}
-
-#[test]
 fn firewalls_that_all_die_are_down_and_below_the_minimum() {
     let mut sandwich = started(2);
     sandwich.kill(0);
@@ -176,105 +120,6 @@ fn firewalls_that_all_die_are_down_and_below_the_minimum() {
     assert_eq!(every_peer(&sandwich, OUTER).up, 0);
     // One for each family, and not another pair for the group's only peer.
     assert_eq!(sandwich.alarms(OUTER).iter().filter(|kind| *kind == "below_min").count(), 2);
-}
-
-#[test]
-fn one_in_a_hundred_frames_lost_each_way_takes_nothing_down_in_ten_minutes() {
-    let mut sandwich = started(2);
-    sandwich.loss = 10;
-
-    sandwich.run(600 * SECOND);
-
-    assert!(sandwich.counter(OUTER, "probes_missed") > 500);
-    for engine in [OUTER, INNER] {
-        for set in &sandwich.engines[engine].snapshot().path_sets {
-            assert_eq!(set.falls, [0, 0]);
-        }
-    }
-}
-
-#[test]
-fn an_engine_that_stops_for_five_seconds_blames_nobody_and_sends_no_burst() {
-    let mut sandwich = started(2);
-    sandwich.run(Duration::from_millis(33));
-    sandwich.stopped_until[OUTER] = sandwich.now + 5 * SECOND;
-    sandwich.run(5 * SECOND - Duration::from_millis(1));
-    let before = sandwich.counter(OUTER, "probes_sent");
-
-    sandwich.run(Duration::from_millis(20));
-
-    assert!(sandwich.counter(OUTER, "probes_sent") - before <= 4, "one a path");
-    sandwich.run(3 * SECOND);
-    assert_eq!(every_peer(&sandwich, OUTER).falls, [0, 0]);
-    assert!(sandwich.changes(OUTER, "path", "perimeter/fw1 to inner ipv4").len() <= 1, "only its start");
-    assert_eq!(sandwich.peer(OUTER).state, "up");
-}
-
-/// Runs for a while in which punts are refused all the time.
-fn run_with_punt_loss(sandwich: &mut Sandwich, duration: Duration) {
-    let end = sandwich.now + duration;
-    while sandwich.now < end {
-        sandwich.run(Duration::from_millis(20));
-        for engine in [OUTER, INNER] {
-            let now = sandwich.now;
-            sandwich.engines[engine].handle_punt_loss(3, now);
-            sandwich.drain(engine);
-        }
-    }
-}
-
-#[test]
-fn misses_do_not_count_while_punts_are_refused() {
-    let mut sandwich = started(2);
-    for _ in 0..20 {
-        // Fewer probes in a row than an idle engine excuses.
-        sandwich.firewalls[0].forwards = [false; 2];
-        run_with_punt_loss(&mut sandwich, Duration::from_millis(240));
-        sandwich.firewalls[0].forwards = [true; 2];
-        run_with_punt_loss(&mut sandwich, Duration::from_millis(200));
-    }
-    for engine in [OUTER, INNER] {
-        assert_eq!(every_peer(&sandwich, engine).falls, [0, 0]);
-        assert!(sandwich.counter(engine, "probes_excused") > 50);
-    }
-}
-
-#[test]
-fn a_dead_firewall_is_found_in_twice_the_time_while_punts_are_refused_for_ever() {
-    for is_silent in [false, true] {
-        let mut sandwich = started(2);
-        run_with_punt_loss(&mut sandwich, SECOND);
-        assert_eq!(sandwich.states(OUTER), ["up", "up"]);
-        if is_silent {
-            sandwich.kill(0)
-        } else {
-            sandwich.firewalls[0].forwards = [false; 2]
-        }
-        run_with_punt_loss(&mut sandwich, Duration::from_millis(700));
-        assert_eq!(
-            (sandwich.states(OUTER), sandwich.states(INNER)),
-            (vec!["down".into(), "up".into()], vec!["down".into(), "up".into()])
-        );
-    }
-}
-
-#[test]
-fn an_engine_that_stands_still_again_and_again_blames_nobody_and_finds_the_dead() {
-    let mut sandwich = started(2);
-    for turn in 0..60 {
-        if turn == 40 {
-            sandwich.kill(0);
-        }
-        sandwich.stopped_until[OUTER] = sandwich.now + Duration::from_millis(120);
-        sandwich.run(Duration::from_millis(200));
-        let expected = match turn {
-            0..40 => Some([0, 0]),
-            44.. => Some([1, 0]),
-            _ => None,
-        };
-        let falls = every_peer(&sandwich, OUTER).falls;
-        assert!(expected.is_none_or(|expected| falls == expected), "turn {turn}: {falls:?}");
-    }
 }
 
 #[test]
@@ -337,107 +182,6 @@ fn a_firewall_in_its_hold_says_so_and_for_how_long() {
     let free = sandwich.firewall(OUTER, 0);
     assert_eq!((free.reason, free.hold_ms, free.state.as_str()), (None, None, "up"));
     assert_eq!((every_peer(&sandwich, OUTER).selectable, every_peer(&sandwich, INNER).selectable), (0b11, 0b11));
-}
-
-#[test]
-fn drain_and_maint_travel_and_end_on_both_sides() {
-    let mut sandwich = started(2);
-    let now = sandwich.now;
-    let order = Order { reason: Some("new firmware".to_owned()), by: Some("anna".to_owned()), at: None };
-    sandwich.engines[OUTER].set_admin(None, "fw2", Some(Admin::Drain), &order, now).unwrap();
-    sandwich.run(Duration::from_millis(100));
-
-    for engine in [OUTER, INNER] {
-        assert_eq!(sandwich.states(engine), ["up", "drain"]);
-        assert_eq!((every_peer(&sandwich, engine).up, every_peer(&sandwich, engine).selectable), (0b11, 0b01));
-    }
-    assert_eq!(sandwich.firewall(INNER, 1).reason.as_deref(), Some("set at outer by anna: \"new firmware\""));
-    assert_eq!(sandwich.firewall(OUTER, 1).override_, Some(Admin::Drain));
-    assert_eq!(sandwich.engines[OUTER].overrides()[0].by.as_deref(), Some("anna"));
-    assert_eq!(sandwich.changes(OUTER, "admin", "perimeter/fw2"), ["drain"]);
-
-    let now = sandwich.now;
-    sandwich.engines[INNER].set_admin(Some("perimeter"), "fw1", Some(Admin::Maint), &Order::default(), now).unwrap();
-    sandwich.run(Duration::from_millis(100));
-    assert_eq!(sandwich.states(OUTER), ["maint", "drain"]);
-    assert_eq!(every_peer(&sandwich, OUTER).up, 0b10);
-
-    let now = sandwich.now;
-    sandwich.engines[INNER].set_admin(None, "fw1", None, &Order::default(), now).unwrap();
-    sandwich.engines[OUTER].set_admin(None, "fw2", None, &Order::default(), now).unwrap();
-    sandwich.run(3 * SECOND);
-    assert_eq!((sandwich.states(OUTER), sandwich.states(INNER)), (vec!["up".into(); 2], vec!["up".into(); 2]));
-    assert!(sandwich.engines[OUTER].overrides().is_empty());
-
-    let now = sandwich.now;
-    let unknown = sandwich.engines[OUTER].set_admin(None, "fw9", None, &Order::default(), now).unwrap_err();
-    assert_eq!(unknown.to_string(), "no firewall fw9; there is perimeter/fw1, perimeter/fw2");
-}
-
-#[test]
-fn a_drain_deadline_takes_the_firewall_out() {
-    let mut sandwich = up(Sandwich::with(2, "drain-timeout = \"3s\"", ""));
-    let now = sandwich.now;
-    sandwich.engines[OUTER].set_admin(None, "fw2", Some(Admin::Drain), &Order::default(), now).unwrap();
-    sandwich.run(2 * SECOND);
-    assert_eq!((every_peer(&sandwich, OUTER).up, every_peer(&sandwich, INNER).up), (0b11, 0b11));
-    sandwich.run(2 * SECOND);
-    assert_eq!((every_peer(&sandwich, OUTER).up, every_peer(&sandwich, INNER).up), (0b01, 0b01));
-}
-
-#[test]
-fn other_weights_are_told_by_the_digest_and_take_nothing_down() {
-    let outer = text(OUTER, 2, "a secret of both", "", "", "5-tuple");
-    let inner = text(INNER, 2, "a secret of both", "", "", "5-tuple") + "weight = 3";
-    let sandwich = up(Sandwich::of([outer, inner], 2));
-    for engine in [OUTER, INNER] {
-        assert_eq!(
-            (sandwich.alarms(engine), sandwich.peer(engine).digest),
-            (vec!["digest_differs".into()], "differs".into())
-        );
-    }
-}
-
-#[test]
-fn another_seed_is_told_within_a_second_and_takes_nothing_down_and_is_not_believed() {
-    let outer = text(OUTER, 2, "a secret of one", "", "", "5-tuple");
-    let inner = text(INNER, 2, "a secret of another", "", "", "5-tuple");
-    let mut sandwich = up(Sandwich::of([outer, inner.clone()], 2));
-    for engine in [OUTER, INNER] {
-        assert_eq!(
-            (sandwich.alarms(engine), sandwich.peer(engine).digest),
-            (vec!["digest_differs".into()], "differs".into())
-        );
-        assert_eq!(sandwich.peer(engine).peer_engine, None);
-    }
-    let now = sandwich.now;
-    sandwich.engines[OUTER].set_admin(None, "fw2", Some(Admin::Maint), &Order::default(), now).unwrap();
-    sandwich.run(SECOND);
-    assert_eq!(sandwich.states(INNER), ["up", "up"]);
-
-    let now_same = text(OUTER, 2, "a secret of another", "", "", "5-tuple");
-    sandwich.restart(OUTER, &now_same, 12);
-    sandwich.run(SECOND);
-    assert!(sandwich.alarms(INNER).is_empty(), "{:?}", sandwich.alarms(INNER));
-    assert_eq!(sandwich.peer(INNER).digest, "same");
-}
-
-#[test]
-fn source_on_one_side_meets_destination_on_the_other() {
-    let outer = text(OUTER, 2, "a secret of both", "", "", "source");
-    let inner = text(INNER, 2, "a secret of both", "", "", "destination");
-    assert!(up(Sandwich::of([outer, inner], 2)).alarms(OUTER).is_empty());
-}
-
-#[test]
-fn a_restarted_engine_takes_nothing_down_at_its_peer() {
-    let mut sandwich = started(2);
-    let same = text(OUTER, 2, "a secret of both", "", "", "5-tuple");
-    sandwich.restart(OUTER, &same, 12);
-    sandwich.run(3 * SECOND);
-    assert_eq!(every_peer(&sandwich, INNER).falls, [0, 0]);
-    assert_eq!((every_peer(&sandwich, OUTER).up, every_peer(&sandwich, INNER).up), (0b11, 0b11));
-    assert_eq!(sandwich.counter(INNER, "probes_replayed"), 0);
 }
 
 #[test]

@@ -1,0 +1,157 @@
+//! The paths through the firewalls: how they are probed, judged and shown, what peers say of them, and what operators order.
+//!
+//! It stands on the [`Links`], which send its frames and know the neighbours. What follows for the packet path is a live set
+//! for each group, which [`Liveness`] decides.
+
+mod admin;
+mod adopt;
+mod consequences;
+mod exchanges;
+mod judgement;
+mod notes;
+mod peers;
+mod probes;
+mod publish;
+mod responder;
+mod views;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::links::Links;
+use super::out::Out;
+use crate::config::{CheckKind, Config};
+use crate::id::{FirewallId, LinkId};
+use crate::path::Group;
+use crate::path::liveness::{Liveness, SetKey};
+use crate::random::SplitMix64;
+use crate::time::Instant;
+use crate::wire::Family;
+
+use exchanges::Exchange;
+use peers::PeerRecord;
+use probes::{NeighborWatch, Path};
+
+pub(super) use admin::{Override, admin_name};
+pub(super) use adopt::firewall_key;
+pub(super) use exchanges::exchange_view;
+pub(super) use judgement::family_name;
+pub(super) use probes::path_state;
+
+/// The paths of an engine; see the module.
+#[derive(Debug, Clone)]
+pub(super) struct Paths {
+    config: Arc<Config>,
+    /// A number that tells this start of the engine from earlier ones.
+    epoch: u64,
+    probe_sequence: u64,
+    /// Firewall by firewall, peer by peer, IPv4 first.
+    paths: Vec<Path>,
+    /// The firewalls whose paths fail, and which are therefore asked by ARP or ND.
+    watches: BTreeMap<(FirewallId, Family), NeighborWatch>,
+    /// By [`PeerId`](crate::id::PeerId).
+    peers: Vec<PeerRecord>,
+    liveness: Liveness,
+    set_keys: Vec<SetKey>,
+    groups: Vec<Group>,
+    /// Something changed since liveness was evaluated.
+    judge: bool,
+    /// By [`FirewallId`].
+    overrides: Vec<Option<Override>>,
+    /// The digest of each group's configuration.
+    group_digests: Vec<u64>,
+    /// The digest of each firewall's name.
+    name_digests: Vec<u64>,
+    /// Questions of operators that wait for their answers.
+    exchanges: Vec<Exchange>,
+    random: SplitMix64,
+}
+
+impl Paths {
+    /// No path has a verdict. `random` seeds identifiers of probes.
+    pub(super) fn new(config: Arc<Config>, random: u64, now: Instant) -> Self {
+        let mut random = SplitMix64::new(random);
+        let set_keys = judgement::set_keys(&config, Vec::new());
+        Self {
+            epoch: random.next_u64(),
+            probe_sequence: 0,
+            paths: probes::paths(&config, &mut random, now),
+            watches: BTreeMap::new(),
+            peers: config.peers.iter().map(|_| PeerRecord::default()).collect(),
+            liveness: Liveness::new(judgement::settings(&config, &set_keys), now),
+            groups: publish::groups(&config),
+            judge: true,
+            overrides: config.firewalls.iter().map(|_| None).collect(),
+            group_digests: peers::group_digests(&config),
+            name_digests: peers::name_digests(&config),
+            exchanges: Vec::new(),
+            set_keys,
+            random,
+            config,
+        }
+    }
+
+    /// Goes on under another configuration: what stays keeps its verdicts and overrides.
+    pub(super) fn reconfigure(&mut self, config: Arc<Config>, now: Instant) {
+        let old = std::mem::replace(&mut self.config, config);
+        self.set_keys = judgement::set_keys(&self.config, std::mem::take(&mut self.set_keys));
+        self.groups = publish::groups(&self.config);
+        self.group_digests = peers::group_digests(&self.config);
+        self.name_digests = peers::name_digests(&self.config);
+        self.adopt_firewalls(&old, now);
+        self.adopt_peers(&old);
+        self.adopt_paths(&old, now);
+        self.judge = true;
+    }
+
+    /// Sends the probes that are due, judges those that have ended, and asks after firewalls whose paths fail.
+    pub(super) fn handle_timeout(&mut self, links: &mut Links, now: Instant, out: &mut Out) {
+        self.run_probes(links, now, out);
+        self.watch_neighbors(links, now);
+        self.end_exchanges(now, out);
+    }
+
+    /// When [`Paths::handle_timeout`] is due, or a hold ends.
+    pub(super) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+        let paths = self.paths.iter().flat_map(|path| [path.prober.poll_timeout(), path.monitor.poll_timeout(now)]);
+        let watches = self.watches.values().map(|watch| watch.next);
+        let exchanges = self.exchanges.iter().map(|exchange| exchange.deadline);
+        paths.flatten().chain(watches).chain(exchanges).chain(self.liveness.poll_timeout()).min()
+    }
+
+    /// A link carries frames again.
+    pub(super) fn handle_link_up(&mut self, link: LinkId) {
+        self.note_link(link, false);
+    }
+
+    /// Every link may have come, gone, or changed its state.
+    pub(super) fn handle_links(&mut self, links: &Links) {
+        for link in Arc::clone(&self.config).link_ids() {
+            self.note_link(link, !links.state(link).up);
+        }
+    }
+
+    /// A neighbour was found or lost, or has moved.
+    pub(super) fn handle_neighbors(&mut self) {
+        self.judge = true;
+    }
+
+    /// What a reload made of path sets: their numbers, which routes and sessions know.
+    pub(super) fn set_keys(&self) -> &[SetKey] {
+        &self.set_keys
+    }
+
+    /// True if the group of `firewall` is probed.
+    fn is_probed(&self, firewall: FirewallId) -> bool {
+        match self.check_kind(firewall) {
+            CheckKind::Icmp | CheckKind::Tcp { .. } | CheckKind::Udp { .. } => true,
+            CheckKind::None => false,
+        }
+    }
+
+    /// What the group of a firewall is probed with.
+    fn check_kind(&self, firewall: FirewallId) -> CheckKind {
+        let group = self.config.firewalls[firewall.index()].group;
+        self.config.groups[group.index()].check.kind
+    }
+}
