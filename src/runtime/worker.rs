@@ -74,7 +74,9 @@ pub(super) struct Worker {
     outlets: Outlets,
     mail: channel::Receiver<Mail>,
     waiter: Waiter,
+    /// Whether the worker spins instead of sleeping (`busy-poll`).
     busy_poll: bool,
+    /// The CPU to which it is bound, if one could be chosen.
     cpu: Option<usize>,
 }
 
