@@ -1,7 +1,7 @@
-//! The whole forwarder in memory, at batches of 64: parse, session, rewrite, counters; no input and no output.
+//! The whole forwarder in memory, in batches of 64 packets: parsing, session, rewriting, counters, but no I/O.
 //!
-//! The figures of `forward` are for one batch; the throughput column is in packets. `fill` is what making the batch costs, which every
-//! other figure contains.
+//! The times of `forward` are per batch, and the throughput is in packets. `fill` is the time to make a batch, which
+//! every other time contains.
 #![allow(missing_docs, reason = "the macros of criterion make public items")]
 
 mod traffic;

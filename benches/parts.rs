@@ -1,6 +1,7 @@
-//! What the parts of a packet's way cost: parsing, hashing, the session table, translation, selection.
+//! Time of the parts of packet processing: parsing, hashing, the session table, translation, selection of firewall and
+//! server.
 //!
-//! `cargo bench --bench parts`; one part with `cargo bench --bench parts -- session`.
+//! `cargo bench --bench parts` runs all; `cargo bench --bench parts -- session` runs one.
 #![allow(missing_docs, reason = "the macros of criterion make public items")]
 
 mod traffic;

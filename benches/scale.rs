@@ -1,7 +1,7 @@
-//! What ten million translated sessions cost: memory, opening, finding, forgetting, and the longest pause that forgetting makes.
+//! What ten million translated sessions cost: memory, opening, lookup, expiry, and the longest pause that expiry makes.
 //!
-//! `cargo bench --bench scale`, with another number of sessions as its argument. One run, no statistics: what is looked for is
-//! a cost that grows with the table, and that is no matter of percents.
+//! `cargo bench --bench scale`, with another number of sessions as its argument. It is one run without statistics,
+//! because it looks for costs that grow with the table, which are large.
 #![allow(missing_docs, reason = "a program of its own")]
 #![allow(clippy::disallowed_methods, reason = "it measures")]
 

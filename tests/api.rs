@@ -1,4 +1,4 @@
-//! Router and client together, over a real Unix socket, with an engine that answers what it is told to.
+//! Tests router and client together over a real Unix socket, with a fake engine.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Holds the import table of the house against the code: who may import whom, where `unsafe` and system calls live, and
-//! who may read a clock. What Cargo cannot enforce inside one crate, this does by reading `crate::…` paths.
+//! Checks which room may import which, where `unsafe` and system calls are allowed, and who may read a clock. Cargo
+//! cannot enforce this within one crate, so that this test reads the `crate::…` paths.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,4 @@
-//! The program against engines that answer what they are told to: what is asked, what is printed, what the exit status is.
+//! Tests the program against fake engines: the requests that it sends, what it prints, and its exit status.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

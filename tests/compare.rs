@@ -1,4 +1,5 @@
-//! The benchmark beside peers: what it computes and how it tells it. The measurements need a quiet machine and are no test.
+//! Tests the programs of the benchmark against other products: their computations and their output. The measurements
+//! themselves need a quiet machine and are no tests.
 #![allow(dead_code, missing_docs, reason = "the benchmark's own modules, of which the tests use a part")]
 
 #[path = "../benches/compare/catalogue.rs"]

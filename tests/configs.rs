@@ -1,4 +1,5 @@
-//! Every example configuration is good, by the library and by the program; and what the program says of bad ones.
+//! Every example configuration is accepted by the library and by the program, and bad ones are refused with the right
+//! message.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

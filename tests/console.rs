@@ -1,4 +1,4 @@
-//! The web console in a real browser: what a person reads there, from engines that answer what they are told to.
+//! Tests the web console in a real browser, with fake engines.
 
 use std::process::Stdio;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Replays the seeds of the fuzz targets, and wounded copies of them, through the same entry functions, so that what the
-//! fuzzer checks is checked without a nightly toolchain too.
+//! Replays the seeds of the fuzz targets and damaged copies of them through the same entry functions, so that these
+//! checks run without a nightly toolchain.
 
 use std::fs;
 use std::path::Path;

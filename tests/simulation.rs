@@ -1,5 +1,5 @@
-//! The sandwich in virtual time: the production engines between model firewalls. Stories told by hand first (PINNING.md
-//! section 4, DESIGN.md section 4), then seeds.
+//! The sandwich in virtual time: production engines between model firewalls. First come scenarios that are written by
+//! hand (`docs/pinning.md`, section 4, and `docs/design.md`, section 6), then random ones from seeds.
 
 #[path = "simulation/failures.rs"]
 mod failures;

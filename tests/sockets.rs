@@ -1,5 +1,5 @@
-//! Every command against sockets that are no engine, or none that answers: what is said, in how many lines, with which exit
-//! status.
+//! Runs every command against sockets that belong to no engine or do not answer, and checks message, number of lines,
+//! and exit status.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt;

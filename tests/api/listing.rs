@@ -1,4 +1,4 @@
-//! Long lists of sessions: totals, pages, and everything at once, over the network and the control socket.
+//! Long lists of sessions: totals, pages, and whole lists, over the network and the control socket.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

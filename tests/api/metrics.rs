@@ -1,4 +1,4 @@
-//! `/metrics`, and what is built on it: the dashboard, the alerts, the table of metrics.
+//! `/metrics`, and what is made from it: the dashboard, the alerts, the table of metrics.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! `[api] listen` over real TCP: who may ask, by which engine it is answered, and what bad clients come to.
+//! `[api] listen` over real TCP: who has access, which engine answers, and how misbehaving clients are treated.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

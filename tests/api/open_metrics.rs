@@ -1,4 +1,4 @@
-//! A strict reader of OpenMetrics 1.0 text, as `promtool check metrics` and more: what it does not understand it refuses.
+//! A parser of OpenMetrics 1.0 text that is stricter than `promtool check metrics`: it refuses what it does not know.
 
 use std::collections::{BTreeMap, BTreeSet};
 

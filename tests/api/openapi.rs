@@ -1,4 +1,4 @@
-//! The OpenAPI document against what the router does.
+//! Compares the OpenAPI document with what the router does.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! A judge of JSON by the schemas of an OpenAPI document: as much of JSON Schema as the document uses, and an error where it
-//! uses more.
+//! Validates JSON against the schemas of an OpenAPI document. It knows the part of JSON Schema that the document uses,
+//! and refuses a schema that uses more.
 
 use std::collections::BTreeSet;
 

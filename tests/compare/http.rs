@@ -1,4 +1,4 @@
-//! Both ends of the benchmark's HTTP conversations, with a wire between them that loses and doubles segments.
+//! Client and server of the benchmark's HTTP connections, over a simulated wire that loses and duplicates segments.
 
 use std::net::SocketAddrV4;
 

@@ -1,4 +1,4 @@
-//! `fwlb capture` on real packets, read by somebody else's program.
+//! `fwlb capture` on real packets, read by another program.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

@@ -1,4 +1,4 @@
-//! What a running engine is left with, that it does its work with that, and that it survives its own end.
+//! The privileges that a running engine keeps are few, they suffice, and the next start works.
 
 use std::fs;
 use std::os::unix::fs::chown;

@@ -1,4 +1,4 @@
-//! Firewalls, engines, peers and devices fail; what that costs the sessions, and what it must not cost.
+//! Firewalls, engines, peers and devices fail: which sessions may break, and which may not.
 
 use std::collections::BTreeMap;
 use std::thread::sleep;

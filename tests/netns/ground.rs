@@ -1,4 +1,4 @@
-//! Ground for all namespace tests: building, traffic, judges.
+//! Shared by all namespace tests: setting up the network, making traffic, checking the result.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What an engine takes from its machine while nothing happens.
+//! An engine without traffic sleeps: how often its threads wake up.
 
 use std::fs;
 use std::thread::sleep;

@@ -1,4 +1,4 @@
-//! The laboratory as its user has it: `fwlb lab`.
+//! `fwlb lab` as a user runs it.
 
 use std::process::{Command, Output};
 

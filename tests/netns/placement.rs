@@ -1,4 +1,4 @@
-//! What `fwlb check` and the log at start say of the machine that an engine runs on.
+//! What `fwlb check` and the log of a starting engine report about the machine.
 
 use std::path::Path;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! Other configurations for running engines, under traffic: what must not be lost, and that plans come true.
+//! Reloads running engines under traffic: no session breaks without need, and `plan` predicts the effects.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,4 @@
-//! The engine as a router among routers: hops, path MTU, offloads, and the kernel's own stack kept out of it.
+//! The engine as a router among routers: TTL, path MTU, offloads, and the kernel's own stack kept off its devices.
 
 use std::process::Stdio;
 use std::thread::sleep;

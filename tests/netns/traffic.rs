@@ -1,5 +1,5 @@
-//! Every protocol, both families, opened from both ends, through every kind of firewall: no firewall ever sees half a
-//! conversation. No packet warms anything up before the first flow.
+//! Every protocol, in both address families, opened from both ends, through every kind of firewall: no firewall ever
+//! sees only one direction of a flow. No packet prepares anything before the first flow.
 
 use fwlb::lab::{FirewallKind, Node, Routers, Topology};
 

@@ -1,4 +1,5 @@
-//! Mode `tunnel` on real packets: a server that unpacks, the kernel's TCP on both ends, curl and Python's web server.
+//! Mode `tunnel` on real packets: a server that decapsulates, the kernel's TCP at both ends, curl and Python's web
+//! server.
 //!
 //! ```text
 //!   client ── router ──┬── lb (VIP routed to it)
@@ -6,7 +7,7 @@
 //!                └── answers of s1, past the engine
 //! ```
 //!
-//! This kernel has no device that unpacks IP in IP, so a program of the test does (`decapsulate.py`).
+//! The kernel of the test machines may lack a device for IP in IP, so that a program decapsulates (`decapsulate.py`).
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Stdio};

@@ -1,4 +1,4 @@
-//! Two packet workers: what one engine promises with one it keeps with two, whichever of them a packet reaches.
+//! Two packet workers keep the promises of one, whichever of them a packet reaches.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! The promises of the sandwich where the engines use AF_XDP. What is special to it: hosts finish what they send, a device has one
-//! engine, and what the engine attached vanishes with it.
+//! The tests of the sandwich with engines that use AF_XDP. In particular hosts finish checksums and segmentation
+//! themselves, a device belongs to one engine, and the XDP program is detached when the engine ends.
 
 use std::path::Path;
 use std::time::Duration;

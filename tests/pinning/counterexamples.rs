@@ -1,4 +1,4 @@
-//! The traces of PINNING.md section 4 that broke simpler rules, each with what the rules have to make of it.
+//! The traces that broke simpler rules (`docs/pinning.md`, section 4), each with what the rules must do instead.
 
 use fwlb::path::pinning::PinState;
 

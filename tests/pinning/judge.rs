@@ -1,5 +1,5 @@
-//! What has to hold of every state: stop the events, let the views become true, run a pattern of traffic for a while, and
-//! look at what became of the flow; then open new ones.
+//! Judges a state: events stop, the engines' views become correct, traffic of some pattern continues for a while, and
+//! then the flow must be in order; after that, new flows must be, too.
 
 use crate::world::{Conntrack, End, I, Kind, O, Opener, Settings, TICK, Tally, World};
 

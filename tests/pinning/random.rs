@@ -1,4 +1,4 @@
-//! Random scripts of events, from seeds: after each, every kind of traffic has to work again.
+//! Random scripts of events, made from seeds. After each of them every kind of traffic must work again.
 
 use crate::judge::{PATTERNS, Verdict, settle};
 use crate::world::{Action, I, Kind, O, Opener, Settings, Tally, World, hash_that_ranks};

@@ -1,7 +1,7 @@
-//! Breadth-first search: every state that two engines and two firewalls can reach with few packets in flight and a fault or
-//! two, nearest first, each judged under every pattern of traffic.
+//! Breadth-first search of all states that two engines and two firewalls can reach with few packets in flight and one
+//! or two faults. Each state is judged under every pattern of traffic.
 //!
-//! `FWLB_PINNING_STATES=20000` searches deeper than the default.
+//! `FWLB_PINNING_STATES=20000` searches more states than the default.
 
 use std::collections::HashSet;
 

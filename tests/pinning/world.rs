@@ -1,5 +1,6 @@
-//! One flow, two engines that never talk, N firewalls between them: the smallest world in which the pinning rules can go
-//! wrong. Engines run the product's [`near`] and [`far`]; everything else here is a model. Nothing is random.
+//! One flow, N firewalls, and an engine on each side of them that never talks to the other: the smallest model in which
+//! pinning rules can go wrong. The engines use [`near`] and [`far`] of the product; everything else is a model. Nothing
+//! is random.
 
 use fwlb::flow::{FlowHash, FlowHasher, HashMode, Seed};
 use fwlb::id::{FirewallId, GroupId, PathSetId};

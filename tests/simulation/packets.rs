@@ -1,4 +1,4 @@
-//! Every sort of packet of a flow goes through the flow's firewall.
+//! Every kind of packet of a flow goes through the flow's firewall.
 
 use fwlb::sim::packet::{Packet, tcp_flag};
 use fwlb::sim::sandwich::{engine_address, firewall_address, gateway, host_address};

@@ -1,4 +1,5 @@
-//! Seeds: all faults at random, 0 violations. A seed that failed once stays in `the_seeds_that_failed_once`.
+//! Random faults of all kinds, made from seeds, without a violation. Seeds that failed once are kept in
+//! `the_seeds_that_failed_once`.
 
 use fwlb::sim::run::{Options, Report, run};
 

@@ -1,4 +1,4 @@
-//! Services in the sandwich: sessions with two halves, a firewall and a server, and what servers do to them.
+//! Services in the sandwich: their sessions have a firewall and a server, each of which may fail.
 
 use fwlb::config::{Admin, Mode, OnFailure};
 use fwlb::sim::farm::{Check, Farm, Scheduler, Service};

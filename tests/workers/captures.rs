@@ -1,4 +1,4 @@
-//! Real captures: those that the crate `pdu` is tested with, and those under `FWLB_CAPTURES`, if that is set.
+//! Real captures: those that come with the crate `pdu`, and those in the directory `FWLB_CAPTURES`, if it is set.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};

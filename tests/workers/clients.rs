@@ -1,4 +1,4 @@
-//! Conversations made for the purpose: connections to a service, and flows through the firewalls.
+//! Generated traffic: connections to a service, and flows through the firewalls.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};

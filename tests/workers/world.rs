@@ -1,4 +1,4 @@
-//! An engine of one worker or more, and which of them a frame reaches.
+//! An engine with one or more workers, and the choice of the worker that gets a frame.
 
 use std::net::IpAddr;
 use std::sync::Arc;
