@@ -19,7 +19,7 @@ use fwlb::wire::Family;
 use traffic::{BATCH, Pattern, Traffic, flow};
 
 const ROUNDS: usize = 20;
-/// Batches between two looks at the clock.
+/// Number of batches between two readings of the clock.
 const BATCHES: u32 = 2000;
 
 fn main() {

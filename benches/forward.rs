@@ -10,7 +10,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 use fwlb::wire::Family;
 use traffic::{BATCH, Pattern, Traffic};
 
-/// Sessions that a round of "new sessions" opens, in a table that holds just as many.
+/// Number of sessions that a round of "new sessions" opens, which is also the capacity of the table.
 const NEW: u32 = 1 << 17;
 
 fn forward(c: &mut Criterion) {

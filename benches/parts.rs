@@ -36,7 +36,7 @@ fn wire(c: &mut Criterion) {
         let translation = Translation { outside, inside };
         let back = Translation { outside: inside, inside: outside };
         let mut bytes = frame(&outside);
-        // There and back: the frame is the same before every round.
+        // The frame is translated forth and back, so that it is the same before every round.
         group.bench_function(BenchmarkId::new("there and back", name), |b| {
             b.iter(|| {
                 let mut frame = parse(&mut bytes);

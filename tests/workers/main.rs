@@ -16,7 +16,7 @@ use fwlb::engine::Verdict;
 use fwlb::slb::{Mode, Scheduler};
 use world::{Decision, World};
 
-/// Both logs are the same, and both workers had something to decide.
+/// Asserts that both logs are equal, and that both workers had packets.
 #[track_caller]
 fn assert_alike(what: &str, one: &[Decision], two: &[Decision]) {
     assert_eq!(one.len(), two.len(), "{what}");
@@ -86,7 +86,7 @@ fn a_services_clients_are_placed_and_translated_alike_in_every_mode() {
     }
 }
 
-/// Each worker on a thread of its own, as fast as it can: what the other does to the table meanwhile changes nothing.
+/// Each worker runs on a thread of its own as fast as it can: what the other does to the table changes nothing.
 #[test]
 fn flows_are_decided_alike_while_both_workers_run() {
     let flows = Conversation::many(400);
