@@ -68,8 +68,8 @@ pub struct Claimed {
     pub legs: Option<[FlowKey; 2]>,
     /// True if the packet leaves untranslated: its session has one leg only.
     pub plain: bool,
-    /// True for a fragment that was held and shown when it was received. It is shown again only if the capture asks for
-    /// ports, which the fragment itself does not have.
+    /// True for a fragment that was held. It was shown when it was received, except to captures that ask for ports,
+    /// which the fragment itself does not have: they get it now.
     pub held: bool,
 }
 
