@@ -143,7 +143,7 @@ pub static SERVER: Schema = Schema {
         Key::unset(
             "port",
             Kind::Number(1..=65_535),
-            "the one that the client used",
+            "the one that the client asked for",
             "The port that traffic is sent to.",
         ),
         Key::optional(
