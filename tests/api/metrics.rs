@@ -1,4 +1,4 @@
-//! `/metrics`, and what is built on it: the dashboard, the alerts, the table of metrics.
+//! `/metrics`, and what is made from it: the dashboard, the alerts, the table of metrics.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -19,7 +19,7 @@ const PROCESS: Process = Process {
     start_seconds: 1.7e9,
 };
 
-/// An engine that has one of everything.
+/// Metrics of an engine that has one of everything.
 pub fn measured() -> MeasuresView {
     serde_json::from_str(include_str!("measured.json")).unwrap()
 }
@@ -30,7 +30,7 @@ fn scrape(engines: Vec<MeasuresView>) -> Vec<Family> {
     parse(&text).unwrap_or_else(|wrong| panic!("{wrong}\n{text}"))
 }
 
-/// The value of the one sample `name` whose labels include these.
+/// The value of the only sample `name` with these labels.
 fn value(families: &[Family], name: &str, labels: &[(&str, &str)]) -> f64 {
     let samples = families.iter().flat_map(|family| &family.samples).filter(|sample| {
         sample.name == name && labels.iter().all(|(label, value)| sample.labels.get(*label).is_some_and(|v| v == value))
@@ -161,13 +161,13 @@ fn file(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
-/// The names of metrics in an expression of PromQL.
+/// The names of the metrics in a PromQL expression.
 fn metrics_in(expression: &str) -> BTreeSet<String> {
     let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     words.filter(|word| word.starts_with("fwlb_")).map(str::to_owned).collect()
 }
 
-/// Every sample name of a scrape, with the labels that it has.
+/// The names of all samples of a scrape, with their label names.
 fn sample_names() -> BTreeMap<String, BTreeSet<String>> {
     let mut names: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for sample in scrape(vec![measured()]).into_iter().flat_map(|family| family.samples) {
@@ -271,7 +271,7 @@ fn every_counter_that_there_is_says_what_it_counts() {
     }
 }
 
-/// The table in the documentation is this one. `FWLB_WRITE_DOCS=1` writes it.
+/// The table in the documentation is up to date. `FWLB_WRITE_DOCS=1` writes it.
 #[test]
 fn the_documentation_lists_every_metric() {
     let path = "appliance/metrics.md";
