@@ -147,6 +147,13 @@ pub enum Request {
     Peers,
     /// `show services`.
     Services,
+    /// `show checks`: the last results of checks and probes.
+    Checks {
+        /// `web/s1`, `web`, `s1`, `perimeter/fw1`, `perimeter`, `fw1`; `None`: all.
+        subject: Option<String>,
+        /// The last so many; `None`: [`CHECKS_LIMIT`].
+        limit: Option<usize>,
+    },
     /// `show sessions`.
     Sessions(SessionQuestion),
     /// `show sessions --by`.
@@ -265,6 +272,9 @@ pub enum Request {
     },
 }
 
+/// Results of checks that are told to who does not say how many.
+pub const CHECKS_LIMIT: usize = 1000;
+
 /// How long an engine is given for what walks over all its sessions.
 pub const WALK_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -293,6 +303,8 @@ pub enum Answer {
     Peers(Vec<view::PeerView>),
     /// `show services`.
     Services(Vec<view::ServiceView>),
+    /// `show checks`.
+    Checks(Vec<view::CheckResultView>),
     /// `show sessions`.
     Sessions(SessionPage),
     /// `show sessions --by`.
@@ -333,6 +345,7 @@ impl Answer {
             Request::Firewalls => read(json).map(Self::Firewalls),
             Request::Peers => read(json).map(Self::Peers),
             Request::Services => read(json).map(Self::Services),
+            Request::Checks { .. } => read(json).map(Self::Checks),
             Request::Sessions(_) => read(json).map(|rows: Vec<_>| Self::Sessions(rows.into())),
             Request::Talkers(_) => read(json).map(Self::Talkers),
             Request::Kill { .. } => read(json).map(Self::Killed),

@@ -62,6 +62,18 @@ pub(super) struct EventsQuery {
     pub(super) engine: Option<String>,
 }
 
+/// Which results of checks.
+#[derive(Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ChecksQuery {
+    /// Only those of this: `web/s1`, `web`, `perimeter/fw1`, `fw1`.
+    pub(super) subject: Option<String>,
+    /// The last so many of those that match; absent: 1000. Twenty are kept of each address of a server and each path of a firewall.
+    pub(super) limit: Option<usize>,
+    /// The engine; absent: every one.
+    pub(super) engine: Option<String>,
+}
+
 /// How much of the configuration.
 #[derive(Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -201,6 +213,12 @@ impl Question for EventsQuery {
             limit: self.limit,
         };
         Ok((self.engine, Request::Events(filter)))
+    }
+}
+
+impl Question for ChecksQuery {
+    fn request(self) -> Result<(Option<String>, Request), ApiError> {
+        Ok((self.engine, Request::Checks { subject: self.subject, limit: self.limit }))
     }
 }
 

@@ -3,6 +3,7 @@
 //! Keys are a contract: they may grow in number, never change name or meaning. `*_ms` are durations up to now in
 //! milliseconds, `at` is RFC 3339 in UTC, counters are integers since start.
 
+mod checks;
 mod explain;
 mod known;
 mod measures;
@@ -18,6 +19,7 @@ pub use plan::{ConfigView, KeptConfigView, MemberShare, MoveView, NewFlowsView, 
 
 use crate::config::Admin;
 
+pub use checks::{CheckResultView, CheckedView, LastCheckView, ServerCheckView};
 pub use explain::{CandidateView, EgressView, ExplainView, ExplainedSessionView, ServerCandidateView, WhatIfView};
 pub use known::KnownServer;
 pub use measures::{HistogramView, MeasuresView, ProbeView, RingView, TableView, WorkerView};
@@ -160,7 +162,16 @@ pub struct ServiceView {
     pub sessions: u64,
     /// Hash: the busiest server's share of the table over its fair share, by weight.
     pub imbalance: Option<f64>,
-    /// Why it is in this state, in words; null while it is as the file says and up.
+    /// In this state for.
+    #[serde(default)]
+    pub since_ms: u64,
+    /// How often it went from up to down since start.
+    #[serde(default)]
+    pub falls: u64,
+    /// How long it was down since start, in milliseconds.
+    #[serde(default)]
+    pub downtime_ms: u64,
+    /// Why it is in this state, in words; null while it is as the file says and up by servers that are no backups.
     #[serde(default)]
     pub reason: Option<String>,
     /// What operators ordered over the file and holds.
@@ -168,6 +179,21 @@ pub struct ServiceView {
     pub orders: Vec<OrderView>,
     /// Its servers.
     pub servers: Vec<ServerView>,
+}
+
+impl ServiceView {
+    /// How many servers are up: `4 of 4 up`; backups apart: `0 of 1 up, 1 of 1 backups up`.
+    pub fn servers_up(&self) -> String {
+        let count = |backup: bool| {
+            let of = || self.servers.iter().filter(|server| server.backup == backup);
+            (of().filter(|server| server.state == "up").count(), of().count())
+        };
+        let (up, all) = count(false);
+        match count(true) {
+            (_, 0) => format!("{up} of {all} up"),
+            (backups_up, backups) => format!("{up} of {all} up, {backups_up} of {backups} backups up"),
+        }
+    }
 }
 
 /// One real server of `show services`.
@@ -199,10 +225,28 @@ pub struct ServerView {
     pub new_sessions: u64,
     /// Packets to it and from it.
     pub packets: u64,
+    /// Those to it.
+    #[serde(default)]
+    pub packets_in: u64,
+    /// Those from it.
+    #[serde(default)]
+    pub packets_out: u64,
     /// Bytes of IP to it and from it.
     pub bytes: u64,
+    /// Those to it.
+    #[serde(default)]
+    pub bytes_in: u64,
+    /// Those from it.
+    #[serde(default)]
+    pub bytes_out: u64,
     /// In this state for.
     pub since_ms: u64,
+    /// How often it went from up to down since start.
+    #[serde(default)]
+    pub falls: u64,
+    /// How long it was down since start, in milliseconds.
+    #[serde(default)]
+    pub downtime_ms: u64,
     /// Why it is in this state, in words.
     pub reason: Option<String>,
     /// What operators ordered over the file and holds: a state, a weight, or both.
@@ -210,19 +254,6 @@ pub struct ServerView {
     pub orders: Vec<OrderView>,
     /// One per family.
     pub checks: Vec<ServerCheckView>,
-}
-
-/// One family's check of a server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct ServerCheckView {
-    /// `ipv4` or `ipv6`.
-    pub family: String,
-    /// `up` or `down`.
-    pub state: String,
-    /// In this state for.
-    pub since_ms: u64,
-    /// The last failure, in words: "HTTP 503, expected 200".
-    pub reason: Option<String>,
 }
 
 /// `show peers`.
@@ -357,21 +388,6 @@ pub struct EventView {
     /// How long the old state lasted, in milliseconds; where that is not told with it, filled in by the owner of the log.
     #[serde(default)]
     pub lasted_ms: Option<u64>,
-}
-
-/// The result of one health check, for `[log] checks`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CheckedView {
-    /// `web/s1 ipv4`, `perimeter/fw1 to inner ipv4`.
-    pub subject: String,
-    /// `passed`, `failed`, or `excused`: failed while the engine was not punctual.
-    pub result: &'static str,
-    /// State after it: `up` or `down`.
-    pub state: &'static str,
-    /// Why it failed.
-    pub reason: Option<String>,
-    /// How long the answer took.
-    pub rtt_us: Option<u64>,
 }
 
 /// One line of `fwlb probe` and `fwlb ping`: what was sent or came, and when.

@@ -3,6 +3,7 @@
 //! A prober makes frames and reads answers, a monitor makes verdicts of them. Neither opens a socket or reads a clock, and
 //! what a verdict means for a firewall is decided in [`crate::path::liveness`].
 
+pub mod history;
 pub mod monitor;
 pub mod prober;
 pub mod service_monitor;

@@ -177,6 +177,21 @@ impl ServiceProber {
         self.verdict.clone()
     }
 
+    /// What the server answered, if it is well.
+    pub fn answer(&self) -> String {
+        match &self.asked {
+            Asked::Echo { .. } => "echo reply".to_owned(),
+            Asked::HalfOpen => "SYN-ACK".to_owned(),
+            Asked::Tcp(_) => "connected".to_owned(),
+            Asked::Http(_, answer) => answer.status().map_or_else(String::new, |status| format!("HTTP {status}")),
+        }
+    }
+
+    /// When it began.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
     /// How long an answer is waited for.
     pub fn timeout(&self) -> Duration {
         self.timeout

@@ -54,6 +54,8 @@ pub(super) struct Answer {
     expected: Vec<RangeInclusive<u16>>,
     wanted: Option<String>,
     stage: Stage,
+    /// Of the last status line that came.
+    status: Option<u16>,
     /// Interim answers that were read.
     interim: usize,
     /// Nothing came so far.
@@ -82,7 +84,15 @@ struct Head {
 
 impl Answer {
     pub(super) fn new(expected: Vec<RangeInclusive<u16>>, wanted: Option<String>) -> Self {
-        Self { expected, wanted, stage: Stage::Head(Head::default()), interim: 0, is_empty: true, after: 0 }
+        Self {
+            expected,
+            wanted,
+            stage: Stage::Head(Head::default()),
+            status: None,
+            interim: 0,
+            is_empty: true,
+            after: 0,
+        }
     }
 
     /// The next bytes.
@@ -115,6 +125,11 @@ impl Answer {
         self.is_empty
     }
 
+    /// The status that it has, once that has come.
+    pub(super) const fn status(&self) -> Option<u16> {
+        self.status
+    }
+
     /// True if so much comes after the verdict that its end is not waited for.
     pub(super) const fn is_flood(&self) -> bool {
         self.after > BODY_MAX
@@ -142,6 +157,7 @@ impl Answer {
                 Err(NotHttp) => Some(ill(NO_ANSWER)),
                 Ok(Some(status)) if is_line => {
                     head.status = Some(status);
+                    self.status = Some(status);
                     judge(status, &self.expected, self.wanted.as_deref())
                 }
                 Ok(_) => (head.bytes.len() >= HEAD_MAX).then(|| ill(NO_ANSWER)),
