@@ -1,4 +1,4 @@
-//! Requests as HTTP: how a client says them, in the shapes that the router reads.
+//! Turns requests into HTTP calls, as a client sends them and the router reads them.
 
 use serde::Serialize;
 
@@ -12,16 +12,16 @@ use crate::api::{Request, ServerChange, Via, flow_text};
 /// An HTTP request without its transport.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
-    /// `GET`, `POST` or `PUT`.
+    /// The method: `GET`, `POST`, `PUT` or `DELETE`.
     pub method: &'static str,
     /// Path and query.
     pub uri: String,
-    /// JSON, for changing calls.
+    /// The JSON body of a changing call.
     pub body: Option<String>,
 }
 
 impl Request {
-    /// The request as HTTP.
+    /// The request as an HTTP call.
     pub fn call(&self) -> Call {
         match self.clone() {
             Self::Status => plain("status"),

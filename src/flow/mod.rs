@@ -1,6 +1,8 @@
-//! Which packets belong together: the 5-tuple, its canonical form, its hash, and the fragments that lost their ports.
+//! Which packets belong together: the 5-tuple, its canonical form and hash, and the fragments of a datagram, of which
+//! only the first has ports.
 //!
-//! A flow has two ends and no sides: nothing here knows which end is behind the firewalls, or which firewall the flow takes.
+//! A flow has two ends and no sides. Nothing here knows which end is behind the firewalls, or which firewall the flow
+//! takes.
 
 pub mod fragments;
 pub mod hash;

@@ -1,9 +1,9 @@
-//! Groups of the operating system, by name.
+//! Finds groups of the operating system by name.
 
 use std::ffi::CString;
 use std::io;
 
-/// Longest entry that is understood; groups with many members have long ones.
+/// Bytes of the longest entry that is read; a group with many members has a long one.
 const ENTRY_MAX: usize = 1024 * 1024;
 
 /// The number of the group called `name`, or `name` itself if it is a number; `None` if there is no such group.
@@ -26,7 +26,7 @@ pub fn id(name: &str) -> io::Result<Option<u32>> {
         match result {
             0 => return Ok(number),
             libc::ERANGE if buffer.len() < ENTRY_MAX => buffer.resize(buffer.len() * 4, 0),
-            // getgrnam(3) lists these as ways to say that there is none.
+            // By getgrnam(3) these, too, mean that there is no such group.
             libc::ENOENT | libc::ESRCH => return Ok(None),
             error => return Err(io::Error::from_raw_os_error(error)),
         }

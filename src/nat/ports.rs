@@ -1,8 +1,9 @@
-//! Ports that stand for clients in `full-nat`: finite, random, rested before they serve again.
+//! The source ports that stand for clients in `full-nat`. They are limited in number, chosen at random, and rest before
+//! they are used again.
 //!
-//! A port of one source address serves one flow per (protocol, server address, server port) at a time, so the same port may
-//! serve different servers. A freed port rests, so that late segments of the old flow do not meet a new one; the one that
-//! has rested longest is free first.
+//! A port of one source address serves one flow per (protocol, server address, server port) at a time, so that the same
+//! port may serve different servers. A freed port rests so that late segments of the old flow do not meet a new one;
+//! the port that has rested longest is free first.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -13,8 +14,8 @@ use std::sync::{Mutex, PoisonError};
 use crate::flow::Endpoint;
 use crate::time::{Duration, Instant};
 
-/// The lowest port that stands for a client: below lie the well-known ones (RFC 6335 section 6), of which the checks of
-/// servers take 512..=1023, so that a check and a client never have one tuple.
+/// The lowest port that stands for a client. Below it are the well-known ports (RFC 6335 section 6), of which server
+/// checks use 512 to 1023, so that a check and a client never have the same 5-tuple.
 pub const PORT_MIN: u16 = 1024;
 
 /// All ports that may stand for clients.
@@ -25,15 +26,15 @@ const WORDS: usize = 1 << 10;
 /// The ports of one source address toward one server.
 #[derive(Debug)]
 pub struct PortPool {
-    /// A bit per port: free.
+    /// One bit for every port; it is set if the port is free.
     free: Box<[u64; WORDS]>,
     available: u32,
-    /// Freed ports with the time from which they may serve again, oldest first.
+    /// Freed ports with the time at which they may be used again, earliest first.
     resting: VecDeque<(Instant, u16)>,
 }
 
 impl PortPool {
-    /// All `ports` whose number modulo `parts` is `part`.
+    /// A pool of those `ports` whose number modulo `parts` is `part`.
     ///
     /// # Panics
     /// If `parts` is 0.
@@ -45,7 +46,8 @@ impl PortPool {
         pool
     }
 
-    /// Takes a free port: the first from a random one on (RFC 6056 section 3.3.1). `None` if all serve or rest.
+    /// Takes a free port: the first one from a random port on (RFC 6056 section 3.3.1). `None` if all are in use or
+    /// resting.
     pub fn acquire(&mut self, random: u16, now: Instant) -> Option<u16> {
         while let Some(&(rested, port)) = self.resting.front()
             && rested <= now
@@ -59,7 +61,7 @@ impl PortPool {
         let start = usize::from(random) / 64;
         let above = self.free[start] & (u64::MAX << (random % 64));
         let word_and_bits = (above != 0).then_some((start, above)).or_else(|| {
-            // The start word comes again at the end, for its bits below the random port.
+            // The start word is visited again at the end, for its bits below the random port.
             (1..=WORDS)
                 .map(|step| (start + step) % WORDS)
                 .map(|word| (word, self.free[word]))
@@ -72,17 +74,17 @@ impl PortPool {
         Some((word as u32 * 64 + bit) as u16)
     }
 
-    /// Gives a port back; it may serve again at `rested`.
+    /// Returns a port, which may be used again at `rested`.
     pub fn release(&mut self, port: u16, rested: Instant) {
         self.resting.push_back((rested, port));
     }
 
-    /// Gives a port back that served no flow.
+    /// Returns a port that was not used by any flow, so that it may be used at once.
     pub fn put_back(&mut self, port: u16) {
         self.set_free(port);
     }
 
-    /// Ports that serve no flow and do not rest.
+    /// The number of ports that are neither in use nor resting.
     pub fn available(&self) -> u32 {
         self.available
     }
@@ -93,7 +95,7 @@ impl PortPool {
     }
 }
 
-/// What a pool is kept for.
+/// What a pool belongs to: a source address toward one server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct PoolKey {
     protocol: u8,
@@ -101,21 +103,23 @@ struct PoolKey {
     server: Endpoint,
 }
 
-/// The pools of all source addresses and servers, in one part per worker: a worker takes ports from its own part, so that
-/// workers never wait for each other there; whoever ends a flow finds the part by the port.
+/// The pools of all source addresses and servers, divided into one part per worker. A worker takes ports only from its
+/// own part, so that workers never wait for each other when flows begin. Whoever ends a flow finds the part by the port
+/// number.
 #[derive(Debug)]
 pub struct PortPools {
     parts: Box<[Mutex<Part>]>,
     ports: RangeInclusive<u16>,
     pools_max: usize,
-    /// In nanoseconds.
+    /// How long a freed port rests, in nanoseconds.
     rest: AtomicU64,
 }
 
 type Part = HashMap<PoolKey, PortPool, ahash::RandomState>;
 
 impl PortPools {
-    /// Pools for `workers` workers, `pools_max` for each of them (8 KiB a pool); a freed port rests for `rest`.
+    /// Pools for `workers` workers, at most `pools_max` for each of them (8 KiB per pool). A freed port rests for
+    /// `rest`.
     ///
     /// # Panics
     /// If `workers` is 0.
@@ -129,17 +133,18 @@ impl PortPools {
         }
     }
 
-    /// Ports that are freed from now on rest for `rest`.
+    /// Changes how long ports rest that are freed from now on.
     pub fn set_rest(&self, rest: Duration) {
         self.rest.store(nanos(rest), Ordering::Relaxed);
     }
 
-    /// The same with fewer ports, so that they come to an end soon.
+    /// The same pools with fewer ports, so that tests can exhaust them.
     pub fn limited_to(self, ports: RangeInclusive<u16>) -> Self {
         Self { ports, ..self }
     }
 
-    /// A free port of `source` toward `server` for `worker`; `None` if there is none, or too many pools are in use.
+    /// Takes a free port of `source` toward `server` for `worker`. `None` if no port is free, or if the worker already
+    /// has `pools_max` other pools.
     pub fn acquire(
         &self,
         worker: u16,
@@ -158,7 +163,7 @@ impl PortPools {
         part.entry(key).or_insert_with(|| PortPool::new(self.ports.clone(), worker, parts)).acquire(random, now)
     }
 
-    /// Gives a port back when its flow has ended.
+    /// Returns a port when its flow has ended; it rests first.
     pub fn release(&self, protocol: u8, source: Endpoint, server: Endpoint, now: Instant) {
         let mut part = self.part(source.port % self.parts.len() as u16);
         if let Some(pool) = part.get_mut(&PoolKey { protocol, source: source.address, server }) {
@@ -166,7 +171,7 @@ impl PortPools {
         }
     }
 
-    /// Gives back a port that served no flow: it may serve at once.
+    /// Returns a port that was not used by any flow, so that it may be used at once.
     pub fn put_back(&self, protocol: u8, source: Endpoint, server: Endpoint) {
         let mut part = self.part(source.port % self.parts.len() as u16);
         if let Some(pool) = part.get_mut(&PoolKey { protocol, source: source.address, server }) {

@@ -1,4 +1,4 @@
-//! Whether an engine forwards: its threads turn, its links are up, and nothing that it watches stops packets.
+//! Judges whether an engine forwards: its threads turn, its links are up, and no alarm says that packets are stopped.
 
 use super::backend::EngineBackend;
 use super::shared::Shared;
@@ -8,14 +8,14 @@ use crate::api::ApiError;
 use crate::engine::view::{AlarmView, HealthView, LinkView, ProblemView};
 use crate::time::Duration;
 
-/// How long a thread that was woken is given between two looks.
+/// Time between two looks at a thread that was woken.
 const LOOK: Duration = Duration::from_millis(20);
-/// Alarms of what stops packets. A link that is down is told with its reason; the others tell of what goes on beside the packets, or
-/// of what stands in for something that failed.
+/// Kinds of alarms that say that packets are stopped. A link that is down is reported with its reason; all other kinds
+/// concern work beside the packets, or a replacement for something that failed.
 const STOPS: [&str; 3] = ["below_min", "service_down", "duplicate_address"];
 
 impl EngineBackend {
-    /// Asks the control thread, which proves that it turns, and looks whether each worker does.
+    /// Asks the control thread, whose answer proves that it turns, and checks that each worker turns.
     pub(super) async fn health(&self) -> Result<HealthView, ApiError> {
         let before = turns(&self.shared);
         let alarms = self
@@ -29,7 +29,7 @@ impl EngineBackend {
         Ok(judge(&self.shared.engine, &stuck, &links, &alarms))
     }
 
-    /// The workers that have not turned since `before`, after the time that a turn may take.
+    /// The workers that have not turned since `before` within the time that a turn may take.
     async fn stuck(&self, before: &[u64]) -> Vec<usize> {
         let mut waited = Duration::ZERO;
         loop {

@@ -1,9 +1,9 @@
-//! The way of probes from the devices to the control thread, beside the packet workers: however long their rings are, and however
-//! long they wait for a CPU, a probe is answered, and an answer taken, when it comes.
+//! Takes path probes from the devices to the control thread, past the packet workers: a probe is answered, and an
+//! answer taken, when it arrives, however full the workers' rings are and however long they wait for a CPU.
 //!
-//! The kernel gives the probes a ring of their own on every device with firewalls. A thread that has nothing else to do, and runs
-//! at once when there is something, puts them into the queue of what goes first. The workers see the same frames in their rings,
-//! count them, and leave them at that.
+//! The kernel copies probes into a ring of their own on every device with firewalls. A thread that does nothing else,
+//! and runs at real-time priority, puts them first in the control thread's queue. The workers find the same frames in
+//! their rings and only count them.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,61 +21,61 @@ use crate::io::wait::{Waiter, Wake};
 use crate::io::ways::Receiver;
 use crate::time::{Duration, Instant};
 
-/// The longest sleep. Errors of sockets are noticed, and lost frames counted, this late at most.
+/// The longest sleep: socket errors are noticed, and lost frames counted, at most this late.
 const IDLE: Duration = Duration::from_millis(500);
-/// Whoever forges more than a batch at once has the thread come back so late: it is no way to take a CPU away.
+/// How long the thread pauses after a full batch, so that forged probes cannot occupy a CPU.
 const FORGED: Duration = Duration::from_millis(2);
 
-/// What the control thread tells the thread.
+/// Messages of the control thread.
 #[derive(Debug)]
 enum Mail {
     Attach(DeviceId, Box<Receiver>),
     Detach(DeviceId),
 }
 
-/// The control thread's hold on the thread.
+/// The control thread's handle of the probe thread.
 #[derive(Debug, Clone)]
 pub(super) struct ProbesHandle {
     mail: channel::Sender<Mail>,
     wake: Wake,
 }
 
-/// See the module.
+/// The state of the probe thread.
 #[derive(Debug)]
 pub(super) struct Probes {
     shared: Arc<Shared>,
     punts: PuntSender,
-    /// By [`DeviceId`].
+    /// Indexed by [`DeviceId`].
     receivers: Vec<Option<Box<Receiver>>>,
     mail: channel::Receiver<Mail>,
     waiter: Waiter,
 }
 
 impl ProbesHandle {
-    /// The probes of a device come by this from now on.
+    /// Takes the probes of a device from now on.
     pub(super) fn attach(&self, device: DeviceId, receiver: Box<Receiver>) {
         self.tell(Mail::Attach(device, receiver));
     }
 
-    /// The device is gone.
+    /// Stops taking the probes of a device, which is gone.
     pub(super) fn detach(&self, device: DeviceId) {
         self.tell(Mail::Detach(device));
     }
 
-    /// Ends the thread's sleep: it is to stop.
+    /// Ends the thread's sleep, so that it sees that it is to stop.
     pub(super) fn wake(&self) {
         self.wake.notify();
     }
 
     fn tell(&self, mail: Mail) {
-        // A thread that ended needs nothing.
+        // If the thread has ended, nobody needs the message.
         let _ = self.mail.send(mail);
         self.wake();
     }
 }
 
 impl Probes {
-    /// Without devices, and the hold on it.
+    /// A probe thread without devices, and its handle.
     pub(super) fn new(shared: Arc<Shared>, punts: PuntSender) -> std::io::Result<(Self, ProbesHandle)> {
         let (tell, mail) = channel::unbounded();
         let wake = Wake::new()?;
@@ -83,7 +83,7 @@ impl Probes {
         Ok((probes, ProbesHandle { mail: tell, wake }))
     }
 
-    /// Works until the engine stops.
+    /// Runs until the engine stops.
     pub(super) fn run(mut self) {
         self.shared.go_at_once();
         confine::limit(Duty::None);

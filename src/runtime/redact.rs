@@ -1,15 +1,16 @@
-//! A configuration text without its secrets.
+//! Hides the secrets in the text of a configuration.
 
 use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// Keys whose values are secret, wherever they stand. A value that names a file tells nothing and stays.
+/// Keys whose values are secret, in any table. A value that names a file is not secret.
 const SECRETS: &[&str] = &["seed", "secret", "key"];
 const HIDDEN: &str = "\"(hidden)\"";
 
-/// The text with every secret replaced. A text that is not TOML is hidden as a whole: nobody knows what is in it.
+/// The text with every secret replaced. A text that is not TOML is hidden as a whole, because secrets cannot be told in
+/// it.
 pub(super) fn hide_secrets(text: &str) -> String {
     let Ok(table) = DeTable::parse(text) else { return HIDDEN.to_owned() };
     let mut places = Vec::new();

@@ -8,10 +8,10 @@ const commanded = (row) => (row.override ? { text: `${row.override}*`, tone: "wa
 const since = (row) => duration(row.since_ms);
 const reason = { title: "Reason", wide: true, cell: (row) => row.reason ?? "" };
 
-/** Columns with the engine in front where there are several. */
+/** The columns, preceded by the engine if there are several. */
 const named = (state, columns) => (state.engines.length > 1 ? [{ title: "Engine", cell: (row) => row.engine }, ...columns] : columns);
 
-/** Buttons that ask first: what would change something, and nothing else. */
+/** Buttons for the changes that would have an effect; each asks before it acts. */
 function buttons(state, subject, row) {
   const button = (text, change) => {
     const element = make("button", "", text);
@@ -22,7 +22,7 @@ function buttons(state, subject, row) {
   const holds = row.override ?? row.admin;
   const orders = row.orders ?? [];
   const isHeld = holds !== "ready" || orders.some((order) => order.admin !== null && order.admin !== "ready");
-  // What the file says ends a weight too, which stays here.
+  // To set a server back to the file's state would also reset its weight, which is to stay.
   const enable = row.admin === "ready" && !orders.some((order) => order.weight !== null) ? null : "ready";
   return make("span", "",
     ...(holds === "drain" ? [] : [button("Drain", { admin: "drain" })]),
@@ -31,7 +31,7 @@ function buttons(state, subject, row) {
     ...(subject.kind === "server" ? [button("Weight", { weight: row.weight })] : []));
 }
 
-/** A column of them; none without a token. */
+/** The column of buttons; no column without an operator's token. */
 const operate = (state, subject) => (state.operator ? [{ title: "Change", unseen: true, cell: (row) => buttons(state, subject(row), row) }] : []);
 
 /** A column of buttons that show the last checks of `subject`. */

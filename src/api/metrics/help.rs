@@ -1,12 +1,12 @@
-//! What the counters of `fwlb show counters` count, in words.
+//! Help texts of the counters of `fwlb show counters`.
 
-/// One sentence about a counter. One that is not known here says where its name is from.
+/// One sentence about a counter; for an unknown one, where its name comes from.
 pub(super) fn of_counter(name: &str) -> String {
     let known = HELP.iter().find(|(counter, _)| *counter == name).map(|(_, help)| (*help).to_owned());
     known.unwrap_or_else(|| format!("The counter {name} of `fwlb show counters`."))
 }
 
-/// What `show counters` tells though it can become smaller: `fwlb_table_entries` has the neighbours.
+/// Whether a value of `show counters` can shrink. The number of neighbours is in `fwlb_table_entries`.
 pub(super) fn can_shrink(name: &str) -> bool {
     name == "neighbors"
 }

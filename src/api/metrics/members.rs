@@ -16,7 +16,7 @@ pub(super) fn of_engine(engine: &MeasuresView) -> Labels<'_> {
     vec![("engine", &engine.status.name)]
 }
 
-/// `labels` and more.
+/// Appends `more` to `labels`.
 pub(super) fn and<'a, const N: usize>(mut labels: Labels<'a>, more: [(&'static str, &'a str); N]) -> Labels<'a> {
     labels.extend(more);
     labels
@@ -72,7 +72,7 @@ fn firewalls(page: &mut Page<'_>, engines: &[MeasuresView]) -> fmt::Result {
     )
 }
 
-/// Which part of its group's sessions each firewall has, and how far that is from its weight.
+/// Writes each firewall's share of its group's sessions, and how far it is from the weight.
 fn shares(page: &mut Page<'_>, engines: &[MeasuresView]) -> fmt::Result {
     let mut has = Vec::new();
     let mut due = Vec::new();

@@ -1,4 +1,5 @@
-//! Which frames the kernel gives to a socket: classic BPF (Linux `Documentation/networking/filter.rst`).
+//! //! The classic BPF program that decides which frames the kernel queues on a probe socket (Linux
+//! `Documentation/networking/filter.rst`).
 
 use std::os::fd::OwnedFd;
 
@@ -7,17 +8,18 @@ use super::socket::refused;
 use crate::io::sockopt;
 use crate::wire::probe;
 
-/// One instruction: operation, a number, and for a comparison the places of the next if it holds and if it does not.
+/// One instruction: operation, operand, and for a comparison the indexes of the next instruction if it holds and if it
+/// does not.
 type Step = (u32, u32, [u8; 2]);
 
 const ETHERTYPE: u32 = 12;
 const IP: u32 = 14;
 const IPV6_HEADER: u32 = 40;
-/// What the header of UDP takes, and of an ICMP echo.
+/// Bytes of a UDP header, and of an ICMP echo header.
 const TRANSPORT_HEADER: u32 = 8;
-/// Whom the frame is for, by its hardware address.
+/// The packet type of the frame: whether its destination MAC address is this device's (packet(7), `sll_pkttype`).
 const PACKET_TYPE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE) as u32;
-/// `PACKET_HOST`, as opposed to what a promiscuous device hears too.
+/// `PACKET_HOST`; a promiscuous device also receives frames for other stations.
 const TO_THIS_STATION: u32 = 0;
 
 const LOAD_WORD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
@@ -25,7 +27,7 @@ const LOAD_HALF: u32 = libc::BPF_LD | libc::BPF_H | libc::BPF_ABS;
 const LOAD_BYTE: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
 const LOAD_WORD_BEHIND: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_IND;
 const LOAD_BYTE_BEHIND: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_IND;
-/// Four times the low half of a byte: the length of an IPv4 header.
+/// Loads four times the low half of a byte: the length of an IPv4 header in bytes.
 const LOAD_HEADER_LENGTH: u32 = libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH;
 const IS: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
 const HAS_BITS: u32 = libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K;
@@ -35,14 +37,15 @@ const YES: u8 = 24;
 const NO: u8 = 25;
 const NEXT: [u8; 2] = [0; 2];
 
-/// Echoes and UDP datagrams to this station, whole, whose payload begins as that of a probe. An outer VLAN tag is not in the
-/// frame any more; what is not in the frame at all ends the program with no.
+/// Accepts unfragmented ICMP echoes and UDP datagrams that are addressed to this station and whose payload begins with
+/// the magic number of a probe. The kernel has already taken an outer VLAN tag out of the frame. A load beyond the end
+/// of the frame ends the program and rejects the frame.
 const PROBES: [Step; 26] = [
     (LOAD_BYTE, PACKET_TYPE, NEXT),
     (IS, TO_THIS_STATION, [2, NO]),
     (LOAD_HALF, ETHERTYPE, NEXT),
     (IS, libc::ETH_P_IP as u32, [4, 15]),
-    // A fragment.
+    // A fragment: the flag "more fragments" or an offset is set.
     (LOAD_HALF, IP + 6, NEXT),
     (HAS_BITS, 0x3fff, [NO, 6]),
     (LOAD_HEADER_LENGTH, IP, NEXT),
@@ -52,10 +55,10 @@ const PROBES: [Step; 26] = [
     (LOAD_BYTE_BEHIND, IP, NEXT),
     (IS, 8, [13, 12]),
     (IS, 0, [13, NO]),
-    // 13
+    // Instruction 13: the payload of UDP or of an ICMP echo over IPv4.
     (LOAD_WORD_BEHIND, IP + TRANSPORT_HEADER, NEXT),
     (IS, MAGIC, [YES, NO]),
-    // 15
+    // Instruction 15: not IPv4.
     (IS, libc::ETH_P_IPV6 as u32, [16, NO]),
     (LOAD_BYTE, IP + 6, NEXT),
     (IS, libc::IPPROTO_UDP as u32, [22, 18]),
@@ -63,7 +66,7 @@ const PROBES: [Step; 26] = [
     (LOAD_BYTE, IP + IPV6_HEADER, NEXT),
     (IS, 128, [22, 21]),
     (IS, 129, [22, NO]),
-    // 22
+    // Instruction 22: the payload of UDP or of an ICMP echo over IPv6.
     (LOAD_WORD, IP + IPV6_HEADER + TRANSPORT_HEADER, NEXT),
     (IS, MAGIC, [YES, NO]),
     (GIVE, u32::MAX, NEXT),
@@ -71,7 +74,7 @@ const PROBES: [Step; 26] = [
 ];
 const MAGIC: u32 = u32::from_be_bytes(probe::MAGIC);
 
-/// Gives `socket` probes and answers to probes, and nothing else.
+/// Attaches the filter: `socket` receives probes and answers to probes only.
 pub(super) fn take_probes_only(socket: &OwnedFd) -> Result<(), OpenError> {
     let mut program: Vec<libc::sock_filter> = Vec::with_capacity(PROBES.len());
     for (&(operation, k, targets), place) in PROBES.iter().zip(1u8..) {

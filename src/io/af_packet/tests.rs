@@ -1,4 +1,4 @@
-//! What AF_PACKET promises beyond the promises of [`ways`]: rings of any size, super-frames, unfinished checksums.
+//! The behaviour of AF_PACKET beyond what [`ways`] promises: rings of any size, super-frames, unfinished checksums.
 
 use std::net::{IpAddr, UdpSocket};
 
@@ -13,7 +13,7 @@ use crate::wire::emit::{self, Macs, Pair};
 use crate::wire::icmp::{Echo, EchoKind};
 use crate::wire::vlan::{TPID_CUSTOMER, VlanTag};
 
-/// The device with a ring of this size.
+/// Opens the device with a ring of this size.
 fn open(device: &str, options: RingOptions) -> ways::Receiver {
     ways::Receiver::Packet(Receiver::open(index(device), options).unwrap())
 }
@@ -33,7 +33,7 @@ fn frames_up_to_the_mtu_fit_their_slots_and_larger_ones_wait_beside() {
     pair("e0", "p0", 9000);
     let mut receiver = open("e0", RingOptions::for_mtu(9000));
     let sender = Sender::open(index("p0")).unwrap();
-    // More than the queue beside the ring would take.
+    // More frames than the socket's queue could hold.
     let frames: Vec<_> = (0..1000).map(|number| frame(number, 9014)).collect();
     sender.send(frames.iter().map(|frame| plain(frame)), never);
 

@@ -1,4 +1,4 @@
-//! Ports: finite, one flow per server at a time, rested.
+//! Ports are limited, serve one flow per server at a time, and rest.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -92,16 +92,16 @@ fn server(number: u8) -> Endpoint {
     Endpoint { address: [10, 10, 20, number].into(), port: 8080 }
 }
 
-/// What an engine does with ports.
+/// What may happen to the ports.
 #[derive(Debug, Clone)]
 enum Act {
-    /// A flow begins at a worker toward a server.
+    /// A flow toward a server begins at a worker.
     Acquire { worker: u16, server: u8, random: u16 },
     /// One of the live flows ends.
     Release(prop::sample::Index),
-    /// One of the live flows never began.
+    /// One of the live flows turns out never to have begun.
     PutBack(prop::sample::Index),
-    /// Milliseconds pass.
+    /// This many milliseconds pass.
     Wait(u64),
 }
 
@@ -117,8 +117,8 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
 }
 
 proptest! {
-    /// The whole law against a model that knows every port's state: served once at a time per server, rested, from the
-    /// worker's own part, refused only when no port of that part is left.
+    /// The pools against a model that knows the state of every port: a port serves one flow per server at a time,
+    /// rests, comes from the worker's own part, and is refused only if that part has none left.
     #[test]
     fn a_port_serves_one_flow_of_a_server_at_a_time_and_rests_before_the_next(acts in acts()) {
         const FEW: RangeInclusive<u16> = 2000..=2011;

@@ -2,7 +2,7 @@ use super::*;
 use crate::io::machine::Thread;
 use crate::wire::Family;
 
-/// Four CPUs, two workers on the last two.
+/// Two workers on the last two of four CPUs.
 fn workers() -> Workers {
     Workers { cpus: vec![3, 2], placed: Vec::new(), busy_poll: false, xdp: None }
 }
@@ -19,7 +19,7 @@ fn port(name: &str) -> Port {
     Port { name: name.to_owned(), steered: vec![Vec::new(); 2], ..Port::default() }
 }
 
-/// The one warning, as a line.
+/// The only warning, as a line.
 fn only(workers: &Workers, machine: &Machine) -> String {
     let found = judge(workers, machine);
     assert_eq!(found.len(), 1, "{found:#?}");

@@ -13,7 +13,7 @@ use crate::wire::frame::TcpSegment;
 use crate::wire::frame::protocol::{TCP, UDP};
 use crate::wire::frame::tcp_flags::{ACK, FIN, RST, SYN};
 
-/// Short, and all different.
+/// Short timeouts, all different.
 const TIMEOUTS: Timeouts = Timeouts {
     tcp_syn: Duration::from_secs(4),
     tcp_established: Duration::from_secs(30),
@@ -319,7 +319,7 @@ fn a_translated_ipv4_session_takes_at_most_192_bytes() {
     const { assert!(10_000_000 * SessionTable::IPV4_SESSION_BYTES <= 2 << 30, "ten million sessions fit 2 GiB") };
 }
 
-/// One step of a script against the table and a plain map.
+/// One step of a script that runs against the table and against a plain map.
 #[derive(Debug, Clone)]
 enum Step {
     Open(u32),
@@ -389,7 +389,7 @@ proptest! {
                     prop_assert_eq!(closed.is_some(), model.remove(&flow).is_some());
                 }
                 Step::Wait(millis) => {
-                    // To a tick, where expiry is exact.
+                    // Time advances to a whole tick, at which expiry is exact.
                     now = (now + millis).next_multiple_of(100);
                     let ended = expire(&mut worker, at(now)).len();
                     let before = model.len();
@@ -422,7 +422,8 @@ fn workers_that_share_flows_lose_and_confuse_none() {
                     let key = key(UDP, flow);
                     match open(&mut worker, &key, now) {
                         Opened::Inserted(id) | Opened::Existing(id) => {
-                            // A session remembers its flow in `next_to_low`: nobody may ever find another's.
+                            // A session stores its flow's number in `next_to_low`, to prove that no search ever finds
+                            // another flow's session.
                             table.update(id, |session| {
                                 assert!(session.next_to_low == 0 || session.next_to_low == flow + 1);
                                 session.next_to_low = flow + 1;

@@ -12,7 +12,7 @@ use crate::engine::controller::tally::Tally;
 use crate::health::service_prober::{ServiceProber, Verdict, Way};
 use crate::id::{LinkId, ServerId};
 use crate::neighbor::Source;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::wire::emit::{Macs, Pair};
 use crate::wire::frame::ETHERNET_LEN;
 use crate::wire::offload::Offload;
@@ -81,6 +81,8 @@ impl Controller {
         self.tallies.add(Tally::ChecksSent);
         let vip = (remote != address).then_some(remote);
         let running = Running { prober, link, next_hop, tunnel, vip, asker, excused: false, hint: None };
+        let shortest = if self.checks.running.is_empty() { Duration::MAX } else { self.checks.shortest_timeout };
+        self.checks.shortest_timeout = shortest.min(running.prober.timeout());
         self.checks.running.insert(key, running);
         self.with_check(key, now, |_| ());
         Ok(())
