@@ -148,6 +148,13 @@ pub enum Request {
     Peers,
     /// Lists the services with their servers (`show services`).
     Services,
+    /// Lists the last results of health checks and probes (`show checks`).
+    Checks {
+        /// A server or firewall, or what contains them: `web/s1`, `web`, `s1`, `perimeter/fw1`, `perimeter`, `fw1`; `None`: all.
+        subject: Option<String>,
+        /// The number of newest results to list; `None`: [`CHECKS_LIMIT`].
+        limit: Option<usize>,
+    },
     /// Lists sessions (`show sessions`).
     Sessions(SessionQuestion),
     /// Adds sessions up by address, service, server or firewall (`show sessions --by`).
@@ -266,6 +273,9 @@ pub enum Request {
     },
 }
 
+/// The number of check results that an answer holds unless the request says otherwise.
+pub const CHECKS_LIMIT: usize = 1000;
+
 /// How long an engine may take for a request that walks over all its sessions.
 pub const WALK_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -294,6 +304,8 @@ pub enum Answer {
     Peers(Vec<view::PeerView>),
     /// Answers [`Request::Services`].
     Services(Vec<view::ServiceView>),
+    /// Answers [`Request::Checks`].
+    Checks(Vec<view::CheckResultView>),
     /// Answers [`Request::Sessions`] with one page.
     Sessions(SessionPage),
     /// Answers [`Request::Talkers`].
@@ -335,6 +347,7 @@ impl Answer {
             Request::Firewalls => read(json).map(Self::Firewalls),
             Request::Peers => read(json).map(Self::Peers),
             Request::Services => read(json).map(Self::Services),
+            Request::Checks { .. } => read(json).map(Self::Checks),
             Request::Sessions(_) => read(json).map(|rows: Vec<_>| Self::Sessions(rows.into())),
             Request::Talkers(_) => read(json).map(Self::Talkers),
             Request::Kill { .. } => read(json).map(Self::Killed),

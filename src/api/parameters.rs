@@ -62,6 +62,19 @@ pub(super) struct EventsQuery {
     pub(super) engine: Option<String>,
 }
 
+/// Which check results to list.
+#[derive(Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ChecksQuery {
+    /// Only results of this server, firewall, service or group: `web/s1`, `web`, `perimeter/fw1`, `fw1`.
+    pub(super) subject: Option<String>,
+    /// The number of newest results to list; absent: 1000. The engine keeps the last 20 of each server and family, and of each path
+    /// through a firewall.
+    pub(super) limit: Option<usize>,
+    /// The engine; absent: every one.
+    pub(super) engine: Option<String>,
+}
+
 /// How much of the configuration to show.
 #[derive(Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -202,6 +215,12 @@ impl Question for EventsQuery {
             limit: self.limit,
         };
         Ok((self.engine, Request::Events(filter)))
+    }
+}
+
+impl Question for ChecksQuery {
+    fn request(self) -> Result<(Option<String>, Request), ApiError> {
+        Ok((self.engine, Request::Checks { subject: self.subject, limit: self.limit }))
     }
 }
 

@@ -11,6 +11,7 @@
 mod admin;
 mod agenda;
 mod apply;
+mod check_views;
 mod checks;
 mod devices;
 mod duplicates;

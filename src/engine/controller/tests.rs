@@ -6,6 +6,7 @@ mod checks;
 mod claims;
 mod duplicates;
 mod farm;
+mod history;
 mod orders;
 mod paths;
 mod sandwich;

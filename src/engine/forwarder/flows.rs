@@ -374,9 +374,7 @@ impl Forwarder {
         }
         match passage {
             Some(passage) => {
-                let counters = self.counters.server(passage.server);
-                counters.packets += 1;
-                counters.bytes += bytes as u64;
+                self.counters.server(passage.server).count(passage.way, bytes as u64);
             }
             None => {
                 self.counters.routed_packets += 1;
