@@ -92,6 +92,10 @@ pub struct Limits {
     pub fragments: Field<u64>,
     /// `held`.
     pub held: Field<u64>,
+    /// `source-sessions`.
+    pub source_sessions: Field<u64>,
+    /// `source-rate`.
+    pub source_rate: Field<u64>,
 }
 
 /// `[timeouts]`.

@@ -11,6 +11,7 @@ use crate::engine::route::RouteTable;
 use crate::id::{DeviceId, FirewallId, GroupId, LinkId, PathSetId, ServerId};
 use crate::path::liveness::SetKey;
 use crate::path::{Admin, Group, PathSet};
+use crate::session::SourceLimits;
 use crate::slb::Services;
 use crate::wire::vlan::{TPID_CUSTOMER, VlanTag};
 use crate::wire::{Family, MacAddr};
@@ -109,6 +110,8 @@ pub struct Snapshot {
     pub learn: HashMap<(LinkId, MacAddr), FirewallId, ahash::RandomState>,
     /// Resolved neighbours.
     pub neighbors: HashMap<(LinkId, IpAddr), MacAddr, ahash::RandomState>,
+    /// What each source of sessions may have.
+    pub source_limits: SourceLimits,
     /// Virtual services and their servers.
     pub services: Services,
     /// The addresses of all services, and those of their own that stand for clients (`snat`): what comes to one of them and

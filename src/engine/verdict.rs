@@ -196,6 +196,12 @@ drop_reasons! {
     ServerFailed => "server_failed",
     /// Every port that could stand for the client is in use or rests.
     SnatExhausted => "snat_exhausted",
+    /// Source ports or places in the session table run short, and the packet's source has more of them than a fair share.
+    SourceShare => "source_share",
+    /// The packet's source has as many sessions as it may (`[limits] source-sessions`).
+    SourceSessions => "source_sessions",
+    /// The packet's source opens more sessions a second than it may (`[limits] source-rate`).
+    SourceRate => "source_rate",
     /// To the server the flow would look like another one that lives, and no port is left to tell them apart.
     NatClash => "nat_clash",
     /// A translated flow found no room in the session table.

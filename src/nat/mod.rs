@@ -16,7 +16,7 @@ use crate::wire::frame::{Frame, Tuple, Untranslatable};
 use crate::wire::offload::Offload;
 
 pub use other_port::other_ports;
-pub use ports::{PortPool, PortPools};
+pub use ports::{NoPort, PoolKey, PortPool, PortPools};
 
 /// Which way a packet goes through the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

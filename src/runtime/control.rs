@@ -170,6 +170,8 @@ impl Control {
                 _ = tick.tick() => {
                     self.shared.tell_suppressed();
                     self.tell_ring_losses();
+                    let now = self.now();
+                    self.controller.handle_refusals(self.shared.sessions.sources().take_refusals(), now);
                     ticks = ticks.wrapping_add(1);
                     if ticks.is_multiple_of(DEVICE_TICKS) || self.devices.is_missing_one() {
                         self.follow(&News::Anything);

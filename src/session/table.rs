@@ -16,6 +16,7 @@
 
 mod entry;
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -29,6 +30,7 @@ use crate::session::links::Links;
 use crate::session::live::Live;
 use crate::session::memory::Lines;
 use crate::session::record::{KeyWords, Place};
+use crate::session::sources::Sources;
 use crate::session::wheel::{BUCKETS, Wheel};
 use crate::session::{Bound, Session, SessionWorker, State, TcpState, Timeouts};
 
@@ -113,6 +115,8 @@ pub struct SessionTable {
     capacity: usize,
     live: AtomicUsize,
     timeouts: ArcSwap<Timeouts>,
+    /// Who opened how many.
+    sources: Sources,
     /// Expiry order.
     wheels: Arc<Links>,
     /// Sessions whose place may be taken, a list for each worth and worker.
@@ -142,14 +146,16 @@ const WIDE_WORDS: usize = 8;
 
 impl SessionTable {
     /// Bytes that an IPv4 session takes at most, translated, table included: its cell and its opening, two keys in the
-    /// index, its links in the wheel and in the list of its worth with the mark of that, and its place among the free slots.
+    /// index, its links in the wheel and in the list of its worth with the mark of that, its place among the free slots, and its
+    /// part in the count of its source.
     pub const IPV4_SESSION_BYTES: usize = size_of::<Cell>()
         + size_of::<u64>()
         + (2.0 * Index::BYTES_PER_KEY) as usize
         + 1
         + 2 * Links::BYTES
         + Marks::BYTES
-        + size_of::<u32>();
+        + size_of::<u32>()
+        + Sources::BYTES;
 
     /// Reserves room for `capacity` sessions, shared by `workers` workers. `hash_seeds` keys the index's hasher (ahash; it
     /// never chooses a path), fixed in the simulation. Memory is touched when it is first used.
@@ -178,6 +184,7 @@ impl SessionTable {
             capacity,
             live: AtomicUsize::new(0),
             timeouts: ArcSwap::from_pointee(timeouts),
+            sources: Sources::new(capacity, hash_seeds[0] ^ hash_seeds[3].rotate_left(32)),
             holds: (0..workers as u32).map(hold).collect(),
             worths: Links::new(slots + LISTS * workers as u32),
             marks: Marks::new(capacity),
@@ -209,6 +216,11 @@ impl SessionTable {
     /// had before, and one turn of the wheel.
     pub fn set_timeouts(&self, timeouts: Timeouts) {
         self.timeouts.store(Arc::new(timeouts));
+    }
+
+    /// Who opened the sessions.
+    pub fn sources(&self) -> &Sources {
+        &self.sources
     }
 
     /// Live sessions.
@@ -346,6 +358,7 @@ impl SessionTable {
             Removed { key: place.key(), session, bound: place.bound() }
         };
         self.live.fetch_sub(1, Ordering::Relaxed);
+        self.sources.ended(removed.source());
         self.index.leave(self.wanted(&removed.key).hash, id.slot);
         if let Some((inside, _)) = inside_key(removed.bound.as_ref()) {
             self.index.leave(self.wanted(&inside).hash, id.slot);
@@ -379,6 +392,13 @@ pub struct Removed {
     pub session: Session,
     /// What a service had made of it.
     pub bound: Option<Bound>,
+}
+
+impl Removed {
+    /// Who opened it.
+    fn source(&self) -> IpAddr {
+        self.key.oriented(self.session.opened).source.address
+    }
 }
 
 /// True for the generation of a cell that is in use.

@@ -9,7 +9,7 @@ use super::help;
 use crate::engine::view::{LinkView, MeasuresView};
 
 /// Kinds of alarms that are told apart also while they are not raised.
-const ALARMS: [&str; 9] = [
+const ALARMS: [&str; 10] = [
     "below_min",
     "digest_differs",
     "duplicate_address",
@@ -19,6 +19,7 @@ const ALARMS: [&str; 9] = [
     "ordinary_priority",
     "peer_lost",
     "service_down",
+    "source_refused",
 ];
 
 /// What begins the names of counters that are one family, with the family, its label, and what it counts.

@@ -70,7 +70,7 @@ pub static ENGINE: Schema = Schema {
 
 pub static LIMITS: Schema = Schema {
     section: "[limits]",
-    about: "Capacities. They are reserved at start, and meeting one is counted.",
+    about: "Capacities, which are reserved at start, and what one source may have of them. Meeting one is counted.",
     keys: &[
         Key::optional("sessions", Kind::Number(1..=100_000_000), "Sessions that are remembered.").at_start(),
         Key::optional("sticky", Kind::Number(1..=100_000_000), "Clients that keep their server.").at_start(),
@@ -79,6 +79,18 @@ pub static LIMITS: Schema = Schema {
         Key::optional("punts", Kind::Number(1..=1_000_000), "Frames on their way to the control thread.").at_start(),
         Key::optional("fragments", Kind::Number(1..=1_000_000), "Fragmented datagrams that are known.").at_start(),
         Key::optional("held", Kind::Number(1..=65_536), "Later fragments that wait for their first.").at_start(),
+        Key::unset(
+            "source-sessions",
+            Kind::Number(1..=100_000_000),
+            "no limit",
+            "Live sessions that one source, an IPv4 address or a /64 of IPv6, may have opened.",
+        ),
+        Key::unset(
+            "source-rate",
+            Kind::Number(1..=1_000_000),
+            "no limit",
+            "New sessions a second of one source; after a pause those of one second at once.",
+        ),
     ],
     reserved: &[],
     absent: &[],

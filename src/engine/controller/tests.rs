@@ -8,6 +8,7 @@ mod duplicates;
 mod farm;
 mod orders;
 mod paths;
+mod refusals;
 mod sandwich;
 mod services;
 mod start;

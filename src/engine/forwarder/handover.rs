@@ -111,6 +111,9 @@ pub(super) fn answer_to(reason: DropReason) -> Option<PuntReason> {
         | DropReason::BelowMin
         | DropReason::FirewallFailed
         | DropReason::ServerFailed
+        | DropReason::SourceShare
+        | DropReason::SourceSessions
+        | DropReason::SourceRate
         | DropReason::NatClash
         | DropReason::StrayReply
         | DropReason::SessionTableFull

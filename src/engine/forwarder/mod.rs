@@ -17,6 +17,7 @@
 mod claim;
 mod decide;
 mod egress;
+mod fair;
 mod flows;
 mod handover;
 mod held;
@@ -50,9 +51,10 @@ use crate::wire::frame::{ETHERNET_LEN, Tuple};
 pub use handover::probe_in;
 
 pub(super) use decide::{Arrival, Course, Decision, Pins, Transit, decide, view_toward_destination};
+pub(super) use fair::reason as refusal_reason;
 pub(super) use ingress::{Addressee, judge};
 pub use kill::KillOrder;
-pub(super) use services::{Passage, Standing, first_transit, is_stray, standing, transit};
+pub(super) use services::{Passage, Standing, first_transit, is_beside_service, is_stray, standing, transit};
 pub(super) use sources::{egress_address, source_address};
 
 use claim::Claim;

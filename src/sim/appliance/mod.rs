@@ -177,14 +177,14 @@ impl Appliance {
     pub fn start(&mut self, now: Instant) {
         let limits = self.config.limits;
         let count = usize::from(self.config.engine.workers.unwrap_or(1));
-        let seeds = std::array::from_fn(|_| self.rng.next_u64());
+        let seeds: [u64; 4] = std::array::from_fn(|_| self.rng.next_u64());
         let (table, sessions) = SessionTable::new(limits.sessions, count, self.config.timeouts, seeds);
         let shares = ForwarderLimits {
             fragments: limits.fragments.div_ceil(count),
             held: limits.held.div_ceil(count),
             fragment_timeout: self.config.timeouts.fragment,
         };
-        let ports = PortPools::new(count as u16, PORT_POOLS, self.config.timeouts.tcp_closing);
+        let ports = PortPools::new(count as u16, PORT_POOLS, self.config.timeouts.tcp_closing, seeds[1]);
         let ports = Arc::new(match self.ports_per_worker {
             0 => ports,
             few => ports.limited_to(PORT_MIN..=PORT_MIN + few * count as u16 - 1),
