@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::ethtool::{self, Offloads};
-use super::{netdev, thread};
+use super::{netdev, privileges, thread};
 use crate::wire::Family;
 
 /// Devices below a device, as of a VLAN on a bond of two cards: deeper ones are not followed.
@@ -20,6 +20,8 @@ pub struct Machine {
     pub cpus: Vec<usize>,
     /// The kernel gives huge pages to nobody, not even to who asks.
     pub huge_pages_never: bool,
+    /// This process, which may open devices, may not have threads of the class that runs at once.
+    pub refuses_real_time: bool,
     /// Packet workers of other processes.
     pub workers: Vec<Thread>,
     /// Those that were asked for and are here.
@@ -72,7 +74,10 @@ pub struct Port {
 
 /// Looks at this machine, and at those of `devices` that it has, in the network namespace of the calling thread.
 pub fn look<'a>(devices: impl IntoIterator<Item = &'a str>) -> Machine {
-    look_in(Path::new("/"), thread::allowed_cpus().unwrap_or_default(), devices)
+    let machine = look_in(Path::new("/"), thread::allowed_cpus().unwrap_or_default(), devices);
+    // A user that may not run an engine says nothing about one that may.
+    let refuses_real_time = privileges::may_open_devices(false).is_ok() && thread::may_go_at_once().is_err();
+    Machine { refuses_real_time, ..machine }
 }
 
 fn look_in<'a>(root: &Path, cpus: Vec<usize>, devices: impl IntoIterator<Item = &'a str>) -> Machine {
@@ -82,6 +87,7 @@ fn look_in<'a>(root: &Path, cpus: Vec<usize>, devices: impl IntoIterator<Item = 
     let is_worker = |thread: &Thread| thread.name.starts_with("fwlb-worker-") && thread.pid != std::process::id();
     Machine {
         cpus,
+        refuses_real_time: false,
         huge_pages_never: huge_pages.is_some_and(|words| words.contains("[never]")),
         workers: threads.into_iter().filter(is_worker).collect(),
         devices,

@@ -50,6 +50,12 @@ pub fn go_at_once() -> io::Result<()> {
     if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Whether a thread of this process may: tried by one that ends at once.
+pub fn may_go_at_once() -> io::Result<()> {
+    let tried = std::thread::Builder::new().name("fwlb-try".to_owned()).spawn(go_at_once)?;
+    tried.join().unwrap_or_else(|_| Err(io::Error::other("the thread ended before it answered")))
+}
+
 /// Lets the calling thread run before ordinary ones (nice -15): a busy machine must not make the engine miss packets and
 /// its own probes' answers. Needs CAP_SYS_NICE.
 pub fn go_first() -> io::Result<()> {

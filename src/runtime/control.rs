@@ -21,7 +21,7 @@ use crate::engine::histogram::DurationHistogram;
 use crate::engine::trace::Watch;
 use crate::engine::view::ExchangeView;
 use crate::engine::{Controller, Event, Snapshot, Transmit};
-use crate::id::DeviceId;
+use crate::id::{DeviceId, LinkId};
 use crate::io::monitor::{Monitor, News};
 use crate::time::{Duration, Instant};
 
@@ -61,6 +61,8 @@ pub(super) struct Control {
     waiting: BTreeMap<u64, oneshot::Sender<ExchangeView>>,
     retired: VecDeque<Arc<Snapshot>>,
     ring_losses: RingLosses,
+    /// Frames that the rings of each device had no room for, as the controller was told last.
+    ring_dropped: Vec<u64>,
 }
 
 /// What wakes the control thread, besides its timers.
@@ -101,6 +103,7 @@ impl Control {
             waiting,
             retired,
             ring_losses,
+            ring_dropped: Vec::new(),
         }
     }
 
@@ -158,6 +161,7 @@ impl Control {
                 () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => {
                     let now = self.now();
                     self.lag.observe(deadline.map_or(Duration::ZERO, |deadline| now.since(deadline)));
+                    self.note_ring_losses(now);
                     self.controller.handle_timeout(now);
                 }
                 Some(command) = sources.commands.recv() => command(self),
@@ -177,6 +181,19 @@ impl Control {
                         self.follow(&News::Anything);
                     }
                 }
+            }
+        }
+    }
+
+    /// Tells the controller of the links whose workers' rings lost frames since it was told before.
+    fn note_ring_losses(&mut self, now: Instant) {
+        let config = self.shared.config();
+        self.ring_dropped.resize(config.devices.len(), 0);
+        for (index, known) in self.ring_dropped.iter_mut().enumerate() {
+            let dropped = self.shared.traffic.ring_dropped_on(index.into());
+            if std::mem::replace(known, dropped) < dropped {
+                let on_device = |link: &LinkId| config.links[link.index()].device.index() == index;
+                self.controller.handle_ring_loss(config.link_ids().filter(on_device), now);
             }
         }
     }

@@ -38,7 +38,7 @@ pub(super) enum Opener {
 pub(super) struct Links {
     /// One on a VLAN.
     pub tagged: bool,
-    /// One with firewalls.
+    /// One with firewalls, or with servers that are checked.
     pub probed: bool,
 }
 
@@ -49,7 +49,8 @@ pub(super) struct Ways {
     pub workers: Vec<Way>,
     /// The control thread's way out. By AF_PACKET always: an AF_XDP socket has one thread, and what that thread sends is little.
     pub own: Sender,
-    /// The way in of probes alone, where the device has firewalls. Frames of AF_XDP do not come by packet sockets.
+    /// The way in of what verdicts hang on, where the device has firewalls or checked servers. Frames of AF_XDP do not come by
+    /// packet sockets.
     pub probes: Option<Box<Receiver>>,
     /// Holds the program of AF_XDP.
     pub attachment: Option<Attachment>,
@@ -123,13 +124,18 @@ impl Opener {
     }
 }
 
-/// The way in of probes alone; without it they come by the workers.
+/// The way in of what verdicts hang on; without it that comes by the workers.
 fn open_for_probes(engine: &str, found: &netdev::Device) -> Option<Box<Receiver>> {
-    match af_packet::Receiver::open_for_probes(found.index) {
+    match af_packet::Receiver::open_apart(found.index, &super::probes::nothing()) {
         Ok(receiver) => Some(Box::new(Receiver::Packet(receiver))),
         Err(error) => {
             let (device, error) = (&found.name, super::with_sources(&error));
-            tracing::warn!(engine, device, error, "probes wait for the packet workers: they have no ring of their own");
+            tracing::warn!(
+                engine,
+                device,
+                error,
+                "probes and checks wait for the packet workers: they have no ring of their own"
+            );
             None
         }
     }

@@ -6,6 +6,7 @@
 
 mod adopt;
 mod asked;
+mod excused;
 mod known;
 mod ports;
 mod words;
@@ -186,17 +187,6 @@ impl Controller {
                     self.with_check(key, now, |prober| prober.handle_timeout(now));
                 }
             }
-        }
-    }
-
-    /// The engine was late by `lag` (or lost punts): silence within a shorter time says nothing about a server.
-    pub(super) fn excuse_checks(&mut self, lag: Duration) {
-        // Most calls are punctual, and no check is given less time than this.
-        if lag < Duration::from_millis(1) {
-            return;
-        }
-        for running in self.checks.running.values_mut() {
-            running.excused |= lag >= running.prober.timeout();
         }
     }
 

@@ -14,6 +14,7 @@
 //! One function branches (`Forwarder::handle`), the stages compute. Every received frame ends in one [`Verdict`], which is
 //! counted in one place.
 
+mod apart;
 mod claim;
 mod decide;
 mod egress;
@@ -48,7 +49,7 @@ use crate::session::SessionWorker;
 use crate::time::{Duration, Instant};
 use crate::wire::frame::{ETHERNET_LEN, Tuple};
 
-pub use handover::probe_in;
+pub use apart::{ANSWERS_MAX, Apart, ApartBudget, CHECK_PORTS, checked_links, ends_on};
 
 pub(super) use decide::{Arrival, Course, Decision, Pins, Transit, decide, view_toward_destination};
 pub(super) use fair::reason as refusal_reason;
@@ -87,8 +88,8 @@ pub struct Forwarder {
     failures: reset::Failures,
     kills: kill::Kills,
     police: Police,
-    /// Whose probes somebody else takes, by [`DeviceId`](crate::id::DeviceId).
-    apart: Vec<bool>,
+    /// What somebody else takes to the controller, by [`DeviceId`](crate::id::DeviceId).
+    apart: Vec<Option<Arc<Apart>>>,
     transmits: VecDeque<Transmit>,
     /// Buffers that were given back.
     spare: Vec<Vec<u8>>,
@@ -119,7 +120,7 @@ enum Outcome {
     },
     /// With the controller already, or a later fragment kept until its first comes.
     Punted,
-    /// A probe, which the owner takes to the controller on a way of its own.
+    /// What the owner takes to the controller on a way of its own.
     Left,
     /// Not forwarded; the sender may be told.
     Drop(DropReason),

@@ -3,7 +3,7 @@
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use super::ring::{Ring, SlotHeader};
-use super::{FanoutId, OpenError};
+use super::{FanoutId, OpenError, Wanted};
 use super::{filter, socket, vnet};
 use crate::id::DeviceId;
 use crate::io::sockopt;
@@ -71,13 +71,18 @@ impl Receiver {
         Ok(receiver)
     }
 
-    /// The same for the probes of paths and their answers alone, as far as they can be told without the configuration: a ring
-    /// that nothing else fills. Other receivers of the device have them too.
-    pub fn open_for_probes(index: u32) -> Result<Self, OpenError> {
+    /// The same for what verdicts hang on alone, as far as the kernel can tell: a ring that nothing else fills. Other receivers
+    /// of the device have that too.
+    pub fn open_apart(index: u32, wanted: &Wanted) -> Result<Self, OpenError> {
         let socket = socket::open()?;
         // Before there is anything to choose from.
-        filter::take_probes_only(&socket)?;
+        filter::choose(&socket, wanted)?;
         Self::bind(socket, index, RingOptions { slots: 256, ..RingOptions::default() })
+    }
+
+    /// Of one that was opened for what verdicts hang on: what is wanted from now on.
+    pub fn choose(&self, wanted: &Wanted) -> Result<(), OpenError> {
+        filter::choose(&self.socket, wanted)
     }
 
     fn bind(socket: OwnedFd, index: u32, options: RingOptions) -> Result<Self, OpenError> {
