@@ -13,7 +13,7 @@ use super::pace::{Pace, Rest};
 use super::punts::PuntSender;
 use super::shared::Shared;
 use super::transmit::{BURST, Outlets};
-use crate::engine::forwarder::KillOrder;
+use crate::engine::forwarder::{Apart, KillOrder};
 use crate::engine::{Batch, DropReason, Forwarder, Snapshot, Verdict};
 use crate::id::DeviceId;
 use crate::io::privileges::Duty;
@@ -39,8 +39,8 @@ pub(super) enum Mail {
         /// them.
         receiver: Option<Box<Receiver>>,
         sender: Sender,
-        /// Whether a thread of its own takes the device's probes to the control thread.
-        probes_apart: bool,
+        /// What somebody else takes to the control thread of what comes by it.
+        apart: Option<Arc<Apart>>,
     },
     /// A device has another MTU.
     Mtu {
@@ -171,8 +171,8 @@ impl Worker {
     fn take_mail(&mut self) {
         while let Ok(mail) = self.mail.try_recv() {
             match mail {
-                Mail::Attach { device, receiver, sender, probes_apart } => {
-                    self.forwarder.leave_probes(device, probes_apart);
+                Mail::Attach { device, receiver, sender, apart } => {
+                    self.forwarder.leave_apart(device, apart);
                     if self.receivers.len() <= device.index() {
                         self.receivers.resize_with(device.index() + 1, || None);
                     }

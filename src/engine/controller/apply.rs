@@ -107,6 +107,7 @@ impl Controller {
             exchanges: Vec::<Exchange>::new(),
             requests: 0,
             journal: Journal::default(),
+            refusals: Default::default(),
             events: Default::default(),
             transmits: Default::default(),
             tallies: Default::default(),

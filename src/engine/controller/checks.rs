@@ -7,6 +7,7 @@ mod adopt;
 mod answers;
 mod asked;
 mod exchange;
+mod excused;
 mod known;
 mod ports;
 mod results;
@@ -168,16 +169,6 @@ impl Controller {
                     self.with_check(key, now, |prober| prober.handle_timeout(now));
                 }
             }
-        }
-    }
-
-    /// The engine was late by `lag` (or lost punts): silence within a shorter time says nothing about a server.
-    pub(super) fn excuse_checks(&mut self, lag: Duration) {
-        if lag < self.checks.shortest_timeout {
-            return;
-        }
-        for running in self.checks.running.values_mut() {
-            running.excused |= lag >= running.prober.timeout();
         }
     }
 

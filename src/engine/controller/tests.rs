@@ -9,6 +9,7 @@ mod farm;
 mod history;
 mod orders;
 mod paths;
+mod refusals;
 mod sandwich;
 mod services;
 mod start;
