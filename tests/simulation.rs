@@ -1,5 +1,5 @@
-//! The sandwich in virtual time: the production engines between model firewalls. Stories told by hand first (PINNING.md
-//! section 4, DESIGN.md section 4), then seeds.
+//! The sandwich in virtual time: the production engines between model firewalls. Stories told by hand first
+//! (`docs/pinning.md`, section 4; `docs/design.md`, section 6), then seeds.
 
 #[path = "simulation/failures.rs"]
 mod failures;

@@ -165,7 +165,7 @@ impl Counters {
         self.received == self.forwarded + self.hairpinned + self.punted + self.dropped()
     }
 
-    /// Every counter that is not of one firewall or one link, by its name (INTERFACE.md section 3).
+    /// Every counter that is not of one firewall or one link, by its name (`docs/interface.md`, section 6).
     pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let of_all = [
             ("received", self.received),

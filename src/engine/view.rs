@@ -1,4 +1,4 @@
-//! What an engine tells about itself: copies, in the shape of the JSON of INTERFACE.md section 3.
+//! What an engine tells about itself: copies, in the shape of its JSON (`docs/interface.md`, section 4).
 //!
 //! Keys are a contract: they may grow in number, never change name or meaning. `*_ms` are durations up to now in
 //! milliseconds, `at` is RFC 3339 in UTC, counters are integers since start.

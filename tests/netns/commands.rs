@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::ground::{FWLB, Rig, assert_all_answered, said, sandwich};
 
-/// Every key of the contract is there, null or not (INTERFACE.md section 3).
+/// Every key of the contract is there, null or not (`docs/interface.md`, section 4).
 #[track_caller]
 fn assert_keys(what: &str, object: &Value, keys: &[&str]) {
     let object = object.as_object().unwrap_or_else(|| panic!("{what} is an object: {object:#}"));

@@ -1,4 +1,4 @@
-//! The traces of PINNING.md section 4 that broke simpler rules, each with what the rules have to make of it.
+//! The traces of `docs/pinning.md`, section 4, that broke simpler rules, each with what the rules have to make of it.
 
 use fwlb::path::pinning::PinState;
 

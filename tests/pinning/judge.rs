@@ -22,7 +22,7 @@ const ROUNDS: u32 = 20;
 /// In the last of which nothing may move any more.
 const LATE: u32 = 4;
 
-/// What went wrong.
+/// What went wrong: the questions P1 to P6 of `docs/pinning.md`, section 3.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Verdict {
     /// P1: still moving at the end.

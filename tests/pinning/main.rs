@@ -1,4 +1,4 @@
-//! The pinning rules against the world of PINNING.md: random scripts of faults, an exhaustive search in small settings, and
+//! The pinning rules against the world of `docs/pinning.md`, section 3: random scripts of faults, an exhaustive search in small settings, and
 //! the counterexamples that broke simpler rules, each by name.
 
 mod counterexamples;

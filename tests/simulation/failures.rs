@@ -1,4 +1,4 @@
-//! What happens to sessions when something fails, drains, restarts or comes back (DESIGN.md section 4).
+//! What happens to sessions when something fails, drains, restarts or comes back (`docs/design.md`, section 6).
 
 use fwlb::config::{Admin, BelowMin, OnFailure};
 use fwlb::sim::firewall::Leg;

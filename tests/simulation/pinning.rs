@@ -1,4 +1,4 @@
-//! The counterexamples of PINNING.md section 4, in its order, on real packets and engines.
+//! The counterexamples of `docs/pinning.md`, section 4, in its order, on real packets and engines.
 
 use fwlb::sim::firewall::Leg;
 use fwlb::sim::firewall::conntrack::Policy;

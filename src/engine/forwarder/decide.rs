@@ -1,4 +1,4 @@
-//! Which way a packet takes, in the order of DESIGN.md section 1: session, learned, hash. Pure: what is to be remembered
+//! Which way a packet takes, in the order of `docs/design.md`, section 1: session, learned, hash. Pure: what is to be remembered
 //! comes back as a value, so that [`crate::engine::explain`] asks the same code and stores nothing.
 //!
 //! ```text

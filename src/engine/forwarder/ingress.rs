@@ -196,7 +196,7 @@ fn is_multicast(address: IpAddr) -> bool {
     }
 }
 
-/// An address that no packet on a wire may carry as a unicast address (RFC 6890, CORRECTNESS A4.4).
+/// An address that no packet on a wire may carry as a unicast address (RFC 6890; rule A4.4 of `docs/protocols.md`).
 #[inline]
 fn is_martian(address: IpAddr) -> bool {
     match address {

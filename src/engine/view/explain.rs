@@ -1,4 +1,4 @@
-//! `explain` in JSON (INTERFACE.md section 3).
+//! `explain` in JSON (`docs/interface.md`, section 4).
 
 use serde::{Deserialize, Serialize};
 
