@@ -1,4 +1,4 @@
-//! The program against engines that answer what they are told to: what is asked, what is printed, what the exit status is.
+//! Tests the program against fake engines: the requests that it sends, what it prints, and its exit status.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -20,7 +20,7 @@ use fwlb::wire::pcapng;
 use serde_json::{Value, json};
 use tokio::net::UnixListener;
 
-/// An engine with firewalls fw1 (with `sessions`) and fw2.
+/// A fake engine with the firewalls fw1, which has `sessions`, and fw2.
 struct Fake {
     name: &'static str,
     sessions: u64,
@@ -185,7 +185,7 @@ impl Fake {
         }
     }
 
-    /// The inner engine has a link without a cable.
+    /// The inner engine has a link without carrier.
     fn health(&self) -> HealthView {
         let unplugged = || ProblemView {
             kind: "link_down".to_owned(),
@@ -244,7 +244,7 @@ impl Fake {
             since_ms: 61_000,
             reason: None,
             hold_ms: None,
-            // The last one: new flows still go to it, whatever was ordered.
+            // It is the last firewall: new flows still go to it, whatever was ordered.
             new_flows: name == "fw2",
             orders: vec![],
             checks: vec![CheckView {
@@ -258,7 +258,7 @@ impl Fake {
         }
     }
 
-    /// `web` stands on the inner engine only.
+    /// Only the inner engine has the service `web`.
     fn services(&self) -> Vec<ServiceView> {
         let server = |name: &str, state: &str, sessions| ServerView {
             name: name.to_owned(),
@@ -299,7 +299,7 @@ impl Fake {
         if self.name == "inner" { vec![web] } else { vec![] }
     }
 
-    /// Of as many sessions as it has.
+    /// A page of as many sessions as the engine has.
     fn sessions(&self, SessionQuestion { limit, after, sort, .. }: &SessionQuestion) -> SessionPage {
         let from = after.as_ref().map_or(0, |after| u64::from(after.of(self.name).unwrap()));
         let end = self.sessions.min(from + limit.unwrap() as u64);
@@ -386,7 +386,7 @@ impl Fake {
     }
 }
 
-/// Engines that listen in a directory of their own, and the program that looks there.
+/// Engines with their sockets in a temporary directory, and the program that finds them there.
 struct Ground {
     directory: tempfile::TempDir,
     engines: Vec<Arc<Fake>>,
@@ -422,7 +422,7 @@ impl Ground {
         command.env_remove("SUDO_USER").output().unwrap()
     }
 
-    /// What a command prints; it must succeed.
+    /// The output of a command, which must succeed.
     #[track_caller]
     fn prints(&self, line: &str) -> String {
         let output = self.fwlb(line);
@@ -430,7 +430,7 @@ impl Ground {
         text(&output.stdout)
     }
 
-    /// What a command complains of; it must fail with this status.
+    /// The error output of a command, which must fail with this status.
     #[track_caller]
     fn fails(&self, line: &str, status: i32) -> String {
         let output = self.fwlb(line);

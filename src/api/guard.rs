@@ -72,7 +72,7 @@ pub struct CallerView {
     pub role: &'static str,
 }
 
-/// The user who opened a connection to the control socket, as the kernel tells it.
+/// The user who opened a connection to the control socket, as the kernel reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
     /// User id of the process.

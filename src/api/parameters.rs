@@ -96,7 +96,7 @@ pub(super) struct SetFirewallBody {
     pub(super) admin: Option<Admin>,
     /// The reason: one line of at most 200 characters.
     pub(super) reason: Option<String>,
-    /// The claimed name of the caller on the control socket, which is recorded beside the user that the kernel tells.
+    /// The claimed name of the caller on the control socket, which is recorded beside the user that the kernel reports.
     /// On the network the name of the token is recorded instead.
     pub(super) by: Option<String>,
     /// Whether to do it even if no firewall takes new flows then.
@@ -142,7 +142,7 @@ pub(super) struct SetServerBody {
     pub(super) weight: Option<Option<u16>>,
     /// The reason: one line of at most 200 characters.
     pub(super) reason: Option<String>,
-    /// The claimed name of the caller on the control socket, which is recorded beside the user that the kernel tells.
+    /// The claimed name of the caller on the control socket, which is recorded beside the user that the kernel reports.
     /// On the network the name of the token is recorded instead.
     pub(super) by: Option<String>,
     /// Whether to do it even if no server takes new sessions then.
@@ -165,7 +165,7 @@ pub(super) struct SetServiceBody {
     pub(super) admin: Option<Admin>,
     /// The reason: one line of at most 200 characters.
     pub(super) reason: Option<String>,
-    /// The claimed name of the caller on the control socket, which is recorded beside the user that the kernel tells.
+    /// The claimed name of the caller on the control socket, which is recorded beside the user that the kernel reports.
     /// On the network the name of the token is recorded instead.
     pub(super) by: Option<String>,
 }
@@ -260,7 +260,7 @@ pub(super) struct ReloadBody {
     /// (1 s to 1 day).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) confirm_ms: Option<u64>,
-    /// The claimed name of the caller on the control socket, which is recorded beside the user that the kernel tells.
+    /// The claimed name of the caller on the control socket, which is recorded beside the user that the kernel reports.
     /// On the network the name of the token is recorded instead.
     pub(super) by: Option<String>,
 }
@@ -269,7 +269,7 @@ pub(super) struct ReloadBody {
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ConfirmBody {
-    /// The claimed name of the caller on the control socket, which is recorded beside the user that the kernel tells.
+    /// The claimed name of the caller on the control socket, which is recorded beside the user that the kernel reports.
     /// On the network the name of the token is recorded instead.
     pub(super) by: Option<String>,
 }
@@ -280,7 +280,7 @@ pub(super) struct ConfirmBody {
 pub(super) struct RollbackBody {
     /// How many configurations to go back; null: 1.
     pub(super) back: Option<usize>,
-    /// The claimed name of the caller on the control socket, which is recorded beside the user that the kernel tells.
+    /// The claimed name of the caller on the control socket, which is recorded beside the user that the kernel reports.
     /// On the network the name of the token is recorded instead.
     pub(super) by: Option<String>,
 }

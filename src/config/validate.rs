@@ -1,4 +1,4 @@
-//! From what was typed to what it means: names are resolved, defaults filled in, and what cannot work is told.
+//! Turns what was typed into what it means: resolves names, fills in defaults, and reports what cannot work.
 
 mod addresses;
 mod api;
@@ -23,13 +23,13 @@ use crate::session::Timeouts;
 pub use secrets::HIDDEN_SECRET;
 pub use services::show_ports;
 
-/// Reads the text of a secret from a file; the error is the operating system's, in words.
+/// Reads the text of a secret from a file; the error is a message of the operating system.
 pub type ReadSecret<'a> = dyn FnMut(&Path) -> Result<String, String> + 'a;
 
-/// The seed that stands in the documentation and in `configs/`: good for a first try, known to everybody.
+/// The seed of the documentation and of `configs/`. It is public, and a file that uses it gets a warning.
 pub const DOCUMENTATION_SEED: &str = "documentation seed, replace it";
 
-/// The configuration that `file` means, unless `out` has an error.
+/// The configuration that `file` means; `None` if there are errors in `out`.
 pub fn validate(
     file: &File,
     digest: String,

@@ -54,11 +54,14 @@ pub(super) struct Control {
     pub(super) devices: Devices,
     pub(super) outlets: Outlets,
     pub(super) workers: Vec<WorkerHandle>,
+    /// Shows sent frames to the captures.
     watch: Watch,
     captures: Known,
     /// How late timers were served.
     pub lag: DurationHistogram,
+    /// Who waits for the outcome of a probe or ping, by the controller's number of the request.
     waiting: BTreeMap<u64, oneshot::Sender<ExchangeView>>,
+    /// Replaced snapshots, oldest first; they are freed here and not by a worker.
     retired: VecDeque<Arc<Snapshot>>,
     ring_losses: RingLosses,
 }

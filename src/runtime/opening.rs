@@ -21,7 +21,6 @@ pub(super) type Way = (Option<Box<Receiver>>, Sender);
 pub(super) enum Opener {
     /// Packet sockets: each worker is a member of the device's fanout group.
     Packet {
-        /// Number of workers.
         workers: usize,
         /// A UMEM for each worker if frames are sent by AF_XDP; empty if all are sent by packet sockets.
         sending: Vec<Umem>,

@@ -34,19 +34,16 @@ const FULL_DEVICE: Duration = Duration::from_micros(100);
 pub(super) enum Mail {
     /// A device has appeared.
     Attach {
-        /// The device.
         device: DeviceId,
         /// Its receiver; `None` if the device has fewer queues than the engine has workers, and this one has none of
         /// them.
         receiver: Option<Box<Receiver>>,
-        /// Its sender.
         sender: Sender,
         /// Whether a thread of its own takes the device's probes to the control thread.
         probes_apart: bool,
     },
     /// A device has another MTU.
     Mtu {
-        /// The device.
         device: DeviceId,
         /// The MTU in bytes.
         mtu: u16,
@@ -77,7 +74,9 @@ pub(super) struct Worker {
     outlets: Outlets,
     mail: channel::Receiver<Mail>,
     waiter: Waiter,
+    /// Whether the worker spins instead of sleeping (`busy-poll`).
     busy_poll: bool,
+    /// The CPU to which it is bound, if one could be chosen.
     cpu: Option<usize>,
 }
 

@@ -1,4 +1,4 @@
-//! `/metrics`, and what is built on it: the dashboard, the alerts, the table of metrics.
+//! `/metrics`, and what is made from it: the dashboard, the alerts, the table of metrics.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -20,7 +20,7 @@ const PROCESS: Process = Process {
     start_seconds: 1.7e9,
 };
 
-/// An engine that has one of everything.
+/// Metrics of an engine that has one of everything.
 pub fn measured() -> MeasuresView {
     serde_json::from_str(include_str!("measured.json")).unwrap()
 }
@@ -31,7 +31,7 @@ fn scrape(engines: Vec<MeasuresView>) -> Vec<Family> {
     parse(&text).unwrap_or_else(|wrong| panic!("{wrong}\n{text}"))
 }
 
-/// The value of the one sample `name` whose labels include these.
+/// The value of the only sample `name` with these labels.
 fn value(families: &[Family], name: &str, labels: &[(&str, &str)]) -> f64 {
     let samples = families.iter().flat_map(|family| &family.samples).filter(|sample| {
         sample.name == name && labels.iter().all(|(label, value)| sample.labels.get(*label).is_some_and(|v| v == value))
@@ -162,13 +162,13 @@ fn file(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
-/// The names of metrics in an expression of PromQL.
+/// The names of the metrics in a PromQL expression.
 fn metrics_in(expression: &str) -> BTreeSet<String> {
     let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     words.filter(|word| word.starts_with("fwlb_")).map(str::to_owned).collect()
 }
 
-/// Every sample name of a scrape, with the labels that it has.
+/// The names of all samples of a scrape, with their label names.
 fn sample_names() -> BTreeMap<String, BTreeSet<String>> {
     let mut names: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for sample in scrape(vec![measured()]).into_iter().flat_map(|family| family.samples) {
@@ -272,7 +272,7 @@ fn every_counter_that_there_is_says_what_it_counts() {
     }
 }
 
-/// Holds the part of a page between two marks against what it has to be. `FWLB_WRITE_DOCS=1` writes it.
+/// Compares the part of a page between two marks with what it has to be, or writes it.
 fn hold(path: &str, (begin, end): (&str, &str), table: &str) {
     let page = file(path);
     let (head, rest) = page.split_once(begin).unwrap();
@@ -285,6 +285,7 @@ fn hold(path: &str, (begin, end): (&str, &str), table: &str) {
     assert_eq!(old, table, "run the test with FWLB_WRITE_DOCS=1 and commit {path}");
 }
 
+/// The tables in the documentation are up to date. `FWLB_WRITE_DOCS=1` writes them.
 #[test]
 fn the_documentation_lists_every_metric_and_every_drop_reason() {
     let mut engine = measured();

@@ -1,4 +1,4 @@
-//! The OpenAPI document against what the router does.
+//! Compares the OpenAPI document with what the router does.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,7 @@ pub async fn document() -> Value {
     document
 }
 
-/// What the document says of a call.
+/// The description of a call in the document.
 fn operation<'a>(document: &'a Value, call: &Call) -> &'a Value {
     let path = call.uri.split('?').next().unwrap();
     let operation = &document["paths"][path][call.method.to_lowercase()];
@@ -33,7 +33,7 @@ fn answered<'a>(document: &'a Value, request: &Request) -> &'a Value {
     &operation(document, &request.call())["responses"]["200"]["content"]["application/json"]["schema"]
 }
 
-/// The status of the answer, whatever its body.
+/// The status of an answer.
 async fn status(served: &Served, verb: &str, path: &str) -> u16 {
     let mut stream = UnixStream::connect(&served.socket).await.unwrap();
     let head = "Host: x\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 2";
@@ -54,7 +54,8 @@ async fn exactly_what_is_described_is_routed() {
         for verb in ["GET", "POST", "PUT", "DELETE", "PATCH"] {
             let status = status(&served, verb, path).await;
             let described = item.get(verb.to_lowercase()).is_some();
-            // Nothing has to be found: an engine of the test answers everything, and ending a capture lacks its name.
+            // Nothing must be found: the engine of the test answers everything, and the call that ends a capture lacks
+            // its name.
             assert_eq!(status != 405, described, "{verb} {path}: {status}");
             assert_ne!(status, 404, "{verb} {path}");
         }
@@ -121,12 +122,12 @@ async fn the_document_is_whole() {
     }
 }
 
-/// An answer as an engine gives it, from these keys; what is not among them is null or empty.
+/// An answer made from these keys; keys that are left out are null or empty.
 fn view<T: DeserializeOwned>(keys: Value) -> T {
     serde_json::from_value(keys).unwrap()
 }
 
-/// An answer to each question, with every part filled, and with as much as possible left out.
+/// An answer to each request, with all optional parts and with as few as possible.
 fn examples() -> Vec<(Request, Answer)> {
     let measured = measured();
     let pin = json!({"group": "perimeter", "firewall": "fw1", "pinned_by": "hash", "state": "confirmed",
@@ -286,7 +287,7 @@ async fn answers_of_several_engines_at_once_are_as_they_are_described() {
         let engine =
             || std::sync::Arc::new(Fake { asked: Default::default(), answers: vec![Ok(answer.clone())].into() });
         let engines = Engines::new(vec![engine(), engine()]);
-        // What makes no sense of several asks for a name.
+        // A call that makes no sense for several engines needs the name of one.
         let Ok(both) = engines.ask(None, request.clone()).await else { continue };
         merged += 1;
         assert_eq!(faults(&document, answered(&document, &request), &both), [""; 0], "{request:?}: {both:#}");

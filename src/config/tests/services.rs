@@ -1,8 +1,8 @@
-//! `[[service]]`.
+//! Tests of `[[service]]`.
 
 use super::*;
 
-/// An engine that is a server load balancer and nothing else.
+/// An engine that is only a server load balancer.
 pub(super) const FARM: &str = r#"[engine]
 name = "slb"
 
@@ -54,7 +54,7 @@ fn check(lines: &str) -> String {
     farm("kind = \"http\"\npath = \"/healthz\"\n", &format!("{lines}\n"))
 }
 
-/// The one service of a text that must be good.
+/// The only service of a text that must be valid.
 #[track_caller]
 fn only(text: &str) -> Service {
     let outcome = load_text(text);
@@ -414,7 +414,7 @@ fn a_service_that_takes_no_sessions_is_told() {
         ("weight = 0", "weight = 0", Some("every weight is 0")),
         ("admin = \"maint\"", "admin = \"maint\"", Some("every server is in maint")),
         ("admin = \"drain\"", "weight = 0", Some("each server has weight 0 or is taken out")),
-        // A backup serves while the others are down, not while they take nothing.
+        // A backup serves while the others are down, but not while they only take no sessions.
         ("weight = 0", "backup = true", Some("every weight is 0")),
         ("admin = \"maint\"", "backup = true", None),
         ("admin = \"maint\"", "backup = true\nadmin = \"maint\"", Some("every server is in maint")),

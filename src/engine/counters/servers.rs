@@ -1,5 +1,5 @@
-//! What is counted of real servers. There may be thousands and a worker publishes after every batch, so it hands on only
-//! those that it has counted for since.
+//! The counters of real servers. There may be thousands of them, and a worker publishes after every batch, so that it
+//! copies only those that have changed.
 
 use std::ops::Deref;
 
@@ -8,27 +8,27 @@ use crate::id::ServerId;
 /// Traffic of one real server. Its live sessions are in [`crate::slb::ServerState`], which schedulers look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ServerCounters {
-    /// Sessions that took it.
+    /// Sessions that were given to it.
     pub new_sessions: u64,
     /// Packets to and from it.
     pub packets: u64,
-    /// Bytes of IP to and from it.
+    /// Bytes of IP packets to and from it.
     pub bytes: u64,
 }
 
-/// All of them, by [`ServerId`].
+/// The counters of all servers, indexed by [`ServerId`].
 #[derive(Debug, Clone, Default)]
 pub struct ServerTable {
     counters: Vec<ServerCounters>,
     changes: Changes,
 }
 
-/// Who may count otherwise than the published copy.
+/// The servers whose counters may differ from the published copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Changes {
-    /// These, some of them more than once.
+    /// These servers; one may be listed more than once.
     Of(Vec<ServerId>),
-    /// Anybody: there are more changes than servers, so that a list would cost more than a whole copy.
+    /// All servers: a list of the changes would be longer than a whole copy.
     Any,
 }
 
@@ -47,7 +47,7 @@ impl Deref for ServerTable {
 }
 
 impl PartialEq for ServerTable {
-    /// True if both have counted the same, published or not.
+    /// True if the counters are equal, whether or not they are published.
     fn eq(&self, other: &Self) -> bool {
         self.counters == other.counters
     }
@@ -56,14 +56,14 @@ impl PartialEq for ServerTable {
 impl Eq for ServerTable {}
 
 impl ServerTable {
-    /// A server, to count for it; the table grows as needed.
+    /// The counters of a server, which become part of the next publication. The table grows if necessary.
     pub(super) fn of(&mut self, id: ServerId) -> &mut ServerCounters {
         if self.counters.len() <= id.index() {
             self.counters.resize(id.index() + 1, ServerCounters::default());
         }
         match &mut self.changes {
             Changes::Any => {}
-            // Packets of one session come in a row.
+            // Packets of one session often arrive in a row.
             Changes::Of(changed) if changed.last() == Some(&id) => {}
             Changes::Of(changed) if changed.len() < self.counters.len() => changed.push(id),
             Changes::Of(_) => self.changes = Changes::Any,
@@ -71,7 +71,7 @@ impl ServerTable {
         &mut self.counters[id.index()]
     }
 
-    /// Makes `copy`, to which nothing else writes, count the same.
+    /// Copies what has changed to `copy`, to which nothing else writes.
     pub(super) fn publish_to(&mut self, copy: &mut Self) {
         match &mut self.changes {
             Changes::Of(changed) => {

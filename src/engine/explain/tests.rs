@@ -27,7 +27,7 @@ impl Lab {
         explain("outer", &self.snapshot, &self.sessions, &flow, from, Instant::from_millis(5_000))
     }
 
-    /// Forwards a UDP datagram of the flow and answers the firewall it was sent to.
+    /// Forwards a UDP datagram of the flow, and returns the firewall that it was sent to.
     fn forward(&mut self, flow: &str, firewall: Option<u16>) -> Option<String> {
         let flow = text::parse(flow).unwrap();
         let (device, source) = match firewall {

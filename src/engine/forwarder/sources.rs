@@ -1,4 +1,5 @@
-//! What stands for clients in `full-nat`: an address of the engine's own, and a port of it that serves no other flow.
+//! Chooses source addresses and ports of mode `full-nat`: an address of the engine, and a port that no other flow to
+//! the same server uses.
 
 use std::hash::Hasher as _;
 use std::net::IpAddr;
@@ -16,7 +17,7 @@ use crate::slb::Service;
 use crate::time::Instant;
 use crate::wire::Family;
 
-/// Where a forwarder takes its source ports from.
+/// The source ports of one forwarder.
 #[derive(Debug)]
 pub(super) struct Sources {
     ports: Arc<PortPools>,
@@ -30,8 +31,8 @@ impl Sources {
         Self { ports, worker, seed, drawn: 0 }
     }
 
-    /// An address and a port that stand for a client of `service` toward `server`; `None` if every port of every address
-    /// serves or rests.
+    /// A source address and port for a client of `service` toward `server`; `None` if every port of every address is in
+    /// use or was used too recently.
     pub(super) fn acquire(
         &mut self,
         service: &Service,
@@ -55,17 +56,17 @@ impl Sources {
         addresses().cycle().skip(start).take(count).find_map(port)
     }
 
-    /// Gives back what stood for a client when its flow has ended.
+    /// Returns a source port after its flow has ended; it can be used again after a pause.
     pub(super) fn release(&self, protocol: u8, source: Endpoint, server: Endpoint, now: Instant) {
         self.ports.release(protocol, source, server, now);
     }
 
-    /// Gives back what never stood for anybody.
+    /// Returns a source port that was not used; it can be used again at once.
     pub(super) fn put_back(&self, protocol: u8, source: Endpoint, server: Endpoint) {
         self.ports.put_back(protocol, source, server);
     }
 
-    /// 64 bits that nobody guesses who does not know the seed.
+    /// 64 random bits, which cannot be predicted without the seed.
     pub(super) fn draw(&mut self) -> u64 {
         self.drawn += 1;
         let mut hasher = SipHasher13::new_with_keys(self.seed, u64::from(self.worker));
@@ -74,18 +75,19 @@ impl Sources {
     }
 }
 
-/// An address that may stand for a client of `service` toward `server`.
+/// A source address for clients of `service` toward `server`.
 pub(crate) fn source_address(service: &Service, server: IpAddr, snapshot: &Snapshot) -> Option<IpAddr> {
     let own = service.snat.iter().copied().find(|address| Family::of(*address) == Family::of(server));
     if service.snat.is_empty() { egress_address(server, snapshot) } else { own }
 }
 
-/// The first address of its family that the engine has on the link toward `server`.
+/// The engine's first address of the family on the link toward `server`.
 pub(crate) fn egress_address(server: IpAddr, snapshot: &Snapshot) -> Option<IpAddr> {
     address_on(&snapshot.links[egress_link(server, snapshot)?.index()], Family::of(server))
 }
 
-/// The first address of a family that the engine has on a link, and that others can answer to from afar.
+/// The engine's first address of a family on a link, but no link-local one, which cannot be answered from beyond the
+/// link.
 pub(super) fn address_on(link: &Link, family: Family) -> Option<IpAddr> {
     let is_usable = |address: &IpAddr| match address {
         IpAddr::V4(_) => family == Family::V4,
@@ -97,7 +99,7 @@ pub(super) fn address_on(link: &Link, family: Family) -> Option<IpAddr> {
 fn egress_link(server: IpAddr, snapshot: &Snapshot) -> Option<LinkId> {
     match snapshot.routes.lookup(server)? {
         Target::Connected(link) | Target::Via(NextHop { link, address: _ }) => Some(link),
-        // The firewalls of a group may stand on different links; each of the engine's addresses leads back to it.
+        // The firewalls of a group may be on different links. The engine's address on any of them leads back to it.
         Target::Group { set, preferred: _, bypass: _ } => {
             let group = snapshot.path_sets[set.index()].group;
             let member = snapshot.groups[group.index()].members.first()?;

@@ -1,4 +1,4 @@
-//! Promises of the forwarder, frame by frame.
+//! Tests of the forwarder, frame by frame.
 
 mod chaos;
 mod egress;

@@ -1,4 +1,4 @@
-//! What goes to the controller under a flood of it.
+//! What reaches the controller during a flood of punts.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -19,7 +19,7 @@ fn own(v4: bool) -> IpAddr {
     if v4 { own } else { own6 }
 }
 
-/// An echo of this type, with data.
+/// An ICMP echo message of this type, with data.
 fn echo_with(source: IpAddr, destination: IpAddr, kind: u8, data: &[u8]) -> Frame {
     let mut message = vec![kind, 0, 0, 0, 0, 7, 0, 9];
     message.extend(data);
@@ -38,7 +38,7 @@ fn ping(source: IpAddr, destination: IpAddr, data: &[u8]) -> Frame {
     echo_with(source, destination, if source.is_ipv4() { 8 } else { 128 }, data)
 }
 
-/// How many of `count` frames, one every `gap`, are handed over.
+/// How many of `count` frames, one in each `gap`, are passed to the controller.
 fn handed_over(lab: &mut Lab, at: At, count: u32, gap: Duration, frame: impl Fn(u32) -> Frame) -> usize {
     let verdicts = (0..count).map(|n| {
         lab.now += gap;
@@ -102,7 +102,7 @@ trait IntoV4 {
 }
 
 impl IntoV4 for u32 {
-    /// A unicast address made of the number.
+    /// A unicast address with this number.
     fn into_v4(self) -> IpAddr {
         IpAddr::from((0x0b00_0000 | self & 0x00ff_ffff).to_be_bytes())
     }
@@ -144,7 +144,7 @@ fn a_flood_of_errors_to_make_costs_the_answers_and_not_the_verdicts() {
     assert_eq!(lab.counters().punt_drop_icmp_error, 5_000 - asked as u64);
 }
 
-/// A queue that tells what goes first.
+/// A queue that keeps urgent frames apart.
 #[derive(Debug, Default)]
 struct Queues {
     first: Vec<Punt>,
@@ -169,7 +169,7 @@ fn what_a_verdict_hangs_on_goes_first_and_probes_that_others_take_not_at_all() {
         let own = own(net.client.is_ipv4());
         let probe = || ping(net.server.ip(), own, b"fwlb probe");
         let frames = [
-            // Whether it goes first, and whether somebody else takes it.
+            // Whether it is urgent, and whether it is left to the owner.
             (At::Firewall(0), probe(), true, true),
             (At::Firewall(0), udp_probe(net.server, SocketAddr::new(own, 7)), true, true),
             (At::Firewall(0), ping(net.server.ip(), own, b"some ping"), false, false),
