@@ -175,9 +175,9 @@ fn every_page_that_is_cited_exists_with_the_section_that_is_cited() {
                 continue;
             };
             let rest = joined[end..].trim_start_matches(['`', ',', ' ']);
-            if let Some(number) = rest.strip_prefix("section ").and_then(|rest| rest.split([',', ')', ' ', ';']).next())
-            {
-                let number = number.trim_end_matches(['.', ':']);
+            if let Some(number) = rest.strip_prefix("section ") {
+                let digits = number.bytes().take_while(u8::is_ascii_digit).count();
+                let number = &number[..digits];
                 let heading = format!("\n## {number}. ");
                 if !page(&cited).contains(&heading) {
                     faults.push(format!("{}: {named} has no section {number}", cites.path.display()));
@@ -250,6 +250,32 @@ fn every_file_that_a_page_names_exists() {
             }
         }
     }
+}
+
+/// The words behind `before` in a text, each up to the next quotation mark.
+fn words_behind<'a>(text: &'a str, before: &'a str) -> impl Iterator<Item = &'a str> {
+    text.split(before).skip(1).filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next())
+}
+
+#[test]
+fn every_event_and_alarm_that_the_sources_tell_is_explained() {
+    const INTERFACE: &str = "docs/interface.md";
+    let page = page(INTERFACE);
+    let mut kinds = BTreeSet::new();
+    for source in texts().iter().filter(|text| text.is_rust()) {
+        if source.path.starts_with("src/engine/controller") || source.path.starts_with("src/runtime") {
+            let told = [".change(", "kind:", "Alarm { kind:", " alarm("].into_iter();
+            let words = told.flat_map(|before| words_behind(&source.text, before));
+            let is_kind = |word: &&str| word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+            kinds.extend(words.filter(is_kind).map(str::to_owned));
+        }
+    }
+    assert!(
+        ["neighbor", "firewall", "below_min", "unconfirmed"].into_iter().all(|kind| kinds.contains(kind)),
+        "{kinds:?}"
+    );
+    let missing: Vec<_> = kinds.iter().filter(|kind| !page.contains(&format!("\n| `{kind}`"))).collect();
+    assert!(missing.is_empty(), "{INTERFACE}, section 7, has no {missing:?}");
 }
 
 #[test]
