@@ -6,9 +6,6 @@ use clap::{Arg, ArgAction, Command};
 
 use super::extra::{EXAMPLES, EXIT};
 
-/// Options that every command has, in the order of the page.
-const GENERAL: [&str; 4] = ["socket", "engine", "json", "timeout"];
-
 /// A page for a browser.
 pub fn markdown(command: &Command) -> String {
     let mut out = String::from(
@@ -24,7 +21,7 @@ pub fn markdown(command: &Command) -> String {
 
 fn options_of_all(command: &Command, out: &mut String) {
     out.push_str("\n## Options of every command\n\nThey stand before or after the words of the command.\n\n");
-    let general = command.get_arguments().filter(|argument| GENERAL.contains(&argument.get_id().as_str()));
+    let general = command.get_arguments().filter(|argument| argument.is_global_set() && is_shown(argument));
     table("option", general, out);
     out.push_str("\n| exit status | meaning |\n| --- | --- |\n");
     for (status, meaning) in EXIT {
@@ -37,10 +34,7 @@ fn section(above: &str, command: &Command, depth: usize, out: &mut String) {
     let name = format!("{above} {}", command.get_name());
     let about = command.get_long_about().or(command.get_about()).map(ToString::to_string).unwrap_or_default();
     let _ = write!(out, "\n{} {name}\n\n{about}\n", "#".repeat(depth));
-    let own = || {
-        let all = command.get_arguments().filter(|argument| !argument.is_hide_set() && !argument.is_global_set());
-        all.filter(|argument| !["help", "version"].contains(&argument.get_id().as_str()))
-    };
+    let own = || command.get_arguments().filter(|argument| !argument.is_global_set() && is_shown(argument));
     if own().any(Arg::is_positional) {
         out.push('\n');
         table("argument", own().filter(|argument| argument.is_positional()), out);
@@ -60,6 +54,10 @@ fn section(above: &str, command: &Command, depth: usize, out: &mut String) {
     for below in command.get_subcommands().filter(|one| !one.is_hide_set() && one.get_name() != "help") {
         section(&name, below, depth + 1, out);
     }
+}
+
+fn is_shown(argument: &Arg) -> bool {
+    !argument.is_hide_set() && !["help", "version"].contains(&argument.get_id().as_str())
 }
 
 fn table<'a>(title: &str, arguments: impl Iterator<Item = &'a Arg>, out: &mut String) {
