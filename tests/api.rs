@@ -25,6 +25,8 @@ mod network;
 mod open_metrics;
 #[path = "api/openapi.rs"]
 mod openapi;
+#[path = "api/reference.rs"]
+mod reference;
 #[path = "api/schema.rs"]
 mod schema;
 

@@ -6,7 +6,6 @@
 //! cannot make it change anything. What a foreign page could still do is read from loopback through a name that it
 //! resolves to loopback (DNS rebinding); this is refused by the `Host` and `Origin` headers, which the page cannot
 //! forge.
-//! loopback through a name that it made point there, is refused by the `Host` and `Origin` that it cannot forge.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};

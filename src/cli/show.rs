@@ -88,7 +88,8 @@ struct EventArgs {
     /// Since then: 10m ago, or a date as 2026-11-21 or 2026-11-21T11:00:00Z (UTC)
     #[arg(long, value_name = "TIME", value_parser = since)]
     since: Option<Since>,
-    /// Of these kinds: admin, alarm, check, config, engine, firewall, kill, link, path, peer, server, service
+    /// Of these kinds: admin, alarm, check, config, engine, firewall, kill, link, neighbor, path, peer, server,
+    /// service
     #[arg(long, value_name = "KIND[,KIND]", value_delimiter = ',')]
     kind: Vec<String>,
     /// About this: fw1, perimeter/fw1, web/s1, perimeter

@@ -106,11 +106,11 @@ pub struct Transmit {
 }
 
 macro_rules! drop_reasons {
-    ($($(#[$doc:meta])* $variant:ident => $name:literal,)*) => {
+    ($($(#[doc = $doc:literal])* $variant:ident => $name:literal,)*) => {
         /// Why a frame is dropped. The names are stable: operators search for `drop_<name>`, and tests check it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum DropReason {
-            $($(#[$doc])* $variant,)*
+            $($(#[doc = $doc])* $variant,)*
         }
 
         impl DropReason {
@@ -125,6 +125,11 @@ macro_rules! drop_reasons {
             /// The name of the counter without `drop_`.
             pub const fn word(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
+            }
+
+            /// What it means, in a sentence.
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),*).trim_ascii_start(),)* }
             }
 
             /// The position in [`DropReason::ALL`].

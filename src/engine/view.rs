@@ -1,4 +1,5 @@
-//! Copies of an engine's state for people and programs, in the form of the JSON that the API serves.
+//! Copies of an engine's state for people and programs, in the form of the JSON that the API serves
+//! (`docs/json.md`).
 //!
 //! The keys are a contract: keys may be added, but none changes its name or meaning. `*_ms` are durations in
 //! milliseconds that end now, `at` is a time in RFC 3339 in UTC, and counters are integers that start at 0 with the

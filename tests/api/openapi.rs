@@ -14,7 +14,7 @@ use crate::metrics::measured;
 use crate::schema::{faults, resolve};
 use crate::{Fake, Served, done, every_request, get, serve};
 
-async fn document() -> Value {
+pub async fn document() -> Value {
     let (status, document) = get(&serve(vec![]), "/api/v1/openapi.json").await;
     assert_eq!(status, 200);
     document
