@@ -10,6 +10,7 @@
 
 mod agenda;
 mod apply;
+mod check_views;
 mod checks;
 mod journal;
 mod last;
@@ -19,6 +20,7 @@ mod order;
 mod out;
 mod paths;
 mod publish;
+mod refusals;
 mod service_admin;
 mod service_views;
 mod services;
@@ -94,6 +96,7 @@ pub struct Controller {
     /// Nothing is published before, unless it is urgent.
     publish_from: Instant,
     out: Out,
+    refusals: refusals::Refusals,
     /// What [`Controller::poll_timeout`] said last: how late the owner is.
     due: Option<Instant>,
 }
@@ -118,6 +121,7 @@ impl Controller {
             snapshot: Arc::new(Snapshot::default()),
             publish_from: now,
             out: Out::default(),
+            refusals: Default::default(),
             due: None,
             random,
             config,

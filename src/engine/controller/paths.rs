@@ -30,13 +30,13 @@ use crate::wire::Family;
 
 use exchanges::Exchange;
 use peers::PeerRecord;
-use probes::{NeighborWatch, Path};
+use probes::NeighborWatch;
 
 pub(super) use admin::{Override, admin_name};
 pub(super) use adopt::firewall_key;
 pub(super) use exchanges::exchange_view;
 pub(super) use judgement::family_name;
-pub(super) use probes::path_state;
+pub(super) use probes::{Path, path_state};
 
 /// The paths of an engine; see the module.
 #[derive(Debug, Clone)]
@@ -139,6 +139,11 @@ impl Paths {
     /// What a reload made of path sets: their numbers, which routes and sessions know.
     pub(super) fn set_keys(&self) -> &[SetKey] {
         &self.set_keys
+    }
+
+    /// All paths: firewall by firewall, peer by peer, IPv4 first.
+    pub(super) fn all(&self) -> &[Path] {
+        &self.paths
     }
 
     /// True if the group of `firewall` is probed.

@@ -63,6 +63,7 @@ impl Controller {
             epoch: self.snapshot.epoch + 1,
             generation: self.generation,
             renewed: Arc::clone(&self.renewed),
+            source_limits: self.config.limits.source,
             services: self.farm.services().clone(),
             vips: self.config.virtual_addresses().into_iter().collect(),
             ..Snapshot::default()

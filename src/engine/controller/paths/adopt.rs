@@ -63,6 +63,7 @@ impl Paths {
                 rtt,
                 rtts,
                 reason,
+                history,
                 excused_since,
                 told,
             } = path;
@@ -73,7 +74,20 @@ impl Paths {
             let asks_alike = was == is && way == (link, next_hop, destination);
             let prober: Prober = if asks_alike { prober } else { own.prober.clone() };
             let (link, next_hop, destination) = way;
-            *own = Path { key, link, next_hop, destination, prober, monitor, rtt, rtts, reason, excused_since, told };
+            *own = Path {
+                key,
+                link,
+                next_hop,
+                destination,
+                prober,
+                monitor,
+                rtt,
+                rtts,
+                reason,
+                history,
+                excused_since,
+                told,
+            };
         }
     }
 }

@@ -11,6 +11,7 @@ use super::Paths;
 use crate::config::{CheckKind, Config};
 use crate::engine::histogram::DurationHistogram;
 use crate::engine::view::CheckedView;
+use crate::health::history::{CheckHistory, CheckRecord, CheckResult};
 use crate::health::monitor::{Monitor, Outcome, State};
 use crate::health::prober::{Prober, Settled, TcpAnswer};
 use crate::id::{FirewallId, LinkId};
@@ -29,8 +30,8 @@ const EAGER_ASKS: u8 = 40;
 
 /// One path, and what its probes have found.
 #[derive(Debug, Clone)]
-pub(super) struct Path {
-    pub(super) key: PathKey,
+pub(in super::super) struct Path {
+    pub(in super::super) key: PathKey,
     pub(super) link: LinkId,
     pub(super) next_hop: IpAddr,
     pub(super) destination: IpAddr,
@@ -40,6 +41,8 @@ pub(super) struct Path {
     pub(super) rtts: DurationHistogram,
     /// Why it is down or starting.
     pub(super) reason: Option<String>,
+    /// Results in a row that say the same are one record.
+    pub(in super::super) history: CheckHistory,
     /// Since when misses were excused and nothing was answered.
     pub(super) excused_since: Option<Instant>,
     /// The health that liveness was told last.
@@ -104,6 +107,7 @@ pub(super) fn paths(config: &Config, random: &mut SplitMix64, now: Instant) -> V
             rtt: None,
             rtts: DurationHistogram::default(),
             reason: Some("no verdict yet".to_owned()),
+            history: CheckHistory::default(),
             excused_since: None,
             told: None,
         })
@@ -315,17 +319,19 @@ impl Paths {
                 Settled::Counts(outcome) => outcome,
                 Settled::Excused => {
                     out.count(Tally::ProbesExcused);
-                    self.tell_probe(index, "excused", out);
+                    self.keep_probe(index, CheckResult::Excused, links, now, out);
                     continue;
                 }
             };
-            out.count(match outcome {
-                Outcome::Success => Tally::ProbesAnswered,
-                Outcome::Failure => Tally::ProbesMissed,
-            });
+            let (tally, result) = match outcome {
+                Outcome::Success => (Tally::ProbesAnswered, CheckResult::Passed),
+                Outcome::Failure => (Tally::ProbesMissed, CheckResult::Failed),
+            };
+            out.count(tally);
             let path = &mut self.paths[index];
             // An answer that was under way while its link went does not bring the path back.
             if !links.state(path.link).up {
+                self.keep_probe(index, CheckResult::Skipped, links, now, out);
                 continue;
             }
             if outcome == Outcome::Success {
@@ -333,34 +339,43 @@ impl Paths {
             }
             let before = path.monitor.state();
             let changed = path.monitor.observe(outcome, now);
-            self.tell_probe(
-                index,
-                match outcome {
-                    Outcome::Success => "passed",
-                    Outcome::Failure => "failed",
-                },
-                out,
-            );
+            self.keep_probe(index, result, links, now, out);
             if let Some(after) = changed {
                 self.path_changed(index, before, after, links, out);
             }
         }
     }
 
-    fn tell_probe(&mut self, index: usize, result: &'static str, out: &mut Out) {
-        if !self.config.log.checks {
+    /// Keeps the result of a probe, and tells it where that is asked for.
+    fn keep_probe(&mut self, index: usize, result: CheckResult, links: &Links, now: Instant, out: &mut Out) {
+        let words = match result {
+            CheckResult::Passed => "",
+            CheckResult::Failed | CheckResult::Excused => self.missed_words(index, links),
+            CheckResult::Skipped => "the link is down",
+        };
+        let path = &mut self.paths[index];
+        let (state, passed) = (path.monitor.state(), result == CheckResult::Passed);
+        let took = path.rtt.filter(|_| passed);
+        path.history.fold(CheckRecord { at: now, result, words: words.to_owned(), took, state, times: 1 });
+        if result == CheckResult::Skipped || !self.config.log.checks {
             return;
         }
-        let path = &self.paths[index];
-        let passed = result == "passed";
-        let rtt = path.rtt.filter(|_| passed);
         out.checked(CheckedView {
-            subject: self.path_subject(path.key),
-            result,
-            state: path_state(path.monitor.state()),
+            subject: self.path_subject(self.paths[index].key),
+            result: result.name(),
+            state: path_state(state),
             reason: (!passed).then(|| "no answer".to_owned()),
-            rtt_us: rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
+            rtt_us: took.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
         });
+    }
+
+    /// What is known of an answer that did not come.
+    fn missed_words(&self, index: usize, links: &Links) -> &'static str {
+        let path = &self.paths[index];
+        match links.neighbors().mac((path.link, path.next_hop)) {
+            Some(_) => "no answer",
+            None => "the firewall does not answer ARP or ND",
+        }
     }
 
     pub(super) fn path_changed(&mut self, index: usize, before: State, after: State, links: &Links, out: &mut Out) {
