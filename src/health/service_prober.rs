@@ -183,11 +183,11 @@ impl ServiceProber {
 
     /// The successful answer in words, such as `HTTP 200` or `connected`.
     pub fn answer(&self) -> String {
-        match &self.asked {
-            Asked::Echo { .. } => "echo reply".to_owned(),
-            Asked::HalfOpen => "SYN-ACK".to_owned(),
-            Asked::Tcp(_) => "connected".to_owned(),
-            Asked::Http(_, answer) => answer.status().map_or_else(String::new, |status| format!("HTTP {status}")),
+        match &self.exchange {
+            Exchange::Echo { .. } => "echo reply".to_owned(),
+            Exchange::HalfOpen => "SYN-ACK".to_owned(),
+            Exchange::Tcp(_) => "connected".to_owned(),
+            Exchange::Http(_, answer) => answer.status().map_or_else(String::new, |status| format!("HTTP {status}")),
         }
     }
 
