@@ -5,7 +5,7 @@ use crate::time::{Duration, Instant};
 
 /// The longest `hold` to which flap damping extends it, unless the configured one is longer.
 pub const HOLD_MAX: Duration = Duration::from_secs(60);
-/// A member flaps if it goes down again within its hold and this time after it last came back up.
+/// A member flaps if it goes down again within this time plus its hold after it last came back up.
 pub const FLAP_WINDOW: Duration = Duration::from_secs(60);
 
 /// The outcome of one probe.

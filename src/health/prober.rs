@@ -45,13 +45,13 @@ struct InFlight {
     initial_sequence: u32,
     payload: Vec<u8>,
     sent: Instant,
-    fate: Fate,
+    state: ProbeState,
     excused: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    Open,
+enum ProbeState {
+    Waiting,
     Answered,
     Refused,
 }
@@ -127,7 +127,7 @@ impl Prober {
             initial_sequence: (random >> 32) as u32,
             payload,
             sent: now,
-            fate: Fate::Open,
+            state: ProbeState::Waiting,
             excused: false,
         };
         let frame = way.map(|(macs, pair)| self.frame(&probe, macs, pair));
@@ -138,31 +138,31 @@ impl Prober {
     /// Takes an echo reply. Returns the round-trip time if it answers a probe.
     pub fn answer_echo(&mut self, echo: &Echo<'_>, now: Instant) -> Option<Duration> {
         let expected = self.kind == CheckKind::Icmp && echo.kind == EchoKind::Reply && echo.ident == self.ident;
-        let mut open = self.in_flight.iter_mut().filter(|probe| expected && probe.fate == Fate::Open);
-        let probe = open.find(|probe| probe.serial as u16 == echo.sequence && probe.payload == echo.data)?;
-        Some(probe.end(Fate::Answered, now))
+        let mut waiting = self.in_flight.iter_mut().filter(|probe| expected && probe.state == ProbeState::Waiting);
+        let probe = waiting.find(|probe| probe.serial as u16 == echo.sequence && probe.payload == echo.data)?;
+        Some(probe.end(ProbeState::Answered, now))
     }
 
     /// Takes a UDP datagram. Returns the round-trip time if it answers a probe.
     pub fn answer_udp(&mut self, source: u16, destination: u16, data: &[u8], now: Instant) -> Option<Duration> {
         let expected = self.kind == CheckKind::Udp { port: source };
-        let mut open = self.in_flight.iter_mut().filter(|probe| expected && probe.fate == Fate::Open);
-        let probe = open.find(|probe| probe.port == destination && probe.payload == data)?;
-        Some(probe.end(Fate::Answered, now))
+        let mut waiting = self.in_flight.iter_mut().filter(|probe| expected && probe.state == ProbeState::Waiting);
+        let probe = waiting.find(|probe| probe.port == destination && probe.payload == data)?;
+        Some(probe.end(ProbeState::Answered, now))
     }
 
     /// Takes a TCP segment from the peer. `macs` and `pair` are those of frames back to it. `None` if it answers no
     /// probe.
     pub fn answer_tcp(&mut self, segment: &Segment<'_>, macs: Macs, pair: Pair, now: Instant) -> Option<TcpAnswer> {
         let expected = self.kind == CheckKind::Tcp { port: segment.source_port };
-        let mut open = self.in_flight.iter_mut().filter(|probe| expected && probe.fate == Fate::Open);
-        let probe = open.find(|probe| {
+        let mut waiting = self.in_flight.iter_mut().filter(|probe| expected && probe.state == ProbeState::Waiting);
+        let probe = waiting.find(|probe| {
             probe.port == segment.destination_port
                 && segment.flags & tcp_flags::ACK != 0
                 && segment.acknowledgement == probe.initial_sequence.wrapping_add(1)
         })?;
         if segment.flags & tcp_flags::RST != 0 {
-            return Some(TcpAnswer::Refused { rtt: probe.end(Fate::Refused, now) });
+            return Some(TcpAnswer::Refused { rtt: probe.end(ProbeState::Refused, now) });
         }
         if segment.flags & tcp_flags::SYN == 0 {
             return None;
@@ -183,19 +183,19 @@ impl Prober {
         let payload_len = u32::try_from(probe.payload.len()).unwrap_or(u32::MAX);
         let hand_over = to_peer(0, sequence, &probe.payload);
         let reset = to_peer(tcp_flags::RST, sequence.wrapping_add(payload_len), &[]);
-        Some(TcpAnswer::Connected { rtt: probe.end(Fate::Answered, now), frames: [hand_over, reset] })
+        Some(TcpAnswer::Connected { rtt: probe.end(ProbeState::Answered, now), frames: [hand_over, reset] })
     }
 
     /// Removes the oldest probe if its outcome is known, and returns how it ended. To be called until it returns
     /// `None`.
     pub fn settle(&mut self, now: Instant) -> Option<Settled> {
         let probe = self.in_flight.front()?;
-        let settled = match probe.fate {
-            Fate::Answered => Settled::Counts(Outcome::Success),
-            Fate::Refused => Settled::Counts(Outcome::Failure),
-            Fate::Open if now < probe.sent + self.timeout => return None,
-            Fate::Open if probe.excused => Settled::Excused,
-            Fate::Open => Settled::Counts(Outcome::Failure),
+        let settled = match probe.state {
+            ProbeState::Answered => Settled::Counts(Outcome::Success),
+            ProbeState::Refused => Settled::Counts(Outcome::Failure),
+            ProbeState::Waiting if now < probe.sent + self.timeout => return None,
+            ProbeState::Waiting if probe.excused => Settled::Excused,
+            ProbeState::Waiting => Settled::Counts(Outcome::Failure),
         };
         self.in_flight.pop_front();
         Some(settled)
@@ -252,8 +252,8 @@ impl Prober {
 }
 
 impl InFlight {
-    fn end(&mut self, fate: Fate, now: Instant) -> Duration {
-        self.fate = fate;
+    fn end(&mut self, state: ProbeState, now: Instant) -> Duration {
+        self.state = state;
         now.since(self.sent)
     }
 }

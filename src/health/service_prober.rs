@@ -71,10 +71,10 @@ pub struct ServiceProber {
     way: Way,
     timeout: Duration,
     started: Instant,
-    asked: Asked,
+    exchange: Exchange,
     verdict: Option<Verdict>,
     /// Whether the verdict was already returned by [`ServiceProber::poll_verdict`].
-    told: bool,
+    is_reported: bool,
     done: bool,
     /// The number of old connections that this check has reset.
     cleared: u8,
@@ -82,7 +82,7 @@ pub struct ServiceProber {
 }
 
 #[derive(Debug)]
-enum Asked {
+enum Exchange {
     Echo { data: Vec<u8> },
     HalfOpen,
     Tcp(Box<Connection>),
@@ -93,27 +93,27 @@ impl ServiceProber {
     /// Starts a check. `random` makes its data unpredictable. `None` if the kind is [`ServiceCheckKind::None`], or if
     /// the connection cannot be opened.
     pub fn start(check: &ServiceCheck, way: Way, random: u64, now: Instant) -> Option<Self> {
-        let asked = match &check.kind {
+        let exchange = match &check.kind {
             ServiceCheckKind::None => return None,
             ServiceCheckKind::Icmp => {
                 let data = [ECHO_DATA, &random.to_be_bytes()].concat();
-                Asked::Echo { data }
+                Exchange::Echo { data }
             }
-            ServiceCheckKind::HalfOpen => Asked::HalfOpen,
-            ServiceCheckKind::Tcp => Asked::Tcp(Box::new(Connection::open(&way, Vec::new(), random, now)?)),
+            ServiceCheckKind::HalfOpen => Exchange::HalfOpen,
+            ServiceCheckKind::Tcp => Exchange::Tcp(Box::new(Connection::open(&way, Vec::new(), random, now)?)),
             ServiceCheckKind::Http { path, host, status, body } => {
                 let request = http::request(path, host.as_deref(), way.pair.destination(), way.port);
                 let answer = Answer::new(status.clone(), body.clone());
-                Asked::Http(Box::new(Connection::open(&way, request, random, now)?), Box::new(answer))
+                Exchange::Http(Box::new(Connection::open(&way, request, random, now)?), Box::new(answer))
             }
         };
         let mut prober = Self {
             way,
             timeout: check.timeout,
             started: now,
-            asked,
+            exchange,
             verdict: None,
-            told: false,
+            is_reported: false,
             done: false,
             cleared: 0,
             frames: VecDeque::new(),
@@ -124,7 +124,7 @@ impl ServiceProber {
 
     /// Takes an echo reply from the server. Returns whether it belongs to this check.
     pub fn handle_echo(&mut self, echo: &Echo<'_>, now: Instant) -> bool {
-        let Asked::Echo { data } = &self.asked else { return false };
+        let Exchange::Echo { data } = &self.exchange else { return false };
         let matches = echo.kind == EchoKind::Reply && echo.ident == self.way.source_port && echo.data == data;
         if matches && self.verdict.is_none() {
             self.verdict = Some(Verdict::Well(now.since(self.started)));
@@ -140,10 +140,10 @@ impl ServiceProber {
             self.clear(segment, now);
             return;
         }
-        match &mut self.asked {
-            Asked::Echo { .. } => {}
-            Asked::HalfOpen => self.half_open_answered(segment, now),
-            Asked::Tcp(connection) | Asked::Http(connection, _) => {
+        match &mut self.exchange {
+            Exchange::Echo { .. } => {}
+            Exchange::HalfOpen => self.half_open_answered(segment, now),
+            Exchange::Tcp(connection) | Exchange::Http(connection, _) => {
                 connection.receive(packet);
                 self.advance(now);
             }
@@ -153,7 +153,7 @@ impl ServiceProber {
     /// Handles the passing of time: retransmissions, and the end of the check when its timeout is over.
     pub fn handle_timeout(&mut self, now: Instant) {
         if now >= self.deadline() {
-            self.give_up(now);
+            self.time_out(now);
         } else {
             self.advance(now);
         }
@@ -161,9 +161,9 @@ impl ServiceProber {
 
     /// When [`ServiceProber::handle_timeout`] is to be called.
     pub fn poll_timeout(&self) -> Instant {
-        let wake = match &self.asked {
-            Asked::Echo { .. } | Asked::HalfOpen => None,
-            Asked::Tcp(connection) | Asked::Http(connection, _) => connection.wake(),
+        let wake = match &self.exchange {
+            Exchange::Echo { .. } | Exchange::HalfOpen => None,
+            Exchange::Tcp(connection) | Exchange::Http(connection, _) => connection.wake(),
         };
         wake.map_or(self.deadline(), |wake| wake.min(self.deadline()))
     }
@@ -175,7 +175,7 @@ impl ServiceProber {
 
     /// The verdict, which is returned once.
     pub fn poll_verdict(&mut self) -> Option<Verdict> {
-        if std::mem::replace(&mut self.told, self.verdict.is_some()) {
+        if std::mem::replace(&mut self.is_reported, self.verdict.is_some()) {
             return None;
         }
         self.verdict.clone()
@@ -183,11 +183,11 @@ impl ServiceProber {
 
     /// The successful answer in words, such as `HTTP 200` or `connected`.
     pub fn answer(&self) -> String {
-        match &self.asked {
-            Asked::Echo { .. } => "echo reply".to_owned(),
-            Asked::HalfOpen => "SYN-ACK".to_owned(),
-            Asked::Tcp(_) => "connected".to_owned(),
-            Asked::Http(_, answer) => answer.status().map_or_else(String::new, |status| format!("HTTP {status}")),
+        match &self.exchange {
+            Exchange::Echo { .. } => "echo reply".to_owned(),
+            Exchange::HalfOpen => "SYN-ACK".to_owned(),
+            Exchange::Tcp(_) => "connected".to_owned(),
+            Exchange::Http(_, answer) => answer.status().map_or_else(String::new, |status| format!("HTTP {status}")),
         }
     }
 
@@ -212,12 +212,12 @@ impl ServiceProber {
 
     fn open(&mut self, now: Instant) {
         let Way { macs, pair, source_port, port, sequence, .. } = self.way;
-        match &mut self.asked {
-            Asked::Echo { data } => {
+        match &mut self.exchange {
+            Exchange::Echo { data } => {
                 let echo = Echo { kind: EchoKind::Request, ident: source_port, sequence: 1, data };
                 self.frames.push_back(echo.frame(macs, pair));
             }
-            Asked::HalfOpen => {
+            Exchange::HalfOpen => {
                 let syn = Segment {
                     source_port,
                     destination_port: port,
@@ -228,7 +228,7 @@ impl ServiceProber {
                 };
                 self.frames.push_back(tcp::segment(macs, pair, &syn));
             }
-            Asked::Tcp(_) | Asked::Http(..) => self.advance(now),
+            Exchange::Tcp(_) | Exchange::Http(..) => self.advance(now),
         }
     }
 
@@ -236,10 +236,10 @@ impl ServiceProber {
     /// sent.
     fn is_of_another(&self, segment: &Segment<'_>) -> bool {
         let is_opening = !self.done
-            && match &self.asked {
-                Asked::Echo { .. } => false,
-                Asked::HalfOpen => true,
-                Asked::Tcp(connection) | Asked::Http(connection, _) => connection.phase() == Phase::Opening,
+            && match &self.exchange {
+                Exchange::Echo { .. } => false,
+                Exchange::HalfOpen => true,
+                Exchange::Tcp(connection) | Exchange::Http(connection, _) => connection.phase() == Phase::Opening,
             };
         is_opening
             && segment.flags & tcp_flags::ACK != 0
@@ -256,9 +256,9 @@ impl ServiceProber {
         self.cleared += 1;
         self.reset(segment.acknowledgement);
         let (way, random) = (&self.way, u64::from(segment.sequence));
-        match &mut self.asked {
-            Asked::Echo { .. } | Asked::HalfOpen => {}
-            Asked::Tcp(connection) | Asked::Http(connection, _) => {
+        match &mut self.exchange {
+            Exchange::Echo { .. } | Exchange::HalfOpen => {}
+            Exchange::Tcp(connection) | Exchange::Http(connection, _) => {
                 if let Some(again) = Connection::open(way, connection.take_request(), random, now) {
                     **connection = again;
                 }
@@ -299,9 +299,9 @@ impl ServiceProber {
             return;
         }
         let rtt = now.since(self.started);
-        match &mut self.asked {
-            Asked::Echo { .. } | Asked::HalfOpen => {}
-            Asked::Tcp(connection) => {
+        match &mut self.exchange {
+            Exchange::Echo { .. } | Exchange::HalfOpen => {}
+            Exchange::Tcp(connection) => {
                 connection.poll(now);
                 if self.verdict.is_none() {
                     self.verdict = match connection.phase() {
@@ -316,7 +316,7 @@ impl ServiceProber {
                     connection.drop_received();
                 }
             }
-            Asked::Http(connection, answer) => {
+            Exchange::Http(connection, answer) => {
                 connection.poll(now);
                 connection.read(|bytes| answer.take(bytes));
                 if self.verdict.is_none() {
@@ -345,32 +345,32 @@ impl ServiceProber {
     }
 
     /// Ends the check, because its timeout is over.
-    fn give_up(&mut self, now: Instant) {
+    fn time_out(&mut self, now: Instant) {
         if self.done {
             return;
         }
         let within = self.timeout;
         if self.verdict.is_none() {
-            self.verdict = Some(Verdict::Silent(match &self.asked {
-                Asked::Echo { .. } => format!("no answer in {within:?}"),
-                Asked::HalfOpen => format!("no SYN-ACK in {within:?}"),
-                Asked::Tcp(connection) | Asked::Http(connection, _) if !connection.was_open() => {
+            self.verdict = Some(Verdict::Silent(match &self.exchange {
+                Exchange::Echo { .. } => format!("no answer in {within:?}"),
+                Exchange::HalfOpen => format!("no SYN-ACK in {within:?}"),
+                Exchange::Tcp(connection) | Exchange::Http(connection, _) if !connection.was_open() => {
                     format!("no SYN-ACK in {within:?}")
                 }
-                Asked::Http(_, answer) if !answer.is_empty() => format!("answer not complete in {within:?}"),
-                Asked::Tcp(_) | Asked::Http(..) => format!("no answer in {within:?}"),
+                Exchange::Http(_, answer) if !answer.is_empty() => format!("answer not complete in {within:?}"),
+                Exchange::Tcp(_) | Exchange::Http(..) => format!("no answer in {within:?}"),
             }));
         }
-        match &mut self.asked {
-            Asked::Echo { .. } | Asked::HalfOpen => {}
-            Asked::Tcp(connection) | Asked::Http(connection, _) => connection.abort(now),
+        match &mut self.exchange {
+            Exchange::Echo { .. } | Exchange::HalfOpen => {}
+            Exchange::Tcp(connection) | Exchange::Http(connection, _) => connection.abort(now),
         }
         self.take_packets();
         self.done = true;
     }
 
     fn take_packets(&mut self) {
-        let (Asked::Tcp(connection) | Asked::Http(connection, _)) = &mut self.asked else { return };
+        let (Exchange::Tcp(connection) | Exchange::Http(connection, _)) = &mut self.exchange else { return };
         while let Some(frame) = connection.poll_frame(self.way.macs) {
             self.frames.push_back(frame);
         }

@@ -28,7 +28,7 @@ pub(super) enum Place {
     Open { source: Source, since: Instant },
     /// It has failed since then.
     Failed { since: Instant },
-    /// It has answered; frames were last sent to it then.
+    /// It has answered, and was last used then.
     Known { origin: Origin, wanted: Instant },
 }
 

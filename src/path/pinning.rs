@@ -172,9 +172,9 @@ pub fn near(pin: Option<Pin>, packet: PacketKind, view: &View<'_>, now: Instant)
     }
     if let Some(failure) = failure(&pin, packet, view, now) {
         match on_failure(failure, view) {
-            Fate::Reselect => return choose(view, packet, PinChange::Reselected, now),
-            Fate::Fail => return Near::Failed,
-            Fate::Keep => {}
+            FailureAction::Reselect => return choose(view, packet, PinChange::Reselected, now),
+            FailureAction::Drop => return Near::Failed,
+            FailureAction::Keep => {}
         }
     }
     match (pin.state, packet) {
@@ -224,13 +224,13 @@ pub fn far(
         (PinState::Confirmed, Arrival::Up, _) if !pin.is_up(view.group, view.set) => true,
         (PinState::Confirmed, Arrival::Up, PacketKind::Syn) => {
             pin.syn_from = from.into();
-            pin.dispute(from, now);
+            pin.record_dispute(from, now);
             false
         }
         (PinState::Confirmed, Arrival::Up, PacketKind::SynAck | PacketKind::Bare | PacketKind::Other)
         | (PinState::Opening | PinState::Tentative | PinState::Confirmed, Arrival::Down, _) => {
-            pin.dispute(from, now);
-            pin.dispute_is_ripe(view, now)
+            pin.record_dispute(from, now);
+            pin.dispute_is_persistent(view, now)
         }
     };
     if moves { adopt(&pin, from, packet, view) } else { (pin, None) }
@@ -322,20 +322,22 @@ fn failure(pin: &Pin, packet: PacketKind, view: &View<'_>, now: Instant) -> Opti
 }
 
 /// What `on-failure` means for one packet.
-enum Fate {
+enum FailureAction {
     Reselect,
-    Fail,
+    Drop,
     Keep,
 }
 
-fn on_failure(failure: Failure, view: &View<'_>) -> Fate {
+fn on_failure(failure: Failure, view: &View<'_>) -> FailureAction {
     match (failure, view.group.on_failure) {
-        (Failure::Opens | Failure::Silent, _) | (Failure::Fell | Failure::Left, OnFailure::Reselect) => Fate::Reselect,
-        (Failure::Fell | Failure::Left, OnFailure::Reset) if view.tcp => Fate::Fail,
-        (Failure::Fell | Failure::Left, OnFailure::Reset) => Fate::Reselect,
-        (Failure::Fell, OnFailure::Keep) => Fate::Keep,
-        (Failure::Left, OnFailure::Keep) => Fate::Reselect,
-        (Failure::Fell | Failure::Left, OnFailure::Drop) => Fate::Fail,
+        (Failure::Opens | Failure::Silent, _) | (Failure::Fell | Failure::Left, OnFailure::Reselect) => {
+            FailureAction::Reselect
+        }
+        (Failure::Fell | Failure::Left, OnFailure::Reset) if view.tcp => FailureAction::Drop,
+        (Failure::Fell | Failure::Left, OnFailure::Reset) => FailureAction::Reselect,
+        (Failure::Fell, OnFailure::Keep) => FailureAction::Keep,
+        (Failure::Left, OnFailure::Keep) => FailureAction::Reselect,
+        (Failure::Fell | Failure::Left, OnFailure::Drop) => FailureAction::Drop,
     }
 }
 

@@ -112,7 +112,7 @@ impl Index {
     /// Makes the key lead to `slot`, unless `is_it` recognises another slot to which it leads already.
     pub(super) fn enter<T>(&self, hash: KeyHash, slot: u32, is_it: impl Fn(u32) -> Option<T>) -> Entered<T> {
         let home = self.home(hash);
-        let _changing = self.lock(home);
+        let _lock = self.lock(home);
         if let Some(existing) = self.find(hash, is_it) {
             return Entered::Existing(existing);
         }
@@ -134,7 +134,7 @@ impl Index {
     /// Removes the key, if it leads to `slot`.
     pub(super) fn leave(&self, hash: KeyHash, slot: u32) {
         let home = self.home(hash);
-        let _changing = self.lock(home);
+        let _lock = self.lock(home);
         let mut at = home;
         for passed in 0..self.reach() {
             let bucket = self.bucket(at);
@@ -164,13 +164,13 @@ impl Index {
         }
     }
 
-    fn lock(&self, home: u32) -> Changing<'_> {
+    fn lock(&self, home: u32) -> HomeLock<'_> {
         let word = &self.bucket(home)[OVERFLOW];
         let mut patience = Patience::default();
         while word.fetch_or(LOCKED, Acquire) & LOCKED != 0 {
             patience.wait();
         }
-        Changing(word)
+        HomeLock(word)
     }
 
     #[inline]
@@ -207,9 +207,9 @@ impl KeyHash {
 }
 
 /// The lock of a home bucket, which is released when this is dropped.
-struct Changing<'a>(&'a AtomicU64);
+struct HomeLock<'a>(&'a AtomicU64);
 
-impl Drop for Changing<'_> {
+impl Drop for HomeLock<'_> {
     fn drop(&mut self) {
         self.0.fetch_and(!LOCKED, Release);
     }

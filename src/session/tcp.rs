@@ -39,14 +39,14 @@ pub enum TcpState {
 pub const fn opens_session(flags: u8) -> bool {
     match flags & (SYN | FIN | RST | ACK) {
         SYN => true,
-        of_a_stream => of_a_stream & (RST | ACK) == ACK && !is_odd(flags),
+        others => others & (RST | ACK) == ACK && !is_invalid(flags),
     }
 }
 
 /// True for flags that no TCP sends: SYN with FIN or RST, and segments other than SYN or RST without ACK.
-const fn is_odd(flags: u8) -> bool {
-    let two_of_a_kind = flags & SYN != 0 && flags & (FIN | RST) != 0;
-    two_of_a_kind || flags & (SYN | RST | ACK) == 0
+const fn is_invalid(flags: u8) -> bool {
+    let syn_and_end = flags & SYN != 0 && flags & (FIN | RST) != 0;
+    syn_and_end || flags & (SYN | RST | ACK) == 0
 }
 
 /// How far an acknowledgement in the handshake may lie behind the highest sequence number. It is what a server may send
@@ -201,7 +201,7 @@ impl Seen {
 }
 
 /// The kind of a segment, as the state machine distinguishes it.
-enum Event {
+enum SegmentKind {
     /// SYN without ACK.
     Syn,
     /// RST.
@@ -209,15 +209,15 @@ enum Event {
     /// FIN with ACK.
     Fin,
     /// SYN/ACK, or any other segment with ACK.
-    Speak,
+    Ack,
     /// A combination of flags that no TCP sends.
-    Odd,
+    Invalid,
 }
 
-impl Event {
+impl SegmentKind {
     const fn of(flags: u8) -> Self {
-        if is_odd(flags) {
-            Self::Odd
+        if is_invalid(flags) {
+            Self::Invalid
         } else if flags & RST != 0 {
             Self::Reset
         } else if flags & FIN != 0 {
@@ -225,7 +225,7 @@ impl Event {
         } else if flags & (SYN | ACK) == SYN {
             Self::Syn
         } else {
-            Self::Speak
+            Self::Ack
         }
     }
 }
@@ -233,29 +233,29 @@ impl Event {
 impl Session {
     /// Updates the session for a segment in `direction`, and returns the new state.
     pub(super) fn observe_tcp(&mut self, state: TcpState, direction: Direction, segment: &TcpSegment) -> TcpState {
-        match (state, Event::of(segment.flags)) {
-            (_, Event::Odd) | (TcpState::Closing, Event::Reset) => state,
-            (TcpState::Established, Event::Syn) => {
+        match (state, SegmentKind::of(segment.flags)) {
+            (_, SegmentKind::Invalid) | (TcpState::Closing, SegmentKind::Reset) => state,
+            (TcpState::Established, SegmentKind::Syn) => {
                 self.other_syn = segment.end() & OTHER_SYN;
                 self.seen.set_other_syn(direction);
                 state
             }
-            (TcpState::Opening | TcpState::Established, Event::Reset) => {
+            (TcpState::Opening | TcpState::Established, SegmentKind::Reset) => {
                 if !self.obeys_reset(state, direction, segment) {
                     return state;
                 }
                 self.seen.clear(Seen::BOTH_SPOKE);
                 TcpState::Closing
             }
-            (TcpState::Opening | TcpState::Closing, Event::Syn) => {
+            (TcpState::Opening | TcpState::Closing, SegmentKind::Syn) => {
                 self.reopen(state, direction);
                 self.advance(direction, segment.end());
                 TcpState::Opening
             }
-            (TcpState::Opening | TcpState::Established | TcpState::Closing, Event::Fin | Event::Speak) => {
+            (TcpState::Opening | TcpState::Established | TcpState::Closing, SegmentKind::Fin | SegmentKind::Ack) => {
                 if self.is_credible(state, direction, segment) {
                     self.seen.clear_other_syn(direction.reversed());
-                    self.speak(state, direction, segment)
+                    self.accept_segment(state, direction, segment)
                 } else {
                     self.renumber(direction, segment);
                     state
@@ -277,7 +277,7 @@ impl Session {
     }
 
     /// Handles a credible segment with ACK, which may also have FIN or SYN.
-    fn speak(&mut self, state: TcpState, direction: Direction, segment: &TcpSegment) -> TcpState {
+    fn accept_segment(&mut self, state: TcpState, direction: Direction, segment: &TcpSegment) -> TcpState {
         let is_over = state == TcpState::Closing && self.seen.has_both(Seen::BOTH_FIN);
         let proves_itself = state == TcpState::Opening && self.acknowledges(direction, segment) == Some(true);
         if proves_itself && !self.seen.has(Seen::spoke(direction)) {
@@ -286,7 +286,7 @@ impl Session {
             self.seen.clear(Seen::next_to(direction));
         }
         if !is_over {
-            self.hear(direction, segment);
+            self.record_segment(direction, segment);
         }
         self.advance(direction, segment.end());
         match (self.seen.has_both(Seen::BOTH_SPOKE), self.seen.has_both(Seen::BOTH_FIN)) {
@@ -322,7 +322,7 @@ impl Session {
     }
 
     /// Remembers that an end sent a segment, and what it acknowledged.
-    fn hear(&mut self, direction: Direction, segment: &TcpSegment) {
+    fn record_segment(&mut self, direction: Direction, segment: &TcpSegment) {
         let known = self.seen.has(Seen::spoke(direction));
         let acked = self.acked_by_source_mut(direction);
         *acked = if known { later(*acked, segment.acknowledgement) } else { segment.acknowledgement };
@@ -330,7 +330,7 @@ impl Session {
         if segment.flags & FIN != 0 {
             self.seen.set(Seen::fin(direction));
         }
-        if self.is_heard_alone(direction) {
+        if self.peer_is_unseen(direction) {
             // The acknowledgement tells what the other end, which the engine does not see, will send next.
             self.advance(direction.reversed(), segment.acknowledgement);
         }
@@ -341,8 +341,8 @@ impl Session {
     fn acknowledges(&self, direction: Direction, segment: &TcpSegment) -> Option<bool> {
         match self.next_expected(direction.reversed()) {
             None => Some(false),
-            // Known from acknowledgements only.
-            Some(_) if self.is_heard_alone(direction) => Some(false),
+            // It is known from acknowledgements only.
+            Some(_) if self.peer_is_unseen(direction) => Some(false),
             Some(next) => (next.wrapping_sub(segment.acknowledgement) < HANDSHAKE_WINDOW).then_some(true),
         }
     }
@@ -358,23 +358,23 @@ impl Session {
         if !self.seen.has(Seen::spoke(direction)) {
             return true;
         }
-        let is_alone = self.is_heard_alone(direction);
+        let peer_is_unseen = self.peer_is_unseen(direction);
         // The other end does not confirm what this one sends, so that a FIN has to lie nearer.
-        let reach = if is_alone && segment.flags & FIN != 0 { OVERTAKEN } else { WINDOW };
+        let reach = if peer_is_unseen && segment.flags & FIN != 0 { OVERTAKEN } else { WINDOW };
         let is_in_window = self
             .next_expected(direction)
             .is_none_or(|next| segment.end().wrapping_sub(next).wrapping_add(reach) < 2 * reach);
         let acked = self.acked_by_source(direction);
         let from_acked = segment.acknowledgement.wrapping_sub(acked).wrapping_add(OVERTAKEN);
         let may_be_acknowledged = match self.next_expected(direction.reversed()) {
-            Some(next) if !is_alone => later(acked, next).wrapping_sub(acked).wrapping_add(OVERTAKEN),
+            Some(next) if !peer_is_unseen => later(acked, next).wrapping_sub(acked).wrapping_add(OVERTAKEN),
             Some(_) | None => WINDOW,
         };
         is_in_window && from_acked <= may_be_acknowledged
     }
 
     /// True for the end whose peer the engine does not see.
-    fn is_heard_alone(&self, direction: Direction) -> bool {
+    fn peer_is_unseen(&self, direction: Direction) -> bool {
         self.seen.expects_no_replies() && direction == self.opened
     }
 

@@ -33,24 +33,24 @@ impl Maglev {
     /// # Panics
     /// If there are more than 65,535 servers. The configuration has a far lower limit.
     pub fn new<'a>(servers: impl IntoIterator<Item = (&'a str, u16)>) -> Self {
-        let mut walks: Vec<Walk> =
-            servers.into_iter().enumerate().filter(|(_, (_, weight))| *weight > 0).map(Walk::new).collect();
-        let heaviest = walks.iter().map(|walk| walk.weight).max().unwrap_or(0);
-        let mut slots = vec![None; if walks.is_empty() { 0 } else { SLOTS }];
+        let mut permutations: Vec<Permutation> =
+            servers.into_iter().enumerate().filter(|(_, (_, weight))| *weight > 0).map(Permutation::new).collect();
+        let heaviest = permutations.iter().map(|permutation| permutation.weight).max().unwrap_or(0);
+        let mut slots = vec![None; if permutations.is_empty() { 0 } else { SLOTS }];
         let mut free = slots.len();
         let mut turn = 0;
         while free > 0 {
             turn += 1;
-            for walk in &mut walks {
+            for permutation in &mut permutations {
                 if free == 0 {
                     break;
                 }
-                if turn * walk.weight < walk.due {
+                if turn * permutation.weight < permutation.due {
                     continue;
                 }
-                walk.due += heaviest;
-                let slot = walk.next_free(&slots);
-                slots[slot] = Some(walk.position);
+                permutation.due += heaviest;
+                let slot = permutation.next_free(&slots);
+                slots[slot] = Some(permutation.position);
                 free -= 1;
             }
         }
@@ -118,7 +118,7 @@ const fn mix(hash: u64, attempt: u64) -> u64 {
 }
 
 /// The order in which one server visits the slots, and how far it has got.
-struct Walk {
+struct Permutation {
     position: u16,
     weight: u64,
     /// The server has a turn when the number of the turn times its weight reaches this.
@@ -127,7 +127,7 @@ struct Walk {
     skip: usize,
 }
 
-impl Walk {
+impl Permutation {
     fn new((position, (name, weight)): (usize, (&str, u16))) -> Self {
         let half = |key: u64| {
             let mut hasher = SipHasher13::new_with_keys(0x6677_6c62_2f6d_6167, key);

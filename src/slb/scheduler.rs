@@ -50,13 +50,13 @@ pub struct SchedulerState {
 
 /// What a server is chosen for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Turn {
+enum Purpose {
     /// A new session, which uses up the server's turn.
-    Taken,
+    NewSession,
     /// A conversation in progress that no session knows.
-    Resumed,
+    Resume,
     /// Nothing: somebody asks which server would be chosen.
-    Foreseen,
+    Preview,
 }
 
 impl SchedulerState {
@@ -144,7 +144,7 @@ impl Service {
     /// A sticky client gets its previous server as long as that keeps its clients (`Service::keeps`). Otherwise the
     /// scheduler chooses among the servers that take new sessions or, if all others are down, among the backup servers.
     pub fn choose(&self, flow: &FlowKey, now: Instant) -> Option<&Server> {
-        self.give(flow, Turn::Taken, now)
+        self.give(flow, Purpose::NewSession, now)
     }
 
     /// Chooses the server for a packet in the middle of a conversation that no session knows.
@@ -152,11 +152,11 @@ impl Service {
     /// The hash scheduler finds the server that had the conversation before the engine started, even if its first check
     /// has not ended; if that server is dead, the session falls with it. Other schedulers choose as for a new session.
     pub fn resume(&self, flow: &FlowKey, now: Instant) -> Option<&Server> {
-        self.give(flow, Turn::Resumed, now)
+        self.give(flow, Purpose::Resume, now)
     }
 
-    fn give(&self, flow: &FlowKey, turn: Turn, now: Instant) -> Option<&Server> {
-        let server = self.pick(flow, turn, now)?;
+    fn give(&self, flow: &FlowKey, purpose: Purpose, now: Instant) -> Option<&Server> {
+        let server = self.pick(flow, purpose, now)?;
         if let Some(by) = &self.sticky
             && !self.state.sticky.remember(flow.source.address, by, &server.state.name, now)
         {
@@ -195,24 +195,24 @@ impl Service {
 
     /// The server that [`Service::choose`] would return, without changing any state.
     pub fn foresee(&self, flow: &FlowKey, now: Instant) -> Option<&Server> {
-        self.pick(flow, Turn::Foreseen, now)
+        self.pick(flow, Purpose::Preview, now)
     }
 
-    fn pick(&self, flow: &FlowKey, turn: Turn, now: Instant) -> Option<&Server> {
+    fn pick(&self, flow: &FlowKey, purpose: Purpose, now: Instant) -> Option<&Server> {
         let family = flow.family();
         if !self.takes_new {
             return None;
         }
         let known = self.sticky.as_ref().and_then(|by| self.state.sticky.server_of(flow.source.address, by, now));
         let kept = known.and_then(|name| self.servers.iter().find(|server| server.state.name == name));
-        kept.filter(|server| self.keeps(server, family)).or_else(|| self.schedule(flow, family, turn))
+        kept.filter(|server| self.keeps(server, family)).or_else(|| self.schedule(flow, family, purpose))
     }
 
-    fn schedule(&self, flow: &FlowKey, family: Family, turn: Turn) -> Option<&Server> {
+    fn schedule(&self, flow: &FlowKey, family: Family, purpose: Purpose) -> Option<&Server> {
         let is_candidate = |server: &Server| server.is_candidate(family);
         let others_are_down = || self.needs_backups(family);
         match self.scheduler {
-            Scheduler::RoundRobin => self.round_robin(family, turn),
+            Scheduler::RoundRobin => self.round_robin(family, purpose),
             Scheduler::LeastConnections => {
                 let is_primary = |server: &Server| is_candidate(server) && !server.backup;
                 let backup = || self.least_connections(is_candidate).filter(|_| others_are_down());
@@ -222,9 +222,9 @@ impl Service {
                 let hash = maglev::hash(flow, on);
                 let is_primary = |server: &Server| {
                     !server.backup
-                        && match turn {
-                            Turn::Taken | Turn::Foreseen => server.is_candidate(family),
-                            Turn::Resumed => server.may_have_had(family),
+                        && match purpose {
+                            Purpose::NewSession | Purpose::Preview => server.is_candidate(family),
+                            Purpose::Resume => server.may_have_had(family),
                         }
                 };
                 let lookup = |is_eligible: &dyn Fn(&Server) -> bool| {
@@ -237,12 +237,12 @@ impl Service {
     }
 
     /// Chooses by turns that follow the weights exactly and smoothly; see [`crate::slb::turns`].
-    fn round_robin(&self, family: Family, turn: Turn) -> Option<&Server> {
+    fn round_robin(&self, family: Family, purpose: Purpose) -> Option<&Server> {
         let (lineup, sequence) = self.lineups.of(&self.servers, family);
         let turns = &mut lock(&self.state.turns)[sequence];
-        let place = match turn {
-            Turn::Taken | Turn::Resumed => turns.take(lineup),
-            Turn::Foreseen => turns.foresee(lineup),
+        let place = match purpose {
+            Purpose::NewSession | Purpose::Resume => turns.take(lineup),
+            Purpose::Preview => turns.foresee(lineup),
         };
         self.servers.get(place?)
     }

@@ -93,12 +93,12 @@ pub(super) struct Turns {
     /// The number of turns given.
     given: i128,
     /// The servers, grouped by weight.
-    classes: Vec<Class>,
+    classes: Vec<WeightClass>,
 }
 
 /// The servers of one weight, of which the next one comes first.
 #[derive(Debug, Clone)]
-struct Class {
+struct WeightClass {
     weight: i128,
     queue: VecDeque<Waiting>,
 }
@@ -155,11 +155,11 @@ impl Turns {
 
     /// Orders servers whose start has come before the others, then by deadline, then by their order in the
     /// configuration.
-    fn order(&self, a: &Class, b: &Class) -> Ordering {
+    fn order(&self, a: &WeightClass, b: &WeightClass) -> Ordering {
         let (Some(first), Some(second)) = (a.queue.front(), b.queue.front()) else {
             return a.queue.is_empty().cmp(&b.queue.is_empty());
         };
-        let waits = |class: &Class, waiting: &Waiting| waiting.start > self.given * class.weight;
+        let waits = |class: &WeightClass, waiting: &Waiting| waiting.start > self.given * class.weight;
         let deadlines = ((first.start + self.sum) * b.weight).cmp(&((second.start + self.sum) * a.weight));
         waits(a, first).cmp(&waits(b, second)).then(deadlines).then(first.number.cmp(&second.number))
     }
@@ -184,7 +184,7 @@ impl Turns {
         }
         let class = |(weight, mut waiting): (u16, Vec<Waiting>)| {
             waiting.sort_unstable();
-            Class { weight: weight.into(), queue: waiting.into() }
+            WeightClass { weight: weight.into(), queue: waiting.into() }
         };
         let classes = classes.into_iter().map(class).collect();
         Self { lineup: Arc::clone(lineup), sum, given: 0, classes }

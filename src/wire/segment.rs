@@ -124,7 +124,7 @@ impl<'a> Template<'a> {
             finish_udp_length(&mut bytes[self.transport..]);
         }
         let field = if self.is_tcp { 16 } else { 6 };
-        self.seal(bytes, self.transport, field, self.layers.len());
+        self.write_checksum(bytes, self.transport, field, self.layers.len());
         for (depth, layer) in self.layers.iter().enumerate().rev() {
             match *layer {
                 Layer::Ipv4 { at, header_len } => finish_ipv4(&mut bytes[at..], header_len, index as u16),
@@ -135,7 +135,7 @@ impl<'a> Template<'a> {
                 Layer::Udp { at } => {
                     finish_udp_length(&mut bytes[at..]);
                     if bytes[at + 6..at + 8] != [0, 0] {
-                        self.seal(bytes, at, 6, depth);
+                        self.write_checksum(bytes, at, 6, depth);
                     }
                 }
                 Layer::Gre { at, has_checksum: true } => {
@@ -150,7 +150,7 @@ impl<'a> Template<'a> {
 
     /// Computes the checksum of the TCP or UDP header at `at`, which follows the first `depth` layers. `field` is the
     /// offset of the checksum in that header.
-    fn seal(&self, bytes: &mut [u8], at: usize, field: usize, depth: usize) {
+    fn write_checksum(&self, bytes: &mut [u8], at: usize, field: usize, depth: usize) {
         let number = if field == 16 { protocol::TCP } else { protocol::UDP };
         let (addresses, rest) = bytes.split_at_mut(at);
         rest[field..field + 2].fill(0);

@@ -13,7 +13,7 @@ pub fn markdown(command: &Command) -> String {
          fwlb-show-sessions(1).\n",
     );
     options_of_all(command, &mut out);
-    for command in command.get_subcommands().filter(|command| !command.is_hide_set()) {
+    for command in shown(command) {
         section("fwlb", command, 2, &mut out);
     }
     out
@@ -51,9 +51,14 @@ fn section(above: &str, command: &Command, depth: usize, out: &mut String) {
         }
         out.push_str("```\n");
     }
-    for below in command.get_subcommands().filter(|one| !one.is_hide_set() && one.get_name() != "help") {
+    for below in shown(command) {
         section(&name, below, depth + 1, out);
     }
+}
+
+/// The commands below one, without `help`, which repeats them all.
+fn shown(command: &Command) -> impl Iterator<Item = &Command> {
+    command.get_subcommands().filter(|below| !below.is_hide_set() && below.get_name() != "help")
 }
 
 fn is_shown(argument: &Arg) -> bool {

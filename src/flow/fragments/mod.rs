@@ -141,7 +141,7 @@ pub struct FragmentTable<T> {
 #[derive(Debug)]
 struct Slot<T> {
     key: FragmentKey,
-    state: State,
+    state: DatagramState,
     deadline: Instant,
     ranges: Ranges,
     held: Vec<Held<T>>,
@@ -149,7 +149,7 @@ struct Slot<T> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum DatagramState {
     /// The first fragment has arrived with this protocol and these ports.
     Known { protocol: u8, source_port: u16, destination_port: u16 },
     /// The first fragment has not arrived.
@@ -213,7 +213,7 @@ impl<T> FragmentTable<T> {
     /// Handles a first fragment with its tuple. It always finds room, because the datagram that was idle longest is
     /// displaced.
     pub fn first(&mut self, key: &FragmentKey, tuple: &Tuple, range: FragmentRange, now: Instant) -> First<T> {
-        let shown = State::Known {
+        let shown = DatagramState::Known {
             protocol: tuple.protocol,
             source_port: tuple.source_port,
             destination_port: tuple.destination_port,
@@ -224,16 +224,16 @@ impl<T> FragmentTable<T> {
         };
         let entry = &mut self.slots[slot as usize];
         let contradicts = match entry.state {
-            State::Condemned => return First::Overlap,
-            State::Known { .. } => entry.state != shown,
-            State::Waiting => false,
+            DatagramState::Condemned => return First::Overlap,
+            DatagramState::Known { .. } => entry.state != shown,
+            DatagramState::Waiting => false,
         };
         if contradicts || entry.ranges.insert(range) == Inserted::Overlap {
             self.condemn(slot, now);
             return First::Overlap;
         }
         let released = self.take_held(slot);
-        self.file(slot, shown, now);
+        self.set_state(slot, shown, now);
         self.forget_if_complete(slot);
         First::Recorded(released)
     }
@@ -253,9 +253,9 @@ impl<T> FragmentTable<T> {
         let room = entry.held.len() < HELD_PER_DATAGRAM && self.held < self.limits.held;
         let state = entry.state;
         match state {
-            State::Condemned => Later::Overlap,
-            State::Waiting if !room => Later::HeldFull,
-            State::Waiting => match entry.ranges.insert(range) {
+            DatagramState::Condemned => Later::Overlap,
+            DatagramState::Waiting if !room => Later::HeldFull,
+            DatagramState::Waiting => match entry.ranges.insert(range) {
                 Inserted::Added | Inserted::Copy => self.hold(slot, hold()),
                 Inserted::Full => Later::TableFull,
                 Inserted::Overlap => {
@@ -263,9 +263,9 @@ impl<T> FragmentTable<T> {
                     Later::Overlap
                 }
             },
-            State::Known { protocol, source_port, destination_port } => match entry.ranges.insert(range) {
+            DatagramState::Known { protocol, source_port, destination_port } => match entry.ranges.insert(range) {
                 Inserted::Added | Inserted::Copy => {
-                    self.file(slot, state, now);
+                    self.set_state(slot, state, now);
                     self.forget_if_complete(slot);
                     let (source, destination) = (key.source, key.destination);
                     Later::Known(Tuple { protocol, source, source_port, destination, destination_port })
@@ -289,7 +289,7 @@ impl<T> FragmentTable<T> {
         if self.held >= self.limits.held && !self.expire_one(now) {
             return Later::HeldFull;
         }
-        let Some(slot) = self.insert(key, State::Waiting, now, false) else {
+        let Some(slot) = self.insert(key, DatagramState::Waiting, now, false) else {
             return Later::TableFull;
         };
         // The first range of an empty set always fits.
@@ -326,7 +326,7 @@ impl<T> FragmentTable<T> {
 
     /// Takes a slot for a new datagram. If none is free, an expired datagram makes room or, if `displace` is true, the
     /// one that was idle longest.
-    fn insert(&mut self, key: &FragmentKey, state: State, now: Instant, displace: bool) -> Option<u32> {
+    fn insert(&mut self, key: &FragmentKey, state: DatagramState, now: Instant, displace: bool) -> Option<u32> {
         if self.index.len() >= self.limits.datagrams && !self.expire_one(now) {
             let oldest = if displace { self.seen.front().or_else(|| self.waiting.front()) } else { None };
             self.remove(oldest?);
@@ -380,7 +380,7 @@ impl<T> FragmentTable<T> {
 
     fn condemn(&mut self, slot: u32, now: Instant) {
         self.abandoned += self.take_held(slot).len() as u64;
-        self.file(slot, State::Condemned, now);
+        self.set_state(slot, DatagramState::Condemned, now);
     }
 
     /// Takes the waiting fragments of a datagram out of the store.
@@ -392,7 +392,7 @@ impl<T> FragmentTable<T> {
     }
 
     /// Moves a datagram to the end of the list that its new state belongs to, and restarts its timer.
-    fn file(&mut self, slot: u32, state: State, now: Instant) {
+    fn set_state(&mut self, slot: u32, state: DatagramState, now: Instant) {
         self.unlink(slot);
         self.slots[slot as usize].state = state;
         self.link(slot, now);
@@ -401,8 +401,8 @@ impl<T> FragmentTable<T> {
     fn link(&mut self, slot: u32, now: Instant) {
         let entry = &mut self.slots[slot as usize];
         let (list, lifetime) = match entry.state {
-            State::Known { .. } | State::Condemned => (&mut self.seen, self.limits.timeout),
-            State::Waiting => (&mut self.waiting, HELD_FOR),
+            DatagramState::Known { .. } | DatagramState::Condemned => (&mut self.seen, self.limits.timeout),
+            DatagramState::Waiting => (&mut self.waiting, HELD_FOR),
         };
         entry.deadline = now + lifetime;
         list.push_back(&mut self.slots, slot);
@@ -410,8 +410,8 @@ impl<T> FragmentTable<T> {
 
     fn unlink(&mut self, slot: u32) {
         let list = match self.slots[slot as usize].state {
-            State::Known { .. } | State::Condemned => &mut self.seen,
-            State::Waiting => &mut self.waiting,
+            DatagramState::Known { .. } | DatagramState::Condemned => &mut self.seen,
+            DatagramState::Waiting => &mut self.waiting,
         };
         list.remove(&mut self.slots, slot);
     }

@@ -27,7 +27,7 @@ pub(super) struct Leg {
     pub(super) takes_new: Slots,
     /// The paths of the last live set that fell because their firewalls did not answer ARP or neighbour discovery while
     /// the peer was not heard. They are live again as soon as their firewalls answer.
-    muted: Slots,
+    silenced: Slots,
     phase: Phase,
     /// When the peer last sent an advertisement.
     pub(super) heard: Option<Instant>,
@@ -45,12 +45,12 @@ pub(super) struct Leg {
 enum Phase {
     /// Nothing is live yet. After the first path has risen, the others have until this time for their first verdict.
     Starting { until: Option<Instant> },
-    /// The peer is heard, and verdicts take effect unless there is doubt.
-    Heard(Doubt),
+    /// The peer is reachable, and verdicts take effect unless there is doubt.
+    Reachable(Doubt),
     /// All live paths failed together.
     Lost,
     /// A path has returned. The old set stays until this time.
-    Back { until: Instant },
+    Returning { until: Instant },
 }
 
 /// Whether the peer may be what fails while some path has a down verdict.
@@ -59,12 +59,12 @@ enum Doubt {
     /// There is no doubt: the verdict takes effect.
     None,
     /// Every live path without a down verdict misses probes: the verdict is held back.
-    Unheard,
+    AllMissing,
     /// One of these paths answers again. The other paths have until this time to answer too.
-    Resumed { until: Instant },
+    Rechecking { until: Instant },
     /// Paths with a down verdict have answered as well, but need `rise` answers for a new verdict. They stay live until
     /// this time.
-    Spared { until: Instant },
+    Recovering { until: Instant },
 }
 
 impl Leg {
@@ -80,7 +80,7 @@ impl Leg {
             past_hold: 0,
             live: 0,
             takes_new: 0,
-            muted: 0,
+            silenced: 0,
             phase: Phase::Starting { until: None },
             heard: None,
             told_down: 0,
@@ -100,7 +100,7 @@ impl Leg {
         (self.past_hold, self.live, self.takes_new) = (keep(old.past_hold), keep(old.live), keep(old.takes_new));
         (self.told_down, self.told_drain, self.told_maint) =
             (keep(old.told_down), keep(old.told_drain), keep(old.told_maint));
-        self.muted = keep(old.muted);
+        self.silenced = keep(old.silenced);
         (self.phase, self.heard, self.counts) = (old.phase, old.heard, old.counts);
     }
 
@@ -115,36 +115,36 @@ impl Leg {
             Phase::Starting { .. } if self.up == 0 => Phase::Starting { until: None },
             Phase::Starting { until: None } if undecided != 0 => Phase::Starting { until: Some(now + timing.grace) },
             Phase::Starting { until: Some(until) } if undecided != 0 && now < until => self.phase,
-            Phase::Starting { .. } => Phase::Heard(Doubt::None),
-            Phase::Heard(_) | Phase::Lost | Phase::Back { .. } => self.phase,
+            Phase::Starting { .. } => Phase::Reachable(Doubt::None),
+            Phase::Reachable(_) | Phase::Lost | Phase::Returning { .. } => self.phase,
         };
         if !matches!(self.phase, Phase::Starting { .. }) {
             self.live |= self.up;
         }
         let is_heard = self.live & self.up & !self.failing != 0;
-        self.muted = if is_heard { 0 } else { self.muted & !self.up };
-        self.unmute(silent);
+        self.silenced = if is_heard { 0 } else { self.silenced & !self.up };
+        self.restore_silenced(silent);
         let failed = self.live & self.down;
         let standing = self.live & self.up;
         let mut fallen = failed & silent;
         if !is_heard {
-            self.muted |= fallen;
+            self.silenced |= fallen;
         }
         self.phase = match self.phase {
             Phase::Starting { .. } => self.phase,
-            Phase::Heard(_) if standing == 0 && failed != fallen => Phase::Lost,
-            Phase::Heard(doubt) => {
-                let (doubt, convinced) = self.weigh(doubt, failed & !silent, timing, now);
-                fallen |= convinced;
-                Phase::Heard(doubt)
+            Phase::Reachable(_) if standing == 0 && failed != fallen => Phase::Lost,
+            Phase::Reachable(doubt) => {
+                let (doubt, confirmed) = self.weigh_doubt(doubt, failed & !silent, timing, now);
+                fallen |= confirmed;
+                Phase::Reachable(doubt)
             }
-            Phase::Lost | Phase::Back { .. } if failed == fallen => Phase::Heard(Doubt::None),
-            Phase::Lost | Phase::Back { .. } if standing == 0 => Phase::Lost,
-            Phase::Lost => Phase::Back { until: now + timing.grace },
-            Phase::Back { until } if now < until => Phase::Back { until },
-            Phase::Back { .. } => {
+            Phase::Lost | Phase::Returning { .. } if failed == fallen => Phase::Reachable(Doubt::None),
+            Phase::Lost | Phase::Returning { .. } if standing == 0 => Phase::Lost,
+            Phase::Lost => Phase::Returning { until: now + timing.grace },
+            Phase::Returning { until } if now < until => Phase::Returning { until },
+            Phase::Returning { .. } => {
                 fallen = failed;
-                Phase::Heard(Doubt::None)
+                Phase::Reachable(Doubt::None)
             }
         };
         self.live &= !fallen;
@@ -159,30 +159,30 @@ impl Leg {
 
     /// Makes paths live again that fell because their firewalls were silent, if these answer again while the peer is
     /// still not heard. They are as good as they were when the peer was lost.
-    fn unmute(&mut self, silent: Slots) {
+    fn restore_silenced(&mut self, silent: Slots) {
         if self.live & self.up == 0 && !self.is_cut_off {
-            let back = self.muted & self.down & !silent;
-            self.muted &= !back;
+            let back = self.silenced & self.down & !silent;
+            self.silenced &= !back;
             self.live |= back;
             self.takes_new |= back;
         }
     }
 
     /// The doubt that follows `doubt`, and which of the paths in `failed` have fallen.
-    fn weigh(&self, doubt: Doubt, failed: Slots, timing: Timing, now: Instant) -> (Doubt, Slots) {
+    fn weigh_doubt(&self, doubt: Doubt, failed: Slots, timing: Timing, now: Instant) -> (Doubt, Slots) {
         let others = self.live & !self.down;
-        let is_unheard = others != 0 && others & !self.failing == 0;
+        let all_missing = others != 0 && others & !self.failing == 0;
         match doubt {
-            Doubt::None | Doubt::Unheard | Doubt::Resumed { .. } | Doubt::Spared { .. } if is_unheard => {
-                (Doubt::Unheard, 0)
+            Doubt::None | Doubt::AllMissing | Doubt::Rechecking { .. } | Doubt::Recovering { .. } if all_missing => {
+                (Doubt::AllMissing, 0)
             }
             Doubt::None => (Doubt::None, failed),
-            Doubt::Unheard => (Doubt::Resumed { until: now + timing.recall }, 0),
-            Doubt::Resumed { until } if now < until => (doubt, 0),
-            Doubt::Resumed { .. } if failed & !self.failing == 0 => (Doubt::None, failed),
-            Doubt::Resumed { .. } => (Doubt::Spared { until: now + timing.grace }, failed & self.failing),
-            Doubt::Spared { until } if now < until && failed != 0 => (doubt, 0),
-            Doubt::Spared { .. } => (Doubt::None, failed),
+            Doubt::AllMissing => (Doubt::Rechecking { until: now + timing.recall }, 0),
+            Doubt::Rechecking { until } if now < until => (doubt, 0),
+            Doubt::Rechecking { .. } if failed & !self.failing == 0 => (Doubt::None, failed),
+            Doubt::Rechecking { .. } => (Doubt::Recovering { until: now + timing.grace }, failed & self.failing),
+            Doubt::Recovering { until } if now < until && failed != 0 => (doubt, 0),
+            Doubt::Recovering { .. } => (Doubt::None, failed),
         }
     }
 
@@ -190,7 +190,7 @@ impl Leg {
     pub(super) fn starting(&self) -> Slots {
         let judged = match self.phase {
             Phase::Starting { .. } => self.down,
-            Phase::Heard(_) | Phase::Lost | Phase::Back { .. } => self.up | self.down,
+            Phase::Reachable(_) | Phase::Lost | Phase::Returning { .. } => self.up | self.down,
         };
         self.exists & !judged & !self.live
     }
@@ -198,8 +198,8 @@ impl Leg {
     /// True if the peer was heard before and is not heard now.
     pub(super) fn is_lost(&self) -> bool {
         match self.phase {
-            Phase::Starting { .. } | Phase::Heard(_) => false,
-            Phase::Lost | Phase::Back { .. } => true,
+            Phase::Starting { .. } | Phase::Reachable(_) => false,
+            Phase::Lost | Phase::Returning { .. } => true,
         }
     }
 
@@ -242,8 +242,9 @@ impl Leg {
         let expiry = self.heard.filter(|_| !self.is_lost()).map(|heard| heard + TOLD_LIFE);
         let until = match self.phase {
             Phase::Starting { until } => until,
-            Phase::Heard(Doubt::Resumed { until } | Doubt::Spared { until }) | Phase::Back { until } => Some(until),
-            Phase::Heard(Doubt::None | Doubt::Unheard) | Phase::Lost => None,
+            Phase::Reachable(Doubt::Rechecking { until } | Doubt::Recovering { until })
+            | Phase::Returning { until } => Some(until),
+            Phase::Reachable(Doubt::None | Doubt::AllMissing) | Phase::Lost => None,
         };
         expiry.into_iter().chain(until)
     }

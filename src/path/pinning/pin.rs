@@ -66,7 +66,7 @@ pub struct Pin {
     /// When the first near packet since the last packet from the pin's firewall was sent; `None` if it was answered.
     pub(super) asked: Option<Stamp>,
     /// The dispute about the firewall, if there is one.
-    pub(super) other: Option<Other>,
+    pub(super) dispute: Option<Dispute>,
     /// The number of rotations so far.
     pub(super) turns: u8,
     /// The number of persistent changes that a confirmed leader has followed so far.
@@ -75,7 +75,7 @@ pub struct Pin {
 
 /// A dispute: packets that arrived from a firewall which is not the pin's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Other {
+pub(super) struct Dispute {
     /// When the first of them arrived.
     pub(super) since: Stamp,
     pub(super) firewall: FirewallId,
@@ -104,7 +104,7 @@ impl Pin {
             pinned_by,
             fall,
             asked: None,
-            other: None,
+            dispute: None,
             syn_from: MaybeFirewall::NONE,
             turns: 0,
             leader_moves: 0,
@@ -124,8 +124,9 @@ impl Pin {
             PinnedBy::Learned => 1 << 2,
         };
         let asked = self.asked.map_or(0, |stamp| stamp.0.get());
-        let (since, brought, packets) =
-            self.other.map_or((0, 0, 0), |other| (other.since.0.get(), other.firewall.0, other.packets.get()));
+        let (since, brought, packets) = self
+            .dispute
+            .map_or((0, 0, 0), |dispute| (dispute.since.0.get(), dispute.firewall.0, dispute.packets.get()));
         let quarters =
             |[a, b, c, d]: [u16; 4]| u64::from(a) | u64::from(b) << 16 | u64::from(c) << 32 | u64::from(d) << 48;
         [
@@ -153,7 +154,7 @@ impl Pin {
             _ => PinState::Confirmed,
         };
         let stamp = |millis: u32| NonZeroU32::new(millis).map(Stamp);
-        let other = stamp((times >> 32) as u32).zip(NonZeroU8::new(packets));
+        let dispute = stamp((times >> 32) as u32).zip(NonZeroU8::new(packets));
         Some(Self {
             set: PathSetId(quarter(place, 0)),
             firewall: FirewallId(quarter(place, 1)),
@@ -162,7 +163,7 @@ impl Pin {
             fall: quarter(place, 2),
             syn_from: MaybeFirewall(quarter(place, 3)),
             asked: stamp(times as u32),
-            other: other.map(|(since, packets)| Other { since, firewall: FirewallId(quarter(rest, 0)), packets }),
+            dispute: dispute.map(|(since, packets)| Dispute { since, firewall: FirewallId(quarter(rest, 0)), packets }),
             turns,
             leader_moves,
         })
@@ -185,7 +186,7 @@ impl Pin {
 
     /// All firewalls that the pin mentions: its own, and those from which packets arrived instead.
     pub fn firewalls(&self) -> impl Iterator<Item = FirewallId> {
-        [Some(self.firewall), self.syn_from.get(), self.other.map(|other| other.firewall)].into_iter().flatten()
+        [Some(self.firewall), self.syn_from.get(), self.dispute.map(|dispute| dispute.firewall)].into_iter().flatten()
     }
 
     /// True if packets were sent to the firewall and none has returned since.
@@ -198,7 +199,7 @@ impl Pin {
     }
 
     pub(super) fn answered(&mut self, packet: PacketKind) {
-        self.other = None;
+        self.dispute = None;
         self.syn_from = MaybeFirewall::NONE;
         match packet {
             PacketKind::Syn => {}
@@ -206,19 +207,21 @@ impl Pin {
         }
     }
 
-    pub(super) fn dispute(&mut self, from: FirewallId, now: Instant) {
-        self.other = Some(match self.other {
-            Some(other) if other.firewall == from => Other { packets: other.packets.saturating_add(1), ..other },
-            Some(_) | None => Other { since: Stamp::at(now), firewall: from, packets: NonZeroU8::MIN },
+    pub(super) fn record_dispute(&mut self, from: FirewallId, now: Instant) {
+        self.dispute = Some(match self.dispute {
+            Some(dispute) if dispute.firewall == from => {
+                Dispute { packets: dispute.packets.saturating_add(1), ..dispute }
+            }
+            Some(_) | None => Dispute { since: Stamp::at(now), firewall: from, packets: NonZeroU8::MIN },
         });
     }
 
-    pub(super) fn dispute_is_ripe(&self, view: &View<'_>, now: Instant) -> bool {
-        let Some(other) = self.other else { return false };
+    pub(super) fn dispute_is_persistent(&self, view: &View<'_>, now: Instant) -> bool {
+        let Some(dispute) = self.dispute else { return false };
         let leads = view.leader && self.state == PinState::Confirmed;
         let patience = if leads { LEADER_PATIENCE } else { CONFIRM_TIME };
         let may_move = !leads || self.leader_moves < LEADER_MOVES_MAX;
-        may_move && other.packets.get() >= 2 && other.since.elapsed(now) >= patience
+        may_move && dispute.packets.get() >= 2 && dispute.since.elapsed(now) >= patience
     }
 }
 

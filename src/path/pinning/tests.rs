@@ -272,7 +272,7 @@ fn one_packet_is_no_dispute_however_old() {
     let (pin, _) = world.far(Some(world.pin(Confirmed)), F, Data, T);
     assert_eq!(pin.firewall, PIN);
     let mut fresh = world.pin(Confirmed);
-    (0..300).for_each(|_| fresh.dispute(G, T));
+    (0..300).for_each(|_| fresh.record_dispute(G, T));
     assert_eq!(world.far(Some(fresh), F, Data, later(60_000)).0.firewall, PIN);
 }
 

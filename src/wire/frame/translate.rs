@@ -29,20 +29,20 @@ pub enum Untranslatable {
 
 /// A checksum field: its offset from the start of the transport header, and the meaning of 0 in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Field {
+struct ChecksumField {
     at: usize,
-    zero: Zero,
+    zero: ZeroMeaning,
 }
 
 /// What the value 0 means in a checksum field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Zero {
+enum ZeroMeaning {
     /// 0 is a checksum like any other.
-    Plain,
+    Ordinary,
     /// 0 is never sent: a computed 0 is sent as 0xffff (RFC 3828 section 3.1).
-    Never,
+    NotSent,
     /// 0 means "no checksum" and stays 0; a computed 0 is sent as 0xffff (RFC 768).
-    None,
+    NoChecksum,
 }
 
 /// What the transport checksum covers, and whether it can be updated.
@@ -51,19 +51,19 @@ enum Coverage {
     /// It covers neither addresses nor ports.
     Nothing,
     /// It covers the pseudo-header and the ports.
-    PseudoHeader(Field),
+    PseudoHeader(ChecksumField),
     /// It covers the ports but not the addresses, and cannot be updated incrementally.
-    Opaque,
+    NotUpdatable,
 }
 
 const fn coverage(protocol: u8) -> Coverage {
     match protocol {
-        protocol::TCP => Coverage::PseudoHeader(Field { at: 16, zero: Zero::Plain }),
-        protocol::UDP => Coverage::PseudoHeader(Field { at: 6, zero: Zero::None }),
-        protocol::UDP_LITE => Coverage::PseudoHeader(Field { at: 6, zero: Zero::Never }),
-        protocol::DCCP => Coverage::PseudoHeader(Field { at: 6, zero: Zero::Plain }),
-        protocol::ICMPV6 => Coverage::PseudoHeader(Field { at: 2, zero: Zero::Plain }),
-        protocol::SCTP => Coverage::Opaque,
+        protocol::TCP => Coverage::PseudoHeader(ChecksumField { at: 16, zero: ZeroMeaning::Ordinary }),
+        protocol::UDP => Coverage::PseudoHeader(ChecksumField { at: 6, zero: ZeroMeaning::NoChecksum }),
+        protocol::UDP_LITE => Coverage::PseudoHeader(ChecksumField { at: 6, zero: ZeroMeaning::NotSent }),
+        protocol::DCCP => Coverage::PseudoHeader(ChecksumField { at: 6, zero: ZeroMeaning::Ordinary }),
+        protocol::ICMPV6 => Coverage::PseudoHeader(ChecksumField { at: 2, zero: ZeroMeaning::Ordinary }),
+        protocol::SCTP => Coverage::NotUpdatable,
         _ => Coverage::Nothing,
     }
 }
@@ -78,12 +78,12 @@ impl Frame<'_> {
         let later = matches!(self.layout.fragment, Fragment::Later { .. });
         let from = self.tuple();
         let ports = protocol::has_ports(from.protocol) && !later;
-        let change = Change::between(&from, to, ports);
+        let change = TupleChange::between(&from, to, ports);
         let field = match coverage(from.protocol) {
             _ if later => None,
             Coverage::Nothing => None,
-            Coverage::Opaque if change.ports => return Err(Untranslatable::NoIncrementalChecksum),
-            Coverage::Opaque => None,
+            Coverage::NotUpdatable if change.ports => return Err(Untranslatable::NoIncrementalChecksum),
+            Coverage::NotUpdatable => None,
             Coverage::PseudoHeader(field) if transport + field.at + 2 > self.layout.end as usize => {
                 return Err(Untranslatable::ChecksumElsewhere);
             }
@@ -143,9 +143,9 @@ impl Frame<'_> {
         Ok(())
     }
 
-    fn address_change(&self, source: IpAddr, destination: IpAddr) -> Change {
+    fn address_change(&self, source: IpAddr, destination: IpAddr) -> TupleChange {
         let from = self.tuple();
-        Change::between(&from, &Tuple { source, destination, ..from }, false)
+        TupleChange::between(&from, &Tuple { source, destination, ..from }, false)
     }
 
     /// Writes both addresses and updates the IPv4 header checksum.
@@ -161,7 +161,7 @@ impl Frame<'_> {
 
 /// A change of addresses and ports, as the sums of the old and the new words.
 #[derive(Debug, Clone, Copy)]
-struct Change {
+struct TupleChange {
     old_addresses: u16,
     new_addresses: u16,
     old_ports: u16,
@@ -169,7 +169,7 @@ struct Change {
     ports: bool,
 }
 
-impl Change {
+impl TupleChange {
     fn between(from: &Tuple, to: &Tuple, ports: bool) -> Self {
         let addresses = |tuple: &Tuple| checksum::pseudo_header(tuple.source, tuple.destination, 0, 0);
         let sum_of_ports =
@@ -187,15 +187,15 @@ impl Change {
         checksum::update_sum(old, self.old_addresses, self.new_addresses)
     }
 
-    fn of_checksum(&self, old: u16, field: Field) -> u16 {
+    fn of_checksum(&self, old: u16, field: ChecksumField) -> u16 {
         let updated = || {
             let new = checksum::update(old, self.old_addresses, self.new_addresses);
             checksum::update(new, self.old_ports, self.new_ports)
         };
         match (field.zero, old) {
-            (Zero::None, 0) => 0,
-            (Zero::None | Zero::Never, _) => checksum::nonzero(updated()),
-            (Zero::Plain, _) => updated(),
+            (ZeroMeaning::NoChecksum, 0) => 0,
+            (ZeroMeaning::NoChecksum | ZeroMeaning::NotSent, _) => checksum::nonzero(updated()),
+            (ZeroMeaning::Ordinary, _) => updated(),
         }
     }
 }
@@ -236,7 +236,7 @@ fn translate_quote(quote: &mut [u8], family: Family, to: &Tuple) -> Result<(), U
         }
     };
     let ports = protocol::has_ports(from.protocol) && !later;
-    let change = Change::between(&from, to, ports);
+    let change = TupleChange::between(&from, to, ports);
     if let Coverage::PseudoHeader(field) = coverage(from.protocol)
         && !later
         && let Some(bytes) = quote.get_mut(transport + field.at..transport + field.at + 2)

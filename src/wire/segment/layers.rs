@@ -59,12 +59,12 @@ pub(super) type Layers = ArrayVec<Layer, LAYERS_MAX>;
 /// transport header (of the protocol `transport`, TCP or UDP) at `target`. `None` if the transport header cannot be
 /// reached.
 pub(super) fn find(bytes: &[u8], start: usize, target: usize, transport: u8) -> Option<Layers> {
-    let mut walk = Walk { bytes, target, transport, layers: Layers::new(), tries: TRIES_MAX };
+    let mut walk = HeaderWalk { bytes, target, transport, layers: Layers::new(), tries: TRIES_MAX };
     walk.ip(start)?;
     Some(walk.layers)
 }
 
-struct Walk<'a> {
+struct HeaderWalk<'a> {
     bytes: &'a [u8],
     target: usize,
     transport: u8,
@@ -72,7 +72,7 @@ struct Walk<'a> {
     tries: u32,
 }
 
-impl Walk<'_> {
+impl HeaderWalk<'_> {
     /// Walks on from an IP header. If this leads nowhere, the headers found on the way are removed again.
     fn ip(&mut self, at: usize) -> Option<()> {
         let known = self.layers.len();

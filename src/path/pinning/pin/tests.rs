@@ -6,15 +6,15 @@ use super::*;
 pub(in crate::path::pinning) fn any_pin() -> impl Strategy<Value = Pin> {
     let state = prop::sample::select(vec![PinState::Opening, PinState::Tentative, PinState::Confirmed]);
     let stamp = || (1..5000_u32).prop_map(|millis| Stamp(NonZeroU32::new(1_000_000 - millis).expect("positive")));
-    let other = (stamp(), 0..3_u16, 1..3_u8).prop_map(|(since, firewall, packets)| Other {
+    let dispute = (stamp(), 0..3_u16, 1..3_u8).prop_map(|(since, firewall, packets)| Dispute {
         since,
         firewall: FirewallId(firewall),
         packets: NonZeroU8::new(packets).expect("positive"),
     });
     let syn_from = prop_oneof![Just(MaybeFirewall::NONE), (0..3_u16).prop_map(MaybeFirewall)];
-    let options = (prop::option::of(stamp()), prop::option::of(other), syn_from);
+    let options = (prop::option::of(stamp()), prop::option::of(dispute), syn_from);
     (0..3_u16, state, 0..2_u16, options, 0..7_u8, 0..4_u8).prop_map(
-        |(firewall, state, fall, (asked, other, syn_from), turns, leader_moves)| Pin {
+        |(firewall, state, fall, (asked, dispute, syn_from), turns, leader_moves)| Pin {
             set: PathSetId(0),
             firewall: FirewallId(firewall),
             state,
@@ -22,7 +22,7 @@ pub(in crate::path::pinning) fn any_pin() -> impl Strategy<Value = Pin> {
             fall,
             syn_from,
             asked,
-            other: other.filter(|other| other.firewall != FirewallId(firewall)),
+            dispute: dispute.filter(|dispute| dispute.firewall != FirewallId(firewall)),
             turns,
             leader_moves,
         },
