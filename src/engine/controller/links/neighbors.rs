@@ -85,10 +85,10 @@ impl Links {
         match Ndp::parse(&punt.bytes) {
             Ok(Ndp::Solicitation { source, target, source_mac }) => {
                 let sender = source_mac.unwrap_or_else(|| sender_of(&punt.bytes));
-                self.solicitation(punt.link, source, target, source_mac, sender, now, out);
+                self.solicitation(punt.link, (source, target), source_mac, sender, now, out);
             }
             Ok(Ndp::Advertisement { target, target_mac, solicited, overrides }) => {
-                self.advertisement(punt.link, target, target_mac, solicited, overrides, now, out);
+                self.advertisement((punt.link, target), target_mac, solicited, overrides, now, out);
             }
             Err(ndp::InvalidNdp::Kind) if mld::is_query(&punt.bytes) => self.report_groups(punt.link, out),
             Err(ndp::InvalidNdp::Kind) => out.count(Tally::Ignored),
@@ -144,8 +144,7 @@ impl Links {
     fn solicitation(
         &mut self,
         link: LinkId,
-        source: Ipv6Addr,
-        target: Ipv6Addr,
+        (source, target): (Ipv6Addr, Ipv6Addr),
         source_mac: Option<MacAddr>,
         sender: MacAddr,
         now: Instant,
@@ -177,8 +176,7 @@ impl Links {
 
     fn advertisement(
         &mut self,
-        link: LinkId,
-        target: Ipv6Addr,
+        (link, target): (LinkId, Ipv6Addr),
         target_mac: Option<MacAddr>,
         solicited: bool,
         overrides: bool,
