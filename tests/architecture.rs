@@ -148,6 +148,24 @@ fn every_room_imports_only_what_the_house_allows() {
 }
 
 #[test]
+fn no_part_of_the_controller_knows_one_above_it() {
+    let above: &[(&str, &[&str])] = &[
+        ("engine/controller/links", &["Paths", "paths", "Farm", "farm", "Controller"]),
+        ("engine/controller/paths", &["Farm", "farm", "Controller"]),
+        ("engine/controller/farm", &["Controller"]),
+    ];
+    let mut wrong = Vec::new();
+    for source in sources() {
+        let Some((_, above)) = above.iter().find(|(part, _)| source.path.with_extension("").starts_with(part)) else {
+            continue;
+        };
+        let words: BTreeSet<&str> = source.code.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+        wrong.extend(above.iter().filter(|name| words.contains(*name)).map(|name| (source.path.clone(), *name)));
+    }
+    assert!(wrong.is_empty(), "parts of the controller that know what stands above them: {wrong:?}");
+}
+
+#[test]
 fn crates_stay_in_their_rooms() {
     let mut wrong = Vec::new();
     for source in sources() {

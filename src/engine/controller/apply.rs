@@ -34,16 +34,14 @@ impl Controller {
         self.generation += 1;
         self.renewed = Arc::new(self.renew(&old));
         self.paths.reconfigure(Arc::clone(&self.config), now);
-        self.farm.adopt(&self.config, &old, now);
         let routes = publish::routes(&self.config, self.paths.set_keys());
         self.links.reconfigure(Arc::clone(&self.config), routes, now, &mut self.out);
         self.hand_on(now);
         self.paths.handle_links(&self.links);
-        self.adopt_checks(&old, now);
+        self.farm.reconfigure(Arc::clone(&self.config), now);
         let left = self.config.subjects();
         let gone: Vec<String> = old.subjects().into_iter().filter(|subject| !left.contains(subject)).collect();
         self.out.forget_alarms(&gone);
-        self.farm.judge = true;
         // The new numbers are known to the forwarders before anything else happens.
         self.out.publish_at_once();
         self.finish(now);

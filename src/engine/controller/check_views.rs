@@ -1,5 +1,6 @@
 //! `show checks`: the last results of the checks of servers and of the probes through firewalls.
 
+use super::farm::ServerCheck;
 use super::journal::micros;
 use super::paths::{Path, family_name, path_state};
 use super::{Controller, UnknownName};
@@ -11,7 +12,7 @@ use crate::time::Instant;
 /// Whose result it is.
 #[derive(Clone, Copy)]
 enum Checked<'a> {
-    Server(&'a super::ServerCheck),
+    Server(&'a ServerCheck),
     Path(&'a Path),
 }
 
@@ -26,8 +27,8 @@ impl Controller {
         subject: Option<&str>,
         limit: usize,
     ) -> Result<Vec<(Instant, CheckResultView)>, UnknownName> {
-        let servers =
-            self.server_checks.iter().filter(|check| !is_removed(&self.config.servers[check.server.index()].name));
+        let servers = self.farm.server_checks().iter();
+        let servers = servers.filter(|check| !is_removed(&self.config.servers[check.server.index()].name));
         let checked = servers.map(Checked::Server).chain(self.paths.all().iter().map(Checked::Path));
         let checked: Vec<Checked<'_>> =
             checked.filter(|one| subject.is_none_or(|name| is_called(&self.checked_name(*one), name))).collect();

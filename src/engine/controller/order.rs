@@ -49,6 +49,15 @@ impl Order {
     }
 }
 
+/// What follows from an order beyond what it is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Consequence {
+    /// In words, as it is once the order is given.
+    pub words: String,
+    /// New flows find nobody: it is not given by mistake.
+    pub is_grave: bool,
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

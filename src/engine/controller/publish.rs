@@ -50,7 +50,7 @@ impl Controller {
         }
         if self.out.wants_snapshot() && self.publish_from <= now {
             self.out.published();
-            let built = self.refresh_services() + self.links.neighbors().len();
+            let built = self.farm.refresh() + self.links.neighbors().len();
             self.publish_from = now + pause_after(built);
             self.links.watch_shared_macs(now, &mut self.out);
             self.snapshot = Arc::new(self.build_snapshot());
@@ -64,12 +64,11 @@ impl Controller {
             generation: self.generation,
             renewed: Arc::clone(&self.renewed),
             source_limits: self.config.limits.source,
-            services: self.farm.services().clone(),
-            vips: self.config.virtual_addresses().into_iter().collect(),
             ..Snapshot::default()
         };
         self.links.fill(&mut snapshot);
         self.paths.fill(&mut snapshot);
+        self.farm.fill(&mut snapshot);
         snapshot
     }
 }

@@ -1,8 +1,10 @@
 //! What the controller knows, in the shape that is served.
 
+use std::collections::BTreeSet;
+
 use super::Controller;
 use super::journal::millis;
-use crate::engine::view;
+use crate::engine::{Counters, view};
 use crate::neighbor::Neighbor;
 use crate::time::Instant;
 
@@ -13,7 +15,72 @@ pub(super) fn joined(reasons: impl Iterator<Item = String>) -> Option<String> {
 }
 
 impl Controller {
-    pub(super) fn neighbor_view(&self, neighbor: &Neighbor, now: Instant) -> view::NeighborView {
+    /// `show firewalls`, with the traffic of `counters` (all workers summed).
+    pub fn firewalls(&self, counters: &Counters, now: Instant) -> Vec<view::FirewallView> {
+        self.config.firewall_ids().map(|id| self.paths.firewall_view(id, counters, &self.links, now)).collect()
+    }
+
+    /// `show peers`.
+    pub fn peers(&self, now: Instant) -> Vec<view::PeerView> {
+        self.config.peer_ids().map(|id| self.paths.peer_view(id, now)).collect()
+    }
+
+    /// `show services`, with the traffic of `counters` (all workers summed).
+    pub fn services(&self, counters: &Counters, now: Instant) -> Vec<view::ServiceView> {
+        self.config.service_ids().map(|id| self.farm.service_view(id, counters, now)).collect()
+    }
+
+    /// `show neighbors`.
+    pub fn neighbors(&self, now: Instant) -> Vec<view::NeighborView> {
+        self.links.neighbors().iter().map(|neighbor| self.neighbor_view(&neighbor, now)).collect()
+    }
+
+    /// What is wrong and lasts.
+    pub fn alarms(&self, now: Instant) -> Vec<view::AlarmView> {
+        self.out.alarms(now)
+    }
+
+    /// What `fwlb set` overrides; this is what [`Config`] `state` keeps.
+    pub fn overrides(&self) -> Vec<view::OverrideView> {
+        self.paths.overrides().chain(self.farm.overrides()).collect()
+    }
+
+    /// What the controller counts: `punt_drop_<reason>`, frames of its own sent, ICMP errors limited, probes.
+    pub fn counters(&self) -> view::CountersView {
+        self.counter_view()
+    }
+
+    /// The round trips of the answered probes, per path.
+    pub fn probe_times(&self) -> Vec<view::ProbeView> {
+        self.paths.probe_times()
+    }
+
+    /// How full the controller's tables are.
+    pub fn tables(&self) -> Vec<view::TableView> {
+        let limits = &self.config.limits;
+        let table = |name: &str, used: usize, capacity: usize| view::TableView {
+            name: name.to_owned(),
+            used: used as u64,
+            capacity: capacity as u64,
+        };
+        vec![
+            table("neighbors", self.links.neighbors().len(), limits.neighbors),
+            table("pending", self.links.neighbors().waiting(), limits.pending),
+            table("sticky", self.farm.sticky_used(), limits.sticky),
+        ]
+    }
+
+    /// The servers that checks found up, family by family.
+    pub fn known_servers(&self) -> BTreeSet<view::KnownServer> {
+        self.farm.known_servers()
+    }
+
+    /// A number that changes with [`Controller::known_servers`].
+    pub fn verdict_number(&self) -> u64 {
+        self.farm.verdict_number()
+    }
+
+    fn neighbor_view(&self, neighbor: &Neighbor, now: Instant) -> view::NeighborView {
         let (link, address) = neighbor.key;
         view::NeighborView {
             engine: self.config.engine.name.clone(),
@@ -25,7 +92,7 @@ impl Controller {
         }
     }
 
-    pub(super) fn counter_view(&self) -> view::CountersView {
+    fn counter_view(&self) -> view::CountersView {
         let neighbors = self.links.neighbors().counters();
         let mut counters: view::CountersView =
             self.out.counts().map(|(name, count)| (name.to_owned(), count)).collect();

@@ -1,9 +1,11 @@
 //! `fwlb set server` and `fwlb set service`: what an operator commands over what the file says.
 
-use super::order::Order;
-use super::paths::{Override, admin_name};
+use super::super::UnknownName;
+use super::super::order::Order;
+use super::super::out::Out;
+use super::super::paths::{Override, admin_name};
+use super::Farm;
 use super::services::{Drain, WeightOverride};
-use super::{Controller, Event, UnknownName};
 use crate::config::Admin;
 use crate::engine::view::{OrderView, OverrideView};
 use crate::id::{ServerId, ServiceId};
@@ -18,122 +20,85 @@ pub enum ServerChange {
     Weight(Option<u16>),
 }
 
-impl Controller {
-    pub(super) fn command_service(
+impl Farm {
+    pub(in super::super) fn set_service(
         &mut self,
         name: &str,
         admin: Option<Admin>,
         order: &Order,
         now: Instant,
+        out: &mut Out,
     ) -> Result<(), UnknownName> {
         let id = self.service_called(name)?;
         let before = self.service_admin(id);
         let timeout = self.config.services[id.index()].drain_timeout;
-        self.farm.services[id.index()].set = admin.map(|admin| Override { admin, order: order.clone() });
+        self.services[id.index()].set = admin.map(|admin| Override { admin, order: order.clone() });
         let after = self.service_admin(id);
         if before != after {
-            self.farm.services[id.index()].drain = Drain::of(after, timeout, now);
+            self.services[id.index()].drain = Drain::of(after, timeout, now);
         }
-        self.farm.judge = true;
+        self.judge = true;
         let subject = format!("service {name}");
-        self.ordered(&subject, admin_name(before), admin_name(after), order);
+        self.ordered(&subject, admin_name(before), admin_name(after), order, out);
         Ok(())
     }
 
-    pub(super) fn command_server(
+    pub(in super::super) fn set_server(
         &mut self,
         service: &str,
         name: &str,
         change: ServerChange,
         order: &Order,
         now: Instant,
+        out: &mut Out,
     ) -> Result<(), UnknownName> {
         let id = self.server_named(service, name)?;
         match change {
             ServerChange::Admin(admin) => {
-                self.command_server_admin(id, admin, order, now);
+                self.command_server_admin(id, admin, order, now, out);
                 // What began with the override ends with it; a weight may stand without one.
-                if admin.is_none() && self.farm.servers[id.index()].weight.is_some() {
-                    self.command_server_weight(id, None, order);
+                if admin.is_none() && self.servers[id.index()].weight.is_some() {
+                    self.command_server_weight(id, None, order, out);
                 }
             }
-            ServerChange::Weight(weight) => self.command_server_weight(id, weight, order),
+            ServerChange::Weight(weight) => self.command_server_weight(id, weight, order, out),
         }
-        self.farm.suspects.insert(id);
+        self.suspects.insert(id);
         Ok(())
     }
 
-    fn command_server_admin(&mut self, id: ServerId, admin: Option<Admin>, order: &Order, now: Instant) {
+    fn command_server_admin(&mut self, id: ServerId, admin: Option<Admin>, order: &Order, now: Instant, out: &mut Out) {
         let before = self.server_admin(id);
         let of = self.config.servers[id.index()].service;
         let timeout = self.config.services[of.index()].drain_timeout;
-        self.farm.servers[id.index()].set = admin.map(|admin| Override { admin, order: order.clone() });
+        self.servers[id.index()].set = admin.map(|admin| Override { admin, order: order.clone() });
         let after = self.server_admin(id);
         if before != after {
-            self.farm.servers[id.index()].drain = Drain::of(after, timeout, now);
+            self.servers[id.index()].drain = Drain::of(after, timeout, now);
         }
         let subject = format!("server {}", self.config.server_name(id));
-        self.ordered(&subject, admin_name(before), admin_name(after), order);
+        self.ordered(&subject, admin_name(before), admin_name(after), order, out);
     }
 
-    fn command_server_weight(&mut self, id: ServerId, weight: Option<u16>, order: &Order) {
+    fn command_server_weight(&mut self, id: ServerId, weight: Option<u16>, order: &Order, out: &mut Out) {
         let before = format!("weight {}", self.server_weight(id));
-        self.farm.servers[id.index()].weight = weight.map(|weight| WeightOverride { weight, order: order.clone() });
+        self.servers[id.index()].weight = weight.map(|weight| WeightOverride { weight, order: order.clone() });
         let after = format!("weight {}", self.server_weight(id));
         let subject = format!("server {}", self.config.server_name(id));
-        self.ordered(&subject, &before, &after, order);
+        self.ordered(&subject, &before, &after, order, out);
     }
 
-    fn ordered(&mut self, subject: &str, from: &str, to: &str, order: &Order) {
-        self.out.change("admin", subject, Some(from), Some(to), order.reason.as_deref(), order.by.as_deref());
+    fn ordered(&mut self, subject: &str, from: &str, to: &str, order: &Order, out: &mut Out) {
+        out.change("admin", subject, Some(from), Some(to), order.reason.as_deref(), order.by.as_deref());
     }
 
-    /// Commands again what [`Controller::service_overrides`] or the firewalls' told before a restart.
-    pub(super) fn command_again(&mut self, set: &OverrideView, now: Instant) -> Result<(), UnknownName> {
-        let order = &Order::restored(set.reason.clone(), set.by.clone(), set.at.as_deref());
-        let told = self.out.events();
-        let done = self.command_as_before(set, order, now);
-        // Nobody does it now: whoever reads the event is told when it was done.
-        let at = order.moment().map(|at| format!(" at {at}")).unwrap_or_default();
-        let by = format!("{}{at}, kept over a restart", order.by.as_deref().unwrap_or("somebody"));
-        for event in self.out.events_after(told) {
-            if let Event::Change(event) = event
-                && event.kind == "admin"
-            {
-                event.by = Some(by.clone());
-            }
-        }
-        done
-    }
-
-    fn command_as_before(&mut self, set: &OverrideView, order: &Order, now: Instant) -> Result<(), UnknownName> {
-        let (of, name) = match set.subject.split_once('/') {
-            Some((of, name)) => (Some(of), name),
-            None => (None, set.subject.as_str()),
-        };
-        match (set.kind.as_str(), of) {
-            ("service", None) => self.command_service(name, set.admin, order, now),
-            ("server", Some(service)) => {
-                if set.admin.is_some() {
-                    self.command_server(service, name, ServerChange::Admin(set.admin), order, now)?;
-                }
-                if set.weight.is_some() {
-                    self.command_server(service, name, ServerChange::Weight(set.weight), order, now)?;
-                }
-                Ok(())
-            }
-            ("firewall", of) => self.paths.set_admin(of, name, set.admin, order, &mut self.out),
-            (kind, _) => Err(UnknownName(format!("there is no {kind} {}", set.subject))),
-        }
-    }
-
-    /// What is overridden of services and servers.
-    pub(super) fn service_overrides(&self) -> impl Iterator<Item = OverrideView> + '_ {
-        let services = self.farm.services.iter().zip(&self.config.services).filter_map(|(record, service)| {
+    /// The overrides of services, then those of servers.
+    pub(in super::super) fn overrides(&self) -> impl Iterator<Item = OverrideView> + '_ {
+        let services = self.services.iter().zip(&self.config.services).filter_map(|(record, service)| {
             let set = record.set.as_ref()?;
             Some(view("service", service.name.clone(), Some(set.admin), None, &set.order))
         });
-        let servers = self.farm.servers.iter().enumerate().flat_map(move |(index, record)| {
+        let servers = self.servers.iter().enumerate().flat_map(move |(index, record)| {
             // Thousands have none.
             let name = move || self.config.server_name(index.into());
             let admin = record.set.as_ref();
@@ -145,14 +110,14 @@ impl Controller {
         services.chain(servers)
     }
 
-    /// What was ordered of a service.
+    /// The orders that stand about a service.
     pub(super) fn orders_of_service(&self, id: ServiceId) -> Vec<OrderView> {
-        self.farm.services[id.index()].set.iter().map(|set| self.order_view(set)).collect()
+        self.services[id.index()].set.iter().map(|set| self.order_view(set)).collect()
     }
 
-    /// What was ordered of a server by itself: a state, a weight, or both.
+    /// The orders that stand about a server itself: a state, a weight, or both.
     pub(super) fn orders_of_server(&self, id: ServerId) -> Vec<OrderView> {
-        let record = &self.farm.servers[id.index()];
+        let record = &self.servers[id.index()];
         let weight = record.weight.iter().map(|set| {
             let view = set.order.view(&self.config.engine.name);
             OrderView { weight: Some(set.weight), ..view }
@@ -164,15 +129,15 @@ impl Controller {
         OrderView { admin: Some(set.admin), ..set.order.view(&self.config.engine.name) }
     }
 
-    /// What holds for a service: the override, else the file.
+    /// The administrative state of a service: the override, else what the file says.
     pub(super) fn service_admin(&self, id: ServiceId) -> Admin {
-        let set = self.farm.services[id.index()].set.as_ref();
+        let set = self.services[id.index()].set.as_ref();
         set.map_or(self.config.services[id.index()].admin, |set| set.admin)
     }
 
-    /// What holds for a server by itself: the override, else the file.
+    /// The administrative state of a server without regard to its service: the override, else what the file says.
     pub(super) fn server_admin(&self, id: ServerId) -> Admin {
-        let set = self.farm.servers[id.index()].set.as_ref();
+        let set = self.servers[id.index()].set.as_ref();
         set.map_or(self.config.servers[id.index()].admin, |set| set.admin)
     }
 
@@ -184,7 +149,7 @@ impl Controller {
         })
     }
 
-    pub(super) fn server_named(&self, service: &str, name: &str) -> Result<ServerId, UnknownName> {
+    pub(in super::super) fn server_named(&self, service: &str, name: &str) -> Result<ServerId, UnknownName> {
         let id = self.service_called(service)?;
         let servers = &self.config.services[id.index()].servers;
         let found = servers.iter().find(|server| self.config.servers[server.index()].name == name);

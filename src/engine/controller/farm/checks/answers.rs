@@ -4,8 +4,9 @@ use std::net::IpAddr;
 
 use super::CheckKey;
 use super::words::describe;
-use crate::engine::Controller;
-use crate::engine::controller::links::{Arrival, Message};
+use crate::engine::controller::farm::Farm;
+use crate::engine::controller::links::{Arrival, Links, Message};
+use crate::engine::controller::out::Out;
 use crate::engine::controller::tally::Tally;
 use crate::time::Instant;
 use crate::wire::Family;
@@ -16,10 +17,16 @@ use crate::wire::probe;
 use crate::wire::tcp::Segment;
 use crate::wire::tunnel;
 
-impl Controller {
+impl Farm {
     /// Takes a packet to the engine if it belongs to a check, or to a virtual address whose services are dead; answers true
     /// then.
-    pub(in crate::engine::controller) fn check_arrival(&mut self, arrival: &Arrival<'_>, now: Instant) -> bool {
+    pub(in crate::engine::controller) fn handle_arrival(
+        &mut self,
+        arrival: &Arrival<'_>,
+        links: &mut Links,
+        now: Instant,
+        out: &mut Out,
+    ) -> bool {
         let pair = arrival.pair;
         match arrival.message {
             Message::Error { quoted, bytes } => {
@@ -27,38 +34,46 @@ impl Controller {
                     || self.packed_check_refused(pair.family(), bytes, pair.source())
             }
             Message::Echo(echo) => match echo.kind {
-                EchoKind::Request => self.ignores_ping(arrival, &echo),
-                EchoKind::Reply => self.check_echo(pair, &echo, now),
+                EchoKind::Request => self.ignores_ping(arrival, &echo, out),
+                EchoKind::Reply => self.check_echo(pair, &echo, links, now, out),
             },
-            Message::Tcp(segment) => self.check_segment(pair, arrival.packet(), &segment, now),
+            Message::Tcp(segment) => self.check_segment(pair, arrival.packet(), &segment, links, now, out),
             Message::Udp { .. } | Message::Other => false,
         }
     }
 
     /// A virtual address is as alive as its services, and is nobody's to probe.
-    fn ignores_ping(&mut self, arrival: &Arrival<'_>, echo: &Echo<'_>) -> bool {
+    fn ignores_ping(&mut self, arrival: &Arrival<'_>, echo: &Echo<'_>, out: &mut Out) -> bool {
         let is_dead = || !self.is_vip_alive(arrival.pair.destination()) || probe::is_probe(echo.data);
         let ignores = arrival.is_virtual && is_dead();
         if ignores {
-            self.out.count(Tally::Ignored);
+            out.count(Tally::Ignored);
         }
         ignores
     }
 
-    /// An echo reply to the engine; true if a check waited for it.
-    fn check_echo(&mut self, pair: Pair, echo: &Echo<'_>, now: Instant) -> bool {
+    /// Takes an echo reply to the engine; true if a check waited for it.
+    fn check_echo(&mut self, pair: Pair, echo: &Echo<'_>, links: &mut Links, now: Instant, out: &mut Out) -> bool {
         let protocol = echo_protocol(pair.family());
         let key =
             CheckKey { local: pair.destination(), protocol, remote: pair.source(), remote_port: 0, port: echo.ident };
         let what = || "ICMP echo reply".to_owned();
         self.checks.running.contains_key(&key) && {
             self.note_received(key, what, now);
-            self.with_check(key, now, |prober| prober.handle_echo(echo, now)) == Some(true)
+            self.with_check(key, links, now, |prober| prober.handle_echo(echo, now), out) == Some(true)
         }
     }
 
-    /// A segment to the engine, in its IP packet, with a right checksum; true if it belongs to a check.
-    fn check_segment(&mut self, pair: Pair, packet: &[u8], segment: &Segment<'_>, now: Instant) -> bool {
+    /// Takes a segment to the engine with a right checksum, in its IP packet; true if it belongs to a check.
+    fn check_segment(
+        &mut self,
+        pair: Pair,
+        packet: &[u8],
+        segment: &Segment<'_>,
+        links: &mut Links,
+        now: Instant,
+        out: &mut Out,
+    ) -> bool {
         let key = CheckKey {
             local: pair.destination(),
             protocol: protocol::TCP,
@@ -68,12 +83,12 @@ impl Controller {
         };
         self.checks.running.contains_key(&key) && {
             self.note_received(key, || describe(segment), now);
-            self.with_check(key, now, |prober| prober.handle_segment(packet, segment, now)).is_some()
+            self.with_check(key, links, now, |prober| prober.handle_segment(packet, segment, now), out).is_some()
         }
     }
 
-    /// An ICMP error about a packet of the engine; true if that was a check's. Anybody could have sent it: it explains a
-    /// silence, it ends nothing.
+    /// Takes an ICMP error about a packet of the engine; true if that was a check's. Anybody could have sent the error, so it
+    /// ends no check. It explains the silence of the server.
     fn check_refused(&mut self, quoted: &Tuple, from: IpAddr) -> bool {
         let key = CheckKey {
             local: quoted.source,
@@ -87,7 +102,7 @@ impl Controller {
         true
     }
 
-    /// The same about a packet that had one of a check inside.
+    /// Takes an ICMP error about a tunnelled packet of the engine; true if a packet of a check was inside.
     fn packed_check_refused(&mut self, family: Family, message: &[u8], from: IpAddr) -> bool {
         let Some(refused) = tunnel::refused(family, message) else { return false };
         let inner = match refused.packet.first().map(|first| first >> 4) {

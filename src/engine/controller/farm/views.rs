@@ -1,10 +1,10 @@
 //! `show services`, in the shape that is served.
 
-use super::Controller;
-use super::journal::{micros, millis};
-use super::paths::family_name;
-use super::services::Standing;
-use super::views::joined;
+use super::super::journal::{micros, millis};
+use super::super::paths::family_name;
+use super::super::views::joined;
+use super::Farm;
+use super::services::ServiceState;
 use crate::config::{Admin, Mode, Scheduler, ServiceCheckKind};
 use crate::engine::{Counters, view};
 use crate::health::history::CheckRecord;
@@ -13,10 +13,10 @@ use crate::id::{ServerId, ServiceId};
 use crate::nat::Way;
 use crate::time::Instant;
 
-impl Controller {
-    pub(super) fn service_view(&self, id: ServiceId, counters: &Counters, now: Instant) -> view::ServiceView {
+impl Farm {
+    pub(in super::super) fn service_view(&self, id: ServiceId, counters: &Counters, now: Instant) -> view::ServiceView {
         let service = &self.config.services[id.index()];
-        let record = &self.farm.services[id.index()];
+        let record = &self.services[id.index()];
         let servers: Vec<view::ServerView> =
             service.servers.iter().map(|server| self.server_view(*server, counters, now)).collect();
         view::ServiceView {
@@ -54,8 +54,8 @@ impl Controller {
 
     fn server_view(&self, id: ServerId, counters: &Counters, now: Instant) -> view::ServerView {
         let server = &self.config.servers[id.index()];
-        let record = &self.farm.servers[id.index()];
-        let built = self.farm.services().server(server.service, id).map(|(_, server)| server);
+        let record = &self.servers[id.index()];
+        let built = self.built.server(server.service, id).map(|(_, server)| server);
         let traffic = counters.servers.get(id.index()).copied().unwrap_or_default();
         view::ServerView {
             name: server.name.clone(),
@@ -87,16 +87,16 @@ impl Controller {
     /// True if backup servers alone are up.
     pub(super) fn lives_on_backups(&self, id: ServiceId) -> bool {
         let servers = &self.config.services[id.index()].servers;
-        let is_up = |server: &&ServerId| self.farm.servers[server.index()].is_up();
+        let is_up = |server: &&ServerId| self.servers[server.index()].is_up();
         let mut up = servers.iter().filter(is_up).peekable();
         up.peek().is_some() && up.all(|server| self.config.servers[server.index()].backup)
     }
 
     /// Why a service is as it is, and what was ordered of it besides.
     fn service_words(&self, id: ServiceId) -> Option<String> {
-        let state = self.farm.services[id.index()].state;
-        let is_told = matches!(state, Standing::Drain | Standing::Maint);
-        let is_plain = state == Standing::Up && !self.lives_on_backups(id);
+        let state = self.services[id.index()].state;
+        let is_told = matches!(state, ServiceState::Drain | ServiceState::Maint);
+        let is_plain = state == ServiceState::Up && !self.lives_on_backups(id);
         let why = (!is_plain).then(|| self.service_reason(id, state));
         let orders = if is_told { Vec::new() } else { self.orders_of_service(id) };
         let orders = orders.iter().map(|order| order.told_by(&self.config.engine.name));
@@ -105,9 +105,9 @@ impl Controller {
 
     /// Why a server is as it is, and what was ordered of it besides: a weight, or a state that its service's overrules.
     fn server_words(&self, id: ServerId) -> Option<String> {
-        let record = &self.farm.servers[id.index()];
+        let record = &self.servers[id.index()];
         let is_told =
-            matches!(record.state, Standing::Drain | Standing::Maint) && self.server_admin(id) != Admin::Ready;
+            matches!(record.state, ServiceState::Drain | ServiceState::Maint) && self.server_admin(id) != Admin::Ready;
         let orders = self.orders_of_server(id);
         let besides = orders.iter().filter(|order| !is_told || order.weight.is_some());
         let besides = besides.map(|order| order.told_by(&self.config.engine.name));

@@ -5,42 +5,47 @@ use std::collections::BTreeSet;
 
 use super::exchange::check_port;
 use crate::config::ServiceCheckKind;
-use crate::engine::Controller;
+use crate::engine::controller::farm::Farm;
+use crate::engine::controller::out::Out;
 use crate::engine::controller::paths;
 use crate::engine::view::KnownServer;
 use crate::health::monitor::State;
 use crate::time::Instant;
 
-impl Controller {
+impl Farm {
     /// The servers that checks found up, family by family.
-    pub fn known_servers(&self) -> BTreeSet<KnownServer> {
+    pub(in crate::engine::controller) fn known_servers(&self) -> BTreeSet<KnownServer> {
         let up = (0..self.server_checks.len()).filter(|index| self.server_checks[*index].monitor.state() == State::Up);
         up.filter_map(|index| self.known_server(index)).collect()
     }
 
-    /// A number that changes with [`Controller::known_servers`].
-    pub fn verdict_number(&self) -> u64 {
+    /// A number that changes with [`Farm::known_servers`].
+    pub(in crate::engine::controller) fn verdict_number(&self) -> u64 {
         self.checks.verdicts
     }
 
     /// These were up a moment ago: they are until their checks say otherwise, which begin at once all the same. Answers how many of
     /// them this configuration has, and no verdict about.
-    pub fn take_over(&mut self, known: &BTreeSet<KnownServer>, now: Instant) -> usize {
+    pub(in crate::engine::controller) fn take_over(
+        &mut self,
+        known: &BTreeSet<KnownServer>,
+        now: Instant,
+        out: &mut Out,
+    ) -> usize {
         let mut taken = 0;
         for index in 0..self.server_checks.len() {
             let is_known = self.known_server(index).is_some_and(|server| known.contains(&server));
             if is_known && self.server_checks[index].monitor.state() == State::Starting {
                 let changed = self.server_checks[index].monitor.inherit(now);
-                self.verdict_changed(index, changed, now);
+                self.verdict_changed(index, changed, now, out);
                 self.schedule_monitor(index);
                 taken += 1;
             }
         }
-        self.finish(now);
         taken
     }
 
-    /// `None` if nobody asks it.
+    /// A server in one family, as it is known over a restart; `None` if it is not checked.
     fn known_server(&self, index: usize) -> Option<KnownServer> {
         let check = &self.server_checks[index];
         let service = self.service_of(check.server);

@@ -4,19 +4,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::super::Controller;
+use super::Farm;
 use crate::config::numbering::base_name;
 use crate::config::{Admin, Scheduler, is_removed};
 use crate::id::{ServerId, ServiceId};
 use crate::slb::{self, Lineups, Maglev, Services};
 use crate::wire::Family;
 
-impl Controller {
+impl Farm {
     /// Builds what has changed since the last snapshot, and no other service; answers how many servers that was.
-    pub(in super::super) fn refresh_services(&mut self) -> usize {
-        let stale = std::mem::take(&mut self.farm.stale);
+    pub(in super::super) fn refresh(&mut self) -> usize {
+        let stale = std::mem::take(&mut self.stale);
         let count = self.config.services.len();
-        let is_whole = stale.len() == count || self.farm.built.all().len() != count;
+        let is_whole = stale.len() == count || self.built.all().len() != count;
         let ids: Vec<ServiceId> = match is_whole {
             true => (0..count).map(ServiceId::from).collect(),
             false => stale.into_iter().collect(),
@@ -29,7 +29,7 @@ impl Controller {
         let removed = |id: &ServiceId| removed.get(id).map_or(&[][..], Vec::as_slice);
         let services: Vec<slb::Service> = ids.into_iter().map(|id| self.build_service(id, removed(&id))).collect();
         let servers = services.iter().map(|service| service.servers.len()).sum();
-        self.farm.built = if is_whole { Services::new(services) } else { self.farm.built.with(services) };
+        self.built = if is_whole { Services::new(services) } else { self.built.with(services) };
         servers
     }
 
@@ -52,13 +52,13 @@ impl Controller {
             servers: service.servers.iter().chain(removed).map(|server| self.build_server(*server)).collect(),
             table,
             lineups: Lineups::default(),
-            state: self.farm.scheduler.service(base_name(&service.name)),
+            state: self.scheduler.service(base_name(&service.name)),
         }
     }
 
     fn build_server(&self, id: ServerId) -> slb::Server {
         let server = &self.config.servers[id.index()];
-        let record = &self.farm.servers[id.index()];
+        let record = &self.servers[id.index()];
         let of = |family| self.config.address_for(id, family);
         let is_removed = is_removed(&server.name);
         slb::Server {
@@ -72,7 +72,7 @@ impl Controller {
             up: record.up,
             is_starting: record.is_starting,
             takes_new: self.server_admin(id) == Admin::Ready,
-            retired: match self.standing_order(id) {
+            retired: match self.admin_in_force(id) {
                 Admin::Maint => Some(slb::Retired::Maint),
                 Admin::Ready | Admin::Drain => self.drain_is_over(id).then_some(slb::Retired::Drained),
             },
@@ -88,11 +88,11 @@ impl Controller {
         match service.scheduler {
             Scheduler::Hash(_) => {}
             Scheduler::RoundRobin | Scheduler::LeastConnections => {
-                return Arc::clone(&self.farm.services[id.index()].table.1);
+                return Arc::clone(&self.services[id.index()].table.1);
             }
         }
         let weights: Vec<u16> = service.servers.iter().map(|server| self.server_weight(*server)).collect();
-        let table = &mut self.farm.services[id.index()].table;
+        let table = &mut self.services[id.index()].table;
         if table.0 != weights {
             let names = service.servers.iter().map(|server| self.config.servers[server.index()].name.as_str());
             *table = (weights.clone(), Arc::new(Maglev::new(names.zip(weights))));
@@ -100,9 +100,9 @@ impl Controller {
         Arc::clone(&table.1)
     }
 
-    /// The table's imbalance, for a hashing service.
-    pub(in super::super) fn service_imbalance(&self, id: ServiceId) -> Option<f64> {
-        let (weights, table) = &self.farm.services[id.index()].table;
+    /// The imbalance of the table of a hashing service; `None` for other services.
+    pub(super) fn service_imbalance(&self, id: ServiceId) -> Option<f64> {
+        let (weights, table) = &self.services[id.index()].table;
         table.imbalance(weights)
     }
 }

@@ -1,6 +1,7 @@
 //! How a check ends, and what follows: kept, counted, told, judged.
 
-use crate::engine::Controller;
+use crate::engine::controller::farm::Farm;
+use crate::engine::controller::out::Out;
 use crate::engine::controller::paths;
 use crate::engine::controller::tally::Tally;
 use crate::engine::view::CheckedView;
@@ -8,16 +9,16 @@ use crate::health::history::{CheckRecord, CheckResult};
 use crate::health::monitor::State;
 use crate::time::{Duration, Instant};
 
-/// How a check ended that the engine made for itself.
+/// The end of a check that the engine made for itself.
 #[derive(Debug)]
 pub(super) enum CheckEnd {
     /// The server is well; the time that its answer took, and the answer in words.
     Passed(Duration, String),
-    /// It is not, or there is no way to it.
+    /// The server is not well, or there is no way to it.
     Failed(String),
-    /// It was silent, and the engine was not punctual.
+    /// The server was silent, and the engine was late or lost frames meanwhile.
     Excused(String),
-    /// It was not asked: the engine's own link is down.
+    /// The server was not asked, because the engine's own link is down.
     Cut(String),
 }
 
@@ -32,9 +33,16 @@ impl CheckEnd {
     }
 }
 
-impl Controller {
+impl Farm {
     /// The end of a check that the engine made for itself, and began at `began`; `None`: it sent nothing.
-    pub(super) fn judge_check(&mut self, index: usize, end: CheckEnd, began: Option<Instant>, now: Instant) {
+    pub(super) fn judge_check(
+        &mut self,
+        index: usize,
+        end: CheckEnd,
+        began: Option<Instant>,
+        now: Instant,
+        out: &mut Out,
+    ) {
         let monitor = &mut self.server_checks[index].monitor;
         let (tally, changed) = match &end {
             CheckEnd::Passed(..) => (Tally::ChecksPassed, monitor.succeeded(now)),
@@ -45,10 +53,10 @@ impl Controller {
             }
             CheckEnd::Cut(why) => (Tally::ChecksFailed, monitor.cut(why.clone(), now)),
         };
-        self.out.count(tally);
-        self.tell_result(index, &end);
+        out.count(tally);
+        self.tell_result(index, &end, out);
         self.keep_result(index, end, began, now);
-        self.verdict_changed(index, changed, now);
+        self.verdict_changed(index, changed, now, out);
         self.tell_why(self.server_checks[index].server);
         self.schedule_monitor(index);
     }
@@ -65,26 +73,27 @@ impl Controller {
         check.history.push(CheckRecord { at: now, result, words, took, state, times: 1 });
     }
 
-    fn tell_result(&mut self, index: usize, end: &CheckEnd) {
-        self.tell_checked(|controller| {
-            let (result, rtt, reason) = match end {
-                CheckEnd::Passed(rtt, _) => ("passed", Some(*rtt), None),
-                CheckEnd::Failed(why) | CheckEnd::Cut(why) => ("failed", None, Some(why)),
-                CheckEnd::Excused(why) => ("excused", None, Some(why)),
-            };
-            let check = &controller.server_checks[index];
-            let family = paths::family_name(check.family);
-            CheckedView {
-                subject: format!("{} {family}", controller.config.server_name(check.server)),
-                result,
-                state: paths::path_state(check.monitor.state()),
-                reason: reason.cloned(),
-                rtt_us: rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
-            }
+    fn tell_result(&mut self, index: usize, end: &CheckEnd, out: &mut Out) {
+        if !self.config.log.checks {
+            return;
+        }
+        let (result, rtt, reason) = match end {
+            CheckEnd::Passed(rtt, _) => ("passed", Some(*rtt), None),
+            CheckEnd::Failed(why) | CheckEnd::Cut(why) => ("failed", None, Some(why)),
+            CheckEnd::Excused(why) => ("excused", None, Some(why)),
+        };
+        let check = &self.server_checks[index];
+        let family = paths::family_name(check.family);
+        out.checked(CheckedView {
+            subject: format!("{} {family}", self.config.server_name(check.server)),
+            result,
+            state: paths::path_state(check.monitor.state()),
+            reason: reason.cloned(),
+            rtt_us: rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
         });
     }
 
-    pub(super) fn verdict_changed(&mut self, index: usize, changed: Option<State>, now: Instant) {
+    pub(super) fn verdict_changed(&mut self, index: usize, changed: Option<State>, now: Instant, out: &mut Out) {
         let Some(state) = changed else { return };
         let check = &mut self.server_checks[index];
         match state {
@@ -93,12 +102,12 @@ impl Controller {
             State::Starting => check.outages.pause(now),
         }
         self.checks.verdicts += 1;
-        self.farm.suspects.insert(self.server_checks[index].server);
-        self.note_check(index);
+        self.suspects.insert(self.server_checks[index].server);
+        self.note_check(index, out);
     }
 
     /// A family of a server that has two is told by itself: the server may stay up all the same.
-    fn note_check(&mut self, index: usize) {
+    fn note_check(&mut self, index: usize, out: &mut Out) {
         let check = &self.server_checks[index];
         let (state, family) = (check.monitor.state(), paths::family_name(check.family));
         let reason = match state {
@@ -107,7 +116,7 @@ impl Controller {
         };
         if self.checks_of(check.server).count() > 1 {
             let subject = format!("{} {family}", self.config.server_name(check.server));
-            self.out.change("check", &subject, None, Some(paths::path_state(state)), reason.as_deref(), None);
+            out.change("check", &subject, None, Some(paths::path_state(state)), reason.as_deref(), None);
         }
     }
 }

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use super::{Asker, ServerCheck, Timer, server_checks};
 use crate::config::numbering::base_name;
 use crate::config::{Config, ServiceCheckKind, is_removed};
-use crate::engine::Controller;
+use crate::engine::controller::farm::Farm;
 use crate::time::Instant;
 
-impl Controller {
+impl Farm {
     /// Brings the checks in line with the configuration, which was `old`. The verdict about a server that stays goes on, also
     /// if it is checked in another way; what was under way in the old way is given up.
-    pub(in crate::engine::controller) fn adopt_checks(&mut self, old: &Config, now: Instant) {
+    pub(in crate::engine::controller::farm) fn adopt_checks(&mut self, old: &Config, now: Instant) {
         let before = std::mem::replace(&mut self.server_checks, server_checks(&self.config, now));
         let mut places = BTreeMap::new();
         for (place, known) in before.into_iter().enumerate() {

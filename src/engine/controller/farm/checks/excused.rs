@@ -1,13 +1,13 @@
 //! Checks without an answer that say nothing about the server, because the engine itself was late or lost frames. The monitor
 //! limits how many are excused, so that a dead server is found in twice the time at most.
 
-use super::Controller;
+use super::Farm;
 use crate::id::LinkId;
-use crate::time::{Duration, Instant};
+use crate::time::Duration;
 
-impl Controller {
+impl Farm {
     /// Excuses the checks that are under way and whose timeout is not longer than `lag`, the time by which the engine was late.
-    pub(in crate::engine::controller) fn excuse_checks(&mut self, lag: Duration) {
+    pub(in crate::engine::controller) fn handle_lag(&mut self, lag: Duration) {
         if lag < self.checks.shortest_timeout {
             return;
         }
@@ -18,11 +18,10 @@ impl Controller {
 
     /// Excuses the checks that are under way on these links, whose receive rings overflowed: an answer may be among the lost
     /// frames.
-    pub fn handle_ring_loss(&mut self, links: impl Iterator<Item = LinkId>, now: Instant) {
+    pub(in crate::engine::controller) fn handle_ring_loss(&mut self, links: impl Iterator<Item = LinkId>) {
         let links: Vec<_> = links.collect();
         for running in self.checks.running.values_mut() {
             running.excused |= links.contains(&running.link);
         }
-        self.finish(now);
     }
 }

@@ -20,8 +20,11 @@ use self::asked::Request;
 use self::exchange::NoCheck;
 use self::ports::Ports;
 use self::results::CheckEnd;
-use super::Controller;
-use super::agenda::Agenda;
+use super::super::agenda::Agenda;
+use super::super::links::Links;
+use super::super::out::Out;
+use super::super::paths::Paths;
+use super::Farm;
 use crate::config::{Config, Service, ServiceCheckKind};
 use crate::health::history::{CheckHistory, Outages};
 use crate::health::service_monitor::ServiceMonitor;
@@ -34,35 +37,35 @@ use crate::wire::emit::Pair;
 /// Time between the first checks of two servers, where there are many: 2,000 a second.
 const START_GAP: Duration = Duration::from_micros(500);
 
-/// A server in one family, and what its checks say.
+/// What is known by checks of a server in one address family.
 #[derive(Debug, Clone)]
-pub(super) struct ServerCheck {
-    pub(super) server: ServerId,
-    pub(super) family: Family,
+pub(in super::super) struct ServerCheck {
+    pub(in super::super) server: ServerId,
+    pub(in super::super) family: Family,
     pub(super) monitor: ServiceMonitor,
-    /// Of the engine's own checks; those that operators asked for are told to them.
-    pub(super) history: CheckHistory,
+    /// The last results of the engine's own checks, without those that operators asked for.
+    pub(in super::super) history: CheckHistory,
     pub(super) outages: Outages,
 }
 
-/// What tells one check under way from all others.
+/// The tuple by which the packets of a check under way are told from all others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct CheckKey {
     local: IpAddr,
     protocol: u8,
     remote: IpAddr,
-    /// 0 for echoes.
+    /// The destination port; 0 for echoes.
     remote_port: u16,
-    /// Source port, or identifier of the echo.
+    /// The source port, or the identifier of an echo.
     port: u16,
 }
 
-/// Who is called at a time.
+/// What a time on the agenda is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
-    /// The monitor of a server.
+    /// The monitor with this index, whose next check begins.
     Monitor(usize),
-    /// A check under way.
+    /// A check under way, which has something to send or has taken too long.
     Check(CheckKey),
 }
 
@@ -72,33 +75,33 @@ struct Running {
     prober: ServiceProber,
     link: LinkId,
     next_hop: IpAddr,
-    /// Its packets go inside others, between these ends.
+    /// The ends of the tunnel that its packets go through, if the service is in mode `tunnel`.
     tunnel: Option<Pair>,
     /// The address that is asked, where it is not the server's own: it has to stand on the server's loopback.
     vip: Option<IpAddr>,
     asker: Asker,
-    /// The engine was not punctual: silence does not count.
+    /// The engine was late or lost frames meanwhile, so that silence says nothing about the server.
     excused: bool,
-    /// What somebody on the way said of the server.
+    /// What an ICMP error said of the server, which may explain its silence.
     hint: Option<String>,
 }
 
-/// Who wants to know.
+/// Who asked for a check.
 #[derive(Debug)]
 enum Asker {
-    /// The monitor of a server.
+    /// The monitor with this index.
     Monitor(usize),
-    /// An operator.
+    /// An operator, who is told every frame.
     Request(Box<Request>),
 }
 
-/// All checks that are under way.
+/// The checks that are under way, and when the next ones are due.
 #[derive(Debug)]
 pub(super) struct Checks {
     running: BTreeMap<CheckKey, Running>,
     agenda: Agenda<Timer>,
     ports: Ports,
-    /// Verdicts so far.
+    /// How often a verdict has changed.
     verdicts: u64,
     /// No check that is under way is given less time than this. Most calls are less late, and need not look at all checks.
     shortest_timeout: Duration,
@@ -152,8 +155,8 @@ pub(super) fn server_checks(config: &Config, now: Instant) -> Vec<ServerCheck> {
     checks.collect()
 }
 
-impl Controller {
-    /// Puts every monitor on the agenda.
+impl Farm {
+    /// Puts the next check of every server on the agenda.
     pub(super) fn schedule_checks(&mut self) {
         for index in 0..self.server_checks.len() {
             self.schedule_monitor(index);
@@ -167,29 +170,29 @@ impl Controller {
         self.server_checks[first..].iter().take_while(move |check| check.server == id)
     }
 
-    /// Begins and ends what is due.
-    pub(super) fn run_checks(&mut self, now: Instant) {
+    /// Begins the checks that are due, and lets those that are under way go on.
+    pub(super) fn run_checks(&mut self, links: &mut Links, paths: &Paths, now: Instant, out: &mut Out) {
         while let Some(timer) = self.checks.agenda.take_due(now) {
             match timer {
-                Timer::Monitor(index) => self.monitor_due(index, now),
+                Timer::Monitor(index) => self.monitor_due(index, links, paths, now, out),
                 Timer::Check(key) => {
-                    self.with_check(key, now, |prober| prober.handle_timeout(now));
+                    self.with_check(key, links, now, |prober| prober.handle_timeout(now), out);
                 }
             }
         }
     }
 
-    fn monitor_due(&mut self, index: usize, now: Instant) {
+    fn monitor_due(&mut self, index: usize, links: &mut Links, paths: &Paths, now: Instant, out: &mut Out) {
         let changed = self.server_checks[index].monitor.handle_timeout(now);
-        self.verdict_changed(index, changed, now);
+        self.verdict_changed(index, changed, now, out);
         if self.server_checks[index].monitor.is_due(now) {
             let (server, family) = (self.server_checks[index].server, self.server_checks[index].family);
             self.server_checks[index].monitor.begin(now);
-            match self.launch_check(server, family, Asker::Monitor(index), now) {
+            match self.launch_check((server, family), Asker::Monitor(index), links, paths, now, out) {
                 Ok(()) => {}
                 Err(NoCheck::Busy) => self.server_checks[index].monitor.postpone(now),
-                Err(NoCheck::LinkDown(why)) => self.judge_check(index, CheckEnd::Cut(why), None, now),
-                Err(NoCheck::NoWay(why)) => self.judge_check(index, CheckEnd::Failed(why), None, now),
+                Err(NoCheck::LinkDown(why)) => self.judge_check(index, CheckEnd::Cut(why), None, now, out),
+                Err(NoCheck::NoWay(why)) => self.judge_check(index, CheckEnd::Failed(why), None, now, out),
             }
         }
         self.schedule_monitor(index);

@@ -41,7 +41,7 @@ impl Ports {
         Self { last: HashMap::default(), secret: random.next_u64(), random }
     }
 
-    /// Forgets who was asked.
+    /// Forgets from which ports servers were asked.
     pub(super) fn forget(&mut self) {
         self.last.clear();
     }
@@ -56,7 +56,7 @@ impl Ports {
         *last
     }
 
-    /// The sequence number of a SYN at this time.
+    /// The sequence number of a SYN that is sent now.
     pub(super) fn sequence(&self, key: &CheckKey, now: Instant) -> u32 {
         let mut hasher = SipHasher13::new_with_keys(self.secret, 0);
         key.hash(&mut hasher);

@@ -3,15 +3,18 @@
 use std::net::SocketAddr;
 
 use super::{Asker, CheckKey, NoCheck, Running};
-use crate::engine::Controller;
+use crate::engine::controller::farm::Farm;
+use crate::engine::controller::links::Links;
+use crate::engine::controller::out::Out;
 use crate::engine::controller::paths;
+use crate::engine::controller::paths::Paths;
 use crate::engine::view::ExchangeStep;
 use crate::health::service_prober::Verdict;
 use crate::id::ServerId;
 use crate::time::Instant;
 use crate::wire::Family;
 
-/// Checks that operators ask for at once.
+/// The most checks for operators at once.
 const ASKED_MAX: usize = 256;
 
 /// A check that an operator asked for, with what was said so far.
@@ -24,22 +27,38 @@ pub(super) struct Request {
     pub(super) verdict: Option<Verdict>,
 }
 
-impl Controller {
-    /// `fwlb probe SERVICE/SERVER`.
-    pub(in crate::engine::controller) fn start_checks(&mut self, server: ServerId, now: Instant) -> Vec<u64> {
+impl Farm {
+    /// Checks a server for `fwlb probe SERVICE/SERVER`, in every family. Returns the numbers of the requests.
+    pub(in crate::engine::controller) fn start_checks(
+        &mut self,
+        server: ServerId,
+        links: &mut Links,
+        paths: &Paths,
+        now: Instant,
+        out: &mut Out,
+    ) -> Vec<u64> {
         let families: Vec<Family> = self.checks_of(server).map(|check| check.family).collect();
-        families.into_iter().map(|family| self.start_asked(server, family, now)).collect()
+        families.into_iter().map(|family| self.start_asked(server, family, links, paths, now, out)).collect()
     }
 
-    fn start_asked(&mut self, server: ServerId, family: Family, now: Instant) -> u64 {
-        let number = self.out.new_request();
+    fn start_asked(
+        &mut self,
+        server: ServerId,
+        family: Family,
+        links: &mut Links,
+        paths: &Paths,
+        now: Instant,
+        out: &mut Out,
+    ) -> u64 {
+        let number = out.new_request();
         let subject = format!("{} {}", self.config.server_name(server), paths::family_name(family));
         let request = Request { number, subject: subject.clone(), started: now, steps: Vec::new(), verdict: None };
         let asked = self.checks.running.values().filter(|running| matches!(running.asker, Asker::Request(_))).count();
         let refused = if asked >= ASKED_MAX {
             Some("too many checks at once: try again in a second".to_owned())
         } else {
-            let outcome = self.launch_check(server, family, Asker::Request(Box::new(request)), now);
+            let outcome =
+                self.launch_check((server, family), Asker::Request(Box::new(request)), links, paths, now, out);
             outcome.err().map(|why| match why {
                 NoCheck::Busy => "too many checks of its port at once: try again in a second".to_owned(),
                 NoCheck::LinkDown(why) | NoCheck::NoWay(why) => why,
@@ -47,13 +66,16 @@ impl Controller {
         };
         if let Some(why) = refused {
             let steps = Vec::new();
-            self.answer_request(Request { number, subject, started: now, steps, verdict: Some(Verdict::Ill(why)) });
+            self.answer_request(
+                Request { number, subject, started: now, steps, verdict: Some(Verdict::Ill(why)) },
+                out,
+            );
         }
         number
     }
 
     /// Tells the operator how the check ended.
-    pub(super) fn answer_request(&mut self, request: Request) {
+    pub(super) fn answer_request(&mut self, request: Request, out: &mut Out) {
         let outcome = match request.verdict {
             Some(Verdict::Well(rtt)) => (true, None, Some(rtt)),
             Some(Verdict::Ill(why) | Verdict::Silent(why)) => (false, Some(why), None),
@@ -61,7 +83,7 @@ impl Controller {
         };
         let engine = &self.config.engine.name;
         let view = paths::exchange_view(engine, request.subject, request.steps, outcome);
-        self.out.answer(request.number, view);
+        out.answer(request.number, view);
     }
 
     /// Something came that belongs to a check; `what` is asked for only if an operator reads it.
@@ -74,7 +96,7 @@ impl Controller {
 }
 
 impl Request {
-    /// A step of the exchange: `sent` or `received`, and what.
+    /// Notes a step of the exchange: its direction, `sent` or `received`, and the frame in words.
     pub(super) fn note(&mut self, direction: &str, what: String, now: Instant) {
         let at_us = u64::try_from(now.since(self.started).as_micros()).unwrap_or(u64::MAX);
         self.steps.push(ExchangeStep { at_us, direction: direction.to_owned(), what });

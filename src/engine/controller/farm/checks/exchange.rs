@@ -4,7 +4,10 @@
 use super::words::describe_frame;
 use super::{Asker, CheckEnd, CheckKey, Running, Timer};
 use crate::config::{Mode, Service};
-use crate::engine::Controller;
+use crate::engine::controller::farm::Farm;
+use crate::engine::controller::links::Links;
+use crate::engine::controller::out::Out;
+use crate::engine::controller::paths::Paths;
 use crate::engine::controller::tally::Tally;
 use crate::health::service_prober::{ServiceProber, Verdict, Way};
 use crate::id::ServerId;
@@ -25,14 +28,16 @@ pub(super) enum NoCheck {
     NoWay(String),
 }
 
-impl Controller {
-    /// Begins a check; or says why not.
+impl Farm {
+    /// Begins a check, or says why it cannot begin.
     pub(super) fn launch_check(
         &mut self,
-        id: ServerId,
-        family: Family,
+        (id, family): (ServerId, Family),
         asker: Asker,
+        links: &mut Links,
+        paths: &Paths,
         now: Instant,
+        out: &mut Out,
     ) -> Result<(), NoCheck> {
         let no_way = |why: &str| NoCheck::NoWay(why.to_owned());
         let service = self.service_of(id);
@@ -48,37 +53,37 @@ impl Controller {
         let port = check_port(service, server.port);
         let check = service.check.clone();
         let random = self.random.next_u64();
-        let way = self.paths.next_hop_to(address, None, None, random as u16, &self.links);
+        let way = paths.next_hop_to(address, None, None, random as u16, links);
         let (link, next_hop, _) = way.map_err(|unknown| NoCheck::NoWay(unknown.0))?;
-        if let Some(why) = self.links.why_down(link) {
+        if let Some(why) = links.why_down(link) {
             return Err(NoCheck::LinkDown(why));
         }
         let name = &self.config.links[link.index()].name;
         let unable = || NoCheck::NoWay(format!("link {name} has no address to ask from"));
-        let own = |end| self.links.source(link, end).ok_or_else(unable);
+        let own = |end| links.source(link, end).ok_or_else(unable);
         let tunnel = if is_packed { Pair::new(own(address)?, address) } else { None };
         let local = match tunnel {
             None => own(address)?,
             // The answer comes as it is, from the VIP: any address of the engine will do.
-            Some(_) => own(remote).or_else(|error| self.links.any_source(family).ok_or(error))?,
+            Some(_) => own(remote).or_else(|error| links.any_source(family).ok_or(error))?,
         };
         let pair = Pair::new(local, remote).ok_or_else(|| no_way("its addresses are of two families"))?;
         let key = self.checks.free_key(&check.kind, pair, port).ok_or(NoCheck::Busy)?;
         let sequence = self.checks.ports.sequence(&key, now);
-        let state = &self.links.state(link);
-        let destination = self.links.neighbors().mac((link, next_hop)).unwrap_or_default();
+        let state = links.state(link);
+        let destination = links.neighbors().mac((link, next_hop)).unwrap_or_default();
         let macs = Macs { source: state.mac, destination };
         let outer = tunnel.map_or(0, |tunnel| tunnel::overhead(tunnel.family()));
         let way = Way { macs, pair, source_port: key.port, sequence, port, mtu: state.mtu.saturating_sub(outer) };
         let prober = ServiceProber::start(&check, way, self.random.next_u64(), now);
         let prober = prober.ok_or_else(|| no_way("it is not checked"))?;
-        self.out.count(Tally::ChecksSent);
+        out.count(Tally::ChecksSent);
         let vip = (remote != address).then_some(remote);
         let running = Running { prober, link, next_hop, tunnel, vip, asker, excused: false, hint: None };
         let shortest = if self.checks.running.is_empty() { Duration::MAX } else { self.checks.shortest_timeout };
         self.checks.shortest_timeout = shortest.min(running.prober.timeout());
         self.checks.running.insert(key, running);
-        self.with_check(key, now, |_| ());
+        self.with_check(key, links, now, |_| (), out);
         Ok(())
     }
 
@@ -86,8 +91,10 @@ impl Controller {
     pub(super) fn with_check<T>(
         &mut self,
         key: CheckKey,
+        links: &mut Links,
         now: Instant,
         act: impl FnOnce(&mut ServiceProber) -> T,
+        out: &mut Out,
     ) -> Option<T> {
         let running = self.checks.running.get_mut(&key)?;
         let result = act(&mut running.prober);
@@ -105,28 +112,28 @@ impl Controller {
         let (link, next_hop, done) = (running.link, running.next_hop, running.prober.is_done());
         let wake = running.prober.poll_timeout();
         for bytes in frames {
-            self.links.send_to((link, next_hop), bytes, None, now);
+            links.send_to((link, next_hop), bytes, None, now);
         }
         if let Some(verdict) = verdict {
-            self.check_ended(key, verdict, now);
+            self.check_ended(key, verdict, links, now, out);
         }
         self.checks.agenda.set(Timer::Check(key), (!done).then_some(wake));
         if done {
             match self.checks.running.remove(&key).map(|running| running.asker) {
-                Some(Asker::Request(request)) => self.answer_request(*request),
+                Some(Asker::Request(request)) => self.answer_request(*request, out),
                 Some(Asker::Monitor(_)) | None => {}
             }
         }
         Some(result)
     }
 
-    fn check_ended(&mut self, key: CheckKey, verdict: Verdict, now: Instant) {
+    fn check_ended(&mut self, key: CheckKey, verdict: Verdict, links: &Links, now: Instant, out: &mut Out) {
         let Some(running) = self.checks.running.get_mut(&key) else { return };
         let (neighbor, began) = ((running.link, running.next_hop), Some(running.prober.started()));
         let verdict = match verdict {
             Verdict::Well(_) | Verdict::Ill(_) => verdict,
             Verdict::Silent(what) => {
-                Verdict::Silent(match (self.links.neighbors().mac(neighbor), running.hint.take(), running.vip) {
+                Verdict::Silent(match (links.neighbors().mac(neighbor), running.hint.take(), running.vip) {
                     (None, _, _) => format!("{} does not answer ARP or ND", running.next_hop),
                     (Some(_), Some(hint), _) => format!("{what}: {hint}"),
                     (Some(_), None, Some(vip)) => format!("{what}; is {vip} on the server's loopback?"),
@@ -148,7 +155,7 @@ impl Controller {
             }
             Verdict::Ill(why) | Verdict::Silent(why) => CheckEnd::Failed(why),
         };
-        self.judge_check(index, result, began, now);
+        self.judge_check(index, result, began, now, out);
     }
 }
 

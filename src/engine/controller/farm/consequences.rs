@@ -1,27 +1,21 @@
 //! What an order would leave nobody for: the last server of a service.
 
-use super::paths::family_name;
-use super::{Controller, ServerChange, UnknownName};
+use super::super::UnknownName;
+use super::super::order::Consequence;
+use super::super::paths::family_name;
+use super::Farm;
+use super::admin::ServerChange;
 use crate::config::Admin;
 use crate::id::ServerId;
 use crate::slb::Service;
 use crate::wire::Family;
 
-/// What follows from an order beyond what it is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Consequence {
-    /// In words, as it is once the order is given.
-    pub words: String,
-    /// New flows find nobody: it is not given by mistake.
-    pub is_grave: bool,
-}
-
-impl Controller {
+impl Farm {
     /// What would follow if the server `name` of `service` were changed.
     ///
     /// # Errors
     /// If there is no such server.
-    pub fn consequences_for_server(
+    pub(in super::super) fn consequences(
         &self,
         service: &str,
         name: &str,
@@ -29,7 +23,7 @@ impl Controller {
     ) -> Result<Vec<Consequence>, UnknownName> {
         let id = self.server_named(service, name)?;
         let configured = &self.config.servers[id.index()];
-        let Some((before, _)) = self.farm.services().server(configured.service, id) else { return Ok(Vec::new()) };
+        let Some((before, _)) = self.built.server(configured.service, id) else { return Ok(Vec::new()) };
         let after = changed(before, id, change, (configured.admin, configured.weight));
         let is_grave = change == ServerChange::Admin(Some(Admin::Maint));
         let lost =
@@ -63,7 +57,7 @@ fn changed(service: &Service, id: ServerId, change: ServerChange, (admin, weight
     service
 }
 
-/// Whether somebody takes new sessions of a family.
+/// True if a server of the service takes new sessions over a family.
 fn takes(service: &Service, family: Family) -> bool {
     let backups = service.needs_backups(family);
     let mut servers = service.servers.iter();

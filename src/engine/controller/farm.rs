@@ -1,0 +1,145 @@
+//! The services and their servers: who is up by the checks, who takes new sessions, and what operators order.
+//!
+//! It stands on the [`Links`], which send its frames and know the neighbours, and asks the [`Paths`] by which next hop a server
+//! is reached. It knows of no part above it.
+
+mod admin;
+mod adopt;
+mod building;
+mod checks;
+mod consequences;
+mod services;
+mod views;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::links::Links;
+use super::out::Out;
+use super::paths::Paths;
+use crate::config::Config;
+use crate::engine::Snapshot;
+use crate::id::{ServerId, ServiceId};
+use crate::random::SplitMix64;
+use crate::slb::{SchedulerState, Services};
+use crate::time::{Duration, Instant};
+
+use checks::Checks;
+use services::{ServerRecord, ServiceRecord};
+
+pub use admin::ServerChange;
+pub(super) use checks::ServerCheck;
+
+/// How often sticky entries that nobody used are forgotten.
+const STICKY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The server side of an engine; see the module.
+#[derive(Debug, Clone)]
+pub(super) struct Farm {
+    config: Arc<Config>,
+    scheduler: SchedulerState,
+    /// By [`ServiceId`].
+    services: Vec<ServiceRecord>,
+    /// By [`ServerId`].
+    servers: Vec<ServerRecord>,
+    /// What is known of each server by its checks: by server, IPv4 first.
+    server_checks: Vec<ServerCheck>,
+    checks: Checks,
+    /// The services as the last snapshot has them.
+    built: Services,
+    /// Something happened that may change the state of any server.
+    judge: bool,
+    /// The servers whose state may have changed.
+    suspects: BTreeSet<ServerId>,
+    /// The services that have changed since the last snapshot.
+    stale: BTreeSet<ServiceId>,
+    /// When the next drain runs out.
+    next_drain: Option<Instant>,
+    /// When unused sticky entries are forgotten next; `None` without sticky services.
+    sticky: Option<Instant>,
+    random: SplitMix64,
+}
+
+impl Farm {
+    /// No server has a verdict. `random` seeds ports, sequence numbers and data of checks.
+    pub(super) fn new(config: Arc<Config>, random: u64, now: Instant) -> Self {
+        let scheduler = SchedulerState::new(config.limits.sticky);
+        let (services, servers) = services::records(&config, &scheduler, now);
+        let mut farm = Self {
+            services,
+            servers,
+            scheduler,
+            server_checks: checks::server_checks(&config, now),
+            checks: Checks::new(random),
+            built: Services::default(),
+            judge: true,
+            suspects: BTreeSet::new(),
+            stale: BTreeSet::new(),
+            next_drain: None,
+            sticky: sticky_due(&config, now),
+            random: SplitMix64::new(random),
+            config,
+        };
+        farm.schedule_checks();
+        farm
+    }
+
+    /// Goes on under another configuration: positions of schedulers, sticky clients, verdicts, falls, overrides and drains of
+    /// what stays are kept. What is gone falls.
+    pub(super) fn reconfigure(&mut self, config: Arc<Config>, now: Instant) {
+        let old = std::mem::replace(&mut self.config, config);
+        self.adopt_records(&old, now);
+        self.adopt_checks(&old, now);
+        self.judge = true;
+    }
+
+    /// Begins and ends the checks that are due, ends the drains that have run out, and forgets sticky clients.
+    pub(super) fn handle_timeout(&mut self, links: &mut Links, paths: &Paths, now: Instant, out: &mut Out) {
+        self.run_checks(links, paths, now, out);
+        self.end_drains(now);
+        self.forget_sticky(now);
+    }
+
+    /// When [`Farm::handle_timeout`] is due.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let timers = [self.checks.poll_timeout(), self.next_drain, self.sticky];
+        timers.into_iter().flatten().min()
+    }
+
+    /// A link carries frames again.
+    pub(super) fn handle_link_up(&mut self, now: Instant) {
+        self.resume_checks(now);
+    }
+
+    /// Writes the services into a snapshot that has none. They are as [`Farm::refresh`] built them last.
+    pub(super) fn fill(&self, snapshot: &mut Snapshot) {
+        snapshot.services = self.built.clone();
+        snapshot.vips = self.config.virtual_addresses().into_iter().collect();
+    }
+
+    /// What is known of each server by its checks, in order of the servers.
+    pub(super) fn server_checks(&self) -> &[ServerCheck] {
+        &self.server_checks
+    }
+
+    /// The number of sticky entries in use.
+    pub(super) fn sticky_used(&self) -> usize {
+        self.scheduler.sticky_used()
+    }
+
+    fn forget_sticky(&mut self, now: Instant) {
+        if self.sticky.is_some_and(|due| due <= now) {
+            self.sticky = Some(now + STICKY_INTERVAL);
+            for service in self.built.all() {
+                if let Some(by) = &service.sticky {
+                    service.state.sticky.expire(by.timeout, now);
+                }
+            }
+        }
+    }
+}
+
+/// When unused sticky entries are forgotten first, if there are sticky services.
+fn sticky_due(config: &Config, now: Instant) -> Option<Instant> {
+    config.services.iter().any(|service| service.sticky.is_some()).then(|| now + STICKY_INTERVAL)
+}

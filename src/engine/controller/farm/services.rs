@@ -1,0 +1,382 @@
+//! Virtual services and their real servers: who is up, who takes new sessions, and what the forwarders are to know of it.
+//!
+//! A server is up in a family while its checks say so, nobody has taken it out of service, and no drain has run out. Each
+//! time that ends it *falls*: its sessions are dealt with as `on-failure` says.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::super::journal::{Alarm, Changed};
+use super::super::order::Order;
+use super::super::out::Out;
+use super::super::paths::{Override, family_name};
+use super::Farm;
+use super::checks::ServerCheck;
+use crate::config::numbering::base_name;
+use crate::config::{Admin, Config, Server, Service};
+use crate::health::history::Outages;
+use crate::health::monitor::State;
+use crate::id::{ServerId, ServiceId};
+use crate::slb::{Maglev, SchedulerState, ServerState};
+use crate::time::{Duration, Instant};
+use crate::wire::Family;
+
+const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+
+#[derive(Debug, Clone)]
+pub(super) struct ServiceRecord {
+    pub(super) set: Option<Override>,
+    pub(super) drain: Drain,
+    pub(super) state: ServiceState,
+    pub(super) since: Instant,
+    pub(super) outages: Outages,
+    /// The weights in force, and the hash table that was made of them.
+    pub(super) table: (Vec<u16>, Arc<Maglev>),
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct ServerRecord {
+    pub(super) set: Option<Override>,
+    pub(super) weight: Option<WeightOverride>,
+    pub(super) drain: Drain,
+    pub(super) up: [bool; 2],
+    /// There is no verdict in this family yet, and sessions from before the start may be its own.
+    pub(super) is_starting: [bool; 2],
+    pub(super) falls: [u32; 2],
+    pub(super) state: ServiceState,
+    pub(super) since: Instant,
+    pub(super) outages: Outages,
+    pub(super) reason: Option<String>,
+    /// The state that outlives reloads. It is kept here, because a service of thousands is built anew whenever one falls.
+    pub(super) remembered: Arc<ServerState>,
+}
+
+/// A weight that an operator set over the one in the file.
+#[derive(Debug, Clone)]
+pub(super) struct WeightOverride {
+    pub(super) weight: u16,
+    pub(super) order: Order,
+}
+
+impl ServiceRecord {
+    fn new(service: &Service, now: Instant) -> Self {
+        Self {
+            set: None,
+            drain: Drain::of(service.admin, service.drain_timeout, now),
+            state: ServiceState::Starting,
+            since: now,
+            outages: Outages::default(),
+            table: (Vec::new(), Arc::new(Maglev::new([]))),
+        }
+    }
+}
+
+impl ServerRecord {
+    fn new(server: &Server, service: &Service, scheduler: &SchedulerState, now: Instant) -> Self {
+        Self {
+            set: None,
+            weight: None,
+            drain: Drain::of(server.admin, service.drain_timeout, now),
+            up: [false; 2],
+            is_starting: [false; 2],
+            falls: [0; 2],
+            state: ServiceState::Starting,
+            since: now,
+            outages: Outages::default(),
+            reason: Some("no verdict yet".to_owned()),
+            remembered: scheduler.server(base_name(&service.name), base_name(&server.name)),
+        }
+    }
+}
+
+impl ServerRecord {
+    /// True if it serves in at least one family.
+    pub(super) fn is_up(&self) -> bool {
+        self.up.contains(&true)
+    }
+}
+
+/// The progress of a drain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Drain {
+    /// None is under way, or it lasts until its sessions have ended.
+    Open,
+    /// Sessions that are left at this time are ended.
+    Until(Instant),
+    /// It has run out.
+    Over,
+}
+
+impl Drain {
+    pub(super) fn of(admin: Admin, timeout: Option<Duration>, now: Instant) -> Self {
+        match admin {
+            Admin::Drain => timeout.map_or(Self::Open, |timeout| Self::Until(now + timeout)),
+            Admin::Ready | Admin::Maint => Self::Open,
+        }
+    }
+
+    /// Ends the drain if its time has come; true if it has.
+    fn runs_out(&mut self, now: Instant) -> bool {
+        let over = self.end().is_some_and(|end| end <= now);
+        if over {
+            *self = Self::Over;
+        }
+        over
+    }
+
+    const fn end(&self) -> Option<Instant> {
+        match self {
+            Self::Until(end) => Some(*end),
+            Self::Open | Self::Over => None,
+        }
+    }
+}
+
+/// The state of a service or server, as it is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ServiceState {
+    /// There is no verdict yet. It is shown as down.
+    Starting,
+    Up,
+    Down,
+    Drain,
+    Maint,
+}
+
+impl ServiceState {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Starting | Self::Down => "down",
+            Self::Drain => "drain",
+            Self::Maint => "maint",
+        }
+    }
+
+    /// Counts how often and for how long a service or server is down.
+    fn count(self, outages: &mut Outages, now: Instant) {
+        match self {
+            Self::Up => outages.rise(now),
+            Self::Down => outages.fall(now),
+            Self::Starting | Self::Drain | Self::Maint => outages.pause(now),
+        }
+    }
+}
+
+/// What is known of services and servers at the start.
+pub(super) fn records(
+    config: &Config,
+    scheduler: &SchedulerState,
+    now: Instant,
+) -> (Vec<ServiceRecord>, Vec<ServerRecord>) {
+    let services = config.services.iter().map(|service| ServiceRecord::new(service, now));
+    let servers = config.servers.iter().map(|server| {
+        let service = &config.services[server.service.index()];
+        ServerRecord::new(server, service, scheduler, now)
+    });
+    (services.collect(), servers.collect())
+}
+
+impl Farm {
+    /// Ends the drains that have run out.
+    pub(super) fn end_drains(&mut self, now: Instant) {
+        if self.next_drain.is_none_or(|end| end > now) {
+            return;
+        }
+        let mut over = false;
+        for record in &mut self.services {
+            over |= record.drain.runs_out(now);
+        }
+        for record in &mut self.servers {
+            over |= record.drain.runs_out(now);
+        }
+        self.judge |= over;
+    }
+
+    fn drain_ends(&self) -> impl Iterator<Item = Instant> + '_ {
+        let services = self.services.iter().filter_map(|service| service.drain.end());
+        services.chain(self.servers.iter().filter_map(|server| server.drain.end()))
+    }
+
+    /// Finds out who is up; tells what changed, and has it published.
+    pub(in super::super) fn judge(&mut self, now: Instant, out: &mut Out) {
+        let suspects = std::mem::take(&mut self.suspects);
+        let is_general = std::mem::take(&mut self.judge);
+        let (servers, services): (Vec<ServerId>, BTreeSet<ServiceId>) = if is_general {
+            self.stale.extend((0..self.config.services.len()).map(ServiceId::from));
+            (self.config.server_ids().collect(), self.config.service_ids().collect())
+        } else {
+            let services = suspects.iter().map(|server| self.config.servers[server.index()].service);
+            (suspects.iter().copied().collect(), services.collect())
+        };
+        if !is_general && services.is_empty() {
+            return;
+        }
+        self.stale.extend(&services);
+        for server in servers {
+            self.judge_server(server, now, out);
+        }
+        for service in services {
+            self.judge_service(service, now, out);
+        }
+        self.next_drain = self.drain_ends().min();
+        out.publish();
+    }
+
+    fn judge_server(&mut self, id: ServerId, now: Instant, out: &mut Out) {
+        let admin = self.admin_in_force(id);
+        let over = self.drain_is_over(id);
+        let verdicts = self.verdicts(id);
+        let record = &mut self.servers[id.index()];
+        for (index, verdict) in verdicts.into_iter().enumerate() {
+            let may = |state| verdict == Some(state) && admin != Admin::Maint && !over;
+            let (up, is_starting) = (may(State::Up), may(State::Starting));
+            let had = record.up[index] || record.is_starting[index];
+            record.falls[index] += u32::from(had && !up && !is_starting);
+            (record.up[index], record.is_starting[index]) = (up, is_starting);
+        }
+        let standing = match admin {
+            Admin::Maint => ServiceState::Maint,
+            Admin::Drain => ServiceState::Drain,
+            Admin::Ready if record.up.contains(&true) => ServiceState::Up,
+            Admin::Ready if verdicts.contains(&Some(State::Starting)) => ServiceState::Starting,
+            Admin::Ready => ServiceState::Down,
+        };
+        let was = record.state;
+        let reason = self.server_reason(id, standing);
+        let record = &mut self.servers[id.index()];
+        record.state = standing;
+        standing.count(&mut record.outages, now);
+        record.reason.clone_from(&reason);
+        if was.name() != standing.name() {
+            let since = std::mem::replace(&mut record.since, now);
+            let (subject, reason) = (&self.config.server_name(id), reason.as_deref());
+            let (from, to) = (was.name(), standing.name());
+            out.change_since(since, now, Changed { kind: "server", subject, from, to, reason });
+        }
+    }
+
+    /// A server that is down may be so for another reason than the one that took it out.
+    pub(super) fn tell_why(&mut self, id: ServerId) {
+        match self.servers[id.index()].state {
+            ServiceState::Down => {
+                self.servers[id.index()].reason = self.server_reason(id, ServiceState::Down);
+            }
+            ServiceState::Starting | ServiceState::Up | ServiceState::Drain | ServiceState::Maint => {}
+        }
+    }
+
+    fn judge_service(&mut self, id: ServiceId, now: Instant, out: &mut Out) {
+        let service = &self.config.services[id.index()];
+        let of_server =
+            |wanted: ServiceState| service.servers.iter().any(|server| self.servers[server.index()].state == wanted);
+        let live = service.servers.iter().any(|server| self.servers[server.index()].is_up());
+        let standing = match self.service_admin(id) {
+            Admin::Maint => ServiceState::Maint,
+            Admin::Drain => ServiceState::Drain,
+            Admin::Ready if live => ServiceState::Up,
+            Admin::Ready if of_server(ServiceState::Starting) => ServiceState::Starting,
+            Admin::Ready => ServiceState::Down,
+        };
+        let name = service.name.clone();
+        let reason = self.service_reason(id, standing);
+        let reason = reason.as_str();
+        let record = &mut self.services[id.index()];
+        let was = std::mem::replace(&mut record.state, standing);
+        standing.count(&mut record.outages, now);
+        if was.name() != standing.name() {
+            let since = std::mem::replace(&mut record.since, now);
+            let (subject, from, to) = (&name, was.name(), standing.name());
+            out.change_since(since, now, Changed { kind: "service", subject, from, to, reason: Some(reason) });
+        }
+        let alarm = Alarm { kind: "service_down", subject: name };
+        match standing {
+            ServiceState::Down => out.raise_alarm(alarm, reason.to_owned(), now),
+            ServiceState::Up | ServiceState::Starting | ServiceState::Drain | ServiceState::Maint => {
+                out.clear_alarm(&alarm, now)
+            }
+        }
+    }
+
+    /// Why a service is in its state.
+    pub(super) fn service_reason(&self, id: ServiceId, standing: ServiceState) -> String {
+        match standing {
+            ServiceState::Up if self.lives_on_backups(id) => "only backup servers are up".to_owned(),
+            ServiceState::Up => "a server is up".to_owned(),
+            ServiceState::Down => "no server is up".to_owned(),
+            ServiceState::Starting => "no verdict yet".to_owned(),
+            ServiceState::Drain | ServiceState::Maint => {
+                let set = self.services[id.index()].set.as_ref();
+                set.map_or_else(|| "configured".to_owned(), |set| set.order.words(None))
+            }
+        }
+    }
+
+    /// The administrative state in force for a server: the stricter of its own and its service's.
+    pub(super) fn admin_in_force(&self, id: ServerId) -> Admin {
+        let service = self.service_admin(self.config.servers[id.index()].service);
+        match (self.server_admin(id), service) {
+            (Admin::Maint, _) | (_, Admin::Maint) => Admin::Maint,
+            (Admin::Drain, _) | (_, Admin::Drain) => Admin::Drain,
+            (Admin::Ready, Admin::Ready) => Admin::Ready,
+        }
+    }
+
+    /// True if a service of this virtual address has a live server.
+    pub(super) fn is_vip_alive(&self, address: IpAddr) -> bool {
+        let family = Family::of(address);
+        let mut services = self.built.all().iter().filter(|service| service.addresses.contains(&address));
+        services.any(|service| service.servers.iter().any(|server| server.is_up(family)))
+    }
+
+    /// The weight of a server: the override, else what the file says.
+    pub(super) fn server_weight(&self, id: ServerId) -> u16 {
+        let set = self.servers[id.index()].weight.as_ref();
+        set.map_or(self.config.servers[id.index()].weight, |set| set.weight)
+    }
+
+    pub(super) fn drain_is_over(&self, id: ServerId) -> bool {
+        let service = self.config.servers[id.index()].service;
+        self.servers[id.index()].drain == Drain::Over || self.services[service.index()].drain == Drain::Over
+    }
+
+    /// What the checks say, by family; `None` where the server serves nobody.
+    fn verdicts(&self, id: ServerId) -> [Option<State>; 2] {
+        FAMILIES
+            .map(|family| self.checks_of(id).find(|check| check.family == family).map(|check| check.monitor.state()))
+    }
+
+    fn server_reason(&self, id: ServerId, standing: ServiceState) -> Option<String> {
+        let server = &self.config.servers[id.index()];
+        let service = &self.config.services[server.service.index()];
+        match standing {
+            ServiceState::Starting => Some("no verdict yet".to_owned()),
+            ServiceState::Up => None,
+            ServiceState::Down => {
+                let checks: Vec<&ServerCheck> = self.checks_of(id).collect();
+                let failures = checks.iter().map(|check| {
+                    let failure = check.monitor.last_failure().unwrap_or("no verdict yet");
+                    match checks.len() {
+                        1 => failure.to_owned(),
+                        _ => format!("{}: {failure}", family_name(check.family)),
+                    }
+                });
+                Some(failures.collect::<Vec<_>>().join("; "))
+            }
+            ServiceState::Drain | ServiceState::Maint => {
+                let words = |set: &Option<Override>| {
+                    set.as_ref().map_or_else(|| "configured".to_owned(), |set| set.order.words(None))
+                };
+                let text = match self.server_admin(id) {
+                    Admin::Ready => {
+                        let set = &self.services[server.service.index()].set;
+                        format!("service {} {}", service.name, words(set))
+                    }
+                    Admin::Drain | Admin::Maint => words(&self.servers[id.index()].set),
+                };
+                Some(if self.drain_is_over(id) { format!("{text}; drain-timeout has passed") } else { text })
+            }
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! What operators had ordered before a restart, ordered again.
+
+use super::farm::ServerChange;
+use super::order::Order;
+use super::{Controller, Event, UnknownName};
+use crate::engine::view::OverrideView;
+use crate::time::Instant;
+
+impl Controller {
+    /// Commands again what [`Controller::overrides`] told before a restart.
+    pub(super) fn command_again(&mut self, set: &OverrideView, now: Instant) -> Result<(), UnknownName> {
+        let order = &Order::restored(set.reason.clone(), set.by.clone(), set.at.as_deref());
+        let told = self.out.events();
+        let done = self.command_as_before(set, order, now);
+        // Nobody does it now: whoever reads the event is told when it was done.
+        let at = order.moment().map(|at| format!(" at {at}")).unwrap_or_default();
+        let by = format!("{}{at}, kept over a restart", order.by.as_deref().unwrap_or("somebody"));
+        for event in self.out.events_after(told) {
+            if let Event::Change(event) = event
+                && event.kind == "admin"
+            {
+                event.by = Some(by.clone());
+            }
+        }
+        done
+    }
+
+    fn command_as_before(&mut self, set: &OverrideView, order: &Order, now: Instant) -> Result<(), UnknownName> {
+        let (of, name) = match set.subject.split_once('/') {
+            Some((of, name)) => (Some(of), name),
+            None => (None, set.subject.as_str()),
+        };
+        match (set.kind.as_str(), of) {
+            ("service", None) => self.farm.set_service(name, set.admin, order, now, &mut self.out),
+            ("server", Some(service)) => {
+                if set.admin.is_some() {
+                    self.farm.set_server(service, name, ServerChange::Admin(set.admin), order, now, &mut self.out)?;
+                }
+                if set.weight.is_some() {
+                    self.farm.set_server(service, name, ServerChange::Weight(set.weight), order, now, &mut self.out)?;
+                }
+                Ok(())
+            }
+            ("firewall", of) => self.paths.set_admin(of, name, set.admin, order, &mut self.out),
+            (kind, _) => Err(UnknownName(format!("there is no {kind} {}", set.subject))),
+        }
+    }
+}
