@@ -198,3 +198,6 @@ impl Links {
         if pieces.is_empty() { vec![bytes] } else { pieces }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,7 +22,7 @@ use std::path::Path as FilePath;
 use crate::config::{self, Config};
 
 /// The configuration in `text`, which is valid.
-fn config(text: &str) -> Config {
+pub(super) fn config(text: &str) -> Config {
     let outcome = config::load("test.toml", text, &mut |_: &FilePath| Err("no files in tests".to_owned()));
     outcome.config.unwrap_or_else(|| panic!("{:?}", outcome.diagnostics))
 }
