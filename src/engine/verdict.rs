@@ -17,7 +17,7 @@ pub enum Verdict {
     /// The packet is sent on in other frames, such as fragments, which [`crate::engine::Forwarder::poll_transmit`]
     /// returns.
     Replaced,
-    /// The controller has a copy. The frame itself is not sent.
+    /// The controller has a copy, or the frame is a fragment that is held. It is not sent now.
     Punted,
     /// The frame is not sent on, for this reason.
     Dropped(DropReason),

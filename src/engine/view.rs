@@ -241,7 +241,8 @@ pub struct PeerView {
     pub peer_engine: Option<String>,
     /// Its state: `up`, `lost` or `down`.
     pub state: String,
-    /// Whether both engines hash alike: `same`, `differs` or `unknown`.
+    /// Whether both engines have the same configuration of the group, as far as the hash depends on it: `same`,
+    /// `differs` or `unknown`.
     pub digest: String,
     /// Version of the peer's program.
     pub version: Option<String>,
