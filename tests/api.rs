@@ -25,6 +25,8 @@ mod network;
 mod open_metrics;
 #[path = "api/openapi.rs"]
 mod openapi;
+#[path = "api/reference.rs"]
+mod reference;
 #[path = "api/schema.rs"]
 mod schema;
 
@@ -167,6 +169,8 @@ fn every_request() -> Vec<Request> {
         Request::Neighbors,
         Request::Firewalls,
         Request::Peers,
+        Request::Checks { subject: None, limit: None },
+        Request::Checks { subject: Some("web/s1".to_owned()), limit: Some(20) },
         Request::Sessions(SessionQuestion::default()),
         sessions(None, Some(5), None),
         sessions(Some(SessionSort::PacketRate), Some(10), None),

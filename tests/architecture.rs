@@ -19,7 +19,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("session", &["flow", "nat", "path", "wire"]),
     ("neighbor", &["wire"]),
     ("health", &["wire"]),
-    ("config", &["flow", "path", "slb", "session", "health"]),
+    ("config", &["flow", "nat", "path", "slb", "session", "health"]),
     ("engine", &["wire", "flow", "nat", "path", "slb", "session", "neighbor", "health", "config"]),
     ("sim", &["wire", "flow", "nat", "path", "slb", "session", "neighbor", "health", "config", "engine"]),
     ("io", &["wire"]),

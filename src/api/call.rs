@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::api::parameters::TalkersQuery;
+use crate::api::parameters::{ChecksQuery, TalkersQuery};
 use crate::api::parameters::{ConfigQuery, EventsQuery, ExplainQuery, KillBody, PingBody, ProbeBody, SessionsQuery};
 use crate::api::parameters::{
     ConfirmBody, PlanBody, ReloadBody, RollbackBody, SetFirewallBody, SetServerBody, SetServiceBody,
@@ -31,6 +31,7 @@ impl Request {
             Self::Firewalls => plain("firewalls"),
             Self::Peers => plain("peers"),
             Self::Services => plain("services"),
+            Self::Checks { subject, limit } => query("checks", &ChecksQuery { subject, limit, engine: None }),
             Self::Sessions(question) => query("sessions", &SessionsQuery::from(question)),
             Self::Talkers(question) => query("talkers", &TalkersQuery::from(question)),
             Self::Kill { filter, reset, reason, by } => {

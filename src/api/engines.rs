@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::api::metrics::Process;
-use crate::api::{Answer, ApiError, Backend, Done, Request, WALK_PATIENCE};
+use crate::api::{Answer, ApiError, Backend, CHECKS_LIMIT, Done, Request, WALK_PATIENCE};
 use crate::engine::view::{HealthView, MeasuresView};
 use crate::time::Duration;
 
@@ -68,19 +68,33 @@ impl<B: Backend> Engines<B> {
         let several = self.0.len() > 1 && name.is_none();
         match scope(&request) {
             Scope::Each if several => {
-                let mut rows = Vec::new();
-                let limit = match &request {
-                    Request::Events(filter) => filter.limit,
-                    _ => None,
+                let (mut rows, mut known) = (Vec::new(), 0);
+                let (is_story, limit) = match &request {
+                    Request::Events(filter) => (true, filter.limit),
+                    Request::Checks { limit, .. } => (true, Some(limit.unwrap_or(CHECKS_LIMIT))),
+                    _ => (false, None),
                 };
+                let mut unknown = None;
                 for engine in &self.0 {
-                    match value(&ask(engine, request.clone()).await?)? {
+                    let answer = match ask(engine, request.clone()).await {
+                        // One of them knows the name, or none.
+                        Err(error @ ApiError::NotFound(_)) => {
+                            unknown = Some(error);
+                            continue;
+                        }
+                        answer => answer?,
+                    };
+                    known += 1;
+                    match value(&answer)? {
                         Value::Array(list) => rows.extend(list.into_iter().map(|row| named(row, engine.engine()))),
                         other => rows.push(named(other, engine.engine())),
                     }
                 }
-                if let Request::Events(_) = request {
-                    // The events of all engines in one order: times in RFC 3339 and UTC sort as text.
+                if let (Some(unknown), 0) = (unknown, known) {
+                    return Err(unknown);
+                }
+                if is_story {
+                    // One list over all engines in order of time: times in RFC 3339 and UTC sort as text.
                     rows.sort_by_key(|row| row["at"].as_str().unwrap_or_default().to_owned());
                     let excess = limit.map_or(0, |limit| rows.len().saturating_sub(limit));
                     rows.drain(..excess);
@@ -180,6 +194,7 @@ fn scope(request: &Request) -> Scope {
         | Request::Firewalls
         | Request::Peers
         | Request::Services
+        | Request::Checks { .. }
         | Request::Sessions(_)
         | Request::Talkers(_)
         | Request::Events(_)

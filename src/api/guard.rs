@@ -6,7 +6,6 @@
 //! cannot make it change anything. What a foreign page could still do is read from loopback through a name that it
 //! resolves to loopback (DNS rebinding); this is refused by the `Host` and `Origin` headers, which the page cannot
 //! forge.
-//! loopback through a name that it made point there, is refused by the `Host` and `Origin` that it cannot forge.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -73,7 +72,7 @@ pub struct CallerView {
     pub role: &'static str,
 }
 
-/// The user who opened a connection to the control socket, as the kernel tells it.
+/// The user who opened a connection to the control socket, as the kernel reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
     /// User id of the process.

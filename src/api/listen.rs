@@ -104,14 +104,11 @@ pub async fn serve<B: Backend>(
 ) {
     let router = protected(guarded(engines), Arc::clone(&access), limits.answer);
     let mut connections = Connections::new(limits);
+    let mut trouble = Trouble::default();
     loop {
-        let (stream, from) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "a connection to the API was not accepted");
-                sleep(BREATH).await;
-                continue;
-            }
+        let Some((stream, from)) = trouble.tell(listener.accept().await, "the API") else {
+            sleep(BREATH).await;
+            continue;
         };
         let (router, access) = (router.clone(), access.load_full());
         connections.serve(Origin::of(from), async move |place| match &access.tls {
@@ -138,14 +135,11 @@ pub async fn serve_socket(
         Ok::<_, Infallible>(within(limits.answer, next.run(request)).await)
     }));
     let mut connections = Connections::new(limits);
+    let mut trouble = Trouble::default();
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "a connection to a control socket was not accepted");
-                sleep(BREATH).await;
-                continue;
-            }
+        let Some((stream, _)) = trouble.tell(listener.accept().await, "a control socket") else {
+            sleep(BREATH).await;
+            continue;
         };
         let process = stream.peer_cred().ok().and_then(|peer| peer.pid());
         let router = match opener(&stream) {
@@ -153,6 +147,30 @@ pub async fn serve_socket(
             None => router.clone(),
         };
         connections.serve(Origin::Process(process), async move |place| http(stream, router, place, limits).await);
+    }
+}
+
+/// Connections that are not accepted: told when that begins, and not again for as long as it lasts.
+#[derive(Debug, Default)]
+struct Trouble {
+    is_told: bool,
+}
+
+impl Trouble {
+    fn tell<T>(&mut self, accepted: std::io::Result<T>, what: &str) -> Option<T> {
+        let error = match accepted {
+            Ok(accepted) => {
+                self.is_told = false;
+                return Some(accepted);
+            }
+            Err(error) => error,
+        };
+        if !std::mem::replace(&mut self.is_told, true) {
+            let help =
+                "too many open files: raise LimitNOFILE= of the unit (ulimit -n); others wait until connections end";
+            tracing::warn!(%error, help, "connections to {what} are not accepted");
+        }
+        None
     }
 }
 

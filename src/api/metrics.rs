@@ -8,6 +8,7 @@
 
 mod engine;
 mod family;
+mod farm;
 mod help;
 mod members;
 mod plain;
@@ -81,6 +82,7 @@ impl Collector for Scrape {
         let mut page = Page::new(encoder);
         engine::encode(&mut page, &self.engines)?;
         members::encode(&mut page, &self.engines)?;
+        farm::encode(&mut page, &self.engines)?;
         match &self.process {
             Some(process) => engine::encode_process(&mut page, process),
             None => Ok(()),

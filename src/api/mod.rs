@@ -134,25 +134,32 @@ impl FromStr for Via {
 /// An operator's request to one engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
-    /// `show status`.
+    /// Asks for alarms, overrides and a summary (`show status`).
     Status,
-    /// `health`.
+    /// Asks whether the engine forwards (`health`).
     Health,
-    /// `show links`.
+    /// Lists the links (`show links`).
     Links,
-    /// `show neighbors`.
+    /// Lists the neighbours (`show neighbors`).
     Neighbors,
-    /// `show firewalls`.
+    /// Lists the firewalls with their paths (`show firewalls`).
     Firewalls,
-    /// `show peers`.
+    /// Lists the engines on the far sides (`show peers`).
     Peers,
-    /// `show services`.
+    /// Lists the services with their servers (`show services`).
     Services,
-    /// `show sessions`.
+    /// Lists the last results of health checks and probes (`show checks`).
+    Checks {
+        /// A server or firewall, or what contains them: `web/s1`, `web`, `s1`, `perimeter/fw1`, `perimeter`, `fw1`; `None`: all.
+        subject: Option<String>,
+        /// The number of newest results to list; `None`: [`CHECKS_LIMIT`].
+        limit: Option<usize>,
+    },
+    /// Lists sessions (`show sessions`).
     Sessions(SessionQuestion),
-    /// `show sessions --by`.
+    /// Adds sessions up by address, service, server or firewall (`show sessions --by`).
     Talkers(TalkerQuestion),
-    /// `kill`.
+    /// Ends sessions (`kill`).
     Kill {
         /// The sessions to end.
         filter: SessionFilter,
@@ -163,25 +170,25 @@ pub enum Request {
         /// The operator.
         by: String,
     },
-    /// `show counters`.
+    /// Asks for all counters (`show counters`).
     Counters,
-    /// `show events`: the last 1000 state changes, and the last 1000 changes by operators and configurations.
+    /// Lists the last 1000 state changes, and the last 1000 changes by operators and configurations (`show events`).
     Events(EventFilter),
-    /// `show config`: the text in force, with secrets hidden.
+    /// Asks for the text of the configuration in force, with secrets hidden (`show config`).
     Config {
         /// Lists every key with its value instead, also those that the text leaves out.
         all: bool,
     },
-    /// Everything that is measured, as for `/metrics`.
+    /// Asks for everything that is measured, as for `/metrics`.
     Measures,
-    /// `explain`.
+    /// Asks where a flow goes, and why (`explain`).
     Explain {
         /// The flow, source first.
         flow: FlowKey,
         /// Where it arrives; `None`: on the link to which its source is routed.
         from: Option<Via>,
     },
-    /// `set firewall`.
+    /// Overrides the state of a firewall (`set firewall`).
     SetFirewall {
         /// Name of the group; `None`: every group with a firewall of this name.
         group: Option<String>,
@@ -196,7 +203,7 @@ pub enum Request {
         /// Whether to do it even if no firewall takes new flows then.
         force: bool,
     },
-    /// `set server`.
+    /// Overrides the state or weight of a server (`set server`).
     SetServer {
         /// Name of the service.
         service: String,
@@ -211,7 +218,7 @@ pub enum Request {
         /// Whether to do it even if no server takes new sessions then.
         force: bool,
     },
-    /// `set service`.
+    /// Overrides the state of a service (`set service`).
     SetService {
         /// Name of the service.
         name: String,
@@ -222,7 +229,7 @@ pub enum Request {
         /// The operator.
         by: String,
     },
-    /// `reload`.
+    /// Applies a configuration file (`reload`).
     Reload {
         /// Absolute path of the file; `None`: the engine's own file.
         config: Option<PathBuf>,
@@ -231,33 +238,33 @@ pub enum Request {
         /// The operator.
         by: String,
     },
-    /// `confirm`: keeps the configuration in force.
+    /// Keeps the configuration in force (`confirm`).
     Confirm {
         /// The operator.
         by: String,
     },
-    /// `rollback`.
+    /// Returns to an earlier configuration (`rollback`).
     Rollback {
         /// How many configurations to go back.
         back: usize,
         /// The operator.
         by: String,
     },
-    /// `show configs`: the kept configurations.
+    /// Lists the kept configurations (`show configs`).
     Configs,
-    /// `plan`: what `reload` or `rollback` would do.
+    /// Asks what `reload` or `rollback` would do (`plan`).
     Plan {
         /// Absolute path of the file; `None`: the engine's own file.
         config: Option<PathBuf>,
         /// How many configurations to go back, instead of reading a file.
         back: Option<usize>,
     },
-    /// `probe`.
+    /// Probes a firewall or server at once (`probe`).
     Probe {
         /// The firewall (`group/firewall`) or server (`service/server`) to probe.
         subject: String,
     },
-    /// `ping`.
+    /// Pings an address from the engine (`ping`).
     Ping {
         /// The address to ping.
         address: IpAddr,
@@ -265,6 +272,9 @@ pub enum Request {
         via: Option<Via>,
     },
 }
+
+/// The number of check results that an answer holds unless the request says otherwise.
+pub const CHECKS_LIMIT: usize = 1000;
 
 /// How long an engine may take for a request that walks over all its sessions.
 pub const WALK_PATIENCE: Duration = Duration::from_secs(60);
@@ -280,45 +290,48 @@ impl Request {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Answer {
-    /// `show status`.
+    /// Answers [`Request::Status`].
     Status(view::StatusView),
-    /// `health`.
+    /// Answers [`Request::Health`].
     Health(view::HealthView),
-    /// `show links`.
+    /// Answers [`Request::Links`].
     Links(Vec<view::LinkView>),
-    /// `show neighbors`.
+    /// Answers [`Request::Neighbors`].
     Neighbors(Vec<view::NeighborView>),
-    /// `show firewalls`.
+    /// Answers [`Request::Firewalls`].
     Firewalls(Vec<view::FirewallView>),
-    /// `show peers`.
+    /// Answers [`Request::Peers`].
     Peers(Vec<view::PeerView>),
-    /// `show services`.
+    /// Answers [`Request::Services`].
     Services(Vec<view::ServiceView>),
-    /// `show sessions`.
+    /// Answers [`Request::Checks`].
+    Checks(Vec<view::CheckResultView>),
+    /// Answers [`Request::Sessions`] with one page.
     Sessions(SessionPage),
-    /// `show sessions --by`.
+    /// Answers [`Request::Talkers`].
     Talkers(Vec<view::TalkerView>),
-    /// `kill`: one view per engine.
+    /// Answers [`Request::Kill`] with one view per engine.
     Killed(Vec<view::KillView>),
-    /// `show counters`.
+    /// Answers [`Request::Counters`].
     Counters(view::CountersView),
-    /// Everything that is measured.
+    /// Answers [`Request::Measures`].
     Measures(Box<view::MeasuresView>),
-    /// `show events`.
+    /// Answers [`Request::Events`].
     Events(Vec<view::EventView>),
-    /// `show config`.
+    /// Answers [`Request::Config`].
     Config(view::ConfigView),
-    /// `explain`.
+    /// Answers [`Request::Explain`].
     Explain(Box<view::ExplainView>),
-    /// `probe`: one exchange per path of the firewall or per address of the server; `ping`: one exchange.
+    /// Answers [`Request::Probe`] with one exchange per path of the firewall or per address of the server, and
+    /// [`Request::Ping`] with one exchange.
     Exchanges(Vec<view::ExchangeView>),
-    /// `reload`, `rollback`.
+    /// Answers [`Request::Reload`] and [`Request::Rollback`].
     Reload(view::ReloadView),
-    /// `show configs`.
+    /// Answers [`Request::Configs`].
     Configs(Vec<view::KeptConfigView>),
-    /// `plan`.
+    /// Answers [`Request::Plan`].
     Plan(Box<view::PlanView>),
-    /// A change was made.
+    /// Answers the requests that override a state, and [`Request::Confirm`].
     Done(Done),
 }
 
@@ -334,6 +347,7 @@ impl Answer {
             Request::Firewalls => read(json).map(Self::Firewalls),
             Request::Peers => read(json).map(Self::Peers),
             Request::Services => read(json).map(Self::Services),
+            Request::Checks { .. } => read(json).map(Self::Checks),
             Request::Sessions(_) => read(json).map(|rows: Vec<_>| Self::Sessions(rows.into())),
             Request::Talkers(_) => read(json).map(Self::Talkers),
             Request::Kill { .. } => read(json).map(Self::Killed),

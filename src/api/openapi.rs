@@ -34,13 +34,9 @@ type Schemas = Vec<(String, RefOr<Schema>)>;
 /// What a call does to a resource (HTTP method).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verb {
-    /// Reads it.
     Get,
-    /// Has the engine do something.
     Post,
-    /// Sets it.
     Put,
-    /// Ends it.
     Delete,
 }
 
@@ -95,7 +91,6 @@ pub(super) fn paged(rows: Answered) -> Answered {
     Answered { headers, ..rows }
 }
 
-/// An object.
 pub(super) fn object<T: ToSchema>() -> Answered {
     Answered::json(reference::<T>(), components::<T>())
 }

@@ -62,6 +62,19 @@ pub(super) struct EventsQuery {
     pub(super) engine: Option<String>,
 }
 
+/// Which check results to list.
+#[derive(Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ChecksQuery {
+    /// Only results of this server, firewall, service or group: `web/s1`, `web`, `perimeter/fw1`, `fw1`.
+    pub(super) subject: Option<String>,
+    /// The number of newest results to list; absent: 1000. The engine keeps the last 20 of each server and family, and of each path
+    /// through a firewall.
+    pub(super) limit: Option<usize>,
+    /// The engine; absent: every one.
+    pub(super) engine: Option<String>,
+}
+
 /// How much of the configuration to show.
 #[derive(Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -96,7 +109,7 @@ pub(super) struct SetFirewallBody {
     pub(super) admin: Option<Admin>,
     /// The reason: one line of at most 200 characters.
     pub(super) reason: Option<String>,
-    /// The claimed name of the caller on the control socket, which is recorded beside the user that the kernel tells.
+    /// The claimed name of the caller on the control socket, which is recorded beside the user that the kernel reports.
     /// On the network the name of the token is recorded instead.
     pub(super) by: Option<String>,
     /// Whether to do it even if no firewall takes new flows then.
@@ -142,7 +155,7 @@ pub(super) struct SetServerBody {
     pub(super) weight: Option<Option<u16>>,
     /// The reason: one line of at most 200 characters.
     pub(super) reason: Option<String>,
-    /// The claimed name of the caller on the control socket, which is recorded beside the user that the kernel tells.
+    /// The claimed name of the caller on the control socket, which is recorded beside the user that the kernel reports.
     /// On the network the name of the token is recorded instead.
     pub(super) by: Option<String>,
     /// Whether to do it even if no server takes new sessions then.
@@ -165,7 +178,7 @@ pub(super) struct SetServiceBody {
     pub(super) admin: Option<Admin>,
     /// The reason: one line of at most 200 characters.
     pub(super) reason: Option<String>,
-    /// The claimed name of the caller on the control socket, which is recorded beside the user that the kernel tells.
+    /// The claimed name of the caller on the control socket, which is recorded beside the user that the kernel reports.
     /// On the network the name of the token is recorded instead.
     pub(super) by: Option<String>,
 }
@@ -202,6 +215,12 @@ impl Question for EventsQuery {
             limit: self.limit,
         };
         Ok((self.engine, Request::Events(filter)))
+    }
+}
+
+impl Question for ChecksQuery {
+    fn request(self) -> Result<(Option<String>, Request), ApiError> {
+        Ok((self.engine, Request::Checks { subject: self.subject, limit: self.limit }))
     }
 }
 
@@ -260,7 +279,7 @@ pub(super) struct ReloadBody {
     /// (1 s to 1 day).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) confirm_ms: Option<u64>,
-    /// The claimed name of the caller on the control socket, which is recorded beside the user that the kernel tells.
+    /// The claimed name of the caller on the control socket, which is recorded beside the user that the kernel reports.
     /// On the network the name of the token is recorded instead.
     pub(super) by: Option<String>,
 }
@@ -269,7 +288,7 @@ pub(super) struct ReloadBody {
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ConfirmBody {
-    /// The claimed name of the caller on the control socket, which is recorded beside the user that the kernel tells.
+    /// The claimed name of the caller on the control socket, which is recorded beside the user that the kernel reports.
     /// On the network the name of the token is recorded instead.
     pub(super) by: Option<String>,
 }
@@ -280,7 +299,7 @@ pub(super) struct ConfirmBody {
 pub(super) struct RollbackBody {
     /// How many configurations to go back; null: 1.
     pub(super) back: Option<usize>,
-    /// The claimed name of the caller on the control socket, which is recorded beside the user that the kernel tells.
+    /// The claimed name of the caller on the control socket, which is recorded beside the user that the kernel reports.
     /// On the network the name of the token is recorded instead.
     pub(super) by: Option<String>,
 }

@@ -18,13 +18,13 @@ use crate::api::capture::{CaptureBody, EndQuery, Streamed};
 use crate::api::console::console;
 use crate::api::guard::{Caller, CallerView, User};
 use crate::api::openapi::{Answered, Described, Verb, described};
+use crate::api::parameters::{ChecksQuery, SetServiceBody, TalkersQuery};
 use crate::api::parameters::{
     ConfigQuery, EventsQuery, ExplainQuery, Order, PingBody, PlainQuery, ProbeBody, Question,
 };
 use crate::api::parameters::{
     ConfirmBody, KillBody, PlanBody, ReloadBody, RollbackBody, SessionsQuery, SetFirewallBody, SetServerBody,
 };
-use crate::api::parameters::{SetServiceBody, TalkersQuery};
 use crate::api::{Answer, ApiError, Backend, Done, Engines, Request, capture, listing, metrics, openapi};
 use crate::engine::view;
 
@@ -91,8 +91,8 @@ fn routes<B: Backend>() -> Vec<Route<B>> {
     use Verb::{Delete, Get, Post, Put};
     use openapi::{object, object_of_each, rows, rows_of_each};
     use view::{
-        ConfigView, EventView, ExchangeView, ExplainView, FirewallView, HealthView, KeptConfigView, LinkView,
-        MeasuresView, NeighborView, PeerView,
+        CheckResultView, ConfigView, EventView, ExchangeView, ExplainView, FirewallView, HealthView, KeptConfigView,
+        LinkView, MeasuresView, NeighborView, PeerView,
     };
     use view::{KillView, PlanView, ReloadView, ServiceView, SessionView, StatusView, TalkerView};
     const CAPTURE: &str = "/api/v1/capture";
@@ -104,6 +104,7 @@ fn routes<B: Backend>() -> Vec<Route<B>> {
         plain("/api/v1/firewalls", Request::Firewalls, "Firewalls and their paths", rows::<FirewallView>()),
         plain("/api/v1/peers", Request::Peers, "The engines on the far sides", rows::<PeerView>()),
         plain("/api/v1/services", Request::Services, "Services and their servers", rows::<ServiceView>()),
+        asks::<B, ChecksQuery>("/api/v1/checks", "The last results of checks, oldest first", rows::<CheckResultView>()),
         plain("/api/v1/counters", Request::Counters, "Counters of one instant", openapi::counters()),
         asks::<B, ConfigQuery>("/api/v1/config", "The configuration in force", object_of_each::<ConfigView>()),
         plain("/api/v1/measures", Request::Measures, "All measurements, as for `/metrics`", object::<MeasuresView>()),

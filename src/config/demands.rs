@@ -9,6 +9,7 @@ use crate::config::value::show_duration;
 use crate::config::{
     CheckKind, Config, Firewall, Group, Mode, Peer, Scheduler, Service, ServiceCheck, ServiceCheckKind, show_ports,
 };
+use crate::nat::ports::{PORTS, PORTS_PER_FREE};
 use crate::time::Duration;
 use crate::wire::Family;
 
@@ -101,6 +102,7 @@ pub fn demands(config: &Config) -> String {
             text.push_str(&direct_servers(&service.addresses));
         }
         text.push_str(&more_specific(config, service));
+        text.push_str(&room(config, service));
         let Some((down, up)) = server_detection(&service.check) else {
             let _ = writeln!(text, "    no checks: its servers are always up");
             continue;
@@ -108,6 +110,33 @@ pub fn demands(config: &Config) -> String {
         let (down, up) = (show_duration(down), show_duration(up));
         let _ = writeln!(text, "    checked by {}", check_line(config, service));
         let _ = writeln!(text, "    a dead server is out within {down}, a good one is in again within {up}");
+    }
+    text
+}
+
+/// How many flows of a `full-nat` service fit, by the ports of what stands for clients.
+fn room(config: &Config, service: &Service) -> String {
+    let mut text = String::new();
+    if service.mode != Mode::FullNat {
+        return text;
+    }
+    for family in [Family::V4, Family::V6] {
+        let is_of = |address: &&IpAddr| Family::of(**address) == family;
+        if !service.addresses.iter().any(|vip| is_of(&vip)) {
+            continue;
+        }
+        // Without addresses of its own it has the engine's on the link toward the server.
+        let addresses = service.snat.iter().filter(is_of).count().max(1);
+        let flows = (addresses * PORTS.len()).min(config.limits.sessions);
+        let of_one = flows - flows / (PORTS_PER_FREE as usize + 1);
+        let of_one = config.limits.source.sessions.map_or(of_one, |limit| of_one.min(limit as usize));
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "    {flows} {} flows at a time to each server port by {addresses} source address{}; one client gets {of_one} at most",
+            if family == Family::V4 { "IPv4" } else { "IPv6" },
+            if addresses == 1 { "" } else { "es" }
+        );
     }
     text
 }

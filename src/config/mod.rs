@@ -33,7 +33,7 @@ use crate::flow::{HashMode, Seed};
 pub use crate::health::{Check, CheckKind, ServiceCheck, ServiceCheckKind};
 use crate::id::{DeviceId, FirewallId, GroupId, LinkId, PeerId, ServerId, ServiceId};
 pub use crate::path::{Admin, BelowMin, OnFailure};
-use crate::session::Timeouts;
+use crate::session::{SourceLimits, Timeouts};
 pub use crate::slb::{HashOn, Mode, Scheduler, StickyBy};
 use crate::time::Duration;
 use crate::wire::Family;
@@ -224,7 +224,7 @@ pub enum SyslogTarget {
     Local(PathBuf),
 }
 
-/// `[limits]`: the capacity of each table, reserved at start.
+/// `[limits]`: capacities, reserved at start, and what one source may have of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Entries of the session table.
@@ -241,6 +241,8 @@ pub struct Limits {
     pub fragments: usize,
     /// Later fragments that are held until the first fragment of their datagram arrives.
     pub held: usize,
+    /// What each source may have.
+    pub source: SourceLimits,
 }
 
 impl Default for Limits {
@@ -253,6 +255,7 @@ impl Default for Limits {
             punts: 4096,
             fragments: 4096,
             held: 1024,
+            source: SourceLimits::default(),
         }
     }
 }

@@ -185,6 +185,8 @@ const KEYS: &[(&[&str], &[&str], &str)] = &[
         "write sessions = 1_000_000 in [limits]",
     ),
     (&["[limits]"], &["maxconn", "connections", "conntrack"], "write sessions = 1_000_000"),
+    (&["[limits]"], &["connlimit", "client-sessions", "per-source"], "write source-sessions = 1000"),
+    (&["[limits]"], &["connrate", "client-rate", "session-rate"], "write source-rate = 200"),
     (&["[timeouts]"], &["client", "server", "tcp", "idle", "tunnel"], "write tcp-established = \"2h4m\""),
     (&["[timeouts]"], &["connect"], "write tcp-syn = \"4m\""),
     (&["[api]"], &["bind", "address", "port", "stats"], "write listen = \"127.0.0.1:9600\""),

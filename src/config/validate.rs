@@ -18,7 +18,7 @@ use crate::config::reader::Field;
 use crate::config::validate::names::Names;
 use crate::config::validate::routes::Known;
 use crate::config::{Config, Engine, Limits, Log};
-use crate::session::Timeouts;
+use crate::session::{SourceLimits, Timeouts};
 
 pub use secrets::HIDDEN_SECRET;
 pub use services::show_ports;
@@ -106,6 +106,7 @@ fn limits(limits: &file::Limits) -> Limits {
     let limit = |field: &Field<u64>, default: usize| {
         field.value().and_then(|value| usize::try_from(value).ok()).unwrap_or(default)
     };
+    let of_source = |field: &Field<u64>| field.value().and_then(|value| u32::try_from(value).ok());
     Limits {
         sessions: limit(&limits.sessions, default.sessions),
         sticky: limit(&limits.sticky, default.sticky),
@@ -114,6 +115,7 @@ fn limits(limits: &file::Limits) -> Limits {
         punts: limit(&limits.punts, default.punts),
         fragments: limit(&limits.fragments, default.fragments),
         held: limit(&limits.held, default.held),
+        source: SourceLimits { sessions: of_source(&limits.source_sessions), rate: of_source(&limits.source_rate) },
     }
 }
 

@@ -5,7 +5,7 @@ mod servers;
 
 use std::sync::Mutex;
 
-pub use self::servers::{ServerCounters, ServerTable};
+pub use self::servers::{ServerCounters, ServerTable, Traffic};
 use crate::engine::Batch;
 use crate::engine::snapshot::Renewed;
 use crate::engine::verdict::DropReason;
@@ -182,8 +182,8 @@ impl Counters {
             ("sessions_killed", self.sessions_killed),
             ("routed_packets", self.routed_packets),
             ("routed_bytes", self.routed_bytes),
-            ("balanced_packets", self.servers.iter().map(|server| server.packets).sum::<u64>() + self.former_packets),
-            ("balanced_bytes", self.servers.iter().map(|server| server.bytes).sum::<u64>() + self.former_bytes),
+            ("balanced_packets", self.servers.iter().map(|server| server.packets()).sum::<u64>() + self.former_packets),
+            ("balanced_bytes", self.servers.iter().map(|server| server.bytes()).sum::<u64>() + self.former_bytes),
             ("table_full", self.table_full),
             ("resets_sent", self.resets_sent),
             ("fragments_released", self.fragments_released),
@@ -245,10 +245,7 @@ impl Counters {
             own.tx_bytes += other.tx_bytes;
         }
         for (number, other) in servers.iter().enumerate() {
-            let own = self.server(ServerId::from(number));
-            own.new_sessions += other.new_sessions;
-            own.packets += other.packets;
-            own.bytes += other.bytes;
+            self.server(ServerId::from(number)).add(other);
         }
     }
 
@@ -264,8 +261,8 @@ impl Counters {
         }
         for (id, _) in renewed.servers.iter().filter(|(_, given)| **given > seen) {
             let former = std::mem::take(self.server(*id));
-            self.former_packets += former.packets;
-            self.former_bytes += former.bytes;
+            self.former_packets += former.packets();
+            self.former_bytes += former.bytes();
         }
     }
 
@@ -382,6 +379,7 @@ impl CountersCell {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nat::Way;
 
     #[test]
     fn the_sum_of_workers_is_conserved_as_each_worker_is() {
@@ -409,8 +407,13 @@ mod tests {
             (of("balanced_packets"), of("balanced_bytes"))
         };
         let mut worker = Counters::default();
-        *worker.server(ServerId(1)) = ServerCounters { new_sessions: 1, packets: 5, bytes: 500 };
-        worker.server(ServerId(0)).packets = 2;
+        for way in [Way::Inward, Way::Inward, Way::Outward, Way::Outward, Way::Outward] {
+            worker.server(ServerId(1)).count(way, 100);
+        }
+        assert_eq!(worker.server(ServerId(1)).way(Way::Inward), Traffic { packets: 2, bytes: 200 });
+        assert_eq!(worker.server(ServerId(1)).way(Way::Outward), Traffic { packets: 3, bytes: 300 });
+        worker.server(ServerId(0)).count(Way::Inward, 0);
+        worker.server(ServerId(0)).count(Way::Inward, 0);
         let mut renewed = Renewed::default();
         renewed.servers.insert(ServerId(1), 3);
 
@@ -418,7 +421,7 @@ mod tests {
         assert_eq!(*worker.server(ServerId(1)), ServerCounters::default());
         assert_eq!(balanced(&worker), (Some(7), Some(500)));
 
-        worker.server(ServerId(1)).packets += 1;
+        worker.server(ServerId(1)).count(Way::Inward, 0);
         worker.follow_renewals(3, &renewed);
         let mut both = worker.clone();
         both.add(&worker);

@@ -98,6 +98,11 @@ fn tell(
         let Some(service) = snapshot.services.find(address, flow.protocol, port) else {
             return teller.local(address, addressee);
         };
+        if known.is_none()
+            && let Err(reason) = teller.source(flow, sessions, now)
+        {
+            return teller.dropped(reason);
+        }
         let placed = match teller.place(service, flow, transit.arrival, now) {
             Ok(placed) => placed,
             Err(reason) => return teller.dropped(reason),
@@ -115,6 +120,14 @@ fn tell(
     if known.is_none()
         && passage.is_none()
         && let Err(reason) = teller.stray(&transit)
+    {
+        return teller.dropped(reason);
+    }
+    let is_remembered = decision.pins != Pins::default() || forwarder::is_beside_service(flow, snapshot);
+    if known.is_none()
+        && passage.is_none()
+        && is_remembered
+        && let Err(reason) = teller.source(flow, sessions, now)
     {
         return teller.dropped(reason);
     }

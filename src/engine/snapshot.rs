@@ -12,6 +12,7 @@ use crate::engine::route::RouteTable;
 use crate::id::{DeviceId, FirewallId, GroupId, LinkId, PathSetId, ServerId};
 use crate::path::liveness::SetKey;
 use crate::path::{Admin, Group, PathSet};
+use crate::session::SourceLimits;
 use crate::slb::Services;
 use crate::wire::vlan::{TPID_CUSTOMER, VlanTag};
 use crate::wire::{Family, MacAddr};
@@ -110,6 +111,8 @@ pub struct Snapshot {
     pub learn: HashMap<(LinkId, MacAddr), FirewallId, ahash::RandomState>,
     /// Resolved neighbours: their MAC addresses by link and IP address.
     pub neighbors: HashMap<(LinkId, IpAddr), MacAddr, ahash::RandomState>,
+    /// What each source of sessions may have.
+    pub source_limits: SourceLimits,
     /// Virtual services with their servers.
     pub services: Services,
     /// The addresses of all services, and their `snat` addresses. A packet to one of them that belongs to no session

@@ -248,7 +248,7 @@ fn add_routes(snapshot: &mut Snapshot, side: Side, near: LinkId) {
 pub fn forwarders(workers: usize, capacity: usize) -> (Arc<SessionTable>, Vec<(Forwarder, Arc<CountersCell>)>) {
     let (table, workers) = SessionTable::new(capacity, workers, Timeouts::default(), [1, 2, 3, 4]);
     let limits = ForwarderLimits { fragments: 64, held: 16, fragment_timeout: Duration::from_secs(5) };
-    let ports = Arc::new(PortPools::new(workers.len() as u16, 64, Duration::from_secs(120)));
+    let ports = Arc::new(PortPools::new(workers.len() as u16, 64, Duration::from_secs(120), 7));
     let forwarders = workers.into_iter().map(|worker| {
         let cell = Arc::<CountersCell>::default();
         let seed = u64::from(worker.number());

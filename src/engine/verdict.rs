@@ -106,11 +106,11 @@ pub struct Transmit {
 }
 
 macro_rules! drop_reasons {
-    ($($(#[$doc:meta])* $variant:ident => $name:literal,)*) => {
+    ($($(#[doc = $doc:literal])* $variant:ident => $name:literal,)*) => {
         /// Why a frame is dropped. The names are stable: operators search for `drop_<name>`, and tests check it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum DropReason {
-            $($(#[$doc])* $variant,)*
+            $($(#[doc = $doc])* $variant,)*
         }
 
         impl DropReason {
@@ -125,6 +125,11 @@ macro_rules! drop_reasons {
             /// The name of the counter without `drop_`.
             pub const fn word(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
+            }
+
+            /// What it means, in a sentence.
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),*).trim_ascii_start(),)* }
             }
 
             /// The position in [`DropReason::ALL`].
@@ -198,6 +203,12 @@ drop_reasons! {
     ServerFailed => "server_failed",
     /// Every port of the source addresses of `full-nat` is in use, or was used too recently.
     SnatExhausted => "snat_exhausted",
+    /// Source ports or places in the session table run short, and the packet's source has more of them than a fair share.
+    SourceShare => "source_share",
+    /// The packet's source has as many sessions as it may (`[limits] source-sessions`).
+    SourceSessions => "source_sessions",
+    /// The packet's source opens more sessions a second than it may (`[limits] source-rate`).
+    SourceRate => "source_rate",
     /// To the server the flow would have the same addresses and ports as another live one, and no free port tells them
     /// apart.
     NatClash => "nat_clash",

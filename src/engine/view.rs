@@ -1,9 +1,11 @@
-//! Copies of an engine's state for people and programs, in the form of the JSON that the API serves.
+//! Copies of an engine's state for people and programs, in the form of the JSON that the API serves
+//! (`docs/json.md`).
 //!
 //! The keys are a contract: keys may be added, but none changes its name or meaning. `*_ms` are durations in
 //! milliseconds that end now, `at` is a time in RFC 3339 in UTC, and counters are integers that start at 0 with the
 //! engine.
 
+mod checks;
 mod explain;
 mod known;
 mod measures;
@@ -19,6 +21,7 @@ pub use plan::{ConfigView, KeptConfigView, MemberShare, MoveView, NewFlowsView, 
 
 use crate::config::Admin;
 
+pub use checks::{CheckResultView, CheckedView, LastCheckView, ServerCheckView};
 pub use explain::{CandidateView, EgressView, ExplainView, ExplainedSessionView, ServerCandidateView, WhatIfView};
 pub use known::KnownServer;
 pub use measures::{HistogramView, MeasuresView, ProbeView, RingView, TableView, WorkerView};
@@ -163,7 +166,16 @@ pub struct ServiceView {
     /// With scheduler `hash`: the largest quotient of a server's share of the table and its fair share by weight; 1 is
     /// ideal.
     pub imbalance: Option<f64>,
-    /// Why it is in this state, in words; null while it is up as the file says.
+    /// Time since it entered this state, in milliseconds.
+    #[serde(default)]
+    pub since_ms: u64,
+    /// How often it went from up to down since the engine started.
+    #[serde(default)]
+    pub falls: u64,
+    /// How long it was down since the engine started, in milliseconds.
+    #[serde(default)]
+    pub downtime_ms: u64,
+    /// Why it is in this state, in words; null while it is as the file says and up by servers that are no backups.
     #[serde(default)]
     pub reason: Option<String>,
     /// What operators ordered over the file and is in force.
@@ -171,6 +183,21 @@ pub struct ServiceView {
     pub orders: Vec<OrderView>,
     /// Its servers, in the order of the file.
     pub servers: Vec<ServerView>,
+}
+
+impl ServiceView {
+    /// How many servers are up: `4 of 4 up`; backups apart: `0 of 1 up, 1 of 1 backups up`.
+    pub fn servers_up(&self) -> String {
+        let count = |backup: bool| {
+            let of = || self.servers.iter().filter(|server| server.backup == backup);
+            (of().filter(|server| server.state == "up").count(), of().count())
+        };
+        let (up, all) = count(false);
+        match count(true) {
+            (_, 0) => format!("{up} of {all} up"),
+            (backups_up, backups) => format!("{up} of {all} up, {backups_up} of {backups} backups up"),
+        }
+    }
 }
 
 /// A real server of `show services`.
@@ -202,10 +229,28 @@ pub struct ServerView {
     pub new_sessions: u64,
     /// Packets to and from it.
     pub packets: u64,
+    /// Of these, those to it.
+    #[serde(default)]
+    pub packets_in: u64,
+    /// Of these, those from it.
+    #[serde(default)]
+    pub packets_out: u64,
     /// Bytes of IP packets to and from it.
     pub bytes: u64,
+    /// Of these, those to it.
+    #[serde(default)]
+    pub bytes_in: u64,
+    /// Of these, those from it.
+    #[serde(default)]
+    pub bytes_out: u64,
     /// Time since it entered this state, in milliseconds.
     pub since_ms: u64,
+    /// How often it went from up to down since start.
+    #[serde(default)]
+    pub falls: u64,
+    /// How long it was down since start, in milliseconds.
+    #[serde(default)]
+    pub downtime_ms: u64,
     /// Why it is in this state, in words.
     pub reason: Option<String>,
     /// What operators ordered over the file and is in force: a state, a weight, or both.
@@ -213,19 +258,6 @@ pub struct ServerView {
     pub orders: Vec<OrderView>,
     /// Its health checks, one per address family.
     pub checks: Vec<ServerCheckView>,
-}
-
-/// A server's health check in one address family.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct ServerCheckView {
-    /// Address family: `ipv4` or `ipv6`.
-    pub family: String,
-    /// State of the check: `up` or `down`.
-    pub state: String,
-    /// Time since the check entered this state, in milliseconds.
-    pub since_ms: u64,
-    /// Why the last check failed, in words: "HTTP 503, expected 200".
-    pub reason: Option<String>,
 }
 
 /// `show peers`: the engine on the far side of a group.
@@ -361,21 +393,6 @@ pub struct EventView {
     /// How long the state before it lasted, in milliseconds.
     #[serde(default)]
     pub lasted_ms: Option<u64>,
-}
-
-/// The result of one health check, for the log line of `[log] checks`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CheckedView {
-    /// What was checked: `web/s1 ipv4`, `perimeter/fw1 to inner ipv4`.
-    pub subject: String,
-    /// `passed`, `failed`, or `excused` if it failed while the engine itself was late.
-    pub result: &'static str,
-    /// The state after it: `up` or `down`.
-    pub state: &'static str,
-    /// Why it failed.
-    pub reason: Option<String>,
-    /// Time until the answer, in microseconds.
-    pub rtt_us: Option<u64>,
 }
 
 /// One line of `fwlb probe` and `fwlb ping`: a frame that was sent or received.

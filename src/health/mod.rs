@@ -3,6 +3,7 @@
 //! A prober builds frames and reads answers; a monitor turns the outcomes into verdicts. Neither opens a socket or
 //! reads a clock. What a verdict means for a firewall is decided in [`crate::path::liveness`].
 
+pub mod history;
 pub mod monitor;
 pub mod prober;
 pub mod service_monitor;

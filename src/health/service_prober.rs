@@ -181,6 +181,21 @@ impl ServiceProber {
         self.verdict.clone()
     }
 
+    /// The successful answer in words, such as `HTTP 200` or `connected`.
+    pub fn answer(&self) -> String {
+        match &self.asked {
+            Asked::Echo { .. } => "echo reply".to_owned(),
+            Asked::HalfOpen => "SYN-ACK".to_owned(),
+            Asked::Tcp(_) => "connected".to_owned(),
+            Asked::Http(_, answer) => answer.status().map_or_else(String::new, |status| format!("HTTP {status}")),
+        }
+    }
+
+    /// When the check began.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
     /// How long the check waits for an answer.
     pub fn timeout(&self) -> Duration {
         self.timeout

@@ -97,8 +97,8 @@ unsafe fn request<T>(name: &str, value: &mut T) -> io::Result<()> {
     let socket = UdpSocket::bind(("127.0.0.1", 0)).or_else(|_| UdpSocket::bind("[::]:0"))?;
     let mut request = netdev::request(name)?;
     request.ifr_ifru.ifru_data = std::ptr::from_mut(value).cast();
-    // SAFETY: the request is the struct of SIOCETHTOOL with a terminated name, and the caller promises that of the command.
-    // JUSTIFICATION: neither the standard library nor pnet asks a driver.
+    // SAFETY: the request is the struct of SIOCETHTOOL with a terminated name, and the caller promises that of the
+    // command. JUSTIFICATION: neither the standard library nor pnet asks a driver.
     let status = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL as _, &raw mut request) };
     if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

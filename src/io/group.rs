@@ -14,9 +14,10 @@ pub fn id(name: &str) -> io::Result<Option<u32>> {
     let name = CString::new(name)?;
     let mut buffer: Vec<libc::c_char> = vec![0; 4096];
     loop {
-        // SAFETY: all bytes zero is a valid `group`: null pointers and a number. The call writes it and the buffer, whose length
-        // it is told, and sets `found` to null or to the entry; `name` ends with a zero byte and outlives the call.
-        // JUSTIFICATION: the standard library has no way to ask for groups, and /etc/group alone misses those of a directory.
+        // SAFETY: all bytes zero is a valid `group`: null pointers and a number. The call writes it and the buffer,
+        // whose length it is told, and sets `found` to null or to the entry; `name` ends with a zero byte and outlives
+        // the call. JUSTIFICATION: the standard library has no way to ask for groups, and /etc/group alone misses those
+        // of a directory.
         let (result, number) = unsafe {
             let mut entry: libc::group = std::mem::zeroed();
             let mut found = std::ptr::null_mut();

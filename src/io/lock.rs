@@ -72,8 +72,8 @@ fn owner(address: &SocketAddr) -> Option<u32> {
     let room = raw.sun_path.get_mut(1..=name.len())?;
     room.iter_mut().zip(name).for_each(|(to, from)| *to = from.cast_signed() as libc::c_char);
     let len = offset_of!(libc::sockaddr_un, sun_path) + 1 + name.len();
-    // SAFETY: integers in; a non-negative answer is a descriptor that nobody else owns; the address and its length describe
-    // `raw`. JUSTIFICATION: as above.
+    // SAFETY: integers in; a non-negative answer is a descriptor that nobody else owns; the address and its length
+    // describe `raw`. JUSTIFICATION: as above.
     let stream = unsafe {
         let fd = libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0);
         if fd < 0 {

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::ethtool::{self, Offloads};
-use super::{netdev, thread};
+use super::{netdev, privileges, thread};
 use crate::wire::Family;
 
 /// How far devices below a device are followed, for example from a VLAN to a bond to its two cards.
@@ -21,6 +21,8 @@ pub struct Machine {
     pub cpus: Vec<usize>,
     /// The kernel gives no huge pages, not even on request (`never`).
     pub huge_pages_never: bool,
+    /// This process, which may open devices, may not have threads of the class that runs at once.
+    pub refuses_real_time: bool,
     /// Packet workers of other processes.
     pub workers: Vec<Thread>,
     /// Those of the requested devices that exist here.
@@ -73,7 +75,10 @@ pub struct Port {
 
 /// Reads the facts of this machine and of those of `devices` that exist in the network namespace of the calling thread.
 pub fn look<'a>(devices: impl IntoIterator<Item = &'a str>) -> Machine {
-    look_in(Path::new("/"), thread::allowed_cpus().unwrap_or_default(), devices)
+    let machine = look_in(Path::new("/"), thread::allowed_cpus().unwrap_or_default(), devices);
+    // A user that may not run an engine says nothing about one that may.
+    let refuses_real_time = privileges::may_open_devices(false).is_ok() && thread::may_go_at_once().is_err();
+    Machine { refuses_real_time, ..machine }
 }
 
 fn look_in<'a>(root: &Path, cpus: Vec<usize>, devices: impl IntoIterator<Item = &'a str>) -> Machine {
@@ -83,6 +88,7 @@ fn look_in<'a>(root: &Path, cpus: Vec<usize>, devices: impl IntoIterator<Item = 
     let is_worker = |thread: &Thread| thread.name.starts_with("fwlb-worker-") && thread.pid != std::process::id();
     Machine {
         cpus,
+        refuses_real_time: false,
         huge_pages_never: huge_pages.is_some_and(|words| words.contains("[never]")),
         workers: threads.into_iter().filter(is_worker).collect(),
         devices,

@@ -68,7 +68,8 @@ impl AsRawFd for Monitor {
 
 impl AsFd for Monitor {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the descriptor is open as long as `self` lives. JUSTIFICATION: netlink-sys hands out raw numbers only.
+        // SAFETY: the descriptor is open as long as `self` lives. JUSTIFICATION: netlink-sys hands out raw numbers
+        // only.
         unsafe { BorrowedFd::borrow_raw(self.connection.as_raw_fd()) }
     }
 }

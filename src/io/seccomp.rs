@@ -231,7 +231,8 @@ mod tests {
     #[test]
     fn sockets_are_of_the_families_that_an_engine_uses() {
         let opened = |family| {
-            // SAFETY: takes integers; the descriptor ends with the thread's process. JUSTIFICATION: std has no such sockets.
+            // SAFETY: takes integers; the descriptor ends with the thread's process. JUSTIFICATION: std has no such
+            // sockets.
             filtered(move || unsafe { libc::socket(family, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) } >= 0)
         };
         assert!(opened(libc::AF_INET6) && opened(libc::AF_UNIX));

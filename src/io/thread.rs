@@ -51,6 +51,12 @@ pub fn go_at_once() -> io::Result<()> {
     if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Whether a thread of this process may: tried by one that ends at once.
+pub fn may_go_at_once() -> io::Result<()> {
+    let tried = std::thread::Builder::new().name("fwlb-try".to_owned()).spawn(go_at_once)?;
+    tried.join().unwrap_or_else(|_| Err(io::Error::other("the thread ended before it answered")))
+}
+
 /// Gives the calling thread priority over ordinary ones (nice -15), so that on a busy machine the engine misses neither
 /// packets nor the answers to its own probes. Needs CAP_SYS_NICE.
 pub fn go_first() -> io::Result<()> {

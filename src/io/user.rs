@@ -20,9 +20,10 @@ pub fn find(name: &str) -> io::Result<Option<User>> {
     let name = CString::new(name)?;
     let mut buffer: Vec<libc::c_char> = vec![0; 4096];
     loop {
-        // SAFETY: all bytes zero is a valid `passwd`: null pointers and numbers. The call writes it and the buffer, whose length
-        // it is told, and sets `found` to null or to the entry; `name` ends with a zero byte and outlives the call.
-        // JUSTIFICATION: the standard library has no way to ask for users, and /etc/passwd alone misses those of a directory.
+        // SAFETY: all bytes zero is a valid `passwd`: null pointers and numbers. The call writes it and the buffer,
+        // whose length it is told, and sets `found` to null or to the entry; `name` ends with a zero byte and outlives
+        // the call. JUSTIFICATION: the standard library has no way to ask for users, and /etc/passwd alone misses those
+        // of a directory.
         let (result, user) = unsafe {
             let mut entry: libc::passwd = std::mem::zeroed();
             let mut found = std::ptr::null_mut();

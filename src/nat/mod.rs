@@ -17,7 +17,7 @@ use crate::wire::frame::{Frame, Tuple, Untranslatable};
 use crate::wire::offload::Offload;
 
 pub use other_port::other_ports;
-pub use ports::{PortPool, PortPools};
+pub use ports::{NoPort, PoolKey, PortPool, PortPools};
 
 /// The direction of a packet of a translated flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

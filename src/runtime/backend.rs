@@ -16,14 +16,15 @@ use super::{capture, counters, kill, logging, orders, process};
 use crate::api::metrics::Process;
 use crate::api::names::Member;
 use crate::api::{
-    Answer, ApiError, Backend, CaptureRequest, Done, Download, Request, SessionQuestion, SessionSort, TalkerQuestion,
-    Via, names,
+    Answer, ApiError, Backend, CHECKS_LIMIT, CaptureRequest, Done, Download, Request, SessionQuestion, SessionSort,
+    TalkerQuestion, Via, names,
 };
 use crate::config::{self, is_removed};
 use crate::engine::controller::Order;
 use crate::engine::explain::explain;
 use crate::engine::view::{
-    AlarmView, ConfigView, CountersView, ExchangeView, LinkView, NeighborView, OverrideView, StatusView,
+    AlarmView, CheckResultView, ConfigView, CountersView, ExchangeView, LinkView, NeighborView, OverrideView,
+    StatusView,
 };
 use crate::engine::{Controller, Counters, Selection, Snapshot};
 use crate::flow::FlowKey;
@@ -83,6 +84,7 @@ impl Backend for EngineBackend {
                 let ask = move |control: &mut Control| control.controller.services(&counters, control.now());
                 self.on_control(ask).await.map(Answer::Services)
             }
+            Request::Checks { subject, limit } => self.checks(subject, limit.unwrap_or(CHECKS_LIMIT)).await,
             Request::Sessions(question) => self.sessions(question).await,
             Request::Talkers(question) => self.talkers(question).await,
             Request::Kill { filter, reset, reason, by } => self.kill(filter, reset, reason, by).await,
@@ -354,6 +356,14 @@ impl EngineBackend {
             done.warnings.push(format!("a restart will forget it: {path}: {error}"));
         }
         Ok(Answer::Done(done))
+    }
+
+    async fn checks(&self, subject: Option<String>, limit: usize) -> Reply {
+        let found = self.on_control(move |control| control.controller.check_results(subject.as_deref(), limit)).await?;
+        let results = found.map_err(|unknown| ApiError::NotFound(unknown.to_string()))?;
+        let clock = &self.shared.clock;
+        let with_time = |(at, result)| CheckResultView { at: clock.wall_at(at), ..result };
+        Ok(Answer::Checks(results.into_iter().map(with_time).collect()))
     }
 
     async fn probe(&self, name: &str) -> Reply {

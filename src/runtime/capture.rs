@@ -34,7 +34,6 @@ pub(super) struct Captures {
     running: Mutex<Vec<Arc<Capture>>>,
 }
 
-/// A running capture.
 #[derive(Debug)]
 struct Capture {
     /// The id by which its caller can end it.

@@ -1,11 +1,11 @@
 //! Gives up the privileges of the process, step by step.
 //!
 //! ```text
-//!  start        as root, or with the capabilities that the service manager gave
-//!   │           links, locks, sockets of [api], directories for the user
-//!   ▼ become    the user; still CAP_NET_RAW, CAP_NET_ADMIN, CAP_IPC_LOCK, CAP_SYS_NICE
-//!   │           (and for AF_XDP CAP_BPF); devices, files, threads: each gives up what its duty does not take
-//!   ▼ close     system calls are filtered; the control thread alone may open devices that come back
+//!  start        as root, or with the capabilities that the service manager gave:
+//!   │           locks links, binds the addresses of [api], creates directories for the user
+//!   ▼ become    as the user, with CAP_NET_RAW, CAP_NET_ADMIN, CAP_IPC_LOCK, CAP_SYS_NICE (and CAP_BPF for AF_XDP):
+//!   │           opens devices and files, starts threads; each thread keeps only the capabilities of its duty
+//!   ▼ close     under the seccomp filter; only the control thread can reopen devices that come back
 //! ```
 
 use std::collections::BTreeSet;

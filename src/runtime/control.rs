@@ -21,7 +21,7 @@ use crate::engine::histogram::DurationHistogram;
 use crate::engine::trace::Watch;
 use crate::engine::view::ExchangeView;
 use crate::engine::{Controller, Event, Snapshot, Transmit};
-use crate::id::DeviceId;
+use crate::id::{DeviceId, LinkId};
 use crate::io::monitor::{Monitor, News};
 use crate::time::{Duration, Instant};
 
@@ -54,13 +54,18 @@ pub(super) struct Control {
     pub(super) devices: Devices,
     pub(super) outlets: Outlets,
     pub(super) workers: Vec<WorkerHandle>,
+    /// Shows sent frames to the captures.
     watch: Watch,
     captures: Known,
     /// How late timers were served.
     pub lag: DurationHistogram,
+    /// Who waits for the outcome of a probe or ping, by the controller's number of the request.
     waiting: BTreeMap<u64, oneshot::Sender<ExchangeView>>,
+    /// Replaced snapshots, oldest first; they are freed here and not by a worker.
     retired: VecDeque<Arc<Snapshot>>,
     ring_losses: RingLosses,
+    /// Frames that the rings of each device had no room for, as the controller was told last.
+    ring_dropped: Vec<u64>,
 }
 
 /// Everything that wakes the control thread besides its timers.
@@ -101,6 +106,7 @@ impl Control {
             waiting,
             retired,
             ring_losses,
+            ring_dropped: Vec::new(),
         }
     }
 
@@ -158,6 +164,7 @@ impl Control {
                 () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => {
                     let now = self.now();
                     self.lag.observe(deadline.map_or(Duration::ZERO, |deadline| now.since(deadline)));
+                    self.note_ring_losses(now);
                     self.controller.handle_timeout(now);
                 }
                 Some(command) = sources.commands.recv() => command(self),
@@ -170,11 +177,26 @@ impl Control {
                 _ = tick.tick() => {
                     self.shared.tell_suppressed();
                     self.tell_ring_losses();
+                    let now = self.now();
+                    self.controller.handle_refusals(self.shared.sessions.sources().take_refusals(), now);
                     ticks = ticks.wrapping_add(1);
                     if ticks.is_multiple_of(DEVICE_TICKS) || self.devices.is_missing_one() {
                         self.follow(&News::Anything);
                     }
                 }
+            }
+        }
+    }
+
+    /// Tells the controller of the links whose workers' rings lost frames since it was told before.
+    fn note_ring_losses(&mut self, now: Instant) {
+        let config = self.shared.config();
+        self.ring_dropped.resize(config.devices.len(), 0);
+        for (index, known) in self.ring_dropped.iter_mut().enumerate() {
+            let dropped = self.shared.traffic.ring_dropped_on(index.into());
+            if std::mem::replace(known, dropped) < dropped {
+                let on_device = |link: &LinkId| config.links[link.index()].device.index() == index;
+                self.controller.handle_ring_loss(config.link_ids().filter(on_device), now);
             }
         }
     }

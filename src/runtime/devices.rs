@@ -1,6 +1,7 @@
 //! The devices of one engine: locks them, opens them for every worker, and follows them as they go and come back.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::opening::{Links, Opener, Ways};
@@ -9,8 +10,9 @@ use super::shared::{DeviceWords, Shared};
 use super::transmit::Outlets;
 use super::with_sources;
 use super::worker::{Mail, WorkerHandle};
-use crate::config::{Config, is_removed};
+use crate::config::{Config, Link, RouteTarget, is_removed};
 use crate::engine::controller::DeviceState;
+use crate::engine::forwarder::Apart;
 use crate::id::DeviceId;
 use crate::io::af_packet;
 use crate::io::af_xdp::Attachment;
@@ -331,12 +333,13 @@ impl Devices {
     fn put_to_use(&mut self, device: DeviceId, opened: Opened, outlets: &mut Outlets) {
         let Opened { found, ways: Ways { workers, own, probes, attachment, mode } } = opened;
         outlets.attach(device, own);
-        let probes_apart = probes.is_some();
-        if let Some(receiver) = probes {
-            self.probes.attach(device, receiver);
-        }
+        let apart = probes.map(|receiver| {
+            let apart = Arc::new(Apart::default());
+            self.probes.attach(device, receiver, apart.clone());
+            apart
+        });
         for (worker, (receiver, sender)) in self.workers.iter().zip(workers) {
-            worker.tell(Mail::Attach { device, receiver, sender, probes_apart });
+            worker.tell(Mail::Attach { device, receiver, sender, apart: apart.clone() });
         }
         let io = self.shared.config().engine.io.word();
         let port = &mut self.ports[device.index()];
@@ -398,8 +401,23 @@ impl Drop for Devices {
 /// What kinds of links `device` has.
 fn links_on(config: &Config, device: &str) -> Links {
     let links = || config.links.iter().enumerate().filter(|(_, link)| config.devices[link.device.index()] == device);
-    let is_probed = |link: usize| config.firewalls.iter().any(|firewall| firewall.link.index() == link);
+    let is_probed = |link: usize| {
+        config.firewalls.iter().any(|firewall| firewall.link.index() == link)
+            || config.servers.iter().any(|server| server.addresses.iter().any(|address| leads(config, *address, link)))
+    };
     Links { tagged: links().any(|(_, link)| link.vlan.is_some()), probed: links().any(|(number, _)| is_probed(number)) }
+}
+
+/// Whether the way to an address leads by a link: it is connected there, or connected nowhere and routed there.
+fn leads(config: &Config, address: IpAddr, link: usize) -> bool {
+    let is_connected = |of: &Link| of.addresses.iter().any(|subnet| subnet.contains(&address));
+    if config.links.iter().any(is_connected) {
+        return is_connected(&config.links[link]);
+    }
+    config.routes.iter().any(|route| match &route.target {
+        RouteTarget::Via { link: by, via: _ } => by.index() == link && route.to.contains(&address),
+        RouteTarget::Group { .. } => false,
+    })
 }
 
 fn state(found: &netdev::Device) -> DeviceState {

@@ -158,9 +158,9 @@ impl Prepared {
             held: config.limits.held.div_ceil(count),
             fragment_timeout: config.timeouts.fragment,
         };
-        // A port is not used again for as long as the other end may still consider its connection closing.
-        let ports =
-            Arc::new(PortPools::new(u16::try_from(count).unwrap_or(u16::MAX), PORT_POOLS, config.timeouts.tcp_closing));
+        // A port rests for as long as the other end may still think that its connection is closing.
+        let parts = u16::try_from(count).unwrap_or(u16::MAX);
+        let ports = Arc::new(PortPools::new(parts, PORT_POOLS, config.timeouts.tcp_closing, random()));
         let (punt_sender, punt_receiver) = punts::queue(config.limits.punts);
         let source = Source { path, text, since: now };
         let of_file = (config, source);

@@ -4,7 +4,8 @@
 //!  worker 0 ─┐ punts (bounded)   ┌─ control thread ─┐ commands ┌─ management ─┐
 //!  worker 1 ─┼──────────────────▶│   Controller     │◀─────────│ HTTP, signals│
 //!     ...    │◀──────────────────│ devices, timers  │          │              │
-//!            └ snapshot (one swap), sockets by mail └──────────┴──────────────┘
+//!        snapshot (one swap),    └──────────────────┘          └──────────────┘
+//!        sockets (messages)
 //! ```
 //!
 //! A thread of its own, beside the workers, takes path probes from a ring of their own and puts them first in the

@@ -21,7 +21,6 @@ pub(super) type Way = (Option<Box<Receiver>>, Sender);
 pub(super) enum Opener {
     /// Packet sockets: each worker is a member of the device's fanout group.
     Packet {
-        /// Number of workers.
         workers: usize,
         /// A UMEM for each worker if frames are sent by AF_XDP; empty if all are sent by packet sockets.
         sending: Vec<Umem>,
@@ -38,7 +37,7 @@ pub(super) enum Opener {
 pub(super) struct Links {
     /// Whether one of them is on a VLAN.
     pub tagged: bool,
-    /// Whether one of them leads to firewalls.
+    /// One with firewalls, or with servers that are checked.
     pub probed: bool,
 }
 
@@ -50,8 +49,8 @@ pub(super) struct Ways {
     /// The control thread's sender. It is a packet socket always, because an AF_XDP socket belongs to one thread and
     /// the control thread sends little.
     pub own: Sender,
-    /// The receiver for path probes, if the device has firewalls. AF_XDP has none, as its frames do not reach packet
-    /// sockets.
+    /// The way in of what verdicts hang on, where the device has firewalls or checked servers. Frames of AF_XDP do not come by
+    /// packet sockets.
     pub probes: Option<Box<Receiver>>,
     /// Keeps the XDP program attached.
     pub attachment: Option<Attachment>,
@@ -125,13 +124,18 @@ impl Opener {
     }
 }
 
-/// Opens the receiver for path probes. If that fails, they arrive through the workers.
+/// The way in of what verdicts hang on; without it that comes by the workers.
 fn open_for_probes(engine: &str, found: &netdev::Device) -> Option<Box<Receiver>> {
-    match af_packet::Receiver::open_for_probes(found.index) {
+    match af_packet::Receiver::open_apart(found.index, &super::probes::nothing()) {
         Ok(receiver) => Some(Box::new(Receiver::Packet(receiver))),
         Err(error) => {
             let (device, error) = (&found.name, super::with_sources(&error));
-            tracing::warn!(engine, device, error, "probes wait for the packet workers: they have no ring of their own");
+            tracing::warn!(
+                engine,
+                device,
+                error,
+                "probes and checks wait for the packet workers: they have no ring of their own"
+            );
             None
         }
     }

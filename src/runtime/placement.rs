@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::config::{Config, Io};
+use crate::config::{CheckKind, Config, Io, Service, ServiceCheckKind};
 use crate::io::machine::{Device, Machine, Port};
 use crate::wire::Family;
 
@@ -37,6 +37,8 @@ pub struct Workers {
     pub busy_poll: bool,
     /// If the engine receives by AF_XDP: its devices that have links on VLANs.
     pub xdp: Option<Vec<String>>,
+    /// Verdicts about firewalls or servers hang on frames that come in.
+    pub judges: bool,
 }
 
 impl Workers {
@@ -48,7 +50,10 @@ impl Workers {
         let tagged = config.links.iter().filter(|link| link.vlan.is_some());
         let tagged = tagged.map(|link| config.devices[link.device.index()].clone());
         let xdp = (config.engine.io == Io::AfXdp).then(|| tagged.collect());
-        Self { cpus: places.take(count).collect(), placed, busy_poll: config.engine.busy_poll, xdp }
+        let is_checked = |service: &Service| service.check.kind != ServiceCheckKind::None;
+        let judges = config.groups.iter().any(|group| group.check.kind != CheckKind::None)
+            || config.services.iter().any(is_checked);
+        Self { cpus: places.take(count).collect(), placed, busy_poll: config.engine.busy_poll, xdp, judges }
     }
 
     fn set(&self) -> BTreeSet<usize> {
@@ -71,6 +76,8 @@ pub fn judge(workers: &Workers, machine: &Machine) -> Vec<Warning> {
         found.extend(untagging(device, workers));
     }
     found.extend(crowding(workers, machine));
+    found.extend(verdicts(workers));
+    found.extend(priority(machine));
     // Two devices may receive by the same port.
     let mut ports: Vec<&Port> = Vec::new();
     for port in machine.devices.iter().flat_map(|device| &device.ports) {
@@ -125,6 +132,30 @@ fn merging(device: &Device) -> Option<Warning> {
     device.merges_for_good.then(|| Warning {
         what: format!("{name} merges received segments for good (large receive offload): what the engine forwards is not what came, and may not fit"),
         cure: format!("ethtool -K {name} lro off (generic receive offload is welcome)"),
+    })
+}
+
+/// Frames of AF_XDP do not come by packet sockets, which sort out what verdicts hang on.
+fn verdicts(workers: &Workers) -> Option<Warning> {
+    (workers.xdp.is_some() && workers.judges).then(|| Warning {
+        what: "with io = \"af-xdp\" probes and answers to checks have no way of their own: under a flood that fills the queues of \
+               a card they are lost with it, and what is well may be taken for dead"
+            .to_owned(),
+        cure: "use io = \"af-packet\" where floods may come, or have the card steer probes and answers to a queue of their own \
+               (ethtool -N)"
+            .to_owned(),
+    })
+}
+
+/// The threads that verdicts are made by wait for everything else.
+fn priority(machine: &Machine) -> Option<Warning> {
+    machine.refuses_real_time.then(|| Warning {
+        what: "no thread may run at once when there is something to do (SCHED_FIFO is refused): while the machine is busy, healthy \
+               firewalls and servers may be taken for dead"
+            .to_owned(),
+        cure: "run as root or with CAP_SYS_NICE (AmbientCapabilities= in the unit), where real time is allowed: a container or \
+               control group may forbid it (cpu.rt_runtime_us)"
+            .to_owned(),
     })
 }
 

@@ -24,7 +24,8 @@ struct Told {
 }
 
 impl RingLosses {
-    /// Given the frames that a ring lost since the start, returns how many of them to report at `now`.
+    /// Takes the number of frames that a ring has lost since the start; returns how many to report at `now`, if a
+    /// report is due: those since the last report.
     pub(super) fn observe(&mut self, ring: Ring, lost: u64, now: Instant) -> Option<u64> {
         let told = self.told.entry(ring).or_default();
         let more = lost.saturating_sub(told.lost);

@@ -1,4 +1,4 @@
-//! Identifies the user at the other end of the control socket, as the kernel tells it.
+//! Identifies the user at the other end of the control socket, as the kernel reports it.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

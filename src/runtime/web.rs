@@ -34,7 +34,6 @@ struct Serving {
     runtime: Handle,
 }
 
-/// One address.
 #[derive(Debug)]
 struct Site {
     access: Arc<ArcSwap<Access>>,

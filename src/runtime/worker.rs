@@ -13,7 +13,7 @@ use super::pace::{Pace, Rest};
 use super::punts::PuntSender;
 use super::shared::Shared;
 use super::transmit::{BURST, Outlets};
-use crate::engine::forwarder::KillOrder;
+use crate::engine::forwarder::{Apart, KillOrder};
 use crate::engine::{Batch, DropReason, Forwarder, Snapshot, Verdict};
 use crate::id::DeviceId;
 use crate::io::privileges::Duty;
@@ -34,19 +34,16 @@ const FULL_DEVICE: Duration = Duration::from_micros(100);
 pub(super) enum Mail {
     /// A device has appeared.
     Attach {
-        /// The device.
         device: DeviceId,
         /// Its receiver; `None` if the device has fewer queues than the engine has workers, and this one has none of
         /// them.
         receiver: Option<Box<Receiver>>,
-        /// Its sender.
         sender: Sender,
-        /// Whether a thread of its own takes the device's probes to the control thread.
-        probes_apart: bool,
+        /// What somebody else takes to the control thread of what comes by it.
+        apart: Option<Arc<Apart>>,
     },
     /// A device has another MTU.
     Mtu {
-        /// The device.
         device: DeviceId,
         /// The MTU in bytes.
         mtu: u16,
@@ -77,7 +74,9 @@ pub(super) struct Worker {
     outlets: Outlets,
     mail: channel::Receiver<Mail>,
     waiter: Waiter,
+    /// Whether the worker spins instead of sleeping (`busy-poll`).
     busy_poll: bool,
+    /// The CPU to which it is bound, if one could be chosen.
     cpu: Option<usize>,
 }
 
@@ -172,8 +171,8 @@ impl Worker {
     fn take_mail(&mut self) {
         while let Ok(mail) = self.mail.try_recv() {
             match mail {
-                Mail::Attach { device, receiver, sender, probes_apart } => {
-                    self.forwarder.leave_probes(device, probes_apart);
+                Mail::Attach { device, receiver, sender, apart } => {
+                    self.forwarder.leave_apart(device, apart);
                     if self.receivers.len() <= device.index() {
                         self.receivers.resize_with(device.index() + 1, || None);
                     }

@@ -114,6 +114,11 @@ impl Hold {
         Self { wheel, lists, half_open: 0, half_open_kept: Worth::half_open_kept(capacity, workers) }
     }
 
+    /// Half-open sessions that go first when somebody needs a place.
+    pub(super) fn half_open_spare(&self) -> usize {
+        self.half_open.saturating_sub(self.half_open_kept)
+    }
+
     /// Takes the next slot that is due out of the wheel.
     pub(super) fn pop_due(&mut self, now: Instant) -> Option<u32> {
         self.wheel.pop(now)

@@ -11,6 +11,7 @@ mod links;
 mod live;
 mod memory;
 mod record;
+mod sources;
 pub mod table;
 pub mod tcp;
 mod walk;
@@ -26,6 +27,7 @@ use crate::time::{Duration, Instant};
 use crate::wire::frame::{TcpSegment, protocol};
 
 pub use live::Live;
+pub use sources::{OverLimit, Refusal, SourceLimits, Sources};
 pub use table::{EndReason, Opened, Removed, SessionId, SessionTable, Sweep, Wanted};
 pub use tcp::TcpState;
 pub use worker::SessionWorker;

@@ -18,6 +18,7 @@
 
 mod entry;
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -31,6 +32,7 @@ use crate::session::links::Links;
 use crate::session::live::Live;
 use crate::session::memory::Lines;
 use crate::session::record::{KeyWords, Place};
+use crate::session::sources::Sources;
 use crate::session::wheel::{BUCKETS, Wheel};
 use crate::session::{Bound, Session, SessionWorker, State, TcpState, Timeouts};
 
@@ -115,6 +117,8 @@ pub struct SessionTable {
     capacity: usize,
     live: AtomicUsize,
     timeouts: ArcSwap<Timeouts>,
+    /// Who opened how many.
+    sources: Sources,
     /// The links of the expiry wheels.
     wheels: Arc<Links>,
     /// The links of the lists of sessions that may be evicted, one list for each worker and
@@ -144,16 +148,17 @@ const CELL_WORDS: usize = 16;
 const WIDE_WORDS: usize = 8;
 
 impl SessionTable {
-    /// The most memory that a translated IPv4 session takes, in bytes: its cell and the time of its opening, two keys
-    /// in the index, its links in the wheel and in an eviction list with the mark of that, and its place among the free
-    /// slots.
+    /// Bytes that an IPv4 session takes at most, translated, table included: its cell and its opening, two keys in the
+    /// index, its links in the wheel and in the list of its worth with the mark of that, its place among the free slots, and its
+    /// part in the count of its source.
     pub const IPV4_SESSION_BYTES: usize = size_of::<Cell>()
         + size_of::<u64>()
         + (2.0 * Index::BYTES_PER_KEY) as usize
         + 1
         + 2 * Links::BYTES
         + Marks::BYTES
-        + size_of::<u32>();
+        + size_of::<u32>()
+        + Sources::BYTES;
 
     /// Reserves room for `capacity` sessions, shared by `workers` workers. Memory is first touched when it is used.
     ///
@@ -184,6 +189,7 @@ impl SessionTable {
             capacity,
             live: AtomicUsize::new(0),
             timeouts: ArcSwap::from_pointee(timeouts),
+            sources: Sources::new(capacity, hash_seeds[0] ^ hash_seeds[3].rotate_left(32)),
             holds: (0..workers as u32).map(hold).collect(),
             worths: Links::new(slots + LISTS * workers as u32),
             marks: Marks::new(capacity),
@@ -215,6 +221,11 @@ impl SessionTable {
     /// that its class had before, and at most one turn of the wheel.
     pub fn set_timeouts(&self, timeouts: Timeouts) {
         self.timeouts.store(Arc::new(timeouts));
+    }
+
+    /// Who opened the sessions.
+    pub fn sources(&self) -> &Sources {
+        &self.sources
     }
 
     /// The number of live sessions.
@@ -353,6 +364,7 @@ impl SessionTable {
             Removed { key: place.key(), session, bound: place.bound() }
         };
         self.live.fetch_sub(1, Ordering::Relaxed);
+        self.sources.ended(removed.source());
         self.index.leave(self.wanted(&removed.key).hash, id.slot);
         if let Some((inside, _)) = inside_key(removed.bound.as_ref()) {
             self.index.leave(self.wanted(&inside).hash, id.slot);
@@ -387,6 +399,13 @@ pub struct Removed {
     pub session: Session,
     /// The service and server of its flow, if it belonged to a virtual service.
     pub bound: Option<Bound>,
+}
+
+impl Removed {
+    /// Who opened it.
+    fn source(&self) -> IpAddr {
+        self.key.oriented(self.session.opened).source.address
+    }
 }
 
 /// True for the generation of a cell that is in use.

@@ -50,7 +50,10 @@ impl SessionWorker {
         &self.table
     }
 
-    /// Opens a session, and evicts another one if the table is full.
+    /// Opens a session. When the table is full it takes the place of a half-open one, or (if `protect` says that not to remember
+    /// it would break it: learned and different from the hash, or translated) of the one that is worth least and was idle for
+    /// longest, whichever worker opened that, or at last of a confirmed one whose pin equals the hash, as judged by `harmless`,
+    /// that no service has bound. A source that has more of a nearly full table than a fair share is refused before that.
     ///
     /// Normally only a half-open session is evicted for it. If `protect` is true, because the flow would break without a
     /// session (it was learned and differs from the hash, or is translated), the session is evicted that is worth least
@@ -71,6 +74,9 @@ impl SessionWorker {
         if let Some(refusal) = self.table.foresee(key, bound.as_ref(), session.opened) {
             return (refusal, None);
         }
+        if self.table.is_over_share(key, session.opened) {
+            return (Opened::OverShare, None);
+        }
         let mut evicted = None;
         let slot = self.take_free().or_else(|| {
             evicted = self.make_room(protect, harmless, now);
@@ -81,7 +87,7 @@ impl SessionWorker {
         let opened = self.table.insert(slot, key, bound, session);
         match opened {
             Opened::Inserted(_) => self.hold(|hold, table, _| hold.schedule(table, slot, &session, now)),
-            Opened::Existing(_) | Opened::Clash | Opened::Full => self.free.give(slot, &self.table),
+            Opened::Existing(_) | Opened::Clash | Opened::Full | Opened::OverShare => self.free.give(slot, &self.table),
         }
         (opened, evicted)
     }

@@ -2,8 +2,8 @@
 //! checkers that are independent of the nodes. It never touches a device, a clock or private parts of the engines.
 //!
 //! ```text
-//!  hosts ── outer engine ──┬── fw1 ──┬── inner engine ── hosts        every cable: delay, loss, duplicates, disorder,
-//!  (smoltcp, mini hosts)   ├── fw2 ──┤                                turned bits, cuts
+//!  hosts ── outer engine ──┬── fw1 ──┬── inner engine ── hosts       every cable: delay, loss, duplicates, reordering,
+//!  (smoltcp, mini hosts)   ├── fw2 ──┤                               flipped bits, cuts
 //!                          └── fwN ──┘  model firewalls: the oracle
 //! ```
 //!

@@ -134,9 +134,9 @@ impl Default for Plan {
 }
 
 impl Plan {
-    /// Whether the session table may fill up. Then flows go by hash, and while the engines disagree about a firewall (one
-    /// of them holds it back after a flap), the two directions may take different firewalls (`docs/pinning.md`, section 6,
-    /// number 4).
+    /// Whether the session table may fill up. Then flows go by hash, and while the engines disagree about a firewall
+    /// (one of them holds it back after a flap), the two directions may take different firewalls (`docs/pinning.md`,
+    /// section 6, number 4).
     pub fn is_tiny(&self) -> bool {
         self.sessions < 200
     }

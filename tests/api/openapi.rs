@@ -14,7 +14,7 @@ use crate::metrics::measured;
 use crate::schema::{faults, resolve};
 use crate::{Fake, Served, done, every_request, get, serve};
 
-async fn document() -> Value {
+pub async fn document() -> Value {
     let (status, document) = get(&serve(vec![]), "/api/v1/openapi.json").await;
     assert_eq!(status, 200);
     document
@@ -200,6 +200,10 @@ fn examples() -> Vec<(Request, Answer)> {
     let unresolved = json!({"engine": "outer", "address": "10.1.0.12", "link": "firewalls", "state": "incomplete"});
     let exchange = json!({"engine": "outer", "subject": "perimeter/fw1", "ok": true, "rtt_us": 250,
         "steps": [{"at_us": 0, "direction": "sent", "what": "echo request"}]});
+    let checked = json!({"engine": "inner", "at": "2026-01-02T03:04:05.678Z", "kind": "server", "subject": "web/s1", "peer": null,
+        "family": "ipv4", "result": "failed", "times": 1, "duration_us": 500_000, "state": "down", "detail": "no answer"});
+    let probed = json!({"engine": "inner", "at": "2026-01-02T03:04:05.678Z", "kind": "firewall", "subject": "perimeter/fw1",
+        "peer": "outer", "family": "ipv6", "result": "passed", "times": 7, "duration_us": null, "state": "up", "detail": null});
     let health = json!({"engine": "outer", "healthy": false,
         "problems": [{"kind": "link_down", "subject": "fw", "reason": "link fw (eth1) is down: no carrier"}]});
     let all = json!({"text": "[engine]", "settings": [
@@ -234,6 +238,7 @@ fn examples() -> Vec<(Request, Answer)> {
         (Request::Firewalls, Answer::Firewalls(measured.firewalls.clone())),
         (Request::Peers, Answer::Peers(measured.peers.clone())),
         (Request::Services, Answer::Services(measured.services.clone())),
+        (Request::Checks { subject: None, limit: None }, Answer::Checks(vec![view(checked), view(probed)])),
         (Request::Counters, Answer::Counters(measured.counters.clone())),
         (Request::Config { all: false }, Answer::Config(view(json!({"text": "[engine]"})))),
         (Request::Config { all: true }, Answer::Config(view(all))),

@@ -22,7 +22,7 @@ const ROUNDS: u32 = 20;
 /// The last rounds, in which nothing may move any more.
 const LATE: u32 = 4;
 
-/// A promise that was broken.
+/// The promises that were broken, by the questions P1 to P6 (`docs/pinning.md`, section 3).
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Verdict {
     /// P1: a pin still moves at the end.

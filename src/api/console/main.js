@@ -23,6 +23,7 @@ const state = {
   rates: new Rates(),
   operator: false,
   change,
+  showChecks,
 };
 
 async function refresh() {
@@ -123,6 +124,18 @@ async function findSessions() {
     $("found").textContent = `${rows.length} of ${total} sessions`;
   } catch (error) {
     $("found").textContent = error.message;
+  }
+}
+
+/** The last checks of a server or a firewall, in a window of their own. */
+async function showChecks(subject, engine) {
+  $("checks-title").textContent = `${subject}: last checks by ${engine}`;
+  $("checks").replaceChildren(make("p", "dim", "asking"));
+  if (!$("checks-window").open) $("checks-window").showModal();
+  try {
+    tables.checks($("checks"), await ask("checks", { subject, engine }));
+  } catch (error) {
+    $("checks").replaceChildren(make("p", "bad", error.message));
   }
 }
 

@@ -8,8 +8,8 @@ use super::family::{Labels, Page, bytes, of, seconds};
 use super::help;
 use crate::engine::view::{LinkView, MeasuresView};
 
-/// Kinds of alarms that have a series even while they are not raised.
-const ALARMS: [&str; 9] = [
+/// Kinds of alarms that are told apart also while they are not raised.
+const ALARMS: [&str; 10] = [
     "below_min",
     "digest_differs",
     "duplicate_address",
@@ -19,6 +19,7 @@ const ALARMS: [&str; 9] = [
     "ordinary_priority",
     "peer_lost",
     "service_down",
+    "source_refused",
 ];
 
 /// Counters that form a family: prefix of their names, name of the family, its label, and its help text.

@@ -57,6 +57,17 @@ impl<'e> Page<'e> {
         })
     }
 
+    /// Writes counters with fractional values.
+    pub(super) fn fractions<'a>(
+        &mut self,
+        family: Family<'_>,
+        samples: impl IntoIterator<Item = (Labels<'a>, f64)>,
+    ) -> fmt::Result {
+        self.family(family, MetricType::Counter, samples, |metric, value| {
+            metric.encode_counter::<NoLabelSet, _, u64>(&value, None)
+        })
+    }
+
     /// Writes one counter with a fractional value.
     pub(super) fn counter(&mut self, family: Family<'_>, value: f64) -> fmt::Result {
         self.family(family, MetricType::Counter, [(Vec::new(), value)], |metric, value| {

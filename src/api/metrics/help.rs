@@ -15,7 +15,10 @@ const HELP: [(&str, &str); 53] = [
     ("asymmetric", "Session packets that came from another firewall than their pin."),
     ("balanced_bytes", "Bytes of IP of sessions of services."),
     ("balanced_packets", "Packets of sessions of services."),
-    ("checks_excused", "Health checks of servers that failed while the engine itself was late."),
+    (
+        "checks_excused",
+        "Health checks of servers that were not answered while the engine itself was late or lost frames.",
+    ),
     ("checks_failed", "Health checks of servers that failed."),
     ("checks_passed", "Health checks of servers that passed."),
     ("checks_sent", "Health checks of servers that were begun."),

@@ -69,6 +69,13 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ("fwlb show sessions --limit 0 --json", "All of them, as they are found."),
         ],
     ),
+    (
+        "fwlb-show-checks",
+        &[
+            ("fwlb show checks web/s1", "The last 20 checks of a server: when, result, duration, answer."),
+            ("fwlb show checks fw1 -n 10", "The last probes through a firewall; those that ended alike are one line."),
+        ],
+    ),
     ("fwlb-show-events", &[("fwlb show events --follow", "What changes, as it changes.")]),
     (
         "fwlb-show-config",

@@ -16,7 +16,7 @@ use crate::config::{Api, Check, CheckKind, Config, Engine, Firewall, Group, Hash
 use crate::config::{Peer, Route, RouteTarget, Scheduler, Secret, Server, Service, ServiceCheck, ServiceCheckKind};
 use crate::config::{StickyBy, SyslogTarget, Tls, Token, show_ports};
 use crate::id::{FirewallId, GroupId, LinkId, PeerId, ServiceId};
-use crate::session::Timeouts;
+use crate::session::{SourceLimits, Timeouts};
 use crate::time::Duration;
 
 /// The value of a key.
@@ -227,7 +227,8 @@ fn log(log: &Log) -> Section {
 }
 
 fn limits(limits: &Limits) -> Section {
-    let Limits { sessions, sticky, neighbors, pending, punts, fragments, held } = limits;
+    let Limits { sessions, sticky, neighbors, pending, punts, fragments, held, source } = limits;
+    let SourceLimits { sessions: source_sessions, rate: source_rate } = source;
     let facts = vec![
         ("sessions", bare(sessions)),
         ("sticky", bare(sticky)),
@@ -236,6 +237,8 @@ fn limits(limits: &Limits) -> Section {
         ("punts", bare(punts)),
         ("fragments", bare(fragments)),
         ("held", bare(held)),
+        ("source-sessions", or_none(*source_sessions, bare)),
+        ("source-rate", or_none(*source_rate, bare)),
     ];
     Section::new(&LIMITS, "limits", &[("limits", None)], facts)
 }

@@ -84,7 +84,7 @@ pub static ENGINE: Schema = Schema {
 
 pub static LIMITS: Schema = Schema {
     section: "[limits]",
-    about: "Capacities of the tables. They are reserved at start, and every time that one is reached is counted.",
+    about: "Capacities of the tables, which are reserved at start, and limits of what one source may use of them. Every time that one is reached is counted.",
     keys: &[
         Key::optional("sessions", Kind::Number(1..=100_000_000), "Entries of the session table.").at_start(),
         Key::optional(
@@ -105,6 +105,18 @@ pub static LIMITS: Schema = Schema {
         Key::optional("fragments", Kind::Number(1..=1_000_000), "Fragmented datagrams that are tracked.").at_start(),
         Key::optional("held", Kind::Number(1..=65_536), "Later fragments that wait for the first of their datagram.")
             .at_start(),
+        Key::unset(
+            "source-sessions",
+            Kind::Number(1..=100_000_000),
+            "no limit",
+            "Live sessions that one source, an IPv4 address or a /64 of IPv6, may have opened.",
+        ),
+        Key::unset(
+            "source-rate",
+            Kind::Number(1..=1_000_000),
+            "no limit",
+            "New sessions a second of one source; after a pause those of one second at once.",
+        ),
     ],
     reserved: &[],
     absent: &[],

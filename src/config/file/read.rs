@@ -130,6 +130,8 @@ fn read_limits(reader: &Reader<'_>, out: &mut Diagnostics) -> Limits {
         punts: reader.number("punts", out),
         fragments: reader.number("fragments", out),
         held: reader.number("held", out),
+        source_sessions: reader.number("source-sessions", out),
+        source_rate: reader.number("source-rate", out),
     }
 }
 

@@ -368,6 +368,21 @@ fn the_servers_of_a_direct_service_are_told_how_to_take_the_vip() {
 }
 
 #[test]
+fn how_many_flows_fit_behind_source_addresses_and_what_one_client_gets_is_told() {
+    let farm = FARM.replace("port = 80\n", "port = 80\nmode = \"full-nat\"\n");
+    let with = |farm: &str| demands(&load_text(farm).config.unwrap());
+    let told = with(&farm);
+    for family in ["IPv4", "IPv6"] {
+        let line =
+            format!("64512 {family} flows at a time to each server port by 1 source address; one client gets 57344");
+        assert!(told.contains(&line), "{told}");
+    }
+    let told = with(&format!("{farm}\n[limits]\nsource-sessions = 500\n"));
+    assert!(told.contains("one client gets 500 at most"), "{told}");
+    assert!(!with(FARM).contains("flows at a time"));
+}
+
+#[test]
 fn what_is_checked_and_how_fast_is_told() {
     let told = demands(&load_text(FARM).config.unwrap());
     assert!(

@@ -7,6 +7,7 @@ mod adopt;
 mod answers;
 mod asked;
 mod exchange;
+mod excused;
 mod known;
 mod ports;
 mod results;
@@ -16,12 +17,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use self::asked::Request;
-use self::exchange::{NoCheck, check_port};
+use self::exchange::NoCheck;
 use self::ports::Ports;
-use self::results::CheckResult;
+use self::results::CheckEnd;
 use super::Controller;
 use super::agenda::Agenda;
 use crate::config::{Config, Service, ServiceCheckKind};
+use crate::health::history::{CheckHistory, Outages};
 use crate::health::service_monitor::ServiceMonitor;
 use crate::health::service_prober::ServiceProber;
 use crate::id::{LinkId, ServerId};
@@ -38,6 +40,9 @@ pub(super) struct ServerCheck {
     pub(super) server: ServerId,
     pub(super) family: Family,
     pub(super) monitor: ServiceMonitor,
+    /// Of the engine's own checks; those that operators asked for are told to them.
+    pub(super) history: CheckHistory,
+    pub(super) outages: Outages,
 }
 
 /// What tells one check under way from all others.
@@ -130,10 +135,12 @@ pub(super) fn server_checks(config: &Config, now: Instant) -> Vec<ServerCheck> {
         );
         let first = now + share.min(START_GAP * place);
         let mut monitor = ServiceMonitor::new(check, first, now + share, now);
+        let mut outages = Outages::default();
         if check.kind == ServiceCheckKind::None {
             monitor.trust(now);
+            outages.rise(now);
         }
-        ServerCheck { server, family, monitor }
+        ServerCheck { server, family, monitor, history: CheckHistory::default(), outages }
     });
     checks.collect()
 }
@@ -165,27 +172,17 @@ impl Controller {
         }
     }
 
-    /// The engine was late by `lag` (or lost punts): silence within a shorter time says nothing about a server.
-    pub(super) fn excuse_checks(&mut self, lag: Duration) {
-        if lag < self.checks.shortest_timeout {
-            return;
-        }
-        for running in self.checks.running.values_mut() {
-            running.excused |= lag >= running.prober.timeout();
-        }
-    }
-
     fn monitor_due(&mut self, index: usize, now: Instant) {
         let changed = self.server_checks[index].monitor.handle_timeout(now);
-        self.verdict_changed(index, changed);
+        self.verdict_changed(index, changed, now);
         if self.server_checks[index].monitor.is_due(now) {
             let (server, family) = (self.server_checks[index].server, self.server_checks[index].family);
             self.server_checks[index].monitor.begin(now);
             match self.launch_check(server, family, Asker::Monitor(index), now) {
                 Ok(()) => {}
                 Err(NoCheck::Busy) => self.server_checks[index].monitor.postpone(now),
-                Err(NoCheck::LinkDown(why)) => self.judge_check(index, CheckResult::Cut(why), now),
-                Err(NoCheck::NoWay(why)) => self.judge_check(index, CheckResult::Failed(why), now),
+                Err(NoCheck::LinkDown(why)) => self.judge_check(index, CheckEnd::Cut(why), None, now),
+                Err(NoCheck::NoWay(why)) => self.judge_check(index, CheckEnd::Failed(why), None, now),
             }
         }
         self.schedule_monitor(index);

@@ -127,6 +127,7 @@ impl Controller {
             set_keys: self.set_keys.clone(),
             firewalls: self.snapshot_firewalls(),
             peers: self.config.peers.iter().map(|peer| peer.name.clone()).collect(),
+            source_limits: self.config.limits.source,
             services: self.farm.services().clone(),
             vips: services::virtual_addresses(&self.config).into_iter().collect(),
             ..Snapshot::default()

@@ -4,16 +4,58 @@
 use std::ops::Deref;
 
 use crate::id::ServerId;
+use crate::nat::Way;
 
 /// Traffic of one real server. Its live sessions are in [`crate::slb::ServerState`], which schedulers look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ServerCounters {
     /// Sessions that were given to it.
     pub new_sessions: u64,
-    /// Packets to and from it.
+    /// Inward and outward, in order of [`Way`].
+    traffic: [Traffic; 2],
+}
+
+/// What went one way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Traffic {
+    /// Packets.
     pub packets: u64,
-    /// Bytes of IP packets to and from it.
+    /// Bytes of IP packets.
     pub bytes: u64,
+}
+
+impl ServerCounters {
+    /// Traffic to the server, or from it.
+    pub const fn way(&self, way: Way) -> Traffic {
+        self.traffic[way as usize]
+    }
+
+    /// Packets to and from it.
+    pub const fn packets(&self) -> u64 {
+        self.traffic[0].packets + self.traffic[1].packets
+    }
+
+    /// Bytes of IP to and from it.
+    pub const fn bytes(&self) -> u64 {
+        self.traffic[0].bytes + self.traffic[1].bytes
+    }
+
+    /// Counts a packet of so many bytes.
+    #[inline]
+    pub(in crate::engine) fn count(&mut self, way: Way, bytes: u64) {
+        let traffic = &mut self.traffic[way as usize];
+        traffic.packets += 1;
+        traffic.bytes += bytes;
+    }
+
+    /// Adds what another worker counted.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.new_sessions += other.new_sessions;
+        for (own, other) in self.traffic.iter_mut().zip(other.traffic) {
+            own.packets += other.packets;
+            own.bytes += other.bytes;
+        }
+    }
 }
 
 /// The counters of all servers, indexed by [`ServerId`].
@@ -102,7 +144,7 @@ mod tests {
             let (mut table, mut copy) = (ServerTable::default(), ServerTable::default());
             for round in rounds {
                 for id in round {
-                    table.of(ServerId(id)).packets += 1;
+                    table.of(ServerId(id)).count(Way::Inward, 1);
                 }
                 table.publish_to(&mut copy);
                 prop_assert_eq!(&copy, &table);
@@ -115,7 +157,7 @@ mod tests {
     fn what_waits_for_a_reader_is_no_longer_than_the_table() {
         let mut table = ServerTable::default();
         for packet in 0..10_000 {
-            table.of(ServerId(packet % 7)).packets += 1;
+            table.of(ServerId(packet % 7)).count(Way::Outward, 1);
         }
 
         assert_eq!(table.changes, Changes::Any);

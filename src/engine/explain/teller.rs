@@ -9,11 +9,11 @@ use crate::engine::forwarder::{
 use crate::engine::route::{NextHop, Target};
 use crate::engine::view::{CandidateView, EgressView, ExplainView, ExplainedSessionView, PinView, ServerCandidateView};
 use crate::engine::{DropReason, Snapshot};
-use crate::flow::{Endpoint, FlowKey, text};
+use crate::flow::{Endpoint, FlowKey, SourcePrefix, text};
 use crate::id::{FirewallId, PathSetId};
 use crate::path::pinning::{PacketKind, Pin, PinChange};
 use crate::path::{Admin, OnFailure, rendezvous};
-use crate::session::{Bound, Session, SessionTable, Timeouts};
+use crate::session::{Bound, OverLimit, Session, SessionTable, Timeouts};
 use crate::slb::{self, Mode, Retired, Server, Service};
 use crate::time::{Duration, Instant};
 use crate::wire::Family;
@@ -80,6 +80,29 @@ impl<'a> Teller<'a> {
         });
         self.view.decided_by = "local".to_owned();
         self.told()
+    }
+
+    /// Whether the source of a flow that begins may have another session.
+    pub(super) fn source(&mut self, flow: &FlowKey, sessions: &SessionTable, now: Instant) -> Result<(), DropReason> {
+        let limits = &self.snapshot.source_limits;
+        let (source, sources) = (flow.source.address, sessions.sources());
+        let Err(why) = sources.foresee(source, limits, sessions.len(), now) else { return Ok(()) };
+        let held = sources.sessions_of(source, sessions.len());
+        let limit = |limit: Option<u32>| limit.map_or_else(String::new, |limit| limit.to_string());
+        self.say(match why {
+            OverLimit::Sessions => {
+                let limit = limit(limits.sessions);
+                format!("Its source {} has {held} sessions; source-sessions is {limit}.", SourcePrefix::of(source))
+            }
+            OverLimit::Rate => {
+                let limit = limit(limits.rate);
+                format!("Its source {} opens more than source-rate = {limit} a second.", SourcePrefix::of(source))
+            }
+            OverLimit::Share => {
+                format!("Its source {} has {held} sessions, more than its share.", SourcePrefix::of(source))
+            }
+        });
+        Err(forwarder::refusal_reason(why))
     }
 
     /// The server that a service would give to the first packet of a flow.

@@ -15,7 +15,7 @@ use crate::id::FirewallId;
 use crate::nat::Way;
 use crate::path::pinning::{self, PacketKind, Pin, PinState, PinnedBy};
 use crate::path::{Admin, OnFailure};
-use crate::session::{Bound, Class, EndReason, Opened, Removed, Session, SessionId, State, TcpState};
+use crate::session::{Bound, Class, EndReason, Opened, OverLimit, Removed, Session, SessionId, State, TcpState};
 use crate::time::Instant;
 
 /// What is to be done with a packet.
@@ -306,6 +306,9 @@ impl Forwarder {
         if !claim.may_open() || !is_remembered {
             return course;
         }
+        if let Err(reason) = self.admit_source(known) {
+            return Step::drop(reason);
+        }
         let (key, direction) = claim.flow.canonical();
         let mut session = Session::new(&key, direction, now);
         session.observe(direction, claim.tcp.as_ref(), claim.bytes, now);
@@ -324,6 +327,11 @@ impl Forwarder {
             Opened::Clash => self.begin_beside_service(known),
             Opened::Full => {
                 self.counters.table_full += 1;
+                course
+            }
+            Opened::OverShare => {
+                self.counters.table_full += 1;
+                self.refuse(claim.flow.source.address, OverLimit::Share);
                 course
             }
         }
@@ -374,9 +382,7 @@ impl Forwarder {
         }
         match passage {
             Some(passage) => {
-                let counters = self.counters.server(passage.server);
-                counters.packets += 1;
-                counters.bytes += bytes as u64;
+                self.counters.server(passage.server).count(passage.way, bytes as u64);
             }
             None => {
                 self.counters.routed_packets += 1;
@@ -432,7 +438,7 @@ fn settle(
     }
     let outside = ended.key.oriented(ended.session.opened);
     if let Some(inside) = bound.inside.filter(|inside| services::stands_for_client(inside, &outside)) {
-        sources.release(inside.protocol, inside.source, inside.destination, now);
+        sources.release(inside.protocol, inside.source, inside.destination, outside.source.address, now);
     }
 }
 

@@ -1,22 +1,12 @@
-//! Passes packets to the controller, and leaves probes to the owner if that takes them itself.
+//! What is handed to the controller, and what senders of dropped packets are told.
 
-use super::ingress::{self, Admission};
-use super::police::{self, Pass};
-use super::{Forwarder, Outcome};
+use super::Forwarder;
+use super::police::Pass;
 use crate::engine::verdict::IcmpError;
-use crate::engine::{DropReason, Packet, Punt, PuntQueue, PuntReason, Snapshot, Verdict};
-use crate::id::{DeviceId, LinkId};
+use crate::engine::{DropReason, Packet, Punt, PuntQueue, PuntReason, Verdict};
+use crate::id::LinkId;
 
 impl Forwarder {
-    /// Sets whether the owner takes probes that arrive on `device` to the controller itself, with [`probe_in`]. Such
-    /// probes are counted as punted but not queued.
-    pub fn leave_probes(&mut self, device: DeviceId, are_taken: bool) {
-        if self.apart.len() <= device.index() {
-            self.apart.resize(device.index() + 1, false);
-        }
-        self.apart[device.index()] = are_taken;
-    }
-
     /// Queues the part of a dropped packet that an answer to its sender needs, if the rate limit permits that. If it
     /// cannot be queued, only the answer is lost.
     pub(super) fn tell_sender(
@@ -31,30 +21,6 @@ impl Forwarder {
             self.counters.punt_drop_icmp_error += 1;
         }
     }
-
-    /// The result for a frame to the controller: a probe that the owner takes itself is left to that.
-    pub(super) fn hand_over_or_leave(
-        &self,
-        reason: PuntReason,
-        packet: &Packet<'_>,
-        link: LinkId,
-        snapshot: &Snapshot,
-    ) -> Outcome {
-        let is_apart = self.apart.get(packet.device.index()) == Some(&true);
-        let is_left = is_apart && reason == PuntReason::Local && police::is_probe(packet.bytes, link, snapshot);
-        if is_left { Outcome::Left } else { Outcome::Punt(reason) }
-    }
-}
-
-/// The punt for a probe, or the answer to one, in `packet`; `None` for any other packet. An owner that takes probes
-/// itself calls it; see [`Forwarder::leave_probes`].
-pub fn probe_in(packet: &mut Packet<'_>, snapshot: &Snapshot) -> Option<Punt> {
-    let link = ingress::link_of(packet, snapshot)?;
-    match ingress::admit(packet.bytes, &packet.offload, link, snapshot) {
-        Admission::Punt(PuntReason::Local) => {}
-        Admission::Punt(_) | Admission::Transit { .. } | Admission::Drop(_) => return None,
-    }
-    police::is_probe(packet.bytes, link, snapshot).then(|| punt(PuntReason::Local, packet, link))
 }
 
 /// A copy of a packet for the controller. For an ICMP error it is cut to what that quotes.
@@ -113,6 +79,9 @@ pub(super) fn answer_to(reason: DropReason) -> Option<PuntReason> {
         | DropReason::BelowMin
         | DropReason::FirewallFailed
         | DropReason::ServerFailed
+        | DropReason::SourceShare
+        | DropReason::SourceSessions
+        | DropReason::SourceRate
         | DropReason::NatClash
         | DropReason::StrayReply
         | DropReason::SessionTableFull

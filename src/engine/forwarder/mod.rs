@@ -14,9 +14,11 @@
 //! `Forwarder::handle` branches, and the functions of the stages compute. Every received frame ends in one [`Verdict`],
 //! which is counted in one place.
 
+mod apart;
 mod claim;
 mod decide;
 mod egress;
+mod fair;
 mod flows;
 mod handover;
 mod held;
@@ -47,12 +49,13 @@ use crate::session::SessionWorker;
 use crate::time::{Duration, Instant};
 use crate::wire::frame::{ETHERNET_LEN, Tuple};
 
-pub use handover::probe_in;
+pub use apart::{ANSWERS_MAX, Apart, ApartBudget, CHECK_PORTS, checked_links, ends_on};
 
 pub(super) use decide::{Arrival, Course, Decision, Pins, Transit, decide, view_toward_destination};
+pub(super) use fair::reason as refusal_reason;
 pub(super) use ingress::{Addressee, judge};
 pub use kill::KillOrder;
-pub(super) use services::{Passage, Standing, first_transit, is_stray, standing, transit};
+pub(super) use services::{Passage, Standing, first_transit, is_beside_service, is_stray, standing, transit};
 pub(super) use sources::{egress_address, source_address};
 
 use claim::Claim;
@@ -85,8 +88,8 @@ pub struct Forwarder {
     failures: reset::Failures,
     kills: kill::Kills,
     police: Police,
-    /// For each [`DeviceId`](crate::id::DeviceId) whether the owner takes probes to the controller itself.
-    apart: Vec<bool>,
+    /// What somebody else takes to the controller, by [`DeviceId`](crate::id::DeviceId).
+    apart: Vec<Option<Arc<Apart>>>,
     transmits: VecDeque<Transmit>,
     /// Buffers for frames to come.
     spare: Vec<Vec<u8>>,
@@ -117,7 +120,7 @@ enum Outcome {
     },
     /// The controller has the frame already, or it is a later fragment that is held.
     Punted,
-    /// The frame is a probe, which the owner takes to the controller itself.
+    /// What the owner takes to the controller on a way of its own.
     Left,
     /// The frame is dropped. For some reasons its sender gets an answer.
     Drop(DropReason),

@@ -7,9 +7,9 @@ use crate::engine::forwarder::services;
 use crate::engine::{DropReason, Snapshot};
 use crate::flow::key::Endpoint;
 use crate::flow::{CanonicalKey, FlowKey};
-use crate::nat;
+use crate::nat::{self, NoPort};
 use crate::path::pinning::PacketKind;
-use crate::session::{Bound, Opened, Session};
+use crate::session::{Bound, Opened, OverLimit, Session};
 use crate::slb::{self, Mode, Server, Service};
 use crate::time::Instant;
 
@@ -32,6 +32,9 @@ impl Forwarder {
         }
         if known.claim.ttl <= 1 {
             return Step::drop(DropReason::TtlExpired);
+        }
+        if let Err(reason) = self.admit_source(known) {
+            return Step::drop(reason);
         }
         for _ in 0..Self::CLASH_TRIES {
             let flow = &known.claim.flow;
@@ -142,6 +145,10 @@ impl Forwarder {
                 self.put_back(outside, inside);
                 Some(Step::drop(DropReason::SessionTableFull))
             }
+            Opened::OverShare => {
+                self.put_back(outside, inside);
+                Some(Step::drop(self.refuse(outside.source.address, OverLimit::Share)))
+            }
         }
     }
 
@@ -159,14 +166,15 @@ impl Forwarder {
         let source = match service.mode {
             Mode::Direct | Mode::Tunnel => return Ok(None),
             Mode::Nat => outside.source,
-            Mode::FullNat => self
-                .sources
-                .acquire(service, outside.protocol, destination, snapshot, now)
-                .ok_or(DropReason::SnatExhausted)?,
+            Mode::FullNat => match self.sources.acquire(service, &outside, destination, snapshot, now) {
+                Ok(source) => source,
+                Err(NoPort::Exhausted) => return Err(DropReason::SnatExhausted),
+                Err(NoPort::OverShare) => return Err(self.refuse(outside.source.address, OverLimit::Share)),
+            },
         };
         // No client has an address that the engine uses as source.
         if service.mode == Mode::FullNat && source.address == outside.source.address {
-            self.sources.put_back(outside.protocol, source, destination);
+            self.sources.put_back(outside.protocol, source, destination, outside.source.address);
             return Err(DropReason::MartianSource);
         }
         Ok(Some(FlowKey { protocol: outside.protocol, source, destination }))
@@ -175,7 +183,7 @@ impl Forwarder {
     /// Returns the source port of a session that was not opened.
     fn put_back(&self, outside: FlowKey, inside: Option<FlowKey>) {
         if let Some(inside) = inside.filter(|inside| services::stands_for_client(inside, &outside)) {
-            self.sources.put_back(inside.protocol, inside.source, inside.destination);
+            self.sources.put_back(inside.protocol, inside.source, inside.destination, outside.source.address);
         }
     }
 }

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use crate::engine::limit::{Limiter, Rate};
 use crate::engine::{DropReason, PuntReason, Snapshot};
+use crate::health::service_prober::PORTS;
 use crate::id::LinkId;
 use crate::time::Instant;
 use crate::wire::frame::{ETHERNET_LEN, protocol, tcp_flags};
@@ -128,6 +129,20 @@ impl Police {
 /// True if a frame to the controller is a probe, or the answer to one, that came from a firewall.
 pub(super) fn is_probe(bytes: &[u8], link: LinkId, snapshot: &Snapshot) -> bool {
     local(bytes, link, snapshot).0 == Kind::Probe
+}
+
+/// Of a frame for the controller that may answer a check of a server the address that it answers to: TCP with ACK, or an echo
+/// reply, to a port that checks are sent from.
+pub(super) fn answered(bytes: &[u8]) -> Option<IpAddr> {
+    let ip = Ip::of(bytes)?;
+    let (number, transport) = ip.transport?;
+    let port_at = match (number, transport.first()?) {
+        (protocol::ICMP, 0) | (protocol::ICMPV6, 129) => 4,
+        (protocol::TCP, _) if transport.get(13).is_some_and(|flags| flags & tcp_flags::ACK != 0) => 2,
+        _ => return None,
+    };
+    let port = transport.get(port_at..)?.first_chunk().map(|port| u16::from_be_bytes(*port))?;
+    PORTS.contains(&port).then_some(ip.destination)
 }
 
 /// The source whose tokens a frame uses.

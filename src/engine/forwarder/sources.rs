@@ -10,9 +10,9 @@ use siphasher::sip::SipHasher13;
 use crate::engine::Snapshot;
 use crate::engine::route::{NextHop, Target};
 use crate::engine::snapshot::Link;
-use crate::flow::Endpoint;
+use crate::flow::{Endpoint, FlowKey};
 use crate::id::LinkId;
-use crate::nat::PortPools;
+use crate::nat::{NoPort, PoolKey, PortPools};
 use crate::slb::Service;
 use crate::time::Instant;
 use crate::wire::Family;
@@ -31,39 +31,49 @@ impl Sources {
         Self { ports, worker, seed, drawn: 0 }
     }
 
-    /// A source address and port for a client of `service` toward `server`; `None` if every port of every address is in
-    /// use or was used too recently.
+    /// An address and a port that stand for a client of `service`, which comes by `outside`, toward `server`; none if every port
+    /// of every address serves or rests, or the client has its share of each.
     pub(super) fn acquire(
         &mut self,
         service: &Service,
-        protocol: u8,
+        outside: &FlowKey,
         server: Endpoint,
         snapshot: &Snapshot,
         now: Instant,
-    ) -> Option<Endpoint> {
+    ) -> Result<Endpoint, NoPort> {
         let random = self.draw();
         let family = Family::of(server.address);
-        let port = |address| {
-            let port = self.ports.acquire(self.worker, protocol, address, server, random as u16, now)?;
-            Some(Endpoint { address, port })
+        let (protocol, client) = (outside.protocol, outside.source.address);
+        let port = |source| {
+            let pool = PoolKey { protocol, source, server };
+            let port = self.ports.acquire(self.worker, pool, client, random as u16, now)?;
+            Ok(Endpoint { address: source, port })
         };
         if service.snat.is_empty() {
-            return port(egress_address(server.address, snapshot)?);
+            return port(egress_address(server.address, snapshot).ok_or(NoPort::Exhausted)?);
         }
         let addresses = || service.snat.iter().copied().filter(|address| Family::of(*address) == family);
         let count = addresses().count();
         let start = (random >> 32) as usize % count.max(1);
-        addresses().cycle().skip(start).take(count).find_map(port)
+        let mut why = NoPort::Exhausted;
+        for address in addresses().cycle().skip(start).take(count) {
+            match port(address) {
+                Ok(found) => return Ok(found),
+                Err(NoPort::OverShare) => why = NoPort::OverShare,
+                Err(NoPort::Exhausted) => {}
+            }
+        }
+        Err(why)
     }
 
-    /// Returns a source port after its flow has ended; it can be used again after a pause.
-    pub(super) fn release(&self, protocol: u8, source: Endpoint, server: Endpoint, now: Instant) {
-        self.ports.release(protocol, source, server, now);
+    /// Gives back what stood for `client` when its flow has ended.
+    pub(super) fn release(&self, protocol: u8, source: Endpoint, server: Endpoint, client: IpAddr, now: Instant) {
+        self.ports.release(protocol, source, server, client, now);
     }
 
-    /// Returns a source port that was not used; it can be used again at once.
-    pub(super) fn put_back(&self, protocol: u8, source: Endpoint, server: Endpoint) {
-        self.ports.put_back(protocol, source, server);
+    /// Gives back what was to stand for `client` and never did.
+    pub(super) fn put_back(&self, protocol: u8, source: Endpoint, server: Endpoint, client: IpAddr) {
+        self.ports.put_back(protocol, source, server, client);
     }
 
     /// 64 random bits, which cannot be predicted without the seed.
@@ -96,7 +106,7 @@ pub(super) fn address_on(link: &Link, family: Family) -> Option<IpAddr> {
     link.addresses.iter().map(ipnet::IpNet::addr).find(is_usable)
 }
 
-fn egress_link(server: IpAddr, snapshot: &Snapshot) -> Option<LinkId> {
+pub(super) fn egress_link(server: IpAddr, snapshot: &Snapshot) -> Option<LinkId> {
     match snapshot.routes.lookup(server)? {
         Target::Connected(link) | Target::Via(NextHop { link, address: _ }) => Some(link),
         // The firewalls of a group may be on different links. The engine's address on any of them leads back to it.

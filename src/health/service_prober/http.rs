@@ -55,6 +55,8 @@ pub(super) struct Answer {
     expected: Vec<RangeInclusive<u16>>,
     wanted: Option<String>,
     stage: Stage,
+    /// The status code of the last status line that was read.
+    status: Option<u16>,
     /// The number of interim responses that were read.
     interim: usize,
     /// Whether no byte was received yet.
@@ -83,7 +85,15 @@ struct Head {
 
 impl Answer {
     pub(super) fn new(expected: Vec<RangeInclusive<u16>>, wanted: Option<String>) -> Self {
-        Self { expected, wanted, stage: Stage::Head(Head::default()), interim: 0, is_empty: true, after: 0 }
+        Self {
+            expected,
+            wanted,
+            stage: Stage::Head(Head::default()),
+            status: None,
+            interim: 0,
+            is_empty: true,
+            after: 0,
+        }
     }
 
     /// Takes the next bytes.
@@ -116,6 +126,11 @@ impl Answer {
         self.is_empty
     }
 
+    /// The status code of the response, once its status line has been read.
+    pub(super) const fn status(&self) -> Option<u16> {
+        self.status
+    }
+
     /// True if so many bytes followed after the verdict that the end is no longer waited for.
     pub(super) const fn is_flood(&self) -> bool {
         self.after > BODY_MAX
@@ -143,6 +158,7 @@ impl Answer {
                 Err(NotHttp) => Some(ill(NO_ANSWER)),
                 Ok(Some(status)) if is_line => {
                     head.status = Some(status);
+                    self.status = Some(status);
                     judge(status, &self.expected, self.wanted.as_deref())
                 }
                 Ok(_) => (head.bytes.len() >= HEAD_MAX).then(|| ill(NO_ANSWER)),

@@ -24,6 +24,7 @@ mod socket;
 mod tests;
 mod vnet;
 
+pub use filter::Wanted;
 pub use receiver::{Receiver, RingOptions};
 pub use sender::Sender;
 pub use socket::{FanoutId, OpenError};

@@ -3,7 +3,7 @@
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use super::ring::{Ring, SlotHeader};
-use super::{FanoutId, OpenError};
+use super::{FanoutId, OpenError, Wanted};
 use super::{filter, socket, vnet};
 use crate::id::DeviceId;
 use crate::io::sockopt;
@@ -72,13 +72,18 @@ impl Receiver {
         Ok(receiver)
     }
 
-    /// Opens a small ring that holds path probes and their answers only, so that no flood can fill it. The kernel tells
-    /// them by their magic number alone; the other receivers of the device get them too.
-    pub fn open_for_probes(index: u32) -> Result<Self, OpenError> {
+    /// The same for what verdicts hang on alone, as far as the kernel can tell: a ring that nothing else fills. Other receivers
+    /// of the device have that too.
+    pub fn open_apart(index: u32, wanted: &Wanted) -> Result<Self, OpenError> {
         let socket = socket::open()?;
-        // The filter is attached before the socket is bound, so that no other frame is queued.
-        filter::take_probes_only(&socket)?;
+        // Before there is anything to choose from.
+        filter::choose(&socket, wanted)?;
         Self::bind(socket, index, RingOptions { slots: 256, ..RingOptions::default() })
+    }
+
+    /// Of one that was opened for what verdicts hang on: what is wanted from now on.
+    pub fn choose(&self, wanted: &Wanted) -> Result<(), OpenError> {
+        filter::choose(&self.socket, wanted)
     }
 
     fn bind(socket: OwnedFd, index: u32, options: RingOptions) -> Result<Self, OpenError> {

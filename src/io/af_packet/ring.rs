@@ -59,8 +59,8 @@ impl Ring {
         };
         set_packet(socket, libc::PACKET_RX_RING, &request, "reserve the receive ring")?;
         let bytes = BLOCK_BYTES as usize * blocks as usize;
-        // SAFETY: a new mapping at an address of the kernel's choice disturbs no other memory; length and descriptor are
-        // those of the ring that was just made. JUSTIFICATION: a shared ring exists only as a mapping.
+        // SAFETY: a new mapping at an address of the kernel's choice disturbs no other memory; length and descriptor
+        // are those of the ring that was just made. JUSTIFICATION: a shared ring exists only as a mapping.
         let memory = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
@@ -89,9 +89,9 @@ impl Ring {
         if status & libc::TP_STATUS_USER == 0 {
             return None;
         }
-        // SAFETY: `slot` lies in the mapping (`at` checks it), is aligned to its power-of-two size, and is ours: the kernel does
-        // not write it until `release`; the Acquire above orders these reads after its writes. All fields are integers.
-        // JUSTIFICATION: the header is memory that the kernel wrote.
+        // SAFETY: `slot` lies in the mapping (`at` checks it), is aligned to its power-of-two size, and is ours: the
+        // kernel does not write it until `release`; the Acquire above orders these reads after its writes. All fields
+        // are integers. JUSTIFICATION: the header is memory that the kernel wrote.
         let header = unsafe { self.at(slot).cast::<libc::tpacket2_hdr>().read() };
         Some(SlotHeader {
             status,
@@ -123,14 +123,15 @@ impl Ring {
     }
 
     fn status(&self, slot: usize) -> &AtomicU32 {
-        // SAFETY: the status word is the first field of a slot, aligned, inside the mapping that lives as long as `self`, and
-        // both sides access it atomically. JUSTIFICATION: it is shared with the kernel.
+        // SAFETY: the status word is the first field of a slot, aligned, inside the mapping that lives as long as
+        // `self`, and both sides access it atomically. JUSTIFICATION: it is shared with the kernel.
         unsafe { AtomicU32::from_ptr(self.at(slot).cast::<u32>().as_ptr()) }
     }
 
     fn at(&self, slot: usize) -> NonNull<u8> {
         assert!(slot < self.slots, "slot numbers wrap at the end of the ring");
-        // SAFETY: `slot < slots`, and slots times slot size is the size of the mapping. JUSTIFICATION: pointer arithmetic.
+        // SAFETY: `slot < slots`, and slots times slot size is the size of the mapping. JUSTIFICATION: pointer
+        // arithmetic.
         unsafe { self.memory.add(slot * self.slot_bytes) }
     }
 }

@@ -90,9 +90,9 @@ impl Sender {
         let mut position = 0;
         while position < messages.len() {
             let rest = &mut messages[position..];
-            // SAFETY: every header points to its two live slices in `parts`, those to `heads` and the callers' frames; none of
-            // them moves before the call returns, and the kernel only reads them.
-            // JUSTIFICATION: one system call for many frames, straight from the ring, has no safe form.
+            // SAFETY: every header points to its two live slices in `parts`, those to `heads` and the callers' frames;
+            // none of them moves before the call returns, and the kernel only reads them. JUSTIFICATION: one system
+            // call for many frames, straight from the ring, has no safe form.
             let taken = unsafe {
                 libc::sendmmsg(
                     self.socket.as_raw_fd(),

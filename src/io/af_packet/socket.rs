@@ -83,7 +83,8 @@ pub(super) fn set_buffer(
 
 /// Binds to a device. With `protocol` 0 the socket receives nothing.
 pub(super) fn bind(socket: &OwnedFd, index: u32, protocol: u16) -> Result<(), OpenError> {
-    // SAFETY: all fields of `sockaddr_ll` are integers. JUSTIFICATION: it has padding fields that differ between targets.
+    // SAFETY: all fields of `sockaddr_ll` are integers. JUSTIFICATION: it has padding fields that differ between
+    // targets.
     let mut address: libc::sockaddr_ll = unsafe { zeroed() };
     address.sll_family = libc::AF_PACKET as libc::c_ushort;
     address.sll_protocol = protocol.to_be();

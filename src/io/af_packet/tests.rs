@@ -10,7 +10,9 @@ use crate::io::ways::{self, RingCounts};
 use crate::time::{Duration, Instant};
 use crate::wire::MacAddr;
 use crate::wire::emit::{self, Macs, Pair};
+use crate::wire::frame::tcp_flags::{ACK, RST, SYN};
 use crate::wire::icmp::{Echo, EchoKind};
+use crate::wire::tcp::Segment;
 use crate::wire::vlan::{TPID_CUSTOMER, VlanTag};
 
 /// Opens the device with a ring of this size.
@@ -163,7 +165,29 @@ fn a_ring_for_probes_has_nothing_else_in_it_and_no_flood_fills_it() {
     let mut fragment = wanted[0].clone();
     fragment[20] = 0x20;
     unwanted.push(fragment);
-    let mut tagged = Receiver::open_for_probes(index("e0")).map(ways::Receiver::Packet).unwrap();
+    // What servers answer to checks, and what looks a little like it.
+    let answer = |port: u16, flags, v4| {
+        let segment = Segment { source_port: 80, destination_port: port, flags, ..Segment::default() };
+        crate::wire::tcp::segment(macs, between(v4), &segment)
+    };
+    let reply = |ident, v4| Echo { ident, ..echo(EchoKind::Reply, other) }.frame(macs, between(v4));
+    for v4 in [true, false] {
+        for port in [512, 700, 1023] {
+            wanted.extend([answer(port, SYN | ACK, v4), answer(port, RST | ACK, v4), reply(port, v4)]);
+        }
+        unwanted.extend([answer(700, SYN, v4), answer(511, SYN | ACK, v4), answer(1024, ACK, v4), reply(1024, v4)]);
+    }
+    let mut elsewhere = [answer(700, SYN | ACK, true), answer(700, SYN | ACK, false), reply(700, true)];
+    elsewhere.iter_mut().zip([33, 53, 33]).for_each(|(frame, last)| frame[last] = 99);
+    unwanted.extend(elsewhere);
+    let nothing = Wanted { stations: Vec::new(), answers: Vec::new(), ports: 512..=1023 };
+    let tagged = Receiver::open_apart(index("e0"), &nothing).unwrap();
+    let answers = vec!["10.9.9.9".parse().unwrap(), "fd00::9".parse().unwrap(), "10.0.0.2".parse().unwrap()];
+    let answers = [answers, vec!["fd00::2".parse().unwrap()]].concat();
+    tagged
+        .choose(&Wanted { stations: vec![MacAddr([2, 0, 0, 0, 0, 7]), macs.destination], answers, ..nothing })
+        .unwrap();
+    let mut tagged = ways::Receiver::Packet(tagged);
     let sender = Sender::open(index("p0")).unwrap();
 
     for _ in 0..300 {

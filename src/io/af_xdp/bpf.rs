@@ -133,7 +133,8 @@ impl SocketMap {
         let value = socket.as_raw_fd();
         let update =
             Update { map: self.0.as_raw_fd(), _padding: 0, key: address(&queue), value: address(&value), flags: 0 };
-        // SAFETY: key and value are four bytes each, as the map was made, and live through the call. JUSTIFICATION: see `bpf`.
+        // SAFETY: key and value are four bytes each, as the map was made, and live through the call. JUSTIFICATION: see
+        // `bpf`.
         unsafe { bpf(BPF_MAP_UPDATE_ELEM, &update) }.map(|_| ())
     }
 }

@@ -56,8 +56,8 @@ impl Receiver {
         let mut received = 0;
         let queues = self.queues.len();
         for queue in (self.first..queues).chain(0..self.first) {
-            // SAFETY: `release` needs `&mut self`, which it cannot get while 'r lives, and `umem` keeps the memory for as long.
-            // JUSTIFICATION: frames are edited where they lie.
+            // SAFETY: `release` needs `&mut self`, which it cannot get while 'r lives, and `umem` keeps the memory for
+            // as long. JUSTIFICATION: frames are edited where they lie.
             received += unsafe { self.umem.receive(self.queues[queue], device, batch, &mut self.taken) };
             if batch.packets.is_full() {
                 break;

@@ -44,7 +44,8 @@ impl Memory {
         let bytes = frames as usize * FRAME_BYTES as usize;
         let mapping = Mapping::anonymous(bytes + HUGE)?;
         let skipped = mapping.start().align_offset(HUGE);
-        // SAFETY: less than `HUGE` bytes are skipped, and that many more were mapped. JUSTIFICATION: pointer arithmetic.
+        // SAFETY: less than `HUGE` bytes are skipped, and that many more were mapped. JUSTIFICATION: pointer
+        // arithmetic.
         let start = unsafe { mapping.start().add(skipped) };
         // SAFETY: the range lies in the mapping, which is zeroed and which nobody else has seen yet. JUSTIFICATION: the
         // memory is a mapping and not an allocation.

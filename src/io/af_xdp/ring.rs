@@ -124,8 +124,8 @@ impl<E: Entry> Ring<E> {
     }
 
     fn producer(&self) -> &AtomicU32 {
-        // SAFETY: aligned and inside the mapping that `self` keeps (`at` checked both); both sides access it atomically.
-        // JUSTIFICATION: it is shared with the kernel.
+        // SAFETY: aligned and inside the mapping that `self` keeps (`at` checked both); both sides access it
+        // atomically. JUSTIFICATION: it is shared with the kernel.
         unsafe { self.producer.as_ref() }
     }
 
@@ -249,8 +249,8 @@ impl<E: Entry> Consumer<E> {
             self.ready = between(self.ring.producer().load(Ordering::Acquire), self.next, self.ring.size);
         }
         self.ready = self.ready.checked_sub(1)?;
-        // SAFETY: the place lies in the ring, and the Acquire above orders this read after the kernel's write, which does not
-        // touch it again before `release`. JUSTIFICATION: memory that the kernel wrote.
+        // SAFETY: the place lies in the ring, and the Acquire above orders this read after the kernel's write, which
+        // does not touch it again before `release`. JUSTIFICATION: memory that the kernel wrote.
         let entry = unsafe { self.ring.entry(self.next).read() };
         self.next = self.next.wrapping_add(1);
         Some(entry)

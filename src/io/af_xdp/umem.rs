@@ -162,8 +162,9 @@ impl Umem {
         let before = batch.packets.len();
         while !batch.packets.is_full() {
             let Some((frame, offset, len)) = queue.next(frames) else { break };
-            // SAFETY: the queue received into the frame, which makes it ours, and this is its only slice: it is handed out again
-            // only after it was given back, which the caller does later. JUSTIFICATION: frames are edited where they lie.
+            // SAFETY: the queue received into the frame, which makes it ours, and this is its only slice: it is handed
+            // out again only after it was given back, which the caller does later. JUSTIFICATION: frames are edited
+            // where they lie.
             let Some(bytes) = (unsafe { memory.slice(offset, len) }) else {
                 frames.give_up(frame);
                 continue;

@@ -7,8 +7,10 @@ use crate::api::{ApiError, EventFilter, Since};
 use crate::engine::view::EventView;
 
 /// Every kind of event.
-const KINDS: [&str; 12] =
-    ["admin", "alarm", "check", "config", "engine", "firewall", "kill", "link", "path", "peer", "server", "service"];
+const KINDS: [&str; 13] = [
+    "admin", "alarm", "check", "config", "engine", "firewall", "kill", "link", "neighbor", "path", "peer", "server",
+    "service",
+];
 
 /// A filter, resolved for one request.
 #[derive(Debug)]
@@ -115,9 +117,23 @@ mod tests {
     }
 
     #[test]
+    fn the_kinds_are_those_of_the_documentation() {
+        let page = include_str!("../../../docs/interface.md");
+        let (_, table) = page.split_once("\n| kind | subject | what |\n").expect("section 7 has the table of events");
+        let rows = table.lines().take_while(|line| line.starts_with('|')).filter_map(|line| line.strip_prefix("| `"));
+        let told: Vec<_> = rows.filter_map(|row| row.split('`').next()).collect();
+        assert_eq!(told, KINDS, "docs/interface.md, section 7");
+    }
+
+    #[test]
     fn a_kind_that_there_is_not_is_told_from_one_of_which_nothing_happened() {
         let check = |kind: &str| check_kinds(&[kind.to_owned()], ["of-later"].into_iter());
-        assert!(check("server").is_ok() && check("of-later").is_ok() && check_kinds(&[], [].into_iter()).is_ok());
+        assert!(
+            check("server").is_ok()
+                && check("neighbor").is_ok()
+                && check("of-later").is_ok()
+                && check_kinds(&[], [].into_iter()).is_ok()
+        );
         let refusal = check("servers").unwrap_err().to_string();
         assert!(refusal.contains("\"servers\"; there are admin, alarm"), "{refusal}");
     }

@@ -1,11 +1,11 @@
 //! Reload and plan: gives another configuration to a running engine, or changes nothing.
 //!
 //! ```text
-//!  SIGHUP, `fwlb reload` ─▶ read, validate, compare with the other engines   errors: nothing changes, all are told
-//!                          ─▶ what takes a restart?                          refused, at file:line
-//!                          ─▶ new links: lock, device, permission            refused
-//!                          ─▶ numbers that sessions know                     a walk over copies
-//!                          ─▶ on the control thread: open, swap, let go      one step between two packets' worth of work
+//!  SIGHUP, `fwlb reload` ─▶ read, validate, compare with the other engines   refused with all errors
+//!                          ─▶ find changes that take a restart               refused, at file:line
+//!                          ─▶ lock new links, check devices and permission   refused
+//!                          ─▶ find the ids that sessions use                 a walk over copies of sessions
+//!                          ─▶ on the control thread: open, apply, release    between two of its tasks
 //! ```
 //!
 //! The process carries out one reload at a time. The engine's own file is the one with which it was started: SIGHUP and

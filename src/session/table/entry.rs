@@ -13,6 +13,13 @@ use crate::session::record::{Hears, KeyWords};
 use crate::session::table::{SessionTable, Wanted, is_live};
 use crate::session::{Bound, Session, SessionId};
 
+/// Sessions that a source may have for each place that it leaves free.
+const TABLE_PER_FREE: usize = 8;
+/// A source that has no more than one of so many parts of the table is never refused for its share,
+const SHARES: usize = 64;
+/// nor one that has no more than so many: what sources share cells of the count with is less.
+const SHARE_MIN: usize = 64;
+
 /// The result of opening a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opened {
@@ -24,6 +31,8 @@ pub enum Opened {
     Clash,
     /// The table is full of sessions that must not be evicted.
     Full,
+    /// The table is nearly full, and whoever opens it has more of it than a fair share.
+    OverShare,
 }
 
 impl SessionTable {
@@ -64,6 +73,25 @@ impl SessionTable {
         self.listener(&inside, inward.reversed()).map(|_| Opened::Clash)
     }
 
+    /// True if who opens a session has more of a table that is nearly full than a fair share: more than [`TABLE_PER_FREE`] for each
+    /// place that is left to others, and more than one of [`SHARES`] parts of all and [`SHARE_MIN`]. Half-open sessions beyond those that are kept
+    /// count as places, as they go first.
+    pub(in crate::session) fn is_over_share(&self, key: &CanonicalKey, opened: Direction) -> bool {
+        let (live, capacity) = (self.len(), self.capacity());
+        // Nobody has more than all have.
+        if live <= TABLE_PER_FREE * (capacity - live.min(capacity)) {
+            return false;
+        }
+        let source = self.sources.key(key.oriented(opened).source.address);
+        let held = self.sources.held(source, live) as usize;
+        if held <= (capacity / SHARES).max(SHARE_MIN) {
+            return false;
+        }
+        // Who cannot look, as another worker opens or expires this instant, lets the source have its way.
+        let spare = self.holds.iter().map(|hold| Some(hold.try_lock().ok()?.half_open_spare())).sum::<Option<usize>>();
+        spare.is_some_and(|spare| held > TABLE_PER_FREE * (capacity - live.min(capacity) + spare))
+    }
+
     /// Fills a free slot and enters it in the index, under both keys if the flow is translated. If that is not
     /// possible, the slot stays free and the result says why.
     pub(in crate::session) fn insert(
@@ -102,8 +130,9 @@ impl SessionTable {
         match opened {
             Opened::Inserted(_) => {
                 self.live.fetch_add(1, Ordering::Relaxed);
+                self.sources.opened(key.oriented(session.opened).source.address);
             }
-            Opened::Existing(_) | Opened::Clash | Opened::Full => {
+            Opened::Existing(_) | Opened::Clash | Opened::Full | Opened::OverShare => {
                 locked.turn();
             }
         }

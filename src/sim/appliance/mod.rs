@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::config::{self, Admin, Config};
 use crate::engine::controller::{DeviceState, Order, ServerChange};
-use crate::engine::forwarder::{self, ForwarderLimits};
+use crate::engine::forwarder::{Apart, ForwarderLimits};
 use crate::engine::view::{EventView, ExchangeView};
 use crate::engine::{
     Batch, Controller, CountersCell, Event, Forwarder, Packet as BatchPacket, PuntQueue, Snapshot, Transmit, Verdict,
@@ -78,8 +78,8 @@ pub struct Appliance {
     paused_until: Instant,
     workers_stalled_until: Instant,
     punts_refused_until: Instant,
-    /// Whether probes bypass the workers.
-    probes_apart: bool,
+    /// Probes do not wait for the workers.
+    probes_apart: Option<Arc<Apart>>,
     probe_came: bool,
     wake: Option<Instant>,
     next_expiry: Instant,
@@ -143,7 +143,7 @@ impl Appliance {
             paused_until: Instant::ZERO,
             workers_stalled_until: Instant::ZERO,
             punts_refused_until: Instant::ZERO,
-            probes_apart: false,
+            probes_apart: None,
             probe_came: false,
             wake: None,
             next_expiry: Instant::ZERO,
@@ -177,14 +177,14 @@ impl Appliance {
     pub fn start(&mut self, now: Instant) {
         let limits = self.config.limits;
         let count = usize::from(self.config.engine.workers.unwrap_or(1));
-        let seeds = std::array::from_fn(|_| self.rng.next_u64());
+        let seeds: [u64; 4] = std::array::from_fn(|_| self.rng.next_u64());
         let (table, sessions) = SessionTable::new(limits.sessions, count, self.config.timeouts, seeds);
         let shares = ForwarderLimits {
             fragments: limits.fragments.div_ceil(count),
             held: limits.held.div_ceil(count),
             fragment_timeout: self.config.timeouts.fragment,
         };
-        let ports = PortPools::new(count as u16, PORT_POOLS, self.config.timeouts.tcp_closing);
+        let ports = PortPools::new(count as u16, PORT_POOLS, self.config.timeouts.tcp_closing, seeds[1]);
         let ports = Arc::new(match self.ports_per_worker {
             0 => ports,
             few => ports.limited_to(PORT_MIN..=PORT_MIN + few * count as u16 - 1),
@@ -194,7 +194,7 @@ impl Appliance {
             let cell = Arc::new(CountersCell::default());
             let mut forwarder = Forwarder::new(sessions, shares, Arc::clone(&ports), seed, cell.clone());
             for device in 0..self.devices.len() {
-                forwarder.leave_probes(device.into(), self.probes_apart);
+                forwarder.leave_apart(device.into(), self.probes_apart.clone());
             }
             Worker { forwarder, cell, ring: VecDeque::new() }
         });
@@ -252,10 +252,10 @@ impl Appliance {
 
     /// From now on probes bypass the workers on their way to the controller, also after a restart.
     pub fn take_probes_apart(&mut self) {
-        self.probes_apart = true;
+        self.probes_apart = Some(Arc::default());
         for worker in self.core.iter_mut().flat_map(|core| &mut core.workers) {
             for device in 0..self.devices.len() {
-                worker.forwarder.leave_probes(device.into(), true);
+                worker.forwarder.leave_apart(device.into(), self.probes_apart.clone());
             }
         }
     }
@@ -301,11 +301,11 @@ impl Appliance {
             self.missed += 1;
             return;
         };
-        if self.probes_apart {
+        if let Some(apart) = &self.probes_apart {
             core.punts.takes_nothing = now < self.punts_refused_until;
             let mut bytes = frame.bytes.clone();
             let mut packet = packet(&self.config, link, frame.offload, &mut bytes);
-            if let Some(punt) = forwarder::probe_in(&mut packet, &core.snapshot) {
+            if let Some(punt) = apart.punt_of(&mut packet, &core.snapshot) {
                 core.punts.offer_first(punt);
                 self.probe_came = true;
             }

@@ -240,7 +240,7 @@ impl Causes {
     }
 
     /// The legal cause of troubles of a flow: one of its firewalls was disturbed during its life, or an engine forgot
-    /// it while only its memory could tell the firewall.
+    /// it while only its memory could identify the firewall.
     pub fn excuse(&self, story: &Story, plan: &Plan) -> Option<String> {
         if let Some(excuse) = self.excuse_by_trouble(story) {
             return Some(excuse);
@@ -275,7 +275,7 @@ impl Causes {
         Some(format!("{} {}", firewall_name(trouble.firewall), trouble.why))
     }
 
-    /// A restart of an engine that forgot the flow while only its memory could tell the firewall.
+    /// A restart of an engine that forgot the flow while only its memory could identify the firewall.
     fn excuse_by_restart(&self, story: &Story, plan: &Plan) -> Option<String> {
         let restart = self.restarts.iter().find(|restart| restart.at >= story.started)?;
         let learned = plan.kind == Kind::Nat || plan.seeds[0] != plan.seeds[1] || plan.unknown != [None; 2];

@@ -396,7 +396,8 @@ impl Checks {
         let Verdict::Dropped(reason) = handled.verdict else { return };
         let what = Step::Dropped(self.nodes.side(node), reason);
         self.stories[number].note(Entry { at, flags: None, what });
-        self.stories[number].refused |= matches!(reason, DropReason::SnatExhausted | DropReason::SessionTableFull);
+        self.stories[number].refused |=
+            matches!(reason, DropReason::SnatExhausted | DropReason::SourceShare | DropReason::SessionTableFull);
         if self.calm_since.is_none() {
             self.stories[number].lost = true;
         }

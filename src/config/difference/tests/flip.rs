@@ -43,6 +43,8 @@ pending = 1000
 punts = 1000
 fragments = 1000
 held = 1000
+source-sessions = 1000
+source-rate = 1000
 [timeouts]
 tcp-syn = "20s"
 tcp-established = "20s"

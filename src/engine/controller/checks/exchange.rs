@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use super::words::describe_frame;
-use super::{Asker, CheckKey, CheckResult, Running, Timer};
+use super::{Asker, CheckEnd, CheckKey, Running, Timer};
 use crate::config::{Mode, Service};
 use crate::engine::Controller;
 use crate::engine::controller::neighbors::Waiting;
@@ -135,7 +135,7 @@ impl Controller {
 
     fn check_ended(&mut self, key: CheckKey, verdict: Verdict, now: Instant) {
         let Some(running) = self.checks.running.get_mut(&key) else { return };
-        let neighbor = (running.link, running.next_hop);
+        let (neighbor, began) = ((running.link, running.next_hop), Some(running.prober.started()));
         let verdict = match verdict {
             Verdict::Well(_) | Verdict::Ill(_) => verdict,
             Verdict::Silent(what) => {
@@ -155,13 +155,13 @@ impl Controller {
             }
         };
         let result = match verdict {
-            Verdict::Well(rtt) => CheckResult::Passed(rtt),
+            Verdict::Well(rtt) => CheckEnd::Passed(rtt, running.prober.answer()),
             Verdict::Silent(why) if running.excused && self.server_checks[index].monitor.may_excuse() => {
-                CheckResult::Excused(why)
+                CheckEnd::Excused(why)
             }
-            Verdict::Ill(why) | Verdict::Silent(why) => CheckResult::Failed(why),
+            Verdict::Ill(why) | Verdict::Silent(why) => CheckEnd::Failed(why),
         };
-        self.judge_check(index, result, now);
+        self.judge_check(index, result, began, now);
     }
 }
 

@@ -4,6 +4,7 @@ mod chaos;
 mod egress;
 mod explained;
 mod failure;
+mod fair;
 mod fragments;
 mod ingress;
 mod inside;

@@ -1,8 +1,9 @@
 //! What reaches the controller during a flood of punts.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
-use crate::engine::forwarder::probe_in;
+use crate::engine::forwarder::Apart;
 use crate::engine::testbed::{Side, engine_addresses, host_mac};
 use crate::engine::{DropReason, Packet, Punt, PuntQueue, PuntReason, Verdict};
 use crate::id::DeviceId;
@@ -168,13 +169,17 @@ fn what_a_verdict_hangs_on_goes_first_and_probes_that_others_take_not_at_all() {
     for net in nets() {
         let own = own(net.client.is_ipv4());
         let probe = || ping(net.server.ip(), own, b"fwlb probe");
+        let (other, other6) = engine_addresses(Side::Outer)[1];
+        let other = if net.client.is_ipv4() { other } else { other6 };
         let frames = [
             // Whether it is urgent, and whether it is left to the owner.
             (At::Firewall(0), probe(), true, true),
             (At::Firewall(0), udp_probe(net.server, SocketAddr::new(own, 7)), true, true),
             (At::Firewall(0), ping(net.server.ip(), own, b"some ping"), false, false),
             (At::Near, probe(), false, false),
-            (At::Near, tcp(net.server, SocketAddr::new(own, 700), SYN | ACK), true, false),
+            (At::Near, tcp(net.server, SocketAddr::new(own, 700), SYN | ACK), true, true),
+            (At::Near, tcp(net.server, SocketAddr::new(own, 7000), SYN | ACK), true, false),
+            (At::Near, tcp(net.server, SocketAddr::new(other, 700), SYN | ACK), true, false),
             (At::Near, syn(net.server, SocketAddr::new(own, 700)), false, false),
         ];
         for (at, frame, goes_first, is_taken) in frames {
@@ -182,10 +187,12 @@ fn what_a_verdict_hangs_on_goes_first_and_probes_that_others_take_not_at_all() {
                 let mut lab = Lab::outer(2);
                 let mut frame = frame.clone();
                 let device = lab.address(at, &mut frame);
-                lab.workers[0].0.leave_probes(device, are_taken);
+                let apart = Arc::new(Apart::default());
+                apart.take_answers_to(vec![own]);
+                lab.workers[0].0.leave_apart(device, are_taken.then(|| apart.clone()));
                 let mut packet =
                     Packet { device, vlan: None, offload: frame.offload, bytes: &mut frame.bytes, verdict: None };
-                let taken = probe_in(&mut packet, &lab.snapshot);
+                let taken = apart.punt_of(&mut packet, &lab.snapshot);
                 assert_eq!(taken.is_some(), is_taken, "{at:?} {packet:?}");
                 let mut batch = crate::engine::Batch::new();
                 batch.packets.push(packet);

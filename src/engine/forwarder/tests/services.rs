@@ -18,6 +18,7 @@ use crate::engine::verdict::PuntReason;
 use crate::engine::{DropReason, Verdict};
 use crate::flow::text;
 use crate::id::{FirewallId, LinkId};
+use crate::nat::Way;
 use crate::path::OnFailure;
 use crate::session::{State, TcpState};
 use crate::slb::{Mode, SchedulerState, Server, Service, Services};
@@ -158,7 +159,8 @@ fn a_connection_is_translated_to_the_server_and_back_through_the_firewall_that_b
         web.lab.assert_moved([("received", 2), ("forwarded", 2)]);
         assert_eq!(web.active(0), 1);
         let counters = web.lab.counters().servers[0];
-        assert_eq!((counters.new_sessions, counters.packets), (1, 3));
+        assert_eq!((counters.new_sessions, counters.packets()), (1, 3));
+        assert_eq!((counters.way(Way::Inward).packets, counters.way(Way::Outward).packets), (2, 1));
     }
 }
 

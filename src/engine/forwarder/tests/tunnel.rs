@@ -118,7 +118,7 @@ fn a_connection_reaches_the_server_as_its_client_sent_it_inside_packets_of_the_e
         assert_eq!(web.lab.sessions()[0].state, State::Tcp(TcpState::Established), "half of it is all there is");
         web.packed(tcp_with(farm.client, farm.vip, 0x11, 1000, 2000, b""));
         assert_eq!(web.lab.sessions()[0].state, State::Tcp(TcpState::Closing));
-        assert_eq!(web.lab.counters().servers[0].packets, 3);
+        assert_eq!(web.lab.counters().servers[0].packets(), 3);
         let (firewall, reply) = web.reply(ack(farm.vip, farm.client));
         assert_eq!((firewall, ends(&reply)), (1, (farm.vip, farm.client)), "a server may route its replies here");
     }

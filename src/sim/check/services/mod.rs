@@ -287,7 +287,7 @@ impl ServiceChecks {
     fn server_of(&self, service: usize, leaving: Tuple, passed: &Passed<'_>) -> Option<usize> {
         match self.farm.services[service].mode {
             Mode::Nat | Mode::FullNat => server_at(leaving.destination.0),
-            // The packet is unchanged, and only its next hop or its tunnel tells the server. While the next hop is
+            // The packet is unchanged, and only its next hop or its tunnel shows the server. While the next hop is
             // resolved, and until the tunnelled packet is seen, the engine's own record has to do.
             Mode::Direct | Mode::Tunnel if matches!(passed.handled.verdict, Verdict::Punted | Verdict::Replaced) => {
                 let placed = passed.engine.placed(passed.before.tuple())?;

@@ -71,8 +71,8 @@ impl Sequence {
         Some(next)
     }
 
-    /// Follows a change of the lineup: servers that stay keep the fraction of a turn that is due to them, new ones begin
-    /// at zero, and all lags are shifted so that together they are less than one turn.
+    /// Follows a change of the lineup: servers that stay keep the fraction of a turn that is due to them, new ones
+    /// begin at zero, and all lags are shifted so that together they are less than one turn.
     fn follow(&mut self, lineup: &[&Server], sum: i128) {
         let is_same = lineup.len() == self.lags.len()
             && lineup
