@@ -127,7 +127,7 @@ macro_rules! drop_reasons {
                 match self { $(Self::$variant => $name,)* }
             }
 
-            /// What it means, in a sentence.
+            /// What the reason means, in a sentence or two.
             pub const fn help(self) -> &'static str {
                 match self { $(Self::$variant => concat!($($doc),*).trim_ascii_start(),)* }
             }
