@@ -224,7 +224,7 @@ pub enum SyslogTarget {
     Local(PathBuf),
 }
 
-/// `[limits]`: capacities, reserved at start, and what one source may have of them.
+/// `[limits]`: the capacity of each table, reserved at start, and limits per source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Entries of the session table.
@@ -241,7 +241,7 @@ pub struct Limits {
     pub fragments: usize,
     /// Later fragments that are held until the first fragment of their datagram arrives.
     pub held: usize,
-    /// What each source may have.
+    /// The limits of sessions for each source address.
     pub source: SourceLimits,
 }
 

@@ -55,7 +55,7 @@ pub struct Counters {
     pub forwarded: u64,
     /// Frames sent on the link they were received on.
     pub hairpinned: u64,
-    /// Frames passed to the controller.
+    /// Frames passed to the controller, and fragments that are held.
     pub punted: u64,
     /// Dropped frames, indexed by [`DropReason::index`].
     pub drops: Vec<u64>,
