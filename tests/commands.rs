@@ -801,7 +801,10 @@ fn services_stand_over_their_servers() {
     let lines: Vec<Vec<&str>> = printed.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(lines[0][..4], ["SERVICE/SERVER", "ADDRESS", "STATE", "ADMIN"]);
     assert_eq!(lines[1][..4], ["web", "tcp", "203.0.113.80:80,8000-8099", "[2001:db8:113::80]:80,8000-8099"]);
-    assert!(printed.contains("  1h0m   2 (1m30s)  nat, hash, 1 of 1 up, 0 of 1 backups up, imbalance 1.01"), "{printed}");
+    assert!(
+        printed.contains("  1h0m   2 (1m30s)  nat, hash, 1 of 1 up, 0 of 1 backups up, imbalance 1.01"),
+        "{printed}"
+    );
     assert_eq!(
         lines[2],
         ["s1", "10.10.20.11:8080", "[fd00:20::11]:8080", "up", "ready", "3*", "5", "40", "200", "30000", "1m1s", "0"]

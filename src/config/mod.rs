@@ -385,6 +385,8 @@ pub struct Service {
     pub drain_timeout: Option<Duration>,
     /// Administrative state.
     pub admin: Admin,
+    /// Whether connections of clients count against its servers.
+    pub observe: Observe,
     /// How its servers are checked.
     pub check: ServiceCheck,
     /// Its servers, in order.
@@ -408,6 +410,16 @@ pub struct Server {
     pub backup: bool,
     /// Administrative state.
     pub admin: Admin,
+}
+
+/// Passive checks: what connections of clients say about a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Observe {
+    /// Nothing.
+    #[default]
+    Off,
+    /// Refused and unanswered TCP connections count against it.
+    Layer4,
 }
 
 /// How the packets of a firewall are known on its link.

@@ -6,13 +6,13 @@ use std::ops::{Range, RangeInclusive};
 use super::keys::ALL;
 use super::read::each;
 use super::service_keys::{SERVER, SERVICE_CHECK, STICKY};
-use super::words::{ADMIN, HASH_ON, MODE, ON_FAILURE, PROTOCOL, SCHEDULER, SERVICE_KIND};
+use super::words::{ADMIN, HASH_ON, MODE, OBSERVE, ON_FAILURE, PROTOCOL, SCHEDULER, SERVICE_KIND};
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::reader::{At, Field, Reader};
 use crate::config::schema::words;
 use crate::config::synonyms;
 use crate::config::value::{self, Refused};
-use crate::config::{Admin, Mode, OnFailure};
+use crate::config::{Admin, Mode, Observe, OnFailure};
 use crate::time::Duration;
 
 /// Addresses of one range of `snat` at most: each lends 64,512 ports per server.
@@ -47,6 +47,8 @@ pub struct Service {
     pub drain_timeout: Field<Option<Duration>>,
     /// `admin`.
     pub admin: Field<Admin>,
+    /// `observe`.
+    pub observe: Field<Observe>,
     /// `[service.check]`.
     pub check: Option<ServiceCheck>,
     /// `[[service.server]]`.
@@ -173,6 +175,7 @@ pub(super) fn read_service(reader: &Reader<'_>, out: &mut Diagnostics) -> Servic
         on_failure: reader.choice("on-failure", &ON_FAILURE, out),
         drain_timeout: reader.duration_or_never("drain-timeout", out),
         admin: reader.choice("admin", &ADMIN, out),
+        observe: reader.choice("observe", &OBSERVE, out),
         check: check.map(|(table, span)| {
             let reader = Reader::new(table, span, &SERVICE_CHECK, &ALL, out);
             read_check(&reader, out)
