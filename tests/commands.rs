@@ -811,7 +811,7 @@ fn services_stand_over_their_servers() {
     );
     assert!(printed.lines().nth(3).unwrap().starts_with("  s2"), "{printed}");
     assert!(lines[3].join(" ").contains("down drain* 3 backup 0"), "{printed}");
-    assert!(printed.contains("  1 (1m1s)  HTTP 503, expected 200\n"), "{printed}");
+    assert!(printed.contains("  1 (1m1s)   HTTP 503, expected 200\n"), "{printed}");
     let checks = printed.split("\n\n").nth(1).unwrap_or_default();
     assert_eq!(
         checks,

@@ -395,6 +395,8 @@ pub struct Service {
     pub drain_timeout: Option<Duration>,
     /// The administrative state in the file.
     pub admin: Admin,
+    /// Whether connections of clients count against its servers.
+    pub observe: Observe,
     /// The health check of its servers.
     pub check: ServiceCheck,
     /// The service's servers, in the order of the file.
@@ -418,6 +420,16 @@ pub struct Server {
     pub backup: bool,
     /// The administrative state in the file.
     pub admin: Admin,
+}
+
+/// Passive checks: what connections of clients say about a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Observe {
+    /// Nothing.
+    #[default]
+    Off,
+    /// Refused and unanswered TCP connections count against it.
+    Layer4,
 }
 
 /// How packets that come from a firewall are recognised on its link.

@@ -24,6 +24,7 @@ mod local;
 mod measures;
 mod neighbors;
 mod notes;
+mod observe;
 mod order;
 mod peers;
 mod probes;
@@ -233,6 +234,7 @@ impl Controller {
             self.notice_lag(now);
             self.excuse_probes(Duration::MAX, now);
             self.excuse_checks(Duration::MAX);
+            self.excuse_observations(Duration::MAX);
             self.finish(now);
         }
     }
@@ -246,6 +248,7 @@ impl Controller {
         self.keep_vigils(now);
         self.end_exchanges(now);
         self.run_checks(now);
+        self.watch_clients(now);
         self.tend_services(now);
         self.watch_duplicates(now);
         self.finish(now);
@@ -395,6 +398,7 @@ impl Controller {
         if let Some(due) = self.due {
             self.excuse_probes(now.since(due), now);
             self.excuse_checks(now.since(due));
+            self.excuse_observations(now.since(due));
         }
     }
 

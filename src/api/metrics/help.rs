@@ -11,7 +11,7 @@ pub(super) fn can_shrink(name: &str) -> bool {
     name == "neighbors"
 }
 
-const HELP: [(&str, &str); 53] = [
+const HELP: [(&str, &str); 55] = [
     ("asymmetric", "Session packets that came from another firewall than their pin."),
     ("balanced_bytes", "Bytes of IP of sessions of services."),
     ("balanced_packets", "Packets of sessions of services."),
@@ -39,6 +39,8 @@ const HELP: [(&str, &str); 53] = [
     ("log_dropped", "Log lines that found the queue full."),
     ("neighbor_claims_refused", "Claims of another hardware address for a neighbour that answers at its own."),
     ("neighbor_table_full", "Neighbours that were forgotten for others."),
+    ("observe_complaints", "Times that failed connections of clients had a server checked at once."),
+    ("observe_taken_out", "Times that failed connections of clients took a server out."),
     ("pings_answered", "Pings to the engine that it answered."),
     ("probes_answered", "Probes through firewalls that were answered in time."),
     ("probes_excused", "Probes that were missed while the engine itself was late."),

@@ -22,6 +22,7 @@ use self::ports::Ports;
 use self::results::CheckEnd;
 use super::Controller;
 use super::agenda::Agenda;
+use super::observe::Suspicion;
 use crate::config::{Config, Service, ServiceCheckKind};
 use crate::health::history::{CheckHistory, Outages};
 use crate::health::service_monitor::ServiceMonitor;
@@ -43,6 +44,7 @@ pub(super) struct ServerCheck {
     /// Of the engine's own checks; those that operators asked for are told to them.
     pub(super) history: CheckHistory,
     pub(super) outages: Outages,
+    pub(super) suspicion: Suspicion,
 }
 
 /// What tells one check under way from all others.
@@ -140,7 +142,14 @@ pub(super) fn server_checks(config: &Config, now: Instant) -> Vec<ServerCheck> {
             monitor.trust(now);
             outages.rise(now);
         }
-        ServerCheck { server, family, monitor, history: CheckHistory::default(), outages }
+        ServerCheck {
+            server,
+            family,
+            monitor,
+            history: CheckHistory::default(),
+            outages,
+            suspicion: Suspicion::default(),
+        }
     });
     checks.collect()
 }
@@ -197,7 +206,7 @@ impl Controller {
         }
     }
 
-    fn schedule_monitor(&mut self, index: usize) {
+    pub(super) fn schedule_monitor(&mut self, index: usize) {
         let check = &self.server_checks[index];
         let time =
             (self.service_of(check.server).check.kind != ServiceCheckKind::None).then(|| check.monitor.poll_timeout());

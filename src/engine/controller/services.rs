@@ -4,6 +4,7 @@
 //! time that ends it *falls*: its sessions are dealt with as `on-failure` says.
 
 mod building;
+mod reasons;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -11,9 +12,8 @@ use std::sync::Arc;
 
 use super::Controller;
 use super::admin::Override;
-use super::checks::ServerCheck;
 use super::journal::{Alarm, Changed};
-use super::judgement::family_name;
+use super::observe;
 use super::order::Order;
 use crate::config::numbering::base_name;
 use crate::config::{Admin, Config, Server, Service, is_removed};
@@ -46,6 +46,8 @@ pub(super) struct Farm {
     next_drain: Option<Instant>,
     /// When sticky entries are looked at.
     sticky: Option<Instant>,
+    /// When the connections of clients are looked at.
+    pub(super) observing: Option<Instant>,
 }
 
 #[derive(Debug, Clone)]
@@ -68,12 +70,14 @@ pub(super) struct ServerRecord {
     /// Sessions from before the start may be its, although nobody knows yet whether it is up.
     is_starting: [bool; 2],
     falls: [u32; 2],
+    /// By family: why it takes no new sessions although its checks have it up, which connections of clients to it say.
+    pub(super) avoided: [Option<String>; 2],
     pub(super) state: Standing,
     pub(super) since: Instant,
     pub(super) outages: Outages,
     pub(super) reason: Option<String>,
     /// Looked up once: a service of thousands is built anew whenever one of them falls.
-    remembered: Arc<ServerState>,
+    pub(super) remembered: Arc<ServerState>,
 }
 
 /// A weight that was commanded.
@@ -105,6 +109,7 @@ impl ServerRecord {
             up: [false; 2],
             is_starting: [false; 2],
             falls: [0; 2],
+            avoided: [None, None],
             state: Standing::Starting,
             since: now,
             outages: Outages::default(),
@@ -115,9 +120,14 @@ impl ServerRecord {
 }
 
 impl ServerRecord {
+    /// By family: whether it takes new sessions, as far as its health is concerned.
+    pub(super) fn serves(&self) -> [bool; 2] {
+        [0, 1].map(|family| self.up[family] && self.avoided[family].is_none())
+    }
+
     /// Whether it serves in a family at least.
     pub(super) fn is_up(&self) -> bool {
-        self.up.contains(&true)
+        self.serves().contains(&true)
     }
 }
 
@@ -209,6 +219,7 @@ impl Farm {
             stale: BTreeSet::new(),
             next_drain: None,
             sticky: config.services.iter().any(|service| service.sticky.is_some()).then(|| now + STICKY_INTERVAL),
+            observing: observe::first(config, now),
         }
     }
 
@@ -247,6 +258,7 @@ impl Farm {
                     own.falls = own.falls.map(|falls| falls.wrapping_add(1));
                     (own.up, own.is_starting) = ([false; 2], [false; 2]);
                     (own.set, own.weight, own.state) = (None, None, Standing::Maint);
+                    own.avoided = [None, None];
                 }
                 (true, false) => (own.state, own.since, own.reason) = (fresh.state, fresh.since, fresh.reason),
                 (false, false) if was.admin != is.admin && own.set.is_none() => own.drain = fresh.drain,
@@ -264,7 +276,7 @@ impl Farm {
 
     /// When a drain runs out, or sticky entries are to be looked at.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.next_drain.into_iter().chain(self.sticky).min()
+        self.next_drain.into_iter().chain(self.sticky).chain(self.observing).min()
     }
 
     fn drain_ends(&self) -> impl Iterator<Item = Instant> + '_ {
@@ -350,7 +362,7 @@ impl Controller {
         let standing = match admin {
             Admin::Maint => Standing::Maint,
             Admin::Drain => Standing::Drain,
-            Admin::Ready if record.up.contains(&true) => Standing::Up,
+            Admin::Ready if record.is_up() => Standing::Up,
             Admin::Ready if verdicts.contains(&Some(State::Starting)) => Standing::Starting,
             Admin::Ready => Standing::Down,
         };
@@ -408,20 +420,6 @@ impl Controller {
         }
     }
 
-    /// Why a service is in its state, in words.
-    pub(super) fn service_reason(&self, id: ServiceId, standing: Standing) -> String {
-        match standing {
-            Standing::Up if self.lives_on_backups(id) => "only backup servers are up".to_owned(),
-            Standing::Up => "a server is up".to_owned(),
-            Standing::Down => "no server is up".to_owned(),
-            Standing::Starting => "no verdict yet".to_owned(),
-            Standing::Drain | Standing::Maint => {
-                let set = self.farm.services[id.index()].set.as_ref();
-                set.map_or_else(|| "configured".to_owned(), |set| set.order.words(None))
-            }
-        }
-    }
-
     /// What holds for a server: the stricter of its own order and its service's.
     pub(super) fn standing_order(&self, id: ServerId) -> Admin {
         let service = self.service_admin(self.config.servers[id.index()].service);
@@ -460,38 +458,5 @@ impl Controller {
     fn verdicts(&self, id: ServerId) -> [Option<State>; 2] {
         FAMILIES
             .map(|family| self.checks_of(id).find(|check| check.family == family).map(|check| check.monitor.state()))
-    }
-
-    fn server_reason(&self, id: ServerId, standing: Standing) -> Option<String> {
-        let server = &self.config.servers[id.index()];
-        let service = &self.config.services[server.service.index()];
-        match standing {
-            Standing::Starting => Some("no verdict yet".to_owned()),
-            Standing::Up => None,
-            Standing::Down => {
-                let checks: Vec<&ServerCheck> = self.checks_of(id).collect();
-                let failures = checks.iter().map(|check| {
-                    let failure = check.monitor.last_failure().unwrap_or("no verdict yet");
-                    match checks.len() {
-                        1 => failure.to_owned(),
-                        _ => format!("{}: {failure}", family_name(check.family)),
-                    }
-                });
-                Some(failures.collect::<Vec<_>>().join("; "))
-            }
-            Standing::Drain | Standing::Maint => {
-                let words = |set: &Option<Override>| {
-                    set.as_ref().map_or_else(|| "configured".to_owned(), |set| set.order.words(None))
-                };
-                let text = match self.server_admin(id) {
-                    Admin::Ready => {
-                        let set = &self.farm.services[server.service.index()].set;
-                        format!("service {} {}", service.name, words(set))
-                    }
-                    Admin::Drain | Admin::Maint => words(&self.farm.servers[id.index()].set),
-                };
-                Some(if self.drain_is_over(id) { format!("{text}; drain-timeout has passed") } else { text })
-            }
-        }
     }
 }

@@ -7,6 +7,7 @@ mod claims;
 mod duplicates;
 mod farm;
 mod history;
+mod observe;
 mod orders;
 mod paths;
 mod refusals;

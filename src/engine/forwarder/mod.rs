@@ -24,6 +24,7 @@ mod handover;
 mod held;
 mod ingress;
 mod kill;
+mod observed;
 mod placing;
 mod police;
 mod reset;

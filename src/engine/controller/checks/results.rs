@@ -47,8 +47,10 @@ impl Controller {
         };
         self.tallies.add(tally);
         self.tell_result(index, &end);
+        let result = end.result();
         self.keep_result(index, end, began, now);
         self.verdict_changed(index, changed, now);
+        self.settle_suspicion(index, result);
         self.tell_why(self.server_checks[index].server);
         self.schedule_monitor(index);
     }
