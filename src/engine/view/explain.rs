@@ -13,6 +13,9 @@ pub struct CandidateView {
     pub state: String,
     /// Weight.
     pub weight: u16,
+    /// Used only for another firewall that is down.
+    #[serde(default)]
+    pub spare: bool,
     /// Higher wins; all 64 bits are used.
     #[schema(format = "uint64")]
     pub score: u64,
