@@ -7,7 +7,7 @@
 
 mod engine;
 mod family;
-mod help;
+pub mod help;
 mod members;
 mod plain;
 

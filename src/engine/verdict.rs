@@ -104,11 +104,11 @@ pub struct Transmit {
 }
 
 macro_rules! drop_reasons {
-    ($($(#[$doc:meta])* $variant:ident => $name:literal,)*) => {
+    ($($(#[doc = $doc:literal])* $variant:ident => $name:literal,)*) => {
         /// Why a frame was not forwarded. The name is stable: operators grep for `drop_<name>`, tests assert it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum DropReason {
-            $($(#[$doc])* $variant,)*
+            $($(#[doc = $doc])* $variant,)*
         }
 
         impl DropReason {
@@ -123,6 +123,11 @@ macro_rules! drop_reasons {
             /// The reason's word: the counter's name without `drop_`.
             pub const fn word(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
+            }
+
+            /// What it means, in a sentence.
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),*).trim_ascii_start(),)* }
             }
 
             /// Position in [`DropReason::ALL`].

@@ -253,10 +253,13 @@ pub struct PeerView {
 pub struct HealthView {
     /// Engine name.
     pub engine: String,
-    /// True if there is no problem.
+    /// True if there is no problem; warnings may be there all the same.
     pub healthy: bool,
     /// What stops packets, or may.
     pub problems: Vec<ProblemView>,
+    /// Other alarms: packets go on beside them, or something stands in for what failed.
+    #[serde(default)]
+    pub warnings: Vec<ProblemView>,
 }
 
 /// What is wrong with an engine.
