@@ -28,6 +28,7 @@ mod peers;
 mod probes;
 mod publish;
 mod reassembly;
+mod returns;
 mod service_admin;
 mod service_views;
 mod services;
@@ -63,6 +64,7 @@ use neighbors::Waiting;
 use peers::PeerRecord;
 use probes::{Path, Vigil};
 use reassembly::Reassembly;
+use returns::Returns;
 use services::Farm;
 use tally::{Tallies, Tally};
 
@@ -135,6 +137,7 @@ pub struct Controller {
     publish_from: Instant,
     answers: Answers,
     reassembly: Reassembly,
+    returns: Returns,
     exchanges: Vec<Exchange>,
     requests: u64,
     journal: Journal,
@@ -180,6 +183,7 @@ impl Controller {
             publish_from: now,
             answers: Answers::new(Random(!random.0), now),
             reassembly: Reassembly::default(),
+            returns: Returns::default(),
             exchanges: Vec::new(),
             requests: 0,
             journal: Journal::default(),

@@ -11,7 +11,7 @@ use crate::engine::snapshot::Renewed;
 use crate::engine::verdict::DropReason;
 use crate::engine::view::HistogramView;
 use crate::id::{FirewallId, LinkId, ServerId};
-use crate::path::pinning::{Pin, PinChange};
+use crate::path::pinning::{Pin, PinChange, PinState};
 use crate::session::{EndReason, Session};
 
 /// Places for sizes of batches, from one frame to a full batch.
@@ -24,6 +24,8 @@ pub struct FirewallCounters {
     pub sessions: i64,
     /// Sessions that took it when they were opened or moved to it.
     pub new_sessions: u64,
+    /// Sessions that were answered through it, or whose opener went on after an answer: their pins are confirmed.
+    pub answered_sessions: u64,
     /// Packets to and from it.
     pub packets: u64,
     /// Bytes of IP to and from it.
@@ -232,6 +234,7 @@ impl Counters {
             let own = self.firewall(FirewallId::from(number));
             own.sessions += other.sessions;
             own.new_sessions += other.new_sessions;
+            own.answered_sessions += other.answered_sessions;
             own.packets += other.packets;
             own.bytes += other.bytes;
         }
@@ -301,8 +304,13 @@ impl Counters {
         self.move_pin(session.toward_high.as_ref(), None);
     }
 
-    /// Counts that a session's pin went from one firewall to another, began or ended.
+    /// Counts that a session's pin went from one firewall to another, was confirmed, began or ended.
     pub fn move_pin(&mut self, before: Option<&Pin>, after: Option<&Pin>) {
+        let confirmed = |pin: &&Pin| pin.state == PinState::Confirmed;
+        let confirmed = |pin: Option<&Pin>| pin.filter(confirmed).map(|pin| pin.firewall);
+        if let Some(answers) = confirmed(after).filter(|answers| confirmed(before) != Some(*answers)) {
+            self.firewall(answers).answered_sessions += 1;
+        }
         let (before, after) = (before.map(|pin| pin.firewall), after.map(|pin| pin.firewall));
         if before == after {
             return;

@@ -170,6 +170,8 @@ impl Control {
                 _ = tick.tick() => {
                     self.shared.tell_suppressed();
                     self.tell_ring_losses();
+                    let now = self.now();
+                    self.controller.watch_returns(&self.shared.counters(), now);
                     ticks = ticks.wrapping_add(1);
                     if ticks.is_multiple_of(DEVICE_TICKS) || self.devices.is_missing_one() {
                         self.follow(&News::Anything);

@@ -8,6 +8,7 @@ mod duplicates;
 mod farm;
 mod orders;
 mod paths;
+mod returns;
 mod sandwich;
 mod services;
 mod start;
