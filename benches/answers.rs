@@ -1,8 +1,8 @@
-//! How long an operator's questions take while ten million sessions live, and what they cost a worker.
+//! Time of an operator's queries while ten million sessions are live, and what they cost a worker.
 //!
-//! `cargo bench --bench answers` makes the sessions (some 2 GiB) and prints, for each question, the median and the longest of
-//! twenty answers; then what a known packet takes while nobody asks, and while somebody asks without a pause. `-- SESSIONS` takes
-//! another number.
+//! `cargo bench --bench answers` makes the sessions (about 2 GiB) and prints median and maximum of twenty answers for
+//! each query. Then it prints the time per packet of known sessions without queries, and during queries without a
+//! pause. `-- SESSIONS` sets another number of sessions.
 #![allow(missing_docs, reason = "a bench has no readers of its documentation")]
 
 mod traffic;
@@ -19,7 +19,7 @@ use fwlb::wire::Family;
 use traffic::{BATCH, Pattern, Traffic, flow};
 
 const ROUNDS: usize = 20;
-/// Batches between two looks at the clock.
+/// Number of batches between two readings of the clock.
 const BATCHES: u32 = 2000;
 
 fn main() {

@@ -1,7 +1,7 @@
-//! The whole forwarder in memory, at batches of 64: parse, session, rewrite, counters; no input and no output.
+//! The whole forwarder in memory, in batches of 64 packets: parsing, session, rewriting, counters, but no I/O.
 //!
-//! The figures of `forward` are for one batch; the throughput column is in packets. `fill` is what making the batch costs, which every
-//! other figure contains.
+//! The times of `forward` are per batch, and the throughput is in packets. `fill` is the time to make a batch, which
+//! every other time contains.
 #![allow(missing_docs, reason = "the macros of criterion make public items")]
 
 mod traffic;
@@ -10,7 +10,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 use fwlb::wire::Family;
 use traffic::{BATCH, Pattern, Traffic};
 
-/// Sessions that a round of "new sessions" opens, in a table that holds just as many.
+/// Number of sessions that a round of "new sessions" opens, which is also the capacity of the table.
 const NEW: u32 = 1 << 17;
 
 fn forward(c: &mut Criterion) {

@@ -1,6 +1,7 @@
-//! What the parts of a packet's way cost: parsing, hashing, the session table, translation, selection.
+//! Time of the parts of packet processing: parsing, hashing, the session table, translation, selection of firewall and
+//! server.
 //!
-//! `cargo bench --bench parts`; one part with `cargo bench --bench parts -- session`.
+//! `cargo bench --bench parts` runs all; `cargo bench --bench parts -- session` runs one.
 #![allow(missing_docs, reason = "the macros of criterion make public items")]
 
 mod traffic;
@@ -35,7 +36,7 @@ fn wire(c: &mut Criterion) {
         let translation = Translation { outside, inside };
         let back = Translation { outside: inside, inside: outside };
         let mut bytes = frame(&outside);
-        // There and back: the frame is the same before every round.
+        // The frame is translated forth and back, so that it is the same before every round.
         group.bench_function(BenchmarkId::new("there and back", name), |b| {
             b.iter(|| {
                 let mut frame = parse(&mut bytes);

@@ -1,7 +1,7 @@
-//! What ten million translated sessions cost: memory, opening, finding, forgetting, and the longest pause that forgetting makes.
+//! What ten million translated sessions cost: memory, opening, lookup, expiry, and the longest pause that expiry makes.
 //!
-//! `cargo bench --bench scale`, with another number of sessions as its argument. One run, no statistics: what is looked for is
-//! a cost that grows with the table, and that is no matter of percents.
+//! `cargo bench --bench scale`, with another number of sessions as its argument. It is one run without statistics,
+//! because it looks for costs that grow with the table, which are large.
 #![allow(missing_docs, reason = "a program of its own")]
 #![allow(clippy::disallowed_methods, reason = "it measures")]
 
@@ -16,7 +16,7 @@ use fwlb::session::{Bound, Opened, Session, SessionTable, SessionWorker, Timeout
 use fwlb::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 
-/// Entries that a worker looks at between two batches.
+/// Table slots that a worker visits between two batches.
 const BUDGET: usize = 256;
 const SEARCHES: u32 = 2_000_000;
 
@@ -29,7 +29,7 @@ fn main() {
     let mut worker = workers.remove(0);
     println!("room for {count} sessions after {:?}, {} MiB resident", start.elapsed(), (resident() - before) >> 20);
 
-    // They come over ten seconds, as a busy hour brings them, and so they are due over ten seconds.
+    // They are opened over ten seconds, as in a busy hour, and so become due over ten seconds.
     let coming =
         |number: u32| Instant::from_nanos(1_000_000_000 + u64::from(number) * 10_000_000_000 / u64::from(count));
     let start = Clock::now();
@@ -57,8 +57,8 @@ fn main() {
     assert!(table.is_empty());
 }
 
-/// Lets all sessions expire at once, in steps as a worker takes them between batches. A step that the operating system
-/// interrupts takes longer on the wall's clock than on the thread's own, which stands still meanwhile.
+/// Lets all sessions expire, in the steps that a worker makes between batches. A step that the operating system
+/// interrupts takes longer by the wall clock than by the thread's own clock, which stops meanwhile.
 fn forget(worker: &mut SessionWorker, now: Instant) {
     let (mut by_wall, mut of_thread, mut ended) = (Pauses::default(), Pauses::default(), 0_u32);
     loop {
@@ -77,7 +77,7 @@ fn forget(worker: &mut SessionWorker, now: Instant) {
     println!("  a step by the thread's own:     {}", of_thread.tell());
 }
 
-/// How long each step kept a worker from its packets.
+/// The time that each step kept a worker from its packets.
 #[derive(Default)]
 struct Pauses(Vec<Duration>);
 
@@ -89,7 +89,7 @@ impl Pauses {
     }
 }
 
-/// Time for which this thread had a processor.
+/// CPU time of this thread.
 fn thread_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
@@ -104,21 +104,21 @@ fn open(worker: &mut SessionWorker, number: u32, now: Instant) {
     assert!(matches!(opened, (Opened::Inserted(_), None)), "{opened:?}");
 }
 
-/// Client number `number` to the service.
+/// The flow of client `number` to the service.
 fn outside(number: u32) -> FlowKey {
     let client =
         Endpoint { address: Ipv4Addr::from(0x6440_0000 + number / 8).into(), port: 40_000 + (number % 8) as u16 };
     FlowKey { protocol: 17, source: client, destination: Endpoint { address: [203, 0, 113, 80].into(), port: 53 } }
 }
 
-/// What its server answers.
+/// The flow of the server's answer.
 fn reply(number: u32) -> FlowKey {
     let FlowKey { protocol, source, .. } = outside(number);
     let server = Endpoint { address: [10, 10, 20, number as u8 % 8].into(), port: 5353 };
     FlowKey { protocol, source: server, destination: source }
 }
 
-/// Bytes of memory that the program has.
+/// Resident memory of the program in bytes.
 fn resident() -> usize {
     let text = std::fs::read_to_string("/proc/self/statm").expect("Linux tells it");
     let pages: usize = text.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("its second number");

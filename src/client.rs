@@ -1,5 +1,5 @@
-//! The other end of the control socket: one request, one answer, with errors that say what to do.
-//! It carries [`crate::api`]'s requests and decides nothing about them.
+//! The client of the control socket: sends one request and returns the answer, or an error that says what to do. It
+//! decides nothing about the requests of [`crate::api`].
 
 mod capture;
 mod error;
@@ -24,12 +24,12 @@ pub use error::{ClientError, VERSION};
 
 type Connection = http1::Connection<TokioIo<UnixStream>, Full<Bytes>>;
 
-/// Where engines put their control sockets unless told otherwise.
+/// Directory of the engines' control sockets, unless configured otherwise.
 pub const RUN_DIRECTORY: &str = "/run/fwlb";
-/// Longer than an engine allows itself for an answer.
+/// Default time limit of a request; longer than the time that an engine takes for an answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// One engine's control socket.
+/// A client of one engine's control socket.
 #[derive(Debug, Clone)]
 pub struct Client {
     path: PathBuf,
@@ -42,27 +42,28 @@ impl Client {
         Self { path: path.into(), timeout: TIMEOUT }
     }
 
-    /// The same with another patience.
+    /// Sets the time limit of a request.
     pub fn timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
     }
 
-    /// The socket.
+    /// Path of the socket.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Asks, and understands the answer.
+    /// Sends a request and returns the parsed answer.
     pub async fn ask(&self, request: &Request) -> Result<Answer, ClientError> {
         self.ask_both(request).await.map(|(_, answer)| answer)
     }
 
-    /// Asks; the answer as the engine wrote it, whatever its shape.
+    /// Sends a request and returns the answer as the engine wrote it, unparsed.
     pub async fn ask_json(&self, request: &Request) -> Result<Value, ClientError> {
         self.call_for(request).await.map(|(value, _)| value)
     }
 
-    /// Asks: the answer as the engine wrote it, with keys that this version may not know, and understood.
+    /// Sends a request; returns the answer as the engine wrote it, with keys that this version may not know, and
+    /// parsed.
     pub async fn ask_both(&self, request: &Request) -> Result<(Value, Answer), ClientError> {
         let (value, head) = self.call_for(request).await?;
         match Answer::from_json(request, value.clone()) {
@@ -91,7 +92,7 @@ impl Client {
         }
     }
 
-    /// What an answer that is not OK means.
+    /// The error in an unsuccessful response.
     fn refused(&self, head: &Parts, body: &[u8]) -> ClientError {
         let version = version(head);
         match serde_json::from_slice::<ApiError>(body) {
@@ -148,7 +149,7 @@ impl Client {
     }
 }
 
-/// The version of the engine that answered, if it is one.
+/// The version of the engine that answered, if the response says so.
 fn version(head: &Parts) -> Option<String> {
     let server = head.headers.get(header::SERVER)?.to_str().ok()?;
     server.strip_prefix("fwlb/").map(str::to_owned)

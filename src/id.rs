@@ -1,5 +1,5 @@
-//! Small numbers for configured things. They index the lists of one [`crate::config::Config`] and of every
-//! [`crate::engine::Snapshot`] built from it; names are what survives a reload.
+//! Numbers for configured things, one type for each kind. They index the lists of one [`crate::config::Config`] and of
+//! every [`crate::engine::Snapshot`] built from it. What has to survive a reload is kept by names instead.
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -16,7 +16,7 @@ macro_rules! id {
 
         impl From<usize> for $name {
             /// # Panics
-            /// If `index` does not fit 16 bits; configuration validation bounds every list far below that.
+            /// If `index` does not fit 16 bits. The configuration limits every list to far fewer entries.
             fn from(index: usize) -> Self {
                 Self(u16::try_from(index).expect("configuration lists are bounded to 65,535 entries"))
             }
@@ -25,11 +25,11 @@ macro_rules! id {
 }
 
 id!(
-    /// A network device that the engine owns; several links may share one (802.1Q).
+    /// A network device that the engine owns. Several links may share one, each with a VLAN of its own (802.1Q).
     DeviceId
 );
 id!(
-    /// A link: a device, or one VLAN on it.
+    /// A link: a whole device, or one VLAN on it.
     LinkId
 );
 id!(
@@ -37,7 +37,7 @@ id!(
     GroupId
 );
 id!(
-    /// A firewall, numbered over all groups of the engine. Its bit in a path set is its *slot* within its group.
+    /// A firewall, numbered over all groups of the engine. A path set refers to it by its *slot* within its group.
     FirewallId
 );
 id!(
@@ -45,7 +45,7 @@ id!(
     PeerId
 );
 id!(
-    /// A set of paths that are judged together: (group, peer or every peer, address family).
+    /// A set of paths that are judged together, given by group, peer (or every peer) and address family.
     PathSetId
 );
 id!(

@@ -8,44 +8,48 @@
 //!                 per session
 //! ```
 //!
-//! An *engine* stands on each side of a *group* of active-active, stateful firewalls. It decides every packet in a fixed
-//! order: a known *session* stays on its firewall; the first packet of an unknown flow that arrives *from* a firewall
-//! pins the flow to it (*learned*); an unknown flow that has to be sent *to* a firewall goes where a keyed, symmetric,
-//! weighted rendezvous *hash* over the live firewalls puts it. The hash is the default; the session remembers the
-//! exceptions.
+//! An *engine* stands on each side of a *group* of active-active, stateful firewalls. It decides about every packet in
+//! a fixed order:
+//!
+//! 1. The packets of a known *session* stay on its firewall.
+//! 2. The first packet of an unknown flow that arrives *from* a firewall pins the flow to that firewall (*learned*).
+//! 3. An unknown flow that has to be sent *to* a firewall takes the one that a keyed, symmetric, weighted rendezvous
+//!    *hash* over the live firewalls gives.
+//!
+//! The hash is the rule, and the session remembers the exceptions.
 //!
 //! # Where to find what
 //!
 //! | layer | decides | never does |
 //! | --- | --- | --- |
-//! | [`time`], [`id`] | nothing | read a clock |
-//! | [`wire`] | whether bytes are a legal packet | know policy |
-//! | [`flow`] | which packets belong together | know which side it is on |
-//! | [`nat`] | what changes in a translated packet; which port stands for a client | know why |
-//! | [`session`] | what is remembered, how long, and what is forgotten first | leak a map guard |
-//! | [`path`] | which firewall: rendezvous, the pinning rules, what "up" means | touch bytes |
-//! | [`slb`] | which server: services, schedulers, stickiness | touch bytes |
-//! | [`health`], [`neighbor`] | when a path or a server is up; who answers at which MAC | open sockets, read the clock |
+//! | [`time`], [`id`] | nothing: instants as values, numbers of configured things | read a clock |
+//! | [`wire`] | whether bytes are a legal packet, and how packets are edited and built | know policy |
+//! | [`flow`] | which packets belong to one flow, and its hash | know which side it is on |
+//! | [`nat`] | what changes in a translated packet; which source port stands for a client | know why |
+//! | [`session`] | what is remembered of a flow, how long, and what is forgotten first | let a lock out |
+//! | [`path`] | which firewall a flow takes: rendezvous, the pinning rules, what "up" means | touch bytes |
+//! | [`slb`] | which server a session takes: services, schedulers, stickiness | touch bytes |
+//! | [`health`], [`neighbor`] | when a path or server is up; which MAC address a neighbour has | open sockets, read the clock |
 //! | [`config`] | what the operator meant | touch files or devices |
 //! | [`engine`] | the appliance without an operating system: [`engine::Forwarder`] and [`engine::Controller`] | do I/O |
-//! | [`sim`] | the laboratory: virtual time, model firewalls, faults, checkers | touch private parts |
+//! | [`sim`] | the simulation: virtual time, model firewalls, faults, checkers | touch private parts |
 //! | [`io`] | nothing; the only system calls and the only `unsafe` | decide |
 //! | [`runtime`] | the only threads: packet workers, control thread, management | packet logic |
-//! | [`api`], [`client`] | what is served (JSON, OpenAPI, metrics, captures, the console), and the other end of it | know threads |
-//! | [`lab`] | the sandwich in network namespaces | packet logic |
-//! | [`cli`] | what is asked for and how answers are printed; one file per subcommand | be imported |
+//! | [`api`], [`client`] | what is served (JSON, OpenAPI, metrics, captures, the console), and how it is asked for | know threads |
+//! | [`lab`] | the demonstration network of engines and firewalls in network namespaces | packet logic |
+//! | [`cli`] | what the user asks for, and how answers are printed; one file per subcommand | be imported |
 //!
 //! # Invariants
 //!
-//! - Time is an argument. The core never reads a clock and holds no thread; the same two structs run in the rack and in
-//!   the laboratory.
+//! - Time is an argument. The core never reads a clock and owns no thread, so that the same two structs run in the
+//!   rack and in the simulation.
 //! - Every frame ends in exactly one verdict and every verdict in one counter:
 //!   `received = forwarded + hairpinned + punted + dropped`.
-//! - Every table has a capacity; meeting it is counted.
-//! - `ahash` never chooses a path. The pinning hash is written out in [`flow::hash`] with test vectors.
+//! - Every table has a capacity, and a counter for what did not fit.
+//! - `ahash`, whose result differs between builds, never chooses a path. The pinning hash is specified in
+//!   [`flow::hash`] with test vectors.
 //!
-//! `tests/architecture.rs` holds against the code which room may import which, and where `unsafe`, system calls and clocks
-//! are allowed.
+//! `tests/architecture.rs` checks which module may import which, and where `unsafe`, system calls and clocks are allowed.
 
 pub mod api;
 pub mod cli;

@@ -1,7 +1,8 @@
-//! Who answers at which MAC: ARP and ND resolution with a bounded queue of frames that wait (RFC 826, RFC 4861).
+//! The neighbour table: which hardware address a neighbour has, by ARP and neighbour discovery, and a bounded queue of
+//! frames that wait for it (RFC 826, RFC 4861).
 //!
-//! The table decides whom to ask and when, what an answer changes, and which frame waits; it builds no frame and knows no
-//! link. What it wants done it says through [`NeighborTable::poll_action`].
+//! The table decides which neighbours to ask and when, what an answer changes, and which frames wait. It builds no
+//! frames and knows no devices. What is to be done it returns from [`NeighborTable::poll_action`].
 //!
 //! ```text
 //!               answer                 20 s                    3 unanswered
@@ -10,9 +11,10 @@
 //!                  └──────────┴──── the old one is silent: Stale
 //! ```
 //!
-//! A neighbour is asked again before its entry ends, and keeps its address while it is asked, so that steady traffic never
-//! waits. *Kept* neighbours (firewalls, servers, configured gateways) are asked for ever. Who may be forgotten for others is
-//! in `room`, who may ask for how many in `source`, and when a neighbour moves to another hardware address in `claim`.
+//! A neighbour is asked again before its entry expires and keeps its address while it is asked, so that steady traffic
+//! never waits. *Kept* neighbours (firewalls, servers, configured gateways) are asked for ever. `room` decides which
+//! entries may be forgotten in favour of others, `source` how many neighbours a sender may cause to be asked, and
+//! `claim` when a neighbour moves to another hardware address.
 
 mod claim;
 mod entry;
@@ -37,101 +39,101 @@ pub use source::Source;
 
 /// Time between two requests.
 pub const ASK_INTERVAL: Duration = Duration::from_secs(1);
-/// Unanswered requests until a neighbour has failed.
+/// The number of requests without an answer after which a neighbour has failed.
 pub const ASK_MAX: u8 = 3;
-/// Age of an answer after which the neighbour is asked again.
+/// The age of an answer at which the neighbour is asked again.
 pub const REFRESH_AFTER: Duration = Duration::from_secs(20);
-/// How long a failed neighbour is believed to be absent.
+/// How long a failed neighbour counts as absent before it is forgotten.
 pub const NEGATIVE: Duration = Duration::from_secs(5);
-/// A neighbour: its link and its address.
+/// A neighbour, identified by its link and its IP address.
 pub type Key = (LinkId, IpAddr);
 
-/// What a neighbour said.
+/// The kind of message in which a neighbour gave its hardware address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Heard {
-    /// It answered a question of the engine.
+    /// A reply to a request of the engine.
     Answer,
-    /// It asked for an address of the engine: somebody to remember (RFC 826).
+    /// A request for an address of the engine, from which the sender is learned (RFC 826).
     Question,
-    /// It told everybody: an update of what is known, never a new entry.
+    /// An announcement to everybody. It updates an existing entry and never creates one.
     Announcement,
 }
 
-/// What the table wants done.
+/// What the table wants to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action<F> {
-    /// Ask for the neighbour: everybody, or the one that answered last.
+    /// Send a request for the neighbour: to everybody, or only to the station that answered last.
     Ask {
-        /// Whom.
+        /// The neighbour to ask for.
         key: Key,
-        /// Its last known hardware address, for a refresh.
+        /// The last known hardware address, if only that station is to be asked.
         known: Option<MacAddr>,
     },
-    /// Send the frame that waited.
+    /// Send a frame that was waiting.
     Send {
-        /// The neighbour's hardware address.
+        /// The hardware address of the neighbour.
         mac: MacAddr,
         /// The frame.
         frame: F,
     },
-    /// The neighbour does not answer: tell the frame's sender.
+    /// Tell the sender of the frame that the neighbour does not answer.
     Unreachable {
         /// The frame.
         frame: F,
     },
-    /// A kept neighbour is at another hardware address from now on.
+    /// Report that a kept neighbour has moved to another hardware address.
     Moved {
-        /// Whose.
+        /// The neighbour.
         key: Key,
-        /// Where it was, and does not answer.
+        /// The old hardware address, which does not answer.
         from: MacAddr,
-        /// Where it is.
+        /// The new hardware address.
         to: MacAddr,
     },
-    /// A kept neighbour stays where it is, and answers there, though it was said to be elsewhere.
+    /// Report that a kept neighbour answers at its hardware address, although another one was claimed.
     Stayed {
-        /// Whose.
+        /// The neighbour.
         key: Key,
-        /// Where it is.
+        /// Its hardware address.
         at: MacAddr,
-        /// Where it was said to be.
+        /// The hardware address that was claimed.
         claimed: MacAddr,
     },
 }
 
-/// Bounds of a [`NeighborTable`].
+/// The capacity of a [`NeighborTable`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NeighborLimits {
-    /// Neighbours; the kept ones count, and are never refused.
+    /// The most neighbours. Kept ones count, but are never refused.
     pub neighbors: usize,
-    /// Frames that wait, all neighbours.
+    /// The most frames that wait, for all neighbours together.
     pub pending: usize,
 }
 
 impl NeighborLimits {
-    /// Frames that wait for one neighbour: half of all, so that one silent host leaves room for the others, and the first
-    /// packets of many flows to a fresh host (or the fragments of a few datagrams) all get there.
+    /// The most frames that wait for one neighbour. It is half of all, so that a silent host leaves room for others,
+    /// and so that the first packets of many flows to a new host, or the fragments of a few datagrams, all arrive.
     pub const fn pending_each(&self) -> usize {
         self.pending.div_ceil(2)
     }
 }
 
-/// What a [`NeighborTable`] counts.
+/// The counters of a [`NeighborTable`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct NeighborCounters {
-    /// Frames that gave way to younger ones (`punt_drop_neighbor_queue`).
+    /// Frames that were dropped in favour of later ones (`punt_drop_neighbor_queue`).
     pub queue_full: u64,
     /// Frames whose neighbour did not answer (`punt_drop_neighbor_failed`).
     pub unanswered: u64,
-    /// Neighbours that were forgotten for others, or not remembered (`neighbor_table_full`).
+    /// Neighbours that were forgotten in favour of others, or not learned (`neighbor_table_full`).
     pub table_full: u64,
-    /// Frames whose senders ask for too many neighbours (`punt_drop_neighbor_limited`).
+    /// Frames whose senders caused too many neighbours to be asked (`punt_drop_neighbor_limited`).
     pub limited: u64,
-    /// Claims of another hardware address for a neighbour that answers at its own (`neighbor_claims_refused`).
+    /// Claims of another hardware address for a neighbour that still answers at its own (`neighbor_claims_refused`).
     pub claims_refused: u64,
 }
 
-/// See the module. `F` is a frame that waits.
+/// The neighbour table; see the module. `F` is the type of a frame that waits.
 #[derive(Debug, Clone)]
 pub struct NeighborTable<F> {
     limits: NeighborLimits,
@@ -147,7 +149,7 @@ pub struct NeighborTable<F> {
 }
 
 impl<F> NeighborTable<F> {
-    /// An empty table; every link is down.
+    /// An empty table, in which every link is down.
     pub fn new(limits: NeighborLimits) -> Self {
         Self {
             limits,
@@ -163,8 +165,8 @@ impl<F> NeighborTable<F> {
         }
     }
 
-    /// Resolves `key` for ever. `pinned`: its last hardware address stays in use even while it does not answer (the
-    /// paths through a firewall are judged by their probes, not by this table).
+    /// Keeps `key` resolved for ever. If `pinned` is true, its last hardware address stays in use even while it does
+    /// not answer. This is for firewalls, whose paths are judged by their probes and not by this table.
     pub fn keep(&mut self, key: Key, pinned: bool, now: Instant) {
         let entry = self.entries.entry(key).or_insert_with(|| Entry::new(Origin::Kept, Source::ENGINE, now));
         entry.origin = Origin::Kept;
@@ -175,8 +177,8 @@ impl<F> NeighborTable<F> {
         }
     }
 
-    /// Of all keys only these are resolved for ever from now on, with whether they are pinned. What is known of a neighbour
-    /// stays; one that is kept no longer ages as if traffic had asked for it.
+    /// Keeps exactly these neighbours resolved from now on; the values say whether they are pinned. What is known of
+    /// any neighbour stays. A neighbour that is no longer kept ages as if traffic had caused its entry.
     pub fn keep_only(&mut self, wanted: &BTreeMap<Key, bool>, now: Instant) {
         for (key, entry) in &mut self.entries {
             if entry.origin == Origin::Kept {
@@ -201,7 +203,7 @@ impl<F> NeighborTable<F> {
         self.make_room();
     }
 
-    /// The link carries frames: what is to be resolved is asked for.
+    /// Reports that the link is up, so that its neighbours are asked for.
     pub fn link_up(&mut self, link: LinkId, now: Instant) {
         self.links.insert(link);
         for key in self.keys_on(link) {
@@ -209,7 +211,7 @@ impl<F> NeighborTable<F> {
         }
     }
 
-    /// The link carries nothing: what waits is given up, what was learned by traffic is forgotten.
+    /// Reports that the link is down. Waiting frames are given up, and neighbours that are not kept are forgotten.
     pub fn link_down(&mut self, link: LinkId) {
         self.links.remove(&link);
         for key in self.keys_on(link) {
@@ -229,8 +231,9 @@ impl<F> NeighborTable<F> {
         }
     }
 
-    /// Parks a frame until its neighbour answers; sends it at once if that is known, gives it up if the neighbour failed
-    /// a moment ago. `source`: in whose name a neighbour that is not known is asked for.
+    /// Sends a frame to its neighbour, or queues it until the neighbour answers. If the neighbour failed recently, the
+    /// frame is given up. `source` is the sender on whose behalf an unknown neighbour is asked; if it has caused too many
+    /// requests, the frame is dropped.
     pub fn park(&mut self, key: Key, source: Source, frame: F, now: Instant) {
         if let Some(mac) = self.mac(key) {
             self.actions.push_back(Action::Send { mac, frame });
@@ -280,7 +283,7 @@ impl<F> NeighborTable<F> {
         }
     }
 
-    /// `key` was heard at `mac`.
+    /// Reports that a message gave the hardware address `mac` for `key`.
     pub fn heard(&mut self, key: Key, mac: MacAddr, heard: Heard, now: Instant) {
         if !self.links.contains(&key.0) {
             return;
@@ -304,7 +307,7 @@ impl<F> NeighborTable<F> {
         entry.mac = Some(mac);
         let (state, next) = match (heard, entry.state, moved) {
             (Heard::Answer, _, _) => (State::Reachable, Some(now + REFRESH_AFTER)),
-            // What it says of itself is taken at once where nobody else has the address, and verified.
+            // Without a competing address the neighbour's own message is used at once, and then verified by a request.
             (Heard::Question | Heard::Announcement, _, true)
             | (Heard::Question | Heard::Announcement, State::Incomplete | State::Failed, false) => {
                 (State::Stale, Some(now))
@@ -342,8 +345,8 @@ impl<F> NeighborTable<F> {
         self.make_room();
     }
 
-    /// Asks for `key` now: a sign of life is wanted. Unless `everybody` is to be asked, the station that had the address
-    /// last is.
+    /// Sends a request for `key` now, to find out whether it still answers. It goes to everybody if `everybody` is
+    /// true, else to the last known hardware address.
     pub fn ask(&mut self, key: Key, everybody: bool) {
         if self.links.contains(&key.0)
             && let Some(entry) = self.entries.get(&key)
@@ -353,7 +356,7 @@ impl<F> NeighborTable<F> {
         }
     }
 
-    /// Time passes.
+    /// Handles the passing of time: requests are repeated, and entries expire.
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some(&(due, key)) = self.timers.first() {
             if due > now {
@@ -366,17 +369,17 @@ impl<F> NeighborTable<F> {
         self.make_room();
     }
 
-    /// When [`NeighborTable::handle_timeout`] wants to be called.
+    /// When [`NeighborTable::handle_timeout`] is to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.timers.first().map(|(due, _)| *due)
     }
 
-    /// Something to do.
+    /// The next thing to do.
     pub fn poll_action(&mut self) -> Option<Action<F>> {
         self.actions.pop_front()
     }
 
-    /// True once after hardware addresses that are in use have changed.
+    /// True if hardware addresses that are in use have changed since the last call.
     pub fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
     }
@@ -421,7 +424,7 @@ impl<F> NeighborTable<F> {
         }
     }
 
-    /// Asks everybody for `key`, as if for the first time.
+    /// Asks everybody for `key`, as for an unknown neighbour.
     fn ask_afresh(&mut self, key: Key, now: Instant) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
         let was_usable = entry.usable();

@@ -1,10 +1,10 @@
-//! Monotonic time as a value: passed in by whoever owns the loop, never read inside the core.
+//! Monotonic time as a value. Whoever owns the loop reads the clock and passes the time in; the core never reads it.
 
 pub use std::time::Duration;
 
-/// Nanoseconds on a monotonic clock whose zero is chosen by the owner of the loop.
+/// A point on a monotonic clock, in nanoseconds since a zero that the owner of the loop chooses.
 ///
-/// 64 bits of nanoseconds last 584 years; arithmetic saturates.
+/// 64 bits of nanoseconds last 584 years. Arithmetic saturates instead of overflowing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Instant(u64);
 
@@ -12,12 +12,12 @@ impl Instant {
     /// The zero of the clock.
     pub const ZERO: Self = Self(0);
 
-    /// From nanoseconds since the zero of the clock.
+    /// The instant this many nanoseconds after the zero of the clock.
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(nanos)
     }
 
-    /// From milliseconds since the zero of the clock; convenient in tests.
+    /// The instant this many milliseconds after the zero of the clock.
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis.saturating_mul(1_000_000))
     }
@@ -32,7 +32,7 @@ impl Instant {
         self.0 / 1_000_000
     }
 
-    /// Time that passed since `earlier`; zero if `earlier` is later.
+    /// The time that has passed since `earlier`; zero if `earlier` is later.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
@@ -53,7 +53,7 @@ impl std::ops::AddAssign<Duration> for Instant {
     }
 }
 
-/// A duration in milliseconds as a person reads it: `350ms`, `4.2s`, `5m3s`, `2h4m`, `3d2h`.
+/// A duration in milliseconds for people, rounded down: `350ms`, `4.2s`, `5m3s`, `2h4m` or `3d2h`.
 pub fn in_words(ms: u64) -> String {
     let seconds = ms / 1000;
     match seconds {

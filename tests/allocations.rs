@@ -1,4 +1,4 @@
-//! What a packet costs in allocations: nothing, once its session is known.
+//! Counts heap allocations per packet: there are none for packets of known sessions.
 
 #![expect(unsafe_code, reason = "an allocator that counts can only be written with it")]
 
@@ -14,7 +14,7 @@ use fwlb::time::Instant;
 use fwlb::wire::emit::{self, Macs, Pair};
 use fwlb::wire::offload::Offload;
 
-/// The system's allocator, with a count of the calls of each thread.
+/// The system's allocator, which counts its calls per thread.
 struct Counting;
 
 thread_local! {
@@ -22,7 +22,7 @@ thread_local! {
 }
 
 fn count() {
-    // A thread that is ending has no count any more.
+    // A thread that is ending has no counter any more.
     let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
 }
 
@@ -92,7 +92,7 @@ fn a_packet_of_a_known_session_allocates_nothing() {
     }
 }
 
-/// A service of one server on the inner engine, in both families.
+/// A service with one server on the inner engine, in both families.
 fn service(mode: Mode) -> Services {
     let state = SchedulerState::new(8);
     let server = Server { port: None, ..testbed::server(&state, 0) };
@@ -127,7 +127,7 @@ fn a_packet_of_a_known_session_of_a_service_allocates_nothing_in_any_mode() {
                 });
                 let before = ALLOCATIONS.get();
                 forwarder.process(&mut batch, &snapshot, &mut punts, Instant::from_millis(millis));
-                // As a worker does when it has sent them.
+                // As a worker does after it has sent them.
                 let mut made = 0;
                 while let Some(transmit) = forwarder.poll_transmit() {
                     made += 1;

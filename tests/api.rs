@@ -1,4 +1,4 @@
-//! Router and client together, over a real Unix socket, with an engine that answers what it is told to.
+//! Tests router and client together over a real Unix socket, with a fake engine.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -25,10 +25,12 @@ mod network;
 mod open_metrics;
 #[path = "api/openapi.rs"]
 mod openapi;
+#[path = "api/reference.rs"]
+mod reference;
 #[path = "api/schema.rs"]
 mod schema;
 
-/// Remembers what it was asked and answers the next of `answers`.
+/// A fake engine: it records the requests and gives the next of `answers`.
 struct Fake {
     asked: Mutex<Vec<Request>>,
     answers: Mutex<Vec<Result<Answer, ApiError>>>,
@@ -68,7 +70,7 @@ struct Served {
     _directory: tempfile::TempDir,
 }
 
-/// Serves `answers`, in this order.
+/// Serves `answers` in this order.
 fn serve(answers: Vec<Result<Answer, ApiError>>) -> Served {
     serve_within(answers, Limits::of_socket())
 }
@@ -84,7 +86,7 @@ fn serve_within(mut answers: Vec<Result<Answer, ApiError>>, limits: Limits) -> S
     Served { fake, client: Client::new(&socket), socket, _directory: directory }
 }
 
-/// Sends bytes as they are; the status code and the body.
+/// Sends raw bytes, and returns the status code and the body.
 async fn raw(served: &Served, request: &str) -> (u16, serde_json::Value) {
     let mut stream = UnixStream::connect(&served.socket).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -102,7 +104,7 @@ fn done() -> Result<Answer, ApiError> {
     Ok(Answer::Done(Done::from("done".to_owned())))
 }
 
-/// A filter with all that it can have.
+/// A filter with every criterion set.
 fn every_part() -> EventFilter {
     EventFilter {
         after: 7,
@@ -123,7 +125,7 @@ fn a_time_is_a_while_ago_or_a_date() {
     assert!(since("yesterday").unwrap_err().to_string().contains("\"10m\""));
 }
 
-/// One of every request, with every part filled and left out.
+/// One request of every kind, each with all optional parts and with none.
 fn every_request() -> Vec<Request> {
     let flow = flow_text::parse("udp [2001:db8::1]:53 [2001:db8::2]:53").unwrap();
     let filter = SessionFilter {
@@ -167,6 +169,8 @@ fn every_request() -> Vec<Request> {
         Request::Neighbors,
         Request::Firewalls,
         Request::Peers,
+        Request::Checks { subject: None, limit: None },
+        Request::Checks { subject: Some("web/s1".to_owned()), limit: Some(20) },
         Request::Sessions(SessionQuestion::default()),
         sessions(None, Some(5), None),
         sessions(Some(SessionSort::PacketRate), Some(10), None),
@@ -227,7 +231,7 @@ async fn every_request_arrives_as_it_was_asked() {
         assert_eq!(told.unwrap(), serde_json::to_value(answer(request).unwrap()).unwrap(), "{request:?}");
     }
 
-    // Who asks is not for him to say: the name goes for what it is.
+    // A client cannot choose the name under which it appears: this one is ignored.
     let claims = |text: &str| format!("unknown user, claimed name {text:?}");
     for request in &mut requests {
         match request {
@@ -444,6 +448,6 @@ async fn a_socket_that_is_missing_dead_or_foreign_is_told_apart() {
         stream.write_all(b"220 mail.example.com ESMTP\r\n").await.unwrap();
     });
     let error = Client::new(path).ask(&Request::Status).await.unwrap_err();
-    // Which of the two comes first, its words or its end, is chance.
+    // It is a race whether its text or its end arrives first.
     assert!(matches!(error, ClientError::Garbled { .. } | ClientError::BrokenOff { .. }), "{error:?}");
 }

@@ -1,11 +1,11 @@
-//! Holds the import table of the house against the code: who may import whom, where `unsafe` and system calls live, and
-//! who may read a clock. What Cargo cannot enforce inside one crate, this does by reading `crate::…` paths.
+//! Checks which room may import which, where `unsafe` and system calls are allowed, and who may read a clock. Cargo
+//! cannot enforce this within one crate, so that this test reads the `crate::…` paths.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Room, and the rooms it may import (besides itself, `time` and `id`).
+/// Each room, and the rooms that it may import besides itself, `time` and `id`.
 ///
 /// `wire::Family` and `wire::MacAddr` are plain values that every room may name; they are not listed.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
@@ -19,7 +19,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("session", &["flow", "nat", "path", "wire"]),
     ("neighbor", &["wire"]),
     ("health", &["wire"]),
-    ("config", &["flow", "path", "slb", "session", "health"]),
+    ("config", &["flow", "nat", "path", "slb", "session", "health"]),
     ("engine", &["wire", "flow", "nat", "path", "slb", "session", "neighbor", "health", "config"]),
     ("sim", &["wire", "flow", "nat", "path", "slb", "session", "neighbor", "health", "config", "engine"]),
     ("io", &["wire"]),
@@ -30,7 +30,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("cli", &["*"]),
 ];
 
-/// Crates that only some rooms may name.
+/// Crates that only these rooms may use.
 const CRATES: &[(&str, &[&str])] = &[
     ("libc", &["io"]),
     ("caps", &["io"]),
@@ -42,7 +42,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("anyhow", &["cli"]),
     ("clap", &["cli"]),
     ("ratatui", &["cli"]),
-    // Outside `api` only as a derive: what is served over HTTP is described where it is defined.
+    // Other rooms use it only as a derive macro: what HTTP serves is described where it is defined.
     ("utoipa", &["api", "engine", "config", "path"]),
 ];
 
@@ -50,7 +50,7 @@ struct Source {
     room: String,
     /// Relative to `src`.
     path: PathBuf,
-    /// The text without comments, so that prose may name anything.
+    /// The text without comments, which may mention anything.
     code: String,
 }
 
@@ -94,7 +94,7 @@ fn imported(code: &str) -> BTreeSet<String> {
     rooms
 }
 
-/// The comma-separated items of a `{…}` group whose opening brace was taken, nested groups kept whole.
+/// The comma-separated items of a `{…}` group, whose opening brace has been consumed. Nested groups stay whole.
 fn items(group: &str) -> Vec<String> {
     let mut items = vec![String::new()];
     let mut depth = 1;

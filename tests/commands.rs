@@ -1,4 +1,4 @@
-//! The program against engines that answer what they are told to: what is asked, what is printed, what the exit status is.
+//! Tests the program against fake engines: the requests that it sends, what it prints, and its exit status.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -11,9 +11,9 @@ use fwlb::api::{
 };
 use fwlb::config::{Admin, Difference};
 use fwlb::engine::view::{
-    AlarmView, CheckView, ConfigView, EventView, ExchangeStep, ExchangeView, FirewallView, HealthView, KeptConfigView,
-    KillView, OverrideView, PinView, PlanView, ProblemView, ReloadView, ServerView, ServiceView, SessionView,
-    StatusView, TalkerView,
+    AlarmView, CheckResultView, CheckView, ConfigView, EventView, ExchangeStep, ExchangeView, FirewallView, HealthView,
+    KeptConfigView, KillView, LastCheckView, OverrideView, PinView, PlanView, ProblemView, ReloadView, ServerCheckView,
+    ServerView, ServiceView, SessionView, StatusView, TalkerView,
 };
 use fwlb::wire::MacAddr;
 use fwlb::wire::pcapng;
@@ -25,7 +25,7 @@ mod shape;
 #[path = "commands/tools.rs"]
 mod tools;
 
-/// An engine with firewalls fw1 (with `sessions`) and fw2.
+/// A fake engine with the firewalls fw1, which has `sessions`, and fw2.
 struct Fake {
     name: &'static str,
     sessions: u64,
@@ -44,6 +44,10 @@ impl Backend for Fake {
             Request::Firewalls => {
                 Ok(Answer::Firewalls(vec![self.firewall("fw1", self.sessions), self.firewall("fw2", 5)]))
             }
+            Request::Checks { subject: Some(name), .. } if self.name == "outer" => {
+                Err(ApiError::NotFound(format!("no server or firewall is called {name:?}; there are perimeter/fw1")))
+            }
+            Request::Checks { .. } => Ok(Answer::Checks(self.checks())),
             Request::Sessions(question) => Ok(Answer::Sessions(self.sessions(&question))),
             Request::Talkers(question) => Ok(Answer::Talkers(self.talkers(&question))),
             Request::Kill { filter: SessionFilter { server: Some(server), .. }, .. } if self.name == "outer" => {
@@ -199,7 +203,7 @@ impl Fake {
         }
     }
 
-    /// The inner engine has a link without a cable.
+    /// The inner engine has a link without carrier.
     fn health(&self) -> HealthView {
         let unplugged = || ProblemView {
             kind: "link_down".to_owned(),
@@ -258,7 +262,7 @@ impl Fake {
             since_ms: 61_000,
             reason: None,
             hold_ms: None,
-            // The last one: new flows still go to it, whatever was ordered.
+            // It is the last firewall: new flows still go to it, whatever was ordered.
             new_flows: name == "fw2",
             orders: vec![],
             checks: vec![CheckView {
@@ -272,7 +276,7 @@ impl Fake {
         }
     }
 
-    /// `web` stands on the inner engine only.
+    /// Only the inner engine has the service `web`.
     fn services(&self) -> Vec<ServiceView> {
         let server = |name: &str, state: &str, sessions| ServerView {
             name: name.to_owned(),
@@ -287,11 +291,31 @@ impl Fake {
             sessions,
             new_sessions: 40,
             packets: 200,
+            packets_in: 120,
+            packets_out: 80,
             bytes: 30_000,
+            bytes_in: 10_000,
+            bytes_out: 20_000,
             since_ms: 61_000,
+            falls: u64::from(name == "s2"),
+            downtime_ms: if name == "s2" { 61_000 } else { 0 },
             reason: (name == "s2").then(|| "HTTP 503, expected 200".to_owned()),
             orders: vec![],
-            checks: vec![],
+            checks: vec![ServerCheckView {
+                family: "ipv4".to_owned(),
+                state: state.to_owned(),
+                since_ms: 61_000,
+                reason: None,
+                last: (name == "s2").then(|| LastCheckView {
+                    result: "failed".to_owned(),
+                    detail: Some("HTTP 503, expected 200".to_owned()),
+                    duration_us: Some(1_250),
+                    age_ms: 300,
+                }),
+                failures: 40,
+                falls: u64::from(name == "s2"),
+                downtime_ms: if name == "s2" { 61_000 } else { 0 },
+            }],
         };
         let web = ServiceView {
             engine: self.name.to_owned(),
@@ -306,6 +330,9 @@ impl Fake {
             override_: None,
             sessions: self.sessions,
             imbalance: Some(1.015),
+            since_ms: 3_600_000,
+            falls: 2,
+            downtime_ms: 90_000,
             reason: None,
             orders: vec![],
             servers: vec![server("s1", "up", self.sessions), server("s2", "down", 0)],
@@ -313,7 +340,29 @@ impl Fake {
         if self.name == "inner" { vec![web] } else { vec![] }
     }
 
-    /// Of as many sessions as it has.
+    /// A server's at the one engine, a firewall's at the other.
+    fn checks(&self) -> Vec<CheckResultView> {
+        let is_inner = self.name == "inner";
+        let result = |at: &str, result: &str| CheckResultView {
+            engine: self.name.to_owned(),
+            at: at.to_owned(),
+            kind: if is_inner { "server" } else { "firewall" }.to_owned(),
+            subject: if is_inner { "web/s1" } else { "perimeter/fw1" }.to_owned(),
+            peer: (!is_inner).then(|| "inner".to_owned()),
+            family: "ipv4".to_owned(),
+            result: result.to_owned(),
+            times: if is_inner { 1 } else { 812 },
+            duration_us: Some(312),
+            state: "up".to_owned(),
+            detail: is_inner.then(|| "HTTP 200".to_owned()),
+        };
+        match is_inner {
+            true => vec![result("2026-01-02T03:04:01.000Z", "passed"), result("2026-01-02T03:04:03.000Z", "failed")],
+            false => vec![result("2026-01-02T03:04:02.000Z", "passed")],
+        }
+    }
+
+    /// A page of as many sessions as the engine has.
     fn sessions(&self, SessionQuestion { limit, after, sort, .. }: &SessionQuestion) -> SessionPage {
         let from = after.as_ref().map_or(0, |after| u64::from(after.of(self.name).unwrap()));
         let end = self.sessions.min(from + limit.unwrap() as u64);
@@ -415,7 +464,7 @@ name = "perimeter"
 seed = "third secret of the file"
 "#;
 
-/// Engines that listen in a directory of their own, and the program that looks there.
+/// Engines with their sockets in a temporary directory, and the program that finds them there.
 struct Ground {
     directory: tempfile::TempDir,
     engines: Vec<Arc<Fake>>,
@@ -451,7 +500,7 @@ impl Ground {
         command.env_remove("SUDO_USER").output().unwrap()
     }
 
-    /// What a command prints; it must succeed.
+    /// The output of a command, which must succeed.
     #[track_caller]
     fn prints(&self, line: &str) -> String {
         let output = self.fwlb(line);
@@ -459,7 +508,7 @@ impl Ground {
         text(&output.stdout)
     }
 
-    /// What a command complains of; it must fail with this status.
+    /// The error output of a command, which must fail with this status.
     #[track_caller]
     fn fails(&self, line: &str, status: i32) -> String {
         let output = self.fwlb(line);
@@ -742,20 +791,51 @@ fn set_server_and_service_reach_the_one_engine_that_has_them() {
 }
 
 #[test]
+fn the_last_checks_of_all_engines_are_one_story_and_one_that_knows_the_name_is_enough() {
+    let ground = Ground::new(&[("outer", 3), ("inner", 3)]);
+    assert_eq!(
+        ground.prints("show checks"),
+        "ENGINE  TIME                      SERVER/FIREWALL  TO     FAMILY  RESULT  TIMES  DURATION  STATE  DETAIL\n\
+         inner   2026-01-02T03:04:01.000Z  web/s1           -      ipv4    passed      1     312us  up     HTTP 200\n\
+         outer   2026-01-02T03:04:02.000Z  perimeter/fw1    inner  ipv4    passed    812     312us  up\n\
+         inner   2026-01-02T03:04:03.000Z  web/s1           -      ipv4    failed      1     312us  up     HTTP 200\n"
+    );
+    let last = ground.prints("show checks -n 2");
+    assert!(!last.contains("03:04:01") && last.lines().count() == 3, "{last}");
+    assert_eq!(ground.json("show checks -n 1 --json").as_array().unwrap().len(), 1);
+
+    let of_one = ground.fwlb("show checks web/s1");
+    assert_eq!((text(&of_one.stderr).as_str(), of_one.status.code()), ("", Some(0)), "the other need not know it");
+    assert_eq!(text(&of_one.stdout).lines().count(), 3);
+    assert!(ground.asked(0).contains(&Request::Checks { subject: Some("web/s1".to_owned()), limit: None }));
+    assert!(ground.fails("show checks web/s1 -e outer", 1).contains("no server or firewall is called"));
+}
+
+#[test]
 fn services_stand_over_their_servers() {
     let ground = Ground::new(&[("inner", 5)]);
     let printed = ground.prints("show services");
     let lines: Vec<Vec<&str>> = printed.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(lines[0][..4], ["SERVICE/SERVER", "ADDRESS", "STATE", "ADMIN"]);
     assert_eq!(lines[1][..4], ["web", "tcp", "203.0.113.80:80,8000-8099", "[2001:db8:113::80]:80,8000-8099"]);
-    assert!(printed.contains("nat, hash, 1 of 2 up, imbalance 1.01"), "{printed}");
+    assert!(
+        printed.contains("  1h0m   2 (1m30s)  nat, hash, 1 of 1 up, 0 of 1 backups up, imbalance 1.01"),
+        "{printed}"
+    );
     assert_eq!(
         lines[2],
-        ["s1", "10.10.20.11:8080", "[fd00:20::11]:8080", "up", "ready", "3*", "5", "40", "200", "30000", "1m1s"]
+        ["s1", "10.10.20.11:8080", "[fd00:20::11]:8080", "up", "ready", "3*", "5", "40", "200", "30000", "1m1s", "0"]
     );
     assert!(printed.lines().nth(3).unwrap().starts_with("  s2"), "{printed}");
     assert!(lines[3].join(" ").contains("down drain* 3 backup 0"), "{printed}");
-    assert!(printed.contains("HTTP 503, expected 200"), "{printed}");
+    assert!(printed.contains("  1 (1m1s)  HTTP 503, expected 200\n"), "{printed}");
+    let checks = printed.split("\n\n").nth(1).unwrap_or_default();
+    assert_eq!(
+        checks,
+        "CHECK   FAMILY  STATE  SINCE  FAILED  FALLS     AGO    DURATION  LAST CHECK\n\
+         web/s1  ipv4    up     1m1s       40  0         -             -\n\
+         web/s2  ipv4    down   1m1s       40  1 (1m1s)  300ms    1.25ms  failed: HTTP 503, expected 200\n"
+    );
 }
 
 #[test]

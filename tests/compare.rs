@@ -1,4 +1,5 @@
-//! The benchmark beside peers: what it computes and how it tells it. The measurements need a quiet machine and are no test.
+//! Tests the programs of the benchmark against other products: their computations and their output. The measurements
+//! themselves need a quiet machine and are no tests.
 #![allow(dead_code, missing_docs, reason = "the benchmark's own modules, of which the tests use a part")]
 
 #[path = "../benches/compare/catalogue.rs"]
@@ -49,7 +50,7 @@ fn quartiles_are_those_of_r_and_numpy() {
 
 #[test]
 fn a_ratio_is_always_of_one_round() {
-    // The machine is half as fast in the second round: both parties are, and the ratio stays.
+    // In the second round the machine is half as fast. This holds for both parties, so that the ratio stays.
     let value = ratios(&[400.0, 200.0, 400.0], &[200.0, 100.0, 200.0]).unwrap();
 
     assert_eq!((value.q1, value.median, value.q3), (2.0, 2.0, 2.0));
@@ -67,7 +68,8 @@ fn percentiles_are_values_that_were_measured() {
     assert_eq!(percentile(&[], 50.0), None);
 }
 
-/// Searches a device that loses nothing up to a rate, and answers how it ended and after how many trials.
+/// Searches the highest rate of a device that loses nothing up to `ceiling`; returns how the search ended, and the
+/// number of trials.
 fn search(ceiling: f64, loses: impl Fn(f64, bool) -> bool) -> (End, usize) {
     follow(Search::below(ceiling), loses)
 }

@@ -1,4 +1,5 @@
-//! Every example configuration is good, by the library and by the program; and what the program says of bad ones.
+//! Every example configuration is accepted by the library and by the program, and bad ones are refused with the right
+//! message.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -38,7 +39,7 @@ fn every_example_means_what_it_should_and_fits_its_peer() {
         config::compare(&mut outcomes);
         for outcome in &outcomes {
             assert!(outcome.config.is_some(), "{}", outcome.diagnostics);
-            // The seed that everybody knows is the one thing to complain of, where there is a seed.
+            // The only warning is about the public seed, in files that have a seed.
             let complaints: Vec<_> = outcome.diagnostics.iter().map(|found| found.message.as_str()).collect();
             let seeds = outcome.config.as_ref().map_or(0, |config| config.groups.len());
             assert_eq!(complaints.len(), seeds, "{}", outcome.diagnostics);
@@ -174,7 +175,7 @@ fn both_files_of_a_sandwich_explain_the_same_firewall_for_a_flow() {
     }
     assert_eq!(taken.len(), 2, "16 flows took {taken:?}");
 
-    // Foreseen in the one answer, done in the other; and all of it fits a terminal.
+    // `plan` predicts it and `reload` does it; each output fits the width of a terminal.
     let words = "explain -c configs/two-box/outer.toml tcp 198.51.100.7:40000 203.0.113.80:80";
     let told: serde_json::Value =
         serde_json::from_slice(&fwlb(words.split(' ').chain(["--json", "--peer"])).stdout).unwrap();

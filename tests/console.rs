@@ -1,4 +1,4 @@
-//! The web console in a real browser: what a person reads there, from engines that answer what they are told to.
+//! Tests the web console in a real browser, with fake engines.
 
 use std::process::Stdio;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 
-/// One engine of a sandwich, frozen.
+/// An engine of a sandwich with a fixed state.
 struct Frozen(&'static str);
 
 impl Frozen {
@@ -88,7 +88,7 @@ impl Backend for Frozen {
     }
 }
 
-/// The page as the browser has it after some rounds of questions, and what the browser complains of.
+/// The page as the browser shows it after some rounds of requests, and the browser's error output.
 async fn page_of(engines: Vec<Arc<Frozen>>) -> (String, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -111,7 +111,7 @@ async fn page_of(engines: Vec<Arc<Frozen>>) -> (String, String) {
     (String::from_utf8_lossy(&output.stdout).into_owned(), complaints)
 }
 
-/// What stands between the tags.
+/// The text between the tags.
 fn text_of(html: &str) -> String {
     let mut text = String::new();
     let mut inside = false;
@@ -139,16 +139,16 @@ async fn the_page_shows_the_whole_sandwich() {
     for expected in [
         "outer active, up 2h4m, 42 sessions (4.2 %), 0.1.0",
         "inner: digest_differs perimeter/outer for 900ms: weights differ",
-        // The picture: clients, outer, firewalls, inner, servers.
+        // The diagram: clients, outer, firewalls, inner, servers.
         "clients",
         "fw2 down 1m1s",
         "outer perimeter/fw1 up ready 1 21",
-        // What an engine says is text, whatever is in it.
+        // Whatever an engine returns is shown as text, not interpreted as HTML.
         "&lt;b&gt;dead&lt;/b&gt; leg",
         "203.0.113.80:80 [2001:db8:113::80]:80",
         "HTTP 503, expected 200",
         "eth0.100",
-        // As `fwlb show counters` spells it.
+        // The counter has the name that `fwlb show counters` prints.
         "drop_ttl_expired",
         "Read-only without an operator's token.",
         "firewall perimeter/fw2 up \u{2192} down",

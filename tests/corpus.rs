@@ -1,5 +1,5 @@
-//! Replays the seeds of the fuzz targets, and wounded copies of them, through the same entry functions, so that what the
-//! fuzzer checks is checked without a nightly toolchain too.
+//! Replays the seeds of the fuzz targets and damaged copies of them through the same entry functions, so that these
+//! checks run without a nightly toolchain.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ mod forwarder_process;
 #[path = "fuzz/src/frame_parse.rs"]
 mod frame_parse;
 
-/// The seeds of a target, in order of name.
+/// The seeds of a fuzz target, in the order of their names.
 fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/seeds").join(target);
     let mut seeds: Vec<_> = fs::read_dir(&directory)
@@ -25,7 +25,7 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     seeds
 }
 
-/// Says which input it was, should the entry function panic.
+/// Prints the name of the input if the entry function panics.
 fn run<T>(target: fn(&[u8]) -> T, name: &str, input: &[u8]) {
     if let Err(panic) = std::panic::catch_unwind(|| drop(target(input))) {
         eprintln!("the input was {name}: {input:02x?}");
@@ -33,7 +33,7 @@ fn run<T>(target: fn(&[u8]) -> T, name: &str, input: &[u8]) {
     }
 }
 
-/// SplitMix64: the same wounds in every run.
+/// SplitMix64, which damages the seeds in the same way in every run.
 struct Random(u64);
 
 impl Random {
@@ -83,7 +83,7 @@ fn the_forwarder_keeps_its_promises_over_the_corpus() {
     replay("forwarder_process", forwarder_process::run, 100);
 }
 
-/// A seed that is refused at the door proves nothing about what lies behind it.
+/// A seed that is refused at the entry proves nothing about the code behind it.
 #[test]
 fn the_seeds_of_the_frame_parser_are_legal_frames_but_for_the_named_ones() {
     use fwlb::wire::frame::Frame;

@@ -1,5 +1,5 @@
-//! The sandwich in virtual time: the production engines between model firewalls. Stories told by hand first (PINNING.md
-//! section 4, DESIGN.md section 4), then seeds.
+//! The sandwich in virtual time: production engines between model firewalls. First come scenarios that are written by
+//! hand (`docs/pinning.md`, section 4, and `docs/design.md`, section 6), then random ones from seeds.
 
 #[path = "simulation/failures.rs"]
 mod failures;
@@ -29,7 +29,7 @@ const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
-/// A flow that goes on for as long as the test does.
+/// A flow that lasts as long as the test.
 fn long(traffic: Traffic) -> FlowSpec {
     FlowSpec { traffic, rounds: 100_000, gap: ms(100), size: 200, shuffled: false }
 }
@@ -39,11 +39,11 @@ fn short(traffic: Traffic) -> FlowSpec {
     FlowSpec { rounds: 10, ..long(traffic) }
 }
 
-/// A laboratory whose engines know their firewalls and have forgotten the rush of the start.
+/// A simulation whose engines know their firewalls, after the traffic of the start is over.
 fn ready(plan: Plan) -> Laboratory {
     let mut lab = Laboratory::new(plan, 42);
     lab.run_for(ms(1200));
-    // Hosts, firewalls and engines learn their neighbours.
+    // Hosts, firewalls and engines resolve their neighbours.
     for from in Side::BOTH {
         for v4 in [true, false] {
             for number in 0..2 {
@@ -67,7 +67,7 @@ fn all_sorts() -> [Traffic; 6] {
     [TcpEcho, TcpPush, UdpEcho, UdpOneWay, Ping, Gre]
 }
 
-/// Asserts that nothing was broken, with the checkers' words and the flows' last steps.
+/// Asserts that there is no violation; the message has the checkers' texts and the last steps of the flows.
 #[track_caller]
 fn assert_unbroken(lab: &Laboratory) {
     let told: Vec<String> = lab
@@ -79,7 +79,7 @@ fn assert_unbroken(lab: &Laboratory) {
     assert!(told.is_empty(), "{}\nfaults:\n{}", told.join("\n"), lab.faults().join("\n"));
 }
 
-/// Asserts that the flow made all its rounds.
+/// Asserts that the flow made all its exchanges.
 #[track_caller]
 fn assert_done(lab: &Laboratory, flow: FlowRef) {
     let seen = lab.flow(flow);
@@ -87,7 +87,7 @@ fn assert_done(lab: &Laboratory, flow: FlowRef) {
     assert_eq!(seen.state, FlowState::Over(End::Done), "{:?} {}\n    {story}", seen.spec.traffic, seen.tuple);
 }
 
-/// Lets the time pass and asserts that the flow is answered meanwhile.
+/// Advances the time, and asserts that the flow is answered meanwhile.
 #[track_caller]
 fn assert_works(lab: &mut Laboratory, flow: FlowRef, within: Duration) {
     let before = lab.flow(flow).answered;
@@ -97,7 +97,7 @@ fn assert_works(lab: &mut Laboratory, flow: FlowRef, within: Duration) {
     assert!(seen.answered > before, "{:?} {} {:?}\n    {story}", seen.spec.traffic, seen.tuple, seen.state);
 }
 
-/// Runs until the engine of `side` shows the firewall in one of `states`; answers how long that took.
+/// Runs until the engine of `side` shows the firewall in one of `states`, and returns how long that took.
 #[track_caller]
 fn wait_for(lab: &mut Laboratory, side: Side, firewall: usize, state: &str, at_most: Duration) -> Duration {
     let begin = lab.world.now();

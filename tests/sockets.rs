@@ -1,5 +1,5 @@
-//! Every command against sockets that are no engine, or none that answers: what is said, in how many lines, with which exit
-//! status.
+//! Runs every command against sockets that belong to no engine or do not answer, and checks message, number of lines,
+//! and exit status.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::thread;
 
-/// One of every command that speaks to engines; `DIR` is a directory of the test's own.
+/// Every command that talks to engines; `DIR` stands for the test's own directory.
 const COMMANDS: &[&str] = &[
     "show",
     "show links",
@@ -33,7 +33,7 @@ const COMMANDS: &[&str] = &[
     "capture --write DIR/never.pcapng --count 1",
 ];
 
-/// Who listens.
+/// A listening socket.
 struct Socket {
     directory: tempfile::TempDir,
     timeout: &'static str,
@@ -50,7 +50,7 @@ impl Socket {
         self.directory.path().join("outer.sock")
     }
 
-    /// Listens and lets `serve` have every connection, for as long as the test runs.
+    /// Listens, and lets `serve` handle every connection as long as the test runs.
     fn served(serve: impl Fn(UnixStream) + Send + 'static) -> Self {
         let socket = Self::new();
         let listener = UnixListener::bind(socket.path()).unwrap();
@@ -61,7 +61,7 @@ impl Socket {
     /// Answers every request with these bytes.
     fn answers(answer: String) -> Self {
         Self::served(move |mut stream| {
-            // What was asked does not matter, but it has to be taken before the connection closes.
+            // The request does not matter, but it must be read before the connection closes.
             let _ = stream.read(&mut [0; 4096]);
             let _ = stream.write_all(answer.as_bytes());
         })
@@ -83,7 +83,7 @@ fn http(status: &str, server: &str, body: &str) -> String {
     format!("HTTP/1.1 {status}\r\nServer: {server}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")
 }
 
-/// The command failed, said `expected` and what to do in two lines at most, and printed nothing else.
+/// Asserts that the command failed, and printed nothing but `expected` and a hint, in two lines at most.
 #[track_caller]
 fn assert_said(line: &str, output: &Output, expected: &str, advice: &str) {
     let said = String::from_utf8_lossy(&output.stderr);
@@ -95,7 +95,7 @@ fn assert_said(line: &str, output: &Output, expected: &str, advice: &str) {
     assert!(said.trim_end().lines().count() <= 2, "{line}: {said}");
 }
 
-/// Asks with every command, by the socket's path and by the engine's name.
+/// Runs every command, with the path of the socket and with the name of the engine.
 #[track_caller]
 fn assert_all_say(socket: &Socket, expected: &str, advice: &str) {
     for line in COMMANDS {
@@ -140,7 +140,7 @@ fn a_file_or_a_directory_is_no_socket() {
 fn who_may_not_open_the_socket_is_told_who_may() {
     let socket = Socket::served(drop);
     std::fs::set_permissions(socket.path(), PermissionsExt::from_mode(0o000)).unwrap();
-    // Root may open everything, so another user asks, with a copy of the program that this user can reach.
+    // Root may open everything, so that the command runs as another user, from a copy that this user can read.
     let is_root = std::fs::read_to_string("/proc/self/status").unwrap().contains("Uid:\t0\t");
     let program = socket.directory.path().join("fwlb");
     std::fs::copy(env!("CARGO_BIN_EXE_fwlb"), &program).unwrap();
@@ -160,7 +160,7 @@ fn who_may_not_open_the_socket_is_told_who_may() {
 #[test]
 fn an_engine_that_is_silent_is_not_waited_for_for_ever() {
     let mut socket = Socket::served(|stream| {
-        // Kept open, never answered.
+        // The connection is kept open and never answered.
         std::mem::forget(stream);
     });
     socket.timeout = "100ms";

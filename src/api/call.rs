@@ -1,8 +1,8 @@
-//! Requests as HTTP: how a client says them, in the shapes that the router reads.
+//! Turns requests into HTTP calls, as a client sends them and the router reads them.
 
 use serde::Serialize;
 
-use crate::api::parameters::TalkersQuery;
+use crate::api::parameters::{ChecksQuery, TalkersQuery};
 use crate::api::parameters::{ConfigQuery, EventsQuery, ExplainQuery, KillBody, PingBody, ProbeBody, SessionsQuery};
 use crate::api::parameters::{
     ConfirmBody, PlanBody, ReloadBody, RollbackBody, SetFirewallBody, SetServerBody, SetServiceBody,
@@ -12,16 +12,16 @@ use crate::api::{Request, ServerChange, Via, flow_text};
 /// An HTTP request without its transport.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
-    /// `GET`, `POST` or `PUT`.
+    /// The method: `GET`, `POST`, `PUT` or `DELETE`.
     pub method: &'static str,
     /// Path and query.
     pub uri: String,
-    /// JSON, for changing calls.
+    /// The JSON body of a changing call.
     pub body: Option<String>,
 }
 
 impl Request {
-    /// The request as HTTP.
+    /// The request as an HTTP call.
     pub fn call(&self) -> Call {
         match self.clone() {
             Self::Status => plain("status"),
@@ -31,6 +31,7 @@ impl Request {
             Self::Firewalls => plain("firewalls"),
             Self::Peers => plain("peers"),
             Self::Services => plain("services"),
+            Self::Checks { subject, limit } => query("checks", &ChecksQuery { subject, limit, engine: None }),
             Self::Sessions(question) => query("sessions", &SessionsQuery::from(question)),
             Self::Talkers(question) => query("talkers", &TalkersQuery::from(question)),
             Self::Kill { filter, reset, reason, by } => {

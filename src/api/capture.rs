@@ -1,4 +1,4 @@
-//! `capture`: what is asked for, and the bytes that come back.
+//! The request for a packet capture, and the stream of bytes that answers it.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -15,79 +15,80 @@ use utoipa::{IntoParams, ToSchema};
 use crate::api::{ApiError, Call, address_or_prefix};
 use crate::engine::trace::{Filter, UnknownDrop};
 
-/// Names and prefixes in one filter, at most.
+/// Number of names or prefixes in one list of a filter, at most.
 const PARTS_MAX: usize = 16;
 
-/// What kind of bytes a capture is.
+/// The media type of a capture.
 pub const CONTENT_TYPE: &str = "application/x-pcapng";
 
-/// Some bytes of a capture.
+/// A piece of a capture.
 pub type Chunk = Bytes;
 
-/// A capture as it comes, in pcapng; dropping it ends the capture.
+/// A capture in pcapng, piece by piece; dropping it ends the capture.
 pub type Download = mpsc::Receiver<Chunk>;
 
 /// What to capture, and how much.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CaptureRequest {
-    /// By this name its caller may end it; `None`: it ends with its connection, or by itself.
+    /// A name by which the caller can end the capture; `None`: it ends with its connection or at its limits.
     pub id: Option<String>,
-    /// Which frames.
+    /// The frames to capture.
     pub filter: Filter,
-    /// Bytes kept of a frame, at most; `None`: all.
+    /// Bytes kept of each frame, at most; `None`: the whole frame.
     pub snaplen: Option<u32>,
-    /// Frames until it ends.
+    /// Number of frames after which it ends.
     pub count: Option<u64>,
-    /// Seconds until it ends.
+    /// Number of seconds after which it ends.
     pub seconds: Option<u64>,
 }
 
-/// What to capture, and how much; a frame has to match every part that is given.
+/// What to capture, and how much. A frame has to match every part that is given.
 #[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct CaptureBody {
-    /// By this name its caller may end it; null: it ends with its connection, or by itself.
+    /// A name by which the caller can end the capture; null: it ends with its connection or at its limits.
     id: Option<String>,
-    /// On one of these links; none: on any.
+    /// Frames on one of these links; empty: on any link.
     links: Vec<String>,
-    /// Of this flow, either direction, on any of its legs: `tcp 198.51.100.7:40000 203.0.113.80:80`.
+    /// Frames of this flow, in either direction, before or after translation: `tcp 198.51.100.7:40000 203.0.113.80:80`.
     flow: Option<String>,
-    /// An end lies in each of these addresses or prefixes.
+    /// Frames with an end in each of these addresses or prefixes.
     hosts: Vec<String>,
-    /// An end has each of these ports.
+    /// Frames with each of these ports at an end.
     ports: Vec<u16>,
-    /// Whoever opened the session lies in this address or prefix.
+    /// Frames of sessions that this address or prefix opened.
     source: Option<String>,
-    /// The other end lies in this address or prefix.
+    /// Frames of sessions that were opened to this address or prefix.
     destination: Option<String>,
-    /// Through, from or to this firewall: `fw1` or `perimeter/fw1`.
+    /// Frames through, from or to this firewall: `fw1` or `perimeter/fw1`.
     firewall: Option<String>,
-    /// Of a session of this virtual service.
+    /// Frames of sessions of this virtual service.
     service: Option<String>,
-    /// Of a session at this server: `s1` or `web/s1`.
+    /// Frames of sessions at this server: `s1` or `web/s1`.
     server: Option<String>,
-    /// Only what is dropped, as it came: `any`, or a reason as in the counters `drop_REASON`; null: everything.
+    /// Dropped frames only, as they were received: `any`, or a reason as in the counters `drop_REASON`; null: all
+    /// frames.
     dropped: Option<String>,
-    /// Bytes kept of a frame, at most; null: all.
+    /// Bytes kept of each frame, at most; null: the whole frame.
     snaplen: Option<u32>,
-    /// Frames until it ends.
+    /// Number of frames after which it ends.
     count: Option<u64>,
-    /// Seconds until it ends.
+    /// Number of seconds after which it ends.
     seconds: Option<u64>,
 }
 
-/// Which capture is to end.
+/// The capture to end.
 #[derive(Debug, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EndQuery {
-    /// The name that it was started with.
+    /// The name with which it was started.
     pub(super) id: String,
     /// The engine; absent: the only one.
     pub(super) engine: Option<String>,
 }
 
 impl CaptureRequest {
-    /// The request as HTTP.
+    /// The request as an HTTP call.
     pub fn call(&self) -> Call {
         let Self { id, filter, snaplen, count, seconds } = self.clone();
         let Filter { links, flow, hosts, ports, source, destination, firewall, service, server, dropped } = filter;
@@ -112,7 +113,7 @@ impl CaptureRequest {
         Call { method: "POST", uri: "/api/v1/capture".to_owned(), body: Some(body) }
     }
 
-    /// Ends the capture of that name.
+    /// The call that ends the capture with this name.
     pub fn end(id: &str) -> Call {
         let query = EndQuery { id: id.to_owned(), engine: None };
         let query = serde_urlencoded::to_string(query).expect("flat structures of words can be a query");
@@ -143,7 +144,7 @@ impl CaptureBody {
     }
 }
 
-/// A capture as the body of an answer.
+/// A capture as the body of an HTTP response.
 pub(super) struct Streamed(pub(super) Download);
 
 impl axum::body::HttpBody for Streamed {

@@ -1,7 +1,7 @@
-//! The web console: one page, made of files in the binary, that asks the API as everybody does.
+//! Serves the web console: one page, made of files in the binary, that uses the API like any other client.
 //!
-//! Nothing is built at run time and nothing is fetched from elsewhere; the page holds no data of its own, so that it may be
-//! loaded by whoever may not yet read.
+//! Nothing is generated at run time, and nothing is fetched from elsewhere. The page itself contains no data, so that
+//! it may be loaded without permission to read.
 
 use axum::Router;
 use axum::http::header;
@@ -35,7 +35,7 @@ const FILES: &[File] = &[
 /// The routes of the page.
 pub(super) fn console<S: Clone + Send + Sync + 'static>() -> Router<S> {
     FILES.iter().fold(Router::new(), |router, file| {
-        // Asked for again every time: a page of another version than its engine would not understand it.
+        // Not cached: after an upgrade, an old page would not understand the new engine.
         let serve = || async { ([(header::CONTENT_TYPE, file.kind), (header::CACHE_CONTROL, "no-cache")], file.text) };
         router.route(file.path, get(async move || serve().await.into_response()))
     })

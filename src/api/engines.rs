@@ -1,48 +1,48 @@
-//! The engines that are served at one place, and which of them is meant.
+//! The engines that are served at one place, and the choice of those that a request is for.
 
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use crate::api::metrics::Process;
-use crate::api::{Answer, ApiError, Backend, Done, Request, WALK_PATIENCE};
+use crate::api::{Answer, ApiError, Backend, CHECKS_LIMIT, Done, Request, WALK_PATIENCE};
 use crate::engine::view::{HealthView, MeasuresView};
 use crate::time::Duration;
 
-/// An engine answers within a second or so; one that does not is stuck or stopping.
+/// How long a request waits for an engine, which answers within a second unless it is stuck or stopping.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Every engine of a control socket (one) or of a process.
+/// The engines behind one listener: one for a control socket, all of the process for a network address.
 #[derive(Debug)]
 pub struct Engines<B>(Vec<Arc<B>>);
 
-/// Whom a request goes to that names no engine, where there are several.
+/// Where a request goes that names no engine, if there are several.
 enum Scope {
-    /// Each: its rows stand in one list, and each names its engine.
+    /// To every engine: their rows are put into one list, and each row names its engine.
     Each,
-    /// Each that knows the name in it.
+    /// To every engine that knows the name in the request.
     WhoKnows,
-    /// Nobody: one has to be named.
+    /// To none: the request has to name one.
     Named,
 }
 
 impl<B: Backend> Engines<B> {
-    /// These; names are unique.
+    /// These engines, which have different names.
     pub fn new(engines: Vec<Arc<B>>) -> Self {
         Self(engines)
     }
 
-    /// Their names.
+    /// Names of the engines.
     pub fn names(&self) -> Vec<&str> {
         self.0.iter().map(|engine| engine.engine()).collect()
     }
 
-    /// All of them.
+    /// All engines.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<B>> {
         self.0.iter()
     }
 
-    /// The one called `name`, or the only one.
+    /// The engine called `name`, or the only one.
     pub fn one(&self, name: Option<&str>) -> Result<&Arc<B>, ApiError> {
         match (name, self.0.as_slice()) {
             (Some(name), engines) => engines
@@ -54,7 +54,7 @@ impl<B: Backend> Engines<B> {
         }
     }
 
-    /// The one called `name`, or all of them.
+    /// The engine called `name`, or all of them.
     pub fn meant(&self, name: Option<&str>) -> Result<Vec<Arc<B>>, ApiError> {
         match name {
             Some(_) => Ok(vec![Arc::clone(self.one(name)?)]),
@@ -62,24 +62,39 @@ impl<B: Backend> Engines<B> {
         }
     }
 
-    /// The JSON that answers `request` to the engine called `name`; of several without a name, rows that name theirs.
+    /// The JSON answer of the engine called `name` to `request`. Without a name, the rows of several engines name their
+    /// engine.
     pub async fn ask(&self, name: Option<&str>, request: Request) -> Result<Value, ApiError> {
         let several = self.0.len() > 1 && name.is_none();
         match scope(&request) {
             Scope::Each if several => {
-                let mut rows = Vec::new();
-                let limit = match &request {
-                    Request::Events(filter) => filter.limit,
-                    _ => None,
+                let (mut rows, mut known) = (Vec::new(), 0);
+                let (is_story, limit) = match &request {
+                    Request::Events(filter) => (true, filter.limit),
+                    Request::Checks { limit, .. } => (true, Some(limit.unwrap_or(CHECKS_LIMIT))),
+                    _ => (false, None),
                 };
+                let mut unknown = None;
                 for engine in &self.0 {
-                    match value(&ask(engine, request.clone()).await?)? {
+                    let answer = match ask(engine, request.clone()).await {
+                        // One of them knows the name, or none.
+                        Err(error @ ApiError::NotFound(_)) => {
+                            unknown = Some(error);
+                            continue;
+                        }
+                        answer => answer?,
+                    };
+                    known += 1;
+                    match value(&answer)? {
                         Value::Array(list) => rows.extend(list.into_iter().map(|row| named(row, engine.engine()))),
                         other => rows.push(named(other, engine.engine())),
                     }
                 }
-                if let Request::Events(_) = request {
-                    // One story, whoever tells it: RFC 3339 in UTC sorts as text.
+                if let (Some(unknown), 0) = (unknown, known) {
+                    return Err(unknown);
+                }
+                if is_story {
+                    // One list over all engines in order of time: times in RFC 3339 and UTC sort as text.
                     rows.sort_by_key(|row| row["at"].as_str().unwrap_or_default().to_owned());
                     let excess = limit.map_or(0, |limit| rows.len().saturating_sub(limit));
                     rows.drain(..excess);
@@ -91,7 +106,7 @@ impl<B: Backend> Engines<B> {
         }
     }
 
-    /// What is measured of the engine called `name`, or of all of them.
+    /// The measurements of the engine called `name`, or of all engines.
     pub async fn measures(&self, name: Option<&str>) -> Result<Vec<MeasuresView>, ApiError> {
         let mut measures = Vec::new();
         for engine in &self.meant(name)? {
@@ -103,7 +118,7 @@ impl<B: Backend> Engines<B> {
         Ok(measures)
     }
 
-    /// Whether the engine called `name` forwards, or each of them.
+    /// The health of the engine called `name`, or of all engines.
     pub async fn health(&self, name: Option<&str>) -> Result<Vec<HealthView>, ApiError> {
         let asked = match name {
             Some(_) => std::slice::from_ref(self.one(name)?),
@@ -119,7 +134,7 @@ impl<B: Backend> Engines<B> {
         Ok(found)
     }
 
-    /// What is measured of the process that runs them.
+    /// Measurements of the process that runs the engines.
     pub fn process(&self) -> Option<Process> {
         self.0.first().and_then(|engine| engine.process())
     }
@@ -151,7 +166,8 @@ impl<B: Backend> Engines<B> {
     }
 }
 
-/// What several engines did, as one. What one says is held at another is not, if the order went to that one too.
+/// Joins the answers of several engines to one change. An object that one of them reports as held by another engine is
+/// left out if the change went to that engine too.
 fn together(done: Vec<(&str, Done)>) -> Done {
     let asked: Vec<&str> = done.iter().map(|(engine, _)| *engine).collect();
     let mut all = Done::default();
@@ -178,13 +194,14 @@ fn scope(request: &Request) -> Scope {
         | Request::Firewalls
         | Request::Peers
         | Request::Services
+        | Request::Checks { .. }
         | Request::Sessions(_)
         | Request::Talkers(_)
         | Request::Events(_)
         | Request::Configs
         | Request::Config { .. } => Scope::Each,
         Request::SetFirewall { .. } | Request::Kill { .. } => Scope::WhoKnows,
-        // A sum over engines would count packets twice, and a flat object has no place for a name.
+        // A sum over engines would count packets twice, and a flat object has no place for an engine's name.
         Request::Counters
         | Request::Measures
         | Request::Explain { .. }
@@ -199,7 +216,7 @@ fn scope(request: &Request) -> Scope {
     }
 }
 
-/// Asks one engine, and does not wait for ever.
+/// Sends a request to one engine, and limits the time of its answer.
 pub(super) async fn ask<B: Backend>(engine: &Arc<B>, request: Request) -> Result<Answer, ApiError> {
     let patience = if request.walks_over_sessions() { WALK_PATIENCE } else { PATIENCE };
     let late = |_| ApiError::Unavailable(format!("the engine did not answer within {} s", patience.as_secs()));
@@ -210,7 +227,7 @@ fn value(answer: &Answer) -> Result<Value, ApiError> {
     serde_json::to_value(answer).map_err(|error| ApiError::Unavailable(format!("the answer is no JSON: {error}")))
 }
 
-/// A row that says which engine it is of.
+/// Adds the name of the engine to a row.
 fn named(mut row: Value, engine: &str) -> Value {
     if let Some(object) = row.as_object_mut() {
         object.entry("engine").or_insert_with(|| json!(engine));

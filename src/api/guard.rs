@@ -1,10 +1,11 @@
-//! Who asks, and whether they may.
+//! Decides who a caller is, and whether he may do what he requests.
 //!
-//! The control socket is guarded by its file's permissions: whoever opens it may do everything, and the kernel says who that is
-//! (SO_PEERCRED, unix(7)), not the one who asks. On the network, loopback may
-//! be read by everybody on the machine, and everything else needs a bearer token (RFC 6750). A token is never sent by a
-//! browser on its own, so a foreign page cannot make one change anything; what a foreign page could still do, read from
-//! loopback through a name that it made point there, is refused by the `Host` and `Origin` that it cannot forge.
+//! The control socket is guarded by the permissions of its file: whoever opens it may do everything, and the kernel
+//! tells which user that is (SO_PEERCRED, unix(7)). On the network, everybody on the machine may read over loopback,
+//! and everything else needs a bearer token (RFC 6750). A browser never sends a token on its own, so a foreign page
+//! cannot make it change anything. What a foreign page could still do is read from loopback through a name that it
+//! resolves to loopback (DNS rebinding); this is refused by the `Host` and `Origin` headers, which the page cannot
+//! forge.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -16,24 +17,24 @@ use subtle::ConstantTimeEq;
 use crate::api::ApiError;
 use crate::config::{Role, Token};
 
-/// Who asks.
+/// Who sends a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Caller {
-    /// Somebody on the control socket; `None`: the kernel did not say who.
+    /// A user of the control socket; `None` if the kernel did not tell which.
     Socket(Option<User>),
     /// Somebody without a token.
     Anonymous,
     /// The owner of a token.
     Token {
-        /// Its name.
+        /// Name of the token.
         name: Arc<str>,
-        /// What it may do.
+        /// What the token permits.
         role: Role,
     },
 }
 
 impl Caller {
-    /// Whether this one may change what an engine does, or see packets.
+    /// Whether this caller may change what an engine does, or see packets.
     pub fn may_change(&self) -> bool {
         match self {
             Self::Socket(_) | Self::Token { role: Role::Operator, .. } => true,
@@ -41,7 +42,7 @@ impl Caller {
         }
     }
 
-    /// As it is told to the one who asks.
+    /// The caller as he is shown to himself.
     pub fn view(&self) -> CallerView {
         let name = match self {
             Self::Token { name, .. } => Some(name.to_string()),
@@ -51,8 +52,8 @@ impl Caller {
         CallerView { name, role: if self.may_change() { "operator" } else { "viewer" } }
     }
 
-    /// What appears as `by`: a token's own name, whoever it says it is; on the control socket the user, and beside it who it
-    /// claims to be.
+    /// The name that is recorded as `by`: the name of a token, whatever the caller claims; on the control socket the
+    /// user, with the claimed name beside it.
     pub fn by(&self, claim: Option<&str>) -> String {
         match self {
             Self::Token { name, .. } => name.to_string(),
@@ -62,28 +63,29 @@ impl Caller {
     }
 }
 
-/// Who asks, as it is told to the one who asks.
+/// The caller, as the API sees him.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct CallerView {
-    /// The name of the token; on the control socket the user. Null: nobody knows.
+    /// The name of the token, or on the control socket the user; null: unknown.
     pub name: Option<String>,
-    /// What it may do: `viewer`, `operator`.
+    /// What the caller may do: `viewer` or `operator`.
     pub role: &'static str,
 }
 
-/// The user who opened a connection to the control socket, by the kernel's word.
+/// The user who opened a connection to the control socket, as the kernel reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
-    /// The user whose process it is.
+    /// User id of the process.
     pub uid: u32,
-    /// What that user is called.
+    /// Name of that user, if known.
     pub name: Option<String>,
-    /// The user who logged in, where that is another one (behind `sudo` or `su`) and the kernel says it: a name, or `uid N`.
+    /// The user who logged in, if that is another one (behind `sudo` or `su`) and the kernel tells it: a name, or `uid
+    /// N`.
     pub login: Option<String>,
 }
 
 impl fmt::Display for User {
-    /// `root (uid 0)`, `root (uid 0, login anna)`, `uid 4711`.
+    /// Formats as `root (uid 0)`, `root (uid 0, login anna)` or `uid 4711`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let uid = self.uid;
         match (&self.name, &self.login) {
@@ -95,11 +97,11 @@ impl fmt::Display for User {
     }
 }
 
-/// Letters of a claimed name that are repeated.
+/// Number of characters of a claimed name that are repeated.
 const CLAIM_MAX: usize = 32;
 
-/// Who is known, and beside it who it claims to be, where that says something else. A claim is quoted: it cannot look like
-/// anything but a claim.
+/// The known user, with the claimed name beside it if that differs. A claim is quoted, so that it cannot be taken for a
+/// fact.
 fn with_claim(user: Option<&User>, claim: Option<&str>) -> String {
     let known = user.map_or_else(|| "unknown user".to_owned(), User::to_string);
     let names = user.map(|user| [user.name.as_deref(), user.login.as_deref()]).unwrap_or_default();
@@ -109,7 +111,7 @@ fn with_claim(user: Option<&User>, claim: Option<&str>) -> String {
     }
 }
 
-/// Who may ask at one address.
+/// The rules of access at one address.
 #[derive(Debug)]
 pub struct Guard {
     loopback: bool,
@@ -117,22 +119,22 @@ pub struct Guard {
     tokens: Vec<Token>,
 }
 
-/// Why a request is not answered.
+/// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// 400, 401 or 403.
+    /// The HTTP status: 400, 401 or 403.
     pub status: StatusCode,
-    /// What to do.
+    /// The error, which says what to do.
     pub error: ApiError,
 }
 
 impl Guard {
-    /// For `listen`, with these tokens.
+    /// The rules for `listen` with these tokens.
     pub fn new(listen: SocketAddr, tls: bool, tokens: Vec<Token>) -> Self {
         Self { loopback: listen.ip().is_loopback(), scheme: if tls { "https" } else { "http" }, tokens }
     }
 
-    /// Who asks, if they may.
+    /// Admits or refuses a request; returns its caller.
     pub fn admit(&self, method: &Method, path: &str, headers: &HeaderMap) -> Result<Caller, Refusal> {
         let host = text(headers, header::HOST).ok_or_else(|| {
             refusal(StatusCode::BAD_REQUEST, ApiError::BadRequest("the request has no `Host`".to_owned()))
@@ -149,13 +151,13 @@ impl Guard {
         Ok(caller)
     }
 
-    /// A page of another site says so in headers that its scripts cannot set.
+    /// Refuses requests of other sites' pages, which browsers mark by headers that scripts cannot set.
     fn same_site(&self, host: &str, headers: &HeaderMap) -> Result<(), Refusal> {
         let origin = headers.get(header::ORIGIN);
         let own = || format!("{}://{host}", self.scheme);
         let foreign = origin.is_some_and(|origin| !origin.as_bytes().eq_ignore_ascii_case(own().as_bytes()));
         let fetch = |name: &str| headers.get(name).map(|value| value.as_bytes());
-        // To follow a link from elsewhere is no harm: the other page sees nothing of the answer.
+        // A link from another page is harmless, because that page does not see the answer.
         let embedded = fetch("sec-fetch-site") == Some(b"cross-site") && fetch("sec-fetch-mode") != Some(b"navigate");
         if foreign || embedded {
             let message = "pages of other sites may not ask an engine";
@@ -171,7 +173,7 @@ impl Guard {
             Some((scheme, secret)) if scheme.eq_ignore_ascii_case(b"bearer ") => secret,
             Some(_) | None => return Err(unauthorized("expected `Authorization: Bearer SECRET`")),
         };
-        // All are compared, so that the time says nothing about which one was nearly right.
+        // All tokens are compared, so that the time does not reveal which one was nearly right.
         let known = self.tokens.iter().fold(None, |known, token| {
             let same = bool::from(token.secret.expose().as_bytes().ct_eq(secret));
             if same { Some(token) } else { known }
@@ -182,7 +184,7 @@ impl Guard {
         }
     }
 
-    /// What is allowed without a token: to load the page, which holds no data, and on loopback to read.
+    /// Permits what needs no token: the page, which contains no data, and on loopback reading.
     fn anonymous(&self, method: &Method, path: &str, host: &str) -> Result<(), Refusal> {
         if !is_reading(method) {
             return Err(unauthorized("changing calls need an operator's token: `Authorization: Bearer SECRET`"));
@@ -190,7 +192,7 @@ impl Guard {
         if self.loopback {
             return match is_own_name(host) {
                 true => Ok(()),
-                // DNS rebinding: a foreign name that points to loopback.
+                // DNS rebinding: a foreign name that resolves to loopback.
                 false => Err(refusal(
                     StatusCode::FORBIDDEN,
                     ApiError::Forbidden(format!(
@@ -206,7 +208,7 @@ impl Guard {
     }
 }
 
-/// Everything but the page itself.
+/// Whether the path leads to data, that is to anything but the page.
 fn is_data(path: &str) -> bool {
     path.starts_with("/api") || path.starts_with("/metrics")
 }
@@ -215,7 +217,7 @@ fn is_reading(method: &Method) -> bool {
     method == Method::GET || method == Method::HEAD
 }
 
-/// An address, or `localhost`, with or without a port.
+/// Whether a host is an address or `localhost`, with or without a port.
 fn is_own_name(host: &str) -> bool {
     let name = match host.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {

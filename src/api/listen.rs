@@ -1,5 +1,5 @@
-//! HTTP and HTTPS on the kernel's side, and HTTP on control sockets: slow, many or foreign clients take nothing from the
-//! engines, and no client takes all the room from the others.
+//! Serves HTTP and HTTPS on network addresses, and HTTP on control sockets. Slow, numerous or foreign clients take
+//! nothing from the engines, and no client takes all connections from the others.
 
 mod occupied;
 mod patient;
@@ -34,20 +34,20 @@ use occupied::Occupying;
 use patient::Patient;
 use places::{Origin, Place, Places, Room};
 
-/// What a client may take.
+/// Limits on what clients may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections at once. Where there are as many, one that is idle gives way to a new one.
+    /// Number of connections at once. When it is reached, an idle connection is closed for a new one.
     pub connections: usize,
-    /// Connections at once of one address (of IPv6: one /64), or of one process on a control socket.
+    /// Number of connections at once from one address (for IPv6 one /64), or from one process on a control socket.
     pub of_one: usize,
-    /// For a TLS handshake.
+    /// Time for a TLS handshake.
     pub handshake: Duration,
-    /// For the whole head of a request, and for a connection without one.
+    /// Time for the whole head of a request, and of a connection without a request.
     pub head: Duration,
-    /// For the rest of a request, and until its answer begins.
+    /// Time for the rest of a request, and until its answer begins.
     pub answer: Duration,
-    /// For a client to take the next 32 KiB of an answer, or what is left of it.
+    /// Time for a client to take the next 32 KiB of an answer, or its rest.
     pub stall: Duration,
 }
 
@@ -59,8 +59,8 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Those of a control socket: whoever opens it may do everything, and only mistakes are to be feared. What reads a capture
-    /// may stand in a pipe that is looked at page by page.
+    /// The limits of a control socket. Whoever opens it may do everything, so only mistakes have to be bounded. The
+    /// reader of a capture may be slow, for example a pipe into a pager.
     pub fn of_socket() -> Self {
         let long = Duration::from_secs(60);
         Self { of_one: 64, answer: WALK_PATIENCE + long, stall: long, ..Self::default() }
@@ -71,16 +71,16 @@ impl Limits {
     }
 }
 
-/// For heads: names, a token, what browsers add.
+/// Bytes for the head of a request.
 const BUFFER: usize = 16 * 1024;
-/// After a failure to accept, which is most often a lack of descriptors.
+/// Pause after a failure to accept, which is most often a lack of file descriptors.
 const BREATH: Duration = Duration::from_millis(100);
 
-/// The page needs nothing but what comes with it.
+/// The content security policy: the page uses only what it is served with.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// What may change while an address is served.
+/// The access rules of an address, which may change while it is served.
 #[derive(Debug)]
 pub struct Access {
     guard: Guard,
@@ -88,7 +88,7 @@ pub struct Access {
 }
 
 impl Access {
-    /// For `listen`, by HTTPS if there is `tls`.
+    /// The access rules of `listen`, over HTTPS if there is `tls`.
     pub fn new(listen: SocketAddr, tls: Option<&Tls>, tokens: Vec<Token>) -> Result<Self, TlsError> {
         let guard = Guard::new(listen, tls.is_some(), tokens);
         Ok(Self { guard, tls: tls.map(tls::server).transpose()? })
@@ -104,14 +104,11 @@ pub async fn serve<B: Backend>(
 ) {
     let router = protected(guarded(engines), Arc::clone(&access), limits.answer);
     let mut connections = Connections::new(limits);
+    let mut trouble = Trouble::default();
     loop {
-        let (stream, from) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "a connection to the API was not accepted");
-                sleep(BREATH).await;
-                continue;
-            }
+        let Some((stream, from)) = trouble.tell(listener.accept().await, "the API") else {
+            sleep(BREATH).await;
+            continue;
         };
         let (router, access) = (router.clone(), access.load_full());
         connections.serve(Origin::of(from), async move |place| match &access.tls {
@@ -127,7 +124,7 @@ pub async fn serve<B: Backend>(
     }
 }
 
-/// Serves `router` on the control socket `listener` until dropped. `opener` says whose process is at the other end.
+/// Serves `router` on the control socket `listener` until dropped. `opener` finds the user at the other end.
 pub async fn serve_socket(
     listener: UnixListener,
     router: Router,
@@ -138,14 +135,11 @@ pub async fn serve_socket(
         Ok::<_, Infallible>(within(limits.answer, next.run(request)).await)
     }));
     let mut connections = Connections::new(limits);
+    let mut trouble = Trouble::default();
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "a connection to a control socket was not accepted");
-                sleep(BREATH).await;
-                continue;
-            }
+        let Some((stream, _)) = trouble.tell(listener.accept().await, "a control socket") else {
+            sleep(BREATH).await;
+            continue;
         };
         let process = stream.peer_cred().ok().and_then(|peer| peer.pid());
         let router = match opener(&stream) {
@@ -156,7 +150,31 @@ pub async fn serve_socket(
     }
 }
 
-/// The connections of one listener; dropping it ends them all.
+/// Connections that are not accepted: told when that begins, and not again for as long as it lasts.
+#[derive(Debug, Default)]
+struct Trouble {
+    is_told: bool,
+}
+
+impl Trouble {
+    fn tell<T>(&mut self, accepted: std::io::Result<T>, what: &str) -> Option<T> {
+        let error = match accepted {
+            Ok(accepted) => {
+                self.is_told = false;
+                return Some(accepted);
+            }
+            Err(error) => error,
+        };
+        if !std::mem::replace(&mut self.is_told, true) {
+            let help =
+                "too many open files: raise LimitNOFILE= of the unit (ulimit -n); others wait until connections end";
+            tracing::warn!(%error, help, "connections to {what} are not accepted");
+        }
+        None
+    }
+}
+
+/// The connections of one listener; dropping it closes them all.
 struct Connections {
     places: Places,
     tasks: JoinSet<()>,
@@ -201,7 +219,7 @@ async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     connection.await.map_err(|error| error.to_string())
 }
 
-/// The routes behind the guard of `access`, bounded in time, with the headers of a management surface.
+/// Adds the access rules, the time limit and the security headers to the routes.
 fn protected(router: Router, access: Arc<ArcSwap<Access>>, patience: Duration) -> Router {
     router.layer(middleware::from_fn(move |request: Request, next: Next| {
         let access = access.load_full();
@@ -225,7 +243,7 @@ async fn answer(guard: &Guard, mut request: Request, next: Next, patience: Durat
     }
 }
 
-/// The answer, or that it does not come.
+/// The response, or the error that it takes too long.
 async fn within(patience: Duration, answer: impl Future<Output = Response>) -> Response {
     timeout(patience, answer).await.unwrap_or_else(|_| {
         let error = ApiError::Unavailable(format!("the request took longer than {} s", patience.as_secs()));
@@ -245,7 +263,7 @@ fn with_headers(mut response: Response) -> Response {
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    // What is true of an engine is true for a moment; a file of the page may say otherwise.
+    // Data of an engine is true only for a moment; files of the page set a header of their own.
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }

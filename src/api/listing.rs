@@ -1,5 +1,5 @@
-//! A list of sessions as the answer to a question over HTTP: a page with the number of all and where the next begins, or
-//! everything, told as it is found.
+//! Answers requests for sessions over HTTP: with one page, the total number and where the next page begins; or with all
+//! sessions, streamed as they are found.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,9 +17,9 @@ use crate::api::sessions::{Cursor, LIMIT, PAGE_MAX, SessionPage, SessionQuestion
 use crate::api::{Answer, ApiError, Backend, Engines, Request};
 use crate::engine::view::SessionView;
 
-/// How many sessions match in all.
+/// The header with the number of all matching sessions.
 pub(super) const TOTAL: &str = "x-total-count";
-/// Rows that are asked for at once where everything is told: what waits for a slow client, twice.
+/// Rows that are fetched at once when all are streamed. Twice as many may wait for a slow client.
 const PIECE: usize = 1000;
 
 type Piece = Result<Bytes, ApiError>;
@@ -35,7 +35,7 @@ pub(super) async fn list<B: Backend>(engines: &Engines<B>, query: SessionsQuery)
     }
 }
 
-/// One page of each engine.
+/// Answers with one page of each engine.
 async fn page<B: Backend>(
     asked: &[Arc<B>],
     question: SessionQuestion,
@@ -71,8 +71,8 @@ async fn page<B: Backend>(
     Ok(response)
 }
 
-/// All pages of each engine, up to `limit` rows of each. What is wrong with the first of them is answered; if a later one
-/// does not come, the answer breaks off.
+/// Streams all pages of each engine, up to `limit` rows each. An error in the first page is the answer; if a later page
+/// fails, the answer breaks off.
 async fn everything<B: Backend>(
     asked: Vec<Arc<B>>,
     question: SessionQuestion,
@@ -107,7 +107,7 @@ async fn everything<B: Backend>(
     Ok(response)
 }
 
-/// Tells `page` and what follows it, `limit` rows in all.
+/// Streams `page` and the pages after it, `limit` rows in all.
 async fn follow<B: Backend>(
     engine: &Arc<B>,
     question: &SessionQuestion,
@@ -120,7 +120,7 @@ async fn follow<B: Backend>(
     loop {
         left = left.saturating_sub(page.rows.len());
         text.add(&page.rows)?;
-        // Whoever listened has gone.
+        // The client has disconnected.
         if tell.send(Ok(text.take())).await.is_err() {
             return Ok(());
         }
@@ -145,11 +145,11 @@ fn json(body: Body) -> Response {
     ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
 }
 
-/// A JSON array as it grows.
+/// A JSON array that is written in pieces.
 #[derive(Default)]
 struct Text {
     written: Vec<u8>,
-    /// A row was written, here or in a piece that was taken.
+    /// Whether a row was written before, in this piece or an earlier one.
     has_rows: bool,
 }
 
@@ -174,7 +174,7 @@ impl Text {
     }
 }
 
-/// The pieces of an answer as its body.
+/// The pieces of an answer as a response body.
 struct Pieces(mpsc::Receiver<Piece>);
 
 impl HttpBody for Pieces {

@@ -1,12 +1,14 @@
-//! `/metrics`: what is measured, as OpenMetrics.
+//! Writes the metrics page (`/metrics`) in OpenMetrics format.
 //!
-//! Names begin with `fwlb_` and follow Prometheus' conventions. Labels are names of the configuration and fixed words, so
-//! that an engine has as many series as it has things, whatever its traffic. Every counter of `fwlb show counters` is there
-//! under its own name; those of one kind are one family: `drop_<reason>` is `fwlb_drops_total{reason}`,
-//! `punt_drop_<reason>` is `fwlb_punt_drops_total{reason}`, `pin_<change>` is `fwlb_pin_changes_total{change}`.
+//! Names begin with `fwlb_` and follow the conventions of Prometheus. Labels are names of the configuration and fixed
+//! words, so that the number of series depends on the configuration and never on the traffic. Every counter of `fwlb
+//! show counters` has its own metric, and those of one kind form a family: `drop_<reason>` is
+//! `fwlb_drops_total{reason}`, `punt_drop_<reason>` is `fwlb_punt_drops_total{reason}`, `pin_<change>` is
+//! `fwlb_pin_changes_total{change}`.
 
 mod engine;
 mod family;
+mod farm;
 pub mod help;
 mod members;
 mod plain;
@@ -23,41 +25,41 @@ use crate::engine::view::MeasuresView;
 
 use family::Page;
 
-/// The content type of OpenMetrics text.
+/// The media type of OpenMetrics text.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// The content type of Prometheus' older text.
+/// The media type of the older Prometheus text format.
 const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What a page may be.
+/// The media types in which the page can be served.
 pub(super) const KINDS: [&str; 2] = [OPEN_METRICS, PLAIN];
 
-/// What is measured of the process that runs the engines.
+/// Measurements of the process that runs the engines.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Process {
-    /// Seconds of CPU that it took.
+    /// CPU time that it used, in seconds.
     pub cpu_seconds: f64,
-    /// Memory that it has in RAM, in bytes.
+    /// Resident memory, in bytes.
     pub resident_bytes: u64,
-    /// Its address space, in bytes.
+    /// Virtual memory, in bytes.
     pub virtual_bytes: u64,
-    /// File descriptors in use.
+    /// Number of open file descriptors.
     pub open_fds: u64,
-    /// File descriptors that it may use.
+    /// Limit of open file descriptors.
     pub max_fds: u64,
-    /// Threads.
+    /// Number of threads.
     pub threads: u64,
     /// When it started, in seconds since 1970.
     pub start_seconds: f64,
 }
 
-/// The engines of a process at about one instant.
+/// The measurements of a process's engines at about one instant.
 #[derive(Debug)]
 struct Scrape {
     engines: Vec<MeasuresView>,
     process: Option<Process>,
 }
 
-/// A page of metrics in the form that the `Accept` of `headers` prefers, with its content type.
+/// The metrics page in the format that the `Accept` header prefers, with its media type.
 pub fn page(
     headers: &HeaderMap,
     engines: Vec<MeasuresView>,
@@ -68,7 +70,7 @@ pub fn page(
     let mut page = String::new();
     text::encode(&mut page, &registry)?;
     let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-    // Who asks for anything is given the standard; Prometheus names it first.
+    // A client that accepts anything gets the standard format, which Prometheus also names first.
     match accept.contains("text/plain") && !accept.contains("application/openmetrics-text") {
         true => Ok((PLAIN, plain::from_open_metrics(&page))),
         false => Ok((OPEN_METRICS, page)),
@@ -80,6 +82,7 @@ impl Collector for Scrape {
         let mut page = Page::new(encoder);
         engine::encode(&mut page, &self.engines)?;
         members::encode(&mut page, &self.engines)?;
+        farm::encode(&mut page, &self.engines)?;
         match &self.process {
             Some(process) => engine::encode_process(&mut page, process),
             None => Ok(()),

@@ -1,7 +1,7 @@
-//! What is served: the operator's requests as HTTP with JSON.
+//! The management API: operators' requests over HTTP with JSON.
 //!
-//! [`Request`] and [`Answer`] are the same whoever carries them. An engine answers them through [`Backend`]; threads and
-//! sockets behind it are not known here.
+//! [`Request`] and [`Answer`] are independent of the transport. An engine answers them through [`Backend`]; the API
+//! knows nothing of its threads and sockets.
 
 pub mod call;
 pub mod capture;
@@ -43,34 +43,35 @@ pub use parameters::{WEIGHT_MAX, address_or_prefix};
 pub use router::router;
 pub use sessions::{Cursor, SessionFilter, SessionPage, SessionQuestion, SessionSort, TalkerQuestion, TalkersBy};
 
-/// Which events to list; every given part has to match.
+/// Which events to list; an event has to match every part that is given.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct EventFilter {
-    /// Those with a larger number. A number that is not given away yet is of an earlier start of the engine: all are newer.
+    /// Events with a larger number. If no event has this number yet, it is from an earlier start, and all events are
+    /// newer.
     pub after: u64,
-    /// Those of no earlier time.
+    /// Events at or after this time.
     pub since: Option<Since>,
-    /// Those of these kinds; none: of every kind.
+    /// Events of these kinds; empty: of every kind.
     pub kinds: Vec<String>,
-    /// Those about this: `fw1`, `perimeter/fw1`, `web/s1`, `perimeter`.
+    /// Events about this object: `fw1`, `perimeter/fw1`, `web/s1`, `perimeter`.
     pub subject: Option<String>,
-    /// The last so many of those that match.
+    /// Number of events, at most: the last of those that match.
     pub limit: Option<usize>,
 }
 
 impl EventFilter {
-    /// All that came after event number `after`.
+    /// Selects all events after number `after`.
     pub fn after(after: u64) -> Self {
         Self { after, ..Self::default() }
     }
 }
 
-/// A moment of the past.
+/// A time in the past.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Since {
-    /// So long ago.
+    /// This long ago.
     Ago(Duration),
-    /// By the wall clock.
+    /// A wall-clock time.
     At(SystemTime),
 }
 
@@ -86,7 +87,7 @@ impl fmt::Display for Since {
 impl FromStr for Since {
     type Err = ApiError;
 
-    /// `10m`, `2h4m`; `2026-11-21T11:00:00Z`, `2026-11-21 11:00:00` (UTC).
+    /// Parses `10m` or `2h4m`, and `2026-11-21T11:00:00Z`, `2026-11-21 11:00:00` (UTC) or `2026-11-21`.
     fn from_str(text: &str) -> Result<Self, ApiError> {
         let ago = humantime::parse_duration(text).map(Self::Ago).ok();
         let at = || humantime::parse_rfc3339_weak(text).map(Self::At).ok();
@@ -98,12 +99,12 @@ impl FromStr for Since {
     }
 }
 
-/// Where a flow arrives, for `explain`; or by which way a ping leaves.
+/// Where a flow arrives (`explain`), or where a ping leaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Via {
-    /// A link.
+    /// On a link.
     Link(String),
-    /// A firewall, `group/firewall`.
+    /// By a firewall, `group/firewall`.
     Firewall(String),
 }
 
@@ -118,7 +119,7 @@ impl fmt::Display for Via {
 impl FromStr for Via {
     type Err = ApiError;
 
-    /// `LINK` or `GROUP/FIREWALL`: no name has a slash.
+    /// Parses `LINK` or `GROUP/FIREWALL`; a name never contains a slash.
     fn from_str(text: &str) -> Result<Self, ApiError> {
         match text.split_once('/') {
             None if !text.is_empty() => Ok(Self::Link(text.to_owned())),
@@ -130,199 +131,212 @@ impl FromStr for Via {
     }
 }
 
-/// What an operator asks of one engine.
+/// An operator's request to one engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
-    /// `show status`.
+    /// Asks for alarms, overrides and a summary (`show status`).
     Status,
-    /// `health`.
+    /// Asks whether the engine forwards (`health`).
     Health,
-    /// `show links`.
+    /// Lists the links (`show links`).
     Links,
-    /// `show neighbors`.
+    /// Lists the neighbours (`show neighbors`).
     Neighbors,
-    /// `show firewalls`.
+    /// Lists the firewalls with their paths (`show firewalls`).
     Firewalls,
-    /// `show peers`.
+    /// Lists the engines on the far sides (`show peers`).
     Peers,
-    /// `show services`.
+    /// Lists the services with their servers (`show services`).
     Services,
-    /// `show sessions`.
+    /// Lists the last results of health checks and probes (`show checks`).
+    Checks {
+        /// A server or firewall, or what contains them: `web/s1`, `web`, `s1`, `perimeter/fw1`, `perimeter`, `fw1`; `None`: all.
+        subject: Option<String>,
+        /// The number of newest results to list; `None`: [`CHECKS_LIMIT`].
+        limit: Option<usize>,
+    },
+    /// Lists sessions (`show sessions`).
     Sessions(SessionQuestion),
-    /// `show sessions --by`.
+    /// Adds sessions up by address, service, server or firewall (`show sessions --by`).
     Talkers(TalkerQuestion),
-    /// `kill`.
+    /// Ends sessions (`kill`).
     Kill {
-        /// Which sessions.
+        /// The sessions to end.
         filter: SessionFilter,
-        /// TCP: the ends are told by a reset.
+        /// Whether both ends of a TCP session get a reset.
         reset: bool,
-        /// Why.
+        /// The operator's reason.
         reason: Option<String>,
-        /// Who.
+        /// The operator.
         by: String,
     },
-    /// `show counters`.
+    /// Asks for all counters (`show counters`).
     Counters,
-    /// `show events`: the last 1000 state changes, and the last 1000 of what operators and configurations changed.
+    /// Lists the last 1000 state changes, and the last 1000 changes by operators and configurations (`show events`).
     Events(EventFilter),
-    /// `show config`: the text in force, secrets hidden.
+    /// Asks for the text of the configuration in force, with secrets hidden (`show config`).
     Config {
-        /// Every key with its value instead, those that the text leaves out too.
+        /// Lists every key with its value instead, also those that the text leaves out.
         all: bool,
     },
-    /// Everything that is measured: what `/metrics` is made of.
+    /// Asks for everything that is measured, as for `/metrics`.
     Measures,
-    /// `explain`.
+    /// Asks where a flow goes, and why (`explain`).
     Explain {
         /// The flow, source first.
         flow: FlowKey,
-        /// Where it arrives; `None`: where its source is routed.
+        /// Where it arrives; `None`: on the link to which its source is routed.
         from: Option<Via>,
     },
-    /// `set firewall`.
+    /// Overrides the state of a firewall (`set firewall`).
     SetFirewall {
-        /// Group; `None`: every group that knows the name.
+        /// Name of the group; `None`: every group with a firewall of this name.
         group: Option<String>,
-        /// Firewall.
+        /// Name of the firewall.
         name: String,
-        /// The override; `None`: back to the file's.
+        /// The state to set; `None`: back to the one in the file.
         admin: Option<Admin>,
-        /// Why.
+        /// The operator's reason.
         reason: Option<String>,
-        /// Who.
+        /// The operator.
         by: String,
-        /// Also if no firewall takes new flows then.
+        /// Whether to do it even if no firewall takes new flows then.
         force: bool,
     },
-    /// `set server`.
+    /// Overrides the state or weight of a server (`set server`).
     SetServer {
-        /// Service.
+        /// Name of the service.
         service: String,
-        /// Server.
+        /// Name of the server.
         name: String,
-        /// The override, or its end.
+        /// The state or weight to set, or back to the file's.
         change: ServerChange,
-        /// Why.
+        /// The operator's reason.
         reason: Option<String>,
-        /// Who.
+        /// The operator.
         by: String,
-        /// Also if no server takes new sessions then.
+        /// Whether to do it even if no server takes new sessions then.
         force: bool,
     },
-    /// `set service`.
+    /// Overrides the state of a service (`set service`).
     SetService {
-        /// Service.
+        /// Name of the service.
         name: String,
-        /// The override; `None`: back to the file's.
+        /// The state to set; `None`: back to the one in the file.
         admin: Option<Admin>,
-        /// Why.
+        /// The operator's reason.
         reason: Option<String>,
-        /// Who.
+        /// The operator.
         by: String,
     },
-    /// `reload`.
+    /// Applies a configuration file (`reload`).
     Reload {
-        /// The file, by its absolute path; `None`: the engine's own.
+        /// Absolute path of the file; `None`: the engine's own file.
         config: Option<PathBuf>,
-        /// The engine returns to what was before, unless [`Request::Confirm`] comes within this time.
+        /// The engine returns to the configuration before, unless [`Request::Confirm`] comes within this time.
         confirm: Option<Duration>,
-        /// Who.
+        /// The operator.
         by: String,
     },
-    /// `confirm`: the configuration in force is to stay.
+    /// Keeps the configuration in force (`confirm`).
     Confirm {
-        /// Who.
+        /// The operator.
         by: String,
     },
-    /// `rollback`.
+    /// Returns to an earlier configuration (`rollback`).
     Rollback {
-        /// So many configurations before the one in force.
+        /// How many configurations to go back.
         back: usize,
-        /// Who.
+        /// The operator.
         by: String,
     },
-    /// `show configs`: the last configurations.
+    /// Lists the kept configurations (`show configs`).
     Configs,
-    /// `plan`: what `reload` or `rollback` would do.
+    /// Asks what `reload` or `rollback` would do (`plan`).
     Plan {
-        /// The file, by its absolute path; `None`: the engine's own.
+        /// Absolute path of the file; `None`: the engine's own file.
         config: Option<PathBuf>,
-        /// So many configurations before the one in force, instead of a file.
+        /// How many configurations to go back, instead of reading a file.
         back: Option<usize>,
     },
-    /// `probe`.
+    /// Probes a firewall or server at once (`probe`).
     Probe {
-        /// `group/firewall` or `service/server`.
+        /// The firewall (`group/firewall`) or server (`service/server`) to probe.
         subject: String,
     },
-    /// `ping`.
+    /// Pings an address from the engine (`ping`).
     Ping {
-        /// Whom.
+        /// The address to ping.
         address: IpAddr,
-        /// Which way; `None`: as routed.
+        /// Where the ping leaves; `None`: as routed.
         via: Option<Via>,
     },
 }
 
-/// How long an engine is given for what walks over all its sessions.
+/// The number of check results that an answer holds unless the request says otherwise.
+pub const CHECKS_LIMIT: usize = 1000;
+
+/// How long an engine may take for a request that walks over all its sessions.
 pub const WALK_PATIENCE: Duration = Duration::from_secs(60);
 
 impl Request {
-    /// True if the answer takes a look at every session: [`WALK_PATIENCE`] holds.
+    /// Whether the answer needs a look at every session, so that [`WALK_PATIENCE`] applies.
     pub fn walks_over_sessions(&self) -> bool {
         matches!(self, Self::Reload { .. } | Self::Rollback { .. } | Self::Plan { .. } | Self::Kill { .. })
     }
 }
 
-/// The answer, in the shape of INTERFACE.md section 3.
+/// An engine's answer, in the shape that the OpenAPI document describes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Answer {
-    /// `show status`.
+    /// Answers [`Request::Status`].
     Status(view::StatusView),
-    /// `health`.
+    /// Answers [`Request::Health`].
     Health(view::HealthView),
-    /// `show links`.
+    /// Answers [`Request::Links`].
     Links(Vec<view::LinkView>),
-    /// `show neighbors`.
+    /// Answers [`Request::Neighbors`].
     Neighbors(Vec<view::NeighborView>),
-    /// `show firewalls`.
+    /// Answers [`Request::Firewalls`].
     Firewalls(Vec<view::FirewallView>),
-    /// `show peers`.
+    /// Answers [`Request::Peers`].
     Peers(Vec<view::PeerView>),
-    /// `show services`.
+    /// Answers [`Request::Services`].
     Services(Vec<view::ServiceView>),
-    /// `show sessions`.
+    /// Answers [`Request::Checks`].
+    Checks(Vec<view::CheckResultView>),
+    /// Answers [`Request::Sessions`] with one page.
     Sessions(SessionPage),
-    /// `show sessions --by`.
+    /// Answers [`Request::Talkers`].
     Talkers(Vec<view::TalkerView>),
-    /// `kill`: one of each engine.
+    /// Answers [`Request::Kill`] with one view per engine.
     Killed(Vec<view::KillView>),
-    /// `show counters`.
+    /// Answers [`Request::Counters`].
     Counters(view::CountersView),
-    /// Everything that is measured.
+    /// Answers [`Request::Measures`].
     Measures(Box<view::MeasuresView>),
-    /// `show events`.
+    /// Answers [`Request::Events`].
     Events(Vec<view::EventView>),
-    /// `show config`: the text.
+    /// Answers [`Request::Config`].
     Config(view::ConfigView),
-    /// `explain`.
+    /// Answers [`Request::Explain`].
     Explain(Box<view::ExplainView>),
-    /// `probe`: one exchange per path of the firewall, or per address of the server; `ping`: one.
+    /// Answers [`Request::Probe`] with one exchange per path of the firewall or per address of the server, and
+    /// [`Request::Ping`] with one exchange.
     Exchanges(Vec<view::ExchangeView>),
-    /// `reload`, `rollback`.
+    /// Answers [`Request::Reload`] and [`Request::Rollback`].
     Reload(view::ReloadView),
-    /// `show configs`.
+    /// Answers [`Request::Configs`].
     Configs(Vec<view::KeptConfigView>),
-    /// `plan`.
+    /// Answers [`Request::Plan`].
     Plan(Box<view::PlanView>),
-    /// A change was made.
+    /// Answers the requests that override a state, and [`Request::Confirm`].
     Done(Done),
 }
 
 impl Answer {
-    /// Understands the JSON that answers `request`.
+    /// Parses the JSON answer to `request`.
     pub fn from_json(request: &Request, json: serde_json::Value) -> Result<Self, serde_json::Error> {
         use serde_json::from_value as read;
         match request {
@@ -333,6 +347,7 @@ impl Answer {
             Request::Firewalls => read(json).map(Self::Firewalls),
             Request::Peers => read(json).map(Self::Peers),
             Request::Services => read(json).map(Self::Services),
+            Request::Checks { .. } => read(json).map(Self::Checks),
             Request::Sessions(_) => read(json).map(|rows: Vec<_>| Self::Sessions(rows.into())),
             Request::Talkers(_) => read(json).map(Self::Talkers),
             Request::Kill { .. } => read(json).map(Self::Killed),
@@ -358,10 +373,10 @@ impl Answer {
 pub struct Done {
     /// What was done, in words.
     pub done: String,
-    /// Orders that stand elsewhere, and are undone there only: what was changed is held by them as before.
+    /// Orders of other engines or groups that still hold the object, and that only they can end.
     #[serde(default)]
     pub held: Vec<view::OrderView>,
-    /// What follows from it that may not be meant.
+    /// Consequences that may not be intended.
     #[serde(default)]
     pub warnings: Vec<String>,
 }
@@ -376,22 +391,22 @@ impl From<String> for Done {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "error", content = "message", rename_all = "snake_case")]
 pub enum ApiError {
-    /// No such thing; the message lists what there is.
+    /// The object does not exist; the message lists those that do.
     #[error("{0}")]
     NotFound(String),
-    /// The request makes no sense.
+    /// The request is invalid.
     #[error("{0}")]
     BadRequest(String),
-    /// Nobody knows who asks.
+    /// The request needs a token and has no valid one.
     #[error("{0}")]
     Unauthorized(String),
-    /// Who asks may not.
+    /// The caller is known and not permitted to do this.
     #[error("{0}")]
     Forbidden(String),
-    /// As things stand it would do harm, and nothing has changed; the message says how it is done all the same.
+    /// The change would do harm at present, and nothing has changed; the message says how to do it all the same.
     #[error("{0}")]
     Conflict(String),
-    /// The input is bad, and nothing has changed: every reason, with its place.
+    /// The configuration is invalid, and nothing has changed; the message gives every reason with its place.
     #[error("{0}")]
     Refused(String),
     /// The engine is stopping or too busy.
@@ -399,26 +414,26 @@ pub enum ApiError {
     Unavailable(String),
 }
 
-/// One running engine, as the API sees it.
+/// A running engine, as the API uses it.
 pub trait Backend: Send + Sync + 'static {
-    /// Its name.
+    /// Name of the engine.
     fn engine(&self) -> &str;
 
-    /// What is measured of the process that runs it; `None` where that is not known.
+    /// Measurements of the process that runs the engine; `None` if unknown.
     fn process(&self) -> Option<metrics::Process> {
         None
     }
 
-    /// Answers a request within a second or so.
+    /// Answers a request, usually within a second.
     fn ask(self: Arc<Self>, request: Request) -> impl Future<Output = Result<Answer, ApiError>> + Send;
 
-    /// Starts a capture. What stands for an engine and has no packets refuses.
+    /// Starts a capture. The default refuses, for backends without packets.
     fn capture(&self, request: CaptureRequest) -> Result<Download, ApiError> {
         let CaptureRequest { .. } = request;
         Err(ApiError::Unavailable(format!("engine {} has no packets to show", self.engine())))
     }
 
-    /// Ends the capture of that name; what was captured still comes.
+    /// Ends the capture with this name; the frames captured so far are still sent.
     fn end_capture(&self, id: &str) -> Result<(), ApiError> {
         Err(ApiError::NotFound(format!("engine {} has no capture {id:?}", self.engine())))
     }

@@ -1,4 +1,4 @@
-//! What operators call things, as numbers of a snapshot.
+//! Resolves the names that operators use to the ids of a snapshot.
 
 use crate::api::{ApiError, Via};
 use crate::engine::explain;
@@ -14,7 +14,7 @@ pub fn link(snapshot: &Snapshot, name: &str) -> Result<LinkId, ApiError> {
     })
 }
 
-/// The firewall called `group/name`, or `name` where one group knows it.
+/// The firewall called `group/name`, or `name` if only one group has it.
 pub fn firewall(snapshot: &Snapshot, name: &str) -> Result<FirewallId, ApiError> {
     match firewalls(snapshot, name)?.as_slice() {
         [one] => Ok(*one),
@@ -22,7 +22,7 @@ pub fn firewall(snapshot: &Snapshot, name: &str) -> Result<FirewallId, ApiError>
     }
 }
 
-/// Every firewall of that name; at least one.
+/// Every firewall called `group/name` or `name`; at least one.
 pub fn firewalls(snapshot: &Snapshot, name: &str) -> Result<Vec<FirewallId>, ApiError> {
     let full = |firewall: &Firewall| format!("{}/{}", snapshot.groups[firewall.group.index()].name, firewall.name);
     let named = |firewall: &Firewall| firewall.name == name || full(firewall) == name;
@@ -44,7 +44,7 @@ pub fn service(snapshot: &Snapshot, name: &str) -> Result<ServiceId, ApiError> {
     })
 }
 
-/// Every server called `service/name`, or `name`; at least one.
+/// Every server called `service/name` or `name`; at least one.
 pub fn servers(snapshot: &Snapshot, name: &str) -> Result<Vec<ServerId>, ApiError> {
     let all = || snapshot.services.all().iter().flat_map(|of| of.servers.iter().map(move |server| (of, server)));
     let (service, server) = match name.split_once('/') {
@@ -60,13 +60,13 @@ pub fn servers(snapshot: &Snapshot, name: &str) -> Result<Vec<ServerId>, ApiErro
     Ok(found)
 }
 
-/// There is no `what` called `name`, but those that are `known`.
+/// The error that there is no `what` called `name`, with the `known` names.
 fn unknown(what: &str, name: &str, known: &[String]) -> ApiError {
     let known = if known.is_empty() { "there is none".to_owned() } else { format!("there are: {}", some_of(known)) };
     ApiError::NotFound(format!("no {what} {name:?}; {known}"))
 }
 
-/// The names of a list that may be long.
+/// The first names of a list that may be long.
 fn some_of(names: &[String]) -> String {
     const SHOWN: usize = 32;
     match names.get(..SHOWN) {
@@ -83,7 +83,7 @@ pub enum Member {
     Server(ServerId),
 }
 
-/// The one firewall `group/name` or server `service/name`.
+/// The only firewall called `group/name` or server called `service/name`.
 pub fn member(snapshot: &Snapshot, name: &str) -> Result<Member, ApiError> {
     match (firewalls(snapshot, name), servers(snapshot, name)) {
         (Ok(_), Err(_)) => firewall(snapshot, name).map(Member::Firewall),
@@ -105,7 +105,7 @@ pub fn member(snapshot: &Snapshot, name: &str) -> Result<Member, ApiError> {
     }
 }
 
-/// Where a flow arrives.
+/// Where a flow arrives, by ids.
 pub fn origin(snapshot: &Snapshot, via: &Via) -> Result<explain::From, ApiError> {
     match via {
         Via::Link(name) => link(snapshot, name).map(explain::From::Link),

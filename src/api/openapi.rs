@@ -1,7 +1,7 @@
-//! The OpenAPI document: what the routes serve, told by the types that they read and write.
+//! Builds the OpenAPI document from the types that the routes read and write.
 //!
-//! Nothing is said twice: queries and bodies are those that the handlers read, answers the views that engines give, and the
-//! words about them their doc comments. What stands here is how they come together.
+//! Nothing is written twice: queries and bodies are the types that the handlers read, answers the views that engines
+//! give, and the descriptions are their doc comments. This module only puts them together.
 
 use axum::http::StatusCode;
 use axum::routing::MethodFilter;
@@ -31,21 +31,17 @@ integers since start.";
 
 type Schemas = Vec<(String, RefOr<Schema>)>;
 
-/// What is done to a resource.
+/// What a call does to a resource (HTTP method).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verb {
-    /// Reads it.
     Get,
-    /// Has the engine do something.
     Post,
-    /// Sets it.
     Put,
-    /// Ends it.
     Delete,
 }
 
 impl Verb {
-    /// As the router says it.
+    /// The method as the router names it.
     pub(super) fn filter(self) -> MethodFilter {
         match self {
             Self::Get => MethodFilter::GET,
@@ -55,7 +51,7 @@ impl Verb {
         }
     }
 
-    /// As the document says it.
+    /// The method as the document names it.
     fn method(self) -> HttpMethod {
         match self {
             Self::Get => HttpMethod::Get,
@@ -75,14 +71,14 @@ impl Verb {
     }
 }
 
-/// What is answered where nothing is wrong.
+/// The successful answer of a call.
 pub(super) struct Answered {
     contents: Vec<(&'static str, Option<RefOr<Schema>>)>,
     headers: Vec<(&'static str, Type, &'static str)>,
     schemas: Schemas,
 }
 
-/// A list that may be told in pages.
+/// Adds the headers of a list that may come in pages.
 pub(super) fn paged(rows: Answered) -> Answered {
     let headers = vec![
         (
@@ -95,51 +91,50 @@ pub(super) fn paged(rows: Answered) -> Answered {
     Answered { headers, ..rows }
 }
 
-/// An object.
 pub(super) fn object<T: ToSchema>() -> Answered {
     Answered::json(reference::<T>(), components::<T>())
 }
 
-/// An object; of several engines at once a list of them, and each names its engine.
+/// An object; for several engines a list of objects, each with the name of its engine.
 pub(super) fn object_of_each<T: ToSchema>() -> Answered {
     let all = ArrayBuilder::new().items(of_engine::<T>(true));
     Answered::json(OneOfBuilder::new().item(reference::<T>()).item(all), components::<T>())
 }
 
-/// A list, whose rows name their engine.
+/// A list whose rows name their engine.
 pub(super) fn rows<T: ToSchema>() -> Answered {
     Answered::json(ArrayBuilder::new().items(reference::<T>()), components::<T>())
 }
 
-/// A list, whose rows name their engine if they are of several.
+/// A list whose rows name their engine if there are several.
 pub(super) fn rows_of_each<T: ToSchema>() -> Answered {
     Answered::json(ArrayBuilder::new().items(of_engine::<T>(false)), components::<T>())
 }
 
-/// One flat object of numbers.
+/// A flat object of numbers.
 pub(super) fn counters() -> Answered {
     Answered::json(CountersView::schema(), Schemas::new())
 }
 
-/// Text of these kinds.
+/// Text of these media types.
 pub(super) fn text(kinds: &[&'static str]) -> Answered {
     let schema = || RefOr::T(Schema::from(ObjectBuilder::new().schema_type(Type::String)));
     let contents = kinds.iter().map(|kind| (*kind, Some(schema()))).collect();
     Answered { contents, headers: Vec::new(), schemas: Schemas::new() }
 }
 
-/// Bytes of this kind.
+/// Bytes of this media type.
 pub(super) fn bytes(kind: &'static str) -> Answered {
     Answered { contents: vec![(kind, None)], headers: Vec::new(), schemas: Schemas::new() }
 }
 
-/// JSON that this document does not describe: itself.
+/// JSON that the document does not describe: the document itself.
 pub(super) fn itself() -> Answered {
     Answered::json(ObjectBuilder::new().schema_type(Type::Object), Schemas::new())
 }
 
 impl Answered {
-    /// What engines write is whole: every key is there, null where there is nothing to say.
+    /// A JSON answer. Engines write every key, with null where there is no value, so all keys are required.
     fn json(schema: impl Into<RefOr<Schema>>, mut schemas: Schemas) -> Self {
         for (_, schema) in &mut schemas {
             if let RefOr::T(Schema::Object(object)) = schema {
@@ -150,7 +145,7 @@ impl Answered {
     }
 }
 
-/// What the document says of one call.
+/// A call with its description in the document.
 pub(super) struct Described {
     pub(super) verb: Verb,
     pub(super) path: &'static str,
@@ -158,7 +153,7 @@ pub(super) struct Described {
     schemas: Schemas,
 }
 
-/// A call that everybody may make who may read.
+/// A call that everybody with permission to read may make.
 pub(super) fn described(verb: Verb, path: &'static str, summary: &str, answered: Answered) -> Described {
     let name = path.trim_start_matches("/api/v1/").replace(|c: char| !c.is_ascii_alphanumeric(), "_");
     let answer =
@@ -182,14 +177,14 @@ pub(super) fn described(verb: Verb, path: &'static str, summary: &str, answered:
 }
 
 impl Described {
-    /// It asks an engine, as this query says.
+    /// Adds a query, and the errors of asking an engine.
     pub(super) fn query<Q: IntoParams>(mut self) -> Self {
         let parameters = Q::into_params(|| Some(ParameterIn::Query));
         self.operation = self.operation.parameters(Some(parameters));
         self.refused_with(&[StatusCode::NOT_FOUND, StatusCode::SERVICE_UNAVAILABLE])
     }
 
-    /// It reads this body.
+    /// Adds a body.
     pub(super) fn body<O: ToSchema>(mut self) -> Self {
         let content = ContentBuilder::new().schema(Some(reference::<O>())).build();
         let body = RequestBodyBuilder::new().required(Some(Required::True)).content(JSON, content);
@@ -198,13 +193,13 @@ impl Described {
         self
     }
 
-    /// Only an operator may.
+    /// Restricts the call to operators.
     pub(super) fn by_operators(mut self) -> Self {
         self.operation = self.operation.security(SecurityRequirement::new(TOKEN, [""; 0]));
         self
     }
 
-    /// It may also come to these.
+    /// Adds errors by their HTTP status.
     pub(super) fn refused_with(mut self, statuses: &[StatusCode]) -> Self {
         for status in statuses {
             let refusal = RefOr::Ref(Ref::from_response_name(status.as_str()));
@@ -235,17 +230,17 @@ pub(super) fn document(described: Vec<Described>) -> String {
     document.build().to_json().expect("structures of words and numbers can be JSON")
 }
 
-/// Every way not to be answered, by its status.
+/// Every error response, by its HTTP status.
 fn refusals() -> impl Iterator<Item = (String, Response)> {
     let refusals = [
-        ApiError::BadRequest("The request makes no sense; the message says what was expected.".to_owned()),
-        ApiError::Unauthorized("A token is needed, or the one that was given is of nobody.".to_owned()),
-        ApiError::Forbidden("Who asks may not.".to_owned()),
-        ApiError::NotFound("No such thing; the message lists what there is.".to_owned()),
+        ApiError::BadRequest("The request is invalid; the message says what was expected.".to_owned()),
+        ApiError::Unauthorized("The request needs a token, or its token is unknown.".to_owned()),
+        ApiError::Forbidden("The caller is not permitted to do this.".to_owned()),
+        ApiError::NotFound("The object does not exist; the message lists those that do.".to_owned()),
         ApiError::Conflict(
-            "As things stand it would do harm; the message says how it is done all the same.".to_owned(),
+            "The change would do harm at present; the message says how to do it all the same.".to_owned(),
         ),
-        ApiError::Refused("The file is bad, or takes a restart; nothing has changed.".to_owned()),
+        ApiError::Refused("The configuration is invalid or takes a restart; nothing has changed.".to_owned()),
         ApiError::Unavailable("The engine is stopping or too busy.".to_owned()),
     ];
     let late = (StatusCode::REQUEST_TIMEOUT, "The answer took too long.".to_owned());
@@ -260,14 +255,14 @@ fn reference<T: ToSchema>() -> RefOr<Schema> {
     RefOr::Ref(Ref::from_schema_name(T::name()))
 }
 
-/// The schema of a type, and of all that it consists of.
+/// The schema of a type, and of all types that it contains.
 fn components<T: ToSchema>() -> Schemas {
     let mut schemas = vec![(T::name().into_owned(), T::schema())];
     T::schemas(&mut schemas);
     schemas
 }
 
-/// An object that also names its engine.
+/// The schema of an object with the name of its engine.
 fn of_engine<T: ToSchema>(always: bool) -> AllOfBuilder {
     let name = ObjectBuilder::new().schema_type(Type::String).description(Some("Engine name."));
     let named = ObjectBuilder::new().property("engine", name);

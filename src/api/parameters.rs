@@ -1,4 +1,4 @@
-//! What stands in the query or body of a request over HTTP, and which [`Request`] it means.
+//! Queries and bodies of HTTP requests, and their conversion to [`Request`].
 
 mod sessions;
 
@@ -21,22 +21,22 @@ pub(super) use sessions::{KillBody, SessionsQuery, TalkersQuery};
 /// The largest weight of a server.
 pub const WEIGHT_MAX: u16 = 256;
 
-/// How long a confirmation may take.
+/// Range of the time within which a configuration may have to be confirmed.
 const CONFIRM: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
 
-/// A query that asks something.
+/// The query of a reading call.
 pub(super) trait Question: DeserializeOwned + IntoParams + Send {
-    /// The engine that is meant, and what it is asked.
+    /// The engine, if one is named, and the request to it.
     fn request(self) -> Result<(Option<String>, Request), ApiError>;
 }
 
-/// A body that changes something, or makes the engine send something.
+/// The body of a call that changes something, or makes the engine send something.
 pub(super) trait Order: DeserializeOwned + ToSchema + Send {
-    /// What the engine is to do.
+    /// The request to the engine.
     fn request(self, caller: &Caller) -> Result<Request, ApiError>;
 }
 
-/// Asks one engine of several.
+/// Names the engine of several.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PlainQuery {
@@ -44,76 +44,89 @@ pub(super) struct PlainQuery {
     pub(super) engine: Option<String>,
 }
 
-/// Which events.
+/// Which events to list.
 #[derive(Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EventsQuery {
-    /// Only those with a larger number.
+    /// Only events with a larger number.
     pub(super) after: Option<u64>,
-    /// Only those of no earlier time: `10m` ago, or `2026-11-21T11:00:00Z`.
+    /// Only events since this time: `10m` ago, or `2026-11-21T11:00:00Z`.
     pub(super) since: Option<String>,
-    /// Only those of this kind, or of these: `admin`, `admin,server`.
+    /// Only events of these kinds, separated by commas: `admin`, `admin,server`.
     pub(super) kind: Option<String>,
-    /// Only those about this: `fw1`, `perimeter/fw1`, `web/s1`, `perimeter`.
+    /// Only events about this object: `fw1`, `perimeter/fw1`, `web/s1`, `perimeter`.
     pub(super) subject: Option<String>,
-    /// The last so many of those that match.
+    /// Number of events, at most: the last of those that match.
     pub(super) limit: Option<usize>,
     /// The engine; absent: every one.
     pub(super) engine: Option<String>,
 }
 
-/// How much of the configuration.
+/// Which check results to list.
+#[derive(Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ChecksQuery {
+    /// Only results of this server, firewall, service or group: `web/s1`, `web`, `perimeter/fw1`, `fw1`.
+    pub(super) subject: Option<String>,
+    /// The number of newest results to list; absent: 1000. The engine keeps the last 20 of each server and family, and of each path
+    /// through a firewall.
+    pub(super) limit: Option<usize>,
+    /// The engine; absent: every one.
+    pub(super) engine: Option<String>,
+}
+
+/// How much of the configuration to show.
 #[derive(Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ConfigQuery {
-    /// True: every key with its value, those that the file leaves to their defaults marked; else the file as it was read.
+    /// True: every key with its value, and whether that is the default; false or absent: the file as it was read.
     pub(super) all: Option<bool>,
     /// The engine; absent: every one.
     pub(super) engine: Option<String>,
 }
 
-/// Which flow.
+/// The flow to explain.
 #[derive(Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ExplainQuery {
-    /// `tcp 198.51.100.7:40000 203.0.113.80:80`, `icmp 198.51.100.7 203.0.113.80`, `esp A B`.
+    /// The flow, source first: `tcp 198.51.100.7:40000 203.0.113.80:80`, `icmp 198.51.100.7 203.0.113.80`, `esp A B`.
     pub(super) flow: String,
-    /// Where it arrives: a link, or group/firewall; absent: where its source is routed.
+    /// Where it arrives: a link, or group/firewall; absent: on the link to which its source is routed.
     pub(super) from: Option<String>,
     /// The engine; absent: the only one.
     pub(super) engine: Option<String>,
 }
 
-/// The administrative state of a firewall.
+/// The administrative state to set for a firewall.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SetFirewallBody {
-    /// Group; null: every group that knows the name.
+    /// Name of the group; null: every group with a firewall of this name.
     pub(super) group: Option<String>,
-    /// Firewall.
+    /// Name of the firewall.
     pub(super) name: String,
-    /// The override; null: back to the file's.
+    /// The state to set; null: back to the one in the file.
     pub(super) admin: Option<Admin>,
-    /// Why: one line of 200 letters at most.
+    /// The reason: one line of at most 200 characters.
     pub(super) reason: Option<String>,
-    /// Who one claims to be, on the control socket: told beside the user that the kernel names. On the network the name of the
-    /// token stands for it.
+    /// The claimed name of the caller on the control socket, which is recorded beside the user that the kernel reports.
+    /// On the network the name of the token is recorded instead.
     pub(super) by: Option<String>,
-    /// Also if no firewall takes new flows then.
+    /// Whether to do it even if no firewall takes new flows then.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(super) force: bool,
 }
 
-/// True for what is not said in a body.
+/// Whether a key is left out of the body.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_false(value: &bool) -> bool {
     !value
 }
 
-/// Letters of a reason, at most.
+/// Number of characters of a reason, at most.
 const REASON_MAX: usize = 200;
 
-/// A reason as it may stand in a line.
+/// Checks that a reason fits in one line; an empty one is none.
 fn reason(text: Option<String>) -> Result<Option<String>, ApiError> {
     let Some(text) = text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()) else { return Ok(None) };
     if text.chars().any(char::is_control) {
@@ -125,68 +138,69 @@ fn reason(text: Option<String>) -> Result<Option<String>, ApiError> {
     }
 }
 
-/// Either `admin` or `weight`; null is back to the file's. `admin` null, or neither, ends what was set of both.
+/// Either `admin` or `weight`; null sets it back to the one in the file. If `admin` is null or both are absent, both
+/// are set back.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SetServerBody {
-    /// Service.
+    /// Name of the service.
     pub(super) service: String,
-    /// Server.
+    /// Name of the server.
     pub(super) name: String,
-    /// The override; null: back to the file's.
+    /// The state to set; null: back to the one in the file.
     pub(super) admin: Option<Admin>,
-    /// The weight, 0..=256; null: back to the file's.
+    /// The weight to set, 0..=256; null: back to the one in the file.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u16>, maximum = 256)]
     pub(super) weight: Option<Option<u16>>,
-    /// Why: one line of 200 letters at most.
+    /// The reason: one line of at most 200 characters.
     pub(super) reason: Option<String>,
-    /// Who one claims to be, on the control socket: told beside the user that the kernel names. On the network the name of the
-    /// token stands for it.
+    /// The claimed name of the caller on the control socket, which is recorded beside the user that the kernel reports.
+    /// On the network the name of the token is recorded instead.
     pub(super) by: Option<String>,
-    /// Also if no server takes new sessions then.
+    /// Whether to do it even if no server takes new sessions then.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(super) force: bool,
 }
 
-/// Tells a null that is there from a key that is not.
+/// Tells a key with the value null from a key that is absent.
 fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Option<u16>>, D::Error> {
     Option::deserialize(from).map(Some)
 }
 
-/// The administrative state of a service.
+/// The administrative state to set for a service.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SetServiceBody {
-    /// Service.
+    /// Name of the service.
     pub(super) name: String,
-    /// The override; null: back to the file's.
+    /// The state to set; null: back to the one in the file.
     pub(super) admin: Option<Admin>,
-    /// Why.
+    /// The reason: one line of at most 200 characters.
     pub(super) reason: Option<String>,
-    /// Who one claims to be, on the control socket: told beside the user that the kernel names. On the network the name of the
-    /// token stands for it.
+    /// The claimed name of the caller on the control socket, which is recorded beside the user that the kernel reports.
+    /// On the network the name of the token is recorded instead.
     pub(super) by: Option<String>,
 }
 
-/// What to check now.
+/// What to probe now.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ProbeBody {
-    /// `group/firewall` or `service/server`.
+    /// The firewall (`group/firewall`) or server (`service/server`) to probe.
     pub(super) subject: String,
 }
 
-/// Whom to ping; either `link` or `firewall` says by which way, absent: as routed.
+/// The address to ping. Either `link` or `firewall` says where the ping leaves; without them it is routed.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PingBody {
-    /// Whom.
+    /// The address to ping.
     #[schema(value_type = String)]
     pub(super) address: IpAddr,
-    /// On this link.
+    /// The link on which the ping leaves.
     pub(super) link: Option<String>,
-    /// Through this firewall, `group/firewall`.
+    /// The firewall through which the ping goes, `group/firewall`.
     pub(super) firewall: Option<String>,
 }
 
@@ -201,6 +215,12 @@ impl Question for EventsQuery {
             limit: self.limit,
         };
         Ok((self.engine, Request::Events(filter)))
+    }
+}
+
+impl Question for ChecksQuery {
+    fn request(self) -> Result<(Option<String>, Request), ApiError> {
+        Ok((self.engine, Request::Checks { subject: self.subject, limit: self.limit }))
     }
 }
 
@@ -248,54 +268,55 @@ impl Order for SetServiceBody {
     }
 }
 
-/// Another configuration.
+/// Which configuration to load, and whether it has to be confirmed.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ReloadBody {
     /// Absolute path of the file on the engine's machine; null: the engine's own file.
     #[schema(value_type = Option<String>)]
     pub(super) config: Option<PathBuf>,
-    /// The engine returns to what was before, unless a call of `confirm` comes within so many milliseconds, 1 s to 1 day.
+    /// The engine returns to the configuration before, unless a call of `confirm` comes within this many milliseconds
+    /// (1 s to 1 day).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) confirm_ms: Option<u64>,
-    /// Who one claims to be, on the control socket: told beside the user that the kernel names. On the network the name of the
-    /// token stands for it.
+    /// The claimed name of the caller on the control socket, which is recorded beside the user that the kernel reports.
+    /// On the network the name of the token is recorded instead.
     pub(super) by: Option<String>,
 }
 
-/// The configuration in force is to stay.
+/// Keeps the configuration in force.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ConfirmBody {
-    /// Who one claims to be, on the control socket: told beside the user that the kernel names. On the network the name of the
-    /// token stands for it.
+    /// The claimed name of the caller on the control socket, which is recorded beside the user that the kernel reports.
+    /// On the network the name of the token is recorded instead.
     pub(super) by: Option<String>,
 }
 
-/// An earlier configuration.
+/// Which earlier configuration to return to.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RollbackBody {
-    /// So many before the one in force; null: 1, the last one.
+    /// How many configurations to go back; null: 1.
     pub(super) back: Option<usize>,
-    /// Who one claims to be, on the control socket: told beside the user that the kernel names. On the network the name of the
-    /// token stands for it.
+    /// The claimed name of the caller on the control socket, which is recorded beside the user that the kernel reports.
+    /// On the network the name of the token is recorded instead.
     pub(super) by: Option<String>,
 }
 
-/// What another configuration would do.
+/// Which configuration to compare with the one in force.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PlanBody {
     /// Absolute path of the file on the engine's machine; null: the engine's own file.
     #[schema(value_type = Option<String>)]
     pub(super) config: Option<PathBuf>,
-    /// Instead of a file: so many configurations before the one in force.
+    /// How many configurations to go back, instead of reading a file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) back: Option<usize>,
 }
 
-/// Which directory the engine was started in is nobody's business.
+/// Requires an absolute path, because a caller does not know the engine's working directory.
 fn absolute(config: Option<PathBuf>) -> Result<Option<PathBuf>, ApiError> {
     match config {
         Some(path) if !path.is_absolute() => Err(ApiError::BadRequest(format!(
@@ -366,7 +387,7 @@ impl From<EventFilter> for EventsQuery {
     }
 }
 
-/// `203.0.113.7` or `203.0.113.0/24`.
+/// Parses `203.0.113.7` or `203.0.113.0/24`.
 pub fn address_or_prefix(text: &str) -> Result<IpNet, ApiError> {
     let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
     let bad = || ApiError::BadRequest(format!("not an address or prefix: {text:?}"));

@@ -1,4 +1,4 @@
-//! The routes, the same on the control socket and on the network.
+//! The routes of the API, the same on the control socket and on the network.
 
 use std::sync::Arc;
 
@@ -18,33 +18,33 @@ use crate::api::capture::{CaptureBody, EndQuery, Streamed};
 use crate::api::console::console;
 use crate::api::guard::{Caller, CallerView, User};
 use crate::api::openapi::{Answered, Described, Verb, described};
+use crate::api::parameters::{ChecksQuery, SetServiceBody, TalkersQuery};
 use crate::api::parameters::{
     ConfigQuery, EventsQuery, ExplainQuery, Order, PingBody, PlainQuery, ProbeBody, Question,
 };
 use crate::api::parameters::{
     ConfirmBody, KillBody, PlanBody, ReloadBody, RollbackBody, SessionsQuery, SetFirewallBody, SetServerBody,
 };
-use crate::api::parameters::{SetServiceBody, TalkersQuery};
 use crate::api::{Answer, ApiError, Backend, Done, Engines, Request, capture, listing, metrics, openapi};
 use crate::engine::view;
 
-/// A request body is a few words.
+/// Bytes of a request body, at most; most have a few words.
 const BODY_MAX: usize = 64 * 1024;
 
-/// What a control socket serves: one engine, and whoever may open the socket may do everything. Who that is an outer layer may
-/// say, by an extension with the [`User`].
+/// The routes of a control socket: one engine, and every caller may do everything. An outer layer may add the caller's
+/// [`User`] as an extension.
 pub fn router<B: Backend>(backend: Arc<B>) -> Router {
     guarded(Arc::new(Engines::new(vec![backend]))).layer(map_request(say_user)).layer(map_response(say_version))
 }
 
-/// Who asks is who opened the connection, where that is known.
+/// Sets the caller: the user who opened the connection, if known.
 async fn say_user(mut request: axum::extract::Request) -> axum::extract::Request {
     let user = request.extensions().get::<User>().cloned();
     request.extensions_mut().insert(Caller::Socket(user));
     request
 }
 
-/// Whoever asks over the socket is told by whom he was answered: a client of another version can say so.
+/// Adds the engine's version to a response, so that a client of another version can say so.
 async fn say_version(mut response: Response) -> Response {
     response
         .headers_mut()
@@ -52,7 +52,7 @@ async fn say_version(mut response: Response) -> Response {
     response
 }
 
-/// The routes of these engines. An outer layer has to say who asks, by an extension with the [`Caller`].
+/// The routes of these engines. An outer layer has to add the [`Caller`] as an extension.
 pub(super) fn guarded<B: Backend>(engines: Arc<Engines<B>>) -> Router {
     let (described, served): (Vec<_>, Vec<_>) =
         routes::<B>().into_iter().map(|Route(said, serve)| (said, serve)).unzip();
@@ -75,38 +75,39 @@ pub(super) fn guarded<B: Backend>(engines: Arc<Engines<B>>) -> Router {
         .with_state(engines)
 }
 
-/// One call: what the document says of it, and who answers. Nothing is served that is not described.
+/// A call with its description and its handler: nothing is served that is not described.
 struct Route<B>(Described, MethodRouter<Arc<Engines<B>>>);
 
 impl<B: Backend> Route<B> {
-    /// Served by the verb that it is described with.
+    /// Serves a call by the method with which it is described.
     fn new<T: 'static>(said: Described, handler: impl Handler<T, Arc<Engines<B>>>) -> Self {
         let serve = on(said.verb.filter(), handler);
         Self(said, serve)
     }
 }
 
-/// Every call but those of the page.
+/// Every call except those of the page.
 fn routes<B: Backend>() -> Vec<Route<B>> {
     use Verb::{Delete, Get, Post, Put};
     use openapi::{object, object_of_each, rows, rows_of_each};
     use view::{
-        ConfigView, EventView, ExchangeView, ExplainView, FirewallView, HealthView, KeptConfigView, LinkView,
-        MeasuresView, NeighborView, PeerView,
+        CheckResultView, ConfigView, EventView, ExchangeView, ExplainView, FirewallView, HealthView, KeptConfigView,
+        LinkView, MeasuresView, NeighborView, PeerView,
     };
     use view::{KillView, PlanView, ReloadView, ServiceView, SessionView, StatusView, TalkerView};
     const CAPTURE: &str = "/api/v1/capture";
     vec![
-        plain("/api/v1/status", Request::Status, "What is wrong, and what was set", object_of_each::<StatusView>()),
-        plain("/api/v1/health", Request::Health, "Whether it forwards", object_of_each::<HealthView>()),
+        plain("/api/v1/status", Request::Status, "Alarms and overrides of the engine", object_of_each::<StatusView>()),
+        plain("/api/v1/health", Request::Health, "Whether the engine forwards", object_of_each::<HealthView>()),
         plain("/api/v1/links", Request::Links, "Links, as `ip -s link`", rows::<LinkView>()),
         plain("/api/v1/neighbors", Request::Neighbors, "Neighbours, as `ip neigh`", rows::<NeighborView>()),
         plain("/api/v1/firewalls", Request::Firewalls, "Firewalls and their paths", rows::<FirewallView>()),
         plain("/api/v1/peers", Request::Peers, "The engines on the far sides", rows::<PeerView>()),
         plain("/api/v1/services", Request::Services, "Services and their servers", rows::<ServiceView>()),
+        asks::<B, ChecksQuery>("/api/v1/checks", "The last results of checks, oldest first", rows::<CheckResultView>()),
         plain("/api/v1/counters", Request::Counters, "Counters of one instant", openapi::counters()),
         asks::<B, ConfigQuery>("/api/v1/config", "The configuration in force", object_of_each::<ConfigView>()),
-        plain("/api/v1/measures", Request::Measures, "What `/metrics` is made of", object::<MeasuresView>()),
+        plain("/api/v1/measures", Request::Measures, "All measurements, as for `/metrics`", object::<MeasuresView>()),
         Route::new(
             described(Get, "/api/v1/sessions", "Live sessions", openapi::paged(rows::<SessionView>()))
                 .query::<SessionsQuery>(),
@@ -139,7 +140,7 @@ fn routes<B: Backend>() -> Vec<Route<B>> {
         refusable(orders::<B, ConfirmBody>(
             Post,
             "/api/v1/confirm",
-            "Says that a configuration is to stay",
+            "Confirms the configuration in force",
             object::<Done>(),
         )),
         plain(
@@ -152,7 +153,7 @@ fn routes<B: Backend>() -> Vec<Route<B>> {
         orders::<B, ProbeBody>(Post, "/api/v1/probe", "Checks a member at once", rows::<ExchangeView>()),
         orders::<B, PingBody>(Post, "/api/v1/ping", "Pings from the engine", rows::<ExchangeView>()),
         Route::new(
-            described(Post, CAPTURE, "Packets as they come, in pcapng", openapi::bytes(capture::CONTENT_TYPE))
+            described(Post, CAPTURE, "Captures packets, in pcapng", openapi::bytes(capture::CONTENT_TYPE))
                 .query::<PlainQuery>()
                 .body::<CaptureBody>()
                 .by_operators(),
@@ -163,8 +164,7 @@ fn routes<B: Backend>() -> Vec<Route<B>> {
             end_capture::<B>,
         ),
         Route::new(
-            described(Get, "/metrics", "What is measured, for Prometheus", openapi::text(&metrics::KINDS))
-                .query::<PlainQuery>(),
+            described(Get, "/metrics", "Metrics for Prometheus", openapi::text(&metrics::KINDS)).query::<PlainQuery>(),
             metrics::<B>,
         ),
         Route::new(
@@ -177,7 +177,7 @@ fn routes<B: Backend>() -> Vec<Route<B>> {
             .query::<PlainQuery>(),
             healthz::<B>,
         ),
-        Route::new(described(Get, "/api/v1/caller", "Who asks, and what it may do", object::<CallerView>()), caller),
+        Route::new(described(Get, "/api/v1/caller", "The caller, and what he may do", object::<CallerView>()), caller),
         Route::new(described(Get, "/api/v1/openapi.json", "This document", openapi::itself()), document),
     ]
 }
@@ -185,7 +185,7 @@ fn routes<B: Backend>() -> Vec<Route<B>> {
 type Served<B> = State<Arc<Engines<B>>>;
 type Reply = Result<Json<Value>, ApiError>;
 
-/// A question without parameters.
+/// A reading call without parameters.
 fn plain<B: Backend>(path: &'static str, request: Request, summary: &str, answered: Answered) -> Route<B> {
     let ask = async move |State(engines): Served<B>, Query(query): Query<PlainQuery>| -> Reply {
         engines.ask(query.engine.as_deref(), request).await.map(Json)
@@ -193,12 +193,12 @@ fn plain<B: Backend>(path: &'static str, request: Request, summary: &str, answer
     Route::new(described(Verb::Get, path, summary, answered).query::<PlainQuery>(), ask)
 }
 
-/// A question with parameters.
+/// A reading call with parameters.
 fn asks<B: Backend, Q: Question + 'static>(path: &'static str, summary: &str, answered: Answered) -> Route<B> {
     Route::new(described(Verb::Get, path, summary, answered).query::<Q>(), question::<B, Q>)
 }
 
-/// What only operators may have done.
+/// A changing call, which only operators may make.
 fn orders<B: Backend, O: Order + 'static>(
     verb: Verb,
     path: &'static str,
@@ -209,12 +209,12 @@ fn orders<B: Backend, O: Order + 'static>(
     Route::new(said, order::<B, O>)
 }
 
-/// A call whose file may be bad.
+/// Marks a call that may be refused because its file is invalid.
 fn refusable<B>(Route(said, serve): Route<B>) -> Route<B> {
     Route(said.refused_with(&[StatusCode::UNPROCESSABLE_ENTITY]), serve)
 }
 
-/// A call that may have to be made with `force`.
+/// Marks a call that may have to be repeated with `force`.
 fn forcible<B>(Route(said, serve): Route<B>) -> Route<B> {
     Route(said.refused_with(&[StatusCode::CONFLICT]), serve)
 }
@@ -242,7 +242,7 @@ async fn metrics<B: Backend>(
     Ok(([(header::CONTENT_TYPE, kind)], page).into_response())
 }
 
-/// For load balancers, container engines and monitors that look at the status alone.
+/// Answers load balancers, container engines and monitors that look at the HTTP status only.
 async fn healthz<B: Backend>(State(engines): Served<B>, Query(query): Query<PlainQuery>) -> Result<Response, ApiError> {
     let mut problems = String::new();
     for health in engines.health(query.engine.as_deref()).await? {
@@ -278,7 +278,7 @@ async fn order<B: Backend, O: Order>(
     engines.ask(query.engine.as_deref(), body.request(&caller)?).await.map(Json)
 }
 
-/// Packets are other people's letters: who may not change anything may not see them either.
+/// Starts a capture. Packets contain other people's data, so only callers who may change something may see them.
 async fn start_capture<B: Backend>(
     State(engines): Served<B>,
     Extension(caller): Extension<Caller>,
@@ -305,7 +305,7 @@ fn only_operators(caller: &Caller) -> Result<(), ApiError> {
 }
 
 impl ApiError {
-    /// The status that says so in HTTP.
+    /// The HTTP status of the error.
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::NotFound(_) => StatusCode::NOT_FOUND,
@@ -325,7 +325,7 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// A query whose mistakes are answered in JSON.
+/// A query whose errors are answered in JSON.
 struct Query<T>(T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
@@ -337,7 +337,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     }
 }
 
-/// A JSON body whose mistakes are answered in JSON.
+/// A JSON body whose errors are answered in JSON.
 struct Body<T>(T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {

@@ -1,4 +1,4 @@
-//! What is asked of live sessions: which are meant, in which order, and how a long list is told in pages.
+//! Requests about live sessions: which ones, in which order, and in which pages.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,71 +12,71 @@ use crate::api::ApiError;
 use crate::engine::view::SessionView;
 use crate::flow::FlowPattern;
 
-/// Rows of an answer to a question that sets no limit.
+/// Number of rows of an answer if the request sets no limit.
 pub const LIMIT: usize = 1000;
-/// Rows of one answer of an engine, at most; a longer list is told in pages, and a sorted one is not longer.
+/// Number of rows of one engine's answer, at most. A longer list comes in pages; a sorted list is never longer.
 pub const PAGE_MAX: usize = 10_000;
 /// States of sessions.
 pub const STATES: [&str; 5] = ["opening", "established", "closing", "one-way", "two-way"];
-/// Hosts or ports of one filter, at most.
+/// Number of hosts or ports in one filter, at most.
 const PARTS_MAX: usize = 16;
 
-/// Which sessions are meant; every given part has to match.
+/// Which sessions are selected; a session has to match every part that is given.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SessionFilter {
-    /// An address or prefix that the source lies in.
+    /// An address or prefix of the source.
     pub source: Option<IpNet>,
-    /// An address or prefix that the destination lies in.
+    /// An address or prefix of the destination.
     pub destination: Option<IpNet>,
-    /// Addresses or prefixes, in each of which an end lies, before or after translation.
+    /// Addresses or prefixes, each of which has to be an end's, before or after translation.
     pub hosts: Vec<IpNet>,
-    /// Ports, each of which an end has, before or after translation.
+    /// Ports, each of which has to be an end's, before or after translation.
     pub ports: Vec<u16>,
-    /// A flow, either direction, before or after translation.
+    /// A flow in either direction, before or after translation.
     pub flow: Option<FlowPattern>,
-    /// `fw1` or `perimeter/fw1`.
+    /// Name of the firewall: `fw1` or `perimeter/fw1`.
     pub firewall: Option<String>,
-    /// Virtual service.
+    /// Name of the virtual service.
     pub service: Option<String>,
-    /// `s1` or `web/s1`.
+    /// Name of the server: `s1` or `web/s1`.
     pub server: Option<String>,
-    /// One of [`STATES`].
+    /// State, one of [`STATES`].
     pub state: Option<String>,
 }
 
-/// `show sessions`: which, how many, in which order.
+/// The request of `show sessions`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SessionQuestion {
-    /// Which.
+    /// Which sessions to list.
     pub filter: SessionFilter,
-    /// The first of this order; `None`: in the order of the table, which pages go through.
+    /// The order; `None`: the order of the table, in which pages follow each other.
     pub sort: Option<SessionSort>,
-    /// At most so many; `None`: [`LIMIT`]; 0: as many as one answer holds.
+    /// Number of rows, at most; `None`: [`LIMIT`]; 0: as many as one answer holds.
     pub limit: Option<usize>,
-    /// Goes on after a page that ended here.
+    /// Continues after a page that ended here.
     pub after: Option<Cursor>,
 }
 
-/// What sessions are ordered by, largest first.
+/// The value by which sessions are sorted, largest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum SessionSort {
-    /// Packets since they were opened.
+    /// Packets since the session was opened.
     Packets,
-    /// Bytes since they were opened.
+    /// Bytes since the session was opened.
     Bytes,
     /// Bits per second.
     Rate,
     /// Packets per second.
     PacketRate,
-    /// Since they were opened.
+    /// Time since the session was opened.
     Age,
-    /// Since their last packet.
+    /// Time since the session's last packet.
     Idle,
 }
 
 impl SessionSort {
-    /// All of them, by their words.
+    /// All orders with their words.
     pub const ALL: [(&str, Self); 6] = [
         ("packets", Self::Packets),
         ("bytes", Self::Bytes),
@@ -86,7 +86,7 @@ impl SessionSort {
         ("idle", Self::Idle),
     ];
 
-    /// True if it takes two looks at the sessions, half a second apart.
+    /// Whether it takes two looks at the sessions, half a second apart.
     pub fn is_rate(self) -> bool {
         match self {
             Self::Rate | Self::PacketRate => true,
@@ -95,37 +95,37 @@ impl SessionSort {
     }
 }
 
-/// `show sessions --by`: sums of the sessions that are meant.
+/// The request of `show sessions --by`: sums of the selected sessions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TalkerQuestion {
-    /// Which sessions.
+    /// Which sessions to add up.
     pub filter: SessionFilter,
-    /// Whose sums.
+    /// By what to add up.
     pub by: TalkersBy,
-    /// In which order: by bytes, packets, or their rates.
+    /// The order of the sums: by bytes, packets, or their rates.
     pub sort: SessionSort,
-    /// At most so many; `None`: [`LIMIT`].
+    /// Number of rows, at most; `None`: [`LIMIT`].
     pub limit: Option<usize>,
 }
 
-/// Whose sums.
+/// By what sessions are added up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum TalkersBy {
-    /// Addresses that opened sessions.
+    /// By the address that opened the session.
     Source,
-    /// Addresses to which sessions were opened.
+    /// By the address to which the session was opened.
     Destination,
-    /// Virtual services.
+    /// By virtual service.
     Service,
-    /// Real servers.
+    /// By real server.
     Server,
-    /// Firewalls; a session through two of them counts at both.
+    /// By firewall; a session through two of them counts for both.
     Firewall,
 }
 
 impl TalkersBy {
-    /// All of them, by their words.
+    /// All kinds with their words.
     pub const ALL: [(&str, Self); 5] = [
         ("source", Self::Source),
         ("destination", Self::Destination),
@@ -135,7 +135,7 @@ impl TalkersBy {
     ];
 }
 
-/// The value of `words` that `text` names.
+/// The value of the word `text` among `words`.
 pub fn word<T: Copy>(what: &str, text: &str, words: &[(&str, T)]) -> Result<T, ApiError> {
     words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or_else(|| {
         let all: Vec<_> = words.iter().map(|(word, _)| *word).collect();
@@ -148,9 +148,9 @@ pub fn word_of<T: Copy + PartialEq>(value: T, words: &[(&'static str, T)]) -> &'
     words.iter().find(|(_, one)| *one == value).map_or("", |(word, _)| word)
 }
 
-/// Where a page ended: for each engine that has more, the place in its table where the next begins.
+/// Where a page ended: for each engine that has more, the place in its table where the next page begins.
 ///
-/// Written `outer:1000,inner:2048`; to be handed back as it is.
+/// As text it is `outer:1000,inner:2048`, to be handed back unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Cursor(BTreeMap<String, u32>);
 
@@ -160,7 +160,7 @@ impl Cursor {
         Self(BTreeMap::from([(engine.to_owned(), place)]))
     }
 
-    /// Where the next page of `engine` begins; `None` if it has told everything.
+    /// Where the next page of `engine` begins; `None` if there is none.
     pub fn of(&self, engine: &str) -> Option<u32> {
         self.0.get(engine).copied()
     }
@@ -194,19 +194,19 @@ impl FromStr for Cursor {
     }
 }
 
-/// Some of the sessions that are meant. As JSON it is the list of them.
+/// A page of the selected sessions. As JSON it is the list of its rows.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SessionPage {
-    /// These.
+    /// The sessions of this page.
     pub rows: Vec<SessionView>,
-    /// How many there are in all; `None` if that was not counted, as for pages after the first.
+    /// Number of all matching sessions; `None` if they were not counted, as for pages after the first.
     pub total: Option<u64>,
-    /// Where the next page begins; `None`: there is none.
+    /// Where the next page begins; `None` if there is none.
     pub next: Option<Cursor>,
 }
 
 impl From<Vec<SessionView>> for SessionPage {
-    /// Rows of which it is not known whether they are all.
+    /// Rows of which it is unknown whether they are all.
     fn from(rows: Vec<SessionView>) -> Self {
         Self { rows, total: None, next: None }
     }
@@ -219,14 +219,14 @@ impl Serialize for SessionPage {
 }
 
 impl SessionFilter {
-    /// True if every session is meant.
+    /// Whether every session is selected.
     pub fn is_all(&self) -> bool {
         *self == Self::default()
     }
 }
 
 impl fmt::Display for SessionFilter {
-    /// As it is typed after `show sessions`; `all` for every session.
+    /// Formats the filter as it is typed after `show sessions`; `all` if it selects every session.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { source, destination, hosts, ports, flow, firewall, service, server, state } = self;
         let mut words = Vec::new();
@@ -244,7 +244,7 @@ impl fmt::Display for SessionFilter {
     }
 }
 
-/// A prefix, or the address where it is one.
+/// Formats a prefix, or the address if it is a single one.
 fn short(prefix: &IpNet) -> String {
     match prefix.prefix_len() == prefix.max_prefix_len() {
         true => prefix.addr().to_string(),
@@ -252,14 +252,14 @@ fn short(prefix: &IpNet) -> String {
     }
 }
 
-/// What stands in a query or body of a filter, as text.
+/// The parts of a filter as text, as they stand in a query or body.
 #[derive(Debug, Default)]
 pub(super) struct FilterWords {
     pub(super) source: Option<String>,
     pub(super) destination: Option<String>,
-    /// Several stand with commas between them.
+    /// Several are separated by commas.
     pub(super) host: Option<String>,
-    /// Several stand with commas between them.
+    /// Several are separated by commas.
     pub(super) port: Option<String>,
     pub(super) flow: Option<String>,
     pub(super) firewall: Option<String>,
@@ -269,7 +269,7 @@ pub(super) struct FilterWords {
 }
 
 impl FilterWords {
-    /// What they mean.
+    /// Parses the parts.
     pub(super) fn read(self) -> Result<SessionFilter, ApiError> {
         let Self { source, destination, host, port, flow, firewall, service, server, state } = self;
         let prefix = |text: Option<String>| text.as_deref().map(super::address_or_prefix).transpose();

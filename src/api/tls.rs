@@ -1,4 +1,4 @@
-//! The certificate of [`crate::config::Tls`] as something that answers handshakes.
+//! Makes a TLS server configuration from [`crate::config::Tls`].
 
 use std::sync::Arc;
 
@@ -12,24 +12,24 @@ use crate::config::Tls;
 /// Why a certificate or key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The certificate's text.
+    /// The certificate is not PEM.
     #[error("the certificate of `tls` is not PEM")]
     Certificate(#[source] pem::Error),
-    /// The key's text.
+    /// The key is not PEM.
     #[error("the key of `tls` is not a private key in PEM without a passphrase")]
     Key(#[source] pem::Error),
-    /// Certificate and key do not go together, or are of a kind that is not supported.
+    /// Certificate and key do not belong together, or are of a kind that is not supported.
     #[error("certificate and key of `tls` cannot be used together")]
     Pair(#[source] rustls::Error),
 }
 
-/// Answers handshakes of TLS 1.2 and 1.3 for HTTP/1.1.
+/// The configuration of a server for TLS 1.2 and 1.3 with HTTP/1.1.
 pub(super) fn server(tls: &Tls) -> Result<Arc<ServerConfig>, TlsError> {
     let chain = CertificateDer::pem_slice_iter(tls.certificate.as_bytes())
         .collect::<Result<Vec<_>, _>>()
         .map_err(TlsError::Certificate)?;
     let key = PrivateKeyDer::from_pem_slice(tls.key.expose().as_bytes()).map_err(TlsError::Key)?;
-    // The provider is named, so that it does not matter what else in the process uses the library.
+    // The provider is set explicitly, so that other users of the library in the process make no difference.
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Pair)?

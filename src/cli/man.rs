@@ -1,5 +1,6 @@
 //! `fwlb man`: a page for every command, and fwlb.toml(5).
 
+mod commands;
 mod extra;
 mod reference;
 
@@ -21,24 +22,38 @@ pub struct Args {
     /// Write fwlb.1, fwlb-show.1, ..., fwlb.toml.5 there
     #[arg(long, value_name = "DIRECTORY")]
     directory: Option<PathBuf>,
-    /// The reference of the configuration in Markdown
+    /// In Markdown: fwlb, which is all commands in one page, or fwlb.toml
     #[arg(long, conflicts_with = "directory")]
     markdown: bool,
 }
 
 pub fn run(args: &Args, command: Command) -> anyhow::Result<ExitCode> {
+    if args.markdown {
+        output::print(&in_markdown(&args.page, command)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let pages = pages(command)?;
-    match (&args.directory, args.markdown, args.page.as_str()) {
-        (Some(directory), _, _) => write_all(&pages, directory)?,
-        (None, true, "fwlb.toml") => output::print(&reference::markdown())?,
-        (None, true, page) => bail!("only fwlb.toml is there in Markdown, not {page}"),
-        (None, false, name) => {
+    match &args.directory {
+        Some(directory) => write_all(&pages, directory)?,
+        None => {
+            let name = args.page.as_str();
             let found = pages.iter().find(|page| page.is_called(name));
             let page = found.with_context(|| format!("no page {name:?}; there are: {}", names(&pages)))?;
             output::print(&page.text)?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn in_markdown(page: &str, mut command: Command) -> anyhow::Result<String> {
+    match page {
+        "fwlb" => {
+            command.build();
+            Ok(commands::markdown(&command))
+        }
+        "fwlb.toml" => Ok(reference::markdown()),
+        page => bail!("fwlb and fwlb.toml are there in Markdown, not {page}"),
+    }
 }
 
 /// One page.

@@ -37,7 +37,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use reach::Reach;
 
-/// Verbs that a later version will have (INTERFACE.md section 4).
+/// Verbs that a later version will have (`docs/interface.md`, section 9).
 const RESERVED: &[&str] = &["ha", "clear", "watch", "import", "upgrade", "describe", "init"];
 
 /// Firewall load balancer: every session through one firewall, in both directions

@@ -4,6 +4,7 @@ mod counters;
 mod sessions;
 pub mod tables;
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -12,15 +13,14 @@ use serde_json::{Value, json};
 
 use crate::api::{Answer, EventFilter, Request, SessionQuestion, Since};
 use crate::cli::output;
-use crate::cli::reach::{Answers, Engine, Reach, ask, ask_all, block_on};
-use crate::engine::view::EventView;
+use crate::cli::reach::{Answers, Engine, Reach, ask, ask_all, block_on, is_unknown};
 use counters::CounterArgs;
 use sessions::SessionArgs;
 
 /// How often `--follow` asks for news.
 const FOLLOW: Duration = Duration::from_millis(250);
 
-/// Show what engines know: status (default), links, neighbors, firewalls, peers, services, sessions, counters, events, config
+/// Show what engines know: status (default), links, neighbors, firewalls, peers, services, checks, sessions, counters, events, config
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -46,6 +46,12 @@ enum What {
     /// Virtual services, their servers and how these do
     #[command(visible_alias = "service")]
     Services,
+    /// The last 20 checks of each server and of each path through a firewall: when, how they ended, how long they took
+    ///
+    /// Probes through firewalls are many a second: those in a row that ended alike are one line, with their number and the time of the
+    /// last. A probe of an operator's own (fwlb probe) is not among them.
+    #[command(visible_alias = "check")]
+    Checks(CheckArgs),
     /// Live sessions, the firewalls that they are pinned to and the servers that they are at
     #[command(visible_alias = "session")]
     Sessions(Box<SessionArgs>),
@@ -68,6 +74,15 @@ enum What {
 }
 
 #[derive(Debug, Clone, clap::Args)]
+struct CheckArgs {
+    /// Of this alone: web/s1, web, s1, perimeter/fw1, perimeter, fw1
+    subject: Option<String>,
+    /// The last so many lines
+    #[arg(short = 'n', long, value_name = "LINES")]
+    lines: Option<usize>,
+}
+
+#[derive(Debug, Clone, clap::Args)]
 struct EventArgs {
     /// Stay and print what happens, after the last 10 lines (or as -n says)
     #[arg(short, long)]
@@ -75,7 +90,8 @@ struct EventArgs {
     /// Since then: 10m ago, or a date as 2026-11-21 or 2026-11-21T11:00:00Z (UTC)
     #[arg(long, value_name = "TIME", value_parser = since)]
     since: Option<Since>,
-    /// Of these kinds: admin, alarm, check, config, engine, firewall, kill, link, path, peer, server, service
+    /// Of these kinds: admin, alarm, check, config, engine, firewall, kill, link, neighbor, path, peer, server,
+    /// service
     #[arg(long, value_name = "KIND[,KIND]", value_delimiter = ',')]
     kind: Vec<String>,
     /// About this: fw1, perimeter/fw1, web/s1, perimeter
@@ -109,6 +125,7 @@ impl What {
             Self::Firewalls => Request::Firewalls,
             Self::Peers => Request::Peers,
             Self::Services => Request::Services,
+            Self::Checks(CheckArgs { subject, lines }) => Request::Checks { subject: subject.clone(), limit: *lines },
             Self::Sessions(_) => Request::Sessions(SessionQuestion::default()),
             Self::Counters(_) => Request::Counters,
             Self::Events(args) => Request::Events(args.filter()),
@@ -127,6 +144,7 @@ impl What {
             Self::Firewalls => Some("firewalls"),
             Self::Peers => Some("peers"),
             Self::Services => Some("services"),
+            Self::Checks(_) => Some("checks"),
             Self::Sessions(_) => Some("sessions"),
             Self::Events(_) => Some("events"),
             Self::Configs => Some("configurations"),
@@ -149,8 +167,14 @@ pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
     if let What::Sessions(asked) = &what {
         return block_on(sessions::run(asked, &engines, reach.json))?;
     }
-    let (mut answers, failures) = block_on(ask_all(&engines, &what.request()))??;
-    if let What::Events(EventArgs { lines: Some(lines), .. }) = what {
+    let (mut answers, mut failures) = block_on(ask_all(&engines, &what.request()))??;
+    if let What::Checks(_) = what {
+        // One engine has the server or the firewall; the others need not know it.
+        failures.retain(|failure| !is_unknown(failure));
+    }
+    if let What::Events(EventArgs { lines: Some(lines), .. }) | What::Checks(CheckArgs { lines: Some(lines), .. }) =
+        what
+    {
         last_of_all(&mut answers, lines);
     }
     if reach.json {
@@ -195,30 +219,41 @@ pub fn named(row: &Value, engine: &str) -> Value {
     row
 }
 
-/// Keeps the last `lines` events of all engines together.
+/// Keeps the last `lines` events, or results of checks, of all engines together.
 fn last_of_all(answers: &mut Answers, lines: usize) {
-    // RFC 3339 in UTC sorts as text.
-    let at = |event: &EventView, engine: usize| (event.at.clone(), engine, event.seq);
-    let mut all = Vec::new();
+    // RFC 3339 in UTC sorts as text. What one engine tells of one moment stays in its order.
+    let times = |answer: &Answer| -> Vec<String> {
+        match answer {
+            Answer::Events(events) => events.iter().map(|event| event.at.clone()).collect(),
+            Answer::Checks(results) => results.iter().map(|result| result.at.clone()).collect(),
+            _ => Vec::new(),
+        }
+    };
+    let mut all: Vec<(String, usize, usize)> = Vec::new();
     for (engine, (_, _, answer)) in answers.iter().enumerate() {
-        let Answer::Events(events) = answer else { continue };
-        all.extend(events.iter().map(|event| at(event, engine)));
+        all.extend(times(answer).into_iter().enumerate().map(|(place, at)| (at, engine, place)));
     }
     all.sort();
-    let Some(first) = all.len().checked_sub(lines).and_then(|skipped| all.get(skipped)).cloned() else {
-        if lines == 0 {
-            answers.iter_mut().for_each(|(_, value, answer)| {
-                (*value, *answer) = (json!([]), Answer::Events(Vec::new()));
-            });
-        }
-        return;
-    };
-    for (engine, (_, value, answer)) in answers.iter_mut().enumerate() {
-        let (Answer::Events(events), Some(rows)) = (answer, value.as_array_mut()) else { continue };
-        let mut stays = events.iter().map(|event| at(event, engine) >= first).collect::<Vec<_>>().into_iter();
-        rows.retain(|_| stays.next().unwrap_or(true));
-        events.retain(|event| at(event, engine) >= first);
+    let mut stay = vec![BTreeSet::new(); answers.len()];
+    for (_, engine, place) in all.split_off(all.len().saturating_sub(lines)) {
+        stay[engine].insert(place);
     }
+    for ((_, value, answer), stay) in answers.iter_mut().zip(stay) {
+        if let Some(rows) = value.as_array_mut() {
+            keep(rows, &stay);
+        }
+        match answer {
+            Answer::Events(events) => keep(events, &stay),
+            Answer::Checks(results) => keep(results, &stay),
+            _ => {}
+        }
+    }
+}
+
+/// Keeps the rows at these places.
+fn keep<T>(rows: &mut Vec<T>, places: &BTreeSet<usize>) {
+    let mut place = 0..;
+    rows.retain(|_| place.next().is_some_and(|place| places.contains(&place)));
 }
 
 /// Prints events as they come, after the last few, until the reader or the last engine is gone; JSON stands one event to a line.

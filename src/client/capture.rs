@@ -1,4 +1,4 @@
-//! Captures as they come.
+//! Receives a packet capture as it arrives.
 
 use http_body_util::BodyExt;
 use hyper::body::{Bytes, Incoming};
@@ -10,7 +10,7 @@ use crate::api::CaptureRequest;
 use crate::api::capture::CONTENT_TYPE;
 use crate::client::{Client, ClientError};
 
-/// A capture of one engine; dropping it ends it.
+/// A running capture; dropping it ends the capture.
 #[derive(Debug)]
 pub struct Capturing {
     client: Client,
@@ -19,12 +19,12 @@ pub struct Capturing {
 }
 
 impl Client {
-    /// Starts a capture. To be called within a runtime.
+    /// Starts a capture. To be called within a tokio runtime.
     pub async fn capture(&self, request: &CaptureRequest) -> Result<Capturing, ClientError> {
         let start = async {
             let (mut sender, connection) = self.connect().await?;
             let connection = tokio::spawn(async move {
-                // What fails here is seen as the end of the body.
+                // A failure shows as the end of the body.
                 let _ = connection.await;
             });
             let response = sender.send_request(self.request(request.call())?).await;
@@ -40,20 +40,20 @@ impl Client {
         }
     }
 
-    /// Ends the capture of that name; the rest of it still comes.
+    /// Ends the capture with this name; the frames captured so far are still received.
     pub async fn end_capture(&self, id: &str) -> Result<(), ClientError> {
         self.call(CaptureRequest::end(id)).await.map(drop)
     }
 }
 
 impl Capturing {
-    /// The next bytes, whenever they come; `None` at the end.
+    /// Waits for the next bytes; `None` at the end.
     pub async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
         loop {
             match self.body.frame().await {
                 None => return Ok(None),
                 Some(Ok(frame)) => {
-                    // Trailers say nothing.
+                    // Trailers have no meaning here.
                     if let Ok(bytes) = frame.into_data() {
                         return Ok(Some(bytes));
                     }
@@ -75,7 +75,7 @@ impl Capturing {
     }
 }
 
-/// A refusal is a sentence or two.
+/// Bytes of an error message, at most.
 const REFUSAL_MAX: usize = 64 * 1024;
 
 impl Drop for Capturing {

@@ -1,4 +1,4 @@
-//! Why an engine was not asked or did not answer, in a line or two that say what to do.
+//! Errors of asking an engine, in a line or two that say what to do.
 
 use std::io;
 use std::os::unix::fs::FileTypeExt;
@@ -10,89 +10,89 @@ use crate::time::Duration;
 /// The version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// See the module.
+/// Why a request was not answered.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nothing is there.
+    /// The path does not exist.
     #[error("no engine listens on {path}: there is no such socket\nstart one with: fwlb run CONFIG")]
     NoSocket {
-        /// The socket.
+        /// Path of the socket.
         path: PathBuf,
     },
-    /// Something else is there.
+    /// The path is not a socket.
     #[error("{path} is no socket\n{RIGHT_ONE}")]
     NotSocket {
-        /// What is no socket.
+        /// The path.
         path: PathBuf,
     },
-    /// A socket without a process: the engine ended without cleaning up.
+    /// No process listens on the socket: the engine ended without removing it.
     #[error(
         "no engine listens on {path}: it has ended and left its socket behind\nstart it again with: fwlb run CONFIG"
     )]
     Refused {
-        /// The socket.
+        /// Path of the socket.
         path: PathBuf,
     },
-    /// Not ours to open.
+    /// The caller has no permission to open the socket.
     #[error("no permission for {path}\nrun this as root, or as a member of the socket's group")]
     Permission {
-        /// The socket.
+        /// Path of the socket.
         path: PathBuf,
     },
     /// Any other failure of the socket.
     #[error("cannot talk to {path}: {source}\n{RIGHT_ONE}")]
     Io {
-        /// The socket.
+        /// Path of the socket.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system call.
         #[source]
         source: io::Error,
     },
-    /// It stayed silent.
+    /// The engine did not answer in time.
     #[error(
         "the engine on {path} did not answer within {after:?}: it is busy or stuck\n\
          try again, or wait longer with --timeout; if it stays so, see its log and restart it"
     )]
     Timeout {
-        /// The socket.
+        /// Path of the socket.
         path: PathBuf,
-        /// How long it was given.
+        /// The time limit.
         after: Duration,
     },
-    /// It went away in the middle.
+    /// The connection was closed before the answer was complete.
     #[error(
         "{path} was closed before the answer was complete\n\
          its engine has just ended, or it is another program's; see what runs with: fwlb show"
     )]
     BrokenOff {
-        /// The socket.
+        /// Path of the socket.
         path: PathBuf,
     },
-    /// An engine of another version, which does not understand or is not understood.
+    /// The engine has another version, and one side does not understand the other.
     #[error(
         "the engine on {path} is fwlb {engine} and this is fwlb {VERSION}: {problem}\n\
          restart the engine to run the installed version, or ask it with its own fwlb"
     )]
     Version {
-        /// The socket.
+        /// Path of the socket.
         path: PathBuf,
-        /// The engine's version.
+        /// The version of the engine.
         engine: String,
-        /// What does not fit.
+        /// What was not understood.
         problem: String,
     },
-    /// What came is no answer of an engine.
+    /// The answer is not that of an engine.
     #[error("{path} is not the control socket of an fwlb engine: {problem}\n{RIGHT_ONE}")]
     Garbled {
-        /// The socket.
+        /// Path of the socket.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong with it.
         problem: String,
     },
-    /// The engine is too busy, or about to end.
+    /// The engine is too busy, or about to stop.
     #[error("{0}\ntry again; if it stays so, see the engine's log")]
     Busy(String),
-    /// The engine says no.
+    /// The engine refuses the request.
     #[error(transparent)]
     Engine(ApiError),
 }
@@ -101,7 +101,7 @@ const RIGHT_ONE: &str =
     "name an engine with -e NAME, or its control socket with -s PATH (by default /run/fwlb/NAME.sock)";
 
 impl ClientError {
-    /// The socket at `path` did not open.
+    /// The error that the socket at `path` could not be opened.
     pub(super) fn unreachable(path: &Path, source: io::Error) -> Self {
         let is_other = std::fs::metadata(path).is_ok_and(|found| !found.file_type().is_socket());
         let path = path.to_owned();
@@ -110,7 +110,7 @@ impl ClientError {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Self::NoSocket { path },
             io::ErrorKind::ConnectionRefused => Self::Refused { path },
             io::ErrorKind::PermissionDenied => Self::Permission { path },
-            // More callers wait than the socket keeps.
+            // The socket's backlog is full.
             io::ErrorKind::WouldBlock => {
                 Self::Busy(format!("the engine on {} has no room for another caller", path.display()))
             }
@@ -118,7 +118,7 @@ impl ClientError {
         }
     }
 
-    /// The exchange over `path` failed.
+    /// The error that the exchange over `path` failed.
     pub(super) fn broken(path: &Path, error: &hyper::Error) -> Self {
         let path = path.to_owned();
         let system = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
@@ -128,7 +128,7 @@ impl ClientError {
         Self::Garbled { path, problem: error.to_string() }
     }
 
-    /// The answer of whoever listens on `path`, an engine of `version` if it says one, is not understood.
+    /// The error that the answer on `path` could not be parsed; `version` is the engine's, if it is known.
     pub(super) fn misunderstood(path: &Path, version: Option<&str>, problem: impl ToString) -> Self {
         let (path, problem) = (path.to_owned(), problem.to_string());
         match version {
@@ -137,7 +137,7 @@ impl ClientError {
         }
     }
 
-    /// The engine of `version` on `path` refuses.
+    /// The error with which the engine of `version` on `path` refuses the request.
     pub(super) fn refused(path: &Path, version: Option<&str>, error: ApiError) -> Self {
         let lacks = match &error {
             ApiError::NotFound(message) => message.starts_with("no such resource"),

@@ -1,4 +1,4 @@
-//! What the head of an answer says about a list of which it holds a page.
+//! Reads where a page of a list stands from the headers of the response.
 
 use hyper::HeaderMap;
 use hyper::header::LINK;
@@ -6,10 +6,10 @@ use serde::Deserialize;
 
 use crate::api::{Cursor, SessionPage};
 
-/// How many rows there are in all.
+/// The header with the number of all rows.
 const TOTAL: &str = "x-total-count";
 
-/// The page with what its head says.
+/// The page with its total and the cursor of the next page.
 pub(super) fn placed(page: SessionPage, headers: &HeaderMap) -> SessionPage {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     SessionPage {
@@ -19,7 +19,7 @@ pub(super) fn placed(page: SessionPage, headers: &HeaderMap) -> SessionPage {
     }
 }
 
-/// Where the next page begins, of `</api/v1/sessions?after=...>; rel="next"`.
+/// The cursor in `</api/v1/sessions?after=...>; rel="next"`.
 fn next(link: &str) -> Option<Cursor> {
     #[derive(Deserialize)]
     struct Query {

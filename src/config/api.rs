@@ -1,61 +1,61 @@
-//! Who may ask an engine over the network, and how: `[api]`.
+//! What `[api]` means: who may use the API over the network, and how.
 
 use std::fmt;
 use std::net::SocketAddr;
 
-/// `[api]`.
+/// `[api]`: the HTTP API on the network.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Api {
-    /// Where HTTP is served on the kernel's side; `None`: nowhere.
+    /// The address of the HTTP listener, which uses the kernel's stack; `None` means that there is no listener.
     pub listen: Option<SocketAddr>,
-    /// HTTPS; always there beyond loopback.
+    /// HTTPS; mandatory unless the listener is on loopback.
     pub tls: Option<Tls>,
-    /// Owner group of the control socket, by name or number; `None`: the engine's own.
+    /// Owner group of the control socket, by name or number; `None` means the group of the engine's process.
     pub socket_group: Option<String>,
-    /// `[[api.token]]`; at least one beyond loopback.
+    /// `[[api.token]]`; at least one is mandatory unless the listener is on loopback.
     pub tokens: Vec<Token>,
 }
 
-/// A certificate and its key. The texts were read from their files when the configuration was.
+/// A certificate and its private key, whose files were read together with the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
-    /// The chain as PEM, the server's own certificate first.
+    /// The certificate chain as PEM, the server's own certificate first.
     pub certificate: String,
     /// The private key as PEM.
     pub key: Secret,
 }
 
-/// `[[api.token]]`: whoever knows the secret is the one called `name`.
+/// `[[api.token]]`: a bearer token. Whoever presents the secret is identified as `name`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token {
-    /// Appears as `by` in events.
+    /// The name that events have as `by`.
     pub name: String,
-    /// What it may do.
+    /// What the token permits.
     pub role: Role,
-    /// At least 16 visible ASCII characters.
+    /// The token itself: 16 to 1024 visible ASCII characters.
     pub secret: Secret,
 }
 
-/// What the owner of a token may do.
+/// What the holder of a token may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
-    /// Read.
+    /// May read.
     Viewer,
-    /// Read and change.
+    /// May read and change.
     Operator,
 }
 
-/// A text that no log line and no answer shows.
+/// A text that appears in no log line and no answer.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Hides `text`.
+    /// Makes a secret of `text`.
     pub fn new(text: String) -> Self {
         Self(text)
     }
 
-    /// The text, for the one place that needs it.
+    /// The text itself. Call it only where the secret is used.
     pub fn expose(&self) -> &str {
         &self.0
     }

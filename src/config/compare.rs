@@ -1,4 +1,5 @@
-//! What can only be judged with the files of several engines side by side: whether they mean the same group.
+//! Compares the configurations of several engines: whether they can run on one machine, and whether groups of the same
+//! name are configured alike. Each file is assumed to be valid by itself.
 
 use std::net::IpAddr;
 
@@ -7,7 +8,7 @@ use crate::config::file::{self, File};
 use crate::config::{Config, Group, Io, Outcome, Token};
 use crate::flow::HashMode;
 
-/// Compares the files that were understood with each other, and adds what does not fit to their diagnostics.
+/// Compares all valid configurations with each other and adds what does not fit to their diagnostics.
 pub fn compare(outcomes: &mut [Outcome]) {
     for index in 0..outcomes.len() {
         let mut found = Vec::new();
@@ -35,7 +36,7 @@ pub fn compare(outcomes: &mut [Outcome]) {
     }
 }
 
-/// Engines have names, sockets and state of their own.
+/// Refuses two engines with the same name, control socket, state directory or session log.
 fn one_place(config: &Config, file: &File, other: &Config, path: &str, found: &mut Vec<Diagnostic>) {
     let Some(engine) = &file.engine else { return };
     let at = engine.name.given().map_or(0..0, |name| name.span.clone());
@@ -65,7 +66,8 @@ fn one_place(config: &Config, file: &File, other: &Config, path: &str, found: &m
     }
 }
 
-/// AF_XDP hands all frames of a device to one engine, whatever their VLAN.
+/// Refuses a device that two engines use if one of them uses AF_XDP, which hands all frames of a device to one engine,
+/// whatever their VLAN.
 fn one_program(config: &Config, file: &File, other: &Config, path: &str, found: &mut Vec<Diagnostic>) {
     if config.engine.io == Io::AfPacket && other.engine.io == Io::AfPacket {
         return;
@@ -80,7 +82,7 @@ fn one_program(config: &Config, file: &File, other: &Config, path: &str, found: 
     }
 }
 
-/// Engines that name the same address are served together there: it has one certificate, and a token one meaning.
+/// Engines with the same API address are served by one listener, so that their certificates and tokens must agree.
 fn one_listener(config: &Config, file: &File, other: &Config, path: &str, found: &mut Vec<Diagnostic>) {
     let Some(listen) = file.api.listen.given() else { return };
     let Some(others) = other.api.listen.filter(|others| others.port() == listen.value.port()) else { return };
@@ -111,7 +113,7 @@ fn one_listener(config: &Config, file: &File, other: &Config, path: &str, found:
     }
 }
 
-/// Groups of the same name are the same group: what enters the hash must be the same.
+/// Groups with the same name are one group: its engines must agree on everything that the hash covers.
 fn same_groups(config: &Config, file: &File, other: &Config, path: &str, found: &mut Vec<Diagnostic>) {
     for (group, typed) in config.groups.iter().zip(&file.groups) {
         let Some(twin) = other.groups.iter().find(|twin| twin.name == group.name) else { continue };
@@ -165,7 +167,7 @@ fn members(
     }
 }
 
-/// `source` here is `destination` there.
+/// The hash mode that the peer engine needs so that both engines hash the same address, and its word in the file.
 fn opposite(hash: HashMode) -> Option<(HashMode, &'static str)> {
     match hash {
         HashMode::Source => Some((HashMode::Destination, "destination")),
@@ -189,7 +191,7 @@ fn one_sided_hash(config: &Config, file: &File, others: &[&Config], found: &mut 
     }
 }
 
-/// A peer that is one of the engines has the addresses it is said to have.
+/// Warns about a peer that is one of the other engines by name, but has an address that this engine does not have.
 fn peer_addresses(config: &Config, file: &File, others: &[&Config], found: &mut Vec<Diagnostic>) {
     let typed = file.groups.iter().flat_map(|group| &group.peers);
     for (peer, typed) in config.peers.iter().zip(typed) {

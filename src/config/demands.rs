@@ -1,5 +1,5 @@
-//! What a configuration asks of the world: what its firewalls must permit, how its servers are checked, and how long it
-//! takes to notice a dead one.
+//! Works out what a configuration requires of its surroundings: what the firewalls must permit, how servers are
+//! checked, and how long it takes to detect a failure. `fwlb check` prints it.
 
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -9,27 +9,28 @@ use crate::config::value::show_duration;
 use crate::config::{
     CheckKind, Config, Firewall, Group, Mode, Peer, Scheduler, Service, ServiceCheck, ServiceCheckKind, show_ports,
 };
+use crate::nat::ports::{PORTS, PORTS_PER_FREE};
 use crate::time::Duration;
 use crate::wire::Family;
 
-/// A probe that a firewall has to let through, with its answer.
+/// A probe that a firewall must permit together with its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Permit {
-    /// Group of the firewall.
+    /// Name of the group that the firewall belongs to.
     pub group: String,
-    /// The firewall.
+    /// Name of the firewall that the probe passes.
     pub firewall: String,
-    /// The peer that is probed.
+    /// Name of the peer that the probe goes to.
     pub peer: String,
-    /// What: `icmp echo`, `tcp port 7`.
+    /// The kind of probe: `icmp echo`, `tcp port 7`.
     pub what: String,
-    /// From this engine's address.
+    /// The source: this engine's address.
     pub source: IpAddr,
-    /// To the peer's.
+    /// The destination: the peer's address.
     pub destination: IpAddr,
 }
 
-/// The probes of this engine, in order of configuration.
+/// The probes that this engine sends, in the order of the configuration.
 pub fn permits(config: &Config) -> Vec<Permit> {
     let mut permits = Vec::new();
     for group in &config.groups {
@@ -52,14 +53,15 @@ pub fn permits(config: &Config) -> Vec<Permit> {
     permits
 }
 
-/// How long a firewall may be dead before it is out, and how long a good one has to be good before it is in.
+/// The longest time after which the failure of a firewall is detected, and the time for which a recovered one must
+/// answer before it is used again.
 pub fn detection(group: &Group) -> (Duration, Duration) {
     let check = &group.check;
     (check.interval * u32::from(check.fall) + check.timeout, check.interval * u32::from(check.rise))
 }
 
-/// How long a server may be dead at worst before it is out, and how long a good one has to be good before it is in. `None`
-/// without checks.
+/// The longest time after which the failure of a server is detected, and the time for which a recovered one must answer
+/// before it is used again; `None` without checks.
 pub fn server_detection(check: &ServiceCheck) -> Option<(Duration, Duration)> {
     if check.kind == ServiceCheckKind::None {
         return None;
@@ -69,7 +71,7 @@ pub fn server_detection(check: &ServiceCheck) -> Option<(Duration, Duration)> {
     Some((down, check.dead_interval * u32::from(check.rise) + check.timeout))
 }
 
-/// In words, for `fwlb check`.
+/// The requirements as text for `fwlb check`.
 pub fn demands(config: &Config) -> String {
     let mut text = String::new();
     let permits = permits(config);
@@ -100,6 +102,7 @@ pub fn demands(config: &Config) -> String {
             text.push_str(&direct_servers(&service.addresses));
         }
         text.push_str(&more_specific(config, service));
+        text.push_str(&room(config, service));
         let Some((down, up)) = server_detection(&service.check) else {
             let _ = writeln!(text, "    no checks: its servers are always up");
             continue;
@@ -111,7 +114,35 @@ pub fn demands(config: &Config) -> String {
     text
 }
 
-/// Ports inside a range of the service that other services of the same VIP have: the most specific wins.
+/// How many flows of a `full-nat` service fit, by the ports of what stands for clients.
+fn room(config: &Config, service: &Service) -> String {
+    let mut text = String::new();
+    if service.mode != Mode::FullNat {
+        return text;
+    }
+    for family in [Family::V4, Family::V6] {
+        let is_of = |address: &&IpAddr| Family::of(**address) == family;
+        if !service.addresses.iter().any(|vip| is_of(&vip)) {
+            continue;
+        }
+        // Without addresses of its own it has the engine's on the link toward the server.
+        let addresses = service.snat.iter().filter(is_of).count().max(1);
+        let flows = (addresses * PORTS.len()).min(config.limits.sessions);
+        let of_one = flows - flows / (PORTS_PER_FREE as usize + 1);
+        let of_one = config.limits.source.sessions.map_or(of_one, |limit| of_one.min(limit as usize));
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "    {flows} {} flows at a time to each server port by {addresses} source address{}; one client gets {of_one} at most",
+            if family == Family::V4 { "IPv4" } else { "IPv6" },
+            if addresses == 1 { "" } else { "es" }
+        );
+    }
+    text
+}
+
+/// Lines about ports within a range of the service that belong to another service of the same VIP, because its port is
+/// more specific.
 fn more_specific(config: &Config, service: &Service) -> String {
     let mut text = String::new();
     for other in config.services.iter().filter(|other| other.name != service.name) {
@@ -139,7 +170,8 @@ fn more_specific(config: &Config, service: &Service) -> String {
     text
 }
 
-/// What the servers of a `direct` service need: the VIPs, without telling the segment of them.
+/// What the servers of a service of mode `direct` need: the VIP as an address of theirs, without answering ARP or ND
+/// for it.
 fn direct_servers(vips: &[IpAddr]) -> String {
     let mut text = String::from("    each server needs the VIP, and must not answer ARP for it:\n");
     let mut say = |line: &str| {
@@ -223,7 +255,7 @@ pub const fn protocol_name(protocol: u8) -> &'static str {
     }
 }
 
-/// As the file writes it.
+/// The value of the key `mode` that stands for it.
 pub const fn mode_name(mode: Mode) -> &'static str {
     match mode {
         Mode::Nat => "nat",
@@ -233,7 +265,7 @@ pub const fn mode_name(mode: Mode) -> &'static str {
     }
 }
 
-/// As the file writes it.
+/// The value of the key `scheduler` that stands for it.
 pub const fn scheduler_name(scheduler: Scheduler) -> &'static str {
     match scheduler {
         Scheduler::RoundRobin => "round-robin",
@@ -261,7 +293,8 @@ fn probe_name(kind: CheckKind) -> Option<String> {
     }
 }
 
-/// Own and peer's address of the paths through `firewall` to `peer`, one per family that all three share.
+/// The address pairs (this engine's, the peer's) of the paths through `firewall` to `peer`: one pair per family that
+/// engine, firewall and peer share.
 fn ends(config: &Config, firewall: &Firewall, peer: &Peer) -> Vec<(IpAddr, IpAddr)> {
     let own = &config.links[firewall.link.index()].addresses;
     let of = |family: Family, addresses: &[IpAddr]| addresses.iter().copied().find(|one| Family::of(*one) == family);

@@ -1,6 +1,6 @@
-//! Every mistake at once: file:line:column, the line, a caret, a hint.
+//! Collects every mistake of a text and shows each as file:line:column with the line, a caret and a hint.
 //!
-//! The first line of each reads as compilers write it, so that editors jump to it and `grep` finds it:
+//! The first line of each has the form that compilers use, so that editors jump to it and `grep` finds it:
 //!
 //! ```text
 //! outer.toml:13:10: error: `weight` must be 1..=256, found 0
@@ -15,27 +15,27 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
-/// Whether a configuration with this can be run.
+/// Whether a configuration with this mistake can be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
     /// The configuration is refused.
     Error,
-    /// It can be run, but does probably not do what was meant.
+    /// The configuration can be used, but probably does not do what was meant.
     Warning,
 }
 
-/// One mistake.
+/// One mistake in a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
     /// Error or warning.
     pub severity: Severity,
-    /// What was expected and what came.
+    /// What was expected, and what was found instead.
     pub message: String,
-    /// Where, in bytes of the text.
+    /// The place as a range of bytes of the text.
     pub span: Range<usize>,
-    /// Other places that have to do with it, each with its words: the first of two duplicates.
+    /// Other places that are involved, each with its own message, such as the first of two duplicates.
     pub related: Vec<(Range<usize>, String)>,
-    /// What to do.
+    /// What to do about it.
     pub hint: Option<String>,
 }
 
@@ -50,19 +50,19 @@ impl Diagnostic {
         Self { severity: Severity::Warning, ..Self::error(span, message) }
     }
 
-    /// The same with a hint.
+    /// Adds what to do about it.
     pub fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }
 
-    /// The same with another place.
+    /// Adds another place that is involved, with its own message.
     pub fn related(mut self, span: Range<usize>, message: impl Into<String>) -> Self {
         self.related.push((span, message.into()));
         self
     }
 }
 
-/// What was found in one text, in order of place. [`fmt::Display`] prints it without colours.
+/// The mistakes found in one text. [`fmt::Display`] prints them without colours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostics {
     /// The name of the text in messages, as the user typed it.
@@ -72,17 +72,17 @@ pub struct Diagnostics {
 }
 
 impl Diagnostics {
-    /// Nothing found yet in `text`, which messages call `path`.
+    /// An empty list for `text`, which messages call `path`.
     pub fn new(path: &str, text: &str) -> Self {
         Self { path: path.to_owned(), text: text.to_owned(), found: Vec::new() }
     }
 
-    /// Adds one.
+    /// Adds a mistake.
     pub fn push(&mut self, diagnostic: Diagnostic) {
         self.found.push(diagnostic);
     }
 
-    /// Makes errors of the warnings that say this; true if there are any.
+    /// Turns all warnings with this message into errors, and returns true if there are any.
     pub fn harden(&mut self, message: &str) -> bool {
         let mut any = false;
         for found in self.found.iter_mut().filter(|found| found.message == message) {
@@ -92,40 +92,40 @@ impl Diagnostics {
         any
     }
 
-    /// Brings them into the order of the text; of the same place errors come first, and the same thing is said once.
+    /// Sorts them by place, at the same place errors first, and removes repetitions.
     pub fn sort(&mut self) {
         self.found.sort_by(|a, b| (a.span.start, a.severity, &a.message).cmp(&(b.span.start, b.severity, &b.message)));
         self.found.dedup_by(|a, b| a.span == b.span && a.message == b.message);
     }
 
-    /// All of them.
+    /// All mistakes, in the order of the list.
     pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
         self.found.iter()
     }
 
-    /// The text.
+    /// The text that they are about.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// How many are errors.
+    /// Number of errors.
     pub fn errors(&self) -> usize {
         self.found.iter().filter(|found| found.severity == Severity::Error).count()
     }
 
-    /// How many are warnings.
+    /// Number of warnings.
     pub fn warnings(&self) -> usize {
         self.found.len() - self.errors()
     }
 
-    /// Line and column of a byte of the text, both from 1; columns count characters.
+    /// Line and column of a byte of the text. Both count from 1, and columns count characters.
     pub fn line_column(&self, byte: usize) -> (usize, usize) {
         let byte = boundary(&self.text, byte);
         let start = self.text[..byte].rfind('\n').map_or(0, |newline| newline + 1);
         (self.text[..start].matches('\n').count() + 1, self.text[start..byte].chars().count() + 1)
     }
 
-    /// All of them as text for a terminal; `colour` for one that shows colours.
+    /// All mistakes as text for a terminal, with ANSI colours if `colour` is set.
     pub fn render(&self, colour: bool) -> String {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
         let mut out = String::new();
@@ -157,7 +157,7 @@ impl Diagnostics {
         let (line, column) = self.line_column(span.start);
         out.push_str(&format!("{}:{line}:{column}: {name}: {message}\n", self.path));
 
-        // Only the line itself is given to the renderer: what spans several lines is marked to the end of its first.
+        // The renderer gets the first line only: a span of several lines is marked to the end of its first.
         let at = boundary(&self.text, span.start);
         let start = self.text[..at].rfind('\n').map_or(0, |newline| newline + 1);
         let end = self.text[start..].find('\n').map_or(self.text.len(), |newline| start + newline);
@@ -180,7 +180,7 @@ impl fmt::Display for Diagnostics {
     }
 }
 
-/// A word that has a colour on a terminal.
+/// A word that is coloured on a terminal. `code` is the ANSI colour.
 #[derive(Clone, Copy)]
 struct Word {
     text: &'static str,

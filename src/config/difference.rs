@@ -1,4 +1,5 @@
-//! What is different between two configurations, in words, and what of it cannot change while an engine runs.
+//! Finds the differences between two configurations and the keys among them that cannot change while an engine runs. It
+//! applies nothing.
 
 mod facts;
 
@@ -15,16 +16,16 @@ use crate::config::{Config, Outcome};
 
 pub(super) use facts::{HIDDEN, Section, Value, sections};
 
-/// One difference.
+/// One difference between two configurations.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct Difference {
-    /// `firewall perimeter/fw2`.
+    /// What the difference is about: `firewall perimeter/fw2`.
     pub subject: String,
-    /// The key in the file; null: the subject as a whole is added or removed.
+    /// The key that changed; null if the subject as a whole was added or removed.
     pub key: Option<String>,
-    /// Before; null: it was not there.
+    /// The value before; null if the subject was added.
     pub from: Option<String>,
-    /// After; null: it is not there any more.
+    /// The value after; null if the subject was removed.
     pub to: Option<String>,
 }
 
@@ -41,15 +42,15 @@ impl fmt::Display for Difference {
     }
 }
 
-/// A difference, and where in the new file it comes from.
+/// A difference together with the key that it concerns in the new file.
 struct Change<'a> {
     told: Difference,
-    /// The section and key that differ; `None`: whole sections do.
+    /// The section and key that differ; `None` if whole sections were added or removed.
     of: Option<(&'a Section, &'static Key)>,
 }
 
-/// What is different in `new`, in the order of the files: first what is gone or changed, then what is added. Whatever a reload
-/// takes is told. What may not be shown is told as changed: before and after are the same word then.
+/// The differences that `new` makes, in the order of the files: first what is removed or changed, then what is added.
+/// Everything that a reload can change is included. A secret that changed has the same placeholder before and after.
 pub fn differences(old: &Config, new: &Config) -> Vec<Difference> {
     let (was, is) = (sections(old), sections(new));
     changes(&was, &is).into_iter().map(|change| change.told).collect()
@@ -63,7 +64,7 @@ fn changes<'a>(was: &'a [Section], is: &'a [Section]) -> Vec<Change<'a>> {
     for section in was {
         match new.get(&place(section)) {
             Some(other) => changed_facts(section, other, &mut found),
-            // What stands within a subject that is gone is gone with it.
+            // A section within a subject that is removed is removed with it and is not reported by itself.
             None if section.within().is_none() || new.contains_key(&(section.subject.as_str(), None)) => {
                 found.push(whole(section, false));
             }
@@ -78,7 +79,7 @@ fn changes<'a>(was: &'a [Section], is: &'a [Section]) -> Vec<Change<'a>> {
     found
 }
 
-/// A section that is there on one side only.
+/// The difference of a section that only one of the configurations has.
 fn whole(section: &Section, added: bool) -> Change<'_> {
     let subject = section.subject.clone();
     let (key, said) = match section.within() {
@@ -108,13 +109,13 @@ fn changed_facts<'a>(section: &'a Section, other: &'a Section, found: &mut Vec<C
     }
 }
 
-/// The facts of a section with the declarations of their keys.
+/// The values of a section together with the declarations of their keys.
 pub(super) fn keys_of(section: &Section) -> impl Iterator<Item = (&'static Key, &Value)> {
     section.facts.iter().filter_map(|(name, value)| Some((section.schema.key(name)?, value)))
 }
 
-/// Adds to the file's diagnostics what an engine that runs with `old` cannot take over, each at its place. A file with any of
-/// it is refused as a whole.
+/// Adds an error to the file's diagnostics for every change that an engine running with `old` cannot make without a
+/// restart. With any such error the file is refused as a whole.
 pub fn refuse_restart(old: &Config, outcome: &mut Outcome) {
     let Some(new) = &outcome.config else { return };
     let typed = Typed::read(outcome.diagnostics.text());
@@ -142,14 +143,15 @@ pub fn refuse_restart(old: &Config, outcome: &mut Outcome) {
     }
 }
 
-/// Refuses a file that an engine has shown and that has no secrets any more: it can be checked, not run with.
+/// Refuses a file that `show config` printed without its secrets. Such a file can be checked, but an engine cannot run
+/// with it.
 pub fn refuse_hidden(outcome: &mut Outcome) {
     if outcome.diagnostics.harden(HIDDEN_SECRET) {
         outcome.config = None;
     }
 }
 
-/// Refuses the file for a link that cannot be had.
+/// Refuses the file because `link` cannot be added to the running engine, for the reason `why`.
 pub fn refuse_link(outcome: &mut Outcome, link: &str, why: &str) {
     let typed = outcome
         .file

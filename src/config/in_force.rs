@@ -1,4 +1,5 @@
-//! What is in force: every key with its value, those that the file leaves to their defaults marked.
+//! Lists the configuration in force: every key with its value, and whether the file sets it or leaves it to its
+//! default.
 
 use std::fmt::Write;
 
@@ -9,22 +10,23 @@ use crate::config::difference::{HIDDEN, Section, keys_of, sections};
 use crate::config::schema::{Key, Kind};
 use crate::config::typed::Typed;
 
-/// One key of a configuration.
+/// One key of a configuration with its value.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct Setting {
-    /// What it belongs to: `engine`, `firewall perimeter/fw2`.
+    /// What the key belongs to: `engine`, `firewall perimeter/fw2`.
     pub subject: String,
-    /// The key, as differences call it: `weight`, `check.interval`.
+    /// The key, as differences name it: `weight`, `check.interval`.
     pub key: String,
-    /// Its value as the file writes it; null: it has none. A secret is `"(hidden)"`, or the file that it stands in.
+    /// The value as the file would have it; null if there is none. A secret is `"(hidden)"` or the `"file:/path"` that
+    /// contains it.
     pub value: Option<String>,
-    /// The file leaves it out.
+    /// True if the file leaves the key out.
     pub default: bool,
-    /// What no value means; null where there is one.
+    /// What it means that there is no value; null if there is one.
     pub means: Option<String>,
 }
 
-/// Every key of `config`, whose text is `text`.
+/// Every key of `config`, which was read from `text`.
 pub fn settings(config: &Config, text: &str) -> Vec<Setting> {
     let typed = Typed::read(text);
     let sections = sections(config);
@@ -50,15 +52,16 @@ fn of_section(section: &Section, typed: Option<&Typed<'_>>) -> Vec<(&'static Key
     facts.collect()
 }
 
-/// The name of the file that a secret stands in tells nothing and is shown.
+/// A secret that stands in a file of its own is shown as the name of that file, which reveals nothing; any other is
+/// hidden.
 fn place_of_secret(key: &Key, given: Option<&DeValue<'_>>) -> String {
     let named =
         given.and_then(DeValue::as_str).filter(|text| text.starts_with("file:") || matches!(key.kind, Kind::File(_)));
     toml::Value::String(named.unwrap_or(HIDDEN).to_owned()).to_string()
 }
 
-/// The same as a file that means the same; secrets that stand in the file itself are hidden, and have to be written again
-/// before an engine takes it.
+/// The configuration in force as a file that means the same. Secrets that stand in the file itself are hidden and must
+/// be filled in again before an engine takes it.
 pub fn in_force(config: &Config, text: &str) -> String {
     let typed = Typed::read(text);
     let mut out = format!(

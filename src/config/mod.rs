@@ -1,7 +1,9 @@
-//! What the operator meant: text in, [`Config`] or diagnostics out. Never touches files or devices.
+//! Decides what the operator meant: a TOML text becomes a [`Config`], or diagnostics that say what is wrong with it. It
+//! touches neither files nor devices.
 //!
-//! Three steps: what was typed ([`mod@file`]), what it means ([`Config`], made by [`load`]), what a worker looks at
-//! ([`crate::engine::Snapshot`]). Validation collects every mistake with its place and a hint; after it nobody checks again.
+//! A configuration passes three forms: what was typed ([`mod@file`]), what it means ([`Config`], made by [`load`]), and
+//! what a packet worker looks at ([`crate::engine::Snapshot`]). Validation reports every mistake with its place and a
+//! hint; nothing behind it checks the values again.
 
 mod api;
 pub mod compare;
@@ -32,7 +34,7 @@ use crate::flow::{HashMode, Seed};
 pub use crate::health::{Check, CheckKind, ServiceCheck, ServiceCheckKind};
 use crate::id::{DeviceId, FirewallId, GroupId, LinkId, PeerId, ServerId, ServiceId};
 pub use crate::path::{Admin, BelowMin, OnFailure};
-use crate::session::Timeouts;
+use crate::session::{SourceLimits, Timeouts};
 pub use crate::slb::{HashOn, Mode, Scheduler, StickyBy};
 use crate::time::Duration;
 use crate::wire::Family;
@@ -48,18 +50,19 @@ pub use numbering::{InUse, NoNumbers, is_removed, renumber};
 pub use redact::{hide_secrets, secrets};
 pub use validate::{DOCUMENTATION_SEED, show_ports};
 
-/// What a text means and what is wrong with it.
+/// What [`load`] made of a text: its meaning, and what is wrong with it.
 #[derive(Debug, Clone)]
 pub struct Outcome {
     /// The configuration, unless there are errors.
     pub config: Option<Config>,
-    /// Errors and warnings in order of place.
+    /// Errors and warnings in the order of the text.
     pub diagnostics: Diagnostics,
-    /// What was typed, for [`compare()`]; none if the syntax is broken.
+    /// The typed values, which [`compare()`] needs; `None` if the syntax is broken.
     file: Option<file::File>,
 }
 
-/// Reads a configuration from `text`. Messages call it `path`; `read_secret` reads the file of a `file:/path` secret.
+/// Reads a configuration from `text`. Diagnostics call the text `path`; `read_secret` reads the file that a
+/// `file:/path` value names.
 pub fn load(path: &str, text: &str, read_secret: &mut dyn FnMut(&Path) -> Result<String, String>) -> Outcome {
     let mut diagnostics = Diagnostics::new(path, text);
     let file = file::read(text, &mut diagnostics);
@@ -71,49 +74,49 @@ pub fn load(path: &str, text: &str, read_secret: &mut dyn FnMut(&Path) -> Result
     Outcome { config, diagnostics, file }
 }
 
-/// 16 hexadecimal digits that tell texts apart; comparable between engines of one version.
+/// A 64-bit SipHash-1-3 of the text as 16 hexadecimal digits. Engines of one version give equal texts equal digests.
 fn digest(text: &str) -> String {
     let mut hasher = siphasher::sip::SipHasher13::new();
     hasher.write(text.as_bytes());
     format!("{:016x}", hasher.finish())
 }
 
-/// A valid configuration: one engine.
+/// A valid configuration of one engine.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// `[engine]`.
+    /// `[engine]`: the process.
     pub engine: Engine,
-    /// `[api]`.
+    /// `[api]`: the HTTP API.
     pub api: Api,
-    /// `[log]`.
+    /// `[log]`: what is logged, and where to.
     pub log: Log,
-    /// `[limits]`.
+    /// `[limits]`: capacities of the tables.
     pub limits: Limits,
-    /// `[timeouts]`.
+    /// `[timeouts]`: idle times of sessions.
     pub timeouts: Timeouts,
-    /// Device names, by [`DeviceId`], in order of first mention.
+    /// The names of the devices, indexed by [`DeviceId`], in the order in which links mention them.
     pub devices: Vec<String>,
-    /// `[[link]]`, by [`LinkId`].
+    /// `[[link]]`, indexed by [`LinkId`].
     pub links: Vec<Link>,
-    /// `[[route]]`, one per prefix.
+    /// `[[route]]`: one entry per destination prefix.
     pub routes: Vec<Route>,
-    /// `[[group]]`, by [`GroupId`].
+    /// `[[group]]`, indexed by [`GroupId`].
     pub groups: Vec<Group>,
-    /// All firewalls of all groups, by [`FirewallId`].
+    /// The firewalls of all groups, indexed by [`FirewallId`].
     pub firewalls: Vec<Firewall>,
-    /// All peers of all groups, by [`PeerId`].
+    /// The peers of all groups, indexed by [`PeerId`].
     pub peers: Vec<Peer>,
-    /// `[[service]]`, by [`ServiceId`].
+    /// `[[service]]`, indexed by [`ServiceId`].
     pub services: Vec<Service>,
-    /// All real servers of all services, by [`ServerId`].
+    /// The real servers of all services, indexed by [`ServerId`].
     pub servers: Vec<Server>,
-    /// Digest of the text, for `show status`: 16 hexadecimal digits.
+    /// Digest of the text that `show status` prints: 16 hexadecimal digits.
     pub digest: String,
 }
 
 impl Config {
-    /// The port that the check of a server asks: the check's own, else the server's, else the first of the service.
-    /// `direct` and `tunnel` servers have that of the service.
+    /// The TCP or UDP port that health checks of a server go to: the port of the check if it has one, else that of the
+    /// server, else the first port of the service. Servers of mode `direct` and `tunnel` have no port of their own.
     pub fn check_port(&self, server: ServerId) -> Option<u16> {
         let server = self.servers.get(server.index())?;
         let service = self.services.get(server.service.index())?;
@@ -121,8 +124,8 @@ impl Config {
         service.check.port.or(server.port).or_else(first)
     }
 
-    /// The families in which a server serves, IPv4 first: those of its addresses. In mode `tunnel` those of the VIPs: what is
-    /// packed and what it is packed in may be of two families.
+    /// The address families in which a server takes sessions, IPv4 first. They are the families of its own addresses,
+    /// but in mode `tunnel` those of the VIPs, as a tunnel may carry one family in the other.
     pub fn families(&self, server: ServerId) -> impl Iterator<Item = Family> + use<> {
         let server = &self.servers[server.index()];
         let service = &self.services[server.service.index()];
@@ -136,7 +139,8 @@ impl Config {
             .filter_map(|(family, serves)| serves.then_some(family))
     }
 
-    /// Where packets of a family are sent to reach a server: its address of that family; in mode `tunnel` else its other one.
+    /// The address of a server to which packets of a family are sent: its address of that family. In mode `tunnel` a
+    /// server without one gets them at its address of the other family.
     pub fn address_for(&self, server: ServerId, family: Family) -> Option<IpAddr> {
         let server = &self.servers[server.index()];
         let own = server.addresses.iter().find(|address| Family::of(**address) == family);
@@ -148,43 +152,44 @@ impl Config {
     }
 }
 
-/// `[engine]`.
+/// `[engine]`: the process and how it does packet I/O.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Engine {
-    /// Unique among the engines that meet.
+    /// The engine's name, unique among the engines that share firewalls or a machine.
     pub name: String,
-    /// Packet workers; `None`: one per CPU.
+    /// Number of packet workers; `None` means one per CPU.
     pub workers: Option<u16>,
-    /// How frames come and go.
+    /// The kind of socket that frames are received and sent with.
     pub io: Io,
-    /// With AF_PACKET, frames that ask nothing of a device leave by an AF_XDP socket where there can be one.
+    /// With AF_PACKET: frames that need no device offload are sent by an AF_XDP socket where the device allows one.
     pub xdp_send: bool,
-    /// Workers spin instead of sleeping.
+    /// Workers poll without ever sleeping.
     pub busy_poll: bool,
-    /// Control socket.
+    /// Path of the control socket.
     pub control: PathBuf,
-    /// State directory.
+    /// Directory of the files that survive a restart.
     pub state: PathBuf,
-    /// Who the process becomes when it was started by root; `None`: `fwlb`, if there is such a user.
+    /// The user that a process started by root switches to; `None` means `fwlb`, if there is such a user.
     pub user: Option<String>,
-    /// Its group; `None`: the user's own.
+    /// The group that goes with `user`; `None` means the primary group of the user.
     pub group: Option<String>,
-    /// The process may make only the system calls that a running engine needs.
+    /// Whether a seccomp filter restricts the process to the system calls that a running engine needs.
     pub sandbox: bool,
 }
 
-/// How the engine's devices are opened.
+/// The kind of socket with which the engine opens its devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Io {
-    /// AF_PACKET sockets: any device, with its offloads.
+    /// AF_PACKET sockets: they work on every device and use its offloads.
     #[default]
     AfPacket,
-    /// AF_XDP sockets: before the kernel's stack, without offloads, one engine on a device.
+    /// AF_XDP sockets: they take frames before the kernel's stack sees them, use no offloads, and allow one engine per
+    /// device.
     AfXdp,
 }
 
 impl Io {
-    /// Its word in the file.
+    /// The value of the key `io` that stands for it.
     pub const fn word(self) -> &'static str {
         match self {
             Self::AfPacket => "af-packet",
@@ -193,51 +198,53 @@ impl Io {
     }
 }
 
-/// `[log]`.
+/// `[log]`: what is logged, and where to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
-    /// `error`, `warn`, `info`, `debug` or `trace`.
+    /// The least severe level that is logged: `error`, `warn`, `info`, `debug` or `trace`.
     pub level: String,
-    /// JSON lines instead of text.
+    /// Whether lines are JSON instead of text.
     pub json: bool,
-    /// A line for every result of a health check, not only for those that change a state.
+    /// Whether every result of a health check is logged, and not only those that change a state.
     pub checks: bool,
-    /// Where a line of JSON is written for every session that ends.
+    /// The file that gets one line of JSON for every session that ends.
     pub sessions: Option<PathBuf>,
-    /// Collectors that get every line too.
+    /// Syslog collectors that get every line as well.
     pub syslog: Vec<SyslogTarget>,
-    /// Facility for the collectors (RFC 5424 section 6.2.1), 0..=23.
+    /// The syslog facility code (RFC 5424 section 6.2.1), 0..=23.
     pub facility: u8,
-    /// What collectors are told that this machine is called; `None`: its own name.
+    /// The HOSTNAME field of syslog messages; `None` means the name of the machine.
     pub hostname: Option<String>,
 }
 
-/// Where a syslog collector listens.
+/// The address of a syslog collector.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SyslogTarget {
-    /// UDP, one line a datagram (RFC 5426).
+    /// A UDP address, to which each line is sent as one datagram (RFC 5426).
     Udp(SocketAddr),
-    /// A socket of this machine, such as `/dev/log`.
+    /// A Unix datagram socket of this machine, such as `/dev/log`.
     Local(PathBuf),
 }
 
-/// `[limits]`: capacities, reserved at start.
+/// `[limits]`: capacities, reserved at start, and what one source may have of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Sessions.
+    /// Entries of the session table.
     pub sessions: usize,
-    /// Sticky entries.
+    /// Entries of the sticky table: clients whose server is remembered.
     pub sticky: usize,
-    /// Neighbours.
+    /// Entries of the neighbour table.
     pub neighbors: usize,
-    /// Frames that wait for a neighbour.
+    /// Frames that wait until the MAC address of their next hop is resolved.
     pub pending: usize,
-    /// Frames on their way to the controller.
+    /// Frames in the queue from the packet workers to the controller.
     pub punts: usize,
-    /// Datagrams whose fragments are known.
+    /// Fragmented datagrams that are tracked.
     pub fragments: usize,
-    /// Later fragments that wait for their first.
+    /// Later fragments that are held until the first fragment of their datagram arrives.
     pub held: usize,
+    /// What each source may have.
+    pub source: SourceLimits,
 }
 
 impl Default for Limits {
@@ -250,175 +257,178 @@ impl Default for Limits {
             punts: 4096,
             fragments: 4096,
             held: 1024,
+            source: SourceLimits::default(),
         }
     }
 }
 
-/// `[[link]]`.
+/// `[[link]]`: a device, or one VLAN on it, with the engine's addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
-    /// Name.
+    /// The link's name, unique in the file.
     pub name: String,
-    /// Device.
+    /// The device that carries the link.
     pub device: DeviceId,
-    /// 802.1Q tag, 1..=4094.
+    /// 802.1Q VLAN identifier, 1..=4094; `None` for untagged frames.
     pub vlan: Option<u16>,
-    /// The engine's addresses with their subnets.
+    /// The engine's addresses on the link, each with the prefix length of its subnet.
     pub addresses: Vec<IpNet>,
-    /// Hardware address; `None`: the device's.
+    /// The engine's MAC address on the link; `None` means that of the device.
     pub mac: Option<MacAddr>,
-    /// Largest IP packet in bytes, 576..=65,535; `None`: the device's.
+    /// MTU: the largest IP packet in bytes, 576..=65,535; `None` means that of the device.
     pub mtu: Option<u16>,
 }
 
-/// `[[route]]` for one prefix.
+/// `[[route]]`, resolved for one destination prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
     /// Destination prefix.
     pub to: IpNet,
-    /// Where it leads.
+    /// Where packets to that prefix go.
     pub target: RouteTarget,
 }
 
-/// Where a route leads.
+/// Where packets of a route go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RouteTarget {
     /// To a next hop.
     Via {
-        /// On which link.
+        /// The link of the next hop.
         link: LinkId,
-        /// The next hop.
+        /// The next hop's address.
         via: IpAddr,
     },
-    /// Through a group.
+    /// Through the firewalls of a group.
     Group {
         /// The group.
         group: GroupId,
-        /// Only firewalls that are up toward this peer; `None`: toward every peer.
+        /// Only firewalls that are up toward this peer are eligible; `None`: those that are up toward every peer.
         peer: Option<PeerId>,
-        /// Prefer this firewall while it is up.
+        /// The firewall that is used while it is up, instead of the one that the hash gives.
         firewall: Option<FirewallId>,
-        /// The way round the group: link and next hop.
+        /// Link and next hop that lead past the firewalls, for `below-min = "bypass"`.
         bypass: Option<(LinkId, IpAddr)>,
     },
 }
 
-/// `[[group]]`.
+/// `[[group]]`: stateful firewalls that share load.
 #[derive(Debug, Clone)]
 pub struct Group {
-    /// Name; the same on all engines.
+    /// The group's name, the same on all its engines.
     pub name: String,
-    /// The shared secret as a key.
+    /// The key of hash and probes, made from the shared secret.
     pub seed: Seed,
-    /// What enters the hash.
+    /// Which fields of a packet the hash covers.
     pub hash: HashMode,
-    /// For the sessions of a firewall that went down.
+    /// What happens to the sessions of a firewall that went down.
     pub on_failure: OnFailure,
-    /// Fewer live firewalls than this: `below_min` applies.
+    /// The least number of live firewalls; with fewer, `below_min` applies.
     pub min_up: u16,
-    /// Fail closed or open.
+    /// Whether packets are dropped or bypass the firewalls while fewer than `min_up` are live.
     pub below_min: BelowMin,
-    /// How long a draining session may stay; `None`: for ever.
+    /// How long the sessions of a draining firewall may stay; `None` means without limit.
     pub drain_timeout: Option<Duration>,
-    /// Probes.
+    /// How the paths through the firewalls are probed.
     pub check: Check,
-    /// Its firewalls, in order.
+    /// The group's firewalls, in the order of the file.
     pub firewalls: Vec<FirewallId>,
-    /// Its peers, in order.
+    /// The group's peers, in the order of the file.
     pub peers: Vec<PeerId>,
 }
 
-/// `[[group.peer]]`.
+/// `[[group.peer]]`: an engine on the far side of a group's firewalls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
-    /// Name.
+    /// The peer's name, unique in its group.
     pub name: String,
-    /// Its group.
+    /// The group that it belongs to.
     pub group: GroupId,
-    /// One per family; none: each firewall's own addresses (transparent firewalls).
+    /// The addresses that probes go to, at most one per family. Without any, probes go to each firewall's own
+    /// `addresses`: with transparent firewalls these are the peer's.
     pub addresses: Vec<IpAddr>,
 }
 
-/// `[[group.firewall]]`.
+/// `[[group.firewall]]`: a firewall of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Firewall {
-    /// Enters the hash.
+    /// The firewall's name, unique in its group; it is part of the hash input.
     pub name: String,
-    /// Its group.
+    /// The group that it belongs to.
     pub group: GroupId,
-    /// The link it stands on.
+    /// The link on which it is a neighbour.
     pub link: LinkId,
-    /// Next hop, one per family.
+    /// Next-hop addresses, at most one per family.
     pub addresses: Vec<IpAddr>,
-    /// How its packets are known.
+    /// How packets that come from this firewall are recognised.
     pub learn_by: LearnBy,
-    /// 1..=256.
+    /// Share of the flows relative to other firewalls, 1..=256.
     pub weight: u16,
-    /// Takes over only for a firewall that is down.
+    /// A spare takes flows only in place of a firewall that is down.
     pub spare: bool,
-    /// Administrative state.
+    /// The administrative state in the file.
     pub admin: Admin,
 }
 
-/// `[[service]]`.
+/// `[[service]]`: a virtual service and how it is balanced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
-    /// Name.
+    /// The service's name, unique in the file.
     pub name: String,
-    /// VIPs.
+    /// The virtual addresses (VIPs).
     pub addresses: Vec<IpAddr>,
-    /// IP protocol numbers: 6, 17 or both.
+    /// The IP protocol numbers that are served: 6 (TCP), 17 (UDP) or both.
     pub protocols: Vec<u8>,
-    /// Ports; `any` is 1..=65535.
+    /// The destination ports that are served; `any` is 1..=65,535.
     pub ports: Vec<RangeInclusive<u16>>,
-    /// How a new session takes its server.
+    /// How a server is chosen for a new session.
     pub scheduler: Scheduler,
-    /// How packets reach the server.
+    /// How packets are passed to the server: NAT, full NAT, direct or tunnel.
     pub mode: Mode,
-    /// Full-nat: addresses that stand for clients; empty: those of the egress link.
+    /// Mode `full-nat`: the source addresses that replace those of clients. Without any, the engine's addresses on the
+    /// link toward the server are used.
     pub snat: Vec<IpAddr>,
-    /// Clients keep their server.
+    /// Source-address persistence; `None` means that each session is scheduled by itself.
     pub sticky: Option<StickyBy>,
-    /// For TCP sessions of a server that went down.
+    /// What happens to the TCP sessions of a server that went down.
     pub on_failure_tcp: OnFailure,
-    /// For the others.
+    /// What happens to the sessions of other protocols.
     pub on_failure_udp: OnFailure,
-    /// How long a draining session may stay; `None`: for ever.
+    /// How long the sessions of a draining server may stay; `None` means without limit.
     pub drain_timeout: Option<Duration>,
-    /// Administrative state.
+    /// The administrative state in the file.
     pub admin: Admin,
-    /// How its servers are checked.
+    /// The health check of its servers.
     pub check: ServiceCheck,
-    /// Its servers, in order.
+    /// The service's servers, in the order of the file.
     pub servers: Vec<ServerId>,
 }
 
-/// `[[service.server]]`.
+/// `[[service.server]]`: a real server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
-    /// Name.
+    /// The server's name, unique in its service.
     pub name: String,
-    /// Its service.
+    /// The service that it belongs to.
     pub service: ServiceId,
-    /// One per family.
+    /// The server's addresses, at most one per family.
     pub addresses: Vec<IpAddr>,
-    /// `None`: the port that the client asked for.
+    /// The port that traffic is sent to; `None` means the destination port that the client used.
     pub port: Option<u16>,
-    /// 0..=256; 0 takes no new sessions.
+    /// Share of the sessions relative to other servers, 0..=256; a server of weight 0 takes no new sessions.
     pub weight: u16,
-    /// Used when every other server is down.
+    /// A backup takes sessions only while every other server is down.
     pub backup: bool,
-    /// Administrative state.
+    /// The administrative state in the file.
     pub admin: Admin,
 }
 
-/// How the packets of a firewall are known on its link.
+/// How packets that come from a firewall are recognised on its link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum LearnBy {
-    /// By the MAC of its addresses.
+    /// By their source MAC address, which is that of one of the firewall's addresses.
     #[default]
     Mac,
-    /// All that arrives on the link is from it.
+    /// By their link: every packet that arrives on it comes from this firewall.
     Link,
 }
 

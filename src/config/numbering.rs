@@ -1,42 +1,43 @@
-//! Numbers that outlive a reload: what keeps its name keeps its number, so that sessions, which know numbers only, go on.
+//! Assigns ids that survive a reload: what keeps its name keeps its id, so that sessions, which hold ids only, stay
+//! valid.
 //!
-//! A fresh [`Config`] numbers everything in order of the file. [`renumber`] brings it in line with the configuration in force.
-//! What the new file does not have any more keeps its place as long as it was used by a session: *removed*, with nothing left
-//! by which a packet could reach it. Its place is given to something new when no session knows it any more.
+//! A fresh [`Config`] has ids in the order of the file. [`renumber`] replaces them by those of the configuration in
+//! force. Something that the new file does not have any more keeps its id while a session uses it: it is marked
+//! *removed*, and no packet can reach it any more. Its id is reused when no session refers to it.
 //!
 //! | thing | is the same if these are the same |
 //! | --- | --- |
 //! | device, link, group, service | name |
 //! | firewall, peer | group, name |
-//! | server | service, name, addresses, port: a server at another address is another machine |
+//! | server | service, name, addresses, port: a server with another address is another machine |
 
 use std::collections::BTreeSet;
 
 use crate::config::{Admin, Config, OnFailure, RouteTarget};
 use crate::id::{FirewallId, GroupId, LinkId, PeerId, ServerId, ServiceId};
 
-/// What follows the name of a removed thing; no name in a file can have it.
+/// The suffix of the name of a removed thing; a name in a file cannot contain it.
 const REMOVED: &str = " (removed)";
 
-/// Numbers of one kind at most, removed things included.
+/// The largest number of ids of one kind, those of removed things included.
 const NUMBERS_MAX: usize = u16::MAX as usize;
 
-/// Numbers that sessions know.
+/// The ids that sessions refer to, by kind.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct InUse {
-    /// Groups.
+    /// Ids of groups.
     pub groups: BTreeSet<GroupId>,
-    /// Firewalls.
+    /// Ids of firewalls.
     pub firewalls: BTreeSet<FirewallId>,
-    /// Peers.
+    /// Ids of peers.
     pub peers: BTreeSet<PeerId>,
-    /// Services.
+    /// Ids of services.
     pub services: BTreeSet<ServiceId>,
-    /// Servers.
+    /// Ids of servers.
     pub servers: BTreeSet<ServerId>,
 }
 
-/// More things than there are numbers: too many that were removed still have sessions.
+/// Too few ids of one kind (named by the field): too many removed things still have sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("too many removed {0} still have sessions: reload again when they have ended")]
 pub struct NoNumbers(pub &'static str);
@@ -46,38 +47,38 @@ pub fn is_removed(name: &str) -> bool {
     name.ends_with(REMOVED)
 }
 
-/// The name as the file had it.
+/// The name as the file had it, without the mark of a removed thing.
 pub fn base_name(name: &str) -> &str {
     name.strip_suffix(REMOVED).unwrap_or(name)
 }
 
 impl Config {
-    /// The links of the file.
+    /// Ids of the links that are not removed.
     pub fn link_ids(&self) -> impl Iterator<Item = LinkId> + '_ {
         present(&self.links, |link| &link.name)
     }
 
-    /// The groups of the file.
+    /// Ids of the groups that are not removed.
     pub fn group_ids(&self) -> impl Iterator<Item = GroupId> + '_ {
         present(&self.groups, |group| &group.name)
     }
 
-    /// The firewalls of the file, group by group.
+    /// Ids of the firewalls that are not removed, group by group.
     pub fn firewall_ids(&self) -> impl Iterator<Item = FirewallId> + '_ {
         self.groups.iter().flat_map(|group| group.firewalls.iter().copied())
     }
 
-    /// The peers of the file, group by group.
+    /// Ids of the peers that are not removed, group by group.
     pub fn peer_ids(&self) -> impl Iterator<Item = PeerId> + '_ {
         self.groups.iter().flat_map(|group| group.peers.iter().copied())
     }
 
-    /// The services of the file.
+    /// Ids of the services that are not removed.
     pub fn service_ids(&self) -> impl Iterator<Item = ServiceId> + '_ {
         present(&self.services, |service| &service.name)
     }
 
-    /// What events and alarms call the things of the file: `web`, `web/s1`, `perimeter/fw1`, ...
+    /// The names by which events and alarms refer to the things of the file: `web`, `web/s1`, `perimeter/fw1`, ...
     pub fn subjects(&self) -> BTreeSet<String> {
         let group = |id: GroupId| &self.groups[id.index()].name;
         let firewalls = self.firewall_ids().map(|id| &self.firewalls[id.index()]);
@@ -93,7 +94,7 @@ impl Config {
         links.chain(groups).chain(firewalls).chain(peers).chain(services).chain(servers).collect()
     }
 
-    /// The servers of the file, in order of their numbers.
+    /// Ids of the servers that are not removed, in ascending order.
     pub fn server_ids(&self) -> impl Iterator<Item = ServerId> + '_ {
         present(&self.servers, |server| &server.name)
     }
@@ -103,9 +104,13 @@ fn present<T, Id: From<usize>>(list: &[T], name: impl Fn(&T) -> &String) -> impl
     list.iter().enumerate().filter(move |(_, one)| !is_removed(name(one))).map(|(index, _)| index.into())
 }
 
-/// Gives everything in `new` the number that it has in `old`, and to the rest numbers that nobody knows: `in_use` are those
-/// that sessions know; `None` if that was not looked up, so that no number is given a second time. Links and devices, which
-/// frames on their way know too, never give their number to another.
+/// Gives everything in `new` the id that it has in `old`, and unused ids to what is added. `in_use` are the ids that
+/// sessions refer to; with `None`, which means that they were not determined, no id is reused. Ids of links and devices
+/// are never reused, because frames in flight refer to them too.
+///
+/// # Errors
+///
+/// [`NoNumbers`] if a kind would need more than 65,535 ids.
 pub fn renumber(new: Config, old: &Config, in_use: Option<&InUse>) -> Result<Config, NoNumbers> {
     let is_free = |name: &str, used: &dyn Fn(&InUse) -> bool| is_removed(name) && in_use.is_some_and(|all| !used(all));
     let never = |_: usize| false;
@@ -163,7 +168,8 @@ fn keys<'a, T, K>(list: &'a [T], key: impl Fn(&'a T) -> K) -> Vec<K> {
     list.iter().map(key).collect()
 }
 
-/// For each of `new` its number: that of the equal one in `old`, else a free one, else one after all others.
+/// The id of each entry of `new`: that of the equal entry in `old`, else one that is free, else the next after all
+/// others.
 fn assign<K: Ord>(
     what: &'static str,
     old: &[K],
@@ -179,7 +185,7 @@ fn assign<K: Ord>(
     kept.into_iter().map(|number| number.or_else(|| others.next()).ok_or(NoNumbers(what))).collect()
 }
 
-/// By position in the new configuration, the number to have.
+/// For each kind, the new ids by position in the new configuration.
 struct Numbers {
     devices: Vec<usize>,
     links: Vec<usize>,
@@ -275,7 +281,7 @@ impl Numbers {
     }
 }
 
-/// Puts what is new at its number; what is left of the old at the others is removed.
+/// Puts each entry of `new` at its id. An entry of `old` whose id is not taken is kept there, marked as removed.
 fn place<T: Clone>(new: Vec<T>, numbers: &[usize], old: &[T], mut remove: impl FnMut(&mut T)) -> Vec<T> {
     let length = numbers.iter().map(|number| number + 1).max().unwrap_or(0).max(old.len());
     let mut places: Vec<Option<T>> = Vec::new();

@@ -1,4 +1,5 @@
-//! What is said of a file by who knows the machine that it is for: at its place, as everything else.
+//! Adds warnings to a valid file about things of the machine that it refers to, such as a device that does not exist.
+//! The caller knows the machine; this module knows the place in the file.
 
 use std::ops::Range;
 
@@ -6,10 +7,10 @@ use crate::config::diagnostic::Diagnostic;
 use crate::config::reader::Field;
 use crate::config::{Config, Outcome};
 
-/// What in a file has to do with the machine.
+/// The part of a file that refers to something of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Concern<'a> {
-    /// A device of its links.
+    /// The device of a link, by name.
     Device(&'a str),
     /// `user` of `[engine]`.
     User,
@@ -19,7 +20,7 @@ pub enum Concern<'a> {
     SocketGroup,
 }
 
-/// Adds a warning about what a good file names, at its place. A file with errors is left as it is.
+/// Adds a warning at the place of `concern`. A file with errors is left as it is.
 pub fn warn(outcome: &mut Outcome, concern: Concern<'_>, message: String, hint: String) {
     let (Some(config), Some(file)) = (&outcome.config, &outcome.file) else { return };
     let given = |field: &Field<String>| field.given().map(|at| at.span.clone());
@@ -38,7 +39,7 @@ pub fn warn(outcome: &mut Outcome, concern: Concern<'_>, message: String, hint: 
     outcome.diagnostics.sort();
 }
 
-/// The device of a link by its number in the file.
+/// The name of the device of a link, by the link's position in the file.
 fn device_of(config: &Config, link: usize) -> Option<&str> {
     let link = config.links.get(link)?;
     config.devices.get(link.device.index()).map(String::as_str)

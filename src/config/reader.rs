@@ -1,5 +1,5 @@
-//! Tables of the parsed text, read key by key. A wrong value in one place hides no mistake in another: every question
-//! is answered with a [`Field`], and what is wrong goes to the diagnostics.
+//! Reads tables of the parsed text key by key. A wrong value hides no other mistake: each read returns a [`Field`], and
+//! mistakes are added to the diagnostics.
 
 use std::ops::{Range, RangeInclusive};
 
@@ -12,35 +12,35 @@ use crate::config::synonyms;
 use crate::config::value::{self, Refused, did_you_mean};
 use crate::time::Duration;
 
-/// What a key was given.
+/// The value of a key as far as it could be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Field<T> {
-    /// The key is not there.
+    /// The key is left out.
     Absent,
-    /// It is there, with a value that was reported.
+    /// The key is given, but its value is wrong, which has been reported.
     Invalid,
-    /// It is there and makes sense.
+    /// The key is given and its value is valid.
     Given(At<T>),
 }
 
-/// A value with its place.
+/// A value with its place in the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct At<T> {
     /// The value.
     pub value: T,
-    /// Where it stands, in bytes of the text.
+    /// The place as a range of bytes of the text.
     pub span: Range<usize>,
 }
 
 impl<T> At<T> {
-    /// `value` at `span`.
+    /// A `value` that stands at `span`.
     pub fn new(value: T, span: Range<usize>) -> Self {
         Self { value, span }
     }
 }
 
 impl<T> Field<T> {
-    /// The value, if it was given and makes sense.
+    /// The value with its place, if it was given and is valid.
     pub fn given(&self) -> Option<&At<T>> {
         match self {
             Self::Given(at) => Some(at),
@@ -48,7 +48,7 @@ impl<T> Field<T> {
         }
     }
 
-    /// The value, or `default` if there is none.
+    /// The value, or `default` if the key is left out or invalid.
     pub fn or(self, default: T) -> T {
         match self {
             Self::Given(at) => at.value,
@@ -58,13 +58,13 @@ impl<T> Field<T> {
 }
 
 impl<T: Clone> Field<T> {
-    /// A copy of the value.
+    /// A copy of the value, if it was given and is valid.
     pub fn value(&self) -> Option<T> {
         self.given().map(|at| at.value.clone())
     }
 }
 
-/// One table being read.
+/// Reads one table.
 pub struct Reader<'a> {
     table: &'a DeTable<'a>,
     schema: &'static Schema,
@@ -72,8 +72,9 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Reads `table`, whose header stands at `span`; reports the keys that `schema` does not have, and those that it requires
-    /// and the table has not. `all` are the schemas of the file: a key that belongs to another section is told so.
+    /// Reads `table`, whose header stands at `span`. Reports keys that `schema` does not have, and mandatory keys that
+    /// the table lacks. `all` are the schemas of the file, so that the message about a key can say to which other
+    /// section it belongs.
     pub fn new(
         table: &'a DeTable<'a>,
         span: Range<usize>,
@@ -100,23 +101,23 @@ impl<'a> Reader<'a> {
         Self { table, schema, span }
     }
 
-    /// Where its header stands.
+    /// The byte range of the table's header.
     pub fn span(&self) -> Range<usize> {
         self.span.clone()
     }
 
-    /// The value of `key` as it stands.
+    /// The unread value of `key`.
     pub fn raw(&self, key: &str) -> Option<&'a Spanned<DeValue<'a>>> {
         debug_assert!(self.schema.key(key).is_some(), "{} has no key {key}", self.schema.section);
         self.table.get(key)
     }
 
-    /// How `key` is declared.
+    /// The declaration of `key`.
     fn key(&self, key: &str) -> &'static Key {
         self.schema.key(key).expect("the reader asks for declared keys only")
     }
 
-    /// A word that `parse` understands.
+    /// Reads a string with `parse`.
     pub fn word<T>(&self, key: &str, parse: impl Fn(&str) -> Result<T, Refused>, out: &mut Diagnostics) -> Field<T> {
         match self.raw(key) {
             None => Field::Absent,
@@ -124,7 +125,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A list of words, of which one may stand alone; those that make sense.
+    /// Reads a list of strings with `parse`; a single string counts as a list of one. One wrong item makes the field
+    /// invalid.
     pub fn words<T>(
         &self,
         key: &str,
@@ -149,7 +151,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// One of several words, those that it is declared with.
+    /// Reads one of the words that the key is declared with.
     pub fn choice<T: Copy>(&self, key: &str, choices: &[(&'static str, T)], out: &mut Diagnostics) -> Field<T> {
         debug_assert!(
             matches!(self.key(key).kind, Kind::Choice(words) if words() == schema::words(choices)),
@@ -171,12 +173,12 @@ impl<'a> Reader<'a> {
         self.word(key, parse, out)
     }
 
-    /// A whole number in its range.
+    /// Reads a whole number in the declared range.
     pub fn number(&self, key: &str, out: &mut Diagnostics) -> Field<u64> {
         self.number_or(key, None, out)
     }
 
-    /// A whole number in its range; `hint` says what to do where another was meant.
+    /// Reads a whole number in the declared range; `hint` says what to do about one outside it.
     pub fn number_or(&self, key: &str, hint: Option<&str>, out: &mut Diagnostics) -> Field<u64> {
         let Kind::Number(range) = &self.key(key).kind else { unreachable!("`{key}` is declared as a number") };
         let Some(raw) = self.raw(key) else { return Field::Absent };
@@ -211,7 +213,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Numbers and ranges of numbers such as `"200-399"` in its bounds, of which one may stand alone.
+    /// Reads numbers and ranges such as `"200-399"` in the declared bounds; a single one counts as a list of one.
     pub fn ranges(&self, key: &str, out: &mut Diagnostics) -> Field<Vec<At<RangeInclusive<u16>>>> {
         let Kind::Ranges(bounds, all) = &self.key(key).kind else { unreachable!("`{key}` is declared as ranges") };
         let Some(raw) = self.raw(key) else { return Field::Absent };
@@ -236,7 +238,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// True or false.
+    /// Reads `true` or `false`.
     pub fn flag(&self, key: &str, out: &mut Diagnostics) -> Field<bool> {
         let Some(raw) = self.raw(key) else { return Field::Absent };
         match raw.get_ref() {
@@ -249,13 +251,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A duration in its range.
+    /// Reads a duration in the declared range.
     pub fn duration(&self, key: &str, out: &mut Diagnostics) -> Field<Duration> {
         let Kind::Duration(range) = &self.key(key).kind else { unreachable!("`{key}` is declared as a duration") };
         self.time(key, range, false, out).map(|time| time.expect("`never` was not allowed"))
     }
 
-    /// A duration in its range, or `None` for "never".
+    /// Reads a duration in the declared range, or `"never"`, which is `None`.
     pub fn duration_or_never(&self, key: &str, out: &mut Diagnostics) -> Field<Option<Duration>> {
         let Kind::DurationOrNever(range) = &self.key(key).kind else {
             unreachable!("`{key}` is declared as a duration or never")
@@ -292,7 +294,7 @@ impl<'a> Reader<'a> {
         self.word(key, parse, out)
     }
 
-    /// The table under `key`.
+    /// The table under `key` and its place.
     pub fn table(&self, key: &str, header: &str, out: &mut Diagnostics) -> Option<(&'a DeTable<'a>, Range<usize>)> {
         let raw = self.raw(key)?;
         match raw.get_ref() {
@@ -310,7 +312,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The tables of the list under `key`.
+    /// The tables of the list under `key`, each with its place.
     pub fn tables(&self, key: &str, header: &str, out: &mut Diagnostics) -> Vec<(&'a DeTable<'a>, Range<usize>)> {
         let Some(raw) = self.raw(key) else { return Vec::new() };
         let wrong = |raw: &Spanned<DeValue<'_>>, span: Range<usize>| {
@@ -331,8 +333,8 @@ impl<'a> Reader<'a> {
         tables
     }
 
-    /// Where `raw`, the value of `key`, stands: tables that only exist because a deeper header was written have no place of
-    /// their own, so that of the key is taken.
+    /// The place of `raw`, the value of `key`. A table that exists only because a deeper header was written has no
+    /// place of its own and gets that of the key.
     fn place(&self, key: &str, raw: &Spanned<DeValue<'_>>) -> Range<usize> {
         let key = self.table.get_key_value(key).map(|(key, _)| key.span());
         match raw.span().is_empty() {
@@ -352,7 +354,7 @@ impl<T> Field<T> {
     }
 }
 
-/// `a`, `a or b`, `a, b or c`.
+/// Joins alternatives: `a`, `a or b`, `a, b or c`.
 pub fn one_of(words: &[String]) -> String {
     match words {
         [] => "nothing".to_owned(),
@@ -408,7 +410,7 @@ fn one_word<T>(
     None
 }
 
-/// A value in words.
+/// A description of a value for messages.
 fn kind(value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(text) => format!("the string {:?}", &**text),
@@ -421,7 +423,7 @@ fn kind(value: &DeValue<'_>) -> String {
     }
 }
 
-/// Why `key` may not stand in `schema`.
+/// The error about `key`, which `schema` does not have.
 fn refuse_key(key: &Spanned<toml::de::DeString<'_>>, schema: &'static Schema, all: &[&'static Schema]) -> Diagnostic {
     let name = &**key.get_ref();
     let section = schema.section;
@@ -433,7 +435,8 @@ fn refuse_key(key: &Spanned<toml::de::DeString<'_>>, schema: &'static Schema, al
         return Diagnostic::error(key.span(), (*what).to_owned()).hint("remove it");
     }
     let unknown = Diagnostic::error(key.span(), format!("unknown key `{name}` in {section}"));
-    // TOML gives a key to the header above it: a key of the group that stands below [group.check] is the check's.
+    // TOML assigns a key to the header above it: a key of the group that stands below [group.check] becomes one of the
+    // check.
     let mut owners = all.iter().filter(|other| other.section != section && other.key(name).is_some());
     let owner = owners.clone().find(|owner| is_parent(owner.section, section)).or_else(|| owners.next());
     if let Some(owner) = owner.filter(|owner| is_parent(owner.section, section)) {
@@ -450,7 +453,7 @@ fn refuse_key(key: &Spanned<toml::de::DeString<'_>>, schema: &'static Schema, al
     }
 }
 
-/// `[[group]]` is the parent of `[group.check]`.
+/// True if `child` is a subsection of `parent`, as `[group.check]` is of `[[group]]`.
 fn is_parent(parent: &str, child: &str) -> bool {
     let bare = |section: &str| section.trim_matches(['[', ']']).to_owned();
     bare(child).rsplit_once('.').is_some_and(|(above, _)| above == bare(parent))

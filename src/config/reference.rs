@@ -1,5 +1,5 @@
-//! The reference of the configuration, made from the declarations of its keys. Defaults are those of a configuration that
-//! leaves everything to them.
+//! Makes the reference of the configuration from the declarations of its keys. Defaults are read from a configuration
+//! that sets none of them.
 
 use std::path::Path;
 
@@ -10,8 +10,8 @@ use crate::config::schema::{Key, Kind, Unset};
 use crate::config::value::show_duration;
 use crate::config::{Config, load};
 
-/// A configuration with every section and nothing in them that has a default: what the reference shows as an example, and
-/// where it takes the defaults from.
+/// A configuration with every section that sets nothing which has a default. The reference takes the defaults from it
+/// and shows it as an example.
 pub const EXAMPLE: &str = r#"[engine]
 name = "NAME"
 
@@ -82,30 +82,30 @@ port    = 8080
 /// One section of the reference.
 #[derive(Debug, Clone)]
 pub struct Chapter {
-    /// As its header is written.
+    /// The header of the section as it is written in a file.
     pub section: &'static str,
-    /// What it is for.
+    /// The purpose of the section.
     pub about: &'static str,
-    /// Its keys.
+    /// The section's keys, in the order of the reference.
     pub entries: Vec<Entry>,
 }
 
 /// One key of the reference.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// The key.
+    /// The name of the key.
     pub key: &'static str,
-    /// What it takes, with the range.
+    /// The type of its value, with the range.
     pub takes: String,
-    /// What holds where it is left out.
+    /// What applies if the key is left out.
     pub default: String,
-    /// What it is for.
+    /// The purpose of the key.
     pub says: &'static str,
-    /// A reload cannot change it.
+    /// Whether a change of the key takes a restart of the engine.
     pub restart: bool,
 }
 
-/// Every section with every key.
+/// All sections with all their keys.
 pub fn reference() -> Vec<Chapter> {
     let plain = plain().map(|config| sections(&config)).unwrap_or_default();
     let chapters = ALL.iter().map(|schema| Chapter {
@@ -120,7 +120,7 @@ pub fn reference() -> Vec<Chapter> {
     chapters.collect()
 }
 
-/// [`EXAMPLE`], understood; the files that it names are thought to be there.
+/// [`EXAMPLE`] as a configuration; the content of the files that it names is made up.
 fn plain() -> Option<Config> {
     let mut content = |path: &Path| {
         Ok(match path.extension().and_then(|extension| extension.to_str()) {

@@ -1,72 +1,72 @@
-//! What a file may hold: every section with its keys, each declared once.
+//! Defines how a section of the file and its keys are declared. Each key is declared once.
 //!
-//! From a [`Key`] come the words of the reader's messages and the bounds that it holds a value to, what a reload may change,
-//! the differences between two configurations, `show config --all`, and the reference, fwlb.toml(5). The declarations stand
-//! beside the structures they are read into, in [`crate::config::file`].
+//! From a [`Key`] come the messages of the reader and the range that it checks, what a reload may change, the
+//! differences between two configurations, `show config --all`, and the reference fwlb.toml(5). The declarations stand
+//! beside the structures that hold the typed values, in [`crate::config::file`].
 
 use std::ops::RangeInclusive;
 
 use crate::time::Duration;
 
-/// What one kind of table may hold.
+/// The declaration of one kind of table.
 #[derive(Debug)]
 pub struct Schema {
-    /// As its header is written: `[[group]]`, `[group.check]`.
+    /// The header as it is written in a file: `[[group]]`, `[group.check]`.
     pub section: &'static str,
-    /// What it is for, in a sentence or two.
+    /// The purpose of the section, in a sentence or two.
     pub about: &'static str,
     /// Its keys, in the order of the reference.
     pub keys: &'static [Key],
-    /// Keys that a later version will have.
+    /// Names of keys that a later version will have.
     pub reserved: &'static [&'static str],
-    /// Keys that this version does not have, with what is to be said about each.
+    /// Names of keys that this version does not have, each with the error message for it.
     pub absent: &'static [(&'static str, &'static str)],
 }
 
 impl Schema {
-    /// The key of that name.
+    /// The declaration of the key with this name.
     pub fn key(&self, name: &str) -> Option<&'static Key> {
         self.keys.iter().find(|key| key.name == name)
     }
 
-    /// The names of its keys.
+    /// The names of the section's keys.
     pub fn names(&self) -> impl Iterator<Item = &'static str> + use<> {
         self.keys.iter().map(|key| key.name)
     }
 
-    /// True for what has a header of its own, false for a table that is written behind its key.
+    /// True for a section with a header of its own, false for an inline table.
     pub fn has_header(&self) -> bool {
         self.section.starts_with('[')
     }
 }
 
-/// One key of a section.
+/// The declaration of one key.
 #[derive(Debug)]
 pub struct Key {
-    /// Its name.
+    /// The name of the key.
     pub name: &'static str,
-    /// What it takes.
+    /// The type of its value.
     pub kind: Kind,
-    /// What holds where it is left out.
+    /// What applies if the key is left out.
     pub unset: Unset,
-    /// What it is for, in one line.
+    /// The purpose of the key, in one line.
     pub says: &'static str,
-    /// A reload cannot change it.
+    /// Whether a change of the key takes a restart of the engine.
     pub restart: bool,
 }
 
-/// What holds where a key is left out.
+/// What applies if a key is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unset {
-    /// The section is refused without it; an example of a value.
+    /// The key is mandatory; the text is an example of its value.
     Required(&'static str),
-    /// The value that [`crate::config::validate`] fills in.
+    /// The default that [`crate::config::validate`] fills in.
     Default,
-    /// No value of its own; what that means.
+    /// The key has no value then; the text says what that means.
     Means(&'static str),
 }
 
-/// What a key takes.
+/// The type of a key's value.
 #[derive(Debug)]
 pub enum Kind {
     /// `true` or `false`.
@@ -81,24 +81,25 @@ pub enum Kind {
     Choice(fn() -> Vec<&'static str>),
     /// One of these words, or a list of them.
     Choices(fn() -> Vec<&'static str>),
-    /// Numbers and ranges of them such as `"200-399"`, one or a list; with a word for all of them, where there is one.
+    /// Numbers and ranges such as `"200-399"`, one or a list of them; the second field is a word for the whole range,
+    /// where there is one.
     Ranges(RangeInclusive<u16>, Option<&'static str>),
-    /// A string; what it is.
+    /// A string; the text says what it is.
     Word(&'static str),
-    /// A string or a list of them; what each is.
+    /// A string or a list of strings; the text says what each is.
     Words(&'static str),
-    /// A text that is never shown, or `"file:/path"` of the file that has it.
+    /// A text that is never shown, or the `"file:/path"` that contains it; the text says what it is.
     Secret(&'static str),
-    /// A file whose content is taken along; what it holds.
+    /// The path of a file whose content becomes part of the configuration; the text says what it contains.
     File(&'static str),
-    /// A section of its own, once.
+    /// A subsection that stands at most once.
     Table,
-    /// Sections of their own, any number of them.
+    /// A list of subsections.
     Tables,
 }
 
 impl Key {
-    /// A key without which its section is refused.
+    /// A mandatory key; `example` is a value for the error message.
     pub const fn required(name: &'static str, kind: Kind, example: &'static str, says: &'static str) -> Self {
         Self { name, kind, unset: Unset::Required(example), says, restart: false }
     }
@@ -108,23 +109,23 @@ impl Key {
         Self { name, kind, unset: Unset::Default, says, restart: false }
     }
 
-    /// A key that may have no value, which means what `means` says.
+    /// A key without a default; `means` says what it means to leave it out.
     pub const fn unset(name: &'static str, kind: Kind, means: &'static str, says: &'static str) -> Self {
         Self { name, kind, unset: Unset::Means(means), says, restart: false }
     }
 
-    /// The same, of which a reload says that it takes a restart.
+    /// The same key, whose change takes a restart of the engine.
     pub const fn at_start(self) -> Self {
         Self { restart: true, ..self }
     }
 }
 
-/// The words of a table of choices.
+/// The words of a list of choices.
 pub fn words<T>(choices: &[(&'static str, T)]) -> Vec<&'static str> {
     choices.iter().map(|(word, _)| *word).collect()
 }
 
-/// The word of a table of choices that stands for `value`.
+/// The word that stands for `value` in a list of choices, or `?`.
 pub fn word_of<T: PartialEq>(choices: &[(&'static str, T)], value: &T) -> &'static str {
     choices.iter().find(|(_, choice)| choice == value).map_or("?", |(word, _)| *word)
 }

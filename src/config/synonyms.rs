@@ -1,11 +1,11 @@
-//! Words of the trade that other programs have for what this file calls otherwise: HAProxy's, keepalived's, LVS's, F5's, `ip`'s.
+//! Lists words of other programs (HAProxy, keepalived, LVS, F5, iproute2) for what this file calls by another name.
 //!
-//! They are not understood, as two words for one thing would have to be known by everybody who reads a file. They are answered
-//! with the line to write.
+//! They are not accepted, because everybody who reads a file would have to know both words for one thing. The error
+//! says what to write instead.
 
 use crate::config::value::Refused;
 
-/// Keys and sections: where they may be met (none: anywhere), the words, and what to write instead.
+/// Keys and sections: the sections where they are recognised (none: everywhere), the words, and the hint.
 const KEYS: &[(&[&str], &[&str], &str)] = &[
     (
         &["the file"],
@@ -185,6 +185,8 @@ const KEYS: &[(&[&str], &[&str], &str)] = &[
         "write sessions = 1_000_000 in [limits]",
     ),
     (&["[limits]"], &["maxconn", "connections", "conntrack"], "write sessions = 1_000_000"),
+    (&["[limits]"], &["connlimit", "client-sessions", "per-source"], "write source-sessions = 1000"),
+    (&["[limits]"], &["connrate", "client-rate", "session-rate"], "write source-rate = 200"),
     (&["[timeouts]"], &["client", "server", "tcp", "idle", "tunnel"], "write tcp-established = \"2h4m\""),
     (&["[timeouts]"], &["connect"], "write tcp-syn = \"4m\""),
     (&["[api]"], &["bind", "address", "port", "stats"], "write listen = \"127.0.0.1:9600\""),
@@ -195,7 +197,7 @@ const KEYS: &[(&[&str], &[&str], &str)] = &[
     ),
 ];
 
-/// Values: the keys that may have them, the words, and the line to write instead.
+/// Values: the keys for which they are recognised, the words, and the line to write instead.
 const VALUES: &[(&[&str], &[&str], &str)] = &[
     (
         &["scheduler"],
@@ -302,7 +304,7 @@ const VALUES: &[(&[&str], &[&str], &str)] = &[
     (&["role"], &["read", "readonly", "read-only", "ro", "guest", "user"], "role = \"viewer\""),
 ];
 
-/// What to write in `section` instead of the key or section `word`.
+/// The hint for the unknown key or section `word` in `section`.
 pub fn key(section: &str, word: &str) -> Option<&'static str> {
     find(KEYS, section, word)
 }
@@ -312,7 +314,7 @@ pub fn value(key: &str, word: &str) -> Option<&'static str> {
     find(VALUES, key, word)
 }
 
-/// The refusal of the value `word` of `key`, with the line to write if there is one.
+/// Adds the line to write instead to the refusal of the value `word` of `key`, if there is one.
 pub fn hinted(refused: Refused, key: &str, word: &str) -> Refused {
     match value(key, word) {
         Some(line) => refused.hint(format!("write {line}")),

@@ -1,4 +1,4 @@
-//! What a file means, and what is said about files that mean nothing.
+//! Tests of what a file means, and of the messages about files with mistakes.
 
 mod beyond;
 mod judged;
@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use super::*;
 use crate::time::Duration;
 
-/// A complete small file; tests replace lines of it.
+/// A small file with every kind of section; tests replace parts of it.
 const GOOD: &str = r#"[engine]
 name = "outer"
 
@@ -84,12 +84,12 @@ fn with(from: &str, to: &str) -> String {
     GOOD.replacen(from, to, 1)
 }
 
-/// What is said about `text`, as one text.
+/// The diagnostics about `text`, as one text.
 fn said(text: &str) -> String {
     load_text(text).diagnostics.to_string()
 }
 
-/// Asserts that `text` is refused and that each of `words` is said.
+/// Asserts that `text` is refused with messages that contain each of `words`.
 #[track_caller]
 fn refused(text: &str, words: &[&str]) {
     let outcome = load_text(text);
@@ -100,7 +100,7 @@ fn refused(text: &str, words: &[&str]) {
     }
 }
 
-/// Asserts that `text` is accepted with a warning that says each of `words`.
+/// Asserts that `text` is accepted with a warning that contains each of `words`.
 #[track_caller]
 fn warned(text: &str, words: &[&str]) {
     let outcome = load_text(text);
@@ -294,7 +294,7 @@ mod mutations {
 
     use super::*;
 
-    /// Pieces that TOML and this file are made of; random bytes alone would rarely get past the syntax.
+    /// Pieces of TOML and of this file. Random bytes alone would rarely get past the syntax.
     const PIECES: &[&str] = &[
         "[[link]]\n",
         "[[route]]\n",
@@ -358,7 +358,7 @@ mod mutations {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(400))]
 
-        /// Whatever is typed: an answer, no panic; and refusal if and only if there is an error.
+        /// Any text gets an answer without a panic, and is refused if and only if there is an error.
         #[test]
         fn no_text_makes_it_panic(of_services in any::<bool>(), edits in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0usize..40), 1..8)) {
             let mut text = if of_services { services::FARM } else { GOOD }.to_owned();

@@ -1,4 +1,4 @@
-//! What a text says itself: which keys of a section it gives, how, and where.
+//! Finds the keys of a section in the text itself: whether they are given, their value, and their place.
 
 use std::ops::Range;
 
@@ -9,21 +9,22 @@ use toml::de::{DeTable, DeValue};
 use crate::config::difference::Section;
 use crate::config::value;
 
-/// A text that has been read as TOML.
+/// A text that is well-formed TOML.
 pub struct Typed<'a>(Spanned<DeTable<'a>>);
 
 impl<'a> Typed<'a> {
-    /// Reads it; `None` if it is none.
+    /// Parses a text; `None` if it is not well-formed.
     pub fn read(text: &'a str) -> Option<Self> {
         DeTable::parse(text).ok().map(Self)
     }
 
-    /// The value that the text gives to a key; `None` where it is left out.
+    /// The value that the text gives to a key; `None` if the key is left out.
     pub fn value(&self, section: &Section, key: &str) -> Option<&Spanned<DeValue<'a>>> {
         self.table(section)?.0.get(key)
     }
 
-    /// Where a key of a section stands; where it is left out the section, or the beginning of the file.
+    /// The byte range of a key of a section. If the key is left out it is that of the section's header, else the
+    /// beginning of the file.
     pub fn place(&self, section: &Section, key: &str) -> Range<usize> {
         match self.table(section) {
             None => 0..0,
@@ -48,7 +49,7 @@ impl<'a> Typed<'a> {
     }
 }
 
-/// The item of a list that has this name; a route has its prefixes instead.
+/// True for the item of a list that has this name. A route is named by one of its prefixes.
 fn is_called(item: &DeTable<'_>, list: &str, name: &str) -> bool {
     let said = |key: &str| item.get(key).map(Spanned::get_ref);
     if list != "route" {

@@ -1,4 +1,4 @@
-//! From what was typed to what it means: names are resolved, defaults filled in, and what cannot work is told.
+//! Turns what was typed into what it means: resolves names, fills in defaults, and reports what cannot work.
 
 mod addresses;
 mod api;
@@ -18,18 +18,18 @@ use crate::config::reader::Field;
 use crate::config::validate::names::Names;
 use crate::config::validate::routes::Known;
 use crate::config::{Config, Engine, Limits, Log};
-use crate::session::Timeouts;
+use crate::session::{SourceLimits, Timeouts};
 
 pub use secrets::HIDDEN_SECRET;
 pub use services::show_ports;
 
-/// Reads the text of a secret from a file; the error is the operating system's, in words.
+/// Reads the text of a secret from a file; the error is a message of the operating system.
 pub type ReadSecret<'a> = dyn FnMut(&Path) -> Result<String, String> + 'a;
 
-/// The seed that stands in the documentation and in `configs/`: good for a first try, known to everybody.
+/// The seed of the documentation and of `configs/`. It is public, and a file that uses it gets a warning.
 pub const DOCUMENTATION_SEED: &str = "documentation seed, replace it";
 
-/// The configuration that `file` means, unless `out` has an error.
+/// The configuration that `file` means; `None` if there are errors in `out`.
 pub fn validate(
     file: &File,
     digest: String,
@@ -106,6 +106,7 @@ fn limits(limits: &file::Limits) -> Limits {
     let limit = |field: &Field<u64>, default: usize| {
         field.value().and_then(|value| usize::try_from(value).ok()).unwrap_or(default)
     };
+    let of_source = |field: &Field<u64>| field.value().and_then(|value| u32::try_from(value).ok());
     Limits {
         sessions: limit(&limits.sessions, default.sessions),
         sticky: limit(&limits.sticky, default.sticky),
@@ -114,6 +115,7 @@ fn limits(limits: &file::Limits) -> Limits {
         punts: limit(&limits.punts, default.punts),
         fragments: limit(&limits.fragments, default.fragments),
         held: limit(&limits.held, default.held),
+        source: SourceLimits { sessions: of_source(&limits.source_sessions), rate: of_source(&limits.source_rate) },
     }
 }
 

@@ -1,5 +1,5 @@
-//! Words of the file to values: names, durations, addresses, prefixes. Each refusal says what was expected, what came and,
-//! where there is one, the way out.
+//! Parses the strings of a file: names, durations, addresses, prefixes. Each refusal says what was expected, what was
+//! found and, where possible, what to write instead.
 
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
@@ -9,12 +9,12 @@ use ipnet::IpNet;
 use crate::time::Duration;
 use crate::wire::MacAddr;
 
-/// Why a word is not what it should be.
+/// Why a string is not a valid value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
-    /// What was expected and what came.
+    /// What was expected, and what was found instead.
     pub message: String,
-    /// What to do.
+    /// What to write instead.
     pub hint: Option<String>,
 }
 
@@ -24,13 +24,13 @@ impl Refused {
         Self { message: message.into(), hint: None }
     }
 
-    /// The same with a hint.
+    /// Adds what to write instead.
     pub fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }
 }
 
-/// A name: `[A-Za-z0-9._-]{1,63}`, with a letter or digit in it (it becomes part of file names).
+/// Parses a name: `[A-Za-z0-9._-]{1,63}` with at least one letter or digit, because names become parts of file names.
 pub fn name(text: &str) -> Result<String, Refused> {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     let problem = if text.is_empty() {
@@ -47,8 +47,8 @@ pub fn name(text: &str) -> Result<String, Refused> {
     Err(Refused::new(format!("not a name: {text:?}: {problem}")))
 }
 
-/// A device: its name as the kernel allows it (15 bytes, no `/`, no white space), or `mac:` and the hardware address of a card
-/// that is called now this and now that.
+/// Parses a device: an interface name as the kernel allows it (at most 15 bytes, no `/`, no white space), or `mac:`
+/// with the hardware address of a card whose interface name is not stable.
 pub fn device(text: &str) -> Result<String, Refused> {
     if let Some(address) = text.strip_prefix("mac:") {
         return mac(address).map(|address| format!("mac:{address}"));
@@ -69,19 +69,19 @@ pub fn device(text: &str) -> Result<String, Refused> {
     }
 }
 
-/// A duration such as `50ms`, `2s` or `2h4m`.
+/// Parses a duration such as `50ms`, `2s` or `2h4m`.
 pub fn duration(text: &str) -> Result<Duration, Refused> {
     humantime::parse_duration(text).map_err(|error| {
         Refused::new(format!("not a duration: {text:?}: {error}")).hint(r#"write it as "100ms", "2s", "10m" or "2h4m""#)
     })
 }
 
-/// A duration as the file writes it.
+/// A duration in the form that a file has it.
 pub fn show_duration(duration: Duration) -> String {
     humantime::format_duration(duration).to_string().replace(' ', "")
 }
 
-/// An address.
+/// Parses an IP address without a prefix length.
 pub fn address(text: &str) -> Result<IpAddr, Refused> {
     text.parse().map_err(|_| {
         let refused = Refused::new(format!("not an IP address: {text:?}"));
@@ -104,7 +104,7 @@ pub fn address(text: &str) -> Result<IpAddr, Refused> {
     })
 }
 
-/// A number as people write large ones: `1M`, `10k`, `1_000_000`, `1e6`.
+/// The number that is meant by `1M`, `10k`, `1_000_000` or `1e6`, for hints.
 pub fn amount(text: &str) -> Option<u64> {
     let text = text.trim().replace(['_', ','], "");
     if let Some((digits, power)) = text.split_once(['e', 'E']) {
@@ -120,7 +120,7 @@ pub fn amount(text: &str) -> Option<u64> {
     text[..text.len() - 1].trim().parse::<u64>().ok()?.checked_mul(unit)
 }
 
-/// A number as TOML writes large ones: `1_000_000`.
+/// A number with the digit groups of TOML: `1_000_000`.
 pub fn show_amount(number: u64) -> String {
     let digits = number.to_string();
     if digits.len() < 5 {
@@ -130,7 +130,7 @@ pub fn show_amount(number: u64) -> String {
     groups.join("_")
 }
 
-/// An address that another station can have: a next hop, a peer.
+/// Parses an address that another station can have, such as a next hop or a peer.
 pub fn station(text: &str) -> Result<IpAddr, Refused> {
     let address = address(text)?;
     match unusable(address) {
@@ -139,7 +139,7 @@ pub fn station(text: &str) -> Result<IpAddr, Refused> {
     }
 }
 
-/// An address of the engine with the length of its subnet.
+/// Parses an interface address with the prefix length of its subnet.
 pub fn interface(text: &str) -> Result<IpNet, Refused> {
     let network: IpNet = text.parse().map_err(|_| {
         let refused = Refused::new(format!("not an address with prefix length: {text:?}"));
@@ -165,12 +165,12 @@ pub fn interface(text: &str) -> Result<IpNet, Refused> {
     Ok(network)
 }
 
-/// In the last two lengths every address is a host's (RFC 3021, RFC 6164).
+/// True if every address of the subnet can be a host's: /31, /32 (RFC 3021), /127 and /128 (RFC 6164).
 pub fn hosts_only(subnet: IpNet) -> bool {
     subnet.prefix_len() + 1 >= subnet.max_prefix_len()
 }
 
-/// A destination prefix; an address alone is a prefix of one.
+/// Parses a destination prefix; an address alone is a prefix of full length.
 pub fn prefix(text: &str) -> Result<IpNet, Refused> {
     let network: IpNet = text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse()).map_err(|_| {
         Refused::new(format!("not a prefix: {text:?}")).hint(r#"write it as "203.0.113.0/24", or "default""#)
@@ -185,7 +185,8 @@ pub fn prefix(text: &str) -> Result<IpNet, Refused> {
     }
 }
 
-/// Why no router forwards to any address of a prefix. A wider prefix, such as the default, may have some of them in it.
+/// Why no router forwards to any address within a prefix. Wider prefixes such as the default route are accepted
+/// although they contain such addresses.
 fn unroutable(prefix: IpNet) -> Option<&'static str> {
     const V4: [(&str, &str); 5] = [
         ("0.0.0.0/8", "this network (RFC 791 section 3.2)"),
@@ -205,7 +206,7 @@ fn unroutable(prefix: IpNet) -> Option<&'static str> {
     V4.iter().chain(&V6).find(inside).map(|(_, why)| *why)
 }
 
-/// A hardware address for a station.
+/// Parses the unicast MAC address of a station.
 pub fn mac(text: &str) -> Result<MacAddr, Refused> {
     let mac: MacAddr = MacAddr::from_str(text).map_err(|error| Refused::new(error.to_string()))?;
     match (mac.is_group(), mac.is_zero()) {
@@ -236,7 +237,7 @@ fn unusable(address: IpAddr) -> Option<&'static str> {
     }
 }
 
-/// The known word that `typed` was probably meant to be.
+/// The word of `known` that `typed` was probably meant to be.
 pub fn did_you_mean<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let typed = typed.to_lowercase().replace('_', "-");
     known
@@ -247,7 +248,8 @@ pub fn did_you_mean<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -
         .map(|(_, word)| word)
 }
 
-/// Edits from `a` to `b`: insert, delete, replace, swap neighbours.
+/// The Damerau-Levenshtein distance in its restricted form: insertions, deletions, substitutions, and swaps of
+/// neighbouring characters.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().take(64).collect());
     let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];

@@ -1,36 +1,37 @@
-//! Addresses that mean something to the engine, asked for with every packet and hardly ever met.
+//! A set and a map of IP addresses for lookups that happen for every packet and hardly ever succeed.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-/// A map by address that mostly answers "no" without hashing.
+/// A map from addresses to values. A small Bloom filter in front of it answers most lookups of other addresses without
+/// hashing.
 #[derive(Debug, Clone, Default)]
 pub struct AddressMap<V> {
-    /// A bit for each address that is in the map, shared by some that are not.
+    /// The filter: each address in the map has set one bit, which others may share.
     traces: [u64; TRACES / 64],
     values: HashMap<IpAddr, V, ahash::RandomState>,
 }
 
-/// Addresses and nothing else.
+/// A set of addresses.
 pub type AddressSet = AddressMap<()>;
 
-/// Bits: with a hundred addresses, one stranger in twenty is searched for in vain.
+/// Bits of the filter. With a hundred addresses in the map about one of twenty other addresses is looked up in vain.
 const TRACES: usize = 2048;
 
 impl<V> AddressMap<V> {
-    /// What is known of an address.
+    /// The value of an address.
     #[inline]
     pub fn get(&self, address: &IpAddr) -> Option<&V> {
         if self.may_hold(address) { self.values.get(address) } else { None }
     }
 
-    /// True if it is in the map.
+    /// True if the address is in the map.
     #[inline]
     pub fn contains(&self, address: &IpAddr) -> bool {
         self.may_hold(address) && self.values.contains_key(address)
     }
 
-    /// Enters an address; one that is there keeps its value.
+    /// Adds an address. An address that is in the map already keeps its value.
     pub fn insert(&mut self, address: IpAddr, value: V) {
         let trace = trace(&address);
         self.traces[trace / 64] |= 1 << (trace % 64);
@@ -64,7 +65,7 @@ impl FromIterator<IpAddr> for AddressSet {
     }
 }
 
-/// Which bit an address sets: Fibonacci hashing, which keeps neighbours apart.
+/// The filter bit of an address, by Fibonacci hashing, which spreads adjacent addresses.
 #[inline]
 fn trace(address: &IpAddr) -> usize {
     let number = match address {

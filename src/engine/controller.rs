@@ -11,6 +11,7 @@
 mod admin;
 mod agenda;
 mod apply;
+mod check_views;
 mod checks;
 mod devices;
 mod duplicates;
@@ -28,6 +29,7 @@ mod peers;
 mod probes;
 mod publish;
 mod reassembly;
+mod refusals;
 mod returns;
 mod service_admin;
 mod service_views;
@@ -141,6 +143,7 @@ pub struct Controller {
     exchanges: Vec<Exchange>,
     requests: u64,
     journal: Journal,
+    refusals: refusals::Refusals,
     events: VecDeque<Event>,
     transmits: VecDeque<Transmit>,
     tallies: Tallies,
@@ -187,6 +190,7 @@ impl Controller {
             exchanges: Vec::new(),
             requests: 0,
             journal: Journal::default(),
+            refusals: Default::default(),
             events: VecDeque::new(),
             transmits: VecDeque::new(),
             tallies: Tallies::default(),

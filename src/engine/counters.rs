@@ -1,11 +1,11 @@
-//! What was counted. Each worker counts for itself and publishes everything together after a batch, so that
-//! `received = forwarded + hairpinned + punted + dropped` holds in every copy.
+//! The counters of packet workers. Each worker counts for itself and publishes all counters together after a batch, so
+//! that `received = forwarded + hairpinned + punted + dropped` holds in every copy.
 
 mod servers;
 
 use std::sync::Mutex;
 
-pub use self::servers::{ServerCounters, ServerTable};
+pub use self::servers::{ServerCounters, ServerTable, Traffic};
 use crate::engine::Batch;
 use crate::engine::snapshot::Renewed;
 use crate::engine::verdict::DropReason;
@@ -14,21 +14,22 @@ use crate::id::{FirewallId, LinkId, ServerId};
 use crate::path::pinning::{Pin, PinChange, PinState};
 use crate::session::{EndReason, Session};
 
-/// Places for sizes of batches, from one frame to a full batch.
+/// Number of buckets for batch sizes, which are powers of two from one frame to a full batch.
 const BATCH_SIZES: usize = Batch::CAPACITY.ilog2() as usize + 1;
 
 /// Traffic of one firewall.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FirewallCounters {
-    /// Sessions that took or moved to it, minus those that ended or moved away; a worker's share may be negative.
+    /// Sessions that were pinned to it, minus those that ended or moved away. One worker's value may be negative; only
+    /// the sum counts.
     pub sessions: i64,
-    /// Sessions that took it when they were opened or moved to it.
+    /// Sessions that were pinned to it, when they were opened or later.
     pub new_sessions: u64,
     /// Sessions that were answered through it, or whose opener went on after an answer: their pins are confirmed.
     pub answered_sessions: u64,
     /// Packets to and from it.
     pub packets: u64,
-    /// Bytes of IP to and from it.
+    /// Bytes of IP packets to and from it.
     pub bytes: u64,
 }
 
@@ -37,76 +38,76 @@ pub struct FirewallCounters {
 pub struct LinkCounters {
     /// Frames received.
     pub rx_packets: u64,
-    /// Bytes received.
+    /// Bytes of received Ethernet frames, without the outer tag.
     pub rx_bytes: u64,
-    /// Frames received and dropped.
+    /// Frames that were received and dropped.
     pub rx_dropped: u64,
-    /// Frames handed to the sender.
+    /// Frames passed on to be sent.
     pub tx_packets: u64,
-    /// Bytes handed to the sender.
+    /// Bytes of Ethernet frames passed on to be sent, without the outer tag.
     pub tx_bytes: u64,
 }
 
-/// Everything one worker counts, at one instant.
+/// Everything that one worker counts, at one instant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Counters {
     /// Frames taken from the rings.
     pub received: u64,
-    /// Left by another link than they came by.
+    /// Frames sent on another link than they were received on.
     pub forwarded: u64,
-    /// Left by the link they came by.
+    /// Frames sent on the link they were received on.
     pub hairpinned: u64,
-    /// Handed to the controller.
+    /// Frames passed to the controller.
     pub punted: u64,
-    /// By [`DropReason::index`]; their sum is `dropped`.
+    /// Dropped frames, indexed by [`DropReason::index`].
     pub drops: Vec<u64>,
-    /// Session packets that came from another firewall than their pin.
+    /// Packets of sessions that came from another firewall than their pin says.
     pub asymmetric: u64,
-    /// Sessions opened.
+    /// Sessions that were opened.
     pub sessions_created: u64,
-    /// Sessions forgotten for idleness.
+    /// Sessions that ended because they were idle.
     pub sessions_expired: u64,
-    /// Sessions evicted.
+    /// Sessions that were removed to make room.
     pub sessions_evicted: u64,
-    /// Sessions ended because their firewall failed.
+    /// Sessions that ended because their firewall or server failed, was drained or was removed.
     pub sessions_failed: u64,
-    /// Sessions ended by an operator.
+    /// Sessions that an operator ended.
     pub sessions_killed: u64,
-    /// Packets of sessions that no service owns; those of services are counted by their servers.
+    /// Packets of flows that belong to no service; the others are counted at their server.
     pub routed_packets: u64,
-    /// Their bytes of IP.
+    /// Bytes of the IP packets of flows that belong to no service.
     pub routed_bytes: u64,
-    /// Flows that found no room and went by hash.
+    /// Flows for which the session table had no room, and which were forwarded by hash alone.
     pub table_full: u64,
-    /// By [`PinChange`], in order of declaration.
+    /// Changes of pins, indexed by [`PinChange`].
     pub pins: [u64; PinChange::ALL.len()],
-    /// Resets sent to the ends of failed sessions.
+    /// TCP resets sent to the ends of sessions.
     pub resets_sent: u64,
-    /// Fragments held until their first came, and released.
+    /// Fragments that were held until the first of their datagram arrived, and then sent.
     pub fragments_released: u64,
-    /// Held fragments given up (`punt_drop_fragment_timeout`).
+    /// Held fragments that were given up because the first of their datagram did not arrive in time.
     pub punt_drop_fragment_timeout: u64,
-    /// Held fragments that could not be sent when their first came.
+    /// Held fragments that could not be sent when the first of their datagram arrived.
     pub punt_drop_fragment_unsent: u64,
-    /// ICMP errors that were not made because the queue to the controller was full.
+    /// ICMP errors that were not sent because of the rate limit or because the queue to the controller was full.
     pub punt_drop_icmp_error: u64,
-    /// Batches by their size: in place n those of up to 2^n frames that no smaller place takes.
+    /// Batches by size: element n counts those of more than 2^(n-1) and at most 2^n frames.
     pub batches: [u64; BATCH_SIZES],
-    /// By [`FirewallId`].
+    /// Indexed by [`FirewallId`].
     pub firewalls: Vec<FirewallCounters>,
-    /// By [`LinkId`].
+    /// Indexed by [`LinkId`].
     pub links: Vec<LinkCounters>,
-    /// By [`ServerId`].
+    /// Indexed by [`ServerId`].
     pub servers: ServerTable,
-    /// Packets of servers that are gone, whose numbers reloads gave to others.
+    /// Packets of removed servers whose ids reloads have reused.
     pub former_packets: u64,
-    /// Their bytes of IP.
+    /// Bytes of the IP packets of those servers.
     pub former_bytes: u64,
-    /// The last reload that [`Counters::follow_renewals`] looked at.
+    /// The generation up to which [`Counters::follow_renewals`] has accounted for reused ids.
     pub generation: u64,
 }
 
-/// One worker's published copy.
+/// The published copy of one worker's counters.
 #[derive(Debug, Default)]
 pub struct CountersCell {
     published: Mutex<Counters>,
@@ -147,7 +148,7 @@ impl Default for Counters {
 }
 
 impl Counters {
-    /// Frames dropped, all reasons.
+    /// Dropped frames, for all reasons together.
     pub fn dropped(&self) -> u64 {
         self.drops.iter().sum()
     }
@@ -157,17 +158,17 @@ impl Counters {
         self.drops[reason.index()]
     }
 
-    /// How often pins changed this way.
+    /// Number of pin changes of this kind.
     pub fn pin_changes(&self, change: PinChange) -> u64 {
         self.pins[change as usize]
     }
 
-    /// `received = forwarded + hairpinned + punted + dropped`.
+    /// True if `received = forwarded + hairpinned + punted + dropped`.
     pub fn is_conserved(&self) -> bool {
         self.received == self.forwarded + self.hairpinned + self.punted + self.dropped()
     }
 
-    /// Every counter that is not of one firewall or one link, by its name (INTERFACE.md section 3).
+    /// Every counter by name, except those of single firewalls, links and servers.
     pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let of_all = [
             ("received", self.received),
@@ -183,8 +184,8 @@ impl Counters {
             ("sessions_killed", self.sessions_killed),
             ("routed_packets", self.routed_packets),
             ("routed_bytes", self.routed_bytes),
-            ("balanced_packets", self.servers.iter().map(|server| server.packets).sum::<u64>() + self.former_packets),
-            ("balanced_bytes", self.servers.iter().map(|server| server.bytes).sum::<u64>() + self.former_bytes),
+            ("balanced_packets", self.servers.iter().map(|server| server.packets()).sum::<u64>() + self.former_packets),
+            ("balanced_bytes", self.servers.iter().map(|server| server.bytes()).sum::<u64>() + self.former_bytes),
             ("table_full", self.table_full),
             ("resets_sent", self.resets_sent),
             ("fragments_released", self.fragments_released),
@@ -197,7 +198,7 @@ impl Counters {
         of_all.into_iter().chain(drops).chain(pins)
     }
 
-    /// Adds what another worker counted.
+    /// Adds the counters of another worker.
     pub fn add(&mut self, other: &Self) {
         let Self { firewalls, links, servers, drops, pins, batches, .. } = other;
         for (own, other) in [
@@ -247,15 +248,12 @@ impl Counters {
             own.tx_bytes += other.tx_bytes;
         }
         for (number, other) in servers.iter().enumerate() {
-            let own = self.server(ServerId::from(number));
-            own.new_sessions += other.new_sessions;
-            own.packets += other.packets;
-            own.bytes += other.bytes;
+            self.server(ServerId::from(number)).add(other);
         }
     }
 
-    /// Forgets what was counted under numbers that reloads up to `generation` have given to something else; what all
-    /// servers carried since start stays in the sum.
+    /// Resets the counters of ids that reloads up to `generation` have reused. What the former servers carried stays in
+    /// the sums.
     pub fn follow_renewals(&mut self, generation: u64, renewed: &Renewed) {
         if self.generation == generation {
             return;
@@ -266,8 +264,8 @@ impl Counters {
         }
         for (id, _) in renewed.servers.iter().filter(|(_, given)| **given > seen) {
             let former = std::mem::take(self.server(*id));
-            self.former_packets += former.packets;
-            self.former_bytes += former.bytes;
+            self.former_packets += former.packets();
+            self.former_bytes += former.bytes();
         }
     }
 
@@ -279,7 +277,7 @@ impl Counters {
         }
     }
 
-    /// How many frames the batches had.
+    /// A histogram of the number of frames per batch.
     pub fn batch_sizes(&self) -> HistogramView {
         HistogramView {
             bounds: (0..BATCH_SIZES as i32).map(|place| 2f64.powi(place)).collect(),
@@ -304,7 +302,7 @@ impl Counters {
         self.move_pin(session.toward_high.as_ref(), None);
     }
 
-    /// Counts that a session's pin went from one firewall to another, was confirmed, began or ended.
+    /// Counts that a session's pin moved from one firewall to another, was made or confirmed, or ended.
     pub fn move_pin(&mut self, before: Option<&Pin>, after: Option<&Pin>) {
         let confirmed = |pin: &&Pin| pin.state == PinState::Confirmed;
         let confirmed = |pin: Option<&Pin>| pin.filter(confirmed).map(|pin| pin.firewall);
@@ -330,7 +328,7 @@ impl Counters {
         self.pins[change as usize] += 1;
     }
 
-    /// Becomes a copy of `other`, whose earlier copy it is, in the memory that it has.
+    /// Becomes a copy of `other`, of which it is an earlier copy, without allocating.
     fn follow(&mut self, other: &mut Self) {
         let mut drops = std::mem::take(&mut self.drops);
         let mut firewalls = std::mem::take(&mut self.firewalls);
@@ -343,7 +341,7 @@ impl Counters {
         *self = Self { drops, firewalls, links, servers, ..*other };
     }
 
-    /// The counters of a firewall, growing the list as needed.
+    /// The counters of a firewall. The list grows if necessary.
     #[inline]
     pub fn firewall(&mut self, id: FirewallId) -> &mut FirewallCounters {
         if self.firewalls.len() <= id.index() {
@@ -352,12 +350,12 @@ impl Counters {
         &mut self.firewalls[id.index()]
     }
 
-    /// The counters of a real server, growing the list as needed.
+    /// The counters of a real server. The table grows if necessary.
     pub fn server(&mut self, id: ServerId) -> &mut ServerCounters {
         self.servers.of(id)
     }
 
-    /// The counters of a link, growing the list as needed.
+    /// The counters of a link. The list grows if necessary.
     #[inline]
     pub fn link(&mut self, id: LinkId) -> &mut LinkCounters {
         if self.links.len() <= id.index() {
@@ -368,7 +366,8 @@ impl Counters {
 }
 
 impl CountersCell {
-    /// Publishes `counters`, always those of one worker, unless a reader holds the cell this instant; answers whether it did.
+    /// Publishes `counters`, which are always those of the same worker. False if a reader holds the lock, and then
+    /// nothing changes.
     pub fn publish(&self, counters: &mut Counters) -> bool {
         match self.published.try_lock() {
             Ok(mut published) => {
@@ -379,7 +378,7 @@ impl CountersCell {
         }
     }
 
-    /// A copy of what was published last.
+    /// A copy of the counters that were published last.
     pub fn read(&self) -> Counters {
         self.published.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
@@ -388,6 +387,7 @@ impl CountersCell {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nat::Way;
 
     #[test]
     fn the_sum_of_workers_is_conserved_as_each_worker_is() {
@@ -415,8 +415,13 @@ mod tests {
             (of("balanced_packets"), of("balanced_bytes"))
         };
         let mut worker = Counters::default();
-        *worker.server(ServerId(1)) = ServerCounters { new_sessions: 1, packets: 5, bytes: 500 };
-        worker.server(ServerId(0)).packets = 2;
+        for way in [Way::Inward, Way::Inward, Way::Outward, Way::Outward, Way::Outward] {
+            worker.server(ServerId(1)).count(way, 100);
+        }
+        assert_eq!(worker.server(ServerId(1)).way(Way::Inward), Traffic { packets: 2, bytes: 200 });
+        assert_eq!(worker.server(ServerId(1)).way(Way::Outward), Traffic { packets: 3, bytes: 300 });
+        worker.server(ServerId(0)).count(Way::Inward, 0);
+        worker.server(ServerId(0)).count(Way::Inward, 0);
         let mut renewed = Renewed::default();
         renewed.servers.insert(ServerId(1), 3);
 
@@ -424,7 +429,7 @@ mod tests {
         assert_eq!(*worker.server(ServerId(1)), ServerCounters::default());
         assert_eq!(balanced(&worker), (Some(7), Some(500)));
 
-        worker.server(ServerId(1)).packets += 1;
+        worker.server(ServerId(1)).count(Way::Inward, 0);
         worker.follow_renewals(3, &renewed);
         let mut both = worker.clone();
         both.add(&worker);

@@ -1,6 +1,7 @@
-//! Where a flow goes and why, by the code that decides packets.
+//! Explains where a flow goes and why.
 //!
-//! Nothing here decides: [`explain`] asks [`crate::engine::forwarder`] as a packet would, and puts the answer into words.
+//! Nothing is decided here: [`explain`] calls the functions of [`crate::engine::forwarder`] that decide about packets,
+//! and puts their results into words.
 
 mod teller;
 #[cfg(test)]
@@ -32,9 +33,9 @@ pub enum From {
     Firewall(FirewallId),
 }
 
-/// What the forwarder would do with a packet of `flow` now: the same decision, nothing stored, nothing counted.
-/// `from` defaults to where the flow's source is routed; behind a group that is the firewall of the live session, or the
-/// one that the hash gives.
+/// Explains what the forwarder would do with a packet of `flow` at the time `now`. Nothing is stored or counted.
+/// Without `from` the packet is taken to arrive where its source is routed; behind a group that is from the firewall of
+/// the live session, else from the one that the hash gives.
 pub fn explain(
     engine: &str,
     snapshot: &Snapshot,
@@ -47,7 +48,7 @@ pub fn explain(
     ExplainView { what_if: what_if(&told, snapshot, sessions, flow, from, now), ..told.view }
 }
 
-/// An explanation, and what was chosen in it.
+/// An explanation, with what the flow takes.
 struct Told {
     view: ExplainView,
     chosen: Chosen,
@@ -57,7 +58,7 @@ struct Told {
 struct Chosen {
     /// The firewall that the flow takes.
     firewall: Option<FirewallId>,
-    /// It stands on the side that the packet comes from.
+    /// That firewall is on the side that the packet comes from.
     is_behind: bool,
     server: Option<(ServiceId, ServerId)>,
 }
@@ -74,7 +75,7 @@ fn tell(
     let known = sessions.listener(&key, direction).and_then(|id| {
         sessions.update_bound(id, |key, session, bound| Known { key: *key, session: *session, bound: bound.copied() })
     });
-    // The first packet of a TCP connection is a SYN, the next of a live one is not.
+    // The first packet of a TCP connection is a SYN; the next packet of a live one is not.
     let kind = if flow.protocol == protocol::TCP && known.is_none() { PacketKind::Syn } else { PacketKind::Other };
 
     let mut teller = Teller::new(engine, snapshot, flow);
@@ -97,6 +98,11 @@ fn tell(
         let Some(service) = snapshot.services.find(address, flow.protocol, port) else {
             return teller.local(address, addressee);
         };
+        if known.is_none()
+            && let Err(reason) = teller.source(flow, sessions, now)
+        {
+            return teller.dropped(reason);
+        }
         let placed = match teller.place(service, flow, transit.arrival, now) {
             Ok(placed) => placed,
             Err(reason) => return teller.dropped(reason),
@@ -117,12 +123,20 @@ fn tell(
     {
         return teller.dropped(reason);
     }
+    let is_remembered = decision.pins != Pins::default() || forwarder::is_beside_service(flow, snapshot);
+    if known.is_none()
+        && passage.is_none()
+        && is_remembered
+        && let Err(reason) = teller.source(flow, sessions, now)
+    {
+        return teller.dropped(reason);
+    }
     teller.candidates(&transit, &decision);
     teller.decision(&transit, pins, &decision, known.is_some());
     if passage.is_some() && teller.view.drop.is_none() {
         match known {
             None => teller.view.decided_by = "service".to_owned(),
-            // Where no firewall is on the way, the session's server is what was decided.
+            // Without a firewall on the way, the server of the session is what was decided.
             Some(_) if teller.view.firewall.is_none() => teller.view.decided_by = "session".to_owned(),
             Some(_) => {}
         }
@@ -130,14 +144,15 @@ fn tell(
     teller.told()
 }
 
-/// The session that a flow has.
+/// The live session of a flow.
 struct Known {
     key: CanonicalKey,
     session: Session,
     bound: Option<Bound>,
 }
 
-/// What becomes of the flow's packet on its way, by its session; `None` if it is no packet of that.
+/// The packet as the decision sees it, by its session. `None` if it belongs to another flow with the same addresses and
+/// ports.
 fn transit_of(
     flow: &FlowKey,
     known: Option<&Known>,
@@ -152,7 +167,7 @@ fn transit_of(
     Some((transit, Some(passage)))
 }
 
-/// Where a packet of the flow is to be expected.
+/// Where a packet of the flow arrives, by its pin or by the route to its source.
 fn origin(transit: &Transit, pins: Pins, snapshot: &Snapshot) -> Option<From> {
     if let Some(pin) = pins.toward_source {
         return Some(From::Firewall(pin.firewall));
@@ -165,7 +180,7 @@ fn origin(transit: &Transit, pins: Pins, snapshot: &Snapshot) -> Option<From> {
     }
 }
 
-/// Where a packet of the flow, which came from `gone`, is to be expected when that firewall does not let it pass any more.
+/// Where a packet of the flow arrives that came from the firewall `gone`, when that does not pass it any more.
 fn origin_behind(flow: &FlowKey, after: &Snapshot, gone: FirewallId) -> Option<From> {
     let firewall = &after.firewalls[gone.index()];
     let back = Transit::unchanged(*flow, Arrival::Near, PacketKind::Other).reversed();

@@ -1,13 +1,13 @@
-//! How often something took how long: a few counts in fixed buckets, so that it costs the same for ever.
+//! Counts durations in fixed buckets, so that memory and cost do not grow with the number of observations.
 
 use crate::engine::view::HistogramView;
 use crate::time::Duration;
 
-/// Upper bounds of the buckets in microseconds, each included in its bucket. What is longer is counted beyond the last.
+/// Upper bounds of the buckets in microseconds, inclusive. Longer durations are counted in one more bucket.
 const BOUNDS_US: [u64; 13] =
     [50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000];
 
-/// See the module.
+/// A histogram of durations; see the module documentation.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DurationHistogram {
     counts: [u64; BOUNDS_US.len() + 1],
@@ -15,14 +15,14 @@ pub struct DurationHistogram {
 }
 
 impl DurationHistogram {
-    /// Counts one.
+    /// Counts one duration.
     pub fn observe(&mut self, duration: Duration) {
         let bucket = BOUNDS_US.partition_point(|bound| Duration::from_micros(*bound) < duration);
         self.counts[bucket] += 1;
         self.sum = self.sum.saturating_add(duration);
     }
 
-    /// A copy, in seconds.
+    /// A copy with all durations in seconds.
     pub fn view(&self) -> HistogramView {
         HistogramView {
             bounds: BOUNDS_US.iter().map(|bound| Duration::from_micros(*bound).as_secs_f64()).collect(),

@@ -1,33 +1,34 @@
-//! How much of a thing may happen: a token bucket over all, and one for each source, so that no source uses up what there is
-//! for the others.
+//! Limits a rate by token buckets: one for all sources together and one for each source, so that no source can use up
+//! the tokens of the others.
 //!
-//! The sources stand in a fixed number of places, of which an address has two. Where both are taken the one that has used
-//! less gives way: under a flood from more sources than there are places only the bucket over all holds.
+//! The buckets of sources are kept in a fixed number of slots. A source has two possible slots; where both are taken,
+//! it displaces the one whose bucket is fuller. Under a flood from more sources than there are slots only the common
+//! bucket limits.
 
 use std::net::IpAddr;
 
 use crate::time::{Duration, Instant};
 
-/// How often something may happen.
+/// The parameters of a token bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Rate {
-    /// Times a second, in the long run; not 0.
+    /// Tokens per second; not 0.
     pub(super) per_second: u32,
-    /// Times at once after a pause; not 0.
+    /// Tokens that a full bucket holds; not 0.
     pub(super) burst: u32,
 }
 
-/// Places for sources: 56 KiB.
+/// Slots for sources. They take 56 KiB.
 const PLACES: usize = 1024;
 
-/// See the module.
+/// A rate limiter for events that have a source address; see the module documentation.
 #[derive(Debug)]
 pub(super) struct Limiter {
     rate: Rate,
     of_source: Rate,
     all: Bucket,
     places: Box<[Option<Place>]>,
-    /// Makes it hard to choose addresses that share places.
+    /// Key of the slot hash, so that an attacker cannot choose addresses that share slots.
     seed: u64,
 }
 
@@ -37,7 +38,7 @@ struct Place {
     bucket: Bucket,
 }
 
-/// Tokens as time: what is saved up, at one token per [`Rate::cost`].
+/// A token bucket. `saved` counts its tokens as time, of which one token takes [`Rate::cost`].
 #[derive(Debug, Clone, Copy)]
 struct Bucket {
     saved: Duration,
@@ -45,14 +46,14 @@ struct Bucket {
 }
 
 impl Limiter {
-    /// `rate` over all, `of_source` for each source; the buckets are full.
+    /// A limiter with full buckets: `rate` holds for all sources together, `of_source` for each.
     pub(super) fn new(rate: Rate, of_source: Rate, seed: u64, now: Instant) -> Self {
         Self { rate, of_source, all: Bucket::full(rate, now), places: vec![None; PLACES].into(), seed }
     }
 
-    /// Whether it may happen once more on behalf of `source`; counts it then.
+    /// Takes a token for `source`; false if there is none, and then none is taken.
     pub(super) fn allows(&mut self, source: IpAddr, now: Instant) -> bool {
-        // Looked at first, so that a flood costs no search.
+        // The common bucket comes first: while it is empty, a flood costs no lookup of slots.
         if !self.all.has_one(self.rate, now) {
             return false;
         }
@@ -61,7 +62,7 @@ impl Limiter {
         allowed && self.all.take(self.rate, now)
     }
 
-    /// The bucket of `source`, a full one if it is new.
+    /// The bucket of `source`; a full one if the source has no slot yet.
     fn bucket(&mut self, source: IpAddr, now: Instant) -> &mut Bucket {
         let [first, second] = self.places_of(source);
         let is_own = |place: &Option<Place>| place.is_some_and(|place| place.source == source);

@@ -1,11 +1,10 @@
-//! The appliance without an operating system.
+//! The engine without an operating system: everything that decides about packets, firewalls and servers. It does no
+//! I/O, starts no thread and reads no clock; its owner, [`crate::runtime`] or [`crate::sim`], does.
 //!
-//! [`Forwarder`] is the fast half, one per packet worker: it runs to completion, cannot fail, never waits for the
-//! controller. [`Controller`] is the slow half, one per engine: neighbours, health, ICMP; what it wants done it says
-//! through `poll_*`. Between them: a [`Snapshot`] (controller to forwarder, one swap) and [`Punt`]s (forwarder to
-//! controller, a bounded queue).
-//!
-//! Nothing here does I/O, starts a thread or reads a clock: whoever owns the two halves does, as [`crate::runtime`].
+//! [`Forwarder`] is the data plane, one per packet worker: it runs to completion, cannot fail, and never waits for the
+//! controller. [`Controller`] is the control plane, one per engine: neighbours, health, ICMP; its owner asks it through
+//! `poll_*` what is to be done. Two things connect them: a [`Snapshot`] (controller to forwarder, replaced as a whole)
+//! and [`Punt`]s (forwarder to controller, through a bounded queue).
 
 pub mod addresses;
 pub mod controller;
@@ -33,7 +32,7 @@ pub use selection::Selection;
 pub use snapshot::Snapshot;
 pub use verdict::{DropReason, Punt, PuntQueue, PuntReason, Transmit, Verdict};
 
-/// A batch of packets with this engine's verdicts.
+/// A batch of packets with the verdicts of this engine.
 pub type Batch<'a> = crate::wire::batch::Batch<'a, Verdict>;
-/// A packet with this engine's verdict.
+/// A packet with a verdict of this engine.
 pub type Packet<'a> = crate::wire::batch::Packet<'a, Verdict>;

@@ -1,9 +1,9 @@
-//! What a reload would do to live sessions and to new flows, from two snapshots: the one in force and the one that
-//! [`crate::engine::Controller::rehearse`] makes.
+//! Predicts what a reload would do to live sessions and to new flows. It compares two snapshots, the one in force and
+//! the one that [`crate::engine::Controller::rehearse`] makes, and changes nothing.
 //!
-//! Each session is asked the question that its next packet would ask, once under each snapshot. A session moves because of
-//! the reload if it would stay under the old one and does not under the new one. [`Survey::look`] takes one session at a
-//! time, so that the walk over the table can be as slow as its owner likes.
+//! For each session it makes the decision about the next packet, once under each snapshot. A session is affected by the
+//! reload if it would stay under the old snapshot but not under the new one. [`Survey::look`] takes one session at a
+//! time, so that its caller can walk the table as slowly as it likes.
 
 use std::collections::BTreeMap;
 
@@ -19,19 +19,19 @@ use crate::session::{Bound, Class, Session};
 use crate::time::Instant;
 use crate::wire::frame::protocol;
 
-/// Flows that are asked where they would go.
+/// Number of flows in the sample of new flows.
 const SAMPLE: u32 = 10_000;
 
-/// What becomes of a session with its next packet, as far as one member is concerned.
+/// What happens to a session with its next packet, as far as its firewall or its server is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Stays,
-    /// To this firewall; `None`: as the scheduler says, or by the routes.
+    /// It moves to this firewall; with `None` the scheduler or the routes decide.
     Moves(Option<FirewallId>),
     Ends(&'static str),
 }
 
-/// Why sessions leave, where they are and where they go.
+/// Key of the sums: sessions with the same firewall or server that go the same way.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Way {
     kind: &'static str,
@@ -40,7 +40,7 @@ struct Way {
     fate: &'static str,
 }
 
-/// A walk over the live sessions.
+/// Examines live sessions one by one and adds up what would happen to them.
 #[derive(Debug)]
 pub struct Survey<'a> {
     old: &'a Snapshot,
@@ -53,12 +53,12 @@ pub struct Survey<'a> {
 }
 
 impl<'a> Survey<'a> {
-    /// From `old` to `new`, at `now`.
+    /// Compares `old` with `new` at the time `now`.
     pub fn new(old: &'a Snapshot, new: &'a Snapshot, now: Instant) -> Self {
         Self { old, new, now, sessions: 0, moved: 0, healthy: 0, ways: BTreeMap::new() }
     }
 
-    /// Looks at one session.
+    /// Examines one session.
     pub fn look(&mut self, key: &CanonicalKey, session: &Session, bound: Option<&Bound>) {
         self.sessions += 1;
         let pins = [(session.toward_low, Direction::HighToLow), (session.toward_high, Direction::LowToHigh)];
@@ -88,22 +88,22 @@ impl<'a> Survey<'a> {
         self.moved += u64::from(moves);
     }
 
-    /// Sessions that were looked at.
+    /// Number of sessions that were examined.
     pub fn sessions(&self) -> u64 {
         self.sessions
     }
 
-    /// Those that do not go on as they are.
+    /// Number of sessions that would not go on as they are.
     pub fn moved(&self) -> u64 {
         self.moved
     }
 
-    /// Those that would leave a firewall that is up and stays: a defect if it is not 0.
+    /// Number of sessions that would leave a firewall that is up and stays. Any number other than 0 is a defect.
     pub fn healthy(&self) -> u64 {
         self.healthy
     }
 
-    /// Who leaves whom, in order of name.
+    /// The sessions that would move or end, in the order of what they leave.
     pub fn moves(&self) -> Vec<MoveView> {
         let moves = self.ways.iter().map(|(way, sessions)| MoveView {
             kind: way.kind.to_owned(),
@@ -125,7 +125,7 @@ impl<'a> Survey<'a> {
     }
 }
 
-/// The flow as its packets in `direction` leave the engine.
+/// The flow of packets in `direction` as they leave the engine, after translation.
 fn toward(key: &CanonicalKey, session: &Session, bound: Option<&Bound>, direction: Direction) -> FlowKey {
     match bound.and_then(|bound| bound.inside) {
         Some(inside) if direction == session.opened => inside,
@@ -137,7 +137,7 @@ fn pin_fate(pin: &Pin, flow: FlowKey, snapshot: &Snapshot, now: Instant) -> Fate
     if !snapshot.has_firewalls(pin.set) {
         return Fate::Moves(None);
     }
-    // A packet that wants no answer asks nobody, so that only what fell moves it.
+    // A packet that needs no answer: it moves only a pin whose firewall fell, and not one that waits for an answer.
     let kind = PacketKind::Bare;
     let transit = Transit::unchanged(flow, Arrival::Near, kind);
     let view = view_toward_destination(&transit, pin.set, snapshot);
@@ -179,7 +179,7 @@ fn server_name(snapshot: &Snapshot, bound: &Bound) -> String {
         .map_or_else(|| "unknown".to_owned(), |(service, server)| format!("{}/{}", service.name, server.name))
 }
 
-/// What part of new flows takes another firewall, group by group; what is starting is taken to come up.
+/// The effect on new flows, for each group. Firewalls that are starting count as up.
 pub fn new_flows(old: &Snapshot, new: &Snapshot) -> Vec<NewFlowsView> {
     let groups = new.groups.iter().filter(|group| !is_removed(&group.name));
     groups.filter_map(|group| of_group(group, old, new)).collect()
@@ -233,7 +233,7 @@ fn choice<'a>(group: &'a Group, set: &PathSet, flow: FlowKey) -> Option<&'a str>
     Some(&group.members[slot].name)
 }
 
-/// Some flow: the same for the same number, spread over addresses and ports.
+/// A flow of the sample: the same for the same number, with addresses and ports spread.
 fn sample(number: u32) -> FlowKey {
     let mixed = number.wrapping_mul(0x9e37_79b9).rotate_left(11) ^ number;
     let [a, b, c, d] = mixed.to_be_bytes();

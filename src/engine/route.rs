@@ -1,4 +1,4 @@
-//! Longest prefix match to a next hop or a group.
+//! Longest prefix match: from a destination address to a next hop or a group of firewalls.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -7,20 +7,20 @@ use ipnet::IpNet;
 
 use crate::id::{FirewallId, LinkId, PathSetId};
 
-/// Where packets to a prefix go.
+/// Where packets to a prefix are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
-    /// On the link itself: the next hop is the destination.
+    /// To the destination itself, which is a neighbour on this link.
     Connected(LinkId),
-    /// To a next hop on a link.
+    /// To a next hop.
     Via(NextHop),
-    /// Through a group of firewalls.
+    /// Through the firewalls of a group.
     Group {
-        /// The paths to choose from.
+        /// The set of paths from which the firewall is chosen.
         set: PathSetId,
-        /// The firewall that the route prefers while it is up.
+        /// The firewall that is taken while it is up, instead of the one that the hash gives.
         preferred: Option<FirewallId>,
-        /// The way round the group, where `below-min` is `bypass`.
+        /// The next hop that leads past the firewalls, for `below-min = "bypass"`.
         bypass: Option<NextHop>,
     },
 }
@@ -28,14 +28,15 @@ pub enum Target {
 /// A neighbour on a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct NextHop {
-    /// The link.
+    /// The link that leads to the neighbour.
     pub link: LinkId,
-    /// The neighbour's address.
+    /// The neighbour's IP address.
     pub address: IpAddr,
 }
 
-/// All routes, both families. A search is a binary search in the ranges that the prefixes make of the address space: it takes
-/// as long for ten routes as for one, and costs a packet little where a trie would be walked bit by bit.
+/// The routes of both families. The prefixes divide the address space into ranges, and a lookup is a binary search in
+/// them: its cost grows with the logarithm of the number of routes and not, as in a trie, with the length of the
+/// prefixes.
 #[derive(Debug, Clone, Default)]
 pub struct RouteTable {
     prefixes: BTreeMap<IpNet, Target>,
@@ -43,22 +44,22 @@ pub struct RouteTable {
     v6: Ranges<u128>,
 }
 
-/// What each address is routed to, in runs.
+/// The address space as consecutive ranges, each with its target.
 #[derive(Debug, Clone, Default)]
 struct Ranges<A> {
-    /// Where each run begins, in order; addresses before the first have no route.
+    /// The first address of each range, ascending; addresses before the first range have no route.
     starts: Vec<A>,
     targets: Vec<Option<Target>>,
 }
 
 impl RouteTable {
-    /// Adds a route; the same prefix twice keeps the later (validation refuses it before). Bits of `prefix` beyond its
-    /// length are ignored. Costs as much as the whole table: many routes are collected into one.
+    /// Adds a route, which replaces one to the same prefix. Bits of `prefix` beyond its length are ignored. Every call
+    /// rebuilds all ranges: to add many routes use [`Extend`] or collect them.
     pub fn insert(&mut self, prefix: IpNet, target: Target) {
         self.extend([(prefix, target)]);
     }
 
-    /// The target of the longest prefix that holds `destination`.
+    /// The target of the longest prefix that contains `destination`.
     #[inline]
     pub fn lookup(&self, destination: IpAddr) -> Option<Target> {
         match destination {
@@ -75,10 +76,12 @@ impl<A: Copy + Ord> Ranges<A> {
         self.targets[run]
     }
 
-    /// Of prefixes in order of first address, the shorter first, with what follows an address.
+    /// Makes the ranges of prefixes (first and last address, target), which are sorted by first address, shorter
+    /// prefixes first. `next` gives the successor of an address, and `None` for the last one.
     fn new(prefixes: impl Iterator<Item = (A, A, Target)>, next: impl Fn(A) -> Option<A>) -> Self {
         let mut ranges = Self { starts: Vec::new(), targets: Vec::new() };
-        // Prefixes that the address under way lies in: each one's last address and target.
+        // The prefixes that contain the current address, from outermost to innermost, each with its last address and
+        // its target.
         let mut around: Vec<(A, Target)> = Vec::new();
         for (first, last, target) in prefixes {
             while let Some((end, _)) = around.pop_if(|(end, _)| *end < first) {
@@ -93,7 +96,8 @@ impl<A: Copy + Ord> Ranges<A> {
         ranges
     }
 
-    /// A run begins here, unless the address space has ended. What began at the same address is empty.
+    /// Begins a range at `start`; `None` means that the address space has ended. A range that began at the same address
+    /// is empty and is replaced.
     fn begin(&mut self, start: Option<A>, target: Option<Target>) {
         let Some(start) = start else { return };
         if self.starts.last() == Some(&start) {

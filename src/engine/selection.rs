@@ -1,4 +1,4 @@
-//! Which sessions an operator means, once the names in his words are numbers of a snapshot.
+//! Selects sessions by what an operator asked for, after names were resolved to ids of a snapshot.
 
 use arrayvec::ArrayVec;
 use ipnet::IpNet;
@@ -8,47 +8,47 @@ use crate::id::{FirewallId, ServerId, ServiceId};
 use crate::session::{Bound, Session};
 use crate::time::Instant;
 
-/// What has to hold of a session; every given part has to. A session that a service translates has two legs: `hosts`, `ports`
-/// and `flow` mean both, and one of them has to show all that they ask for.
+/// Criteria that a session must meet, all of those that are given. A translated session has two legs, one between
+/// client and engine and one between engine and server; `hosts`, `ports` and `flow` must all be met by the same leg.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Selection {
-    /// Whoever opened it lies in this.
+    /// Prefix of the source of the first packet.
     pub source: Option<IpNet>,
-    /// The other end, as the first packet named it, lies in this.
+    /// Prefix of the destination of the first packet.
     pub destination: Option<IpNet>,
-    /// An end lies in each of these.
+    /// Prefixes, each of which contains the source or the destination.
     pub hosts: Vec<IpNet>,
-    /// An end has each of these ports.
+    /// Ports, each of which is the source or the destination port.
     pub ports: Vec<u16>,
-    /// It is of this flow, either direction.
+    /// A pattern that the flow matches in either direction.
     pub flow: Option<FlowPattern>,
-    /// It is pinned to one of these firewalls.
+    /// The session is pinned to one of these firewalls.
     pub firewalls: Option<Vec<FirewallId>>,
-    /// It is of this service.
+    /// The session belongs to this service.
     pub service: Option<ServiceId>,
-    /// It is at one of these servers.
+    /// The session is at one of these servers.
     pub servers: Option<Vec<ServerId>>,
-    /// Its state has this name.
+    /// The name of the session's state.
     pub state: Option<String>,
-    /// It was opened up to this moment.
+    /// The session was opened at or before this time.
     pub opened_until: Option<Instant>,
 }
 
 impl Selection {
-    /// True if every session is meant.
+    /// True if there are no criteria.
     pub fn is_all(&self) -> bool {
         *self == Self::default()
     }
 
-    /// False if no session with this key can be meant: asked before more of the session is read.
+    /// False if no session with this key can meet the criteria. It is asked before the rest of the session is read.
     pub fn may_match(&self, key: &CanonicalKey) -> bool {
         let flow = key.oriented(Direction::LowToHigh);
         self.between(&flow) || self.between(&flow.reversed())
     }
 
-    /// True if the session is meant.
+    /// True if the session meets the criteria.
     pub fn matches(&self, key: &CanonicalKey, session: &Session, bound: Option<&Bound>) -> bool {
-        // Every part is taken apart, so that one that is added is asked for here.
+        // The structure is destructured completely, so that a new criterion that is missing here does not compile.
         let Self {
             source: _,
             destination: _,
@@ -75,13 +75,13 @@ impl Selection {
             && opened_until.is_none_or(|until| session.created <= until)
     }
 
-    /// True if a flow that was opened from its source lies between the ends that are meant.
+    /// True if source and destination of a flow, seen from the end that opened it, meet the criteria for them.
     fn between(&self, flow: &FlowKey) -> bool {
         let holds = |prefix: &Option<IpNet>, address| prefix.is_none_or(|prefix| prefix.contains(&address));
         holds(&self.source, flow.source.address) && holds(&self.destination, flow.destination.address)
     }
 
-    /// True if a leg shows all that is asked of either end.
+    /// True if one of the legs meets the criteria for hosts, ports and flow.
     fn has_leg(&self, outside: &FlowKey, bound: Option<&Bound>) -> bool {
         if self.hosts.is_empty() && self.ports.is_empty() && self.flow.is_none() {
             return true;

@@ -1,4 +1,5 @@
-//! The one truth that workers look at: configuration, live sets and neighbours of one instant, under one epoch.
+//! The state that packet workers read: configuration, path sets and neighbours of one instant, under one epoch. The
+//! controller makes snapshots and replaces them as a whole; nothing changes within one.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
@@ -11,114 +12,117 @@ use crate::engine::route::RouteTable;
 use crate::id::{DeviceId, FirewallId, GroupId, LinkId, PathSetId, ServerId};
 use crate::path::liveness::SetKey;
 use crate::path::{Admin, Group, PathSet};
+use crate::session::SourceLimits;
 use crate::slb::Services;
 use crate::wire::vlan::{TPID_CUSTOMER, VlanTag};
 use crate::wire::{Family, MacAddr};
 
-/// A device and the links on it.
+/// A network device and its links.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
-    /// Its name in the operating system.
+    /// The interface name.
     pub name: String,
-    /// The link of untagged frames, if any.
+    /// The link of untagged frames, if there is one.
     pub untagged: Option<LinkId>,
     /// The links of tagged frames, by VLAN identifier.
     pub tagged: Vec<(u16, LinkId)>,
 }
 
-/// A link as the packet path sees it.
+/// A link as the data plane needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
-    /// Name.
+    /// The link's name.
     pub name: String,
-    /// Its device.
+    /// The device that carries the link.
     pub device: DeviceId,
-    /// Its 802.1Q tag.
+    /// 802.1Q VLAN identifier; `None` for untagged frames.
     pub vlan: Option<u16>,
-    /// Hardware address of the engine on it.
+    /// The engine's MAC address on the link.
     pub mac: MacAddr,
-    /// Largest IP packet, in bytes.
+    /// MTU: the largest IP packet, in bytes.
     pub mtu: u16,
-    /// Carrier is there.
+    /// True if the device has a carrier and is up.
     pub up: bool,
-    /// The engine's addresses, IPv6 link-local included.
+    /// The engine's addresses with their subnets, the IPv6 link-local address included.
     pub addresses: Vec<IpNet>,
-    /// Firewalls stand on it: a frame from nobody known is dropped.
+    /// True if firewalls are on the link: a frame from any other station is dropped.
     pub firewalls: bool,
-    /// All that arrives comes from this firewall (`learn-by = "link"`).
+    /// With `learn-by = "link"` the firewall that all frames on the link come from.
     pub learn_all: Option<FirewallId>,
 }
 
-/// A firewall as the packet path sees it.
+/// A firewall as the data plane needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Firewall {
-    /// Name.
+    /// The firewall's name.
     pub name: String,
-    /// Its group.
+    /// The group that it belongs to.
     pub group: GroupId,
-    /// Its position in the group: the bit in a path set.
+    /// Position in the group, which is its bit in path sets.
     pub slot: usize,
-    /// Administrative state in force, also as a peer commands it; for show, the path sets obey it already.
+    /// The administrative state in force, which a peer may have ordered. It is informative: the path sets reflect it
+    /// already.
     pub admin: Admin,
-    /// Its link.
+    /// The link on which it is a neighbour.
     pub link: LinkId,
-    /// Next hop, IPv4.
+    /// Its IPv4 address, the next hop of packets to it.
     pub v4: Option<IpAddr>,
-    /// Next hop, IPv6.
+    /// Its IPv6 address, the next hop of packets to it.
     pub v6: Option<IpAddr>,
 }
 
-/// Numbers that were given away a second time, and in which generation.
+/// Ids that a reload gave to something new, each with the generation of the last reload that did so.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Renewed {
-    /// Firewalls.
+    /// Reused ids of firewalls.
     pub firewalls: BTreeMap<FirewallId, u64>,
-    /// Servers.
+    /// Reused ids of servers.
     pub servers: BTreeMap<ServerId, u64>,
 }
 
-/// See the module.
+/// One consistent state of the engine; see the module documentation.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
-    /// Grows by one with every publication.
+    /// Number of the publication; it grows by one with every snapshot.
     pub epoch: u64,
-    /// Grows by one with every reload that changed something.
+    /// Number of the configuration; it grows by one with every reload that changes something.
     pub generation: u64,
-    /// Numbers that a reload gave to something else, with that reload's generation: what was counted under them is
-    /// another's.
+    /// The ids that reloads have reused. Values that were counted under them before belong to something else.
     pub renewed: Arc<Renewed>,
-    /// By [`DeviceId`].
+    /// Devices, indexed by [`DeviceId`].
     pub devices: Vec<Device>,
-    /// By [`LinkId`].
+    /// Links, indexed by [`LinkId`].
     pub links: Vec<Link>,
-    /// Addresses of the engine itself, all links.
+    /// The engine's own addresses on all links.
     pub local: AddressMap<LinkId>,
-    /// Where packets go.
+    /// The routing table.
     pub routes: RouteTable,
-    /// By [`GroupId`].
+    /// Groups, indexed by [`GroupId`].
     pub groups: Vec<Group>,
-    /// By [`crate::id::PathSetId`].
+    /// Path sets, indexed by [`crate::id::PathSetId`].
     pub path_sets: Vec<PathSet>,
-    /// What each set was made for, by [`crate::id::PathSetId`], also where its peer was removed since.
+    /// What each path set stands for, indexed by [`crate::id::PathSetId`], even if its peer was removed since.
     pub set_keys: Vec<SetKey>,
-    /// By [`FirewallId`].
+    /// Firewalls, indexed by [`FirewallId`].
     pub firewalls: Vec<Firewall>,
-    /// Names of the peers, by [`crate::id::PeerId`].
+    /// Names of the peers, indexed by [`crate::id::PeerId`].
     pub peers: Vec<String>,
-    /// `learn-by = "mac"`: whose hardware address it is on a firewall link.
+    /// The firewalls with `learn-by = "mac"`, by link and MAC address.
     pub learn: HashMap<(LinkId, MacAddr), FirewallId, ahash::RandomState>,
-    /// Resolved neighbours.
+    /// Resolved neighbours: their MAC addresses by link and IP address.
     pub neighbors: HashMap<(LinkId, IpAddr), MacAddr, ahash::RandomState>,
-    /// Virtual services and their servers.
+    /// What each source of sessions may have.
+    pub source_limits: SourceLimits,
+    /// Virtual services with their servers.
     pub services: Services,
-    /// The addresses of all services, and those of their own that stand for clients (`snat`): what comes to one of them and
-    /// belongs to no session and no service is for the controller.
+    /// The addresses of all services, and their `snat` addresses. A packet to one of them that belongs to no session
+    /// and no service is handed to the controller.
     pub vips: AddressSet,
 }
 
 impl Device {
-    /// The link of frames with this VLAN identifier. 0 is untagged with a priority (IEEE 802.1Q); 4095 is reserved and never
-    /// a link.
+    /// The link of frames with this VLAN identifier. 0 means untagged, perhaps with a priority tag; 4095 is reserved
+    /// and never a link (IEEE 802.1Q).
     pub fn link(&self, vid: u16) -> Option<LinkId> {
         match vid {
             0 => self.untagged,
@@ -129,8 +133,8 @@ impl Device {
 }
 
 impl Link {
-    /// The tag of frames that leave by this link. Priority and drop-eligible bits of the tag that a frame came with are kept;
-    /// a link without VLAN sends untagged, as an access port does.
+    /// The 802.1Q tag of frames that are sent on this link. It keeps the priority and drop-eligible bits of the
+    /// received tag. A link without a VLAN sends untagged frames, as an access port does.
     #[inline]
     pub fn egress_tag(&self, received: Option<VlanTag>) -> Option<VlanTag> {
         let vid = self.vlan?;
@@ -150,7 +154,7 @@ impl Link {
 }
 
 impl Firewall {
-    /// The next hop for packets of `family` through this firewall.
+    /// The next hop of packets of `family` to this firewall.
     pub fn next_hop(&self, family: Family) -> Option<IpAddr> {
         match family {
             Family::V4 => self.v4,
@@ -160,13 +164,13 @@ impl Firewall {
 }
 
 impl Snapshot {
-    /// The link of frames that `device` received with VLAN identifier `vid` (0: untagged).
+    /// The link of frames that `device` received with this VLAN identifier (0: untagged).
     #[inline]
     pub fn link_of(&self, device: DeviceId, vid: u16) -> Option<LinkId> {
         self.devices.get(device.index())?.link(vid)
     }
 
-    /// The firewall that a frame on `link` from `source` comes from.
+    /// The firewall that a frame comes from, by its link and its source MAC address.
     #[inline]
     pub fn firewall_at(&self, link: LinkId, source: MacAddr) -> Option<FirewallId> {
         match self.links.get(link.index())?.learn_all {
@@ -175,19 +179,19 @@ impl Snapshot {
         }
     }
 
-    /// The hardware address of `address` on `link`, if it is resolved.
+    /// The MAC address of a neighbour, if it is resolved.
     #[inline]
     pub fn neighbor(&self, link: LinkId, address: IpAddr) -> Option<MacAddr> {
         self.neighbors.get(&(link, address)).copied()
     }
 
-    /// False for the sets of a group that a reload removed: sessions that went through it go on by the routes.
+    /// False for path sets of a group that a reload removed: sessions that went through it follow the routes.
     #[inline]
     pub fn has_firewalls(&self, set: PathSetId) -> bool {
         !self.groups[self.path_sets[set.index()].group.index()].members.is_empty()
     }
 
-    /// The set of `group` for `family` toward every peer.
+    /// The path set of a group and family whose firewalls are up toward every peer.
     pub fn every_peer(&self, group: GroupId, family: Family) -> Option<PathSetId> {
         let every = |set: &PathSet| set.group == group && set.family == family && set.peer.is_none();
         self.path_sets.iter().position(every).map(PathSetId::from)

@@ -1,4 +1,5 @@
-//! A sandwich of fixed snapshots, without a controller: what tests, fuzzing and benchmarks forward through.
+//! Fixed snapshots of an outer and an inner engine, without controllers. Tests, fuzzing and benchmarks forward packets
+//! through them.
 //!
 //! ```text
 //!   clients 198.51.100.0/24 ── outer ── fw1, fw2, ... ── inner ── servers 203.0.113.0/24
@@ -6,10 +7,10 @@
 //!                              fd00:1::1               fd00:2::1
 //! ```
 //!
-//! Device 0 of the outer engine is on the clients' side and device 1 on the firewalls' side; of the inner engine device 0 is
-//! on the firewalls' side and device 1 on the servers' side. Links are numbered as devices. The outer engine's default route
-//! leads to a gateway among the clients, so that every other address is a client too; the inner engine's leads back through
-//! the group.
+//! Links are numbered as their devices. Device 0 of the outer engine is on the clients' side and device 1 on the
+//! firewalls' side; device 0 of the inner engine is on the firewalls' side and device 1 on the servers' side. The
+//! default route of the outer engine leads to a gateway among the clients, so that every other address is a client,
+//! too. That of the inner engine leads through the group.
 
 mod service;
 
@@ -30,7 +31,7 @@ use crate::wire::{Family, MacAddr};
 
 pub use service::{server, service};
 
-/// Which engine of the sandwich.
+/// One of the two engines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
     /// On the clients' side.
@@ -40,7 +41,7 @@ pub enum Side {
 }
 
 impl Side {
-    /// The device, and link, without firewalls.
+    /// The number of the device and link without firewalls.
     pub const fn near(self) -> u16 {
         match self {
             Self::Outer => 0,
@@ -48,7 +49,7 @@ impl Side {
         }
     }
 
-    /// The device, and link, of the firewalls.
+    /// The number of the device and link of the firewalls.
     pub const fn far(self) -> u16 {
         1 - self.near()
     }
@@ -61,7 +62,7 @@ impl Side {
     }
 }
 
-/// The set of paths toward the other engine in a family, which the routes use.
+/// The path set of a family toward the other engine, which the routes use.
 pub const fn peer_set(family: Family) -> PathSetId {
     match family {
         Family::V4 => PathSetId(0),
@@ -69,22 +70,22 @@ pub const fn peer_set(family: Family) -> PathSetId {
     }
 }
 
-/// The hardware address of an engine on one of its links.
+/// The MAC address of an engine on one of its links.
 pub const fn engine_mac(side: Side, link: u16) -> MacAddr {
     MacAddr([0x02, 0xee, 0, 0, side.number(), link as u8])
 }
 
-/// The hardware address of a firewall's leg toward an engine.
+/// The MAC address of a firewall on its side toward an engine.
 pub const fn firewall_mac(side: Side, firewall: u16) -> MacAddr {
     MacAddr([0x02, 0xf0, 0, side.number(), (firewall >> 8) as u8, firewall as u8])
 }
 
-/// The hardware address of every host of the near side: client, gateway or server.
+/// The MAC address that all hosts on the near side have: clients, gateway or servers.
 pub const fn host_mac(side: Side) -> MacAddr {
     MacAddr([0x02, 0xaa, 0, 0, 0, side.number()])
 }
 
-/// The addresses of an engine's legs: near, far; IPv4, IPv6.
+/// The addresses of an engine: near link, far link; of each IPv4 and IPv6.
 pub const fn engine_addresses(side: Side) -> [(IpAddr, IpAddr); 2] {
     let near_v4 = match side {
         Side::Outer => Ipv4Addr::new(198, 51, 100, 1),
@@ -110,7 +111,7 @@ fn firewall_addresses(side: Side, firewall: u16) -> (IpAddr, IpAddr) {
     (v4.into(), v6.into())
 }
 
-/// The snapshot of one engine with so many firewalls (at most 64), all up. Hosts with a last byte of 1 to 254 are resolved.
+/// The snapshot of one engine with up to 64 firewalls that are all up. Hosts with a last byte of 1 to 254 are resolved.
 pub fn snapshot(side: Side, firewalls: u16) -> Snapshot {
     let (near, far) = (LinkId(side.near()), LinkId(side.far()));
     let [near_addresses, far_addresses] = engine_addresses(side);
@@ -242,11 +243,12 @@ fn add_routes(snapshot: &mut Snapshot, side: Side, near: LinkId) {
     }
 }
 
-/// Forwarders that share a table of `capacity` sessions, and the cells that they publish into.
+/// Forwarders that share a session table for `capacity` sessions, each with the cell that it publishes its counters
+/// into.
 pub fn forwarders(workers: usize, capacity: usize) -> (Arc<SessionTable>, Vec<(Forwarder, Arc<CountersCell>)>) {
     let (table, workers) = SessionTable::new(capacity, workers, Timeouts::default(), [1, 2, 3, 4]);
     let limits = ForwarderLimits { fragments: 64, held: 16, fragment_timeout: Duration::from_secs(5) };
-    let ports = Arc::new(PortPools::new(workers.len() as u16, 64, Duration::from_secs(120)));
+    let ports = Arc::new(PortPools::new(workers.len() as u16, 64, Duration::from_secs(120), 7));
     let forwarders = workers.into_iter().map(|worker| {
         let cell = Arc::<CountersCell>::default();
         let seed = u64::from(worker.number());
@@ -255,12 +257,12 @@ pub fn forwarders(workers: usize, capacity: usize) -> (Arc<SessionTable>, Vec<(F
     (table, forwarders.collect())
 }
 
-/// A queue to a controller that is not there.
+/// A queue to a controller that does not exist.
 #[derive(Debug, Default)]
 pub struct Punts {
-    /// What was offered and taken.
+    /// The punts that were taken.
     pub taken: Vec<Punt>,
-    /// So many are taken at most.
+    /// The largest number of punts that are taken.
     pub capacity: usize,
 }
 

@@ -1,4 +1,4 @@
-//! What becomes of a frame.
+//! What the forwarder decides about a frame, and what it passes to the controller or queues for sending.
 
 use std::net::IpAddr;
 
@@ -7,97 +7,99 @@ use crate::wire::MacAddr;
 use crate::wire::offload::Offload;
 use crate::wire::vlan::VlanTag;
 
-/// The fate of one received frame: exactly one per frame, each counted once.
+/// The decision about a received frame. Every frame gets exactly one, which is counted once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Send the (edited) bytes on another link than the one they came by.
+    /// The edited frame is sent on another link than the one it was received on.
     Forward(LinkId),
-    /// Send the (edited) bytes on the link they came by.
+    /// The edited frame is sent on the link it was received on.
     Hairpin(LinkId),
-    /// Forwarded as something else: fragments wait in [`crate::engine::Forwarder::poll_transmit`].
+    /// The packet is sent on in other frames, such as fragments, which [`crate::engine::Forwarder::poll_transmit`]
+    /// returns.
     Replaced,
-    /// Handed to the controller; the frame itself is done with.
+    /// The controller has a copy. The frame itself is not sent.
     Punted,
-    /// Not forwarded, for this reason.
+    /// The frame is not sent on, for this reason.
     Dropped(DropReason),
 }
 
-/// Why a frame is handed (or, for errors, also shown) to the controller.
+/// Why a frame is passed to the controller. A dropped packet that needs an ICMP error is passed to it as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PuntReason {
-    /// ARP, or IPv6 neighbour discovery.
+    /// ARP or IPv6 neighbour discovery.
     Neighbor,
-    /// Addressed to the engine: ping, probes, probe answers.
+    /// The packet is addressed to the engine: ping, probes, answers to probes and health checks.
     Local,
-    /// Edited and ready to leave by `link`, but the next hop's MAC is not known.
+    /// The frame is edited and ready to be sent, but the MAC address of its next hop is not resolved.
     NeighborWait {
-        /// Egress link.
+        /// The link to send it on.
         link: LinkId,
-        /// Whom to resolve.
+        /// The address to resolve.
         next_hop: IpAddr,
-        /// The source hardware address that the frame came with: who hears of it if nobody answers.
+        /// The source MAC address of the frame as it was received. If the next hop does not answer, the ICMP error goes
+        /// there.
         sender: MacAddr,
     },
-    /// The packet was dropped and its sender is to be told (the copy is cut to what an error quotes).
+    /// The packet was dropped and its sender is to get an ICMP error. The copy is cut to what the error quotes.
     IcmpError(IcmpError),
 }
 
-/// Which ICMP error to send. The controller builds, limits and returns it to where the packet came from.
+/// An ICMP error. The controller limits the rate, builds it, and sends it back on the link that the packet came by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum IcmpError {
-    /// Time exceeded in transit (11/0; ICMPv6 3/0).
+    /// Time exceeded in transit (ICMP 11/0, ICMPv6 3/0).
     TimeExceeded,
-    /// No route (3/0; ICMPv6 1/0).
+    /// No route to destination (ICMP 3/0, ICMPv6 1/0).
     NoRoute,
-    /// The next hop does not answer (3/1; ICMPv6 1/3). Made by the controller itself.
+    /// The next hop does not answer (ICMP 3/1, ICMPv6 1/3). Only the controller makes this one.
     HostUnreachable,
-    /// Fragmentation needed (3/4), packet too big (ICMPv6 2/0), with the MTU of the next hop in bytes.
+    /// Fragmentation needed (ICMP 3/4) or packet too big (ICMPv6 2/0).
     TooBig {
-        /// Bytes of IP packet that would fit.
+        /// The largest IP packet that would fit, in bytes.
         mtu: u16,
     },
-    /// Administratively prohibited (3/13; ICMPv6 1/1).
+    /// Communication administratively prohibited (ICMP 3/13, ICMPv6 1/1).
     Prohibited,
 }
 
-/// A frame on its way to the controller: a copy with what the ring knew about it.
+/// A copy of a frame for the controller, with the metadata of its ring.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Punt {
-    /// Why.
+    /// Why the controller gets it.
     pub reason: PuntReason,
-    /// The link that it came by.
+    /// The link that it was received on.
     pub link: LinkId,
-    /// Its tag as received, or for [`PuntReason::NeighborWait`] the egress tag.
+    /// The outer tag as received; for [`PuntReason::NeighborWait`] the tag to send it with.
     pub vlan: Option<VlanTag>,
-    /// Checksum and segmentation work left undone.
+    /// Checksum and segmentation that are left to a device.
     pub offload: Offload,
     /// The Ethernet frame without its outer tag.
     pub bytes: Vec<u8>,
-    /// For [`PuntReason::NeighborWait`]: the packet as its sender knows it, if a service changed it; as much as an ICMP error
-    /// quotes.
+    /// For [`PuntReason::NeighborWait`] of a packet that a service changed: the beginning of the packet as it was
+    /// received, for an ICMP error to quote.
     pub original: Option<Vec<u8>>,
 }
 
-/// The bounded way from the forwarders to the controller.
+/// The bounded queue from the forwarders to the controller.
 pub trait PuntQueue {
-    /// Takes the punt, or answers false when full. Never waits.
+    /// Takes the punt; false if the queue is full. Never waits.
     fn offer(&mut self, punt: Punt) -> bool;
 
-    /// The same for what a verdict about a firewall or a server hangs on: it goes before what [`PuntQueue::offer`] took, and has
-    /// room of its own, in a queue that knows of that.
+    /// Takes a punt that decides about the state of a firewall or server. A queue that distinguishes them serves it
+    /// before those of [`PuntQueue::offer`], and has room of its own for it.
     fn offer_first(&mut self, punt: Punt) -> bool {
         self.offer(punt)
     }
 }
 
-/// A frame that the engine itself wants to send.
+/// A frame that the engine itself sends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transmit {
-    /// By which link; the tag of the link is in `vlan`.
+    /// The link to send it on.
     pub link: LinkId,
-    /// The outer 802.1Q tag to put on.
+    /// The outer 802.1Q tag of the link.
     pub vlan: Option<VlanTag>,
-    /// Checksum and segmentation work left to the device.
+    /// Checksum and segmentation that are left to the device.
     pub offload: Offload,
     /// The Ethernet frame without its outer tag.
     pub bytes: Vec<u8>,
@@ -105,22 +107,22 @@ pub struct Transmit {
 
 macro_rules! drop_reasons {
     ($($(#[doc = $doc:literal])* $variant:ident => $name:literal,)*) => {
-        /// Why a frame was not forwarded. The name is stable: operators grep for `drop_<name>`, tests assert it.
+        /// Why a frame is dropped. The names are stable: operators search for `drop_<name>`, and tests check it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum DropReason {
             $($(#[doc = $doc])* $variant,)*
         }
 
         impl DropReason {
-            /// All reasons, in order of declaration.
+            /// All reasons in the order of their declaration.
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
 
-            /// The counter's name.
+            /// The name of the counter: `drop_<word>`.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => concat!("drop_", $name),)* }
             }
 
-            /// The reason's word: the counter's name without `drop_`.
+            /// The name of the counter without `drop_`.
             pub const fn word(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
             }
@@ -130,7 +132,7 @@ macro_rules! drop_reasons {
                 match self { $(Self::$variant => concat!($($doc),*).trim_ascii_start(),)* }
             }
 
-            /// Position in [`DropReason::ALL`].
+            /// The position in [`DropReason::ALL`].
             pub const fn index(self) -> usize {
                 self as usize
             }
@@ -139,104 +141,115 @@ macro_rules! drop_reasons {
 }
 
 drop_reasons! {
-    /// Shorter than an Ethernet header.
+    /// The frame is shorter than an Ethernet header.
     EthernetTruncated => "ethernet_truncated",
-    /// The capture was shorter than the frame (A1.7).
+    /// The frame was captured only in part (rule A1.7 of `docs/protocols.md`).
     Truncated => "truncated",
-    /// A VLAN that no link of this engine has, or VID 4095.
+    /// No link of this engine has the VLAN, or its identifier is the reserved 4095.
     UnknownVlan => "unknown_vlan",
-    /// Source MAC is a group address or zero.
+    /// The source MAC address is a group address or zero.
     BadSourceMac => "bad_source_mac",
-    /// To another station's MAC (the device is promiscuous).
+    /// The frame is for another station: it arrived because the device is promiscuous.
     OtherHost => "other_host",
-    /// Link-layer control: LLC, STP, LLDP, LACP, pause.
+    /// Link-layer control protocols: LLC, STP, LLDP, LACP, pause frames.
     LinkControl => "link_control",
-    /// An EtherType that a router does not forward.
+    /// The EtherType is none that a router forwards.
     EtherType => "ethertype",
-    /// IP header truncated or impossible.
+    /// The IP header is truncated or invalid.
     IpHeader => "ip_header",
-    /// IP version contradicts the EtherType.
+    /// The IP version contradicts the EtherType.
     IpVersion => "ip_version",
-    /// IP length impossible.
+    /// The IP length is impossible.
     IpLength => "ip_length",
-    /// IPv4 header checksum wrong.
+    /// The IPv4 header checksum is wrong.
     IpChecksum => "ip_checksum",
-    /// Source route.
+    /// The packet has a source route option.
     SourceRoute => "source_route",
-    /// Transport header truncated or impossible.
+    /// The transport header is truncated or invalid.
     Transport => "transport",
-    /// Fragment too small to hold its headers.
+    /// The first fragment is too small for the headers.
     TinyFragment => "tiny_fragment",
-    /// ICMP checksum wrong.
+    /// The ICMP checksum is wrong.
     IcmpChecksum => "icmp_checksum",
-    /// Source address that no packet may have (A4.4).
+    /// No packet may have this source address (rule A4.4 of `docs/protocols.md`).
     MartianSource => "martian_source",
-    /// Destination address that no packet may have.
+    /// No packet may have this destination address.
     MartianDestination => "martian_destination",
-    /// Source and destination are the same endpoint.
+    /// Source and destination are the same address and port.
     Land => "land",
-    /// Multicast or broadcast data; a router without multicast routing.
+    /// Multicast or broadcast packets, which a router without multicast routing does not forward.
     Multicast => "multicast",
-    /// Link-local address in transit (A3.3).
+    /// A link-local address that would have to be routed (rule A3.3 of `docs/protocols.md`).
     LinkLocal => "link_local",
-    /// On a firewall link, from nobody known.
+    /// The frame arrived on a link of firewalls from a station that is none of them.
     UnknownFirewall => "unknown_firewall",
     /// The route leads back into the group that the packet came from.
     GroupLoop => "group_loop",
-    /// No route to the destination.
+    /// There is no route to the destination.
     NoRoute => "no_route",
-    /// TTL or hop limit ran out.
+    /// The TTL or hop limit ran out.
     TtlExpired => "ttl_expired",
-    /// Larger than the egress MTU and not to be fragmented.
+    /// The packet exceeds the egress MTU and must not be fragmented.
     TooBig => "too_big",
     /// No firewall of the group is up.
     NoPathUp => "no_path_up",
     /// Fewer firewalls than `min-up` are live.
     BelowMin => "below_min",
-    /// The session's firewall failed and `on-failure` is `drop` or `reset`.
+    /// The session's firewall failed, and `on-failure` is `drop` or `reset`.
     FirewallFailed => "firewall_failed",
     /// No server of the service can take a new session.
     NoServerUp => "no_server_up",
-    /// The session's server failed and `on-failure` is `drop` or `reset`.
+    /// The session's server failed, and `on-failure` is `drop` or `reset`.
     ServerFailed => "server_failed",
-    /// Every port that could stand for the client is in use or rests.
+    /// Every port of the source addresses of `full-nat` is in use, or was used too recently.
     SnatExhausted => "snat_exhausted",
-    /// To the server the flow would look like another one that lives, and no port is left to tell them apart.
+    /// Source ports or places in the session table run short, and the packet's source has more of them than a fair share.
+    SourceShare => "source_share",
+    /// The packet's source has as many sessions as it may (`[limits] source-sessions`).
+    SourceSessions => "source_sessions",
+    /// The packet's source opens more sessions a second than it may (`[limits] source-rate`).
+    SourceRate => "source_rate",
+    /// To the server the flow would have the same addresses and ports as another live one, and no free port tells them
+    /// apart.
     NatClash => "nat_clash",
-    /// A translated flow found no room in the session table.
+    /// The session table has no room for a translated flow, which cannot be forwarded without a session.
     SessionTableFull => "session_table_full",
-    /// From a server whose replies are translated, in a conversation that no session knows: as it is, it would show the server to
-    /// a client of the service, and be half a conversation to firewalls.
+    /// A server whose replies are translated sent a packet that belongs to no session. Untranslated it would reveal the
+    /// server's address to a client of the service, and be half a conversation to firewalls.
     StrayReply => "stray_reply",
-    /// It cannot be translated: the checksum lies in another fragment, or too little is quoted.
+    /// The packet cannot be translated: its checksum is in another fragment, or an ICMP error quotes too little.
     Untranslatable => "untranslatable",
-    /// A super-frame that no device would segment, and that cannot be segmented here: a tunnel that is not known, or numbers its
-    /// packets.
+    /// A GSO frame that no device would segment and that cannot be segmented in software: its tunnel is unknown or
+    /// numbers packets.
     NotSegmentable => "not_segmentable",
     /// The egress link is down.
     LinkDown => "link_down",
-    /// A later fragment of a datagram that the full fragment table does not know.
+    /// A later fragment of an unknown datagram arrived while the fragment table was full.
     FragmentTableFull => "fragment_table_full",
-    /// A later fragment that came first, and the store of those is full.
+    /// A later fragment arrived before the first of its datagram while the store for such fragments was full.
     FragmentHeldFull => "fragment_held_full",
-    /// Overlaps what decided about the datagram (RFC 1858, RFC 5722).
+    /// The fragment overlaps the one that decided about the datagram (RFC 1858, RFC 5722).
     FragmentOverlap => "fragment_overlap",
-    /// An ICMP error that is not addressed to the sender of the packet it quotes (A7.4).
+    /// An ICMP error is not addressed to the sender of the packet that it quotes (rule A7.4 of `docs/protocols.md`).
     IcmpMismatch => "icmp_mismatch",
     /// The queue to the controller is full.
     PuntQueueFull => "punt_queue_full",
-    /// More probes of peers and answers to probes than a worker hands to the controller.
+    /// Probes of peers, or answers to probes, exceed the rate at which a worker passes them to the controller.
     PuntLimitProbe => "punt_limit_probe",
-    /// More answers to questions of the engine's own than a worker hands to the controller.
+    /// Answers to health checks and other requests of the engine exceed the rate at which a worker passes them to the
+    /// controller.
     PuntLimitAnswer => "punt_limit_answer",
-    /// More ARP and neighbour discovery than a worker hands to the controller, of one station or of all.
+    /// ARP and neighbour discovery, of one station or of all, exceed the rate at which a worker passes them to the
+    /// controller.
     PuntLimitNeighbor => "punt_limit_neighbor",
-    /// More pings of the engine than a worker hands to the controller, of one source or of all.
+    /// Pings of the engine, of one source or of all, exceed the rate at which a worker passes them to the controller.
     PuntLimitPing => "punt_limit_ping",
-    /// More of anything else to the engine than a worker hands to the controller, of one source or of all.
+    /// Other packets to the engine, of one source or of all, exceed the rate at which a worker passes them to the
+    /// controller.
     PuntLimitLocal => "punt_limit_local",
-    /// More packets to unresolved next hops than a worker hands to the controller, of one source or of all.
+    /// Packets to unresolved next hops, of one source or of all, exceed the rate at which a worker passes them to the
+    /// controller.
     PuntLimitWaiting => "punt_limit_waiting",
-    /// Made into fragments for which the queue of frames to send has no room.
+    /// The queue of frames to send has no room for the fragments or segments of the packet.
     TransmitQueueFull => "transmit_queue_full",
 }

@@ -1,8 +1,11 @@
-//! What an engine tells about itself: copies, in the shape of the JSON of INTERFACE.md section 3.
+//! Copies of an engine's state for people and programs, in the form of the JSON that the API serves
+//! (`docs/json.md`).
 //!
-//! Keys are a contract: they may grow in number, never change name or meaning. `*_ms` are durations up to now in
-//! milliseconds, `at` is RFC 3339 in UTC, counters are integers since start.
+//! The keys are a contract: keys may be added, but none changes its name or meaning. `*_ms` are durations in
+//! milliseconds that end now, `at` is a time in RFC 3339 in UTC, and counters are integers that start at 0 with the
+//! engine.
 
+mod checks;
 mod explain;
 mod known;
 mod measures;
@@ -18,6 +21,7 @@ pub use plan::{ConfigView, KeptConfigView, MemberShare, MoveView, NewFlowsView, 
 
 use crate::config::Admin;
 
+pub use checks::{CheckResultView, CheckedView, LastCheckView, ServerCheckView};
 pub use explain::{CandidateView, EgressView, ExplainView, ExplainedSessionView, ServerCandidateView, WhatIfView};
 pub use known::KnownServer;
 pub use measures::{HistogramView, MeasuresView, ProbeView, RingView, TableView, WorkerView};
@@ -25,362 +29,378 @@ pub(in crate::engine) use orders::order_words;
 pub use orders::{OrderView, OverrideView};
 pub use sessions::{KillView, PinView, SessionEndView, SessionView, TalkerView};
 
-/// `show status`.
+/// `show status`: the engine as a whole.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct StatusView {
-    /// Engine name.
+    /// Name of the engine.
     pub name: String,
     /// Version of the program.
     pub version: String,
-    /// Since start.
+    /// Time since the engine started, in milliseconds.
     pub uptime_ms: u64,
-    /// Epoch of the snapshot in force.
+    /// Number of the snapshot in force; it grows by one with every change.
     pub epoch: u64,
-    /// Digest of the configuration text.
+    /// Digest of the configuration text: 16 hexadecimal digits.
     pub config_digest: String,
-    /// Packet workers.
+    /// Number of packet workers.
     pub workers: usize,
-    /// Live sessions.
+    /// Number of live sessions.
     pub sessions: usize,
-    /// Sessions that fit.
+    /// Number of sessions for which there is room.
     pub capacity: usize,
-    /// `active`.
+    /// Always `active`.
     pub role: String,
-    /// What is wrong.
+    /// Alarms that are raised.
     pub alarms: Vec<AlarmView>,
-    /// What `fwlb set` overrides.
+    /// Administrative states and weights that commands have set over the file.
     pub overrides: Vec<OverrideView>,
 }
 
-/// Something that is wrong and lasts.
+/// An alarm: something is wrong and lasts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct AlarmView {
-    /// `peer_lost`, `digest_differs`, `below_min`, ...
+    /// The kind of alarm: `peer_lost`, `digest_differs`, `below_min`, ...
     pub kind: String,
-    /// What it is about.
+    /// What the alarm is about, such as a peer, group or service.
     pub subject: String,
-    /// In words.
+    /// What is wrong, in words.
     pub reason: String,
-    /// For how long.
+    /// Time since the alarm was raised, in milliseconds.
     pub since_ms: u64,
 }
 
-/// `show firewalls`.
+/// `show firewalls`: a firewall with its state and traffic.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct FirewallView {
-    /// Engine name.
+    /// Name of the engine.
     pub engine: String,
-    /// Name.
+    /// Name of the firewall.
     pub name: String,
-    /// Group name.
+    /// Name of its group.
     pub group: String,
-    /// Link name.
+    /// Name of the link that it is on.
     pub link: String,
-    /// Next hops.
+    /// Its next-hop addresses.
     pub addresses: Vec<String>,
-    /// `up`, `degraded`, `down`, `drain` or `maint`.
+    /// Its state: `up`, `degraded`, `down`, `drain` or `maint`.
     pub state: String,
-    /// As configured.
+    /// The administrative state in the file.
     pub admin: Admin,
-    /// As set by command.
+    /// The administrative state that a command has set over the file; null if there is none.
     #[serde(rename = "override")]
     pub override_: Option<Admin>,
-    /// Weight.
+    /// Its share of the flows, relative to other firewalls.
     pub weight: u16,
-    /// Spare.
+    /// True if it takes flows only in place of a firewall that is down.
     pub spare: bool,
-    /// Live sessions pinned to it.
+    /// Live sessions that are pinned to it.
     pub sessions: u64,
-    /// Sessions pinned to it since start.
+    /// Sessions that were pinned to it since the engine started.
     pub new_sessions: u64,
-    /// Packets sent to it and received from it.
+    /// Packets to and from it.
     pub packets: u64,
-    /// Bytes of IP sent to it and received from it.
+    /// Bytes of IP packets to and from it.
     pub bytes: u64,
-    /// In this state for.
+    /// Time since it entered this state, in milliseconds.
     pub since_ms: u64,
-    /// Why it is in this state, or is up and takes no new sessions.
+    /// Why it is in this state, or why it is up and takes no new sessions.
     pub reason: Option<String>,
-    /// It came back and is in its `hold` for so long: new sessions go to the firewalls that are not, if there are any; null
-    /// if it is not in its hold.
+    /// The rest of its `hold` in milliseconds, if it has recovered and is waiting for that: new sessions prefer
+    /// firewalls that are not. Null if it is not in its `hold`.
     #[serde(default)]
     pub hold_ms: Option<u64>,
-    /// New flows may go to it at this moment: it is live, and no better one is there where it drains or is in its hold.
+    /// True if new flows may go to it now: it is live, and if it drains or is in its `hold` there is no better
+    /// firewall.
     #[serde(default)]
     pub new_flows: bool,
-    /// What operators ordered over the file and holds, here and at the engines on the far sides.
+    /// What operators ordered over the file and is in force, at this engine and at the peers.
     #[serde(default)]
     pub orders: Vec<OrderView>,
-    /// One per (peer, family).
+    /// The paths through it, one per peer and address family.
     pub checks: Vec<CheckView>,
 }
 
-/// One path.
+/// A path through a firewall to a peer, in one address family.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct CheckView {
-    /// Peer name.
+    /// Name of the peer.
     pub peer: String,
-    /// `ipv4` or `ipv6`.
+    /// Address family: `ipv4` or `ipv6`.
     pub family: String,
-    /// `up` or `down`.
+    /// State of the path: `up` or `down`.
     pub state: String,
-    /// Round trip of the last answered probe in microseconds.
+    /// Round-trip time of the last answered probe, in microseconds.
     pub rtt_us: Option<u64>,
-    /// In this state for.
+    /// Time since the path entered this state, in milliseconds.
     pub since_ms: u64,
-    /// Why.
+    /// Why the path is in this state.
     pub reason: Option<String>,
 }
 
-/// `show services`.
+/// `show services`: a virtual service with its servers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ServiceView {
-    /// Engine name.
+    /// Name of the engine.
     pub engine: String,
-    /// Name.
+    /// Name of the service.
     pub name: String,
-    /// VIPs.
+    /// Its virtual addresses (VIPs).
     pub addresses: Vec<String>,
-    /// `tcp`, `udp`.
+    /// Its protocols: `tcp`, `udp`.
     pub protocols: Vec<String>,
-    /// `80`, `8000-8099`, `any`.
+    /// Its ports: `80`, `8000-8099`, `any`.
     pub ports: Vec<String>,
-    /// `round-robin`, `least-connections` or `hash`.
+    /// How servers are chosen: `round-robin`, `least-connections` or `hash`.
     pub scheduler: String,
-    /// `nat`, `full-nat`, `direct` or `tunnel`.
+    /// How packets reach the servers: `nat`, `full-nat`, `direct` or `tunnel`.
     pub mode: String,
-    /// `up`, `down`, `drain` or `maint`.
+    /// Its state: `up`, `down`, `drain` or `maint`.
     pub state: String,
-    /// As configured.
+    /// The administrative state in the file.
     pub admin: Admin,
-    /// As set by command.
+    /// The administrative state that a command has set over the file; null if there is none.
     #[serde(rename = "override")]
     pub override_: Option<Admin>,
-    /// Live sessions.
+    /// Its live sessions.
     pub sessions: u64,
-    /// Hash: the busiest server's share of the table over its fair share, by weight.
+    /// With scheduler `hash`: the largest quotient of a server's share of the table and its fair share by weight; 1 is
+    /// ideal.
     pub imbalance: Option<f64>,
-    /// Why it is in this state, in words; null while it is as the file says and up.
+    /// Time since it entered this state, in milliseconds.
+    #[serde(default)]
+    pub since_ms: u64,
+    /// How often it went from up to down since the engine started.
+    #[serde(default)]
+    pub falls: u64,
+    /// How long it was down since the engine started, in milliseconds.
+    #[serde(default)]
+    pub downtime_ms: u64,
+    /// Why it is in this state, in words; null while it is as the file says and up by servers that are no backups.
     #[serde(default)]
     pub reason: Option<String>,
-    /// What operators ordered over the file and holds.
+    /// What operators ordered over the file and is in force.
     #[serde(default)]
     pub orders: Vec<OrderView>,
-    /// Its servers.
+    /// Its servers, in the order of the file.
     pub servers: Vec<ServerView>,
 }
 
-/// One real server of `show services`.
+impl ServiceView {
+    /// How many servers are up: `4 of 4 up`; backups apart: `0 of 1 up, 1 of 1 backups up`.
+    pub fn servers_up(&self) -> String {
+        let count = |backup: bool| {
+            let of = || self.servers.iter().filter(|server| server.backup == backup);
+            (of().filter(|server| server.state == "up").count(), of().count())
+        };
+        let (up, all) = count(false);
+        match count(true) {
+            (_, 0) => format!("{up} of {all} up"),
+            (backups_up, backups) => format!("{up} of {all} up, {backups_up} of {backups} backups up"),
+        }
+    }
+}
+
+/// A real server of `show services`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ServerView {
-    /// Name.
+    /// Name of the server.
     pub name: String,
-    /// RIPs.
+    /// Its addresses.
     pub addresses: Vec<String>,
-    /// Port; null: the one that the client asked for.
+    /// The port that traffic is sent to; null if it is the one that the client used.
     pub port: Option<u16>,
-    /// Used when every other server is down.
+    /// True if it is used only while every other server is down.
     pub backup: bool,
-    /// `up`, `down`, `drain` or `maint`.
+    /// Its state: `up`, `down`, `drain` or `maint`.
     pub state: String,
-    /// As configured.
+    /// The administrative state in the file.
     pub admin: Admin,
-    /// As set by command.
+    /// The administrative state that a command has set over the file; null if there is none.
     #[serde(rename = "override")]
     pub override_: Option<Admin>,
-    /// Weight in force.
+    /// Its weight in force.
     pub weight: u16,
-    /// Weight as set by command.
+    /// The weight that a command has set over the file; null if there is none.
     #[serde(default)]
     pub weight_override: Option<u16>,
-    /// Live sessions.
+    /// Its live sessions.
     pub sessions: u64,
-    /// Sessions since start.
+    /// Sessions that were given to it since the engine started.
     pub new_sessions: u64,
-    /// Packets to it and from it.
+    /// Packets to and from it.
     pub packets: u64,
-    /// Bytes of IP to it and from it.
+    /// Of these, those to it.
+    #[serde(default)]
+    pub packets_in: u64,
+    /// Of these, those from it.
+    #[serde(default)]
+    pub packets_out: u64,
+    /// Bytes of IP packets to and from it.
     pub bytes: u64,
-    /// In this state for.
+    /// Of these, those to it.
+    #[serde(default)]
+    pub bytes_in: u64,
+    /// Of these, those from it.
+    #[serde(default)]
+    pub bytes_out: u64,
+    /// Time since it entered this state, in milliseconds.
     pub since_ms: u64,
+    /// How often it went from up to down since start.
+    #[serde(default)]
+    pub falls: u64,
+    /// How long it was down since start, in milliseconds.
+    #[serde(default)]
+    pub downtime_ms: u64,
     /// Why it is in this state, in words.
     pub reason: Option<String>,
-    /// What operators ordered over the file and holds: a state, a weight, or both.
+    /// What operators ordered over the file and is in force: a state, a weight, or both.
     #[serde(default)]
     pub orders: Vec<OrderView>,
-    /// One per family.
+    /// Its health checks, one per address family.
     pub checks: Vec<ServerCheckView>,
 }
 
-/// One family's check of a server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct ServerCheckView {
-    /// `ipv4` or `ipv6`.
-    pub family: String,
-    /// `up` or `down`.
-    pub state: String,
-    /// In this state for.
-    pub since_ms: u64,
-    /// The last failure, in words: "HTTP 503, expected 200".
-    pub reason: Option<String>,
-}
-
-/// `show peers`.
+/// `show peers`: the engine on the far side of a group.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PeerView {
-    /// Engine name.
+    /// Name of the engine.
     pub engine: String,
-    /// Name of the peer as configured here.
+    /// Name of the peer in this engine's file.
     pub name: String,
-    /// Group name.
+    /// Name of the group.
     pub group: String,
-    /// What the peer calls itself; null while unheard.
+    /// The name by which the peer announces itself; null until it was heard.
     pub peer_engine: Option<String>,
-    /// `up`, `lost` or `down`.
+    /// Its state: `up`, `lost` or `down`.
     pub state: String,
-    /// `same`, `differs` or `unknown`.
+    /// Whether both engines hash alike: `same`, `differs` or `unknown`.
     pub digest: String,
-    /// Its version.
+    /// Version of the peer's program.
     pub version: Option<String>,
-    /// In this state for.
+    /// Time since it entered this state, in milliseconds.
     pub since_ms: u64,
-    /// Why.
+    /// Why it is in this state.
     pub reason: Option<String>,
 }
 
-/// `health`: whether an engine forwards.
+/// `health`: whether an engine forwards packets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct HealthView {
-    /// Engine name.
+    /// Name of the engine.
     pub engine: String,
-    /// True if there is no problem; warnings may be there all the same.
+    /// True if there are no problems; there may be warnings all the same.
     pub healthy: bool,
-    /// What stops packets, or may.
+    /// What stops packets, or may stop them.
     pub problems: Vec<ProblemView>,
     /// Other alarms: packets go on beside them, or something stands in for what failed.
     #[serde(default)]
     pub warnings: Vec<ProblemView>,
 }
 
-/// What is wrong with an engine.
+/// Something that is wrong with an engine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ProblemView {
     /// `link_down`, `worker_stuck` or the kind of an alarm.
     pub kind: String,
     /// What it is about: a link, a worker, a service.
     pub subject: String,
-    /// In words.
+    /// What is wrong, in words.
     pub reason: String,
 }
 
-/// `show links`, as `ip -s link`.
+/// `show links`: a link with its counters, as `ip -s link` shows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LinkView {
-    /// Engine name.
+    /// Name of the engine.
     pub engine: String,
-    /// Name.
+    /// Name of the link.
     pub name: String,
-    /// Device.
+    /// Interface name of its device.
     pub device: String,
-    /// 802.1Q tag.
+    /// 802.1Q VLAN identifier; null for untagged frames.
     pub vlan: Option<u16>,
-    /// `up` or `down`.
+    /// Its state: `up` or `down`.
     pub state: String,
     /// Why it is down: `no carrier`, `set down` or `the device is missing`; null while it is up.
     #[serde(default)]
     pub reason: Option<String>,
-    /// Hardware address.
+    /// The engine's MAC address on it.
     pub mac: String,
-    /// MTU in bytes.
+    /// MTU: the largest IP packet, in bytes.
     pub mtu: u16,
-    /// The engine's addresses on it.
+    /// The engine's addresses on it, with prefix length.
     pub addresses: Vec<String>,
-    /// `af-packet` or `af-xdp`.
+    /// The kind of socket: `af-packet` or `af-xdp`.
     #[serde(default)]
     pub io: String,
-    /// With AF_XDP how it takes the frames: `native-zero-copy`, `native-copy` or `generic-copy`. With AF_PACKET `xdp-send` where
-    /// frames leave by AF_XDP, else null, as while the device is missing.
+    /// With AF_XDP how it receives: `native-zero-copy`, `native-copy` or `generic-copy`. With AF_PACKET `xdp-send` if
+    /// frames are sent by AF_XDP, else null. Null, too, while the device is missing.
     #[serde(default)]
     pub io_mode: Option<String>,
     /// Frames received.
     pub rx_packets: u64,
     /// Bytes received.
     pub rx_bytes: u64,
-    /// Frames received and dropped.
+    /// Frames that were received and dropped.
     pub rx_dropped: u64,
-    /// Frames that the ring had no room for.
+    /// Frames that were lost because the receive ring was full.
     pub ring_dropped: u64,
     /// Frames sent.
     pub tx_packets: u64,
     /// Bytes sent.
     pub tx_bytes: u64,
-    /// Frames that the device refused.
+    /// Frames that the device refused to send.
     pub tx_errors: u64,
 }
 
-/// `show neighbors`, as `ip neigh`.
+/// `show neighbors`: an entry of the neighbour table, as `ip neigh` shows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct NeighborView {
-    /// Engine name.
+    /// Name of the engine.
     pub engine: String,
-    /// Address.
+    /// IP address of the neighbour.
     pub address: String,
-    /// Link name.
+    /// Name of the link.
     pub link: String,
-    /// Hardware address; null while unresolved.
+    /// MAC address of the neighbour; null while it is not resolved.
     pub mac: Option<String>,
-    /// `incomplete`, `reachable`, `stale`, `probe` or `failed`.
+    /// State of the entry: `incomplete`, `reachable`, `stale`, `probe` or `failed`.
     pub state: String,
-    /// Last confirmed.
+    /// Time since the neighbour was last confirmed, in milliseconds.
     pub age_ms: Option<u64>,
 }
 
-/// `show counters`: one flat object.
+/// `show counters`: one object with a number for each counter.
 pub type CountersView = BTreeMap<String, u64>;
 
-/// `show events`.
+/// `show events`: something that changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct EventView {
-    /// Grows by one.
+    /// Number of the event; it grows by one.
     pub seq: u64,
-    /// RFC 3339, UTC; filled in by the owner of the wall clock.
+    /// Time of the event, RFC 3339 in UTC.
     pub at: String,
-    /// `path`, `firewall`, `peer`, `link`, `admin`, `alarm`, `engine`, ...
+    /// Kind of the event: `path`, `firewall`, `peer`, `link`, `admin`, `alarm`, `engine`, ...
     pub kind: String,
-    /// What changed.
+    /// What the event is about: `perimeter/fw1`, `web/s1`.
     pub subject: String,
-    /// Old state.
+    /// The state before it.
     pub from: Option<String>,
-    /// New state.
+    /// The state after it.
     pub to: Option<String>,
-    /// Why.
+    /// Why it happened.
     pub reason: Option<String>,
-    /// Who, for administrative changes.
+    /// Who caused it, if an operator did.
     pub by: Option<String>,
-    /// How long the old state lasted, in milliseconds; where that is not told with it, filled in by the owner of the log.
+    /// How long the state before it lasted, in milliseconds.
     #[serde(default)]
     pub lasted_ms: Option<u64>,
 }
 
-/// The result of one health check, for `[log] checks`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CheckedView {
-    /// `web/s1 ipv4`, `perimeter/fw1 to inner ipv4`.
-    pub subject: String,
-    /// `passed`, `failed`, or `excused`: failed while the engine was not punctual.
-    pub result: &'static str,
-    /// State after it: `up` or `down`.
-    pub state: &'static str,
-    /// Why it failed.
-    pub reason: Option<String>,
-    /// How long the answer took.
-    pub rtt_us: Option<u64>,
-}
-
-/// One line of `fwlb probe` and `fwlb ping`: what was sent or came, and when.
+/// One line of `fwlb probe` and `fwlb ping`: a frame that was sent or received.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ExchangeStep {
-    /// Microseconds since the first frame.
+    /// Time since the first frame, in microseconds.
     pub at_us: u64,
     /// `sent` or `received`.
     pub direction: String,
@@ -388,19 +408,19 @@ pub struct ExchangeStep {
     pub what: String,
 }
 
-/// The outcome of `fwlb probe` and `fwlb ping`.
+/// The result of `fwlb probe` and `fwlb ping`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ExchangeView {
-    /// Engine name.
+    /// Name of the engine.
     pub engine: String,
     /// What was probed.
     pub subject: String,
-    /// It answered as it should.
+    /// True if the answer was as expected.
     pub ok: bool,
-    /// In words.
+    /// Why it is not, in words.
     pub reason: Option<String>,
-    /// Round trip in microseconds.
+    /// Round-trip time in microseconds.
     pub rtt_us: Option<u64>,
-    /// Frame by frame.
+    /// The frames that were sent and received, in order.
     pub steps: Vec<ExchangeStep>,
 }

@@ -1,5 +1,5 @@
-//! The pinning hash: SipHash-1-3 over hand-written canonical bytes, keyed by the group's seed. Portable and specified;
-//! every engine that knows the seed computes the same number.
+//! The pinning hash: SipHash-1-3 over a canonical form of the flow, keyed by the group's seed. It is fully specified
+//! here, so that every engine with the same seed computes the same number.
 //!
 //! # Specification
 //!
@@ -13,8 +13,8 @@
 //! family      = 04 or 06
 //! ```
 //!
-//! *Low* and *high* end are ordered by (address, port) as unsigned big-endian numbers, so that both directions of a flow
-//! give the same bytes: 15 for IPv4, 39 for IPv6. The modes take less of the flow:
+//! *Low* and *high* end are ordered by (address, port) as unsigned big-endian numbers, so that both directions of a
+//! flow give the same bytes: 15 for IPv4, 39 for IPv6. The other modes use less of the flow:
 //!
 //! | mode | what differs |
 //! | --- | --- |
@@ -23,7 +23,7 @@
 //! | `addresses` | both ports and the protocol are 0 |
 //! | `source`, `destination` | the protocol is 0, and one end with port 0 stands alone: 9 bytes for IPv4, 21 for IPv6 |
 //!
-//! An engine with `source` and its peer with `destination` hash the same address, and so agree.
+//! An engine in mode `source` and its peer in mode `destination` hash the same address, so that they agree.
 //!
 //! # Test vectors
 //!
@@ -42,7 +42,8 @@
 //! | `destination` | 6 | 198.51.100.7 | 40000 | 203.0.113.80 | 443 | `b65566a3e6f714b3` | `c1a794806ed2bc00` |
 //! | `destination` | 17 | 2001:db8::7 | 53 | 2001:db8:80::80 | 5353 | `66ddc2dddc9149c4` | `0d2902d92c4c97f4` |
 //!
-//! More stand in `tests/vectors/flow_hash.tsv`, made by an implementation of their own in Python beside them.
+//! More vectors are in `tests/vectors/flow_hash.tsv`. They come from an independent implementation in Python beside
+//! that file.
 
 use std::hash::Hasher as _;
 use std::net::IpAddr;
@@ -53,14 +54,14 @@ use siphasher::sip128;
 use crate::flow::key::{CanonicalKey, CanonicalV4, CanonicalV6};
 use crate::flow::{Endpoint, FlowKey};
 
-/// Key of the derivation of path keys. Public: it only separates this use of SipHash from others.
+/// The SipHash key for deriving path keys. It is public: it only separates this use of SipHash from others.
 const PATH_KEY_DERIVATION: &[u8; 16] = b"fwlb-pinning-key";
-/// Key of the derivation of digest keys.
+/// The public SipHash key for deriving digest keys.
 const DIGEST_KEY_DERIVATION: &[u8; 16] = b"fwlb-digests-key";
-/// First canonical byte: the version of this specification.
+/// The first byte of the canonical form: the version of this specification.
 const VERSION: u8 = 1;
 
-/// The secret of a group, as 128-bit SipHash keys derived from the seed text, one per use.
+/// The secret of a group, as one 128-bit SipHash key for each use, derived from the configured seed text.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Seed {
     path: [u8; 16],
@@ -73,7 +74,7 @@ impl std::fmt::Debug for Seed {
     }
 }
 
-/// What of a flow enters the hash (INTERFACE.md, `hash`).
+/// Which parts of a flow enter the hash (key `hash` of a group in `docs/configuration.md`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum HashMode {
     /// Addresses, ports and protocol.
@@ -83,17 +84,18 @@ pub enum HashMode {
     ThreeTuple,
     /// Addresses.
     Addresses,
-    /// The address of the end on the near side (source of what is sent to the firewalls).
+    /// The near address: the source of packets that are sent to the firewalls.
     Source,
-    /// The address of the end on the far side (destination of what is sent to the firewalls).
+    /// The far address: the destination of packets that are sent to the firewalls.
     Destination,
 }
 
-/// The hash of one flow in one group; symmetric for the symmetric modes.
+/// The hash of one flow in one group. It is the same for both directions except in the modes `source` and
+/// `destination`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FlowHash(pub u64);
 
-/// Hashes flows and member names for one group.
+/// Hashes the flows and the firewall names of one group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FlowHasher {
     seed: Seed,
@@ -101,15 +103,16 @@ pub struct FlowHasher {
 }
 
 impl Seed {
-    /// Derives the keys from the configured text, byte for byte as it stands.
+    /// Derives the keys from the bytes of the configured text.
     pub fn from_text(text: &str) -> Self {
         let derive = |key: &[u8; 16]| sip128::SipHasher24::new_with_key(key).hash(text.as_bytes()).as_bytes();
         Self { path: derive(PATH_KEY_DERIVATION), digest: derive(DIGEST_KEY_DERIVATION) }
     }
 
-    /// A keyed 64-bit digest of `bytes` (SipHash-2-4), for seed checks and message authentication between engines.
+    /// A keyed 64-bit digest of `bytes` (SipHash-2-4), by which engines compare their configuration and authenticate
+    /// messages.
     ///
-    /// Its key is not the path key: what engines tell each other gives nothing away about where flows go.
+    /// Its key is not the path key, so that digests sent to other engines reveal nothing about where flows go.
     pub fn digest(&self, bytes: &[u8]) -> u64 {
         SipHasher24::new_with_key(&self.digest).hash(bytes)
     }
@@ -121,15 +124,15 @@ impl FlowHasher {
         Self { seed, mode }
     }
 
-    /// What of a flow enters the hash.
+    /// The mode: which parts of a flow enter the hash.
     pub const fn mode(&self) -> HashMode {
         self.mode
     }
 
-    /// The hash of `flow`, whose source is the near side and whose destination is behind the firewalls.
+    /// The hash of `flow`, whose source must be the end on the near side of the firewalls.
     ///
-    /// The orientation matters to [`HashMode::Source`] and [`HashMode::Destination`] only; all other modes give both
-    /// directions the same number.
+    /// The orientation matters only to [`HashMode::Source`] and [`HashMode::Destination`]; in all other modes both
+    /// directions give the same number.
     #[inline]
     pub fn flow(&self, flow: &FlowKey) -> FlowHash {
         match self.mode {
@@ -141,7 +144,8 @@ impl FlowHasher {
         }
     }
 
-    /// The pseudo-random number that `flow` and the member called `name` share: the raw material of its score.
+    /// The pseudo-random number of the pair of `flow` and the firewall called `name`, from which its rendezvous score
+    /// is computed.
     #[inline]
     pub fn member(&self, flow: FlowHash, name: &str) -> u64 {
         let mut hasher = SipHasher13::new_with_key(&self.seed.path);

@@ -1,56 +1,56 @@
-//! The identity of a flow.
+//! The identity of a flow: the 5-tuple of a packet, and its canonical form that both directions share.
 
 use std::net::IpAddr;
 
 use crate::wire::Family;
 use crate::wire::frame::Tuple;
 
-/// One end of a flow.
+/// One end of a flow: an address and a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint {
-    /// Address.
+    /// IP address.
     pub address: IpAddr,
-    /// TCP, UDP or SCTP port; ICMP identifier; 0 where the protocol has neither.
+    /// TCP, UDP or SCTP port, or ICMP identifier; 0 if the protocol has neither.
     pub port: u16,
 }
 
-/// A 5-tuple as one packet shows it: source first. Both ends have the same family.
+/// The 5-tuple of a packet, source first. Both ends are of the same address family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FlowKey {
     /// IP protocol number.
     pub protocol: u8,
-    /// Where the packet comes from.
+    /// The end that sent the packet.
     pub source: Endpoint,
-    /// Where it goes to.
+    /// The end that the packet is sent to.
     pub destination: Endpoint,
 }
 
-/// How a packet's source and destination map to the low and high end of its [`CanonicalKey`].
+/// The direction of a packet relative to the low and high end of its [`CanonicalKey`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
-    /// The source is the low end.
+    /// From the low to the high end.
     LowToHigh,
-    /// The source is the high end.
+    /// From the high to the low end.
     HighToLow,
 }
 
-/// A flow whichever way its packets go: the ends in order of (address, port), big endian.
+/// A flow without direction: its ends are ordered by (address, port) as big-endian numbers.
 ///
-/// Compact on purpose (it is the key of the session table): 13 bytes of content for IPv4, 37 for IPv6.
+/// The session table uses it as its key, so that it is compact: 13 bytes of content for IPv4, 37 for IPv6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CanonicalKey {
-    /// IPv4.
+    /// An IPv4 flow.
     V4(CanonicalV4),
-    /// IPv6.
+    /// An IPv6 flow.
     V6(CanonicalV6),
 }
 
-/// IPv4 form of [`CanonicalKey`].
+/// The IPv4 form of [`CanonicalKey`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CanonicalV4 {
-    /// Low address.
+    /// Address of the low end.
     pub low: [u8; 4],
-    /// High address.
+    /// Address of the high end.
     pub high: [u8; 4],
     /// Port of the low end.
     pub low_port: u16,
@@ -60,12 +60,12 @@ pub struct CanonicalV4 {
     pub protocol: u8,
 }
 
-/// IPv6 form of [`CanonicalKey`].
+/// The IPv6 form of [`CanonicalKey`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CanonicalV6 {
-    /// Low address.
+    /// Address of the low end.
     pub low: [u8; 16],
-    /// High address.
+    /// Address of the high end.
     pub high: [u8; 16],
     /// Port of the low end.
     pub low_port: u16,
@@ -76,19 +76,19 @@ pub struct CanonicalV6 {
 }
 
 impl FlowKey {
-    /// The same flow seen from the other end.
+    /// The 5-tuple of packets in the opposite direction.
     pub fn reversed(self) -> Self {
         Self { protocol: self.protocol, source: self.destination, destination: self.source }
     }
 
-    /// Address family of both ends.
+    /// The address family of both ends.
     pub fn family(&self) -> Family {
         Family::of(self.source.address)
     }
 
-    /// The direction-free form, and which way this packet goes.
+    /// The canonical key of the flow, and the direction of this packet.
     ///
-    /// Ends that are equal (LAND) count as [`Direction::LowToHigh`].
+    /// If both ends are equal (a LAND packet), the direction is [`Direction::LowToHigh`].
     #[inline]
     pub fn canonical(&self) -> (CanonicalKey, Direction) {
         let (low, high, direction) = if self.is_low_to_high() {
@@ -99,13 +99,13 @@ impl FlowKey {
         (CanonicalKey::of(self.protocol, low, high), direction)
     }
 
-    /// Which way this packet goes.
+    /// The direction of this packet relative to the canonical key.
     #[inline]
     pub fn direction(&self) -> Direction {
         if self.is_low_to_high() { Direction::LowToHigh } else { Direction::HighToLow }
     }
 
-    /// `source <= destination`, with both ends of a family as one number each.
+    /// Whether `source <= destination`; an address and its port are compared as one number.
     #[inline]
     fn is_low_to_high(&self) -> bool {
         let Self { source, destination, .. } = self;
@@ -144,7 +144,7 @@ impl From<FlowKey> for Tuple {
 }
 
 impl CanonicalKey {
-    /// Of ends in order.
+    /// The key of two ends that are already in order.
     #[inline]
     fn of(protocol: u8, low: Endpoint, high: Endpoint) -> Self {
         match (low.address, high.address) {
@@ -155,8 +155,8 @@ impl CanonicalKey {
                 high_port: high.port,
                 protocol,
             }),
-            // Both ends of a flow have one family. Should a caller break that promise, the mapped form keeps the key
-            // well defined and apart from every real flow.
+            // Both ends of a flow are of one family. If a caller breaks that promise, the IPv4-mapped form gives a
+            // well-defined key that no real flow has.
             (IpAddr::V6(_), IpAddr::V6(_)) | (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => {
                 Self::V6(CanonicalV6 {
                     low: octets_v6(low.address),
@@ -169,7 +169,7 @@ impl CanonicalKey {
         }
     }
 
-    /// Address family of both ends.
+    /// The address family of both ends.
     pub const fn family(&self) -> Family {
         match self {
             Self::V4(_) => Family::V4,
@@ -201,7 +201,7 @@ impl CanonicalKey {
         }
     }
 
-    /// The packet view of the flow: a key whose packets go in `direction`.
+    /// The 5-tuple of packets of this flow that go in `direction`.
     pub fn oriented(&self, direction: Direction) -> FlowKey {
         let (source, destination) = match direction {
             Direction::LowToHigh => (self.low(), self.high()),
@@ -219,7 +219,7 @@ fn octets_v6(address: IpAddr) -> [u8; 16] {
 }
 
 impl Direction {
-    /// The other way.
+    /// The opposite direction.
     pub const fn reversed(self) -> Self {
         match self {
             Self::LowToHigh => Self::HighToLow,

@@ -1,14 +1,18 @@
-//! Which packets belong together: the 5-tuple, its canonical form, its hash, and the fragments that lost their ports.
+//! Which packets belong together: the 5-tuple, its canonical form, its hash, and the fragments that lost their ports; and who
+//! sends how many flows.
 //!
-//! A flow has two ends and no sides: nothing here knows which end is behind the firewalls, or which firewall the flow takes.
+//! A flow has two ends and no sides. Nothing here knows which end is behind the firewalls, or which firewall the flow
+//! takes.
 
 pub mod fragments;
 pub mod hash;
 pub mod key;
 pub mod pattern;
+pub mod source;
 pub mod text;
 
 pub use fragments::{FragmentKey, FragmentLimits, FragmentTable};
 pub use hash::{FlowHash, FlowHasher, HashMode, Seed};
 pub use key::{CanonicalKey, Direction, Endpoint, FlowKey};
 pub use pattern::FlowPattern;
+pub use source::{SourceHasher, SourceKey, SourcePrefix, SourceRates, SourceTally};

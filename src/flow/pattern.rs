@@ -1,4 +1,5 @@
-//! Which flows are meant, as operators write it: a flow of which ports and identifiers may be left out, either direction.
+//! A pattern that selects flows, as operators write it: `PROTO ADDRESS[:PORT] ADDRESS[:PORT] [ID]`. Ports and
+//! identifiers may be left out, and both directions match.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -10,14 +11,14 @@ use crate::flow::text::{self, FlowTextError};
 use crate::wire::Family;
 use crate::wire::frame::protocol::{ICMP, ICMPV6, has_ports};
 
-/// A protocol and two ends.
+/// A protocol and two ends, in either order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FlowPattern {
     protocol: u8,
     ends: [End; 2],
 }
 
-/// One end; no port means any.
+/// One end of the pattern; without a port it matches any port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct End {
     address: IpAddr,
@@ -31,7 +32,7 @@ impl End {
 }
 
 impl FlowPattern {
-    /// True if `flow`, in either direction, is meant.
+    /// True if the pattern matches `flow` in either direction.
     pub fn matches(&self, flow: &FlowKey) -> bool {
         let [a, b] = &self.ends;
         let (source, destination) = (&flow.source, &flow.destination);
@@ -64,7 +65,7 @@ impl FromStr for FlowPattern {
         }
         let id = match id {
             Some(_) if !text::is_icmp(protocol) => return Err(FlowTextError::Identifier(name.to_owned())),
-            // A query's identifier stands where the ports do, at both ends.
+            // The identifier of an ICMP query takes the place of the port at both ends.
             Some(id) => Some(id.parse().map_err(|_| FlowTextError::Port(id.to_owned()))?),
             None => None,
         };
@@ -74,7 +75,7 @@ impl FromStr for FlowPattern {
 }
 
 impl fmt::Display for FlowPattern {
-    /// Writes the pattern so that it is read back.
+    /// Writes the pattern in the form that is read.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", text::protocol_name(self.protocol))?;
         for End { address, port } in self.ends {

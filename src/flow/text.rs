@@ -1,4 +1,4 @@
-//! A flow as operators write it: `PROTO SOURCE DESTINATION [ID]` (INTERFACE.md section 2).
+//! A flow as operators write it: `PROTO SOURCE DESTINATION [ID]`.
 
 use std::net::IpAddr;
 
@@ -6,7 +6,7 @@ use crate::flow::{Endpoint, FlowKey};
 use crate::wire::Family;
 use crate::wire::frame::protocol::{DCCP, ICMP, ICMPV6, SCTP, TCP, UDP, UDP_LITE, has_ports};
 
-/// Names of protocols and their numbers (IANA), those with ports first.
+/// The names of IP protocols and their numbers (IANA), those with ports first.
 const PROTOCOLS: &[(&str, u8)] = &[
     ("tcp", TCP),
     ("udp", UDP),
@@ -24,48 +24,48 @@ const PROTOCOLS: &[(&str, u8)] = &[
     ("vrrp", 112),
 ];
 
-/// The text is no flow; the message says what was expected and what came.
+/// The text is not a flow. The message says what was expected and what was found.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FlowTextError {
-    /// Too few or too many words.
+    /// The text has too few or too many words.
     #[error("a flow is PROTO SOURCE DESTINATION, as in: tcp 198.51.100.7:40000 203.0.113.80:80")]
     Words,
-    /// No such protocol.
+    /// The first word names no known protocol.
     #[error("unknown protocol {0:?}: expected tcp, udp, sctp, icmp, esp, ah, gre or a number 0..=255")]
     Protocol(String),
-    /// An end that is no address.
+    /// An end is not an IP address.
     #[error("not an IP address: {0:?} (an IPv6 address with a port is written [2001:db8::1]:53)")]
     Address(String),
-    /// A port that is none.
+    /// A port or identifier is not a number from 0 to 65535.
     #[error("not a port: {0:?} (expected 0..=65535)")]
     Port(String),
-    /// A protocol with ports, an end without.
+    /// The protocol has ports, but an end has none.
     #[error("{protocol} needs a port: {end:?} (as in {example})")]
     PortMissing {
-        /// The protocol.
+        /// The protocol as it was written.
         protocol: String,
-        /// The end.
+        /// The end as it was written.
         end: String,
-        /// The end with a port.
+        /// The end with a port added.
         example: String,
     },
-    /// A protocol without ports, an end with one.
+    /// The protocol has no ports, but an end has one.
     #[error("{protocol} has no ports: {end:?}")]
     PortTooMuch {
-        /// The protocol.
+        /// The protocol as it was written.
         protocol: String,
-        /// The end.
+        /// The end as it was written.
         end: String,
     },
-    /// One end is IPv4, the other IPv6; or ICMP of the wrong family.
+    /// The ends, or the protocol and an end, are of different address families.
     #[error("{0} and {1} are of different families")]
     Families(String, String),
-    /// A fourth word with a protocol that has none.
+    /// There is a fourth word, but the protocol has no identifier.
     #[error("{0} has no identifier; only icmp takes a fourth word")]
     Identifier(String),
 }
 
-/// Reads a flow. `icmp` between IPv6 addresses is ICMPv6; an identifier that is left out is 0.
+/// Reads a flow. `icmp` between IPv6 addresses means ICMPv6; an identifier that is left out is 0.
 pub fn parse(text: &str) -> Result<FlowKey, FlowTextError> {
     let words: Vec<&str> = text.split_whitespace().collect();
     let (name, source, destination, id) = match words.as_slice() {
@@ -90,7 +90,7 @@ pub fn parse(text: &str) -> Result<FlowKey, FlowTextError> {
         Some(id) => id.parse().map_err(|_| FlowTextError::Port(id.to_owned()))?,
         None => 0,
     };
-    // A query's identifier stands where the ports do, at both ends.
+    // The identifier of an ICMP query takes the place of the port at both ends.
     let port = |port: Option<u16>| port.unwrap_or(if is_icmp(protocol) { id } else { 0 });
     Ok(FlowKey {
         protocol,
@@ -99,7 +99,7 @@ pub fn parse(text: &str) -> Result<FlowKey, FlowTextError> {
     })
 }
 
-/// Writes a flow so that [`parse`] reads it back.
+/// Writes a flow in the form that [`parse`] reads.
 pub fn show(flow: &FlowKey) -> String {
     let name = protocol_name(flow.protocol);
     if has_ports(flow.protocol) {
@@ -112,13 +112,13 @@ pub fn show(flow: &FlowKey) -> String {
     }
 }
 
-/// The number of a protocol that is written as its name or number.
+/// The protocol number for a name or number.
 pub(super) fn protocol(name: &str) -> Result<u8, FlowTextError> {
     let named = PROTOCOLS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, number)| *number);
     named.or_else(|| name.parse().ok()).ok_or_else(|| FlowTextError::Protocol(name.to_owned()))
 }
 
-/// The name of a protocol, or its number.
+/// The name of a protocol, or its number if it has none here.
 pub(super) fn protocol_name(protocol: u8) -> String {
     let known = PROTOCOLS.iter().find(|(_, number)| *number == protocol);
     known.map_or_else(|| protocol.to_string(), |(name, _)| (*name).to_owned())
@@ -128,7 +128,7 @@ pub(super) fn is_icmp(protocol: u8) -> bool {
     matches!(protocol, ICMP | ICMPV6)
 }
 
-/// `203.0.113.80:80`, `[2001:db8::1]:53`, or an address alone where the protocol has no ports.
+/// Reads an end: `203.0.113.80:80`, `[2001:db8::1]:53`, or an address alone if the protocol has no ports.
 fn endpoint(name: &str, protocol: u8, text: &str) -> Result<(IpAddr, Option<u16>), FlowTextError> {
     let (address, port) = end(text)?;
     match (has_ports(protocol), port) {
@@ -142,7 +142,7 @@ fn endpoint(name: &str, protocol: u8, text: &str) -> Result<(IpAddr, Option<u16>
     }
 }
 
-/// An address with a port or without.
+/// Reads an address with or without a port.
 pub(super) fn end(text: &str) -> Result<(IpAddr, Option<u16>), FlowTextError> {
     let bare = |text: &str| text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
     match (bare(text), text.rsplit_once(':')) {

@@ -1,8 +1,9 @@
-//! When a path or a real server is up: rise, fall, hold, flap damping; and the probes that tell.
+//! When a path or a real server is up: the probes, and the verdicts with rise, fall, hold and flap damping.
 //!
-//! A prober makes frames and reads answers, a monitor makes verdicts of them. Neither opens a socket or reads a clock, and
-//! what a verdict means for a firewall is decided in [`crate::path::liveness`].
+//! A prober builds frames and reads answers; a monitor turns the outcomes into verdicts. Neither opens a socket or
+//! reads a clock. What a verdict means for a firewall is decided in [`crate::path::liveness`].
 
+pub mod history;
 pub mod monitor;
 pub mod prober;
 pub mod service_monitor;
@@ -10,25 +11,25 @@ pub mod service_prober;
 
 use crate::time::Duration;
 
-/// `[group.check]`.
+/// How the paths of a group are checked (`[group.check]` in the configuration).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
-    /// What is sent.
+    /// The kind of probe.
     pub kind: CheckKind,
-    /// Time between probes.
+    /// Time between two probes.
     pub interval: Duration,
-    /// A probe that is not answered within this has failed; may exceed the interval.
+    /// Time after which a probe without an answer has failed. It may exceed the interval.
     pub timeout: Duration,
-    /// Consecutive failures until down, 1..=255.
+    /// Consecutive failures until a path is down, 1 to 255.
     pub fall: u8,
-    /// Consecutive successes until up, 1..=255.
+    /// Consecutive successes until a path is up, 1 to 255.
     pub rise: u8,
-    /// Good for this long before it takes new flows again.
+    /// Time for which a returned path must stay up before it takes new flows again.
     pub hold: Duration,
 }
 
 impl Default for Check {
-    /// What holds where the file says nothing.
+    /// The values that apply where the configuration says nothing.
     fn default() -> Self {
         Self {
             kind: CheckKind::Icmp,
@@ -41,66 +42,66 @@ impl Default for Check {
     }
 }
 
-/// What a path probe is.
+/// The kind of a path probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CheckKind {
-    /// ICMP echo.
+    /// An ICMP echo request.
     Icmp,
-    /// TCP handshake with the peer's port.
+    /// A TCP handshake with a port of the peer engine.
     Tcp {
         /// Destination port.
         port: u16,
     },
-    /// UDP datagram to the peer's port.
+    /// A UDP datagram to a port of the peer engine.
     Udp {
         /// Destination port.
         port: u16,
     },
-    /// No probes: the path is as up as its link and neighbour.
+    /// No probes. The path is up if its link is up and its next hop answers.
     None,
 }
 
-/// `[service.check]`: how a real server is checked.
+/// How the real servers of a service are checked (`[service.check]` in the configuration).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceCheck {
-    /// What is asked.
+    /// The kind of check.
     pub kind: ServiceCheckKind,
-    /// Port to ask; `None`: the server's.
+    /// Destination port of the check; `None` for the server's own port.
     pub port: Option<u16>,
-    /// Time between checks; longer than `timeout`.
+    /// Time between two checks while the server is up. It is longer than `timeout`.
     pub interval: Duration,
-    /// Time for one answer.
+    /// Time after which a check without an answer has failed.
     pub timeout: Duration,
-    /// Consecutive failures until down, 1..=255. The first check of all decides alone.
+    /// Consecutive failures until the server is down, 1 to 255. The very first check alone decides.
     pub fall: u8,
-    /// Consecutive successes until up, 1..=255. The first check of all decides alone.
+    /// Consecutive successes until the server is up, 1 to 255. The very first check alone decides.
     pub rise: u8,
-    /// Time between checks while down.
+    /// Time between two checks while the server is down.
     pub dead_interval: Duration,
-    /// No success for this long is down, whatever `fall` says.
+    /// Time without a success after which the server is down, however few failures there were.
     pub down_after: Option<Duration>,
 }
 
-/// What a check asks of a server.
+/// The kind of a server check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServiceCheckKind {
-    /// ICMP echo.
+    /// An ICMP echo request.
     Icmp,
-    /// A TCP handshake, ended by FIN.
+    /// A TCP handshake, closed by FIN.
     Tcp,
-    /// SYN, SYN-ACK, RST: never a connection.
+    /// A half-open TCP handshake: SYN, SYN-ACK, then RST. The server never gets a connection.
     HalfOpen,
-    /// An HTTP request.
+    /// An HTTP request over TCP.
     Http {
-        /// What is asked for, `/` by default.
+        /// The request target; `/` by default.
         path: String,
-        /// Host header; `None`: the server's address.
+        /// The Host header; `None` for the server's address.
         host: Option<String>,
-        /// Status codes that are well.
+        /// The status codes of a healthy server.
         status: Vec<std::ops::RangeInclusive<u16>>,
-        /// What the body must contain as well.
+        /// A text that the body must contain too.
         body: Option<String>,
     },
-    /// Nothing: the server is up.
+    /// No check: the server counts as up.
     None,
 }

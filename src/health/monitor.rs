@@ -1,34 +1,34 @@
-//! Rise and fall: from single probe outcomes to a verdict, with `hold` and flap damping.
+//! From single probe outcomes to a verdict, by rise and fall, with `hold` and flap damping.
 
 use crate::health::Check;
 use crate::time::{Duration, Instant};
 
-/// The longest `hold` that flapping leads to.
+/// The longest `hold` to which flap damping extends it, unless the configured one is longer.
 pub const HOLD_MAX: Duration = Duration::from_secs(60);
-/// A member that falls again within this time, and its hold, of its last return flaps.
+/// A member flaps if it goes down again within its hold and this time after it last came back up.
 pub const FLAP_WINDOW: Duration = Duration::from_secs(60);
 
-/// How one probe ended.
+/// The outcome of one probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was answered in time.
+    /// The probe was answered in time.
     Success,
-    /// It was not, though the engine was punctual.
+    /// The probe was not answered in time, although the engine ran on schedule.
     Failure,
 }
 
-/// What all probes together say.
+/// The verdict of all probes together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {
-    /// No verdict yet.
+    /// There were too few probes for a verdict.
     Starting,
-    /// `rise` good ones in a row, and never `fall` bad ones since.
+    /// `rise` probes in a row succeeded, and since then no `fall` in a row failed.
     Up,
-    /// `fall` bad ones in a row, and never `rise` good ones since.
+    /// `fall` probes in a row failed, and since then no `rise` in a row succeeded.
     Down,
 }
 
-/// Judges one member by its probes, fed in the order in which they were sent.
+/// Judges one member by its probes, whose outcomes must be given in the order in which the probes were sent.
 #[derive(Debug, Clone)]
 pub struct Monitor {
     rise: u8,
@@ -38,7 +38,7 @@ pub struct Monitor {
     streak: u8,
     missed: bool,
     since: Instant,
-    /// Takes new flows from then on; only while up.
+    /// While up: when the hold ends and the member takes new flows; `None` if there is no hold.
     held_until: Option<Instant>,
     hold: Duration,
     last_return: Option<Instant>,
@@ -46,7 +46,7 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// A member without a verdict.
+    /// A member in [`State::Starting`].
     pub fn new(check: &Check, now: Instant) -> Self {
         Self {
             rise: check.rise,
@@ -63,13 +63,13 @@ impl Monitor {
         }
     }
 
-    /// Judges by another check from now on. The verdict stays; the streak that might change it begins anew.
+    /// Judges by another check from now on. The verdict stays; the count of outcomes in a row starts again.
     pub fn reconfigure(&mut self, check: &Check) {
         (self.rise, self.fall, self.base_hold, self.hold) = (check.rise, check.fall, check.hold, check.hold);
         self.streak = 0;
     }
 
-    /// Feeds one outcome; the new state, if this outcome changed it.
+    /// Takes the outcome of one probe. Returns the new state if this outcome changed it.
     pub fn observe(&mut self, outcome: Outcome, now: Instant) -> Option<State> {
         let repeats = match outcome {
             Outcome::Success => !self.missed,
@@ -89,7 +89,8 @@ impl Monitor {
         Some(next)
     }
 
-    /// The member is known to be up without being probed: up at once.
+    /// Declares the member up at once, because it is known to be up without a probe. Returns the new state if this
+    /// changed it.
     pub fn succeed(&mut self, now: Instant) -> Option<State> {
         self.missed = false;
         self.streak = 0;
@@ -100,7 +101,8 @@ impl Monitor {
         Some(State::Up)
     }
 
-    /// The member cannot be up whatever its probes say (its link is down): down at once.
+    /// Declares the member down at once, because it cannot be up whatever its probes say (its link is down). Returns
+    /// the new state if this changed it.
     pub fn fail(&mut self, now: Instant) -> Option<State> {
         self.missed = true;
         self.streak = 0;
@@ -111,7 +113,7 @@ impl Monitor {
         Some(State::Down)
     }
 
-    /// Bad ones in a row until it is down.
+    /// The number of failures in a row after which the member is down.
     pub fn fall(&self) -> u8 {
         self.fall
     }
@@ -121,29 +123,30 @@ impl Monitor {
         self.state
     }
 
-    /// When the verdict came to be.
+    /// When the verdict last changed.
     pub fn since(&self) -> Instant {
         self.since
     }
 
-    /// True if at least one probe was missed since the last answer.
+    /// True if at least one probe has failed since the last success.
     pub fn is_failing(&self) -> bool {
         self.missed
     }
 
-    /// True if it is up and past its `hold`.
+    /// True if the member is up and its `hold` is over.
     pub fn takes_new(&self, now: Instant) -> bool {
         self.state == State::Up && self.held_until.is_none_or(|until| until <= now)
     }
 
-    /// When [`Monitor::takes_new`] becomes true by itself, if it is not yet.
+    /// When [`Monitor::takes_new`] will become true because the hold ends.
     pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         self.held_until.filter(|until| self.state == State::Up && *until > now)
     }
 
     fn enter(&mut self, next: State, now: Instant) {
         match (self.state, next) {
-            // The first rise of all is a start, not a return, however long the other side took to start: it is not held.
+            // The very first rise is a start and not a return, however long the other side took to start. It has no
+            // hold.
             (State::Starting | State::Down, State::Up) if !self.was_up => self.was_up = true,
             (State::Starting | State::Down, State::Up) => {
                 self.held_until = Some(now + self.hold);

@@ -1,10 +1,11 @@
-//! Path probes: ICMP echo, TCP, UDP through one firewall to the peer, as frames to send and answers to match.
+//! Path probes: ICMP echo, TCP or UDP through one firewall to the peer engine. The prober builds the frames and matches
+//! the answers.
 //!
-//! Probes overlap; each is known by its identifier and sequence number or port, and by its payload. Outcomes come out in the
-//! order in which the probes were sent, so that "in a row" means what it says.
+//! Probes overlap. Each is recognised by its identifier and sequence number, or its port, and by its payload. Outcomes
+//! are reported in the order in which the probes were sent, so that monitors can count failures in a row.
 //!
-//! The time between two probes is the interval, shortened at random by up to a tenth: engines that started together do not
-//! stay in step, and `fall × interval + timeout` stays the worst case of detection.
+//! The time between two probes is the interval, shortened at random by up to a tenth. Engines that started together
+//! thus do not stay in step, and `fall × interval + timeout` remains the longest time until a failure is detected.
 
 use std::collections::VecDeque;
 
@@ -16,15 +17,15 @@ use crate::wire::frame::tcp_flags;
 use crate::wire::icmp::{Echo, EchoKind};
 use crate::wire::tcp::{self, Segment};
 
-/// Source ports that the TCP probes of one path use in turn: each connection is closed by a reset, and a firewall has
-/// forgotten it when its port comes round again.
+/// The number of source ports that the TCP probes of one path use in turn. Each connection is closed by a reset, so
+/// that the firewalls have forgotten it when its port is used again.
 pub const TCP_PORTS: u16 = 64;
-/// Receive window of probes: more than their answers need.
+/// The receive window of TCP probes in bytes, more than any answer needs.
 const WINDOW: u16 = 8192;
-/// The first source port of all probes (RFC 6335 section 6: dynamic ports).
+/// The lowest source port of probes (a dynamic port, RFC 6335 section 6).
 pub const FIRST_PORT: u16 = 49_152;
 
-/// Sends and matches the probes of one path.
+/// Sends the probes of one path and matches their answers.
 #[derive(Debug, Clone)]
 pub struct Prober {
     kind: CheckKind,
@@ -55,34 +56,34 @@ enum Fate {
     Refused,
 }
 
-/// What became of the oldest probe.
+/// How the oldest probe ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settled {
-    /// It counts.
+    /// Its outcome counts.
     Counts(Outcome),
-    /// It was missed while the engine itself was not punctual.
+    /// It was missed while the engine itself was late, and does not count.
     Excused,
 }
 
-/// What an answer to a TCP probe leads to.
+/// What an answer to a TCP probe means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TcpAnswer {
-    /// The handshake succeeded: these frames hand the payload over and close the connection.
+    /// The handshake succeeded. The frames deliver the payload and close the connection.
     Connected {
-        /// Round trip.
+        /// Round-trip time.
         rtt: Duration,
-        /// Payload, reset.
+        /// A segment with the payload, then a reset.
         frames: [Vec<u8>; 2],
     },
-    /// Nobody listens there.
+    /// The connection was refused: no socket listens on the port.
     Refused {
-        /// Round trip.
+        /// Round-trip time.
         rtt: Duration,
     },
 }
 
 impl Prober {
-    /// A prober whose first probe is due at `first`. `ident` tells its probes from those of others.
+    /// A prober whose first probe is due at `first`. `ident` distinguishes its probes from those of other probers.
     pub fn new(check: &Check, ident: u16, first: Instant) -> Self {
         Self {
             kind: check.kind,
@@ -104,8 +105,9 @@ impl Prober {
         self.next.is_some_and(|next| next <= now)
     }
 
-    /// Sends a probe with `payload`, if the way is known (`None`: the next hop has no hardware address; the probe will
-    /// have failed). `random` shortens the time to the next one.
+    /// Makes a probe with `payload` and returns its frame. `way` is `None` if the next hop has no known hardware
+    /// address: then there is no frame and the probe will fail. `random` decides how much the time until the next probe
+    /// is shortened.
     pub fn launch(
         &mut self,
         payload: Vec<u8>,
@@ -116,7 +118,7 @@ impl Prober {
         let tenth = self.interval / 10;
         let step = self.interval - tenth.mul_f64((random % 1024) as f64 / 1024.0);
         let due = self.next?;
-        // A loop that slept through several intervals goes on from now: no burst.
+        // If the loop slept through several intervals, the schedule continues from now, without a burst of probes.
         self.next = Some(if now.since(due) < self.interval { due + step } else { now + step });
         self.serial = self.serial.wrapping_add(1);
         let probe = InFlight {
@@ -133,7 +135,7 @@ impl Prober {
         frame.flatten()
     }
 
-    /// An echo reply; the round trip, if it answers a probe.
+    /// Takes an echo reply. Returns the round-trip time if it answers a probe.
     pub fn answer_echo(&mut self, echo: &Echo<'_>, now: Instant) -> Option<Duration> {
         let expected = self.kind == CheckKind::Icmp && echo.kind == EchoKind::Reply && echo.ident == self.ident;
         let mut open = self.in_flight.iter_mut().filter(|probe| expected && probe.fate == Fate::Open);
@@ -141,7 +143,7 @@ impl Prober {
         Some(probe.end(Fate::Answered, now))
     }
 
-    /// A datagram; the round trip, if it answers a probe.
+    /// Takes a UDP datagram. Returns the round-trip time if it answers a probe.
     pub fn answer_udp(&mut self, source: u16, destination: u16, data: &[u8], now: Instant) -> Option<Duration> {
         let expected = self.kind == CheckKind::Udp { port: source };
         let mut open = self.in_flight.iter_mut().filter(|probe| expected && probe.fate == Fate::Open);
@@ -149,7 +151,8 @@ impl Prober {
         Some(probe.end(Fate::Answered, now))
     }
 
-    /// A segment from the peer, with the way back to it.
+    /// Takes a TCP segment from the peer. `macs` and `pair` are those of frames back to it. `None` if it answers no
+    /// probe.
     pub fn answer_tcp(&mut self, segment: &Segment<'_>, macs: Macs, pair: Pair, now: Instant) -> Option<TcpAnswer> {
         let expected = self.kind == CheckKind::Tcp { port: segment.source_port };
         let mut open = self.in_flight.iter_mut().filter(|probe| expected && probe.fate == Fate::Open);
@@ -183,7 +186,8 @@ impl Prober {
         Some(TcpAnswer::Connected { rtt: probe.end(Fate::Answered, now), frames: [hand_over, reset] })
     }
 
-    /// What became of the oldest probe whose fate is known; call until `None`.
+    /// Removes the oldest probe if its outcome is known, and returns how it ended. To be called until it returns
+    /// `None`.
     pub fn settle(&mut self, now: Instant) -> Option<Settled> {
         let probe = self.in_flight.front()?;
         let settled = match probe.fate {
@@ -202,14 +206,15 @@ impl Prober {
         !self.in_flight.is_empty()
     }
 
-    /// The engine was not punctual: what is in flight may be answered, but does not count as missed.
+    /// Excuses all probes in flight, because the engine was late: they may still be answered, but do not count as
+    /// failed.
     pub fn excuse(&mut self) {
         for probe in &mut self.in_flight {
             probe.excused = true;
         }
     }
 
-    /// When [`Prober::is_due`] or [`Prober::settle`] has something to say.
+    /// When [`Prober::is_due`] becomes true or [`Prober::settle`] has an outcome.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let expiry = self.in_flight.front().map(|probe| probe.sent + self.timeout);
         self.next.into_iter().chain(expiry).min()

@@ -1,14 +1,15 @@
-//! One check of a real server: ICMP echo, a TCP connection, half of one, or an HTTP request, as frames to send and answers
-//! to match.
+//! One check of a real server: an ICMP echo, a TCP connection, a half-open connection or an HTTP request. The prober
+//! builds the frames and matches the answers.
 //!
-//! A check ends in one [`Verdict`] when it is known, and lives on until its connection is closed: by FIN, or by a reset when
-//! its time is over. The TCP of `tcp` and `http` is smoltcp's, one stack for each check: nothing is shared, and whose
-//! answer a segment is the caller tells by its addresses and ports.
+//! A check has one [`Verdict`] as soon as that is known, and goes on until its connection is closed: by FIN, or by a
+//! reset when its time is over. The kinds `tcp` and `http` use smoltcp's TCP with a separate stack for each check, so
+//! that checks share nothing. The caller finds the check of a segment by addresses and ports.
 //!
-//! A server may still hold an earlier connection between the same ports: in TIME-WAIT, as it closed first, or in any state if the
-//! end of it was lost. In TIME-WAIT it takes a new SYN whose sequence number is beyond the old ones (RFC 6191 section 2), which
-//! the caller sees to; else it answers with what it expects there (a challenge ACK, RFC 5961 section 4). That is answered by the
-//! reset that ends the old connection, and by another SYN at once.
+//! A server may still hold an earlier connection between the same addresses and ports: in TIME-WAIT if the server
+//! closed it first, or in any state if its end was lost. In TIME-WAIT the server accepts a new SYN with a sequence
+//! number above the old ones (RFC 6191 section 2), which the caller provides. In other states it answers with the
+//! acknowledgement that it expects there (a challenge ACK, RFC 5961 section 4). The check then sends the reset that
+//! ends the old connection, and another SYN at once.
 
 mod connection;
 mod http;
@@ -26,44 +27,45 @@ use crate::wire::tcp::{self, Segment};
 use connection::{Connection, Phase};
 use http::{Answer, Progress};
 
-/// The source ports of checks: below those that stand for clients in `full-nat` (which begin at 1024), so that a check and
-/// a client never have the same tuple. They bound the checks of one server port that are under way at once, not their pace.
+/// The source ports of checks. They lie below the ports that stand for clients in `full-nat`, which begin at 1024, so
+/// that a check and a client never have the same 5-tuple. Their number limits the checks of one server port that run at
+/// once, not the rate of checks.
 pub const PORTS: RangeInclusive<u16> = 512..=1023;
-/// Receive window of half-open checks, which take nothing.
+/// The receive window of half-open checks in bytes; they receive no data.
 const WINDOW: u16 = 8192;
 const ECHO_DATA: &[u8] = b"service check by fwlb ";
-/// Old connections that one check clears out of its way.
+/// The most old connections that one check resets.
 const CLEARED_MAX: u8 = 3;
 
-/// How a check ended.
+/// The result of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// The server is well; the time from the first frame to the answer that said so.
+    /// The server is healthy. The time is that from the first frame to the deciding answer.
     Well(Duration),
-    /// It is not, in words.
+    /// The server answered, but is not healthy, for this reason.
     Ill(String),
-    /// It did not answer in time, in words.
+    /// The server did not answer in time, for this reason.
     Silent(String),
 }
 
-/// From whom to whom a check goes.
+/// The addresses, ports and limits of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Way {
-    /// Hardware addresses.
+    /// Source and destination hardware address.
     pub macs: Macs,
-    /// The engine's address and the server's.
+    /// The engine's address and the server's address.
     pub pair: Pair,
-    /// Source port, or identifier of the echo; of [`PORTS`].
+    /// Source port, or identifier of the echo; one of [`PORTS`].
     pub source_port: u16,
-    /// The sequence number of the SYN (RFC 6528): beyond those of an earlier connection between the same ends.
+    /// Sequence number of the SYN (RFC 6528), above those of any earlier connection between the same ends.
     pub sequence: u32,
-    /// The server's port.
+    /// Destination port at the server.
     pub port: u16,
-    /// Largest IP packet in bytes.
+    /// The MTU: length of the largest IP packet in bytes.
     pub mtu: u16,
 }
 
-/// See the module.
+/// The state of one check; see the module.
 #[derive(Debug)]
 pub struct ServiceProber {
     way: Way,
@@ -71,10 +73,10 @@ pub struct ServiceProber {
     started: Instant,
     asked: Asked,
     verdict: Option<Verdict>,
-    /// The verdict was handed out.
+    /// Whether the verdict was already returned by [`ServiceProber::poll_verdict`].
     told: bool,
     done: bool,
-    /// Old connections that were in its way.
+    /// The number of old connections that this check has reset.
     cleared: u8,
     frames: VecDeque<Vec<u8>>,
 }
@@ -88,7 +90,8 @@ enum Asked {
 }
 
 impl ServiceProber {
-    /// Begins a check; `random` makes its numbers unpredictable. `None` if there is nothing to ask.
+    /// Starts a check. `random` makes its data unpredictable. `None` if the kind is [`ServiceCheckKind::None`], or if
+    /// the connection cannot be opened.
     pub fn start(check: &ServiceCheck, way: Way, random: u64, now: Instant) -> Option<Self> {
         let asked = match &check.kind {
             ServiceCheckKind::None => return None,
@@ -119,7 +122,7 @@ impl ServiceProber {
         Some(prober)
     }
 
-    /// An echo reply from the server.
+    /// Takes an echo reply from the server. Returns whether it belongs to this check.
     pub fn handle_echo(&mut self, echo: &Echo<'_>, now: Instant) -> bool {
         let Asked::Echo { data } = &self.asked else { return false };
         let matches = echo.kind == EchoKind::Reply && echo.ident == self.way.source_port && echo.data == data;
@@ -130,7 +133,8 @@ impl ServiceProber {
         matches
     }
 
-    /// A segment from the server to the check's port, with the IP packet that it came in; checksums are verified.
+    /// Takes a segment from the server to the port of the check. `packet` is the IP packet that carried it, whose
+    /// checksums are verified.
     pub fn handle_segment(&mut self, packet: &[u8], segment: &Segment<'_>, now: Instant) {
         if self.is_of_another(segment) {
             self.clear(segment, now);
@@ -146,7 +150,7 @@ impl ServiceProber {
         }
     }
 
-    /// Time passes.
+    /// Handles the passing of time: retransmissions, and the end of the check when its timeout is over.
     pub fn handle_timeout(&mut self, now: Instant) {
         if now >= self.deadline() {
             self.give_up(now);
@@ -155,7 +159,7 @@ impl ServiceProber {
         }
     }
 
-    /// When [`ServiceProber::handle_timeout`] wants to be called.
+    /// When [`ServiceProber::handle_timeout`] is to be called.
     pub fn poll_timeout(&self) -> Instant {
         let wake = match &self.asked {
             Asked::Echo { .. } | Asked::HalfOpen => None,
@@ -164,12 +168,12 @@ impl ServiceProber {
         wake.map_or(self.deadline(), |wake| wake.min(self.deadline()))
     }
 
-    /// A frame to send.
+    /// The next frame to send.
     pub fn poll_frame(&mut self) -> Option<Vec<u8>> {
         self.frames.pop_front()
     }
 
-    /// How it ended; once.
+    /// The verdict, which is returned once.
     pub fn poll_verdict(&mut self) -> Option<Verdict> {
         if std::mem::replace(&mut self.told, self.verdict.is_some()) {
             return None;
@@ -177,12 +181,27 @@ impl ServiceProber {
         self.verdict.clone()
     }
 
-    /// How long an answer is waited for.
+    /// The successful answer in words, such as `HTTP 200` or `connected`.
+    pub fn answer(&self) -> String {
+        match &self.asked {
+            Asked::Echo { .. } => "echo reply".to_owned(),
+            Asked::HalfOpen => "SYN-ACK".to_owned(),
+            Asked::Tcp(_) => "connected".to_owned(),
+            Asked::Http(_, answer) => answer.status().map_or_else(String::new, |status| format!("HTTP {status}")),
+        }
+    }
+
+    /// When the check began.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// How long the check waits for an answer.
     pub fn timeout(&self) -> Duration {
         self.timeout
     }
 
-    /// True if there is nothing to wait for.
+    /// True if the check is over, its connection included.
     pub fn is_done(&self) -> bool {
         self.done
     }
@@ -213,7 +232,8 @@ impl ServiceProber {
         }
     }
 
-    /// True if a segment that comes before the connection stands acknowledges what this check never sent.
+    /// True if a segment that arrives before the connection is established acknowledges something that this check never
+    /// sent.
     fn is_of_another(&self, segment: &Segment<'_>) -> bool {
         let is_opening = !self.done
             && match &self.asked {
@@ -227,7 +247,8 @@ impl ServiceProber {
             && segment.acknowledgement != self.way.sequence.wrapping_add(1)
     }
 
-    /// Resets the connection that a segment belongs to (RFC 9293 section 3.10.7.3), and asks again.
+    /// Resets the old connection that a segment belongs to (RFC 9293 section 3.10.7.3), and sends the check's SYN
+    /// again.
     fn clear(&mut self, segment: &Segment<'_>, now: Instant) {
         if self.cleared >= CLEARED_MAX {
             return;
@@ -272,7 +293,7 @@ impl ServiceProber {
         self.frames.push_back(tcp::segment(self.way.macs, self.way.pair, &reset));
     }
 
-    /// Lets the connection do what it can, and looks how it stands.
+    /// Lets the connection proceed, and looks whether there is a verdict.
     fn advance(&mut self, now: Instant) {
         if self.done {
             return;
@@ -313,7 +334,7 @@ impl ServiceProber {
                         connection.close(now);
                     }
                 }
-                // The read opened the window: that is to be told, and may be all that the server waits for.
+                // Reading opened the receive window. The server may be waiting to be told so.
                 connection.poll(now);
                 if answer.is_flood() {
                     connection.abort(now);
@@ -323,7 +344,7 @@ impl ServiceProber {
         self.take_packets();
     }
 
-    /// Its time is over.
+    /// Ends the check, because its timeout is over.
     fn give_up(&mut self, now: Instant) {
         if self.done {
             return;

@@ -1,42 +1,42 @@
-//! The one place that reads time. Only the runtime calls it; the core gets time as an argument.
+//! Reads the clocks of the operating system. Only the runtime calls it; the core gets time as an argument.
 
 use std::time::SystemTime;
 
 use crate::time::Instant;
 
-/// A monotonic clock whose zero is the moment it was made, and the wall clock for what people read.
+/// A monotonic clock that starts at zero, and the wall clock for what people read.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     zero: std::time::Instant,
 }
 
 impl Clock {
-    /// A clock that reads zero.
+    /// Starts a clock at zero.
     #[expect(clippy::new_without_default, reason = "a default that reads a clock would surprise")]
     #[expect(clippy::disallowed_methods, reason = "the one legal place")]
     pub fn new() -> Self {
         Self { zero: std::time::Instant::now() }
     }
 
-    /// Monotonic time since the clock was made.
+    /// Monotonic time since the clock was started.
     #[expect(clippy::disallowed_methods, reason = "the one legal place")]
     pub fn now(&self) -> Instant {
         Instant::ZERO + std::time::Instant::now().saturating_duration_since(self.zero)
     }
 
-    /// The wall clock as RFC 3339 in UTC, to the millisecond.
+    /// The present wall-clock time as RFC 3339 in UTC, to the millisecond.
     #[expect(clippy::disallowed_methods, reason = "the one legal place")]
     pub fn wall(&self) -> String {
         humantime::format_rfc3339_millis(SystemTime::now()).to_string()
     }
 
-    /// The wall clock.
+    /// The present wall-clock time.
     #[expect(clippy::disallowed_methods, reason = "the one legal place")]
     pub fn wall_time(&self) -> SystemTime {
         SystemTime::now()
     }
 
-    /// The wall clock at a moment of the past, as [`Clock::wall`].
+    /// The wall-clock time at a past `moment`, in the format of [`Clock::wall`].
     #[expect(clippy::disallowed_methods, reason = "the one legal place")]
     pub fn wall_at(&self, moment: Instant) -> String {
         let now = SystemTime::now();
@@ -44,7 +44,8 @@ impl Clock {
         humantime::format_rfc3339_millis(then).to_string()
     }
 
-    /// The wall clock's reading at `at`, in nanoseconds since 1970, as the clock stands: steps of it since `at` count too.
+    /// Wall-clock time at `at` in nanoseconds since 1970, by the wall clock's present setting: steps since `at` are
+    /// included.
     #[expect(clippy::disallowed_methods, reason = "the one legal place")]
     pub fn wall_nanos(&self, at: Instant) -> u64 {
         let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -53,10 +54,10 @@ impl Clock {
         nanos.saturating_add(at.saturating_sub(now)).saturating_sub(now.saturating_sub(at))
     }
 
-    /// 64 bits that differ between runs, to seed what must not be guessed.
+    /// 64 random bits, to seed what must not be guessed.
     pub fn random(&self) -> u64 {
         use std::hash::{BuildHasher, Hasher};
-        // Every `RandomState` takes new keys from the operating system's entropy (per thread, then counted up).
+        // Each `RandomState` derives its keys from the operating system's entropy (drawn per thread, then counted up).
         std::collections::hash_map::RandomState::new().build_hasher().finish()
     }
 }

@@ -1,5 +1,5 @@
-//! What a device does to frames on its own, and how many queues it has (linux/ethtool.h), in the network namespace of the
-//! calling thread.
+//! Asks a driver for its offloads, its queues and its name (linux/ethtool.h), in the network namespace of the calling
+//! thread. Changes nothing.
 
 use std::io;
 use std::net::UdpSocket;
@@ -15,18 +15,18 @@ const ETHTOOL_GCHANNELS: u32 = 0x3c;
 const FLAG_RX_VLAN: u32 = 1 << 8;
 const FLAG_LRO: u32 = 1 << 15;
 
-/// What a device does to frames before the engine sees them.
+/// Offloads that change frames before the engine sees them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Offloads {
-    /// The device joins TCP segments (large receive offload).
+    /// Large receive offload: the device merges TCP segments.
     pub lro: bool,
-    /// The kernel joins packets (generic receive offload).
+    /// Generic receive offload: the kernel merges packets.
     pub gro: bool,
     /// The device takes the VLAN tag out of the frame.
     pub rx_vlan: bool,
 }
 
-/// What `name` does to frames.
+/// The offloads of the device `name`.
 pub fn offloads(name: &str) -> io::Result<Offloads> {
     #[repr(C)]
     #[derive(Default)]
@@ -43,16 +43,16 @@ pub fn offloads(name: &str) -> io::Result<Offloads> {
     Ok(Offloads { lro: flags & FLAG_LRO != 0, gro: ask(ETHTOOL_GGRO)? != 0, rx_vlan: flags & FLAG_RX_VLAN != 0 })
 }
 
-/// Queues of a device in each direction; 1 for one that has no notion of them.
+/// Number of queues of a device in each direction; 1 for a driver without queues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Queues {
-    /// It receives by.
+    /// Receive queues.
     pub receive: u32,
-    /// It sends by.
+    /// Send queues.
     pub send: u32,
 }
 
-/// The queues of `name`.
+/// The queues of the device `name`.
 pub fn queues(name: &str) -> io::Result<Queues> {
     #[repr(C)]
     #[derive(Default)]
@@ -76,7 +76,7 @@ pub fn queues(name: &str) -> io::Result<Queues> {
     }
 }
 
-/// Name of the driver of `name`, `veth` for one end of a virtual wire.
+/// Name of the driver of the device `name`, for example `veth`.
 pub fn driver(name: &str) -> io::Result<String> {
     #[repr(C)]
     struct Driver {
@@ -92,13 +92,13 @@ pub fn driver(name: &str) -> io::Result<String> {
 }
 
 /// # Safety
-/// `T` is the struct of its command, which stands in its first field.
+/// `T` is the struct of the command that stands in its first field.
 unsafe fn request<T>(name: &str, value: &mut T) -> io::Result<()> {
     let socket = UdpSocket::bind(("127.0.0.1", 0)).or_else(|_| UdpSocket::bind("[::]:0"))?;
     let mut request = netdev::request(name)?;
     request.ifr_ifru.ifru_data = std::ptr::from_mut(value).cast();
-    // SAFETY: the request is the struct of SIOCETHTOOL with a terminated name, and the caller promises that of the command.
-    // JUSTIFICATION: neither the standard library nor pnet asks a driver.
+    // SAFETY: the request is the struct of SIOCETHTOOL with a terminated name, and the caller promises that of the
+    // command. JUSTIFICATION: neither the standard library nor pnet asks a driver.
     let status = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL as _, &raw mut request) };
     if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

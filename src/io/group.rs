@@ -1,9 +1,9 @@
-//! Groups of the operating system, by name.
+//! Finds groups of the operating system by name.
 
 use std::ffi::CString;
 use std::io;
 
-/// Longest entry that is understood; groups with many members have long ones.
+/// Bytes of the longest entry that is read; a group with many members has a long one.
 const ENTRY_MAX: usize = 1024 * 1024;
 
 /// The number of the group called `name`, or `name` itself if it is a number; `None` if there is no such group.
@@ -14,9 +14,10 @@ pub fn id(name: &str) -> io::Result<Option<u32>> {
     let name = CString::new(name)?;
     let mut buffer: Vec<libc::c_char> = vec![0; 4096];
     loop {
-        // SAFETY: all bytes zero is a valid `group`: null pointers and a number. The call writes it and the buffer, whose length
-        // it is told, and sets `found` to null or to the entry; `name` ends with a zero byte and outlives the call.
-        // JUSTIFICATION: the standard library has no way to ask for groups, and /etc/group alone misses those of a directory.
+        // SAFETY: all bytes zero is a valid `group`: null pointers and a number. The call writes it and the buffer,
+        // whose length it is told, and sets `found` to null or to the entry; `name` ends with a zero byte and outlives
+        // the call. JUSTIFICATION: the standard library has no way to ask for groups, and /etc/group alone misses those
+        // of a directory.
         let (result, number) = unsafe {
             let mut entry: libc::group = std::mem::zeroed();
             let mut found = std::ptr::null_mut();
@@ -26,7 +27,7 @@ pub fn id(name: &str) -> io::Result<Option<u32>> {
         match result {
             0 => return Ok(number),
             libc::ERANGE if buffer.len() < ENTRY_MAX => buffer.resize(buffer.len() * 4, 0),
-            // getgrnam(3) lists these as ways to say that there is none.
+            // By getgrnam(3) these, too, mean that there is no such group.
             libc::ENOENT | libc::ESRCH => return Ok(None),
             error => return Err(io::Error::from_raw_os_error(error)),
         }

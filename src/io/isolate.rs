@@ -1,8 +1,8 @@
-//! The kernel's own stack kept off the engine's devices: an nftables `netdev` chain at ingress whose policy is to drop.
+//! Keeps the kernel's own stack off the engine's devices: an nftables `netdev` chain at ingress whose policy is drop.
 //!
-//! AF_PACKET taps a device before that hook, and AF_XDP takes the frames before both, so the engine sees every frame and the kernel none: no ARP answer, no ping, no
-//! RST, and no second copy of a frame by the kernel's own forwarding. The table has `flags owner`: the kernel removes it when
-//! the netlink socket that made it closes, however the process ends.
+//! AF_PACKET taps a device before that hook, and AF_XDP takes frames before both. So the engine sees every frame and
+//! the kernel none: it sends no ARP answer, no echo reply and no RST, and forwards no second copy of a frame. The table
+//! has `flags owner`: the kernel removes it when the netlink socket that made it is closed, however the process ends.
 //!
 //! ```text
 //! table netdev fwlb_4711_outer {
@@ -17,16 +17,16 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 
 use super::netlink::Connection;
 
-/// Why the kernel's stack could not be kept off.
+/// Why the kernel's stack could not be kept off a device.
 #[derive(Debug, thiserror::Error)]
 pub enum IsolateError {
-    /// The process may not change filters.
+    /// The process lacks CAP_NET_ADMIN.
     #[error("no permission to keep the kernel's stack off the device: run as root, or give the program CAP_NET_ADMIN")]
     NotPermitted,
-    /// The kernel cannot do it.
+    /// The kernel has no nftables, or no ingress hook for it.
     #[error("the kernel has no nftables with netdev ingress hooks (CONFIG_NF_TABLES_NETDEV): {0}")]
     Unsupported(io::Error),
-    /// The device is not there (any more).
+    /// The device does not exist, or has been removed.
     #[error("the device does not exist")]
     NoDevice,
     /// The kernel refused for another reason.
@@ -34,7 +34,7 @@ pub enum IsolateError {
     System(io::Error),
 }
 
-/// Keeps the kernel's stack off devices for as long as it lives.
+/// Keeps the kernel's stack off devices until it is dropped.
 #[derive(Debug)]
 pub struct Isolation {
     connection: Connection,
@@ -49,11 +49,11 @@ struct Held {
     chain: String,
 }
 
-/// Names that other engines of this process may have taken already.
+/// Names to try for the table: other engines of this process may have the first ones.
 const TRIES: u32 = 64;
 
 impl Isolation {
-    /// Keeps it off no device yet. `label` shows in the table's name.
+    /// Makes an empty table; no device is held yet. `label` becomes a part of the table's name.
     pub fn new(label: &str) -> Result<Self, IsolateError> {
         let mut connection = Connection::open(NETLINK_NETFILTER).map_err(classify)?;
         let label: String = label.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
@@ -63,7 +63,7 @@ impl Isolation {
             let table = format!("fwlb_{}_{label}{suffix}", std::process::id());
             match connection.transact(&batch(&[message(NEW_TABLE, CREATE | EXCLUSIVE, &table_attributes(&table))])) {
                 Ok(()) => return Ok(Self { connection, table, held: Vec::new(), chains: 0 }),
-                // "Not permitted" is also what the kernel says of a table that another socket owns.
+                // The kernel says "not permitted" also of a table that another socket owns.
                 Err(error)
                     if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::PermissionDenied) =>
                 {
@@ -75,8 +75,8 @@ impl Isolation {
         Err(classify(refusal))
     }
 
-    /// Keeps the kernel's stack off a device; other engines may hold it too. To be called again for a device that was deleted
-    /// and made again: some kernels remove a chain with its device, others keep it.
+    /// Keeps the kernel's stack off a device; several engines may do so. To be called again for a device that was
+    /// deleted and made again: some kernels remove a chain with its device, others keep it.
     pub fn hold(&mut self, device: &str) -> Result<(), IsolateError> {
         self.chains += 1;
         let chain = format!("{device}_{}", self.chains);
@@ -87,7 +87,7 @@ impl Isolation {
         outcome
     }
 
-    /// Lets go of a device, which may be gone.
+    /// Lets the kernel's stack have a device again. The device may be gone.
     pub fn release(&mut self, device: &str) -> Result<(), IsolateError> {
         let Some(position) = self.held.iter().position(|held| held.device == device) else { return Ok(()) };
         let held = self.held.swap_remove(position);
@@ -112,7 +112,7 @@ fn classify(error: io::Error) -> IsolateError {
     }
 }
 
-// The messages of linux/netfilter/nf_tables.h, as far as needed. Numbers in attributes are big endian.
+// Messages of linux/netfilter/nf_tables.h, as far as needed. Numbers in attributes are big endian.
 
 const NFPROTO_NETDEV: u8 = 5;
 const SUBSYSTEM: u16 = (libc::NFNL_SUBSYS_NFTABLES as u16) << 8;
@@ -140,7 +140,7 @@ const HOOK_PRIORITY: u16 = 2;
 const HOOK_DEVICE: u16 = 3;
 const NESTED: u16 = 1 << 15;
 
-/// Before every other chain: what is dropped costs least.
+/// Before every other chain, so that a dropped frame costs least.
 const PRIORITY: i32 = -500;
 
 fn table_attributes(table: &str) -> Vec<u8> {
@@ -180,7 +180,7 @@ fn message(kind: u16, flags: u16, attributes: &[u8]) -> Vec<u8> {
     raw_message(kind, flags | REQUEST | ACKNOWLEDGE, NFPROTO_NETDEV, 0, attributes)
 }
 
-/// The kernel takes nftables messages in batches only: all of one or nothing.
+/// Encloses messages in a batch: the kernel takes nftables messages only in batches, and applies all of one or nothing.
 fn batch(messages: &[Vec<u8>]) -> Vec<u8> {
     let edge = |kind: i32| raw_message(kind as u16, REQUEST, 0, libc::NFNL_SUBSYS_NFTABLES as u16, &[]);
     [&[edge(libc::NFNL_MSG_BATCH_BEGIN)], messages, &[edge(libc::NFNL_MSG_BATCH_END)]].concat().concat()
@@ -192,7 +192,7 @@ fn raw_message(kind: u16, flags: u16, family: u8, resource: u16, attributes: &[u
     message.extend(len.to_ne_bytes());
     message.extend(kind.to_ne_bytes());
     message.extend(flags.to_ne_bytes());
-    message.extend([0; 8]); // sequence and port: the answers are counted, not matched
+    message.extend([0; 8]); // sequence and port: answers are counted, not matched
     message.extend([family, 0]);
     message.extend(resource.to_be_bytes());
     message.extend(attributes);

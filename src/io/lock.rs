@@ -1,7 +1,7 @@
-//! Ownership that dies with the process, whatever way it ends.
+//! Locks that the kernel releases with the process, however it ends.
 //!
-//! A link is owned by an abstract Unix socket: such names live in the network namespace, as devices do. A path is owned by
-//! `flock` on a file beside it.
+//! A link is locked by an abstract Unix socket, because such names belong to the network namespace, as devices do. A
+//! path is locked by `flock` on a file beside it.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -12,16 +12,16 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 
-/// Why ownership was not taken.
+/// Why a lock was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Another engine has it, maybe of this process.
+    /// Another engine holds it, possibly one of this process.
     #[error("{}", held_by(*.pid))]
     Held {
-        /// The process that has it, where that could be told.
+        /// Process id of the holder, if that could be found out.
         pid: Option<u32>,
     },
-    /// It could not be asked for.
+    /// The system call failed.
     #[error(transparent)]
     System(#[from] io::Error),
 }
@@ -34,14 +34,14 @@ fn held_by(pid: Option<u32>) -> String {
     }
 }
 
-/// Ownership of a link: a device, or one VLAN on it.
+/// The lock of a link: of a device, or of one VLAN on it.
 #[derive(Debug)]
 pub struct LinkLock {
     _name: UnixListener,
 }
 
 impl LinkLock {
-    /// Takes the link, in the network namespace of the calling thread.
+    /// Locks the link, in the network namespace of the calling thread.
     pub fn take(device: &str, vlan: Option<u16>) -> Result<Self, LockError> {
         let vlan = vlan.map_or("untagged".to_owned(), |vid| vid.to_string());
         let address = SocketAddr::from_abstract_name(format!("fwlb/link/{device}/{vlan}"))?;
@@ -53,27 +53,27 @@ impl LinkLock {
     }
 }
 
-/// True if somebody owns a link on `device`, in the network namespace of the calling thread (unix(7): the names of sockets).
+/// Whether a link on `device` is locked, in the network namespace of the calling thread (unix(7): names of sockets).
 pub fn is_owned(device: &str) -> bool {
     let prefix = format!("@fwlb/link/{device}/");
     let names = fs::read_to_string("/proc/thread-self/net/unix").unwrap_or_default();
     names.lines().any(|line| line.split_whitespace().last().is_some_and(|name| name.starts_with(&prefix)))
 }
 
-/// The process that listens at `address`, if that can be told without waiting: an owner does not take connections, so that
-/// after some hundred questions there is no room for another.
+/// Process id of whoever listens at `address`, if it can be asked without waiting. The holder accepts no connections,
+/// so that its backlog is full after some hundred questions.
 fn owner(address: &SocketAddr) -> Option<u32> {
     let name = address.as_abstract_name()?;
-    // SAFETY: integers and an array of characters: zeros are a value of each.
-    // JUSTIFICATION: the standard library connects Unix sockets with waiting only.
+    // SAFETY: integers and an array of characters: zeros are a value of each. JUSTIFICATION: the standard library
+    // cannot connect a Unix socket without blocking.
     let mut raw: libc::sockaddr_un = unsafe { zeroed() };
     raw.sun_family = libc::AF_UNIX as libc::sa_family_t;
-    // An abstract name follows a zero byte.
+    // An abstract name begins with a zero byte.
     let room = raw.sun_path.get_mut(1..=name.len())?;
     room.iter_mut().zip(name).for_each(|(to, from)| *to = from.cast_signed() as libc::c_char);
     let len = offset_of!(libc::sockaddr_un, sun_path) + 1 + name.len();
-    // SAFETY: integers in; a non-negative answer is a descriptor that nobody else owns; the address and its length describe
-    // `raw`. JUSTIFICATION: as above.
+    // SAFETY: integers in; a non-negative answer is a descriptor that nobody else owns; the address and its length
+    // describe `raw`. JUSTIFICATION: as above.
     let stream = unsafe {
         let fd = libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0);
         if fd < 0 {
@@ -101,7 +101,7 @@ fn owner(address: &SocketAddr) -> Option<u32> {
     u32::try_from(credentials.pid).ok().filter(|pid| status == 0 && *pid != 0)
 }
 
-/// Ownership of a path: a control socket, a state directory.
+/// The lock of a path, such as a control socket or a state directory.
 #[derive(Debug)]
 pub struct PathLock {
     path: PathBuf,
@@ -109,7 +109,8 @@ pub struct PathLock {
 }
 
 impl PathLock {
-    /// Takes `path` by locking the file `path` + `.lock`, which is made if it is missing. The directory has to be there.
+    /// Locks `path` by locking the file `path` + `.lock`, which is created if it is missing. The directory has to
+    /// exist.
     pub fn take(path: &Path) -> Result<Self, LockError> {
         let mut name = path.as_os_str().to_owned();
         name.push(".lock");
@@ -124,7 +125,7 @@ impl PathLock {
                 }
                 Err(TryLockError::Error(error)) => return Err(error.into()),
             }
-            // An owner that ended meanwhile took the file away: then this lock is on a file that nobody else will find.
+            // A holder that ended meanwhile deleted the file: then this lock is on a file that nobody else will find.
             let on_disk = fs::metadata(&path).map(|found| (found.dev(), found.ino()));
             let locked = file.metadata().map(|held| (held.dev(), held.ino()))?;
             if on_disk.is_ok_and(|found| found == locked) {
@@ -137,7 +138,7 @@ impl PathLock {
 
 impl Drop for PathLock {
     fn drop(&mut self) {
-        // While the lock is held, so that nobody loses a file that he has just locked unseen.
+        // Deleted while the lock is held, so that nobody else's locked file is deleted.
         let _ = fs::remove_file(&self.path);
         let _ = self.file.unlock();
     }

@@ -1,39 +1,42 @@
-//! What the machine does with frames before the engine sees them: CPUs, receive queues, interrupts, forwarding by the kernel.
+//! Reads how the machine treats frames before the engine sees them: CPUs, receive queues, interrupts, kernel
+//! forwarding.
 //!
-//! Only facts, as proc(5) and sysfs(5) tell them; [`crate::runtime`] judges. What cannot be read is left out: a container or a
-//! service manager may hide any of it.
+//! It only collects facts of proc(5) and sysfs(5); [`crate::runtime`] judges them. What cannot be read is left out,
+//! because a container or a service manager may hide any of it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::ethtool::{self, Offloads};
-use super::{netdev, thread};
+use super::{netdev, privileges, thread};
 use crate::wire::Family;
 
-/// Devices below a device, as of a VLAN on a bond of two cards: deeper ones are not followed.
+/// How far devices below a device are followed, for example from a VLAN to a bond to its two cards.
 const DEPTH: usize = 4;
 
-/// The machine, as far as it decides how packets are carried.
+/// What the machine says about how packets are carried.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Machine {
     /// CPUs that this process may run on, ascending.
     pub cpus: Vec<usize>,
-    /// The kernel gives huge pages to nobody, not even to who asks.
+    /// The kernel gives no huge pages, not even on request (`never`).
     pub huge_pages_never: bool,
+    /// This process, which may open devices, may not have threads of the class that runs at once.
+    pub refuses_real_time: bool,
     /// Packet workers of other processes.
     pub workers: Vec<Thread>,
-    /// Those that were asked for and are here.
+    /// Those of the requested devices that exist here.
     pub devices: Vec<Device>,
 }
 
-/// A thread that is kept to some CPUs.
+/// A thread and the CPUs that it is kept to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Thread {
-    /// Process.
+    /// Process id.
     pub pid: u32,
-    /// What it is called.
+    /// Name of the thread.
     pub name: String,
-    /// Where it may run, ascending.
+    /// CPUs that it may run on, ascending.
     pub cpus: Vec<usize>,
 }
 
@@ -42,37 +45,40 @@ pub struct Thread {
 pub struct Device {
     /// Name.
     pub name: String,
-    /// Where its frames are received: itself, or the devices that it stands on.
+    /// The devices that receive its frames: itself, or those at the bottom of it.
     pub ports: Vec<Port>,
-    /// The kernel forwards what comes in by it, in these families.
+    /// Address families in which the kernel forwards packets that arrive on it.
     pub forwards: Vec<Family>,
-    /// Segments are merged by the card in a way that cannot be undone (large receive offload).
+    /// Large receive offload is on: the card merges segments, which cannot be undone.
     pub merges_for_good: bool,
-    /// Tags are taken out of the frames.
+    /// The device takes VLAN tags out of the frames.
     pub takes_tags_out: bool,
-    /// Queues that it receives by; 0: not known.
+    /// Number of receive queues; 0 if not known.
     pub queues: u32,
 }
 
-/// A device that receives frames.
+/// A device at the bottom, which receives frames from the wire.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Port {
     /// Name.
     pub name: String,
-    /// A card, and not a device made of software.
+    /// Whether it is hardware and not a virtual device.
     pub is_card: bool,
-    /// Per receive queue the CPUs onto which received frames are steered; none: they stay where they came (RPS,
-    /// Documentation/networking/scaling.rst).
+    /// Receive packet steering (RPS, Documentation/networking/scaling.rst): for each receive queue the CPUs to which
+    /// its frames are steered; no CPUs if they stay where they arrived.
     pub steered: Vec<Vec<usize>>,
-    /// Its interrupts, each with the CPUs that serve it.
+    /// Its interrupts by number, each with the CPUs that serve it.
     pub interrupts: Vec<(u32, Vec<usize>)>,
     /// Kernel threads that receive for it (threaded NAPI).
     pub receivers: Vec<Thread>,
 }
 
-/// Looks at this machine, and at those of `devices` that it has, in the network namespace of the calling thread.
+/// Reads the facts of this machine and of those of `devices` that exist in the network namespace of the calling thread.
 pub fn look<'a>(devices: impl IntoIterator<Item = &'a str>) -> Machine {
-    look_in(Path::new("/"), thread::allowed_cpus().unwrap_or_default(), devices)
+    let machine = look_in(Path::new("/"), thread::allowed_cpus().unwrap_or_default(), devices);
+    // A user that may not run an engine says nothing about one that may.
+    let refuses_real_time = privileges::may_open_devices(false).is_ok() && thread::may_go_at_once().is_err();
+    Machine { refuses_real_time, ..machine }
 }
 
 fn look_in<'a>(root: &Path, cpus: Vec<usize>, devices: impl IntoIterator<Item = &'a str>) -> Machine {
@@ -82,6 +88,7 @@ fn look_in<'a>(root: &Path, cpus: Vec<usize>, devices: impl IntoIterator<Item = 
     let is_worker = |thread: &Thread| thread.name.starts_with("fwlb-worker-") && thread.pid != std::process::id();
     Machine {
         cpus,
+        refuses_real_time: false,
         huge_pages_never: huge_pages.is_some_and(|words| words.contains("[never]")),
         workers: threads.into_iter().filter(is_worker).collect(),
         devices,
@@ -96,7 +103,7 @@ fn device(root: &Path, found: &netdev::Device, threads: &[Thread]) -> Device {
     if forwarding("ipv4", &found.name, "forwarding") {
         forwards.push(Family::V4);
     }
-    // The kernel asks `all` whether to forward IPv6 at all, and newer ones the device too.
+    // The kernel consults `all` for whether to forward IPv6; newer kernels consult the device too.
     if forwarding("ipv6", "all", "forwarding") || forwarding("ipv6", &found.name, "force_forwarding") {
         forwards.push(Family::V6);
     }
@@ -111,20 +118,20 @@ fn device(root: &Path, found: &netdev::Device, threads: &[Thread]) -> Device {
     Device { name: found.name.clone(), ports, forwards, merges_for_good: lro, takes_tags_out: rx_vlan, queues }
 }
 
-/// True if sysfs means this device: it shows the namespace that it was mounted in, which may be another one.
+/// Whether sysfs shows this device. It shows the network namespace in which it was mounted, which may be another one.
 fn is_here(directory: &Path, found: &netdev::Device) -> bool {
     let same = |file: &str, value: String| read(&directory.join(file)).is_some_and(|word| word == value);
     same("ifindex", found.index.to_string()) && same("address", found.mac.to_string())
 }
 
-/// True if the device of that name in the namespace of the calling thread is made of software, as one end of a virtual wire is.
-/// A card of the same name may be elsewhere, with interrupts that are none of this device's.
+/// Whether the device of that name in the calling thread's namespace is virtual, as one end of a veth pair. Another
+/// namespace may have a card of the same name, whose interrupts are not this device's.
 fn is_software(name: &str) -> bool {
     let kind = netdev::find(name).and_then(|found| netdev::kind(found.index).ok().flatten());
     kind.is_some()
 }
 
-/// The devices at the bottom of `name`.
+/// Appends the devices at the bottom of `name` to `found`.
 fn receiving(net: &Path, name: &str, depth: usize, found: &mut Vec<String>) {
     let lower: Vec<_> =
         names(&net.join(name)).iter().filter_map(|one| one.strip_prefix("lower_").map(str::to_owned)).collect();
@@ -159,9 +166,9 @@ fn port(root: &Path, name: &str, threads: &[Thread], is_software: bool) -> Port 
     }
 }
 
-/// The message-signalled interrupts of a card that frames come by.
+/// The message-signalled interrupts (MSI) of a card that belong to its queues.
 fn interrupts(root: &Path, card: &Path) -> Vec<(u32, Vec<usize>)> {
-    // Those of a virtio card are its PCI function's.
+    // A virtio card has the interrupts of its PCI function.
     let numbers = [card.join("msi_irqs"), card.join("../msi_irqs")];
     let mut numbers: Vec<u32> = numbers
         .iter()
@@ -174,7 +181,7 @@ fn interrupts(root: &Path, card: &Path) -> Vec<(u32, Vec<usize>)> {
     numbers.sort_unstable();
     let one = |number: u32| {
         let directory = root.join("proc/irq").join(number.to_string());
-        // What the card says about itself comes by one of its own.
+        // Interrupts for configuration changes are not those of a queue.
         let is_about_itself = |name: &String| ["config", "async", "misc"].iter().any(|word| name.contains(word));
         if names(&directory).iter().any(is_about_itself) {
             return None;
@@ -191,7 +198,7 @@ fn interrupts(root: &Path, card: &Path) -> Vec<(u32, Vec<usize>)> {
 fn threads(proc: &Path) -> Vec<Thread> {
     let mut found = Vec::new();
     for (pid, process) in names(proc).iter().filter_map(|name| Some((name.parse::<u32>().ok()?, proc.join(name)))) {
-        // A process has the name of its first thread, which is "fwlb" where it has workers.
+        // A process has the name of its first thread, which is "fwlb" if it has workers.
         let directories: Vec<PathBuf> = match read(&process.join("comm")) {
             Some(name) if name.starts_with("napi/") => vec![process],
             Some(name) if name.starts_with("fwlb") => {
@@ -215,7 +222,7 @@ fn threads(proc: &Path) -> Vec<Thread> {
     found
 }
 
-/// Names in a directory, in order; none if it cannot be read.
+/// The names in a directory, sorted; none if it cannot be read.
 fn names(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let mut names: Vec<_> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
@@ -227,7 +234,7 @@ fn read(path: &Path) -> Option<String> {
     fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
 }
 
-/// CPUs as `0-2,8`.
+/// Parses a list of CPUs such as `0-2,8`.
 fn list(text: &str) -> Option<Vec<usize>> {
     let text = text.trim();
     let parts = text.split(',').filter(|part| !part.is_empty());
@@ -238,7 +245,7 @@ fn list(text: &str) -> Option<Vec<usize>> {
     Some(ranges.collect::<Option<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
-/// CPUs as a mask: hexadecimal, the highest 32 first, with commas between.
+/// Parses a mask of CPUs: groups of 32 bits in hexadecimal, the highest first, separated by commas.
 fn mask(text: &str) -> Option<Vec<usize>> {
     let mut cpus = Vec::new();
     for (group, digits) in text.trim().rsplit(',').enumerate() {

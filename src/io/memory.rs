@@ -1,16 +1,16 @@
-//! Advice to the operating system about memory that the program has.
+//! Advises the operating system on memory that the program owns.
 
-/// Asks that `memory` be made of huge pages as it is touched. Whoever reads a large table at random then misses the
-/// processor's table of pages seldom. Not taken, the advice costs nothing but speed.
+/// Asks the kernel to back `memory` with huge pages when it is touched (madvise(2)), so that random accesses to a large
+/// table cause fewer TLB misses. If the advice is not taken, only speed is lost.
 pub fn advise_huge_pages<T>(memory: &[T]) {
     const PAGE: usize = 4096;
     let range = memory.as_ptr_range();
-    // Whole pages inside, so that nobody else's memory is meant.
+    // Whole pages inside the slice, so that no other memory is affected.
     let start = (range.start as usize).next_multiple_of(PAGE);
     let end = range.end as usize / PAGE * PAGE;
     if let Some(bytes) = end.checked_sub(start).filter(|bytes| *bytes > 0) {
-        // SAFETY: the range lies in memory that is borrowed, and the advice changes neither what is in it nor who may read
-        // it. JUSTIFICATION: the standard library gives no advice.
+        // SAFETY: the range lies in memory that is borrowed, and the advice changes neither its contents nor who may
+        // read it. JUSTIFICATION: the standard library has no madvise.
         unsafe { libc::madvise(start as *mut libc::c_void, bytes, libc::MADV_HUGEPAGE) };
     }
 }

@@ -1,21 +1,22 @@
-//! The only system calls, and the only home of `unsafe`, `libc` and `pnet`. Decides nothing.
+//! Wraps the operating system: the only system calls, and the only home of `unsafe`, `libc` and `pnet`. Decides
+//! nothing.
 //!
 //! | file | wraps |
 //! | --- | --- |
-//! | [`af_packet`] | frames in (mmap ring) and out (sendmmsg), with checksum and segmentation offloads |
-//! | [`af_xdp`] | the same before the kernel's stack, by a memory that is shared with it |
-//! | [`ways`] | either of them |
+//! | [`af_packet`] | packet sockets: receive by an mmap ring, send by sendmmsg, with checksum and segmentation offloads |
+//! | [`af_xdp`] | AF_XDP sockets: the same before the kernel's stack, in memory that is shared with it |
+//! | [`ways`] | receivers and senders of either kind |
 //! | [`wait`] | sleeping until a frame or a wake-up comes |
-//! | [`thread`] | CPU affinity and timer slack |
+//! | [`thread`] | CPU affinity, priority and timer slack |
 //! | [`clock`] | the one place that reads time |
-//! | [`netdev`], [`monitor`] | devices as they are, and as they change |
-//! | [`machine`], [`ethtool`] | what the machine does with frames before the engine sees them |
-//! | [`memory`] | advice about large tables |
+//! | [`netdev`], [`monitor`] | devices as they are, and notifications of changes |
+//! | [`machine`], [`ethtool`] | how the machine treats frames before the engine sees them |
+//! | [`memory`] | huge pages for large tables |
 //! | [`isolate`] | the kernel's own stack kept off the engine's devices |
 //! | [`group`] | groups of the operating system by name |
-//! | [`user`], [`privileges`] | who the process is and what its threads may do |
-//! | [`seccomp`] | the system calls that a running engine needs |
-//! | [`lock`] | ownership that dies with the process |
+//! | [`user`], [`privileges`] | users by name, and the capabilities of threads |
+//! | [`seccomp`] | the system calls that a running engine may make |
+//! | [`lock`] | locks that end with the process |
 #![allow(unsafe_code, reason = "the one room for it; every block says why it is sound and why it is needed")]
 
 pub mod af_packet;

@@ -1,4 +1,5 @@
-//! News about network devices, by rtnetlink notifications of the network namespace of the thread that opened the monitor.
+//! Receives rtnetlink notifications about network devices, in the network namespace of the thread that opened the
+//! monitor.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -15,27 +16,27 @@ const GROUP_LINK: u32 = 1;
 /// What the notifications since the last call were about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
-    /// Devices with these names appeared, changed or went; each name once, in order of its first notification.
+    /// Names of the devices that appeared, changed or went: each once, in the order of the first notification.
     Devices(Vec<String>),
-    /// Notifications were lost: anything may have changed.
+    /// Notifications were lost (ENOBUFS): anything may have changed.
     Anything,
 }
 
-/// A non-blocking stream of news; its descriptor is readable when there are some.
+/// A non-blocking stream of notifications; its descriptor is readable when some wait.
 #[derive(Debug)]
 pub struct Monitor {
     connection: Connection,
 }
 
 impl Monitor {
-    /// Hears of changes from this moment on.
+    /// Subscribes to notifications from this moment on.
     pub fn open() -> io::Result<Self> {
         let connection = Connection::open(NETLINK_ROUTE)?;
         connection.join(GROUP_LINK)?;
         Ok(Self { connection })
     }
 
-    /// Takes all news that wait. Never waits.
+    /// Takes all notifications that wait. Never blocks.
     pub fn take(&mut self) -> io::Result<News> {
         let mut names: Vec<String> = Vec::new();
         loop {
@@ -67,7 +68,8 @@ impl AsRawFd for Monitor {
 
 impl AsFd for Monitor {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the descriptor is open as long as `self` lives. JUSTIFICATION: netlink-sys hands out raw numbers only.
+        // SAFETY: the descriptor is open as long as `self` lives. JUSTIFICATION: netlink-sys hands out raw numbers
+        // only.
         unsafe { BorrowedFd::borrow_raw(self.connection.as_raw_fd()) }
     }
 }

@@ -1,4 +1,4 @@
-//! Network devices as they are at this moment, in the network namespace of the calling thread.
+//! Finds and changes network devices, in the network namespace of the calling thread.
 
 use std::io;
 use std::mem::zeroed;
@@ -13,19 +13,19 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use super::netlink::Connection;
 use crate::wire::MacAddr;
 
-/// What stands before a hardware address by which a device is meant.
+/// Prefix of a designation that names a device by its MAC address.
 pub const BY_MAC: &str = "mac:";
 
-/// An Ethernet device.
+/// An Ethernet device at the moment of the call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
-    /// The operating system's number for it; a device that was deleted and made again has another.
+    /// Interface index; a device that was deleted and made again has another.
     pub index: u32,
     /// Name.
     pub name: String,
-    /// Hardware address.
+    /// MAC address.
     pub mac: MacAddr,
-    /// Largest IP packet, in bytes.
+    /// MTU: bytes of the largest IP packet.
     pub mtu: u16,
     /// Administratively up and with carrier.
     pub up: bool,
@@ -33,23 +33,23 @@ pub struct Device {
     pub enabled: bool,
 }
 
-/// Why no device is meant by a designation.
+/// Why a designation means no single device.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
-    /// There is none.
+    /// No device matches.
     #[error("there is no Ethernet device {designation:?}; devices here: {}", in_words(.present))]
     None {
-        /// What was asked for.
+        /// The designation as given.
         designation: String,
-        /// Names of the devices that there are.
+        /// Names of the existing devices.
         present: Vec<String>,
     },
-    /// There are several.
+    /// Several devices match.
     #[error("{designation:?} is the address of {}: write the name of the one that is meant", .names.join(" and "))]
     Several {
-        /// What was asked for.
+        /// The designation as given.
         designation: String,
-        /// Names of the devices that have the address.
+        /// Names of the devices that have the MAC address.
         names: Vec<String>,
     },
 }
@@ -58,25 +58,25 @@ fn in_words(names: &[String]) -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
-/// All Ethernet devices, by name.
+/// All Ethernet devices, sorted by name.
 pub fn list() -> Vec<Device> {
     let mut devices: Vec<_> = pnet_datalink::interfaces().iter().filter_map(device).collect();
     devices.sort_by(|a, b| a.name.cmp(&b.name));
     devices
 }
 
-/// The device that is meant by a name, or by `mac:` and a hardware address.
+/// The device with this name, or with this MAC address after `mac:`; `None` unless there is exactly one.
 pub fn find(designation: &str) -> Option<Device> {
     resolve(designation).ok()
 }
 
-/// The same, or why there is none.
+/// As [`find`], or why there is no such device.
 pub fn resolve(designation: &str) -> Result<Device, ResolveError> {
     choose(&pnet_datalink::interfaces(), designation, None)
 }
 
-/// The devices that are meant by these designations, in their order; one look at the machine for all. Of several that have an
-/// address, the one with the index that stands beside it is meant still.
+/// The devices for these designations in their order, by one look at the machine. If several devices have a MAC
+/// address, the one with the interface index given beside it is chosen.
 pub fn find_all<'a>(designations: impl IntoIterator<Item = (&'a str, Option<u32>)>) -> Vec<Option<Device>> {
     let interfaces = pnet_datalink::interfaces();
     designations.into_iter().map(|(designation, known)| choose(&interfaces, designation, known).ok()).collect()
@@ -97,7 +97,7 @@ fn choose(
         return Ok(meant.swap_remove(position));
     }
     if meant.len() > 1 {
-        // A VLAN, bond or bridge has the address of the card that it stands on.
+        // A VLAN, bond or bridge has the MAC address of the card below it.
         let cards = software().unwrap_or_default();
         let is_card = |device: &Device| !cards.contains(&device.index);
         if meant.iter().filter(|device| is_card(device)).count() == 1 {
@@ -142,12 +142,12 @@ fn device(interface: &pnet_datalink::NetworkInterface) -> Option<Device> {
     })
 }
 
-/// The MTU by ioctl, which obeys the calling thread's namespace where /sys does not.
+/// The MTU in bytes. The ioctl follows the calling thread's network namespace, which /sys does not.
 fn mtu(name: &str) -> io::Result<u16> {
     let socket = UdpSocket::bind(("127.0.0.1", 0)).or_else(|_| UdpSocket::bind("[::]:0"))?;
     let mut request = request(name)?;
-    // SAFETY: the request is the struct that SIOCGIFMTU reads and writes, with a terminated name.
-    // JUSTIFICATION: neither the standard library nor pnet tells an MTU.
+    // SAFETY: the request is the struct that SIOCGIFMTU reads and writes, with a terminated name. JUSTIFICATION:
+    // neither the standard library nor pnet reads an MTU.
     let status = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFMTU, &raw mut request) };
     if status != 0 {
         return Err(io::Error::last_os_error());
@@ -157,7 +157,7 @@ fn mtu(name: &str) -> io::Result<u16> {
     Ok(u16::try_from(mtu).unwrap_or(u16::MAX))
 }
 
-/// A request about the device with this name.
+/// An ioctl request about the device with this name.
 pub(super) fn request(name: &str) -> io::Result<libc::ifreq> {
     // SAFETY: integers, a character array and a union of integers and pointers: zeros are a value of each.
     // JUSTIFICATION: the request is a C struct with a union.
@@ -171,18 +171,18 @@ pub(super) fn request(name: &str) -> io::Result<libc::ifreq> {
     Ok(request)
 }
 
-/// What a device made of software is: `veth`, `bridge`, `bond` (IFLA_INFO_KIND of rtnetlink(7)); `None`: it is a card, or there
-/// is no such device. An error is one of the netlink socket.
+/// The kind of a virtual device, such as `veth`, `bridge` or `bond` (IFLA_INFO_KIND, rtnetlink(7)); `None` for a card
+/// or if there is no such device. Errors are those of the netlink socket.
 pub fn kind(index: u32) -> io::Result<Option<String>> {
     Ok(kinds()?.into_iter().find(|(one, _)| *one == index).map(|(_, kind)| kind))
 }
 
-/// Indexes of the devices that are made of software.
+/// Interface indexes of the virtual devices.
 fn software() -> io::Result<Vec<u32>> {
     Ok(kinds()?.into_iter().map(|(index, _)| index).collect())
 }
 
-/// The kinds of the devices that have one.
+/// The kinds of all virtual devices, by interface index.
 fn kinds() -> io::Result<Vec<(u32, String)>> {
     let mut connection = Connection::open(NETLINK_ROUTE)?;
     let links = connection.dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
@@ -201,7 +201,7 @@ fn kinds() -> io::Result<Vec<(u32, String)>> {
     Ok(links.into_iter().filter_map(kind).collect())
 }
 
-/// Interface indexes that a default route of the kernel leads to, in any of its tables.
+/// Interface indexes to which the kernel's default routes lead, in any of its routing tables.
 pub fn default_route_devices() -> io::Result<Vec<u32>> {
     let mut connection = Connection::open(NETLINK_ROUTE)?;
     let routes = connection.dump(RouteNetlinkMessage::GetRoute(RouteMessage::default()))?;

@@ -1,4 +1,4 @@
-//! Requests to the kernel over netlink, and their answers.
+//! Sends netlink requests to the kernel and reads its answers (netlink(7)).
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -7,19 +7,19 @@ use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, N
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, SocketAddr};
 
-/// More than the kernel puts into one datagram of a dump or an event (32 KiB).
+/// Bytes of the receive buffer: more than the kernel puts into one datagram of a dump or a notification (32 KiB).
 const DATAGRAM_BYTES: usize = 64 * 1024;
-/// Header of every message: length, type, flags, sequence, port.
+/// Bytes of a message header: length, type, flags, sequence, port.
 const HEADER_BYTES: usize = 16;
 
-/// A socket of one netlink protocol, non-blocking.
+/// A non-blocking socket of one netlink protocol.
 #[derive(Debug)]
 pub(super) struct Connection {
     socket: Socket,
     buffer: Vec<u8>,
 }
 
-/// The body of one message as it came: its type and payload.
+/// One received message: its type and payload.
 #[derive(Debug)]
 pub(super) struct Message<'a> {
     pub kind: u16,
@@ -34,7 +34,7 @@ impl Connection {
         Ok(Self { socket, buffer: vec![0; DATAGRAM_BYTES] })
     }
 
-    /// Hears the events of a multicast group.
+    /// Subscribes to a multicast group.
     pub(super) fn join(&self, group: u32) -> io::Result<()> {
         self.socket.add_membership(group)
     }
@@ -43,9 +43,9 @@ impl Connection {
         self.socket.send_to(bytes, &SocketAddr::new(0, 0), 0).map(|_| ())
     }
 
-    /// Calls `each` with every message of the next datagram; answers false if there is none at present.
+    /// Calls `each` with every message of the next datagram; returns false if none waits.
     ///
-    /// An error `ENOBUFS` says that messages were lost.
+    /// The error `ENOBUFS` means that messages were lost.
     pub(super) fn receive(&mut self, mut each: impl FnMut(Message<'_>)) -> io::Result<bool> {
         let received = match self.socket.recv_from(&mut &mut self.buffer[..], 0) {
             Ok((received, _)) => received,
@@ -58,8 +58,8 @@ impl Connection {
         Ok(true)
     }
 
-    /// Sends `bytes`, whose messages ask for acknowledgement, and answers the first error that the kernel reports. Kernel
-    /// subsystems that work within the call only: their answers are there when `send` returns.
+    /// Sends messages that ask for acknowledgement, and returns the first error that the kernel reports. Only for
+    /// kernel subsystems that answer within the call, so that the answers are there when `send` returns.
     pub(super) fn transact(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.send(bytes)?;
         let mut outcome = Ok(());
@@ -73,7 +73,7 @@ impl Connection {
         outcome
     }
 
-    /// Changes something by rtnetlink, and answers the error that the kernel reports.
+    /// Requests a change by rtnetlink, and returns the error that the kernel reports.
     pub(super) fn change(&mut self, request: RouteNetlinkMessage) -> io::Result<()> {
         self.transact(&in_bytes(request, NLM_F_REQUEST | NLM_F_ACK))
     }
@@ -83,7 +83,8 @@ impl Connection {
         self.send(&in_bytes(request, NLM_F_REQUEST | NLM_F_DUMP))?;
         let mut found = Vec::new();
         let mut outcome = None;
-        // The kernel fills the next part of a dump while the last is read: there is always one until it is done.
+        // The kernel prepares the next part of a dump when the last is read, so one always waits until the dump is
+        // done.
         while outcome.is_none() {
             let more = self.receive(|message| match message.kind {
                 DONE => outcome = Some(Ok(())),
@@ -116,7 +117,7 @@ fn in_bytes(request: RouteNetlinkMessage, flags: u16) -> Vec<u8> {
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
 
-/// The messages of a datagram; ends at the first whose length makes no sense.
+/// The messages of a datagram, up to the first whose length is invalid.
 fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
     std::iter::from_fn(move || {
         let header = bytes.get(..HEADER_BYTES)?;
@@ -128,13 +129,13 @@ fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
     })
 }
 
-/// The error of an acknowledgement, if it is one and not "no error".
+/// The error in an acknowledgement; `None` if it reports success.
 fn error_of(message: &Message<'_>) -> Option<io::Error> {
     let code = i32::from_ne_bytes(*message.payload.first_chunk()?);
     (message.kind == ERROR && code != 0).then(|| io::Error::from_raw_os_error(-code))
 }
 
-/// An rtnetlink message; `None` if this version of the parser does not know it.
+/// Parses an rtnetlink message; `None` if the parser does not know it.
 pub(super) fn parse_route(kind: u16, payload: &[u8]) -> Option<RouteNetlinkMessage> {
     use netlink_packet_core::NetlinkDeserializable;
     let mut header = NetlinkHeader::default();
@@ -144,7 +145,7 @@ pub(super) fn parse_route(kind: u16, payload: &[u8]) -> Option<RouteNetlinkMessa
 
 #[cfg(test)]
 impl Connection {
-    /// Leaves room for a few messages only.
+    /// Shrinks the receive buffer to a few messages.
     pub(super) fn shrink_for_test(&self) {
         self.socket.set_rx_buf_sz(2048u32).expect("any size is taken");
     }

@@ -1,6 +1,6 @@
-//! Who the process is, and what its threads may do. Capabilities belong to threads (capabilities(7)): each gives up its own. The
-//! control thread alone keeps what opening a device takes; where it has not got that, a process forwards on, and a reload that
-//! needs a new device is refused with the reason.
+//! Changes the user of the process, and limits the capabilities of its threads. Capabilities belong to threads
+//! (capabilities(7)), so each thread gives up its own. Only the control thread keeps those that opening a device needs.
+//! A process that lacks them goes on forwarding, and refuses a reload that needs a new device, with the reason.
 
 use std::{fmt, io};
 
@@ -8,33 +8,34 @@ use caps::{CapSet, Capability, CapsHashSet};
 
 use super::user::User;
 
-/// What opening a device takes: raw sockets on it, and keeping the kernel's stack off it; for AF_XDP loading a program too.
+/// Capabilities without which no device can be opened: raw sockets, isolation of the kernel's stack, and for AF_XDP
+/// loading a program.
 fn needed(xdp: bool) -> CapsHashSet {
     let bpf = xdp.then_some(Capability::CAP_BPF);
     [Capability::CAP_NET_RAW, Capability::CAP_NET_ADMIN].into_iter().chain(bpf).collect()
 }
 
-/// What opening devices goes on with: also CAP_IPC_LOCK, as the frames of AF_XDP are locked memory, those that are only sent by
-/// it too. Whoever has it not has a limit instead (RLIMIT_MEMLOCK), which a service manager may have lifted.
+/// Capabilities to keep for opening devices: those needed, and CAP_IPC_LOCK, because AF_XDP locks its memory, for
+/// sending only too. Without CAP_IPC_LOCK the limit RLIMIT_MEMLOCK holds, which a service manager may have lifted.
 fn useful(xdp: bool) -> CapsHashSet {
     needed(xdp).into_iter().chain([Capability::CAP_IPC_LOCK]).collect()
 }
 
-/// What a thread goes on to do that an ordinary user may not.
+/// What a thread has to do that needs capabilities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Duty {
-    /// Nothing.
+    /// It needs none.
     None,
-    /// Opens devices that come back, and keeps the kernel's stack off them: CAP_NET_RAW for packet sockets, CAP_NET_ADMIN for
-    /// the filter and for large socket buffers, CAP_IPC_LOCK for the memory of AF_XDP; where that receives CAP_BPF for its
-    /// program.
+    /// It reopens devices that come back, and keeps the kernel's stack off them: CAP_NET_RAW for packet sockets,
+    /// CAP_NET_ADMIN for the filter and for large socket buffers, CAP_IPC_LOCK for the memory of AF_XDP, and CAP_BPF
+    /// for its program.
     Devices {
-        /// By AF_XDP.
+        /// Whether AF_XDP receives, and needs CAP_BPF.
         xdp: bool,
     },
-    /// What starting takes besides: CAP_SYS_NICE, to let a thread run first.
+    /// It also starts the engine: CAP_SYS_NICE to raise a thread's priority.
     Starting {
-        /// Devices are opened by AF_XDP.
+        /// Whether AF_XDP receives, and needs CAP_BPF.
         xdp: bool,
     },
 }
@@ -53,28 +54,28 @@ impl Duty {
     }
 }
 
-/// Makes the process that of another user. The calling thread keeps what starting takes, every other thread nothing. To be
-/// called by root before the threads start that are to do more.
+/// Makes the process run as another user. The calling thread keeps the capabilities for starting, every other thread
+/// none. To be called as root, before the threads start that need capabilities.
 pub fn become_user(user: User, xdp: bool) -> io::Result<()> {
     caps::clear(None, CapSet::Bounding).map_err(refused)?;
-    // SAFETY: each takes integers, and `setgroups` an empty list of which it reads nothing. glibc changes all threads at once.
-    // JUSTIFICATION: the standard library changes the user of a child only.
+    // SAFETY: each call takes integers, and `setgroups` an empty list that it does not read. glibc changes all threads
+    // at once. JUSTIFICATION: the standard library changes only the user of a child.
     unsafe {
         check(libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0))?;
         check(libc::setgroups(0, std::ptr::null()))?;
         check(libc::setresgid(user.gid, user.gid, user.gid))?;
         check(libc::setresuid(user.uid, user.uid, user.uid))?;
     }
-    // What was permitted still is, and nothing is in force.
+    // The permitted set is kept (PR_SET_KEEPCAPS), while the effective set is empty now.
     caps::set(None, CapSet::Effective, &Duty::Starting { xdp }.capabilities()).map_err(refused)
 }
 
-/// Gives up, for the calling thread and those that it starts, every capability that its duty does not take; what it has not it
-/// does not get.
+/// Gives up every capability that `duty` does not need, for the calling thread and those that it starts. It gains none
+/// that it lacks.
 pub fn limit_thread(duty: Duty) -> io::Result<()> {
     let held = caps::read(None, CapSet::Permitted).map_err(refused)?;
     let kept: CapsHashSet = held.intersection(&duty.capabilities()).copied().collect();
-    // Whoever may not change the bounding set has one from the service manager.
+    // A process that may not change the bounding set has one from the service manager.
     if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP).map_err(refused)? {
         caps::clear(None, CapSet::Bounding).map_err(refused)?;
     }
@@ -84,7 +85,8 @@ pub fn limit_thread(duty: Duty) -> io::Result<()> {
     caps::set(None, CapSet::Permitted, &kept).map_err(refused)
 }
 
-/// No program that this thread or its children execute gains anything by its set-user-id bit or its capabilities.
+/// Sets `no_new_privs`: a program that this thread or its children execute gains nothing by set-user-id bits or file
+/// capabilities.
 pub fn gain_nothing() -> io::Result<()> {
     // SAFETY: takes integers and touches no memory. JUSTIFICATION: no safe form exists.
     check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })
@@ -98,7 +100,7 @@ fn refused(error: caps::errors::CapsError) -> io::Error {
     io::Error::other(error.to_string())
 }
 
-/// What the calling thread lacks.
+/// Capabilities that the calling thread lacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotPrivileged(Vec<Capability>);
 
@@ -111,7 +113,7 @@ impl fmt::Display for NotPrivileged {
 
 impl std::error::Error for NotPrivileged {}
 
-/// Whether the calling thread may open a device, by AF_XDP or not.
+/// Whether the calling thread may open a device, for AF_XDP or not.
 pub fn may_open_devices(xdp: bool) -> Result<(), NotPrivileged> {
     let has = |capability: &Capability| caps::has_cap(None, CapSet::Effective, *capability).unwrap_or(false);
     let mut missing: Vec<Capability> = needed(xdp).into_iter().filter(|capability| !has(capability)).collect();
@@ -125,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_thread_without_the_capability_is_told_which_it_lacks() {
-        // Capabilities are a thread's own: the other tests keep theirs.
+        // Capabilities belong to the thread, so other tests keep theirs.
         let thread = std::thread::spawn(|| {
             caps::drop(None, CapSet::Effective, Capability::CAP_NET_RAW).expect("giving up needs no permission");
             may_open_devices(false)

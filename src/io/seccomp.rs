@@ -1,8 +1,8 @@
-//! The system calls that a running engine needs, and no others.
+//! The seccomp filter of a running engine: the list of system calls that it may make.
 //!
-//! A list of what is allowed. What is not on it fails with ENOSYS, as on a kernel that does not have it: the C library then
-//! takes another way where it knows one, and a call that nobody foresaw is an error in the log and not the end of the traffic
-//! through the firewalls. No program can be executed, no memory made executable, and sockets are of the families that the
+//! Any other call fails with ENOSYS, as on a kernel that does not have it: the C library then uses another call where
+//! it knows one, and a call that nobody foresaw becomes an error in the log and does not end the traffic through the
+//! firewalls. No program can be executed, no memory made executable, and sockets are limited to the families that the
 //! engine uses.
 
 use std::collections::BTreeMap;
@@ -124,7 +124,7 @@ const PROCESS: &[libc::c_long] = &[
     libc::SYS_uname,
 ];
 
-/// Calls that newer architectures have in one form only.
+/// System calls that newer architectures have only in a newer form.
 #[cfg(target_arch = "x86_64")]
 const OLD_FORMS: &[libc::c_long] = &[
     libc::SYS_access,
@@ -147,19 +147,19 @@ const OLD_FORMS: &[libc::c_long] = &[];
 const FAMILIES: [libc::c_int; 6] =
     [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK, libc::AF_PACKET, libc::AF_XDP];
 
-/// Why there is no filter.
+/// Why the filter was not installed.
 #[derive(Debug, thiserror::Error)]
 pub enum FilterError {
-    /// Nobody wrote one for this architecture, or it has a mistake.
+    /// There is no filter for this architecture, or it could not be compiled.
     #[error("no filter of system calls can be made here: {0}")]
     Make(String),
-    /// The kernel does not take it.
+    /// The kernel refused the filter.
     #[error("the kernel takes no filter of system calls: {0}")]
     Refused(String),
 }
 
-/// Allows every thread of the process the calls of a running engine, for ever; those that load a program for AF_XDP with `xdp`
-/// alone. Gives up gaining privileges, too.
+/// Installs the filter for every thread of the process, for good; calls that load an AF_XDP program are allowed only
+/// with `xdp`. Also sets `no_new_privs`.
 pub fn allow_running(xdp: bool) -> Result<(), FilterError> {
     let program = running(xdp).map_err(|error| FilterError::Make(error.to_string()))?;
     seccompiler::apply_filter_all_threads(&program).map_err(|error| FilterError::Refused(error.to_string()))
@@ -199,7 +199,7 @@ mod tests {
     use crate::io::testing::namespace;
     use crate::io::ways::fixture::{Kind, frame, never, pair, plain};
 
-    /// For the calling thread alone: the test process has others.
+    /// Runs `act` under the filter in a thread of its own, because the test process needs other calls.
     fn filtered<R: Send + 'static>(act: impl FnOnce() -> R + Send + 'static) -> R {
         filtered_with(false, act)
     }
@@ -221,7 +221,7 @@ mod tests {
         let mapped = filtered(|| {
             let protection = libc::PROT_READ | libc::PROT_EXEC;
             let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-            // SAFETY: asks for new memory anywhere. JUSTIFICATION: the refusal is under test.
+            // SAFETY: asks for new memory anywhere. JUSTIFICATION: its refusal is under test.
             let mapped = unsafe { libc::mmap(std::ptr::null_mut(), 4096, protection, flags, -1, 0) };
             mapped as usize
         });
@@ -231,7 +231,8 @@ mod tests {
     #[test]
     fn sockets_are_of_the_families_that_an_engine_uses() {
         let opened = |family| {
-            // SAFETY: takes integers; the descriptor ends with the thread's process. JUSTIFICATION: std has no such sockets.
+            // SAFETY: takes integers; the descriptor ends with the thread's process. JUSTIFICATION: std has no such
+            // sockets.
             filtered(move || unsafe { libc::socket(family, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) } >= 0)
         };
         assert!(opened(libc::AF_INET6) && opened(libc::AF_UNIX));
@@ -245,7 +246,7 @@ mod tests {
     #[test]
     fn programs_for_devices_are_loaded_by_an_engine_that_was_told_to_and_by_no_other() {
         let attempt = |command: libc::c_int| {
-            // SAFETY: the kernel refuses attributes of no bytes. JUSTIFICATION: what the filter says first is under test.
+            // SAFETY: the kernel refuses attributes of no bytes. JUSTIFICATION: the filter's answer is under test.
             let status = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::null::<u8>(), 0) };
             (status < 0).then(|| std::io::Error::last_os_error().raw_os_error()).flatten()
         };

@@ -1,13 +1,13 @@
-//! Socket options whose values are plain data.
+//! Reads and sets socket options whose values are plain data.
 
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::os::fd::AsRawFd;
 
-/// Integers and C structs of integers: every pattern of bytes is a value.
+/// Integers, and C structs of integers: every bit pattern is a valid value.
 ///
 /// # Safety
-/// The promise is the implementer's.
+/// The implementer promises that this is so.
 pub(super) unsafe trait Plain: Copy {}
 // SAFETY: an integer. JUSTIFICATION: `get` needs the promise.
 unsafe impl Plain for libc::c_int {}
@@ -20,7 +20,7 @@ unsafe impl Plain for libc::xdp_statistics {}
 // SAFETY: an integer. JUSTIFICATION: as above.
 unsafe impl Plain for libc::xdp_options {}
 
-/// Sets an option.
+/// Sets an option (setsockopt(2)).
 pub(super) fn set<T: Copy>(socket: &impl AsRawFd, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {
     let len = libc::socklen_t::try_from(size_of::<T>()).expect("option values are small");
     // SAFETY: the pointer and length describe `value`, which lives through the call; the kernel only reads it.
@@ -29,7 +29,7 @@ pub(super) fn set<T: Copy>(socket: &impl AsRawFd, level: libc::c_int, name: libc
     if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Reads an option; what the kernel does not fill is zero.
+/// Reads an option (getsockopt(2)); what the kernel does not fill in is zero.
 pub(super) fn get<T: Plain>(socket: &impl AsRawFd, level: libc::c_int, name: libc::c_int) -> io::Result<T> {
     // SAFETY: `Plain` promises that any bytes, zeros among them, are a value of `T`.
     // JUSTIFICATION: the kernel fills it in place.
@@ -43,7 +43,7 @@ pub(super) fn get<T: Plain>(socket: &impl AsRawFd, level: libc::c_int, name: lib
     if status == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Asks for a socket buffer of `bytes`: beyond the system's limit with CAP_NET_ADMIN, up to it without.
+/// Asks for a socket buffer of `bytes`, beyond the system's limit with CAP_NET_ADMIN and up to that limit without.
 pub(super) fn set_buffer(
     socket: &impl AsRawFd,
     force: libc::c_int,
@@ -53,7 +53,7 @@ pub(super) fn set_buffer(
     set(socket, libc::SOL_SOCKET, force, &bytes).or_else(|_| set(socket, libc::SOL_SOCKET, plain, &bytes))
 }
 
-/// Takes and clears the error that the kernel noted on the socket, `ENETDOWN` after a link went down.
+/// Takes and clears the pending error of the socket (SO_ERROR), such as `ENETDOWN` after a link went down.
 pub(super) fn take_error(socket: &impl AsRawFd) -> Option<io::Error> {
     let error: libc::c_int = get(socket, libc::SOL_SOCKET, libc::SO_ERROR).ok()?;
     (error != 0).then(|| io::Error::from_raw_os_error(error))

@@ -1,16 +1,16 @@
-//! For tests on real devices: network namespaces that vanish with their thread, and hosts in them.
+//! Network namespaces that end with their thread, and hosts in them, for tests on real devices.
 
 use std::process::Command;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
-/// Moves the calling thread into a new, empty network namespace with loopback up; threads and processes that it starts live
-/// there too.
+/// Moves the calling thread into a new, empty network namespace with loopback up; threads and processes that it starts
+/// live there too.
 ///
-/// Answers false where that is not permitted and `FWLB_TEST_NO_ROOT=1` says that such tests may be left out.
+/// Returns false where that is not permitted and `FWLB_TEST_NO_ROOT=1` says that such tests may be left out.
 ///
 /// # Panics
-/// Without permission and without that word: a test that cannot run has failed.
+/// Without permission and without that variable: a test that cannot run has failed.
 #[must_use]
 pub(crate) fn namespace() -> bool {
     // SAFETY: takes an integer and concerns the calling thread alone. JUSTIFICATION: no safe form exists.
@@ -24,12 +24,12 @@ pub(crate) fn namespace() -> bool {
     false
 }
 
-/// Runs `ip` with these words in the calling thread's namespace.
+/// Runs `ip` with these arguments in the calling thread's namespace.
 pub(crate) fn ip(words: &str) {
     command("ip", words);
 }
 
-/// Runs a program with these words in the calling thread's namespace and answers what it printed.
+/// Runs a program with these arguments in the calling thread's namespace and returns its output.
 pub(crate) fn command(program: &str, words: &str) -> String {
     let output = Command::new(program).args(words.split_whitespace()).output().expect("the program is installed");
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -39,16 +39,16 @@ pub(crate) fn command(program: &str, words: &str) -> String {
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A thread in a network namespace of its own that does what it is told.
+/// A thread in a network namespace of its own, which runs functions for the test.
 pub(crate) struct Host {
-    /// Names the namespace for `ip link … netns ID`.
+    /// Thread id, which names the namespace in `ip link … netns ID`.
     pub id: i32,
     jobs: Option<mpsc::Sender<Job>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Host {
-    /// A host without devices. The caller has seen [`namespace`] succeed.
+    /// A host without devices. The caller has called [`namespace`] with success.
     pub(crate) fn new() -> Self {
         let (jobs, todo) = mpsc::channel::<Job>();
         let (started, ready) = mpsc::channel();
@@ -63,7 +63,7 @@ impl Host {
         Self { id: ready.recv().expect("the thread started"), jobs: Some(jobs), thread: Some(thread) }
     }
 
-    /// Runs `f` on the host and answers what it answers.
+    /// Runs `f` on the host and returns its result.
     pub(crate) fn run<R: Send + 'static>(&self, f: impl FnOnce() -> R + Send + 'static) -> R {
         let (done, answer) = mpsc::channel();
         let job: Job = Box::new(move || {
@@ -73,7 +73,7 @@ impl Host {
         answer.recv().expect("the job on the host panicked")
     }
 
-    /// Runs `ip` on the host.
+    /// Runs `ip` with these arguments on the host.
     pub(crate) fn ip(&self, words: &str) {
         let words = words.to_owned();
         self.run(move || ip(&words));

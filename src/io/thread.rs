@@ -1,12 +1,13 @@
-//! Where a packet worker runs, and how exactly it sleeps. Both concern the calling thread alone.
+//! Sets where a packet worker runs, with which priority, and how exactly it sleeps. All of it concerns the calling
+//! thread alone.
 
 use std::io;
 use std::mem::{size_of, zeroed};
 
 /// The CPUs that the calling thread may run on, ascending.
 pub fn allowed_cpus() -> io::Result<Vec<usize>> {
-    // SAFETY: an empty set is a valid value; the kernel writes at most the size given.
-    // JUSTIFICATION: the standard library tells how many CPUs there are, not which.
+    // SAFETY: an empty set is a valid value; the kernel writes at most the size given. JUSTIFICATION: the standard
+    // library says how many CPUs there are, not which.
     let set = unsafe {
         let mut set: libc::cpu_set_t = zeroed();
         if libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) != 0 {
@@ -18,7 +19,7 @@ pub fn allowed_cpus() -> io::Result<Vec<usize>> {
     Ok((0..libc::CPU_SETSIZE as usize).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &set) }).collect())
 }
 
-/// Keeps the calling thread on one CPU.
+/// Binds the calling thread to one CPU.
 pub fn pin_to(cpu: usize) -> io::Result<()> {
     if cpu >= libc::CPU_SETSIZE as usize {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
@@ -32,15 +33,15 @@ pub fn pin_to(cpu: usize) -> io::Result<()> {
     if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Lets the calling thread's sleeps end when they are due instead of up to 50 µs later.
+/// Sets the calling thread's timer slack to 1 ns, so that its sleeps do not end up to 50 µs late.
 pub fn sleep_exactly() {
     // SAFETY: this option takes an integer and touches no memory. JUSTIFICATION: no safe form exists.
     // A refusal costs some microseconds of latency and nothing else.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1 as libc::c_ulong) };
 }
 
-/// Lets the calling thread run whenever it wants to, before all that is not real time (SCHED_FIFO at its lowest priority,
-/// sched(7)): for one that has little to do and must not be late. What it starts is ordinary. Needs CAP_SYS_NICE.
+/// Gives the calling thread real-time priority (SCHED_FIFO at its lowest level, sched(7)), for a thread that has little
+/// to do and must not be late. Threads that it starts are ordinary. Needs CAP_SYS_NICE.
 pub fn go_at_once() -> io::Result<()> {
     let parameter = libc::sched_param { sched_priority: 1 };
     let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
@@ -50,8 +51,14 @@ pub fn go_at_once() -> io::Result<()> {
     if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Lets the calling thread run before ordinary ones (nice -15): a busy machine must not make the engine miss packets and
-/// its own probes' answers. Needs CAP_SYS_NICE.
+/// Whether a thread of this process may: tried by one that ends at once.
+pub fn may_go_at_once() -> io::Result<()> {
+    let tried = std::thread::Builder::new().name("fwlb-try".to_owned()).spawn(go_at_once)?;
+    tried.join().unwrap_or_else(|_| Err(io::Error::other("the thread ended before it answered")))
+}
+
+/// Gives the calling thread priority over ordinary ones (nice -15), so that on a busy machine the engine misses neither
+/// packets nor the answers to its own probes. Needs CAP_SYS_NICE.
 pub fn go_first() -> io::Result<()> {
     // SAFETY: takes integers and touches no memory; with PRIO_PROCESS and 0 Linux changes the calling thread alone.
     // JUSTIFICATION: no safe form exists.
@@ -67,7 +74,8 @@ mod tests {
     fn going_first_concerns_the_calling_thread_alone() {
         let nice = || {
             let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
-            // Field 19; the name in field 2 may hold spaces and ends with the last parenthesis (proc_pid_stat(5)).
+            // Field 19 is the nice value. The name in field 2 may contain spaces and ends with the last parenthesis
+            // (proc_pid_stat(5)).
             stat.rsplit_once(')').unwrap().1.split_whitespace().nth(16).unwrap().parse::<i32>().unwrap()
         };
         let before = nice();
@@ -83,7 +91,7 @@ mod tests {
 
     #[test]
     fn going_at_once_concerns_the_calling_thread_alone_and_not_what_it_starts() {
-        // Fields 40 and 41: real-time priority and policy.
+        // Fields 40 and 41 are the real-time priority and the policy.
         let class = || {
             let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
             let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().map(str::to_owned).collect();

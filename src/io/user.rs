@@ -1,17 +1,17 @@
-//! Users of the operating system, by name.
+//! Finds users of the operating system by name.
 
 use std::ffi::CString;
 use std::io;
 
-/// Longest entry that is understood.
+/// Bytes of the longest entry that is read.
 const ENTRY_MAX: usize = 1024 * 1024;
 
-/// A user and its own group.
+/// A user and its primary group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct User {
-    /// Number of the user.
+    /// User id.
     pub uid: u32,
-    /// Number of its own group.
+    /// Id of the primary group.
     pub gid: u32,
 }
 
@@ -20,9 +20,10 @@ pub fn find(name: &str) -> io::Result<Option<User>> {
     let name = CString::new(name)?;
     let mut buffer: Vec<libc::c_char> = vec![0; 4096];
     loop {
-        // SAFETY: all bytes zero is a valid `passwd`: null pointers and numbers. The call writes it and the buffer, whose length
-        // it is told, and sets `found` to null or to the entry; `name` ends with a zero byte and outlives the call.
-        // JUSTIFICATION: the standard library has no way to ask for users, and /etc/passwd alone misses those of a directory.
+        // SAFETY: all bytes zero is a valid `passwd`: null pointers and numbers. The call writes it and the buffer,
+        // whose length it is told, and sets `found` to null or to the entry; `name` ends with a zero byte and outlives
+        // the call. JUSTIFICATION: the standard library has no way to ask for users, and /etc/passwd alone misses those
+        // of a directory.
         let (result, user) = unsafe {
             let mut entry: libc::passwd = std::mem::zeroed();
             let mut found = std::ptr::null_mut();
@@ -32,19 +33,19 @@ pub fn find(name: &str) -> io::Result<Option<User>> {
         match result {
             0 => return Ok(user),
             libc::ERANGE if buffer.len() < ENTRY_MAX => buffer.resize(buffer.len() * 4, 0),
-            // getpwnam(3) lists these as ways to say that there is none.
+            // By getpwnam(3) these, too, mean that there is no such user.
             libc::ENOENT | libc::ESRCH => return Ok(None),
             error => return Err(io::Error::from_raw_os_error(error)),
         }
     }
 }
 
-/// True if this process runs as root.
+/// Whether the process runs as root.
 pub fn is_root() -> bool {
     effective() == 0
 }
 
-/// The user that this process acts as.
+/// The effective user id of the process.
 pub fn effective() -> u32 {
     // SAFETY: takes nothing and cannot fail. JUSTIFICATION: no safe form exists.
     unsafe { libc::geteuid() }

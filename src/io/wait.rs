@@ -1,4 +1,4 @@
-//! Sleeping until a frame comes, or until another thread says so.
+//! Sleeps until a frame is received, or until another thread ends the sleep.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -8,11 +8,11 @@ use std::sync::Arc;
 use super::ways::Receiver;
 use crate::time::Duration;
 
-/// Ends a worker's sleep from another thread; clones wake the same sleeper.
+/// Ends a worker's sleep from another thread. Clones wake the same sleeper.
 #[derive(Debug, Clone)]
 pub struct Wake(Arc<File>);
 
-/// A worker's sleep.
+/// Sleeps for one worker.
 #[derive(Debug)]
 pub struct Waiter {
     wake: Wake,
@@ -20,7 +20,7 @@ pub struct Waiter {
 }
 
 impl Wake {
-    /// A wake-up that nobody has called yet.
+    /// A wake-up that is not pending.
     pub fn new() -> io::Result<Self> {
         // SAFETY: integers in, and a non-negative answer is a descriptor that nobody else owns.
         // JUSTIFICATION: the standard library has no eventfd.
@@ -33,9 +33,9 @@ impl Wake {
         }
     }
 
-    /// Ends the current sleep, or the next one. Never waits.
+    /// Ends the present sleep, or else the next one. Never blocks.
     pub fn notify(&self) {
-        // It fails only if 2^64 - 2 calls are pending, and then the sleeper wakes all the same.
+        // It fails only when 2^64 - 2 calls are pending, and then the sleeper wakes up all the same.
         let _ = (&*self.0).write(&1u64.to_ne_bytes());
     }
 
@@ -51,8 +51,9 @@ impl Waiter {
         Self { wake, polled: Vec::new() }
     }
 
-    /// Sleeps until one of `receivers` has a frame, the wake-up is called, or `timeout` (whole milliseconds, rounded up)
-    /// passes. Takes the errors that link changes leave on the sockets, so that the next sleep is one.
+    /// Sleeps until one of `receivers` has a frame, [`Wake::notify`] is called, or `timeout` (rounded up to whole
+    /// milliseconds) passes. Clears the errors that link changes leave on the sockets, which would end the next sleep
+    /// at once.
     pub fn wait<'a>(&mut self, receivers: impl Iterator<Item = &'a Receiver> + Clone, timeout: Duration) {
         let entry = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
         self.polled.clear();
@@ -71,7 +72,7 @@ impl Waiter {
         let mut entries = self.polled[1..].iter();
         for receiver in receivers {
             let errors = libc::POLLERR | libc::POLLHUP | libc::POLLNVAL;
-            // All of them are looked at, so that the next receiver begins with its own.
+            // All entries of this receiver are consumed, so that the next receiver begins with its own.
             let mine = entries.by_ref().take(receiver.descriptors().len());
             if mine.fold(0, |events, entry| events | entry.revents) & errors != 0 {
                 receiver.take_error();

@@ -1,7 +1,7 @@
-//! A worker's ways in and out of a device, by the kind of socket that the engine was told to use.
+//! A worker's receiver and sender for a device, over the kind of socket that is configured.
 //!
-//! Both kinds keep the same promises: frames come in order and whole, or are said to be cut; they are edited where they lie; a
-//! frame is sent or somebody hears why not. Which kind it is, is asked once for a batch.
+//! Both kinds keep the same promises: frames arrive in order and whole, or are marked as truncated; they are edited
+//! where they lie; and each frame is either sent or reported with the error. The kind is looked at once per batch.
 
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -22,15 +22,15 @@ use crate::wire::vlan::VlanTag;
 /// A frame to send.
 #[derive(Debug, Clone, Copy)]
 pub struct Outgoing<'a> {
-    /// The Ethernet frame without its outer tag.
+    /// The Ethernet frame without its outer VLAN tag.
     pub bytes: &'a [u8],
-    /// The outer tag to put on.
+    /// The outer VLAN tag to put on.
     pub vlan: Option<VlanTag>,
-    /// Checksum and segmentation work for the device.
+    /// Checksum and segmentation that are left to the device.
     pub offload: Offload,
 }
 
-/// Why a frame was not taken (CORRECTNESS A1.12). Each is one frame's fate: the next may pass.
+/// Why a frame was not sent (`docs/protocols.md`, A1.12). The error concerns this frame alone: the next may be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SendError {
     /// The device's queue is full, or an egress filter dropped it (`ENOBUFS`).
@@ -43,16 +43,16 @@ pub enum SendError {
     WouldBlock,
     /// The device is gone (`ENXIO`, `ENODEV`).
     NoDevice,
-    /// Anything else: offload headers that the kernel does not accept (`EINVAL`), for one.
+    /// Any other error, such as `EINVAL` for an offload header that the kernel does not accept.
     Refused,
 }
 
 impl SendError {
-    /// All kinds, in order of declaration.
+    /// All errors, in the order of declaration.
     pub const ALL: [Self; 6] =
         [Self::NoBuffers, Self::LinkDown, Self::TooBig, Self::WouldBlock, Self::NoDevice, Self::Refused];
 
-    /// The counter's name.
+    /// Name of the counter for this error.
     pub const fn name(self) -> &'static str {
         match self {
             Self::NoBuffers => "tx_no_buffers",
@@ -79,51 +79,51 @@ impl SendError {
 /// Why a device could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Its packet sockets.
+    /// Its packet sockets could not be opened.
     #[error(transparent)]
     Packet(#[from] af_packet::OpenError),
-    /// Its AF_XDP sockets.
+    /// Its AF_XDP sockets could not be opened.
     #[error(transparent)]
     Xdp(#[from] af_xdp::OpenError),
 }
 
-/// What was counted since the last look.
+/// Frames that were lost since the last call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RingCounts {
-    /// Frames that found the ring full.
+    /// Received frames that found the ring full.
     pub dropped: u64,
     /// Frames that were taken for sending and then not sent.
     pub unsent: u64,
 }
 
-/// One worker's way in from one device.
+/// Receives the frames of one device for one worker.
 #[derive(Debug)]
 pub enum Receiver {
-    /// A TPACKET_V2 ring.
+    /// From a TPACKET_V2 ring.
     Packet(af_packet::Receiver),
-    /// Sockets of the device's queues.
+    /// From AF_XDP sockets of the device's queues.
     Xdp(af_xdp::Receiver),
 }
 
-/// A way out to one device.
+/// Sends frames to one device.
 #[derive(Debug)]
 pub enum Sender {
-    /// A packet socket, which takes frames of every kind.
+    /// By a packet socket, which takes frames of every kind.
     Packet {
-        /// The socket.
+        /// The packet socket.
         socket: af_packet::Sender,
-        /// What costs the kernel less where no frame of a call asks anything of the device.
+        /// A cheaper AF_XDP socket for calls none of whose frames needs an offload.
         xdp: Option<SendSocket>,
     },
-    /// A socket of one of the device's queues: frames of the device's MTU.
+    /// By an AF_XDP socket of one of the device's queues, which takes frames up to the device's MTU.
     Xdp(af_xdp::Sender),
 }
 
 impl Receiver {
-    /// Appends what has come to `batch`, until the batch is full; answers how many.
+    /// Appends received frames to `batch` until it is full or none waits; returns how many.
     ///
-    /// A frame whose capture is not whole gets the verdict `truncated` and must not be forwarded (A1.7). The memory of the
-    /// frames stays ours until [`Receiver::release`].
+    /// A frame that was captured in part gets the verdict `truncated` and must not be forwarded (`docs/protocols.md`,
+    /// A1.7). The memory of the frames stays ours until [`Receiver::release`].
     pub fn receive<'r, V>(&'r mut self, device: DeviceId, batch: &mut Batch<'r, V>, truncated: fn() -> V) -> usize {
         match self {
             Self::Packet(receiver) => receiver.receive(device, batch, truncated),
@@ -131,7 +131,8 @@ impl Receiver {
         }
     }
 
-    /// Gives the memory of all frames that were handed out back to the kernel; what a [`Sender`] took of it leaves.
+    /// Gives the memory of all frames that were handed out back to the kernel. Frames that a [`Sender`] took from it
+    /// are sent.
     pub fn release(&mut self) {
         match self {
             Self::Packet(receiver) => receiver.release(),
@@ -139,7 +140,7 @@ impl Receiver {
         }
     }
 
-    /// To be called some times a second: what was counted since the last call.
+    /// Frames that were lost since the last call. To be called several times a second.
     pub fn tend(&self, now: Instant) -> RingCounts {
         match self {
             Self::Packet(receiver) => receiver.take_counts(),
@@ -147,7 +148,8 @@ impl Receiver {
         }
     }
 
-    /// Takes and clears a pending error: a link that goes down leaves one, and the socket works again when it is up.
+    /// Takes and clears the pending error of the socket. A link that goes down leaves one; the socket works again when
+    /// the link is up.
     pub fn take_error(&self) -> Option<io::Error> {
         match self {
             Self::Packet(receiver) => receiver.take_error(),
@@ -155,7 +157,7 @@ impl Receiver {
         }
     }
 
-    /// What becomes readable when frames come; open for as long as this lives.
+    /// Descriptors to poll for received frames; open for as long as this receiver lives.
     pub fn descriptors(&self) -> &[RawFd] {
         match self {
             Self::Packet(receiver) => receiver.descriptors(),
@@ -165,7 +167,8 @@ impl Receiver {
 }
 
 impl Sender {
-    /// Sends `frames` in order; `failed` hears the position of each that was not taken. Never waits, never gives up on the rest.
+    /// Sends `frames` in order and returns how many were sent; calls `failed` with the position of each that was not.
+    /// Never waits, and goes on after a failure.
     pub fn send<'a>(
         &self,
         frames: impl IntoIterator<Item = Outgoing<'a>, IntoIter: Clone>,
@@ -178,7 +181,7 @@ impl Sender {
                 xdp.send(frames, failed)
             }
             Self::Packet { socket, xdp: Some(xdp) } => {
-                // What came before goes before.
+                // Frames that wait in the send ring leave first, to keep the order.
                 xdp.flush();
                 socket.send(frames, failed)
             }
@@ -186,7 +189,7 @@ impl Sender {
         }
     }
 
-    /// Sends what was taken while the device had no room for it; answers whether some of it still waits.
+    /// Sends the frames for which the device had no room; returns whether some of them still wait.
     pub fn flush(&self) -> bool {
         match self {
             Self::Packet { socket: _, xdp } => xdp.as_ref().is_some_and(SendSocket::flush),
@@ -194,20 +197,20 @@ impl Sender {
         }
     }
 
-    /// The device has another MTU.
+    /// Notes a new MTU of the device, in bytes.
     pub fn set_mtu(&self, mtu: u16) {
         match self {
             Self::Packet { socket: _, xdp } => xdp.iter().for_each(|xdp| xdp.set_mtu(mtu)),
-            // Opened again with its receiver.
+            // It is opened again together with its receiver.
             Self::Xdp(_) => {}
         }
     }
 
-    /// To be called some times a second: frames that were taken since the last call and then not sent.
+    /// Number of frames that were taken since the last call and then not sent. To be called several times a second.
     pub fn tend(&self, now: Instant) -> u64 {
         match self {
             Self::Packet { socket: _, xdp } => xdp.as_ref().map_or(0, |xdp| xdp.tend(now)),
-            // Counted with its receiver.
+            // Counted by its receiver.
             Self::Xdp(_) => 0,
         }
     }

@@ -1,4 +1,5 @@
-//! The commands that turn a [`Topology`] into namespaces, cables, switches and firewalls.
+//! Turns a [`Topology`] into the commands that make its namespaces, cables, switches and firewalls. It runs nothing
+//! itself.
 //!
 //! ```text
 //!  client ──┬── outer ──┬── fw1 ──┬── inner ──┬── s1
@@ -6,15 +7,17 @@
 //!       br-clients   br-outer  br-inner   br-servers        (bridges, all in the switch namespace)
 //! ```
 //!
-//! Every cable is a veth pair with its default offloads. The switch's ends are named after whom they lead to, so that a
-//! cable is cut by taking its port down. Transparent firewalls have cables to both engines instead of a switch between.
+//! Every cable is a veth pair with default offloads. Its switch end is named after the station at the other end, so
+//! that the cable is cut by taking that port down. Transparent firewalls have cables to both engines instead of a
+//! switch between them.
 
 use super::command::Command;
 use super::farm::ServiceMode;
 use super::topology::{FirewallKind, Node, Pair, Routers, Side, Topology};
 
-/// Settings of every station: no source check (paths are asymmetric by design of some tests), no duplicate address
-/// detection and no router advertisements (addresses work at once), no limit on the ICMP errors that tests count.
+/// Kernel settings of every station: no reverse path filter (some tests use asymmetric paths), no duplicate address
+/// detection and no router advertisements (so that addresses work at once), and no limit on ICMP errors, which tests
+/// count.
 const STATION: [&str; 8] = [
     "net.ipv4.conf.all.rp_filter=0",
     "net.ipv4.conf.default.rp_filter=0",
@@ -26,14 +29,14 @@ const STATION: [&str; 8] = [
     "net.ipv6.conf.default.accept_ra=0",
 ];
 
-/// Where a firewall is cut off.
+/// The cable by which a firewall is cut off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Leg {
-    /// Its cable toward the clients.
+    /// The one toward the clients.
     Outer,
-    /// Its cable toward the servers.
+    /// The one toward the servers.
     Inner,
-    /// Both.
+    /// Both cables.
     Both,
 }
 
@@ -47,7 +50,7 @@ impl Leg {
     }
 }
 
-/// Everything, in order.
+/// The commands that build the whole lab, in order.
 pub fn build(lab: &Topology) -> Vec<Command> {
     let firewalls: Vec<u8> = if lab.kind == FirewallKind::Vlan { Vec::new() } else { (1..=lab.firewalls).collect() };
     let mut commands = vec![namespaces(lab, lab.nodes().into_iter().filter(|node| !matches!(node, Node::Firewall(_))))];
@@ -69,7 +72,8 @@ pub fn build(lab: &Topology) -> Vec<Command> {
     commands
 }
 
-/// One firewall: its namespace, its cables, its rules. After its namespace was deleted this is a firewall that boots.
+/// The commands for one firewall: its namespace, its cables, its rules. After its namespace was deleted, they boot it
+/// again.
 pub fn firewall(lab: &Topology, number: u8) -> Vec<Command> {
     let node = Node::Firewall(number);
     let namespace = lab.namespace(node);
@@ -83,7 +87,7 @@ pub fn firewall(lab: &Topology, number: u8) -> Vec<Command> {
     commands
 }
 
-/// Takes a firewall's cable away (`up == false`) or puts it back.
+/// Takes a firewall's cable down, or up again if `up`.
 pub fn cable(lab: &Topology, number: u8, leg: Leg, up: bool) -> Vec<Command> {
     let state = if up { "up" } else { "down" };
     let ends: Vec<_> = leg.sides().iter().filter_map(|side| cable_end(lab, number, *side)).collect();
@@ -92,7 +96,7 @@ pub fn cable(lab: &Topology, number: u8, leg: Leg, up: bool) -> Vec<Command> {
     vec![Command::ip_in(namespace, &lines)]
 }
 
-/// The end of a firewall's cable by which it is cut: its namespace and device; `None` for paths that are VLANs of one trunk.
+/// The end by which a firewall's cable is cut, as namespace and device; `None` for paths that are VLANs of one trunk.
 pub fn cable_end(lab: &Topology, number: u8, side: Side) -> Option<(String, String)> {
     let side = side.engine();
     match lab.kind {
@@ -104,7 +108,7 @@ pub fn cable_end(lab: &Topology, number: u8, side: Side) -> Option<(String, Stri
     }
 }
 
-/// The devices that an engine owns toward the firewalls, with the firewall behind each (0: all of them).
+/// The devices of an engine toward the firewalls, with the number of the firewall behind each (0: all of them).
 pub fn far_devices(lab: &Topology, side: Side) -> Vec<(String, u8)> {
     let side = side.engine();
     match lab.kind {
@@ -114,7 +118,7 @@ pub fn far_devices(lab: &Topology, side: Side) -> Vec<(String, u8)> {
     }
 }
 
-/// The device that an engine owns toward its hosts.
+/// The device of an engine toward its hosts.
 pub const fn near_device(side: Side) -> &'static str {
     match side {
         Side::Outer => "clients",
@@ -133,7 +137,7 @@ fn switch(lab: &Topology) -> Vec<Command> {
         .flat_map(|bridge| [format!("link add {bridge} type bridge mcast_snooping 0"), format!("link set {bridge} up")])
         .collect();
     vec![
-        // A switch carries what its ports carry: no addresses of its own, no filter.
+        // A switch only carries what its ports receive: it has no addresses and no filter of its own.
         Command::sysctl(&namespace, ["net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1"]),
         Command::sysctl_if_present(
             &namespace,
@@ -158,7 +162,8 @@ fn plug(lab: &Topology, node: Node, device: &str, port: &str, bridge: &str, mtu:
     .collect()
 }
 
-/// Where the engines use AF_XDP, each end of a cable finishes what it sends: what is left to a device does not get there.
+/// Where the engines use AF_XDP, each end of a cable has to finish its checksums and tags, because offloaded work is
+/// not carried.
 fn whole(lab: &Topology, namespace: &str, device: &str) -> Option<Command> {
     let words =
         ["ip", "netns", "exec", namespace, "ethtool", "-K", device, "tx", "off", "txvlan", "off", "rxvlan", "off"];
@@ -176,8 +181,8 @@ fn host(lab: &Topology, node: Node, bridge: &str, address: Pair, router: Pair, m
     commands
 }
 
-/// Lets a server take what is for the VIP, and keep quiet about it: what `fwlb check` asks of the servers of a `direct`
-/// service.
+/// Lets a server accept packets for the VIP without announcing that address, as `fwlb check` demands of the servers of
+/// a `direct` service.
 fn direct_server(lab: &Topology, server: Node) -> Vec<Command> {
     let namespace = lab.namespace(server);
     let vip = lab.vip();
@@ -190,7 +195,7 @@ fn direct_server(lab: &Topology, server: Node) -> Vec<Command> {
     ]
 }
 
-/// Takes a server's cable away (`up == false`) or puts it back.
+/// Takes a server's cable down, or up again if `up`.
 pub fn server_cable(lab: &Topology, server: Node, up: bool) -> Command {
     let state = if up { "up" } else { "down" };
     Command::ip_in(&lab.namespace(Node::Switch), &[format!("link set {server} {state}")])
@@ -201,11 +206,11 @@ fn assign(device: &str, address: Pair) -> Vec<String> {
     vec![format!("address add {v4} dev {device}"), format!("address add {v6} dev {device} nodad")]
 }
 
-/// The engines' namespaces: devices without addresses, for the engines own them.
+/// The engines' namespaces, with devices but without addresses, because the engines own the devices.
 fn engines(lab: &Topology) -> Vec<Command> {
     let mut commands: Vec<_> =
         lab.sides().iter().map(|side| Command::sysctl(&lab.namespace(side.node()), STATION)).collect();
-    // For who listens on loopback: the engine's API, and what an operator runs beside it.
+    // For programs that use loopback: the engine's API, and what an operator runs beside it.
     let loopback = |side: &Side| Command::ip_in(&lab.namespace(side.node()), &["link set lo up".to_owned()]);
     commands.extend(lab.sides().iter().map(loopback));
     if lab.routers == Routers::Single {
@@ -274,7 +279,7 @@ fn routing_firewall(lab: &Topology, number: u8) -> Vec<Command> {
     commands
 }
 
-/// A bridge whose traffic the kernel shows to the firewall rules.
+/// A bridge whose packets the kernel passes to the firewall rules.
 fn transparent_firewall(lab: &Topology, number: u8) -> Vec<Command> {
     let namespace = lab.namespace(Node::Firewall(number));
     let mut commands = vec![
@@ -306,7 +311,7 @@ fn transparent_firewall(lab: &Topology, number: u8) -> Vec<Command> {
     commands
 }
 
-/// The rules of a strict firewall (CORRECTNESS.md 0.3). `untracked` is neighbour discovery through a bridge.
+/// The rules of a strict firewall (`docs/protocols.md`, 0.3). `untracked` is neighbour discovery through a bridge.
 fn ruleset(lab: &Topology, number: u8) -> String {
     let not_syn = match lab.kind {
         FirewallKind::Loose => "",
@@ -345,7 +350,7 @@ fn ruleset(lab: &Topology, number: u8) -> String {
     rules
 }
 
-/// The networks that an address of the lab lies in.
+/// The networks of an address pair.
 pub(super) fn network(address: Pair) -> [String; 2] {
     let [a, b, c, _] = address.v4.octets();
     let [e, f, g, h, ..] = address.v6.segments();

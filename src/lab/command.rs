@@ -1,4 +1,4 @@
-//! Commands of the operating system as values, run one after the other; an error shows the command and what it said.
+//! Commands of the operating system as values. Their errors show the command and its output.
 
 use std::fmt;
 use std::io::Write;
@@ -6,7 +6,7 @@ use std::process::{Output, Stdio};
 
 use super::LabError;
 
-/// A program with its arguments and what it reads.
+/// A program with its arguments and its input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {
     /// Program and arguments.
@@ -16,12 +16,12 @@ pub struct Command {
 }
 
 impl Command {
-    /// A command that reads nothing.
+    /// A command without input.
     pub fn new<S: Into<String>>(words: impl IntoIterator<Item = S>) -> Self {
         Self { words: words.into_iter().map(Into::into).collect(), input: String::new() }
     }
 
-    /// `ip -batch`: one line per change, in the namespace of the caller.
+    /// `ip -batch` with one change per line, in the caller's namespace.
     pub fn ip(lines: &[String]) -> Self {
         Self { words: ["ip", "-batch", "-"].map(String::from).to_vec(), input: lines.join("\n") + "\n" }
     }
@@ -53,7 +53,7 @@ impl Command {
         command
     }
 
-    /// Runs it and returns its standard output.
+    /// Runs the command and returns its standard output; fails if the command does.
     pub fn run(&self) -> Result<String, LabError> {
         let output = self.output()?;
         if !output.status.success() {
@@ -66,7 +66,7 @@ impl Command {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// Runs it, whatever comes out.
+    /// Runs the command and returns its output and status.
     pub fn output(&self) -> Result<Output, LabError> {
         let start = |source| LabError::Start { program: self.words[0].clone(), source };
         let mut child = std::process::Command::new(&self.words[0])
@@ -77,7 +77,7 @@ impl Command {
             .spawn()
             .map_err(start)?;
         let mut stdin = child.stdin.take().expect("piped above");
-        // A program that ends before it has read everything tells why by itself.
+        // A program that ends before it has read all input explains that in its own output.
         let _ = stdin.write_all(self.input.as_bytes());
         drop(stdin);
         child.wait_with_output().map_err(start)

@@ -1,4 +1,4 @@
-//! The configuration files of a laboratory's engines, as a user would write them.
+//! Writes the configuration files of the lab's engines as a user would write them.
 
 use std::fmt::Write;
 use std::fs;
@@ -9,10 +9,10 @@ use super::farm::{self, ServiceMode};
 use super::topology::{FirewallKind, Pair, Routers, Side, Topology};
 use crate::config;
 
-/// The group of every lab.
+/// Name of the group in every lab.
 pub const GROUP: &str = "perimeter";
 
-/// The configuration file of one engine, its files in `directory`.
+/// The configuration file of one engine, whose files are in `directory`.
 pub fn configuration(lab: &Topology, side: Side, directory: &str) -> String {
     let mut text = format!("{}\n", story(lab, side));
     let name = side.engine();
@@ -32,7 +32,7 @@ pub fn configuration(lab: &Topology, side: Side, directory: &str) -> String {
             section(&mut text, lab, optional, &[]);
         }
     }
-    // What may not be the same for two engines, such as a file.
+    // Settings that have to differ between the engines, such as the path of a file.
     text = text.replace("{engine}", name);
     links(&mut text, lab, side);
     if lab.routers != Routers::Single {
@@ -45,7 +45,7 @@ pub fn configuration(lab: &Topology, side: Side, directory: &str) -> String {
     text
 }
 
-/// What the reader has before them.
+/// The comment at the head of the file.
 fn story(lab: &Topology, side: Side) -> String {
     let what = match (lab.routers, side) {
         (Routers::Single, _) => "A plain server load balancer: clients on one side, the servers on the other.",
@@ -67,10 +67,10 @@ fn story(lab: &Topology, side: Side) -> String {
     format!("# {what}{neighbours}\n# Written by `fwlb lab`. Change it and run `fwlb check` on it.")
 }
 
-/// Judges both configuration files before anything is built.
+/// Validates both configuration files before anything is built.
 ///
 /// # Errors
-/// A setting that the engines would refuse, as `fwlb check` prints it.
+/// An engine would refuse a setting; the message is that of `fwlb check`.
 pub fn check(lab: &Topology, directory: &str) -> Result<(), LabError> {
     for &side in lab.sides() {
         let text = configuration(lab, side, directory);
@@ -83,10 +83,10 @@ pub fn check(lab: &Topology, directory: &str) -> Result<(), LabError> {
     Ok(())
 }
 
-/// A key and its value.
+/// A key with its value.
 pub(super) type Entry = (&'static str, toml::Value);
 
-/// A section: what the lab would write, replaced and completed by the topology's settings.
+/// Writes a section: the lab's own settings, replaced and extended by those of the topology.
 pub(super) fn section(text: &mut String, lab: &Topology, name: &str, defaults: &[Entry]) {
     let set = lab.settings.get(name);
     let header = match name {

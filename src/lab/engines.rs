@@ -1,4 +1,4 @@
-//! The engines of a laboratory: their processes, and what they answer.
+//! Starts, stops and asks the lab's engines.
 
 use std::fs;
 use std::time::Duration;
@@ -13,20 +13,20 @@ use crate::api::{Answer, Request, SessionQuestion};
 use crate::client::Client;
 use crate::engine::view;
 
-/// How an engine is ended.
+/// How an engine is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
-    /// It may put things in order (SIGTERM).
+    /// With SIGTERM, so that it can clean up.
     Orderly,
-    /// It learns nothing of it (SIGKILL).
+    /// With SIGKILL, as in a crash.
     Kill,
 }
 
 impl Lab {
-    /// Writes both configuration files and starts the engines; both in one process in a one-box lab.
+    /// Writes both configuration files and starts the engines; in a one-box lab both run in one process.
     ///
     /// # Errors
-    /// A file or a process.
+    /// A file cannot be written, or a process does not start.
     pub fn start_engines(&mut self) -> Result<(), LabError> {
         let directory = self.directory().display().to_string();
         for &side in self.topology().sides() {
@@ -42,10 +42,10 @@ impl Lab {
         }
     }
 
-    /// Starts one engine (in a one-box lab: both) with the configuration files as they are.
+    /// Starts one engine (in a one-box lab both) with the configuration files as they are.
     ///
     /// # Errors
-    /// A file or a process.
+    /// A file cannot be written, or a process does not start.
     pub fn start_engine(&mut self, side: Side) -> Result<(), LabError> {
         let files: Vec<_> = match self.topology().routers {
             Routers::OneBox => Side::BOTH.to_vec(),
@@ -56,10 +56,10 @@ impl Lab {
         self.spawn(side.engine(), engine)
     }
 
-    /// Ends an engine and waits until it is gone.
+    /// Stops an engine and waits until its process is gone.
     ///
     /// # Errors
-    /// It does not end.
+    /// The process does not end.
     pub fn stop_engine(&mut self, side: Side, stop: Stop) -> Result<(), LabError> {
         let name = side.engine();
         let path = self.directory().join(format!("{name}.pid"));
@@ -87,7 +87,7 @@ impl Lab {
         }
     }
 
-    /// Kills an engine, as a crash would; in a one-box lab both.
+    /// Kills an engine as in a crash; in a one-box lab both.
     ///
     /// # Errors
     /// It does not run.
@@ -99,10 +99,10 @@ impl Lab {
         }
     }
 
-    /// Starts an engine again that was killed, with its configuration file as it is.
+    /// Restarts an engine that was killed, with its configuration file as it is.
     ///
     /// # Errors
-    /// It runs already; a process.
+    /// It runs already, or its process does not start.
     pub fn heal_engine(&mut self, side: Side) -> Result<(), LabError> {
         let process = self.process_of(side)?;
         match self.runs(process) {
@@ -120,11 +120,11 @@ impl Lab {
         }
     }
 
-    /// True if the process of an engine lives: not one that ended and that nobody has asked about yet.
+    /// Whether the process of an engine runs; a zombie does not count.
     pub fn runs(&self, side: Side) -> bool {
         let pid = fs::read_to_string(self.directory().join(format!("{}.pid", side.engine()))).unwrap_or_default();
         let state = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
-        // The name, which stands in brackets, may have brackets in it (proc_pid_stat(5)).
+        // The name in parentheses may contain parentheses (proc_pid_stat(5)).
         let after = state.rsplit_once(") ").map(|(_, rest)| rest);
         !pid.trim().is_empty() && after.is_some_and(|rest| !rest.starts_with('Z'))
     }
@@ -132,7 +132,7 @@ impl Lab {
     /// Waits until the engines report every firewall up.
     ///
     /// # Errors
-    /// They do not, within `patience`.
+    /// They do not within `patience`.
     pub fn wait_for_firewalls(&mut self, patience: Duration) -> Result<(), LabError> {
         for &side in self.topology().sides() {
             self.wait_for(patience, self.process(side), "does not report every firewall up", |lab| {
@@ -144,10 +144,10 @@ impl Lab {
         Ok(())
     }
 
-    /// Waits until the inner engine reports every server of a farm up, in every family that it is asked in.
+    /// Waits until the inner engine reports every server up, in every address family in which it is checked.
     ///
     /// # Errors
-    /// It does not, within `patience`.
+    /// It does not within `patience`.
     pub fn wait_for_servers(&mut self, patience: Duration) -> Result<(), LabError> {
         self.wait_for(patience, self.process(Side::Inner), "does not report every server up", |lab| {
             let services = lab.services()?;
@@ -158,7 +158,7 @@ impl Lab {
         })
     }
 
-    /// The process that an engine is part of.
+    /// Name of the process of which an engine is a part.
     const fn process(&self, side: Side) -> &'static str {
         match self.topology().routers {
             Routers::OneBox => Side::Outer.engine(),
@@ -166,7 +166,7 @@ impl Lab {
         }
     }
 
-    /// `fwlb show firewalls` of one engine.
+    /// The views of `fwlb show firewalls` of one engine.
     ///
     /// # Errors
     /// It does not answer.
@@ -177,7 +177,7 @@ impl Lab {
         }
     }
 
-    /// `fwlb show services` of the inner engine.
+    /// The views of `fwlb show services` of the inner engine.
     ///
     /// # Errors
     /// It does not answer.
@@ -188,7 +188,7 @@ impl Lab {
         }
     }
 
-    /// `fwlb show sessions` of one engine, all of them.
+    /// The views of `fwlb show sessions` of one engine, for all sessions.
     ///
     /// # Errors
     /// It does not answer.
@@ -200,7 +200,7 @@ impl Lab {
         }
     }
 
-    /// `fwlb show counters` of one engine.
+    /// The view of `fwlb show counters` of one engine.
     ///
     /// # Errors
     /// It does not answer.
@@ -219,10 +219,11 @@ impl Lab {
         self.topology().sides().iter().map(|side| self.counters(*side)).collect()
     }
 
-    /// Asks one engine by its control socket. Not to be called from asynchronous code: it waits.
+    /// Sends a request to one engine over its control socket. It blocks, so it must not be called from asynchronous
+    /// code.
     ///
     /// # Errors
-    /// It does not answer.
+    /// The engine does not answer.
     pub fn ask(&self, side: Side, request: &Request) -> Result<Answer, LabError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -231,10 +232,10 @@ impl Lab {
         Ok(runtime.block_on(Client::new(self.socket(side)).ask(request))?)
     }
 
-    /// Runs a command of `fwlb` against one engine and returns what it printed.
+    /// Runs a command of `fwlb` against one engine and returns its output.
     ///
     /// # Errors
-    /// It fails.
+    /// The command fails.
     pub fn fwlb(&self, side: Side, words: &[&str]) -> Result<String, LabError> {
         let socket = self.socket(side).display().to_string();
         let program = self.program.display().to_string();

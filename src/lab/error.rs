@@ -1,39 +1,39 @@
-//! What can go wrong with a laboratory, in words that say what to do.
+//! Errors of the lab, in words that say what to do.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Why the laboratory cannot do what was asked.
+/// Why the lab cannot do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum LabError {
-    /// A topology that cannot be built.
+    /// The topology cannot be built.
     #[error("{0}")]
     Topology(String),
-    /// Namespaces need root.
+    /// The process is not root, which namespaces need.
     #[error("the laboratory makes network namespaces: run it as root (sudo fwlb lab …)")]
     NotRoot,
-    /// A lab of this name stands already.
+    /// A lab of this name exists already.
     #[error(
         "lab {0} stands already: play with it (`fwlb lab status --name {0}`), or remove it with `fwlb lab down --name {0}`"
     )]
     Exists(String),
-    /// No lab of this name.
+    /// There is no lab of this name.
     #[error("no lab {0} stands here: build it with `fwlb lab up --name {0}`")]
     Missing(String),
-    /// No such station.
+    /// There is no such station.
     #[error("no station {name:?} in this lab; it has {known}")]
     NoNode {
-        /// What was asked for.
+        /// The name that was given.
         name: String,
-        /// What there is.
+        /// The existing stations.
         known: String,
     },
-    /// A program that is not there.
+    /// A program cannot be started.
     #[error("cannot run {program}: {source}; it may be missing (packages iproute2, nftables, procps, iputils-ping)")]
     Start {
-        /// Program.
+        /// The program.
         program: String,
-        /// Why.
+        /// The error of the system call.
         #[source]
         source: io::Error,
     },
@@ -44,35 +44,35 @@ pub enum LabError {
         command: String,
         /// Exit status.
         status: String,
-        /// What it said.
+        /// Output of the command.
         output: String,
     },
-    /// A file of the lab.
+    /// A file of the lab cannot be read or written.
     #[error("{path}: {source}")]
     File {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The error of the system call.
         #[source]
         source: io::Error,
     },
     /// An engine ended or does not become ready.
     #[error("engine {engine} {what}; it said:\n{log}")]
     Engine {
-        /// Which.
+        /// Name of the engine.
         engine: String,
         /// What is wrong.
         what: String,
         /// The end of its log.
         log: String,
     },
-    /// An engine was not reached or said no.
+    /// An engine could not be reached, or refused the request.
     #[error(transparent)]
     Client(#[from] crate::client::ClientError),
-    /// The user has seen enough.
+    /// The user has interrupted the lab.
     #[error("interrupted")]
     Interrupted,
-    /// An answer that is not what the contract says.
+    /// An answer is not of the expected kind.
     #[error("{what} answered something else than expected: {answer}")]
     Answer {
         /// Who was asked what.

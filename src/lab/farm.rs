@@ -1,4 +1,4 @@
-//! The server farm of a laboratory: which virtual services its inner engine has, and how the configuration file says so.
+//! The server farm of a lab: the virtual services of its inner engine, and their sections in the configuration file.
 
 use std::fmt::Write;
 
@@ -9,57 +9,58 @@ use super::configuration::{Entry, line, section};
 use super::topology::{Pair, Topology};
 use super::traffic::ECHO_PORT;
 
-/// The service that shows pages.
+/// Name of the service with web pages.
 pub const WEB: &str = "web";
-/// The service that echoes, over TCP and UDP.
+/// Name of the service that echoes over TCP and UDP.
 pub const ECHO: &str = "echo";
-/// Port of the pages.
+/// Port of the web pages.
 pub const WEB_PORT: u16 = 80;
-/// The page that the checks ask for.
+/// Path that the health checks request.
 pub const HEALTH_PATH: &str = "/healthz";
 
-/// Virtual services of both families on [`Topology::vip`], with the laboratory's servers and a sorry server behind them.
+/// Virtual services of both address families on [`Topology::vip`], with the lab's servers and a sorry server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Farm {
-    /// How requests reach the servers.
+    /// How packets reach the servers.
     pub mode: ServiceMode,
-    /// 1..=256 each, one for each server; servers beyond the list have 1.
+    /// Weights of the servers in order, 1..=256; servers beyond the list have weight 1.
     pub weights: Vec<u16>,
-    /// The program that shows the pages.
+    /// The web server program.
     pub program: WebProgram,
 }
 
-/// How requests reach the servers, as `mode` of a service.
+/// How packets reach the servers, the `mode` of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ServiceMode {
     /// The destination is translated.
     Nat,
-    /// The source too.
+    /// Source and destination are translated.
     FullNat,
-    /// Only the MAC address: the servers have the VIP on their loopback.
+    /// Only the MAC address is changed: the servers have the VIP on their loopback.
     Direct,
 }
 
-/// Who shows the pages of the servers.
+/// The web server program of the servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WebProgram {
-    /// The machine's nginx.
+    /// The nginx of this machine.
     Nginx,
-    /// The laboratory's own small server.
+    /// The lab's own small web server.
     BuiltIn,
 }
 
 impl Default for Farm {
-    /// The first server takes as much as two others, so that weights are to be seen; nginx where there is one.
+    /// The first server has twice the weight of the others, so that weights are visible; nginx is used if it is
+    /// installed.
     fn default() -> Self {
         Self { mode: ServiceMode::Nat, weights: vec![2], program: WebProgram::of_this_machine() }
     }
 }
 
 impl ServiceMode {
-    /// As the configuration file has it.
+    /// The word in the configuration file.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Nat => "nat",
@@ -70,7 +71,7 @@ impl ServiceMode {
 }
 
 impl WebProgram {
-    /// nginx if it is installed.
+    /// nginx, if it is installed.
     pub fn of_this_machine() -> Self {
         let found = ["/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/sbin/nginx", "/usr/local/bin/nginx"];
         match found.iter().any(|path| std::path::Path::new(path).exists()) {
@@ -79,7 +80,7 @@ impl WebProgram {
         }
     }
 
-    /// In a column of a table.
+    /// The program's name in a table.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Nginx => "nginx",
@@ -87,7 +88,7 @@ impl WebProgram {
         }
     }
 
-    /// In a sentence.
+    /// The program's name in a sentence.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Nginx => "nginx",
@@ -97,15 +98,15 @@ impl WebProgram {
 }
 
 impl Farm {
-    /// A server's weight, 1-based.
+    /// The weight of server number `number`, counted from 1.
     pub fn weight(&self, number: u8) -> u16 {
         self.weights.get(usize::from(number).saturating_sub(1)).copied().unwrap_or(1)
     }
 
-    /// Refuses what no configuration file could say.
+    /// Refuses a farm for which no configuration file can be written.
     ///
     /// # Errors
-    /// In words.
+    /// The reason, in words.
     pub fn validate(&self, servers: u8) -> Result<(), LabError> {
         if self.weights.len() > usize::from(servers) {
             return Err(LabError::Topology(format!("{} weights for {servers} servers", self.weights.len())));
@@ -117,7 +118,7 @@ impl Farm {
     }
 }
 
-/// The sections of the services.
+/// Writes the sections of the services.
 pub(super) fn services(text: &mut String, lab: &Topology) {
     let Some(farm) = &lab.farm else { return };
     let web = Service {

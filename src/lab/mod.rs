@@ -1,15 +1,16 @@
-//! The laboratory: the sandwich in network namespaces, with real packets and the kernel's own firewalls.
+//! The lab: the sandwich in network namespaces, with real packets and the kernel's own firewalls.
 //!
 //! ```text
 //!  client ──── outer ──┬── fw1 ──┬── inner ──┬── s1
 //!              (fwlb)  └── fw2 ──┘   (fwlb)  └── s2
 //! ```
 //!
-//! [`Topology`] says what to build, [`blueprint`] turns it into commands of `ip`, `nft` and `sysctl`, [`Lab`] runs them,
-//! starts the engines and the servers, breaks and heals firewalls and removes everything again. [`traffic`] has the
-//! programs that make the flows; [`demo`] is the guided tour.
+//! [`Topology`] says what to build, and [`blueprint`] turns it into commands of `ip`, `nft` and `sysctl`. [`Lab`] runs
+//! them, starts engines and servers, breaks and heals firewalls, and removes everything again. [`traffic`] has the
+//! programs that make flows; [`demo`] is the guided tour.
 //!
-//! Nothing here decides about a packet. All traffic stays in the lab's own namespaces; the caller's is never touched.
+//! Nothing here decides about a packet. All traffic stays in the lab's own namespaces; the caller's namespace is never
+//! touched.
 
 pub mod blueprint;
 pub mod command;
@@ -41,15 +42,15 @@ pub use farm::Farm;
 pub use servers::{Harm, ServerStatus};
 pub use topology::{FirewallKind, Node, Routers, Side, Topology};
 
-/// Where laboratories keep their files, one directory each.
+/// Directory of all labs, with a directory for each.
 pub const LABS: &str = "/run/fwlb-lab";
 
-/// How long engines get until all their firewalls are up.
+/// Time within which all firewalls of the engines must be up.
 const ENGINES_READY: Duration = Duration::from_secs(15);
-/// How long a process gets to end after it was told to.
+/// Time within which a process must end after a signal.
 const PROCESS_END: Duration = Duration::from_secs(3);
 
-/// A laboratory that stands.
+/// A running lab.
 #[derive(Debug)]
 pub struct Lab {
     topology: Topology,
@@ -59,23 +60,24 @@ pub struct Lab {
     keep: bool,
 }
 
-/// What a firewall itself counted.
+/// Counters of a firewall's own rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FirewallDrops {
-    /// Dropped: conntrack knows no state that the packet fits.
+    /// Packets dropped because conntrack calls them invalid.
     pub invalid: u64,
-    /// Dropped: a TCP flow that would begin without SYN.
+    /// Packets dropped because a new TCP flow does not begin with a SYN.
     pub new_not_syn: u64,
-    /// Passed.
+    /// Packets passed.
     pub passed: u64,
 }
 
 impl Lab {
-    /// Builds a lab, starts `program` as its engines and its servers, and waits until every firewall is up on both sides.
-    /// What was built is removed when the value is dropped, also while a test panics, unless [`Lab::keep`] was called.
+    /// Builds a lab, starts `program` as its engines and servers, and waits until every firewall is up on both sides.
+    /// The lab is removed when the value is dropped, also during a panic, unless [`Lab::keep`] was called.
     ///
     /// # Errors
-    /// Not root, a lab of that name, a command that failed, engines that do not become ready; then nothing is left behind.
+    /// The process is not root, a lab of that name exists, a command fails, or the engines do not become ready. Nothing
+    /// is left behind then.
     pub fn up(topology: Topology, program: &Path) -> Result<Self, LabError> {
         let mut lab = Self::build(topology, program)?;
         match lab.topology.routers {
@@ -89,7 +91,7 @@ impl Lab {
         Ok(lab)
     }
 
-    /// As [`Lab::up`], without starting the engines: namespaces, firewalls and servers only.
+    /// As [`Lab::up`], without the engines: namespaces, firewalls and servers only.
     ///
     /// # Errors
     /// As [`Lab::up`].
@@ -103,7 +105,7 @@ impl Lab {
         }
         let state = directory.join("state");
         fs::create_dir_all(&state).map_err(|source| LabError::File { path: state, source })?;
-        // From here on a failure drops the value, and with it what was built so far.
+        // From here on a failure drops the value, which removes what was built so far.
         let mut lab = Self { topology, directory, program: program.to_owned(), children: BTreeMap::new(), keep: false };
         let description = serde_json::to_string_pretty(&lab.topology).expect("plain data");
         lab.write("lab.json", &description)?;
@@ -114,7 +116,7 @@ impl Lab {
         Ok(lab)
     }
 
-    /// The lab called `name`, which another process built and kept.
+    /// Opens the lab called `name`, which another process built and kept.
     ///
     /// # Errors
     /// There is none.
@@ -134,27 +136,27 @@ impl Lab {
         Ok(Self { topology, directory, program: program.to_owned(), children: BTreeMap::new(), keep: true })
     }
 
-    /// Lets the lab stand when this value is dropped.
+    /// Keeps the lab when this value is dropped.
     pub fn keep(&mut self) {
         self.keep = true;
     }
 
-    /// What was built.
+    /// The topology of the lab.
     pub const fn topology(&self) -> &Topology {
         &self.topology
     }
 
-    /// Where its files are: configurations, sockets, logs, state.
+    /// Directory of its files: configurations, sockets, logs, state.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// The control socket of an engine.
+    /// Control socket of an engine.
     pub fn socket(&self, side: Side) -> PathBuf {
         self.directory.join(format!("{}.sock", side.engine()))
     }
 
-    /// The configuration file of an engine.
+    /// Configuration file of an engine.
     pub fn configuration_file(&self, side: Side) -> PathBuf {
         self.directory.join(format!("{}.toml", side.engine()))
     }
@@ -166,17 +168,17 @@ impl Lab {
         command
     }
 
-    /// Runs a command at a station and returns what it printed.
+    /// Runs a command at a station and returns its output.
     ///
     /// # Errors
-    /// It cannot be started or fails.
+    /// It cannot be started, or fails.
     pub fn exec(&self, node: Node, words: &[&str]) -> Result<String, LabError> {
         let namespace = self.topology.namespace(node);
         Command::new(["ip", "netns", "exec", &namespace].iter().chain(words).copied()).run()
     }
 
-    /// A traffic program at a station, with this lab's own binary. It goes before the ordinary programs of the machine: a
-    /// host that has no time to read its socket loses datagrams, and the engines would be blamed.
+    /// A traffic program at a station, by the lab's own binary. It has priority over ordinary programs of the machine:
+    /// a host without time to read its socket would lose datagrams, and the engines would be blamed.
     pub fn traffic(&self, node: Node) -> std::process::Command {
         let mut command = self.command(node, "nice");
         command.args(["-n", "-10"]).arg(&self.program).args(["lab", "traffic"]);
@@ -186,12 +188,12 @@ impl Lab {
     /// Cuts a firewall's cables.
     ///
     /// # Errors
-    /// `ip` fails; a lab whose paths are VLANs has no cables of firewalls.
+    /// `ip` fails, or the paths are VLANs and have no cables of their own.
     pub fn fail(&self, firewall: u8, leg: Leg) -> Result<(), LabError> {
         self.cable(firewall, leg, false)
     }
 
-    /// Puts a firewall's cables back.
+    /// Restores a firewall's cables.
     ///
     /// # Errors
     /// As [`Lab::fail`].
@@ -206,7 +208,7 @@ impl Lab {
         blueprint::cable(&self.topology, firewall, leg, up).iter().try_for_each(|command| command.run().map(drop))
     }
 
-    /// The cables of a firewall that are cut: `outer`, `inner`.
+    /// The cut cables of a firewall: `outer`, `inner`.
     ///
     /// # Errors
     /// `ip` fails.
@@ -222,14 +224,14 @@ impl Lab {
         Ok(cut)
     }
 
-    /// Turns a firewall off and on again: it forgets every flow and its counters.
+    /// Turns a firewall off and on again, so that it forgets every flow and its counters.
     ///
     /// # Errors
     /// A command fails.
     pub fn reboot(&self, firewall: u8) -> Result<(), LabError> {
         let namespace = self.topology.namespace(Node::Firewall(firewall));
         Command::new(["ip", "netns", "del", &namespace]).run()?;
-        // The kernel takes the cables down with the namespace, a moment later.
+        // The kernel removes the cables a moment after the namespace.
         let switch = self.topology.namespace(Node::Switch);
         let port = format!("fw{firewall}-outer");
         let deadline = Instant::now() + PROCESS_END;
@@ -242,7 +244,7 @@ impl Lab {
         blueprint::firewall(&self.topology, firewall).iter().try_for_each(|command| command.run().map(drop))
     }
 
-    /// What a firewall counted; all zero where there is none (paths that are VLANs).
+    /// The counters of a firewall; all zero if the paths are VLANs and there is no firewall.
     ///
     /// # Errors
     /// `nft` fails.
@@ -254,7 +256,7 @@ impl Lab {
         drops(&answer).ok_or_else(|| LabError::Answer { what: format!("nft in fw{firewall}"), answer })
     }
 
-    /// What every firewall counted, by its name.
+    /// The counters of every firewall, by its name.
     ///
     /// # Errors
     /// `nft` fails.
@@ -268,14 +270,14 @@ impl Lab {
     /// # Errors
     /// Something could not be removed.
     pub fn down(mut self) -> Result<(), LabError> {
-        // The outcome is told here, so the drop has nothing left to do.
+        // The result is returned here, so `drop` has nothing left to do.
         self.keep = true;
         self.remove()
     }
 
     fn remove(&mut self) -> Result<(), LabError> {
         let removed = remove(&self.topology.name);
-        // Killed above; waiting keeps no zombie of our own.
+        // Killed above; waiting for them leaves no zombies.
         for child in self.children.values_mut() {
             let _ = child.kill();
             let _ = child.wait();
@@ -293,14 +295,14 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         if !self.keep {
-            // Nobody is left to tell; `fwlb lab down` finds what could not be removed.
+            // Nobody is left to report it to; `fwlb lab down` finds what could not be removed.
             let _ = self.remove();
         }
     }
 }
 
-/// Removes every trace of the lab called `name`: processes in its namespaces, the namespaces, its directory. Works on what
-/// a crash left behind too, and does nothing where nothing is.
+/// Removes everything of the lab called `name`: the processes in its namespaces, the namespaces, and its directory. It
+/// also removes what a crash left behind, and does nothing if there is nothing.
 ///
 /// # Errors
 /// Something could not be removed.
@@ -318,7 +320,7 @@ pub fn remove(name: &str) -> Result<(), LabError> {
             if pids.is_empty() || Instant::now() > deadline {
                 break;
             }
-            // One may have ended meanwhile: the next look tells.
+            // One may have ended in the meantime, which the next look shows.
             let _ = Command::new(["kill", "-9"].iter().chain(&pids).copied()).output()?;
             pause(Duration::from_millis(10));
         }
@@ -331,12 +333,12 @@ pub fn remove(name: &str) -> Result<(), LabError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(LabError::File { path, source: error }),
         Ok(()) | Err(_) => Ok(()),
     };
-    // Of the last lab; while another stands it is not empty.
+    // This succeeds for the last lab only; otherwise the directory is not empty.
     let _ = fs::remove_dir(LABS);
     removed
 }
 
-/// The labs that stand, or of which something is left.
+/// Names of the labs that exist, or of which something is left.
 pub fn list() -> Vec<String> {
     let entries = fs::read_dir(LABS).into_iter().flatten().flatten();
     let mut names: Vec<_> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
@@ -358,13 +360,14 @@ fn require_root() -> Result<(), LabError> {
     if effective == Some("0") { Ok(()) } else { Err(LabError::NotRoot) }
 }
 
-/// Reads the flags of `ip -o link show`: `3: fw1-outer@if2: <BROADCAST,MULTICAST,UP,LOWER_UP> ...`.
+/// Whether the device is up, by the flags of `ip -o link show`: `3: fw1-outer@if2: <BROADCAST,MULTICAST,UP,LOWER_UP>
+/// ...`.
 fn is_set_up(shown: &str) -> bool {
     let flags = shown.split_once('<').and_then(|(_, rest)| rest.split_once('>'));
     flags.is_some_and(|(flags, _)| flags.split(',').any(|flag| flag == "UP"))
 }
 
-/// Reads `nft -j list counters`.
+/// Parses the output of `nft -j list counters`.
 fn drops(json: &str) -> Option<FirewallDrops> {
     let answer: serde_json::Value = serde_json::from_str(json).ok()?;
     let counters = answer.get("nftables")?.as_array()?;

@@ -1,4 +1,4 @@
-//! The programs of a laboratory: engines and servers in the background, each with a log and a file with its number.
+//! The background programs of a lab: engines and servers, each with a log file and a file with its process id.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -10,13 +10,13 @@ use tokio::time::Instant;
 use super::{Lab, LabError, pause};
 
 impl Lab {
-    /// Starts a command in the background, its output to a file of the lab.
+    /// Starts a command in the background with its output in a file of the lab.
     pub(super) fn spawn(&mut self, name: &str, mut command: std::process::Command) -> Result<(), LabError> {
         let path = self.directory.join(format!("{name}.log"));
         let open = || fs::OpenOptions::new().create(true).append(true).open(&path);
         let file = |source| LabError::File { path: path.clone(), source };
         let (out, err) = (open().map_err(file)?, open().map_err(file)?);
-        // A group of its own: the terminal's Ctrl-C is for whoever drives the lab.
+        // A process group of its own, because Ctrl-C on the terminal is for the program that drives the lab.
         command.stdin(Stdio::null()).stdout(out).stderr(err).process_group(0);
         let child = command
             .spawn()
@@ -26,7 +26,7 @@ impl Lab {
         Ok(())
     }
 
-    /// Polls `done` until it is true, the named program of the lab ends, or time is up.
+    /// Polls `done` until it is true, the named program ends, or `patience` is over.
     pub(super) fn wait_for(
         &mut self,
         patience: Duration,
@@ -53,7 +53,7 @@ impl Lab {
         }
     }
 
-    /// The end of what a program of the lab printed.
+    /// The last lines of a program's log.
     pub fn log(&self, name: &str) -> String {
         let text = fs::read(self.directory.join(format!("{name}.log"))).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);

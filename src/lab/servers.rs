@@ -1,8 +1,8 @@
-//! The servers of a laboratory: their programs, and what can be done to them.
+//! The servers of a lab: their programs, and the harm that can be done to them.
 //!
-//! Every server, and the client, runs the laboratory's echo. Pages come from nginx in a [`Farm`](super::Farm) that has it,
-//! else from the laboratory's own server. Both show the server's name, and answer 503 as long as the server's `sick` file is
-//! there.
+//! Every server, and the client, runs the lab's echo service. Web pages come from nginx if the [`Farm`](super::Farm)
+//! has it, else from the lab's own web server. Both show the name of the server, and answer 503 while the server's
+//! `sick` file exists.
 
 use std::fs;
 use std::path::Path;
@@ -12,15 +12,15 @@ use super::command::Command;
 use super::farm::{HEALTH_PATH, WEB_PORT, WebProgram};
 use super::{Lab, LabError, Node, blueprint, pause};
 
-/// How long a program gets until it listens.
+/// Time within which a program must listen.
 const LISTENS: Duration = Duration::from_secs(5);
 
-/// What can happen to a server.
+/// What can be done to a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Harm {
-    /// Its programs are killed: the kernel answers for them, by resets.
+    /// Its programs are killed; the kernel resets their connections.
     Killed,
-    /// It drops whatever it receives and says nothing.
+    /// It drops everything that it receives.
     Silent,
     /// Every page is a 503.
     Sick,
@@ -29,7 +29,7 @@ pub enum Harm {
 }
 
 impl Harm {
-    /// In words.
+    /// The harm in words.
     pub const fn words(self) -> &'static str {
         match self {
             Self::Killed => "programs killed",
@@ -40,12 +40,12 @@ impl Harm {
     }
 }
 
-/// A server as the laboratory knows it.
+/// The state of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerStatus {
-    /// Which.
+    /// The server.
     pub node: Node,
-    /// What was done to it and not undone.
+    /// What was done to it and is not undone.
     pub harms: Vec<Harm>,
 }
 
@@ -53,7 +53,7 @@ impl Lab {
     /// Harms a server.
     ///
     /// # Errors
-    /// A command or a file.
+    /// A command fails, or a file cannot be written.
     pub fn fail_server(&self, server: Node, harm: Harm) -> Result<(), LabError> {
         match harm {
             Harm::Killed => self.kill_programs(server),
@@ -70,7 +70,7 @@ impl Lab {
     /// Undoes whatever was done to a server.
     ///
     /// # Errors
-    /// A command, a file, or a program that does not start again.
+    /// A command fails, a file cannot be removed, or a program does not start again.
     pub fn heal_server(&mut self, server: Node) -> Result<(), LabError> {
         for harm in self.server_status(server)?.harms {
             match harm {
@@ -96,7 +96,7 @@ impl Lab {
     /// What was done to a server.
     ///
     /// # Errors
-    /// A command.
+    /// A command fails.
     pub fn server_status(&self, server: Node) -> Result<ServerStatus, LabError> {
         let switch = self.topology().namespace(Node::Switch);
         let plug = Command::new(["ip", "-n", &switch, "-o", "link", "show", &server.to_string()]).run()?;
@@ -111,7 +111,7 @@ impl Lab {
         Ok(ServerStatus { node: server, harms })
     }
 
-    /// Starts the programs of all servers and of the client, for flows that the servers open.
+    /// Starts the programs of all servers, and of the client for flows that servers open.
     pub(super) fn start_servers(&mut self) -> Result<(), LabError> {
         let servers = self.topology().server_stations().into_iter().map(|(node, _)| node);
         let hosts: Vec<_> = std::iter::once(Node::Client).chain(servers).collect();
@@ -145,11 +145,11 @@ impl Lab {
     }
 
     fn kill_programs(&self, server: Node) -> Result<(), LabError> {
-        // They may have ended meanwhile, and one that is being born is found by the next look.
+        // They may have ended in the meantime, and one that is just being started is found by the next look.
         for _ in 0..100 {
             let pids = self.pids(server)?;
             if pids.is_empty() {
-                // Whoever looks whether they listen must not find what the dead ones said.
+                // Cleared, so that nobody takes the old programs' output for that of new ones that listen.
                 return self.write(&format!("{server}.log"), "");
             }
             Command::new(["kill", "-9"].into_iter().map(String::from).chain(pids)).output()?;
@@ -158,13 +158,13 @@ impl Lab {
         Err(LabError::Topology(format!("the programs of {server} do not end")))
     }
 
-    /// The processes in a station's namespace.
+    /// Ids of the processes in a station's namespace.
     fn pids(&self, node: Node) -> Result<Vec<String>, LabError> {
         let pids = Command::new(["ip", "netns", "pids", &self.topology().namespace(node)]).run()?;
         Ok(pids.split_whitespace().map(String::from).collect())
     }
 
-    /// The configuration of a server's nginx, where it has one.
+    /// The configuration of a server's nginx, if it has one.
     fn nginx(&self, host: Node) -> Option<String> {
         let farm = self.topology().farm.as_ref()?;
         match (farm.program, host) {
@@ -175,12 +175,12 @@ impl Lab {
     }
 }
 
-/// The file that makes a server sick.
+/// Name of the file that makes a server sick.
 fn sick(server: Node) -> String {
     format!("{server}.sick")
 }
 
-/// The name of a server's web program among those of the laboratory.
+/// Name of a server's web program among the lab's programs.
 fn web_program(server: Node) -> String {
     format!("{server}-nginx")
 }

@@ -1,5 +1,5 @@
-//! What a laboratory looks like, as a value: how many firewalls of which kind, who stands around them, which settings
-//! the engines get. Names and addresses follow from it and from nothing else.
+//! The description of a lab: how many firewalls of which kind, which stations around them, and which settings of the
+//! engines. All names and addresses follow from it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,31 +9,32 @@ use serde::{Deserialize, Serialize};
 
 use super::{Farm, LabError};
 
-/// A laboratory to build.
+/// A lab to build.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Topology {
-    /// Prefix of all its namespaces and name of its directory: 1..=12 letters and digits, so that no lab's prefix can be
-    /// the beginning of another's.
+    /// Prefix of its namespaces and name of its directory: 1 to 12 letters and digits, so that no lab's prefix is the
+    /// beginning of another's.
     pub name: String,
-    /// 1..=16.
+    /// Number of firewalls, 1..=16.
     pub firewalls: u8,
-    /// What the firewalls do.
+    /// Kind of the firewalls.
     pub kind: FirewallKind,
-    /// 1..=8, on one segment behind the inner engine.
+    /// Number of servers, 1..=8, on one segment behind the inner engine.
     pub servers: u8,
     /// Who routes on both sides of the firewalls.
     pub routers: Routers,
-    /// MTU of the firewalls' inner segment and everything on it, 1280..=1500.
+    /// MTU of the firewalls' inner segment, 1280..=1500.
     pub inner_mtu: u16,
-    /// MTU of the servers' segment and everything on it, 1280..=1500.
+    /// MTU of the servers' segment, 1280..=1500.
     pub server_mtu: u16,
-    /// The group's seed, outer and inner; different seeds are a fault that the engines have to survive.
+    /// The group's seed on the outer and on the inner engine. Different seeds are a fault that the engines have to
+    /// survive.
     pub seeds: [String; 2],
-    /// More settings for both configuration files, as INTERFACE.md names them: section (`engine`, `limits`, `timeouts`,
-    /// `group`, `group.check`, `service`, `service.check`; the last two mean every service), key, value. They replace what
-    /// the lab would write.
+    /// More settings for both configuration files: section (`engine`, `limits`, `timeouts`, `group`, `group.check`,
+    /// `service`, `service.check`; the last two for every service), key, value. They replace those that the lab would
+    /// write.
     pub settings: BTreeMap<String, BTreeMap<String, toml::Value>>,
-    /// Virtual services on the inner engine and the servers behind them; `None`: the servers are only routed to.
+    /// Virtual services of the inner engine; `None`: packets are only routed to the servers.
     #[serde(default)]
     pub farm: Option<Farm>,
 }
@@ -42,13 +43,13 @@ pub struct Topology {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FirewallKind {
-    /// Routes; drops and counts what conntrack calls invalid and new TCP flows that do not begin with SYN.
+    /// A router that drops and counts what conntrack calls invalid, and new TCP flows that do not begin with a SYN.
     Strict,
-    /// Routes; picks flows up in the middle.
+    /// A router that picks up flows in mid-stream.
     Loose,
-    /// Strict, and translates the clients' addresses to its own range.
+    /// Strict, and translates the clients' addresses to a range of its own.
     Nat,
-    /// Strict, a bridge: each firewall joins a pair of links of its own.
+    /// Strict, and a bridge: each firewall connects two links of its own.
     Transparent,
     /// No firewall: each path is one VLAN of a trunk between the engines.
     Vlan,
@@ -58,14 +59,14 @@ pub enum FirewallKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Routers {
-    /// Two engines, a process and a namespace each.
+    /// Two engines, each with a process and a namespace of its own.
     Engines,
     /// Two engines in one process.
     OneBox,
-    /// One engine, the inner one, between clients and servers, and no firewall: a plain server load balancer.
+    /// One engine, the inner one, between clients and servers, and no firewalls: a plain server load balancer.
     Single,
-    /// The kernel, with fixed routes through firewall `outer` toward the servers and `inner` toward the clients: what
-    /// happens without fwlb. 1-based.
+    /// The kernel, with static routes through firewall `outer` toward the servers and through `inner` toward the
+    /// clients, to show what happens without fwlb. Firewalls are counted from 1.
     Kernel {
         /// The firewall that the outer router uses.
         outer: u8,
@@ -74,39 +75,39 @@ pub enum Routers {
     },
 }
 
-/// A station of the laboratory: one network namespace.
+/// A station of the lab, which is a network namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Node {
-    /// In front of the outer engine.
+    /// The client, before the outer engine.
     Client,
-    /// The outer engine's namespace; in a one-box lab that of both.
+    /// The outer engine's namespace; in a one-box lab that of both engines.
     Outer,
-    /// A firewall, 1-based.
+    /// A firewall; they are counted from 1.
     Firewall(u8),
     /// The inner engine's namespace; in a one-box lab the same as [`Node::Outer`].
     Inner,
-    /// A server, 1-based.
+    /// A server; they are counted from 1.
     Server(u8),
-    /// The server of a [`Farm`] that speaks when every other is down.
+    /// The server of a [`Farm`] that is used when every other is down.
     Sorry,
-    /// The switches: one bridge per segment, none of them reachable by IP.
+    /// The switches: one bridge per segment, none of them with an IP address.
     Switch,
 }
 
 /// One of the two engines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Side {
-    /// Toward the clients.
+    /// The one toward the clients.
     Outer,
-    /// Toward the servers.
+    /// The one toward the servers.
     Inner,
 }
 
 impl Side {
-    /// Both, outer first.
+    /// Both engines, outer first.
     pub const BOTH: [Self; 2] = [Self::Outer, Self::Inner];
 
-    /// The engine's name.
+    /// Name of the engine.
     pub const fn engine(self) -> &'static str {
         match self {
             Self::Outer => "outer",
@@ -114,7 +115,7 @@ impl Side {
         }
     }
 
-    /// The namespace it runs in.
+    /// The station at which it runs.
     pub const fn node(self) -> Node {
         match self {
             Self::Outer => Node::Outer,
@@ -153,19 +154,19 @@ impl Pair {
         Self { v4: Ipv4Addr::new(a, b, c, d), v6: Ipv6Addr::new(e, f, g, h, i, j, k, l) }
     }
 
-    /// Both, IPv4 first.
+    /// Both addresses, IPv4 first.
     pub const fn both(self) -> [IpAddr; 2] {
         [IpAddr::V4(self.v4), IpAddr::V6(self.v6)]
     }
 
-    /// With the lab's prefix lengths, as `ip address` and the configuration file write it.
+    /// Both addresses with the lab's prefix lengths, as `ip address` and the configuration file write them.
     pub fn subnets(self) -> [String; 2] {
         [format!("{}/24", self.v4), format!("{}/64", self.v6)]
     }
 }
 
 impl Topology {
-    /// Two strict firewalls between two engines, two servers; the README's picture.
+    /// Two strict firewalls between two engines, and two servers, as in the README's picture.
     pub fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -188,13 +189,13 @@ impl Topology {
         self
     }
 
-    /// Whether the engines' settings say `io = "af-xdp"`.
+    /// Whether the engines' settings contain `io = "af-xdp"`.
     pub(super) fn is_xdp(&self) -> bool {
         let io = self.settings.get("engine").and_then(|engine| engine.get("io"));
         io.and_then(toml::Value::as_str) == Some(crate::config::Io::AfXdp.word())
     }
 
-    /// Refuses what cannot be built.
+    /// Refuses a topology that cannot be built, with the permitted range.
     pub fn validate(&self) -> Result<(), LabError> {
         let refuse = |what: String| Err(LabError::Topology(what));
         if !is_lab_name(&self.name) {
@@ -256,7 +257,7 @@ impl Topology {
         nodes
     }
 
-    /// The servers with their addresses, a farm's sorry server last.
+    /// The servers with their addresses; the sorry server is last.
     pub fn server_stations(&self) -> Vec<(Node, Pair)> {
         let sorry = self.farm.as_ref().map(|_| (Node::Sorry, self.sorry_server()));
         (1..=self.servers).map(|number| (Node::Server(number), self.server(number))).chain(sorry).collect()
@@ -270,7 +271,7 @@ impl Topology {
         }
     }
 
-    /// The station called `name`; `server` and `box` are understood too.
+    /// The station called `name`; `server`, `client1` and `box` are accepted too.
     pub fn node(&self, name: &str) -> Result<Node, LabError> {
         let wanted = match name {
             "server" => "s1",
@@ -287,7 +288,7 @@ impl Topology {
         })
     }
 
-    /// The firewall called `name` (`fw1`, `perimeter/fw1` or `1`), 1-based.
+    /// The number of the firewall called `name` (`fw1`, `perimeter/fw1` or `1`).
     pub fn firewall(&self, name: &str) -> Result<u8, LabError> {
         let number = name.trim_start_matches("perimeter/").trim_start_matches("fw").parse().ok();
         number.filter(|number| (1..=self.firewalls).contains(number)).ok_or_else(|| LabError::NoNode {
@@ -296,7 +297,7 @@ impl Topology {
         })
     }
 
-    /// The namespace of a station.
+    /// Name of a station's namespace.
     pub fn namespace(&self, node: Node) -> String {
         let node = match (node, self.routers) {
             (Node::Inner, Routers::OneBox) => Node::Outer,
@@ -305,37 +306,37 @@ impl Topology {
         format!("{}-{node}", self.name)
     }
 
-    /// The client.
+    /// Address of the client.
     pub const fn client(&self) -> Pair {
         Pair::new([198, 51, 100, 7], [0x2001, 0xdb8, 1, 0, 0, 0, 0, 7])
     }
 
-    /// The outer router toward the client.
+    /// Address of the outer router toward the client.
     pub const fn outer_near(&self) -> Pair {
         Pair::new([198, 51, 100, 1], [0x2001, 0xdb8, 1, 0, 0, 0, 0, 1])
     }
 
-    /// The inner router toward the servers.
+    /// Address of the inner router toward the servers.
     pub const fn inner_near(&self) -> Pair {
         Pair::new([203, 0, 113, 1], [0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 1])
     }
 
-    /// A server, 1-based.
+    /// Address of a server; they are counted from 1.
     pub const fn server(&self, number: u8) -> Pair {
         Pair::new([203, 0, 113, 10 + number], [0x2001, 0xdb8, 0x113, 0, 0, 0, 0, decimal(10 + number)])
     }
 
-    /// The server that speaks when every other is down.
+    /// Address of the sorry server.
     pub const fn sorry_server(&self) -> Pair {
         Pair::new([203, 0, 113, 99], [0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 0x99])
     }
 
-    /// The address of the virtual services. It lies in no link's subnet: the routers send its network to the inner engine.
+    /// Address of the virtual services. It is in no link's subnet: the routers route its network to the inner engine.
     pub const fn vip(&self) -> Pair {
         Pair::new([192, 0, 2, 80], [0x2001, 0xdb8, 0x2, 0, 0, 0, 0, 0x80])
     }
 
-    /// The outer router toward the firewalls; behind a layer-2 firewall each path has a subnet of its own.
+    /// Address of the outer router toward the firewalls. With layer-2 firewalls, each path has a subnet of its own.
     pub const fn outer_far(&self, firewall: u8) -> Pair {
         match self.kind.is_layer2() {
             true => Pair::new([10, 1, firewall, 1], [0xfd00, 1, firewall as u16, 0, 0, 0, 0, 1]),
@@ -343,7 +344,7 @@ impl Topology {
         }
     }
 
-    /// The inner router toward the firewalls.
+    /// Address of the inner router toward the firewalls.
     pub const fn inner_far(&self, firewall: u8) -> Pair {
         match self.kind.is_layer2() {
             true => Pair::new([10, 1, firewall, 2], [0xfd00, 1, firewall as u16, 0, 0, 0, 0, 2]),
@@ -351,7 +352,7 @@ impl Topology {
         }
     }
 
-    /// A routing firewall's leg toward `side`, 1-based.
+    /// Address of a routing firewall's leg toward `side`; firewalls are counted from 1.
     pub const fn leg(&self, side: Side, firewall: u8) -> Pair {
         let net = match side {
             Side::Outer => 1,
@@ -360,14 +361,14 @@ impl Topology {
         Pair::new([10, net, 0, 10 + firewall], [0xfd00, net as u16, 0, 0, 0, 0, 0, decimal(10 + firewall)])
     }
 
-    /// The range that a translating firewall gives to its clients: a /28 and a /64.
+    /// The ranges to which a translating firewall translates clients: a /28 and a /64.
     pub fn nat_range(&self, firewall: u8) -> [String; 2] {
         [format!("10.3.{firewall}.0/28"), format!("fd00:3:{firewall}::/64")]
     }
 }
 
 impl FirewallKind {
-    /// The firewall is no hop: the engines see each other.
+    /// Whether the firewall is no IP hop, so that the engines are neighbours.
     pub const fn is_layer2(self) -> bool {
         match self {
             Self::Transparent | Self::Vlan => true,
@@ -376,16 +377,16 @@ impl FirewallKind {
     }
 }
 
-/// Sections of the configuration file that [`Topology::settings`] may name.
+/// Sections of the configuration file that [`Topology::settings`] may have.
 pub const SECTIONS: [&str; 9] =
     ["engine", "api", "limits", "log", "timeouts", "group", "group.check", "service", "service.check"];
 
-/// Whether `name` can name a laboratory.
+/// Whether `name` is valid as the name of a lab.
 pub fn is_lab_name(name: &str) -> bool {
     (1..=12).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
-/// The hexadecimal number that looks like `number` in decimal, so that 10.1.0.11 and fd00:1::11 belong together.
+/// The number whose hexadecimal digits are the decimal digits of `number`, so that 10.1.0.11 and fd00:1::11 correspond.
 const fn decimal(number: u8) -> u16 {
     let number = number as u16;
     number / 100 * 256 + number / 10 % 10 * 16 + number % 10

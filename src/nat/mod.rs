@@ -1,7 +1,8 @@
-//! What changes on the way through a virtual service, and the ports that stand for clients.
+//! Network address translation of the flows of virtual services, and the source ports that it uses for clients. Why a
+//! flow is translated is decided elsewhere.
 //!
-//! A translated flow has two *legs*: outside, the client and the virtual address; inside, the real server and either the
-//! client (`nat`) or an address of the engine's own (`full-nat`).
+//! A translated flow has two *legs*. The outside leg runs between the client and the virtual address. The inside leg
+//! runs between the real server and either the client (mode `nat`) or an address of the engine (mode `full-nat`).
 //!
 //! ```text
 //!   client ── 198.51.100.7:40000 > 203.0.113.80:80 ──▶ engine ── 198.51.100.7:40000 > 10.10.20.11:8080 ──▶ server
@@ -16,28 +17,28 @@ use crate::wire::frame::{Frame, Tuple, Untranslatable};
 use crate::wire::offload::Offload;
 
 pub use other_port::other_ports;
-pub use ports::{PortPool, PortPools};
+pub use ports::{NoPort, PoolKey, PortPool, PortPools};
 
-/// Which way a packet goes through the engine.
+/// The direction of a packet of a translated flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Way {
-    /// From the client toward the server.
+    /// From the client to the server.
     Inward,
-    /// From the server toward the client.
+    /// From the server to the client.
     Outward,
 }
 
-/// Both legs of a translated flow, each as the client's packets show it: source first.
+/// Both legs of a translated flow, each as the packets of the client show it: source first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Translation {
-    /// Client to virtual address.
+    /// From the client to the virtual address.
     pub outside: FlowKey,
-    /// Client, or what stands for it, to real server.
+    /// From the client, or the engine's address that stands for it, to the real server.
     pub inside: FlowKey,
 }
 
 impl Translation {
-    /// What a packet that goes `way` shows when it leaves.
+    /// The 5-tuple of a packet in direction `way` after translation.
     pub fn leaving(&self, way: Way) -> FlowKey {
         match way {
             Way::Inward => self.inside,
@@ -45,7 +46,7 @@ impl Translation {
         }
     }
 
-    /// What a packet that goes `way` shows when it comes.
+    /// The 5-tuple of a packet in direction `way` before translation.
     pub fn coming(&self, way: Way) -> FlowKey {
         match way {
             Way::Inward => self.outside,
@@ -53,16 +54,17 @@ impl Translation {
         }
     }
 
-    /// Translates a packet of the flow that goes `way`, a fragment too.
+    /// Translates a packet of the flow in direction `way`. Fragments are translated too.
     pub fn apply(&self, frame: &mut Frame<'_>, offload: &Offload, way: Way) -> Result<(), Untranslatable> {
         frame.translate(&tuple(&self.leaving(way)), offload)
     }
 
-    /// Translates an ICMP error about a packet of the flow. The error goes `way`, so the packet that it quotes went the other
-    /// way, and had left the engine already.
+    /// Translates an ICMP error about a packet of the flow. The error itself goes in direction `way`; the packet that
+    /// it quotes went in the other direction and was already translated.
     ///
-    /// An error by the quoted packet's destination itself seems to come from that destination as the receiver knows it; one
-    /// by a router on the way keeps the router's address (RFC 5508 section 7.1).
+    /// If the error comes from the destination of the quoted packet, its source becomes the address by which the
+    /// receiver knows that destination. If it comes from a router on the way, it keeps the router's address (RFC 5508
+    /// section 7.1).
     pub fn apply_error(&self, frame: &mut Frame<'_>, offload: &Offload, way: Way) -> Result<(), Untranslatable> {
         let (seen, meant) = (self.coming(way).reversed(), self.leaving(way).reversed());
         let from_destination = frame.source() == seen.destination.address;

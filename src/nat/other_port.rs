@@ -1,18 +1,18 @@
-//! Another source port for a flow that its server could not tell from a flow that it has: two virtual addresses that lead to one
-//! server, or a client that speaks to the server itself too.
+//! Another source port for a flow that its server could not tell from an existing one. This happens when two virtual
+//! addresses lead to one server, or when a client also connects to the server directly.
 
 use std::ops::RangeInclusive;
 
-/// Ports that are tried in the first round; each later one tries half as many, from another start.
+/// The number of ports tried in the first round. Each later round tries half as many, from another random start.
 const FIRST_ROUND: u32 = 128;
-/// The smallest round.
+/// The number of ports tried in the last round.
 const LAST_ROUND: u32 = 16;
 
-/// The ports that may stand for `port`: of the same class, from random ones on, 240 at most, as `nf_nat_l4proto_unique_tuple` of
-/// Linux (`nf_nat_core.c`) tries them. `random` is asked for the start of every round.
+/// The source ports to try instead of `port`: at most 240 ports of the same class, from random starts, in the way of
+/// Linux `nf_nat_l4proto_unique_tuple` (`nf_nat_core.c`). `random` is called once for the start of every round.
 ///
-/// A port of a class tells what its owner may do (a service that answers to privileged ports only, RFC 6335 section 6), so
-/// that a class is never left: below 512, from there to 1023, above.
+/// The classes are below 512, 512 to 1023, and above. A class is never left, because some services answer to privileged
+/// source ports only (RFC 6335 section 6).
 pub fn other_ports(port: u16, mut random: impl FnMut() -> u64) -> impl Iterator<Item = u16> {
     let class = class(port);
     let size = u32::from(class.end() - class.start()) + 1;
@@ -26,7 +26,7 @@ pub fn other_ports(port: u16, mut random: impl FnMut() -> u64) -> impl Iterator<
         .filter(move |other| *other != port)
 }
 
-/// The ports of the class of `port`; the loose convention of `nf_nat_core.c` leaves out 512..=599.
+/// The ports of the class of `port`. Like `nf_nat_core.c`, it leaves out 512 to 599.
 const fn class(port: u16) -> RangeInclusive<u16> {
     match port {
         0..=511 => 1..=511,

@@ -1,8 +1,13 @@
-//! Ports that stand for clients in `full-nat`: finite, random, rested before they serve again.
+//! The source ports that stand for clients in `full-nat`. They are limited in number, chosen at random, and rest before
+//! they are used again.
 //!
 //! A port of one source address serves one flow per (protocol, server address, server port) at a time, so the same port may
 //! serve different servers. A freed port rests, so that late segments of the old flow do not meet a new one; the one that
 //! has rested longest is free first.
+//!
+//! No source takes them all: it may have eight times as many as it leaves free, those that rest from it included (a dynamic
+//! threshold, as Choudhury and Hahne gave it to shared buffers in 1998). One source alone gets eight ninths of the ports, two as
+//! many as eight seventeenths each; whoever has few gets one as long as there is one.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -10,11 +15,11 @@ use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use crate::flow::Endpoint;
+use crate::flow::{Endpoint, SourceHasher, SourceKey, SourceTally};
 use crate::time::{Duration, Instant};
 
-/// The lowest port that stands for a client: below lie the well-known ones (RFC 6335 section 6), of which the checks of
-/// servers take 512..=1023, so that a check and a client never have one tuple.
+/// The lowest port that stands for a client. Below it are the well-known ports (RFC 6335 section 6), of which server
+/// checks use 512 to 1023, so that a check and a client never have the same 5-tuple.
 pub const PORT_MIN: u16 = 1024;
 
 /// All ports that may stand for clients.
@@ -22,67 +27,94 @@ pub const PORTS: RangeInclusive<u16> = PORT_MIN..=u16::MAX;
 
 const WORDS: usize = 1 << 10;
 
+/// Ports that a source may have for each that it leaves free.
+pub const PORTS_PER_FREE: u32 = 8;
+
+/// Columns of the count of what sources have in a pool: 4 KiB. With a pool in full use by others it is wrong by 1,000 ports in one
+/// case of 250 at most.
+const COLUMNS: u32 = 256;
+
+/// Why there is no port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoPort {
+    /// All of them serve or rest, or too many pools are in use.
+    Exhausted,
+    /// There are some, but this source has its share.
+    OverShare,
+}
+
 /// The ports of one source address toward one server.
 #[derive(Debug)]
 pub struct PortPool {
-    /// A bit per port: free.
+    /// One bit for every port; it is set if the port is free.
     free: Box<[u64; WORDS]>,
     available: u32,
-    /// Freed ports with the time from which they may serve again, oldest first.
-    resting: VecDeque<(Instant, u16)>,
+    /// All of its ports.
+    size: u32,
+    /// Freed ports with the time from which they may serve again and whom they served, oldest first.
+    resting: VecDeque<(Instant, u16, SourceKey)>,
+    /// Which sources have those that serve or rest.
+    had: SourceTally,
 }
 
 impl PortPool {
-    /// All `ports` whose number modulo `parts` is `part`.
+    /// A pool of those `ports` whose number modulo `parts` is `part`.
     ///
     /// # Panics
     /// If `parts` is 0.
     pub fn new(ports: RangeInclusive<u16>, part: u16, parts: u16) -> Self {
-        let mut pool = Self { free: Box::new([0; WORDS]), available: 0, resting: VecDeque::new() };
+        let (resting, had) = (VecDeque::new(), SourceTally::new(COLUMNS));
+        let mut pool = Self { free: Box::new([0; WORDS]), available: 0, size: 0, resting, had };
         for port in ports.filter(|port| port % parts == part) {
             pool.set_free(port);
         }
+        pool.size = pool.available;
         pool
     }
 
-    /// Takes a free port: the first from a random one on (RFC 6056 section 3.3.1). `None` if all serve or rest.
-    pub fn acquire(&mut self, random: u16, now: Instant) -> Option<u16> {
-        while let Some(&(rested, port)) = self.resting.front()
+    /// Takes a free port for a client of `source`: the first from a random one on (RFC 6056 section 3.3.1).
+    pub fn acquire(&mut self, source: SourceKey, random: u16, now: Instant) -> Result<u16, NoPort> {
+        while let Some(&(rested, port, had_by)) = self.resting.front()
             && rested <= now
         {
             self.resting.pop_front();
-            self.set_free(port);
+            self.put_back(port, had_by);
         }
         if self.available == 0 {
-            return None;
+            return Err(NoPort::Exhausted);
+        }
+        if self.had.held(source, self.size - self.available) > PORTS_PER_FREE * self.available {
+            return Err(NoPort::OverShare);
         }
         let start = usize::from(random) / 64;
         let above = self.free[start] & (u64::MAX << (random % 64));
         let word_and_bits = (above != 0).then_some((start, above)).or_else(|| {
-            // The start word comes again at the end, for its bits below the random port.
+            // The start word is visited again at the end, for its bits below the random port.
             (1..=WORDS)
                 .map(|step| (start + step) % WORDS)
                 .map(|word| (word, self.free[word]))
                 .find(|(_, bits)| *bits != 0)
         });
-        let (word, bits) = word_and_bits?;
+        let (word, bits) = word_and_bits.ok_or(NoPort::Exhausted)?;
         let bit = bits.trailing_zeros();
         self.free[word] &= !(1 << bit);
         self.available -= 1;
-        Some((word as u32 * 64 + bit) as u16)
+        self.had.add(source);
+        Ok((word as u32 * 64 + bit) as u16)
     }
 
-    /// Gives a port back; it may serve again at `rested`.
-    pub fn release(&mut self, port: u16, rested: Instant) {
-        self.resting.push_back((rested, port));
+    /// Gives a port back that `source` had; it may serve again at `rested`.
+    pub fn release(&mut self, port: u16, source: SourceKey, rested: Instant) {
+        self.resting.push_back((rested, port, source));
     }
 
-    /// Gives a port back that served no flow.
-    pub fn put_back(&mut self, port: u16) {
+    /// Gives a port back that was to serve a flow of `source`, and served none.
+    pub fn put_back(&mut self, port: u16, source: SourceKey) {
         self.set_free(port);
+        self.had.remove(source);
     }
 
-    /// Ports that serve no flow and do not rest.
+    /// The number of ports that are neither in use nor resting.
     pub fn available(&self) -> u32 {
         self.available
     }
@@ -93,84 +125,84 @@ impl PortPool {
     }
 }
 
-/// What a pool is kept for.
+/// What a pool belongs to: a source address toward one server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct PoolKey {
-    protocol: u8,
-    source: IpAddr,
-    server: Endpoint,
+pub struct PoolKey {
+    /// IP protocol number.
+    pub protocol: u8,
+    /// The address that stands for clients.
+    pub source: IpAddr,
+    /// Where the flows go.
+    pub server: Endpoint,
 }
 
-/// The pools of all source addresses and servers, in one part per worker: a worker takes ports from its own part, so that
-/// workers never wait for each other there; whoever ends a flow finds the part by the port.
+/// The pools of all source addresses and servers, divided into one part per worker. A worker takes ports only from its
+/// own part, so that workers never wait for each other when flows begin. Whoever ends a flow finds the part by the port
+/// number.
 #[derive(Debug)]
 pub struct PortPools {
     parts: Box<[Mutex<Part>]>,
     ports: RangeInclusive<u16>,
     pools_max: usize,
-    /// In nanoseconds.
+    hasher: SourceHasher,
+    /// How long a freed port rests, in nanoseconds.
     rest: AtomicU64,
 }
 
 type Part = HashMap<PoolKey, PortPool, ahash::RandomState>;
 
 impl PortPools {
-    /// Pools for `workers` workers, `pools_max` for each of them (8 KiB a pool); a freed port rests for `rest`.
+    /// Pools for `workers` workers, `pools_max` for each of them (12 KiB a pool); a freed port rests for `rest`. `seed` makes it
+    /// hard to choose client addresses that are counted as one.
     ///
     /// # Panics
     /// If `workers` is 0.
-    pub fn new(workers: u16, pools_max: usize, rest: Duration) -> Self {
+    pub fn new(workers: u16, pools_max: usize, rest: Duration, seed: u64) -> Self {
         assert!(workers > 0, "an engine has a worker");
         Self {
             parts: (0..workers).map(|_| Mutex::default()).collect(),
             ports: PORTS,
             pools_max,
+            hasher: SourceHasher::new(seed),
             rest: AtomicU64::new(nanos(rest)),
         }
     }
 
-    /// Ports that are freed from now on rest for `rest`.
+    /// Changes how long ports rest that are freed from now on.
     pub fn set_rest(&self, rest: Duration) {
         self.rest.store(nanos(rest), Ordering::Relaxed);
     }
 
-    /// The same with fewer ports, so that they come to an end soon.
+    /// The same pools with fewer ports, so that tests can exhaust them.
     pub fn limited_to(self, ports: RangeInclusive<u16>) -> Self {
         Self { ports, ..self }
     }
 
-    /// A free port of `source` toward `server` for `worker`; `None` if there is none, or too many pools are in use.
-    pub fn acquire(
-        &self,
-        worker: u16,
-        protocol: u8,
-        source: IpAddr,
-        server: Endpoint,
-        random: u16,
-        now: Instant,
-    ) -> Option<u16> {
+    /// A free port of a pool for a flow of `client` at `worker`.
+    pub fn acquire(&self, worker: u16, key: PoolKey, client: IpAddr, random: u16, now: Instant) -> Result<u16, NoPort> {
         let parts = self.parts.len() as u16;
         let mut part = self.part(worker);
-        let key = PoolKey { protocol, source, server };
         if !part.contains_key(&key) && part.len() >= self.pools_max {
-            return None;
+            return Err(NoPort::Exhausted);
         }
-        part.entry(key).or_insert_with(|| PortPool::new(self.ports.clone(), worker, parts)).acquire(random, now)
+        let pool = part.entry(key).or_insert_with(|| PortPool::new(self.ports.clone(), worker, parts));
+        pool.acquire(self.hasher.key(client), random, now)
     }
 
-    /// Gives a port back when its flow has ended.
-    pub fn release(&self, protocol: u8, source: Endpoint, server: Endpoint, now: Instant) {
+    /// Gives a port back when the flow of `client` that it served has ended.
+    pub fn release(&self, protocol: u8, source: Endpoint, server: Endpoint, client: IpAddr, now: Instant) {
         let mut part = self.part(source.port % self.parts.len() as u16);
         if let Some(pool) = part.get_mut(&PoolKey { protocol, source: source.address, server }) {
-            pool.release(source.port, now + Duration::from_nanos(self.rest.load(Ordering::Relaxed)));
+            let rested = now + Duration::from_nanos(self.rest.load(Ordering::Relaxed));
+            pool.release(source.port, self.hasher.key(client), rested);
         }
     }
 
-    /// Gives back a port that served no flow: it may serve at once.
-    pub fn put_back(&self, protocol: u8, source: Endpoint, server: Endpoint) {
+    /// Gives back a port that served no flow of `client`: it may serve at once.
+    pub fn put_back(&self, protocol: u8, source: Endpoint, server: Endpoint, client: IpAddr) {
         let mut part = self.part(source.port % self.parts.len() as u16);
         if let Some(pool) = part.get_mut(&PoolKey { protocol, source: source.address, server }) {
-            pool.put_back(source.port);
+            pool.put_back(source.port, self.hasher.key(client));
         }
     }
 

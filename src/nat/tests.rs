@@ -1,4 +1,5 @@
-//! The laws of translation: it equals building the packet anew, it can be undone byte for byte, and nothing else changes.
+//! Properties of translation: it equals building the packet anew, it can be undone byte for byte, and nothing else
+//! changes.
 
 use std::net::IpAddr;
 
@@ -47,7 +48,7 @@ prop_compose! {
     }
 }
 
-/// The ends of a one's complement sum are one number: 0 and 0xffff are equal where UDP does not tell them apart.
+/// The one's complement sums 0 and 0xffff are the same number: they compare equal where UDP does not tell them apart.
 fn assert_same_packet(translated: &[u8], built: &[u8]) {
     if translated != built {
         let differing: Vec<_> = (0..built.len()).filter(|&at| translated[at] != built[at]).collect();
@@ -61,12 +62,12 @@ fn apply(bytes: &mut [u8], offload: &Offload, translation: &Translation, way: Wa
     assert_eq!(FlowKey::from(frame.tuple()), translation.leaving(way), "the frame knows its new tuple");
 }
 
-/// Protocols whose checksum covers addresses and ports: number, bytes of the header, place of the checksum in it.
+/// The protocols whose checksum covers addresses and ports: number, header length in bytes, offset of the checksum.
 fn checksummed() -> impl Strategy<Value = (u8, usize, usize)> {
     prop::sample::select(vec![(TCP, 20, 16), (UDP, 8, 6), (UDP_LITE, 8, 6), (DCCP, 12, 6)])
 }
 
-/// The checksum of a message whose field at `at` is left out, by a second implementation.
+/// The checksum of a message, leaving out the field at `at`, computed by another implementation.
 fn computed(flow: &FlowKey, message: &[u8], at: usize) -> u16 {
     use pnet_packet::ip::IpNextHeaderProtocol;
     use pnet_packet::util;
@@ -91,13 +92,13 @@ fn ported(message: &[u8], flow: &FlowKey) -> Vec<u8> {
     message
 }
 
-/// An IP packet with this message.
+/// An IP packet that carries this message.
 fn raw(flow: &FlowKey, message: &[u8]) -> Vec<u8> {
     let pair = Pair::new(flow.source.address, flow.destination.address).expect("one family");
     emit::ip(MACS, pair, flow.protocol, 64, message.len(), |bytes| bytes.copy_from_slice(message))
 }
 
-/// What the message would be the beginning of, were it longer.
+/// The first fragment of a datagram, which carries the message cut to a multiple of 8 bytes.
 fn as_first_fragment(flow: &FlowKey, message: &[u8]) -> Vec<u8> {
     let message = &message[..message.len() & !7];
     if flow.source.address.is_ipv6() {
@@ -126,7 +127,7 @@ proptest! {
     #[test]
     fn translating_back_gives_the_original_byte_for_byte(t in translations(), damage in any::<u16>()) {
         let mut bytes = packet(&t.outside, b"payload");
-        // A transport checksum that is wrong stays wrong (A8.3).
+        // A wrong transport checksum stays wrong (rule A8.3 of `docs/protocols.md`).
         let last = bytes.len() - 1;
         bytes[last] ^= damage as u8;
         let original = bytes.clone();
@@ -156,7 +157,7 @@ proptest! {
         prop_assert_eq!(bytes, packet(&t.inside, b"some payload"));
     }
 
-    /// What is computed as 0 is met by one word of the payload that takes up the rest of the sum.
+    /// One word of the payload is chosen so that the computed checksum is 0.
     #[test]
     fn a_checksum_is_what_a_second_implementation_computes_also_where_that_is_zero(
         t in translations(), kind in checksummed(), payload in prop::collection::vec(any::<u8>(), 2..80), to_zero in any::<bool>(),
@@ -254,7 +255,7 @@ proptest! {
             (router, router)
         };
         let (Ok(mut bytes), Ok(expected)) = (error(&t.inside, seen), error(&t.outside, meant)) else {
-            // Random addresses include such that nobody may be told about.
+            // Random addresses include some about which no ICMP error may be sent.
             return Ok(());
         };
         prop_assume!(by_server || t.inside.destination.address != router);

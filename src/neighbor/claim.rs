@@ -1,24 +1,27 @@
-//! When a neighbour that answers is said to be at another hardware address.
+//! Competing claims: what to do if a message gives another hardware address for a neighbour that answers.
 //!
-//! ARP and neighbour discovery believe whoever speaks; a frame is all that a spoofer needs to take a firewall's traffic. So a
-//! neighbour that has answered moves only when it is silent where it was: the old address is asked, by unicast, three times in
-//! 180 ms, and is used until then. Who took over an address (VRRP without a virtual MAC, a card that was changed) has it then,
-//! since the old owner does not answer for it any more, and before the probes through a firewall have failed often enough to
-//! call it down; a spoofer never has it while the owner lives. RFC 4861 section 7.2.5 and Linux (`arp_accept`, `locktime`) have
-//! milder forms of this.
+//! ARP and neighbour discovery believe every sender, so that a single forged frame could divert a firewall's traffic. A
+//! neighbour that has answered therefore moves only if it is silent at its old address. The old address is asked three
+//! times in 180 ms by unicast, and stays in use until then.
+//!
+//! A station that took over an address (VRRP without a virtual MAC, a replaced network card) has it afterwards, because
+//! the old owner no longer answers; this is before the probes through a firewall have failed often enough to call it
+//! down. A spoofer never gets an address whose owner is alive. RFC 4861 section 7.2.5 and Linux (`arp_accept`,
+//! `locktime`) have milder forms of this rule.
 
 use super::entry::{Origin, State};
 use super::{Action, Key, NeighborTable};
 use crate::time::{Duration, Instant};
 use crate::wire::MacAddr;
 
-/// Time between two questions to the old address.
+/// Time between two requests to the old address.
 const INTERVAL: Duration = Duration::from_millis(60);
-/// Questions that stay unanswered until the claim is believed.
+/// The number of unanswered requests after which the claim is believed.
 const QUESTIONS: u8 = 3;
 
 impl<F> NeighborTable<F> {
-    /// Looks into it if `mac` is not where `key` answers; true if nothing else is to be done about what was heard.
+    /// Starts to verify the neighbour if `mac` is not the address at which `key` answers. Returns true if the message
+    /// needs no further handling.
     pub(super) fn contest(&mut self, key: Key, mac: MacAddr, now: Instant) -> bool {
         let Some(entry) = self.entries.get_mut(&key) else { return false };
         let answers = match entry.state {
@@ -28,7 +31,7 @@ impl<F> NeighborTable<F> {
         if !answers || entry.mac == Some(mac) {
             return false;
         }
-        // The latest claim counts; the old address is not asked more often for that.
+        // The latest claim counts, but does not cause more requests to the old address.
         if entry.claim.replace(mac).is_some() {
             return true;
         }
@@ -43,7 +46,7 @@ impl<F> NeighborTable<F> {
         true
     }
 
-    /// Asks at the old address once more, or takes the new one.
+    /// Sends the next request to the old address, or accepts the claim.
     pub(super) fn ask_claimed(&mut self, key: Key, now: Instant) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
         if entry.asked < QUESTIONS {
@@ -57,7 +60,7 @@ impl<F> NeighborTable<F> {
             if entry.origin == Origin::Kept {
                 self.actions.push_back(Action::Moved { key, from, to });
             }
-            // It has to answer there.
+            // The neighbour has to answer at the new address.
             self.set_timer(key, Some(now));
         }
     }

@@ -1,4 +1,4 @@
-//! One neighbour: where its resolution stands, where the wish to know it came from, and the frames that wait for it.
+//! One neighbour: its resolution state, why the entry exists, and the frames that wait for it.
 
 use std::collections::VecDeque;
 
@@ -7,23 +7,23 @@ use super::room::Place;
 use crate::time::Instant;
 use crate::wire::MacAddr;
 
-/// Where the resolution of a neighbour stands.
+/// The resolution state of a neighbour, named as in RFC 4861 section 7.3.2 and in Linux.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// Asked, not yet answered.
+    /// It was asked and has not answered yet.
     Incomplete,
-    /// Answered not long ago.
+    /// It answered recently.
     Reachable,
-    /// Announced itself, has not answered yet.
+    /// It announced its address and has not answered a request yet.
     Stale,
-    /// Asked again before its entry ends.
+    /// It is being asked again before its entry expires.
     Probe,
-    /// Does not answer.
+    /// It does not answer.
     Failed,
 }
 
 impl State {
-    /// As `ip neigh` calls it.
+    /// The name of the state, as `ip neigh` shows it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Incomplete => "incomplete",
@@ -35,37 +35,37 @@ impl State {
     }
 }
 
-/// Where an entry came from: what may be forgotten first.
+/// Why an entry exists, in the order in which entries are forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Origin {
-    /// It asked for us.
+    /// The neighbour asked for an address of the engine.
     Heard,
-    /// A frame had to go there.
+    /// A frame had to be sent to it.
     Wanted,
-    /// Configured: never forgotten.
+    /// It is configured, and never forgotten.
     Kept,
 }
 
 #[derive(Debug, Clone)]
 pub(super) struct Entry<F> {
     pub(super) origin: Origin,
-    /// Kept: its last hardware address stays in use even while it does not answer.
+    /// For kept neighbours: whether the last hardware address stays in use even while it does not answer.
     pub(super) pinned: bool,
     pub(super) state: State,
     pub(super) mac: Option<MacAddr>,
     pub(super) asked: u8,
     pub(super) answered: Option<Instant>,
-    /// When it was wanted last, or asked for the engine.
+    /// When a frame was last sent to it, or it last asked for an address of the engine.
     pub(super) used: Instant,
-    /// In whose name it is asked for.
+    /// The sender on whose behalf it is asked.
     pub(super) source: Source,
-    /// Since when it does not answer.
+    /// Since when it is asked without an answer.
     pub(super) since: Instant,
-    /// Where the table has it among those that may be forgotten.
+    /// Where it is in the order in which entries are forgotten.
     pub(super) place: Place,
-    /// The other hardware address that is said to be its own, while the one that it has is asked.
+    /// The other hardware address that was claimed for it, while the current one is being asked.
     pub(super) claim: Option<MacAddr>,
-    /// When the one that it has was last asked for that reason.
+    /// When the current hardware address was last asked because of a claim.
     pub(super) contested: Option<Instant>,
     pub(super) timer: Option<Instant>,
     pub(super) waiting: VecDeque<F>,
@@ -91,7 +91,7 @@ impl<F> Entry<F> {
         }
     }
 
-    /// Where it belongs among those that may be forgotten.
+    /// Where the entry belongs in the order in which entries are forgotten.
     pub(super) fn place(&self) -> Place {
         match (self.origin, self.state) {
             (Origin::Kept, _) => Place::Kept,

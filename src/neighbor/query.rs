@@ -1,50 +1,50 @@
-//! What the table is asked.
+//! Reading the neighbour table.
 
 use super::entry::State;
 use super::{Key, NeighborCounters, NeighborTable};
 use crate::time::Instant;
 use crate::wire::MacAddr;
 
-/// A neighbour, for the operator.
+/// A neighbour as it is shown to operators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Neighbor {
-    /// Link and address.
+    /// The link and IP address.
     pub key: Key,
-    /// Hardware address, if known.
+    /// The hardware address, if known.
     pub mac: Option<MacAddr>,
-    /// State.
+    /// The resolution state.
     pub state: State,
-    /// When it answered last.
+    /// When it last answered.
     pub answered: Option<Instant>,
 }
 
 impl<F> NeighborTable<F> {
-    /// The hardware address to send to.
+    /// The hardware address to which frames for `key` are sent; `None` if it is not resolved.
     pub fn mac(&self, key: Key) -> Option<MacAddr> {
         self.entries.get(&key).filter(|entry| entry.usable()).and_then(|entry| entry.mac)
     }
 
-    /// The hardware address that `key` had last, whether or not it answers.
+    /// The last known hardware address of `key`, whether or not it answers.
     pub fn last_mac(&self, key: Key) -> Option<MacAddr> {
         self.entries.get(&key).and_then(|entry| entry.mac)
     }
 
-    /// Where the resolution of `key` stands; `None` if it is unknown.
+    /// The resolution state of `key`; `None` if it is unknown.
     pub fn state(&self, key: Key) -> Option<State> {
         self.entries.get(&key).map(|entry| entry.state)
     }
 
-    /// When `key` answered last.
+    /// When `key` last answered.
     pub fn answered(&self, key: Key) -> Option<Instant> {
         self.entries.get(&key).and_then(|entry| entry.answered)
     }
 
-    /// All neighbours whose address may be used, in order of link and address.
+    /// All neighbours whose hardware address may be used, in order of link and address.
     pub fn resolved(&self) -> impl Iterator<Item = (Key, MacAddr)> {
         self.entries.iter().filter(|(_, entry)| entry.usable()).filter_map(|(key, entry)| Some((*key, entry.mac?)))
     }
 
-    /// All neighbours, in order of link and address.
+    /// All neighbours in order of link and address.
     pub fn iter(&self) -> impl Iterator<Item = Neighbor> {
         self.entries.iter().map(|(key, entry)| Neighbor {
             key: *key,
@@ -54,22 +54,22 @@ impl<F> NeighborTable<F> {
         })
     }
 
-    /// How many neighbours are known.
+    /// The number of neighbours in the table.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// True if no neighbour is known.
+    /// True if the table is empty.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Frames that wait.
+    /// The number of frames that wait.
     pub fn waiting(&self) -> usize {
         self.waiting
     }
 
-    /// What was counted.
+    /// The counters of the table.
     pub fn counters(&self) -> NeighborCounters {
         self.counters
     }

@@ -1,13 +1,13 @@
-//! Who may be forgotten, and who first.
+//! Which neighbours may be forgotten, and in which order.
 //!
-//! Neighbours that have answered and neighbours that never have (or have stopped) have rooms apart: however many addresses a
-//! scanner asks for, nobody that is known has to go for them; it takes an answer to take the place of one who answered. What
-//! is configured stands in neither room and is never forgotten.
+//! Neighbours that have answered and neighbours that have not (or have stopped) have separate shares of the table.
+//! However many addresses a scanner probes, no known neighbour is forgotten for them: only a neighbour that answers can
+//! take the place of one that answered. Configured neighbours are in neither share and are never forgotten.
 //!
-//! | room | is forgotten first |
+//! | share | is forgotten first |
 //! | --- | --- |
-//! | open: a quarter of the table | who failed, the longest ago; then, of the source with the most open questions, the oldest |
-//! | known: the rest | who only asked for the engine, then who was wanted; of each the least recently wanted |
+//! | open: a quarter of the table | the neighbour that failed longest ago; then the oldest of the source with the most |
+//! | known: the rest | neighbours that only asked for the engine; then those traffic goes to; the least recently used |
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,23 +19,23 @@ use crate::time::Instant;
 /// One part in this many of the table is for neighbours that have not answered.
 pub(super) const OPEN_SHARE: usize = 4;
 
-/// Where an entry stands.
+/// Where an entry is in the order in which entries are forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     /// It is never forgotten.
     Kept,
-    /// It is asked for since then, for this source.
+    /// It has been asked without an answer since then, on behalf of this source.
     Open { source: Source, since: Instant },
-    /// It does not answer since then.
+    /// It has failed since then.
     Failed { since: Instant },
-    /// It answered; last wanted then.
+    /// It has answered; frames were last sent to it then.
     Known { origin: Origin, wanted: Instant },
 }
 
-/// The open entries of a source: how many, the older the oldest the greater.
+/// The size of a source's open entries: their number, then the age of the oldest.
 type Size = (usize, Reverse<Instant>, Source);
 
-/// All entries but for the kept ones, in the order of their going.
+/// All entries that are not kept, in the order in which they are forgotten.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Rooms {
     open: BTreeMap<Source, BTreeSet<(Instant, Key)>>,
@@ -64,27 +64,27 @@ impl Rooms {
         }
     }
 
-    /// Entries that have not answered.
+    /// The number of entries that have not answered.
     pub(super) fn open_len(&self) -> usize {
         self.asked + self.failed.len()
     }
 
-    /// Entries that have.
+    /// The number of entries that have answered.
     pub(super) fn known_len(&self) -> usize {
         self.known.len()
     }
 
-    /// Who has to go for another one to be asked for.
+    /// The entry to forget for another one that is to be asked.
     pub(super) fn first_open(&self) -> Option<Key> {
         self.failed.first().map(|(_, key)| *key).or_else(|| self.largest().next())
     }
 
-    /// Who has to go for another one that answered.
+    /// The entry to forget for another one that has answered.
     pub(super) fn first_known(&self) -> Option<Key> {
         self.known.first().map(|(_, _, key)| *key)
     }
 
-    /// What is asked for in the name of the source that asks for most, the oldest first.
+    /// The open entries of the source that has the most of them, oldest first.
     pub(super) fn largest(&self) -> impl Iterator<Item = Key> {
         let source = self.sizes.last().map(|(_, _, source)| source);
         let open = source.and_then(|source| self.open.get(source));
@@ -115,7 +115,7 @@ fn size(source: Source, open: &BTreeSet<(Instant, Key)>) -> Option<Size> {
 }
 
 impl<F> NeighborTable<F> {
-    /// Puts an entry where it belongs among those that may be forgotten.
+    /// Moves an entry to where it belongs in the order in which entries are forgotten.
     pub(super) fn file(&mut self, key: Key) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
         let place = entry.place();
@@ -126,7 +126,7 @@ impl<F> NeighborTable<F> {
         }
     }
 
-    /// Forgets who has to go, until all that are left have room.
+    /// Forgets entries in that order until the rest has room.
     pub(super) fn make_room(&mut self) {
         let open_max = (self.limits.neighbors / OPEN_SHARE).max(1);
         while self.rooms.open_len() > open_max
@@ -158,7 +158,7 @@ impl<F> NeighborTable<F> {
         }
     }
 
-    /// Gives up the oldest frame of the source that waits for most neighbours; answers whether there was one.
+    /// Drops the oldest waiting frame of the source that waits for the most neighbours. Returns false if there is none.
     pub(super) fn drop_a_frame(&mut self) -> bool {
         let waits = |key: &Key| self.entries.get(key).is_some_and(|entry| !entry.waiting.is_empty());
         let Some(key) = self.rooms.largest().find(waits) else { return false };

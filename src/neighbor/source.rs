@@ -1,4 +1,4 @@
-//! In whose name a neighbour is asked for, and how often that may be.
+//! The sender on whose behalf a neighbour is asked, and how many requests a sender may cause.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -6,22 +6,22 @@ use std::net::IpAddr;
 use crate::id::LinkId;
 use crate::time::{Duration, Instant};
 
-/// Questions that one source may cause in a second, and at once. A clients' subnet that comes back whole after a restart is
-/// asked for within seconds; a scan makes no more noise than this.
+/// The requests that one source may cause per second, and at once. A client subnet that returns as a whole after a
+/// restart is resolved within seconds, and a scan causes no more requests than this.
 const PER_SECOND: u32 = 2_000;
 const BURST: u32 = 2_000;
-/// Sources whose questions are counted.
+/// The most sources whose requests are counted.
 const SOURCES_MAX: usize = 64;
 
-/// In whose name a neighbour is asked for: a prefix of senders on the link where they are, or the engine itself.
+/// The sender on whose behalf a neighbour is asked: a prefix of senders on their link, or the engine itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Source(Option<(LinkId, IpAddr)>);
 
 impl Source {
-    /// The engine: its checks, probes and pings.
+    /// The engine with its own checks, probes and pings, which is not limited.
     pub const ENGINE: Self = Self(None);
 
-    /// Senders of `address`'s /24 (IPv4) or /64 (IPv6) whose packets come by `link`.
+    /// The senders of the /24 (IPv4) or /64 (IPv6) of `address` whose packets arrive by `link`.
     pub fn of(link: LinkId, address: IpAddr) -> Self {
         let prefix = match address {
             IpAddr::V4(address) => {
@@ -34,15 +34,15 @@ impl Source {
     }
 }
 
-/// What each source may still ask for.
+/// The token buckets of the sources.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Budgets {
-    /// The time that a source has saved up, and when that was worked out.
+    /// Each source with the time that it has saved up, and when that was computed.
     sources: VecDeque<(Source, Duration, Instant)>,
 }
 
 impl Budgets {
-    /// Takes a question from the source's budget, if it has one left.
+    /// Takes one request from the budget of `source`. Returns false if none is left.
     pub(super) fn take(&mut self, source: Source, now: Instant) -> bool {
         const COST: Duration = Duration::from_nanos(1_000_000_000 / PER_SECOND as u64);
         let full = COST * BURST;

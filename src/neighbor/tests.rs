@@ -168,7 +168,7 @@ fn announcements_make_no_entry_and_questions_displace_only_their_like() {
     assert!((2..7).all(|n| table.mac(host(n)) == Some(MAC)));
     assert!(table.counters().table_full > 9_000);
 
-    // Who asked for us and answers is known, and still goes before those whom traffic goes to.
+    // A neighbour that asked for the engine and answers is known, but is forgotten before those that traffic goes to.
     table.heard(host(11_000), MAC, Heard::Question, at(20_000));
     table.heard(host(11_000), MAC, Heard::Answer, at(20_001));
     assert!((2..7).all(|n| table.mac(host(n)) == Some(MAC)));
@@ -188,7 +188,7 @@ fn the_queue_is_bounded_per_neighbour_and_in_all_and_the_oldest_goes_first() {
         table.park(host(9), ME, frame, at(0));
     }
     assert_eq!((table.waiting(), table.counters().queue_full), (3, 2));
-    // Who waits for more neighbours pays, with the oldest frame.
+    // The source that waits for the most neighbours loses its oldest frame.
     let other = Source::of(LINK, [198, 51, 100, 7].into());
     for n in 10..20 {
         table.park(host(n), other, 100, at(1));

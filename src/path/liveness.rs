@@ -1,34 +1,39 @@
-//! From verdicts about single paths to the sets that the packet path uses: own view and the peer's, administrative state,
-//! drain deadlines, lost peers, `hold`.
+//! From verdicts about single paths to the sets that the packet path uses. It combines this engine's view with the
+//! peer's, the administrative states, drain deadlines, lost peers and `hold`.
 //!
-//! The controller tells what it learned ([`Liveness::path`], [`Liveness::neighbor`], [`Liveness::told`],
-//! [`Liveness::set_admin`]) and then calls [`Liveness::evaluate`], also when [`Liveness::poll_timeout`] is due. Nothing
-//! changes between two evaluations.
+//! The controller reports what it learned ([`Liveness::path`], [`Liveness::neighbor`], [`Liveness::told`],
+//! [`Liveness::set_admin`]) and then calls [`Liveness::evaluate`], which it also does when [`Liveness::poll_timeout`]
+//! is due. Nothing changes between two evaluations.
 //!
 //! # When is a member up?
 //!
-//! In a set a member is *up* if every path that the set needs is live in this engine's judgement, and the peer does not
-//! object, and the member is not in maintenance and its drain deadline has not passed. A peer that was not heard for
-//! [`TOLD_LIFE`], or that has no verdict of its own yet, does not object; as each engine advertises its own judgement only
-//! ([`Liveness::advertise`]), two engines never wait for each other. Every step from up to not up is a *fall*.
+//! A member of a set is *up* if every path that the set needs is live in this engine's judgement, the peer does not
+//! object, the member is not in maintenance, and its drain deadline has not passed. A peer that was not heard for
+//! [`TOLD_LIFE`], or that has no verdict of its own yet, does not object. Each engine advertises only its own judgement
+//! ([`Liveness::advertise`]), so that two engines never wait for each other. Every change of a member from up to not up
+//! is a *fall*.
 //!
 //! # Is the firewall dead, or the peer?
 //!
-//! When all live paths to a peer fail together, the peer is *lost*, not the firewalls: the live set stays as it is, so that
-//! nothing is reselected, reset or dropped. These rules tell the cases apart, for each (peer, family) alone:
+//! If all live paths to a peer fail together, the peer is *lost*, not the firewalls. The live set then stays as it is,
+//! so that nothing is reselected, reset or dropped. The following rules distinguish the cases, for each peer and
+//! address family:
 //!
-//! - A down verdict waits while every other live path to the peer is missing probes too. When all are down, the peer is
-//!   lost. When one of them answers, each of the others is asked once more, as a peer that comes back answers on one path
-//!   first: the verdict holds if its path still misses probes, and is put off for a grace time if it answers.
-//! - A firewall that does not answer ARP or ND has failed whatever the peer does: no verdict about it waits. One of a lost
-//!   peer's live set that answers again is live again, and the peer is lost again rather than down.
-//! - At the start, the first paths that rise wait until every path has its first verdict, at most the same grace time: a
-//!   flow that the engine forgot must not go through a firewall that merely was judged earlier than its own.
-//! - When every path of a family to a peer leaves by links of the engine's own that are down, the engine itself is cut off,
-//!   and knows nothing of firewalls or peer: the peer is lost, and none of its members is up, so that `below-min` applies,
-//!   but none has fallen. A link that is down beside one that is not takes its own firewalls down at once.
-//! - When the first path to a lost peer is back, the old set stays for a grace time more, so that the others can follow;
-//!   after it the verdicts hold. A path that never fell need not pass its `hold` again.
+//! - A down verdict is held back while every other live path to the peer misses probes too. If all get down verdicts,
+//!   the peer is lost. If one of them answers again, each of the others is probed once more, because a returning peer
+//!   answers on one path first. The verdict takes effect if its path still misses probes, and is put off for a grace
+//!   time if the path answers.
+//! - A firewall that does not answer ARP or neighbour discovery has failed, whatever the peer does, so that no verdict
+//!   about it is held back. If a member of a lost peer's live set failed in this way and answers again, it is live
+//!   again, and the peer is lost again rather than down.
+//! - At the start, the first paths that rise wait until every path has its first verdict, at most for the same grace
+//!   time. A flow that the engine has forgotten must not take a firewall merely because that was judged earlier than
+//!   the flow's own.
+//! - If every path of a family to a peer uses links of the engine that are down, the engine itself is cut off and knows
+//!   nothing of firewalls and peer. The peer is lost, and none of its members is up, so that `below-min` applies, but
+//!   none has fallen. A link that is down beside others that are up takes its own firewalls down at once.
+//! - When the first path to a lost peer returns, the old set stays for another grace time, so that the other paths can
+//!   follow; then the verdicts take effect. A path that never fell need not pass its `hold` again.
 
 mod firewall;
 mod inherit;
@@ -49,10 +54,10 @@ pub use values::{
     Timing, Told, Verdict,
 };
 
-/// How long an advertisement of a peer counts.
+/// How long an advertisement of a peer is valid.
 pub const TOLD_LIFE: Duration = Duration::from_secs(1);
 
-/// See the module.
+/// The judgement of all paths, firewalls and peers; see the module.
 #[derive(Debug, Clone)]
 pub struct Liveness {
     groups: Vec<LivenessGroup>,
@@ -61,15 +66,16 @@ pub struct Liveness {
     legs: Vec<Leg>,
     set_keys: Vec<SetKey>,
     sets: Vec<PathSet>,
-    /// Per set, the members that are up, or were until a reload gave them a path without a verdict: they have not fallen.
+    /// For each set, the members that stand: those that are up, and those that were up until a reload gave them a path
+    /// without a verdict, which have not fallen.
     carried: Vec<Slots>,
     below_min: Vec<bool>,
-    /// The falls of members that left, so that one that comes back is known to have been away.
+    /// The number of falls of members that have left, so that a member which returns is known to have been away.
     departed: BTreeMap<(PathSetId, FirewallId), u32>,
 }
 
 impl Liveness {
-    /// Everything is starting.
+    /// The judgement at the start, when there are no verdicts.
     pub fn new(config: LivenessConfig, now: Instant) -> Self {
         let mut liveness = Self::at_rest(config, now);
         liveness.evaluate(now);
@@ -113,7 +119,7 @@ impl Liveness {
         liveness
     }
 
-    /// What this engine's probes say of a path. Paths that are not configured are ignored.
+    /// Reports what this engine's probes say about a path. Paths that are not configured are ignored.
     pub fn path(&mut self, path: PathKey, health: PathHealth) {
         let Some((leg, bit)) = self.leg_of(path) else { return };
         put(&mut leg.up, bit, health.verdict == Verdict::Up);
@@ -122,15 +128,16 @@ impl Liveness {
         put(&mut leg.past_hold, bit, health.verdict == Verdict::Up && health.takes_new);
     }
 
-    /// Whether a firewall answers ARP or ND since its probes began to fail. Until this says no, it is believed to.
+    /// Reports whether a firewall answers ARP or neighbour discovery since its probes began to fail. Until this says
+    /// no, it counts as answering.
     pub fn neighbor(&mut self, firewall: FirewallId, family: Family, answers: bool) {
         if let Some(Some(firewall)) = self.firewalls.get_mut(firewall.index()) {
             firewall.silent[family_index(family)] = !answers;
         }
     }
 
-    /// Whether the engine's own link to a firewall is down. Until this says so, it is believed to be up; when it comes back,
-    /// the firewall is believed to answer ARP and ND until it was asked.
+    /// Reports whether the engine's own link to a firewall is down. Until this says so, the link counts as up. When the
+    /// link comes back, the firewall counts as answering ARP and neighbour discovery until it was asked.
     pub fn link(&mut self, firewall: FirewallId, is_down: bool) {
         if let Some(Some(firewall)) = self.firewalls.get_mut(firewall.index())
             && firewall.is_cut_off != is_down
@@ -140,8 +147,8 @@ impl Liveness {
         }
     }
 
-    /// What a peer advertised in a probe of this family. The caller sees to it that an older advertisement never comes
-    /// after a newer one. Firewalls that are not between the two engines are ignored.
+    /// Reports what a peer advertised in a probe of this family. The caller makes sure that advertisements come in the
+    /// order in which they were sent. Firewalls that are not between the two engines are ignored.
     pub fn told(&mut self, peer: PeerId, family: Family, told: &[Told], now: Instant) {
         let Some(leg) = self.legs.iter_mut().find(|leg| leg.peer == peer && leg.family == family) else { return };
         leg.heard = Some(now);
@@ -155,14 +162,14 @@ impl Liveness {
         }
     }
 
-    /// The administrative state as commanded here, overrides included.
+    /// Sets the administrative state that was ordered at this engine, overrides included.
     pub fn set_admin(&mut self, firewall: FirewallId, admin: Admin) {
         if let Some(Some(firewall)) = self.firewalls.get_mut(firewall.index()) {
             firewall.admin = admin;
         }
     }
 
-    /// Judges everything anew; says what changed.
+    /// Judges everything again and returns what changed.
     pub fn evaluate(&mut self, now: Instant) -> Vec<Change> {
         for leg in &mut self.legs {
             let group = &self.groups[leg.group.index()];
@@ -178,22 +185,23 @@ impl Liveness {
         changes
     }
 
-    /// The sets, by [`PathSetId`].
+    /// The sets, indexed by [`PathSetId`].
     pub fn sets(&self) -> &[PathSet] {
         &self.sets
     }
 
-    /// State of a firewall; `None` if it is not configured.
+    /// The state of a firewall; `None` if it is not configured.
     pub fn firewall(&self, firewall: FirewallId) -> Option<Status<FirewallState>> {
         self.firewalls.get(firewall.index())?.as_ref().map(|firewall| firewall.status)
     }
 
-    /// The administrative state that holds, wherever it was commanded.
+    /// The administrative state of a firewall that is in effect, whether it was ordered here or at a peer.
     pub fn effective_admin(&self, firewall: FirewallId) -> Option<Admin> {
         self.firewalls.get(firewall.index())?.as_ref().map(|firewall| firewall.effective.0)
     }
 
-    /// What peers command of a firewall, each peer once, by what the last probes of both families said.
+    /// The administrative states that peers order for a firewall, each peer once, from the last probes of both
+    /// families.
     pub fn told_admin(&self, firewall: FirewallId) -> Vec<(PeerId, Admin)> {
         let Some(Some(firewall)) = self.firewalls.get(firewall.index()) else { return Vec::new() };
         let mut told: Vec<(PeerId, Admin)> = Vec::new();
@@ -209,15 +217,15 @@ impl Liveness {
         told
     }
 
-    /// Whether new flows may go to a firewall: in a set of its group it is among those that are chosen from first, or the set
-    /// has none of those and it is up.
+    /// Whether new flows may take a firewall: in a set of its group it is selectable, or the set has no selectable
+    /// member and it is up.
     pub fn takes_new(&self, firewall: FirewallId) -> bool {
         let Some(Some(firewall)) = self.firewalls.get(firewall.index()) else { return false };
         let mut sets = self.sets.iter().filter(|set| set.group == firewall.group && set.peer.is_none());
         sets.any(|set| set.chosen_from() & (1 << firewall.slot) != 0)
     }
 
-    /// Whether a firewall is in its hold, on a path at least: new flows go to others while there are any.
+    /// Whether a firewall is in its hold on at least one path. New flows take others while there are any.
     pub fn is_held(&self, firewall: FirewallId) -> bool {
         let Some(Some(firewall)) = self.firewalls.get(firewall.index()) else { return false };
         let bit = 1 << firewall.slot;
@@ -225,12 +233,13 @@ impl Liveness {
         legs.any(|leg| leg.live & !leg.takes_new & bit != 0)
     }
 
-    /// State of a peer; `None` if no path leads to it.
+    /// The state of a peer; `None` if no path leads to it.
     pub fn peer(&self, peer: PeerId) -> Option<Status<PeerState>> {
         self.peers.get(peer.index()).copied().flatten()
     }
 
-    /// What to tell a peer in probes of this family: this engine's own judgement and commands, in order of slots.
+    /// What to advertise to a peer in probes of this family: this engine's own judgement and administrative states, in
+    /// order of slots.
     pub fn advertise(&self, peer: PeerId, family: Family) -> impl Iterator<Item = Told> + '_ {
         let leg = self.legs.iter().find(move |leg| leg.peer == peer && leg.family == family);
         leg.into_iter().flat_map(move |leg| {
@@ -242,7 +251,7 @@ impl Liveness {
         })
     }
 
-    /// When [`Liveness::evaluate`] wants to be called though nothing new was learned.
+    /// When [`Liveness::evaluate`] has to be called even if nothing new was learned.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let legs = self.legs.iter().flat_map(Leg::timeouts);
         let drains = self.firewalls.iter().flatten().filter(|firewall| !firewall.deadline_passed);
@@ -268,7 +277,8 @@ impl Liveness {
         (leg.exists & (1 << slot) != 0).then_some((leg, 1 << slot))
     }
 
-    /// What holds administratively: the strictest of what was commanded here and at the peers; and the drain deadlines.
+    /// Updates the administrative states in effect, which are the strictest of those ordered here and at the peers, and
+    /// the drain deadlines.
     fn evaluate_admin(&mut self, now: Instant) {
         for firewall in self.firewalls.iter_mut().flatten() {
             let legs = self.legs.iter().filter(|leg| leg.group == firewall.group);
@@ -341,7 +351,7 @@ impl Liveness {
             let stands = live & carries;
             let up = if is_cut_off { 0 } else { stands };
             let set = &mut self.sets[index];
-            // Past its hold is better, but a member that was told to drain is no better than one in its hold.
+            // A member past its hold is preferred, but draining members are not preferred to members in their hold.
             let (settled, held) = (up & takes_new & ready, up & ready);
             let (selectable, starting) = (if settled != 0 { settled } else { held }, undecided & !live & carries);
             let changed = (set.up, set.selectable, set.starting) != (up, selectable, starting);
@@ -363,7 +373,7 @@ impl Liveness {
     }
 }
 
-/// The members of a group of which something is true.
+/// The members of a group for which `is_true` holds.
 fn slots(group: &LivenessGroup, firewalls: &[Option<Firewall>], is_true: impl Fn(&Firewall) -> bool) -> Slots {
     let members = group.members.iter().enumerate();
     let those = members.filter(|(_, (id, _))| firewalls[id.index()].as_ref().is_some_and(&is_true));

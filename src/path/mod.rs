@@ -1,10 +1,10 @@
-//! Which firewall: the rendezvous selection, the pinning rules R, and what "up" means for a set of paths.
+//! Which firewall a flow takes: the rendezvous selection, the pinning rules R, and what "up" means for a set of paths.
 //!
-//! A *path* is (firewall, peer, family). A [`PathSet`] gathers the paths of one group toward one peer (or every peer) for
-//! one family: a flow takes its firewall from one set.
+//! A *path* is (firewall, peer, address family). A [`PathSet`] contains the paths of one group toward one peer (or
+//! every peer) in one family; a flow takes its firewall from one set.
 //!
-//! Everything is decided from keys, hashes and verdicts: no bytes of a packet are read here, and how a path is probed is not
-//! known.
+//! Everything here is decided from keys, hashes and verdicts. This module never reads the bytes of a packet, and does
+//! not know how paths are probed.
 
 pub mod liveness;
 pub mod pinning;
@@ -14,22 +14,22 @@ use crate::flow::FlowHasher;
 use crate::id::{FirewallId, GroupId, PeerId};
 use crate::wire::Family;
 
-/// What becomes of the sessions of a firewall that went down (INTERFACE.md, `on-failure`).
+/// What happens to the sessions of a firewall that went down (key `on-failure`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum OnFailure {
-    /// They take another live firewall with their next packet.
+    /// Sessions take another live firewall with their next packet.
     #[default]
     Reselect,
-    /// TCP: each engine sends RST to the end on its own side; the rest is reselected.
+    /// TCP sessions end: each engine sends an RST to the end on its own side. Other sessions are reselected.
     Reset,
-    /// They stay pinned to it.
+    /// Sessions stay pinned to the firewall.
     Keep,
-    /// Their packets are dropped until the flow is new again: opened by a SYN, or idle for its time.
+    /// Packets of these sessions are dropped until the flow begins again, by a SYN or after its idle timeout.
     Drop,
 }
 
 impl OnFailure {
-    /// The word by which operators know it.
+    /// The name of the action in configuration and output.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Reselect => "reselect",
@@ -40,66 +40,68 @@ impl OnFailure {
     }
 }
 
-/// What happens while fewer than `min-up` firewalls are live.
+/// What happens to packets while fewer than `min-up` firewalls are live (key `below-min`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum BelowMin {
-    /// Fail closed.
+    /// They are dropped (fail closed).
     #[default]
     Drop,
-    /// Route past the firewalls.
+    /// They are routed past the firewalls (fail open).
     Bypass,
 }
 
-/// Administrative state of a member.
+/// The administrative state of a firewall, server or service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Admin {
     /// In service.
     #[default]
     Ready,
-    /// No new flows; live ones stay until they end or `drain-timeout` passes.
+    /// Takes no new flows; existing ones stay until they end or `drain-timeout` passes.
     Drain,
-    /// Out of service at once.
+    /// Out of service at once, for maintenance.
     Maint,
 }
 
-/// A firewall as selection sees it. Its slot (bit) in a path set is its position in [`Group::members`].
+/// A firewall as the selection needs it. Its slot, which is its bit in a path set, is its position in
+/// [`Group::members`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
-    /// Engine-wide number.
+    /// Its number, unique in the engine.
     pub id: FirewallId,
-    /// Enters the hash.
+    /// Its name, which enters the hash.
     pub name: String,
-    /// 1..=256.
+    /// Its weight, 1 to 256.
     pub weight: u16,
-    /// Takes over only for a member that is down.
+    /// Whether it is a spare, which takes flows only in place of a firewall that is down.
     pub spare: bool,
 }
 
-/// A group as selection sees it: at most [`Group::MEMBERS_MAX`] members, in order of configuration.
+/// A group as the selection needs it, with at most [`Group::MEMBERS_MAX`] firewalls in the order of the configuration.
 #[derive(Debug, Clone)]
 pub struct Group {
-    /// Number.
+    /// Its number.
     pub id: GroupId,
-    /// Name.
+    /// Its name.
     pub name: String,
-    /// Keyed hash of the group.
+    /// The keyed hash of the group.
     pub hasher: FlowHasher,
-    /// The firewalls.
+    /// Its firewalls, by slot.
     pub members: Vec<Member>,
-    /// For the sessions of a firewall that went down.
+    /// What happens to the sessions of a firewall that went down.
     pub on_failure: OnFailure,
-    /// Fewer live firewalls than this: `below_min` applies.
+    /// The number of live firewalls below which `below_min` applies.
     pub min_up: u16,
-    /// Fail closed or open.
+    /// What happens to packets while too few firewalls are live.
     pub below_min: BelowMin,
 }
 
 impl Group {
-    /// Members of a group at most: one bit each in a [`PathSet`].
+    /// The most members of a group, which have one bit each in a [`PathSet`].
     pub const MEMBERS_MAX: usize = 64;
 
-    /// The slot of a firewall in this group. Members are usually numbered in a row, so the first look finds it.
+    /// The slot of a firewall in this group. Members usually have consecutive numbers, so that the first guess finds
+    /// it.
     #[inline]
     pub fn slot_of(&self, firewall: FirewallId) -> Option<usize> {
         let is_it = |slot: &usize| self.members.get(*slot).is_some_and(|member| member.id == firewall);
@@ -109,32 +111,33 @@ impl Group {
     }
 }
 
-/// Slots of a group as bits.
+/// A set of slots of a group, as a bit mask.
 pub type Slots = u64;
 
-/// The paths of one group toward one peer (or all of them) in one family, as the packet path sees them.
+/// The paths of one group toward one peer (or all of them) in one family, as the packet path needs them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathSet {
     /// The group.
     pub group: GroupId,
-    /// The peer that the paths lead to; `None`: every peer of the group.
+    /// The peer to which the paths lead; `None` for every peer of the group.
     pub peer: Option<PeerId>,
-    /// Address family.
+    /// The address family of the paths.
     pub family: Family,
-    /// Members that carry packets: up in this engine's view and in the peer's, not maint, no passed drain deadline.
+    /// Members that carry packets: up in the judgement of this engine and of the peer, not in maintenance, and without
+    /// an expired drain deadline.
     pub up: Slots,
-    /// The members of `up` that take new flows: not draining, past their `hold`.
+    /// The members of `up` that take new flows: not draining, and past their `hold`.
     pub selectable: Slots,
-    /// Members without a first verdict: not `up`, so they are not chosen, but what arrives from them is learned and they
-    /// do not count as missing.
+    /// Members without a first verdict. They are not in `up` and therefore not chosen, but packets that arrive from
+    /// them are learned, and they do not count as missing.
     pub starting: Slots,
-    /// Per slot, how often the member went from up to down (a passed drain deadline counts too).
+    /// For each slot, how often the member went from up to down. An expired drain deadline counts too.
     pub falls: Vec<u32>,
 }
 
 impl PathSet {
-    /// True while fewer than `min_up` members are live. A member that is starting counts as live here: what becomes of
-    /// it is not known, and its learned sessions are kept.
+    /// True while fewer than `min_up` members are live. A member that is starting counts as live here, because its
+    /// state is not known yet and its learned sessions are kept.
     #[inline]
     pub fn below_min(&self, group: &Group) -> bool {
         (self.up | self.starting).count_ones() < u32::from(group.min_up)
@@ -146,7 +149,8 @@ impl PathSet {
         self.up & (1 << slot) != 0
     }
 
-    /// Whom new flows go to: those that take them; where there are none, all that are up, draining or in their hold.
+    /// The members that new flows may take: those that are selectable or, if there are none, all that are up, even
+    /// while draining or in their hold.
     pub const fn chosen_from(&self) -> Slots {
         if self.selectable == 0 { self.up } else { self.selectable }
     }

@@ -1,10 +1,15 @@
-//! The pinning rules R: how a flow keeps, takes or changes its firewall, as a pure function of (pin, packet, view, time).
+//! The pinning rules R: how a flow keeps, takes or changes its firewall, as a pure function of the pin, the packet, the
+//! state of the paths ([`View`]) and the time. `docs/pinning.md` says why the rules are as they are.
 //!
-//! Two engines that never talk about flows have to agree on the firewall of each. The hash gives both the same answer;
-//! the pin remembers where a flow is in truth. A pin is *opening* or *tentative* until a packet comes back from its
-//! firewall, which makes it *confirmed*. An unconfirmed pin *adopts* the firewall that a packet arrives from; a confirmed
-//! one follows only what *persists*: two packets, [`CONFIRM_TIME`] (T) apart, none from the pin in between. So that two
-//! confirmed engines do not follow each other in a circle, one of them *leads* and waits longer.
+//! Two engines that never exchange flows have to agree on the firewall of each flow. The hash gives both the same
+//! answer; the pin remembers where the flow really is. A pin is *opening* or *tentative* until a packet returns from
+//! its firewall, which makes it *confirmed*. An unconfirmed pin *adopts* the firewall from which a packet arrives. A
+//! confirmed pin follows only a *persistent* change: at least two packets, [`CONFIRM_TIME`] (T) apart, and none from
+//! the pin's firewall in between. One of two engines *leads* the flow and waits longer, so that two confirmed engines
+//! do not follow each other in circles.
+//!
+//! A *near* packet comes from the engine's own side and is sent to the group. The letter f stands for another firewall
+//! than that of the pin.
 //!
 //! | state \ event | near SYN | near SYN/ACK | near other | from pin: SYN | from pin: other | from f, up | from f, not up |
 //! | --- | --- | --- | --- | --- | --- | --- | --- |
@@ -14,25 +19,29 @@
 //! | Confirmed | pin | N1 else pin | pin | pin | answered | pin not up: **adopt** f; SYN: note it; else persist | persist |
 //! | failed pin | best, Opening | N1 else `on-failure` | `on-failure` | as above | as above | as above | as above |
 //!
-//! - **best**: the firewall that the route prefers, if it is selectable; else rendezvous over the selectable members; else
-//!   over those that are up.
-//! - **failed**: the pin is not up, and it fell since it was pinned, or was asked T ago and has not answered, or the packet
-//!   is a SYN. A pin learned from a firewall that only this engine believes down is used while it answers.
-//! - **`on-failure`** acts on a fall. `reselect`: best, Tentative. `keep`: the pin. `drop`: the session has failed. `reset`:
-//!   the same for TCP, other protocols are reselected. A pin that failed without a fall is reselected. A SYN opens a new
-//!   conversation, so it goes to a live firewall whatever `on-failure` says.
-//!   A firewall that left the group is nobody's to keep: `keep` is `reselect` there.
-//! - **N1**: a SYN came from another firewall, and that one is up: follow it, Confirmed. A SYN/ACK goes where its SYN came
-//!   from; a stale SYN is answered by an established host with a plain ACK and moves nothing.
-//! - **N2** (rotate): TCP, asked T ago without an answer, fewer than 2N turns: the next up member in rank order, Tentative.
-//! - **asked**: by any near packet that wants an answer. A bare acknowledgement or reset wants none, so it neither asks nor
-//!   rotates: an engine that restarted would else take an idle connection off the firewall that just brought its packet.
-//! - **adopt** f: pin f, Tentative if the packet was a SYN, else Confirmed; forget the rest.
-//! - **note it**: N1 will follow this SYN; and it counts as a packet of the dispute, but moves nothing.
-//! - **persist**: the second and later packets in a row from f, the first of them T ago: adopt f. A confirmed leader waits
-//!   3T, and does it [`LEADER_MOVES_MAX`] times at most. Any packet from the pin ends the dispute.
+//! - **best**: the firewall that the route prefers, if it is selectable; else the rendezvous choice among the
+//!   selectable members; else that among the members that are up.
+//! - **failed**: the pin's firewall is not up; and it fell since it was pinned, or was asked T ago without answering,
+//!   or the packet is a SYN. A pin that was learned from a firewall which only this engine believes down is used while
+//!   the firewall answers.
+//! - **`on-failure`** acts if the firewall fell. `reselect`: best, Tentative. `keep`: the pin. `drop`: the session has
+//!   failed. `reset`: the same for TCP, while other protocols are reselected. A pin that failed without a fall is
+//!   reselected. A SYN opens a new conversation, so that it goes to a live firewall whatever `on-failure` says. If the
+//!   firewall has left the group, `keep` means `reselect`.
+//! - **N1** (follow the SYN): a SYN came from another firewall, and that one is up: take it, Confirmed. A SYN/ACK thus
+//!   goes where its SYN came from. An established host answers a stale SYN with a plain ACK, which moves nothing.
+//! - **N2** (rotate): a TCP flow that asked T ago without an answer, and rotated fewer than 2N times for N members,
+//!   takes the next member in rank order that is up, Tentative.
+//! - **asked**: a near packet that wants an answer was sent. A bare acknowledgement or a reset wants none, so that it
+//!   neither counts as asking nor rotates. Otherwise an engine that restarted would take an idle connection off the
+//!   firewall that just delivered its packet.
+//! - **adopt** f: pin f, Tentative if the packet was a SYN, else Confirmed, and forget everything else.
+//! - **note it**: N1 will follow this SYN. It also counts as a packet of the dispute, but moves nothing.
+//! - **persist**: adopt f with the second or a later packet in a row from f, if the first of them was T ago. A
+//!   confirmed leader waits 3T, and does this at most [`LEADER_MOVES_MAX`] times. Any packet from the pin's firewall
+//!   ends the dispute.
 //!
-//! Every packet from a firewall is forwarded whatever the table says: the table moves pins, it drops nothing.
+//! Every packet from a firewall is forwarded whatever the table says: the table moves pins and drops nothing.
 
 mod pin;
 
@@ -44,51 +53,53 @@ use crate::time::{Duration, Instant};
 use pin::Stamp;
 pub use pin::{Pin, PinState, PinnedBy};
 
-/// T: longer than detection plus packet life plus a round trip.
+/// T: longer than the detection of a failure, the lifetime of a packet in the network and a round trip together.
 pub const CONFIRM_TIME: Duration = Duration::from_secs(1);
 
-/// How long a dispute has to last until a confirmed leader follows.
+/// How long a dispute has to last before a confirmed leader follows it.
 pub const LEADER_PATIENCE: Duration = Duration::from_secs(3);
 
-/// How often a confirmed leader follows by persistence, which ends every circle.
+/// How often a confirmed leader follows a persistent change, which ends every circle.
 pub const LEADER_MOVES_MAX: u8 = 3;
 
-/// What the rules look at in a packet. Protocols without flags are always [`PacketKind::Other`].
+/// The kind of a packet, as the rules distinguish it. Packets of protocols without flags are always
+/// [`PacketKind::Other`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PacketKind {
-    /// TCP SYN without ACK.
+    /// A TCP SYN without ACK.
     Syn,
-    /// TCP SYN with ACK.
+    /// A TCP SYN with ACK.
     SynAck,
-    /// TCP that only acknowledges, or resets: no SYN, no FIN, no data. It wants no answer, so silence after it says nothing.
+    /// A TCP segment that only acknowledges or resets: no SYN, no FIN, no data. It wants no answer, so that silence
+    /// after it means nothing.
     Bare,
-    /// Anything else.
+    /// Any other packet.
     Other,
 }
 
-/// Why a pin was made or changed; each has its counter.
+/// How a pin was made or changed. Each kind has its counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PinChange {
-    /// A new flow took a firewall by hash (`pin_hashed`).
+    /// A new flow took a firewall by the hash (`pin_hashed`).
     Hashed,
     /// A new flow arrived from a firewall (`pin_learned`).
     Learned,
     /// An unconfirmed pin adopted the firewall that answered (`pin_corrected`).
     Corrected,
-    /// A confirmed pin followed its peer: persistence, N1, or adopt-on-down (`pin_followed`).
+    /// A confirmed pin followed its peer, by persistence, by N1, or because its own firewall was down (`pin_followed`).
     Followed,
-    /// An unanswered tentative TCP pin tried the next firewall (`pin_rotated`).
+    /// A tentative TCP pin without an answer tried the next firewall (`pin_rotated`).
     Rotated,
     /// The pin's firewall failed (`pin_reselected`).
     Reselected,
 }
 
 impl PinChange {
-    /// Every change, in order of declaration.
+    /// All changes in the order of declaration.
     pub const ALL: [Self; 6] =
         [Self::Hashed, Self::Learned, Self::Corrected, Self::Followed, Self::Rotated, Self::Reselected];
 
-    /// The counter's name.
+    /// The name of the counter.
     pub const fn counter(self) -> &'static str {
         match self {
             Self::Hashed => "pin_hashed",
@@ -101,45 +112,47 @@ impl PinChange {
     }
 }
 
-/// The set as the rules see it, with what identifies the flow in it. For a flow that has a pin it is the pin's set.
+/// The set of paths as the rules see it, with what they need to know of the flow. If the flow has a pin, it is the
+/// pin's set.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
     /// The group.
     pub group: &'a Group,
-    /// Number of `set`.
+    /// The number of `set`.
     pub set_id: PathSetId,
-    /// The paths.
+    /// The set of paths.
     pub set: &'a PathSet,
-    /// The flow's hash in the group.
+    /// The hash of the flow in the group.
     pub hash: FlowHash,
-    /// A firewall that the route prefers while it is up (`firewall =` of a route).
+    /// The firewall that the route prefers while it is up (`firewall =` of a route).
     pub preferred: Option<FirewallId>,
-    /// TCP: rotation is allowed.
+    /// Whether the flow is TCP, which permits rotation.
     pub tcp: bool,
-    /// This engine leads the flow, see [`leads`].
+    /// Whether this engine leads the flow; see [`leads`].
     pub leader: bool,
 }
 
-/// What the rules answer to a packet from the near side.
+/// What the rules decide for a packet from the near side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Near {
-    /// Send it to `pin.firewall`; the pin is to be stored.
+    /// Send the packet to `pin.firewall`, and store the pin.
     Send {
         /// The pin after this packet.
         pin: Pin,
-        /// What changed, if anything.
+        /// How the pin changed, if it did.
         change: Option<PinChange>,
     },
-    /// Too few members are up ([`PathSet::below_min`]: the group's `below_min` applies), or none is up but one is starting
-    /// (drop: the first verdict is a fraction of a second away).
+    /// There is no path: too few members are up ([`PathSet::below_min`]), so that the group's `below_min` applies; or
+    /// no member is up but one is starting, so that the packet is dropped until the first verdict, a fraction of a
+    /// second later.
     NoPath,
-    /// The pin's firewall fell and the group's `on-failure` says reset (end the session) or drop: drop the packet. A later SYN
-    /// opens the flow anew.
+    /// Drop the packet: the pin's firewall fell, and the group's `on-failure` says `reset` (which also ends the
+    /// session) or `drop`. A later SYN opens the flow again.
     Failed,
 }
 
-/// Whether an engine whose near side sends packets in `direction` leads the flow: its end is the smaller one of the
-/// canonical key. Both engines know it without talk and it survives restarts.
+/// Whether an engine whose near side sends packets in `direction` leads the flow: it does if its end is the low end of
+/// the canonical key. Both engines know this without communication, and it survives restarts.
 pub const fn leads(direction: Direction) -> bool {
     match direction {
         Direction::LowToHigh => true,
@@ -147,7 +160,7 @@ pub const fn leads(direction: Direction) -> bool {
     }
 }
 
-/// Rules for a packet that has to be sent to the group.
+/// Applies the rules to a packet that has to be sent to the group.
 pub fn near(pin: Option<Pin>, packet: PacketKind, view: &View<'_>, now: Instant) -> Near {
     let Some(mut pin) = pin else {
         return choose(view, packet, PinChange::Hashed, now);
@@ -180,7 +193,8 @@ pub fn near(pin: Option<Pin>, packet: PacketKind, view: &View<'_>, now: Instant)
     send(pin, None, view)
 }
 
-/// Rules for a packet that arrives from `from`, a firewall of the group. It is forwarded whatever comes out.
+/// Applies the rules to a packet that arrives from `from`, a firewall of the group. The packet is forwarded in any
+/// case.
 pub fn far(
     pin: Option<Pin>,
     from: FirewallId,
@@ -222,8 +236,8 @@ pub fn far(
     if moves { adopt(&pin, from, packet, view) } else { (pin, None) }
 }
 
-/// The pin after a packet of the most common kind, for which nothing of the flow but its pin and its protocol is looked at:
-/// [`near`] would send it to the same firewall. `None`: ask [`near`].
+/// A shortcut for the most common packets, which needs only the pin and the protocol of the flow. It returns the pin
+/// after the packet if [`near`] would send it to the same firewall, and `None` if [`near`] has to decide.
 #[inline]
 pub fn near_steady(
     pin: &Pin,
@@ -246,7 +260,8 @@ pub fn near_steady(
     is_steady.then_some(Pin { asked, ..*pin })
 }
 
-/// The pin after a packet of the most common kind: from the pin itself, as [`far`] would answer. `None`: ask [`far`].
+/// A shortcut for the most common packets, which arrive from the pin's own firewall. It returns the pin that [`far`]
+/// would return, and `None` if [`far`] has to decide.
 #[inline]
 pub fn far_steady(pin: &Pin, from: FirewallId, packet: PacketKind) -> Option<Pin> {
     let opens = matches!(packet, PacketKind::Syn | PacketKind::SynAck);
@@ -258,13 +273,13 @@ pub fn far_steady(pin: &Pin, from: FirewallId, packet: PacketKind) -> Option<Pin
     })
 }
 
-/// Where a packet came from, as the pin sees it.
+/// Which firewall a packet arrived from, compared with the pin's.
 #[derive(Debug, Clone, Copy)]
 enum Arrival {
     Pin,
     /// Another firewall, which is up.
     Up,
-    /// Another firewall, which is not.
+    /// Another firewall, which is not up.
     Down,
 }
 
@@ -282,9 +297,9 @@ fn arrival(pin: &Pin, from: FirewallId, view: &View<'_>) -> Arrival {
 enum Failure {
     /// Its firewall fell.
     Fell,
-    /// Its firewall is not in the group any more: nobody can keep it.
+    /// Its firewall has left the group, so that the pin cannot be kept.
     Left,
-    /// Its firewall was never up while pinned, and does not answer.
+    /// Its firewall was not up at any time while pinned, and does not answer.
     Silent,
     /// Its firewall is not up, and the packet opens a new conversation.
     Opens,
@@ -354,7 +369,7 @@ pub fn best(view: &View<'_>) -> Option<FirewallId> {
     Some(view.group.members[slot].id)
 }
 
-/// Rule N1.
+/// Applies rule N1.
 fn follow_syn(pin: &Pin, view: &View<'_>, now: Instant) -> Option<Pin> {
     let firewall = pin.syn_from.get()?;
     let slot = view.group.slot_of(firewall)?;
@@ -365,7 +380,7 @@ fn follow_syn(pin: &Pin, view: &View<'_>, now: Instant) -> Option<Pin> {
     })
 }
 
-/// Rule N2. With no other firewall to try there is nothing to change.
+/// Applies rule N2. Returns `None` if there is no other firewall to try.
 fn rotate(pin: &Pin, view: &View<'_>, now: Instant) -> Option<Pin> {
     let turns_max = 2 * view.group.members.len();
     if !view.tcp || !pin.asked_long_ago(now) || usize::from(pin.turns) >= turns_max {
@@ -381,7 +396,7 @@ fn rotate(pin: &Pin, view: &View<'_>, now: Instant) -> Option<Pin> {
     })
 }
 
-/// Takes the firewall that the packet came from.
+/// Moves the pin to the firewall that the packet came from.
 fn adopt(pin: &Pin, from: FirewallId, packet: PacketKind, view: &View<'_>) -> (Pin, Option<PinChange>) {
     let (state, change) = match (packet, pin.state) {
         (PacketKind::Syn, PinState::Opening | PinState::Tentative) => (PinState::Tentative, PinChange::Corrected),

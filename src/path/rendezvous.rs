@@ -1,16 +1,18 @@
-//! Weighted rendezvous selection in integers: the member with the highest score takes the flow, so that taking one of N
-//! out moves exactly its own flows.
+//! Weighted rendezvous hashing in integers: the member with the highest score takes the flow, so that removing one of N
+//! members moves exactly its own flows.
 //!
 //! # The score, exactly
 //!
 //! For a flow and a member of weight `w`, let `h` be the 64-bit number of [`FlowHasher::member`], read as a fraction
-//! `h / 2^64` that is drawn evenly from (0, 1). The member's *distance* is `neg_log2(h) / w`, and the shortest distance
-//! wins: distances are exponentially distributed with rate `w`, so a member wins with probability `w` over the sum of all
-//! weights, and changing one weight moves flows only to or from that member. [`neg_log2`] is `-log2(h / 2^64)` in fixed
-//! point; two distances are compared by cross multiplication, without division. Equal distances are told apart by the
-//! higher `h`, then by name; as [`neg_log2`] falls while `h` rises, equal weights make this plain highest-hash-wins.
+//! `h / 2^64` that is uniformly distributed in (0, 1). The member's *distance* is `neg_log2(h) / w`, and the shortest
+//! distance wins. Distances are exponentially distributed with rate `w`, so that a member wins with probability `w`
+//! over the sum of all weights, and a change of one weight moves flows only to or from that member.
 //!
-//! Nothing depends on the order of the members: both engines answer alike however their files list the firewalls.
+//! [`neg_log2`] is `-log2(h / 2^64)` in fixed point. Two distances are compared by cross multiplication, without
+//! division. Between equal distances the higher `h` wins, then the name decides. Since [`neg_log2`] falls while `h`
+//! rises, with equal weights the highest hash wins.
+//!
+//! Nothing depends on the order of the members: both engines choose alike however their files list the firewalls.
 //!
 //! # Test vectors
 //!
@@ -25,32 +27,34 @@
 //! | `e1e16a38e0b702b3` | `fw4` 7344367979, `fw1` 24577095, `fw3` 21534498, `fw2` 16259803 |
 //! | `6c78353e45e9f670` | `fw4` 1002514838, `fw2` 29402231, `fw3` 13055247, `fw1` 3197955 |
 //!
-//! More stand in `tests/vectors/rendezvous.tsv`, made by an implementation of its own in Python beside it.
+//! More vectors are in `tests/vectors/rendezvous.tsv`. They come from an independent implementation in Python beside
+//! that file.
 
 use std::cmp::Ordering;
 
 use crate::flow::{FlowHash, FlowHasher};
 use crate::path::{Group, Member, Slots};
 
-/// One candidate of a selection, for `explain`.
+/// One member with its score for a flow, as `explain` shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scored {
-    /// Slot in the group.
+    /// Its slot in the group.
     pub slot: usize,
-    /// `weight * 2^55 / neg_log2(hash)`, rounded down: higher wins. (The selection itself compares without rounding.)
+    /// `weight * 2^55 / neg_log2(hash)`, rounded down; the highest wins. The selection itself compares without
+    /// rounding.
     pub score: u64,
 }
 
-/// The slot that `flow` takes: the best primary if it is in `selectable`; else the best spare in `selectable`; else the
-/// best primary in `selectable`. `None` if `selectable` is empty.
+/// The slot that `flow` takes. This is the best primary if it is in `selectable`; else the best spare in `selectable`;
+/// else the best primary in `selectable`. `None` if `selectable` is empty.
 ///
-/// A spare therefore takes the flows of a primary that is out and no other flow.
+/// A spare therefore takes only flows of primaries that are not selectable.
 pub fn select(group: &Group, selectable: Slots, flow: FlowHash) -> Option<usize> {
     select_by(&group.members, selectable, &hasher(group, flow))
 }
 
-/// The slot of `candidates` that follows `slot` in the order of [`rank`], beginning again at the top after the last.
-/// Answers `slot` itself only if it is the only candidate; `None` if there is none.
+/// The slot of `candidates` that follows `slot` in the order of [`rank`], starting again from the top after the last.
+/// It is `slot` itself only if that is the only candidate, and `None` if there are no candidates.
 pub fn next_after(group: &Group, candidates: Slots, flow: FlowHash, slot: usize) -> Option<usize> {
     let hash = hasher(group, flow);
     let score = |slot: usize| Candidate::new(&group.members[slot], &hash);
@@ -73,8 +77,9 @@ pub fn rank(group: &Group, flow: FlowHash) -> Vec<Scored> {
 
 /// `-log2(h / 2^64)` in units of 2^-32, rounded up: from 1 (`h` near 2^64) to 2^38 (`h` of 0 counts as 1).
 ///
-/// The fraction of the logarithm is taken bit by bit: squaring a mantissa in [1, 2) doubles its logarithm, and the square
-/// is 2 or more exactly if the next bit is 1. The mantissa keeps 63 fractional bits, rounded down at each step.
+/// The fractional bits of the logarithm are computed one by one. Squaring a mantissa in [1, 2) doubles its logarithm,
+/// and the square is 2 or more exactly if the next bit is 1. The mantissa has 63 fractional bits and is rounded down in
+/// each step.
 ///
 /// ```
 /// use fwlb::path::rendezvous::neg_log2;
@@ -100,7 +105,8 @@ pub fn neg_log2(h: u64) -> u64 {
     (64 << FRACTION_BITS) - log2
 }
 
-/// Fractional bits of [`neg_log2`]: two hashes that they cannot tell apart are so close that the balance does not feel it.
+/// The number of fractional bits of [`neg_log2`]. Hashes that they cannot distinguish are too close to affect the
+/// balance.
 const FRACTION_BITS: u32 = 32;
 
 fn hasher(group: &Group, flow: FlowHash) -> impl Fn(&str) -> u64 + '_ {
@@ -125,12 +131,12 @@ fn select_by(members: &[Member], selectable: Slots, hash: &impl Fn(&str) -> u64)
     }
 }
 
-/// The positions of the bits of `slots`, lowest first.
+/// The positions of the bits that are set in `slots`, lowest first.
 fn slots(slots: Slots) -> impl Iterator<Item = usize> {
     (0..Slots::BITS as usize).filter(move |slot| slots & (1 << slot) != 0)
 }
 
-/// A member as one flow sees it.
+/// A member with its hash for one flow.
 struct Candidate<'a> {
     member: &'a Member,
     hash: u64,
@@ -141,7 +147,7 @@ impl<'a> Candidate<'a> {
         Self { member, hash: hash(&member.name) }
     }
 
-    /// Best first, primaries before spares. A total order, as names are unique.
+    /// Orders members best first, primaries before spares. This is a total order, because names are unique.
     fn cmp_rank(&self, other: &Self) -> Ordering {
         self.member
             .spare
@@ -151,7 +157,8 @@ impl<'a> Candidate<'a> {
             .then_with(|| self.member.name.cmp(&other.member.name))
     }
 
-    /// Compares `neg_log2(hash) / weight`. Equal weights need no logarithm: the order of the hashes is the same.
+    /// Compares `neg_log2(hash) / weight`. Equal weights compare as equal here, since the hashes then give the same
+    /// order without a logarithm.
     fn cmp_distance(&self, other: &Self) -> Ordering {
         if self.member.weight == other.member.weight {
             return Ordering::Equal;

@@ -1,7 +1,8 @@
 //! The session log: one line of JSON for every session that ends.
 //!
-//! A worker hands a copy of the session to a bounded queue and never waits; a thread of its own turns it into text and writes.
-//! Three counters tell where every session that ended went: written, dropped (queue full), failed (disk full).
+//! A worker puts a copy of the session into a bounded queue and never waits; a thread of its own formats and writes it.
+//! Three counters account for every session that ended: written, dropped (the queue was full), failed (the disk did not
+//! take it).
 
 mod file;
 
@@ -26,13 +27,13 @@ use crate::time::{Duration, Instant};
 use file::LogFile;
 pub(super) use file::reopen_all;
 
-/// Sessions that ended and are not written yet: 4 MiB.
+/// Sessions that the queue holds; they take 4 MiB.
 const QUEUE: usize = 16_384;
-/// A line is in the file after so long at most.
+/// Longest time from the end of a session until its line is in the file.
 const FLUSH: Duration = Duration::from_secs(1);
-/// Text that is written at once.
+/// Bytes of text that are collected before they are written.
 const BYTES: usize = 64 << 10;
-/// How long the disk may take for the sessions that are left when the engine stops.
+/// How long a stopping engine waits for the disk to take the sessions that are left.
 const LAST_LINES: Duration = Duration::from_secs(10);
 
 /// The session log of one engine; off until it is opened.
@@ -43,7 +44,7 @@ pub(super) struct Accounts {
     counts: Arc<Counts>,
 }
 
-/// What became of sessions that ended.
+/// Counters of what became of sessions that ended.
 #[derive(Debug, Default)]
 struct Counts {
     written: AtomicU64,
@@ -55,14 +56,14 @@ struct Counts {
 #[derive(Debug)]
 struct Ended {
     session: Removed,
-    /// `None`: the engine stops.
+    /// Why it ended; `None` if it is still alive when the engine stops.
     reason: Option<EndReason>,
     at: Instant,
-    /// Whose numbers the session has.
+    /// The snapshot by whose ids the session refers to links, firewalls and servers.
     names: Arc<Snapshot>,
 }
 
-/// A worker's way to the log.
+/// Writes to the session log on behalf of a worker.
 #[derive(Debug)]
 pub(super) struct WorkerLedger {
     shared: Arc<Shared>,
@@ -91,7 +92,7 @@ impl Ledger for WorkerLedger {
 }
 
 impl Accounts {
-    /// Writes to `path` from here on; fails if that cannot be opened.
+    /// Writes to `path` from here on. Fails if the file cannot be opened.
     pub(super) fn open(&self, engine: &str, path: &Path, timeouts: Timeouts, clock: Clock) -> std::io::Result<()> {
         let file = LogFile::open(engine, path)?;
         let (queue, ended) = bounded(QUEUE);
@@ -110,7 +111,7 @@ impl Accounts {
         Ok(())
     }
 
-    /// Writes what is left of `sessions` and ends; to be called when no worker runs any more.
+    /// Writes the sessions that are still alive and closes the log; to be called when no worker runs any more.
     pub(super) fn close(&self, sessions: &SessionTable, names: &Arc<Snapshot>, clock: Clock) {
         let Some(queue) = self.queue.swap(None) else { return };
         let at = clock.now();
@@ -130,7 +131,7 @@ impl Accounts {
         }
     }
 
-    /// Names and values for `show counters`.
+    /// The counters of the session log for `show counters`.
     pub(super) fn counters(&self) -> [(&'static str, u64); 3] {
         let Counts { written, dropped, failed } = &*self.counts;
         [("session_log_written", written), ("session_log_dropped", dropped), ("session_log_failed", failed)]
@@ -138,7 +139,7 @@ impl Accounts {
     }
 }
 
-/// What the thread that writes has.
+/// The state of the writing thread.
 struct Writer {
     engine: String,
     clock: Clock,

@@ -1,4 +1,5 @@
-//! What the API asks of a running engine, answered from what the threads share or by the control thread.
+//! Answers the API's requests to a running engine: from what its threads share, or on the control thread. Decides
+//! nothing.
 
 use std::sync::Arc;
 
@@ -14,28 +15,29 @@ use super::{capture, counters, kill, logging, orders, process};
 use crate::api::metrics::Process;
 use crate::api::names::Member;
 use crate::api::{
-    Answer, ApiError, Backend, CaptureRequest, Done, Download, Request, SessionQuestion, SessionSort, TalkerQuestion,
-    Via, names,
+    Answer, ApiError, Backend, CHECKS_LIMIT, CaptureRequest, Done, Download, Request, SessionQuestion, SessionSort,
+    TalkerQuestion, Via, names,
 };
 use crate::config::{self, is_removed};
 use crate::engine::controller::Order;
 use crate::engine::explain::explain;
 use crate::engine::view::{
-    AlarmView, ConfigView, CountersView, ExchangeView, LinkView, NeighborView, OverrideView, StatusView,
+    AlarmView, CheckResultView, ConfigView, CountersView, ExchangeView, LinkView, NeighborView, OverrideView,
+    StatusView,
 };
 use crate::engine::{Controller, Counters, Selection, Snapshot};
 use crate::flow::FlowKey;
 use crate::id::LinkId;
 use crate::time::{Duration, Instant};
 
-/// How long the frames of a probe or ping may take.
+/// How long a probe or ping waits for its answer.
 const EXCHANGE: Duration = Duration::from_secs(3);
-/// Questions for rates that are answered at once: each takes memory for each session that it means.
+/// Number of requests for rates that are served at once; each takes memory for every matching session.
 const RATES: usize = 4;
 /// The time over which rates are measured.
 const RATE: Duration = Duration::from_millis(500);
 
-/// See the module.
+/// Answers the API's requests to one engine.
 #[derive(Debug)]
 pub(super) struct EngineBackend {
     pub(super) shared: Arc<Shared>,
@@ -43,9 +45,9 @@ pub(super) struct EngineBackend {
     pub(super) punts: PuntDepth,
     reloader: Arc<Reloader>,
     history: Arc<History>,
-    /// Whose turn it is to kill sessions.
+    /// Limits how many orders to kill sessions are carried out at once.
     pub(super) kills: Arc<Semaphore>,
-    /// Room for questions for rates.
+    /// Limits how many requests for rates are served at once.
     rates: Semaphore,
 }
 
@@ -81,6 +83,7 @@ impl Backend for EngineBackend {
                 let ask = move |control: &mut Control| control.controller.services(&counters, control.now());
                 self.on_control(ask).await.map(Answer::Services)
             }
+            Request::Checks { subject, limit } => self.checks(subject, limit.unwrap_or(CHECKS_LIMIT)).await,
             Request::Sessions(question) => self.sessions(question).await,
             Request::Talkers(question) => self.talkers(question).await,
             Request::Kill { filter, reset, reason, by } => self.kill(filter, reset, reason, by).await,
@@ -154,7 +157,7 @@ impl EngineBackend {
         Arc::clone(&self.reloader).reload(engine, asked).await.map(Answer::Reload)
     }
 
-    /// Does something on the control thread.
+    /// Runs a function on the control thread and returns its result.
     pub(super) async fn on_control<R: Send + 'static>(
         &self,
         ask: impl FnOnce(&mut Control) -> R + Send + 'static,
@@ -269,7 +272,7 @@ impl EngineBackend {
         found.map(Answer::Talkers)
     }
 
-    /// For rates: what the sessions that are meant had carried half a second ago.
+    /// For rates: notes what the matching sessions have carried, and waits for the time over which rates are measured.
     async fn carried(&self, selection: Selection, sort: SessionSort) -> Result<(Selection, Option<Carried>), ApiError> {
         if !sort.is_rate() {
             return Ok((selection, None));
@@ -286,7 +289,7 @@ impl EngineBackend {
         carried
     }
 
-    /// Walks over the sessions. A million take a while: not on a thread that serves others.
+    /// Walks over the session table on a blocking thread, because a million sessions take a while.
     async fn walk<R: Send + 'static>(&self, walk: impl FnOnce(Walk<'_>) -> R + Send + 'static) -> Result<R, ApiError> {
         let (shared, snapshot) = (Arc::clone(&self.shared), self.snapshot());
         let walked = tokio::task::spawn_blocking(move || {
@@ -301,7 +304,7 @@ impl EngineBackend {
         Ok(Answer::Counters(self.flat_counters(&self.shared.counters(), others)))
     }
 
-    /// The workers' counters, the controller's, the sockets' and the log's.
+    /// Every counter by name: of the workers, the controller, the sockets and the logs.
     pub(super) fn flat_counters(&self, workers: &Counters, controller: CountersView) -> CountersView {
         let (kept, lost) = self.shared.events().archived();
         let own = [("log_dropped", logging::dropped()), ("event_log_written", kept), ("event_log_dropped", lost)];
@@ -316,7 +319,7 @@ impl EngineBackend {
         let from = from.map(|via| names::origin(&snapshot, &via)).transpose()?;
         let mut explained = explain(&shared.engine, &snapshot, &shared.sessions, flow, from, shared.clock.now());
         if let Some(egress) = &mut explained.egress {
-            // Workers know a neighbour or do not; how sure that is, is known where it was asked.
+            // The snapshot only says whether a neighbour is known; the controller also knows how sure that is.
             let all = self.on_control(|control| control.controller.neighbors(control.now())).await?;
             let is_it = |one: &NeighborView| one.link == egress.link && Some(&one.address) == egress.next_hop.as_ref();
             egress.neighbor = all.into_iter().find(is_it).map(|one| one.state);
@@ -324,17 +327,19 @@ impl EngineBackend {
         Ok(Answer::Explain(Box::new(explained)))
     }
 
-    /// An order that is given at this moment.
+    /// The order of an operator, given at this moment.
     fn order_of(&self, reason: Option<String>, by: String) -> Order {
         Order { reason, by: Some(by), at: Some(self.shared.clock.wall_time()) }
     }
 
-    /// Overrides something: when this answers it is in force and kept over a restart, or the answer says that it is not.
+    /// Carries out an operator's override. When this returns, it is in force and kept over a restart, or the answer
+    /// says that it is not kept.
     async fn command(
         &self,
         order: impl FnOnce(&mut Controller, Instant) -> Result<Done, ApiError> + Send + 'static,
     ) -> Reply {
-        // Begun by the control thread, so that it is kept even if the asker leaves, and done elsewhere: a disk may be slow.
+        // The control thread begins it, so that it is kept even if the client disconnects. The rest is done elsewhere,
+        // because a disk may be slow.
         let elsewhere = tokio::runtime::Handle::current();
         let ordered = self.on_control(move |control| {
             let now = control.now();
@@ -350,6 +355,14 @@ impl EngineBackend {
             done.warnings.push(format!("a restart will forget it: {path}: {error}"));
         }
         Ok(Answer::Done(done))
+    }
+
+    async fn checks(&self, subject: Option<String>, limit: usize) -> Reply {
+        let found = self.on_control(move |control| control.controller.check_results(subject.as_deref(), limit)).await?;
+        let results = found.map_err(|unknown| ApiError::NotFound(unknown.to_string()))?;
+        let clock = &self.shared.clock;
+        let with_time = |(at, result)| CheckResultView { at: clock.wall_at(at), ..result };
+        Ok(Answer::Checks(results.into_iter().map(with_time).collect()))
     }
 
     async fn probe(&self, name: &str) -> Reply {
@@ -401,7 +414,7 @@ impl EngineBackend {
     }
 }
 
-/// What is in force and not what a person would expect by the engine's file.
+/// Alarms about a configuration in force that is not the one in the engine's file.
 fn configuration_alarms(shared: &Shared, history: &History) -> Vec<AlarmView> {
     let since_ms = u64::try_from(shared.clock.now().since(shared.source().since).as_millis()).unwrap_or(u64::MAX);
     let alarm = |kind: &str, reason: String| AlarmView {

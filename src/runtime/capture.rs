@@ -1,4 +1,4 @@
-//! Captures: from the threads that handle packets, through bounded queues, to whoever asked for them.
+//! Packet captures: frames go from the threads that handle packets through bounded queues to whoever asked for them.
 //!
 //! ```text
 //!   worker 0 ── queue ─┐
@@ -6,8 +6,8 @@
 //!   control  ── queue ─┘
 //! ```
 //!
-//! Nobody waits for anybody: a caller who is slow fills the chunks, then the queues, and then frames are lost to the capture,
-//! counted for each link. A caller who goes away ends it.
+//! Nobody waits for anybody. A slow caller fills the chunks, then the queues, and then the capture loses frames,
+//! counted for each link. The capture ends when its caller disconnects.
 
 mod pump;
 mod queue;
@@ -21,33 +21,32 @@ pub(super) use pump::start;
 
 use queue::Queue;
 
-/// Captures of one engine at once: each costs the workers a look at every frame.
+/// Number of captures at once; each makes the workers look at every frame.
 const AT_ONCE: usize = 4;
 
 /// The captures of one engine.
 #[derive(Debug)]
 pub(super) struct Captures {
-    /// Packet workers; the control thread has the queue behind theirs.
+    /// Number of packet workers; the control thread has the queue behind theirs.
     workers: usize,
-    /// Grows with every change of `running`, so that a thread sees by one relaxed load that there is none.
+    /// Incremented with every change of `running`, so that a thread finds by one relaxed load that nothing has changed.
     generation: AtomicU64,
     running: Mutex<Vec<Arc<Capture>>>,
 }
 
-/// One capture.
 #[derive(Debug)]
 struct Capture {
-    /// What its caller calls it, to end it.
+    /// The id by which its caller can end it.
     id: Option<String>,
     filter: Arc<Filter>,
     snaplen: usize,
-    /// One per thread.
+    /// One queue per thread.
     queues: Vec<Queue>,
-    /// It was told to end.
+    /// Set when the capture is to end.
     ends: AtomicBool,
 }
 
-/// A thread's knowledge of the captures.
+/// The generation of captures that a thread knows.
 #[derive(Debug, Default)]
 pub(super) struct Known(u64);
 
@@ -56,7 +55,7 @@ impl Captures {
         Self { workers, generation: AtomicU64::new(0), running: Mutex::default() }
     }
 
-    /// The taps of worker `number` if they changed since `known`.
+    /// The taps of worker `number`, if they changed since `known`.
     #[inline]
     pub(super) fn news_for_worker(&self, number: usize, known: &mut Known) -> Option<Vec<Tap>> {
         let generation = self.generation.load(Ordering::Relaxed);
@@ -72,19 +71,19 @@ impl Captures {
         Some(self.running().iter().map(tap).collect())
     }
 
-    /// The taps of the control thread if they changed since `known`.
+    /// The taps of the control thread, if they changed since `known`.
     pub(super) fn news_for_control(&self, known: &mut Known) -> Option<Vec<Tap>> {
         self.news_for_worker(self.workers, known)
     }
 
-    /// Ends the capture of that name; false if there is none.
+    /// Ends the capture with this id; false if there is none.
     pub(super) fn end(&self, id: &str) -> bool {
         let running = self.running();
         let named = running.iter().filter(|capture| capture.id.as_deref() == Some(id));
         named.map(|capture| capture.ends.store(true, Ordering::Relaxed)).count() > 0
     }
 
-    /// Begins one, unless there are too many.
+    /// Registers a capture; `None` if too many run.
     fn begin(&self, id: Option<String>, filter: Filter, snaplen: usize, links: usize) -> Option<Arc<Capture>> {
         let queues = (0..=self.workers).map(|_| Queue::new(links)).collect();
         let capture = Arc::new(Capture { id, filter: Arc::new(filter), snaplen, queues, ends: AtomicBool::new(false) });

@@ -1,11 +1,11 @@
-//! What the process gives up, and when.
+//! Gives up the privileges of the process, step by step.
 //!
 //! ```text
-//!  start        as root, or with the capabilities that the service manager gave
-//!   │           links, locks, sockets of [api], directories for the user
-//!   ▼ become    the user; still CAP_NET_RAW, CAP_NET_ADMIN, CAP_IPC_LOCK, CAP_SYS_NICE
-//!   │           (and for AF_XDP CAP_BPF); devices, files, threads: each gives up what its duty does not take
-//!   ▼ close     system calls are filtered; the control thread alone may open devices that come back
+//!  start        as root, or with the capabilities that the service manager gave:
+//!   │           locks links, binds the addresses of [api], creates directories for the user
+//!   ▼ become    as the user, with CAP_NET_RAW, CAP_NET_ADMIN, CAP_IPC_LOCK, CAP_SYS_NICE (and CAP_BPF for AF_XDP):
+//!   │           opens devices and files, starts threads; each thread keeps only the capabilities of its duty
+//!   ▼ close     under the seccomp filter; only the control thread can reopen devices that come back
 //! ```
 
 use std::collections::BTreeSet;
@@ -19,10 +19,10 @@ use crate::io::privileges::{self, Duty};
 use crate::io::user::{self, User};
 use crate::io::{group, seccomp};
 
-/// Who engines run as where the file names nobody.
+/// The user that engines run as if no file names one.
 const USER: &str = "fwlb";
 
-/// Who the process becomes.
+/// The user that the process becomes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Identity {
     name: String,
@@ -30,7 +30,7 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    /// Who the engines of one process run as; `None`: whoever started it.
+    /// The user that the engines of one process run as; `None` if that is whoever started it.
     pub(super) fn of(files: &[EngineFile]) -> Result<Option<Self>, RunError> {
         let asked: BTreeSet<_> =
             files.iter().map(|file| (&file.config.engine.user, &file.config.engine.group)).collect();
@@ -68,7 +68,7 @@ impl Identity {
         Err(refused(name, "only root can become another user; remove `user` from [engine]".to_owned()))
     }
 
-    /// Makes what directories are missing the user's, and refuses those that are there and not his.
+    /// Creates missing directories for the user, and refuses existing ones that he may not write to.
     pub(super) fn take_directories(&self, files: &[EngineFile]) -> Result<(), RunError> {
         for file in files {
             let config = &file.config;
@@ -107,8 +107,8 @@ impl Identity {
         Ok(())
     }
 
-    /// What to do about a directory that the user may not write to. Only what this program makes itself is ever given away: the
-    /// owner of any other directory has his reasons.
+    /// What to do about a directory that the user may not write to. Changing the owner is suggested only for a
+    /// directory that this program makes itself; the owner of any other directory has his reasons.
     fn way_out(&self, directory: &Path, key: &str, own: &str) -> String {
         let section = if key == "sessions" { "log" } else { "engine" };
         let made_here = match key {
@@ -125,7 +125,8 @@ impl Identity {
         }
     }
 
-    /// Becomes the user, who goes on to open devices, by AF_XDP or not.
+    /// Makes the process run as the user. The calling thread keeps the capabilities for opening devices, by AF_XDP or
+    /// not.
     pub(super) fn become_it(&self, xdp: bool) -> Result<(), RunError> {
         privileges::become_user(self.user, xdp)
             .map_err(|error| RunError::Identity { user: self.name.clone(), what: error.to_string() })
@@ -141,15 +142,16 @@ impl Identity {
     }
 }
 
-/// The calling thread gives up what its duty does not take. A refusal is told and costs nothing else.
+/// Gives up the capabilities of the calling thread that its duty does not need. A failure is logged and has no other
+/// effect.
 pub(super) fn limit(duty: Duty) {
     if let Err(error) = privileges::limit_thread(duty) {
         tracing::warn!(%error, "a thread keeps its capabilities");
     }
 }
 
-/// The process starts nothing more: the calling thread gives up everything, and all threads the system calls that a running
-/// engine does not need; `xdp`: one of the engines opens devices by AF_XDP.
+/// Ends the start of the process: the calling thread gives up all capabilities, and all threads the system calls that a
+/// running engine does not need. `xdp` says whether any engine opens devices by AF_XDP.
 pub(super) fn close(sandbox: bool, xdp: bool) {
     limit(Duty::None);
     logging::limit();

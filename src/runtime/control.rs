@@ -1,4 +1,4 @@
-//! The control thread: a runtime of its own around the controller.
+//! The control thread: runs the controller in a tokio runtime of its own. It decides nothing about packets.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -21,49 +21,54 @@ use crate::engine::histogram::DurationHistogram;
 use crate::engine::trace::Watch;
 use crate::engine::view::ExchangeView;
 use crate::engine::{Controller, Event, Snapshot, Transmit};
-use crate::id::DeviceId;
+use crate::id::{DeviceId, LinkId};
 use crate::io::monitor::{Monitor, News};
 use crate::time::{Duration, Instant};
 
-/// Frames taken from the punt queue before timers and requests have their turn.
+/// Punted frames that are handled before timers and requests have their turn.
 const PUNT_BATCH: usize = 64;
-/// How often what is due now and then is done, and the watchdog sees that the thread turns.
+/// How often periodic work is done, and how often the watchdog sees the thread turn.
 const TICK: Duration = Duration::from_secs(1);
-/// Every so many ticks devices are looked at whatever the news say, and at each while one is missing: one that failed to open is
-/// tried again.
+/// Devices are looked at after this many ticks even without notifications, and at every tick while one is missing, so
+/// that a device that failed to open is tried again.
 const DEVICE_TICKS: u32 = 5;
-/// Snapshots that are kept for a worker that has not left them yet.
+/// Number of replaced snapshots that are kept for workers that still use them.
 const RETIRED: usize = 64;
-/// Requests that wait for the control thread.
+/// Number of requests that may wait for the control thread.
 const COMMANDS: usize = 64;
 
-/// Something to do on the control thread.
+/// A function to run on the control thread.
 pub(super) type Command = Box<dyn FnOnce(&mut Control) + Send>;
 
-/// The other threads' end.
+/// The other threads' end of the request queue.
 pub(super) type Commands = mpsc::Sender<Command>;
 
-/// What the control thread owns.
+/// The state of the control thread.
 pub(super) struct Control {
-    /// The slow half.
+    /// The controller, which decides everything that is not decided per packet.
     pub controller: Controller,
-    /// What all threads share.
+    /// What the threads of the engine share.
     pub shared: Arc<Shared>,
-    /// What survives a restart.
+    /// The overrides, kept over a restart.
     pub state: Arc<StateFile>,
     pub(super) devices: Devices,
     pub(super) outlets: Outlets,
     pub(super) workers: Vec<WorkerHandle>,
+    /// Shows sent frames to the captures.
     watch: Watch,
     captures: Known,
     /// How late timers were served.
     pub lag: DurationHistogram,
+    /// Who waits for the outcome of a probe or ping, by the controller's number of the request.
     waiting: BTreeMap<u64, oneshot::Sender<ExchangeView>>,
+    /// Replaced snapshots, oldest first; they are freed here and not by a worker.
     retired: VecDeque<Arc<Snapshot>>,
     ring_losses: RingLosses,
+    /// Frames that the rings of each device had no room for, as the controller was told last.
+    ring_dropped: Vec<u64>,
 }
 
-/// What wakes the control thread, besides its timers.
+/// Everything that wakes the control thread besides its timers.
 pub(super) struct Sources {
     pub punts: PuntReceiver,
     pub monitor: Monitor,
@@ -71,7 +76,7 @@ pub(super) struct Sources {
     pub stop: oneshot::Receiver<()>,
 }
 
-/// The bounded queue of requests.
+/// Makes the bounded queue of requests.
 pub(super) fn commands() -> (Commands, mpsc::Receiver<Command>) {
     mpsc::channel(COMMANDS)
 }
@@ -101,10 +106,11 @@ impl Control {
             waiting,
             retired,
             ring_losses,
+            ring_dropped: Vec::new(),
         }
     }
 
-    /// Tells the controller about devices.
+    /// Reports changes of devices to the controller.
     pub(super) fn devices_changed(&mut self, changes: Vec<Change>) {
         let now = self.now();
         for (device, state) in changes {
@@ -112,12 +118,12 @@ impl Control {
         }
     }
 
-    /// Time as the controller is to see it.
+    /// The time as it is passed to the controller.
     pub(super) fn now(&self) -> Instant {
         self.shared.clock.now()
     }
 
-    /// Where the outcome of a probe or ping will come. Requests whose asker has gone are forgotten.
+    /// Registers for the outcome of a probe or ping. Requests whose client has disconnected are forgotten.
     pub(super) fn outcome_of(&mut self, request: u64) -> oneshot::Receiver<ExchangeView> {
         let (sender, receiver) = oneshot::channel();
         self.waiting.retain(|_, asker| !asker.is_closed());
@@ -125,7 +131,7 @@ impl Control {
         receiver
     }
 
-    /// Runs until told to stop. To be called on the control thread, outside any runtime.
+    /// Runs until told to stop. To be called on the control thread, outside any tokio runtime.
     pub(super) fn run(mut self, sources: Sources) -> std::io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         runtime.block_on(self.serve(sources))
@@ -154,10 +160,11 @@ impl Control {
                         self.controller.handle_punt(punt, now);
                     }
                 }
-                // How late this is, is how late the engine is: the controller judges by it.
+                // The delay of this timer is the delay of the whole engine: the controller takes it into account.
                 () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => {
                     let now = self.now();
                     self.lag.observe(deadline.map_or(Duration::ZERO, |deadline| now.since(deadline)));
+                    self.note_ring_losses(now);
                     self.controller.handle_timeout(now);
                 }
                 Some(command) = sources.commands.recv() => command(self),
@@ -171,6 +178,7 @@ impl Control {
                     self.shared.tell_suppressed();
                     self.tell_ring_losses();
                     let now = self.now();
+                    self.controller.handle_refusals(self.shared.sessions.sources().take_refusals(), now);
                     self.controller.watch_returns(&self.shared.counters(), now);
                     ticks = ticks.wrapping_add(1);
                     if ticks.is_multiple_of(DEVICE_TICKS) || self.devices.is_missing_one() {
@@ -181,7 +189,20 @@ impl Control {
         }
     }
 
-    /// Logs which rings lose frames, and what helps.
+    /// Tells the controller of the links whose workers' rings lost frames since it was told before.
+    fn note_ring_losses(&mut self, now: Instant) {
+        let config = self.shared.config();
+        self.ring_dropped.resize(config.devices.len(), 0);
+        for (index, known) in self.ring_dropped.iter_mut().enumerate() {
+            let dropped = self.shared.traffic.ring_dropped_on(index.into());
+            if std::mem::replace(known, dropped) < dropped {
+                let on_device = |link: &LinkId| config.links[link.index()].device.index() == index;
+                self.controller.handle_ring_loss(config.link_ids().filter(on_device), now);
+            }
+        }
+    }
+
+    /// Logs which rings lose frames, and what to do about it.
     fn tell_ring_losses(&mut self) {
         let (config, now) = (self.shared.config(), self.now());
         for (device, worker) in
@@ -204,7 +225,7 @@ impl Control {
         }
     }
 
-    /// Shows frames that leave to those who watch.
+    /// Passes sent frames to the captures.
     fn show(&mut self, made: &[Transmit]) {
         if let Some(taps) = self.shared.captures.news_for_control(&mut self.captures) {
             self.watch.set(taps);
@@ -224,8 +245,8 @@ impl Control {
         self.devices_changed(changes);
     }
 
-    /// Does what the controller wants done. Workers have its snapshot before frames leave: the answers may be here at once, and by
-    /// the snapshot of before be nobody's.
+    /// Carries out what the controller wants done. The workers get its snapshot before its frames are sent, because an
+    /// answer may arrive at once and the snapshot before would not know it.
     fn settle(&mut self, punts: &PuntReceiver) {
         let refused = punts.take_refused();
         if refused > 0 {
@@ -245,7 +266,8 @@ impl Control {
         self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
     }
 
-    /// Keeps what the workers are about to leave: to free thousands of servers takes time in which a worker carries nothing.
+    /// Keeps a snapshot that the workers are about to leave: a worker that freed thousands of servers would carry
+    /// nothing meanwhile.
     fn retire(&mut self, snapshot: Arc<Snapshot>) {
         if self.retired.len() == RETIRED {
             self.retired.pop_front();
@@ -253,14 +275,14 @@ impl Control {
         self.retired.push_back(snapshot);
     }
 
-    /// Hands on what the controller has to tell, its snapshot first of all.
+    /// Publishes the controller's events, its snapshot first.
     pub(super) fn publish_now(&mut self) {
         while let Some(event) = self.controller.poll_event() {
             match event {
                 Event::Publish(snapshot) => {
                     self.outlets.follow(&snapshot);
                     self.retire(self.shared.snapshot.swap(snapshot));
-                    // An idle worker has sessions of a failed firewall to look after.
+                    // Even an idle worker has to look after the sessions of a failed firewall.
                     self.workers.iter().for_each(WorkerHandle::wake);
                 }
                 Event::Change(change) => self.shared.event(change),

@@ -1,9 +1,9 @@
-//! Counters of all workers as one flat object (INTERFACE.md section 3).
+//! Adds up the counters of all workers, and makes one flat object of them.
 
 use crate::engine::Counters;
 use crate::engine::view::CountersView;
 
-/// The sum of what several workers counted. Each part is conserved, so the sum is.
+/// The sum of the workers' counters. In each of them every received frame has one verdict, and so it is in the sum.
 pub(super) fn sum(parts: impl Iterator<Item = Counters>) -> Counters {
     parts.fold(Counters::default(), |mut total, part| {
         total.add(&part);
@@ -11,7 +11,7 @@ pub(super) fn sum(parts: impl Iterator<Item = Counters>) -> Counters {
     })
 }
 
-/// Every counter by name: the workers' (`counters`), and `others` (the controller's, the sockets').
+/// Every counter by name: those of the workers, and `others` such as the controller's and the sockets'.
 pub(super) fn flat(counters: &Counters, others: impl Iterator<Item = (String, u64)>) -> CountersView {
     let mut view: CountersView = counters.named().map(|(name, value)| (name.to_owned(), value)).collect();
     for (name, value) in others {

@@ -1,6 +1,7 @@
-//! The devices of one engine: held, opened for every worker, and followed as they go and come back.
+//! The devices of one engine: locks them, opens them for every worker, and follows them as they go and come back.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::opening::{Links, Opener, Ways};
@@ -9,8 +10,9 @@ use super::shared::{DeviceWords, Shared};
 use super::transmit::Outlets;
 use super::with_sources;
 use super::worker::{Mail, WorkerHandle};
-use crate::config::{Config, is_removed};
+use crate::config::{Config, Link, RouteTarget, is_removed};
 use crate::engine::controller::DeviceState;
+use crate::engine::forwarder::Apart;
 use crate::id::DeviceId;
 use crate::io::af_packet;
 use crate::io::af_xdp::Attachment;
@@ -20,21 +22,21 @@ use crate::io::monitor::News;
 use crate::io::ways::OpenError;
 use crate::io::{netdev, privileges};
 
-/// Why a device is not attached.
+/// Why a device could not be attached.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AttachError {
-    /// The kernel's stack stays on it.
+    /// The kernel's stack could not be kept off it.
     #[error(transparent)]
     Isolate(#[from] IsolateError),
-    /// It did not open.
+    /// It could not be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
 }
 
-/// Devices that were down before an engine of this process took them, by the operating system's numbers. Engines may share one.
+/// Interface indexes of the devices that an engine of this process has set up. Engines may share a device.
 pub(super) type Raised = Arc<Mutex<Vec<u32>>>;
 
-/// See the module.
+/// The devices of one engine.
 #[derive(Debug)]
 pub(super) struct Devices {
     shared: Arc<Shared>,
@@ -42,14 +44,14 @@ pub(super) struct Devices {
     opener: Opener,
     workers: Vec<WorkerHandle>,
     probes: ProbesHandle,
-    /// By [`DeviceId`].
+    /// Indexed by [`DeviceId`].
     ports: Vec<Port>,
-    /// The links that are ours, by name.
+    /// The locks of the engine's links, by link name.
     locks: BTreeMap<String, LinkLock>,
     raised: Raised,
 }
 
-/// A device that is open and not yet used.
+/// A device that is open and not yet in use.
 #[derive(Debug)]
 pub(super) struct Opened {
     found: netdev::Device,
@@ -60,11 +62,12 @@ pub(super) struct Opened {
 struct Port {
     name: String,
     attached: Option<Attached>,
-    /// The number of the device that was attached last: who sets that down meanwhile wants it down.
+    /// Interface index of the device that was attached last. If that is set down later, an operator did it, and it
+    /// stays down.
     taken: Option<u32>,
-    /// What the controller was told last.
+    /// The state that was last reported to the controller.
     told: Option<DeviceState>,
-    /// The last failure to attach, so that it is logged once.
+    /// The last failure to attach; it is logged only when it changes.
     failure: Option<String>,
 }
 
@@ -72,18 +75,18 @@ struct Port {
 #[derive(Debug)]
 struct Attached {
     index: u32,
-    /// What the kernel calls it.
+    /// Its present name.
     name: String,
     mtu: u16,
-    /// Holds the program of AF_XDP.
+    /// Keeps the XDP program attached.
     _attachment: Option<Attachment>,
 }
 
-/// A device that changed, and what it is.
+/// A device that changed, and its new state; `None` if it is missing.
 pub(super) type Change = (DeviceId, Option<DeviceState>);
 
 impl Devices {
-    /// Nothing is attached yet.
+    /// Makes the list of devices; none is attached yet.
     pub(super) fn new(
         shared: Arc<Shared>,
         isolation: Isolation,
@@ -98,14 +101,14 @@ impl Devices {
         Self { shared, isolation, opener, workers, probes, ports, locks, raised }
     }
 
-    /// Opens those devices of `config` that are not ours yet, all or none.
+    /// Opens the devices of `config` that the engine does not have yet, all or none.
     pub(super) fn open_new(&mut self, config: &Config) -> Result<Vec<Opened>, String> {
         let mut opened = Vec::new();
         for name in &config.devices {
             if self.ports.iter().any(|port| port.name == *name) {
                 continue;
             }
-            // Of this thread, which keeps what it takes.
+            // The capabilities of the control thread, which keeps those for opening devices.
             privileges::may_open_devices(self.opener.is_xdp()).map_err(|missing| missing.to_string())?;
             let one =
                 netdev::find(name).ok_or_else(no_device).and_then(|found| self.open(found, links_on(config, name)));
@@ -113,7 +116,7 @@ impl Devices {
                 Ok(one) => opened.push(one),
                 Err(error) => {
                     self.close_new(opened);
-                    // What the failed attempt holds, if anything.
+                    // Releases what the failed attempt holds.
                     if let Some(found) = netdev::find(name) {
                         let _ = self.isolation.release(&found.name);
                         self.lower(found.index, &found.name);
@@ -125,7 +128,7 @@ impl Devices {
         Ok(opened)
     }
 
-    /// Lets go of what was opened for nothing.
+    /// Closes devices that were opened for a reload which then failed.
     pub(super) fn close_new(&mut self, opened: Vec<Opened>) {
         for one in opened {
             self.release(&one.found.name);
@@ -133,8 +136,8 @@ impl Devices {
         }
     }
 
-    /// Brings devices and links in line with a configuration that has taken effect: `opened` are its new devices, `locks` its
-    /// new links. What it does not have any more is the kernel's again.
+    /// Applies a configuration that has taken effect: `opened` are its new devices, `locks` its new links. Devices that
+    /// are no longer configured go back to the kernel.
     pub(super) fn follow_config(
         &mut self,
         config: &Config,
@@ -167,7 +170,7 @@ impl Devices {
         changes
     }
 
-    /// Sets a device down that was down before it was ours, unless another engine has links on it.
+    /// Sets a device down that the engine set up, unless another engine has links on it.
     fn lower(&mut self, index: u32, name: &str) {
         let mut raised = self.raised.lock().unwrap_or_else(PoisonError::into_inner);
         if !raised.contains(&index) || lock::is_owned(name) {
@@ -188,28 +191,28 @@ impl Devices {
         }
     }
 
-    /// Attaches every device; each has to be there and to open.
+    /// Attaches every device. Fails if one is missing or does not open.
     pub(super) fn attach_all(&mut self, outlets: &mut Outlets) -> Result<Vec<Change>, (String, AttachError)> {
         let mut changes = Vec::new();
         for device in (0..self.ports.len()).map(DeviceId::from) {
             let name = self.ports[device.index()].name.clone();
             let found = netdev::find(&name).ok_or_else(|| (name.clone(), no_device()))?;
             self.attach(device, &found, outlets).map_err(|error| (name.clone(), error))?;
-            // It may have been set up.
+            // Opening may have set it up.
             let found = netdev::find(&name).unwrap_or(found);
             changes.extend(self.tell(device, Some(state(&found))));
         }
         Ok(changes)
     }
 
-    /// True if a device that the configuration has is not attached.
+    /// Whether a configured device is not attached.
     pub(super) fn is_missing_one(&self) -> bool {
         self.ports.iter().any(|port| port.attached.is_none() && !is_removed(&port.name))
     }
 
-    /// Looks again at the devices that the news are about.
+    /// Looks again at the devices that the notifications are about.
     pub(super) fn follow(&mut self, news: &News, outlets: &mut Outlets) -> Vec<Change> {
-        // What is meant by its address may be called anything.
+        // A device that is configured by its MAC address may have any name.
         let concerned = |port: &Port| match news {
             News::Anything => true,
             News::Devices(names) => names.contains(&port.name) || port.name.starts_with(netdev::BY_MAC),
@@ -223,7 +226,7 @@ impl Devices {
         devices.zip(found).filter_map(|(device, found)| self.bring_in_line(device, found, outlets)).collect()
     }
 
-    /// Brings a port in line with its device as it was found.
+    /// Attaches, detaches or updates a port so that it matches its device.
     fn bring_in_line(
         &mut self,
         device: DeviceId,
@@ -232,7 +235,7 @@ impl Devices {
     ) -> Option<Change> {
         let attached = &mut self.ports[device.index()].attached;
         let same = match (&mut *attached, &found) {
-            // What receives by AF_XDP was opened for frames of that size.
+            // For AF_XDP it was opened with this MTU.
             (Some(attached), Some(found)) if self.opener.is_xdp() => {
                 attached.index == found.index && attached.mtu == found.mtu
             }
@@ -269,7 +272,8 @@ impl Devices {
         self.tell(device, Some(state(&found)))
     }
 
-    /// A device that is meant by its address has another name: the kernel's stack is kept off by name.
+    /// Follows a device that is configured by its MAC address to a new name, because the kernel's stack is kept off by
+    /// name.
     fn follow_name(&mut self, device: DeviceId, name: &str) {
         let port = &mut self.ports[device.index()];
         let Some(attached) = port.attached.as_mut().filter(|attached| attached.name != name) else { return };
@@ -282,7 +286,7 @@ impl Devices {
         self.shared.tell_device(device, |words| words.name = Some(name.to_owned()));
     }
 
-    /// Answers the change, if it is one.
+    /// Returns the change to report if the state differs from the one that was last reported.
     fn tell(&mut self, device: DeviceId, state: Option<DeviceState>) -> Option<Change> {
         let told = &mut self.ports[device.index()].told;
         (*told != state).then(|| {
@@ -298,7 +302,7 @@ impl Devices {
         Ok(())
     }
 
-    /// The kernel's stack off first, so that it answers nothing that the engine will answer.
+    /// Isolates the kernel's stack first, so that it answers nothing that the engine will answer.
     fn open(&mut self, found: netdev::Device, links: Links) -> Result<Opened, AttachError> {
         self.isolation.hold(&found.name)?;
         let found = self.raise(found);
@@ -306,7 +310,7 @@ impl Devices {
         Ok(Opened { found, ways })
     }
 
-    /// Sets a device up that is down: the engine's links are up while it runs. What comes of it is told by the news.
+    /// Sets a device up that is down, because the engine's links are up while it runs. Notifications report the result.
     fn raise(&mut self, found: netdev::Device) -> netdev::Device {
         if found.enabled || self.ports.iter().any(|port| port.taken == Some(found.index)) {
             return found;
@@ -329,12 +333,13 @@ impl Devices {
     fn put_to_use(&mut self, device: DeviceId, opened: Opened, outlets: &mut Outlets) {
         let Opened { found, ways: Ways { workers, own, probes, attachment, mode } } = opened;
         outlets.attach(device, own);
-        let probes_apart = probes.is_some();
-        if let Some(receiver) = probes {
-            self.probes.attach(device, receiver);
-        }
+        let apart = probes.map(|receiver| {
+            let apart = Arc::new(Apart::default());
+            self.probes.attach(device, receiver, apart.clone());
+            apart
+        });
         for (worker, (receiver, sender)) in self.workers.iter().zip(workers) {
-            worker.tell(Mail::Attach { device, receiver, sender, probes_apart });
+            worker.tell(Mail::Attach { device, receiver, sender, apart: apart.clone() });
         }
         let io = self.shared.config().engine.io.word();
         let port = &mut self.ports[device.index()];
@@ -367,7 +372,7 @@ impl Devices {
     }
 }
 
-/// Why a device's links are down, if they are.
+/// Why the links of a device are down; `None` if they are up.
 fn why_down(found: &netdev::Device) -> Option<&'static str> {
     match (found.up, found.enabled) {
         (true, _) => None,
@@ -381,23 +386,38 @@ fn no_device() -> AttachError {
 }
 
 impl Drop for Devices {
-    /// Devices are as they were before the engine. One that was killed leaves them up.
+    /// Restores the devices as they were before the engine. A killed engine leaves them up.
     fn drop(&mut self) {
         self.locks.clear();
         let raised = self.raised.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for index in raised {
-            // It may be gone, or be called something else.
+            // It may be gone or have another name.
             let Some(found) = netdev::list().into_iter().find(|found| found.index == index) else { continue };
             self.lower(index, &found.name);
         }
     }
 }
 
-/// What links `device` has.
+/// What kinds of links `device` has.
 fn links_on(config: &Config, device: &str) -> Links {
     let links = || config.links.iter().enumerate().filter(|(_, link)| config.devices[link.device.index()] == device);
-    let is_probed = |link: usize| config.firewalls.iter().any(|firewall| firewall.link.index() == link);
+    let is_probed = |link: usize| {
+        config.firewalls.iter().any(|firewall| firewall.link.index() == link)
+            || config.servers.iter().any(|server| server.addresses.iter().any(|address| leads(config, *address, link)))
+    };
     Links { tagged: links().any(|(_, link)| link.vlan.is_some()), probed: links().any(|(number, _)| is_probed(number)) }
+}
+
+/// Whether the way to an address leads by a link: it is connected there, or connected nowhere and routed there.
+fn leads(config: &Config, address: IpAddr, link: usize) -> bool {
+    let is_connected = |of: &Link| of.addresses.iter().any(|subnet| subnet.contains(&address));
+    if config.links.iter().any(is_connected) {
+        return is_connected(&config.links[link]);
+    }
+    config.routes.iter().any(|route| match &route.target {
+        RouteTarget::Via { link: by, via: _ } => by.index() == link && route.to.contains(&address),
+        RouteTarget::Group { .. } => false,
+    })
 }
 
 fn state(found: &netdev::Device) -> DeviceState {

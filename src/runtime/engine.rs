@@ -1,4 +1,4 @@
-//! One engine from its file to its threads, and back.
+//! Starts the threads of one engine from its file, and stops them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,13 +36,13 @@ use crate::io::{machine, memory, netdev, thread};
 use crate::nat::PortPools;
 use crate::session::SessionTable;
 
-/// Pairs of a source address and a server for which one worker keeps ports of `full-nat`, at most: 8 KiB each.
+/// Number of pairs of a source address and a server for which one worker keeps ports of `full-nat`; each takes 8 KiB.
 const PORT_POOLS: usize = 4096;
 
-/// Where a thread says that it ended.
+/// The channel over which a thread reports that it ended.
 pub(super) type Endings = mpsc::UnboundedSender<String>;
 
-/// An engine that owns what it needs from the machine and runs no thread yet.
+/// An engine that has its devices and locks and runs no thread yet.
 pub(super) struct Prepared {
     file: EngineFile,
     beginning: Beginning,
@@ -54,7 +54,7 @@ pub(super) struct Prepared {
     raised: Raised,
 }
 
-/// An engine that forwards.
+/// An engine whose threads run.
 pub(super) struct Running {
     shared: Arc<Shared>,
     workers: Vec<(WorkerHandle, JoinHandle<()>)>,
@@ -65,7 +65,7 @@ pub(super) struct Running {
     backend: Arc<EngineBackend>,
 }
 
-/// Tells the owner of all threads when this one ends, also by a panic.
+/// Reports the end of its thread to the owner of all threads, also after a panic.
 struct Ending {
     thread: String,
     endings: Endings,
@@ -78,7 +78,7 @@ impl Drop for Ending {
 }
 
 impl Prepared {
-    /// Takes the engine's devices, links and socket path, or says in one line what is in the way.
+    /// Takes the engine's devices, links and socket path. An error says in one line what is in the way.
     pub(super) fn new(
         file: EngineFile,
         beginning: Beginning,
@@ -111,17 +111,18 @@ impl Prepared {
             device: config.devices.join(", "),
             source,
         })?;
-        // Before the devices are looked at, so that no change is missed.
+        // Opened before the devices are looked at, so that no change is missed.
         let monitor = Monitor::open().map_err(system("listen for changes of network devices"))?;
         Ok(Self { clock, socket, links, isolation, monitor, raised, file, beginning })
     }
 
-    /// The name of the engine, and how it begins.
+    /// The engine's name, and how it begins.
     pub(super) fn beginning(&self) -> (String, Beginning) {
         (self.file.config.engine.name.clone(), self.beginning.clone())
     }
 
-    /// Starts the threads; to be called within the management runtime. `placed` workers of other engines have their CPUs.
+    /// Starts the threads; to be called within the management runtime. `placed` is how many workers of other engines
+    /// have CPUs.
     pub(super) fn start(self, placed: usize, endings: Endings, reloader: &Arc<Reloader>) -> Result<Running, RunError> {
         let Self {
             file: EngineFile { path, text, config },
@@ -158,8 +159,8 @@ impl Prepared {
             fragment_timeout: config.timeouts.fragment,
         };
         // A port rests for as long as the other end may still think that its connection is closing.
-        let ports =
-            Arc::new(PortPools::new(u16::try_from(count).unwrap_or(u16::MAX), PORT_POOLS, config.timeouts.tcp_closing));
+        let parts = u16::try_from(count).unwrap_or(u16::MAX);
+        let ports = Arc::new(PortPools::new(parts, PORT_POOLS, config.timeouts.tcp_closing, random()));
         let (punt_sender, punt_receiver) = punts::queue(config.limits.punts);
         let source = Source { path, text, since: now };
         let of_file = (config, source);
@@ -260,22 +261,22 @@ impl Prepared {
 }
 
 impl Running {
-    /// Packet workers.
+    /// Number of packet workers.
     pub(super) fn workers(&self) -> usize {
         self.workers.len()
     }
 
-    /// What its threads share.
+    /// What the engine's threads share.
     pub(super) fn shared(&self) -> Arc<Shared> {
         self.shared.clone()
     }
 
-    /// What answers for it.
+    /// What answers the API's requests to this engine.
     pub(super) fn backend(&self) -> Arc<EngineBackend> {
         self.backend.clone()
     }
 
-    /// Ends all threads. The kernel's stack has its devices back when this is done.
+    /// Ends all threads and gives the devices back to the kernel.
     pub(super) async fn stop(self) {
         let Self { shared, workers, probes, control, stop_control, served, backend: _ } = self;
         served.stop();
@@ -283,7 +284,7 @@ impl Running {
         workers.iter().for_each(|(worker, _)| worker.wake());
         probes.0.wake();
         let _ = stop_control.send(());
-        // They end within a turn of their loops; a panic was reported when it happened.
+        // They end within one turn of their loops; a panic was reported when it happened.
         let ending = shared.clone();
         let joined = tokio::task::spawn_blocking(move || {
             for (_, thread) in workers {
@@ -312,7 +313,7 @@ impl Running {
     }
 }
 
-/// Goes on with the events that earlier starts kept. An engine that does not start for want of them would be worse.
+/// Continues the events that earlier starts kept. If they cannot be read, the engine starts without them.
 fn keep_events(shared: &Shared, config: &Config) {
     let path = config.engine.state.join("events.jsonl");
     let earlier = events::load(&path).unwrap_or_else(|error| {
@@ -325,7 +326,7 @@ fn keep_events(shared: &Shared, config: &Config) {
     }
 }
 
-/// Logs what on this machine is in the way of an engine whose workers come after `placed` others.
+/// Logs what on this machine hampers the engine, whose workers come after `placed` others.
 fn tell_placement(config: &Config, cpus: &[usize], placed: usize) {
     let workers = placement::Workers::of(config, cpus, placed);
     for placement::Warning { what, cure } in
@@ -335,7 +336,7 @@ fn tell_placement(config: &Config, cpus: &[usize], placed: usize) {
     }
 }
 
-/// All devices are there, and none is the operator's way into the machine.
+/// Checks that all devices exist, and that none is the operator's way into the machine.
 fn check_devices(file: &EngineFile, Options { take, confine: _ }: Options) -> Result<(), RunError> {
     let engine = &file.config.engine.name;
     let defaults = if take {

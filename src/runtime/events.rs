@@ -1,7 +1,8 @@
-//! The last state changes, numbered and dated, and the lines that tell of them.
+//! The event log: state changes, numbered and dated, and the log lines about them.
 //!
-//! What operators and configurations changed is kept apart from what happened by itself: a flapping farm does not push it out,
-//! and it is on disk, so that who drained a firewall yesterday has an answer after a restart too.
+//! What operators and configurations changed is kept apart from what happened by itself, so that a flapping farm does
+//! not push it out. It is also kept on disk: the question of who drained a firewall yesterday has an answer after a
+//! restart too.
 
 mod archive;
 mod choice;
@@ -19,35 +20,37 @@ use super::logging::CHANGE;
 pub(super) use archive::{Archive, load};
 use limit::{Admission, Limiter};
 
-/// Changes that are remembered, of each of the two sorts (INTERFACE.md section 3).
+/// Events that are remembered in memory, of each of the two sorts.
 const CAPACITY: usize = 1000;
-/// Subjects whose last change is remembered; a farm has fewer. What comes beyond is told without the age of its old state.
+/// Subjects whose last change is remembered; a farm has fewer. The events of further ones lack the age of the old
+/// state.
 const SUBJECTS: usize = 100_000;
-/// Kinds that somebody did and that did not happen: they are kept apart and on disk.
+/// Kinds of events that somebody caused: they are kept apart and on disk.
 const KEPT: [&str; 4] = ["admin", "config", "engine", "kill"];
-/// The numbers of a start begin at a multiple of this that no earlier start has reached: what was not kept had numbers too.
+/// The event numbers of a start begin at a multiple of this which no earlier start has reached; events that were not
+/// kept had numbers too.
 const NUMBERS_OF_A_START: u64 = 1_000_000;
 
-/// See the module.
+/// The events of one engine.
 #[derive(Debug)]
 pub(super) struct EventLog {
     engine: String,
     started: Instant,
     last: u64,
-    /// What happened.
+    /// What happened by itself.
     events: VecDeque<EventView>,
-    /// What was done, in earlier starts too.
+    /// What somebody did, in earlier starts too.
     kept: VecDeque<EventView>,
     archive: Option<Archive>,
-    /// When kind and subject changed last.
+    /// When each kind and subject changed last.
     since: BTreeMap<(String, String), Instant>,
-    /// What reloads added, and when. All else is as old as the engine.
+    /// When a reload added a name. All other names are as old as the engine.
     born: BTreeMap<String, Instant>,
     limiter: Limiter,
 }
 
 impl EventLog {
-    /// Of an engine that starts at `now`.
+    /// The log of an engine that starts at `now`.
     pub(super) fn new(engine: &str, now: Instant) -> Self {
         Self {
             engine: engine.to_owned(),
@@ -62,7 +65,7 @@ impl EventLog {
         }
     }
 
-    /// Goes on from what earlier starts kept, and keeps what comes there too.
+    /// Continues with the events that earlier starts kept, and keeps new ones in the same archive.
     pub(super) fn go_on(&mut self, earlier: Vec<EventView>, archive: Archive) {
         if let Some(last) = earlier.iter().map(|event| event.seq).max() {
             self.last =
@@ -93,7 +96,7 @@ impl EventLog {
         ring.push_back(event);
     }
 
-    /// Those that the filter asks for, in order of their numbers; `now` is the wall clock's.
+    /// The events that match the filter, in order of their numbers; `now` is wall-clock time.
     pub(super) fn select(&self, filter: &EventFilter, now: SystemTime) -> Result<Vec<EventView>, ApiError> {
         let all = self.kept.iter().chain(&self.events);
         choice::check_kinds(&filter.kinds, all.clone().map(|event| event.kind.as_str()))?;
@@ -104,12 +107,12 @@ impl EventLog {
         Ok(chosen.into_iter().skip(excess).cloned().collect())
     }
 
-    /// What became of the events that are to be on disk: written, lost.
+    /// How many events were written to disk, and how many were lost.
     pub(super) fn archived(&self) -> (u64, u64) {
         self.archive.as_ref().map_or((0, 0), Archive::counts)
     }
 
-    /// Keeps no more; whoever waits for the archive sees the last of it on disk.
+    /// Closes the archive. Whoever waits for the returned one sees the last events on disk.
     pub(super) fn close(&mut self) -> Option<Archive> {
         self.archive.take()
     }
@@ -125,7 +128,8 @@ impl EventLog {
         tracing::info!(target: CHANGE, engine, kind, subject, result, state, reason, rtt_us, "{message}");
     }
 
-    /// Tells what was held back and is due to be told: to be called now and then, as a flood may end with silence.
+    /// Logs how many lines were held back, where that is due. To be called periodically, because a flood may end with
+    /// silence.
     pub(super) fn tell_suppressed(&mut self, now: Instant) {
         for (kind, suppressed) in self.limiter.due(now) {
             tell_suppressed(&self.engine, &kind, suppressed);
@@ -143,7 +147,7 @@ impl EventLog {
         }
     }
 
-    /// A reload took these things out of the configuration and brought those into it.
+    /// Notes that a reload removed the names `gone` from the configuration and added the names `new`.
     pub(super) fn reloaded(&mut self, gone: &BTreeSet<String>, new: &BTreeSet<String>, now: Instant) {
         self.born.retain(|name, _| !gone.contains(name));
         self.since.retain(|(_, subject), _| !subject.split(' ').any(|word| gone.contains(word)));
@@ -151,8 +155,8 @@ impl EventLog {
         self.born.extend(new.iter().take(room).map(|name| (name.clone(), now)));
     }
 
-    /// How long the old state of the subject lasted; what did not change before is as old as the youngest thing that its subject
-    /// names, or as the engine.
+    /// How long the subject's old state lasted. Without an earlier change, it is as old as the youngest name in the
+    /// subject, or as the engine.
     fn lasted_ms(&mut self, event: &EventView, now: Instant) -> Option<u64> {
         event.from.as_ref()?;
         let key = (event.kind.clone(), event.subject.clone());
@@ -166,7 +170,7 @@ impl EventLog {
     }
 }
 
-/// One line per change; what takes something away or is wrong is a warning.
+/// Logs one line for a change. It is a warning if something is lost or wrong.
 fn log(engine: &str, event: &EventView) {
     let EventView { seq, at: _, kind, subject, from, to, reason, by, lasted_ms } = event;
     let (from, to, reason, by) = (from.as_deref(), to.as_deref(), reason.as_deref(), by.as_deref());

@@ -1,4 +1,4 @@
-//! Whether an engine forwards: its threads turn, its links are up, and nothing that it watches stops packets.
+//! Judges whether an engine forwards: its threads turn, its links are up, and no alarm says that packets are stopped.
 
 use super::backend::EngineBackend;
 use super::shared::Shared;
@@ -8,17 +8,17 @@ use crate::api::ApiError;
 use crate::engine::view::{AlarmView, HealthView, LinkView, ProblemView};
 use crate::time::Duration;
 
-/// How long a thread that was woken is given between two looks.
+/// Time between two looks at a thread that was woken.
 const LOOK: Duration = Duration::from_millis(20);
-/// Alarms of what stops packets. The others tell of what goes on beside the packets, or of what stands in for something that
-/// failed. One of them is that somebody else claims an address of the engine: whether neighbours listen to him is not known here,
-/// and packets of those who do not go on.
+/// Kinds of alarms that say that packets are stopped. All others are warnings: they concern work beside the packets, or a
+/// replacement for something that failed. So does a claim of one of the engine's addresses, as packets of neighbours that do not
+/// listen to it go on.
 const STOPS: [&str; 2] = ["below_min", "service_down"];
-/// An alarm that is told with the state of the link.
+/// Reported with the state of the link.
 const LINK_DOWN: &str = "link_down";
 
 impl EngineBackend {
-    /// Asks the control thread, which proves that it turns, and looks whether each worker does.
+    /// Asks the control thread, whose answer proves that it turns, and checks that each worker turns.
     pub(super) async fn health(&self) -> Result<HealthView, ApiError> {
         let before = turns(&self.shared);
         let alarms = self
@@ -32,7 +32,7 @@ impl EngineBackend {
         Ok(judge(&self.shared.engine, &stuck, &links, &alarms))
     }
 
-    /// The workers that have not turned since `before`, after the time that a turn may take.
+    /// The workers that have not turned since `before` within the time that a turn may take.
     async fn stuck(&self, before: &[u64]) -> Vec<usize> {
         let mut waited = Duration::ZERO;
         loop {

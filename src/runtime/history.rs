@@ -1,8 +1,8 @@
-//! The last configurations of an engine, in its state directory: `config-12.toml` is the text of the twelfth, and `configs.json`
-//! says of each when it came, how and by whom; and what waits for `fwlb confirm`.
+//! The last configurations of an engine, kept in its state directory: `config-12.toml` is the text of the twelfth, and
+//! `configs.json` says when, how and by whom each came, and which one waits for `fwlb confirm`.
 //!
-//! A configuration that has to be confirmed is written down before it is taken, so that an engine that is killed and started again
-//! knows of it:
+//! A configuration that has to be confirmed is recorded before it takes effect, so that an engine that is killed and
+//! restarted knows of it:
 //!
 //! | a restart finds that its file | it runs with | then |
 //! | --- | --- | --- |
@@ -21,10 +21,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::Duration;
 
-/// Configurations that are kept.
+/// Number of configurations that are kept.
 const KEPT: usize = 10;
 
-/// How a configuration came.
+/// How a configuration took effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum How {
@@ -46,40 +46,41 @@ impl How {
     }
 }
 
-/// What is known of a configuration.
+/// What is known of a kept configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
-    /// Counts up for ever.
+    /// Sequence number, which is never used again.
     #[serde(default)]
     pub number: u64,
-    /// When it came, RFC 3339 in UTC.
+    /// When it took effect: RFC 3339 in UTC.
     pub at: String,
-    /// Who brought it.
+    /// Who caused it, if known.
     pub by: Option<String>,
     pub how: How,
-    /// Of its text.
+    /// Digest of its text.
     pub digest: String,
-    /// The file that it was read from.
+    /// The file from which it was read.
     pub file: PathBuf,
 }
 
 /// A configuration that has to be confirmed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Unconfirmed {
-    /// Of its text.
+    /// Digest of its text.
     pub digest: String,
-    /// The number of the configuration that the engine returns to.
+    /// Number of the configuration to which the engine returns otherwise.
     pub back_to: u64,
-    /// When, in milliseconds since 1970.
+    /// The deadline, in milliseconds since 1970.
     pub until_ms: u64,
-    /// The time that was given, in milliseconds.
+    /// The time that was given for the confirmation, in milliseconds.
     pub within_ms: u64,
     /// Who asked for it.
     pub by: String,
 }
 
 impl Unconfirmed {
-    /// What is left of the time at `now_ms`; never more than was given, whatever the wall clock did.
+    /// The time that is left at `now_ms` (milliseconds since 1970). It never exceeds the time that was given, whatever
+    /// the wall clock did.
     pub(super) fn left(&self, now_ms: u64) -> Duration {
         Duration::from_millis(self.until_ms.saturating_sub(now_ms).min(self.within_ms))
     }
@@ -88,9 +89,9 @@ impl Unconfirmed {
 /// A configuration that nobody confirmed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Refused {
-    /// Of its text.
+    /// Digest of its text.
     pub digest: String,
-    /// The number of the configuration that stands for it.
+    /// Number of the configuration that the engine runs with instead.
     pub back_to: u64,
 }
 
@@ -103,20 +104,20 @@ struct Kept {
     refused: Option<Refused>,
 }
 
-/// What an engine that starts runs with.
+/// Which configuration a starting engine runs with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum AtStart {
     /// Its file.
     Own,
     /// Its file, which still has to be confirmed.
     Unconfirmed(Unconfirmed),
-    /// Its file; something else that had to be confirmed is forgotten.
+    /// Its file; the configuration that had to be confirmed was another one and is forgotten.
     Forgotten(Unconfirmed),
-    /// The configuration of this number, as the file was not confirmed.
+    /// The configuration with this number, because the file was not confirmed.
     Former(u64),
 }
 
-/// See the module.
+/// The kept configurations of one engine.
 #[derive(Debug)]
 pub(super) struct History {
     directory: PathBuf,
@@ -124,7 +125,7 @@ pub(super) struct History {
 }
 
 impl History {
-    /// That of an engine with this state directory, which is made when something is to be kept.
+    /// Reads the history in this state directory, which is created when something is to be kept.
     pub(super) fn open(directory: &Path) -> io::Result<Self> {
         let kept = match fs::read(directory.join("configs.json")) {
             Ok(text) => serde_json::from_slice(&text)?,
@@ -134,12 +135,12 @@ impl History {
         Ok(Self { directory: directory.to_owned(), kept: Mutex::new(kept) })
     }
 
-    /// An empty one, for a directory whose own cannot be read.
+    /// An empty history, for a directory that cannot be read.
     pub(super) fn empty(directory: &Path) -> Self {
         Self { directory: directory.to_owned(), kept: Mutex::default() }
     }
 
-    /// What to start with where the engine's file has this digest.
+    /// Which configuration to start with if the engine's file has this digest.
     pub(super) fn at_start(&self, digest: &str, now_ms: u64) -> AtStart {
         let kept = self.lock();
         match (&kept.unconfirmed, &kept.refused) {
@@ -153,27 +154,27 @@ impl History {
         }
     }
 
-    /// The last configurations, the newest first.
+    /// The kept configurations, newest first.
     pub(super) fn list(&self) -> Vec<Record> {
         self.lock().configs.iter().rev().cloned().collect()
     }
 
-    /// Where they are kept.
+    /// The directory in which they are kept.
     pub(super) fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// Where the text of a configuration lies.
+    /// Path of a configuration's text.
     pub(super) fn path(&self, number: u64) -> PathBuf {
         self.directory.join(format!("config-{number}.toml"))
     }
 
-    /// The configuration that came so many before the newest.
+    /// The configuration `back` steps before the newest.
     pub(super) fn back(&self, back: usize) -> Option<Record> {
         self.lock().configs.iter().rev().nth(back).cloned()
     }
 
-    /// What waits to be confirmed.
+    /// The configuration that has to be confirmed.
     pub(super) fn unconfirmed(&self) -> Option<Unconfirmed> {
         self.lock().unconfirmed.clone()
     }
@@ -183,7 +184,7 @@ impl History {
         self.lock().refused.clone()
     }
 
-    /// Keeps a configuration as the newest, unless it is that already; answers its number.
+    /// Keeps a configuration as the newest, unless it is the newest already; returns its number.
     pub(super) fn keep(&self, record: Record, text: &str) -> io::Result<u64> {
         self.change(|kept| {
             if let Some(newest) = kept.configs.last()
@@ -198,7 +199,7 @@ impl History {
         })
     }
 
-    /// From here on this has to be confirmed, or nothing.
+    /// Records which configuration has to be confirmed; `None` if none has to.
     pub(super) fn set_waiting(&self, waits: Option<Unconfirmed>) -> io::Result<()> {
         self.change(|kept| {
             kept.unconfirmed = waits;
@@ -206,7 +207,7 @@ impl History {
         })
     }
 
-    /// Nothing has to be confirmed any more, and nothing is refused.
+    /// Forgets what had to be confirmed and what was refused.
     pub(super) fn settle(&self) -> io::Result<()> {
         let kept = self.lock().clone();
         if kept.unconfirmed.is_none() && kept.refused.is_none() {
@@ -218,7 +219,7 @@ impl History {
         })
     }
 
-    /// What had to be confirmed was not.
+    /// Records that a configuration was not confirmed.
     pub(super) fn refuse(&self, waited: &Unconfirmed) -> io::Result<()> {
         self.change(|kept| {
             kept.unconfirmed = None;
@@ -227,7 +228,7 @@ impl History {
         })
     }
 
-    /// Changes what is kept, on the disk first.
+    /// Changes the history, on disk first.
     fn change<T>(&self, change: impl FnOnce(&mut Kept) -> io::Result<T>) -> io::Result<T> {
         let mut kept = self.lock();
         let mut next = kept.clone();
@@ -248,7 +249,7 @@ impl History {
         Ok(done)
     }
 
-    /// Beyond all that are kept, and all whose text lies about.
+    /// A number beyond all kept configurations, and beyond all texts in the directory.
     fn next_number(&self, kept: &Kept) -> u64 {
         let lying_about = fs::read_dir(&self.directory).into_iter().flatten().flatten().filter_map(|entry| {
             entry.file_name().to_str()?.strip_prefix("config-")?.strip_suffix(".toml")?.parse::<u64>().ok()
@@ -257,7 +258,7 @@ impl History {
         last.map_or(1, |last| last.saturating_add(1))
     }
 
-    /// Whole or not at all, and nobody else's to read: secrets may stand in it.
+    /// Writes a file whole or not at all, readable by the owner only, as it may contain secrets.
     fn write(&self, name: &str, content: &[u8]) -> io::Result<()> {
         let (path, draft) = (self.directory.join(name), self.directory.join(format!("{name}.new")));
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;

@@ -1,4 +1,4 @@
-//! `kill`: an operator's order to end sessions, on its way to the workers and back.
+//! Carries an operator's order to end sessions (`kill`) to the workers, and waits for them.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,16 +14,17 @@ use crate::engine::forwarder::KillOrder;
 use crate::engine::view::{EventView, KillView};
 use crate::time::Duration;
 
-/// How often it is asked whether the workers are through.
+/// How often it is checked whether the workers are done.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// Orders that an engine's workers work on at once: each costs them a look at every session.
+/// Limits an engine to one order at a time, because each makes the workers look at every session.
 pub(super) fn at_once() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(1))
 }
 
 impl EngineBackend {
-    /// Ends the sessions that `filter` means. Whoever asked may leave: what was begun is done, and told as an event.
+    /// Ends the sessions that `filter` selects. Once begun, it is completed and recorded as an event even if the client
+    /// disconnects.
     pub(super) async fn kill(&self, filter: SessionFilter, reset: bool, reason: Option<String>, by: String) -> Reply {
         let selection = sessions::select(&filter, &self.snapshot())?;
         let unavailable = |error: &dyn std::error::Error| ApiError::Unavailable(error.to_string());

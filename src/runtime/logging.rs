@@ -1,7 +1,7 @@
-//! Log lines: to standard error, or to the journal where that is standard error, and to syslog collectors.
+//! Log lines: to standard error, or to the journal if standard error leads there, and to syslog collectors.
 //!
-//! There is one log for the process, also where several engines run. Whoever logs hands the line to a thread and never waits
-//! for a terminal, a pipe or a collector: a full queue costs the line, which is counted. Never a line per packet.
+//! A process has one log, also with several engines. Logging hands the line to a thread and never waits for a terminal,
+//! a pipe or a collector: if the queue is full, the line is dropped and counted. No line is logged per packet.
 
 mod line;
 mod syslog;
@@ -32,15 +32,15 @@ use crate::time::Duration;
 use line::Line;
 use syslog::Collector;
 
-/// The target of state changes, whose message tells some of their fields.
+/// The tracing target of state changes. Their message already contains some of their fields.
 pub(super) const CHANGE: &str = "fwlb::change";
 
-/// Lines on their way out, at most.
+/// Number of lines that may wait to be written.
 const QUEUE: usize = 4096;
 /// How long an ending process waits for its last lines.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// What the process logs with, once it does.
+/// The log of the process, once it is started.
 static LOGGING: OnceLock<Logging> = OnceLock::new();
 
 /// Lines that found the queue full, or that a collector's socket did not take.
@@ -48,7 +48,7 @@ static DROPPED: AtomicU64 = AtomicU64::new(0);
 
 #[derive(Debug)]
 struct Logging {
-    /// What each engine of the process asks for; the most talkative level holds.
+    /// The level of each engine of the process; the most verbose one holds.
     levels: Mutex<BTreeMap<String, LevelFilter>>,
     filter: reload::Handle<LevelFilter, Registry>,
     queue: Sender<Job>,
@@ -56,14 +56,14 @@ struct Logging {
 
 enum Job {
     Write(Line),
-    /// Give up every capability.
+    /// Gives up every capability.
     Limit,
-    /// Everything before is out.
+    /// Confirms that all lines before it are written.
     Flush(Sender<()>),
 }
 
-/// Starts logging for the process. Where several engines run, JSON if one asks for it, and every collector of any of them gets
-/// all lines. A process that logs already goes on as it does.
+/// Starts the log of the process. With several engines, lines are JSON if any of them asks for it, and every collector
+/// of any of them gets all lines. A process that logs already goes on as it does.
 pub(super) fn start<'a>(engines: impl Iterator<Item = (&'a str, &'a Log)>) {
     let mut json = false;
     let mut collectors = BTreeSet::new();
@@ -99,25 +99,25 @@ pub(super) fn start<'a>(engines: impl Iterator<Item = (&'a str, &'a Log)>) {
     thread.expect("a process that is about to start threads can start one");
 }
 
-/// Takes the level of an engine's changed configuration. What else `[log]` says of lines holds from the next start on.
+/// Applies the log level of an engine's changed configuration. All else in `[log]` takes effect at the next start.
 pub(super) fn set_level(engine: &str, log: &Log) {
     let Some(logging) = LOGGING.get() else { return };
     let mut levels = lock(&logging.levels);
     levels.insert(engine.to_owned(), level(log));
     let highest = levels.values().copied().max().unwrap_or(LevelFilter::INFO);
-    // Fails only where nobody logs any more.
+    // This fails only where no log was started.
     let _ = logging.filter.modify(|filter| *filter = highest);
 }
 
-/// The thread that writes gives up every capability. Not before the process has become its user: the C library makes all threads
-/// that user, and ends a process where one of them may not.
+/// Has the writing thread give up every capability. Not to be called before the process has changed its user: the C
+/// library changes the user of all threads, and aborts the process if one of them may not.
 pub(super) fn limit() {
     if let Some(logging) = LOGGING.get() {
         let _ = logging.queue.send_timeout(Job::Limit, LAST_WORDS);
     }
 }
 
-/// Waits a moment until the lines so far are written: the process ends.
+/// Waits until the lines so far are written, one second at most; to be called when the process ends.
 pub(super) fn flush() {
     let Some(logging) = LOGGING.get() else { return };
     let (done, written) = bounded(1);
@@ -126,13 +126,13 @@ pub(super) fn flush() {
     }
 }
 
-/// Lines that were lost.
+/// Number of lines that were dropped.
 pub(super) fn dropped() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
 
 fn level(log: &Log) -> LevelFilter {
-    // Validation has seen the word.
+    // The configuration was validated, so the word is known.
     log.level.parse().unwrap_or(LevelFilter::INFO)
 }
 
@@ -140,7 +140,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// True if standard error is a stream of the journal (systemd.exec(5), `$JOURNAL_STREAM`).
+/// Whether standard error is a stream of the journal (systemd.exec(5), `$JOURNAL_STREAM`).
 fn is_journal() -> bool {
     let Some(named) = std::env::var("JOURNAL_STREAM").ok() else { return false };
     let stream = stderr().as_fd().try_clone_to_owned().map(std::fs::File::from);
@@ -148,7 +148,7 @@ fn is_journal() -> bool {
     found.is_ok_and(|found| named == format!("{}:{}", found.dev(), found.ino()))
 }
 
-/// The journal, with fields as `FWLB_...`; `None` if it does not listen.
+/// The journal, with fields named `FWLB_...`; `None` if it does not listen.
 fn journal() -> Option<tracing_journald::Layer> {
     let layer = tracing_journald::Layer::new().ok()?;
     Some(
@@ -165,7 +165,7 @@ fn journal() -> Option<tracing_journald::Layer> {
     )
 }
 
-/// Turns events into lines for the thread that writes.
+/// Turns tracing events into lines for the writing thread.
 #[derive(Debug)]
 struct Lines {
     clock: Clock,
@@ -181,11 +181,11 @@ impl<S: Subscriber> Layer<S> for Lines {
     }
 }
 
-/// What the thread that writes has.
+/// The state of the writing thread.
 struct Out {
     stream: Stream,
     collectors: Vec<Collector>,
-    /// Collectors are given JSON.
+    /// Whether collectors get JSON.
     json: bool,
 }
 
@@ -216,7 +216,7 @@ impl Out {
         };
         if let Some(mut text) = text {
             text.push('\n');
-            // If nobody listens there, nobody can be told.
+            // If standard error is closed, there is nowhere to report it.
             let _ = stderr().lock().write_all(text.as_bytes());
         }
         for collector in &self.collectors {

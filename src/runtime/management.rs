@@ -1,4 +1,4 @@
-//! The control socket, signals, and the service manager.
+//! The control socket, the signals of the process, and notifications to the service manager.
 
 use std::fs;
 use std::io;
@@ -21,10 +21,10 @@ use crate::api::{self, Backend};
 use crate::io::group;
 use crate::io::lock::{LockError, PathLock};
 
-/// Owner and group may speak to the engine.
+/// Readable and writable by the owner and the group: they may control the engine.
 const MODE: u32 = 0o660;
 
-/// The path of a control socket, ours until dropped.
+/// The path of a control socket, locked until this is dropped.
 #[derive(Debug)]
 pub(super) struct SocketPath {
     engine: String,
@@ -32,7 +32,7 @@ pub(super) struct SocketPath {
     _lock: PathLock,
 }
 
-/// A control socket that answers.
+/// A control socket that is being served.
 #[derive(Debug)]
 pub(super) struct Served {
     task: JoinHandle<()>,
@@ -40,7 +40,7 @@ pub(super) struct Served {
 }
 
 impl SocketPath {
-    /// Takes the path: makes its directory, and removes a socket that nobody listens on any more.
+    /// Locks the path; creates its directory, and removes a socket on which nobody listens any more.
     pub(super) fn take(engine: &str, path: &Path) -> Result<Self, RunError> {
         let system = |what: String| move |source| RunError::System { engine: engine.to_owned(), what, source };
         let taken = |owner| RunError::SocketTaken { engine: engine.to_owned(), path: path.to_owned(), owner };
@@ -62,8 +62,8 @@ impl SocketPath {
         Ok(Self { engine: engine.to_owned(), path: path.to_owned(), _lock: lock })
     }
 
-    /// Serves `backend` on the socket. To be called within a runtime.
-    /// `group` owns it; `None`: the process's own group.
+    /// Serves `backend` on the socket. To be called within a tokio runtime. The socket belongs to `group`, or to the
+    /// process's own group if that is `None`.
     pub(super) fn serve<B: Backend>(self, backend: Arc<B>, group: Option<&str>) -> Result<Served, RunError> {
         let system = |what: String| {
             let engine = self.engine.clone();
@@ -87,14 +87,14 @@ fn group_id(name: &str) -> io::Result<u32> {
 }
 
 impl Served {
-    /// Takes no more requests, and removes the socket. A client that holds its connection open does not hold the engine.
+    /// Accepts no more requests, and removes the socket. A client's open connection does not hold up the engine.
     pub(super) fn stop(self) {
         self.task.abort();
         let _ = fs::remove_file(&self.path.path);
     }
 }
 
-/// SIGHUPs from now on, which end the process otherwise. To be called within a runtime.
+/// The stream of SIGHUPs from now on; they would end the process otherwise. To be called within a tokio runtime.
 pub(super) fn hangups() -> Signal {
     signal(SignalKind::hangup()).expect("a runtime with I/O handles signals")
 }
@@ -107,7 +107,7 @@ pub(super) async fn reload_at(mut hangups: Signal, reloader: Arc<Reloader>) {
     std::future::pending().await
 }
 
-/// Waits for SIGTERM or SIGINT. SIGUSR1 opens the session logs again.
+/// Waits for SIGTERM or SIGINT. SIGUSR1 reopens the session logs.
 pub(super) async fn until_stopped() {
     let [mut terminate, mut interrupt, mut reopen] =
         [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::user_defined1()]
@@ -121,12 +121,12 @@ pub(super) async fn until_stopped() {
     }
 }
 
-/// Tells the service manager, where there is one.
+/// Notifies the service manager, if there is one (sd_notify(3)).
 pub(super) fn notify(state: NotifyState<'_>) {
     notify_all(&[state]);
 }
 
-/// Tells the service manager several things at once.
+/// Sends several notifications to the service manager at once.
 pub(super) fn notify_all(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::debug!(%error, "the service manager does not listen");
@@ -161,7 +161,7 @@ mod tests {
         let line = super::super::with_sources(&refusal.unwrap_err());
         assert!(line.contains("no-such-group-here") && line.contains("groupadd"), "{line}");
 
-        // Its own group, which everybody may give.
+        // The test's own group, which any user may assign.
         let own = fs::metadata(directory.path()).unwrap().gid();
         let served = SocketPath::take("outer", &path).unwrap().serve(Arc::new(Nobody), Some(&own.to_string())).unwrap();
 

@@ -1,4 +1,4 @@
-//! Everything that is measured of a running engine, taken at about one instant.
+//! Collects everything that is measured of a running engine, at about one instant.
 
 use super::backend::{EngineBackend, Reply};
 use super::control::Control;
@@ -10,7 +10,7 @@ use crate::engine::view::{MeasuresView, RingView, TableView, WorkerView};
 use crate::id::DeviceId;
 
 impl EngineBackend {
-    /// One visit of the control thread; workers are not held up.
+    /// Collects all measurements with one request to the control thread, and without delaying the workers.
     pub(super) async fn measures(&self) -> Reply {
         let shared = &self.shared;
         let by_worker: Vec<_> = shared.cells.iter().map(|cell| cell.read()).collect();

@@ -1,16 +1,19 @@
-//! The only threads: pinned packet workers, the control thread around the controller, management.
+//! Owns the only threads: pinned packet workers, the control thread around the controller, and management.
 //!
 //! ```text
 //!  worker 0 ─┐ punts (bounded)   ┌─ control thread ─┐ commands ┌─ management ─┐
 //!  worker 1 ─┼──────────────────▶│   Controller     │◀─────────│ HTTP, signals│
 //!     ...    │◀──────────────────│ devices, timers  │          │              │
-//!            └ snapshot (one swap), sockets by mail └──────────┴──────────────┘
+//!        snapshot (one swap),    └──────────────────┘          └──────────────┘
+//!        sockets (messages)
 //! ```
 //!
-//! Probes of paths have a thread of their own beside the workers, from a ring of their own to the front of the queue.
+//! A thread of its own, beside the workers, takes path probes from a ring of their own and puts them first in the
+//! queue.
 //!
-//! A worker owns a forwarder, its rings and its sockets, and holds no lock across frames. The control thread has a runtime of
-//! its own, so that no request over HTTP can delay a probe. Packet logic is in [`crate::engine`]; here is none.
+//! A worker owns a forwarder, its rings and its sockets, and holds no lock across frames. The control thread has a
+//! tokio runtime of its own, so that no request over HTTP can delay a probe. Packet logic is in [`crate::engine`] and
+//! never here.
 
 mod accounts;
 mod backend;
@@ -67,137 +70,138 @@ use crate::io::privileges::Duty;
 use crate::io::user;
 use crate::io::ways::OpenError;
 
-/// One configuration file, read and valid.
+/// A configuration file, read and validated.
 #[derive(Debug, Clone)]
 pub struct EngineFile {
-    /// Where it was read.
+    /// Path of the file.
     pub path: PathBuf,
-    /// Its text.
+    /// Text of the file.
     pub text: String,
-    /// What it means.
+    /// The configuration that it contains.
     pub config: Config,
 }
 
-/// How to run.
+/// Options of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Options {
-    /// Take a device although the kernel's default route leads over it.
+    /// Take a device even if the kernel's default route leads over it.
     pub take: bool,
-    /// The process is the engines' alone: it becomes their user and gives up what they do not need.
+    /// The process belongs to the engines alone: it changes to their user and gives up the privileges that they do not
+    /// need.
     pub confine: bool,
 }
 
-/// Why engines did not start, or stopped: with its sources one line that says what to do.
+/// Why engines did not start, or stopped. Together with its sources, it makes one line that says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// A configured device is missing.
     #[error("engine {engine}")]
     NoDevice {
-        /// Engine name.
+        /// Name of the engine.
         engine: String,
-        /// As the file names it.
+        /// The device as the file names it.
         device: String,
-        /// What there is instead.
+        /// Why it was not found, with the devices that exist.
         source: ResolveError,
     },
-    /// The operator is probably logged in through this device.
+    /// The kernel's default route leads over the device: the operator is probably logged in through it.
     #[error(
         "engine {engine}: the default route of this machine leads over {device}, and the kernel loses a device that an \
          engine owns; use --take if that is meant"
     )]
     DefaultRoute {
-        /// Engine name.
+        /// Name of the engine.
         engine: String,
-        /// Device name.
+        /// Name of the device.
         device: String,
     },
     /// Another engine has the link.
     #[error("engine {engine}: link {link} ({device}) is taken; stop its owner first, or name another device or vlan")]
     LinkTaken {
-        /// Engine name.
+        /// Name of the engine.
         engine: String,
-        /// Link name.
+        /// Name of the link.
         link: String,
-        /// Device name, with the VLAN where there is one.
+        /// Name of the device, with the VLAN if there is one.
         device: String,
-        /// Who has it.
+        /// Who has the link.
         source: LockError,
     },
-    /// A device did not open.
+    /// A device could not be opened.
     #[error("engine {engine}: cannot open device {device}")]
     Open {
-        /// Engine name.
+        /// Name of the engine.
         engine: String,
-        /// Device name.
+        /// Name of the device.
         device: String,
-        /// Why.
+        /// Why it could not be opened.
         source: OpenError,
     },
-    /// The kernel's stack stays on a device.
+    /// The kernel's stack could not be kept off a device.
     #[error("engine {engine}: cannot take device {device}")]
     Isolate {
-        /// Engine name.
+        /// Name of the engine.
         engine: String,
-        /// Device name.
+        /// Name of the device.
         device: String,
-        /// Why.
+        /// Why that failed.
         source: IsolateError,
     },
     /// Another process has the control socket.
     #[error("engine {engine}: control socket {}: {owner}; end or remove that first, or set another `control` in [engine]", .path.display())]
     SocketTaken {
-        /// Engine name.
+        /// Name of the engine.
         engine: String,
-        /// Where.
+        /// Path of the socket.
         path: PathBuf,
-        /// Who has it.
+        /// Who has the socket.
         owner: String,
     },
-    /// A file, directory or socket could not be made.
+    /// A file, directory or socket could not be created.
     #[error("engine {engine}: cannot {what}")]
     System {
-        /// Engine name.
+        /// Name of the engine.
         engine: String,
-        /// What was tried.
+        /// What was attempted, as the end of "cannot …".
         what: String,
-        /// What came.
+        /// The error of the system call.
         source: std::io::Error,
     },
-    /// An address of `[api] listen` cannot be had.
+    /// The address of `[api] listen` could not be bound.
     #[error("engine {engine}: cannot listen on {address}: {what}")]
     Listen {
-        /// Engine name.
+        /// Name of the engine.
         engine: String,
-        /// Where.
+        /// The address.
         address: SocketAddr,
-        /// What to do.
+        /// What is wrong with it, or what to do.
         what: &'static str,
-        /// What came.
+        /// The error of the system call.
         source: std::io::Error,
     },
     /// The certificate or key of `[api]` cannot be used.
     #[error("engine {engine}: [api]")]
     Tls {
-        /// Engine name.
+        /// Name of the engine.
         engine: String,
-        /// Why.
+        /// What is wrong with it.
         source: TlsError,
     },
-    /// The process cannot become the user that it is to run as.
+    /// The process cannot change to the user that it is to run as.
     #[error("cannot run as user {user}: {what}")]
     Identity {
         /// Name of the user.
         user: String,
-        /// Why, and what to do.
+        /// What is wrong, and what to do.
         what: String,
     },
-    /// A thread ended that must not; its panic message stands above.
+    /// A thread ended that must not end; its panic message was printed before.
     #[error("{0} ended unexpectedly; everything was stopped")]
     ThreadEnded(String),
 }
 
-/// Runs engines until SIGTERM or SIGINT. Nothing is left behind: sockets, locks and the hold on the devices end here, and with
-/// the process if it is killed.
+/// Runs engines until SIGTERM or SIGINT. Sockets, locks and the isolation of devices end when this returns, and also
+/// when the process is killed.
 pub fn run(engines: Vec<EngineFile>, options: Options) -> Result<(), RunError> {
     logging::start(engines.iter().map(|engine| (engine.config.engine.name.as_str(), &engine.config.log)));
     let signals = async {
@@ -225,7 +229,7 @@ fn run_until(
     if let Some(identity) = &identity {
         identity.take_directories(&files)?;
     }
-    // All of them or none: an engine is prepared, which may fail, before any thread runs.
+    // All engines start or none: every engine is prepared, which may fail, before any thread runs.
     let mut prepared = Vec::new();
     let web = web::SharedWeb::default();
     let raised = devices::Raised::default();
@@ -283,7 +287,7 @@ fn run_until(
     })
 }
 
-/// Starts engine after engine; those that run are in `running`, also when one fails.
+/// Starts one engine after the other; `running` gets those that run, also when one fails.
 fn start_all(
     prepared: Vec<engine::Prepared>,
     ended: &engine::Endings,
@@ -299,7 +303,7 @@ fn start_all(
     Ok(())
 }
 
-/// An error and what caused it, on one line.
+/// An error and its sources, on one line.
 fn with_sources(error: &dyn std::error::Error) -> String {
     let sources = std::iter::successors(error.source(), |error| error.source());
     sources.fold(error.to_string(), |line, source| format!("{line}: {source}"))

@@ -1,4 +1,4 @@
-//! How the devices of an engine are opened: by AF_PACKET or by AF_XDP, for every worker and for the control thread.
+//! Opens the devices of an engine by AF_PACKET or AF_XDP, for every worker and for the control thread.
 
 use std::{io, thread};
 
@@ -9,56 +9,57 @@ use crate::io::ways::{OpenError, Receiver, Sender};
 use crate::io::{ethtool, netdev};
 use crate::time::Duration;
 
-/// Attempts at the queues of a device that others have. The hold of an engine that was just stopped ends a moment later.
+/// Attempts to open a send queue that is taken: the socket of an engine that was just stopped is closed a moment later.
 const ATTEMPTS: u32 = 10;
 const RETRY: Duration = Duration::from_millis(10);
 
-/// A worker's ways. A worker without a way in leaves the device's frames to the others.
+/// A worker's receiver and sender for a device. A worker without a receiver leaves the device's frames to the others.
 pub(super) type Way = (Option<Box<Receiver>>, Sender);
 
-/// Opens devices in one manner. See the module.
+/// How an engine opens its devices.
 #[derive(Debug)]
 pub(super) enum Opener {
-    /// One member of the device's fanout set for each worker.
+    /// Packet sockets: each worker is a member of the device's fanout group.
     Packet {
-        /// Workers.
         workers: usize,
-        /// Frames to be sent by AF_XDP, one memory for each worker; none: all leave by packet sockets.
+        /// A UMEM for each worker if frames are sent by AF_XDP; empty if all are sent by packet sockets.
         sending: Vec<Umem>,
     },
-    /// The device's queues, spread over the workers.
+    /// AF_XDP sockets: the device's queues are spread over the workers.
     Xdp {
-        /// One for each worker.
+        /// A UMEM for each worker.
         umems: Vec<Umem>,
     },
 }
 
-/// What links there are on a device.
+/// What kinds of links a device has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Links {
-    /// One on a VLAN.
+    /// Whether one of them is on a VLAN.
     pub tagged: bool,
-    /// One with firewalls.
+    /// One with firewalls, or with servers that are checked.
     pub probed: bool,
 }
 
-/// An open device.
+/// The receivers and senders of an open device.
 #[derive(Debug)]
 pub(super) struct Ways {
-    /// One for each worker.
+    /// One pair for each worker.
     pub workers: Vec<Way>,
-    /// The control thread's way out. By AF_PACKET always: an AF_XDP socket has one thread, and what that thread sends is little.
+    /// The control thread's sender. It is a packet socket always, because an AF_XDP socket belongs to one thread and
+    /// the control thread sends little.
     pub own: Sender,
-    /// The way in of probes alone, where the device has firewalls. Frames of AF_XDP do not come by packet sockets.
+    /// The way in of what verdicts hang on, where the device has firewalls or checked servers. Frames of AF_XDP do not come by
+    /// packet sockets.
     pub probes: Option<Box<Receiver>>,
-    /// Holds the program of AF_XDP.
+    /// Keeps the XDP program attached.
     pub attachment: Option<Attachment>,
-    /// What `show links` says beside the kind of sockets.
+    /// What `show links` adds to the kind of sockets.
     pub mode: Option<String>,
 }
 
 impl Opener {
-    /// As `config` says, for that many workers.
+    /// Prepares to open devices as `config` says, for `workers` workers.
     pub(super) fn new(config: &Config, workers: usize) -> io::Result<Self> {
         match config.engine.io {
             Io::AfPacket => {
@@ -74,7 +75,7 @@ impl Opener {
         }
     }
 
-    /// Whether it is by AF_XDP.
+    /// Whether devices are opened by AF_XDP.
     pub(super) fn is_xdp(&self) -> bool {
         match self {
             Self::Packet { .. } => false,
@@ -123,20 +124,25 @@ impl Opener {
     }
 }
 
-/// The way in of probes alone; without it they come by the workers.
+/// The way in of what verdicts hang on; without it that comes by the workers.
 fn open_for_probes(engine: &str, found: &netdev::Device) -> Option<Box<Receiver>> {
-    match af_packet::Receiver::open_for_probes(found.index) {
+    match af_packet::Receiver::open_apart(found.index, &super::probes::nothing()) {
         Ok(receiver) => Some(Box::new(Receiver::Packet(receiver))),
         Err(error) => {
             let (device, error) = (&found.name, super::with_sources(&error));
-            tracing::warn!(engine, device, error, "probes wait for the packet workers: they have no ring of their own");
+            tracing::warn!(
+                engine,
+                device,
+                error,
+                "probes and checks wait for the packet workers: they have no ring of their own"
+            );
             None
         }
     }
 }
 
-/// Send sockets for the first workers, as many as the device has queues that nobody has. What stands on other devices gets none:
-/// bonds and bridges look at a protocol that AF_XDP does not tell them.
+/// Opens send sockets for the first workers, one for each queue of the device that is free. Bonds and bridges get none:
+/// they look at the protocol of a packet, which AF_XDP does not tell them.
 fn open_send_sockets(engine: &str, target: Target<'_>, umems: &[Umem]) -> Vec<SendSocket> {
     let mut opened = Vec::new();
     if umems.is_empty() {
@@ -184,7 +190,7 @@ fn open_send_sockets(engine: &str, target: Target<'_>, umems: &[Umem]) -> Vec<Se
     opened
 }
 
-/// What an operator should know of a device that was opened by AF_XDP.
+/// Logs what an operator should know about a device that was opened by AF_XDP.
 fn tell(engine: &str, device: &str, tagged: bool, opened: &af_xdp::Opened) {
     let mode = opened.attachment.mode();
     if let Some(refused) = &opened.refused {

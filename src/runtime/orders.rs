@@ -1,4 +1,4 @@
-//! `fwlb set`: what is done, what follows from it that may not be meant, and who else holds what was changed.
+//! Carries out `fwlb set`: applies the change, and answers with its consequences and with who else holds the object.
 
 use crate::api::{ApiError, Done, ServerChange};
 use crate::config::Admin;
@@ -6,7 +6,7 @@ use crate::engine::Controller;
 use crate::engine::controller::{Consequence, Order, UnknownName};
 use crate::time::Instant;
 
-/// `fwlb set firewall`.
+/// Carries out `fwlb set firewall`.
 pub(super) fn firewall(
     controller: &mut Controller,
     group: Option<&str>,
@@ -28,7 +28,7 @@ pub(super) fn firewall(
     Ok(Done { done, held, warnings })
 }
 
-/// `fwlb set server`.
+/// Carries out `fwlb set server`.
 pub(super) fn server(
     controller: &mut Controller,
     service: &str,
@@ -57,7 +57,7 @@ pub(super) fn server(
     Ok(Done { done: format!("server {subject} is {what}"), warnings, ..Done::default() })
 }
 
-/// `fwlb set service`.
+/// Carries out `fwlb set service`.
 pub(super) fn service(
     controller: &mut Controller,
     name: &str,
@@ -70,7 +70,7 @@ pub(super) fn service(
     Ok(Done::from(format!("service {name} is {what}")))
 }
 
-/// What follows, as warnings; an order whose consequence is grave is refused, unless it was typed as meant.
+/// The consequences of an order, as warnings. An order with a grave consequence is refused unless it is forced.
 fn warnings(
     subject: &str,
     is_maint: bool,

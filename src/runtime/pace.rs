@@ -1,4 +1,4 @@
-//! How a worker with empty rings spends its time.
+//! Decides how a worker with empty rings spends its time until frames arrive.
 //!
 //! ```text
 //!   frames come in every turn          no rest
@@ -7,66 +7,67 @@
 //!   anything else                      sleep   until a frame comes
 //! ```
 //!
-//! The length of the spin follows the gaps, as the kernel's halt polling does (`Documentation/virt/kvm/halt-polling.rst`): it
-//! doubles when a frame came shortly after the worker went to sleep, and halves when the gap was longer than any spin. A worker
-//! leaves the core to whoever else wants it: it yields in every turn, and stops spinning for a while when that took long.
+//! The length of the spin follows the gaps, as in the kernel's halt polling
+//! (`Documentation/virt/kvm/halt-polling.rst`): it doubles when a frame arrived shortly after the worker went to sleep,
+//! and halves when the gap was longer than any spin. A worker leaves the core to other threads that want it: it yields
+//! in every turn, and stops spinning for a while when a yield took long.
 
 use crate::time::{Duration, Instant};
 
-/// The longest sleep while packets come now and then: idle sessions are forgotten, and lost frames counted, this late at most.
+/// The longest sleep while packets arrive now and then: idle sessions are expired, and lost frames counted, at most
+/// this late.
 const IDLE: Duration = Duration::from_millis(250);
-/// The longest sleep when no packet came for as long. The watchdog wants a turn in two seconds.
+/// The longest sleep after the same time without packets. The watchdog expects a turn within two seconds.
 const QUIET: Duration = Duration::from_secs(1);
-/// Under load a worker that found its rings empty naps this long instead of asking the kernel to wake it for the next frame,
-/// which costs more than the frame.
+/// How long a worker under load naps when it finds its rings empty. Asking the kernel to wake it for the next frame
+/// would cost more than handling the frame.
 const NAP: Duration = Duration::from_micros(50);
-/// Frames per millisecond from which on it is load: above what one or two conversations in lockstep make, whose latency a nap
-/// would spoil.
+/// Frames per millisecond that count as load. One or two request-response conversations make fewer; a nap would spoil
+/// their latency.
 const LOAD_PER_MS: u64 = 100;
-/// A measurement that took longer, or is older, says nothing: the worker slept.
+/// A measurement that took longer, or is older, is void: the worker slept.
 const FRESH: Duration = Duration::from_millis(2);
-/// The shortest spin, and where it starts.
+/// The shortest spin, with which it starts.
 const SPIN_MIN: Duration = Duration::from_micros(10);
-/// The longest: a few times what a wake-up takes, in a virtual machine too.
+/// The longest spin: a few times the duration of a wake-up, also in a virtual machine.
 const SPIN_MAX: Duration = Duration::from_micros(300);
-/// Others that ran this long while the worker yielded cost it more than it spares by spinning.
+/// If other threads ran this long while the worker yielded, spinning costs them more than it saves.
 const TAKEN: Duration = Duration::from_micros(50);
-/// For so long the core is then left to them: a moment at first, in case it was a guest, and twice as long whenever they are
-/// still there.
+/// How long the core is then left to the others: shortly at first, and twice as long each time that they still want it.
 const RESPITE_MIN: Duration = Duration::from_millis(1);
 const RESPITE_MAX: Duration = Duration::from_millis(256);
-/// Others that did not want the core for so long are gone.
+/// Other threads that did not want the core for this long are gone.
 const CALM: Duration = Duration::from_millis(100);
 
 /// What to do until the next look at the rings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rest {
-    /// Let others run who want to, and look again.
+    /// Yield the core, and look again.
     Spin,
-    /// Do not look for so long: frames come anyway.
+    /// Sleep for this time without asking for a wake-up, because frames arrive anyway.
     Nap(Duration),
-    /// Until a frame comes, or for so long.
+    /// Sleep until a frame arrives, for this time at most.
     Sleep(Duration),
 }
 
-/// The load of the last millisecond or so, and the gaps between frames. See the module.
+/// The load of the last millisecond or so, and the gaps between frames.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     since: Instant,
     frames: u64,
     loaded: bool,
-    /// When the last frames came.
+    /// When frames arrived last.
     carried: Instant,
-    /// Whether the worker slept since.
+    /// Whether the worker has slept since.
     slept: bool,
-    /// How long after a frame it is worth to spin; zero: not at all.
+    /// How long after a frame spinning pays off; zero: not at all.
     spin: Duration,
     /// How long the core was left to others the last time, and until when.
     respite: (Duration, Instant),
 }
 
 impl Pace {
-    /// A turn that began at `now` carried so many frames.
+    /// Notes that a turn which began at `now` carried this many frames.
     pub(super) fn carried(&mut self, frames: usize, now: Instant) {
         self.frames += frames as u64;
         if frames > 0 {
@@ -98,7 +99,7 @@ impl Pace {
         Rest::Sleep(if gap < QUIET { IDLE } else { QUIET })
     }
 
-    /// The worker offered its core to others at `from` and got it back at `to`.
+    /// Notes that the worker yielded its core at `from` and got it back at `to`.
     pub(super) fn yielded(&mut self, from: Instant, to: Instant) {
         if to.since(from) > TAKEN {
             let (last, until) = self.respite;
@@ -108,7 +109,8 @@ impl Pace {
     }
 }
 
-/// The spin that is worth its time after a worker that spun for `spin` fell asleep, and the next frame came `gap` after the last.
+/// The new length of the spin after a worker that had spun for `spin` fell asleep, and the next frame came `gap` after
+/// the last.
 fn spin_after(spin: Duration, gap: Duration) -> Duration {
     if gap <= SPIN_MAX {
         return (spin * 2).clamp(SPIN_MIN, SPIN_MAX);
@@ -125,8 +127,8 @@ mod tests {
         Instant::from_nanos(micros * 1000)
     }
 
-    /// A pace after single frames that came `gap` apart, each to a worker that looks once in a microsecond, and the instant of
-    /// the last.
+    /// Feeds single frames that arrive `gap` microseconds apart to a worker that looks once in a microsecond; returns
+    /// the time of the last.
     fn after_gaps(pace: &mut Pace, start: u64, gap: u64, frames: u64) -> u64 {
         for frame in 0..frames {
             for at in 1..gap {

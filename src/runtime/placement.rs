@@ -1,22 +1,22 @@
-//! Where packet workers run, and what on this machine costs them speed or correctness: in words, with what to do.
+//! Judges where packet workers run, and what on this machine costs them speed or correctness, with what to do about it.
 //!
-//! A worker empties its rings as fast as its CPU lets it. What the kernel does on the same CPU goes before it: received frames
-//! that are steered there starve the worker under load, until frames only arrive and none leaves. The judgement is a function
-//! of facts that [`crate::io::machine`] has read; nothing is changed and nothing refused.
+//! A worker empties its rings as fast as its CPU allows, but the kernel's work on the same CPU takes precedence: under
+//! load, receive work that is steered there starves the worker until frames only arrive and none leaves. The judgement
+//! is a function of facts that [`crate::io::machine`] has read; it changes nothing and refuses nothing.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::config::{Config, Io};
+use crate::config::{CheckKind, Config, Io, Service, ServiceCheckKind};
 use crate::io::machine::{Device, Machine, Port};
 use crate::wire::Family;
 
-/// Something to know about the machine that an engine runs on.
+/// A warning about the machine on which an engine runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
-    /// What is in the way, and what it costs.
+    /// What is wrong, and what it costs.
     pub what: String,
-    /// What to do.
+    /// What to do about it.
     pub cure: String,
 }
 
@@ -29,19 +29,20 @@ impl fmt::Display for Warning {
 /// The packet workers of one engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workers {
-    /// The CPU of each.
+    /// The CPU of each worker.
     pub cpus: Vec<usize>,
-    /// Those of the engines before it in the same process.
+    /// CPUs of the workers of earlier engines in the same process.
     pub placed: Vec<usize>,
-    /// They spin instead of sleeping.
+    /// Whether the workers spin instead of sleeping.
     pub busy_poll: bool,
-    /// They use AF_XDP: the devices that have links on VLANs.
+    /// If the engine receives by AF_XDP: its devices that have links on VLANs.
     pub xdp: Option<Vec<String>>,
+    /// Verdicts about firewalls or servers hang on frames that come in.
+    pub judges: bool,
 }
 
 impl Workers {
-    /// Those of `config` on a machine whose process may use `cpus`, where other engines of the process have the first `placed`
-    /// places.
+    /// The workers for `config` in a process that may use `cpus`, after `placed` workers of earlier engines.
     pub fn of(config: &Config, cpus: &[usize], placed: usize) -> Self {
         let count = config.engine.workers.map_or(cpus.len(), usize::from).max(1);
         let mut places = places(cpus);
@@ -49,7 +50,10 @@ impl Workers {
         let tagged = config.links.iter().filter(|link| link.vlan.is_some());
         let tagged = tagged.map(|link| config.devices[link.device.index()].clone());
         let xdp = (config.engine.io == Io::AfXdp).then(|| tagged.collect());
-        Self { cpus: places.take(count).collect(), placed, busy_poll: config.engine.busy_poll, xdp }
+        let is_checked = |service: &Service| service.check.kind != ServiceCheckKind::None;
+        let judges = config.groups.iter().any(|group| group.check.kind != CheckKind::None)
+            || config.services.iter().any(is_checked);
+        Self { cpus: places.take(count).collect(), placed, busy_poll: config.engine.busy_poll, xdp, judges }
     }
 
     fn set(&self) -> BTreeSet<usize> {
@@ -57,12 +61,12 @@ impl Workers {
     }
 }
 
-/// The CPUs that workers are given, in their order: from the last down, as the first serves most interrupts.
+/// CPUs in the order in which workers get them: from the last one down, because the first one serves most interrupts.
 pub(super) fn places(cpus: &[usize]) -> impl Iterator<Item = usize> {
     cpus.iter().rev().cycle().copied()
 }
 
-/// What is to be said of `machine`, the most harmful first.
+/// The warnings about `machine`, the most harmful first.
 pub fn judge(workers: &Workers, machine: &Machine) -> Vec<Warning> {
     let mut found = Vec::new();
     for device in &machine.devices {
@@ -72,7 +76,9 @@ pub fn judge(workers: &Workers, machine: &Machine) -> Vec<Warning> {
         found.extend(untagging(device, workers));
     }
     found.extend(crowding(workers, machine));
-    // Two devices may stand on one port.
+    found.extend(verdicts(workers));
+    found.extend(priority(machine));
+    // Two devices may receive by the same port.
     let mut ports: Vec<&Port> = Vec::new();
     for port in machine.devices.iter().flat_map(|device| &device.ports) {
         if !ports.iter().any(|known| known.name == port.name) {
@@ -96,7 +102,7 @@ pub fn judge(workers: &Workers, machine: &Machine) -> Vec<Warning> {
     found
 }
 
-/// Every packet would leave twice if the kernel saw it too.
+/// The kernel forwards packets of the device, so that each would leave twice if the kernel saw it too.
 fn forwarding(device: &Device) -> Option<Warning> {
     if device.forwards.is_empty() {
         return None;
@@ -129,7 +135,31 @@ fn merging(device: &Device) -> Option<Warning> {
     })
 }
 
-/// A queue of a device has one AF_XDP socket.
+/// Frames of AF_XDP do not come by packet sockets, which sort out what verdicts hang on.
+fn verdicts(workers: &Workers) -> Option<Warning> {
+    (workers.xdp.is_some() && workers.judges).then(|| Warning {
+        what: "with io = \"af-xdp\" probes and answers to checks have no way of their own: under a flood that fills the queues of \
+               a card they are lost with it, and what is well may be taken for dead"
+            .to_owned(),
+        cure: "use io = \"af-packet\" where floods may come, or have the card steer probes and answers to a queue of their own \
+               (ethtool -N)"
+            .to_owned(),
+    })
+}
+
+/// The threads that verdicts are made by wait for everything else.
+fn priority(machine: &Machine) -> Option<Warning> {
+    machine.refuses_real_time.then(|| Warning {
+        what: "no thread may run at once when there is something to do (SCHED_FIFO is refused): while the machine is busy, healthy \
+               firewalls and servers may be taken for dead"
+            .to_owned(),
+        cure: "run as root or with CAP_SYS_NICE (AmbientCapabilities= in the unit), where real time is allowed: a container or \
+               control group may forbid it (cpu.rt_runtime_us)"
+            .to_owned(),
+    })
+}
+
+/// The device has fewer queues than the engine has workers; a queue serves one AF_XDP socket.
 fn queues_of_xdp(device: &Device, workers: &Workers) -> Option<Warning> {
     let (name, queues, count) = (&device.name, device.queues as usize, workers.cpus.len());
     (workers.xdp.is_some() && queues > 0 && queues < count).then(|| Warning {
@@ -146,7 +176,7 @@ fn queues_of_xdp(device: &Device, workers: &Workers) -> Option<Warning> {
     })
 }
 
-/// AF_XDP gets the frame alone.
+/// The device takes out VLAN tags, which AF_XDP does not hand over.
 fn untagging(device: &Device, workers: &Workers) -> Option<Warning> {
     let name = &device.name;
     let is_tagged = workers.xdp.as_ref().is_some_and(|tagged| tagged.contains(name));
@@ -156,7 +186,7 @@ fn untagging(device: &Device, workers: &Workers) -> Option<Warning> {
     })
 }
 
-/// Workers on one CPU.
+/// Several workers share a CPU.
 fn crowding(workers: &Workers, machine: &Machine) -> Vec<Warning> {
     let mut found = Vec::new();
     let (count, own) = (workers.cpus.len(), workers.set());
@@ -173,7 +203,7 @@ fn crowding(workers: &Workers, machine: &Machine) -> Vec<Warning> {
             cure: format!("set `workers = {}` in [engine], or `busy-poll = false`", count.saturating_sub(1).max(1)),
         });
     }
-    // A worker that is kept to no CPU of its own is moved out of the way.
+    // The scheduler moves a worker that is not bound to a CPU out of the way.
     let others = machine.workers.iter().filter(|other| other.cpus.len() == 1 && own.contains(&other.cpus[0]));
     let mut others: Vec<_> = others.map(|other| (other.cpus[0], other.pid)).collect();
     others.sort_unstable();
@@ -189,7 +219,7 @@ fn crowding(workers: &Workers, machine: &Machine) -> Vec<Warning> {
     found
 }
 
-/// Frames steered onto a worker's CPU.
+/// Received frames are steered to the CPU of a worker (RPS).
 fn steering(port: &Port, workers: &Workers) -> Option<Warning> {
     let own = workers.set();
     let hit = |steered: &Vec<usize>| steered.iter().any(|cpu| own.contains(cpu));
@@ -210,7 +240,7 @@ fn steering(port: &Port, workers: &Workers) -> Option<Warning> {
     })
 }
 
-/// Kernel threads that receive and cannot get out of the workers' way.
+/// Kernel threads that receive frames may run on the workers' CPUs only.
 fn kernel_threads(port: &Port, workers: &Workers, machine: &Machine) -> Option<Warning> {
     let own = workers.set();
     let in_the_way = |cpus: &[usize]| !cpus.is_empty() && cpus.iter().all(|cpu| own.contains(cpu));
@@ -229,7 +259,7 @@ fn kernel_threads(port: &Port, workers: &Workers, machine: &Machine) -> Option<W
     })
 }
 
-/// All frames of a card pass one CPU.
+/// All frames of a card pass through one CPU.
 fn queues(port: &Port, workers: &Workers) -> Option<Warning> {
     let [steered] = &port.steered[..] else { return None };
     let count = workers.cpus.len();
@@ -242,7 +272,7 @@ fn queues(port: &Port, workers: &Workers) -> Option<Warning> {
     })
 }
 
-/// Interrupts of cards that only workers' CPUs serve.
+/// The interrupts of cards are served by the workers' CPUs only.
 fn interrupts(ports: &[&Port], workers: &Workers, machine: &Machine) -> Option<Warning> {
     let own = workers.set();
     let hit = |cpus: &[usize]| cpus.iter().all(|cpu| own.contains(cpu));
@@ -255,7 +285,7 @@ fn interrupts(ports: &[&Port], workers: &Workers, machine: &Machine) -> Option<W
             names.push(port.name.as_str());
         }
     }
-    // A machine with one CPU has no other.
+    // With a single CPU there is no other to serve interrupts.
     if names.is_empty() || machine.cpus.len() < 2 {
         return None;
     }
@@ -274,7 +304,7 @@ fn interrupts(ports: &[&Port], workers: &Workers, machine: &Machine) -> Option<W
     })
 }
 
-/// CPUs that no worker has.
+/// CPUs without a worker.
 fn free(workers: &Workers, machine: &Machine) -> Vec<usize> {
     let taken: BTreeSet<_> = workers.cpus.iter().chain(&workers.placed).collect();
     machine.cpus.iter().filter(|cpu| !taken.contains(cpu)).copied().collect()
@@ -287,12 +317,12 @@ fn leave_one(workers: &Workers) -> String {
     }
 }
 
-/// `CPU 3`, `CPUs 0-2,5`.
+/// Formats CPUs as `CPU 3` or `CPUs 0-2,5`.
 fn cpus(cpus: &[usize]) -> String {
     format!("CPU{} {}", if cpus.len() == 1 { "" } else { "s" }, list(cpus))
 }
 
-/// `0-2,5`, of ascending numbers.
+/// Formats ascending numbers as `0-2,5`.
 fn list(cpus: &[usize]) -> String {
     let mut ranges: Vec<(usize, usize)> = Vec::new();
     for cpu in cpus {
@@ -306,7 +336,7 @@ fn list(cpus: &[usize]) -> String {
     ranges.into_iter().map(show).collect::<Vec<_>>().join(",")
 }
 
-/// As the kernel writes a set of CPUs: hexadecimal, 32 to a group, the highest group first.
+/// Formats a set of CPUs as the kernel does: groups of 32 bits in hexadecimal, the highest first, separated by commas.
 fn mask(cpus: &[usize]) -> String {
     let groups = cpus.iter().max().map_or(0, |highest| highest / 32);
     let group =

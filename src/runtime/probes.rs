@@ -1,10 +1,11 @@
-//! The way of probes from the devices to the control thread, beside the packet workers: however long their rings are, and however
-//! long they wait for a CPU, a probe is answered, and an answer taken, when it comes.
+//! The way of what verdicts hang on from the devices to the control thread, beside the packet workers: however long their rings
+//! are, and however long they wait for a CPU, a probe is answered, and the answer to a probe or a check taken, when it comes.
 //!
-//! The kernel gives the probes a ring of their own on every device with firewalls. A thread that has nothing else to do, and runs
-//! at once when there is something, puts them into the queue of what goes first. The workers see the same frames in their rings,
-//! count them, and leave them at that.
+//! The kernel gives it a ring of its own on every device with firewalls, and on those where servers are checked. A thread that has
+//! nothing else to do, and runs at once when there is something, puts it into the queue of what goes first. The workers see the
+//! same frames in their rings, count them, and leave them at that.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -14,76 +15,100 @@ use crossbeam_channel as channel;
 use super::confine;
 use super::punts::PuntSender;
 use super::shared::Shared;
-use crate::engine::{Batch, DropReason, PuntQueue, Verdict, forwarder};
-use crate::id::DeviceId;
+use crate::engine::forwarder::{self, Apart, ApartBudget};
+use crate::engine::{Batch, DropReason, PuntQueue, Snapshot, Verdict};
+use crate::id::{DeviceId, LinkId};
+use crate::io::af_packet::Wanted;
 use crate::io::privileges::Duty;
 use crate::io::wait::{Waiter, Wake};
 use crate::io::ways::Receiver;
 use crate::time::{Duration, Instant};
 
-/// The longest sleep. Errors of sockets are noticed, and lost frames counted, this late at most.
+/// The longest sleep: socket errors are noticed, and lost frames counted, at most this late.
 const IDLE: Duration = Duration::from_millis(500);
-/// Whoever forges more than a batch at once has the thread come back so late: it is no way to take a CPU away.
+/// How long the thread pauses after a full batch, so that forged probes cannot occupy a CPU.
 const FORGED: Duration = Duration::from_millis(2);
 
-/// What the control thread tells the thread.
+/// Messages of the control thread.
 #[derive(Debug)]
 enum Mail {
-    Attach(DeviceId, Box<Receiver>),
+    Attach(DeviceId, Box<Receiver>, Arc<Apart>),
     Detach(DeviceId),
 }
 
-/// The control thread's hold on the thread.
+/// A device, and what is taken of it.
+#[derive(Debug)]
+struct Way {
+    receiver: Box<Receiver>,
+    apart: Arc<Apart>,
+    /// What the kernel gives.
+    wanted: Wanted,
+}
+
+/// The control thread's handle of the probe thread.
 #[derive(Debug, Clone)]
 pub(super) struct ProbesHandle {
     mail: channel::Sender<Mail>,
     wake: Wake,
 }
 
-/// See the module.
+/// The state of the probe thread.
 #[derive(Debug)]
 pub(super) struct Probes {
     shared: Arc<Shared>,
     punts: PuntSender,
     /// By [`DeviceId`].
-    receivers: Vec<Option<Box<Receiver>>>,
+    ways: Vec<Option<Way>>,
+    budget: ApartBudget,
+    /// Where servers are checked, by the routes of this generation.
+    checked: (u64, BTreeSet<LinkId>),
+    /// The publication that what is wanted was taken from.
+    epoch: Option<u64>,
     mail: channel::Receiver<Mail>,
     waiter: Waiter,
 }
 
 impl ProbesHandle {
-    /// The probes of a device come by this from now on.
-    pub(super) fn attach(&self, device: DeviceId, receiver: Box<Receiver>) {
-        self.tell(Mail::Attach(device, receiver));
+    /// What is `apart` of a device comes by this from now on.
+    pub(super) fn attach(&self, device: DeviceId, receiver: Box<Receiver>, apart: Arc<Apart>) {
+        self.tell(Mail::Attach(device, receiver, apart));
     }
 
-    /// The device is gone.
+    /// Stops taking the probes of a device, which is gone.
     pub(super) fn detach(&self, device: DeviceId) {
         self.tell(Mail::Detach(device));
     }
 
-    /// Ends the thread's sleep: it is to stop.
+    /// Ends the thread's sleep, so that it sees that it is to stop.
     pub(super) fn wake(&self) {
         self.wake.notify();
     }
 
     fn tell(&self, mail: Mail) {
-        // A thread that ended needs nothing.
+        // If the thread has ended, nobody needs the message.
         let _ = self.mail.send(mail);
         self.wake();
     }
 }
 
+/// Probes to the device's own hardware address, and nothing more.
+pub(super) fn nothing() -> Wanted {
+    Wanted { stations: Vec::new(), answers: Vec::new(), ports: forwarder::CHECK_PORTS }
+}
+
 impl Probes {
-    /// Without devices, and the hold on it.
+    /// A probe thread without devices, and its handle.
     pub(super) fn new(shared: Arc<Shared>, punts: PuntSender) -> std::io::Result<(Self, ProbesHandle)> {
         let (tell, mail) = channel::unbounded();
         let wake = Wake::new()?;
-        let probes = Self { shared, punts, receivers: Vec::new(), mail, waiter: Waiter::new(wake.clone()) };
+        let budget = ApartBudget::new(shared.clock.random());
+        let waiter = Waiter::new(wake.clone());
+        let checked = (0, BTreeSet::new());
+        let probes = Self { shared, punts, ways: Vec::new(), budget, checked, epoch: None, mail, waiter };
         Ok((probes, ProbesHandle { mail: tell, wake }))
     }
 
-    /// Works until the engine stops.
+    /// Runs until the engine stops.
     pub(super) fn run(mut self) {
         self.shared.go_at_once();
         confine::limit(Duty::None);
@@ -92,15 +117,19 @@ impl Probes {
         while !shared.stop.load(Ordering::Relaxed) {
             self.take_mail();
             let snapshot = snapshots.load();
+            self.follow(snapshot);
+            let now = shared.clock.now();
             let mut is_forged = false;
-            for (index, receiver) in self.receivers.iter_mut().enumerate() {
-                let Some(receiver) = receiver else { continue };
+            for (index, way) in self.ways.iter_mut().enumerate() {
+                let Some(Way { receiver, apart, wanted: _ }) = way else { continue };
                 let mut batch = Batch::new();
                 let truncated = || Verdict::Dropped(DropReason::Truncated);
                 let received = receiver.receive(DeviceId::from(index), &mut batch, truncated);
                 is_forged |= received == Batch::CAPACITY;
                 for packet in batch.packets.iter_mut().filter(|packet| packet.verdict.is_none()) {
-                    if let Some(punt) = forwarder::probe_in(packet, snapshot) {
+                    if let Some(punt) = apart.punt_of(packet, snapshot)
+                        && self.budget.allows(&punt, snapshot, now)
+                    {
                         self.punts.offer_first(punt);
                     }
                 }
@@ -114,21 +143,52 @@ impl Probes {
             if is_forged {
                 std::thread::sleep(FORGED);
             } else {
-                self.waiter.wait(self.receivers.iter().flatten().map(|receiver| &**receiver), IDLE);
+                self.waiter.wait(self.ways.iter().flatten().map(|way| &*way.receiver), IDLE);
             }
         }
     }
 
     fn take_mail(&mut self) {
         while let Ok(mail) = self.mail.try_recv() {
-            let (device, receiver) = match mail {
-                Mail::Attach(device, receiver) => (device, Some(receiver)),
+            let (device, way) = match mail {
+                Mail::Attach(device, receiver, apart) => (device, Some(Way { receiver, apart, wanted: nothing() })),
                 Mail::Detach(device) => (device, None),
             };
-            if self.receivers.len() <= device.index() {
-                self.receivers.resize_with(device.index() + 1, || None);
+            if self.ways.len() <= device.index() {
+                self.ways.resize_with(device.index() + 1, || None);
             }
-            self.receivers[device.index()] = receiver;
+            self.ways[device.index()] = way;
+            self.epoch = None;
+        }
+    }
+
+    /// Has the kernel sort out what a new publication asks for.
+    fn follow(&mut self, snapshot: &Snapshot) {
+        if self.epoch == Some(snapshot.epoch) {
+            return;
+        }
+        if self.epoch.is_none() || self.checked.0 != snapshot.generation {
+            self.checked = (snapshot.generation, forwarder::checked_links(snapshot));
+        }
+        self.epoch = Some(snapshot.epoch);
+        for (index, way) in self.ways.iter_mut().enumerate() {
+            let Some(way) = way else { continue };
+            let (stations, answers) = forwarder::ends_on(DeviceId::from(index), &self.checked.1, snapshot);
+            let wanted = Wanted { stations, answers, ..nothing() };
+            let Receiver::Packet(receiver) = &*way.receiver else { continue };
+            if wanted == way.wanted {
+                continue;
+            }
+            // The workers leave only what comes here; for a moment it may come by both.
+            match receiver.choose(&wanted) {
+                Ok(()) => way.apart.take_answers_to(wanted.answers.clone()),
+                Err(error) => tracing::warn!(
+                    engine = self.shared.engine,
+                    error = super::with_sources(&error),
+                    "answers to checks wait for the packet workers"
+                ),
+            }
+            way.wanted = wanted;
         }
     }
 }

@@ -1,13 +1,13 @@
-//! What the process takes from the machine, as the kernel tells it.
+//! Measures what the process uses of the machine, as proc(5) tells it.
 
 use std::fs;
 
 use crate::api::metrics::Process;
 
-/// Ticks of a second in what the kernel tells user space; the same on all architectures of Linux.
+/// Clock ticks per second in /proc (USER_HZ), the same on all architectures of Linux.
 const TICKS: f64 = 100.0;
 
-/// `None` where there is no `/proc`.
+/// Measures the process; `None` if `/proc` cannot be read.
 pub(super) fn measure() -> Option<Process> {
     let read = |path| fs::read_to_string(path).ok();
     let open_fds = fs::read_dir("/proc/self/fd").ok()?.count();
@@ -17,13 +17,13 @@ pub(super) fn measure() -> Option<Process> {
         &read("/proc/stat")?,
         &read("/proc/self/limits")?,
     )?;
-    // The listing has a descriptor of its own.
+    // Listing the directory takes a descriptor of its own.
     Some(Process { open_fds: open_fds.saturating_sub(1) as u64, ..counted })
 }
 
-/// Reads proc(5): `/proc/PID/stat`, `/proc/PID/status`, `/proc/stat` and `/proc/PID/limits`.
+/// Parses `/proc/PID/stat`, `/proc/PID/status`, `/proc/stat` and `/proc/PID/limits`.
 fn parse(stat: &str, status: &str, machine: &str, limits: &str) -> Option<Process> {
-    // The name in parentheses may hold anything, also spaces and parentheses. What follows begins with field 3.
+    // The name in parentheses may contain anything, spaces and parentheses too. What follows it begins with field 3.
     let fields: Vec<_> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
     let ticks = |field: usize| fields.get(field - 3)?.parse::<f64>().ok();
     let line = |text: &str, name: &str| {

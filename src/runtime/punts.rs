@@ -1,4 +1,4 @@
-//! The bounded way from the workers to the control thread.
+//! The bounded queue of punted frames from the workers to the control thread.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,10 +7,10 @@ use tokio::sync::mpsc;
 
 use crate::engine::{Punt, PuntQueue};
 
-/// Frames that go first and wait, at most: a worker hands over no more of a kind at once.
+/// Urgent frames that may wait; a worker offers no more of one kind at once.
 const FIRST: usize = 1024;
 
-/// A worker's end. Offering wakes the control thread and never waits.
+/// A worker's end of the queue. Offering a frame wakes the control thread and never waits.
 #[derive(Debug, Clone)]
 pub(super) struct PuntSender {
     first: mpsc::Sender<Punt>,
@@ -18,17 +18,17 @@ pub(super) struct PuntSender {
     refused: Arc<AtomicU64>,
 }
 
-/// The control thread's end.
+/// The control thread's end of the queue.
 #[derive(Debug)]
 pub(super) struct PuntReceiver {
     first: mpsc::Receiver<Punt>,
     queue: mpsc::Receiver<Punt>,
     refused: Arc<AtomicU64>,
-    /// Keeps the queues open when the last worker has ended, so that waiting for frames waits.
+    /// Keeps the queues open after the last worker has ended, so that receiving still waits.
     open: PuntSender,
 }
 
-/// A queue that holds `capacity` frames, at least one, beside those that go first.
+/// A queue for `capacity` ordinary frames, at least one, beside the urgent ones.
 pub(super) fn queue(capacity: usize) -> (PuntSender, PuntReceiver) {
     let (first, urgent) = mpsc::channel(FIRST);
     let (sender, receiver) = mpsc::channel(capacity.max(1));
@@ -37,20 +37,20 @@ pub(super) fn queue(capacity: usize) -> (PuntSender, PuntReceiver) {
     (sender.clone(), PuntReceiver { first: urgent, queue: receiver, refused, open: sender })
 }
 
-/// Tells how full the queue is.
+/// Reads how full the queue is.
 #[derive(Debug, Clone)]
 pub(super) struct PuntDepth(mpsc::WeakSender<Punt>);
 
 impl PuntDepth {
-    /// Frames that wait, and frames that fit.
+    /// How many frames wait, and how many the queue holds.
     pub(super) fn read(&self) -> (usize, usize) {
-        // Without its ends the queue is as good as empty.
+        // The queue is gone with the engine and counts as empty.
         self.0.upgrade().map_or((0, 0), |queue| (queue.max_capacity() - queue.capacity(), queue.max_capacity()))
     }
 }
 
 impl PuntSender {
-    /// So many frames that a verdict hangs on were lost before they came here.
+    /// Counts frames on which the state of a path depends and that were lost before they reached the queue.
     pub(super) fn lost(&self, frames: u64) {
         self.refused.fetch_add(frames, Ordering::Relaxed);
     }
@@ -71,8 +71,7 @@ impl PuntQueue for PuntSender {
 }
 
 impl PuntReceiver {
-    /// Waits for frames and appends up to `limit` of them, those that go first before the others. Loses none when it is given
-    /// up while it waits.
+    /// Waits for frames and appends up to `limit` of them, urgent ones first. Cancelling it loses no frame.
     pub(super) async fn receive(&mut self, punts: &mut Vec<Punt>, limit: usize) {
         let (first, queue) = (&mut self.first, &mut self.queue);
         tokio::select! {
@@ -87,12 +86,12 @@ impl PuntReceiver {
         }
     }
 
-    /// To be asked by other threads.
+    /// A handle by which other threads read how full the queue is.
     pub(super) fn depth(&self) -> PuntDepth {
         PuntDepth(self.open.queue.downgrade())
     }
 
-    /// Frames that a verdict hangs on, refused since the last call.
+    /// Number of frames on which the state of a path depends and that were lost since the last call.
     pub(super) fn take_refused(&self) -> u64 {
         self.refused.swap(0, Ordering::Relaxed)
     }

@@ -1,17 +1,17 @@
-//! Frames that were lost because a worker did not empty its ring in time: told while it goes on, and not more often than helps.
+//! Reports frames that were lost because a worker did not empty its ring in time: while it goes on, but not too often.
 
 use std::collections::BTreeMap;
 
 use crate::id::DeviceId;
 use crate::time::{Duration, Instant};
 
-/// A ring that goes on losing is told of this often.
+/// Shortest time between two reports about the same ring.
 const INTERVAL: Duration = Duration::from_secs(30);
 
-/// One worker's ring of one device.
+/// The ring of one worker on one device.
 pub(super) type Ring = (DeviceId, usize);
 
-/// What was told of each ring. See the module.
+/// What was reported about each ring.
 #[derive(Debug, Default)]
 pub(super) struct RingLosses {
     told: BTreeMap<Ring, Told>,
@@ -24,7 +24,8 @@ struct Told {
 }
 
 impl RingLosses {
-    /// A ring has lost `lost` frames since the start: how many of them are to be told of at `now`.
+    /// Takes the number of frames that a ring has lost since the start; returns how many to report at `now`, if a
+    /// report is due: those since the last report.
     pub(super) fn observe(&mut self, ring: Ring, lost: u64, now: Instant) -> Option<u64> {
         let told = self.told.entry(ring).or_default();
         let more = lost.saturating_sub(told.lost);

@@ -1,7 +1,7 @@
-//! Sessions as an operator reads them.
+//! Lists the sessions of an engine for operators.
 //!
-//! Whoever asks walks over the table beside the workers: nothing is locked, and what is kept meanwhile is bounded by the length
-//! of the answer. Only a question for rates remembers, for half a second, what each session that is meant had carried.
+//! A listing walks over the session table beside the workers: it locks nothing, and its memory is bounded by the length
+//! of the answer. Only a request for rates remembers, for half a second, what each matching session had carried.
 
 mod rank;
 mod talkers;
@@ -20,20 +20,20 @@ use crate::wire::Family;
 pub use rank::{Carried, sorted};
 pub use talkers::talkers;
 
-/// The table of an engine as it is walked over.
+/// The session table of an engine with what is needed to read it.
 #[derive(Debug, Clone, Copy)]
 pub struct Walk<'a> {
-    /// Engine name.
+    /// Name of the engine.
     pub engine: &'a str,
     /// Its sessions.
     pub table: &'a SessionTable,
-    /// What its names mean.
+    /// Resolves the ids in sessions to names.
     pub snapshot: &'a Snapshot,
-    /// This moment.
+    /// The present time.
     pub now: Instant,
 }
 
-/// What `filter` means in this snapshot; every name in it has to be known.
+/// Resolves `filter` by this snapshot. Fails if it has an unknown name.
 pub fn select(filter: &SessionFilter, snapshot: &Snapshot) -> Result<Selection, ApiError> {
     let SessionFilter { source, destination, hosts, ports, flow, firewall, service, server, state } = filter.clone();
     Ok(Selection {
@@ -50,8 +50,8 @@ pub fn select(filter: &SessionFilter, snapshot: &Snapshot) -> Result<Selection, 
     })
 }
 
-/// One page of the sessions that match, in the order of the table, which no session leaves while it lives. All that match are
-/// counted for the first page.
+/// One page of the matching sessions in the order of the table; a session keeps its place while it lives. With the
+/// first page, all matching sessions are counted.
 pub fn page(walk: Walk<'_>, selection: &Selection, question: &SessionQuestion) -> SessionPage {
     let limit = match question.limit.unwrap_or(LIMIT) {
         0 => PAGE_MAX,
@@ -65,7 +65,7 @@ pub fn page(walk: Walk<'_>, selection: &Selection, question: &SessionQuestion) -
             None => return SessionPage::default(),
         },
     };
-    // All of them are counted already.
+    // The first page has counted all of them.
     let counts = question.after.is_none() && !selection.is_all();
     let (mut rows, mut matched, mut next) = (Vec::new(), 0, None);
     table.walk(
@@ -85,12 +85,12 @@ pub fn page(walk: Walk<'_>, selection: &Selection, question: &SessionQuestion) -
             counts || next.is_none()
         },
     );
-    // Where every session is meant and the walk ended early, the table knows how many there are.
+    // If every session matches and the walk ended early, the table knows how many there are.
     let all = if selection.is_all() && next.is_some() { matched.max(table.len() as u64) } else { matched };
     SessionPage { rows, total: question.after.is_none().then_some(all), next }
 }
 
-/// A session as it is, or was at `now`.
+/// A session as it is, or was, at `now`.
 pub(super) fn view(
     engine: &str,
     flow: &FlowKey,
@@ -136,7 +136,7 @@ pub(super) fn view(
     }
 }
 
-/// The session's pins, each with the end that it leads to.
+/// The pins of the session, each with the end of the flow to which it leads.
 fn pins(session: &Session) -> impl Iterator<Item = (&Pin, &'static str)> {
     let (low, high) = match session.opened {
         Direction::LowToHigh => ("source", "destination"),

@@ -1,4 +1,4 @@
-//! What the threads of one engine share: the snapshot, the sessions, and what is counted.
+//! What the threads of one engine share: the snapshot, the sessions, and counters.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,68 +21,68 @@ use crate::nat::PortPools;
 use crate::session::SessionTable;
 use crate::time::Instant;
 
-/// See the module.
+/// The shared state of one engine.
 #[derive(Debug)]
 pub(super) struct Shared {
-    /// Engine name.
+    /// Name of the engine.
     pub engine: String,
     config: ArcSwap<Config>,
     source: Mutex<Source>,
-    /// Reads time for all threads of the process.
+    /// The clock of all threads of the process.
     pub clock: Clock,
     /// When the engine started.
     pub started: Instant,
-    /// What workers look at.
+    /// The snapshot by which workers decide.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
-    /// All sessions.
+    /// The session table.
     pub sessions: Arc<SessionTable>,
-    /// One per worker.
+    /// The counters of each worker.
     pub cells: Vec<Arc<CountersCell>>,
-    /// Ports that stand for clients.
+    /// Ports that stand for clients in `full-nat`.
     pub ports: Arc<PortPools>,
     /// What sockets refused or lost.
     pub traffic: Traffic,
-    /// What is told of each device, by [`DeviceId`].
+    /// What is known of each device, indexed by [`DeviceId`].
     devices: Mutex<Vec<DeviceWords>>,
-    /// Those who watch packets.
+    /// Running packet captures.
     pub captures: Captures,
-    /// Workers are to end.
+    /// Tells the workers to end.
     pub stop: AtomicBool,
     /// Turns of each worker's loop.
     pub worker_beats: Box<[Beat]>,
     /// Turns of the control thread's loop.
     pub control_beat: Beat,
-    /// Threads have to wait for other work of the machine.
+    /// Whether the engine's threads run without priority over others.
     is_ordinary: AtomicBool,
-    /// Where sessions that ended are told.
+    /// The session log.
     pub accounts: Accounts,
     events: Mutex<EventLog>,
 }
 
-/// What is told of a device.
+/// What is reported of a device.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct DeviceWords {
-    /// What the kernel calls it; `None` while it is missing.
+    /// Its present name; `None` while it is missing.
     pub name: Option<String>,
-    /// How its frames are taken: see [`crate::engine::view::LinkView::io_mode`].
+    /// How its frames are received: see [`crate::engine::view::LinkView::io_mode`].
     pub io_mode: Option<String>,
     /// Why its links are down.
     pub reason: Option<&'static str>,
 }
 
-/// Where the configuration in force was read.
+/// The text of the configuration in force, and where it came from.
 #[derive(Debug, Clone)]
 pub(super) struct Source {
-    /// The file.
+    /// Path of the file.
     pub path: PathBuf,
-    /// Its text.
+    /// Text of the file.
     pub text: String,
-    /// When it was taken over.
+    /// When it took effect.
     pub since: Instant,
 }
 
 impl Source {
-    /// The file as it was read.
+    /// Path and text of the file.
     pub(super) fn file(self) -> (PathBuf, String) {
         (self.path, self.text)
     }
@@ -125,13 +125,13 @@ impl Shared {
         self.config.load_full()
     }
 
-    /// What is told of a device.
+    /// What is known of a device.
     pub(super) fn device_words(&self, device: DeviceId) -> DeviceWords {
         let devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
         devices.get(device.index()).cloned().unwrap_or_default()
     }
 
-    /// A device has changed.
+    /// Changes what is known of a device.
     pub(super) fn tell_device(&self, device: DeviceId, change: impl FnOnce(&mut DeviceWords)) {
         let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
         let length = devices.len().max(device.index() + 1);
@@ -139,25 +139,25 @@ impl Shared {
         change(&mut devices[device.index()]);
     }
 
-    /// Where it was read.
+    /// The source of the configuration in force.
     pub(super) fn source(&self) -> Source {
         self.source.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Another configuration is in force.
+    /// Puts another configuration in force.
     pub(super) fn take_over(&self, config: Arc<Config>, source: Source) {
         *self.source.lock().unwrap_or_else(PoisonError::into_inner) = source;
         self.config.store(config);
     }
 
-    /// Lets the calling thread, a packet worker, run before the ordinary ones of the machine, if that is allowed.
+    /// Gives the calling thread, a packet worker, priority over ordinary threads of the machine, if that is permitted.
     pub(super) fn go_first(&self) {
         if let Err(error) = thread::go_first() {
             self.has_no_priority(&error);
         }
     }
 
-    /// Lets the calling thread, which has little to do, run whenever it wants to, if that is allowed.
+    /// Gives the calling thread real-time priority, if that is permitted; it must have little to do.
     pub(super) fn go_at_once(&self) {
         let Err(refused) = thread::go_at_once() else { return };
         if let Err(error) = thread::go_first() {
@@ -171,7 +171,7 @@ impl Shared {
         );
     }
 
-    /// Told once for all threads.
+    /// Warns that threads have no priority, once for all of them.
     fn has_no_priority(&self, error: &std::io::Error) {
         if !self.is_ordinary.swap(true, Ordering::Relaxed) {
             tracing::warn!(
@@ -183,12 +183,12 @@ impl Shared {
         }
     }
 
-    /// Whether the machine does not let the engine's threads go before others.
+    /// Whether the engine's threads run without priority over others.
     pub(super) fn is_ordinary(&self) -> bool {
         self.is_ordinary.load(Ordering::Relaxed)
     }
 
-    /// Notes a state change.
+    /// Adds a state change to the event log.
     pub(super) fn event(&self, event: EventView) {
         self.events().add(self.clock.wall(), event, self.clock.now());
     }
@@ -203,18 +203,18 @@ impl Shared {
         self.events().tell_suppressed(self.clock.now());
     }
 
-    /// The changes so far. Held for a moment only, never across an await.
+    /// The event log. To be held briefly, and never across an await.
     pub(super) fn events(&self) -> MutexGuard<'_, EventLog> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The counters of all workers, each as of one instant.
+    /// The sum of the counters of all workers, each read at one instant.
     pub(super) fn counters(&self) -> Counters {
         super::counters::sum(self.cells.iter().map(|cell| cell.read()))
     }
 }
 
-/// What happened to frames outside the forwarder's sight.
+/// Counters of frames that the forwarder does not see.
 #[derive(Debug)]
 pub(super) struct Traffic {
     workers: usize,
@@ -222,16 +222,16 @@ pub(super) struct Traffic {
     failures: [AtomicU64; SendError::ALL.len()],
 }
 
-/// What is counted by link and by device; grows with a reload.
+/// Counters per link and per device; they grow with a reload.
 #[derive(Debug, Default)]
 struct Places {
     made_links: Vec<Made>,
     failed_links: Vec<AtomicU64>,
-    /// By device, then by worker.
+    /// Frames that found a ring full, by device and then by worker.
     ring_dropped: Vec<Vec<AtomicU64>>,
 }
 
-/// Frames of the controller that one link was given.
+/// Frames and bytes of the controller that were sent on one link.
 #[derive(Debug, Default)]
 struct Made {
     frames: AtomicU64,
@@ -245,7 +245,7 @@ impl Traffic {
         traffic
     }
 
-    /// There are more links and devices.
+    /// Makes room for the links and devices of a reload.
     pub(super) fn grow(&self, links: usize, devices: usize) {
         let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
         let (links, devices) = (links.max(places.made_links.len()), devices.max(places.ring_dropped.len()));
@@ -254,7 +254,7 @@ impl Traffic {
         places.ring_dropped.resize_with(devices, || (0..self.workers).map(|_| AtomicU64::default()).collect());
     }
 
-    /// A frame of `bytes` bytes that the controller made or kept goes out by `link`. The forwarder counts its own.
+    /// Counts a frame of `bytes` bytes that the controller sends on `link`. The forwarder counts its own frames.
     pub(super) fn made(&self, link: LinkId, bytes: usize) {
         if let Some(made) = self.places().made_links.get(link.index()) {
             made.frames.fetch_add(1, Ordering::Relaxed);
@@ -262,13 +262,13 @@ impl Traffic {
         }
     }
 
-    /// Frames and bytes that the controller gave to `link`.
+    /// Frames and bytes that the controller sent on `link`.
     pub(super) fn made_on(&self, link: LinkId) -> (u64, u64) {
         let read = |made: &Made| (made.frames.load(Ordering::Relaxed), made.bytes.load(Ordering::Relaxed));
         self.places().made_links.get(link.index()).map_or((0, 0), read)
     }
 
-    /// A frame that the device of `link` did not take.
+    /// Counts a frame that the device of `link` did not take.
     pub(super) fn failed(&self, link: LinkId, error: SendError) {
         self.failures[error as usize].fetch_add(1, Ordering::Relaxed);
         if let Some(count) = self.places().failed_links.get(link.index()) {
@@ -276,43 +276,43 @@ impl Traffic {
         }
     }
 
-    /// Frames that found the ring of `device` full that `worker` serves.
+    /// Counts frames that found the ring of `worker` on `device` full.
     pub(super) fn ring_dropped(&self, worker: usize, device: DeviceId, frames: u64) {
         if let Some(count) = self.places().ring_dropped.get(device.index()).and_then(|rings| rings.get(worker)) {
             count.fetch_add(frames, Ordering::Relaxed);
         }
     }
 
-    /// Frames that a device took and did not send; which links they were for is not known any more.
+    /// Counts frames that a device took and did not send; their links are not known any more.
     pub(super) fn unsent(&self, frames: u64) {
         self.failures[SendError::NoBuffers as usize].fetch_add(frames, Ordering::Relaxed);
     }
 
-    /// Frames that were not taken on `link`.
+    /// Number of frames that could not be sent on `link`.
     pub(super) fn failed_on(&self, link: LinkId) -> u64 {
         self.places().failed_links.get(link.index()).map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
-    /// Frames lost before the engine saw them.
+    /// Number of frames on `device` that were lost before the engine saw them.
     pub(super) fn ring_dropped_on(&self, device: DeviceId) -> u64 {
         (0..self.workers).map(|worker| self.ring_dropped_of(worker, device)).sum()
     }
 
-    /// Frames that `worker` lost on `device`.
+    /// Number of frames on `device` that `worker` lost.
     pub(super) fn ring_dropped_of(&self, worker: usize, device: DeviceId) -> u64 {
         let places = self.places();
         let ring = places.ring_dropped.get(device.index()).and_then(|rings| rings.get(worker));
         ring.map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
-    /// Names and values for `show counters`.
+    /// The counters of the sockets for `show counters`.
     pub(super) fn counters(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let failures = SendError::ALL.iter().zip(&self.failures);
         let rings = self.places().ring_dropped.iter().flatten().map(|count| count.load(Ordering::Relaxed)).sum();
         failures.map(|(error, count)| (error.name(), count.load(Ordering::Relaxed))).chain([("ring_dropped", rings)])
     }
 
-    /// Held for one count, and written only while a reload adds links.
+    /// Locked for one count; it is written only while a reload adds links.
     fn places(&self) -> RwLockReadGuard<'_, Places> {
         self.places.read().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,4 +1,4 @@
-//! Which configuration an engine starts with: its file, or the one before it where nobody confirmed that.
+//! Chooses the configuration with which an engine starts: its file, or the one before it if nobody confirmed the file.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,15 +11,15 @@ use crate::io::clock::Clock;
 /// How an engine begins.
 #[derive(Debug, Clone)]
 pub(super) struct Beginning {
-    /// The file that it was started with.
+    /// The file with which it was started.
     pub own: PathBuf,
-    /// Its last configurations.
+    /// Its kept configurations.
     pub history: Arc<History>,
     pub at_start: AtStart,
 }
 
-/// Looks what is kept of the engine of this file. What cannot be read is left out with a warning: an engine that does not start
-/// would be worse.
+/// Chooses the configuration by what is kept of this engine. What cannot be read is ignored with a warning, because an
+/// engine that does not start would be worse.
 pub(super) fn choose(file: EngineFile, clock: &Clock) -> (EngineFile, Beginning) {
     let (engine, state) = (&file.config.engine.name, &file.config.engine.state);
     let history = History::open(state).unwrap_or_else(|error| {
@@ -53,7 +53,7 @@ fn former(history: &History, number: u64, engine: &str) -> Result<EngineFile, St
     }
 }
 
-/// Tells what was chosen, and goes on waiting where something has to be confirmed.
+/// Reports what was chosen, and waits on for a confirmation if one is due.
 pub(super) async fn tell(reloader: &Arc<Reloader>, engine: String, beginning: Beginning) {
     if let Err(error) = begun(reloader, &engine, beginning.at_start, beginning.own).await {
         tracing::warn!(engine, %error, "the configuration is in force and not kept");

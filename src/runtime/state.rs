@@ -1,4 +1,4 @@
-//! What `fwlb set` said, kept over a restart: `overrides.json` in the engine's state directory.
+//! Keeps what `fwlb set` changed over a restart: `overrides.json` in the engine's state directory.
 
 mod servers;
 
@@ -13,24 +13,24 @@ use crate::time::Instant;
 
 pub(super) use servers::ServersFile;
 
-/// See the module.
+/// The file of one engine's overrides.
 #[derive(Debug)]
 pub(super) struct StateFile {
     path: PathBuf,
-    /// What is to be kept, and how often that has changed.
+    /// A number that grows with every change, and the overrides to keep.
     wanted: Mutex<(u64, Vec<OverrideView>)>,
-    /// How many of these changes are in the file.
+    /// The number of the last change that is in the file.
     kept: Mutex<u64>,
 }
 
 impl StateFile {
-    /// In this directory, which is made when something is to be kept.
+    /// The file in this directory, which is created when something is to be kept.
     pub(super) fn new(directory: &Path) -> Self {
         Self { path: directory.join("overrides.json"), wanted: Mutex::default(), kept: Mutex::default() }
     }
 
-    /// Overrides again what was overridden. What cannot be read or is not configured any more is left out with a warning: an
-    /// engine that does not start would be worse.
+    /// Applies the kept overrides again. What cannot be read or is not configured any more is ignored with a warning,
+    /// because an engine that does not start would be worse.
     pub(super) fn restore(&self, engine: &str, controller: &mut Controller, now: Instant) {
         let overrides = match self.load() {
             Ok(overrides) => overrides,
@@ -54,15 +54,15 @@ impl StateFile {
         }
     }
 
-    /// These are to be kept; answers the number for [`StateFile::keep`]. Does not wait for the disk.
+    /// Notes the overrides to keep and returns the change's number for [`StateFile::keep`]. Does not wait for the disk.
     pub(super) fn note(&self, overrides: Vec<OverrideView>) -> u64 {
         let mut wanted = lock(&self.wanted);
         *wanted = (wanted.0 + 1, overrides);
         wanted.0
     }
 
-    /// Sees to it that the file has what was noted up to `change`; may wait long for the disk. Whoever comes while another
-    /// writes finds his own change written by the next, with all that were noted by then.
+    /// Returns when the file contains the changes up to `change`; it may wait long for the disk. Changes that were
+    /// noted while another caller writes are all written by the next one.
     pub(super) fn keep(&self, change: u64) -> io::Result<()> {
         let mut kept = lock(&self.kept);
         if *kept < change {
@@ -73,7 +73,7 @@ impl StateFile {
         Ok(())
     }
 
-    /// Keeps these, all or nothing.
+    /// Writes these overrides, all or nothing.
     fn save(&self, overrides: &[OverrideView]) -> io::Result<()> {
         let directory = self.path.parent().expect("the path was joined from a directory and a name");
         fs::create_dir_all(directory)?;
@@ -85,7 +85,7 @@ impl StateFile {
         File::open(directory)?.sync_all()
     }
 
-    /// Where it lies.
+    /// Path of the file.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }

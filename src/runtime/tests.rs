@@ -1,4 +1,5 @@
-//! Whole engines on real devices: the test's namespace is the engine's machine, the hosts at its links have their own.
+//! Tests of whole engines on real devices: the test's namespace is the engine's machine, the hosts on its links have
+//! their own.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -23,7 +24,7 @@ mod devices;
 mod metrics;
 mod restart;
 
-/// A file of an engine called `name` with these links, its sockets and state in `directory`.
+/// The file of an engine called `name` with these links; its sockets and state are in `directory`.
 fn file(directory: &Path, name: &str, links: &str) -> EngineFile {
     let directory = directory.display();
     let text = format!(
@@ -35,7 +36,7 @@ fn file(directory: &Path, name: &str, links: &str) -> EngineFile {
     EngineFile { path: "test.toml".into(), text, config }
 }
 
-/// A router between 10.66.1.0/24 on `ra0` and 10.66.2.0/24 on `rb0`, both families.
+/// A router between 10.66.1.0/24 on `ra0` and 10.66.2.0/24 on `rb0`, in both address families.
 fn router(directory: &Path) -> EngineFile {
     let links = "\
 [[link]]
@@ -50,7 +51,7 @@ addresses = [\"10.66.2.1/24\", \"fd66:2::1/64\"]
     file(directory, "router", links)
 }
 
-/// A host at the other end of `device`, in subnet `number`, whose default routes lead to the engine.
+/// Connects a host to `device`, in subnet `number`, with default routes to the engine.
 fn plug_in(host: &Host, device: &str, number: u8) {
     ip(&format!("link add {device} type veth peer name h0 netns {}", host.id));
     ip(&format!("link set {device} up"));
@@ -88,7 +89,7 @@ impl Run {
     }
 }
 
-/// Asks over the control socket, as a client does.
+/// Sends a GET request over the control socket, as a client does.
 fn get(directory: &Path, engine: &str, path: &str) -> Value {
     let mut stream = UnixStream::connect(directory.join(format!("{engine}.sock"))).unwrap();
     write!(stream, "GET /api/v1/{path} HTTP/1.0\r\nhost: engine\r\n\r\n").unwrap();
@@ -99,7 +100,7 @@ fn get(directory: &Path, engine: &str, path: &str) -> Value {
     serde_json::from_str(body).unwrap()
 }
 
-/// Asks until the answer satisfies, for ten seconds.
+/// Repeats a question until the answer is right, for ten seconds.
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     for _ in 0..200 {
         if holds() {
@@ -158,7 +159,7 @@ fn an_engine_routes_between_two_links_and_leaves_no_trace() {
     tcp(&a, &b, "10.66.2.2:0");
     tcp(&b, &a, "[fd66:1::2]:0");
 
-    // ARP, ND and the answers to pings are the engine's own frames, and count as sent like those it forwards.
+    // ARP, ND and echo replies are the engine's own frames, which count as sent like those that it forwards.
     let sent = || ask("links")[0]["tx_packets"].as_u64().unwrap();
     let (before, forwarded) = (sent(), ask("counters")["forwarded"].as_u64());
     eventually("one more pong", || pings(&a, "10.66.1.1"));
@@ -281,7 +282,7 @@ fn two_engines_of_one_process_share_a_device_by_vlan() {
     run.stop();
 }
 
-/// The refusal of an engine that cannot start.
+/// The error of an engine that cannot start.
 fn refusal(file: EngineFile) -> String {
     let outcome = run_until(vec![file], Options::default(), || panic!("it started"), std::future::pending());
     with_sources(&outcome.unwrap_err())
@@ -342,7 +343,7 @@ fn a_flood_of_unknown_neighbours_is_bounded_and_the_sum_holds() {
     });
 
     eventually("forwarding again", || pings(&a, "10.66.2.2"));
-    // The rest may wait in the other worker's ring yet, and the host's own kernel may have dropped some on the way.
+    // The rest may still wait in the other worker's ring, and the host's own kernel may have dropped some on the way.
     eventually("most of the flood was received and the sum holds", || {
         let counters = get(directory.path(), "router", "counters");
         let count = |name: &str| counters[name].as_u64().unwrap();

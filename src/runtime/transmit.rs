@@ -1,4 +1,4 @@
-//! From links to the senders of their devices.
+//! Sends frames by link: finds the sender of the link's device.
 
 use arrayvec::ArrayVec;
 
@@ -8,26 +8,26 @@ use crate::id::{DeviceId, LinkId};
 use crate::io::ways::{Outgoing, SendError, Sender};
 use crate::time::Instant;
 
-/// Frames that go out together.
+/// Number of frames that are sent together.
 pub(super) const BURST: usize = 64;
 
-/// The ways out of one thread.
+/// The senders of one thread.
 #[derive(Debug)]
 pub(super) struct Outlets {
-    /// By [`DeviceId`]; `None` while the device is missing.
+    /// Indexed by [`DeviceId`]; `None` while the device is missing.
     senders: Vec<Option<Sender>>,
-    /// By [`LinkId`], as of this generation of the configuration.
+    /// Indexed by [`LinkId`]; valid for this generation of the configuration.
     devices: Vec<DeviceId>,
     generation: Option<u64>,
 }
 
 impl Outlets {
-    /// Knows no link and no device yet.
+    /// A value without links and devices.
     pub(super) fn new() -> Self {
         Self { senders: Vec::new(), devices: Vec::new(), generation: None }
     }
 
-    /// Learns the links of a snapshot.
+    /// Takes the links of a snapshot over.
     pub(super) fn follow(&mut self, snapshot: &Snapshot) {
         if self.generation != Some(snapshot.generation) {
             self.generation = Some(snapshot.generation);
@@ -49,24 +49,24 @@ impl Outlets {
         }
     }
 
-    /// The device has another MTU.
+    /// Notes a new MTU of a device, in bytes.
     pub(super) fn set_mtu(&self, device: DeviceId, mtu: u16) {
         if let Some(Some(sender)) = self.senders.get(device.index()) {
             sender.set_mtu(mtu);
         }
     }
 
-    /// Sends what was taken while a device had no room for it; answers whether some of it still waits.
+    /// Sends the frames for which a device had no room; returns whether some of them still wait.
     pub(super) fn flush(&self) -> bool {
         self.senders.iter().flatten().filter(|sender| sender.flush()).count() > 0
     }
 
-    /// To be called some times a second: frames that were taken since the last call and then not sent.
+    /// Number of frames that were taken since the last call and then not sent. To be called several times a second.
     pub(super) fn tend(&self, now: Instant) -> u64 {
         self.senders.iter().flatten().map(|sender| sender.tend(now)).sum()
     }
 
-    /// Sends what the batch's verdicts say, from where it lies.
+    /// Sends the frames of a batch that have a verdict to forward, from where they lie.
     pub(super) fn send_batch(&self, batch: &Batch<'_>, traffic: &Traffic) {
         let packets = &batch.packets;
         self.send(

@@ -1,4 +1,4 @@
-//! Who opened a connection to the control socket: what the kernel says, with the names that belong to it.
+//! Identifies the user at the other end of the control socket, as the kernel reports it.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -8,18 +8,17 @@ use tokio::net::UnixStream;
 
 use crate::api::guard::User;
 
-/// What the kernel says where nobody logged in, as behind a service: (uid_t) -1.
+/// The login uid of a process that nobody's login started, such as a service: (uid_t) -1.
 const NO_LOGIN: u32 = u32::MAX;
 
-/// Whose process is at the other end, as it was when it connected (SO_PEERCRED, unix(7)): nothing that it sends can change
-/// that.
+/// The user whose process connected (SO_PEERCRED, unix(7)). Nothing that this process sends can change it.
 pub(super) fn opener(stream: &UnixStream) -> Option<User> {
     let peer = stream.peer_cred().ok()?;
     Some(user(peer.uid(), peer.pid(), Path::new("/proc"), Path::new("/etc/passwd")))
 }
 
-/// The user `uid` of the process `pid`, with names out of the file `passwd`. Names out of a directory service are not asked
-/// for: an answer may take long, and a confined process loads no libraries that could ask.
+/// The user `uid` of the process `pid`, with names from the file `passwd`. A directory service is not asked for names:
+/// an answer may take long, and a confined process loads no libraries that could ask.
 fn user(uid: u32, pid: Option<i32>, proc: &Path, passwd: &Path) -> User {
     let users = fs::read_to_string(passwd).unwrap_or_default();
     let name = |uid: u32| users.lines().find_map(|line| name_in(line, uid)).map(str::to_owned);
@@ -27,8 +26,8 @@ fn user(uid: u32, pid: Option<i32>, proc: &Path, passwd: &Path) -> User {
     User { uid, name: name(uid), login: login.map(|uid| name(uid).unwrap_or_else(|| format!("uid {uid}"))) }
 }
 
-/// Who logged in at the session that the process is of (proc_pid_loginuid(5)); `None` where that cannot be read. The number
-/// may be another process's by now: then its user says so.
+/// Who logged in at the session of the process (proc_pid_loginuid(5)); `None` if that cannot be read. If the process id
+/// belongs to another process by now, its owner differs.
 fn login(uid: u32, pid: i32, proc: &Path) -> Option<u32> {
     let process = proc.join(pid.to_string());
     let login = fs::read_to_string(process.join("loginuid")).ok()?;
@@ -36,7 +35,7 @@ fn login(uid: u32, pid: i32, proc: &Path) -> Option<u32> {
     login.trim().parse().ok().filter(|login| *login != NO_LOGIN && owner == uid)
 }
 
-/// The name in a line of passwd(5), if it is that of `uid`.
+/// The name in a line of passwd(5), if the line is that of `uid`.
 fn name_in(line: &str, uid: u32) -> Option<&str> {
     let mut fields = line.split(':');
     let (name, number) = (fields.next()?, fields.nth(1)?);

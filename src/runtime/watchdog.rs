@@ -1,4 +1,5 @@
-//! The service manager's watchdog (sd_watchdog_enabled(3)): fed only while every packet worker and every control thread turns.
+//! Feeds the service manager's watchdog (sd_watchdog_enabled(3)) as long as every packet worker and every control
+//! thread turns.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,28 +10,28 @@ use super::management::notify;
 use super::shared::Shared;
 use crate::time::Duration;
 
-/// The longest time that a healthy thread needs for a turn: an idle control thread turns once a second. A watchdog that is to
-/// be fed faster is fed whatever the threads do between two looks.
+/// The longest time that a healthy thread needs for a turn: an idle control thread turns once a second. If the watchdog
+/// is to be fed more often, it is fed between two checks whatever the threads do.
 pub(super) const TURN: Duration = Duration::from_secs(2);
 
-/// How often a thread went round its loop. In a cache line of its own: workers write theirs all the time.
+/// Counts the turns of a thread's loop. It has a cache line of its own, because workers write theirs all the time.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub(super) struct Beat(AtomicU64);
 
 impl Beat {
-    /// One turn more. For the thread that owns it.
+    /// Counts a turn; to be called by the thread that turns.
     pub(super) fn turn(&self) {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
-    /// How often it turned.
+    /// Number of turns so far.
     pub(super) fn count(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// Feeds the watchdog for ever, where the service manager set one. `engines` are all of the process.
+/// Feeds the watchdog for ever, if the service manager set one. `engines` are all engines of the process.
 pub(super) async fn feed(engines: Vec<Arc<Shared>>) {
     let Some(period) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
     let interval = period / 2;
@@ -51,17 +52,17 @@ pub(super) async fn feed(engines: Vec<Arc<Shared>>) {
     }
 }
 
-/// What the threads had done when they were looked at last.
+/// The turns of the threads at the last check.
 #[derive(Debug, Default)]
 struct Watch {
     seen: Vec<(String, u64)>,
-    /// The first thread that had not turned between the last two looks.
+    /// The first thread that had not turned between the last two checks.
     stuck: Option<String>,
 }
 
 impl Watch {
     fn look(&mut self, now: Vec<(String, u64)>) {
-        // Threads neither come nor go while engines run.
+        // Threads neither appear nor end while engines run.
         let stuck = now.iter().zip(&self.seen).find(|(now, seen)| now == seen);
         self.stuck = stuck.map(|((thread, _), _)| thread.clone());
         self.seen = now;

@@ -1,7 +1,7 @@
-//! `[api] listen`: the addresses of the kernel's side where the engines of this process are served.
+//! Serves the addresses of `[api] listen`, which belong to the kernel's side of the machine.
 //!
-//! An address belongs to the process: every engine is served at each of them, and engines that name the same address share
-//! it, their tokens together.
+//! An address belongs to the process: every engine is served at each of them, and engines that name the same address
+//! share it with the tokens of all.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,27 +18,26 @@ use crate::api::Engines;
 use crate::api::listen::{self, Access, Limits};
 use crate::config::{Api, Token};
 
-/// See the module.
+/// The addresses at which the engines of this process are served.
 #[derive(Debug, Default)]
 pub(super) struct Web {
-    /// What each engine's file says, by the engine's name.
+    /// The section `[api]` of each engine's file, by the name of the engine.
     apis: BTreeMap<String, Api>,
     sites: BTreeMap<SocketAddr, Site>,
     serving: Option<Serving>,
 }
 
-/// The engines, once they run, and the runtime that serves them.
+/// The running engines, and the tokio runtime that serves them.
 #[derive(Debug, Clone)]
 struct Serving {
     engines: Arc<Engines<EngineBackend>>,
     runtime: Handle,
 }
 
-/// One address.
 #[derive(Debug)]
 struct Site {
     access: Arc<ArcSwap<Access>>,
-    /// Bound, and not yet served.
+    /// The bound listener, until it is served.
     listener: Option<TcpListener>,
     task: Option<JoinHandle<()>>,
 }
@@ -46,13 +45,13 @@ struct Site {
 /// [`Web`] as the engines share it.
 pub(super) type SharedWeb = Arc<Mutex<Web>>;
 
-/// Held for a moment only, never across an await.
+/// Locks it. To be held briefly, and never across an await.
 pub(super) fn lock(web: &SharedWeb) -> MutexGuard<'_, Web> {
     web.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Web {
-    /// Does what the file of `engine` says from now on: addresses that no file names any more are left, certificates and
+    /// Applies the section `[api]` of `engine`: addresses that no file names any more are closed; certificates and
     /// tokens take effect with the next connection or request. A failure changes nothing.
     pub(super) fn apply(&mut self, engine: &str, api: Api) -> Result<(), RunError> {
         let mut apis = self.apis.clone();
@@ -101,7 +100,7 @@ impl Web {
         Ok(())
     }
 
-    /// The engines run: whoever asks is answered. To be called within the runtime that is to serve.
+    /// Begins to answer requests, as the engines run. To be called within the runtime that is to serve.
     pub(super) fn serve(&mut self, engines: Vec<Arc<EngineBackend>>) {
         self.serving = Some(Serving { engines: Arc::new(Engines::new(engines)), runtime: Handle::current() });
         self.serve_sites();
@@ -123,7 +122,7 @@ impl Web {
         }
     }
 
-    /// Answers nobody any more, and leaves all addresses.
+    /// Stops answering, and closes all addresses.
     pub(super) fn stop(&mut self) {
         self.sites.values_mut().for_each(Site::stop);
         *self = Self::default();
@@ -139,7 +138,7 @@ impl Site {
     }
 }
 
-/// Who may ask at `listen`: what all the files say that name it.
+/// Who has access at `listen`, by all files that name it.
 fn access(listen: SocketAddr, apis: &BTreeMap<String, Api>) -> Result<Access, crate::api::tls::TlsError> {
     let naming = || apis.values().filter(|api| api.listen == Some(listen));
     let mut tokens: Vec<Token> = Vec::new();
@@ -176,7 +175,7 @@ mod tests {
         Api { listen, ..Api::default() }
     }
 
-    /// An address of loopback that is free this moment.
+    /// An address of loopback that is free at present.
     fn free() -> SocketAddr {
         TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
     }

@@ -13,7 +13,7 @@ use super::pace::{Pace, Rest};
 use super::punts::PuntSender;
 use super::shared::Shared;
 use super::transmit::{BURST, Outlets};
-use crate::engine::forwarder::KillOrder;
+use crate::engine::forwarder::{Apart, KillOrder};
 use crate::engine::{Batch, DropReason, Forwarder, Snapshot, Verdict};
 use crate::id::DeviceId;
 use crate::io::privileges::Duty;
@@ -22,48 +22,46 @@ use crate::io::wait::{Waiter, Wake};
 use crate::io::ways::{Receiver, Sender};
 use crate::time::{Duration, Instant};
 
-/// Visits of expiry per turn: some tens of microseconds at most.
+/// Sessions that are checked for expiry per turn; they take some tens of microseconds at most.
 const EXPIRE_BUDGET: usize = 256;
-/// How often ring losses are asked for.
+/// How often the losses of the rings are read.
 const RING_COUNTS: Duration = Duration::from_millis(200);
-/// How soon a device that had no room for frames is asked again.
+/// How soon sending is tried again when a device had no room for frames.
 const FULL_DEVICE: Duration = Duration::from_micros(100);
 
-/// What the control thread tells a worker. It wakes the worker afterwards.
+/// Messages of the control thread to a worker, which it wakes afterwards.
 #[derive(Debug)]
 pub(super) enum Mail {
-    /// The way in and out of a device that appeared.
+    /// A device has appeared.
     Attach {
-        /// Which.
         device: DeviceId,
-        /// In; `None`: the device has fewer queues than the engine workers, and this one has none of them.
+        /// Its receiver; `None` if the device has fewer queues than the engine has workers, and this one has none of
+        /// them.
         receiver: Option<Box<Receiver>>,
-        /// Out.
         sender: Sender,
-        /// Somebody else takes the probes that come by it to the control thread.
-        probes_apart: bool,
+        /// What somebody else takes to the control thread of what comes by it.
+        apart: Option<Arc<Apart>>,
     },
-    /// The device has another MTU, in bytes.
+    /// A device has another MTU.
     Mtu {
-        /// Which.
         device: DeviceId,
-        /// In bytes.
+        /// The MTU in bytes.
         mtu: u16,
     },
-    /// The device is gone.
+    /// A device is gone.
     Detach(DeviceId),
-    /// Sessions are to end.
+    /// Sessions are to be ended.
     Kill(Arc<KillOrder>),
 }
 
-/// The control thread's hold on a worker.
+/// The control thread's handle of a worker.
 #[derive(Debug, Clone)]
 pub(super) struct WorkerHandle {
     mail: channel::Sender<Mail>,
     wake: Wake,
 }
 
-/// See the module.
+/// The state of a packet worker.
 #[derive(Debug)]
 pub(super) struct Worker {
     number: usize,
@@ -71,18 +69,20 @@ pub(super) struct Worker {
     shared: Arc<Shared>,
     captures: Known,
     punts: PuntSender,
-    /// By [`DeviceId`].
+    /// Indexed by [`DeviceId`].
     receivers: Vec<Option<Box<Receiver>>>,
     outlets: Outlets,
     mail: channel::Receiver<Mail>,
     waiter: Waiter,
+    /// Whether the worker spins instead of sleeping (`busy-poll`).
     busy_poll: bool,
+    /// The CPU to which it is bound, if one could be chosen.
     cpu: Option<usize>,
 }
 
 impl WorkerHandle {
     pub(super) fn tell(&self, mail: Mail) {
-        // A worker that ended needs nothing.
+        // If the worker has ended, nobody needs the message.
         let _ = self.mail.send(mail);
         self.wake();
     }
@@ -94,7 +94,7 @@ impl WorkerHandle {
 }
 
 impl Worker {
-    /// Worker `number` without devices, and the hold on it.
+    /// Worker `number` without devices, and its handle.
     pub(super) fn new(
         number: usize,
         forwarder: Forwarder,
@@ -120,7 +120,7 @@ impl Worker {
         Ok((worker, WorkerHandle { mail: tell, wake }))
     }
 
-    /// Works until the engine stops.
+    /// Runs until the engine stops.
     pub(super) fn run(mut self) {
         if let Some(cpu) = self.cpu
             && let Err(error) = thread::pin_to(cpu)
@@ -171,8 +171,8 @@ impl Worker {
     fn take_mail(&mut self) {
         while let Ok(mail) = self.mail.try_recv() {
             match mail {
-                Mail::Attach { device, receiver, sender, probes_apart } => {
-                    self.forwarder.leave_probes(device, probes_apart);
+                Mail::Attach { device, receiver, sender, apart } => {
+                    self.forwarder.leave_apart(device, apart);
                     if self.receivers.len() <= device.index() {
                         self.receivers.resize_with(device.index() + 1, || None);
                     }
@@ -192,7 +192,7 @@ impl Worker {
         }
     }
 
-    /// One batch from every device.
+    /// Handles one batch from every device; returns the number of frames.
     fn turn(&mut self, snapshot: &Snapshot, now: Instant) -> usize {
         let mut frames = 0;
         for (index, receiver) in self.receivers.iter_mut().enumerate() {
@@ -212,7 +212,7 @@ impl Worker {
         frames
     }
 
-    /// Sends what the forwarder made: fragments, frames that waited for a fragment, resets.
+    /// Sends the frames that the forwarder made: fragments, frames that waited for a fragment, resets.
     fn send_made(&mut self) {
         loop {
             let made: ArrayVec<_, BURST> = std::iter::from_fn(|| self.forwarder.poll_transmit()).take(BURST).collect();

@@ -1,22 +1,23 @@
-//! A session's place in memory: two cache lines that one writes and any number read.
+//! The memory of one session: two cache lines that one worker writes at a time and any number read, under a sequence
+//! lock.
 //!
-//! The first word says whether the cell is in use, and orders access: a writer sets its lock bit, a reader that finds the word
-//! unchanged after it copied the others has a consistent copy (a sequence lock). All words are atomics, so that a torn copy is
-//! only wrong, and thrown away.
+//! The first word says whether the cell is in use, and orders access. A writer sets its lock bit. A reader that finds
+//! the word unchanged after copying the others has a consistent copy. All words are atomics, so that a torn copy is
+//! merely wrong and is discarded.
 //!
 //! ```text
 //!   word 0:  generation (32 bits) | version (31 bits) | lock
 //! ```
 //!
-//! The generation is odd while the cell is in use and grows with every change of that; the version grows with every unlock.
+//! The generation is odd while the cell is in use and grows whenever that changes. The version grows with every unlock.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::fence;
 
-/// Words of a cell after the first.
+/// The number of words of a cell after the first.
 pub(super) const PAYLOAD: usize = 15;
-/// A cell: 128 bytes.
+/// A cell of 128 bytes.
 pub(super) type Cell = [AtomicU64; 1 + PAYLOAD];
 
 const LOCKED: u64 = 1;
@@ -33,8 +34,8 @@ const fn generation_of(state: u64) -> u32 {
     (state >> 32) as u32
 }
 
-/// Runs `f` on the cell's words, of which it may read any, if the cell is of this generation the whole time. What others
-/// change meanwhile is seen in part.
+/// Runs `f` on the words of a cell and returns its result with the generation. `None` if the generation is not wanted
+/// or changed meanwhile. The words may be in the middle of a change by another worker.
 #[inline]
 pub(super) fn peek<R>(cell: &Cell, is_wanted: impl Fn(u32) -> bool, f: impl Fn(&Cell) -> R) -> Option<(u32, R)> {
     let before = generation(cell);
@@ -46,7 +47,7 @@ pub(super) fn peek<R>(cell: &Cell, is_wanted: impl Fn(u32) -> bool, f: impl Fn(&
     (generation_of(cell[0].load(Relaxed)) == before).then_some((before, result))
 }
 
-/// Runs `f` on the cell's words while nobody changes them; `None` if it is not of this generation. Writes nothing.
+/// Runs `f` on the words of a cell while nobody changes them; `None` if its generation is not `wanted`. Writes nothing.
 pub(super) fn read<R>(cell: &Cell, wanted: u32, f: impl Fn(&Cell) -> R) -> Option<R> {
     let mut patience = Patience::default();
     loop {
@@ -65,15 +66,15 @@ pub(super) fn read<R>(cell: &Cell, wanted: u32, f: impl Fn(&Cell) -> R) -> Optio
     }
 }
 
-/// A cell that nobody else may change. Dropped, it is unlocked.
+/// A locked cell, which only the owner of this value may change. It is unlocked when this is dropped.
 #[derive(Debug)]
 pub(super) struct Locked<'a> {
     cell: &'a Cell,
-    /// The first word as it will be.
+    /// The first word that the cell gets when it is unlocked.
     state: u64,
 }
 
-/// Waits until nobody changes the cell; `None` if it is not of this generation.
+/// Locks a cell, waiting for other writers; `None` if its generation is not `wanted`.
 #[inline]
 pub(super) fn lock(cell: &Cell, wanted: u32) -> Option<Locked<'_>> {
     let mut patience = Patience::default();
@@ -92,14 +93,15 @@ pub(super) fn lock(cell: &Cell, wanted: u32) -> Option<Locked<'_>> {
             Err(other) => state = other,
         }
     }
-    // Whoever sees one of the writes that follow sees the lock bit too.
+    // Any reader that sees one of the writes which follow sees the lock bit too.
     fence(Release);
     let version = (state & VERSION).wrapping_add(2) & VERSION;
     Some(Locked { cell, state: state & !(VERSION | LOCKED) | version })
 }
 
 impl Locked<'_> {
-    /// The next generation: a free cell is in use at once, though still locked; one in use is free when it is unlocked.
+    /// Starts the next generation and returns it. A free cell is in use at once, though still locked; a cell in use
+    /// becomes free when it is unlocked.
     #[inline]
     pub(super) fn turn(&mut self) -> u32 {
         let generation = generation_of(self.state).wrapping_add(1);
@@ -116,12 +118,12 @@ impl Drop for Locked<'_> {
     }
 }
 
-/// Waits for a worker that is on another processor, or was taken off this one.
+/// Waiting for a lock whose owner runs on another processor, or was preempted on this one.
 #[derive(Debug, Default)]
 pub(super) struct Patience(u32);
 
 impl Patience {
-    /// Turns until the processor is left to others.
+    /// The number of spins before the processor is yielded to others.
     const TURNS: u32 = 100;
 
     pub(super) fn wait(&mut self) {

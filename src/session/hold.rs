@@ -1,14 +1,15 @@
-//! One worker's hold on the sessions that it opened: when each is looked at again, and whose place a new one may take.
+//! The expiry and eviction state for the sessions that one worker opened: when each is checked next, and which one a
+//! new session may replace.
 //!
 //! ```text
-//!   wheel    by the time of the next look
+//!   wheel    by the time of the next check
 //!   lists    one for each [`Worth`], the longest idle in front
 //! ```
 //!
-//! Packets touch neither. A list is in the order in which its sessions were put there, and each remembers when that was: one
-//! that was used since goes to the end when it is met in front, so that what stays in front was idle all the time. The hold
-//! lies in the table under a lock of its own, which its worker takes to open and to expire, and another worker to take a place
-//! that its own sessions do not offer.
+//! Packets touch neither. A list is ordered by when its sessions were put there, and each session remembers that time.
+//! A session that was used since then is moved to the end when it is met in front, so that what stays in front was idle
+//! all the time. This state lies in the table under a lock of its own. Its worker takes the lock to open and expire
+//! sessions; another worker takes it to evict a session if it has none of its own to evict.
 
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
@@ -20,36 +21,36 @@ use crate::session::worth::{self, Worth};
 use crate::session::{Removed, Session, SessionId, SessionTable};
 use crate::time::{Duration, Instant};
 
-/// Lists of a hold.
+/// The number of lists of one worker.
 pub(super) const LISTS: u32 = Worth::ORDER.len() as u32;
 
-/// Age at which a half-open session is looked at for the first time: most have finished their handshake by then and leave
-/// the list of those that are evicted first, so that an eviction finds its victim at once.
+/// The age at which a half-open session is checked for the first time. By then most have completed their handshake and
+/// leave the list that is evicted first, so that an eviction finds a victim at once.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
 
-/// Sessions that one search for a place looks at in one list, at most.
+/// The most sessions of one list that one search for a victim looks at.
 const LOOKS_AT_LIST: usize = 16;
 
-/// Sessions that one search for a place looks at, at most: twice all lists of its worker, and some of others.
+/// The most sessions that one search for a victim looks at: twice all lists of its worker, and some of other workers.
 const LOOKS: usize = 2 * LOOKS_AT_LIST * Worth::ORDER.len() + 48;
 
-/// See the module.
+/// The state of one worker; see the module.
 #[derive(Debug)]
 pub(super) struct Hold {
     wheel: Wheel,
-    /// The sentinel of the first list.
+    /// The number of the first list's sentinel.
     lists: u32,
-    /// Sessions in the list of the half-open.
+    /// The number of half-open sessions of this worker.
     half_open: usize,
-    /// How many of those are kept before they are evicted first.
+    /// How many half-open sessions are kept before they are evicted ahead of all others.
     half_open_kept: usize,
 }
 
-/// For each slot, in which list it is and since when: 0, as memory is at first, is in none.
+/// For each slot, in which list it is and since when. 0, which fresh memory contains, means in no list.
 #[derive(Debug)]
 pub(super) struct Marks(Box<[AtomicU32]>);
 
-/// A list, and when the slot was put there.
+/// The list that a slot is in, and when it was put there.
 #[derive(Debug, Clone, Copy)]
 struct Mark {
     worth: Worth,
@@ -60,18 +61,18 @@ struct Mark {
 const TICK_BITS: u32 = 28;
 const TICKS: u32 = (1 << TICK_BITS) - 1;
 
-/// How far one search for a place goes.
+/// Which of the sessions that may be evicted at all one search may choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reach {
-    /// The half-open, beyond those that are kept.
+    /// Half-open sessions that are idle or exceed the number that is kept.
     HalfOpen,
-    /// These, and everything else that is idle.
+    /// All sessions except half-open ones that are kept and not idle.
     Idle,
-    /// The half-open that are kept, too.
+    /// All sessions.
     Everything,
 }
 
-/// A session whose place may be taken.
+/// A session that may be evicted.
 #[derive(Debug, Clone, Copy)]
 struct Candidate {
     id: SessionId,
@@ -100,7 +101,7 @@ impl Marks {
 }
 
 impl Mark {
-    /// True for a session that a packet used after it was put into its list.
+    /// True if a packet used the session at `used`, after it was put into its list.
     fn is_before(self, used: Instant) -> bool {
         let since = tick(used).wrapping_sub(self.tick) & TICKS;
         (1..1 << (TICK_BITS - 1)).contains(&since)
@@ -108,17 +109,22 @@ impl Mark {
 }
 
 impl Hold {
-    /// A hold of one of `workers` workers, which hangs on these sentinels.
+    /// The empty state of one of `workers` workers, whose lists have their sentinels from `lists` on.
     pub(super) fn new(wheel: Wheel, lists: u32, capacity: usize, workers: usize) -> Self {
         Self { wheel, lists, half_open: 0, half_open_kept: Worth::half_open_kept(capacity, workers) }
     }
 
-    /// Takes out of the wheel the next slot whose time has come.
+    /// Half-open sessions that go first when somebody needs a place.
+    pub(super) fn half_open_spare(&self) -> usize {
+        self.half_open.saturating_sub(self.half_open_kept)
+    }
+
+    /// Takes the next slot that is due out of the wheel.
     pub(super) fn pop_due(&mut self, now: Instant) -> Option<u32> {
         self.wheel.pop(now)
     }
 
-    /// Enters a session in the wheel, and among those whose place may be taken if it may.
+    /// Schedules the next check of a session, and puts it into the list of its worth if it may be evicted.
     pub(super) fn schedule(&mut self, table: &SessionTable, slot: u32, session: &Session, now: Instant) {
         let timeouts = &table.timeouts();
         let patience = timeouts.shortest(session.class).min(Wheel::TURN);
@@ -141,8 +147,8 @@ impl Hold {
         self.unlist(table, slot);
     }
 
-    /// Ends the session whose place is to be taken, and takes its slot, which is answered, out of everything. Looks at no more than `looks`
-    /// sessions, and counts them down.
+    /// Evicts a session within `reach`: ends it and returns its slot, which is in no list any more. Looks at no more
+    /// than `looks` sessions, and decrements that number for each.
     pub(super) fn evict(
         &mut self,
         table: &SessionTable,
@@ -176,14 +182,14 @@ impl Hold {
         Some((id.slot, removed))
     }
 
-    /// The first session of a list that nobody used since it was put there.
+    /// The first session of a list that no packet has used since it was put there.
     fn candidate(&mut self, table: &SessionTable, worth: Worth, looks: &mut usize, now: Instant) -> Option<Candidate> {
         for _ in 0..LOOKS_AT_LIST.min(*looks) {
             let slot = table.worths.front(self.sentinel(worth))?;
             *looks -= 1;
             let id = table.id(slot);
             let Some(session) = table.get(id) else {
-                // Another worker ended it, and its slot is on its way back.
+                // Another worker has ended the session, and its slot is being returned.
                 self.unlist(table, slot);
                 continue;
             };
@@ -197,7 +203,7 @@ impl Hold {
         None
     }
 
-    /// Puts a session to the end of the list of its worth, if it has one.
+    /// Puts a session at the end of the list of its worth, if it may be evicted.
     fn enlist(&mut self, table: &SessionTable, slot: u32, session: &Session, now: Instant) {
         self.unlist(table, slot);
         let Some(worth) = Worth::of(session) else { return };
@@ -219,8 +225,8 @@ impl Hold {
     }
 }
 
-/// Takes a slot of the table for worker `number` from the holds of all, its own first, as far as one of these reaches. A hold that
-/// its worker uses this instant is passed over.
+/// Evicts a session in favour of worker `number` and returns its slot. The reaches are tried in order, each first on
+/// the worker's own sessions and then on those of others. A worker whose state is locked at this moment is skipped.
 pub(super) fn make_room(table: &SessionTable, number: u16, reaches: &[Reach], now: Instant) -> Option<(u32, Removed)> {
     let (own, mut looks) = (usize::from(number), LOOKS);
     for &reach in reaches {

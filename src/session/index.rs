@@ -1,15 +1,17 @@
-//! Finds the slot of a key: a hash table of fixed size that all workers share, read without a lock and without a write.
+//! The index of the session table: a hash table of fixed size from keys to slots. All workers share it, and read it
+//! without locking or writing.
 //!
 //! ```text
 //!   bucket (one cache line):  7 entries of  mark | tag (31 bits) | slot (32 bits)  ,  overflow count | lock
 //! ```
 //!
-//! A key has a home bucket. If that is full its entry lies in the first of the next buckets that has a free place, and every
-//! bucket passed over counts it: a search ends at the first bucket that counts none, so that a miss mostly reads one line.
-//! An entry never moves, and its key is compared in the slot by whoever searches.
+//! A key has a home bucket. If that bucket is full, the entry lies in the first of the next buckets with a free place,
+//! and every full bucket that was passed over counts it. A search ends at the first bucket whose count is zero, so that
+//! a search for an unknown key mostly reads one cache line. An entry never moves. Whoever searches compares the key in
+//! the slot.
 //!
-//! Whoever enters or takes out a key holds the lock of its home bucket, so that a key is entered once; free places are taken
-//! by compare-and-swap, as keys of other homes want them too.
+//! Whoever enters or removes a key holds the lock of its home bucket, so that a key is entered only once. Free places
+//! are taken by compare-and-swap, because keys with other home buckets may want them too.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -18,17 +20,17 @@ use crate::session::cell::Patience;
 use crate::session::memory::Lines;
 use crate::session::record::KeyWords;
 
-/// Entries of a bucket.
+/// The number of entries in a bucket.
 const PLACES: usize = 7;
-/// Where a bucket counts what it did not take.
+/// The word of a bucket that counts the keys which passed over it.
 const OVERFLOW: usize = PLACES;
-/// Set in the overflow word while somebody changes what has its home here.
+/// Set in the overflow word while somebody enters or removes a key with this home bucket.
 const LOCKED: u64 = 1 << 63;
-/// Buckets that a key may lie in. At two thirds of its places full, which a full table of translated sessions makes, a run of
-/// that many full buckets has a chance below 1 in 10^20.
+/// The most buckets in which a key may lie. With two thirds of all places in use, as in a full table of translated
+/// sessions, the probability of so many full buckets in a row is below 1 in 10^20.
 const REACH: u32 = 32;
 
-/// See the module.
+/// The index; see the module.
 #[derive(Debug)]
 pub(super) struct Index {
     lines: Lines<{ PLACES + 1 }>,
@@ -36,30 +38,30 @@ pub(super) struct Index {
     hasher: ahash::RandomState,
 }
 
-/// What a key hashes to: where it lies and how it is marked there.
+/// The hash of a key, which gives its home bucket and its tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct KeyHash(u64);
 
-/// How entering a key ended.
+/// The result of entering a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Entered<T> {
-    /// It leads to the slot.
+    /// The key now leads to the slot.
     New,
-    /// It led to another already.
+    /// The key already led to another slot.
     Existing(T),
-    /// Every bucket in reach is full.
+    /// All buckets in reach are full.
     NoRoom,
 }
 
 impl Index {
-    /// Room for `keys` keys. `seeds` make it hard to guess which keys meet in a bucket.
+    /// An index with room for `keys` keys. The secret `seeds` prevent attackers from finding keys that collide.
     pub(super) fn new(keys: usize, [a, b, c, d]: [u64; 4]) -> Self {
-        // Four and a half keys in a bucket of seven places.
+        // On average a bucket with seven places gets four and a half keys.
         let buckets = (keys as u64 * 2 / 9 + 1) as u32;
         Self { lines: Lines::new(buckets as usize), buckets, hasher: ahash::RandomState::with_seeds(a, b, c, d) }
     }
 
-    /// Bytes that it takes for each of `keys` keys.
+    /// Memory per key in bytes.
     pub(super) const BYTES_PER_KEY: f64 = 64.0 * 2.0 / 9.0;
 
     #[inline]
@@ -70,20 +72,21 @@ impl Index {
         })
     }
 
-    /// Reads the line of a key, so that it is near when the key is searched; what it says means nothing.
+    /// Prefetches the cache line of a key's home bucket. The result has no meaning; it only keeps the read from being
+    /// optimised away.
     #[inline]
     pub(super) fn touch(&self, hash: KeyHash) -> u64 {
         self.bucket(self.home(hash))[OVERFLOW].load(Relaxed)
     }
 
-    /// The slot that the key leads to, if it lies at home and no other key there has its tag.
+    /// The slot of the first entry with the key's tag in its home bucket, as a guess without comparing keys.
     #[inline]
     pub(super) fn guess(&self, hash: KeyHash) -> Option<u32> {
         let home = self.bucket(self.home(hash))[..PLACES].iter().map(|entry| entry.load(Relaxed));
         home.into_iter().find(|entry| entry >> 32 == hash.mark()).map(|entry| entry as u32)
     }
 
-    /// The slots that the key may lead to are offered to `is_it`, until it answers.
+    /// Calls `is_it` with each slot to which the key may lead, and returns its first answer.
     #[inline(always)]
     pub(super) fn find<T>(&self, hash: KeyHash, is_it: impl Fn(u32) -> Option<T>) -> Option<T> {
         let mark = hash.mark();
@@ -106,7 +109,7 @@ impl Index {
         None
     }
 
-    /// Lets the key lead to `slot`, unless `is_it` knows a slot that it leads to already.
+    /// Makes the key lead to `slot`, unless `is_it` recognises another slot to which it leads already.
     pub(super) fn enter<T>(&self, hash: KeyHash, slot: u32, is_it: impl Fn(u32) -> Option<T>) -> Entered<T> {
         let home = self.home(hash);
         let _changing = self.lock(home);
@@ -120,7 +123,7 @@ impl Index {
             if bucket[..PLACES].iter().any(|place| place.load(Relaxed) == 0 && is_taken(place)) {
                 return Entered::New;
             }
-            // Before the entry is there, so that no search stops short of it.
+            // Counted before the entry exists, so that no search ends before reaching it.
             bucket[OVERFLOW].fetch_add(1, AcqRel);
             at = self.after(at);
         }
@@ -128,7 +131,7 @@ impl Index {
         Entered::NoRoom
     }
 
-    /// Takes the key out, if it leads to `slot`.
+    /// Removes the key, if it leads to `slot`.
     pub(super) fn leave(&self, hash: KeyHash, slot: u32) {
         let home = self.home(hash);
         let _changing = self.lock(home);
@@ -147,12 +150,12 @@ impl Index {
         }
     }
 
-    /// All of it, to advise the operating system about.
+    /// The whole memory of the index, for advice to the operating system.
     pub(super) fn words(&self) -> &[AtomicU64] {
         self.lines.words()
     }
 
-    /// The first `count` buckets from `home` on count one key less.
+    /// Decrements the overflow counts of the `count` buckets from `home` on.
     fn uncount(&self, home: u32, count: u32) {
         let mut at = home;
         for _ in 0..count {
@@ -192,7 +195,7 @@ impl Index {
 }
 
 impl KeyHash {
-    /// The upper half of an entry: never 0, so that a free place is no entry.
+    /// The upper half of an entry. It is never 0, so that a free place is not mistaken for an entry.
     #[inline]
     const fn mark(self) -> u64 {
         self.0 >> 32 | 1 << 31
@@ -203,7 +206,7 @@ impl KeyHash {
     }
 }
 
-/// The lock of a home bucket.
+/// The lock of a home bucket, which is released when this is dropped.
 struct Changing<'a>(&'a AtomicU64);
 
 impl Drop for Changing<'_> {

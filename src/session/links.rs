@@ -1,21 +1,22 @@
-//! Doubly linked lists over slot numbers, with their room reserved at start.
+//! Doubly linked lists over slot numbers, in memory that is reserved at start.
 //!
-//! Each list hangs on a sentinel, a number beyond the slots, so that a slot is taken out without knowing its list. The
-//! links are shared between workers but a list is touched only by who holds the lock of its worker's hold, so relaxed atomics
-//! are enough.
+//! Each list has a sentinel, which is a number above those of all slots, so that a slot can be removed without knowing
+//! its list. Workers share the links, but a list is touched only under the lock of the [`Hold`](super::hold::Hold) it
+//! belongs to, so that relaxed atomics suffice.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::session::memory::zeroed;
 
-/// Links of `slots` slots and any number of sentinels. A number that is in no list is linked to itself.
+/// The links of slots and sentinels. A number that is in no list is linked to itself.
 #[derive(Debug)]
 pub(super) struct Links {
-    /// Both neighbours of each number, as distances from it: zero, as memory is at first, means itself.
+    /// The previous and next number for each number, as distances from it. 0, which fresh memory contains, means
+    /// itself.
     links: Box<[AtomicU64]>,
 }
 
-/// The neighbours of a number in its list.
+/// The previous and next number in a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Link {
     previous: u32,
@@ -23,35 +24,35 @@ struct Link {
 }
 
 impl Links {
-    /// Bytes for each number.
+    /// Memory per number in bytes.
     pub(super) const BYTES: usize = size_of::<AtomicU64>();
 
-    /// `count` numbers, slots and sentinels together, all in no list.
+    /// The links of `count` numbers, slots and sentinels together, all in no list.
     pub(super) fn new(count: u32) -> Self {
         Self { links: zeroed(count as usize) }
     }
 
-    /// All of it, to advise the operating system about.
+    /// The whole memory of the links, for advice to the operating system.
     pub(super) fn words(&self) -> &[AtomicU64] {
         &self.links
     }
 
-    /// Puts a slot that is in no list at the end of the list of `sentinel`.
+    /// Appends a slot that is in no list to the list of `sentinel`.
     pub(super) fn push_back(&self, sentinel: u32, slot: u32) {
         let end = self.get(sentinel);
         self.set(slot, Link { previous: end.previous, next: sentinel });
-        // An empty list's last is its sentinel, which is read again after this.
+        // In an empty list the last number is the sentinel itself, which therefore has to be read again afterwards.
         self.set(end.previous, Link { next: slot, ..self.get(end.previous) });
         self.set(sentinel, Link { previous: slot, ..self.get(sentinel) });
     }
 
-    /// The first slot of the list of `sentinel`.
+    /// The first slot in the list of `sentinel`.
     pub(super) fn front(&self, sentinel: u32) -> Option<u32> {
         let first = self.get(sentinel).next;
         (first != sentinel).then_some(first)
     }
 
-    /// Takes a slot out of its list, if it is in one.
+    /// Removes a slot from its list, if it is in one.
     pub(super) fn remove(&self, slot: u32) {
         let Link { previous, next } = self.get(slot);
         self.set(previous, Link { next, ..self.get(previous) });

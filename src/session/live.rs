@@ -1,4 +1,4 @@
-//! A session where it lies, for packets that change little of it.
+//! Access to a session in place, for packets that change little of it.
 
 use crate::flow::{CanonicalKey, Direction};
 use crate::path::pinning::Pin;
@@ -7,7 +7,7 @@ use crate::session::{Bound, Class};
 use crate::time::Instant;
 use crate::wire::frame::TcpSegment;
 
-/// A live session that nobody else changes: [`crate::session::SessionTable::with_live`] lends it.
+/// A locked session, lent by [`crate::session::SessionTable::with_live`].
 #[derive(Debug)]
 pub struct Live<'a>(Place<'a>);
 
@@ -17,44 +17,44 @@ impl<'a> Live<'a> {
         Self(place)
     }
 
-    /// Its ends.
+    /// The canonical key of the flow.
     #[inline]
     pub fn key(&self) -> CanonicalKey {
         self.0.key()
     }
 
-    /// What a service made of it.
+    /// The service and server of the flow, if it belongs to a virtual service.
     #[inline]
     pub fn bound(&self) -> Option<Bound> {
         self.0.bound()
     }
 
-    /// Which way its first packet went.
+    /// The direction of the first packet.
     #[inline]
     pub fn opened(&self) -> Direction {
         self.0.opened().0
     }
 
-    /// How it is timed.
+    /// The protocol class, which selects the timeouts.
     #[inline]
     pub fn class(&self) -> Class {
         self.0.opened().1
     }
 
-    /// The pin for packets that go in `direction`.
+    /// The pin for packets in `direction`.
     #[inline]
     pub fn pin_toward(&self, direction: Direction) -> Option<Pin> {
         self.0.pin_toward(direction)
     }
 
-    /// Changes the pin for packets that go in `direction`.
+    /// Changes the pin for packets in `direction`.
     #[inline]
     pub fn set_pin_toward(&self, direction: Direction, pin: &Pin) {
         self.0.put_pin_toward(direction, pin);
     }
 
-    /// Counts a packet that takes the conversation no further, as [`crate::session::Session::observe`] does, and answers true.
-    /// Does nothing and answers false if it takes it further.
+    /// Counts a packet that does not change the state of the conversation, as [`crate::session::Session::observe`]
+    /// does, and returns true. If the packet may change the state, it does nothing and returns false.
     #[inline]
     pub fn note(&self, direction: Direction, tcp: Option<&TcpSegment>, bytes: usize, now: Instant) -> bool {
         self.0.note(direction, tcp, bytes, now)

@@ -1,21 +1,21 @@
-//! Memory that is reserved at start and costs nothing until it is used.
+//! Memory that is reserved at start and occupies nothing until it is used.
 //!
-//! The operating system hands out pages of zeros when they are first touched, so everything here means "nothing there" while
-//! it is zero, and a table of ten million sessions starts as fast as one of ten.
+//! The operating system provides zeroed pages when they are first touched. In everything kept here zero means "empty",
+//! so that a table of ten million sessions starts as fast as one of ten.
 
 use std::sync::atomic::AtomicU64;
 
 use zerocopy::FromZeros;
 
-/// Words that start on a boundary of two cache lines, which processors fetch in pairs.
+/// The number of words in two cache lines, which processors fetch in pairs; records are aligned to that.
 const PAIR_WORDS: usize = 16;
 const PAIR_BYTES: usize = PAIR_WORDS * size_of::<AtomicU64>();
 
-/// Records of `N` words, all zero at first. A record of 8 words is a cache line.
+/// Records of `N` words, initially all zero. A record of 8 words is a cache line.
 #[derive(Debug)]
 pub(super) struct Lines<const N: usize> {
     words: Box<[AtomicU64]>,
-    /// Words before the first record, which is aligned.
+    /// The number of words before the first record, which is aligned.
     skip: usize,
 }
 
@@ -23,30 +23,30 @@ impl<const N: usize> Lines<N> {
     /// Room for `count` records.
     ///
     /// # Panics
-    /// If there is no such address space.
+    /// If there is not enough address space.
     pub(super) fn new(count: usize) -> Self {
         let words = zeroed::<AtomicU64>(count * N + PAIR_WORDS);
         let skip = words.as_ptr().align_offset(PAIR_BYTES).min(PAIR_WORDS);
         Self { words, skip }
     }
 
-    /// Record number `number`.
+    /// The record with the index `number`.
     #[inline]
     pub(super) fn get(&self, number: u32) -> &[AtomicU64; N] {
         let start = self.skip + number as usize * N;
         self.words[start..].first_chunk().expect("a number below the count")
     }
 
-    /// All of it, to advise the operating system about.
+    /// The whole memory, for advice to the operating system.
     pub(super) fn words(&self) -> &[AtomicU64] {
         &self.words
     }
 }
 
-/// `count` values whose bytes are zero.
+/// `count` values whose bytes are all zero.
 ///
 /// # Panics
-/// If there is no such address space.
+/// If there is not enough address space.
 pub(super) fn zeroed<T: FromZeros>(count: usize) -> Box<[T]> {
     <[T]>::new_box_zeroed_with_elems(count).expect("address space for what the configuration reserves")
 }

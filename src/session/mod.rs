@@ -1,8 +1,8 @@
-//! What is remembered of a flow, how long, and what is forgotten first.
+//! Sessions: what is remembered of a flow, for how long, and what is forgotten first when the table is full.
 //!
-//! [`Session`] is what is remembered of one flow, [`SessionTable`] finds it, a [`SessionWorker`] opens, ends and forgets.
-//! The conversation's state decides only the timeout: whether a packet passes is the firewall's business. No guard of the
-//! table leaves this room: who asks gets a copy or a number.
+//! A [`Session`] is what is remembered of one flow. The [`SessionTable`] finds it; a [`SessionWorker`] opens, ends and
+//! expires it. The TCP state decides only the timeout, never whether a packet passes, which is the firewall's business.
+//! No lock of the table leaves this module: callers get a copy or an identifier.
 
 mod cell;
 mod hold;
@@ -11,6 +11,7 @@ mod links;
 mod live;
 mod memory;
 mod record;
+mod sources;
 pub mod table;
 pub mod tcp;
 mod walk;
@@ -26,30 +27,31 @@ use crate::time::{Duration, Instant};
 use crate::wire::frame::{TcpSegment, protocol};
 
 pub use live::Live;
+pub use sources::{OverLimit, Refusal, SourceLimits, Sources};
 pub use table::{EndReason, Opened, Removed, SessionId, SessionTable, Sweep, Wanted};
 pub use tcp::TcpState;
 pub use worker::SessionWorker;
 
 use tcp::Seen;
 
-/// Idle times after which a session is forgotten (INTERFACE.md, `[timeouts]`).
+/// Idle times after which a session is forgotten (section `[timeouts]` of the configuration).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
-    /// Until the handshake is complete (RFC 5382 REQ-5: at least 4 minutes).
+    /// TCP until the handshake is complete (RFC 5382 REQ-5: at least 4 minutes).
     pub tcp_syn: Duration,
-    /// Established (RFC 5382 REQ-5: at least 2 h 4 min).
+    /// Established TCP (RFC 5382 REQ-5: at least 2 hours and 4 minutes).
     pub tcp_established: Duration,
-    /// After FIN both ways, or RST.
+    /// TCP after FIN in both directions, or after RST.
     pub tcp_closing: Duration,
     /// UDP until a reply was seen (RFC 4787 REQ-5: at least 2 minutes).
     pub udp_new: Duration,
-    /// UDP.
+    /// UDP in both directions.
     pub udp: Duration,
     /// ICMP queries (RFC 5508 REQ-2: at least 60 seconds).
     pub icmp: Duration,
-    /// Every other protocol.
+    /// All other protocols.
     pub other: Duration,
-    /// The decision about a fragmented datagram.
+    /// What is known of a fragmented datagram.
     pub fragment: Duration,
 }
 
@@ -68,19 +70,19 @@ impl Default for Timeouts {
     }
 }
 
-/// The conversation state that decides the timeout.
+/// The state of the conversation, which decides the timeout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {
-    /// A TCP connection.
+    /// The state of a TCP connection.
     Tcp(TcpState),
-    /// Another protocol of which only one direction was seen.
+    /// Another protocol, with packets in one direction only.
     OneWay,
-    /// Another protocol of which both directions were seen.
+    /// Another protocol, with packets in both directions.
     TwoWay,
 }
 
 impl State {
-    /// The word by which operators know it.
+    /// The name of the state in output for operators.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Tcp(TcpState::Opening) => "opening",
@@ -92,7 +94,7 @@ impl State {
     }
 }
 
-/// Protocols that are timed alike.
+/// The protocols that have timeouts of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
     /// TCP.
@@ -101,65 +103,67 @@ pub enum Class {
     Udp,
     /// ICMP and ICMPv6.
     Icmp,
-    /// Everything else.
+    /// Every other protocol.
     Other,
 }
 
-/// What a virtual service made of a flow: where it was placed, and what it looks like there.
+/// The service and server that a flow was assigned to, and its inside leg if it is translated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Bound {
-    /// The service.
+    /// The virtual service.
     pub service: ServiceId,
-    /// The server.
+    /// The real server.
     pub server: ServerId,
-    /// The server's falls in the flow's family when it was chosen.
+    /// How often the server had gone down, in the flow's address family, when it was chosen.
     pub fall: u32,
-    /// The inside leg as the first packet leaves; `None` where packets go to the server as they came (`direct`, `tunnel`).
+    /// The inside leg as the 5-tuple of the first packet after translation; `None` for forwarding modes that do not
+    /// translate (`direct`, `tunnel`).
     pub inside: Option<FlowKey>,
 }
 
 impl Bound {
-    /// Both legs of a flow whose outside leg is `outside`, first packet's source first.
+    /// Both legs of the flow, of which `outside` is the 5-tuple of the first packet before translation. `None` if it is
+    /// not translated.
     pub fn translation(&self, outside: FlowKey) -> Option<Translation> {
         self.inside.map(|inside| Translation { outside, inside })
     }
 }
 
-/// What is remembered of one flow, both directions. Its ends are the key under which the table keeps it.
+/// What is remembered of one flow in both directions. The table keeps its ends separately, as the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Session {
-    /// Which way its first packet went.
+    /// The direction of the first packet.
     pub opened: Direction,
-    /// How it is timed.
+    /// The protocol class, which selects the timeouts.
     pub class: Class,
-    /// Conversation state.
+    /// The state of the conversation.
     pub state: State,
-    /// What the TCP state is made from.
+    /// The flags from which the TCP state is computed.
     seen: Seen,
-    /// The worker that opened it, and that expires it. Set by the table.
+    /// The worker that opened the session and expires it. The table sets this.
     worker: u16,
-    /// Firewall toward the low end, if that end is behind a group.
+    /// The firewall for packets to the low end, if that end is behind a group.
     pub toward_low: Option<Pin>,
-    /// Firewall toward the high end, if that end is behind a group.
+    /// The firewall for packets to the high end, if that end is behind a group.
     pub toward_high: Option<Pin>,
-    /// When it was opened; the table keeps it in milliseconds.
+    /// When the session was opened; the table keeps this in milliseconds.
     pub created: Instant,
-    /// Time of its last packet.
+    /// Time of the last packet.
     pub last_seen: Instant,
-    /// Packets, both directions.
+    /// Number of packets in both directions.
     pub packets: u64,
-    /// Bytes of IP, both directions.
+    /// Bytes of IP packets in both directions.
     pub bytes: u64,
-    /// TCP: the next sequence number toward the low end: highest forwarded plus its length; where the replies pass the engine
-    /// by, the highest that the low end acknowledged.
+    /// TCP: the next sequence number toward the low end, which is the highest that was forwarded plus its length. If
+    /// the engine does not see the replies, it is the highest that the low end acknowledged.
     pub next_to_low: u32,
-    /// TCP: the same toward the high end.
+    /// TCP: the next sequence number toward the high end, in the same way.
     pub next_to_high: u32,
-    /// TCP: what the low end acknowledged; it expects at least this next.
+    /// TCP: the highest number that the low end acknowledged, which is at most what it expects next.
     pub acked_by_low: u32,
-    /// TCP: the same of the high end.
+    /// TCP: the highest number that the high end acknowledged.
     pub acked_by_high: u32,
-    /// TCP: of a SYN that came while the connection was established, the number after it, modulo 2^24.
+    /// TCP: the sequence number after a SYN that arrived while the connection was established, modulo 2^24.
     other_syn: u32,
 }
 
@@ -176,7 +180,8 @@ impl Class {
 }
 
 impl Session {
-    /// A session of a flow whose first packet goes in `direction`. [`Session::observe`] is to be called for that packet too.
+    /// The session of a flow whose first packet goes in `direction`. [`Session::observe`] has to be called for that
+    /// packet too.
     pub fn new(key: &CanonicalKey, direction: Direction, now: Instant) -> Self {
         let class = Class::of(key.protocol());
         let state = match class {
@@ -203,13 +208,15 @@ impl Session {
         }
     }
 
-    /// From the first packet on: the replies pass the engine by, so that what one end says has to do for both.
+    /// Declares, before the first packet, that the engine will not see the replies (direct server return), so that the
+    /// packets of one end have to do for both.
     pub fn expect_no_replies(&mut self) {
         self.seen.expect_no_replies();
     }
 
-    /// Counts a packet that goes in `direction` and takes the conversation further. `tcp` is `None` for other protocols and
-    /// for TCP fragments after the first. ICMP errors are no packets of their flow (RFC 5382 REQ-10): do not call it for them.
+    /// Counts a packet in `direction` and updates the state. `tcp` is `None` for other protocols and for TCP fragments
+    /// after the first. ICMP errors are not packets of the flow that they quote (RFC 5382 REQ-10), and must not be
+    /// passed here.
     pub fn observe(&mut self, direction: Direction, tcp: Option<&TcpSegment>, bytes: usize, now: Instant) {
         self.last_seen = self.last_seen.max(now);
         self.packets += 1;
@@ -218,13 +225,13 @@ impl Session {
             (State::Tcp(state), Some(segment)) => State::Tcp(self.observe_tcp(state, direction, segment)),
             (State::Tcp(state), None) => State::Tcp(state),
             (State::OneWay, _) if direction != self.opened => State::TwoWay,
-            // Who speaks again was answered, or does not wait for an answer.
+            // An end that sends again has got a reply that the engine did not see, or needs none.
             (State::OneWay, _) if self.packets > 1 && self.seen.expects_no_replies() => State::TwoWay,
             (state @ (State::OneWay | State::TwoWay), _) => state,
         };
     }
 
-    /// The pin for packets that go in `direction` (toward their destination).
+    /// The pin toward the destination of packets in `direction`.
     pub fn pin_toward_destination(&mut self, direction: Direction) -> &mut Option<Pin> {
         match direction {
             Direction::LowToHigh => &mut self.toward_high,
@@ -232,13 +239,13 @@ impl Session {
         }
     }
 
-    /// The pin toward the end that packets in `direction` come from.
+    /// The pin toward the source of packets in `direction`.
     pub fn pin_toward_source(&mut self, direction: Direction) -> &mut Option<Pin> {
         self.pin_toward_destination(direction.reversed())
     }
 
-    /// True while it is a load for its server: a connection that both ends have closed, or one has reset, is only remembered
-    /// for what may still be on its way.
+    /// True while the session is a load on its server. A connection that was closed or reset is only remembered for
+    /// packets that are still on their way.
     pub fn is_active(&self) -> bool {
         match self.state {
             State::Tcp(TcpState::Closing) => false,
@@ -246,7 +253,7 @@ impl Session {
         }
     }
 
-    /// How long it may be idle in its state.
+    /// How long the session may be idle in its state.
     pub fn timeout(&self, timeouts: &Timeouts) -> Duration {
         match (self.state, self.class) {
             (State::Tcp(TcpState::Opening), _) => timeouts.tcp_syn,
@@ -259,17 +266,17 @@ impl Session {
         }
     }
 
-    /// When it is forgotten if nothing comes.
+    /// When the session expires if no packet arrives.
     pub fn expires(&self, timeouts: &Timeouts) -> Instant {
         self.last_seen + self.timeout(timeouts)
     }
 
-    /// True if both ends of a TCP connection said that they are done; one that ended otherwise was reset.
+    /// True if both ends of a TCP connection have sent FIN. A closing connection without that was reset.
     pub fn was_closed(&self) -> bool {
         self.seen.saw_both_fins()
     }
 
-    /// True until both ends have spoken: such sessions are evicted first, as a flood consists of them.
+    /// True until both ends have sent packets. Such sessions are evicted first, since floods consist of them.
     pub fn is_half_open(&self) -> bool {
         match self.state {
             State::Tcp(TcpState::Opening) | State::OneWay => true,
@@ -280,8 +287,8 @@ impl Session {
 }
 
 impl Timeouts {
-    /// The shortest timeout that a session of this class may come under. A session that is looked at this often is
-    /// forgotten in time, whatever its state becomes in between.
+    /// The shortest timeout of any state in this class. A session that is checked this often expires in time, whatever
+    /// its state becomes in between.
     fn shortest(&self, class: Class) -> Duration {
         match class {
             Class::Tcp => self.tcp_syn.min(self.tcp_established).min(self.tcp_closing),

@@ -1,4 +1,4 @@
-//! How a session lies in the words of its cell.
+//! The layout of a session in the words of its cell.
 //!
 //! ```text
 //!   0 state of the cell        1 addresses (IPv4)         2 ports, protocol, shape, conversation   3 sequence toward high
@@ -7,10 +7,11 @@
 //!  15 inside ports, service, server
 //! ```
 //!
-//! What packets of one direction change of the TCP numbers lies in one word: the next sequence number, and what its sender
-//! acknowledged. IPv6 addresses do not fit; they lie in a line of their own, beside the cell and under its lock, and so does
-//! what steady packets do not ask for: the time of opening, and the number of a SYN on the established connection. What is read while somebody
-//! writes may be anything, so every pattern of bits means something.
+//! The TCP numbers that packets of one direction change lie in one word: the next sequence number, and what their
+//! sender acknowledged. IPv6 addresses do not fit the cell; they lie in a separate line under its lock. So do the
+//! values that packets of an established flow do not need: the time of opening, and the number of a SYN on an
+//! established connection. Words that are read while somebody writes may contain anything, so that every bit pattern
+//! must be readable.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -38,17 +39,17 @@ const HIGH_PIN: usize = 11;
 const INSIDE: usize = 14;
 const PLACED: usize = 15;
 
-/// Where the inside addresses lie in the line of IPv6 addresses.
+/// The offset of the inside addresses in the line of IPv6 addresses.
 const WIDE_INSIDE: usize = 4;
 
-/// The line of a slot's IPv6 addresses: outside, then inside, the low end first.
+/// The IPv6 addresses of a slot: outside, then inside, each with the low end first.
 pub(super) type Wide = [AtomicU64; 8];
 
-/// Bits of word 2.
+/// The bits of word 2.
 const PORTS: u64 = 0xffff_ffff;
 const PROTOCOL: u32 = 32;
 const IS_V6: u64 = 1 << 40;
-/// What two keys have in common if one of them is of another flow with the same ends.
+/// The bits in which the keys of both legs of a flow agree: protocol and family.
 const KIND: u64 = 0xff << PROTOCOL | IS_V6;
 const IS_BOUND: u64 = 1 << 41;
 const HAS_INSIDE: u64 = 1 << 42;
@@ -58,24 +59,24 @@ const STATE: u32 = 45;
 const SEEN: u32 = 48;
 const KEY_AND_SHAPE: u64 = (1 << 44) - 1;
 
-/// Bits of word 5 that count packets; the others name the worker.
+/// The bits of word 5 that count packets; the upper bits give the worker.
 const PACKETS_MAX: u64 = (1 << 48) - 1;
-/// Bits of the word beside the cell that tell when the session was opened, in milliseconds (34 years); the others are
+/// The bits of the separate word that give the time of opening in milliseconds (up to 34 years); the upper bits are
 /// [`Session::other_syn`].
 const OPENED_MAX: u64 = (1 << OTHER_SYN_AT) - 1;
 const OTHER_SYN_AT: u32 = 40;
-/// Where the third word of a pin has room for half of [`Bound::fall`].
+/// The position in the third word of a pin from which on half of [`Bound::fall`] is stored.
 const SPARE: u32 = 48;
 const PIN_BITS: u64 = (1 << SPARE) - 1;
 
-/// A key as it is stored, compared and hashed.
+/// A canonical key in the form in which it is stored, compared and hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct KeyWords {
-    /// IPv4: both addresses.
+    /// Both addresses of an IPv4 flow.
     pub(super) addresses: u64,
-    /// Ports, protocol, family.
+    /// Ports, protocol and family.
     pub(super) rest: u64,
-    /// IPv6: both addresses.
+    /// Both addresses of an IPv6 flow.
     wide: [u64; 4],
 }
 
@@ -99,7 +100,7 @@ impl KeyWords {
         }
     }
 
-    /// The addresses, if they are IPv6.
+    /// Both addresses, if they are IPv6.
     #[inline]
     pub(super) fn wide(&self) -> Option<[u64; 4]> {
         (self.rest & IS_V6 != 0).then_some(self.wide)
@@ -124,13 +125,13 @@ impl KeyWords {
     }
 }
 
-/// Which packets with a key are those of a session.
+/// The directions in which packets with a certain key belong to a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Hears(u8);
 
 impl Hears {
     const NONE: Self = Self(0);
-    /// Both directions.
+    /// Packets in both directions.
     pub(super) const BOTH: Self = Self(3);
 
     pub(super) const fn only(direction: Direction) -> Self {
@@ -144,13 +145,13 @@ impl Hears {
         self.meets(Self::only(direction))
     }
 
-    /// True if a packet may be of both.
+    /// True if both include a common direction.
     pub(super) const fn meets(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
 }
 
-/// The words of a slot. Who writes holds its lock.
+/// The words of a slot. Whoever writes them holds the lock of the cell.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place<'a> {
     pub(super) cell: &'a Cell,
@@ -160,7 +161,7 @@ pub(super) struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// True if this is the session of the flow with this key, or of one whose inside leg has it.
+    /// True if the key is that of the session's flow, or of its inside leg.
     #[inline]
     pub(super) fn has(&self, key: &KeyWords) -> bool {
         let rest = self.word(REST);
@@ -175,8 +176,8 @@ impl Place<'_> {
         (outside && (rest ^ key.rest) & PORTS == 0) || (inside && is_inside())
     }
 
-    /// Which packets with this key are the session's: both directions of a flow that is not translated, else those that come by
-    /// the leg whose key it is.
+    /// The directions in which packets with this key belong to the session. These are both for a flow that is not
+    /// translated; else only that in which packets arrive on the leg with this key.
     pub(super) fn hears(&self, key: &KeyWords) -> Hears {
         if !self.has(key) {
             return Hears::NONE;
@@ -192,7 +193,7 @@ impl Place<'_> {
         Hears(outside.0 | inside.0)
     }
 
-    /// The key of the flow.
+    /// The canonical key of the flow.
     #[inline]
     pub(super) fn key(&self) -> CanonicalKey {
         self.key_words(ADDRESSES, 0, self.word(REST)).key()
@@ -209,7 +210,7 @@ impl Place<'_> {
         }
     }
 
-    /// What a service made of the flow.
+    /// The service and server of the flow, if it belongs to a virtual service.
     #[inline]
     pub(super) fn bound(&self) -> Option<Bound> {
         let rest = self.word(REST);
@@ -234,7 +235,7 @@ impl Place<'_> {
         (self.word(LOW_PIN + 2) >> SPARE) as u32 | ((self.word(HIGH_PIN + 2) >> SPARE) as u32) << 16
     }
 
-    /// What is remembered of the flow.
+    /// Everything that is remembered of the flow except its key.
     #[inline]
     pub(super) fn session(&self) -> Session {
         let (rest, packets) = (self.word(REST), self.word(PACKETS));
@@ -260,28 +261,28 @@ impl Place<'_> {
         }
     }
 
-    /// The pin toward the end that packets in `direction` go to.
+    /// The pin toward the destination of packets in `direction`.
     #[inline]
     pub(super) fn pin_toward(&self, direction: Direction) -> Option<Pin> {
         self.pin(pin_at(direction))
     }
 
-    /// Writes the pin toward the end that packets in `direction` go to.
+    /// Writes the pin toward the destination of packets in `direction`.
     #[inline]
     pub(super) fn put_pin_toward(&self, direction: Direction, pin: &Pin) {
         let at = pin_at(direction);
         self.put_pin(at, Some(pin), (self.word(at + 2) >> SPARE) as u16);
     }
 
-    /// Which way the first packet went, and how the session is timed.
+    /// The direction of the first packet, and the protocol class.
     #[inline]
     pub(super) fn opened(&self) -> (Direction, Class) {
         let rest = self.word(REST);
         (direction(rest & OPENED_FROM_HIGH), Class::of((rest >> PROTOCOL) as u8))
     }
 
-    /// Does what [`Session::observe`] does for a packet that takes the conversation no further, and answers true; does
-    /// nothing if the packet takes it further.
+    /// Does what [`Session::observe`] does for a packet that does not change the state of the conversation, and returns
+    /// true. If the packet may change the state, it does nothing and returns false.
     #[inline]
     pub(super) fn note(&self, going: Direction, tcp: Option<&TcpSegment>, bytes: usize, now: Instant) -> bool {
         let rest = self.word(REST);
@@ -318,7 +319,7 @@ impl Place<'_> {
         Pin::from_words([self.word(at), self.word(at + 1), self.word(at + 2) & PIN_BITS])
     }
 
-    /// Writes everything.
+    /// Writes everything: key, service and session.
     pub(super) fn put(
         &self,
         key: &KeyWords,
@@ -345,7 +346,7 @@ impl Place<'_> {
         self.put_rest(session, rest, fall);
     }
 
-    /// Writes what packets change.
+    /// Writes everything that packets may change.
     #[inline]
     pub(super) fn put_session(&self, session: &Session) {
         self.put_rest(session, self.word(REST) & KEY_AND_SHAPE, self.fall());

@@ -1,21 +1,24 @@
-//! The session table: a slab reserved at start, found through an index of fixed size, shared by all workers.
+//! The session table: an array of cells reserved at start, and an index of fixed size that finds them. All workers
+//! share it.
 //!
 //! ```text
 //!  key ──► index ──► slot number ──► cell: generation, lock, key, Session     one line, then two
 //! ```
 //!
-//! A translated flow has two keys, one for each leg; both lead to its slot (`entry`).
+//! A translated flow has two keys, one for each leg, and both lead to its slot (`entry`).
 //!
-//! Any worker finds, reads and updates any session. A session belongs to the worker that opened it: that worker's wheel
-//! expires it ([`crate::session::SessionWorker`]). No lock leaves this room. A search writes nothing that others see; an update
-//! writes the two lines of its session and nothing else.
+//! Any worker may find, read and update any session. The worker that opened a session expires it
+//! ([`crate::session::SessionWorker`]). No lock leaves this module. A search writes nothing to shared memory; an update
+//! writes only the two cache lines of its session.
 //!
-//! The generation of a cell is odd while it is in use and grows with every change, so that a handle to a session that
-//! ended is noticed. A key leaves the index before its slot is free again: while an entry is in the index, its slot is not
-//! reused. Locks are taken in the order cell, bucket of the index; a search takes none.
+//! The generation of a cell is odd while it is in use and grows with every change of that, so that the identifier of a
+//! session that ended is recognised as stale. A key is removed from the index before its slot becomes free, so that a
+//! slot is never reused while an entry leads to it. Locks are taken in the order cell, then index bucket; a search
+//! takes none.
 
 mod entry;
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -29,44 +32,45 @@ use crate::session::links::Links;
 use crate::session::live::Live;
 use crate::session::memory::Lines;
 use crate::session::record::{KeyWords, Place};
+use crate::session::sources::Sources;
 use crate::session::wheel::{BUCKETS, Wheel};
 use crate::session::{Bound, Session, SessionWorker, State, TcpState, Timeouts};
 
 pub use entry::Opened;
 use entry::inside_key;
 
-/// Names a session: slot and generation, so that a stale handle is noticed.
+/// Identifies a session by slot and generation, so that a stale identifier is recognised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionId {
-    /// Slot in the slab.
+    /// Number of the cell.
     pub slot: u32,
-    /// Generation of the slot.
+    /// Generation of the cell.
     pub generation: u32,
 }
 
 /// Why a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EndReason {
-    /// Idle for its timeout.
+    /// It was idle for its timeout.
     Expired,
-    /// Made room: it was worth least and idle for longest, or harmless to forget.
+    /// It made room for a new session, because it was worth least and idle longest, or could be forgotten without harm.
     Evicted,
-    /// Its firewall failed, and `on-failure` ends its sessions.
+    /// Its firewall went down, and `on-failure` ends its sessions.
     FirewallDown,
-    /// Its server failed, and `on-failure` ends its sessions or gives them another server.
+    /// Its server went down, and `on-failure` ends its sessions or moves them to another server.
     ServerDown,
-    /// Its firewall or server drained for longer than `drain-timeout`.
+    /// Its firewall or server was draining for longer than `drain-timeout`.
     DrainTimeout,
-    /// Its firewall or server was taken out for maintenance.
+    /// Its firewall or server was taken out of service for maintenance.
     Maint,
-    /// Its firewall, server or service left the configuration.
+    /// Its firewall, server or service was removed from the configuration.
     Removed,
     /// An operator ended it.
     Killed,
 }
 
 impl EndReason {
-    /// The word by which the session log knows it. How an idle session ended is told by what its ends said last.
+    /// The name of the reason in the session log. For an expired session it tells how the TCP connection ended.
     pub fn name(self, session: &Session) -> &'static str {
         match (self, session.state) {
             (Self::Expired, State::Tcp(TcpState::Closing)) if session.was_closed() => "closed",
@@ -85,54 +89,57 @@ impl EndReason {
     }
 }
 
-/// What a sweep does with a session it visits.
+/// What a sweep does with a session that it visited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sweep {
-    /// Leave it (it may have been changed).
+    /// Keep the session, which the visit may have changed.
     Keep,
-    /// End it.
+    /// End the session.
     Remove,
 }
 
-/// A key made ready for a search.
+/// A key with its hash, ready for a search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wanted {
     key: KeyWords,
     hash: KeyHash,
 }
 
-/// Shared between all workers of an engine.
+/// The session table of an engine, shared between its workers.
 #[derive(Debug)]
 pub struct SessionTable {
     cells: Lines<CELL_WORDS>,
-    /// What is remembered of the opening of each slot's session.
+    /// One separate word per slot with its session's time of opening.
     opening: Lines<1>,
-    /// The IPv6 addresses of each slot; IPv4 sessions never touch their line.
+    /// The IPv6 addresses of each slot. Sessions over IPv4 never touch them.
     wide: Lines<WIDE_WORDS>,
     index: Index,
     capacity: usize,
     live: AtomicUsize,
     timeouts: ArcSwap<Timeouts>,
-    /// Expiry order.
+    /// Who opened how many.
+    sources: Sources,
+    /// The links of the expiry wheels.
     wheels: Arc<Links>,
-    /// Sessions whose place may be taken, a list for each worth and worker.
+    /// The links of the lists of sessions that may be evicted, one list for each worker and
+    /// [`Worth`](super::worth::Worth).
     pub(super) worths: Links,
-    /// In which of these lists each slot is.
+    /// For each slot, in which of these lists it is.
     pub(super) marks: Marks,
-    /// What each worker holds of its sessions.
+    /// The expiry and eviction state of each worker.
     pub(super) holds: Box<[Mutex<Hold>]>,
-    /// Free slots that no worker has taken.
+    /// The free slots that no worker has taken.
     pub(super) pool: Mutex<Pool>,
-    /// Per worker, its slots that another worker emptied.
+    /// For each worker, the slots of its sessions that other workers ended.
     pub(super) returned: Box<[Mutex<Vec<u32>>]>,
 }
 
-/// Free slots that belong to no worker.
+/// Free slots that no worker has taken.
 #[derive(Debug)]
 pub(super) struct Pool {
-    /// Slots that came back.
+    /// Slots that were used before.
     returned: Vec<u32>,
-    /// Slots from here to the capacity were never used.
+    /// The first slot that was never used; all slots from here to the capacity are free.
     fresh: u32,
     capacity: u32,
 }
@@ -142,17 +149,21 @@ const WIDE_WORDS: usize = 8;
 
 impl SessionTable {
     /// Bytes that an IPv4 session takes at most, translated, table included: its cell and its opening, two keys in the
-    /// index, its links in the wheel and in the list of its worth with the mark of that, and its place among the free slots.
+    /// index, its links in the wheel and in the list of its worth with the mark of that, its place among the free slots, and its
+    /// part in the count of its source.
     pub const IPV4_SESSION_BYTES: usize = size_of::<Cell>()
         + size_of::<u64>()
         + (2.0 * Index::BYTES_PER_KEY) as usize
         + 1
         + 2 * Links::BYTES
         + Marks::BYTES
-        + size_of::<u32>();
+        + size_of::<u32>()
+        + Sources::BYTES;
 
-    /// Reserves room for `capacity` sessions, shared by `workers` workers. `hash_seeds` keys the index's hasher (ahash; it
-    /// never chooses a path), fixed in the simulation. Memory is touched when it is first used.
+    /// Reserves room for `capacity` sessions, shared by `workers` workers. Memory is first touched when it is used.
+    ///
+    /// `hash_seeds` keys the hasher of the index (ahash), which never influences the choice of a path. The simulation
+    /// uses fixed seeds.
     ///
     /// # Panics
     /// If `workers` is 0 or above 65,535, or `capacity` is 0 or above 2^31.
@@ -178,6 +189,7 @@ impl SessionTable {
             capacity,
             live: AtomicUsize::new(0),
             timeouts: ArcSwap::from_pointee(timeouts),
+            sources: Sources::new(capacity, hash_seeds[0] ^ hash_seeds[3].rotate_left(32)),
             holds: (0..workers as u32).map(hold).collect(),
             worths: Links::new(slots + LISTS * workers as u32),
             marks: Marks::new(capacity),
@@ -189,53 +201,59 @@ impl SessionTable {
         (table, workers)
     }
 
-    /// Sessions that fit.
+    /// The most sessions that fit.
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// All that is large, to advise the operating system about.
+    /// All large blocks of memory, for advice to the operating system.
     pub fn memory(&self) -> [&[AtomicU64]; 6] {
         let (cells, opening, wide) = (self.cells.words(), self.opening.words(), self.wide.words());
         [cells, opening, wide, self.index.words(), self.wheels.words(), self.worths.words()]
     }
 
-    /// Idle times.
+    /// The idle timeouts.
     pub fn timeouts(&self) -> Timeouts {
         **self.timeouts.load()
     }
 
-    /// Other idle times from now on. A session finds out when it is looked at next: within the shortest time that its class
-    /// had before, and one turn of the wheel.
+    /// Changes the idle timeouts. A session follows the new ones when it is checked next: within the shortest timeout
+    /// that its class had before, and at most one turn of the wheel.
     pub fn set_timeouts(&self, timeouts: Timeouts) {
         self.timeouts.store(Arc::new(timeouts));
     }
 
-    /// Live sessions.
+    /// Who opened the sessions.
+    pub fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    /// The number of live sessions.
     pub fn len(&self) -> usize {
         self.live.load(Ordering::Relaxed)
     }
 
-    /// True if there are none.
+    /// True if there are no sessions.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Makes a key ready for a search.
+    /// Prepares a key for a search.
     #[inline]
     pub fn wanted(&self, key: &CanonicalKey) -> Wanted {
         let key = KeyWords::of(key);
         Wanted { hash: self.index.hash(&key), key }
     }
 
-    /// Reads where a search begins, so that it is near then. What is answered means nothing.
+    /// Prefetches the index line where a search begins. The result has no meaning; it only keeps the read from being
+    /// optimised away.
     #[inline]
     pub fn approach(&self, wanted: &Wanted) -> u64 {
         self.index.touch(wanted.hash)
     }
 
-    /// Reads where the session seems to lie, so that it is near when it is searched; its line of the index should be. What is
-    /// answered means nothing.
+    /// Prefetches the cell in which the session probably lies. Its index line should have been prefetched before. The
+    /// result has no meaning; it only keeps the reads from being optimised away.
     #[inline]
     pub fn approach_session(&self, wanted: &Wanted) -> u64 {
         self.index.guess(wanted.hash).map_or(0, |slot| {
@@ -244,19 +262,19 @@ impl SessionTable {
         })
     }
 
-    /// The session of a flow.
+    /// Finds the session of a flow.
     #[inline]
     pub fn find(&self, key: &CanonicalKey) -> Option<SessionId> {
         self.search(&self.wanted(key))
     }
 
-    /// The session of a flow.
+    /// Finds the session of a prepared key.
     #[inline]
     pub fn search(&self, wanted: &Wanted) -> Option<SessionId> {
         self.index.find(wanted.hash, |slot| self.recognise(slot, &wanted.key))
     }
 
-    /// The session in `slot`, if it lives and the key is its own.
+    /// The session in `slot`, if it is live and has this key.
     #[inline(always)]
     fn recognise(&self, slot: u32, key: &KeyWords) -> Option<SessionId> {
         let place = self.place(slot);
@@ -264,13 +282,13 @@ impl SessionTable {
         has_it.then_some(SessionId { slot, generation })
     }
 
-    /// Runs `f` on the session; `None` if it ended meanwhile.
+    /// Runs `f` on the session; `None` if the session has ended.
     #[inline]
     pub fn update<R>(&self, id: SessionId, f: impl FnOnce(&mut Session) -> R) -> Option<R> {
         self.update_bound(id, |_, session, _| f(session))
     }
 
-    /// Runs `f` on a session, its ends, and what a service made of it; `None` if it ended meanwhile.
+    /// Runs `f` on the session, its key, and its service and server; `None` if the session has ended.
     #[inline]
     pub fn update_bound<R>(
         &self,
@@ -288,8 +306,8 @@ impl SessionTable {
         Some(result)
     }
 
-    /// Runs `f` on a session where it lies; `None` if it ended meanwhile. For packets that change little: nothing is copied
-    /// that `f` does not ask for.
+    /// Runs `f` on the session in place; `None` if the session has ended. Nothing is copied that `f` does not read,
+    /// which suits packets that change little.
     #[inline]
     pub fn with_live<R>(&self, id: SessionId, f: impl FnOnce(&Live<'_>) -> R) -> Option<R> {
         if !id.is_live() {
@@ -315,12 +333,12 @@ impl SessionTable {
         self.update_bound(self.id(slot), f)
     }
 
-    /// The name of whatever is in `slot`.
+    /// The identifier of whatever is in `slot`.
     pub(super) fn id(&self, slot: u32) -> SessionId {
         SessionId { slot, generation: cell::generation(self.cells.get(slot)) }
     }
 
-    /// Slots from here on were never used.
+    /// The first slot that was never used.
     pub(super) fn fresh(&self) -> u32 {
         lock(&self.pool).fresh
     }
@@ -330,7 +348,7 @@ impl SessionTable {
         Place { cell: self.cells.get(slot), opening: &self.opening, wide: &self.wide, slot }
     }
 
-    /// Ends a session if `f` says so, and takes it out of the index. Its slot is free afterwards.
+    /// Ends the session if `f` returns true, and removes it from the index. Its slot is free afterwards.
     pub(super) fn remove_if(&self, id: SessionId, f: impl FnOnce(&Session) -> bool) -> Option<Removed> {
         if !id.is_live() {
             return None;
@@ -346,6 +364,7 @@ impl SessionTable {
             Removed { key: place.key(), session, bound: place.bound() }
         };
         self.live.fetch_sub(1, Ordering::Relaxed);
+        self.sources.ended(removed.source());
         self.index.leave(self.wanted(&removed.key).hash, id.slot);
         if let Some((inside, _)) = inside_key(removed.bound.as_ref()) {
             self.index.leave(self.wanted(&inside).hash, id.slot);
@@ -355,7 +374,8 @@ impl SessionTable {
 }
 
 impl Pool {
-    /// Takes at most `count` slots, those that were used before first, and appends them so that the lowest fresh one is last.
+    /// Takes at most `count` slots, preferring those that were used before. They are appended in such an order that
+    /// popping from the end yields these first, and then the unused ones from the lowest on.
     pub(super) fn take(&mut self, count: usize, slots: &mut Vec<u32>) {
         let from = self.returned.len().saturating_sub(count);
         let first = self.fresh;
@@ -364,21 +384,28 @@ impl Pool {
         slots.extend(self.returned.drain(from..));
     }
 
-    /// Takes slots back.
+    /// Returns slots to the pool.
     pub(super) fn give(&mut self, slots: impl Iterator<Item = u32>) {
         self.returned.extend(slots);
     }
 }
 
-/// A session that ended.
+/// A session that was ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Removed {
-    /// Its ends.
+    /// The canonical key of its flow.
     pub key: CanonicalKey,
-    /// What was remembered.
+    /// What was remembered of it.
     pub session: Session,
-    /// What a service had made of it.
+    /// The service and server of its flow, if it belonged to a virtual service.
     pub bound: Option<Bound>,
+}
+
+impl Removed {
+    /// Who opened it.
+    fn source(&self) -> IpAddr {
+        self.key.oriented(self.session.opened).source.address
+    }
 }
 
 /// True for the generation of a cell that is in use.
@@ -392,7 +419,8 @@ impl SessionId {
     }
 }
 
-/// Nobody panics while holding one of these locks for long enough to leave half a record: a poisoned one is whole.
+/// Locks a mutex of the table. No code panics in the middle of a change under such a lock, so that a poisoned one is
+/// consistent.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,8 +1,10 @@
-//! The TCP state that decides a session's timeout. It never decides whether a packet passes: the firewall does security.
+//! The TCP state that decides a session's timeout. It never decides whether a packet passes: security is the firewall's
+//! task.
 //!
-//! Anybody who knows the ends of a connection can send segments with their addresses, so what ends or begins a connection counts
-//! only where its receiver obeys it (RFC 5961): an RST with the very number that the receiver expects next, a FIN and an ACK
-//! that lie near what both ends said before. Whatever else comes is passed on and changes nothing here.
+//! Anybody who knows the ends of a connection can send segments with their addresses. A segment therefore begins or
+//! ends a connection here only if its receiver would accept it (RFC 5961): an RST must have exactly the sequence number
+//! that the receiver expects next, and a FIN or ACK must lie near what both ends sent before. All other segments are
+//! forwarded without changing the state.
 //!
 //! ```text
 //!            both ends acknowledge, or both      FIN both ways,
@@ -20,19 +22,20 @@ use crate::session::Session;
 use crate::wire::frame::TcpSegment;
 use crate::wire::frame::tcp_flags::{ACK, FIN, RST, SYN};
 
-/// Coarse connection state, as seen from the middle.
+/// The state of a connection, as far as an observer between its ends needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TcpState {
-    /// A SYN was seen, the handshake is not complete; or one end alone speaks in mid-stream.
+    /// A SYN was seen and the handshake is not complete, or only one end of a connection in mid-stream was seen.
     Opening,
-    /// Both ends have acknowledged, or the flow was picked up in mid-stream in both directions.
+    /// Both ends have acknowledged each other, or both ends of a connection in mid-stream were seen.
     Established,
-    /// FIN was seen both ways, or RST.
+    /// FIN was seen in both directions, or RST.
     Closing,
 }
 
-/// True if a segment with these flags may open a session: a SYN, a SYN/ACK, or a segment in mid-stream. Null, FIN and Xmas
-/// scans, SYN with FIN or RST, and resets follow the hash and leave no trace (CORRECTNESS A9.3).
+/// True if a segment with these flags may open a session: a SYN, a SYN/ACK, or a segment in mid-stream. Null, FIN and
+/// Xmas scans, SYN with FIN or RST, and resets are forwarded by the hash without a session (rule A9.3 of
+/// `docs/protocols.md`).
 pub const fn opens_session(flags: u8) -> bool {
     match flags & (SYN | FIN | RST | ACK) {
         SYN => true,
@@ -40,26 +43,28 @@ pub const fn opens_session(flags: u8) -> bool {
     }
 }
 
-/// No TCP sends these: SYN with FIN or RST, and segments other than SYN or RST without ACK.
+/// True for flags that no TCP sends: SYN with FIN or RST, and segments other than SYN or RST without ACK.
 const fn is_odd(flags: u8) -> bool {
     let two_of_a_kind = flags & SYN != 0 && flags & (FIN | RST) != 0;
     two_of_a_kind || flags & (SYN | RST | ACK) == 0
 }
 
-/// How far behind the highest sequence number an acknowledgement of the handshake may lie: what a server may send at once
-/// with TCP Fast Open, and no more, so that a blind ACK completes no handshake.
+/// How far an acknowledgement in the handshake may lie behind the highest sequence number. It is what a server may send
+/// at once with TCP Fast Open and no more, so that a guessed ACK does not complete a handshake.
 const HANDSHAKE_WINDOW: u32 = 1 << 16;
 
-/// How far a segment may lie from the next sequence number: as much as ends have on the way at once. RFC 7323 section 2.3 allows
-/// windows of 2^30 bytes; 2^24 is more than systems grow theirs to by themselves.
+/// How far a segment may lie from the next sequence number, which is the most that an end may have in flight. RFC 7323
+/// section 2.3 allows windows of 2^30 bytes; 2^24 is more than operating systems use on their own.
 const WINDOW: u32 = 1 << 24;
 
 /// How far an acknowledgement may lie behind a later one that overtook it.
 const OVERTAKEN: u32 = 1 << 16;
 
-/// True for a segment that ends at `end` and acknowledges `ack`, where its receiver expected `next` and its sender had
-/// acknowledged `acked` of what was sent to him up to `sent`, if all lie as near as they mostly do: within what devices hand over
-/// in one piece. Such a segment is credible.
+/// A quick test that a segment is credible: true if it lies as near to the known numbers as nearly all segments do,
+/// within what a device delivers in one piece.
+///
+/// The segment ends at `end` and acknowledges `ack`. Its receiver expected `next`; its sender had acknowledged `acked`,
+/// and was sent everything up to `sent`.
 #[inline]
 pub(super) const fn is_near(end: u32, next: u32, acked: u32, ack: u32, sent: u32) -> bool {
     end.wrapping_sub(next).wrapping_add(OVERTAKEN) < 2 * OVERTAKEN
@@ -67,16 +72,16 @@ pub(super) const fn is_near(end: u32, next: u32, acked: u32, ack: u32, sent: u32
         && sent.wrapping_sub(ack) < 1 << 30
 }
 
-/// The later of two numbers, in serial arithmetic (RFC 1982).
+/// The later of two sequence numbers in serial number arithmetic (RFC 1982).
 #[inline]
 pub(super) const fn later(known: u32, other: u32) -> u32 {
     if other.wrapping_sub(known) < 1 << 31 { other } else { known }
 }
 
-/// What is remembered of [`Session::other_syn`].
+/// The bits of a sequence number that [`Session::other_syn`] keeps.
 pub(super) const OTHER_SYN: u32 = (1 << 24) - 1;
 
-/// Bits that the state is made from.
+/// The flags from which the TCP state is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Seen(u16);
 
@@ -88,28 +93,29 @@ impl Seen {
     const HIGH_FIN: u16 = 1 << 3;
     const BOTH_FIN: u16 = Self::LOW_FIN | Self::HIGH_FIN;
     const ESTABLISHED: u16 = 1 << 4;
-    /// [`Session::next_to_low`] and [`Session::next_to_high`] mean something.
+    /// Whether [`Session::next_to_low`] and [`Session::next_to_high`] are known.
     const NEXT_TO_LOW: u16 = 1 << 5;
     const NEXT_TO_HIGH: u16 = 1 << 6;
-    /// The replies pass the engine by.
+    /// Whether the engine does not see the replies.
     const NO_REPLIES: u16 = 1 << 7;
 
-    /// [`Session::other_syn`] means something, and who sent it.
+    /// Whether [`Session::other_syn`] is known, and which end sent that SYN.
     const LOW_OTHER_SYN: u16 = 1 << 8;
     const HIGH_OTHER_SYN: u16 = 1 << 9;
 
-    /// True if segments that only speak can change nothing more: both ends spoke, were heard, and have not both finished.
+    /// True if segments with ACK alone cannot change the state any more: both ends have sent and acknowledged, and not
+    /// both have sent FIN.
     pub(super) const fn is_settled(self) -> bool {
         let needed = Self::BOTH_SPOKE | Self::ESTABLISHED | Self::NEXT_TO_LOW | Self::NEXT_TO_HIGH;
         self.has(needed) && !self.expects_no_replies() && !self.has(Self::BOTH_FIN)
     }
 
-    /// As a number.
+    /// The flags as a number.
     pub(super) const fn bits(self) -> u16 {
         self.0
     }
 
-    /// From [`Seen::bits`].
+    /// The flags of a number from [`Seen::bits`].
     pub(super) const fn from_bits(bits: u16) -> Self {
         Self(bits)
     }
@@ -122,12 +128,12 @@ impl Seen {
         self.has(Self::NO_REPLIES)
     }
 
-    /// True if both ends said what `bits` say, or the one that is heard at all.
+    /// True if `bits` are set for both ends, or for the only end that the engine sees.
     const fn has_both(self, bits: u16) -> bool {
         self.has(bits) || (self.expects_no_replies() && self.0 & bits != 0)
     }
 
-    /// Another connection between the same ends.
+    /// The flags for a new connection between the same ends.
     const fn renewed(self) -> Self {
         Self(self.0 & Self::NO_REPLIES)
     }
@@ -194,7 +200,7 @@ impl Seen {
     }
 }
 
-/// What the state machine looks at in a segment.
+/// The kind of a segment, as the state machine distinguishes it.
 enum Event {
     /// SYN without ACK.
     Syn,
@@ -202,9 +208,9 @@ enum Event {
     Reset,
     /// FIN with ACK.
     Fin,
-    /// SYN with ACK, or anything with ACK.
+    /// SYN/ACK, or any other segment with ACK.
     Speak,
-    /// What no TCP sends.
+    /// A combination of flags that no TCP sends.
     Odd,
 }
 
@@ -225,7 +231,7 @@ impl Event {
 }
 
 impl Session {
-    /// The state after a segment that goes in `direction`.
+    /// Updates the session for a segment in `direction`, and returns the new state.
     pub(super) fn observe_tcp(&mut self, state: TcpState, direction: Direction, segment: &TcpSegment) -> TcpState {
         match (state, Event::of(segment.flags)) {
             (_, Event::Odd) | (TcpState::Closing, Event::Reset) => state,
@@ -260,9 +266,9 @@ impl Session {
 
     fn reopen(&mut self, state: TcpState, direction: Direction) {
         match state {
-            // A retransmitted or crossing SYN.
+            // This is a retransmitted or a simultaneous SYN.
             TcpState::Opening | TcpState::Established => {}
-            // Another connection between the same ends; its sequence numbers begin anew.
+            // This is another connection between the same ends, with new sequence numbers.
             TcpState::Closing => self.seen = self.seen.renewed(),
         }
         if !self.seen.has(Seen::spoke(direction)) {
@@ -270,12 +276,13 @@ impl Session {
         }
     }
 
-    /// What a credible segment with ACK, which may have FIN or SYN too, does.
+    /// Handles a credible segment with ACK, which may also have FIN or SYN.
     fn speak(&mut self, state: TcpState, direction: Direction, segment: &TcpSegment) -> TcpState {
         let is_over = state == TcpState::Closing && self.seen.has_both(Seen::BOTH_FIN);
         let proves_itself = state == TcpState::Opening && self.acknowledges(direction, segment) == Some(true);
         if proves_itself && !self.seen.has(Seen::spoke(direction)) {
-            // It knows what only its peer can have told it: what was said before in its name may be anybody's.
+            // The sender knows numbers that only its peer can have told it. What arrived earlier in its name may have
+            // been forged.
             self.seen.clear(Seen::next_to(direction));
         }
         if !is_over {
@@ -293,8 +300,9 @@ impl Session {
         }
     }
 
-    /// A SYN/ACK that answers a SYN on the established connection: its sender knows nothing of that connection any more, as it
-    /// would have challenged the SYN with an ACK (RFC 5961 section 4.2), and its numbers are those of another one.
+    /// Handles a SYN/ACK that answers a SYN on an established connection. An end that still had the connection would
+    /// have challenged the SYN with an ACK (RFC 5961 section 4.2). Its sender has therefore lost the connection, and
+    /// the numbers are those of a new one.
     fn renumber(&mut self, direction: Direction, segment: &TcpSegment) {
         let opener = direction.reversed();
         let answers = segment.flags & (SYN | ACK) == SYN | ACK
@@ -313,7 +321,7 @@ impl Session {
         }
     }
 
-    /// Remembers that an end spoke, and what it acknowledged.
+    /// Remembers that an end sent a segment, and what it acknowledged.
     fn hear(&mut self, direction: Direction, segment: &TcpSegment) {
         let known = self.seen.has(Seen::spoke(direction));
         let acked = self.acked_by_source_mut(direction);
@@ -323,13 +331,13 @@ impl Session {
             self.seen.set(Seen::fin(direction));
         }
         if self.is_heard_alone(direction) {
-            // What its peer says next, whom nobody hears here.
+            // The acknowledgement tells what the other end, which the engine does not see, will send next.
             self.advance(direction.reversed(), segment.acknowledgement);
         }
     }
 
-    /// Before the handshake is complete: whether the segment acknowledges what its sender was sent, if that is known; `None` if it
-    /// acknowledges anything else.
+    /// Whether a segment acknowledges what its sender was sent, before the handshake is complete. `Some(false)` if that
+    /// is not known, `None` if the segment acknowledges something else.
     fn acknowledges(&self, direction: Direction, segment: &TcpSegment) -> Option<bool> {
         match self.next_expected(direction.reversed()) {
             None => Some(false),
@@ -339,18 +347,19 @@ impl Session {
         }
     }
 
-    /// False for a segment with ACK that cannot be of this connection, as far as that is known: it lies outside every window, or
-    /// acknowledges what its sender was never sent, or acknowledged long ago (RFC 5961 section 5.2).
+    /// Whether a segment with ACK can belong to this connection, as far as that is known. It cannot if it lies outside
+    /// every window, acknowledges what its sender was never sent, or acknowledges what was acknowledged long ago (RFC
+    /// 5961 section 5.2).
     fn is_credible(&self, state: TcpState, direction: Direction, segment: &TcpSegment) -> bool {
         if state == TcpState::Opening && self.acknowledges(direction, segment).is_none() {
             return false;
         }
-        // Before, nothing is known that its sender said for sure.
+        // Nothing is known yet that this sender has certainly sent.
         if !self.seen.has(Seen::spoke(direction)) {
             return true;
         }
         let is_alone = self.is_heard_alone(direction);
-        // Whom nobody answers here is not held by what the other end says, so his FIN has to lie nearer.
+        // The other end does not confirm what this one sends, so that a FIN has to lie nearer.
         let reach = if is_alone && segment.flags & FIN != 0 { OVERTAKEN } else { WINDOW };
         let is_in_window = self
             .next_expected(direction)
@@ -364,15 +373,18 @@ impl Session {
         is_in_window && from_acked <= may_be_acknowledged
     }
 
-    /// True for the end whose peer's packets pass the engine by.
+    /// True for the end whose peer the engine does not see.
     fn is_heard_alone(&self, direction: Direction) -> bool {
         self.seen.expects_no_replies() && direction == self.opened
     }
 
-    /// True for an RST that its receiver obeys: with the very sequence number that it expects (RFC 5961 section 3.2), or before the
-    /// handshake is complete one that acknowledges its SYN (RFC 9293 section 3.10.7.3). What the receiver expects lies between
-    /// what it acknowledged last and the end of what it was sent; who resets uses one of the two, as he answers a segment of the
-    /// receiver or ends what he sent himself. The sender of a FIN may leave that out (as `tcp_reset_check` of Linux knows).
+    /// True for an RST that its receiver obeys. It must have exactly the sequence number that the receiver expects (RFC
+    /// 5961 section 3.2) or, before the handshake is complete, acknowledge the receiver's SYN (RFC 9293 section
+    /// 3.10.7.3).
+    ///
+    /// What the receiver expects lies between what it acknowledged last and the end of what it was sent. The sender of
+    /// an RST uses one of these two: the first if it answers a segment of the receiver, the second if it ends its own
+    /// stream. If it has sent a FIN, it may leave that out of its count (as Linux `tcp_reset_check` knows).
     fn obeys_reset(&self, state: TcpState, direction: Direction, segment: &TcpSegment) -> bool {
         let answers_syn = || {
             let syn = self.next_expected(direction.reversed());
@@ -388,7 +400,7 @@ impl Session {
         is_next || is_acked() || (state == TcpState::Opening && answers_syn())
     }
 
-    /// The next sequence number of packets in `direction`, if one was seen.
+    /// The next sequence number of packets in `direction`, if known.
     fn next_expected(&self, direction: Direction) -> Option<u32> {
         let next = match direction {
             Direction::LowToHigh => self.next_to_high,
@@ -397,7 +409,7 @@ impl Session {
         self.seen.has(Seen::next_to(direction)).then_some(next)
     }
 
-    /// What the sender of packets in `direction` acknowledged.
+    /// What the sender of packets in `direction` has acknowledged.
     const fn acked_by_source(&self, direction: Direction) -> u32 {
         match direction {
             Direction::LowToHigh => self.acked_by_low,
@@ -412,7 +424,7 @@ impl Session {
         }
     }
 
-    /// Moves the next sequence number of the direction forward.
+    /// Moves the next sequence number of packets in `direction` forward.
     fn advance(&mut self, direction: Direction, end: u32) {
         let next = self.next_expected(direction).map_or(end, |known| later(known, end));
         *match direction {

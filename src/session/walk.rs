@@ -1,4 +1,4 @@
-//! Looks at all sessions, one after the other, while workers go on: nothing is written and nobody waits.
+//! Visiting all sessions one after the other while workers continue. Nothing is written and nobody has to wait.
 
 use crate::flow::CanonicalKey;
 use crate::session::cell;
@@ -6,13 +6,14 @@ use crate::session::table::is_live;
 use crate::session::{Bound, Session, SessionId, SessionTable};
 
 impl SessionTable {
-    /// Calls `f` with a copy of every live session in slot order until it answers false. Holds no lock; a table that changes
-    /// meanwhile is seen as each slot was when visited.
+    /// Calls `f` with a copy of every live session in slot order, until it returns false. It holds no lock: if the
+    /// table changes meanwhile, each slot is seen as it was when visited.
     pub fn for_each(&self, f: impl FnMut(&CanonicalKey, &Session, Option<&Bound>) -> bool) {
         self.for_each_of(|_| true, f);
     }
 
-    /// The same of the flows that `is_wanted` alone: passing over another costs one of a session's two cache lines.
+    /// Does the same for the flows that `is_wanted` selects. Skipping another flow reads only one of a session's two
+    /// cache lines.
     pub fn for_each_of(
         &self,
         is_wanted: impl Fn(&CanonicalKey) -> bool,
@@ -21,8 +22,8 @@ impl SessionTable {
         self.walk(0, is_wanted, |_, key, session, bound| f(key, session, bound));
     }
 
-    /// The same from slot `from` on, with the name of each session. A session stays in its slot for as long as it lives, so
-    /// that walks which go on where others ended see each that lives all the while once.
+    /// Does the same from slot `from` on, also passing the identifier of each session. A session never changes its
+    /// slot, so that walks which continue where others ended see every session that lives throughout exactly once.
     pub fn walk(
         &self,
         from: u32,
@@ -44,7 +45,7 @@ impl SessionTable {
         }
     }
 
-    /// A copy of all that is known of a session; `None` if it ended meanwhile. Writes nothing.
+    /// A copy of everything that is known of a session; `None` if it has ended. Writes nothing.
     pub fn copy(&self, id: SessionId) -> Option<(CanonicalKey, Session, Option<Bound>)> {
         let place = self.place(id.slot);
         cell::read(place.cell, id.generation, |_| (place.key(), place.session(), place.bound()))

@@ -1,57 +1,57 @@
-//! The expiry wheel: lazy, one per worker, bounded work per turn.
+//! The expiry wheel: a hashed timing wheel of [`BUCKETS`] buckets, one [`TICK`] apart, for each worker.
 //!
-//! A hashed timing wheel of [`BUCKETS`] buckets, one [`TICK`] apart. Packets never touch it: a session is looked at when
-//! its bucket comes up, and put into a later one if it was used meanwhile. Nothing waits longer than one turn of the wheel
-//! (`Wheel::TURN`), so that an entry is never met before its time.
+//! Packets never touch it. A session is checked when its bucket comes up, and put into a later bucket if it was used
+//! meanwhile. Nothing is scheduled further ahead than one turn of the wheel (`Wheel::TURN`), so that no entry comes up
+//! before its time.
 
 use std::sync::Arc;
 
 use crate::session::links::Links;
 use crate::time::{Duration, Instant};
 
-/// How exact expiry is.
+/// The time between two buckets, which is the precision of expiry.
 pub const TICK: Duration = Duration::from_millis(100);
 
-/// Buckets of a wheel.
+/// The number of buckets of a wheel.
 pub const BUCKETS: u32 = 4096;
 
 const TICK_NANOS: u64 = TICK.as_nanos() as u64;
 
-/// The buckets of one worker.
+/// The wheel of one worker.
 #[derive(Debug)]
 pub(super) struct Wheel {
     links: Arc<Links>,
-    /// Number of the first bucket's sentinel.
+    /// The number of the first bucket's sentinel.
     first: u32,
-    /// The tick whose bucket is being emptied; earlier ones are empty.
+    /// The tick whose bucket is being emptied. The buckets of earlier ticks are empty.
     tick: u64,
 }
 
 impl Wheel {
-    /// The longest wait.
+    /// The longest time for which a slot can be scheduled.
     pub(super) const TURN: Duration = Duration::from_nanos(TICK_NANOS * (BUCKETS as u64 - 1));
 
-    /// A wheel that hangs on the sentinels from `first` on.
+    /// An empty wheel whose buckets have their sentinels from `first` on.
     pub(super) fn new(links: Arc<Links>, first: u32) -> Self {
         Self { links, first, tick: 0 }
     }
 
-    /// Puts a slot into the bucket of the first tick at or after `due`, in one turn at most.
+    /// Puts a slot into the bucket of the first tick at or after `due`, at most one turn ahead.
     pub(super) fn schedule(&mut self, slot: u32, due: Instant) {
         let due = due.as_nanos().div_ceil(TICK_NANOS);
         let tick = due.clamp(self.tick + 1, self.tick + u64::from(BUCKETS) - 1);
         self.links.push_back(self.bucket(tick), slot);
     }
 
-    /// Takes a slot out.
+    /// Removes a slot from the wheel.
     pub(super) fn cancel(&mut self, slot: u32) {
         self.links.remove(slot);
     }
 
-    /// Takes out the next slot whose tick has come.
+    /// Removes and returns the next slot whose tick has come.
     pub(super) fn pop(&mut self, now: Instant) -> Option<u32> {
         let current = tick_of(now);
-        // After a pause longer than a turn every bucket is due once.
+        // After a pause of more than one turn, every bucket is due exactly once.
         self.tick = self.tick.max(current.saturating_sub(u64::from(BUCKETS)));
         while self.tick <= current {
             if let Some(slot) = self.links.front(self.bucket(self.tick)) {

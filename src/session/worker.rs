@@ -1,4 +1,4 @@
-//! One worker of the session table: its free slots, and what it does with its [`Hold`].
+//! One worker of the session table: it opens, ends and expires sessions, and keeps free slots for new ones.
 
 use std::sync::Arc;
 
@@ -8,24 +8,24 @@ use crate::session::table::lock;
 use crate::session::{Bound, EndReason, Opened, Removed, Session, SessionId, SessionTable, Sweep};
 use crate::time::Instant;
 
-/// Slots that a worker takes from the pool at once, at most; it gives back what it has beyond twice as many.
+/// The most slots that a worker takes from the pool at once. If it has more than twice as many, it returns the excess.
 const BATCH_MAX: usize = 64;
 
-/// How many sessions one opening may look at to find one that is harmless to forget.
+/// The most sessions that one opening checks for one that may be forgotten without harm.
 const HARMLESS_TRIES: usize = 32;
 
-/// See the module. Each session is opened and expired by one worker; every worker may end any.
+/// One worker of the session table. It expires the sessions that it opened, and may end any session.
 #[derive(Debug)]
 pub struct SessionWorker {
     table: Arc<SessionTable>,
-    /// Number of this worker.
+    /// The number of this worker.
     worker: u16,
     free: Free,
-    /// Where the search for a harmless session goes on.
+    /// The slot at which the next search for a harmless session continues.
     hand: u32,
 }
 
-/// Free slots of one worker.
+/// The free slots of one worker.
 #[derive(Debug)]
 struct Free {
     slots: Vec<u32>,
@@ -40,7 +40,7 @@ impl SessionWorker {
         Self { worker, free: Free { slots: Vec::with_capacity(3 * batch), batch }, hand, table }
     }
 
-    /// Number of this worker among those that share the table, from 0.
+    /// The number of this worker among those that share the table, from 0.
     pub fn number(&self) -> u16 {
         self.worker
     }
@@ -53,9 +53,15 @@ impl SessionWorker {
     /// Opens a session. When the table is full it takes the place of a half-open one, or (if `protect` says that not to remember
     /// it would break it: learned and different from the hash, or translated) of the one that is worth least and was idle for
     /// longest, whichever worker opened that, or at last of a confirmed one whose pin equals the hash, as judged by `harmless`,
-    /// that no service has bound.
+    /// that no service has bound. A source that has more of a nearly full table than a fair share is refused before that.
     ///
-    /// `bound` is what a service made of the flow. Answers how it went and whose place it took, which may have been in vain.
+    /// Normally only a half-open session is evicted for it. If `protect` is true, because the flow would break without a
+    /// session (it was learned and differs from the hash, or is translated), the session is evicted that is worth least
+    /// and was idle longest, whichever worker opened it; and if none may be, a confirmed session without a service whose
+    /// pin equals the hash, as `harmless` judges.
+    ///
+    /// `bound` is the service and server of the flow. Returns the result and the evicted session; an eviction may turn
+    /// out to have been in vain.
     pub fn open(
         &mut self,
         key: &CanonicalKey,
@@ -68,6 +74,9 @@ impl SessionWorker {
         if let Some(refusal) = self.table.foresee(key, bound.as_ref(), session.opened) {
             return (refusal, None);
         }
+        if self.table.is_over_share(key, session.opened) {
+            return (Opened::OverShare, None);
+        }
         let mut evicted = None;
         let slot = self.take_free().or_else(|| {
             evicted = self.make_room(protect, harmless, now);
@@ -78,12 +87,12 @@ impl SessionWorker {
         let opened = self.table.insert(slot, key, bound, session);
         match opened {
             Opened::Inserted(_) => self.hold(|hold, table, _| hold.schedule(table, slot, &session, now)),
-            Opened::Existing(_) | Opened::Clash | Opened::Full => self.free.give(slot, &self.table),
+            Opened::Existing(_) | Opened::Clash | Opened::Full | Opened::OverShare => self.free.give(slot, &self.table),
         }
         (opened, evicted)
     }
 
-    /// Ends a session now.
+    /// Ends a session at once.
     pub fn close(&mut self, id: SessionId) -> Option<Removed> {
         let removed = self.table.remove_if(id, |_| true)?;
         if removed.session.worker == self.worker {
@@ -97,8 +106,9 @@ impl SessionWorker {
         Some(removed)
     }
 
-    /// Forgets idle sessions of this worker; visits at most `budget` wheel entries. `ended` sees each forgotten session.
-    /// Answers how many entries it visited: `budget` means that more may be due.
+    /// Ends sessions of this worker that were idle for their timeout. At most `budget` wheel entries are visited, and
+    /// `ended` is called for each session that ended. Returns the number of entries visited; if that is `budget`, more
+    /// may be due.
     pub fn expire(&mut self, now: Instant, budget: usize, mut ended: impl FnMut(&Removed, EndReason)) -> usize {
         self.take_returned();
         self.hold(|hold, table, free| {
@@ -113,16 +123,18 @@ impl SessionWorker {
                 } else if let Some(session) = table.inspect(slot, |_, session, _| *session) {
                     hold.schedule(table, slot, &session, now);
                 }
-                // Else another worker ended it: its slot comes back by `take_returned`.
+                // Otherwise another worker has ended the session, and the slot is returned by `take_returned`.
             }
             budget
         })
     }
 
-    /// Visits at most `budget` slots of this worker's part of the table from `cursor` on (0 at first), whoever opened what
-    /// is in them; advances `cursor`, and answers true when the end of the part was reached. The parts of all workers
-    /// together are the table. `ended` is given what `visit` had removed, right after that; what another worker ended in
-    /// between is that one's.
+    /// Visits at most `budget` slots of this worker's part of the table, whoever opened their sessions, from `cursor`
+    /// on, which begins at 0 and is advanced. Returns true when the end of the part is reached. The parts of all
+    /// workers together make up the table.
+    ///
+    /// `ended` is called for each session that `visit` removed, right afterwards. Sessions that another worker ends in
+    /// between are reported there.
     pub fn sweep(
         &mut self,
         cursor: &mut usize,
@@ -148,7 +160,7 @@ impl SessionWorker {
         part.start + *cursor as u32 >= end
     }
 
-    /// Ends a session for a new one. The slot that this frees is this worker's.
+    /// Evicts a session for a new one. The freed slot goes to this worker.
     fn make_room(
         &mut self,
         protect: bool,
@@ -163,7 +175,7 @@ impl SessionWorker {
         if protect { self.evict_harmless(harmless) } else { None }
     }
 
-    /// Ends a session that the hash would find again.
+    /// Ends a session whose packets would be forwarded in the same way by the hash.
     fn evict_harmless(&mut self, mut harmless: impl FnMut(&CanonicalKey, &Session) -> bool) -> Option<Removed> {
         let part = part(self.table.capacity() as u32, self.table.returned.len(), self.worker);
         for _ in 0..HARMLESS_TRIES {
@@ -180,7 +192,7 @@ impl SessionWorker {
         None
     }
 
-    /// A free slot: of this worker, else of the pool.
+    /// A free slot of this worker, or else of the pool.
     fn take_free(&mut self) -> Option<u32> {
         if self.free.slots.is_empty() {
             self.take_returned();
@@ -205,7 +217,7 @@ impl SessionWorker {
         });
     }
 
-    /// Runs `f` on this worker's hold.
+    /// Runs `f` on the locked expiry and eviction state of this worker.
     fn hold<R>(&mut self, f: impl FnOnce(&mut Hold, &SessionTable, &mut Free) -> R) -> R {
         let Self { table, free, worker, .. } = self;
         f(&mut lock(&table.holds[usize::from(*worker)]), table, free)

@@ -1,37 +1,37 @@
 //! What a full table forgets, and in which order.
 //!
-//! A new flow takes the place of a session that was idle for long and is worth least. An established TCP
-//! connection has no worth in this sense: its ends rely on it for hours, so that no number of new flows ever ends it.
+//! A new flow takes the place of the session that is worth least among those that were idle long. Established TCP
+//! connections are never evicted, however many new flows arrive, because their ends rely on them for hours.
 
 use crate::session::{Class, Session, State, TcpState, Timeouts};
 use crate::time::Instant;
 
-/// What is lost with a session whose place another one takes.
+/// What is lost if a session is evicted, from least to most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Worth {
-    /// Nobody answered, or the handshake is not complete: a flood consists of these.
+    /// A session without a reply, or with an incomplete handshake. Floods consist of these.
     HalfOpen,
-    /// A TCP connection that both ends closed, or one reset: it is remembered for what is still on its way.
+    /// A TCP connection that was closed or reset, remembered for packets that are still on their way.
     Closing,
-    /// An answered ICMP query: its sender asks again.
+    /// An ICMP query with its reply. The sender will ask again.
     Icmp,
-    /// UDP in both directions: mostly a question and its answer.
+    /// UDP in both directions, which mostly is a question with its answer.
     Udp,
-    /// Another protocol in both directions: mostly a tunnel.
+    /// Another protocol in both directions, which mostly is a tunnel.
     Other,
 }
 
-/// A half-open session is forgotten before all others while the half-open of its worker are more than this part of its share
-/// of the table. Fewer of them are new clients in the middle of their handshake, which would otherwise end each other while
-/// the table is full of what is idle.
+/// A worker's half-open sessions are evicted before all others if they exceed one part in this many of its share of the
+/// table. If they are fewer, they are new clients in the middle of their handshakes, which would otherwise evict each
+/// other while the table is full of idle sessions.
 const HALF_OPEN_PART: usize = 16;
 
 impl Worth {
-    /// The order in which a full table forgets what was idle for half of its time; when nothing was, it forgets what was idle for
-    /// longest, whatever that is worth.
+    /// The order in which a full table evicts sessions that were idle for half of their timeout. If there are none, it
+    /// evicts the one that was idle longest, whatever its worth.
     pub(super) const ORDER: [Self; 5] = [Self::HalfOpen, Self::Closing, Self::Icmp, Self::Udp, Self::Other];
 
-    /// What a session is worth; `None` if it is never forgotten for another one.
+    /// The worth of a session; `None` if it is never evicted.
     pub(super) fn of(session: &Session) -> Option<Self> {
         match (session.state, session.class) {
             _ if session.is_half_open() => Some(Self::HalfOpen),
@@ -43,13 +43,14 @@ impl Worth {
         }
     }
 
-    /// How many half-open sessions one of `workers` workers keeps in a full table of `capacity` before they go first.
+    /// How many half-open sessions each of `workers` workers keeps in a full table of `capacity` sessions before these
+    /// are evicted first.
     pub(super) const fn half_open_kept(capacity: usize, workers: usize) -> usize {
         capacity / workers / HALF_OPEN_PART
     }
 }
 
-/// True if a session was idle for so long that it hardly is in use: for half of its time.
+/// True if a session was idle for half of its timeout, so that it probably is not in use.
 pub(super) fn is_idle(session: &Session, timeouts: &Timeouts, now: Instant) -> bool {
     now.since(session.last_seen) >= session.timeout(timeouts) / 2
 }

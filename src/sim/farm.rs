@@ -1,5 +1,5 @@
-//! The farm: virtual services of the engines and the real servers behind the inner one. The servers stand on the inner
-//! hosts' segment, so that an inner host that asks a service is a hairpin.
+//! The farm: virtual services of the engines, and the real servers behind the inner one. The servers are on the segment
+//! of the inner hosts, so that an inner host that uses a service is a hairpin.
 //!
 //! ```text
 //!   service of the inner engine: clients ── outer ── firewalls ── inner (VIP 203.0.113.80+) ── s1..sN
@@ -15,18 +15,18 @@ use crate::sim::packet::protocol;
 use crate::sim::sandwich::Side;
 use crate::wire::MacAddr;
 
-/// Services and servers of a plan; by default none.
+/// The services and servers of a plan; by default none.
 #[derive(Debug, Clone, Default, serde::Serialize)]
 pub struct Farm {
-    /// Real servers, up to 8.
+    /// Number of real servers, at most 8.
     pub servers: usize,
     /// Virtual services; each has all servers.
     pub services: Vec<Service>,
-    /// Ports that stand for clients in `full-nat`, for each worker; 0: as many as in earnest.
+    /// Ports per worker that stand for clients in `full-nat`; 0: as many as in production.
     pub ports: u16,
 }
 
-/// How a service takes its server for a new session.
+/// How a service chooses the server of a new session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scheduler {
@@ -38,7 +38,7 @@ pub enum Scheduler {
     Hash,
 }
 
-/// How a service asks its servers.
+/// How a service checks its servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Check {
@@ -48,7 +48,7 @@ pub enum Check {
     Tcp,
     /// `half-open`.
     HalfOpen,
-    /// `http`, status and body.
+    /// `http`, by status and body.
     Http,
 }
 
@@ -57,27 +57,27 @@ pub enum Check {
 pub struct Service {
     /// The engine that has it.
     pub side: Side,
-    /// What its clients do: it decides protocol and server port.
+    /// What its clients do, which decides its protocol and server port.
     pub traffic: Traffic,
     /// How packets reach the server.
     #[serde(skip)]
     pub mode: Mode,
-    /// `full-nat`: addresses of its own stand for clients, not the link's.
+    /// In `full-nat`: whether clients are translated to addresses of a pool instead of the link's.
     pub snat: bool,
-    /// Which server.
+    /// How it chooses a server.
     pub scheduler: Scheduler,
-    /// By server; servers beyond have weight 1.
+    /// Weights by server; servers beyond have weight 1.
     pub weights: Vec<u16>,
-    /// A server that serves only when all others are down.
+    /// A server that is used only if all others are down.
     pub backup: Option<usize>,
-    /// Timeout of stickiness, in seconds; 0: clients are not sticky.
+    /// Timeout of stickiness in seconds; 0: clients are not sticky.
     pub sticky_s: u64,
-    /// For sessions of a server that went down; `None`: by default.
+    /// What becomes of sessions when their server goes down; `None`: the default.
     #[serde(skip)]
     pub on_failure: Option<OnFailure>,
-    /// How servers are asked.
+    /// How servers are checked.
     pub check: Check,
-    /// `drain-timeout`.
+    /// `drain-timeout` of the service.
     pub drain_timeout: &'static str,
 }
 
@@ -100,7 +100,7 @@ impl Default for Service {
 }
 
 impl Service {
-    /// IP protocol number.
+    /// The IP protocol number.
     pub fn protocol(&self) -> u8 {
         match self.traffic {
             Traffic::TcpEcho | Traffic::TcpPush => protocol::TCP,
@@ -109,7 +109,7 @@ impl Service {
         }
     }
 
-    /// The port that servers listen on.
+    /// The port on which servers listen.
     pub fn server_port(&self) -> u16 {
         match self.traffic {
             Traffic::TcpEcho | Traffic::UdpEcho => ECHO_PORT,
@@ -119,12 +119,12 @@ impl Service {
         }
     }
 
-    /// A server's weight in the file.
+    /// The weight of a server in the configuration.
     pub fn weight(&self, server: usize) -> u16 {
         self.weights.get(server).copied().unwrap_or(1)
     }
 
-    /// What `on-failure` says of its sessions.
+    /// The `on-failure` that is in force for its sessions.
     pub fn on_failure(&self) -> OnFailure {
         self.on_failure.unwrap_or(match self.protocol() {
             protocol::TCP => OnFailure::Reset,
@@ -132,7 +132,7 @@ impl Service {
         })
     }
 
-    /// True if the server answers to the virtual address itself.
+    /// Whether servers answer from the virtual address themselves.
     pub fn is_direct(&self) -> bool {
         match self.mode {
             Mode::Direct | Mode::Tunnel => true,
@@ -156,12 +156,12 @@ pub fn server_address(number: usize, v4: bool) -> IpAddr {
     in_subnet(Side::Inner, 100 + number as u8, v4)
 }
 
-/// The hardware address of a server.
+/// MAC address of a server.
 pub fn server_mac(number: usize) -> MacAddr {
     MacAddr([0x02, 0xbb, 0, 0, 0, number as u8])
 }
 
-/// The servers that have this hardware address or this address.
+/// Number of the server with this address.
 pub fn server_at(address: IpAddr) -> Option<usize> {
     (0..8).find(|number| [true, false].map(|v4| server_address(*number, v4)).contains(&address))
 }
@@ -176,17 +176,17 @@ fn in_subnet(side: Side, last: u8, v4: bool) -> IpAddr {
 }
 
 impl Farm {
-    /// The virtual address of a service: each two share one.
+    /// The virtual address of a service; two services share one.
     pub fn vip(&self, service: usize, v4: bool) -> IpAddr {
         in_subnet(self.services[service].side, 80 + service as u8 / 2, v4)
     }
 
-    /// The port of a service. Where nothing is translated it is the servers'.
+    /// The port of a service; without translation it is the servers' port.
     pub fn port(&self, service: usize) -> u16 {
         if self.services[service].is_direct() { self.services[service].server_port() } else { 8000 + service as u16 }
     }
 
-    /// The service of an engine that has this destination.
+    /// The service of an engine with this destination.
     pub fn service_at(&self, side: Side, proto: u8, destination: (IpAddr, u16)) -> Option<usize> {
         (0..self.services.len()).find(|number| {
             let service = &self.services[*number];
@@ -196,23 +196,23 @@ impl Farm {
         })
     }
 
-    /// The addresses of their own that stand for clients.
+    /// The pool of addresses that stand for clients.
     pub fn snat(v4: bool) -> [IpAddr; 2] {
         [240, 241].map(|last| in_subnet(Side::Inner, last, v4))
     }
 
-    /// True if a service packs what it sends to its servers.
+    /// Whether a service sends to its servers through tunnels.
     pub fn has_tunnels(&self) -> bool {
         self.services.iter().any(|service| service.mode == Mode::Tunnel)
     }
 
-    /// The virtual addresses that servers answer to themselves.
+    /// The virtual addresses that servers have on their loopback.
     pub fn loopbacks(&self) -> Vec<IpAddr> {
         let direct = (0..self.services.len()).filter(|number| self.services[*number].is_direct());
         direct.flat_map(|number| [true, false].map(|v4| self.vip(number, v4))).collect()
     }
 
-    /// The services of an engine as its file has them.
+    /// The services of an engine as its configuration file has them.
     pub fn configuration(&self, side: Side) -> String {
         let mut text = String::new();
         for number in (0..self.services.len()).filter(|number| self.services[*number].side == side) {

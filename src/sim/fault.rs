@@ -1,4 +1,4 @@
-//! What goes wrong, drawn from the seed: each fault begins, lasts and is undone.
+//! Faults that are drawn from the seed: each begins, lasts and ends.
 
 use crate::config::Admin;
 use crate::sim::firewall::Leg;
@@ -9,45 +9,45 @@ use crate::sim::sandwich::{Plan, Side};
 use crate::sim::world::Wire;
 use crate::time::{Duration, Instant};
 
-/// Sorts of faults, for `--faults`.
+/// Kinds of faults, for `--faults`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Sort {
-    /// Loss, delay, duplication, reordering on all wires.
+    /// Loss, delay, duplication and reordering on all cables.
     Wires,
-    /// Turned bits.
+    /// Flipped bits.
     Flips,
     /// A firewall dies and boots with an empty table.
     Crash,
     /// One leg of a firewall, or one direction of it, is cut.
     HalfDead,
-    /// A firewall passes no probes.
+    /// A firewall does not pass probes.
     Probes,
     /// A firewall is slow.
     Slow,
-    /// A firewall's hardware address changes.
+    /// The MAC address of a firewall changes.
     Mac,
-    /// An engine is killed and started again.
+    /// An engine is killed and restarted.
     Engine,
-    /// An engine stands still.
+    /// An engine is stopped for a while.
     Pause,
-    /// An engine's packet workers stand still, its control thread does not.
+    /// The packet workers of an engine are stopped, while its control thread goes on.
     Stall,
-    /// An engine's queue to the controller takes nothing.
+    /// An engine's queue to the controller refuses everything.
     Punts,
-    /// The carrier of an engine's link goes.
+    /// A link of an engine loses its carrier.
     Carrier,
-    /// Drain or maint by command.
+    /// A firewall is set to drain or maint.
     Admin,
-    /// A server dies, its program ends, or its web page says 503.
+    /// A server dies, its program ends, or its web page answers 503.
     Server,
-    /// A server's cable is cut, or loses, doubles and reorders.
+    /// A server's cable is cut, or loses, duplicates and reorders frames.
     ServerCable,
-    /// Drain, maint or another weight of a server by command.
+    /// A server is set to drain, maint or another weight.
     ServerAdmin,
 }
 
 impl Sort {
-    /// All sorts with their names.
+    /// All kinds with their names.
     pub const ALL: [(Self, &'static str); 16] = [
         (Self::Wires, "wires"),
         (Self::Flips, "flips"),
@@ -67,7 +67,7 @@ impl Sort {
         (Self::ServerAdmin, "server-admin"),
     ];
 
-    /// True if it needs servers.
+    /// Whether the fault needs servers.
     pub const fn is_of_servers(self) -> bool {
         match self {
             Self::Server | Self::ServerCable | Self::ServerAdmin => true,
@@ -87,12 +87,12 @@ impl Sort {
         }
     }
 
-    /// True if it is too much work for an engine.
+    /// Whether the fault overloads an engine.
     pub const fn is_of_overload(self) -> bool {
         matches!(self, Self::Stall | Self::Punts)
     }
 
-    /// True if it needs firewalls.
+    /// Whether the fault needs firewalls.
     pub const fn is_of_firewalls(self) -> bool {
         match self {
             Self::Crash | Self::HalfDead | Self::Probes | Self::Slow | Self::Mac | Self::Admin => true,
@@ -110,18 +110,18 @@ impl Sort {
     }
 }
 
-/// One thing that goes wrong.
+/// A fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// All wires.
+    /// [`Sort::Wires`] or [`Sort::Flips`], on all cables.
     Wires(Wire),
     /// [`Sort::Crash`].
     Crash(usize),
     /// [`Sort::HalfDead`]: both directions of a leg.
     Leg(usize, Leg),
-    /// [`Sort::HalfDead`]: one direction of a leg; true: what the firewall sends.
+    /// [`Sort::HalfDead`]: one direction of a leg; true: the one in which the firewall sends.
     OneWay(usize, Leg, bool),
-    /// [`Sort::Probes`] that come by a leg.
+    /// [`Sort::Probes`] that arrive on a leg.
     Probes(usize, Leg),
     /// [`Sort::Slow`].
     Slow(usize, Duration),
@@ -149,19 +149,19 @@ pub enum Fault {
     ServerWeight(usize, usize, u16),
 }
 
-/// A fault and its time.
+/// A fault with its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Planned {
-    /// What.
+    /// The fault.
     pub fault: Fault,
     /// When it begins.
     pub from: Instant,
-    /// When it is undone.
+    /// When it ends.
     pub until: Instant,
 }
 
 impl Fault {
-    /// Two faults of which the end of one would end the other.
+    /// Whether two faults collide, so that the end of one would also end the other.
     fn collides(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Leg(a, _) | Self::OneWay(a, ..), Self::Leg(b, _) | Self::OneWay(b, ..)) => a == b,
@@ -178,7 +178,7 @@ impl Fault {
         }
     }
 
-    /// It happens.
+    /// Begins the fault.
     pub fn begin(&self, lab: &mut Laboratory) {
         match *self {
             Self::Wires(wire) => lab.set_wires(wire),
@@ -201,7 +201,7 @@ impl Fault {
         }
     }
 
-    /// It is undone.
+    /// Ends the fault.
     pub fn end(&self, lab: &mut Laboratory) {
         match *self {
             Self::Wires(_) => lab.set_wires(Wire::GOOD),
@@ -222,14 +222,14 @@ impl Fault {
     }
 }
 
-/// Draws faults of these sorts for the time between `from` and `until`.
+/// Draws faults of these kinds between `from` and `until`.
 pub fn draw(rng: &mut Rng, plan: &Plan, sorts: &[Sort], from: Instant, until: Instant) -> Vec<Planned> {
     let mut planned: Vec<Planned> = Vec::new();
     draw_more(rng, plan, sorts, from, until, &mut planned);
     planned
 }
 
-/// Draws more faults beside those that are planned.
+/// Draws more faults that do not collide with the planned ones.
 pub fn draw_more(
     rng: &mut Rng,
     plan: &Plan,

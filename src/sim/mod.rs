@@ -1,18 +1,20 @@
-//! The laboratory: the sandwich in one process, one thread and virtual time, with faults from a seed and checkers that stand
-//! apart from the nodes.
+//! The simulation: the sandwich in one process, one thread and virtual time, with faults drawn from a seed, and
+//! checkers that are independent of the nodes. It never touches a device, a clock or private parts of the engines.
 //!
 //! ```text
-//!  hosts ── outer engine ──┬── fw1 ──┬── inner engine ── hosts        every cable: delay, loss, duplicates, disorder,
-//!  (smoltcp, mini hosts)   ├── fw2 ──┤                                turned bits, cuts
+//!  hosts ── outer engine ──┬── fw1 ──┬── inner engine ── hosts       every cable: delay, loss, duplicates, reordering,
+//!  (smoltcp, mini hosts)   ├── fw2 ──┤                               flipped bits, cuts
 //!                          └── fwN ──┘  model firewalls: the oracle
 //! ```
 //!
-//! The engines are the production [`crate::engine::Controller`] and [`crate::engine::Forwarder`], configured by the text of
-//! a file; only time, wires and the boxes around them are models. The firewalls drop what a strict Linux firewall drops
-//! and count it: while those counters stand still, every session goes through one firewall in both directions.
+//! The engines are the production [`crate::engine::Controller`] and [`crate::engine::Forwarder`], configured by the
+//! text of a file; only time, cables and the boxes around them are models. The firewalls drop what a strict Linux
+//! firewall drops and count it: while those counters stand still, every session goes through one firewall in both
+//! directions.
 //!
-//! [`run::run`] plays one seed: a plan, traffic, faults, the end of faults, and what must be true then. The same seed gives
-//! the same run, byte for byte. [`laboratory::Laboratory`] is for stories told by hand, as `tests/simulation.rs` does.
+//! [`run::run`] runs one seed: a plan, traffic, faults, the end of faults, and what must be true then. The same seed
+//! gives the same run, byte for byte. [`laboratory::Laboratory`] is for scenarios written by hand, as in
+//! `tests/simulation.rs`.
 
 pub mod appliance;
 pub mod check;

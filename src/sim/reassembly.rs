@@ -1,4 +1,4 @@
-//! Datagrams from fragments, as hosts and firewalls put them together.
+//! Reassembles fragmented datagrams, as hosts and firewalls do.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -6,20 +6,20 @@ use std::net::IpAddr;
 use crate::sim::packet::Packet;
 use crate::time::{Duration, Instant};
 
-/// Puts datagrams together; a datagram that is not complete within its time is given up and counted.
+/// Reassembles datagrams; one that is not complete in time is given up and counted.
 #[derive(Debug, Default)]
 pub struct Reassembly {
     open: BTreeMap<(IpAddr, IpAddr, u8, u32), Datagram>,
-    /// Datagrams given up.
+    /// Number of datagrams given up.
     pub incomplete: u64,
 }
 
-/// How a datagram was cut when it came.
+/// How a datagram was fragmented when it arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cut {
     /// Identification.
     pub id: u32,
-    /// Payload bytes of the largest piece.
+    /// Payload bytes of the largest fragment.
     pub largest: usize,
 }
 
@@ -30,10 +30,10 @@ struct Datagram {
 }
 
 impl Reassembly {
-    /// How long a datagram may stay incomplete; longer than any delay of the laboratory.
+    /// How long a datagram may stay incomplete; longer than any delay of the simulation.
     const TIMEOUT: Duration = Duration::from_secs(3);
 
-    /// Takes a packet; answers the whole datagram, and how it was cut, once all is there.
+    /// Takes a packet; returns the datagram when it is complete, and how it was fragmented.
     pub fn take(&mut self, packet: Packet, now: Instant) -> Option<(Packet, Option<Cut>)> {
         let Some(piece) = packet.piece else { return Some((packet, None)) };
         let key = (packet.source, packet.destination, packet.protocol, piece.id);
@@ -46,7 +46,7 @@ impl Reassembly {
         Some((whole, Some(Cut { id: piece.id, largest })))
     }
 
-    /// Gives up what is too old; answers one piece of each datagram given up.
+    /// Gives up datagrams that are too old; returns one fragment of each.
     pub fn expire(&mut self, now: Instant) -> Vec<Packet> {
         let old: Vec<_> =
             self.open.iter().filter(|(_, d)| now.since(d.since) >= Self::TIMEOUT).map(|(key, _)| *key).collect();
@@ -54,7 +54,7 @@ impl Reassembly {
         old.into_iter().filter_map(|key| self.open.remove(&key)?.pieces.into_iter().next()).collect()
     }
 
-    /// Forgets everything, as a restart does.
+    /// Forgets everything, as after a restart.
     pub fn clear(&mut self) {
         self.open.clear();
     }

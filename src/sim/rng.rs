@@ -1,4 +1,4 @@
-//! The only source of chance in the laboratory: SplitMix64 (Steele, Lea, Flood 2014), seeded by the run.
+//! The only source of randomness in the simulation: SplitMix64 (Steele, Lea, Flood 2014), seeded by the run.
 
 use crate::time::Duration;
 
@@ -14,7 +14,7 @@ impl Rng {
         Self { state: seed }
     }
 
-    /// An independent sequence, so that what one part of a run draws does not shift what another part sees.
+    /// An independent sequence, so that the draws of one part of a run do not shift those of another.
     pub fn fork(&mut self, purpose: u64) -> Self {
         Self::new(self.next_u64() ^ purpose.wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
@@ -47,7 +47,7 @@ impl Rng {
         self.below(len as u64) as usize
     }
 
-    /// True `permille` times of 1,000.
+    /// True with a probability of `permille` in 1,000.
     pub fn chance(&mut self, permille: u32) -> bool {
         permille > 0 && self.below(1000) < u64::from(permille)
     }

@@ -1,5 +1,5 @@
-//! The sandwich: clients, outer engine, firewalls, inner engine, servers, built from a [`Plan`]. The engines are configured
-//! by text, as an operator would.
+//! Builds the sandwich from a [`Plan`]: clients, outer engine, firewalls, inner engine, servers. The engines are
+//! configured by text, as an operator would do it.
 //!
 //! ```text
 //!  clients 198.51.100.0/24 ── outer ── 10.1.0.0/24 ── fw1..fwN ── 10.2.0.0/24 ── inner ── 203.0.113.0/24 servers
@@ -23,7 +23,7 @@ use crate::sim::world::{Node, NodeId, World};
 use crate::time::Instant;
 use crate::wire::MacAddr;
 
-/// Which engine, or which side of the firewalls.
+/// An engine, or a side of the firewalls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Side {
@@ -34,10 +34,10 @@ pub enum Side {
 }
 
 impl Side {
-    /// Both.
+    /// Both sides.
     pub const BOTH: [Self; 2] = [Self::Outer, Self::Inner];
 
-    /// The other one.
+    /// The other side.
     pub const fn other(self) -> Self {
         match self {
             Self::Outer => Self::Inner,
@@ -53,7 +53,7 @@ impl Side {
         }
     }
 
-    /// Engine name.
+    /// Name of the engine.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Outer => "outer",
@@ -62,46 +62,46 @@ impl Side {
     }
 }
 
-/// What is built.
+/// What to build.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Plan {
-    /// Firewalls, up to 9; none: the engines are routers beside each other and have no group.
+    /// Number of firewalls, at most 9. With none, the engines are routers beside each other and have no group.
     pub firewalls: usize,
-    /// Their sort.
+    /// Kind of firewalls.
     pub kind: Kind,
-    /// Who may open flows through them.
+    /// From which side flows may be opened through them.
     pub policy: Policy,
-    /// Hosts on each side.
+    /// Number of hosts on each side.
     pub hosts: [usize; 2],
-    /// Packet workers of each engine.
+    /// Number of packet workers of each engine.
     pub workers: [u16; 2],
-    /// The group's seed on each engine; they should be the same.
+    /// The group's seed on each engine; they should be equal.
     pub seeds: [&'static str; 2],
-    /// A firewall that this engine's configuration does not have; they should be the same.
+    /// A firewall that is missing in this engine's configuration; they should be equal.
     pub unknown: [Option<usize>; 2],
-    /// All links of an engine are VLANs of one device.
+    /// Whether all links of an engine are VLANs of one device.
     pub one_arm: bool,
-    /// `on-failure`.
+    /// `on-failure` of the group.
     #[serde(skip)]
     pub on_failure: OnFailure,
-    /// `min-up`.
+    /// `min-up` of the group.
     pub min_up: u16,
-    /// `below-min`.
+    /// `below-min` of the group.
     #[serde(skip)]
     pub below_min: BelowMin,
-    /// `drain-timeout`.
+    /// `drain-timeout` of the group.
     pub drain_timeout: &'static str,
-    /// `limits.sessions`.
+    /// `limits.sessions` of the engines.
     pub sessions: usize,
-    /// `limits.punts`.
+    /// `limits.punts` of the engines.
     pub punts: usize,
-    /// `check.hold`.
+    /// `check.hold` of the group.
     pub hold: &'static str,
-    /// Frames between devices carry partial checksums.
+    /// Whether frames between devices carry partial checksums.
     pub partial_checksums: bool,
-    /// MTU of the firewalls' legs.
+    /// MTU of the firewalls' legs, in bytes.
     pub firewall_mtu: usize,
-    /// Hosts leave segmentation to their devices.
+    /// Whether hosts leave segmentation to their devices.
     pub gso: bool,
     /// Services and servers.
     pub farm: Farm,
@@ -134,8 +134,9 @@ impl Default for Plan {
 }
 
 impl Plan {
-    /// True if the session table may be full: then a flow goes by hash, and while the engines disagree about a firewall (one
-    /// of them holds it back after a flap) its directions may go apart (PINNING.md section 6, number 4).
+    /// Whether the session table may fill up. Then flows go by hash, and while the engines disagree about a firewall
+    /// (one of them holds it back after a flap), the two directions may take different firewalls (`docs/pinning.md`,
+    /// section 6, number 4).
     pub fn is_tiny(&self) -> bool {
         self.sessions < 200
     }
@@ -146,9 +147,9 @@ impl Plan {
 pub struct Nodes {
     /// Outer and inner engine.
     pub engines: [NodeId; 2],
-    /// Firewalls in order of name.
+    /// Firewalls in order of their names.
     pub firewalls: Vec<NodeId>,
-    /// Clients and servers.
+    /// Hosts of the outer and of the inner side.
     pub hosts: [Vec<NodeId>; 2],
     /// The servers of the farm.
     pub servers: Vec<NodeId>,
@@ -182,7 +183,7 @@ pub fn host_address(side: Side, number: usize, v4: bool) -> IpAddr {
     }
 }
 
-/// The engine's address toward its hosts.
+/// The engine's address on its hosts' link.
 pub fn gateway(side: Side, v4: bool) -> IpAddr {
     match (side, v4) {
         (Side::Outer, true) => Ipv4Addr::new(198, 51, 100, 1).into(),
@@ -192,7 +193,7 @@ pub fn gateway(side: Side, v4: bool) -> IpAddr {
     }
 }
 
-/// The hosts' prefix of a side.
+/// The prefix of a side's hosts.
 fn hosts_prefix(side: Side, v4: bool) -> &'static str {
     match (side, v4) {
         (Side::Outer, true) => "198.51.100.0/24",
@@ -202,10 +203,10 @@ fn hosts_prefix(side: Side, v4: bool) -> &'static str {
     }
 }
 
-/// Where NATting firewalls translate to; both engines route it through the group.
+/// Pools to which NAT firewalls translate; both engines route them through the group.
 const POOLS: [&str; 2] = ["192.0.2.0/24", "2001:db8:9::/64"];
 
-/// An engine's address on the firewalls' link (on the link of firewall `number`, if they are transparent).
+/// An engine's address on the firewalls' link; for transparent firewalls on the link of firewall `number`.
 pub fn engine_address(plan: &Plan, side: Side, number: usize, v4: bool) -> IpAddr {
     match (plan.kind == Kind::Transparent, v4) {
         (true, true) => Ipv4Addr::new(10, 1, number as u8 + 1, side as u8 + 1).into(),
@@ -215,7 +216,7 @@ pub fn engine_address(plan: &Plan, side: Side, number: usize, v4: bool) -> IpAdd
     }
 }
 
-/// The next hop toward a firewall, as the engine of `side` sees it.
+/// The next hop to a firewall for the engine of `side`.
 pub fn firewall_address(plan: &Plan, side: Side, number: usize, v4: bool) -> IpAddr {
     match (plan.kind == Kind::Transparent, v4) {
         (true, v4) => engine_address(plan, side.other(), number, v4),
@@ -224,12 +225,12 @@ pub fn firewall_address(plan: &Plan, side: Side, number: usize, v4: bool) -> IpA
     }
 }
 
-/// The hardware address of a firewall's leg before any change.
+/// MAC address of a firewall's leg, before any change.
 pub fn firewall_mac(number: usize, leg: Leg) -> MacAddr {
     MacAddr([0x02, 0xff, 0, 0, leg as u8, number as u8])
 }
 
-/// The links of an engine, in order: hosts, then firewalls (one, or one per transparent firewall), then the way round.
+/// The links of an engine in order: hosts, then firewalls (one link, or one per transparent firewall), then the bypass.
 fn links(plan: &Plan, side: Side) -> Vec<(String, [String; 2])> {
     let text = |address: IpAddr| format!("{address}/{}", if address.is_ipv4() { 24 } else { 64 });
     let pair = |f: &dyn Fn(bool) -> IpAddr| [text(f(true)), text(f(false))];
@@ -242,7 +243,7 @@ fn links(plan: &Plan, side: Side) -> Vec<(String, [String; 2])> {
     links
 }
 
-/// An engine's address on the way round the firewalls.
+/// An engine's address on the bypass around the firewalls.
 fn around(side: Side, v4: bool) -> IpAddr {
     if v4 {
         Ipv4Addr::new(10, 9, 0, side as u8 + 1).into()
@@ -298,7 +299,7 @@ pub fn configuration(plan: &Plan, side: Side) -> String {
     text
 }
 
-/// The group of firewalls, as both engines have it.
+/// The group of firewalls in the configuration of an engine.
 fn group(plan: &Plan, side: Side, text: &mut String) {
     let me = side as usize;
     let on_failure = farm::on_failure_name(plan.on_failure);
@@ -336,7 +337,7 @@ fn group(plan: &Plan, side: Side, text: &mut String) {
     }
 }
 
-/// Builds the sandwich; its engines are started.
+/// Builds the sandwich and starts its engines.
 pub fn build(plan: &Plan, rng: &mut Rng) -> (World, Nodes) {
     let mut world = World::new(rng.fork(1));
     world.partial_checksums = plan.partial_checksums;
@@ -382,14 +383,15 @@ fn add_server(world: &mut World, plan: &Plan, number: usize, rng: &mut Rng) -> N
     world.add(Node::Host(Box::new(host)))
 }
 
-/// Where a host of `side` sits.
+/// The place of a host of `side`.
 fn seat(plan: &Plan, side: Side, loopbacks: Vec<IpAddr>) -> Seat {
     let gateways = [true, false].map(|v4| gateway(side, v4)).to_vec();
     let prefix = |v4| hosts_prefix(side, v4).parse().expect("a prefix");
-    // What the other hosts of the segment have is asked for by ARP/ND only where there are services: without them nobody
-    // talks to a neighbour.
+    // The other hosts of the segment are directly attached only if there are services; otherwise no host talks to a
+    // neighbour.
     let on_link = if plan.farm.services.is_empty() { Vec::new() } else { [true, false].map(prefix).to_vec() };
-    // Hosts find no path MTU: what they send has to fit into a tunnel, as an operator would lower the MSS.
+    // Hosts do no path MTU discovery, so their packets have to fit into a tunnel, as if an operator had lowered the
+    // MSS.
     let has_tunnels = plan.farm.has_tunnels();
     Seat { gateways, on_link, loopbacks, mtu: if has_tunnels { 1400 } else { 1500 }, gso: plan.gso && !has_tunnels }
 }
@@ -433,8 +435,8 @@ fn firewall(plan: &Plan, number: usize, table: Rc<RefCell<Conntrack>>) -> Firewa
     Firewall::new(settings, legs, table)
 }
 
-/// Plugs everything in: a switch for the hosts of each side, one for the firewalls' legs of each side (one per transparent
-/// firewall), and one for the way round.
+/// Connects everything: a switch for the hosts of each side, one for the firewalls' legs of each side (one per
+/// transparent firewall), and one for the bypass.
 fn cable(plan: &Plan, world: &mut World, nodes: &Nodes) {
     let transparent = plan.kind == Kind::Transparent;
     let round = world.add_segment();

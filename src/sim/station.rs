@@ -1,5 +1,5 @@
-//! One leg of a host or a firewall on an Ethernet segment: answers ARP and neighbour discovery, resolves next hops, queues
-//! what waits for them.
+//! A network interface of a host or firewall: answers ARP and neighbour discovery, resolves next hops, and queues
+//! packets meanwhile.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -8,14 +8,14 @@ use crate::sim::packet::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Packet, 
 use crate::time::{Duration, Instant};
 use crate::wire::MacAddr;
 
-/// See the module.
+/// A network interface.
 #[derive(Debug)]
 pub struct Station {
-    /// Its hardware address.
+    /// MAC address.
     pub mac: MacAddr,
-    /// Its addresses.
+    /// IP addresses.
     pub addresses: Vec<IpAddr>,
-    /// A router says so in its neighbour advertisements.
+    /// Whether it announces itself as a router in neighbour advertisements.
     pub router: bool,
     neighbors: BTreeMap<IpAddr, MacAddr>,
     waiting: BTreeMap<IpAddr, Waiting>,
@@ -34,13 +34,13 @@ impl Station {
     const TRIES_MAX: u8 = 6;
     const QUEUE_MAX: usize = 16;
 
-    /// A station with these addresses.
+    /// An interface with these addresses.
     pub fn new(mac: MacAddr, addresses: Vec<IpAddr>, router: bool) -> Self {
         let (neighbors, waiting) = (BTreeMap::new(), BTreeMap::new());
         Self { mac, addresses, router, neighbors, waiting, out: VecDeque::new() }
     }
 
-    /// Takes a frame; answers the IP packet in it, if it is for this station's MAC.
+    /// Receives a frame; returns its IP packet, if the frame is addressed to this interface.
     pub fn receive(&mut self, frame: &[u8], now: Instant) -> Option<Packet> {
         let (destination, source, ethertype, payload) = split_ethernet(frame)?;
         if destination != self.mac && !destination.is_group() {
@@ -63,7 +63,7 @@ impl Station {
         }
     }
 
-    /// Sends `packet` to `next_hop`, resolving it first if need be.
+    /// Sends `packet` to `next_hop`, which is resolved first if necessary.
     pub fn send(&mut self, packet: Packet, next_hop: IpAddr, now: Instant) {
         if let Some(mac) = self.neighbors.get(&next_hop) {
             let frame = self.wrap(*mac, &packet);
@@ -81,7 +81,7 @@ impl Station {
         }
     }
 
-    /// Asks again for neighbours that did not answer, and gives up.
+    /// Asks again for neighbours that did not answer, and gives up after some attempts.
     pub fn handle_timeout(&mut self, now: Instant) {
         let due: Vec<IpAddr> =
             self.waiting.iter().filter(|(_, w)| now.since(w.asked) >= Self::RETRY).map(|(ip, _)| *ip).collect();
@@ -97,23 +97,23 @@ impl Station {
         }
     }
 
-    /// When [`Station::handle_timeout`] has something to do.
+    /// When [`Station::handle_timeout`] has to be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.waiting.values().map(|waiting| waiting.asked + Self::RETRY).min()
     }
 
-    /// A frame to send.
+    /// The next frame to send.
     pub fn poll_transmit(&mut self) -> Option<Vec<u8>> {
         self.out.pop_front()
     }
 
-    /// Takes another hardware address and tells everybody (gratuitous ARP, unsolicited advertisement).
+    /// Changes the MAC address and announces it (gratuitous ARP, unsolicited neighbour advertisement).
     pub fn change_mac(&mut self, mac: MacAddr) {
         self.mac = mac;
         self.announce();
     }
 
-    /// Tells everybody which hardware address the station has.
+    /// Announces the MAC address to all stations.
     pub fn announce(&mut self) {
         for address in self.addresses.clone() {
             match address {
@@ -123,7 +123,7 @@ impl Station {
         }
     }
 
-    /// Forgets its neighbours and what waited, as a restart does.
+    /// Forgets its neighbours and the waiting packets, as after a restart.
     pub fn forget(&mut self) {
         self.neighbors.clear();
         self.waiting.clear();
@@ -167,7 +167,7 @@ impl Station {
         }
     }
 
-    /// The own address to ask from: of the same family, the one that shares most leading bits.
+    /// The own address from which to ask: of the same family, and with the longest common prefix.
     fn own(&self, other: IpAddr) -> Option<IpAddr> {
         let common = |own: &IpAddr| match (own, other) {
             (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
@@ -200,7 +200,7 @@ impl Station {
         }
     }
 
-    /// Takes neighbour discovery; answers whether the packet was that (or another link-local matter).
+    /// Handles neighbour discovery; returns whether the packet was that or another link-local message.
     fn receive_discovery(&mut self, packet: &Packet, from: MacAddr, now: Instant) -> bool {
         if packet.protocol != protocol::ICMPV6 || !matches!(packet.payload.first(), Some(130..=137 | 143)) {
             return false;
@@ -243,13 +243,13 @@ fn all_nodes() -> Ipv6Addr {
     Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1)
 }
 
-/// The solicited-node group of an address (RFC 4291 section 2.7.1).
+/// The solicited-node multicast address (RFC 4291 section 2.7.1).
 fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
     let [.., a, b] = address.segments();
     Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | (a & 0xff), b)
 }
 
-/// The Ethernet group of an IPv6 group (RFC 2464 section 7).
+/// The MAC address of an IPv6 multicast address (RFC 2464 section 7).
 fn multicast_mac(group: Ipv6Addr) -> MacAddr {
     let [.., a, b, c, d] = group.octets();
     MacAddr([0x33, 0x33, a, b, c, d])

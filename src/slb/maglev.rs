@@ -1,9 +1,10 @@
-//! The table that hashes flows to servers: Maglev (Eisenbud et al., NSDI 2016, section 3.4), weighted, 65,537 slots.
+//! The hash table from flows to servers: Maglev (Eisenbud et al., NSDI 2016, section 3.4) with weights and 65,537
+//! slots.
 //!
-//! Every server walks the slots in an order of its own, drawn from its name, and takes the next free one when it is its
-//! turn; a server of weight w has w turns while the heaviest has as many as its weight says. The table is built from all
-//! servers, whoever is up: a server that is down is passed over at the lookup, so that its flows alone move, and come back
-//! to it.
+//! Every server visits the slots in its own order, which depends on its name, and takes the next free slot when it has
+//! a turn. A server of weight w has w turns while the heaviest server has as many turns as its weight. The table is
+//! built from all servers, whether up or down. A server that is down is skipped by the lookup, so that only its flows
+//! move, and return to it later.
 
 use std::hash::Hasher as _;
 
@@ -12,24 +13,24 @@ use siphasher::sip::SipHasher13;
 use crate::flow::FlowKey;
 use crate::slb::HashOn;
 
-/// Slots: a prime, more than a hundred for each of 600 servers.
+/// The number of slots: a prime, and more than a hundred for each of 600 servers.
 pub const SLOTS: usize = 65_537;
 
-/// How many slots a flow tries before it takes the next live one on.
+/// How many slots a flow tries before it searches for the next live server in order.
 const TRIES: u64 = 32;
 
-/// See the module.
+/// The table; see the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Maglev {
-    /// Per slot, the position of its server; empty without servers.
+    /// For each slot the position of its server. Empty if there are no servers.
     slots: Box<[u16]>,
 }
 
 impl Maglev {
-    /// The table of servers given by name and weight. Weight 0 has no slots.
+    /// The table of servers given by name and weight. A server of weight 0 gets no slots.
     ///
     /// # Panics
-    /// If there are more than 65,535 servers; configuration bounds them far below.
+    /// If there are more than 65,535 servers. The configuration has a far lower limit.
     pub fn new<'a>(servers: impl IntoIterator<Item = (&'a str, u16)>) -> Self {
         let mut walks: Vec<Walk> =
             servers.into_iter().enumerate().filter(|(_, (_, weight))| *weight > 0).map(Walk::new).collect();
@@ -55,12 +56,12 @@ impl Maglev {
         Self { slots: slots.into_iter().map(|slot| slot.expect("no slot is free")).collect() }
     }
 
-    /// The server of a flow with this hash among those that `is_eligible` accepts.
+    /// The server for a flow with this hash, among those that `is_eligible` accepts.
     pub fn lookup(&self, hash: u64, mut is_eligible: impl FnMut(usize) -> bool) -> Option<usize> {
         if self.slots.is_empty() {
             return None;
         }
-        // Each try looks somewhere else, so that the flows of a dead server spread over all others.
+        // Each attempt looks at another place, so that the flows of a dead server are spread over all others.
         let tried = (0..TRIES).map(|attempt| self.at(mix(hash, attempt))).find(|&server| is_eligible(server));
         tried.or_else(|| {
             let start = (mix(hash, TRIES) % SLOTS as u64) as usize;
@@ -68,8 +69,8 @@ impl Maglev {
         })
     }
 
-    /// The largest share of slots that a server has, over the share that its weight deserves: 1.0 is perfect. `None`
-    /// without servers.
+    /// The largest ratio, over all servers, of a server's share of the slots to the share that its weight deserves; 1.0
+    /// is perfect. `None` if there are no servers.
     pub fn imbalance(&self, weights: &[u16]) -> Option<f64> {
         let total: u64 = weights.iter().map(|&weight| u64::from(weight)).sum();
         let mut counts = vec![0_u64; weights.len()];
@@ -87,7 +88,8 @@ impl Maglev {
     }
 }
 
-/// The hash of the chosen parts of a flow, protocol left out, so that the TCP and UDP of a client meet one server.
+/// The hash of the chosen parts of a flow. The protocol is left out, so that TCP and UDP of one client reach the same
+/// server.
 pub fn hash(flow: &FlowKey, on: HashOn) -> u64 {
     let mut hasher = SipHasher13::new_with_keys(0x6677_6c62_2f73_6c62, 0x666c_6f77);
     let mut address = |address: std::net::IpAddr| match address {
@@ -109,7 +111,7 @@ pub fn hash(flow: &FlowKey, on: HashOn) -> u64 {
     hasher.finish()
 }
 
-/// An independent hash for each attempt (the finalizer of SplitMix64).
+/// A separate hash for each attempt, by the finalizer of SplitMix64.
 const fn mix(hash: u64, attempt: u64) -> u64 {
     let mut z = hash ^ attempt.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -117,11 +119,11 @@ const fn mix(hash: u64, attempt: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// One server's way over the slots.
+/// The order in which one server visits the slots, and how far it has got.
 struct Walk {
     position: u16,
     weight: u64,
-    /// It has a turn when turn times weight reaches this.
+    /// The server has a turn when the number of the turn times its weight reaches this.
     due: u64,
     slot: usize,
     skip: usize,

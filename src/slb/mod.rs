@@ -1,8 +1,9 @@
-//! Which server: virtual services, their real servers, schedulers and stickiness.
+//! Server load balancing: virtual services, their real servers, schedulers and stickiness. This module chooses servers
+//! and never touches the bytes of packets.
 //!
-//! What a worker looks at ([`Services`]) is immutable and lies in the snapshot. What has to survive snapshots and reloads
-//! (positions, active counts, sticky entries) is [`SchedulerState`], keyed by names, shared by all workers and touched for
-//! new sessions only.
+//! What a worker reads ([`Services`]) is immutable and part of the snapshot. What has to survive snapshots and reloads
+//! (scheduler positions, active sessions, sticky entries) is [`SchedulerState`]. It is kept by names, shared by all
+//! workers, and used for new sessions only.
 
 pub mod maglev;
 pub mod scheduler;
@@ -25,160 +26,164 @@ pub use scheduler::{SchedulerState, ServerState, ServiceState};
 pub use tunnel::TunnelPath;
 pub use turns::Lineups;
 
-/// How a new session takes its server. Weights always count.
+/// How a new session is assigned to a server. Weights always count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Scheduler {
-    /// In turn, smoothly: weights 3 and 1 give a b a a.
+    /// In turn and smoothly: servers with the weights 3 and 1 give the sequence a b a a.
     #[default]
     RoundRobin,
-    /// The fewest active sessions for its weight.
+    /// The server with the fewest active sessions for its weight.
     LeastConnections,
-    /// By a Maglev table over parts of the flow.
+    /// The server that a Maglev table gives for parts of the flow.
     Hash(HashOn),
 }
 
-/// What of a flow chooses the server.
+/// Which parts of a flow choose the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct HashOn {
-    /// `source-address`.
+    /// Whether `source-address` counts.
     pub source_address: bool,
-    /// `source-port`.
+    /// Whether `source-port` counts.
     pub source_port: bool,
-    /// `destination-address`.
+    /// Whether `destination-address` counts.
     pub destination_address: bool,
-    /// `destination-port`.
+    /// Whether `destination-port` counts.
     pub destination_port: bool,
 }
 
-/// How packets reach the server.
+/// How packets are forwarded to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Mode {
-    /// Destination address and port are translated; replies come back through the engine.
+    /// Destination address and port are translated; replies return through the engine.
     #[default]
     Nat,
-    /// The source too.
+    /// The source is translated too.
     FullNat,
-    /// L2 DSR: only the destination MAC changes; replies pass the engine by.
+    /// Direct server return on layer 2: only the destination MAC changes, and replies bypass the engine.
     Direct,
-    /// L3 DSR: IP in IP to the server; replies pass the engine by.
+    /// Direct server return on layer 3: packets are sent to the server by IP in IP, and replies bypass the engine.
     Tunnel,
 }
 
-/// Clients of one source prefix keep their server.
+/// Stickiness: the clients of one source prefix keep their server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StickyBy {
-    /// IPv4 prefix length, 0..=32.
+    /// IPv4 prefix length, 0 to 32.
     pub prefix: u8,
-    /// IPv6 prefix length, 0..=128.
+    /// IPv6 prefix length, 0 to 128.
     pub prefix6: u8,
-    /// Idle time after which the server may change.
+    /// Idle time after which a client may get another server.
     pub timeout: Duration,
 }
 
-/// A virtual service as the packet path sees it.
+/// A virtual service as the packet path needs it.
 #[derive(Debug, Clone)]
 pub struct Service {
-    /// Number.
+    /// Its number.
     pub id: ServiceId,
-    /// Name: what its state is kept under.
+    /// Its name, under which its state is kept.
     pub name: String,
-    /// VIPs.
+    /// Its virtual addresses.
     pub addresses: Vec<IpAddr>,
-    /// IP protocol numbers: 6, 17 or both.
+    /// Its IP protocol numbers: 6 (TCP), 17 (UDP) or both.
     pub protocols: Vec<u8>,
-    /// Ports; `any` is 1..=65535.
+    /// Its ports; `any` is 1 to 65535.
     pub ports: Vec<RangeInclusive<u16>>,
-    /// How a new session takes its server.
+    /// How a new session is assigned to a server.
     pub scheduler: Scheduler,
-    /// How packets reach it.
+    /// How packets are forwarded to the server.
     pub mode: Mode,
-    /// Full-nat: addresses that stand for clients; empty: those of the egress link.
+    /// The source addresses that stand for clients in `full-nat`; if empty, those of the egress link.
     pub snat: Vec<IpAddr>,
-    /// Clients keep their server.
+    /// Whether and by which prefixes clients keep their server.
     pub sticky: Option<StickyBy>,
-    /// For TCP sessions of a server that went down.
+    /// What happens to TCP sessions of a server that went down.
     pub on_failure_tcp: OnFailure,
-    /// For the others.
+    /// What happens to all other sessions of a server that went down.
     pub on_failure_udp: OnFailure,
-    /// It takes new sessions: not draining, not in maintenance.
+    /// Whether it takes new sessions, which it does unless it is draining or in maintenance.
     pub takes_new: bool,
-    /// Its servers, in order of configuration.
+    /// Its servers, in the order of the configuration.
     pub servers: Vec<Server>,
-    /// For [`Scheduler::Hash`]: positions in `servers`; empty for the others.
+    /// The table for [`Scheduler::Hash`], with positions in `servers`; empty for other schedulers.
     pub table: Arc<Maglev>,
-    /// For [`Scheduler::RoundRobin`]: who of `servers` has turns.
+    /// The servers that take part in [`Scheduler::RoundRobin`].
     pub lineups: Lineups,
-    /// What is remembered of it.
+    /// Its state, which survives snapshots and reloads.
     pub state: Arc<ServiceState>,
 }
 
-/// A real server as the packet path sees it.
+/// A real server as the packet path needs it.
 #[derive(Debug, Clone)]
 pub struct Server {
-    /// Number.
+    /// Its number.
     pub id: ServerId,
-    /// Name: enters the hash, and what its state is kept under.
+    /// Its name, which enters the hash and under which its state is kept.
     pub name: String,
-    /// RIP for packets of IPv4: of that family, but in mode `tunnel`, where it may be of the other.
+    /// The server's address for IPv4 packets. It is an IPv4 address, except in mode `tunnel`, where it may be of either
+    /// family.
     pub v4: Option<IpAddr>,
-    /// RIP for packets of IPv6, likewise.
+    /// The server's address for IPv6 packets, likewise.
     pub v6: Option<IpAddr>,
-    /// `None`: the port that the client asked for.
+    /// The server's port; `None` for the port that the client used.
     pub port: Option<u16>,
-    /// 0..=256; 0 takes no new clients: only those who are sticky come back.
+    /// Its weight, 0 to 256. With 0 it takes no new clients; only sticky clients return to it.
     pub weight: u16,
-    /// Used when every other server is down.
+    /// Whether it is a backup, which is used while every other server is down.
     pub backup: bool,
-    /// By family (IPv4, IPv6): its checks say it lives, and it is not in maintenance, and no drain deadline has passed.
+    /// For IPv4 and IPv6: whether its checks succeed, it is not in maintenance, and no drain deadline has passed.
     pub up: [bool; 2],
-    /// By family: its first check has not ended. It takes no new sessions; what goes on from before the start may be its.
+    /// For IPv4 and IPv6: whether its first check has not ended. It takes no new sessions then, but conversations from
+    /// before the start of the engine may be its.
     pub is_starting: [bool; 2],
-    /// It is not draining: while it does, what remains of its sessions is cut by a deadline, so sticky clients go elsewhere too.
+    /// Whether it is not draining. A draining server gets no sticky clients either, since the drain deadline would cut
+    /// their sessions.
     pub takes_new: bool,
-    /// Why it is not up, where that is an operator's will.
+    /// How an operator took it out of service, if it is not up for that reason.
     pub retired: Option<Retired>,
-    /// By family: how often it went from up to down.
+    /// For IPv4 and IPv6: how often it went from up to down.
     pub falls: [u32; 2],
-    /// A reload removed it; only sessions that it had know it.
+    /// Whether a reload removed it. Only its remaining sessions refer to it then.
     pub is_removed: bool,
-    /// What is remembered of it.
+    /// Its state, which survives snapshots and reloads.
     pub state: Arc<ServerState>,
 }
 
-/// How an operator took a server out.
+/// How an operator took a server out of service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Retired {
-    /// It, or its service, drained for longer than `drain-timeout`.
+    /// The server or its service was draining for longer than `drain-timeout`.
     Drained,
-    /// It, or its service, is in maintenance.
+    /// The server or its service is in maintenance.
     Maint,
 }
 
-/// Ports with the service that has them.
+/// A range of ports with the service that has it.
 type PortRange = (RangeInclusive<u16>, ServiceId);
 
-/// Ports that a server listens on, and which server of which service that is.
+/// A range of ports on which a server listens, with its service and server.
 type Listener = (RangeInclusive<u16>, ServiceId, ServerId);
 
-/// What there is at an address.
+/// What exists at each address.
 type ByAddress<A, T> = HashMap<A, Vec<T>, ahash::RandomState>;
 
-/// All virtual services of an engine. A copy shares them: what a publication does not change it does not pay for.
+/// All virtual services of an engine. A copy shares their data, so that publishing a new snapshot costs only what
+/// changed.
 #[derive(Debug, Clone, Default)]
 pub struct Services {
     services: Arc<[Arc<Service>]>,
-    /// Where each server stands, by its number: its service, and its place there.
+    /// For each server number, its service and its position there.
     places: Arc<[Option<(ServiceId, u16)>]>,
-    /// Per VIP and protocol, the ports with their service, the narrowest range first.
+    /// For each virtual address and protocol, the port ranges with their service, the narrowest first.
     ports: Arc<ByAddress<(IpAddr, u8), PortRange>>,
-    /// Ports of servers whose replies are translated, by address and protocol.
+    /// For each address and protocol, the ports of servers whose replies have to be translated.
     listeners: Arc<ByAddress<(IpAddr, u8), Listener>>,
-    /// Servers of mode `tunnel`, by the address to which their packets are packed.
+    /// The servers of mode `tunnel`, by the address to which their packets are encapsulated.
     tunnels: Arc<ByAddress<IpAddr, (ServiceId, ServerId)>>,
 }
 
 impl Services {
-    /// The services by [`ServiceId`].
+    /// The services, in the order of their [`ServiceId`].
     pub fn new(services: Vec<Service>) -> Self {
         let mut ports: HashMap<_, Vec<PortRange>, ahash::RandomState> = HashMap::default();
         for service in &services {
@@ -198,7 +203,7 @@ impl Services {
         let mut tunnels: ByAddress<IpAddr, (ServiceId, ServerId)> = HashMap::default();
         for service in services.iter().filter(|service| service.mode == Mode::Tunnel) {
             for server in &service.servers {
-                // Both families may have one address.
+                // Both families may use the same address.
                 let second = server.v6.filter(|address| server.v4 != Some(*address));
                 for address in server.v4.into_iter().chain(second) {
                     tunnels.entry(address).or_default().push((service.id, server.id));
@@ -220,8 +225,8 @@ impl Services {
         Self { services, places: places.into(), ports, listeners, tunnels }
     }
 
-    /// The same services, of which `changed` stand otherwise: up, weighted or remembered. Their addresses, ports and servers
-    /// are as they were.
+    /// The same services with new states of those in `changed`: which servers are up, weights and so on. Their
+    /// addresses, ports and lists of servers must be unchanged.
     #[must_use]
     pub fn with(&self, changed: Vec<Service>) -> Self {
         let mut services = self.services.to_vec();
@@ -234,49 +239,50 @@ impl Services {
         Self { services: services.into(), ..self.clone() }
     }
 
-    /// The service that owns a destination: of those that have its port the one with the narrowest range.
+    /// The service that owns a destination. Of several with this port it is the one with the narrowest range.
     pub fn find(&self, address: IpAddr, protocol: u8, port: u16) -> Option<&Service> {
         let ranges = self.ports.get(&(address, protocol))?;
         let (_, id) = ranges.iter().find(|(range, _)| range.contains(&port))?;
         self.get(*id)
     }
 
-    /// True if a server listens there whose replies have to come back through the engine (modes `nat` and `full-nat`).
+    /// True if a server listens there whose replies have to return through the engine (modes `nat` and `full-nat`).
     pub fn translates_replies(&self, address: IpAddr, protocol: u8, port: u16) -> bool {
         self.listener(address, protocol, port).is_some()
     }
 
-    /// The server that listens there, if its replies have to come back through the engine; of several services the first one's.
+    /// The server that listens there, if its replies have to return through the engine. Of several services the first
+    /// counts.
     pub fn listener(&self, address: IpAddr, protocol: u8, port: u16) -> Option<(&Service, &Server)> {
         let listeners = self.listeners.get(&(address, protocol))?;
         let (_, service, server) = listeners.iter().find(|(ports, _, _)| ports.contains(&port))?;
         self.server(*service, *server)
     }
 
-    /// The servers to which packets are packed for this address.
+    /// The servers whose packets are encapsulated to this address.
     pub fn tunnels_to(&self, address: IpAddr) -> &[(ServiceId, ServerId)] {
         self.tunnels.get(&address).map_or(&[], Vec::as_slice)
     }
 
-    /// A service.
+    /// The service with this number.
     pub fn get(&self, id: ServiceId) -> Option<&Service> {
         self.services.get(id.index()).map(Arc::as_ref)
     }
 
-    /// A server of a service.
+    /// The server with this number, if it belongs to this service.
     pub fn server(&self, service: ServiceId, server: ServerId) -> Option<(&Service, &Server)> {
         let (of, place) = self.places.get(server.index()).copied().flatten()?;
         let found = self.get(service).filter(|_| of == service)?;
         Some((found, found.servers.get(usize::from(place))?))
     }
 
-    /// All services, by [`ServiceId`].
+    /// All services in the order of their [`ServiceId`].
     pub fn all(&self) -> &[Arc<Service>] {
         &self.services
     }
 }
 
-/// Where the servers listen whose replies are translated; what a reload removed is nobody's server.
+/// The ports of servers whose replies have to be translated. Servers that a reload removed are left out.
 fn listeners(services: &[Service]) -> ByAddress<(IpAddr, u8), Listener> {
     let mut listeners: HashMap<_, Vec<Listener>, ahash::RandomState> = HashMap::default();
     for service in services.iter().filter(|service| matches!(service.mode, Mode::Nat | Mode::FullNat)) {
@@ -298,7 +304,7 @@ fn listeners(services: &[Service]) -> ByAddress<(IpAddr, u8), Listener> {
 }
 
 impl Server {
-    /// Where packets of a family are sent.
+    /// The server's address for packets of a family.
     pub const fn address(&self, family: Family) -> Option<IpAddr> {
         match family {
             Family::V4 => self.v4,
@@ -306,23 +312,23 @@ impl Server {
         }
     }
 
-    /// True if it is up in a family.
+    /// True if the server is up in a family.
     pub const fn is_up(&self, family: Family) -> bool {
         self.up[family_index(family)]
     }
 
-    /// True if a connection of a family that nobody remembers may be its: one from before the engine started.
+    /// True if a conversation of a family that no session knows may have been this server's before the engine started.
     pub(crate) const fn may_have_had(&self, family: Family) -> bool {
         (self.is_up(family) || self.is_starting[family_index(family)]) && self.takes_new && self.weight > 0
     }
 
-    /// True if new sessions of a family can be given to it, now or, if it is a backup, when it is needed.
+    /// True if the server may get new sessions of a family; for a backup, if it is needed.
     pub(crate) const fn is_candidate(&self, family: Family) -> bool {
         self.is_up(family) && self.takes_new && self.weight > 0
     }
 }
 
-/// Position of a family in per-family arrays.
+/// The position of a family in arrays of both families.
 pub const fn family_index(family: Family) -> usize {
     match family {
         Family::V4 => 0,

@@ -1,7 +1,8 @@
 //! Choosing a server for a new session.
 //!
-//! The state of the schedulers survives snapshots and reloads: [`SchedulerState`] keeps it under the names of services and
-//! servers and hands it out by reference, so that whoever builds a [`Service`] ties it in once and no worker looks up a name.
+//! The state of the schedulers survives snapshots and reloads. [`SchedulerState`] keeps it by the names of services and
+//! servers and hands out references, so that a [`Service`] is connected with its state once, when it is built, and no
+//! worker looks up names.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -14,32 +15,32 @@ use crate::slb::{Scheduler, Server, Service, TunnelPath, maglev};
 use crate::time::Instant;
 use crate::wire::Family;
 
-/// What is remembered of a service.
+/// The state of a service.
 #[derive(Debug)]
 pub struct ServiceState {
-    /// For [`Scheduler::RoundRobin`]: the turns of one service are one sequence for all workers, or two, where other servers
-    /// stand in IPv4 than in IPv6.
+    /// The turns of [`Scheduler::RoundRobin`], shared by all workers. There is one sequence, or two if IPv4 and IPv6
+    /// have different servers.
     turns: Mutex<[Turns; 2]>,
     /// Which client had which server.
     pub sticky: StickyTable,
-    /// Clients that are not sticky because the room was full.
+    /// The number of clients that could not become sticky because there was no room.
     pub sticky_full: AtomicU64,
 }
 
-/// What is remembered of a real server in a service.
+/// The state of a real server of a service.
 #[derive(Debug)]
 pub struct ServerState {
-    /// Its name, as sticky entries keep it.
+    /// Its name, which sticky entries share.
     pub name: Arc<str>,
-    /// Live sessions.
+    /// The number of active sessions.
     active: AtomicI64,
-    /// Sessions since start.
+    /// The number of sessions since start.
     total: AtomicU64,
-    /// The way of its tunnel, in mode `tunnel`.
+    /// What is known of the path of its tunnel, in mode `tunnel`.
     pub tunnel: TunnelPath,
 }
 
-/// State of all services and servers, by name.
+/// The state of all services and servers, by name.
 #[derive(Debug)]
 pub struct SchedulerState {
     room: Arc<StickyRoom>,
@@ -47,24 +48,24 @@ pub struct SchedulerState {
     servers: Mutex<HashMap<(String, String), Arc<ServerState>>>,
 }
 
-/// What a server is asked for.
+/// What a server is chosen for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Turn {
-    /// A session that begins: it costs the server its turn.
+    /// A new session, which uses up the server's turn.
     Taken,
-    /// A session that goes on, and that nobody remembers.
+    /// A conversation in progress that no session knows.
     Resumed,
-    /// Nothing: somebody wants to know.
+    /// Nothing: somebody asks which server would be chosen.
     Foreseen,
 }
 
 impl SchedulerState {
-    /// Nothing is remembered; there is room for `sticky` sticky clients.
+    /// An empty state with room for `sticky` sticky clients.
     pub fn new(sticky: usize) -> Self {
         Self { room: StickyRoom::new(sticky), services: Mutex::default(), servers: Mutex::default() }
     }
 
-    /// The state of a service; made at the first asking.
+    /// The state of a service, which is created when it is first asked for.
     pub fn service(&self, name: &str) -> Arc<ServiceState> {
         let mut services = lock(&self.services);
         let make = || {
@@ -74,7 +75,7 @@ impl SchedulerState {
         Arc::clone(services.entry(name.to_owned()).or_insert_with(make))
     }
 
-    /// The state of a server in a service; made at the first asking.
+    /// The state of a server of a service, which is created when it is first asked for.
     pub fn server(&self, service: &str, name: &str) -> Arc<ServerState> {
         let mut servers = lock(&self.servers);
         Arc::clone(
@@ -82,20 +83,20 @@ impl SchedulerState {
         )
     }
 
-    /// Forgets services and servers that nobody holds the state of.
+    /// Forgets the state of services and servers that nobody uses any more.
     pub fn forget_unused(&self) {
         lock(&self.services).retain(|_, state| Arc::strong_count(state) > 1);
         lock(&self.servers).retain(|_, state| Arc::strong_count(state) > 1);
     }
 
-    /// Sticky entries in use.
+    /// The number of sticky entries in use.
     pub fn sticky_used(&self) -> usize {
         self.room.used()
     }
 }
 
 impl Clone for SchedulerState {
-    /// Another list of the same states: what it makes anew is not in this one.
+    /// A second list of the same states. States that it creates later are not in this list.
     fn clone(&self) -> Self {
         Self {
             room: Arc::clone(&self.room),
@@ -110,45 +111,46 @@ impl ServerState {
         Self { name: name.into(), active: AtomicI64::new(0), total: AtomicU64::new(0), tunnel: TunnelPath::default() }
     }
 
-    /// A session took it.
+    /// Counts a new session.
     pub fn opened(&self) {
         self.active.fetch_add(1, Ordering::Relaxed);
         self.total.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A session of it that had ended goes on, or begins anew between the same ends.
+    /// Counts an ended session that continues, or that begins again between the same ends.
     pub fn resumed(&self) {
         self.active.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A session of it ended: its connection was closed or reset, or it was forgotten.
+    /// Counts a session that has ended: its connection was closed or reset, or it was forgotten.
     pub fn ended(&self) {
         self.active.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Live sessions.
+    /// The number of active sessions.
     pub fn active(&self) -> u64 {
         u64::try_from(self.active.load(Ordering::Relaxed)).unwrap_or(0)
     }
 
-    /// Sessions since start.
+    /// The number of sessions since start.
     pub fn total(&self) -> u64 {
         self.total.load(Ordering::Relaxed)
     }
 }
 
 impl Service {
-    /// The server for a new session of `flow`, whose source is the client; `None` if nobody can take it.
+    /// Chooses the server for a new session of `flow`, whose source is the client. `None` if no server can take it.
     ///
-    /// A sticky client gets the server that it had while that keeps its clients (`Service::keeps`). Else the scheduler chooses
-    /// among the servers that take new sessions, or, when every other is down, among the backup servers.
+    /// A sticky client gets its previous server as long as that keeps its clients (`Service::keeps`). Otherwise the
+    /// scheduler chooses among the servers that take new sessions or, if all others are down, among the backup servers.
     pub fn choose(&self, flow: &FlowKey, now: Instant) -> Option<&Server> {
         self.give(flow, Turn::Taken, now)
     }
 
-    /// The server for a packet in the middle of a conversation that no session knows. The hash finds the one that had it before
-    /// the engine was started, also while its first check has not ended: if it is dead, the session falls when that is known.
-    /// Any other scheduler chooses as for a new session.
+    /// Chooses the server for a packet in the middle of a conversation that no session knows.
+    ///
+    /// The hash scheduler finds the server that had the conversation before the engine started, even if its first check
+    /// has not ended; if that server is dead, the session falls with it. Other schedulers choose as for a new session.
     pub fn resume(&self, flow: &FlowKey, now: Instant) -> Option<&Server> {
         self.give(flow, Turn::Resumed, now)
     }
@@ -163,19 +165,19 @@ impl Service {
         Some(server)
     }
 
-    /// Works out who has turns, so that no worker has to.
+    /// Computes in advance which servers take part in round robin, so that no worker has to.
     pub(super) fn prepare(&self) {
         if self.scheduler == Scheduler::RoundRobin {
             self.lineups.of(&self.servers, Family::V4);
         }
     }
 
-    /// True while every server that is no backup is down in a family.
+    /// True if every server that is not a backup is down in a family.
     pub fn needs_backups(&self, family: Family) -> bool {
         need_backups(&self.servers, family)
     }
 
-    /// True if a sticky client may come back to a server of the service with another session.
+    /// True if a sticky client may return to a server of the service with another session.
     ///
     /// | the server is | it keeps its clients | because |
     /// | --- | --- | --- |
@@ -186,12 +188,12 @@ impl Service {
     /// | a backup, every other server down | yes | it is one of those that serve |
     /// | a backup, another server up | no | it is there for when all others are down |
     ///
-    /// A server that a reload removed and another added again under its name is the same server.
+    /// A server that one reload removed and another added again under the same name is the same server.
     fn keeps(&self, server: &Server, family: Family) -> bool {
         server.is_up(family) && server.takes_new && (!server.backup || self.needs_backups(family))
     }
 
-    /// The server that [`Service::choose`] would answer, without anything being remembered of the question.
+    /// The server that [`Service::choose`] would return, without changing any state.
     pub fn foresee(&self, flow: &FlowKey, now: Instant) -> Option<&Server> {
         self.pick(flow, Turn::Foreseen, now)
     }
@@ -234,7 +236,7 @@ impl Service {
         }
     }
 
-    /// In turns that are exactly the weights, and smooth: see [`crate::slb::turns`].
+    /// Chooses by turns that follow the weights exactly and smoothly; see [`crate::slb::turns`].
     fn round_robin(&self, family: Family, turn: Turn) -> Option<&Server> {
         let (lineup, sequence) = self.lineups.of(&self.servers, family);
         let turns = &mut lock(&self.state.turns)[sequence];
@@ -245,9 +247,10 @@ impl Service {
         self.servers.get(place?)
     }
 
-    /// The fewest live sessions for its weight; among equals the one that had the fewest so far.
+    /// Chooses the server with the fewest active sessions for its weight and, among equals, with the fewest sessions
+    /// since start.
     fn least_connections(&self, is_eligible: impl Fn(&Server) -> bool) -> Option<&Server> {
-        // a / w(a) < b / w(b), without dividing.
+        // This compares a / w(a) < b / w(b) without division.
         let load = |sessions: u64, other: &Server| u128::from(sessions) * u128::from(other.weight);
         let order = |a: &&Server, b: &&Server| {
             let active = load(a.state.active(), b).cmp(&load(b.state.active(), a));
@@ -257,7 +260,7 @@ impl Service {
     }
 }
 
-/// True while every server that is no backup is down in a family: then the backups serve.
+/// True if every server that is not a backup is down in a family, so that the backups serve.
 pub(super) fn need_backups(servers: &[Server], family: Family) -> bool {
     !servers.iter().any(|server| !server.backup && server.is_up(family))
 }

@@ -1,4 +1,5 @@
-//! Which server a client had: bounded, by source prefix, with a timeout of its own. An entry outlives its sessions.
+//! Sticky clients: a bounded table of which server a client had, by source prefix, with its own timeout. An entry
+//! outlives the sessions of its client.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,14 +11,14 @@ use dashmap::mapref::entry::Entry;
 use crate::slb::StickyBy;
 use crate::time::{Duration, Instant};
 
-/// The room for sticky entries of all services of an engine.
+/// The room for the sticky entries of all services of an engine.
 #[derive(Debug)]
 pub struct StickyRoom {
     used: AtomicUsize,
     capacity: usize,
 }
 
-/// The clients of one service.
+/// The sticky clients of one service.
 #[derive(Debug)]
 pub struct StickyTable {
     room: Arc<StickyRoom>,
@@ -36,7 +37,7 @@ impl StickyRoom {
         Arc::new(Self { used: AtomicUsize::new(0), capacity })
     }
 
-    /// Entries in use.
+    /// The number of entries in use.
     pub fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
     }
@@ -52,7 +53,7 @@ impl StickyRoom {
 }
 
 impl StickyTable {
-    /// A table that takes its entries from `room`.
+    /// An empty table whose entries use up `room`.
     pub fn new(room: Arc<StickyRoom>) -> Self {
         Self { room, entries: DashMap::default() }
     }
@@ -63,7 +64,7 @@ impl StickyTable {
         (now.since(entry.last_used) < by.timeout).then(|| Arc::clone(&entry.server))
     }
 
-    /// Remembers the client's server. Answers false if there is no room: the client is not sticky.
+    /// Remembers the server of a client. Returns false if there is no room, so that the client is not sticky.
     pub fn remember(&self, client: IpAddr, by: &StickyBy, server: &Arc<str>, now: Instant) -> bool {
         let remembered = Remembered { server: Arc::clone(server), last_used: now };
         match self.entries.entry(prefix(client, by)) {
@@ -81,7 +82,7 @@ impl StickyTable {
         }
     }
 
-    /// Forgets what is older than `timeout`.
+    /// Forgets all entries that were not used for `timeout`.
     pub fn expire(&self, timeout: Duration, now: Instant) {
         let mut forgotten = 0;
         self.entries.retain(|_, entry| {
@@ -92,12 +93,12 @@ impl StickyTable {
         self.room.give(forgotten);
     }
 
-    /// Clients remembered.
+    /// The number of clients in the table.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// True if no client is remembered.
+    /// True if the table is empty.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

@@ -1,31 +1,32 @@
-//! What is known of the way of a tunnel: the largest packet that gets through it, and the next identification.
+//! What is known of the path of a tunnel to a server: its MTU, and the next IPv4 identification.
 
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
 use crate::time::{Duration, Instant};
 use crate::wire::Family;
 
-/// How long a path MTU is believed before a larger packet is tried again (RFC 1191 section 6.3, RFC 8201 section 4).
+/// How long a path MTU is valid before a larger packet is tried again (RFC 1191 section 6.3, RFC 8201 section 4).
 pub const MTU_LIFE: Duration = Duration::from_secs(600);
 
-/// The way of a tunnel to one server, shared by all workers.
+/// The path of a tunnel to one server, shared by all workers.
 #[derive(Debug, Default)]
 pub struct TunnelPath {
-    /// By family of the outer packet: the path MTU in the upper 16 bits, the second until which it holds in the lower 48.
-    /// 0: unknown.
+    /// For each family of the outer packet: the path MTU in the upper 16 bits, and the second until which it is valid
+    /// in the lower 48 bits. 0 means unknown.
     mtu: [AtomicU64; 2],
     ident: AtomicU16,
 }
 
 impl TunnelPath {
-    /// The largest outer packet in bytes that the path is known to carry; `None`: that of the link.
+    /// The path MTU in bytes of outer packet; `None` if only the MTU of the link is known.
     pub fn mtu(&self, outer: Family, now: Instant) -> Option<u16> {
         let known = self.mtu[super::family_index(outer)].load(Ordering::Relaxed);
         (known & UNTIL > seconds(now)).then_some((known >> 48) as u16)
     }
 
-    /// Somebody on the way said that only `mtu` bytes fit. Anybody could have said it: what every path carries is the least
-    /// that is believed (552 bytes as Linux' `min_pmtu`, RFC 8201 section 4: 1280), and a path never grows by it.
+    /// Takes a path MTU from an ICMP error. Since that may be forged, no value is believed that is below what every
+    /// path carries (552 bytes as in Linux `min_pmtu`; 1280 bytes by RFC 8201 section 4), and an error never raises the
+    /// path MTU.
     pub fn learn(&self, outer: Family, mtu: u16, now: Instant) {
         let mtu = mtu.max(match outer {
             Family::V4 => 552,
@@ -37,7 +38,8 @@ impl TunnelPath {
         }
     }
 
-    /// An identification that no outer packet to this server had for the last 65,535 (RFC 791 section 3.2, RFC 6864).
+    /// An identification that the last 65,535 outer packets to this server did not have (RFC 791 section 3.2, RFC
+    /// 6864).
     pub fn next_ident(&self) -> u16 {
         self.ident.fetch_add(1, Ordering::Relaxed)
     }

@@ -1,16 +1,17 @@
-//! Whose turn it is, where weights are shares: exact, smooth, and for the price of the weights' variety, not of the servers'
-//! number.
+//! Weighted round robin: whose turn it is. The sequence follows the weights exactly and smoothly, and the cost of a
+//! turn depends on the number of different weights, not on the number of servers.
 //!
-//! Among servers whose weights sum up to W, the k-th turn (from 0) of a server of weight w is due between all turns number
-//! k·W/w, its *start*, and (k+1)·W/w, its *deadline*. Of the servers whose start has come the one whose deadline is the
-//! first has the turn (earliest eligible virtual deadline first, Stoica and Abdel-Wahab 1995). So each server has had its
-//! share of all turns at any time, to less than one turn, and exactly its share after every W turns; servers of weights 5, 1
-//! and 1 go a b a a c a a.
+//! Let W be the sum of all weights. The k-th turn (from 0) of a server of weight w is due between turn k·W/w of all
+//! turns, its *start*, and turn (k+1)·W/w, its *deadline*. Among the servers whose start has come, the one with the
+//! earliest deadline has the turn (earliest eligible virtual deadline first, Stoica and Abdel-Wahab 1995). At any time
+//! each server thus has had its share of all turns to within less than one turn, and after every W turns exactly.
+//! Servers of the weights 5, 1 and 1 give the sequence a b a a c a a.
 //!
-//! Servers of one weight have their turns in the order in which they had them last, so that only the first of each weight
-//! can be next: a turn looks at as many servers as there are different weights, which are at most 256, and mostly one.
+//! Servers of equal weight take their turns in the order in which they had the last ones, so that only the first of
+//! each weight can be next. A turn therefore looks at as many servers as there are different weights. These are at most
+//! 256, and usually one.
 //!
-//! When servers come or go, those that stay keep what is due to them.
+//! When servers are added or removed, the others keep what is due to them.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -20,16 +21,16 @@ use crate::slb::scheduler::need_backups;
 use crate::slb::{Server, ServerState};
 use crate::wire::Family;
 
-/// Who takes part: the servers that take new sessions in a family.
+/// The servers that take new sessions in a family.
 #[derive(Debug, Default)]
 pub struct Lineup(Vec<Member>);
 
 #[derive(Debug)]
 struct Member {
-    /// Its position in the service.
+    /// The position of the server in its service.
     place: usize,
     weight: u16,
-    /// Who it is, wherever a reload puts it.
+    /// The identity of the server, wherever a reload puts it.
     state: Weak<ServerState>,
 }
 
@@ -39,8 +40,8 @@ impl PartialEq for Member {
     }
 }
 
-/// The lineups of a service in both families, worked out at the first asking. A copy works out its own, because its servers may
-/// be made to stand otherwise.
+/// The lineups of a service in both families, computed when they are first needed. A copy computes its own, because its
+/// servers may have other states.
 #[derive(Debug, Default)]
 pub struct Lineups(OnceLock<[Arc<Lineup>; 2]>);
 
@@ -51,8 +52,8 @@ impl Clone for Lineups {
 }
 
 impl Lineups {
-    /// The lineup of a family, and the number of the sequence of turns that it has: families in which the same servers stand
-    /// share one.
+    /// The lineup of a family, and the number of its sequence of turns. Families with the same lineup share one
+    /// sequence.
     pub(super) fn of(&self, servers: &[Server], family: Family) -> (&Arc<Lineup>, usize) {
         let both = self.0.get_or_init(|| {
             let v4 = Arc::new(Lineup::new(servers, Family::V4));
@@ -66,7 +67,7 @@ impl Lineups {
 }
 
 impl Lineup {
-    /// Those that take new sessions; or, when every other is down, those of the backup servers that do.
+    /// The servers that take new sessions or, if all others are down, the backup servers that do.
     fn new(servers: &[Server], family: Family) -> Self {
         let of = |backup: bool| {
             let is_one = |server: &Server| server.backup == backup && server.is_candidate(family);
@@ -83,19 +84,19 @@ impl Lineup {
     }
 }
 
-/// One sequence of turns. All in it is counted in turns times the sum of weights, so that everything is a whole number.
+/// A sequence of turns. All quantities are multiplied by the sum of weights, so that they are whole numbers.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Turns {
     lineup: Arc<Lineup>,
-    /// The sum of weights.
+    /// The sum of all weights.
     sum: i128,
-    /// Turns given.
+    /// The number of turns given.
     given: i128,
-    /// Servers by weight.
+    /// The servers, grouped by weight.
     classes: Vec<Class>,
 }
 
-/// The servers of one weight, the next one first.
+/// The servers of one weight, of which the next one comes first.
 #[derive(Debug, Clone)]
 struct Class {
     weight: i128,
@@ -105,14 +106,14 @@ struct Class {
 /// A server that waits for its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Waiting {
-    /// The start of its next turn times its weight; the deadline is the sum of weights more.
+    /// The start of its next turn times its weight. Its deadline is greater by the sum of weights.
     start: i128,
-    /// Position in the lineup.
+    /// Its position in the lineup.
     number: usize,
 }
 
 impl Turns {
-    /// Whose turn it is, in a lineup that may be another than the last one; nothing changes.
+    /// Whose turn it is in `lineup`, which may differ from the previous one. Nothing changes.
     pub(super) fn foresee(&self, lineup: &Arc<Lineup>) -> Option<usize> {
         if *self.lineup.0 == *lineup.0 {
             return self.first().and_then(|class| self.place(class));
@@ -121,7 +122,7 @@ impl Turns {
         turns.first().and_then(|class| turns.place(class))
     }
 
-    /// Gives a turn; answers the server's position in the service.
+    /// Gives a turn, and returns the server's position in the service.
     pub(super) fn take(&mut self, lineup: &Arc<Lineup>) -> Option<usize> {
         if !Arc::ptr_eq(&self.lineup, lineup) {
             if *self.lineup.0 == *lineup.0 {
@@ -152,7 +153,8 @@ impl Turns {
         (0..self.classes.len()).min_by(|a, b| self.order(&self.classes[*a], &self.classes[*b]))
     }
 
-    /// Who has started comes before who has not, then the earlier deadline, then the earlier in the file.
+    /// Orders servers whose start has come before the others, then by deadline, then by their order in the
+    /// configuration.
     fn order(&self, a: &Class, b: &Class) -> Ordering {
         let (Some(first), Some(second)) = (a.queue.front(), b.queue.front()) else {
             return a.queue.is_empty().cmp(&b.queue.is_empty());
@@ -162,8 +164,8 @@ impl Turns {
         waits(a, first).cmp(&waits(b, second)).then(deadlines).then(first.number.cmp(&second.number))
     }
 
-    /// The same sequence with other servers. What is due to those that stay is kept, as a part of a turn; then all are put
-    /// forward or back alike, so that what is due to all of them together is nothing, or less than a turn.
+    /// The sequence continued with other servers. What is due to those that stay is kept, as a fraction of a turn. Then
+    /// all are shifted alike, so that the sum of what is due is nothing or less than a turn.
     fn with(&self, lineup: &Arc<Lineup>) -> Self {
         let sum: i128 = lineup.0.iter().map(|member| i128::from(member.weight)).sum();
         let mut due = HashMap::with_hasher(ahash::RandomState::default());

@@ -1,4 +1,6 @@
-//! ARP: resolve, answer, announce (RFC 826, RFC 5227).
+//! ARP for IPv4 over Ethernet: requests, replies, announcements and address probes (RFC 826, RFC 5227).
+//!
+//! This module reads and builds packets. What is learned from them is decided by [`crate::neighbor`].
 
 use std::net::Ipv4Addr;
 
@@ -8,49 +10,49 @@ use crate::wire::MacAddr;
 use crate::wire::emit::{self, Macs};
 use crate::wire::frame::ETHERNET_LEN;
 
-/// What an ARP packet wants.
+/// The operation of an ARP packet (RFC 826, `ar$op`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
-    /// Who has `target`?
+    /// Asks which hardware address `target` has.
     Request,
-    /// `sender` is at `sender_mac`.
+    /// Says that `sender` has the hardware address `sender_mac`.
     Reply,
 }
 
 /// A valid ARP packet for IPv4 over Ethernet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Arp {
-    /// Request or reply.
+    /// Whether this is a request or a reply.
     pub operation: Operation,
-    /// Hardware address of the sender: a station's, never a group's.
+    /// Hardware address of the sender; never zero, multicast or broadcast.
     pub sender_mac: MacAddr,
-    /// Address of the sender; 0.0.0.0 in a probe (RFC 5227 section 1.1).
+    /// IPv4 address of the sender; 0.0.0.0 in an address probe (RFC 5227 section 1.1).
     pub sender: Ipv4Addr,
-    /// Hardware address of the target; meaningless in requests.
+    /// Hardware address of the target; it has no meaning in a request.
     pub target_mac: MacAddr,
-    /// Address of the target.
+    /// IPv4 address of the target.
     pub target: Ipv4Addr,
 }
 
-/// Why bytes are not an ARP packet to believe (CORRECTNESS A2.5).
+/// Why a frame is not a believable ARP packet (rule A2.5 of `docs/protocols.md`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidArp {
-    /// Shorter than 28 bytes after the Ethernet header, or not IPv4 over Ethernet.
+    /// The packet is shorter than 28 bytes, or is not ARP for IPv4 over Ethernet.
     #[error("not an ARP packet for IPv4 over Ethernet")]
     Format,
-    /// Neither request nor reply.
+    /// The operation is neither request nor reply.
     #[error("ARP operation is neither request nor reply")]
     Operation,
-    /// The sender's hardware address is a group or zero.
+    /// The sender's hardware address is zero, multicast or broadcast.
     #[error("ARP sender hardware address {0} is no station's")]
     SenderMac(MacAddr),
-    /// The sender's address is not unicast, or is absent in a reply.
+    /// The sender's IPv4 address is not unicast, or is 0.0.0.0 in a reply.
     #[error("ARP sender address {0} is no host's")]
     Sender(Ipv4Addr),
 }
 
 impl Arp {
-    /// Reads and validates the frame, whose EtherType is ARP.
+    /// Reads and validates the ARP packet of a frame whose EtherType is ARP.
     pub fn parse(frame: &[u8]) -> Result<Self, InvalidArp> {
         let bytes = frame.get(ETHERNET_LEN..).ok_or(InvalidArp::Format)?;
         let packet = ArpPacket::new_checked(bytes).map_err(|_| InvalidArp::Format)?;
@@ -86,12 +88,12 @@ impl Arp {
         Ok(arp)
     }
 
-    /// True for the question whether anybody uses `target` already (RFC 5227 section 2.1.1).
+    /// True for an address probe, which asks whether any station already uses `target` (RFC 5227 section 2.1.1).
     pub fn is_probe(&self) -> bool {
         self.sender.is_unspecified()
     }
 
-    /// The frame, to `destination` on the wire.
+    /// Builds the frame that carries the packet to the hardware address `destination`.
     pub fn frame(&self, destination: MacAddr) -> Vec<u8> {
         let repr = ArpRepr::EthernetIpv4 {
             operation: match self.operation {
@@ -110,14 +112,15 @@ impl Arp {
     }
 }
 
-/// "Who has `target`? Tell `sender`", to everybody or, as a refresh, to `known` alone.
+/// Builds a request for the hardware address of `target`. It is broadcast, or sent to `known` alone to confirm an
+/// entry.
 pub fn request(mac: MacAddr, sender: Ipv4Addr, target: Ipv4Addr, known: Option<MacAddr>) -> Vec<u8> {
     let arp =
         Arp { operation: Operation::Request, sender_mac: mac, sender, target_mac: known.unwrap_or_default(), target };
     arp.frame(known.unwrap_or(MacAddr::BROADCAST))
 }
 
-/// The answer to `question` about one of the engine's addresses, to the asker alone.
+/// Builds the reply to `question`, a request for one of the engine's addresses. It is sent to the asker alone.
 pub fn reply(mac: MacAddr, question: &Arp) -> Vec<u8> {
     let arp = Arp {
         operation: Operation::Reply,
@@ -129,12 +132,13 @@ pub fn reply(mac: MacAddr, question: &Arp) -> Vec<u8> {
     arp.frame(question.sender_mac)
 }
 
-/// "I am `address`" (RFC 5227 section 3: an announcement is a request with both addresses the same).
+/// Builds an announcement of `address`: a request with the same sender and target address (RFC 5227 section 3).
 pub fn announcement(mac: MacAddr, address: Ipv4Addr) -> Vec<u8> {
     request(mac, address, address, None)
 }
 
-/// "Has anybody `address`?", from nobody: who hears it remembers nothing (RFC 5227 section 2.1.1).
+/// Builds an address probe for `address`. Its sender address is 0.0.0.0, so that no cache learns from it (RFC 5227
+/// section 2.1.1).
 pub fn probe(mac: MacAddr, address: Ipv4Addr) -> Vec<u8> {
     request(mac, Ipv4Addr::UNSPECIFIED, address, None)
 }

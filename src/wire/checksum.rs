@@ -1,12 +1,12 @@
-//! RFC 1071 sums and RFC 1624 incremental updates.
+//! The Internet checksum (RFC 1071) and its incremental update (RFC 1624).
 //!
-//! Two kinds of number occur, and mixing them up is the classic error: a *sum* is the folded one's complement sum as it
-//! is, a *checksum* is its complement, as it stands in a header. A field whose checksum the device shall finish (Linux
-//! `CHECKSUM_PARTIAL`) holds a sum: that of the pseudo-header alone.
+//! Two kinds of numbers occur here, and mixing them up is the classic error. A *sum* is the folded one's complement
+//! sum. A *checksum* is the complement of a sum, as it stands in a header. A checksum field that the device is to
+//! finish (Linux `CHECKSUM_PARTIAL`) holds a sum: that of the pseudo-header alone.
 
 use std::net::IpAddr;
 
-/// The one's complement sum of `bytes` as big-endian 16-bit words, an odd last byte padded with zero (RFC 1071).
+/// The one's complement sum of `bytes` as big-endian 16-bit words; an odd last byte is padded with zero (RFC 1071).
 #[inline]
 pub fn sum(bytes: &[u8]) -> u16 {
     let mut words = bytes.chunks_exact(4);
@@ -26,15 +26,18 @@ pub fn checksum(bytes: &[u8]) -> u16 {
     !sum(bytes)
 }
 
-/// The one's complement sum of two sums. Sums of adjoining byte ranges add up if the first has an even length.
+/// The one's complement sum of two sums. The sums of adjoining byte ranges may be added if the first has an even
+/// length.
 #[inline]
 pub const fn add(a: u16, b: u16) -> u16 {
     let total = a as u32 + b as u32;
     (total as u16) + (total >> 16) as u16
 }
 
-/// The sum of the pseudo-header that TCP, UDP and ICMPv6 protect (RFC 9293 section 3.1, RFC 8200 section 8.1). `length` is
-/// that of the transport header and payload in bytes. Both addresses have one family.
+/// The sum of the pseudo-header that the checksums of TCP, UDP and ICMPv6 cover (RFC 9293 section 3.1, RFC 8200 section
+/// 8.1).
+///
+/// `length` counts the bytes of transport header and payload. Both addresses must be of the same family.
 #[inline]
 pub fn pseudo_header(source: IpAddr, destination: IpAddr, protocol: u8, length: u32) -> u16 {
     let addresses = add(sum_of_address(source), sum_of_address(destination));
@@ -43,7 +46,7 @@ pub fn pseudo_header(source: IpAddr, destination: IpAddr, protocol: u8, length: 
 
 /// Updates `checksum` for one 16-bit header word that changes from `old` to `new`.
 ///
-/// RFC 1624 eqn. 3, `HC' = ~(~HC + ~m + m')`; the older eqn. 2 can yield 0xffff where 0x0000 is right.
+/// This is RFC 1624 equation 3, `HC' = ~(~HC + ~m + m')`. The older equation 2 can yield 0xffff where 0x0000 is right.
 ///
 /// ```
 /// // The example of RFC 1624 section 4.
@@ -54,7 +57,7 @@ pub const fn update(checksum: u16, old: u16, new: u16) -> u16 {
     !add(add(!checksum, !old), new)
 }
 
-/// Updates `checksum` for bytes that change from `old` to `new`, as addresses do.
+/// Updates `checksum` for bytes, such as addresses, that change from `old` to `new`.
 ///
 /// # Panics
 /// If the lengths differ or are odd: the words would not line up.
@@ -62,17 +65,18 @@ pub fn update_bytes(checksum: u16, old: &[u8], new: &[u8]) -> u16 {
     !update_sum_bytes(!checksum, old, new)
 }
 
-/// Updates a *sum*, such as the field of a partial checksum, for one word that changes from `old` to `new`: the sign is
-/// the other one than in [`update`].
+/// Updates a *sum*, such as the field of a partial checksum, for one word that changes from `old` to `new`. The sign is
+/// the opposite of that in [`update`].
 ///
-/// Such a field covers the pseudo-header only, so addresses, protocol and length change it; ports must not, because the
-/// device sums them when it finishes the checksum (A8.4; Linux `inet_proto_csum_replace4`).
+/// The field of a partial checksum covers only the pseudo-header. A change of addresses, protocol or length is
+/// therefore added to it; a change of ports is not, because the device sums the ports when it finishes the checksum
+/// (rule A8.4 of `docs/protocols.md`; Linux `inet_proto_csum_replace4`).
 #[inline]
 pub const fn update_sum(sum: u16, old: u16, new: u16) -> u16 {
     add(add(sum, !old), new)
 }
 
-/// [`update_sum`] for bytes that change from `old` to `new`.
+/// Does as [`update_sum`], for bytes that change from `old` to `new`.
 ///
 /// # Panics
 /// If the lengths differ or are odd: the words would not line up.
@@ -81,20 +85,20 @@ pub fn update_sum_bytes(sum_before: u16, old: &[u8], new: &[u8]) -> u16 {
     update_sum(sum_before, sum(old), sum(new))
 }
 
-/// What UDP sends for this checksum: 0 would mean "none", so it becomes 0xffff, its other representation (RFC 768).
+/// The value that UDP sends for `checksum`: a computed 0 becomes 0xffff, because 0 means "no checksum" (RFC 768).
 #[inline]
 pub const fn nonzero(checksum: u16) -> u16 {
     if checksum == 0 { 0xffff } else { checksum }
 }
 
-/// [`is_valid`] for an IPv4 header without options.
+/// Does as [`is_valid`], for an IPv4 header without options.
 #[inline]
 pub fn is_valid_header(header: &[u8; 20]) -> bool {
     let (words, _) = header.as_chunks::<4>();
     fold(words.iter().map(|word| u64::from(u32::from_be_bytes(*word))).sum()) == 0xffff
 }
 
-/// True if `bytes`, checksum field included, add up to what a correct checksum makes them: all ones.
+/// True if the sum of `bytes`, checksum field included, is 0xffff, which it is if and only if the checksum is right.
 #[inline]
 pub fn is_valid(bytes: &[u8]) -> bool {
     sum(bytes) == 0xffff
@@ -120,7 +124,7 @@ mod tests {
 
     use super::*;
 
-    /// The definition, word by word, with the carry brought round each time.
+    /// The definition of RFC 1071, word by word, with the carry added back each time.
     fn sum_by_definition(bytes: &[u8]) -> u16 {
         let mut total: u32 = 0;
         for pair in bytes.chunks(2) {

@@ -1,7 +1,7 @@
-//! Frames of the engine's own making: Ethernet, IP and UDP headers with every checksum complete.
+//! Building the engine's own frames: Ethernet, IP and UDP headers with complete checksums.
 //!
-//! Nothing is copied from a received frame but what the caller passes, and no byte is left unset, so that no frame tail
-//! leaks memory (CORRECTNESS D7).
+//! Nothing is copied from a received frame except what the caller passes in. No byte is left unset, so that no memory
+//! leaks in the tail of a frame (rule D7 of `docs/protocols.md`).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -14,29 +14,29 @@ use smoltcp::wire::{
 use crate::wire::frame::{ETHERNET_LEN, IPV4_LEN, IPV6_LEN, UDP_LEN};
 use crate::wire::{Family, MacAddr};
 
-/// TTL and hop limit of what the engine sends.
+/// The TTL (IPv4) and hop limit (IPv6) of packets that the engine sends.
 pub const HOP_LIMIT: u8 = 64;
 
-/// Both hardware addresses of a frame.
+/// The two hardware addresses of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Macs {
-    /// Who sends.
+    /// Hardware address of the sender.
     pub source: MacAddr,
-    /// Who is to take it.
+    /// Hardware address of the receiver.
     pub destination: MacAddr,
 }
 
-/// Both addresses of a packet, of one family by construction.
+/// The source and destination address of a packet, which are of one family by construction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pair {
-    /// IPv4: source, destination.
+    /// The IPv4 source and destination.
     V4(Ipv4Addr, Ipv4Addr),
-    /// IPv6: source, destination.
+    /// The IPv6 source and destination.
     V6(Ipv6Addr, Ipv6Addr),
 }
 
 impl Pair {
-    /// `None` if the families differ.
+    /// Pairs the two addresses; `None` if they are of different families.
     pub const fn new(source: IpAddr, destination: IpAddr) -> Option<Self> {
         match (source, destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => Some(Self::V4(source, destination)),
@@ -45,7 +45,7 @@ impl Pair {
         }
     }
 
-    /// The way back.
+    /// The same pair with source and destination exchanged.
     pub const fn reversed(self) -> Self {
         match self {
             Self::V4(source, destination) => Self::V4(destination, source),
@@ -53,7 +53,7 @@ impl Pair {
         }
     }
 
-    /// Where it comes from.
+    /// Source address.
     pub const fn source(self) -> IpAddr {
         match self {
             Self::V4(source, _) => IpAddr::V4(source),
@@ -61,7 +61,7 @@ impl Pair {
         }
     }
 
-    /// Where it goes.
+    /// Destination address.
     pub const fn destination(self) -> IpAddr {
         match self {
             Self::V4(_, destination) => IpAddr::V4(destination),
@@ -69,7 +69,7 @@ impl Pair {
         }
     }
 
-    /// Address family of both.
+    /// The address family of both.
     pub const fn family(self) -> Family {
         match self {
             Self::V4(..) => Family::V4,
@@ -78,7 +78,7 @@ impl Pair {
     }
 }
 
-/// An Ethernet frame of `payload` bytes, filled in by `fill`.
+/// Builds an Ethernet frame with `payload` bytes of payload, which `fill` writes.
 pub(crate) fn ethernet(
     macs: Macs,
     ethertype: EthernetProtocol,
@@ -93,7 +93,8 @@ pub(crate) fn ethernet(
     bytes
 }
 
-/// An IP packet in its frame: `fill` writes the `payload` bytes after the IP header, checksum included.
+/// Builds an IP packet in its frame. `fill` writes the `payload` bytes after the IP header, transport checksum
+/// included.
 pub(crate) fn ip(
     macs: Macs,
     pair: Pair,
@@ -130,7 +131,7 @@ pub(crate) fn ip(
     }
 }
 
-/// A UDP datagram. `data` has at most 65,507 bytes.
+/// Builds a UDP datagram in its frame. `data` may have at most 65,507 bytes.
 pub fn udp(macs: Macs, pair: Pair, source_port: u16, destination_port: u16, data: &[u8]) -> Vec<u8> {
     ip(macs, pair, IpProtocol::Udp.into(), HOP_LIMIT, UDP_LEN + data.len(), |bytes| {
         UdpRepr { src_port: source_port, dst_port: destination_port }.emit(

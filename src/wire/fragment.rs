@@ -1,5 +1,7 @@
-//! Splitting a packet that is larger than the next link's MTU: any of IPv4 (RFC 791 section 3.2), of IPv6 those of the
-//! engine's own (RFC 8200 section 4.5).
+//! IP fragmentation: splitting a packet that is larger than the MTU of the next link.
+//!
+//! Any IPv4 packet without DF may be split (RFC 791 section 3.2). Of IPv6, only the engine's own packets are (RFC 8200
+//! section 4.5), since routers must not fragment.
 
 use crate::wire::Family;
 use crate::wire::checksum;
@@ -7,33 +9,35 @@ use crate::wire::frame::{ETHERNET_LEN, Frame, IPV6_LEN, protocol};
 use crate::wire::offload::{self, InvalidPartial, PartialChecksum};
 
 const FIXED_HEADER: usize = 20;
-/// Bytes of the IPv6 fragment header.
+/// Length of the IPv6 fragment header in bytes.
 const FRAGMENT_HEADER: usize = 8;
 const MORE_FRAGMENTS: u16 = 0x2000;
 
-/// Why a packet cannot be split.
+/// Why a packet cannot be fragmented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SplitError {
-    /// It is IPv6, or IPv4 with DF: its sender is to be told instead.
+    /// The packet is IPv6, or IPv4 with DF. Its sender has to be told by an ICMP error instead.
     #[error("the packet must not be fragmented")]
     DontFragment,
-    /// The MTU has no room for the header and 8 bytes.
+    /// The MTU has no room for the IP header and 8 bytes of payload.
     #[error("an MTU of {mtu} bytes has no room for a header of {header_len} bytes and 8 bytes of payload")]
     MtuTooSmall {
         /// The MTU in bytes.
         mtu: u16,
-        /// Bytes of the packet's IP header.
+        /// Length of the packet's IP header in bytes.
         header_len: usize,
     },
-    /// Its partial checksum cannot be finished.
+    /// The partial checksum of the packet cannot be finished.
     #[error(transparent)]
     Checksum(#[from] InvalidPartial),
 }
 
-/// The frames that carry the packet of `frame` over a link with this MTU (bytes of IP packet), in order.
+/// Splits the packet of `frame` into fragments that fit an MTU of `mtu` bytes of IP packet, and returns their frames in
+/// order.
 ///
-/// A checksum that was left to the device is finished first: nobody could after the split. A packet that is a fragment
-/// itself is split further. Options without the copied flag stay in the first piece (RFC 791 section 3.1).
+/// A checksum that was left to the device is finished first, because no device could do it after the split. A packet
+/// that is already a fragment is split further. IP options without the copied flag appear in the first fragment only
+/// (RFC 791 section 3.1).
 pub fn split(frame: &Frame<'_>, partial: Option<PartialChecksum>, mtu: u16) -> Result<Vec<Vec<u8>>, SplitError> {
     match frame.family() {
         Family::V4 if !frame.dont_fragment() => {}
@@ -42,7 +46,8 @@ pub fn split(frame: &Frame<'_>, partial: Option<PartialChecksum>, mtu: u16) -> R
     let end = ETHERNET_LEN + frame.ip_len();
     let mut whole = frame.bytes()[..end].to_vec();
     if let Some(partial) = partial {
-        // Only a transport checksum is ever left undone; one that lies before would overwrite the headers judged above.
+        // Only a transport checksum is ever left to the device. A range that starts earlier would overwrite validated
+        // headers.
         if usize::from(partial.start) < frame.transport_offset() {
             let PartialChecksum { start, offset } = partial;
             return Err(InvalidPartial { start, offset, length: whole.len() }.into());
@@ -77,8 +82,8 @@ pub fn split(frame: &Frame<'_>, partial: Option<PartialChecksum>, mtu: u16) -> R
     Ok(frames)
 }
 
-/// Splits an IPv6 packet of the engine's own, which has no extension headers, for a link with this MTU (RFC 8200 section
-/// 4.5).
+/// Splits one of the engine's own IPv6 packets, which have no extension headers, into fragments that fit an MTU of
+/// `mtu` bytes (RFC 8200 section 4.5). `id` becomes the identification of the fragments.
 pub fn split_v6(frame: &[u8], mtu: u16, id: u32) -> Vec<Vec<u8>> {
     let (header, payload) = frame.split_at(ETHERNET_LEN + IPV6_LEN);
     let room = usize::from(mtu).saturating_sub(IPV6_LEN + FRAGMENT_HEADER) & !7;
@@ -109,11 +114,12 @@ fn finish_header(packet: &mut [u8], header_len: usize, offset_and_flags: u16) {
     header[10..12].copy_from_slice(&checksum.to_be_bytes());
 }
 
-/// The options that every fragment repeats, padded to 4 bytes.
+/// The IPv4 options that every fragment repeats (those with the copied flag), padded to a multiple of 4 bytes.
 fn copied_options(mut options: &[u8]) -> Vec<u8> {
     const COPIED: u8 = 0x80;
     let mut copied = Vec::new();
-    // The frame was parsed: the length of every option is at least 2 and fits. End of options ends the walk.
+    // The parser has checked that every option has a length of at least 2 and fits. The end-of-options option ends the
+    // loop.
     while let Some(&kind) = options.first().filter(|&&kind| kind != 0) {
         let length = if kind == 1 { 1 } else { options.get(1).map_or(options.len(), |&length| usize::from(length)) };
         let (option, rest) = options.split_at(length.clamp(1, options.len()));

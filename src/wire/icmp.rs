@@ -1,4 +1,6 @@
-//! ICMP and ICMPv6: echo, and errors with their quoted packet (RFC 792, RFC 4443).
+//! ICMP and ICMPv6: echo messages, and errors with the packet that they quote (RFC 792, RFC 4443).
+//!
+//! This module decides about which packets an error may be sent, never how many are sent.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -8,38 +10,38 @@ use crate::wire::emit::{self, HOP_LIMIT, Macs, Pair};
 use crate::wire::frame::{ETHERNET_LEN, IPV4_LEN, IPV6_LEN, protocol};
 use crate::wire::{Family, MacAddr};
 
-/// Largest ICMP error over IPv4, whole packet (RFC 1812 section 4.3.2.3).
+/// Largest ICMP error over IPv4, in bytes of IP packet (RFC 1812 section 4.3.2.3).
 pub const ERROR_MAX_V4: usize = 576;
-/// Largest ICMP error over IPv6, whole packet: the smallest MTU (RFC 4443 section 2.4 c).
+/// Largest ICMP error over IPv6, in bytes of IP packet: the minimum MTU (RFC 4443 section 2.4 c).
 pub const ERROR_MAX_V6: usize = 1280;
 const ICMP_HEADER: usize = 8;
-/// Extension headers that are walked to find what an IPv6 packet carries.
+/// The most extension headers that are walked to find the upper-layer protocol of a packet.
 const EXTENSIONS_MAX: usize = 8;
 
-/// Whether an echo message asks or answers.
+/// Whether an echo message is a request or a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EchoKind {
-    /// Type 8; ICMPv6 128.
+    /// A request: type 8, in ICMPv6 type 128.
     Request,
-    /// Type 0; ICMPv6 129.
+    /// A reply: type 0, in ICMPv6 type 129.
     Reply,
 }
 
-/// An echo message with a valid length; its checksum was verified by whoever parsed the frame.
+/// An echo message. Its checksum was verified when the frame was parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Echo<'a> {
-    /// Request or reply.
+    /// Whether it is a request or a reply.
     pub kind: EchoKind,
-    /// Identifier.
+    /// Identifier, which is the same in request and reply.
     pub ident: u16,
-    /// Sequence number.
+    /// Sequence number, which is the same in request and reply.
     pub sequence: u16,
-    /// What is to come back unchanged.
+    /// The data that the reply returns unchanged.
     pub data: &'a [u8],
 }
 
 impl<'a> Echo<'a> {
-    /// Reads the ICMP message of a packet; `None` if it is not an echo.
+    /// Reads an ICMP message; `None` if it is not an echo message.
     pub fn parse(family: Family, message: &'a [u8]) -> Option<Self> {
         let (header, data) = message.split_first_chunk::<ICMP_HEADER>()?;
         let kind = match (family, header[0], header[1]) {
@@ -55,7 +57,7 @@ impl<'a> Echo<'a> {
         })
     }
 
-    /// The message in its frame.
+    /// Builds the frame that carries the message.
     pub fn frame(&self, macs: Macs, pair: Pair) -> Vec<u8> {
         let kind = match (pair.family(), self.kind) {
             (Family::V4, EchoKind::Request) => 8,
@@ -72,10 +74,10 @@ impl<'a> Echo<'a> {
     }
 }
 
-/// Turns an echo request over IPv4, already validated, into its reply where it lies: options stay (RFC 1122 section
-/// 3.2.2.6), link-layer padding goes, both checksums are computed afresh.
+/// Turns a validated IPv4 echo request into its reply in place. IP options are kept (RFC 1122 section 3.2.2.6),
+/// link-layer padding is cut off, and both checksums are computed afresh.
 ///
-/// Answers false, and leaves the frame alone, if it is no IPv4 echo request.
+/// Returns false, and leaves the frame unchanged, if it is not an IPv4 echo request.
 pub fn reply_in_place(frame: &mut Vec<u8>, mac: MacAddr) -> bool {
     let Some(bytes) = frame.get_mut(ETHERNET_LEN..) else { return false };
     let Ok(packet) = Ipv4Packet::new_checked(&*bytes) else { return false };
@@ -98,25 +100,25 @@ pub fn reply_in_place(frame: &mut Vec<u8>, mac: MacAddr) -> bool {
     true
 }
 
-/// What went wrong, for the sender to hear.
+/// The errors that the engine sends. The comments give type and code for ICMP and for ICMPv6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
     /// Time exceeded in transit (11/0; ICMPv6 3/0).
     TimeExceeded,
-    /// No route (3/0; ICMPv6 1/0).
+    /// There is no route to the destination (3/0; ICMPv6 1/0).
     NoRoute,
-    /// The next hop does not answer (3/1; ICMPv6 1/3).
+    /// The next hop does not answer ARP or neighbour discovery (3/1; ICMPv6 1/3).
     HostUnreachable,
-    /// Nobody listens on the port (3/3; ICMPv6 1/4).
+    /// No socket listens on the port (3/3; ICMPv6 1/4).
     PortUnreachable,
-    /// The engine does not speak the protocol (3/2; ICMPv6 4/1 at the next header).
+    /// The engine does not support the protocol (3/2; ICMPv6 4/1, pointing at the next header field).
     ProtocolUnreachable,
-    /// Fragmentation needed (3/4), packet too big (ICMPv6 2/0), with the MTU of the next hop.
+    /// Fragmentation needed (3/4) or packet too big (ICMPv6 2/0).
     TooBig {
-        /// Bytes of IP packet that would fit.
+        /// The MTU of the next hop, in bytes of IP packet.
         mtu: u16,
     },
-    /// Administratively prohibited (3/13; ICMPv6 1/1).
+    /// Communication is administratively prohibited (3/13; ICMPv6 1/1).
     Prohibited,
 }
 
@@ -147,7 +149,7 @@ impl ErrorKind {
                 [0, 0, high, low]
             }
             (Self::TooBig { mtu }, Family::V6) => u32::from(mtu).to_be_bytes(),
-            // The pointer to the next header field of the quoted IPv6 header.
+            // The pointer gives the offset of the next header field in the quoted IPv6 header.
             (Self::ProtocolUnreachable, Family::V6) => [0, 0, 0, 6],
             (
                 Self::TimeExceeded
@@ -165,25 +167,26 @@ impl ErrorKind {
 /// Why no ICMP error may be sent about a packet (RFC 1812 section 4.3.2.7, RFC 4443 section 2.4 e).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum NoError {
-    /// It is not IP, or too little of it is there.
+    /// The frame does not hold an IP packet of the right family, or too little of one.
     #[error("not enough of an IP packet")]
     NotIp,
-    /// It is an ICMP error itself, or may be one.
+    /// The packet is an ICMP error, or too short to tell.
     #[error("about an ICMP error")]
     AboutError,
-    /// It went to a group, by its IP or its hardware address.
+    /// The packet was multicast or broadcast, by its IP or its hardware address.
     #[error("about a multicast or broadcast")]
     Group,
-    /// It is a fragment after the first.
+    /// The packet is a fragment after the first.
     #[error("about a later fragment")]
     LaterFragment,
-    /// Its source is no single host.
+    /// The source address does not belong to a single host.
     #[error("the source {0} is no host")]
     Source(IpAddr),
 }
 
-/// The error about the packet in `frame` (possibly cut short), from `source`, to where the frame came from. `source` is of
-/// the packet's family.
+/// Builds the ICMP error `kind` about the packet in `frame`, which may be cut short. The error goes from `source` and
+/// `mac` to the sender of the packet, at the hardware address that the frame came from. `source` must be of the
+/// packet's family.
 pub fn error(kind: ErrorKind, frame: &[u8], source: IpAddr, mac: MacAddr) -> Result<Vec<u8>, NoError> {
     let (header, packet) = frame.split_first_chunk::<ETHERNET_LEN>().ok_or(NoError::NotIp)?;
     if header[0] & 1 != 0 {
@@ -206,7 +209,7 @@ pub fn error(kind: ErrorKind, frame: &[u8], source: IpAddr, mac: MacAddr) -> Res
     Ok(message(macs, pair, kind.type_and_code(family), kind.words(family), quoted))
 }
 
-/// The source of an IPv4 packet that an error may be sent about, and its bytes without link-layer padding.
+/// The source of an IPv4 packet about which an error may be sent, and its bytes without link-layer padding.
 fn quotable_v4(bytes: &[u8]) -> Result<(IpAddr, &[u8]), NoError> {
     if bytes.len() < IPV4_LEN || bytes[0] >> 4 != 4 {
         return Err(NoError::NotIp);
@@ -233,7 +236,7 @@ fn quotable_v4(bytes: &[u8]) -> Result<(IpAddr, &[u8]), NoError> {
     Ok((source.into(), quoted))
 }
 
-/// As [`quotable_v4`].
+/// Does as [`quotable_v4`], for IPv6.
 fn quotable_v6(bytes: &[u8]) -> Result<(IpAddr, &[u8]), NoError> {
     if bytes.len() < IPV6_LEN || bytes[0] >> 4 != 6 {
         return Err(NoError::NotIp);
@@ -270,12 +273,13 @@ fn quotable_v6(bytes: &[u8]) -> Result<(IpAddr, &[u8]), NoError> {
     Ok((source.into(), quoted))
 }
 
-/// ICMP messages that are not errors: echo, router discovery, timestamp, information, address mask.
+/// True for ICMP messages that are not errors: echo, router discovery, timestamp, information and address mask.
 const fn is_query_v4(kind: u8) -> bool {
     matches!(kind, 0 | 8..=10 | 13..=18)
 }
 
-/// Informational ICMPv6 messages (RFC 4443 section 2.1), without redirects (RFC 4443 section 2.4 e.2).
+/// True for informational ICMPv6 messages (RFC 4443 section 2.1) other than redirects, about which no error may be sent
+/// (RFC 4443 section 2.4 e.2).
 const fn is_query_v6(kind: u8) -> bool {
     kind >= 128 && kind != 137
 }

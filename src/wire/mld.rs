@@ -1,6 +1,7 @@
-//! Multicast listener reports for the solicited-node groups (RFC 2710, RFC 3810).
+//! Multicast listener discovery: reports for the solicited-node groups of the engine's addresses (RFC 2710, RFC 3810).
 //!
-//! Switches that snoop forward a group only to those that reported it: without reports nobody's solicitation would arrive.
+//! Switches with MLD snooping forward a group only to ports that reported it. Without reports no neighbour solicitation
+//! would reach the engine.
 
 use std::net::Ipv6Addr;
 
@@ -11,26 +12,26 @@ use crate::wire::emit::{self, Macs, Pair};
 use crate::wire::frame::{ETHERNET_LEN, IPV6_LEN, protocol};
 use crate::wire::ndp::multicast_mac;
 
-/// "All MLDv2-capable routers" (RFC 3810 section 5.2.14).
+/// The group of all MLDv2-capable routers, ff02::16 (RFC 3810 section 5.2.14).
 pub const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x16);
-/// Groups in one report, so that it fits the smallest IPv6 MTU (1280 bytes).
+/// The most groups in one report, so that it fits the minimum IPv6 MTU (1280 bytes).
 pub const GROUPS_MAX: usize = 60;
 const QUERY: u8 = 130;
 const REPORT_V2: u8 = 143;
-/// Hop-by-hop header: next header, length 0, router alert for MLD (RFC 2711), and two bytes of padding.
+/// The hop-by-hop header of a report: next header, length 0, router alert for MLD (RFC 2711) and two bytes of padding.
 const ROUTER_ALERT: [u8; 8] = [protocol::ICMPV6, 0, 5, 2, 0, 0, 1, 0];
 const RECORD: usize = 20;
 
-/// Why a group is reported.
+/// Why groups are reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Report {
-    /// It was joined just now.
+    /// The engine has just joined them.
     Joined,
-    /// A querier asked.
+    /// A querier asked for them.
     Asked,
 }
 
-/// A version 2 report that the engine listens to `groups` (the first [`GROUPS_MAX`] of them) from every source.
+/// Builds a version 2 report that the engine listens to the first [`GROUPS_MAX`] of `groups`, from any source.
 pub fn report(mac: MacAddr, link_local: Ipv6Addr, groups: &[Ipv6Addr], report: Report) -> Vec<u8> {
     let groups = &groups[..groups.len().min(GROUPS_MAX)];
     let record_type = match report {
@@ -53,8 +54,8 @@ pub fn report(mac: MacAddr, link_local: Ipv6Addr, groups: &[Ipv6Addr], report: R
     })
 }
 
-/// True if the frame is a valid listener query of either version (RFC 3810 section 5.1.14: link-local source, hop limit 1,
-/// router alert).
+/// True if the frame is a valid listener query of version 1 or 2: link-local source, hop limit 1 and router alert (RFC
+/// 3810 section 5.1.14).
 pub fn is_query(frame: &[u8]) -> bool {
     let Some(packet) = frame.get(ETHERNET_LEN..) else { return false };
     let Some((header, rest)) = packet.split_at_checked(IPV6_LEN) else { return false };

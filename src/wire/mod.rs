@@ -1,8 +1,8 @@
-//! Bytes to values and back.
+//! The packet formats: parsing bytes into values, editing frames in place, and building frames.
 //!
-//! The contract of this layer: [`frame::Frame::parse`] checks every length once; accessors afterwards neither check nor
-//! fail. Transit frames are edited in place, so that options, DSCP, identification and flow label leave as they came.
-//! Nothing here knows policy.
+//! The contract of this layer: [`frame::Frame::parse`] checks every length once; its accessors afterwards neither check
+//! nor fail. Frames in transit are edited in place, so that IP options, DSCP, identification and flow label leave as
+//! they came. Nothing here knows policy.
 
 pub mod arp;
 pub mod batch;
@@ -28,15 +28,15 @@ use std::fmt;
 pub struct MacAddr(pub [u8; 6]);
 
 impl MacAddr {
-    /// ff:ff:ff:ff:ff:ff.
+    /// The broadcast address, ff:ff:ff:ff:ff:ff.
     pub const BROADCAST: Self = Self([0xff; 6]);
 
-    /// True for multicast and broadcast: the group bit (IEEE 802.3 section 3.2.3).
+    /// True for multicast and broadcast addresses, which have the group bit set (IEEE 802.3 section 3.2.3).
     pub const fn is_group(self) -> bool {
         self.0[0] & 1 != 0
     }
 
-    /// True for 00:00:00:00:00:00, which no station has.
+    /// True for 00:00:00:00:00:00, which no station has as its address.
     pub const fn is_zero(self) -> bool {
         matches!(self.0, [0, 0, 0, 0, 0, 0])
     }

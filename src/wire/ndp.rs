@@ -1,4 +1,6 @@
-//! IPv6 neighbour discovery (RFC 4861).
+//! IPv6 neighbour discovery: neighbour solicitations and advertisements (RFC 4861).
+//!
+//! This module reads and builds messages. What is learned from them is decided by [`crate::neighbor`].
 
 use std::net::Ipv6Addr;
 
@@ -11,70 +13,70 @@ use crate::wire::MacAddr;
 use crate::wire::emit::{self, Macs, Pair};
 use crate::wire::frame::ETHERNET_LEN;
 
-/// "All nodes" on a link.
+/// The group of all nodes on a link, ff02::1.
 pub const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-/// What neighbour discovery is sent with, and what proves that no router forwarded it.
+/// The hop limit of every message. A message that arrives with it was not forwarded by any router.
 const HOP_LIMIT: u8 = 255;
 const NEIGHBOR_SOLICITATION: u8 = 135;
 const NEIGHBOR_ADVERTISEMENT: u8 = 136;
 const OPTION_SOURCE_MAC: u8 = 1;
 const OPTION_TARGET_MAC: u8 = 2;
-/// Type, code, checksum, flags, target: where the options begin.
+/// Length of a message up to its options: type, code, checksum, flags and target.
 const MESSAGE_HEADER: usize = 24;
 
 /// A valid neighbour solicitation or advertisement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ndp {
-    /// Who has `target`?
+    /// Asks which hardware address `target` has.
     Solicitation {
-        /// Who asks; unspecified for duplicate address detection.
+        /// Address of the asker; unspecified in duplicate address detection.
         source: Ipv6Addr,
-        /// Whose hardware address is wanted.
+        /// The address whose hardware address is wanted.
         target: Ipv6Addr,
-        /// Hardware address of the asker.
+        /// Hardware address of the asker, if the message has that option.
         source_mac: Option<MacAddr>,
     },
-    /// `target` is at `target_mac`.
+    /// Says that `target` has the hardware address `target_mac`.
     Advertisement {
-        /// Who is meant.
+        /// The address that the message is about.
         target: Ipv6Addr,
-        /// Its hardware address, if told.
+        /// Hardware address of the target, if the message has that option.
         target_mac: Option<MacAddr>,
-        /// It answers a solicitation.
+        /// Whether the message answers a solicitation (the S flag).
         solicited: bool,
-        /// It replaces what was known.
+        /// Whether the message replaces an existing cache entry (the O flag).
         overrides: bool,
     },
 }
 
-/// Why a frame is not neighbour discovery to believe (RFC 4861 section 7.1, RFC 6980).
+/// Why a frame is not a believable neighbour discovery message (RFC 4861 section 7.1, RFC 6980).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidNdp {
-    /// Not a neighbour solicitation or advertisement (directly after the IPv6 header, in no fragment).
+    /// The frame is not an unfragmented solicitation or advertisement directly behind the IPv6 header.
     #[error("not a neighbour solicitation or advertisement")]
     Kind,
-    /// Lengths do not add up.
+    /// A length field exceeds the bytes that are there.
     #[error("neighbour discovery message is truncated")]
     Truncated,
-    /// The hop limit is not 255: it came through a router.
+    /// The hop limit is not 255, so that the message may have come through a router.
     #[error("neighbour discovery with hop limit {0}, must be 255")]
     HopLimit(u8),
-    /// The code is not 0.
+    /// The ICMPv6 code is not 0.
     #[error("neighbour discovery with code {0}, must be 0")]
     Code(u8),
-    /// The checksum is wrong.
+    /// The ICMPv6 checksum is wrong.
     #[error("neighbour discovery checksum is wrong")]
     Checksum,
-    /// An address stands where it must not.
+    /// The source, destination or target address is not allowed in such a message.
     #[error("neighbour discovery with an impossible source, destination or target")]
     Address,
-    /// An option has length 0 or exceeds the message, or its hardware address is no station's.
+    /// An option has length 0 or exceeds the message, or its hardware address is zero, multicast or broadcast.
     #[error("neighbour discovery option is malformed")]
     Option,
 }
 
 impl Ndp {
-    /// Reads and validates the frame, whose EtherType is IPv6.
+    /// Reads and validates the message of a frame whose EtherType is IPv6.
     pub fn parse(frame: &[u8]) -> Result<Self, InvalidNdp> {
         let bytes = frame.get(ETHERNET_LEN..).ok_or(InvalidNdp::Truncated)?;
         let packet = Ipv6Packet::new_checked(bytes).map_err(|_| InvalidNdp::Truncated)?;
@@ -126,7 +128,7 @@ impl Ndp {
     }
 }
 
-/// "Who has `target`?", to its solicited-node group or, as a refresh, to `known` alone.
+/// Builds a solicitation for `target`. It goes to the solicited-node group, or to `known` alone to confirm an entry.
 pub fn solicitation(mac: MacAddr, source: Ipv6Addr, target: Ipv6Addr, known: Option<MacAddr>) -> Vec<u8> {
     let destination = if known.is_some() { target } else { solicited_node(target) };
     let macs = Macs { source: mac, destination: known.unwrap_or_else(|| multicast_mac(destination)) };
@@ -134,15 +136,16 @@ pub fn solicitation(mac: MacAddr, source: Ipv6Addr, target: Ipv6Addr, known: Opt
     message(macs, source, destination, repr)
 }
 
-/// "Has anybody `target`?", from nobody, as in duplicate address detection (RFC 4862 section 5.4.2).
+/// Builds a solicitation for duplicate address detection of `target`, with an unspecified source (RFC 4862 section
+/// 5.4.2).
 pub fn detection(mac: MacAddr, target: Ipv6Addr) -> Vec<u8> {
     let destination = solicited_node(target);
     let macs = Macs { source: mac, destination: multicast_mac(destination) };
     message(macs, Ipv6Addr::UNSPECIFIED, destination, NdiscRepr::NeighborSolicit { target_addr: target, lladdr: None })
 }
 
-/// The engine (a router) has `target`: the answer to `asker` at `asker_mac`, or, where the asker has no address yet, to all
-/// nodes (RFC 4861 section 7.2.4).
+/// Builds the advertisement of `target` that answers `asker` at `asker_mac`. If the asker has no address yet, the
+/// advertisement goes to all nodes (RFC 4861 section 7.2.4). The engine advertises itself as a router.
 pub fn advertisement(mac: MacAddr, target: Ipv6Addr, asker: Ipv6Addr, asker_mac: MacAddr) -> Vec<u8> {
     if asker.is_unspecified() {
         return announcement(mac, target);
@@ -151,14 +154,14 @@ pub fn advertisement(mac: MacAddr, target: Ipv6Addr, asker: Ipv6Addr, asker_mac:
     message(Macs { source: mac, destination: asker_mac }, target, asker, advertise(mac, target, flags))
 }
 
-/// The engine has `target`, unasked, to all nodes (RFC 4861 section 7.2.6).
+/// Builds an unsolicited advertisement of `target` to all nodes (RFC 4861 section 7.2.6).
 pub fn announcement(mac: MacAddr, target: Ipv6Addr) -> Vec<u8> {
     let flags = NdiscNeighborFlags::ROUTER | NdiscNeighborFlags::OVERRIDE;
     let macs = Macs { source: mac, destination: multicast_mac(ALL_NODES) };
     message(macs, target, ALL_NODES, advertise(mac, target, flags))
 }
 
-/// The link-local address of a station: fe80::/64 with the modified EUI-64 of its hardware address (RFC 4291 appendix A).
+/// The link-local address of a hardware address: fe80::/64 with its modified EUI-64 (RFC 4291 appendix A).
 pub const fn link_local(mac: MacAddr) -> Ipv6Addr {
     let [a, b, c, d, e, f] = mac.0;
     Ipv6Addr::new(
@@ -173,13 +176,13 @@ pub const fn link_local(mac: MacAddr) -> Ipv6Addr {
     )
 }
 
-/// The group that a station with `address` listens to: ff02::1:ffXX:XXXX (RFC 4291 section 2.7.1).
+/// The solicited-node group of `address`: ff02::1:ffXX:XXXX with its last 24 bits (RFC 4291 section 2.7.1).
 pub const fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
     let [.., high, low] = address.segments();
     Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | (high & 0xff), low)
 }
 
-/// The Ethernet group of an IPv6 multicast address: 33:33 and its last four bytes (RFC 2464 section 7).
+/// The Ethernet multicast address of an IPv6 group: 33:33 and the last four bytes of the group (RFC 2464 section 7).
 pub const fn multicast_mac(group: Ipv6Addr) -> MacAddr {
     let [.., a, b, c, d] = group.octets();
     MacAddr([0x33, 0x33, a, b, c, d])
@@ -198,7 +201,7 @@ fn message(macs: Macs, source: Ipv6Addr, destination: Ipv6Addr, repr: NdiscRepr<
     })
 }
 
-/// The hardware address in the first option of this kind. Every option has to be well-formed (RFC 4861 section 7.1).
+/// The hardware address in the first option of type `wanted`. Every option must be well-formed (RFC 4861 section 7.1).
 fn mac_option(mut options: &[u8], wanted: u8) -> Result<Option<MacAddr>, InvalidNdp> {
     let mut found = None;
     while !options.is_empty() {
@@ -220,7 +223,7 @@ fn mac_option(mut options: &[u8], wanted: u8) -> Result<Option<MacAddr>, Invalid
     Ok(found)
 }
 
-/// The address at `at`; the caller has seen that it fits.
+/// The address at offset `at`. The caller has checked that it fits.
 fn address_at(bytes: &[u8], at: usize) -> Ipv6Addr {
     let mut octets = [0; 16];
     octets.copy_from_slice(&bytes[at..at + 16]);

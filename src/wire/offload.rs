@@ -1,34 +1,35 @@
-//! What a network device left undone: partial checksums and segmentation, carried beside the bytes (virtio-net header).
+//! The work that network devices left undone, carried beside the bytes of a frame as in the virtio-net header:
+//! checksums and segmentation.
 
 use crate::wire::checksum;
 
-/// A checksum that the last device to see the frame must finish.
+/// A checksum that the last device to handle the frame must complete.
 ///
-/// The field at `start + offset` holds the *uncomplemented* pseudo-header sum (Linux `CHECKSUM_PARTIAL`).
+/// The field at `start + offset` holds the sum of the pseudo-header, not complemented (Linux `CHECKSUM_PARTIAL`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartialChecksum {
-    /// Where summing starts, in bytes from the first byte of the frame (without 802.1Q tag).
+    /// Where summing starts, in bytes from the first byte of the frame, which is without its 802.1Q tag.
     pub start: u16,
-    /// Where the checksum field lies, in bytes from `start`.
+    /// Where the checksum field lies, in bytes after `start`.
     pub offset: u16,
 }
 
-/// A partial checksum whose field or range lies outside the part of the frame that it can cover.
+/// A partial checksum starts, or has its field, beyond the end of the bytes that it covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("partial checksum at {start}+{offset} lies outside what a frame of {length} bytes sums up")]
 pub struct InvalidPartial {
-    /// [`PartialChecksum::start`].
+    /// See [`PartialChecksum::start`].
     pub start: u16,
-    /// [`PartialChecksum::offset`].
+    /// See [`PartialChecksum::offset`].
     pub offset: u16,
-    /// Bytes of the frame.
+    /// Length of the frame in bytes.
     pub length: usize,
 }
 
-/// Does what the device would do: completes the checksum over everything from `start` to the end of `bytes`, which must
-/// therefore end where the packet ends, without link-layer padding.
+/// Completes a partial checksum in software, as a device would. The checksum covers everything from `start` to the end
+/// of `bytes`, so that `bytes` must end with the packet, without link-layer padding.
 ///
-/// A result of 0 is written as 0xffff, which UDP needs and the others read as the same number.
+/// A result of 0 is written as 0xffff, which UDP requires and which is the same number to all other protocols.
 pub fn finish_checksum(bytes: &mut [u8], partial: PartialChecksum) -> Result<(), InvalidPartial> {
     let PartialChecksum { start, offset } = partial;
     let invalid = InvalidPartial { start, offset, length: bytes.len() };
@@ -42,45 +43,45 @@ pub fn finish_checksum(bytes: &mut [u8], partial: PartialChecksum) -> Result<(),
     Ok(())
 }
 
-/// What kind of super-frame waits for segmentation.
+/// The kind of a super-frame that is still to be segmented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GsoKind {
     /// TCP over IPv4.
     Tcp4,
     /// TCP over IPv6.
     Tcp6,
-    /// UDP segments of equal size (`UDP_SEGMENT`, QUIC).
+    /// UDP datagrams of equal size (Linux `UDP_SEGMENT`, as QUIC uses it).
     UdpSegments,
-    /// UDP fragmentation offload: one datagram, to be fragmented by IP.
+    /// UDP fragmentation offload (UFO): one datagram that IP is to fragment.
     UdpFragments,
 }
 
-/// Segmentation that was left to the egress device.
+/// Generic segmentation offload (GSO): segmentation that was left to the egress device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gso {
-    /// Protocol of the super-frame.
+    /// The kind of the super-frame.
     pub kind: GsoKind,
-    /// TCP: the ECN CWR bit belongs to the first segment only.
+    /// For TCP with ECN: the CWR flag belongs to the first segment only.
     pub ecn: bool,
-    /// Payload bytes of each segment.
+    /// Payload of each segment in bytes.
     pub size: u16,
-    /// Bytes of headers that every segment repeats, as the kernel told; a hint.
+    /// Length in bytes of the headers that every segment repeats. The kernel gives it as a hint only.
     pub header_len: u16,
 }
 
-/// Offload state of one frame.
+/// The offload state of one frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Offload {
-    /// A checksum that is still to be finished.
+    /// The checksum that is still to be completed.
     pub partial: Option<PartialChecksum>,
-    /// Segmentation that is still to be done.
+    /// The segmentation that is still to be done.
     pub gso: Option<Gso>,
-    /// The receiving device has verified the transport checksum.
+    /// Whether the receiving device has verified the transport checksum.
     pub verified: bool,
 }
 
 impl Offload {
-    /// An ordinary frame: complete, unverified.
+    /// The state of an ordinary frame: complete, and not verified by a device.
     pub const NONE: Self = Self { partial: None, gso: None, verified: false };
 }
 

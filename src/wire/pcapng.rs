@@ -1,10 +1,10 @@
-//! Captures as files: the blocks of pcapng (draft-ietf-opsawg-pcapng), little endian, with times in nanoseconds.
+//! Capture files: the blocks of pcapng (draft-ietf-opsawg-pcapng), little endian, with timestamps in nanoseconds.
 //!
 //! ```text
 //!   section header · one interface description per link · enhanced packets ... · one interface statistics per link
 //! ```
 //!
-//! A file may end after any block and is still whole, so that a capture can be read while it grows.
+//! The file is valid after every block, so that a capture can be read while it grows.
 
 mod merge;
 #[cfg(test)]
@@ -19,12 +19,12 @@ const SECTION_HEADER: u32 = 0x0a0d_0d0a;
 const INTERFACE_DESCRIPTION: u32 = 1;
 const INTERFACE_STATISTICS: u32 = 5;
 const ENHANCED_PACKET: u32 = 6;
-/// In the byte order of whoever wrote the section.
+/// The byte-order magic, written in the byte order of the section.
 const BYTE_ORDER: u32 = 0x1a2b_3c4d;
-/// A section whose length is not said, as it is written while it grows.
+/// The section length that means "unknown", used because the file grows while it is written.
 const LENGTH_UNKNOWN: u64 = u64::MAX;
 const LINKTYPE_ETHERNET: u16 = 1;
-/// The two hardware addresses, behind which a VLAN tag stands.
+/// The two hardware addresses of a frame, after which a VLAN tag stands.
 const MACS_LEN: usize = 12;
 
 const OPT_COMMENT: u16 = 1;
@@ -39,63 +39,63 @@ const ISB_ENDTIME: u16 = 3;
 const ISB_IFRECV: u16 = 4;
 const ISB_IFDROP: u16 = 5;
 
-/// What one interface description says.
+/// The content of an interface description block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Interface<'a> {
-    /// Its name.
+    /// Name of the interface.
     pub name: &'a str,
-    /// More about it, for people.
+    /// A description of the interface for people.
     pub description: &'a str,
-    /// Its hardware address.
+    /// Hardware address of the interface.
     pub mac: MacAddr,
-    /// Bytes kept of a frame, at most; 0: all.
+    /// The most bytes that are kept of a frame; 0 means all.
     pub snaplen: u32,
 }
 
-/// Which way a frame went, seen from the interface.
+/// The direction of a frame, as seen from the interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
-    /// It was received.
+    /// The frame was received.
     Inbound,
-    /// It was sent.
+    /// The frame was sent.
     Outbound,
 }
 
 /// A captured frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Packet<'a> {
-    /// Number of its interface, in order of description.
+    /// Number of the interface, counted from 0 in the order of the descriptions.
     pub interface: u32,
-    /// Nanoseconds since 1970.
+    /// Time of capture in nanoseconds since 1970.
     pub at: u64,
-    /// Which way it went.
+    /// Whether the frame was received or sent.
     pub direction: Direction,
-    /// Its outer tag, which is put back into it.
+    /// The outer VLAN tag, which is put back into the frame.
     pub vlan: Option<VlanTag>,
-    /// The frame without its outer tag, or the beginning of it.
+    /// The frame without its outer tag, possibly cut short.
     pub bytes: &'a [u8],
-    /// Bytes of the whole frame without its outer tag.
+    /// Length of the whole frame in bytes, without its outer tag.
     pub length: usize,
-    /// What is to be said about it; empty: nothing.
+    /// A comment for people; empty for none.
     pub comment: &'a str,
 }
 
-/// What was counted on an interface.
+/// The counters of an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Statistics {
     /// Number of the interface.
     pub interface: u32,
-    /// Begin of the count, nanoseconds since 1970.
+    /// Start of counting, in nanoseconds since 1970.
     pub from: u64,
-    /// End of the count, nanoseconds since 1970.
+    /// End of counting, in nanoseconds since 1970.
     pub to: u64,
-    /// Frames that were to be captured.
+    /// Number of frames that were to be captured.
     pub received: u64,
-    /// Those of them for which there was no room.
+    /// How many of these were dropped because there was no room.
     pub dropped: u64,
 }
 
-/// Begins a file written by `application`.
+/// Appends the section header, with which a file begins. `application` is the program that wrote it.
 pub fn section(out: &mut Vec<u8>, application: &str) {
     block(out, SECTION_HEADER, |out| {
         out.extend(BYTE_ORDER.to_le_bytes());
@@ -106,7 +106,7 @@ pub fn section(out: &mut Vec<u8>, application: &str) {
     });
 }
 
-/// Describes the next interface; they are numbered from 0 in this order.
+/// Appends an interface description. Interfaces are numbered from 0 in the order of these calls.
 pub fn interface(out: &mut Vec<u8>, interface: &Interface<'_>) {
     block(out, INTERFACE_DESCRIPTION, |out| {
         out.extend(LINKTYPE_ETHERNET.to_le_bytes());
@@ -119,9 +119,9 @@ pub fn interface(out: &mut Vec<u8>, interface: &Interface<'_>) {
     });
 }
 
-/// Adds a frame.
+/// Appends a captured frame.
 pub fn packet(out: &mut Vec<u8>, packet: &Packet<'_>) {
-    // A frame too short for its addresses has no place for a tag.
+    // A frame that is shorter than its two addresses has no place for a tag.
     let tag = packet.vlan.filter(|_| packet.bytes.len() >= MACS_LEN);
     let tag_len = if tag.is_some() { 4 } else { 0 };
     block(out, ENHANCED_PACKET, |out| {
@@ -146,7 +146,7 @@ pub fn packet(out: &mut Vec<u8>, packet: &Packet<'_>) {
     });
 }
 
-/// Says what was counted on an interface.
+/// Appends the counters of an interface.
 pub fn statistics(out: &mut Vec<u8>, statistics: &Statistics) {
     block(out, INTERFACE_STATISTICS, |out| {
         out.extend(statistics.interface.to_le_bytes());
@@ -158,7 +158,7 @@ pub fn statistics(out: &mut Vec<u8>, statistics: &Statistics) {
     });
 }
 
-/// Direction in bits 0 and 1, kind of reception in bits 2 to 4.
+/// The flags of a packet: direction in bits 0 and 1, kind of reception in bits 2 to 4.
 fn flags(packet: &Packet<'_>) -> u32 {
     let direction = match packet.direction {
         Direction::Inbound => 1,
@@ -173,7 +173,7 @@ fn flags(packet: &Packet<'_>) -> u32 {
     direction | reception << 2
 }
 
-/// The upper half first, each half in the order of the section.
+/// A 64-bit number as pcapng writes timestamps: the upper half first, each half in little endian.
 fn high_low(nanos: u64) -> [u8; 8] {
     let [high, low] = [(nanos >> 32) as u32, nanos as u32].map(u32::to_le_bytes);
     let mut both = [0; 8];
@@ -182,13 +182,13 @@ fn high_low(nanos: u64) -> [u8; 8] {
     both
 }
 
-/// A block of `kind`: its length stands before and behind its body.
+/// Appends a block of type `kind`; its length stands before and after its body.
 fn block(out: &mut Vec<u8>, kind: u32, body: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.extend(kind.to_le_bytes());
     out.extend([0; 4]);
     body(out);
-    // End of options; a block without options may have it too.
+    // The end-of-options marker, which a block without options may have too.
     out.extend([0; 4]);
     let total = length(out.len() - start + 4).to_le_bytes();
     out[start + 4..start + 8].copy_from_slice(&total);

@@ -1,6 +1,7 @@
-//! The payload of path probes: who asks, through which firewall, and what it believes of the group.
+//! The payload of path probes: which engine asks, through which firewall, and what it knows about the group's
+//! firewalls.
 //!
-//! All numbers big endian:
+//! All numbers are big endian:
 //!
 //! ```text
 //!  magic "fwlb" | version | authentication (64 bits)
@@ -10,136 +11,140 @@
 //!  number of notes, then for each: digest of the firewall's name, time (64 bits each), who, why (length byte and text each)
 //! ```
 //!
-//! The authentication is a digest, keyed by the group's seed, of everything behind it. Who has another seed (or none) is
-//! answered like anybody, but not believed.
+//! The authentication is a digest of everything after it, keyed by the group's seed. A sender with another seed, or
+//! none, is answered like any other, but what it says is not believed.
 //!
-//! The part with the notes is only there if there are any, and is sent only to a peer that reads it: engines of before take a
-//! payload that goes on behind its firewalls for a malformed one. A peer that reads notes says so by an entry among its
-//! firewalls whose name is the digest of words that no firewall can have as a name; engines of before do not know it, and
-//! pass over it as over every firewall that they do not have.
+//! The part with the notes is only there if there are any, and is sent only to a peer that reads them: older engines
+//! take a payload that continues after its firewalls for a malformed one. A peer that reads notes says so by an extra
+//! entry in its list of firewalls. The name of that entry is the digest of a text that no firewall can have as its
+//! name, so that older engines skip it like every firewall that they do not have.
 
-/// The longest payload: a group of 64 firewalls, the longest names, and notes. With the headers of IPv6 and of ICMP, UDP or
-/// TCP it fits into the smallest MTU of IPv6 (1280, RFC 8200 section 5).
+/// The length of the longest payload in bytes: 64 firewalls, the longest names, and notes. With the headers of IPv6 and
+/// of ICMPv6, UDP or TCP it fits the minimum IPv6 MTU (1280 bytes, RFC 8200 section 5).
 pub const PAYLOAD_MAX: usize = HEADER + 3 * (1 + NAME_MAX) + 1 + FIREWALLS_MAX * FIREWALL + NOTES_MAX;
 /// The longest name in bytes.
 pub const NAME_MAX: usize = 63;
 /// The most firewalls in one payload.
 pub const FIREWALLS_MAX: usize = 64;
-/// The longest name of who gave an order, in bytes.
+/// The longest name of the user who gave an order, in bytes.
 pub const BY_MAX: usize = 72;
-/// The longest reason of an order in bytes.
+/// The longest reason of an order, in bytes.
 pub const REASON_MAX: usize = 128;
-/// All notes of one payload, in bytes: the longest note, or several short ones.
+/// Room for the notes of one payload in bytes: the longest note, or several short ones.
 const NOTES_MAX: usize = 1 + NOTE + BY_MAX + REASON_MAX;
-/// A note without its texts.
+/// Length of a note without its texts, in bytes.
 const NOTE: usize = 8 + 8 + 1 + 1;
-/// What the name of the entry is made of that says that notes are read.
+/// The text whose digest is the name of the extra entry that announces that the sender reads notes.
 const READS_NOTES: &[u8] = b"the sender reads notes";
-/// What every payload begins with.
+/// The first bytes of every payload.
 pub const MAGIC: [u8; 4] = *b"fwlb";
 const VERSION: u8 = 1;
-/// Magic, version, authentication: what the authentication does not cover.
+/// Length of magic, version and authentication, which the authentication does not cover.
 const PREFIX: usize = 4 + 1 + 8;
 const HEADER: usize = PREFIX + 4 * 8;
 const FIREWALL: usize = 8 + 1 + 1;
 
-/// What the sender's probes say of a path.
+/// What the sender's probes say about a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PathVerdict {
-    /// Nothing yet.
+    /// The probes have not decided yet.
     Starting,
-    /// It carries packets.
+    /// The path carries packets.
     Up,
-    /// It does not.
+    /// The path does not carry packets.
     Down,
 }
 
-/// What the sender's operator said of a firewall.
+/// The administrative state of a firewall at the sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// In service.
+    /// The firewall is in service.
     Ready,
-    /// No new flows.
+    /// The firewall gets no new flows.
     Drain,
-    /// Out of service.
+    /// The firewall is out of service for maintenance.
     Maint,
 }
 
 /// One firewall as the sender sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FirewallSeen {
-    /// Digest of its name, keyed by the seed.
+    /// Digest of the firewall's name, keyed by the group's seed.
     pub name: u64,
-    /// The path between the two engines through it, in the family of the probe.
+    /// State of the path between the two engines through this firewall, in the address family of the probe.
     pub verdict: PathVerdict,
-    /// Its administrative state.
+    /// Administrative state of the firewall.
     pub standing: Standing,
 }
 
-/// Why a firewall has its administrative state. All of it empty: so it stands in the sender's file.
+/// Why a firewall has its administrative state. If all fields but the name are empty, the state comes from the sender's
+/// configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
-    /// Digest of the firewall's name, keyed by the seed.
+    /// Digest of the firewall's name, keyed by the group's seed.
     pub name: u64,
-    /// When it was ordered, in seconds since 1970 by the sender's clock; 0: not known.
+    /// When the state was ordered, in seconds since 1970 by the sender's clock; 0 if that is not known.
     pub at: u64,
-    /// Who ordered it.
+    /// The user who ordered it.
     pub by: String,
-    /// Why.
+    /// The reason that the user gave.
     pub reason: String,
 }
 
-/// A probe.
+/// The content of a probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
-    /// A random number that the sender chose when it started.
+    /// A random number that the sender chose when it started; a new one tells that it restarted.
     pub epoch: u64,
-    /// Grows with every probe of the sender.
+    /// Sequence number, which grows with every probe of the sender.
     pub sequence: u64,
-    /// Nobody but the sender knows it before the probe arrives; it tells answers from forgeries.
+    /// A random number that nobody else knows before the probe arrives. An answer that repeats it is not forged
+    /// blindly.
     pub nonce: u64,
-    /// Digest of the group's configuration, keyed by the seed.
+    /// Digest of the group's configuration, keyed by the group's seed.
     pub digest: u64,
-    /// Name of the sender.
+    /// Name of the sending engine.
     pub engine: String,
-    /// Its program version.
+    /// Program version of the sending engine.
     pub version: String,
     /// Name of the group.
     pub group: String,
     /// The firewalls of the group that lead to the receiver.
     pub firewalls: Vec<FirewallSeen>,
-    /// The sender reads notes.
+    /// Whether the sender reads notes.
     pub reads_notes: bool,
-    /// Some of the sender's notes; for a receiver that reads them.
+    /// Some of the sender's notes, for a receiver that reads them.
     pub notes: Vec<Note>,
 }
 
-/// Why bytes are not a probe to believe.
+/// Why bytes are not a believable probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidProbe {
-    /// Not a probe at all.
+    /// The bytes are not a probe.
     #[error("not a probe of fwlb")]
     Foreign,
-    /// A later version of this format.
+    /// The probe has a version of this format that the engine does not read.
     #[error("probe format {0}, this engine reads format 1")]
     Version(u8),
-    /// Made by somebody with another seed, or damaged.
+    /// The authentication is wrong: the sender has another seed, or the payload was damaged.
     #[error("probe is not authentic: the sender has another seed")]
     Unauthentic,
-    /// Authentic, yet its fields do not add up.
+    /// The authentication is right, but the fields do not fit the payload.
     #[error("probe is malformed")]
     Malformed,
 }
 
-/// True if the bytes claim to be a probe: who says so is answered only through a configured firewall.
+/// True if the bytes claim to be a probe. Only claims that come through a configured firewall are answered.
 pub fn is_probe(bytes: &[u8]) -> bool {
     bytes.starts_with(&MAGIC)
 }
 
 impl Probe {
-    /// The payload; `authenticate` is the keyed digest of the group's seed. Names are cut to [`NAME_MAX`] bytes, the list
-    /// of firewalls to [`FIREWALLS_MAX`]; in a group that fills it nobody says that notes are read. The texts of notes are cut
-    /// to [`BY_MAX`] and [`REASON_MAX`] bytes; notes beyond [`Probe::notes_that_fit`] are left out.
+    /// Writes the payload. `authenticate` computes a digest that is keyed by the group's seed.
+    ///
+    /// Names are cut to [`NAME_MAX`] bytes and the list of firewalls to [`FIREWALLS_MAX`]. A full list has no room for
+    /// the entry that announces that the sender reads notes. The texts of notes are cut to [`BY_MAX`] and
+    /// [`REASON_MAX`] bytes; notes beyond [`Probe::notes_that_fit`] are left out.
     pub fn encode(&self, authenticate: impl Fn(&[u8]) -> u64) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(PAYLOAD_MAX);
         bytes.extend_from_slice(&MAGIC);
@@ -187,7 +192,7 @@ impl Probe {
         bytes
     }
 
-    /// How many of these notes, from the first on, one payload takes: at least one.
+    /// The number of notes, counted from the first, that fit one payload; at least one if there are any.
     pub fn notes_that_fit(notes: &[Note]) -> usize {
         let len = |note: &Note| NOTE + note.by.len().min(BY_MAX) + note.reason.len().min(REASON_MAX);
         let ends = notes.iter().scan(1, |end, note| {
@@ -197,7 +202,7 @@ impl Probe {
         ends.take_while(|end| *end <= NOTES_MAX).count()
     }
 
-    /// Reads and authenticates a payload.
+    /// Reads a payload and checks its authentication with `authenticate`, the digest that is keyed by the group's seed.
     pub fn decode(bytes: &[u8], authenticate: impl Fn(&[u8]) -> u64) -> Result<Self, InvalidProbe> {
         let mut reader = Reader { bytes };
         if reader.array::<4>() != Some(MAGIC) {
@@ -226,14 +231,14 @@ impl Probe {
     }
 }
 
-/// A length byte and the text, cut to `max` bytes between two letters.
+/// Appends a length byte and the text, cut to at most `max` bytes at a character boundary.
 fn write_text(bytes: &mut Vec<u8>, text: &str, max: usize) {
     let text = &text[..text.floor_char_boundary(max)];
     bytes.push(u8::try_from(text.len()).expect("no text is longer than a byte can say"));
     bytes.extend_from_slice(text.as_bytes());
 }
 
-/// Takes fields off the front.
+/// Reads fields one after the other from the front of the bytes.
 struct Reader<'a> {
     bytes: &'a [u8],
 }
@@ -303,7 +308,7 @@ mod tests {
 
     use super::*;
 
-    /// Not a MAC, but every byte and its place count.
+    /// A stand-in for a message authentication code, to which every byte and its place count.
     fn keyed(key: u64) -> impl Fn(&[u8]) -> u64 {
         move |bytes| {
             bytes.iter().fold(key, |sum, byte| sum.wrapping_mul(0x100_0000_01b3) ^ u64::from(*byte) ^ (sum >> 7))
@@ -359,8 +364,8 @@ mod tests {
         assert_eq!((read.notes.len(), read.notes[0].reason.as_str()), (2, "é".repeat(REASON_MAX / 2).as_str()));
     }
 
-    /// An engine of before reads as many firewalls as there are, passes over those that it does not have, and takes everything
-    /// that follows for damage.
+    /// An engine without notes reads as many firewalls as the count says, skips those that it does not have, and takes
+    /// everything that follows for damage.
     #[test]
     fn without_notes_a_payload_is_one_of_before_with_one_firewall_more() {
         let bytes = probe(2).encode(keyed(5));

@@ -1,6 +1,8 @@
-//! Segmentation in software: what a device would make of a super-frame, where no device can. Those are the super-frames that
-//! are packed by the engine, and those that came as a tunnel: AF_PACKET hands over the bulk of a VXLAN, GRE or IP-in-IP tunnel
-//! as one frame of 64 KiB, and has no words (`struct virtio_net_hdr`) to send it on as one.
+//! Segmentation of super-frames in software, for frames that no device can segment.
+//!
+//! These are the super-frames that the engine puts into a tunnel itself, and those that arrived inside a tunnel.
+//! AF_PACKET delivers the bulk traffic of a VXLAN, GRE or IP-in-IP tunnel as one frame of up to 64 KiB, but its
+//! `struct virtio_net_hdr` cannot describe such a frame when it is sent.
 
 mod layers;
 
@@ -10,23 +12,24 @@ use crate::wire::offload::{GsoKind, Offload, PartialChecksum};
 
 use layers::{Layer, Layers};
 
-/// CWR: the sender has halved its window. Said once, by the first segment (RFC 3168 section 6.1.2).
+/// The TCP flag CWR: the sender has halved its congestion window. Only the first segment carries it (RFC 3168 section
+/// 6.1.2).
 const CWR: u8 = 0x80;
 
-/// The frame is not what its offload state says, or of a kind that nobody here knows how to segment.
+/// The frame does not match its offload state, or is of a kind that this module cannot segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a frame of protocol {protocol} cannot be segmented as {kind:?} of {size} bytes")]
 pub struct NotSegmentable {
-    /// What it carries.
+    /// IP protocol number of the frame.
     pub protocol: u8,
-    /// What it is said to be.
+    /// The kind of super-frame that its offload state claims.
     pub kind: GsoKind,
-    /// Payload bytes of each segment.
+    /// Payload of each segment in bytes.
     pub size: u16,
 }
 
-/// True for a super-frame that has to be segmented here, because the kernel would refuse it from a packet socket: the segments
-/// are inside a tunnel, or they are UDP whose checksum was not left to the device (`rx-gro-list`).
+/// True for a super-frame that must be segmented here, because the kernel would refuse it from a packet socket: its
+/// segments are inside a tunnel, or they are UDP whose checksum was not left to the device (`rx-gro-list`).
 pub fn is_ours(frame: &Frame<'_>, offload: &Offload) -> bool {
     match (offload.gso.map(|gso| gso.kind), offload.partial) {
         (None | Some(GsoKind::UdpFragments), _) => false,
@@ -38,18 +41,18 @@ pub fn is_ours(frame: &Frame<'_>, offload: &Offload) -> bool {
     }
 }
 
-/// Bytes of IP of the largest segment, headers included; `None` if the frame cannot be segmented.
+/// Length of the largest segment in bytes of IP packet; `None` if the frame cannot be segmented.
 pub fn ip_len(frame: &Frame<'_>, partial: Option<PartialChecksum>, kind: GsoKind, size: u16) -> Option<usize> {
     let template = Template::of(frame, partial, kind, size).ok()?;
     let payload = template.whole.len() - template.headers_len;
     Some(template.headers_len - ETHERNET_LEN + payload.min(usize::from(size)))
 }
 
-/// The frames that a super-frame stands for, each with at most `size` bytes of payload and complete checksums. `partial` says
-/// which transport header the segments repeat: without it the frame's own.
+/// Splits a super-frame into frames with at most `size` bytes of payload each and complete checksums.
 ///
-/// As Linux does it: sequence numbers and IPv4 identifications count on, in every header; FIN and PSH are said by the last
-/// segment alone, CWR by the first. A UDP checksum of a tunnel that is 0 stays so.
+/// `partial` says which transport header the segments repeat; without it, it is the frame's own. As in Linux, sequence
+/// numbers and IPv4 identifications count up in every header, only the last segment has FIN and PSH, and only the first
+/// has CWR. A tunnel's UDP checksum of 0 stays 0.
 pub fn segments(
     frame: &Frame<'_>,
     partial: Option<PartialChecksum>,
@@ -71,14 +74,14 @@ pub fn segments(
     Ok((0..count).map(segment).collect())
 }
 
-/// A super-frame, understood.
+/// A super-frame whose headers were found.
 struct Template<'a> {
-    /// To the end of the IP packet.
+    /// The frame up to the end of the IP packet.
     whole: &'a [u8],
     layers: Layers,
-    /// Where the transport header of the segments lies.
+    /// Offset of the transport header that the segments repeat.
     transport: usize,
-    /// From the first byte to the payload.
+    /// Length of all headers, from the first byte of the frame to the payload.
     headers_len: usize,
     is_tcp: bool,
     size: usize,
@@ -100,7 +103,7 @@ impl<'a> Template<'a> {
                 (protocol::TCP, usize::from(words) * 4)
             }
             GsoKind::UdpSegments => (protocol::UDP, UDP_LEN),
-            // One datagram, for IP to cut.
+            // This is one datagram, which IP has to fragment.
             GsoKind::UdpFragments => return Err(refused),
         };
         let is_tcp = number == protocol::TCP;
@@ -112,8 +115,8 @@ impl<'a> Template<'a> {
         Ok(Self { whole, layers, transport, headers_len, is_tcp, size: size.into() })
     }
 
-    /// Makes a copy of the headers with its part of the payload the segment number `index`: from the inside out, since outer
-    /// checksums cover inner ones.
+    /// Completes `bytes`, a copy of the headers with its part of the payload, as the segment number `index`. It works
+    /// from the innermost header outwards, because outer checksums cover inner ones.
     fn finish(&self, bytes: &mut [u8], index: usize, is_last: bool) {
         if self.is_tcp {
             finish_tcp(&mut bytes[self.transport..], (index * self.size) as u32, index == 0, is_last);
@@ -145,12 +148,13 @@ impl<'a> Template<'a> {
         }
     }
 
-    /// Computes the checksum of the TCP or UDP header at `at`, which follows the first `depth` layers.
+    /// Computes the checksum of the TCP or UDP header at `at`, which follows the first `depth` layers. `field` is the
+    /// offset of the checksum in that header.
     fn seal(&self, bytes: &mut [u8], at: usize, field: usize, depth: usize) {
         let number = if field == 16 { protocol::TCP } else { protocol::UDP };
         let (addresses, rest) = bytes.split_at_mut(at);
         rest[field..field + 2].fill(0);
-        // The layer before a transport header is always IP.
+        // The layer in front of a transport header is always IP.
         let pseudo = match self.layers[depth - 1] {
             Layer::Ipv4 { at, .. } => checksum::sum(&addresses[at + 12..at + 20]),
             Layer::Ipv6 { at } => checksum::sum(&addresses[at + 8..at + 40]),
@@ -163,7 +167,7 @@ impl<'a> Template<'a> {
     }
 }
 
-/// Length, identification and header checksum of the segment number `index`.
+/// Writes length, identification and header checksum of the segment number `index`.
 fn finish_ipv4(packet: &mut [u8], header_len: usize, index: u16) {
     let total = packet.len() as u16;
     let ident = u16::from_be_bytes([packet[4], packet[5]]).wrapping_add(index);

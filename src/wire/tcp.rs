@@ -1,4 +1,5 @@
-//! Building TCP segments: resets for the ends of a dead firewall's sessions, and the segments of TCP probes.
+//! Building TCP segments: the resets that end the sessions of a failed firewall or server, and the segments of TCP
+//! probes.
 
 use crate::wire::checksum;
 use crate::wire::emit::{self, HOP_LIMIT, Macs, Pair};
@@ -13,17 +14,17 @@ pub struct Segment<'a> {
     pub destination_port: u16,
     /// Sequence number.
     pub sequence: u32,
-    /// Acknowledgement number; 0 without [`tcp_flags::ACK`].
+    /// Acknowledgement number; 0 if the flags do not have [`tcp_flags::ACK`].
     pub acknowledgement: u32,
-    /// Flag bits, [`tcp_flags`].
+    /// Flag bits; see [`tcp_flags`].
     pub flags: u8,
     /// Receive window in bytes.
     pub window: u16,
-    /// At most 65,475 bytes, so that the packet's length fits its field.
+    /// At most 65,475 bytes, so that the packet length fits the IPv4 header.
     pub payload: &'a [u8],
 }
 
-/// The frame of a segment, all checksums done.
+/// Builds the frame of a segment, with complete checksums.
 pub fn segment(macs: Macs, pair: Pair, segment: &Segment<'_>) -> Vec<u8> {
     let length = TCP_LEN + segment.payload.len();
     emit::ip(macs, pair, protocol::TCP, HOP_LIMIT, length, |bytes| {
@@ -41,11 +42,11 @@ pub fn segment(macs: Macs, pair: Pair, segment: &Segment<'_>) -> Vec<u8> {
     })
 }
 
-/// The frame of a reset that seems to come from the source of `tuple`, as its destination is to see it.
+/// Builds the frame of a reset to the destination of `tuple`, as if its source had sent it.
 ///
-/// `sequence` is the next number that the destination expects (RFC 5961 section 3.2 accepts only the exact one).
-/// `acknowledgement` is needed by an end that still waits for the answer to its SYN: it obeys a reset only if that
-/// acknowledges the SYN (RFC 9293 section 3.10.7.3). `None` if the addresses of `tuple` have two families.
+/// `sequence` must be the exact sequence number that the destination expects next (RFC 5961 section 3.2). An end that
+/// still waits for the answer to its SYN obeys a reset only if `acknowledgement` acknowledges that SYN (RFC 9293
+/// section 3.10.7.3). The result is `None` if the addresses of `tuple` are of different families.
 pub fn reset(macs: Macs, tuple: &Tuple, sequence: u32, acknowledgement: Option<u32>) -> Option<Vec<u8>> {
     let flags = match acknowledgement {
         Some(_) => tcp_flags::RST | tcp_flags::ACK,

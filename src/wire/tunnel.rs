@@ -1,5 +1,5 @@
-//! IP in IP: a packet as it is inside another one to whoever unpacks it (RFC 2003, RFC 2473, RFC 4213), and what routers on
-//! the way say of the outer one.
+//! IP-in-IP tunnels to servers: encapsulation (RFC 2003, RFC 2473, RFC 4213), and reading the ICMP errors that routers
+//! send about the outer packet.
 //!
 //! ```text
 //!   Ethernet │ outer: engine > server, fresh TTL │ inner: client > virtual address, untouched but for its TTL
@@ -12,18 +12,18 @@ use crate::wire::checksum;
 use crate::wire::emit::{HOP_LIMIT, Macs, Pair};
 use crate::wire::frame::{ETHERNET_LEN, IPV4_LEN, IPV6_LEN, ethertype, protocol};
 
-/// The header that is put before a packet.
+/// The outer header of a tunnel packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outer {
-    /// Who packs and who unpacks.
+    /// The addresses of the two tunnel ends: the engine, which encapsulates, and the server, which decapsulates.
     pub pair: Pair,
-    /// IPv4: identification. Of no meaning where nobody may fragment (RFC 6864 section 4.1).
+    /// IPv4 identification. It has no meaning in packets with DF (RFC 6864 section 4.1).
     pub ident: u16,
-    /// IPv4: nobody on the way may fragment.
+    /// IPv4 DF: routers must not fragment the outer packet.
     pub dont_fragment: bool,
 }
 
-/// Bytes that a tunnel of this family adds to a packet.
+/// Length of the outer header in bytes, by which a tunnel makes packets longer.
 pub const fn overhead(outer: Family) -> u16 {
     match outer {
         Family::V4 => IPV4_LEN as u16,
@@ -31,11 +31,12 @@ pub const fn overhead(outer: Family) -> u16 {
     }
 }
 
-/// Writes the frame that carries `packet` (an IP packet without padding, of at most 65,495 bytes) in place of what is in
-/// `frame`.
+/// Writes into `frame` (replacing its content) the frame that carries `packet`, an IP packet without padding of at most
+/// 65,495 bytes.
 ///
-/// DSCP and ECN are those of the packet (RFC 2983 section 3.1 uniform model, RFC 6040 section 4.1 normal mode): congestion
-/// that routers mark inside the tunnel can be told to the ends. The flow label is 0, as IPVS has it.
+/// DSCP and ECN are copied from the packet (the uniform model of RFC 2983 section 3.1, the normal mode of RFC 6040
+/// section 4.1), so that congestion marks set inside the tunnel can reach the end points. The IPv6 flow label is 0, as
+/// in IPVS.
 pub fn wrap(frame: &mut Vec<u8>, macs: Macs, outer: &Outer, packet: &[u8]) {
     let (number, traffic_class) = match packet.first().map(|first| first >> 4) {
         Some(6) => (protocol::IPV6, (packet[0] << 4) | (packet[1] >> 4)),
@@ -73,35 +74,36 @@ pub fn wrap(frame: &mut Vec<u8>, macs: Macs, outer: &Outer, packet: &[u8]) {
     frame.extend_from_slice(packet);
 }
 
-/// What is wrong with a tunnel, as somebody on the way says.
+/// What an ICMP error says about a tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Complaint {
-    /// The outer packet was too big for a link with this MTU, in bytes.
+    /// The outer packet was larger than the MTU of a link on the way.
     TooBig {
-        /// At least 68.
+        /// The MTU of that link in bytes, at least 68.
         mtu: u16,
     },
-    /// It does not arrive.
+    /// The outer packet did not reach the other end of the tunnel.
     Unreachable,
 }
 
 /// An ICMP error about an outer packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refused<'a> {
-    /// What is said.
+    /// What the error says.
     pub complaint: Complaint,
-    /// Who packed, and who was to unpack.
+    /// Outer source: the address of the tunnel end that encapsulated the packet.
     pub packer: IpAddr,
-    /// See `packer`.
+    /// Outer destination: the address of the tunnel end that was to decapsulate it.
     pub unpacker: IpAddr,
-    /// As much of the inner packet as was quoted; often too little to tell whose it is (RFC 792 wants 8 bytes).
+    /// The part of the inner packet that was quoted. It is often too short to tell the flow (RFC 792 requires 8 bytes
+    /// only).
     pub packet: &'a [u8],
 }
 
-/// An MTU for routers that do not tell theirs (RFC 1191 section 5): what everybody forwards.
+/// The MTU that is assumed if a router does not tell its own (RFC 1191 section 5).
 const MTU_UNTOLD: u16 = 576;
 
-/// Reads an ICMP error of a family: type, code and the packet that it quotes. `None` if it is none about a tunnel.
+/// Reads an ICMP or ICMPv6 message; `None` if it is not an error about an IP-in-IP packet.
 pub fn refused(family: Family, message: &[u8]) -> Option<Refused<'_>> {
     let (header, quote) = message.split_first_chunk::<8>()?;
     let wide = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
@@ -110,7 +112,8 @@ pub fn refused(family: Family, message: &[u8]) -> Option<Refused<'_>> {
         (Family::V4, 3, 4) if narrow == 0 => Complaint::TooBig { mtu: MTU_UNTOLD },
         (Family::V4, 3, 4) => Complaint::TooBig { mtu: narrow.max(68) },
         (Family::V6, 2, _) => Complaint::TooBig { mtu: u16::try_from(wide).unwrap_or(u16::MAX).max(68) },
-        // A loop on the way is the packer's affair: to the sender the other end is not reachable (RFC 2003 section 4.4).
+        // Time exceeded means a routing loop inside the tunnel. To the client the server is then unreachable (RFC 2003
+        // section 4.4).
         (Family::V4, 3 | 11, _) | (Family::V6, 1 | 3 | 4, _) => Complaint::Unreachable,
         (Family::V4 | Family::V6, _, _) => return None,
     };
@@ -140,7 +143,8 @@ pub fn refused(family: Family, message: &[u8]) -> Option<Refused<'_>> {
     matches!(number, protocol::IPV4 | protocol::IPV6).then_some(Refused { complaint, packer, unpacker, packet })
 }
 
-/// The Ethernet header that `packet` would have, so that it can be treated as a frame: only its type is meant.
+/// Puts an Ethernet header in front of `packet`, so that it can be parsed as a frame. Only the EtherType is set. `None`
+/// if it is not an IP packet.
 pub fn as_frame(packet: &[u8]) -> Option<Vec<u8>> {
     let number = match packet.first()? >> 4 {
         4 => ethertype::IPV4,

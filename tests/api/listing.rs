@@ -1,4 +1,4 @@
-//! Long lists of sessions: totals, pages, and everything at once, over the network and the control socket.
+//! Long lists of sessions: totals, pages, and whole lists, over the network and the control socket.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 
-/// An engine with so many sessions, in places 0, 1, 2, ...
+/// An engine with this many sessions, in places 0, 1, 2, ...
 struct Many {
     name: &'static str,
     sessions: usize,
-    /// The longest page that was asked for.
+    /// The size of the largest page that was requested.
     longest: AtomicUsize,
-    /// A page from here on does not come.
+    /// Pages from here on get no answer.
     breaks_at: usize,
 }
 
@@ -67,7 +67,7 @@ async fn served(engines: Vec<Arc<Many>>) -> SocketAddr {
     address
 }
 
-/// Head and body as they come, in pieces or whole.
+/// Head and body of an answer as received, chunked or not.
 async fn get(address: SocketAddr, uri: &str) -> (String, Vec<u8>) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = format!("GET {uri} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
@@ -78,7 +78,7 @@ async fn get(address: SocketAddr, uri: &str) -> (String, Vec<u8>) {
     (String::from_utf8_lossy(&answer[..end]).to_lowercase(), answer.split_off(end + 4))
 }
 
-/// The rows of an answer, and the header called `name`.
+/// The rows of an answer, and the value of the header `name`.
 async fn rows(address: SocketAddr, uri: &str) -> (Vec<Value>, String) {
     let (head, body) = get(address, uri).await;
     let body = if head.contains("transfer-encoding: chunked") { unchunked(&body).expect("whole") } else { body };

@@ -1,10 +1,11 @@
-//! `/metrics`, and what is built on it: the dashboard, the alerts, the table of metrics.
+//! `/metrics`, and what is made from it: the dashboard, the alerts, the table of metrics.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use axum::http::{HeaderMap, HeaderValue};
 use fwlb::api::metrics::{Process, page};
+use fwlb::engine::DropReason;
 use fwlb::engine::view::MeasuresView;
 
 use crate::open_metrics::{Family, parse};
@@ -19,7 +20,7 @@ const PROCESS: Process = Process {
     start_seconds: 1.7e9,
 };
 
-/// An engine that has one of everything.
+/// Metrics of an engine that has one of everything.
 pub fn measured() -> MeasuresView {
     serde_json::from_str(include_str!("measured.json")).unwrap()
 }
@@ -30,7 +31,7 @@ fn scrape(engines: Vec<MeasuresView>) -> Vec<Family> {
     parse(&text).unwrap_or_else(|wrong| panic!("{wrong}\n{text}"))
 }
 
-/// The value of the one sample `name` whose labels include these.
+/// The value of the only sample `name` with these labels.
 fn value(families: &[Family], name: &str, labels: &[(&str, &str)]) -> f64 {
     let samples = families.iter().flat_map(|family| &family.samples).filter(|sample| {
         sample.name == name && labels.iter().all(|(label, value)| sample.labels.get(*label).is_some_and(|v| v == value))
@@ -95,6 +96,20 @@ fn every_measure_has_its_family_under_the_prefix_with_help_and_type() {
         ("fwlb_service_sessions", vec![("service", "web")], 12.0),
         ("fwlb_service_imbalance_ratio", vec![("service", "web")], 1.25),
         ("fwlb_server_bytes_total", vec![("service", "web"), ("server", "s1")], 30000.0),
+        ("fwlb_service_state_age_seconds", vec![("service", "web")], 6.0),
+        ("fwlb_service_falls_total", vec![("service", "web")], 1.0),
+        ("fwlb_service_downtime_seconds_total", vec![("service", "web")], 1.5),
+        ("fwlb_service_new_sessions_total", vec![("service", "web")], 33.0),
+        ("fwlb_server_in_bytes_total", vec![("server", "s1")], 10000.0),
+        ("fwlb_server_out_bytes_total", vec![("server", "s1")], 20000.0),
+        ("fwlb_server_in_packets_total", vec![("server", "s1")], 200.0),
+        ("fwlb_server_state", vec![("server", "s1"), ("state", "up")], 1.0),
+        ("fwlb_server_state", vec![("server", "s1"), ("state", "maint")], 0.0),
+        ("fwlb_server_downtime_seconds_total", vec![("server", "s1")], 2.5),
+        ("fwlb_server_check_up", vec![("server", "s1"), ("family", "ipv4")], 1.0),
+        ("fwlb_server_check_failures_total", vec![("server", "s1"), ("family", "ipv4")], 7.0),
+        ("fwlb_server_check_last_passed", vec![("server", "s1"), ("family", "ipv4")], 1.0),
+        ("fwlb_server_check_duration_seconds", vec![("server", "s1"), ("family", "ipv4")], 0.00125),
         ("fwlb_worker_batch_frames_sum", vec![("worker", "0")], 600.0),
         ("fwlb_worker_ring_drops_total", vec![("worker", "0"), ("device", "eth0")], 9.0),
         ("fwlb_table_entries", vec![("table", "sessions")], 40.0),
@@ -161,13 +176,13 @@ fn file(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
-/// The names of metrics in an expression of PromQL.
+/// The names of the metrics in a PromQL expression.
 fn metrics_in(expression: &str) -> BTreeSet<String> {
     let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     words.filter(|word| word.starts_with("fwlb_")).map(str::to_owned).collect()
 }
 
-/// Every sample name of a scrape, with the labels that it has.
+/// The names of all samples of a scrape, with their label names.
 fn sample_names() -> BTreeMap<String, BTreeSet<String>> {
     let mut names: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for sample in scrape(vec![measured()]).into_iter().flat_map(|family| family.samples) {
@@ -271,10 +286,22 @@ fn every_counter_that_there_is_says_what_it_counts() {
     }
 }
 
-/// The table in the documentation is this one. `FWLB_WRITE_DOCS=1` writes it.
+/// Compares the part of a page between two marks with what it has to be, or writes it.
+fn hold(path: &str, (begin, end): (&str, &str), table: &str) {
+    let page = file(path);
+    let (head, rest) = page.split_once(begin).unwrap();
+    let (old, tail) = if end.is_empty() { (rest, "") } else { rest.split_once(end).unwrap() };
+    if std::env::var_os("FWLB_WRITE_DOCS").is_some() {
+        let written = format!("{head}{begin}{table}{end}{tail}");
+        std::fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join(path), written).unwrap();
+        return;
+    }
+    assert_eq!(old, table, "run the test with FWLB_WRITE_DOCS=1 and commit {path}");
+}
+
+/// The tables in the documentation are up to date. `FWLB_WRITE_DOCS=1` writes them.
 #[test]
-fn the_documentation_lists_every_metric() {
-    let path = "appliance/metrics.md";
+fn the_documentation_lists_every_metric_and_every_drop_reason() {
     let mut engine = measured();
     engine.counters = every_counter().into_iter().map(|name| (name, 1)).collect();
     let mut table = String::from("| metric | type | labels | what |\n| --- | --- | --- | --- |\n");
@@ -289,12 +316,27 @@ fn the_documentation_lists_every_metric() {
         let (name, kind, help) = (&family.name, &family.kind, &family.help);
         table += &format!("| `{name}{suffix}` | {kind} | {} | {help} |\n", labels.join(", "));
     }
-    let begin = "<!-- table of metrics -->\n";
-    let document = file(path);
-    let (head, old) = document.split_once(begin).unwrap();
-    if std::env::var_os("FWLB_WRITE_DOCS").is_some() {
-        std::fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join(path), format!("{head}{begin}{table}")).unwrap();
-        return;
+    hold("appliance/metrics.md", ("<!-- table of metrics -->\n", ""), &table);
+
+    let mut table = String::from("| counter | what |\n| --- | --- |\n");
+    for reason in DropReason::ALL {
+        assert!(reason.help().ends_with('.'), "{}: {}", reason.name(), reason.help());
+        table += &format!("| `{}` | {} |\n", reason.name(), reason.help());
     }
-    assert_eq!(old, table, "run the test with FWLB_WRITE_DOCS=1 and commit {path}");
+    let marks = ("<!-- table of drop reasons -->\n", "\n<!-- end of the drop reasons -->");
+    hold("appliance/metrics.md", marks, &table);
+}
+
+#[test]
+fn the_documentation_explains_every_alarm_and_every_counter_of_the_small_families() {
+    let page = file("docs/interface.md");
+    let families = scrape(vec![measured()]);
+    let alarms = families.iter().filter(|family| family.name == "fwlb_alarms").flat_map(|family| &family.samples);
+    let alarms: BTreeSet<_> = alarms.map(|sample| sample.labels["kind"].clone()).collect();
+    assert!(alarms.len() > 8, "{alarms:?}");
+    let counters =
+        every_counter().into_iter().filter(|name| name.starts_with("pin_") || name.starts_with("punt_drop_"));
+    for name in alarms.into_iter().chain(counters) {
+        assert!(page.contains(&format!("`{name}`")), "docs/interface.md has no {name}");
+    }
 }

@@ -1,4 +1,4 @@
-//! `[api] listen` over real TCP: who may ask, by which engine it is answered, and what bad clients come to.
+//! `[api] listen` over real TCP: who has access, which engine answers, and how misbehaving clients are treated.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ const VIEWER: &str = "0123456789abcdef-viewer";
 const CERTIFICATE: &str = include_str!("../data/api.crt");
 const KEY: &str = include_str!("../data/api.key");
 
-/// An engine that knows one firewall and tells who changed it.
+/// An engine with one firewall, which reports who changed it.
 struct Engine {
     name: &'static str,
     firewall: &'static str,
@@ -59,7 +59,7 @@ impl Backend for Engine {
     }
 }
 
-/// Serves an outer and an inner engine as `listen` says, on a free port of loopback.
+/// Serves an outer and an inner engine with this `[api]`, on a free port of loopback.
 async fn served(listen: &str, tls: bool) -> SocketAddr {
     served_within(listen, tls, Limits::default()).await
 }
@@ -78,7 +78,7 @@ async fn served_within(listen: &str, tls: bool, limits: Limits) -> SocketAddr {
     address
 }
 
-/// The status, head and body of the answer to bytes as they are.
+/// Sends raw bytes, and returns status, head and body of the answer.
 async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> (u16, String, Value) {
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
@@ -223,7 +223,7 @@ async fn slow_clients_and_slow_engines_are_left_after_a_while() {
         let end = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut rest)).await;
         assert!(end.is_ok(), "still open");
     }
-    // 16 MiB do not fit the buffers of a client that reads nothing; after a while the rest does not come any more.
+    // 16 MiB do not fit the buffers of a client that reads nothing; after a while the connection is closed.
     tokio::time::sleep(5 * moment).await;
     let mut all = Vec::new();
     let _ = greedy.read_to_end(&mut all).await;
@@ -233,10 +233,10 @@ async fn slow_clients_and_slow_engines_are_left_after_a_while() {
 /// The first half of a request.
 const HALF: &[u8] = b"GET /api/v1/peers HTTP/1.1\r\nHost: loc";
 
-/// Far less than any patience of [`Limits::default`], far more than an answer takes.
+/// Far less than the timeouts of [`Limits::default`], far more than an answer takes.
 const AT_ONCE: Duration = Duration::from_secs(3);
 
-/// A connection from this address of loopback.
+/// Connects from this address of loopback.
 async fn connect_from(from: &str, to: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
@@ -250,7 +250,7 @@ async fn half_requests_and_silent_connections_delay_nobody() {
         let mut held = Vec::new();
         for _ in 0..opened {
             let mut stream = TcpStream::connect(address).await.unwrap();
-            // One that gave way to a later one takes nothing any more.
+            // A connection that was displaced by a later one is closed.
             let _ = stream.write_all(first_words).await;
             held.push(stream);
         }
@@ -268,7 +268,7 @@ async fn half_requests_and_silent_connections_delay_nobody() {
 async fn one_address_cannot_take_the_room_of_the_others_and_what_is_being_answered_is_not_cut() {
     let limits = Limits { connections: 8, of_one: 4, ..Limits::default() };
     let address = served_within("127.0.0.1:9600", false, limits).await;
-    // Questions that are never answered: these connections are busy.
+    // These requests are never answered, so that their connections stay busy.
     let pending = request("GET", "/api/v1/events?engine=outer", None, "");
     let mut busy = Vec::new();
     for _ in 0..4 {

@@ -1,4 +1,4 @@
-//! A strict reader of OpenMetrics 1.0 text, as `promtool check metrics` and more: what it does not understand it refuses.
+//! A parser of OpenMetrics 1.0 text that is stricter than `promtool check metrics`: it refuses what it does not know.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +23,7 @@ pub struct Sample {
     pub value: f64,
 }
 
-/// All families of a page, or what is wrong with it.
+/// The metric families of a page, or what is wrong with it.
 pub fn parse(page: &str) -> Result<Vec<Family>, String> {
     let body = page.strip_suffix("# EOF\n").ok_or("the page does not end with # EOF and a line feed")?;
     let mut families: Vec<Family> = Vec::new();
@@ -124,7 +124,7 @@ fn sample(line: &str) -> Result<Sample, String> {
     Ok(Sample { name: name.into(), labels, value: number? })
 }
 
-/// Reads labels up to the closing brace, and gives back what follows.
+/// Reads labels up to the closing brace, and returns the rest of the line.
 fn labels(mut rest: &str) -> Result<(Labels, &str), String> {
     let mut labels = Labels::new();
     loop {
@@ -180,7 +180,7 @@ fn is_name(text: &str) -> bool {
     characters.next().is_some_and(first) && characters.all(|c| first(c) || c.is_ascii_digit())
 }
 
-/// The sample's name is one that its family's type has, and its value one that the type allows.
+/// Checks that the type of the family allows the sample's name and value.
 fn belongs(sample: &Sample, family: &Family) -> Result<(), String> {
     let suffixes: &[&str] = match family.kind.as_str() {
         "counter" => &["_total"],
@@ -211,7 +211,7 @@ struct Histogram {
     count: Option<f64>,
 }
 
-/// What can be said of a family when all of it is known.
+/// Checks what concerns a family as a whole.
 fn whole(family: &Family) -> Result<(), String> {
     if family.help.is_empty() || family.kind.is_empty() || family.samples.is_empty() {
         return Err("it has no help, no type or no samples".into());

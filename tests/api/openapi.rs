@@ -1,4 +1,4 @@
-//! The OpenAPI document against what the router does.
+//! Compares the OpenAPI document with what the router does.
 
 use std::collections::BTreeSet;
 
@@ -14,13 +14,13 @@ use crate::metrics::measured;
 use crate::schema::{faults, resolve};
 use crate::{Fake, Served, done, every_request, get, serve};
 
-async fn document() -> Value {
+pub async fn document() -> Value {
     let (status, document) = get(&serve(vec![]), "/api/v1/openapi.json").await;
     assert_eq!(status, 200);
     document
 }
 
-/// What the document says of a call.
+/// The description of a call in the document.
 fn operation<'a>(document: &'a Value, call: &Call) -> &'a Value {
     let path = call.uri.split('?').next().unwrap();
     let operation = &document["paths"][path][call.method.to_lowercase()];
@@ -33,7 +33,7 @@ fn answered<'a>(document: &'a Value, request: &Request) -> &'a Value {
     &operation(document, &request.call())["responses"]["200"]["content"]["application/json"]["schema"]
 }
 
-/// The status of the answer, whatever its body.
+/// The status of an answer.
 async fn status(served: &Served, verb: &str, path: &str) -> u16 {
     let mut stream = UnixStream::connect(&served.socket).await.unwrap();
     let head = "Host: x\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 2";
@@ -54,7 +54,8 @@ async fn exactly_what_is_described_is_routed() {
         for verb in ["GET", "POST", "PUT", "DELETE", "PATCH"] {
             let status = status(&served, verb, path).await;
             let described = item.get(verb.to_lowercase()).is_some();
-            // Nothing has to be found: an engine of the test answers everything, and ending a capture lacks its name.
+            // Nothing must be found: the engine of the test answers everything, and the call that ends a capture lacks
+            // its name.
             assert_eq!(status != 405, described, "{verb} {path}: {status}");
             assert_ne!(status, 404, "{verb} {path}");
         }
@@ -121,12 +122,12 @@ async fn the_document_is_whole() {
     }
 }
 
-/// An answer as an engine gives it, from these keys; what is not among them is null or empty.
+/// An answer made from these keys; keys that are left out are null or empty.
 fn view<T: DeserializeOwned>(keys: Value) -> T {
     serde_json::from_value(keys).unwrap()
 }
 
-/// An answer to each question, with every part filled, and with as much as possible left out.
+/// An answer to each request, with all optional parts and with as few as possible.
 fn examples() -> Vec<(Request, Answer)> {
     let measured = measured();
     let pin = json!({"group": "perimeter", "firewall": "fw1", "pinned_by": "hash", "state": "confirmed",
@@ -199,6 +200,10 @@ fn examples() -> Vec<(Request, Answer)> {
     let unresolved = json!({"engine": "outer", "address": "10.1.0.12", "link": "firewalls", "state": "incomplete"});
     let exchange = json!({"engine": "outer", "subject": "perimeter/fw1", "ok": true, "rtt_us": 250,
         "steps": [{"at_us": 0, "direction": "sent", "what": "echo request"}]});
+    let checked = json!({"engine": "inner", "at": "2026-01-02T03:04:05.678Z", "kind": "server", "subject": "web/s1", "peer": null,
+        "family": "ipv4", "result": "failed", "times": 1, "duration_us": 500_000, "state": "down", "detail": "no answer"});
+    let probed = json!({"engine": "inner", "at": "2026-01-02T03:04:05.678Z", "kind": "firewall", "subject": "perimeter/fw1",
+        "peer": "outer", "family": "ipv6", "result": "passed", "times": 7, "duration_us": null, "state": "up", "detail": null});
     let health = json!({"engine": "outer", "healthy": false,
         "problems": [{"kind": "link_down", "subject": "fw", "reason": "link fw (eth1) is down: no carrier"}]});
     let all = json!({"text": "[engine]", "settings": [
@@ -233,6 +238,7 @@ fn examples() -> Vec<(Request, Answer)> {
         (Request::Firewalls, Answer::Firewalls(measured.firewalls.clone())),
         (Request::Peers, Answer::Peers(measured.peers.clone())),
         (Request::Services, Answer::Services(measured.services.clone())),
+        (Request::Checks { subject: None, limit: None }, Answer::Checks(vec![view(checked), view(probed)])),
         (Request::Counters, Answer::Counters(measured.counters.clone())),
         (Request::Config { all: false }, Answer::Config(view(json!({"text": "[engine]"})))),
         (Request::Config { all: true }, Answer::Config(view(all))),
@@ -286,7 +292,7 @@ async fn answers_of_several_engines_at_once_are_as_they_are_described() {
         let engine =
             || std::sync::Arc::new(Fake { asked: Default::default(), answers: vec![Ok(answer.clone())].into() });
         let engines = Engines::new(vec![engine(), engine()]);
-        // What makes no sense of several asks for a name.
+        // A call that makes no sense for several engines needs the name of one.
         let Ok(both) = engines.ask(None, request.clone()).await else { continue };
         merged += 1;
         assert_eq!(faults(&document, answered(&document, &request), &both), [""; 0], "{request:?}: {both:#}");

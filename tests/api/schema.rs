@@ -1,11 +1,11 @@
-//! A judge of JSON by the schemas of an OpenAPI document: as much of JSON Schema as the document uses, and an error where it
-//! uses more.
+//! Validates JSON against the schemas of an OpenAPI document. It knows the part of JSON Schema that the document uses,
+//! and refuses a schema that uses more.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-/// What is wrong with `value` by `schema`; keys that no schema names are wrong too.
+/// The violations of `schema` by `value`. Keys that no schema has are violations, too.
 pub fn faults(document: &Value, schema: &Value, value: &Value) -> Vec<String> {
     let mut faults = Vec::new();
     Judge { document }.object_keys(schema, value, "", &mut faults);
@@ -13,7 +13,7 @@ pub fn faults(document: &Value, schema: &Value, value: &Value) -> Vec<String> {
     faults
 }
 
-/// What a reference within the document leads to.
+/// The target of a reference within the document.
 pub fn resolve<'a>(document: &'a Value, reference: &str) -> Option<&'a Value> {
     document.pointer(reference.strip_prefix('#')?)
 }
@@ -82,13 +82,13 @@ impl Judge<'_> {
         }
     }
 
-    /// A value of its own, not another view of the one around it.
+    /// Checks a value within another one.
     fn inner(&self, schema: &Value, value: &Value, at: &str, faults: &mut Vec<String>) {
         self.object_keys(schema, value, at, faults);
         self.judge(schema, value, at, faults);
     }
 
-    /// Keys are told, all of them.
+    /// Checks that all keys of an object are described.
     fn object_keys(&self, schema: &Value, value: &Value, at: &str, faults: &mut Vec<String>) {
         let mut known = BTreeSet::new();
         if let (Some(object), false) = (value.as_object(), self.keys(schema, &mut known)) {
@@ -97,7 +97,7 @@ impl Judge<'_> {
         }
     }
 
-    /// Collects the keys that `schema` tells; true if it allows any.
+    /// Collects the keys that `schema` describes; true if it allows any key.
     fn keys(&self, schema: &Value, known: &mut BTreeSet<String>) -> bool {
         known.extend(schema["properties"].as_object().into_iter().flatten().map(|(key, _)| key.clone()));
         let referred = schema["$ref"].as_str().and_then(|name| resolve(self.document, name));

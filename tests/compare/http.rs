@@ -1,4 +1,4 @@
-//! Both ends of the benchmark's HTTP conversations, with a wire between them that loses and doubles segments.
+//! Client and server of the benchmark's HTTP connections, over a simulated wire that loses and duplicates segments.
 
 use std::net::SocketAddrV4;
 
@@ -18,7 +18,7 @@ use crate::conversation::segment::{Outbox, Segment};
 use crate::conversation::server::{self, Heard};
 use crate::conversation::{REQUEST, RESPONSE};
 
-/// A segment with its own data.
+/// A TCP segment that owns its data.
 #[derive(Debug, Clone)]
 struct Owned {
     segment: Segment<'static>,
@@ -43,7 +43,7 @@ fn server() -> SocketAddrV4 {
     "10.1.255.80:80".parse().unwrap()
 }
 
-/// What happens to a segment on the wire.
+/// What the wire does to a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Arrives,
@@ -55,7 +55,7 @@ fn fate() -> impl Strategy<Value = Fate> {
     prop_oneof![6 => Just(Fate::Arrives), 1 => Just(Fate::IsLost), 1 => Just(Fate::ComesTwice)]
 }
 
-/// The server's page as a proxy's kernel may send it: in two pieces, and FIN apart.
+/// The server's page as a proxy's kernel may send it: in two segments, with a separate FIN.
 fn in_pieces(segment: &Segment<'static>) -> Vec<Segment<'static>> {
     if segment.payload.is_empty() {
         return vec![*segment];
@@ -70,7 +70,7 @@ fn in_pieces(segment: &Segment<'static>) -> Vec<Segment<'static>> {
     vec![piece(first, 0, ACK), piece(last, 20, PSH | ACK), piece(&[], segment.payload.len(), FIN | ACK)]
 }
 
-/// Lets four clients talk over a wire for so many milliseconds of 10 and then finish.
+/// Lets four clients make requests over the wire for a number of steps of 10 ms, and then finish.
 fn talk(fates: &[Fate], pieces: bool) -> Tally {
     let mut fates = fates.iter().copied().chain(std::iter::repeat(Fate::Arrives));
     let mut client = Client::new(server(), 4);
@@ -114,7 +114,8 @@ fn on_a_good_wire_every_conversation_is_whole_and_nothing_is_said_twice() {
 }
 
 proptest! {
-    // Pages come whole here: whoever sends them in pieces, as a proxy's kernel does, says a lost piece again by itself.
+    // Pages are sent in one segment here. A proxy's kernel, which sends them in pieces, retransmits a lost one by
+    // itself.
     #[test]
     fn what_the_wire_loses_is_said_again_until_the_conversation_is_whole(
         fates in proptest::collection::vec(fate(), 0..400)

@@ -1,4 +1,4 @@
-//! What happens without fwlb: the fault that it is there to mend, and proof that the judges see it.
+//! Without fwlb connections break at the firewalls, and the checks of these tests notice it.
 
 use fwlb::lab::traffic::End;
 use fwlb::lab::{Node, Routers, Topology};

@@ -1,4 +1,4 @@
-//! `fwlb capture` on real packets, read by somebody else's program.
+//! `fwlb capture` on real packets, read by another program.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -10,7 +10,7 @@ use fwlb::lab::{Node, Side};
 use crate::ground::{FWLB, Rig, assert_all_answered, patient, said, sandwich};
 use crate::services::sandwich::{farm, page};
 
-/// A capture in the background, on every engine of the laboratory.
+/// A capture in the background, on every engine of the lab.
 struct Capture {
     child: Child,
     file: PathBuf,
@@ -22,14 +22,14 @@ impl Capture {
         let mut command = fwlb(rig);
         command.arg("capture").arg("-w").arg(&file).args(words);
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("fwlb runs");
-        // The file is made once every engine captures, and filled with what the links are.
+        // The file is created when every engine captures, and begins with the descriptions of the links.
         rig.within(Duration::from_secs(5), "the capture has begun", |_| {
             std::fs::metadata(&file).is_ok_and(|file| file.len() > 200)
         });
         Self { child, file }
     }
 
-    /// Ends it as Ctrl-C does; what it said.
+    /// Ends the capture as Ctrl-C does, and returns its output.
     fn stop(self) -> (PathBuf, String) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill runs").success());
@@ -43,7 +43,7 @@ impl Capture {
     }
 }
 
-/// `fwlb` where the sockets of the laboratory are all there are.
+/// The command `fwlb` with the sockets of this lab only.
 fn fwlb(rig: &Rig) -> Command {
     let mut command = Command::new(FWLB);
     command.env("FWLB_RUN_DIRECTORY", rig.lab.socket(Side::Outer).parent().expect("a directory"));
@@ -70,7 +70,7 @@ fn one_translated_session_is_captured_on_both_legs_of_both_engines_and_nothing_e
     farm(|rig| {
         let capture = Capture::start(rig, &["--flow", "tcp 198.51.100.7:41000 203.0.113.80:8000"]);
 
-        // A session beside it, of the same ends.
+        // Another session between the same ends.
         assert!(page(rig, Node::Client, "http://203.0.113.80:8000/").is_some());
         let words = ["curl", "-s", "-m", "2", "--local-port", "41000", "http://203.0.113.80:8000/"];
         let server = rig.exec(Node::Client, &words).split_whitespace().next().expect("a name").to_owned();
@@ -86,7 +86,7 @@ fn one_translated_session_is_captured_on_both_legs_of_both_engines_and_nothing_e
         };
         let (client, vip) = ("198.51.100.7:41000", "203.0.113.80:8000");
         let real = if server == "s1" { "203.0.113.11:80" } else { "203.0.113.12:80" };
-        // A packet to the service is seen twice by the outer engine, once as it came to the inner, once as it left that.
+        // The outer engine sees a packet to the service twice: on its way to the inner engine, and on its way back.
         let (inward, inside) = (legs(client, vip), legs(client, real));
         let (outward, answers) = (legs(vip, client), legs(real, client));
         assert!(inside >= 5 && answers >= 4, "{frames:#?}");
@@ -98,7 +98,7 @@ fn one_translated_session_is_captured_on_both_legs_of_both_engines_and_nothing_e
         assert_eq!(links, ["inner/firewalls", "inner/servers", "outer/clients", "outer/firewalls"]);
         assert!(said.contains(&format!("{} frames of inner, outer; 0 lost", frames.len())), "{said}");
 
-        // The SYN's way, in order, with what each engine made of it.
+        // The way of the SYN, in order, with what each engine did with it.
         let syn = tshark(&file, "tcp.flags.syn == 1 && tcp.flags.ack == 0", &["frame.interface_name", "frame.comment"]);
         let order: Vec<_> = syn.iter().map(|row| row[0].as_str()).collect();
         assert_eq!(order, ["outer/clients", "outer/firewalls", "inner/firewalls", "inner/servers"]);
@@ -125,7 +125,7 @@ fn a_capture_is_piped_to_its_reader_and_filters_by_link_and_firewall() {
 
         assert_eq!(rows.len(), 20, "{rows:?}");
         assert!(rows.iter().all(|row| row[0] == "outer/firewalls"), "{rows:?}");
-        // Questions for a neighbour's address are ICMPv6, too, and carry no data.
+        // Neighbour solicitations are ICMPv6, too, but carry no data.
         let probes = rows.iter().filter(|row| row[2].contains("icmp") && row[2].ends_with("data"));
         let comments: Vec<_> = probes.map(|row| row[1].as_str()).collect();
         assert!(comments.contains(&"sent by the engine -> fw1"), "{rows:?}");
@@ -137,7 +137,7 @@ fn a_capture_is_piped_to_its_reader_and_filters_by_link_and_firewall() {
 #[test]
 fn a_flood_that_is_captured_whole_is_forwarded_as_one_that_is_not() {
     sandwich(patient, |rig| {
-        // A reader who takes nothing: the capture's queues run full and stay so.
+        // A reader that reads nothing: the capture's queues become full and stay so.
         let socket = rig.lab.socket(Side::Outer);
         let mut stuck = Command::new(FWLB);
         stuck.arg("-s").arg(&socket).args(["capture", "-w", "-"]);
@@ -154,12 +154,13 @@ fn a_flood_that_is_captured_whole_is_forwarded_as_one_that_is_not() {
         let counters = rig.lab.counters(Side::Outer).expect("answers while a capture is stuck");
         assert!(counters["received"] > 50_000, "{counters:?}");
         assert_eq!((counters["ring_dropped"], counters["drop_punt_queue_full"]), (0, 0), "{counters:?}");
-        // A bridge that has forgotten an address floods: what is for the firewalls reaches the engine, too.
+        // A bridge that has forgotten a MAC address floods frames for it, so that frames for firewalls reach the
+        // engine, too.
         assert_eq!(counters["dropped"], counters["drop_other_host"], "{counters:?}");
         stuck.kill().expect("is ours");
         stuck.wait().expect("ends");
 
-        // One whose caller has gone leaves no trace, and the next has room.
+        // A capture whose reader is gone leaves nothing behind, and there is room for the next.
         for _ in 0..6 {
             let capture = Capture::start(rig, &["--seconds", "1", "--link", "outer/clients"]);
             let (file, _) = capture.wait();

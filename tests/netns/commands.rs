@@ -1,4 +1,4 @@
-//! The operator's commands against running engines, and what `run` says when it cannot.
+//! The commands against running engines, and what `run` reports when it cannot start.
 
 use std::fs;
 use std::process::Output;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::ground::{FWLB, Rig, assert_all_answered, said, sandwich};
 
-/// Every key of the contract is there, null or not (INTERFACE.md section 3).
+/// Asserts that the object has every key of the contract, null or not.
 #[track_caller]
 fn assert_keys(what: &str, object: &Value, keys: &[&str]) {
     let object = object.as_object().unwrap_or_else(|| panic!("{what} is an object: {object:#}"));
@@ -154,7 +154,7 @@ fn explain_says_where_a_flow_goes_and_the_flow_goes_there() {
                     assert_eq!(explained["firewall"], session.pins[0].firewall.as_str(), "{explained:#}");
                 }
             }
-            // A flow that does not exist: both engines choose the same firewall by hash, and the flow then takes it.
+            // For a flow that does not exist both engines choose the same firewall by hash, and the flow then takes it.
             let words = ["explain", "tcp", "198.51.100.7:23456", "203.0.113.12:7", "--json"];
             let outer = rig.json(Side::Outer, &words);
             for side in Side::BOTH {
@@ -236,7 +236,7 @@ fn what_is_set_is_shown_survives_a_restart_and_ends_with_default() {
     );
 }
 
-/// Runs `fwlb run` at the outer station with a changed copy of its configuration; it has to give up within five seconds.
+/// Runs `fwlb run` at the outer station with a changed copy of its configuration; it must exit within five seconds.
 fn refused(rig: &Rig, prefix: &[&str], change: impl Fn(&str) -> String) -> Output {
     let text = fs::read_to_string(rig.lab.configuration_file(Side::Outer)).unwrap();
     let file = rig.lab.directory().join("refused.toml");
@@ -248,7 +248,7 @@ fn refused(rig: &Rig, prefix: &[&str], change: impl Fn(&str) -> String) -> Outpu
     rig.output(Node::Outer, &words)
 }
 
-/// It ended by itself, with one or two lines on standard error that name what is wrong.
+/// Asserts that it exited with one or two lines on standard error that contain what is wrong.
 #[track_caller]
 fn assert_refused(output: &Output, names: &[&str]) {
     let error = String::from_utf8_lossy(&output.stderr);
@@ -294,7 +294,7 @@ fn what_keeps_an_engine_from_running_is_said_in_a_line() {
             assert_eq!(broken.status.code(), Some(1), "{}", said(&broken));
             assert!(said(&broken).contains("refused.toml:"), "{}", said(&broken));
 
-            // The engine that runs noticed nothing.
+            // The running engine is not disturbed.
             assert_all_answered(&rig.flows(Node::Client, "tcp 203.0.113.11 --flows 4 --duration-ms 200"));
         },
     );

@@ -1,4 +1,4 @@
-//! What a running engine is left with, that it does its work with that, and that it survives its own end.
+//! The privileges that a running engine keeps are few, they suffice, and the next start works.
 
 use std::fs;
 use std::os::unix::fs::chown;
@@ -11,7 +11,7 @@ use fwlb::lab::{Lab, Node, Side, Stop, Topology};
 
 use crate::ground::{FWLB, Rig, assert_all_answered, ground, patient, said, sandwich};
 
-/// The threads of an engine's process with what their `/proc` status says under `keys`.
+/// The threads of an engine's process, each with these fields of its `/proc` status.
 fn threads<const N: usize>(lab: &Lab, side: Side, keys: [&str; N]) -> Vec<(String, [String; N])> {
     let pid = fs::read_to_string(lab.directory().join(format!("{}.pid", side.engine()))).unwrap();
     let tasks = fs::read_dir(format!("/proc/{}/task", pid.trim())).unwrap();
@@ -30,7 +30,7 @@ fn threads<const N: usize>(lab: &Lab, side: Side, keys: [&str; N]) -> Vec<(Strin
 const DEVICES: &str = "0000000000007000";
 const NOTHING: &str = "0000000000000000";
 
-/// TCP and UDP of both families, from the client.
+/// TCP and UDP traffic of both families from the client.
 fn converse(rig: &Rig) {
     for protocol in ["tcp", "udp"] {
         for to in rig.topology().server(1).both() {
@@ -45,7 +45,7 @@ fn assert_confined(lab: &Lab) {
     assert_confined_to(lab, DEVICES);
 }
 
-/// The control threads have the capabilities `devices`, and no other thread any.
+/// Asserts that the control threads have the capabilities `devices`, and other threads none.
 #[track_caller]
 pub fn assert_confined_to(lab: &Lab, devices: &str) {
     for side in Side::BOTH {
@@ -66,7 +66,8 @@ fn a_running_engine_has_what_a_link_that_comes_back_takes_and_nothing_else() {
         assert_confined(&rig.lab);
 
         converse(rig);
-        // The device of a firewall's leg goes and comes back: it is opened again, filtered and without privileges but three.
+        // The device toward the firewalls disappears and comes back: it is opened again, with a filter and with three
+        // capabilities only.
         rig.exec(Node::Outer, &["ip", "link", "set", "clients", "down"]);
         rig.exec(Node::Outer, &["ip", "link", "set", "clients", "up"]);
         rig.within(Duration::from_secs(10), "flows pass again", |rig| {
@@ -115,7 +116,7 @@ fn an_engine_runs_as_another_user_and_leaves_nothing_behind() {
 fn an_engine_that_is_killed_starts_again_with_its_overrides() {
     sandwich(patient, |rig| {
         for round in 0..10_u64 {
-            // At another moment each time, while the state is written again and again.
+            // It is killed at a different moment each time, while it keeps writing its state.
             let words = ["drain", "ready", "maint", "default"].map(|admin| ["set", "firewall", "fw1", admin]);
             let before = words[round as usize % 4][3];
             let output = rig.fwlb(Side::Outer, &words[round as usize % 4]);

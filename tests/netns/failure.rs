@@ -1,4 +1,4 @@
-//! Firewalls, engines, peers and devices fail; what that costs the sessions, and what it must not cost.
+//! Firewalls, engines, peers and devices fail: which sessions may break, and which may not.
 
 use std::collections::BTreeMap;
 use std::thread::sleep;
@@ -10,8 +10,8 @@ use fwlb::lab::{Leg, Node, Side, Stop, Topology};
 
 use crate::ground::{Rig, Traffic, assert_all_answered, sandwich};
 
-/// Both engines have a half-dead firewall out within this: 350 ms until the verdict, a probe that tells the peer, and what a
-/// busy test machine adds.
+/// Both engines must have taken a half-dead firewall out within this time: 350 ms for detection, a probe that tells the
+/// peer, and a margin for a busy test machine.
 const OUT_WITHIN: Duration = Duration::from_millis(600);
 
 fn ordinary(base: Topology) -> Topology {
@@ -27,7 +27,7 @@ fn name_of(flow: &FlowReport) -> FlowName {
     (protocol.to_owned(), flow.local.clone().unwrap_or_default(), flow.remote.clone())
 }
 
-/// Busy flows of both families: 20 TCP and 20 UDP each.
+/// Traffic of both families: 20 TCP and 20 UDP flows each.
 fn busy(rig: &Rig, duration_ms: u64) -> Vec<Traffic> {
     let words = ["tcp", "udp"].into_iter().flat_map(|protocol| {
         rig.topology().server(1).both().map(|to| {
@@ -41,8 +41,8 @@ fn all_flows(traffic: Vec<Traffic>) -> Vec<FlowReport> {
     traffic.into_iter().flat_map(Traffic::flows).collect()
 }
 
-/// How long after this call each engine took the firewall out, by the engine's own account: a test that is itself late
-/// asks late.
+/// How long after this call each engine took the firewall out. The times are the engines' own, because a test that is
+/// late would measure its own delay.
 fn out_on_both_sides(rig: &Rig, name: &str) -> [Duration; 2] {
     let start = tokio::time::Instant::now();
     Side::BOTH.map(|side| {
@@ -63,7 +63,7 @@ pub fn fails_at(leg: Leg, shape: fn(Topology) -> Topology) {
     fails_with(leg, shape, |rig| busy(rig, 5_000));
 }
 
-/// fw1 of three fails 1.5 s after the traffic began, which lasts longer.
+/// Lets fw1 of three fail 1.5 s after the beginning of the traffic, which lasts longer.
 pub fn fails_with(leg: Leg, shape: impl FnOnce(Topology) -> Topology, traffic: impl FnOnce(&Rig) -> Vec<Traffic>) {
     sandwich(
         |base| shape(Topology { firewalls: 3, ..base.with("group", "on-failure", "reset") }),
@@ -83,7 +83,7 @@ pub fn fails_with(leg: Leg, shape: impl FnOnce(Topology) -> Topology, traffic: i
             assert_all_answered(&others);
             for flow in flows.iter().filter(|flow| firewall(flow) == Some("fw1")) {
                 match flow.protocol {
-                    // A strict firewall takes the state with it: the client is told, and soon.
+                    // The state of a strict firewall is lost with it: the client gets a reset, and soon.
                     Protocol::Tcp => {
                         assert_eq!(flow.end, End::Reset, "{flow:#?}");
                         assert!(flow.waited_ms.is_some_and(|waited| waited <= 1_000), "{flow:#?}");
@@ -93,7 +93,7 @@ pub fn fails_with(leg: Leg, shape: impl FnOnce(Topology) -> Topology, traffic: i
                     }
                 }
             }
-            // What was reset is opened again, elsewhere, and lives.
+            // A connection that was reset is opened again through another firewall, and works.
             assert!(flows.iter().filter(|flow| firewall(flow).is_none()).all(|flow| flow.end == End::Finished));
             let established = rig.exec(Node::Server(1), &["ss", "-Htn", "state", "established", "sport", "=", ":7"]);
             assert_eq!(established.trim(), "", "the servers' ends were told as well");
@@ -240,7 +240,7 @@ fn a_lost_peer_is_told_apart_from_firewalls_that_are_down() {
             sleep(Duration::from_millis(500));
             assert_eq!(rig.counter(Side::Outer, "sessions_failed"), 0);
             assert_eq!(rig.counter(Side::Outer, "drop_no_path_up"), 0);
-            // ARP and ND through the firewalls' own legs still answer, so the last live set is kept.
+            // The firewalls' own devices still answer ARP and ND, so that the last set of live firewalls is kept.
             for firewall in ["fw1", "fw2"] {
                 assert_ne!(rig.state(Side::Outer, firewall), "down");
             }
@@ -253,7 +253,7 @@ fn a_lost_peer_is_told_apart_from_firewalls_that_are_down() {
     );
 }
 
-/// The firewall of each session, whichever end spoke first since the engine runs.
+/// The firewall of each session by its two ends, whichever of them opened it.
 fn firewalls_of_sessions(rig: &Rig, side: Side) -> BTreeMap<[String; 2], String> {
     let sessions = rig.lab.sessions(side).expect("the engine answers").into_iter();
     let named = sessions.filter_map(|session| {
@@ -264,7 +264,7 @@ fn firewalls_of_sessions(rig: &Rig, side: Side) -> BTreeMap<[String; 2], String>
     named.collect()
 }
 
-/// Long sessions from both ends live through the restart of engines, each on its firewall.
+/// Long sessions opened from both ends survive a restart of engines, each on its firewall.
 pub fn pins_survive(stop: Stop, sides: &[Side], shape: fn(Topology) -> Topology) {
     sandwich(
         |base| Topology { firewalls: 3, ..shape(base) },
@@ -318,7 +318,7 @@ fn a_device_that_is_deleted_and_comes_back_forwards_again() {
     device_comes_back(ordinary, "xdp-send");
 }
 
-/// `mode`: how its frames go, before and after.
+/// `mode` is how the device receives frames, before and after.
 pub fn device_comes_back(shape: fn(Topology) -> Topology, mode: &str) {
     sandwich(shape, |rig| {
         let assert_mode = |rig: &Rig| {
@@ -339,7 +339,7 @@ pub fn device_comes_back(shape: fn(Topology) -> Topology, mode: &str) {
         rig.exec(Node::Switch, &["ip", "link", "set", "outer-near", "master", "br-clients", "up"]);
         rig.exec(Node::Outer, &["ip", "link", "set", "clients", "up"]);
 
-        // The device has another MAC now: the engine has to tell the neighbours, or they it.
+        // The device has another MAC address now, which the engine must announce to its neighbours.
         let back = rig.within(Duration::from_secs(5), "the client reaches the engine", |rig| {
             rig.output(Node::Client, &["ping", "-c", "1", "-W", "1", "198.51.100.1"]).status.success()
         });

@@ -18,8 +18,8 @@ fn a_syn_flood_breaks_no_established_session_and_lets_new_ones_in() {
                 rig.topology().server(1).both().map(|to| rig.start(Node::Client, &format!("tcp {to} {words}"))).into();
             sleep(Duration::from_millis(1_500));
 
-            // Some 10,000 SYNs a second from random sources, each of which the server answers by a reset: as many as two engines
-            // without optimisation, their firewalls and the flood itself carry on two cores.
+            // About 10,000 SYNs a second from random sources, each of which the server answers by a reset. Two
+            // unoptimised engines, their firewalls and the flood itself manage as much on two cores.
             let mut flood = rig.lab.command(Node::Client, "hping3");
             flood.args(["-S", "-q", "-p", "80", "--rand-source", "-i", "u90", "-c", "1000000", "203.0.113.12"]);
             let mut flood = flood.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("hping3 runs");

@@ -1,4 +1,4 @@
-//! Ground for all namespace tests: building, traffic, judges.
+//! Shared by all namespace tests: setting up the network, making traffic, checking the result.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
@@ -14,16 +14,16 @@ use fwlb::lab::{self, Lab, Node, Routers, Side, Topology};
 /// The program under test.
 pub const FWLB: &str = env!("CARGO_BIN_EXE_fwlb");
 
-/// Engines are timed: one laboratory at a time, also under plain `cargo test`.
+/// The tests measure times: only one lab runs at a time, even with plain `cargo test`.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// A laboratory that stands, with the questions that tests ask.
+/// A running lab, with the queries and commands that tests need.
 pub struct Rig {
     pub lab: Lab,
 }
 
-/// Builds `shape` under a name of its own, runs `test` in it, asserts that both engines' counters add up and that none of
-/// them panicked, and removes it.
+/// Builds `shape` under a name of its own, runs `test`, asserts that the counters of both engines add up and that
+/// neither panicked, and removes the lab.
 pub fn sandwich(shape: impl FnOnce(Topology) -> Topology, test: impl FnOnce(&mut Rig)) {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let Some(_alone) = ground() else { return };
@@ -50,12 +50,12 @@ pub fn sandwich(shape: impl FnOnce(Topology) -> Topology, test: impl FnOnce(&mut
     assert!(!netns_list().contains(&name), "a namespace was left behind");
 }
 
-/// Health is not under test: a machine that is busy with something else must not take a firewall out.
+/// For tests that are not about health checks: a busy machine must not take a firewall out.
 pub fn patient(base: Topology) -> Topology {
     base.with("group.check", "timeout", "500ms").with("group.check", "fall", 20)
 }
 
-/// Root, and the machine alone; `None` where the tests are to pass over.
+/// Checks for root and takes the lock on the machine; `None` if the tests are to be skipped.
 pub fn ground() -> Option<std::sync::MutexGuard<'static, ()>> {
     if !is_root() {
         let skip = std::env::var("FWLB_TEST_NO_ROOT").is_ok_and(|value| value == "1");
@@ -68,7 +68,7 @@ pub fn ground() -> Option<std::sync::MutexGuard<'static, ()>> {
     Some(alone)
 }
 
-/// Laboratories of test processes that were killed before they could remove them.
+/// Removes the labs of test processes that were killed.
 fn remove_what_dead_runs_left() {
     for name in lab::list() {
         let pid = name.strip_prefix('t').and_then(|rest| rest.split_once('x')).map(|(pid, _)| pid);
@@ -95,7 +95,7 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Waits for its end and returns what its flows lived through.
+    /// Waits for its end and returns the reports of its flows.
     pub fn flows(self) -> Vec<FlowReport> {
         let output = self.child.wait_with_output().expect("the traffic program runs");
         assert!(output.status.success(), "traffic: {}", said(&output));
@@ -128,7 +128,7 @@ impl Rig {
         self.start(node, words).flows()
     }
 
-    /// Runs a command at a station, whatever comes out.
+    /// Runs a command at a station, whatever its result.
     pub fn output(&self, node: Node, words: &[&str]) -> Output {
         self.lab.command(node, words[0]).args(&words[1..]).stdin(Stdio::null()).output().expect("ip netns exec runs")
     }
@@ -153,7 +153,7 @@ impl Rig {
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", said(&output)))
     }
 
-    /// Waits until `done`, at most `patience`, and says how long it took.
+    /// Waits until `done`, at most `patience`, and returns how long it took.
     #[track_caller]
     pub fn within(&self, patience: Duration, what: &str, mut done: impl FnMut(&Self) -> bool) -> Duration {
         let start = tokio::time::Instant::now();
@@ -164,7 +164,7 @@ impl Rig {
         start.elapsed()
     }
 
-    /// A firewall's state in an engine's eyes.
+    /// The state of a firewall as an engine shows it.
     pub fn state(&self, side: Side, firewall: &str) -> String {
         let firewalls = self.lab.firewalls(side).expect("the engine answers");
         let found = firewalls.into_iter().find(|view| view.name == firewall);
@@ -177,7 +177,7 @@ impl Rig {
         *counters.get(name).unwrap_or_else(|| panic!("no counter {name} in {}", side.engine()))
     }
 
-    /// No firewall saw a packet that it had no state for, and each carried something.
+    /// Asserts that every firewall has carried packets, and that none got a packet without state.
     #[track_caller]
     pub fn assert_firewalls_dropped_nothing(&self) {
         for firewall in 1..=self.topology().firewalls {
@@ -187,7 +187,7 @@ impl Rig {
         }
     }
 
-    /// `received = forwarded + hairpinned + punted + dropped` on both engines, also while traffic flows.
+    /// Asserts `received = forwarded + hairpinned + punted + dropped` on both engines, even under traffic.
     #[track_caller]
     pub fn assert_counters_add_up(&self) {
         for side in Side::BOTH {
@@ -199,7 +199,7 @@ impl Rig {
         }
     }
 
-    /// What a reader of a failure wants to know: counters that moved, what the firewalls dropped, what the engines said.
+    /// Prints what helps to understand a failure: counters, what the firewalls dropped, the logs of the engines.
     fn tell(&self) {
         for side in Side::BOTH {
             let counters = self.lab.counters(side).unwrap_or_default();
@@ -209,7 +209,7 @@ impl Rig {
         for firewall in 1..=self.topology().firewalls {
             eprintln!("fw{firewall}: {:?}", self.lab.drops(firewall));
         }
-        // Datagrams that a host had no room for are the machine's fault, not the engines'.
+        // A datagram that a host had no room for is the machine's fault and not that of the engines.
         for node in self.topology().nodes() {
             let lost =
                 self.output(node, &["sh", "-c", "nstat -s 2>/dev/null | grep -E 'RcvbufErrors|ReasmFails|InErrors'"]);
@@ -221,7 +221,7 @@ impl Rig {
     }
 }
 
-/// Every flow finished in order with every request answered.
+/// Asserts that every flow ended in order, with every request answered.
 #[track_caller]
 pub fn assert_all_answered(flows: &[FlowReport]) {
     assert!(!flows.is_empty(), "no flow reported");
@@ -231,7 +231,7 @@ pub fn assert_all_answered(flows: &[FlowReport]) {
     }
 }
 
-/// What the receivers of a host counted as damaged; `exec` runs a command there.
+/// The number of packets that the hosts received with a wrong checksum; `exec` runs a command there.
 pub fn checksum_errors(exec: impl Fn(&[&str]) -> String) -> u64 {
     let v4 = exec(&["cat", "/proc/net/snmp"]);
     let v6 = exec(&["cat", "/proc/net/snmp6"]);
@@ -249,7 +249,7 @@ pub fn checksum_errors(exec: impl Fn(&[&str]) -> String) -> u64 {
     errors + csum.map(|line| line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()).sum::<u64>()
 }
 
-/// Both outputs of a program.
+/// Standard output and error of a program.
 pub fn said(output: &Output) -> String {
     format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }

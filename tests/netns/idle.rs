@@ -1,4 +1,4 @@
-//! What an engine takes from its machine while nothing happens.
+//! An engine without traffic sleeps: how often its threads wake up.
 
 use std::fs;
 use std::thread::sleep;
@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use crate::services::farm::{Plan, farm};
 
-/// How long it is watched.
+/// How long the engine is observed.
 const WATCHED: Duration = Duration::from_secs(5);
-/// Wake-ups of all threads in a second: one of each worker and of the control thread, and as much again for whatever is due. Each
-/// takes some tens of microseconds; a two-hundredth of a core would be a hundred of them.
+/// The most wake-ups per second of all threads: one of each worker and of the control thread, and as many for what is
+/// due. Each takes some tens of microseconds; 100 of them would be a two-hundredth of a core.
 const WAKE_UPS: u64 = 12;
 
-/// Threads with how often each went to sleep by itself: proc_pid_status(5).
+/// The threads, each with its number of voluntary context switches (proc_pid_status(5)).
 fn sleeps(pid: u32) -> Vec<(String, u64)> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
     let read = |path: std::path::PathBuf| {
@@ -26,7 +26,7 @@ fn sleeps(pid: u32) -> Vec<(String, u64)> {
 #[test]
 fn an_engine_that_has_nothing_to_do_sleeps() {
     farm(Plan { workers: 2, ..Plan::new(1, "") }, |farm| {
-        // Hosts whose link came up have something to say for a while.
+        // Hosts whose link came up send packets for a while.
         sleep(Duration::from_secs(4));
         let before = sleeps(farm.pid());
         sleep(WATCHED);

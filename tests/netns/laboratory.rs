@@ -1,4 +1,4 @@
-//! The laboratory as its user has it: `fwlb lab`.
+//! `fwlb lab` as a user runs it.
 
 use std::process::{Command, Output};
 
@@ -8,7 +8,7 @@ fn lab(name: &str, words: &[&str]) -> Output {
     Command::new(FWLB).args(["lab", "--name", name]).args(words).output().expect("fwlb runs")
 }
 
-/// Removes the lab also when the test panics.
+/// Removes the lab even if the test panics.
 struct Removed(String);
 
 impl Drop for Removed {
@@ -43,7 +43,7 @@ fn a_lab_stands_breaks_heals_and_leaves_no_trace() {
     assert!(lab(&name, &["heal", "fw2"]).status.success());
     assert!(!said(&lab(&name, &["status"])).contains("cable cut"));
 
-    // An engine is killed and started again; the console's word for it is in the list of what to try.
+    // An engine is killed and started again; the guide lists the command for the console.
     assert!(lab(&name, &["fail", "inner"]).status.success());
     let twice = lab(&name, &["fail", "inner"]);
     assert!(!twice.status.success() && said(&twice).contains("does not run"), "{}", said(&twice));
@@ -58,7 +58,7 @@ fn a_lab_stands_breaks_heals_and_leaves_no_trace() {
     assert!(healthy, "{}", said(&lab(&name, &["status"])));
     assert!(!lab(&name, &["fail", "fw9"]).status.success());
 
-    // A crash of the engines leaves the lab to be removed all the same.
+    // After a crash of the engines the lab can still be removed.
     let removed = lab(&name, &["down"]);
     assert!(removed.status.success(), "{}", said(&removed));
     assert!(!netns_list().contains(&format!("{name}-")));
@@ -152,7 +152,7 @@ fn a_direct_server_that_lost_its_vip_is_told_from_one_that_has_it() {
     assert!(said(&page).contains("s1 greets"), "{}", said(&page));
 }
 
-/// Waits until `fwlb lab status` shows what `wanted` looks for.
+/// Waits until `wanted` is true for the output of `fwlb lab status`.
 #[track_caller]
 fn status_shows(name: &str, wanted: impl Fn(&str) -> bool) {
     let shown = (0..200).any(|_| {

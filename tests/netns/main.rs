@@ -1,8 +1,8 @@
 //! The sandwich on real packets: engines, the kernel's own strict firewalls and ordinary hosts in network namespaces.
 //!
-//! The judges stand apart from the engines: the firewalls' INVALID and new-not-SYN counters, and what the hosts' programs
-//! lived through. Every test builds its own laboratory and removes it, also when it panics; at the end of each, both engines'
-//! counters have to add up. Needs root; `FWLB_TEST_NO_ROOT=1` lets the tests pass over.
+//! The result is judged independently of the engines, by the firewalls' INVALID and new-not-SYN counters, and by what
+//! the programs of the hosts observe. Every test builds its own lab and removes it, even after a panic. At its end the
+//! counters of both engines must add up. The tests need root; with `FWLB_TEST_NO_ROOT=1` they are skipped.
 
 mod baseline;
 mod capture;

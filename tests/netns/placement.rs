@@ -1,4 +1,4 @@
-//! What `fwlb check` and the log at start say of the machine that an engine runs on.
+//! What `fwlb check` and the log of a starting engine report about the machine.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,7 +8,7 @@ use fwlb::lab::{Lab, Node, Side, Stop, Topology};
 
 use crate::ground::{FWLB, ground, patient, said};
 
-/// What there is to say about the device `clients`, which each of these makes true.
+/// Every warning about the device `clients`, each of which the test causes.
 const IN_THE_WAY: [&str; 3] = [
     "received frames of clients are steered onto CPU",
     "the kernel forwards IPv4 and IPv6 on clients too",
@@ -25,7 +25,7 @@ fn at_outer(lab: &Lab, shell: &str) -> String {
 fn what_is_in_an_engines_way_is_told_by_check_and_at_start() {
     let Some(_alone) = ground() else { return };
     let name = format!("t{:x}xp", std::process::id());
-    // One worker for each CPU, so that whatever the kernel does is in the way of one.
+    // One worker per CPU, so that everything that the kernel does is in the way of one.
     let cpus = std::thread::available_parallelism().unwrap().get();
     let mut lab =
         Lab::build(patient(Topology::new(&name)).with("engine", "workers", cpus as i64), Path::new(FWLB)).unwrap();
@@ -44,7 +44,7 @@ fn what_is_in_an_engines_way_is_told_by_check_and_at_start() {
     }
 
     at_outer(&lab, "sysctl -qw net.ipv4.conf.all.forwarding=1 net.ipv6.conf.all.forwarding=1");
-    // Threads that receive, of which a pair has one while it is told to merge what it receives.
+    // Threads for receiving (threaded NAPI); a veth pair has one while GRO is on.
     at_outer(&lab, "ethtool -K clients gro on; echo 1 > /sys/class/net/clients/threaded");
     at_outer(&lab, &format!("echo {:x} > /sys/class/net/clients/queues/rx-0/rps_cpus", (1u64 << cpus) - 1));
     let found = check(&lab);
@@ -64,7 +64,7 @@ fn what_is_in_an_engines_way_is_told_by_check_and_at_start() {
     for words in IN_THE_WAY {
         assert_eq!(log.matches(words).count(), 1, "{words:?} once in: {log}");
     }
-    // It forwards all the same, and each packet once.
+    // It forwards nevertheless, and each packet once.
     let [to, _] = lab.topology().server(1).both();
     let pinged = lab.command(Node::Client, "ping").args(["-c", "3", "-i", "0.2", &to.to_string()]).output().unwrap();
     let text = said(&pinged);

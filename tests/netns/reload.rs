@@ -1,4 +1,4 @@
-//! Other configurations for running engines, under traffic: what must not be lost, and that plans come true.
+//! Reloads running engines under traffic: no session breaks without need, and `plan` predicts the effects.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,13 +10,13 @@ use fwlb::lab::{Node, Side, Topology};
 
 use crate::ground::{Rig, Traffic, assert_all_answered, patient, said, sandwich};
 
-/// The engine's own file, as a table that can be changed.
+/// The engine's own file as a table to change.
 fn file(rig: &Rig, side: Side) -> toml::Table {
     let text = fs::read_to_string(rig.lab.configuration_file(side)).expect("the laboratory wrote it");
     text.parse().expect("it is TOML")
 }
 
-/// Writes another file beside the engine's own, and names it.
+/// Writes another file beside the engine's own, and returns its path.
 fn write(rig: &Rig, side: Side, name: &str, table: &toml::Table) -> String {
     let path = rig.lab.directory().join(format!("{}-{name}.toml", side.engine()));
     fs::write(&path, table.to_string()).expect("the laboratory's directory is ours");
@@ -31,7 +31,7 @@ fn firewalls(table: &mut toml::Table) -> &mut Vec<toml::Value> {
     group(table)["firewall"].as_array_mut().expect("firewalls")
 }
 
-/// The same site in other words: other weights, another order, another check, another timeout.
+/// A configuration for the same network with other weights, order, check and timeouts.
 fn other(mut table: toml::Table) -> toml::Table {
     let all = firewalls(&mut table);
     all.reverse();
@@ -46,7 +46,7 @@ fn other(mut table: toml::Table) -> toml::Table {
     table
 }
 
-/// Busy flows of both families that last, beside short ones that come and go.
+/// Traffic of both families that lasts, and short flows beside it.
 fn busy(rig: &Rig, duration_ms: u64) -> Vec<Traffic> {
     let both = |host| rig.topology().server(host).both();
     let lasting = ["tcp", "udp"].into_iter().flat_map(|protocol| {
@@ -90,7 +90,7 @@ fn a_hundred_reloads_under_traffic_lose_no_session_and_move_no_pin() {
             let mut changed = 0;
             let mut short = Vec::new();
             for number in 0..100usize {
-                // a b b a a b b a ...: every other one is the file that is in force.
+                // The order is a b b a a b b a ...: every other file is the one in force.
                 let which = number.div_ceil(2) % 2;
                 for (side, paths) in Side::BOTH.iter().zip(&paths) {
                     let said = reload(rig, *side, &[&paths[which]]);
@@ -181,7 +181,8 @@ fn what_the_plan_says_of_a_removed_firewall_is_what_its_removal_does() {
             sleep(Duration::from_millis(1_500));
 
             assert_eq!(told, on_fw2, "{plan:#}");
-            // An engine learns from the packets that its peer moved first: both ways to move are told apart by counters.
+            // An engine learns from packets that its peer has moved a flow. Counters distinguish this from a move of
+            // its own.
             let after = sessions(&rig.lab).unwrap();
             let mut to: BTreeMap<String, u64> = BTreeMap::new();
             for (flow, firewall) in &before {

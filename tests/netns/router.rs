@@ -1,4 +1,4 @@
-//! The engine as a router among routers: hops, path MTU, offloads, and the kernel's own stack kept out of it.
+//! The engine as a router among routers: TTL, path MTU, offloads, and the kernel's own stack kept off its devices.
 
 use std::process::Stdio;
 use std::thread::sleep;
@@ -8,9 +8,9 @@ use fwlb::lab::{FirewallKind, Node, Side, Stop, Topology};
 
 use crate::ground::{Rig, assert_all_answered, checksum_errors, said, sandwich};
 
-/// The hops that `traceroute` prints, one address a line.
+/// The hops that `traceroute` printed, one address per line.
 fn hops(rig: &Rig, words: &[&str]) -> Vec<String> {
-    // A router tells one host once a second (RFC 1812 4.3.2.8); the last trace may just have been told.
+    // A router sends a host one error per second (RFC 1812 section 4.3.2.8), which an earlier trace may have used.
     sleep(Duration::from_millis(1_100));
     let mut command = vec!["traceroute", "-n", "-q", "1", "-w", "2", "-m", "8"];
     command.extend(words);
@@ -23,7 +23,7 @@ fn traceroute_shows_each_engine_as_one_hop() {
     sandwich(
         |base| Topology { firewalls: 1, ..base },
         |rig| {
-            // UDP, ICMP and TCP probes; the firewall is a router too and shows itself.
+            // UDP, ICMP and TCP probes. The firewall is a router, too, and shows itself.
             for method in ["-U", "-I", "-T"] {
                 let found = hops(rig, &[method, "203.0.113.11"]);
                 assert_eq!(found, ["198.51.100.1", "10.1.0.11", "10.2.0.1", "203.0.113.11"], "IPv4 {method}");
@@ -67,7 +67,7 @@ fn path_mtu_is_discovered_through_a_smaller_link() {
     sandwich(
         |base| Topology { inner_mtu: 1400, ..base },
         |rig| {
-            // Both hosts believe in 1500: the firewalls tell the client, the inner engine tells the server.
+            // Both hosts assume an MTU of 1500: the firewalls tell the client, the inner engine tells the server.
             for to in rig.topology().server(1).both() {
                 let words =
                     format!("tcp {to} --flows 4 --size 200000 --interval-ms 50 --duration-ms 1500 --patience-ms 5000");
@@ -102,7 +102,7 @@ fn the_engine_tells_the_mtu_of_its_own_link_and_fragments_where_it_may() {
                 rig.output(Node::Client, &["ping", "-c", "1", "-W", "1", "-M", "do", "-s", "1452", "2001:db8:113::11"]);
             assert!(said(&refused).contains("mtu = 1400") || said(&refused).contains("mtu=1400"), "{}", said(&refused));
 
-            // A server of its own, so that the client knows nothing of the path yet.
+            // Another server, so that the client knows nothing of the path MTU yet.
             let sent = rig.output(
                 Node::Client,
                 &["ping", "-c", "3", "-i", "0.2", "-W", "1", "-M", "dont", "-s", "1472", "203.0.113.12"],
@@ -150,14 +150,15 @@ fn the_kernel_is_kept_off_the_links_and_gets_them_back() {
     sandwich(
         |base| base,
         |rig| {
-            // An address of the kernel on the engine's device: nobody may hear of it while the engine runs.
+            // An address of the kernel on the engine's device: nobody must get an answer from it while the engine runs.
             rig.exec(Node::Outer, &["ip", "address", "add", "198.51.100.99/24", "dev", "clients"]);
             let link = rig.exec(Node::Outer, &["cat", "/sys/class/net/clients/address"]);
             let resolves = |rig: &Rig| {
                 rig.exec(Node::Client, &["ip", "neigh", "flush", "to", "198.51.100.99"]);
                 rig.output(Node::Client, &["ping", "-c", "2", "-i", "0.3", "-W", "1", "198.51.100.99"]).status.success()
             };
-            // curl ends with 7 if it is refused, with 28 if nothing answers. The neighbour is given, so that frames get there.
+            // curl exits with 7 if it is refused and with 28 if nothing answers. The neighbour is set by hand, so that
+            // frames arrive.
             let curl = |rig: &Rig| {
                 let neighbor = ["ip", "neigh", "replace", "198.51.100.99", "lladdr", link.trim(), "dev", "eth0"];
                 rig.exec(Node::Client, &neighbor);
@@ -179,7 +180,7 @@ fn the_kernel_is_kept_off_the_links_and_gets_them_back() {
                 (false, false, Some(28)),
                 "the kernel answered ARP, ping or TCP on the engine's link"
             );
-            // The engine itself answers for its own.
+            // The engine itself answers for its own addresses.
             for to in ["198.51.100.1", "2001:db8:1::1"] {
                 rig.exec(Node::Client, &["ping", "-c", "1", "-W", "2", to]);
             }
@@ -212,7 +213,7 @@ fn engines_answer_ping_on_every_address_of_theirs() {
                 (Node::Firewall(2), "fd00:2::1"),
                 (Node::Server(2), "203.0.113.1"),
                 (Node::Server(1), "2001:db8:113::1"),
-                // Across: the far engine's near address through a firewall.
+                // The near address of the far engine, through a firewall.
                 (Node::Client, "203.0.113.1"),
                 (Node::Client, "2001:db8:113::1"),
             ] {

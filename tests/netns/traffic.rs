@@ -1,11 +1,12 @@
-//! Every protocol, both families, opened from both ends, through every kind of firewall: no firewall ever sees half a
-//! conversation. No packet warms anything up before the first flow.
+//! Every protocol, in both address families, opened from both ends, through every kind of firewall: no firewall ever
+//! sees only one direction of a flow. No packet prepares anything before the first flow.
 
 use fwlb::lab::{FirewallKind, Node, Routers, Topology};
 
 use crate::ground::{Rig, assert_all_answered, patient, sandwich};
 
-/// TCP, UDP, ping and datagrams of three fragments, IPv4 and IPv6, from the client and from a server, all at once.
+/// TCP, UDP, ping and datagrams of three fragments, in both families, from the client and from a server, all at the
+/// same time.
 pub fn every_conversation(rig: &Rig) {
     let topology = rig.topology();
     let mut running = Vec::new();
@@ -84,7 +85,7 @@ fn vlans_of_one_trunk_carry_tagged_frames_of_every_size() {
     );
 }
 
-/// As [`every_conversation`], where there is no firewall to ask.
+/// The same as [`every_conversation`], without firewalls that could be checked.
 pub fn every_conversation_without_firewalls(rig: &Rig) {
     let to = rig.topology().server(1);
     for to in to.both() {

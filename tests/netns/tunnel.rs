@@ -1,4 +1,5 @@
-//! Mode `tunnel` on real packets: a server that unpacks, the kernel's TCP on both ends, curl and Python's web server.
+//! Mode `tunnel` on real packets: a server that decapsulates, the kernel's TCP at both ends, curl and Python's web
+//! server.
 //!
 //! ```text
 //!   client ── router ──┬── lb (VIP routed to it)
@@ -6,7 +7,7 @@
 //!                └── answers of s1, past the engine
 //! ```
 //!
-//! This kernel has no device that unpacks IP in IP, so a program of the test does (`decapsulate.py`).
+//! The kernel of the test machines may lack a device for IP in IP, so that a program decapsulates (`decapsulate.py`).
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Stdio};
@@ -19,7 +20,7 @@ use crate::services::farm::{Arms, Engine, Farm, NETS, Net, Plan, QUICK, farm};
 const DECAPSULATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/netns/decapsulate.py");
 const WEBSITE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/netns/website.py");
 
-/// A program at a host, until it goes out of scope.
+/// A program at a host, which ends when it goes out of scope.
 struct Program(Child);
 
 impl Drop for Program {
@@ -29,7 +30,7 @@ impl Drop for Program {
     }
 }
 
-/// The VIPs on the loopback of `s1`, a web server on each, and what unpacks.
+/// The VIPs on the loopback of `s1`, a web server on each of them, and the program that decapsulates.
 struct Server {
     unpacker: Option<Program>,
     sites: Vec<Program>,
@@ -56,7 +57,7 @@ fn unpack(farm: &Farm) -> Program {
     Program(child)
 }
 
-/// Python's web server on a VIP: it lists a directory.
+/// Python's web server on a VIP; it serves a directory listing.
 fn site(farm: &Farm, net: Net) -> Program {
     let mut command = farm.command("s1", "python3");
     let vip = net.vip(80).to_string();
@@ -64,10 +65,10 @@ fn site(farm: &Farm, net: Net) -> Program {
     Program(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("python3 runs"))
 }
 
-/// A check that a busy machine does not fail.
+/// A check that does not fail on a busy machine.
 const PATIENT: &str = "interval = \"1s\"\ntimeout = \"900ms\"\nfall = 10\nrise = 1";
 
-/// `web` in mode `tunnel` at one server, which has these addresses.
+/// The service `web` in mode `tunnel` with one server, which has these addresses.
 fn web(addresses: &[Net], pace: &str) -> String {
     let [v4, v6] = NETS.map(|net| net.vip(80));
     let server: Vec<_> = addresses.iter().map(|net| format!("\"{}\"", net.farm(11))).collect();
@@ -83,7 +84,7 @@ fn plan(addresses: &[Net], pace: &str) -> Plan {
     Plan { arms: Arms::One, ..Plan::new(1, web(addresses, pace)) }
 }
 
-/// Fetches a page with `bytes` of cookies, which fill several packets of the request.
+/// Fetches a page with `bytes` of cookies, so that the request takes several packets.
 #[track_caller]
 fn fetch(farm: &Farm, net: Net, bytes: usize) {
     let url = match net {
@@ -108,7 +109,7 @@ fn clients_are_served_through_a_tunnel_of_either_family_and_learn_its_mtu() {
             engine.wait_until(Duration::from_secs(20), "both families are served", both);
             for (net, mtu) in NETS.into_iter().zip(mtus) {
                 fetch(farm, net, 10);
-                // Super-frames of the client's kernel, each segment of it too big for the tunnel at first.
+                // GSO frames of the client's kernel, whose segments exceed the tunnel's MTU at first.
                 for _ in 0..3 {
                     fetch(farm, net, 40_000);
                 }
@@ -141,7 +142,7 @@ fn checks_take_the_tunnel_and_fail_for_their_own_reasons() {
         server.sites.extend(NETS.map(|net| site(farm, net)));
         engine.wait("web/s1", "up");
 
-        // A server that does not unpack says so by ICMP.
+        // A server that does not decapsulate answers with ICMP errors.
         server.unpacker = None;
         engine.wait("web/s1", "down");
         let reason = engine.server("web/s1").reason.unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Two packet workers: what one engine promises with one it keeps with two, whichever of them a packet reaches.
+//! Two packet workers keep the promises of one, whichever of them a packet reaches.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -22,7 +22,7 @@ fn received(socket: &std::path::Path) -> Vec<u64> {
     lines.map(|(_, count)| count.parse::<f64>().expect("a count") as u64).collect()
 }
 
-/// Neither worker only watched.
+/// Asserts that both workers had packets.
 #[track_caller]
 pub fn assert_both_carried(socket: &std::path::Path, frames: u64) {
     let received = received(socket);
@@ -65,7 +65,7 @@ fn super_frames_arrive_undamaged_and_no_firewall_sees_half_a_connection() {
                 assert!(bytes > 10e6, "{extra:?}: {report:#}");
             }
             server.kill().and_then(|()| server.wait()).expect("iperf3 ends");
-            // The frames that the engine carried were larger than its links: nothing took them apart on the way.
+            // The frames that the engine forwarded were larger than the MTU: nothing segmented them on the way.
             let links = rig.json(Side::Outer, &["show", "links", "--json"]);
             let sum = |key: &str| {
                 links.as_array().expect("a list").iter().map(|link| link[key].as_u64().expect("a count")).sum::<u64>()

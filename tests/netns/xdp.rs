@@ -1,5 +1,5 @@
-//! The promises of the sandwich where the engines use AF_XDP. What is special to it: hosts finish what they send, a device has one
-//! engine, and what the engine attached vanishes with it.
+//! The tests of the sandwich with engines that use AF_XDP. In particular hosts finish checksums and segmentation
+//! themselves, a device belongs to one engine, and the XDP program is detached when the engine ends.
 
 use std::path::Path;
 use std::time::Duration;
@@ -19,7 +19,7 @@ fn xdp(base: Topology) -> Topology {
     base.with("engine", "io", "af-xdp")
 }
 
-/// Whether a device of an engine has a program.
+/// Whether an XDP program is attached to a device of an engine.
 fn has_program(rig: &Rig, device: &str) -> bool {
     rig.exec(Node::Outer, &["ip", "-details", "link", "show", device]).contains("prog/xdp")
 }
@@ -67,7 +67,7 @@ fn two_workers_with_a_queue_each_keep_every_conversation_whole() {
         |base| xdp(patient(base)).with("engine", "workers", 2),
         |rig| {
             rig.lab.stop_engine(Side::Outer, Stop::Orderly).unwrap();
-            // A veth spreads by the queue that its other end sends from.
+            // A veth distributes frames to queues by the queue that its peer sends from.
             for (node, device) in [(Node::Outer, "clients"), (Node::Outer, "fw-outer")] {
                 rig.exec(node, &["ethtool", "-L", device, "rx", "2", "tx", "2"]);
             }
@@ -151,7 +151,8 @@ fn an_engine_has_what_a_link_that_comes_back_takes_and_nothing_else() {
         |base| xdp(patient(base)),
         |rig| {
             assert_confined_to(&rig.lab, DEVICES);
-            // Frames of another size take other sockets, which are opened by a thread without the privileges of the start.
+            // Frames of another size need new sockets, which a thread opens that has lost its privileges since the
+            // start.
             for mtu in ["1400", "1500"] {
                 rig.exec(Node::Outer, &["ip", "link", "set", "clients", "mtu", mtu]);
                 rig.within(Duration::from_secs(10), "flows pass again", |rig| {

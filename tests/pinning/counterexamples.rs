@@ -1,11 +1,11 @@
-//! The traces of PINNING.md section 4 that broke simpler rules, each with what the rules have to make of it.
+//! The traces that broke simpler rules (`docs/pinning.md`, section 4), each with what the rules must do instead.
 
 use fwlb::path::pinning::PinState;
 
 use crate::judge::{PATTERNS, Pattern, Verdict, settle};
 use crate::world::{Action, Conntrack, End, I, Kind, O, Opener, Segment, Settings, Tally, World};
 
-/// A world with its script's helpers.
+/// A world with the helpers of its script.
 struct Story {
     settings: Settings,
     world: World,
@@ -27,7 +27,7 @@ impl Story {
         self
     }
 
-    /// Delivers the packets of this kind in flight that `side` sent through `firewall`, to the end.
+    /// Delivers all packets in flight of this kind that `side` sent through `firewall`, through to the other end.
     fn arrives(&mut self, segment: Segment, side: usize, firewall: usize) -> &mut Self {
         let is_it = |packet: &crate::world::Packet| {
             packet.kind == segment && packet.from == side && packet.firewall == firewall
@@ -37,13 +37,13 @@ impl Story {
         self
     }
 
-    /// Lets everything in flight arrive, answers included.
+    /// Delivers everything in flight, answers included.
     fn all_arrives(&mut self) -> &mut Self {
         self.world.drain_flight(&self.settings, &mut self.tally);
         self
     }
 
-    /// The handshake from the opener, undisturbed.
+    /// A handshake from the opener without faults.
     fn established(&mut self) -> &mut Self {
         let Opener::Side(opener) = self.settings.opener else { panic!("one side opens") };
         self.does(&[Action::Send(opener)]).all_arrives();
@@ -55,7 +55,7 @@ impl Story {
         [O, I].map(|side| self.world.engines[side].pinned_to())
     }
 
-    /// Every pattern of traffic works on from here, and new flows too.
+    /// Asserts that every pattern of traffic works from here on, and new flows, too.
     fn recovers(&self) {
         for pattern in PATTERNS {
             self.recovers_under(pattern);
@@ -70,7 +70,7 @@ impl Story {
 #[test]
 fn a_stale_syn_does_not_steal_the_follower() {
     let mut story = Story::new(Settings::strict(2));
-    // The first SYN is slow; the second takes the other firewall, where the handshake completes.
+    // The first SYN is delayed; the second takes the other firewall, where the handshake completes.
     story.does(&[Action::Send(O), Action::Alarm(O, 0), Action::Send(O)]).arrives(Segment::Syn, O, 1);
     story.arrives(Segment::SynAck, I, 1).arrives(Segment::Data, O, 1);
     assert_eq!(story.pins(), [Some(1), Some(1)]);
@@ -172,7 +172,7 @@ fn a_dead_firewall_is_not_trusted_for_ever() {
 
 #[test]
 fn a_confirmed_leader_follows_what_persists() {
-    // A late packet parks the leader on a firewall that lost its state; the other engine does not move.
+    // A late packet moves the leader to a firewall that lost its state; the other engine does not move.
     let mut story = Story::new(Settings { kind: Kind::Strict, leader: O, ..Settings::strict(2) });
     story.established().does(&[Action::Restart(O)]);
     story.does(&[Action::Alarm(O, 0), Action::Send(O), Action::SeeUp(O, 0)]);
@@ -184,7 +184,7 @@ fn a_confirmed_leader_follows_what_persists() {
 fn a_late_syn_ack_from_the_old_path_takes_no_synced_flow_off() {
     let mut story = Story::new(Settings { kind: Kind::Synced, ..Settings::strict(2) });
     story.does(&[Action::Send(O)]).arrives(Segment::Syn, O, 0);
-    // The SYN/ACK by firewall 0 is slow; a second one comes by firewall 1.
+    // The SYN-ACK through firewall 0 is delayed; a second one arrives through firewall 1.
     story.does(&[Action::Fail(0, None), Action::SeeDown(O, 0), Action::SeeDown(I, 0), Action::Send(I)]);
     story.arrives(Segment::SynAck, I, 1);
     assert_eq!(story.world.engines[O].pin.map(|pin| pin.state), Some(PinState::Confirmed));
@@ -200,7 +200,7 @@ fn a_late_syn_ack_from_the_old_path_takes_no_synced_flow_off() {
 fn rotation_ends_on_a_flow_that_is_dead() {
     let mut story = Story::new(Settings::strict(3));
     story.established().does(&[Action::Restart(O)]);
-    // Every firewall rebooted: nothing will ever come back.
+    // Every firewall has rebooted: no answer will ever come back.
     story.world.conntrack = [Conntrack::None; 4];
     let mut moves = Vec::new();
     for _ in 0..40 {

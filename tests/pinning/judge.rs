@@ -1,15 +1,15 @@
-//! What has to hold of every state: stop the events, let the views become true, run a pattern of traffic for a while, and
-//! look at what became of the flow; then open new ones.
+//! Judges a state: events stop, the engines' views become correct, traffic of some pattern continues for a while, and
+//! then the flow must be in order; after that, new flows must be, too.
 
 use crate::world::{Conntrack, End, I, Kind, O, Opener, Settings, TICK, Tally, World};
 
-/// Who speaks while the world settles.
+/// Which side sends while the world settles.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Pattern {
     OuterFirst,
     InnerFirst,
     AtOnce,
-    /// Only this side speaks unasked.
+    /// Only this side sends on its own.
     Only(usize),
 }
 
@@ -19,25 +19,25 @@ pub const PATTERNS: [Pattern; 5] =
 /// Rounds of traffic, one tick each.
 const ROUNDS: u32 = 20;
 
-/// In the last of which nothing may move any more.
+/// The last rounds, in which nothing may move any more.
 const LATE: u32 = 4;
 
-/// What went wrong.
+/// The promises that were broken, by the questions P1 to P6 (`docs/pinning.md`, section 3).
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Verdict {
-    /// P1: still moving at the end.
+    /// P1: a pin still moves at the end.
     pub livelock: bool,
-    /// P2: ended off the healthy firewall that had it.
+    /// P2: the flow left the healthy firewall that had its state.
     pub left_home: bool,
-    /// P4, P6: a firewall that works has the state, and a side hears nothing.
+    /// P4, P6: a working firewall has the state, and yet a side gets no packets.
     pub dead: bool,
-    /// P4: the directions take two firewalls.
+    /// P4: the two directions take different firewalls.
     pub split: bool,
-    /// P3: a new flow fails.
+    /// P3: a new flow does not work.
     pub new_flow: bool,
-    /// P3: the same tuple again, over what sessions remain, fails.
+    /// P3: a flow with the same tuple, over what is left of the sessions, does not work.
     pub same_tuple: bool,
-    /// P5: a healthy strict firewall dropped a packet of its flow, or another got it.
+    /// P5: a healthy strict firewall dropped a packet of its flow, or another firewall got it.
     pub wronged: bool,
 }
 
@@ -97,7 +97,8 @@ pub fn settle(settings: &Settings, before: &World, pattern: Pattern) -> Verdict 
     verdict
 }
 
-/// Whether a new conversation works after all that: of another flow, or of the same tuple over what sessions remain.
+/// Whether a new connection works afterwards: of another flow, or with the same tuple over what is left of the
+/// sessions.
 fn opens(settings: &Settings, before: &World, after: &World, pattern: Pattern, same_tuple: bool) -> bool {
     let mut world = before.clone();
     world.now = after.now;
@@ -160,7 +161,7 @@ fn run(settings: &Settings, world: &mut World, pattern: Pattern, tally: &mut Tal
     outcome
 }
 
-/// `side` speaks; the other answers what it hears, and finishes the handshake that it is in.
+/// `side` sends; the other side answers what arrives, and completes the handshake that it is in.
 fn one_sided_round(settings: &Settings, world: &mut World, side: usize, tally: &mut Tally) {
     let other = 1 - side;
     let heard = tally.received[other];

@@ -1,5 +1,5 @@
-//! The pinning rules against the world of PINNING.md: random scripts of faults, an exhaustive search in small settings, and
-//! the counterexamples that broke simpler rules, each by name.
+//! Tests the pinning rules in a small model (`docs/pinning.md`): random scripts of faults, an exhaustive search in
+//! small settings, and the counterexamples that broke simpler rules.
 
 mod counterexamples;
 mod judge;

@@ -1,21 +1,21 @@
-//! Random scripts of events, from seeds: after each, every kind of traffic has to work again.
+//! Random scripts of events, made from seeds. After each of them every kind of traffic must work again.
 
 use crate::judge::{PATTERNS, Verdict, settle};
 use crate::world::{Action, I, Kind, O, Opener, Settings, Tally, World, hash_that_ranks};
 
-/// What may go wrong in a script besides lost, duplicated and reordered packets, failing and healing firewalls, false
-/// alarms and drains.
+/// Faults that a script may have besides lost, duplicated and reordered packets, failing and recovering firewalls,
+/// false alarms and drains.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Profile {
-    /// Restarts of engines.
+    /// Engines restart.
     EqualSeeds,
-    /// The same, with another seed on each engine.
+    /// Engines restart, and their seeds differ.
     DifferentSeeds,
-    /// Probes of one engine blocked, drain deadlines on one side.
+    /// The probes of one engine are blocked; drain deadlines pass on one side only.
     BlockedProbes,
-    /// T shorter than detection and packet life.
+    /// T is shorter than detection and packet lifetime.
     Impatient,
-    /// Different seeds, and a firewall that one engine does not know.
+    /// The seeds differ, and one engine does not know one of the firewalls.
     UnknownFirewall,
 }
 
@@ -44,7 +44,7 @@ impl Random {
     }
 }
 
-/// Flows for every order of 2, 3 and 4 firewalls, found once.
+/// Flows for every order of preference of 2, 3 and 4 firewalls, found once.
 struct Orders(Vec<(Vec<usize>, fwlb::flow::FlowHash)>, Vec<Settings>);
 
 impl Orders {
@@ -115,7 +115,7 @@ fn action(random: &mut Random, at: u64, firewalls: usize, profile: Profile) -> A
     let restarts = matches!(profile, Profile::EqualSeeds | Profile::DifferentSeeds);
     let blocks = profile == Profile::BlockedProbes;
     match dice {
-        // A script begins with a conversation.
+        // A script begins with a connection.
         0..30 if at < 12 => Action::Send(side),
         30..90 if at < 12 => Action::Deliver(place),
         0..28 => Action::Send(side),
@@ -136,7 +136,7 @@ fn action(random: &mut Random, at: u64, firewalls: usize, profile: Profile) -> A
     }
 }
 
-/// How many of the scripts ended badly, and the first seed of each kind.
+/// How many scripts failed in each way, and the first seed of each.
 #[derive(Default, Debug)]
 struct Failures {
     scripts: u64,
@@ -193,7 +193,7 @@ fn run_all(profile: Profile) -> Failures {
 }
 
 impl Failures {
-    /// At most so many of the listed seeds per 10,000 scripts.
+    /// True if at most this many of 10,000 scripts failed in this way.
     fn at_most(&self, seeds: &[u64], per_10_000: u64) -> bool {
         seeds.len() as u64 <= (self.scripts * per_10_000).div_ceil(10_000)
     }
@@ -217,7 +217,7 @@ fn nothing_breaks_with_equal_seeds() {
     failures.assert_alive();
     failures.assert_still();
     failures.assert_new_flows_work();
-    // The aftermath of a restart; always to a firewall that works.
+    // This is the aftermath of a restart, and always leads to a working firewall.
     assert!(failures.at_most(&failures.left_home, 4));
 }
 
@@ -230,8 +230,8 @@ fn nothing_breaks_with_different_seeds() {
     assert!(failures.at_most(&failures.left_home, 14));
 }
 
-/// Views that contradict each other for good are what the peer's advertised view is for; here it is missing. Slow cases
-/// still move after 20 rounds; none does after 60.
+/// Views that contradict each other permanently are cured by the view that the peer advertises, which this model lacks.
+/// Slow cases still move after 20 rounds; none does after 60.
 #[test]
 fn blocked_probes_and_one_sided_deadlines_harm_little() {
     let failures = run_all(Profile::BlockedProbes);

@@ -1,14 +1,14 @@
-//! Breadth-first search: every state that two engines and two firewalls can reach with few packets in flight and a fault or
-//! two, nearest first, each judged under every pattern of traffic.
+//! Breadth-first search of all states that two engines and two firewalls can reach with few packets in flight and one
+//! or two faults. Each state is judged under every pattern of traffic.
 //!
-//! `FWLB_PINNING_STATES=20000` searches deeper than the default.
+//! `FWLB_PINNING_STATES=20000` searches more states than the default.
 
 use std::collections::HashSet;
 
 use crate::judge::{PATTERNS, settle};
 use crate::world::{Action, I, Kind, O, Opener, Settings, Tally, World};
 
-/// Faults of one search.
+/// The faults that one search may use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Faults {
     FailAndAlarm,
@@ -18,7 +18,7 @@ enum Faults {
     Block,
 }
 
-/// Longer than any path that time alone makes interesting: three times the confirm time, and one more.
+/// The most ticks of a path: three times the confirm time and one more. Longer paths show nothing new.
 const TICKS_MAX: u32 = 4;
 
 fn actions(settings: &Settings, faults: Faults, world: &World, ticks: u32) -> Vec<Action> {
@@ -60,7 +60,7 @@ fn actions(settings: &Settings, faults: Faults, world: &World, ticks: u32) -> Ve
     all
 }
 
-/// A state and how it was reached.
+/// A state, and how it was reached.
 struct Reached {
     world: World,
     ticks: u32,
@@ -78,7 +78,7 @@ fn trace(list: &[Reached], mut at: usize) -> Vec<Action> {
     trace
 }
 
-/// Searches; panics with the shortest trace to a state from which traffic does not recover.
+/// Searches all states, and panics with the shortest trace to one from which traffic does not recover.
 fn search(settings: &Settings, faults: Faults) -> usize {
     let states_max = std::env::var("FWLB_PINNING_STATES").ok().and_then(|text| text.parse().ok()).unwrap_or(300);
     let mut start = World::new(settings);

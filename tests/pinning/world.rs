@@ -1,5 +1,6 @@
-//! One flow, two engines that never talk, N firewalls between them: the smallest world in which the pinning rules can go
-//! wrong. Engines run the product's [`near`] and [`far`]; everything else here is a model. Nothing is random.
+//! One flow, N firewalls, and an engine on each side of them that never talks to the other: the smallest model in which
+//! pinning rules can go wrong. The engines use [`near`] and [`far`] of the product; everything else is a model. Nothing
+//! is random.
 
 use fwlb::flow::{FlowHash, FlowHasher, HashMode, Seed};
 use fwlb::id::{FirewallId, GroupId, PathSetId};
@@ -8,92 +9,93 @@ use fwlb::path::{BelowMin, Group, Member, OnFailure, PathSet, rendezvous};
 use fwlb::time::{Duration, Instant};
 use fwlb::wire::Family;
 
-/// Outer engine, and the side before it.
+/// The outer engine, and the side in front of it.
 pub const O: usize = 0;
-/// Inner engine, and the side behind it.
+/// The inner engine, and the side behind it.
 pub const I: usize = 1;
 
-/// A little longer than the confirm time.
+/// A step of time, slightly longer than the confirm time.
 pub const TICK: Duration = Duration::from_millis(1100);
 
-/// Firewalls at most.
+/// The largest number of firewalls.
 pub const FIREWALLS_MAX: usize = 4;
 
 /// How a firewall keeps state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// Drops what it has no state for.
+    /// It drops packets without state.
     Strict,
-    /// Picks connections up in mid-stream where its policy permits.
+    /// It picks up connections in mid-stream if its policy permits them.
     Loose,
-    /// All firewalls share one state.
+    /// All firewalls share their state.
     Synced,
 }
 
-/// Who sends the first packet.
+/// The kind of flow, by its first packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Opener {
     Side(usize),
     Both,
 }
 
-/// What does not change during a run.
+/// Settings that do not change during a run.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub firewalls: usize,
     pub kind: Kind,
     pub tcp: bool,
-    /// The firewalls permit new flows from both sides, not only from the opener's.
+    /// True if the firewalls permit new flows from both sides, and not only from the opener's.
     pub both_may_open: bool,
     pub opener: Opener,
-    /// Per engine, the hash of the flow: different ones are different seeds.
+    /// The hash of the flow, per engine. Different hashes stand for different seeds.
     pub hashes: [FlowHash; 2],
-    /// Which engine leads.
+    /// The engine that leads.
     pub leader: usize,
-    /// Packets are held before the firewall as well as behind it.
+    /// True if packets may be delayed in front of the firewall as well as behind it.
     pub two_stage: bool,
-    /// Packets in flight at most.
+    /// The largest number of packets in flight.
     pub flight_max: usize,
-    /// T is longer than detection and packet life: time passes only when views are true and nothing is in flight.
+    /// True if T exceeds detection and packet lifetime: time passes only while views are correct and nothing is in
+    /// flight.
     pub patient: bool,
     /// A firewall that the inner engine does not know.
     pub unknown: Option<usize>,
     pub group: Group,
 }
 
-/// A packet of the flow, in flight.
+/// A packet of the flow in flight.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Packet {
     pub kind: Segment,
     /// The side that sent it.
     pub from: usize,
     pub firewall: usize,
-    /// It is behind the firewall already.
+    /// True if it has passed the firewall.
     pub passed: bool,
 }
 
-/// What a packet is.
+/// The kind of packet.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Segment {
     Syn,
     SynAck,
     Data,
-    /// Of a protocol without flags.
+    /// A packet of a protocol without flags.
     Datagram,
 }
 
-/// State of a connection in a firewall.
+/// The state of a connection in a firewall.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Conntrack {
     None,
     /// A SYN came from this side.
     Syn(usize),
-    /// From both.
+    /// SYNs came from both sides.
     Crossed,
     Established,
 }
 
-/// State of an end's TCP.
+/// The state of TCP at an end.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum End {
     Idle,
@@ -102,83 +104,83 @@ pub enum End {
     Established,
 }
 
-/// One engine.
+/// One engine with its view and its session.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Engine {
-    /// Its probes say so, by bits.
+    /// The firewalls that its probes find up, as bits.
     pub up: u64,
     pub draining: u64,
-    /// Drain deadline passed.
+    /// The drain deadline has passed.
     pub ended: u64,
-    /// Probes do not come through.
+    /// Its probes are blocked.
     pub blocked: u64,
     pub falls: [u32; FIREWALLS_MAX],
     pub pin: Option<Pin>,
 }
 
-/// Everything that changes.
+/// The state of the model.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct World {
     pub now: Instant,
-    /// Per firewall, which sides' packets pass.
+    /// For each firewall, the sides whose packets pass.
     pub passes: [[bool; 2]; FIREWALLS_MAX],
     pub conntrack: [Conntrack; FIREWALLS_MAX],
     pub engines: [Engine; 2],
     pub ends: [End; 2],
     pub flight: Vec<Packet>,
-    /// Faults that may still be made.
+    /// The number of faults that may still happen.
     pub faults_left: u8,
-    /// The firewall that both engines had confirmed while it held the established connection.
+    /// The firewall that both engines had confirmed while it had the established connection.
     pub home: Option<usize>,
-    /// `home` was harmed since.
+    /// True if `home` has been disturbed since.
     pub hurt: bool,
-    /// No engine was restarted since.
+    /// True if no engine was restarted since.
     pub clean: bool,
 }
 
-/// What happened.
+/// Counts of what happened.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Tally {
     pub moves: u32,
     pub lost: u32,
-    /// Packets of an open conversation that arrived, per side.
+    /// Packets of an open connection that arrived, per side.
     pub received: [u32; 2],
-    /// A packet of an established flow was sent past, or dropped by, its healthy strict firewall.
+    /// Packets of an established flow that did not go to its healthy strict firewall, or that this dropped.
     pub wronged: bool,
-    /// A pin left a healthy home.
+    /// Pins that left a healthy home.
     pub left_home: bool,
 }
 
-/// What may happen.
+/// An action that changes the state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Action {
-    /// The end of this side says what it has to say.
+    /// The end on this side sends what it has to send.
     Send(usize),
-    /// The packet at this place takes its next step.
+    /// The packet at this position takes its next step.
     Deliver(usize),
     Lose(usize),
     Duplicate(usize),
-    /// The firewall dies; with a side: only that side's packets still pass.
+    /// The firewall fails; with a side, only packets of that side still pass.
     Fail(usize, Option<usize>),
-    /// It is back; rebooted: without its state.
+    /// The firewall recovers; `rebooted` means without its state.
     Heal(usize, bool),
-    /// An engine's view becomes true.
+    /// An engine's view becomes correct.
     SeeDown(usize, usize),
     SeeUp(usize, usize),
-    /// It sees a healthy firewall down.
+    /// An engine takes a healthy firewall for down.
     Alarm(usize, usize),
-    /// The engine forgets its sessions.
+    /// An engine forgets its sessions.
     Restart(usize),
     Drain(usize, usize),
-    /// The drain deadline passes in one view.
+    /// The drain deadline passes in one engine's view.
     Deadline(usize, usize),
-    /// One engine's probes are blocked by the firewall's policy.
+    /// The policy of a firewall blocks the probes of one engine.
     Block(usize, usize),
     Tick,
 }
 
 impl Settings {
-    /// Strict firewalls, TCP from outside, one seed, the outer engine leads.
+    /// Strict firewalls, TCP opened from outside, equal seeds, and the outer engine leads.
     pub fn strict(firewalls: usize) -> Self {
         let members = (0..firewalls).map(|slot| Member {
             id: FirewallId::from(slot),
@@ -213,7 +215,7 @@ impl Settings {
         }
     }
 
-    /// The order in which each engine prefers the firewalls.
+    /// Sets the order in which each engine prefers the firewalls.
     pub fn ranked(mut self, outer: &[usize], inner: &[usize]) -> Self {
         self.hashes = [hash_that_ranks(&self.group, outer), hash_that_ranks(&self.group, inner)];
         self
@@ -234,7 +236,7 @@ impl Settings {
         (1 << self.firewalls) - 1
     }
 
-    /// Whose state a firewall uses.
+    /// The firewall whose state a firewall uses.
     pub fn conntrack_of(&self, firewall: usize) -> usize {
         match self.kind {
             Kind::Strict | Kind::Loose => firewall,
@@ -243,7 +245,7 @@ impl Settings {
     }
 }
 
-/// A flow whose rendezvous prefers the firewalls in this order.
+/// A flow for which the rendezvous hash gives this order of firewalls.
 pub fn hash_that_ranks(group: &Group, order: &[usize]) -> FlowHash {
     let is_it =
         |hash: &FlowHash| rendezvous::rank(group, *hash).iter().map(|scored| scored.slot).eq(order.iter().copied());
@@ -255,7 +257,7 @@ impl Engine {
         Self { up, draining: 0, ended: 0, blocked, falls: [0; FIREWALLS_MAX], pin: None }
     }
 
-    /// What the rules call up.
+    /// Whether a firewall is up by the rules of the model.
     pub fn is_up(&self, firewall: usize) -> bool {
         self.up & !self.ended & (1 << firewall) != 0
     }
@@ -299,7 +301,7 @@ impl World {
         self.passes[firewall] == [true; 2]
     }
 
-    /// Both engines use one firewall, or one has no session.
+    /// True if both engines use the same firewall, or one of them has no session.
     pub fn is_symmetric(&self) -> bool {
         let [outer, inner] = [O, I].map(|side| self.engines[side].pinned_to());
         outer.is_none() || inner.is_none() || outer == inner
@@ -309,7 +311,7 @@ impl World {
         self.ends[side] != End::Idle || settings.opens(side)
     }
 
-    /// The end of `side` says what it has to say.
+    /// The end on `side` sends what it has to send.
     pub fn emit(&mut self, settings: &Settings, side: usize, tally: &mut Tally) {
         let segment = match (settings.tcp, self.ends[side]) {
             (false, _) => Segment::Datagram,
@@ -323,7 +325,7 @@ impl World {
         self.send(settings, side, segment, tally);
     }
 
-    /// A packet from an end through its engine to a firewall.
+    /// Sends a packet from an end through its engine to a firewall.
     fn send(&mut self, settings: &Settings, side: usize, segment: Segment, tally: &mut Tally) {
         let home = self.home.filter(|_| !self.hurt && self.clean);
         let before = self.engines[side].pin;
@@ -362,7 +364,7 @@ impl World {
         }
     }
 
-    /// The packet at `place` takes its next step: through its firewall, or from there to the other end.
+    /// Moves the packet at `place` one step: through its firewall, or from there to the other end.
     pub fn deliver(&mut self, settings: &Settings, place: usize, tally: &mut Tally) {
         let mut packet = self.flight.remove(place);
         if !packet.passed {
@@ -385,7 +387,7 @@ impl World {
         self.note_home(settings);
     }
 
-    /// The end of `side` gets a packet.
+    /// Delivers a packet to the end on `side`.
     fn hear(&mut self, settings: &Settings, side: usize, segment: Segment, tally: &mut Tally) {
         match (segment, self.ends[side]) {
             (Segment::Datagram, _) => self.ends = [End::Established; 2],
@@ -403,7 +405,7 @@ impl World {
         }
     }
 
-    /// A firewall sees a packet: does it pass?
+    /// Whether a firewall passes a packet, which updates its state.
     fn filter(&mut self, settings: &Settings, packet: &Packet) -> bool {
         if !self.passes[packet.firewall][packet.from] {
             return false;
@@ -476,7 +478,7 @@ impl World {
         }
     }
 
-    /// Probes of `side` through the firewall are answered.
+    /// Whether probes of `side` through the firewall are answered.
     pub fn probes_pass(&self, side: usize, firewall: usize) -> bool {
         self.is_healthy(firewall) && self.engines[side].blocked & (1 << firewall) == 0
     }
@@ -488,7 +490,7 @@ impl World {
         self.flight.is_empty() && [O, I].iter().all(|&side| (0..settings.firewalls).all(|f| is_true(side, f)))
     }
 
-    /// Whether an action makes sense in this state.
+    /// Whether an action is possible in this state.
     pub fn allows(&self, settings: &Settings, action: Action) -> bool {
         let sees_up = |side: usize, firewall: usize| self.engines[side].up & (1 << firewall) != 0;
         let has = |bits: u64, firewall: usize| bits & (1 << firewall) != 0;
@@ -498,7 +500,7 @@ impl World {
             Action::Deliver(place) | Action::Lose(place) => place < self.flight.len(),
             Action::Duplicate(place) => fault && place < self.flight.len() && self.flight.len() < settings.flight_max,
             Action::Fail(firewall, _) => fault && self.is_healthy(firewall),
-            // Packets die long before a firewall is back.
+            // No packet lives until a firewall has recovered.
             Action::Heal(firewall, _) => {
                 !self.is_healthy(firewall) && self.flight.iter().all(|packet| packet.firewall != firewall)
             }
@@ -513,7 +515,7 @@ impl World {
         }
     }
 
-    /// Does it.
+    /// Performs an action.
     pub fn step(&mut self, settings: &Settings, action: Action, tally: &mut Tally) {
         match action {
             Action::Duplicate(_)
@@ -574,7 +576,7 @@ impl World {
         }
     }
 
-    /// Lets everything in flight arrive.
+    /// Delivers everything in flight.
     pub fn drain_flight(&mut self, settings: &Settings, tally: &mut Tally) {
         for _ in 0..40 {
             if self.flight.is_empty() {

@@ -1,4 +1,4 @@
-//! What happens to sessions when something fails, drains, restarts or comes back (DESIGN.md section 4).
+//! What happens to sessions when something fails, drains, restarts or recovers (`docs/design.md`, section 6).
 
 use fwlb::config::{Admin, BelowMin, OnFailure};
 use fwlb::sim::firewall::Leg;
@@ -324,7 +324,7 @@ fn a_restart_costs_no_pins() {
 
 #[test]
 fn a_restart_takes_no_idle_connection_off_its_firewall() {
-    // Idle connections whose only packets after the restart are keep-alives; the next request comes seconds later.
+    // Idle connections that send only keep-alives after the restart; the next request comes seconds later.
     for side in Side::BOTH {
         let mut lab = ready(Plan { firewalls: 3, ..Plan::default() });
         let idle = FlowSpec { gap: ms(5_500), ..long(Traffic::TcpEcho) };
@@ -356,7 +356,7 @@ fn a_firewall_with_another_hardware_address_keeps_its_sessions() {
         lab.run_for(ms(1000));
 
         for flow in flows {
-            // Its old address is asked first, which takes 180 ms.
+            // First its old address is probed, which takes 180 ms.
             assert!(lab.flow(flow).longest_gap <= ms(350), "{:?}", lab.flow(flow).longest_gap);
             assert_eq!(lab.firewalls_of(flow), [0]);
         }
@@ -385,8 +385,9 @@ fn a_link_without_carrier_costs_the_firewalls_nothing_when_it_is_back() {
 
 #[test]
 fn a_short_silence_of_an_engine_takes_no_firewall_down_at_its_peer() {
-    // Around the time of the first down verdicts, when other paths have missed fewer probes. An engine that stood still answers
-    // what has waited for it, one that is started anew does not: the same verdicts fall earlier.
+    // This is around the time when the first firewall is found down and other paths have missed fewer probes. An engine
+    // that was stopped answers what has waited for it, one that was restarted does not, so that the same decisions come
+    // earlier.
     let still = (280..400).step_by(8).map(|silence| (silence, false));
     let anew = (180..300).step_by(8).map(|silence| (silence, true));
     for (silence, is_restart) in still.chain(anew) {

@@ -1,4 +1,4 @@
-//! Every sort of packet of a flow goes through the flow's firewall.
+//! Every kind of packet of a flow goes through the flow's firewall.
 
 use fwlb::sim::packet::{Packet, tcp_flag};
 use fwlb::sim::sandwich::{engine_address, firewall_address, gateway, host_address};
@@ -15,7 +15,7 @@ fn every_sort_of_flow_is_served_by_one_firewall_in_both_directions() {
             for from in Side::BOTH {
                 for v4 in [true, false] {
                     for traffic in all_sorts() {
-                        // Without ports both directions are one flow: another pair of hosts for each.
+                        // Without ports both directions are one flow, so that each gets another pair of hosts.
                         let pair = from as usize;
                         flows.push(lab.open(short(traffic), Route { from, opener: pair, answerer: pair, v4 }));
                     }
@@ -118,7 +118,7 @@ fn time_exceeded_comes_from_every_hop_through_the_flows_own_firewall() {
         lab.run_for(ms(300));
         let tuple = lab.flow(flow).tuple;
 
-        // What traceroute sees: the outer engine, the firewall, the inner engine.
+        // The hops of traceroute: the outer engine, the firewall, the inner engine.
         for ttl in 1..=3 {
             lab.send_raw(
                 Side::Outer,
@@ -166,7 +166,7 @@ fn a_firewall_with_a_smaller_mtu_is_heard_by_the_sender() {
 
 #[test]
 fn an_error_of_the_server_reaches_the_client_through_the_flows_firewall() {
-    // The server's host says that a port is unreachable: the inner engine finds the firewall by the quoted packet.
+    // The server reports that a port is unreachable: the inner engine finds the firewall by the quoted packet.
     let mut lab = ready(Plan { firewalls: 4, ..Plan::default() });
     for port in 0..16 {
         let source = (host_address(Side::Outer, 0, true), 21_000 + port);
@@ -217,7 +217,7 @@ fn a_syn_flood_into_a_small_table_breaks_no_established_session() {
 
 #[test]
 fn a_full_table_still_keeps_both_directions_together() {
-    // Far more flows than sessions: those that found no room go by hash, which both engines compute alike.
+    // There are far more flows than sessions: the rest is forwarded by hash, which both engines compute alike.
     let mut lab = ready(Plan { sessions: 16, firewalls: 3, ..Plan::default() });
     let flows: Vec<_> = (0..80).map(|n| lab.open(short(Traffic::TcpEcho), if n % 2 == 0 { OUT } else { IN })).collect();
 

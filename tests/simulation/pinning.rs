@@ -1,4 +1,4 @@
-//! The counterexamples of PINNING.md section 4, in its order, on real packets and engines.
+//! The counterexamples of `docs/pinning.md`, section 4, in the same order, with real packets and engines.
 
 use fwlb::sim::firewall::Leg;
 use fwlb::sim::firewall::conntrack::Policy;
@@ -27,7 +27,8 @@ fn counterexample_1_a_stale_syn_does_not_steal_the_follower() {
 
 #[test]
 fn counterexample_2_two_engines_that_both_chose_agree() {
-    // Different seeds, and both ends open at the same moment: each engine has sent a SYN through another firewall.
+    // The engines have different seeds, and both ends open at the same moment: each engine has sent a SYN through
+    // another firewall.
     let plan = Plan { seeds: ["one secret", "another secret"], ..Plan::default() };
     let mut lab = ready(plan);
     let (client, server) = (OUT, IN);
@@ -54,7 +55,8 @@ fn counterexample_2_two_engines_that_both_chose_agree() {
 
 #[test]
 fn counterexample_3_two_engines_that_both_learned_do_not_swap_for_ever() {
-    // The SYN waits in fw1 while the handshake completes on fw2; the outer engine restarts; late packets come by both paths.
+    // The SYN is delayed in fw1 while the handshake completes on fw2; the outer engine restarts; late packets arrive on
+    // both paths.
     let mut lab = ready(kind(Kind::Synced));
     lab.slow_firewall(0, ms(1800));
     let flow = lab.open_on(long(Traffic::TcpEcho), OUT, 0);
@@ -80,8 +82,8 @@ fn counterexample_3_two_engines_that_both_learned_do_not_swap_for_ever() {
 
 #[test]
 fn counterexample_4_a_restart_makes_no_wrong_owner() {
-    // The flow was opened on fw2 while fw1 was down. fw1 is back, the outer engine restarts: its hash says fw1, where a strict
-    // firewall drops; what comes from fw2 corrects it.
+    // The flow was opened on fw2 while fw1 was down. fw1 is back, and the outer engine restarts: its hash gives fw1,
+    // which is strict and drops. What arrives from fw2 corrects the pin.
     let mut lab = ready(Plan::default());
     let away = lab.open_on(short(Traffic::TcpEcho), OUT, 0);
     let port = lab.flow(away).tuple.source.1 + 1;
@@ -107,7 +109,7 @@ fn counterexample_4_a_restart_makes_no_wrong_owner() {
     assert_unbroken(&lab);
 }
 
-/// Where the flow belongs when all firewalls are up.
+/// True if the flow belongs on `firewall` when all firewalls are up.
 fn hashes_to(lab: &Laboratory, tuple: Tuple, firewall: usize) -> bool {
     let healthy = Laboratory::new(lab.plan.clone(), 1);
     let snapshot = healthy.engine(Side::Outer).snapshot().unwrap();
@@ -142,7 +144,7 @@ fn counterexample_4b_with_different_seeds_a_restart_is_corrected_by_the_next_pac
 
 #[test]
 fn counterexample_5_a_false_alarm_does_not_end_a_flow() {
-    // fw1 passes no probes for a moment and is healthy: the flow leaves it and comes back to where its state is.
+    // fw1 is healthy but passes no probes for a moment: the flow leaves it, and returns to where its state is.
     let mut lab = ready(Plan::default());
     let flow = lab.open_on(long(Traffic::TcpEcho), OUT, 0);
     lab.run_for(ms(500));
@@ -174,8 +176,8 @@ fn counterexample_6_reselecting_does_not_fight_learning() {
 
 #[test]
 fn counterexample_7_a_dead_firewall_is_not_trusted_for_ever() {
-    // The outer engine restarts and learns the flow from a late packet out of fw1; then fw1 dies. A synced firewall has the
-    // state, so the flow has to go on there.
+    // The outer engine restarts and learns the flow from a late packet of fw1; then fw1 fails. A synchronised firewall
+    // has the state, so that the flow must continue there.
     let mut lab = ready(kind(Kind::Synced));
     let flow = lab.open_on(long(Traffic::TcpEcho), OUT, 0);
     lab.run_for(ms(500));
@@ -195,7 +197,7 @@ fn counterexample_7_a_dead_firewall_is_not_trusted_for_ever() {
 
 #[test]
 fn counterexample_8_a_confirmed_leader_comes_back_from_a_wrong_turn() {
-    // Late packets park the client's engine on fw1, which has no state; the server keeps speaking through fw2.
+    // Late packets move the client's engine to fw1, which has no state; the server keeps sending through fw2.
     for opened in [OUT, IN] {
         let mut lab = ready(Plan::default());
         let flow = lab.open_on(long(Traffic::TcpPush), opened, 1);
@@ -236,7 +238,7 @@ fn counterexample_9_a_late_syn_ack_moves_nothing() {
 
 #[test]
 fn counterexample_10_rotation_ends() {
-    // Nobody has state for these segments, and their sender does not give up.
+    // No firewall has state for these segments, and their sender keeps retransmitting.
     for firewalls in [2, 3] {
         let mut lab = ready(Plan { firewalls, ..Plan::default() });
         let tuple = fwlb::sim::laboratory::tuple(Traffic::TcpEcho, OUT, 33_333);
@@ -253,7 +255,7 @@ fn counterexample_10_rotation_ends() {
 
 #[test]
 fn a_flow_that_is_told_nothing_keeps_its_firewall() {
-    // One-way traffic from inside through a firewall that only the hash knows.
+    // One-way traffic from inside through a firewall that follows from the hash alone.
     let mut lab = ready(Plan { policy: Policy::Both, firewalls: 4, ..Plan::default() });
     let flows: Vec<_> = (0..20).map(|_| lab.open(long(Traffic::UdpOneWay), IN)).collect();
 

@@ -1,10 +1,11 @@
-//! Seeds: all faults at random, 0 violations. A seed that failed once stays in `the_seeds_that_failed_once`.
+//! Random faults of all kinds, made from seeds, without a violation. Seeds that failed once are kept in
+//! `the_seeds_that_failed_once`.
 
 use fwlb::sim::run::{Options, Report, run};
 
 use super::*;
 
-/// Says everything about a failed seed, and the one line that plays it again.
+/// Everything about a failed seed, and the command that replays it.
 fn tell(report: &Report) -> String {
     let mut text = format!("fwlb sim --seed {} --trace\n  plan {:?}\n", report.seed, report.plan);
     text += &format!("  flows {:?} pins {:?} drops {:?}\n", report.ended, report.pins, report.drops);
@@ -50,7 +51,7 @@ seeds! {
 
 #[test]
 fn a_fault_that_nobody_announced_is_seen_by_the_checkers() {
-    // Without a legal cause a dead firewall is a false alarm, and its flows have no business elsewhere.
+    // Without a legal cause a firewall that is taken out is a false alarm, and its flows must not move.
     let mut lab = ready(Plan { firewalls: 3, ..Plan::default() });
     let flow = lab.open_on(long(Traffic::TcpEcho), OUT, 0);
     lab.run_for(ms(4000));
@@ -67,8 +68,8 @@ fn a_fault_that_nobody_announced_is_seen_by_the_checkers() {
 
 #[test]
 fn the_seeds_that_failed_once_stay_good() {
-    // 14: a restarted engine sent flows through the firewall that it had judged first. 56, 66: it took idle connections off
-    // their firewall. 180: a full table while one engine holds a firewall back.
+    // 14: a restarted engine sent flows through the firewall that it had probed first. 56, 66: it took idle connections
+    // off their firewall. 180: the table was full while one engine held a firewall back.
     check([14, 56, 66, 180], false);
 }
 

@@ -1,4 +1,4 @@
-//! Services in the sandwich: sessions with two halves, a firewall and a server, and what servers do to them.
+//! Services in the sandwich: their sessions have a firewall and a server, each of which may fail.
 
 use fwlb::config::{Admin, Mode, OnFailure};
 use fwlb::sim::farm::{Check, Farm, Scheduler, Service};
@@ -16,7 +16,7 @@ fn service(traffic: Traffic, mode: Mode) -> Service {
     Service { traffic, mode, ..Service::default() }
 }
 
-/// The traffic that services have.
+/// The kinds of traffic that services get.
 const SORTS: [Traffic; 4] = [Traffic::TcpEcho, Traffic::TcpPush, Traffic::UdpEcho, Traffic::UdpOneWay];
 
 /// Opens `count` flows of ten exchanges to a service, from alternate clients.
@@ -25,7 +25,7 @@ fn ask(lab: &mut Laboratory, service: usize, count: usize, v4: bool) -> Vec<Flow
     (0..count).map(open).collect()
 }
 
-/// How many of the flows each server has.
+/// The number of flows of each server.
 fn shares(lab: &Laboratory, flows: &[FlowRef]) -> [usize; 3] {
     let mut shares = [0; 3];
     for flow in flows {
@@ -36,7 +36,7 @@ fn shares(lab: &Laboratory, flows: &[FlowRef]) -> [usize; 3] {
     shares
 }
 
-/// Lets clients of both families ask the first so many services in turn, until everybody was served.
+/// Lets clients of both families use the first `services` services in turn, until every flow is done.
 fn serve(lab: &mut Laboratory, flows: usize, services: usize) {
     let flows: Vec<_> = (0..flows).flat_map(|n| ask(lab, n % services, 1, n < flows / 2)).collect();
     lab.run_for(ms(2500));
@@ -46,7 +46,7 @@ fn serve(lab: &mut Laboratory, flows: usize, services: usize) {
     }
 }
 
-/// Every mode serves every sort of flow in both families.
+/// Every mode serves every kind of flow in both families.
 fn every_mode_serves(kind: Kind) {
     for mode in [Mode::Nat, Mode::FullNat, Mode::Direct, Mode::Tunnel] {
         let services = SORTS.map(|traffic| service(traffic, mode)).to_vec();
@@ -201,7 +201,7 @@ fn a_server_cut_off_and_its_client_both_hear_of_the_reset() {
     let server = lab.nodes.servers[0];
     assert_eq!(lab.world.host(server).tcp_connections(), 3);
 
-    // Its page says 503: the service is taken from it although its connections live.
+    // Its page returns 503: it gets no new sessions, although its connections live.
     lab.set_health(0, Health::Sick);
     lab.run_for(ms(1500));
 
@@ -291,7 +291,7 @@ fn a_restarted_engine_serves_new_sessions_and_tells_the_old_clients() {
 
         for flow in old {
             let expected = match scheduler {
-                // The hash gives them the servers that they had.
+                // The hash gives them the servers that they had before.
                 Scheduler::Hash => FlowState::Open,
                 Scheduler::RoundRobin | Scheduler::LeastConnections => FlowState::Over(End::Reset),
             };
@@ -312,7 +312,7 @@ fn a_client_that_the_engine_forgot_is_placed_although_its_server_spoke_first() {
         let mut lab = ready(farm(vec![Service { scheduler: Scheduler::Hash, ..service(Traffic::TcpPush, mode) }]));
         let flows: Vec<_> = (0..10).map(|n| lab.ask(0, long(Traffic::TcpPush), Side::Outer, n % 2, n < 5)).collect();
         lab.run_for(ms(1000));
-        // The servers go on speaking through the engine that knows nothing of their clients.
+        // The servers keep sending through the engine, which has forgotten their clients.
         lab.crash_engine(Side::Inner);
         lab.run_for(ms(100));
         lab.start_engine(Side::Inner);
@@ -320,6 +320,29 @@ fn a_client_that_the_engine_forgot_is_placed_although_its_server_spoke_first() {
 
         for flow in flows {
             assert_works(&mut lab, flow, ms(600));
+        }
+        assert_unbroken(&lab);
+    }
+}
+
+#[test]
+fn a_greedy_client_of_a_full_nat_service_leaves_ports_to_the_other() {
+    for v4 in [true, false] {
+        let mut plan = farm(vec![service(Traffic::TcpEcho, Mode::FullNat)]);
+        plan.farm.servers = 1;
+        plan.farm.ports = 45;
+        let mut lab = ready(plan);
+        let greedy: Vec<_> = (0..60).map(|_| lab.ask(0, long(Traffic::TcpEcho), Side::Outer, 0, v4)).collect();
+        lab.run_for(ms(1000));
+        // As long as it has no more than eight for each port that it leaves.
+        assert_eq!(greedy.iter().filter(|flow| lab.flow(**flow).state != FlowState::Opening).count(), 41);
+        assert!(drops(&lab, Side::Inner, DropReason::SourceShare) > 0);
+        assert_eq!(drops(&lab, Side::Inner, DropReason::SnatExhausted), 0);
+
+        let modest: Vec<_> = (0..4).map(|_| lab.ask(0, short(Traffic::TcpEcho), Side::Outer, 1, v4)).collect();
+        lab.run_for(ms(2500));
+        for flow in modest {
+            assert_done(&lab, flow);
         }
         assert_unbroken(&lab);
     }
@@ -401,13 +424,14 @@ fn what_nobody_announced_is_seen_by_the_checkers_of_services() {
     let sticky = Service { sticky_s: 60, scheduler: Scheduler::Hash, ..service(Traffic::TcpEcho, Mode::Nat) };
     let mut lab = ready(farm(vec![service(Traffic::TcpEcho, Mode::Nat), sticky]));
     let promises = |lab: &Laboratory| lab.checks.violations().iter().map(|v| v.promise).collect::<Vec<_>>();
-    // One turn more or less, and clients that are remembered.
+    // One turn more or less is allowed, and for clients whose server is remembered.
     ask(&mut lab, 0, 4, true);
     ask(&mut lab, 1, 2, true);
     lab.run_for(ms(3500));
     assert_unbroken(&lab);
 
-    // A restart that the checkers do not hear of: turns begin anew, and the hash takes a sticky client's next port elsewhere.
+    // The checkers are not told about the restart: the turns start again, and the hash may give a sticky client's next
+    // port another server.
     let inner = lab.nodes.engine(Side::Inner);
     lab.world.with_engine(inner, |engine, _| engine.crash());
     lab.world.with_engine(inner, fwlb::sim::appliance::Appliance::start);

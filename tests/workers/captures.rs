@@ -1,4 +1,4 @@
-//! Real captures: those that the crate `pdu` is tested with, and those under `FWLB_CAPTURES`, if that is set.
+//! Real captures: those that come with the crate `pdu`, and those in the directory `FWLB_CAPTURES`, if it is set.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -21,7 +21,7 @@ pub struct Capture {
     pub frames: Vec<Vec<u8>>,
 }
 
-/// All captures of Ethernet frames, in order of name.
+/// All captures of Ethernet frames, in the order of their names.
 pub fn all() -> Vec<Capture> {
     let mut files = Vec::new();
     walk(&crate_directory("pdu").join("tests/pcaps"), &mut files);
@@ -44,9 +44,9 @@ fn walk(directory: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Where cargo keeps the source of a dependency.
+/// The directory of a dependency's source.
 fn crate_directory(name: &str) -> PathBuf {
-    // What other platforms need was never fetched.
+    // Crates for other platforms are not fetched.
     let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let words = ["metadata", "--format-version", "1", "--locked", "--offline", "--filter-platform", &platform];
     let words = [&words[..], &["--manifest-path"]].concat();
@@ -60,7 +60,7 @@ fn crate_directory(name: &str) -> PathBuf {
     manifest.parent().expect("a file is in a directory").to_owned()
 }
 
-/// The whole frames of a classic capture of Ethernet; none of another kind.
+/// The complete frames of a classic pcap file of Ethernet; none of any other file.
 fn frames(path: &Path) -> Vec<Vec<u8>> {
     let file = File::open(path).expect("it was listed");
     let Ok(mut reader) = create_reader(1 << 20, file) else { return Vec::new() };
@@ -89,7 +89,7 @@ fn frames(path: &Path) -> Vec<Vec<u8>> {
     }
 }
 
-/// The addresses of a capture: servers, behind the firewalls, are those that were spoken to first.
+/// The addresses of a capture. Those that were sent to first are servers, behind the firewalls.
 pub struct Roles {
     servers: BTreeSet<IpAddr>,
 }
@@ -108,7 +108,7 @@ impl Roles {
         Self { servers }
     }
 
-    /// The servers are reached through the group.
+    /// Routes the servers through the group.
     pub fn route(&self, world: &mut World) {
         for server in &self.servers {
             let set = testbed::peer_set(Family::of(*server));
@@ -116,7 +116,7 @@ impl Roles {
         }
     }
 
-    /// Plays the frames: what a server sends comes from the firewall that its flow went to last.
+    /// Replays the frames. Frames of a server come from the firewall that its flow was last sent to.
     pub fn play(&self, world: &mut World, frames: &[Vec<u8>]) -> Vec<Decision> {
         let mut firewalls: BTreeMap<Ends, [u8; 6]> = BTreeMap::new();
         let mut log = Vec::new();
@@ -130,7 +130,7 @@ impl Roles {
                 (Side::Outer.near(), testbed::host_mac(Side::Outer).0)
             };
             let mut bytes = frame.clone();
-            // What was meant for everybody stays so.
+            // Group-addressed frames stay so.
             if bytes[0] & 1 == 0 {
                 bytes[..6].copy_from_slice(&testbed::engine_mac(Side::Outer, device).0);
             }

@@ -1,4 +1,4 @@
-//! Conversations made for the purpose: connections to a service, and flows through the firewalls.
+//! Generated traffic: connections to a service, and flows through the firewalls.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -11,10 +11,10 @@ use fwlb::time::Instant;
 
 use crate::world::{Decision, FIREWALLS, Member, VIP, World, member_for};
 
-/// Clients of the service.
+/// The number of clients of the service.
 pub const CLIENTS: usize = 300;
 
-/// What is said in a connection, from its first packet on: by the client or not, and with which of SYN, ACK and FIN.
+/// The packets of a connection: whether the client sends it, and its flags of SYN, ACK and FIN.
 const WORDS: [(bool, &str); 8] =
     [(true, "S"), (false, "SA"), (true, "A"), (true, "A"), (false, "A"), (true, "FA"), (false, "FA"), (true, "A")];
 
@@ -76,7 +76,7 @@ impl Order {
     }
 }
 
-/// All clients connect to the service, each packet of any of them after any of another's; servers answer what reaches them.
+/// All clients connect to the service, with their packets interleaved at random; servers answer what reaches them.
 pub fn converse(world: &mut World, mode: Mode) -> Vec<Decision> {
     let IpAddr::V4(vip) = VIP else { panic!("written in this crate") };
     let mut said = vec![0; CLIENTS];
@@ -98,7 +98,7 @@ pub fn converse(world: &mut World, mode: Mode) -> Vec<Decision> {
             let firewall = testbed::firewall_mac(Side::Inner, client as u16 % FIREWALLS).0;
             let frame = segment(firewall, testbed::engine_mac(Side::Inner, far).0, own, flags, number);
             let mut decision = world.process(far, &frame);
-            // Where packets are not translated, or are packed, the server sees what the client sent.
+            // Where packets are not translated, or are encapsulated, the server sees what the client sent.
             reached[client] =
                 Some(if mode == Mode::FullNat || mode == Mode::Nat { Ways::of(&decision.bytes) } else { own });
             if mode == Mode::FullNat {
@@ -127,7 +127,7 @@ pub fn converse(world: &mut World, mode: Mode) -> Vec<Decision> {
     log
 }
 
-/// Each worker has ports of its own that stand for clients (RFC 6056: a random one), and the checksums hold them.
+/// Each worker has source ports of its own (random, RFC 6056), on which the checksums depend.
 fn hide_source_port(frame: &mut [u8]) {
     const SOURCE_PORT: std::ops::Range<usize> = 34..36;
     const TCP_CHECKSUM: std::ops::Range<usize> = 50..52;
@@ -145,7 +145,7 @@ pub struct Conversation {
 }
 
 impl Conversation {
-    /// So many, each with ends of its own.
+    /// This many connections, each with addresses and ports of its own.
     pub fn many(count: usize) -> Vec<Self> {
         let ways = |number: usize| Ways {
             source: (Ipv4Addr::from(0x6440_0000 + number as u32 / 4), 40_000 + number as u16),
@@ -154,14 +154,14 @@ impl Conversation {
         (0..count).map(|number| Self { ways: ways(number) }).collect()
     }
 
-    /// One packet of each in turn, until all have said everything, by one worker.
+    /// Sends one packet of each in turn, until all have sent everything, with one worker.
     pub fn through(flows: &[Self], world: &mut World) -> BTreeMap<usize, Vec<Decision>> {
         let World { snapshot, members, now, .. } = world;
         let all: Vec<_> = flows.iter().enumerate().collect();
         Self::play(&all, &mut members[0], snapshot, *now)
     }
 
-    /// The same, each worker with its flows on its own thread.
+    /// The same, with each worker on a thread of its own.
     pub fn through_threads(flows: &[Self], world: &mut World) -> BTreeMap<usize, Vec<Decision>> {
         let World { snapshot, members, now, .. } = world;
         let (snapshot, now, count) = (&*snapshot, *now, members.len());
@@ -186,7 +186,7 @@ impl Conversation {
         start: Instant,
     ) -> BTreeMap<usize, Vec<Decision>> {
         let mut log: BTreeMap<usize, Vec<Decision>> = BTreeMap::new();
-        // Said several times over, so that workers meet in the table.
+        // Repeated several times, so that the workers meet in the table.
         for word in 0..WORDS.len() * 4 {
             for (number, flow) in flows {
                 let said = log.entry(*number).or_default();
@@ -199,7 +199,7 @@ impl Conversation {
         log
     }
 
-    /// Its packet number `word`; answers come from `firewall`.
+    /// Packet number `word` of the connection; answers come from `firewall`.
     fn frame(&self, word: usize, firewall: Option<[u8; 6]>) -> Vec<u8> {
         let (is_client, flags) = WORDS[word % WORDS.len()];
         let (near, far) = (Side::Outer.near(), Side::Outer.far());

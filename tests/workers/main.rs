@@ -1,9 +1,10 @@
-//! One worker and two decide alike: the same packets, shared out as the kernel shares them out, leave as the same bytes.
+//! One worker and two workers decide alike: packets that are distributed as the kernel does it are sent as the same
+//! bytes.
 //!
-//! A packet's decision is its verdict, the bytes that leave (they hold the firewall, the translation and the hop), what the
-//! engine made of it, and whether it opened a session. Two forwarders share the table, the schedulers and the port pools, as
-//! the workers of an engine do; each flow stays with one of them, but the two legs of a translated flow, and the fragments and
-//! errors of a flow, may be with different ones.
+//! Compared are verdict, sent bytes (which depend on firewall, translation and next hop), the frames that the engine
+//! makes, and whether a session was opened. Two forwarders share the session table, the schedulers and the port pools,
+//! as the workers of an engine do. Each flow stays with one of them, but the two legs of a translated flow, and
+//! fragments and ICMP errors of a flow, may reach different ones.
 
 mod captures;
 mod clients;
@@ -15,7 +16,7 @@ use fwlb::engine::Verdict;
 use fwlb::slb::{Mode, Scheduler};
 use world::{Decision, World};
 
-/// Both logs are the same, and both workers had something to decide.
+/// Asserts that both logs are equal, and that both workers had packets.
 #[track_caller]
 fn assert_alike(what: &str, one: &[Decision], two: &[Decision]) {
     assert_eq!(one.len(), two.len(), "{what}");
@@ -85,7 +86,7 @@ fn a_services_clients_are_placed_and_translated_alike_in_every_mode() {
     }
 }
 
-/// Each worker on a thread of its own, as fast as it can: what the other does to the table meanwhile changes nothing.
+/// Each worker runs on a thread of its own as fast as it can: what the other does to the table changes nothing.
 #[test]
 fn flows_are_decided_alike_while_both_workers_run() {
     let flows = Conversation::many(400);

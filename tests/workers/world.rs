@@ -1,4 +1,4 @@
-//! An engine of one worker or more, and which of them a frame reaches.
+//! An engine with one or more workers, and the choice of the worker that gets a frame.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,15 +17,15 @@ const SESSIONS: usize = 20_000;
 pub const FIREWALLS: u16 = 4;
 pub const VIP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 200));
 
-/// What became of a packet.
+/// The decision about a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
     pub verdict: Verdict,
-    /// As it left; empty if it did not.
+    /// The bytes that were sent; empty if none were.
     pub bytes: Vec<u8>,
-    /// What the engine made and sent meanwhile.
+    /// The frames that the engine made and sent.
     pub made: Vec<(LinkId, Vec<u8>)>,
-    /// Sessions that it opened.
+    /// The number of sessions that it opened.
     pub opened: u64,
 }
 
@@ -34,7 +34,7 @@ pub struct Member {
     forwarder: Forwarder,
     cell: Arc<CountersCell>,
     punts: Punts,
-    /// Frames that it was given.
+    /// The frames that it got.
     share: AtomicU64,
 }
 
@@ -50,7 +50,7 @@ impl World {
         Self::new(Side::Outer, workers)
     }
 
-    /// With a service of five servers on [`VIP`].
+    /// An inner engine with a service of five servers on [`VIP`].
     pub fn inner(workers: usize, mode: Mode, scheduler: Scheduler, is_sticky: bool) -> Self {
         let mut world = Self::new(Side::Inner, workers);
         world.snapshot.services = service(mode, scheduler, is_sticky);
@@ -70,14 +70,14 @@ impl World {
         Self { snapshot, members: forwarders.into_iter().map(member).collect(), table, now: Instant::from_millis(1) }
     }
 
-    /// A frame arrives, a while after the one before it.
+    /// Delivers a frame, some time after the one before it.
     pub fn process(&mut self, device: u16, frame: &[u8]) -> Decision {
         self.now += Duration::from_micros(100);
         let number = member_for(frame, self.members.len());
         self.members[number].process(&self.snapshot, device, frame, self.now)
     }
 
-    /// Frames that each worker was given.
+    /// The number of frames that each worker got.
     pub fn shares(&self) -> Vec<u64> {
         self.members.iter().map(|member| member.share.load(Ordering::Relaxed)).collect()
     }
@@ -107,18 +107,18 @@ impl Member {
     }
 }
 
-/// Which of `members` workers a frame reaches: by the ends of its flow whatever the direction, by the addresses alone if it is a
-/// fragment, as with `PACKET_FANOUT_HASH` (the kernel's `__skb_get_hash_symmetric`).
+/// The worker that a frame reaches, of `members`: by the ends of its flow whatever its direction, and for a fragment by
+/// the addresses alone, as with `PACKET_FANOUT_HASH` (the kernel's `__skb_get_hash_symmetric`).
 pub fn member_for(frame: &[u8], members: usize) -> usize {
     (ends(frame).fold() % members as u64) as usize
 }
 
-/// The ends of a frame's flow, the lower first; nothing of what is not IP.
+/// The ends of a frame's flow, the lower first; nothing for a frame that is not IP.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Ends(Vec<(Option<IpAddr>, u16)>);
 
 impl Ends {
-    /// FNV-1a, its high half, which depends on all that went in.
+    /// FNV-1a, of which the high half depends on all input.
     fn fold(&self) -> u64 {
         let text = format!("{:?}", self.0);
         let hash = text

@@ -1,4 +1,4 @@
-// Calls of the API. A token lives in this page's memory and nowhere else.
+// Calls of the API. The token is kept in this page's memory and nowhere else.
 
 let secret = "";
 
@@ -9,7 +9,7 @@ export class Refused extends Error {
   }
 }
 
-/** Uses `text` as the token of every call; empty: none. */
+/** Sets the token of every call; an empty text removes it. */
 export function useToken(text) {
   secret = text;
 }
@@ -26,30 +26,30 @@ async function fetched(path, options) {
 
 const call = async (path, options) => (await fetched(path, options)).answer;
 
-/** A path with what is set of `query`. */
+/** The path with those parts of `query` that are set. */
 function asked(what, query) {
   const set = Object.entries(query).filter(([, value]) => value !== undefined && value !== "");
   const text = new URLSearchParams(set).toString();
   return text ? `${what}?${text}` : what;
 }
 
-/** Asks; `query` holds only what is set. */
+/** Sends a GET request; parts of `query` that are not set are left out. */
 export const ask = (what, query = {}) => call(asked(what, query), { method: "GET" });
 
-/** Asks for the first rows of a list: them, and how many there are in all. */
+/** Fetches the first rows of a list, and the number of all rows. */
 export async function askSome(what, query = {}) {
   const { answer, headers } = await fetched(asked(what, query), { method: "GET" });
   return { rows: answer, total: Number(headers.get("X-Total-Count") ?? answer.length) };
 }
 
-/** Changes something. */
+/** Sends a request that changes something. */
 export function put(what, body, query = {}) {
   const text = new URLSearchParams(query).toString();
   const headers = { "Content-Type": "application/json" };
   return call(text ? `${what}?${text}` : what, { method: "PUT", headers, body: JSON.stringify(body) });
 }
 
-/** Uses `text` as the token if it is one, and says whose it is; else goes on as before and throws. */
+/** Signs in with a token and returns its owner; throws and keeps the old token if it is not valid. */
 export async function signIn(text) {
   const before = secret;
   secret = text;
@@ -61,5 +61,5 @@ export async function signIn(text) {
   }
 }
 
-/** One engine answers an object, several a list. */
+/** Always a list: one engine answers with an object, several with a list. */
 export const list = (answer) => (Array.isArray(answer) ? answer : [answer]);

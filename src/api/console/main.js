@@ -1,4 +1,4 @@
-// Asks the engines every two seconds and shows what they say.
+// Fetches the engines' state every two seconds and shows it.
 
 import { ask, askSome, hasToken, list, put, Refused, signIn, useToken } from "./calls.js";
 import { $, make } from "./page.js";
@@ -23,6 +23,7 @@ const state = {
   rates: new Rates(),
   operator: false,
   change,
+  showChecks,
 };
 
 async function refresh() {
@@ -37,7 +38,7 @@ async function refresh() {
   note();
 }
 
-/** Events that are not yet known; an engine that was started anew numbers them from the beginning. */
+/** Fetches the events of an engine that are not yet shown. */
 async function newEvents(engine) {
   const seen = state.seen.get(engine) ?? 0;
   const news = await ask("events", { engine, after: seen });
@@ -87,10 +88,10 @@ function online(text, className) {
   $("link").className = className;
 }
 
-/** One round after the other, never two at once. */
+/** Refreshes the page again and again; a round begins after the one before has ended. */
 async function run() {
   for (;;) {
-    // A page that nobody sees asks nothing.
+    // A hidden page fetches nothing.
     if (!document.hidden) {
       try {
         await refresh();
@@ -126,6 +127,18 @@ async function findSessions() {
   }
 }
 
+/** The last checks of a server or a firewall, in a window of their own. */
+async function showChecks(subject, engine) {
+  $("checks-title").textContent = `${subject}: last checks by ${engine}`;
+  $("checks").replaceChildren(make("p", "dim", "asking"));
+  if (!$("checks-window").open) $("checks-window").showModal();
+  try {
+    tables.checks($("checks"), await ask("checks", { subject, engine }));
+  } catch (error) {
+    $("checks").replaceChildren(make("p", "bad", error.message));
+  }
+}
+
 async function explain() {
   try {
     const told = await ask("explain", { flow: $("explain-flow").value.trim(), engine: $("explain-engine").value });
@@ -140,7 +153,7 @@ async function explain() {
   }
 }
 
-/** Says what became of a change: what was done, what follows from it, who else holds it. */
+/** Shows the result of a change, its consequences, and who else holds the object. */
 function say(answer) {
   const held = (answer.held ?? []).map((order) =>
     `still ${order.admin === "maint" ? "in maint" : "drained"}: set at ${order.engine} by ${order.by ?? "its file"}${order.reason ? `: "${order.reason}"` : ""}; undo it there`);
@@ -156,11 +169,11 @@ function showCaller(caller) {
   $("log-out").hidden = caller === null;
 }
 
-/** The question before a change, in words. */
+/** The text of the question that is asked before a change. */
 function question(subject) {
   const name = [subject.group ?? subject.service, subject.name].filter(Boolean).join("/");
   const what = `${subject.kind} ${name}`;
-  // An order for a firewall goes to every engine of this process that knows it.
+  // A change of a firewall goes to every engine of this process that has it.
   const engines = state.firewalls.filter((one) => one.group === subject.group && one.name === subject.name).map((one) => one.engine);
   const where = subject.kind === "firewall" && engines.length > 1 ? ` on ${engines.join(" and ")}` : "";
   if (subject.weight !== undefined) return `Set the weight of ${what}? 0 takes no new sessions.`;
@@ -171,7 +184,7 @@ function question(subject) {
   }
 }
 
-/** Asks the engine; `force`: also for the last one. */
+/** Sends a change to the engine; `force` also takes the last firewall or server out of service. */
 function order(subject, reason, force) {
   const { admin, group, service, name, engine } = subject;
   const forced = force ? { force } : {};
@@ -181,7 +194,7 @@ function order(subject, reason, force) {
   return put("servers/admin", { service, name, ...what, reason, ...forced }, { engine });
 }
 
-/** Asks the person, then the engine. */
+/** Asks the operator to confirm a change, and sends it. */
 function change(subject, refusal = "") {
   $("question").textContent = refusal ? `${refusal.split("\n")[0]}. Do it all the same?` : question(subject);
   $("reason").value = refusal ? $("reason").value : "";

@@ -1,10 +1,10 @@
-// Elements made by hand: text is always text, whatever an engine sends.
+// Makes elements without parsing HTML: whatever an engine sends is shown as text.
 
 const SVG = "http://www.w3.org/2000/svg";
 
 export const $ = (id) => document.getElementById(id);
 
-/** An element with a class and what is in it. */
+/** An HTML element with a class and children. */
 export function make(name, className = "", ...content) {
   const element = document.createElement(name);
   if (className) element.className = className;
@@ -12,7 +12,7 @@ export function make(name, className = "", ...content) {
   return element;
 }
 
-/** An element of a drawing. */
+/** An SVG element. */
 export function draw(name, attributes = {}, ...content) {
   const element = document.createElementNS(SVG, name);
   for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
@@ -20,7 +20,7 @@ export function draw(name, attributes = {}, ...content) {
   return element;
 }
 
-/** Bars of the last minute. */
+/** A bar chart of the last minute. */
 export function sparkline(trend) {
   const svg = draw("svg", { class: "spark", viewBox: "0 0 90 18", role: "img", "aria-label": "packets per second, last minutes" });
   const top = Math.max(...trend, 1);
@@ -41,7 +41,7 @@ export function table(place, columns, rows, { nothing = "none" } = {}) {
     return;
   }
   const head = make("tr");
-  // A column whose cells speak for themselves has a title for those who hear it.
+  // A column without a visible title has one for screen readers.
   for (const column of columns) {
     head.append(make("th", column.number ? "number" : "", column.unseen ? make("span", "unseen", column.title) : column.title));
   }

@@ -1,4 +1,4 @@
-// The sandwich as it is at the moment: clients, engines, firewalls, servers, and how much goes where.
+// Draws the present state of the sandwich: clients, engines, firewalls, servers, and the traffic between them.
 
 import { draw } from "./page.js";
 import { duration, short, tone } from "./text.js";
@@ -6,10 +6,10 @@ import { duration, short, tone } from "./text.js";
 const ROW = 62;
 const BOX = { width: 150, height: 50 };
 const MOST = 8;
-/** What several say of one thing: the first of these that one of them says. */
+/** The state of an object that several engines report: the first state in this order that one of them reports. */
 const WORST = ["down", "maint", "drain", "degraded", "up"];
 
-/** Columns of boxes from left to right; wires run from each box of a column to each of the next. */
+/** The columns of boxes from left to right; each box of a column is connected with each box of the next. */
 function columns(state) {
   const group = state.firewalls[0]?.group;
   const engines = state.engines;
@@ -42,7 +42,7 @@ function engineBox(state, engine) {
   };
 }
 
-/** One box for a firewall, whoever tells of it: the worst that any engine says. */
+/** One box per firewall, in the worst state that any engine reports. */
 function firewallBoxes(state, group) {
   const names = [...new Set(state.firewalls.filter((one) => one.group === group).map((one) => one.name))];
   return limited(names.map((name) => {
@@ -60,7 +60,7 @@ function servers(state, engine) {
     .filter((service) => engine && service.engine === engine.name)
     .flatMap((service) => service.servers.map((server) => ({ service, server })));
   if (all.length === 0) return [[{ name: "servers", lines: [], state: "" }]];
-  // A machine that serves several services is one box.
+  // A machine with several services is one box.
   const machines = Map.groupBy(all, ({ server }) => server.addresses.join());
   return [limited([...machines.values()].map((places) => {
     const sum = (of) => places.reduce((total, place) => total + of(place), 0);
@@ -71,7 +71,7 @@ function servers(state, engine) {
   }))];
 }
 
-/** The first so many, the sick before the well, and how many more there are. */
+/** The first boxes, failed ones before healthy ones, and a box that counts the others. */
 function limited(boxes) {
   if (boxes.length <= MOST) return boxes;
   const sick = [...boxes].sort((a, b) => Number(a.state === "up") - Number(b.state === "up"));
@@ -79,7 +79,7 @@ function limited(boxes) {
   return [...sick.slice(0, MOST - 1), { name: `${more} more`, lines: ["in the tables below"], state: "" }];
 }
 
-/** Draws the picture anew into `place`. */
+/** Draws the picture into `place`, instead of the old one. */
 export function picture(place, state) {
   const boxes = columns(state).filter((column) => column.length > 0);
   const rows = Math.max(...boxes.map((column) => column.length));
@@ -97,7 +97,7 @@ export function picture(place, state) {
   place.replaceChildren(svg);
 }
 
-/** A wire as thick as what goes over it, in the worse state of its ends. */
+/** A connection whose width shows its traffic and whose colour shows the worse state of its ends. */
 function wire(from, to, a, b) {
   const tones = [tone(from.state), tone(to.state)];
   const worse = ["bad", "warn", "good"].find((one) => tones.includes(one)) ?? "";

@@ -1,4 +1,4 @@
-// What grew by how much in a second, between the last two answers.
+// Rates per second of counters, between the last two answers.
 
 const LENGTH = 60;
 
@@ -8,14 +8,14 @@ export class Rates {
   #trends = new Map();
   #at = 0;
 
-  /** Begins a round of notes at `now`, in milliseconds. */
+  /** Begins a round at `now`, in milliseconds. */
   begin(now) {
     this.elapsed = this.#at ? (now - this.#at) / 1000 : 0;
     this.#at = now;
     this.#rates = new Map();
   }
 
-  /** Notes a counter; a counter that fell belongs to an engine that was started anew. */
+  /** Notes the value of a counter. A counter that fell belongs to an engine that was restarted, and has no rate. */
   note(key, value) {
     const before = this.#last.get(key);
     this.#last.set(key, value);
@@ -28,12 +28,12 @@ export class Rates {
     this.#trends.set(key, trend);
   }
 
-  /** Growth per second; null until there were two answers. */
+  /** The rate per second; null until there were two answers. */
   of(key) {
     return this.#rates.get(key) ?? null;
   }
 
-  /** The last minute or two, oldest first. */
+  /** The rates of the last minute or two, oldest first. */
   trend(key) {
     return this.#trends.get(key) ?? [];
   }

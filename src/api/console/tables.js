@@ -8,10 +8,10 @@ const commanded = (row) => (row.override ? { text: `${row.override}*`, tone: "wa
 const since = (row) => duration(row.since_ms);
 const reason = { title: "Reason", wide: true, cell: (row) => row.reason ?? "" };
 
-/** Columns with the engine in front where there are several. */
+/** The columns, preceded by the engine if there are several. */
 const named = (state, columns) => (state.engines.length > 1 ? [{ title: "Engine", cell: (row) => row.engine }, ...columns] : columns);
 
-/** Buttons that ask first: what would change something, and nothing else. */
+/** Buttons for the changes that would have an effect; each asks before it acts. */
 function buttons(state, subject, row) {
   const button = (text, change) => {
     const element = make("button", "", text);
@@ -22,7 +22,7 @@ function buttons(state, subject, row) {
   const holds = row.override ?? row.admin;
   const orders = row.orders ?? [];
   const isHeld = holds !== "ready" || orders.some((order) => order.admin !== null && order.admin !== "ready");
-  // What the file says ends a weight too, which stays here.
+  // To set a server back to the file's state would also reset its weight, which is to stay.
   const enable = row.admin === "ready" && !orders.some((order) => order.weight !== null) ? null : "ready";
   return make("span", "",
     ...(holds === "drain" ? [] : [button("Drain", { admin: "drain" })]),
@@ -31,8 +31,29 @@ function buttons(state, subject, row) {
     ...(subject.kind === "server" ? [button("Weight", { weight: row.weight })] : []));
 }
 
-/** A column of them; none without a token. */
+/** The column of buttons; no column without an operator's token. */
 const operate = (state, subject) => (state.operator ? [{ title: "Change", unseen: true, cell: (row) => buttons(state, subject(row), row) }] : []);
+
+/** A column of buttons that show the last checks of `subject`. */
+const lastChecks = (state, subject) => ({ title: "Checks", unseen: true, cell: (row) => {
+  const name = subject(row);
+  if (name === null) return "";
+  const element = make("button", "", "Checks");
+  element.type = "button";
+  element.addEventListener("click", () => state.showChecks(name, row.engine));
+  return element;
+} });
+
+/** How often it fell, and how long it was down. */
+const falls = (row) => (row.downtime_ms ? `${row.falls} (${duration(row.downtime_ms)})` : String(row.falls ?? 0));
+
+/** How many servers are up, backups apart. */
+function serversUp(service) {
+  const of = (backup) => service.servers.filter((server) => server.backup === backup);
+  const count = (servers) => `${servers.filter((server) => server.state === "up").length} of ${servers.length}`;
+  const backups = of(true);
+  return `${count(of(false))} up${backups.length ? `, ${count(backups)} backups up` : ""}`;
+}
 
 /** The longest round trip of all paths; null if none was measured. */
 function slowest(checks) {
@@ -52,6 +73,7 @@ export function firewalls(place, state) {
     { title: "Trend", unseen: true, cell: (row) => sparkline(state.rates.trend(`${row.engine} firewall ${row.group}/${row.name}`)) },
     { title: "Round trip", number: true, cell: (row) => roundTrip(slowest(row.checks)) },
     { title: "Since", number: true, cell: since },
+    lastChecks(state, (row) => `${row.group}/${row.name}`),
     ...operate(state, (row) => ({ kind: "firewall", group: row.group, name: row.name, engine: row.engine, sessions: row.sessions })),
     reason,
   ]), state.firewalls);
@@ -59,7 +81,7 @@ export function firewalls(place, state) {
 
 export function services(place, state) {
   const rows = state.services.flatMap((service) => [
-    { ...service, service: null, reason: [`${service.mode}, ${service.scheduler}`, service.reason].filter(Boolean).join("; ") },
+    { ...service, service: null, reason: [`${service.mode}, ${service.scheduler}, ${serversUp(service)}`, service.reason].filter(Boolean).join("; ") },
     ...service.servers.map((server) => ({ ...server, engine: service.engine, service: service.name })),
   ]);
   const key = (row) => `${row.engine} server ${row.service}/${row.name}`;
@@ -73,10 +95,26 @@ export function services(place, state) {
     { title: "Sessions", number: true, cell: (row) => String(row.sessions) },
     { title: "Packets/s", number: true, cell: (row) => (row.service === null ? "" : short(state.rates.of(key(row)))) },
     { title: "Trend", unseen: true, cell: (row) => (row.service === null ? "" : sparkline(state.rates.trend(key(row)))) },
-    { title: "Since", number: true, cell: (row) => (row.service === null ? "" : since(row)) },
+    { title: "Since", number: true, cell: since },
+    { title: "Falls", number: true, cell: falls },
+    lastChecks(state, (row) => (row.service === null ? null : `${row.service}/${row.name}`)),
     ...operate(state, (row) => ({ kind: row.service === null ? "service" : "server", service: row.service, name: row.name, engine: row.engine, sessions: row.sessions })),
     reason,
   ]), rows);
+}
+
+/** The last results of checks, the newest first. */
+export function checks(place, rows) {
+  table(place, [
+    { title: "At", cell: (row) => row.at.replace("T", " ") },
+    ...(rows.some((row) => row.peer !== null) ? [{ title: "To", cell: (row) => row.peer ?? "" }] : []),
+    { title: "Family", cell: (row) => row.family },
+    { title: "Result", cell: (row) => ({ text: row.result, tone: row.result === "passed" ? "good" : "bad" }) },
+    { title: "Times", number: true, cell: (row) => String(row.times) },
+    { title: "Duration", number: true, cell: (row) => roundTrip(row.duration_us) },
+    { title: "State after", cell: stateOf },
+    { title: "Detail", wide: true, cell: (row) => row.detail ?? "" },
+  ], rows.toReversed(), { nothing: "no check has ended yet" });
 }
 
 export function sessions(place, state, rows) {

@@ -1,6 +1,6 @@
-// How numbers, times and states are written.
+// Formats numbers, times and states.
 
-/** 999, 1.2k, 340k, 1.5M. */
+/** Formats a count as 999, 1.2k, 340k or 1.5M. */
 export function short(number) {
   if (number === null || number === undefined || Number.isNaN(number)) return "-";
   let unit = 0;
@@ -12,7 +12,7 @@ export function short(number) {
   return number.toFixed(digits) + ["", "k", "M", "G", "T"][unit];
 }
 
-/** 350ms, 4.2s, 5m3s, 2h4m, 3d2h: as the command line writes it. */
+/** Formats milliseconds like the command line: 350ms, 4.2s, 5m3s, 2h4m, 3d2h. */
 export function duration(ms) {
   const seconds = Math.floor(ms / 1000);
   if (seconds < 1) return `${ms}ms`;
@@ -23,7 +23,7 @@ export function duration(ms) {
   return `${Math.floor(seconds / 86400)}d${Math.floor((seconds % 86400) / 3600)}h`;
 }
 
-/** The class of a state: it is coloured, and always written out beside its colour. */
+/** The CSS class of a state. Colour never stands alone: the state is always written out too. */
 export function tone(state) {
   switch (state) {
     case "up":
@@ -43,13 +43,13 @@ export function tone(state) {
   }
 }
 
-/** A round trip in microseconds. */
+/** Formats a round-trip time in microseconds. */
 export function roundTrip(us) {
   if (us === null || us === undefined) return "-";
   return us < 1000 ? `${us}us` : `${(us / 1000).toFixed(2)}ms`;
 }
 
-/** An address with a port behind it. */
+/** Formats an address with a port. */
 export function withPort(address, port) {
   if (!port) return address;
   return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;

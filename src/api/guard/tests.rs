@@ -11,7 +11,7 @@ fn guard(listen: &str) -> Guard {
     Guard::new(listen, !listen.ip().is_loopback(), tokens)
 }
 
-/// `Ok` with who it is and whether that one may change; `Err` with the status.
+/// `Ok` with the caller's name and whether he may change anything; `Err` with the HTTP status.
 fn admit(guard: &Guard, method: &str, path: &str, headers: &[(&str, &str)]) -> Result<(String, bool), u16> {
     let headers = headers.iter().map(|(name, value)| {
         (header::HeaderName::from_bytes(name.as_bytes()).unwrap(), header::HeaderValue::from_str(value).unwrap())
@@ -24,7 +24,7 @@ fn bearer(secret: &str) -> (&'static str, String) {
     ("authorization", format!("Bearer {secret}"))
 }
 
-/// What somebody without a token is called who claims to be "said".
+/// The recorded name of somebody without a token who claims to be "said".
 const ANONYMOUS: &str = "unknown user, claimed name \"said\"";
 
 #[test]
@@ -131,7 +131,7 @@ fn who_did_it_is_the_kernels_word_and_a_claim_stands_beside_it_as_one() {
     assert_eq!(user(Some("root"), Some("anna")).by(Some("anna")), "root (uid 0, login anna)");
     assert_eq!(user(None, Some("uid 1000")).by(None), "uid 0 (login uid 1000)");
 
-    // Nothing that is claimed looks like what is known, or makes a line of its own.
+    // No claim looks like a known name, or makes a line of its own.
     let forged = root.by(Some("x\", root (uid 0)\nadmin"));
     assert_eq!(forged, r#"root (uid 0), claimed name "x\", root (uid 0)\nadmin""#);
     assert_eq!(root.by(Some(&"x".repeat(500))).len(), "root (uid 0), claimed name \"\"".len() + CLAIM_MAX);

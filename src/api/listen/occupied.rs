@@ -1,4 +1,5 @@
-//! Requests that occupy their connection: from the end of the head until the last byte of the answer is handed over.
+//! Marks a connection as busy while a request is answered: from the end of its head until the last byte of the answer
+//! is sent.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -13,7 +14,7 @@ use hyper_util::service::TowerToHyperService;
 
 use super::places::{Busy, Place};
 
-/// Serves requests of one connection.
+/// Serves the requests of one connection.
 #[derive(Debug)]
 pub(super) struct Occupying {
     router: TowerToHyperService<Router>,
@@ -21,7 +22,7 @@ pub(super) struct Occupying {
 }
 
 impl Occupying {
-    /// Those of the connection that has this place, by this router.
+    /// Serves the connection that has this place by this router.
     pub(super) fn new(router: Router, place: Place) -> Self {
         Self { router: TowerToHyperService::new(router), place }
     }
@@ -39,7 +40,7 @@ impl Service<hyper::Request<Incoming>> for Occupying {
     }
 }
 
-/// A body until which has gone out its connection is busy.
+/// A response body that keeps its connection busy until it is sent.
 struct Occupied {
     body: Body,
     _busy: Busy,

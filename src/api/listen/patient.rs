@@ -1,4 +1,4 @@
-//! A stream whose other end has to take what is written.
+//! A stream that fails if its peer takes too little of what is written.
 
 use std::io;
 use std::pin::Pin;
@@ -9,26 +9,27 @@ use tokio::time::{Sleep, sleep};
 
 use crate::time::Duration;
 
-/// Bytes that a client has to take in each [`Patient::patience`], if so much waits for it: a telephone line of 1995 does.
+/// Bytes that a client has to take within each [`Patient::patience`] while as much waits for it. Even a telephone modem
+/// manages that.
 const TAKEN_MIN: usize = 32 * 1024;
 
-/// See the module. A client that takes nothing, or next to nothing, is an error after a while.
+/// A stream that returns an error when its client has taken too little for too long.
 pub(super) struct Patient<S> {
     stream: S,
     patience: Duration,
-    /// Something waits for the client since this was started.
+    /// Runs since something began to wait for the client.
     waiting: Option<Pin<Box<Sleep>>>,
-    /// Bytes that the client took since then.
+    /// Bytes that the client has taken since then.
     taken: usize,
 }
 
 impl<S: Unpin> Patient<S> {
-    /// A stream whose client is given so long for the next [`TAKEN_MIN`] bytes.
+    /// A stream whose client has `patience` for each [`TAKEN_MIN`] bytes.
     pub(super) fn new(stream: S, patience: Duration) -> Self {
         Self { stream, patience, waiting: None, taken: 0 }
     }
 
-    /// Passes on what a write came to, unless the client has taken too little for too long.
+    /// Passes on the result of a write, unless the client has taken too little for too long.
     fn wrote(&mut self, context: &mut Context<'_>, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(bytes)) = &wrote {
             self.taken += bytes;
@@ -42,7 +43,7 @@ impl<S: Unpin> Patient<S> {
         }
     }
 
-    /// Passes on what a flush came to: one that is done leaves nothing that waits.
+    /// Passes on the result of a flush; after a complete flush nothing waits.
     fn flushed(&mut self, context: &mut Context<'_>, flushed: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
         match flushed {
             Poll::Ready(result) => {
@@ -99,7 +100,7 @@ mod tests {
 
     use super::*;
 
-    /// What becomes of writing 1 MiB to a client that takes `bytes` ten times in each patience.
+    /// The result of writing 1 MiB to a client that takes `bytes` ten times within each patience.
     async fn written_to(bytes: usize) -> io::Result<()> {
         let patience = Duration::from_millis(500);
         let (stream, mut client) = duplex(4096);

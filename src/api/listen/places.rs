@@ -1,20 +1,21 @@
-//! Who holds which connection, and who gives way where there is no room.
+//! Counts the connections of a listener by origin, and decides which one is closed when there is no room.
 //!
-//! A connection is *busy* from the end of a request's head until the last byte of its answer is on its way, and *idle*
-//! otherwise: silent, in the middle of a head or of a handshake, or between two requests. What is idle costs its owner
-//! nothing to open again, so the longest idle gives way first. No origin may hold so much that the others have no room.
+//! A connection is *busy* from the end of a request's head until the last byte of its answer is sent, and *idle*
+//! otherwise: silent, in the middle of a head or of a handshake, or between two requests. An idle connection is cheap
+//! to open again, so the one that has been idle longest is closed first. No origin may hold so many that others have no
+//! room.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::task::AbortHandle;
 
-/// Whose connections are counted together.
+/// Where connections come from; they are counted by origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Origin {
-    /// An IPv4 address, or the /64 of an IPv6 address: one subscriber has all of it.
+    /// An IPv4 address, or the /64 of an IPv6 address, because a subscriber has all of that.
     Network(IpAddr),
-    /// A process of this machine, by its number; `None`: unknown.
+    /// A process of this machine by its id; `None` if unknown.
     Process(Option<i32>),
 }
 
@@ -34,7 +35,7 @@ pub(super) struct Places(Arc<Mutex<Held>>);
 #[derive(Debug)]
 struct Held {
     room: Room,
-    /// Grows with everything that happens: what has a lower one is older.
+    /// A counter that grows with every change: a lower value is older.
     turn: u64,
     connections: Vec<Connection>,
 }
@@ -43,41 +44,41 @@ struct Held {
 struct Connection {
     id: u64,
     origin: Origin,
-    /// Requests that are being answered.
+    /// Number of requests that are being answered.
     requests: usize,
-    /// The turn of its last change from busy to idle, at first of its beginning.
+    /// Value of `turn` when it last became idle, or when it was opened.
     since: u64,
-    /// Ends it.
+    /// Closes the connection.
     task: Option<AbortHandle>,
 }
 
-/// The place of one connection, free again when this is dropped.
+/// The place of one connection, which is free again when this is dropped.
 #[derive(Debug)]
 pub(super) struct Place {
     places: Places,
     id: u64,
 }
 
-/// A request is being answered until this is dropped.
+/// Marks the connection as busy until this is dropped.
 #[derive(Debug)]
 pub(super) struct Busy {
     places: Places,
     id: u64,
 }
 
-/// What becomes of one who comes.
+/// The decision about a new connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reception {
     /// There is room.
     Welcome,
-    /// There is room once this connection has ended.
+    /// There is room after this connection has been closed.
     Instead(u64),
     /// There is no room.
     Refused,
 }
 
 impl Origin {
-    /// The origin of a connection over the network.
+    /// The origin of a network connection.
     pub(super) fn of(peer: SocketAddr) -> Self {
         Self::Network(match peer.ip().to_canonical() {
             IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
@@ -91,7 +92,7 @@ impl Places {
         Self(Arc::new(Mutex::new(Held { room, turn: 0, connections: Vec::new() })))
     }
 
-    /// A place for a connection of `origin`, for which another may have to end; `None` if it has to be refused.
+    /// Takes a place for a connection of `origin`, for which another may be closed; `None` if it has to be refused.
     pub(super) fn take(&self, origin: Origin) -> Option<Place> {
         let mut held = self.held();
         match held.receive(origin) {
@@ -114,12 +115,12 @@ impl Places {
 }
 
 impl Place {
-    /// Its number, for [`Places::attended_by`].
+    /// The id of the connection, for [`Places::attended_by`].
     pub(super) fn id(&self) -> u64 {
         self.id
     }
 
-    /// A request begins.
+    /// Marks the beginning of a request.
     pub(super) fn busy(&self) -> Busy {
         if let Some(connection) = self.places.held().find(self.id) {
             connection.requests += 1;
@@ -129,7 +130,7 @@ impl Place {
 }
 
 impl Places {
-    /// The task that serves the connection with that number.
+    /// Notes the task that serves the connection with this id.
     pub(super) fn attended_by(&self, id: u64, task: AbortHandle) {
         if let Some(connection) = self.held().find(id) {
             connection.task = Some(task);
@@ -177,7 +178,7 @@ impl Held {
         if self.connections.len() < self.room.of_all {
             return Reception::Welcome;
         }
-        // Whoever holds most gives way, and among those that hold as much, the longest idle.
+        // The origin with the most connections has to give one up: among equals, the one that has been idle longest.
         let most = |idle: bool| {
             let candidates = self.connections.iter().filter(move |one| !idle || one.is_idle());
             candidates.map(|one| self.count(one.origin)).max()
@@ -186,7 +187,7 @@ impl Held {
             |idle: bool, count: usize| self.oldest(|one| self.count(one.origin) == count && (!idle || one.is_idle()));
         match (most(true), most(false)) {
             (Some(count), _) => Reception::instead(of_the_largest(true, count)),
-            // All are being answered: who holds more than the newcomer would loses one.
+            // All are busy: an origin that holds more than the newcomer would hold loses one.
             (None, Some(count)) if count > own + 1 => Reception::instead(of_the_largest(false, count)),
             (None, _) => Reception::Refused,
         }
@@ -238,7 +239,7 @@ mod tests {
         let places = places(3, 3);
         let [first, second, third] = [(); 3].map(|()| places.take(origin(1)).unwrap());
         let answering = first.busy();
-        // It was asked and answered since: the third has been idle for longer.
+        // The second has been answered since, so the third has been idle for longer.
         drop(second.busy());
 
         let fourth = places.take(origin(1)).unwrap();
@@ -307,7 +308,7 @@ mod tests {
                     4 => held.iter_mut().for_each(|(_, place, busy)| *busy = Some(place.busy())),
                     _ => held.iter_mut().for_each(|(_, _, busy)| *busy = None),
                 }
-                // What gave way is dropped by its task.
+                // A connection that was closed drops its place with its task.
                 let alive = ids(&places);
                 held.retain(|(_, place, _)| alive.contains(&place.id));
                 prop_assert!(alive.len() <= 6 && alive.len() == held.len());

@@ -1,4 +1,4 @@
-//! Metrics of an engine as a whole, its links, workers and tables, and of the process.
+//! Metrics of an engine as a whole, of its links, workers and tables, and of the process.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -9,7 +9,7 @@ use super::help;
 use crate::engine::view::{LinkView, MeasuresView};
 
 /// Kinds of alarms that are told apart also while they are not raised.
-const ALARMS: [&str; 10] = [
+const ALARMS: [&str; 11] = [
     "below_min",
     "digest_differs",
     "duplicate_address",
@@ -20,9 +20,10 @@ const ALARMS: [&str; 10] = [
     "ordinary_priority",
     "peer_lost",
     "service_down",
+    "source_refused",
 ];
 
-/// What begins the names of counters that are one family, with the family, its label, and what it counts.
+/// Counters that form a family: prefix of their names, name of the family, its label, and its help text.
 const FAMILIES: [(&str, &str, &str, &str); 3] = [
     ("drop_", "drops", "reason", "Frames dropped, by reason."),
     ("punt_drop_", "punt_drops", "reason", "Frames that the controller was given and gave up, by reason."),
@@ -82,7 +83,7 @@ fn alarms(engine: &MeasuresView) -> Vec<(Labels<'_>, u64)> {
     raised.into_iter().map(|(kind, count)| (vec![("engine", name(engine)), ("kind", kind)], count)).collect()
 }
 
-/// Every counter of `show counters`.
+/// Writes every counter of `show counters` that belongs to no family.
 fn counters(page: &mut Page<'_>, engines: &[MeasuresView]) -> fmt::Result {
     let in_family = |counter: &str| FAMILIES.iter().any(|(prefix, ..)| counter.starts_with(prefix));
     let names: BTreeSet<_> = engines.iter().flat_map(|engine| engine.counters.keys()).collect();

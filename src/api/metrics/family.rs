@@ -1,4 +1,4 @@
-//! Metric families: a name, a help, a type, and samples with labels.
+//! Writes metric families: name, help text, type, and samples with labels.
 
 use std::fmt;
 
@@ -8,10 +8,10 @@ use prometheus_client::registry::Unit;
 
 use crate::engine::view::HistogramView;
 
-/// Label names and values.
+/// Names and values of labels.
 pub(super) type Labels<'a> = Vec<(&'static str, &'a str)>;
 
-/// What a family is called and about. With a unit the name ends in it: `lag` in seconds is `fwlb_lag_seconds`.
+/// Name and help text of a family. With a unit the name ends in it: `lag` in seconds is `fwlb_lag_seconds`.
 pub(super) struct Family<'a> {
     pub(super) name: &'a str,
     pub(super) help: &'a str,
@@ -21,22 +21,22 @@ pub(super) struct Family<'a> {
 /// A page that is being written.
 pub(super) struct Page<'e>(DescriptorEncoder<'e>);
 
-/// `name` in no unit.
+/// The family `name` without a unit.
 pub(super) const fn of<'a>(name: &'a str, help: &'a str) -> Family<'a> {
     Family { name, help, unit: None }
 }
 
-/// `name` in seconds.
+/// The family `name` in seconds.
 pub(super) const fn seconds<'a>(name: &'a str, help: &'a str) -> Family<'a> {
     Family { name, help, unit: Some(Unit::Seconds) }
 }
 
-/// `name` in bytes.
+/// The family `name` in bytes.
 pub(super) const fn bytes<'a>(name: &'a str, help: &'a str) -> Family<'a> {
     Family { name, help, unit: Some(Unit::Bytes) }
 }
 
-/// `name` as a ratio; 1 is the whole.
+/// The family `name` as a ratio, where 1 is the whole.
 pub(super) fn ratio<'a>(name: &'a str, help: &'a str) -> Family<'a> {
     Family { name, help, unit: Some(Unit::Other("ratio".to_owned())) }
 }
@@ -46,7 +46,7 @@ impl<'e> Page<'e> {
         Self(encoder)
     }
 
-    /// Counters; the samples' names end in `_total`.
+    /// Writes counters; the names of the samples end in `_total`.
     pub(super) fn counters<'a>(
         &mut self,
         family: Family<'_>,
@@ -57,14 +57,25 @@ impl<'e> Page<'e> {
         })
     }
 
-    /// One counter that is no whole number.
+    /// Writes counters with fractional values.
+    pub(super) fn fractions<'a>(
+        &mut self,
+        family: Family<'_>,
+        samples: impl IntoIterator<Item = (Labels<'a>, f64)>,
+    ) -> fmt::Result {
+        self.family(family, MetricType::Counter, samples, |metric, value| {
+            metric.encode_counter::<NoLabelSet, _, u64>(&value, None)
+        })
+    }
+
+    /// Writes one counter with a fractional value.
     pub(super) fn counter(&mut self, family: Family<'_>, value: f64) -> fmt::Result {
         self.family(family, MetricType::Counter, [(Vec::new(), value)], |metric, value| {
             metric.encode_counter::<NoLabelSet, _, u64>(&value, None)
         })
     }
 
-    /// Gauges of whole numbers.
+    /// Writes gauges with integral values.
     pub(super) fn gauges<'a>(
         &mut self,
         family: Family<'_>,
@@ -73,7 +84,7 @@ impl<'e> Page<'e> {
         self.family(family, MetricType::Gauge, samples, |metric, value| metric.encode_gauge(&value))
     }
 
-    /// Gauges that are no whole numbers.
+    /// Writes gauges with fractional values.
     pub(super) fn measures<'a>(
         &mut self,
         family: Family<'_>,
@@ -82,7 +93,7 @@ impl<'e> Page<'e> {
         self.family(family, MetricType::Gauge, samples, |metric, value| metric.encode_gauge(&value))
     }
 
-    /// Gauges of 0 and 1: one per word of `words`, 1 for the one that is the case.
+    /// Writes gauges of 0 and 1: one per word of `words`, 1 for the present state.
     pub(super) fn states<'a>(
         &mut self,
         family: Family<'_>,
@@ -100,7 +111,7 @@ impl<'e> Page<'e> {
         self.gauges(family, each)
     }
 
-    /// Labels that tell something, with the value 1.
+    /// Writes information as labels of samples with the value 1.
     pub(super) fn infos<'a>(
         &mut self,
         family: Family<'_>,
@@ -109,7 +120,7 @@ impl<'e> Page<'e> {
         self.family(family, MetricType::Info, samples, |metric, told| metric.encode_info(&told))
     }
 
-    /// Histograms.
+    /// Writes histograms.
     pub(super) fn histograms<'a>(
         &mut self,
         family: Family<'_>,
@@ -122,7 +133,7 @@ impl<'e> Page<'e> {
         })
     }
 
-    /// A family without samples is left out.
+    /// Writes a family, unless it has no samples.
     fn family<'a, V>(
         &mut self,
         Family { name, help, unit }: Family<'_>,

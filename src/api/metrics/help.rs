@@ -1,4 +1,4 @@
-//! What the counters of `fwlb show counters` count, in words.
+//! Help texts of the counters of `fwlb show counters`.
 
 use crate::engine::DropReason;
 
@@ -13,7 +13,7 @@ pub fn known(name: &str) -> Option<&'static str> {
     HELP.iter().find(|(counter, _)| *counter == name).map(|(_, help)| *help).or_else(reason)
 }
 
-/// What `show counters` tells though it can become smaller: `fwlb_table_entries` has the neighbours.
+/// Whether a value of `show counters` can shrink. The number of neighbours is in `fwlb_table_entries`.
 pub(super) fn can_shrink(name: &str) -> bool {
     name == "neighbors"
 }
@@ -22,7 +22,10 @@ const HELP: [(&str, &str); 76] = [
     ("asymmetric", "Session packets that came from another firewall than their pin."),
     ("balanced_bytes", "Bytes of IP of sessions of services."),
     ("balanced_packets", "Packets of sessions of services."),
-    ("checks_excused", "Health checks of servers that failed while the engine itself was late."),
+    (
+        "checks_excused",
+        "Health checks of servers that were not answered while the engine itself was late or lost frames.",
+    ),
     ("checks_failed", "Health checks of servers that failed."),
     ("checks_passed", "Health checks of servers that passed."),
     ("checks_sent", "Health checks of servers that were begun."),

@@ -1,25 +1,23 @@
-//! Metrics of firewalls, paths, peers, services and servers.
+//! Metrics of firewalls, paths and peers.
 
 use std::fmt;
 
 use super::family::{Labels, Page, bytes, of, ratio, seconds};
-use crate::engine::view::{FirewallView, MeasuresView, ServerView};
+use crate::engine::view::{FirewallView, MeasuresView};
 
 pub(super) fn encode(page: &mut Page<'_>, engines: &[MeasuresView]) -> fmt::Result {
     firewalls(page, engines)?;
     shares(page, engines)?;
     paths(page, engines)?;
-    peers(page, engines)?;
-    services(page, engines)?;
-    servers(page, engines)
+    peers(page, engines)
 }
 
-fn of_engine(engine: &MeasuresView) -> Labels<'_> {
+pub(super) fn of_engine(engine: &MeasuresView) -> Labels<'_> {
     vec![("engine", &engine.status.name)]
 }
 
-/// `labels` and more.
-fn and<'a, const N: usize>(mut labels: Labels<'a>, more: [(&'static str, &'a str); N]) -> Labels<'a> {
+/// Appends `more` to `labels`.
+pub(super) fn and<'a, const N: usize>(mut labels: Labels<'a>, more: [(&'static str, &'a str); N]) -> Labels<'a> {
     labels.extend(more);
     labels
 }
@@ -74,7 +72,7 @@ fn firewalls(page: &mut Page<'_>, engines: &[MeasuresView]) -> fmt::Result {
     )
 }
 
-/// Which part of its group's sessions each firewall has, and how far that is from its weight.
+/// Writes each firewall's share of its group's sessions, and how far it is from the weight.
 fn shares(page: &mut Page<'_>, engines: &[MeasuresView]) -> fmt::Result {
     let mut has = Vec::new();
     let mut due = Vec::new();
@@ -151,66 +149,5 @@ fn peers(page: &mut Page<'_>, engines: &[MeasuresView]) -> fmt::Result {
         "digest",
         &["same", "differs", "unknown"],
         each().map(|(labels, one)| (labels, one.digest.as_str())),
-    )
-}
-
-fn services(page: &mut Page<'_>, engines: &[MeasuresView]) -> fmt::Result {
-    let each = || {
-        engines.iter().flat_map(|engine| {
-            engine.services.iter().map(move |one| (and(of_engine(engine), [("service", &one.name)]), one))
-        })
-    };
-    page.gauges(
-        of("service_up", "Whether the virtual service takes new sessions."),
-        each().map(|(labels, one)| (labels, u64::from(one.state == "up"))),
-    )?;
-    page.states(
-        of("service_state", "The state of the virtual service: 1 for the one that it is in."),
-        "state",
-        &["up", "down", "drain", "maint"],
-        each().map(|(labels, one)| (labels, one.state.as_str())),
-    )?;
-    page.gauges(
-        of("service_sessions", "Live sessions of the virtual service."),
-        each().map(|(labels, one)| (labels, one.sessions)),
-    )?;
-    page.measures(
-        ratio("service_imbalance", "Scheduler hash: the busiest server's share of the table over its fair share."),
-        each().filter_map(|(labels, one)| Some((labels, one.imbalance?))),
-    )
-}
-
-fn servers(page: &mut Page<'_>, engines: &[MeasuresView]) -> fmt::Result {
-    let each = || {
-        engines.iter().flat_map(|engine| {
-            engine.services.iter().flat_map(move |service| {
-                let labels = |server| and(of_engine(engine), [("service", service.name.as_str()), ("server", server)]);
-                service.servers.iter().map(move |one: &ServerView| (labels(one.name.as_str()), one))
-            })
-        })
-    };
-    page.gauges(
-        of("server_up", "Whether the real server takes new sessions."),
-        each().map(|(labels, one)| (labels, u64::from(one.state == "up"))),
-    )?;
-    page.gauges(
-        of("server_weight", "The weight of the real server that is in force."),
-        each().map(|(labels, one)| (labels, one.weight.into())),
-    )?;
-    page.gauges(
-        of("server_sessions", "Live sessions of the real server."),
-        each().map(|(labels, one)| (labels, one.sessions)),
-    )?;
-    page.counters(
-        of("server_new_sessions", "Sessions that took the real server."),
-        each().map(|(labels, one)| (labels, one.new_sessions)),
-    )?;
-    page.counters(
-        of("server_packets", "Packets to and from the real server."),
-        each().map(|(labels, one)| (labels, one.packets)),
-    )?;
-    page.counters(
-        bytes("server", "Bytes of IP to and from the real server."),
-        each().map(|(labels, one)| (labels, one.bytes)),
     )
 }

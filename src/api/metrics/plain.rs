@@ -1,9 +1,9 @@
-//! OpenMetrics as the text that came before it, for scrapers that ask for that alone.
+//! Converts OpenMetrics to the older Prometheus text format, for scrapers that accept only that.
 
 use std::collections::BTreeMap;
 
-/// In the older format a counter's type stands beside the name of its sample, there is no type for information, no unit and
-/// no end.
+/// Converts a page: in the older format, the type of a counter belongs to the sample's name, information has no type,
+/// and there are neither units nor an end marker.
 pub(super) fn from_open_metrics(page: &str) -> String {
     let types: BTreeMap<_, _> = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
     let sample = |family: &str| match types.get(family) {

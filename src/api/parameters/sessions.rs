@@ -1,4 +1,4 @@
-//! Queries and bodies about sessions.
+//! Queries and bodies of requests about sessions.
 
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -8,110 +8,112 @@ use crate::api::guard::Caller;
 use crate::api::sessions::{FilterWords, PAGE_MAX, word, word_of};
 use crate::api::{ApiError, Request, SessionFilter, SessionQuestion, SessionSort, TalkerQuestion, TalkersBy};
 
-/// Which sessions; every given part has to match.
+/// Which sessions to list; a session has to match every part that is given.
 #[derive(Debug, Clone, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct SessionsQuery {
-    /// An address or prefix that the source lies in.
+    /// An address or prefix of the source.
     source: Option<String>,
-    /// An address or prefix that the destination lies in.
+    /// An address or prefix of the destination.
     destination: Option<String>,
-    /// An address or prefix that an end lies in, before or after translation; of several, with commas between them, each.
+    /// Addresses or prefixes, separated by commas, each of which has to be an end's, before or after translation.
     host: Option<String>,
-    /// A port that an end has, before or after translation; of several, with commas between them, each.
+    /// Ports, separated by commas, each of which has to be an end's, before or after translation.
     port: Option<String>,
-    /// A flow, either direction, before or after translation; ports may be left out: `tcp 198.51.100.7 203.0.113.80:80`.
+    /// A flow in either direction, before or after translation; ports may be left out: `tcp 198.51.100.7
+    /// 203.0.113.80:80`.
     flow: Option<String>,
-    /// `fw1` or `perimeter/fw1`.
+    /// Name of the firewall: `fw1` or `perimeter/fw1`.
     firewall: Option<String>,
-    /// Virtual service.
+    /// Name of the virtual service.
     service: Option<String>,
-    /// `s1` or `web/s1`.
+    /// Name of the server: `s1` or `web/s1`.
     server: Option<String>,
-    /// `opening`, `established`, `closing`, `one-way` or `two-way`.
+    /// State of the session: `opening`, `established`, `closing`, `one-way` or `two-way`.
     state: Option<String>,
-    /// Those with the most of this, the most first: `packets`, `bytes`, `rate` (bits per second), `packet-rate`, `age` or
-    /// `idle`. Rates take half a second to be measured.
+    /// The value by which to sort, largest first: `packets`, `bytes`, `rate` (bits per second), `packet-rate`, `age` or
+    /// `idle`. Measuring rates takes half a second.
     sort: Option<String>,
-    /// At most so many of each engine; default 1000; 0: all, as they are told.
+    /// Number of sessions of each engine, at most; default 1000; 0: all, streamed as they are found.
     limit: Option<usize>,
-    /// Goes on where another answer ended: what its `Link` says.
+    /// Continues where another answer ended; its `Link` header has the value.
     after: Option<String>,
     /// The engine; absent: every one.
     engine: Option<String>,
 }
 
-/// Sums of sessions.
+/// Which sessions to add up, and by what.
 #[derive(Debug, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct TalkersQuery {
-    /// Whose: `source`, `destination`, `service`, `server` or `firewall`.
+    /// By what to add up: `source`, `destination`, `service`, `server` or `firewall`.
     by: String,
-    /// An address or prefix that the source lies in.
+    /// An address or prefix of the source.
     source: Option<String>,
-    /// An address or prefix that the destination lies in.
+    /// An address or prefix of the destination.
     destination: Option<String>,
-    /// An address or prefix that an end lies in, before or after translation; of several, with commas between them, each.
+    /// Addresses or prefixes, separated by commas, each of which has to be an end's, before or after translation.
     host: Option<String>,
-    /// A port that an end has, before or after translation; of several, with commas between them, each.
+    /// Ports, separated by commas, each of which has to be an end's, before or after translation.
     port: Option<String>,
-    /// A flow, either direction, before or after translation; ports may be left out.
+    /// A flow in either direction, before or after translation; ports may be left out.
     flow: Option<String>,
-    /// `fw1` or `perimeter/fw1`.
+    /// Name of the firewall: `fw1` or `perimeter/fw1`.
     firewall: Option<String>,
-    /// Virtual service.
+    /// Name of the virtual service.
     service: Option<String>,
-    /// `s1` or `web/s1`.
+    /// Name of the server: `s1` or `web/s1`.
     server: Option<String>,
-    /// `opening`, `established`, `closing`, `one-way` or `two-way`.
+    /// State of the sessions: `opening`, `established`, `closing`, `one-way` or `two-way`.
     state: Option<String>,
-    /// Those with the most of this, the most first: `bytes` (default), `packets`, `rate` (bits per second) or `packet-rate`.
+    /// The sum by which to sort, largest first: `bytes` (default), `packets`, `rate` (bits per second) or
+    /// `packet-rate`.
     sort: Option<String>,
-    /// At most so many of each engine, 1..=10000; default 1000.
+    /// Number of sums of each engine, at most, 1..=10000; default 1000.
     limit: Option<usize>,
     /// The engine; absent: every one.
     engine: Option<String>,
 }
 
-/// Which sessions end; every given part has to match. At least one is given, or `all`.
+/// Which sessions to end; a session has to match every part that is given. At least one part is required, or `all`.
 #[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(in crate::api) struct KillBody {
-    /// An address or prefix that the source lies in.
+    /// An address or prefix of the source.
     source: Option<String>,
-    /// An address or prefix that the destination lies in.
+    /// An address or prefix of the destination.
     destination: Option<String>,
-    /// Addresses or prefixes, in each of which an end lies, before or after translation.
+    /// Addresses or prefixes, each of which has to be an end's, before or after translation.
     hosts: Vec<String>,
-    /// Ports, each of which an end has, before or after translation.
+    /// Ports, each of which has to be an end's, before or after translation.
     ports: Vec<u16>,
-    /// A flow, either direction, before or after translation; ports may be left out.
+    /// A flow in either direction, before or after translation; ports may be left out.
     flow: Option<String>,
-    /// `fw1` or `perimeter/fw1`.
+    /// Name of the firewall: `fw1` or `perimeter/fw1`.
     firewall: Option<String>,
-    /// Virtual service.
+    /// Name of the virtual service.
     service: Option<String>,
-    /// `s1` or `web/s1`.
+    /// Name of the server: `s1` or `web/s1`.
     server: Option<String>,
-    /// `opening`, `established`, `closing`, `one-way` or `two-way`.
+    /// State of the sessions: `opening`, `established`, `closing`, `one-way` or `two-way`.
     state: Option<String>,
-    /// Every session, instead of a filter.
+    /// Ends every session, instead of those that a filter selects.
     all: bool,
-    /// TCP: the ends are told by a reset, each by the engine on its side.
+    /// Whether both ends of a TCP session get a reset, each from the engine on its side.
     reset: bool,
-    /// Why.
+    /// The reason: one line of at most 200 characters.
     reason: Option<String>,
-    /// Who; on the network the name of the token stands for it.
+    /// The claimed name of the caller; on the network the name of the token is recorded instead.
     by: Option<String>,
 }
 
 impl SessionsQuery {
-    /// The same question after a page that ended there.
+    /// The same query for the page after one that ended at `after`.
     pub(in crate::api) fn after(self, after: String) -> Self {
         Self { after: Some(after), ..self }
     }
 
-    /// The engine that is meant, and what it is asked.
+    /// The engine, if one is named, and the request to it.
     pub(in crate::api) fn question(self) -> Result<(Option<String>, SessionQuestion), ApiError> {
         let Self {
             source,
@@ -198,7 +200,7 @@ impl Order for KillBody {
 }
 
 impl KillBody {
-    /// What ends the sessions of `filter`.
+    /// The body that ends the sessions of `filter`.
     pub(in crate::api) fn new(filter: SessionFilter, reset: bool, reason: Option<String>, by: String) -> Self {
         let all = filter.is_all();
         let hosts = filter.hosts.iter().map(ToString::to_string).collect();

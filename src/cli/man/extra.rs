@@ -81,6 +81,13 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ("fwlb show counters --rate=10s --json", "For scripts; without --rate one flat object of one engine."),
         ],
     ),
+    (
+        "fwlb-show-checks",
+        &[
+            ("fwlb show checks web/s1", "The last 20 checks of a server: when, result, duration, answer."),
+            ("fwlb show checks fw1 -n 10", "The last probes through a firewall; those that ended alike are one line."),
+        ],
+    ),
     ("fwlb-show-events", &[("fwlb show events --follow", "What changes, as it changes.")]),
     (
         "fwlb-show-config",

@@ -7,8 +7,8 @@ use crate::cli::output::{Tone, duration_ms, or_dash, paint, round_trip, table};
 use crate::cli::reach::Answers;
 use crate::config::Admin;
 use crate::engine::view::{
-    CheckView, ConfigView, EventView, FirewallView, KeptConfigView, LinkView, NeighborView, PeerView, ServerView,
-    ServiceView, StatusView,
+    CheckResultView, CheckView, ConfigView, EventView, FirewallView, KeptConfigView, LastCheckView, LinkView,
+    NeighborView, PeerView, ServerCheckView, ServerView, ServiceView, StatusView,
 };
 
 /// The answers to one request, one kind of thing under one title.
@@ -32,9 +32,13 @@ pub fn render(answers: &Answers) -> String {
             Answer::Services(list) => {
                 for one in list {
                     all.push(service(one), &one.engine);
-                    one.servers.iter().for_each(|server| all.push(server_row(server), &one.engine));
+                    for server in &one.servers {
+                        all.push(server_row(server), &one.engine);
+                        server.checks.iter().for_each(|of| all.push_second(server_check(one, server, of), &one.engine));
+                    }
                 }
             }
+            Answer::Checks(list) => list.iter().for_each(|one| all.push(check_result(one), &one.engine)),
             Answer::Events(list) => {
                 let name = several.then_some(&engine.name);
                 events.extend(list.iter().map(|event| (event.at.as_str(), painted_event_line(name, event))));
@@ -73,7 +77,16 @@ pub fn render(answers: &Answers) -> String {
             text + &all.table(several, FIREWALLS) + gap + &paths.table(several, CHECKS)
         }
         Some(Answer::Peers(_)) => text + &all.table(several, PEERS),
-        Some(Answer::Services(_)) => text + &all.table(several, SERVICES),
+        Some(Answer::Services(_)) => {
+            let checks = Rows { first: std::mem::take(&mut all.second), second: Vec::new() };
+            let gap = if checks.first.is_empty() { "" } else { "\n" };
+            text + &all.table(several, SERVICES) + gap + &checks.table(several, SERVER_CHECKS)
+        }
+        Some(Answer::Checks(_)) => {
+            // One story, whoever tells it: RFC 3339 in UTC sorts as text, and stands behind the engine's name.
+            all.first.sort_by(|one, other| one[1].cmp(&other[1]));
+            text + &all.table(several, RESULTS)
+        }
         Some(Answer::Events(_)) => {
             // One story, whoever tells it: RFC 3339 in UTC sorts as text.
             events.sort_by_key(|(at, _)| *at);
@@ -254,13 +267,13 @@ const SERVICES: &[&str] = &[
     ">PACKETS",
     ">BYTES",
     "SINCE",
+    "FALLS",
     "REASON",
 ];
 
 /// The line of a service is the sum of its servers, which stand below it.
 fn service(one: &ServiceView) -> Vec<String> {
     let sum = |of: fn(&ServerView) -> u64| one.servers.iter().map(of).sum::<u64>().to_string();
-    let up = one.servers.iter().filter(|server| server.state == "up").count();
     let imbalance = one.imbalance.map(|imbalance| format!(", imbalance {imbalance:.2}")).unwrap_or_default();
     let why = one.reason.as_ref().map(|why| format!("; {why}")).unwrap_or_default();
     let addresses = one.addresses.iter().map(|address| with_port(address, &one.ports.join(",")));
@@ -274,8 +287,9 @@ fn service(one: &ServiceView) -> Vec<String> {
         sum(|server| server.new_sessions),
         sum(|server| server.packets),
         sum(|server| server.bytes),
-        "-".to_owned(),
-        format!("{}, {}, {up} of {} up{imbalance}{why}", one.mode, one.scheduler, one.servers.len()),
+        duration_ms(one.since_ms),
+        falls(one.falls, one.downtime_ms),
+        format!("{}, {}, {}{imbalance}{why}", one.mode, one.scheduler, one.servers_up()),
     ]
 }
 
@@ -295,7 +309,52 @@ fn server_row(one: &ServerView) -> Vec<String> {
         one.packets.to_string(),
         one.bytes.to_string(),
         duration_ms(one.since_ms),
+        falls(one.falls, one.downtime_ms),
         one.reason.clone().unwrap_or_default(),
+    ]
+}
+
+/// `2 (1m 3s)`: how often it fell, and how long it was down in all.
+fn falls(falls: u64, downtime_ms: u64) -> String {
+    match (falls, downtime_ms) {
+        (0, 0) => "0".to_owned(),
+        (falls, downtime) => format!("{falls} ({})", duration_ms(downtime)),
+    }
+}
+
+const SERVER_CHECKS: &[&str] =
+    &["CHECK", "FAMILY", "STATE", "SINCE", ">FAILED", "FALLS", "AGO", ">DURATION", "LAST CHECK"];
+
+fn server_check(service: &ServiceView, server: &ServerView, one: &ServerCheckView) -> Vec<String> {
+    let last = one.last.as_ref();
+    let unchecked = || one.reason.clone().unwrap_or_default();
+    vec![
+        format!("{}/{}", service.name, server.name),
+        one.family.clone(),
+        one.state.clone(),
+        duration_ms(one.since_ms),
+        one.failures.to_string(),
+        falls(one.falls, one.downtime_ms),
+        last.map_or_else(|| "-".to_owned(), |last| duration_ms(last.age_ms)),
+        round_trip(last.and_then(|last| last.duration_us)),
+        last.map_or_else(unchecked, LastCheckView::words),
+    ]
+}
+
+const RESULTS: &[&str] =
+    &["TIME", "SERVER/FIREWALL", "TO", "FAMILY", "RESULT", ">TIMES", ">DURATION", "STATE", "DETAIL"];
+
+fn check_result(one: &CheckResultView) -> Vec<String> {
+    vec![
+        one.at.clone(),
+        one.subject.clone(),
+        or_dash(one.peer.as_deref()),
+        one.family.clone(),
+        one.result.clone(),
+        one.times.to_string(),
+        round_trip(one.duration_us),
+        one.state.clone(),
+        one.detail.clone().unwrap_or_default(),
     ]
 }
 

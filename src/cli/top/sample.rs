@@ -84,6 +84,7 @@ impl Sample {
                 | Answer::Talkers(_)
                 | Answer::Killed(_)
                 | Answer::Measures(_)
+                | Answer::Checks(_)
                 | Answer::Configs(_)
                 | Answer::Config(_)
                 | Answer::Explain(_)

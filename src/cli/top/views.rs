@@ -4,6 +4,7 @@ use super::sample::{Watched, session_key};
 use super::table::{Cell, Column, Row, Subject, Table, Tone, numbers, short, sparkline, words};
 use crate::cli::output::{duration_ms, or_dash, round_trip};
 use crate::cli::show::tables::{commanded, event_line};
+use crate::engine::view::ServiceView;
 
 /// What is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,6 +161,12 @@ fn firewalls(watched: &Watched) -> Vec<Row> {
     watched.last.firewalls.iter().map(row).collect()
 }
 
+/// `3 of 3 up, nat, round-robin`, and why it is as it is where that is to be said.
+fn standing(service: &ServiceView) -> String {
+    let why = service.reason.as_ref().map(|why| format!("; {why}")).unwrap_or_default();
+    format!("{}, {}, {}{why}", service.servers_up(), service.mode, service.scheduler)
+}
+
 const SERVICES: &[Column] = &[
     words("SERVICE/SERVER", 0),
     words("STATE", 0),
@@ -176,7 +183,6 @@ const SERVICES: &[Column] = &[
 fn services(watched: &Watched) -> Vec<Row> {
     let mut rows = Vec::new();
     for service in &watched.last.services {
-        let up = service.servers.iter().filter(|server| server.state == "up").count();
         let sum = |of| {
             let rates = service.servers.iter().map(|server| watched.server_rate(&service.name, &server.name, of));
             rates.sum::<Option<f64>>()
@@ -192,8 +198,8 @@ fn services(watched: &Watched) -> Vec<Row> {
                 Cell::rate(sum(|server| server.new_sessions)),
                 Cell::rate(sum(|server| server.packets)),
                 Cell::rate(sum(|server| server.bytes).map(|bytes| bytes * 8.0)),
-                Cell::number(-1.0, "-"),
-                Cell::text(format!("{up} of {} up, {}, {}", service.servers.len(), service.mode, service.scheduler)),
+                Cell::number(service.since_ms as f64, duration_ms(service.since_ms)),
+                Cell::text(standing(service)),
             ],
         });
         for server in &service.servers {

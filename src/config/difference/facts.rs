@@ -1,7 +1,7 @@
-//! What a configuration says, section by section, key by key, as the file would.
+//! Lists what a configuration says section by section and key by key, in the form that a file has it.
 //!
-//! Every structure is taken apart by name and without `..`, so that a key that is added and not told of here does not compile;
-//! that every key of the file is told is held by the tests of [`super`].
+//! Every structure is destructured without `..`, so that a new key that is missing here does not compile. The tests of
+//! [`super`] check that every key of the file is listed.
 
 use std::hash::Hasher;
 
@@ -16,29 +16,29 @@ use crate::config::{Api, Check, CheckKind, Config, Engine, Firewall, Group, Hash
 use crate::config::{Peer, Route, RouteTarget, Scheduler, Secret, Server, Service, ServiceCheck, ServiceCheckKind};
 use crate::config::{StickyBy, SyslogTarget, Tls, Token, show_ports};
 use crate::id::{FirewallId, GroupId, LinkId, PeerId, ServiceId};
-use crate::session::Timeouts;
+use crate::session::{SourceLimits, Timeouts};
 use crate::time::Duration;
 
-/// What a key is set to.
+/// The value of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
-    /// Nothing.
+    /// The key has no value.
     None,
-    /// A number or a flag, as the file writes it.
+    /// A number or a boolean, as the file has it.
     Bare(String),
-    /// A text.
+    /// A string.
     Text(String),
-    /// Several.
+    /// A list of values.
     List(Vec<Self>),
-    /// What may not be shown, or is too long for it; the digest tells it from others.
+    /// A value that may not be shown, or is too long for it. Equal values have equal digests.
     Hidden(u64),
 }
 
-/// What stands for a value that may not be shown.
+/// What is shown in place of a hidden value.
 pub const HIDDEN: &str = "(hidden)";
 
 impl Value {
-    /// As a person reads it; `key` says what no value means.
+    /// The value for people to read; `key` says what it means that there is none.
     pub fn words(&self, key: &Key) -> String {
         match (self, key.unset) {
             (Self::None, Unset::Means(means)) => means.to_owned(),
@@ -49,7 +49,7 @@ impl Value {
         }
     }
 
-    /// As the file writes it; nothing where there is no value.
+    /// The value as the file has it; `None` if there is none.
     pub fn literal(&self) -> Option<String> {
         match self {
             Self::None => None,
@@ -64,16 +64,18 @@ impl Value {
     }
 }
 
-/// One section of a configuration.
+/// One section of a configuration with its values.
 #[derive(Debug)]
 pub struct Section {
-    /// How it is declared.
+    /// The declaration of the section.
     pub schema: &'static Schema,
-    /// What it is about: `firewall perimeter/fw2`. Sections that stand once within another share its subject.
+    /// What the section is about: `firewall perimeter/fw2`. A section that stands once within another has the subject
+    /// of that one.
     pub subject: String,
-    /// The way to it from the top of the file: a key and, in a list, the name of the item (of a route its prefix).
+    /// The path from the top of the file: keys, each with the name of the list item that is meant (of a route its
+    /// prefix).
     pub at: Vec<(&'static str, Option<String>)>,
-    /// Its keys, all but those of sections within.
+    /// The section's keys and their values, without subsections.
     pub facts: Vec<(&'static str, Value)>,
 }
 
@@ -88,7 +90,7 @@ impl Section {
         Self { schema, subject: subject.into(), at, facts }
     }
 
-    /// The key of its parent that it stands behind, for a section within the subject's own.
+    /// The key under which the section stands in its parent, if it has the subject of the parent.
     pub fn within(&self) -> Option<&'static str> {
         match self.at.as_slice() {
             [_, .., (key, None)] => Some(key),
@@ -96,13 +98,13 @@ impl Section {
         }
     }
 
-    /// How one of its facts is called in the subject: `weight`, `check.interval`.
+    /// The name of a key as differences have it: `weight`, `check.interval`.
     pub fn name(&self, key: &str) -> String {
         self.within().map_or_else(|| key.to_owned(), |within| format!("{within}.{key}"))
     }
 }
 
-/// Everything of a configuration that a user typed or left to its default, in the order of a file.
+/// All sections of a configuration in the order of a file, including values that are left to their defaults.
 pub fn sections(config: &Config) -> Vec<Section> {
     let Config {
         engine: _,
@@ -225,7 +227,8 @@ fn log(log: &Log) -> Section {
 }
 
 fn limits(limits: &Limits) -> Section {
-    let Limits { sessions, sticky, neighbors, pending, punts, fragments, held } = limits;
+    let Limits { sessions, sticky, neighbors, pending, punts, fragments, held, source } = limits;
+    let SourceLimits { sessions: source_sessions, rate: source_rate } = source;
     let facts = vec![
         ("sessions", bare(sessions)),
         ("sticky", bare(sticky)),
@@ -234,6 +237,8 @@ fn limits(limits: &Limits) -> Section {
         ("punts", bare(punts)),
         ("fragments", bare(fragments)),
         ("held", bare(held)),
+        ("source-sessions", or_none(*source_sessions, bare)),
+        ("source-rate", or_none(*source_rate, bare)),
     ];
     Section::new(&LIMITS, "limits", &[("limits", None)], facts)
 }
@@ -419,7 +424,7 @@ fn scheduler_of(scheduler: Scheduler) -> (SchedulerName, Value) {
     }
 }
 
-/// One word for both: what can be reset is, and the rest is reselected.
+/// The one value that was given for both protocols: only TCP can be reset, so `reset` means `reselect` for UDP.
 fn service_on_failure(tcp: OnFailure, udp: OnFailure) -> String {
     match (tcp, udp) {
         (OnFailure::Reset, OnFailure::Reselect) => "reset".to_owned(),

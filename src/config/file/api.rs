@@ -1,4 +1,4 @@
-//! `[api]` with its certificate and tokens, as typed.
+//! Declares the keys of `[api]`, `tls` and `[[api.token]]`, holds their typed values, and reads them.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -21,17 +21,22 @@ pub static API: Schema = Schema {
             "listen",
             Kind::Word("an address with a port, as in 127.0.0.1:9600"),
             "the control socket alone",
-            "Where HTTP is served.",
+            "The address of the HTTP listener.",
         ),
-        Key::unset("tls", Kind::Table, "no HTTPS", "The certificate for HTTPS."),
+        Key::unset("tls", Kind::Table, "no HTTPS", "The certificate and private key for HTTPS."),
         Key::unset(
             "socket-group",
             Kind::Word("a group of the operating system, by name or number"),
             "the engine's own",
-            "Who owns the control socket, which has mode 0660.",
+            "The group that owns the control socket, which has mode 0660.",
         )
         .at_start(),
-        Key::unset("token", Kind::Tables, "none", "Who may ask over the network."),
+        Key::unset(
+            "token",
+            Kind::Tables,
+            "none",
+            "Bearer tokens, with which clients on the network identify themselves.",
+        ),
     ],
     reserved: &[],
     absent: &[],
@@ -44,7 +49,7 @@ pub static TLS: Schema = Schema {
             "certificate",
             Kind::File("the path of a PEM file, the server's own certificate first"),
             "\"/etc/fwlb/tls.crt\"",
-            "The chain of certificates.",
+            "The certificate chain.",
         ),
         Key::required("key", Kind::Secret("a private key as PEM"), "\"file:/etc/fwlb/tls.key\"", "Its private key."),
     ],
@@ -53,55 +58,51 @@ pub static TLS: Schema = Schema {
 };
 pub static TOKEN: Schema = Schema {
     section: "[[api.token]]",
-    about: "Whoever sends the secret as a bearer token is the one called `name`.",
+    about: "A bearer token (RFC 6750): whoever sends the secret is identified as `name`.",
     keys: &[
-        Key::required("name", NAME, "\"ansible\"", "Appears as `by` in events."),
-        Key::required("role", Kind::Choice(|| words(&ROLE)), "\"viewer\"", "A viewer reads, an operator changes too."),
+        Key::required("name", NAME, "\"ansible\"", "The name that events have as `by`."),
+        Key::required(
+            "role",
+            Kind::Choice(|| words(&ROLE)),
+            "\"viewer\"",
+            "A viewer may read; an operator may change things, too.",
+        ),
         Key::required(
             "secret",
             Kind::Secret("16 to 1024 visible ASCII characters"),
             "\"file:/etc/fwlb/ansible.token\"",
-            "The token.",
+            "The token itself.",
         ),
     ],
     reserved: &[],
     absent: &[],
 };
 
-/// `[api]`.
+/// The values of `[api]`.
 #[derive(Debug, Clone)]
 pub struct Api {
-    /// `listen`.
     pub listen: Field<SocketAddr>,
-    /// `tls`.
     pub tls: Option<Tls>,
-    /// `socket-group`.
     pub socket_group: Field<String>,
-    /// `[[api.token]]`.
     pub tokens: Vec<Token>,
 }
 
-/// `tls` of `[api]`.
+/// The values of `tls` of `[api]`.
 #[derive(Debug, Clone)]
 pub struct Tls {
-    /// Where it stands.
+    /// Byte range of the table.
     pub span: Range<usize>,
-    /// `certificate`.
     pub certificate: Field<String>,
-    /// `key`.
     pub key: Field<String>,
 }
 
-/// `[[api.token]]`.
+/// The values of `[[api.token]]`.
 #[derive(Debug, Clone)]
 pub struct Token {
-    /// Its header.
+    /// Byte range of the header.
     pub span: Range<usize>,
-    /// `name`.
     pub name: Field<String>,
-    /// `role`.
     pub role: Field<Role>,
-    /// `secret`.
     pub secret: Field<String>,
 }
 
@@ -145,7 +146,7 @@ fn listen(text: &str) -> Result<SocketAddr, Refused> {
     }
 }
 
-/// The name of a group of the operating system, or its number.
+/// Parses the name or number of a group of the operating system.
 fn group(text: &str) -> Result<String, Refused> {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     match !text.is_empty() && text.len() <= 32 && text.chars().all(legal) {

@@ -1,4 +1,4 @@
-//! `[log]`.
+//! Declares the keys of `[log]`, holds their typed values, and reads them.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,29 +17,29 @@ pub static LOG: Schema = Schema {
     section: "[log]",
     about: "What is logged, and where to. A reload changes `level` and `checks`.",
     keys: &[
-        Key::optional("level", Kind::Choice(|| words(&LEVEL)), "The least important lines that are written."),
-        Key::optional("format", Kind::Choice(|| words(&FORMAT)), "Lines of text, or JSON.").at_start(),
-        Key::optional("checks", Kind::Flag, "A line for every health check, not only for those that change a state."),
+        Key::optional("level", Kind::Choice(|| words(&LEVEL)), "The least severe level that is logged."),
+        Key::optional("format", Kind::Choice(|| words(&FORMAT)), "Lines of text, or of JSON.").at_start(),
+        Key::optional("checks", Kind::Flag, "Log every result of a health check, not only those that change a state."),
         Key::unset(
             "sessions",
             Kind::Word("false, or an absolute path"),
             "no file",
-            "The file of a JSON line for every session that ends.",
+            "The file that gets one line of JSON for every session that ends.",
         )
         .at_start(),
         Key::unset(
             "syslog",
             Kind::Words("an address with a port, or the path of a socket such as /dev/log"),
             "none",
-            "Syslog collectors that get every line too (RFC 5424).",
+            "Syslog collectors that get every line as well (RFC 5424).",
         )
         .at_start(),
-        Key::optional("facility", Kind::Choice(|| words(&FACILITY)), "The facility for the collectors.").at_start(),
+        Key::optional("facility", Kind::Choice(|| words(&FACILITY)), "The syslog facility.").at_start(),
         Key::unset(
             "hostname",
             Kind::Word("1 to 255 printable characters without spaces"),
             "the machine's name",
-            "What collectors are told that this machine is called.",
+            "The HOSTNAME of syslog messages.",
         )
         .at_start(),
     ],
@@ -47,27 +47,23 @@ pub static LOG: Schema = Schema {
     absent: &[],
 };
 
-/// `[log]`.
+/// The values of `[log]`.
 #[derive(Debug, Clone)]
 pub struct Log {
-    /// `level`.
     pub level: Field<&'static str>,
-    /// `format` is `json`.
+    /// True for `format = "json"`.
     pub json: Field<bool>,
-    /// `checks`.
     pub checks: Field<bool>,
-    /// `sessions`; `None` for `false`.
+    /// The path of the session log; `None` for `sessions = false`.
     pub sessions: Field<Option<PathBuf>>,
-    /// `syslog`.
     pub syslog: Field<Vec<At<SyslogTarget>>>,
-    /// `facility`, as its code.
+    /// The facility code (RFC 5424 section 6.2.1).
     pub facility: Field<u8>,
-    /// `hostname`.
     pub hostname: Field<String>,
 }
 
 impl Log {
-    /// The facility where none is given.
+    /// The default facility, `daemon` (RFC 5424 section 6.2.1).
     pub const DAEMON: u8 = 3;
 }
 
@@ -105,7 +101,7 @@ fn read_sessions(reader: &Reader<'_>, out: &mut Diagnostics) -> Field<Option<Pat
     }
 }
 
-/// `192.0.2.1:514`, `[2001:db8::1]:514`, or `/dev/log`.
+/// Parses a syslog collector: `192.0.2.1:514`, `[2001:db8::1]:514`, or the path of a socket such as `/dev/log`.
 fn target(text: &str) -> Result<SyslogTarget, Refused> {
     if text.starts_with('/') {
         return super::read::socket_path(text).map(SyslogTarget::Local);
@@ -121,7 +117,7 @@ fn target(text: &str) -> Result<SyslogTarget, Refused> {
     }
 }
 
-/// RFC 5424 section 6.2.4: printable US-ASCII, at most 255 characters.
+/// Parses a HOSTNAME of syslog messages: 1 to 255 printable US-ASCII characters (RFC 5424 section 6.2.4).
 fn hostname(text: &str) -> Result<String, Refused> {
     match (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         true => Ok(text.to_owned()),

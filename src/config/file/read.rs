@@ -1,7 +1,7 @@
-//! The keys of every section, and how they are read.
+//! Reads all sections of the text; those in files of their own are called from here.
 //!
-//! The text is parsed into a generic tree and read by hand, not by a deserialiser, because a deserialiser stops at the
-//! first mistake.
+//! The text is parsed into a tree of TOML values that is read key by key, because a derived deserialiser would stop at
+//! the first mistake.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -24,8 +24,8 @@ use crate::config::value::{self, Refused};
 
 const NO_WEIGHT: &str = "remove the line for weight 1; a firewall that is to take nothing gets admin = \"drain\"";
 
-/// Parses and reads `text`. `None` if its syntax is broken: what follows a broken place cannot be judged, so that only
-/// the syntax is reported then.
+/// Parses and reads `text`. `None` if its syntax is broken: nothing behind the broken place can be judged, so that only
+/// the syntax is reported.
 pub fn read(text: &str, out: &mut Diagnostics) -> Option<File> {
     let (root, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
@@ -113,7 +113,7 @@ pub(super) fn path(text: &str) -> Result<PathBuf, Refused> {
     }
 }
 
-/// A path for a Unix socket: the kernel's `sun_path` has 108 bytes with its end (unix(7)).
+/// Parses the path of a Unix socket. The kernel's `sun_path` has 108 bytes, the terminating zero included (unix(7)).
 pub(super) fn socket_path(text: &str) -> Result<PathBuf, Refused> {
     match text.len() {
         0..=107 => path(text),
@@ -130,6 +130,8 @@ fn read_limits(reader: &Reader<'_>, out: &mut Diagnostics) -> Limits {
         punts: reader.number("punts", out),
         fragments: reader.number("fragments", out),
         held: reader.number("held", out),
+        source_sessions: reader.number("source-sessions", out),
+        source_rate: reader.number("source-rate", out),
     }
 }
 

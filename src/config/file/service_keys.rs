@@ -1,4 +1,4 @@
-//! The keys of `[[service]]` and what stands below it.
+//! Declares the keys of `[[service]]` and its subsections.
 
 use super::keys::{NAME, TIME_MAX};
 use super::words::{ADMIN, HASH_ON, MODE, ON_FAILURE, PROTOCOL, SCHEDULER, SERVICE_KIND, STICKY_BY};
@@ -13,48 +13,48 @@ pub static SERVICE: Schema = Schema {
     about: "A virtual service: addresses and ports that clients know, and the servers that answer for them. An engine with \
             services needs no group.",
     keys: &[
-        Key::required("name", NAME, "\"web\"", "Its name, unique in the file."),
+        Key::required("name", NAME, "\"web\"", "The service's name, unique in the file."),
         Key::required("address", Kind::Words("an address"), "\"203.0.113.80\"", "The virtual addresses (VIPs)."),
-        Key::required("protocol", Kind::Choices(|| words(&PROTOCOL)), "\"tcp\"", "The protocols."),
+        Key::required("protocol", Kind::Choices(|| words(&PROTOCOL)), "\"tcp\"", "The protocols that are served."),
         Key::required(
             "port",
             Kind::Ranges(1..=65_535, Some("any")),
             "80",
-            "The ports; the most specific port of a VIP wins.",
+            "The ports; of services with the same VIP the most specific port wins.",
         ),
         Key::optional(
             "scheduler",
             Kind::Choice(|| words(&SCHEDULER)),
-            "How a new session takes its server; weights always count.",
+            "How a new session gets its server; weights always count.",
         ),
         Key::unset(
             "hash-on",
             Kind::Choices(|| words(&HASH_ON)),
             "the source address, with scheduler = \"hash\"",
-            "What of a flow the scheduler hash looks at.",
+            "The fields of a packet that the scheduler `hash` uses.",
         ),
         Key::optional(
             "mode",
             Kind::Choice(|| words(&MODE)),
-            "How packets reach the server: translated, translated with the source, by MAC only (DSR), or packed IP in IP (DSR).",
+            "How packets reach the server: NAT, NAT of the source too, by MAC (DSR), or in an IP-in-IP tunnel (DSR).",
         ),
         Key::unset(
             "snat",
             Kind::Words("an address, or a range such as 10.10.20.240-10.10.20.243"),
             "those of the link that leads to the server",
-            "Mode full-nat: the addresses that stand for clients.",
+            "Mode full-nat: the source addresses that replace those of clients.",
         ),
-        Key::unset("sticky", Kind::Table, "off", "Clients keep their server."),
+        Key::unset("sticky", Kind::Table, "off", "Source-address persistence: clients keep their server."),
         Key::unset(
             "on-failure",
             Kind::Choice(|| words(&ON_FAILURE)),
             "reset for TCP, reselect for the rest",
-            "What becomes of the sessions of a server that went down.",
+            "What happens to the sessions of a server that went down.",
         ),
         Key::optional(
             "drain-timeout",
             Kind::DurationOrNever(Duration::ZERO..=TIME_MAX),
-            "How long sessions of a draining server may stay.",
+            "How long the sessions of a draining server may stay.",
         ),
         Key::optional("admin", Kind::Choice(|| words(&ADMIN)), "Its administrative state."),
         Key::unset("check", Kind::Table, "its defaults", "How its servers are checked."),
@@ -66,11 +66,15 @@ pub static SERVICE: Schema = Schema {
 
 pub static STICKY: Schema = Schema {
     section: "`sticky` of [[service]]",
-    about: "Clients keep their server: sticky = { by = \"source\", timeout = \"10m\" }.",
+    about: "Source-address persistence: clients keep their server, as in sticky = { by = \"source\", timeout = \"10m\" }.",
     keys: &[
-        Key::required("by", Kind::Choice(|| words(&STICKY_BY)), "\"source\"", "What a client is known by."),
-        Key::optional("prefix", Kind::Number(0..=32), "Clients of one IPv4 prefix of this length are one."),
-        Key::optional("prefix6", Kind::Number(0..=128), "Clients of one IPv6 prefix of this length are one."),
+        Key::required("by", Kind::Choice(|| words(&STICKY_BY)), "\"source\"", "What identifies a client."),
+        Key::optional("prefix", Kind::Number(0..=32), "IPv4 clients that share a prefix of this length count as one."),
+        Key::optional(
+            "prefix6",
+            Kind::Number(0..=128),
+            "IPv6 clients that share a prefix of this length count as one.",
+        ),
         Key::optional(
             "timeout",
             Kind::Duration(Duration::from_secs(1)..=TIME_MAX),
@@ -83,38 +87,42 @@ pub static STICKY: Schema = Schema {
 
 pub static SERVICE_CHECK: Schema = Schema {
     section: "[service.check]",
-    about: "What is asked of each server. It is down after `fall` failures in a row, and up after `rise` successes.",
+    about: "The health check of each server. A server is down after `fall` failures in a row, and up after `rise` successes.",
     keys: &[
         Key::unset(
             "kind",
             Kind::Choice(|| words(&SERVICE_KIND)),
             "tcp for TCP services, else icmp",
-            "What a check is.",
+            "The kind of check.",
         ),
-        Key::unset("port", Kind::Number(1..=65_535), "the server's", "The port that is asked."),
+        Key::unset("port", Kind::Number(1..=65_535), "the server's", "The port that the check goes to."),
         Key::optional(
             "path",
             Kind::Word("a path of visible ASCII characters, 1024 bytes at most"),
-            "Kind http: what is asked for.",
+            "Kind http: the path of the request.",
         ),
         Key::unset("host", Kind::Word("a host name"), "the server's address", "Kind http: the Host header."),
-        Key::optional("expect-status", Kind::Ranges(100..=599, None), "Kind http: the status codes that are good."),
+        Key::optional("expect-status", Kind::Ranges(100..=599, None), "Kind http: the status codes that mean success."),
         Key::unset(
             "expect-body",
             Kind::Word("a text of 1 to 1024 bytes"),
             "any body",
             "Kind http: what the body has to contain.",
         ),
-        Key::optional("interval", INTERVAL, "From one check to the next; longer than `timeout`."),
-        Key::optional("timeout", Kind::Duration(Duration::from_millis(10)..=HOUR), "For one answer."),
-        Key::optional("fall", Kind::Number(1..=255), "Failures in a row until a server is down."),
-        Key::optional("rise", Kind::Number(1..=255), "Successes in a row until it is up."),
-        Key::optional("dead-interval", INTERVAL, "The interval while a server is down; left out, it is `interval`."),
+        Key::optional("interval", INTERVAL, "The time between checks; longer than `timeout`."),
+        Key::optional("timeout", Kind::Duration(Duration::from_millis(10)..=HOUR), "How long to wait for an answer."),
+        Key::optional("fall", Kind::Number(1..=255), "Failures in a row after which a server is down."),
+        Key::optional("rise", Kind::Number(1..=255), "Successes in a row after which a server is up."),
+        Key::optional(
+            "dead-interval",
+            INTERVAL,
+            "The time between checks of a server that is down; left out, it is `interval`.",
+        ),
         Key::unset(
             "down-after",
             INTERVAL,
             "`fall` alone decides",
-            "No success for this long is down, whatever `fall` says.",
+            "A server without a success for this long is down, whatever `fall` says.",
         ),
     ],
     reserved: &["https", "send", "expect", "negative"],
@@ -125,11 +133,25 @@ pub static SERVER: Schema = Schema {
     section: "[[service.server]]",
     about: "A real server of the service.",
     keys: &[
-        Key::required("name", NAME, "\"s1\"", "Its name, unique in the service."),
-        Key::required("address", Kind::Words("an address, one per family"), "\"10.10.20.11\"", "Its addresses."),
-        Key::unset("port", Kind::Number(1..=65_535), "the one that the client asked for", "Its port."),
-        Key::optional("weight", Kind::Number(0..=256), "Its share of the sessions; 0 takes no new ones."),
-        Key::optional("backup", Kind::Flag, "A sorry server: used when every other server is down."),
+        Key::required("name", NAME, "\"s1\"", "The server's name, unique in the service."),
+        Key::required(
+            "address",
+            Kind::Words("an address, one per family"),
+            "\"10.10.20.11\"",
+            "The server's addresses.",
+        ),
+        Key::unset(
+            "port",
+            Kind::Number(1..=65_535),
+            "the one that the client asked for",
+            "The port that traffic is sent to.",
+        ),
+        Key::optional(
+            "weight",
+            Kind::Number(0..=256),
+            "Its share of the sessions, relative to other servers; 0 takes no new ones.",
+        ),
+        Key::optional("backup", Kind::Flag, "A sorry server: it is used only while every other server is down."),
         Key::optional("admin", Kind::Choice(|| words(&ADMIN)), "Its administrative state."),
     ],
     reserved: &["max-sessions", "max-rate", "slow-start"],

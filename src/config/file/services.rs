@@ -1,4 +1,4 @@
-//! `[[service]]` as it was typed, and how it is read.
+//! Holds the typed values of `[[service]]` and its subsections, and reads them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::{Range, RangeInclusive};
@@ -15,141 +15,96 @@ use crate::config::value::{self, Refused};
 use crate::config::{Admin, Mode, OnFailure};
 use crate::time::Duration;
 
-/// Addresses of one range of `snat` at most: each lends 64,512 ports per server.
+/// The largest number of addresses in one range of `snat`. Each address gives 64,512 source ports per server.
 const SNAT_RANGE_MAX: u128 = 256;
 
-/// `[[service]]`.
+/// The values of `[[service]]`.
 #[derive(Debug, Clone)]
 pub struct Service {
-    /// Its header.
+    /// Byte range of the header.
     pub span: Range<usize>,
-    /// `name`.
     pub name: Field<String>,
-    /// `address`.
     pub addresses: Field<Vec<At<IpAddr>>>,
-    /// `protocol`: 6 or 17.
+    /// IP protocol numbers: 6 or 17.
     pub protocols: Field<Vec<At<u8>>>,
-    /// `port`.
     pub ports: Field<Vec<At<RangeInclusive<u16>>>>,
-    /// `scheduler`.
     pub scheduler: Field<SchedulerName>,
-    /// `hash-on`.
     pub hash_on: Field<Vec<At<HashPart>>>,
-    /// `mode`.
     pub mode: Field<Mode>,
-    /// `snat`: first and last address of each range.
+    /// First and last address of each range.
     pub snat: Field<Vec<At<(IpAddr, IpAddr)>>>,
-    /// `sticky`.
     pub sticky: Option<Sticky>,
-    /// `on-failure`.
     pub on_failure: Field<OnFailure>,
-    /// `drain-timeout`.
     pub drain_timeout: Field<Option<Duration>>,
-    /// `admin`.
     pub admin: Field<Admin>,
-    /// `[service.check]`.
     pub check: Option<ServiceCheck>,
-    /// `[[service.server]]`.
     pub servers: Vec<Server>,
 }
 
 /// `scheduler` of `[[service]]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SchedulerName {
-    /// `round-robin`.
     RoundRobin,
-    /// `least-connections`.
     LeastConnections,
-    /// `hash`.
     Hash,
 }
 
 /// A word of `hash-on`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HashPart {
-    /// `source-address`.
     SourceAddress,
-    /// `source-port`.
     SourcePort,
-    /// `destination-address`.
     DestinationAddress,
-    /// `destination-port`.
     DestinationPort,
 }
 
-/// `sticky` of `[[service]]`.
+/// The values of `sticky` of `[[service]]`.
 #[derive(Debug, Clone)]
 pub struct Sticky {
-    /// `prefix`.
     pub prefix: Field<u64>,
-    /// `prefix6`.
     pub prefix6: Field<u64>,
-    /// `timeout`.
     pub timeout: Field<Duration>,
 }
 
 /// `kind` of `[service.check]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServiceKind {
-    /// `icmp`.
     Icmp,
-    /// `tcp`.
     Tcp,
-    /// `half-open`.
     HalfOpen,
-    /// `http`.
     Http,
-    /// `none`.
     None,
 }
 
-/// `[service.check]`.
+/// The values of `[service.check]`.
 #[derive(Debug, Clone)]
 pub struct ServiceCheck {
-    /// Its header.
+    /// Byte range of the header.
     pub span: Range<usize>,
-    /// `kind`.
     pub kind: Field<ServiceKind>,
-    /// `port`.
     pub port: Field<u64>,
-    /// `path`.
     pub path: Field<String>,
-    /// `host`.
     pub host: Field<String>,
-    /// `expect-status`.
     pub status: Field<Vec<At<RangeInclusive<u16>>>>,
-    /// `expect-body`.
     pub body: Field<String>,
-    /// `interval`.
     pub interval: Field<Duration>,
-    /// `timeout`.
     pub timeout: Field<Duration>,
-    /// `fall`.
     pub fall: Field<u64>,
-    /// `rise`.
     pub rise: Field<u64>,
-    /// `dead-interval`.
     pub dead_interval: Field<Duration>,
-    /// `down-after`.
     pub down_after: Field<Duration>,
 }
 
-/// `[[service.server]]`.
+/// The values of `[[service.server]]`.
 #[derive(Debug, Clone)]
 pub struct Server {
-    /// Its header.
+    /// Byte range of the header.
     pub span: Range<usize>,
-    /// `name`.
     pub name: Field<String>,
-    /// `address`.
     pub addresses: Field<Vec<At<IpAddr>>>,
-    /// `port`.
     pub port: Field<u64>,
-    /// `weight`.
     pub weight: Field<u64>,
-    /// `backup`.
     pub backup: Field<bool>,
-    /// `admin`.
     pub admin: Field<Admin>,
 }
 
@@ -223,7 +178,7 @@ fn hash_part(text: &str) -> Result<HashPart, Refused> {
     })
 }
 
-/// `10.10.20.240-10.10.20.243`, or one address.
+/// Parses `10.10.20.240-10.10.20.243`, or one address.
 fn address_range(text: &str) -> Result<(IpAddr, IpAddr), Refused> {
     let Some((first, last)) = text.split_once('-') else {
         return value::station(text).map(|one| (one, one));
@@ -248,7 +203,7 @@ fn address_range(text: &str) -> Result<(IpAddr, IpAddr), Refused> {
     }
 }
 
-/// The addresses of a range of `snat`.
+/// All addresses of a range of `snat`, given by its first and last.
 pub fn addresses_of((first, last): (IpAddr, IpAddr)) -> Vec<IpAddr> {
     match (first, last) {
         (IpAddr::V4(first), IpAddr::V4(last)) => {
@@ -304,7 +259,7 @@ fn read_check(reader: &Reader<'_>, out: &mut Diagnostics) -> ServiceCheck {
     }
 }
 
-/// It becomes part of a request line: no white space, which would end it (RFC 9112 section 3).
+/// Parses the path of an HTTP request line, which white space would end (RFC 9112 section 3).
 fn http_path(text: &str) -> Result<String, Refused> {
     match text {
         _ if !text.starts_with('/') => {

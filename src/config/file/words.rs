@@ -1,4 +1,4 @@
-//! Keys that take one of a few words: each word with what it means.
+//! Lists the words of every key that takes one of a few, each with its meaning.
 
 use super::{HashPart, Kind, SchedulerName, ServiceKind};
 use crate::config::{Admin, BelowMin, Io, LearnBy, Mode, OnFailure, Role};
@@ -14,10 +14,11 @@ pub const ROLE: [(&str, Role); 2] = [("viewer", Role::Viewer), ("operator", Role
 pub const LEVEL: [(&str, &str); 5] =
     [("error", "error"), ("warn", "warn"), ("info", "info"), ("debug", "debug"), ("trace", "trace")];
 
-/// `format` of `[log]`; true for JSON.
+/// `format` of `[log]`: whether it is JSON.
 pub const FORMAT: [(&str, bool); 2] = [("text", false), ("json", true)];
 
-/// Facilities by their code (RFC 5424 section 6.2.1), as syslog.conf(5) calls them; those without a name there are left out.
+/// `facility` of `[log]`: codes of RFC 5424 section 6.2.1 by their names in syslog.conf(5). Codes without such a name
+/// are left out.
 pub const FACILITY: [(&str, u8); 20] = [
     ("kern", 0),
     ("user", 1),
@@ -71,7 +72,7 @@ pub const ADMIN: [(&str, Admin); 3] = [("ready", Admin::Ready), ("drain", Admin:
 pub const KIND: [(&str, Kind); 4] =
     [("icmp", Kind::Icmp), ("tcp", Kind::Tcp), ("udp", Kind::Udp), ("none", Kind::None)];
 
-/// `protocol` of `[[service]]`, by its number.
+/// `protocol` of `[[service]]`: IP protocol numbers.
 pub const PROTOCOL: [(&str, u8); 2] = [("tcp", 6), ("udp", 17)];
 
 /// `scheduler` of `[[service]]`.

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A file with these firewalls of one group and these servers of one service.
+/// A configuration with these firewalls in one group, and these servers (name, address) in one service.
 fn config(firewalls: &[u8], servers: &[(u8, u8)]) -> Config {
     let mut text = String::from(
         r#"
@@ -92,8 +92,8 @@ fn numbers_run_out_with_words_and_not_with_a_panic() {
 }
 
 proptest! {
-    /// Over any chain of files: numbers of what stays are stable, nothing shares a number, and every reference leads to the
-    /// thing that the file meant.
+    /// Through any sequence of files, what stays keeps its id, no two things share an id, and every reference leads to
+    /// what the file meant.
     #[test]
     fn any_chain_of_files_keeps_the_numbers_of_what_stays(
         chain in prop::collection::vec((prop::collection::btree_set(1u8..9, 1..6), prop::collection::btree_set((1u8..5, 1u8..4), 1..6)), 1..6),

@@ -1,11 +1,11 @@
-//! `[api]`.
+//! Tests of `[api]`.
 
 use super::*;
 
 const CERTIFICATE: &str = include_str!("../../../tests/data/api.crt");
 const KEY: &str = include_str!("../../../tests/data/api.key");
 
-/// [`GOOD`] with this `[api]`, whose files are there.
+/// [`GOOD`] with this `[api]`; the files that it names exist.
 fn load_api(api: &str) -> Outcome {
     load("x.toml", &format!("{GOOD}\n[api]\n{api}"), &mut |path| match path.to_str() {
         Some("/etc/fwlb/tls.crt") => Ok(CERTIFICATE.to_owned()),

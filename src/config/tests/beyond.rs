@@ -1,4 +1,4 @@
-//! What is said beyond one engine's file: of the other engine's, and of the firewalls' rules.
+//! Tests of messages about what one file alone does not show: the other engine's file, and the rules of the firewalls.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What is wrong with files that read well, section by section.
+//! Tests of mistakes in files that are well-formed, section by section.
 
 use super::*;
 

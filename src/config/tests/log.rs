@@ -1,4 +1,4 @@
-//! `[log]`.
+//! Tests of `[log]`.
 
 use super::*;
 

@@ -1,8 +1,8 @@
-//! `[[service]]`.
+//! Tests of `[[service]]`.
 
 use super::*;
 
-/// An engine that is a server load balancer and nothing else.
+/// An engine that is only a server load balancer.
 pub(super) const FARM: &str = r#"[engine]
 name = "slb"
 
@@ -54,7 +54,7 @@ fn check(lines: &str) -> String {
     farm("kind = \"http\"\npath = \"/healthz\"\n", &format!("{lines}\n"))
 }
 
-/// The one service of a text that must be good.
+/// The only service of a text that must be valid.
 #[track_caller]
 fn only(text: &str) -> Service {
     let outcome = load_text(text);
@@ -368,6 +368,21 @@ fn the_servers_of_a_direct_service_are_told_how_to_take_the_vip() {
 }
 
 #[test]
+fn how_many_flows_fit_behind_source_addresses_and_what_one_client_gets_is_told() {
+    let farm = FARM.replace("port = 80\n", "port = 80\nmode = \"full-nat\"\n");
+    let with = |farm: &str| demands(&load_text(farm).config.unwrap());
+    let told = with(&farm);
+    for family in ["IPv4", "IPv6"] {
+        let line =
+            format!("64512 {family} flows at a time to each server port by 1 source address; one client gets 57344");
+        assert!(told.contains(&line), "{told}");
+    }
+    let told = with(&format!("{farm}\n[limits]\nsource-sessions = 500\n"));
+    assert!(told.contains("one client gets 500 at most"), "{told}");
+    assert!(!with(FARM).contains("flows at a time"));
+}
+
+#[test]
 fn what_is_checked_and_how_fast_is_told() {
     let told = demands(&load_text(FARM).config.unwrap());
     assert!(
@@ -414,7 +429,7 @@ fn a_service_that_takes_no_sessions_is_told() {
         ("weight = 0", "weight = 0", Some("every weight is 0")),
         ("admin = \"maint\"", "admin = \"maint\"", Some("every server is in maint")),
         ("admin = \"drain\"", "weight = 0", Some("each server has weight 0 or is taken out")),
-        // A backup serves while the others are down, not while they take nothing.
+        // A backup serves while the others are down, but not while they only take no sessions.
         ("weight = 0", "backup = true", Some("every weight is 0")),
         ("admin = \"maint\"", "backup = true", None),
         ("admin = \"maint\"", "backup = true\nadmin = \"maint\"", Some("every server is in maint")),

@@ -1,7 +1,7 @@
-//! Addresses that cannot be what they are said to be: one address in two roles, a broadcast address for a server, a route
-//! to what no router forwards.
+//! Finds addresses that cannot be used as the file says: one address in two roles, a broadcast address for a server, a
+//! route to what no router forwards.
 //!
-//! [`together`] is the table of all pairs of roles. Where a pair is judged beside what it belongs to, it says so.
+//! [`together`] has a rule for every pair of roles. Pairs that another part of the validation judges are marked there.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -16,47 +16,47 @@ use crate::config::reader::{At, Field};
 use crate::config::validate::links::is_link_local;
 use crate::config::value::hosts_only;
 
-/// What an address is used for. Of two claims to one address that of the later role is the one that is reported.
+/// The use of an address. If two uses of one address collide, the one of the later role is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Role {
-    /// The engine's, on a link.
+    /// The engine's address on a link.
     Own,
-    /// The first of a connected IPv4 subnet, which is the subnet itself (RFC 1812 section 4.2.3.1).
+    /// The first address of a connected IPv4 subnet, which denotes the subnet itself (RFC 1812 section 4.2.3.1).
     Network,
-    /// The last of a connected IPv4 subnet.
+    /// The last address of a connected IPv4 subnet.
     Broadcast,
-    /// The first of a connected IPv6 subnet: the anycast address of its routers (RFC 4291 section 2.6.1).
+    /// The first address of a connected IPv6 subnet: the anycast address of its routers (RFC 4291 section 2.6.1).
     Anycast,
-    /// Of a service.
+    /// A VIP of a service.
     Vip,
     /// `via` of a route.
     NextHop,
-    /// Of a firewall.
+    /// An address of a firewall.
     Firewall,
-    /// Of the engine on the far side.
+    /// An address of a peer, which is an engine on the far side of the firewalls.
     Peer,
-    /// Of a server.
+    /// An address of a real server.
     Server,
-    /// `snat` of a service: it stands for clients.
+    /// An address of `snat` of a service, which replaces those of clients.
     Snat,
-    /// A route to this address alone, by a next hop.
+    /// The destination of a host route to a next hop.
     RouteVia,
-    /// A route to this address alone, through a group.
+    /// The destination of a host route through a group.
     RouteThrough,
-    /// Where the API listens: the address is the kernel's.
+    /// The address on which the API listens, which belongs to the kernel.
     Listen,
 }
 
-/// What is to be said of an address in two roles.
+/// The judgement about an address in two roles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
-    /// It works.
+    /// The combination works.
     Fine,
-    /// Another rule of the validation tells it, with words of its own.
+    /// Another rule of the validation reports it with a message of its own.
     Elsewhere,
-    /// It can never work, for this reason.
+    /// The combination cannot work, for this reason.
     Error(&'static str),
-    /// It is surely a mistake, for this reason.
+    /// The combination is probably a mistake, for this reason.
     Warning(&'static str),
 }
 
@@ -66,14 +66,14 @@ const ROUTERS: &str = "every router of the subnet has it, the engine too";
 const NEVER_USED: &str = "the engine keeps packets to it, and the route is never used";
 const KERNEL: &str = "this machine's kernel has it, no other station can";
 
-/// The table. `first` is not after `second`.
+/// The table of all pairs of roles; `first` is not after `second`.
 fn together(first: Role, second: Role) -> Verdict {
     use Role::{Anycast, Broadcast, Firewall, Listen, Network, NextHop, Own, Peer, RouteThrough, RouteVia};
     use Role::{Server, Snat, Vip};
     use Verdict::{Elsewhere, Error, Fine, Warning};
     match (first, second) {
-        // Several may speak of one: a server of two services, a router that is the next hop of two routes. What may not stand
-        // twice is told where it stands.
+        // One role may refer to an address several times: a server of two services, the next hop of two routes.
+        // Repetitions that are not allowed are reported by the rules of their section.
         (Network | Broadcast | Anycast, Network | Broadcast | Anycast) => Fine,
         (NextHop | Server | Snat | RouteVia | RouteThrough | Listen, again) if again == first => Fine,
         (Own | Vip | Firewall | Peer, again) if again == first => Elsewhere,
@@ -82,7 +82,7 @@ fn together(first: Role, second: Role) -> Verdict {
         (Own, Anycast) => Warning("other routers of that subnet have it too"),
         (Own, Vip) => Error("give the service an address of its own; one in the same subnet is answered by ARP and ND"),
         (Own, NextHop | Firewall | Peer | Server) => Error("that is to be another station"),
-        // The default of full-nat, written down.
+        // This is the default of full-nat, written explicitly.
         (Own, Snat) => Fine,
         (Own | Vip | Snat, RouteVia | RouteThrough) => Warning(NEVER_USED),
         (Own | Vip | Snat, Listen) => {
@@ -103,12 +103,12 @@ fn together(first: Role, second: Role) -> Verdict {
         (Peer, Snat) => Error("the servers' answers would go to the peer"),
         (Server, Snat) => Error("a server does not answer itself; and the engine answers ARP and ND for it"),
 
-        // A router that also serves, and firewalls that are balanced as servers, as for their VPN.
+        // A router may serve as well, and firewalls may be balanced as servers, for example for their VPN.
         (NextHop | Firewall, Server) => Fine,
         (NextHop, Firewall) => {
             Warning("the route goes past its group; write `group` and `firewall` in the route instead of `via`")
         }
-        // A peer in a connected subnet is told as one.
+        // A peer in a connected subnet has a warning of its own.
         (NextHop | Firewall, Peer) => Elsewhere,
         (Peer, Server) => Warning("an engine serves nothing"),
         (NextHop, RouteVia | RouteThrough) | (Firewall, RouteVia) | (Server, RouteVia | RouteThrough) => Fine,
@@ -120,17 +120,17 @@ fn together(first: Role, second: Role) -> Verdict {
         (NextHop | Firewall | Peer, Listen) => Warning(KERNEL),
         (Server | RouteVia | RouteThrough, Listen) => Fine,
 
-        // The pairs are in order; these are the others.
+        // The roles are in order, so that these pairs do not occur.
         (_, Own | Network | Broadcast | Anycast | Vip | NextHop | Firewall | Peer | Server | Snat | RouteVia) => Fine,
         (RouteThrough | Listen, RouteThrough | Listen) => Fine,
     }
 }
 
-/// Who uses an address, and where that stands.
+/// One use of an address, with its place in the file.
 #[derive(Debug, Clone)]
 struct Claim<'a> {
     role: Role,
-    /// The thing's name: a link for [`Role::Own`], a subnet for its first and last address.
+    /// The name of its thing: the link for [`Role::Own`], the subnet for its first and last address.
     of: String,
     span: &'a Range<usize>,
 }
@@ -155,10 +155,10 @@ impl Claim<'_> {
     }
 }
 
-/// An address; a link-local one on its link, as every link has the same.
+/// An address, with the link for a link-local one, which can be used again on every link.
 type Place = (IpAddr, Option<String>);
 
-/// Judges every address of the file by every other.
+/// Checks all uses of each address of the file against each other.
 pub fn addresses(file: &File, links: &[Option<Link>], out: &mut Diagnostics) {
     let mut claims: BTreeMap<Place, Vec<Claim<'_>>> = BTreeMap::new();
     let mut claim = |place: Place, role, of: String, span| {
@@ -186,7 +186,7 @@ pub fn addresses(file: &File, links: &[Option<Link>], out: &mut Diagnostics) {
     link_local(file, links, out);
 }
 
-/// One pair of roles is told once for each claim of the later role.
+/// Reports a pair of roles once for each use in the later role.
 fn judge(address: IpAddr, claims: &[Claim<'_>], out: &mut Diagnostics) {
     let mut firsts: BTreeMap<Role, &Claim<'_>> = BTreeMap::new();
     for claim in claims {
@@ -258,7 +258,7 @@ fn of_groups<'a>(file: &'a File, claim: &mut impl FnMut(Place, Role, String, &'a
     }
 }
 
-/// Ranges of `snat` apart, which are compared with what the others claim.
+/// Addresses of VIPs and servers. Ranges of `snat` are compared with all others by the caller.
 fn of_services<'a>(file: &'a File, claim: &mut impl FnMut(Place, Role, String, &'a Range<usize>)) {
     for service in &file.services {
         let of = name(&service.name);
@@ -273,8 +273,9 @@ fn of_services<'a>(file: &'a File, claim: &mut impl FnMut(Place, Role, String, &
     }
 }
 
-/// No router forwards from or to 169.254.0.0/16 (RFC 3927 section 7), and the engine is one. What is beside it can use such
-/// addresses: own ones, next hops, firewalls. Those of IPv6 are refused where they stand.
+/// Warns about 169.254.0.0/16 where packets from or to it would have to be forwarded, which no router does (RFC 3927
+/// section 7). Neighbours of the engine may have such addresses: next hops, firewalls, and its own. Those of IPv6 are
+/// refused by the rules of their section.
 fn link_local(file: &File, links: &[Option<Link>], out: &mut Diagnostics) {
     let connected = |address: &IpAddr| {
         links.iter().flatten().any(|link| link.addresses.iter().any(|subnet| subnet.contains(address)))

@@ -1,4 +1,4 @@
-//! `[api]`: nothing beyond loopback without encryption and a token.
+//! Validates `[api]`: a listener beyond loopback needs encryption and a token.
 
 use std::ops::Range;
 
@@ -10,12 +10,12 @@ use crate::config::validate::names::{Names, twice};
 use crate::config::validate::secrets::{content, is_hidden, secret};
 use crate::config::{Api, Secret, Tls, Token};
 
-/// Tokens of one engine at most.
+/// The largest number of tokens of one engine.
 const TOKENS_MAX: usize = 64;
-/// Shorter secrets can be guessed.
+/// The least length of a token in bytes; shorter ones could be guessed.
 const SECRET_MIN: usize = 16;
 
-/// What `[api]` means; `None` if it has a mistake.
+/// The meaning of `[api]`; `None` if it has a mistake.
 pub fn api(typed: &file::Api, read_secret: &mut ReadSecret<'_>, out: &mut Diagnostics) -> Option<Api> {
     let before = out.errors();
     let tls = typed.tls.as_ref().and_then(|tls| certificate(tls, read_secret, out));
@@ -51,7 +51,7 @@ fn beyond_loopback(typed: &file::Api, listen: &Range<usize>, out: &mut Diagnosti
     }
 }
 
-/// What is said about `listen` while there is none.
+/// Warns about keys that have no effect because there is no listener.
 fn unheard(typed: &file::Api, out: &mut Diagnostics) {
     let tls = typed.tls.as_ref().map(|tls| tls.span.clone());
     let token = typed.tokens.first().map(|token| token.span.clone());
@@ -115,7 +115,7 @@ fn tokens(typed: &[file::Token], read_secret: &mut ReadSecret<'_>, out: &mut Dia
 fn secret_of(typed: &At<String>, read_secret: &mut ReadSecret<'_>, out: &mut Diagnostics) -> Option<String> {
     let make = |path: &str| format!("make it: head -c 24 /dev/urandom | base64 > {path}; chmod 600 {path}");
     let secret = secret(typed, read_secret, make, out)?;
-    // What may stand behind `Bearer` (RFC 6750 section 2.1), told without showing it.
+    // The characters of a bearer token (RFC 6750 section 2.1). The message does not show the secret.
     let problem = if is_hidden(typed) {
         return Some(secret);
     } else if secret.len() < SECRET_MIN {

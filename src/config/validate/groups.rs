@@ -1,4 +1,4 @@
-//! `[[group]]` with its seed and checks.
+//! Validates `[[group]]` with its seed and checks.
 
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::file::{self, File, Kind};
@@ -13,27 +13,28 @@ use crate::id::{FirewallId, GroupId, PeerId};
 use crate::path::Group as PathGroup;
 use crate::time::Duration;
 
-/// Groups of one engine at most.
+/// The largest number of groups of one engine.
 const GROUPS_MAX: usize = 64;
-/// Peers of one group at most.
+/// The largest number of peers of one group.
 const PEERS_MAX: usize = 32;
-/// Shorter seeds can be guessed by who sees the hash's choices.
+/// The least length of a seed in bytes; a shorter one could be guessed by somebody who observes which firewalls flows
+/// take.
 const SEED_MIN: usize = 16;
 
-/// Everything under `[[group]]`; `None` for a thing with a mistake. Positions are the ids.
+/// Everything in `[[group]]`, indexed by id; `None` for an entry with a mistake.
 #[derive(Default)]
 pub struct Members {
-    /// By [`GroupId`].
+    /// Indexed by [`GroupId`].
     pub groups: Vec<Option<Group>>,
-    /// By [`FirewallId`].
+    /// Indexed by [`FirewallId`].
     pub firewalls: Vec<Option<Firewall>>,
-    /// By [`PeerId`].
+    /// Indexed by [`PeerId`].
     pub peers: Vec<Option<Peer>>,
-    /// Per group, the numbers of its first firewall and first peer.
+    /// For each group the indexes of its first firewall and first peer.
     pub first: Vec<(usize, usize)>,
 }
 
-/// Validates all groups.
+/// Validates all groups with their firewalls and peers.
 pub fn groups(
     file: &File,
     links: &[Option<Link>],
@@ -129,7 +130,8 @@ fn group(
     })
 }
 
-/// What is the source for this engine is the destination for its peer; with several peers it cannot be right for all.
+/// What is the source for this engine is the destination for its peer. That cannot be right for several peers, as they
+/// are on the same side.
 fn one_sided_hash(typed: &file::Group, hash: &At<HashMode>, out: &mut Diagnostics) {
     match hash.value {
         HashMode::FiveTuple | HashMode::ThreeTuple | HashMode::Addresses => return,

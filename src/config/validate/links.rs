@@ -1,4 +1,4 @@
-//! `[[link]]`: devices, VLANs, addresses.
+//! Validates `[[link]]`: devices, VLANs, addresses.
 
 use std::net::IpAddr;
 
@@ -11,12 +11,12 @@ use crate::config::reader::{At, Field};
 use crate::config::validate::names::twice;
 use crate::id::DeviceId;
 
-/// Links of one engine at most.
+/// The largest number of links of one engine.
 const LINKS_MAX: usize = 1024;
-/// RFC 8200 section 5.
+/// The least MTU of a link with IPv6, in bytes (RFC 8200 section 5).
 const IPV6_MTU_MIN: u64 = 1280;
 
-/// The devices in order of first mention, and the links; `None` for one with a mistake.
+/// The device names in the order of first mention, and the links; `None` for a link with a mistake.
 pub fn links(typed: &[file::Link], out: &mut Diagnostics) -> (Vec<String>, Vec<Option<Link>>) {
     if typed.is_empty() {
         let missing = Diagnostic::error(0..0, "the engine has no [[link]]");
@@ -42,7 +42,7 @@ fn one(typed: &file::Link, devices: &mut Vec<String>, out: &mut Diagnostics) -> 
         out.push(Diagnostic::error(mtu.span.clone(), small).related(v6.span.clone(), "the link has an IPv6 address"));
     }
     if matches!(typed.addresses, Field::Invalid) {
-        // What seems to lie in none of its subnets may lie in the one that was mistyped.
+        // An address that lies in no known subnet may lie in the one that is mistyped here.
         return None;
     }
     let device = typed.device.value()?;
@@ -61,7 +61,7 @@ fn one(typed: &file::Link, devices: &mut Vec<String>, out: &mut Diagnostics) -> 
     })
 }
 
-/// Two links may share a device only under different tags.
+/// Refuses links that share a device without different VLAN tags.
 fn same_wire(typed: &[file::Link], out: &mut Diagnostics) {
     for (index, link) in typed.iter().enumerate() {
         let Some(device) = link.device.given() else { continue };
@@ -87,7 +87,7 @@ fn same_wire(typed: &[file::Link], out: &mut Diagnostics) {
     }
 }
 
-/// The same address twice, or one subnet on two links: then neither routes nor replies have one way.
+/// Refuses an address that two links have, and subnets that overlap: the way to such an address would be ambiguous.
 fn same_subnet(typed: &[file::Link], out: &mut Diagnostics) {
     let mut seen: Vec<(usize, &At<IpNet>)> = Vec::new();
     for (index, link) in typed.iter().enumerate() {
@@ -114,12 +114,13 @@ fn same_subnet(typed: &[file::Link], out: &mut Diagnostics) {
     }
 }
 
-/// True if the prefixes have an address in common.
+/// True if two prefixes have an address in common.
 pub fn overlaps(a: &IpNet, b: &IpNet) -> bool {
     a.contains(&b.network()) || b.contains(&a.network())
 }
 
-/// fe80::/10: the same on every link. IPv4's 169.254.0.0/16 is treated as any subnet, as it is used on transit links.
+/// True for fe80::/10, which every link has. 169.254.0.0/16 of IPv4 counts as an ordinary subnet, because it is used on
+/// transit links.
 pub fn is_link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(_) => false,

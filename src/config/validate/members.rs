@@ -1,4 +1,4 @@
-//! `[[group.firewall]]` and `[[group.peer]]`: who stands where, and which paths they make together.
+//! Validates `[[group.firewall]]` and `[[group.peer]]`, and the paths that firewalls and peers make together.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -51,7 +51,7 @@ pub fn firewalls(
     firewalls
 }
 
-/// A group of which every firewall is taken out.
+/// Warns about a group none of whose firewalls is ready.
 fn nobody_is_ready(typed: &file::Group, out: &mut Diagnostics) {
     let state = |firewall: &file::Firewall| firewall.admin.value().unwrap_or_default();
     let Some(admin) = typed.firewalls.first().and_then(|firewall| firewall.admin.given()) else { return };
@@ -67,7 +67,7 @@ fn nobody_is_ready(typed: &file::Group, out: &mut Diagnostics) {
     );
 }
 
-/// A neighbour on `link` has to be reachable there.
+/// True if a next hop lies in a subnet of `link`; otherwise it is reported.
 pub fn next_hop(at: &At<IpAddr>, link: &Link, out: &mut Diagnostics) -> bool {
     if is_link_local(at.value) || link.addresses.iter().any(|subnet| subnet.contains(&at.value)) {
         return true;
@@ -106,7 +106,7 @@ pub fn peers(typed: &file::Group, group: GroupId, links: &[Option<Link>], out: &
     typed.peers.iter().map(&mut one).collect()
 }
 
-/// A peer in a connected subnet is on the near side: what goes to it need not pass the firewalls.
+/// Warns about a peer in a connected subnet: it is on the near side, and packets to it need not pass the firewalls.
 fn far_side(at: &At<IpAddr>, links: &[Option<Link>], out: &mut Diagnostics) {
     if is_link_local(at.value) {
         let message = format!("{} is a link-local address: no firewall forwards to it", at.value);
@@ -128,7 +128,7 @@ fn far_side(at: &At<IpAddr>, links: &[Option<Link>], out: &mut Diagnostics) {
     }
 }
 
-/// The addresses of a list that has at most one per family.
+/// The addresses of a list; a second one of a family is reported.
 pub fn one_per_family(typed: &Field<Vec<At<IpAddr>>>, out: &mut Diagnostics) -> Vec<At<IpAddr>> {
     let mut kept: Vec<At<IpAddr>> = Vec::new();
     for at in typed.given().map(|list| list.value.as_slice()).unwrap_or_default() {
@@ -145,7 +145,7 @@ pub fn one_per_family(typed: &Field<Vec<At<IpAddr>>>, out: &mut Diagnostics) -> 
     kept
 }
 
-/// A path has one family: firewall, peer and the engine's own address on the link must share it.
+/// Warns about addresses that make no path, because a path needs one family at the engine, the firewall and the peer.
 pub fn families(
     typed: &file::Group,
     firewalls: &[Option<Firewall>],
@@ -204,7 +204,7 @@ pub fn families(
     }
 }
 
-/// Two firewalls on one link have to be told apart by what comes from them.
+/// Checks that packets from two firewalls on one link can be told apart.
 pub fn told_apart(file: &File, out: &mut Diagnostics) {
     let mut by_link: BTreeMap<&str, Vec<&file::Firewall>> = BTreeMap::new();
     for firewall in file.groups.iter().flat_map(|group| &group.firewalls) {
@@ -224,7 +224,7 @@ pub fn told_apart(file: &File, out: &mut Diagnostics) {
     }
 }
 
-/// Everything that arrives on a link comes from one firewall only if it is the only one there.
+/// Refuses `learn-by = "link"` on a link with several firewalls.
 fn alone_on_its_link(neighbors: &[&file::Firewall], out: &mut Diagnostics) {
     for (index, firewall) in neighbors.iter().enumerate() {
         let by_link = firewall.learn_by.given().filter(|at| at.value == LearnBy::Link);

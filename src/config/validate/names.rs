@@ -1,4 +1,4 @@
-//! Names that other sections refer to.
+//! Resolves names by which sections refer to each other.
 
 use std::ops::Range;
 
@@ -6,7 +6,7 @@ use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::reader::{At, Field};
 use crate::config::value::did_you_mean;
 
-/// The names of one kind of thing, by position.
+/// The names of all things of one kind, by their position in the file.
 pub struct Names<'a> {
     what: &'static str,
     names: Vec<Option<&'a At<String>>>,
@@ -26,13 +26,13 @@ impl<'a> Names<'a> {
         Self { what, names }
     }
 
-    /// The same for names whose duplicates were reported before.
+    /// The same for names whose duplicates are reported elsewhere.
     pub fn of(what: &'static str, fields: impl Iterator<Item = &'a Field<String>>) -> Self {
         Self { what, names: fields.map(Field::given).collect() }
     }
 
-    /// The position of the thing that `name` names. An unknown name is reported, unless one of the names was itself a
-    /// mistake: it may be that one.
+    /// The position of the thing that is called `name`. An unknown name is reported, unless the name of some thing is
+    /// invalid and could be the one that is meant.
     pub fn resolve(&self, name: &At<String>, of: &str, out: &mut Diagnostics) -> Option<usize> {
         let found = self.names.iter().position(|known| known.is_some_and(|known| known.value == name.value));
         if found.is_none() && self.names.iter().all(Option::is_some) {
@@ -48,7 +48,7 @@ impl<'a> Names<'a> {
     }
 }
 
-/// Something that may stand once stands twice.
+/// The error about something that stands twice but may stand only once.
 pub fn twice(what: String, again: &Range<usize>, first: &Range<usize>) -> Diagnostic {
     Diagnostic::error(again.clone(), format!("{what} stands twice"))
         .related(first.clone(), format!("{what} stands here first"))

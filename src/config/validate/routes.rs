@@ -1,4 +1,4 @@
-//! `[[route]]`: one per prefix, to a next hop or through a group.
+//! Validates `[[route]]` and resolves it into one route per prefix, to a next hop or through a group.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -18,31 +18,31 @@ use crate::config::{BelowMin, Group, Link, Route, RouteTarget};
 use crate::id::{FirewallId, GroupId, LinkId, PeerId};
 use crate::wire::Family;
 
-/// Prefixes of one engine at most.
+/// The largest number of prefixes of one engine.
 const ROUTES_MAX: usize = 100_000;
 
-/// What routes refer to.
+/// Everything that routes refer to.
 pub struct Known<'a> {
-    /// The file, for the places of what is referred to.
+    /// The file, for the places of what routes refer to.
     pub file: &'a File,
-    /// By [`LinkId`]; `None` for one with a mistake.
+    /// Indexed by [`LinkId`]; `None` for a link with a mistake.
     pub links: &'a [Option<Link>],
     /// Names of the links.
     pub link_names: &'a Names<'a>,
     /// Names of the groups.
     pub group_names: &'a Names<'a>,
-    /// Groups, firewalls and peers.
+    /// The groups with their firewalls and peers.
     pub members: &'a Members,
 }
 
-/// Where one `[[route]]` leads, per family.
+/// The targets of one `[[route]]`, one per family.
 #[derive(Default)]
 struct Targets {
     v4: Option<RouteTarget>,
     v6: Option<RouteTarget>,
-    /// A mistake was reported: what is missing above may be meant.
+    /// A mistake was reported, so that a target may be missing because of it.
     invalid: bool,
-    /// Why a family is missing, to be followed by its name.
+    /// Why a target is missing; the message goes on with the name of the family.
     missing: &'static str,
 }
 
@@ -55,7 +55,7 @@ impl Targets {
     }
 }
 
-/// One route per prefix; what has a mistake is left out.
+/// The routes, one per prefix; those with a mistake are left out.
 pub fn routes(known: &Known<'_>, out: &mut Diagnostics) -> Vec<Route> {
     let mut routes = Vec::new();
     let mut places = Vec::new();
@@ -98,7 +98,7 @@ fn prefixes(to: Destination) -> Vec<IpNet> {
     }
 }
 
-/// A route to a next hop.
+/// The targets of a route to a next hop.
 fn plain(typed: &file::Route, known: &Known<'_>, out: &mut Diagnostics) -> Targets {
     let mut targets = Targets { missing: "`via` has no next hop of", ..Targets::default() };
     for (key, field) in [("peer", &typed.peer), ("firewall", &typed.firewall)] {
@@ -125,7 +125,7 @@ fn plain(typed: &file::Route, known: &Known<'_>, out: &mut Diagnostics) -> Targe
     targets
 }
 
-/// A route through the firewalls of a group.
+/// The targets of a route through the firewalls of a group.
 fn through(typed: &file::Route, group: &At<String>, known: &Known<'_>, out: &mut Diagnostics) -> Targets {
     let mut targets = Targets { missing: "no path of the group has", ..Targets::default() };
     let Some(index) = known.group_names.resolve(group, "", out) else {
@@ -185,13 +185,13 @@ fn through(typed: &file::Route, group: &At<String>, known: &Known<'_>, out: &mut
     targets
 }
 
-/// True if the route has a destination of the family.
+/// True if the route has a destination of this family.
 fn wants(typed: &file::Route, family: Family) -> bool {
     let list = typed.to.given().map(|list| list.value.as_slice()).unwrap_or_default();
     list.iter().flat_map(|to| prefixes(to.value)).any(|prefix| Family::of(prefix.addr()) == family)
 }
 
-/// True if some firewall of the group and the peer (or every peer) share the family.
+/// True if at least one firewall of the group has the family, and so has the peer, or every peer if none is given.
 fn has_path(group: &Group, family: Family, peer: Option<usize>, members: &Members) -> bool {
     let of_family = |addresses: &[IpAddr]| addresses.iter().any(|address| Family::of(*address) == family);
     let firewall = group.firewalls.iter().filter_map(|id| members.firewalls[id.index()].as_ref());
@@ -201,7 +201,7 @@ fn has_path(group: &Group, family: Family, peer: Option<usize>, members: &Member
         && peers.all(|peer| peer.addresses.is_empty() || of_family(&peer.addresses))
 }
 
-/// The link by which a next hop is reached.
+/// The link on which a next hop is reached.
 fn hop(via: &At<IpAddr>, typed: &file::Route, known: &Known<'_>, out: &mut Diagnostics) -> Option<LinkId> {
     let connected = |link: &Option<Link>| {
         link.as_ref().is_some_and(|link| link.addresses.iter().any(|subnet| subnet.contains(&via.value)))
@@ -234,7 +234,7 @@ fn hop(via: &At<IpAddr>, typed: &file::Route, known: &Known<'_>, out: &mut Diagn
     valid.then(|| LinkId::from(link))
 }
 
-/// On a link of the group's firewalls, what comes back from the way round is from nobody known.
+/// Warns about a bypass on a link of the group's firewalls: packets that come back on it come from no known firewall.
 fn way_round(via: &At<IpAddr>, link: LinkId, group: usize, known: &Known<'_>, out: &mut Diagnostics) {
     let firewalls = known.members.firewalls.iter().flatten();
     if firewalls.clone().any(|firewall| firewall.link == link && firewall.group.index() == group) {
@@ -244,7 +244,7 @@ fn way_round(via: &At<IpAddr>, link: LinkId, group: usize, known: &Known<'_>, ou
     }
 }
 
-/// The same prefix twice would leave the choice to chance; a connected subnet needs no route.
+/// Refuses a prefix with two routes, and a route to a connected subnet, which needs none.
 fn same_prefix(known: &Known<'_>, routes: &[Route], places: &[&At<Destination>], out: &mut Diagnostics) {
     let mut first: BTreeMap<IpNet, Range<usize>> = BTreeMap::new();
     let connected: BTreeMap<IpNet, &At<IpNet>> = connected(known).map(|(_, at)| (at.value.trunc(), at)).collect();
@@ -264,7 +264,7 @@ fn same_prefix(known: &Known<'_>, routes: &[Route], places: &[&At<Destination>],
     }
 }
 
-/// A connected subnet inside a prefix that leads through a group is reached past the firewalls.
+/// Warns about a connected subnet within a prefix that leads through a group: packets to it do not pass the firewalls.
 fn past_the_firewalls(known: &Known<'_>, routes: &[Route], places: &[&At<Destination>], out: &mut Diagnostics) {
     let firewall_link =
         |link: usize| known.members.firewalls.iter().flatten().any(|firewall| firewall.link.index() == link);
@@ -287,10 +287,10 @@ fn past_the_firewalls(known: &Known<'_>, routes: &[Route], places: &[&At<Destina
     }
 }
 
-/// A group that no route leads through is probed and gets no packet.
+/// Warns about a group that no route leads through: it is probed, but gets no packet.
 fn unused_groups(known: &Known<'_>, out: &mut Diagnostics) {
     let routes = &known.file.routes;
-    // A group that a route names wrongly may be the one that is meant.
+    // A route that names an unknown group may mean this one.
     let known_groups: Vec<_> = known.file.groups.iter().filter_map(|group| group.name.value()).collect();
     let is_wrong = |route: &file::Route| match &route.group {
         Field::Given(name) => !known_groups.contains(&name.value),
@@ -323,7 +323,7 @@ fn unused_groups(known: &Known<'_>, out: &mut Diagnostics) {
     }
 }
 
-/// The subnets of the links, link-local ones apart.
+/// The subnets of the links except link-local ones, each with the index of its link.
 fn connected<'a>(known: &'a Known<'_>) -> impl Iterator<Item = (usize, &'a At<IpNet>)> {
     let addresses = |link: &'a file::Link| link.addresses.given().map(|list| list.value.as_slice()).unwrap_or_default();
     let links = known.file.links.iter().enumerate();

@@ -1,4 +1,4 @@
-//! Texts that stand in a file of their own: `"file:/path"`.
+//! Reads secrets that stand in a file of their own: `"file:/path"`.
 
 use std::path::Path;
 
@@ -7,16 +7,16 @@ use crate::config::difference::HIDDEN;
 use crate::config::reader::At;
 use crate::config::validate::ReadSecret;
 
-/// What is said of a secret that an engine hid when it showed its configuration. Such a text can be judged, not run with.
+/// The warning about a secret that `show config` hid. Such a file can be checked, but an engine cannot run with it.
 pub const HIDDEN_SECRET: &str = "the secret is not in this file: `fwlb show config` hid it";
 
-/// True where a secret was.
+/// True if `show config` replaced the secret by a placeholder.
 pub fn is_hidden(typed: &At<String>) -> bool {
     typed.value == HIDDEN
 }
 
-/// The text itself, or that of the file it names without its last newline. `hint` says what to do where `path` cannot be
-/// read.
+/// The typed text, or the content of the file that it names, without the last newline. `hint` says what to do about a
+/// path that cannot be read.
 pub fn secret(
     typed: &At<String>,
     read_secret: &mut ReadSecret<'_>,
@@ -38,7 +38,7 @@ pub fn secret(
     }
 }
 
-/// The text of the file `path`, which `typed` names.
+/// The content of the file `path`, which `typed` names.
 pub fn content(
     path: &str,
     typed: &At<String>,

@@ -1,4 +1,4 @@
-//! `[[service]]`: VIPs, servers, checks.
+//! Validates `[[service]]` with its VIPs, ports, scheduler and servers.
 
 mod check;
 mod servers;
@@ -17,25 +17,25 @@ use crate::config::{HashOn, Link, Mode, OnFailure, Route, Scheduler, Server, Ser
 use crate::id::{ServerId, ServiceId};
 use crate::time::Duration;
 
-/// Services of one engine at most.
+/// The largest number of services of one engine.
 const SERVICES_MAX: usize = 4096;
-/// Servers of one engine at most, over all services.
+/// The largest number of servers of all services of one engine.
 const SERVERS_MAX: usize = 16_384;
-/// VIPs of one service at most.
+/// The largest number of VIPs of one service.
 const VIPS_MAX: usize = 1024;
-/// Ports and ranges of one service at most.
+/// The largest number of ports and port ranges of one service.
 const PORTS_MAX: usize = 1024;
 
-/// Everything under `[[service]]`; `None` for a thing with a mistake. Positions are the ids.
+/// Everything in `[[service]]`, indexed by id; `None` for an entry with a mistake.
 #[derive(Default)]
 pub struct Farm {
-    /// By [`ServiceId`].
+    /// Indexed by [`ServiceId`].
     pub services: Vec<Option<Service>>,
-    /// By [`ServerId`].
+    /// Indexed by [`ServerId`].
     pub servers: Vec<Option<Server>>,
 }
 
-/// Validates all services of an engine with these links and routes.
+/// Validates all services of an engine that has these links and routes.
 pub fn services(file: &File, links: &[Option<Link>], routes: &[Route], out: &mut Diagnostics) -> Farm {
     let mut farm = Farm::default();
     if too_many(file, out) {
@@ -102,7 +102,7 @@ fn service(
         snat: snat?,
         sticky: typed.sticky.as_ref().map(sticky),
         on_failure_tcp: on_failure.unwrap_or(OnFailure::Reset),
-        // Only TCP can be reset: what has no connection is given to another server.
+        // Only TCP can be reset. A flow without a connection moves to another server.
         on_failure_udp: match on_failure {
             None | Some(OnFailure::Reset) => OnFailure::Reselect,
             Some(other) => other,
@@ -114,7 +114,7 @@ fn service(
     })
 }
 
-/// The mode; `None` if it was mistyped.
+/// The mode; `None` if it is mistyped.
 fn mode(typed: &file::Service) -> Option<Mode> {
     match &typed.mode {
         Field::Absent => Some(Mode::default()),
@@ -123,7 +123,7 @@ fn mode(typed: &file::Service) -> Option<Mode> {
     }
 }
 
-/// A VIP is an address that routers forward to, once.
+/// Refuses VIPs that stand twice and link-local ones, which no router forwards to.
 fn vips(typed: &file::Service, out: &mut Diagnostics) {
     let mut seen: BTreeMap<IpAddr, &At<IpAddr>> = BTreeMap::new();
     for at in given(&typed.addresses) {
@@ -186,10 +186,11 @@ fn sticky(typed: &file::Sticky) -> StickyBy {
     }
 }
 
-/// Ports, and where they stand.
+/// Ports together with their place in the file.
 type PlacedPorts<'a> = (&'a RangeInclusive<u16>, &'a Range<usize>);
 
-/// A destination has one owner: of two ranges that hold a port the narrower wins, so equally wide ones must not meet.
+/// Refuses port ranges whose owner is ambiguous. Where ranges of one VIP overlap the narrower one wins, so ranges of
+/// the same width must not overlap.
 fn one_owner(file: &File, out: &mut Diagnostics) {
     let mut taken: BTreeMap<(IpAddr, u8), Vec<PlacedPorts<'_>>> = BTreeMap::new();
     for service in &file.services {
@@ -228,7 +229,7 @@ fn one_owner(file: &File, out: &mut Diagnostics) {
     }
 }
 
-/// `80`, `8000-8099` or `any`.
+/// Ports as the file has them: `80`, `8000-8099` or `any`.
 pub fn show_ports(ports: &RangeInclusive<u16>) -> String {
     match (*ports.start(), *ports.end()) {
         (1, u16::MAX) => "any".to_owned(),
@@ -237,12 +238,12 @@ pub fn show_ports(ports: &RangeInclusive<u16>) -> String {
     }
 }
 
-/// The items of a list; none where it is absent or wrong.
+/// The items of a list; none if it is left out or invalid.
 fn given<T>(field: &Field<Vec<At<T>>>) -> &[At<T>] {
     field.given().map(|list| list.value.as_slice()).unwrap_or_default()
 }
 
-/// The values of a list that was given.
+/// The values of a list; `None` if it is left out or invalid.
 fn values<T: Clone>(field: &Field<Vec<At<T>>>) -> Option<Vec<T>> {
     Some(field.given()?.value.iter().map(|at| at.value.clone()).collect())
 }

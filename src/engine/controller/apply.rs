@@ -108,6 +108,7 @@ impl Controller {
             exchanges: Vec::<Exchange>::new(),
             requests: 0,
             journal: Journal::default(),
+            refusals: Default::default(),
             events: Default::default(),
             transmits: Default::default(),
             tallies: Default::default(),
@@ -186,6 +187,7 @@ impl Controller {
                 rtt,
                 rtts,
                 reason,
+                history,
                 excused_since,
                 told,
             } = path;
@@ -196,7 +198,20 @@ impl Controller {
             let asks_alike = was == is && way == (link, next_hop, destination);
             let prober: Prober = if asks_alike { prober } else { own.prober.clone() };
             let (link, next_hop, destination) = way;
-            *own = Path { key, link, next_hop, destination, prober, monitor, rtt, rtts, reason, excused_since, told };
+            *own = Path {
+                key,
+                link,
+                next_hop,
+                destination,
+                prober,
+                monitor,
+                rtt,
+                rtts,
+                reason,
+                history,
+                excused_since,
+                told,
+            };
         }
     }
 }

@@ -1,4 +1,5 @@
-//! ICMP errors in the engine's name, and the limits that keep it from being a reflector (CORRECTNESS A4.3, D6).
+//! ICMP errors in the engine's name, and the limits that keep it from being a reflector (rules A4.3 and D6 of
+//! `docs/protocols.md`).
 
 use std::net::IpAddr;
 

@@ -125,3 +125,8 @@ impl Controller {
 pub(super) fn millis(duration: crate::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+/// Whole microseconds.
+pub(super) fn micros(duration: crate::time::Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

@@ -133,7 +133,8 @@ impl Controller {
                 );
             }
             Change::Peer { peer, from, to } => self.peer_changed(peer, from, to),
-            Change::Set(_) => self.publish = true,
+            // A firewall that died waits for no pause between publications of servers.
+            Change::Set(_) => (self.publish, self.publish_from) = (true, now),
             Change::BelowMin { set, below } => self.below_min_changed(set, below, now),
         }
     }

@@ -9,6 +9,7 @@ use super::{Controller, Random};
 use crate::config::{CheckKind, Config};
 use crate::engine::histogram::DurationHistogram;
 use crate::engine::view::CheckedView;
+use crate::health::history::{CheckHistory, CheckRecord, CheckResult};
 use crate::health::monitor::{Monitor, Outcome, State};
 use crate::health::prober::{Prober, Settled, TcpAnswer};
 use crate::id::{FirewallId, LinkId};
@@ -37,6 +38,8 @@ pub(super) struct Path {
     pub(super) rtts: DurationHistogram,
     /// Why it is down or starting, in words.
     pub(super) reason: Option<String>,
+    /// Results in a row that say the same are one record.
+    pub(super) history: CheckHistory,
     /// Since when misses were excused and nothing was answered.
     pub(super) excused_since: Option<Instant>,
     /// What liveness was told last.
@@ -101,6 +104,7 @@ pub(super) fn paths(config: &Config, random: &mut Random, now: Instant) -> Vec<P
             rtt: None,
             rtts: DurationHistogram::default(),
             reason: Some("no verdict yet".to_owned()),
+            history: CheckHistory::default(),
             excused_since: None,
             told: None,
         })
@@ -318,17 +322,19 @@ impl Controller {
                 Settled::Counts(outcome) => outcome,
                 Settled::Excused => {
                     self.tallies.add(Tally::ProbesExcused);
-                    self.tell_probe(index, "excused");
+                    self.keep_probe(index, CheckResult::Excused, now);
                     continue;
                 }
             };
-            self.tallies.add(match outcome {
-                Outcome::Success => Tally::ProbesAnswered,
-                Outcome::Failure => Tally::ProbesMissed,
-            });
+            let (tally, result) = match outcome {
+                Outcome::Success => (Tally::ProbesAnswered, CheckResult::Passed),
+                Outcome::Failure => (Tally::ProbesMissed, CheckResult::Failed),
+            };
+            self.tallies.add(tally);
             let path = &mut self.paths[index];
             // An answer that was under way while its link went does not bring the path back.
             if !self.links[path.link.index()].up {
+                self.keep_probe(index, CheckResult::Skipped, now);
                 continue;
             }
             if outcome == Outcome::Success {
@@ -336,32 +342,46 @@ impl Controller {
             }
             let before = path.monitor.state();
             let changed = path.monitor.observe(outcome, now);
-            self.tell_probe(
-                index,
-                match outcome {
-                    Outcome::Success => "passed",
-                    Outcome::Failure => "failed",
-                },
-            );
+            self.keep_probe(index, result, now);
             if let Some(after) = changed {
                 self.path_changed(index, before, after);
             }
         }
     }
 
-    fn tell_probe(&mut self, index: usize, result: &'static str) {
+    /// Keeps the result of a probe, and tells it where that is asked for.
+    fn keep_probe(&mut self, index: usize, result: CheckResult, now: Instant) {
+        let words = match result {
+            CheckResult::Passed => "",
+            CheckResult::Failed | CheckResult::Excused => self.missed_words(index),
+            CheckResult::Skipped => "the link is down",
+        };
+        let path = &mut self.paths[index];
+        let (state, passed) = (path.monitor.state(), result == CheckResult::Passed);
+        let took = path.rtt.filter(|_| passed);
+        path.history.fold(CheckRecord { at: now, result, words: words.to_owned(), took, state, times: 1 });
+        if result == CheckResult::Skipped {
+            return;
+        }
         self.tell_checked(|controller| {
             let path = &controller.paths[index];
-            let passed = result == "passed";
-            let rtt = path.rtt.filter(|_| passed);
             CheckedView {
                 subject: controller.path_subject(path.key),
-                result,
+                result: result.name(),
                 state: path_state(path.monitor.state()),
                 reason: (!passed).then(|| "no answer".to_owned()),
-                rtt_us: rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
+                rtt_us: took.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
             }
         });
+    }
+
+    /// What is known of an answer that did not come.
+    fn missed_words(&self, index: usize) -> &'static str {
+        let path = &self.paths[index];
+        match self.neighbors.mac((path.link, path.next_hop)) {
+            Some(_) => "no answer",
+            None => "the firewall does not answer ARP or ND",
+        }
     }
 
     pub(super) fn path_changed(&mut self, index: usize, before: State, after: State) {

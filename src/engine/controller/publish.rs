@@ -64,7 +64,7 @@ fn set_id(sets: &[SetKey], group: GroupId, peer: Option<PeerId>, family: Family)
 /// change at once each of them would cost what all of them cost, and the checks and neighbours would wait for it.
 fn pause_after(built: usize) -> Duration {
     const SMALL: usize = 256;
-    const EACH: Duration = Duration::from_micros(4);
+    const EACH: Duration = Duration::from_micros(16);
     if built <= SMALL { Duration::ZERO } else { EACH * u32::try_from(built).unwrap_or(u32::MAX) }
 }
 
@@ -127,6 +127,7 @@ impl Controller {
             set_keys: self.set_keys.clone(),
             firewalls: self.snapshot_firewalls(),
             peers: self.config.peers.iter().map(|peer| peer.name.clone()).collect(),
+            source_limits: self.config.limits.source,
             services: self.farm.services().clone(),
             vips: services::virtual_addresses(&self.config).into_iter().collect(),
             ..Snapshot::default()

@@ -1,14 +1,16 @@
 //! `show services`, in the shape that is served.
 
 use super::Controller;
-use super::journal::millis;
+use super::journal::{micros, millis};
 use super::judgement::family_name;
 use super::services::Standing;
 use super::views::joined;
 use crate::config::{Admin, Mode, Scheduler, ServiceCheckKind};
 use crate::engine::{Counters, view};
+use crate::health::history::CheckRecord;
 use crate::health::monitor::State;
 use crate::id::{ServerId, ServiceId};
+use crate::nat::Way;
 use crate::time::Instant;
 
 impl Controller {
@@ -41,6 +43,9 @@ impl Controller {
             override_: record.set.as_ref().map(|set| set.admin),
             sessions: servers.iter().map(|server| server.sessions).sum(),
             imbalance: self.service_imbalance(id),
+            since_ms: millis(now.since(record.since)),
+            falls: record.outages.falls(),
+            downtime_ms: millis(record.outages.downtime(now)),
             reason: self.service_words(id),
             orders: self.orders_of_service(id),
             servers,
@@ -64,20 +69,35 @@ impl Controller {
             weight_override: record.weight.as_ref().map(|set| set.weight),
             sessions: built.map_or(0, |built| built.state.active()),
             new_sessions: built.map_or(0, |built| built.state.total()),
-            packets: traffic.packets,
-            bytes: traffic.bytes,
+            packets: traffic.packets(),
+            packets_in: traffic.way(Way::Inward).packets,
+            packets_out: traffic.way(Way::Outward).packets,
+            bytes: traffic.bytes(),
+            bytes_in: traffic.way(Way::Inward).bytes,
+            bytes_out: traffic.way(Way::Outward).bytes,
             since_ms: millis(now.since(record.since)),
+            falls: record.outages.falls(),
+            downtime_ms: millis(record.outages.downtime(now)),
             reason: self.server_words(id),
             orders: self.orders_of_server(id),
             checks: self.server_check_views(id, now),
         }
     }
 
+    /// True if backup servers alone are up.
+    pub(super) fn lives_on_backups(&self, id: ServiceId) -> bool {
+        let servers = &self.config.services[id.index()].servers;
+        let is_up = |server: &&ServerId| self.farm.servers[server.index()].is_up();
+        let mut up = servers.iter().filter(is_up).peekable();
+        up.peek().is_some() && up.all(|server| self.config.servers[server.index()].backup)
+    }
+
     /// Why a service is as it is, and what was ordered of it besides.
     fn service_words(&self, id: ServiceId) -> Option<String> {
         let state = self.farm.services[id.index()].state;
         let is_told = matches!(state, Standing::Drain | Standing::Maint);
-        let why = (state != Standing::Up).then(|| self.service_reason(id, state));
+        let is_plain = state == Standing::Up && !self.lives_on_backups(id);
+        let why = (!is_plain).then(|| self.service_reason(id, state));
         let orders = if is_told { Vec::new() } else { self.orders_of_service(id) };
         let orders = orders.iter().map(|order| order.told_by(&self.config.engine.name));
         joined(why.into_iter().chain(orders))
@@ -104,6 +124,10 @@ impl Controller {
             }
             .to_owned(),
             since_ms: millis(now.since(check.monitor.since())),
+            last: check.history.last().map(|last| last_check(last, now)),
+            failures: check.history.failures(),
+            falls: check.outages.falls(),
+            downtime_ms: millis(check.outages.downtime(now)),
             reason: match (&service.check.kind, check.monitor.last_failure(), check.monitor.state()) {
                 (ServiceCheckKind::None, _, _) => Some("not checked".to_owned()),
                 (_, Some(failure), _) => Some(failure.to_owned()),
@@ -112,6 +136,15 @@ impl Controller {
             },
         });
         views.collect()
+    }
+}
+
+fn last_check(last: &CheckRecord, now: Instant) -> view::LastCheckView {
+    view::LastCheckView {
+        result: last.result.name().to_owned(),
+        detail: Some(last.words.clone()).filter(|words| !words.is_empty()),
+        duration_us: last.took.map(micros),
+        age_ms: millis(now.since(last.at)),
     }
 }
 

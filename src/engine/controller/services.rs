@@ -17,6 +17,7 @@ use super::judgement::family_name;
 use super::order::Order;
 use crate::config::numbering::base_name;
 use crate::config::{Admin, Config, Server, Service, is_removed};
+use crate::health::history::Outages;
 use crate::health::monitor::State;
 use crate::id::{ServerId, ServiceId};
 use crate::slb::{Maglev, SchedulerState, ServerState, Services};
@@ -53,6 +54,7 @@ pub(super) struct ServiceRecord {
     pub(super) drain: Drain,
     pub(super) state: Standing,
     pub(super) since: Instant,
+    pub(super) outages: Outages,
     /// Weights in force, and the table made of them.
     table: (Vec<u16>, Arc<Maglev>),
 }
@@ -68,6 +70,7 @@ pub(super) struct ServerRecord {
     falls: [u32; 2],
     pub(super) state: Standing,
     pub(super) since: Instant,
+    pub(super) outages: Outages,
     pub(super) reason: Option<String>,
     /// Looked up once: a service of thousands is built anew whenever one of them falls.
     remembered: Arc<ServerState>,
@@ -87,6 +90,7 @@ impl ServiceRecord {
             drain: Drain::of(service.admin, service.drain_timeout, now),
             state: Standing::Starting,
             since: now,
+            outages: Outages::default(),
             table: (Vec::new(), Arc::new(Maglev::new([]))),
         }
     }
@@ -103,9 +107,17 @@ impl ServerRecord {
             falls: [0; 2],
             state: Standing::Starting,
             since: now,
+            outages: Outages::default(),
             reason: Some("no verdict yet".to_owned()),
             remembered: scheduler.server(base_name(&service.name), base_name(&server.name)),
         }
+    }
+}
+
+impl ServerRecord {
+    /// Whether it serves in a family at least.
+    pub(super) fn is_up(&self) -> bool {
+        self.up.contains(&true)
     }
 }
 
@@ -163,6 +175,15 @@ impl Standing {
             Self::Starting | Self::Down => "down",
             Self::Drain => "drain",
             Self::Maint => "maint",
+        }
+    }
+
+    /// Keeps count of how often and how long it was down.
+    fn count(self, outages: &mut Outages, now: Instant) {
+        match self {
+            Self::Up => outages.rise(now),
+            Self::Down => outages.fall(now),
+            Self::Starting | Self::Drain | Self::Maint => outages.pause(now),
         }
     }
 }
@@ -337,6 +358,7 @@ impl Controller {
         let reason = self.server_reason(id, standing);
         let record = &mut self.farm.servers[id.index()];
         record.state = standing;
+        standing.count(&mut record.outages, now);
         record.reason.clone_from(&reason);
         if was.name() != standing.name() {
             let since = std::mem::replace(&mut record.since, now);
@@ -360,7 +382,7 @@ impl Controller {
         let service = &self.config.services[id.index()];
         let of_server =
             |wanted: Standing| service.servers.iter().any(|server| self.farm.servers[server.index()].state == wanted);
-        let live = service.servers.iter().any(|server| self.farm.servers[server.index()].up.contains(&true));
+        let live = service.servers.iter().any(|server| self.farm.servers[server.index()].is_up());
         let standing = match self.service_admin(id) {
             Admin::Maint => Standing::Maint,
             Admin::Drain => Standing::Drain,
@@ -373,6 +395,7 @@ impl Controller {
         let reason = reason.as_str();
         let record = &mut self.farm.services[id.index()];
         let was = std::mem::replace(&mut record.state, standing);
+        standing.count(&mut record.outages, now);
         if was.name() != standing.name() {
             let since = std::mem::replace(&mut record.since, now);
             let (subject, from, to) = (&name, was.name(), standing.name());
@@ -388,6 +411,7 @@ impl Controller {
     /// Why a service is in its state, in words.
     pub(super) fn service_reason(&self, id: ServiceId, standing: Standing) -> String {
         match standing {
+            Standing::Up if self.lives_on_backups(id) => "only backup servers are up".to_owned(),
             Standing::Up => "a server is up".to_owned(),
             Standing::Down => "no server is up".to_owned(),
             Standing::Starting => "no verdict yet".to_owned(),

@@ -1,34 +1,76 @@
-//! What is counted of real servers. There may be thousands and a worker publishes after every batch, so it hands on only
-//! those that it has counted for since.
+//! The counters of real servers. There may be thousands of them, and a worker publishes after every batch, so that it
+//! copies only those that have changed.
 
 use std::ops::Deref;
 
 use crate::id::ServerId;
+use crate::nat::Way;
 
 /// Traffic of one real server. Its live sessions are in [`crate::slb::ServerState`], which schedulers look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ServerCounters {
-    /// Sessions that took it.
+    /// Sessions that were given to it.
     pub new_sessions: u64,
-    /// Packets to and from it.
+    /// Inward and outward, in order of [`Way`].
+    traffic: [Traffic; 2],
+}
+
+/// What went one way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Traffic {
+    /// Packets.
     pub packets: u64,
-    /// Bytes of IP to and from it.
+    /// Bytes of IP packets.
     pub bytes: u64,
 }
 
-/// All of them, by [`ServerId`].
+impl ServerCounters {
+    /// Traffic to the server, or from it.
+    pub const fn way(&self, way: Way) -> Traffic {
+        self.traffic[way as usize]
+    }
+
+    /// Packets to and from it.
+    pub const fn packets(&self) -> u64 {
+        self.traffic[0].packets + self.traffic[1].packets
+    }
+
+    /// Bytes of IP to and from it.
+    pub const fn bytes(&self) -> u64 {
+        self.traffic[0].bytes + self.traffic[1].bytes
+    }
+
+    /// Counts a packet of so many bytes.
+    #[inline]
+    pub(in crate::engine) fn count(&mut self, way: Way, bytes: u64) {
+        let traffic = &mut self.traffic[way as usize];
+        traffic.packets += 1;
+        traffic.bytes += bytes;
+    }
+
+    /// Adds what another worker counted.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.new_sessions += other.new_sessions;
+        for (own, other) in self.traffic.iter_mut().zip(other.traffic) {
+            own.packets += other.packets;
+            own.bytes += other.bytes;
+        }
+    }
+}
+
+/// The counters of all servers, indexed by [`ServerId`].
 #[derive(Debug, Clone, Default)]
 pub struct ServerTable {
     counters: Vec<ServerCounters>,
     changes: Changes,
 }
 
-/// Who may count otherwise than the published copy.
+/// The servers whose counters may differ from the published copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Changes {
-    /// These, some of them more than once.
+    /// These servers; one may be listed more than once.
     Of(Vec<ServerId>),
-    /// Anybody: there are more changes than servers, so that a list would cost more than a whole copy.
+    /// All servers: a list of the changes would be longer than a whole copy.
     Any,
 }
 
@@ -47,7 +89,7 @@ impl Deref for ServerTable {
 }
 
 impl PartialEq for ServerTable {
-    /// True if both have counted the same, published or not.
+    /// True if the counters are equal, whether or not they are published.
     fn eq(&self, other: &Self) -> bool {
         self.counters == other.counters
     }
@@ -56,14 +98,14 @@ impl PartialEq for ServerTable {
 impl Eq for ServerTable {}
 
 impl ServerTable {
-    /// A server, to count for it; the table grows as needed.
+    /// The counters of a server, which become part of the next publication. The table grows if necessary.
     pub(super) fn of(&mut self, id: ServerId) -> &mut ServerCounters {
         if self.counters.len() <= id.index() {
             self.counters.resize(id.index() + 1, ServerCounters::default());
         }
         match &mut self.changes {
             Changes::Any => {}
-            // Packets of one session come in a row.
+            // Packets of one session often arrive in a row.
             Changes::Of(changed) if changed.last() == Some(&id) => {}
             Changes::Of(changed) if changed.len() < self.counters.len() => changed.push(id),
             Changes::Of(_) => self.changes = Changes::Any,
@@ -71,7 +113,7 @@ impl ServerTable {
         &mut self.counters[id.index()]
     }
 
-    /// Makes `copy`, to which nothing else writes, count the same.
+    /// Copies what has changed to `copy`, to which nothing else writes.
     pub(super) fn publish_to(&mut self, copy: &mut Self) {
         match &mut self.changes {
             Changes::Of(changed) => {
@@ -102,7 +144,7 @@ mod tests {
             let (mut table, mut copy) = (ServerTable::default(), ServerTable::default());
             for round in rounds {
                 for id in round {
-                    table.of(ServerId(id)).packets += 1;
+                    table.of(ServerId(id)).count(Way::Inward, 1);
                 }
                 table.publish_to(&mut copy);
                 prop_assert_eq!(&copy, &table);
@@ -115,7 +157,7 @@ mod tests {
     fn what_waits_for_a_reader_is_no_longer_than_the_table() {
         let mut table = ServerTable::default();
         for packet in 0..10_000 {
-            table.of(ServerId(packet % 7)).packets += 1;
+            table.of(ServerId(packet % 7)).count(Way::Outward, 1);
         }
 
         assert_eq!(table.changes, Changes::Any);

@@ -1,4 +1,4 @@
-//! A decision in words, as it is made: each step says a sentence and fills in its part of the answer.
+//! Puts a decision into words as it is made: each step adds a sentence and fills in its part of the answer.
 
 use std::net::IpAddr;
 
@@ -9,17 +9,17 @@ use crate::engine::forwarder::{
 use crate::engine::route::{NextHop, Target};
 use crate::engine::view::{CandidateView, EgressView, ExplainView, ExplainedSessionView, PinView, ServerCandidateView};
 use crate::engine::{DropReason, Snapshot};
-use crate::flow::{Endpoint, FlowKey, text};
+use crate::flow::{Endpoint, FlowKey, SourcePrefix, text};
 use crate::id::{FirewallId, PathSetId};
 use crate::path::pinning::{PacketKind, Pin, PinChange};
 use crate::path::{Admin, OnFailure, rendezvous};
-use crate::session::{Bound, Session, SessionTable, Timeouts};
+use crate::session::{Bound, OverLimit, Session, SessionTable, Timeouts};
 use crate::slb::{self, Mode, Retired, Server, Service};
 use crate::time::{Duration, Instant};
 use crate::wire::Family;
 use crate::wire::frame::protocol;
 
-/// Puts a decision into words.
+/// Collects the explanation of one flow.
 pub(super) struct Teller<'a> {
     pub(super) snapshot: &'a Snapshot,
     pub(super) view: ExplainView,
@@ -82,7 +82,30 @@ impl<'a> Teller<'a> {
         self.told()
     }
 
-    /// The server that a service would give the first packet of a flow.
+    /// Whether the source of a flow that begins may have another session.
+    pub(super) fn source(&mut self, flow: &FlowKey, sessions: &SessionTable, now: Instant) -> Result<(), DropReason> {
+        let limits = &self.snapshot.source_limits;
+        let (source, sources) = (flow.source.address, sessions.sources());
+        let Err(why) = sources.foresee(source, limits, sessions.len(), now) else { return Ok(()) };
+        let held = sources.sessions_of(source, sessions.len());
+        let limit = |limit: Option<u32>| limit.map_or_else(String::new, |limit| limit.to_string());
+        self.say(match why {
+            OverLimit::Sessions => {
+                let limit = limit(limits.sessions);
+                format!("Its source {} has {held} sessions; source-sessions is {limit}.", SourcePrefix::of(source))
+            }
+            OverLimit::Rate => {
+                let limit = limit(limits.rate);
+                format!("Its source {} opens more than source-rate = {limit} a second.", SourcePrefix::of(source))
+            }
+            OverLimit::Share => {
+                format!("Its source {} has {held} sessions, more than its share.", SourcePrefix::of(source))
+            }
+        });
+        Err(forwarder::refusal_reason(why))
+    }
+
+    /// The server that a service would give to the first packet of a flow.
     pub(super) fn place(
         &mut self,
         service: &Service,
@@ -120,7 +143,7 @@ impl<'a> Teller<'a> {
         self.view.servers = service.servers.iter().map(server_view).collect();
     }
 
-    /// The server of a live session, and whether that serves on.
+    /// The server of a live session, and whether the session stays there.
     pub(super) fn bound(&mut self, known: Option<&Known>) -> Result<(), DropReason> {
         let Some((known, bound)) = known.and_then(|known| Some((known, known.bound.as_ref()?))) else { return Ok(()) };
         if let Some((service, server)) = self.snapshot.services.server(bound.service, bound.server) {
@@ -142,7 +165,7 @@ impl<'a> Teller<'a> {
         }
     }
 
-    /// What the packet looks like when it leaves.
+    /// How the packet is translated, or put into a tunnel.
     pub(super) fn passage(&mut self, transit: &Transit, passage: Option<&Passage>) {
         if passage.is_some_and(|passage| passage.translation.is_some()) {
             let leaving = text::show(&transit.leaving);
@@ -157,7 +180,7 @@ impl<'a> Teller<'a> {
         }
     }
 
-    /// The port by which its server knows it, if that is not its own because another flow has that there.
+    /// The source port that the server sees, if it differs from the client's because another flow has that one.
     pub(super) fn port(
         &mut self,
         transit: &Transit,
@@ -188,7 +211,7 @@ impl<'a> Teller<'a> {
         }
     }
 
-    /// The packet that carries it, if it goes into a tunnel.
+    /// The flow of the outer packet, if the packet goes into a tunnel.
     pub(super) fn outer(&self, transit: &Transit, passage: &Passage) -> Option<FlowKey> {
         let carriage = passage.tunnel?;
         let (_, server) = self.snapshot.services.server(carriage.service, carriage.server)?;
@@ -202,7 +225,7 @@ impl<'a> Teller<'a> {
         Some(FlowKey { protocol, source: end(source), destination: end(destination) })
     }
 
-    /// Where the packet comes from, and whether that place is one.
+    /// Where the packet comes from; `Err` if packets from there are dropped.
     pub(super) fn arrival(&mut self, from: Option<From>) -> Result<Arrival, DropReason> {
         match from {
             Some(From::Firewall(firewall)) => {
@@ -260,7 +283,8 @@ impl<'a> Teller<'a> {
         }
     }
 
-    /// What of a flow without session is not for the way of its first packet; `Err` if that packet is not either.
+    /// Says if packets of a flow without a session are dropped because a server of a service sent them; `Err` if that
+    /// holds for the first packet too.
     pub(super) fn stray(&mut self, transit: &Transit) -> Result<(), DropReason> {
         let is_stray = |kind| forwarder::is_stray(&transit.coming, kind, transit.arrival, self.snapshot);
         let (first, others) = (is_stray(transit.kind), is_stray(PacketKind::Other));
@@ -302,7 +326,7 @@ impl<'a> Teller<'a> {
         self.say(sentence);
     }
 
-    /// The firewalls that the flow could take, as the hash ranks them.
+    /// The firewalls that the flow could take, in the order of the hash.
     pub(super) fn candidates(&mut self, transit: &Transit, decision: &Decision) {
         let back = transit.reversed();
         let onward = decision.pins.toward_destination.map(|pin| pin.set).or_else(|| self.routed_set(transit));

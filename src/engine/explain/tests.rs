@@ -6,6 +6,7 @@ use crate::engine::testbed::{self, Punts, Side, engine_mac, firewall_mac, host_m
 use crate::engine::{Batch, Forwarder, Packet, Verdict};
 use crate::flow::text;
 use crate::id::{DeviceId, FirewallId};
+use crate::session::SourceLimits;
 use crate::wire::emit::{self, Macs, Pair};
 use crate::wire::offload::Offload;
 
@@ -28,7 +29,7 @@ impl Lab {
         explain("outer", &self.snapshot, &self.sessions, &flow, from, Instant::from_millis(5_000))
     }
 
-    /// Forwards a UDP datagram of the flow and answers the firewall it was sent to.
+    /// Forwards a UDP datagram of the flow, and returns the firewall that it was sent to.
     fn forward(&mut self, flow: &str, firewall: Option<u16>) -> Option<String> {
         let flow = text::parse(flow).unwrap();
         let (device, source) = match firewall {
@@ -120,6 +121,27 @@ fn the_first_packet_from_a_firewall_is_learned() {
         let reply = lab.explain(back, None);
         assert_eq!((reply.decided_by.as_str(), reply.firewall.as_deref()), ("session", Some("fw3")));
         assert_eq!(reply.candidates.len(), 4);
+    }
+}
+
+#[test]
+fn a_source_at_its_limit_is_told_by_what_it_has() {
+    for [flow, _] in FLOWS {
+        let mut lab = Lab::new(Side::Outer);
+        lab.snapshot.source_limits = SourceLimits { sessions: Some(1), rate: None };
+        lab.forward(flow, None);
+        assert_eq!(lab.explain(flow, None).drop, None, "it goes on");
+        let told = lab.explain(&flow.replace(":4000", ":4001"), None);
+        assert_eq!(told.drop.as_deref(), Some("drop_source_sessions"));
+        assert!(
+            told.story.iter().any(|sentence| sentence.ends_with("has 1 sessions; source-sessions is 1.")),
+            "{told:?}"
+        );
+
+        lab.snapshot.source_limits = SourceLimits { sessions: None, rate: Some(1) };
+        for _ in 0..3 {
+            assert_eq!(lab.explain(&flow.replace(":4000", ":4001"), None).drop, None, "explaining counts nothing");
+        }
     }
 }
 

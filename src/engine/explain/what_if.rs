@@ -1,4 +1,5 @@
-//! What would happen if the chosen firewall, or the chosen server, died: the same question asked of a snapshot in which it did.
+//! Explains what would happen if the firewall or the server that a flow takes failed: the flow is explained again with
+//! a snapshot in which it did.
 
 use crate::engine::Snapshot;
 use crate::engine::explain::{From, Told, origin_behind, tell};
@@ -11,7 +12,7 @@ use crate::slb::{Service, Services};
 use crate::time::Instant;
 use crate::wire::frame::protocol;
 
-/// One answer for each that the flow takes.
+/// One answer for the firewall and one for the server, as far as the flow takes them.
 pub(super) fn what_if(
     told: &Told,
     snapshot: &Snapshot,
@@ -20,7 +21,7 @@ pub(super) fn what_if(
     from: Option<From>,
     now: Instant,
 ) -> Vec<WhatIfView> {
-    // Of a flow that is dropped as it is nothing is chosen that could die.
+    // A flow that is dropped takes nothing that could fail.
     if told.view.drop.is_some() {
         return Vec::new();
     }
@@ -28,7 +29,7 @@ pub(super) fn what_if(
         let after = without_firewall(snapshot, id);
         let of = &snapshot.firewalls[id.index()];
         let group = &snapshot.groups[of.group.index()];
-        // A packet that came from it comes from the next one then, which its peer would choose.
+        // A packet from that firewall would come from another one then, which the peer engine chooses.
         let from = if told.chosen.is_behind { origin_behind(flow, &after, id) } else { from };
         let question = Question { after, sessions, flow, from, now };
         question.ask("firewall", format!("{}/{}", group.name, of.name), group.on_failure, told)
@@ -64,7 +65,7 @@ impl Question<'_> {
             (None, _) if live.firewall == before.view.firewall && live.server == before.view.server => "stays",
             (None, _) => "moves",
         });
-        // A session that goes on shows where; one that does not leaves the way of the next.
+        // For a session that stays, its own way is shown; otherwise that of a new session.
         let shown = live.filter(|live| live.drop.is_none() && session == Some("stays")).unwrap_or(fresh);
         WhatIfView {
             kind: kind.to_owned(),
@@ -78,7 +79,7 @@ impl Question<'_> {
     }
 }
 
-/// Every path through the firewall failed.
+/// The snapshot after every path through the firewall has failed.
 fn without_firewall(snapshot: &Snapshot, firewall: FirewallId) -> Snapshot {
     let mut after = snapshot.clone();
     let of = &snapshot.firewalls[firewall.index()];
@@ -92,7 +93,7 @@ fn without_firewall(snapshot: &Snapshot, firewall: FirewallId) -> Snapshot {
     after
 }
 
-/// Every check of the server failed.
+/// The snapshot after every check of the server has failed.
 fn without_server(snapshot: &Snapshot, service: ServiceId, server: ServerId) -> Snapshot {
     let mut services: Vec<_> = snapshot.services.all().iter().map(|of| Service::clone(of)).collect();
     let of = services.iter_mut().find(|of| of.id == service);

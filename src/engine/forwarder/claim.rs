@@ -1,4 +1,4 @@
-//! Whose packet it is: the flow that it belongs to, and what it may do to the session of that flow.
+//! Finds the flow that a packet belongs to, and what the packet may do to the session of that flow.
 
 use crate::engine::DropReason;
 use crate::flow::FlowKey;
@@ -9,36 +9,38 @@ use crate::wire::frame::{Frame, Icmp, TcpSegment, Tuple, tcp_flags};
 /// What a packet may do to the session of its flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
-    /// It opens sessions and moves pins.
+    /// The packet belongs to the flow itself: it opens sessions, moves pins and keeps the session alive.
     Speaker,
-    /// It goes where its flow goes and changes nothing: an ICMP error about the flow (A7.5), a later fragment.
+    /// The packet only follows the flow and changes nothing: it is an ICMP error about the flow (rule A7.5 of
+    /// `docs/protocols.md`), or a later fragment.
     Follower,
 }
 
-/// The flow that a packet belongs to.
+/// A packet's flow, and what the decision needs to know about the packet.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Claim {
-    /// In the direction of the packet.
+    /// The flow in the direction of the packet. For an ICMP error it is the reverse of the flow of the quoted packet.
     pub flow: FlowKey,
-    /// What it may do.
+    /// What the packet may do to the session.
     pub role: Role,
-    /// What a TCP segment says.
+    /// TCP flags, sequence and acknowledgement numbers; `None` for other protocols and for followers.
     pub tcp: Option<TcpSegment>,
-    /// Bytes of IP.
+    /// Length of the IP packet in bytes.
     pub bytes: usize,
-    /// TTL or hop limit as it came.
+    /// TTL or hop limit as received.
     pub ttl: u8,
-    /// It is an ICMP error about a packet of the flow, which it quotes.
+    /// True for an ICMP error that quotes a packet of the flow.
     pub is_error: bool,
 }
 
 impl Claim {
-    /// The flow of a packet that shows its ports, or of the packet that an ICMP error quotes.
+    /// The flow of a packet that has its ports, or of the packet that an ICMP error quotes.
     pub(super) fn of(frame: &Frame<'_>, icmp: Option<Icmp>) -> Result<Self, DropReason> {
         let of = |flow, role, tcp| Self { flow, role, tcp, bytes: frame.ip_len(), ttl: frame.ttl(), is_error: false };
         match icmp {
             Some(Icmp::Error(Some(quoted))) => {
-                // The error travels to whoever sent the quoted packet (A7.4), so against that packet's direction (A7.2).
+                // The error goes to the sender of the quoted packet (rule A7.4 of `docs/protocols.md`), against that
+                // packet's direction (rule A7.2).
                 if quoted.source != frame.destination() {
                     return Err(DropReason::IcmpMismatch);
                 }
@@ -52,18 +54,18 @@ impl Claim {
         }
     }
 
-    /// The flow of a later fragment, whose first showed `tuple`.
+    /// The flow of a later fragment, whose first fragment had the addresses and ports of `tuple`.
     pub(super) fn of_later_fragment(frame: &Frame<'_>, tuple: Tuple) -> Self {
         let (bytes, ttl) = (frame.ip_len(), frame.ttl());
         Self { flow: tuple.into(), role: Role::Follower, tcp: None, bytes, ttl, is_error: false }
     }
 
-    /// What the pinning rules look at.
+    /// The kind of packet that the pinning rules distinguish.
     pub(super) fn kind(&self) -> PacketKind {
         Self::kind_of(self.tcp.as_ref())
     }
 
-    /// What the pinning rules look at in a packet that says this as TCP, or is none.
+    /// The kind of packet that the pinning rules distinguish, of a packet with this TCP segment or without one.
     #[inline]
     pub(super) fn kind_of(tcp: Option<&TcpSegment>) -> PacketKind {
         match tcp.map(|segment| (segment.flags & (SYN | ACK | FIN | RST), segment.length)) {
@@ -74,7 +76,8 @@ impl Claim {
         }
     }
 
-    /// Followers, and segments that no conversation begins with (A9.3), leave no trace.
+    /// True if the packet may open a session. Followers may not, nor segments that no connection begins with (rule A9.3
+    /// of `docs/protocols.md`).
     pub(super) fn may_open(&self) -> bool {
         match self.role {
             Role::Follower => false,

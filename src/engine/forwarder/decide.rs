@@ -1,11 +1,12 @@
-//! Which way a packet takes, in the order of DESIGN.md section 1: session, learned, hash. Pure: what is to be remembered
-//! comes back as a value, so that [`crate::engine::explain`] asks the same code and stores nothing.
+//! Decides which way a packet takes, in the order session, learned, hash (`docs/pinning.md`, section 2). It stores
+//! nothing: what is to be remembered is part of the result, so that [`crate::engine::explain`] can ask the same
+//! functions.
 //!
 //! ```text
 //!   arrived from firewall F                           arrived from the near side
-//!     the way onward: session, else route               the way onward: session, else route
-//!     into F's own group: a loop                        to a neighbour: an ordinary router
-//!     the pin toward the source: learned from F         into a group: the pin toward the destination
+//!     next: by session, else by route                   next: by session, else by route
+//!     into F's own group: drop, it is a loop            to a neighbour: as a router
+//!     pin toward the source: learned from F             into a group: by the pin toward the destination
 //!     to a neighbour, or into another group
 //! ```
 
@@ -27,38 +28,39 @@ use crate::wire::frame::protocol;
 /// Where a packet came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Arrival {
-    /// From the side without firewalls.
+    /// From a link without firewalls.
     Near,
     /// From this firewall.
     Firewall(FirewallId),
 }
 
-/// A packet to be sent on, as the decision sees it. A translated packet leaves by another leg than it came by: whoever sent
-/// it knows the one, whoever takes it knows the other.
+/// A packet that is to be forwarded, as the decision sees it. A translated packet has one flow when it is received and
+/// another when it is sent: the sender knows the one, the receiver the other.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Transit {
-    /// The flow as the packet shows it when it comes.
+    /// The flow of the packet as it is received.
     pub coming: FlowKey,
-    /// The flow as the packet shows it when it leaves.
+    /// The flow of the packet as it is sent, which is another one if it is translated.
     pub leaving: FlowKey,
-    /// To whom it is routed: its destination, or the server that is given packets to a virtual address as they are.
+    /// The address that the route is looked up for: the destination, or the server that gets packets to a VIP without
+    /// translation.
     pub toward: IpAddr,
-    /// Which way it goes between the ends of its session.
+    /// The direction of the packet in its session.
     pub direction: Direction,
-    /// Where it came from.
+    /// Where the packet came from.
     pub arrival: Arrival,
-    /// What the pinning rules look at.
+    /// The kind of packet that the pinning rules distinguish.
     pub kind: PacketKind,
 }
 
 impl Transit {
-    /// A packet that leaves as it came.
+    /// A packet that is sent as it is received.
     pub(crate) fn unchanged(flow: FlowKey, arrival: Arrival, kind: PacketKind) -> Self {
         let direction = flow.direction();
         Self { coming: flow, leaving: flow, toward: flow.destination.address, direction, arrival, kind }
     }
 
-    /// A packet that answers this one.
+    /// A packet in the opposite direction, such as an answer to this one.
     pub(crate) fn reversed(&self) -> Self {
         Self {
             coming: self.leaving.reversed(),
@@ -70,17 +72,17 @@ impl Transit {
     }
 }
 
-/// The pins of a flow, seen from one of its packets.
+/// The pins of a session, as seen from one of its packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Pins {
     /// The firewall toward the end that the packet comes from.
     pub toward_source: Option<Pin>,
-    /// The firewall toward the end that it goes to.
+    /// The firewall toward the end that the packet goes to.
     pub toward_destination: Option<Pin>,
 }
 
 impl Pins {
-    /// Those whose group is still there.
+    /// The pins whose group has not been removed.
     fn in_force(self, snapshot: &Snapshot) -> Self {
         let there = |pin: &Pin| snapshot.has_firewalls(pin.set);
         Self {
@@ -90,36 +92,36 @@ impl Pins {
     }
 }
 
-/// Where a packet goes.
+/// Where a packet is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Course {
     /// To a neighbour.
     To {
         /// The neighbour.
         hop: NextHop,
-        /// The firewall that it is.
+        /// The firewall that the neighbour is; `None` if it is no firewall.
         firewall: Option<FirewallId>,
     },
-    /// Nowhere.
+    /// The packet is dropped.
     Drop(DropReason),
-    /// Nowhere, and the session ends: its firewall failed and `on-failure` says so.
+    /// The packet is dropped and its session ends, because its firewall failed and `on-failure` is `reset`.
     End,
 }
 
-/// What becomes of a packet and of the pins of its flow.
+/// The decision about a packet, with its effects on the session of its flow.
 #[derive(Debug, Clone)]
 pub(crate) struct Decision {
-    /// Where the packet goes.
+    /// Where the packet is sent.
     pub course: Course,
-    /// The pins after it.
+    /// The pins after this packet.
     pub pins: Pins,
-    /// Why they changed.
+    /// Why the pins changed.
     pub changes: ArrayVec<PinChange, 2>,
-    /// It came from another firewall than its pin.
+    /// True if the packet came from another firewall than its pin says.
     pub asymmetric: bool,
 }
 
-/// Decides one packet. `pins` are those of its session; none: the flow is unknown.
+/// Decides about one packet. `pins` are those of its session, and empty if there is none.
 pub(crate) fn decide(transit: &Transit, pins: Pins, snapshot: &Snapshot, now: Instant) -> Decision {
     let pins = pins.in_force(snapshot);
     match transit.arrival {
@@ -128,8 +130,8 @@ pub(crate) fn decide(transit: &Transit, pins: Pins, snapshot: &Snapshot, now: In
     }
 }
 
-/// A packet that a firewall let pass: the firewall holds the state, so whatever the rules do with the pin, the packet goes
-/// on.
+/// A packet that a firewall has passed. The firewall has the state, so that the packet is forwarded whatever the rules
+/// do with the pin.
 fn from_firewall(transit: &Transit, from: FirewallId, pins: Pins, snapshot: &Snapshot, now: Instant) -> Decision {
     let mut decision = Decision::new(pins);
     let group = snapshot.firewalls[from.index()].group;
@@ -144,7 +146,7 @@ fn from_firewall(transit: &Transit, from: FirewallId, pins: Pins, snapshot: &Sna
     decision.go(transit, onward, snapshot, now)
 }
 
-/// A packet from the side without firewalls.
+/// A packet from a link without firewalls.
 fn from_near(transit: &Transit, pins: Pins, snapshot: &Snapshot, now: Instant) -> Decision {
     let decision = Decision::new(pins);
     match onward(transit, pins.toward_destination.as_ref(), snapshot) {
@@ -153,12 +155,12 @@ fn from_near(transit: &Transit, pins: Pins, snapshot: &Snapshot, now: Instant) -
     }
 }
 
-/// The way to a packet's destination.
+/// The next step toward a packet's destination.
 #[derive(Debug, Clone, Copy)]
 enum Onward {
     /// To a neighbour that is no firewall.
     Neighbor(NextHop),
-    /// Through a group.
+    /// Through the firewalls of a group.
     Into(PathSetId),
 }
 
@@ -171,7 +173,7 @@ impl Onward {
     }
 }
 
-/// A live session first, then the longest prefix.
+/// The next step by the pin of a live session, else by the longest prefix.
 fn onward(transit: &Transit, pin: Option<&Pin>, snapshot: &Snapshot) -> Result<Onward, DropReason> {
     if let Some(pin) = pin {
         return Ok(Onward::Into(pin.set));
@@ -185,7 +187,7 @@ fn onward(transit: &Transit, pin: Option<&Pin>, snapshot: &Snapshot) -> Result<O
     }
 }
 
-/// A directed broadcast is never routed (RFC 2644).
+/// True for a directed broadcast, which is never routed (RFC 2644).
 pub(super) fn is_broadcast(destination: IpAddr, link: LinkId, snapshot: &Snapshot) -> bool {
     match destination {
         IpAddr::V4(address) => snapshot.links[link.index()].is_directed_broadcast(address),
@@ -208,9 +210,9 @@ impl Decision {
         self
     }
 
-    /// Moves or makes the pin toward the source, which `from` of `group` let pass.
+    /// Makes or moves the pin toward the source: the packet came from firewall `from` of `group`.
     ///
-    /// A flow whose pin lies in another group takes a firewall of this group only if the route back leads through it.
+    /// A flow that is pinned in another group is pinned in this group only if the route back leads through it.
     fn learn(&mut self, transit: &Transit, from: FirewallId, group: GroupId, snapshot: &Snapshot, now: Instant) {
         let (pin, set) = match self.pins.toward_source {
             Some(pin) if set_of(pin.set, snapshot).group == group => {
@@ -236,7 +238,7 @@ impl Decision {
         self.changes.extend(change);
     }
 
-    /// Takes the way onward.
+    /// Sends the packet the way that was found.
     fn go(self, transit: &Transit, onward: Onward, snapshot: &Snapshot, now: Instant) -> Self {
         match onward {
             Onward::Neighbor(hop) => self.to(hop, None),
@@ -266,8 +268,9 @@ impl Decision {
         }
     }
 
-    /// The pin's firewall fell and no other may take the flow. What `drop` says of a session holds until a SYN opens it anew or
-    /// it has been idle for its time, so that session stays: forgotten at once, its next packet would take another firewall.
+    /// The firewall of the pin has failed and the flow may take no other. With `drop` the session stays until a SYN
+    /// opens it anew or it has been idle for its time: if it were forgotten at once, the next packet would take another
+    /// firewall.
     fn failed(mut self, on_failure: OnFailure) -> Self {
         self.course = match on_failure {
             OnFailure::Reset => Course::End,
@@ -297,7 +300,7 @@ fn set_of(set: PathSetId, snapshot: &Snapshot) -> &PathSet {
     &snapshot.path_sets[set.index()]
 }
 
-/// The set of the route back to the packet's source, if that route leads into `group`.
+/// The path set of the route back to the packet's source, if that route leads through `group`.
 fn way_back(transit: &Transit, group: GroupId, snapshot: &Snapshot) -> Option<PathSetId> {
     match snapshot.routes.lookup(transit.coming.source.address)? {
         Target::Group { set, .. } => (set_of(set, snapshot).group == group).then_some(set),
@@ -305,7 +308,8 @@ fn way_back(transit: &Transit, group: GroupId, snapshot: &Snapshot) -> Option<Pa
     }
 }
 
-/// The firewall that the route to the packet's destination prefers and its way round `group`, if it leads there.
+/// The firewall that the route to the packet's destination prefers, and its bypass of `group`, if that route leads
+/// through it.
 fn wishes_of_the_route(
     transit: &Transit,
     group: GroupId,
@@ -317,23 +321,25 @@ fn wishes_of_the_route(
     }
 }
 
-/// What the rules see of a flow whose packets go through `set`, the wishes of their route included.
+/// What the pinning rules need to know about a flow whose packets go through `set`, including the firewall that the
+/// route prefers.
 pub(crate) fn view_toward_destination<'a>(transit: &Transit, set: PathSetId, snapshot: &'a Snapshot) -> View<'a> {
     let (preferred, _) = wishes_of_the_route(transit, set_of(set, snapshot).group, snapshot);
     view(transit, End::Destination, set, preferred, snapshot)
 }
 
-/// One end of a packet's flow.
+/// An end of a packet's flow.
 #[derive(Debug, Clone, Copy)]
 enum End {
-    /// Where the packet comes from.
+    /// The end that the packet comes from.
     Source,
-    /// Where it goes to.
+    /// The end that it goes to.
     Destination,
 }
 
-/// What the rules see of a flow of which `end` is behind the group of `set`. The hash takes the flow as the near side sends
-/// it to the firewalls, and who leads is told from that too: the engine on their other side sees nothing else of it.
+/// What the pinning rules need to know about a flow of which `end` is behind the group of `set`. Hash and leader are
+/// computed from the flow as it is between this engine and the firewalls, because the engine on their other side sees
+/// no other.
 fn view<'a>(
     transit: &Transit,
     end: End,

@@ -1,4 +1,4 @@
-//! How a packet leaves: its size against the link, TTL, hardware addresses, tag.
+//! Prepares packets for sending: size against the MTU, translation, TTL, MAC addresses, VLAN tag.
 
 use crate::engine::forwarder::services::Carriage;
 use crate::engine::forwarder::{Forwarder, Outcome};
@@ -13,38 +13,38 @@ use crate::wire::offload::{GsoKind, Offload, PartialChecksum};
 use crate::wire::vlan::VlanTag;
 use crate::wire::{MacAddr, segment};
 
-/// A packet on its way out.
+/// A packet that is about to be sent.
 #[derive(Debug)]
 pub(super) struct Leaving<'p, 'f> {
-    /// The link that it came by.
+    /// The link that it was received on.
     pub link: LinkId,
     /// The frame.
     pub frame: &'p mut Frame<'f>,
-    /// Its tag: as received, then as sent.
+    /// Its outer tag: as received before, as sent after [`Forwarder::send`].
     pub vlan: &'p mut Option<VlanTag>,
-    /// What is left to the egress device.
+    /// Checksum and segmentation that are left to the egress device.
     pub offload: &'p mut Offload,
-    /// What a service changes of it.
+    /// What the service of its session changes.
     pub rewrite: Option<Rewrite>,
 }
 
 /// What a service changes of a packet.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Rewrite {
-    /// Addresses and ports.
+    /// Addresses and ports are translated.
     Translate(Translate),
-    /// It goes inside another one.
+    /// The packet is put into a tunnel to its server.
     Pack(Carriage),
 }
 
-/// A change of addresses and ports.
+/// A translation of addresses and ports.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Translate {
-    /// Both legs.
+    /// The flow on both sides of the translation.
     pub translation: Translation,
-    /// Which way the packet goes.
+    /// The direction of the packet: toward the server or toward the client.
     pub way: Way,
-    /// It is an ICMP error about the flow.
+    /// True for an ICMP error, in which the quoted packet is translated too.
     pub is_error: bool,
 }
 
@@ -58,22 +58,23 @@ impl Translate {
     }
 }
 
-/// How a packet fits a link.
+/// How a packet fits the MTU of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fit {
-    /// As it is.
+    /// It fits as it is.
     Whole,
-    /// As segments of at most so many payload bytes, fewer than it came with.
+    /// The device is to make smaller segments of it, with at most this many bytes of payload each.
     Segments(u16),
-    /// As the segments that it stands for, which are made here, and cut into IPv4 fragments where they have to be.
+    /// It is segmented in software, and segments that exceed the MTU are cut into IPv4 fragments.
     Segmented,
-    /// Cut into IPv4 fragments.
+    /// It is cut into IPv4 fragments.
     Fragments,
-    /// Not at all, and it must not be fragmented.
+    /// It does not fit and must not be fragmented.
     TooBig,
 }
 
-/// Judges a packet against an MTU in bytes of IP. What the egress device is to segment is judged by its segments (A7.1).
+/// Compares a packet with an MTU in bytes. A packet that the device segments is judged by its segments (rule A7.1 of
+/// `docs/protocols.md`).
 pub(super) fn fit(frame: &Frame<'_>, offload: &Offload, mtu: u16) -> Fit {
     let can_cut = mtu >= FRAGMENT_MTU_MIN && !frame.dont_fragment();
     let cut = if can_cut { Fit::Fragments } else { Fit::TooBig };
@@ -81,7 +82,7 @@ pub(super) fn fit(frame: &Frame<'_>, offload: &Offload, mtu: u16) -> Fit {
     if let Some(gso) = offload.gso
         && segment::is_ours(frame, offload)
     {
-        // What cannot be segmented is found out when it is tried.
+        // Whether it can be segmented at all shows when that is tried.
         let largest = segment::ip_len(frame, offload.partial, gso.kind, gso.size).unwrap_or_default();
         return if largest <= mtu || cut == Fit::Fragments { Fit::Segmented } else { Fit::TooBig };
     }
@@ -104,13 +105,13 @@ pub(super) fn fit(frame: &Frame<'_>, offload: &Offload, mtu: u16) -> Fit {
             Ok(size @ 1..) => Fit::Segments(size),
             Ok(0) | Err(_) => Fit::TooBig,
         },
-        // The size of a datagram has a meaning, so its sender is told rather than its segments cut one by one.
+        // The size of a datagram has a meaning: the sender is told, rather than every datagram fragmented.
         GsoKind::UdpSegments => Fit::TooBig,
         GsoKind::UdpFragments => cut,
     }
 }
 
-/// The longest IPv4 header and 8 bytes.
+/// The smallest MTU for IPv4 fragments: the longest header and 8 bytes (RFC 791 section 3.2).
 const FRAGMENT_MTU_MIN: u16 = 68;
 
 fn tcp_header(frame: &Frame<'_>) -> usize {
@@ -118,8 +119,8 @@ fn tcp_header(frame: &Frame<'_>) -> usize {
 }
 
 impl Forwarder {
-    /// Edits the packet to leave toward `hop`. A packet that cannot leave is not touched, so that its sender is shown what he
-    /// sent.
+    /// Edits a packet to be sent to `hop`. A packet that cannot be sent is left as it is, so that an ICMP error quotes
+    /// what its sender sent.
     pub(super) fn send(
         &mut self,
         leaving: Leaving<'_, '_>,
@@ -141,7 +142,8 @@ impl Forwarder {
         if fit == Fit::TooBig {
             return Outcome::TooBig { mtu: link.mtu };
         }
-        // Who is told that nobody answers knows the packet as it came (RFC 1812 section 4.3.2.3, RFC 5508 section 7).
+        // An ICMP error about an unresolved next hop quotes the packet as it was received (RFC 1812 section 4.3.2.3,
+        // RFC 5508 section 7).
         let is_changed = translate.is_some() && snapshot.neighbor(hop.link, hop.address).is_none();
         let original = is_changed.then(|| quote(leaving.frame));
         if let Some(translate) = translate
@@ -162,8 +164,7 @@ impl Forwarder {
         }
     }
 
-    /// Sends a packet as its fragments or its segments. They leave as frames of the engine's own, or wait for the neighbour one
-    /// by one.
+    /// Sends a packet as fragments or segments. They are queued as frames to send, or each waits for the neighbour.
     fn send_pieces(
         &mut self,
         leaving: Leaving<'_, '_>,
@@ -203,7 +204,7 @@ impl Forwarder {
     }
 }
 
-/// The IPv4 fragments of a packet.
+/// The IPv4 fragments of a packet as frames.
 pub(super) fn cut(frame: &Frame<'_>, partial: Option<PartialChecksum>, mtu: u16) -> Result<Vec<Vec<u8>>, DropReason> {
     fragment::split(frame, partial, mtu).map_err(|refused| match refused {
         SplitError::Checksum(_) => DropReason::Transport,
@@ -211,7 +212,7 @@ pub(super) fn cut(frame: &Frame<'_>, partial: Option<PartialChecksum>, mtu: u16)
     })
 }
 
-/// The segments of a super-frame that are made here, each cut if it is larger than `mtu` bytes of IP.
+/// The segments of a GSO frame, made in software. Segments of more than `mtu` bytes of IP are cut into fragments.
 pub(super) fn segmented(frame: &Frame<'_>, offload: &Offload, mtu: u16) -> Result<Vec<Vec<u8>>, DropReason> {
     let gso = offload.gso.ok_or(DropReason::NotSegmentable)?;
     let segments =
@@ -227,17 +228,17 @@ pub(super) fn segmented(frame: &Frame<'_>, offload: &Offload, mtu: u16) -> Resul
     Ok(pieces)
 }
 
-/// Whether an edited frame can leave.
+/// Whether an edited frame can be sent.
 #[derive(Debug, Clone, Copy)]
 enum Edited {
-    /// By this link.
+    /// It can be sent on this link.
     Ready(LinkId),
-    /// Its neighbour is to be resolved first.
+    /// The MAC address of its next hop must be resolved first.
     Waits(PuntReason),
 }
 
 impl Edited {
-    /// `original` is the packet as it came, if it was changed and waits.
+    /// `original` is the packet as it was received, if it was changed and waits.
     fn outcome(self, original: Option<Vec<u8>>) -> Outcome {
         match self {
             Self::Ready(link) => Outcome::Sent(link),
@@ -246,13 +247,13 @@ impl Edited {
     }
 }
 
-/// As much of a frame as an ICMP error quotes.
+/// The part of a frame that an ICMP error quotes.
 pub(super) fn quote(frame: &Frame<'_>) -> Vec<u8> {
     let end = (ETHERNET_LEN + frame.ip_len()).min(Forwarder::QUOTE_MAX);
     frame.bytes()[..end].to_vec()
 }
 
-/// One hop nearer, under the addresses of this hop.
+/// Edits a frame for the next hop: TTL, VLAN tag and MAC addresses.
 fn edit(frame: &mut Frame<'_>, vlan: &mut Option<VlanTag>, hop: NextHop, snapshot: &Snapshot) -> Edited {
     let link = &snapshot.links[hop.link.index()];
     let sender = frame.source_mac();

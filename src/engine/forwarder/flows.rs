@@ -1,4 +1,4 @@
-//! What the session of a packet's flow, or the lack of one, makes of it.
+//! Applies the session of a packet's flow, or opens one, and updates it.
 
 use crate::engine::forwarder::Forwarder;
 use crate::engine::forwarder::claim::{Claim, Role};
@@ -15,7 +15,7 @@ use crate::id::FirewallId;
 use crate::nat::Way;
 use crate::path::pinning::{self, PacketKind, Pin, PinState, PinnedBy};
 use crate::path::{Admin, OnFailure};
-use crate::session::{Bound, Class, EndReason, Opened, Removed, Session, SessionId, State, TcpState};
+use crate::session::{Bound, Class, EndReason, Opened, OverLimit, Removed, Session, SessionId, State, TcpState};
 use crate::time::Instant;
 
 /// What is to be done with a packet.
@@ -25,23 +25,23 @@ pub(super) enum Fate {
     Send {
         /// The neighbour.
         hop: NextHop,
-        /// What a service changes of it.
+        /// What the service of its session changes.
         rewrite: Option<Rewrite>,
     },
-    /// Hand it to the controller.
+    /// Pass it to the controller.
     Local,
     /// Drop it.
     Drop(DropReason),
 }
 
-/// What a session, or the lack of one, makes of a packet.
+/// The result of a session, or of the attempt to open one, for a packet.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Step {
-    /// Where it goes, and what the service of its session adds.
+    /// Where the packet is sent, and what the service of its session does to it.
     Course(Course, Option<Passage>),
-    /// To the controller.
+    /// The controller gets the packet.
     Local,
-    /// Its session ended with its server, and it opens another one.
+    /// The session has ended, and the packet may open a new one.
     Reopen,
 }
 
@@ -51,7 +51,7 @@ impl Step {
     }
 }
 
-/// What is known of a packet before its session is looked at.
+/// What is known about a packet before its session is looked up.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Known<'a> {
     pub claim: &'a Claim,
@@ -61,24 +61,24 @@ pub(super) struct Known<'a> {
     pub now: Instant,
 }
 
-/// Why a packet does not simply go on with the session that was found for it.
+/// Why a packet is not simply handled as one of the session that was found.
 enum Unheard {
-    /// It belongs to no session, whatever its ends.
+    /// It is addressed to the engine and not part of the session, although it has the same addresses and ports.
     Local,
-    /// It is for a service, and what was found is only what a server said from the service's address, which passes the engine
-    /// by or through it as it came: the client's session is not known.
+    /// It is addressed to a service, but the session that was found was opened by a packet that the server sent from
+    /// the VIP. The client's packets have no session yet.
     Unplaced,
-    /// It belongs to another flow that looks the same.
+    /// It belongs to another flow, which would look the same on the other side of the translation.
     Stranger,
-    /// It may not travel further.
+    /// Its TTL or hop limit has run out.
     Exhausted,
-    /// The connection is over, this begins another one, and the server of the old one takes no new.
+    /// It opens a new connection with the addresses and ports of a closed one, whose server takes no new sessions.
     Over,
-    /// The server of the session fell, and the session ends: silently, with resets, or in favour of another one.
+    /// The server of the session failed, and the session does not stay.
     Fell(Fall),
 }
 
-/// What becomes of a session whose server fell.
+/// What happens to a session whose server failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fall {
     Drop,
@@ -87,7 +87,8 @@ enum Fall {
 }
 
 impl Known<'_> {
-    /// What the packet means to the session that was found for it.
+    /// Relates the packet to the session that was found: how it is forwarded, or why it is not simply a packet of this
+    /// session.
     fn hear(
         &self,
         key: &CanonicalKey,
@@ -110,7 +111,7 @@ impl Known<'_> {
             return Err(Unheard::Exhausted);
         }
         match services::standing(bound, key, session.class, snapshot) {
-            // As IPVS does it (`conn_reuse_mode`); a server that is given new sessions keeps its client.
+            // IPVS does the same (`conn_reuse_mode`). A server that still takes new sessions keeps its client.
             Standing::Serves
                 if self.is_new(passage.way)
                     && is_over(session)
@@ -126,13 +127,13 @@ impl Known<'_> {
         }
     }
 
-    /// True for what opens a connection.
+    /// True for a packet that opens a connection.
     fn is_new(&self, way: Way) -> bool {
         self.claim.kind() == PacketKind::Syn && self.claim.role == Role::Speaker && way == Way::Inward
     }
 
-    /// What a packet does to a session whose server fell. What the server still says is passed on where the session may stay
-    /// until its client's next packet.
+    /// What happens to the session of a failed server with this packet; `None` if it goes on. Packets from the server
+    /// are still forwarded if the session may stay until the next packet of its client.
     fn fall(&self, on_failure: OnFailure, class: Class, way: Way) -> Option<Fall> {
         match (on_failure, class, way) {
             _ if self.is_new(way) => Some(Fall::Reopen),
@@ -146,8 +147,8 @@ impl Known<'_> {
 }
 
 impl Forwarder {
-    /// Where the packet goes, by its session, its service, by what it teaches, or by the hash; with what is to be remembered
-    /// of it.
+    /// Decides what is to be done with a packet: by its session, its service, the firewall it came from, or the hash.
+    /// Updates the session.
     pub(super) fn fate(
         &mut self,
         claim: &Claim,
@@ -190,7 +191,7 @@ impl Forwarder {
         }
     }
 
-    /// A packet of a known flow. `None` if the session ended meanwhile.
+    /// Handles a packet of a known session and updates that. `None` if the session has ended meanwhile.
     pub(super) fn continue_session(&mut self, id: SessionId, known: &Known<'_>) -> Option<Step> {
         let Known { claim, snapshot, now, .. } = *known;
         let heard = self.sessions.table().update_bound(id, |key, session, bound| {
@@ -231,7 +232,7 @@ impl Forwarder {
         Some(Step::Course(decision.course, passage))
     }
 
-    /// A packet that does not simply go on with the session that was found for it.
+    /// Handles a packet that is not simply one of the session that was found.
     fn not_heard(&mut self, id: SessionId, unheard: &Unheard, known: &Known<'_>) -> Step {
         match unheard {
             Unheard::Local | Unheard::Unplaced => Step::Local,
@@ -262,7 +263,7 @@ impl Forwarder {
         }
     }
 
-    /// A packet that follows a known flow without a say in it.
+    /// Handles a packet that follows a known session and changes nothing of it.
     fn follow_session(&self, id: SessionId, known: &Known<'_>) -> Option<Step> {
         self.sessions.table().update_bound(id, |key, session, bound| match known.hear(key, session, bound) {
             Ok((transit, passage)) => {
@@ -276,7 +277,7 @@ impl Forwarder {
         })
     }
 
-    /// A packet of a flow that is not known, or whose session just ended with its server.
+    /// Handles a packet without a session. `reopens` is true if its session has just ended because of its server.
     fn begin(&mut self, known: &Known<'_>, reopens: bool) -> Step {
         let Endpoint { address, port } = known.claim.flow.destination;
         match (known.addressee, known.claim.role) {
@@ -291,7 +292,7 @@ impl Forwarder {
         }
     }
 
-    /// A packet of a flow that is not known and not translated.
+    /// Handles a packet without a session that belongs to no service.
     fn begin_session(&mut self, known: &Known<'_>) -> Step {
         let Known { claim, arrival, snapshot, now, .. } = *known;
         let transit = Transit::unchanged(claim.flow, arrival, claim.kind());
@@ -304,6 +305,9 @@ impl Forwarder {
         let is_remembered = decision.pins != Pins::default() || services::is_beside_service(&claim.flow, snapshot);
         if !claim.may_open() || !is_remembered {
             return course;
+        }
+        if let Err(reason) = self.admit_source(known) {
+            return Step::drop(reason);
         }
         let (key, direction) = claim.flow.canonical();
         let mut session = Session::new(&key, direction, now);
@@ -318,17 +322,22 @@ impl Forwarder {
                 self.count_opened(&decision);
                 course
             }
-            // Another worker was faster; its session decides. If that ended at once, the packet still has its way.
+            // Another worker was faster, and its session decides. If that has ended already, this packet is still sent.
             Opened::Existing(id) => self.continue_session(id, known).unwrap_or(course),
             Opened::Clash => self.begin_beside_service(known),
             Opened::Full => {
                 self.counters.table_full += 1;
                 course
             }
+            Opened::OverShare => {
+                self.counters.table_full += 1;
+                self.refuse(claim.flow.source.address, OverLimit::Share);
+                course
+            }
         }
     }
 
-    /// Ends a session whose firewall failed, of which a packet goes in `direction`.
+    /// Ends a session whose firewall in `direction` failed.
     fn end_failed(&mut self, id: SessionId, direction: Direction, snapshot: &Snapshot, now: Instant) {
         if let Some(removed) = self.sessions.close(id) {
             self.settle(&removed, end_reason(&removed.session, direction, snapshot), snapshot, now);
@@ -336,7 +345,7 @@ impl Forwarder {
         }
     }
 
-    /// Forgets idle sessions; answers how many it visited.
+    /// Ends idle sessions, and returns how many sessions it visited.
     pub(super) fn expire_sessions(&mut self, snapshot: &Snapshot, now: Instant, budget: usize) -> usize {
         let Self { sessions, counters, sources, ledger, .. } = self;
         sessions.expire(now, budget, |ended, reason| {
@@ -345,13 +354,13 @@ impl Forwarder {
         })
     }
 
-    /// Counts the end of a session and gives back what it held, whatever ended it.
+    /// Counts and reports the end of a session, and returns its source port.
     pub(super) fn settle(&mut self, ended: &Removed, reason: EndReason, snapshot: &Snapshot, now: Instant) {
         tell(&mut self.ledger, ended, reason, snapshot, now);
         settle(&mut self.counters, &self.sources, ended, reason, snapshot, now);
     }
 
-    /// Counts the end of a session that made room.
+    /// Counts and reports the end of a session that was removed to make room.
     pub(super) fn settle_evicted(&mut self, evicted: Option<&Removed>, snapshot: &Snapshot, now: Instant) {
         if let Some(evicted) = evicted {
             self.settle(evicted, EndReason::Evicted, snapshot, now);
@@ -363,7 +372,7 @@ impl Forwarder {
         self.count_pins(Pins::default(), decision);
     }
 
-    /// Counts a packet at the firewalls and the server of its way.
+    /// Counts a packet at its firewalls and at its server.
     #[inline]
     pub(super) fn count_way(&mut self, bytes: usize, firewalls: [Option<FirewallId>; 2], passage: Option<&Passage>) {
         for firewall in firewalls.into_iter().flatten() {
@@ -373,9 +382,7 @@ impl Forwarder {
         }
         match passage {
             Some(passage) => {
-                let counters = self.counters.server(passage.server);
-                counters.packets += 1;
-                counters.bytes += bytes as u64;
+                self.counters.server(passage.server).count(passage.way, bytes as u64);
             }
             None => {
                 self.counters.routed_packets += 1;
@@ -395,7 +402,7 @@ impl Forwarder {
     }
 }
 
-/// Why the session ends whose firewall for packets in `direction` fell.
+/// The reason for the end of a session whose firewall in `direction` failed.
 pub(super) fn end_reason(session: &Session, direction: Direction, snapshot: &Snapshot) -> EndReason {
     let mut session = *session;
     let firewall =
@@ -431,12 +438,12 @@ fn settle(
     }
     let outside = ended.key.oriented(ended.session.opened);
     if let Some(inside) = bound.inside.filter(|inside| services::stands_for_client(inside, &outside)) {
-        sources.release(inside.protocol, inside.source, inside.destination, now);
+        sources.release(inside.protocol, inside.source, inside.destination, outside.source.address, now);
     }
 }
 
 impl Pins {
-    /// The pins of `session` as a packet in `direction` sees them.
+    /// The pins of `session`, as seen from a packet in `direction`.
     pub(crate) fn of(session: &Session, direction: Direction) -> Self {
         match direction {
             Direction::LowToHigh => Self { toward_source: session.toward_low, toward_destination: session.toward_high },
@@ -444,7 +451,7 @@ impl Pins {
         }
     }
 
-    /// Lets `session` have these pins, seen from a packet in `direction`.
+    /// Sets the pins of `session`, as seen from a packet in `direction`.
     pub(super) fn store(self, session: &mut Session, direction: Direction) {
         *session.pin_toward_source(direction) = self.toward_source;
         *session.pin_toward_destination(direction) = self.toward_destination;
@@ -463,21 +470,21 @@ fn from(arrival: Arrival) -> Option<FirewallId> {
     }
 }
 
-/// Both pins, each with the direction of the packets that it serves.
+/// The pins of a session, each with the direction of packets that go through its firewall.
 pub(crate) fn pins_of(session: &Session) -> impl Iterator<Item = (Pin, Direction)> {
     let low = session.toward_low.map(|pin| (pin, Direction::HighToLow));
     let high = session.toward_high.map(|pin| (pin, Direction::LowToHigh));
     [low, high].into_iter().flatten()
 }
 
-/// True if the hash would choose another firewall than the one learned: forgetting the session would break the flow.
+/// True if a learned firewall is not the one that the hash gives: if the session were forgotten, the flow would break.
 fn is_divergent(key: &CanonicalKey, session: &Session, snapshot: &Snapshot) -> bool {
     pins_of(session).any(|(pin, direction)| {
         pin.pinned_by == PinnedBy::Learned && best_for(key, &pin, direction, snapshot) != Some(pin.firewall)
     })
 }
 
-/// True if the hash would give a confirmed session the same firewalls again: forgetting it breaks nothing.
+/// True if the pins are confirmed and the hash gives the same firewalls: if the session is forgotten, nothing breaks.
 pub(super) fn is_harmless(key: &CanonicalKey, session: &Session, snapshot: &Snapshot) -> bool {
     pins_of(session).all(|(pin, direction)| {
         pin.state == PinState::Confirmed && best_for(key, &pin, direction, snapshot) == Some(pin.firewall)

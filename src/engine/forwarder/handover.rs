@@ -1,23 +1,14 @@
-//! What is handed to the controller, and what of it the owner of the forwarder takes there by itself.
+//! What is handed to the controller, and what senders of dropped packets are told.
 
-use super::ingress::{self, Admission};
-use super::police::{self, Pass};
-use super::{Forwarder, Outcome};
+use super::Forwarder;
+use super::police::Pass;
 use crate::engine::verdict::IcmpError;
-use crate::engine::{DropReason, Packet, Punt, PuntQueue, PuntReason, Snapshot, Verdict};
-use crate::id::{DeviceId, LinkId};
+use crate::engine::{DropReason, Packet, Punt, PuntQueue, PuntReason, Verdict};
+use crate::id::LinkId;
 
 impl Forwarder {
-    /// From here on the owner takes probes that come by `device` to the controller itself, with [`probe_in`], or does not any
-    /// more: they are counted and not handed over.
-    pub fn leave_probes(&mut self, device: DeviceId, are_taken: bool) {
-        if self.apart.len() <= device.index() {
-            self.apart.resize(device.index() + 1, false);
-        }
-        self.apart[device.index()] = are_taken;
-    }
-
-    /// Offers what an answer to a dropped packet needs of it, if it may pass. A full queue costs the answer, not the verdict.
+    /// Queues the part of a dropped packet that an answer to its sender needs, if the rate limit permits that. If it
+    /// cannot be queued, only the answer is lost.
     pub(super) fn tell_sender(
         &mut self,
         answer: PuntReason,
@@ -30,33 +21,9 @@ impl Forwarder {
             self.counters.punt_drop_icmp_error += 1;
         }
     }
-
-    /// A frame for the controller, unless it is a probe that the owner takes there itself.
-    pub(super) fn hand_over_or_leave(
-        &self,
-        reason: PuntReason,
-        packet: &Packet<'_>,
-        link: LinkId,
-        snapshot: &Snapshot,
-    ) -> Outcome {
-        let is_apart = self.apart.get(packet.device.index()) == Some(&true);
-        let is_left = is_apart && reason == PuntReason::Local && police::is_probe(packet.bytes, link, snapshot);
-        if is_left { Outcome::Left } else { Outcome::Punt(reason) }
-    }
 }
 
-/// The probe of a path, or the answer to one, that `packet` is; `None`: anything else, or not for this engine. For an owner
-/// that takes them on a way of their own; see [`Forwarder::leave_probes`].
-pub fn probe_in(packet: &mut Packet<'_>, snapshot: &Snapshot) -> Option<Punt> {
-    let link = ingress::link_of(packet, snapshot)?;
-    match ingress::admit(packet.bytes, &packet.offload, link, snapshot) {
-        Admission::Punt(PuntReason::Local) => {}
-        Admission::Punt(_) | Admission::Transit { .. } | Admission::Drop(_) => return None,
-    }
-    police::is_probe(packet.bytes, link, snapshot).then(|| punt(PuntReason::Local, packet, link))
-}
-
-/// A copy of the packet for the controller; for an error as much as that quotes.
+/// A copy of a packet for the controller. For an ICMP error it is cut to what that quotes.
 pub(super) fn punt(reason: PuntReason, packet: &Packet<'_>, link: LinkId) -> Punt {
     let length = match reason {
         PuntReason::IcmpError(_) => Forwarder::QUOTE_MAX.min(packet.bytes.len()),
@@ -74,15 +41,16 @@ pub(super) fn hand_over(punt: Punt, pass: Pass, punts: &mut dyn PuntQueue) -> Ve
     if is_taken { Verdict::Punted } else { Verdict::Dropped(DropReason::PuntQueueFull) }
 }
 
-/// What the sender of a dropped packet is told. Failing closed is silent: a sender that hears "unreachable" gives up an
-/// attempt that it would repeat a second later.
+/// The answer that the sender of a dropped packet gets. Where no firewall is up there is none: a sender that gets
+/// "unreachable" would give up an attempt that it otherwise repeats after a second.
 pub(super) fn answer_to(reason: DropReason) -> Option<PuntReason> {
     match reason {
         DropReason::TtlExpired => Some(PuntReason::IcmpError(IcmpError::TimeExceeded)),
         DropReason::NoRoute => Some(PuntReason::IcmpError(IcmpError::NoRoute)),
-        // RFC 5508 REQ-8.
+        // RFC 5508 REQ-8: the ICMP error for a flow for which no translation can be made.
         DropReason::SnatExhausted => Some(PuntReason::IcmpError(IcmpError::Prohibited)),
-        // As if nobody listened on the port: a client tries another address at once.
+        // The controller resets a connection, as if no service listened on the port: the client tries another address
+        // at once.
         DropReason::NoServerUp => Some(PuntReason::Local),
         DropReason::EthernetTruncated
         | DropReason::Truncated
@@ -111,6 +79,9 @@ pub(super) fn answer_to(reason: DropReason) -> Option<PuntReason> {
         | DropReason::BelowMin
         | DropReason::FirewallFailed
         | DropReason::ServerFailed
+        | DropReason::SourceShare
+        | DropReason::SourceSessions
+        | DropReason::SourceRate
         | DropReason::NatClash
         | DropReason::StrayReply
         | DropReason::SessionTableFull

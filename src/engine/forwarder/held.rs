@@ -1,4 +1,4 @@
-//! Fragments without ports: they take the way of their first fragment, or wait for it.
+//! Fragments without ports: they follow the first fragment of their datagram, or wait for it.
 
 use crate::engine::forwarder::claim::Claim;
 use crate::engine::forwarder::{Forwarder, ForwarderLimits, Outcome};
@@ -17,26 +17,26 @@ pub(super) struct Received {
     link: LinkId,
 }
 
-/// The fragments that one worker knows.
+/// The fragments of one worker.
 #[derive(Debug)]
 pub(super) struct Fragments {
     table: FragmentTable<Received>,
-    /// What waited for the first fragment that is being processed, and what that one said.
+    /// The fragments that wait for the first fragment at hand, with its addresses and ports.
     released: Option<(Tuple, Vec<Held<Received>>)>,
 }
 
-/// What a packet's place in its datagram means.
+/// What is known of a packet, be it a whole datagram or a fragment.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Placed {
-    /// It can be decided.
+    /// Its flow is known, so that it can be decided.
     Known(Claim),
-    /// It waits.
+    /// It is held until the first fragment of its datagram arrives.
     Held,
-    /// Not to be forwarded.
+    /// It is dropped.
     Drop(DropReason),
 }
 
-/// What surrounds the bytes of a received frame.
+/// The metadata of a received frame.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Envelope {
     pub device: DeviceId,
@@ -52,7 +52,7 @@ impl Fragments {
         Self { table: FragmentTable::new(limits), released: None }
     }
 
-    /// Finds the flow of a packet, whatever part of a datagram it is.
+    /// Finds the flow of a packet that may be a fragment.
     pub(super) fn place(&mut self, frame: &Frame<'_>, icmp: Option<Icmp>, envelope: Envelope, now: Instant) -> Placed {
         let known = |claim: Result<Claim, DropReason>| match claim {
             Ok(claim) => Placed::Known(claim),
@@ -89,8 +89,8 @@ impl Fragments {
 }
 
 impl Forwarder {
-    /// Sends the fragments that waited for the packet just processed. They were counted as punted when they came; what cannot
-    /// be sent is given up beside the sum.
+    /// Forwards the fragments that waited for the packet just processed. They were counted as punted when they arrived,
+    /// so that what happens to them is counted apart from the verdicts.
     pub(super) fn release_held(&mut self, snapshot: &Snapshot, punts: &mut dyn PuntQueue, now: Instant) {
         let Some((tuple, held)) = self.fragments.released.take() else { return };
         for mut held in held {
@@ -119,7 +119,7 @@ impl Forwarder {
         }
     }
 
-    /// Gives up held fragments whose first did not come; answers how many datagrams it visited.
+    /// Gives up held fragments whose first did not arrive in time, and returns how many datagrams it visited.
     pub(super) fn expire_fragments(&mut self, now: Instant, budget: usize) -> usize {
         self.fragments.table.expire(now, budget)
     }

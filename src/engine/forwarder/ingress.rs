@@ -1,5 +1,5 @@
-//! What a frame is, before anything is decided about a flow: whose link, legal bytes, meant for this engine, from a known
-//! place, with addresses that may travel.
+//! Checks a received frame before its flow is looked at: link, valid bytes, MAC addresses, known firewall, IP addresses
+//! that may be forwarded.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -13,27 +13,27 @@ use crate::wire::frame::{Frame, Icmp, Malformed, Payload, protocol};
 use crate::wire::offload::Offload;
 use crate::wire::vlan::TPID_CUSTOMER;
 
-/// What is to be done with a frame.
+/// What is to be done with a received frame.
 #[derive(Debug)]
 pub(super) enum Admission<'f> {
-    /// An IP packet to be sent on.
+    /// Forward the IP packet.
     Transit {
-        /// The frame.
+        /// The parsed frame.
         frame: Frame<'f>,
-        /// Where it came from.
+        /// Where the packet came from.
         arrival: Arrival,
-        /// What kind of ICMP it is, if it is.
+        /// The kind of ICMP message; `None` for other protocols.
         icmp: Option<Icmp>,
-        /// Whom it is for.
+        /// Who the packet is addressed to.
         addressee: Addressee,
     },
-    /// For the controller.
+    /// Pass it to the controller.
     Punt(PuntReason),
-    /// Not for this engine, or not legal.
+    /// Drop it: it is invalid, or not for this engine.
     Drop(DropReason),
 }
 
-/// The link of a received frame.
+/// The link that a frame was received on, by its device and outer tag.
 #[inline]
 pub(super) fn link_of(packet: &Packet<'_>, snapshot: &Snapshot) -> Option<LinkId> {
     match packet.vlan {
@@ -43,7 +43,7 @@ pub(super) fn link_of(packet: &Packet<'_>, snapshot: &Snapshot) -> Option<LinkId
     }
 }
 
-/// Judges a frame that came by `link`.
+/// Checks a frame that was received on `link`.
 pub(super) fn admit<'f>(bytes: &'f mut [u8], offload: &Offload, link: LinkId, snapshot: &Snapshot) -> Admission<'f> {
     let frame = match Frame::parse(bytes, offload) {
         Ok(frame) => frame,
@@ -60,7 +60,7 @@ pub(super) fn admit<'f>(bytes: &'f mut [u8], offload: &Offload, link: LinkId, sn
     }
 }
 
-/// What is wrong with the hardware addresses.
+/// What is wrong with the MAC addresses of a frame.
 #[inline]
 pub(super) fn station_fault(frame: &Frame<'_>, link: &Link) -> Option<DropReason> {
     let (source, destination) = (frame.source_mac(), frame.destination_mac());
@@ -75,7 +75,7 @@ pub(super) fn station_fault(frame: &Frame<'_>, link: &Link) -> Option<DropReason
     }
 }
 
-/// 01-80-C2-00-00-00 to -0F, which no bridge or router passes on (IEEE 802.1Q section 8.6.3).
+/// True for 01-80-C2-00-00-00 to -0F, which no bridge forwards (IEEE 802.1Q section 8.6.3).
 fn is_link_control(mac: MacAddr) -> bool {
     matches!(mac.0, [0x01, 0x80, 0xc2, 0x00, 0x00, 0x00..=0x0f])
 }
@@ -85,7 +85,8 @@ fn admit_ip<'f>(frame: Frame<'f>, link: LinkId, snapshot: &Snapshot) -> Admissio
     let is_local = || snapshot.local.contains(&destination);
     let icmp = frame.icmp();
     if icmp == Some(Icmp::LinkLocal) {
-        // A neighbour that knows a virtual address asks by unicast whether it is still there (RFC 4861 section 7.3.3).
+        // A neighbour that knows the MAC address of a VIP checks by unicast whether it is still valid (RFC 4861 section
+        // 7.3.3).
         return if is_local() || destination.is_multicast() || snapshot.vips.contains(&destination) {
             Admission::Punt(PuntReason::Neighbor)
         } else {
@@ -106,7 +107,7 @@ fn admit_ip<'f>(frame: Frame<'f>, link: LinkId, snapshot: &Snapshot) -> Admissio
         (Addressee::Engine, Some(_)) if is_to_group || !may_have_a_session(&frame, icmp, snapshot) => {
             Admission::Punt(PuntReason::Local)
         }
-        // A unicast packet in a group frame is discarded (RFC 1812 section 5.3.4).
+        // A unicast packet in a group-addressed frame is dropped (RFC 1812 section 5.3.4).
         (Addressee::Service | Addressee::Other, _) if is_to_group => Admission::Drop(DropReason::Multicast),
         (Addressee::Other, _) if frame.ttl() <= 1 => Admission::Drop(DropReason::TtlExpired),
         (Addressee::Service | Addressee::Other, None) => Admission::Drop(DropReason::UnknownFirewall),
@@ -116,8 +117,8 @@ fn admit_ip<'f>(frame: Frame<'f>, link: LinkId, snapshot: &Snapshot) -> Admissio
     }
 }
 
-/// True if a packet to an address of the engine may belong to a translated flow for whose client that address stands, or be
-/// an error about one.
+/// True if a packet to an address of the engine may belong to a flow of mode `full-nat`, whose source address that is,
+/// or is an ICMP error about such a flow.
 fn may_have_a_session(frame: &Frame<'_>, icmp: Option<Icmp>, snapshot: &Snapshot) -> bool {
     let is_translated = |number: u8| matches!(number, protocol::TCP | protocol::UDP);
     let about = match icmp {
@@ -130,7 +131,7 @@ fn may_have_a_session(frame: &Frame<'_>, icmp: Option<Icmp>, snapshot: &Snapshot
     about && !snapshot.services.all().is_empty()
 }
 
-/// True for an ICMP error about a packet that has another one inside.
+/// True for an ICMP error about an IP-in-IP packet.
 pub(super) fn is_about_tunnel(icmp: Option<Icmp>) -> bool {
     match icmp {
         Some(Icmp::Error(Some(quoted))) => matches!(quoted.protocol, protocol::IPV4 | protocol::IPV6),
@@ -138,18 +139,18 @@ pub(super) fn is_about_tunnel(icmp: Option<Icmp>) -> bool {
     }
 }
 
-/// Whom a packet is for.
+/// Who a packet is addressed to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Addressee {
-    /// This engine, or a session for whose client its address stands.
+    /// This engine, which may be the source address of `full-nat` flows.
     Engine,
-    /// A virtual service.
+    /// A VIP or `snat` address of a service.
     Service,
-    /// Somebody beyond it.
+    /// Any other station.
     Other,
 }
 
-/// What the addresses of a packet say by themselves.
+/// Checks the IP addresses of a packet.
 #[inline(always)]
 pub(crate) fn judge(flow: &FlowKey, snapshot: &Snapshot) -> Result<Addressee, DropReason> {
     let (source, destination) = (flow.source.address, flow.destination.address);
@@ -171,14 +172,14 @@ pub(crate) fn judge(flow: &FlowKey, snapshot: &Snapshot) -> Result<Addressee, Dr
     if is_martian(destination) {
         return Err(DropReason::MartianDestination);
     }
-    // A router forwards neither (RFC 3927 section 7, RFC 4291 section 2.5.6).
+    // Routers do not forward link-local addresses (RFC 3927 section 7, RFC 4291 section 2.5.6).
     if is_link_local(source) || is_link_local(destination) {
         return Err(DropReason::LinkLocal);
     }
     Ok(Addressee::Other)
 }
 
-/// Where a packet came from; `None`: from nobody known on a link of firewalls.
+/// Where a packet came from. `None` on a link of firewalls if the frame is from none of them.
 #[inline]
 pub(super) fn arrival(frame: &Frame<'_>, link: LinkId, snapshot: &Snapshot) -> Option<Arrival> {
     if !snapshot.links[link.index()].firewalls {
@@ -187,7 +188,7 @@ pub(super) fn arrival(frame: &Frame<'_>, link: LinkId, snapshot: &Snapshot) -> O
     snapshot.firewall_at(link, frame.source_mac()).map(Arrival::Firewall)
 }
 
-/// Multicast, or the limited broadcast.
+/// True for multicast and for the limited broadcast address.
 #[inline]
 fn is_multicast(address: IpAddr) -> bool {
     match address {
@@ -196,7 +197,7 @@ fn is_multicast(address: IpAddr) -> bool {
     }
 }
 
-/// An address that no packet on a wire may carry as a unicast address (RFC 6890, CORRECTNESS A4.4).
+/// True for an address that no packet may have as a unicast address (RFC 6890; rule A4.4 of `docs/protocols.md`).
 #[inline]
 fn is_martian(address: IpAddr) -> bool {
     match address {

@@ -1,9 +1,10 @@
-//! Sessions that an operator ends: each worker goes through its part of the table in bounded steps, between batches.
+//! Ends the sessions that an operator selected. Each worker goes through its part of the session table in bounded steps
+//! between batches.
 //!
-//! Sessions that are opened after the order was given are not meant: what is killed may come again. Where both ends of a TCP
-//! connection are to be told, each engine tells those that it tells when `on-failure` is `reset`: of a session that one of its
-//! services placed both ends, the client through the firewall that it came by; of any other the ends on its near side, never
-//! one through a firewall.
+//! Sessions that are opened after the order was given are left alone, so that a killed connection can be opened again.
+//! With resets, each engine resets the ends that it also resets for `on-failure = "reset"`: both ends of a session of
+//! its own services, the client through the firewall that its packets came from; of any other session the ends on its
+//! near side, but none through a firewall.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -13,58 +14,58 @@ use crate::engine::{Selection, Snapshot};
 use crate::session::{Class, EndReason, Removed, Sweep};
 use crate::time::Instant;
 
-/// Which sessions are to end, and how far that is; one for all workers of an engine.
+/// An order to end sessions, with its progress. All workers of an engine share it.
 #[derive(Debug)]
 pub struct KillOrder {
     selection: Selection,
     reset: bool,
     killed: AtomicU64,
     resets: AtomicU64,
-    /// Workers that are not through their part.
+    /// Number of workers that have not finished their part.
     left: AtomicUsize,
 }
 
-/// The orders that a worker works on.
+/// The orders that one worker carries out.
 #[derive(Debug, Default)]
 pub(super) struct Kills {
     orders: Vec<Working>,
-    /// What one step found: kept to be used again.
+    /// Sessions that one step ended; kept so that it need not be allocated again.
     ended: Vec<Removed>,
 }
 
 #[derive(Debug)]
 struct Working {
     order: Arc<KillOrder>,
-    /// Where it is in this worker's slots.
+    /// The next slot of this worker's part of the table.
     cursor: usize,
 }
 
 impl KillOrder {
-    /// Ends the sessions of `selection` that were opened up to `now`; with `reset`, ends of TCP connections are told.
-    /// `workers` are to be given it.
+    /// An order to end the sessions of `selection` that were opened at or before `now`, and with `reset` to send TCP
+    /// resets to their ends. It is done when `workers` workers have carried it out.
     pub fn new(selection: Selection, reset: bool, workers: usize, now: Instant) -> Self {
         let selection = Selection { opened_until: Some(now), ..selection };
         Self { selection, reset, killed: AtomicU64::new(0), resets: AtomicU64::new(0), left: AtomicUsize::new(workers) }
     }
 
-    /// Sessions that have ended, and resets that were sent.
+    /// The number of sessions that were ended, and of resets that were sent.
     pub fn counts(&self) -> (u64, u64) {
         (self.killed.load(Ordering::Relaxed), self.resets.load(Ordering::Relaxed))
     }
 
-    /// True once every worker is through.
+    /// True if all workers have finished.
     pub fn is_done(&self) -> bool {
         self.left.load(Ordering::Acquire) == 0
     }
 }
 
 impl Forwarder {
-    /// From here on works on this order too.
+    /// Adds an order for this worker to carry out.
     pub fn kill(&mut self, order: Arc<KillOrder>) {
         self.kills.orders.push(Working { order, cursor: 0 });
     }
 
-    /// Goes through at most `budget` slots for each order. True if there is more to look at.
+    /// Visits at most `budget` slots for each order. True if there is more to do.
     pub(super) fn work_on_kills(&mut self, snapshot: &Snapshot, now: Instant, budget: usize) -> bool {
         if self.kills.orders.is_empty() {
             return false;
@@ -75,10 +76,10 @@ impl Forwarder {
         !self.kills.orders.is_empty()
     }
 
-    /// True if that was the end of this worker's part.
+    /// Carries out a step of an order. True if this worker has finished it.
     fn work_on(&mut self, working: &mut Working, snapshot: &Snapshot, now: Instant, budget: usize) -> bool {
         let Working { order, cursor } = working;
-        // Each session may need a reset to both ends, and each reset a place in the queue.
+        // A session may need a reset to both ends, and each reset a place in the queue of frames to send.
         let budget = if order.reset { budget.min(self.transmits_free() / 2) } else { budget };
         let mut ended = std::mem::take(&mut self.kills.ended);
         let selection = &order.selection;
@@ -104,12 +105,12 @@ impl Forwarder {
         is_done
     }
 
-    /// Tells the ends that are this engine's to tell.
+    /// Sends resets to the ends that this engine is responsible for.
     fn reset_killed(&mut self, ended: &Removed, snapshot: &Snapshot) {
         if ended.bound.is_some() {
             return self.reset_both_ends(ended, snapshot);
         }
-        // Each tells one end, if that is near.
+        // Each call resets one end, if that is on the near side.
         self.reset_near_end(ended, ended.session.opened, snapshot);
         self.reset_near_end(ended, ended.session.opened.reversed(), snapshot);
     }

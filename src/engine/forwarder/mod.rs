@@ -1,22 +1,24 @@
-//! The fast half: one per packet worker. It runs to completion, cannot fail, never waits for the controller and allocates
-//! nothing on a session hit.
+//! Decides and edits packets: the data plane, one per packet worker. It runs to completion, cannot fail, never waits
+//! for the controller, and allocates nothing for packets of known sessions.
 //!
 //! ```text
-//!   steady:  the shorter way of a packet that changes nothing
-//!   ingress: link, legal bytes, station, addresses     -> drop, or punt to the controller
-//!   claim:   whose packet it is
-//!   flows:   its session, open a new one               -> drop, or punt
-//!     placing: a service's server for it, its legs
-//!     decide: session, learned, hash                   -> drop
-//!   egress:  size, translation or tunnel, TTL, neighbour, tag    -> forward, hairpin, replace by fragments, wait for a neighbour
+//!   steady:  short path of packets that continue a session and change nothing of it
+//!   ingress: link, valid bytes, MAC and IP addresses             -> drop, or punt to the controller
+//!   claim:   the flow of the packet, also for ICMP errors and fragments
+//!   flows:   the session of the flow, or a new one               -> drop, or punt
+//!     placing: a server for a new session of a service, and its translation
+//!     decide:  the firewall: by session, learned, by hash        -> drop
+//!   egress:  size, translation or tunnel, TTL, next hop, VLAN    -> forward, hairpin, replace, wait for a neighbour
 //! ```
 //!
-//! One function branches (`Forwarder::handle`), the stages compute. Every received frame ends in one [`Verdict`], which is
-//! counted in one place.
+//! `Forwarder::handle` branches, and the functions of the stages compute. Every received frame ends in one [`Verdict`],
+//! which is counted in one place.
 
+mod apart;
 mod claim;
 mod decide;
 mod egress;
+mod fair;
 mod flows;
 mod handover;
 mod held;
@@ -47,12 +49,13 @@ use crate::session::SessionWorker;
 use crate::time::{Duration, Instant};
 use crate::wire::frame::{ETHERNET_LEN, Tuple};
 
-pub use handover::probe_in;
+pub use apart::{ANSWERS_MAX, Apart, ApartBudget, CHECK_PORTS, checked_links, ends_on};
 
 pub(super) use decide::{Arrival, Course, Decision, Pins, Transit, decide, view_toward_destination};
+pub(super) use fair::reason as refusal_reason;
 pub(super) use ingress::{Addressee, judge};
 pub use kill::KillOrder;
-pub(super) use services::{Passage, Standing, first_transit, is_stray, standing, transit};
+pub(super) use services::{Passage, Standing, first_transit, is_beside_service, is_stray, standing, transit};
 pub(super) use sources::{egress_address, source_address};
 
 use claim::Claim;
@@ -65,18 +68,18 @@ use police::Police;
 use sources::Sources;
 use steady::{Ready, ReadyBatch};
 
-/// Bounds of one forwarder's own tables (its share of the engine's).
+/// Capacities of one forwarder's own tables, which are its share of the engine's limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ForwarderLimits {
-    /// Datagrams whose fragments are known.
+    /// Fragmented datagrams that are tracked.
     pub fragments: usize,
-    /// Later fragments that wait for their first.
+    /// Later fragments that are held until the first of their datagram arrives.
     pub held: usize,
-    /// Idle time of the decision about a datagram.
+    /// Idle time after which a fragmented datagram is forgotten.
     pub fragment_timeout: Duration,
 }
 
-/// See the module.
+/// The data plane of one packet worker; see the module documentation.
 #[derive(Debug)]
 pub struct Forwarder {
     sessions: SessionWorker,
@@ -85,67 +88,69 @@ pub struct Forwarder {
     failures: reset::Failures,
     kills: kill::Kills,
     police: Police,
-    /// Whose probes somebody else takes, by [`DeviceId`](crate::id::DeviceId).
-    apart: Vec<bool>,
+    /// What somebody else takes to the controller, by [`DeviceId`](crate::id::DeviceId).
+    apart: Vec<Option<Arc<Apart>>>,
     transmits: VecDeque<Transmit>,
-    /// Buffers that were given back.
+    /// Buffers for frames to come.
     spare: Vec<Vec<u8>>,
-    /// Where the packets of a tunnel are packed: kept to be used again.
+    /// The outer packets of one packet; kept so that it need not be allocated again.
     packed: Vec<Vec<u8>>,
     watch: Watch,
     counters: Counters,
-    /// Who wants to know of sessions that ended.
+    /// Gets the ended sessions.
     ledger: Option<Box<dyn Ledger>>,
     published: Arc<CountersCell>,
 }
 
-/// What became of a frame, before it is counted.
+/// The result for a frame, before it is turned into a verdict and counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Outcome {
-    /// Edited in place, to leave by this link.
+    /// The frame was edited in place and leaves on this link.
     Sent(LinkId),
-    /// Its fragments leave by this link.
+    /// Other frames, such as fragments, leave in its place on this link.
     Replaced(LinkId),
-    /// For the controller.
+    /// The controller gets the frame.
     Punt(PuntReason),
-    /// Edited in place; its neighbour is to be resolved first.
+    /// The frame was edited in place, and waits until the MAC address of its next hop is resolved.
     Waits {
-        /// Whose.
+        /// Which next hop that is: a [`PuntReason::NeighborWait`].
         reason: PuntReason,
-        /// What it was before a service changed it.
+        /// The beginning of the packet as it was received, if a service changed it.
         original: Option<Vec<u8>>,
     },
-    /// With the controller already, or a later fragment kept until its first comes.
+    /// The controller has the frame already, or it is a later fragment that is held.
     Punted,
-    /// A probe, which the owner takes to the controller on a way of its own.
+    /// What the owner takes to the controller on a way of its own.
     Left,
-    /// Not forwarded; the sender may be told.
+    /// The frame is dropped. For some reasons its sender gets an answer.
     Drop(DropReason),
-    /// Not forwarded, as only so many bytes of IP fit.
+    /// The frame is dropped, because it exceeds the MTU and must not be fragmented.
     TooBig {
-        /// That many.
+        /// The largest IP packet that would fit, in bytes.
         mtu: u16,
     },
 }
 
 impl Forwarder {
-    /// Frames of its own making that wait to be fetched, at most. A batch of 64 frames of 64 KiB cut for an MTU of 1500 makes
-    /// 2,900.
+    /// Capacity of the queue of frames to send, such as fragments and resets. A batch of 64 packets of 64 KiB becomes
+    /// 2,900 fragments at an MTU of 1500 bytes.
     pub const TRANSMITS_MAX: usize = 4096;
 
-    /// Slots of the session table that one batch visits at most while sessions of a failed firewall are looked for.
+    /// Slots of the session table that are visited per batch while the sessions of a failed firewall or server are
+    /// searched.
     const SWEEP_PER_BATCH: usize = 256;
 
-    /// Buffers that are kept for frames to come.
+    /// The largest number of spare buffers.
     const SPARE_MAX: usize = 128;
-    /// A larger one is not kept.
+    /// The largest size of a spare buffer, in bytes.
     const SPARE_BYTES_MAX: usize = 1 << 14;
 
-    /// Bytes of a packet that an ICMP error may quote at most: what fits the minimum MTU of IPv6.
+    /// The largest part of a frame that an ICMP error may quote, in bytes: what fits the minimum MTU of IPv6 (RFC 4443
+    /// section 2.4 (c)).
     const QUOTE_MAX: usize = ETHERNET_LEN + 1280;
 
-    /// A forwarder that publishes its counters into `counters`. `ports` are shared by all forwarders of an engine; `seed`
-    /// makes the choice among them hard to guess.
+    /// A forwarder that publishes its counters into `counters`. All forwarders of an engine share `ports`; `seed` makes
+    /// their choice unpredictable.
     pub fn new(
         sessions: SessionWorker,
         limits: ForwarderLimits,
@@ -171,13 +176,14 @@ impl Forwarder {
         }
     }
 
-    /// Tells `ledger` of every session that ends from here on.
+    /// Reports every session that ends to `ledger` from here on.
     pub fn account_to(&mut self, ledger: Box<dyn Ledger>) {
         self.ledger = Some(ledger);
     }
 
-    /// Decides and edits every packet of the batch: afterwards each has its verdict, and its tag is that of its egress.
-    /// A packet that comes with a verdict (the receiver saw a truncated capture, A1.7) keeps it and is only counted.
+    /// Decides and edits all packets of a batch: afterwards each has its verdict and the outer tag that it is sent
+    /// with. A packet that comes with a verdict, because it was captured only in part (rule A1.7 of
+    /// `docs/protocols.md`), keeps it and is only counted.
     pub fn process(&mut self, batch: &mut Batch<'_>, snapshot: &Snapshot, punts: &mut dyn PuntQueue, now: Instant) {
         self.watch.begin(snapshot, now);
         self.sweep(snapshot, now, Self::SWEEP_PER_BATCH);
@@ -197,8 +203,9 @@ impl Forwarder {
         self.published.publish(&mut self.counters);
     }
 
-    /// Time passes: expires sessions and fragments, sweeps the sessions of failed firewalls and those that are to be killed; at
-    /// most `budget` visits, a third for each, and another third for each order to kill. Answers true if the budget ended it: more is due at once.
+    /// Does what is due at the time `now`: ends idle sessions, gives up fragments, searches the sessions of failed
+    /// firewalls and servers, and carries out kill orders. It visits about `budget` table slots at most: a third for
+    /// each of these, and for each kill order. True if the budget ended the work, so that more is due at once.
     pub fn expire(&mut self, snapshot: &Snapshot, now: Instant, budget: usize) -> bool {
         let budget = (budget / 3).max(1);
         self.watch.begin(snapshot, now);
@@ -211,17 +218,17 @@ impl Forwarder {
         swept || kills || expired >= budget || given_up >= budget
     }
 
-    /// Frames made rather than edited: fragments, released fragments, resets.
+    /// The next frame that was made rather than edited, such as a fragment or a reset.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         self.transmits.pop_front()
     }
 
-    /// From here on these watch, instead of those who did; see [`crate::engine::trace`].
+    /// Replaces the captures; see [`crate::engine::trace`].
     pub fn watch(&mut self, taps: Vec<Tap>) {
         self.watch.set(taps);
     }
 
-    /// What was counted so far; the owner reads the published copy.
+    /// The counters up to this moment. Others read the published copy.
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
@@ -266,7 +273,8 @@ impl Forwarder {
         verdict
     }
 
-    /// The way of one packet. `first` is what the first fragment showed of the datagram that this packet waited for.
+    /// Handles one packet. `first` are the addresses and ports of the first fragment, if the packet is a later fragment
+    /// that waited for it.
     fn handle(
         &mut self,
         packet: &mut Packet<'_>,
@@ -313,13 +321,13 @@ impl Forwarder {
         let leaving =
             Leaving { link, frame: &mut frame, vlan: &mut packet.vlan, offload: &mut packet.offload, rewrite };
         let outcome = self.send(leaving, hop, snapshot, punts, now);
-        // What follows the packet is padding of the link it came by (A1.3).
+        // Bytes behind the IP packet are padding of the ingress link (rule A1.3 of `docs/protocols.md`).
         let bytes = std::mem::take(&mut packet.bytes);
         packet.bytes = &mut bytes[..end];
         outcome
     }
 
-    /// Carries out what concerns others than the packet's sender and receiver: hands it over, tells about errors.
+    /// Turns a result into a verdict: passes the packet to the controller, and has its sender answered.
     fn conclude(
         &mut self,
         outcome: Outcome,
@@ -363,7 +371,7 @@ impl Forwarder {
         }
     }
 
-    /// Counts a verdict; each frame passes here once.
+    /// Counts a verdict. Each frame is counted here once.
     fn count(&mut self, verdict: Verdict, link: Option<LinkId>, egress: Option<LinkId>) {
         match verdict {
             Verdict::Replaced if link.is_some() && egress == link => self.counters.hairpinned += 1,
@@ -385,7 +393,7 @@ impl Forwarder {
         counters.tx_bytes += bytes as u64;
     }
 
-    /// Queues a frame of the engine's own making; answers whether there was room.
+    /// Queues a frame to send; false if the queue is full.
     fn transmit(&mut self, transmit: Transmit) -> bool {
         if self.transmits_free() == 0 {
             return false;

@@ -1,4 +1,4 @@
-//! The first packet of a flow to a service: which server takes it, what the flow looks like there, the session of both.
+//! Opens sessions of services: it chooses the server for the first packet of a flow, and how the flow is translated.
 
 use crate::engine::forwarder::Forwarder;
 use crate::engine::forwarder::decide::{Course, Pins, decide};
@@ -7,17 +7,17 @@ use crate::engine::forwarder::services;
 use crate::engine::{DropReason, Snapshot};
 use crate::flow::key::Endpoint;
 use crate::flow::{CanonicalKey, FlowKey};
-use crate::nat;
+use crate::nat::{self, NoPort};
 use crate::path::pinning::PacketKind;
-use crate::session::{Bound, Opened, Session};
+use crate::session::{Bound, Opened, OverLimit, Session};
 use crate::slb::{self, Mode, Server, Service};
 use crate::time::Instant;
 
 impl Forwarder {
-    /// Servers that a flow tries whose look at the server another flow has already.
+    /// How many servers are tried for a flow that would look like another flow to the server.
     const CLASH_TRIES: usize = 4;
 
-    /// The first packet of a flow to a service.
+    /// Handles the first packet of a flow to a service.
     pub(super) fn begin_at_service(&mut self, service: &Service, known: &Known<'_>, reopens: bool) -> Step {
         let is_first = match known.claim.kind() {
             PacketKind::Syn => true,
@@ -26,12 +26,15 @@ impl Forwarder {
         let is_stream = known.claim.tcp.is_some();
         let resumes = || known.claim.may_open() && (reopens || services::places_mid_stream(service));
         let is_placed = is_first || !is_stream || resumes();
-        // The controller answers as a host that knows of no such connection.
+        // The controller answers as a host without such a connection.
         if !is_placed {
             return Step::Local;
         }
         if known.claim.ttl <= 1 {
             return Step::drop(DropReason::TtlExpired);
+        }
+        if let Err(reason) = self.admit_source(known) {
+            return Step::drop(reason);
         }
         for _ in 0..Self::CLASH_TRIES {
             let flow = &known.claim.flow;
@@ -44,8 +47,8 @@ impl Forwarder {
         Step::drop(DropReason::NatClash)
     }
 
-    /// Opens a session of a service at one of its servers; `None` if to that server the flow would look like another one,
-    /// whatever port it came from.
+    /// Opens a session at a server; `None` if to that server the flow would look like another one, whatever its source
+    /// port is.
     fn begin_at_server(&mut self, service: &Service, server: &Server, known: &Known<'_>) -> Option<Step> {
         match self.inside_leg(service, server, known.claim.flow, known.snapshot, known.now) {
             Ok(Some(inside)) => self
@@ -56,12 +59,13 @@ impl Forwarder {
         }
     }
 
-    /// A flow that is routed past the service to the very address where its server listens, by a port that a flow of the service
-    /// has there already: it becomes a session of the service by another port.
+    /// Handles the first packet of a flow that is addressed to a server of a service directly, and has the same
+    /// addresses and ports there as a flow of the service: it becomes a session of the service with another source
+    /// port.
     pub(super) fn begin_beside_service(&mut self, known: &Known<'_>) -> Step {
         let Known { claim, snapshot, .. } = *known;
         let Endpoint { address, port } = claim.flow.destination;
-        // The server knows the port of a connection that goes on already.
+        // A connection that exists already cannot get another source port.
         let begins = claim.tcp.is_none() || claim.kind() == PacketKind::Syn;
         snapshot
             .services
@@ -71,7 +75,7 @@ impl Forwarder {
             .unwrap_or(Step::drop(DropReason::NatClash))
     }
 
-    /// Opens a session whose inside leg is `inside` by another source port; `None` if none is free.
+    /// Opens a session with another source port than `inside` has; `None` if no port is free.
     fn open_by_other_port(
         &mut self,
         service: &Service,
@@ -89,8 +93,8 @@ impl Forwarder {
         self.open_at_server(service, server, Some(with(port)), known)
     }
 
-    /// Opens a session with this inside leg at a server of a service; `None` if packets on that leg would look like those of
-    /// another session.
+    /// Opens a session at a server of a service; `inside` is the flow as the server sees it, if that is translated.
+    /// `None` if its packets would look like those of another session.
     fn open_at_server(
         &mut self,
         service: &Service,
@@ -141,10 +145,14 @@ impl Forwarder {
                 self.put_back(outside, inside);
                 Some(Step::drop(DropReason::SessionTableFull))
             }
+            Opened::OverShare => {
+                self.put_back(outside, inside);
+                Some(Step::drop(self.refuse(outside.source.address, OverLimit::Share)))
+            }
         }
     }
 
-    /// What a flow looks like to the server; `None` inside if it looks as it came.
+    /// The flow as the server sees it; `None` if it is not translated.
     fn inside_leg(
         &mut self,
         service: &Service,
@@ -158,23 +166,24 @@ impl Forwarder {
         let source = match service.mode {
             Mode::Direct | Mode::Tunnel => return Ok(None),
             Mode::Nat => outside.source,
-            Mode::FullNat => self
-                .sources
-                .acquire(service, outside.protocol, destination, snapshot, now)
-                .ok_or(DropReason::SnatExhausted)?,
+            Mode::FullNat => match self.sources.acquire(service, &outside, destination, snapshot, now) {
+                Ok(source) => source,
+                Err(NoPort::Exhausted) => return Err(DropReason::SnatExhausted),
+                Err(NoPort::OverShare) => return Err(self.refuse(outside.source.address, OverLimit::Share)),
+            },
         };
-        // Nobody but the engine has an address that stands for clients.
+        // No client has an address that the engine uses as source.
         if service.mode == Mode::FullNat && source.address == outside.source.address {
-            self.sources.put_back(outside.protocol, source, destination);
+            self.sources.put_back(outside.protocol, source, destination, outside.source.address);
             return Err(DropReason::MartianSource);
         }
         Ok(Some(FlowKey { protocol: outside.protocol, source, destination }))
     }
 
-    /// Gives back the port of a session that was not opened.
+    /// Returns the source port of a session that was not opened.
     fn put_back(&self, outside: FlowKey, inside: Option<FlowKey>) {
         if let Some(inside) = inside.filter(|inside| services::stands_for_client(inside, &outside)) {
-            self.sources.put_back(inside.protocol, inside.source, inside.destination);
+            self.sources.put_back(inside.protocol, inside.source, inside.destination, outside.source.address);
         }
     }
 }

@@ -1,36 +1,37 @@
-//! What may go to the controller: so much of each kind, and so much of it from one station or source, as routers police their
-//! control plane (RFC 6192). What a verdict about a firewall or a server hangs on is told from the rest, has budgets of its own
-//! and goes first, so that no flood of pings, of questions by ARP or ND, or to closed ports takes its place.
+//! Limits what workers pass to the controller, for each kind of packet and each source, as routers police their control
+//! plane (RFC 6192). Packets that decide about the state of a firewall or server have rates and a queue of their own,
+//! so that no flood of pings, ARP or ND requests, or packets to closed ports displaces them.
 //!
-//! The budgets are those of one packet worker. All of them together leave the control thread most of its time.
+//! The rates hold for one packet worker. All rates together leave the control thread most of its time.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use crate::engine::limit::{Limiter, Rate};
 use crate::engine::{DropReason, PuntReason, Snapshot};
+use crate::health::service_prober::PORTS;
 use crate::id::LinkId;
 use crate::time::Instant;
 use crate::wire::frame::{ETHERNET_LEN, protocol, tcp_flags};
 use crate::wire::{MacAddr, probe};
 
-/// A kind of frame for the controller, with a budget of its own.
+/// A kind of frame for the controller, which has rates of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// A probe of a path, or its answer, that came from a firewall.
+    /// A probe of a path, or the answer to one, that came from a firewall.
     Probe,
-    /// What may answer a question of the engine's own: to a port that it asks from, an echo reply, an ICMP error.
+    /// A possible answer to the engine: a TCP segment with ACK, an echo reply, an ICMP error.
     Answer,
-    /// ARP or ND of a station that is known by the same hardware address.
+    /// ARP or ND from a station whose neighbour entry has the same MAC address, or from a firewall.
     Known,
-    /// ARP or ND of another.
+    /// ARP or ND from any other station.
     Stranger,
-    /// A ping of the engine or of a service.
+    /// A ping of an address of the engine or of a service.
     Ping,
-    /// Anything else to the engine: it is refused.
+    /// Any other packet to the engine, which will be refused.
     Local,
-    /// A packet whose next hop is to be resolved.
+    /// A packet whose next hop must be resolved.
     Waiting,
-    /// A packet about which its sender is told.
+    /// A packet whose sender gets an ICMP error.
     Error,
 }
 
@@ -38,28 +39,28 @@ impl Kind {
     const ALL: [Self; 8] =
         [Self::Probe, Self::Answer, Self::Known, Self::Stranger, Self::Ping, Self::Local, Self::Waiting, Self::Error];
 
-    /// Of all, and of one source.
+    /// The rates for all sources together and for each source.
     const fn rates(self) -> (Rate, Rate) {
         const fn rate(per_second: u32, burst: u32) -> Rate {
             Rate { per_second, burst }
         }
         match self {
-            // 64 firewalls with a probe each way every 10 ms are 12,800 a second.
+            // 64 firewalls with a probe in each direction every 10 ms make 12,800 packets a second.
             Self::Probe => (rate(20_000, 4_000), rate(2_000, 500)),
             Self::Answer => (rate(10_000, 2_000), rate(2_000, 500)),
-            // A router answers for many, and asks for many once it has started.
+            // A router answers for many hosts, and resolves many after its start.
             Self::Known => (rate(4_000, 1_000), rate(200, 300)),
             Self::Stranger => (rate(2_000, 1_000), rate(100, 300)),
             Self::Ping => (rate(5_000, 1_000), rate(1_000, 200)),
-            // More than is answered by resets, of all and of one.
+            // These are higher than the rates at which the controller sends resets.
             Self::Local => (rate(12_000, 4_500), rate(1_500, 1_200)),
             Self::Waiting => (rate(8_000, 4_000), rate(2_000, 1_000)),
-            // More than errors are sent.
+            // These are higher than the rates at which the controller sends ICMP errors.
             Self::Error => (rate(3_000, 150), rate(150, 40)),
         }
     }
 
-    /// Whether it goes before what is not.
+    /// True if the queue serves it before others.
     const fn is_urgent(self) -> bool {
         match self {
             Self::Probe | Self::Answer | Self::Known => true,
@@ -79,16 +80,16 @@ impl Kind {
     }
 }
 
-/// How a frame that may pass goes to the controller.
+/// The place of a permitted frame in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pass {
-    /// Before what is not urgent.
+    /// Before frames that are not urgent.
     First,
-    /// In its turn.
+    /// After the frames that are queued already.
     InTurn,
 }
 
-/// See the module.
+/// The rate limits of one worker; see the module documentation.
 #[derive(Debug)]
 pub(super) struct Police {
     limiters: Box<[Limiter; Kind::ALL.len()]>,
@@ -103,7 +104,7 @@ impl Police {
         Self { limiters: Box::new(Kind::ALL.map(limiter)) }
     }
 
-    /// Whether a frame that came by `link` may go to the controller, and how.
+    /// Whether a frame that was received on `link` may be passed to the controller, and with which urgency.
     pub(super) fn judge(
         &mut self,
         reason: PuntReason,
@@ -125,22 +126,36 @@ impl Police {
     }
 }
 
-/// True if the frame, which is for the controller, is a probe or the answer to one, and came from a firewall.
+/// True if a frame to the controller is a probe, or the answer to one, that came from a firewall.
 pub(super) fn is_probe(bytes: &[u8], link: LinkId, snapshot: &Snapshot) -> bool {
     local(bytes, link, snapshot).0 == Kind::Probe
 }
 
-/// Whose budget a frame uses.
+/// Of a frame for the controller that may answer a check of a server the address that it answers to: TCP with ACK, or an echo
+/// reply, to a port that checks are sent from.
+pub(super) fn answered(bytes: &[u8]) -> Option<IpAddr> {
+    let ip = Ip::of(bytes)?;
+    let (number, transport) = ip.transport?;
+    let port_at = match (number, transport.first()?) {
+        (protocol::ICMP, 0) | (protocol::ICMPV6, 129) => 4,
+        (protocol::TCP, _) if transport.get(13).is_some_and(|flags| flags & tcp_flags::ACK != 0) => 2,
+        _ => return None,
+    };
+    let port = transport.get(port_at..)?.first_chunk().map(|port| u16::from_be_bytes(*port))?;
+    PORTS.contains(&port).then_some(ip.destination)
+}
+
+/// The source whose tokens a frame uses.
 #[derive(Debug, Clone, Copy)]
 struct Source(IpAddr);
 
 impl Source {
-    /// The source address of the packet.
+    /// The source IP address.
     fn of(bytes: &[u8]) -> Self {
         Ip::of(bytes).map_or_else(|| Self::station(bytes), |ip| Self(ip.source))
     }
 
-    /// The hardware address that the frame came from.
+    /// The source MAC address.
     fn station(bytes: &[u8]) -> Self {
         let MacAddr([a, b, c, d, e, f]) = station(bytes);
         let words = [[a, b], [c, d], [e, f]].map(u16::from_be_bytes);
@@ -148,17 +163,17 @@ impl Source {
     }
 }
 
-/// The fields of an IP packet that kinds are told by.
+/// The fields of an IP packet by which kinds are distinguished.
 #[derive(Debug, Clone, Copy)]
 struct Ip<'a> {
     source: IpAddr,
     destination: IpAddr,
-    /// Of a packet that is whole and has no extension headers.
+    /// Protocol and transport header; `None` for a fragment. IPv6 extension headers count as a protocol.
     transport: Option<(u8, &'a [u8])>,
 }
 
 impl<'a> Ip<'a> {
-    /// Reads a frame that was found to be legal.
+    /// Reads a frame that was checked before.
     fn of(bytes: &'a [u8]) -> Option<Self> {
         let ip = bytes.get(ETHERNET_LEN..)?;
         match bytes.get(12..ETHERNET_LEN)? {
@@ -184,20 +199,20 @@ impl<'a> Ip<'a> {
     }
 }
 
-/// ARP, or neighbour discovery.
+/// The kind and source of ARP or ND.
 fn neighbor(bytes: &[u8], link: LinkId, snapshot: &Snapshot) -> (Kind, Source) {
     let mac = station(bytes);
     let is_of = |address: IpAddr| snapshot.neighbor(link, address) == Some(mac);
     let is_known = match Ip::of(bytes) {
         Some(ip) => is_of(ip.source),
-        // The sender's address (RFC 826).
+        // The sender protocol address of ARP (RFC 826).
         None => bytes.get(28..32).and_then(|octets| <[u8; 4]>::try_from(octets).ok()).is_some_and(|a| is_of(a.into())),
     };
     let is_firewall = || snapshot.links[link.index()].firewalls && snapshot.firewall_at(link, mac).is_some();
     (if is_known || is_firewall() { Kind::Known } else { Kind::Stranger }, Source::station(bytes))
 }
 
-/// A packet to the engine.
+/// The kind and source of a packet to the engine.
 fn local(bytes: &[u8], link: LinkId, snapshot: &Snapshot) -> (Kind, Source) {
     let Some(ip) = Ip::of(bytes) else { return (Kind::Local, Source::station(bytes)) };
     let source = Source(ip.source);
@@ -210,7 +225,7 @@ fn local(bytes: &[u8], link: LinkId, snapshot: &Snapshot) -> (Kind, Source) {
     let answer_if = |is_answer: bool| if is_answer && is_own() { Kind::Answer } else { Kind::Local };
     let kind = match (number, transport.first()) {
         (protocol::ICMP, Some(0 | 8)) | (protocol::ICMPV6, Some(128 | 129)) | (protocol::UDP, _) if is_probe() => {
-            // A station is a firewall: each has a budget for the probes through it.
+            // Here the source is the firewall's MAC address: each firewall has tokens for the probes through it.
             return (Kind::Probe, Source::station(bytes));
         }
         (protocol::ICMP, Some(8)) | (protocol::ICMPV6, Some(128)) => Kind::Ping,

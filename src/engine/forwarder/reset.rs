@@ -1,11 +1,12 @@
-//! The sessions of a firewall or a server that fell, where `on-failure` is `reset`: found in bounded steps, told, ended. The
-//! other policies need no search: each packet finds out for itself.
+//! Ends the sessions of a failed firewall or server where `on-failure` is `reset`: they are searched in bounded steps,
+//! removed, and their ends get TCP resets. The other policies need no search, because each packet finds out for itself.
 //!
-//! A session is found by the sweep or by its next packet, whichever comes first. When a firewall fell, the end on this
-//! engine's near side is told by a TCP reset; the far end is told by the engine on its side, never through a firewall, which
-//! would not know the session. When a server fell, both ends are told by the engine that chose it, each through the firewall
-//! that its packets take. Where the replies pass the engine by, only the client is told: what it expects next is what it
-//! acknowledged last, and the server, if it still lives, is out of reach of a plain packet.
+//! A session is found by the search or by its next packet, whichever comes first. When a firewall fails, this engine
+//! resets the end on its near side. The engine on the far side resets the other end, as no reset goes through a
+//! firewall, which would not know the session. When a server fails, the engine whose service chose it resets both ends,
+//! each through the firewall that its packets take. If replies do not pass the engine (`direct`, `tunnel`), only the
+//! client is reset: the sequence number that it expects is what it acknowledged last. The server is not reached by a
+//! plain packet, should it still live.
 
 use std::cell::Cell;
 use std::net::IpAddr;
@@ -24,32 +25,32 @@ use crate::wire::emit::Macs;
 use crate::wire::offload::Offload;
 use crate::wire::tcp;
 
-/// What this worker knows of falls, and how far its search for their sessions is.
+/// The failures that this worker has seen, and the progress of its search for their sessions.
 #[derive(Debug, Default)]
 pub(super) struct Failures {
     epoch: u64,
     generation: u64,
-    /// The falls of every slot of every path set, and of every server, as last seen.
+    /// How often every member of every path set, and every server, had failed in the last snapshot.
     falls: Vec<u32>,
-    /// The search under way: where it is in this worker's slots.
+    /// The next slot of this worker's part of the table; `None` while there is no search.
     cursor: Option<usize>,
-    /// Something fell behind the cursor.
+    /// There was another failure during the search, so that it must be repeated from the start.
     again: bool,
-    /// What one step found: kept to be used again.
+    /// Sessions that one step ended; kept so that it need not be allocated again.
     ended: Vec<(Removed, Cause)>,
 }
 
-/// Why a session is to be ended.
+/// Why a session ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cause {
-    /// A firewall fell, through which packets in this direction go.
+    /// The firewall for packets in this direction failed.
     Firewall(Direction),
-    /// Its server fell.
+    /// Its server failed.
     Server,
 }
 
 impl Failures {
-    /// Starts a search if a firewall of a group that resets, or a server of a service that does, fell since the last snapshot.
+    /// Starts a search if a firewall or server whose sessions are to be reset failed since the last snapshot.
     fn notice(&mut self, snapshot: &Snapshot) {
         if snapshot.epoch == self.epoch {
             return;
@@ -69,12 +70,12 @@ impl Failures {
             })
         };
         let falls = || firewalls().chain(servers());
-        // A reload may have removed what fell, so that its falls are not among those that are compared.
+        // After a reload the counts cannot be compared, because what failed may have been removed.
         let is_other = std::mem::replace(&mut self.generation, snapshot.generation) != snapshot.generation;
         if !is_other && falls().eq(self.falls.iter().copied()) {
             return;
         }
-        // Nothing can have fallen before the first snapshot.
+        // The first snapshot only gives the counts to compare with.
         let is_first = self.falls.is_empty() && !is_other;
         self.falls.clear();
         self.falls.extend(falls());
@@ -89,12 +90,12 @@ impl Failures {
 }
 
 impl Forwarder {
-    /// Looks for sessions of failed firewalls and servers in at most `budget` slots. True if there is more to look at.
+    /// Searches at most `budget` slots for sessions of failed firewalls and servers. True if there is more to do.
     pub(super) fn sweep(&mut self, snapshot: &Snapshot, now: Instant, budget: usize) -> bool {
         self.counters.follow_renewals(snapshot.generation, &snapshot.renewed);
         self.failures.notice(snapshot);
         let Some(mut cursor) = self.failures.cursor else { return false };
-        // Each session may need a reset to both ends, and each reset a place in the queue.
+        // A session may need a reset to both ends, and each reset a place in the queue of frames to send.
         let budget = budget.min(self.transmits_free() / 2);
         let mut ended = std::mem::take(&mut self.failures.ended);
         let found = Cell::new(None);
@@ -130,14 +131,14 @@ impl Forwarder {
         self.failures.cursor.is_some()
     }
 
-    /// Tells the end that sends packets in `direction` that its connection is gone, if it has one and is on the near side.
+    /// Resets the end that sends packets in `direction`, if it is on the near side and the session is a TCP connection.
     pub(super) fn reset_near_end(&mut self, ended: &Removed, direction: Direction, snapshot: &Snapshot) {
         let flow = toward(ended, direction.reversed());
         let hop = near_hop(flow.destination.address, snapshot);
         self.reset(ended, direction.reversed(), hop, snapshot);
     }
 
-    /// Tells both ends of a connection whose server fell that it is gone; where its replies pass the engine by, the client.
+    /// Resets both ends of a session of a service; only the client if replies do not pass the engine.
     pub(super) fn reset_both_ends(&mut self, ended: &Removed, snapshot: &Snapshot) {
         let Some(bound) = &ended.bound else { return };
         let to_client = ended.session.opened.reversed();
@@ -154,7 +155,7 @@ impl Forwarder {
         }
     }
 
-    /// Sends a reset in `direction` by `hop`.
+    /// Sends a reset in `direction` to `hop`.
     fn reset(&mut self, ended: &Removed, direction: Direction, hop: Option<NextHop>, snapshot: &Snapshot) {
         let reset = hop.and_then(|hop| reset(ended, direction, hop, snapshot));
         if self.watch.is_on() {
@@ -167,7 +168,7 @@ impl Forwarder {
     }
 }
 
-/// Why a session is to be ended, if it is.
+/// Why a session must end; `None` if it stays.
 fn cause_to_end(key: &CanonicalKey, session: &Session, bound: Option<&Bound>, snapshot: &Snapshot) -> Option<Cause> {
     let of_its_server = bound.is_some_and(|bound| {
         let standing = services::standing(bound, key, session.class, snapshot);
@@ -187,14 +188,14 @@ fn is_to_end(session: &Session, pin: &Pin, snapshot: &Snapshot) -> bool {
         return false;
     }
     match (group.on_failure, session.state) {
-        // An attempt that was not answered is repeated by its sender, and then takes a live firewall.
+        // An unanswered connection attempt is repeated by its client, and then takes a live firewall.
         (OnFailure::Reset, State::Tcp(_)) => pin.state != PinState::Opening,
         (OnFailure::Reset, State::OneWay | State::TwoWay)
         | (OnFailure::Reselect | OnFailure::Keep | OnFailure::Drop, _) => false,
     }
 }
 
-/// The flow of a session as whoever gets its packets in `direction` sees it.
+/// The flow of packets in `direction` as their receiver sees it.
 fn toward(ended: &Removed, direction: Direction) -> FlowKey {
     let inside = ended.bound.and_then(|bound| bound.inside);
     match inside {
@@ -203,12 +204,12 @@ fn toward(ended: &Removed, direction: Direction) -> FlowKey {
     }
 }
 
-/// The reset of a TCP session in `direction`.
+/// A TCP reset for a session in `direction`; `None` if there is nothing to reset.
 fn reset(ended: &Removed, direction: Direction, hop: NextHop, snapshot: &Snapshot) -> Option<Transmit> {
     let session = &ended.session;
     match session.state {
         State::Tcp(TcpState::Opening | TcpState::Established) => {}
-        // Both ends know already, and a firewall between may have forgotten: to it the reset would be out of state.
+        // Both ends closed the connection, and a firewall may have forgotten it: the reset would be out of state there.
         State::Tcp(TcpState::Closing) | State::OneWay | State::TwoWay => return None,
     }
     let (sequence, acknowledgement) = match direction {
@@ -221,7 +222,7 @@ fn reset(ended: &Removed, direction: Direction, hop: NextHop, snapshot: &Snapsho
     Some(Transmit { link: hop.link, vlan: link.egress_tag(None), offload: Offload::NONE, bytes })
 }
 
-/// The way through the firewall of a pin, if that is up.
+/// The next hop through the firewall of a pin, if that is up.
 fn firewall_hop(pin: &Pin, family: Family, snapshot: &Snapshot) -> Option<NextHop> {
     let set = &snapshot.path_sets[pin.set.index()];
     if !pin.is_up(&snapshot.groups[set.group.index()], set) {
@@ -231,7 +232,7 @@ fn firewall_hop(pin: &Pin, family: Family, snapshot: &Snapshot) -> Option<NextHo
     Some(NextHop { link: firewall.link, address: firewall.next_hop(family)? })
 }
 
-/// The way to an end of a flow, if no firewall is on it.
+/// The next hop to an end of a flow, if it does not lead through a group.
 pub(super) fn near_hop(end: IpAddr, snapshot: &Snapshot) -> Option<NextHop> {
     match snapshot.routes.lookup(end)? {
         Target::Connected(link) => Some(NextHop { link, address: end }),

@@ -1,5 +1,5 @@
-//! What a virtual service makes of a packet: whose server has it, which way it goes, what it looks like on the other side.
-//! Pure, as `decide`: [`crate::engine::explain`] asks the same code.
+//! Works out what a service does to a packet of one of its sessions: translation, tunnel, direction, and whether the
+//! server still serves. It stores nothing, so that [`crate::engine::explain`] can ask the same functions.
 
 use crate::engine::Snapshot;
 use crate::engine::forwarder::decide::{Arrival, Transit};
@@ -14,39 +14,39 @@ use crate::slb::{self, Mode, Retired, Scheduler, Service};
 use crate::wire::Family;
 use crate::wire::frame::protocol;
 
-/// What a service adds to the way of a packet.
+/// What the service of a session does to a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Passage {
-    /// The server of its session.
+    /// The server of the session.
     pub server: ServerId,
-    /// Which way it goes.
+    /// The direction of the packet: toward the server or toward the client.
     pub way: Way,
-    /// Both legs, if it is translated.
+    /// The flow on both sides of the translation; `None` if the packet is not translated.
     pub translation: Option<Translation>,
-    /// The tunnel that it goes into, if it does.
+    /// The tunnel to the server; `None` if the packet goes into none.
     pub tunnel: Option<Carriage>,
 }
 
-/// A tunnel to a server.
+/// The tunnel to a server of mode `tunnel`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Carriage {
-    /// Whose server.
+    /// The service of the server.
     pub service: ServiceId,
-    /// The server that unpacks.
+    /// The server, which is the end of the tunnel.
     pub server: ServerId,
 }
 
-/// Whether the server of a session serves on.
+/// Whether the server of a session serves it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// It never fell since it took the session, or is up again.
+    /// The server has not failed since it got the session, or it is up again.
     Serves,
-    /// It fell; this is to be done with its sessions.
+    /// The server failed, and this is the `on-failure` for the session.
     Fell(OnFailure),
 }
 
-/// A packet of a session, `opened` this way, that a service placed at a server, and what becomes of it on its way; `None` if it
-/// is a packet of another flow that looks like one of this.
+/// A packet of a session of a service, which was opened in the direction `opened`, and what the service does to it.
+/// `None` if it belongs to another flow that only looks like this session.
 pub(crate) fn transit(
     flow: FlowKey,
     key: &CanonicalKey,
@@ -60,14 +60,14 @@ pub(crate) fn transit(
     let way = match bound.inside {
         _ if flow == outside => Way::Inward,
         Some(inside) if flow == inside.reversed() => Way::Outward,
-        // The reply of a server whose default gateway is this engine.
+        // This is a reply of a server that has this engine as its default gateway.
         None if flow == outside.reversed() => Way::Outward,
         Some(_) | None => return None,
     };
     Some(placed(flow, outside, bound, way, arrival, kind, snapshot))
 }
 
-/// The first packet of a flow that a service is about to place at a server.
+/// The first packet of a flow that is to become a session of a service, and what the service does to it.
 pub(crate) fn first_transit(
     outside: FlowKey,
     bound: &Bound,
@@ -109,7 +109,8 @@ fn placed(
     (transit, Passage { server: bound.server, way, translation, tunnel })
 }
 
-/// Whether the server of a session of `class` serves on. One that left the configuration has fallen.
+/// Whether the server of a session of `class` serves it. A server that is not in the configuration any more counts as
+/// failed.
 pub(crate) fn standing(bound: &Bound, key: &CanonicalKey, class: Class, snapshot: &Snapshot) -> Standing {
     let Some((service, server)) = snapshot.services.server(bound.service, bound.server) else {
         return Standing::Fell(OnFailure::Reset);
@@ -123,19 +124,19 @@ pub(crate) fn standing(bound: &Bound, key: &CanonicalKey, class: Class, snapshot
         Class::Udp | Class::Icmp | Class::Other => service.on_failure_udp,
     };
     Standing::Fell(match on_failure {
-        // Nobody can keep what was removed.
+        // A server that was removed cannot keep sessions.
         OnFailure::Keep if server.is_removed => OnFailure::Reselect,
         OnFailure::Keep | OnFailure::Drop | OnFailure::Reselect | OnFailure::Reset => on_failure,
     })
 }
 
-/// True if the source of the inside leg is an address of the engine's own with a port of its pools. Another port of the client's
-/// own address is of no pool.
+/// True if the source address that the server sees is the engine's own (mode `full-nat`), whose port comes from a pool.
+/// A client's address with another port is not from a pool.
 pub(crate) fn stands_for_client(inside: &FlowKey, outside: &FlowKey) -> bool {
     inside.source.address != outside.source.address
 }
 
-/// Why the session ends whose server fell.
+/// The reason for the end of a session whose server failed.
 pub(crate) fn end_reason(bound: Option<&Bound>, snapshot: &Snapshot) -> EndReason {
     let server = bound.and_then(|bound| snapshot.services.server(bound.service, bound.server));
     match server.map(|(_, server)| server.retired) {
@@ -146,8 +147,8 @@ pub(crate) fn end_reason(bound: Option<&Bound>, snapshot: &Snapshot) -> EndReaso
     }
 }
 
-/// True if the server of a session may be given another connection between the same ends, whose addresses are of this family:
-/// one that drains may not, nor a backup server when others are back.
+/// True if the server of a closed session may get another connection between the same ends, of this address family. A
+/// server that drains may not, nor a backup while other servers are up.
 pub(crate) fn takes_on(bound: &Bound, family: Family, snapshot: &Snapshot) -> bool {
     let found = snapshot.services.server(bound.service, bound.server);
     found.is_some_and(|(service, server)| {
@@ -155,23 +156,24 @@ pub(crate) fn takes_on(bound: &Bound, family: Family, snapshot: &Snapshot) -> bo
     })
 }
 
-/// True for a flow with an end where a server listens whose replies are translated. It needs a session even where it is an
-/// ordinary routed one, so that it and the translated flows of that server are told apart.
+/// True for a flow with a server's address and port at one end, whose replies are translated. Even an ordinary routed
+/// flow to that server needs a session, so that it can be told from translated ones.
 pub(crate) fn is_beside_service(flow: &FlowKey, snapshot: &Snapshot) -> bool {
     [flow.source, flow.destination]
         .into_iter()
         .any(|end| snapshot.services.translates_replies(end.address, flow.protocol, end.port))
 }
 
-/// True for what a server whose replies are translated says in a flow that no session knows, unless it begins one of its own. As
-/// it is it would show the server's address to a client that knows the virtual one, and be half a conversation to firewalls: the
-/// session ended, or this engine was started anew (IPVS refuses such too, `nat_icmp_send`; of ICMP errors RFC 5508 section 4.2
-/// asks it). A client that speaks past the service with the server's own address has a session of its own; after a restart its
-/// next packet makes that again, and until then the server is not heard.
+/// True for a packet of a server whose replies are translated, if it has no session and does not begin a flow of its
+/// own: the session has ended, or this engine was restarted. Untranslated it would reveal the server's address to a
+/// client that knows the VIP only, and be half a conversation to firewalls. (IPVS drops such packets too, see
+/// `nat_icmp_send`; RFC 5508 section 4.2 demands it for ICMP errors.) A client that connects to the server's own
+/// address has a session of its own; after a restart its next packet opens that again, and until then packets of the
+/// server are dropped.
 ///
-/// A TCP connection begins with a SYN. A datagram tells nothing of the kind: one that goes to a well-known port, or to the port
-/// that it comes from, is a question of the server's own (NTP, SIP and IKE ask from the port that they answer on), any other an
-/// answer that comes late.
+/// A TCP connection begins with a SYN. For UDP it must be guessed: a datagram to a well-known port, or to the port that
+/// it comes from, is a request of the server itself (NTP, SIP and IKE use one port for both), and any other is taken
+/// for a late reply.
 pub(crate) fn is_stray(flow: &FlowKey, kind: PacketKind, arrival: Arrival, snapshot: &Snapshot) -> bool {
     let begins = match flow.protocol {
         protocol::TCP => kind == PacketKind::Syn,
@@ -181,8 +183,8 @@ pub(crate) fn is_stray(flow: &FlowKey, kind: PacketKind, arrival: Arrival, snaps
     !begins && arrival == Arrival::Near && snapshot.services.translates_replies(address, flow.protocol, port)
 }
 
-/// True if a packet in the middle of a connection that nobody remembers may be placed: the hash gives it the server that it
-/// had, and to that server it looks the same as before.
+/// True if a packet in the middle of an unknown connection can become a session: the hash gives it the server that it
+/// had before, and the server sees the same addresses and ports as before.
 pub(crate) fn places_mid_stream(service: &Service) -> bool {
     match (service.scheduler, service.mode) {
         (Scheduler::Hash(_), Mode::Nat | Mode::Direct | Mode::Tunnel) => true,

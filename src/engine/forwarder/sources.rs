@@ -1,4 +1,5 @@
-//! What stands for clients in `full-nat`: an address of the engine's own, and a port of it that serves no other flow.
+//! Chooses source addresses and ports of mode `full-nat`: an address of the engine, and a port that no other flow to
+//! the same server uses.
 
 use std::hash::Hasher as _;
 use std::net::IpAddr;
@@ -9,14 +10,14 @@ use siphasher::sip::SipHasher13;
 use crate::engine::Snapshot;
 use crate::engine::route::{NextHop, Target};
 use crate::engine::snapshot::Link;
-use crate::flow::Endpoint;
+use crate::flow::{Endpoint, FlowKey};
 use crate::id::LinkId;
-use crate::nat::PortPools;
+use crate::nat::{NoPort, PoolKey, PortPools};
 use crate::slb::Service;
 use crate::time::Instant;
 use crate::wire::Family;
 
-/// Where a forwarder takes its source ports from.
+/// The source ports of one forwarder.
 #[derive(Debug)]
 pub(super) struct Sources {
     ports: Arc<PortPools>,
@@ -30,42 +31,52 @@ impl Sources {
         Self { ports, worker, seed, drawn: 0 }
     }
 
-    /// An address and a port that stand for a client of `service` toward `server`; `None` if every port of every address
-    /// serves or rests.
+    /// An address and a port that stand for a client of `service`, which comes by `outside`, toward `server`; none if every port
+    /// of every address serves or rests, or the client has its share of each.
     pub(super) fn acquire(
         &mut self,
         service: &Service,
-        protocol: u8,
+        outside: &FlowKey,
         server: Endpoint,
         snapshot: &Snapshot,
         now: Instant,
-    ) -> Option<Endpoint> {
+    ) -> Result<Endpoint, NoPort> {
         let random = self.draw();
         let family = Family::of(server.address);
-        let port = |address| {
-            let port = self.ports.acquire(self.worker, protocol, address, server, random as u16, now)?;
-            Some(Endpoint { address, port })
+        let (protocol, client) = (outside.protocol, outside.source.address);
+        let port = |source| {
+            let pool = PoolKey { protocol, source, server };
+            let port = self.ports.acquire(self.worker, pool, client, random as u16, now)?;
+            Ok(Endpoint { address: source, port })
         };
         if service.snat.is_empty() {
-            return port(egress_address(server.address, snapshot)?);
+            return port(egress_address(server.address, snapshot).ok_or(NoPort::Exhausted)?);
         }
         let addresses = || service.snat.iter().copied().filter(|address| Family::of(*address) == family);
         let count = addresses().count();
         let start = (random >> 32) as usize % count.max(1);
-        addresses().cycle().skip(start).take(count).find_map(port)
+        let mut why = NoPort::Exhausted;
+        for address in addresses().cycle().skip(start).take(count) {
+            match port(address) {
+                Ok(found) => return Ok(found),
+                Err(NoPort::OverShare) => why = NoPort::OverShare,
+                Err(NoPort::Exhausted) => {}
+            }
+        }
+        Err(why)
     }
 
-    /// Gives back what stood for a client when its flow has ended.
-    pub(super) fn release(&self, protocol: u8, source: Endpoint, server: Endpoint, now: Instant) {
-        self.ports.release(protocol, source, server, now);
+    /// Gives back what stood for `client` when its flow has ended.
+    pub(super) fn release(&self, protocol: u8, source: Endpoint, server: Endpoint, client: IpAddr, now: Instant) {
+        self.ports.release(protocol, source, server, client, now);
     }
 
-    /// Gives back what never stood for anybody.
-    pub(super) fn put_back(&self, protocol: u8, source: Endpoint, server: Endpoint) {
-        self.ports.put_back(protocol, source, server);
+    /// Gives back what was to stand for `client` and never did.
+    pub(super) fn put_back(&self, protocol: u8, source: Endpoint, server: Endpoint, client: IpAddr) {
+        self.ports.put_back(protocol, source, server, client);
     }
 
-    /// 64 bits that nobody guesses who does not know the seed.
+    /// 64 random bits, which cannot be predicted without the seed.
     pub(super) fn draw(&mut self) -> u64 {
         self.drawn += 1;
         let mut hasher = SipHasher13::new_with_keys(self.seed, u64::from(self.worker));
@@ -74,18 +85,19 @@ impl Sources {
     }
 }
 
-/// An address that may stand for a client of `service` toward `server`.
+/// A source address for clients of `service` toward `server`.
 pub(crate) fn source_address(service: &Service, server: IpAddr, snapshot: &Snapshot) -> Option<IpAddr> {
     let own = service.snat.iter().copied().find(|address| Family::of(*address) == Family::of(server));
     if service.snat.is_empty() { egress_address(server, snapshot) } else { own }
 }
 
-/// The first address of its family that the engine has on the link toward `server`.
+/// The engine's first address of the family on the link toward `server`.
 pub(crate) fn egress_address(server: IpAddr, snapshot: &Snapshot) -> Option<IpAddr> {
     address_on(&snapshot.links[egress_link(server, snapshot)?.index()], Family::of(server))
 }
 
-/// The first address of a family that the engine has on a link, and that others can answer to from afar.
+/// The engine's first address of a family on a link, but no link-local one, which cannot be answered from beyond the
+/// link.
 pub(super) fn address_on(link: &Link, family: Family) -> Option<IpAddr> {
     let is_usable = |address: &IpAddr| match address {
         IpAddr::V4(_) => family == Family::V4,
@@ -94,10 +106,10 @@ pub(super) fn address_on(link: &Link, family: Family) -> Option<IpAddr> {
     link.addresses.iter().map(ipnet::IpNet::addr).find(is_usable)
 }
 
-fn egress_link(server: IpAddr, snapshot: &Snapshot) -> Option<LinkId> {
+pub(super) fn egress_link(server: IpAddr, snapshot: &Snapshot) -> Option<LinkId> {
     match snapshot.routes.lookup(server)? {
         Target::Connected(link) | Target::Via(NextHop { link, address: _ }) => Some(link),
-        // The firewalls of a group may stand on different links; each of the engine's addresses leads back to it.
+        // The firewalls of a group may be on different links. The engine's address on any of them leads back to it.
         Target::Group { set, preferred: _, bypass: _ } => {
             let group = snapshot.path_sets[set.index()].group;
             let member = snapshot.groups[group.index()].members.first()?;

@@ -1,12 +1,11 @@
-//! The way of most packets: known flow, pins that stay, a conversation that goes on as before.
+//! The short path of most packets: they belong to a known session, and change neither its pins nor its state.
 //!
-//! What such a packet is asked for is what `Forwarder::handle` would ask, in the same words, but what cannot come out
-//! differently is left out, and nothing is built that only other packets need. Whatever is not plain is left to `handle`, and
-//! nothing was changed then. Who watches sees every packet go that longer way; both ways end alike, which the tests hold
-//! against each other.
+//! Such a packet is checked as `Forwarder::handle` would check it, by the same functions, but checks that cannot fail
+//! here are left out, and nothing is prepared that only other packets need. Any other packet is left to `handle`
+//! unchanged. With a capture all packets take the long path. Both paths give the same result, which the tests compare.
 //!
-//! A batch is made ready as a whole before its first packet is decided: lines of the session table that are far away come
-//! while others are asked for. That looks at packets and snapshot only, so the order of decisions is the order of arrival.
+//! Before the first packet of a batch is decided, the session table entries of all its packets are prefetched into the
+//! CPU cache. Prefetching depends on packets and snapshot only, so that the order of decisions is the order of arrival.
 
 use std::hint::black_box;
 use std::net::IpAddr;
@@ -29,34 +28,35 @@ use crate::time::Instant;
 use crate::wire::MacAddr;
 use crate::wire::frame::{ETHERNET_LEN, Frame, Payload, protocol};
 
-/// A packet that may belong to a known flow, and all that it says by itself.
+/// A packet that may belong to a known session, with everything that follows from the packet itself.
 #[derive(Debug)]
 pub(super) struct Ready<'f> {
-    /// Until the packet is sent, or left to `handle`.
+    /// The parsed frame; `None` after it was sent or left to `handle`.
     frame: Option<Frame<'f>>,
     pub(super) link: LinkId,
     arrival: Arrival,
     direction: Direction,
-    /// It is sent to the engine itself, unless it belongs to a translated flow.
+    /// True if it is addressed to the engine, so that it must belong to a translated session.
     is_to_engine: bool,
     wanted: Wanted,
 }
 
-/// The packets of a batch that are ready, in their places.
+/// The packets of a batch that may take the short path, by their position in the batch.
 pub(super) type ReadyBatch<'f> = ArrayVec<Option<Ready<'f>>, { Batch::CAPACITY }>;
 
-/// Where a steady packet goes, and what is counted for it.
+/// Where a packet is sent, and at which counters it is counted.
 #[derive(Debug)]
 struct Course {
     egress: LinkId,
     neighbor: MacAddr,
-    /// The firewall that it goes to.
+    /// The firewall that it is sent to.
     onward: Option<FirewallId>,
     passage: Option<Passage>,
 }
 
 impl Forwarder {
-    /// Makes a batch ready; bytes of packets that are ready lie with them.
+    /// Parses the packets of a batch and prefetches their sessions. The bytes of packets that may take the short path
+    /// move to `all`.
     pub(super) fn make_ready<'f>(&self, batch: &mut Batch<'f>, all: &mut ReadyBatch<'f>, snapshot: &Snapshot) {
         let table = self.sessions.table();
         all.extend(batch.packets.iter_mut().map(|packet| Ready::of(packet, table, snapshot)));
@@ -66,7 +66,7 @@ impl Forwarder {
         black_box(near);
     }
 
-    /// Sends a packet on whose way is plain. `None`: it is as it came, and for `handle`.
+    /// Sends a packet if the short path can. With `None` the packet is unchanged and must be handled by `handle`.
     pub(super) fn steady<'f>(
         &mut self,
         ready: &mut Ready<'f>,
@@ -104,13 +104,14 @@ impl Forwarder {
                 Outcome::Sent(*egress)
             }
         };
-        // What follows the packet is padding of the link it came by (A1.3).
+        // Bytes behind the IP packet are padding of the ingress link (rule A1.3 of `docs/protocols.md`).
         packet.bytes = &mut frame.into_bytes()[..ETHERNET_LEN + length];
         Some(outcome)
     }
 }
 
-/// Where a packet of two ends comes from, its flow, and whether it is sent to the engine; `None` for what may be anything else.
+/// Where a TCP or UDP packet came from, its flow, and whether it is addressed to the engine; `None` if it needs the
+/// long path.
 #[inline]
 fn judge(frame: &Frame<'_>, link: LinkId, snapshot: &Snapshot) -> Option<(Arrival, FlowKey, bool)> {
     let is_plain = frame.payload() == Payload::Ip
@@ -132,10 +133,10 @@ fn judge(frame: &Frame<'_>, link: LinkId, snapshot: &Snapshot) -> Option<(Arriva
 }
 
 impl<'f> Ready<'f> {
-    /// `None` for a packet that cannot be steady, which is as it came.
+    /// Parses a packet. `None` if it needs the long path, and then it is unchanged.
     #[inline]
     fn of(packet: &mut Packet<'f>, table: &SessionTable, snapshot: &Snapshot) -> Option<Self> {
-        // A super-frame fits no MTU, or has to be segmented here.
+        // A GSO frame exceeds every MTU, or must be segmented in software.
         let link = match (packet.verdict, packet.offload.gso) {
             (None, None) => ingress::link_of(packet, snapshot)?,
             (Some(_), _) | (_, Some(_)) => return None,
@@ -156,12 +157,12 @@ impl<'f> Ready<'f> {
         Some(Self { frame: Some(frame), link, arrival, direction, is_to_engine, wanted })
     }
 
-    /// Bytes of the packet as it came.
+    /// Length of the frame in bytes, as received.
     pub(super) fn length(&self) -> usize {
         self.frame.as_ref().map_or(0, |frame| frame.bytes().len())
     }
 
-    /// What the session of the packet says, if that is what it said of the packet before: the packet is counted then.
+    /// Where the packet is sent, if its session stays as it is. The session counts the packet then.
     #[inline]
     fn course(&self, frame: &Frame<'_>, live: &Live<'_>, snapshot: &Snapshot, now: Instant) -> Option<Course> {
         let tcp = frame.tcp();
@@ -208,7 +209,7 @@ impl<'f> Ready<'f> {
         if !live.note(direction, tcp.as_ref(), frame.ip_len(), now) {
             return None;
         }
-        // A steady packet to a firewall may be the first that asks it, and changes nothing else.
+        // The packet to a firewall may be the first that waits for its answer; otherwise the pin stays as it is.
         if let (Some((pin, _)), Some(before)) = (&onward, &onward_pin)
             && pin.is_unanswered() != before.is_unanswered()
         {
@@ -223,7 +224,8 @@ impl<'f> Ready<'f> {
         Some(Course { egress: hop.link, neighbor, onward, passage })
     }
 
-    /// Which way the packet goes between the ends of its session, whereto, and what a service makes of it.
+    /// The direction of the packet in its session, the address that its route is looked up for, and what the service
+    /// does to it.
     #[inline]
     fn passage(
         &self,
@@ -236,7 +238,7 @@ impl<'f> Ready<'f> {
             let plain = (self.direction, frame.destination(), None);
             return (!self.is_to_engine).then_some(plain);
         };
-        // What goes to its server as it came is routed otherwise.
+        // A packet to a server of mode `direct` or `tunnel` is routed differently and needs the long path.
         bound.inside?;
         let key = live.key();
         let (transit, passage) =

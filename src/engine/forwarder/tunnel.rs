@@ -1,13 +1,15 @@
-//! Packets that reach their server inside others (`mode = "tunnel"`), and what is heard of those on their way.
+//! Puts packets into IP-in-IP tunnels to their servers (`mode = "tunnel"`), and relays ICMP errors about tunnel
+//! packets.
 //!
-//! The tunnel's MTU is that of its path without the outer header, and the client is told of it: a packet that is too big and
-//! must not be fragmented is refused with the tunnel's MTU, one that may be is cut *before* it is packed (RFC 2003 section
-//! 5.1 allows both). The server's own kernel then puts together what the client's identification tells apart; cut after
-//! packing, all clients' packets would share the 16 bits of one pair of ends (RFC 4963). What is cut after all is IPv6 of at
-//! most 1280 bytes, which every link has to carry (RFC 2473 section 7.1, RFC 4213 section 3.2).
+//! The MTU of a tunnel is that of its path without the outer header, and clients learn it: a packet that exceeds it and
+//! must not be fragmented is answered with the tunnel's MTU, any other is fragmented *before* encapsulation (RFC 2003
+//! section 5.1 allows both). The server reassembles by the client's identification. After encapsulation all clients'
+//! fragments would share the 16-bit identification of one address pair (RFC 4963). Outer packets are fragmented only
+//! for IPv6 packets of at most 1280 bytes, which every link must carry (RFC 2473 section 7.1, RFC 4213 section 3.2).
 //!
-//! DF is the packet's own, as IPVS copies it: where the client looks for the path MTU, the tunnel does. With DF the outer
-//! identification is 0, for it is never looked at (RFC 6864 section 4.1); without, each server's packets are numbered.
+//! The outer DF bit is that of the inner packet, as with IPVS, so that path MTU discovery of the client covers the
+//! tunnel. With DF the outer identification is 0, because nobody uses it (RFC 6864 section 4.1); without DF each server
+//! has its own sequence of identifications.
 
 use std::net::IpAddr;
 
@@ -32,24 +34,25 @@ use crate::wire::offload::{GsoKind, Offload};
 use crate::wire::tunnel::{self, Complaint, Outer, Refused};
 use crate::wire::{Family, segment};
 
-/// The smallest packet that IPv6 lets a sender count on (RFC 8200 section 5), and IPv4 (RFC 791 section 3.2).
+/// The smallest MTUs that a sender may rely on, in bytes: IPv4 (RFC 791 section 3.2), IPv6 (RFC 8200 section 5).
 const MTU_MIN: [u16; 2] = [68, 1280];
 
-/// A tunnel as a packet of one family finds it.
+/// A tunnel, as it is for packets of one address family.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tunnel<'s> {
     pair: Pair,
     path: &'s TunnelPath,
-    /// The largest outer packet in bytes.
+    /// Path MTU: the largest outer packet, in bytes.
     path_mtu: u16,
-    /// The largest packet that is taken in, in bytes.
+    /// The largest inner packet, in bytes.
     room: u16,
-    /// IPv6 inside: the outer packet needs no fragmenting, ever.
+    /// The path carries the smallest MTU of the inner family, so that outer packets need not be fragmented.
     is_wide: bool,
 }
 
 impl<'s> Tunnel<'s> {
-    /// The tunnel to a server, for packets of `inner`, by `hop`. `None` if the engine has no address for it there.
+    /// The tunnel to a server for packets of family `inner`, by the next hop `hop`. `None` if the engine has no address
+    /// for it.
     fn of(inner: Family, carriage: Carriage, hop: NextHop, snapshot: &'s Snapshot, now: Instant) -> Option<Self> {
         let (_, server) = snapshot.services.server(carriage.service, carriage.server)?;
         let destination = server.address(inner)?;
@@ -63,7 +66,7 @@ impl<'s> Tunnel<'s> {
         Some(Self { pair, path, path_mtu, room: left.max(least), is_wide: left >= least })
     }
 
-    /// The header for one packet.
+    /// The outer header for a packet.
     fn outer(&self, frame: &Frame<'_>) -> Outer {
         let dont_fragment = match frame.family() {
             Family::V4 => frame.dont_fragment(),
@@ -74,7 +77,7 @@ impl<'s> Tunnel<'s> {
 }
 
 impl Forwarder {
-    /// Packs the packet, in pieces if it has to be, and sends it toward `hop`.
+    /// Encapsulates a packet, in pieces if necessary, and sends it to `hop`.
     pub(super) fn send_in_tunnel(
         &mut self,
         leaving: Leaving<'_, '_>,
@@ -138,11 +141,11 @@ impl Forwarder {
         outcome
     }
 
-    /// An ICMP error about a packet of a tunnel: what it says of the path is remembered, and it is passed on to whoever sent
-    /// the packet inside, in the engine's name (RFC 2003 section 4, RFC 2473 section 8).
+    /// Handles an ICMP error about an outer packet: remembers the path MTU that it reports, and sends an ICMP error
+    /// from the engine to the sender of the inner packet (RFC 2003 section 4, RFC 2473 section 8).
     ///
-    /// Where too little is quoted to tell whose that was, or no session knows of it, it is the controller's: it may be about
-    /// a check.
+    /// An error that quotes too little to tell the sender, or that belongs to no session, goes to the controller: it
+    /// may be about a health check.
     pub(super) fn tunnel_refused(
         &mut self,
         frame: &Frame<'_>,
@@ -165,7 +168,8 @@ impl Forwarder {
         self.relay(&refused, snapshot, punts, now).unwrap_or(local)
     }
 
-    /// Tells the sender of the packet inside; `None` if there is nobody or nothing to tell.
+    /// Sends an ICMP error to the sender of the inner packet; `None` if there is nobody to send it to or nothing to
+    /// say.
     fn relay(
         &mut self,
         refused: &Refused<'_>,
@@ -214,12 +218,12 @@ impl Forwarder {
             other @ (Outcome::Replaced(_) | Outcome::Punt(_) | Outcome::Punted | Outcome::Left | Outcome::Drop(_)) => {
                 Some(other)
             }
-            // The least that every link carries holds it.
+            // The error fits the smallest MTU that a link can have.
             Outcome::TooBig { mtu: _ } => Some(Outcome::Drop(DropReason::TooBig)),
         }
     }
 
-    /// The tunnel of a flow, if a session says that its packets go to `unpacker`.
+    /// The tunnel of a flow, if the flow has a session whose packets go to `unpacker`.
     fn carriage_of(&self, flow: &FlowKey, unpacker: IpAddr, snapshot: &Snapshot) -> Option<Carriage> {
         let (key, _) = flow.canonical();
         let id = self.sessions.table().find(&key)?;
@@ -233,7 +237,8 @@ impl Forwarder {
         super::reset::near_hop(unpacker, snapshot)
     }
 
-    /// Takes back the buffer of a frame that [`Forwarder::poll_transmit`] gave, so that the next one needs no new one.
+    /// Takes back the buffer of a frame that [`Forwarder::poll_transmit`] returned, to use it for the next tunnel
+    /// packet.
     pub fn recycle(&mut self, bytes: Vec<u8>) {
         if self.spare.len() < Self::SPARE_MAX && bytes.capacity() <= Self::SPARE_BYTES_MAX {
             self.spare.push(bytes);
@@ -241,7 +246,7 @@ impl Forwarder {
     }
 }
 
-/// Outer packets in the making.
+/// The outer packets that are made of one packet.
 struct Packed<'s> {
     tunnel: Tunnel<'s>,
     macs: Macs,
@@ -249,7 +254,8 @@ struct Packed<'s> {
 }
 
 impl Packed<'_> {
-    /// Packs `packet`, which is `frame` or a piece of it, into `buffer`.
+    /// Encapsulates `packet`, which is `frame` or a piece of it, in `buffer`, and fragments the result if it exceeds
+    /// the path MTU.
     fn push(&mut self, frame: &Frame<'_>, packet: &[u8], buffer: Option<Vec<u8>>) {
         let outer = self.tunnel.outer(frame);
         let mut bytes = buffer.unwrap_or_default();
@@ -269,8 +275,8 @@ impl Packed<'_> {
     }
 }
 
-/// The packets that go into the tunnel, each in a frame of its own, where they are not the frame as it is. Whatever a device
-/// was to do is done: none looks into a tunnel.
+/// The inner packets that a frame becomes, as frames; `None` if it is one packet as it is. Checksums and segmentation
+/// are done here, because no device looks into a tunnel.
 fn pieces(frame: &mut Frame<'_>, offload: &Offload, fit: Fit, room: u16) -> Result<Option<Vec<Vec<u8>>>, DropReason> {
     let cut = |frame: &Frame<'_>, mtu| egress::cut(frame, offload.partial, mtu).map(Some);
     let size = match (fit, offload.gso) {

@@ -1,4 +1,5 @@
-//! What those who watch are told, see [`crate::engine::trace`]. Nothing here is done while nobody does.
+//! Shows the packets of the forwarder to captures, see [`crate::engine::trace`]. Without captures nothing here is
+//! called.
 
 use crate::engine::forwarder::claim::Claim;
 use crate::engine::forwarder::decide::Arrival;
@@ -10,7 +11,7 @@ use crate::engine::{DropReason, Packet, PuntReason, Snapshot, Verdict};
 use crate::id::LinkId;
 
 impl Forwarder {
-    /// Shows a received packet as it came, with what was decided, and as it leaves.
+    /// Shows a received packet with its verdict, and the packet that is sent.
     pub(super) fn show(&mut self, packet: &mut Packet<'_>, link: LinkId, decided: Decided, snapshot: &Snapshot) {
         self.watch.decided(link, packet, decided, self.sessions.table(), snapshot);
         match decided.verdict {
@@ -24,7 +25,7 @@ impl Forwarder {
         self.watch.forget();
     }
 
-    /// Shows a fragment that waited. It is shown as sent when it is.
+    /// Shows a fragment that was held, with its verdict. When it is sent it is shown again.
     pub(super) fn show_released(
         &mut self,
         packet: &mut Packet<'_>,
@@ -37,7 +38,7 @@ impl Forwarder {
 }
 
 impl Outcome {
-    /// Why the controller has the frame, if it is told.
+    /// Why the controller gets the frame; `None` if it does not.
     pub(super) fn punt(&self) -> Option<PuntReason> {
         match self {
             Self::Punt(reason) | Self::Waits { reason, original: _ } => Some(*reason),
@@ -59,7 +60,7 @@ impl Outcome {
     }
 }
 
-/// A packet whose flow is known. `held`: it is a fragment that waited for its first.
+/// What captures need to know about a packet whose flow was found. `held` is true for a fragment that was held.
 pub(super) fn claimed(claim: &Claim, arrival: Arrival, fate: &Fate, held: bool) -> Claimed {
     let from = match arrival {
         Arrival::Near => None,
@@ -70,7 +71,7 @@ pub(super) fn claimed(claim: &Claim, arrival: Arrival, fate: &Fate, held: bool) 
             Some(Rewrite::Translate(Translate { translation, .. })) => {
                 (false, Some([translation.outside, translation.inside]))
             }
-            // Inside another packet it is the same flow.
+            // Inside a tunnel the flow stays the same.
             Some(Rewrite::Pack(_)) | None => (true, None),
         },
         Fate::Local | Fate::Drop(_) => (false, None),

@@ -6,7 +6,7 @@ use crate::path::{Admin, BelowMin, Member};
 use crate::session::SessionTable;
 use crate::wire::Family;
 
-/// One group of these firewalls, which are all up; `gone` are numbers that only sessions know.
+/// A snapshot with one group of these firewalls, all of them up; `gone` are ids that only sessions refer to.
 fn snapshot(members: &[(u16, u16)], gone: &[u16], on_failure: OnFailure) -> Snapshot {
     let group = Group {
         id: GroupId(0),
@@ -48,13 +48,13 @@ fn snapshot(members: &[(u16, u16)], gone: &[u16], on_failure: OnFailure) -> Snap
     }
 }
 
-/// What a packet that goes in its flow's opening direction makes of its session.
+/// Decides about a packet in the opening direction of its flow.
 fn speak(flow: FlowKey, pin: Option<Pin>, snapshot: &Snapshot, now: Instant) -> Near {
     let transit = Transit::unchanged(flow, Arrival::Near, PacketKind::Other);
     pinning::near(pin, PacketKind::Other, &view_toward_destination(&transit, PathSetId(0), snapshot), now)
 }
 
-/// Sessions of `count` flows, as `snapshot` pins them.
+/// Sessions of `count` flows as `snapshot` pins them.
 fn sessions(count: u32, snapshot: &Snapshot, now: Instant) -> (std::sync::Arc<SessionTable>, Vec<(FlowKey, Pin)>) {
     let (table, mut workers) = SessionTable::new(4096, 1, Default::default(), [1, 2, 3, 4]);
     let mut pins = Vec::new();

@@ -1,4 +1,4 @@
-//! A virtual service of the inner engine, for callers to change.
+//! A virtual service of the inner engine, which callers change as they need.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use crate::id::{ServerId, ServiceId};
 use crate::path::OnFailure;
 use crate::slb::{Lineups, Maglev, Mode, Scheduler, SchedulerState, Server, Service};
 
-/// The service `web`: TCP and UDP to port 80 of 203.0.113.200 and 2001:db8:113::c8, translated (`nat`) and in turns.
+/// The service `web`: TCP and UDP port 80 of 203.0.113.200 and 2001:db8:113::c8, mode `nat`, scheduler `round-robin`.
 pub fn service(state: &SchedulerState, servers: impl IntoIterator<Item = Server>) -> Service {
     Service {
         id: ServiceId(0),
@@ -32,8 +32,8 @@ pub fn service(state: &SchedulerState, servers: impl IntoIterator<Item = Server>
     }
 }
 
-/// A server of the service: the first is `s1` at 203.0.113.11 and 2001:db8:113::b, the others follow. It listens on port 8080,
-/// has weight 1 and is up.
+/// A server of the service: number 0 is `s1` at 203.0.113.11 and 2001:db8:113::b, and the others follow. It listens on
+/// port 8080, has weight 1 and is up.
 pub fn server(state: &SchedulerState, number: u8) -> Server {
     let name = format!("s{}", u16::from(number) + 1);
     let host = 11 + number;

@@ -1,4 +1,4 @@
-//! Which frames are meant.
+//! Decides which frames a capture wants.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,43 +12,44 @@ use crate::engine::{DropReason, Snapshot, Verdict};
 use crate::flow::{FlowKey, FlowPattern};
 use crate::id::{FirewallId, LinkId, ServerId, ServiceId};
 
-/// What has to hold of a frame; every given part has to, and one leg of a flow has to show all that is asked of addresses and
-/// ports. Names were found to be known when the filter was made; one that a reload removes means nothing any more.
+/// The criteria that a frame must meet, all of those that are given. Criteria for addresses and ports must all be met
+/// by the same leg of the flow. Names were checked when the filter was made; a name that a reload removes matches
+/// nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Filter {
-    /// On one of these links; none: on any.
+    /// Names of links, of which it is seen on one; empty for all links.
     pub links: Vec<String>,
-    /// Of this flow, either direction, on any of its legs.
+    /// A pattern that its flow matches in either direction, on any leg.
     pub flow: Option<FlowPattern>,
-    /// An end lies in each of these.
+    /// Prefixes, each of which contains the source or the destination.
     pub hosts: Vec<IpNet>,
-    /// An end has each of these ports.
+    /// Ports, each of which is the source or the destination port.
     pub ports: Vec<u16>,
-    /// Whoever opened the session, or sent a packet without session, lies in it.
+    /// Prefix of the end that opened the session; without a session, of the source.
     pub source: Option<IpNet>,
-    /// The other end lies in it.
+    /// Prefix of the other end.
     pub destination: Option<IpNet>,
-    /// Through, from or to this firewall: `fw1` or `perimeter/fw1`.
+    /// A firewall that it comes from, goes to, or is pinned to: `fw1` or `perimeter/fw1`.
     pub firewall: Option<String>,
-    /// Of a session of this virtual service.
+    /// A virtual service that its session belongs to.
     pub service: Option<String>,
-    /// Of a session at this server: `s1` or `web/s1`.
+    /// A server that its session is at: `s1` or `web/s1`.
     pub server: Option<String>,
-    /// Dropped: then it is shown as it came, and nothing is that leaves.
+    /// It is dropped. Then frames are shown as they were received, and no sent frames.
     pub dropped: Option<Drops>,
 }
 
-/// Which drops are meant.
+/// Which drops a capture wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drops {
-    /// For whatever reason.
+    /// Drops for any reason.
     Any,
-    /// For this reason.
+    /// Drops for this reason.
     For(DropReason),
 }
 
 impl Drops {
-    /// The word for drops of whatever reason.
+    /// The word for [`Self::Any`].
     pub const ANY: &str = "any";
 
     fn means(self, part: Part) -> bool {
@@ -61,7 +62,7 @@ impl Drops {
 }
 
 impl fmt::Display for Drops {
-    /// `any`, or the reason's word, as it is read back.
+    /// `any`, or the word of the reason, which [`FromStr`] reads back.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Any => Self::ANY,
@@ -73,7 +74,7 @@ impl fmt::Display for Drops {
 impl FromStr for Drops {
     type Err = UnknownDrop;
 
-    /// `any`, or a reason by its word or by the name of its counter.
+    /// Reads `any`, or a reason by its word or by the name of its counter.
     fn from_str(text: &str) -> Result<Self, UnknownDrop> {
         let named = |reason: &&DropReason| reason.word() == text || reason.name() == text;
         match DropReason::ALL.iter().find(named) {
@@ -92,7 +93,7 @@ impl FromStr for Drops {
     }
 }
 
-/// No frame is dropped for that.
+/// The word is the name of no drop reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("no reason to drop a frame is called {text:?}; {help}")]
 pub struct UnknownDrop {
@@ -100,7 +101,7 @@ pub struct UnknownDrop {
     help: String,
 }
 
-/// A filter's names as numbers of one snapshot.
+/// The names of a filter as ids of one snapshot.
 #[derive(Debug, Default)]
 pub(super) struct Resolved {
     links: Option<Vec<LinkId>>,
@@ -109,21 +110,21 @@ pub(super) struct Resolved {
     servers: Option<Vec<ServerId>>,
 }
 
-/// What is known of a frame.
+/// What is known about a frame.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Subject<'a> {
-    /// Its flow as it shows it, or as the packet that it quotes showed it; `None` if it is of none.
+    /// Its flow, or that of the packet that it quotes; `None` if it belongs to no flow.
     pub flow: Option<FlowKey>,
-    /// The legs of its flow, if it is being translated: outside, inside.
+    /// The two legs of a flow that is being translated: outside and inside.
     pub legs: Option<[FlowKey; 2]>,
-    /// Firewalls that it came from or goes to.
+    /// The firewalls that it comes from and goes to.
     pub firewalls: [Option<FirewallId>; 2],
-    /// Its session.
+    /// The session of its flow.
     pub session: Option<&'a Remembered>,
 }
 
 impl Subject<'_> {
-    /// The legs of the flow, whoever opened it first where that is known.
+    /// The legs of the flow, with a session in the direction in which that was opened.
     fn legs(&self) -> ArrayVec<FlowKey, 2> {
         let mut legs = ArrayVec::new();
         match (self.session, self.legs, self.flow) {
@@ -139,30 +140,30 @@ impl Subject<'_> {
 }
 
 impl Filter {
-    /// True if nothing is asked of the flow: a frame of none, as ARP, is meant too.
+    /// True if there are no criteria for the flow, so that frames without a flow, such as ARP, are wanted too.
     fn any_flow(&self) -> bool {
         let Self { links: _, flow, hosts, ports, source, destination, firewall: _, service: _, server: _, dropped: _ } =
             self;
         flow.is_none() && hosts.is_empty() && ports.is_empty() && source.is_none() && destination.is_none()
     }
 
-    /// True if frames that leave are shown too.
+    /// True if sent frames are wanted too.
     pub(super) fn shows_sent(&self) -> bool {
         self.dropped.is_none()
     }
 
-    /// True if a received frame of which this was decided is shown.
+    /// True if a received frame with this verdict is wanted.
     pub(super) fn shows(&self, part: Part) -> bool {
         self.dropped.is_none_or(|dropped| dropped.means(part))
     }
 
-    /// False if no session could make the frame one that is meant: asked before a session is looked up.
+    /// False if the frame is not wanted whatever its session is. It is asked before the session is looked up.
     pub(super) fn may_match(&self, subject: &Subject<'_>) -> bool {
         let shows = |leg: &FlowKey| self.leg(leg) || self.leg(&leg.reversed());
         self.any_flow() || subject.legs().iter().any(shows)
     }
 
-    /// True if the frame is meant, wherever it is seen.
+    /// True if the frame meets all criteria except those for the link and the verdict.
     pub(super) fn matches(&self, subject: &Subject<'_>, resolved: &Resolved) -> bool {
         let bound = subject.session.and_then(|session| session.bound);
         let of_firewall = |wanted: &Vec<FirewallId>| {
@@ -177,7 +178,7 @@ impl Filter {
             && servers.as_ref().is_none_or(|wanted| bound.is_some_and(|bound| wanted.contains(&bound.server)))
     }
 
-    /// True if a leg shows all that is asked of addresses and ports.
+    /// True if a leg meets all criteria for addresses and ports.
     fn leg(&self, leg: &FlowKey) -> bool {
         let ends = [leg.source, leg.destination];
         let lies = |prefix: &Option<IpNet>, address| prefix.is_none_or(|prefix| prefix.contains(&address));
@@ -214,7 +215,7 @@ impl Filter {
 }
 
 impl Resolved {
-    /// True if frames on `link` are meant.
+    /// True if frames on `link` are wanted.
     pub(super) fn on(&self, link: LinkId) -> bool {
         self.links.as_ref().is_none_or(|links| links.contains(&link))
     }

@@ -1,13 +1,14 @@
-//! What somebody who watches is shown of the packets: each frame as it came and as it left, with the story of both.
+//! Shows packets to captures: each frame as it was received and as it was sent, with what the engine did with it. It
+//! never delays or changes a packet.
 //!
 //! ```text
-//!   Forwarder (one per worker) ─┐ Watch: which frames are meant, what became of them
-//!   Controller's owner ─────────┴─▶ Sink (bounded, never waits) ─▶ Sighting ─▶ whoever writes it down
+//!   Forwarder (one per worker) ─┐ Watch: which frames a capture wants, and what happened to them
+//!   owner of the Controller ────┴─▶ Sink (bounded, never waits) ─▶ Sighting ─▶ the capture's writer
 //! ```
 //!
-//! Nobody watches as a rule: then a packet costs one look at an empty list. What is meant is decided before a frame is
-//! copied, and where the sink has no room nothing is copied. A translated flow is one flow: a filter that means one of its
-//! legs means both.
+//! Without captures a packet costs one look at an empty list. Whether a frame is wanted is decided before it is copied,
+//! and if the sink has no room nothing is copied. The two legs of a translated flow are one flow: a filter that matches
+//! one leg selects both.
 
 mod filter;
 mod story;
@@ -28,88 +29,88 @@ use crate::wire::vlan::VlanTag;
 pub use filter::{Drops, Filter, UnknownDrop};
 pub use watch::{Claimed, Decided, Seen, Watch};
 
-/// A frame that was seen on a link.
+/// A frame that was seen on a link, and what the engine did with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sighting {
-    /// When.
+    /// When it was seen.
     pub at: Instant,
-    /// Where.
+    /// The link that it was seen on.
     pub link: LinkId,
-    /// Whether it was received or sent there.
+    /// Whether it was received or sent.
     pub direction: Direction,
-    /// Its outer tag.
+    /// Its outer 802.1Q tag.
     pub vlan: Option<VlanTag>,
-    /// Checksum and segmentation work that was left undone.
+    /// Checksum and segmentation that were left to a device.
     pub offload: Offload,
-    /// Bytes of the whole frame without its outer tag.
+    /// Length of the whole frame without its outer tag, in bytes.
     pub length: usize,
-    /// So much of them as was asked for.
+    /// The beginning of the frame, up to the capture's snap length.
     pub bytes: Vec<u8>,
-    /// What became of it.
+    /// What the engine did with it.
     pub story: Story,
 }
 
-/// What is to be said about a frame.
+/// What the engine did with a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Story {
-    /// Its end, or where it comes from.
+    /// The verdict, or the origin of a frame that was sent.
     pub part: Part,
-    /// The firewall that let it pass before.
+    /// The firewall that the frame, or the one that caused it, came from.
     pub from: Option<FirewallId>,
     /// The firewall that it is sent to.
     pub to: Option<FirewallId>,
-    /// The session of its flow, with this frame counted.
+    /// The session of its flow, in which this frame is counted already.
     pub session: Option<Remembered>,
 }
 
-/// The engine's part in a frame.
+/// The verdict about a received frame, or the origin of a sent one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// It was received, and this was decided.
+    /// The frame was received and got a verdict.
     Decided {
-        /// What.
+        /// The verdict.
         verdict: Verdict,
-        /// Why the controller has it, if it has.
+        /// Why the controller got it; `None` if it did not.
         punt: Option<PuntReason>,
     },
-    /// It is a later fragment that came before the first of its datagram, and waits for that.
+    /// The frame is a later fragment that waits for the first of its datagram.
     Held,
-    /// It was sent on; it, or what it is a piece of, was received here.
+    /// The frame was forwarded. It, or the frame that it is a piece of, was received on this link.
     Carried(LinkId),
-    /// A packet worker made it: a reset.
+    /// A packet worker made the frame: it is a TCP reset.
     Reset,
-    /// The engine made it, or the controller sends it once its neighbour answered.
+    /// The controller sent the frame: it made it, or kept it until the neighbour was resolved.
     Made,
 }
 
-/// A session as it was.
+/// A copy of a session as it was at that time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Remembered {
-    /// Its flow, first packet's source first.
+    /// Its flow, in the direction of the first packet.
     pub flow: FlowKey,
-    /// What was known of it.
+    /// The session.
     pub session: Session,
-    /// Where a service placed it.
+    /// The server that a service gave it to.
     pub bound: Option<Bound>,
 }
 
-/// The bounded way to somebody who watches.
+/// The bounded queue to a capture.
 pub trait Sink: fmt::Debug + Send {
-    /// Counts a frame on `link` that is meant, and asks whether there is room for it: if not, it is counted as lost and is
-    /// not to be put.
+    /// Counts a wanted frame on `link`; true if there is room for it. Otherwise it is counted as lost and must not be
+    /// put.
     fn has_room(&mut self, link: LinkId) -> bool;
 
     /// Takes a frame, or counts it as lost. Never waits.
     fn put(&mut self, sighting: Sighting);
 }
 
-/// One who watches: what is meant, and where it goes.
+/// A capture: which frames it wants, and where they go.
 #[derive(Debug)]
 pub struct Tap {
-    /// Which frames.
+    /// Which frames it wants.
     pub filter: Arc<Filter>,
-    /// Bytes kept of a frame, at most.
+    /// Snap length: the largest number of bytes that is kept of a frame.
     pub snaplen: usize,
-    /// Where they go.
+    /// The queue that takes the frames.
     pub sink: Box<dyn Sink>,
 }

@@ -1,4 +1,4 @@
-//! The story of a frame in words, as a capture's comments tell it.
+//! Puts what the engine did with a frame into words, for the comments of a capture.
 
 use std::fmt::Write as _;
 
@@ -11,8 +11,8 @@ use crate::wire::offload::{GsoKind, Offload};
 use crate::wire::pcapng::Direction;
 
 impl Sighting {
-    /// One line, as `forward -> fw1 (session, confirmed, learned) out firewalls; service web, server s1`. Names are those of
-    /// `snapshot`.
+    /// One line such as `forward -> fw1 (session, confirmed, learned) out firewalls; service web, server s1`. Ids are
+    /// those of `snapshot`.
     pub fn describe(&self, snapshot: &Snapshot) -> String {
         let story = &self.story;
         let to = match self.direction {
@@ -61,7 +61,7 @@ impl Sighting {
         }
     }
 
-    /// Firewalls and session: ` from fw1 -> fw2 (session, confirmed, learned)`.
+    /// The firewalls and the session: ` from fw1 -> fw2 (session, confirmed, learned)`.
     fn way(&self, to: Option<FirewallId>, snapshot: &Snapshot) -> String {
         let from = self.story.from;
         let mut way = String::new();
@@ -93,7 +93,7 @@ impl Sighting {
     }
 }
 
-/// `fw1`, with its group where there are several.
+/// The firewall's name `fw1`, with that of its group if there are several groups.
 fn firewall(id: FirewallId, snapshot: &Snapshot) -> String {
     let Some(firewall) = snapshot.firewalls.get(id.index()) else { return "?".to_owned() };
     match (snapshot.groups.len(), snapshot.groups.get(firewall.group.index())) {

@@ -1,4 +1,4 @@
-//! Follows one frame after the other through the engine for those who watch.
+//! Follows one frame after the other through the engine for the captures of one thread.
 
 use crate::engine::trace::filter::{Resolved, Subject};
 use crate::engine::trace::{Part, Remembered, Sighting, Story, Tap};
@@ -13,11 +13,11 @@ use crate::wire::offload::Offload;
 use crate::wire::pcapng::Direction;
 use crate::wire::vlan::VlanTag;
 
-/// Those who watch one thread's frames, and what is known of the frame at hand.
+/// The captures of one thread, and what is known about the current frame.
 #[derive(Debug, Default)]
 pub struct Watch {
     taps: Vec<Watching>,
-    /// Of the snapshot that the filters' names were looked up in.
+    /// The epoch of the snapshot by which the names of the filters were resolved.
     epoch: Option<u64>,
     now: Instant,
     about: Option<About>,
@@ -27,59 +27,60 @@ pub struct Watch {
 struct Watching {
     tap: Tap,
     resolved: Resolved,
-    /// The frame at hand is one that is meant.
+    /// Whether this capture wants the current frame.
     meant: bool,
-    /// The frame at hand as it came.
+    /// The current frame as it was received.
     came: Option<Copied>,
-    /// What was sent in its place before its verdict stood.
+    /// Frames that were sent because of the current frame, before its verdict was known.
     waiting: Vec<Sighting>,
 }
 
-/// What is known of the frame at hand once its flow is.
+/// What is known about the current frame as soon as its flow is.
 #[derive(Debug, Clone, Copy)]
 struct About {
-    /// Where it was received; `None`: the engine makes it.
+    /// The link that it was received on; `None` for a frame of the engine's own.
     link: Option<LinkId>,
     from: Option<FirewallId>,
     session: Option<Remembered>,
 }
 
-/// A frame on a link: where, with what, which bytes.
+/// A frame on a link with its metadata.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen<'a> {
-    /// The link that it came by, or leaves by.
+    /// The link that it was received on, or is sent on.
     pub link: LinkId,
-    /// Its outer tag.
+    /// Its outer 802.1Q tag.
     pub vlan: Option<VlanTag>,
-    /// Checksum and segmentation work left undone.
+    /// Checksum and segmentation that are left to a device.
     pub offload: Offload,
     /// The frame without its outer tag.
     pub bytes: &'a [u8],
 }
 
-/// What the forwarder found out about a frame.
+/// What the forwarder knows about a frame once it has found its flow.
 #[derive(Debug, Clone, Copy)]
 pub struct Claimed {
-    /// Its flow.
+    /// The flow in the direction of the packet.
     pub flow: FlowKey,
-    /// The firewall that it came from.
+    /// The firewall that the frame came from.
     pub from: Option<FirewallId>,
-    /// Both legs, if it is translated.
+    /// Both legs of the flow, if the packet is translated.
     pub legs: Option<[FlowKey; 2]>,
-    /// It goes on as it is: its session has no other leg.
+    /// True if the packet leaves untranslated: its session has one leg only.
     pub plain: bool,
-    /// It is a fragment that was shown when it came, unless its ports, which it does not show, were asked for.
+    /// True for a fragment that was held. It was shown when it was received, except to captures that ask for ports,
+    /// which the fragment itself does not have: they get it now.
     pub held: bool,
 }
 
-/// What was decided about a received frame.
+/// The verdict about a received frame.
 #[derive(Debug, Clone, Copy)]
 pub struct Decided {
     /// The verdict.
     pub verdict: Verdict,
-    /// Why the controller has it, if it has.
+    /// Why the controller got it; `None` if it did not.
     pub punt: Option<PuntReason>,
-    /// The link that it, or what it became, leaves by.
+    /// The link on which it, or its pieces, are sent.
     pub egress: Option<LinkId>,
 }
 
@@ -92,7 +93,7 @@ struct Copied {
 }
 
 impl Watch {
-    /// From here on these watch.
+    /// Replaces the captures.
     pub fn set(&mut self, taps: Vec<Tap>) {
         let watching =
             |tap| Watching { tap, resolved: Resolved::default(), meant: false, came: None, waiting: Vec::new() };
@@ -101,13 +102,13 @@ impl Watch {
         self.about = None;
     }
 
-    /// True if anybody watches.
+    /// True if there is a capture.
     #[inline]
     pub fn is_on(&self) -> bool {
         !self.taps.is_empty()
     }
 
-    /// Frames of this moment come.
+    /// Begins a batch of frames that are processed at the time `now`.
     pub fn begin(&mut self, snapshot: &Snapshot, now: Instant) {
         self.now = now;
         self.forget();
@@ -117,7 +118,8 @@ impl Watch {
         }
     }
 
-    /// The flow of a received frame is known and what becomes of it is about to be done: it is copied while it is as it came.
+    /// Called when the flow of a received frame is known, and before the frame is edited: a wanted frame is copied
+    /// here.
     pub fn claimed(&mut self, frame: Seen<'_>, claimed: Claimed, table: &SessionTable) {
         let Claimed { flow, from, legs, plain, held } = claimed;
         let quick = Subject { flow: Some(flow), legs, firewalls: [from, None], session: None };
@@ -134,7 +136,8 @@ impl Watch {
         }
     }
 
-    /// The verdict on a received frame stands; it was edited if it is to leave, and is still to be shown as sent.
+    /// Called when a received frame has its verdict. A frame that is sent was edited by then, and [`Self::sent`] is
+    /// called for it next.
     pub fn decided(
         &mut self,
         link: LinkId,
@@ -173,7 +176,7 @@ impl Watch {
         }
     }
 
-    /// What is made next is about a session that ended.
+    /// Called when a session has ended, before frames about it are sent.
     pub fn ended(&mut self, ended: &Removed) {
         let session =
             Remembered { flow: ended.key.oriented(ended.session.opened), session: ended.session, bound: ended.bound };
@@ -184,7 +187,7 @@ impl Watch {
         self.about = Some(About { link: None, from: None, session: Some(session) });
     }
 
-    /// A frame leaves that belongs to the one at hand, or that the engine made.
+    /// Called for a sent frame that the current frame caused, or that the engine made.
     pub fn sent(&mut self, frame: Seen<'_>, table: &SessionTable) {
         let Some(About { link, from, session }) = self.about else {
             return self.made(frame, None, table);
@@ -196,7 +199,7 @@ impl Watch {
             let sighting =
                 is_shown.then(|| one.copy(frame)).flatten().map(|copied| copied.sent(self.now, frame.link, story));
             match (sighting, &one.came) {
-                // After the frame that it belongs to.
+                // It is shown after the frame that caused it.
                 (Some(sighting), Some(_)) => one.waiting.push(sighting),
                 (Some(sighting), None) => one.tap.sink.put(sighting),
                 (None, _) => {}
@@ -204,14 +207,14 @@ impl Watch {
         }
     }
 
-    /// A frame leaves that the controller made, or kept until its neighbour answered.
+    /// Called for a frame that the controller sends: it made it, or kept it until the neighbour was resolved.
     pub fn controller_sent(&mut self, transmit: &Transmit, table: &SessionTable, snapshot: &Snapshot) {
         let Transmit { link, vlan, offload, bytes } = transmit;
         let to = station(bytes, 0).and_then(|to| snapshot.firewall_at(*link, to));
         self.made(Seen { link: *link, vlan: *vlan, offload: *offload, bytes }, to, table);
     }
 
-    /// A frame leaves of which nothing is known but itself.
+    /// Shows a sent frame about which nothing is known but its bytes.
     fn made(&mut self, frame: Seen<'_>, to: Option<FirewallId>, table: &SessionTable) {
         let flow = flow_of(&mut frame.bytes.to_vec(), &frame.offload);
         let session = flow.and_then(|flow| remembered(table, &flow));
@@ -227,7 +230,7 @@ impl Watch {
         }
     }
 
-    /// The frame at hand is done with.
+    /// Ends the processing of the current frame.
     pub fn forget(&mut self) {
         self.about = None;
         for one in &mut self.taps {
@@ -238,14 +241,14 @@ impl Watch {
 }
 
 impl Watching {
-    /// The frame, if its link is meant and there is room for it.
+    /// Copies the frame if the capture wants its link and has room.
     fn copy(&mut self, frame: Seen<'_>) -> Option<Copied> {
         let has_room = self.resolved.on(frame.link) && self.tap.sink.has_room(frame.link);
         has_room.then(|| Copied::of(frame, self.tap.snaplen))
     }
 
-    /// The same of a received frame. Where only drops are meant it is not known yet whether it is one: room is asked for by
-    /// [`Self::is_shown`].
+    /// Copies a received frame. A capture of drops does not know yet whether it wants the frame, so that
+    /// [`Self::is_shown`] asks for room.
     fn copy_received(&mut self, frame: Seen<'_>) -> Option<Copied> {
         match self.tap.filter.shows_sent() {
             true => self.copy(frame),
@@ -253,7 +256,7 @@ impl Watching {
         }
     }
 
-    /// True if a received frame that was copied is shown after all.
+    /// True if a received frame that was copied is wanted, now that its verdict is known.
     fn is_shown(&mut self, part: Part, link: LinkId) -> bool {
         self.tap.filter.shows_sent() || self.tap.filter.shows(part) && self.tap.sink.has_room(link)
     }
@@ -270,7 +273,7 @@ impl Copied {
     }
 }
 
-/// The session of a flow as it is.
+/// A copy of the session of a flow.
 fn remembered(table: &SessionTable, flow: &FlowKey) -> Option<Remembered> {
     let (key, _) = flow.canonical();
     table.update_bound(table.find(&key)?, |key, session, bound| Remembered {
@@ -280,7 +283,7 @@ fn remembered(table: &SessionTable, flow: &FlowKey) -> Option<Remembered> {
     })
 }
 
-/// The flow that a frame belongs to, by itself or by what it quotes.
+/// The flow of a frame, or of the packet that it quotes.
 fn flow_of(bytes: &mut [u8], offload: &Offload) -> Option<FlowKey> {
     let frame = Frame::parse(bytes, offload).ok()?;
     match frame.payload() {
@@ -299,7 +302,7 @@ fn without_ports(flow: FlowKey) -> FlowKey {
     FlowKey { protocol, source, destination }
 }
 
-/// The hardware address at `offset`.
+/// The MAC address at `offset` of the frame.
 fn station(bytes: &[u8], offset: usize) -> Option<MacAddr> {
     bytes.get(offset..)?.first_chunk().map(|mac| MacAddr(*mac))
 }

@@ -1,127 +1,128 @@
-//! `explain` in JSON (INTERFACE.md section 3).
+//! The answer of `explain`: where a flow goes and why.
 
 use serde::{Deserialize, Serialize};
 
 use crate::engine::view::PinView;
 
-/// One firewall of `explain`.
+/// A firewall that the flow could take.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct CandidateView {
-    /// Name.
+    /// Name of the firewall.
     pub name: String,
-    /// `up`, `starting`, `down`, `drain` or `maint`.
+    /// Its state: `up`, `starting`, `down`, `drain` or `maint`.
     pub state: String,
-    /// Weight.
+    /// Its weight.
     pub weight: u16,
     /// Used only for another firewall that is down.
     #[serde(default)]
     pub spare: bool,
-    /// Higher wins; all 64 bits are used.
+    /// Its rendezvous hash score for this flow, of which the highest wins. All 64 bits are used.
     #[schema(format = "uint64")]
     pub score: u64,
 }
 
-/// Where a packet leaves.
+/// How the packet leaves the engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct EgressView {
-    /// Link name.
+    /// Name of the link.
     pub link: String,
-    /// Next hop.
+    /// IP address of the next hop.
     pub next_hop: Option<String>,
-    /// Its hardware address, if resolved.
+    /// MAC address of the next hop, if it is resolved.
     pub mac: Option<String>,
-    /// `incomplete`, `reachable`, `stale`, `probe` or `failed`, as in `show neighbors`; null where nobody asked for it yet.
+    /// Neighbour state as in `show neighbors`: `incomplete`, `reachable`, `stale`, `probe` or `failed`; null if there
+    /// is no entry.
     #[serde(default)]
     pub neighbor: Option<String>,
 }
 
-/// A real server that a service could give the flow.
+/// A real server that the service could choose for the flow.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ServerCandidateView {
-    /// Name.
+    /// Name of the server.
     pub name: String,
-    /// `up`, `down`, `drain` or `maint`.
+    /// Its state: `up`, `down`, `drain` or `maint`.
     pub state: String,
-    /// Weight.
+    /// Its weight.
     pub weight: u16,
-    /// Used when every other server is down.
+    /// True if it is used only while every other server is down.
     pub backup: bool,
-    /// Sessions that it has.
+    /// Its live sessions.
     pub sessions: u64,
 }
 
-/// The live session of a flow.
+/// The live session of the flow.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ExplainedSessionView {
-    /// `opening`, `established`, `closing`, `one-way` or `two-way`.
+    /// Its state: `opening`, `established`, `closing`, `one-way` or `two-way`.
     pub state: String,
-    /// Since it was opened.
+    /// Time since it was opened, in milliseconds.
     pub age_ms: u64,
-    /// Since its last packet.
+    /// Time since its last packet, in milliseconds.
     pub idle_ms: u64,
-    /// Until it is forgotten, if nothing comes.
+    /// Time until it ends if no packet comes, in milliseconds.
     pub expires_ms: u64,
-    /// Packets, both directions.
+    /// Its packets in both directions.
     pub packets: u64,
 }
 
-/// What would happen if what the flow takes died.
+/// What would happen if the firewall or server that the flow takes failed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct WhatIfView {
-    /// `firewall` or `server`.
+    /// What would fail: `firewall` or `server`.
     pub kind: String,
-    /// `group/firewall` or `service/server`.
+    /// Its name: `group/firewall` or `service/server`.
     pub name: String,
-    /// `reselect`, `reset`, `keep` or `drop`.
+    /// The `on-failure` that applies: `reselect`, `reset`, `keep` or `drop`.
     pub on_failure: String,
-    /// What would become of the live session: `stays`, `moves`, `reset` or `dropped`; null where there is none.
+    /// What would happen to the live session: `stays`, `moves`, `reset` or `dropped`; null if there is none.
     pub session: Option<String>,
-    /// The firewall that the flow would take then, by a new session where this one would end.
+    /// The firewall that the flow would take then, in a new session if this one ends.
     pub firewall: Option<String>,
-    /// The server, likewise.
+    /// The server that the flow would take then, in a new session if this one ends.
     pub server: Option<String>,
-    /// Why a new session would be dropped.
+    /// The drop reason, if a new session would be dropped.
     pub drop: Option<String>,
 }
 
-/// `explain`.
+/// `explain`: where a flow goes and why.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ExplainView {
-    /// Engine name.
+    /// Name of the engine.
     pub engine: String,
-    /// The flow, normalised.
+    /// The flow in its normal form.
     pub flow: String,
-    /// Where it arrives: a link or group/firewall.
+    /// Where the packet arrives: a link or group/firewall.
     pub from: String,
-    /// `session`, `learned`, `hash`, `bypass`, `route`, `service`, `local` or `drop`.
+    /// What decides: `session`, `learned`, `hash`, `bypass`, `route`, `service`, `local` or `drop`.
     pub decided_by: String,
-    /// The firewall it takes.
+    /// Name of the firewall that the flow takes.
     pub firewall: Option<String>,
-    /// The peer the route names.
+    /// Name of the peer in the route.
     pub peer: Option<String>,
-    /// Pins of its session, live or as they would be.
+    /// The pins of the session, as they are or would be.
     pub pins: Vec<PinView>,
-    /// Every firewall of the group, best first.
+    /// The firewalls of the group, best first.
     pub candidates: Vec<CandidateView>,
-    /// Virtual service.
+    /// Name of the virtual service.
     pub service: Option<String>,
-    /// Real server.
+    /// Name of the real server.
     pub server: Option<String>,
-    /// Rewrite.
+    /// The flow after translation, or the tunnel that carries it.
     pub translation: Option<String>,
-    /// Where it leaves.
+    /// How the packet leaves the engine.
     pub egress: Option<EgressView>,
-    /// The drop reason, where it would be dropped.
+    /// The drop reason, if the packet would be dropped.
     pub drop: Option<String>,
-    /// Its live session.
+    /// The live session of the flow.
     #[serde(default)]
     pub session: Option<ExplainedSessionView>,
-    /// Every server of the service, in the order of the file.
+    /// The servers of the service, in the order of the file.
     #[serde(default)]
     pub servers: Vec<ServerCandidateView>,
-    /// The firewall's and the server's death.
+    /// What would happen if the firewall or the server failed.
     #[serde(default)]
     pub what_if: Vec<WhatIfView>,
-    /// The story in sentences, in order of decision.
+    /// The decision step by step, in sentences.
     pub story: Vec<String>,
 }

@@ -1,18 +1,19 @@
-//! What is kept of servers over a restart.
+//! Describes what the state directory keeps of servers.
 
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-/// A server that its checks found up, as the state directory keeps it over a restart.
+/// A server whose checks found it up. The state directory keeps it, so that a restarted engine can use the server at
+/// once.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct KnownServer {
-    /// `web/s1`.
+    /// The service and the server: `web/s1`.
     pub server: String,
-    /// `ipv4` or `ipv6`.
+    /// Address family: `ipv4` or `ipv6`.
     pub family: String,
-    /// Where it was asked: at another address or port it is another server.
+    /// The address that was checked. A server with another address or port counts as another server.
     pub address: IpAddr,
-    /// The port that was asked.
+    /// The port that was checked.
     pub port: u16,
 }

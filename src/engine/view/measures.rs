@@ -1,94 +1,94 @@
-//! Everything that is measured of an engine: what `/metrics` is made of.
+//! Everything that `/metrics` is made from.
 
 use serde::{Deserialize, Serialize};
 
 use super::{CountersView, FirewallView, LinkView, PeerView, ServiceView, StatusView};
 
-/// What is measured of an engine, at about one instant.
+/// The metrics of an engine, read at about one instant.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct MeasuresView {
-    /// As `show status`.
+    /// The same as `show status`.
     pub status: StatusView,
-    /// As `show counters`.
+    /// The same as `show counters`.
     #[schema(value_type = BTreeMap<String, u64>)]
     pub counters: CountersView,
-    /// As `show links`.
+    /// The same as `show links`.
     pub links: Vec<LinkView>,
-    /// As `show firewalls`.
+    /// The same as `show firewalls`.
     pub firewalls: Vec<FirewallView>,
-    /// As `show peers`.
+    /// The same as `show peers`.
     pub peers: Vec<PeerView>,
-    /// As `show services`.
+    /// The same as `show services`.
     pub services: Vec<ServiceView>,
-    /// The round trips of probes, per path.
+    /// Round-trip times of probes, per path.
     pub probes: Vec<ProbeView>,
-    /// Packet workers, by number.
+    /// The packet workers, in the order of their numbers.
     pub workers: Vec<WorkerView>,
-    /// Tables and queues, and how full they are.
+    /// How full tables and queues are.
     pub tables: Vec<TableView>,
-    /// How late the controller's timers were served, in seconds.
+    /// How late the controller's timers ran, in seconds.
     pub control_lag: HistogramView,
 }
 
 /// The answered probes of one path.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ProbeView {
-    /// Group name.
+    /// Name of the group.
     pub group: String,
-    /// Firewall name.
+    /// Name of the firewall.
     pub firewall: String,
-    /// Peer name.
+    /// Name of the peer.
     pub peer: String,
-    /// `ipv4` or `ipv6`.
+    /// Address family: `ipv4` or `ipv6`.
     pub family: String,
-    /// Their round trips in seconds.
+    /// Round-trip times in seconds.
     pub rtt: HistogramView,
 }
 
 /// One packet worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct WorkerView {
-    /// Frames that it took from the rings.
+    /// Frames that it took from the receive rings.
     pub received: u64,
-    /// How many frames its batches had.
+    /// Number of frames per batch.
     pub batches: HistogramView,
-    /// Frames that found its rings full, by device.
+    /// Its receive rings, one per device.
     pub rings: Vec<RingView>,
 }
 
-/// One worker's ring of one device.
+/// The receive ring of one worker on one device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RingView {
-    /// Device name.
+    /// Interface name of the device.
     pub device: String,
-    /// Frames that it had no room for.
+    /// Frames that were lost because the ring was full.
     pub dropped: u64,
 }
 
-/// A table or queue of bounded size.
+/// A table or queue with a fixed capacity.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TableView {
-    /// `sessions`, `sticky`, `neighbors`, `pending` or `punts`, as in `[limits]`.
+    /// Its name in `[limits]`: `sessions`, `sticky`, `neighbors`, `pending` or `punts`.
     pub name: String,
     /// Entries in use.
     pub used: u64,
-    /// Entries that fit.
+    /// Entries for which there is room.
     pub capacity: u64,
 }
 
-/// How often something had which size.
+/// A histogram: how many observations fell into each range of values.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct HistogramView {
-    /// Upper bounds of the buckets, ascending, each included in its bucket.
+    /// Upper bounds of the buckets, ascending and inclusive.
     pub bounds: Vec<f64>,
-    /// How many fell into each bucket; one more than there are bounds, for what exceeds all.
+    /// Observations in each bucket, and at the end those above all bounds.
     pub counts: Vec<u64>,
-    /// Their sum.
+    /// Sum of all observed values.
     pub sum: f64,
 }
 
 impl HistogramView {
-    /// How many there were.
+    /// Number of observations.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }

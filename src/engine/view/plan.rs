@@ -1,4 +1,4 @@
-//! What `plan` and `reload` answer.
+//! The answers of `plan`, `reload`, `show config` and `show configs`.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,75 +7,75 @@ use crate::config::{Difference, Setting};
 /// `plan`: what a reload would do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PlanView {
-    /// Engine name.
+    /// Name of the engine.
     pub engine: String,
-    /// The file.
+    /// Path of the configuration file.
     pub config: String,
-    /// False: the engine runs with this already.
+    /// False if the engine runs with this configuration already.
     pub changes: bool,
     /// Every key that differs.
     pub differences: Vec<Difference>,
-    /// Warnings about the file, and, if it is refused because something of it takes a restart, what and where.
+    /// Warnings about the file. If it is refused because a change takes a restart, the errors with their places.
     pub diagnostics: String,
-    /// A reload would take it.
+    /// True if a reload would accept the file.
     pub possible: bool,
-    /// Live sessions that were looked at.
+    /// Number of live sessions that were examined.
     pub sessions: u64,
-    /// Those that do not go on as they are.
+    /// Sessions that would not go on as they are.
     pub moved: u64,
-    /// Those that would leave a firewall that is up and stays: always 0, or it is a defect.
+    /// Sessions that would leave a firewall that is up and stays. Any number other than 0 is a defect.
     pub healthy_moved: u64,
-    /// Who leaves whom.
+    /// The sessions that would move or end, by where they are now.
     pub moves: Vec<MoveView>,
-    /// What new flows find.
+    /// How new flows would be distributed.
     pub new_flows: Vec<NewFlowsView>,
 }
 
-/// Sessions that leave one member.
+/// Sessions that would leave one firewall or server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct MoveView {
-    /// `firewall` or `server`.
+    /// What they would leave: `firewall` or `server`.
     pub kind: String,
-    /// `group/firewall` or `service/server`.
+    /// Its name: `group/firewall` or `service/server`.
     pub from: String,
-    /// Where they go; null: as the scheduler or the routes say, or nowhere.
+    /// Where they would go; null if the scheduler or the routes decide, or if they end.
     pub to: Option<String>,
-    /// `moves`, `is reset`, `is dropped`, `waits for a path`.
+    /// What would happen to them: `moves`, `is reset`, `is dropped`, `waits for a path`.
     pub fate: String,
-    /// How many.
+    /// Number of sessions.
     pub sessions: u64,
 }
 
-/// Where new flows of a group would go, from a sample of flows.
+/// How the new flows of a group would be distributed, from a sample.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct NewFlowsView {
-    /// Group.
+    /// Name of the group.
     pub group: String,
-    /// Of 100 new flows so many take another firewall than before.
+    /// Percentage of new flows that would take another firewall than before.
     pub moved_percent: f64,
-    /// Flows that were asked.
+    /// Number of flows in the sample.
     pub sample: u32,
-    /// Shares, in order of name.
+    /// Shares of the firewalls, in the order of their names.
     pub firewalls: Vec<MemberShare>,
 }
 
-/// The share of one firewall.
+/// The share of one firewall in new flows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct MemberShare {
-    /// Firewall.
+    /// Name of the firewall.
     pub name: String,
-    /// Of 100 new flows before.
+    /// Percentage of new flows before the reload.
     pub before_percent: f64,
-    /// And after, when what is starting has come up.
+    /// Percentage of new flows after the reload, when firewalls that are starting have come up.
     pub after_percent: f64,
 }
 
-/// `show config`.
+/// `show config`: the configuration in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ConfigView {
-    /// The configuration in force, secrets hidden: the file as it was read, or every key with its value.
+    /// The text with secrets hidden: the file as it was read, or every key with its value.
     pub text: String,
-    /// Where every key was asked for: each of them.
+    /// Every key with its value; null if it was not asked for.
     #[serde(default)]
     pub settings: Option<Vec<Setting>>,
 }
@@ -83,22 +83,23 @@ pub struct ConfigView {
 /// `reload`: what was done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ReloadView {
-    /// Engine name.
+    /// Name of the engine.
     pub engine: String,
-    /// The file that was read.
+    /// Path of the file that was read.
     pub config: String,
-    /// The file that a reload without one, SIGHUP and a restart take.
+    /// Path of the file that a reload without a file, SIGHUP and a restart read.
     pub own_config: String,
-    /// False: the engine ran with this already.
+    /// False if the engine ran with this configuration already.
     pub changed: bool,
-    /// Every key that differed.
+    /// Every key that changed.
     pub differences: Vec<Difference>,
     /// Warnings about the file.
     pub diagnostics: String,
-    /// Where the engine keeps a copy of it; null: it was not kept.
+    /// Path of the copy that the engine keeps; null if there is none.
     #[serde(default)]
     pub kept: Option<String>,
-    /// The engine returns to what was before unless it is confirmed within so many milliseconds; null: it stays.
+    /// Time in milliseconds after which the engine returns to the previous configuration unless this one is confirmed;
+    /// null if it stays.
     #[serde(default)]
     pub confirm_within_ms: Option<u64>,
 }
@@ -106,26 +107,26 @@ pub struct ReloadView {
 /// `show configs`: one of the last configurations.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct KeptConfigView {
-    /// So many before the newest: what `rollback` takes.
+    /// How many configurations came after it. `rollback` takes this number.
     pub back: usize,
-    /// Counts up for ever.
+    /// Number of the configuration; it never starts again.
     pub number: u64,
-    /// When it came, RFC 3339 in UTC.
+    /// When it came into force, RFC 3339 in UTC.
     pub at: String,
-    /// Who brought it; null: the start of the engine.
+    /// Who brought it in; null if it was the start of the engine.
     pub by: Option<String>,
-    /// `start`, `reload` or `rollback`.
+    /// How it came into force: `start`, `reload` or `rollback`.
     pub how: String,
-    /// Digest of its text.
+    /// Digest of its text: 16 hexadecimal digits.
     pub digest: String,
-    /// The file that it was read from.
+    /// Path of the file that it was read from.
     pub file: String,
-    /// Where the engine keeps a copy.
+    /// Path of the copy that the engine keeps.
     pub kept: String,
-    /// The engine runs with it.
+    /// True if the engine runs with it.
     pub in_force: bool,
-    /// It has to be confirmed, or the engine returns to what was before.
+    /// True if the engine returns to the previous configuration unless this one is confirmed.
     pub unconfirmed: bool,
-    /// What is different from the one before it; null: there is none, or one of them cannot be read any more.
+    /// The differences from the one before it; null if there is none, or one of them cannot be read any more.
     pub differences: Option<Vec<Difference>>,
 }

@@ -1,27 +1,27 @@
-//! Live sessions, their sums, and those that ended.
+//! Live sessions, sums of them, and ended sessions.
 
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Snapshot;
 use crate::path::pinning::Pin;
 
-/// One pin of a session.
+/// A pin: the firewall that a session's packets go through on the way to one end.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PinView {
-    /// Group name.
+    /// Name of the group.
     pub group: String,
-    /// Firewall name.
+    /// Name of the firewall.
     pub firewall: String,
-    /// `hash` or `learned`.
+    /// How it was chosen: `hash` or `learned`.
     pub pinned_by: String,
-    /// `opening`, `tentative` or `confirmed`.
+    /// State of the pin: `opening`, `tentative` or `confirmed`.
     pub state: String,
-    /// `source` or `destination`: which end it leads to.
+    /// The end of the flow that packets through this firewall go to: `source` or `destination`.
     pub toward: String,
 }
 
 impl PinView {
-    /// A pin that leads to the `toward` (`source` or `destination`) of a flow.
+    /// Shows a pin on the way to the `toward` (`source` or `destination`) of a flow.
     pub fn new(pin: &Pin, toward: &str, snapshot: &Snapshot) -> Self {
         let firewall = &snapshot.firewalls[pin.firewall.index()];
         Self {
@@ -34,79 +34,79 @@ impl PinView {
     }
 }
 
-/// `show sessions`.
+/// `show sessions`: a live session.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SessionView {
-    /// Engine name.
+    /// Name of the engine.
     pub engine: String,
-    /// `tcp`, `udp`, `icmp`, `icmpv6`, `esp`, ... or the number.
+    /// Protocol: `tcp`, `udp`, `icmp`, `icmpv6`, `esp`, ... or its number.
     pub protocol: String,
-    /// Source of the first packet, with port where there is one.
+    /// Source of the first packet, with a port if the protocol has ports.
     pub source: String,
-    /// Its destination.
+    /// Destination of the first packet, with a port if the protocol has ports.
     pub destination: String,
-    /// The identifier of an ICMP query, which keeps the pings of two hosts apart.
+    /// Identifier of an ICMP echo, which tells the pings of one host apart.
     pub identifier: Option<u16>,
-    /// Firewalls.
+    /// The firewalls that it goes through.
     pub pins: Vec<PinView>,
-    /// Virtual service.
+    /// Name of its virtual service.
     pub service: Option<String>,
-    /// Real server.
+    /// Name of its real server.
     pub server: Option<String>,
     /// Source after translation.
     pub translated_source: Option<String>,
     /// Destination after translation.
     pub translated_destination: Option<String>,
-    /// Mode `tunnel`: the server's address, to which the packets go inside others.
+    /// With mode `tunnel`: the server's address, which is the destination of the outer packets.
     #[serde(default)]
     pub tunnel: Option<String>,
-    /// `opening`, `established`, `closing`, `one-way` or `two-way`.
+    /// Its state: `opening`, `established`, `closing`, `one-way` or `two-way`.
     pub state: String,
-    /// Since it was opened.
+    /// Time since it was opened, in milliseconds.
     pub age_ms: u64,
-    /// Since its last packet.
+    /// Time since its last packet, in milliseconds.
     pub idle_ms: u64,
-    /// Until it is forgotten, if nothing comes.
+    /// Time until it ends if no packet comes, in milliseconds.
     pub expires_ms: u64,
-    /// Packets, both directions.
+    /// Packets in both directions.
     pub packets: u64,
-    /// Bytes of IP, both directions.
+    /// Bytes of IP packets in both directions.
     pub bytes: u64,
-    /// Packets of the last half second, as of a second; null unless the question is for rates.
+    /// Packets per second, measured over the last half second; null unless rates were asked for.
     #[serde(default)]
     pub packets_per_second: Option<u64>,
-    /// Bits of IP of the last half second, as of a second; null unless the question is for rates.
+    /// Bits of IP packets per second, measured over the last half second; null unless rates were asked for.
     #[serde(default)]
     pub bits_per_second: Option<u64>,
 }
 
-/// One line of the session log: a session that ended.
+/// A line of the session log: a session that ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SessionEndView {
-    /// When it ended, RFC 3339 in UTC: for an idle one its timeout after the last packet.
+    /// When it ended, RFC 3339 in UTC. An idle session ends its idle time after the last packet.
     pub at: String,
-    /// Why: `closed`, `reset`, `idle`, `evicted`, `firewall_down`, `server_down`, `drain_timeout`, `maint`, `removed`,
-    /// `killed`, `shutdown`.
+    /// Why it ended: `closed`, `reset`, `idle`, `evicted`, `firewall_down`, `server_down`, `drain_timeout`, `maint`,
+    /// `removed`, `killed`, `shutdown`.
     pub reason: String,
-    /// When its first packet came.
+    /// When its first packet arrived, RFC 3339 in UTC.
     pub start: String,
-    /// From the first packet to the last.
+    /// Time from the first packet to the last, in milliseconds.
     pub duration_ms: u64,
-    /// Engine name.
+    /// Name of the engine.
     pub engine: String,
-    /// `tcp`, `udp`, `icmp`, `icmpv6`, `esp`, ... or the number.
+    /// Protocol: `tcp`, `udp`, `icmp`, `icmpv6`, `esp`, ... or its number.
     pub protocol: String,
-    /// Source of the first packet, with port where there is one.
+    /// Source of the first packet, with a port if the protocol has ports.
     pub source: String,
-    /// Its destination.
+    /// Destination of the first packet, with a port if the protocol has ports.
     pub destination: String,
-    /// The identifier of an ICMP query.
+    /// Identifier of an ICMP echo.
     pub identifier: Option<u16>,
     /// The firewalls that it went through last.
     pub pins: Vec<PinView>,
-    /// Virtual service.
+    /// Name of its virtual service.
     pub service: Option<String>,
-    /// Real server.
+    /// Name of its real server.
     pub server: Option<String>,
     /// Source after translation.
     pub translated_source: Option<String>,
@@ -114,40 +114,40 @@ pub struct SessionEndView {
     pub translated_destination: Option<String>,
     /// Its last state, as in `show sessions`.
     pub state: String,
-    /// Packets, both directions.
+    /// Packets in both directions.
     pub packets: u64,
-    /// Bytes of IP, both directions.
+    /// Bytes of IP packets in both directions.
     pub bytes: u64,
 }
 
-/// `show sessions --by`: what all sessions of one subject come to.
+/// `show sessions --by`: the sum of all sessions with the same source, destination, service, server or firewall.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TalkerView {
-    /// Engine name.
+    /// Name of the engine.
     pub engine: String,
-    /// `source`, `destination`, `service`, `server` or `firewall`.
+    /// What the sessions have in common: `source`, `destination`, `service`, `server` or `firewall`.
     pub by: String,
-    /// The address; `web`, `web/s1`, `perimeter/fw1`.
+    /// Its value: an address, `web`, `web/s1`, `perimeter/fw1`.
     pub subject: String,
-    /// Live sessions.
+    /// Number of live sessions.
     pub sessions: u64,
-    /// Packets of these sessions, both directions.
+    /// Packets of these sessions in both directions.
     pub packets: u64,
-    /// Bytes of IP of these sessions, both directions.
+    /// Bytes of IP packets of these sessions in both directions.
     pub bytes: u64,
-    /// Packets of the last half second, as of a second; null unless the question is for rates.
+    /// Packets per second, measured over the last half second; null unless rates were asked for.
     pub packets_per_second: Option<u64>,
-    /// Bits of IP of the last half second, as of a second; null unless the question is for rates.
+    /// Bits of IP packets per second, measured over the last half second; null unless rates were asked for.
     pub bits_per_second: Option<u64>,
 }
 
-/// `kill`.
+/// `kill`: the sessions that an operator ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct KillView {
-    /// Engine name.
+    /// Name of the engine.
     pub engine: String,
-    /// Sessions that ended.
+    /// Number of sessions that were ended.
     pub killed: u64,
-    /// Resets that were sent to their ends.
+    /// Number of TCP resets that were sent to their ends.
     pub resets: u64,
 }

@@ -1,10 +1,11 @@
-//! A doubly linked list through the slots of the table: constant-time removal from the middle, oldest first.
+//! A doubly linked list through the slots of the fragment table, oldest first, with removal from the middle in constant
+//! time.
 
 use super::Slot;
 
 const NONE: u32 = u32::MAX;
 
-/// A slot's neighbours in the list that it is on.
+/// The previous and next slot in the list that a slot is on.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Links {
     previous: u32,
@@ -12,11 +13,11 @@ pub(super) struct Links {
 }
 
 impl Links {
-    /// Of a slot that is on no list.
+    /// The links of a slot that is on no list.
     pub(super) const NONE: Self = Self { previous: NONE, next: NONE };
 }
 
-/// Both ends of a list.
+/// The first and last slot of a list.
 #[derive(Debug)]
 pub(super) struct List {
     front: u32,
@@ -28,7 +29,7 @@ impl List {
         Self { front: NONE, back: NONE }
     }
 
-    /// The slot that was pushed first.
+    /// The slot that was appended first.
     pub(super) fn front(&self) -> Option<u32> {
         (self.front != NONE).then_some(self.front)
     }
@@ -43,7 +44,7 @@ impl List {
         self.back = slot;
     }
 
-    /// Takes out a slot that is on this list.
+    /// Removes a slot that is on this list.
     pub(super) fn remove<T>(&mut self, slots: &mut [Slot<T>], slot: u32) {
         let Links { previous, next } = slots[slot as usize].links;
         match previous {

@@ -1,7 +1,8 @@
-//! Fragments without ports: which flow a later fragment belongs to, and the bounded store of those that came first.
+//! Fragments without ports: to which flow a fragment after the first belongs, and a bounded store for those that arrive
+//! before the first.
 //!
-//! Only the first fragment of a datagram shows its ports. [`FragmentTable`] remembers them under (link, source,
-//! destination, protocol, identification), so that every fragment takes the way of its flow in any order of arrival:
+//! Only the first fragment of a datagram has ports. [`FragmentTable`] remembers them under (link, source, destination,
+//! protocol, identification), so that every fragment follows its flow, in whatever order they arrive:
 //!
 //! ```text
 //!             first                     all bytes seen, or idle for `timeout`
@@ -13,11 +14,11 @@
 //!               └───── 2 s without a first: the held ones are given up
 //! ```
 //!
-//! Nothing is put together: frames pass as they are. A fragment that overlaps another without being its exact copy
-//! condemns its datagram (RFC 5722 for IPv6; Linux does the same for IPv4), so that a firewall never sees ports other
-//! than those that chose it. A copy that comes when its datagram is complete and forgotten waits in vain; nobody misses
-//! it. The room is bounded on every side: a flood of first fragments displaces the oldest
-//! datagrams, a flood of later ones fills only the free room.
+//! Nothing is reassembled: fragments are forwarded as they are. A fragment that overlaps another without being its
+//! exact copy causes its whole datagram to be dropped (RFC 5722 for IPv6; Linux does the same for IPv4), so that a
+//! firewall never sees other ports than those that chose it. A copy that arrives after its datagram was complete and
+//! forgotten waits until it is given up, which harms nobody. All room is bounded: a flood of first fragments displaces
+//! the oldest datagrams, a flood of later fragments only fills free room.
 
 mod list;
 mod ranges;
@@ -33,26 +34,27 @@ use crate::wire::frame::{Fragment, FragmentRange, Frame, Tuple};
 use crate::wire::offload::Offload;
 use crate::wire::vlan::VlanTag;
 
-/// How long a later fragment waits for its first (A5.6).
+/// How long a later fragment waits for the first of its datagram (rule A5.6 of `docs/protocols.md`).
 pub const HELD_FOR: Duration = Duration::from_secs(2);
-/// Later fragments of one datagram that wait at most.
+/// The most later fragments of one datagram that wait.
 pub const HELD_PER_DATAGRAM: usize = 64;
-/// Bytes of all waiting fragments of one table at most.
+/// The most bytes of waiting fragments in one table.
 pub const HELD_BYTES: usize = 4 << 20;
 
-/// Which datagram a fragment belongs to.
+/// The identity of the datagram that a fragment belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FragmentKey {
-    /// The link that it came by: equal datagrams on two links never meet (A1.6).
+    /// The link by which it was received. Equal datagrams on two links are different ones (rule A1.6 of
+    /// `docs/protocols.md`).
     pub link: u16,
     /// Source address.
     pub source: IpAddr,
     /// Destination address.
     pub destination: IpAddr,
-    /// IPv4: protocol number. IPv6: 0, because the fragments of one datagram may name different headers (RFC 8200
-    /// section 4.5: source, destination and identification tell datagrams apart).
+    /// IP protocol number for IPv4, and 0 for IPv6, where the fragments of one datagram may name different headers. RFC
+    /// 8200 section 4.5 identifies an IPv6 datagram by source, destination and identification alone.
     pub protocol: u8,
-    /// Identification.
+    /// Identification of the datagram.
     pub id: u32,
 }
 
@@ -71,64 +73,65 @@ impl FragmentKey {
     }
 }
 
-/// A later fragment that waits for its first: an owned copy, with what its owner wants to know again (`context`).
+/// A copy of a later fragment that waits for the first, with whatever its owner needs again when it is released
+/// (`context`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held<T> {
     /// The Ethernet frame without its outer tag.
     pub bytes: Vec<u8>,
-    /// Its outer 802.1Q tag.
+    /// The outer 802.1Q tag of the frame.
     pub vlan: Option<VlanTag>,
-    /// Checksum and segmentation work left undone.
+    /// The checksum and segmentation work that the devices left undone.
     pub offload: Offload,
-    /// Whatever the owner passed.
+    /// The value that the owner passed in.
     pub context: T,
 }
 
-/// What becomes of a first fragment.
+/// What to do with a first fragment.
 #[derive(Debug, PartialEq, Eq)]
 pub enum First<T> {
-    /// Its ports are remembered. Forward it, and after it the fragments that waited for it, in order of arrival.
+    /// Forward it, and after it the fragments that waited for it, in order of arrival. Its ports are remembered.
     Recorded(Vec<Held<T>>),
-    /// It contradicts what is known of its datagram: drop it.
+    /// Drop it: it overlaps or contradicts what is known of its datagram.
     Overlap,
 }
 
-/// What becomes of a later fragment.
+/// What to do with a later fragment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Later {
-    /// It belongs to this flow: protocol and ports are those of the first fragment.
+    /// Forward it with the flow of this tuple, which has protocol and ports of the first fragment.
     Known(Tuple),
-    /// Its first is not here yet; a copy is held.
+    /// Nothing: the first fragment has not arrived, and a copy of this one is held.
     Held,
-    /// Its datagram is unknown and there is no room for another, or it has more pieces than are told apart: drop it.
+    /// Drop it: its datagram is unknown and the table has no room for it, or it has more fragments than are tracked.
     TableFull,
-    /// Its datagram is unknown and the store of waiting fragments is full: drop it.
+    /// Drop it: its first fragment has not arrived and the store of waiting fragments is full.
     HeldFull,
-    /// It overlaps another fragment of its datagram: drop it.
+    /// Drop it: it overlaps another fragment of its datagram.
     Overlap,
 }
 
-/// Bounds of a [`FragmentTable`].
+/// The capacity of a [`FragmentTable`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FragmentLimits {
-    /// Datagrams known at once.
+    /// The most datagrams that are known at once.
     pub datagrams: usize,
-    /// Later fragments that wait, of all datagrams.
+    /// The most fragments that wait, over all datagrams.
     pub held: usize,
     /// Idle time after which a datagram is forgotten.
     pub timeout: Duration,
 }
 
-/// The datagrams of which one worker sees the fragments.
+/// The datagrams whose fragments one worker sees.
 #[derive(Debug)]
 pub struct FragmentTable<T> {
     limits: FragmentLimits,
     index: HashMap<FragmentKey, u32, ahash::RandomState>,
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
-    /// Known and condemned datagrams, the one idle longest first.
+    /// Known and condemned datagrams; the one that was idle longest comes first.
     seen: List,
-    /// Datagrams without their first fragment, the oldest first.
+    /// Datagrams without their first fragment; the oldest comes first.
     waiting: List,
     held: usize,
     held_bytes: usize,
@@ -147,16 +150,16 @@ struct Slot<T> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// The first fragment came and said this.
+    /// The first fragment has arrived with this protocol and these ports.
     Known { protocol: u8, source_port: u16, destination_port: u16 },
-    /// It did not come yet.
+    /// The first fragment has not arrived.
     Waiting,
-    /// Fragments overlapped: no more of this datagram passes.
+    /// Fragments overlapped, so that all further ones of this datagram are dropped.
     Condemned,
 }
 
 impl<T> FragmentTable<T> {
-    /// A table with this room.
+    /// An empty table with the given capacity.
     pub fn new(limits: FragmentLimits) -> Self {
         Self {
             limits,
@@ -171,34 +174,34 @@ impl<T> FragmentTable<T> {
         }
     }
 
-    /// Datagrams that are known.
+    /// The number of datagrams in the table.
     pub fn len(&self) -> usize {
         self.index.len()
     }
 
-    /// True if none is known.
+    /// True if the table is empty.
     pub fn is_empty(&self) -> bool {
         self.index.is_empty()
     }
 
-    /// Later fragments that wait.
+    /// The number of fragments that wait.
     pub fn held(&self) -> usize {
         self.held
     }
 
-    /// How many waiting fragments were given up since the last call: their first did not come in time, their datagram was
-    /// displaced, or turned out to overlap.
+    /// The number of waiting fragments that were given up since the last call: the first did not arrive in time, or
+    /// their datagram was displaced or turned out to have overlapping fragments.
     pub fn take_abandoned(&mut self) -> u64 {
         std::mem::take(&mut self.abandoned)
     }
 
-    /// When [`FragmentTable::expire`] has work.
+    /// When [`FragmentTable::expire`] has work to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let deadline = |list: &List| list.front().map(|slot| self.slots[slot as usize].deadline);
         [deadline(&self.seen), deadline(&self.waiting)].into_iter().flatten().min()
     }
 
-    /// Forgets datagrams whose time is up, at most `budget`; answers how many.
+    /// Forgets at most `budget` datagrams that were idle too long, and returns how many.
     pub fn expire(&mut self, now: Instant, budget: usize) -> usize {
         let mut done = 0;
         while done < budget && self.expire_one(now) {
@@ -207,7 +210,8 @@ impl<T> FragmentTable<T> {
         done
     }
 
-    /// A first fragment, with the tuple that it shows. It always finds room: the datagram idle longest makes it.
+    /// Handles a first fragment with its tuple. It always finds room, because the datagram that was idle longest is
+    /// displaced.
     pub fn first(&mut self, key: &FragmentKey, tuple: &Tuple, range: FragmentRange, now: Instant) -> First<T> {
         let shown = State::Known {
             protocol: tuple.protocol,
@@ -215,7 +219,7 @@ impl<T> FragmentTable<T> {
             destination_port: tuple.destination_port,
         };
         let Some(slot) = self.find(key, now).or_else(|| self.insert(key, shown, now, true)) else {
-            // No room at all was configured: nothing to remember, nothing to contradict.
+            // The configured capacity is 0: there is nothing to remember and nothing to contradict.
             return First::Recorded(Vec::new());
         };
         let entry = &mut self.slots[slot as usize];
@@ -234,7 +238,7 @@ impl<T> FragmentTable<T> {
         First::Recorded(released)
     }
 
-    /// A later fragment. `hold` makes the copy, and is called only if the fragment has to wait.
+    /// Handles a later fragment. `hold` makes the copy, and is called only if the fragment has to wait.
     pub fn later(
         &mut self,
         key: &FragmentKey,
@@ -299,7 +303,7 @@ impl<T> FragmentTable<T> {
         }
     }
 
-    /// Stores the copy, if the store has room for it.
+    /// Stores the copy of a waiting fragment, if the store has room for it.
     fn hold(&mut self, slot: u32, held: Held<T>) -> Later {
         if self.held >= self.limits.held || self.held_bytes + held.bytes.len() > HELD_BYTES {
             return Later::HeldFull;
@@ -310,7 +314,7 @@ impl<T> FragmentTable<T> {
         Later::Held
     }
 
-    /// The slot of a datagram whose time is not up.
+    /// The slot of a datagram that has not expired.
     fn find(&mut self, key: &FragmentKey, now: Instant) -> Option<u32> {
         let slot = *self.index.get(key)?;
         if self.slots[slot as usize].deadline > now {
@@ -320,8 +324,8 @@ impl<T> FragmentTable<T> {
         None
     }
 
-    /// A slot for a datagram that is not in the table. Without a free one an expired datagram makes room, or if
-    /// `displace` says so the one idle longest.
+    /// Takes a slot for a new datagram. If none is free, an expired datagram makes room or, if `displace` is true, the
+    /// one that was idle longest.
     fn insert(&mut self, key: &FragmentKey, state: State, now: Instant, displace: bool) -> Option<u32> {
         if self.index.len() >= self.limits.datagrams && !self.expire_one(now) {
             let oldest = if displace { self.seen.front().or_else(|| self.waiting.front()) } else { None };
@@ -359,7 +363,8 @@ impl<T> FragmentTable<T> {
         }
     }
 
-    /// A datagram of which all bytes were seen gives its room away, and its identification may come again (RFC 4963).
+    /// Forgets a datagram of which all bytes were seen. This frees its room, and its identification may be used again
+    /// (RFC 4963).
     fn forget_if_complete(&mut self, slot: u32) {
         if self.slots[slot as usize].ranges.is_complete() {
             self.remove(slot);
@@ -386,7 +391,7 @@ impl<T> FragmentTable<T> {
         taken
     }
 
-    /// Moves a datagram to the end of the list that its new state belongs to, with a fresh deadline.
+    /// Moves a datagram to the end of the list that its new state belongs to, and restarts its timer.
     fn file(&mut self, slot: u32, state: State, now: Instant) {
         self.unlink(slot);
         self.slots[slot as usize].state = state;

@@ -1,32 +1,33 @@
-//! Which bytes of a datagram were seen, fragment by fragment.
+//! The ranges of a datagram that were seen, fragment by fragment.
 
 use arrayvec::ArrayVec;
 
 use crate::wire::frame::FragmentRange;
 
-/// Pieces of a datagram told apart. 65,535 bytes come in 119 pieces at the smallest IPv4 MTU in use (576).
+/// The most fragments of a datagram that are tracked. A datagram of 65,535 bytes has 119 at an MTU of 576 bytes, the
+/// smallest in use.
 pub(super) const PIECES_MAX: usize = 128;
 
-/// The fragments of one datagram that were seen: disjoint, in order of offset.
+/// The fragments of one datagram that were seen, without overlap and in order of offset.
 #[derive(Debug)]
 pub(super) struct Ranges {
     pieces: ArrayVec<(u16, u16), PIECES_MAX>,
-    /// Bytes of all pieces.
+    /// Sum of the lengths of all fragments in bytes.
     covered: u32,
-    /// Where the datagram ends, once its last fragment was seen.
+    /// Length of the datagram in bytes, once its last fragment was seen.
     end: Option<u16>,
 }
 
-/// What a fragment is to those before it.
+/// How a fragment relates to those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Inserted {
-    /// New bytes.
+    /// All its bytes are new.
     Added,
-    /// The same bytes again, to the boundary.
+    /// It is an exact copy of another fragment.
     Copy,
-    /// Shares bytes with another, or contradicts where the datagram ends.
+    /// It shares bytes with another fragment without being its copy, or contradicts where the datagram ends.
     Overlap,
-    /// New bytes, but [`PIECES_MAX`] pieces are known.
+    /// Its bytes are new, but [`PIECES_MAX`] fragments are already tracked.
     Full,
 }
 
@@ -35,12 +36,12 @@ impl Ranges {
         Self { pieces: ArrayVec::new(), covered: 0, end: None }
     }
 
-    /// Every byte from 0 to the end was seen.
+    /// True if every byte of the datagram was seen.
     pub(super) fn is_complete(&self) -> bool {
         self.end.is_some_and(|end| self.covered == u32::from(end))
     }
 
-    /// Adds a fragment; costs O(log n) comparisons.
+    /// Adds a fragment with O(log n) comparisons.
     pub(super) fn insert(&mut self, range: FragmentRange) -> Inserted {
         let (start, end) = (range.offset, range.end());
         let ends_otherwise = match (self.end, range.last) {

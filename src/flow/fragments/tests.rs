@@ -273,7 +273,8 @@ fn the_copy_is_made_only_when_the_fragment_waits() {
 }
 
 proptest! {
-    /// A datagram cut anywhere and delivered in any order passes whole, whatever else goes on.
+    /// A datagram that is cut anywhere and delivered in any order passes whole, whatever other fragments arrive in
+    /// between.
     #[test]
     fn every_order_of_arrival_delivers_every_fragment(
         cuts in proptest::collection::btree_set(1_u16..500, 1..7),
@@ -307,7 +308,7 @@ proptest! {
         prop_assert!(lab.table.is_empty());
     }
 
-    /// Under any storm: bounds hold, every held fragment is released or given up, and expiry empties the table.
+    /// Whatever arrives, the limits hold, every held fragment is released or given up, and expiry empties the table.
     #[test]
     fn bounds_hold_and_no_held_fragment_is_lost(
         events in proptest::collection::vec((0_u32..7, 0_u16..6, 1_u16..4, any::<bool>(), 0_u64..900), 1..300),

@@ -14,7 +14,7 @@ fn way() -> Option<(Macs, Pair)> {
     Some((macs, Pair::new("10.1.0.1".parse().unwrap(), "10.2.0.1".parse().unwrap()).unwrap()))
 }
 
-/// The sequence number of an echo request in its frame.
+/// The sequence number of the echo request in a frame.
 fn sequence(frame: &[u8]) -> u16 {
     Echo::parse(Family::V4, &frame[34..]).expect("an echo request").sequence
 }

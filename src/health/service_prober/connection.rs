@@ -1,8 +1,7 @@
-//! One TCP connection of the engine's own, by smoltcp on bare IP: routes, neighbours and hardware addresses are not its
-//! business.
+//! One TCP connection of the engine, by smoltcp on bare IP. It knows no routes, neighbours or hardware addresses.
 //!
-//! smoltcp draws its first sequence number at random. On the wire it is the one that [`Way::sequence`] says: numbers are shifted
-//! between the two.
+//! smoltcp draws its initial sequence number at random. On the wire it has to be [`Way::sequence`], so that sequence
+//! numbers are shifted between the two.
 
 mod shift;
 
@@ -19,29 +18,29 @@ use crate::time::{Duration, Instant};
 use crate::wire::Family;
 use crate::wire::emit::{self, Macs};
 
-/// Receive buffer, and with it the window, in bytes.
+/// Size of the receive buffer, and so of the window, in bytes.
 const RECEIVE: usize = 16 * 1024;
 
-/// How a connection stands.
+/// The phase of a connection, as far as a check needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// The server has not answered.
+    /// The server has not answered the SYN.
     Opening,
-    /// Both can send.
+    /// The connection is established; both ends can send.
     Open,
-    /// The server has said all that it will.
+    /// The server has sent its FIN and will send no more.
     Ended,
-    /// Closed or reset.
+    /// The connection is closed or was reset.
     Gone,
 }
 
-/// See the module.
+/// A connection with its own TCP stack; see the module.
 pub(super) struct Connection {
     interface: Interface,
     sockets: SocketSet<'static>,
     handle: SocketHandle,
     queues: Queues,
-    /// What is to be sent once it is open.
+    /// The bytes to send once the connection is established.
     request: Vec<u8>,
     was_open: bool,
     wake: Option<Instant>,
@@ -54,7 +53,8 @@ impl std::fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// A connection whose SYN is to be sent, and `request` behind it. `None` if smoltcp refuses the addresses or ports.
+    /// A connection whose SYN is to be sent, followed by `request` once it is established. `None` if smoltcp refuses
+    /// the addresses or ports.
     pub(super) fn open(way: &Way, request: Vec<u8>, random: u64, now: Instant) -> Option<Self> {
         let shift = Shift::to(way.sequence);
         let mut queues = Queues { received: VecDeque::new(), to_send: VecDeque::new(), mtu: way.mtu.into(), shift };
@@ -69,7 +69,7 @@ impl Connection {
         interface.update_ip_addrs(|addresses| {
             let _ = addresses.push(IpCidr::new(local, host_length));
         });
-        // The stack asks whether there is a route, and on bare IP never where it leads.
+        // The stack only asks whether there is a route. On bare IP the next hop does not matter.
         match remote {
             IpAddress::Ipv4(remote) => interface.routes_mut().add_default_ipv4_route(remote).ok()?,
             IpAddress::Ipv6(remote) => interface.routes_mut().add_default_ipv6_route(remote).ok()?,
@@ -84,19 +84,19 @@ impl Connection {
         Some(Self { interface, sockets, handle, queues, request, was_open: false, wake: None })
     }
 
-    /// An IP packet for it.
+    /// Takes an IP packet for this connection.
     pub(super) fn receive(&mut self, packet: &[u8]) {
         let mut packet = packet.to_vec();
         self.queues.shift.inward(&mut packet);
         self.queues.received.push_back(packet);
     }
 
-    /// What it was to ask, for another connection; nothing once it was open.
+    /// Takes the request out, to send it over another connection. It is empty once the connection was established.
     pub(super) fn take_request(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.request)
     }
 
-    /// Reads what came, sends what is due.
+    /// Processes the packets that were received, and sends what is due.
     pub(super) fn poll(&mut self, now: Instant) {
         self.run(now);
         if !self.was_open && matches!(self.phase(), Phase::Open | Phase::Ended) {
@@ -108,19 +108,19 @@ impl Connection {
         }
     }
 
-    /// Says that nothing more will be sent.
+    /// Closes the engine's side with a FIN.
     pub(super) fn close(&mut self, now: Instant) {
         self.socket().close();
         self.run(now);
     }
 
-    /// Ends it by a reset.
+    /// Ends the connection with a reset.
     pub(super) fn abort(&mut self, now: Instant) {
         self.socket().abort();
         self.run(now);
     }
 
-    /// Hands what was received to `take`.
+    /// Passes the received bytes to `take`.
     pub(super) fn read(&mut self, mut take: impl FnMut(&[u8])) {
         let socket = self.socket();
         while socket.can_recv() {
@@ -134,7 +134,7 @@ impl Connection {
         }
     }
 
-    /// Nobody wants what was received.
+    /// Discards the received bytes.
     pub(super) fn drop_received(&mut self) {
         self.read(|_| {});
     }
@@ -145,22 +145,22 @@ impl Connection {
             tcp::State::Listen | tcp::State::SynSent | tcp::State::SynReceived => Phase::Opening,
             tcp::State::Established | tcp::State::FinWait1 | tcp::State::FinWait2 => Phase::Open,
             tcp::State::CloseWait | tcp::State::Closing | tcp::State::LastAck => Phase::Ended,
-            // Nothing is waited for in TIME-WAIT: a late FIN is answered by a reset, and the port rests anyway.
+            // TIME-WAIT is not waited for: a late FIN is answered by a reset, and the port rests anyway.
             tcp::State::TimeWait | tcp::State::Closed => Phase::Gone,
         }
     }
 
-    /// True once the handshake was done.
+    /// True if the handshake was ever completed.
     pub(super) const fn was_open(&self) -> bool {
         self.was_open
     }
 
-    /// When it wants to be polled.
+    /// When the connection is to be polled next.
     pub(super) const fn wake(&self) -> Option<Instant> {
         self.wake
     }
 
-    /// A packet to send, in a frame.
+    /// The next packet to send, in a frame.
     pub(super) fn poll_frame(&mut self, macs: Macs) -> Option<Vec<u8>> {
         let packet = self.queues.to_send.pop_front()?;
         let ethertype = match packet.first().map(|byte| byte >> 4) {
@@ -186,7 +186,7 @@ fn stack_time(now: Instant) -> smoltcp::time::Instant {
     smoltcp::time::Instant::from_micros(i64::try_from(now.as_nanos() / 1000).unwrap_or(i64::MAX))
 }
 
-/// The "device" of the stack: packets in, packets out.
+/// The network device of the smoltcp stack: two queues of IP packets.
 #[derive(Debug)]
 struct Queues {
     received: VecDeque<Vec<u8>>,
@@ -212,7 +212,8 @@ impl Device for Queues {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ip;
         capabilities.max_transmission_unit = self.mtu;
-        // What came was verified, or vouched for by a device: a partial checksum would not pass here.
+        // Received checksums were verified before, or vouched for by a device; a partial checksum would not pass a
+        // check here.
         let mut checksum = ChecksumCapabilities::ignored();
         checksum.ipv4 = Checksum::Tx;
         checksum.tcp = Checksum::Tx;

@@ -1,8 +1,9 @@
-//! The request of an HTTP check, and what its answer says (RFC 9112).
+//! The request of an HTTP check, and the judgement of its response (RFC 9112).
 //!
-//! An answer is read from its first byte on, and the first thing in it that decides is the verdict: the status line, or the
-//! wanted text in the body, or the body's end. So it does not matter where the network cuts the answer. Kept of it are one head
-//! while that is not complete, and of the body no more bytes than the wanted text has. `httparse` reads heads and chunk sizes.
+//! A response is read from its first byte on, and the first part that decides gives the verdict: the status line, the
+//! wanted text in the body, or the end of the body. It therefore does not matter where the network cuts the response.
+//! Only an incomplete head, and as many bytes of the body as the wanted text has, are kept. `httparse` reads heads and
+//! chunk sizes.
 
 mod body;
 
@@ -14,17 +15,17 @@ use httparse::{EMPTY_HEADER, Header, ParserConfig, Response};
 
 use body::{Body, Framing};
 
-/// The most of one head that is read, in bytes.
+/// The most bytes of one head that are read.
 const HEAD_MAX: usize = 16 * 1024;
-/// The most of a body that is looked at, and the most that may come after the verdict, in bytes.
+/// The most bytes of a body that are searched, and the most that may follow after the verdict.
 pub(super) const BODY_MAX: usize = 64 * 1024;
-/// Interim answers before the final one.
+/// The most interim responses before the final one.
 const INTERIM_MAX: usize = 64;
-/// The shortest header field: a name, a colon, a line's end.
+/// Length of the shortest header field: a name, a colon and a line end.
 const FIELD_MIN: usize = 3;
 const NO_ANSWER: &str = "not an HTTP answer";
 
-/// The request; without `host`, the address is asked for.
+/// The request. Without `host` its Host header is the server's address.
 pub(super) fn request(path: &str, host: Option<&str>, address: IpAddr, port: u16) -> Vec<u8> {
     let address = match (address, port) {
         (IpAddr::V4(address), 80) => address.to_string(),
@@ -37,55 +38,65 @@ pub(super) fn request(path: &str, host: Option<&str>, address: IpAddr, port: u16
         .into_bytes()
 }
 
-/// What is known so far.
+/// What is known from the response so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// Not enough.
+    /// More bytes are needed for a verdict.
     More,
-    /// It is what was expected.
+    /// The response is as expected.
     Well,
-    /// It is not, in words.
+    /// The response is not as expected, for this reason.
     Ill(String),
 }
 
-/// An answer as it comes in.
+/// A response that is read piece by piece.
 #[derive(Debug)]
 pub(super) struct Answer {
     expected: Vec<RangeInclusive<u16>>,
     wanted: Option<String>,
     stage: Stage,
-    /// Interim answers that were read.
+    /// The status code of the last status line that was read.
+    status: Option<u16>,
+    /// The number of interim responses that were read.
     interim: usize,
-    /// Nothing came so far.
+    /// Whether no byte was received yet.
     is_empty: bool,
-    /// Bytes that came after the verdict.
+    /// The number of bytes that followed after the verdict.
     after: usize,
 }
 
 #[derive(Debug)]
 enum Stage {
-    /// Within a head.
+    /// A head is being read.
     Head(Head),
-    /// Within the body of the final answer.
+    /// The body of the final response is being read.
     Body(Body),
-    /// The verdict; never [`Progress::More`].
+    /// There is a verdict, which is never [`Progress::More`].
     Decided(Progress),
 }
 
-/// Status line and header fields, as far as they came.
+/// A status line with header fields, as far as they were received.
 #[derive(Debug, Default)]
 struct Head {
     bytes: Vec<u8>,
-    /// Once the status line is complete.
+    /// The status code, once the status line is complete.
     status: Option<u16>,
 }
 
 impl Answer {
     pub(super) fn new(expected: Vec<RangeInclusive<u16>>, wanted: Option<String>) -> Self {
-        Self { expected, wanted, stage: Stage::Head(Head::default()), interim: 0, is_empty: true, after: 0 }
+        Self {
+            expected,
+            wanted,
+            stage: Stage::Head(Head::default()),
+            status: None,
+            interim: 0,
+            is_empty: true,
+            after: 0,
+        }
     }
 
-    /// The next bytes.
+    /// Takes the next bytes.
     pub(super) fn take(&mut self, mut bytes: &[u8]) {
         self.is_empty &= bytes.is_empty();
         while !bytes.is_empty() {
@@ -110,17 +121,22 @@ impl Answer {
         }
     }
 
-    /// True if nothing came so far.
+    /// True if no byte was received yet.
     pub(super) const fn is_empty(&self) -> bool {
         self.is_empty
     }
 
-    /// True if so much comes after the verdict that its end is not waited for.
+    /// The status code of the response, once its status line has been read.
+    pub(super) const fn status(&self) -> Option<u16> {
+        self.status
+    }
+
+    /// True if so many bytes followed after the verdict that the end is no longer waited for.
     pub(super) const fn is_flood(&self) -> bool {
         self.after > BODY_MAX
     }
 
-    /// What the answer says; `ended` if no more will come.
+    /// What is known from the response. `ended` says that no more bytes will come.
     pub(super) fn progress(&self, ended: bool) -> Progress {
         match &self.stage {
             Stage::Decided(verdict) => verdict.clone(),
@@ -133,7 +149,7 @@ impl Answer {
         }
     }
 
-    /// Looks at the head after another piece of it, which ends at a line's end or before.
+    /// Judges the head after more of it was received, at most up to the end of a line.
     fn head_grew(&mut self) {
         let Stage::Head(head) = &mut self.stage else { return };
         let is_line = head.bytes.ends_with(b"\n");
@@ -142,6 +158,7 @@ impl Answer {
                 Err(NotHttp) => Some(ill(NO_ANSWER)),
                 Ok(Some(status)) if is_line => {
                     head.status = Some(status);
+                    self.status = Some(status);
                     judge(status, &self.expected, self.wanted.as_deref())
                 }
                 Ok(_) => (head.bytes.len() >= HEAD_MAX).then(|| ill(NO_ANSWER)),
@@ -156,7 +173,8 @@ impl Answer {
         }
     }
 
-    /// A head is complete: what follows is its body, or after an interim answer the next head (RFC 9110 section 15.2).
+    /// Handles a complete head. It is followed by its body or, after an interim response, by the next head (RFC 9110
+    /// section 15.2).
     fn head_ended(&mut self) {
         let Stage::Head(Head { bytes, status: Some(status) }) = &self.stage else { return };
         self.stage = if is_interim(*status) {
@@ -178,7 +196,7 @@ fn ill(why: &str) -> Progress {
     Progress::Ill(why.to_owned())
 }
 
-/// What a status line decides by itself.
+/// The verdict for which the status line alone suffices.
 fn judge(status: u16, expected: &[RangeInclusive<u16>], wanted: Option<&str>) -> Option<Progress> {
     if is_interim(status) {
         None
@@ -189,14 +207,16 @@ fn judge(status: u16, expected: &[RangeInclusive<u16>], wanted: Option<&str>) ->
     }
 }
 
-/// 101 is the last that a connection says in HTTP (RFC 9110 section 15.2.2), and nobody asked for it.
+/// True for an interim status. After 101 the connection no longer speaks HTTP (RFC 9110 section 15.2.2), which the
+/// check did not ask for.
 const fn is_interim(status: u16) -> bool {
     matches!(status, 100 | 102..=199)
 }
 
 struct NotHttp;
 
-/// What a client can make sense of, it does (RFC 9112 sections 2.2, 5.2): a check asks whether the server serves.
+/// A parser that accepts whatever a client can make sense of (RFC 9112 sections 2.2 and 5.2), because a check only asks
+/// whether the server serves.
 fn lenient() -> ParserConfig {
     let mut config = ParserConfig::default();
     config
@@ -207,7 +227,7 @@ fn lenient() -> ParserConfig {
     config
 }
 
-/// The code of a status line; `None` while it may become one.
+/// The code of a status line; `None` if the line is incomplete and may still become valid.
 fn status_of(line: &[u8]) -> Result<Option<u16>, NotHttp> {
     let mut response = Response::new(&mut []);
     match lenient().parse_response(&mut response, line) {
@@ -216,7 +236,7 @@ fn status_of(line: &[u8]) -> Result<Option<u16>, NotHttp> {
     }
 }
 
-/// How the end of the body is known that follows a complete head (RFC 9112 section 6.3).
+/// How the end of the body that follows a complete head is found (RFC 9112 section 6.3).
 fn framing(status: u16, head: &[u8]) -> Result<Framing, &'static str> {
     if matches!(status, 204 | 304) {
         return Ok(Framing::Length(0));
@@ -228,7 +248,7 @@ fn framing(status: u16, head: &[u8]) -> Result<Framing, &'static str> {
         Ok(_) | Err(_) => return Err("HTTP head that cannot be read"),
     }
     if let Some(coding) = values(response.headers, "transfer-encoding").last() {
-        // Whatever else is coded, the length is not known otherwise; and it counts before Content-Length.
+        // With any other last coding the body ends with the connection. Transfer-Encoding overrides Content-Length.
         let chunked = coding.eq_ignore_ascii_case(b"chunked");
         return Ok(if chunked { Framing::chunked() } else { Framing::UntilClose });
     }
@@ -251,7 +271,7 @@ fn length(value: &[u8]) -> Option<u64> {
     digits.parse().ok()
 }
 
-/// `200, 301-302`.
+/// Writes ranges of status codes as `200, 301-302`.
 fn listed(ranges: &[RangeInclusive<u16>]) -> String {
     let mut text = String::new();
     for range in ranges {

@@ -1,9 +1,9 @@
-//! Receiving: frames of one device, in order, where they lie.
+//! Receives the frames of one device from a TPACKET_V2 ring, in order and without copying.
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use super::ring::{Ring, SlotHeader};
-use super::{FanoutId, OpenError};
+use super::{FanoutId, OpenError, Wanted};
 use super::{filter, socket, vnet};
 use crate::id::DeviceId;
 use crate::io::sockopt;
@@ -12,21 +12,21 @@ use crate::wire::batch::{Batch, Packet};
 use crate::wire::offload::Offload;
 use crate::wire::vlan::{TPID_CUSTOMER, VlanTag};
 
-/// Room for the largest frame that a device may hand over: 64 KiB of IP with its link-layer header.
+/// Bytes of the largest frame that a device may hand over: 64 KiB of IP with its link-layer header.
 const LARGE_BYTES: usize = 64 * 1024 + 128;
-/// Attempts to take a frame beside the ring that may fail: each takes a pending error away, of which there are few.
+/// Failed calls of `recv` that are tolerated for one frame; each failure takes one pending error off the socket.
 const ERRORS_MAX: u32 = 8;
-/// Slots larger than for jumbo frames would be too few to be a ring.
+/// Largest slot, in bytes: a jumbo frame fits it, and the ring keeps enough slots.
 const SLOT_BYTES_MAX: u32 = 16 * 1024;
-/// The socket's own queue, where super-frames wait.
+/// Bytes of the socket's receive queue, in which super-frames wait.
 const QUEUE_BYTES: libc::c_int = 8 << 20;
 
-/// Size of the ring.
+/// Size of a receive ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RingOptions {
-    /// Frames that may wait, 128 at least; rounded up to whole blocks of 256 KiB.
+    /// Number of frames that the ring holds, at least 128; rounded up to whole blocks of 256 KiB.
     pub slots: u32,
-    /// Bytes of a slot, a power of two; a frame larger than this less 76 goes beside the ring.
+    /// Bytes of a slot, a power of two. A frame larger than `slot_bytes - 76` waits in the socket's queue instead.
     pub slot_bytes: u32,
 }
 
@@ -37,47 +37,53 @@ impl Default for RingOptions {
 }
 
 impl RingOptions {
-    /// For a device with this MTU in bytes: whole frames fit their slots, as the way beside the ring costs a system call each.
-    /// The ring's memory stays the same.
+    /// Slots for a device with this MTU in bytes, so large that whole frames fit: a frame that waits in the socket's
+    /// queue costs a system call of its own. The memory of the ring stays the same.
     pub fn for_mtu(mtu: u16) -> Self {
         let Self { slots, slot_bytes } = Self::default();
-        // Ethernet header, tag, and what the kernel puts before the frame.
+        // The MTU, the Ethernet header, a tag, and what the kernel writes before the frame.
         let needed = u32::from(mtu) + 128;
         let larger = needed.next_power_of_two().clamp(slot_bytes, SLOT_BYTES_MAX);
         Self { slots: slots * slot_bytes / larger, slot_bytes: larger }
     }
 }
 
-/// One worker's way in from one device.
+/// Receives the frames of one device for one worker.
 #[derive(Debug)]
 pub struct Receiver {
     socket: OwnedFd,
-    /// Of `socket`.
+    /// The descriptor of `socket`, kept for [`Receiver::descriptors`].
     descriptor: RawFd,
     ring: Ring,
     /// The slot that the kernel fills next.
     next: usize,
-    /// Slots before `next` that were handed out.
+    /// Number of slots before `next` that were handed out and not yet released.
     taken: usize,
-    /// Super-frames of the current batch.
+    /// Buffers for the super-frames of the current batch.
     large: Vec<Box<[u8]>>,
 }
 
 impl Receiver {
-    /// Opens the device with this interface index: promiscuous, without the frames that this machine sends on it.
+    /// Opens the device with this interface index in promiscuous mode. Frames that this machine sends on it are left
+    /// out.
     pub fn open(index: u32, options: RingOptions) -> Result<Self, OpenError> {
         let receiver = Self::bind(socket::open()?, index, options)?;
         socket::promiscuous(&receiver.socket, index)?;
         Ok(receiver)
     }
 
-    /// The same for the probes of paths and their answers alone, as far as they can be told without the configuration: a ring
-    /// that nothing else fills. Other receivers of the device have them too.
-    pub fn open_for_probes(index: u32) -> Result<Self, OpenError> {
+    /// The same for what verdicts hang on alone, as far as the kernel can tell: a ring that nothing else fills. Other receivers
+    /// of the device have that too.
+    pub fn open_apart(index: u32, wanted: &Wanted) -> Result<Self, OpenError> {
         let socket = socket::open()?;
         // Before there is anything to choose from.
-        filter::take_probes_only(&socket)?;
+        filter::choose(&socket, wanted)?;
         Self::bind(socket, index, RingOptions { slots: 256, ..RingOptions::default() })
+    }
+
+    /// Of one that was opened for what verdicts hang on: what is wanted from now on.
+    pub fn choose(&self, wanted: &Wanted) -> Result<(), OpenError> {
+        filter::choose(&self.socket, wanted)
     }
 
     fn bind(socket: OwnedFd, index: u32, options: RingOptions) -> Result<Self, OpenError> {
@@ -90,20 +96,22 @@ impl Receiver {
         socket::set_buffer(&socket, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, QUEUE_BYTES)?;
         let ring = Ring::map(&socket, options.slots, options.slot_bytes)?;
         socket::bind(&socket, index, libc::ETH_P_ALL as u16)?;
-        // The allocator maps these without touching them: they cost memory only where super-frames come.
+        // The allocator maps these buffers without touching them: they cost memory only after super-frames were
+        // received.
         let large = (0..Batch::<()>::CAPACITY).map(|_| vec![0; LARGE_BYTES].into_boxed_slice()).collect();
         Ok(Self { descriptor: socket.as_raw_fd(), socket, ring, next: 0, taken: 0, large })
     }
 
-    /// Shares the device's frames with the other receivers of the set: each flow comes to one of them. `None` founds a set.
+    /// Shares the frames of the device with the other members of a fanout group: all frames of a flow go to one of
+    /// them. `None` founds a new group.
     pub fn join(&mut self, set: Option<FanoutId>) -> Result<FanoutId, OpenError> {
         socket::join_fanout(&self.socket, set)
     }
 
-    /// Appends what has come to `batch`, until the batch is full; answers how many.
+    /// Appends received frames to `batch` until it is full or none waits; returns how many.
     ///
-    /// A frame whose capture is not whole gets the verdict `truncated` and must not be forwarded (A1.7). Slots stay ours until
-    /// [`Receiver::release`].
+    /// A frame that was captured in part gets the verdict `truncated` and must not be forwarded (`docs/protocols.md`,
+    /// A1.7). Slots stay ours until [`Receiver::release`].
     pub fn receive<'r, V>(&'r mut self, device: DeviceId, batch: &mut Batch<'r, V>, truncated: fn() -> V) -> usize {
         let before = batch.packets.len();
         let mut large = self.large.iter_mut();
@@ -115,8 +123,8 @@ impl Receiver {
             } else if header.len > header.captured {
                 None
             } else {
-                // SAFETY: the slot is ours, this is the only slice of it, and `release` needs `&mut self`, which it cannot get
-                // while 'r lives. JUSTIFICATION: frames are edited where they lie.
+                // SAFETY: the slot is ours, this is the only slice of it, and `release` needs `&mut self`, which nobody
+                // can have while 'r lives. JUSTIFICATION: frames are edited where they lie.
                 unsafe { in_slot(&self.ring, self.next, &header) }
             };
             batch.packets.push(match whole {
@@ -128,8 +136,8 @@ impl Receiver {
                     device,
                     vlan: tag(&header),
                     offload: Offload::NONE,
-                    // SAFETY: as above; where the frame lies beside the ring, nothing else of its slot was handed out.
-                    // JUSTIFICATION: as above.
+                    // SAFETY: as above; the whole frame waits in the socket's queue, so nothing else of this slot was
+                    // handed out. JUSTIFICATION: as above.
                     bytes: unsafe { self.ring.bytes(self.next, header.mac, header.captured) },
                     verdict: Some(truncated()),
                 },
@@ -150,35 +158,36 @@ impl Receiver {
         self.taken = 0;
     }
 
-    /// What the kernel counted since the last call.
+    /// Frames that the kernel dropped since the last call because the ring was full (`PACKET_STATISTICS`).
     pub fn take_counts(&self) -> RingCounts {
         sockopt::get::<libc::tpacket_stats>(&self.socket, libc::SOL_PACKET, libc::PACKET_STATISTICS)
             .map(|stats| RingCounts { dropped: u64::from(stats.tp_drops), unsent: 0 })
             .unwrap_or_default()
     }
 
-    /// Takes and clears a pending error: a link that goes down leaves one, and the socket works again when it is up.
+    /// Takes and clears the pending error of the socket. A link that goes down leaves one; the socket works again when
+    /// the link is up.
     pub fn take_error(&self) -> Option<std::io::Error> {
         sockopt::take_error(&self.socket)
     }
 
-    /// What becomes readable when frames come; open for as long as this lives.
+    /// Descriptors to poll for received frames; open for as long as this receiver lives.
     pub fn descriptors(&self) -> &[RawFd] {
         std::slice::from_ref(&self.descriptor)
     }
 }
 
-/// The outer tag, which the kernel took out of the frame.
+/// The outer VLAN tag, which the kernel took out of the frame.
 fn tag(header: &SlotHeader) -> Option<VlanTag> {
     let has = |bit| header.status & bit != 0;
     let tpid = if has(libc::TP_STATUS_VLAN_TPID_VALID) { header.vlan_tpid } else { TPID_CUSTOMER };
     has(libc::TP_STATUS_VLAN_VALID).then_some(VlanTag { tpid, tci: header.vlan_tci })
 }
 
-/// The frame in its slot, behind the virtio-net header.
+/// The frame in its slot, behind the virtio-net header; `None` if it does not lie in the slot.
 ///
 /// # Safety
-/// As [`Ring::bytes`].
+/// As for [`Ring::bytes`].
 unsafe fn in_slot<'r>(ring: &Ring, slot: usize, header: &SlotHeader) -> Option<(Offload, &'r mut [u8])> {
     let start = header.mac.checked_sub(vnet::LEN)?;
     // SAFETY: the caller's promise. JUSTIFICATION: as there.
@@ -186,12 +195,13 @@ unsafe fn in_slot<'r>(ring: &Ring, slot: usize, header: &SlotHeader) -> Option<(
     split(bytes)
 }
 
-/// Takes the frame of `len` bytes that waits beside the ring.
+/// Takes the frame of `len` bytes that waits in the socket's queue; `None` if it is not there.
 ///
-/// A pending error of the socket (its link went down) comes before the frame and is used up by the attempt: giving up then
-/// would leave the frame to be taken for the next one. A frame of another length is such a stranger.
+/// A pending error of the socket (`ENETDOWN` after its link went down) is reported before the frame, and each attempt
+/// clears one: giving up then would leave the frame to be taken for the next one. A frame of another length is such a
+/// leftover.
 fn receive_beside<'r>(socket: &OwnedFd, buffer: &'r mut [u8], len: usize) -> Option<(Offload, &'r mut [u8])> {
-    // MSG_TRUNC answers the frame's own length, also where it did not fit.
+    // With MSG_TRUNC the call returns the frame's own length, even if it did not fit.
     let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
     let mut errors = 0;
     while errors < ERRORS_MAX {

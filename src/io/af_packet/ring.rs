@@ -1,7 +1,7 @@
 //! The memory of a TPACKET_V2 receive ring, shared with the kernel.
 //!
-//! A slot belongs to the kernel while its status word is 0 and to us while it has `TP_STATUS_USER`; whoever owns it may touch
-//! it. The status word is the hand-over: read with Acquire, written with Release.
+//! A slot belongs to the kernel while its status word is 0, and to us while `TP_STATUS_USER` is set in it; only its
+//! owner may touch it. The status word hands it over: it is read with Acquire and written with Release.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr::NonNull;
@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::socket::{OpenError, set_packet};
 
-/// Bytes of one kernel allocation of the ring.
+/// Bytes of one block, the unit in which the kernel allocates a ring.
 const BLOCK_BYTES: u32 = 256 * 1024;
 
-/// See the module.
+/// A receive ring, mapped until it is dropped.
 #[derive(Debug)]
 pub(super) struct Ring {
     memory: NonNull<u8>,
@@ -21,16 +21,16 @@ pub(super) struct Ring {
     slots: usize,
 }
 
-/// What the kernel wrote at the head of a slot.
+/// What the kernel wrote at the head of a slot (`struct tpacket2_hdr`).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SlotHeader {
-    /// `TP_STATUS_*`.
+    /// Flags `TP_STATUS_*` of linux/if_packet.h.
     pub status: u32,
     /// Bytes of the frame on the wire.
     pub len: usize,
-    /// Bytes of it in the slot.
+    /// Bytes of the frame that lie in the slot.
     pub captured: usize,
-    /// Where it begins in the slot.
+    /// Offset of the frame in the slot, in bytes.
     pub mac: usize,
     /// Tag control information.
     pub vlan_tci: u16,
@@ -38,12 +38,12 @@ pub(super) struct SlotHeader {
     pub vlan_tpid: u16,
 }
 
-// SAFETY: the mapping belongs to this value alone, is not tied to a thread, and is reached through `&mut self` for data.
-// JUSTIFICATION: receivers are made by the control thread and handed to the workers.
+// SAFETY: the mapping belongs to this value alone, is not tied to a thread, and its data is reached through `&mut
+// self`. JUSTIFICATION: the control thread opens receivers and hands them to the workers.
 unsafe impl Send for Ring {}
 
 impl Ring {
-    /// Gives `socket` a ring of `slots` slots of `slot_bytes` (a power of two) and maps it.
+    /// Gives `socket` a ring of `slots` slots of `slot_bytes` each (a power of two from 256 to 256 KiB) and maps it.
     pub(super) fn map(socket: &OwnedFd, slots: u32, slot_bytes: u32) -> Result<Self, OpenError> {
         assert!(
             slot_bytes.is_power_of_two() && (256..=BLOCK_BYTES).contains(&slot_bytes),
@@ -59,8 +59,8 @@ impl Ring {
         };
         set_packet(socket, libc::PACKET_RX_RING, &request, "reserve the receive ring")?;
         let bytes = BLOCK_BYTES as usize * blocks as usize;
-        // SAFETY: a new mapping at an address of the kernel's choice disturbs no other memory; length and descriptor are
-        // those of the ring that was just made. JUSTIFICATION: a shared ring exists only as a mapping.
+        // SAFETY: a new mapping at an address of the kernel's choice disturbs no other memory; length and descriptor
+        // are those of the ring that was just made. JUSTIFICATION: a shared ring exists only as a mapping.
         let memory = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
@@ -78,20 +78,20 @@ impl Ring {
         Ok(Self { memory, bytes, slot_bytes: slot_bytes as usize, slots: (blocks * per_block) as usize })
     }
 
-    /// Slots in the ring.
+    /// Number of slots.
     pub(super) fn slots(&self) -> usize {
         self.slots
     }
 
-    /// The header of a slot that is ours; `None` while it is the kernel's.
+    /// The header of a slot that is ours; `None` while the slot is the kernel's.
     pub(super) fn header(&self, slot: usize) -> Option<SlotHeader> {
         let status = self.status(slot).load(Ordering::Acquire);
         if status & libc::TP_STATUS_USER == 0 {
             return None;
         }
-        // SAFETY: `slot` lies in the mapping (`at` checks it), is aligned to its power-of-two size, and is ours: the kernel does
-        // not write it until `release`; the Acquire above orders these reads after its writes. All fields are integers.
-        // JUSTIFICATION: the header is memory that the kernel wrote.
+        // SAFETY: `slot` lies in the mapping (`at` checks it), is aligned to its power-of-two size, and is ours: the
+        // kernel does not write it until `release`; the Acquire above orders these reads after its writes. All fields
+        // are integers. JUSTIFICATION: the header is memory that the kernel wrote.
         let header = unsafe { self.at(slot).cast::<libc::tpacket2_hdr>().read() };
         Some(SlotHeader {
             status,
@@ -103,10 +103,10 @@ impl Ring {
         })
     }
 
-    /// `len` bytes of a slot from `start` on; empty if they would not lie in it.
+    /// `len` bytes of a slot from offset `start`; empty if that range does not lie in the slot.
     ///
     /// # Safety
-    /// The slot is ours, and until it is released no other slice of it lives.
+    /// The slot is ours, and no other slice of it lives until it is released.
     pub(super) unsafe fn bytes<'a>(&self, slot: usize, start: usize, len: usize) -> &'a mut [u8] {
         let fits = start.checked_add(len).is_some_and(|end| end <= self.slot_bytes);
         if !fits {
@@ -123,14 +123,15 @@ impl Ring {
     }
 
     fn status(&self, slot: usize) -> &AtomicU32 {
-        // SAFETY: the status word is the first field of a slot, aligned, inside the mapping that lives as long as `self`, and
-        // both sides access it atomically. JUSTIFICATION: it is shared with the kernel.
+        // SAFETY: the status word is the first field of a slot, aligned, inside the mapping that lives as long as
+        // `self`, and both sides access it atomically. JUSTIFICATION: it is shared with the kernel.
         unsafe { AtomicU32::from_ptr(self.at(slot).cast::<u32>().as_ptr()) }
     }
 
     fn at(&self, slot: usize) -> NonNull<u8> {
         assert!(slot < self.slots, "slot numbers wrap at the end of the ring");
-        // SAFETY: `slot < slots`, and slots times slot size is the size of the mapping. JUSTIFICATION: pointer arithmetic.
+        // SAFETY: `slot < slots`, and slots times slot size is the size of the mapping. JUSTIFICATION: pointer
+        // arithmetic.
         unsafe { self.memory.add(slot * self.slot_bytes) }
     }
 }

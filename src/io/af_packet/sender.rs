@@ -1,4 +1,4 @@
-//! Sending: frames from where they lie, many per system call.
+//! Sends frames from where they lie, many per system call.
 
 use std::io::{self, IoSlice};
 use std::mem::zeroed;
@@ -10,31 +10,31 @@ use super::{OpenError, socket, vnet};
 use crate::io::ways::{Outgoing, SendError};
 use crate::wire::vlan::VlanTag;
 
-/// Frames per system call.
+/// Frames per system call, at most.
 const BURST: usize = 64;
-/// Bytes that may be on their way through the socket.
+/// Bytes of the socket's send buffer.
 const QUEUE_BYTES: libc::c_int = 16 << 20;
-/// The two hardware addresses, which an inserted tag follows.
+/// Bytes of the two MAC addresses, behind which a VLAN tag is inserted.
 const ADDRESSES: usize = 12;
-/// A tag on the wire.
+/// Bytes of a VLAN tag on the wire.
 const TAG: usize = 4;
 
-/// Bytes of the longest frame that is copied behind its offload header: copying so few costs less than the second piece of a
-/// message costs the kernel.
+/// Bytes of the longest frame that is copied behind its offload header. Copying one so short costs less than a second
+/// `iovec` costs the kernel.
 const SMALL: usize = 128;
 
-/// What goes before the frame's own bytes, or the whole of a small frame: the offload header, and for a tagged frame its addresses
-/// and tag.
+/// What is sent before the frame's own bytes: the offload header, and for a tagged frame its MAC addresses and tag. A
+/// short frame is copied in whole.
 type Head = ArrayVec<u8, { vnet::LEN + TAG + SMALL }>;
 
-/// A way out to one device.
+/// Sends frames to one device through a packet socket.
 #[derive(Debug)]
 pub struct Sender {
     socket: OwnedFd,
 }
 
 impl Sender {
-    /// Opens the device with this interface index for sending; it receives nothing.
+    /// Opens the device with this interface index for sending only.
     pub fn open(index: u32) -> Result<Self, OpenError> {
         let socket = socket::open()?;
         let on: libc::c_int = 1;
@@ -45,7 +45,8 @@ impl Sender {
         Ok(Self { socket })
     }
 
-    /// Sends `frames` in order; `failed` hears the position of each that was not taken. Never waits, never gives up on the rest.
+    /// Sends `frames` in order and returns how many were sent; calls `failed` with the position of each that was not.
+    /// Never waits, and goes on after a failure.
     pub fn send<'a>(
         &self,
         frames: impl IntoIterator<Item = Outgoing<'a>>,
@@ -76,8 +77,8 @@ impl Sender {
         let mut messages: ArrayVec<libc::mmsghdr, BURST> = parts
             .iter_mut()
             .map(|parts| {
-                // SAFETY: null pointers and zero lengths mean "absent" in a message header.
-                // JUSTIFICATION: the struct has padding that differs between targets.
+                // SAFETY: null pointers and zero lengths mean "absent" in a message header. JUSTIFICATION: the struct
+                // has padding that differs between targets.
                 let mut message: libc::mmsghdr = unsafe { zeroed() };
                 // `IoSlice` is guaranteed to have the layout of `iovec`.
                 message.msg_hdr.msg_iov = parts.as_mut_ptr().cast();
@@ -89,9 +90,9 @@ impl Sender {
         let mut position = 0;
         while position < messages.len() {
             let rest = &mut messages[position..];
-            // SAFETY: every header points to its two live slices in `parts`, those to `heads` and the callers' frames; none of
-            // them moves before the call returns, and the kernel only reads them.
-            // JUSTIFICATION: one system call for many frames, straight from the ring, has no safe form.
+            // SAFETY: every header points to its two live slices in `parts`, those to `heads` and the callers' frames;
+            // none of them moves before the call returns, and the kernel only reads them. JUSTIFICATION: one system
+            // call for many frames, straight from the ring, has no safe form.
             let taken = unsafe {
                 libc::sendmmsg(
                     self.socket.as_raw_fd(),
@@ -122,13 +123,13 @@ impl Sender {
     }
 }
 
-/// The tag to insert; a frame too short to have addresses gets none.
+/// The tag to insert; none if the frame is too short to have MAC addresses.
 fn tag_of(frame: &Outgoing<'_>) -> Option<VlanTag> {
     frame.vlan.filter(|_| frame.bytes.len() >= ADDRESSES)
 }
 
-/// Writes what goes before a frame's own bytes into the empty `head`, and the frame as well if it is small; answers what is left
-/// to send behind it.
+/// Writes what precedes the frame into the empty `head`, and a short frame as well; returns the bytes that are left to
+/// be sent from the frame itself.
 fn begin<'a>(frame: &Outgoing<'a>, head: &mut Head) -> &'a [u8] {
     let mut put = |bytes: &[u8]| head.try_extend_from_slice(bytes).expect("the head has room for all its parts");
     let rest = match tag_of(frame) {

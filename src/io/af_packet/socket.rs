@@ -1,4 +1,4 @@
-//! A packet socket and its options.
+//! Opens a packet socket and sets its options.
 
 use std::io;
 use std::mem::{size_of, zeroed};
@@ -6,26 +6,26 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use crate::io::sockopt;
 
-/// Why a device could not be opened.
+/// Why a packet socket could not be opened on a device.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The process may not open packet sockets.
+    /// The process has no CAP_NET_RAW.
     #[error("no permission to open packet sockets: run as root, or give the program CAP_NET_RAW and CAP_NET_ADMIN")]
     NotPermitted,
-    /// The device is not there (any more).
+    /// The device does not exist, or has been removed.
     #[error("the device does not exist")]
     NoDevice,
-    /// A system call failed.
+    /// Another system call failed.
     #[error("cannot {what}")]
     System {
-        /// What was tried.
+        /// What was attempted, as the end of "cannot …".
         what: &'static str,
-        /// What came.
+        /// The error of the system call.
         source: io::Error,
     },
 }
 
-/// Names a set of receivers of one device that share its frames, each flow to one of them.
+/// Names a fanout group: receivers of one device that share its frames, all frames of a flow going to one of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FanoutId(u16);
 
@@ -43,12 +43,12 @@ impl OpenError {
     }
 }
 
-/// What could not be done, and why.
+/// The error of a step that failed.
 pub(super) fn refused(what: &'static str, error: io::Error) -> OpenError {
     OpenError::of(what, error)
 }
 
-/// A raw packet socket that is bound to nothing and receives nothing.
+/// Opens a raw packet socket that is bound to no device and receives nothing.
 pub(super) fn open() -> Result<OwnedFd, OpenError> {
     // SAFETY: `socket` takes integers only; a non-negative answer is a descriptor that nobody else owns.
     // JUSTIFICATION: the standard library has no AF_PACKET sockets.
@@ -71,7 +71,7 @@ pub(super) fn set_packet<T: Copy>(
     sockopt::set(socket, libc::SOL_PACKET, name, value).map_err(|error| OpenError::of(what, error))
 }
 
-/// Asks for a socket buffer of `bytes`.
+/// Asks for a socket buffer of `bytes`, beyond the system's limit where that is permitted.
 pub(super) fn set_buffer(
     socket: &OwnedFd,
     force: libc::c_int,
@@ -81,9 +81,10 @@ pub(super) fn set_buffer(
     sockopt::set_buffer(socket, force, plain, bytes).map_err(|error| OpenError::of("size a socket buffer", error))
 }
 
-/// Binds to a device. `protocol` 0 receives nothing.
+/// Binds to a device. With `protocol` 0 the socket receives nothing.
 pub(super) fn bind(socket: &OwnedFd, index: u32, protocol: u16) -> Result<(), OpenError> {
-    // SAFETY: all fields of `sockaddr_ll` are integers. JUSTIFICATION: it has padding fields that differ between targets.
+    // SAFETY: all fields of `sockaddr_ll` are integers. JUSTIFICATION: it has padding fields that differ between
+    // targets.
     let mut address: libc::sockaddr_ll = unsafe { zeroed() };
     address.sll_family = libc::AF_PACKET as libc::c_ushort;
     address.sll_protocol = protocol.to_be();
@@ -95,7 +96,7 @@ pub(super) fn bind(socket: &OwnedFd, index: u32, protocol: u16) -> Result<(), Op
     if status == 0 { Ok(()) } else { Err(OpenError::last("bind to the device")) }
 }
 
-/// Hears frames to every hardware address for as long as the socket lives.
+/// Receives frames for every destination MAC address for as long as the socket lives.
 pub(super) fn promiscuous(socket: &OwnedFd, index: u32) -> Result<(), OpenError> {
     let request = libc::packet_mreq {
         mr_ifindex: libc::c_int::try_from(index).map_err(|_| OpenError::NoDevice)?,
@@ -106,11 +107,11 @@ pub(super) fn promiscuous(socket: &OwnedFd, index: u32) -> Result<(), OpenError>
     set_packet(socket, libc::PACKET_ADD_MEMBERSHIP, &request, "make the device promiscuous")
 }
 
-/// Joins the fanout set `id`, or makes a new one with a number that no other set of this namespace has.
+/// Joins the fanout group `id`, or founds one with a number that is unique in this network namespace.
 ///
-/// Frames are spread by the kernel's flow hash, which is symmetric and takes addresses only for fragments.
+/// The kernel spreads frames by its flow hash, which is symmetric and uses only the addresses of fragments.
 pub(super) fn join_fanout(socket: &OwnedFd, id: Option<FanoutId>) -> Result<FanoutId, OpenError> {
-    // The set, not the socket, is what the kernel hooks in: it has to be told on its own to leave out outgoing frames.
+    // The kernel hooks in the group and not the socket, so the group needs its own flag to ignore outgoing frames.
     let mut kind = libc::PACKET_FANOUT_HASH | libc::PACKET_FANOUT_FLAG_IGNORE_OUTGOING;
     if id.is_none() {
         kind |= libc::PACKET_FANOUT_FLAG_UNIQUEID;

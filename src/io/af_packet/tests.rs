@@ -1,4 +1,4 @@
-//! What AF_PACKET promises beyond the promises of [`ways`]: rings of any size, super-frames, unfinished checksums.
+//! The behaviour of AF_PACKET beyond what [`ways`] promises: rings of any size, super-frames, unfinished checksums.
 
 use std::net::{IpAddr, UdpSocket};
 
@@ -10,10 +10,12 @@ use crate::io::ways::{self, RingCounts};
 use crate::time::{Duration, Instant};
 use crate::wire::MacAddr;
 use crate::wire::emit::{self, Macs, Pair};
+use crate::wire::frame::tcp_flags::{ACK, RST, SYN};
 use crate::wire::icmp::{Echo, EchoKind};
+use crate::wire::tcp::Segment;
 use crate::wire::vlan::{TPID_CUSTOMER, VlanTag};
 
-/// The device with a ring of this size.
+/// Opens the device with a ring of this size.
 fn open(device: &str, options: RingOptions) -> ways::Receiver {
     ways::Receiver::Packet(Receiver::open(index(device), options).unwrap())
 }
@@ -33,7 +35,7 @@ fn frames_up_to_the_mtu_fit_their_slots_and_larger_ones_wait_beside() {
     pair("e0", "p0", 9000);
     let mut receiver = open("e0", RingOptions::for_mtu(9000));
     let sender = Sender::open(index("p0")).unwrap();
-    // More than the queue beside the ring would take.
+    // More frames than the socket's queue could hold.
     let frames: Vec<_> = (0..1000).map(|number| frame(number, 9014)).collect();
     sender.send(frames.iter().map(|frame| plain(frame)), never);
 
@@ -163,7 +165,29 @@ fn a_ring_for_probes_has_nothing_else_in_it_and_no_flood_fills_it() {
     let mut fragment = wanted[0].clone();
     fragment[20] = 0x20;
     unwanted.push(fragment);
-    let mut tagged = Receiver::open_for_probes(index("e0")).map(ways::Receiver::Packet).unwrap();
+    // What servers answer to checks, and what looks a little like it.
+    let answer = |port: u16, flags, v4| {
+        let segment = Segment { source_port: 80, destination_port: port, flags, ..Segment::default() };
+        crate::wire::tcp::segment(macs, between(v4), &segment)
+    };
+    let reply = |ident, v4| Echo { ident, ..echo(EchoKind::Reply, other) }.frame(macs, between(v4));
+    for v4 in [true, false] {
+        for port in [512, 700, 1023] {
+            wanted.extend([answer(port, SYN | ACK, v4), answer(port, RST | ACK, v4), reply(port, v4)]);
+        }
+        unwanted.extend([answer(700, SYN, v4), answer(511, SYN | ACK, v4), answer(1024, ACK, v4), reply(1024, v4)]);
+    }
+    let mut elsewhere = [answer(700, SYN | ACK, true), answer(700, SYN | ACK, false), reply(700, true)];
+    elsewhere.iter_mut().zip([33, 53, 33]).for_each(|(frame, last)| frame[last] = 99);
+    unwanted.extend(elsewhere);
+    let nothing = Wanted { stations: Vec::new(), answers: Vec::new(), ports: 512..=1023 };
+    let tagged = Receiver::open_apart(index("e0"), &nothing).unwrap();
+    let answers = vec!["10.9.9.9".parse().unwrap(), "fd00::9".parse().unwrap(), "10.0.0.2".parse().unwrap()];
+    let answers = [answers, vec!["fd00::2".parse().unwrap()]].concat();
+    tagged
+        .choose(&Wanted { stations: vec![MacAddr([2, 0, 0, 0, 0, 7]), macs.destination], answers, ..nothing })
+        .unwrap();
+    let mut tagged = ways::Receiver::Packet(tagged);
     let sender = Sender::open(index("p0")).unwrap();
 
     for _ in 0..300 {

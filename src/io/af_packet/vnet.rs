@@ -1,6 +1,5 @@
-//! The virtio-net header (virtio 1.2 section 5.1.6, legacy layout without `num_buffers`) and [`Offload`], both ways.
-//!
-//! AF_PACKET speaks it in the byte order of the machine.
+//! Converts between [`Offload`] and the virtio-net header (virtio 1.2 section 5.1.6, the legacy layout without
+//! `num_buffers`), which AF_PACKET writes in the byte order of the machine.
 
 use crate::wire::offload::{Gso, GsoKind, Offload, PartialChecksum};
 
@@ -17,7 +16,7 @@ const GSO_TCPV6: u8 = 4;
 const GSO_UDP_L4: u8 = 5;
 const GSO_ECN: u8 = 0x80;
 
-/// What the kernel says of a received frame; `None` if it is a kind of super-frame that could not be sent on.
+/// Reads the header of a received frame; `None` if it announces a kind of super-frame that could not be sent on.
 pub fn decode(header: [u8; LEN]) -> Option<Offload> {
     let [flags, gso_type, ..] = header;
     let word = |at: usize| u16::from_ne_bytes([header[at], header[at + 1]]);
@@ -36,8 +35,8 @@ pub fn decode(header: [u8; LEN]) -> Option<Offload> {
     })
 }
 
-/// The header for a frame of `frame_len` bytes that leaves with a tag of `tag_len` bytes (0 or 4) after its addresses.
-/// `frame_len` counts the tag.
+/// The header for a frame of `frame_len` bytes that leaves with a tag of `tag_len` bytes (0 or 4) behind its MAC
+/// addresses. `frame_len` includes the tag.
 pub fn encode(offload: &Offload, tag_len: u16, frame_len: usize) -> [u8; LEN] {
     let mut header = [0; LEN];
     let mut put = |at: usize, value: u16| header[at..at + 2].copy_from_slice(&value.to_ne_bytes());
@@ -58,7 +57,7 @@ pub fn encode(offload: &Offload, tag_len: u16, frame_len: usize) -> [u8; LEN] {
         if gso.ecn {
             gso_type |= GSO_ECN;
         }
-        // The kernel refuses a hint beyond the frame.
+        // The kernel refuses a header length that exceeds the frame.
         let hint = usize::from(gso.header_len.saturating_add(tag_len)).min(frame_len);
         put(2, u16::try_from(hint).unwrap_or(u16::MAX));
         put(4, gso.size);

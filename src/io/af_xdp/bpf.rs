@@ -1,21 +1,21 @@
-//! The program that hands a device's frames to its sockets, and the four calls of bpf(2) that bring it there.
+//! The XDP program that hands a device's frames to AF_XDP sockets, and the four commands of bpf(2) that load and attach
+//! it.
 //!
 //! ```text
 //! r2 = *(u32 *)(r1 + 16)      rx_queue_index of struct xdp_md
 //! r1 = sockets                the XSKMAP: queue -> socket
-//! r3 = XDP_DROP               what becomes of a frame whose queue has no socket
+//! r3 = XDP_DROP               the action for a frame whose queue has no socket
 //! call bpf_redirect_map
 //! exit
 //! ```
 //!
-//! A frame is the engine's or nobody's: where no socket serves its queue it is dropped, as the filter that keeps the kernel's
-//! stack off the device would do a step later. The program stays attached for as long as somebody holds its link, and nobody
-//! does when the process has ended.
+//! The program drops a frame whose queue no socket serves, as the ingress filter that isolates the kernel's stack would
+//! do a step later. It stays attached for as long as somebody holds its link, that is at most until the process ends.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-// linux/bpf.h
+// Constants of linux/bpf.h.
 const BPF_MAP_CREATE: libc::c_int = 0;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
 const BPF_PROG_LOAD: libc::c_int = 5;
@@ -26,18 +26,18 @@ const BPF_XDP: u32 = 37;
 const BPF_PSEUDO_MAP_FD: u8 = 1;
 const BPF_FUNC_REDIRECT_MAP: i32 = 51;
 const XDP_DROP: i32 = 1;
-/// Of `rx_queue_index` in `struct xdp_md`.
+/// Offset of `rx_queue_index` in `struct xdp_md`.
 const RX_QUEUE_INDEX: i16 = 16;
 
-/// The calls of bpf(2) that are made here, for the filter of system calls.
+/// The commands of bpf(2) that are used here; the seccomp filter allows no others.
 pub(in crate::io) const CALLS: [libc::c_int; 4] = [BPF_MAP_CREATE, BPF_MAP_UPDATE_ELEM, BPF_PROG_LOAD, BPF_LINK_CREATE];
 
-/// `struct bpf_insn`: one instruction; the map's address takes two.
+/// `struct bpf_insn`: one instruction. The one that loads the map's address takes two.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Instruction {
     code: u8,
-    /// Destination in the low half, source in the high half.
+    /// Destination register in the low four bits, source register in the high four.
     registers: u8,
     offset: i16,
     immediate: i32,
@@ -48,9 +48,9 @@ const fn instruction(code: u8, destination: u8, source: u8, offset: i16, immedia
     Instruction { code, registers, offset, immediate }
 }
 
-/// The program in the module's words.
+/// The program of the module's documentation, with the descriptor of its map.
 fn program(map: libc::c_int) -> [Instruction; 6] {
-    // Kernel documentation, "BPF Instruction Set Architecture": class, size or operation, mode.
+    // Opcodes of the kernel's document "BPF Instruction Set Architecture": class, size or operation, mode.
     const LOAD_WORD: u8 = 0x61;
     const LOAD_IMMEDIATE_64: u8 = 0x18;
     const MOVE_IMMEDIATE_64: u8 = 0xb7;
@@ -66,17 +66,17 @@ fn program(map: libc::c_int) -> [Instruction; 6] {
     ]
 }
 
-/// Where a program runs.
+/// Where an XDP program runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hook {
-    /// In the driver, before the kernel makes anything of the frame.
+    /// In the driver, before the kernel builds a packet buffer for the frame (native XDP).
     Native,
-    /// In the kernel's stack, at its beginning, on any device.
+    /// At the entry of the kernel's stack; works on any device (generic XDP).
     Generic,
 }
 
 impl Hook {
-    /// The place in one word.
+    /// The name of the hook: `native` or `generic`.
     pub const fn place(self) -> &'static str {
         match self {
             Self::Native => "native",
@@ -84,7 +84,7 @@ impl Hook {
         }
     }
 
-    /// `XDP_FLAGS_*` of linux/if_link.h.
+    /// The flag `XDP_FLAGS_*` of linux/if_link.h.
     const fn flags(self) -> u32 {
         match self {
             Self::Generic => 1 << 1,
@@ -93,20 +93,20 @@ impl Hook {
     }
 }
 
-/// Which socket has the frames of which queue of one device.
+/// An XSKMAP: the AF_XDP socket of each queue of one device.
 #[derive(Debug)]
 pub(super) struct SocketMap(OwnedFd);
 
-/// A loaded program.
+/// A loaded XDP program.
 #[derive(Debug)]
 pub(super) struct Program(OwnedFd);
 
-/// A program on a device, until this is dropped or the process ends.
+/// Keeps the program attached to a device until this is dropped or the process ends.
 #[derive(Debug)]
 pub(super) struct Link(#[expect(dead_code, reason = "held, so that the program stays attached")] OwnedFd);
 
 impl SocketMap {
-    /// For the queues below `queues`; empty.
+    /// An empty map for the queues below `queues`.
     pub(super) fn new(queues: u32) -> io::Result<Self> {
         #[repr(C)]
         struct Create {
@@ -120,7 +120,7 @@ impl SocketMap {
         unsafe { bpf_fd(BPF_MAP_CREATE, &create) }.map(Self)
     }
 
-    /// The frames of `queue` are `socket`'s, which is bound to it, until the socket is closed.
+    /// Redirects the frames of `queue` to `socket`, which is bound to that queue, until the socket is closed.
     pub(super) fn set(&self, queue: u32, socket: &impl AsRawFd) -> io::Result<()> {
         #[repr(C)]
         struct Update {
@@ -133,13 +133,14 @@ impl SocketMap {
         let value = socket.as_raw_fd();
         let update =
             Update { map: self.0.as_raw_fd(), _padding: 0, key: address(&queue), value: address(&value), flags: 0 };
-        // SAFETY: key and value are four bytes each, as the map was made, and live through the call. JUSTIFICATION: see `bpf`.
+        // SAFETY: key and value are four bytes each, as the map was made, and live through the call. JUSTIFICATION: see
+        // `bpf`.
         unsafe { bpf(BPF_MAP_UPDATE_ELEM, &update) }.map(|_| ())
     }
 }
 
 impl Program {
-    /// Has the kernel check the program over `map`, and keep it.
+    /// Loads the program over `map`; the kernel verifies it.
     pub(super) fn load(map: &SocketMap) -> io::Result<Self> {
         #[repr(C)]
         struct Load {
@@ -173,7 +174,8 @@ impl Program {
         unsafe { bpf_fd(BPF_PROG_LOAD, &load) }.map(Self)
     }
 
-    /// Puts it on the device with this interface index. `EBUSY`: there is another one.
+    /// Attaches the program to the device with this interface index. Fails with `EBUSY` if another one is attached
+    /// there.
     pub(super) fn attach(&self, index: u32, hook: Hook) -> io::Result<Link> {
         #[repr(C)]
         struct Create {
@@ -193,14 +195,15 @@ fn address<T>(value: &T) -> u64 {
 }
 
 /// # Safety
-/// As [`bpf`], and the command answers a descriptor.
+/// As for [`bpf`], and the command returns a descriptor.
 unsafe fn bpf_fd<T>(command: libc::c_int, attributes: &T) -> io::Result<OwnedFd> {
     // SAFETY: the caller's promise; a successful answer is a descriptor that nobody else owns. The kernel makes it
     // close-on-exec. JUSTIFICATION: as `bpf`.
     unsafe { bpf(command, attributes).map(|fd| OwnedFd::from_raw_fd(fd)) }
 }
 
-/// bpf(2), which has no function in the C library. What `attributes` leaves out at the end of the kernel's union is zero.
+/// Calls bpf(2), for which the C library has no function. The kernel takes as zero what `attributes` leaves out at the
+/// end of its union.
 ///
 /// # Safety
 /// `attributes` is the beginning of the command's part of `union bpf_attr`, and what it points to lives through the call.
@@ -228,7 +231,7 @@ mod tests {
         if cfg!(target_endian = "big") {
             return;
         }
-        // As an assembler prints the program of the module's documentation.
+        // The program of the module's documentation as an assembler encodes it.
         let expected = [
             [0x61, 0x12, 0x10, 0, 0, 0, 0, 0],
             [0x18, 0x11, 0, 0, 4, 3, 2, 1],

@@ -1,4 +1,4 @@
-//! A device opened for AF_XDP: its program, and a socket for each of its queues.
+//! Opens a device for AF_XDP: attaches its program, and opens a socket for each of its queues.
 
 use std::io;
 
@@ -9,110 +9,111 @@ use super::socket::{Failed, Patience, Rings, Socket, Transfer};
 use super::umem::Umem;
 use crate::io::ethtool::{self, Offloads, Queues};
 
-/// Attempts, 10 ms apart, at queues that another socket still has: half a second for a device.
+/// Attempts to bind to a queue that another socket still holds, 10 ms apart: half a second for a whole device.
 const PATIENCE: u32 = 50;
-/// Largest MTU whose frames, with Ethernet header and tag, fit a frame of the memory.
+/// Largest MTU whose frames fit a UMEM frame with their Ethernet header and tag.
 const MTU_MAX: u16 = (FRAME_BYTES - HEADROOM - 18) as u16;
 
-/// Why a device could not be opened.
+/// Why a device could not be opened for AF_XDP.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The process may not use AF_XDP.
+    /// The process lacks a capability.
     #[error(
         "no permission for io = \"af-xdp\": run as root, or give the program CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW \
          (cannot {what})"
     )]
     NotPermitted {
-        /// What was tried.
+        /// What was attempted.
         what: &'static str,
     },
-    /// The device is not there (any more).
+    /// The device does not exist, or has been removed.
     #[error("the device does not exist")]
     NoDevice,
-    /// The device changes frames before XDP sees them.
+    /// An offload of the device changes frames before XDP sees them.
     #[error("AF_XDP cannot carry what the device does to frames: ethtool -K {device} {off}")]
     Offload {
-        /// Device name.
+        /// Name of the device.
         device: String,
-        /// What `ethtool -K` is to be given.
+        /// The features to turn off, as arguments of `ethtool -K`.
         off: String,
     },
-    /// Frames are larger than AF_XDP carries.
+    /// The MTU of the device is too large for AF_XDP.
     #[error(
         "AF_XDP carries frames up to an MTU of {MTU_MAX}, the device has {mtu}: ip link set {device} mtu {MTU_MAX}, or io = \"af-packet\""
     )]
     Mtu {
-        /// Device name.
+        /// Name of the device.
         device: String,
-        /// Its MTU.
+        /// MTU of the device in bytes.
         mtu: u16,
     },
-    /// Somebody else's program is there.
+    /// A program of somebody else is attached.
     #[error(
         "another XDP program is attached to the device (ip -details link show {device}), of another engine perhaps"
     )]
     OtherProgram {
-        /// Device name.
+        /// Name of the device.
         device: String,
     },
-    /// Somebody else has a socket on the queue.
+    /// A socket of somebody else is bound to the queue.
     #[error("another AF_XDP socket has queue {queue} of the device")]
     QueueTaken {
-        /// Number of the queue.
+        /// Index of the queue.
         queue: u32,
     },
-    /// The device has fewer queues to send by.
+    /// The device has fewer send queues.
     #[error("the device has no queue {queue} to send by")]
     NoQueue {
-        /// Number of the queue.
+        /// Index of the queue.
         queue: u32,
     },
-    /// The limit of locked memory is too low.
+    /// The limit of locked memory (RLIMIT_MEMLOCK) is too low.
     #[error(
         "the limit of locked memory is too low for AF_XDP: LimitMEMLOCK=infinity for a service, ulimit -l, or CAP_IPC_LOCK"
     )]
     Locked,
-    /// The kernel or the driver runs no XDP programs.
+    /// Neither the driver nor the kernel's stack runs the XDP program.
     #[error("cannot attach the XDP program: {refusals}")]
     NoXdp {
-        /// Where it was tried, and what came.
+        /// Each hook that was tried with its error.
         refusals: String,
     },
-    /// A system call failed.
+    /// Another system call failed.
     #[error("cannot {what}")]
     System {
-        /// What was tried.
+        /// What was attempted, as the end of "cannot …".
         what: &'static str,
-        /// What came.
+        /// The error of the system call.
         source: io::Error,
     },
 }
 
-/// What to open.
+/// The device to open.
 #[derive(Debug, Clone, Copy)]
 pub struct Target<'a> {
     /// Name of the device.
     pub name: &'a str,
-    /// Its interface index.
+    /// Interface index.
     pub index: u32,
-    /// Its MTU in bytes.
+    /// MTU in bytes.
     pub mtu: u16,
-    /// Frames with a tag are to be told from those without.
+    /// Whether tagged frames must be told from untagged ones.
     pub tagged: bool,
 }
 
-/// How frames of a device come and go.
+/// How AF_XDP exchanges the frames of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mode {
-    /// Where they are taken.
+    /// Where the XDP program runs.
     pub hook: Hook,
-    /// How they come into the memory: by copying if any of the queues does.
+    /// How frames reach the UMEM: by copying if any of the queues copies.
     pub transfer: Transfer,
-    /// Queues of the device.
+    /// Number of receive queues.
     pub queues: u32,
 }
 
-/// A device's program. The device is the kernel's again when this is dropped, or the process ends in whatever way.
+/// The XDP program of a device. When it is dropped, or the process ends in whatever way, frames go to the kernel's
+/// stack again.
 #[derive(Debug)]
 pub struct Attachment {
     mode: Mode,
@@ -120,38 +121,39 @@ pub struct Attachment {
 }
 
 impl Attachment {
-    /// How frames come and go.
+    /// How frames are exchanged.
     pub fn mode(&self) -> Mode {
         self.mode
     }
 }
 
-/// An open device: the workers' ways in the order of their memories. A worker without a queue has none.
+/// An open device, with the receivers and senders of the workers in the order of their UMEMs.
 #[derive(Debug)]
 pub struct Opened {
-    /// To be kept for as long as the ways are used.
+    /// Keeps the program attached; it must live as long as the receivers.
     pub attachment: Attachment,
-    /// What a better hook said, where the program is not at the first.
+    /// Why a better hook refused the program, if it is not attached at the first.
     pub refused: Option<String>,
-    /// In and out; a worker whose queues are such that the device only receives by has no way out.
+    /// Per worker its receiver and sender; `None` for a worker without a queue. A worker that has only queues by which
+    /// the device does not send has no sender.
     pub ways: Vec<Option<(Receiver, Option<Sender>)>>,
 }
 
-/// Opens a device for workers with these memories. Queue after queue goes to worker after worker.
+/// Opens a device for workers with these UMEMs. Its queues are dealt to the workers in turn.
 ///
-/// In the driver where that can run the program, else in the kernel's stack.
+/// The program is attached in the driver if that supports it, else in the kernel's stack.
 pub fn open(target: Target<'_>, umems: &[Umem]) -> Result<Opened, OpenError> {
     open_at(target, umems, &[Hook::Native, Hook::Generic])
 }
 
-/// As [`open`], at the first of `hooks` that can.
+/// As [`open`], attached at the first of `hooks` that takes the program.
 pub(in crate::io) fn open_at(target: Target<'_>, umems: &[Umem], hooks: &[Hook]) -> Result<Opened, OpenError> {
     let Target { name, index, mtu, tagged } = target;
     if mtu > MTU_MAX {
         return Err(OpenError::Mtu { device: name.to_owned(), mtu });
     }
     let system = |what| move |source| classify(Failed { what, source });
-    // A driver that tells nothing does nothing.
+    // A driver that reports no offloads has none.
     let offloads = ethtool::offloads(name).unwrap_or_default();
     refuse(name, &in_the_way(offloads, tagged, Hook::Native))?;
     let Queues { receive: queues, send } = queues_of(name)?;
@@ -163,7 +165,7 @@ pub(in crate::io) fn open_at(target: Target<'_>, umems: &[Umem], hooks: &[Hook])
     }
     let mut mode = Mode { hook, transfer: Transfer::ZeroCopy, queues };
     let mut patience = Patience(PATIENCE);
-    // What was opened is closed with these where something fails.
+    // If a step fails, what was opened so far is closed when these are dropped.
     let mut receivers: Vec<Receiver> = umems.iter().map(|umem| Receiver::new(umem.clone())).collect();
     for (queue, worker) in (0..queues).zip((0..umems.len()).cycle()) {
         let opened =
@@ -184,13 +186,14 @@ pub(in crate::io) fn open_at(target: Target<'_>, umems: &[Umem], hooks: &[Hook])
     Ok(Opened { ways: ways.collect(), attachment: Attachment { mode, _link: link }, refused })
 }
 
-/// The queues of a device in each direction: a socket of one that the device does not send by takes frames and sends none.
+/// The number of receive and of send queues of a device. The socket of a queue by which the device does not send
+/// receives only.
 pub(super) fn queues_of(name: &str) -> Result<Queues, OpenError> {
     let failed = |source| classify(Failed { what: "ask for the queues of the device", source });
     ethtool::queues(name).map_err(failed)
 }
 
-/// At the first of `hooks` that can.
+/// Attaches the program at the first of `hooks` that takes it.
 fn attach(
     program: &Program,
     name: &str,
@@ -204,7 +207,7 @@ fn attach(
             Err(refusal) => refusal,
         };
         match refusal.raw_os_error() {
-            // EEXIST: the other one is in the stack, or in the driver.
+            // EEXIST: the other program is attached at the other hook.
             Some(libc::EBUSY | libc::EEXIST) => return Err(OpenError::OtherProgram { device: name.to_owned() }),
             Some(libc::EPERM | libc::EACCES) => return Err(OpenError::NotPermitted { what: "attach the XDP program" }),
             Some(libc::ENODEV) => return Err(OpenError::NoDevice),
@@ -214,8 +217,9 @@ fn attach(
     Err(OpenError::NoXdp { refusals: refusals.join(", ") })
 }
 
-/// Without copies where the driver can, else with them. Sockets of one worker with the same transfer use one registration of
-/// his memory; a device that cannot do what another one can has a registration of its own, over the same frames.
+/// Opens a socket without copies (zero-copy) where the driver supports it, else with copies. Sockets of one worker with
+/// the same transfer mode share one registration of his UMEM; a device that needs another mode gets a registration of
+/// its own over the same frames.
 pub(super) fn open_queue(
     umem: &Umem,
     at: (u32, u32),
@@ -225,7 +229,7 @@ pub(super) fn open_queue(
     let mut open = |transfer| {
         if let Some(sibling) = umem.sibling(transfer) {
             match Socket::open(umem.region(), Some(&sibling), at, transfer, patience) {
-                // EBADF: its device has gone in the meantime.
+                // EBADF: the device of the sibling has been removed in the meantime.
                 Err(failed) if failed.source.raw_os_error() == Some(libc::EBADF) => {}
                 outcome => return outcome,
             }
@@ -241,7 +245,7 @@ pub(super) fn open_queue(
     }
 }
 
-/// Whether a driver says this because it cannot do without copies; what is wrong otherwise would be wrong with copies too.
+/// Whether this error says that the driver has no zero-copy mode. The errors listed here would occur in copy mode too.
 fn is_unable(error: &io::Error) -> bool {
     !matches!(
         error.raw_os_error(),
@@ -249,10 +253,10 @@ fn is_unable(error: &io::Error) -> bool {
     )
 }
 
-/// What `ethtool -K` is to be given before XDP sees frames as they were on the wire.
+/// The features to turn off with `ethtool -K` so that XDP sees frames as they were on the wire.
 fn in_the_way(offloads: Offloads, tagged: bool, hook: Hook) -> Vec<&'static str> {
     let Offloads { lro, gro, rx_vlan } = offloads;
-    // A driver's program runs before packets are joined by the stack.
+    // A program in the driver runs before the stack merges packets.
     let ways = [(lro, "lro off"), (gro && hook == Hook::Generic, "gro off"), (rx_vlan && tagged, "rxvlan off")];
     ways.into_iter().filter_map(|(is_on, off)| is_on.then_some(off)).collect()
 }
@@ -269,7 +273,7 @@ pub(super) fn classify(failed: Failed) -> OpenError {
     match source.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => OpenError::NotPermitted { what },
         Some(libc::ENODEV | libc::ENXIO) => OpenError::NoDevice,
-        // What XDP_UMEM_REG says of RLIMIT_MEMLOCK.
+        // XDP_UMEM_REG fails with ENOBUFS where RLIMIT_MEMLOCK is exceeded.
         Some(libc::ENOBUFS) => OpenError::Locked,
         _ => OpenError::System { what, source },
     }

@@ -1,4 +1,4 @@
-//! One worker's way in from a device, and his way out.
+//! Receives and sends the frames of one device for one worker through AF_XDP sockets.
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -11,21 +11,21 @@ use crate::io::ways::{Outgoing, RingCounts, SendError};
 use crate::time::Instant;
 use crate::wire::batch::Batch;
 
-/// A worker's way in: his share of a device's queues. The sockets are closed with it.
+/// A worker's receiver: his share of a device's queues. Dropping it closes the sockets.
 #[derive(Debug)]
 pub struct Receiver {
     umem: Umem,
     queues: Vec<QueueId>,
     descriptors: Vec<RawFd>,
-    /// The one to send by.
+    /// The queue by which the worker sends.
     sends: Option<QueueId>,
-    /// The queue that comes first in the next batch.
+    /// Index of the queue that is read first for the next batch.
     first: usize,
-    /// Frames that were handed out.
+    /// Frames that were handed out and not yet released.
     taken: Vec<Frame>,
 }
 
-/// A worker's way out by one of the sockets of his [`Receiver`], for as long as that lives.
+/// Sends by one of the sockets of the worker's [`Receiver`], for as long as that lives.
 #[derive(Debug)]
 pub struct Sender {
     pub(super) umem: Umem,
@@ -33,12 +33,12 @@ pub struct Sender {
 }
 
 impl Receiver {
-    /// Without a queue yet.
+    /// A receiver without queues.
     pub(super) fn new(umem: Umem) -> Self {
         Self { umem, queues: Vec::new(), descriptors: Vec::new(), sends: None, first: 0, taken: Vec::new() }
     }
 
-    /// One more socket of the device, whose MTU is given; `sends`: its queue is one that the device sends by.
+    /// Adds a socket of the device with this MTU in bytes; `sends` says whether the device sends by its queue.
     pub(super) fn add(&mut self, opened: (Socket, Rings), mtu: u16, sends: bool) {
         self.descriptors.push(opened.0.as_raw_fd());
         let queue = self.umem.add(opened, mtu, true);
@@ -46,7 +46,7 @@ impl Receiver {
         self.sends = self.sends.or(sends.then_some(queue));
     }
 
-    /// The way out, if there is a socket for it.
+    /// The sender, if the device sends by one of the queues.
     pub(super) fn sender(&self) -> Option<Sender> {
         self.sends.map(|queue| Sender { umem: self.umem.clone(), queue })
     }
@@ -56,8 +56,8 @@ impl Receiver {
         let mut received = 0;
         let queues = self.queues.len();
         for queue in (self.first..queues).chain(0..self.first) {
-            // SAFETY: `release` needs `&mut self`, which it cannot get while 'r lives, and `umem` keeps the memory for as long.
-            // JUSTIFICATION: frames are edited where they lie.
+            // SAFETY: `release` needs `&mut self`, which it cannot get while 'r lives, and `umem` keeps the memory for
+            // as long. JUSTIFICATION: frames are edited where they lie.
             received += unsafe { self.umem.receive(self.queues[queue], device, batch, &mut self.taken) };
             if batch.packets.is_full() {
                 break;
@@ -82,7 +82,7 @@ impl Receiver {
         self.umem.take_error(&self.queues)
     }
 
-    /// What becomes readable when frames come; open for as long as this lives.
+    /// Descriptors to poll for received frames; open for as long as this receiver lives.
     pub fn descriptors(&self) -> &[RawFd] {
         &self.descriptors
     }
@@ -96,8 +96,8 @@ impl Drop for Receiver {
 }
 
 impl Sender {
-    /// As [`crate::io::ways::Sender::send`]. A frame that lies in the worker's memory leaves from there when the receiver that
-    /// brought it is told to release; others are copied and leave at once.
+    /// As [`crate::io::ways::Sender::send`]. A frame that lies in the worker's UMEM is sent from there when the
+    /// receiver that brought it is released; other frames are copied into the UMEM and sent at once.
     pub fn send<'a>(
         &self,
         frames: impl IntoIterator<Item = Outgoing<'a>>,

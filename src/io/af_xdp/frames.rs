@@ -1,5 +1,5 @@
-//! Who has which frame of a worker's memory. Every frame is in one place, and each way from place to place is a function here:
-//! none is lost, none is given away twice, whatever the kernel's rings say.
+//! Keeps the books of who owns which frame of a worker's UMEM. A frame has one owner at a time, and each change of
+//! owner is a function here: no frame is lost or handed out twice, whatever the kernel writes into its rings.
 //!
 //! ```text
 //!            fill                    arrived
@@ -10,17 +10,18 @@
 //!    └──────────────────────────────────────────┴───────┘
 //! ```
 //!
-//! A socket that is closed leaves its frames resting: a device that reads and writes them itself ends that a moment later.
+//! When a socket is closed, its frames rest for a second, because a device with direct access to them stops only a
+//! moment later.
 
 use crate::time::{Duration, Instant};
 
-/// How long the frames of a closed socket are left alone.
+/// How long the frames of a closed socket rest.
 const REST: Duration = Duration::from_secs(1);
 
-/// Number of a frame in the memory.
+/// Index of a frame in the UMEM.
 pub(super) type Frame = u32;
 
-/// Number of a socket among those of one worker.
+/// Index of a socket among those of one worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct QueueKey(pub u16);
 
@@ -30,27 +31,27 @@ pub(super) const MADE: QueueKey = QueueKey(u16::MAX);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     Free,
-    /// With the kernel, to be filled by what this queue receives.
+    /// Owned by the kernel, to receive into by this queue.
     Filling(QueueKey),
-    /// With the worker, out of this queue, or [`MADE`].
+    /// Owned by the worker; received by this queue, or [`MADE`].
     Taken(QueueKey),
-    /// With the kernel, to be sent by this queue.
+    /// Owned by the kernel, to be sent by this queue.
     Leaving(QueueKey),
     Resting,
 }
 
-/// See the module.
+/// The owner of each frame.
 #[derive(Debug)]
 pub(super) struct Frames {
     places: Vec<Place>,
-    /// The last one is used first: it is the likeliest to be in a cache.
+    /// A stack: the frame that was used last is the likeliest to be in a cache.
     free: Vec<Frame>,
     resting: Vec<Frame>,
     rest_since: Option<Instant>,
 }
 
 impl Frames {
-    /// `count` free frames.
+    /// Books for `count` free frames.
     pub(super) fn new(count: u32) -> Self {
         Self {
             places: vec![Place::Free; count as usize],
@@ -60,17 +61,17 @@ impl Frames {
         }
     }
 
-    /// Frames in all places.
+    /// Number of frames, whoever owns them.
     pub(super) fn count(&self) -> u32 {
         u32::try_from(self.places.len()).expect("made of a u32")
     }
 
-    /// A free frame for `queue` to receive into.
+    /// Takes a free frame for `queue` to receive into.
     pub(super) fn fill(&mut self, queue: QueueKey) -> Option<Frame> {
         self.pop_free(Place::Filling(queue))
     }
 
-    /// A free frame for the worker.
+    /// Takes a free frame for the worker to fill.
     pub(super) fn make(&mut self) -> Option<Frame> {
         self.pop_free(Place::Taken(MADE))
     }
@@ -81,26 +82,28 @@ impl Frames {
         Some(frame)
     }
 
-    /// The kernel says that `queue` received into `frame`, which is the worker's if that can be.
+    /// Notes that, as the kernel says, `queue` received into `frame`. It is the worker's then; false if the kernel did
+    /// not own it.
     pub(super) fn arrived(&mut self, frame: Frame, queue: QueueKey) -> bool {
         self.go(frame, Place::Filling(queue), Place::Taken(queue))
     }
 
-    /// The worker gives `frame` to `queue` for sending, if it is his; answers which queue it came by.
+    /// Notes that the worker gives `frame` to `queue` for sending; returns the queue that received it, `None` if it is
+    /// not his.
     pub(super) fn leave(&mut self, frame: Frame, queue: QueueKey) -> Option<QueueKey> {
         let Some(Place::Taken(from)) = self.places.get(frame as usize).copied() else { return None };
         self.places[frame as usize] = Place::Leaving(queue);
         Some(from)
     }
 
-    /// The kernel says that `queue` has sent `frame`, which is free then if that can be.
+    /// Notes that, as the kernel says, `queue` has sent `frame`. It is free then; false if that queue did not have it.
     pub(super) fn returned(&mut self, frame: Frame, queue: QueueKey) -> bool {
         let is_true = self.go(frame, Place::Leaving(queue), Place::Free);
         self.free.extend(is_true.then_some(frame));
         is_true
     }
 
-    /// The worker has no use for `frame`; false if it was not his (any more).
+    /// Frees a frame that the worker has no use for; false if it was not his.
     pub(super) fn give_up(&mut self, frame: Frame) -> bool {
         let Some(Place::Taken(_)) = self.places.get(frame as usize) else { return false };
         self.places[frame as usize] = Place::Free;
@@ -118,7 +121,7 @@ impl Frames {
         }
     }
 
-    /// The socket of `queue` is closed.
+    /// Lets the frames rest that the kernel owns through `queue`, whose socket is closed.
     pub(super) fn abandon(&mut self, queue: QueueKey) {
         for (frame, place) in (0..).zip(&mut self.places) {
             if *place == Place::Filling(queue) || *place == Place::Leaving(queue) {
@@ -129,7 +132,7 @@ impl Frames {
         }
     }
 
-    /// Frees what has rested long enough. To be called from time to time.
+    /// Frees the frames that have rested long enough. To be called several times a second.
     pub(super) fn tend(&mut self, now: Instant) {
         if self.resting.is_empty() || now.since(*self.rest_since.get_or_insert(now)) < REST {
             return;
@@ -173,7 +176,7 @@ mod tests {
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
-        // Frames beyond the memory are what a kernel gone mad would say.
+        // Frames beyond the UMEM are what a misbehaving kernel would report.
         let frame = || 0u32..10;
         let step = prop_oneof![
             any::<u8>().prop_map(Step::Fill),
@@ -216,7 +219,7 @@ mod tests {
                 prop_assert_eq!(sorted(&frames.free), with(Place::Free));
                 prop_assert_eq!(sorted(&frames.resting), with(Place::Resting));
             }
-            // Everything comes back when its holders let go.
+            // All frames are free again when their owners let go of them.
             (0..8).for_each(|frame| {
                 frames.give_up(frame);
             });

@@ -1,7 +1,7 @@
-//! The memory that the frames of one worker lie in.
+//! The memory (UMEM) that holds the frames of one worker.
 //!
-//! Every frame has 4 KiB: the kernel leaves the first 256 bytes free (`XDP_PACKET_HEADROOM`), where a tag is put before a frame
-//! that leaves by a tagged link.
+//! Every frame has 4 KiB. The kernel leaves its first 256 bytes free (`XDP_PACKET_HEADROOM`), so that a tag can be put
+//! before a frame that leaves by a tagged link.
 
 use std::io;
 use std::ptr::NonNull;
@@ -10,23 +10,23 @@ use super::frames::Frame;
 use super::ring::Mapping;
 use crate::io::memory::advise_huge_pages;
 
-/// Bytes of a frame with what is before it.
+/// Bytes of a frame, headroom included.
 pub(super) const FRAME_BYTES: u32 = 4096;
-/// Bytes that the kernel leaves free before what it receives.
+/// Bytes of headroom that the kernel leaves free before received data.
 pub(super) const HEADROOM: u32 = 256;
-/// What a page table entry of the next size covers, on most machines.
+/// Bytes of a huge page on most machines.
 const HUGE: usize = 2 << 20;
 
-/// Where a memory is, as the kernel is told.
+/// Address range of a UMEM, as the kernel is told (`struct xdp_umem_reg`).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Region {
     /// Address of the first byte.
     pub start: u64,
-    /// Size.
+    /// Size in bytes.
     pub bytes: u64,
 }
 
-/// See the module.
+/// Memory for the frames of one worker, mapped until it is dropped.
 #[derive(Debug)]
 pub(super) struct Memory {
     _mapping: Mapping,
@@ -34,46 +34,47 @@ pub(super) struct Memory {
     bytes: usize,
 }
 
-// SAFETY: it owns its mapping, which is not tied to a thread; what lies in it is reached through `unsafe` alone.
-// JUSTIFICATION: made by the control thread and used by a worker.
+// SAFETY: it owns its mapping, which is not tied to a thread; its data is reached through `unsafe` alone.
+// JUSTIFICATION: it is made by the control thread and used by a worker.
 unsafe impl Send for Memory {}
 
 impl Memory {
-    /// Room for `frames` frames, in huge pages where the machine has them.
+    /// Maps room for `frames` frames, in huge pages where the machine has them.
     pub(super) fn new(frames: u32) -> io::Result<Self> {
         let bytes = frames as usize * FRAME_BYTES as usize;
         let mapping = Mapping::anonymous(bytes + HUGE)?;
         let skipped = mapping.start().align_offset(HUGE);
-        // SAFETY: less than `HUGE` bytes are skipped, and that many more were mapped. JUSTIFICATION: pointer arithmetic.
+        // SAFETY: less than `HUGE` bytes are skipped, and that many more were mapped. JUSTIFICATION: pointer
+        // arithmetic.
         let start = unsafe { mapping.start().add(skipped) };
-        // SAFETY: the range lies in the mapping, which is zero and which nobody else has seen yet. JUSTIFICATION: it is a
-        // mapping of its own.
+        // SAFETY: the range lies in the mapping, which is zeroed and which nobody else has seen yet. JUSTIFICATION: the
+        // memory is a mapping and not an allocation.
         advise_huge_pages(unsafe { std::slice::from_raw_parts(start.as_ptr(), bytes) });
         Ok(Self { _mapping: mapping, start, bytes })
     }
 
-    /// Where it is.
+    /// Its address range.
     pub(super) fn region(&self) -> Region {
         Region { start: self.start.as_ptr() as u64, bytes: self.bytes as u64 }
     }
 
-    /// Where a frame begins, counted from the first byte of the memory.
+    /// Offset of a frame from the start of the memory, in bytes.
     pub(super) const fn offset(frame: Frame) -> u64 {
         frame as u64 * FRAME_BYTES as u64
     }
 
-    /// The frame that an offset lies in; one beyond the memory where the offset is.
+    /// The frame in which an offset lies; beyond the last frame if the offset lies beyond the memory.
     pub(super) fn frame(offset: u64) -> Frame {
         Frame::try_from(offset / u64::from(FRAME_BYTES)).unwrap_or(Frame::MAX)
     }
 
-    /// Where `bytes` lie, if that is here.
+    /// Offset of `bytes` if they lie in this memory.
     pub(super) fn find(&self, bytes: &[u8]) -> Option<u64> {
         let offset = (bytes.as_ptr() as usize).checked_sub(self.start.as_ptr() as usize)?;
         (offset < self.bytes).then_some(offset as u64)
     }
 
-    /// `len` bytes at `offset`; `None` if they would not lie in one frame.
+    /// The `len` bytes at `offset`; `None` if they do not lie in one frame.
     ///
     /// # Safety
     /// The frame is the caller's, no other slice of these bytes lives, and the memory outlives the slice.

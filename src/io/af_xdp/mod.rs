@@ -1,9 +1,10 @@
-//! Frames in and out of a device through AF_XDP sockets, before the kernel's stack makes anything of them.
+//! Receives and sends the frames of a device through AF_XDP sockets (Linux `Documentation/networking/af_xdp.rst`),
+//! before the kernel's stack sees them. Decides nothing about a frame.
 //!
-//! A program of five instructions at the device hands every frame to the socket of its queue. Each worker has a memory that it
-//! shares with the kernel: frames of all its devices lie in there, are edited where they lie, and leave by another device from
-//! there. Where the driver can, the device reads and writes that memory itself (zero-copy); else the kernel copies once in each
-//! direction.
+//! An XDP program of five instructions at the device redirects every frame to the socket of its queue. Each worker has
+//! a UMEM, memory that it shares with the kernel: the frames of all its devices lie in there, are edited in place, and
+//! leave by another device from there. In zero-copy mode the device itself reads and writes that memory; in copy mode
+//! the kernel copies once in each direction.
 //!
 //! ```text
 //!            fill ring: empty frames                   send ring: frames to send
@@ -12,9 +13,10 @@
 //!          ────────────────────────▶                 ◀──────────────────────────
 //! ```
 //!
-//! What AF_PACKET carries beside a frame does not exist here: super-frames, checksums that are left to a device, tags that a
-//! device took out. A device that does such things is refused with what to turn off; what a veth's other end leaves undone
-//! cannot be seen from here, and must be turned off there (`ethtool -K PEER tx off`).
+//! AF_XDP has none of the metadata that AF_PACKET carries beside a frame: super-frames, checksums that are left to a
+//! device, VLAN tags that a device took out. A device with such offloads is refused, and the error says what to turn
+//! off. What the other end of a veth leaves undone cannot be seen from here and has to be turned off there (`ethtool -K
+//! PEER tx off`).
 //!
 //! | file | has |
 //! | --- | --- |

@@ -1,7 +1,8 @@
-//! One socket with its four rings, and the frames that the kernel has through it.
+//! One AF_XDP socket with its four rings, and how many frames the kernel owns through it.
 //!
-//! It never has more frames than the rings have entries: what is filled or received and not yet read fits the fill ring, what is
-//! to be sent or sent and not yet returned fits the completion ring. So neither side ever finds a ring full.
+//! The kernel never owns more frames than the rings have entries: those to receive into, or received and not yet read,
+//! fit the fill ring; those to send, or sent and not yet returned, fit the completion ring. So neither side ever finds
+//! a ring full.
 
 use super::frames::{Frame, Frames, QueueKey};
 use super::memory::Memory;
@@ -9,51 +10,51 @@ use super::socket::{Rings, Socket, Transfer};
 use crate::io::ways::SendError;
 use crate::wire::vlan::{TPID_CUSTOMER, VlanTag};
 
-/// Entries of the fill and the receive ring: 1.5 ms of what a worker carried at 650,000 packets a second. More of them are less
-/// likely to be in a cache when their turn comes again.
+/// Entries of the fill and of the receive ring: 1.5 ms of the 650,000 packets a second that a worker carries. With more
+/// entries, a frame is less likely to be in a cache when its turn comes again.
 pub(super) const RECEIVE_RING: u32 = 1024;
-/// Entries of the send and the completion ring.
+/// Entries of the send and of the completion ring.
 pub(super) const SEND_RING: u32 = 2048;
-/// Frames are given to the kernel this many at a time.
+/// Frames that are given to the kernel at a time, at least.
 const REFILL: u32 = 32;
-/// Calls for one burst: each sends some, or says that the device dropped one.
+/// System calls to send one burst, at most. Each sends some frames or reports that the device dropped one.
 const KICKS: u32 = 256;
 /// Bytes of an Ethernet header.
 const ETHERNET: usize = 14;
 
-/// See the module.
+/// One socket with its rings.
 #[derive(Debug)]
 pub(super) struct Queue {
     pub key: QueueKey,
-    /// No other queue of the same worker ever has the same.
+    /// A number that no other queue of the same worker ever has.
     pub serial: u64,
     pub socket: Socket,
-    /// It has frames to receive into.
+    /// Whether the socket gets frames to receive into.
     pub receives: bool,
     rings: Rings,
-    /// Frames that the kernel has for receiving, and how many it should have.
+    /// Number of frames that the kernel owns to receive into; `target` is how many it should own.
     filling: u32,
     target: u32,
-    /// Frames that the kernel has for sending.
+    /// Number of frames that the kernel owns to send.
     leaving: u32,
     /// Position in the send ring beyond which the kernel cannot have read.
     seen: u32,
-    /// The device was down at the last call.
+    /// Whether the last call failed because the device was down.
     is_down: bool,
-    /// Something was submitted that no call has sent yet.
+    /// Whether frames were submitted that no call has sent yet.
     is_pending: bool,
     mtu: u16,
-    /// Frames lost on their way in that were told already.
+    /// Frames lost in receiving that were reported already.
     told: u64,
     /// Frames that the device did not send.
     pub unsent: u64,
 }
 
-/// The device takes nothing.
+/// Why the device takes no frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Down {
     pub error: SendError,
-    /// Frames, the last that were submitted, that are free again.
+    /// How many of the frames that were submitted last are free again.
     pub taken_back: u32,
 }
 
@@ -78,17 +79,17 @@ impl Queue {
         }
     }
 
-    /// The device has another MTU.
+    /// Notes a new MTU of the device, in bytes.
     pub(super) fn set_mtu(&mut self, mtu: u16) {
         self.mtu = mtu;
     }
 
-    /// How many frames the kernel is to have for receiving from here on.
+    /// Sets how many frames the kernel shall own to receive into.
     pub(super) fn set_target(&mut self, target: u32) {
         self.target = target.min(RECEIVE_RING);
     }
 
-    /// Gives the kernel frames to receive into.
+    /// Gives the kernel frames to receive into, up to the target.
     pub(super) fn refill(&mut self, frames: &mut Frames) {
         let missing = self.target.saturating_sub(self.filling);
         if missing < REFILL {
@@ -102,7 +103,7 @@ impl Queue {
         self.rings.fill.submit();
     }
 
-    /// The next received frame, which is the worker's: where it lies and its length.
+    /// Takes the next received frame from the kernel: the frame, its offset in the UMEM and its length in bytes.
     pub(super) fn next(&mut self, frames: &mut Frames) -> Option<(Frame, u64, usize)> {
         loop {
             let descriptor = self.rings.receive.pop()?;
@@ -114,7 +115,7 @@ impl Queue {
         }
     }
 
-    /// Ends a round of [`Queue::next`] that brought `received` frames.
+    /// Ends a series of calls of [`Queue::next`] that brought `received` frames.
     pub(super) fn received(&mut self, received: usize, frames: &mut Frames) {
         self.rings.receive.release();
         if received == 0 && self.rings.fill.needs_wakeup() {
@@ -128,13 +129,14 @@ impl Queue {
         self.refill(frames);
     }
 
-    /// Largest frame without its tag that the device takes, as AF_PACKET has it: a customer tag does not count.
+    /// Whether the device takes a frame of `len` bytes without its tag. As for AF_PACKET, a customer tag does not
+    /// count.
     fn takes(&self, len: usize, vlan: Option<VlanTag>) -> bool {
         let tag = if vlan.is_some_and(|tag| tag.tpid != TPID_CUSTOMER) { 4 } else { 0 };
         len + tag <= usize::from(self.mtu) + ETHERNET
     }
 
-    /// Whether a frame can be taken for sending. Asks the device where it was down.
+    /// Whether a frame can be taken for sending. If the device was down, it is tried again.
     pub(super) fn admit(&mut self, len: usize, vlan: Option<VlanTag>, frames: &mut Frames) -> Result<(), SendError> {
         if len < ETHERNET {
             return Err(SendError::Refused);
@@ -154,7 +156,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Takes `frame` of the worker for sending; answers which queue brought it. [`Queue::submit`] sends it later.
+    /// Takes `frame` of the worker for sending and returns the queue that received it. [`Queue::submit`] hands it to
+    /// the kernel later.
     pub(super) fn take(&mut self, frame: Frame, frames: &mut Frames) -> Option<QueueKey> {
         let from = frames.leave(frame, self.key)?;
         self.leaving += 1;
@@ -168,12 +171,12 @@ impl Queue {
         self.is_pending = true;
     }
 
-    /// Whether something waits for [`Queue::kick`].
+    /// Whether frames wait for [`Queue::kick`].
     pub(super) fn is_pending(&self) -> bool {
         self.is_pending
     }
 
-    /// Has the kernel send what was submitted, and counts what it does not take.
+    /// Has the kernel send what was submitted, and counts the frames that it does not take.
     pub(super) fn flush(&mut self, frames: &mut Frames) {
         if let Err(Down { error: _, taken_back }) = self.kick(frames) {
             self.unsent += u64::from(taken_back);
@@ -192,9 +195,9 @@ impl Queue {
             let room = self.rings.send.room();
             let outcome = self.socket.wake_sending().map_err(|error| error.raw_os_error().unwrap_or(0));
             match outcome {
-                // More is left than one call sends, or the kernel has no room for it at present.
+                // One call sends only a part, or the kernel has no room at present.
                 Ok(()) | Err(libc::EAGAIN | libc::ENOBUFS | libc::EINTR) => {}
-                // The device dropped one.
+                // The device dropped a frame.
                 Err(libc::EBUSY) => self.unsent += 1,
                 Err(libc::ENETDOWN) => return self.down(SendError::LinkDown, frames),
                 Err(libc::ENXIO | libc::ENODEV) => return self.down(SendError::NoDevice, frames),
@@ -214,8 +217,9 @@ impl Queue {
         Ok(())
     }
 
-    /// The call was refused before the kernel looked at the ring. In copy mode nobody else looks, and what it has not seen is
-    /// taken back, so that nothing stale leaves when the device is up again; a device that reads the ring itself keeps it.
+    /// Handles a call that was refused before the kernel looked at the ring. In copy mode the frames that it has not
+    /// read are taken back, so that nothing stale leaves when the device is up again; in zero-copy mode the device
+    /// itself reads the ring and keeps them.
     fn down(&mut self, error: SendError, frames: &mut Frames) -> Result<(), Down> {
         self.is_down = true;
         let mut taken_back = 0;
@@ -231,7 +235,7 @@ impl Queue {
         Err(Down { error, taken_back })
     }
 
-    /// Frees what the kernel has sent.
+    /// Frees the frames that the kernel has sent.
     fn reap(&mut self, frames: &mut Frames) {
         while let Some(offset) = self.rings.completion.pop() {
             if frames.returned(Memory::frame(offset), self.key) {
@@ -241,7 +245,7 @@ impl Queue {
         self.rings.completion.release();
     }
 
-    /// Frames lost on their way in since the last call.
+    /// Frames lost in receiving since the last call.
     pub(super) fn take_dropped(&mut self) -> u64 {
         let dropped = self.socket.dropped().saturating_sub(self.told);
         self.told += dropped;

@@ -1,7 +1,8 @@
-//! The rings that an AF_XDP socket shares with the kernel (linux/if_xdp.h): each has one writer of entries and one reader.
+//! The rings that an AF_XDP socket shares with the kernel (linux/if_xdp.h). Each has one producer and one consumer.
 //!
-//! Both sides count entries in free-running 32-bit positions that wrap around; an entry lies at its position modulo the size,
-//! a power of two. Whoever writes a position hands over what lies before it: written with Release, read with Acquire.
+//! Both sides count entries in free-running 32-bit positions that wrap around; an entry lies at its position modulo the
+//! size, a power of two. Storing a position hands over the entries before it: it is written with Release and read with
+//! Acquire.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -9,13 +10,13 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Entries between two positions; what a position that makes no sense would say is no more than the ring has.
+/// Number of entries between two positions; 0 if the positions cannot be right for a ring of this size.
 const fn between(producer: u32, consumer: u32, size: u32) -> u32 {
     let used = producer.wrapping_sub(consumer);
     if used > size { 0 } else { used }
 }
 
-/// Memory that is mapped for as long as this lives.
+/// Memory that is mapped until this is dropped.
 #[derive(Debug)]
 pub(super) struct Mapping {
     memory: NonNull<u8>,
@@ -29,12 +30,12 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// The ring of `socket` that the kernel offers at `offset`.
+    /// Maps the ring of `socket` that the kernel offers at `offset`.
     fn of_socket(socket: &impl AsRawFd, offset: libc::off_t, bytes: usize) -> io::Result<Self> {
         Self::map(bytes, libc::MAP_SHARED | libc::MAP_POPULATE, socket.as_raw_fd(), offset)
     }
 
-    /// New memory, zeroed, for this process alone.
+    /// Maps new memory, zeroed and private to this process.
     pub(super) fn anonymous(bytes: usize) -> io::Result<Self> {
         Self::map(bytes, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)
     }
@@ -51,12 +52,12 @@ impl Mapping {
         Ok(Self { memory: NonNull::new(memory.cast()).expect("a successful mapping is not at address 0"), bytes })
     }
 
-    /// Where it begins.
+    /// Address of the first byte.
     pub(super) fn start(&self) -> NonNull<u8> {
         self.memory
     }
 
-    /// The place of `T` at `offset`.
+    /// Pointer to the `T` at `offset`.
     fn at<T>(&self, offset: usize) -> NonNull<T> {
         let end = offset.checked_add(size_of::<T>());
         assert!(end.is_some_and(|end| end <= self.bytes), "the kernel's offsets lie in the ring that it mapped");
@@ -75,17 +76,17 @@ impl Drop for Mapping {
     }
 }
 
-/// Entries of a ring: plain data of which every pattern of bytes is a value.
+/// An entry of a ring: plain data for which every bit pattern is valid.
 ///
 /// # Safety
-/// The promise is the implementer's.
+/// The implementer promises that every bit pattern is a valid value.
 pub(super) unsafe trait Entry: Copy {}
 // SAFETY: an integer. JUSTIFICATION: the rings need the promise.
 unsafe impl Entry for u64 {}
 // SAFETY: a C struct of integers without padding. JUSTIFICATION: as above.
 unsafe impl Entry for libc::xdp_desc {}
 
-/// A ring as it lies in memory.
+/// A ring in mapped memory.
 #[derive(Debug)]
 struct Ring<E> {
     producer: NonNull<AtomicU32>,
@@ -93,7 +94,7 @@ struct Ring<E> {
     flags: NonNull<AtomicU32>,
     entries: NonNull<E>,
     size: u32,
-    /// What all of them point into.
+    /// Keeps the memory that the pointers point into.
     _mapping: Arc<Mapping>,
 }
 
@@ -116,15 +117,15 @@ impl<E: Entry> Ring<E> {
         }
     }
 
-    /// The ring of `socket` that the kernel offers at `page`.
+    /// Maps the ring of `socket` that the kernel offers at `page`.
     fn map(socket: &impl AsRawFd, page: libc::off_t, offsets: &libc::xdp_ring_offset, size: u32) -> io::Result<Self> {
         let bytes = usize::try_from(offsets.desc).map_err(io::Error::other)? + size as usize * size_of::<E>();
         Ok(Self::new(Arc::new(Mapping::of_socket(socket, page, bytes)?), offsets, size))
     }
 
     fn producer(&self) -> &AtomicU32 {
-        // SAFETY: aligned and inside the mapping that `self` keeps (`at` checked both); both sides access it atomically.
-        // JUSTIFICATION: it is shared with the kernel.
+        // SAFETY: aligned and inside the mapping that `self` keeps (`at` checked both); both sides access it
+        // atomically. JUSTIFICATION: it is shared with the kernel.
         unsafe { self.producer.as_ref() }
     }
 
@@ -149,12 +150,12 @@ impl<E: Entry> Ring<E> {
 #[derive(Debug)]
 pub(super) struct Producer<E> {
     ring: Ring<E>,
-    /// Position of the next entry.
+    /// Position of the next entry to write.
     next: u32,
 }
 
 impl<E: Entry> Producer<E> {
-    /// The ring of `socket` at `page`, with `size` entries.
+    /// Maps the ring of `socket` at `page`, with `size` entries.
     pub(super) fn map(
         socket: &impl AsRawFd,
         page: libc::off_t,
@@ -169,12 +170,12 @@ impl<E: Entry> Producer<E> {
         Self { ring, next }
     }
 
-    /// Entries that there is room for.
+    /// Number of free entries.
     pub(super) fn room(&self) -> u32 {
         self.ring.size - between(self.next, self.ring.consumer().load(Ordering::Acquire), self.ring.size)
     }
 
-    /// Writes an entry; the caller has seen that there is room. The kernel sees it after [`Producer::submit`].
+    /// Writes an entry; the caller has checked that there is room. The kernel sees it after [`Producer::submit`].
     pub(super) fn push(&mut self, entry: E) {
         // SAFETY: the place lies in the ring, and the kernel does not read it before the position is past it.
         // JUSTIFICATION: memory that the kernel reads.
@@ -182,22 +183,22 @@ impl<E: Entry> Producer<E> {
         self.next = self.next.wrapping_add(1);
     }
 
-    /// Hands over what was pushed.
+    /// Hands the pushed entries to the kernel.
     pub(super) fn submit(&mut self) {
         self.ring.producer().store(self.next, Ordering::Release);
     }
 
-    /// Whether the kernel has read everything.
+    /// Whether the kernel has read all entries.
     pub(super) fn is_drained(&self) -> bool {
         self.ring.consumer().load(Ordering::Acquire) == self.next
     }
 
-    /// Position of the next entry.
+    /// Position of the next entry to write.
     pub(super) fn position(&self) -> u32 {
         self.next
     }
 
-    /// Takes the last entry back, down to `position`, which the kernel is known not to have read beyond.
+    /// Takes the last entry back; `None` at `position`, beyond which the kernel is known not to have read.
     pub(super) fn take_back(&mut self, position: u32) -> Option<E> {
         if self.next == position {
             return None;
@@ -207,9 +208,9 @@ impl<E: Entry> Producer<E> {
         Some(unsafe { self.ring.entry(self.next).read() })
     }
 
-    /// Whether the kernel wants to be called before it goes on reading (`XDP_RING_NEED_WAKEUP`).
+    /// Whether the kernel must be called to go on reading (`XDP_RING_NEED_WAKEUP`).
     pub(super) fn needs_wakeup(&self) -> bool {
-        // The flag is set by the kernel before it looks for entries for the last time.
+        // The kernel sets the flag before it looks for entries for the last time.
         self.ring.flags().load(Ordering::Acquire) & libc::XDP_RING_NEED_WAKEUP != 0
     }
 }
@@ -218,16 +219,16 @@ impl<E: Entry> Producer<E> {
 #[derive(Debug)]
 pub(super) struct Consumer<E> {
     ring: Ring<E>,
-    /// Position of the next entry.
+    /// Position of the next entry to read.
     next: u32,
-    /// Entries from there on that the kernel is known to have written.
+    /// Number of entries from there on that the kernel is known to have written.
     ready: u32,
-    /// Position up to which places were given back.
+    /// Position up to which entries were given back.
     given_back: u32,
 }
 
 impl<E: Entry> Consumer<E> {
-    /// The ring of `socket` at `page`, with `size` entries.
+    /// Maps the ring of `socket` at `page`, with `size` entries.
     pub(super) fn map(
         socket: &impl AsRawFd,
         page: libc::off_t,
@@ -242,22 +243,22 @@ impl<E: Entry> Consumer<E> {
         Self { ring, next, ready: 0, given_back: next }
     }
 
-    /// The next entry. Its place stays ours until [`Consumer::release`].
+    /// Takes the next entry. Its place stays ours until [`Consumer::release`].
     pub(super) fn pop(&mut self) -> Option<E> {
         if self.ready == 0 {
             self.ready = between(self.ring.producer().load(Ordering::Acquire), self.next, self.ring.size);
         }
         self.ready = self.ready.checked_sub(1)?;
-        // SAFETY: the place lies in the ring, and the Acquire above orders this read after the kernel's write, which does not
-        // touch it again before `release`. JUSTIFICATION: memory that the kernel wrote.
+        // SAFETY: the place lies in the ring, and the Acquire above orders this read after the kernel's write, which
+        // does not touch it again before `release`. JUSTIFICATION: memory that the kernel wrote.
         let entry = unsafe { self.ring.entry(self.next).read() };
         self.next = self.next.wrapping_add(1);
         Some(entry)
     }
 
-    /// Gives the places of what was popped back to the kernel.
+    /// Gives the places of all popped entries back to the kernel.
     pub(super) fn release(&mut self) {
-        // The word is the kernel's to read: written where it says something new.
+        // The kernel reads this cache line, so it is written only when the position has changed.
         if self.given_back != self.next {
             self.given_back = self.next;
             self.ring.consumer().store(self.next, Ordering::Release);
@@ -275,7 +276,7 @@ mod tests {
 
     const SIZE: u32 = 8;
 
-    /// Both ends of one ring in ordinary memory whose positions begin at `start`.
+    /// Both ends of one ring in ordinary memory, whose positions begin at `start`.
     fn both(start: u32) -> (Producer<u64>, Consumer<u64>) {
         let offsets = libc::xdp_ring_offset { producer: 0, consumer: 64, flags: 128, desc: 192 };
         let mapping = Arc::new(Mapping::anonymous(4096).unwrap());

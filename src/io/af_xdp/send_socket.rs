@@ -1,5 +1,5 @@
-//! A way out alone, beside packet sockets: the kernel takes frames from a send ring with less work than messages of `sendmmsg`.
-//! Nothing is received and no program is loaded; the device goes on as it was.
+//! An AF_XDP socket that only sends, for a device that packet sockets receive from: a send ring costs the kernel less
+//! than the messages of `sendmmsg`. No program is loaded, and the kernel's stack keeps receiving.
 
 use super::bpf::Hook;
 use super::device::{OpenError, Target, classify, open_queue, queues_of};
@@ -11,16 +11,16 @@ use crate::io::ways::{Outgoing, SendError};
 use crate::time::Instant;
 use crate::wire::offload::Offload;
 
-/// Bytes of the longest frame, without its tag.
+/// Bytes of the longest frame without its tag.
 const LONGEST: usize = (FRAME_BYTES - HEADROOM) as usize;
 
-/// See the module. The socket is closed with it.
+/// A sending AF_XDP socket; it is closed when this is dropped.
 #[derive(Debug)]
 pub struct SendSocket(Sender);
 
 impl SendSocket {
-    /// Opens a queue of a device, for frames of up to its MTU from this memory. A queue has one AF_XDP socket, whoever opened
-    /// it.
+    /// Opens a send queue of a device for frames from this UMEM, up to the device's MTU. Fails if any process has an
+    /// AF_XDP socket on that queue.
     pub fn open(target: Target<'_>, queue: u32, umem: &Umem) -> Result<Self, OpenError> {
         if queue >= queues_of(target.name)?.send {
             return Err(OpenError::NoQueue { queue });
@@ -33,7 +33,7 @@ impl SendSocket {
         Ok(Self(Sender { umem: umem.clone(), queue: umem.add(opened, target.mtu, false) }))
     }
 
-    /// Whether a frame asks nothing of the device that AF_XDP cannot tell it, and fits a frame of the memory.
+    /// Whether AF_XDP can carry the frame: it asks for no offload of the device, and fits a UMEM frame.
     pub fn carries(frame: &Outgoing<'_>) -> bool {
         let Offload { partial, gso, verified: _ } = frame.offload;
         partial.is_none() && gso.is_none() && frame.bytes.len() <= LONGEST
@@ -53,12 +53,12 @@ impl SendSocket {
         self.0.flush()
     }
 
-    /// The device has another MTU.
+    /// Notes a new MTU of the device, in bytes.
     pub fn set_mtu(&self, mtu: u16) {
         self.0.umem.set_mtu(self.0.queue, mtu);
     }
 
-    /// Frames that were taken since the last call and then not sent. To be called some times a second.
+    /// Number of frames that were taken since the last call and then not sent. To be called several times a second.
     pub fn tend(&self, now: Instant) -> u64 {
         self.0.umem.tend(&[self.0.queue], now).unsent
     }

@@ -1,4 +1,4 @@
-//! An AF_XDP socket: its options, its rings, and what it is bound to.
+//! Opens an AF_XDP socket, sets its options, maps its rings and binds it to a queue.
 
 use std::io;
 use std::mem::zeroed;
@@ -10,20 +10,20 @@ use super::queue::{RECEIVE_RING, SEND_RING};
 use super::ring::{Consumer, Producer};
 use crate::io::sockopt;
 
-/// A previous owner's hold on a queue ends a moment after its socket was closed.
+/// Time between two attempts to bind: a queue becomes free a moment after its previous socket was closed.
 const RETRY: Duration = Duration::from_millis(10);
-/// Bytes that may be on their way through the socket.
+/// Bytes of the socket's send buffer.
 const BUFFER_BYTES: libc::c_int = 16 << 20;
-/// linux/if_xdp.h: frames that one call sends at most in copy mode, 32 where the kernel does not know the option.
+/// Option of linux/if_xdp.h: frames that one call sends at most in copy mode; 32 on kernels without the option.
 const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
 const TX_BUDGET: libc::c_int = 256;
 
-/// How frames come into the memory and out of it.
+/// How frames reach the UMEM and leave it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transfer {
-    /// The device reads and writes the memory.
+    /// The device reads and writes the UMEM itself.
     ZeroCopy,
-    /// The kernel copies.
+    /// The kernel copies each frame.
     Copy,
 }
 
@@ -38,15 +38,15 @@ fn failed(what: &'static str) -> impl Fn(io::Error) -> Failed {
     move |source| Failed { what, source }
 }
 
-/// See the module.
+/// A bound AF_XDP socket.
 #[derive(Debug)]
 pub(super) struct Socket {
     descriptor: OwnedFd,
-    /// What it was bound for.
+    /// The transfer mode for which it was bound.
     pub transfer: Transfer,
 }
 
-/// The rings of one socket.
+/// The four rings of one socket.
 #[derive(Debug)]
 pub(super) struct Rings {
     pub fill: Producer<u64>,
@@ -55,14 +55,15 @@ pub(super) struct Rings {
     pub send: Producer<libc::xdp_desc>,
 }
 
-/// Attempts at a queue that its previous owner has not let go of yet: bounded over all queues of a device.
+/// Attempts left to bind to queues that a previous socket still holds, over all queues of a device.
 #[derive(Debug)]
 pub(super) struct Patience(pub u32);
 
 impl Socket {
     /// Opens a socket over `memory` and binds it to a queue of the device with this interface index.
     ///
-    /// `sibling` is a bound socket over the same memory and with the same transfer: its registration of the memory is used.
+    /// `sibling` is a bound socket over the same memory and with the same transfer mode, whose registration of the
+    /// memory is shared.
     pub(super) fn open(
         memory: Region,
         sibling: Option<&OwnedFd>,
@@ -92,7 +93,7 @@ impl Socket {
         let offsets: libc::xdp_mmap_offsets = sockopt::get(&descriptor, libc::SOL_XDP, libc::XDP_MMAP_OFFSETS)
             .map_err(failed("ask where the rings are"))?;
         let rings = Rings::map(&descriptor, &offsets).map_err(failed("map the rings"))?;
-        // Kernels that do not know it send 32 frames a call; the buffer's limit is the kernel's own then.
+        // Optional: kernels without it send 32 frames a call, and the buffer then has the system's limit.
         set_budget(&descriptor, TX_BUDGET);
         let _ = sockopt::set_buffer(&descriptor, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, BUFFER_BYTES);
         loop {
@@ -107,12 +108,12 @@ impl Socket {
         }
     }
 
-    /// The descriptor once more, for others to share the registration of the memory.
+    /// Duplicates the descriptor, so that another socket can share the registration of the memory.
     pub(super) fn share(&self) -> io::Result<OwnedFd> {
         self.descriptor.try_clone()
     }
 
-    /// Has the kernel look at the send ring.
+    /// Has the kernel read the send ring.
     pub(super) fn wake_sending(&self) -> io::Result<()> {
         let flags = libc::MSG_DONTWAIT;
         // SAFETY: no data and no address are passed. JUSTIFICATION: the standard library sends nothing without data.
@@ -120,21 +121,21 @@ impl Socket {
         if status < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// Has the kernel look at the fill ring. A refusal is told by the next call that sends.
+    /// Has the kernel read the fill ring. The next call that sends reports an error.
     pub(super) fn wake_receiving(&self) {
         let (nothing, flags) = (std::ptr::null_mut(), libc::MSG_DONTWAIT);
         // SAFETY: no buffer and no address are passed. JUSTIFICATION: as above.
         unsafe { libc::recvfrom(self.as_raw_fd(), nothing, 0, flags, std::ptr::null_mut(), std::ptr::null_mut()) };
     }
 
-    /// Frames lost on their way in since the socket was opened.
+    /// Frames lost in receiving since the socket was opened.
     pub(super) fn dropped(&self) -> u64 {
         let counted = sockopt::get::<libc::xdp_statistics>(self, libc::SOL_XDP, libc::XDP_STATISTICS);
-        // A frame for which the fill ring had nothing is counted as dropped, too.
+        // `rx_dropped` includes the frames that found the fill ring empty.
         counted.map_or(0, |counted| counted.rx_dropped + counted.rx_ring_full)
     }
 
-    /// Takes and clears a pending error.
+    /// Takes and clears the pending error of the socket.
     pub(super) fn take_error(&self) -> Option<io::Error> {
         sockopt::take_error(self)
     }
@@ -162,7 +163,7 @@ impl Rings {
     }
 }
 
-/// How many frames one call sends in copy mode, where the kernel knows the option.
+/// Sets how many frames one call sends in copy mode, where the kernel has the option.
 fn set_budget(socket: &OwnedFd, frames: libc::c_int) {
     let _ = sockopt::set(socket, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, &frames);
 }
@@ -186,7 +187,7 @@ fn bind(socket: &OwnedFd, index: u32, queue: u32, sibling: Option<&OwnedFd>, tra
     address.sxdp_ifindex = index;
     address.sxdp_queue_id = queue;
     match sibling {
-        // The rest is as for the sibling, and must not be said again.
+        // The kernel takes all else from the sibling and refuses to be told it again.
         Some(sibling) => {
             address.sxdp_flags = libc::XDP_SHARED_UMEM;
             address.sxdp_shared_umem_fd = sibling.as_raw_fd().cast_unsigned();

@@ -1,4 +1,4 @@
-//! What AF_XDP promises beyond the promises of [`crate::io::ways`].
+//! The behaviour of AF_XDP beyond what [`crate::io::ways`] promises.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -44,7 +44,7 @@ fn every_frame_of_the_memory_comes_back_whatever_happened_to_it() {
             if way.receiver.receive(DeviceId(0), &mut batch, || ()) == 0 {
                 break;
             }
-            // Some leave, some do not, some twice, and one is too big.
+            // Some frames leave, some do not, some leave twice, and one is too long.
             let leaving =
                 batch.packets.iter().filter(|packet| packet.bytes[15] % 3 > 0).map(|packet| plain(packet.bytes));
             out.sender.send(leaving, |_, _| ());
@@ -59,7 +59,7 @@ fn every_frame_of_the_memory_comes_back_whatever_happened_to_it() {
         drain(&mut end.receiver);
     }
     drain(&mut way.receiver);
-    // The kernel is given frames some at a time: of each queue a few may be due.
+    // The kernel is given frames in batches: each queue may still lack a few.
     let free = desk.umem.free();
     assert!((idle..idle + 64).contains(&free), "{free} free at rest, {idle} before");
 
@@ -105,7 +105,7 @@ fn a_queue_has_one_send_socket_and_the_next_owner_gets_it() {
     assert_eq!(refusal(0), "another AF_XDP socket has queue 0 of the device");
     assert_eq!(refusal(7), "the device has no queue 7 to send by");
     drop(first);
-    // The kernel lets go of it a moment later.
+    // The kernel frees the queue a moment later.
     let again = (0..100).find_map(|_| open(0).ok().or_else(|| (std::thread::sleep(Duration::from_millis(10)), None).1));
     assert_eq!(again.unwrap().send([plain(&frame(1, 60))], never), 1);
 }
@@ -165,7 +165,7 @@ fn workers_share_a_device_by_its_queues_and_one_without_a_queue_has_no_way_in() 
     let mut ways: Vec<_> = opened.ways.into_iter().flatten().collect();
     let mut end = peer("p0");
 
-    // One queue of the sender is one queue of the receiver on a veth.
+    // On a veth, a queue of the sender is a queue of the receiver.
     let source = peer("p0");
     let flows: Vec<_> = (0..64u16).map(udp).collect();
     source.sender.send(flows.iter().map(|frame| plain(frame)), never);
@@ -180,7 +180,7 @@ fn workers_share_a_device_by_its_queues_and_one_without_a_queue_has_no_way_in() 
     assert_eq!(seen, 64);
     assert_eq!(drain(&mut end.receiver).len(), 2);
 
-    // One worker serves all queues of a device that has more of them than the engine workers.
+    // A single worker serves all queues of a device.
     drop(ways);
     drop(opened.attachment);
     let way = Kind::Xdp(Hook::Native).open("e0");
@@ -211,7 +211,7 @@ fn a_queue_that_its_owner_lets_go_of_in_the_meantime_is_waited_for_and_another_i
     }
     pair("e0", "p0", 1500);
     let mut first = Kind::Xdp(Hook::Native).open("e0");
-    // The program is gone, the socket not yet: what a process leaves that has just been killed.
+    // The program is detached and the socket still open, as just after a process was killed.
     drop(first.attachment.take());
     assert!(matches!(refusal("e0", false, &[Hook::Native]), OpenError::QueueTaken { queue: 0 }));
 
@@ -267,7 +267,8 @@ fn what_the_device_does_to_frames_is_refused_with_the_command_that_ends_it() {
     assert!(text.contains("ethtool -K e0 rxvlan off"), "{text}");
     assert!(!has_program("e0"), "a refused device is the kernel's");
 
-    // In the driver packets are not joined yet, and without links on VLANs a tag that is lost is a frame of nobody.
+    // In the driver, packets are not merged yet; and without links on VLANs, a frame that lost its tag matters to
+    // nobody.
     drop(Kind::Xdp(Hook::Native).open("e0"));
     command("ethtool", "-K e0 gro off rxvlan off");
     drop(open_at(Target { tagged: true, ..target("e0") }, &[Umem::new(1).unwrap()], &[Hook::Generic]).unwrap());
@@ -282,7 +283,7 @@ fn frames_that_are_too_large_for_the_memory_are_refused_at_the_start() {
     let text = refusal("e0", false, &[Hook::Native, Hook::Generic]).to_string();
     assert!(text.contains("MTU of 3822") && text.contains("has 9000"), "{text}");
 
-    // What veth's driver refuses is carried in the stack.
+    // What veth's driver refuses is carried at the generic hook.
     ip("link set e0 mtu 3600");
     ip("link set p0 mtu 3600");
     let mut way = {
@@ -300,7 +301,7 @@ fn frames_that_are_too_large_for_the_memory_are_refused_at_the_start() {
     assert_eq!(way.0.tend(Instant::ZERO), RingCounts::default());
 }
 
-/// Stands in for an engine: holds e0 in the namespace that it was started in until it is killed.
+/// Stands in for an engine: holds e0 in the namespace in which it was started until it is killed.
 #[test]
 #[ignore = "run by kill_leaves_nothing_attached"]
 fn hold_a_device_until_killed() {
@@ -330,7 +331,7 @@ fn kill_leaves_nothing_attached() {
         owner.wait().unwrap();
 
         assert!(!has_program("e0"));
-        // The socket may end a moment later.
+        // The kernel may close the socket a moment later.
         let mut next = Kind::Xdp(Hook::Native).open("e0");
         peer("p0").sender.send([plain(&frame(1, 60))], never);
         assert_eq!(drain(&mut next.receiver).len(), 1);

@@ -1,5 +1,5 @@
-//! What one worker has of AF_XDP: a memory full of frames, and the sockets over it. A frame that came by one of them leaves by
-//! another from where it lies.
+//! The UMEM of one worker: memory full of frames, and the AF_XDP sockets over it. A frame that one of them received
+//! leaves by another from where it lies.
 //!
 //! ```text
 //!   device a ─▶ Queue ─┐                    ┌─ Queue ─▶ device b
@@ -7,8 +7,7 @@
 //!   device b ─▶ Queue ─┘                    └─ Queue ─▶ device a
 //! ```
 //!
-//! The kernel's name for it is UMEM. It is locked for a step at a time, by its worker and, while a device is opened, by the
-//! control thread.
+//! It is locked for one step at a time: by its worker, and by the control thread while a device is opened.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -27,20 +26,20 @@ use crate::wire::batch::{Batch, Packet};
 use crate::wire::offload::{self, Offload};
 use crate::wire::vlan::{TPID_CUSTOMER, TPID_SERVICE, VlanTag};
 
-/// Frames for each device that there is at the start: what it may have waiting in both directions.
+/// Frames for each device that exists at the start: what it may have waiting in both directions.
 const FRAMES: u32 = RECEIVE_RING + SEND_RING;
-/// The same where nothing is received: what the device may not have sent yet.
+/// Frames for each device where nothing is received: what the device may not have sent yet.
 const SEND_FRAMES: u32 = 1024;
-/// Devices that frames are reserved for at least and at most; further ones share.
+/// Number of devices that frames are reserved for, at least and at most; further devices share them.
 const DEVICES: std::ops::RangeInclusive<u32> = 2..=8;
-/// The two hardware addresses, which a tag follows.
+/// Bytes of the two MAC addresses, behind which a VLAN tag lies.
 const ADDRESSES: usize = 12;
-/// A tag on the wire.
+/// Bytes of a VLAN tag on the wire.
 const TAG: usize = 4;
-/// Frames written at a time.
+/// Frames that are copied before the kernel is called, at most.
 const BURST: usize = 64;
 
-/// See the module. Clones are the same.
+/// A UMEM with its sockets. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Umem(Arc<Mutex<State>>);
 
@@ -49,15 +48,15 @@ struct State {
     memory: Memory,
     frames: Frames,
     queues: Vec<Option<Queue>>,
-    /// Frames on their way out that the worker still looks at.
+    /// Frames to be sent that still belong to the worker's batch.
     claims: Vec<Claim>,
     serial: u64,
 }
 
-/// A frame that leaves when the worker has given up the batch that it is in.
+/// A frame that is sent when the worker has released the batch to which it belongs.
 #[derive(Debug, Clone, Copy)]
 struct Claim {
-    /// The queue that brought it.
+    /// The queue that received it.
     from: QueueKey,
     to: QueueKey,
     offset: u64,
@@ -65,7 +64,7 @@ struct Claim {
     vlan: Option<VlanTag>,
 }
 
-/// Names a socket of a worker.
+/// Identifies a socket of a worker; an id is never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct QueueId {
     key: QueueKey,
@@ -73,12 +72,13 @@ pub(super) struct QueueId {
 }
 
 impl Umem {
-    /// Memory for a worker of an engine with that many devices. It costs 12 MiB for each, between two and eight.
+    /// Maps a UMEM for a worker of an engine with that many devices. It takes 12 MiB for each of them, for two at least
+    /// and eight at most.
     pub fn new(devices: usize) -> io::Result<Self> {
         Self::with_frames(FRAMES * reserved(devices))
     }
 
-    /// The same for a worker that sends only: 4 MiB for each device.
+    /// The same for a worker that only sends: 4 MiB for each device.
     pub fn for_sending(devices: usize) -> io::Result<Self> {
         Self::with_frames(SEND_FRAMES * reserved(devices))
     }
@@ -98,19 +98,19 @@ impl Umem {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A socket over the memory whose registration another one can use.
+    /// A socket whose registration of the memory another one can share, for this transfer mode.
     pub(super) fn sibling(&self, transfer: Transfer) -> Option<OwnedFd> {
         let state = self.state();
         let mut queues = state.queues.iter().flatten().filter(|queue| queue.socket.transfer == transfer);
         queues.find_map(|queue| queue.socket.share().ok())
     }
 
-    /// Where the memory is. It stays there for as long as this lives.
+    /// The address range of the memory, which stays for as long as this lives.
     pub(super) fn region(&self) -> Region {
         self.state().memory.region()
     }
 
-    /// A socket is bound: if it `receives`, it gets frames to receive into.
+    /// Adds a bound socket; if it `receives`, it gets frames to receive into.
     pub(super) fn add(&self, opened: (Socket, Rings), mtu: u16, receives: bool) -> QueueId {
         let mut state = self.state();
         let slot = state.queues.iter().position(Option::is_none).unwrap_or_else(|| {
@@ -126,7 +126,7 @@ impl Umem {
         id
     }
 
-    /// The device of this socket has another MTU.
+    /// Notes a new MTU of the socket's device, in bytes.
     pub(super) fn set_mtu(&self, id: QueueId, mtu: u16) {
         if let Some(queue) = find(&mut self.state().queues, id) {
             queue.set_mtu(mtu);
@@ -145,10 +145,10 @@ impl Umem {
         state.share_out();
     }
 
-    /// See [`crate::io::ways::Receiver::receive`]; the frames taken are noted in `taken`.
+    /// See [`crate::io::ways::Receiver::receive`]; the received frames are appended to `taken`.
     ///
     /// # Safety
-    /// The frames are given back by [`Umem::release`] after the batch ended, or not at all, and this memory outlives 'r.
+    /// The frames are given back by [`Umem::release`] after the batch has ended, or never, and this UMEM outlives 'r.
     pub(super) unsafe fn receive<'r, V>(
         &self,
         id: QueueId,
@@ -162,8 +162,9 @@ impl Umem {
         let before = batch.packets.len();
         while !batch.packets.is_full() {
             let Some((frame, offset, len)) = queue.next(frames) else { break };
-            // SAFETY: the queue received into the frame, which makes it ours, and this is its only slice: it is handed out again
-            // only after it was given back, which the caller does later. JUSTIFICATION: frames are edited where they lie.
+            // SAFETY: the queue received into the frame, which makes it ours, and this is its only slice: it is handed
+            // out again only after it was given back, which the caller does later. JUSTIFICATION: frames are edited
+            // where they lie.
             let Some(bytes) = (unsafe { memory.slice(offset, len) }) else {
                 frames.give_up(frame);
                 continue;
@@ -177,7 +178,7 @@ impl Umem {
         received
     }
 
-    /// The batch ended: what leaves goes, the rest is free.
+    /// Ends the batch that has the frames `taken`: those that were sent go to the kernel, the others are free.
     pub(super) fn release(&self, ids: &[QueueId], taken: &mut Vec<Frame>) {
         let mut state = self.state();
         let State { memory, frames, queues, claims, .. } = &mut *state;
@@ -186,15 +187,15 @@ impl Umem {
                 return true;
             }
             if let Some(queue) = queues.get_mut(usize::from(claim.to.0)).and_then(Option::as_mut) {
-                // SAFETY: the frame is the kernel's by our books and not yet by its own, and the batch that had a slice of it has
-                // ended. JUSTIFICATION: the tag is put on where the frame lies.
+                // SAFETY: our books give the frame to the kernel, which has not got it yet, and the batch that had a
+                // slice of it has ended. JUSTIFICATION: the tag is put on where the frame lies.
                 let (offset, len) = unsafe { tagged(memory, claim.offset, claim.len, claim.vlan) };
                 queue.submit(offset, len);
             }
             false
         });
         for frame in taken.drain(..) {
-            // False for those that leave.
+            // This fails for the frames that were sent, as it should.
             frames.give_up(frame);
         }
         for queue in queues.iter_mut().flatten().filter(|queue| queue.is_pending()) {
@@ -238,7 +239,7 @@ impl Umem {
         sent - settle(queue, frames, &mut written, &mut failed)
     }
 
-    /// Has the kernel send what it had no room for; answers whether some of it still waits.
+    /// Has the kernel send what it had no room for; returns whether some of it still waits.
     pub(super) fn flush(&self, id: QueueId) -> bool {
         let mut state = self.state();
         let State { frames, queues, .. } = &mut *state;
@@ -247,7 +248,8 @@ impl Umem {
         queue.is_pending()
     }
 
-    /// What the kernel counted of these sockets since the last call. Frees what closed sockets had, where that is due.
+    /// Frames that these sockets lost since the last call. Also frees the frames of closed sockets when they have
+    /// rested.
     pub(super) fn tend(&self, ids: &[QueueId], now: Instant) -> RingCounts {
         let mut state = self.state();
         state.frames.tend(now);
@@ -261,13 +263,13 @@ impl Umem {
         counts
     }
 
-    /// Takes and clears the pending errors of these sockets; answers the last.
+    /// Takes and clears the pending errors of these sockets; returns the last.
     pub(super) fn take_error(&self, ids: &[QueueId]) -> Option<io::Error> {
         let mut state = self.state();
         ids.iter().filter_map(|id| find(&mut state.queues, *id)?.socket.take_error()).last()
     }
 
-    /// As a kernel that sends this many frames a call.
+    /// Behaves as a kernel that sends this many frames a call.
     #[cfg(test)]
     pub(super) fn set_budget(&self, frames: libc::c_int) {
         self.state().queues.iter().flatten().for_each(|queue| queue.socket.set_budget(frames));
@@ -280,7 +282,8 @@ impl Umem {
 }
 
 impl State {
-    /// Receiving has two thirds of the frames, each socket the same part; the rest is on its way.
+    /// Gives two thirds of the frames to receiving, divided evenly between the sockets; the rest is for frames in
+    /// flight.
     fn share_out(&mut self) {
         let receiving = self.queues.iter().flatten().filter(|queue| queue.receives).count();
         let part = self.frames.count() / 3 * 2 / u32::try_from(receiving).unwrap_or(u32::MAX).max(1);
@@ -291,7 +294,7 @@ impl State {
     }
 }
 
-/// Devices that frames are reserved for.
+/// Number of devices that frames are reserved for.
 fn reserved(devices: usize) -> u32 {
     u32::try_from(devices).unwrap_or(u32::MAX).clamp(*DEVICES.start(), *DEVICES.end())
 }
@@ -300,12 +303,12 @@ fn find(queues: &mut [Option<Queue>], id: QueueId) -> Option<&mut Queue> {
     queues.get_mut(usize::from(id.key.0))?.as_mut().filter(|queue| queue.serial == id.serial)
 }
 
-/// Positions, among what is to be sent, of frames that were written into the memory and not yet sent.
+/// Positions in the caller's list of frames that were copied into the UMEM and not yet sent.
 type Written = ArrayVec<usize, BURST>;
 
 /// How a frame was taken for sending.
 enum Taken {
-    /// It lies in the memory, and leaves from there when its batch has ended.
+    /// It lies in the UMEM, and is sent from there when its batch has ended.
     Claimed,
     /// A copy of it was submitted.
     Written,
@@ -349,7 +352,7 @@ fn take(
     Ok(Taken::Written)
 }
 
-/// Sends what was written, tells what the device did not take, and answers how many that were.
+/// Sends the copies that were written, reports those that the device did not take, and returns how many that were.
 fn settle(
     queue: &mut Queue,
     frames: &mut Frames,
@@ -360,7 +363,7 @@ fn settle(
     let lost = match outcome {
         Ok(()) => 0,
         Err(Down { error, taken_back }) => {
-            // The last ones are those that the kernel had not seen; more than these were submitted before.
+            // The kernel left the last ones unread; frames taken back beyond these were submitted before.
             let lost = written.len().min(taken_back as usize);
             queue.unsent += u64::from(taken_back) - lost as u64;
             written[written.len() - lost..].iter().for_each(|position| failed(*position, error));
@@ -371,12 +374,12 @@ fn settle(
     lost
 }
 
-/// Whether a tag can be put before the frame at `offset`.
+/// Whether a tag fits before the frame at `offset` without leaving its UMEM frame.
 const fn has_room_for_tag(offset: u64) -> bool {
     offset % FRAME_BYTES as u64 >= TAG as u64
 }
 
-/// Puts a tag on the frame at `offset`; answers where it lies then, and its length.
+/// Puts a tag on the frame at `offset`; returns its new offset and its length.
 ///
 /// # Safety
 /// The frame is the caller's, and no slice of it lives.
@@ -391,9 +394,9 @@ unsafe fn tagged(memory: &Memory, offset: u64, len: usize, vlan: Option<VlanTag>
     (start, len + TAG)
 }
 
-/// Takes the outer tag out of a frame, as the kernel does for AF_PACKET.
+/// Takes the outer VLAN tag out of a frame, as the kernel does for AF_PACKET.
 fn pop_tag(bytes: &mut [u8]) -> (Option<VlanTag>, &mut [u8]) {
-    // An ethertype follows the tag.
+    // The tag is followed by an ethertype.
     let Some(head) = bytes.first_chunk::<{ ADDRESSES + TAG + 2 }>() else { return (None, bytes) };
     let word = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
     let tag = VlanTag { tpid: word(ADDRESSES), tci: word(ADDRESSES + 2) };

@@ -6,7 +6,7 @@ use super::*;
 use crate::io::testing::{Host, command, ip, namespace};
 use crate::time::Duration;
 
-/// A kernel host on `is1` at the other end of `is0`, which has the address 192.0.2.1 and belongs to the engine.
+/// A host on `is1`, the other end of `is0`, which has the address 192.0.2.1 and belongs to the engine.
 fn neighbour() -> Host {
     let host = Host::new();
     ip(&format!("link add is0 type veth peer name is1 netns {}", host.id));
@@ -25,7 +25,7 @@ fn pings(host: &Host) -> bool {
     })
 }
 
-/// Whether the neighbour gets a refusal (RST) from a closed port.
+/// Whether the neighbour is refused (RST) by a closed port.
 fn is_refused(host: &Host) -> bool {
     host.run(|| {
         let address = "192.0.2.1:9".parse().unwrap();
@@ -67,7 +67,7 @@ fn a_killed_process_leaves_no_rules() {
         return;
     }
     ip("link add ik0 type veth peer name ik1");
-    // The owner has to be another process: this test binary, asked for the one test that waits to be killed.
+    // The owner has to be another process: this test binary, told to run only the test that waits to be killed.
     let mut owner = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "io::isolate::tests::hold_until_killed", "--ignored", "--nocapture"])
         .env("FWLB_TEST_HOLD", "ik0")
@@ -90,7 +90,7 @@ fn a_killed_process_leaves_no_rules() {
     assert_eq!(command("nft", "list ruleset"), "");
 }
 
-/// Not a test of its own: the process that `a_killed_process_leaves_no_rules` kills.
+/// Not a test of its own, but the process that `a_killed_process_leaves_no_rules` kills.
 #[test]
 #[ignore = "waits to be killed by another test"]
 fn hold_until_killed() {
@@ -150,7 +150,7 @@ fn the_kernel_forwards_no_second_copy_of_a_frame() {
     let receiver = ready.recv().unwrap();
     let arrives = ask(receiver.try_clone().unwrap());
     let send = || from.run(|| UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"x", "10.77.2.2:7").unwrap());
-    // The first frame may wait for ARP longer than a busy machine lets us.
+    // On a busy machine, resolving the first frame's address may take longer than one attempt waits.
     let forwards = || {
         send();
         arrives()

@@ -1,7 +1,7 @@
 use super::*;
 use crate::io::testing::{ip, namespace};
 
-/// A directory that looks like `/` to the reader.
+/// A directory that stands in for `/`.
 struct Root(tempfile::TempDir);
 
 impl Root {

@@ -1,5 +1,5 @@
-//! Real veth pairs for the tests of both kinds of sockets: the engine's ends are `e…` in the test's namespace, the hosts behind
-//! them have namespaces of their own.
+//! Veth pairs for the tests of all kinds of sockets: the engine's ends are called `e…` and lie in the test's namespace,
+//! the hosts behind them have namespaces of their own.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -19,11 +19,11 @@ use crate::wire::vlan::VlanTag;
 
 pub(crate) const TRUNCATED: &str = "truncated";
 
-/// What the engine's ends are opened with.
+/// The sockets with which the engine's ends are opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Packet,
-    /// With an AF_XDP socket beside the packet socket for sending.
+    /// Packet sockets, with an AF_XDP socket beside them for sending.
     XdpSend,
     Xdp(Hook),
 }
@@ -33,11 +33,11 @@ pub(crate) enum Kind {
 pub(crate) struct Way {
     pub receiver: Receiver,
     pub sender: Sender,
-    /// Holds the program.
+    /// Keeps the XDP program attached.
     pub attachment: Option<Attachment>,
 }
 
-/// The devices of one worker.
+/// Opens the devices of one worker.
 #[derive(Debug)]
 pub(crate) struct Desk {
     kind: Kind,
@@ -49,7 +49,7 @@ impl Kind {
         Desk { kind: self, umem: Umem::new(2).unwrap() }
     }
 
-    /// A device of a worker that has no other.
+    /// Opens a device for a worker that has no other.
     pub(crate) fn open(self, device: &str) -> Way {
         self.desk().open(device)
     }
@@ -86,15 +86,15 @@ pub(crate) fn target(name: &str) -> Target<'_> {
     Target { name, index: found.index, mtu: found.mtu, tagged: false }
 }
 
-/// The other end of a pair, as the rest of the network sees it.
+/// Opens the other end of a pair, as the rest of the network sees it.
 pub(crate) fn peer(device: &str) -> Way {
     Kind::Packet.open(device)
 }
 
-/// A received frame as the tests look at it: tag, bytes, verdict.
+/// What the tests compare of a received frame: tag, bytes, verdict.
 pub(crate) type Seen = (Option<VlanTag>, Vec<u8>, Option<&'static str>);
 
-/// Everything that waits, and what comes within a moment after it: a device of some kinds hands frames over later.
+/// Receives all frames that wait or arrive within a moment: some devices hand frames over later.
 pub(crate) fn drain(receiver: &mut Receiver) -> Vec<Seen> {
     let mut seen = Vec::new();
     let mut waiter = Waiter::new(Wake::new().unwrap());
@@ -121,7 +121,7 @@ pub(crate) fn index(name: &str) -> u32 {
     netdev::find(name).expect("the test made it").index
 }
 
-/// A veth pair in the test's namespace, both ends up, with no address and no chatter of the kernel's own.
+/// Makes a veth pair in the test's namespace: both ends up, without addresses, and without packets of the kernel's own.
 pub(crate) fn pair(a: &str, b: &str, mtu: u32) {
     ip(&format!("link add {a} mtu {mtu} type veth peer name {b} mtu {mtu}"));
     for device in [a, b] {
@@ -130,7 +130,7 @@ pub(crate) fn pair(a: &str, b: &str, mtu: u32) {
     }
 }
 
-/// An Ethernet frame of `len` bytes whose payload says its number.
+/// An Ethernet frame of `len` bytes whose payload contains its number.
 pub(crate) fn frame(number: u16, len: usize) -> Vec<u8> {
     let mut frame = vec![0x55; len];
     frame[..6].copy_from_slice(&[2, 0, 0, 0, 0, 2]);
@@ -160,14 +160,15 @@ pub(crate) fn udp(flow: u16) -> Vec<u8> {
     frame
 }
 
-/// Copies frames from one device to another, both ways, until dropped. `inside` is the tag that they have on the second.
+/// Copies frames between two devices in both directions until dropped. `inside` is the tag that they have on the
+/// second.
 pub(crate) struct Wire {
     stop: Arc<AtomicBool>,
     wake: Wake,
     thread: Option<std::thread::JoinHandle<Carried>>,
 }
 
-/// What a [`Wire`] saw.
+/// What a [`Wire`] carried.
 #[derive(Debug, Default)]
 pub(crate) struct Carried {
     pub frames: usize,
@@ -176,7 +177,7 @@ pub(crate) struct Carried {
     pub udp: usize,
     pub partial: usize,
     pub errors: Vec<SendError>,
-    /// What the devices took and did not send, or had no room for.
+    /// Frames that the devices took and did not send, or had no room for.
     pub lost: u64,
 }
 
@@ -249,8 +250,8 @@ impl Carried {
     }
 }
 
-/// Two hosts whose frames the engine's side carries: 10.88.0.1 on `a`, 10.88.0.2 on `b`. With default offloads where the
-/// engine's end carries these.
+/// Two hosts whose frames the engine's side carries: 10.88.0.1 on `a`, 10.88.0.2 on `b`. Offloads keep their defaults
+/// where this kind of socket carries them.
 pub(crate) fn hosts(kind: Kind) -> (Host, Host) {
     let hosts = (Host::new(), Host::new());
     for (host, device, number) in [(&hosts.0, "e0", 1), (&hosts.1, "e1", 2)] {
@@ -298,7 +299,7 @@ pub(crate) fn tcp_bulk(a: &Host, b: &Host, server: &'static str) {
     assert!(back == expected, "{} of {} bytes came back, or others", back.len(), expected.len());
 }
 
-/// The host's TCP and UDP checksum errors since it was made.
+/// The host's counters of TCP and UDP checksum errors.
 pub(crate) fn checksum_errors(host: &Host) -> Vec<String> {
     let counters = host.run(|| std::fs::read_to_string("/proc/thread-self/net/snmp").unwrap());
     let mut found = Vec::new();

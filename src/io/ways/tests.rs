@@ -6,7 +6,7 @@ use crate::io::af_xdp::Hook;
 use crate::io::testing::{ip, namespace};
 use crate::wire::vlan::{TPID_CUSTOMER, TPID_SERVICE};
 
-/// Each promise over each kind.
+/// Makes a test of each promise over each kind of socket.
 macro_rules! promises {
     ($($promise:ident),* $(,)?) => {
         mod over_af_packet {
@@ -114,7 +114,8 @@ fn every_vlan_of_both_kinds_comes_in_and_goes_out_with_its_priority(kind: Kind) 
     pair("e0", "p0", 1500);
     let (mut way, mut peer) = (kind.open("e0"), peer("p0"));
 
-    // The largest legal frame of an MTU of 1500: Linux allows a customer tag on top, a service tag it counts as payload.
+    // The largest legal frames of an MTU of 1500: Linux allows a customer tag on top, but counts a service tag as
+    // payload.
     for (tpid, len) in [(TPID_CUSTOMER, 1514), (TPID_SERVICE, 1510)] {
         let tags: Vec<_> = (0..=4095u16).map(|vid| VlanTag { tpid, tci: ((vid % 16) << 12) | vid }).collect();
         for tags in tags.chunks(256) {
@@ -175,7 +176,7 @@ fn own_frames_are_not_read_back(kind: Kind) {
 
     way.sender.send([plain(&frame(1, 60))], never);
     assert_eq!(drain(&mut way.receiver), []);
-    // What the machine sends on it is none of the engine's either.
+    // Frames that the machine itself sends on the device are not received either.
     af_packet::Sender::open(index("e0")).unwrap().send([plain(&frame(2, 60))], never);
     assert_eq!(drain(&mut way.receiver), []);
     peer.sender.send([plain(&frame(3, 60))], never);
@@ -253,7 +254,7 @@ fn frames_that_find_no_room_are_counted_and_the_next_ones_come(kind: Kind) {
     let frames: Vec<_> = (0..10_000).map(|number| frame(number, 60)).collect();
     for frames in frames.chunks(100) {
         peer.sender.send(frames.iter().map(|frame| plain(frame)), never);
-        // The device hands them over on a thread of the kernel's.
+        // The device hands frames over on a kernel thread.
         std::thread::sleep(crate::time::Duration::from_millis(1));
     }
 

@@ -1,4 +1,4 @@
-//! The first part: traffic over all firewalls, one of which half dies and comes back.
+//! The first part of the tour: traffic over all firewalls, one of which loses a cable and comes back.
 
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -10,13 +10,13 @@ use super::tour::{Tour, millis};
 use super::{BySession, named, screen};
 use crate::lab::{Lab, LabError, Leg, Node, Side, Topology, pause};
 
-/// Traffic before the firewall fails.
+/// Time of traffic before the firewall fails.
 const CALM: Duration = Duration::from_secs(6);
-/// How long the firewall stays dead.
+/// Time for which the firewall stays dead.
 const DEAD: Duration = Duration::from_secs(8);
-/// Traffic after it came back: the hold time, and new flows on it.
+/// Time of traffic after it came back: its hold time, and some more for new flows.
 const RECOVERED: Duration = Duration::from_secs(8);
-/// The firewall that fails.
+/// Number of the firewall that fails.
 const VICTIM: u8 = 1;
 
 pub fn run(lab: &mut Lab, screen: &mut screen::Screen, stop: &AtomicBool) -> Result<Report, LabError> {
@@ -33,7 +33,7 @@ pub fn run(lab: &mut Lab, screen: &mut screen::Screen, stop: &AtomicBool) -> Res
     tour.lab.fail(VICTIM, Leg::Inner)?;
     let failed_at = Instant::now();
     let failed_ms = tour.elapsed_ms();
-    // Flows that were opened while the first copy was made are in the second; their pins cannot have moved so early.
+    // The second copy has the flows that were opened while the first was made. Their pins cannot have moved so early.
     at_failure.extend(sessions(tour.lab)?);
     tour.screen.note(&format!(
         "{victim} is half dead: its inner cable is cut, its outer side still answers ARP; only a check through it can tell."
@@ -68,7 +68,7 @@ fn plans(topology: &Topology) -> Vec<(Node, String)> {
     let (server, client) = (topology.server(1), topology.client());
     let mut plans = Vec::new();
     for to in server.both() {
-        // Long sessions, short ones, datagrams of three fragments, pings.
+        // Long TCP sessions, short ones, datagrams of three fragments, and pings.
         plans.push((Node::Client, format!("flows tcp {to} --flows 20 --interval-ms 100")));
         plans.push((Node::Client, format!("flows tcp {to} --flows 4 --interval-ms 50 --life-ms 200")));
         let datagrams = format!("flows udp {to} --flows 10 --interval-ms 100 --size 4000 --patience-ms 1500");
@@ -85,13 +85,13 @@ fn plans(topology: &Topology) -> Vec<(Node, String)> {
     plans
 }
 
-/// Whether the sessions of a failed firewall are reset.
+/// Whether sessions of a failed firewall are reset.
 fn on_failure_resets(topology: &Topology) -> bool {
     topology.settings.get("group").and_then(|group| group.get("on-failure")).and_then(|value| value.as_str())
         == Some("reset")
 }
 
-/// The firewall of every session that the outer engine knows, by protocol, source and destination.
+/// The firewall of every session in the outer engine, by protocol, source and destination.
 ///
 /// # Errors
 /// The engine does not answer.
@@ -100,7 +100,7 @@ pub fn sessions(lab: &Lab) -> Result<BySession, LabError> {
     Ok(sessions.iter().filter_map(|session| Some(named(session, session.pins.first()?.firewall.clone()))).collect())
 }
 
-/// How long each engine took to call the firewall down; `None` if it did not within two seconds.
+/// For each engine, the milliseconds until it reported the firewall down; `None` if it did not within two seconds.
 fn wait_until_down(tour: &Tour<'_>, victim: &str, since: Instant) -> Result<[Option<u64>; 2], LabError> {
     let mut seen = [None, None];
     while seen.contains(&None) && since.elapsed() < Duration::from_secs(2) {

@@ -1,9 +1,9 @@
-//! The guided tour. First a firewall half dies under load and comes back; then, where the laboratory has a farm, servers
-//! are unplugged, fall sick and are killed until the sorry server speaks. In the end every session tells what it lived
-//! through and every firewall what it had to drop.
+//! The guided tour. In the first part a firewall half dies under load and comes back. If the lab has services, servers
+//! are then unplugged, fall sick and are killed one after the other, until only the sorry server answers. At the end
+//! the tour reports what every session experienced and what every firewall dropped.
 //!
-//! The group runs with `on-failure = "reset"`: a strict firewall without synchronisation takes the state of its sessions
-//! with it, so their clients are told at once and open anew, instead of hanging until a time-out.
+//! The group has `on-failure = "reset"`: a strict firewall without synchronisation takes the state of its sessions with
+//! it, so the engines reset them, and clients reconnect at once instead of waiting for a timeout.
 
 mod firewalls;
 mod pressure;
@@ -27,22 +27,22 @@ pub use server_report::{ServerEvidence, ServerReport};
 use super::{Lab, LabError, Topology};
 use crate::engine::view;
 
-/// Protocol, source and destination, as [`FlowReport`](super::traffic::FlowReport) and `show sessions` both write them.
+/// Protocol, source and destination, as both [`FlowReport`](super::traffic::FlowReport) and `show sessions` write them.
 pub type FlowName = (String, String, String);
 
-/// What the tour has shown.
+/// The results of the tour.
 #[derive(Debug, Clone, Default)]
 pub struct Story {
-    /// A firewall died.
+    /// The part in which a firewall fails.
     pub firewalls: Option<Report>,
-    /// Servers died.
+    /// The part in which servers fail.
     pub servers: Option<ServerReport>,
-    /// How long something on this machine wanted a CPU and had none, in words, if that was long.
+    /// How long tasks on this machine waited for a CPU, in words, if that was notable.
     pub starved: Option<String>,
 }
 
 impl Story {
-    /// All promises, in the order of telling. What both parts judge is told once, with the numbers of the later one:
+    /// All promises in order. A promise of both parts is listed once, with the numbers of the later part, because
     /// counters only grow.
     pub fn promises(&self) -> Vec<&Promise> {
         let later: Vec<_> = self.servers.iter().flat_map(|report| &report.promises).collect();
@@ -53,7 +53,7 @@ impl Story {
             .collect()
     }
 
-    /// Something was promised, and all of it was kept.
+    /// Whether there are promises, and all of them were kept.
     pub fn kept(&self) -> bool {
         let promises = self.promises();
         !promises.is_empty() && promises.iter().all(|promise| promise.kept)
@@ -67,10 +67,10 @@ pub fn topology(base: Topology) -> Topology {
     if chosen { base } else { base.with("group", "on-failure", "reset") }
 }
 
-/// Refuses a laboratory in which the tour has nothing to show.
+/// Refuses a lab in which the tour has nothing to show.
 ///
 /// # Errors
-/// In words.
+/// The reason, in words.
 pub fn validate(topology: &Topology) -> Result<(), LabError> {
     if topology.farm.is_some() && topology.servers < servers::HARMED {
         let wanted = servers::HARMED;
@@ -81,10 +81,10 @@ pub fn validate(topology: &Topology) -> Result<(), LabError> {
     Ok(())
 }
 
-/// Runs the tour in a lab that stands.
+/// Runs the tour in a running lab.
 ///
 /// # Errors
-/// The lab does not do what it is told; `stop` was set.
+/// The lab fails, or `stop` was set.
 pub fn run(lab: &mut Lab, screen: &mut Screen, stop: &AtomicBool) -> Result<Story, LabError> {
     let mut story = Story::default();
     let pressure = Pressure::begin();
@@ -104,17 +104,17 @@ pub fn run(lab: &mut Lab, screen: &mut Screen, stop: &AtomicBool) -> Result<Stor
     Ok(story)
 }
 
-/// A session's name, and what `of` it.
+/// A session's name, together with `of`.
 fn named<T>(session: &view::SessionView, of: T) -> (FlowName, T) {
     let protocol = session.protocol.trim_end_matches("v6").to_owned();
     let end = |end: &str| if protocol == "icmp" { without_port(end) } else { end.to_owned() };
     ((protocol.clone(), end(&session.source), end(&session.destination)), of)
 }
 
-/// The address of an endpoint: an ICMP session's end may carry the identifier as a port.
+/// The address of an endpoint; that of an ICMP session may have the identifier as its port.
 fn without_port(end: &str) -> String {
     end.parse::<std::net::SocketAddr>().map_or_else(|_| end.to_owned(), |end| end.ip().to_string())
 }
 
-/// What sessions have, by their names.
+/// A value of each session, by the session's name.
 type BySession = BTreeMap<FlowName, String>;

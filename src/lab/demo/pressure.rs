@@ -1,14 +1,15 @@
-//! Whether the machine had time for the tour: promises are measured in milliseconds, which a starved host does not keep.
+//! Measures whether the machine had time for the tour: promises are in milliseconds, which an overloaded machine cannot
+//! keep.
 
 use std::fs;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Less than this share of the time does not break a promise.
+/// Less than this percentage of the time breaks no promise.
 const NOTABLE_PERCENT: u64 = 10;
 
-/// What the kernel had counted when the tour began (Documentation/accounting/psi.rst).
+/// The kernel's CPU pressure when the tour began (Documentation/accounting/psi.rst).
 #[derive(Debug)]
 pub struct Pressure {
     stalled: Duration,
@@ -16,12 +17,12 @@ pub struct Pressure {
 }
 
 impl Pressure {
-    /// Begins to look; `None` on a kernel that does not count.
+    /// Starts measuring; `None` on a kernel that does not measure pressure.
     pub fn begin() -> Option<Self> {
         Some(Self { stalled: now()?, since: Instant::now() })
     }
 
-    /// For how much of the time since then some task waited for a CPU, in words, if that was much.
+    /// For how much of the time since then a task waited for a CPU, in words, if that was notable.
     pub fn end(&self) -> Option<String> {
         words(now()?.saturating_sub(self.stalled), self.since.elapsed())
     }
@@ -41,7 +42,7 @@ fn now() -> Option<Duration> {
     stalled(&fs::read_to_string("/proc/pressure/cpu").ok()?)
 }
 
-/// The total of the line `some avg10=0.00 avg60=0.00 avg300=0.00 total=MICROSECONDS`.
+/// Parses the total of the line `some avg10=0.00 avg60=0.00 avg300=0.00 total=MICROSECONDS`.
 fn stalled(text: &str) -> Option<Duration> {
     let some = text.lines().find(|line| line.starts_with("some "))?;
     let total = some.split_whitespace().find_map(|word| word.strip_prefix("total="))?;

@@ -1,22 +1,22 @@
-//! Promises, and text for a terminal of 80 columns.
+//! The tour's promises, formatted for a terminal of 80 columns.
 
 use std::fmt::Write;
 
-/// Columns of the text that the tour writes.
+/// Columns of text.
 const WIDTH: usize = 79;
 
-/// A promise and whether it was kept.
+/// A promise, and whether it was kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Promise {
-    /// In words.
+    /// The promise in words.
     pub what: String,
-    /// Whether it held.
+    /// Whether it was kept.
     pub kept: bool,
-    /// The numbers.
+    /// The numbers that show it.
     pub detail: String,
 }
 
-/// The list, each promise with its numbers below it.
+/// The list of promises, each with its numbers below it.
 pub fn promises<'a>(list: impl IntoIterator<Item = &'a Promise>) -> String {
     let mut text = String::from("The promises\n");
     for promise in list {
@@ -29,7 +29,7 @@ pub fn promises<'a>(list: impl IntoIterator<Item = &'a Promise>) -> String {
     text
 }
 
-/// Lines of at most 79 columns, each behind `indent` spaces.
+/// Wraps text into lines of at most 79 columns, each indented by `indent` spaces.
 pub fn wrap(text: &str, indent: usize) -> String {
     let mut lines = String::new();
     let mut column = 0;
@@ -49,7 +49,7 @@ pub fn wrap(text: &str, indent: usize) -> String {
     lines
 }
 
-/// `received = forwarded + hairpinned + punted + dropped`, by each engine.
+/// The promise of each engine's counters: `received = forwarded + hairpinned + punted + dropped`.
 pub fn conserved(counters: &[crate::engine::view::CountersView]) -> Promise {
     let details: Vec<_> = counters
         .iter()
@@ -71,7 +71,7 @@ pub fn conserved(counters: &[crate::engine::view::CountersView]) -> Promise {
     }
 }
 
-/// No firewall dropped anything for want of state.
+/// The promise that no firewall dropped a packet because it had no state for it.
 pub fn no_drops(drops: &[(String, crate::lab::FirewallDrops)]) -> Promise {
     let told =
         drops.iter().map(|(name, drops)| format!("{name} INVALID {} new-not-SYN {}", drops.invalid, drops.new_not_syn));

@@ -1,4 +1,4 @@
-//! What every session lived through, and which promises that keeps.
+//! Judges from the evidence of the first part what the sessions experienced, and which promises were kept.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,68 +9,69 @@ use crate::engine::view::CountersView;
 use crate::lab::FirewallDrops;
 use crate::lab::traffic::{End, FlowReport, Protocol};
 
-/// Both engines have to know a half-dead firewall within this (CORRECTNESS.md B2.2: 350 ms, and the look at it).
+/// Time within which both engines must report a half-dead firewall (`docs/protocols.md`, B2.2: 350 ms, and the
+/// polling).
 const DOWN_WITHIN_MS: u64 = 600;
-/// A session of the dead firewall has to be reset within this.
+/// Time within which a session of the dead firewall must be reset.
 const RESET_WITHIN_MS: u64 = 1_000;
-/// A datagram flow of the dead firewall may be silent for so long: detection, and the next request.
+/// Longest silence of a datagram flow of the dead firewall: detection, and the next request.
 const MOVED_WITHIN_MS: u64 = 1_000;
 
-/// A request that was made this long before the failure has had its answer.
+/// A request made this long before the failure has had time for its answer.
 const ROUND_TRIP_MS: u64 = 200;
 
-/// What was seen from outside.
+/// What was observed from outside.
 #[derive(Debug, Clone, Default)]
 pub struct Evidence {
-    /// The firewall that failed.
+    /// Name of the firewall that failed.
     pub victim: String,
-    /// When, since the traffic started.
+    /// When it failed, in milliseconds since the traffic started.
     pub failed_ms: u64,
-    /// When the outer and the inner engine called it down, since it failed.
+    /// When the outer and the inner engine reported it down, in milliseconds since it failed.
     pub seen_down_ms: [Option<u64>; 2],
     /// The firewall of each session when it failed.
     pub at_failure: BySession,
-    /// The same just before it was healed.
+    /// The firewall of each session just before it was healed.
     pub before_heal: BySession,
-    /// The same some seconds after it took new sessions again.
+    /// The firewall of each session some seconds after it got new sessions again.
     pub after_heal: BySession,
-    /// What the traffic programs reported.
+    /// Reports of the traffic programs.
     pub flows: Vec<FlowReport>,
-    /// What the firewalls counted.
+    /// Counters of the firewalls.
     pub drops: Vec<(String, FirewallDrops)>,
-    /// What each engine counted.
+    /// Counters of each engine.
     pub counters: Vec<CountersView>,
-    /// TCP sessions of a failed firewall are to be reset.
+    /// Whether TCP sessions of a failed firewall are to be reset.
     pub resets: bool,
 }
 
-/// What became of the sessions, and of the promises.
+/// The experiences of the sessions, and the promises.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     /// One line per kind of session.
     pub experiences: Vec<Experience>,
-    /// In the order of telling.
+    /// The promises in order.
     pub promises: Vec<Promise>,
-    /// A TCP session of a firewall that lived, for `explain`.
+    /// A TCP session of a firewall that survived, for `explain`.
     pub example: Option<FlowName>,
 }
 
-/// The sessions of one protocol that shared a fate.
+/// The sessions of one protocol that were on the same firewall.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Experience {
     /// `tcp`, `udp` or `icmp`, and where they were.
     pub who: String,
-    /// How many.
+    /// Number of flows.
     pub flows: usize,
-    /// How many went on.
+    /// Number of flows that went on.
     pub lived: usize,
-    /// How many were reset or refused.
+    /// Number of flows that were reset or refused.
     pub reset: usize,
-    /// How many hung or broke in another way.
+    /// Number of flows that hung or failed in another way.
     pub broken: usize,
-    /// Requests without answer in those that went on.
+    /// Unanswered requests of the flows that went on.
     pub lost: u64,
-    /// The longest time without an answer, over all of them.
+    /// The longest time without an answer in any of them, in milliseconds.
     pub longest_stall_ms: u64,
 }
 
@@ -84,7 +85,7 @@ enum Fate {
 }
 
 impl Report {
-    /// Judges.
+    /// Judges the evidence.
     pub fn judge(evidence: &Evidence) -> Self {
         let groups = groups(evidence);
         let of = |fate: Fate| groups.iter().filter(move |((at, _), _)| *at == fate).flat_map(|(_, flows)| flows.iter());
@@ -104,13 +105,13 @@ impl Report {
         Self { experiences: experiences.collect(), promises, example: lasting.next().map(|(name, _)| name.clone()) }
     }
 
-    /// Every promise was kept.
+    /// Whether every promise was kept.
     pub fn kept(&self) -> bool {
         self.promises.iter().all(|promise| promise.kept)
     }
 }
 
-/// The flows by fate and protocol.
+/// Groups the flows by where they were and by protocol.
 fn groups(evidence: &Evidence) -> BTreeMap<(Fate, &'static str), Vec<&FlowReport>> {
     let mut groups: BTreeMap<_, Vec<&FlowReport>> = BTreeMap::new();
     for flow in &evidence.flows {
@@ -130,7 +131,8 @@ fn fate(evidence: &Evidence, flow: &FlowReport) -> Fate {
     }
 }
 
-/// The firewall of a flow when it failed. A ping does not tell its own end; its session is found by the other end.
+/// The firewall of a flow when it failed. A ping does not report its own address, so its session is found by the other
+/// end.
 fn firewall_of<'a>(evidence: &'a Evidence, flow: &FlowReport) -> Option<&'a String> {
     let protocol = protocol(flow);
     match &flow.local {
@@ -163,7 +165,7 @@ fn experience(evidence: &Evidence, fate: Fate, protocol: &str, flows: &[&FlowRep
 }
 
 impl Experience {
-    /// Sums up what `flows` lived through.
+    /// Summarises what `flows` experienced.
     pub(super) fn of(who: String, flows: &[&FlowReport]) -> Self {
         let count = |wanted: &dyn Fn(&End) -> bool| flows.iter().filter(|flow| wanted(&flow.end)).count();
         Self {
@@ -198,7 +200,7 @@ fn untouched<'a>(failed_ms: u64, flows: impl Iterator<Item = &'a &'a FlowReport>
     }
 }
 
-/// Requests without answer from the failure on. What does not tell when it lost them may have lost them all since.
+/// Unanswered requests since the failure. If a flow does not report their times, all of them count.
 fn lost_since(failed_ms: u64, flow: &FlowReport) -> u64 {
     let before = flow.lost_at_ms.iter().filter(|at| **at + ROUND_TRIP_MS < failed_ms).count();
     flow.lost().saturating_sub(before as u64)
@@ -255,7 +257,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// The table of the experiences.
+/// Formats the table of experiences.
 pub(super) fn experiences(lines: &[Experience]) -> String {
     let mut text = format!(
         "What the sessions lived through\n  {:<36}{:>8}{:>8}{:>6}{:>7}{:>5}{:>7}\n",
@@ -276,7 +278,7 @@ pub(super) fn experiences(lines: &[Experience]) -> String {
     text + &wrap("lost: requests without answer in sessions that went on; stall: the longest time without an answer", 2)
 }
 
-/// Milliseconds, in seconds where they are many.
+/// Formats milliseconds, as seconds if there are many.
 fn stall(ms: u64) -> String {
     if ms < 1000 { format!("{ms}ms") } else { format!("{:.1}s", ms as f64 / 1000.0) }
 }
@@ -305,7 +307,7 @@ mod tests {
         (protocol.to_owned(), format!("198.51.100.7:{port}"), "203.0.113.11:7".to_owned())
     }
 
-    /// One TCP session on each firewall and a UDP session on the one that fails.
+    /// One TCP session on each firewall, and a UDP session on the one that fails.
     fn evidence() -> Evidence {
         let counted = ["received", "forwarded", "hairpinned", "punted", "dropped"].map(String::from);
         let counters: CountersView = counted.into_iter().zip([10, 7, 0, 2, 1]).collect();

@@ -1,4 +1,4 @@
-//! The live tables: redrawn in place on a terminal, plain lines elsewhere; both fit 80 columns.
+//! Shows the live tables: redrawn in place on a terminal, plain lines elsewhere. Both fit 80 columns.
 
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
@@ -9,48 +9,48 @@ use crate::lab::farm::WEB;
 use crate::lab::traffic::Progress;
 use crate::lab::{FirewallDrops, Lab, LabError, Side};
 
-/// Columns of a server's reason.
+/// Columns for the reason of a server's state.
 const REASON: usize = 28;
 
 /// Where the tour is shown.
 pub struct Screen {
     terminal: bool,
-    /// Lines of the table that stands on the terminal.
+    /// Lines of the table that is on the terminal now.
     drawn: usize,
-    /// New sessions of each server when something was said last: shares count from there.
+    /// New sessions of each server at the last note, from which shares are counted.
     since: Vec<(String, u64)>,
 }
 
-/// A firewall as both engines and its own rules see it.
+/// A firewall as both engines and its own counters show it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Firewall {
     name: String,
-    /// State in the outer and the inner engine's eyes.
+    /// Its state in the outer and in the inner engine.
     states: [String; 2],
-    /// Live sessions on it, by the outer engine.
+    /// Live sessions through it in the outer engine.
     sessions: u64,
     /// Sessions since the start.
     new_sessions: u64,
-    /// What it dropped itself.
+    /// Packets that it dropped itself.
     drops: FirewallDrops,
 }
 
-/// A server as the inner engine sees it.
+/// A server as the inner engine shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Server {
     name: String,
     weight: u16,
     backup: bool,
-    /// State in the service of the pages and in the others.
+    /// Its state in the web service and in the others.
     states: [String; 2],
     /// Live sessions in all services.
     sessions: u64,
-    /// Pages since something was said last.
+    /// Pages since the last note.
     pages: u64,
     reason: String,
 }
 
-/// Draws the firewalls; a [`Table`](super::tour::Table).
+/// Shows the firewalls; a [`Table`](super::tour::Table).
 pub fn show_firewalls(lab: &Lab, screen: &mut Screen, caption: &str, progress: Progress) -> Result<(), LabError> {
     let firewalls = firewalls(lab)?;
     if screen.terminal {
@@ -61,7 +61,7 @@ pub fn show_firewalls(lab: &Lab, screen: &mut Screen, caption: &str, progress: P
     Ok(())
 }
 
-/// Draws the servers, and how the firewalls fare; a [`Table`](super::tour::Table).
+/// Shows the servers and the firewalls' drops; a [`Table`](super::tour::Table).
 pub fn show_servers(lab: &Lab, screen: &mut Screen, caption: &str, progress: Progress) -> Result<(), LabError> {
     let servers = servers(lab, &mut screen.since)?;
     let drops: FirewallDrops =
@@ -96,26 +96,26 @@ pub fn reasons(server: &ServerView) -> String {
 }
 
 impl Screen {
-    /// Standard output.
+    /// Shows the tour on standard output.
     pub fn stdout() -> Self {
         Self { terminal: std::io::stdout().is_terminal(), drawn: 0, since: Vec::new() }
     }
 
-    /// Time between two tables: a reader of plain lines wants fewer.
+    /// Time between two tables; plain lines come less often.
     pub const fn period(&self) -> Duration {
         if self.terminal { Duration::from_millis(250) } else { Duration::from_secs(2) }
     }
 
-    /// Begins a part.
+    /// Prints the title of a part.
     pub fn title(&mut self, title: &str) {
         print(&format!("\n{title}\n{}\n", "-".repeat(title.len())));
     }
 
-    /// Says something that stays.
+    /// Prints a note, which stays above later tables.
     pub fn note(&mut self, text: &str) {
         self.drawn = 0;
         self.since.clear();
-        // What has lines of its own keeps them.
+        // Text that has its own lines keeps them.
         let text = if text.contains('\n') { text.to_owned() } else { wrap(text, 0) };
         print(&format!("\n{}\n\n", text.trim_end()));
     }
@@ -239,7 +239,7 @@ fn server_line(rows: &[Server], drops: FirewallDrops) -> String {
     format!("{}; firewalls dropped {}", servers.join(", "), drops.invalid + drops.new_not_syn)
 }
 
-/// Percent, rounded; `-` of nothing.
+/// The percentage, rounded; `-` if the whole is zero.
 fn share(part: u64, all: u64) -> String {
     match (part * 100 + all / 2).checked_div(all) {
         Some(percent) => format!("{percent}%"),
@@ -247,7 +247,7 @@ fn share(part: u64, all: u64) -> String {
     }
 }
 
-/// Prints; a reader that has gone is no reason to leave the laboratory standing.
+/// Prints text. A closed output is no reason to leave the lab behind.
 fn print(text: &str) {
     let mut out = std::io::stdout();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());

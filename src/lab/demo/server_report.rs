@@ -1,4 +1,5 @@
-//! What the clients of the virtual services lived through while servers died, and which promises that keeps.
+//! Judges from the evidence of the second part what the clients of the services experienced, and which promises were
+//! kept.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,84 +11,85 @@ use crate::engine::view::CountersView;
 use crate::lab::FirewallDrops;
 use crate::lab::traffic::{End, FlowReport, PageReport, Protocol};
 
-/// A server has to be out within this: two checks of 500 ms fail, the second by its time-out of 300 ms; and the look at it.
+/// Time within which a server must be out: two checks at an interval of 500 ms fail, the second after its timeout of
+/// 300 ms, and polling takes some more.
 const OUT_WITHIN_MS: u64 = 2_000;
-/// A client has to know within this: the server is out, and the reset travels.
+/// Time within which a client must know: the server is out, and the reset arrives.
 const TOLD_WITHIN_MS: u64 = 2_500;
-/// Pages that are asked for so long after a server went out cannot meet it.
+/// A page that is requested this long after a server went out cannot reach that server.
 const SETTLED_MS: u64 = 300;
-/// An answer takes a moment, and so do clocks of two programs to agree: what was seen so long before a server was harmed may
-/// be its harm.
+/// Latency and the difference between the clocks of two programs: what was observed this long before a server was
+/// harmed may be a consequence of the harm.
 const CLOCKS_MS: u64 = 300;
-/// Percentage points that a share may differ from the weights'.
+/// Percentage points by which a share may differ from the weights.
 const SHARE_OFF: f64 = 3.0;
 
-/// When a server was harmed, and when its pages were out.
+/// When a server was harmed, and when its web service was out.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Out {
-    /// Which.
+    /// Name of the server.
     pub server: String,
-    /// Since the traffic started.
+    /// When it was harmed, in milliseconds since the traffic started.
     pub at_ms: u64,
-    /// Since it was harmed; `None`: never.
+    /// When it was out, in milliseconds since it was harmed; `None`: never.
     pub after_ms: Option<u64>,
-    /// Why, in the engine's words.
+    /// The engine's reason.
     pub reason: String,
 }
 
 impl Out {
-    /// When it was out, since the traffic started.
+    /// When it was out, in milliseconds since the traffic started.
     fn out_ms(&self) -> u64 {
         self.at_ms + self.after_ms.unwrap_or(0)
     }
 }
 
-/// What was seen from outside.
+/// What was observed from outside.
 #[derive(Debug, Clone, Default)]
 pub struct ServerEvidence {
-    /// The servers and their weights.
+    /// The servers with their weights.
     pub weights: Vec<(String, u16)>,
-    /// Until then every server lived.
+    /// End of the time in which every server was well, in milliseconds.
     pub calm_ms: u64,
-    /// The server that vanished.
+    /// The server that was unplugged.
     pub unplugged: Out,
     /// The server whose pages were 503.
     pub sick: Out,
     /// The last server, whose programs were killed.
     pub killed: Out,
-    /// When all were healed.
+    /// When all servers were healed, in milliseconds.
     pub healed_ms: u64,
-    /// When all served again.
+    /// When all servers got sessions again, in milliseconds.
     pub taken_in_ms: u64,
-    /// The server of each session when the first server vanished.
+    /// The server of each session when the first server was unplugged.
     pub at_failure: BySession,
-    /// What the sessions of the echo service reported.
+    /// Reports of the flows to the echo service.
     pub flows: Vec<FlowReport>,
-    /// What the readers of pages reported.
+    /// Reports of the readers of pages.
     pub pages: Vec<PageReport>,
-    /// What the firewalls counted.
+    /// Counters of the firewalls.
     pub drops: Vec<(String, FirewallDrops)>,
-    /// What each engine counted.
+    /// Counters of each engine.
     pub counters: Vec<CountersView>,
-    /// `explain` of a session that lived: the words and the answer.
+    /// `explain` of a session that went on: the arguments and the answer.
     pub explained: Option<(String, String)>,
 }
 
-/// What became of the sessions, and of the promises.
+/// The experiences of the sessions, and the promises.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerReport {
     /// One line per kind of session.
     pub experiences: Vec<Experience>,
     /// The pages in a sentence.
     pub pages: String,
-    /// In the order of telling.
+    /// The promises in order.
     pub promises: Vec<Promise>,
-    /// `explain` of a session that lived: the words and the answer.
+    /// `explain` of a session that went on: the arguments and the answer.
     pub explained: Option<(String, String)>,
 }
 
 impl ServerReport {
-    /// Judges.
+    /// Judges the evidence.
     pub fn judge(evidence: &ServerEvidence) -> Self {
         let steady = |from: u64, to: u64| evidence.pages.iter().filter(move |page| (from..to).contains(&page.asked_ms));
         let mut promises = vec![
@@ -118,14 +120,14 @@ impl ServerReport {
     }
 }
 
-/// The server of a flow when the first one vanished; `None`: it was not yet open, or had ended.
+/// The server of a flow when the first server was unplugged; `None` if the flow was not open then.
 fn server_of<'a>(evidence: &'a ServerEvidence, flow: &FlowReport) -> Option<&'a str> {
     let name = (protocol(flow).to_owned(), flow.local.clone()?, flow.remote.clone());
     let open = flow.opened_ms <= evidence.unplugged.at_ms && flow.ended_ms >= evidence.unplugged.at_ms;
     evidence.at_failure.get(&name).filter(|_| open).map(String::as_str)
 }
 
-/// Until when nobody can have felt that a server was harmed.
+/// The time until which no client can have noticed that a server was harmed, in milliseconds.
 const fn before(out: &Out) -> u64 {
     out.at_ms.saturating_sub(CLOCKS_MS)
 }
@@ -151,7 +153,7 @@ fn lived_through(evidence: &ServerEvidence) -> Vec<Experience> {
         };
         Experience::of(who, flows)
     };
-    // Those that were opened afterwards come last.
+    // Flows that were opened later come last.
     let (later, first): (Vec<_>, Vec<_>) = groups.iter().partition(|((server, _), _)| server.is_none());
     first.into_iter().chain(later).map(line).collect()
 }
@@ -205,9 +207,9 @@ fn told(evidence: &ServerEvidence) -> Promise {
 fn moved(evidence: &ServerEvidence) -> Promise {
     let server = &evidence.unplugged.server;
     let flows: Vec<_> = flows_of(evidence, server).filter(|flow| flow.protocol == Protocol::Udp).collect();
-    // Then the next server may be its own.
+    // After that, the next server to be harmed may be the flow's own.
     let silent = evidence.unplugged.at_ms + TOLD_WITHIN_MS..before(&evidence.killed);
-    // A flow that lost more than the first few requests never went on.
+    // A flow that lost more than its first requests never went on.
     let late = flows.iter().filter(|flow| flow.lost_at_ms.iter().any(|at| silent.contains(at))).count();
     let longest = flows.iter().map(|flow| flow.longest_stall_ms).max().unwrap_or(0);
     Promise {
@@ -217,7 +219,7 @@ fn moved(evidence: &ServerEvidence) -> Promise {
     }
 }
 
-/// Sessions of servers that lived, until their own server was killed.
+/// Sessions of the other servers, until their own server was killed.
 fn untouched(evidence: &ServerEvidence) -> Promise {
     let (mut flows, mut broken, mut lost) = (0, 0, 0);
     for flow in &evidence.flows {
@@ -225,7 +227,7 @@ fn untouched(evidence: &ServerEvidence) -> Promise {
             continue;
         };
         flows += 1;
-        // The sick server echoes to the end; the others die with the last stage.
+        // The sick server echoes until the end; the others are killed in the last stage.
         let until = if server == evidence.sick.server { u64::MAX } else { before(&evidence.killed) };
         broken += usize::from(flow.end != End::Finished && flow.ended_ms < until);
         lost += flow.lost_at_ms.iter().filter(|at| (evidence.unplugged.at_ms..until).contains(at)).count();
@@ -252,7 +254,7 @@ fn served(evidence: &ServerEvidence) -> Promise {
     }
 }
 
-/// After the sick server is out nobody gets its 503.
+/// After the sick server is out, no client gets its 503.
 fn nobody_meets(evidence: &ServerEvidence) -> Promise {
     let sick: Vec<_> = evidence.pages.iter().filter(|page| page.status == Some(503)).collect();
     let late = sick.iter().filter(|page| page.asked_ms > evidence.sick.out_ms() + SETTLED_MS).count();
@@ -315,7 +317,7 @@ mod tests {
         }
     }
 
-    /// The tour as it is meant to be.
+    /// The evidence of a tour without a fault.
     fn evidence() -> ServerEvidence {
         let counted = ["received", "forwarded", "hairpinned", "punted", "dropped"].map(String::from);
         let out = |server: &str, at_ms, reason: &str| Out {

@@ -1,5 +1,5 @@
-//! The second part: clients load the virtual services through all firewalls; one server after the other is harmed, each in
-//! its own way, until only the sorry server speaks; then all are healed.
+//! The second part of the tour: clients use the virtual services through all firewalls, while one server after the
+//! other is harmed in a different way, until only the sorry server answers; then all are healed.
 
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -14,23 +14,23 @@ use crate::lab::farm::{ECHO, WEB, WEB_PORT};
 use crate::lab::traffic::ECHO_PORT;
 use crate::lab::{Harm, Lab, LabError, Node, Side, Topology, pause};
 
-/// Servers that are harmed, each in its own way.
+/// Number of servers that are harmed.
 pub const HARMED: u8 = 3;
-/// Traffic before the first server is harmed.
+/// Time of traffic before the first server is harmed.
 const CALM: Duration = Duration::from_secs(5);
-/// How long each stage of the decline lasts.
+/// Duration of each stage.
 const STAGE: Duration = Duration::from_secs(5);
-/// Traffic after all servers were healed.
+/// Time of traffic after all servers were healed.
 const RECOVERED: Duration = Duration::from_secs(6);
-/// What the stages may take longer on a busy machine.
+/// Extra time for the stages on a busy machine.
 const SLACK: Duration = Duration::from_secs(2);
-/// The traffic still runs for so long when its sessions are looked at last.
+/// The last listing of sessions is made this long before the traffic ends.
 const LAST_LOOK: Duration = Duration::from_secs(1);
-/// Time that healed servers get to be taken in again, within [`RECOVERED`].
+/// Time for healed servers to get sessions again, within [`RECOVERED`].
 const TAKEN_IN: Duration = Duration::from_secs(4);
-/// A page takes less.
+/// Longer than a page takes.
 const ON_THE_WAY: Duration = Duration::from_millis(500);
-/// A server has to be out within this, or the tour goes on without.
+/// Time within which a server must be out; otherwise the tour goes on without it.
 const PATIENCE: Duration = Duration::from_secs(4);
 
 pub fn run(lab: &mut Lab, screen: &mut screen::Screen, stop: &AtomicBool) -> Result<ServerReport, LabError> {
@@ -48,7 +48,7 @@ pub fn run(lab: &mut Lab, screen: &mut screen::Screen, stop: &AtomicBool) -> Res
     let calm_ms = tour.elapsed_ms();
     let mut at_failure = sessions(tour.lab)?;
     let unplugged = harm(&mut tour, 1, Harm::Unplugged, |tour| {
-        // Sessions that were opened while the first copy was made.
+        // The second copy has the sessions that were opened while the first was made.
         at_failure.extend(sessions(tour.lab)?);
         tour.screen.note("s1 is unplugged under load: nobody is left to answer, not even by a reset.");
         Ok(())
@@ -74,7 +74,7 @@ pub fn run(lab: &mut Lab, screen: &mut screen::Screen, stop: &AtomicBool) -> Res
     while !all_up(tour.lab)? && healed_at.elapsed() < TAKEN_IN {
         tour.watch(Duration::from_millis(100), "servers come back")?;
     }
-    // Pages that were on their way then may still be the sorry server's.
+    // Pages that were under way may still be the sorry server's.
     tour.watch(ON_THE_WAY, "servers share by weight again")?;
     let taken_in_ms = tour.elapsed_ms();
     let left = duration.saturating_sub(Duration::from_millis(taken_in_ms) + LAST_LOOK);
@@ -110,7 +110,7 @@ fn plans(topology: &Topology) -> Vec<(Node, String)> {
     plans
 }
 
-/// Harms a server, tells of it, watches a stage long, and says when its pages were out and why.
+/// Harms a server, announces it, watches for one stage, and returns when and why its web service was out.
 fn harm(
     tour: &mut Tour<'_>,
     number: u8,
@@ -135,7 +135,7 @@ fn harm(
     Ok(out)
 }
 
-/// Every server is up in both families.
+/// Whether every server is up in both address families.
 fn all_up(lab: &Lab) -> Result<bool, LabError> {
     let services = lab.services()?;
     let mut checks = services.iter().flat_map(|service| &service.servers).flat_map(|server| &server.checks);
@@ -147,14 +147,14 @@ fn page_server(lab: &Lab, name: &str) -> Result<Option<ServerView>, LabError> {
     Ok(web.and_then(|service| service.servers.into_iter().find(|server| server.name == name)))
 }
 
-/// The server of every session that the inner engine gave to one, by protocol, source and destination.
+/// The server of every session in the inner engine that has one, by protocol, source and destination.
 fn sessions(lab: &Lab) -> Result<BySession, LabError> {
     let sessions = lab.sessions(Side::Inner)?;
     let served = sessions.iter().filter_map(|session| Some(named(session, session.server.clone()?)));
     Ok(served.collect())
 }
 
-/// What the inner engine says of a TCP session of the echo service that lives.
+/// `explain` of a live TCP session of the echo service.
 fn explain(lab: &Lab) -> Result<Option<(String, String)>, LabError> {
     let sessions = lab.sessions(Side::Inner)?;
     let living = sessions.iter().find(|session| {

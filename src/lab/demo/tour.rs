@@ -1,4 +1,4 @@
-//! One part of the tour while it runs: traffic programs, the live table, patience, and the user's Ctrl-C.
+//! Runs one part of the tour: traffic programs, the live table, timeouts, and the user's Ctrl-C.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
@@ -13,14 +13,14 @@ use super::screen::Screen;
 use crate::lab::traffic::{FlowReport, Line, PageReport, Progress};
 use crate::lab::{Lab, LabError, Node, pause};
 
-/// How long after its end a traffic program may still be busy with its last answers.
+/// How long a traffic program may still wait for its last answers after its end.
 const LAST_ANSWERS: Duration = Duration::from_secs(15);
 
-/// See the module.
+/// One part of the tour.
 pub struct Tour<'a> {
-    /// The laboratory.
+    /// The lab.
     pub lab: &'a mut Lab,
-    /// Where it is shown.
+    /// Where the tour is shown.
     pub screen: &'a mut Screen,
     stop: &'a AtomicBool,
     start: Instant,
@@ -30,33 +30,33 @@ pub struct Tour<'a> {
     table: Table,
 }
 
-/// Draws the table of a part: the laboratory, the screen, a caption, how the traffic goes.
+/// Shows the table of a part, given the lab, the screen, a caption, and the progress of the traffic.
 pub type Table = fn(&Lab, &mut Screen, &str, Progress) -> Result<(), LabError>;
 
-/// A traffic program that runs, and what it said so far.
+/// A traffic program with its output so far.
 struct Program {
     child: Child,
     said: Arc<Mutex<Said>>,
     reader: Option<JoinHandle<()>>,
 }
 
-/// What traffic programs said.
+/// The output of traffic programs.
 #[derive(Debug, Default)]
 pub struct Said {
     progress: Progress,
-    /// When the program's clock started, by the tour's: the earliest that any of its lines suggests.
+    /// When the program's clock started, in milliseconds of the tour: the earliest time that any of its lines suggests.
     started_ms: Option<u64>,
-    /// Flows that ended.
+    /// Reports of flows that ended.
     pub flows: Vec<FlowReport>,
-    /// Pages.
+    /// Reports of pages.
     pub pages: Vec<PageReport>,
 }
 
 impl<'a> Tour<'a> {
-    /// Starts the traffic of a part: for each program its station and its words, without the duration.
+    /// Starts the traffic of a part: for each program its station and its arguments without the duration.
     ///
     /// # Errors
-    /// A program that cannot be started.
+    /// A program cannot be started.
     pub fn start(
         lab: &'a mut Lab,
         screen: &'a mut Screen,
@@ -74,15 +74,15 @@ impl<'a> Tour<'a> {
         Ok(tour)
     }
 
-    /// Since the traffic started.
+    /// Milliseconds since the traffic started.
     pub fn elapsed_ms(&self) -> u64 {
         millis(self.start.elapsed())
     }
 
-    /// Shows how it goes for a while.
+    /// Shows the table for a while.
     ///
     /// # Errors
-    /// An engine that does not answer; the user has seen enough.
+    /// An engine does not answer, or the user interrupts the tour.
     pub fn watch(&mut self, duration: Duration, caption: &str) -> Result<(), LabError> {
         let end = Instant::now() + duration;
         while Instant::now() < end {
@@ -93,10 +93,10 @@ impl<'a> Tour<'a> {
         Ok(())
     }
 
-    /// The user has seen enough.
+    /// Fails if the user has interrupted the tour.
     ///
     /// # Errors
-    /// Then.
+    /// [`LabError::Interrupted`].
     pub fn check_stop(&self) -> Result<(), LabError> {
         if self.stop.load(Ordering::Relaxed) { Err(LabError::Interrupted) } else { Ok(()) }
     }
@@ -116,10 +116,10 @@ impl<'a> Tour<'a> {
         (self.table)(self.lab, self.screen, caption, progress)
     }
 
-    /// Waits for the end of the traffic and takes what it said.
+    /// Waits for the end of the traffic and returns its output.
     ///
     /// # Errors
-    /// The user has seen enough.
+    /// The user interrupts the tour.
     pub fn finish(mut self) -> Result<Said, LabError> {
         let deadline = self.start + self.duration + LAST_ANSWERS;
         let mut all = Said::default();
@@ -168,9 +168,9 @@ impl Program {
         Ok(Self { child, said, reader: Some(reader) })
     }
 
-    /// Ends the program if it has not ended, and takes what it said, in the tour's time.
+    /// Ends the program if it still runs, and returns its output in the tour's time.
     fn finish(&mut self) -> Said {
-        // Already gone is as good.
+        // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if let Some(reader) = self.reader.take() {
@@ -183,7 +183,7 @@ impl Program {
 }
 
 impl Said {
-    /// Tells times by the tour's clock instead of the program's.
+    /// Converts times from the program's clock to the tour's.
     fn shift(&mut self) {
         let started = self.started_ms.take().unwrap_or(0);
         for flow in &mut self.flows {

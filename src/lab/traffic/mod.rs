@@ -1,5 +1,5 @@
-//! Traffic for the laboratory: a server that echoes, and clients that keep flows busy and report what each of them lived
-//! through. They run inside the lab's namespaces as `fwlb lab traffic …` and speak JSON, one [`Line`] per line.
+//! Traffic programs for the lab: a server that echoes, and clients that keep flows busy and report what each of them
+//! experienced. They run in the lab's namespaces as `fwlb lab traffic …` and write JSON, one [`Line`] per line.
 
 mod pages;
 mod ping;
@@ -19,10 +19,10 @@ use tokio::time::Instant;
 pub use pages::{PageReport, Pages, read_pages};
 pub use serve::{Serve, serve};
 
-/// Port of the echo service, TCP and UDP (RFC 862).
+/// Port of the echo service over TCP and UDP (RFC 862).
 pub const ECHO_PORT: u16 = 7;
 
-/// A flow's report tells when so many of its lost requests were made.
+/// Number of lost requests whose times a flow reports.
 pub const LOST_MAX: usize = 32;
 
 /// What a client is to do.
@@ -30,21 +30,21 @@ pub const LOST_MAX: usize = 32;
 pub struct Plan {
     /// Protocol of the flows.
     pub protocol: Protocol,
-    /// Server; the port means nothing to [`Protocol::Icmp`].
+    /// Address of the server; the port is not used for [`Protocol::Icmp`].
     pub to: SocketAddr,
-    /// Flows at the same time.
+    /// Number of flows at the same time.
     pub flows: usize,
     /// Time between two requests of a flow.
     pub interval: Duration,
-    /// Bytes of a request, and of its answer; at least 8.
+    /// Bytes of a request and of its answer, at least 8.
     pub size: usize,
-    /// How long requests are made.
+    /// How long requests are sent.
     pub duration: Duration,
-    /// An answer that takes longer is taken for lost, and a TCP flow for hung.
+    /// Time after which an unanswered request counts as lost, and a TCP flow as hung.
     pub patience: Duration,
-    /// A TCP flow that was cut is opened again, as a new flow.
+    /// Whether a TCP flow that was cut is opened again, as a new flow.
     pub reopen: bool,
-    /// A TCP flow finishes after this long, and a new one takes its place; `None`: it lasts.
+    /// Time after which a TCP flow finishes and a new one takes its place; `None`: it lasts.
     pub life: Option<Duration>,
 }
 
@@ -56,7 +56,7 @@ pub enum Protocol {
     Tcp,
     /// Datagrams on one socket.
     Udp,
-    /// Echo requests of one identifier, by the `ping` program.
+    /// Echo requests with one identifier, by the program `ping`.
     Icmp,
 }
 
@@ -66,18 +66,18 @@ pub enum Protocol {
 pub enum Line {
     /// The server listens.
     Ready,
-    /// How it goes, four times a second.
+    /// The progress, four times a second.
     Progress(Progress),
-    /// A flow ended.
+    /// A flow has ended.
     Flow(FlowReport),
-    /// A page was read, or not.
+    /// A page was read, or could not be read.
     Page(PageReport),
 }
 
-/// How it goes.
+/// Progress of all flows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Progress {
-    /// Since the start.
+    /// Milliseconds since the start.
     pub at_ms: u64,
     /// Requests so far.
     pub sent: u64,
@@ -85,31 +85,33 @@ pub struct Progress {
     pub answered: u64,
 }
 
-/// What a flow lived through.
+/// What a flow experienced.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FlowReport {
-    /// Protocol.
+    /// Protocol of the flow.
     pub protocol: Protocol,
-    /// This end, as `show sessions` writes it; for ICMP the address. Absent if there was never a connection.
+    /// Address of this end, as `show sessions` writes it (for ICMP without a port). Absent if there was never a
+    /// connection.
     pub local: Option<String>,
-    /// The other end.
+    /// Address of the other end.
     pub remote: String,
-    /// Since the start of the program.
+    /// When it was opened, in milliseconds since the start of the program.
     pub opened_ms: u64,
-    /// Since the start of the program.
+    /// When it ended, in milliseconds since the start of the program.
     pub ended_ms: u64,
-    /// Requests.
+    /// Number of requests.
     pub sent: u64,
-    /// Right answers.
+    /// Number of correct answers.
     pub answered: u64,
-    /// When the first [`LOST_MAX`] requests without an answer were made, since the start of the program; UDP only.
+    /// When the first [`LOST_MAX`] unanswered requests were sent, in milliseconds since the start of the program; for
+    /// UDP only.
     #[serde(default)]
     pub lost_at_ms: Vec<u64>,
-    /// The longest time without an answer that was due; for TCP also the time to connect.
+    /// The longest time without an answer that was due, in milliseconds; for TCP including the time to connect.
     pub longest_stall_ms: u64,
     /// How it ended.
     pub end: End,
-    /// TCP that did not finish: from the last unanswered request until the program knew.
+    /// For TCP that did not finish: milliseconds from the last unanswered request until the program noticed.
     pub waited_ms: Option<u64>,
 }
 
@@ -117,26 +119,26 @@ pub struct FlowReport {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum End {
-    /// At its time, and in order.
+    /// At its time, with all answers correct.
     Finished,
-    /// By a TCP reset, or by the other end before it had answered, as when its program dies.
+    /// By a TCP reset, or closed by the other end before it had answered, as when its program dies.
     Reset,
     /// By a TCP reset before it was connected.
     Refused,
-    /// No answer came for as long as the plan's patience.
+    /// No answer arrived for the plan's patience.
     Hung,
-    /// Another way, in words.
+    /// In another way, in words.
     Failed(String),
 }
 
 impl FlowReport {
-    /// Requests without an answer.
+    /// Number of unanswered requests.
     pub const fn lost(&self) -> u64 {
         self.sent.saturating_sub(self.answered)
     }
 }
 
-/// Runs a plan and hands every line to `print`.
+/// Runs a plan and passes every line to `print`.
 pub async fn run(plan: Plan, mut print: impl FnMut(&Line)) {
     let start = Instant::now();
     let tally = Arc::new(Tally::default());
@@ -144,7 +146,7 @@ pub async fn run(plan: Plan, mut print: impl FnMut(&Line)) {
     let (report, mut reports) = mpsc::channel(plan.flows.max(1));
     for number in 0..plan.flows {
         let flow = Flow { plan: plan.clone(), start, tally: Arc::clone(&tally), report: report.clone() };
-        // Spread over one interval, so that the flows do not beat in time.
+        // Spread over one interval, so that the flows do not send at the same time.
         let delay = plan.interval.mul_f64(number as f64 / plan.flows as f64);
         tokio::spawn(async move {
             tokio::time::sleep(delay).await;
@@ -169,7 +171,7 @@ pub async fn run(plan: Plan, mut print: impl FnMut(&Line)) {
     print(&Line::Progress(tally.progress(start)));
 }
 
-/// What one flow needs to know.
+/// What one flow needs.
 struct Flow {
     plan: Plan,
     start: Instant,
@@ -207,7 +209,7 @@ impl Flow {
 
     async fn close_report(&self, mut report: FlowReport) {
         report.ended_ms = self.since_start();
-        // The receiver leaves only after every sender.
+        // The receiver is dropped after every sender.
         let _ = self.report.send(report).await;
     }
 }
@@ -233,7 +235,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A request: its number, then bytes that differ from request to request.
+/// A request: its number, followed by bytes that differ between requests.
 fn message(number: u64, size: usize) -> Vec<u8> {
     let mut bytes = number.to_be_bytes().to_vec();
     bytes.extend((0..size.saturating_sub(8)).map(|at| (number as usize).wrapping_add(at) as u8));

@@ -1,4 +1,4 @@
-//! Readers of pages: one page after the other, each on a connection of its own, as `curl --retry` would get them.
+//! Reads web pages one after the other, each on a connection of its own, like `curl --retry`.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,49 +12,49 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{Line, Progress, millis};
 
-/// An answer is read up to here.
+/// Bytes of an answer that are read.
 const ANSWER_BYTES_MAX: u64 = 65_536;
-/// Between two tries at a page.
+/// Time between two attempts at a page.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// What readers are to do.
+/// What the readers are to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pages {
-    /// Web server.
+    /// Address of the web server.
     pub to: SocketAddr,
-    /// Readers at the same time.
+    /// Number of readers at the same time.
     pub readers: usize,
     /// Time between two pages of a reader.
     pub interval: Duration,
-    /// How long pages are asked for.
+    /// How long pages are requested.
     pub duration: Duration,
-    /// A page that takes longer, with all its tries, has failed.
+    /// Time after which a page has failed, all attempts included.
     pub patience: Duration,
 }
 
 /// What became of a page.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PageReport {
-    /// When it was first asked for, since the start of the program.
+    /// When it was first requested, in milliseconds since the start of the program.
     pub asked_ms: u64,
-    /// From then to the answer, or until the reader gave up.
+    /// Milliseconds from then until the answer, or until the reader gave up.
     pub took_ms: u64,
-    /// Connections that were opened for it, at least 1.
+    /// Number of connections that were opened for it, at least 1.
     pub tries: u32,
-    /// The longest try.
+    /// Milliseconds of the longest attempt.
     pub longest_try_ms: u64,
     /// HTTP status; `None`: no answer.
     pub status: Option<u16>,
-    /// The first word of the page: the server's name.
+    /// The first word of the page, which is the server's name.
     pub server: Option<String>,
 }
 
-/// Reads pages and hands a [`Line`] for each to `print`.
+/// Reads pages and passes a [`Line`] for each to `print`.
 pub async fn read_pages(pages: Pages, mut print: impl FnMut(&Line)) {
     let start = Instant::now();
-    // Whoever reads the lines learns from this when the clock of the others started.
+    // Tells the reader of the lines when this program's clock started.
     print(&Line::Progress(Progress::default()));
-    // Bounded: a reader that has to wait here asks for its next page later.
+    // Bounded: a reader that has to wait here requests its next page later.
     let (report, mut reports) = mpsc::channel(pages.readers.max(1));
     for number in 0..pages.readers {
         let (pages, report) = (pages.clone(), report.clone());
@@ -64,7 +64,7 @@ pub async fn read_pages(pages: Pages, mut print: impl FnMut(&Line)) {
             while start.elapsed() < pages.duration {
                 let asked = Instant::now();
                 let page = page(&pages, start).await;
-                // The receiver leaves only after every sender.
+                // The receiver is dropped after every sender.
                 let _ = report.send(page).await;
                 tokio::time::sleep_until(asked + pages.interval).await;
             }
@@ -76,7 +76,7 @@ pub async fn read_pages(pages: Pages, mut print: impl FnMut(&Line)) {
     }
 }
 
-/// Tries until there is an answer or patience ends.
+/// Tries until there is an answer, or patience is over.
 async fn page(pages: &Pages, start: Instant) -> PageReport {
     let asked = Instant::now();
     let mut report = PageReport {
@@ -103,7 +103,7 @@ async fn page(pages: &Pages, start: Instant) -> PageReport {
     report
 }
 
-/// One request on a connection of its own: status and text.
+/// Sends one request on a connection of its own; returns status and text.
 async fn get(to: SocketAddr) -> io::Result<(u16, String)> {
     let mut stream = TcpStream::connect(to).await?;
     let _ = stream.set_nodelay(true);

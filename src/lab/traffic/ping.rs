@@ -1,4 +1,4 @@
-//! ICMP flows, by the `ping` program: raw sockets are not this room's business.
+//! ICMP flows by the program `ping`, because raw sockets belong to `io`.
 
 use std::process::Stdio;
 use std::sync::atomic::Ordering;
@@ -50,12 +50,13 @@ pub(super) async fn run(flow: Flow) {
     flow.close_report(report).await;
 }
 
-/// `64 bytes from 203.0.113.11: icmp_seq=3 ttl=60 time=0.1 ms`, not a duplicate and not an error.
+/// Whether the line reports an answer (`64 bytes from 203.0.113.11: icmp_seq=3 ttl=60 time=0.1 ms`), and neither a
+/// duplicate nor an error.
 fn is_answer(line: &str) -> bool {
     line.contains(" bytes from ") && line.contains(" time=") && !line.contains("DUP!")
 }
 
-/// The 20 of `20 packets transmitted, 19 received, …`.
+/// Parses the 20 of `20 packets transmitted, 19 received, …`.
 fn transmitted(line: &str) -> Option<u64> {
     line.split_once(" packets transmitted,")?.0.trim().parse().ok()
 }

@@ -1,4 +1,4 @@
-//! The servers of the laboratory: echo on TCP and UDP, and a page that says who was reached by whom.
+//! The lab's servers: echo over TCP and UDP, and a web page that names the server and the client.
 
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -9,26 +9,27 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::time::timeout;
 
-/// Requests are read up to here.
+/// Bytes of a request that are read.
 const REQUEST_BYTES_MAX: usize = 8192;
 
 /// What a server does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Serve {
-    /// What its pages call it.
+    /// Name of the server on its pages.
     pub name: String,
-    /// Echo port, TCP and UDP; 0 takes any free one.
+    /// Port of the echo service over TCP and UDP; 0 takes any free one.
     pub echo: u16,
-    /// Port of the pages, 0 as above; `None`: somebody else shows them.
+    /// Port of the web pages (0 takes any free one); `None`: another program serves them.
     pub pages: Option<u16>,
-    /// As long as this file is there, every page is a 503.
+    /// While this file exists, every page is a 503.
     pub sick: Option<PathBuf>,
 }
 
-/// Serves both families until it is killed; calls `ready` with the echo's address and the pages' once it listens.
+/// Serves both address families until it is killed. Calls `ready` with the addresses of the echo service and of the
+/// pages once it listens.
 ///
 /// # Errors
-/// A port that cannot be bound.
+/// A port cannot be bound.
 pub async fn serve(serve: Serve, ready: impl FnOnce(SocketAddr, Option<SocketAddr>)) -> io::Result<()> {
     let tcp = TcpListener::bind((Ipv6Addr::UNSPECIFIED, serve.echo)).await?;
     let udp = UdpSocket::bind(tcp.local_addr()?).await?;
@@ -49,7 +50,8 @@ pub async fn serve(serve: Serve, ready: impl FnOnce(SocketAddr, Option<SocketAdd
 
 async fn echo_streams(listener: TcpListener) {
     loop {
-        // What fails is one connection (reset before it was accepted, no descriptor left): the next may do.
+        // The failure concerns one connection (reset before it was accepted, or no descriptor left); the next may
+        // succeed.
         let Ok((mut stream, _)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(10)).await;
             continue;
@@ -105,7 +107,7 @@ async fn serve_page(mut stream: TcpStream, status: &str, text: &str) -> io::Resu
     stream.shutdown().await
 }
 
-/// IPv4 peers of a socket for both families come as `::ffff:a.b.c.d`.
+/// Peers over IPv4 appear as `::ffff:a.b.c.d` on a socket for both address families.
 fn unmapped(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }

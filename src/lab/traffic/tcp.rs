@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 use super::{End, Flow, FlowReport, message, millis};
 use std::sync::atomic::Ordering;
 
-/// Keeps a flow busy until its time is over, opening it again when the plan says so.
+/// Keeps a flow busy until its time is over, and opens it again if the plan says so.
 pub(super) async fn run(flow: Flow) {
     loop {
         let report = connection(&flow).await;
@@ -36,7 +36,7 @@ async fn connection(flow: &Flow) -> FlowReport {
     let _ = stream.set_nodelay(true);
     let mut answer = vec![0; message(0, flow.plan.size).len()];
     let until = flow.plan.life.map_or(flow.stop(), |life| flow.stop().min(begun + life));
-    // However long the connection took, one request is made: a flow that says nothing proves nothing.
+    // However long connecting took, one request is sent, because a flow without requests proves nothing.
     while Instant::now() < until || report.sent == 0 {
         let request = message(report.sent, flow.plan.size);
         let asked = Instant::now();

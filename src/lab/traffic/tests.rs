@@ -69,7 +69,7 @@ async fn a_cut_connection_is_reported_and_opened_again() {
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            // Unread data at close makes the kernel reset.
+            // Unread data at close makes the kernel reset the connection.
             tokio::time::sleep(Duration::from_millis(30)).await;
             drop(stream);
         }

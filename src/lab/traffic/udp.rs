@@ -1,4 +1,4 @@
-//! UDP flows: datagrams at a steady pace, answered or not.
+//! UDP flows: datagrams at a steady pace, whether they are answered or not.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::Ordering;
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{End, Flow, LOST_MAX, message, millis};
 
-/// Sends until the flow's time is over, then waits for late answers as long as the plan's patience.
+/// Sends until the flow's time is over, then waits for late answers for the plan's patience.
 pub(super) async fn run(flow: Flow) {
     let mut report = flow.open_report();
     let any: SocketAddr = match flow.plan.to {
@@ -27,7 +27,7 @@ pub(super) async fn run(flow: Flow) {
         return flow.close_report(report).await;
     }
     report.local = socket.local_addr().ok().map(|address| address.to_string());
-    // When each request was made, until its answer comes.
+    // The time of each unanswered request.
     let mut open: Vec<Option<u64>> = Vec::new();
     let mut buffer = vec![0; 65_536];
     let mut last = Instant::now();
@@ -40,7 +40,8 @@ pub(super) async fn run(flow: Flow) {
         }
         tokio::select! {
             _ = ticks.tick(), if sending => {
-                // An error here is an ICMP answer to an earlier datagram, or no route for a moment: this one is lost.
+                // An error is an ICMP error about an earlier datagram, or a route that is missing for a moment: this
+                // datagram is lost.
                 let _ = socket.send(&message(report.sent, flow.plan.size)).await;
                 report.sent += 1;
                 open.push(Some(flow.since_start()));

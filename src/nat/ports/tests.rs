@@ -1,4 +1,4 @@
-//! Ports: finite, one flow per server at a time, rested.
+//! Ports are limited, serve one flow per server at a time, and rest.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -7,9 +7,20 @@ use proptest::prelude::*;
 use super::*;
 
 const NOW: Instant = Instant::ZERO;
+const HASHER: SourceHasher = SourceHasher::new(7);
 
+/// One of many clients.
+fn client(number: u32) -> IpAddr {
+    IpAddr::from((0xc633_0000 + number).to_be_bytes())
+}
+
+fn key(number: u32) -> SourceKey {
+    HASHER.key(client(number))
+}
+
+/// Each port for another client.
 fn drain(pool: &mut PortPool) -> Vec<u16> {
-    std::iter::from_fn(|| pool.acquire(40_000, NOW)).collect()
+    (0..).map_while(|number| pool.acquire(key(number), 40_000, NOW).ok()).collect()
 }
 
 #[test]
@@ -27,62 +38,94 @@ fn every_port_of_the_part_serves_once_and_then_there_is_none() {
 fn a_freed_port_rests_and_the_one_freed_first_serves_first() {
     let mut pool = PortPool::new(PORTS, 0, 1);
     drain(&mut pool);
-    pool.release(2000, Instant::from_millis(100));
-    pool.release(1500, Instant::from_millis(200));
+    pool.release(2000, key(1), Instant::from_millis(100));
+    pool.release(1500, key(2), Instant::from_millis(200));
 
-    assert_eq!(pool.acquire(0, Instant::from_millis(99)), None);
-    assert_eq!(pool.acquire(0, Instant::from_millis(100)), Some(2000));
-    assert_eq!(pool.acquire(0, Instant::from_millis(199)), None);
-    assert_eq!(pool.acquire(0, Instant::from_millis(200)), Some(1500));
+    assert_eq!(pool.acquire(key(3), 0, Instant::from_millis(99)), Err(NoPort::Exhausted));
+    assert_eq!(pool.acquire(key(3), 0, Instant::from_millis(100)), Ok(2000));
+    assert_eq!(pool.acquire(key(3), 0, Instant::from_millis(199)), Err(NoPort::Exhausted));
+    assert_eq!(pool.acquire(key(3), 0, Instant::from_millis(200)), Ok(1500));
 }
 
 #[test]
 fn a_port_that_served_nobody_needs_no_rest() {
-    let pools = PortPools::new(1, 1, Duration::from_secs(120));
-    let source: IpAddr = [10, 0, 0, 1].into();
-    let server = Endpoint { address: [10, 0, 0, 9].into(), port: 80 };
-    let port = pools.acquire(0, 6, source, server, 5000, NOW).unwrap();
+    let pools = PortPools::new(1, 1, Duration::from_secs(120), 7);
+    let (source, server) = ([10, 0, 0, 1].into(), Endpoint { address: [10, 0, 0, 9].into(), port: 80 });
+    let pool = PoolKey { protocol: 6, source, server };
+    let port = pools.acquire(0, pool, client(1), 5000, NOW).unwrap();
 
-    pools.put_back(6, Endpoint { address: source, port }, server);
-    assert_eq!(pools.acquire(0, 6, source, server, 5000, NOW), Some(port));
+    pools.put_back(6, Endpoint { address: source, port }, server, client(1));
+    assert_eq!(pools.acquire(0, pool, client(1), 5000, NOW), Ok(port));
 }
 
 #[test]
 fn the_search_begins_at_the_random_port_and_goes_round() {
     let mut pool = PortPool::new(PORTS, 0, 1);
 
-    assert_eq!(pool.acquire(50_001, NOW), Some(50_001));
-    assert_eq!(pool.acquire(50_001, NOW), Some(50_002));
-    assert_eq!(pool.acquire(u16::MAX, NOW), Some(u16::MAX));
-    assert_eq!(pool.acquire(u16::MAX, NOW), Some(PORT_MIN));
+    assert_eq!(pool.acquire(key(1), 50_001, NOW), Ok(50_001));
+    assert_eq!(pool.acquire(key(1), 50_001, NOW), Ok(50_002));
+    assert_eq!(pool.acquire(key(1), u16::MAX, NOW), Ok(u16::MAX));
+    assert_eq!(pool.acquire(key(1), u16::MAX, NOW), Ok(PORT_MIN));
 }
 
 #[test]
 fn one_port_serves_different_servers_at_a_time_but_never_one_twice() {
-    let pools = PortPools::new(2, 16, Duration::from_secs(120));
-    let source: IpAddr = [10, 10, 20, 240].into();
-    let server = |last| Endpoint { address: [10, 10, 20, last].into(), port: 8080 };
-    let take = |last, worker| pools.acquire(worker, 6, source, server(last), 5001, NOW);
+    let pools = PortPools::new(2, 16, Duration::from_secs(120), 7);
+    let take = |last, worker| pools.acquire(worker, pool(6, last), client(1), 5001, NOW);
 
     let port = take(11, 1).expect("a fresh pool has ports");
-    assert_eq!(take(12, 1), Some(port));
-    assert_ne!(take(11, 1), Some(port));
-    assert_ne!(take(11, 0).map(|port| port % 2), Some(port % 2), "workers have parts of their own");
+    assert_eq!(take(12, 1), Ok(port));
+    assert_ne!(take(11, 1), Ok(port));
+    assert_ne!(take(11, 0).map(|port| port % 2), Ok(port % 2), "workers have parts of their own");
 
-    pools.release(6, Endpoint { address: source, port }, server(11), NOW);
+    pools.release(6, Endpoint { address: SOURCE, port }, server(11), client(1), NOW);
     let later = NOW + Duration::from_secs(120);
-    assert_eq!(pools.acquire(1, 6, source, server(11), port, later), Some(port));
+    assert_eq!(pools.acquire(1, pool(6, 11), client(1), port, later), Ok(port));
 }
 
 #[test]
 fn too_many_pools_refuse_the_new_ones_only() {
-    let pools = PortPools::new(1, 1, Duration::ZERO);
-    let source: IpAddr = [10, 0, 0, 1].into();
-    let server = |port| Endpoint { address: [10, 0, 0, 9].into(), port };
+    let pools = PortPools::new(1, 1, Duration::ZERO, 7);
 
-    assert!(pools.acquire(0, 6, source, server(80), 7, NOW).is_some());
-    assert_eq!(pools.acquire(0, 6, source, server(81), 7, NOW), None);
-    assert!(pools.acquire(0, 6, source, server(80), 7, NOW).is_some());
+    assert!(pools.acquire(0, pool(6, 1), client(1), 7, NOW).is_ok());
+    assert_eq!(pools.acquire(0, pool(6, 2), client(1), 7, NOW), Err(NoPort::Exhausted));
+    assert!(pools.acquire(0, pool(6, 1), client(1), 7, NOW).is_ok());
+}
+
+#[test]
+fn one_greedy_source_leaves_a_port_to_each_of_a_hundred_others_in_every_worker_s_part() {
+    for workers in [1, 4, 64] {
+        let pools = PortPools::new(workers, 1, Duration::from_secs(120), 7);
+        for worker in 0..workers {
+            // As fast as it can, and it gives back what it got, which rests.
+            let greedy = client(1 << 20);
+            let mut got = 0;
+            for attempt in 0..70_000 {
+                let Ok(port) = pools.acquire(worker, pool(6, 1), greedy, attempt as u16, NOW) else { continue };
+                got += 1;
+                if attempt % 2 == 0 {
+                    pools.release(6, Endpoint { address: SOURCE, port }, server(1), greedy, NOW);
+                }
+            }
+            let part = PORTS.filter(|port| port % workers == worker).count();
+            // Eight ninths, and as many as the count may be short of.
+            assert!((part * 8 / 9..=part * 8 / 9 + 2 + part / 256).contains(&got), "{got} of {part}");
+            assert_eq!(pools.acquire(worker, pool(6, 1), greedy, 9, NOW), Err(NoPort::OverShare));
+            for number in 0..100 {
+                assert!(pools.acquire(worker, pool(6, 1), client(number), 9, NOW).is_ok(), "client {number}");
+            }
+            let rested = NOW + Duration::from_secs(120);
+            assert!(pools.acquire(worker, pool(6, 1), greedy, 9, rested).is_ok(), "what rested is nobody's");
+        }
+    }
+}
+
+#[test]
+fn sources_that_have_few_ports_get_the_last_ones_too() {
+    let mut pool = PortPool::new(PORTS, 0, 1);
+    let got = (0..64_512).filter(|number| pool.acquire(key(number % 8_064), 40_000, NOW).is_ok()).count();
+    assert_eq!(got, 64_512, "eight each, whatever cells they share");
+    assert_eq!(pool.acquire(key(1), 0, NOW), Err(NoPort::Exhausted));
 }
 
 const SOURCE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 10, 20, 240));
@@ -92,16 +135,20 @@ fn server(number: u8) -> Endpoint {
     Endpoint { address: [10, 10, 20, number].into(), port: 8080 }
 }
 
-/// What an engine does with ports.
+fn pool(protocol: u8, number: u8) -> PoolKey {
+    PoolKey { protocol, source: SOURCE, server: server(number) }
+}
+
+/// What may happen to the ports.
 #[derive(Debug, Clone)]
 enum Act {
-    /// A flow begins at a worker toward a server.
+    /// A flow toward a server begins at a worker.
     Acquire { worker: u16, server: u8, random: u16 },
     /// One of the live flows ends.
     Release(prop::sample::Index),
-    /// One of the live flows never began.
+    /// One of the live flows turns out never to have begun.
     PutBack(prop::sample::Index),
-    /// Milliseconds pass.
+    /// This many milliseconds pass.
     Wait(u64),
 }
 
@@ -117,12 +164,12 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
 }
 
 proptest! {
-    /// The whole law against a model that knows every port's state: served once at a time per server, rested, from the
-    /// worker's own part, refused only when no port of that part is left.
+    /// The pools against a model that knows the state of every port: a port serves one flow per server at a time,
+    /// rests, comes from the worker's own part, and is refused only if that part has none left.
     #[test]
     fn a_port_serves_one_flow_of_a_server_at_a_time_and_rests_before_the_next(acts in acts()) {
         const FEW: RangeInclusive<u16> = 2000..=2011;
-        let pools = PortPools::new(3, 8, REST).limited_to(FEW);
+        let pools = PortPools::new(3, 8, REST, 7).limited_to(FEW);
         let mut now = NOW;
         let mut live: Vec<(u8, u16)> = Vec::new();
         let mut resting: BTreeMap<(u8, u16), Instant> = BTreeMap::new();
@@ -136,22 +183,25 @@ proptest! {
                             && resting.get(&(number, *port)).is_none_or(|rested| *rested <= now)
                     };
                     let free: BTreeSet<u16> = part.filter(is_free).collect();
-                    match pools.acquire(worker, 6, SOURCE, server(number), random, now) {
-                        Some(port) => {
+                    match pools.acquire(worker, pool(6, number), client(1), random, now) {
+                        Ok(port) => {
                             prop_assert!(free.contains(&port), "{port} of {free:?}");
                             live.push((number, port));
                         }
-                        None => prop_assert!(free.is_empty(), "refused, but {free:?} are free"),
+                        Err(why) => {
+                            prop_assert_eq!(why, NoPort::Exhausted);
+                            prop_assert!(free.is_empty(), "refused, but {free:?} are free");
+                        }
                     }
                 }
                 Act::Release(which) if !live.is_empty() => {
                     let (number, port) = live.swap_remove(which.index(live.len()));
-                    pools.release(6, Endpoint { address: SOURCE, port }, server(number), now);
+                    pools.release(6, Endpoint { address: SOURCE, port }, server(number), client(1), now);
                     resting.insert((number, port), now + REST);
                 }
                 Act::PutBack(which) if !live.is_empty() => {
                     let (number, port) = live.swap_remove(which.index(live.len()));
-                    pools.put_back(6, Endpoint { address: SOURCE, port }, server(number));
+                    pools.put_back(6, Endpoint { address: SOURCE, port }, server(number), client(1));
                     resting.remove(&(number, port));
                 }
                 Act::Release(_) | Act::PutBack(_) => {}
@@ -172,12 +222,12 @@ proptest! {
 
     #[test]
     fn a_flow_of_another_server_may_have_the_port_that_one_serves(random in 2000..2900_u16, workers in 1..8_u16) {
-        let pools = PortPools::new(workers, 8, REST).limited_to(2000..=2999);
+        let pools = PortPools::new(workers, 8, REST, 7).limited_to(2000..=2999);
         let worker = random % workers;
-        let first = pools.acquire(worker, 6, SOURCE, server(1), random, NOW);
-        prop_assert_eq!(first, Some(random));
-        prop_assert_eq!(pools.acquire(worker, 6, SOURCE, server(2), random, NOW), first);
-        prop_assert_eq!(pools.acquire(worker, 17, SOURCE, server(1), random, NOW), first);
-        prop_assert_ne!(pools.acquire(worker, 6, SOURCE, server(1), random, NOW), first);
+        let first = pools.acquire(worker, pool(6, 1), client(1), random, NOW);
+        prop_assert_eq!(first, Ok(random));
+        prop_assert_eq!(pools.acquire(worker, pool(6, 2), client(1), random, NOW), first);
+        prop_assert_eq!(pools.acquire(worker, pool(17, 1), client(1), random, NOW), first);
+        prop_assert_ne!(pools.acquire(worker, pool(6, 1), client(1), random, NOW), first);
     }
 }

@@ -1,4 +1,4 @@
-//! Who says that a neighbour is elsewhere: a spoofer, or who took its address over.
+//! Claims of another hardware address, by a spoofer or by a station that took the address over.
 
 use super::*;
 
@@ -68,7 +68,7 @@ fn a_flood_of_claims_makes_few_questions() {
         let now = at(1_000 + millis);
         asked += run(&mut table, now).len();
         table.heard(host(1), MacAddr([2, 0, 0, 1, (millis >> 8) as u8, millis as u8]), Heard::Announcement, now);
-        // It answers the millisecond after.
+        // It answers a millisecond later.
         let questions = actions(&mut table).into_iter().filter(|action| matches!(action, Action::Ask { .. })).count();
         asked += questions;
         table.heard(host(1), MAC, Heard::Answer, now);

@@ -1,4 +1,4 @@
-//! Who asks for addresses that nobody has, and those beside.
+//! Scans of addresses that no host has, and the neighbours beside them.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ fn source(n: u8) -> Source {
     Source::of(LINK, IpAddr::from([198, 51, n, 7]))
 }
 
-/// A scan of `per_ms` addresses a millisecond, in whose midst thirty new neighbours are wanted that answer after 20 ms.
+/// A scan of `per_ms` addresses per millisecond, during which thirty new neighbours are needed that answer after 20 ms.
 fn during_a_scan(per_ms: u32, of_scanner: impl Fn(u32) -> Source, of_others: Source) -> (Table, usize) {
     let mut table = table(1024, 256);
     for n in 0..700 {
@@ -93,8 +93,8 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
-    /// Kept neighbours are never forgotten; who answers is forgotten only for another one that answers; every bound holds; each
-    /// frame ends once.
+    /// Kept neighbours are never forgotten; a neighbour that answers is forgotten only for another one that answers;
+    /// all limits hold; and each frame ends exactly once.
     #[test]
     fn the_rules_of_the_table_hold_whatever_happens(steps in proptest::collection::vec(step(), 1..300), neighbors in 4_usize..24) {
         let mut table = Table::new(NeighborLimits { neighbors, pending: 6 });
@@ -128,7 +128,7 @@ proptest! {
                 Step::Keep(_) => {}
                 Step::Wait(millis) => {
                     now += millis;
-                    // Time makes neighbours silent, which is no forgetting.
+                    // Neighbours become silent as time passes, which is not forgetting them.
                     may_displace = true;
                     table.handle_timeout(at(now));
                 }
@@ -148,7 +148,7 @@ proptest! {
             prop_assert!(table.len() <= neighbors.max(kept.len() + open_max + 1), "{} of {}", table.len(), neighbors);
             prop_assert!(table.waiting() <= 6);
             let counters = table.counters();
-            // Frames that a link took with it are counted as unanswered, and end without an action.
+            // Frames that are given up because their link went down are counted as unanswered, and cause no action.
             let lost = counters.queue_full + counters.limited;
             prop_assert!(ended + lost + table.waiting() as u64 <= parked + counters.unanswered);
             prop_assert!(ended + lost + counters.unanswered + table.waiting() as u64 >= parked);

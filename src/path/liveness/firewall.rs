@@ -1,4 +1,5 @@
-//! One firewall over all its paths: what was commanded, who of its neighbours is silent, and the state that follows.
+//! One firewall over all its paths: the administrative state, whether it answers ARP and neighbour discovery, and the
+//! resulting state.
 
 use super::leg::Leg;
 use super::values::{FirewallState, Reason, Status};
@@ -11,14 +12,14 @@ pub(super) struct Firewall {
     pub(super) group: GroupId,
     pub(super) slot: usize,
     pub(super) admin: Admin,
-    /// What holds, and where it was commanded (`None`: here).
+    /// The administrative state in effect, and the peer at which it was ordered (`None` for this engine).
     pub(super) effective: (Admin, Option<PeerId>),
-    /// When the drain ends; passed if it is not later than the evaluation.
+    /// When the drain deadline ends; it has passed if it is not later than the evaluation.
     pub(super) deadline: Option<Instant>,
     pub(super) deadline_passed: bool,
-    /// The engine's own link to it is down.
+    /// Whether the engine's own link to the firewall is down.
     pub(super) is_cut_off: bool,
-    /// Does not answer ARP, ND.
+    /// Whether the firewall does not answer ARP and neighbour discovery, respectively.
     pub(super) silent: [bool; 2],
     pub(super) status: Status<FirewallState>,
 }

@@ -1,4 +1,5 @@
-//! What is known goes on when the configuration changes: verdicts, lost peers, drains and falls of everything that stays.
+//! Keeping what is known when the configuration changes: verdicts, lost peers, drains and falls of everything that
+//! stays.
 
 use super::{Liveness, LivenessConfig};
 use crate::id::GroupId;
@@ -6,8 +7,8 @@ use crate::path::Slots;
 use crate::time::Instant;
 
 impl Liveness {
-    /// Judges by another configuration from now on, in which the same numbers mean the same things. What is new is starting;
-    /// what is gone has fallen. Call [`Liveness::evaluate`] afterwards.
+    /// Continues with another configuration, in which the same numbers must mean the same things. New members and paths
+    /// are starting, and members that are gone have fallen. [`Liveness::evaluate`] has to be called afterwards.
     pub fn apply(&mut self, config: LivenessConfig, now: Instant) {
         let old = std::mem::replace(self, Self::at_rest(config, now));
         self.inherit_firewalls(&old);
@@ -38,7 +39,7 @@ impl Liveness {
                 None => self.legs[index].counts = !old.legs.iter().any(|leg| before(&leg)),
             }
         }
-        // Where every peer that counted is gone, the new ones are all there is.
+        // If all peers that counted are gone, the new ones count.
         for index in 0..self.legs.len() {
             let (group, family) = (self.legs[index].group, self.legs[index].family);
             let mut beside = self.legs.iter().filter(|leg| leg.group == group && leg.family == family);
@@ -73,7 +74,7 @@ impl Liveness {
         }
     }
 
-    /// Brings slots of a group to where their firewalls are in this configuration.
+    /// A function that moves slots of a group to the positions that their firewalls have in this configuration.
     fn mover(&self, old: &Self, group: GroupId) -> impl Fn(Slots) -> Slots + use<> {
         let members = |of: &Self| of.groups.get(group.index()).map_or(Vec::new(), |group| group.members.clone());
         let (was, is) = (members(old), members(self));

@@ -1,4 +1,5 @@
-//! All paths to one peer in one family: which verdicts hold when they fail together, one by one, or at the start.
+//! All paths to one peer in one family: which verdicts take effect when paths fail together, one after the other, or at
+//! the start.
 
 use super::TOLD_LIFE;
 use super::values::{PeerState, Reason, Timing, Verdict};
@@ -7,60 +8,62 @@ use crate::path::{Admin, Slots};
 use crate::time::Instant;
 use crate::wire::Family;
 
-/// All paths to one peer in one family, as bits by slot.
+/// All paths to one peer in one family, as bit masks of slots.
 #[derive(Debug, Clone)]
 pub(super) struct Leg {
     pub(super) group: GroupId,
     pub(super) peer: PeerId,
     pub(super) family: Family,
-    /// The paths that there are.
+    /// The paths that are configured.
     pub(super) exists: Slots,
-    /// Verdicts of this engine; neither: starting.
+    /// The paths that this engine's probes judge as up and as down. Paths in neither are starting.
     pub(super) up: Slots,
     pub(super) down: Slots,
     pub(super) failing: Slots,
     pub(super) past_hold: Slots,
-    /// What this engine believes, lost peers considered.
+    /// The paths that this engine treats as live, lost peers considered.
     pub(super) live: Slots,
-    /// Those of `live` that were past their hold at some time since they rose.
+    /// The paths of `live` that have been past their hold since they rose.
     pub(super) takes_new: Slots,
-    /// Those of the last live set that fell because nobody at their firewalls answered ARP or ND while nothing was heard of the
-    /// peer: they are live again as soon as somebody does.
+    /// The paths of the last live set that fell because their firewalls did not answer ARP or neighbour discovery while
+    /// the peer was not heard. They are live again as soon as their firewalls answer.
     muted: Slots,
     phase: Phase,
-    /// When the peer advertised last.
+    /// When the peer last sent an advertisement.
     pub(super) heard: Option<Instant>,
     pub(super) told_down: Slots,
     pub(super) told_drain: Slots,
     pub(super) told_maint: Slots,
-    /// Every path leaves by a link of the engine's own that is down.
+    /// Whether every path uses a link of the engine that is down.
     pub(super) is_cut_off: bool,
-    /// Sets toward every peer need it. One that a reload adds beside others does not count until its first path is up.
+    /// Whether the sets toward every peer need these paths. Paths that a reload adds beside others do not count until
+    /// the first of them is up.
     pub(super) counts: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Nothing is live yet; after the first path has risen, the others have until then for their first verdict.
+    /// Nothing is live yet. After the first path has risen, the others have until this time for their first verdict.
     Starting { until: Option<Instant> },
-    /// Verdicts hold, if nothing speaks against it.
+    /// The peer is heard, and verdicts take effect unless there is doubt.
     Heard(Doubt),
     /// All live paths failed together.
     Lost,
-    /// A path is back; the old set stays until then.
+    /// A path has returned. The old set stays until this time.
     Back { until: Instant },
 }
 
-/// Whether the peer is what fails while some path has a down verdict.
+/// Whether the peer may be what fails while some path has a down verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Doubt {
-    /// No: the verdict holds.
+    /// There is no doubt: the verdict takes effect.
     None,
-    /// Every live path without a down verdict is missing probes: the verdict waits.
+    /// Every live path without a down verdict misses probes: the verdict is held back.
     Unheard,
-    /// One of them answers again: until then the others may show that they do too.
+    /// One of these paths answers again. The other paths have until this time to answer too.
     Resumed { until: Instant },
-    /// Paths that do, with a down verdict as it takes `rise` probes to get another, keep their place until then.
+    /// Paths with a down verdict have answered as well, but need `rise` answers for a new verdict. They stay live until
+    /// this time.
     Spared { until: Instant },
 }
 
@@ -88,8 +91,8 @@ impl Leg {
         }
     }
 
-    /// Goes on from what `old`, the same leg of the configuration before, knew. `moved` brings slots to where their firewalls
-    /// are now.
+    /// Continues from what `old`, the same paths in the previous configuration, knew. `moved` moves slots to the
+    /// positions that their firewalls have now.
     pub(super) fn inherit(&mut self, old: &Self, moved: impl Fn(Slots) -> Slots) {
         let exists = self.exists;
         let keep = |slots| moved(slots) & exists;
@@ -101,11 +104,11 @@ impl Leg {
         (self.phase, self.heard, self.counts) = (old.phase, old.heard, old.counts);
     }
 
-    /// Decides which verdicts hold. `silent` are the firewalls that do not answer ARP or ND, `cut_off` those to which the
-    /// engine's own link is down.
+    /// Decides which verdicts take effect. `silent` are the firewalls that do not answer ARP or neighbour discovery,
+    /// `cut_off` those to which the engine's own link is down.
     pub(super) fn advance(&mut self, silent: Slots, cut_off: Slots, timing: Timing, now: Instant) {
         self.is_cut_off = self.exists & !cut_off == 0;
-        // Who has no link hears nobody: that nobody answers says nothing of them.
+        // An engine without links hears nobody, so that missing answers say nothing about the firewalls.
         let silent = if self.is_cut_off { 0 } else { silent };
         let undecided = self.exists & !self.up & !self.down;
         self.phase = match self.phase {
@@ -154,8 +157,8 @@ impl Leg {
         }
     }
 
-    /// Takes back into the live set what fell because its firewall was silent, and is not any more, while nothing is heard of
-    /// the peer: its firewalls are as good as they were when the peer was lost.
+    /// Makes paths live again that fell because their firewalls were silent, if these answer again while the peer is
+    /// still not heard. They are as good as they were when the peer was lost.
     fn unmute(&mut self, silent: Slots) {
         if self.live & self.up == 0 && !self.is_cut_off {
             let back = self.muted & self.down & !silent;
@@ -165,7 +168,7 @@ impl Leg {
         }
     }
 
-    /// What doubt there is after `doubt`, and which of the paths that `failed` have fallen.
+    /// The doubt that follows `doubt`, and which of the paths in `failed` have fallen.
     fn weigh(&self, doubt: Doubt, failed: Slots, timing: Timing, now: Instant) -> (Doubt, Slots) {
         let others = self.live & !self.down;
         let is_unheard = others != 0 && others & !self.failing == 0;
@@ -183,7 +186,7 @@ impl Leg {
         }
     }
 
-    /// No verdict yet, or it waits for the others of the start.
+    /// The paths without a verdict, or whose verdict waits for others at the start.
     pub(super) fn starting(&self) -> Slots {
         let judged = match self.phase {
             Phase::Starting { .. } => self.down,
@@ -192,7 +195,7 @@ impl Leg {
         self.exists & !judged & !self.live
     }
 
-    /// The peer was heard and is not any more.
+    /// True if the peer was heard before and is not heard now.
     pub(super) fn is_lost(&self) -> bool {
         match self.phase {
             Phase::Starting { .. } | Phase::Heard(_) => false,
@@ -200,8 +203,8 @@ impl Leg {
         }
     }
 
-    /// The paths that the peer says are down. What a lost peer said last does not hold if it leaves no path of the live set:
-    /// then the peer told of its own trouble, not of the firewalls'.
+    /// The paths that the peer reports as down. The last report of a lost peer is ignored if it leaves no path of the
+    /// live set, because it then was about the peer's own trouble and not about the firewalls.
     pub(super) fn objections(&self) -> Slots {
         if self.is_lost() && self.live & !self.told_down == 0 { 0 } else { self.told_down }
     }

@@ -1,7 +1,6 @@
 mod links;
 mod lost;
-
-use proptest::prelude::*;
+mod model;
 
 use super::*;
 
@@ -38,7 +37,7 @@ const HELD: PathHealth = PathHealth { verdict: Verdict::Up, takes_new: false, fa
 const FAILING: PathHealth = PathHealth { verdict: Verdict::Up, takes_new: true, failing: true };
 const DOWN: PathHealth = PathHealth { verdict: Verdict::Down, takes_new: false, failing: true };
 
-/// Liveness of IPv4 paths to one peer, with a clock.
+/// The liveness of IPv4 paths to one peer, with a clock.
 struct Lab {
     liveness: Liveness,
     now: u64,
@@ -49,14 +48,14 @@ impl Lab {
         Self { liveness: Liveness::new(config, at(0)), now: 0 }
     }
 
-    /// All paths are up and take new flows.
+    /// Makes all paths up and past their hold.
     fn up(firewalls: u16) -> Self {
         let mut lab = Self::new(config(firewalls, 1));
         lab.paths(&vec![UP; usize::from(firewalls)]);
         lab
     }
 
-    /// What the probes say of each firewall's path, 50 ms later.
+    /// Reports these probe results for the firewalls' paths, and evaluates 50 ms later.
     fn paths(&mut self, health: &[PathHealth]) -> Vec<Change> {
         for (number, health) in health.iter().enumerate() {
             self.liveness.path(key(number as u16, INNER, Family::V4), *health);
@@ -82,7 +81,7 @@ impl Lab {
         self.wait(0)
     }
 
-    /// Slots that are up, take new flows; and how often each fell.
+    /// The slots that are up, those that take new flows, and how often each has fallen.
     fn set(&self) -> (Slots, Slots, Vec<u32>) {
         let set = &self.liveness.sets()[V4.index()];
         (set.up, set.selectable, set.falls.clone())
@@ -174,7 +173,7 @@ fn when_all_paths_fail_together_the_peer_is_lost_and_nothing_falls() {
     lab.wait(3_600_000);
     assert_eq!(lab.set(), (0b111, 0b111, vec![0; 3]), "for as long as it lasts");
 
-    // The first path is back; the others follow within the grace.
+    // The first path has returned; the others follow within the grace time.
     lab.paths(&[HELD, DOWN, DOWN]);
     assert_eq!(lab.set(), (0b111, 0b111, vec![0; 3]));
     assert_eq!(lab.peer(), PeerState::Lost);
@@ -412,102 +411,4 @@ fn a_set_below_its_minimum_says_so_once() {
     assert!(lab.paths(&[DOWN, DOWN, UP]).contains(&below(true)));
     assert!(!lab.paths(&[DOWN, DOWN, UP]).contains(&below(true)));
     assert!(lab.paths(&[UP, DOWN, UP]).contains(&below(false)));
-}
-
-/// A model of the probes of one path, on a network that is told what works: fall 5, rise 10, hold 2 s, every 50 ms.
-#[derive(Clone, Copy)]
-struct Probes {
-    verdict: Verdict,
-    streak: u32,
-    good_for: u32,
-    failing: bool,
-}
-
-impl Probes {
-    fn probe(&mut self, answered: bool) {
-        self.failing = !answered;
-        self.good_for = if answered { self.good_for + 1 } else { 0 };
-        let (needed, next) = match (self.verdict, answered) {
-            (Verdict::Up, false) | (Verdict::Starting, false) => (5, Verdict::Down),
-            (Verdict::Down | Verdict::Starting, true) => (10, Verdict::Up),
-            (Verdict::Up, true) | (Verdict::Down, false) => {
-                self.streak = 0;
-                return;
-            }
-        };
-        self.streak += 1;
-        if self.streak >= needed {
-            (self.verdict, self.streak) = (next, 0);
-        }
-    }
-
-    fn health(&self) -> PathHealth {
-        PathHealth { verdict: self.verdict, takes_new: self.good_for >= 40, failing: self.failing }
-    }
-}
-
-#[derive(Debug, Clone)]
-enum Event {
-    Firewall(usize, bool),
-    /// The firewall answers ARP, but its far leg is dead.
-    FarLeg(usize, bool),
-    Peer(bool),
-}
-
-fn event() -> impl Strategy<Value = Event> {
-    prop_oneof![
-        (0..3_usize, any::<bool>()).prop_map(|(firewall, works)| Event::Firewall(firewall, works)),
-        (0..3_usize, any::<bool>()).prop_map(|(firewall, works)| Event::FarLeg(firewall, works)),
-        any::<bool>().prop_map(Event::Peer),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
-
-    /// Events far enough apart that each can be judged: what becomes of the set is known.
-    #[test]
-    fn the_set_follows_the_firewalls_and_not_the_peer(events in prop::collection::vec(event(), 1..12)) {
-        let mut lab = Lab::new(config(3, 1));
-        let mut probes = [Probes { verdict: Verdict::Starting, streak: 0, good_for: 0, failing: false }; 3];
-        let (mut alive, mut far_leg, mut peer) = ([true; 3], [true; 3], true);
-        // Who worked when the peer was heard last.
-        let mut last = 0;
-        for event in std::iter::once(Event::Peer(true)).chain(events) {
-            match event {
-                Event::Firewall(firewall, works) => alive[firewall] = works,
-                Event::FarLeg(firewall, works) => far_leg[firewall] = works,
-                Event::Peer(works) => peer = works,
-            }
-            for step in 0..80 {
-                for (number, probes) in probes.iter_mut().enumerate() {
-                    probes.probe(peer && alive[number] && far_leg[number]);
-                    // ARP is asked again when probes fail, and takes some intervals to give up.
-                    if step == 8 || alive[number] {
-                        lab.liveness.neighbor(FirewallId(number as u16), Family::V4, alive[number]);
-                    }
-                }
-                let falls = lab.set().2;
-                let up = lab.set().0;
-                lab.paths(&probes.map(|probes| probes.health()));
-                let set = &lab.liveness.sets()[0];
-                prop_assert_eq!(set.selectable & !set.up, 0);
-                prop_assert_eq!(set.starting & set.up, 0);
-                for (slot, falls) in falls.iter().enumerate() {
-                    let fell = up & !set.up & (1 << slot) != 0;
-                    prop_assert_eq!(set.falls[slot], falls + u32::from(fell), "a fall is a step from up to not up");
-                }
-            }
-            let working = (0..3).filter(|&f| alive[f] && far_leg[f]).fold(0, |bits, f| bits | 1 << f);
-            let answering = (0..3).filter(|&f| alive[f]).fold(0, |bits, f| bits | 1 << f);
-            let (up, selectable, _) = lab.set();
-            if peer && working != 0 {
-                last = working;
-                prop_assert_eq!((up, selectable), (working, working), "after {:?}", event);
-                prop_assert_eq!(lab.peer(), PeerState::Up);
-            } else {
-                prop_assert_eq!(up, last & answering, "what answers is as it was, after {:?}", event);
-            }
-        }
-    }
 }

@@ -1,188 +1,190 @@
-//! What liveness is told, and what it says: verdicts of probes and of peers in, states with their reasons out.
+//! The values that go into liveness, which are verdicts of probes and reports of peers, and those that come out, which
+//! are states with their reasons.
 
 use crate::id::{FirewallId, GroupId, PathSetId, PeerId};
 use crate::path::Admin;
 use crate::time::{Duration, Instant};
 use crate::wire::Family;
 
-/// What is judged.
+/// The groups, paths and sets that are judged.
 #[derive(Debug, Clone, Default)]
 pub struct LivenessConfig {
-    /// By [`GroupId`].
+    /// The groups, indexed by [`GroupId`].
     pub groups: Vec<LivenessGroup>,
-    /// Every path that is probed.
+    /// All paths that are probed.
     pub paths: Vec<PathKey>,
-    /// The sets to keep, by [`PathSetId`].
+    /// The sets to maintain, indexed by [`PathSetId`].
     pub sets: Vec<SetKey>,
 }
 
-/// A group as liveness sees it.
+/// A group as liveness needs it.
 #[derive(Debug, Clone)]
 pub struct LivenessGroup {
     /// Its firewalls in order of slots, with their administrative state.
     pub members: Vec<(FirewallId, Admin)>,
-    /// A set with fewer members up is below its minimum.
+    /// The number of members up below which a set is below its minimum.
     pub min_up: u16,
-    /// How long a draining member stays up; `None`: for ever.
+    /// How long a draining member stays up; `None` for ever.
     pub drain_timeout: Option<Duration>,
     /// How long the paths to a peer wait for each other.
     pub timing: Timing,
 }
 
-/// How long the other paths to a peer may take after the first, by the group's check.
+/// How long the other paths to a peer may take after the first one. The times follow from the group's check.
 #[derive(Debug, Clone, Copy)]
 pub struct Timing {
-    /// To have a verdict, at the start or after the peer was lost: a few probe intervals, more than the check's `rise`.
+    /// The time to get a verdict at the start or after the peer was lost. It is a few probe intervals, more than `rise`
+    /// of the check needs.
     pub grace: Duration,
-    /// To be asked once more, and to answer.
+    /// The time to be probed once more and to answer.
     pub recall: Duration,
 }
 
-/// Names a path.
+/// Identifies a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PathKey {
-    /// Through this firewall.
+    /// The firewall through which the path goes.
     pub firewall: FirewallId,
-    /// To this peer.
+    /// The peer engine to which it leads.
     pub peer: PeerId,
-    /// In this family.
+    /// The address family of its packets.
     pub family: Family,
 }
 
-/// Names a set.
+/// Identifies a set of paths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SetKey {
-    /// The group.
+    /// The group whose firewalls are the members.
     pub group: GroupId,
-    /// Paths to this peer; `None`: to every peer of the group that has paths in the family.
+    /// The peer to which the paths lead; `None` for all peers of the group with paths in this family.
     pub peer: Option<PeerId>,
-    /// The family.
+    /// The address family of the paths.
     pub family: Family,
 }
 
-/// What the probes say of a path.
+/// What the probes say about a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Verdict {
-    /// Nothing yet.
+    /// There were too few probes for a verdict.
     #[default]
     Starting,
-    /// It carries packets.
+    /// The path carries packets.
     Up,
-    /// It does not.
+    /// The path does not carry packets.
     Down,
 }
 
-/// What the probes of this engine say of a path, with what is needed to judge it beside the others.
+/// What this engine's probes say about a path, with what is needed to judge it beside others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PathHealth {
-    /// By rise and fall.
+    /// The verdict by rise and fall.
     pub verdict: Verdict,
-    /// It is past its `hold`.
+    /// Whether the path is up and past its `hold`.
     pub takes_new: bool,
-    /// At least one probe was missed since the last answer.
+    /// Whether at least one probe has failed since the last success.
     pub failing: bool,
 }
 
-/// What a peer advertises about one firewall, or what this engine does.
+/// What an engine advertises about one firewall.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Told {
     /// The firewall.
     pub firewall: FirewallId,
-    /// The path between the two engines through it, as judged by the one who says so.
+    /// The verdict of the advertising engine about the path between the two engines through this firewall.
     pub verdict: Verdict,
-    /// Its administrative state, as commanded at the one who says so.
+    /// The administrative state that was ordered at the advertising engine.
     pub admin: Admin,
 }
 
-/// State of a firewall over all its paths.
+/// The state of a firewall over all its paths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FirewallState {
     /// All paths are up.
     Up,
-    /// Some are.
+    /// Some paths are up, but not all.
     Degraded,
-    /// None is, or it is starting.
+    /// No path is up, or the firewall is starting.
     Down,
-    /// Draining, or drained by its deadline.
+    /// It is draining, or its drain deadline has passed.
     Drain,
-    /// In maintenance.
+    /// It is in maintenance.
     Maint,
 }
 
-/// Why a firewall is in its state.
+/// Why a firewall or peer is in its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// Everything is as it should be.
+    /// There is nothing wrong.
     Well,
-    /// No verdict yet.
+    /// There is no verdict yet.
     Starting,
     /// The engine's own link to it is down.
     Link,
     /// Probes toward this peer are not answered.
     Probes(PeerId, Family),
-    /// This peer says that the path to it is down.
+    /// This peer reports that the path is down.
     Objection(PeerId, Family),
-    /// Commanded here.
+    /// The administrative state was ordered at this engine.
     Commanded,
-    /// Commanded at this peer.
+    /// The administrative state was ordered at this peer.
     CommandedAt(PeerId),
-    /// The deadline passed of a drain that was commanded at this peer; `None`: here.
+    /// The deadline of a drain has passed that was ordered at this peer, or at this engine (`None`).
     Deadline(Option<PeerId>),
 }
 
-/// State of a peer.
+/// The state of a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PeerState {
-    /// At least one path to it is up, and in no family all failed together.
+    /// At least one path to it is up, and in no family have all failed together.
     Up,
-    /// All paths of a family failed together while a firewall still answered, or with the engine's own links: the last live
-    /// set is kept.
+    /// All paths of a family failed together while a firewall still answered, or because the engine's own links are
+    /// down. The last live set is kept.
     Lost,
     /// No path to it is up, and no firewall of the last live set answers.
     Down,
 }
 
-/// A state with its age.
+/// A state with its reason and its age.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Status<S> {
     /// The state.
     pub state: S,
-    /// Why.
+    /// The reason for the state.
     pub reason: Reason,
-    /// When it came to be.
+    /// When the state began.
     pub since: Instant,
 }
 
-/// What an evaluation changed, in order: firewalls, peers, sets.
+/// One change that an evaluation made. Changes are in the order firewalls, peers, sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// A firewall has another state or another reason.
+    /// The state of a firewall, or the reason for it, has changed.
     Firewall {
-        /// Which.
+        /// The firewall.
         firewall: FirewallId,
-        /// Old state.
+        /// The old state.
         from: FirewallState,
-        /// New state.
+        /// The new state.
         to: FirewallState,
-        /// Why.
+        /// The reason for the new state.
         reason: Reason,
     },
-    /// A peer has another state.
+    /// The state of a peer has changed.
     Peer {
-        /// Which.
+        /// The peer.
         peer: PeerId,
-        /// Old state.
+        /// The old state.
         from: PeerState,
-        /// New state.
+        /// The new state.
         to: PeerState,
     },
-    /// A set differs from what [`Liveness::sets`](super::Liveness::sets) said: publish it.
+    /// The set has changed in [`Liveness::sets`](super::Liveness::sets) and is to be published.
     Set(PathSetId),
-    /// A set fell below its minimum or is above it again.
+    /// A set has fallen below its minimum, or reached it again.
     BelowMin {
-        /// Which.
+        /// The set.
         set: PathSetId,
-        /// It is below.
+        /// Whether it is below its minimum.
         below: bool,
     },
 }

@@ -1,4 +1,4 @@
-//! A pin: a value of 24 bytes with what the rules remember of a flow.
+//! A pin: what the rules remember of a flow, in 24 bytes.
 
 use std::num::{NonZeroU8, NonZeroU32};
 
@@ -7,19 +7,19 @@ use crate::id::{FirewallId, PathSetId};
 use crate::path::{Group, PathSet};
 use crate::time::{Duration, Instant};
 
-/// How sure the engine is of a pin.
+/// How certain a pin is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PinState {
-    /// A SYN was sent to the firewall; nothing came back.
+    /// A SYN was sent to the firewall, and no packet has returned.
     Opening,
-    /// Hashed in mid-stream, or learned and not yet confirmed.
+    /// The flow was hashed in mid-stream, or learned, and is not confirmed yet.
     Tentative,
-    /// A packet of the flow came back from the firewall.
+    /// A packet of the flow has returned from the firewall.
     Confirmed,
 }
 
 impl PinState {
-    /// The word by which operators know it.
+    /// The name of the state in output for operators.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Opening => "opening",
@@ -29,17 +29,17 @@ impl PinState {
     }
 }
 
-/// How the pin came to be.
+/// How the firewall of a pin was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PinnedBy {
-    /// Rendezvous hash.
+    /// By the rendezvous hash.
     Hash,
-    /// The firewall that a packet arrived from.
+    /// By a packet that arrived from it.
     Learned,
 }
 
 impl PinnedBy {
-    /// The word by which operators know it.
+    /// The name of the origin in output for operators.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Hash => "hash",
@@ -48,51 +48,51 @@ impl PinnedBy {
     }
 }
 
-/// The firewall of one flow toward one of its ends, with what the rules remember: 24 bytes.
+/// The firewall of a flow toward one of its ends, with what the rules remember of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Pin {
-    /// The set that the firewall was taken from; packets toward this end go through its group.
+    /// The set from which the firewall was taken. Packets toward this end go through its group.
     pub set: PathSetId,
     /// The firewall.
     pub firewall: FirewallId,
-    /// How sure.
+    /// How certain the pin is.
     pub state: PinState,
-    /// How it came to be.
+    /// How its firewall was found.
     pub pinned_by: PinnedBy,
-    /// The firewall's falls when pinned, modulo 2^16.
+    /// The number of falls of the firewall when it was pinned, modulo 2^16.
     pub(super) fall: u16,
-    /// The firewall that brought a SYN while the pin was another.
+    /// The firewall from which a SYN arrived while another one was pinned.
     pub(super) syn_from: MaybeFirewall,
-    /// When the first near packet since the last packet from the pin was sent; `None` if answered.
+    /// When the first near packet since the last packet from the pin's firewall was sent; `None` if it was answered.
     pub(super) asked: Option<Stamp>,
-    /// A dispute.
+    /// The dispute about the firewall, if there is one.
     pub(super) other: Option<Other>,
-    /// Rotations so far.
+    /// The number of rotations so far.
     pub(super) turns: u8,
-    /// Moves as a confirmed leader so far.
+    /// The number of persistent changes that a confirmed leader has followed so far.
     pub(super) leader_moves: u8,
 }
 
-/// Packets from a firewall that is not the pin.
+/// A dispute: packets that arrived from a firewall which is not the pin's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Other {
-    /// When the first of them came.
+    /// When the first of them arrived.
     pub(super) since: Stamp,
     pub(super) firewall: FirewallId,
-    /// How many came in a row, saturating.
+    /// How many arrived in a row, saturating.
     pub(super) packets: NonZeroU8,
 }
 
-/// An `Option<FirewallId>` in two bytes: no configuration has 65,536 firewalls.
+/// An `Option<FirewallId>` in two bytes. The largest number means none, because no configuration has 65,536 firewalls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct MaybeFirewall(u16);
 
-/// A time in whole milliseconds, modulo 49 days. A flow whose question stays open that long is judged a second late.
+/// A time in whole milliseconds, modulo 49 days. A flow that waits for an answer that long is judged one second late.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Stamp(NonZeroU32);
 
 impl Pin {
-    /// Bound on the size of a pin, of which a session has two.
+    /// The upper limit of the size of a pin, of which a session has two.
     pub const SIZE_MAX: usize = 24;
 
     pub(super) fn new(view: &View<'_>, firewall: FirewallId, state: PinState, pinned_by: PinnedBy) -> Self {
@@ -111,7 +111,7 @@ impl Pin {
         }
     }
 
-    /// As numbers, which [`Pin::from_words`] reads: the upper quarter of the last one is 0, and no pin is all zeros.
+    /// The pin as numbers for [`Pin::from_words`]. The upper 16 bits of the last one are 0, and no pin is all zeros.
     #[inline]
     pub fn to_words(&self) -> [u64; 3] {
         let state = match self.state {
@@ -140,7 +140,7 @@ impl Pin {
         ]
     }
 
-    /// The pin that [`Pin::to_words`] wrote; zeros are none. Any other numbers are some pin.
+    /// Reads the numbers that [`Pin::to_words`] wrote. All zeros are no pin; any other numbers are some pin.
     #[inline]
     pub fn from_words([place, times, rest]: [u64; 3]) -> Option<Self> {
         let quarter = |word: u64, number: u32| (word >> (16 * number)) as u16;
@@ -174,8 +174,8 @@ impl Pin {
         group.slot_of(self.firewall).is_some_and(|slot| set.is_up(slot))
     }
 
-    /// True if the firewall is down and went down after it was pinned: `on-failure` acts on such sessions. A firewall that
-    /// left the group has fallen too.
+    /// True if the firewall is down and fell after it was pinned, so that `on-failure` applies. A firewall that has
+    /// left the group counts as fallen.
     pub fn has_fallen(&self, group: &Group, set: &PathSet) -> bool {
         match group.slot_of(self.firewall) {
             Some(slot) => !set.is_up(slot) && set.falls(slot) as u16 != self.fall,
@@ -183,12 +183,12 @@ impl Pin {
         }
     }
 
-    /// Every firewall that the pin has to do with: its own, and those that packets came from instead.
+    /// All firewalls that the pin mentions: its own, and those from which packets arrived instead.
     pub fn firewalls(&self) -> impl Iterator<Item = FirewallId> {
         [Some(self.firewall), self.syn_from.get(), self.other.map(|other| other.firewall)].into_iter().flatten()
     }
 
-    /// True while packets were sent to the firewall and nothing came back since.
+    /// True if packets were sent to the firewall and none has returned since.
     pub fn is_unanswered(&self) -> bool {
         self.asked.is_some()
     }

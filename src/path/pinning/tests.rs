@@ -7,7 +7,7 @@ use crate::id::GroupId;
 use crate::path::{BelowMin, Member, rendezvous};
 use crate::wire::Family;
 
-/// The pin of the table, the firewall that packets come from, and one more.
+/// The firewall of the pin, the firewall that packets come from, and a third one.
 const PIN: FirewallId = FirewallId(0);
 const F: FirewallId = FirewallId(1);
 const G: FirewallId = FirewallId(2);
@@ -28,7 +28,7 @@ struct World {
 }
 
 impl World {
-    /// Three firewalls, all up; the hash prefers them in the order `PIN`, `F`, `G`.
+    /// Three firewalls that are all up; the hash prefers them in the order `PIN`, `F`, `G`.
     fn new() -> Self {
         let members = ["fw0", "fw1", "fw2"].into_iter().enumerate().map(|(slot, name)| Member {
             id: FirewallId::from(slot),
@@ -77,7 +77,7 @@ impl World {
         self.set.falls[firewall.index()] += 1;
     }
 
-    /// It is not up, and never was since the pin.
+    /// Makes a firewall one that is not up, and was not at any time since the pin was made.
     fn was_never_up(&mut self, firewall: FirewallId) {
         self.set.up &= !(1 << firewall.0);
         self.set.selectable &= self.set.up;
@@ -103,7 +103,7 @@ use PacketKind::{Bare, Other as Data, Syn, SynAck};
 use PinChange::{Corrected, Followed, Hashed, Learned, Reselected, Rotated};
 use PinState::{Confirmed, Opening, Tentative};
 
-/// What a packet makes of the pin: firewall, state, change.
+/// The pin after a packet: firewall, state and change.
 type Outcome = (FirewallId, PinState, Option<PinChange>);
 
 #[test]
@@ -155,7 +155,8 @@ fn the_table_for_packets_whose_pin_failed() {
 fn the_table_for_packets_from_a_firewall() {
     let stays = |state| (PIN, state, None);
     let adopts = |state, change| (F, state, Some(change));
-    // From the pin: SYN, other. From F, up: SYN, other. From F, not up: SYN, other.
+    // The columns are: from the pin a SYN, another packet; from F, which is up, a SYN, another packet; from F, which is
+    // not up, a SYN, another packet.
     let table: [(Option<PinState>, [Option<Outcome>; 6]); 4] = [
         (
             None,
@@ -317,7 +318,7 @@ fn an_unanswered_tentative_tcp_pin_tries_every_firewall_twice() {
 
 #[test]
 fn silence_after_a_bare_acknowledgement_says_nothing() {
-    // An engine that restarted sees a keep-alive and its acknowledgement, then nothing until the next request.
+    // An engine that restarted sees a keep-alive and its acknowledgement, and then nothing until the next request.
     let world = World::new();
     for first in [world.far(None, PIN, Bare, T).0, world.near(None, Bare, T).0] {
         let (acknowledged, _) = world.near(Some(first), Bare, later(1));

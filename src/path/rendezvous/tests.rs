@@ -92,7 +92,8 @@ fn the_logarithm_falls_while_the_hash_rises() {
     }
 }
 
-/// Draws 40,000 flows and asks that each share be within four standard deviations of what the weights promise.
+/// Hashes 40,000 flows and requires that each member's share is within four standard deviations of what its weight
+/// promises.
 fn assert_balanced(weights: &[u16]) {
     const FLOWS: u64 = 40_000;
     let group = weighted(weights);

@@ -1,4 +1,4 @@
-//! A file of lines that others may rotate under the writer's hands.
+//! A log file that other programs may rotate while it is written.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -6,34 +6,34 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Sessions name people's addresses: for the owner and the group.
+/// Readable by the owner and the group only: sessions contain people's addresses.
 const MODE: u32 = 0o640;
 
-/// How often the files were asked to be opened again.
+/// How often it was requested to reopen the files.
 static REOPEN: AtomicU64 = AtomicU64::new(0);
 
-/// Has every session log of the process opened again, as programs that rotate logs ask for by a signal.
+/// Requests that every session log of the process be reopened; programs that rotate logs ask for this by a signal.
 pub(in crate::runtime) fn reopen_all() {
     REOPEN.fetch_add(1, Ordering::Relaxed);
 }
 
-/// See the module.
+/// A log file, opened for appending.
 #[derive(Debug)]
 pub(super) struct LogFile {
     engine: String,
     path: PathBuf,
     file: File,
-    /// Device and inode of `file`.
+    /// Device and inode number of `file`.
     identity: (u64, u64),
     reopened: u64,
-    /// The last write failed: told once, until one succeeds.
+    /// Whether the last write failed; the failure is logged once until a write succeeds.
     failing: bool,
-    /// The last write ended within a line.
+    /// Whether the last write ended within a line.
     torn: bool,
 }
 
 impl LogFile {
-    /// Opens `path` to append, and makes it and its directory where they are missing.
+    /// Opens `path` for appending; creates the file and its directory if they are missing.
     pub(super) fn open(engine: &str, path: &Path) -> io::Result<Self> {
         if let Some(directory) = path.parent() {
             fs::create_dir_all(directory)?;
@@ -51,7 +51,7 @@ impl LogFile {
         })
     }
 
-    /// Writes whole lines; answers whether the disk took all of them.
+    /// Writes whole lines; returns whether the disk took all of them.
     pub(super) fn write(&mut self, lines: &[u8]) -> bool {
         match self.write_all(lines) {
             Ok(()) => {
@@ -90,7 +90,8 @@ impl LogFile {
         Ok(())
     }
 
-    /// Opens the file again if its name leads elsewhere or that was asked for. While that fails the open one is written on.
+    /// Reopens the file if its path leads to another file or if that was requested. If this fails, the open file is
+    /// written on.
     pub(super) fn follow(&mut self) {
         let asked = REOPEN.load(Ordering::Relaxed);
         let found = fs::metadata(&self.path).map(|found| (found.dev(), found.ino()));

@@ -1,4 +1,4 @@
-//! What is written of sessions that end, and what becomes of those that find no room.
+//! Tests of what is logged of sessions that end, and what becomes of those that find no room.
 
 use super::*;
 use crate::engine::testbed::{Side, snapshot};

@@ -1,4 +1,4 @@
-//! One capture from its queues to its caller.
+//! Carries one capture from its queues to its caller, in order and as pcapng.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,18 +15,18 @@ use crate::runtime::shared::Shared;
 use crate::time::{Duration, Instant};
 use crate::wire::pcapng::{self, Interface, Packet, Statistics};
 
-/// How often the queues are emptied. Half of the frames of a queue fit into this time at 200,000 frames a second.
+/// How often the queues are emptied. At 200,000 frames a second, half of a queue is filled in this time.
 const TICK: Duration = Duration::from_millis(20);
-/// Frames are held back so long, to be put in order with those of other threads.
+/// How long frames are held back to be ordered with those of other threads.
 const ORDER: Duration = Duration::from_millis(5);
-/// Bytes of one chunk, about.
+/// Bytes of one chunk, approximately.
 const CHUNK: usize = 256 * 1024;
-/// Chunks on their way to the caller.
+/// Number of chunks that may be on their way to the caller.
 const CHUNKS: usize = 8;
-/// What tcpdump calls "whole": more than any frame has.
+/// The default snap length of tcpdump, in bytes: longer than any frame.
 const SNAPLEN: u32 = 262_144;
 
-/// Starts a capture and hands out its bytes. To be called within a runtime.
+/// Starts a capture and returns its stream of bytes. To be called within a tokio runtime.
 pub(in crate::runtime) fn start(shared: &Arc<Shared>, request: CaptureRequest) -> Result<Download, ApiError> {
     let CaptureRequest { id, filter, snaplen, count, seconds } = request;
     let snapshot = shared.snapshot.load_full();
@@ -53,7 +53,7 @@ pub(in crate::runtime) fn start(shared: &Arc<Shared>, request: CaptureRequest) -
     Ok(download)
 }
 
-/// Every name of the filter is known here.
+/// Fails if the filter has a name that is not configured.
 fn known(filter: &Filter, snapshot: &Snapshot) -> Result<(), ApiError> {
     filter.links.iter().try_for_each(|name| names::link(snapshot, name).map(drop))?;
     filter.firewall.iter().try_for_each(|name| names::firewalls(snapshot, name).map(drop))?;
@@ -61,7 +61,7 @@ fn known(filter: &Filter, snapshot: &Snapshot) -> Result<(), ApiError> {
     filter.server.iter().try_for_each(|name| names::servers(snapshot, name).map(drop))
 }
 
-/// A capture that the threads know, until this is dropped.
+/// A capture that is registered until this is dropped.
 struct Registered {
     shared: Arc<Shared>,
     capture: Arc<Capture>,
@@ -76,14 +76,14 @@ impl Drop for Registered {
 struct Pump {
     running: Registered,
     snaplen: u32,
-    /// The links that were described, in order.
+    /// Names of the links whose interface blocks were written, in order.
     interfaces: Vec<String>,
-    /// Frames that were taken and wait to be put in order.
+    /// Frames that were taken from the queues and wait to be ordered.
     sorted: Vec<Sighting>,
-    /// Frames until the end, if they are counted.
+    /// How many frames may still be written, if their number is limited.
     left: Option<u64>,
     began: Instant,
-    /// What the wall clock showed when the engine's began.
+    /// What the wall clock showed when the engine's clock was zero, in nanoseconds since 1970.
     zero: u64,
     until: Option<Instant>,
     bytes: Vec<u8>,
@@ -125,7 +125,7 @@ impl Pump {
         is_late || capture.ends.load(Ordering::Relaxed) || shared.stop.load(Ordering::Relaxed)
     }
 
-    /// Writes what came, oldest first, up to one chunk; true if that was all.
+    /// Writes queued frames, oldest first, up to one chunk; true if that was all.
     fn turn(&mut self, is_last: bool) -> bool {
         let Registered { shared, capture } = &self.running;
         let (shared, capture) = (Arc::clone(shared), Arc::clone(capture));
@@ -169,7 +169,7 @@ impl Pump {
         pcapng::packet(&mut self.bytes, &packet);
     }
 
-    /// The number of a link's interface, which is described first if it was not.
+    /// The interface number of a link; writes the link's interface block first if it is missing.
     fn interface(&mut self, link: LinkId, snapshot: &Snapshot) -> Option<u32> {
         let link = snapshot.links.get(link.index())?;
         let number = self.interfaces.iter().position(|name| *name == link.name).unwrap_or_else(|| {

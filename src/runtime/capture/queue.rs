@@ -1,4 +1,4 @@
-//! The way of captured frames from one thread: bounded in frames and in bytes.
+//! The queue of captured frames from one thread, bounded in frames and in bytes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -8,12 +8,12 @@ use crossbeam_channel as channel;
 use crate::engine::trace::{Sighting, Sink};
 use crate::id::LinkId;
 
-/// Frames in one queue, at most.
+/// Frames that a queue holds.
 const FRAMES: usize = 8192;
-/// Bytes of frames in one queue, at most, up to one frame more.
+/// Bytes of frames after which a queue is full; the last frame may exceed it.
 const BYTES: usize = 16 << 20;
 
-/// Both ends of a queue.
+/// A queue with both of its ends.
 #[derive(Debug)]
 pub(super) struct Queue {
     sender: channel::Sender<Sighting>,
@@ -21,7 +21,7 @@ pub(super) struct Queue {
     counts: Arc<Counts>,
 }
 
-/// The end of the thread that handles packets. A queue has one such thread.
+/// The sending end, which belongs to one thread that handles packets.
 #[derive(Debug)]
 pub(super) struct QueueSink {
     sender: channel::Sender<Sighting>,
@@ -30,9 +30,9 @@ pub(super) struct QueueSink {
 
 #[derive(Debug)]
 struct Counts {
-    /// Of the frames that are under way.
+    /// Bytes of the frames in the queue.
     bytes: AtomicUsize,
-    /// By [`LinkId`].
+    /// Indexed by [`LinkId`].
     links: Vec<LinkCounts>,
 }
 
@@ -43,7 +43,7 @@ struct LinkCounts {
 }
 
 impl Queue {
-    /// A queue of an engine with so many links.
+    /// A queue for an engine with `links` links.
     pub(super) fn new(links: usize) -> Self {
         let (sender, receiver) = channel::bounded(FRAMES);
         let links = std::iter::repeat_with(LinkCounts::default).take(links).collect();
@@ -55,14 +55,14 @@ impl Queue {
         QueueSink { sender: self.sender.clone(), counts: Arc::clone(&self.counts) }
     }
 
-    /// The next frame.
+    /// Takes the next frame.
     pub(super) fn take(&self) -> Option<Sighting> {
         let sighting = self.receiver.try_recv().ok()?;
         self.counts.bytes.fetch_sub(sighting.bytes.len(), Ordering::Relaxed);
         Some(sighting)
     }
 
-    /// Frames on `link` that were meant, and those of them that found the queue full.
+    /// Number of frames on `link` that the filter matched, and how many of those found the queue full.
     pub(super) fn counts(&self, link: LinkId) -> (u64, u64) {
         let read = |counts: &LinkCounts| (counts.meant.load(Ordering::Relaxed), counts.lost.load(Ordering::Relaxed));
         self.counts.links.get(link.index()).map_or((0, 0), read)
@@ -81,7 +81,7 @@ impl Sink for QueueSink {
 
     fn put(&mut self, sighting: Sighting) {
         let (link, bytes) = (sighting.link, sighting.bytes.len());
-        // Before it can be taken, so that the count is never below zero.
+        // Counted before the frame can be taken, so that the count never falls below zero.
         self.counts.bytes.fetch_add(bytes, Ordering::Relaxed);
         if self.sender.try_send(sighting).is_err() {
             self.counts.bytes.fetch_sub(bytes, Ordering::Relaxed);

@@ -1,7 +1,8 @@
-//! What was done, on disk: `events.jsonl` in the engine's state directory, one JSON object a line.
+//! Keeps events that somebody caused on disk: `events.jsonl` in the engine's state directory, one JSON object a line.
 //!
-//! Each line is on the disk before the next is written, so that neither a kill nor a loss of power costs more than the last. A
-//! file that is full becomes `events.jsonl.1`, and the one that was that goes. Whoever tells an event never waits for the disk.
+//! Each line is synced to disk before the next is written, so that neither a kill nor a loss of power costs more than
+//! the last. A full file is renamed to `events.jsonl.1` and replaces the one of that name. Adding an event never waits
+//! for the disk.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -18,18 +19,18 @@ use crate::engine::view::EventView;
 use crate::io::privileges::Duty;
 use crate::time::Duration;
 
-/// A longer file is put aside: about 4,000 events.
+/// Bytes after which a file is put aside: about 4,000 events.
 const FILE_MAX: u64 = 1 << 20;
-/// Events that wait for the disk, at most.
+/// Number of events that may wait for the disk.
 const WAITING: usize = 1000;
 /// How often a disk that took nothing is tried again.
 const RETRY: Duration = Duration::from_secs(10);
-/// How long an engine that stops waits for its last events to be written.
+/// How long a stopping engine waits for its last events to be written.
 const LAST_LINES: Duration = Duration::from_secs(2);
-/// Who did what is for the owner and the group.
+/// Readable by the owner and the group only.
 const MODE: u32 = 0o640;
 
-/// See the module.
+/// The archive of one engine's events.
 #[derive(Debug)]
 pub(in crate::runtime) struct Archive {
     queue: Sender<String>,
@@ -44,7 +45,7 @@ struct Counts {
 }
 
 impl Archive {
-    /// Goes on with the file at `path`, which is made when there is something to write.
+    /// Continues the file at `path`, which is created with the first event.
     pub(in crate::runtime) fn open(engine: &str, path: &Path) -> io::Result<Self> {
         let (queue, lines) = bounded(WAITING);
         let (end, ended) = bounded(1);
@@ -63,7 +64,7 @@ impl Archive {
         Ok(Self { queue, ended, counts })
     }
 
-    /// Keeps an event; one that finds no room in the queue is counted as lost.
+    /// Keeps an event; if the queue is full, it is counted as lost.
     pub(super) fn keep(&self, event: &EventView) {
         let line = serde_json::to_string(event).map(|line| line + "\n");
         if line.is_ok_and(|line| self.queue.try_send(line).is_ok()) {
@@ -72,19 +73,19 @@ impl Archive {
         self.counts.lost.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Written, lost.
+    /// How many events were written, and how many were lost.
     pub(super) fn counts(&self) -> (u64, u64) {
         (self.counts.written.load(Ordering::Relaxed), self.counts.lost.load(Ordering::Relaxed))
     }
 
-    /// Waits a moment until all is on disk.
+    /// Waits until all events are on disk, two seconds at most.
     pub(in crate::runtime) fn close(self) {
         drop(self.queue);
         let _ = self.ended.recv_timeout(LAST_LINES);
     }
 }
 
-/// The events that the files at `path` have, oldest first; lines that are cut or damaged are passed over.
+/// The events in the files at `path`, oldest first. Lines that are cut or damaged are skipped.
 pub(in crate::runtime) fn load(path: &Path) -> io::Result<Vec<EventView>> {
     let mut events = Vec::new();
     for path in [aside(path), path.to_owned()] {
@@ -97,12 +98,12 @@ pub(in crate::runtime) fn load(path: &Path) -> io::Result<Vec<EventView>> {
             text.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<EventView>(line).ok()),
         );
     }
-    // A clock of numbers that was put back, by hand or by a file of another engine, must not confuse whoever follows.
+    // If numbers were set back, by hand or by another engine's file, the events are still in order.
     events.sort_by_key(|event| event.seq);
     Ok(events)
 }
 
-/// The end of a file, as much as one may be long.
+/// The end of a file, at most twice its regular size.
 fn tail(path: &Path) -> io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
     let len = file.metadata()?.len();
@@ -118,13 +119,13 @@ fn aside(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// What the thread that writes has.
+/// The state of the writing thread.
 struct Writer {
     engine: String,
     path: PathBuf,
-    /// What the disk did not take yet.
+    /// Lines that the disk has not taken yet.
     waiting: VecDeque<String>,
-    /// The last write failed: told once, until one succeeds.
+    /// Whether the last write failed; the failure is logged once until a write succeeds.
     failing: bool,
     counts: Arc<Counts>,
 }
@@ -152,7 +153,7 @@ impl Writer {
         self.waiting.push_back(line);
     }
 
-    /// Writes what waits, in order, as far as the disk takes it.
+    /// Writes the waiting lines in order, as far as the disk takes them.
     fn flush(&mut self) {
         while let Some(line) = self.waiting.front() {
             let (engine, path) = (&self.engine, self.path.display());
@@ -175,7 +176,7 @@ impl Writer {
     }
 }
 
-/// Puts a line behind the others: whole, or not at all.
+/// Appends a line, whole or not at all.
 fn append(path: &Path, line: &[u8]) -> io::Result<()> {
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory)?;
@@ -194,7 +195,7 @@ fn append(path: &Path, line: &[u8]) -> io::Result<()> {
     let text = if is_cut { [b"\n", line].concat() } else { line.to_vec() };
     let written = file.write_all(&text).and_then(|()| file.sync_data());
     if written.is_err() {
-        // What the disk took of it is no line.
+        // Removes the part of the line that the disk took.
         let _ = file.set_len(len);
     }
     written

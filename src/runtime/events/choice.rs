@@ -1,4 +1,4 @@
-//! Which events somebody asked for.
+//! Selects events by an operator's filter.
 
 use std::collections::BTreeSet;
 use std::time::SystemTime;
@@ -6,11 +6,13 @@ use std::time::SystemTime;
 use crate::api::{ApiError, EventFilter, Since};
 use crate::engine::view::EventView;
 
-/// Every kind that an engine tells.
-const KINDS: [&str; 12] =
-    ["admin", "alarm", "check", "config", "engine", "firewall", "kill", "link", "path", "peer", "server", "service"];
+/// Every kind of event.
+const KINDS: [&str; 13] = [
+    "admin", "alarm", "check", "config", "engine", "firewall", "kill", "link", "neighbor", "path", "peer", "server",
+    "service",
+];
 
-/// A filter, read once.
+/// A filter, resolved for one request.
 #[derive(Debug)]
 pub(super) struct Choice<'a> {
     filter: &'a EventFilter,
@@ -18,7 +20,7 @@ pub(super) struct Choice<'a> {
     since: Option<SystemTime>,
 }
 
-/// A kind that there is not is a mistake, and not a kind of which nothing happened; those that were `seen` there are.
+/// Fails for a kind that does not exist, to tell it from a kind without events. Kinds that were `seen` exist.
 pub(super) fn check_kinds<'a>(asked: &[String], seen: impl Iterator<Item = &'a str>) -> Result<(), ApiError> {
     if asked.is_empty() {
         return Ok(());
@@ -34,7 +36,7 @@ pub(super) fn check_kinds<'a>(asked: &[String], seen: impl Iterator<Item = &'a s
 }
 
 impl<'a> Choice<'a> {
-    /// What is asked of an engine whose last event has the number `last`, at `now`.
+    /// Resolves a filter at `now`, for a log whose last event has the number `last`.
     pub(super) fn new(filter: &'a EventFilter, last: u64, now: SystemTime) -> Self {
         let since = filter.since.map(|since| match since {
             Since::Ago(ago) => now.checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH),
@@ -43,7 +45,7 @@ impl<'a> Choice<'a> {
         Self { filter, after: if filter.after > last { 0 } else { filter.after }, since }
     }
 
-    /// Whether this is one of them.
+    /// Whether the filter selects this event.
     pub(super) fn takes(&self, event: &EventView) -> bool {
         let EventFilter { kinds, subject, .. } = self.filter;
         let at = || humantime::parse_rfc3339(&event.at).ok();
@@ -54,8 +56,8 @@ impl<'a> Choice<'a> {
     }
 }
 
-/// Whether `subject` is `name`, names it as a word (`perimeter/fw1 to inner ipv4`, `server web/s1`), or as a part of one (`fw1`,
-/// `perimeter`).
+/// Whether `subject` is `name`, has it as a word (`perimeter/fw1 to inner ipv4`, `server web/s1`), or as a part of a
+/// word (`fw1`, `perimeter`).
 fn is_about(subject: &str, name: &str) -> bool {
     let is_word = |word: &str| word == name || word.split('/').any(|part| part == name);
     subject == name || subject.split(' ').any(is_word)
@@ -115,9 +117,23 @@ mod tests {
     }
 
     #[test]
+    fn the_kinds_are_those_of_the_documentation() {
+        let page = include_str!("../../../docs/interface.md");
+        let (_, table) = page.split_once("\n| kind | subject | what |\n").expect("section 7 has the table of events");
+        let rows = table.lines().take_while(|line| line.starts_with('|')).filter_map(|line| line.strip_prefix("| `"));
+        let told: Vec<_> = rows.filter_map(|row| row.split('`').next()).collect();
+        assert_eq!(told, KINDS, "docs/interface.md, section 7");
+    }
+
+    #[test]
     fn a_kind_that_there_is_not_is_told_from_one_of_which_nothing_happened() {
         let check = |kind: &str| check_kinds(&[kind.to_owned()], ["of-later"].into_iter());
-        assert!(check("server").is_ok() && check("of-later").is_ok() && check_kinds(&[], [].into_iter()).is_ok());
+        assert!(
+            check("server").is_ok()
+                && check("neighbor").is_ok()
+                && check("of-later").is_ok()
+                && check_kinds(&[], [].into_iter()).is_ok()
+        );
         let refusal = check("servers").unwrap_err().to_string();
         assert!(refusal.contains("\"servers\"; there are admin, alarm"), "{refusal}");
     }

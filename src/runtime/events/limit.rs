@@ -1,26 +1,26 @@
-//! How many lines of one kind are logged: a burst, then some a second. What is held back is counted and told.
+//! Limits how many lines of one kind are logged: a burst, then a steady rate. Lines that are held back are counted.
 
 use std::collections::BTreeMap;
 
 use crate::time::{Duration, Instant};
 
-/// Lines of a kind at once: a small farm that comes up or goes down is told whole.
+/// Lines of a kind that may be logged at once; enough for a small farm that comes up or goes down.
 const BURST: u64 = 100;
-/// One more line of the kind every so often.
+/// Interval after which one more line of a kind may be logged.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// Kinds that are told apart; there are a dozen.
+/// Number of kinds that are limited separately; there are a dozen.
 const KINDS: usize = 64;
 
-/// What becomes of a line.
+/// Whether a line is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Admission {
-    /// It is written; so many of its kind were held back since the last.
+    /// The line is logged; `suppressed` lines of its kind were held back since the last.
     Line { suppressed: u64 },
-    /// It is held back.
+    /// The line is held back.
     Suppressed,
 }
 
-/// See the module.
+/// The limits of all kinds (token buckets).
 #[derive(Debug, Default)]
 pub(super) struct Limiter {
     kinds: BTreeMap<String, Bucket>,
@@ -34,7 +34,7 @@ struct Bucket {
 }
 
 impl Limiter {
-    /// A line of `kind` wants to be written.
+    /// Decides whether a line of `kind` is logged.
     pub(super) fn admit(&mut self, kind: &str, now: Instant) -> Admission {
         let kind = if self.kinds.len() < KINDS || self.kinds.contains_key(kind) { kind } else { "other" };
         let bucket = match self.kinds.get_mut(kind) {
@@ -50,7 +50,7 @@ impl Limiter {
         Admission::Line { suppressed: std::mem::take(&mut bucket.suppressed) }
     }
 
-    /// The kinds of which lines were held back and may be told of, with how many.
+    /// The kinds that may log how many of their lines were held back, with that number.
     pub(super) fn due(&mut self, now: Instant) -> Vec<(String, u64)> {
         let mut due = Vec::new();
         for (kind, bucket) in &mut self.kinds {

@@ -1,13 +1,13 @@
-//! A change as a line of text: what, for how long it was otherwise, by whom and why.
+//! Formats a change as a line of text: what changed, after which time, by whom and why.
 
 use crate::engine::view::EventView;
 use crate::time::in_words;
 
-/// Kinds whose old state's age says nothing, or is told in the reason.
+/// Kinds for which the age of the old state is meaningless, or is told in the reason.
 const AGELESS: [&str; 5] = ["admin", "alarm", "config", "engine", "kill"];
 
-/// `server web/s1: up -> down after 3d4h: HTTP 503, expected 200`,
-/// `admin server web/s1: ready -> drain by root (uid 0): "disk"`.
+/// Formats a change: `server web/s1: up -> down after 3d4h: HTTP 503, expected 200`, or `admin server web/s1: ready ->
+/// drain by root (uid 0): "disk"`.
 pub(super) fn change(event: &EventView) -> String {
     let EventView { seq: _, at: _, kind, subject, from, to, reason, by, lasted_ms } = event;
     let states = match (from, to) {
@@ -22,20 +22,20 @@ pub(super) fn change(event: &EventView) -> String {
     let by = by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
     let reason = match (kind.as_str(), reason) {
         (_, None) => String::new(),
-        // An operator's own words.
+        // The operator's own words are quoted.
         ("admin" | "kill", Some(reason)) => format!(": {reason:?}"),
         (_, Some(reason)) => format!(": {}", plain(reason)),
     };
     format!("{kind} {subject}{states}{age}{by}{reason}")
 }
 
-/// `check web/s1 ipv4: failed: no SYN-ACK in 1s`.
+/// Formats the result of a health check: `check web/s1 ipv4: failed: no SYN-ACK in 1s`.
 pub(super) fn checked(subject: &str, result: &str, reason: Option<&str>) -> String {
     let reason = reason.map(|reason| format!(": {}", plain(reason))).unwrap_or_default();
     format!("check {subject}: {result}{reason}")
 }
 
-/// A text that makes no line of its own, and no field that a reader could take for one of the log's: quoted where it could.
+/// Quotes a text that could otherwise be taken for another line or for another field.
 fn plain(text: &str) -> String {
     let is_plain = !text.chars().any(|letter| letter.is_control() || letter == '=');
     if is_plain { text.to_owned() } else { format!("{text:?}") }

@@ -1,4 +1,4 @@
-//! One line of the log, before it is written in one form or another.
+//! One line of the log, and its forms as text and as JSON.
 
 use std::fmt::{Debug, Write};
 
@@ -8,13 +8,13 @@ use tracing::{Event, Level};
 
 use super::CHANGE;
 
-/// Fields that the message of a state change tells.
+/// Fields of a state change that its message already contains.
 const TOLD: [&str; 7] = ["kind", "subject", "from", "to", "reason", "by", "lasted_ms"];
 
-/// See the module.
+/// One line of the log.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Line {
-    /// RFC 3339, UTC.
+    /// RFC 3339 in UTC.
     pub(super) at: String,
     pub(super) level: Level,
     pub(super) message: String,
@@ -31,17 +31,18 @@ impl Line {
         line
     }
 
-    /// The text of a field.
+    /// The value of a text field.
     pub(super) fn field(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(field, _)| *field == name).and_then(|(_, value)| value.as_str())
     }
 
-    /// `2026-01-02T03:04:05.678Z  WARN firewall perimeter/fw1: up -> down engine=outer reason="5 probes in a row missed"`.
+    /// The line as text: `2026-01-02T03:04:05.678Z  WARN firewall perimeter/fw1: up -> down engine=outer reason="5
+    /// probes in a row missed"`.
     pub(super) fn text(&self) -> String {
         format!("{} {:>5} {}", self.at, self.level, self.body())
     }
 
-    /// The same without time and level.
+    /// The line as text without time and level.
     pub(super) fn body(&self) -> String {
         let mut text = self.message.clone();
         for (name, value) in &self.fields {
@@ -49,7 +50,7 @@ impl Line {
                 continue;
             }
             let _ = match value {
-                // Quoted wherever a reader could take it for something else, so that no text makes a line or a field of its own.
+                // Quoted wherever a reader could mistake it, so that no value makes a line or a field of its own.
                 Value::String(word) if !is_plain(word) => write!(text, " {name}={word:?}"),
                 Value::String(word) => write!(text, " {name}={word}"),
                 Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
@@ -60,7 +61,7 @@ impl Line {
         text
     }
 
-    /// One object: `at`, `level`, `message` and the fields.
+    /// The line as a JSON object with `at`, `level`, `message` and the fields.
     pub(super) fn json(&self) -> String {
         let level = self.level.as_str().to_ascii_lowercase();
         let head = [("at", self.at.clone()), ("level", level), ("message", self.message.clone())];
@@ -122,7 +123,7 @@ pub(in crate::runtime) mod tests {
         }
     }
 
-    /// The lines that this thread logs while it does something, as JSON and as text.
+    /// The lines that this thread logs while it runs `act`, as JSON and as text.
     pub(in crate::runtime) fn lines_of(act: impl FnOnce()) -> Vec<(Value, String)> {
         let kept = Kept::default();
         tracing::subscriber::with_default(tracing_subscriber::registry().with(kept.clone()), act);
@@ -130,7 +131,7 @@ pub(in crate::runtime) mod tests {
         lines.iter().map(|line| (serde_json::from_str(&line.json()).unwrap(), line.text())).collect()
     }
 
-    /// What a state change makes.
+    /// The line of a state change.
     pub(in crate::runtime::logging) fn change_line() -> Line {
         let fields = [("kind", "firewall"), ("subject", "perimeter/fw1"), ("engine", "outer")];
         Line {

@@ -1,7 +1,8 @@
-//! Lines for a syslog collector: RFC 5424 over UDP (RFC 5426), or what syslog(3) writes to a socket of this machine.
+//! Sends lines to a syslog collector: RFC 5424 over UDP (RFC 5426), or in the format of syslog(3) to a socket of this
+//! machine.
 //!
-//! Local collectors read a form older than any RFC (`<30>Jan  2 03:04:05 fwlb[42]: ...`), as they are used to from libc; they
-//! know the machine and the time themselves. A send never waits: what a socket does not take is lost.
+//! Local collectors read a format older than any RFC (`<30>Jan  2 03:04:05 fwlb[42]: ...`), as libc sends it; they know
+//! the host and the time themselves. Sending never waits: what a socket does not take is lost.
 
 use std::io;
 use std::net::UdpSocket;
@@ -13,7 +14,7 @@ use tracing::Level;
 use super::line::Line;
 use crate::config::SyslogTarget;
 
-/// RFC 5424 section 6.1: what a receiver should take.
+/// Bytes of a message that every receiver should accept (RFC 5424 section 6.1).
 const BYTES_MAX: usize = 2048;
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
@@ -28,23 +29,23 @@ pub(super) struct Collector {
 #[derive(Debug)]
 enum Way {
     Udp(UdpSocket),
-    /// Not connected: a collector that is started again has another socket under the same name.
+    /// Not connected, because a restarted collector has a new socket under the same name.
     Local(UnixDatagram, PathBuf),
 }
 
 impl Collector {
-    /// `hostname`: what it is told that this machine is called; `None`: the machine's name.
+    /// Opens the socket to a collector. `hostname` is the host name in messages; `None` stands for the machine's own.
     pub(super) fn new(target: SyslogTarget, facility: u8, hostname: Option<String>) -> Self {
         let hostname = hostname.unwrap_or_else(|| {
             let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
             let name = name.trim();
-            // RFC 5424: NILVALUE where it is not known.
+            // The NILVALUE of RFC 5424, for an unknown host name.
             if name.is_empty() { "-".to_owned() } else { name.to_owned() }
         });
         Self { way: Way::open(target), facility, hostname }
     }
 
-    /// Sends a line, unless that would wait.
+    /// Sends a line without waiting.
     pub(super) fn send(&self, line: &Line, json: bool) -> io::Result<()> {
         let message = self.message(line, json);
         match &self.way {
@@ -63,7 +64,7 @@ impl Collector {
             Ok(Way::Local(_, _)) => format!("<{priority}>{} fwlb[{id}]: {body}", local_time(&line.at)),
             Ok(Way::Udp(_)) | Err(_) => {
                 let kind = line.field("kind").unwrap_or("-");
-                // The mark says that the text is UTF-8 (section 6.4).
+                // The byte order mark says that the text is UTF-8 (section 6.4).
                 format!("<{priority}>1 {} {} fwlb {id} {kind} - \u{feff}{body}", line.at, self.hostname)
             }
         };
@@ -91,7 +92,7 @@ impl Way {
     }
 }
 
-/// RFC 5424 section 6.2.1.
+/// The severity of a level (RFC 5424 section 6.2.1).
 const fn severity(level: Level) -> u8 {
     match level {
         Level::ERROR => 3,
@@ -101,7 +102,7 @@ const fn severity(level: Level) -> u8 {
     }
 }
 
-/// `2026-01-02T03:04:05.678Z` as `Jan  2 03:04:05`.
+/// Formats `2026-01-02T03:04:05.678Z` as `Jan  2 03:04:05`.
 fn local_time(at: &str) -> String {
     let month = at.get(5..7).and_then(|month| month.parse::<usize>().ok()).unwrap_or(1);
     let day = at.get(8..10).and_then(|day| day.parse::<u8>().ok()).unwrap_or(1);

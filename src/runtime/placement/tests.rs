@@ -2,9 +2,9 @@ use super::*;
 use crate::io::machine::Thread;
 use crate::wire::Family;
 
-/// Four CPUs, two workers on the last two.
+/// Two workers on the last two of four CPUs.
 fn workers() -> Workers {
-    Workers { cpus: vec![3, 2], placed: Vec::new(), busy_poll: false, xdp: None }
+    Workers { cpus: vec![3, 2], placed: Vec::new(), busy_poll: false, xdp: None, judges: true }
 }
 
 fn machine(devices: Vec<Device>) -> Machine {
@@ -19,7 +19,7 @@ fn port(name: &str) -> Port {
     Port { name: name.to_owned(), steered: vec![Vec::new(); 2], ..Port::default() }
 }
 
-/// The one warning, as a line.
+/// The only warning, as a line.
 fn only(workers: &Workers, machine: &Machine) -> String {
     let found = judge(workers, machine);
     assert_eq!(found.len(), 1, "{found:#?}");
@@ -184,8 +184,11 @@ fn sets_of_cpus_are_written_as_the_kernel_reads_them() {
 #[test]
 fn devices_that_xdp_cannot_serve_as_they_are_are_told_of_to_engines_that_use_it() {
     let over = |queues| Device { queues, takes_tags_out: true, ..device(port("eth0")) };
-    let xdp =
-        |tagged: &[&str]| Workers { xdp: Some(tagged.iter().map(|name| (*name).to_owned()).collect()), ..workers() };
+    let xdp = |tagged: &[&str]| Workers {
+        xdp: Some(tagged.iter().map(|name| (*name).to_owned()).collect()),
+        judges: false,
+        ..workers()
+    };
 
     let line = only(&xdp(&[]), &machine(vec![over(1)]));
     assert_says(&line, &["eth0 has 1 receive queue for 2", "1 of them receive nothing", "ethtool -L eth0 combined 2"]);
@@ -199,4 +202,20 @@ fn devices_that_xdp_cannot_serve_as_they_are_are_told_of_to_engines_that_use_it(
         [],
         "AF_PACKET shares by flows, and gets the tag beside the frame"
     );
+}
+
+#[test]
+fn threads_that_may_not_run_at_once_are_told() {
+    let machine = Machine { refuses_real_time: true, ..machine(vec![device(port("eth0"))]) };
+
+    assert_says(&only(&workers(), &machine), &["SCHED_FIFO", "CAP_SYS_NICE"]);
+}
+
+#[test]
+fn probes_that_have_no_way_of_their_own_are_told_where_verdicts_hang_on_them() {
+    let machine = machine(vec![device(port("eth0"))]);
+    let xdp = Workers { xdp: Some(Vec::new()), ..workers() };
+
+    assert_says(&only(&xdp, &machine), &["af-xdp", "probes", "af-packet"]);
+    assert_eq!(judge(&Workers { judges: false, ..xdp }, &machine), []);
 }

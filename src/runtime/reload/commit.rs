@@ -1,4 +1,4 @@
-//! The swap itself, on the control thread: what may fail comes first, and then nothing does.
+//! Applies a reload on the control thread: the steps that may fail come first, so that a failure changes nothing.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -12,19 +12,19 @@ use crate::config::{Config, InUse};
 use crate::engine::view::EventView;
 use crate::io::lock::LinkLock;
 
-/// A file that is to be gone on with.
+/// A validated configuration that is to take effect.
 pub(super) struct Fresh {
     pub(super) config: Config,
     pub(super) path: PathBuf,
     pub(super) text: String,
-    /// The links that are new.
+    /// Locks of the links that are new.
     pub(super) locks: Vec<(String, LinkLock)>,
-    /// What is told of it.
+    /// What the event says about it.
     pub(super) said: String,
 }
 
 impl Control {
-    /// Opens new devices, swaps, lets go of old ones; or says what is in the way, and nothing has changed.
+    /// Opens new devices, applies the configuration and releases old devices. On failure, nothing has changed.
     pub(super) fn reload(&mut self, fresh: Fresh, in_use: Option<&InUse>, by: &str) -> Result<(), String> {
         let Fresh { config, path, text, locks, said } = fresh;
         let (before, known) = (self.shared.config().digest.clone(), self.shared.config().subjects());
@@ -44,7 +44,8 @@ impl Control {
         let of = |some: &BTreeSet<String>, others: &BTreeSet<String>| some.difference(others).cloned().collect();
         self.shared.events().reloaded(&of(&known, &subjects), &of(&subjects, &known), now);
         self.shared.take_over(Arc::clone(&config), Source { path, text, since: now });
-        // Workers know the new links before frames of them come, and have left the old ones before those are closed.
+        // The workers know the new links before these receive frames, and have left the old links before those are
+        // closed.
         self.publish_now();
         let changes = self.devices.follow_config(&config, opened, locks, &mut self.outlets);
         self.devices_changed(changes);

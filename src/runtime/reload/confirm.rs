@@ -1,7 +1,8 @@
-//! What has to be confirmed: `fwlb reload --confirm`, and the way back.
+//! Configurations that have to be confirmed (`fwlb reload --confirm`), and the return to the one before.
 //!
-//! As `commit confirmed` of Junos: who does not come back to confirm has probably cut himself off, and finds the engine as it was.
-//! A later reload or rollback that changes something stands for the confirmation.
+//! It works like `commit confirmed` of Junos: an operator who does not come back to confirm has probably cut himself
+//! off, and the engine returns to the configuration before. A later reload or rollback that changes something counts as
+//! the confirmation.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,11 +15,11 @@ use crate::runtime::history::{AtStart, History, How, Record, Unconfirmed};
 use crate::runtime::shared::Shared;
 use crate::time::Duration;
 
-/// Who returns where nobody confirmed.
+/// Who is named as the cause of an automatic return.
 const NOBODY: &str = "fwlb";
 
 impl Reloader {
-    /// Says that the configuration in force is to stay.
+    /// Confirms that the configuration in force stays.
     pub(in crate::runtime) async fn confirm(&self, engine: &str, by: &str) -> Result<String, ApiError> {
         let _turn = self.turn.lock().await;
         let target = self.target(engine)?;
@@ -30,7 +31,8 @@ impl Reloader {
         Ok(format!("the configuration {} of engine {engine} is confirmed and stays", waits.digest))
     }
 
-    /// Returns to what was before when the time is over, unless it is confirmed by then. To be called within the runtime.
+    /// Returns to the configuration before when the time is over, unless it is confirmed by then. To be called within
+    /// the runtime.
     pub(super) fn await_confirmation(self: &Arc<Self>, target: Arc<Target>, waits: Unconfirmed) {
         let reloader = Arc::clone(self);
         let left = waits.left(now_ms(&target.shared));
@@ -42,7 +44,7 @@ impl Reloader {
 
     async fn give_up(self: &Arc<Self>, target: &Arc<Target>, waits: &Unconfirmed) {
         let _turn = self.turn.lock().await;
-        // It was confirmed meanwhile, or something else waits.
+        // It was confirmed in the meantime, or another configuration waits.
         if target.history.unconfirmed().as_ref() != Some(waits) {
             return;
         }
@@ -55,7 +57,7 @@ impl Reloader {
     }
 }
 
-/// What an engine that begins has to say and do about what it kept: to be called when it runs.
+/// Reports what a starting engine found in its history, and acts on it. To be called when the engine runs.
 pub(in crate::runtime) async fn begun(
     reloader: &Arc<Reloader>,
     engine: &str,
@@ -95,12 +97,12 @@ pub(in crate::runtime) async fn begun(
     on_disk(history, move |history| history.keep(record, &text)).await.map(|_| ())
 }
 
-/// What is known of the configuration in force, which has just come.
+/// The record of the configuration in force, which has just been applied.
 pub(super) fn record(shared: &Shared, how: How, by: Option<String>, file: PathBuf) -> Record {
     Record { number: 0, at: shared.clock.wall(), by, how, digest: shared.config().digest.clone(), file }
 }
 
-/// A change of what is kept, beside the requests: a disk may be slow.
+/// Changes the history on a blocking thread, because a disk may be slow.
 pub(super) async fn on_disk<T: Send + 'static>(
     history: &Arc<History>,
     change: impl FnOnce(&History) -> std::io::Result<T> + Send + 'static,

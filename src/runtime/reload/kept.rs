@@ -1,4 +1,4 @@
-//! The last configurations, and what is different between neighbours.
+//! Lists the kept configurations with the differences between neighbours.
 
 use super::{Reloader, load};
 use crate::api::ApiError;
@@ -6,7 +6,7 @@ use crate::config::{Config, differences};
 use crate::engine::view::KeptConfigView;
 
 impl Reloader {
-    /// Those of an engine, the newest first.
+    /// The kept configurations of an engine, newest first.
     pub(in crate::runtime) async fn configs(&self, engine: &str) -> Result<Vec<KeptConfigView>, ApiError> {
         let target = self.target(engine)?;
         let listing = tokio::task::spawn_blocking(move || {
@@ -14,7 +14,7 @@ impl Reloader {
             let in_force = target.shared.config().digest.clone();
             let waits = history.unconfirmed();
             let records = history.list();
-            // A kept text is read as a reload would; what it refers to may be gone or another one.
+            // A kept text is read as a reload would read it; files to which it refers may be gone or have changed.
             let meaning = |number: u64| -> Option<Config> {
                 let path = history.path(number);
                 load(&path, &super::read_file(&path).ok()?).config

@@ -1,15 +1,15 @@
-//! Reload and plan: another configuration for a running engine, all or nothing.
+//! Reload and plan: gives another configuration to a running engine, or changes nothing.
 //!
 //! ```text
-//!  SIGHUP, `fwlb reload` ─▶ read, validate, compare with the other engines   errors: nothing changes, all are told
-//!                          ─▶ what takes a restart?                          refused, at file:line
-//!                          ─▶ new links: lock, device, permission            refused
-//!                          ─▶ numbers that sessions know                     a walk over copies
-//!                          ─▶ on the control thread: open, swap, let go      one step between two packets' worth of work
+//!  SIGHUP, `fwlb reload` ─▶ read, validate, compare with the other engines   refused with all errors
+//!                          ─▶ find changes that take a restart               refused, at file:line
+//!                          ─▶ lock new links, check devices and permission   refused
+//!                          ─▶ find the ids that sessions use                 a walk over copies of sessions
+//!                          ─▶ on the control thread: open, apply, release    between two of its tasks
 //! ```
 //!
-//! One reload at a time in the process. The engine's own file is the one that it was started with: SIGHUP and a reload without
-//! a file read it, as a restart would.
+//! The process carries out one reload at a time. The engine's own file is the one with which it was started: SIGHUP and
+//! a reload without a file read it, as a restart would.
 
 mod commit;
 mod confirm;
@@ -40,7 +40,7 @@ use confirm::{now_ms, on_disk, record};
 
 pub(super) use confirm::begun;
 
-/// No configuration is longer, in bytes.
+/// Bytes of the longest configuration that is read.
 const FILE_MAX: u64 = 16 << 20;
 
 /// Reloads the engines of this process.
@@ -49,44 +49,44 @@ pub(super) struct Reloader {
     options: Options,
     web: SharedWeb,
     targets: Mutex<Vec<Arc<Target>>>,
-    /// Held while a reload or plan is under way.
+    /// Held during a reload or plan.
     turn: tokio::sync::Mutex<()>,
 }
 
 /// An engine that can be reloaded.
 #[derive(Debug)]
 pub(super) struct Target {
-    /// The file that it was started with.
+    /// The file with which it was started.
     pub own: PathBuf,
     pub shared: Arc<Shared>,
     pub commands: Commands,
-    /// Its last configurations.
+    /// Its kept configurations.
     pub history: Arc<History>,
 }
 
-/// Which configuration an engine is to go on with.
+/// Which configuration an engine is asked to use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Origin {
     /// Its own file.
     Own,
     /// Another file.
     File(PathBuf),
-    /// So many before the one in force.
+    /// The kept configuration this many steps before the one in force.
     Back(usize),
-    /// The one before this, which nobody confirmed.
+    /// The configuration before this one, which nobody confirmed.
     Former(Unconfirmed),
 }
 
-/// What is asked for, and by whom.
+/// A request for a reload.
 #[derive(Debug, Clone)]
 pub(super) struct Asked {
     pub origin: Origin,
     pub by: String,
-    /// It has to be confirmed within this time.
+    /// The time within which the new configuration has to be confirmed, if it has to be.
     pub confirm: Option<Duration>,
 }
 
-/// Tells the service manager that a reload is under way, until it is dropped.
+/// Tells the service manager that a reload is under way, until this is dropped.
 struct Told;
 
 impl Told {
@@ -110,12 +110,12 @@ impl Reloader {
         Self { options, web, targets: Mutex::default(), turn: tokio::sync::Mutex::default() }
     }
 
-    /// An engine runs.
+    /// Adds a running engine.
     pub(super) fn add(&self, target: Target) {
         self.targets.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::new(target));
     }
 
-    /// Reads what is asked for and goes on with it. Whoever asks may go away meanwhile: what was begun is brought to its end.
+    /// Reads the requested configuration and applies it. Once begun, it is completed even if the client disconnects.
     pub(super) async fn reload(self: Arc<Self>, engine: String, asked: Asked) -> Result<ReloadView, ApiError> {
         let done = tokio::spawn(async move {
             let _turn = self.turn.lock().await;
@@ -132,7 +132,8 @@ impl Reloader {
         self.bring_in(target, outcome, asked).await
     }
 
-    /// SIGHUP: every engine's own file. All of them have to be good before the first is taken.
+    /// Reloads every engine from its own file, as SIGHUP requests. All files have to be valid before the first is
+    /// applied.
     pub(super) async fn reload_all(self: Arc<Self>, by: &str) {
         let _turn = self.turn.lock().await;
         let _told = Told::begin();
@@ -153,7 +154,7 @@ impl Reloader {
         }
     }
 
-    /// What [`Reloader::reload`] would do.
+    /// Says what [`Reloader::reload`] would do.
     pub(super) async fn plan(&self, engine: &str, origin: &Origin) -> Result<PlanView, ApiError> {
         let _turn = self.turn.lock().await;
         let target = self.target(engine)?;
@@ -172,8 +173,8 @@ impl Reloader {
         targets.find(|target| target.shared.engine == engine).ok_or_else(starting)
     }
 
-    /// Reads these engines' files, and compares them with each other and with what the other engines of the process run with.
-    /// All of them are good, or all that is wrong is told.
+    /// Reads the files of these engines, and checks them against each other and against what the other engines of the
+    /// process run with. Fails with everything that is wrong, unless all of them are valid.
     async fn read(&self, files: Vec<(Arc<Target>, PathBuf)>) -> Result<Vec<Outcome>, ApiError> {
         let is_read = |target: &Arc<Target>| files.iter().any(|(read, _)| Arc::ptr_eq(read, target));
         let others = self.targets().into_iter().filter(|target| !is_read(target));
@@ -196,7 +197,7 @@ impl Reloader {
         reading.await.map_err(|error| ApiError::Unavailable(error.to_string()))?
     }
 
-    /// Goes on with a good file, or says why not.
+    /// Applies a valid configuration, or says why it cannot be applied.
     async fn bring_in(
         self: &Arc<Self>,
         target: &Arc<Target>,
@@ -227,7 +228,8 @@ impl Reloader {
             return Ok(view);
         }
         let waited = target.history.unconfirmed();
-        // Written down before anything changes: who is cut off has to find the way back, whatever happens here.
+        // Recorded before anything changes: whatever happens, an operator who is cut off has to get the old
+        // configuration back.
         let waits = match asked.confirm {
             Some(within) => Some(promise(target, &config.digest, within, &asked.by, waited.as_ref()).await?),
             None => None,
@@ -248,10 +250,10 @@ impl Reloader {
         Ok(view)
     }
 
-    /// Swaps; or nothing has changed.
+    /// Applies the configuration, or changes nothing.
     async fn commit(&self, target: &Arc<Target>, fresh: Fresh, by: &str) -> Result<(), String> {
         let shared = &target.shared;
-        // The addresses of the API are bound before anything changes, as they may be taken.
+        // The addresses of the API are bound before anything changes, because they may be taken.
         let before = shared.config().api.clone();
         super::web::lock(&self.web)
             .apply(&shared.engine, fresh.config.api.clone())
@@ -267,7 +269,7 @@ impl Reloader {
     }
 }
 
-/// The file that is to be read.
+/// Path of the file to read.
 fn path_of(target: &Target, origin: &Origin) -> Result<PathBuf, ApiError> {
     match origin {
         Origin::Own => Ok(target.own.clone()),
@@ -285,7 +287,8 @@ fn path_of(target: &Target, origin: &Origin) -> Result<PathBuf, ApiError> {
     }
 }
 
-/// Writes down that the configuration with this digest has to be confirmed. What nobody confirmed yet is none to return to.
+/// Records that the configuration with this digest has to be confirmed. The engine never returns to one that was not
+/// confirmed itself.
 async fn promise(
     target: &Arc<Target>,
     digest: &str,
@@ -309,7 +312,8 @@ async fn promise(
     .await
 }
 
-/// Keeps the configuration in force, which was just taken; answers where. That it cannot be kept is told and costs nothing else.
+/// Keeps the configuration that was just applied, and returns where. A failure to keep it is reported and has no other
+/// effect.
 async fn keep(
     target: &Arc<Target>,
     asked: &Asked,
@@ -343,7 +347,7 @@ async fn keep(
     }
 }
 
-/// What an event tells of it.
+/// What the event says about the reload.
 fn in_event(origin: &Origin, confirm: Option<Duration>, target: &Target, differences: &[Difference]) -> String {
     let within = confirm.map(|within| format!(", to be confirmed within {}", config::value::show_duration(within)));
     let how = match origin {
@@ -360,7 +364,7 @@ fn in_event(origin: &Origin, confirm: Option<Duration>, target: &Target, differe
     format!("{how}: {}", in_words(differences))
 }
 
-/// Does something on the control thread of an engine.
+/// Runs a function on the control thread of an engine.
 async fn on_control<R: Send + 'static>(
     target: &Target,
     ask: impl FnOnce(&mut Control) -> R + Send + 'static,
@@ -383,7 +387,7 @@ pub(super) fn load(path: &Path, text: &str) -> Outcome {
     config::load(&path.to_string_lossy(), text, &mut read_secret)
 }
 
-/// A file of reasonable size; nothing that never ends, as a device or pipe does.
+/// Reads an ordinary file of limited size. Devices and pipes are refused, because they might never end.
 pub(super) fn read_file(path: &Path) -> io::Result<String> {
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no ordinary file"));
@@ -396,7 +400,7 @@ pub(super) fn read_file(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-/// `3 differences: firewall perimeter/fw2: weight 1 -> 3; ...`, not longer than a line of a log should be.
+/// Formats differences in one line of limited length: `3 differences: firewall perimeter/fw2: weight 1 -> 3; ...`.
 fn in_words(differences: &[Difference]) -> String {
     const SHOWN: usize = 8;
     let shown: Vec<String> = differences.iter().take(SHOWN).map(Difference::to_string).collect();

@@ -1,4 +1,5 @@
-//! Walks over the table of sessions, beside the workers: copies, one slot at a time.
+//! Walks over the session table for a reload or plan, beside the workers: it copies one slot at a time and locks
+//! nothing.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -12,11 +13,11 @@ use crate::engine::plan::{Survey, new_flows};
 use crate::engine::view::PlanView;
 use crate::time::Duration;
 
-/// A worker looks at the snapshot that was in force this long ago no more.
+/// After this time, no worker uses the snapshot that was in force before.
 const SETTLED: Duration = Duration::from_secs(1);
 
-/// The numbers that sessions know; `None` if nobody has to know, or if the last reload is so recent that a worker may still
-/// make sessions by what was before it.
+/// The ids to which sessions refer; `None` if nobody needs to know, or if the last reload is so recent that a worker
+/// may still create sessions by the snapshot before.
 pub(super) async fn in_use(shared: &Arc<Shared>) -> Option<InUse> {
     let config = shared.config();
     if !has_removed(&config) || shared.clock.now().since(shared.source().since) < SETTLED {
@@ -58,7 +59,7 @@ fn walk(shared: &Shared) -> InUse {
     in_use
 }
 
-/// What a reload with this good file would do.
+/// Says what a reload with this valid file would do.
 pub(super) async fn plan(target: &Arc<Target>, mut outcome: Outcome) -> Result<PlanView, ApiError> {
     let shared = Arc::clone(&target.shared);
     let Some(config) = outcome.config.clone() else { return Err(refused(outcome.diagnostics.to_string())) };

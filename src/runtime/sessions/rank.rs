@@ -1,4 +1,4 @@
-//! The sessions that have most of something, found in one walk that keeps no more than are asked for.
+//! Finds the sessions with the highest values in one walk that remembers no more of them than are asked for.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -10,16 +10,16 @@ use crate::engine::Selection;
 use crate::session::{Session, SessionId, SessionTable};
 use crate::time::{Duration, Instant};
 
-/// What sessions had carried at an earlier moment: rates are what they have carried since. 24 bytes for each session that
-/// was meant.
+/// What sessions had carried at an earlier time, from which rates are computed. It takes 24 bytes for each matching
+/// session.
 #[derive(Debug)]
 pub struct Carried {
     at: Instant,
-    /// In the order of the table.
+    /// In the order of the table: id, packets, bytes.
     sessions: Vec<(SessionId, u64, u64)>,
 }
 
-/// What a session carried in a time.
+/// What a session has carried since an earlier time.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Rate {
     pub(super) packets: u64,
@@ -27,7 +27,7 @@ pub(super) struct Rate {
 }
 
 impl Carried {
-    /// What they have carried up to now.
+    /// Notes what the matching sessions have carried up to `now`.
     pub fn by(table: &SessionTable, selection: &Selection, now: Instant) -> Self {
         let mut sessions = Vec::new();
         table.walk(
@@ -43,17 +43,17 @@ impl Carried {
         Self { at: now, sessions }
     }
 
-    /// When they were looked at.
+    /// When it was noted.
     pub fn at(&self) -> Instant {
         self.at
     }
 
-    /// What each has carried since, to be asked for in the order of the table.
+    /// Returns what each session has carried since; to be called in the order of the table.
     pub(super) fn since(&self) -> impl FnMut(SessionId, &Session) -> Rate {
         let mut earlier = self.sessions.iter().peekable();
         move |id, session| {
             while earlier.next_if(|(other, _, _)| other.slot < id.slot).is_some() {}
-            // One that was opened since has carried everything since.
+            // A session that was opened since has carried everything since.
             let (packets, bytes) = match earlier.peek() {
                 Some((same, packets, bytes)) if *same == id => (*packets, *bytes),
                 Some(_) | None => (0, 0),
@@ -77,8 +77,8 @@ fn per_second(count: u64, time: Duration) -> u64 {
     (count as f64 / time.as_secs_f64().max(0.001)) as u64
 }
 
-/// The sessions that match and have most of what `sort` says, the most first; among equals those that lie first in the table.
-/// For rates, `earlier` says what they had carried.
+/// The matching sessions with the highest values of what `sort` says, highest first; equal ones in the order of the
+/// table. Rates are computed from `earlier`.
 pub fn sorted(
     walk: Walk<'_>,
     selection: &Selection,

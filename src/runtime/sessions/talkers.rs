@@ -1,4 +1,4 @@
-//! Sums of sessions by whom they are of.
+//! Adds up the traffic of sessions by address, service, server or firewall (top talkers).
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -15,10 +15,11 @@ use crate::flow::FlowKey;
 use crate::id::{FirewallId, ServerId, ServiceId};
 use crate::session::{Bound, Session};
 
-/// Subjects that are summed in one walk, at most about; where there may be more, several walks take a share of them each.
+/// Number of subjects that are added up in one walk, approximately. If there may be more, each of several walks takes a
+/// share.
 const SUBJECTS: usize = 1 << 18;
 
-/// Whose sums.
+/// The subject of a sum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Subject {
     Address(IpAddr),
@@ -35,7 +36,7 @@ struct Sum {
     rate: Rate,
 }
 
-/// Those whose sessions come to most, the most first. For rates, `earlier` says what the sessions had carried.
+/// The subjects with the highest sums, highest first. Rates are computed from `earlier`.
 pub fn talkers(
     walk: Walk<'_>,
     selection: &Selection,
@@ -45,7 +46,7 @@ pub fn talkers(
     let limit = question.limit.unwrap_or(LIMIT).clamp(1, PAGE_MAX);
     let walks = match question.by {
         TalkersBy::Source | TalkersBy::Destination => walk.table.len() / SUBJECTS + 1,
-        // There are never so many of what stands in a file.
+        // A configuration never has more of these than one walk takes.
         TalkersBy::Service | TalkersBy::Server | TalkersBy::Firewall => 1,
     };
     let hasher = RandomState::new();
@@ -57,7 +58,7 @@ pub fn talkers(
                 SessionSort::Packets => sum.packets,
                 SessionSort::Rate => sum.rate.bytes,
                 SessionSort::PacketRate => sum.rate.packets,
-                // Nothing else is a sum.
+                // The sums of the other orders are not meaningful for a subject.
                 SessionSort::Bytes | SessionSort::Age | SessionSort::Idle => sum.bytes,
             };
             best.push(Ranked { rank: Reverse((rank, sum.sessions, Reverse(subject))), sum });
@@ -113,7 +114,7 @@ fn sums(
     sums
 }
 
-/// Whose sums a session counts in.
+/// The subjects to whose sums a session counts.
 fn subjects(by: TalkersBy, flow: &FlowKey, session: &Session, bound: Option<&Bound>) -> [Option<Subject>; 2] {
     match by {
         TalkersBy::Source => [Some(Subject::Address(flow.source.address)), None],
@@ -146,7 +147,7 @@ impl Subject {
     }
 }
 
-/// A subject by its rank, the lowest of which a heap gives first.
+/// A subject with its rank, ordered so that the heap yields the lowest first.
 struct Ranked {
     rank: Reverse<(u64, u64, Reverse<Subject>)>,
     sum: Sum,

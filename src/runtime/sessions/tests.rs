@@ -1,4 +1,4 @@
-//! Promises about lists of sessions.
+//! Tests of listings of sessions.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -12,7 +12,7 @@ use crate::engine::testbed::{self, Side};
 use crate::flow::{CanonicalKey, Endpoint};
 use crate::session::{Opened, SessionId, SessionWorker};
 
-/// A table to which sessions are put as they are wanted.
+/// A session table that tests fill as they need.
 struct Ground {
     table: Arc<SessionTable>,
     worker: SessionWorker,
@@ -31,7 +31,7 @@ impl Ground {
         Walk { engine: "outer", table: &self.table, snapshot: &self.snapshot, now: self.now }
     }
 
-    /// A session from this host with so many packets of 100 bytes.
+    /// Opens a session from this host with this many packets of 100 bytes.
     fn open(&mut self, host: u16, port: u16, packets: u64) -> SessionId {
         let (key, direction) = flow(host, port).canonical();
         let mut session = Session::new(&key, direction, self.now);
@@ -87,7 +87,7 @@ fn a_page_says_how_many_there_are_and_where_the_next_begins() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Pages over a table that changes between them: whoever lives throughout is told once.
+    /// A session that lives throughout is listed once by pages over a table that changes between them.
     #[test]
     fn pages_tell_every_session_that_lives_throughout_once(
         at_first in 1usize..150,
@@ -127,7 +127,7 @@ proptest! {
         }
     }
 
-    /// The list is what sorting all sessions gives.
+    /// The listing equals the result of sorting all sessions.
     #[test]
     fn the_first_of_an_order_are_those_that_sorting_all_would_give(
         packets in prop::collection::vec(0u64..50, 1..100),
@@ -152,7 +152,7 @@ proptest! {
 fn one_busy_session_among_thousands_of_idle_ones_comes_first() {
     let mut ground = Ground::new(8192);
     for number in 0..4000 {
-        // Each has carried more than the busy one ever will.
+        // Each of them has carried more than the busy session ever will.
         ground.open(number, 1, 1_000_000);
     }
     let busy = ground.open(5000, 5201, 3);
@@ -161,7 +161,7 @@ fn one_busy_session_among_thousands_of_idle_ones_comes_first() {
     ground.now += Duration::from_millis(500);
     ground.carry(busy, 1000);
     ground.carry(slow, 10);
-    // A session that is opened meanwhile has carried everything since; one that takes the slot of another is not that one.
+    // A session that was opened since has carried everything since, and one that reuses a slot is another session.
     let gone = ground.table.find(&flow(7, 1).canonical().0).unwrap();
     ground.worker.close(gone);
     ground.open(5002, 1, 500);

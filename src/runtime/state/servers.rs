@@ -1,9 +1,9 @@
-//! Which servers were up, kept over a restart: `servers.json` in the engine's state directory.
+//! Keeps which servers were up over a restart: `servers.json` in the engine's state directory.
 //!
-//! A balancer that is killed and started again serves at once, by what it knew a moment ago, while its checks begin. The file is
-//! written when a verdict has changed, and else now and then, so that its age is that of the engine's last sign of life. It needs
-//! to survive the process and not the machine: nothing waits for the disk, and one that is old, torn or another engine's is
-//! left aside with a line in the log.
+//! A balancer that was killed and restarted serves at once by what it knew a moment ago, while its checks begin. The
+//! file is written when a verdict has changed, and otherwise periodically, so that its age is the time since the
+//! engine's last sign of life. It has to survive the process and not the machine, so nothing waits for the disk. A file
+//! that is old, damaged or of another engine is ignored with a line in the log.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -21,27 +21,27 @@ use crate::io::clock::Clock;
 use crate::runtime::backend::EngineBackend;
 use crate::time::{Duration, Instant};
 
-/// A file that is older says nothing.
+/// A file that is older is ignored.
 const FRESH: Duration = Duration::from_secs(60);
-/// How often it is looked whether a verdict has changed.
+/// How often it is checked whether a verdict has changed.
 const LOOK: Duration = Duration::from_secs(1);
-/// The file is written that often although nothing has changed.
+/// How often the file is written although nothing has changed.
 const REFRESH: Duration = Duration::from_secs(10);
-/// What a reader has to understand.
+/// Version of the file's format.
 const FORMAT: u32 = 1;
 
-/// The file's contents.
+/// The contents of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Contents {
     format: u32,
     engine: String,
     /// When it was written: RFC 3339 in UTC.
     at: String,
-    /// Those that were up then.
+    /// The servers that were up then.
     servers: BTreeSet<KnownServer>,
 }
 
-/// See the module.
+/// The file of one engine's servers.
 #[derive(Debug, Clone)]
 pub(in crate::runtime) struct ServersFile {
     engine: String,
@@ -49,23 +49,23 @@ pub(in crate::runtime) struct ServersFile {
     clock: Clock,
 }
 
-/// What a file says to an engine that starts.
+/// What a starting engine finds in the file.
 #[derive(Debug, PartialEq, Eq)]
 enum Found {
     Fresh(BTreeSet<KnownServer>, Duration),
     Stale(Duration),
-    /// The engine that it is about.
+    /// The file of another engine, with its name.
     Foreign(String),
     Unknown(u32),
 }
 
 impl ServersFile {
-    /// Of this engine, in this directory.
+    /// The file of this engine in this directory.
     pub(in crate::runtime) fn new(engine: &str, directory: &Path, clock: Clock) -> Self {
         Self { engine: engine.to_owned(), path: directory.join("servers.json"), clock }
     }
 
-    /// Tells the controller which servers were up, if that was a moment ago.
+    /// Tells the controller which servers were up, if the file is recent.
     pub(in crate::runtime) fn restore(&self, controller: &mut Controller, now: Instant) {
         let (engine, path) = (self.engine.as_str(), self.path.display());
         match self.load(now) {
@@ -112,12 +112,12 @@ impl ServersFile {
         let written = humantime::parse_rfc3339(&at).map_err(io::Error::other)?;
         let written = written.duration_since(UNIX_EPOCH).unwrap_or_default();
         let wall = Duration::from_nanos(self.clock.wall_nanos(now));
-        // A clock that was set back makes a file of the future: nobody knows how old that is.
+        // A clock that was set back makes a file of the future, whose age is unknown.
         let age = wall.abs_diff(written);
         Ok(Some(if age < FRESH { Found::Fresh(servers, age) } else { Found::Stale(age) }))
     }
 
-    /// All or nothing, as far as other processes see.
+    /// Writes the file; other processes see either the old or the new one.
     fn save(&self, servers: BTreeSet<KnownServer>) -> io::Result<()> {
         let contents = Contents { format: FORMAT, engine: self.engine.clone(), at: self.clock.wall(), servers };
         let directory = self.path.parent().expect("the path was joined from a directory and a name");
@@ -130,11 +130,11 @@ impl ServersFile {
         written
     }
 
-    /// Keeps the file until the engine ends.
+    /// Keeps the file up to date until the engine ends.
     pub(in crate::runtime) async fn keep(self, backend: Arc<EngineBackend>) {
         let mut tick = tokio::time::interval(LOOK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // What was kept last: the number of its verdicts, and when.
+        // The number of the verdicts that were kept last, and when.
         let mut kept: Option<(u64, Instant)> = None;
         let mut is_failing = false;
         loop {
@@ -146,7 +146,8 @@ impl ServersFile {
             };
             let Ok(found) = backend.on_control(look).await else { return };
             let Some((verdicts, now, servers)) = found else { continue };
-            // Nobody is known to be up so far: that is worth less than what is kept, and nothing where there are no servers.
+            // No server is known to be up yet. What the file says is worth more; and without servers there is nothing
+            // to keep.
             if servers.is_empty() && kept.is_none() {
                 continue;
             }

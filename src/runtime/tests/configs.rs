@@ -1,17 +1,17 @@
-//! The last configurations of a running engine: return, confirm, and what a restart makes of it.
+//! Tests of the kept configurations of a running engine: rollback, confirmation, and what a restart makes of them.
 
 use std::path::PathBuf;
 
 use super::*;
 
-/// An engine whose file is there, on a link that leads to nobody.
+/// An engine with its file, on a link that leads nowhere.
 struct Ground {
     directory: tempfile::TempDir,
     _host: Host,
 }
 
 impl Ground {
-    /// `None` where network namespaces are left out.
+    /// Sets the test up; `None` where tests in network namespaces are left out.
     fn new() -> Option<Self> {
         if !namespace() {
             return None;
@@ -27,7 +27,7 @@ impl Ground {
         self.directory.path().join("own.toml")
     }
 
-    /// Writes the engine's file, which says how long a handshake may take.
+    /// Writes the engine's file with this timeout of handshakes (`tcp-syn`).
     fn write(&self, handshake: &str) {
         let directory = self.directory.path().display();
         let text = format!(
@@ -54,7 +54,7 @@ impl Ground {
         self.get("configs").as_array().unwrap().clone()
     }
 
-    /// The status and the answer.
+    /// Sends a POST request; returns the HTTP status and the answer.
     fn post(&self, path: &str, body: &Value) -> (String, Value) {
         let mut stream = UnixStream::connect(self.directory.path().join("own.sock")).unwrap();
         let body = body.to_string();
@@ -67,7 +67,7 @@ impl Ground {
         (head.split(' ').nth(1).unwrap().to_owned(), serde_json::from_str(body).unwrap())
     }
 
-    /// How long a handshake may take, by what is in force.
+    /// The timeout of handshakes that is in force.
     fn handshake(&self) -> String {
         let settings = self.get("config?all=true")["settings"].clone();
         let it = settings.as_array().unwrap().iter().find(|setting| setting["key"] == "tcp-syn").unwrap().clone();
@@ -117,7 +117,7 @@ fn an_engine_returns_to_an_earlier_configuration_and_says_what_its_file_says() {
     assert_eq!(status, "404", "{error}");
     run.stop();
 
-    // The file says 30s, and a restart takes it again.
+    // The file says 30s, and a restart reads it again.
     let run = ground.start();
     assert_eq!(ground.handshake(), "30s");
     assert_eq!(ground.configs().len(), 5);
@@ -146,7 +146,7 @@ fn what_is_confirmed_stays_and_what_is_not_goes() {
     assert_eq!(ground.post("reload", &serde_json::json!({ "confirm_ms": 10, "by": "kim" })).0, "400");
     run.stop();
 
-    // The file still says what nobody confirmed: a restart does not take it, a reload does.
+    // The file still has the timeout that nobody confirmed: a restart does not use it, a reload does.
     let run = ground.start();
     assert_eq!(ground.handshake(), "20s");
     eventually("it is told", || ground.told("was not confirmed: started with configuration 2"));

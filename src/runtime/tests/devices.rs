@@ -1,8 +1,8 @@
-//! Devices as an engine finds and leaves them: down, without carrier, under another name.
+//! Tests of devices as an engine finds and leaves them: down, without carrier, under another name.
 
 use super::*;
 
-/// One end of a wire that is down, whose other end is up.
+/// Makes a veth pair whose one end is down and whose other end is up.
 fn unplugged(name: &str, address: &str) {
     ip(&format!("link add {name} address {address} type veth peer name {name}-far"));
     ip(&format!("link set {name}-far up"));
@@ -26,7 +26,8 @@ fn a_device_that_is_down_is_set_up_while_engines_have_it_and_down_again_afterwar
     unplugged("rd0", "02:00:00:00:67:02");
     ip("link set rd0 up");
     let directory = tempfile::tempdir().unwrap();
-    // The first has the device for one VLAN, the second for another: who stops first leaves it up.
+    // The first engine has the device for one VLAN, the second for another: the one that stops first leaves the device
+    // up.
     let outer = file(directory.path(), "outer", &link("a", "rc0", Some(10), 1));
     let inner = file(directory.path(), "inner", &[link("a", "rc0", Some(20), 2), link("b", "rd0", None, 3)].concat());
     let run = Run::start(vec![outer, inner]);
@@ -38,7 +39,7 @@ fn a_device_that_is_down_is_set_up_while_engines_have_it_and_down_again_afterwar
     eventually("the reason is told", || links("outer")[0]["reason"] == "no carrier");
     ip("link set rc0-far up");
 
-    // Who sets it down meanwhile wants it down.
+    // A device that is set down later is meant to be down.
     ip("link set rc0 down");
     eventually("that is told too", || links("outer")[0]["reason"] == "set down");
     ip("link set rc0 up");
@@ -61,7 +62,8 @@ fn a_device_that_was_set_up_for_an_engine_that_does_not_start_is_down_again() {
     let links = [link("a", "re0", None, 1), link("b", "rf0", None, 2)].concat();
     let path = directory.path().join("a-file");
     std::fs::write(&path, "").unwrap();
-    // The session log cannot be a directory: the engine ends between its devices and its threads.
+    // The session log cannot be a directory, so the engine fails after it has opened its devices and before it starts
+    // threads.
     let mut refused = file(directory.path(), "outer", &links);
     refused.config.log.sessions = Some(path.join("below-a-file.json"));
 

@@ -1,4 +1,4 @@
-//! `/metrics` of a running engine, asked as Prometheus asks.
+//! Tests of `/metrics` of a running engine, scraped as by Prometheus.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ role = \"operator\"
 secret = \"a-secret-that-nobody-else-knows\"
 ";
 
-/// Asks over the network, with these headers; the status and the body.
+/// Sends a request with these headers over TCP; returns the status and the body.
 fn ask(head: &str) -> (String, String) {
     let mut stream = TcpStream::connect("127.0.0.1:9600").unwrap();
     write!(stream, "{head}\r\nHost: localhost:9600\r\nConnection: close\r\n\r\n").unwrap();
@@ -33,7 +33,7 @@ fn scrape() -> Vec<Family> {
     open_metrics::parse(&page).unwrap_or_else(|wrong| panic!("{wrong}\n{page}"))
 }
 
-/// Everything that may only grow.
+/// All values that may only grow.
 fn counters(families: &[Family]) -> BTreeMap<(String, Labels), f64> {
     let counting = families.iter().filter(|family| matches!(family.kind.as_str(), "counter" | "histogram"));
     let samples = counting.flat_map(|family| &family.samples);
@@ -108,7 +108,7 @@ address = \"10.66.2.2\"
     assert!(total("fwlb_process_resident_memory_bytes") > 1e6 && total("fwlb_process_open_fds") > 5.0);
     assert!(total("fwlb_control_lag_seconds_count") > 0.0);
 
-    // Others run at the same time: the fastest of some says what it takes.
+    // Other tests run at the same time, so the fastest of several scrapes shows the cost.
     let clock = Clock::new();
     let fastest = (0..10).map(|_| {
         let begun = clock.now();

@@ -1,10 +1,10 @@
-//! What an engine knows of its servers when it starts again.
+//! Tests of what an engine knows of its servers when it starts again.
 
 use std::fs;
 
 use super::*;
 
-/// A balancer with one server on a host at `rb0`, checked at this interval.
+/// A balancer with one server on a host at `rb0`, which is checked at this interval.
 fn balancer(directory: &Path, interval: &str) -> EngineFile {
     let text = format!(
         "[[link]]\nname = \"a\"\ndevice = \"ra0\"\naddresses = [\"10.66.1.1/24\"]\n\

@@ -1,4 +1,4 @@
-//! Whose place a new session takes.
+//! Which session a new one replaces.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -105,7 +105,7 @@ impl Lab {
     }
 }
 
-/// What a table of two sessions, opened at the same time, forgets for a third.
+/// The sessions that a table of two sessions, opened at the same time, evicts for a third.
 #[test]
 fn what_is_worth_less_is_forgotten_first() {
     let ranks = [
@@ -168,10 +168,10 @@ fn a_table_full_of_answered_questions_forgets_those_that_were_idle_for_longest()
     }
 }
 
-/// Sessions in steady use among those of a table of 64: more than one search looks at.
+/// The number of sessions in steady use in a table of 64: more than one search looks at.
 const STEADY: u32 = 40;
 
-/// What is used every 20 s lives on while a thousand others come and go, however full the table is.
+/// Sessions that are used every 20 s survive while a thousand others come and go, however full the table is.
 #[test]
 fn what_is_in_steady_use_is_not_forgotten_while_others_are_idle() {
     for (protocol, tended) in [(UDP, true), (UDP, false), (ICMP, true), (ICMP, false), (ESP, false)] {
@@ -186,7 +186,7 @@ fn what_is_in_steady_use_is_not_forgotten_while_others_are_idle() {
             if tended {
                 lab.tend(now);
             }
-            // A search that met only what is in use goes on with the next packet of the client.
+            // A search that found only sessions in use continues with the next packet of the client.
             let tries = (0..3).take_while(|_| !lab.open(0, UDP, number, Talk::Answered, now).0).count();
             assert!(tries < 3, "number {number}");
         }
@@ -194,7 +194,7 @@ fn what_is_in_steady_use_is_not_forgotten_while_others_are_idle() {
     }
 }
 
-/// New clients whose table is full of idle sessions finish their handshakes; they do not end each other.
+/// New clients of a table full of idle sessions complete their handshakes instead of evicting each other.
 #[test]
 fn a_few_half_open_sessions_are_kept_and_a_flood_takes_no_more_than_their_share() {
     let mut lab = Lab::new(1600, 1);
@@ -221,7 +221,7 @@ fn a_worker_without_sessions_takes_the_place_of_another_workers() {
     }
     assert!((5000..5050).all(|number| lab.lives(TCP, number)), "its own half-open ones are kept as long");
 
-    // Nothing is left behind in the lists of the worker that opened what was ended.
+    // Nothing is left in the lists of the worker that opened the evicted sessions.
     assert_eq!(lab.table.len(), 2400);
     let ended: usize = (0..3)
         .map(|worker| {
@@ -235,8 +235,8 @@ fn a_worker_without_sessions_takes_the_place_of_another_workers() {
 }
 
 proptest! {
-    /// Whatever is opened, used, ended and expired by whom: a new flow finds room as long as anything may be forgotten, and no
-    /// established connection ends.
+    /// Whichever workers open, use, end and expire sessions, a new flow finds room as long as any session may be
+    /// evicted, and no established connection is.
     #[test]
     fn room_is_found_and_established_connections_stay(
         steps in prop::collection::vec((0..3usize, 0..5u8, 0..60u32, 0..3u64), 1..300),

@@ -13,7 +13,7 @@ fn key(number: u32) -> KeyWords {
     KeyWords::of(&key)
 }
 
-/// A hash with this home and tag in an index of few buckets: all homes are one in eight of the lower half.
+/// A hash with this tag, whose home bucket lies at `home` eighths of a small index.
 fn hash(home: u64, tag: u64) -> KeyHash {
     KeyHash(tag << 32 | home << 29)
 }
@@ -56,7 +56,7 @@ proptest! {
     ) {
         let index = Index::new(keys, [1, 2, 3, 4]);
         let room = index.buckets as usize * PLACES;
-        // What is in each slot; the slot of a key that comes again is a new one.
+        // The key in each slot. A key that is entered again gets a new slot.
         let slots: Vec<_> = steps.iter().map(|_| AtomicU64::new(u64::MAX)).collect();
         let is_in = |home: u64, tag: u64| {
             let slots = &slots;
@@ -93,7 +93,7 @@ fn of_workers_that_enter_one_key_at_once_one_succeeds() {
     const ROUNDS: u32 = 3_000;
     let index = Index::new(8, [1, 2, 3, 4]);
     let [entered, left] = [AtomicU32::new(0), AtomicU32::new(0)];
-    // One key, in whichever slot; every bucket is near full, so that places are fought for too.
+    // One key in any slot. Every bucket is nearly full, so that workers also compete for places.
     (0..4).for_each(|slot| _ = index.enter(hash(3, 1), 1000 + slot, |_| None::<()>));
     std::thread::scope(|scope| {
         for worker in 0..WORKERS {

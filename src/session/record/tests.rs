@@ -57,7 +57,7 @@ fn state_of(bits: u64) -> State {
     super::state(bits)
 }
 
-/// A flow, its session, and what a service made of it.
+/// A flow, its session, and its service and server.
 fn record() -> impl Strategy<Value = (FlowKey, Session, Option<Bound>)> {
     let protocol = prop::sample::select(vec![6u8, 6, 17, 1, 50]);
     (any::<bool>(), protocol).prop_flat_map(|(wide, protocol)| {

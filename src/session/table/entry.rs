@@ -1,8 +1,8 @@
-//! How a session enters the index, and by which packets it is found.
+//! How a session enters the index, and which packets find it.
 //!
-//! What the engine sends on one leg of a translated flow nobody sends to the engine, but another flow: a client of a service may
-//! also speak to the server itself, by the same port. So of each leg the packets of one direction are heard, and a key may lead
-//! to two slots.
+//! Packets that the engine sends on a leg of a translated flow do not arrive from anybody else, except as packets of
+//! another flow: a client of a service may also connect to the server directly from the same port. Of each leg only the
+//! packets that arrive belong to the session, and one key may lead to two slots.
 
 use std::sync::atomic::Ordering;
 
@@ -13,39 +13,49 @@ use crate::session::record::{Hears, KeyWords};
 use crate::session::table::{SessionTable, Wanted, is_live};
 use crate::session::{Bound, Session, SessionId};
 
-/// The outcome of opening a session.
+/// Sessions that a source may have for each place that it leaves free.
+const TABLE_PER_FREE: usize = 8;
+/// A source that has no more than one of so many parts of the table is never refused for its share,
+const SHARES: usize = 64;
+/// nor one that has no more than so many: what sources share cells of the count with is less.
+const SHARE_MIN: usize = 64;
+
+/// The result of opening a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opened {
-    /// It is in the table under this name.
+    /// The session is in the table, with this identifier.
     Inserted(SessionId),
-    /// Another worker was faster: the session that exists.
+    /// Another worker was faster; this is the session that exists.
     Existing(SessionId),
-    /// Its packets, or those of its answers, would look like those of another session.
+    /// The packets of the session, or those of its replies, could not be told from those of another session.
     Clash,
     /// The table is full of sessions that must not be evicted.
     Full,
+    /// The table is nearly full, and whoever opens it has more of it than a fair share.
+    OverShare,
 }
 
 impl SessionTable {
-    /// The session that packets of a flow in `direction` belong to. Of a translated flow one direction of each leg is heard:
-    /// what its other direction shows may be another flow's.
+    /// Finds the session to which packets of a flow in `direction` belong. On each leg of a translated flow only
+    /// packets of one direction do; those in the other direction may belong to another flow.
     pub fn listener(&self, key: &CanonicalKey, direction: Direction) -> Option<SessionId> {
         self.hearer(&self.wanted(key), Hears::only(direction)).map(|(id, _)| id)
     }
 
-    /// A session that hears packets with a key in one of these directions, and all that it hears.
+    /// Finds a session to which packets with a key in one of these directions belong, and all directions that belong to
+    /// it.
     fn hearer(&self, wanted: &Wanted, directions: Hears) -> Option<(SessionId, Hears)> {
         self.index.find(wanted.hash, |slot| self.hears(slot, &wanted.key).filter(|(_, hears)| hears.meets(directions)))
     }
 
-    /// The session in `slot`, and which packets with this key it hears, if it lives.
+    /// The session in `slot`, if it is live, and in which directions packets with this key belong to it.
     fn hears(&self, slot: u32, key: &KeyWords) -> Option<(SessionId, Hears)> {
         let place = self.place(slot);
         let (generation, hears) = cell::peek(place.cell, is_live, |_| place.hears(key))?;
         Some((SessionId { slot, generation }, hears))
     }
 
-    /// Why a session will not be inserted, as it seems before anything is done for it.
+    /// Checks whether a session cannot be inserted, before anything is done for it.
     pub(in crate::session) fn foresee(
         &self,
         key: &CanonicalKey,
@@ -63,8 +73,27 @@ impl SessionTable {
         self.listener(&inside, inward.reversed()).map(|_| Opened::Clash)
     }
 
-    /// Fills a free slot and enters it in the index, under both keys if the flow is translated; if that cannot be, says why
-    /// and leaves the slot free.
+    /// True if who opens a session has more of a table that is nearly full than a fair share: more than [`TABLE_PER_FREE`] for each
+    /// place that is left to others, and more than one of [`SHARES`] parts of all and [`SHARE_MIN`]. Half-open sessions beyond those that are kept
+    /// count as places, as they go first.
+    pub(in crate::session) fn is_over_share(&self, key: &CanonicalKey, opened: Direction) -> bool {
+        let (live, capacity) = (self.len(), self.capacity());
+        // Nobody has more than all have.
+        if live <= TABLE_PER_FREE * (capacity - live.min(capacity)) {
+            return false;
+        }
+        let source = self.sources.key(key.oriented(opened).source.address);
+        let held = self.sources.held(source, live) as usize;
+        if held <= (capacity / SHARES).max(SHARE_MIN) {
+            return false;
+        }
+        // Who cannot look, as another worker opens or expires this instant, lets the source have its way.
+        let spare = self.holds.iter().map(|hold| Some(hold.try_lock().ok()?.half_open_spare())).sum::<Option<usize>>();
+        spare.is_some_and(|spare| held > TABLE_PER_FREE * (capacity - live.min(capacity) + spare))
+    }
+
+    /// Fills a free slot and enters it in the index, under both keys if the flow is translated. If that is not
+    /// possible, the slot stays free and the result says why.
     pub(in crate::session) fn insert(
         &self,
         slot: u32,
@@ -74,7 +103,7 @@ impl SessionTable {
     ) -> Opened {
         let place = self.place(slot);
         let free = cell::generation(place.cell);
-        // Held until the index knows the slot, so that nobody ends a session before it can be found.
+        // The lock is held until the slot is in the index, so that nobody ends the session before it can be found.
         let mut locked = cell::lock(place.cell, free).expect("a free slot is touched by its worker alone");
         let id = SessionId { slot, generation: locked.turn() };
         let wanted = self.wanted(key);
@@ -101,16 +130,17 @@ impl SessionTable {
         match opened {
             Opened::Inserted(_) => {
                 self.live.fetch_add(1, Ordering::Relaxed);
+                self.sources.opened(key.oriented(session.opened).source.address);
             }
-            Opened::Existing(_) | Opened::Clash | Opened::Full => {
+            Opened::Existing(_) | Opened::Clash | Opened::Full | Opened::OverShare => {
                 locked.turn();
             }
         }
         opened
     }
 
-    /// Lets a key lead to `slot`, which hears packets in these directions, unless another live session hears one of them. The
-    /// entry of a session that ended is about to be taken out by whoever ended it.
+    /// Makes a key lead to `slot` for packets in these directions, unless one of them belongs to another live session.
+    /// The entry of a session that has ended is ignored: whoever ended it is about to remove it.
     fn enter(&self, wanted: &Wanted, slot: u32, hears: Hears) -> Entered<(SessionId, Hears)> {
         let is_anothers = |other| {
             let found = if other == slot { None } else { self.hears(other, &wanted.key) };
@@ -120,7 +150,7 @@ impl SessionTable {
     }
 }
 
-/// The key of the inside leg of a translated flow, and which way its first packet goes.
+/// The key of the inside leg of a translated flow, and the direction of its first packet.
 pub(super) fn inside_key(bound: Option<&Bound>) -> Option<(CanonicalKey, Direction)> {
     Some(bound?.inside?.canonical())
 }

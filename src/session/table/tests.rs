@@ -13,7 +13,7 @@ use crate::wire::frame::TcpSegment;
 use crate::wire::frame::protocol::{TCP, UDP};
 use crate::wire::frame::tcp_flags::{ACK, FIN, RST, SYN};
 
-/// Short, and all different.
+/// Short timeouts, all different.
 const TIMEOUTS: Timeouts = Timeouts {
     tcp_syn: Duration::from_secs(4),
     tcp_established: Duration::from_secs(30),
@@ -319,7 +319,7 @@ fn a_translated_ipv4_session_takes_at_most_192_bytes() {
     const { assert!(10_000_000 * SessionTable::IPV4_SESSION_BYTES <= 2 << 30, "ten million sessions fit 2 GiB") };
 }
 
-/// One step of a script against the table and a plain map.
+/// One step of a script that runs against the table and against a plain map.
 #[derive(Debug, Clone)]
 enum Step {
     Open(u32),
@@ -358,6 +358,7 @@ proptest! {
                         Opened::Existing(_) => prop_assert!(model.contains_key(&flow)),
                         Opened::Full => prop_assert!(!has_room && !model.contains_key(&flow)),
                         Opened::Clash => prop_assert!(false, "no flow is translated"),
+                        Opened::OverShare => prop_assert!(false, "each flow is another source's"),
                         Opened::Inserted(_) => {
                             prop_assert!(has_room && !model.contains_key(&flow));
                             prop_assert_eq!(evicted.is_some(), model.len() == capacity);
@@ -389,7 +390,7 @@ proptest! {
                     prop_assert_eq!(closed.is_some(), model.remove(&flow).is_some());
                 }
                 Step::Wait(millis) => {
-                    // To a tick, where expiry is exact.
+                    // Time advances to a whole tick, at which expiry is exact.
                     now = (now + millis).next_multiple_of(100);
                     let ended = expire(&mut worker, at(now)).len();
                     let before = model.len();
@@ -422,7 +423,8 @@ fn workers_that_share_flows_lose_and_confuse_none() {
                     let key = key(UDP, flow);
                     match open(&mut worker, &key, now) {
                         Opened::Inserted(id) | Opened::Existing(id) => {
-                            // A session remembers its flow in `next_to_low`: nobody may ever find another's.
+                            // A session stores its flow's number in `next_to_low`, to prove that no search ever finds
+                            // another flow's session.
                             table.update(id, |session| {
                                 assert!(session.next_to_low == 0 || session.next_to_low == flow + 1);
                                 session.next_to_low = flow + 1;
@@ -432,7 +434,7 @@ fn workers_that_share_flows_lose_and_confuse_none() {
                                 worker.close(id);
                             }
                         }
-                        Opened::Full | Opened::Clash => {}
+                        Opened::Full | Opened::Clash | Opened::OverShare => {}
                     }
                     if round % 64 == 0 {
                         worker.expire(now, 64, |_, _| ());

@@ -9,7 +9,7 @@ use crate::time::Instant;
 const PSH: u8 = 0x08;
 const URG: u8 = 0x20;
 
-/// The opener's ISN and the other's.
+/// The initial sequence numbers of the opener and of the other end.
 const A: u32 = 0xffff_fff0;
 const B: u32 = 700_000;
 
@@ -22,7 +22,7 @@ fn session() -> Session {
     Session::new(&key, OPENER, Instant::ZERO)
 }
 
-/// A segment: direction, flags, sequence, acknowledgement, payload bytes.
+/// A segment: direction, flags, sequence, acknowledgement and payload bytes.
 type Sent = (Direction, u8, u32, u32, u32);
 
 fn after(segments: &[Sent]) -> TcpState {
@@ -52,7 +52,7 @@ const FIN_BACK: Sent = (OTHER, FIN | ACK, B + 901, A.wrapping_add(502), 0);
 const LAST_ACK: Sent = (OPENER, ACK, A.wrapping_add(502), B + 902, 0);
 /// The end of what the opener was sent after the handshake.
 const RESET: Sent = (OTHER, RST, B + 1, 0, 0);
-/// Nobody listens on the port.
+/// The port is closed.
 const REFUSAL: Sent = (OTHER, RST | ACK, 0, A.wrapping_add(1), 0);
 
 #[test]
@@ -144,7 +144,7 @@ fn an_ack_that_acknowledges_nothing_completes_no_handshake() {
     for blind in [0, 1, B.wrapping_sub(70_000), B + 2, B + 1_000_000, 0x8000_0000] {
         assert_eq!(after(&[SYN_, SYN_ACK, (OPENER, ACK, A.wrapping_add(1), blind, 0)]), TcpState::Opening, "{blind}");
     }
-    // With Fast Open the server may have sent more than the client has seen.
+    // With Fast Open the server may have sent more than the client has received.
     let early_data = (OTHER, ACK, B + 1, A.wrapping_add(1), 14_000);
     assert_eq!(after(&[SYN_, SYN_ACK, early_data, ACK_]), TcpState::Established);
 }
@@ -201,7 +201,7 @@ fn a_refused_connection_is_half_open_and_a_closed_one_is_not() {
 }
 
 proptest! {
-    /// However segments fall, one end alone establishes nothing.
+    /// Whatever segments one end sends, they alone do not establish a connection.
     #[test]
     fn one_end_alone_establishes_nothing(segments in prop::collection::vec((any::<u8>(), any::<u32>(), any::<u32>()), 0..50)) {
         let segments: Vec<_> = segments.into_iter().map(|(flags, seq, ack)| (OPENER, flags, seq, ack, 0)).collect();

@@ -1,5 +1,5 @@
-//! One engine of the laboratory: the production [`Controller`] and [`Forwarder`]s with a ring before each worker, owned by
-//! virtual time instead of by threads.
+//! An engine in the simulation: the production [`Controller`] and [`Forwarder`]s with a receive ring before each
+//! worker, driven by virtual time instead of threads.
 
 mod punts;
 mod show;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::config::{self, Admin, Config};
 use crate::engine::controller::{DeviceState, Order, ServerChange};
-use crate::engine::forwarder::{self, ForwarderLimits};
+use crate::engine::forwarder::{Apart, ForwarderLimits};
 use crate::engine::view::{EventView, ExchangeView};
 use crate::engine::{
     Batch, Controller, CountersCell, Event, Forwarder, Packet as BatchPacket, PuntQueue, Snapshot, Transmit, Verdict,
@@ -28,20 +28,20 @@ use crate::wire::vlan::VlanTag;
 use punts::Punts;
 pub use show::Placed;
 
-/// Pairs of a source address and a server with ports of their own, per worker.
+/// Number of pairs of a source address and a server with ports of their own, per worker.
 const PORT_POOLS: usize = 64;
 
 /// A frame on a cable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
-    /// Checksum work left undone, as between virtual devices.
+    /// Checksum and segmentation that are left undone, as between virtual devices.
     pub offload: Offload,
-    /// The Ethernet frame, untagged: each segment is one VLAN.
+    /// The Ethernet frame without a VLAN tag, because each segment is one VLAN.
     pub bytes: Vec<u8>,
 }
 
 impl Frame {
-    /// A complete frame.
+    /// A frame with nothing left undone.
     pub const fn new(bytes: Vec<u8>) -> Self {
         Self { offload: Offload::NONE, bytes }
     }
@@ -50,55 +50,55 @@ impl Frame {
 /// What an engine did with one frame.
 #[derive(Debug, Clone)]
 pub struct Handled {
-    /// The link that it came by.
+    /// The link on which it was received.
     pub link: LinkId,
-    /// As it came.
+    /// The frame as received.
     pub before: Frame,
-    /// As it is afterwards.
+    /// The frame afterwards.
     pub after: Frame,
-    /// The outer tag afterwards.
+    /// The outer VLAN tag afterwards.
     pub vlan: Option<VlanTag>,
-    /// Its verdict.
+    /// The verdict.
     pub verdict: Verdict,
-    /// What the worker knew.
+    /// The snapshot by which the worker decided.
     pub snapshot: Arc<Snapshot>,
 }
 
-/// See the module.
+/// An engine.
 #[derive(Debug)]
 pub struct Appliance {
-    /// Engine name.
+    /// Name of the engine.
     pub name: String,
     config: Config,
     devices: Vec<DeviceState>,
     core: Option<Core>,
     rng: Rng,
-    /// The engine's clock is the world's plus this.
+    /// The engine's clock is the world's time plus this.
     epoch: Duration,
     paused_until: Instant,
     workers_stalled_until: Instant,
     punts_refused_until: Instant,
     /// Probes do not wait for the workers.
-    probes_apart: bool,
+    probes_apart: Option<Arc<Apart>>,
     probe_came: bool,
     wake: Option<Instant>,
     next_expiry: Instant,
     out: VecDeque<(LinkId, Frame)>,
-    /// What was done since the last call of [`Appliance::take_handled`].
+    /// Frames that were handled since the last call of [`Appliance::take_handled`].
     handled: Vec<Handled>,
     events: Vec<EventView>,
     exchanges: Vec<ExchangeView>,
     /// Frames that found a ring full.
     pub ring_dropped: u64,
-    /// Frames that reached the engine while it was dead.
+    /// Frames that arrived while the engine was dead.
     pub missed: u64,
-    /// What breaks a promise of the engine toward its owner.
+    /// Violations of the engine's contract with its driver.
     pub problems: Vec<String>,
-    /// Ports that stand for clients, for each worker; 0: as many as in earnest. Counts from the next start on.
+    /// Ports per worker that stand for clients; 0: as many as in production. Takes effect at the next start.
     pub ports_per_worker: u16,
 }
 
-/// What dies with the process.
+/// State that is lost with the process.
 #[derive(Debug)]
 struct Core {
     controller: Controller,
@@ -125,7 +125,7 @@ impl Appliance {
     /// An engine from the text of its file, not yet started.
     ///
     /// # Panics
-    /// If the text is not a valid configuration: the laboratory writes its own.
+    /// If the text is not a valid configuration, as the simulation writes it itself.
     pub fn new(text: &str, mut rng: Rng) -> Self {
         let outcome = config::load("sim.toml", text, &mut |path| Err(format!("{} is not here", path.display())));
         let diagnostics = outcome.diagnostics;
@@ -143,7 +143,7 @@ impl Appliance {
             paused_until: Instant::ZERO,
             workers_stalled_until: Instant::ZERO,
             punts_refused_until: Instant::ZERO,
-            probes_apart: false,
+            probes_apart: None,
             probe_came: false,
             wake: None,
             next_expiry: Instant::ZERO,
@@ -163,28 +163,28 @@ impl Appliance {
         &self.config
     }
 
-    /// The hardware address of a link.
+    /// The MAC address of a link.
     pub fn mac(&self, link: LinkId) -> MacAddr {
         self.devices[self.config.links[link.index()].device.index()].mac
     }
 
-    /// True if one of its links has this hardware address.
+    /// Whether one of its links has this MAC address.
     pub fn has_mac(&self, mac: MacAddr) -> bool {
         self.devices.iter().any(|device| device.mac == mac)
     }
 
-    /// Starts, with empty tables.
+    /// Starts the engine, with empty tables.
     pub fn start(&mut self, now: Instant) {
         let limits = self.config.limits;
         let count = usize::from(self.config.engine.workers.unwrap_or(1));
-        let seeds = std::array::from_fn(|_| self.rng.next_u64());
+        let seeds: [u64; 4] = std::array::from_fn(|_| self.rng.next_u64());
         let (table, sessions) = SessionTable::new(limits.sessions, count, self.config.timeouts, seeds);
         let shares = ForwarderLimits {
             fragments: limits.fragments.div_ceil(count),
             held: limits.held.div_ceil(count),
             fragment_timeout: self.config.timeouts.fragment,
         };
-        let ports = PortPools::new(count as u16, PORT_POOLS, self.config.timeouts.tcp_closing);
+        let ports = PortPools::new(count as u16, PORT_POOLS, self.config.timeouts.tcp_closing, seeds[1]);
         let ports = Arc::new(match self.ports_per_worker {
             0 => ports,
             few => ports.limited_to(PORT_MIN..=PORT_MIN + few * count as u16 - 1),
@@ -194,7 +194,7 @@ impl Appliance {
             let cell = Arc::new(CountersCell::default());
             let mut forwarder = Forwarder::new(sessions, shares, Arc::clone(&ports), seed, cell.clone());
             for device in 0..self.devices.len() {
-                forwarder.leave_probes(device.into(), self.probes_apart);
+                forwarder.leave_apart(device.into(), self.probes_apart.clone());
             }
             Worker { forwarder, cell, ring: VecDeque::new() }
         });
@@ -217,50 +217,50 @@ impl Appliance {
         self.run_controller(now);
     }
 
-    /// Dies: tables, queues and frames in its rings are gone.
+    /// Kills the engine: its tables, its queues and the frames in its rings are lost.
     pub fn crash(&mut self) {
         self.core = None;
         self.wake = None;
         self.out.clear();
     }
 
-    /// True while it runs (or is paused).
+    /// Whether the engine runs or is paused.
     pub fn is_alive(&self) -> bool {
         self.core.is_some()
     }
 
-    /// True if a frame that arrives is processed soon: it runs and its rings are not full.
+    /// Whether a frame that arrives now is processed soon: the engine runs, and its rings are not full.
     pub fn hears(&self, now: Instant) -> bool {
         let room = |core: &Core| core.workers.iter().all(|worker| worker.ring.len() < Self::RING);
         now >= self.paused_until.max(self.workers_stalled_until) && self.core.as_ref().is_some_and(room)
     }
 
-    /// Stands still until `until`, as a stopped process does; its rings fill.
+    /// Stops the engine until `until`, as a stopped process; its rings fill up.
     pub fn pause(&mut self, until: Instant) {
         self.paused_until = until;
     }
 
-    /// Its workers stand still until `until`, its controller does not.
+    /// Stops the workers until `until`, while the controller goes on.
     pub fn stall_workers(&mut self, until: Instant) {
         self.workers_stalled_until = until;
     }
 
-    /// The queue to its controller takes nothing until `until`.
+    /// Makes the queue to the controller refuse everything until `until`.
     pub fn refuse_punts(&mut self, until: Instant) {
         self.punts_refused_until = until;
     }
 
-    /// Probes come to its controller beside the workers from now on, also after a restart.
+    /// From now on probes bypass the workers on their way to the controller, also after a restart.
     pub fn take_probes_apart(&mut self) {
-        self.probes_apart = true;
+        self.probes_apart = Some(Arc::default());
         for worker in self.core.iter_mut().flat_map(|core| &mut core.workers) {
             for device in 0..self.devices.len() {
-                worker.forwarder.leave_probes(device.into(), true);
+                worker.forwarder.leave_apart(device.into(), self.probes_apart.clone());
             }
         }
     }
 
-    /// The carrier of a device comes or goes.
+    /// Changes the carrier of a device.
     pub fn set_carrier(&mut self, device: DeviceId, up: bool, now: Instant) {
         let local = now + self.epoch;
         self.devices[device.index()].up = up;
@@ -271,7 +271,7 @@ impl Appliance {
         }
     }
 
-    /// `fwlb set firewall`.
+    /// Does `fwlb set firewall`.
     pub fn set_admin(&mut self, firewall: &str, admin: Option<Admin>, now: Instant) {
         let local = now + self.epoch;
         if let Some(core) = &mut self.core {
@@ -283,7 +283,7 @@ impl Appliance {
         }
     }
 
-    /// `fwlb set server`.
+    /// Does `fwlb set server`.
     pub fn set_server(&mut self, service: &str, server: &str, change: ServerChange, now: Instant) {
         let local = now + self.epoch;
         if let Some(core) = &mut self.core {
@@ -295,17 +295,17 @@ impl Appliance {
         }
     }
 
-    /// Takes a frame by a link.
+    /// Receives a frame on a link.
     pub fn receive(&mut self, link: LinkId, frame: Frame, now: Instant) {
         let Some(core) = &mut self.core else {
             self.missed += 1;
             return;
         };
-        if self.probes_apart {
+        if let Some(apart) = &self.probes_apart {
             core.punts.takes_nothing = now < self.punts_refused_until;
             let mut bytes = frame.bytes.clone();
             let mut packet = packet(&self.config, link, frame.offload, &mut bytes);
-            if let Some(punt) = forwarder::probe_in(&mut packet, &core.snapshot) {
+            if let Some(punt) = apart.punt_of(&mut packet, &core.snapshot) {
                 core.punts.offer_first(punt);
                 self.probe_came = true;
             }
@@ -329,7 +329,7 @@ impl Appliance {
         }
     }
 
-    /// Time passes.
+    /// Handles all that is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
         if now < self.paused_until {
             return;
@@ -341,7 +341,7 @@ impl Appliance {
         self.run_controller(now);
     }
 
-    /// When [`Appliance::handle_timeout`] has something to do.
+    /// When [`Appliance::handle_timeout`] has to be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let core = self.core.as_ref()?;
         let controller = core.controller.poll_timeout().map(|at| self.world_time(at));
@@ -350,22 +350,22 @@ impl Appliance {
         Some(next.max(self.paused_until))
     }
 
-    /// A frame to send.
+    /// The next frame to send.
     pub fn poll_transmit(&mut self) -> Option<(LinkId, Frame)> {
         self.out.pop_front()
     }
 
-    /// What was done with the frames since the last call.
+    /// Frames that were handled since the last call.
     pub fn take_handled(&mut self) -> Vec<Handled> {
         std::mem::take(&mut self.handled)
     }
 
-    /// What changed state since the last call.
+    /// State changes since the last call.
     pub fn take_events(&mut self) -> Vec<EventView> {
         std::mem::take(&mut self.events)
     }
 
-    /// Answers to probes and pings since the last call.
+    /// Results of probes and pings since the last call.
     pub fn take_exchanges(&mut self) -> Vec<ExchangeView> {
         std::mem::take(&mut self.exchanges)
     }
@@ -440,7 +440,7 @@ impl Appliance {
     }
 }
 
-/// A frame that came by `link`, as a ring hands it over.
+/// A frame received on `link`, in the form in which a ring hands it over.
 fn packet<'f>(config: &Config, link: LinkId, offload: Offload, bytes: &'f mut [u8]) -> BatchPacket<'f> {
     let link = &config.links[link.index()];
     BatchPacket { device: link.device, vlan: link.vlan.map(VlanTag::new), offload, bytes, verdict: None }
@@ -460,13 +460,14 @@ fn send(transmit: Transmit, out: &mut VecDeque<(LinkId, Frame)>, config: &Config
     out.push_back((transmit.link, Frame { offload: transmit.offload, bytes: transmit.bytes }));
 }
 
-/// The hardware address of an engine's device.
+/// The MAC address of an engine's device.
 pub fn device_mac(engine: &str, device: usize) -> MacAddr {
     let tag = engine.bytes().fold(0_u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte));
     MacAddr([0x02, 0xfb, tag, 0, 0, device as u8])
 }
 
-/// The kernel's fanout hash in shape: the same for both directions of a flow; fragments by their addresses alone.
+/// A hash with the properties of the kernel's fanout hash: equal for both directions of a flow, and over the addresses
+/// only for fragments.
 fn fanout(frame: &[u8]) -> u64 {
     let Some((.., payload)) = split_ethernet(frame) else { return 0 };
     let Some(packet) = Packet::parse(payload) else { return 0 };

@@ -1,35 +1,35 @@
-//! The way from the workers to the controller.
+//! The queue from the workers to the controller.
 
 use std::collections::VecDeque;
 
 use crate::engine::{Punt, PuntQueue};
 
-/// Two bounded queues: what goes first, and the rest.
+/// Two bounded queues: urgent frames, and the others.
 #[derive(Debug)]
 pub(super) struct Punts {
     capacity: usize,
     first: VecDeque<Punt>,
     queue: VecDeque<Punt>,
-    /// Of those that go first.
+    /// Number of urgent frames that were refused.
     refused: u64,
-    /// Whoever should take them has no time.
+    /// Whether the queue refuses everything, as if the controller had no time.
     pub(super) takes_nothing: bool,
 }
 
 impl Punts {
-    /// Frames that go first and wait, at most.
+    /// Number of urgent frames that may wait.
     const FIRST: usize = 1024;
 
     pub(super) fn new(capacity: usize) -> Self {
         Self { capacity, first: VecDeque::new(), queue: VecDeque::new(), refused: 0, takes_nothing: false }
     }
 
-    /// The next for the controller.
+    /// The next frame for the controller.
     pub(super) fn take(&mut self) -> Option<Punt> {
         self.first.pop_front().or_else(|| self.queue.pop_front())
     }
 
-    /// Those that go first and were refused since the last call.
+    /// Number of urgent frames that were refused since the last call.
     pub(super) fn take_refused(&mut self) -> u64 {
         std::mem::take(&mut self.refused)
     }

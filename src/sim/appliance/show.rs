@@ -1,4 +1,4 @@
-//! What an engine of the laboratory shows: to operators, and of its tables to the checkers.
+//! What a simulated engine shows to operators, and of its tables to the checkers.
 
 use crate::engine::view::{AlarmView, CountersView, FirewallView, PeerView, ServiceView};
 use crate::engine::{Counters, Snapshot};
@@ -9,25 +9,25 @@ use crate::sim::appliance::Appliance;
 use crate::sim::packet::Tuple;
 use crate::time::Instant;
 
-/// What an engine remembers of a flow that a service placed, each leg as the client's packets show it.
+/// The engine's record of a flow that a service gave to a server, with each leg as packets from the client show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Placed {
-    /// Client to virtual address.
+    /// From the client to the virtual address.
     pub outside: Tuple,
-    /// As the server sees it; as outside where nothing is translated.
+    /// As the server sees it; equal to `outside` if nothing is translated.
     pub inside: Tuple,
     /// The service.
     pub service: ServiceId,
     /// The server.
     pub server: ServerId,
-    /// The server's falls when it was chosen.
+    /// How often the server had gone down when it was chosen.
     pub fall: u32,
-    /// When the session was opened, by the engine's own clock.
+    /// When the session was opened, by the engine's clock.
     pub created: Instant,
 }
 
 impl Appliance {
-    /// The counters of all workers since the engine started.
+    /// Counters of all workers since the engine started.
     pub fn counters(&self) -> Counters {
         let mut sum = Counters::default();
         for worker in self.core.iter().flat_map(|core| &core.workers) {
@@ -36,27 +36,27 @@ impl Appliance {
         sum
     }
 
-    /// The controller's own counters.
+    /// Counters of the controller.
     pub fn controller_counters(&self) -> CountersView {
         self.core.as_ref().map(|core| core.controller.counters()).unwrap_or_default()
     }
 
-    /// Frames that the workers took since the engine started.
+    /// Number of frames that the workers took since the engine started.
     pub fn taken(&self) -> u64 {
         self.core.as_ref().map_or(0, |core| core.taken)
     }
 
-    /// When it was started last.
+    /// When the engine was started last.
     pub fn started(&self) -> Option<Instant> {
         self.core.as_ref().map(|core| core.started)
     }
 
-    /// The snapshot that its workers use.
+    /// The snapshot by which the workers decide.
     pub fn snapshot(&self) -> Option<&Snapshot> {
         self.core.as_ref().map(|core| &*core.snapshot)
     }
 
-    /// Live sessions and the table's capacity.
+    /// Number of live sessions, and the table's capacity.
     pub fn sessions(&self) -> (usize, usize) {
         self.core.as_ref().map_or((0, 0), |core| (core.table.len(), core.table.capacity()))
     }
@@ -73,14 +73,14 @@ impl Appliance {
         all
     }
 
-    /// What a service made of the flow that a client's packets show as `outside`.
+    /// The record of the flow that a client's packets show as `outside`.
     pub fn placed(&self, outside: Tuple) -> Option<Placed> {
         let table = &self.core.as_ref()?.table;
         let id = table.find(&flow_key(outside).canonical().0)?;
         table.update_bound(id, |key, session, bound| placed(key, session, bound?))?
     }
 
-    /// All flows that services placed.
+    /// The records of all flows that services gave to servers.
     pub fn all_placed(&self) -> Vec<Placed> {
         let mut all = Vec::new();
         if let Some(core) = &self.core {
@@ -92,29 +92,29 @@ impl Appliance {
         all
     }
 
-    /// `show services`.
+    /// The views of `show services`.
     pub fn services(&self, now: Instant) -> Vec<ServiceView> {
         let counters = self.counters();
         self.core.as_ref().map(|core| core.controller.services(&counters, now + self.epoch)).unwrap_or_default()
     }
 
-    /// `show firewalls`.
+    /// The views of `show firewalls`.
     pub fn firewalls(&self, now: Instant) -> Vec<FirewallView> {
         let counters = self.counters();
         self.core.as_ref().map(|core| core.controller.firewalls(&counters, now + self.epoch)).unwrap_or_default()
     }
 
-    /// `show peers`.
+    /// The views of `show peers`.
     pub fn peers(&self, now: Instant) -> Vec<PeerView> {
         self.core.as_ref().map(|core| core.controller.peers(now + self.epoch)).unwrap_or_default()
     }
 
-    /// What is wrong and lasts.
+    /// The alarms that are raised.
     pub fn alarms(&self, now: Instant) -> Vec<AlarmView> {
         self.core.as_ref().map(|core| core.controller.alarms(now + self.epoch)).unwrap_or_default()
     }
 
-    /// Neighbours that the controller keeps.
+    /// Number of neighbours that the controller keeps.
     pub fn neighbors(&self, now: Instant) -> usize {
         self.core.as_ref().map_or(0, |core| core.controller.neighbors(now + self.epoch).len())
     }

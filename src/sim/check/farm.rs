@@ -1,4 +1,4 @@
-//! How what services promise is told with the stories of flows.
+//! Connects the checkers of services with the histories of flows.
 
 use crate::config::Mode;
 use crate::engine::{Snapshot, Verdict};
@@ -13,8 +13,8 @@ use crate::time::{Duration, Instant};
 use crate::wire::MacAddr;
 
 impl Checks {
-    /// Shows a frame to the checkers of its engine's services; answers whether it is theirs. A translation is another name
-    /// of its flow.
+    /// Shows a frame to the checker of its engine's services; returns whether it belongs to one. A translated tuple
+    /// becomes another name of its flow.
     pub(super) fn service_frame(&mut self, world: &World, node: NodeId, handled: &Handled) -> bool {
         let side = self.nodes.side(node);
         let services = &mut self.services[side as usize];
@@ -32,8 +32,9 @@ impl Checks {
         true
     }
 
-    /// A packet of a tunnel that an engine sent: it goes to a server that unpacks, and what is inside is a packet of a session
-    /// that the server had, or a check of the engine itself. Its header has been judged as every packet's.
+    /// Checks a tunnelled packet that an engine sent: its outer destination is a server that decapsulates, and the
+    /// packet inside belongs to a session of that server or is a health check. The outer header is checked as every
+    /// packet's.
     pub(super) fn carried(&mut self, now: Instant, side: Side, destination: MacAddr, outer: &Packet, inside: &Packet) {
         let tuple = inside.tuple();
         let story = self.find(tuple);
@@ -42,7 +43,7 @@ impl Checks {
             (None, _) => Some("is none of the servers".to_owned()),
             (Some(server), _) if server_mac(server) != destination => Some(format!("was sent to {destination}")),
             (Some(_), _) if inside.source == outer.source => None,
-            // What is cut before it is packed shows its ports in the first piece only.
+            // Only the first of several fragments inside shows the ports.
             (Some(_), _) if inside.piece.is_some_and(|piece| piece.offset > 0) => None,
             (Some(_), None) => Some("has no such service".to_owned()),
             (Some(_), Some(service)) if farm.services[service].mode != Mode::Tunnel => {
@@ -61,7 +62,8 @@ impl Checks {
         }
     }
 
-    /// Shows the resets of an engine's own making: those that it sent and did not forward.
+    /// Shows the checkers the resets that an engine made itself, that is those that it sent without having received
+    /// them.
     pub(super) fn service_resets(&mut self, world: &World, observations: &[Observation]) {
         for observation in observations {
             let Observation::Sent { node, frame, .. } = observation else { continue };
@@ -74,7 +76,7 @@ impl Checks {
                 Observation::Handled { handled, .. } => handled.after.bytes == frame.bytes,
                 _ => false,
             });
-            // RFC 9293 section 3.10.7.1: what belongs to no connection is refused with numbers of its own.
+            // RFC 9293 section 3.10.7.1: a segment that belongs to no connection is refused with numbers taken from it.
             let refuses = |segment: Packet| {
                 let numbers = packet.tcp_sequence().map(|sequence| (sequence, packet.tcp_acknowledgement()));
                 segment.tuple() == packet.tuple().reversed() && segment.tcp_refusal() == numbers
@@ -103,7 +105,8 @@ impl Checks {
         }
     }
 
-    /// Looks at an engine's view of the servers: what is not up in it is a trouble of that server, and needs a reason.
+    /// Compares an engine's view of the servers with the truth: a server that is not up is a disturbance, and needs a
+    /// cause.
     pub(super) fn look_at_servers(&mut self, snapshot: &Snapshot, side: Side, now: Instant) {
         for service in 0..self.plan.farm.services.len() {
             let name = service_name(service);

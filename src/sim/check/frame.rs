@@ -1,4 +1,4 @@
-//! What every frame of an engine must be, judged from the bytes alone.
+//! Checks that hold for every frame of an engine, from its bytes alone.
 
 use crate::engine::Verdict;
 use crate::sim::appliance::Handled;
@@ -7,14 +7,14 @@ use crate::sim::packet::{
 };
 use crate::wire::MacAddr;
 
-/// Transparency: a forwarded frame differs from the received one in its hardware addresses, in TTL (less one) and in the
-/// IPv4 header checksum, and in nothing else. Answers what is wrong.
+/// Transparency: a forwarded frame differs from the received one in its MAC addresses, its TTL (one less) and its IPv4
+/// header checksum only. Returns what is wrong.
 pub fn transparent(handled: &Handled) -> Option<String> {
     match handled.verdict {
         Verdict::Forward(_) | Verdict::Hairpin(_) => {}
         Verdict::Replaced | Verdict::Punted | Verdict::Dropped(_) => return None,
     }
-    // What follows the packet is padding of the wire that it came by.
+    // Bytes behind the packet are padding of the received frame.
     let (before, after) = (without_padding(&handled.before.bytes), &handled.after.bytes[..]);
     if before.len() != after.len() || handled.before.offload != handled.after.offload {
         return Some(format!("a forwarded frame changed its length or offload state: {handled:?}"));
@@ -23,7 +23,7 @@ pub fn transparent(handled: &Handled) -> Option<String> {
         return Some(format!("a forwarded frame of {} bytes", before.len()));
     }
     let v4 = before[12..14] == ETHERTYPE_IPV4.to_be_bytes();
-    // What may change: TTL and header checksum of IPv4, the hop limit of IPv6.
+    // TTL and header checksum of IPv4 and the hop limit of IPv6 may change.
     let (ttl, kept): (usize, [std::ops::Range<usize>; 3]) =
         if v4 { (22, [12..22, 23..24, 26..before.len()]) } else { (21, [12..21, 22..22, 22..before.len()]) };
     for range in kept {
@@ -37,7 +37,7 @@ pub fn transparent(handled: &Handled) -> Option<String> {
     None
 }
 
-/// A frame up to the end of its IP packet, as the packet itself says.
+/// The frame up to the end of its IP packet, by the length in the IP header.
 fn without_padding(bytes: &[u8]) -> &[u8] {
     let length = |at: usize| bytes.get(at..at + 2).map(|field| usize::from(u16::from_be_bytes([field[0], field[1]])));
     let end = match split_ethernet(bytes).map(|(_, _, ethertype, _)| ethertype) {
@@ -48,9 +48,9 @@ fn without_padding(bytes: &[u8]) -> &[u8] {
     end.and_then(|end| bytes.get(..end)).unwrap_or(bytes)
 }
 
-/// Transparency of a translation: the packet leaves with the addresses and ports of `leaving`, TTL less one, right checksums
-/// where they were right, and nothing else changed. Of an ICMP error the quoted packet is translated too; what there is
-/// beyond the flow that it names is the firewalls' to judge. Answers what is wrong.
+/// Transparency of a translation: the packet leaves with the addresses and ports of `leaving`, a TTL one less, and a
+/// checksum that is right if it was right, and is otherwise unchanged. The quoted packet in an ICMP error is translated
+/// too; whether the rest of the quotation is right is for the firewalls to judge. Returns what is wrong.
 pub fn translated(before: &Packet, after: &Packet, leaving: Tuple) -> Option<String> {
     if after.ttl.wrapping_add(1) != before.ttl {
         return Some(format!("TTL went from {} to {}", before.ttl, after.ttl));
@@ -72,7 +72,7 @@ pub fn translated(before: &Packet, after: &Packet, leaving: Tuple) -> Option<Str
             _ => None,
         };
         if let Some(field) = at.and_then(|at| packet.payload.get_mut(at..at + 2)) {
-            // RFC 768: none stays none.
+            // RFC 768: a missing checksum stays missing.
             let none = packet.protocol == protocol::UDP && field == [0, 0];
             field.fill(u8::from(!none));
         }
@@ -82,7 +82,7 @@ pub fn translated(before: &Packet, after: &Packet, leaving: Tuple) -> Option<Str
     (expected != seen).then(|| format!("a translated packet is {seen:02x?}, not {expected:02x?}"))
 }
 
-/// What a frame on a wire must be whoever made it. Answers what is wrong.
+/// What holds for every frame that an engine sends. Returns what is wrong.
 pub fn legal(bytes: &[u8], own: MacAddr) -> Option<String> {
     let Some((destination, source, ethertype, payload)) = split_ethernet(bytes) else {
         return Some(format!("a frame of {} bytes", bytes.len()));

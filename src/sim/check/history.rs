@@ -1,4 +1,4 @@
-//! What every flow went through, and what may be held against nobody: the legal causes of PINNING.md section 6.
+//! The history of every flow, and the legal causes of its troubles (`docs/pinning.md`, section 6).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -11,12 +11,12 @@ use crate::sim::packet::{Tuple, protocol};
 use crate::sim::sandwich::{Plan, Side, firewall_name};
 use crate::time::{Duration, Instant};
 
-/// One line of a flow's story.
+/// One entry of a flow's history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
-    /// When.
+    /// When it happened.
     pub at: Instant,
-    /// TCP flags, if it is TCP.
+    /// The TCP flags of the packet, for TCP.
     pub flags: Option<u8>,
     /// What happened.
     pub what: Step,
@@ -25,91 +25,91 @@ pub struct Entry {
 /// What happened to a packet of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// An engine sent it to a firewall.
+    /// An engine sent it to this firewall.
     ToFirewall(Side, usize),
-    /// An engine sent it to the host on its side.
+    /// An engine sent it to a host on its side.
     ToHost(Side),
-    /// A firewall let it pass.
+    /// A firewall passed it.
     Passed(usize),
-    /// A firewall refused it.
+    /// A firewall dropped it.
     Refused(usize, Refusal),
-    /// A wire lost or damaged it, or an engine did not hear it.
+    /// It was lost or damaged on a cable, or an engine could not receive it.
     Lost,
     /// An engine dropped it.
     Dropped(Side, DropReason),
 }
 
-/// A flow's story.
+/// The history of a flow.
 #[derive(Debug, Clone)]
 pub struct Story {
     /// The flow.
     pub flow: FlowRef,
-    /// As its opener shows it.
+    /// The flow as its opener's packets show it.
     pub tuple: Tuple,
     /// When it was opened.
     pub started: Instant,
-    /// Firewalls that an engine sent it to.
+    /// Firewalls to which an engine sent it.
     pub firewalls: BTreeSet<usize>,
-    /// The firewall each engine sent it to last, and how often that changed.
+    /// For each engine, the firewall to which it sent the flow last, and how often that changed.
     pub via: [Option<(usize, u32)>; 2],
-    /// A packet of it was lost or damaged on a wire.
+    /// Whether a packet of it was lost or damaged on a cable.
     pub lost: bool,
-    /// The service that it asks.
+    /// The service to which it was opened.
     pub service: Option<usize>,
-    /// Servers that an engine sent it to.
+    /// Servers to which an engine sent it.
     pub servers: BTreeSet<usize>,
-    /// A bounded table had no room for it, which is counted and told.
+    /// Whether a full table refused it, which is counted and reported.
     pub refused: bool,
-    /// The last steps.
+    /// The last entries.
     pub steps: VecDeque<Entry>,
 }
 
-/// A time during which something was wrong with a firewall, in truth or in an engine's view.
+/// A period in which a firewall was disturbed, in truth or in an engine's view.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disturbance {
-    /// Which firewall.
+    /// The firewall.
     pub firewall: usize,
-    /// Since when.
+    /// When it began.
     pub from: Instant,
-    /// Until when; `None`: still.
+    /// When it ended; `None` while it lasts.
     pub until: Option<Instant>,
-    /// What.
+    /// What was wrong.
     pub why: String,
 }
 
-/// A time during which something was wrong with a server, in truth or in an engine's view.
+/// A period in which a server was disturbed, in truth or in an engine's view.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerTrouble {
-    /// Which server.
+    /// The server.
     pub server: usize,
-    /// Since when.
+    /// When it began.
     pub from: Instant,
-    /// Until when; `None`: still.
+    /// When it ended; `None` while it lasts.
     pub until: Option<Instant>,
-    /// What.
+    /// What was wrong.
     pub why: String,
 }
 
 /// A restart of an engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Restart {
-    /// Which.
+    /// The engine.
     pub side: Side,
-    /// When it died.
+    /// When it was killed.
     pub at: Instant,
 }
 
 impl Story {
     const STEPS_MAX: usize = 40;
 
-    /// A flow that begins.
+    /// The history of a flow that is opened.
     pub fn new(flow: FlowRef, tuple: Tuple, started: Instant) -> Self {
         let (firewalls, steps) = (BTreeSet::new(), VecDeque::new());
         let (service, servers, refused) = (None, BTreeSet::new(), false);
         Self { flow, tuple, started, firewalls, via: [None; 2], lost: false, service, servers, refused, steps }
     }
 
-    /// Adds a line; answers true if the engine sent the flow to a firewall that it did not send it to before.
+    /// Adds an entry; returns true if it is a packet to a firewall to which no engine has sent the flow before.
     pub fn note(&mut self, entry: Entry) -> bool {
         if self.steps.len() >= Self::STEPS_MAX {
             self.steps.pop_front();
@@ -133,12 +133,12 @@ impl Story {
         }
     }
 
-    /// Changes of firewall at both engines.
+    /// How often the flow changed its firewall, at both engines.
     pub fn moves(&self) -> u32 {
         self.via.iter().flatten().map(|(_, moves)| moves).sum()
     }
 
-    /// The story as lines.
+    /// The history as lines of text.
     pub fn lines(&self) -> Vec<String> {
         let line = |entry: &Entry| {
             let flags = entry.flags.map(flag_names).unwrap_or_default();
@@ -161,12 +161,12 @@ fn flag_names(flags: u8) -> String {
     names.iter().filter(|(bit, _)| flags & bit != 0).map(|(_, name)| *name).collect::<Vec<_>>().join("/")
 }
 
-/// All that may excuse a flow.
+/// All legal causes of a flow's troubles.
 #[derive(Debug, Default)]
 pub struct Causes {
-    /// Troubles of firewalls.
+    /// Disturbances of firewalls.
     pub disturbances: Vec<Disturbance>,
-    /// Troubles of servers.
+    /// Disturbances of servers.
     pub servers: Vec<ServerTrouble>,
     /// Restarts of engines.
     pub restarts: Vec<Restart>,
@@ -175,12 +175,12 @@ pub struct Causes {
 }
 
 impl Causes {
-    /// Packets that were on their way when a trouble ended.
+    /// After a disturbance ended, packets may be on their way for this long.
     const GRACE: Duration = Duration::from_millis(100);
-    /// After a restart an engine learns which firewalls are up.
+    /// After a restart, an engine needs this long to find out which firewalls are up.
     const START: Duration = Duration::from_millis(1500);
 
-    /// A trouble begins (nothing, if the same one is there).
+    /// Begins a disturbance of a firewall, unless the same one lasts already.
     pub fn begin(&mut self, firewall: usize, why: &str, at: Instant) {
         let key = (firewall, why.to_owned());
         if !self.open.contains_key(&key) {
@@ -189,14 +189,14 @@ impl Causes {
         }
     }
 
-    /// A trouble ends.
+    /// Ends a disturbance of a firewall.
     pub fn end(&mut self, firewall: usize, why: &str, at: Instant) {
         if let Some(number) = self.open.remove(&(firewall, why.to_owned())) {
             self.disturbances[number].until = Some(at);
         }
     }
 
-    /// A trouble of a server begins (nothing, if the same one is there).
+    /// Begins a disturbance of a server, unless the same one lasts already.
     pub fn begin_server(&mut self, server: usize, why: &str, at: Instant) {
         let key = (server, why.to_owned());
         if !self.open_servers.contains_key(&key) {
@@ -205,14 +205,14 @@ impl Causes {
         }
     }
 
-    /// A trouble of a server ends.
+    /// Ends a disturbance of a server.
     pub fn end_server(&mut self, server: usize, why: &str, at: Instant) {
         if let Some(number) = self.open_servers.remove(&(server, why.to_owned())) {
             self.servers[number].until = Some(at);
         }
     }
 
-    /// True if something is or was just wrong with a server in truth, not only in an engine's view.
+    /// Whether a server is or was recently disturbed in truth, and not only in an engine's view.
     pub fn is_troubled(&self, server: usize, now: Instant) -> bool {
         self.servers.iter().any(|trouble| {
             let recent = trouble.until.is_none_or(|until| now.since(until) < Self::START);
@@ -220,8 +220,8 @@ impl Causes {
         })
     }
 
-    /// Why a flow that asks a service may fare badly: one of its servers was in trouble during its life (any server, if it
-    /// never got one), a table had no room for it, or the engine of the service forgot it.
+    /// The legal cause of troubles of a flow to a service: one of its servers (any server, if it got none) was
+    /// disturbed during its life, a table had no room for it, or the engine of the service forgot it.
     fn excuse_by_service(&self, story: &Story, plan: &Plan) -> Option<String> {
         let service = story.service?;
         let concerns = |server: &usize| story.servers.is_empty() || story.servers.contains(server);
@@ -239,8 +239,8 @@ impl Causes {
         Some(format!("{} restarted", restart.side.name()))
     }
 
-    /// Why what happens to this flow may be held against nobody: one of its firewalls was in trouble during its life, or an
-    /// engine forgot it while only memory could know its firewall.
+    /// The legal cause of troubles of a flow: one of its firewalls was disturbed during its life, or an engine forgot
+    /// it while only its memory could identify the firewall.
     pub fn excuse(&self, story: &Story, plan: &Plan) -> Option<String> {
         if let Some(excuse) = self.excuse_by_trouble(story) {
             return Some(excuse);
@@ -251,10 +251,12 @@ impl Causes {
         self.excuse_by_restart(story, plan)
     }
 
-    /// Why a firewall may see half of this flow. A service behind the firewalls whose sessions are translated shows none,
-    /// whatever its servers and its engine do: what belongs to no session is refused before it gets there. A server that
-    /// answers from the virtual address itself may go on talking to a client that was told of the end; nobody on the way
-    /// knows better. And where the service stands before the firewalls, `reselect` shows them a connection from its middle.
+    /// The legal cause for a firewall to see only a part of the flow.
+    ///
+    /// A translating service behind the firewalls allows none, whatever happens to its servers and its engine, because
+    /// packets without a session are refused before they reach a firewall. In direct-return mode, a server may go on
+    /// talking to a client that was told of the end, which nobody on the way can know. And for a service before the
+    /// firewalls, `reselect` shows them a connection from its middle.
     pub fn excuse_for_firewall(&self, story: &Story, plan: &Plan) -> Option<String> {
         let service = story.service.map(|service| &plan.farm.services[service]);
         let is_shielded = service.is_some_and(|service| !service.is_direct() && service.side == Side::Inner);
@@ -264,7 +266,7 @@ impl Causes {
         self.excuse_by_trouble(story).or_else(|| self.excuse_by_restart(story, plan))
     }
 
-    /// One of its firewalls was in trouble during its life.
+    /// A disturbance of one of its firewalls during its life.
     fn excuse_by_trouble(&self, story: &Story) -> Option<String> {
         let trouble = self.disturbances.iter().find(|trouble| {
             story.firewalls.contains(&trouble.firewall)
@@ -273,7 +275,7 @@ impl Causes {
         Some(format!("{} {}", firewall_name(trouble.firewall), trouble.why))
     }
 
-    /// An engine forgot it while only memory could know its firewall.
+    /// A restart of an engine that forgot the flow while only its memory could identify the firewall.
     fn excuse_by_restart(&self, story: &Story, plan: &Plan) -> Option<String> {
         let restart = self.restarts.iter().find(|restart| restart.at >= story.started)?;
         let learned = plan.kind == Kind::Nat || plan.seeds[0] != plan.seeds[1] || plan.unknown != [None; 2];

@@ -1,8 +1,8 @@
-//! The checkers: apart from the nodes, fed with what happens on the wires.
+//! The checkers, which are independent of the nodes and see only what happens on the cables.
 //!
-//! Safety, always: symmetry and persistence (a flow has one firewall unless a legal cause touched it), transparency, no frame
-//! where it does not belong, conservation of counters, bounded tables, no false alarm. Liveness, after the last fault:
-//! [`Checks::liveness`].
+//! Safety, at all times: symmetry and persistence (a flow has one firewall unless it was disturbed by a legal cause),
+//! transparency, no frame where it does not belong, conservation of counters, bounded tables, no false alarms.
+//! Liveness, after the last fault: [`Checks::liveness`].
 
 mod farm;
 pub mod frame;
@@ -28,17 +28,17 @@ use crate::wire::MacAddr;
 /// A broken promise.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Violation {
-    /// When, in milliseconds of the run.
+    /// When it was broken, in milliseconds of virtual time.
     pub at_ms: u64,
-    /// Which promise.
+    /// Name of the promise.
     pub promise: &'static str,
-    /// What was seen.
+    /// What was observed.
     pub what: String,
-    /// The flow's last steps.
+    /// The last entries of the flow's history.
     pub trace: Vec<String>,
 }
 
-/// See the module.
+/// The checkers of one simulation.
 #[derive(Debug)]
 pub struct Checks {
     plan: Plan,
@@ -46,33 +46,34 @@ pub struct Checks {
     stories: Vec<Story>,
     by_tuple: BTreeMap<Tuple, usize>,
     datagrams: BTreeMap<Datagram, usize>,
-    /// Datagrams that lost a later fragment before anybody saw the first.
+    /// Datagrams that lost a later fragment before their first fragment was seen.
     maimed: BTreeSet<Datagram>,
-    /// What may excuse a flow.
+    /// The legal causes so far.
     pub causes: Causes,
     macs: BTreeMap<MacAddr, usize>,
     mac_changed: Option<Instant>,
-    /// Bits are turned on the wires: what a firewall calls damaged, and frames for nobody, are the wires' fault.
+    /// Whether cables flip bits: then packets that a firewall calls damaged, and frames for unknown stations, are the
+    /// cables' fault.
     pub damaging: bool,
-    /// Since when nothing is wrong; `None` from a fault on until [`Checks::calm`].
+    /// When the last fault ended; `None` from a fault until [`Checks::calm`].
     calm_since: Option<Instant>,
     views: [BTreeMap<(usize, bool), bool>; 2],
     epochs: [u64; 2],
     violations: Vec<Violation>,
     changes: Vec<String>,
     told: BTreeSet<(usize, &'static str)>,
-    /// Packets that firewalls refused although an oracle would have passed them, by excuse.
+    /// Packets that firewalls dropped although they count as oracle drops, by legal cause.
     pub excused: BTreeMap<String, u64>,
-    /// The services of each engine.
+    /// The checkers of each engine's services.
     pub services: [ServiceChecks; 2],
-    /// Up and falls of every server, by engine, service, server and family.
+    /// Whether each server is up, and how often it went down, by engine, service, server and address family.
     server_views: BTreeMap<(Side, usize, usize, usize), (bool, u32)>,
 }
 
 impl Checks {
     const VIOLATIONS_MAX: usize = 20;
     const DATAGRAMS_MAX: usize = 10_000;
-    /// `timeouts.tcp-closing` of the laboratory's engines, for which freed ports rest.
+    /// `timeouts.tcp-closing` of the simulated engines, during which freed ports are not used again.
     const PORTS_REST: Duration = Duration::from_secs(2);
 
     /// Checkers for a sandwich.
@@ -104,63 +105,63 @@ impl Checks {
         }
     }
 
-    /// Something goes wrong.
+    /// Notes that a fault begins.
     pub fn fault(&mut self) {
         self.calm_since = None;
     }
 
-    /// Nothing is wrong any more: firewalls that are declared down from some seconds on are false alarms.
+    /// Notes that the last fault has ended: if a firewall is declared down some seconds later, that is a false alarm.
     pub fn calm(&mut self, now: Instant) {
         self.calm_since = Some(now);
     }
 
-    /// A flow begins.
+    /// Notes that a flow is opened.
     pub fn opened(&mut self, flow: FlowRef, tuple: Tuple, now: Instant) {
         self.by_tuple.insert(tuple.canonical(), self.stories.len());
         self.stories.push(Story::new(flow, tuple, now));
     }
 
-    /// The flow asks a service.
+    /// Notes that the flow is opened to a service.
     pub fn asks(&mut self, flow: FlowRef, service: usize) {
         if let Some(story) = self.stories.iter_mut().find(|story| story.flow == flow) {
             story.service = Some(service);
         }
     }
 
-    /// A firewall has another hardware address.
+    /// Notes that a firewall has another MAC address.
     pub fn mac_changed(&mut self, firewall: usize, mac: MacAddr, now: Instant) {
         self.macs.insert(mac, firewall);
         self.mac_changed = Some(now);
     }
 
-    /// An engine died.
+    /// Notes that an engine was killed.
     pub fn restarted(&mut self, side: Side, at: Instant) {
         self.causes.restarts.push(Restart { side, at });
         self.services[side as usize].restarted();
         self.epochs[side as usize] = 0;
     }
 
-    /// What was found.
+    /// All violations.
     pub fn violations(&self) -> &[Violation] {
         &self.violations
     }
 
-    /// What the engines told since the last call.
+    /// State changes that the engines reported since the last call.
     pub fn take_changes(&mut self) -> Vec<String> {
         std::mem::take(&mut self.changes)
     }
 
-    /// The flows' stories.
+    /// The histories of all flows.
     pub fn stories(&self) -> &[Story] {
         &self.stories
     }
 
-    /// The story of a flow.
+    /// The history of a flow.
     pub fn story(&self, flow: FlowRef) -> Option<&Story> {
         self.stories.iter().find(|story| story.flow == flow)
     }
 
-    /// Takes what happened since the last call.
+    /// Checks what happened since the last call.
     pub fn observe(&mut self, world: &mut World) {
         let observations = world.take_observations();
         let (mut tunnels, mut losses) = (Vec::new(), Vec::new());
@@ -201,11 +202,11 @@ impl Checks {
                 }
             }
         }
-        // Lost before it is told what was decided: by now the names that translations gave these flows are known.
+        // Handled last, because by now the names that translations gave these flows are known.
         for (tuple, datagram) in losses {
             self.lost(world.now(), tuple, datagram);
         }
-        // Sent before it is told what was decided: by now the servers of these sessions are known.
+        // Handled last, because by now the servers of these sessions are known.
         for (side, frame) in tunnels {
             let Some((destination, _, _, payload)) = split_ethernet(&frame.bytes) else { continue };
             let Some(outer) = Packet::parse(payload) else { continue };
@@ -219,7 +220,7 @@ impl Checks {
         self.tell_findings(world.now());
     }
 
-    /// Counters, tables and bounds of both engines.
+    /// Checks counters, tables and bounds of both engines.
     pub fn bookkeeping(&mut self, world: &World) {
         for side in Side::BOTH {
             let engine = world.engine(self.nodes.engine(side));
@@ -267,8 +268,9 @@ impl Checks {
         }
     }
 
-    /// After the last fault and the time to settle, these flows were opened: each must have been served, by one firewall,
-    /// without a drop; and what was never touched must work as if nothing had been.
+    /// Checks liveness for the flows `fresh`, which were opened after the last fault and the time to settle: each must
+    /// have been served, by one firewall and without a drop. Flows that were never disturbed must have worked
+    /// throughout.
     pub fn liveness(&mut self, world: &World, fresh: &[FlowRef]) {
         for (number, story) in self.stories.clone().iter().enumerate() {
             let flow = &world.host(NodeId(story.flow.host)).flows()[story.flow.number];
@@ -291,7 +293,7 @@ impl Checks {
         }
     }
 
-    /// No flow changes its firewall for ever.
+    /// Checks that no flow changes its firewall for ever.
     pub fn moves(&mut self, now: Instant) {
         let faults = self.causes.disturbances.len() + self.causes.restarts.len();
         let bound = 4 * self.plan.firewalls as u32 + 6 + 2 * faults as u32;
@@ -304,7 +306,7 @@ impl Checks {
         }
     }
 
-    /// Writes a violation down, with the story of a flow.
+    /// Records a violation, with the history of a flow.
     pub fn violate(&mut self, at: Instant, promise: &'static str, what: String, story: Option<usize>) {
         let once = story.is_none_or(|number| self.told.insert((number, promise)));
         if once && self.violations.len() < Self::VIOLATIONS_MAX {
@@ -321,7 +323,7 @@ impl Checks {
         self.by_tuple.get(&tuple.canonical()).copied()
     }
 
-    /// The flow of a packet; a later fragment's is that of its first, which an engine never lets behind.
+    /// The flow of a packet. A later fragment belongs to the flow of the first, which an engine never sends after it.
     fn find_piece(&mut self, now: Instant, packet: &Packet) -> Option<usize> {
         let (Some(piece), Some(datagram)) = (packet.piece, packet.datagram()) else { return self.find(packet.tuple()) };
         if piece.offset > 0 {
@@ -339,8 +341,8 @@ impl Checks {
         Some(number)
     }
 
-    /// A wire lost or damaged a packet. What belongs to a datagram whose first fragment nobody has seen yet is held against
-    /// the flow that this will show.
+    /// Notes that a cable lost or damaged a packet. If that is a fragment whose first fragment was not yet seen, it is
+    /// charged to the flow of that datagram later.
     fn lost(&mut self, now: Instant, tuple: Tuple, datagram: Option<Datagram>) {
         let number = match datagram {
             None => self.find(tuple),
@@ -366,7 +368,7 @@ impl Checks {
         else {
             return;
         };
-        // A translation is another name of the flow.
+        // A translated tuple is another name of the flow.
         for name in [Some(sighting.tuple), sighting.shown].into_iter().flatten() {
             self.by_tuple.entry(name.canonical()).or_insert(number);
         }
@@ -387,24 +389,25 @@ impl Checks {
         }
     }
 
-    /// What an engine drops while something is wrong is lost to its flow; the reasons are counted by the engine.
+    /// Notes a drop in the flow's history; the reasons are counted by the engine.
     fn dropped(&mut self, at: Instant, node: NodeId, handled: &Handled) {
         let packet = split_ethernet(&handled.before.bytes).and_then(|(.., payload)| Packet::parse(payload));
         let Some(number) = packet.and_then(|packet| self.find_piece(at, &packet)) else { return };
         let Verdict::Dropped(reason) = handled.verdict else { return };
         let what = Step::Dropped(self.nodes.side(node), reason);
         self.stories[number].note(Entry { at, flags: None, what });
-        self.stories[number].refused |= matches!(reason, DropReason::SnatExhausted | DropReason::SessionTableFull);
+        self.stories[number].refused |=
+            matches!(reason, DropReason::SnatExhausted | DropReason::SourceShare | DropReason::SessionTableFull);
         if self.calm_since.is_none() {
             self.stories[number].lost = true;
         }
     }
 
-    /// A firewall saw what no firewall may see: half a conversation.
+    /// A firewall saw only a part of a conversation, which is a violation without a legal cause.
     fn half_a_conversation(&mut self, number: usize, firewall: usize, sighting: Sighting) {
         let story = &self.stories[number];
         let excuse = self.causes.excuse_for_firewall(story, &self.plan);
-        // A lost packet may leave the two ends out of step on the right firewall.
+        // After a packet was lost, the ends may be out of step although the firewall is the right one.
         let aftermath = (story.lost && story.firewalls.len() == 1).then(|| "a packet was lost".to_owned());
         match excuse.or(aftermath) {
             Some(excuse) => *self.excused.entry(excuse).or_default() += 1,
@@ -450,7 +453,8 @@ impl Checks {
         }
     }
 
-    /// Looks at an engine's view of the firewalls: what is not up in it is a trouble of that firewall, and needs a reason.
+    /// Compares an engine's view of the firewalls with the truth: a firewall that is not up is a disturbance, and needs
+    /// a cause.
     fn look(&mut self, world: &World, side: Side) {
         let Some(snapshot) = world.engine(self.nodes.engine(side)).snapshot() else { return };
         if snapshot.epoch == self.epochs[side as usize] {

@@ -1,4 +1,5 @@
-//! The connection table of a model firewall: what Linux conntrack would let pass, what it would call `INVALID`.
+//! The connection table of a model firewall: it passes what Linux conntrack would pass, and refuses what that calls
+//! `INVALID`.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -7,52 +8,52 @@ use crate::sim::firewall::tcp::{self, Direction, Outcome, Segment, TcpState};
 use crate::sim::packet::{Icmp, Packet, Tuple, protocol};
 use crate::time::{Duration, Instant};
 
-/// Why a firewall drops a packet. [`Refusal::Invalid`], [`Refusal::NewNotSyn`] and [`Refusal::Policy`] are the oracle: while
-/// every session stays on its firewall they do not occur.
+/// Why a firewall drops a packet. [`Refusal::Invalid`], [`Refusal::NewNotSyn`] and [`Refusal::Policy`] are the oracle:
+/// they do not occur while every session stays on its firewall.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Refusal {
     /// `ct state invalid`.
     Invalid,
-    /// `ct state new` of TCP without SYN.
+    /// `ct state new` for a TCP segment without SYN.
     NewNotSyn,
-    /// A new flow that the policy does not allow from this side: what a reply without state looks like.
+    /// A new flow that the policy does not permit from this side, such as a reply without state.
     Policy,
-    /// A checksum is wrong: the wire's fault.
+    /// A checksum is wrong, which is the fault of a cable.
     Damaged,
-    /// TTL ran out.
+    /// The TTL expired.
     Ttl,
-    /// No route, or not for a router to forward.
+    /// There is no route, or a router must not forward the packet.
     NoRoute,
-    /// The firewall passes no probes.
+    /// The firewall does not pass probes.
     ProbeBlocked,
 }
 
-/// Which side may open flows without ports of TCP (UDP, ICMP, others) and TCP.
+/// From which side flows may be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Policy {
-    /// The clients' side only.
+    /// From the clients' side only.
     Outside,
-    /// Both.
+    /// From both sides.
     Both,
 }
 
-/// How the table treats what it does not know.
+/// How the table treats packets of unknown flows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rules {
-    /// TCP may be picked up in mid-stream (`nf_conntrack_tcp_loose`).
+    /// Whether TCP is picked up in mid-stream (`nf_conntrack_tcp_loose`).
     pub loose: bool,
-    /// Who opens.
+    /// From which side flows may be opened.
     pub policy: Policy,
 }
 
 /// A tracked connection.
 #[derive(Debug, Clone)]
 struct Entry {
-    /// As its first packet came.
+    /// The tuple of its first packet.
     original: Tuple,
-    /// As its answers come: reversed, after translation.
+    /// The tuple of its replies: reversed, after translation.
     reply: Tuple,
     state: State,
     last_seen: Instant,
@@ -62,7 +63,8 @@ struct Entry {
 enum State {
     Tcp {
         state: TcpState,
-        /// Sequence number of a SYN from the opener that was ignored: if the peer takes it, its SYN/ACK begins anew.
+        /// Sequence number of a SYN that the opener sent again and that was ignored. If the peer accepts it, its
+        /// SYN/ACK begins a new connection.
         ignored_syn: Option<u32>,
     },
     Other {
@@ -70,25 +72,25 @@ enum State {
     },
 }
 
-/// What to do with a packet.
+/// The decision about a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Let it pass, rewritten to this tuple.
+    /// Pass, with this tuple.
     Pass {
-        /// As it leaves.
+        /// The tuple with which it leaves.
         shown: Tuple,
-        /// The connection as its opener shows it.
+        /// The connection's tuple as its opener's packets show it.
         original: Tuple,
     },
-    /// Do not.
+    /// Drop.
     Refuse(Refusal),
 }
 
-/// See the module. Firewalls that synchronise share one.
+/// A connection table. Firewalls that synchronise share one.
 #[derive(Debug, Default)]
 pub struct Conntrack {
     entries: BTreeMap<u64, Entry>,
-    /// Both tuples of each entry.
+    /// Entries by both of their tuples.
     index: BTreeMap<Tuple, u64>,
     next: u64,
 }
@@ -110,8 +112,8 @@ impl Entry {
 }
 
 impl Conntrack {
-    /// Judges a whole packet (fragments come reassembled). `from_outside` tells the side it came by; `translate` gives a new
-    /// flow's tuple as it leaves, or `None` where there is no translation.
+    /// Decides about a whole packet (fragments are reassembled before). `from_outside` says from which side it came;
+    /// `translate` is the source address for new flows, or `None` without translation.
     pub fn judge(
         &mut self,
         packet: &Packet,
@@ -140,22 +142,22 @@ impl Conntrack {
         }
     }
 
-    /// Connections that are tracked.
+    /// Number of tracked connections.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// True if nothing is tracked.
+    /// Whether nothing is tracked.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// True if the table holds the flow that `tuple` belongs to.
+    /// Whether the table has the flow of `tuple`.
     pub fn knows(&self, tuple: Tuple) -> bool {
         self.index.contains_key(&tuple) || self.index.contains_key(&tuple.reversed())
     }
 
-    /// Forgets everything.
+    /// Forgets all connections.
     pub fn clear(&mut self) {
         self.entries.clear();
         self.index.clear();
@@ -178,7 +180,7 @@ impl Conntrack {
         }
     }
 
-    /// An error passes if the flow it is about is known; it leaves as that flow's packets do.
+    /// An ICMP error passes if its flow is known, and leaves like a packet of that flow.
     fn judge_error(&mut self, tuple: Tuple, now: Instant) -> Verdict {
         match self.find(tuple, now) {
             Some((number, direction)) => self.pass(number, direction),
@@ -251,7 +253,7 @@ impl Conntrack {
         self.pass(number, Direction::Original)
     }
 
-    /// The tuple of a new flow as it leaves: with another source, and another port if the own one is taken.
+    /// The tuple with which a new flow leaves: with another source address, and another port if its own is taken.
     fn translated(&self, tuple: Tuple, source: Option<IpAddr>) -> Option<Tuple> {
         let Some(source) = source else { return Some(tuple) };
         let icmp = matches!(tuple.protocol, protocol::ICMP | protocol::ICMPV6);

@@ -1,8 +1,8 @@
-//! Model firewalls: the oracle of the laboratory. They drop what a strict Linux firewall drops, and count it.
+//! Model firewalls, the oracle of the simulation: they drop what a strict Linux firewall drops, and count it.
 //!
-//! A firewall has an outside leg (toward the outer engine) and an inside leg. It is a router, or with [`Kind::Transparent`] a
-//! bridge. Fragments are put together, judged as a whole and sent on in their old sizes, as conntrack does: a lone later
-//! fragment never leaves.
+//! A firewall has an outside leg (toward the outer engine) and an inside leg. It is a router, or with
+//! [`Kind::Transparent`] a bridge. Like conntrack, it reassembles fragments, decides about the whole datagram, and
+//! sends it on in the old sizes: a later fragment never leaves alone.
 
 pub mod conntrack;
 pub mod tcp;
@@ -21,23 +21,23 @@ use crate::sim::station::Station;
 use crate::time::{Duration, Instant};
 use crate::wire::MacAddr;
 
-/// What sort of firewall it is.
+/// Kinds of firewalls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// Knows what it saw begin.
+    /// Stateful: passes flows only if it saw them begin.
     Strict,
-    /// Picks TCP up in mid-stream.
+    /// Stateful, but picks TCP up in mid-stream.
     Loose,
-    /// Strict, and all firewalls of the group share their table.
+    /// Strict, with one table that all firewalls of the group share.
     Synced,
-    /// Strict, and translates the source of what opens through it.
+    /// Strict, and translates the source of flows that are opened through it.
     Nat,
     /// Strict, and a bridge.
     Transparent,
 }
 
-/// Which leg of a firewall.
+/// A leg of a firewall.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Leg {
@@ -48,7 +48,7 @@ pub enum Leg {
 }
 
 impl Leg {
-    /// The other one.
+    /// The other leg.
     pub const fn other(self) -> Self {
         match self {
             Self::Outside => Self::Inside,
@@ -56,62 +56,62 @@ impl Leg {
         }
     }
 
-    /// Its position in the firewall's list of legs.
+    /// Index of the leg in the firewall's list of legs.
     pub const fn index(self) -> usize {
         self as usize
     }
 }
 
-/// A packet that a firewall judged.
+/// A packet about which a firewall decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sighting {
-    /// When.
+    /// When it arrived.
     pub at: Instant,
-    /// By which leg it came.
+    /// The leg on which it arrived.
     pub leg: Leg,
     /// The flow as the packet shows it.
     pub tuple: Tuple,
-    /// The flow as its opener shows it, where the firewall knows.
+    /// The flow as its opener's packets show it, if the firewall knows it.
     pub original: Option<Tuple>,
     /// The flow as the packet shows it when it leaves.
     pub shown: Option<Tuple>,
-    /// TCP flags.
+    /// TCP flags, for TCP.
     pub flags: Option<u8>,
-    /// An ICMP error about the flow.
+    /// Whether it is an ICMP error about the flow.
     pub error: bool,
-    /// Why it was dropped.
+    /// Why it was dropped; `None` if it passed.
     pub refusal: Option<Refusal>,
 }
 
-/// How a firewall is built.
+/// The settings of a firewall.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Sort.
+    /// Kind of firewall.
     pub kind: Kind,
-    /// Who may open.
+    /// From which side flows may be opened.
     pub policy: Policy,
-    /// Where packets go: prefix, leg, next hop (none: on the leg itself).
+    /// Routes: prefix, leg, and next hop (`None`: directly attached).
     pub routes: Vec<(IpNet, Leg, Option<IpAddr>)>,
-    /// The addresses that the engines probe from: always permitted, never translated.
+    /// Addresses from which the engines probe: their probes always pass, and are never translated.
     pub engines: Vec<IpAddr>,
-    /// [`Kind::Nat`]: the addresses it translates to, one per family.
+    /// For [`Kind::Nat`]: the addresses to which it translates, one per address family.
     pub pool: Vec<IpAddr>,
-    /// MTU of both legs.
+    /// MTU of both legs, in bytes.
     pub mtu: usize,
 }
 
-/// See the module.
+/// A model firewall.
 #[derive(Debug)]
 pub struct Firewall {
     settings: Settings,
     legs: [Station; 2],
     table: Rc<RefCell<Conntrack>>,
     reassembly: Reassembly,
-    /// Sends nothing, hears nothing.
+    /// Whether it has power; otherwise it neither sends nor receives.
     pub alive: bool,
-    /// Passes no probes that come by this leg (the answers to the other side's it does).
+    /// For each leg, whether probes that arrive on it are dropped. Answers to the other side's probes still pass.
     pub blocked: [bool; 2],
-    /// Every packet takes this much longer.
+    /// Extra delay of every packet.
     pub lag: Duration,
     delayed: VecDeque<(Instant, Leg, Departure)>,
     out: VecDeque<(Leg, Vec<u8>)>,
@@ -121,17 +121,17 @@ pub struct Firewall {
     fragment_id: u32,
 }
 
-/// A packet on its way out.
+/// A packet to be sent.
 #[derive(Debug)]
 enum Departure {
-    /// By the routing table of a router.
+    /// Routed, with its next hop.
     Routed(Packet, IpAddr),
-    /// As a bridge leaves it: destination and source as they came.
+    /// Bridged, with the MAC addresses with which it arrived: destination, source.
     Bridged(Packet, MacAddr, MacAddr),
 }
 
 impl Firewall {
-    /// A firewall with its two legs, outside first. Synced firewalls are given one table.
+    /// A firewall with its two legs, the outside one first. Synchronised firewalls get the same table.
     pub fn new(settings: Settings, legs: [Station; 2], table: Rc<RefCell<Conntrack>>) -> Self {
         Self {
             settings,
@@ -150,12 +150,12 @@ impl Firewall {
         }
     }
 
-    /// Sort.
+    /// Kind of firewall.
     pub fn kind(&self) -> Kind {
         self.settings.kind
     }
 
-    /// Takes a frame.
+    /// Receives a frame.
     pub fn receive(&mut self, leg: Leg, frame: &[u8], now: Instant) {
         if !self.alive {
             return;
@@ -167,7 +167,7 @@ impl Firewall {
         }
     }
 
-    /// Time passes.
+    /// Handles all that is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
         for leg in &mut self.legs {
             leg.handle_timeout(now);
@@ -192,13 +192,13 @@ impl Firewall {
         }
     }
 
-    /// When [`Firewall::handle_timeout`] has something to do.
+    /// When [`Firewall::handle_timeout`] has to be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let legs = self.legs.iter().filter_map(Station::poll_timeout);
         legs.chain(self.delayed.front().map(|(due, ..)| *due)).min()
     }
 
-    /// A frame to send.
+    /// The next frame to send.
     pub fn poll_transmit(&mut self) -> Option<(Leg, Vec<u8>)> {
         for leg in [Leg::Outside, Leg::Inside] {
             while let Some(frame) = self.legs[leg.index()].poll_transmit() {
@@ -210,44 +210,44 @@ impl Firewall {
         self.out.pop_front()
     }
 
-    /// What it saw since the last call.
+    /// Packets that it decided about since the last call.
     pub fn take_sightings(&mut self) -> Vec<Sighting> {
         std::mem::take(&mut self.sightings)
     }
 
-    /// Packets dropped for `reason`.
+    /// Number of packets dropped for `reason`.
     pub fn refused(&self, reason: Refusal) -> u64 {
         self.refused.get(&reason).copied().unwrap_or(0)
     }
 
-    /// Packets that it let pass.
+    /// Number of packets that passed.
     pub fn passed(&self) -> u64 {
         self.passed
     }
 
-    /// All drops that are not the wire's fault nor the flow's own.
+    /// Number of drops for the reasons that are the oracle.
     pub fn oracle(&self) -> u64 {
         self.refused(Refusal::Invalid) + self.refused(Refusal::NewNotSyn) + self.refused(Refusal::Policy)
     }
 
-    /// Datagrams whose fragments never came together.
+    /// Number of datagrams of which not all fragments arrived.
     pub fn incomplete(&self) -> u64 {
         self.reassembly.incomplete
     }
 
-    /// True if it holds the state of the flow.
+    /// Whether it has state of the flow.
     pub fn knows(&self, tuple: Tuple) -> bool {
         self.table.borrow().knows(tuple)
     }
 
-    /// Dies.
+    /// Takes its power away.
     pub fn crash(&mut self) {
         self.alive = false;
         self.delayed.clear();
         self.out.clear();
     }
 
-    /// Comes back with an empty table (a synced one has its partners').
+    /// Boots it with an empty table; a synchronised one has its partners' table.
     pub fn boot(&mut self) {
         self.alive = true;
         self.reassembly.clear();
@@ -260,17 +260,17 @@ impl Firewall {
         }
     }
 
-    /// Takes another hardware address on one leg.
+    /// Changes the MAC address of a leg.
     pub fn change_mac(&mut self, leg: Leg, mac: MacAddr) {
         self.legs[leg.index()].change_mac(mac);
     }
 
-    /// Sends a packet as if it had passed long ago.
+    /// Sends a packet that is supposed to have passed long ago.
     pub fn emit(&mut self, leg: Leg, packet: Packet, next_hop: IpAddr, now: Instant) {
         self.depart(leg, Departure::Routed(packet, next_hop), now);
     }
 
-    /// The hardware address of a leg.
+    /// The MAC address of a leg.
     pub fn mac(&self, leg: Leg) -> MacAddr {
         self.legs[leg.index()].mac
     }
@@ -330,7 +330,7 @@ impl Firewall {
         }
     }
 
-    /// Asks the table; answers how the packet leaves.
+    /// Decides about a packet by the table; returns the tuple with which it leaves.
     fn judge(&mut self, leg: Leg, packet: &Packet, now: Instant) -> Option<Tuple> {
         let engines = &self.settings.engines;
         let probe = engines.contains(&packet.source) && engines.contains(&packet.destination);
@@ -339,7 +339,7 @@ impl Firewall {
             *self.refused.entry(Refusal::ProbeBlocked).or_default() += 1;
             return None;
         }
-        // What answers at a translation that this firewall did not make is for somebody else.
+        // A packet to a translated address that this firewall did not assign belongs to another firewall.
         let routed = self.settings.kind == Kind::Transparent || self.lookup(packet.destination).is_some();
         if !routed && !self.knows(packet.tuple()) {
             let foreign = self.settings.kind == Kind::Nat;
@@ -384,7 +384,7 @@ impl Firewall {
         self.sightings.push(Sighting { at, leg, tuple, original, shown, flags, error, refusal });
     }
 
-    /// The firewall's own answer to a ping.
+    /// Answers an echo request to the firewall itself.
     fn answer(&mut self, leg: Leg, packet: &Packet, now: Instant) {
         let Some(Icmp::Request(ident)) = packet.icmp_kind() else { return };
         let sequence = u16::from_be_bytes([packet.payload[6], packet.payload[7]]);
@@ -394,7 +394,7 @@ impl Firewall {
         self.leave(out, Departure::Routed(reply, next_hop), now);
     }
 
-    /// Tells the sender of `packet` what is wrong with it, from the leg that it came by.
+    /// Sends an ICMP error about `packet` from the leg on which it arrived.
     fn complain(&mut self, leg: Leg, packet: &Packet, kind: u8, code: u8, rest: [u8; 4], now: Instant) {
         let same_family = |address: &&IpAddr| address.is_ipv4() == packet.source.is_ipv4();
         let Some(own) = self.legs[leg.index()].addresses.iter().find(same_family).copied() else { return };
@@ -411,8 +411,8 @@ impl Firewall {
         Some((*leg, gateway.unwrap_or(destination)))
     }
 
-    /// The datagram in pieces no larger than it came in, with its old identification; or by the MTU if it came whole and may be
-    /// cut.
+    /// Fragments a datagram into pieces no larger than it arrived in, with its old identification; or by the MTU, if it
+    /// arrived whole and may be fragmented.
     fn refragment(&mut self, packet: Packet, cut: Option<Cut>) -> Vec<Packet> {
         let Some(cut) = cut else {
             self.fragment_id += 1;

@@ -1,14 +1,14 @@
-//! The TCP state of a connection as Linux tracks it: the table of `net/netfilter/nf_conntrack_proto_tcp.c`, flag for flag.
-//! Sequence windows are not checked (as with `nf_conntrack_tcp_be_liberal`).
+//! The TCP state of a connection as Linux tracks it, by the table in `net/netfilter/nf_conntrack_proto_tcp.c`. Sequence
+//! windows are not checked, as with `nf_conntrack_tcp_be_liberal`.
 
 use crate::sim::packet::tcp_flag::{ACK, FIN, RST, SYN};
 
-/// Connection state.
+/// State of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TcpState {
     /// A SYN was seen.
     SynSent,
-    /// SYN/ACK was seen.
+    /// A SYN/ACK was seen.
     SynRecv,
     /// The handshake is complete.
     Established,
@@ -18,53 +18,53 @@ pub enum TcpState {
     CloseWait,
     /// The second FIN was seen.
     LastAck,
-    /// All is said.
+    /// Both ends have closed.
     TimeWait,
-    /// RST was seen.
+    /// An RST was seen.
     Close,
-    /// SYN from both ends (simultaneous open).
+    /// SYNs from both ends were seen (simultaneous open).
     SynSent2,
 }
 
-/// Which end of the tracked connection speaks.
+/// The sender of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
-    /// The end that opened it.
+    /// The end that opened the connection.
     Original,
-    /// The other.
+    /// The other end.
     Reply,
 }
 
-/// What the state machine says to a segment.
+/// The result of the state machine for a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// Pass, in this state.
+    /// Pass, and enter this state.
     Next(TcpState),
-    /// Pass and leave the state alone (retransmissions that the end itself will answer).
+    /// Pass, and keep the state; for retransmissions that the receiver itself will answer.
     Ignore,
     /// `INVALID`: drop.
     Invalid,
 }
 
-/// The rows of the kernel's table.
+/// Kinds of segments, the rows of the kernel's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Segment {
     /// SYN without ACK.
     Syn,
     /// SYN with ACK.
     SynAck,
-    /// FIN.
+    /// With FIN.
     Fin,
-    /// ACK alone or with data.
+    /// ACK, with or without data.
     Ack,
-    /// RST.
+    /// With RST.
     Rst,
-    /// None of them.
+    /// None of these flags.
     None,
 }
 
 impl Segment {
-    /// The row of a segment with these flags, in the kernel's order of tests.
+    /// The kind of a segment with these flags, in the kernel's order of tests.
     pub const fn of(flags: u8) -> Self {
         if flags & RST != 0 {
             Self::Rst
@@ -79,14 +79,14 @@ impl Segment {
         }
     }
 
-    /// Combinations that are `INVALID` in any state (`tcp_valid_flags`).
+    /// Whether the combination of flags is legal in any state (`tcp_valid_flags`); otherwise it is `INVALID`.
     pub const fn is_legal(flags: u8) -> bool {
         !(flags & SYN != 0 && flags & (FIN | RST) != 0 || flags & FIN != 0 && flags & (RST | ACK) != ACK)
             && flags & (SYN | FIN | RST | ACK) != 0
     }
 }
 
-/// One step of a known connection.
+/// The result for a segment of a known connection.
 pub const fn step(state: TcpState, direction: Direction, segment: Segment) -> Outcome {
     use Outcome::{Ignore, Invalid, Next};
     use TcpState::{Close, CloseWait, Established, FinWait, LastAck, SynRecv, SynSent, SynSent2, TimeWait};
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn half_a_conversation_is_invalid() {
-        // The firewall sees the client only: its ACK answers a SYN/ACK that went elsewhere.
+        // The firewall sees the client only: its ACK answers a SYN/ACK that took another way.
         assert_eq!(step(TcpState::SynSent, Direction::Original, Segment::Ack), Outcome::Invalid);
         assert_eq!(step(TcpState::SynSent, Direction::Original, Segment::Fin), Outcome::Invalid);
     }

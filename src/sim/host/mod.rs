@@ -1,4 +1,4 @@
-//! Hosts: open flows, answer them, and remember what every flow experienced. Each host is client and server at once.
+//! Hosts, each client and server at once: they open flows, answer them, and record what every flow experiences.
 
 pub mod tcp;
 
@@ -14,65 +14,65 @@ use crate::sim::rng::Rng;
 use crate::sim::station::Station;
 use crate::time::{Duration, Instant};
 
-/// Echoes what it gets (RFC 862).
+/// Port of the echo service (RFC 862).
 pub const ECHO_PORT: u16 = 7;
-/// Swallows what it gets (RFC 863).
+/// Port of the discard service (RFC 863).
 pub const DISCARD_PORT: u16 = 9;
-/// Speaks without being asked (RFC 864).
+/// Port of a generator that sends without being asked (RFC 864).
 pub const GENERATOR_PORT: u16 = 19;
-/// Says in HTTP how the host is.
+/// Port of a web page that tells the host's health.
 pub const HTTP_PORT: u16 = 80;
 
-/// Names a flow in the world.
+/// Identifies a flow in the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FlowRef {
-    /// The host that opened it.
+    /// Number of the host that opened it.
     pub host: usize,
-    /// Its number there.
+    /// Number of the flow on that host.
     pub number: usize,
 }
 
-/// What a flow does.
+/// Traffic of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Traffic {
-    /// TCP: the client asks, the server echoes.
+    /// TCP: the client sends, the server echoes.
     TcpEcho,
-    /// TCP: the server speaks, the client listens.
+    /// TCP: the server sends, the client only receives.
     TcpPush,
-    /// UDP: request and answer.
+    /// UDP: request and response.
     UdpEcho,
-    /// UDP: one way.
+    /// UDP: one direction only.
     UdpOneWay,
     /// ICMP echo.
     Ping,
-    /// A protocol without ports: request and answer.
+    /// A protocol without ports: request and response.
     Gre,
 }
 
 /// A flow to open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FlowSpec {
-    /// What it does.
+    /// Its traffic.
     pub traffic: Traffic,
-    /// Exchanges until it is done.
+    /// Number of exchanges.
     pub rounds: u32,
-    /// Between exchanges.
+    /// Time between exchanges.
     pub gap: Duration,
-    /// Bytes of each.
+    /// Bytes of each exchange.
     pub size: usize,
-    /// Its fragments leave in random order.
+    /// Whether its fragments are sent in random order.
     pub shuffled: bool,
 }
 
-/// How far a flow is.
+/// State of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FlowState {
-    /// Nothing came back.
+    /// Nothing was received yet.
     Opening,
-    /// It is being served.
+    /// It has been answered.
     Open,
-    /// It ended.
+    /// It has ended.
     Over(End),
 }
 
@@ -80,9 +80,9 @@ pub enum FlowState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum End {
-    /// All rounds were made.
+    /// All exchanges were made.
     Done,
-    /// Datagrams: some rounds were answered.
+    /// For datagrams: only some exchanges were answered.
     Lossy,
     /// The connection was reset.
     Reset,
@@ -90,26 +90,26 @@ pub enum End {
     TimedOut,
 }
 
-/// A flow and what it experienced.
+/// A flow and its record.
 #[derive(Debug, Clone)]
 pub struct Flow {
-    /// What it does.
+    /// What it was opened to do.
     pub spec: FlowSpec,
-    /// As its opener sees it.
+    /// The tuple as its opener's packets show it.
     pub tuple: Tuple,
     /// When it was started.
     pub started: Instant,
-    /// State.
+    /// Its state.
     pub state: FlowState,
-    /// When the first answer came.
+    /// When the first answer arrived.
     pub opened_at: Option<Instant>,
-    /// Requests sent.
+    /// Number of requests sent.
     pub sent: u32,
-    /// Exchanges completed. One-way traffic: datagrams that arrived.
+    /// Number of exchanges completed; for one-way traffic the datagrams that arrived.
     pub answered: u32,
-    /// Bytes that came back.
+    /// Bytes received.
     pub bytes: u64,
-    /// When the last answer came.
+    /// When the last answer arrived.
     pub last_answer: Option<Instant>,
     /// The longest time between two answers.
     pub longest_gap: Duration,
@@ -132,7 +132,7 @@ impl Flow {
         self.last_answer = Some(now);
     }
 
-    /// True once anything came back (one-way: arrived).
+    /// Whether anything was received; for one-way traffic, whether anything arrived.
     pub fn served(&self) -> bool {
         self.answered > 0
     }
@@ -141,11 +141,11 @@ impl Flow {
 /// An ICMP error that a host received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Complaint {
-    /// When.
+    /// When it arrived.
     pub at: Instant,
-    /// Who complained.
+    /// Who sent it.
     pub from: IpAddr,
-    /// About which flow, as this host's packets show it.
+    /// The flow that it is about, as this host's packets show it.
     pub about: Tuple,
     /// ICMP type.
     pub kind: u8,
@@ -153,39 +153,39 @@ pub struct Complaint {
     pub code: u8,
 }
 
-/// Where a host sits in its network.
+/// A host's place in its network.
 #[derive(Debug, Clone)]
 pub struct Seat {
-    /// One next hop per family.
+    /// Default gateways, one per address family.
     pub gateways: Vec<IpAddr>,
-    /// Prefixes whose hosts it asks for itself.
+    /// Prefixes that are directly attached: the host resolves their addresses itself.
     pub on_link: Vec<IpNet>,
-    /// Addresses that it answers to without telling anybody, as a server behind a direct-return service has them.
+    /// Addresses on its loopback, which it does not announce, as on a server of a direct-return service.
     pub loopbacks: Vec<IpAddr>,
-    /// Largest packet that it sends, in bytes.
+    /// MTU in bytes.
     pub mtu: usize,
-    /// Its device cuts TCP super-frames.
+    /// Whether its device segments TCP super-frames (GSO).
     pub gso: bool,
 }
 
-/// How a server is.
+/// Health of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Health {
     /// It serves.
     Well,
-    /// Its program ended: connections are reset, ports are closed, the host answers.
+    /// Its program has ended: connections are reset and ports closed, but the host answers.
     Refusing,
-    /// It serves, and its web page says 503.
+    /// It serves, but its web page answers 503.
     Sick,
-    /// Without power.
+    /// It has no power.
     Dead,
 }
 
-/// See the module.
+/// A host.
 #[derive(Debug)]
 pub struct Host {
-    /// Its leg.
+    /// Its network interface.
     pub station: Station,
     number: usize,
     seat: Seat,
@@ -222,7 +222,7 @@ impl Host {
         }
     }
 
-    /// Opens a flow from here; answers its number on this host.
+    /// Opens a flow; returns its number on this host.
     pub fn open(&mut self, spec: FlowSpec, tuple: Tuple, now: Instant) -> usize {
         let number = self.flows.len();
         self.flows.push(Flow {
@@ -249,35 +249,35 @@ impl Host {
         number
     }
 
-    /// The flows opened from here.
+    /// The flows that this host opened.
     pub fn flows(&self) -> &[Flow] {
         &self.flows
     }
 
-    /// The flows of which a one-way datagram arrived here since the last call; addresses may be translated, so the payload
-    /// names the flow.
+    /// The flows of which one-way datagrams arrived here since the last call. Their payload identifies them, because
+    /// addresses may be translated.
     pub fn take_arrived(&mut self) -> Vec<FlowRef> {
         std::mem::take(&mut self.arrived)
     }
 
-    /// TCP connections that the host holds, as client or server.
+    /// Number of TCP connections of this host, as client or server.
     pub fn tcp_connections(&self) -> usize {
         self.tcp.connections()
     }
 
-    /// Says that a datagram of the one-way flow `number` of this host arrived at its end.
+    /// Notes that a datagram of this host's one-way flow `number` arrived at the other end.
     pub fn note_arrival(&mut self, number: usize, now: Instant) {
         if let Some(flow) = self.flows.get_mut(number) {
             flow.answer(now);
         }
     }
 
-    /// How it is.
+    /// The host's health.
     pub fn health(&self) -> Health {
         self.health
     }
 
-    /// Its health changes. Who was dead remembers nothing.
+    /// Changes the host's health. After it was dead, it has forgotten everything.
     pub fn set_health(&mut self, health: Health, now: Instant) {
         let was_dead = self.health == Health::Dead;
         self.health = health;
@@ -297,7 +297,7 @@ impl Host {
         }
     }
 
-    /// Sends a packet of a test's own making.
+    /// Sends a packet that a test made.
     pub fn send_raw(&mut self, packet: Packet, now: Instant) {
         let neighbor = self.seat.on_link.iter().any(|prefix| prefix.contains(&packet.destination));
         let gateway = self.seat.gateways.iter().find(|g| g.is_ipv4() == packet.source.is_ipv4()).copied();
@@ -306,7 +306,7 @@ impl Host {
         }
     }
 
-    /// Takes a frame.
+    /// Receives a frame.
     pub fn receive(&mut self, frame: &[u8], now: Instant) {
         if self.health == Health::Dead {
             return;
@@ -334,8 +334,8 @@ impl Host {
         self.station.addresses.contains(&address) || self.seat.loopbacks.contains(&address)
     }
 
-    /// What is inside a packet of a tunnel; any other packet as it is. What is inside must be for this host too, as a kernel
-    /// has it that forwards nothing.
+    /// Decapsulates a packet of a tunnel; any other packet is returned unchanged. The inner packet must be for this
+    /// host, as in a kernel that forwards nothing.
     fn unpacked(&self, packet: Packet) -> Option<Packet> {
         match packet.protocol {
             protocol::IPV4 | protocol::IPV6 => packet.inside().filter(|inside| self.has(inside.destination)),
@@ -343,7 +343,7 @@ impl Host {
         }
     }
 
-    /// Time passes.
+    /// Handles all that is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.health == Health::Dead {
             return;
@@ -360,17 +360,17 @@ impl Host {
         }
     }
 
-    /// When [`Host::handle_timeout`] has something to do.
+    /// When [`Host::handle_timeout`] has to be called next.
     pub fn poll_timeout(&mut self, now: Instant) -> Option<Instant> {
         let datagrams = self.due.values().copied();
         datagrams.chain(self.tcp.poll_timeout(now)).chain(self.station.poll_timeout()).min()
     }
 
-    /// The next datagram of a flow.
+    /// Sends the next datagram of a flow.
     fn send_round(&mut self, number: usize, now: Instant) {
         let flow = &mut self.flows[number];
         if flow.sent >= flow.spec.rounds {
-            // One more gap to hear the last answer.
+            // All were sent, and there was one more gap for the last answer to arrive.
             self.due.remove(&number);
             flow.state = FlowState::Over(match flow.answered {
                 0 => End::TimedOut,
@@ -444,7 +444,7 @@ impl Host {
         }
     }
 
-    /// Answers for a port that nobody listens on (RFC 9293 section 3.10.7.1, RFC 1122 section 4.1.3.1); true if it did.
+    /// Refuses a packet to a closed port (RFC 9293 section 3.10.7.1, RFC 1122 section 4.1.3.1); returns whether it did.
     fn refuse(&mut self, packet: &Packet, now: Instant) -> bool {
         let Tuple { protocol: number, source, destination } = packet.tuple();
         let answer = match (number, packet.tcp_flags(), packet.tcp_sequence()) {
@@ -465,7 +465,7 @@ impl Host {
         true
     }
 
-    /// An answer came; it counts if it answers a flow of this host.
+    /// Notes an answer, if it belongs to a flow of this host.
     fn answered(&mut self, tuple: Tuple, data: &[u8], now: Instant) {
         let Some(number) = self.by_tuple.get(&tuple.reversed()).copied() else { return };
         let flow = &mut self.flows[number];
@@ -481,7 +481,7 @@ fn flow_ref(data: &[u8]) -> Option<FlowRef> {
     Some(FlowRef { host: word(0)?, number: word(4)? })
 }
 
-/// A GRE header without options (RFC 2784) around `data`.
+/// A GRE header without options (RFC 2784), followed by `data`.
 fn gre(data: &[u8]) -> Vec<u8> {
     let mut packet = vec![0, 0, 0x88, 0xb5];
     packet.extend_from_slice(data);

@@ -1,5 +1,5 @@
-//! The TCP of a host: smoltcp on `Medium::Ip`, with two classic services: echo (RFC 862) and a generator that speaks first
-//! and keeps speaking (RFC 864).
+//! The TCP stack of a host: smoltcp on `Medium::Ip`, with an echo service (RFC 862) and a generator that sends without
+//! being asked (RFC 864).
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use crate::sim::host::{ECHO_PORT, End, Flow, FlowState, GENERATOR_PORT, HTTP_POR
 use crate::sim::packet::{Packet, Tuple, tcp_flag};
 use crate::time::{Duration, Instant};
 
-/// See the module.
+/// A TCP stack with its applications.
 pub struct Tcp {
     interface: Interface,
     device: Queues,
@@ -22,7 +22,7 @@ pub struct Tcp {
     servers: Vec<Server>,
     /// Connections that the other end reset.
     resets: BTreeSet<Tuple>,
-    /// What the web page answers.
+    /// HTTP status of the web page.
     pub web_status: u16,
 }
 
@@ -30,7 +30,7 @@ struct Client {
     handle: SocketHandle,
     flow: usize,
     tuple: Tuple,
-    /// Bytes of the current round that are still to come back.
+    /// Bytes of the current exchange that have not come back yet.
     awaited: usize,
     next_round: Instant,
     closing: bool,
@@ -39,7 +39,7 @@ struct Client {
 struct Server {
     handle: SocketHandle,
     tuple: Tuple,
-    /// The sequence number of the SYN that opened it.
+    /// Sequence number of the SYN that opened the connection.
     initial: u32,
     port: u16,
     next_push: Instant,
@@ -52,13 +52,13 @@ struct Queues {
     mtu: usize,
 }
 
-/// What the stack cuts its segments for where the device cuts them again.
+/// MTU of the stack if the device segments its packets, in bytes.
 const SUPER_MTU: usize = 4000;
 
 /// How long an end waits for an answer before it gives a connection up.
 const USER_TIMEOUT: Duration = Duration::from_secs(6);
 const BUFFER: usize = 8192;
-/// Pace and size of the generator.
+/// Interval and size of the generator's messages.
 const PUSH_GAP: Duration = Duration::from_millis(150);
 const PUSH_SIZE: usize = 600;
 
@@ -81,7 +81,7 @@ fn socket() -> Socket<'static> {
 }
 
 impl Tcp {
-    /// The TCP of a host with these addresses; `seed` makes its sequence numbers.
+    /// The stack of a host with these addresses; `seed` decides its initial sequence numbers.
     pub fn new(addresses: &[IpAddr], seed: u64, seat: &Seat, now: Instant) -> Self {
         let mut device = Queues { mtu: if seat.gso { SUPER_MTU } else { seat.mtu }, ..Queues::default() };
         let mut config = Config::new(HardwareAddress::Ip);
@@ -92,7 +92,7 @@ impl Tcp {
                 own.push(IpCidr::new((*address).into(), 0)).expect("one address per family");
             }
         });
-        // The host sorts out what is not for it, its loopback addresses included.
+        // The host filters by address itself, its loopback addresses included.
         interface.set_any_ip(true);
         let (sockets, resets) = (SocketSet::new(Vec::new()), BTreeSet::new());
         Self { interface, device, sockets, clients: Vec::new(), servers: Vec::new(), resets, web_status: 200 }
@@ -109,7 +109,7 @@ impl Tcp {
         self.clients.push(Client { handle, flow, tuple, awaited: 0, next_round: now, closing: false });
     }
 
-    /// Takes a segment.
+    /// Receives a segment.
     pub fn receive(&mut self, packet: &Packet, now: Instant) {
         let Some(flags) = packet.tcp_flags() else { return };
         let own = packet.tuple().reversed();
@@ -124,7 +124,7 @@ impl Tcp {
         }
         let known = self.servers.iter().any(|s| s.tuple == own) || self.clients.iter().any(|c| c.tuple == own);
         if opens && !known && !matches!(port, ECHO_PORT | GENERATOR_PORT | HTTP_PORT) {
-            // A host behind its own packet filter: nobody answers at closed ports.
+            // Like a host with a packet filter: closed ports do not answer.
             return;
         }
         if opens && !known {
@@ -135,7 +135,7 @@ impl Tcp {
         }
         self.device.received.push_back(packet.emit());
         self.poll(now);
-        // A listener that the segment did not wake (its checksum was wrong) must not wait for another.
+        // A listener whose segment was not accepted (because of its checksum) must not wait for another one.
         let sockets = &mut self.sockets;
         self.servers.retain(|server| {
             let gone = matches!(sockets.get::<Socket<'_>>(server.handle).state(), State::Listen | State::Closed);
@@ -146,9 +146,9 @@ impl Tcp {
         });
     }
 
-    /// Another connection between the same ends begins, of which this end did not see the last one end: a translated port came
-    /// round, and the reset or FIN was lost. RFC 9293 section 3.10.7.4 has it answer with an ACK, which the other end resets,
-    /// and then take the next SYN; the stack says nothing, so the old connection goes at once.
+    /// Forgets an old connection between the same ends whose end this host did not see: a translated port is used
+    /// again, and the reset or FIN was lost. By RFC 9293 section 3.10.7.4 this host would answer with an ACK, which the
+    /// other end resets, and accept the next SYN; smoltcp does not answer, so the old connection is removed at once.
     fn forget_former(&mut self, own: Tuple, initial: u32) {
         let sockets = &mut self.sockets;
         self.servers.retain(|server| {
@@ -160,7 +160,7 @@ impl Tcp {
         });
     }
 
-    /// Lets the stack and the applications work.
+    /// Runs the stack and the applications.
     pub fn run(&mut self, flows: &mut [Flow], now: Instant) {
         self.poll(now);
         self.serve(now);
@@ -171,19 +171,19 @@ impl Tcp {
         self.poll(now);
     }
 
-    /// The programs end: every connection is reset.
+    /// Ends the applications: every connection is reset.
     pub fn abort(&mut self) {
         for server in &self.servers {
             self.sockets.get_mut::<Socket<'_>>(server.handle).abort();
         }
     }
 
-    /// A segment to send.
+    /// The next segment to send.
     pub fn poll_transmit(&mut self) -> Option<Packet> {
         Packet::parse(&self.device.sent.pop_front()?)
     }
 
-    /// When [`Tcp::run`] has something to do.
+    /// When [`Tcp::run`] has to be called next.
     pub fn poll_timeout(&mut self, now: Instant) -> Option<Instant> {
         let stack = self.interface.poll_at(wall(now), &self.sockets);
         let stack = stack.map(|at| Instant::from_nanos(u64::try_from(at.total_micros()).unwrap_or(0) * 1000));
@@ -237,7 +237,7 @@ impl Tcp {
         }
     }
 
-    /// One client's turn; false when its connection is over.
+    /// Runs one client; false if its connection has ended.
     fn drive(&mut self, client: &mut Client, flow: &mut Flow, now: Instant) -> bool {
         let socket = self.sockets.get_mut::<Socket<'_>>(client.handle);
         let generator = flow.spec.traffic == Traffic::TcpPush;
@@ -287,13 +287,13 @@ impl Tcp {
         false
     }
 
-    /// Connections, as client or server.
+    /// Number of connections, as client or server.
     pub fn connections(&self) -> usize {
         self.clients.len() + self.servers.len()
     }
 }
 
-/// One page: well, or not; then the connection ends.
+/// Answers a request for the web page and closes the connection.
 fn answer_http(socket: &mut Socket<'_>, status: u16) {
     let asked = socket.can_recv() && socket.recv(|data| (data.len(), data.ends_with(b"\r\n\r\n"))).expect("readable");
     if asked && socket.can_send() {

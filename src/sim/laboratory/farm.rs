@@ -1,4 +1,4 @@
-//! The hands that ask services, and that break and administer servers.
+//! The part of the laboratory that opens flows to services, and disturbs and administers servers.
 
 use crate::config::Admin;
 use crate::engine::controller::ServerChange;
@@ -10,7 +10,7 @@ use crate::sim::sandwich::{Side, host_address};
 use crate::sim::world::Wire;
 
 impl Laboratory {
-    /// A host of `side` asks service number `service`; what the flow does is the service's traffic.
+    /// Opens a flow from a host of `side` to service number `service`, with that service's traffic.
     pub fn ask(&mut self, service: usize, spec: FlowSpec, side: Side, opener: usize, v4: bool) -> FlowRef {
         let farm = &self.plan.farm;
         let destination = (farm.vip(service, v4), farm.port(service));
@@ -21,19 +21,19 @@ impl Laboratory {
         flow
     }
 
-    /// The servers that an engine sent a flow to.
+    /// The servers to which an engine sent a flow.
     pub fn servers_of(&self, flow: FlowRef) -> Vec<usize> {
         self.checks.story(flow).map(|story| story.servers.iter().copied().collect()).unwrap_or_default()
     }
 
-    /// A server dies, refuses, is sick, or is well again.
+    /// Changes the health of a server.
     pub fn set_health(&mut self, server: usize, health: Health) {
         self.note(format!("{} is {health:?}", server_name(server)));
         self.server_trouble(server, "is not well", health != Health::Well);
         self.world.with_host(self.nodes.servers[server], |host, now| host.set_health(health, now));
     }
 
-    /// A server's cable becomes like this, both ways.
+    /// Changes a server's cable, in both directions.
     pub fn set_server_cable(&mut self, server: usize, wire: Wire) {
         let what = if wire.cut { "cut".to_owned() } else { format!("{wire:?}") };
         self.note(format!("{} cable {what}", server_name(server)));
@@ -42,7 +42,7 @@ impl Laboratory {
         (port.sending, port.receiving) = (wire, wire);
     }
 
-    /// `fwlb set server SERVICE/SERVER ready|drain|maint|default`.
+    /// Does `fwlb set server SERVICE/SERVER ready|drain|maint|default`.
     pub fn set_server_admin(&mut self, service: usize, server: usize, admin: Option<Admin>) {
         self.note(format!("set server {}/{} {admin:?}", service_name(service), server_name(server)));
         let why = format!("is administered in {}", service_name(service));
@@ -50,7 +50,7 @@ impl Laboratory {
         self.change_server(service, server, ServerChange::Admin(admin));
     }
 
-    /// `fwlb set server SERVICE/SERVER weight=N|weight=default`.
+    /// Does `fwlb set server SERVICE/SERVER weight=N|weight=default`.
     pub fn set_server_weight(&mut self, service: usize, server: usize, weight: Option<u16>) {
         self.note(format!("set server {}/{} weight {weight:?}", service_name(service), server_name(server)));
         self.change_server(service, server, ServerChange::Weight(weight));

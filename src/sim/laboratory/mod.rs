@@ -1,4 +1,4 @@
-//! The laboratory: a sandwich with its checkers, and the hands that open flows and break things.
+//! The laboratory: a sandwich with its checkers, and functions that open flows and cause faults.
 
 mod farm;
 
@@ -19,14 +19,14 @@ use crate::sim::world::{Wire, World};
 use crate::time::{Duration, Instant};
 use crate::wire::MacAddr;
 
-/// See the module.
+/// A sandwich under test.
 #[derive(Debug)]
 pub struct Laboratory {
-    /// Everything that moves.
+    /// The nodes and cables.
     pub world: World,
-    /// Who is who.
+    /// The roles of the nodes.
     pub nodes: Nodes,
-    /// What was built.
+    /// The plan by which it was built.
     pub plan: Plan,
     /// The checkers.
     pub checks: Checks,
@@ -38,21 +38,21 @@ pub struct Laboratory {
     faults: Vec<String>,
 }
 
-/// From where to where a flow goes.
+/// The ends of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
-    /// The side of the opener.
+    /// The opener's side.
     pub from: Side,
-    /// Which of its hosts.
+    /// Number of the opening host on its side.
     pub opener: usize,
-    /// Which host of the other side answers.
+    /// Number of the answering host on the other side.
     pub answerer: usize,
     /// IPv4 or IPv6.
     pub v4: bool,
 }
 
 impl Laboratory {
-    /// Between two looks at counters and tables.
+    /// Interval of the checks of counters and tables.
     const BOOKKEEPING: Duration = Duration::from_millis(250);
 
     /// Builds the sandwich; the engines start at time zero.
@@ -73,12 +73,12 @@ impl Laboratory {
         }
     }
 
-    /// Keeps a story of faults and changes, for `--trace`.
+    /// Records faults and changes from now on, for `--trace`.
     pub fn keep_trace(&mut self) {
         self.trace = Some(Vec::new());
     }
 
-    /// The story so far.
+    /// The recorded faults and changes.
     pub fn trace(&self) -> &[String] {
         self.trace.as_deref().unwrap_or(&[])
     }
@@ -88,12 +88,12 @@ impl Laboratory {
         &self.faults
     }
 
-    /// Lets `duration` pass.
+    /// Runs for `duration` of virtual time.
     pub fn run_for(&mut self, duration: Duration) {
         self.run_until(self.world.now() + duration);
     }
 
-    /// Lets the time come to `until`.
+    /// Runs until the virtual time `until`.
     pub fn run_until(&mut self, until: Instant) {
         while self.world.step(until) {
             self.checks.observe(&mut self.world);
@@ -108,7 +108,7 @@ impl Laboratory {
         self.checks.observe(&mut self.world);
     }
 
-    /// Opens a flow; its port is one that no other flow has.
+    /// Opens a flow with a port that no other flow has.
     pub fn open(&mut self, spec: FlowSpec, route: Route) -> FlowRef {
         let port = self.free_port();
         self.open_as(spec, route, port)
@@ -119,15 +119,15 @@ impl Laboratory {
         self.next_port
     }
 
-    /// Opens a flow with this port (or identifier) of the opener.
+    /// Opens a flow with this port (or ICMP identifier) of the opener.
     pub fn open_as(&mut self, spec: FlowSpec, route: Route, port: u16) -> FlowRef {
         self.open_tuple(spec, route.from, route.opener, tuple(spec.traffic, route, port))
     }
 
-    /// Opens a flow that the opener's engine will send to firewall number `firewall` by hash, as things stand.
+    /// Opens a flow that the opener's engine, as things stand, sends to firewall number `firewall` by hash.
     ///
     /// # Panics
-    /// If no port leads there: the firewall takes no new flows.
+    /// If no port leads there, because the firewall takes no new flows.
     pub fn open_on(&mut self, spec: FlowSpec, route: Route, firewall: usize) -> FlowRef {
         let ports = self.next_port + 1..self.next_port + 1000;
         let leads = |port: &u16| self.choice(route.from, tuple(spec.traffic, route, *port)) == Some(firewall);
@@ -146,7 +146,7 @@ impl Laboratory {
         upcoming
     }
 
-    /// The firewall that the engine of `side` would send a new flow to.
+    /// The firewall to which the engine of `side` would send a new flow.
     pub fn choice(&self, side: Side, tuple: Tuple) -> Option<usize> {
         let snapshot = self.engine(side).snapshot()?;
         let end = |(address, port): (IpAddr, u16)| Endpoint { address, port };
@@ -158,7 +158,8 @@ impl Laboratory {
         (0..self.plan.firewalls).find(|number| firewall_name(*number) == group.members[slot].name)
     }
 
-    /// A packet leaves a firewall toward the engine of `side` that no host sent just now: one that was on its way for long.
+    /// Makes a firewall send a packet to the engine of `side` that no host has sent recently, as if it had been delayed
+    /// for long.
     pub fn inject_late(&mut self, firewall: usize, side: Side, packet: Packet) {
         let next_hop = sandwich::engine_address(&self.plan, side, firewall, packet.source.is_ipv4());
         self.world.with_firewall(self.nodes.firewalls[firewall], |firewall, now| {
@@ -166,22 +167,22 @@ impl Laboratory {
         });
     }
 
-    /// A host sends a packet that its own stack knows nothing of.
+    /// Makes a host send a packet that its own stack does not know of.
     pub fn send_raw(&mut self, side: Side, host: usize, packet: Packet) {
         self.world.with_host(self.nodes.hosts[side as usize][host], |host, now| host.send_raw(packet, now));
     }
 
-    /// A flow and what it experienced.
+    /// A flow and its record.
     pub fn flow(&self, flow: FlowRef) -> &Flow {
         &self.world.host(crate::sim::world::NodeId(flow.host)).flows()[flow.number]
     }
 
-    /// All flows, in order of opening.
+    /// All flows, in the order in which they were opened.
     pub fn flows(&self) -> &[FlowRef] {
         &self.flows
     }
 
-    /// The firewalls that the engines sent a flow to.
+    /// The firewalls to which the engines sent a flow.
     pub fn firewalls_of(&self, flow: FlowRef) -> Vec<usize> {
         self.checks.story(flow).map(|story| story.firewalls.iter().copied().collect()).unwrap_or_default()
     }
@@ -191,7 +192,7 @@ impl Laboratory {
         self.world.engine(self.nodes.engine(side))
     }
 
-    /// All oracle counters together.
+    /// The sum of all firewalls' oracle counters.
     pub fn oracle(&self) -> u64 {
         self.nodes.firewalls.iter().map(|firewall| self.world.firewall(*firewall).oracle()).sum()
     }
@@ -214,27 +215,27 @@ impl Laboratory {
         format!("{:9.3} s  {what}", self.world.now().as_nanos() as f64 / 1e9)
     }
 
-    /// All faults are undone: from here on the checkers expect quiet.
+    /// Tells the checkers that all faults have ended.
     pub fn calm(&mut self) {
         let now = self.world.now();
         self.checks.calm(now);
     }
 
-    /// A firewall loses its power.
+    /// Takes a firewall's power away.
     pub fn crash_firewall(&mut self, number: usize) {
         self.note(format!("{} dies", firewall_name(number)));
         self.checks.causes.begin(number, "is dead", self.world.now());
         self.world.with_firewall(self.nodes.firewalls[number], |firewall, _| firewall.crash());
     }
 
-    /// It comes back, with an empty table.
+    /// Boots a firewall, with an empty table.
     pub fn boot_firewall(&mut self, number: usize) {
         self.note(format!("{} boots", firewall_name(number)));
         self.checks.causes.end(number, "is dead", self.world.now());
         self.world.with_firewall(self.nodes.firewalls[number], |firewall, _| firewall.boot());
     }
 
-    /// The cable of one leg is pulled, or plugged in again.
+    /// Cuts or restores the cable of one leg.
     pub fn cut_leg(&mut self, number: usize, leg: Leg, cut: bool) {
         self.note(format!("{} {leg:?} leg {}", firewall_name(number), if cut { "cut" } else { "plugged in" }));
         let port = self.world.port(self.nodes.firewalls[number], leg.index());
@@ -242,7 +243,7 @@ impl Laboratory {
         self.trouble(number, "has a dead leg", cut);
     }
 
-    /// One direction of the cable of one leg fails, or heals.
+    /// Cuts or restores one direction of the cable of one leg.
     pub fn cut_one_way(&mut self, number: usize, leg: Leg, sending: bool, cut: bool) {
         let direction = if sending { "sending" } else { "receiving" };
         let state = if cut { "fails" } else { "works" };
@@ -253,7 +254,7 @@ impl Laboratory {
         self.trouble(number, "has a half-dead leg", cut);
     }
 
-    /// A firewall passes no probes that come by a leg, or does again.
+    /// Makes a firewall drop or pass probes that arrive on a leg.
     pub fn block_probes(&mut self, number: usize, leg: Leg, blocked: bool) {
         let state = if blocked { "blocks" } else { "passes" };
         self.note(format!("{} {state} probes from {leg:?}", firewall_name(number)));
@@ -263,14 +264,14 @@ impl Laboratory {
         self.trouble(number, "blocks probes", blocked);
     }
 
-    /// A firewall takes `lag` for every packet.
+    /// Makes a firewall delay every packet by `lag`.
     pub fn slow_firewall(&mut self, number: usize, lag: Duration) {
         self.note(format!("{} takes {} ms a packet", firewall_name(number), lag.as_millis()));
         self.world.with_firewall(self.nodes.firewalls[number], |firewall, _| firewall.lag = lag);
         self.trouble(number, "is slow", !lag.is_zero());
     }
 
-    /// A firewall takes another hardware address on a leg.
+    /// Changes the MAC address of a firewall's leg.
     pub fn change_mac(&mut self, number: usize, leg: Leg) {
         self.changed_macs += 1;
         let mac = MacAddr([0x02, 0xee, 0, leg as u8, number as u8, self.changed_macs]);
@@ -289,7 +290,7 @@ impl Laboratory {
         }
     }
 
-    /// An engine is killed.
+    /// Kills an engine.
     pub fn crash_engine(&mut self, side: Side) {
         self.note(format!("{} is killed", side.name()));
         let now = self.world.now();
@@ -297,38 +298,38 @@ impl Laboratory {
         self.world.with_engine(self.nodes.engine(side), |engine, _| engine.crash());
     }
 
-    /// It is started again, with empty tables.
+    /// Restarts an engine, with empty tables.
     pub fn start_engine(&mut self, side: Side) {
         self.note(format!("{} starts", side.name()));
         self.world.with_engine(self.nodes.engine(side), Appliance::start);
     }
 
-    /// An engine stands still for a while.
+    /// Stops an engine for a while.
     pub fn pause_engine(&mut self, side: Side, duration: Duration) {
         self.note(format!("{} stands still for {} ms", side.name(), duration.as_millis()));
         self.world.with_engine(self.nodes.engine(side), |engine, now| engine.pause(now + duration));
     }
 
-    /// An engine's packet workers stand still for a while.
+    /// Stops an engine's packet workers for a while.
     pub fn stall_workers(&mut self, side: Side, duration: Duration) {
         self.note(format!("{}: the workers stand still for {} ms", side.name(), duration.as_millis()));
         self.world.with_engine(self.nodes.engine(side), |engine, now| engine.stall_workers(now + duration));
     }
 
-    /// An engine's queue to the controller takes nothing for a while.
+    /// Makes an engine's queue to the controller refuse everything for a while.
     pub fn refuse_punts(&mut self, side: Side, duration: Duration) {
         self.note(format!("{}: punts are refused for {} ms", side.name(), duration.as_millis()));
         self.world.with_engine(self.nodes.engine(side), |engine, now| engine.refuse_punts(now + duration));
     }
 
-    /// Probes come to both engines' controllers beside their workers, as they do by packet sockets.
+    /// Lets probes bypass the workers of both engines, as with packet sockets.
     pub fn take_probes_apart(&mut self) {
         for side in Side::BOTH {
             self.world.with_engine(self.nodes.engine(side), |engine, _| engine.take_probes_apart());
         }
     }
 
-    /// The carrier of an engine's link goes or comes.
+    /// Changes the carrier of an engine's link.
     pub fn set_carrier(&mut self, side: Side, link: usize, up: bool) {
         self.note(format!("{} link {link} {}", side.name(), if up { "up" } else { "down" }));
         let node = self.nodes.engine(side);
@@ -338,7 +339,7 @@ impl Laboratory {
         self.world.with_engine(node, |engine, now| engine.set_carrier(device, up, now));
     }
 
-    /// `fwlb set firewall`.
+    /// Does `fwlb set firewall`.
     pub fn set_admin(&mut self, side: Side, number: usize, admin: Option<Admin>) {
         self.note(format!("{}: set firewall {} {admin:?}", side.name(), firewall_name(number)));
         let name = firewall_name(number);
@@ -346,7 +347,7 @@ impl Laboratory {
         self.world.with_engine(self.nodes.engine(side), |engine, now| engine.set_admin(&name, admin, now));
     }
 
-    /// Every wire becomes like this (cut ones stay cut).
+    /// Changes every cable; cut ones stay cut.
     pub fn set_wires(&mut self, wire: Wire) {
         self.note(format!(
             "wires: loss {} duplicate {} reorder {} flip {} per thousand",
@@ -357,7 +358,7 @@ impl Laboratory {
     }
 }
 
-/// The ends of a flow of this sort on this route.
+/// The tuple of a flow with this traffic on this route.
 pub fn tuple(traffic: Traffic, route: Route, port: u16) -> Tuple {
     let source = host_address(route.from, route.opener, route.v4);
     let destination = host_address(route.from.other(), route.answerer, route.v4);

@@ -1,27 +1,27 @@
-//! The flow that a packet belongs to, ICMP errors by what they quote; and the packet as a NAT leaves it.
+//! Finds the flow of a packet, also of an ICMP error by its quotation; and rewrites a packet as NAT does.
 
 use std::net::IpAddr;
 
 use super::{Datagram, Packet, Piece, be16, checksum, protocol, tcp_flag};
 
-/// A flow as one packet shows it: source first, ordered so that it can be a map's key.
+/// A flow as one packet shows it, source first. It is ordered, so that it can be the key of a map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tuple {
     /// IP protocol number.
     pub protocol: u8,
-    /// Source address and port (ICMP queries: the identifier).
+    /// Source address and port; for ICMP queries the identifier.
     pub source: (IpAddr, u16),
-    /// Destination address and port (ICMP queries: the identifier).
+    /// Destination address and port; for ICMP queries the identifier.
     pub destination: (IpAddr, u16),
 }
 
 impl Tuple {
-    /// The same flow from the other end.
+    /// The tuple of packets in the other direction.
     pub const fn reversed(self) -> Self {
         Self { protocol: self.protocol, source: self.destination, destination: self.source }
     }
 
-    /// The same for both directions.
+    /// A tuple that is the same for both directions.
     pub fn canonical(self) -> Self {
         if self.source <= self.destination { self } else { self.reversed() }
     }
@@ -41,23 +41,23 @@ impl std::fmt::Display for Tuple {
     }
 }
 
-/// What an ICMP message is about, as a firewall needs it.
+/// Kinds of ICMP messages, as far as a firewall has to tell them apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Icmp {
-    /// Echo request with its identifier.
+    /// Echo request, with its identifier.
     Request(u16),
-    /// Echo reply with its identifier.
+    /// Echo reply, with its identifier.
     Reply(u16),
-    /// An error; the flow as the quoted packet shows it, if enough is quoted.
+    /// An error, with the quoted packet's flow if enough of it is quoted.
     Error(Option<Tuple>),
-    /// Neighbour discovery, listener reports.
+    /// Neighbour discovery and multicast listener reports.
     LinkLocal,
-    /// Anything else.
+    /// Any other message.
     Other,
 }
 
 impl Packet {
-    /// Two ports, if the protocol has them and they are here.
+    /// The two ports, if the protocol has ports and this packet contains them.
     fn ports(&self) -> Option<(u16, u16)> {
         match (self.protocol, self.piece) {
             (protocol::TCP | protocol::UDP, None | Some(Piece { offset: 0, .. })) => {
@@ -67,29 +67,29 @@ impl Packet {
         }
     }
 
-    /// TCP flags of a whole segment.
+    /// The TCP flags of a whole segment.
     pub fn tcp_flags(&self) -> Option<u8> {
         (self.protocol == protocol::TCP && self.piece.is_none()).then(|| self.payload.get(13).copied()).flatten()
     }
 
-    /// The datagram that it is a fragment of.
+    /// The datagram of which it is a fragment.
     pub fn datagram(&self) -> Option<Datagram> {
         self.piece.map(|piece| (self.source, self.destination, self.protocol, piece.id))
     }
 
-    /// TCP sequence number of a whole segment.
+    /// The TCP sequence number of a whole segment.
     pub fn tcp_sequence(&self) -> Option<u32> {
         self.tcp_flags()?;
         Some(u32::from_be_bytes(self.payload.get(4..8)?.try_into().ok()?))
     }
 
-    /// TCP acknowledgement number of a whole segment that acknowledges.
+    /// The TCP acknowledgement number of a whole segment with ACK.
     pub fn tcp_acknowledgement(&self) -> Option<u32> {
         self.tcp_flags().filter(|flags| flags & tcp_flag::ACK != 0)?;
         Some(u32::from_be_bytes(self.payload.get(8..12)?.try_into().ok()?))
     }
 
-    /// How far a whole TCP segment moves the sequence number on: its data, SYN and FIN.
+    /// How far a whole TCP segment advances the sequence number: by its data, SYN and FIN.
     pub fn tcp_length(&self) -> Option<u32> {
         let flags = self.tcp_flags()?;
         let header = usize::from(self.payload.get(12)? >> 4) * 4;
@@ -97,8 +97,8 @@ impl Packet {
         Some(self.payload.len().saturating_sub(header) as u32 + signs)
     }
 
-    /// The numbers of the reset that a host without such a connection answers with (RFC 9293 section 3.10.7.1): sequence, and
-    /// acknowledgement if there is one. `None` for what is answered by nothing.
+    /// The numbers of the reset with which a host without such a connection refuses this segment (RFC 9293 section
+    /// 3.10.7.1): sequence number, and acknowledgement number if it has one. `None` if the segment is not answered.
     pub fn tcp_refusal(&self) -> Option<(u32, Option<u32>)> {
         let flags = self.tcp_flags().filter(|flags| flags & tcp_flag::RST == 0)?;
         match self.tcp_acknowledgement() {
@@ -108,7 +108,7 @@ impl Packet {
         .filter(|_| flags != 0)
     }
 
-    /// What kind of ICMP message it is; `None` if it is none or a later fragment.
+    /// The kind of ICMP message; `None` for other protocols and for later fragments.
     pub fn icmp_kind(&self) -> Option<Icmp> {
         let v6 = match self.protocol {
             protocol::ICMP => false,
@@ -128,7 +128,7 @@ impl Packet {
         })
     }
 
-    /// The flow that it belongs to as it stands: for an error, that of the quoted packet turned to the error's direction.
+    /// The flow of the packet. An ICMP error belongs to the quoted packet's flow, in the direction of the error.
     pub fn tuple(&self) -> Tuple {
         if let Some(Icmp::Error(Some(quoted))) = self.icmp_kind() {
             return quoted.reversed();
@@ -145,8 +145,8 @@ impl Packet {
         }
     }
 
-    /// The packet inside, if this is one of a tunnel; `None` also if what is inside is not what the header says, or this is
-    /// only a piece of it.
+    /// The inner packet of a tunnel; `None` also if the inner packet is not what the header says, or if this is a
+    /// fragment.
     pub fn inside(&self) -> Option<Self> {
         let v4 = match self.protocol {
             protocol::IPV4 => true,
@@ -157,13 +157,13 @@ impl Packet {
         Self::parse(whole).filter(|inside| inside.source.is_ipv4() == v4)
     }
 
-    /// True for an ICMP error.
+    /// Whether it is an ICMP error.
     pub fn is_icmp_error(&self) -> bool {
         matches!(self.icmp_kind(), Some(Icmp::Error(_)))
     }
 
-    /// The packet with other addresses, ports or identifiers, as a NAT leaves it. What an ICMP error quotes is rewritten the
-    /// other way round, as far as it is there.
+    /// The packet with the addresses, ports or identifiers of `tuple`, as NAT sends it. The packet quoted in an ICMP
+    /// error is rewritten in reverse, as far as it is quoted.
     pub fn rewritten(mut self, tuple: Tuple) -> Self {
         if self.tuple() == tuple {
             return self;
@@ -191,7 +191,7 @@ impl Packet {
     }
 }
 
-/// Header length and protocol of a quoted packet, whose end may be cut off.
+/// Header length and protocol of a quoted packet, which may be cut short.
 fn quoted_header(quote: &[u8]) -> Option<(usize, u8)> {
     match quote.first()? >> 4 {
         4 => Some((usize::from(quote[0] & 15) * 4, *quote.get(9)?)),

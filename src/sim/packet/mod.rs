@@ -1,5 +1,5 @@
-//! Packets as hosts and firewalls of the laboratory see them: a parser and builder of its own, apart from `wire`, so that
-//! what the engines read and write is judged by a second opinion.
+//! Parses and builds packets for the hosts and firewalls of the simulation. It is independent of `wire`, so that what
+//! the engines read and write is checked by a second implementation.
 
 mod flow;
 
@@ -20,23 +20,23 @@ pub const ETHERTYPE_IPV6: u16 = 0x86dd;
 pub mod protocol {
     /// ICMP.
     pub const ICMP: u8 = 1;
-    /// IPv4 inside (RFC 2003).
+    /// IPv4 in IP (RFC 2003).
     pub const IPV4: u8 = 4;
     /// TCP.
     pub const TCP: u8 = 6;
     /// UDP.
     pub const UDP: u8 = 17;
-    /// IPv6 inside (RFC 2473, RFC 4213).
+    /// IPv6 in IP (RFC 2473, RFC 4213).
     pub const IPV6: u8 = 41;
-    /// GRE, for the protocols without ports.
+    /// GRE, which stands for the protocols without ports.
     pub const GRE: u8 = 47;
     /// ICMPv6.
     pub const ICMPV6: u8 = 58;
-    /// IPv6 fragment header.
+    /// The IPv6 fragment header.
     pub const FRAGMENT: u8 = 44;
 }
 
-/// TCP flag bits.
+/// TCP flags.
 pub mod tcp_flag {
     /// FIN.
     pub const FIN: u8 = 0x01;
@@ -48,21 +48,21 @@ pub mod tcp_flag {
     pub const ACK: u8 = 0x10;
 }
 
-/// Place of a fragment in its datagram.
+/// A fragment's place in its datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Piece {
     /// Identification.
     pub id: u32,
-    /// Bytes before it.
+    /// Offset in bytes.
     pub offset: usize,
-    /// More follow.
+    /// Whether more fragments follow.
     pub more: bool,
 }
 
 /// What the fragments of a datagram have in common: source, destination, protocol, identification.
 pub type Datagram = (IpAddr, IpAddr, u8, u32);
 
-/// An IP packet, taken apart.
+/// A parsed IP packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packet {
     /// Source address.
@@ -75,17 +75,18 @@ pub struct Packet {
     pub ttl: u8,
     /// DSCP and ECN.
     pub tos: u8,
-    /// IPv4 DF.
+    /// The flag "don't fragment" of IPv4.
     pub dont_fragment: bool,
-    /// IPv4 identification of a whole packet.
+    /// IPv4 identification of an unfragmented packet.
     pub ident: u16,
-    /// Set if it is a fragment.
+    /// Its place in the datagram, if it is a fragment.
     pub piece: Option<Piece>,
-    /// What follows the IP headers.
+    /// Everything behind the IP headers.
     pub payload: Vec<u8>,
 }
 
-/// RFC 1071 sum over 16-bit words, not yet folded or inverted; four bytes at a time (a plain loop, as tests run unoptimised).
+/// The sum over 16-bit words of RFC 1071, neither folded nor inverted. It adds four bytes at a time in a plain loop,
+/// because tests run unoptimised.
 fn sum(bytes: &[u8]) -> u64 {
     let (mut sum, mut at) = (0_u64, 0);
     while at + 4 <= bytes.len() {
@@ -104,7 +105,7 @@ fn fold(mut sum: u64) -> u16 {
     !(sum as u16)
 }
 
-/// RFC 1071 checksum of `bytes`.
+/// The Internet checksum of `bytes` (RFC 1071).
 pub fn checksum(bytes: &[u8]) -> u16 {
     fold(sum(bytes))
 }
@@ -131,7 +132,7 @@ fn be16(bytes: &[u8], at: usize) -> Option<u16> {
 }
 
 impl Packet {
-    /// A whole packet with a fresh TTL.
+    /// An unfragmented packet with a TTL of 64.
     pub fn new(source: IpAddr, destination: IpAddr, protocol: u8, payload: Vec<u8>) -> Self {
         let (ttl, tos, ident) = (64, 0, 0);
         Self { source, destination, protocol, ttl, tos, dont_fragment: false, ident, piece: None, payload }
@@ -166,7 +167,7 @@ impl Packet {
         Self::new(source.0, destination.0, protocol::TCP, payload).with_checksum()
     }
 
-    /// An ICMP or ICMPv6 message, by the family of `source`.
+    /// An ICMP or ICMPv6 message, by the address family of `source`.
     pub fn icmp(source: IpAddr, destination: IpAddr, kind: u8, code: u8, rest: [u8; 4], data: &[u8]) -> Self {
         let mut payload = vec![kind, code, 0, 0];
         payload.extend_from_slice(&rest);
@@ -175,7 +176,7 @@ impl Packet {
         Self::new(source, destination, protocol, payload).with_checksum()
     }
 
-    /// An echo request, or its reply.
+    /// An echo request or reply.
     pub fn echo(source: IpAddr, destination: IpAddr, reply: bool, ident: u16, sequence: u16, data: &[u8]) -> Self {
         let kind = match (source.is_ipv4(), reply) {
             (true, false) => 8,
@@ -188,7 +189,7 @@ impl Packet {
         Self::icmp(source, destination, kind, 0, [a, b, c, d], data)
     }
 
-    /// Takes an IP packet apart; `None` if it is not legal. Padding behind it is ignored.
+    /// Parses an IP packet; `None` if it is malformed. Padding behind it is ignored.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         match bytes.first()? >> 4 {
             4 => Self::parse_v4(bytes),
@@ -298,7 +299,7 @@ impl Packet {
         bytes
     }
 
-    /// Bytes that it occupies on the wire, without Ethernet.
+    /// Length of the packet in bytes, without Ethernet.
     pub fn len(&self) -> usize {
         match (self.source, self.piece) {
             (IpAddr::V4(_), _) => 20 + self.payload.len(),
@@ -307,12 +308,12 @@ impl Packet {
         }
     }
 
-    /// True if nothing follows the IP headers.
+    /// Whether nothing follows the IP headers.
     pub fn is_empty(&self) -> bool {
         self.payload.is_empty()
     }
 
-    /// The packet in pieces that fit `mtu`, with identification `id`; itself if it fits as it is.
+    /// The packet as fragments that fit `mtu`, with identification `id`; unfragmented if it fits.
     pub fn fragments(self, mtu: usize, id: u32) -> Vec<Self> {
         if self.len() <= mtu {
             return vec![self];
@@ -330,7 +331,7 @@ impl Packet {
         self.payload.chunks(room).enumerate().map(cut).collect()
     }
 
-    /// Where the checksum of the upper layer stands in the payload.
+    /// Offset of the upper layer's checksum in the payload.
     fn checksum_at(&self) -> Option<usize> {
         let at = match self.protocol {
             protocol::TCP => 16,
@@ -341,8 +342,8 @@ impl Packet {
         (self.piece.is_none() && self.payload.len() >= at + 2).then_some(at)
     }
 
-    /// The sum of the pseudo header, as a device that finishes checksums wants it in the field, and the field's place in the
-    /// payload. Only for TCP and UDP.
+    /// The sum of the pseudo header, which a device that finishes checksums expects in the checksum field, and the
+    /// field's offset in the payload. Only for TCP and UDP.
     pub fn partial_checksum(&self) -> Option<(u16, usize)> {
         let at = self.checksum_at().filter(|_| matches!(self.protocol, protocol::TCP | protocol::UDP))?;
         Some((!fold(sum(&self.pseudo_header())), at))
@@ -366,17 +367,17 @@ impl Packet {
         pseudo
     }
 
-    /// True if the upper layer's checksum is right, or there is none to judge (a fragment, a protocol without one).
+    /// Whether the upper layer's checksum is right, or cannot be judged (in a fragment, or for a protocol without one).
     pub fn checksum_ok(&self) -> bool {
         self.checksum_at().is_none() || self.transport_sum() == 0
     }
 
-    /// The packet with its upper layer's checksum made right.
+    /// The packet with a correct upper-layer checksum.
     pub fn with_checksum(mut self) -> Self {
         if let Some(at) = self.checksum_at() {
             self.payload[at..at + 2].fill(0);
             let sum = match self.transport_sum() {
-                // RFC 768: a computed zero is sent as all ones.
+                // RFC 768: a computed checksum of zero is sent as all ones.
                 0 if self.protocol == protocol::UDP => 0xffff,
                 sum => sum,
             };

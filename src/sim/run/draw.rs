@@ -1,5 +1,5 @@
-//! What the seed builds, and the traffic on it. Services are drawn apart from the rest, so that a seed without them is the run
-//! that it was before there were any.
+//! Draws the sandwich and its traffic from the seed. Services are drawn from a generator of their own, so that a seed
+//! without services gives the same run as if there were none in the program.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use crate::sim::run::Options;
 use crate::sim::sandwich::{Plan, Side};
 use crate::time::{Duration, Instant};
 
-/// What the seed builds.
+/// Draws the sandwich.
 pub(super) fn plan(rng: &mut Rng, options: &Options) -> Plan {
     let drawn = *rng.choose(&[3_usize, 2, 2, 4]);
     let firewalls = options.firewalls.unwrap_or(drawn);
@@ -68,7 +68,7 @@ pub(super) struct Upcoming {
     pub(super) at: Instant,
     pub(super) spec: FlowSpec,
     pub(super) route: Route,
-    /// The service that it asks instead of the route's answerer.
+    /// The service to which it is opened, instead of the route's answerer.
     pub(super) service: Option<usize>,
 }
 
@@ -97,7 +97,7 @@ pub(super) fn traffic(rng: &mut Rng, plan: &Plan, from: Instant, until: Instant)
             let (rounds, gap) = (rng.between(1, 40) as u32, Duration::from_millis(rng.between(20, 400)));
             let spec = FlowSpec { traffic, rounds, gap, size, shuffled: rng.chance(500) };
             let at = from + rng.duration(until.since(from));
-            // Without ports there is one flow between two addresses, and a translation has nothing to tell flows apart by.
+            // Without ports there is only one flow between two addresses, and a translation cannot tell flows apart.
             let ends = if inside { (answerer, opener) } else { (opener, answerer) };
             let gre = traffic == Traffic::Gre;
             let refused = gre && (plan.kind == Kind::Nat || !portless.insert((ends, route.v4)));
@@ -108,7 +108,7 @@ pub(super) fn traffic(rng: &mut Rng, plan: &Plan, from: Instant, until: Instant)
     flows
 }
 
-/// Puts services into a plan, if the operator or the seed wants them.
+/// Adds services to a plan, if the options or the seed want them.
 pub(super) fn farm(rng: &mut Rng, plan: &mut Plan, options: &Options) {
     let drawn = rng.chance(500);
     if !options.services.unwrap_or(drawn) {
@@ -123,7 +123,7 @@ pub(super) fn farm(rng: &mut Rng, plan: &mut Plan, options: &Options) {
     let mut services: Vec<Service> = Vec::new();
     for number in 0..rng.between(1, 4) as usize {
         let mut service = service(rng, plan, servers);
-        // Two services that share an address and translate no port must not meet.
+        // Two services that share an address and translate no port must not have the same port.
         let meets =
             |other: &Service| (other.is_direct(), other.side, other.traffic) == (true, service.side, service.traffic);
         if service.is_direct() && number % 2 == 1 && services.last().is_some_and(meets) {
@@ -139,7 +139,8 @@ fn service(rng: &mut Rng, plan: &Plan, servers: usize) -> Service {
     let traffic =
         *rng.choose(&[Traffic::TcpEcho, Traffic::TcpEcho, Traffic::TcpPush, Traffic::UdpEcho, Traffic::UdpOneWay]);
     let mode = *rng.choose(&[Mode::Nat, Mode::Nat, Mode::FullNat, Mode::FullNat, Mode::Direct, Mode::Tunnel]);
-    // In front of the firewalls: only what is translated finds the servers there, and only where nobody translates again.
+    // Before the firewalls: only translated packets reach the servers from there, and only if the firewalls do not
+    // translate again.
     let is_translated = matches!(mode, Mode::Nat | Mode::FullNat);
     let in_front = rng.chance(250) && plan.firewalls > 0 && plan.kind != Kind::Nat && is_translated;
     let on_failures =
@@ -164,7 +165,7 @@ fn service(rng: &mut Rng, plan: &Plan, servers: usize) -> Service {
     }
 }
 
-/// Flows that ask the services.
+/// Draws the flows to the services.
 pub(super) fn questions(rng: &mut Rng, plan: &Plan, from: Instant, until: Instant) -> Vec<Upcoming> {
     let services = &plan.farm.services;
     if services.is_empty() {

@@ -1,4 +1,4 @@
-//! One run from one seed: a plan, traffic, faults, the end of faults, and what must be true then.
+//! Runs one seed: a plan, traffic, faults, the end of faults, and what must be true then.
 
 mod draw;
 
@@ -23,17 +23,17 @@ use draw::Upcoming;
 /// What the operator fixes; the seed decides the rest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// Firewalls.
+    /// Number of firewalls.
     pub firewalls: Option<usize>,
-    /// Their sort.
+    /// Kind of firewalls.
     pub kind: Option<Kind>,
-    /// Sorts of faults.
+    /// Kinds of faults.
     pub sorts: Vec<Sort>,
-    /// With services or without; `None`: the seed decides.
+    /// Whether there are services; `None`: the seed decides.
     pub services: Option<bool>,
-    /// How long faults happen.
+    /// How long faults may occur.
     pub duration: Duration,
-    /// Keep the story.
+    /// Whether to record faults and changes.
     pub trace: bool,
 }
 
@@ -50,63 +50,63 @@ impl Default for Options {
     }
 }
 
-/// What a run showed.
+/// The result of a run.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Report {
     /// The seed.
     pub seed: u64,
-    /// What was built.
+    /// The plan by which the sandwich was built.
     pub plan: Plan,
-    /// Virtual time, in milliseconds.
+    /// Virtual time in milliseconds.
     pub virtual_ms: u64,
-    /// Events.
+    /// Number of events.
     pub events: u64,
-    /// Equal for equal runs.
+    /// Digest of everything that happened; equal runs have equal digests.
     pub digest: String,
-    /// Flows opened.
+    /// Number of flows opened.
     pub flows: usize,
-    /// Flows to which anything came back.
+    /// Number of flows that were answered.
     pub served: usize,
-    /// How flows ended.
+    /// Number of flows by how they ended.
     pub ended: BTreeMap<String, usize>,
-    /// New sessions of services by engine, service and server.
+    /// Number of new sessions of services, by engine, service and server.
     pub placed: BTreeMap<String, u64>,
-    /// Changes of firewall, over all flows and both engines.
+    /// How often flows changed their firewall, over all flows and both engines.
     pub moves: u64,
-    /// Changes of pins by reason, both engines since their last start.
+    /// Changes of pins by reason, over both engines since their last start.
     pub pins: BTreeMap<String, u64>,
-    /// Drops by reason, both engines since their last start.
+    /// Drops by reason, over both engines since their last start.
     pub drops: BTreeMap<String, u64>,
-    /// What the firewalls' oracle counters show, both legal and not.
+    /// Sum of the firewalls' oracle counters, including drops with a legal cause.
     pub oracle: u64,
-    /// Oracle drops that had a legal cause, by cause.
+    /// Oracle drops with a legal cause, by cause.
     pub excused: BTreeMap<String, u64>,
-    /// Faults in order.
+    /// Faults in order of time.
     pub faults: Vec<String>,
     /// Broken promises.
     pub violations: Vec<Violation>,
-    /// The story, if it was kept.
+    /// The recorded faults and changes.
     pub trace: Vec<String>,
 }
 
 impl Report {
-    /// True if nothing was broken.
+    /// Whether no promise was broken.
     pub fn is_good(&self) -> bool {
         self.violations.is_empty()
     }
 }
 
-/// The engines know their firewalls.
+/// Time after which the engines know their firewalls.
 const READY: Duration = Duration::from_millis(1200);
-/// After the last fault: `hold`, T and a rotation.
+/// Time to settle after the last fault: `hold`, the detection time and a rotation of probes.
 const SETTLE: Duration = Duration::from_millis(3500);
-/// New flows are served within this.
+/// Time within which new flows must be served.
 const SERVED_WITHIN: Duration = Duration::from_millis(2500);
 
 /// Runs the scenario of `seed`.
 pub fn run(seed: u64, options: &Options) -> Report {
     let mut rng = Rng::new(seed);
-    // The farm has dice of its own.
+    // Services are drawn from a generator of their own.
     let mut dice = Rng::new(!seed);
     let mut plan = draw::plan(&mut rng.fork(1), options);
     draw::farm(&mut dice.fork(1), &mut plan, options);
@@ -123,7 +123,7 @@ pub fn run(seed: u64, options: &Options) -> Report {
         flows.extend(draw::questions(&mut dice.fork(3), &plan, from, until));
         flows.sort_by_key(|flow| flow.at);
     }
-    // So has what is too much for an engine.
+    // So are faults that overload an engine.
     let mut load = Rng::new(seed ^ 0x6f76_6572_6c6f_6164);
     if load.chance(500) {
         fault::draw_more(&mut load, &plan, &overload, faults_from, until, &mut faults);
@@ -147,7 +147,7 @@ pub fn run(seed: u64, options: &Options) -> Report {
     report(seed, &lab)
 }
 
-/// Lets flows and faults happen, each at its time.
+/// Opens flows and begins and ends faults, each at its time.
 fn play(lab: &mut Laboratory, faults: &[Planned], flows: &[Upcoming], until: Instant) {
     enum Act {
         Open(usize),
@@ -176,7 +176,7 @@ fn play(lab: &mut Laboratory, faults: &[Planned], flows: &[Upcoming], until: Ins
     lab.run_until(until);
 }
 
-/// Opens one flow of every sort from both ends in both families.
+/// Opens one flow of every kind of traffic from both sides in both address families.
 fn open_fresh(lab: &mut Laboratory) -> Vec<FlowRef> {
     let mut fresh = Vec::new();
     let sides: &[Side] = if lab.plan.policy == Policy::Both { &Side::BOTH } else { &[Side::Outer] };

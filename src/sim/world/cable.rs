@@ -2,28 +2,29 @@
 
 use crate::time::Duration;
 
-/// What one direction of a cable does to frames. Chances are per thousand.
+/// One direction of a cable. Chances are in 1,000.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wire {
-    /// Time of flight.
+    /// Propagation delay.
     pub delay: Duration,
-    /// Lost.
+    /// Chance that a frame is lost.
     pub loss: u32,
-    /// Doubled.
+    /// Chance that a frame is duplicated.
     pub duplicate: u32,
-    /// Late by up to [`Wire::LATE_MAX`], so that others overtake it.
+    /// Chance that a frame is delayed by up to [`Wire::LATE_MAX`], so that others overtake it.
     pub reorder: u32,
-    /// One bit turned, checksums and all. ARP has no checksum and is spared: on real wires the frame check sequence guards it.
+    /// Chance that one bit of a frame is flipped, and not detected by Ethernet. ARP is spared, because it has no
+    /// checksum of its own.
     pub flip: u32,
-    /// Nothing passes.
+    /// Whether the cable is cut.
     pub cut: bool,
 }
 
 impl Wire {
-    /// How late a reordered frame may be.
+    /// Longest delay of a reordered frame.
     pub const LATE_MAX: Duration = Duration::from_millis(8);
 
-    /// A good wire.
+    /// A cable without faults.
     pub const GOOD: Self =
         Self { delay: Duration::from_micros(50), loss: 0, duplicate: 0, reorder: 0, flip: 0, cut: false };
 }

@@ -1,11 +1,11 @@
-//! What network devices do to frames between a node and its cable: they leave checksums and segmentation undone, and finish
-//! them.
+//! What network devices do to frames between a node and its cable: they leave checksums and segmentation undone, and
+//! finish them.
 
 use crate::sim::appliance::Frame;
 use crate::sim::packet::{Packet, ethernet, split_ethernet};
 use crate::wire::offload::{Gso, GsoKind, Offload, PartialChecksum};
 
-/// The frame as a virtual device hands it on: the checksum field holds the sum of the pseudo header only.
+/// The frame as a virtual device passes it on: with only the sum of the pseudo header in its checksum field.
 pub(super) fn with_partial_checksum(frame: Frame) -> Frame {
     let Some(packet) = split_ethernet(&frame.bytes).and_then(|(.., payload)| Packet::parse(payload)) else {
         return frame;
@@ -22,13 +22,13 @@ pub(super) fn with_partial_checksum(frame: Frame) -> Frame {
     }
 }
 
-/// The frame with its checksum finished, as a device does before the wire.
+/// The frame with its checksum finished, as a device does it before the cable.
 pub fn completed(mut frame: Frame) -> Frame {
     let Some(partial) = frame.offload.partial.take() else { return frame };
     let (start, at) = (usize::from(partial.start), usize::from(partial.start) + usize::from(partial.offset));
     let end = split_ethernet(&frame.bytes).and_then(|(.., payload)| Packet::parse(payload)).map(|p| 14 + p.len());
     if let Some(summed) = frame.bytes.get(start..end.unwrap_or(frame.bytes.len())) {
-        // RFC 768: zero means "no checksum" in UDP; to TCP both forms of zero are the same.
+        // RFC 768: zero means "no checksum" in UDP; for TCP both forms of zero are equal.
         let sum = match crate::sim::packet::checksum(summed) {
             0 => 0xffff,
             sum => sum,
@@ -40,13 +40,13 @@ pub fn completed(mut frame: Frame) -> Frame {
     frame
 }
 
-/// Bytes of a frame that a cable takes.
+/// Bytes of the largest frame on a cable.
 const FRAME_MAX: usize = 1514;
 
-/// Payload of the segments that super-frames are cut into: fits every link of the laboratory.
+/// Payload bytes of the segments of a super-frame, which fit every link of the simulation.
 const SEGMENT: usize = 1400;
 
-/// A TCP frame larger than a segment as its sender's device hands it on: to be cut by the last device that sees it.
+/// A TCP frame larger than a segment as its sender's device passes it on, to be segmented by the last device.
 pub(super) fn with_segmentation(frame: Frame) -> Frame {
     let Some(packet) = split_ethernet(&frame.bytes).and_then(|(.., payload)| Packet::parse(payload)) else {
         return frame;
@@ -63,7 +63,7 @@ pub(super) fn with_segmentation(frame: Frame) -> Frame {
     frame
 }
 
-/// The frame in segments, as they come out of the device.
+/// The segments of a super-frame, as they leave the device.
 pub(super) fn segmented(frame: Frame) -> Vec<Frame> {
     let Some(gso) = frame.offload.gso else { return vec![frame] };
     let Some((destination, source, ethertype, payload)) = split_ethernet(&frame.bytes) else { return vec![frame] };

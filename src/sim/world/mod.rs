@@ -1,4 +1,4 @@
-//! Virtual time, cables and switches: one queue of events in a total order, nothing else moves.
+//! Virtual time, cables and switches: one queue of events in a total order drives everything.
 
 mod cable;
 mod device;
@@ -23,18 +23,18 @@ use device::{segmented, with_partial_checksum, with_segmentation};
 
 pub(super) use device::completed;
 
-/// A node of the world, by its number.
+/// A node of the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub usize);
 
-/// A node's plug, by its number.
+/// A port of the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PortId(pub usize);
 
-/// What stands in the world.
+/// Kinds of nodes.
 #[derive(Debug)]
 pub enum Node {
-    /// One of the two engines.
+    /// An engine.
     Engine(Box<Appliance>),
     /// A model firewall.
     Firewall(Box<Firewall>),
@@ -42,19 +42,19 @@ pub enum Node {
     Host(Box<Host>),
 }
 
-/// One plug: a node's leg on a segment, with the cable between.
+/// A port: connects a node's leg by a cable with a switch.
 #[derive(Debug)]
 pub struct Port {
-    /// Whose.
+    /// The node.
     pub node: NodeId,
-    /// Which leg of it (an engine's link, a firewall's leg).
+    /// Index of the node's leg: an engine's link, a firewall's leg.
     pub leg: usize,
     segment: usize,
-    /// From the node to the switch.
+    /// The cable from the node to the switch.
     pub sending: Wire,
-    /// From the switch to the node.
+    /// The cable from the switch to the node.
     pub receiving: Wire,
-    /// When the last frame in order arrives, either way.
+    /// When the last frame arrives in each direction, so that order is kept.
     last: [Instant; 2],
 }
 
@@ -79,7 +79,7 @@ enum What {
     Wake(NodeId),
 }
 
-/// See the module.
+/// The simulated world.
 #[derive(Debug)]
 pub struct World {
     now: Instant,
@@ -92,7 +92,7 @@ pub struct World {
     segments: Vec<Segment>,
     by_leg: BTreeMap<(NodeId, usize), PortId>,
     rng: Rng,
-    /// Frames between nodes carry partial checksums, as between virtual devices.
+    /// Whether frames between nodes carry partial checksums, as between virtual devices.
     pub partial_checksums: bool,
     observations: Vec<Observation>,
     digest: u64,
@@ -120,22 +120,22 @@ impl World {
         }
     }
 
-    /// The time.
+    /// The present virtual time.
     pub fn now(&self) -> Instant {
         self.now
     }
 
-    /// A number that depends on everything that happened: equal for equal runs.
+    /// A digest of everything that happened; equal runs have equal digests.
     pub fn digest(&self) -> u64 {
         self.digest
     }
 
-    /// Events so far.
+    /// Number of events so far.
     pub fn events(&self) -> u64 {
         self.events
     }
 
-    /// The number that the next node will have.
+    /// The number of the next node.
     pub fn next_node(&self) -> usize {
         self.nodes.len()
     }
@@ -153,7 +153,7 @@ impl World {
         self.segments.len() - 1
     }
 
-    /// Plugs a leg of a node into a switch.
+    /// Connects a leg of a node with a switch.
     pub fn plug(&mut self, node: NodeId, leg: usize, segment: usize) -> PortId {
         let port = PortId(self.ports.len());
         let (sending, receiving) = (Wire::GOOD, Wire::GOOD);
@@ -163,17 +163,17 @@ impl World {
         port
     }
 
-    /// The plug of a node's leg.
+    /// The port of a node's leg.
     pub fn port(&mut self, node: NodeId, leg: usize) -> &mut Port {
         &mut self.ports[self.by_leg[&(node, leg)].0]
     }
 
-    /// All plugs.
+    /// All ports.
     pub fn ports_mut(&mut self) -> &mut [Port] {
         &mut self.ports
     }
 
-    /// Sets both directions of every cable.
+    /// Changes both directions of every cable.
     pub fn set_wires(&mut self, change: impl Fn(&mut Wire)) {
         for port in &mut self.ports {
             change(&mut port.sending);
@@ -205,7 +205,7 @@ impl World {
         }
     }
 
-    /// Does something to an engine, and what follows from it.
+    /// Calls `f` with an engine and carries out what follows.
     pub fn with_engine<R>(&mut self, node: NodeId, f: impl FnOnce(&mut Appliance, Instant) -> R) -> R {
         let Node::Engine(engine) = &mut self.nodes[node.0] else { panic!("{node:?} is not an engine") };
         let result = f(engine, self.now);
@@ -213,7 +213,7 @@ impl World {
         result
     }
 
-    /// Does something to a firewall, and what follows from it.
+    /// Calls `f` with a firewall and carries out what follows.
     pub fn with_firewall<R>(&mut self, node: NodeId, f: impl FnOnce(&mut Firewall, Instant) -> R) -> R {
         let Node::Firewall(firewall) = &mut self.nodes[node.0] else { panic!("{node:?} is not a firewall") };
         let result = f(firewall, self.now);
@@ -221,7 +221,7 @@ impl World {
         result
     }
 
-    /// Does something to a host, and what follows from it.
+    /// Calls `f` with a host and carries out what follows.
     pub fn with_host<R>(&mut self, node: NodeId, f: impl FnOnce(&mut Host, Instant) -> R) -> R {
         let Node::Host(host) = &mut self.nodes[node.0] else { panic!("{node:?} is not a host") };
         let result = f(host, self.now);
@@ -229,7 +229,7 @@ impl World {
         result
     }
 
-    /// The next thing that happens, if it happens until `until`; otherwise the time is `until` afterwards.
+    /// Handles the next event if it is due by `until`; otherwise advances the time to `until` and returns false.
     pub fn step(&mut self, until: Instant) -> bool {
         match self.queue.peek() {
             Some(Reverse(next)) if next.at <= until => {}
@@ -266,7 +266,7 @@ impl World {
         true
     }
 
-    /// What the checkers have not seen yet.
+    /// Observations since the last call.
     pub fn take_observations(&mut self) -> Vec<Observation> {
         std::mem::take(&mut self.observations)
     }
@@ -276,7 +276,7 @@ impl World {
         self.queue.push(Reverse(Scheduled { at: at.max(self.now), order: self.order, what }));
     }
 
-    /// Sends what a node has to send and notes when it wants to be called.
+    /// Sends what a node has to send, and schedules its next call.
     fn settle(&mut self, node: NodeId) {
         loop {
             let (leg, frame) = match &mut self.nodes[node.0] {
@@ -310,7 +310,7 @@ impl World {
             Node::Firewall(firewall) => firewall.poll_timeout(),
             Node::Host(host) => host.poll_timeout(now),
         };
-        // A node that is due at once is called a moment later, so that time goes on.
+        // A node that is due at once is called a moment later, so that time advances.
         let wanted = wanted.map(|at| at.max(now + Duration::from_micros(1)));
         if let Some(at) = wanted
             && self.wakes[node.0].is_none_or(|planned| planned != at)
@@ -347,7 +347,7 @@ impl World {
         self.travel(port, wire, 0, frame);
     }
 
-    /// A frame on one direction of a cable.
+    /// Sends a frame over one direction of a cable.
     fn travel(&mut self, port: PortId, wire: Wire, direction: usize, mut frame: Frame) {
         if wire.cut || self.rng.chance(wire.loss) {
             self.impaired(&frame, true);
@@ -411,7 +411,7 @@ impl World {
         }
     }
 
-    /// True if a station on the segment has this hardware address (a bridge may lead to any).
+    /// Whether a station on the segment has this MAC address; behind a bridge there may be any.
     fn has(&self, segment: usize, mac: MacAddr) -> bool {
         self.segments[segment].ports.iter().any(|port| {
             let port = &self.ports[port.0];
@@ -451,7 +451,7 @@ impl World {
         self.settle(node);
     }
 
-    /// One-way traffic is told to its opener, which has no other way to know.
+    /// Tells the openers of one-way flows which datagrams arrived.
     fn tell_arrivals(&mut self, node: NodeId) {
         let Node::Host(host) = &mut self.nodes[node.0] else { return };
         for flow in host.take_arrived() {
@@ -461,7 +461,8 @@ impl World {
         }
     }
 
-    /// Mixes time, place and bytes into the digest, eight bytes at a time (a plain loop, as tests run unoptimised).
+    /// Mixes time, port and bytes into the digest, eight bytes at a time in a plain loop, because tests run
+    /// unoptimised.
     fn stamp(&mut self, port: PortId, frame: &Frame) {
         let mut digest = mixed(mixed(self.digest, self.now.as_nanos()), (port.0 + (frame.bytes.len() << 16)) as u64);
         let (words, tail) = frame.bytes.as_chunks::<8>();

@@ -1,4 +1,4 @@
-//! What the checkers are told of the world.
+//! What the checkers observe.
 
 use crate::engine::view::EventView;
 use crate::id::LinkId;
@@ -8,53 +8,53 @@ use crate::sim::packet::{Datagram, Tuple};
 use crate::sim::world::NodeId;
 use crate::wire::MacAddr;
 
-/// What the checkers are told.
+/// An observation.
 #[derive(Debug, Clone)]
 pub enum Observation {
-    /// A firewall judged a packet.
+    /// A firewall decided about a packet.
     Sighted {
-        /// Which firewall.
+        /// The firewall.
         node: NodeId,
-        /// What it saw.
+        /// The packet and the decision.
         sighting: Sighting,
     },
     /// An engine decided about a frame.
     Handled {
-        /// Which engine.
+        /// The engine.
         node: NodeId,
-        /// The frame before and after.
+        /// The frame before and after, with its verdict.
         handled: Box<Handled>,
     },
-    /// An engine put a frame on a wire.
+    /// An engine sent a frame.
     Sent {
-        /// Which engine.
+        /// The engine.
         node: NodeId,
-        /// By which link.
+        /// The link.
         link: LinkId,
         /// The frame.
         frame: Frame,
     },
-    /// An engine told of a change.
+    /// An engine reported a state change.
     Changed {
-        /// Which engine.
+        /// The engine.
         node: NodeId,
-        /// What.
+        /// The change.
         event: Box<EventView>,
     },
-    /// A cable did something to a packet of this flow.
+    /// A cable impaired a packet.
     Impaired {
         /// The flow as the packet showed it.
         tuple: Tuple,
         /// The datagram of a later fragment, which shows no ports.
         datagram: Option<Datagram>,
-        /// Lost or damaged, not just late or doubled.
+        /// Whether it was lost or damaged, and not just delayed or duplicated.
         lost: bool,
     },
-    /// A frame went to a hardware address that nobody on the segment has.
+    /// A frame was sent to a MAC address that no station on the segment has.
     Nobody {
-        /// Who sent it.
+        /// The sender.
         node: NodeId,
-        /// To whom.
+        /// The destination.
         destination: MacAddr,
     },
 }

@@ -1,4 +1,4 @@
-//! Schedulers by what they promise: exact shares, levelled load, clients that stay.
+//! What the schedulers promise: exact shares, balanced load, and clients that keep their server.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -66,7 +66,7 @@ fn flow(client: u32) -> FlowKey {
 }
 
 fn take(service: &Service, client: u32) -> Option<usize> {
-    // Its servers may have been made to stand otherwise since the last question.
+    // The states of its servers may have changed since they were last asked for.
     let service = service.clone();
     let server = service.choose(&flow(client), NOW)?;
     server.state.opened();
@@ -195,7 +195,7 @@ fn a_backup_serves_only_while_every_other_server_is_down() {
     }
 }
 
-/// A way for a server to stand, as the controller publishes it.
+/// A state of a server, as the controller publishes it.
 type Made = fn(&mut Server);
 
 #[test]
@@ -251,7 +251,7 @@ fn a_sticky_client_leaves_the_sorry_server_when_another_is_back_and_has_one_sorr
 
         service.servers[1].up = [true; 2];
         assert_eq!([take(&service, 7), take(&service, 7)], [Some(1); 2], "{scheduler:?}");
-        // Taken away from its clients by drain, it is still not down: nobody serves new sessions, and none is cut.
+        // A server that drains gets no sticky clients, but is not down, so that the backups do not serve in its place.
         service.servers[1].takes_new = false;
         assert_eq!(take(&service, 7), None, "{scheduler:?}");
         service.servers[1].up = [false; 2];

@@ -1,4 +1,5 @@
-//! Turns by what they promise: exact, smooth, the same as by looking at every server, and fair to those that stay.
+//! What the turns promise: they are exact, smooth, equal to the rule applied to every server, and fair to servers that
+//! stay.
 
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::slb::SchedulerState;
 
-/// Servers of these weights; 0 stands for one that is away.
+/// Servers of these weights; 0 stands for a server that is not there.
 struct Servers(Vec<Arc<ServerState>>);
 
 impl Servers {
@@ -35,7 +36,7 @@ fn turns(weights: &[u16], count: usize) -> Vec<usize> {
     (0..count).map(|_| turns.take(&lineup).expect("somebody takes part")).collect()
 }
 
-/// The rule as it is written, by looking at every server: lags in turns times the sum of weights.
+/// The rule applied to every server, with lags counted in turns times the sum of weights.
 fn by_looking_at_all(weights: &[u16], count: usize) -> Vec<usize> {
     let weights: Vec<i64> = weights.iter().map(|&weight| weight.into()).collect();
     let sum: i64 = weights.iter().sum();
@@ -103,7 +104,7 @@ fn a_light_server_gets_its_turns_although_others_come_and_go_all_the_time() {
     for turn in 0..4_000 {
         light += usize::from(sequence.take(&lineups[turn / 10 % 2]) == Some(2));
     }
-    // 1 of 101 and 1 of 51 in equal parts: 59.
+    // Half of the time it has 1 of 101 turns, and half of the time 1 of 51: that is 59 turns.
     assert!((50..=68).contains(&light), "{light}");
 }
 

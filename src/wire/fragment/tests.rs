@@ -30,7 +30,7 @@ fn split_bytes(bytes: &mut [u8], mtu: u16) -> Result<Vec<Vec<u8>>, SplitError> {
     split(&Frame::parse(bytes, &Offload::NONE).expect("the test's packet is legal"), None, mtu)
 }
 
-/// What every piece must be; answers its range and payload.
+/// Checks what holds for every fragment; returns its range and payload.
 fn check(piece: &mut [u8], mtu: u16) -> (FragmentRange, Vec<u8>) {
     {
         let packet = Ipv4Packet::new(&piece[ETHERNET_LEN..]).expect("a second parser reads it");
@@ -129,7 +129,7 @@ proptest! {
         payload_len in 1_usize..6000, mtu in 68_u16..1600, options in 0_usize..=10, offset in 0_u16..100, more: bool,
     ) {
         let payload_len = if more { payload_len.next_multiple_of(8) } else { payload_len };
-        // Offset 0 would be a UDP header, whose length field the parser holds against the payload.
+        // At offset 0 the parser would take the bytes for a UDP header and compare its length with the payload.
         let payload: Vec<u8> = (0..payload_len).map(|i| i as u8).collect();
         let field = offset + 1 + if more { MORE_FRAGMENTS } else { 0 };
         let mut bytes = packet(field, &vec![1; options * 4], &payload, 3);

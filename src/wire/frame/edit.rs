@@ -1,18 +1,19 @@
-//! In-place edits of a validated frame. What is not edited leaves as it came.
+//! In-place edits of a validated frame. Every byte that is not edited leaves as it came.
 
 use crate::wire::frame::{ETHERNET_LEN, Frame};
 use crate::wire::offload::{self, InvalidPartial, PartialChecksum};
 use crate::wire::{Family, MacAddr, checksum};
 
 impl Frame<'_> {
-    /// Rewrites both hardware addresses.
+    /// Rewrites the source and destination hardware address.
     #[inline]
     pub fn set_macs(&mut self, source: MacAddr, destination: MacAddr) {
         self.bytes[..6].copy_from_slice(&destination.0);
         self.bytes[6..12].copy_from_slice(&source.0);
     }
 
-    /// Finishes a transport checksum that was left to the device.
+    /// Completes a transport checksum that was left to the device. Fails if the range to sum starts before the
+    /// transport header or does not fit the packet.
     pub fn finish_checksum(&mut self, partial: PartialChecksum) -> Result<(), InvalidPartial> {
         let end = self.layout.end as usize;
         if usize::from(partial.start) < self.transport_offset() {
@@ -22,7 +23,8 @@ impl Frame<'_> {
         offload::finish_checksum(&mut self.bytes[..end], partial)
     }
 
-    /// Decrements TTL or hop limit, with the IPv4 checksum (RFC 1624). The caller has seen that it is at least 2; 0 stays 0.
+    /// Decrements the TTL or hop limit and updates the IPv4 header checksum (RFC 1624). The caller has checked that it
+    /// is at least 2; a value of 0 stays 0.
     #[inline]
     pub fn decrement_ttl(&mut self) {
         match self.family() {

@@ -1,10 +1,11 @@
-//! The walk over IPv6 extension headers (RFC 8200 section 4), shared by packets and by what ICMPv6 errors quote of them.
+//! The walk over IPv6 extension headers (RFC 8200 section 4), used for packets and for the packets that ICMPv6 errors
+//! quote.
 
 use crate::wire::frame::protocol::{DESTINATION_OPTIONS, FRAGMENT, HOP_BY_HOP, ROUTING};
 
-/// Headers walked at most; a longer chain has "no ports".
+/// The most extension headers that are walked. A packet with a longer chain counts as one without ports.
 const HEADERS_MAX: usize = 8;
-/// Bytes of extension headers walked at most.
+/// The most bytes of extension headers that are walked.
 const BYTES_MAX: usize = 512;
 
 const AUTHENTICATION: u8 = 51;
@@ -12,44 +13,45 @@ const MOBILITY: u8 = 135;
 const HIP: u8 = 139;
 const SHIM6: u8 = 140;
 
-/// What the walk found.
+/// The result of walking a chain of extension headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::wire) struct Chain {
-    /// Upper-layer protocol, or the header at which the walk stopped.
+    /// The upper-layer protocol, or the number of the header at which the walk stopped.
     pub protocol: u8,
-    /// Where that header begins, in bytes after the fixed header.
+    /// Where that header begins, in bytes after the fixed IPv6 header.
     pub offset: usize,
-    /// The fragment header, unless it was atomic or absent.
+    /// The fragment header; `None` if there is none or if it makes an atomic fragment (RFC 6946).
     pub fragment: Option<FragmentHeader>,
-    /// The addresses of the fixed header may not be those that the upper layer's checksum covers: a routing header with
-    /// segments left changes the destination, a home address option the source.
+    /// Whether the addresses that the upper-layer checksum covers may differ from those in the fixed header: a routing
+    /// header with segments left changes the destination, a home address option the source.
     pub readdressed: bool,
 }
 
-/// A fragment header that makes a fragment.
+/// A fragment header of a packet that really is a fragment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::wire) struct FragmentHeader {
     pub id: u32,
-    /// In bytes.
+    /// Offset of the fragment in bytes.
     pub offset: u16,
     pub more: bool,
-    /// Where its payload begins, in bytes after the fixed header.
+    /// Where the fragment's payload begins, in bytes after the fixed IPv6 header.
     pub payload: usize,
 }
 
-/// Why a chain cannot be walked.
+/// Why a chain of extension headers cannot be walked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::wire) enum Broken {
-    /// A header goes on beyond the bytes; whether these are a first fragment.
+    /// A header does not fit the bytes that are there. `first_fragment` says whether they belong to a first fragment.
     Truncated { first_fragment: bool },
-    /// Routing header type 0 (RFC 5095).
+    /// The chain contains a routing header of type 0 (RFC 5095).
     SourceRoute,
-    /// A fragment of a fragment, which no node can put together before the other.
+    /// The chain contains a second fragment header. A fragment of a fragment cannot be reassembled along with its
+    /// datagram.
     NestedFragment,
 }
 
-/// Walks from the header numbered `next`, whose first byte is the first of `bytes`. A later fragment ends the walk: what
-/// follows its fragment header is the middle of something.
+/// Walks the chain of headers in `bytes`, which begins with a header of type `next`. The walk ends at a fragment header
+/// with a nonzero offset, because what follows it is not a header.
 pub(in crate::wire) fn walk(mut next: u8, bytes: &[u8]) -> Result<Chain, Broken> {
     let mut chain = Chain { protocol: next, offset: 0, fragment: None, readdressed: false };
     for _ in 0..HEADERS_MAX {
@@ -58,7 +60,7 @@ pub(in crate::wire) fn walk(mut next: u8, bytes: &[u8]) -> Result<Chain, Broken>
             HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | MOBILITY | HIP | SHIM6 => {
                 here.get(1).map(|&units| (usize::from(units) + 1) * 8)
             }
-            // RFC 4302 section 2.2: in 4-byte units, minus 2.
+            // The length is counted in units of 4 bytes, minus 2 (RFC 4302 section 2.2).
             AUTHENTICATION => here.get(1).map(|&units| (usize::from(units) + 2) * 4),
             FRAGMENT => Some(8),
             _ => return Ok(chain),
@@ -95,7 +97,7 @@ pub(in crate::wire) fn walk(mut next: u8, bytes: &[u8]) -> Result<Chain, Broken>
     Ok(chain)
 }
 
-/// `None` for an atomic fragment: offset 0 and no more (RFC 6946).
+/// The fragment header; `None` if it makes an atomic fragment, with offset 0 and no more fragments (RFC 6946).
 fn fragment_header(header: &[u8], payload: usize) -> Option<FragmentHeader> {
     let field = u16::from_be_bytes([header[2], header[3]]);
     let (offset, more) = (field & 0xfff8, field & 1 != 0);

@@ -1,8 +1,8 @@
-//! One Ethernet frame: validated once, read without checks, edited in place.
+//! One Ethernet frame: validated once, read without further checks, edited in place.
 //!
-//! [`Frame::parse`] decides whether bytes are a legal packet and where its headers lie. It checks every length in one pass
-//! and allocates nothing; what it accepts, the accessors read without failing. It never decides whether a packet is
-//! welcome: a martian, an expired TTL or a stranger's MAC are legal bytes.
+//! [`Frame::parse`] decides whether bytes are a legal packet and where its headers lie. It checks every length in one
+//! pass and allocates nothing; the accessors then read what it accepted without failing. It never decides whether a
+//! packet is wanted: martian addresses, an expired TTL or a foreign hardware address are legal bytes.
 
 mod edit;
 pub(in crate::wire) mod ipv6;
@@ -17,18 +17,18 @@ use crate::wire::{Family, MacAddr};
 pub use quoted::tuple as quoted_tuple;
 pub use translate::Untranslatable;
 
-/// Bytes of an Ethernet header.
+/// Length of an Ethernet header in bytes.
 pub const ETHERNET_LEN: usize = 14;
-/// Bytes of an IPv4 header without options.
+/// Length of an IPv4 header without options in bytes.
 pub const IPV4_LEN: usize = 20;
-/// Bytes of an IPv6 header without extension headers.
+/// Length of an IPv6 header without extension headers in bytes.
 pub const IPV6_LEN: usize = 40;
-/// Bytes of a TCP header without options.
+/// Length of a TCP header without options in bytes.
 pub const TCP_LEN: usize = 20;
-/// Bytes of a UDP header.
+/// Length of a UDP header in bytes.
 pub const UDP_LEN: usize = 8;
 
-/// EtherTypes that this crate speaks (IEEE 802 numbers).
+/// The EtherTypes that the engine understands (IEEE 802 numbers).
 pub mod ethertype {
     /// IPv4.
     pub const IPV4: u16 = 0x0800;
@@ -38,7 +38,7 @@ pub mod ethertype {
     pub const IPV6: u16 = 0x86dd;
 }
 
-/// IP protocol numbers with a meaning here, IPv6 extension headers among them (IANA).
+/// The IP protocol numbers that the engine treats specially, IPv6 extension headers among them (IANA).
 pub mod protocol {
     use crate::wire::Family;
 
@@ -69,7 +69,7 @@ pub mod protocol {
     /// IPv6 destination options.
     pub const DESTINATION_OPTIONS: u8 = 60;
 
-    /// ICMP of a family.
+    /// The protocol number of ICMP for an address family.
     pub const fn icmp(family: Family) -> u8 {
         match family {
             Family::V4 => ICMP,
@@ -83,35 +83,37 @@ pub mod protocol {
     }
 }
 
-/// Why bytes are not a legal frame. Each is one drop reason with its own counter (CORRECTNESS A1.4).
+/// Why a frame is malformed. Each reason is a drop reason with its own counter (rule A1.4 of `docs/protocols.md`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Malformed {
-    /// Shorter than an Ethernet header (14 bytes).
+    /// The frame is shorter than an Ethernet header (14 bytes).
     #[error("frame is shorter than an Ethernet header")]
     EthernetTruncated,
-    /// The IP header, its options or an extension header do not fit the packet, or a length in them is impossible.
+    /// The IP header, its options or an IPv6 extension header do not fit the packet, or contain an impossible length.
     #[error("IP header is truncated or its length is impossible")]
     IpHeader,
-    /// The version field contradicts the EtherType.
+    /// The IP version field contradicts the EtherType.
     #[error("IP version contradicts the EtherType")]
     IpVersion,
-    /// Total or payload length exceeds the frame or is less than the headers; or the length of a fragment is zero, no
-    /// multiple of 8 though more follow, or ends beyond 65,535 bytes.
+    /// The total length (IPv4) or payload length (IPv6) exceeds the frame or is less than the headers. Also a fragment
+    /// whose payload is empty, whose length is not a multiple of 8 although more fragments follow, or which ends beyond
+    /// 65,535 bytes.
     #[error("IP length exceeds the frame or is less than its headers")]
     IpLength,
-    /// IPv4 header checksum is wrong (never repaired, A4.1).
+    /// The IPv4 header checksum is wrong. It is never repaired (rule A4.1 of `docs/protocols.md`).
     #[error("IPv4 header checksum is wrong")]
     IpChecksum,
-    /// IPv4 loose or strict source route, or IPv6 routing header type 0 (RFC 7126, RFC 5095).
+    /// The packet has an IPv4 loose or strict source route option (RFC 7126), or an IPv6 routing header of type 0 (RFC
+    /// 5095).
     #[error("source-routed")]
     SourceRoute,
-    /// TCP, UDP, ICMP header does not fit, or its own length is impossible.
+    /// The transport header (TCP, UDP, ICMP and the like) does not fit the packet, or contains an impossible length.
     #[error("transport header is truncated or its length is impossible")]
     Transport,
-    /// Tiny or overlapping-header fragment (RFC 1858, RFC 3128, RFC 7112).
+    /// A fragment is too small to hold its headers, or would overlap them (RFC 1858, RFC 3128, RFC 7112).
     #[error("fragment too small to hold its headers")]
     TinyFragment,
-    /// ICMP checksum is wrong.
+    /// The ICMP or ICMPv6 checksum is wrong.
     #[error("ICMP checksum is wrong")]
     IcmpChecksum,
 }
@@ -119,52 +121,52 @@ pub enum Malformed {
 /// What the frame carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Payload {
-    /// An IP packet, fully validated.
+    /// A fully validated IP packet.
     Ip,
-    /// ARP (EtherType 0x0806), not yet validated.
+    /// An ARP packet (EtherType 0x0806), which is not validated yet.
     Arp,
-    /// Another EtherType, or an inner VLAN tag.
+    /// Any other EtherType, an inner VLAN tag included.
     Other(u16),
-    /// An IEEE 802.3 length field (LLC, STP).
+    /// An IEEE 802.3 frame with a length field instead of an EtherType (LLC, such as STP).
     Llc,
 }
 
-/// Position of a packet within a fragmented datagram.
+/// The position of a packet within a fragmented datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fragment {
-    /// Not a fragment (also an IPv6 atomic fragment, RFC 6946).
+    /// The packet is not a fragment. This includes IPv6 atomic fragments (RFC 6946).
     Whole,
-    /// The first fragment, with the transport ports.
+    /// The first fragment, which holds the transport ports.
     First {
-        /// Identification: 16 bits in IPv4, 32 bits in IPv6.
+        /// Identification of the datagram: 16 bits in IPv4, 32 bits in IPv6.
         id: u32,
     },
-    /// A later fragment, without ports.
+    /// A fragment after the first, which has no ports.
     Later {
-        /// Identification.
+        /// Identification of the datagram, as in the first fragment.
         id: u32,
     },
 }
 
-/// Which bytes of its datagram's payload a fragment carries.
+/// The range of its datagram's payload that a fragment carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FragmentRange {
-    /// First byte, a multiple of 8, 0..=65,528.
+    /// Offset of the first byte: a multiple of 8 from 0 to 65,528.
     pub offset: u16,
-    /// Bytes, at least 1; `offset + length` is at most 65,535.
+    /// Length in bytes, at least 1; `offset + length` is at most 65,535.
     pub length: u16,
-    /// No more fragments follow: the datagram's payload ends here.
+    /// Whether this is the last fragment, which ends the datagram's payload.
     pub last: bool,
 }
 
 impl FragmentRange {
-    /// The byte after the last one.
+    /// Offset of the byte after the last one.
     pub const fn end(&self) -> u16 {
         self.offset + self.length
     }
 }
 
-/// TCP flag bits as they stand in the header.
+/// The TCP flag bits, as they stand in byte 13 of the header.
 pub mod tcp_flags {
     /// FIN.
     pub const FIN: u8 = 0x01;
@@ -178,39 +180,41 @@ pub mod tcp_flags {
     pub const ACK: u8 = 0x10;
 }
 
-/// What a TCP segment says, as far as a session needs it.
+/// The fields of a TCP segment that session tracking needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TcpSegment {
-    /// Flag bits, [`tcp_flags`].
+    /// Flag bits; see [`tcp_flags`].
     pub flags: u8,
     /// Sequence number.
     pub sequence: u32,
     /// Acknowledgement number.
     pub acknowledgement: u32,
-    /// Payload bytes plus one for SYN and one for FIN. Of a first fragment: what this fragment carries.
+    /// Length in sequence space: payload bytes, plus one for SYN and one for FIN. A first fragment counts only its own
+    /// payload.
     pub length: u32,
 }
 
 impl TcpSegment {
-    /// True if it neither begins nor ends anything.
+    /// True for a segment in the middle of a connection: ACK is set, and none of SYN, FIN and RST.
     #[inline]
     pub const fn only_speaks(&self) -> bool {
         use tcp_flags::{ACK, FIN, RST, SYN};
         self.flags & (SYN | FIN | RST | ACK) == ACK
     }
 
-    /// The sequence number after it.
+    /// The sequence number after the segment's last byte.
     #[inline]
     pub const fn end(&self) -> u32 {
         self.sequence.wrapping_add(self.length)
     }
 }
 
-/// Addresses, protocol and ports of a packet, as it stands (source first). For ICMP queries both ports are the
-/// identifier; protocols without ports, and fragments after the first, have port 0.
+/// Protocol, addresses and ports of a packet as it stands on the wire, source first.
+///
+/// For ICMP queries both ports are the identifier. Protocols without ports and fragments after the first have port 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tuple {
-    /// IP protocol number; ICMP is 1, ICMPv6 is 58.
+    /// IP protocol number; 1 for ICMP, 58 for ICMPv6.
     pub protocol: u8,
     /// Source address.
     pub source: IpAddr,
@@ -222,44 +226,44 @@ pub struct Tuple {
     pub destination_port: u16,
 }
 
-/// Class of an ICMP message.
+/// The class of an ICMP or ICMPv6 message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Icmp {
-    /// Echo, timestamp and other queries and replies: belongs to the flow of its identifier.
+    /// A query or its reply (echo, timestamp and the like), which belongs to the flow of its identifier.
     Query,
-    /// An error about the quoted packet; `None` if too little of it is quoted to tell. A quoted fragment after the first
-    /// has ports 0.
+    /// An error about the quoted packet, whose tuple is `None` if too little of it is quoted. The ports of a quoted
+    /// fragment after the first are 0.
     Error(Option<Tuple>),
-    /// Neighbour and router discovery, multicast listener discovery: link-local matters.
+    /// Neighbour discovery, router discovery or multicast listener discovery, which stay on the link.
     LinkLocal,
-    /// Anything else: a flow without ports.
+    /// Any other message, which makes a flow without ports.
     Other,
 }
 
-/// Where things lie in a validated frame, in bytes from its first byte.
+/// Where the headers of a validated frame lie. Offsets are in bytes from the first byte of the frame.
 #[derive(Debug, Clone, Copy)]
 struct Layout {
     payload: Payload,
     family: Family,
-    /// Upper-layer protocol; where the walk over extension headers gave up, the number of the header it stopped at.
+    /// The upper-layer protocol, or the number of the extension header at which the walk gave up.
     protocol: u8,
     icmp: IcmpClass,
     fragment: Fragment,
-    /// Offset of the fragment in its datagram's payload.
+    /// Offset of the fragment in its datagram's payload, in bytes.
     fragment_offset: u16,
-    /// Where the payload of a fragment begins: the transport header, or an IPv6 extension header before it.
+    /// Where a fragment's payload begins: the transport header, or an IPv6 extension header before it.
     fragment_payload: u16,
-    /// More fragments follow.
+    /// Whether more fragments follow.
     more_fragments: bool,
-    /// Transport header, or payload of a later fragment.
+    /// Where the transport header begins, or the payload of a fragment after the first.
     transport: u16,
-    /// End of the IP packet; what follows is link-layer padding.
+    /// Where the IP packet ends; any bytes beyond it are link-layer padding.
     end: u32,
     source_port: u16,
     destination_port: u16,
 }
 
-/// [`Icmp`] before the quoted packet is read.
+/// The class of an ICMP message before the packet that it quotes was read; see [`Icmp`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum IcmpClass {
     NotIcmp,
@@ -277,25 +281,25 @@ pub struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    /// What the frame carries.
+    /// The kind of payload that the frame carries.
     #[inline]
     pub fn payload(&self) -> Payload {
         self.layout.payload
     }
 
-    /// The whole frame.
+    /// The whole frame, link-layer padding included.
     #[inline]
     pub fn bytes(&self) -> &[u8] {
         self.bytes
     }
 
-    /// The whole frame, to go on with.
+    /// Gives the bytes of the whole frame back.
     #[inline]
     pub fn into_bytes(self) -> &'a mut [u8] {
         self.bytes
     }
 
-    /// EtherType, or the length field of an LLC frame.
+    /// The EtherType, or the length field of an LLC frame.
     #[inline]
     pub fn ethertype(&self) -> u16 {
         self.word(12)
@@ -313,7 +317,7 @@ impl<'a> Frame<'a> {
         MacAddr(self.array(0))
     }
 
-    /// Address family. Only for [`Payload::Ip`], as everything below.
+    /// Address family. Like everything below, it exists only for [`Payload::Ip`].
     #[inline]
     pub fn family(&self) -> Family {
         debug_assert_eq!(self.layout.payload, Payload::Ip, "asked a frame for its IP packet that has none");
@@ -338,8 +342,8 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// True if the packet goes to a group of hosts: an IP multicast address or 255.255.255.255. The broadcast addresses of
-    /// subnets are known to whoever knows the subnets.
+    /// True if the destination is an IP multicast address or 255.255.255.255. Subnet broadcast addresses are recognised
+    /// by the caller, who knows the subnets.
     #[inline]
     pub fn is_to_group(&self) -> bool {
         match self.destination() {
@@ -348,14 +352,16 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// Upper-layer protocol after all extension headers. Of a later IPv6 fragment: what its fragment header names. Of a
-    /// chain of more than 8 headers or 512 bytes: the header at which the walk gave up.
+    /// The upper-layer protocol after all extension headers.
+    ///
+    /// For an IPv6 fragment after the first this is what its fragment header names. For a chain of more than 8 headers
+    /// or 512 bytes it is the header at which the walk gave up.
     #[inline]
     pub fn protocol(&self) -> u8 {
         self.layout.protocol
     }
 
-    /// TTL or hop limit.
+    /// The TTL (IPv4) or hop limit (IPv6).
     #[inline]
     pub fn ttl(&self) -> u8 {
         match self.family() {
@@ -364,13 +370,13 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// IP packet length in bytes, without link-layer padding.
+    /// Length of the IP packet in bytes, without link-layer padding.
     #[inline]
     pub fn ip_len(&self) -> usize {
         self.layout.end as usize - ETHERNET_LEN
     }
 
-    /// True if the packet must not be fragmented: IPv6, or IPv4 with DF.
+    /// True if routers must not fragment the packet: any IPv6 packet, and IPv4 packets with DF.
     #[inline]
     pub fn dont_fragment(&self) -> bool {
         match self.family() {
@@ -379,13 +385,13 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// Whether and which fragment it is.
+    /// Whether the packet is a fragment, and which.
     #[inline]
     pub fn fragment(&self) -> Fragment {
         self.layout.fragment
     }
 
-    /// True if it is part of a fragmented datagram.
+    /// True if the packet is a fragment.
     #[inline]
     pub fn is_fragment(&self) -> bool {
         self.layout.fragment != Fragment::Whole
@@ -397,9 +403,9 @@ impl<'a> Frame<'a> {
         self.layout.more_fragments
     }
 
-    /// Which bytes of its datagram a fragment carries; `None` for a whole packet.
+    /// The range of its datagram that a fragment carries; `None` for a whole packet.
     ///
-    /// For IPv6 the first byte counted is the one after the fragment header, wherever the transport header lies.
+    /// For IPv6 the range counts from the byte after the fragment header, wherever the transport header lies.
     pub fn fragment_range(&self) -> Option<FragmentRange> {
         match self.layout.fragment {
             Fragment::Whole => None,
@@ -411,7 +417,7 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// Addresses, protocol and ports.
+    /// Protocol, addresses and ports of the packet.
     #[inline(always)]
     pub fn tuple(&self) -> Tuple {
         Tuple {
@@ -423,19 +429,19 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// Offset of the transport header from the first byte of the frame; of a later fragment that of its payload.
+    /// Offset of the transport header from the first byte of the frame; for a fragment after the first, of its payload.
     #[inline]
     pub fn transport_offset(&self) -> usize {
         self.layout.transport as usize
     }
 
-    /// Transport header and payload, without link-layer padding; of a later fragment its payload.
+    /// The transport header and payload without link-layer padding; for a fragment after the first, its payload.
     #[inline]
     pub fn transport_bytes(&self) -> &[u8] {
         &self.bytes[self.transport_offset()..self.layout.end as usize]
     }
 
-    /// The TCP segment, if this is an unfragmented or first TCP packet.
+    /// The TCP segment; `None` for other protocols and for fragments after the first.
     #[inline]
     pub fn tcp(&self) -> Option<TcpSegment> {
         if self.layout.protocol != protocol::TCP || matches!(self.layout.fragment, Fragment::Later { .. }) {
@@ -444,14 +450,14 @@ impl<'a> Frame<'a> {
         let segment = self.transport_bytes();
         let word = |at: usize| u32::from_be_bytes([segment[at], segment[at + 1], segment[at + 2], segment[at + 3]]);
         let flags = segment[13];
-        // The header of an IPv4 first fragment may go on in the next one.
+        // The TCP header of an IPv4 first fragment may continue in the next fragment.
         let header_len = usize::from(segment[12] >> 4) * 4;
         let payload = segment.len().saturating_sub(header_len) as u32;
         let syn_and_fin = (flags & (tcp_flags::SYN | tcp_flags::FIN)).count_ones();
         Some(TcpSegment { flags, sequence: word(4), acknowledgement: word(8), length: payload + syn_and_fin })
     }
 
-    /// The class of the ICMP or ICMPv6 message, if it is one (and not a later fragment).
+    /// The class of the ICMP or ICMPv6 message; `None` for other protocols and for fragments after the first.
     pub fn icmp(&self) -> Option<Icmp> {
         match self.layout.icmp {
             IcmpClass::NotIcmp => None,
@@ -462,7 +468,7 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// Bytes of IP packet, without link-layer header and padding.
+    /// The IP packet without link-layer header and padding.
     #[inline]
     pub fn ip_bytes(&self) -> &[u8] {
         &self.bytes[ETHERNET_LEN..self.layout.end as usize]

@@ -1,4 +1,4 @@
-//! The one pass that validates a frame and finds its headers.
+//! The single pass that validates a frame and finds its headers.
 
 use crate::wire::frame::{
     ETHERNET_LEN, Fragment, Frame, IcmpClass, Layout, Malformed, Payload, ethertype, ipv6, protocol,
@@ -6,25 +6,25 @@ use crate::wire::frame::{
 use crate::wire::offload::Offload;
 use crate::wire::{Family, checksum};
 
-/// Values below it in the EtherType field are lengths (IEEE 802.3 section 3.2.6).
+/// The smallest EtherType. Smaller values in that field are lengths (IEEE 802.3 section 3.2.6).
 const ETHERTYPE_MIN: u16 = 0x0600;
-/// A TCP header up to its flags and window, which a first fragment must not split (RFC 3128 section 2).
+/// The part of a TCP header up to flags and window, which a first fragment must contain whole (RFC 3128 section 2).
 const TCP_FLAGS_LEN: usize = 16;
 
 impl<'a> Frame<'a> {
-    /// Validates all lengths (and the IPv4 header checksum, and ICMP checksums unless `offload` says they are partial or
-    /// verified) and remembers where the headers lie.
+    /// Validates a frame and remembers where its headers lie.
     ///
-    /// Of the checksums above IP only ICMP's is verified, because the engine acts on what ICMP errors quote. It is not
-    /// verified where it cannot be: of fragments, of super-frames, and of IPv6 packets whose headers change the address
-    /// that it covers.
+    /// All lengths and the IPv4 header checksum are checked. Of the checksums above IP only that of ICMP is verified,
+    /// because the engine acts on the packets that ICMP errors quote. It is skipped where it cannot be judged: in
+    /// fragments, in super-frames, where `offload` says that it is partial or already verified, and in IPv6 packets
+    /// with headers that change the addresses it covers.
     #[inline]
     pub fn parse(bytes: &'a mut [u8], offload: &Offload) -> Result<Self, Malformed> {
         let layout = layout(bytes, offload)?;
         Ok(Self { bytes, layout })
     }
 
-    /// As [`Frame::parse`], but gives back the bytes of what is no legal frame.
+    /// Does as [`Frame::parse`], but returns the bytes of a malformed frame to the caller.
     #[inline(always)]
     pub fn parse_or_return(bytes: &'a mut [u8], offload: &Offload) -> Result<Self, &'a mut [u8]> {
         match layout(bytes, offload) {
@@ -123,7 +123,7 @@ fn ipv4(packet: &[u8], offload: &Offload) -> Result<Layout, Malformed> {
     Ok(layout)
 }
 
-/// Refuses source routes (RFC 7126 sections 4.3, 4.4) and options whose length is impossible, behind which one could hide.
+/// Refuses source routes (RFC 7126 sections 4.3 and 4.4) and options of impossible length, which could hide one.
 fn options(mut options: &[u8]) -> Result<(), Malformed> {
     const END: u8 = 0;
     const NO_OPERATION: u8 = 1;
@@ -153,7 +153,7 @@ fn ipv6(packet: &[u8], offload: &Offload) -> Result<Layout, Malformed> {
         return Err(Malformed::IpHeader);
     };
     let payload_len = usize::from(u16::from_be_bytes([header[4], header[5]]));
-    // A payload length of 0 with a hop-by-hop header would be a jumbogram (RFC 2675), whose length stands in an option.
+    // A payload length of 0 with a hop-by-hop header means a jumbogram (RFC 2675), whose length stands in an option.
     if payload_len > rest.len() || (payload_len == 0 && header[6] == protocol::HOP_BY_HOP) {
         return Err(Malformed::IpLength);
     }
@@ -190,7 +190,7 @@ fn ipv6(packet: &[u8], offload: &Offload) -> Result<Layout, Malformed> {
     };
     upper(&mut layout, transport)?;
     if layout.icmp != IcmpClass::NotIcmp && verifies(&layout, offload) && !chain.readdressed {
-        // Both addresses lie next to each other, as in the pseudo-header.
+        // Both addresses are adjacent in the header, as in the pseudo-header.
         let pseudo = checksum::add(checksum::sum(&header[8..40]), u16::from(protocol::ICMPV6));
         let pseudo = checksum::add(pseudo, transport.len() as u16);
         if checksum::add(pseudo, checksum::sum(transport)) != 0xffff {
@@ -200,8 +200,9 @@ fn ipv6(packet: &[u8], offload: &Offload) -> Result<Layout, Malformed> {
     Ok(layout)
 }
 
-/// RFC 791 section 3.2 and RFC 8200 section 4.5: all but the last carry a multiple of 8 bytes, and nothing ends beyond
-/// 65,535. One without payload carries nothing and only confuses whoever counts bytes.
+/// Checks the length of a fragment. All fragments but the last carry a multiple of 8 bytes, and none ends beyond 65,535
+/// bytes (RFC 791 section 3.2, RFC 8200 section 4.5). An empty fragment is refused too, because it can only confuse
+/// reassembly.
 fn fragment_length(offset: u16, length: usize, more: bool) -> Result<(), Malformed> {
     let aligned = !more || length.is_multiple_of(8);
     if length > 0 && aligned && usize::from(offset) + length <= usize::from(u16::MAX) {
@@ -215,13 +216,14 @@ fn verifies(layout: &Layout, offload: &Offload) -> bool {
     layout.fragment == Fragment::Whole && offload.partial.is_none() && offload.gso.is_none() && !offload.verified
 }
 
-/// Validates the transport header and takes the ports from it.
+/// Validates the transport header and reads the ports or the ICMP identifier from it.
 #[inline(always)]
 fn upper(layout: &mut Layout, transport: &[u8]) -> Result<(), Malformed> {
     let whole = match layout.fragment {
         Fragment::Later { .. } => {
-            // RFC 1858 section 3.2: a TCP fragment at offset 1 would overwrite the flags that were judged. It lies 8 bytes
-            // into the fragmentable part, which for IPv6 may begin with extension headers; those are judged by overlap.
+            // A TCP fragment at byte offset 8 would overwrite flags that were already judged (RFC 1858 section 3.2). In
+            // IPv6 the fragmentable part may begin with extension headers; the overlap check of the fragment table
+            // judges those.
             if layout.protocol == protocol::TCP && layout.fragment_offset == 8 {
                 return Err(Malformed::TinyFragment);
             }
@@ -273,7 +275,7 @@ fn tcp(family: Family, segment: &[u8], whole: bool, short: Malformed) -> Result<
     if header_len < 20 {
         return Err(Malformed::Transport);
     }
-    // RFC 7112 section 5: an IPv6 first fragment holds the whole chain, upper-layer header included.
+    // An IPv6 first fragment must hold the whole header chain, upper-layer header included (RFC 7112 section 5).
     if (whole || family == Family::V6) && header_len > segment.len() {
         return Err(short);
     }
@@ -283,20 +285,20 @@ fn tcp(family: Family, segment: &[u8], whole: bool, short: Malformed) -> Result<
 fn udp(datagram: &[u8], whole: bool, short: Malformed) -> Result<(), Malformed> {
     at_least(8, datagram, short)?;
     let length = usize::from(u16::from_be_bytes([datagram[4], datagram[5]]));
-    // The length of a fragmented datagram is that of the whole, of which this is the beginning.
+    // The UDP length of a fragmented datagram is that of the whole datagram, of which a fragment holds only a part.
     if length < 8 || (whole && length > datagram.len()) {
         return Err(Malformed::Transport);
     }
     Ok(())
 }
 
-/// The class of an ICMP (`protocol` 1) or ICMPv6 (58) message type, by the IANA registries.
+/// The class of an ICMP (`protocol` 1) or ICMPv6 (`protocol` 58) message of type `kind`, by the IANA registries.
 pub(super) const fn icmp_class(protocol: u8, kind: u8) -> IcmpClass {
     if protocol == protocol::ICMP {
         match kind {
-            // Echo, timestamp, information, address mask.
+            // Echo, timestamp, information and address mask.
             0 | 8 | 13..=18 => IcmpClass::Query,
-            // Unreachable, source quench, redirect, time exceeded, parameter problem.
+            // Destination unreachable, source quench, redirect, time exceeded and parameter problem.
             3 | 4 | 5 | 11 | 12 => IcmpClass::Error,
             // Router advertisement and solicitation (RFC 1256).
             9 | 10 => IcmpClass::LinkLocal,
@@ -305,9 +307,10 @@ pub(super) const fn icmp_class(protocol: u8, kind: u8) -> IcmpClass {
     } else {
         match kind {
             128 | 129 => IcmpClass::Query,
-            // RFC 4443 section 2.1: types below 128 are errors, also those to come.
+            // All types below 128 are errors, also those not assigned yet (RFC 4443 section 2.1).
             0..=127 => IcmpClass::Error,
-            // Listener discovery; neighbour and router discovery, redirect; their inverse, secure and multicast router kin.
+            // Listener discovery, neighbour and router discovery, redirect, and their inverse, secure and multicast
+            // router relatives.
             130..=137 | 141..=143 | 148 | 149 | 151..=153 => IcmpClass::LinkLocal,
             _ => IcmpClass::Other,
         }

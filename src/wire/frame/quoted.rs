@@ -1,15 +1,17 @@
-//! The packet that an ICMP error quotes (RFC 792, RFC 4443 section 3). It is read with the suspicion due to a fragment of a
-//! stranger's packet: lengths and checksums in it were true for the whole, and routers on its way have changed some.
+//! Reading the packet that an ICMP error quotes (RFC 792, RFC 4443 section 3).
+//!
+//! The quote is usually cut short and comes from a stranger. Lengths and checksums in it are those of the whole packet,
+//! and routers on the way have changed some fields, so that neither is verified.
 
 use std::net::IpAddr;
 
 use crate::wire::Family;
 use crate::wire::frame::{Tuple, ipv6, protocol};
 
-/// The tuple of the packet that begins at the first of `bytes`, as far as it was quoted.
+/// The tuple of the quoted packet in `bytes`.
 ///
-/// `None` if the quote ends before its addresses, its extension headers or its ports. A quoted fragment after the first
-/// has ports 0.
+/// The result is `None` if the quote ends before the addresses, the extension headers or the ports do. A quoted
+/// fragment after the first has ports 0.
 pub fn tuple(bytes: &[u8], family: Family) -> Option<Tuple> {
     match family {
         Family::V4 => tuple_v4(bytes),
@@ -56,7 +58,8 @@ fn tuple_v6(bytes: &[u8]) -> Option<Tuple> {
     })
 }
 
-/// Ports, or the identifier of an ICMP query on both ends; 0 for what has none. `None` if they were not quoted.
+/// The two ports, or twice the identifier of an ICMP query; 0 for other messages and protocols. `None` if they were not
+/// quoted.
 fn ports(protocol: u8, later_fragment: bool, icmp: u8, transport: &[u8]) -> Option<(u16, u16)> {
     if later_fragment {
         return Some((0, 0));

@@ -1,4 +1,4 @@
-//! What a frame is, told by frames built byte by byte.
+//! Parsing of frames that are built byte by byte.
 
 mod chains;
 mod icmp;
@@ -22,7 +22,7 @@ fn ethernet(ethertype: u16, payload: &[u8]) -> Vec<u8> {
     [&DESTINATION.0[..], &SOURCE.0, &ethertype.to_be_bytes(), payload].concat()
 }
 
-/// An IPv4 frame with `options` (a multiple of 4 bytes), the flags-and-offset field as given.
+/// An IPv4 frame with `options` (a multiple of 4 bytes) and `field` as its flags and fragment offset.
 fn v4_with(field: u16, options: &[u8], protocol: u8, payload: &[u8]) -> Vec<u8> {
     let header_len = 20 + options.len();
     let mut header = vec![0x40 | (header_len / 4) as u8, 0x28];
@@ -42,7 +42,7 @@ fn v4(protocol: u8, payload: &[u8]) -> Vec<u8> {
     v4_with(0x4000, &[], protocol, payload)
 }
 
-/// Puts the IPv4 header checksum right again.
+/// Recomputes the IPv4 header checksum.
 fn mend(frame: &mut [u8]) {
     let header_len = usize::from(frame[14] & 0x0f) * 4;
     frame[24..26].fill(0);
@@ -106,7 +106,7 @@ fn chain(parts: &[&[u8]]) -> Vec<u8> {
     parts.concat()
 }
 
-/// Changes a byte of a frame and puts the IPv4 header checksum right again.
+/// Changes a byte of a frame and recomputes the IPv4 header checksum.
 fn with(mut frame: Vec<u8>, at: usize, value: u8) -> Vec<u8> {
     frame[at] = value;
     if frame[12..14] == [0x08, 0x00] && frame[14] == frame[14] & 0x4f | 0x40 && frame.len() >= 34 {

@@ -1,9 +1,10 @@
 //! In-place translation of addresses and ports, with every checksum that covers them (RFC 3022 section 4.1, RFC 1624).
 //!
-//! A checksum that was wrong stays wrong by the same difference: corruption is never laundered (A8.3). One that a device is
-//! still to finish holds the sum of the pseudo-header: addresses change it, ports do not (A8.4). A UDP checksum of 0 means
-//! "none" and stays so, over IPv4 (RFC 768) and over IPv6, where tunnels may send it (RFC 6935, RFC 6936; nf_nat_proto.c does
-//! the same): whether to accept it is the receiver's matter, who knows the port.
+//! A wrong transport checksum stays wrong by the same difference, so that damage is never hidden (rule A8.3 of
+//! `docs/protocols.md`). A partial checksum holds the sum of the pseudo-header: a change of addresses is applied to it,
+//! a change of ports is not (rule A8.4). A UDP checksum of 0 means "none" and stays 0, over IPv4 (RFC 768) and over
+//! IPv6, where tunnels may send it (RFC 6935, RFC 6936; Linux `nf_nat_proto.c` does the same). The receiver, who knows
+//! the port, decides whether to accept it.
 
 use std::net::IpAddr;
 
@@ -12,46 +13,46 @@ use crate::wire::checksum;
 use crate::wire::frame::{ETHERNET_LEN, Fragment, Frame, Tuple, ipv6, protocol};
 use crate::wire::offload::Offload;
 
-/// Why a packet cannot be translated: it has to be dropped.
+/// Why a packet cannot be translated and has to be dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Untranslatable {
-    /// The first fragment ends before the checksum that covers its ports.
+    /// The first fragment ends before the checksum field that covers its ports.
     #[error("the first fragment ends before the transport checksum")]
     ChecksumElsewhere,
-    /// Ports change, and the checksum is one that cannot be updated in place (SCTP's CRC32c).
+    /// The ports change, and their checksum cannot be updated incrementally (the CRC32c of SCTP).
     #[error("the transport checksum cannot follow a change of ports")]
     NoIncrementalChecksum,
-    /// The ICMP message does not quote enough.
+    /// The ICMP error quotes too little of its packet to be translated.
     #[error("the ICMP error quotes too little of its packet")]
     QuotedTooLittle,
 }
 
-/// A checksum field: where it lies from the start of the transport header, and what a computed 0 means in it.
+/// A checksum field: its offset from the start of the transport header, and the meaning of 0 in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Field {
     at: usize,
     zero: Zero,
 }
 
-/// What 0 is in a checksum field.
+/// What the value 0 means in a checksum field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Zero {
-    /// A number as any other.
+    /// 0 is a checksum like any other.
     Plain,
-    /// Never sent: what is computed as 0 is sent as 0xffff (RFC 3828 section 3.1).
+    /// 0 is never sent: a computed 0 is sent as 0xffff (RFC 3828 section 3.1).
     Never,
-    /// "None": it stays; and what is computed as 0 is sent as 0xffff.
+    /// 0 means "no checksum" and stays 0; a computed 0 is sent as 0xffff (RFC 768).
     None,
 }
 
-/// How a transport checksum follows.
+/// What the transport checksum covers, and whether it can be updated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Coverage {
-    /// Nothing of addresses and ports is covered.
+    /// It covers neither addresses nor ports.
     Nothing,
-    /// Pseudo-header and ports are.
+    /// It covers the pseudo-header and the ports.
     PseudoHeader(Field),
-    /// Only ports are, by a checksum that cannot be updated.
+    /// It covers the ports but not the addresses, and cannot be updated incrementally.
     Opaque,
 }
 
@@ -68,10 +69,10 @@ const fn coverage(protocol: u8) -> Coverage {
 }
 
 impl Frame<'_> {
-    /// Puts the addresses of `to`, and where the packet shows ports its ports, in place of the packet's own. Family and
-    /// protocol of `to` are those of the packet. Later fragments have addresses only.
+    /// Replaces the packet's addresses and, where it has ports, its ports by those of `to`.
     ///
-    /// On an error nothing was changed.
+    /// Family and protocol of `to` must be those of the packet. Of a fragment after the first only the addresses
+    /// change. If an error is returned, nothing was changed.
     pub fn translate(&mut self, to: &Tuple, offload: &Offload) -> Result<(), Untranslatable> {
         let transport = self.transport_offset();
         let later = matches!(self.layout.fragment, Fragment::Later { .. });
@@ -106,9 +107,9 @@ impl Frame<'_> {
     }
 
     /// Translates an ICMP error: the packet that it quotes becomes `quoted`, and its own addresses become `source` and
-    /// `destination` (RFC 5508 REQ-4, REQ-5). Families are those of the packet.
+    /// `destination` (RFC 5508 REQ-4, REQ-5). All families must be that of the packet.
     ///
-    /// On an error nothing was changed.
+    /// If an error is returned, nothing was changed.
     pub fn translate_error(
         &mut self,
         quoted: &Tuple,
@@ -147,7 +148,7 @@ impl Frame<'_> {
         Change::between(&from, &Tuple { source, destination, ..from }, false)
     }
 
-    /// Writes both addresses, with the IPv4 header checksum.
+    /// Writes both addresses and updates the IPv4 header checksum.
     fn put_addresses(&mut self, source: IpAddr, destination: IpAddr) {
         let header = &mut self.bytes[ETHERNET_LEN..];
         put_addresses(header, source, destination);
@@ -158,7 +159,7 @@ impl Frame<'_> {
     }
 }
 
-/// What changes, as sums.
+/// A change of addresses and ports, as the sums of the old and the new words.
 #[derive(Debug, Clone, Copy)]
 struct Change {
     old_addresses: u16,
@@ -199,7 +200,7 @@ impl Change {
     }
 }
 
-/// Writes both addresses into an IP header, with the IPv4 header checksum.
+/// Writes both addresses into an IP header and updates the IPv4 header checksum.
 fn put_addresses(header: &mut [u8], source: IpAddr, destination: IpAddr) {
     match (source, destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {

@@ -27,7 +27,7 @@ fn request(data: &[u8]) -> Echo<'_> {
     Echo { kind: EchoKind::Request, ident: 77, sequence: 3, data }
 }
 
-/// Type, code and quoted bytes, after every checksum was verified by the second parser.
+/// The type, code and quoted bytes, after another parser has verified every checksum.
 fn read_v4(frame: &[u8]) -> (u8, u8, Vec<u8>) {
     let ip = PnetIpv4::new(&frame[14..]).unwrap();
     assert_eq!(ip.get_checksum(), ipv4::checksum(&ip));

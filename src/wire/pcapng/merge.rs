@@ -1,56 +1,56 @@
-//! The blocks of captures that this program wrote, taken apart so that several become one.
+//! Reading the blocks of captures that this program wrote, so that several captures can be merged into one.
 
 use super::{ENHANCED_PACKET, INTERFACE_DESCRIPTION, INTERFACE_STATISTICS, SECTION_HEADER};
 
-/// A block is no longer than a frame of 64 KiB and what is said about it.
+/// Upper limit of a block's length in bytes. A block holds at most one frame of 64 KiB with its comment.
 const BLOCK_MAX: usize = 1 << 20;
 
-/// What is no block of such a capture.
+/// The bytes are not a block of such a capture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a capture: a block of kind {kind:#x} and {length} bytes")]
 pub struct Malformed {
-    /// Its first word.
+    /// The type of the block, its first 32-bit word.
     pub kind: u32,
-    /// Its second.
+    /// The length of the block in bytes, its second 32-bit word.
     pub length: u32,
 }
 
-/// A block as it was written.
+/// One block of a capture, as it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Block<'a> {
-    /// What it is.
+    /// The type of the block.
     pub kind: BlockKind,
     bytes: &'a [u8],
 }
 
-/// What a block is.
+/// The type of a block, with the fields that merging needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlockKind {
-    /// A file begins.
+    /// A section header, with which a file begins.
     Section,
-    /// Describes the next interface.
+    /// The description of the next interface.
     Interface,
-    /// A frame.
+    /// A captured frame.
     Packet {
-        /// Number of its interface.
+        /// Number of its interface within the section.
         interface: u32,
-        /// Nanoseconds since 1970.
+        /// Time of capture in nanoseconds since 1970.
         at: u64,
     },
-    /// What was counted.
+    /// The counters of an interface.
     Statistics {
-        /// Number of the interface.
+        /// Number of the interface within the section.
         interface: u32,
-        /// Frames that were to be captured.
+        /// Number of frames that were to be captured.
         received: u64,
-        /// Those of them for which there was no room.
+        /// How many of these were dropped because there was no room.
         dropped: u64,
     },
-    /// Something that a later version may write.
+    /// A block of a type that this version does not write.
     Other,
 }
 
-/// The first block of `bytes`; `None` while it is not whole.
+/// Reads the first block of `bytes`; `None` if it is not complete yet.
 pub fn next_block(bytes: &[u8]) -> Result<Option<Block<'_>>, Malformed> {
     let (Some(kind), Some(length)) = (word(bytes, 0), word(bytes, 4)) else { return Ok(None) };
     let total = length as usize;
@@ -69,7 +69,8 @@ pub fn next_block(bytes: &[u8]) -> Result<Option<Block<'_>>, Malformed> {
             BlockKind::Packet { interface: word(8), at: u64::from(word(12)) << 32 | u64::from(word(16)) }
         }
         INTERFACE_STATISTICS => {
-            // Behind three words come two options of three words with the times, then two with the counts.
+            // Three words are followed by two options of three words each with the times, then by two options with the
+            // counters.
             at_least(3 + 4 * 3)?;
             let count = |at| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
             BlockKind::Statistics { interface: word(8), received: count(48), dropped: count(60) }
@@ -80,12 +81,12 @@ pub fn next_block(bytes: &[u8]) -> Result<Option<Block<'_>>, Malformed> {
 }
 
 impl<'a> Block<'a> {
-    /// The whole block.
+    /// The bytes of the whole block.
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
 
-    /// Adds the block to a file in which its interface has this number.
+    /// Appends the block to a file in which its interface has the number `interface`.
     pub fn write(&self, interface: u32, out: &mut Vec<u8>) {
         let start = out.len();
         out.extend_from_slice(self.bytes);

@@ -18,7 +18,7 @@ fn whole_file(packets: &[Packet<'_>]) -> Vec<u8> {
     file
 }
 
-/// The file as another reader understands it.
+/// The file as another reader sees it.
 fn parsed(file: &[u8]) -> Vec<Parsed<'_>> {
     let capture = pcap_parser::parse_pcapng(file).map(|(rest, capture)| (rest.len(), capture));
     let (rest, capture) = capture.expect("is a capture");
@@ -132,7 +132,7 @@ proptest! {
             BlockKind::Statistics { interface: 1, received: 7, dropped: 3 },
         ]);
 
-        // Cut anywhere, what is whole is found and the rest waits.
+        // Wherever the file is cut, all complete blocks are found and the rest has to wait.
         let mut rest = &file[..cut.index(file.len())];
         while let Some(block) = next_block(rest).unwrap() {
             rest = &rest[block.bytes().len()..];

@@ -1,34 +1,37 @@
-//! The headers that every segment of a super-frame repeats: those of the frame itself and, where the segments are inside a
+//! The headers that every segment of a super-frame repeats: those of the frame itself and, for segments inside a
 //! tunnel, those of the tunnel and of the packet in it.
 //!
-//! What the kernel hands over says which transport header the segments repeat (the place where its checksum starts), and not
-//! what lies before it. That is found by walking: IP in IP (RFC 2003, RFC 4213, RFC 2473) and GRE (RFC 2784, RFC 2890) say what
-//! follows; after UDP (VXLAN, GENEVE, GUE, FOU, whatever comes next) the packet inside is looked for, where a header stands
-//! whose length is that of the rest, and which leads to the transport header.
+//! The kernel says which transport header the segments repeat (by the place where its checksum starts), but not which
+//! headers precede it. They are found by walking the packet. IP in IP (RFC 2003, RFC 4213, RFC 2473) and GRE (RFC 2784,
+//! RFC 2890) name the header that follows. After UDP (VXLAN, GENEVE, GUE, FOU and later formats) every offset is tried
+//! until an IP header is found whose length matches the rest of the packet and from which the transport header is
+//! reached.
 
 use arrayvec::ArrayVec;
 
 use crate::wire::checksum;
 use crate::wire::frame::{IPV4_LEN, IPV6_LEN, UDP_LEN, ethertype, ipv6, protocol};
 
-/// Headers of a super-frame at most; the kernel makes four of them.
+/// The most headers of a super-frame; the kernel builds up to four.
 const LAYERS_MAX: usize = 8;
-/// Bytes between a UDP header and the packet inside, at most: GENEVE with all its options, and an Ethernet header with a tag.
+/// The most bytes between a UDP header and the inner packet: GENEVE with all options, and an Ethernet header with a
+/// VLAN tag.
 const PREAMBLE_MAX: usize = 8 + 252 + 18;
-/// Places that are looked at for an IP header, at most.
+/// The most offsets at which an IP header is looked for.
 const TRIES_MAX: u32 = 1024;
 
 const GRE: u8 = 47;
-/// GRE's checksum, key and sequence number are there.
+/// The GRE flags for a checksum and for a key.
 const GRE_CHECKSUM: u16 = 0x8000;
 const GRE_KEY: u16 = 0x2000;
-/// What else may be said there: a sequence number, which no two segments may share, another version, routing.
+/// All other bits of that word. A sequence number must differ in each segment, and other versions and routing are not
+/// known.
 const GRE_OTHER: u16 = !(GRE_CHECKSUM | GRE_KEY);
 const TRANSPARENT_ETHERNET: u16 = 0x6558;
 const VLAN: u16 = 0x8100;
 const ADDRESSES_LEN: usize = 12;
 
-/// A header before the transport header, with its place in bytes from the first of the frame.
+/// A header before the transport header. `at` is its offset in the frame in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layer {
     Ipv4 {
@@ -38,22 +41,23 @@ pub(super) enum Layer {
     Ipv6 {
         at: usize,
     },
-    /// Of a tunnel.
+    /// The UDP header of a tunnel.
     Udp {
         at: usize,
     },
-    /// With a checksum, or without.
+    /// A GRE header with or without a checksum.
     Gre {
         at: usize,
         has_checksum: bool,
     },
 }
 
-/// Headers from the outermost to the one before the transport header.
+/// The headers from the outermost to the one before the transport header.
 pub(super) type Layers = ArrayVec<Layer, LAYERS_MAX>;
 
-/// The headers of the packet in `bytes`, which end where it ends, from the IP header at `start` to the header of `transport`
-/// (TCP or UDP) at `target`. `None` if the way there is not known.
+/// Finds the headers of the packet in `bytes`, which end with the packet, from the IP header at `start` to the
+/// transport header (of the protocol `transport`, TCP or UDP) at `target`. `None` if the transport header cannot be
+/// reached.
 pub(super) fn find(bytes: &[u8], start: usize, target: usize, transport: u8) -> Option<Layers> {
     let mut walk = Walk { bytes, target, transport, layers: Layers::new(), tries: TRIES_MAX };
     walk.ip(start)?;
@@ -69,7 +73,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// From an IP header on; what was noted of a way that leads nowhere is forgotten.
+    /// Walks on from an IP header. If this leads nowhere, the headers found on the way are removed again.
     fn ip(&mut self, at: usize) -> Option<()> {
         let known = self.layers.len();
         let found = self.try_ip(at);
@@ -128,7 +132,8 @@ impl Walk<'_> {
     }
 }
 
-/// A whole IPv4 packet that ends where `packet` ends: its layer, what follows, and where.
+/// Reads the header of a whole IPv4 packet that ends with `packet`: its layer, the protocol that follows, and its
+/// offset.
 fn ipv4(packet: &[u8], at: usize) -> Option<(Layer, u8, usize)> {
     let fixed: &[u8; IPV4_LEN] = packet.first_chunk()?;
     let header_len = usize::from(fixed[0] & 0x0f) * 4;
@@ -140,7 +145,7 @@ fn ipv4(packet: &[u8], at: usize) -> Option<(Layer, u8, usize)> {
     Some((Layer::Ipv4 { at, header_len }, fixed[9], at + header_len))
 }
 
-/// The same for IPv6. Where a header changes the addresses that the transport's checksum covers, nothing is found.
+/// Does the same for IPv6. Headers that change the addresses which the transport checksum covers are refused.
 fn ipv6_header(packet: &[u8], at: usize) -> Option<(Layer, u8, usize)> {
     let (fixed, rest) = packet.split_first_chunk::<IPV6_LEN>()?;
     if usize::from(u16::from_be_bytes([fixed[4], fixed[5]])) != rest.len() {

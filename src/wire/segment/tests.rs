@@ -1,4 +1,5 @@
-//! Segments against a second parser, and inside tunnels against the segments packed one by one.
+//! Segments compared with another parser, and segments inside tunnels compared with segments that are encapsulated one
+//! by one.
 
 use std::net::IpAddr;
 
@@ -45,7 +46,7 @@ proptest! {
         prop_assert_eq!(segments.len(), payload.len().div_ceil(usize::from(size)));
         let mut carried = Vec::new();
         for (index, segment) in segments.iter().enumerate() {
-            // Its lengths fit the bytes, or it would not parse.
+            // The parser would have refused the frame if its lengths did not fit.
             let sliced = SlicedPacket::from_ethernet(segment).unwrap();
             let net = sliced.net.as_ref().unwrap();
             let (is_first, is_last) = (index == 0, index + 1 == segments.len());
@@ -100,10 +101,10 @@ fn what_is_not_what_it_says_is_refused() {
 
 const MACS: Macs = Macs { source: MacAddr([2, 0, 0, 0, 0, 1]), destination: MacAddr([2, 0, 0, 0, 0, 2]) };
 
-/// A way to pack an IP packet, whose identifications are those of the segment number `index`.
+/// A way to encapsulate an IP packet. Its identifications are those of segment number `index`.
 #[derive(Debug, Clone, Copy)]
 enum Tunnel {
-    /// UDP, then these many bytes of its own header, then an Ethernet header, tagged or not, or none.
+    /// UDP, then this many bytes of a tunnel header, then an Ethernet header with or without a VLAN tag, or none.
     Udp {
         port: u16,
         header: usize,
@@ -119,11 +120,11 @@ enum Tunnel {
 }
 
 const TUNNELS: [Tunnel; 13] = [
-    // VXLAN, with its checksum, and with a tag inside.
+    // VXLAN with a UDP checksum, and with a VLAN tag inside.
     Tunnel::Udp { port: 4789, header: 8, ethernet: Some(false), with_checksum: false },
     Tunnel::Udp { port: 4789, header: 8, ethernet: Some(false), with_checksum: true },
     Tunnel::Udp { port: 4789, header: 8, ethernet: Some(true), with_checksum: false },
-    // GENEVE without options, and with all.
+    // GENEVE without options, and with the most options.
     Tunnel::Udp { port: 6081, header: 8, ethernet: Some(false), with_checksum: true },
     Tunnel::Udp { port: 6081, header: 260, ethernet: Some(true), with_checksum: false },
     // VXLAN-GPE or GUE, and FOU.
@@ -160,7 +161,7 @@ impl Tunnel {
                 let mut payload: Vec<u8> =
                     (0..header).map(|at| if at == 0 { 0x08 } else { 0x40 | (at as u8 & 0x25) }).collect();
                 payload.extend(ethernet.map_or_else(|| packet.to_vec(), with_ethernet));
-                // The whole frame is built by others, its transport taken.
+                // The transport header and payload are taken from a frame that another function builds whole.
                 let frame = emit::udp(MACS, ends(v6), 50_000, port, &payload);
                 let mut message = frame[frame.len() - payload.len() - 8..].to_vec();
                 if !with_checksum {
@@ -198,7 +199,7 @@ impl Tunnel {
     }
 }
 
-/// The inner super-frame and what its tunnel makes of it, with the offload state that the kernel tells.
+/// The inner super-frame, and the outer one with the offload state that the kernel would give.
 fn in_tunnels(tunnels: &[Tunnel], outer_v6: bool, inner: &[u8], tcp: bool, size: u16) -> (Vec<u8>, Offload, GsoKind) {
     let v6 = inner[14] >> 4 == 6;
     let kind = match (tcp, v6) {
@@ -213,7 +214,7 @@ fn in_tunnels(tunnels: &[Tunnel], outer_v6: bool, inner: &[u8], tcp: bool, size:
     (packed, Offload { partial: Some(partial), gso: Some(gso), verified: false }, kind)
 }
 
-/// The packet in these tunnels, the innermost first.
+/// The packet inside these tunnels, of which the innermost comes first.
 fn packed(tunnels: &[Tunnel], outer_v6: bool, packet: &[u8], index: u16) -> Vec<u8> {
     let mut bytes = packet.to_vec();
     let mut frame = Vec::new();
@@ -229,7 +230,7 @@ fn tunnels() -> impl Strategy<Value = Vec<Tunnel>> {
 }
 
 proptest! {
-    /// The payload may hold what looks like headers: it is copied from real ones now and then.
+    /// The payload sometimes contains bytes that look like headers, copied from real ones.
     #[test]
     fn segmenting_what_is_inside_a_tunnel_equals_packing_the_segments_one_by_one(
         tunnels in tunnels(), outer_v6 in any::<bool>(), v6 in any::<bool>(), tcp in any::<bool>(),
@@ -256,7 +257,7 @@ proptest! {
         v6 in any::<bool>(), tunnel in 0_usize..TUNNELS.len(), at in any::<proptest::sample::Index>(), value in any::<u8>(),
     ) {
         let kind = [GsoKind::Tcp4, GsoKind::Tcp6, GsoKind::UdpSegments, GsoKind::UdpFragments][kind];
-        // Something like a tunnel, with a wound.
+        // Something like a tunnel, with some bytes damaged.
         let mut frame = TUNNELS[tunnel].pack(v6, &[&[if v6 { 0x60 } else { 0x45 }][..], &bytes].concat(), 0);
         *at.get_mut(&mut frame) = value;
         for start in [start, start % 200] {
@@ -284,7 +285,7 @@ fn what_a_device_segments_is_not_segmented_here() {
         (state(GsoKind::Tcp4, None), false),
         (state(GsoKind::UdpFragments, Some(34)), false),
         (state(GsoKind::UdpSegments, Some(34)), false),
-        // The kernel segments no UDP whose checksum was not left to it.
+        // The kernel does not segment UDP whose checksum was not left to it.
         (state(GsoKind::UdpSegments, None), true),
         (state(GsoKind::Tcp4, Some(84)), true),
     ] {

@@ -17,7 +17,7 @@ fn ends(family: Family) -> Pair {
     Pair::new(source.parse().unwrap(), destination.parse().unwrap()).unwrap()
 }
 
-/// A datagram as a second library builds it.
+/// A datagram as another library builds it.
 fn packet(family: Family, traffic_class: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     match family {
@@ -48,7 +48,7 @@ fn packet(family: Family, traffic_class: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The outer packet as a second library builds it.
+/// The outer packet as another library builds it.
 fn by_etherparse(outer: &Outer, inner: Family, traffic_class: u8, packet: &[u8]) -> Vec<u8> {
     let number = IpNumber(match inner {
         Family::V4 => 4,

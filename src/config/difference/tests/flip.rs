@@ -1,4 +1,4 @@
-//! Every key of the file, changed alone: whatever a reload would take is told.
+//! Changes every key of the file by itself: everything that a reload would apply is among the differences.
 
 use toml::{Table, Value as Toml};
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::config::file::keys::ALL;
 use crate::config::schema::{Kind, Schema};
 
-/// A file that gives every key of every section.
+/// A file that sets every key of every section.
 const FULL: &str = r#"
 [engine]
 name = "inner"
@@ -43,6 +43,8 @@ pending = 1000
 punts = 1000
 fragments = 1000
 held = 1000
+source-sessions = 1000
+source-rate = 1000
 [timeouts]
 tcp-syn = "20s"
 tcp-established = "20s"
@@ -139,7 +141,7 @@ name = "s2"
 address = ["10.10.20.12"]
 "#;
 
-/// Other values of keys that take a text; those of numbers, flags, durations and choices come from their declarations.
+/// Other values for keys that take a text. Those of numbers, flags, durations and choices come from the declarations.
 const OTHERS: &[(&str, &str, &str)] = &[
     ("[engine]", "name", r#""other""#),
     ("[engine]", "control", r#""/run/fwlb/other.sock""#),
@@ -179,7 +181,7 @@ const OTHERS: &[(&str, &str, &str)] = &[
     ("[service.check]", "expect-body", r#""yes""#),
     ("[[service.server]]", "name", r#""s3""#),
     ("[[service.server]]", "address", r#""10.10.20.13""#),
-    // Keys whose other values need another value elsewhere: together with that, or the key left out.
+    // Keys whose other values need a change elsewhere: with that change, or left out.
     ("[[route]]", "link", "\"firewalls\"\nvia = \"10.2.0.254\""),
     ("[[route]]", "group", ""),
     ("[[route]]", "peer", ""),
@@ -199,7 +201,7 @@ fn understood(text: &str) -> Result<Config, String> {
     outcome.config.ok_or_else(|| outcome.diagnostics.to_string())
 }
 
-/// The table of the first of a section's items, by its header.
+/// The table of the section's first item.
 fn table<'a>(root: &'a mut Table, schema: &Schema) -> Option<&'a mut Table> {
     let path = match schema.section {
         "the file" => return Some(root),
@@ -214,7 +216,7 @@ fn table<'a>(root: &'a mut Table, schema: &Schema) -> Option<&'a mut Table> {
     })
 }
 
-/// What else the key may be set to, with what else is set then; without the key: it is left out.
+/// Other values of a key, each as a section with that change, and the section without the key.
 fn other_values(schema: &Schema, key: &crate::config::schema::Key, now: &Toml) -> Vec<Table> {
     let listed = OTHERS.iter().filter(|(section, name, _)| *section == schema.section && *name == key.name);
     let one = |value: Toml| Table::from_iter([(key.name.to_owned(), value)]);
@@ -243,7 +245,8 @@ fn other_values(schema: &Schema, key: &crate::config::schema::Key, now: &Toml) -
     others
 }
 
-/// Each value with the rest as it is; then, as some keys are for some values of others only, without one, two or all other keys.
+/// Each of `others` with the rest as it is and, because some keys are valid only without others, without one, two or
+/// all other keys.
 fn with_companions(others: &[Table], section: &Table) -> Vec<(Table, Vec<String>)> {
     let names: Vec<&String> = section.keys().collect();
     let mut without = vec![vec![]];
@@ -275,7 +278,7 @@ fn every_key_that_is_changed_alone_is_told() {
                 section.retain(|key, _| without.iter().all(|gone| gone != key));
                 section.extend(other.clone());
                 let text = match (key.name, other.get("name")) {
-                    // What refers to a name is to refer to the other one.
+                    // References to the name must change as well.
                     ("name", Some(other)) => FULL.replace(&now.to_string(), &other.to_string()),
                     _ => toml::to_string(&changed).unwrap(),
                 };
@@ -284,7 +287,7 @@ fn every_key_that_is_changed_alone_is_told() {
                         let told = differences(&old, &new);
                         let names_it = |told: &Difference| match &told.key {
                             Some(told) => told == key.name || told.ends_with(&format!(".{}", key.name)),
-                            // A thing of another name, or a route to elsewhere, is another thing.
+                            // A thing with another name, or a route to another prefix, is another thing.
                             None => key.name == "name" || key.name == "to",
                         };
                         assert!(told.iter().any(names_it), "{} of {}: {told:?}", key.name, schema.section);
@@ -294,7 +297,7 @@ fn every_key_that_is_changed_alone_is_told() {
                     Err(error) => why = error,
                 }
             }
-            // A key with one word has no other.
+            // A key with only one word has no other value.
             let only_one = matches!(key.kind, Kind::Choice(words) if words().len() == 1);
             if !taken && !only_one {
                 untaken.push(format!("{} of {}: {why}", key.name, schema.section));

@@ -1,4 +1,4 @@
-//! Every cell of the tables, in both families, by files that have the two roles.
+//! Tests every cell of the table of roles in both address families, by files in which an address has the two roles.
 
 use super::*;
 use crate::config::diagnostic::Severity;
@@ -19,7 +19,7 @@ const ROLES: [Role; 13] = [
     Role::Listen,
 ];
 
-/// `E` error, `W` warning, `o` told elsewhere, `.` fine; blank: the cell of the other order.
+/// `E` error, `W` warning, `o` reported elsewhere, `.` fine; blank: see the cell of the other order.
 #[rustfmt::skip]
 const CELLS: [(&str, Role); 13] = [
 //   second: Own Net Bro Any VIP Hop Fw Peer Srv Snat Via Thr Listen
@@ -61,9 +61,9 @@ fn the_table_is_this_picture() {
     }
 }
 
-/// A family's words in the files.
+/// The parts of the test files that depend on the address family.
 struct Words {
-    /// The address in question by its last number, and the neighbour in its /30 or /126 with that length.
+    /// The address under test, by its last number, and its neighbour in the same /30 or /126 with prefix length.
     address: fn(u8) -> String,
     length: u8,
     subnet: u8,
@@ -89,7 +89,7 @@ const V6: Words = Words {
     server: "fd00:20::11",
 };
 
-/// A section in which `address` has that role. `n` makes its names unique.
+/// A section in which `address` has this role. `n` makes its names unique.
 fn section(role: Role, address: &str, n: usize, words: &Words) -> String {
     let Words { length, subnet, other, far, server, .. } = words;
     let group = |firewall: &str, peer: &str| {
@@ -109,7 +109,7 @@ fn section(role: Role, address: &str, n: usize, words: &Words) -> String {
         Role::Own => {
             format!("[[link]]\nname = \"l{n}\"\ndevice = \"eth{}\"\naddresses = \"{address}/{length}\"\n", n + 2)
         }
-        // 77 is in the subnet of 76 to 79.
+        // 77 lies in the subnet from 76 to 79.
         Role::Network | Role::Broadcast | Role::Anycast => {
             let inside = (words.address)(77);
             format!("[[link]]\nname = \"l{n}\"\ndevice = \"eth{}\"\naddresses = \"{inside}/{subnet}\"\n", n + 2)
@@ -145,7 +145,7 @@ fn two_roles_of_one_address_are_told_as_the_table_says() {
     for (first, second) in pairs() {
         for (words, number) in [(&V4, 76), (&V6, 76)] {
             let is_v4 = words.length == 24;
-            // A family has no such addresses, or a file no second listener.
+            // The family has no such address, or a file has no second listener.
             let of_other_family = |role| match role {
                 Role::Network | Role::Broadcast => !is_v4,
                 Role::Anycast => is_v4,
@@ -154,7 +154,7 @@ fn two_roles_of_one_address_are_told_as_the_table_says() {
             if of_other_family(first) || of_other_family(second) || first == Role::Listen {
                 continue;
             }
-            // The last of its subnet, or the first.
+            // The last address of its subnet, or the first.
             let number = if first == Role::Broadcast || second == Role::Broadcast { number + 3 } else { number };
             let address = (words.address)(number);
             let outcome = file(&[section(first, &address, 0, words), section(second, &address, 1, words)]);
@@ -174,7 +174,7 @@ fn two_roles_of_one_address_are_told_as_the_table_says() {
                     let somewhere = diagnostics.iter().any(|one| one.message.contains(&address));
                     assert!(cell == '.' && somewhere, "{first:?} and {second:?}:\n{diagnostics}");
                 }
-                // Both are there because of a link with such a subnet, which has the others of it too.
+                // A link with such a subnet has all three of these addresses.
                 _ if second <= Role::Anycast && first >= Role::Network => {}
                 wanted => assert_eq!(cell, wanted, "{first:?} and {second:?}:\n{diagnostics}"),
             }

@@ -1,4 +1,4 @@
-//! `[service.check]`: what is asked of a server, and how often.
+//! Validates `[service.check]`: what a server is asked for, and how often.
 
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ use crate::time::Duration;
 const TCP: u8 = 6;
 const STATUS: u16 = 200;
 
-/// The check; `None` if it has a mistake.
+/// The check of a service; `None` if it has a mistake.
 pub fn check(typed: &file::Service, protocols: &[u8], out: &mut Diagnostics) -> Option<ServiceCheck> {
     let kind = match typed.check.as_ref().map(|check| &check.kind) {
         Some(Field::Given(kind)) => kind.value,
@@ -50,7 +50,7 @@ pub fn check(typed: &file::Service, protocols: &[u8], out: &mut Diagnostics) -> 
     Some(check)
 }
 
-/// The kind with its defaults.
+/// A check of this kind with default values.
 fn bare(kind: ServiceKind) -> ServiceCheckKind {
     match kind {
         ServiceKind::Icmp => ServiceCheckKind::Icmp,
@@ -63,7 +63,7 @@ fn bare(kind: ServiceKind) -> ServiceCheckKind {
     }
 }
 
-/// A check needs a port to ask: its own, the server's, or the first of the service.
+/// Refuses a check of which it is not known which port it goes to: its own, the server's, or the first of the service.
 fn port_is_known(typed: &file::Service, kind: ServiceKind, out: &mut Diagnostics) {
     match kind {
         ServiceKind::Icmp | ServiceKind::None => return,
@@ -79,7 +79,7 @@ fn port_is_known(typed: &file::Service, kind: ServiceKind, out: &mut Diagnostics
     }
 }
 
-/// Keys that only some kinds have.
+/// The kind with its values. Keys of other kinds are reported.
 fn content(typed: &file::ServiceCheck, kind: ServiceKind, out: &mut Diagnostics) -> Option<ServiceCheckKind> {
     match (kind, &typed.port) {
         (ServiceKind::Icmp | ServiceKind::None, Field::Given(port)) => {
@@ -127,7 +127,7 @@ fn place<T>(field: &Field<T>) -> Option<Range<usize>> {
     field.given().map(|at| at.span.clone())
 }
 
-/// One check ends before the next begins.
+/// Refuses times with which one check would not end before the next begins.
 fn times(typed: &file::ServiceCheck, check: &ServiceCheck, out: &mut Diagnostics) {
     let timeout = check.timeout;
     if let Some(at) = place(&typed.interval).or_else(|| place(&typed.timeout))

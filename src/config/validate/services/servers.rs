@@ -1,4 +1,4 @@
-//! `[[service.server]]`: who serves, and whether the mode of the service gets there.
+//! Validates `[[service.server]]`, and whether packets of the service's mode can reach the server.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -59,7 +59,8 @@ pub fn servers(
     servers
 }
 
-/// A service that takes no new session, however well its servers are: its backups serve only while the others are down.
+/// Warns about a service that takes no new session even if all its servers are up. Backups do not help: they serve only
+/// while the others are down.
 fn nobody_takes_sessions(typed: &file::Service, out: &mut Diagnostics) {
     let weight = |server: &&file::Server| server.weight.value().unwrap_or(1);
     let admin = |server: &&file::Server| server.admin.value().unwrap_or_default();
@@ -87,7 +88,8 @@ fn nobody_takes_sessions(typed: &file::Service, out: &mut Diagnostics) {
     out.push(Diagnostic::warning(at, message).hint(hint));
 }
 
-/// One socket under two names would take two shares, and be counted and drained by halves.
+/// Refuses an address and port that two servers of a service have: it would get two shares, and be counted and drained
+/// by halves.
 fn same_server(typed: &file::Service, out: &mut Diagnostics) {
     let mut seen: BTreeMap<(IpAddr, Option<u64>), &At<IpAddr>> = BTreeMap::new();
     for server in &typed.servers {
@@ -103,8 +105,8 @@ fn same_server(typed: &file::Service, out: &mut Diagnostics) {
     }
 }
 
-/// Some link or route leads to the server. A server of the mode `direct` is a neighbour, one of the mode `tunnel` does not
-/// stand behind firewalls.
+/// Checks that a link or route leads to the server. A server of mode `direct` must be a neighbour, and one of mode
+/// `tunnel` must not be behind firewalls.
 fn reachable(at: &At<IpAddr>, typed: &file::Service, links: &[Option<Link>], routes: &[Route], out: &mut Diagnostics) {
     if is_link_local(at.value) {
         let message = format!("{} is a link-local address: a server needs a global one", at.value);
@@ -147,7 +149,7 @@ fn reachable(at: &At<IpAddr>, typed: &file::Service, links: &[Option<Link>], rou
     }
 }
 
-/// What reaches a server as the client sent it keeps its port.
+/// Refuses `port` of a server in modes that pass packets on as the client sent them.
 fn untranslated(server: &file::Server, typed: &file::Service, out: &mut Diagnostics) {
     let (Some(mode), Some(port)) = (mode(typed), server.port.given()) else { return };
     let name = match mode {
@@ -171,13 +173,13 @@ fn untranslated(server: &file::Server, typed: &file::Service, out: &mut Diagnost
     }
 }
 
-/// A VIP is served by the servers of its family.
+/// Checks that the servers have addresses of the families of the VIPs.
 fn families(typed: &file::Service, out: &mut Diagnostics) {
     let has = |server: &file::Server, family| {
         matches!(server.addresses, Field::Invalid)
             || given(&server.addresses).iter().any(|at| Family::of(at.value) == family)
     };
-    // A tunnel carries packets of both families to an address of either.
+    // A tunnel carries packets of both families to one address.
     if matches!(typed.addresses, Field::Invalid) || mode(typed) == Some(Mode::Tunnel) {
         return;
     }

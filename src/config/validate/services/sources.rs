@@ -1,4 +1,4 @@
-//! What the servers see as source: the client, or an address of `snat`; and whether their answers come back.
+//! Validates which source address servers see, that of the client or one of `snat`, and whether their answers return.
 
 use std::net::IpAddr;
 
@@ -11,7 +11,7 @@ use crate::config::validate::members::family_name;
 use crate::config::{Link, Mode};
 use crate::wire::Family;
 
-/// Addresses of `snat` of one service at most.
+/// The largest number of `snat` addresses of one service.
 const SNAT_MAX: usize = 1024;
 
 /// The addresses of `snat`; `None` if they have a mistake.
@@ -72,8 +72,8 @@ pub fn snat(typed: &file::Service, links: &[Option<Link>], out: &mut Diagnostics
     Some(addresses)
 }
 
-/// With `nat` an answer has to come back through the engine. A server sends it to a client in its own subnet directly: the
-/// client gets it from an address that it never spoke to.
+/// Warns about servers of mode `nat` in the subnet of clients. They would answer such a client directly and not through
+/// the engine, from an address that the client never sent to.
 pub fn hairpin(typed: &file::Service, links: &[Option<Link>], out: &mut Diagnostics) {
     if mode(typed) != Some(Mode::Nat) {
         return;

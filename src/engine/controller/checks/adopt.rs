@@ -28,15 +28,16 @@ impl Controller {
                 continue;
             }
             let same = was.check == is.check && was.mode == is.mode && was.addresses == is.addresses;
-            let monitor = &mut self.server_checks[index].monitor;
-            *monitor = known.monitor;
+            let own = &mut self.server_checks[index];
+            (own.monitor, own.history, own.outages) = (known.monitor, known.history, known.outages);
             if same {
                 places.insert(place, index);
                 continue;
             }
-            monitor.reconfigure(&is.check, now);
+            own.monitor.reconfigure(&is.check, now);
             if is.check.kind == ServiceCheckKind::None {
-                monitor.trust(now);
+                own.monitor.trust(now);
+                own.outages.rise(now);
             }
         }
         let mut given_up = Vec::new();

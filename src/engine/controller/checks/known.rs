@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::check_port;
+use super::exchange::check_port;
 use crate::config::ServiceCheckKind;
 use crate::engine::Controller;
 use crate::engine::controller::judgement;
@@ -31,7 +31,7 @@ impl Controller {
             let is_known = self.known_server(index).is_some_and(|server| known.contains(&server));
             if is_known && self.server_checks[index].monitor.state() == State::Starting {
                 let changed = self.server_checks[index].monitor.inherit(now);
-                self.verdict_changed(index, changed);
+                self.verdict_changed(index, changed, now);
                 self.schedule_monitor(index);
                 taken += 1;
             }

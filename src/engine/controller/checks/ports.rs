@@ -12,7 +12,8 @@ use std::net::IpAddr;
 
 use siphasher::sip::SipHasher13;
 
-use super::{CheckKey, Checks, echo_protocol};
+use super::answers::echo_protocol;
+use super::{CheckKey, Checks};
 use crate::config::ServiceCheckKind;
 use crate::engine::controller::Random;
 use crate::health::service_prober::PORTS;

@@ -1,4 +1,4 @@
-//! Whatever comes, every frame has one verdict and the sums are right.
+//! Whatever arrives, every frame has one verdict and the counters add up.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -23,7 +23,7 @@ fn offload() -> impl Strategy<Value = Offload> {
     (partial, gso, any::<bool>()).prop_map(|(partial, gso, verified)| Offload { partial, gso, verified })
 }
 
-/// A frame that was legal, with some bytes changed, cut or added.
+/// A valid frame of which some bytes were changed, cut off or added.
 fn mutated() -> impl Strategy<Value = Frame> {
     let legal = (0usize..2, 0u8..7, 1u16..2000).prop_map(|(family, kind, length)| {
         let net = nets()[family];
@@ -65,7 +65,7 @@ proptest! {
     fn arbitrary_bytes_have_one_verdict_and_conserve(
         frames in vec((vec(any::<u8>(), 0..200), 0u16..4, offload()), 1..40),
     ) {
-        // The harness asserts conservation when it is dropped.
+        // The test forwarder asserts conservation when it is dropped.
         let mut lab = Lab::outer(2);
         for (bytes, device, offload) in frames {
             lab.put(0, DeviceId(device), Frame { bytes, vlan: None, offload });

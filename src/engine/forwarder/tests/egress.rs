@@ -1,4 +1,4 @@
-//! How packets leave: size, neighbour, tag, padding.
+//! How packets are sent: size, next hop, VLAN tag, padding.
 
 use pnet_packet::Packet as _;
 use pnet_packet::ethernet::EthernetPacket;
@@ -126,7 +126,7 @@ fn ipv4_without_df_is_cut_and_its_pieces_are_the_datagram() {
     lab.snapshot.links[1].mtu = 600;
     lab.snapshot.links[1].vlan = Some(20);
     let mut frame = udp(net.client, net.server, 1400);
-    // The device was to finish the checksum.
+    // The checksum was left to the device.
     let whole = frame.bytes.clone();
     let pseudo = crate::wire::checksum::pseudo_header(net.client.ip(), net.server.ip(), 17, 1408);
     frame.bytes[40..42].copy_from_slice(&pseudo.to_be_bytes());
@@ -186,7 +186,7 @@ fn pieces_without_room_in_the_queue_are_a_counted_drop() {
     assert_eq!(lab.deliver(At::Near, udp(net.client, net.server, 1400)).verdict, Verdict::Replaced);
 }
 
-/// A super-frame of 20,000 bytes of payload in segments of `size`.
+/// A GSO frame with 20,000 bytes of payload in segments of `size`.
 fn super_frame(net: super::lab::Net, kind: GsoKind, size: u16) -> Frame {
     let mut frame = match kind {
         GsoKind::Tcp4 | GsoKind::Tcp6 => tcp_with(net.client, net.server, ACK, 1, 2, &[7; 20_000]),

@@ -1,4 +1,4 @@
-//! What is explained is what the packets do: on both engines, before and after the packets, for flows of all kinds.
+//! `explain` says what the packets do: on both engines, before and after them, for flows of all kinds.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -13,14 +13,14 @@ use crate::flow::{FlowKey, text};
 use crate::wire::MacAddr;
 use crate::wire::offload::Offload;
 
-/// A flow, its packets there and back.
+/// A flow with its packets in both directions.
 struct Talk {
     flow: FlowKey,
     request: Frame,
     reply: Box<dyn Fn(&FlowKey) -> Frame>,
 }
 
-/// Numbers that look random and are the same in every run (Knuth's MMIX).
+/// Pseudo-random numbers that are the same in every run (Knuth's MMIX generator).
 struct Dice(u64);
 
 impl Dice {
@@ -34,7 +34,7 @@ fn end(address: IpAddr, port: u16) -> SocketAddr {
     SocketAddr::new(address, port)
 }
 
-/// The `index`th flow: no two are the same.
+/// A flow by its number; no two are equal.
 fn talk(index: u16, dice: &mut Dice) -> Talk {
     let is_v4 = dice.roll(2) == 0;
     let (client, server) = (2 + index % 253, 20 + index / 253 + 10 * dice.roll(8) as u16);
@@ -47,7 +47,7 @@ fn talk(index: u16, dice: &mut Dice) -> Talk {
     let source = end(client, 1024 + index);
     let port = 1 + dice.roll(60_000) as u16;
     let farm = farms()[usize::from(!is_v4)];
-    // Half of the conversations with ports are with the service.
+    // Half of the flows with ports go to the service.
     let destination = if dice.roll(2) == 0 { farm.vip } else { end(server, port) };
     let ends = |flow: &FlowKey| {
         (end(flow.source.address, flow.source.port), end(flow.destination.address, flow.destination.port))
@@ -86,7 +86,7 @@ fn flow_of(bytes: &[u8]) -> FlowKey {
     crate::wire::frame::Frame::parse(&mut bytes, &Offload::NONE).expect("was forwarded").tuple().into()
 }
 
-/// The packet left as it was told: by which link, to whom, looking how.
+/// Asserts that the packet left as `explain` said: link, next hop, addresses and ports.
 #[track_caller]
 fn assert_did(lab: &Lab, told: &ExplainView, did: &Answer) {
     let (Verdict::Forward(link) | Verdict::Hairpin(link)) = did.verdict else { panic!("{did:?}, told {told:#?}") };
@@ -121,7 +121,7 @@ fn a_thousand_flows_do_what_was_explained_on_both_engines_before_and_after() {
         let again = ask(&outer, &flow);
         assert_eq!((&again.firewall, &again.egress, again.decided_by.as_str()), (&name, &told.egress, "session"));
 
-        // The other engine expects it from the same firewall, though nobody told it.
+        // The peer engine expects the packet from the same firewall, although nobody told it.
         let told = ask(&inner.lab, &flow);
         assert_eq!((&told.from, &told.firewall), (&place, &name), "{told:#?}");
         let did = inner.lab.deliver(At::Firewall(firewall), request);
@@ -131,7 +131,7 @@ fn a_thousand_flows_do_what_was_explained_on_both_engines_before_and_after() {
         assert_eq!(again.decided_by, "session");
         assert_eq!((again.server, again.translation, again.egress), (told.server, told.translation, told.egress));
 
-        // Back: by what the server saw, then by what the firewall let pass.
+        // The way back: from the server, then from the firewall.
         let seen = flow_of(&did.bytes).reversed();
         let told = ask(&inner.lab, &seen);
         let did = inner.lab.deliver(At::Near, reply(&seen));
@@ -229,7 +229,7 @@ fn what_would_happen_if_the_server_died_is_what_happens_when_it_dies() {
         web.change(|service| service.servers[1].up = [true, true]);
         web.fell(0);
         let did = web.lab.deliver(At::Firewall(0), ack(farm.client, farm.vip));
-        // The search for its sessions may have been faster than the packet, which then belongs to nobody.
+        // The search may have ended the session before the packet, which then belongs to none.
         assert!(matches!(did.verdict, Verdict::Dropped(_) | Verdict::Punted), "{did:?}");
         assert!(!web.lab.transmits().is_empty(), "both ends are told");
     }

@@ -1,4 +1,4 @@
-//! Firewalls that die, tables that fill, workers that share.
+//! Firewalls that fail, tables that are full, workers that share sessions.
 
 use super::lab::{At, Lab, Net, nets};
 use super::packets::{ack, fin, fin_back, read, rst, rst_back, syn, syn_ack, tcp_with, udp};
@@ -62,7 +62,7 @@ fn the_near_end_of_a_failed_session_is_reset_by_the_sweep() {
             let [reset] = &resets[..] else { panic!("{resets:?}") };
             assert_eq!(reset.link, LinkId(side.near()));
             let reset = read(&reset.bytes);
-            // The client has seen all up to 2000 and sent "hello" from 1000 on.
+            // The client has received everything up to 2000 and sent "hello" from 1000 on.
             let (near, far, sequence, acknowledgement) = match side {
                 Side::Outer => (net.client, net.server, 2000, 1005),
                 Side::Inner => (net.server, net.client, 1005, 2000),
@@ -84,7 +84,7 @@ fn the_near_end_of_a_failed_session_is_reset_by_the_sweep() {
 fn a_packet_that_comes_before_the_sweep_is_answered_at_once() {
     for net in nets() {
         let (mut lab, dead) = established(Side::Outer, &net, OnFailure::Reset);
-        // The sweep has to pass many slots of sessions of others first.
+        // The search has to pass many slots of other sessions first.
         lab.workers[0].0.expire(&lab.snapshot, lab.now, 30_000);
         lab.set_up(dead, false);
         lab.snapshot.epoch -= 1;
@@ -256,7 +256,7 @@ fn a_full_table_forwards_by_hash_and_stays_symmetric() {
             client.set_port(port);
             client
         };
-        // Established sessions, which are not evicted for new ones that the hash serves as well.
+        // Established sessions, which are not evicted for new sessions that the hash serves as well.
         for port in 1..=16 {
             let firewall = outer.send(udp(client(port), net.server, 10));
             outer.deliver(At::Firewall(firewall), udp(net.server, client(port), 10));
@@ -332,7 +332,7 @@ fn two_workers_share_sessions() {
 
         let reply = lab.deliver_to(1, At::Near, syn_ack(net.server, net.client));
         assert_eq!(lab.firewall_of(&reply), Some(3));
-        // The other worker moves it: the gauge is right in the sum.
+        // The other worker moves the session: only the sum of the gauge is right.
         let other = lab.deliver_to(1, At::Firewall(2), ack(net.client, net.server));
         assert_eq!(other.verdict, Verdict::Forward(LinkId(1)));
         lab.set_up(3, false);

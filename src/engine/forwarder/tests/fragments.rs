@@ -1,4 +1,4 @@
-//! Every fragment of a datagram takes the way of its flow, in whatever order they come.
+//! Every fragment of a datagram goes the way of its flow, in whatever order they arrive.
 
 use super::lab::{At, Lab, Net, nets};
 use super::packets::{Frame, fragments, read, udp};
@@ -6,7 +6,8 @@ use crate::engine::verdict::{DropReason, PuntReason, Verdict};
 use crate::id::LinkId;
 use crate::time::Duration;
 
-/// An inner engine with a session that is off its hash, and the fragments of a datagram of it; and its firewall.
+/// An inner engine with a session at a firewall that the hash does not give, the fragments of a datagram of it, and
+/// that firewall.
 fn off_hash(net: &Net) -> (Lab, Vec<Frame>, u16) {
     let datagram = udp(net.server, net.client, 4000);
     let hashed = Lab::inner(4).send(udp(net.server, net.client, 10));
@@ -123,7 +124,7 @@ fn the_store_of_waiting_fragments_is_bounded() {
 fn a_full_table_refuses_later_fragments_and_nothing_else() {
     for net in nets() {
         let mut lab = Lab::outer(2);
-        // Datagrams whose first came fill the table; later fragments of others find no room.
+        // Datagrams whose first fragment arrived fill the table; later fragments of others find no room.
         for id in 0..64 {
             lab.send(fragments(&udp(net.client, net.server, 4000), 1400, id).remove(0));
         }

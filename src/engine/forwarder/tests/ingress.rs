@@ -1,4 +1,4 @@
-//! What is refused or handed over before a flow is looked at.
+//! Frames that are dropped or punted before their flow is looked at.
 
 use super::lab::{At, Lab, nets, v4, v6};
 use super::packets::{Frame, ack, echo, icmp_error, ip, read, syn, tcp_with, udp};
@@ -8,7 +8,7 @@ use crate::id::{DeviceId, LinkId};
 use crate::wire::MacAddr;
 use crate::wire::vlan::{TPID_SERVICE, VlanTag};
 
-/// Delivers from the near side and expects this drop, with the bytes left as they came.
+/// Delivers a frame from the near side and expects this drop, with the bytes unchanged.
 #[track_caller]
 fn refused(lab: &mut Lab, frame: Frame, reason: DropReason) {
     let answer = lab.deliver(At::Near, frame.clone());
@@ -227,7 +227,7 @@ fn neighbour_discovery_and_listener_reports_go_to_the_controller_and_never_beyon
         ip(source, destination, 58, &message)
     };
     let mut lab = Lab::outer(2);
-    // A duplicate address probe, a solicitation, an advertisement, a redirect and a report.
+    // A duplicate address detection, a solicitation, an advertisement, a redirect and a report.
     for (source, destination, kind) in [
         ("::", "ff02::1:ff00:1", 135),
         ("fe80::7", "2001:db8:1::1", 135),
@@ -343,7 +343,7 @@ fn an_icmp_error_to_another_than_the_quoted_sender_is_dropped() {
         lab.send(syn(net.client, net.server));
         lab.assert_moved([("received", 1), ("forwarded", 1), ("sessions_created", 1), ("pin_hashed", 1)]);
 
-        // About the client's packet, but sent to the router.
+        // The error is about the client's packet, but addressed to the router.
         let error = icmp_error(net.client.ip(), net.router, &syn(net.client, net.server));
         assert_eq!(lab.deliver(At::Near, error).verdict, Verdict::Dropped(DropReason::IcmpMismatch));
 

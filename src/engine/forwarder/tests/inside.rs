@@ -1,5 +1,5 @@
-//! Super-frames whose segments are inside a tunnel that the engine only carries: no device segments them for a packet socket,
-//! so they leave as the packets that they stand for.
+//! GSO frames whose segments are inside a tunnel that the engine only forwards. No device segments them for a packet
+//! socket, so that they are sent as the single packets.
 
 use std::net::SocketAddr;
 
@@ -14,7 +14,7 @@ use crate::wire::offload::{Gso, GsoKind, Offload, PartialChecksum};
 const INNER_MSS: u16 = 1348;
 const VXLAN_LEN: usize = 8;
 
-/// `payload` bytes of a connection inside VXLAN, in segments of [`INNER_MSS`], as Linux hands it over.
+/// `payload` bytes of a connection inside VXLAN, in segments of [`INNER_MSS`], as Linux passes them on.
 fn vxlan(net: Net, payload: usize) -> Frame {
     let end = |last: u8| SocketAddr::new([192, 168, 77, last].into(), 5201);
     let inner = tcp_with(end(1), end(2), 0x18, 1000, 2000, &vec![7; payload]).dont_fragment();
@@ -34,7 +34,7 @@ fn vxlan(net: Net, payload: usize) -> Frame {
     frame
 }
 
-/// What is inside packets of a VXLAN, which are complete.
+/// The inner packets of VXLAN frames, which must be complete.
 fn unpacked(transmits: &[Transmit]) -> Vec<u8> {
     let payload = |transmit: &Transmit| {
         assert_eq!(transmit.offload, Offload::NONE);
@@ -52,7 +52,7 @@ fn the_bulk_of_a_tunnel_leaves_as_the_packets_that_it_stands_for() {
         for payload in [1, 500, 1348, 1349, 60_000] {
             let mut lab = Lab::outer(2);
             for round in 0..3 {
-                // A small one would fit the MTU as it is, and its session is known the second time.
+                // A small frame would fit the MTU as it is; the second one belongs to a known session.
                 let answer = lab.deliver(At::Near, vxlan(net, payload));
                 assert_eq!(answer.verdict, Verdict::Replaced, "{payload} bytes, round {round}");
                 let sent = lab.transmits();
@@ -101,7 +101,7 @@ fn what_cannot_be_segmented_has_its_reason() {
     let net = v4();
     let mut lab = Lab::outer(2);
     let mut frame = vxlan(net, 20_000);
-    // Something that ends in TCP, and nobody knows how it gets there.
+    // A TCP header at the end, after headers that are not understood.
     let inner_length = 14 + 20 + 8 + VXLAN_LEN + 14 + 2;
     frame.bytes[inner_length] ^= 1;
 

@@ -1,4 +1,4 @@
-//! Promises about sessions that an operator ends.
+//! Sessions that an operator ends.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::engine::{Selection, Verdict};
 use crate::id::{LinkId, ServiceId};
 use crate::time::Duration;
 
-/// Gives every worker the order and lets them work until they are through.
+/// Gives the order to every worker, and lets them work until it is done.
 fn kill(lab: &mut Lab, selection: Selection, reset: bool) -> (u64, u64) {
     let order = give(lab, selection, reset);
     lab.wait(Duration::from_millis(10));
@@ -117,7 +117,7 @@ fn of_a_session_that_a_service_placed_both_ends_are_told_and_the_server_is_free(
         assert_eq!((client.source, client.destination), (farm.vip.ip(), farm.client.ip()));
         assert_eq!((server.source, server.destination), (farm.client.ip(), farm.server.ip()));
         assert_eq!(web.active(0), 0);
-        // The middle of a connection that nobody knows is no new one for a server.
+        // A packet in the middle of an unknown connection does not open one at a server.
         let answer = web.lab.deliver(At::Firewall(1), ack(farm.client, farm.vip));
         assert!(!matches!(answer.verdict, Verdict::Forward(_)), "{answer:?}");
     }
@@ -155,7 +155,7 @@ fn the_work_is_done_in_bounded_steps_whatever_waits_to_be_sent() {
         let before = lab.table.len();
         lab.workers[0].0.expire(&lab.snapshot, lab.now, 300);
         assert!(before - lab.table.len() <= 100, "more than the budget");
-        // Resets are fetched now and then, or they would not fit.
+        // The queued resets are fetched from time to time, so that there is room.
         if steps % 10 == 0 {
             lab.transmits();
         }

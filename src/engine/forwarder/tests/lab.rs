@@ -1,4 +1,5 @@
-//! The harness: a forwarder with a fixed snapshot, frames in, verdicts and bytes out, every counter accounted for.
+//! The test bench: a forwarder with a fixed snapshot. Frames go in, verdicts and bytes come out, and every counter is
+//! accounted for.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -16,24 +17,24 @@ use crate::wire::vlan::VlanTag;
 
 use super::packets::Frame;
 
-/// What came of one frame.
+/// The result for one frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     pub verdict: Verdict,
-    /// As edited in place.
+    /// The bytes as edited in place.
     pub bytes: Vec<u8>,
     pub vlan: Option<VlanTag>,
     pub offload: Offload,
 }
 
-/// Where a frame is put in.
+/// Where a frame arrives.
 #[derive(Debug, Clone, Copy)]
 pub enum At {
-    /// The side without firewalls.
+    /// From a link without firewalls.
     Near,
-    /// From a firewall, by its number from 0.
+    /// From a firewall, by its number starting at 0.
     Firewall(u16),
-    /// From this address on the firewalls' link.
+    /// From a station with this MAC address on the firewalls' link.
     Stranger(MacAddr),
 }
 
@@ -45,7 +46,7 @@ pub struct Lab {
     pub workers: Vec<(Forwarder, Arc<CountersCell>)>,
     pub punts: Punts,
     pub now: Instant,
-    /// Sessions that the workers told the end of.
+    /// Sessions whose end the workers reported.
     pub told: Told,
     seen: BTreeMap<&'static str, u64>,
 }
@@ -79,18 +80,18 @@ impl Lab {
         }
     }
 
-    /// A frame arrives; the tests' frames carry no hardware addresses of their own.
+    /// Delivers a frame, which gets the MAC addresses of the place where it arrives.
     pub fn deliver(&mut self, at: At, frame: Frame) -> Answer {
         self.deliver_to(0, at, frame)
     }
 
-    /// A frame arrives at one of several workers.
+    /// Delivers a frame to one of several workers.
     pub fn deliver_to(&mut self, worker: usize, at: At, mut frame: Frame) -> Answer {
         let device = self.address(at, &mut frame);
         self.put(worker, device, frame)
     }
 
-    /// At most 64 frames arrive together at the first worker.
+    /// Delivers a batch of at most 64 frames to the first worker.
     pub fn deliver_batch(&mut self, mut frames: Vec<(At, Frame)>) -> Vec<Answer> {
         let devices: Vec<_> = frames.iter_mut().map(|(at, frame)| self.address(*at, frame)).collect();
         let mut batch = Batch::new();
@@ -105,7 +106,7 @@ impl Lab {
         batch.packets.into_iter().map(answer).collect()
     }
 
-    /// Gives a frame the hardware addresses of the place where it arrives; answers the device there.
+    /// Sets the MAC addresses of a frame for the place where it arrives, and returns the device there.
     pub fn address(&self, at: At, frame: &mut Frame) -> DeviceId {
         let (device, source) = match at {
             At::Near => (self.side.near(), testbed::host_mac(self.side)),
@@ -116,7 +117,7 @@ impl Lab {
         DeviceId(device)
     }
 
-    /// A frame arrives as it is.
+    /// Delivers a frame with the MAC addresses that it has.
     pub fn put(&mut self, worker: usize, device: DeviceId, mut frame: Frame) -> Answer {
         let mut batch = Batch::new();
         batch.packets.push(Packet {
@@ -130,7 +131,7 @@ impl Lab {
         answer(batch.packets.pop().expect("it was pushed"))
     }
 
-    /// The firewall that the answer was sent to.
+    /// The firewall that a frame was sent to.
     pub fn firewall_of(&self, answer: &Answer) -> Option<u16> {
         let destination = MacAddr(answer.bytes[..6].try_into().expect("six bytes"));
         (0..self.snapshot.firewalls.len() as u16)
@@ -138,7 +139,7 @@ impl Lab {
             .filter(|_| matches!(answer.verdict, Verdict::Forward(_) | Verdict::Hairpin(_)))
     }
 
-    /// Delivers from the near side and answers the firewall that took it.
+    /// Delivers a frame from the near side, and returns the firewall that it was sent to.
     pub fn send(&mut self, frame: Frame) -> u16 {
         let answer = self.deliver(At::Near, frame);
         self.firewall_of(&answer).unwrap_or_else(|| panic!("not sent to a firewall: {answer:?}"))
@@ -151,7 +152,7 @@ impl Lab {
         }
     }
 
-    /// A firewall goes down, or comes up, for every path.
+    /// Sets whether every path through a firewall is up.
     pub fn set_up(&mut self, firewall: u16, up: bool) {
         self.snapshot.epoch += 1;
         for set in &mut self.snapshot.path_sets {
@@ -180,7 +181,7 @@ impl Lab {
         sessions
     }
 
-    /// All workers' published counters, summed.
+    /// The published counters of all workers, added up.
     pub fn counters(&self) -> Counters {
         let mut sum = Counters::default();
         for (_, cell) in &self.workers {
@@ -189,7 +190,7 @@ impl Lab {
         sum
     }
 
-    /// Which counters moved since the last call, and by how much; nothing else did. Traffic of links and firewalls apart.
+    /// Asserts which counters have changed since the last call, and by how much, except traffic of links and firewalls.
     #[track_caller]
     pub fn assert_moved<const N: usize>(&mut self, expected: [(&'static str, u64); N]) {
         let counters = flat(&self.counters());
@@ -202,7 +203,7 @@ impl Lab {
         assert_eq!(moved, BTreeMap::from(expected));
     }
 
-    /// What must hold at the end of every test.
+    /// Asserts what must hold at the end of every test.
     #[track_caller]
     fn assert_conserved(&self) {
         let counters = self.counters();
@@ -229,7 +230,7 @@ fn answer(packet: Packet<'_>) -> Answer {
     Answer { verdict, bytes: packet.bytes.to_vec(), vlan: packet.vlan, offload: packet.offload }
 }
 
-/// A ledger that keeps what it is told.
+/// A ledger that keeps the reported sessions.
 #[derive(Debug, Clone, Default)]
 pub struct Told(Arc<Mutex<Vec<(Removed, EndReason)>>>);
 
@@ -240,14 +241,14 @@ impl Ledger for Told {
 }
 
 impl Told {
-    /// The words by which the session log knows the ends so far.
+    /// The reasons for the ends so far, in the words of the session log.
     pub fn reasons(&self) -> Vec<&'static str> {
         self.0.lock().unwrap().iter().map(|(ended, reason)| reason.name(&ended.session)).collect()
     }
 }
 
 impl Lab {
-    /// Every session that ended was told once, as what it is counted as.
+    /// Asserts that every ended session was reported once, with the reason that it is counted under.
     fn assert_all_were_told(&self, counters: &Counters) {
         let told = self.told.0.lock().unwrap();
         let of = |wanted: fn(&EndReason) -> bool| told.iter().filter(|(_, reason)| wanted(reason)).count() as u64;
@@ -268,13 +269,13 @@ impl Drop for Lab {
 }
 
 fn flat(counters: &Counters) -> BTreeMap<&'static str, u64> {
-    // The sum is left out: tests name the reasons that it is made of.
-    // How much traffic there was follows from the frames; what happened to it is what tests assert.
+    // The sum of drops is left out, because tests name the reasons that it is made of.
+    // The amount of traffic follows from the frames; tests assert what happened to it.
     let volumes = ["routed_packets", "routed_bytes", "balanced_packets", "balanced_bytes"];
     counters.named().filter(|(name, _)| *name != "dropped" && !volumes.contains(name)).collect()
 }
 
-/// The addresses of one family, so that every promise is tested for both.
+/// The addresses of one family. Every test runs with both families.
 #[derive(Debug, Clone, Copy)]
 pub struct Net {
     pub client: SocketAddr,

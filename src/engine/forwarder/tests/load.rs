@@ -1,4 +1,4 @@
-//! What counts as a server's load: `least-connections` goes by it, and operators watch it while a server drains.
+//! What counts as load of a server: `least-connections` uses it, and operators watch it while a server drains.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::session::Timeouts;
 use crate::slb::{HashOn, Maglev, Mode, Scheduler};
 use crate::time::Duration;
 
-/// A connection of the client's `port` to the first server, both ends acknowledged.
+/// A connection from port `port` of the client to the first server, acknowledged by both ends.
 fn connect(web: &mut Web, farm: &Farm, port: u16) {
     web.request(syn(farm.client(port), farm.vip));
     web.reply(syn_ack(farm.server, farm.client(port)));

@@ -1,9 +1,10 @@
-//! Promises of the forwarder, frame by frame.
+//! Tests of the forwarder, frame by frame.
 
 mod chaos;
 mod egress;
 mod explained;
 mod failure;
+mod fair;
 mod fragments;
 mod ingress;
 mod inside;

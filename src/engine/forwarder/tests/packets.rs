@@ -1,4 +1,4 @@
-//! Frames for the tests, built byte by byte and read again by a second parser.
+//! Frames for the tests, built byte by byte, and a second parser to read frames with.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -14,7 +14,7 @@ use crate::wire::frame::tcp_flags::{ACK, FIN, RST, SYN};
 use crate::wire::offload::Offload;
 use crate::wire::vlan::VlanTag;
 
-/// A frame as a ring hands it over.
+/// A frame as a ring passes it on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
     pub bytes: Vec<u8>,
@@ -34,7 +34,7 @@ impl Frame {
         }
     }
 
-    /// With another TTL or hop limit.
+    /// Sets the TTL or hop limit.
     pub fn ttl(mut self, ttl: u8) -> Self {
         if self.bytes[12] == 0x08 {
             self.bytes[22] = ttl;
@@ -45,7 +45,7 @@ impl Frame {
         self
     }
 
-    /// IPv4: with DF.
+    /// Sets DF of an IPv4 packet.
     pub fn dont_fragment(mut self) -> Self {
         if self.bytes[12] == 0x08 {
             self.bytes[20] |= 0x40;
@@ -54,7 +54,7 @@ impl Frame {
         self
     }
 
-    /// Computes the IPv4 header checksum again after an edit.
+    /// Recomputes the IPv4 header checksum after an edit.
     pub fn finish_v4(&mut self) {
         let header = 14 + usize::from(self.bytes[14] & 0x0f) * 4;
         self.bytes[24..26].fill(0);
@@ -65,7 +65,7 @@ impl Frame {
 
 const MACS: Macs = Macs { source: MacAddr([0; 6]), destination: MacAddr([0; 6]) };
 
-/// A packet of any protocol; IPv4 without DF.
+/// A packet of any protocol, with IPv4 without DF.
 pub fn ip(source: IpAddr, destination: IpAddr, protocol: u8, payload: &[u8]) -> Frame {
     let pair = Pair::new(source, destination).expect("one family");
     let fill = |bytes: &mut [u8]| bytes.copy_from_slice(payload);
@@ -123,12 +123,12 @@ pub fn fin(source: SocketAddr, destination: SocketAddr) -> Frame {
     tcp(source, destination, FIN | ACK)
 }
 
-/// The FIN of the end that was connected to, after that of the other.
+/// The FIN of the server, after that of the client.
 pub fn fin_back(source: SocketAddr, destination: SocketAddr) -> Frame {
     tcp_with(source, destination, FIN | ACK, 2000, 1001, b"")
 }
 
-/// The reset of the end that was connected to.
+/// The reset of the server.
 pub fn rst_back(source: SocketAddr, destination: SocketAddr) -> Frame {
     tcp_with(source, destination, RST, 2000, 0, b"")
 }
@@ -169,7 +169,7 @@ fn icmp(source: IpAddr, destination: IpAddr, message: Vec<u8>) -> Frame {
     ip(source, destination, protocol, &message)
 }
 
-/// An echo request, or its reply.
+/// An echo request or an echo reply.
 pub fn echo(source: IpAddr, destination: IpAddr, reply: bool, identifier: u16) -> Frame {
     let kind = match (source, reply) {
         (IpAddr::V4(_), false) => 8,
@@ -181,7 +181,7 @@ pub fn echo(source: IpAddr, destination: IpAddr, reply: bool, identifier: u16) -
     icmp(source, destination, vec![kind, 0, 0, 0, high, low, 0, 1, 1, 2, 3, 4])
 }
 
-/// An error about `quoted` ("too big" with an MTU of 1280, which is what path MTU discovery needs).
+/// An ICMP error about `quoted`; "too big" has an MTU of 1280.
 pub fn icmp_error(source: IpAddr, destination: IpAddr, quoted: &Frame) -> Frame {
     let mut message = match source {
         IpAddr::V4(_) => vec![3, 4, 0, 0, 0, 0, 5, 0],
@@ -192,7 +192,7 @@ pub fn icmp_error(source: IpAddr, destination: IpAddr, quoted: &Frame) -> Frame 
     icmp(source, destination, message)
 }
 
-/// Cuts the packet into fragments with so many bytes of payload each (a multiple of 8).
+/// Cuts a packet into fragments with this many bytes of payload each, a multiple of 8.
 pub fn fragments(frame: &Frame, size: usize, id: u16) -> Vec<Frame> {
     let is_v4 = frame.bytes[12] == 0x08;
     let header = if is_v4 { 34 } else { 54 };
@@ -226,7 +226,7 @@ pub fn fragments(frame: &Frame, size: usize, id: u16) -> Vec<Frame> {
     payload.chunks(size).enumerate().map(cut).collect()
 }
 
-/// What a second parser reads of a frame that left.
+/// What the second parser reads of a frame that was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Read {
     pub source_mac: MacAddr,

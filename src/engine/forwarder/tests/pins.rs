@@ -1,4 +1,4 @@
-//! Which firewall a flow takes: session, learned, hash.
+//! Which firewall a flow takes: by session, learned, by hash.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -24,8 +24,8 @@ fn outer_and_inner_agree_on_every_protocol_in_both_directions() {
     for net in nets() {
         let (mut outer, mut inner) = (Lab::outer(5), Lab::inner(5));
         for protocol in 0..=255u8 {
-            // A payload that is legal where it is looked into: ports 0x1111, a UDP-Lite datagram that is covered whole; in
-            // what IPv6 takes for an extension header the next header is ESP.
+            // A payload that is valid where it is looked into: ports 0x1111, a fully covered UDP-Lite datagram; where
+            // IPv6 expects an extension header, its next header is ESP.
             let mut payload = vec![0x11; 64];
             match (protocol, net.client) {
                 (1 | 58, _) => payload[0] = 200,
@@ -37,7 +37,7 @@ fn outer_and_inner_agree_on_every_protocol_in_both_directions() {
             }
             match protocol {
                 6 => payload[12] = 0x50,
-                // Routing type 4: type 0 is refused as a source route.
+                // Routing type 4; type 0 is dropped as a source route.
                 43 => payload[2] = 4,
                 _ => {}
             }
@@ -53,7 +53,7 @@ fn outer_and_inner_agree_on_every_protocol_in_both_directions() {
     }
 }
 
-/// With the checksum that ICMP is held to.
+/// Sets a correct ICMP checksum.
 fn finished(mut frame: Frame) -> Frame {
     let (header, protocol) = if frame.bytes[12] == 0x08 { (34, frame.bytes[23]) } else { (54, frame.bytes[20]) };
     let read = read(&frame.bytes);
@@ -203,7 +203,7 @@ fn a_route_back_into_the_group_it_came_from_is_a_loop_and_leaves_no_trace() {
         assert_eq!(answer.verdict, Verdict::Dropped(DropReason::GroupLoop));
         lab.assert_moved([("received", 1), ("drop_group_loop", 1)]);
 
-        // Also with a session whose destination is behind the group: a forged packet from there.
+        // Even with a session whose destination is behind the group: this is a forged packet from there.
         lab.send(syn(net.client, net.server));
         let before = lab.sessions();
         let forged = lab.deliver(At::Firewall(0), ack(net.client, net.server));
@@ -300,7 +300,7 @@ fn a_flow_is_learned_into_the_set_of_the_route_back_or_else_toward_every_peer() 
             |session: &crate::session::Session| session.toward_low.or(session.toward_high).map(|pin| pin.set).unwrap();
         let sets: HashSet<_> = lab.sessions().iter().map(set).collect();
         assert_eq!(sets, HashSet::from([peer_set(family), PathSetId(peer_set(family).0 + 2)]));
-        // A source that is routed elsewhere is answered by the firewall that brought it, too.
+        // Even a source that is routed elsewhere is answered through the firewall that its packet came from.
         assert_eq!(lab.send(syn_ack(net.client, SocketAddr::new(net.router, 80))), 0);
     }
 }
@@ -364,7 +364,7 @@ fn without_a_firewall_packets_are_dropped_for_that_reason() {
                 assert_eq!(lab.deliver(At::Near, frame).verdict, Verdict::Dropped(reason));
             }
         };
-        // Live sessions too: fail closed.
+        // Packets of live sessions are dropped, too: it fails closed.
         closed(&mut lab, DropReason::BelowMin);
         lab.set_up(first, false);
         closed(&mut lab, DropReason::NoPathUp);
@@ -448,7 +448,7 @@ fn a_reset_does_not_forget_the_pin() {
 #[test]
 fn an_icmp_error_follows_the_flow_it_is_about_and_changes_nothing() {
     for net in nets() {
-        // The flow is off its hash, so only the session knows the way.
+        // The session is not at the firewall that the hash gives, so that only the session knows the way.
         let mut lab = Lab::inner(4);
         let hashed = Lab::inner(4).send(syn_ack(net.server, net.client));
         let firewall = (hashed + 1) % 4;
@@ -460,7 +460,7 @@ fn an_icmp_error_follows_the_flow_it_is_about_and_changes_nothing() {
         let router = neighbour(net.server, 99).ip();
         let error = icmp_error(router, net.client.ip(), &tcp_with(net.client, net.server, 0x10, 1, 1, &[0; 64]));
         assert_eq!(lab.send(error), firewall);
-        // One arrives from any firewall.
+        // The error arrives from any firewall.
         let error = icmp_error(net.router, net.server.ip(), &tcp_with(net.server, net.client, 0x10, 1, 1, &[0; 64]));
         let answer = lab.deliver(At::Firewall(hashed), error);
         assert_eq!(answer.verdict, Verdict::Forward(LinkId(1)));

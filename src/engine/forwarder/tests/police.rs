@@ -1,8 +1,9 @@
-//! What goes to the controller under a flood of it.
+//! What reaches the controller during a flood of punts.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
-use crate::engine::forwarder::probe_in;
+use crate::engine::forwarder::Apart;
 use crate::engine::testbed::{Side, engine_addresses, host_mac};
 use crate::engine::{DropReason, Packet, Punt, PuntQueue, PuntReason, Verdict};
 use crate::id::DeviceId;
@@ -19,7 +20,7 @@ fn own(v4: bool) -> IpAddr {
     if v4 { own } else { own6 }
 }
 
-/// An echo of this type, with data.
+/// An ICMP echo message of this type, with data.
 fn echo_with(source: IpAddr, destination: IpAddr, kind: u8, data: &[u8]) -> Frame {
     let mut message = vec![kind, 0, 0, 0, 0, 7, 0, 9];
     message.extend(data);
@@ -38,7 +39,7 @@ fn ping(source: IpAddr, destination: IpAddr, data: &[u8]) -> Frame {
     echo_with(source, destination, if source.is_ipv4() { 8 } else { 128 }, data)
 }
 
-/// How many of `count` frames, one every `gap`, are handed over.
+/// How many of `count` frames, one in each `gap`, are passed to the controller.
 fn handed_over(lab: &mut Lab, at: At, count: u32, gap: Duration, frame: impl Fn(u32) -> Frame) -> usize {
     let verdicts = (0..count).map(|n| {
         lab.now += gap;
@@ -102,7 +103,7 @@ trait IntoV4 {
 }
 
 impl IntoV4 for u32 {
-    /// A unicast address made of the number.
+    /// A unicast address with this number.
     fn into_v4(self) -> IpAddr {
         IpAddr::from((0x0b00_0000 | self & 0x00ff_ffff).to_be_bytes())
     }
@@ -144,7 +145,7 @@ fn a_flood_of_errors_to_make_costs_the_answers_and_not_the_verdicts() {
     assert_eq!(lab.counters().punt_drop_icmp_error, 5_000 - asked as u64);
 }
 
-/// A queue that tells what goes first.
+/// A queue that keeps urgent frames apart.
 #[derive(Debug, Default)]
 struct Queues {
     first: Vec<Punt>,
@@ -168,13 +169,17 @@ fn what_a_verdict_hangs_on_goes_first_and_probes_that_others_take_not_at_all() {
     for net in nets() {
         let own = own(net.client.is_ipv4());
         let probe = || ping(net.server.ip(), own, b"fwlb probe");
+        let (other, other6) = engine_addresses(Side::Outer)[1];
+        let other = if net.client.is_ipv4() { other } else { other6 };
         let frames = [
-            // Whether it goes first, and whether somebody else takes it.
+            // Whether it is urgent, and whether it is left to the owner.
             (At::Firewall(0), probe(), true, true),
             (At::Firewall(0), udp_probe(net.server, SocketAddr::new(own, 7)), true, true),
             (At::Firewall(0), ping(net.server.ip(), own, b"some ping"), false, false),
             (At::Near, probe(), false, false),
-            (At::Near, tcp(net.server, SocketAddr::new(own, 700), SYN | ACK), true, false),
+            (At::Near, tcp(net.server, SocketAddr::new(own, 700), SYN | ACK), true, true),
+            (At::Near, tcp(net.server, SocketAddr::new(own, 7000), SYN | ACK), true, false),
+            (At::Near, tcp(net.server, SocketAddr::new(other, 700), SYN | ACK), true, false),
             (At::Near, syn(net.server, SocketAddr::new(own, 700)), false, false),
         ];
         for (at, frame, goes_first, is_taken) in frames {
@@ -182,10 +187,12 @@ fn what_a_verdict_hangs_on_goes_first_and_probes_that_others_take_not_at_all() {
                 let mut lab = Lab::outer(2);
                 let mut frame = frame.clone();
                 let device = lab.address(at, &mut frame);
-                lab.workers[0].0.leave_probes(device, are_taken);
+                let apart = Arc::new(Apart::default());
+                apart.take_answers_to(vec![own]);
+                lab.workers[0].0.leave_apart(device, are_taken.then(|| apart.clone()));
                 let mut packet =
                     Packet { device, vlan: None, offload: frame.offload, bytes: &mut frame.bytes, verdict: None };
-                let taken = probe_in(&mut packet, &lab.snapshot);
+                let taken = apart.punt_of(&mut packet, &lab.snapshot);
                 assert_eq!(taken.is_some(), is_taken, "{at:?} {packet:?}");
                 let mut batch = crate::engine::Batch::new();
                 batch.packets.push(packet);

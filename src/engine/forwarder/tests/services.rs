@@ -1,4 +1,4 @@
-//! Promises of virtual services.
+//! Tests of virtual services.
 
 mod dead_server;
 mod full_nat;
@@ -18,6 +18,7 @@ use crate::engine::verdict::PuntReason;
 use crate::engine::{DropReason, Verdict};
 use crate::flow::text;
 use crate::id::{FirewallId, LinkId};
+use crate::nat::Way;
 use crate::path::OnFailure;
 use crate::session::{State, TcpState};
 use crate::slb::{Mode, SchedulerState, Server, Service, Services};
@@ -26,12 +27,12 @@ use crate::wire::MacAddr;
 use crate::wire::checksum;
 use crate::wire::offload::{Gso, GsoKind, Offload, PartialChecksum};
 
-/// The ends of a service on the inner engine, in one family.
+/// The addresses of a service on the inner engine, in one family.
 #[derive(Debug, Clone, Copy)]
 pub struct Farm {
     pub client: SocketAddr,
     pub vip: SocketAddr,
-    /// Address of the first server; the others follow.
+    /// The address of the first server; those of the others follow it.
     pub server: SocketAddr,
 }
 
@@ -61,13 +62,13 @@ impl Farm {
     }
 }
 
-/// A service of both families with servers of these weights, every one up.
+/// A service in both families with servers of these weights, all of them up.
 pub fn service(state: &SchedulerState, weights: &[u16]) -> Service {
     let servers = weights.iter().zip(0..).map(|(&weight, number)| Server { weight, ..testbed::server(state, number) });
     testbed::service(state, servers)
 }
 
-/// An inner engine with one service, and hands on its servers.
+/// An inner engine with one service.
 pub struct Web {
     pub lab: Lab,
     pub service: Service,
@@ -81,7 +82,7 @@ impl Web {
         web
     }
 
-    /// Changes the service and lets the workers see it.
+    /// Changes the service in a new snapshot.
     pub fn change(&mut self, change: impl FnOnce(&mut Service)) {
         change(&mut self.service);
         self.publish();
@@ -94,7 +95,7 @@ impl Web {
         snapshot.services = Services::new(vec![self.service.clone()]);
     }
 
-    /// The server's checks say that it is gone, in both families.
+    /// Lets the server fail its checks in both families.
     pub fn fell(&mut self, number: usize) {
         self.change(|service| {
             let server = &mut service.servers[number];
@@ -107,7 +108,7 @@ impl Web {
         self.service.servers[number].state.active()
     }
 
-    /// A packet of a client through a firewall, which is to reach a server; how it does.
+    /// Delivers a packet of a client through a firewall that must reach a server, and returns how it does.
     #[track_caller]
     pub fn request(&mut self, frame: Frame) -> Read {
         let answer = self.lab.deliver(At::Firewall(1), frame);
@@ -115,7 +116,7 @@ impl Web {
         read_checked(&answer.bytes)
     }
 
-    /// A packet of a server, which is to leave through a firewall; which, and how.
+    /// Delivers a packet of a server that must leave through a firewall, and returns that firewall and the packet.
     #[track_caller]
     pub fn reply(&mut self, frame: Frame) -> (u16, Read) {
         let answer = self.lab.deliver(At::Near, frame);
@@ -124,7 +125,7 @@ impl Web {
     }
 }
 
-/// Reads a frame and holds its transport checksum against a computation from scratch.
+/// Reads a frame, and asserts that its transport checksum is right.
 #[track_caller]
 pub fn read_checked(bytes: &[u8]) -> Read {
     let read = read(bytes);
@@ -158,7 +159,8 @@ fn a_connection_is_translated_to_the_server_and_back_through_the_firewall_that_b
         web.lab.assert_moved([("received", 2), ("forwarded", 2)]);
         assert_eq!(web.active(0), 1);
         let counters = web.lab.counters().servers[0];
-        assert_eq!((counters.new_sessions, counters.packets), (1, 3));
+        assert_eq!((counters.new_sessions, counters.packets()), (1, 3));
+        assert_eq!((counters.way(Way::Inward).packets, counters.way(Way::Outward).packets), (2, 1));
     }
 }
 

@@ -1,4 +1,5 @@
-//! The shorter way of steady packets ends as the longer one does. Who watches sees every packet go the longer one.
+//! The short path of steady packets has the same results as the long path. With a capture all packets take the long
+//! path.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use crate::path::OnFailure;
 use crate::slb::Mode;
 use crate::time::Duration;
 
-/// Wants to see everything and keeps nothing.
+/// A capture that wants every frame and keeps none.
 #[derive(Debug)]
 struct Nobody;
 
@@ -48,7 +49,7 @@ struct Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    // Most packets go on with a conversation, through the same firewall.
+    // Most packets continue a session through the same firewall.
     let kind = prop_oneof![1 => 0u8..8, 3 => Just(2), 2 => Just(3), 3 => Just(6)];
     let firewall = prop_oneof![8 => Just(0u16), 1 => 1u16..3];
     let ttl = prop_oneof![20 => Just(64u8), 1 => 0u8..3];

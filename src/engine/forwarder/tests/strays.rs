@@ -1,4 +1,4 @@
-//! What servers say that no session knows.
+//! Packets of servers that belong to no session.
 
 use std::net::SocketAddr;
 
@@ -31,7 +31,7 @@ fn a_reply_that_no_session_knows_does_not_show_the_server_to_the_firewalls() {
             assert_eq!(web.lab.deliver(At::Near, late).verdict, Verdict::Dropped(DropReason::StrayReply));
             web.lab.assert_moved([("received", 5), ("drop_stray_reply", 5)]);
 
-            // Conversations of the server's own, and from where none of the service listens.
+            // Connections that the server opens itself, and ports on which no service has a server.
             let beside = SocketAddr::new(farm.server.ip(), 8081);
             assert!(!about(&web, beside, farm.client).contains("drop_stray_reply"));
             for frame in [
@@ -50,8 +50,8 @@ fn a_reply_that_no_session_knows_does_not_show_the_server_to_the_firewalls() {
     }
 }
 
-/// What a server says of a datagram of a session that is gone speaks of addresses that the client never heard of (RFC 5508
-/// section 4.2); what it says of others goes on, and so does what comes in fragments.
+/// ICMP errors of a server about a datagram whose session has ended would name addresses that the client does not know
+/// (RFC 5508 section 4.2). Errors about other packets are forwarded, and fragments too.
 #[test]
 fn late_errors_and_fragments_of_a_server_are_strays_too() {
     for farm in farms() {
@@ -64,11 +64,11 @@ fn late_errors_and_fragments_of_a_server_are_strays_too() {
             assert_eq!(web.lab.deliver(At::Near, piece).verdict, Verdict::Dropped(DropReason::StrayReply));
         }
 
-        // A session has all of these.
+        // All of these have a session.
         web.request(udp(farm.client, farm.vip, 1));
         assert_eq!(web.reply(about(farm.server)).1.source, farm.vip.ip());
         assert_eq!(ends(&web.reply(udp(farm.server, farm.client, 1)).1).0, farm.vip);
-        // After 300 s of silence nobody has.
+        // After 300 s without packets none has.
         web.lab.wait(Duration::from_secs(400));
         let late = web.lab.deliver(At::Near, udp(farm.server, farm.client, 1));
         assert_eq!(late.verdict, Verdict::Dropped(DropReason::StrayReply));
@@ -103,7 +103,7 @@ fn modes_without_translation_let_servers_speak() {
     }
 }
 
-/// A plain load balancer: no firewall is on the way between clients and servers.
+/// A plain load balancer without firewalls between clients and servers.
 #[test]
 fn a_plain_balancer_keeps_the_servers_address_from_clients_and_lets_direct_connections_be() {
     for farm in farms() {
@@ -117,7 +117,7 @@ fn a_plain_balancer_keeps_the_servers_address_from_clients_and_lets_direct_conne
         let answer = web.lab.deliver(At::Near, syn_ack(farm.server, client));
         assert_eq!((answer.verdict, ends(&read_checked(&answer.bytes))), (near, (farm.server, client)));
 
-        // By the same port to the service: the server tells the two by their ports.
+        // A flow to the service from the same port: the server tells the two apart by their ports.
         let request = web.lab.deliver(At::Near, syn(client, farm.vip));
         let (source, server) = ends(&read_checked(&request.bytes));
         assert_eq!((source.ip(), server), (client.ip(), farm.server));
@@ -128,7 +128,7 @@ fn a_plain_balancer_keeps_the_servers_address_from_clients_and_lets_direct_conne
         assert_eq!(ends(&read_checked(&answer.bytes)), (farm.server, client));
         assert_eq!(web.lab.table.len(), 2);
 
-        // A conversation of the server's own has a session, so that it goes on.
+        // A connection that the server opened has a session, so that it goes on.
         assert_eq!(web.lab.deliver(At::Near, syn(farm.server, client)).verdict, near);
     }
 }

@@ -1,4 +1,4 @@
-//! Promises of the mode `tunnel`: what reaches the server, what the client hears.
+//! Tests of mode `tunnel`: what reaches the server, and what the client is told.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -19,7 +19,7 @@ use crate::time::Duration;
 use crate::wire::checksum;
 use crate::wire::offload::{Gso, GsoKind, Offload, PartialChecksum};
 
-/// How the outer packet may be: its server's address, the engine's, bytes of its header.
+/// The outer packet by the server's family: the server's address, the engine's, the header length in bytes.
 #[derive(Debug, Clone, Copy)]
 struct Carrier {
     server: IpAddr,
@@ -36,7 +36,7 @@ fn carriers() -> [Carrier; 2] {
     ]
 }
 
-/// Every family inside every family.
+/// Every inner family in every outer family.
 fn all() -> impl Iterator<Item = (Farm, Carrier)> {
     farms().into_iter().flat_map(|farm| carriers().map(|carrier| (farm, carrier)))
 }
@@ -55,7 +55,7 @@ fn web(carrier: Carrier) -> Web {
 /// The outer packet, and the frame that the inner one would be.
 struct Unpacked {
     outer: Read,
-    /// Identification and DF, of IPv4.
+    /// Identification and DF of an outer IPv4 packet.
     ident: u16,
     dont_fragment: bool,
     inner: Vec<u8>,
@@ -79,7 +79,7 @@ fn unpack(bytes: &[u8]) -> Unpacked {
 }
 
 impl Web {
-    /// A client's packet, which is to reach the server; the frames that do.
+    /// Delivers a client's packet that must reach the server, and returns the frames that are sent to it.
     #[track_caller]
     fn carried(&mut self, frame: Frame) -> Vec<Vec<u8>> {
         let answer = self.lab.deliver(At::Firewall(1), frame);
@@ -89,7 +89,7 @@ impl Web {
         frames.into_iter().map(|sent| sent.bytes).collect()
     }
 
-    /// The one outer packet of a client's packet.
+    /// Delivers a client's packet, and returns the one outer packet.
     #[track_caller]
     fn packed(&mut self, frame: Frame) -> Unpacked {
         let frames = self.carried(frame);
@@ -118,7 +118,7 @@ fn a_connection_reaches_the_server_as_its_client_sent_it_inside_packets_of_the_e
         assert_eq!(web.lab.sessions()[0].state, State::Tcp(TcpState::Established), "half of it is all there is");
         web.packed(tcp_with(farm.client, farm.vip, 0x11, 1000, 2000, b""));
         assert_eq!(web.lab.sessions()[0].state, State::Tcp(TcpState::Closing));
-        assert_eq!(web.lab.counters().servers[0].packets, 3);
+        assert_eq!(web.lab.counters().servers[0].packets(), 3);
         let (firewall, reply) = web.reply(ack(farm.vip, farm.client));
         assert_eq!((firewall, ends(&reply)), (1, (farm.vip, farm.client)), "a server may route its replies here");
     }
@@ -172,7 +172,7 @@ fn a_packet_that_may_be_fragmented_is_cut_before_it_is_packed() {
         let payload: Vec<u8> = pieces.iter().flat_map(|piece| read(&piece.inner).payload).collect();
         assert_eq!(payload, read(&original.bytes).payload);
 
-        // And so are the pieces of whoever cut it before.
+        // Fragments that the client made itself are treated alike.
         let cut = fragments(&udp(farm.client, farm.vip, 3000), 1480, 7);
         let carried: Vec<_> = cut.into_iter().map(|piece| web.carried(piece).len()).collect();
         assert_eq!(carried, [2, 2, 1]);
@@ -229,7 +229,7 @@ fn a_super_frame_is_segmented_before_it_is_packed() {
         let carried: Vec<u8> = segments.iter().flat_map(|segment| segment.payload[20..].to_vec()).collect();
         assert_eq!(carried, data);
 
-        // Who looks for the path MTU hears of the tunnel's.
+        // A client that does path MTU discovery learns the MTU of the tunnel.
         frame.offload.gso = frame.offload.gso.map(|gso| Gso { size: 1460, ..gso });
         let answer = web.lab.deliver(At::Firewall(1), Frame { offload: frame.offload, ..frame.dont_fragment() });
         assert_eq!(answer.verdict, Verdict::Dropped(DropReason::TooBig));
@@ -293,7 +293,7 @@ fn what_a_router_says_of_a_dead_tunnel_reaches_the_client_and_nobody_else() {
         let sent = web.carried(udp(farm.client, farm.vip, 10)).remove(0);
         let router = if carrier.server.is_ipv4() { "192.0.2.33" } else { "2001:db8:ffff::33" };
         let mut error = icmp_error(router.parse().unwrap(), carrier.engine, &Frame::new(sent.clone()));
-        // Time exceeded, of both families 4 bytes without a number.
+        // Time exceeded, which has 4 unused bytes in both families.
         let is_v4 = carrier.server.is_ipv4();
         let at = if is_v4 { 34 } else { 54 };
         error.bytes[at] = if is_v4 { 11 } else { 3 };
@@ -316,7 +316,7 @@ fn what_a_router_says_of_a_dead_tunnel_reaches_the_client_and_nobody_else() {
         assert_eq!(told.destination, farm.client.ip());
         assert_eq!(told.payload[..2], if farm.client.is_ipv4() { [3, 1] } else { [1, 3] });
 
-        // Of a session that is not known the controller hears, for it may be a check's.
+        // An error about an unknown session goes to the controller, because it may be about a health check.
         web.lab.wait(Duration::from_secs(400));
         let answer = web.lab.deliver(At::Near, error);
         assert_eq!((answer.verdict, web.lab.transmits().len()), (Verdict::Punted, 0));

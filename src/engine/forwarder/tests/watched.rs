@@ -1,4 +1,5 @@
-//! What somebody who watches is shown: both sides of every frame that is meant, with its story, and nothing else.
+//! What captures get: every frame that they want as received and as sent, with what happened to it, and no other
+//! frames.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -14,7 +15,7 @@ use crate::id::{DeviceId, LinkId};
 use crate::wire::offload::{Gso, GsoKind, Offload};
 use crate::wire::pcapng::Direction;
 
-/// Keeps up to `room` frames.
+/// A sink with room for this many frames.
 #[derive(Debug, Clone)]
 struct Shown {
     frames: Arc<Mutex<Vec<Sighting>>>,
@@ -35,7 +36,7 @@ impl Sink for Shown {
 }
 
 impl Shown {
-    /// What was shown since the last call: link, direction and story.
+    /// What was shown since the last call: link, direction and description.
     fn take(&self, snapshot: &Snapshot) -> Vec<(u16, Direction, String)> {
         let taken: Vec<_> = self.frames.lock().unwrap().drain(..).collect();
         taken.iter().map(|one| (one.link.0, one.direction, one.describe(snapshot))).collect()
@@ -46,7 +47,7 @@ impl Shown {
     }
 }
 
-/// Lets somebody watch the first worker.
+/// Adds a capture to the first worker.
 fn watch(lab: &mut Lab, filter: Filter) -> Shown {
     watch_some(lab, filter, 65_536, 1000)
 }
@@ -338,7 +339,7 @@ fn where_only_drops_are_meant_nothing_else_is_shown_nor_counted_as_lost() {
             lab.set_up(firewall, false);
 
             let dropped = lab.deliver(At::Near, syn(net.client, net.server));
-            // Another flow's.
+            // This one belongs to another flow.
             lab.deliver(At::Near, udp(net.client, net.server, 10));
 
             assert_eq!(dropped.verdict, Verdict::Dropped(DropReason::NoPathUp));

@@ -1,24 +1,24 @@
-//! Sequence numbers of the stack, moved to those that the server sees.
+//! Shifting TCP sequence numbers between those of the smoltcp stack and those on the wire.
 
 use crate::wire::checksum;
 use crate::wire::frame::{TCP_LEN, protocol, tcp_flags};
 
-/// How far the numbers of one connection are moved.
+/// The distance by which the sequence numbers of one connection are shifted.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shift {
-    /// The sequence number that the SYN shall have.
+    /// The sequence number that the SYN must have on the wire.
     first: u32,
-    /// Added to what is sent; known from the SYN on.
+    /// The number that is added to sequence numbers which the stack sends; known once it has sent the SYN.
     by: Option<u32>,
 }
 
 impl Shift {
-    /// So that the SYN has this sequence number.
+    /// A shift with which the SYN gets the sequence number `first`.
     pub(super) const fn to(first: u32) -> Self {
         Self { first, by: None }
     }
 
-    /// A packet of the stack; the first that it sends is the SYN.
+    /// Shifts a packet that the stack sends. The first one must be the SYN.
     pub(super) fn outward(&mut self, packet: &mut [u8]) {
         let Some(header) = tcp_header(packet) else { return };
         let before = [header[4], header[5], header[6], header[7]];
@@ -30,7 +30,7 @@ impl Shift {
         header[16..18].copy_from_slice(&checksum::update_bytes(sum, &before, &after).to_be_bytes());
     }
 
-    /// A packet of the server. Its checksum was verified and is not looked at again: it is left as it is.
+    /// Shifts a packet from the server. Its checksum was verified before and is not updated.
     pub(super) fn inward(&self, packet: &mut [u8]) {
         let (Some(by), Some(header)) = (self.by, tcp_header(packet)) else { return };
         if header[13] & tcp_flags::ACK != 0 {
@@ -40,8 +40,8 @@ impl Shift {
     }
 }
 
-/// The TCP header of an IP packet, from its first to its last byte without options. Behind extension headers there is none: the
-/// stack does not read those.
+/// The TCP header without options of an IP packet. `None` if there are IPv6 extension headers, which the stack does not
+/// read.
 fn tcp_header(packet: &mut [u8]) -> Option<&mut [u8; TCP_LEN]> {
     let first = *packet.first()?;
     let (found, at) = match first >> 4 {

@@ -1,64 +1,65 @@
-//! A body as it comes in: where it ends (RFC 9112 sections 6 and 7.1), and whether the wanted text is in it.
+//! A response body that is read piece by piece: where it ends (RFC 9112 sections 6 and 7.1), and whether it contains
+//! the wanted text.
 
 use httparse::{Status, parse_chunk_size};
 
 use super::{BODY_MAX, Progress, ill};
 
-/// The longest line of a chunk's size with its extensions, in bytes.
+/// The longest line with the size of a chunk and its extensions, in bytes.
 const SIZE_LINE_MAX: usize = 4 * 1024;
 
-/// How the end of a body is known, and how far it is away.
+/// How the end of a body is found, and how far away it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Framing {
-    /// In chunks.
+    /// By the chunked transfer coding.
     Chunked(Chunk),
-    /// After so many bytes more.
+    /// After this many more bytes.
     Length(u64),
     /// When the connection ends.
     UntilClose,
 }
 
-/// Where in a chunk.
+/// The position within a chunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Chunk {
-    /// In the line that says its size, which began with these bytes.
+    /// In the line with the chunk's size, which began with these bytes.
     Size(Vec<u8>),
-    /// In its data, of which so many bytes are left, at least one.
+    /// In the data of the chunk, of which this many bytes are left (at least one).
     Data(u64),
-    /// Behind its data, before the line's end.
+    /// After the data, before the end of the line.
     End,
 }
 
 impl Framing {
-    /// Before the first chunk.
+    /// The framing before the first chunk.
     pub(super) const fn chunked() -> Self {
         Self::Chunked(Chunk::Size(Vec::new()))
     }
 }
 
-/// See the module.
+/// A body; see the module.
 #[derive(Debug)]
 pub(super) struct Body {
     framing: Framing,
     wanted: String,
-    /// The last bytes that were looked at: one less than the wanted text has.
+    /// The last bytes that were searched, one fewer than the wanted text has.
     tail: Vec<u8>,
-    /// Bytes that were looked at.
+    /// The number of bytes that were searched.
     looked: usize,
 }
 
 impl Body {
-    /// A body that begins; `wanted` is not empty.
+    /// A body before its first byte. `wanted` must not be empty.
     pub(super) const fn new(framing: Framing, wanted: String) -> Self {
         Self { framing, wanted, tail: Vec::new(), looked: 0 }
     }
 
-    /// What is known before another byte comes.
+    /// The verdict that is known before another byte is received.
     pub(super) fn verdict(&self) -> Option<Progress> {
         (self.framing == Framing::Length(0)).then(|| self.lacks())
     }
 
-    /// What is known when no other byte will come.
+    /// The verdict if no other byte will be received.
     pub(super) fn at_end(&self) -> Progress {
         match self.framing {
             Framing::UntilClose => self.lacks(),
@@ -66,7 +67,7 @@ impl Body {
         }
     }
 
-    /// Takes bytes, at least one, from the front of `bytes`; the verdict as soon as there is one.
+    /// Takes at least one byte from the front of `bytes`. Returns the verdict as soon as there is one.
     pub(super) fn take(&mut self, bytes: &mut &[u8]) -> Option<Progress> {
         match &mut self.framing {
             Framing::UntilClose => {
@@ -107,7 +108,7 @@ impl Body {
                 let digits = line.first().is_some_and(u8::is_ascii_hexdigit);
                 line.extend_from_slice(b"\r\n");
                 match parse_chunk_size(line) {
-                    // The last chunk: what follows are trailer fields, which are no body.
+                    // A chunk of size 0 is the last. Trailer fields follow it, which are not part of the body.
                     Ok(Status::Complete((_, 0))) if digits => Some(self.lacks()),
                     Ok(Status::Complete((_, size))) if digits => {
                         self.framing = Framing::Chunked(Chunk::Data(size));
@@ -119,7 +120,7 @@ impl Body {
         }
     }
 
-    /// Looks for the wanted text, which may have begun in earlier bytes.
+    /// Searches for the wanted text, which may have begun in earlier bytes.
     fn look(&mut self, data: &[u8]) -> Option<Progress> {
         let data = &data[..data.len().min(BODY_MAX - self.looked)];
         self.looked += data.len();
@@ -137,7 +138,7 @@ impl Body {
     }
 }
 
-/// The first `most` bytes, or what there is.
+/// Takes at most `most` bytes from the front of `bytes`.
 fn split_off<'a>(bytes: &mut &'a [u8], most: u64) -> &'a [u8] {
     let length = usize::try_from(most).unwrap_or(usize::MAX).min(bytes.len());
     let (front, rest) = bytes.split_at(length);

@@ -35,7 +35,7 @@ fn an_error_page_with_the_expected_text_fails_by_its_status() {
     assert_eq!(page.progress(true), Progress::Ill("HTTP 500, expected 200, 300-399".to_owned()));
 }
 
-/// A final head, and a body that is cut as the sender likes.
+/// The beginning of a final head.
 const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\n";
 const CHUNKED: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
 
@@ -108,7 +108,7 @@ fn chunks_end_where_their_sizes_say() {
     for (body, expected) in bodies {
         let bytes = [CHUNKED, body].concat();
         let expected = match expected {
-            // Known once the line is there.
+            // The verdict is known once the line with the size is complete.
             Progress::Ill(why) if why.ends_with("a size") && !body.contains(&b'\n') => {
                 assert_eq!(answer(Some("ALL OK"), &bytes).progress(false), Progress::More);
                 assert_eq!(answer(Some("ALL OK"), &bytes).progress(true), ill("connection closed within the body"));
@@ -195,7 +195,7 @@ fn what_is_not_http_is_said_to_be_so() {
     }
 }
 
-/// Answers of many kinds, whole and broken.
+/// Responses of many kinds, complete and broken.
 fn answers() -> impl Strategy<Value = Vec<u8>> {
     let heads = prop_oneof![
         Just(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec()),
@@ -295,7 +295,7 @@ proptest! {
         let body = chunks.concat();
         let from = at.index(body.len());
         let to = (from + length).min(body.len());
-        // Any text that the body has, also over the border of two chunks, and one that it has not.
+        // Any text that the body contains, also across the border of two chunks, and one that it does not contain.
         let Ok(wanted) = std::str::from_utf8(&body[from..to]) else { return Ok(()) };
         let mut raw = CHUNKED.to_vec();
         for chunk in &chunks {

@@ -3,7 +3,7 @@
 use super::*;
 
 impl Lab {
-    /// Which firewalls answer ARP, and 50 ms.
+    /// Reports which firewalls answer ARP, and lets 50 ms pass.
     fn answering(&mut self, firewalls: &[(u16, bool)]) {
         for &(firewall, answers) in firewalls {
             self.liveness.neighbor(FirewallId(firewall), Family::V4, answers);
@@ -19,7 +19,7 @@ impl Lab {
 #[test]
 fn lost_is_down_while_nobody_answers_and_lost_again_as_soon_as_somebody_does() {
     use PeerState::{Down, Lost};
-    // Who answers from now on, and what is up then.
+    // The firewalls that answer from now on, and those that are up then.
     type Answering = &'static [(u16, bool)];
     let table: [(Answering, Slots, PeerState); 9] = [
         (&[], 0b111, Lost),

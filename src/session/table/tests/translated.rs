@@ -1,4 +1,4 @@
-//! Flows that look different on their two legs.
+//! Flows that have different 5-tuples on their two legs.
 
 use super::*;
 
@@ -57,8 +57,8 @@ fn listener(table: &SessionTable, packet: &FlowKey) -> Option<SessionId> {
     table.listener(&key, direction)
 }
 
-/// In whichever order they come: what the engine sends on a leg is another flow's when it comes to the engine, and what it may
-/// get there is one flow's.
+/// In whatever order sessions are opened: packets that the engine sends on a leg belong to another flow if they arrive
+/// at the engine, and packets that may arrive belong to exactly one flow.
 #[test]
 fn of_each_leg_the_packets_of_one_direction_are_heard() {
     let (virtual_leg, server_leg) = (to(7, 40_000, [203, 0, 113, 80], 80), to(7, 40_000, [10, 10, 20, 11], 8080));

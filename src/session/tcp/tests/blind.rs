@@ -1,8 +1,10 @@
-//! Segments of somebody who knows the ends of a connection and not its numbers (RFC 5961, CORRECTNESS A9.4 to A9.6).
+//! Segments of an attacker who knows the ends of a connection but not its numbers (RFC 5961; rules A9.4 to A9.6 of
+//! `docs/protocols.md`).
 
 use super::*;
 
-/// A conversation with data both ways: the opener is expected to go on at A + 501, the other at B + 901.
+/// A conversation with data in both directions: the opener is expected to continue at A + 501, the other end at B +
+/// 901.
 const SPOKEN: [Sent; 5] = [SYN_, SYN_ACK, ACK_, DATA, REPLY];
 const NEXT_OF_OPENER: u32 = A.wrapping_add(501);
 const NEXT_OF_OTHER: u32 = B + 901;
@@ -15,7 +17,7 @@ fn spoken() -> Session {
     session
 }
 
-/// All that decides how the session is timed and judged.
+/// All values that decide the session's timeout and state.
 fn judged(session: &Session) -> (crate::session::State, u32, u32, u32, u32, bool) {
     let Session { state, next_to_low, next_to_high, acked_by_low, acked_by_high, .. } = *session;
     (state, next_to_low, next_to_high, acked_by_low, acked_by_high, session.was_closed())
@@ -64,7 +66,7 @@ fn a_reset_counts_where_its_receiver_obeys_it() {
     }
 }
 
-/// Each may be any, alone and after the others.
+/// Each of these may arrive alone and after the others.
 #[test]
 fn no_flag_with_wrong_numbers_changes_a_connection() {
     let blind = [SYN, SYN | ACK, RST, RST | ACK, SYN | RST, FIN | ACK, FIN, ACK, ACK | PSH, SYN | FIN, 0];
@@ -86,7 +88,7 @@ fn no_flag_with_wrong_numbers_changes_a_connection() {
     assert!(session.was_closed());
 }
 
-/// A handshake that others disturb is completed by those who know its numbers.
+/// A handshake that is disturbed by others is completed by the ends that know its numbers.
 #[test]
 fn a_handshake_is_judged_by_what_only_its_ends_know() {
     let foreign: [&[Sent]; 4] = [
@@ -141,11 +143,11 @@ fn a_connection_that_is_picked_up_ends_as_any_other() {
     assert_eq!(observe(&mut session, &[DATA, REPLY]), Established);
     assert_eq!(observe(&mut session, &[(OTHER, RST, 5, 0, 0), (OPENER, RST, 5, 0, 0)]), Established);
     assert_eq!(observe(&mut session, &[(OTHER, RST, NEXT_OF_OTHER, 0, 0)]), Closing);
-    // Whoever does not know the connection answers its segment.
+    // An end that does not know the connection answers its segment.
     assert_eq!(after(&[DATA, (OTHER, RST, B + 1, 0, 0)]), Closing);
 }
 
-/// Windows are scaled: what is on the way may be megabytes.
+/// With window scaling, megabytes may be in flight.
 #[test]
 fn a_window_of_megabytes_is_no_attack() {
     let mut session = spoken();
@@ -157,8 +159,8 @@ fn a_window_of_megabytes_is_no_attack() {
     assert_eq!(observe(&mut session, &[(OTHER, RST, far + 1448, 0, 0)]), TcpState::Closing);
 }
 
-/// The server forgot the connection, its client begins another one by the same port: the numbers are the new ones, and the
-/// session ends with the new connection.
+/// The server lost the connection, and its client opens another one from the same port. The session follows the new
+/// numbers and ends with the new connection.
 #[test]
 fn a_server_that_answers_a_new_syn_has_forgotten_the_old_connection() {
     let mut session = spoken();
@@ -171,7 +173,7 @@ fn a_server_that_answers_a_new_syn_has_forgotten_the_old_connection() {
     assert_eq!(observe(&mut session, &again), TcpState::Established);
     assert_eq!(observe(&mut session, &[(OTHER, FIN | ACK, 3_000_000_001, 1_000_002, 0)]), TcpState::Closing);
 
-    // One that still has it challenges the SYN, and what else answers it is anybody's.
+    // An end that still has the connection challenges the SYN; any other answer may be forged.
     let mut session = spoken();
     observe(&mut session, &[again[0], (OTHER, ACK, NEXT_OF_OTHER, NEXT_OF_OPENER, 0)]);
     let before = judged(&session);
@@ -199,7 +201,7 @@ fn ten_thousand_blind_resets_end_none_of_a_hundred_connections() {
 }
 
 proptest! {
-    /// After anything that lies outside the windows a connection ends as if nothing had been.
+    /// After any segments outside the windows, a connection ends as if they had not been sent.
     #[test]
     fn a_fin_each_way_or_an_rst_ends_every_connection(
         noise in prop::collection::vec((any::<bool>(), any::<u8>(), any::<u32>(), any::<u32>(), 0..2000u32), 0..50),

@@ -1,9 +1,10 @@
-//! What services promise, judged from the wires of the engine that has them: a model of every session beside the engine's
-//! own, made from the packets before and after it.
+//! Checks what services promise on the cables of their engine: it models every session from the packets that the engine
+//! receives and sends.
 //!
-//! Bijection (no two live sessions share a translated tuple, a port rests before it serves again, un-translation gives back
-//! what the client used), one server for a session's life, no new session to a server that is down or drained in the view
-//! that the packet was judged by, exact turns, sticky clients, `on-failure` as configured, exact sequence numbers of resets.
+//! It checks that translation is a bijection (no two live sessions share a translated tuple, a port rests before it is
+//! used again, replies get back the client's addresses), that a session keeps one server, that a server which is down
+//! or drained by the snapshot of the packet gets no new session, that round robin and stickiness are exact, that
+//! `on-failure` is obeyed, and that resets have the exact sequence numbers.
 
 mod opening;
 mod turns;
@@ -24,65 +25,65 @@ use crate::time::{Duration, Instant};
 
 use turns::Turns;
 
-/// What was found of a flow.
+/// A broken promise about a flow.
 #[derive(Debug)]
 pub struct Finding {
-    /// Which promise.
+    /// Name of the promise.
     pub promise: &'static str,
-    /// What was seen.
+    /// What was observed.
     pub what: String,
-    /// The flow as its client shows it.
+    /// The flow as its client's packets show it.
     pub outside: Tuple,
 }
 
-/// The services of one engine.
+/// The checkers of the services of one engine.
 #[derive(Debug)]
 pub struct ServiceChecks {
     farm: Farm,
     side: Side,
     rest: Duration,
-    /// By the flow as its client shows it.
+    /// Models of sessions, by the flow as its client's packets show it.
     shadows: BTreeMap<Tuple, Shadow>,
-    /// The client's view of a flow, by the server's view of it.
+    /// The client's tuple of a flow, by the server's tuple.
     inside: BTreeMap<Tuple, Tuple>,
-    /// The client's view of the session of a translated tuple, and when it was seen alive last.
+    /// For each translated tuple, the client's tuple of its session, and when that was last seen alive.
     alive: BTreeMap<Tuple, (Tuple, Instant)>,
-    /// How the first fragment of a datagram left, by how it came.
+    /// The tuple with which the first fragment of a datagram left, by the datagram as received.
     datagrams: BTreeMap<(IpAddr, IpAddr, u8, u32), Tuple>,
     sticky: BTreeMap<(usize, IpAddr), (usize, Instant)>,
     turns: Vec<Turns>,
-    /// When the server's fall was published, by service, server and falls.
+    /// When a server's going down was published, by service, server, family (true: IPv6) and how often it went down.
     falls: BTreeMap<(usize, usize, bool, u32), Instant>,
     findings: Vec<Finding>,
-    /// New sessions by service and server.
+    /// Number of new sessions, by service and server.
     pub opened: BTreeMap<(usize, usize), u64>,
 }
 
-/// What the model knows of a session.
+/// The model of a session.
 #[derive(Debug, Clone)]
 struct Shadow {
     service: usize,
     server: usize,
-    /// As the server sees the flow, client first.
+    /// The flow as the server sees it, client first.
     inside: Tuple,
-    /// The engine's mark of the session.
+    /// When the engine opened the session, which identifies it.
     created: Option<Instant>,
     fall: u32,
     last: Instant,
-    /// The next sequence number that was forwarded: toward the client, toward the server.
+    /// The next sequence number toward the client, and toward the server, by what was forwarded.
     next: [Option<u32>; 2],
-    /// Resets were seen: to the client, to the server.
+    /// Whether a reset was seen to the client, and to the server.
     reset: [bool; 2],
 }
 
-/// One of the ends of a session.
+/// An end of a session.
 #[derive(Debug, Clone, Copy)]
 enum End {
     Client,
     Server,
 }
 
-/// A frame and what became of it.
+/// A frame and what the engine did with it.
 struct Passed<'a> {
     handled: &'a Handled,
     before: Packet,
@@ -91,18 +92,19 @@ struct Passed<'a> {
     now: Instant,
 }
 
-/// The IP packet of a frame, its checksum finished.
+/// The IP packet of a frame, with its checksum finished.
 pub(super) fn packet_of(frame: &crate::sim::appliance::Frame) -> Option<Packet> {
     let frame = completed(frame.clone());
     split_ethernet(&frame.bytes).and_then(|(.., payload)| Packet::parse(payload))
 }
 
 impl ServiceChecks {
-    /// A fallen server's sessions are found and ended within this (DESIGN.md section 4), with the ticks around it.
+    /// A server's sessions are found and reset within this time after it went down (`docs/design.md`, section 6), ticks
+    /// included.
     const RESET_WITHIN: Duration = Duration::from_millis(1300);
     const DATAGRAMS_MAX: usize = 10_000;
 
-    /// Checkers for the services of one engine; `rest` is the time that ports rest.
+    /// Checkers for the services of one engine; `rest` is how long a freed port is not used again.
     pub fn new(plan: &Plan, side: Side, rest: Duration) -> Self {
         Self {
             farm: plan.farm.clone(),
@@ -120,7 +122,7 @@ impl ServiceChecks {
         }
     }
 
-    /// The engine died, and with it all that it knew.
+    /// Forgets everything, because the engine was killed.
     pub fn restarted(&mut self) {
         self.shadows.clear();
         self.inside.clear();
@@ -131,12 +133,12 @@ impl ServiceChecks {
         self.falls.clear();
     }
 
-    /// What was found since the last call.
+    /// Broken promises since the last call.
     pub fn take_findings(&mut self) -> Vec<Finding> {
         std::mem::take(&mut self.findings)
     }
 
-    /// The flow that a packet belongs to as its client shows it, and the server that it was given to.
+    /// The flow of a packet as its client's packets show it, and the server of its session.
     pub fn flow_of(&self, tuple: Tuple) -> Option<(Tuple, usize)> {
         let outside = [tuple, tuple.reversed()].into_iter().find_map(|tuple| {
             if self.shadows.contains_key(&tuple) { Some(tuple) } else { self.inside.get(&tuple).copied() }
@@ -144,7 +146,7 @@ impl ServiceChecks {
         Some((outside, self.shadows.get(&outside)?.server))
     }
 
-    /// Takes what the engine did with a frame; answers whether it is a service's, so that a translation is in order.
+    /// Checks what the engine did with a frame; returns whether it belongs to a service and may be translated.
     pub fn handled(&mut self, handled: &Handled, engine: &Appliance, now: Instant) -> bool {
         if self.farm.services.is_empty() {
             return false;
@@ -153,13 +155,14 @@ impl ServiceChecks {
         let passed = Passed { handled, before, after, engine, now };
         match handled.verdict {
             Verdict::Forward(_) | Verdict::Hairpin(_) => {}
-            // A packet that waits for its server's neighbour is edited already; one for the engine itself is as it was.
+            // A packet that waits for its server's MAC address is translated already; one for the engine itself is
+            // unchanged.
             Verdict::Punted if passed.before == passed.after => {
                 self.not_placed(&passed);
                 return false;
             }
             Verdict::Punted => {}
-            // Packed: the packets of the tunnel are judged when they are sent.
+            // Encapsulated: the tunnelled packets are checked when they are sent.
             Verdict::Replaced if self.is_packed(passed.before.tuple()) => {}
             Verdict::Dropped(_) | Verdict::Replaced => {
                 self.not_placed(&passed);
@@ -187,8 +190,8 @@ impl ServiceChecks {
         true
     }
 
-    /// A packet to a service that went nowhere. It may have begun a session all the same, because its server was chosen before
-    /// the way there was found closed; else it may have cost a turn, and may have moved a sticky client.
+    /// Notes a packet to a service that was not forwarded. It may have opened a session all the same, if its server was
+    /// chosen before the path to it failed. Otherwise it may have used up a turn, and may have moved a sticky client.
     fn not_placed(&mut self, passed: &Passed<'_>) {
         let coming = passed.before.tuple();
         let Some(service) = self.farm.service_at(self.side, coming.protocol, coming.destination) else { return };
@@ -215,13 +218,13 @@ impl ServiceChecks {
         true
     }
 
-    /// True for what goes into a tunnel.
+    /// Whether the packet goes into a tunnel.
     fn is_packed(&self, coming: Tuple) -> bool {
         let service = self.farm.service_at(self.side, coming.protocol, coming.destination);
         service.is_some_and(|service| self.farm.services[service].mode == Mode::Tunnel)
     }
 
-    /// The client's view of a live session, by the server's.
+    /// The client's tuple of a live session, by the server's tuple.
     fn live_outside(&self, inside: Tuple, engine: &Appliance) -> Option<Tuple> {
         let outside = *self.inside.get(&inside)?;
         engine.placed(outside).is_some_and(|placed| placed.inside == inside).then_some(outside)
@@ -231,9 +234,10 @@ impl ServiceChecks {
         self.findings.push(Finding { promise, what, outside });
     }
 
-    /// Everything but addresses, ports, checksums and TTL must be as it came.
+    /// Checks that nothing but addresses, ports, checksums and TTL changed.
     fn judge_bytes(&mut self, leaving: Tuple, outside: Tuple, passed: &Passed<'_>) {
-        // What is packed leaves as other frames, which the checker of tunnels judges; this one's memory was only worked in.
+        // An encapsulated packet leaves in other frames, which the checker of tunnels sees; this frame's memory was
+        // only working space.
         if passed.handled.verdict == Verdict::Replaced {
             return;
         }
@@ -246,7 +250,7 @@ impl ServiceChecks {
         }
     }
 
-    /// From a client toward the server.
+    /// Checks a packet from a client to its server.
     fn inward(&mut self, service: usize, outside: Tuple, passed: &Passed<'_>) {
         let leaving = passed.after.tuple();
         let placed = passed.engine.placed(outside);
@@ -279,12 +283,12 @@ impl ServiceChecks {
         self.advance(outside, End::Server, passed);
     }
 
-    /// The server that a packet was given to.
+    /// The server that got a packet.
     fn server_of(&self, service: usize, leaving: Tuple, passed: &Passed<'_>) -> Option<usize> {
         match self.farm.services[service].mode {
             Mode::Nat | Mode::FullNat => server_at(leaving.destination.0),
-            // The packet is as it was; only its next hop tells, or the tunnel that it goes into. While the hop is asked for, and
-            // until the packet of the tunnel is seen, the engine's word has to do.
+            // The packet is unchanged, and only its next hop or its tunnel shows the server. While the next hop is
+            // resolved, and until the tunnelled packet is seen, the engine's own record has to do.
             Mode::Direct | Mode::Tunnel if matches!(passed.handled.verdict, Verdict::Punted | Verdict::Replaced) => {
                 let placed = passed.engine.placed(passed.before.tuple())?;
                 self.number_of(placed, &passed.handled.snapshot)
@@ -301,7 +305,7 @@ impl ServiceChecks {
         (0..self.farm.servers).find(|number| server_name(*number) == server.name)
     }
 
-    /// The translated tuple is what the service's mode makes of it.
+    /// Checks that the translated tuple is what the service's mode demands.
     fn judge_shape(&mut self, service: usize, server: usize, outside: Tuple, leaving: Tuple) {
         let plan = &self.farm.services[service];
         let v4 = outside.source.0.is_ipv4();
@@ -319,14 +323,14 @@ impl ServiceChecks {
         }
     }
 
-    /// The view of a server by which a packet was judged.
+    /// The service and the server in the snapshot by which a packet was decided.
     fn seen(&self, service: usize, server: usize, snapshot: &Snapshot) -> Option<(slb::Service, slb::Server)> {
         let seen = snapshot.services.all().iter().find(|seen| seen.name == service_name(service))?;
         let server = seen.servers.iter().find(|seen| seen.name == server_name(server))?.clone();
         Some((seen.as_ref().clone(), server))
     }
 
-    /// A packet of a known session to a server that fell: only `keep` lets it go on.
+    /// Checks a packet of a known session to a server that went down: only `keep` lets it pass.
     fn judge_fall(&mut self, service: usize, server: usize, outside: Tuple, passed: &Passed<'_>) {
         let Some(shadow) = self.shadows.get(&outside) else { return };
         let Some((_, seen)) = self.seen(service, server, &passed.handled.snapshot) else { return };
@@ -339,7 +343,7 @@ impl ServiceChecks {
         }
     }
 
-    /// From a server toward the client.
+    /// Checks a packet from a server to its client.
     fn outward(&mut self, outside: Tuple, passed: &Passed<'_>) {
         let leaving = passed.after.tuple();
         if leaving != outside.reversed() {
@@ -350,7 +354,7 @@ impl ServiceChecks {
         self.advance(outside, End::Client, passed);
     }
 
-    /// Notes what was forwarded toward an end.
+    /// Notes how far the sequence numbers toward an end were forwarded.
     fn advance(&mut self, outside: Tuple, end: End, passed: &Passed<'_>) {
         let Some(shadow) = self.shadows.get_mut(&outside) else { return };
         shadow.last = passed.now;
@@ -362,8 +366,8 @@ impl ServiceChecks {
         }
     }
 
-    /// A TCP reset of the engine's own making that refuses no segment. The first one to an end of a session whose server fell
-    /// must be acceptable there: RFC 5961 wants exactly the next sequence number.
+    /// Checks a TCP reset that the engine made and that refuses no segment. After a server went down, the first reset
+    /// to each end must be acceptable there: RFC 5961 demands exactly the next sequence number.
     pub fn reset_sent(&mut self, packet: &Packet, engine: &Appliance) {
         let tuple = packet.tuple();
         let (outside, end) = match (self.shadows.contains_key(&tuple.reversed()), self.inside.get(&tuple)) {
@@ -389,7 +393,7 @@ impl ServiceChecks {
         }
     }
 
-    /// Looks at the engine's own table: no tuple twice, no session that was to be ended.
+    /// Checks the engine's own session table: no tuple twice, no session that should have been ended.
     pub fn bookkeeping(&mut self, engine: &Appliance, now: Instant) {
         if self.farm.services.is_empty() {
             return;
@@ -408,7 +412,7 @@ impl ServiceChecks {
         }
     }
 
-    /// `reset` ends the TCP sessions of a fallen server soon.
+    /// Checks that `reset` ends the TCP sessions of a server soon after it went down.
     fn judge_overdue(&mut self, placed: &Placed, snapshot: &Snapshot, now: Instant) {
         let Some((service, server)) = snapshot.services.server(placed.service, placed.server) else { return };
         let v6 = placed.outside.source.0.is_ipv6();

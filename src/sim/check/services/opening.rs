@@ -1,4 +1,5 @@
-//! What must be true when a session of a service begins: its server takes it, and its translated tuple is free and rested.
+//! Checks that hold when a session of a service begins: its server accepts it, and its translated tuple is free and has
+//! rested.
 
 use crate::sim::appliance::Placed;
 use crate::sim::check::services::{Passed, ServiceChecks, Shadow};
@@ -7,7 +8,7 @@ use crate::sim::packet::{Tuple, tcp_flag};
 use crate::time::Duration;
 
 impl ServiceChecks {
-    /// A session begins.
+    /// Checks and records a new session.
     pub(super) fn open(
         &mut self,
         service: usize,
@@ -34,8 +35,8 @@ impl ServiceChecks {
         self.shadows.insert(outside, Shadow { service, server, inside, created, fall, last: now, next, reset });
     }
 
-    /// The server takes new sessions in the view that the packet was judged by, and it is the one whose turn it is, or the
-    /// one that its sticky client had and may keep.
+    /// Checks that the server accepts new sessions by the snapshot of the packet, and that it is the server whose turn
+    /// it is, or the one that its sticky client had and may keep.
     fn judge_choice(&mut self, service: usize, server: usize, outside: Tuple, passed: &Passed<'_>) {
         let Some((seen_service, seen)) = self.seen(service, server, &passed.handled.snapshot) else { return };
         let family = usize::from(outside.source.0.is_ipv6());
@@ -50,7 +51,7 @@ impl ServiceChecks {
         let others_live = seen_service.servers.iter().any(|other| !other.backup && other.up[family]);
         let is_syn =
             passed.before.tcp_flags().is_some_and(|flags| flags & (tcp_flag::SYN | tcp_flag::ACK) == tcp_flag::SYN);
-        // What goes on from before a start may be of a server that nobody has judged since.
+        // A session from before the engine's start may be resumed at a server that has not been checked since.
         let resumes = plan.scheduler == Scheduler::Hash && seen.is_starting[family] && !is_syn;
         if !seen.up[family] && !resumes {
             let what = format!("a new session {outside} to {name}, which is down");
@@ -80,7 +81,7 @@ impl ServiceChecks {
         }
     }
 
-    /// No other live session has the tuple, and it rested since the last one.
+    /// Checks that no other live session has the tuple, and that it has rested since the last one.
     fn judge_bijection(&mut self, outside: Tuple, inside: Tuple, passed: &Passed<'_>) {
         if inside == outside {
             return;
@@ -92,7 +93,8 @@ impl ServiceChecks {
             let what = format!("{outside} and {other}, both live, are {inside} to their server");
             return self.find("bijection", outside, what);
         }
-        // The first packet of a session may have gone nowhere: then the session is older than what was seen of it.
+        // The first packet of a session may not have been forwarded: then the session is older than what was seen of
+        // it.
         let rested =
             self.alive.get(&inside).is_none_or(|(of, at)| *of == outside || passed.now.since(*at) >= self.rest);
         if inside.source != outside.source && !rested {

@@ -1,13 +1,13 @@
-//! The turns of weighted round robin, counted beside the engine.
+//! Predicts the turns of weighted round robin independently of the engine.
 
 use std::collections::BTreeMap;
 
 use crate::slb::Server;
 
-/// What is due to each server of a service. The count is lost when a turn may have been taken by a packet that went nowhere.
+/// The turns of one service. They are unknown once a packet that was not forwarded may have used up a turn.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
-    /// Families in which the same servers stand share a sequence, the first.
+    /// One sequence per address family; families with the same servers share the first.
     sequences: [Sequence; 2],
     lost: bool,
 }
@@ -15,17 +15,17 @@ pub(super) struct Turns {
 /// One sequence of turns.
 #[derive(Debug, Default)]
 struct Sequence {
-    /// Weight and lag by name, the latter in turns times the sum of weights.
+    /// Weight and lag of each server by name; the lag is in turns times the sum of weights.
     lags: BTreeMap<String, (i128, i128)>,
 }
 
 impl Turns {
-    /// From here on nobody knows whose turn it is.
+    /// Gives up: from now on the next turn is unknown.
     pub(super) fn lose_count(&mut self) {
         self.lost = true;
     }
 
-    /// A server took a turn; answers whose turn it was, if it was another's.
+    /// Notes that the server `taken` had a turn; returns whose turn it was, if it was another's.
     pub(super) fn take(&mut self, servers: &[Server], family: usize, taken: &str) -> Option<String> {
         if self.lost {
             return None;
@@ -38,7 +38,7 @@ impl Turns {
     }
 }
 
-/// Those that take new sessions, or the backup servers that do.
+/// The servers that accept new sessions, or else the backup servers that do.
 fn lineup(servers: &[Server], family: usize) -> Vec<&Server> {
     let of = |backup: bool| {
         let takes = move |server: &&Server| {
@@ -51,14 +51,14 @@ fn lineup(servers: &[Server], family: usize) -> Vec<&Server> {
 }
 
 impl Sequence {
-    /// The turn of this lineup: everybody's lag grows by his weight with every turn, and whoever has one pays the sum of
-    /// weights for it. Nobody has a turn whose lag is below nothing; of the others the one has it who would be the first to
-    /// lag a whole turn.
+    /// The server with the next turn of this lineup. With every turn, each server's lag grows by its weight, and the
+    /// server that has the turn pays the sum of weights. Among the servers whose lag is not negative, the turn goes to
+    /// the one that would be the first to lag a whole turn.
     fn take(&mut self, lineup: &[&Server]) -> Option<String> {
         let sum: i128 = lineup.iter().map(|server| i128::from(server.weight)).sum();
         self.follow(lineup, sum);
         let lag = |server: &&&Server| self.lags[&server.name];
-        // Until it lags a whole turn: (sum - lag) / weight.
+        // The time until a server lags a whole turn is (sum - lag) / weight.
         let left = |a: &&&Server, b: &&&Server| ((sum - lag(a).1) * lag(b).0).cmp(&((sum - lag(b).1) * lag(a).0));
         let waiting = lineup.iter().filter(|server| lag(server).1 >= 0);
         let next = waiting.min_by(left)?.name.clone();
@@ -71,8 +71,8 @@ impl Sequence {
         Some(next)
     }
 
-    /// Others take part than at the last turn: what is due to those that stay is kept in parts of a turn, and all together
-    /// are put to less than one.
+    /// Follows a change of the lineup: servers that stay keep the fraction of a turn that is due to them, new ones
+    /// begin at zero, and all lags are shifted so that together they are less than one turn.
     fn follow(&mut self, lineup: &[&Server], sum: i128) {
         let is_same = lineup.len() == self.lags.len()
             && lineup

@@ -1,4 +1,4 @@
-//! ICMP classes, quoted packets, checksums.
+//! ICMP classes, quoted packets and ICMP checksums.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What holds for every frame, checked on random and on mutated ones, against second and third parsers.
+//! Properties that hold for every frame, checked on random and on mutated frames against two other parsers.
 
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use pnet_packet::Packet as _;
@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// One link of an extension header chain.
+/// One header of an extension header chain.
 #[derive(Debug, Clone)]
 enum Link {
     DestinationOptions(usize),
@@ -51,7 +51,7 @@ impl Link {
     }
 }
 
-/// A chain that a parser may be asked to walk: at most one header makes a fragment.
+/// A chain that a parser must be able to walk, with at most one fragment header.
 fn links() -> impl Strategy<Value = (bool, Vec<Link>)> {
     let link = prop_oneof![
         (0_usize..6).prop_map(Link::DestinationOptions),
@@ -70,7 +70,7 @@ fn links() -> impl Strategy<Value = (bool, Vec<Link>)> {
     )
 }
 
-/// What both see of a frame that is no later fragment: protocol, ports, fragment.
+/// The fields on which both parsers must agree for a frame that is not a fragment after the first.
 fn by_etherparse(bytes: &[u8]) -> Option<(u8, u16, u16, bool)> {
     let packet = SlicedPacket::from_ethernet(bytes).ok()?;
     let payload = match &packet.net {
@@ -81,7 +81,7 @@ fn by_etherparse(bytes: &[u8]) -> Option<(u8, u16, u16, bool)> {
     let (source, destination) = match (&packet.transport, payload.ip_number.0) {
         (Some(TransportSlice::Tcp(tcp)), _) => (tcp.source_port(), tcp.destination_port()),
         (Some(TransportSlice::Udp(udp)), _) => (udp.source_port(), udp.destination_port()),
-        // It does not look into fragments.
+        // `etherparse` does not read the transport header of fragments.
         (None, 6 | 17) if payload.fragmented => {
             let ports = payload.payload.first_chunk::<4>()?;
             (u16::from_be_bytes([ports[0], ports[1]]), u16::from_be_bytes([ports[2], ports[3]]))
@@ -91,7 +91,7 @@ fn by_etherparse(bytes: &[u8]) -> Option<(u8, u16, u16, bool)> {
     Some((payload.ip_number.0, source, destination, payload.fragmented))
 }
 
-/// Calls everything that a frame can be asked, and what must agree with itself.
+/// Calls every accessor of a frame, and compares those that must agree.
 fn read_everything(frame: &Frame<'_>) {
     assert!(frame.bytes().len() >= 14);
     let _ = (frame.source_mac(), frame.destination_mac(), frame.ethertype());
@@ -120,7 +120,7 @@ fn read_everything(frame: &Frame<'_>) {
     let _ = (frame.ttl(), frame.is_to_group(), frame.dont_fragment());
 }
 
-/// Seeds of the mutations: one frame of every kind that the parser tells apart.
+/// The frames that are mutated: one of every kind that the parser tells apart.
 fn seeds() -> Vec<Vec<u8>> {
     let quoted = v4(17, &udp(8)).split_off(14);
     let quoted_v6 = v6(0, &chain(&[&extension(6), &tcp(0x10, 0)])).split_off(14);
@@ -153,7 +153,8 @@ enum Mutation {
     Extend(Vec<u8>),
 }
 
-/// A seed with a few wounds; half the time the IPv4 header checksum is healed, so that deeper checks are reached.
+/// A frame with a few bytes changed. Half the time the IPv4 header checksum is recomputed, so that later checks are
+/// reached.
 fn mutated() -> impl Strategy<Value = Vec<u8>> {
     let mutation = prop_oneof![
         4 => (any::<prop::sample::Index>(), any::<u8>()).prop_map(|(at, value)| Mutation::Set(at, value)),
@@ -212,7 +213,7 @@ proptest! {
         let mut copy = bytes.clone();
         let Ok(frame) = parse(&mut copy) else { return Ok(()) };
         read_everything(&frame);
-        // For IPv4 it walks over authentication headers, which are "no ports" here.
+        // For IPv4 `etherparse` skips authentication headers, which have no ports here.
         let comparable = frame.payload() == Payload::Ip
             && protocol::has_ports(frame.protocol())
             && !matches!(frame.fragment(), Fragment::Later { .. });
@@ -236,7 +237,7 @@ proptest! {
         }
     }
 
-    /// Nothing beyond the IP packet is looked at: garbage after it changes nothing that can be asked.
+    /// Bytes after the IP packet change nothing that the accessors return.
     #[test]
     fn bytes_after_the_packet_are_never_read(bytes in mutated(), garbage in vec(any::<u8>(), 1..40)) {
         let mut alone = bytes;
@@ -253,7 +254,7 @@ proptest! {
         );
     }
 
-    /// An edited frame is still the frame: same tuple, legal, and a second parser finds its checksum right.
+    /// An edited frame stays legal and keeps its tuple, and another parser finds its checksum right.
     #[test]
     fn an_edited_frame_is_still_legal(bytes in mutated()) {
         let mut bytes = bytes;

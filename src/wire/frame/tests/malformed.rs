@@ -1,4 +1,4 @@
-//! Legal or not, and why not: one frame per way.
+//! Malformed frames: one frame for every reason.
 
 use super::*;
 

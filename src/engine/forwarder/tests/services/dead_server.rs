@@ -1,4 +1,4 @@
-//! What becomes of connections whose server died, and who is told.
+//! What happens to connections of a failed server, and who is told.
 
 use super::*;
 
@@ -149,7 +149,7 @@ fn another_connection_between_the_same_ends_leaves_a_server_that_takes_no_new_on
                     server.falls = server.falls.map(|falls| falls + u32::from(!server.up[0]));
                     service.on_failure_tcp = OnFailure::Keep;
                 });
-                // What lives stays, what is over does not.
+                // A live connection stays, a closed one does not.
                 assert_eq!(ends(&web.request(ack(farm.client, farm.vip))).1, farm.server(0));
                 web.request(tcp_with(farm.client, farm.vip, 0x11, 1000, 2000, b""));
                 web.reply(tcp_with(server, source, 0x11, 2000, 1001, b""));

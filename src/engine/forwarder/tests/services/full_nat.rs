@@ -1,4 +1,4 @@
-//! Mode `full-nat`: whose source addresses and ports clients get, and what happens when there are none.
+//! Mode `full-nat`: which source addresses and ports clients get, and what happens when none is left.
 
 use super::*;
 
@@ -58,7 +58,7 @@ fn when_no_port_is_left_only_the_new_flow_is_refused() {
             service.servers[0].port = None;
         });
         let vip = |port| SocketAddr::new(farm.vip.ip(), port);
-        // There is room for 64 pairs of a source and a server.
+        // There is room for 64 pairs of source and server.
         let sources: Vec<_> = (1..=64).map(|port| ends(&web.request(syn(farm.client, vip(port)))).0).collect();
 
         let refused = web.lab.deliver(At::Firewall(1), syn(farm.client, vip(65)));

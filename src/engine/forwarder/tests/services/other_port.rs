@@ -1,4 +1,4 @@
-//! Flows that their server could not tell apart: another source port for the second, as `nf_nat` of Linux takes one.
+//! Flows that the server could not tell apart: the second gets another source port, as with `nf_nat` of Linux.
 
 use super::*;
 
@@ -9,7 +9,7 @@ fn web_at(second: SocketAddr, weights: &[u16]) -> Web {
     web
 }
 
-/// Another virtual address in the family of a farm.
+/// A second VIP in the family of `farm`.
 fn second_vip(farm: &Farm) -> SocketAddr {
     SocketAddr::new(farm.server(100).ip(), 80)
 }
@@ -48,7 +48,7 @@ fn two_virtual_addresses_of_one_server_answer_a_client_that_speaks_from_one_port
             assert_eq!(ends(&web.request(ask(client, other_vip))).0, second, "the port stays");
             assert!(is_clean(&web));
 
-            // The port serves again when its flow is forgotten.
+            // The port can be used again when its flow is forgotten.
             web.lab.wait(Duration::from_secs(8000));
             assert_eq!((web.lab.table.len(), web.active(0)), (0, 0));
             assert_eq!(ends(&web.request(ask(client, other_vip))).0, client);
@@ -93,7 +93,7 @@ fn errors_and_fragments_of_a_flow_by_another_port_are_its_own() {
         let request = web.lab.deliver(At::Firewall(1), udp(farm.client, other_vip, 500));
         let (source, server) = ends(&read(&request.bytes));
 
-        // The server refuses what came by the other port.
+        // The server refuses the packet with the other port.
         let error = icmp_error(server.ip(), source.ip(), &Frame::new(request.bytes));
         let (_, heard) = web.reply(error);
         assert_eq!((heard.source, heard.destination), (other_vip.ip(), farm.client.ip()));
@@ -137,7 +137,7 @@ fn any_worker_finds_the_session_of_an_answer() {
 fn a_flow_is_dropped_where_no_port_of_its_class_is_left() {
     let [farm, _] = farms();
     let mut web = Web::new(&[1]);
-    // Nothing of the class is left when the client speaks past the service from all of its ports.
+    // No port of the class is left when the client uses all of its ports for the server's own address.
     for port in 512..1024 {
         web.request(udp(farm.client(port), farm.server, 1));
     }
@@ -186,7 +186,7 @@ fn the_port_is_explained() {
     }
 }
 
-/// The turns of the scheduler count, not the ports.
+/// Which server is next depends on the scheduler alone, and not on source ports.
 #[test]
 fn a_server_takes_its_turn_whatever_ports_it_knows() {
     for farm in farms() {

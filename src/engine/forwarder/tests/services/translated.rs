@@ -1,8 +1,9 @@
-//! Translated packets that are no plain matter: quoted in errors, in fragments, unfinished, too big, waiting.
+//! Translated packets that need more than a change of addresses: quoted in ICMP errors, fragmented, with an unfinished
+//! checksum, too big, waiting.
 
 use super::*;
 
-/// Ends of the packet that an ICMP error quotes.
+/// The addresses and ports of the packet that an ICMP error quotes.
 fn quoted(read: &Read) -> (SocketAddr, SocketAddr) {
     let is_v4 = read.source.is_ipv4();
     let packet = &read.payload[8..];
@@ -26,13 +27,13 @@ fn an_icmp_error_about_a_translated_packet_speaks_of_the_packet_as_its_sender_kn
             let (source, server) = ends(&read(&request.bytes));
             let reply = web.lab.deliver(At::Near, udp(server, source, 900));
 
-            // The server refuses what it got; the client hears that of the virtual address.
+            // The server refuses the packet that it got; the client is told about the VIP.
             let error = icmp_error(server.ip(), source.ip(), &Frame::new(request.bytes));
             let (firewall, heard) = web.reply(error);
             assert_eq!((firewall, heard.source, heard.destination), (1, farm.vip.ip(), farm.client.ip()));
             assert_eq!(quoted(&heard), (farm.client, farm.vip));
 
-            // A router on the way to the client refuses the reply; the server hears of its own.
+            // A router on the way to the client refuses the reply; the server is told about its own packet.
             let router = SocketAddr::new(farm.client(0).ip(), 0).ip();
             let error = icmp_error(router, farm.vip.ip(), &Frame::new(reply.bytes));
             let heard = web.request(error);
@@ -52,7 +53,7 @@ fn fragments_of_a_translated_datagram_go_where_the_first_went_in_any_order() {
 
         let sent = web.lab.deliver(At::Firewall(1), first.clone());
         assert_eq!(sent.verdict, Verdict::Forward(LinkId(1)));
-        // The ports of an IPv6 fragment follow its fragment header.
+        // In an IPv6 fragment the ports follow the fragment header.
         let mut sent = read(&sent.bytes);
         sent.payload.drain(..if farm.client.is_ipv4() { 0 } else { 8 });
         assert_eq!(ends(&sent), (farm.client, farm.server));
@@ -109,7 +110,7 @@ fn a_packet_that_is_too_big_is_shown_to_its_sender_as_it_was_sent() {
     }
 }
 
-/// Reads a frame that was cut.
+/// Reads a frame that was cut short.
 fn read_loosely(bytes: &[u8]) -> Read {
     let mut whole = bytes.to_vec();
     whole.resize(2000, 0);

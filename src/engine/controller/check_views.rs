@@ -1,0 +1,98 @@
+//! `show checks`: the last results of the checks of servers and of the probes through firewalls.
+
+use super::journal::micros;
+use super::judgement::family_name;
+use super::probes::path_state;
+use super::{Controller, UnknownName};
+use crate::config::is_removed;
+use crate::engine::view::CheckResultView;
+use crate::health::history::CheckRecord;
+use crate::time::Instant;
+
+/// Whose result it is.
+#[derive(Clone, Copy)]
+enum Checked<'a> {
+    Server(&'a super::ServerCheck),
+    Path(&'a super::Path),
+}
+
+impl Controller {
+    /// The last `limit` results that are kept, oldest first, with their times, which the caller fills in by the wall clock; of one
+    /// `subject` (`web/s1`, `web`, `s1`, `perimeter/fw1`, `perimeter`, `fw1`) or of all.
+    ///
+    /// # Errors
+    /// If nothing is called `subject`.
+    pub fn check_results(
+        &self,
+        subject: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(Instant, CheckResultView)>, UnknownName> {
+        let servers =
+            self.server_checks.iter().filter(|check| !is_removed(&self.config.servers[check.server.index()].name));
+        let checked = servers.map(Checked::Server).chain(self.paths.iter().map(Checked::Path));
+        let checked: Vec<Checked<'_>> =
+            checked.filter(|one| subject.is_none_or(|name| is_called(&self.checked_name(*one), name))).collect();
+        if let (Some(name), true) = (subject, checked.is_empty()) {
+            return Err(self.unknown_subject(name));
+        }
+        let mut results: Vec<(Checked<'_>, &CheckRecord)> = Vec::new();
+        for one in checked {
+            let history = match one {
+                Checked::Server(check) => &check.history,
+                Checked::Path(path) => &path.history,
+            };
+            results.extend(history.records().map(|record| (one, record)));
+        }
+        results.sort_by_key(|(_, record)| record.at);
+        let first = results.len().saturating_sub(limit);
+        Ok(results[first..].iter().map(|(one, record)| (record.at, self.result_view(*one, record))).collect())
+    }
+
+    fn result_view(&self, checked: Checked<'_>, record: &CheckRecord) -> CheckResultView {
+        let (kind, peer, family) = match checked {
+            Checked::Server(check) => ("server", None, check.family),
+            Checked::Path(path) => {
+                ("firewall", Some(self.config.peers[path.key.peer.index()].name.clone()), path.key.family)
+            }
+        };
+        CheckResultView {
+            engine: self.config.engine.name.clone(),
+            at: String::new(),
+            kind: kind.to_owned(),
+            subject: self.checked_name(checked),
+            peer,
+            family: family_name(family).to_owned(),
+            result: record.result.name().to_owned(),
+            times: record.times,
+            duration_us: record.took.map(micros),
+            state: path_state(record.state).to_owned(),
+            detail: Some(record.words.clone()).filter(|words| !words.is_empty()),
+        }
+    }
+
+    fn checked_name(&self, checked: Checked<'_>) -> String {
+        match checked {
+            Checked::Server(check) => self.server_name(check.server),
+            Checked::Path(path) => self.firewall_name(path.key.firewall),
+        }
+    }
+
+    fn unknown_subject(&self, name: &str) -> UnknownName {
+        let here = |name: &String| !is_removed(name);
+        let servers = self.config.server_ids().map(|server| self.server_name(server));
+        let known: Vec<String> = servers
+            .chain(self.config.firewall_ids().map(|firewall| self.firewall_name(firewall)))
+            .filter(here)
+            .collect();
+        let known = match known.is_empty() {
+            true => "there is none".to_owned(),
+            false => format!("there are {}", known.join(", ")),
+        };
+        UnknownName(format!("no server or firewall is called {name:?}; {known}"))
+    }
+}
+
+/// Whether `whole`, as `web/s1`, is meant by `name`.
+fn is_called(whole: &str, name: &str) -> bool {
+    whole == name || whole.split('/').any(|part| part == name)
+}

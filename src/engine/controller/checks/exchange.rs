@@ -1,0 +1,182 @@
+//! A check under way: its packets leave as the engine's own routes and neighbours say, from its link's first address of the
+//! family, until it has a verdict.
+
+use std::net::IpAddr;
+
+use super::words::describe_frame;
+use super::{Asker, CheckEnd, CheckKey, Running, Timer};
+use crate::config::{Mode, Service};
+use crate::engine::Controller;
+use crate::engine::controller::neighbors::Waiting;
+use crate::engine::controller::tally::Tally;
+use crate::health::service_prober::{ServiceProber, Verdict, Way};
+use crate::id::{LinkId, ServerId};
+use crate::neighbor::Source;
+use crate::time::{Duration, Instant};
+use crate::wire::emit::{Macs, Pair};
+use crate::wire::frame::ETHERNET_LEN;
+use crate::wire::offload::Offload;
+use crate::wire::tunnel::{self, Outer};
+use crate::wire::vlan::VlanTag;
+use crate::wire::{Family, MacAddr};
+
+/// Why a check did not begin.
+#[derive(Debug)]
+pub(super) enum NoCheck {
+    /// All ports are taken by checks of the same server port: it has to wait.
+    Busy,
+    /// The engine's own link is down.
+    LinkDown(String),
+    /// There is no way to the server, for this reason.
+    NoWay(String),
+}
+
+impl Controller {
+    /// Begins a check; or says why not.
+    pub(super) fn launch_check(
+        &mut self,
+        id: ServerId,
+        family: Family,
+        asker: Asker,
+        now: Instant,
+    ) -> Result<(), NoCheck> {
+        let no_way = |why: &str| NoCheck::NoWay(why.to_owned());
+        let service = self.service_of(id);
+        let server = &self.config.servers[id.index()];
+        let address = self.config.address_for(id, family).ok_or_else(|| no_way("it has no address of the family"))?;
+        let vip = || service.addresses.iter().copied().find(|address| Family::of(*address) == family);
+        let remote = match service.mode {
+            Mode::Nat | Mode::FullNat => address,
+            // The service listens on the VIP there, and only there.
+            Mode::Direct | Mode::Tunnel => vip().unwrap_or(address),
+        };
+        let is_packed = service.mode == Mode::Tunnel;
+        let port = check_port(service, server.port);
+        let check = service.check.clone();
+        let random = self.random.next();
+        let way = self.ping_way(address, None, None, random as u16);
+        let (link, next_hop, _) = way.map_err(|unknown| NoCheck::NoWay(unknown.0))?;
+        if let Some(why) = self.link_down(link) {
+            return Err(NoCheck::LinkDown(why));
+        }
+        let name = &self.config.links[link.index()].name;
+        let unable = || NoCheck::NoWay(format!("link {name} has no address to ask from"));
+        let own = |end| self.probe_source(link, end).ok_or_else(unable);
+        let tunnel = if is_packed { Pair::new(own(address)?, address) } else { None };
+        let local = match tunnel {
+            None => own(address)?,
+            // The answer comes as it is, from the VIP: any address of the engine will do.
+            Some(_) => own(remote).or_else(|error| self.any_source(family).ok_or(error))?,
+        };
+        let pair = Pair::new(local, remote).ok_or_else(|| no_way("its addresses are of two families"))?;
+        let key = self.checks.free_key(&check.kind, pair, port).ok_or(NoCheck::Busy)?;
+        let sequence = self.checks.ports.sequence(&key, now);
+        let state = &self.links[link.index()];
+        let destination = self.neighbors.mac((link, next_hop)).unwrap_or_default();
+        let macs = Macs { source: state.mac, destination };
+        let outer = tunnel.map_or(0, |tunnel| tunnel::overhead(tunnel.family()));
+        let way = Way { macs, pair, source_port: key.port, sequence, port, mtu: state.mtu.saturating_sub(outer) };
+        let prober = ServiceProber::start(&check, way, self.random.next(), now);
+        let prober = prober.ok_or_else(|| no_way("it is not checked"))?;
+        self.tallies.add(Tally::ChecksSent);
+        let vip = (remote != address).then_some(remote);
+        let running = Running { prober, link, next_hop, tunnel, vip, asker, excused: false, hint: None };
+        let shortest = if self.checks.running.is_empty() { Duration::MAX } else { self.checks.shortest_timeout };
+        self.checks.shortest_timeout = shortest.min(running.prober.timeout());
+        self.checks.running.insert(key, running);
+        self.with_check(key, now, |_| ());
+        Ok(())
+    }
+
+    /// Lets a check do something, and does what follows. `None` if it is not under way.
+    pub(super) fn with_check<T>(
+        &mut self,
+        key: CheckKey,
+        now: Instant,
+        act: impl FnOnce(&mut ServiceProber) -> T,
+    ) -> Option<T> {
+        let running = self.checks.running.get_mut(&key)?;
+        let result = act(&mut running.prober);
+        let mut frames = Vec::new();
+        while let Some(frame) = running.prober.poll_frame() {
+            if let Asker::Request(request) = &mut running.asker {
+                request.note("sent", describe_frame(&frame, key), now);
+            }
+            frames.push(match running.tunnel {
+                None => frame,
+                Some(tunnel) => packed(&frame, tunnel),
+            });
+        }
+        let verdict = running.prober.poll_verdict();
+        let (link, next_hop, done) = (running.link, running.next_hop, running.prober.is_done());
+        let wake = running.prober.poll_timeout();
+        for bytes in frames {
+            self.send_check(link, next_hop, bytes, now);
+        }
+        if let Some(verdict) = verdict {
+            self.check_ended(key, verdict, now);
+        }
+        self.checks.agenda.set(Timer::Check(key), (!done).then_some(wake));
+        if done {
+            match self.checks.running.remove(&key).map(|running| running.asker) {
+                Some(Asker::Request(request)) => self.answer_request(*request),
+                Some(Asker::Monitor(_)) | None => {}
+            }
+        }
+        Some(result)
+    }
+
+    /// Hands a frame to its neighbour, or lets it wait for one.
+    fn send_check(&mut self, link: LinkId, next_hop: IpAddr, bytes: Vec<u8>, now: Instant) {
+        let vlan = self.config.links[link.index()].vlan.map(VlanTag::new);
+        let waiting = Waiting { link, vlan, offload: Offload::NONE, bytes, back: None, original: None, request: None };
+        self.neighbors.park((link, next_hop), Source::ENGINE, waiting, now);
+    }
+
+    fn check_ended(&mut self, key: CheckKey, verdict: Verdict, now: Instant) {
+        let Some(running) = self.checks.running.get_mut(&key) else { return };
+        let (neighbor, began) = ((running.link, running.next_hop), Some(running.prober.started()));
+        let verdict = match verdict {
+            Verdict::Well(_) | Verdict::Ill(_) => verdict,
+            Verdict::Silent(what) => {
+                Verdict::Silent(match (self.neighbors.mac(neighbor), running.hint.take(), running.vip) {
+                    (None, _, _) => format!("{} does not answer ARP or ND", running.next_hop),
+                    (Some(_), Some(hint), _) => format!("{what}: {hint}"),
+                    (Some(_), None, Some(vip)) => format!("{what}; is {vip} on the server's loopback?"),
+                    (Some(_), None, None) => what,
+                })
+            }
+        };
+        let index = match &mut running.asker {
+            Asker::Monitor(index) => *index,
+            Asker::Request(request) => {
+                request.verdict = Some(verdict);
+                return;
+            }
+        };
+        let result = match verdict {
+            Verdict::Well(rtt) => CheckEnd::Passed(rtt, running.prober.answer()),
+            Verdict::Silent(why) if running.excused && self.server_checks[index].monitor.may_excuse() => {
+                CheckEnd::Excused(why)
+            }
+            Verdict::Ill(why) | Verdict::Silent(why) => CheckEnd::Failed(why),
+        };
+        self.judge_check(index, result, began, now);
+    }
+}
+
+/// A frame of a check, inside another one. It is short: nobody has to cut it.
+fn packed(frame: &[u8], tunnel: Pair) -> Vec<u8> {
+    let Some((header, packet)) = frame.split_first_chunk::<ETHERNET_LEN>() else { return Vec::new() };
+    let mac = |at: usize| MacAddr([0, 1, 2, 3, 4, 5].map(|index: usize| header[at + index]));
+    let macs = Macs { source: mac(6), destination: mac(0) };
+    let mut packed = Vec::new();
+    tunnel::wrap(&mut packed, macs, &Outer { pair: tunnel, ident: 0, dont_fragment: true }, packet);
+    packed
+}
+
+/// The check's own port, else the server's, else the service's if it has but one; a service of many is asked at the first.
+pub(super) fn check_port(service: &Service, server: Option<u16>) -> u16 {
+    let first = service.ports.first().map_or(0, |range| *range.start());
+    service.check.port.or(server).unwrap_or(first)
+}

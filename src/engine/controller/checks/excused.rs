@@ -1,0 +1,28 @@
+//! Checks without an answer that say nothing about the server, because the engine itself was late or lost frames. The monitor
+//! limits how many are excused, so that a dead server is found in twice the time at most.
+
+use super::Controller;
+use crate::id::LinkId;
+use crate::time::{Duration, Instant};
+
+impl Controller {
+    /// Excuses the checks that are under way and whose timeout is not longer than `lag`, the time by which the engine was late.
+    pub(in crate::engine::controller) fn excuse_checks(&mut self, lag: Duration) {
+        if lag < self.checks.shortest_timeout {
+            return;
+        }
+        for running in self.checks.running.values_mut() {
+            running.excused |= lag >= running.prober.timeout();
+        }
+    }
+
+    /// Excuses the checks that are under way on these links, whose receive rings overflowed: an answer may be among the lost
+    /// frames.
+    pub fn handle_ring_loss(&mut self, links: impl Iterator<Item = LinkId>, now: Instant) {
+        let links: Vec<_> = links.collect();
+        for running in self.checks.running.values_mut() {
+            running.excused |= links.contains(&running.link);
+        }
+        self.finish(now);
+    }
+}

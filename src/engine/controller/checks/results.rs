@@ -1,0 +1,113 @@
+//! How a check ends, and what follows: kept, counted, told, judged.
+
+use crate::engine::Controller;
+use crate::engine::controller::tally::Tally;
+use crate::engine::controller::{judgement, probes};
+use crate::engine::view::CheckedView;
+use crate::health::history::{CheckRecord, CheckResult};
+use crate::health::monitor::State;
+use crate::time::{Duration, Instant};
+
+/// How a check ended that the engine made for itself.
+#[derive(Debug)]
+pub(super) enum CheckEnd {
+    /// The server is well; the time that its answer took, and the answer in words.
+    Passed(Duration, String),
+    /// It is not, or there is no way to it.
+    Failed(String),
+    /// It was silent, and the engine was not punctual.
+    Excused(String),
+    /// It was not asked: the engine's own link is down.
+    Cut(String),
+}
+
+impl CheckEnd {
+    const fn result(&self) -> CheckResult {
+        match self {
+            Self::Passed(..) => CheckResult::Passed,
+            Self::Failed(_) => CheckResult::Failed,
+            Self::Excused(_) => CheckResult::Excused,
+            Self::Cut(_) => CheckResult::Skipped,
+        }
+    }
+}
+
+impl Controller {
+    /// The end of a check that the engine made for itself, and began at `began`; `None`: it sent nothing.
+    pub(super) fn judge_check(&mut self, index: usize, end: CheckEnd, began: Option<Instant>, now: Instant) {
+        let monitor = &mut self.server_checks[index].monitor;
+        let (tally, changed) = match &end {
+            CheckEnd::Passed(..) => (Tally::ChecksPassed, monitor.succeeded(now)),
+            CheckEnd::Failed(why) => (Tally::ChecksFailed, monitor.failed(why.clone(), now)),
+            CheckEnd::Excused(_) => {
+                monitor.excused(now);
+                (Tally::ChecksExcused, None)
+            }
+            CheckEnd::Cut(why) => (Tally::ChecksFailed, monitor.cut(why.clone(), now)),
+        };
+        self.tallies.add(tally);
+        self.tell_result(index, &end);
+        self.keep_result(index, end, began, now);
+        self.verdict_changed(index, changed, now);
+        self.tell_why(self.server_checks[index].server);
+        self.schedule_monitor(index);
+    }
+
+    fn keep_result(&mut self, index: usize, end: CheckEnd, began: Option<Instant>, now: Instant) {
+        let check = &mut self.server_checks[index];
+        let (result, state) = (end.result(), check.monitor.state());
+        let (words, took) = match end {
+            CheckEnd::Passed(took, words) => (words, Some(took)),
+            CheckEnd::Failed(why) | CheckEnd::Excused(why) | CheckEnd::Cut(why) => {
+                (why, began.map(|began| now.since(began)))
+            }
+        };
+        check.history.push(CheckRecord { at: now, result, words, took, state, times: 1 });
+    }
+
+    fn tell_result(&mut self, index: usize, end: &CheckEnd) {
+        self.tell_checked(|controller| {
+            let (result, rtt, reason) = match end {
+                CheckEnd::Passed(rtt, _) => ("passed", Some(*rtt), None),
+                CheckEnd::Failed(why) | CheckEnd::Cut(why) => ("failed", None, Some(why)),
+                CheckEnd::Excused(why) => ("excused", None, Some(why)),
+            };
+            let check = &controller.server_checks[index];
+            let family = judgement::family_name(check.family);
+            CheckedView {
+                subject: format!("{} {family}", controller.server_name(check.server)),
+                result,
+                state: probes::path_state(check.monitor.state()),
+                reason: reason.cloned(),
+                rtt_us: rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
+            }
+        });
+    }
+
+    pub(super) fn verdict_changed(&mut self, index: usize, changed: Option<State>, now: Instant) {
+        let Some(state) = changed else { return };
+        let check = &mut self.server_checks[index];
+        match state {
+            State::Up => check.outages.rise(now),
+            State::Down => check.outages.fall(now),
+            State::Starting => check.outages.pause(now),
+        }
+        self.checks.verdicts += 1;
+        self.farm.suspects.insert(self.server_checks[index].server);
+        self.note_check(index);
+    }
+
+    /// A family of a server that has two is told by itself: the server may stay up all the same.
+    fn note_check(&mut self, index: usize) {
+        let check = &self.server_checks[index];
+        let (state, family) = (check.monitor.state(), judgement::family_name(check.family));
+        let reason = match state {
+            State::Down => check.monitor.last_failure().map(str::to_owned),
+            State::Up | State::Starting => None,
+        };
+        if self.checks_of(check.server).count() > 1 {
+            let subject = format!("{} {family}", self.server_name(check.server));
+            self.change("check", &subject, None, Some(probes::path_state(state)), reason.as_deref(), None);
+        }
+    }
+}
