@@ -15,6 +15,7 @@ mod in_force;
 pub mod numbering;
 pub mod outside;
 pub mod reader;
+mod redact;
 pub mod reference;
 pub mod schema;
 mod synonyms;
@@ -46,6 +47,7 @@ pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use difference::{Difference, differences, refuse_hidden, refuse_link, refuse_restart};
 pub use in_force::{Setting, in_force, settings};
 pub use numbering::{InUse, NoNumbers, is_removed, renumber};
+pub use redact::{hide_secrets, secrets};
 pub use validate::{DOCUMENTATION_SEED, show_ports};
 
 /// What [`load`] made of a text: its meaning, and what is wrong with it.

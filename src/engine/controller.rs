@@ -31,6 +31,7 @@ mod probes;
 mod publish;
 mod reassembly;
 mod refusals;
+mod returns;
 mod service_admin;
 mod service_views;
 mod services;
@@ -66,6 +67,7 @@ use neighbors::Waiting;
 use peers::PeerRecord;
 use probes::{Path, Vigil};
 use reassembly::Reassembly;
+use returns::Returns;
 use services::Farm;
 use tally::{Tallies, Tally};
 
@@ -138,6 +140,7 @@ pub struct Controller {
     publish_from: Instant,
     answers: Answers,
     reassembly: Reassembly,
+    returns: Returns,
     exchanges: Vec<Exchange>,
     requests: u64,
     journal: Journal,
@@ -184,6 +187,7 @@ impl Controller {
             publish_from: now,
             answers: Answers::new(Random(!random.0), now),
             reassembly: Reassembly::default(),
+            returns: Returns::default(),
             exchanges: Vec::new(),
             requests: 0,
             journal: Journal::default(),

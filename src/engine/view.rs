@@ -289,10 +289,13 @@ pub struct PeerView {
 pub struct HealthView {
     /// Name of the engine.
     pub engine: String,
-    /// True if there are no problems.
+    /// True if there are no problems; there may be warnings all the same.
     pub healthy: bool,
     /// What stops packets, or may stop them.
     pub problems: Vec<ProblemView>,
+    /// Other alarms: packets go on beside them, or something stands in for what failed.
+    #[serde(default)]
+    pub warnings: Vec<ProblemView>,
 }
 
 /// Something that is wrong with an engine.

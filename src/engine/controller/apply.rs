@@ -104,6 +104,7 @@ impl Controller {
             publish_from: now,
             answers: super::Answers::new(super::Random(self.random.0), now),
             reassembly: Reassembly::default(),
+            returns: Default::default(),
             exchanges: Vec::<Exchange>::new(),
             requests: 0,
             journal: Journal::default(),

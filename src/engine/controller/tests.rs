@@ -11,6 +11,7 @@ mod observe;
 mod orders;
 mod paths;
 mod refusals;
+mod returns;
 mod sandwich;
 mod services;
 mod start;
