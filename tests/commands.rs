@@ -20,6 +20,11 @@ use fwlb::wire::pcapng;
 use serde_json::{Value, json};
 use tokio::net::UnixListener;
 
+#[path = "commands/shape.rs"]
+mod shape;
+#[path = "commands/tools.rs"]
+mod tools;
+
 /// A fake engine with the firewalls fw1, which has `sessions`, and fw2.
 struct Fake {
     name: &'static str,
@@ -52,7 +57,13 @@ impl Backend for Fake {
                 let resets = if reset { 2 * self.sessions } else { 0 };
                 Ok(Answer::Killed(vec![KillView { engine: self.name.to_owned(), killed: self.sessions, resets }]))
             }
-            Request::Counters => Ok(Answer::Counters([("received".to_owned(), 7), ("forwarded".to_owned(), 7)].into())),
+            Request::Counters => {
+                // A hundred frames come between two questions, and none is forwarded.
+                let is_counters = |asked: &&Request| **asked == Request::Counters;
+                let before = self.asked.lock().unwrap().iter().filter(is_counters).count() as u64 - 1;
+                let numbers = [("received", 7 + 100 * before), ("forwarded", 7), ("drop_no_route", 0)];
+                Ok(Answer::Counters(numbers.map(|(name, value)| (name.to_owned(), value)).into()))
+            }
             Request::Events(_) => Ok(Answer::Events(vec![self.event()])),
             Request::SetFirewall { name, .. } if name == "fw1" || name == "fw2" => {
                 Ok(Answer::Done(Done::from(format!("firewall {name} is set to drain"))))
@@ -85,6 +96,9 @@ impl Backend for Fake {
             Request::Configs => Ok(Answer::Configs(vec![Self::kept(1, None), Self::kept(0, Some(Self::difference()))])),
             Request::Plan { .. } => Ok(Answer::Plan(Box::new(self.plan()))),
             Request::Probe { subject } => Ok(Answer::Exchanges(vec![self.exchange(&subject, true)])),
+            Request::Config { .. } if self.name == "secretive" => {
+                Ok(Answer::Config(ConfigView { text: SECRETS.to_owned(), settings: None }))
+            }
             Request::Config { .. } => {
                 Ok(Answer::Config(ConfigView { text: format!("# of {}\n", self.name), settings: None }))
             }
@@ -197,7 +211,7 @@ impl Fake {
             reason: "link fw (eth1) is down: no carrier".to_owned(),
         };
         let problems: Vec<_> = (self.name == "inner").then(unplugged).into_iter().collect();
-        HealthView { engine: self.name.to_owned(), healthy: problems.is_empty(), problems }
+        HealthView { engine: self.name.to_owned(), healthy: problems.is_empty(), problems, warnings: vec![] }
     }
 
     fn status(&self) -> StatusView {
@@ -435,6 +449,21 @@ impl Fake {
     }
 }
 
+/// A file with every kind of secret in it, as an engine that hid none of them would answer.
+const SECRETS: &str = r#"
+[engine]
+name = "outer"
+[api]
+tls = { certificate = "/etc/fwlb/tls.crt", key = "-----BEGIN PRIVATE KEY-----first" }
+[[api.token]]
+name = "ansible"
+role = "viewer"
+secret = "second-secret-of-the-file"
+[[group]]
+name = "perimeter"
+seed = "third secret of the file"
+"#;
+
 /// Engines with their sockets in a temporary directory, and the program that finds them there.
 struct Ground {
     directory: tempfile::TempDir,
@@ -515,21 +544,6 @@ fn status_is_the_default_and_tells_what_is_wrong() {
 }
 
 #[test]
-fn health_is_an_exit_status_with_the_reasons() {
-    let ground = Ground::new(&[("outer", 3), ("inner", 3)]);
-    assert_eq!(ground.prints("health -e outer"), "outer: ok\n");
-
-    let both = ground.fwlb("health");
-    assert_eq!(both.status.code(), Some(1));
-    assert_eq!(text(&both.stdout), "inner: link fw (eth1) is down: no carrier\nouter: ok\n");
-    let rows: Value = serde_json::from_str(&text(&ground.fwlb("health --json").stdout)).unwrap();
-    assert_eq!((&rows[0]["healthy"], &rows[0]["problems"][0]["kind"]), (&json!(false), &json!("link_down")));
-    assert_eq!((&rows[1]["engine"], &rows[1]["healthy"]), (&json!("outer"), &json!(true)));
-
-    assert!(Ground::new(&[]).fails("health", 1).contains("no engine runs here"));
-}
-
-#[test]
 fn firewalls_of_one_engine_and_of_two_are_tables() {
     let ground = Ground::new(&[("outer", 3)]);
     assert_eq!(
@@ -558,8 +572,10 @@ fn json_of_one_engine_is_its_answer_and_of_several_rows_that_name_it() {
     assert_eq!(engines(&ground.json("show firewalls --json")), ["inner", "inner", "outer", "outer"]);
     assert_eq!(engines(&ground.json("--json show status")), ["inner", "outer"]);
     assert_eq!(engines(&ground.json("show events --json")), ["inner", "outer"]);
-    assert_eq!(ground.json("show status --json -e outer")["name"], "outer");
-    assert_eq!(ground.json("show counters --json -e outer"), json!({ "received": 7, "forwarded": 7 }));
+    assert_eq!(ground.json("show status --json -e outer")[0]["name"], "outer", "always an array");
+    assert_eq!(ground.json("show config --json -e outer")[0]["text"], "# of outer\n", "always an array");
+    let counted = json!({ "received": 7, "forwarded": 7, "drop_no_route": 0 });
+    assert_eq!(ground.json("show counters --json -e outer"), counted);
     let socket = ground.socket("inner");
     assert_eq!(ground.json(&format!("-s {} show firewalls --json", socket.display())).as_array().unwrap().len(), 2);
 }
@@ -594,7 +610,8 @@ fn a_list_that_is_cut_says_so_and_all_of_it_comes_page_by_page() {
     assert_eq!(text(&cut.stderr), "1000 of 2849 sessions (--limit 0 for all)\n");
     let cut = ground.fwlb("show sessions --json --limit 1500");
     let rows: Vec<Value> = serde_json::from_slice(&cut.stdout).unwrap();
-    assert_eq!((rows.len(), text(&cut.stderr).as_str()), (1500, "1500 of 2849 sessions (--limit 0 for all)\n"));
+    let said = text(&cut.stderr);
+    assert_eq!((rows.len(), said.as_str()), (1500, "{\"note\":\"1500 of 2849 sessions (--limit 0 for all)\"}\n"));
 
     let all = ground.fwlb("show sessions --limit 0");
     assert_eq!((text(&all.stdout).lines().count(), text(&all.stderr).as_str()), (1 + 2849, ""));
@@ -607,7 +624,8 @@ fn a_list_that_is_cut_says_so_and_all_of_it_comes_page_by_page() {
     let both = Ground::new(&[("outer", 1200), ("inner", 1100)]);
     let cut = both.fwlb("show sessions --limit 1150 --json");
     let rows: Vec<Value> = serde_json::from_slice(&cut.stdout).unwrap();
-    assert_eq!((rows.len(), text(&cut.stderr).as_str()), (2250, "2250 of 2300 sessions (--limit 0 for all)\n"));
+    let said = text(&cut.stderr);
+    assert_eq!((rows.len(), said.as_str()), (2250, "{\"note\":\"2250 of 2300 sessions (--limit 0 for all)\"}\n"));
 }
 
 #[test]
@@ -681,12 +699,11 @@ fn sessions_are_counted_before_they_are_ended_and_many_of_them_take_a_yes() {
 #[test]
 fn what_needs_one_engine_asks_which() {
     let ground = Ground::new(&[("outer", 3), ("inner", 3)]);
-    for line in ["show counters", "explain esp 192.0.2.1 192.0.2.2", "probe perimeter/fw1", "ping 192.0.2.1"] {
-        assert_eq!(
-            ground.fails(line, 1),
-            "fwlb: several engines run here: inner, outer\nsay which with -e NAME\n",
-            "{line}"
-        );
+    let which = "several engines run here: inner, outer\nsay which with -e NAME";
+    let said: Value = serde_json::from_str(&ground.fails("show counters --json", 1)).unwrap();
+    assert_eq!(said, json!({ "error": "failed", "message": which }));
+    for line in ["explain esp 192.0.2.1 192.0.2.2", "probe perimeter/fw1", "ping 192.0.2.1"] {
+        assert_eq!(ground.fails(line, 1), format!("fwlb: {which}\n"), "{line}");
     }
     assert_eq!(ground.fails("show -e dmz", 1), "fwlb: engine \"dmz\" does not run; running: inner, outer\n");
     let said = ground.fails("explain esp 192.0.2.1 192.0.2.2 -e outer", 1);
@@ -811,7 +828,7 @@ fn services_stand_over_their_servers() {
     );
     assert!(printed.lines().nth(3).unwrap().starts_with("  s2"), "{printed}");
     assert!(lines[3].join(" ").contains("down drain* 3 backup 0"), "{printed}");
-    assert!(printed.contains("  1 (1m1s)  HTTP 503, expected 200\n"), "{printed}");
+    assert!(printed.contains("  1 (1m1s)   HTTP 503, expected 200\n"), "{printed}");
     let checks = printed.split("\n\n").nth(1).unwrap_or_default();
     assert_eq!(
         checks,
@@ -946,7 +963,7 @@ fn engines_that_are_named_by_their_sockets_are_captured_into_one_file() {
     assert_eq!(captured.status.code(), Some(0), "{}", text(&captured.stderr));
     assert_eq!(text(&captured.stderr), "2 frames of outer, inner; 0 lost because they came too fast\n");
     assert!(std::fs::read(file).unwrap().len() > 200);
-    let one = ground.fails(&format!("show counters {sockets}"), 1);
+    let one = ground.fails(&format!("probe perimeter/fw1 {sockets}"), 1);
     assert_eq!(one, "fwlb: one engine is asked at a time: name one socket, of outer, inner\n");
     let wrong = ground.fails("capture -w never.pcapng --dropped ttl_expird", 2);
     assert!(wrong.contains("'ttl_expired'"), "{wrong}");

@@ -9,7 +9,7 @@
 mod engine;
 mod family;
 mod farm;
-mod help;
+pub mod help;
 mod members;
 mod plain;
 

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::api::{CaptureRequest, Chunk};
+use crate::cli::completions::live;
 use crate::cli::filter::prefix;
 use crate::cli::output;
 use crate::cli::reach::{Engine, Reach, block_on, is_unknown};
@@ -39,7 +40,7 @@ pub struct Args {
     #[arg(short, long, value_name = "FILE.pcapng")]
     write: PathBuf,
     /// On this link: LINK, or ENGINE/LINK; may be repeated
-    #[arg(long = "link", value_name = "LINK")]
+    #[arg(long = "link", value_name = "LINK", add = live::links())]
     links: Vec<String>,
     /// Of this flow, also when it is translated: PROTO A B, either direction, ports may be left out
     #[arg(long, value_name = "FLOW")]
@@ -57,13 +58,13 @@ pub struct Args {
     #[arg(long, value_parser = prefix, value_name = "ADDRESS[/LENGTH]")]
     destination: Option<ipnet::IpNet>,
     /// From, to or through this firewall
-    #[arg(long, value_name = "[GROUP/]FIREWALL")]
+    #[arg(long, value_name = "[GROUP/]FIREWALL", add = live::firewalls())]
     firewall: Option<String>,
     /// Of this virtual service
-    #[arg(long, value_name = "SERVICE")]
+    #[arg(long, value_name = "SERVICE", add = live::services())]
     service: Option<String>,
     /// At this real server
-    #[arg(long, value_name = "[SERVICE/]SERVER")]
+    #[arg(long, value_name = "[SERVICE/]SERVER", add = live::servers())]
     server: Option<String>,
     /// Only frames that are dropped, or only those dropped for this reason, named as in the counters drop_REASON
     #[arg(long, value_name = "REASON", num_args = 0..=1, default_missing_value = Drops::ANY, value_parser = reasons())]
@@ -169,7 +170,7 @@ async fn capture(args: &Args, running: Vec<Running>, id: &str, mut out: impl Wri
     let engines: Vec<_> = running.iter().map(|one| one.engine.clone()).collect();
     let names: Vec<_> = engines.iter().map(|engine| engine.name.as_str()).collect();
     if args.count.is_none() && args.seconds.is_none() && io::stderr().is_terminal() {
-        output::print_error(&format!("capturing on {}; Ctrl-C ends it\n", names.join(", ")));
+        output::note(&format!("capturing on {}; Ctrl-C ends it", names.join(", ")));
     }
     let mut left = running.len();
     let mut merge = Merge::new(running.len(), args.count);
@@ -212,7 +213,7 @@ async fn capture(args: &Args, running: Vec<Running>, id: &str, mut out: impl Wri
     out.write_all(&ready)?;
     out.flush()?;
     let (frames, lost) = (merge.frames(), merge.lost());
-    output::print_error(&format!("{frames} frames of {}; {lost} lost because they came too fast\n", names.join(", ")));
+    output::note(&format!("{frames} frames of {}; {lost} lost because they came too fast", names.join(", ")));
     match broken {
         None => Ok(ExitCode::SUCCESS),
         Some(why) => bail!("the capture broke off; what came until then was written\n{why}"),

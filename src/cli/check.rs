@@ -104,7 +104,7 @@ fn accounts(config: &Config, outcome: &mut Outcome) {
 /// One file, as text: problems to standard error, the rest to the report.
 fn tell(outcome: &Outcome, of_machine: &Found, report: &mut String) -> anyhow::Result<()> {
     let found = &outcome.diagnostics;
-    output::print_error(&found.render(output::colour()));
+    output::print_error(&found.render(output::shown(output::Stream::Error)));
     let count = count(found.errors(), found.warnings() + of_machine.warnings.len());
     let Some(config) = &outcome.config else {
         writeln!(report, "{}: {count}", found.path)?;

@@ -1,21 +1,52 @@
-//! `fwlb completions`.
+//! `fwlb completions`, and the answers to shells that ask for words.
 
+pub mod live;
+
+use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 
-use clap_complete::Shell;
+use anyhow::Context;
+use clap_complete::env::Shells;
+use clap_complete::{CompleteEnv, Shell};
 
+use super::{command, options};
 use crate::cli::output;
 
-/// Print a script that lets a shell complete fwlb's words: source <(fwlb completions bash)
+/// The variable with the name of the shell that asks.
+const ASKS: &str = "COMPLETE";
+
+/// Print a script that lets a shell complete fwlb's words and the names of running engines: source <(fwlb completions bash)
+///
+/// The script asks the fwlb that is installed each time, so that it need not be made anew for a new version.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The shell
     shell: Shell,
 }
 
-pub fn run(args: &Args, mut command: clap::Command) -> anyhow::Result<ExitCode> {
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let shells = Shells::builtins();
+    let shell = shells.completer(&args.shell.to_string()).context("no completion is known for this shell")?;
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut command, "fwlb", &mut script);
+    shell.write_registration(ASKS, "fwlb", "fwlb", "fwlb", &mut script)?;
     output::print(&String::from_utf8_lossy(&script))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Answers a shell that asks for words. True if one did: there is nothing else to be done then.
+pub fn answer(arguments: &[OsString]) -> clap::error::Result<bool> {
+    let asked = std::env::var_os(ASKS).is_some_and(|shell| !shell.is_empty());
+    // Without words behind it the script is asked for, as by tools that know this protocol.
+    let Some(words) = asked.then(|| words(arguments)).flatten() else {
+        return CompleteEnv::with_factory(command).try_complete(arguments.to_vec(), None);
+    };
+    let (before, typed) = arguments.split_at(arguments.len() - words.len());
+    let whole = before.iter().cloned().chain(options::whole(&command(), typed));
+    CompleteEnv::with_factory(command).try_complete(whole, std::env::current_dir().ok().as_deref())
+}
+
+/// The words of the unfinished command line, `fwlb` first, of a call of the script.
+fn words(arguments: &[OsString]) -> Option<&[OsString]> {
+    let begin = arguments.iter().position(|word| word == OsStr::new("--"))? + 1;
+    Some(&arguments[begin..])
 }

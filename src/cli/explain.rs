@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use crate::api::{Answer, Request, Via, flow_text};
+use crate::cli::completions::live;
 use crate::cli::output;
 use crate::cli::reach::{Reach, ask, block_on};
 use crate::flow::FlowKey;
@@ -24,7 +25,7 @@ pub struct Args {
     #[arg(required = true, num_args = 1..=4, value_name = "FLOW")]
     flow: Vec<String>,
     /// Where it arrives: a link or GROUP/FIREWALL; default: where its source is routed
-    #[arg(long, value_name = "LINK|GROUP/FIREWALL", value_parser = via)]
+    #[arg(long, value_name = "LINK|GROUP/FIREWALL", value_parser = via, add = live::origins())]
     from: Option<Via>,
     /// Ask a configuration file instead of a running engine, as if everything were up and no session known
     #[arg(short, long, value_name = "CONFIG", conflicts_with_all = ["socket", "engine"])]

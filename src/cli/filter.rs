@@ -1,6 +1,7 @@
 //! Which sessions are meant, as options.
 
 use crate::api::{SessionFilter, address_or_prefix, sessions::STATES};
+use crate::cli::completions::live;
 use crate::flow::FlowPattern;
 
 /// Every given part has to match.
@@ -22,13 +23,13 @@ pub struct FilterArgs {
     #[arg(long, value_name = "FLOW")]
     flow: Option<FlowPattern>,
     /// That are pinned to this firewall
-    #[arg(long, value_name = "[GROUP/]FIREWALL")]
+    #[arg(long, value_name = "[GROUP/]FIREWALL", add = live::firewalls())]
     firewall: Option<String>,
     /// Of this virtual service
-    #[arg(long, value_name = "SERVICE")]
+    #[arg(long, value_name = "SERVICE", add = live::services())]
     service: Option<String>,
     /// At this real server
-    #[arg(long, value_name = "[SERVICE/]SERVER")]
+    #[arg(long, value_name = "[SERVICE/]SERVER", add = live::servers())]
     server: Option<String>,
     /// In this state
     #[arg(long, value_parser = STATES)]

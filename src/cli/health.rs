@@ -5,18 +5,26 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use crate::api::{Answer, Request};
-use crate::cli::output;
+use crate::cli::output::{self, Tone};
 use crate::cli::reach::{Reach, ask, block_on};
 use crate::engine::view::HealthView;
 
 /// Say whether the engines forward: they answer, their workers turn, their links are up, nothing stops packets
 ///
-/// Exit status 0: all of them; 1: one does not, or none runs.
+/// Exit status 0: all of them; 1: one does not, or none runs, or one ended without a word and left its socket behind. Other
+/// alarms, as of an address that somebody else claims too, are told as warnings and do not count.
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
 pub fn run(Args {}: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
-    let engines = reach.engines()?;
+    let dead = reach.left_behind()?;
+    let mut engines = match reach.engines() {
+        Err(_) if !dead.is_empty() => Vec::new(),
+        running => running?,
+    };
+    // Whoever asks hears why nobody listens there.
+    engines.extend(dead);
+    engines.sort_by(|one, other| one.name.cmp(&other.name));
     let asked = block_on(async {
         let mut asked = Vec::new();
         for engine in &engines {
@@ -48,13 +56,13 @@ pub fn run(Args {}: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
     Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// A line for each problem, or one that says that there is none.
+/// A line for each problem, or one that says that there is none; and one for each warning.
 fn show(health: &HealthView) -> String {
     let name = &health.engine;
-    match health.problems.as_slice() {
-        [] => format!("{name}: ok\n"),
-        problems => problems.iter().map(|problem| format!("{name}: {}\n", problem.reason)).collect(),
-    }
+    let problems = health.problems.iter().map(|problem| output::paint(&problem.reason, Tone::Bad));
+    let warnings = health.warnings.iter().map(|one| output::paint(&format!("warning: {}", one.reason), Tone::Warn));
+    let ok = health.problems.is_empty().then(|| output::paint("ok", Tone::Good));
+    problems.chain(ok).chain(warnings).map(|line| format!("{name}: {line}\n")).collect()
 }
 
 /// What stands for an engine that does not answer.
@@ -63,18 +71,29 @@ fn silent(name: &str, reason: &str) -> Value {
         "engine": name,
         "healthy": false,
         "problems": [{ "kind": "no_answer", "subject": name, "reason": reason }],
+        "warnings": [],
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::view::ProblemView;
 
     #[test]
     fn an_engine_that_does_not_answer_is_told_in_the_same_shape() {
         let health: HealthView = serde_json::from_value(silent("outer", "it is stopping")).unwrap();
         assert_eq!((health.healthy, show(&health).as_str()), (false, "outer: it is stopping\n"));
-        let well = HealthView { engine: "inner".to_owned(), healthy: true, problems: Vec::new() };
-        assert_eq!(show(&well), "inner: ok\n");
+        let warning = ProblemView {
+            kind: "duplicate_address".to_owned(),
+            subject: "clients".to_owned(),
+            reason: "duplicate_address clients: 192.0.2.1 is claimed by 02:00:00:00:00:07".to_owned(),
+        };
+        let well =
+            HealthView { engine: "inner".to_owned(), healthy: true, problems: Vec::new(), warnings: vec![warning] };
+        assert_eq!(
+            show(&well),
+            "inner: ok\ninner: warning: duplicate_address clients: 192.0.2.1 is claimed by 02:00:00:00:00:07\n"
+        );
     }
 }

@@ -88,12 +88,12 @@ async fn count(engines: Vec<Engine>, filter: &SessionFilter) -> anyhow::Result<V
 fn confirm(meant: &[Meant], total: u64) -> anyhow::Result<bool> {
     let parts: Vec<_> = meant.iter().map(|one| format!("{} {}", one.engine.name, one.sessions)).collect();
     let parts = parts.join(", ");
-    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+    if output::speaks_json() || !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         bail!(
             "{total} sessions match ({parts}); nothing was ended\nto end more than {UNASKED} without being asked, say --yes"
         );
     }
-    output::print_error(&format!("End {total} sessions ({parts})? [y/N] "));
+    eprint!("End {total} sessions ({parts})? [y/N] ");
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
@@ -132,10 +132,10 @@ async fn kill(args: &Args, reach: &Reach, meant: Vec<Meant>, filter: &SessionFil
         output::print_json(&Value::Array(rows))?;
     }
     for failure in &failures {
-        output::complain(&failure.to_string());
+        output::complain_of_engine(failure);
     }
     if ended == 0 && failures.is_empty() {
-        output::print_error("no sessions match\n");
+        output::note("no sessions match");
     }
     Ok(if ended > 0 && failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

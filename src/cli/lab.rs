@@ -1,5 +1,6 @@
 //! `fwlb lab`: the sandwich in network namespaces.
 
+mod status;
 mod tell;
 mod traffic;
 
@@ -11,9 +12,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context;
 use clap::{Subcommand, ValueEnum};
 
+use crate::cli::output;
 use crate::lab::farm::{ServiceMode, WebProgram};
 use crate::lab::{self, Farm, FirewallKind, Harm, Lab, Leg, Node, Routers, Side, Topology};
-use tell::{how_to_play, status};
+use status::Status;
+use tell::{described, how_to_play};
 use traffic::TrafficCommand;
 
 /// The name of a lab that is not given one.
@@ -153,17 +156,26 @@ enum LegArg {
 ///
 /// # Errors
 /// What could not be done, in words.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub fn run(args: &Args, json: bool) -> anyhow::Result<ExitCode> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let open = || Lab::open(&args.name, &program);
     match &args.command {
         LabCommand::Up(topology) => {
             let mut lab = Lab::up(topology.build(&args.name)?, &program)?;
             lab.keep();
-            print!("{}", how_to_play(&lab));
+            match json {
+                true => output::print_json(&described(&lab))?,
+                false => output::print(&how_to_play(&lab))?,
+            }
         }
         LabCommand::Demo { topology, keep } => return demo(&topology.build(&args.name)?, &program, *keep),
-        LabCommand::Status => print!("{}", status(&open()?)?),
+        LabCommand::Status => {
+            let status = Status::of(&open()?)?;
+            match json {
+                true => output::print_json(&status)?,
+                false => output::print(&status.show())?,
+            }
+        }
         LabCommand::Exec { node, command } => {
             let lab = open()?;
             let node = lab.topology().node(node)?;

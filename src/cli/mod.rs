@@ -1,7 +1,7 @@
 //! The command line: what is asked for and how the answer is printed, one file per subcommand. No other room imports it.
 //!
 //! Exit status: 0 done, 1 the answer is no or the input is bad, 2 usage. What went wrong goes to standard error in a line
-//! or two that say what to do.
+//! or two that say what to do; with `--json` as an object with `error` (its kind) and `message`.
 
 mod capture;
 mod check;
@@ -13,6 +13,7 @@ mod health;
 mod kill;
 mod lab;
 mod man;
+mod options;
 mod output;
 mod ping;
 mod plan;
@@ -25,18 +26,19 @@ mod run;
 mod set;
 mod show;
 mod sim;
+mod support;
 mod top;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use reach::Reach;
 
 /// Verbs that a later version will have (`docs/interface.md`, section 9).
-const RESERVED: &[&str] = &["ha", "clear", "watch", "support", "import", "upgrade", "describe", "init"];
+const RESERVED: &[&str] = &["ha", "clear", "watch", "import", "upgrade", "describe", "init"];
 
 /// Firewall load balancer: every session through one firewall, in both directions
 #[derive(Debug, Parser)]
@@ -44,6 +46,9 @@ const RESERVED: &[&str] = &["ha", "clear", "watch", "support", "import", "upgrad
 struct Cli {
     #[command(flatten)]
     reach: Reach,
+    /// Colours always, as --color: before the command, as with ip(8)
+    #[arg(short = 'c', help_heading = reach::HEADING)]
+    coloured: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -66,18 +71,45 @@ enum Command {
     Ping(ping::Args),
     Top(top::Args),
     Report(report::Args),
+    Support(support::Args),
     Lab(lab::Args),
     Sim(sim::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
 
+/// The whole command line. Commands may be abbreviated as far as they are told apart.
+fn command() -> clap::Command {
+    options::hide(Cli::command().infer_subcommands(true))
+}
+
+/// What was typed, as clap understands it.
+fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
+    let mut command = command();
+    let matches = command.try_get_matches_from_mut(arguments)?;
+    if let Some(why) = options::refused(&matches) {
+        return Err(command.error(ErrorKind::ArgumentConflict, why));
+    }
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+}
+
 /// Runs the command that `arguments` (program name first) give.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    match completions::answer(&arguments) {
+        Ok(false) => {}
+        Ok(true) => return ExitCode::SUCCESS,
+        Err(error) => return usage(&error, &arguments),
+    }
+    // What is not understood is complained of as it was asked for.
+    if arguments.iter().take_while(|word| *word != "--").any(|word| word == "--json") {
+        output::speak_json();
+    }
+    let cli = match parse(&arguments) {
         Ok(cli) => cli,
-        Err(error) => return usage(&error),
+        Err(error) => return usage(&error, &arguments),
     };
+    output::choose(if cli.coloured { output::When::Always } else { cli.reach.color });
     let done = match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::run(&args, cli.reach.json),
@@ -95,30 +127,39 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Ping(args) => ping::run(&args, &cli.reach),
         Command::Top(args) => top::run(&args, &cli.reach),
         Command::Report(args) => report::run(&args, cli.reach.json),
-        Command::Lab(args) => lab::run(&args),
+        Command::Support(args) => support::run(&args, &cli.reach),
+        Command::Lab(args) => lab::run(&args, cli.reach.json),
         Command::Sim(args) => sim::run(&args, &cli.reach),
-        Command::Completions(args) => completions::run(&args, Cli::command()),
-        Command::Man(args) => man::run(&args, Cli::command()),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args, command()),
     };
     match done {
         Ok(code) => code,
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            output::complain(&format!("{error:#}"));
+            output::complain_of(&error);
             ExitCode::FAILURE
         }
     }
 }
 
 /// What is to be said about words that are none of ours.
-fn usage(error: &clap::Error) -> ExitCode {
+fn usage(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     let word = match (error.kind(), error.get(ContextKind::InvalidSubcommand)) {
         (ErrorKind::InvalidSubcommand, Some(ContextValue::String(word))) => word.as_str(),
         _ => "",
     };
     if RESERVED.contains(&word) {
-        output::complain(&format!("`{word}` is reserved for a later version"));
-        return ExitCode::from(2);
+        return output::usage(&format!("`{word}` is reserved for a later version"));
+    }
+    let words: Vec<&str> = arguments.iter().skip(1).filter_map(|word| word.to_str()).collect();
+    let command = command();
+    if let several @ [_, _, ..] = options::candidates(&command, &words, word).as_slice() {
+        return output::usage(&format!("`{word}` may be {}: write more of it", several.join(", ")));
+    }
+    if error.use_stderr() && output::speaks_json() {
+        let text = error.render().to_string();
+        return output::usage(text.trim_start_matches("error: "));
     }
     // Help and version go to standard output and are no error.
     let code = if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };

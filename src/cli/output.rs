@@ -1,13 +1,33 @@
-//! What goes to the terminal or the pipe: tables, durations, JSON.
+//! What goes to the terminal or the pipe: text or JSON, tables, durations.
 
-use std::io::{self, IsTerminal, Write};
+mod colour;
+mod table;
+
+use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Width, presets};
+use serde_json::{Value, json};
 
+use crate::client::ClientError;
 use crate::time::Duration;
 
 pub use crate::time::in_words as duration_ms;
+pub use colour::{Stream, Tone, When, choose, paint, shown};
+pub use table::{Columns, table};
+
+/// True where `--json` was given: what goes to standard error is JSON too, a line for each thing said.
+static JSON: AtomicBool = AtomicBool::new(false);
+
+/// Says for once and all that answers and complaints are JSON.
+pub fn speak_json() {
+    JSON.store(true, Ordering::Relaxed);
+}
+
+/// True if that was said.
+pub fn speaks_json() -> bool {
+    JSON.load(Ordering::Relaxed)
+}
 
 /// Writes to standard output. A reader that has gone is an error, which [`is_broken_pipe`] knows and nobody complains of.
 pub fn print(text: &str) -> anyhow::Result<()> {
@@ -25,17 +45,53 @@ pub fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
 
 /// Says on standard error what went wrong.
 pub fn complain(text: &str) {
-    print_error(&format!("fwlb: {}\n", text.trim_end()));
+    say(&format!("fwlb: {}\n", text.trim_end()), || json!({ "error": "failed", "message": text.trim_end() }));
+}
+
+/// Says on standard error why a command failed; in JSON with the kind of the error where an engine told it.
+pub fn complain_of(error: &anyhow::Error) {
+    match error.downcast_ref() {
+        Some(error) => complain_of_engine(error),
+        None => complain(&format!("{error:#}")),
+    }
+}
+
+/// The same of what an engine answered, or did not.
+pub fn complain_of_engine(error: &ClientError) {
+    match error {
+        ClientError::Engine(refused) => {
+            say(&format!("fwlb: {refused}\n"), || serde_json::to_value(refused).unwrap_or_default());
+        }
+        other => complain(&other.to_string()),
+    }
 }
 
 /// Says on standard error that the words make no sense together; the exit status for that.
 pub fn usage(text: &str) -> ExitCode {
-    complain(text);
+    say(&format!("fwlb: {}\n", text.trim_end()), || json!({ "error": "usage", "message": text.trim_end() }));
     ExitCode::from(2)
 }
 
-/// Writes to standard error.
+/// Says on standard error what is no error, but not seen in the answer.
+pub fn note(text: &str) {
+    say(&format!("{text}\n"), || json!({ "note": text }));
+}
+
+/// Writes to standard error what stands in the answer as well where that is JSON.
 pub fn print_error(text: &str) {
+    if !speaks_json() {
+        write_error(text);
+    }
+}
+
+fn say(text: &str, json: impl FnOnce() -> Value) {
+    match speaks_json() {
+        true => write_error(&format!("{}\n", json())),
+        false => write_error(text),
+    }
+}
+
+fn write_error(text: &str) {
     // If nobody listens there, the exit status is all that is left.
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
@@ -44,61 +100,6 @@ pub fn print_error(text: &str) {
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
-
-/// True if standard error shows colours and its reader wants them (<https://no-color.org>).
-pub fn colour() -> bool {
-    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-}
-
-/// Columns under their titles, aligned with spaces, as `ip` and `ss` print them. Titles that begin with `>` stand over
-/// numbers, which are aligned to the right.
-pub fn table(titles: &[&str], rows: &[Vec<String>]) -> String {
-    if rows.is_empty() {
-        return String::new();
-    }
-    Columns::new(titles).add(rows)
-}
-
-/// A table whose rows come in parts. Columns are as wide as the parts so far needed.
-#[derive(Debug)]
-pub struct Columns {
-    titles: Vec<String>,
-    widths: Vec<u16>,
-    has_titles: bool,
-}
-
-impl Columns {
-    /// A table with these titles, as of [`table`].
-    pub fn new(titles: &[&str]) -> Self {
-        let widths = vec![0; titles.len()];
-        Self { titles: titles.iter().map(|title| (*title).to_owned()).collect(), widths, has_titles: false }
-    }
-
-    /// The lines of these rows, the first time below the titles.
-    pub fn add(&mut self, rows: &[Vec<String>]) -> String {
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-        if !std::mem::replace(&mut self.has_titles, true) {
-            table.set_header(self.titles.iter().map(|title| title.trim_start_matches('>')));
-        }
-        table.add_rows(rows);
-        let needed = table.column_max_content_widths();
-        for (width, needed) in self.widths.iter_mut().zip(needed) {
-            *width = needed.max(*width);
-        }
-        for ((column, title), width) in table.column_iter_mut().zip(&self.titles).zip(&self.widths) {
-            column.set_padding((0, GAP));
-            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(width + GAP)));
-            if title.starts_with('>') {
-                column.set_cell_alignment(CellAlignment::Right);
-            }
-        }
-        format!("{}\n", table.trim_fmt())
-    }
-}
-
-/// Spaces between columns.
-const GAP: u16 = 2;
 
 /// `-` for what there is not.
 pub fn or_dash(text: Option<&str>) -> String {
@@ -122,27 +123,6 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn tables_align_and_leave_no_trailing_spaces() {
-        let rows =
-            [("fw1", "7", "up"), ("firewall-2", "12345", "")].map(|(a, b, c)| [a, b, c].map(str::to_owned).to_vec());
-        let text = table(&["FIREWALL", ">SESSIONS", "STATE"], &rows);
-        assert_eq!(text, "FIREWALL    SESSIONS  STATE\nfw1                7  up\nfirewall-2     12345\n");
-        assert_eq!(table(&["X"], &[]), "");
-    }
-
-    #[test]
-    fn a_table_that_comes_in_parts_has_one_header_and_columns_that_stay_where_they_are() {
-        let row = |a: &str, b: &str| vec![a.to_owned(), b.to_owned()];
-        let mut columns = Columns::new(&["NAME", ">COUNT"]);
-        assert_eq!(columns.add(&[row("firewall-2", "7")]), "NAME        COUNT\nfirewall-2      7\n");
-        assert_eq!(columns.add(&[row("fw1", "12345")]), "fw1         12345\n");
-        assert_eq!(
-            columns.add(&[row("fw1", "1234567"), row("fw1", "1")]),
-            "fw1         1234567\nfw1               1\n"
-        );
-    }
 
     #[test]
     fn round_trips_have_the_unit_that_fits() {

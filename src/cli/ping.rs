@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::api::{Answer, Request, Via};
+use crate::cli::completions::live;
 use crate::cli::reach::{Engine, Reach, ask, block_on};
 use crate::cli::{output, probe};
 
@@ -16,10 +17,10 @@ pub struct Args {
     /// Whom
     address: IpAddr,
     /// Leave by this link
-    #[arg(long, conflicts_with = "firewall")]
+    #[arg(long, conflicts_with = "firewall", add = live::links())]
     link: Option<String>,
     /// Leave through this firewall
-    #[arg(long, value_name = "GROUP/FIREWALL")]
+    #[arg(long, value_name = "GROUP/FIREWALL", add = live::whole_firewalls())]
     firewall: Option<String>,
     /// How many
     #[arg(short, long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use crate::api::{Answer, Request};
+use crate::cli::completions::live;
 use crate::cli::output;
 use crate::cli::reach::{Reach, ask, block_on};
 use crate::engine::view::ExchangeView;
@@ -11,7 +12,7 @@ use crate::engine::view::ExchangeView;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The firewall or server
-    #[arg(value_name = "GROUP/FIREWALL|SERVICE/SERVER")]
+    #[arg(value_name = "GROUP/FIREWALL|SERVICE/SERVER", add = live::members())]
     subject: String,
 }
 

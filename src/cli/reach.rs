@@ -3,30 +3,72 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use clap::ValueHint;
 use serde_json::Value;
 
 use crate::api::{Answer, ApiError, Request};
-use crate::cli::output;
+use crate::cli::completions::live;
+use crate::cli::output::{self, When};
 use crate::client::{Client, ClientError, RUN_DIRECTORY};
 use crate::time::Duration;
+
+/// Where these options stand in the help of a command.
+pub const HEADING: &str = "Global options";
 
 /// Options of every command that speaks to engines; they stand before or after the words.
 #[derive(Debug, clap::Args)]
 pub struct Reach {
     /// Control socket of the engine; may be repeated where several are asked
-    #[arg(id = "socket", short, long = "socket", global = true, value_name = "PATH", conflicts_with = "engine")]
+    #[arg(
+        id = "socket",
+        short,
+        long = "socket",
+        global = true,
+        help_heading = HEADING,
+        value_name = "PATH",
+        value_hint = ValueHint::FilePath,
+        conflicts_with = "engine"
+    )]
     sockets: Vec<PathBuf>,
     /// Name of the engine: its socket is /run/fwlb/NAME.sock
-    #[arg(short, long, global = true, value_name = "NAME")]
+    #[arg(short, long, global = true, help_heading = HEADING, value_name = "NAME", add = live::engines())]
     engine: Option<String>,
-    /// Answer in JSON
-    #[arg(long, global = true)]
+    /// Answer in JSON, errors too
+    #[arg(long, global = true, help_heading = HEADING)]
     pub json: bool,
+    /// Colours, as `ip -c`: auto, on a terminal and without NO_COLOR; always; never
+    #[arg(
+        long,
+        global = true,
+        help_heading = HEADING,
+        value_name = "WHEN",
+        value_enum,
+        default_value_t = When::Auto,
+        default_missing_value = "always",
+        num_args = 0..=1,
+        require_equals = true,
+        hide_possible_values = true
+    )]
+    pub color: When,
     /// How long an engine may take for an answer
-    #[arg(long, global = true, value_name = "TIME", default_value = "10s", value_parser = output::parse_duration)]
+    #[arg(
+        long,
+        global = true,
+        help_heading = HEADING,
+        value_name = "TIME",
+        default_value = "10s",
+        value_parser = output::parse_duration
+    )]
     timeout: Duration,
     /// Where the control sockets are; where none of them is, those of a laboratory are found
-    #[arg(long, global = true, hide = true, value_name = "DIRECTORY", env = "FWLB_RUN_DIRECTORY", default_value = RUN_DIRECTORY)]
+    #[arg(
+        long,
+        global = true,
+        hide = true,
+        value_name = "DIRECTORY",
+        env = "FWLB_RUN_DIRECTORY",
+        default_value = RUN_DIRECTORY
+    )]
     run_directory: PathBuf,
 }
 
@@ -65,6 +107,34 @@ impl Reach {
             }
             None => bail!("engine {name:?} does not run; running: {}", names(&running)),
         }
+    }
+
+    /// The sockets that engines left behind where the engines that are meant have theirs: they ended without a word. None where
+    /// engines were named.
+    pub fn left_behind(&self) -> anyhow::Result<Vec<Engine>> {
+        if !self.sockets.is_empty() || self.engine.is_some() {
+            return Ok(Vec::new());
+        }
+        let (running, mut dead) = self.sockets_in(&self.run_directory)?;
+        if running.is_empty() && dead.is_empty() && self.run_directory == Path::new(RUN_DIRECTORY) {
+            for name in crate::lab::list() {
+                dead.extend(self.sockets_in(&Path::new(crate::lab::LABS).join(name))?.1);
+            }
+        }
+        Ok(dead)
+    }
+
+    /// The engines that run here, or in the laboratory that stands; none where nothing can be known.
+    pub fn running_or_in_a_lab(&self) -> Vec<Engine> {
+        match self.running() {
+            Ok(none) if none.is_empty() => self.in_a_lab().unwrap_or_default(),
+            running => running.unwrap_or_default(),
+        }
+    }
+
+    /// The same with another patience.
+    pub fn patient_for(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
     }
 
     /// The engines of the laboratory that stands, where no others run.
@@ -118,9 +188,14 @@ impl Reach {
 
     /// Every socket in a directory that somebody listens on, in order of name.
     fn listening_in(&self, directory: &Path) -> anyhow::Result<Vec<Engine>> {
+        self.sockets_in(directory).map(|(running, _)| running)
+    }
+
+    /// The sockets in a directory, in order of name: those that somebody listens on, and those that nobody does.
+    fn sockets_in(&self, directory: &Path) -> anyhow::Result<(Vec<Engine>, Vec<Engine>)> {
         let entries = match std::fs::read_dir(directory) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Default::default()),
             Err(error) => {
                 return Err(error).with_context(|| format!("cannot look into {}", directory.display()));
             }
@@ -128,7 +203,7 @@ impl Reach {
         let sockets = entries.flatten().map(|entry| entry.path());
         let mut sockets: Vec<_> = sockets.filter(|path| path.extension().is_some_and(|sock| sock == "sock")).collect();
         sockets.sort();
-        Ok(sockets.iter().filter(|path| is_alive(path)).map(|path| self.at(path)).collect())
+        Ok(sockets.iter().map(|path| self.at(path)).partition(|engine| is_alive(engine.client.path())))
     }
 
     fn at(&self, path: &Path) -> Engine {

@@ -28,7 +28,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let errors = outcomes.iter().map(|outcome| outcome.diagnostics.errors()).sum();
     let mut engines = Vec::new();
     for (path, outcome) in args.configs.iter().zip(outcomes) {
-        output::print_error(&outcome.diagnostics.render(output::colour()));
+        output::print_error(&outcome.diagnostics.render(output::shown(output::Stream::Error)));
         let text = outcome.diagnostics.text().to_owned();
         engines.extend(outcome.config.map(|config| EngineFile { path: path.clone(), text, config }));
     }

@@ -12,8 +12,10 @@ use clap::{Subcommand, ValueEnum};
 
 use crate::api::WEIGHT_MAX;
 use crate::api::{Answer, ApiError, Done, Request, ServerChange, SessionFilter};
+use crate::cli::completions::live;
 use crate::cli::output;
 use crate::cli::reach::{Engine, Reach, ask, block_on, is_unknown, whoami};
+use crate::cli::show::named;
 use crate::client::ClientError;
 use crate::config::Admin;
 
@@ -27,6 +29,7 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum What {
     /// Take a firewall out of service or put it back, on every engine that knows it
+    #[command(visible_alias = "fw")]
     Firewall(FirewallArgs),
     /// Take a real server out of its service or put it back, or change its weight
     Server(ServerArgs),
@@ -37,7 +40,7 @@ enum What {
 #[derive(Debug, clap::Args)]
 struct FirewallArgs {
     /// The firewall
-    #[arg(value_name = "[GROUP/]NAME")]
+    #[arg(value_name = "[GROUP/]NAME", add = live::firewalls())]
     name: String,
     /// ready: in service; drain: no new flows; maint: out at once; default: as the file says
     state: State,
@@ -48,7 +51,7 @@ struct FirewallArgs {
 #[derive(Debug, clap::Args)]
 struct ServerArgs {
     /// The server
-    #[arg(value_name = "SERVICE/NAME", value_parser = server_name)]
+    #[arg(value_name = "SERVICE/NAME", value_parser = server_name, add = live::servers())]
     name: (String, String),
     /// ready: in service; drain: no new sessions; maint: out at once; weight=N: 0..=256; default: as the file says, the weight too
     #[arg(value_name = "ready|drain|maint|default|weight=N|weight=default", value_parser = ChangeParser)]
@@ -60,6 +63,7 @@ struct ServerArgs {
 #[derive(Debug, clap::Args)]
 struct ServiceArgs {
     /// The service
+    #[arg(add = live::services())]
     name: String,
     /// ready: in service; drain: no new sessions; maint: out at once; default: as the file says
     state: State,
@@ -219,14 +223,13 @@ pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
         What::Server(ServerArgs { change: ServerChange::Weight(_), how, .. }) => (how, None),
     };
     if how.wait.is_some() && admin != Some(Admin::Drain) {
-        output::complain("--wait is for drain: everything else takes effect at once");
-        return Ok(ExitCode::from(2));
+        return Ok(output::usage("--wait is for drain: everything else takes effect at once"));
     }
     if how.force && admin != Some(Admin::Maint) {
-        output::complain("--force is for maint: everything else is done without it");
-        return Ok(ExitCode::from(2));
+        return Ok(output::usage("--force is for maint: everything else is done without it"));
     }
     let engines = reach.engines()?;
+    let json = reach.json;
     let (reason, force) = (how.reason.clone(), how.force);
     block_on(async {
         match &args.what {
@@ -243,7 +246,7 @@ pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
                     by: whoami(),
                     force,
                 };
-                set(&request, &engines, &Target::Firewall { group, name }, name, how.wait).await
+                set(&request, &engines, &Target::Firewall { group, name }, name, how.wait, json).await
             }
             What::Server(args) => {
                 let (service, name) = (&args.name.0, &args.name.1);
@@ -252,13 +255,13 @@ pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
                 let engine = only_one(&engines, &target, &title).await?;
                 let (service, name) = (service.clone(), name.clone());
                 let request = Request::SetServer { service, name, change, reason, by: whoami(), force };
-                set(&request, &[engine], &target, &title, how.wait).await
+                set(&request, &[engine], &target, &title, how.wait, json).await
             }
             What::Service(args) => {
                 let target = Target::Service { name: &args.name };
                 let engine = only_one(&engines, &target, &args.name).await?;
                 let request = Request::SetService { name: args.name.clone(), admin, reason, by: whoami() };
-                set(&request, &[engine], &target, &args.name, how.wait).await
+                set(&request, &[engine], &target, &args.name, how.wait, json).await
             }
         }
     })?
@@ -300,15 +303,20 @@ async fn set(
     target: &Target<'_>,
     title: &str,
     wait: Option<Duration>,
+    json: bool,
 ) -> anyhow::Result<ExitCode> {
     let mut done: Vec<(String, Done)> = Vec::new();
     let mut changed = Vec::new();
     let mut unknown = None;
     let mut failed = false;
+    let mut rows = Vec::new();
     for engine in engines {
         match ask(engine, request).await {
-            Ok((_, Answer::Done(what))) => {
-                output::print(&format!("{}: {}\n", engine.name, what.done))?;
+            Ok((value, Answer::Done(what))) => {
+                match json {
+                    true => rows.push(named(&value, &engine.name)),
+                    false => output::print(&format!("{}: {}\n", engine.name, what.done))?,
+                }
                 done.push((engine.name.clone(), what));
                 changed.push(engine.clone());
             }
@@ -318,12 +326,14 @@ async fn set(
             Err(error @ ClientError::Engine(ApiError::Conflict(_))) if done.is_empty() => return Err(error.into()),
             Err(error) => {
                 failed = true;
-                output::complain(&error.to_string());
+                output::complain_of_engine(&error);
             }
         }
     }
-    for line in told::beyond(&done, &target.command(title)) {
-        output::complain(&line);
+    if json && !rows.is_empty() {
+        output::print_json(&rows)?;
+    } else {
+        told::beyond(&done, &target.command(title)).iter().for_each(|line| output::complain(line));
     }
     match (changed.is_empty(), unknown) {
         (true, Some(error)) if !failed => return Err(error.into()),

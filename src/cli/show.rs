@@ -1,5 +1,6 @@
 //! `fwlb show`: what engines tell about themselves.
 
+mod counters;
 mod sessions;
 pub mod tables;
 
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 use crate::api::{Answer, EventFilter, Request, SessionQuestion, Since};
 use crate::cli::output;
 use crate::cli::reach::{Answers, Engine, Reach, ask, ask_all, block_on, is_unknown};
+use counters::CounterArgs;
 use sessions::SessionArgs;
 
 /// How often `--follow` asks for news.
@@ -36,7 +38,7 @@ enum What {
     #[command(visible_aliases = ["neighbours", "neigh"])]
     Neighbors,
     /// Firewalls, their traffic and their paths
-    #[command(visible_alias = "firewall")]
+    #[command(visible_aliases = ["firewall", "fw"])]
     Firewalls,
     /// The engines on the far side
     #[command(visible_alias = "peer")]
@@ -53,8 +55,8 @@ enum What {
     /// Live sessions, the firewalls that they are pinned to and the servers that they are at
     #[command(visible_alias = "session")]
     Sessions(Box<SessionArgs>),
-    /// Everything that is counted
-    Counters,
+    /// Everything that is counted, with a word for each; --rate says what moves now
+    Counters(CounterArgs),
     /// The last state changes; what operators did is kept over restarts
     Events(EventArgs),
     /// The configuration in force, without secrets
@@ -125,7 +127,7 @@ impl What {
             Self::Services => Request::Services,
             Self::Checks(CheckArgs { subject, lines }) => Request::Checks { subject: subject.clone(), limit: *lines },
             Self::Sessions(_) => Request::Sessions(SessionQuestion::default()),
-            Self::Counters => Request::Counters,
+            Self::Counters(_) => Request::Counters,
             Self::Events(args) => Request::Events(args.filter()),
             Self::Configs => Request::Configs,
             Self::Config { all } => Request::Config { all: *all },
@@ -146,28 +148,17 @@ impl What {
             Self::Sessions(_) => Some("sessions"),
             Self::Events(_) => Some("events"),
             Self::Configs => Some("configurations"),
-            Self::Status | Self::Counters | Self::Config { .. } => None,
+            Self::Status | Self::Counters(_) | Self::Config { .. } => None,
         }
     }
 }
 
 pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
     let what = args.what.clone().unwrap_or(What::Status);
-    let engines = match what {
-        // A sum over engines would count packets twice, and a flat object has no place for a name.
-        What::Counters => vec![reach.engine()?],
-        What::Status
-        | What::Links
-        | What::Neighbors
-        | What::Firewalls
-        | What::Peers
-        | What::Services
-        | What::Checks(_)
-        | What::Sessions(_)
-        | What::Events(_)
-        | What::Configs
-        | What::Config { .. } => reach.engines()?,
-    };
+    if let What::Counters(args) = &what {
+        return counters::run(args, reach);
+    }
+    let engines = reach.engines()?;
     if let What::Events(args) = &what
         && args.follow
     {
@@ -187,15 +178,20 @@ pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
         last_of_all(&mut answers, lines);
     }
     if reach.json {
-        output::print_json(&merged(&answers, engines.len() > 1))?;
+        // What one engine answers with an object stands in an array all the same.
+        let rows = match merged(&answers, engines.len() > 1) {
+            one @ Value::Object(_) => json!([one]),
+            rows => rows,
+        };
+        output::print_json(&rows)?;
     } else {
         output::print(&tables::render(&answers))?;
         if let Some(rows) = what.rows().filter(|_| answers.iter().all(|(_, value, _)| *value == json!([]))) {
-            output::print_error(&format!("no {rows}\n"));
+            output::note(&format!("no {rows}"));
         }
     }
     for failure in &failures {
-        output::complain(&failure.to_string());
+        output::complain_of_engine(failure);
     }
     Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -214,7 +210,8 @@ fn merged(answers: &Answers, several: bool) -> Value {
     }
 }
 
-fn named(row: &Value, engine: &str) -> Value {
+/// The row with the engine that it is of.
+pub fn named(row: &Value, engine: &str) -> Value {
     let mut row = row.clone();
     if let Some(object) = row.as_object_mut() {
         object.entry("engine").or_insert_with(|| json!(engine));
@@ -303,7 +300,7 @@ async fn follow(engines: &[Engine], args: &EventArgs, json: bool) -> anyhow::Res
                 let line = match json {
                     true if several => named(row, &engine.name).to_string(),
                     true => row.to_string(),
-                    false => tables::event_line(several.then_some(&engine.name), event),
+                    false => tables::painted_event_line(several.then_some(&engine.name), event),
                 };
                 output::print(&format!("{line}\n"))?;
             }

@@ -1,16 +1,71 @@
 //! What can be typed, and what cannot.
 
-use clap::CommandFactory;
-
 use super::*;
 
 fn parse(line: &str) -> Result<Cli, clap::Error> {
-    Cli::try_parse_from(std::iter::once("fwlb").chain(line.split_whitespace()))
+    let words: Vec<OsString> = std::iter::once("fwlb").chain(line.split_whitespace()).map(OsString::from).collect();
+    super::parse(&words)
 }
 
 #[test]
 fn the_command_line_is_consistent() {
-    Cli::command().debug_assert();
+    command().debug_assert();
+}
+
+#[test]
+fn commands_are_abbreviated_as_far_as_they_are_told_apart() {
+    for (short, long) in [
+        ("sh fw", "show firewalls"),
+        ("sh fi", "show firewalls"),
+        ("sh n", "show neighbors"),
+        ("se f fw1 drain", "set firewall fw1 drain"),
+        ("-e outer ex esp 192.0.2.1 192.0.2.2", "explain esp 192.0.2.1 192.0.2.2 -e outer"),
+        ("lab st", "lab status"),
+        // A whole word is no abbreviation of another.
+        ("show config", "show config"),
+    ] {
+        let told = |line: &str| format!("{:?}", parse(line).expect(line).command);
+        assert_eq!(told(short), told(long));
+    }
+    let command = command();
+    let candidates = |words: &[&str]| options::candidates(&command, words, words[words.len() - 1]);
+    assert_eq!(candidates(&["sh", "s"]), ["status", "services", "sessions"]);
+    assert_eq!(candidates(&["-e", "outer", "show", "conf"]), ["config", "configs"]);
+    assert_eq!(candidates(&["re"]), ["reload", "report"]);
+    assert_eq!(candidates(&["show", "nothing"]), [""; 0]);
+    for line in ["sh s", "show conf", "re", "r"] {
+        assert!(parse(line).is_err(), "{line}");
+    }
+}
+
+#[test]
+fn options_are_taken_where_they_mean_something_and_refused_with_the_reason_elsewhere() {
+    for (line, why) in [
+        ("sim -e outer", "fwlb sim takes no --engine: it asks no engine"),
+        ("-s /run/x.sock report a.json", "fwlb report takes no --socket: it reads files"),
+        ("man --timeout 1s", "fwlb man takes no --timeout: it asks no engine"),
+        ("completions bash --json", "fwlb completions takes no --json: it writes a script"),
+        ("top --json", "fwlb top takes no --json: it is a picture"),
+        ("lab status -e outer", "fwlb lab takes no --engine: its engines are those of the lab"),
+        ("--json run a.toml", "fwlb run takes no --json: it answers nothing"),
+    ] {
+        let error = parse(line).expect_err(line);
+        assert_eq!(error.exit_code(), 2, "{line}");
+        assert!(error.to_string().contains(why), "{line}: {error}");
+    }
+    let mut command = command();
+    command.build();
+    let has = |name: &str, option: &str| {
+        let of = name.split(' ').fold(&command, |of, word| of.find_subcommand(word).expect(word));
+        of.get_arguments().any(|one| one.get_id() == option && !one.is_hide_set())
+    };
+    for name in ["show sessions", "set firewall", "health", "support", "capture"] {
+        assert!(has(name, "engine") && has(name, "timeout"), "{name}");
+    }
+    for name in ["sim", "report", "man", "completions", "check", "run", "lab status"] {
+        assert!(!has(name, "engine") && !has(name, "socket") && !has(name, "timeout"), "{name}");
+    }
+    assert!(has("lab status", "json") && has("check", "json") && has("sim", "json") && !has("top", "json"));
 }
 
 #[test]
@@ -31,6 +86,14 @@ fn the_commands_of_the_contract_are_understood() {
         "-e outer show peers",
         "-s /run/x.sock show sessions --source 203.0.113.0/24 --destination 2001:db8::1 --firewall p/fw1 --limit 5",
         "show counters -s /run/x.sock",
+        "show counters --nonzero --rate",
+        "show counters --rate=5s --json",
+        "show firewalls --color",
+        "--color=never show firewalls",
+        "-c show firewalls",
+        "support",
+        "support -o x.tar.gz outer.toml",
+        "support -o - --json",
         "show events --follow",
         "show config",
         "show config --all",

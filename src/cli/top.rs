@@ -51,7 +51,7 @@ pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
     }
     // What is wrong with the engines is said before the screen is taken.
     let engines = reach.engines()?;
-    let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let colour = output::shown(output::Stream::Output);
     let terminal = ratatui::try_init().context("cannot use this terminal")?;
     let ended = block_on(watch(terminal, engines, reach, args.interval, Palette { colour }));
     ratatui::restore();

@@ -67,9 +67,7 @@ pub struct Limits {
     pub punts: Field<u64>,
     pub fragments: Field<u64>,
     pub held: Field<u64>,
-    /// `source-sessions`.
     pub source_sessions: Field<u64>,
-    /// `source-rate`.
     pub source_rate: Field<u64>,
 }
 

@@ -15,6 +15,7 @@ mod in_force;
 pub mod numbering;
 pub mod outside;
 pub mod reader;
+mod redact;
 pub mod reference;
 pub mod schema;
 mod synonyms;
@@ -46,6 +47,7 @@ pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use difference::{Difference, differences, refuse_hidden, refuse_link, refuse_restart};
 pub use in_force::{Setting, in_force, settings};
 pub use numbering::{InUse, NoNumbers, is_removed, renumber};
+pub use redact::{hide_secrets, secrets};
 pub use validate::{DOCUMENTATION_SEED, show_ports};
 
 /// What [`load`] made of a text: its meaning, and what is wrong with it.
@@ -233,7 +235,7 @@ pub enum SyslogTarget {
     Local(PathBuf),
 }
 
-/// `[limits]`: capacities, reserved at start, and what one source may have of them.
+/// `[limits]`: the capacity of each table, reserved at start, and limits per source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Entries of the session table.
@@ -250,7 +252,7 @@ pub struct Limits {
     pub fragments: usize,
     /// Later fragments that are held until the first fragment of their datagram arrives.
     pub held: usize,
-    /// What each source may have.
+    /// The limits of sessions for each source address.
     pub source: SourceLimits,
 }
 
@@ -404,6 +406,8 @@ pub struct Service {
     pub drain_timeout: Option<Duration>,
     /// The administrative state in the file.
     pub admin: Admin,
+    /// Whether connections of clients count against its servers.
+    pub observe: Observe,
     /// The health check of its servers.
     pub check: ServiceCheck,
     /// The service's servers, in the order of the file.
@@ -427,6 +431,16 @@ pub struct Server {
     pub backup: bool,
     /// The administrative state in the file.
     pub admin: Admin,
+}
+
+/// Passive checks: what connections of clients say about a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Observe {
+    /// Nothing.
+    #[default]
+    Off,
+    /// Refused and unanswered TCP connections count against it.
+    Layer4,
 }
 
 /// How packets that come from a firewall are recognised on its link.

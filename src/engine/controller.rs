@@ -40,7 +40,7 @@ use std::sync::Arc;
 use crate::config::Config;
 use crate::engine::snapshot::Renewed;
 use crate::engine::verdict::{Punt, Transmit};
-use crate::engine::{Snapshot, view};
+use crate::engine::{Counters, Snapshot, view};
 use crate::id::{DeviceId, LinkId};
 use crate::random::SplitMix64;
 use crate::time::{Duration, Instant};
@@ -160,6 +160,12 @@ impl Controller {
     pub fn handle_ring_loss(&mut self, links: impl Iterator<Item = LinkId>, now: Instant) {
         self.farm.handle_ring_loss(links);
         self.finish(now);
+    }
+
+    /// Looks whether sessions are answered through every firewall that is up, and raises or clears the alarm `one_way` of each.
+    /// `counters` are those of all workers. To be called about once a second.
+    pub fn watch_returns(&mut self, counters: &Counters, now: Instant) {
+        self.paths.watch_returns(counters, now, &mut self.out);
     }
 
     /// Time passes. Call it whenever [`Controller::poll_timeout`] is due; how late it is called is how late the engine is.

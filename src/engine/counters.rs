@@ -11,7 +11,7 @@ use crate::engine::snapshot::Renewed;
 use crate::engine::verdict::DropReason;
 use crate::engine::view::HistogramView;
 use crate::id::{FirewallId, LinkId, ServerId};
-use crate::path::pinning::{Pin, PinChange};
+use crate::path::pinning::{Pin, PinChange, PinState};
 use crate::session::{EndReason, Session};
 
 /// Number of buckets for batch sizes, which are powers of two from one frame to a full batch.
@@ -25,6 +25,8 @@ pub struct FirewallCounters {
     pub sessions: i64,
     /// Sessions that were pinned to it, when they were opened or later.
     pub new_sessions: u64,
+    /// Sessions that were answered through it, or whose opener went on after an answer: their pins are confirmed.
+    pub answered_sessions: u64,
     /// Packets to and from it.
     pub packets: u64,
     /// Bytes of IP packets to and from it.
@@ -55,7 +57,7 @@ pub struct Counters {
     pub forwarded: u64,
     /// Frames sent on the link they were received on.
     pub hairpinned: u64,
-    /// Frames passed to the controller.
+    /// Frames passed to the controller, and fragments that are held.
     pub punted: u64,
     /// Dropped frames, indexed by [`DropReason::index`].
     pub drops: Vec<u64>,
@@ -233,6 +235,7 @@ impl Counters {
             let own = self.firewall(FirewallId::from(number));
             own.sessions += other.sessions;
             own.new_sessions += other.new_sessions;
+            own.answered_sessions += other.answered_sessions;
             own.packets += other.packets;
             own.bytes += other.bytes;
         }
@@ -299,8 +302,13 @@ impl Counters {
         self.move_pin(session.toward_high.as_ref(), None);
     }
 
-    /// Counts that a session's pin moved from one firewall to another, was made, or ended.
+    /// Counts that a session's pin moved from one firewall to another, was made or confirmed, or ended.
     pub fn move_pin(&mut self, before: Option<&Pin>, after: Option<&Pin>) {
+        let confirmed = |pin: &&Pin| pin.state == PinState::Confirmed;
+        let confirmed = |pin: Option<&Pin>| pin.filter(confirmed).map(|pin| pin.firewall);
+        if let Some(answers) = confirmed(after).filter(|answers| confirmed(before) != Some(*answers)) {
+            self.firewall(answers).answered_sessions += 1;
+        }
         let (before, after) = (before.map(|pin| pin.firewall), after.map(|pin| pin.firewall));
         if before == after {
             return;

@@ -17,7 +17,7 @@ pub enum Verdict {
     /// The packet is sent on in other frames, such as fragments, which [`crate::engine::Forwarder::poll_transmit`]
     /// returns.
     Replaced,
-    /// The controller has a copy. The frame itself is not sent.
+    /// The controller has a copy, or the frame is a fragment that is held. It is not sent now.
     Punted,
     /// The frame is not sent on, for this reason.
     Dropped(DropReason),
@@ -127,7 +127,7 @@ macro_rules! drop_reasons {
                 match self { $(Self::$variant => $name,)* }
             }
 
-            /// What it means, in a sentence.
+            /// What the reason means, in a sentence or two.
             pub const fn help(self) -> &'static str {
                 match self { $(Self::$variant => concat!($($doc),*).trim_ascii_start(),)* }
             }

@@ -175,7 +175,7 @@ pub struct ServiceView {
     /// How long it was down since the engine started, in milliseconds.
     #[serde(default)]
     pub downtime_ms: u64,
-    /// Why it is in this state, in words; null while it is as the file says and up by servers that are no backups.
+    /// Why it is in this state, in words; null while it is as the file says and up without the help of backups.
     #[serde(default)]
     pub reason: Option<String>,
     /// What operators ordered over the file and is in force.
@@ -186,7 +186,7 @@ pub struct ServiceView {
 }
 
 impl ServiceView {
-    /// How many servers are up: `4 of 4 up`; backups apart: `0 of 1 up, 1 of 1 backups up`.
+    /// How many servers are up: `4 of 4 up`; backups are counted apart: `0 of 1 up, 1 of 1 backups up`.
     pub fn servers_up(&self) -> String {
         let count = |backup: bool| {
             let of = || self.servers.iter().filter(|server| server.backup == backup);
@@ -229,26 +229,26 @@ pub struct ServerView {
     pub new_sessions: u64,
     /// Packets to and from it.
     pub packets: u64,
-    /// Of these, those to it.
+    /// Packets to it.
     #[serde(default)]
     pub packets_in: u64,
-    /// Of these, those from it.
+    /// Packets from it.
     #[serde(default)]
     pub packets_out: u64,
     /// Bytes of IP packets to and from it.
     pub bytes: u64,
-    /// Of these, those to it.
+    /// Bytes of IP packets to it.
     #[serde(default)]
     pub bytes_in: u64,
-    /// Of these, those from it.
+    /// Bytes of IP packets from it.
     #[serde(default)]
     pub bytes_out: u64,
     /// Time since it entered this state, in milliseconds.
     pub since_ms: u64,
-    /// How often it went from up to down since start.
+    /// How often it went from up to down since the engine started.
     #[serde(default)]
     pub falls: u64,
-    /// How long it was down since start, in milliseconds.
+    /// How long it was down since the engine started, in milliseconds.
     #[serde(default)]
     pub downtime_ms: u64,
     /// Why it is in this state, in words.
@@ -273,7 +273,8 @@ pub struct PeerView {
     pub peer_engine: Option<String>,
     /// Its state: `up`, `lost` or `down`.
     pub state: String,
-    /// Whether both engines hash alike: `same`, `differs` or `unknown`.
+    /// Whether both engines have the same configuration of the group, as far as the hash depends on it: `same`,
+    /// `differs` or `unknown`.
     pub digest: String,
     /// Version of the peer's program.
     pub version: Option<String>,
@@ -288,10 +289,13 @@ pub struct PeerView {
 pub struct HealthView {
     /// Name of the engine.
     pub engine: String,
-    /// True if there are no problems.
+    /// True if there are no problems; there may be warnings all the same.
     pub healthy: bool,
     /// What stops packets, or may stop them.
     pub problems: Vec<ProblemView>,
+    /// Other alarms: packets go on beside them, or something stands in for what failed.
+    #[serde(default)]
+    pub warnings: Vec<ProblemView>,
 }
 
 /// Something that is wrong with an engine.

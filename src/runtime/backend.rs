@@ -8,7 +8,6 @@ use tokio::sync::{Semaphore, oneshot};
 use super::control::{Commands, Control};
 use super::history::History;
 use super::punts::PuntDepth;
-use super::redact::hide_secrets;
 use super::reload::{Asked, Origin, Reloader};
 use super::sessions::{self, Carried, Walk};
 use super::shared::Shared;
@@ -179,7 +178,7 @@ impl EngineBackend {
     fn config(&self, all: bool) -> ConfigView {
         let text = self.shared.source().text;
         if !all {
-            return ConfigView { text: hide_secrets(&text), settings: None };
+            return ConfigView { text: config::hide_secrets(&text), settings: None };
         }
         let config = self.shared.config();
         let settings = Some(config::settings(&config, &text));

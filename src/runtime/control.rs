@@ -179,6 +179,7 @@ impl Control {
                     self.tell_ring_losses();
                     let now = self.now();
                     self.controller.handle_refusals(self.shared.sessions.sources().take_refusals(), now);
+                    self.controller.watch_returns(&self.shared.counters(), now);
                     ticks = ticks.wrapping_add(1);
                     if ticks.is_multiple_of(DEVICE_TICKS) || self.devices.is_missing_one() {
                         self.follow(&News::Anything);

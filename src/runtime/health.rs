@@ -10,9 +10,12 @@ use crate::time::Duration;
 
 /// Time between two looks at a thread that was woken.
 const LOOK: Duration = Duration::from_millis(20);
-/// Kinds of alarms that say that packets are stopped. A link that is down is reported with its reason; all other kinds
-/// concern work beside the packets, or a replacement for something that failed.
-const STOPS: [&str; 3] = ["below_min", "service_down", "duplicate_address"];
+/// Kinds of alarms that say that packets are stopped. All others are warnings: they concern work beside the packets, or a
+/// replacement for something that failed. So does a claim of one of the engine's addresses, as packets of neighbours that do not
+/// listen to it go on.
+const STOPS: [&str; 2] = ["below_min", "service_down"];
+/// Reported with the state of the link.
+const LINK_DOWN: &str = "link_down";
 
 impl EngineBackend {
     /// Asks the control thread, whose answer proves that it turns, and checks that each worker turns.
@@ -60,13 +63,16 @@ fn judge(engine: &str, stuck: &[usize], links: &[LinkView], alarms: &[AlarmView]
     });
     let down = links.iter().filter(|link| link.state == "down").map(|link| {
         let why = link.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-        problem("link_down", &link.name, format!("link {} ({}) is down{why}", link.name, link.device))
+        problem(LINK_DOWN, &link.name, format!("link {} ({}) is down{why}", link.name, link.device))
     });
-    let alarms = alarms.iter().filter(|alarm| STOPS.contains(&alarm.kind.as_str())).map(|alarm| {
+    let told = |alarm: &AlarmView| {
         problem(&alarm.kind, &alarm.subject, format!("{} {}: {}", alarm.kind, alarm.subject, alarm.reason))
-    });
-    let problems: Vec<_> = workers.chain(down).chain(alarms).collect();
-    HealthView { engine: engine.to_owned(), healthy: problems.is_empty(), problems }
+    };
+    let others = alarms.iter().filter(|alarm| alarm.kind != LINK_DOWN);
+    let (stop, warn): (Vec<_>, Vec<_>) = others.partition(|alarm| STOPS.contains(&alarm.kind.as_str()));
+    let problems: Vec<_> = workers.chain(down).chain(stop.into_iter().map(told)).collect();
+    let warnings = warn.into_iter().map(told).collect();
+    HealthView { engine: engine.to_owned(), healthy: problems.is_empty(), problems, warnings }
 }
 
 #[cfg(test)]
@@ -90,10 +96,13 @@ mod tests {
     #[test]
     fn what_stops_packets_is_a_problem_and_what_goes_on_beside_them_is_none() {
         assert!(judge("outer", &[], &[link("up", None)], &[]).healthy);
-        let beside = ["peer_lost", "digest_differs", "firewalls_share_mac", "link_down"].map(alarm);
-        assert!(
-            judge("outer", &[], &[link("up", None)], &beside).healthy,
-            "the last stands for an older look at the links"
+        // The last stands for an older look at the links.
+        let beside = ["peer_lost", "duplicate_address", "firewalls_share_mac", "link_down"].map(alarm);
+        let well = judge("outer", &[], &[link("up", None)], &beside);
+        let warned: Vec<_> = well.warnings.iter().map(|warning| warning.kind.as_str()).collect();
+        assert_eq!(
+            (well.healthy, warned.as_slice()),
+            (true, &["peer_lost", "duplicate_address", "firewalls_share_mac"][..])
         );
 
         let found =

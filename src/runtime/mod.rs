@@ -37,7 +37,6 @@ pub mod placement;
 mod probes;
 mod process;
 mod punts;
-mod redact;
 mod reload;
 mod rings;
 pub mod sessions;

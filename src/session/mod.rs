@@ -214,6 +214,11 @@ impl Session {
         self.seen.expect_no_replies();
     }
 
+    /// True for a TCP connection whose opener has had no credible answer: no segment but resets came from the other end.
+    pub fn is_unanswered(&self) -> bool {
+        self.state == State::Tcp(TcpState::Opening) && !self.seen.has_spoken(self.opened.reversed())
+    }
+
     /// Counts a packet in `direction` and updates the state. `tcp` is `None` for other protocols and for TCP fragments
     /// after the first. ICMP errors are not packets of the flow that they quote (RFC 5382 REQ-10), and must not be
     /// passed here.

@@ -142,6 +142,10 @@ impl Seen {
         self.has_both(Self::BOTH_FIN)
     }
 
+    pub(super) fn has_spoken(self, from: Direction) -> bool {
+        self.has(Self::spoke(from))
+    }
+
     pub(super) const fn was_established(self) -> bool {
         self.has(Self::ESTABLISHED)
     }

@@ -6,6 +6,7 @@
 //! workers, and used for new sessions only.
 
 pub mod maglev;
+pub mod observe;
 pub mod scheduler;
 pub mod sticky;
 pub mod tunnel;
@@ -22,6 +23,7 @@ use crate::time::Duration;
 use crate::wire::Family;
 
 pub use maglev::Maglev;
+pub use observe::Observation;
 pub use scheduler::{SchedulerState, ServerState, ServiceState};
 pub use tunnel::TunnelPath;
 pub use turns::Lineups;

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::flow::FlowKey;
 use crate::slb::sticky::{StickyRoom, StickyTable};
 use crate::slb::turns::Turns;
-use crate::slb::{Scheduler, Server, Service, TunnelPath, maglev};
+use crate::slb::{Observation, Scheduler, Server, Service, TunnelPath, family_index, maglev};
 use crate::time::Instant;
 use crate::wire::Family;
 
@@ -38,6 +38,8 @@ pub struct ServerState {
     total: AtomicU64,
     /// What is known of the path of its tunnel, in mode `tunnel`.
     pub tunnel: TunnelPath,
+    /// What connections of clients say about it, by family.
+    observed: [Observation; 2],
 }
 
 /// The state of all services and servers, by name.
@@ -108,7 +110,18 @@ impl Clone for SchedulerState {
 
 impl ServerState {
     fn new(name: &str) -> Self {
-        Self { name: name.into(), active: AtomicI64::new(0), total: AtomicU64::new(0), tunnel: TunnelPath::default() }
+        Self {
+            name: name.into(),
+            active: AtomicI64::new(0),
+            total: AtomicU64::new(0),
+            tunnel: TunnelPath::default(),
+            observed: Default::default(),
+        }
+    }
+
+    /// What connections of clients in a family say about it.
+    pub fn observed(&self, family: Family) -> &Observation {
+        &self.observed[family_index(family)]
     }
 
     /// Counts a new session.

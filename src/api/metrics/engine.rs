@@ -9,13 +9,14 @@ use super::help;
 use crate::engine::view::{LinkView, MeasuresView};
 
 /// Kinds of alarms that are told apart also while they are not raised.
-const ALARMS: [&str; 10] = [
+const ALARMS: [&str; 11] = [
     "below_min",
     "digest_differs",
     "duplicate_address",
     "firewalls_share_mac",
     "link_down",
     "neighbor_claimed",
+    "one_way",
     "ordinary_priority",
     "peer_lost",
     "service_down",

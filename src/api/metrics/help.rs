@@ -1,9 +1,16 @@
 //! Help texts of the counters of `fwlb show counters`.
 
-/// One sentence about a counter; for an unknown one, where its name comes from.
-pub(super) fn of_counter(name: &str) -> String {
-    let known = HELP.iter().find(|(counter, _)| *counter == name).map(|(_, help)| (*help).to_owned());
-    known.unwrap_or_else(|| format!("The counter {name} of `fwlb show counters`."))
+use crate::engine::DropReason;
+
+/// One sentence about a counter. One that is not known here says where its name is from.
+pub fn of_counter(name: &str) -> String {
+    known(name).map_or_else(|| format!("The counter {name} of `fwlb show counters`."), str::to_owned)
+}
+
+/// The same where it is known.
+pub fn known(name: &str) -> Option<&'static str> {
+    let reason = || DropReason::ALL.iter().find(|reason| reason.name() == name).map(|reason| reason.help());
+    HELP.iter().find(|(counter, _)| *counter == name).map(|(_, help)| *help).or_else(reason)
 }
 
 /// Whether a value of `show counters` can shrink. The number of neighbours is in `fwlb_table_entries`.
@@ -11,7 +18,7 @@ pub(super) fn can_shrink(name: &str) -> bool {
     name == "neighbors"
 }
 
-const HELP: [(&str, &str); 53] = [
+const HELP: [(&str, &str); 78] = [
     ("asymmetric", "Session packets that came from another firewall than their pin."),
     ("balanced_bytes", "Bytes of IP of sessions of services."),
     ("balanced_packets", "Packets of sessions of services."),
@@ -39,6 +46,15 @@ const HELP: [(&str, &str); 53] = [
     ("log_dropped", "Log lines that found the queue full."),
     ("neighbor_claims_refused", "Claims of another hardware address for a neighbour that answers at its own."),
     ("neighbor_table_full", "Neighbours that were forgotten for others."),
+    ("neighbors", "Neighbours that are known."),
+    ("observe_complaints", "Times that failed connections of clients had a server checked at once."),
+    ("observe_taken_out", "Times that failed connections of clients took a server out."),
+    ("pin_corrected", "Pins that nothing had confirmed and that took the firewall that answered."),
+    ("pin_followed", "Confirmed pins that followed the engine on the far side."),
+    ("pin_hashed", "New flows that took a firewall by hash."),
+    ("pin_learned", "New flows that arrived from a firewall."),
+    ("pin_reselected", "Pins whose firewall failed."),
+    ("pin_rotated", "TCP pins without an answer that tried the next firewall."),
     ("pings_answered", "Pings to the engine that it answered."),
     ("probes_answered", "Probes through firewalls that were answered in time."),
     ("probes_excused", "Probes that were missed while the engine itself was late."),
@@ -47,20 +63,36 @@ const HELP: [(&str, &str); 53] = [
     ("probes_replayed", "Probes of peers that came again, or late."),
     ("probes_sent", "Probes through firewalls."),
     ("probes_unauthentic", "Probes that nobody with the seed has made."),
+    ("punt_drop_arp", "ARP that is malformed or forged."),
+    ("punt_drop_checksum", "To the engine, with a wrong transport checksum."),
+    ("punt_drop_fragment", "To the engine, a fragment that overlaps another or has no room."),
+    ("punt_drop_fragment_timeout", "Fragments whose first did not come in time."),
+    ("punt_drop_fragment_unsent", "Fragments that were held and found no room in a queue when their first came."),
+    ("punt_drop_group", "To a multicast group that the engine is in, and nothing that it answers."),
+    ("punt_drop_icmp_error", "ICMP errors that were not made, as the queue to the controller was full."),
+    ("punt_drop_ignored", "To the engine, and not to be answered."),
+    ("punt_drop_malformed", "To the engine, and not a legal packet."),
+    ("punt_drop_nd", "Neighbour discovery that is malformed or forged."),
+    ("punt_drop_neighbor_failed", "Frames whose next hop did not answer ARP or ND."),
+    ("punt_drop_neighbor_limited", "Frames of a source that asks for too many neighbours."),
+    ("punt_drop_neighbor_queue", "Frames that found no room to wait for their next hop."),
+    ("punt_drop_no_address", "Without an address of the engine to answer from."),
+    ("punt_drop_off_link", "About a neighbour that lies in no subnet of the link."),
+    ("punt_drop_unknown_firewall", "Probes through a firewall that is not configured."),
     ("punted", "Frames handed to the controller."),
     ("received", "Frames taken from the rings."),
     ("resets_sent", "Resets sent to the ends of sessions that failed or were killed."),
     ("ring_dropped", "Frames that a ring had no room for."),
     ("routed_bytes", "Bytes of IP of sessions that no service owns."),
     ("routed_packets", "Packets of sessions that no service owns."),
+    ("session_log_dropped", "Ended sessions that the session log had no room for."),
+    ("session_log_failed", "Ended sessions that could not be written to the session log."),
+    ("session_log_written", "Ended sessions in the session log."),
     ("sessions_created", "Sessions opened."),
     ("sessions_evicted", "Sessions that made room for others: half-open, or idle for longest and worth least."),
     ("sessions_expired", "Sessions forgotten for idleness."),
     ("sessions_failed", "Sessions ended because their firewall or server failed."),
     ("sessions_killed", "Sessions ended by an operator."),
-    ("session_log_dropped", "Ended sessions that the session log had no room for."),
-    ("session_log_failed", "Ended sessions that could not be written to the session log."),
-    ("session_log_written", "Ended sessions in the session log."),
     ("table_full", "Flows that found no room in the session table and went by hash."),
     ("tx_link_down", "Frames for a device that is down."),
     ("tx_no_buffers", "Frames that the queue of a device had no room for."),
@@ -69,3 +101,20 @@ const HELP: [(&str, &str); 53] = [
     ("tx_too_big", "Frames larger than a device carries."),
     ("tx_would_block", "Frames that a socket had no room for."),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Counters;
+
+    #[test]
+    fn every_counter_of_the_workers_has_a_sentence() {
+        for (name, _) in Counters::default().named() {
+            let help = known(name).unwrap_or_else(|| panic!("{name} has no words"));
+            assert!(help.ends_with('.') && !help.starts_with(' '), "{name}: {help:?}");
+        }
+        assert_eq!(of_counter("drop_ttl_expired"), "TTL or hop limit ran out.");
+        assert_eq!(of_counter("of_a_later_version"), "The counter of_a_later_version of `fwlb show counters`.");
+        assert!(HELP.is_sorted(), "a word is found where it is looked for");
+    }
+}

@@ -71,7 +71,14 @@ fn answer(explained: &ExplainView) -> String {
     let server = server.map(|(service, server)| format!("server {service}/{server}"));
     let way: Vec<_> = through.into_iter().chain(server).collect();
     match way.is_empty() {
-        true => format!("decided by {}", explained.decided_by),
+        true if explained.decided_by == "local" => "for the engine itself, which answers it or drops it".to_owned(),
+        true => {
+            let next = explained.egress.as_ref().map(|egress| {
+                let to = egress.next_hop.as_ref().map(|hop| format!(" to {hop}")).unwrap_or_default();
+                format!("{}{to}, past no firewall, ", egress.link)
+            });
+            format!("{}decided by {}", next.unwrap_or_default(), explained.decided_by)
+        }
         false => format!("{}, decided by {}", way.join(", "), explained.decided_by),
     }
 }
@@ -129,7 +136,8 @@ impl Page {
         if !explained.candidates.is_empty() {
             let row = |one: &crate::engine::view::CandidateView| {
                 let mark = taken(&one.name, &explained.firewall);
-                vec![mark, one.name.clone(), one.state.clone(), one.weight.to_string(), one.score.to_string()]
+                let state = if one.spare { format!("{} (spare)", one.state) } else { one.state.clone() };
+                vec![mark, one.name.clone(), state, one.weight.to_string(), one.score.to_string()]
             };
             let rows: Vec<_> = explained.candidates.iter().map(row).collect();
             self.text.push_str(&format!("\n{}", table(&[" ", "FIREWALL", "STATE", ">WEIGHT", ">SCORE"], &rows)));

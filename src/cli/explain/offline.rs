@@ -28,7 +28,10 @@ pub fn explain(
 ) -> anyhow::Result<Option<ExplainView>> {
     let outcome = check::load(path)?;
     let Some(config) = outcome.config else {
-        output::print_error(&outcome.diagnostics.render(output::colour()));
+        match output::speaks_json() {
+            true => output::complain(&outcome.diagnostics.to_string()),
+            false => output::print_error(&outcome.diagnostics.render(output::shown(output::Stream::Error))),
+        }
         return Ok(None);
     };
     let mut snapshot = all_up(&config);

@@ -1,9 +1,9 @@
-//! What a laboratory tells its user: what to try, and how it stands.
+//! What a laboratory tells its user: what to try.
 
-use crate::cli::output::table;
-use crate::engine::view::{ServerView, ServiceView};
+use serde_json::{Value, json};
+
 use crate::lab::farm::WEB;
-use crate::lab::{Harm, Lab, Node, Routers, Side, Topology};
+use crate::lab::{Lab, Routers, Side, Topology};
 
 /// What to type at a lab that stands.
 pub fn how_to_play(lab: &Lab) -> String {
@@ -70,6 +70,34 @@ pub fn how_to_play(lab: &Lab) -> String {
     text + &format!("\nConfigurations and logs: {}\n", lab.directory().display())
 }
 
+/// What a program needs to know of a lab that stands.
+pub fn described(lab: &Lab) -> Value {
+    let topology = lab.topology();
+    let listen = topology.settings.get("api").and_then(|api| api.get("listen")?.as_str());
+    let engine = |side: Side| {
+        json!({
+            "name": side.engine(),
+            "socket": lab.socket(side),
+            "config": lab.configuration_file(side),
+            "namespace": topology.namespace(side.node()),
+            "console": listen.map(|listen| format!("http://{listen}/")),
+        })
+    };
+    let is_ours = !matches!(topology.routers, Routers::Kernel { .. });
+    let engines: Vec<_> = topology.sides().iter().copied().filter(|_| is_ours).map(engine).collect();
+    let stations = topology.nodes().into_iter().map(|node| (node.to_string(), topology.namespace(node).into()));
+    let (client, server, vip) = (topology.client(), topology.server(1), topology.vip());
+    json!({
+        "name": topology.name,
+        "directory": lab.directory(),
+        "engines": engines,
+        "namespaces": stations.collect::<serde_json::Map<String, Value>>(),
+        "client": [client.v4.to_string(), client.v6.to_string()],
+        "first_server": [server.v4.to_string(), server.v6.to_string()],
+        "vip": topology.farm.as_ref().map(|_| [vip.v4.to_string(), vip.v6.to_string()]),
+    })
+}
+
 /// What the tour is about to build.
 pub fn building(topology: &Topology) -> String {
     let mut text = format!("Building lab {}: {}.", topology.name, stations(topology));
@@ -108,110 +136,4 @@ fn section(title: &str, lines: &[String]) -> String {
         text += &format!("  {:<8}  {line}\n", if at == 0 { title } else { "" });
     }
     text
-}
-
-/// How a lab stands: firewalls, servers, namespaces.
-///
-/// # Errors
-/// A command of the operating system fails; engines that do not answer are told of in the text.
-pub fn status(lab: &Lab) -> anyhow::Result<String> {
-    let topology = lab.topology();
-    let mut problems = Vec::new();
-    let mut parts = Vec::new();
-    if topology.firewalls > 0 {
-        parts.push(firewalls(lab, &mut problems)?);
-    }
-    if topology.farm.is_some() {
-        parts.push(servers(lab, &mut problems)?);
-    }
-    let stations: Vec<_> = topology.nodes().into_iter().map(|node| topology.namespace(node)).collect();
-    parts.push(format!("namespaces: {}\n", stations.join(" ")));
-    parts.extend((!problems.is_empty()).then(|| problems.concat()));
-    Ok(parts.join("\n"))
-}
-
-fn firewalls(lab: &Lab, problems: &mut Vec<String>) -> anyhow::Result<String> {
-    let views = Side::BOTH.map(|side| lab.firewalls(side));
-    for (side, view) in Side::BOTH.iter().zip(&views) {
-        problems.extend(view.as_ref().err().map(|error| format!("engine {}: {error}\n", side.engine())));
-    }
-    let mut rows = Vec::new();
-    for number in 1..=lab.topology().firewalls {
-        let name = format!("fw{number}");
-        let seen = views.each_ref().map(|view| {
-            view.as_ref().ok().and_then(|firewalls| firewalls.iter().find(|firewall| firewall.name == name))
-        });
-        let [outer, inner] = seen.map(|seen| seen.map_or("?", |firewall| &firewall.state).to_owned());
-        let sessions = seen[0].map_or("?".to_owned(), |firewall| firewall.sessions.to_string());
-        let drops = lab.drops(number)?;
-        let counted = [drops.passed, drops.invalid, drops.new_not_syn].map(|count| count.to_string());
-        let done = match lab.cut(number)?.as_slice() {
-            [] => "-".to_owned(),
-            [one] => format!("{one} cable cut"),
-            _ => "cables cut".to_owned(),
-        };
-        rows.push([vec![name, outer, inner, sessions], counted.to_vec(), vec![done]].concat());
-    }
-    let titles =
-        ["FIREWALL", "OUTER SEES", "INNER SEES", ">SESSIONS", ">PASSED", ">INVALID", ">NEW-NOT-SYN", "DONE TO IT"];
-    Ok(table(&titles, &rows))
-}
-
-fn servers(lab: &Lab, problems: &mut Vec<String>) -> anyhow::Result<String> {
-    let services = lab.services().unwrap_or_else(|error| {
-        problems.push(format!("engine inner: {error}\n"));
-        Vec::new()
-    });
-    let mut rows = Vec::new();
-    for (node, _) in lab.topology().server_stations() {
-        let name = node.to_string();
-        let harms: Vec<_> = lab.server_status(node)?.harms.into_iter().map(Harm::words).collect();
-        let seen = services.iter().map(|service| (service, service.servers.iter().find(|server| server.name == name)));
-        let seen: Vec<_> = seen.filter_map(|(service, server)| Some((service, server?))).collect();
-        let count = |what: fn(&ServerView) -> u64| seen.iter().map(|(_, server)| what(server)).sum::<u64>().to_string();
-        rows.push(vec![
-            name,
-            program(lab, node),
-            states(&seen),
-            count(|server| server.sessions),
-            count(|server| server.new_sessions),
-            if harms.is_empty() { "-".to_owned() } else { harms.join(", ") },
-        ]);
-    }
-    let mut text = table(&["SERVER", "PAGES BY", "STATE", ">SESSIONS", ">NEW", "DONE TO IT"], &rows);
-    for service in &services {
-        for server in &service.servers {
-            let who = format!("{}/{}", service.name, server.name);
-            if server.state != "up" {
-                text += &format!("{who} is {}: {}\n", server.state, server.reason.as_deref().unwrap_or("no reason"));
-                continue;
-            }
-            // It serves on in the family that is well.
-            for check in server.checks.iter().filter(|check| check.state != "up") {
-                let reason = check.reason.as_deref().unwrap_or("no reason");
-                text += &format!("{who} is down for {}: {reason}\n", check.family);
-            }
-        }
-    }
-    Ok(text)
-}
-
-fn program(lab: &Lab, node: Node) -> String {
-    match (node, &lab.topology().farm) {
-        (Node::Server(_) | Node::Sorry, Some(farm)) => farm.program.word().to_owned(),
-        (Node::Client | Node::Outer | Node::Firewall(_) | Node::Inner | Node::Switch, _) | (_, None) => "-".to_owned(),
-    }
-}
-
-/// `up` where all services agree, else each with its own.
-fn states(seen: &[(&ServiceView, &ServerView)]) -> String {
-    match seen.split_first() {
-        None => "?".to_owned(),
-        Some(((_, first), rest)) if rest.iter().all(|(_, server)| server.state == first.state) => first.state.clone(),
-        Some(_) => seen
-            .iter()
-            .map(|(service, server)| format!("{} {}", service.name, server.state))
-            .collect::<Vec<_>>()
-            .join(", "),
-    }
 }

@@ -14,6 +14,10 @@ pub const EXIT: &[(&str, &str)] = &[
     ("2", "The command line is not understood."),
 ];
 
+const ABBREVIATIONS: &str = "Commands may be abbreviated as far as they are told apart: fwlb sh fw is fwlb show firewalls. One that may mean several is \
+     refused with their names, and nothing is done. A later version may have commands that take an abbreviation away, so scripts \
+     write words out. Options are not abbreviated.";
+
 const FILES: &[(&str, &str)] = &[
     ("/etc/fwlb/NAME.toml", "The configuration of the engine NAME, see fwlb.toml(5)."),
     ("/run/fwlb/NAME.sock", "Its control socket, unless `control` in [engine] says otherwise."),
@@ -22,7 +26,8 @@ const FILES: &[(&str, &str)] = &[
 
 const ENVIRONMENT: &[(&str, &str)] = &[
     ("FWLB_RUN_DIRECTORY", "Where the control sockets are looked for, instead of /run/fwlb."),
-    ("NO_COLOR", "Set to anything: no colours."),
+    ("NO_COLOR", "Set to anything: no colours, unless --color asks for them."),
+    ("COMPLETE", "The shell that asks for words; set by the script of fwlb completions."),
     ("SUDO_USER, USER, LOGNAME", "The name that an engine is told, in this order."),
 ];
 
@@ -53,7 +58,7 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         &[
             ("fwlb show", "What is wrong, and what was set by command."),
             ("fwlb show services --json", "For scripts."),
-            ("fwlb -e outer show counters", "What one of several engines counts."),
+            ("fwlb -e outer show counters --nonzero", "What one of several engines counts."),
         ],
     ),
     (
@@ -67,6 +72,13 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ("fwlb show sessions --sort rate --limit 10", "The ten that carry most now."),
             ("fwlb show sessions --by source --sort rate", "The clients that carry most now."),
             ("fwlb show sessions --limit 0 --json", "All of them, as they are found."),
+        ],
+    ),
+    (
+        "fwlb-show-counters",
+        &[
+            ("fwlb show counters --rate --nonzero", "What moves within a second, on every engine that runs here."),
+            ("fwlb show counters --rate=10s --json", "For scripts; without --rate one flat object of one engine."),
         ],
     ),
     (
@@ -156,6 +168,13 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         &[("fwlb report --by client /var/log/fwlb/outer.json", "Who had most sessions, from the session log.")],
     ),
     (
+        "fwlb-support",
+        &[
+            ("fwlb support -o /tmp/fwlb.tar.gz", "Everything that somebody who helps would ask for; nothing is sent."),
+            ("fwlb support /etc/fwlb/outer.toml", "With this configuration, where its engine does not start."),
+        ],
+    ),
+    (
         "fwlb-lab",
         &[
             ("fwlb lab up", "A sandwich in network namespaces."),
@@ -178,6 +197,9 @@ pub fn sections(page: &str) -> String {
     for (title, entries) in [("FILES", FILES), ("ENVIRONMENT", ENVIRONMENT), ("EXIT STATUS", EXIT)] {
         roff.control("SH", [title]);
         list(&mut roff, entries);
+    }
+    if page == "fwlb" {
+        roff.control("SH", ["ABBREVIATIONS"]).text([roman(ABBREVIATIONS)]);
     }
     roff.control("SH", ["SEE ALSO"]).text([roman(see_also(page))]);
     roff.render()

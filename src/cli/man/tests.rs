@@ -1,11 +1,9 @@
-use clap::{CommandFactory, Parser};
-
 use super::*;
-use crate::cli::Cli;
+use crate::cli::command;
 
 #[test]
 fn every_page_has_the_sections_that_a_reader_looks_for() {
-    for Page { file, text } in pages(Cli::command()).unwrap() {
+    for Page { file, text } in pages(command()).unwrap() {
         let all: &[&str] = if file.ends_with(".5") {
             &["NAME", "DESCRIPTION", "EXAMPLE", "FILES", "\"SEE ALSO\""]
         } else {
@@ -19,19 +17,20 @@ fn every_page_has_the_sections_that_a_reader_looks_for() {
 
 #[test]
 fn every_command_has_examples_and_all_of_them_are_understood() {
-    let command = Cli::command();
+    let command = command();
     for name in command.get_subcommands().filter(|one| !one.is_hide_set()).map(Command::get_name) {
         assert!(extra::EXAMPLES.iter().any(|(page, _)| *page == format!("fwlb-{name}")), "no example of {name}");
     }
     for (line, _) in extra::EXAMPLES.iter().flat_map(|(_, examples)| *examples) {
-        let parsed = Cli::try_parse_from(line.split_whitespace());
+        let words: Vec<_> = line.split_whitespace().map(Into::into).collect();
+        let parsed = crate::cli::parse(&words);
         assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
     }
 }
 
 #[test]
 fn pages_that_are_named_elsewhere_are_there() {
-    let pages = pages(Cli::command()).unwrap();
+    let pages = pages(command()).unwrap();
     for Page { file, text } in &pages {
         let (_, named) = text.rsplit_once("SEE ALSO").unwrap();
         for named in named.split([',', '\n', '"']).map(str::trim).filter(|named| named.ends_with(')')) {

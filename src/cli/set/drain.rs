@@ -26,7 +26,9 @@ pub async fn wait(engines: &[Engine], target: &Target<'_>, title: &str, wait: Du
         let now = tokio::time::Instant::now();
         if left.sessions == 0 && !left.takes_new {
             line.finish_and_clear();
-            output::print(&format!("{title} has no sessions\n"))?;
+            if !output::speaks_json() {
+                output::print(&format!("{title} has no sessions\n"))?;
+            }
             return Ok(true);
         }
         alone_since = if left.takes_new { alone_since.or(Some(now)) } else { None };

@@ -59,7 +59,7 @@ pub async fn run(args: &SessionArgs, engines: &[Engine], json: bool) -> anyhow::
     }
     printer.end()?;
     for failure in &failures {
-        output::complain(&failure.to_string());
+        output::complain_of_engine(failure);
     }
     note(shown, matched.filter(|_| by.is_none()), sort, json);
     Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -69,13 +69,13 @@ pub async fn run(args: &SessionArgs, engines: &[Engine], json: bool) -> anyhow::
 fn note(shown: u64, matched: Option<u64>, sort: Option<SessionSort>, json: bool) {
     match (matched, sort) {
         (Some(matched), None) if matched > shown => {
-            output::print_error(&format!("{shown} of {matched} sessions (--limit 0 for all)\n"));
+            output::note(&format!("{shown} of {matched} sessions (--limit 0 for all)"));
         }
         (Some(matched), Some(sort)) if matched > shown => {
             let most = word_of(sort, &SessionSort::ALL);
-            output::print_error(&format!("{shown} of {matched} sessions, those with the most {most}\n"));
+            output::note(&format!("{shown} of {matched} sessions, those with the most {most}"));
         }
-        _ if shown == 0 && !json => output::print_error("no sessions\n"),
+        _ if shown == 0 && !json => output::note("no sessions"),
         _ => {}
     }
 }

@@ -3,12 +3,12 @@
 use std::fmt::Write;
 
 use crate::api::Answer;
-use crate::cli::output::{duration_ms, or_dash, round_trip, table};
+use crate::cli::output::{Tone, duration_ms, or_dash, paint, round_trip, table};
 use crate::cli::reach::Answers;
 use crate::config::Admin;
 use crate::engine::view::{
-    CheckResultView, CheckView, ConfigView, CountersView, EventView, FirewallView, KeptConfigView, LastCheckView,
-    LinkView, NeighborView, PeerView, ServerCheckView, ServerView, ServiceView, StatusView,
+    CheckResultView, CheckView, ConfigView, EventView, FirewallView, KeptConfigView, LastCheckView, LinkView,
+    NeighborView, PeerView, ServerCheckView, ServerView, ServiceView, StatusView,
 };
 
 /// The answers to one request, one kind of thing under one title.
@@ -39,10 +39,9 @@ pub fn render(answers: &Answers) -> String {
                 }
             }
             Answer::Checks(list) => list.iter().for_each(|one| all.push(check_result(one), &one.engine)),
-            Answer::Counters(counters) => text.push_str(&show_counters(counters)),
             Answer::Events(list) => {
                 let name = several.then_some(&engine.name);
-                events.extend(list.iter().map(|event| (event.at.as_str(), event_line(name, event))));
+                events.extend(list.iter().map(|event| (event.at.as_str(), painted_event_line(name, event))));
             }
             Answer::Configs(list) => {
                 if several {
@@ -61,6 +60,7 @@ pub fn render(answers: &Answers) -> String {
             | Answer::Talkers(_)
             | Answer::Killed(_)
             | Answer::Measures(_)
+            | Answer::Counters(_)
             | Answer::Explain(_)
             | Answer::Exchanges(_)
             | Answer::Reload(_)
@@ -156,7 +156,8 @@ fn show_status(status: &StatusView) -> String {
     );
     for alarm in &status.alarms {
         let since = duration_ms(alarm.since_ms);
-        let _ = writeln!(text, "    ALARM {} {} for {since}: {}", alarm.kind, alarm.subject, alarm.reason);
+        let alarm = format!("ALARM {} {} for {since}: {}", alarm.kind, alarm.subject, alarm.reason);
+        let _ = writeln!(text, "    {}", paint(&alarm, Tone::Bad));
     }
     for one in &status.overrides {
         let at = one.at.as_ref().map(|at| format!(" {at}")).unwrap_or_default();
@@ -165,7 +166,8 @@ fn show_status(status: &StatusView) -> String {
         let admin = one.admin.map(|admin| admin_word(admin).to_owned());
         let weight = one.weight.map(|weight| format!("weight {weight}"));
         for set in admin.into_iter().chain(weight) {
-            let _ = writeln!(text, "    {} is set to {set}*{at}{by}{reason}", one.subject);
+            let set = paint(&format!("{set}*"), Tone::Warn);
+            let _ = writeln!(text, "    {} is set to {set}{at}{by}{reason}", one.subject);
         }
     }
     text
@@ -180,7 +182,7 @@ fn show_link(link: &LinkView, several: bool) -> String {
     // What is as ever is not said.
     let io = link.io_mode.as_ref().map(|mode| format!(" {} {mode}", link.io)).unwrap_or_default();
     let why = link.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
-    let (device, state) = (&link.device, &link.state);
+    let (device, state) = (&link.device, paint(&link.state, Tone::of_state(&link.state)));
     let mut text = format!("{name}: {device}{vlan} {state}{why} mtu {} mac {}{io}\n", link.mtu, link.mac);
     for address in &link.addresses {
         let _ = writeln!(text, "    {address}");
@@ -373,9 +375,13 @@ pub fn commanded(admin: Admin, set: Option<Admin>) -> String {
     }
 }
 
-fn show_counters(counters: &CountersView) -> String {
-    let width = counters.keys().map(String::len).max().unwrap_or(0);
-    counters.iter().fold(String::new(), |text, (name, value)| text + &format!("{name:width$}  {value}\n"))
+/// [`event_line`], with the state in its colour where standard output shows colours.
+pub fn painted_event_line(engine: Option<&String>, event: &EventView) -> String {
+    let to = event.to.as_ref().map(|state| paint(state, Tone::of_state(state)));
+    match event.from == event.to {
+        true => event_line(engine, event),
+        false => event_line(engine, &EventView { to, ..event.clone() }),
+    }
 }
 
 /// `2026-01-02T03:04:05Z firewall perimeter/fw1: up -> down (no answer)`.

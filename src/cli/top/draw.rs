@@ -8,7 +8,7 @@ use ratatui::widgets::{Clear, Paragraph};
 
 use super::sample::Watched;
 use super::state::{Mode, State};
-use super::table::{Table, Tone};
+use super::table::{Column, Row, Table, Tone};
 use super::views::View;
 use crate::cli::output::duration_ms;
 
@@ -18,6 +18,7 @@ const KEYS: &[(&str, &str)] = &[
     ("Up Down PgUp PgDn", "move the cursor (also j k)"),
     ("< >", "sort by the column at the left or right"),
     ("r", "reverse the order"),
+    ("Enter", "the whole row at the cursor, also what is too wide"),
     ("/", "show only rows with these words; Esc shows all"),
     ("d", "drain the firewall, service or server at the cursor"),
     ("m", "take it out at once (maint)"),
@@ -66,8 +67,15 @@ pub fn draw(frame: &mut Frame, state: &mut State, watched: &[Watched], palette: 
         }
     }
     draw_foot(frame, foot, state, watched, palette);
-    if state.mode == Mode::Help {
-        draw_help(frame, body);
+    match &state.mode {
+        Mode::Help => draw_help(frame, body),
+        Mode::Detail => {
+            let table = state.table(watched);
+            if let Some(row) = table.rows.get(state.cursor.0) {
+                draw_row(frame, body, &table.columns, row, palette);
+            }
+        }
+        Mode::Look | Mode::Search | Mode::Confirm(_) => {}
     }
 }
 
@@ -224,15 +232,55 @@ fn draw_foot(frame: &mut Frame, area: Rect, state: &State, watched: &[Watched], 
     frame.render_widget(line, area);
 }
 
+/// Every column of one row, a line each, or as many as its words take.
+fn draw_row(frame: &mut Frame, area: Rect, columns: &[Column], row: &Row, palette: Palette) {
+    let width = columns.iter().map(|column| column.title.len()).max().unwrap_or(0);
+    // Borders and a gap on each side.
+    let room = usize::from(area.width).saturating_sub(width + 6).max(1);
+    let mut lines = Vec::new();
+    for (column, cell) in columns.iter().zip(&row.cells) {
+        for (at, words) in wrapped(&cell.text, room).into_iter().enumerate() {
+            let title = if at == 0 { column.title } else { "" };
+            let title = Span::styled(format!(" {title:width$}  "), palette.style(Tone::Dim));
+            lines.push(Line::from(vec![title, Span::styled(words, palette.style(cell.tone))]));
+        }
+    }
+    draw_box(frame, area, lines, " Any key closes this ");
+}
+
+/// The words in lines of at most `width` characters; a longer word is cut into pieces.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let letters: Vec<char> = word.chars().collect();
+        for piece in letters.chunks(width) {
+            let last = lines.last_mut().expect("there is one from the beginning");
+            let used = last.chars().count();
+            let piece: String = piece.iter().collect();
+            match used {
+                0 => last.push_str(&piece),
+                _ if used + 1 + piece.chars().count() <= width => *last += &format!(" {piece}"),
+                _ => lines.push(piece),
+            }
+        }
+    }
+    lines
+}
+
 fn draw_help(frame: &mut Frame, area: Rect) {
     let width = KEYS.iter().map(|(key, _)| key.len()).max().unwrap_or(0);
     let lines: Vec<_> = KEYS.iter().map(|(key, what)| Line::raw(format!(" {key:width$}  {what} "))).collect();
+    draw_box(frame, area, lines, " Keys ");
+}
+
+/// Lines in the middle of the screen.
+fn draw_box(frame: &mut Frame, area: Rect, lines: Vec<Line<'_>>, title: &str) {
     let wide = u16::try_from(lines.iter().map(Line::width).max().unwrap_or(0) + 2).unwrap_or(u16::MAX);
     let high = u16::try_from(lines.len() + 2).unwrap_or(u16::MAX);
     let (wide, high) = (wide.min(area.width), high.min(area.height));
     let middle =
         Rect { x: area.x + (area.width - wide) / 2, y: area.y + (area.height - high) / 2, width: wide, height: high };
-    let block = ratatui::widgets::Block::bordered().title(" Keys ");
+    let block = ratatui::widgets::Block::bordered().title(title);
     frame.render_widget(Clear, middle);
     frame.render_widget(Paragraph::new(lines).block(block), middle);
 }

@@ -19,6 +19,8 @@ pub enum Mode {
     Confirm(Change),
     /// The keys are shown.
     Help,
+    /// The row at the cursor is shown with all its words.
+    Detail,
 }
 
 /// A change that was asked for and is not yet confirmed.
@@ -125,8 +127,8 @@ impl State {
             };
         }
         match std::mem::replace(&mut self.mode, Mode::Look) {
-            // Any key closes the help.
-            Mode::Help => Action::Draw,
+            // Any key closes the help, or the row.
+            Mode::Help | Mode::Detail => Action::Draw,
             Mode::Confirm(change) => match key.code {
                 KeyCode::Char('y' | 'Y') => Action::Make(change),
                 _ => {
@@ -167,6 +169,7 @@ impl State {
             KeyCode::Char('q') => return Action::Quit,
             KeyCode::Char('?' | 'h') | KeyCode::F(1) => self.mode = Mode::Help,
             KeyCode::Char('/') => self.mode = Mode::Search,
+            KeyCode::Enter => self.mode = Mode::Detail,
             KeyCode::Esc => self.filter.clear(),
             KeyCode::Char(digit @ '1'..='7') => self.turn_to(digit as usize - '1' as usize),
             KeyCode::Tab => self.turn_to((self.view_index() + 1) % View::ALL.len()),

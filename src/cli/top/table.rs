@@ -2,33 +2,7 @@
 
 use std::cmp::Ordering;
 
-/// How a cell or a row feels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Tone {
-    /// As it should be, nothing to look at.
-    #[default]
-    Plain,
-    /// Well.
-    Good,
-    /// Worth a look.
-    Warn,
-    /// Broken.
-    Bad,
-    /// Of no weight.
-    Dim,
-}
-
-impl Tone {
-    /// That of a state of a firewall, path, server, service or link.
-    pub fn of_state(state: &str) -> Self {
-        match state {
-            "up" | "established" | "two-way" => Self::Good,
-            "drain" | "maint" | "degraded" | "starting" | "opening" => Self::Warn,
-            "down" | "lost" => Self::Bad,
-            _ => Self::Plain,
-        }
-    }
-}
+pub use crate::cli::output::Tone;
 
 /// One value: what is read, and what it is sorted by.
 #[derive(Debug, Clone, PartialEq)]

@@ -263,6 +263,29 @@ fn the_cursor_stays_on_its_row_when_the_order_changes() {
 }
 
 #[test]
+fn enter_shows_the_whole_row_where_the_screen_cuts_it() {
+    let mut one = watched("outer");
+    let reason =
+        "the engine's own link to it is down; the cable was pulled while somebody looked, and nobody says when it ends";
+    for event in &mut one.events {
+        event.reason = Some(reason.to_owned());
+    }
+    let watched = [one];
+    let mut state = State::default();
+    press(&mut state, &watched, "7");
+    let words = |lines: Vec<String>| -> String {
+        let plain = lines.join(" ").replace(['│', '┌', '┐', '└', '┘', '─'], " ");
+        plain.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert!(!words(screen(&mut state, &watched, (80, 24))).contains("nobody says when it ends"));
+    state.key(KeyEvent::new(KeyCode::Enter, KeyModifiers::NONE), &watched);
+    let whole = words(screen(&mut state, &watched, (80, 24)));
+    assert!(whole.contains(reason), "{whole}");
+    press(&mut state, &watched, "x");
+    assert_eq!(state.mode, Mode::Look);
+}
+
+#[test]
 fn only_what_can_be_set_is_set() {
     let watched = [watched("outer")];
     let mut state = State::default();

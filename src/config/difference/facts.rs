@@ -363,6 +363,7 @@ fn service(config: &Config, id: ServiceId, all: &mut Vec<Section>) {
         on_failure_udp,
         drain_timeout,
         admin,
+        observe,
         check,
         servers,
     } = &config.services[id.index()];
@@ -381,6 +382,7 @@ fn service(config: &Config, id: ServiceId, all: &mut Vec<Section>) {
         ("on-failure", text(service_on_failure(*on_failure_tcp, *on_failure_udp))),
         ("drain-timeout", or_never(*drain_timeout)),
         ("admin", text(word_of(&words::ADMIN, admin))),
+        ("observe", text(word_of(&words::OBSERVE, observe))),
     ];
     all.push(Section::new(&SERVICE, subject.clone(), &[here], facts));
     if let Some(StickyBy { prefix, prefix6, timeout }) = sticky {

@@ -1,7 +1,7 @@
 //! Declares the keys of `[[service]]` and its subsections.
 
 use super::keys::{NAME, TIME_MAX};
-use super::words::{ADMIN, HASH_ON, MODE, ON_FAILURE, PROTOCOL, SCHEDULER, SERVICE_KIND, STICKY_BY};
+use super::words::{ADMIN, HASH_ON, MODE, OBSERVE, ON_FAILURE, PROTOCOL, SCHEDULER, SERVICE_KIND, STICKY_BY};
 use crate::config::schema::{Key, Kind, Schema, words};
 use crate::time::Duration;
 
@@ -57,6 +57,12 @@ pub static SERVICE: Schema = Schema {
             "How long the sessions of a draining server may stay.",
         ),
         Key::optional("admin", Kind::Choice(|| words(&ADMIN)), "Its administrative state."),
+        Key::optional(
+            "observe",
+            Kind::Choice(|| words(&OBSERVE)),
+            "Passive checks: with layer4, TCP connections that a server refuses or does not answer have it checked at once; it takes no new \
+             sessions until it passes. At most half of the servers, never the last.",
+        ),
         Key::unset("check", Kind::Table, "its defaults", "How its servers are checked."),
         Key::unset("server", Kind::Tables, "none", "Its servers."),
     ],

@@ -6,13 +6,13 @@ use std::ops::{Range, RangeInclusive};
 use super::keys::ALL;
 use super::read::each;
 use super::service_keys::{SERVER, SERVICE_CHECK, STICKY};
-use super::words::{ADMIN, HASH_ON, MODE, ON_FAILURE, PROTOCOL, SCHEDULER, SERVICE_KIND};
+use super::words::{ADMIN, HASH_ON, MODE, OBSERVE, ON_FAILURE, PROTOCOL, SCHEDULER, SERVICE_KIND};
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::reader::{At, Field, Reader};
 use crate::config::schema::words;
 use crate::config::synonyms;
 use crate::config::value::{self, Refused};
-use crate::config::{Admin, Mode, OnFailure};
+use crate::config::{Admin, Mode, Observe, OnFailure};
 use crate::time::Duration;
 
 /// The largest number of addresses in one range of `snat`. Each address gives 64,512 source ports per server.
@@ -37,6 +37,9 @@ pub struct Service {
     pub on_failure: Field<OnFailure>,
     pub drain_timeout: Field<Option<Duration>>,
     pub admin: Field<Admin>,
+    /// `observe`.
+    pub observe: Field<Observe>,
+    /// `[service.check]`.
     pub check: Option<ServiceCheck>,
     pub servers: Vec<Server>,
 }
@@ -128,6 +131,7 @@ pub(super) fn read_service(reader: &Reader<'_>, out: &mut Diagnostics) -> Servic
         on_failure: reader.choice("on-failure", &ON_FAILURE, out),
         drain_timeout: reader.duration_or_never("drain-timeout", out),
         admin: reader.choice("admin", &ADMIN, out),
+        observe: reader.choice("observe", &OBSERVE, out),
         check: check.map(|(table, span)| {
             let reader = Reader::new(table, span, &SERVICE_CHECK, &ALL, out);
             read_check(&reader, out)

@@ -1,7 +1,7 @@
 //! Lists the words of every key that takes one of a few, each with its meaning.
 
 use super::{HashPart, Kind, SchedulerName, ServiceKind};
-use crate::config::{Admin, BelowMin, Io, LearnBy, Mode, OnFailure, Role};
+use crate::config::{Admin, BelowMin, Io, LearnBy, Mode, Observe, OnFailure, Role};
 use crate::flow::HashMode;
 
 /// `io` of `[engine]`.
@@ -61,6 +61,9 @@ pub const ON_FAILURE: [(&str, OnFailure); 4] = [
 
 /// `below-min` of `[[group]]`.
 pub const BELOW_MIN: [(&str, BelowMin); 2] = [("drop", BelowMin::Drop), ("bypass", BelowMin::Bypass)];
+
+/// `observe` of `[[service]]`.
+pub const OBSERVE: [(&str, Observe); 2] = [("off", Observe::Off), ("layer4", Observe::Layer4)];
 
 /// `learn-by` of `[[group.firewall]]`.
 pub const LEARN_BY: [(&str, LearnBy); 2] = [("mac", LearnBy::Mac), ("link", LearnBy::Link)];

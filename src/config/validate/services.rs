@@ -13,7 +13,9 @@ use crate::config::file::{self, File, HashPart, SchedulerName};
 use crate::config::reader::{At, Field};
 use crate::config::validate::links::is_link_local;
 use crate::config::validate::names::{Names, twice};
-use crate::config::{HashOn, Link, Mode, OnFailure, Route, Scheduler, Server, Service, StickyBy};
+use crate::config::{
+    HashOn, Link, Mode, Observe, OnFailure, Route, Scheduler, Server, Service, ServiceCheck, ServiceCheckKind, StickyBy,
+};
 use crate::id::{ServerId, ServiceId};
 use crate::time::Duration;
 
@@ -91,6 +93,7 @@ fn service(
         let hint = "set admin = \"maint\" to end sessions at once";
         out.push(Diagnostic::warning(drain.span.clone(), "a drain ends every session at once").hint(hint));
     }
+    let observe = observe(typed, &protocols, check.as_ref(), out);
     let on_failure = typed.on_failure.value();
     Some(Service {
         name: typed.name.value()?,
@@ -109,9 +112,28 @@ fn service(
         },
         drain_timeout: typed.drain_timeout.value().unwrap_or(Some(Duration::from_secs(300))),
         admin: typed.admin.value().unwrap_or_default(),
+        observe,
         check: check?,
         servers: (first_server..first_server + typed.servers.len()).map(ServerId::from).collect(),
     })
+}
+
+/// Whether connections of clients count, which needs answers that come through the engine and a check that brings a server back.
+fn observe(typed: &file::Service, protocols: &[u8], check: Option<&ServiceCheck>, out: &mut Diagnostics) -> Observe {
+    let Some(given) = typed.observe.given().filter(|given| given.value == Observe::Layer4) else { return Observe::Off };
+    let bypasses = matches!(typed.mode.value(), Some(Mode::Direct | Mode::Tunnel));
+    let why = if bypasses {
+        "the answers of servers pass the engine by in this mode"
+    } else if !protocols.is_empty() && !protocols.contains(&check::TCP) {
+        "it is about TCP connections, and the service has no TCP"
+    } else if check.is_some_and(|check| check.kind == ServiceCheckKind::None) {
+        "nothing would bring a server back, as the service has no check"
+    } else {
+        return Observe::Layer4;
+    };
+    let message = format!("`observe = \"layer4\"` cannot work: {why}");
+    out.push(Diagnostic::error(given.span.clone(), message).hint("remove the line"));
+    Observe::Off
 }
 
 /// The mode; `None` if it is mistyped.

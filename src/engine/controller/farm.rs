@@ -8,6 +8,8 @@ mod adopt;
 mod building;
 mod checks;
 mod consequences;
+mod observe;
+mod reasons;
 mod services;
 mod views;
 
@@ -57,6 +59,8 @@ pub(super) struct Farm {
     next_drain: Option<Instant>,
     /// When unused sticky entries are forgotten next; `None` without sticky services.
     sticky: Option<Instant>,
+    /// When the connections of clients are looked at next; `None` if no service observes them.
+    observing: Option<Instant>,
     random: SplitMix64,
 }
 
@@ -77,6 +81,7 @@ impl Farm {
             stale: BTreeSet::new(),
             next_drain: None,
             sticky: sticky_due(&config, now),
+            observing: observe::first(&config, now),
             random: SplitMix64::new(random),
             config,
         };
@@ -93,17 +98,24 @@ impl Farm {
         self.judge = true;
     }
 
-    /// Begins and ends the checks that are due, ends the drains that have run out, and forgets sticky clients.
+    /// Begins and ends the checks that are due, looks at the connections of clients, ends the drains that have run out, and forgets sticky clients.
     pub(super) fn handle_timeout(&mut self, links: &mut Links, paths: &Paths, now: Instant, out: &mut Out) {
         self.run_checks(links, paths, now, out);
+        self.watch_clients(now, out);
         self.end_drains(now);
         self.forget_sticky(now);
     }
 
     /// When [`Farm::handle_timeout`] is due.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let timers = [self.checks.poll_timeout(), self.next_drain, self.sticky];
+        let timers = [self.checks.poll_timeout(), self.next_drain, self.sticky, self.observing];
         timers.into_iter().flatten().min()
+    }
+
+    /// The engine was late by `lag`, or lost punts: checks and connections of clients without an answer are excused.
+    pub(super) fn handle_lag(&mut self, lag: Duration) {
+        self.excuse_checks(lag);
+        self.excuse_observations(lag);
     }
 
     /// A link carries frames again.

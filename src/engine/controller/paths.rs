@@ -13,6 +13,7 @@ mod peers;
 mod probes;
 mod publish;
 mod responder;
+mod returns;
 mod views;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ use crate::wire::Family;
 use exchanges::Exchange;
 use peers::PeerRecord;
 use probes::NeighborWatch;
+use returns::Returns;
 
 pub(super) use admin::{Override, admin_name};
 pub(super) use adopt::firewall_key;
@@ -64,6 +66,8 @@ pub(super) struct Paths {
     name_digests: Vec<u64>,
     /// Questions of operators that wait for their answers.
     exchanges: Vec<Exchange>,
+    /// The sessions that were answered through each firewall.
+    returns: Returns,
     random: SplitMix64,
 }
 
@@ -85,6 +89,7 @@ impl Paths {
             group_digests: peers::group_digests(&config),
             name_digests: peers::name_digests(&config),
             exchanges: Vec::new(),
+            returns: Returns::default(),
             set_keys,
             random,
             config,

@@ -71,6 +71,10 @@ tallies! {
     ChecksFailed => "checks_failed",
     /// Checks without an answer while the engine was not punctual.
     ChecksExcused => "checks_excused",
+    /// Servers that connections of clients spoke against.
+    Complaints => "observe_complaints",
+    /// Servers taken out for that.
+    Avoided => "observe_taken_out",
     /// Probes of peers.
     ProbesReceived => "probes_received",
     /// Probes of engines with another seed, or forged.

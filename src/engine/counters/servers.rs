@@ -11,14 +11,14 @@ use crate::nat::Way;
 pub struct ServerCounters {
     /// Sessions that were given to it.
     pub new_sessions: u64,
-    /// Inward and outward, in order of [`Way`].
+    /// Traffic to the server and from it, in the order of [`Way`].
     traffic: [Traffic; 2],
 }
 
-/// What went one way.
+/// Traffic in one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Traffic {
-    /// Packets.
+    /// Number of packets.
     pub packets: u64,
     /// Bytes of IP packets.
     pub bytes: u64,
@@ -35,12 +35,12 @@ impl ServerCounters {
         self.traffic[0].packets + self.traffic[1].packets
     }
 
-    /// Bytes of IP to and from it.
+    /// Bytes of IP packets to and from it.
     pub const fn bytes(&self) -> u64 {
         self.traffic[0].bytes + self.traffic[1].bytes
     }
 
-    /// Counts a packet of so many bytes.
+    /// Counts a packet of `bytes` bytes.
     #[inline]
     pub(in crate::engine) fn count(&mut self, way: Way, bytes: u64) {
         let traffic = &mut self.traffic[way as usize];
@@ -48,7 +48,7 @@ impl ServerCounters {
         traffic.bytes += bytes;
     }
 
-    /// Adds what another worker counted.
+    /// Adds the counters of another worker.
     pub(super) fn add(&mut self, other: &Self) {
         self.new_sessions += other.new_sessions;
         for (own, other) in self.traffic.iter_mut().zip(other.traffic) {

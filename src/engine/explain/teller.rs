@@ -351,10 +351,19 @@ impl<'a> Teller<'a> {
                 name: member.name.clone(),
                 state: state.to_owned(),
                 weight: member.weight,
+                spare: member.spare,
                 score: scored.score,
             }
         });
         self.view.candidates = ranked.collect();
+    }
+
+    /// The firewall that the route of the destination names.
+    fn wished(&self, transit: &Transit) -> Option<FirewallId> {
+        match self.snapshot.routes.lookup(transit.toward)? {
+            Target::Group { set: _, preferred, bypass: _ } => preferred,
+            Target::Connected(_) | Target::Via(_) => None,
+        }
     }
 
     pub(super) fn routed_set(&self, transit: &Transit) -> Option<PathSetId> {
@@ -365,8 +374,19 @@ impl<'a> Teller<'a> {
     }
 
     pub(super) fn decision(&mut self, transit: &Transit, before: Pins, decision: &Decision, has_session: bool) {
+        let wished = self.wished(transit);
+        let takes_wish = |course: &Course| matches!(course, Course::To { firewall, .. } if firewall.is_some() && *firewall == wished);
+        let is_wish = takes_wish(&decision.course);
         for change in &decision.changes {
-            self.say(change_text(*change));
+            match change {
+                PinChange::Hashed if is_wish => {
+                    self.say("The route names this firewall, and it takes new flows: it goes before the hash.");
+                }
+                PinChange::Hashed if wished.is_some() => {
+                    self.say("The firewall that the route names takes no new flows now, so that the hash decides.");
+                }
+                other => self.say(change_text(*other)),
+            }
         }
         if decision.asymmetric {
             self.say("It comes from another firewall than the one that its flow is pinned to.");
@@ -387,6 +407,7 @@ impl<'a> Teller<'a> {
         let is_routed_into_a_group = self.routed_set(transit).is_some();
         self.view.decided_by = match (firewall, before.toward_destination, transit.arrival) {
             (Some(taken), Some(pin), _) if pin.firewall == taken => "session",
+            (Some(_), None, _) if is_wish => "route",
             (Some(_), _, _) => "hash",
             (None, _, _) if is_routed_into_a_group => "bypass",
             (None, _, Arrival::Firewall(_)) if has_session => "session",

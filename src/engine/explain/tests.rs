@@ -1,10 +1,11 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::engine::route::Target;
 use crate::engine::testbed::{self, Punts, Side, engine_mac, firewall_mac, host_mac};
 use crate::engine::{Batch, Forwarder, Packet, Verdict};
 use crate::flow::text;
-use crate::id::DeviceId;
+use crate::id::{DeviceId, FirewallId};
 use crate::session::SourceLimits;
 use crate::wire::emit::{self, Macs, Pair};
 use crate::wire::offload::Offload;
@@ -57,6 +58,31 @@ const FLOWS: [[&str; 2]; 2] = [
     ["udp 198.51.100.7:4000 203.0.113.80:53", "udp 203.0.113.80:53 198.51.100.7:4000"],
     ["udp [2001:db8:1::7]:4000 [2001:db8:113::50]:53", "udp [2001:db8:113::50]:53 [2001:db8:1::7]:4000"],
 ];
+
+#[test]
+fn a_firewall_that_the_route_names_goes_before_the_hash_and_the_words_say_so() {
+    for [flow, _] in FLOWS {
+        let mut lab = Lab::new(Side::Outer);
+        let hashed = lab.explain(flow, None).firewall.unwrap();
+        let toward = text::parse(flow).unwrap().destination.address;
+        let Some(Target::Group { set, bypass, .. }) = lab.snapshot.routes.lookup(toward) else { panic!("no group") };
+        let wish = (0..4).find(|number| format!("fw{}", number + 1) != hashed).unwrap();
+        let named = Target::Group { set, preferred: Some(FirewallId(wish)), bypass };
+        lab.snapshot.routes.insert(toward.into(), named);
+
+        let told = lab.explain(flow, None);
+
+        let name = format!("fw{}", wish + 1);
+        assert_eq!((told.decided_by.as_str(), told.firewall.as_deref()), ("route", Some(name.as_str())));
+        assert!(told.story.iter().any(|line| line.starts_with("The route names this firewall")), "{:?}", told.story);
+        assert_eq!(lab.forward(flow, None), Some(name), "it is what happens");
+
+        lab.snapshot.path_sets[set.index()].selectable &= !(1 << wish);
+        let elsewhere = lab.explain(&flow.replace(":4000", ":4001"), None);
+        assert_eq!(elsewhere.decided_by, "hash");
+        assert!(elsewhere.story.iter().any(|line| line.contains("takes no new flows now")), "{:?}", elsewhere.story);
+    }
+}
 
 #[test]
 fn what_is_explained_is_what_happens_and_explaining_stores_nothing() {

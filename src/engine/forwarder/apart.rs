@@ -1,9 +1,9 @@
-//! What a verdict about a firewall or a server hangs on, and has a way of its own to the controller: beside the workers, however
-//! long their rings are and however long they wait for a CPU.
+//! Takes frames that decide about the state of a firewall or server to the controller past the workers, so that neither
+//! full rings nor a worker that waits for a CPU delays them.
 //!
-//! Those are probes and their answers, and the answers of servers to checks. The kernel sorts them out by addresses and ports
-//! alone, into a ring of their own; here it is decided which of them are what they look like. The workers see the same frames in
-//! their rings, count them, and leave them at that.
+//! These are probes, their answers, and the answers of servers to health checks. A kernel filter selects candidates by
+//! addresses and ports into a ring of their own; here it is decided which of them are such frames. The workers receive
+//! the same frames in their rings and only count them.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -23,33 +23,33 @@ use crate::id::{DeviceId, LinkId};
 use crate::time::Instant;
 use crate::wire::{Family, MacAddr};
 
-/// The ports, and identifiers of echoes, that checks of servers are sent from.
+/// The source ports, and identifiers of ICMP echo, that health checks use.
 pub const CHECK_PORTS: RangeInclusive<u16> = PORTS;
 
-/// Addresses whose answers are taken apart on a device, at most.
+/// The largest number of check addresses per device.
 pub const ANSWERS_MAX: usize = 8;
 
-/// What of a device's frames is taken apart from now on; shared by who takes it and the workers who leave it.
+/// Which frames of a device the owner takes to the controller itself; the owner and the workers share it.
 #[derive(Debug, Default)]
 pub struct Apart {
-    /// Beside probes, answers to checks that were sent from these addresses.
+    /// Answers to health checks that were sent from these addresses are taken, besides probes.
     answers: ArcSwap<Vec<IpAddr>>,
 }
 
 impl Apart {
-    /// Answers to checks from these addresses are taken, too.
+    /// Sets the addresses from which health checks are sent, so that answers to them are taken.
     pub fn take_answers_to(&self, addresses: Vec<IpAddr>) {
         self.answers.store(Arc::new(addresses));
     }
 
-    /// True if a frame for the controller is among what is taken.
+    /// True if a frame to the controller is one that the owner takes.
     fn takes(&self, bytes: &[u8], link: LinkId, snapshot: &Snapshot) -> bool {
         police::is_probe(bytes, link, snapshot)
             || police::answered(bytes)
                 .is_some_and(|address| self.answers.load().contains(&address) && snapshot.local.contains(&address))
     }
 
-    /// The frame for the controller that `packet` is, if it is to be taken; `None`: anything else, or not for this engine.
+    /// The punt for `packet`, if the owner takes it; `None` for any other packet.
     pub fn punt_of(&self, packet: &mut Packet<'_>, snapshot: &Snapshot) -> Option<Punt> {
         let link = ingress::link_of(packet, snapshot)?;
         match ingress::admit(packet.bytes, &packet.offload, link, snapshot) {
@@ -60,28 +60,28 @@ impl Apart {
     }
 }
 
-/// How much of it goes to the controller, of all and of one source, as of what comes by a worker: whoever forges more takes no
-/// other's place.
+/// Rate limits of the frames that the owner takes, for all together and for each source, equal to those of a worker: a
+/// flood of forged frames does not displace those of others.
 #[derive(Debug)]
 pub struct ApartBudget {
     police: Police,
 }
 
 impl ApartBudget {
-    /// `seed` makes it hard to choose addresses that share a budget.
+    /// Full token buckets; `seed` makes it hard to choose addresses that share one.
     pub fn new(seed: u64) -> Self {
         Self { police: Police::new(seed) }
     }
 
-    /// Whether a frame may pass; counts it then.
+    /// Takes a token for a frame; false if there is none.
     pub fn allows(&mut self, punt: &Punt, snapshot: &Snapshot, now: Instant) -> bool {
         self.police.judge(punt.reason, &punt.bytes, punt.link, snapshot, now).is_ok()
     }
 }
 
 impl Forwarder {
-    /// From here on the owner takes what is `apart` of what comes by `device` to the controller itself, or nothing any more: it is
-    /// counted and not handed over.
+    /// Sets which frames that arrive on `device` the owner takes to the controller itself; `None` for none. Such frames
+    /// are counted as punted but not queued.
     pub fn leave_apart(&mut self, device: DeviceId, apart: Option<Arc<Apart>>) {
         if self.apart.len() <= device.index() {
             self.apart.resize(device.index() + 1, None);
@@ -89,7 +89,7 @@ impl Forwarder {
         self.apart[device.index()] = apart;
     }
 
-    /// A frame for the controller, unless the owner takes it there itself.
+    /// The result for a frame to the controller: one that the owner takes itself is left to that.
     pub(super) fn hand_over_or_leave(
         &self,
         reason: PuntReason,
@@ -104,7 +104,7 @@ impl Forwarder {
     }
 }
 
-/// The links that servers are checked on.
+/// The links on which health checks are sent.
 pub fn checked_links(snapshot: &Snapshot) -> BTreeSet<LinkId> {
     let servers = snapshot.services.all().iter().flat_map(|service| &service.servers);
     let addresses =
@@ -112,7 +112,7 @@ pub fn checked_links(snapshot: &Snapshot) -> BTreeSet<LinkId> {
     addresses.filter_map(|address| egress_link(address, snapshot)).collect()
 }
 
-/// The hardware addresses of the engine on a device, and the addresses that checks on it are sent from, where there are any.
+/// The engine's MAC addresses on a device, and the addresses from which health checks are sent on it.
 pub fn ends_on(device: DeviceId, checked: &BTreeSet<LinkId>, snapshot: &Snapshot) -> (Vec<MacAddr>, Vec<IpAddr>) {
     let links = || snapshot.links.iter().enumerate().filter(|(_, link)| link.device == device);
     let mut stations: Vec<_> = links().map(|(_, link)| link.mac).filter(|mac| *mac != MacAddr::default()).collect();
@@ -120,7 +120,7 @@ pub fn ends_on(device: DeviceId, checked: &BTreeSet<LinkId>, snapshot: &Snapshot
     stations.dedup();
     let asking = links().filter(|(number, _)| checked.contains(&LinkId::from(*number)));
     let mut answers: Vec<_> = asking.flat_map(|(_, link)| &link.addresses).map(ipnet::IpNet::addr).collect();
-    // One of four words is as much work for the kernel as four others.
+    // An IPv6 address costs the kernel's filter as much as four IPv4 addresses.
     answers.sort_by_key(IpAddr::is_ipv6);
     answers.truncate(ANSWERS_MAX);
     (stations, answers)

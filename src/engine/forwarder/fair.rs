@@ -1,4 +1,4 @@
-//! How much of the engine one source may have, so that the others get in too.
+//! Limits the share of the engine that one source address may use.
 
 use std::net::IpAddr;
 
@@ -9,8 +9,8 @@ use crate::path::pinning::PacketKind;
 use crate::session::OverLimit;
 
 impl Forwarder {
-    /// Whether the source of a packet that begins a flow may have another session, by the limits of the configuration. A TCP
-    /// connection that goes on is always taken up, as after a restart many do at once.
+    /// Whether the source of a packet that begins a flow may have another session by `source-sessions` and
+    /// `source-rate`. A TCP connection in mid-stream is always admitted, because many appear at once after a restart.
     pub(super) fn admit_source(&self, known: &Known<'_>) -> Result<(), DropReason> {
         let Known { claim, snapshot, now, .. } = *known;
         let limits = &snapshot.source_limits;
@@ -22,7 +22,7 @@ impl Forwarder {
         table.sources().admit(source, limits, table.len(), now).map_err(|why| self.refuse(source, why))
     }
 
-    /// Why a packet is dropped whose source has too much; remembers who that was.
+    /// The drop reason for a packet whose source exceeds a limit. The source is remembered for the alarm.
     #[cold]
     pub(super) fn refuse(&self, source: IpAddr, why: OverLimit) -> DropReason {
         let table = self.sessions.table();
@@ -31,7 +31,7 @@ impl Forwarder {
     }
 }
 
-/// How it is counted.
+/// The drop reason under which an exceeded limit is counted.
 pub(crate) const fn reason(why: OverLimit) -> DropReason {
     match why {
         OverLimit::Share => DropReason::SourceShare,

@@ -5,6 +5,7 @@ use crate::engine::forwarder::claim::{Claim, Role};
 use crate::engine::forwarder::decide::{self, Arrival, Course, Decision, Pins, Transit, decide};
 use crate::engine::forwarder::egress::{Rewrite, Translate};
 use crate::engine::forwarder::ingress::Addressee;
+use crate::engine::forwarder::observed;
 use crate::engine::forwarder::services::{self, Passage, Standing};
 use crate::engine::forwarder::sources::Sources;
 use crate::engine::route::NextHop;
@@ -114,7 +115,7 @@ impl Known<'_> {
             // IPVS does the same (`conn_reuse_mode`). A server that still takes new sessions keeps its client.
             Standing::Serves
                 if self.is_new(passage.way)
-                    && is_over(session)
+                    && (is_over(session) || session.is_unanswered() && observed::is_avoided(bound, key, snapshot))
                     && !services::takes_on(bound, claim.flow.family(), snapshot) =>
             {
                 Err(Unheard::Over)
@@ -199,6 +200,7 @@ impl Forwarder {
             let pins = Pins::of(session, transit.direction);
             let decision = decide(&transit, pins, snapshot, now);
             let was_active = session.is_active();
+            let was_unanswered = session.is_unanswered();
             match decision.course {
                 Course::To { .. } => {
                     decision.pins.store(session, transit.direction);
@@ -207,6 +209,9 @@ impl Forwarder {
                 Course::Drop(_) | Course::End => {}
             }
             let turn = bound.copied().filter(|_| session.is_active() != was_active);
+            if let (Some(bound), true) = (bound, was_unanswered) {
+                observed::note(bound, session, transit.direction, claim.flow.family(), snapshot);
+            }
             Ok::<_, Unheard>((pins, decision, passage, transit.direction, turn.map(|bound| (bound, !was_active))))
         })?;
         let (before, decision, passage, direction, turn) = match heard {

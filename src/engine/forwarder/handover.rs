@@ -1,4 +1,4 @@
-//! What is handed to the controller, and what senders of dropped packets are told.
+//! Passes packets to the controller, and has the senders of dropped packets answered.
 
 use super::Forwarder;
 use super::police::Pass;

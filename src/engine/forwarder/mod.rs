@@ -24,6 +24,7 @@ mod handover;
 mod held;
 mod ingress;
 mod kill;
+mod observed;
 mod placing;
 mod police;
 mod reset;
@@ -88,7 +89,7 @@ pub struct Forwarder {
     failures: reset::Failures,
     kills: kill::Kills,
     police: Police,
-    /// What somebody else takes to the controller, by [`DeviceId`](crate::id::DeviceId).
+    /// What the owner takes to the controller itself, by [`DeviceId`](crate::id::DeviceId).
     apart: Vec<Option<Arc<Apart>>>,
     transmits: VecDeque<Transmit>,
     /// Buffers for frames to come.
@@ -120,7 +121,7 @@ enum Outcome {
     },
     /// The controller has the frame already, or it is a later fragment that is held.
     Punted,
-    /// What the owner takes to the controller on a way of its own.
+    /// The owner takes the frame to the controller itself.
     Left,
     /// The frame is dropped. For some reasons its sender gets an answer.
     Drop(DropReason),

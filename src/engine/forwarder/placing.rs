@@ -130,6 +130,9 @@ impl Forwarder {
                     server.state.ended();
                 }
                 self.counters.server(server.id).new_sessions += 1;
+                if claim.kind() == PacketKind::Syn {
+                    server.state.observed(outside.family()).opened(outside.source.address, now);
+                }
                 self.count_opened(&decision);
                 Some(step)
             }

@@ -131,8 +131,8 @@ pub(super) fn is_probe(bytes: &[u8], link: LinkId, snapshot: &Snapshot) -> bool 
     local(bytes, link, snapshot).0 == Kind::Probe
 }
 
-/// Of a frame for the controller that may answer a check of a server the address that it answers to: TCP with ACK, or an echo
-/// reply, to a port that checks are sent from.
+/// The destination address of a frame that may be the answer to a health check: TCP with ACK or an echo reply, to a
+/// port that checks are sent from.
 pub(super) fn answered(bytes: &[u8]) -> Option<IpAddr> {
     let ip = Ip::of(bytes)?;
     let (number, transport) = ip.transport?;

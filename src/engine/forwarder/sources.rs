@@ -31,8 +31,11 @@ impl Sources {
         Self { ports, worker, seed, drawn: 0 }
     }
 
-    /// An address and a port that stand for a client of `service`, which comes by `outside`, toward `server`; none if every port
-    /// of every address serves or rests, or the client has its share of each.
+    /// A source address and port for the client of `outside` toward `server`.
+    ///
+    /// # Errors
+    ///
+    /// Every port of every address is in use or was used too recently, or the client has its share of each.
     pub(super) fn acquire(
         &mut self,
         service: &Service,
@@ -66,12 +69,12 @@ impl Sources {
         Err(why)
     }
 
-    /// Gives back what stood for `client` when its flow has ended.
+    /// Returns a source port after its flow has ended; it can be used again after a pause.
     pub(super) fn release(&self, protocol: u8, source: Endpoint, server: Endpoint, client: IpAddr, now: Instant) {
         self.ports.release(protocol, source, server, client, now);
     }
 
-    /// Gives back what was to stand for `client` and never did.
+    /// Returns a source port that was not used; it can be used again at once.
     pub(super) fn put_back(&self, protocol: u8, source: Endpoint, server: Endpoint, client: IpAddr) {
         self.ports.put_back(protocol, source, server, client);
     }

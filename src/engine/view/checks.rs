@@ -1,48 +1,48 @@
-//! Health checks: how they end, the last ones, and what they come to.
+//! Health checks: their state, the last ones, and what they add up to.
 
 use serde::{Deserialize, Serialize};
 
-/// One family's check of a server.
+/// The health checks of a server in one address family.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ServerCheckView {
-    /// `ipv4` or `ipv6`.
+    /// Address family: `ipv4` or `ipv6`.
     pub family: String,
-    /// `up` or `down`.
+    /// State by the checks: `up` or `down`.
     pub state: String,
-    /// In this state for.
+    /// Time since it entered this state, in milliseconds.
     pub since_ms: u64,
-    /// The last failure, in words: "HTTP 503, expected 200".
+    /// Why the last failed check failed, in words: "HTTP 503, expected 200".
     pub reason: Option<String>,
-    /// The last check; null while none has ended, and for a server that is not checked.
+    /// The last check; null before the first has ended, and if the server is not checked.
     #[serde(default)]
     pub last: Option<LastCheckView>,
-    /// Checks that failed since start.
+    /// Number of checks that failed since the engine started.
     #[serde(default)]
     pub failures: u64,
-    /// How often its checks took it from up to down since start.
+    /// How often the checks took it from up to down since the engine started.
     #[serde(default)]
     pub falls: u64,
-    /// How long its checks had it down since start, in milliseconds.
+    /// How long it was down by the checks since the engine started, in milliseconds.
     #[serde(default)]
     pub downtime_ms: u64,
 }
 
-/// How the last check ended.
+/// The result of the last check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LastCheckView {
-    /// `passed`; `failed`; `excused`: without an answer while the engine was not punctual; or `skipped`: not made, as the engine's
-    /// own link was down.
+    /// `passed`, `failed`, `excused` if there was no answer while the engine itself was late, or `skipped` if the check
+    /// was not sent because the engine's own link was down.
     pub result: String,
-    /// What was answered (`HTTP 200`, `connected`), or why it failed.
+    /// What the server answered (`HTTP 200`, `connected`), or why the check failed.
     pub detail: Option<String>,
-    /// From its first packet to its end, in microseconds; null if nothing was sent.
+    /// Time from the first packet of the check to its end, in microseconds; null if nothing was sent.
     pub duration_us: Option<u64>,
-    /// It ended so long ago.
+    /// Time since the check ended, in milliseconds.
     pub age_ms: u64,
 }
 
 impl LastCheckView {
-    /// `HTTP 200`; `failed: connection refused`.
+    /// The result in words: `HTTP 200`, `failed: connection refused`.
     pub fn words(&self) -> String {
         let detail = self.detail.as_deref().unwrap_or_default();
         match (self.result.as_str(), detail) {
@@ -54,44 +54,45 @@ impl LastCheckView {
     }
 }
 
-/// `show checks`: a check that ended, or several in a row that ended alike.
+/// `show checks`: a check that ended, or several in a row with the same result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct CheckResultView {
-    /// Engine name.
+    /// Name of the engine.
     pub engine: String,
-    /// When it ended, or the last of them did, RFC 3339 in UTC; filled in by the owner of the wall clock.
+    /// When the check, or the last of several, ended, RFC 3339 in UTC.
     pub at: String,
-    /// `server` or `firewall`.
+    /// What was checked: `server` or `firewall`.
     pub kind: String,
-    /// `web/s1`, `perimeter/fw1`.
+    /// Its name: `web/s1`, `perimeter/fw1`.
     pub subject: String,
-    /// The peer on the far side of the firewall; null for a server.
+    /// Name of the peer to which the firewall was checked; null for a server.
     pub peer: Option<String>,
-    /// `ipv4` or `ipv6`.
+    /// Address family: `ipv4` or `ipv6`.
     pub family: String,
-    /// `passed`, `failed`, `excused` or `skipped`, as of the last check of `show services`.
+    /// `passed`, `failed`, `excused` or `skipped`, as for the last check of `show services`.
     pub result: String,
-    /// How many in a row; always 1 for a server.
+    /// Number of checks in a row; always 1 for a server.
     pub times: u64,
-    /// From its first packet to its end, in microseconds, of the last of them; null if nothing was sent or no one knows.
+    /// Time from the first packet of the last of them to its end, in microseconds; null if nothing was sent or it is
+    /// not known.
     pub duration_us: Option<u64>,
-    /// `up` or `down` after it.
+    /// State after it: `up` or `down`.
     pub state: String,
     /// What was answered (`HTTP 200`, `connected`), or why it failed.
     pub detail: Option<String>,
 }
 
-/// The result of one health check, for `[log] checks`.
+/// The result of one health check, for the log line of `[log] checks`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckedView {
-    /// `web/s1 ipv4`, `perimeter/fw1 to inner ipv4`.
+    /// What was checked: `web/s1 ipv4`, `perimeter/fw1 to inner ipv4`.
     pub subject: String,
-    /// `passed`, `failed`, or `excused`: failed while the engine was not punctual.
+    /// `passed`, `failed`, or `excused` if it failed while the engine itself was late.
     pub result: &'static str,
-    /// State after it: `up` or `down`.
+    /// The state after it: `up` or `down`.
     pub state: &'static str,
     /// Why it failed.
     pub reason: Option<String>,
-    /// How long the answer took.
+    /// Time until the answer, in microseconds.
     pub rtt_us: Option<u64>,
 }

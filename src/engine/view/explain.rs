@@ -13,6 +13,9 @@ pub struct CandidateView {
     pub state: String,
     /// Its weight.
     pub weight: u16,
+    /// Used only for another firewall that is down.
+    #[serde(default)]
+    pub spare: bool,
     /// Its rendezvous hash score for this flow, of which the highest wins. All 64 bits are used.
     #[schema(format = "uint64")]
     pub score: u64,

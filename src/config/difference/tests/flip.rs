@@ -116,6 +116,7 @@ sticky = { by = "source", prefix = 24, prefix6 = 64, timeout = "20s" }
 on-failure = "keep"
 drain-timeout = "20s"
 admin = "ready"
+observe = "off"
 [service.check]
 kind = "http"
 port = 8080

@@ -10,7 +10,7 @@ use crate::config::value::show_duration;
 use crate::config::{ServiceCheck, ServiceCheckKind};
 use crate::time::Duration;
 
-const TCP: u8 = 6;
+pub(super) const TCP: u8 = 6;
 const STATUS: u16 = 200;
 
 /// The check of a service; `None` if it has a mistake.

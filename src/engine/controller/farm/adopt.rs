@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::services::{ServiceState, records};
-use super::{Farm, sticky_due};
+use super::{Farm, observe, sticky_due};
 use crate::config::numbering::base_name;
 use crate::config::{Config, Server, is_removed};
 use crate::time::Instant;
@@ -46,12 +46,14 @@ impl Farm {
                     own.falls = own.falls.map(|falls| falls.wrapping_add(1));
                     (own.up, own.is_starting) = ([false; 2], [false; 2]);
                     (own.set, own.weight, own.state) = (None, None, ServiceState::Maint);
+                    own.avoided = [None, None];
                 }
                 (true, false) => (own.state, own.since, own.reason) = (fresh.state, fresh.since, fresh.reason),
                 (false, false) if was.admin != is.admin && own.set.is_none() => own.drain = fresh.drain,
                 (false, false) | (true, true) => {}
             }
         }
+        self.observing = observe::first(&config, now);
         self.sticky = sticky_due(&config, now).map(|due| self.sticky.unwrap_or(due));
     }
 }

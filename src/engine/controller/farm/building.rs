@@ -59,6 +59,10 @@ impl Farm {
     fn build_server(&self, id: ServerId) -> slb::Server {
         let server = &self.config.servers[id.index()];
         let record = &self.servers[id.index()];
+        let observes = self.observes(id);
+        for family in [Family::V4, Family::V6] {
+            record.remembered.observed(family).switch(observes);
+        }
         let of = |family| self.config.address_for(id, family);
         let is_removed = is_removed(&server.name);
         slb::Server {
@@ -69,7 +73,7 @@ impl Farm {
             port: server.port,
             weight: if is_removed { 0 } else { self.server_weight(id) },
             backup: server.backup,
-            up: record.up,
+            up: record.serves(),
             is_starting: record.is_starting,
             takes_new: self.server_admin(id) == Admin::Ready,
             retired: match self.admin_in_force(id) {

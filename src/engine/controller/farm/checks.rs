@@ -25,6 +25,7 @@ use super::super::links::Links;
 use super::super::out::Out;
 use super::super::paths::Paths;
 use super::Farm;
+use super::observe::Suspicion;
 use crate::config::{Config, Service, ServiceCheckKind};
 use crate::health::history::{CheckHistory, Outages};
 use crate::health::service_monitor::ServiceMonitor;
@@ -46,6 +47,7 @@ pub(in super::super) struct ServerCheck {
     /// The last results of the engine's own checks, without those that operators asked for.
     pub(in super::super) history: CheckHistory,
     pub(super) outages: Outages,
+    pub(super) suspicion: Suspicion,
 }
 
 /// The tuple by which the packets of a check under way are told from all others.
@@ -150,7 +152,14 @@ pub(super) fn server_checks(config: &Config, now: Instant) -> Vec<ServerCheck> {
             monitor.trust(now);
             outages.rise(now);
         }
-        ServerCheck { server, family, monitor, history: CheckHistory::default(), outages }
+        ServerCheck {
+            server,
+            family,
+            monitor,
+            history: CheckHistory::default(),
+            outages,
+            suspicion: Suspicion::default(),
+        }
     });
     checks.collect()
 }
@@ -207,7 +216,7 @@ impl Farm {
         }
     }
 
-    fn schedule_monitor(&mut self, index: usize) {
+    pub(super) fn schedule_monitor(&mut self, index: usize) {
         let check = &self.server_checks[index];
         let time =
             (self.service_of(check.server).check.kind != ServiceCheckKind::None).then(|| check.monitor.poll_timeout());

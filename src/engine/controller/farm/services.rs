@@ -10,9 +10,8 @@ use std::sync::Arc;
 use super::super::journal::{Alarm, Changed};
 use super::super::order::Order;
 use super::super::out::Out;
-use super::super::paths::{Override, family_name};
+use super::super::paths::Override;
 use super::Farm;
-use super::checks::ServerCheck;
 use crate::config::numbering::base_name;
 use crate::config::{Admin, Config, Server, Service};
 use crate::health::history::Outages;
@@ -44,6 +43,8 @@ pub(super) struct ServerRecord {
     /// There is no verdict in this family yet, and sessions from before the start may be its own.
     pub(super) is_starting: [bool; 2],
     pub(super) falls: [u32; 2],
+    /// By family: why it takes no new sessions although its checks have it up. Connections of clients to it say so.
+    pub(super) avoided: [Option<String>; 2],
     pub(super) state: ServiceState,
     pub(super) since: Instant,
     pub(super) outages: Outages,
@@ -81,6 +82,7 @@ impl ServerRecord {
             up: [false; 2],
             is_starting: [false; 2],
             falls: [0; 2],
+            avoided: [None, None],
             state: ServiceState::Starting,
             since: now,
             outages: Outages::default(),
@@ -91,9 +93,14 @@ impl ServerRecord {
 }
 
 impl ServerRecord {
+    /// By family: true if it takes new sessions, as far as its health is concerned.
+    pub(super) fn serves(&self) -> [bool; 2] {
+        [0, 1].map(|family| self.up[family] && self.avoided[family].is_none())
+    }
+
     /// True if it serves in at least one family.
     pub(super) fn is_up(&self) -> bool {
-        self.up.contains(&true)
+        self.serves().contains(&true)
     }
 }
 
@@ -239,7 +246,7 @@ impl Farm {
         let standing = match admin {
             Admin::Maint => ServiceState::Maint,
             Admin::Drain => ServiceState::Drain,
-            Admin::Ready if record.up.contains(&true) => ServiceState::Up,
+            Admin::Ready if record.is_up() => ServiceState::Up,
             Admin::Ready if verdicts.contains(&Some(State::Starting)) => ServiceState::Starting,
             Admin::Ready => ServiceState::Down,
         };
@@ -299,20 +306,6 @@ impl Farm {
         }
     }
 
-    /// Why a service is in its state.
-    pub(super) fn service_reason(&self, id: ServiceId, standing: ServiceState) -> String {
-        match standing {
-            ServiceState::Up if self.lives_on_backups(id) => "only backup servers are up".to_owned(),
-            ServiceState::Up => "a server is up".to_owned(),
-            ServiceState::Down => "no server is up".to_owned(),
-            ServiceState::Starting => "no verdict yet".to_owned(),
-            ServiceState::Drain | ServiceState::Maint => {
-                let set = self.services[id.index()].set.as_ref();
-                set.map_or_else(|| "configured".to_owned(), |set| set.order.words(None))
-            }
-        }
-    }
-
     /// The administrative state in force for a server: the stricter of its own and its service's.
     pub(super) fn admin_in_force(&self, id: ServerId) -> Admin {
         let service = self.service_admin(self.config.servers[id.index()].service);
@@ -345,38 +338,5 @@ impl Farm {
     fn verdicts(&self, id: ServerId) -> [Option<State>; 2] {
         FAMILIES
             .map(|family| self.checks_of(id).find(|check| check.family == family).map(|check| check.monitor.state()))
-    }
-
-    fn server_reason(&self, id: ServerId, standing: ServiceState) -> Option<String> {
-        let server = &self.config.servers[id.index()];
-        let service = &self.config.services[server.service.index()];
-        match standing {
-            ServiceState::Starting => Some("no verdict yet".to_owned()),
-            ServiceState::Up => None,
-            ServiceState::Down => {
-                let checks: Vec<&ServerCheck> = self.checks_of(id).collect();
-                let failures = checks.iter().map(|check| {
-                    let failure = check.monitor.last_failure().unwrap_or("no verdict yet");
-                    match checks.len() {
-                        1 => failure.to_owned(),
-                        _ => format!("{}: {failure}", family_name(check.family)),
-                    }
-                });
-                Some(failures.collect::<Vec<_>>().join("; "))
-            }
-            ServiceState::Drain | ServiceState::Maint => {
-                let words = |set: &Option<Override>| {
-                    set.as_ref().map_or_else(|| "configured".to_owned(), |set| set.order.words(None))
-                };
-                let text = match self.server_admin(id) {
-                    Admin::Ready => {
-                        let set = &self.services[server.service.index()].set;
-                        format!("service {} {}", service.name, words(set))
-                    }
-                    Admin::Drain | Admin::Maint => words(&self.servers[id.index()].set),
-                };
-                Some(if self.drain_is_over(id) { format!("{text}; drain-timeout has passed") } else { text })
-            }
-        }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use self::respond::{Reply, respond};
 use super::config;
 use crate::config::{
-    Admin, Config, HashOn, Mode, OnFailure, Scheduler, Server, Service, ServiceCheck, ServiceCheckKind,
+    Admin, Config, HashOn, Mode, Observe, OnFailure, Scheduler, Server, Service, ServiceCheck, ServiceCheckKind,
 };
 use crate::engine::controller::{Controller, DeviceState, Event};
 use crate::engine::verdict::{Punt, PuntReason, Transmit};
@@ -85,6 +85,7 @@ pub(super) fn web(servers: usize, check: ServiceCheck) -> Config {
         on_failure_udp: OnFailure::Reselect,
         drain_timeout: None,
         admin: Admin::Ready,
+        observe: Observe::Off,
         check,
         servers: (0..servers).map(ServerId::from).collect(),
     });

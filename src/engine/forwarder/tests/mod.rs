@@ -48,6 +48,9 @@ fn a_new_flow_takes_the_firewall_of_its_hash_and_keeps_it() {
         assert_eq!(read(&reply.bytes).destination_mac, host_mac(Side::Outer));
         lab.assert_moved([("received", 1), ("forwarded", 1)]);
         assert_eq!(lab.send(packets::ack(net.client, net.server)), firewall);
+        lab.deliver(At::Firewall(firewall), syn_ack(net.server, net.client));
+        let passed = lab.counters().firewalls[usize::from(firewall)];
+        assert_eq!((passed.new_sessions, passed.answered_sessions), (1, 1), "answered once, whatever follows");
     }
 }
 
@@ -62,6 +65,10 @@ fn the_reply_returns_through_the_firewall_that_brought_the_request() {
 
             assert_eq!(lab.send(syn_ack(net.server, net.client)), firewall);
             lab.assert_moved([("received", 1), ("forwarded", 1)]);
+            let answered = |lab: &Lab| lab.counters().firewalls[usize::from(firewall)].answered_sessions;
+            assert_eq!(answered(&lab), 0, "whether the answer passes the firewall is not known yet");
+            lab.deliver(At::Firewall(firewall), packets::ack(net.client, net.server));
+            assert_eq!(answered(&lab), 1);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod dead_server;
 mod full_nat;
+mod observed;
 mod other_port;
 mod translated;
 

@@ -55,6 +55,7 @@ impl Farm {
         }
         // Of servers that are gone nobody asks: what stays begins anywhere.
         self.checks.ports.forget();
+        self.forget_suspicions();
         self.checks.verdicts += 1;
         self.schedule_checks();
     }

@@ -7,7 +7,7 @@ use crate::time::Duration;
 
 impl Farm {
     /// Excuses the checks that are under way and whose timeout is not longer than `lag`, the time by which the engine was late.
-    pub(in crate::engine::controller) fn handle_lag(&mut self, lag: Duration) {
+    pub(in crate::engine::controller::farm) fn excuse_checks(&mut self, lag: Duration) {
         if lag < self.checks.shortest_timeout {
             return;
         }

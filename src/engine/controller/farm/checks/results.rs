@@ -55,8 +55,10 @@ impl Farm {
         };
         out.count(tally);
         self.tell_result(index, &end, out);
+        let result = end.result();
         self.keep_result(index, end, began, now);
         self.verdict_changed(index, changed, now, out);
+        self.settle_suspicion(index, result, out);
         self.tell_why(self.server_checks[index].server);
         self.schedule_monitor(index);
     }

@@ -1,0 +1,91 @@
+//! Whether there are colours, as `ip -c` and <https://no-color.org> have it, and which state has which.
+
+use std::io::{self, IsTerminal};
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use clap::ValueEnum;
+
+/// When output is coloured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum When {
+    /// On a terminal, unless NO_COLOR is set.
+    #[default]
+    Auto,
+    /// Also into a pipe, and whatever NO_COLOR says.
+    Always,
+    /// Nowhere.
+    Never,
+}
+
+/// Where something is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Output,
+    /// Standard error.
+    Error,
+}
+
+/// What was chosen on the command line, as the number of a [`When`].
+static CHOSEN: AtomicU8 = AtomicU8::new(When::Auto as u8);
+
+/// Sets what holds from here on: once, before a command runs.
+pub fn choose(when: When) {
+    CHOSEN.store(when as u8, Ordering::Relaxed);
+}
+
+/// True if that stream is to have colours.
+pub fn shown(stream: Stream) -> bool {
+    let chosen = CHOSEN.load(Ordering::Relaxed);
+    let is_terminal = match stream {
+        Stream::Output => io::stdout().is_terminal(),
+        Stream::Error => io::stderr().is_terminal(),
+    };
+    let is_set = |variable| std::env::var_os(variable).is_some_and(|value| !value.is_empty());
+    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    match chosen {
+        _ if chosen == When::Always as u8 => true,
+        _ if chosen == When::Never as u8 => false,
+        _ => is_terminal && !is_set("NO_COLOR") && !is_dumb,
+    }
+}
+
+/// How a word or a row feels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Tone {
+    /// As it should be, nothing to look at.
+    #[default]
+    Plain,
+    /// Well.
+    Good,
+    /// Worth a look.
+    Warn,
+    /// Broken.
+    Bad,
+    /// Of no weight.
+    Dim,
+}
+
+impl Tone {
+    /// That of a state of a firewall, path, server, service, session or link, of an administrative state, or of a digest.
+    pub fn of_state(state: &str) -> Self {
+        match state {
+            "up" | "established" | "two-way" | "same" | "reachable" => Self::Good,
+            "drain" | "maint" | "degraded" | "starting" | "opening" | "incomplete" => Self::Warn,
+            "down" | "lost" | "differs" | "failed" => Self::Bad,
+            _ => Self::Plain,
+        }
+    }
+}
+
+/// The text in the colour of its tone, where standard output shows colours.
+pub fn paint(text: &str, tone: Tone) -> String {
+    let number = match tone {
+        _ if !shown(Stream::Output) => None,
+        Tone::Plain | Tone::Dim => None,
+        Tone::Good => Some(32),
+        Tone::Warn => Some(33),
+        Tone::Bad => Some(31),
+    };
+    number.map_or_else(|| text.to_owned(), |number| format!("\u{1b}[{number}m{text}\u{1b}[0m"))
+}

@@ -1,0 +1,247 @@
+//! `fwlb support`: everything that somebody who helps would ask for, in one archive.
+
+mod archive;
+mod machine;
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{self, IsTerminal};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, bail};
+use serde_json::{Value, json};
+
+use crate::api::{Answer, EventFilter, Request, SessionQuestion};
+use crate::cli::output;
+use crate::cli::reach::{Engine, Reach, ask, block_on};
+use crate::config;
+use crate::engine::view::ConfigView;
+use crate::io::clock::Clock;
+
+use archive::Archive;
+
+/// Write an archive for whoever helps: configuration without secrets, all that `fwlb show` knows, counters twice, logs, the machine
+///
+/// Nothing is sent anywhere. Seeds, tokens and private keys are left out, wherever they stand; addresses, names and the last log
+/// lines are in it. It is made whether engines run or not, and says of each why it did not answer. It reads more as root.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Configuration files of engines that do not answer; default: those in /etc/fwlb
+    #[arg(value_name = "CONFIG")]
+    configs: Vec<PathBuf>,
+    /// The archive, - is standard output; default: fwlb-support-HOST-TIME.tar.gz here
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Time between the two looks at the counters, 1min at most
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = output::parse_duration)]
+    between: Duration,
+}
+
+/// The longest time between two looks.
+const BETWEEN_MAX: Duration = Duration::from_secs(60);
+/// Sessions of each engine.
+const SESSIONS: usize = 1000;
+/// Where the configurations are unless others are named.
+const CONFIGS: &str = "/etc/fwlb";
+
+/// What is asked of each engine, by the name of its file.
+fn questions() -> Vec<(&'static str, Request)> {
+    vec![
+        ("status", Request::Status),
+        ("health", Request::Health),
+        ("links", Request::Links),
+        ("neighbors", Request::Neighbors),
+        ("firewalls", Request::Firewalls),
+        ("peers", Request::Peers),
+        ("services", Request::Services),
+        ("sessions", Request::Sessions(SessionQuestion { limit: Some(SESSIONS), ..SessionQuestion::default() })),
+        ("events", Request::Events(EventFilter::default())),
+        ("configs", Request::Configs),
+        ("measures", Request::Measures),
+    ]
+}
+
+pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
+    let to_stdout = args.output.as_deref() == Some(Path::new("-"));
+    if to_stdout && io::stdout().is_terminal() {
+        bail!(
+            "an archive is no text for a terminal\npipe it, as in: fwlb support -o - | ssh HOST 'cat > x.tar.gz'; or name a file"
+        );
+    }
+    let now = Clock::new().wall_time();
+    let root = format!("fwlb-support-{}-{}", machine::host(), compact(now));
+    let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let mut archive = Archive::default();
+    archive.add("version.txt", concat!("fwlb ", env!("CARGO_PKG_VERSION"), "\n"));
+    collect(args, reach, &mut archive)?;
+
+    let path = args.output.clone().unwrap_or_else(|| PathBuf::from(format!("{root}.tar.gz")));
+    let cannot = || format!("cannot write {}", path.display());
+    if to_stdout {
+        let inside = archive.write(&root, seconds, io::stdout().lock())?;
+        output::note(&listed(&inside));
+        return Ok(ExitCode::SUCCESS);
+    }
+    // Nobody else may read it, also if it was there before.
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
+    let file = file.with_context(cannot)?;
+    file.set_permissions(Permissions::from_mode(0o600)).with_context(cannot)?;
+    let inside = archive.write(&root, seconds, &file).with_context(cannot)?;
+    file.sync_all().with_context(cannot)?;
+    let size = file.metadata().with_context(cannot)?.len();
+    match reach.json {
+        true => {
+            let names: Vec<_> = inside.iter().map(|(name, _)| name).collect();
+            output::print_json(&json!({ "file": path.display().to_string(), "bytes": size, "inside": names }))?;
+        }
+        false => output::print(&format!(
+            "{}\n{}: {size} bytes, without secrets; look into it before you send it\n",
+            listed(&inside),
+            path.display()
+        ))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `20260102T030405Z`.
+fn compact(time: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(time).to_string().chars().filter(|c| c.is_ascii_alphanumeric()).collect()
+}
+
+/// A line for each directory: `outer: status health ...`.
+fn listed(inside: &[(String, usize)]) -> String {
+    let mut of: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (name, _) in inside {
+        let (directory, name) = name.rsplit_once('/').unwrap_or(("", name));
+        let short = name.split_once('.').map_or(name, |(short, _)| short);
+        of.entry(directory).or_default().push(short);
+    }
+    let line = |(directory, names): (&str, Vec<&str>)| match directory {
+        "" => names.join(", "),
+        directory => format!("{directory}: {}", names.join(", ")),
+    };
+    of.into_iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn collect(args: &Args, reach: &Reach, archive: &mut Archive) -> anyhow::Result<()> {
+    let between = args.between.min(BETWEEN_MAX);
+    // Without an engine the machine and the log may tell why there is none.
+    let mut silent = String::new();
+    let engines = reach.engines().unwrap_or_else(|error| {
+        silent += &format!("{error:#}\n");
+        Vec::new()
+    });
+    let dead = reach.left_behind().unwrap_or_default();
+    configurations(args, archive);
+    block_on(async {
+        for engine in &engines {
+            tell(archive, engine).await;
+        }
+        for engine in &dead {
+            if let Err(error) = ask(engine, &Request::Status).await {
+                silent += &format!("{}: {error}\n", engine.name);
+            }
+        }
+        machine::tell(archive).await;
+        tokio::time::sleep(if engines.is_empty() { Duration::ZERO } else { between }).await;
+        for engine in &engines {
+            counters(archive, engine, "counters-2").await;
+        }
+    })?;
+    if !silent.is_empty() {
+        archive.add("engines-without-answer.txt", silent);
+    }
+    Ok(())
+}
+
+/// The configurations on disk without their secrets, which are hidden in all other files too.
+fn configurations(args: &Args, archive: &mut Archive) {
+    let entries = || fs::read_dir(CONFIGS).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut paths = args.configs.clone();
+    if paths.is_empty() {
+        paths = entries().filter(|path| path.extension().is_some_and(|is| is == "toml")).collect();
+        paths.sort();
+    }
+    for path in paths {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        match fs::read_to_string(&path) {
+            Ok(text) => {
+                hide_secrets_of(&text, archive);
+                archive.add(&format!("files/{name}"), config::hide_secrets(&text));
+            }
+            Err(error) => archive.add(&format!("files/{name}"), format!("cannot read {}: {error}\n", path.display())),
+        }
+    }
+}
+
+/// The secrets of a configuration, also those in files, stand nowhere else in the archive.
+fn hide_secrets_of(text: &str, archive: &mut Archive) {
+    for secret in config::secrets(text) {
+        match secret.strip_prefix("file:") {
+            None => archive.hide(&secret),
+            Some(path) => archive.hide(&fs::read_to_string(path).unwrap_or_default()),
+        }
+    }
+}
+
+/// All that one engine knows.
+async fn tell(archive: &mut Archive, engine: &Engine) {
+    counters(archive, engine, "counters-1").await;
+    for (all, name) in [(false, "config"), (true, "config-all")] {
+        let text = match ask(engine, &Request::Config { all }).await {
+            Ok((_, Answer::Config(ConfigView { text, settings: _ }))) => {
+                hide_secrets_of(&text, archive);
+                // The engine hides them too; an older one may not know of every key.
+                config::hide_secrets(&text)
+            }
+            Ok(_) => "the engine answered something else\n".to_owned(),
+            Err(error) => format!("{error}\n"),
+        };
+        if !all {
+            archive.add(&format!("{}/check.txt", engine.name), check(&text));
+        }
+        archive.add(&format!("{}/{name}.toml", engine.name), text);
+    }
+    for (name, request) in questions() {
+        let answer = ask(engine, &request).await.map(|(value, _)| value);
+        archive.add(&format!("{}/{name}.json", engine.name), shown(answer));
+    }
+}
+
+async fn counters(archive: &mut Archive, engine: &Engine, name: &str) {
+    let answer = ask(engine, &Request::Counters).await.map(|(value, _)| value);
+    archive.add(&format!("{}/{name}.json", engine.name), shown(answer));
+}
+
+fn shown(answer: Result<Value, impl std::fmt::Display>) -> String {
+    match answer {
+        Ok(value) => serde_json::to_string_pretty(&value).unwrap_or_default() + "\n",
+        Err(error) => format!("{error}\n"),
+    }
+}
+
+/// What `fwlb check` says of a text without secrets. Those of files are looked at, not shown.
+fn check(text: &str) -> String {
+    let mut read = |path: &Path| fs::read_to_string(path).map_err(|error| error.to_string());
+    let outcome = config::load("config.toml", text, &mut read);
+    match outcome.config {
+        Some(config) => format!("{}\n{}", outcome.diagnostics, config::demands(&config)),
+        None => outcome.diagnostics.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_inside_is_a_line_for_each_engine() {
+        let inside = ["version.txt", "outer/status.json", "outer/config-all.toml", "machine/kernel.txt"];
+        let inside: Vec<_> = inside.iter().map(|name| ((*name).to_owned(), 7)).collect();
+        assert_eq!(listed(&inside), "version\nmachine: kernel\nouter: status, config-all");
+        assert_eq!(compact(SystemTime::UNIX_EPOCH), "19700101T000000Z");
+    }
+}

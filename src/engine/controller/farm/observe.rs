@@ -1,0 +1,167 @@
+//! Passive checks (`observe = "layer4"`): connections of clients that a server refuses or leaves without an answer take it out
+//! before its next active check.
+//!
+//! Every 100 ms the controller looks at what the workers noted ([`crate::slb::observe`]). What speaks against a server has it
+//! checked at once. If several clients say so, the server takes no new sessions until a check passes; if it is one client, the
+//! check has to agree first. Sessions that the server has go on: only its active checks end them.
+//!
+//! The word of clients takes out at most half of the servers of a service, backups apart, and never the last one. A server
+//! that passes its check is not suspected again before its next regular one.
+
+use super::super::out::Out;
+use super::super::tally::Tally;
+use super::Farm;
+use super::checks::ServerCheck;
+use crate::config::{Admin, Config, Observe, is_removed};
+use crate::health::history::CheckResult;
+use crate::health::monitor::State;
+use crate::id::ServerId;
+use crate::slb::family_index;
+use crate::time::{Duration, Instant};
+use crate::wire::Family;
+
+/// How often the controller looks at what the workers noted.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// What connections of clients have to do with the check of a server.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Suspicion {
+    /// A check has to confirm that the server is dead before it is taken out, for this reason.
+    asked: Option<String>,
+    /// The server is not suspected before this time.
+    spared_until: Option<Instant>,
+}
+
+/// The first time to look, if a service observes.
+pub(super) fn first(config: &Config, now: Instant) -> Option<Instant> {
+    config.services.iter().any(|service| service.observe == Observe::Layer4).then(|| now + INTERVAL)
+}
+
+impl Farm {
+    /// Whether connections of clients count against a server.
+    pub(super) fn observes(&self, id: ServerId) -> bool {
+        let server = &self.config.servers[id.index()];
+        self.config.services[server.service.index()].observe == Observe::Layer4 && !is_removed(&server.name)
+    }
+
+    /// Looks at what the workers noted, if it is time to.
+    pub(super) fn watch_clients(&mut self, now: Instant, out: &mut Out) {
+        if self.observing.is_none_or(|due| due > now) {
+            return;
+        }
+        self.observing = Some(now + INTERVAL);
+        for index in 0..self.server_checks.len() {
+            if self.observes(self.server_checks[index].server) {
+                self.watch_clients_of(index, now, out);
+            }
+        }
+    }
+
+    /// The engine was late: connections may have been answered without its knowledge.
+    pub(super) fn excuse_observations(&mut self, lag: Duration) {
+        if lag >= INTERVAL {
+            for check in &self.server_checks {
+                self.servers[check.server.index()].remembered.observed(check.family).forget();
+            }
+        }
+    }
+
+    fn watch_clients_of(&mut self, index: usize, now: Instant, out: &mut Out) {
+        let check = &self.server_checks[index];
+        let (server, family) = (check.server, check.family);
+        let observation = self.servers[server.index()].remembered.observed(family);
+        let Some(complaint) = observation.complaint(now) else { return };
+        observation.forget();
+        let is_known = check.suspicion.asked.is_some() || self.avoided(server, family).is_some();
+        let is_spared = check.suspicion.spared_until.is_some_and(|until| now < until);
+        if is_known || is_spared || check.monitor.state() != State::Up {
+            return;
+        }
+        out.count(Tally::Complaints);
+        match complaint.is_shared && self.may_avoid(server, family) {
+            true => self.avoid(server, family, complaint.words(), out),
+            false => self.server_checks[index].suspicion.asked = Some(complaint.words()),
+        }
+        self.server_checks[index].monitor.hurry(now);
+        self.schedule_monitor(index);
+    }
+
+    /// A check of a server ended while clients may speak against it.
+    pub(super) fn settle_suspicion(&mut self, index: usize, result: CheckResult, out: &mut Out) {
+        let (server, family) = (self.server_checks[index].server, self.server_checks[index].family);
+        let check = &mut self.server_checks[index];
+        let asked = check.suspicion.asked.take();
+        match result {
+            CheckResult::Passed => {
+                let is_avoided = self.avoided(server, family).is_some();
+                if asked.is_some() || is_avoided {
+                    let next = self.server_checks[index].monitor.poll_timeout();
+                    self.server_checks[index].suspicion.spared_until = Some(next);
+                    self.servers[server.index()].remembered.observed(family).forget();
+                }
+                if is_avoided {
+                    self.servers[server.index()].avoided[family_index(family)] = None;
+                    self.suspects.insert(server);
+                }
+            }
+            CheckResult::Failed => {
+                let is_up = self.server_checks[index].monitor.state() == State::Up;
+                if let Some(why) = asked.filter(|_| is_up && self.may_avoid(server, family)) {
+                    self.avoid(server, family, why, out);
+                }
+            }
+            CheckResult::Excused | CheckResult::Skipped => {}
+        }
+        // What the checks themselves say needs no word of clients.
+        if self.server_checks[index].monitor.state() != State::Up
+            && self.servers[server.index()].avoided[family_index(family)].take().is_some()
+        {
+            self.suspects.insert(server);
+        }
+    }
+
+    /// After a reload: who is not observed any more is not avoided either.
+    pub(super) fn forget_suspicions(&mut self) {
+        for id in self.config.server_ids().collect::<Vec<_>>() {
+            if !self.observes(id) {
+                self.servers[id.index()].avoided = [None, None];
+            }
+        }
+    }
+
+    fn avoid(&mut self, server: ServerId, family: Family, why: String, out: &mut Out) {
+        out.count(Tally::Avoided);
+        let reason = format!("{why}; it takes no new sessions until a check passes");
+        self.servers[server.index()].avoided[family_index(family)] = Some(reason);
+        self.suspects.insert(server);
+    }
+
+    fn avoided(&self, server: ServerId, family: Family) -> Option<&str> {
+        self.servers[server.index()].avoided[family_index(family)].as_deref()
+    }
+
+    /// Whether a server may be taken out on the word of clients: at most half of those of its kind, and never the last.
+    fn may_avoid(&self, server: ServerId, family: Family) -> bool {
+        let of = &self.config.servers[server.index()];
+        let (mut all, mut avoided, mut left) = (0, 0, 0);
+        for other in &self.config.services[of.service.index()].servers {
+            let is_alike = self.config.servers[other.index()].backup == of.backup;
+            if !is_alike || self.check_in(*other, family).is_none() {
+                continue;
+            }
+            all += 1;
+            if self.avoided(*other, family).is_some() {
+                avoided += 1;
+            } else if *other != server {
+                let takes_new = self.admin_in_force(*other) == Admin::Ready && self.server_weight(*other) > 0;
+                let serves = self.servers[other.index()].serves()[family_index(family)];
+                left += usize::from(takes_new && serves);
+            }
+        }
+        2 * (avoided + 1) <= all && left > 0
+    }
+
+    fn check_in(&self, server: ServerId, family: Family) -> Option<&ServerCheck> {
+        self.checks_of(server).find(|check| check.family == family)
+    }
+}

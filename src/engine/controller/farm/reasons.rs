@@ -1,0 +1,59 @@
+//! Why a service or a server is in its state, in words.
+
+use super::super::paths::{Override, family_name};
+use super::Farm;
+use super::checks::ServerCheck;
+use super::services::ServiceState;
+use crate::config::Admin;
+use crate::id::{ServerId, ServiceId};
+use crate::slb::family_index;
+
+impl Farm {
+    /// Why a service is in its state, in words.
+    pub(super) fn service_reason(&self, id: ServiceId, standing: ServiceState) -> String {
+        match standing {
+            ServiceState::Up if self.lives_on_backups(id) => "only backup servers are up".to_owned(),
+            ServiceState::Up => "a server is up".to_owned(),
+            ServiceState::Down => "no server is up".to_owned(),
+            ServiceState::Starting => "no verdict yet".to_owned(),
+            ServiceState::Drain | ServiceState::Maint => {
+                let set = self.services[id.index()].set.as_ref();
+                set.map_or_else(|| "configured".to_owned(), |set| set.order.words(None))
+            }
+        }
+    }
+
+    pub(super) fn server_reason(&self, id: ServerId, standing: ServiceState) -> Option<String> {
+        let server = &self.config.servers[id.index()];
+        let service = &self.config.services[server.service.index()];
+        match standing {
+            ServiceState::Starting => Some("no verdict yet".to_owned()),
+            ServiceState::Up => None,
+            ServiceState::Down => {
+                let checks: Vec<&ServerCheck> = self.checks_of(id).collect();
+                let failures = checks.iter().map(|check| {
+                    let avoided = self.servers[id.index()].avoided[family_index(check.family)].as_deref();
+                    let failure = avoided.or(check.monitor.last_failure()).unwrap_or("no verdict yet");
+                    match checks.len() {
+                        1 => failure.to_owned(),
+                        _ => format!("{}: {failure}", family_name(check.family)),
+                    }
+                });
+                Some(failures.collect::<Vec<_>>().join("; "))
+            }
+            ServiceState::Drain | ServiceState::Maint => {
+                let words = |set: &Option<Override>| {
+                    set.as_ref().map_or_else(|| "configured".to_owned(), |set| set.order.words(None))
+                };
+                let text = match self.server_admin(id) {
+                    Admin::Ready => {
+                        let set = &self.services[server.service.index()].set;
+                        format!("service {} {}", service.name, words(set))
+                    }
+                    Admin::Drain | Admin::Maint => words(&self.servers[id.index()].set),
+                };
+                Some(if self.drain_is_over(id) { format!("{text}; drain-timeout has passed") } else { text })
+            }
+        }
+    }
+}
