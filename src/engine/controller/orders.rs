@@ -65,22 +65,24 @@ impl Controller {
         self.farm.server_named(service, name)
     }
 
-    /// Checks a server now, in every family that it has; an [`Event::Exchange`] for each follows. Returns the request
-    /// numbers.
+    /// Checks a server now, in every family that it has. Returns the numbers of the requests; an
+    /// [`Event::Exchange`](super::Event::Exchange) for each follows.
     pub fn probe_server(&mut self, server: ServerId, now: Instant) -> Vec<u64> {
         let requests = self.farm.start_checks(server, &mut self.links, &self.paths, now, &mut self.out);
         self.finish(now);
         requests
     }
 
-    /// Probes every path of a firewall now; an [`Event::Exchange`] per path follows. Returns the request numbers.
+    /// Probes every path of a firewall now. Returns the numbers of the requests; an
+    /// [`Event::Exchange`](super::Event::Exchange) for each follows.
     pub fn probe(&mut self, firewall: FirewallId, now: Instant) -> Vec<u64> {
         let requests = self.paths.start_probes(firewall, &mut self.links, now, &mut self.out);
         self.finish(now);
         requests
     }
 
-    /// Pings `address`: through a firewall, on a link, or as routed. An [`Event::Exchange`] follows within a second.
+    /// Pings `address`: through a firewall, on a link, or as routed. Returns the number of the request; an
+    /// [`Event::Exchange`](super::Event::Exchange) follows within a second.
     pub fn ping(
         &mut self,
         address: IpAddr,

@@ -40,7 +40,7 @@ impl Controller {
         self.out.alarms(now)
     }
 
-    /// What `fwlb set` overrides; this is what [`Config`] `state` keeps.
+    /// What `fwlb set` overrides; this is what [`Config`](crate::config::Config) `state` keeps.
     pub fn overrides(&self) -> Vec<view::OverrideView> {
         self.paths.overrides().chain(self.farm.overrides()).collect()
     }
