@@ -10,7 +10,7 @@ mod traffic;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use fwlb::api::{SessionFilter, SessionQuestion, SessionSort};
+use fwlb::api::{SessionFilter, SessionRequest, SessionSort};
 use fwlb::engine::testbed::{self, Side};
 use fwlb::io::clock::Clock;
 use fwlb::runtime::sessions::{self, Walk};
@@ -33,9 +33,9 @@ fn main() {
 
     let last = flow(Family::V4, count - 1).source.address;
     let from = |address: std::net::IpAddr| Some(address.into());
-    let of = |filter, limit| SessionQuestion { filter, limit: Some(limit), ..SessionQuestion::default() };
+    let of = |filter, limit| SessionRequest { filter, limit: Some(limit), ..SessionRequest::default() };
     let all = SessionFilter::default;
-    let most = |sort| SessionQuestion { sort: Some(sort), ..of(all(), 10) };
+    let most = |sort| SessionRequest { sort: Some(sort), ..of(all(), 10) };
     let questions = [
         ("the first 100", of(all(), 100)),
         ("the first 1000", of(all(), 1000)),
@@ -48,7 +48,7 @@ fn main() {
         ),
         ("the 10 with the most bytes", most(SessionSort::Bytes)),
     ];
-    let ask = |question: &SessionQuestion| {
+    let ask = |question: &SessionRequest| {
         let walk = Walk { engine: "bench", table: &table, snapshot: &snapshot, now: clock.now() };
         let selection = sessions::select(&question.filter, &snapshot).expect("the bench has these names");
         let found = match question.sort {

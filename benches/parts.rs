@@ -11,9 +11,9 @@ use std::hint::black_box;
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use fwlb::flow::{Endpoint, FlowHasher, HashMode, Seed};
 use fwlb::id::FirewallId;
-use fwlb::nat::{Translation, Way};
+use fwlb::nat::{NatDirection, Translation};
 use fwlb::path::rendezvous;
-use fwlb::path::{BelowMin, Group, Member, OnFailure};
+use fwlb::path::{BelowMin, FirewallGroup, GroupMember, OnFailure};
 use fwlb::slb::Maglev;
 use fwlb::wire::Family;
 use fwlb::wire::offload::Offload;
@@ -40,8 +40,8 @@ fn wire(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("there and back", name), |b| {
             b.iter(|| {
                 let mut frame = parse(&mut bytes);
-                translation.apply(&mut frame, &Offload::NONE, Way::Inward).expect("translated");
-                back.apply(&mut frame, &Offload::NONE, Way::Inward).expect("translated back");
+                translation.apply(&mut frame, &Offload::NONE, NatDirection::Inward).expect("translated");
+                back.apply(&mut frame, &Offload::NONE, NatDirection::Inward).expect("translated back");
             })
         });
     }
@@ -73,9 +73,9 @@ fn hash(c: &mut Criterion) {
     group.finish();
 }
 
-fn perimeter(firewalls: u16) -> Group {
-    let member = |number| Member { id: FirewallId(number), name: format!("fw{number}"), weight: 1, spare: false };
-    Group {
+fn perimeter(firewalls: u16) -> FirewallGroup {
+    let member = |number| GroupMember { id: FirewallId(number), name: format!("fw{number}"), weight: 1, spare: false };
+    FirewallGroup {
         id: fwlb::id::GroupId(0),
         name: "perimeter".to_owned(),
         hasher: FlowHasher::new(Seed::from_text("a bench's seed"), HashMode::FiveTuple),

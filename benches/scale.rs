@@ -12,7 +12,7 @@ use std::time::Instant as Clock;
 use fwlb::flow::{Endpoint, FlowKey};
 use fwlb::id::{ServerId, ServiceId};
 use fwlb::io::memory::advise_huge_pages;
-use fwlb::session::{Bound, Opened, Session, SessionTable, SessionWorker, Timeouts};
+use fwlb::session::{OpenResult, Placement, Session, SessionTable, SessionWorker, Timeouts};
 use fwlb::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -99,9 +99,9 @@ fn open(worker: &mut SessionWorker, number: u32, now: Instant) {
     let outside = outside(number);
     let (key, direction) = outside.canonical();
     let inside = Some(reply(number).reversed());
-    let bound = Bound { service: ServiceId(0), server: ServerId(number as u16 % 8), fall: 0, inside };
+    let bound = Placement { service: ServiceId(0), server: ServerId(number as u16 % 8), fall: 0, inside };
     let opened = worker.open(&key, Some(bound), Session::new(&key, direction, now), false, |_, _| false, now);
-    assert!(matches!(opened, (Opened::Inserted(_), None)), "{opened:?}");
+    assert!(matches!(opened, (OpenResult::Inserted(_), None)), "{opened:?}");
 }
 
 /// The flow of client `number` to the service.

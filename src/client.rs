@@ -16,10 +16,10 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::UnixStream;
 
-use crate::api::{Answer, ApiError, Call, Request, WALK_PATIENCE};
+use crate::api::{Answer, ApiError, HttpCall, Request, WALK_PATIENCE};
 use crate::time::Duration;
 
-pub use capture::Capturing;
+pub use capture::CaptureStream;
 pub use error::{ClientError, VERSION};
 
 type Connection = http1::Connection<TokioIo<UnixStream>, Full<Bytes>>;
@@ -81,7 +81,7 @@ impl Client {
         self.call(request.call()).await
     }
 
-    async fn call(&self, call: Call) -> Result<(Value, Parts), ClientError> {
+    async fn call(&self, call: HttpCall) -> Result<(Value, Parts), ClientError> {
         let (head, body) = self.patiently(self.exchange(call)).await?;
         if head.status != StatusCode::OK {
             return Err(self.refused(&head, &body));
@@ -112,7 +112,7 @@ impl Client {
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.broken(&error))
     }
 
-    fn request(&self, call: Call) -> Result<hyper::Request<Full<Bytes>>, ClientError> {
+    fn request(&self, call: HttpCall) -> Result<hyper::Request<Full<Bytes>>, ClientError> {
         hyper::Request::builder()
             .method(call.method)
             .uri(call.uri)
@@ -122,7 +122,7 @@ impl Client {
             .map_err(|error| ClientError::Garbled { path: self.path.clone(), problem: error.to_string() })
     }
 
-    async fn exchange(&self, call: Call) -> Result<(Parts, Bytes), ClientError> {
+    async fn exchange(&self, call: HttpCall) -> Result<(Parts, Bytes), ClientError> {
         let (mut sender, connection) = self.connect().await?;
         let request = self.request(call)?;
         let answer = async {

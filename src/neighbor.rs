@@ -29,13 +29,13 @@ use crate::id::LinkId;
 use crate::time::{Duration, Instant};
 use crate::wire::MacAddr;
 
-use entry::{Entry, Origin};
-use room::Rooms;
+use entry::{Entry, EntryOrigin};
+use room::EvictionOrder;
 use source::Budgets;
 
-pub use entry::State;
+pub use entry::NeighborState;
 pub use query::Neighbor;
-pub use source::Source;
+pub use source::RequestSource;
 
 /// Time between two requests.
 pub const ASK_INTERVAL: Duration = Duration::from_secs(1);
@@ -46,11 +46,11 @@ pub const REFRESH_AFTER: Duration = Duration::from_secs(20);
 /// How long a failed neighbour counts as absent before it is forgotten.
 pub const NEGATIVE: Duration = Duration::from_secs(5);
 /// A neighbour, identified by its link and its IP address.
-pub type Key = (LinkId, IpAddr);
+pub type NeighborKey = (LinkId, IpAddr);
 
 /// The kind of message in which a neighbour gave its hardware address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Heard {
+pub enum NeighborMessage {
     /// A reply to a request of the engine.
     Answer,
     /// A request for an address of the engine, from which the sender is learned (RFC 826).
@@ -61,11 +61,11 @@ pub enum Heard {
 
 /// What the table wants to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action<F> {
+pub enum NeighborAction<F> {
     /// Send a request for the neighbour: to everybody, or only to the station that answered last.
     Ask {
         /// The neighbour to ask for.
-        key: Key,
+        key: NeighborKey,
         /// The last known hardware address, if only that station is to be asked.
         known: Option<MacAddr>,
     },
@@ -84,7 +84,7 @@ pub enum Action<F> {
     /// Report that a kept neighbour has moved to another hardware address.
     Moved {
         /// The neighbour.
-        key: Key,
+        key: NeighborKey,
         /// The old hardware address, which does not answer.
         from: MacAddr,
         /// The new hardware address.
@@ -93,7 +93,7 @@ pub enum Action<F> {
     /// Report that a kept neighbour answers at its hardware address, although another one was claimed.
     Stayed {
         /// The neighbour.
-        key: Key,
+        key: NeighborKey,
         /// Its hardware address.
         at: MacAddr,
         /// The hardware address that was claimed.
@@ -137,13 +137,13 @@ pub struct NeighborCounters {
 #[derive(Debug, Clone)]
 pub struct NeighborTable<F> {
     limits: NeighborLimits,
-    entries: BTreeMap<Key, Entry<F>>,
-    rooms: Rooms,
+    entries: BTreeMap<NeighborKey, Entry<F>>,
+    rooms: EvictionOrder,
     budgets: Budgets,
-    timers: BTreeSet<(Instant, Key)>,
+    timers: BTreeSet<(Instant, NeighborKey)>,
     links: BTreeSet<LinkId>,
     waiting: usize,
-    actions: VecDeque<Action<F>>,
+    actions: VecDeque<NeighborAction<F>>,
     changed: bool,
     counters: NeighborCounters,
 }
@@ -154,7 +154,7 @@ impl<F> NeighborTable<F> {
         Self {
             limits,
             entries: BTreeMap::new(),
-            rooms: Rooms::default(),
+            rooms: EvictionOrder::default(),
             budgets: Budgets::default(),
             timers: BTreeSet::new(),
             links: BTreeSet::new(),
@@ -167,9 +167,10 @@ impl<F> NeighborTable<F> {
 
     /// Keeps `key` resolved for ever. If `pinned` is true, its last hardware address stays in use even while it does
     /// not answer. This is for firewalls, whose paths are judged by their probes and not by this table.
-    pub fn keep(&mut self, key: Key, pinned: bool, now: Instant) {
-        let entry = self.entries.entry(key).or_insert_with(|| Entry::new(Origin::Kept, Source::ENGINE, now));
-        entry.origin = Origin::Kept;
+    pub fn keep(&mut self, key: NeighborKey, pinned: bool, now: Instant) {
+        let entry =
+            self.entries.entry(key).or_insert_with(|| Entry::new(EntryOrigin::Kept, RequestSource::ENGINE, now));
+        entry.origin = EntryOrigin::Kept;
         entry.pinned |= pinned;
         self.file(key);
         if self.links.contains(&key.0) {
@@ -179,19 +180,19 @@ impl<F> NeighborTable<F> {
 
     /// Keeps exactly these neighbours resolved from now on; the values say whether they are pinned. What is known of
     /// any neighbour stays. A neighbour that is no longer kept ages as if traffic had caused its entry.
-    pub fn keep_only(&mut self, wanted: &BTreeMap<Key, bool>, now: Instant) {
+    pub fn keep_only(&mut self, wanted: &BTreeMap<NeighborKey, bool>, now: Instant) {
         for (key, entry) in &mut self.entries {
-            if entry.origin == Origin::Kept {
+            if entry.origin == EntryOrigin::Kept {
                 entry.pinned = wanted.get(key).copied().unwrap_or(false);
                 if !wanted.contains_key(key) {
-                    entry.origin = Origin::Wanted;
+                    entry.origin = EntryOrigin::Wanted;
                 }
             }
         }
         for (key, pinned) in wanted {
             match self.entries.get_mut(key) {
                 Some(entry) => {
-                    entry.origin = Origin::Kept;
+                    entry.origin = EntryOrigin::Kept;
                     entry.pinned |= pinned;
                 }
                 None => self.keep(*key, *pinned, now),
@@ -219,9 +220,9 @@ impl<F> NeighborTable<F> {
             let Some(entry) = self.entries.get_mut(&key) else { continue };
             let given_up = entry.waiting.len();
             entry.waiting.clear();
-            entry.state = State::Failed;
+            entry.state = NeighborState::Failed;
             entry.claim = None;
-            let forget = entry.origin != Origin::Kept;
+            let forget = entry.origin != EntryOrigin::Kept;
             self.waiting -= given_up;
             self.counters.unanswered += given_up as u64;
             if forget {
@@ -234,9 +235,9 @@ impl<F> NeighborTable<F> {
     /// Sends a frame to its neighbour, or queues it until the neighbour answers. If the neighbour failed recently, the
     /// frame is given up. `source` is the sender on whose behalf an unknown neighbour is asked; if it has caused too many
     /// requests, the frame is dropped.
-    pub fn park(&mut self, key: Key, source: Source, frame: F, now: Instant) {
+    pub fn park(&mut self, key: NeighborKey, source: RequestSource, frame: F, now: Instant) {
         if let Some(mac) = self.mac(key) {
-            self.actions.push_back(Action::Send { mac, frame });
+            self.actions.push_back(NeighborAction::Send { mac, frame });
             return;
         }
         if !self.entries.contains_key(&key) {
@@ -248,18 +249,18 @@ impl<F> NeighborTable<F> {
                 self.counters.limited += 1;
                 return;
             }
-            self.entries.insert(key, Entry::new(Origin::Wanted, source, now));
+            self.entries.insert(key, Entry::new(EntryOrigin::Wanted, source, now));
             self.ask_afresh(key, now);
         }
         let Some(entry) = self.entries.get_mut(&key) else { return };
         entry.used = now;
-        entry.origin = entry.origin.max(Origin::Wanted);
+        entry.origin = entry.origin.max(EntryOrigin::Wanted);
         match entry.state {
-            State::Failed => {
+            NeighborState::Failed => {
                 self.give_up(frame);
                 return;
             }
-            State::Incomplete | State::Reachable | State::Stale | State::Probe => {}
+            NeighborState::Incomplete | NeighborState::Reachable | NeighborState::Stale | NeighborState::Probe => {}
         }
         if entry.waiting.len() >= self.limits.pending_each() {
             entry.waiting.pop_front();
@@ -284,16 +285,19 @@ impl<F> NeighborTable<F> {
     }
 
     /// Reports that a message gave the hardware address `mac` for `key`.
-    pub fn heard(&mut self, key: Key, mac: MacAddr, heard: Heard, now: Instant) {
+    pub fn heard(&mut self, key: NeighborKey, mac: MacAddr, heard: NeighborMessage, now: Instant) {
         if !self.links.contains(&key.0) {
             return;
         }
         match (self.entries.entry(key), heard) {
-            (btree_map::Entry::Occupied(_), Heard::Question | Heard::Answer | Heard::Announcement) => {}
-            (btree_map::Entry::Vacant(unknown), Heard::Question) => {
-                unknown.insert(Entry::new(Origin::Heard, Source::of(key.0, key.1), now));
+            (
+                btree_map::Entry::Occupied(_),
+                NeighborMessage::Question | NeighborMessage::Answer | NeighborMessage::Announcement,
+            ) => {}
+            (btree_map::Entry::Vacant(unknown), NeighborMessage::Question) => {
+                unknown.insert(Entry::new(EntryOrigin::Heard, RequestSource::of(key.0, key.1), now));
             }
-            (btree_map::Entry::Vacant(_), Heard::Answer | Heard::Announcement) => return,
+            (btree_map::Entry::Vacant(_), NeighborMessage::Answer | NeighborMessage::Announcement) => return,
         }
         if self.contest(key, mac, now) {
             return;
@@ -301,44 +305,48 @@ impl<F> NeighborTable<F> {
         let Some(entry) = self.entries.get_mut(&key) else { return };
         let moved = entry.mac != Some(mac);
         let usable = entry.usable();
-        if let Some(from) = entry.mac.filter(|_| moved && entry.origin == Origin::Kept) {
-            self.actions.push_back(Action::Moved { key, from, to: mac });
+        if let Some(from) = entry.mac.filter(|_| moved && entry.origin == EntryOrigin::Kept) {
+            self.actions.push_back(NeighborAction::Moved { key, from, to: mac });
         }
         entry.mac = Some(mac);
         let (state, next) = match (heard, entry.state, moved) {
-            (Heard::Answer, _, _) => (State::Reachable, Some(now + REFRESH_AFTER)),
+            (NeighborMessage::Answer, _, _) => (NeighborState::Reachable, Some(now + REFRESH_AFTER)),
             // Without a competing address the neighbour's own message is used at once, and then verified by a request.
-            (Heard::Question | Heard::Announcement, _, true)
-            | (Heard::Question | Heard::Announcement, State::Incomplete | State::Failed, false) => {
-                (State::Stale, Some(now))
-            }
-            (Heard::Question | Heard::Announcement, state, false) => (state, entry.timer),
+            (NeighborMessage::Question | NeighborMessage::Announcement, _, true)
+            | (
+                NeighborMessage::Question | NeighborMessage::Announcement,
+                NeighborState::Incomplete | NeighborState::Failed,
+                false,
+            ) => (NeighborState::Stale, Some(now)),
+            (NeighborMessage::Question | NeighborMessage::Announcement, state, false) => (state, entry.timer),
         };
         entry.state = state;
         match heard {
-            Heard::Answer => {
+            NeighborMessage::Answer => {
                 entry.answered = Some(now);
                 entry.asked = 0;
                 if let Some(claimed) = entry.claim.take() {
                     self.counters.claims_refused += 1;
-                    if entry.origin == Origin::Kept {
-                        self.actions.push_back(Action::Stayed { key, at: mac, claimed });
+                    if entry.origin == EntryOrigin::Kept {
+                        self.actions.push_back(NeighborAction::Stayed { key, at: mac, claimed });
                     }
                 }
             }
-            Heard::Question | Heard::Announcement if state == State::Stale => entry.asked = 0,
-            Heard::Question | Heard::Announcement => {}
+            NeighborMessage::Question | NeighborMessage::Announcement if state == NeighborState::Stale => {
+                entry.asked = 0
+            }
+            NeighborMessage::Question | NeighborMessage::Announcement => {}
         }
         match heard {
-            Heard::Question => entry.used = now,
-            Heard::Answer | Heard::Announcement => {}
+            NeighborMessage::Question => entry.used = now,
+            NeighborMessage::Answer | NeighborMessage::Announcement => {}
         }
         if moved || !usable {
             self.changed = true;
         }
         for frame in entry.waiting.drain(..) {
             self.waiting -= 1;
-            self.actions.push_back(Action::Send { mac, frame });
+            self.actions.push_back(NeighborAction::Send { mac, frame });
         }
         self.set_timer(key, next);
         self.file(key);
@@ -347,12 +355,12 @@ impl<F> NeighborTable<F> {
 
     /// Sends a request for `key` now, to find out whether it still answers. It goes to everybody if `everybody` is
     /// true, else to the last known hardware address.
-    pub fn ask(&mut self, key: Key, everybody: bool) {
+    pub fn ask(&mut self, key: NeighborKey, everybody: bool) {
         if self.links.contains(&key.0)
             && let Some(entry) = self.entries.get(&key)
         {
             let known = entry.mac.filter(|_| !everybody);
-            self.actions.push_back(Action::Ask { key, known });
+            self.actions.push_back(NeighborAction::Ask { key, known });
         }
     }
 
@@ -375,7 +383,7 @@ impl<F> NeighborTable<F> {
     }
 
     /// The next thing to do.
-    pub fn poll_action(&mut self) -> Option<Action<F>> {
+    pub fn poll_action(&mut self) -> Option<NeighborAction<F>> {
         self.actions.pop_front()
     }
 
@@ -384,67 +392,67 @@ impl<F> NeighborTable<F> {
         std::mem::take(&mut self.changed)
     }
 
-    fn expire(&mut self, key: Key, now: Instant) {
+    fn expire(&mut self, key: NeighborKey, now: Instant) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
         match entry.state {
-            State::Reachable | State::Stale => {
-                entry.state = State::Probe;
+            NeighborState::Reachable | NeighborState::Stale => {
+                entry.state = NeighborState::Probe;
                 entry.asked = 1;
-                self.actions.push_back(Action::Ask { key, known: entry.mac });
+                self.actions.push_back(NeighborAction::Ask { key, known: entry.mac });
                 self.set_timer(key, Some(now + ASK_INTERVAL));
             }
-            State::Probe if entry.claim.is_some() => self.ask_claimed(key, now),
-            State::Probe if entry.asked < ASK_MAX => {
+            NeighborState::Probe if entry.claim.is_some() => self.ask_claimed(key, now),
+            NeighborState::Probe if entry.asked < ASK_MAX => {
                 entry.asked += 1;
-                self.actions.push_back(Action::Ask { key, known: entry.mac });
+                self.actions.push_back(NeighborAction::Ask { key, known: entry.mac });
                 self.set_timer(key, Some(now + ASK_INTERVAL));
             }
-            State::Probe => self.ask_afresh(key, now),
-            State::Incomplete if entry.asked < ASK_MAX => {
+            NeighborState::Probe => self.ask_afresh(key, now),
+            NeighborState::Incomplete if entry.asked < ASK_MAX => {
                 entry.asked += 1;
-                self.actions.push_back(Action::Ask { key, known: None });
+                self.actions.push_back(NeighborAction::Ask { key, known: None });
                 self.set_timer(key, Some(now + ASK_INTERVAL));
             }
-            State::Incomplete => {
-                entry.state = State::Failed;
+            NeighborState::Incomplete => {
+                entry.state = NeighborState::Failed;
                 entry.since = now;
                 let frames = std::mem::take(&mut entry.waiting);
-                let retry = if entry.origin == Origin::Kept { ASK_INTERVAL } else { NEGATIVE };
+                let retry = if entry.origin == EntryOrigin::Kept { ASK_INTERVAL } else { NEGATIVE };
                 self.waiting -= frames.len();
                 for frame in frames {
                     self.give_up(frame);
                 }
                 self.set_timer(key, Some(now + retry));
             }
-            State::Failed if entry.origin == Origin::Kept => {
-                self.actions.push_back(Action::Ask { key, known: None });
+            NeighborState::Failed if entry.origin == EntryOrigin::Kept => {
+                self.actions.push_back(NeighborAction::Ask { key, known: None });
                 self.set_timer(key, Some(now + ASK_INTERVAL));
             }
-            State::Failed => self.forget(key),
+            NeighborState::Failed => self.forget(key),
         }
     }
 
     /// Asks everybody for `key`, as for an unknown neighbour.
-    fn ask_afresh(&mut self, key: Key, now: Instant) {
+    fn ask_afresh(&mut self, key: NeighborKey, now: Instant) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
         let was_usable = entry.usable();
-        entry.state = State::Incomplete;
+        entry.state = NeighborState::Incomplete;
         entry.since = now;
         entry.asked = 1;
         entry.claim = None;
         if was_usable && !entry.usable() {
             self.changed = true;
         }
-        self.actions.push_back(Action::Ask { key, known: None });
+        self.actions.push_back(NeighborAction::Ask { key, known: None });
         self.set_timer(key, Some(now + ASK_INTERVAL));
     }
 
     fn give_up(&mut self, frame: F) {
         self.counters.unanswered += 1;
-        self.actions.push_back(Action::Unreachable { frame });
+        self.actions.push_back(NeighborAction::Unreachable { frame });
     }
 
-    fn set_timer(&mut self, key: Key, at: Option<Instant>) {
+    fn set_timer(&mut self, key: NeighborKey, at: Option<Instant>) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
         if let Some(old) = std::mem::replace(&mut entry.timer, at) {
             self.timers.remove(&(old, key));
@@ -454,7 +462,7 @@ impl<F> NeighborTable<F> {
         }
     }
 
-    fn keys_on(&self, link: LinkId) -> Vec<Key> {
+    fn keys_on(&self, link: LinkId) -> Vec<NeighborKey> {
         self.entries.keys().filter(|(on, _)| *on == link).copied().collect()
     }
 }

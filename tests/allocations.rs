@@ -9,9 +9,9 @@ use std::net::IpAddr;
 use fwlb::engine::testbed::{self, Punts, Side};
 use fwlb::engine::{Batch, Packet, Verdict};
 use fwlb::id::{DeviceId, LinkId};
-use fwlb::slb::{Mode, SchedulerState, Server, Service, Services};
+use fwlb::slb::{ForwardingMode, SchedulerState, Server, Service, Services};
 use fwlb::time::Instant;
-use fwlb::wire::emit::{self, Macs, Pair};
+use fwlb::wire::emit::{self, AddressPair, MacPair};
 use fwlb::wire::offload::Offload;
 
 /// The system's allocator, which counts its calls per thread.
@@ -55,9 +55,9 @@ fn frame(from_firewall: Option<u16>, source: &str, destination: &str) -> (Device
         Some(number) => (Side::Outer.far(), testbed::firewall_mac(Side::Outer, number)),
         None => (Side::Outer.near(), testbed::host_mac(Side::Outer)),
     };
-    let macs = Macs { source: station, destination: testbed::engine_mac(Side::Outer, device) };
+    let macs = MacPair { source: station, destination: testbed::engine_mac(Side::Outer, device) };
     let address = |text: &str| text.parse::<IpAddr>().expect("an address");
-    let pair = Pair::new(address(source), address(destination)).expect("one family");
+    let pair = AddressPair::new(address(source), address(destination)).expect("one family");
     (DeviceId(device), emit::udp(macs, pair, 4000, 4000, b"data"))
 }
 
@@ -93,7 +93,7 @@ fn a_packet_of_a_known_session_allocates_nothing() {
 }
 
 /// A service with one server on the inner engine, in both families.
-fn service(mode: Mode) -> Services {
+fn service(mode: ForwardingMode) -> Services {
     let state = SchedulerState::new(8);
     let server = Server { port: None, ..testbed::server(&state, 0) };
     let service = testbed::service(&state, [server]);
@@ -102,7 +102,7 @@ fn service(mode: Mode) -> Services {
 
 #[test]
 fn a_packet_of_a_known_session_of_a_service_allocates_nothing_in_any_mode() {
-    for mode in [Mode::Nat, Mode::FullNat, Mode::Direct, Mode::Tunnel] {
+    for mode in [ForwardingMode::Nat, ForwardingMode::FullNat, ForwardingMode::Direct, ForwardingMode::Tunnel] {
         let mut snapshot = testbed::snapshot(Side::Inner, 4);
         snapshot.services = service(mode);
         snapshot.vips = snapshot.services.all()[0].addresses.iter().copied().collect();
@@ -114,8 +114,8 @@ fn a_packet_of_a_known_session_of_a_service_allocates_nothing_in_any_mode() {
                 let address = |text: &str| text.parse::<IpAddr>().expect("an address");
                 let (source, destination) =
                     (testbed::firewall_mac(Side::Inner, 1), testbed::engine_mac(Side::Inner, Side::Inner.far()));
-                let pair = Pair::new(address(client), address(vip)).expect("one family");
-                let mut bytes = emit::udp(Macs { source, destination }, pair, 4000, 4000, b"data");
+                let pair = AddressPair::new(address(client), address(vip)).expect("one family");
+                let mut bytes = emit::udp(MacPair { source, destination }, pair, 4000, 4000, b"data");
                 let mut batch = Batch::new();
                 let device = DeviceId(Side::Inner.far());
                 batch.packets.push(Packet {
@@ -136,8 +136,10 @@ fn a_packet_of_a_known_session_of_a_service_allocates_nothing_in_any_mode() {
                 let allocated = ALLOCATIONS.get() - before;
 
                 let (sent, expected) = match mode {
-                    Mode::Tunnel => (1, Verdict::Replaced),
-                    Mode::Nat | Mode::FullNat | Mode::Direct => (0, Verdict::Forward(LinkId(Side::Inner.near()))),
+                    ForwardingMode::Tunnel => (1, Verdict::Replaced),
+                    ForwardingMode::Nat | ForwardingMode::FullNat | ForwardingMode::Direct => {
+                        (0, Verdict::Forward(LinkId(Side::Inner.near())))
+                    }
                 };
                 assert_eq!((batch.packets[0].verdict, made), (Some(expected), sent), "{mode:?}");
                 assert!(allocated == 0 || millis == 1, "{mode:?}: {allocated} at the packet {millis}");

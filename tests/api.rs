@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use fwlb::api::listen::{Limits, serve_socket};
 use fwlb::api::{
-    Answer, ApiError, Backend, CaptureRequest, Done, Download, EventFilter, Request, ServerChange, SessionFilter,
-    SessionPage, SessionQuestion, SessionSort, Since, TalkerQuestion, TalkersBy, Via, flow_text, router,
+    Answer, ApiError, Backend, CaptureRequest, Done, Download, EventFilter, EventTime, LinkOrFirewall, Request,
+    ServerChange, SessionFilter, SessionPage, SessionRequest, SessionSort, TalkerRequest, TalkersBy, flow_text, router,
 };
 use fwlb::client::{Client, ClientError};
-use fwlb::config::Admin;
+use fwlb::config::AdminState;
 use fwlb::engine::view;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -108,7 +108,7 @@ fn done() -> Result<Answer, ApiError> {
 fn every_part() -> EventFilter {
     EventFilter {
         after: 7,
-        since: Some(Since::At(std::time::SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_258_800_123))),
+        since: Some(EventTime::At(std::time::SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_258_800_123))),
         kinds: vec!["admin".to_owned(), "server".to_owned()],
         subject: Some("perimeter/fw1".to_owned()),
         limit: Some(50),
@@ -117,7 +117,7 @@ fn every_part() -> EventFilter {
 
 #[test]
 fn a_time_is_a_while_ago_or_a_date() {
-    let since = |text: &str| text.parse::<Since>().map(|since| since.to_string());
+    let since = |text: &str| text.parse::<EventTime>().map(|since| since.to_string());
     assert_eq!(since("10m"), Ok("600000ms".to_owned()));
     assert_eq!(since("2026-11-21T11:00:00Z"), Ok("2026-11-21T11:00:00.000Z".to_owned()));
     assert_eq!(since("2026-11-21 11:00:00"), Ok("2026-11-21T11:00:00.000Z".to_owned()));
@@ -141,11 +141,11 @@ fn every_request() -> Vec<Request> {
     };
     let sessions = |sort, limit, after: Option<&str>| {
         let after = after.map(|after| after.parse().unwrap());
-        Request::Sessions(SessionQuestion { filter: filter.clone(), sort, limit, after })
+        Request::Sessions(SessionRequest { filter: filter.clone(), sort, limit, after })
     };
-    let talkers = |by, sort, limit| Request::Talkers(TalkerQuestion { filter: filter.clone(), by, sort, limit });
+    let talkers = |by, sort, limit| Request::Talkers(TalkerRequest { filter: filter.clone(), by, sort, limit });
     let kill = |filter: SessionFilter, reset| Request::Kill { filter, reset, reason: None, by: "tester".to_owned() };
-    let firewall = || Some(Via::Firewall("perimeter/fw1".to_owned()));
+    let firewall = || Some(LinkOrFirewall::Firewall("perimeter/fw1".to_owned()));
     let set = |group, admin, reason| Request::SetFirewall {
         group,
         name: "fw1".to_owned(),
@@ -171,7 +171,7 @@ fn every_request() -> Vec<Request> {
         Request::Peers,
         Request::Checks { subject: None, limit: None },
         Request::Checks { subject: Some("web/s1".to_owned()), limit: Some(20) },
-        Request::Sessions(SessionQuestion::default()),
+        Request::Sessions(SessionRequest::default()),
         sessions(None, Some(5), None),
         sessions(Some(SessionSort::PacketRate), Some(10), None),
         sessions(None, None, Some("outer:70000")),
@@ -186,18 +186,18 @@ fn every_request() -> Vec<Request> {
         Request::Config { all: false },
         Request::Config { all: true },
         Request::Explain { flow, from: None },
-        Request::Explain { flow, from: Some(Via::Link("clients".to_owned())) },
+        Request::Explain { flow, from: Some(LinkOrFirewall::Link("clients".to_owned())) },
         Request::Explain { flow, from: firewall() },
         set(None, None, None),
-        set(Some("perimeter".to_owned()), Some(Admin::Drain), Some("maintenance window №5".to_owned())),
+        set(Some("perimeter".to_owned()), Some(AdminState::Drain), Some("maintenance window №5".to_owned())),
         Request::Services,
         set_server(ServerChange::Admin(None)),
-        set_server(ServerChange::Admin(Some(Admin::Maint))),
+        set_server(ServerChange::Admin(Some(AdminState::Maint))),
         set_server(ServerChange::Weight(None)),
         set_server(ServerChange::Weight(Some(0))),
         Request::SetService {
             name: "web".to_owned(),
-            admin: Some(Admin::Drain),
+            admin: Some(AdminState::Drain),
             reason: None,
             by: "tester".to_owned(),
         },
@@ -212,7 +212,7 @@ fn every_request() -> Vec<Request> {
         Request::Plan { config: Some("/etc/fwlb/a b.toml".into()), back: None },
         Request::Probe { subject: "perimeter/fw1".to_owned() },
         Request::Ping { address: "2001:db8::1".parse().unwrap(), via: None },
-        Request::Ping { address: "192.0.2.1".parse().unwrap(), via: Some(Via::Link("clients".to_owned())) },
+        Request::Ping { address: "192.0.2.1".parse().unwrap(), via: Some(LinkOrFirewall::Link("clients".to_owned())) },
         Request::Ping { address: "192.0.2.1".parse().unwrap(), via: firewall() },
     ]
 }
@@ -386,7 +386,7 @@ async fn a_change_through_the_api_needs_only_a_name_and_a_state() {
     let expected = Request::SetFirewall {
         group: None,
         name: "fw1".to_owned(),
-        admin: Some(Admin::Maint),
+        admin: Some(AdminState::Maint),
         reason: None,
         by: "unknown user".to_owned(),
         force: false,

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 
 use fwlb::api::listen::{Limits, serve_socket};
 use fwlb::api::{
-    Answer, ApiError, Backend, CaptureRequest, Cursor, Done, Download, Request, ServerChange, SessionFilter,
-    SessionPage, SessionQuestion, SessionSort, TalkerQuestion, TalkersBy, Via, router,
+    Answer, ApiError, Backend, CaptureRequest, Cursor, Done, Download, LinkOrFirewall, Request, ServerChange,
+    SessionFilter, SessionPage, SessionRequest, SessionSort, TalkerRequest, TalkersBy, router,
 };
-use fwlb::config::{Admin, Difference};
+use fwlb::config::{AdminState, Difference};
 use fwlb::engine::view::{
     AlarmView, CheckResultView, CheckView, ConfigView, EventView, ExchangeStep, ExchangeView, FirewallView, HealthView,
     KeptConfigView, KillView, LastCheckView, OverrideView, PinView, PlanView, ProblemView, ReloadView, ServerCheckView,
@@ -133,11 +133,14 @@ impl Fake {
         let mut file = Vec::new();
         pcapng::section(&mut file, "fake");
         let name = &format!("{}/firewalls", self.name);
-        pcapng::interface(&mut file, &pcapng::Interface { name, description: "", mac: MacAddr::default(), snaplen: 0 });
-        let frame = pcapng::Packet {
+        pcapng::interface(
+            &mut file,
+            &pcapng::CaptureInterface { name, description: "", mac: MacAddr::default(), snaplen: 0 },
+        );
+        let frame = pcapng::CapturedPacket {
             interface: 0,
             at: self.sessions,
-            direction: pcapng::Direction::Inbound,
+            direction: pcapng::CaptureDirection::Inbound,
             vlan: None,
             bytes: &[0; 60],
             length: 60,
@@ -234,7 +237,7 @@ impl Fake {
             overrides: vec![OverrideView {
                 kind: "firewall".to_owned(),
                 subject: "perimeter/fw1".to_owned(),
-                admin: Some(Admin::Drain),
+                admin: Some(AdminState::Drain),
                 weight: None,
                 reason: Some("upgrade".to_owned()),
                 by: Some("kim (uid 1000)".to_owned()),
@@ -251,8 +254,8 @@ impl Fake {
             link: "firewalls".to_owned(),
             addresses: vec!["10.1.0.11".to_owned()],
             state: "up".to_owned(),
-            admin: Admin::Ready,
-            override_: (name == "fw1").then_some(Admin::Drain),
+            admin: AdminState::Ready,
+            override_: (name == "fw1").then_some(AdminState::Drain),
             weight: 1,
             spare: name == "fw2",
             sessions,
@@ -284,8 +287,8 @@ impl Fake {
             port: Some(8080),
             backup: name == "s2",
             state: state.to_owned(),
-            admin: Admin::Ready,
-            override_: (name == "s2").then_some(Admin::Drain),
+            admin: AdminState::Ready,
+            override_: (name == "s2").then_some(AdminState::Drain),
             weight: 3,
             weight_override: (name == "s1").then_some(3),
             sessions,
@@ -326,7 +329,7 @@ impl Fake {
             scheduler: "hash".to_owned(),
             mode: "nat".to_owned(),
             state: "up".to_owned(),
-            admin: Admin::Ready,
+            admin: AdminState::Ready,
             override_: None,
             sessions: self.sessions,
             imbalance: Some(1.015),
@@ -363,7 +366,7 @@ impl Fake {
     }
 
     /// A page of as many sessions as the engine has.
-    fn sessions(&self, SessionQuestion { limit, after, sort, .. }: &SessionQuestion) -> SessionPage {
+    fn sessions(&self, SessionRequest { limit, after, sort, .. }: &SessionRequest) -> SessionPage {
         let from = after.as_ref().map_or(0, |after| u64::from(after.of(self.name).unwrap()));
         let end = self.sessions.min(from + limit.unwrap() as u64);
         let session = |_| match sort {
@@ -377,7 +380,7 @@ impl Fake {
         }
     }
 
-    fn talkers(&self, question: &TalkerQuestion) -> Vec<TalkerView> {
+    fn talkers(&self, question: &TalkerRequest) -> Vec<TalkerView> {
         assert_eq!((question.by, question.sort), (TalkersBy::Source, SessionSort::Bytes));
         vec![TalkerView {
             engine: self.name.to_owned(),
@@ -596,7 +599,7 @@ fn sessions_show_their_pins_and_filters_reach_the_engine() {
     let table = ground.prints("show sessions --source 198.51.100.7 --firewall fw1 --state established --limit 3");
     assert!(table.contains("perimeter/fw1 toward destination (hash, confirmed)"), "{table}");
     let asked = ground.asked(0);
-    let [Request::Sessions(SessionQuestion { filter, limit, .. })] = asked.as_slice() else { panic!("{asked:?}") };
+    let [Request::Sessions(SessionRequest { filter, limit, .. })] = asked.as_slice() else { panic!("{asked:?}") };
     assert_eq!(filter.source, Some("198.51.100.7/32".parse().unwrap()));
     assert_eq!((filter.firewall.as_deref(), filter.state.as_deref()), (Some("fw1"), Some("established")));
     assert_eq!(*limit, Some(3));
@@ -734,7 +737,7 @@ fn set_firewall_reaches_every_engine_that_knows_it() {
         let expected = Request::SetFirewall {
             group: Some("perimeter".to_owned()),
             name: "fw1".to_owned(),
-            admin: Some(Admin::Drain),
+            admin: Some(AdminState::Drain),
             reason: Some("upgrade".to_owned()),
             by: "unknown user, claimed name \"kim\"".to_owned(),
             force: false,
@@ -772,12 +775,12 @@ fn set_server_and_service_reach_the_one_engine_that_has_them() {
 
     let printed = ground.prints("set server web/s1 drain --wait 5s --reason upgrade");
 
-    assert_eq!(printed, "inner: server web/s1: Admin(Some(Drain))\nweb/s1 has no sessions\n");
+    assert_eq!(printed, "inner: server web/s1: AdminState(Some(Drain))\nweb/s1 has no sessions\n");
     assert_eq!(ground.asked(0), [Request::Services], "the outer engine has no such server");
     let expected = Request::SetServer {
         service: "web".to_owned(),
         name: "s1".to_owned(),
-        change: ServerChange::Admin(Some(Admin::Drain)),
+        change: ServerChange::Admin(Some(AdminState::Drain)),
         reason: Some("upgrade".to_owned()),
         by: "unknown user, claimed name \"kim\"".to_owned(),
         force: false,
@@ -849,7 +852,7 @@ fn probe_and_ping_print_the_exchange_and_answer_with_their_status() {
     let printed = text(&output.stdout);
     assert!(printed.contains("192.0.2.1: FAILED: no answer within 1 s"), "{printed}");
     assert!(printed.ends_with("2 sent, 0 answered\n"), "{printed}");
-    let via = Some(Via::Firewall("perimeter/fw1".to_owned()));
+    let via = Some(LinkOrFirewall::Firewall("perimeter/fw1".to_owned()));
     let ping = Request::Ping { address: "192.0.2.1".parse().unwrap(), via };
     assert_eq!(ground.asked(0)[1..], [ping.clone(), ping]);
 }

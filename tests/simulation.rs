@@ -14,10 +14,10 @@ mod services;
 
 use fwlb::engine::DropReason;
 use fwlb::path::pinning::PinChange;
-use fwlb::sim::firewall::Kind;
+use fwlb::sim::firewall::SimFirewallKind;
 use fwlb::sim::host::{End, FlowRef, FlowSpec, FlowState, Traffic};
 use fwlb::sim::laboratory::{Laboratory, Route};
-use fwlb::sim::sandwich::{Plan, Side};
+use fwlb::sim::sandwich::{SandwichPlan, Side};
 use fwlb::time::{Duration, Instant};
 
 /// From the first client to the first server over IPv4.
@@ -40,7 +40,7 @@ fn short(traffic: Traffic) -> FlowSpec {
 }
 
 /// A simulation whose engines know their firewalls, after the traffic of the start is over.
-fn ready(plan: Plan) -> Laboratory {
+fn ready(plan: SandwichPlan) -> Laboratory {
     let mut lab = Laboratory::new(plan, 42);
     lab.run_for(ms(1200));
     // Hosts, firewalls and engines resolve their neighbours.
@@ -58,8 +58,8 @@ fn ready(plan: Plan) -> Laboratory {
     lab
 }
 
-fn kind(kind: Kind) -> Plan {
-    Plan { kind, ..Plan::default() }
+fn kind(kind: SimFirewallKind) -> SandwichPlan {
+    SandwichPlan { kind, ..SandwichPlan::default() }
 }
 
 fn all_sorts() -> [Traffic; 6] {

@@ -18,7 +18,7 @@ use fwlb::io::ways::{Outgoing, Receiver, Sender};
 use fwlb::time::{Duration, Instant};
 use fwlb::wire::MacAddr;
 use fwlb::wire::batch::Batch;
-use fwlb::wire::emit::Macs;
+use fwlb::wire::emit::MacPair;
 use fwlb::wire::offload::Offload;
 
 use crate::candidates::Candidate;
@@ -172,7 +172,7 @@ impl Side {
         let (receiver, sender) = namespace
             .inside(|| Ok((af_packet::Receiver::open(index, RING)?, af_packet::Sender::open(index)?)))
             .context("cannot open an end")?;
-        let macs = Macs { source: MacAddr(own), destination: MacAddr(other) };
+        let macs = MacPair { source: MacAddr(own), destination: MacAddr(other) };
         Ok(Self {
             receiver: Receiver::Packet(receiver),
             sender: Sender::from(sender),

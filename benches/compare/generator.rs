@@ -14,7 +14,7 @@ use fwlb::io::clock::Clock;
 use fwlb::io::ways::{Outgoing, Sender};
 use fwlb::io::{af_packet, af_xdp, thread};
 use fwlb::wire::MacAddr;
-use fwlb::wire::emit::{self, Macs, Pair};
+use fwlb::wire::emit::{self, AddressPair, MacPair};
 use fwlb::wire::offload::Offload;
 
 use crate::lane::{self, Lane};
@@ -168,7 +168,7 @@ impl Gate {
 
 /// A way out of a device by AF_XDP, and what keeps it open.
 fn open_xdp(name: &str, index: u32) -> Result<(af_xdp::Sender, (af_xdp::Attachment, af_xdp::Receiver))> {
-    let target = af_xdp::Target { name, index, mtu: 1500, tagged: false };
+    let target = af_xdp::XdpDevice { name, index, mtu: 1500, tagged: false };
     let opened = af_xdp::open(target, &[af_xdp::Umem::new(1)?])?;
     let way = opened.ways.into_iter().next().flatten();
     let (receiver, sender) = way.context("the device has no queue for AF_XDP")?;
@@ -180,14 +180,14 @@ fn template(end: End, traffic: Traffic) -> Result<[u8; PACKET]> {
     let client = Ipv4Addr::new(100, 64, 0, 0);
     let (macs, pair, source, destination) = match end {
         End::Clients => (
-            Macs { source: MacAddr(lane::MAC_GEN), destination: MacAddr(lane::MAC_NEAR) },
-            Pair::new(client.into(), traffic.to.into()),
+            MacPair { source: MacAddr(lane::MAC_GEN), destination: MacAddr(lane::MAC_NEAR) },
+            AddressPair::new(client.into(), traffic.to.into()),
             FIRST_PORT,
             lane::PORT,
         ),
         End::Servers => (
-            Macs { source: MacAddr(lane::MAC_SINK), destination: MacAddr(lane::MAC_FAR) },
-            Pair::new(traffic.from.into(), client.into()),
+            MacPair { source: MacAddr(lane::MAC_SINK), destination: MacAddr(lane::MAC_FAR) },
+            AddressPair::new(traffic.from.into(), client.into()),
             lane::PORT,
             FIRST_PORT,
         ),

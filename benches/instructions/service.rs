@@ -8,7 +8,7 @@ use fwlb::id::{DeviceId, LinkId};
 use fwlb::slb::{SchedulerState, Service, Services};
 use fwlb::time::Instant;
 use fwlb::wire::Family;
-use fwlb::wire::emit::{self, Macs, Pair};
+use fwlb::wire::emit::{self, AddressPair, MacPair};
 use fwlb::wire::offload::Offload;
 
 use crate::traffic::{BATCH, Numbers, flow};
@@ -90,8 +90,8 @@ fn frame(family: Family, number: u32, vip: IpAddr) -> Vec<u8> {
     let client = flow(family, number).source;
     let (source, destination) =
         (testbed::firewall_mac(Side::Inner, 1), testbed::engine_mac(Side::Inner, Side::Inner.far()));
-    let pair = Pair::new(client.address, vip).expect("one family");
-    emit::udp(Macs { source, destination }, pair, client.port, PORT, &[0; 18])
+    let pair = AddressPair::new(client.address, vip).expect("one family");
+    emit::udp(MacPair { source, destination }, pair, client.port, PORT, &[0; 18])
 }
 
 /// One server in both families, which listens on another port.

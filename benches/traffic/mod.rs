@@ -11,7 +11,7 @@ use fwlb::id::DeviceId;
 use fwlb::io::memory::advise_huge_pages;
 use fwlb::session::SessionTable;
 use fwlb::time::Instant;
-use fwlb::wire::emit::{self, Macs, Pair};
+use fwlb::wire::emit::{self, AddressPair, MacPair};
 use fwlb::wire::frame::Frame;
 use fwlb::wire::offload::Offload;
 use fwlb::wire::{Family, MacAddr};
@@ -45,11 +45,11 @@ pub fn flow(family: Family, n: u32) -> FlowKey {
 
 /// The packet that the client of `flow` sends to the outer engine.
 pub fn frame(flow: &FlowKey) -> Vec<u8> {
-    let macs = Macs {
+    let macs = MacPair {
         source: testbed::host_mac(Side::Outer),
         destination: testbed::engine_mac(Side::Outer, Side::Outer.near()),
     };
-    let pair = Pair::new(flow.source.address, flow.destination.address).expect("one family");
+    let pair = AddressPair::new(flow.source.address, flow.destination.address).expect("one family");
     emit::udp(macs, pair, flow.source.port, flow.destination.port, &[0; DATA])
 }
 

@@ -7,11 +7,11 @@ use crate::api::parameters::{ConfigQuery, EventsQuery, ExplainQuery, KillBody, P
 use crate::api::parameters::{
     ConfirmBody, PlanBody, ReloadBody, RollbackBody, SetFirewallBody, SetServerBody, SetServiceBody,
 };
-use crate::api::{Request, ServerChange, Via, flow_text};
+use crate::api::{LinkOrFirewall, Request, ServerChange, flow_text};
 
 /// An HTTP request without its transport.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Call {
+pub struct HttpCall {
     /// The method: `GET`, `POST`, `PUT` or `DELETE`.
     pub method: &'static str,
     /// Path and query.
@@ -22,7 +22,7 @@ pub struct Call {
 
 impl Request {
     /// The request as an HTTP call.
-    pub fn call(&self) -> Call {
+    pub fn call(&self) -> HttpCall {
         match self.clone() {
             Self::Status => plain("status"),
             Self::Health => plain("health"),
@@ -72,8 +72,8 @@ impl Request {
             Self::Ping { address, via } => {
                 let (link, firewall) = match via {
                     None => (None, None),
-                    Some(Via::Link(link)) => (Some(link), None),
-                    Some(Via::Firewall(firewall)) => (None, Some(firewall)),
+                    Some(LinkOrFirewall::Link(link)) => (Some(link), None),
+                    Some(LinkOrFirewall::Firewall(firewall)) => (None, Some(firewall)),
                 };
                 body("POST", "ping", &PingBody { address, link, firewall })
             }
@@ -81,16 +81,16 @@ impl Request {
     }
 }
 
-fn plain(what: &str) -> Call {
-    Call { method: "GET", uri: format!("/api/v1/{what}"), body: None }
+fn plain(what: &str) -> HttpCall {
+    HttpCall { method: "GET", uri: format!("/api/v1/{what}"), body: None }
 }
 
-fn query(what: &str, query: &impl Serialize) -> Call {
+fn query(what: &str, query: &impl Serialize) -> HttpCall {
     let query = serde_urlencoded::to_string(query).expect("flat structures of words and numbers can be a query");
-    Call { method: "GET", uri: format!("/api/v1/{what}?{query}"), body: None }
+    HttpCall { method: "GET", uri: format!("/api/v1/{what}?{query}"), body: None }
 }
 
-fn body(method: &'static str, what: &str, body: &impl Serialize) -> Call {
+fn body(method: &'static str, what: &str, body: &impl Serialize) -> HttpCall {
     let body = serde_json::to_string(body).expect("structures of words can be JSON");
-    Call { method, uri: format!("/api/v1/{what}"), body: Some(body) }
+    HttpCall { method, uri: format!("/api/v1/{what}"), body: Some(body) }
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::api::{ApiError, Call, address_or_prefix};
+use crate::api::{ApiError, HttpCall, address_or_prefix};
 use crate::engine::trace::{Filter, UnknownDrop};
 
 /// Number of names or prefixes in one list of a filter, at most.
@@ -89,7 +89,7 @@ pub(super) struct EndQuery {
 
 impl CaptureRequest {
     /// The request as an HTTP call.
-    pub fn call(&self) -> Call {
+    pub fn call(&self) -> HttpCall {
         let Self { id, filter, snaplen, count, seconds } = self.clone();
         let Filter { links, flow, hosts, ports, source, destination, firewall, service, server, dropped } = filter;
         let text = |prefix: Option<ipnet::IpNet>| prefix.map(|prefix| prefix.to_string());
@@ -110,14 +110,14 @@ impl CaptureRequest {
             seconds,
         };
         let body = serde_json::to_string(&body).expect("structures of words can be JSON");
-        Call { method: "POST", uri: "/api/v1/capture".to_owned(), body: Some(body) }
+        HttpCall { method: "POST", uri: "/api/v1/capture".to_owned(), body: Some(body) }
     }
 
     /// The call that ends the capture with this name.
-    pub fn end(id: &str) -> Call {
+    pub fn end(id: &str) -> HttpCall {
         let query = EndQuery { id: id.to_owned(), engine: None };
         let query = serde_urlencoded::to_string(query).expect("flat structures of words can be a query");
-        Call { method: "DELETE", uri: format!("/api/v1/capture?{query}"), body: None }
+        HttpCall { method: "DELETE", uri: format!("/api/v1/capture?{query}"), body: None }
     }
 }
 

@@ -30,9 +30,9 @@ use crate::api::{ApiError, Backend, Engines, WALK_PATIENCE};
 use crate::config::{Tls, Token};
 use crate::time::Duration;
 
-use occupied::Occupying;
-use patient::Patient;
-use places::{Origin, Place, Places, Room};
+use occupied::BusyService;
+use patient::StallGuard;
+use places::{ClientOrigin, ConnectionLimits, ConnectionSlot, ConnectionTable};
 
 /// Limits on what clients may take.
 #[derive(Debug, Clone, Copy)]
@@ -66,8 +66,8 @@ impl Limits {
         Self { of_one: 64, answer: WALK_PATIENCE + long, stall: long, ..Self::default() }
     }
 
-    fn room(&self) -> Room {
-        Room { of_all: self.connections, of_one: self.of_one }
+    fn room(&self) -> ConnectionLimits {
+        ConnectionLimits { of_all: self.connections, of_one: self.of_one }
     }
 }
 
@@ -111,7 +111,7 @@ pub async fn serve<B: Backend>(
             continue;
         };
         let (router, access) = (router.clone(), access.load_full());
-        connections.serve(Origin::of(from), async move |place| match &access.tls {
+        connections.serve(ClientOrigin::of(from), async move |place| match &access.tls {
             None => http(stream, router, place, limits).await,
             Some(config) => {
                 match timeout(limits.handshake, TlsAcceptor::from(Arc::clone(config)).accept(stream)).await {
@@ -146,7 +146,7 @@ pub async fn serve_socket(
             Some(user) => router.clone().layer(Extension(user)),
             None => router.clone(),
         };
-        connections.serve(Origin::Process(process), async move |place| http(stream, router, place, limits).await);
+        connections.serve(ClientOrigin::Process(process), async move |place| http(stream, router, place, limits).await);
     }
 }
 
@@ -176,17 +176,17 @@ impl Trouble {
 
 /// The connections of one listener; dropping it closes them all.
 struct Connections {
-    places: Places,
+    places: ConnectionTable,
     tasks: JoinSet<()>,
 }
 
 impl Connections {
     fn new(limits: Limits) -> Self {
-        Self { places: Places::new(limits.room()), tasks: JoinSet::new() }
+        Self { places: ConnectionTable::new(limits.room()), tasks: JoinSet::new() }
     }
 
     /// Serves a connection of `origin`, if there is room for it.
-    fn serve<F>(&mut self, origin: Origin, serve: impl FnOnce(Place) -> F)
+    fn serve<F>(&mut self, origin: ClientOrigin, serve: impl FnOnce(ConnectionSlot) -> F)
     where
         F: Future<Output = Result<(), String>> + Send + 'static,
     {
@@ -209,13 +209,13 @@ impl Connections {
 async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
     router: Router,
-    place: Place,
+    place: ConnectionSlot,
     limits: Limits,
 ) -> Result<(), String> {
-    let stream = TokioIo::new(Patient::new(stream, limits.stall));
+    let stream = TokioIo::new(StallGuard::new(stream, limits.stall));
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(limits.head).max_buf_size(BUFFER).max_headers(64);
-    let connection = builder.serve_connection(stream, Occupying::new(router, place));
+    let connection = builder.serve_connection(stream, BusyService::new(router, place));
     connection.await.map_err(|error| error.to_string())
 }
 

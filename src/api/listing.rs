@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::api::engines::ask;
 use crate::api::parameters::SessionsQuery;
-use crate::api::sessions::{Cursor, LIMIT, PAGE_MAX, SessionPage, SessionQuestion};
+use crate::api::sessions::{Cursor, LIMIT, PAGE_MAX, SessionPage, SessionRequest};
 use crate::api::{Answer, ApiError, Backend, Engines, Request};
 use crate::engine::view::SessionView;
 
@@ -38,7 +38,7 @@ pub(super) async fn list<B: Backend>(engines: &Engines<B>, query: SessionsQuery)
 /// Answers with one page of each engine.
 async fn page<B: Backend>(
     asked: &[Arc<B>],
-    question: SessionQuestion,
+    question: SessionRequest,
     query: SessionsQuery,
 ) -> Result<Response, ApiError> {
     let mut text = Text::default();
@@ -75,7 +75,7 @@ async fn page<B: Backend>(
 /// fails, the answer breaks off.
 async fn everything<B: Backend>(
     asked: Vec<Arc<B>>,
-    question: SessionQuestion,
+    question: SessionRequest,
     limit: usize,
 ) -> Result<Response, ApiError> {
     let mut first = Vec::new();
@@ -84,7 +84,7 @@ async fn everything<B: Backend>(
         if has_told_all(engine.as_ref(), &question) {
             continue;
         }
-        let page = ask_for(&engine, SessionQuestion { limit: Some(PIECE.min(limit)), ..question.clone() }).await?;
+        let page = ask_for(&engine, SessionRequest { limit: Some(PIECE.min(limit)), ..question.clone() }).await?;
         total += page.total.unwrap_or(0);
         first.push((engine, page));
     }
@@ -110,7 +110,7 @@ async fn everything<B: Backend>(
 /// Streams `page` and the pages after it, `limit` rows in all.
 async fn follow<B: Backend>(
     engine: &Arc<B>,
-    question: &SessionQuestion,
+    question: &SessionRequest,
     mut page: SessionPage,
     limit: usize,
     text: &mut Text,
@@ -125,19 +125,19 @@ async fn follow<B: Backend>(
             return Ok(());
         }
         let (Some(after), true) = (page.next, left > 0) else { return Ok(()) };
-        let more = SessionQuestion { after: Some(after), limit: Some(PIECE.min(left)), ..question.clone() };
+        let more = SessionRequest { after: Some(after), limit: Some(PIECE.min(left)), ..question.clone() };
         page = ask_for(engine, more).await?;
     }
 }
 
-async fn ask_for<B: Backend>(engine: &Arc<B>, question: SessionQuestion) -> Result<SessionPage, ApiError> {
+async fn ask_for<B: Backend>(engine: &Arc<B>, question: SessionRequest) -> Result<SessionPage, ApiError> {
     match ask(engine, Request::Sessions(question)).await? {
         Answer::Sessions(page) => Ok(page),
         _ => Err(ApiError::Unavailable(format!("engine {} tells no sessions", engine.engine()))),
     }
 }
 
-fn has_told_all<B: Backend>(engine: &B, question: &SessionQuestion) -> bool {
+fn has_told_all<B: Backend>(engine: &B, question: &SessionRequest) -> bool {
     question.after.as_ref().is_some_and(|after| after.of(engine.engine()).is_none())
 }
 

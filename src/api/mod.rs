@@ -29,19 +29,19 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::config::Admin;
+use crate::config::AdminState;
 use crate::engine::view;
 use crate::flow::FlowKey;
 use crate::time::Duration;
 
 pub use crate::engine::controller::ServerChange;
 pub use crate::flow::text as flow_text;
-pub use call::Call;
+pub use call::HttpCall;
 pub use capture::{CaptureRequest, Chunk, Download};
 pub use engines::Engines;
 pub use parameters::{WEIGHT_MAX, address_or_prefix};
 pub use router::router;
-pub use sessions::{Cursor, SessionFilter, SessionPage, SessionQuestion, SessionSort, TalkerQuestion, TalkersBy};
+pub use sessions::{Cursor, SessionFilter, SessionPage, SessionRequest, SessionSort, TalkerRequest, TalkersBy};
 
 /// Which events to list; an event has to match every part that is given.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -50,7 +50,7 @@ pub struct EventFilter {
     /// newer.
     pub after: u64,
     /// Events at or after this time.
-    pub since: Option<Since>,
+    pub since: Option<EventTime>,
     /// Events of these kinds; empty: of every kind.
     pub kinds: Vec<String>,
     /// Events about this object: `fw1`, `perimeter/fw1`, `web/s1`, `perimeter`.
@@ -68,14 +68,14 @@ impl EventFilter {
 
 /// A time in the past.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Since {
+pub enum EventTime {
     /// This long ago.
     Ago(Duration),
     /// A wall-clock time.
     At(SystemTime),
 }
 
-impl fmt::Display for Since {
+impl fmt::Display for EventTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ago(ago) => write!(f, "{}ms", ago.as_millis()),
@@ -84,7 +84,7 @@ impl fmt::Display for Since {
     }
 }
 
-impl FromStr for Since {
+impl FromStr for EventTime {
     type Err = ApiError;
 
     /// Parses `10m` or `2h4m`, and `2026-11-21T11:00:00Z`, `2026-11-21 11:00:00` (UTC) or `2026-11-21`.
@@ -101,14 +101,14 @@ impl FromStr for Since {
 
 /// Where a flow arrives (`explain`), or where a ping leaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Via {
+pub enum LinkOrFirewall {
     /// On a link.
     Link(String),
     /// By a firewall, `group/firewall`.
     Firewall(String),
 }
 
-impl fmt::Display for Via {
+impl fmt::Display for LinkOrFirewall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Link(name) | Self::Firewall(name) => f.write_str(name),
@@ -116,7 +116,7 @@ impl fmt::Display for Via {
     }
 }
 
-impl FromStr for Via {
+impl FromStr for LinkOrFirewall {
     type Err = ApiError;
 
     /// Parses `LINK` or `GROUP/FIREWALL`; a name never contains a slash.
@@ -156,9 +156,9 @@ pub enum Request {
         limit: Option<usize>,
     },
     /// Lists sessions (`show sessions`).
-    Sessions(SessionQuestion),
+    Sessions(SessionRequest),
     /// Adds sessions up by address, service, server or firewall (`show sessions --by`).
-    Talkers(TalkerQuestion),
+    Talkers(TalkerRequest),
     /// Ends sessions (`kill`).
     Kill {
         /// The sessions to end.
@@ -186,7 +186,7 @@ pub enum Request {
         /// The flow, source first.
         flow: FlowKey,
         /// Where it arrives; `None`: on the link to which its source is routed.
-        from: Option<Via>,
+        from: Option<LinkOrFirewall>,
     },
     /// Overrides the state of a firewall (`set firewall`).
     SetFirewall {
@@ -195,7 +195,7 @@ pub enum Request {
         /// Name of the firewall.
         name: String,
         /// The state to set; `None`: back to the one in the file.
-        admin: Option<Admin>,
+        admin: Option<AdminState>,
         /// The operator's reason.
         reason: Option<String>,
         /// The operator.
@@ -223,7 +223,7 @@ pub enum Request {
         /// Name of the service.
         name: String,
         /// The state to set; `None`: back to the one in the file.
-        admin: Option<Admin>,
+        admin: Option<AdminState>,
         /// The operator's reason.
         reason: Option<String>,
         /// The operator.
@@ -269,7 +269,7 @@ pub enum Request {
         /// The address to ping.
         address: IpAddr,
         /// Where the ping leaves; `None`: as routed.
-        via: Option<Via>,
+        via: Option<LinkOrFirewall>,
     },
 }
 

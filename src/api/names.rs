@@ -1,6 +1,6 @@
 //! Resolves the names that operators use to the ids of a snapshot.
 
-use crate::api::{ApiError, Via};
+use crate::api::{ApiError, LinkOrFirewall};
 use crate::engine::explain;
 use crate::engine::snapshot::{Firewall, Snapshot};
 use crate::id::{FirewallId, LinkId, ServerId, ServiceId};
@@ -106,9 +106,9 @@ pub fn member(snapshot: &Snapshot, name: &str) -> Result<Member, ApiError> {
 }
 
 /// Where a flow arrives, by ids.
-pub fn origin(snapshot: &Snapshot, via: &Via) -> Result<explain::From, ApiError> {
+pub fn origin(snapshot: &Snapshot, via: &LinkOrFirewall) -> Result<explain::From, ApiError> {
     match via {
-        Via::Link(name) => link(snapshot, name).map(explain::From::Link),
-        Via::Firewall(name) => firewall(snapshot, name).map(explain::From::Firewall),
+        LinkOrFirewall::Link(name) => link(snapshot, name).map(explain::From::Link),
+        LinkOrFirewall::Firewall(name) => firewall(snapshot, name).map(explain::From::Firewall),
     }
 }

@@ -72,14 +72,14 @@ impl Verb {
 }
 
 /// The successful answer of a call.
-pub(super) struct Answered {
+pub(super) struct ResponseSpec {
     contents: Vec<(&'static str, Option<RefOr<Schema>>)>,
     headers: Vec<(&'static str, Type, &'static str)>,
     schemas: Schemas,
 }
 
 /// Adds the headers of a list that may come in pages.
-pub(super) fn paged(rows: Answered) -> Answered {
+pub(super) fn paged(rows: ResponseSpec) -> ResponseSpec {
     let headers = vec![
         (
             "X-Total-Count",
@@ -88,52 +88,52 @@ pub(super) fn paged(rows: Answered) -> Answered {
         ),
         ("Link", Type::String, "RFC 8288, `rel=\"next\"`: the next page, if there is one and a `limit` was kept."),
     ];
-    Answered { headers, ..rows }
+    ResponseSpec { headers, ..rows }
 }
 
-pub(super) fn object<T: ToSchema>() -> Answered {
-    Answered::json(reference::<T>(), components::<T>())
+pub(super) fn object<T: ToSchema>() -> ResponseSpec {
+    ResponseSpec::json(reference::<T>(), components::<T>())
 }
 
 /// An object; for several engines a list of objects, each with the name of its engine.
-pub(super) fn object_of_each<T: ToSchema>() -> Answered {
+pub(super) fn object_of_each<T: ToSchema>() -> ResponseSpec {
     let all = ArrayBuilder::new().items(of_engine::<T>(true));
-    Answered::json(OneOfBuilder::new().item(reference::<T>()).item(all), components::<T>())
+    ResponseSpec::json(OneOfBuilder::new().item(reference::<T>()).item(all), components::<T>())
 }
 
 /// A list whose rows name their engine.
-pub(super) fn rows<T: ToSchema>() -> Answered {
-    Answered::json(ArrayBuilder::new().items(reference::<T>()), components::<T>())
+pub(super) fn rows<T: ToSchema>() -> ResponseSpec {
+    ResponseSpec::json(ArrayBuilder::new().items(reference::<T>()), components::<T>())
 }
 
 /// A list whose rows name their engine if there are several.
-pub(super) fn rows_of_each<T: ToSchema>() -> Answered {
-    Answered::json(ArrayBuilder::new().items(of_engine::<T>(false)), components::<T>())
+pub(super) fn rows_of_each<T: ToSchema>() -> ResponseSpec {
+    ResponseSpec::json(ArrayBuilder::new().items(of_engine::<T>(false)), components::<T>())
 }
 
 /// A flat object of numbers.
-pub(super) fn counters() -> Answered {
-    Answered::json(CountersView::schema(), Schemas::new())
+pub(super) fn counters() -> ResponseSpec {
+    ResponseSpec::json(CountersView::schema(), Schemas::new())
 }
 
 /// Text of these media types.
-pub(super) fn text(kinds: &[&'static str]) -> Answered {
+pub(super) fn text(kinds: &[&'static str]) -> ResponseSpec {
     let schema = || RefOr::T(Schema::from(ObjectBuilder::new().schema_type(Type::String)));
     let contents = kinds.iter().map(|kind| (*kind, Some(schema()))).collect();
-    Answered { contents, headers: Vec::new(), schemas: Schemas::new() }
+    ResponseSpec { contents, headers: Vec::new(), schemas: Schemas::new() }
 }
 
 /// Bytes of this media type.
-pub(super) fn bytes(kind: &'static str) -> Answered {
-    Answered { contents: vec![(kind, None)], headers: Vec::new(), schemas: Schemas::new() }
+pub(super) fn bytes(kind: &'static str) -> ResponseSpec {
+    ResponseSpec { contents: vec![(kind, None)], headers: Vec::new(), schemas: Schemas::new() }
 }
 
 /// JSON that the document does not describe: the document itself.
-pub(super) fn itself() -> Answered {
-    Answered::json(ObjectBuilder::new().schema_type(Type::Object), Schemas::new())
+pub(super) fn itself() -> ResponseSpec {
+    ResponseSpec::json(ObjectBuilder::new().schema_type(Type::Object), Schemas::new())
 }
 
-impl Answered {
+impl ResponseSpec {
     /// A JSON answer. Engines write every key, with null where there is no value, so all keys are required.
     fn json(schema: impl Into<RefOr<Schema>>, mut schemas: Schemas) -> Self {
         for (_, schema) in &mut schemas {
@@ -146,7 +146,7 @@ impl Answered {
 }
 
 /// A call with its description in the document.
-pub(super) struct Described {
+pub(super) struct CallSpec {
     pub(super) verb: Verb,
     pub(super) path: &'static str,
     operation: OperationBuilder,
@@ -154,7 +154,7 @@ pub(super) struct Described {
 }
 
 /// A call that everybody with permission to read may make.
-pub(super) fn described(verb: Verb, path: &'static str, summary: &str, answered: Answered) -> Described {
+pub(super) fn described(verb: Verb, path: &'static str, summary: &str, answered: ResponseSpec) -> CallSpec {
     let name = path.trim_start_matches("/api/v1/").replace(|c: char| !c.is_ascii_alphanumeric(), "_");
     let answer =
         answered.contents.into_iter().fold(ResponseBuilder::new().description("Done."), |answer, (kind, schema)| {
@@ -168,7 +168,7 @@ pub(super) fn described(verb: Verb, path: &'static str, summary: &str, answered:
         .operation_id(Some(format!("{}_{}", verb.word(), name.trim_matches('_'))))
         .summary(Some(summary))
         .response("200", answer);
-    Described { verb, path, operation, schemas: answered.schemas }.refused_with(&[
+    CallSpec { verb, path, operation, schemas: answered.schemas }.refused_with(&[
         StatusCode::BAD_REQUEST,
         StatusCode::UNAUTHORIZED,
         StatusCode::FORBIDDEN,
@@ -176,7 +176,7 @@ pub(super) fn described(verb: Verb, path: &'static str, summary: &str, answered:
     ])
 }
 
-impl Described {
+impl CallSpec {
     /// Adds a query, and the errors of asking an engine.
     pub(super) fn query<Q: IntoParams>(mut self) -> Self {
         let parameters = Q::into_params(|| Some(ParameterIn::Query));
@@ -210,10 +210,10 @@ impl Described {
 }
 
 /// The document of these calls, in JSON.
-pub(super) fn document(described: Vec<Described>) -> String {
+pub(super) fn document(described: Vec<CallSpec>) -> String {
     let mut components = ComponentsBuilder::new().schemas_from_iter(components::<ApiError>());
     let mut paths = PathsBuilder::new().build();
-    for Described { verb, path, operation, schemas } in described {
+    for CallSpec { verb, path, operation, schemas } in described {
         components = components.schemas_from_iter(schemas);
         paths.add_path_operation(path, vec![verb.method()], Operation::from(operation));
     }

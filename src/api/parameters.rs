@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::guard::Caller;
-use crate::api::{ApiError, EventFilter, Request, ServerChange, Via, flow_text};
-use crate::config::Admin;
+use crate::api::{ApiError, EventFilter, LinkOrFirewall, Request, ServerChange, flow_text};
+use crate::config::AdminState;
 use crate::time::Duration;
 
 pub(super) use sessions::{KillBody, SessionsQuery, TalkersQuery};
@@ -25,13 +25,13 @@ pub const WEIGHT_MAX: u16 = 256;
 const CONFIRM: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
 
 /// The query of a reading call.
-pub(super) trait Question: DeserializeOwned + IntoParams + Send {
+pub(super) trait ReadCall: DeserializeOwned + IntoParams + Send {
     /// The engine, if one is named, and the request to it.
     fn request(self) -> Result<(Option<String>, Request), ApiError>;
 }
 
 /// The body of a call that changes something, or makes the engine send something.
-pub(super) trait Order: DeserializeOwned + ToSchema + Send {
+pub(super) trait ChangeCall: DeserializeOwned + ToSchema + Send {
     /// The request to the engine.
     fn request(self, caller: &Caller) -> Result<Request, ApiError>;
 }
@@ -106,7 +106,7 @@ pub(super) struct SetFirewallBody {
     /// Name of the firewall.
     pub(super) name: String,
     /// The state to set; null: back to the one in the file.
-    pub(super) admin: Option<Admin>,
+    pub(super) admin: Option<AdminState>,
     /// The reason: one line of at most 200 characters.
     pub(super) reason: Option<String>,
     /// The claimed name of the caller on the control socket, which is recorded beside the user that the kernel reports.
@@ -148,7 +148,7 @@ pub(super) struct SetServerBody {
     /// Name of the server.
     pub(super) name: String,
     /// The state to set; null: back to the one in the file.
-    pub(super) admin: Option<Admin>,
+    pub(super) admin: Option<AdminState>,
     /// The weight to set, 0..=256; null: back to the one in the file.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u16>, maximum = 256)]
@@ -175,7 +175,7 @@ pub(super) struct SetServiceBody {
     /// Name of the service.
     pub(super) name: String,
     /// The state to set; null: back to the one in the file.
-    pub(super) admin: Option<Admin>,
+    pub(super) admin: Option<AdminState>,
     /// The reason: one line of at most 200 characters.
     pub(super) reason: Option<String>,
     /// The claimed name of the caller on the control socket, which is recorded beside the user that the kernel reports.
@@ -204,7 +204,7 @@ pub(super) struct PingBody {
     pub(super) firewall: Option<String>,
 }
 
-impl Question for EventsQuery {
+impl ReadCall for EventsQuery {
     fn request(self) -> Result<(Option<String>, Request), ApiError> {
         let kinds = self.kind.iter().flat_map(|kinds| kinds.split(',')).map(str::trim).filter(|kind| !kind.is_empty());
         let filter = EventFilter {
@@ -218,19 +218,19 @@ impl Question for EventsQuery {
     }
 }
 
-impl Question for ChecksQuery {
+impl ReadCall for ChecksQuery {
     fn request(self) -> Result<(Option<String>, Request), ApiError> {
         Ok((self.engine, Request::Checks { subject: self.subject, limit: self.limit }))
     }
 }
 
-impl Question for ConfigQuery {
+impl ReadCall for ConfigQuery {
     fn request(self) -> Result<(Option<String>, Request), ApiError> {
         Ok((self.engine, Request::Config { all: self.all.unwrap_or(false) }))
     }
 }
 
-impl Question for ExplainQuery {
+impl ReadCall for ExplainQuery {
     fn request(self) -> Result<(Option<String>, Request), ApiError> {
         let flow = flow_text::parse(&self.flow).map_err(|error| ApiError::BadRequest(error.to_string()))?;
         let from = self.from.map(|from| from.parse()).transpose()?;
@@ -238,14 +238,14 @@ impl Question for ExplainQuery {
     }
 }
 
-impl Order for SetFirewallBody {
+impl ChangeCall for SetFirewallBody {
     fn request(self, caller: &Caller) -> Result<Request, ApiError> {
         let Self { group, name, admin, reason: why, by, force } = self;
         Ok(Request::SetFirewall { group, name, admin, reason: reason(why)?, by: caller.by(by.as_deref()), force })
     }
 }
 
-impl Order for SetServerBody {
+impl ChangeCall for SetServerBody {
     fn request(self, caller: &Caller) -> Result<Request, ApiError> {
         let Self { service, name, admin, weight, reason: why, by, force } = self;
         let change = match (admin, weight) {
@@ -261,7 +261,7 @@ impl Order for SetServerBody {
     }
 }
 
-impl Order for SetServiceBody {
+impl ChangeCall for SetServiceBody {
     fn request(self, caller: &Caller) -> Result<Request, ApiError> {
         let Self { name, admin, reason: why, by } = self;
         Ok(Request::SetService { name, admin, reason: reason(why)?, by: caller.by(by.as_deref()) })
@@ -327,7 +327,7 @@ fn absolute(config: Option<PathBuf>) -> Result<Option<PathBuf>, ApiError> {
     }
 }
 
-impl Order for ReloadBody {
+impl ChangeCall for ReloadBody {
     fn request(self, caller: &Caller) -> Result<Request, ApiError> {
         let confirm = self.confirm_ms.map(Duration::from_millis);
         if let Some(within) = confirm.filter(|within| !CONFIRM.contains(within)) {
@@ -337,19 +337,19 @@ impl Order for ReloadBody {
     }
 }
 
-impl Order for ConfirmBody {
+impl ChangeCall for ConfirmBody {
     fn request(self, caller: &Caller) -> Result<Request, ApiError> {
         Ok(Request::Confirm { by: caller.by(self.by.as_deref()) })
     }
 }
 
-impl Order for RollbackBody {
+impl ChangeCall for RollbackBody {
     fn request(self, caller: &Caller) -> Result<Request, ApiError> {
         Ok(Request::Rollback { back: self.back.unwrap_or(1), by: caller.by(self.by.as_deref()) })
     }
 }
 
-impl Order for PlanBody {
+impl ChangeCall for PlanBody {
     fn request(self, _: &Caller) -> Result<Request, ApiError> {
         match (self.config, self.back) {
             (Some(_), Some(_)) => Err(ApiError::BadRequest("either `config` or `back`, not both".to_owned())),
@@ -358,18 +358,18 @@ impl Order for PlanBody {
     }
 }
 
-impl Order for ProbeBody {
+impl ChangeCall for ProbeBody {
     fn request(self, _: &Caller) -> Result<Request, ApiError> {
         Ok(Request::Probe { subject: self.subject })
     }
 }
 
-impl Order for PingBody {
+impl ChangeCall for PingBody {
     fn request(self, _: &Caller) -> Result<Request, ApiError> {
         let via = match (self.link, self.firewall) {
             (None, None) => None,
-            (Some(link), None) => Some(Via::Link(link)),
-            (None, Some(firewall)) => Some(Via::Firewall(firewall)),
+            (Some(link), None) => Some(LinkOrFirewall::Link(link)),
+            (None, Some(firewall)) => Some(LinkOrFirewall::Firewall(firewall)),
             (Some(_), Some(_)) => {
                 return Err(ApiError::BadRequest("either `link` or `firewall`, not both".to_owned()));
             }

@@ -17,11 +17,11 @@ use serde_json::Value;
 use crate::api::capture::{CaptureBody, EndQuery, Streamed};
 use crate::api::console::console;
 use crate::api::guard::{Caller, CallerView, User};
-use crate::api::openapi::{Answered, Described, Verb, described};
-use crate::api::parameters::{ChecksQuery, SetServiceBody, TalkersQuery};
+use crate::api::openapi::{CallSpec, ResponseSpec, Verb, described};
 use crate::api::parameters::{
-    ConfigQuery, EventsQuery, ExplainQuery, Order, PingBody, PlainQuery, ProbeBody, Question,
+    ChangeCall, ConfigQuery, EventsQuery, ExplainQuery, PingBody, PlainQuery, ProbeBody, ReadCall,
 };
+use crate::api::parameters::{ChecksQuery, SetServiceBody, TalkersQuery};
 use crate::api::parameters::{
     ConfirmBody, KillBody, PlanBody, ReloadBody, RollbackBody, SessionsQuery, SetFirewallBody, SetServerBody,
 };
@@ -76,11 +76,11 @@ pub(super) fn guarded<B: Backend>(engines: Arc<Engines<B>>) -> Router {
 }
 
 /// A call with its description and its handler: nothing is served that is not described.
-struct Route<B>(Described, MethodRouter<Arc<Engines<B>>>);
+struct Route<B>(CallSpec, MethodRouter<Arc<Engines<B>>>);
 
 impl<B: Backend> Route<B> {
     /// Serves a call by the method with which it is described.
-    fn new<T: 'static>(said: Described, handler: impl Handler<T, Arc<Engines<B>>>) -> Self {
+    fn new<T: 'static>(said: CallSpec, handler: impl Handler<T, Arc<Engines<B>>>) -> Self {
         let serve = on(said.verb.filter(), handler);
         Self(said, serve)
     }
@@ -186,7 +186,7 @@ type Served<B> = State<Arc<Engines<B>>>;
 type Reply = Result<Json<Value>, ApiError>;
 
 /// A reading call without parameters.
-fn plain<B: Backend>(path: &'static str, request: Request, summary: &str, answered: Answered) -> Route<B> {
+fn plain<B: Backend>(path: &'static str, request: Request, summary: &str, answered: ResponseSpec) -> Route<B> {
     let ask = async move |State(engines): Served<B>, Query(query): Query<PlainQuery>| -> Reply {
         engines.ask(query.engine.as_deref(), request).await.map(Json)
     };
@@ -194,16 +194,16 @@ fn plain<B: Backend>(path: &'static str, request: Request, summary: &str, answer
 }
 
 /// A reading call with parameters.
-fn asks<B: Backend, Q: Question + 'static>(path: &'static str, summary: &str, answered: Answered) -> Route<B> {
+fn asks<B: Backend, Q: ReadCall + 'static>(path: &'static str, summary: &str, answered: ResponseSpec) -> Route<B> {
     Route::new(described(Verb::Get, path, summary, answered).query::<Q>(), question::<B, Q>)
 }
 
 /// A changing call, which only operators may make.
-fn orders<B: Backend, O: Order + 'static>(
+fn orders<B: Backend, O: ChangeCall + 'static>(
     verb: Verb,
     path: &'static str,
     summary: &str,
-    answered: Answered,
+    answered: ResponseSpec,
 ) -> Route<B> {
     let said = described(verb, path, summary, answered).query::<PlainQuery>().body::<O>().by_operators();
     Route::new(said, order::<B, O>)
@@ -263,12 +263,12 @@ async fn sessions<B: Backend>(
     listing::list(&engines, query).await
 }
 
-async fn question<B: Backend, Q: Question>(State(engines): Served<B>, Query(query): Query<Q>) -> Reply {
+async fn question<B: Backend, Q: ReadCall>(State(engines): Served<B>, Query(query): Query<Q>) -> Reply {
     let (engine, request) = query.request()?;
     engines.ask(engine.as_deref(), request).await.map(Json)
 }
 
-async fn order<B: Backend, O: Order>(
+async fn order<B: Backend, O: ChangeCall>(
     State(engines): Served<B>,
     Extension(caller): Extension<Caller>,
     Query(query): Query<PlainQuery>,

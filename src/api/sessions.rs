@@ -46,7 +46,7 @@ pub struct SessionFilter {
 
 /// The request of `show sessions`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct SessionQuestion {
+pub struct SessionRequest {
     /// Which sessions to list.
     pub filter: SessionFilter,
     /// The order; `None`: the order of the table, in which pages follow each other.
@@ -97,7 +97,7 @@ impl SessionSort {
 
 /// The request of `show sessions --by`: sums of the selected sessions.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TalkerQuestion {
+pub struct TalkerRequest {
     /// Which sessions to add up.
     pub filter: SessionFilter,
     /// By what to add up.

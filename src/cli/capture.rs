@@ -17,7 +17,7 @@ use crate::cli::completions::live;
 use crate::cli::filter::prefix;
 use crate::cli::output;
 use crate::cli::reach::{Engine, Reach, block_on, is_unknown};
-use crate::client::Capturing;
+use crate::client::CaptureStream;
 use crate::engine::DropReason;
 use crate::engine::trace::{Drops, Filter};
 use crate::flow::FlowPattern;
@@ -90,7 +90,7 @@ fn reasons() -> impl TypedValueParser<Value = Drops> {
 /// A capture that runs.
 struct Running {
     engine: Engine,
-    capturing: Capturing,
+    capturing: CaptureStream,
 }
 
 pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {

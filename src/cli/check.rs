@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::cli::output;
 use crate::config::outside::{self, Concern};
-use crate::config::{self, Config, Diagnostics, Outcome, Severity};
+use crate::config::{self, Config, Diagnostics, LoadedConfig, Severity};
 use crate::io::{group, machine, netdev, user};
 use crate::runtime::placement::{self, Warning, Workers};
 
@@ -56,7 +56,7 @@ struct Found {
 
 /// Looks at this machine, if it has any of the file's devices. `placed` workers come before its own, as `fwlb run` with the same
 /// files would place them.
-fn look(outcome: &mut Outcome, placed: &mut usize) -> Found {
+fn look(outcome: &mut LoadedConfig, placed: &mut usize) -> Found {
     let Some(config) = outcome.config.clone() else { return Found::default() };
     let mut machine = machine::look(config.devices.iter().map(String::as_str));
     // They may be this very engine's, which runs while its next file is checked.
@@ -72,7 +72,7 @@ fn look(outcome: &mut Outcome, placed: &mut usize) -> Found {
 }
 
 /// Devices that are not here, or have nobody at the other end.
-fn devices(config: &Config, outcome: &mut Outcome) {
+fn devices(config: &Config, outcome: &mut LoadedConfig) {
     for name in &config.devices {
         let mut warn = |what: String, hint: &str| outside::warn(outcome, Concern::Device(name), what, hint.to_owned());
         match netdev::resolve(name) {
@@ -87,7 +87,7 @@ fn devices(config: &Config, outcome: &mut Outcome) {
 }
 
 /// Users and groups that are not here.
-fn accounts(config: &Config, outcome: &mut Outcome) {
+fn accounts(config: &Config, outcome: &mut LoadedConfig) {
     let engine = &config.engine;
     if let Some(name) = engine.user.as_deref().filter(|name| matches!(user::find(name), Ok(None))) {
         let hint = format!("make it: useradd --system --no-create-home {name}");
@@ -102,7 +102,7 @@ fn accounts(config: &Config, outcome: &mut Outcome) {
 }
 
 /// One file, as text: problems to standard error, the rest to the report.
-fn tell(outcome: &Outcome, of_machine: &Found, report: &mut String) -> anyhow::Result<()> {
+fn tell(outcome: &LoadedConfig, of_machine: &Found, report: &mut String) -> anyhow::Result<()> {
     let found = &outcome.diagnostics;
     output::print_error(&found.render(output::shown(output::Stream::Error)));
     let count = count(found.errors(), found.warnings() + of_machine.warnings.len());
@@ -145,7 +145,7 @@ struct Related {
     message: String,
 }
 
-fn rows(outcome: &Outcome, of_machine: &Found) -> Vec<Row> {
+fn rows(outcome: &LoadedConfig, of_machine: &Found) -> Vec<Row> {
     let found = &outcome.diagnostics;
     let typed = found.iter().map(|one| row(found, one));
     let of_machine = of_machine.warnings.iter().map(|Warning { what, cure }| Row {
@@ -185,7 +185,7 @@ fn word(severity: Severity) -> &'static str {
 }
 
 /// Reads a file and what it refers to.
-pub fn load(path: &Path) -> anyhow::Result<Outcome> {
+pub fn load(path: &Path) -> anyhow::Result<LoadedConfig> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     Ok(config::load(&path.to_string_lossy(), &text, &mut read_secret))
 }

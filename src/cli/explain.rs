@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use crate::api::{Answer, Request, Via, flow_text};
+use crate::api::{Answer, LinkOrFirewall, Request, flow_text};
 use crate::cli::completions::live;
 use crate::cli::output;
 use crate::cli::reach::{Reach, ask, block_on};
@@ -26,7 +26,7 @@ pub struct Args {
     flow: Vec<String>,
     /// Where it arrives: a link or GROUP/FIREWALL; default: where its source is routed
     #[arg(long, value_name = "LINK|GROUP/FIREWALL", value_parser = via, add = live::origins())]
-    from: Option<Via>,
+    from: Option<LinkOrFirewall>,
     /// Ask a configuration file instead of a running engine, as if everything were up and no session known
     #[arg(short, long, value_name = "CONFIG", conflicts_with_all = ["socket", "engine"])]
     config: Option<PathBuf>,
@@ -38,7 +38,7 @@ pub struct Args {
     peer: bool,
 }
 
-fn via(text: &str) -> Result<Via, String> {
+fn via(text: &str) -> Result<LinkOrFirewall, String> {
     text.parse().map_err(|error: crate::api::ApiError| error.to_string())
 }
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use serde_json::Value;
 
-use crate::api::{Answer, Request, SessionFilter, SessionQuestion};
+use crate::api::{Answer, Request, SessionFilter, SessionRequest};
 use crate::cli::filter::FilterArgs;
 use crate::cli::output;
 use crate::cli::reach::{Engine, Reach, ask, block_on, is_unknown, whoami};
@@ -67,7 +67,7 @@ async fn count(engines: Vec<Engine>, filter: &SessionFilter) -> anyhow::Result<V
     let mut meant = Vec::new();
     let mut unknown = None;
     for engine in engines {
-        let first = SessionQuestion { filter: filter.clone(), limit: Some(1), ..SessionQuestion::default() };
+        let first = SessionRequest { filter: filter.clone(), limit: Some(1), ..SessionRequest::default() };
         match ask(&engine, &Request::Sessions(first)).await {
             Ok((_, Answer::Sessions(page))) => {
                 let sessions = page.total.unwrap_or(page.rows.len() as u64);

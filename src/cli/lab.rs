@@ -14,7 +14,7 @@ use clap::{Subcommand, ValueEnum};
 
 use crate::cli::output;
 use crate::lab::farm::{ServiceMode, WebProgram};
-use crate::lab::{self, Farm, FirewallKind, Harm, Lab, Leg, Node, Routers, Side, Topology};
+use crate::lab::{self, FirewallCable, FirewallKind, Lab, LabFarm, RoutingSetup, ServerFault, Side, Station, Topology};
 use status::Status;
 use tell::{described, how_to_play};
 use traffic::TrafficCommand;
@@ -203,7 +203,7 @@ pub fn run(args: &Args, json: bool) -> anyhow::Result<ExitCode> {
 #[derive(Debug, Clone, Copy)]
 enum Subject {
     Firewall(u8),
-    Server(Node),
+    Server(Station),
     Engine(Side),
 }
 
@@ -229,10 +229,10 @@ fn subject<'a>(lab: &Lab, words: &'a [String]) -> anyhow::Result<(Subject, Optio
 
 fn server(topology: &Topology, name: &str) -> anyhow::Result<Subject> {
     match topology.node(name)? {
-        node @ (Node::Server(_) | Node::Sorry) => Ok(Subject::Server(node)),
-        Node::Outer => Ok(Subject::Engine(Side::Outer)),
-        Node::Inner => Ok(Subject::Engine(Side::Inner)),
-        node @ (Node::Client | Node::Firewall(_) | Node::Switch) => {
+        node @ (Station::Server(_) | Station::Sorry) => Ok(Subject::Server(node)),
+        Station::Outer => Ok(Subject::Engine(Side::Outer)),
+        Station::Inner => Ok(Subject::Engine(Side::Inner)),
+        node @ (Station::Client | Station::Firewall(_) | Station::Switch) => {
             anyhow::bail!("{node} is neither a firewall nor a server nor an engine")
         }
     }
@@ -243,9 +243,9 @@ fn fail(lab: &mut Lab, words: &[String], leg: Option<LegArg>) -> anyhow::Result<
     match (subject, how, leg) {
         (Subject::Firewall(number), None | Some("link"), leg) => {
             let leg = match leg {
-                None => Leg::Both,
-                Some(LegArg::Outer) => Leg::Outer,
-                Some(LegArg::Inner) => Leg::Inner,
+                None => FirewallCable::Both,
+                Some(LegArg::Outer) => FirewallCable::Outer,
+                Some(LegArg::Inner) => FirewallCable::Inner,
             };
             lab.fail(number, leg)?;
         }
@@ -257,10 +257,10 @@ fn fail(lab: &mut Lab, words: &[String], leg: Option<LegArg>) -> anyhow::Result<
         (Subject::Server(_), _, Some(_)) => anyhow::bail!("--leg is for firewalls: a server has one cable"),
         (Subject::Server(node), how, None) => {
             let harm = match how {
-                None | Some("link") => Harm::Unplugged,
-                Some("kill") => Harm::Killed,
-                Some("silent") => Harm::Silent,
-                Some("sick") => Harm::Sick,
+                None | Some("link") => ServerFault::Unplugged,
+                Some("kill") => ServerFault::Killed,
+                Some("silent") => ServerFault::Silent,
+                Some("sick") => ServerFault::Sick,
                 Some(other) => anyhow::bail!("a server fails by link, kill, silent or sick, not by {other:?}"),
             };
             lab.fail_server(node, harm)?;
@@ -279,10 +279,10 @@ impl TopologyArgs {
             KindArg::Vlan => FirewallKind::Vlan,
         };
         let (routers, firewalls) = match (self.one_box, self.without_fwlb, self.plain) {
-            (true, _, _) => (Routers::OneBox, self.firewalls),
-            (_, true, _) => (Routers::Kernel { outer: 1, inner: self.firewalls }, self.firewalls),
-            (_, _, true) => (Routers::Single, 0),
-            (false, false, false) => (Routers::Engines, self.firewalls),
+            (true, _, _) => (RoutingSetup::OneBox, self.firewalls),
+            (_, true, _) => (RoutingSetup::Kernel { outer: 1, inner: self.firewalls }, self.firewalls),
+            (_, _, true) => (RoutingSetup::Single, 0),
+            (false, false, false) => (RoutingSetup::Engines, self.firewalls),
         };
         let farm = (!self.no_services && !self.without_fwlb).then(|| self.farm());
         let mut topology = Topology { firewalls, kind, servers: self.servers, routers, farm, ..Topology::new(name) };
@@ -299,7 +299,7 @@ impl TopologyArgs {
         Ok(topology)
     }
 
-    fn farm(&self) -> Farm {
+    fn farm(&self) -> LabFarm {
         let mode = match self.mode {
             ModeArg::Nat => ServiceMode::Nat,
             ModeArg::FullNat => ServiceMode::FullNat,
@@ -310,7 +310,7 @@ impl TopologyArgs {
             Some(WebArg::Nginx) => WebProgram::Nginx,
             Some(WebArg::BuiltIn) => WebProgram::BuiltIn,
         };
-        Farm { mode, weights: self.weights.clone(), program }
+        LabFarm { mode, weights: self.weights.clone(), program }
     }
 }
 

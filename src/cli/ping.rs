@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::api::{Answer, Request, Via};
+use crate::api::{Answer, LinkOrFirewall, Request};
 use crate::cli::completions::live;
 use crate::cli::reach::{Engine, Reach, ask, block_on};
 use crate::cli::{output, probe};
@@ -33,8 +33,8 @@ pub struct Args {
 pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
     let engine = reach.engine()?;
     let via = match (&args.link, &args.firewall) {
-        (Some(link), _) => Some(Via::Link(link.clone())),
-        (None, Some(firewall)) => Some(Via::Firewall(firewall.clone())),
+        (Some(link), _) => Some(LinkOrFirewall::Link(link.clone())),
+        (None, Some(firewall)) => Some(LinkOrFirewall::Firewall(firewall.clone())),
         (None, None) => None,
     };
     block_on(exchanges(args, &engine, &Request::Ping { address: args.address, via }, reach.json))?

@@ -17,7 +17,7 @@ use crate::cli::output;
 use crate::cli::reach::{Engine, Reach, ask, block_on, is_unknown, whoami};
 use crate::cli::show::named;
 use crate::client::ClientError;
-use crate::config::Admin;
+use crate::config::AdminState;
 
 /// Override the administrative state of a firewall, server or service until `default`
 #[derive(Debug, clap::Args)]
@@ -93,11 +93,11 @@ enum State {
 }
 
 impl State {
-    const fn admin(self) -> Option<Admin> {
+    const fn admin(self) -> Option<AdminState> {
         match self {
-            Self::Ready => Some(Admin::Ready),
-            Self::Drain => Some(Admin::Drain),
-            Self::Maint => Some(Admin::Maint),
+            Self::Ready => Some(AdminState::Ready),
+            Self::Drain => Some(AdminState::Drain),
+            Self::Maint => Some(AdminState::Maint),
             Self::Default => None,
         }
     }
@@ -222,10 +222,10 @@ pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
         What::Server(ServerArgs { change: ServerChange::Admin(admin), how, .. }) => (how, *admin),
         What::Server(ServerArgs { change: ServerChange::Weight(_), how, .. }) => (how, None),
     };
-    if how.wait.is_some() && admin != Some(Admin::Drain) {
+    if how.wait.is_some() && admin != Some(AdminState::Drain) {
         return Ok(output::usage("--wait is for drain: everything else takes effect at once"));
     }
-    if how.force && admin != Some(Admin::Maint) {
+    if how.force && admin != Some(AdminState::Maint) {
         return Ok(output::usage("--force is for maint: everything else is done without it"));
     }
     let engines = reach.engines()?;

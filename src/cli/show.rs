@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use crate::api::{Answer, EventFilter, Request, SessionQuestion, Since};
+use crate::api::{Answer, EventFilter, EventTime, Request, SessionRequest};
 use crate::cli::output;
 use crate::cli::reach::{Answers, Engine, Reach, ask, ask_all, block_on, is_unknown};
 use counters::CounterArgs;
@@ -87,9 +87,9 @@ struct EventArgs {
     /// Stay and print what happens, after the last 10 lines (or as -n says)
     #[arg(short, long)]
     follow: bool,
-    /// Since then: 10m ago, or a date as 2026-11-21 or 2026-11-21T11:00:00Z (UTC)
+    /// EventTime then: 10m ago, or a date as 2026-11-21 or 2026-11-21T11:00:00Z (UTC)
     #[arg(long, value_name = "TIME", value_parser = since)]
-    since: Option<Since>,
+    since: Option<EventTime>,
     /// Of these kinds: admin, alarm, check, config, engine, firewall, kill, link, neighbor, path, peer, server,
     /// service
     #[arg(long, value_name = "KIND[,KIND]", value_delimiter = ',')]
@@ -112,7 +112,7 @@ impl EventArgs {
     }
 }
 
-fn since(text: &str) -> Result<Since, String> {
+fn since(text: &str) -> Result<EventTime, String> {
     text.parse().map_err(|error: crate::api::ApiError| error.to_string())
 }
 
@@ -126,7 +126,7 @@ impl What {
             Self::Peers => Request::Peers,
             Self::Services => Request::Services,
             Self::Checks(CheckArgs { subject, lines }) => Request::Checks { subject: subject.clone(), limit: *lines },
-            Self::Sessions(_) => Request::Sessions(SessionQuestion::default()),
+            Self::Sessions(_) => Request::Sessions(SessionRequest::default()),
             Self::Counters(_) => Request::Counters,
             Self::Events(args) => Request::Events(args.filter()),
             Self::Configs => Request::Configs,

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 
 use crate::cli::output::{self, table};
 use crate::cli::reach::Reach;
-use crate::sim::fault::Sort;
-use crate::sim::firewall::Kind;
-use crate::sim::run::{Options, Report, run as play};
+use crate::sim::fault::FaultKind;
+use crate::sim::firewall::SimFirewallKind;
+use crate::sim::run::{Options, RunReport, run as play};
 use crate::time::Duration;
 
 /// Play the sandwich in virtual time: model firewalls, seeded faults, checkers. The same seed gives the same run
@@ -57,18 +57,18 @@ enum KindArg {
 
 /// A type of its own, because clap takes a `Vec` for an option that is given several times.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Faults(Vec<Sort>);
+struct Faults(Vec<FaultKind>);
 
 fn sorts(text: &str) -> Result<Faults, String> {
-    let all = || Sort::ALL.iter().map(|(sort, _)| *sort).collect();
+    let all = || FaultKind::ALL.iter().map(|(sort, _)| *sort).collect();
     match text {
         "all" => return Ok(Faults(all())),
         "none" => return Ok(Faults(Vec::new())),
         _ => {}
     }
     let one = |word: &str| {
-        let known = Sort::ALL.iter().find(|(_, name)| *name == word).map(|(sort, _)| *sort);
-        let names = || Sort::ALL.map(|(_, name)| name).join(", ");
+        let known = FaultKind::ALL.iter().find(|(_, name)| *name == word).map(|(sort, _)| *sort);
+        let names = || FaultKind::ALL.map(|(_, name)| name).join(", ");
         known.ok_or_else(|| format!("no fault is called {word:?}; there are all, none, {}", names()))
     };
     text.split(',').map(|word| one(word.trim())).collect::<Result<_, _>>().map(Faults)
@@ -85,11 +85,11 @@ fn yes_or_no(text: &str) -> Result<bool, String> {
 impl Args {
     fn options(&self) -> Options {
         let kind = self.kind.map(|kind| match kind {
-            KindArg::Strict => Kind::Strict,
-            KindArg::Loose => Kind::Loose,
-            KindArg::Synced => Kind::Synced,
-            KindArg::Nat => Kind::Nat,
-            KindArg::Transparent => Kind::Transparent,
+            KindArg::Strict => SimFirewallKind::Strict,
+            KindArg::Loose => SimFirewallKind::Loose,
+            KindArg::Synced => SimFirewallKind::Synced,
+            KindArg::Nat => SimFirewallKind::Nat,
+            KindArg::Transparent => SimFirewallKind::Transparent,
         });
         Options {
             firewalls: self.firewalls.map(usize::from),
@@ -114,10 +114,10 @@ impl Args {
             let _ = write!(line, " --services {}", if services { "yes" } else { "no" });
         }
         let names: Vec<_> =
-            Sort::ALL.iter().filter(|(sort, _)| self.faults.0.contains(sort)).map(|(_, n)| *n).collect();
+            FaultKind::ALL.iter().filter(|(sort, _)| self.faults.0.contains(sort)).map(|(_, n)| *n).collect();
         match names.len() {
             0 => line.push_str(" --faults none"),
-            count if count == Sort::ALL.len() => {}
+            count if count == FaultKind::ALL.len() => {}
             _ => {
                 let _ = write!(line, " --faults {}", names.join(","));
             }
@@ -142,11 +142,11 @@ pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
     } else {
         output::print(&summary(&reports))?;
     }
-    Ok(if reports.iter().all(Report::is_good) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if reports.iter().all(RunReport::is_good) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// What happened in one run, and what was broken.
-fn story(report: &Report, args: &Args) -> String {
+fn story(report: &RunReport, args: &Args) -> String {
     let mut text = format!("seed {}: {} {:?} firewalls", report.seed, report.plan.firewalls, report.plan.kind);
     let _ = writeln!(text, ", {} flows, digest {}", report.flows, report.digest);
     for service in &report.plan.farm.services {
@@ -178,8 +178,8 @@ fn story(report: &Report, args: &Args) -> String {
     text
 }
 
-fn summary(reports: &[Report]) -> String {
-    let total = |f: &dyn Fn(&Report) -> u64| reports.iter().map(f).sum::<u64>().to_string();
+fn summary(reports: &[RunReport]) -> String {
+    let total = |f: &dyn Fn(&RunReport) -> u64| reports.iter().map(f).sum::<u64>().to_string();
     let virtual_ms: u64 = reports.iter().map(|report| report.virtual_ms).sum();
     let mut rows = vec![
         row("seeds", reports.len().to_string()),
@@ -204,7 +204,7 @@ fn row(name: &str, value: String) -> Vec<String> {
 }
 
 /// The sums of a map that every report has.
-fn merged(reports: &[Report], prefix: &str, of: impl Fn(&Report) -> BTreeMap<String, u64>) -> Vec<Vec<String>> {
+fn merged(reports: &[RunReport], prefix: &str, of: impl Fn(&RunReport) -> BTreeMap<String, u64>) -> Vec<Vec<String>> {
     let mut sums = BTreeMap::new();
     for (name, count) in reports.iter().flat_map(of) {
         *sums.entry(name).or_insert(0) += count;

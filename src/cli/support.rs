@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
-use crate::api::{Answer, EventFilter, Request, SessionQuestion};
+use crate::api::{Answer, EventFilter, Request, SessionRequest};
 use crate::cli::output;
 use crate::cli::reach::{Engine, Reach, ask, block_on};
 use crate::config;
@@ -57,7 +57,7 @@ fn questions() -> Vec<(&'static str, Request)> {
         ("firewalls", Request::Firewalls),
         ("peers", Request::Peers),
         ("services", Request::Services),
-        ("sessions", Request::Sessions(SessionQuestion { limit: Some(SESSIONS), ..SessionQuestion::default() })),
+        ("sessions", Request::Sessions(SessionRequest { limit: Some(SESSIONS), ..SessionRequest::default() })),
         ("events", Request::Events(EventFilter::default())),
         ("configs", Request::Configs),
         ("measures", Request::Measures),

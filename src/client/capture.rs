@@ -12,7 +12,7 @@ use crate::client::{Client, ClientError};
 
 /// A running capture; dropping it ends the capture.
 #[derive(Debug)]
-pub struct Capturing {
+pub struct CaptureStream {
     client: Client,
     body: Incoming,
     connection: JoinHandle<()>,
@@ -20,7 +20,7 @@ pub struct Capturing {
 
 impl Client {
     /// Starts a capture. To be called within a tokio runtime.
-    pub async fn capture(&self, request: &CaptureRequest) -> Result<Capturing, ClientError> {
+    pub async fn capture(&self, request: &CaptureRequest) -> Result<CaptureStream, ClientError> {
         let start = async {
             let (mut sender, connection) = self.connect().await?;
             let connection = tokio::spawn(async move {
@@ -32,7 +32,7 @@ impl Client {
         };
         let (response, connection) = self.patiently(start).await?;
         let (head, body) = response.into_parts();
-        let capturing = Capturing { client: self.clone(), body, connection };
+        let capturing = CaptureStream { client: self.clone(), body, connection };
         let is_capture = head.headers.get(header::CONTENT_TYPE).is_some_and(|found| found == CONTENT_TYPE);
         match head.status {
             StatusCode::OK if is_capture => Ok(capturing),
@@ -46,7 +46,7 @@ impl Client {
     }
 }
 
-impl Capturing {
+impl CaptureStream {
     /// Waits for the next bytes; `None` at the end.
     pub async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
         loop {
@@ -78,7 +78,7 @@ impl Capturing {
 /// Bytes of an error message, at most.
 const REFUSAL_MAX: usize = 64 * 1024;
 
-impl Drop for Capturing {
+impl Drop for CaptureStream {
     fn drop(&mut self) {
         self.connection.abort();
     }

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 
 use crate::config::diagnostic::Diagnostic;
 use crate::config::file::{self, File};
-use crate::config::{Config, Group, Io, Outcome, Token};
+use crate::config::{Config, Group, Io, LoadedConfig, Token};
 use crate::flow::HashMode;
 
 /// Compares all valid configurations with each other and adds what does not fit to their diagnostics.
-pub fn compare(outcomes: &mut [Outcome]) {
+pub fn compare(outcomes: &mut [LoadedConfig]) {
     for index in 0..outcomes.len() {
         let mut found = Vec::new();
         let (earlier, rest) = outcomes.split_at(index);

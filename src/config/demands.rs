@@ -7,7 +7,8 @@ use std::ops::RangeInclusive;
 
 use crate::config::value::show_duration;
 use crate::config::{
-    CheckKind, Config, Firewall, Group, Mode, Peer, Scheduler, Service, ServiceCheck, ServiceCheckKind, show_ports,
+    Config, Firewall, ForwardingMode, Group, PathCheckKind, Peer, Scheduler, Service, ServiceCheck, ServiceCheckKind,
+    show_ports,
 };
 use crate::nat::ports::{PORTS, PORTS_PER_FREE};
 use crate::time::Duration;
@@ -79,7 +80,7 @@ pub fn demands(config: &Config) -> String {
         let (down, up) = detection(group);
         // Writing to a string cannot fail.
         let _ = writeln!(text, "  group {}: {}", group.name, numbers(config, group));
-        if group.check.kind == CheckKind::None {
+        if group.check.kind == PathCheckKind::None {
             let _ = writeln!(text, "    no probes: a firewall is as up as its link and its neighbour entry");
             continue;
         }
@@ -98,7 +99,7 @@ pub fn demands(config: &Config) -> String {
     }
     for service in &config.services {
         let _ = writeln!(text, "  service {}: {}", service.name, service_line(config, service));
-        if service.mode == Mode::Direct {
+        if service.mode == ForwardingMode::Direct {
             text.push_str(&direct_servers(&service.addresses));
         }
         text.push_str(&more_specific(config, service));
@@ -117,7 +118,7 @@ pub fn demands(config: &Config) -> String {
 /// How many flows of a `full-nat` service fit, by the ports of what stands for clients.
 fn room(config: &Config, service: &Service) -> String {
     let mut text = String::new();
-    if service.mode != Mode::FullNat {
+    if service.mode != ForwardingMode::FullNat {
         return text;
     }
     for family in [Family::V4, Family::V6] {
@@ -231,8 +232,8 @@ fn check_line(config: &Config, service: &Service) -> String {
     let ports: Vec<_> = ports.iter().take(8).map(u16::to_string).collect();
     let ports = ports.join(", ");
     let to = match service.mode {
-        Mode::Nat | Mode::FullNat => "",
-        Mode::Direct | Mode::Tunnel => " of the VIP on the server",
+        ForwardingMode::Nat | ForwardingMode::FullNat => "",
+        ForwardingMode::Direct | ForwardingMode::Tunnel => " of the VIP on the server",
     };
     match &service.check.kind {
         ServiceCheckKind::Icmp => format!("icmp echo{to}"),
@@ -256,12 +257,12 @@ pub const fn protocol_name(protocol: u8) -> &'static str {
 }
 
 /// The value of the key `mode` that stands for it.
-pub const fn mode_name(mode: Mode) -> &'static str {
+pub const fn mode_name(mode: ForwardingMode) -> &'static str {
     match mode {
-        Mode::Nat => "nat",
-        Mode::FullNat => "full-nat",
-        Mode::Direct => "direct",
-        Mode::Tunnel => "tunnel",
+        ForwardingMode::Nat => "nat",
+        ForwardingMode::FullNat => "full-nat",
+        ForwardingMode::Direct => "direct",
+        ForwardingMode::Tunnel => "tunnel",
     }
 }
 
@@ -284,12 +285,12 @@ fn numbers(config: &Config, group: &Group) -> String {
     format!("{} firewalls{spare} towards {}", group.firewalls.len(), peers.join(", "))
 }
 
-fn probe_name(kind: CheckKind) -> Option<String> {
+fn probe_name(kind: PathCheckKind) -> Option<String> {
     match kind {
-        CheckKind::Icmp => Some("icmp echo".to_owned()),
-        CheckKind::Tcp { port } => Some(format!("tcp port {port}")),
-        CheckKind::Udp { port } => Some(format!("udp port {port}")),
-        CheckKind::None => None,
+        PathCheckKind::Icmp => Some("icmp echo".to_owned()),
+        PathCheckKind::Tcp { port } => Some(format!("tcp port {port}")),
+        PathCheckKind::Udp { port } => Some(format!("udp port {port}")),
+        PathCheckKind::None => None,
     }
 }
 

@@ -12,7 +12,7 @@ use crate::config::reader::Field;
 use crate::config::schema::Key;
 use crate::config::typed::Typed;
 use crate::config::validate::HIDDEN_SECRET;
-use crate::config::{Config, Outcome};
+use crate::config::{Config, LoadedConfig};
 
 pub(super) use facts::{HIDDEN, Section, Value, sections};
 
@@ -116,7 +116,7 @@ pub(super) fn keys_of(section: &Section) -> impl Iterator<Item = (&'static Key, 
 
 /// Adds an error to the file's diagnostics for every change that an engine running with `old` cannot make without a
 /// restart. With any such error the file is refused as a whole.
-pub fn refuse_restart(old: &Config, outcome: &mut Outcome) {
+pub fn refuse_restart(old: &Config, outcome: &mut LoadedConfig) {
     let Some(new) = &outcome.config else { return };
     let typed = Typed::read(outcome.diagnostics.text());
     let (was, is) = (sections(old), sections(new));
@@ -145,14 +145,14 @@ pub fn refuse_restart(old: &Config, outcome: &mut Outcome) {
 
 /// Refuses a file that `show config` printed without its secrets. Such a file can be checked, but an engine cannot run
 /// with it.
-pub fn refuse_hidden(outcome: &mut Outcome) {
+pub fn refuse_hidden(outcome: &mut LoadedConfig) {
     if outcome.diagnostics.harden(HIDDEN_SECRET) {
         outcome.config = None;
     }
 }
 
 /// Refuses the file because `link` cannot be added to the running engine, for the reason `why`.
-pub fn refuse_link(outcome: &mut Outcome, link: &str, why: &str) {
+pub fn refuse_link(outcome: &mut LoadedConfig, link: &str, why: &str) {
     let typed = outcome
         .file
         .as_ref()

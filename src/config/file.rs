@@ -17,8 +17,8 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
-use crate::config::reader::{At, Field};
-use crate::config::{Admin, BelowMin, Io, LearnBy, OnFailure};
+use crate::config::reader::{Field, Located};
+use crate::config::{AdminState, BelowMin, Io, LearnBy, OnFailure};
 use crate::flow::HashMode;
 use crate::time::Duration;
 use crate::wire::MacAddr;
@@ -92,7 +92,7 @@ pub struct Link {
     pub name: Field<String>,
     pub device: Field<String>,
     pub vlan: Field<u64>,
-    pub addresses: Field<Vec<At<IpNet>>>,
+    pub addresses: Field<Vec<Located<IpNet>>>,
     pub mac: Field<MacAddr>,
     pub mtu: Field<u64>,
 }
@@ -111,8 +111,8 @@ pub enum Destination {
 pub struct Route {
     /// Byte range of the header.
     pub span: Range<usize>,
-    pub to: Field<Vec<At<Destination>>>,
-    pub via: Field<Vec<At<IpAddr>>>,
+    pub to: Field<Vec<Located<Destination>>>,
+    pub via: Field<Vec<Located<IpAddr>>>,
     pub link: Field<String>,
     pub group: Field<String>,
     pub peer: Field<String>,
@@ -165,7 +165,7 @@ pub struct Peer {
     /// Byte range of the header.
     pub span: Range<usize>,
     pub name: Field<String>,
-    pub addresses: Field<Vec<At<IpAddr>>>,
+    pub addresses: Field<Vec<Located<IpAddr>>>,
 }
 
 /// The values of `[[group.firewall]]`.
@@ -175,9 +175,9 @@ pub struct Firewall {
     pub span: Range<usize>,
     pub name: Field<String>,
     pub link: Field<String>,
-    pub addresses: Field<Vec<At<IpAddr>>>,
+    pub addresses: Field<Vec<Located<IpAddr>>>,
     pub learn_by: Field<LearnBy>,
     pub weight: Field<u64>,
     pub spare: Field<bool>,
-    pub admin: Field<Admin>,
+    pub admin: Field<AdminState>,
 }

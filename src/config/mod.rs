@@ -31,11 +31,11 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 
 use crate::flow::{HashMode, Seed};
-pub use crate::health::{Check, CheckKind, ServiceCheck, ServiceCheckKind};
+pub use crate::health::{PathCheck, PathCheckKind, ServiceCheck, ServiceCheckKind};
 use crate::id::{DeviceId, FirewallId, GroupId, LinkId, PeerId, ServerId, ServiceId};
-pub use crate::path::{Admin, BelowMin, OnFailure};
+pub use crate::path::{AdminState, BelowMin, OnFailure};
 use crate::session::{SourceLimits, Timeouts};
-pub use crate::slb::{HashOn, Mode, Scheduler, StickyBy};
+pub use crate::slb::{ForwardingMode, HashOn, Scheduler, StickyBy};
 use crate::time::Duration;
 use crate::wire::Family;
 use crate::wire::MacAddr;
@@ -52,7 +52,7 @@ pub use validate::{DOCUMENTATION_SEED, show_ports};
 
 /// What [`load`] made of a text: its meaning, and what is wrong with it.
 #[derive(Debug, Clone)]
-pub struct Outcome {
+pub struct LoadedConfig {
     /// The configuration, unless there are errors.
     pub config: Option<Config>,
     /// Errors and warnings in the order of the text.
@@ -63,7 +63,7 @@ pub struct Outcome {
 
 /// Reads a configuration from `text`. Diagnostics call the text `path`; `read_secret` reads the file that a
 /// `file:/path` value names.
-pub fn load(path: &str, text: &str, read_secret: &mut dyn FnMut(&Path) -> Result<String, String>) -> Outcome {
+pub fn load(path: &str, text: &str, read_secret: &mut dyn FnMut(&Path) -> Result<String, String>) -> LoadedConfig {
     let mut diagnostics = Diagnostics::new(path, text);
     let file = file::read(text, &mut diagnostics);
     let config = match &file {
@@ -71,7 +71,7 @@ pub fn load(path: &str, text: &str, read_secret: &mut dyn FnMut(&Path) -> Result
         None => None,
     };
     diagnostics.sort();
-    Outcome { config, diagnostics, file }
+    LoadedConfig { config, diagnostics, file }
 }
 
 /// A 64-bit SipHash-1-3 of the text as 16 hexadecimal digits. Engines of one version give equal texts equal digests.
@@ -130,8 +130,8 @@ impl Config {
         let server = &self.servers[server.index()];
         let service = &self.services[server.service.index()];
         let addresses = match service.mode {
-            Mode::Nat | Mode::FullNat | Mode::Direct => &server.addresses,
-            Mode::Tunnel => &service.addresses,
+            ForwardingMode::Nat | ForwardingMode::FullNat | ForwardingMode::Direct => &server.addresses,
+            ForwardingMode::Tunnel => &service.addresses,
         };
         let has = |family| addresses.iter().any(|address| Family::of(*address) == family);
         [(Family::V4, has(Family::V4)), (Family::V6, has(Family::V6))]
@@ -145,8 +145,8 @@ impl Config {
         let server = &self.servers[server.index()];
         let own = server.addresses.iter().find(|address| Family::of(**address) == family);
         let other = || match self.services[server.service.index()].mode {
-            Mode::Nat | Mode::FullNat | Mode::Direct => None,
-            Mode::Tunnel => server.addresses.first(),
+            ForwardingMode::Nat | ForwardingMode::FullNat | ForwardingMode::Direct => None,
+            ForwardingMode::Tunnel => server.addresses.first(),
         };
         own.or_else(other).copied()
     }
@@ -338,7 +338,7 @@ pub struct Group {
     /// How long the sessions of a draining firewall may stay; `None` means without limit.
     pub drain_timeout: Option<Duration>,
     /// How the paths through the firewalls are probed.
-    pub check: Check,
+    pub check: PathCheck,
     /// The group's firewalls, in the order of the file.
     pub firewalls: Vec<FirewallId>,
     /// The group's peers, in the order of the file.
@@ -375,7 +375,7 @@ pub struct Firewall {
     /// A spare takes flows only in place of a firewall that is down.
     pub spare: bool,
     /// The administrative state in the file.
-    pub admin: Admin,
+    pub admin: AdminState,
 }
 
 /// `[[service]]`: a virtual service and how it is balanced.
@@ -392,8 +392,8 @@ pub struct Service {
     /// How a server is chosen for a new session.
     pub scheduler: Scheduler,
     /// How packets are passed to the server: NAT, full NAT, direct or tunnel.
-    pub mode: Mode,
-    /// Mode `full-nat`: the source addresses that replace those of clients. Without any, the engine's addresses on the
+    pub mode: ForwardingMode,
+    /// ForwardingMode `full-nat`: the source addresses that replace those of clients. Without any, the engine's addresses on the
     /// link toward the server are used.
     pub snat: Vec<IpAddr>,
     /// Source-address persistence; `None` means that each session is scheduled by itself.
@@ -405,7 +405,7 @@ pub struct Service {
     /// How long the sessions of a draining server may stay; `None` means without limit.
     pub drain_timeout: Option<Duration>,
     /// The administrative state in the file.
-    pub admin: Admin,
+    pub admin: AdminState,
     /// Whether connections of clients count against its servers.
     pub observe: Observe,
     /// The health check of its servers.
@@ -430,7 +430,7 @@ pub struct Server {
     /// A backup takes sessions only while every other server is down.
     pub backup: bool,
     /// The administrative state in the file.
-    pub admin: Admin,
+    pub admin: AdminState,
 }
 
 /// Passive checks: what connections of clients say about a server.

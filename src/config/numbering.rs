@@ -13,7 +13,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::config::{Admin, Config, OnFailure, RouteTarget};
+use crate::config::{AdminState, Config, OnFailure, RouteTarget};
 use crate::id::{FirewallId, GroupId, LinkId, PeerId, ServerId, ServiceId};
 
 /// The suffix of the name of a removed thing; a name in a file cannot contain it.
@@ -252,7 +252,7 @@ impl Numbers {
             firewalls: place(firewalls, &self.firewalls, &old.firewalls, |firewall| {
                 remove(&mut firewall.name);
                 firewall.addresses.clear();
-                firewall.admin = Admin::Maint;
+                firewall.admin = AdminState::Maint;
             }),
             peers: place(peers, &self.peers, &old.peers, |peer| {
                 remove(&mut peer.name);
@@ -264,11 +264,11 @@ impl Numbers {
                 service.ports.clear();
                 service.snat.clear();
                 service.servers.clear();
-                service.admin = Admin::Maint;
+                service.admin = AdminState::Maint;
             }),
             servers: place(servers, &self.servers, &old.servers, |server| {
                 remove(&mut server.name);
-                server.admin = Admin::Maint;
+                server.admin = AdminState::Maint;
             }),
             ..new
         }

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::config::diagnostic::Diagnostic;
 use crate::config::reader::Field;
-use crate::config::{Config, Outcome};
+use crate::config::{Config, LoadedConfig};
 
 /// The part of a file that refers to something of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub enum Concern<'a> {
 }
 
 /// Adds a warning at the place of `concern`. A file with errors is left as it is.
-pub fn warn(outcome: &mut Outcome, concern: Concern<'_>, message: String, hint: String) {
+pub fn warn(outcome: &mut LoadedConfig, concern: Concern<'_>, message: String, hint: String) {
     let (Some(config), Some(file)) = (&outcome.config, &outcome.file) else { return };
     let given = |field: &Field<String>| field.given().map(|at| at.span.clone());
     let place = match concern {

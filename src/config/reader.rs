@@ -20,19 +20,19 @@ pub enum Field<T> {
     /// The key is given, but its value is wrong, which has been reported.
     Invalid,
     /// The key is given and its value is valid.
-    Given(At<T>),
+    Given(Located<T>),
 }
 
 /// A value with its place in the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct At<T> {
+pub struct Located<T> {
     /// The value.
     pub value: T,
     /// The place as a range of bytes of the text.
     pub span: Range<usize>,
 }
 
-impl<T> At<T> {
+impl<T> Located<T> {
     /// A `value` that stands at `span`.
     pub fn new(value: T, span: Range<usize>) -> Self {
         Self { value, span }
@@ -41,7 +41,7 @@ impl<T> At<T> {
 
 impl<T> Field<T> {
     /// The value with its place, if it was given and is valid.
-    pub fn given(&self) -> Option<&At<T>> {
+    pub fn given(&self) -> Option<&Located<T>> {
         match self {
             Self::Given(at) => Some(at),
             Self::Absent | Self::Invalid => None,
@@ -132,11 +132,11 @@ impl<'a> Reader<'a> {
         key: &str,
         parse: impl Fn(&str) -> Result<T, Refused>,
         out: &mut Diagnostics,
-    ) -> Field<Vec<At<T>>> {
+    ) -> Field<Vec<Located<T>>> {
         let Some(raw) = self.raw(key) else { return Field::Absent };
         let DeValue::Array(array) = raw.get_ref() else {
             return match one_word(key, raw, &parse, out) {
-                Some(at) => Field::Given(At::new(vec![at], raw.span())),
+                Some(at) => Field::Given(Located::new(vec![at], raw.span())),
                 None => Field::Invalid,
             };
         };
@@ -146,7 +146,7 @@ impl<'a> Reader<'a> {
         }
         let words: Vec<_> = array.iter().filter_map(|raw| one_word(key, raw, &parse, out)).collect();
         match words.len() == array.len() {
-            true => Field::Given(At::new(words, raw.span())),
+            true => Field::Given(Located::new(words, raw.span())),
             false => Field::Invalid,
         }
     }
@@ -204,7 +204,7 @@ impl<'a> Reader<'a> {
         };
         let digits = integer.as_str().replace('_', "");
         match u64::from_str_radix(&digits, integer.radix()).ok().filter(|number| range.contains(number)) {
-            Some(number) => Field::Given(At::new(number, raw.span())),
+            Some(number) => Field::Given(Located::new(number, raw.span())),
             None => {
                 let error = Diagnostic::error(raw.span(), format!("`{key}` must be {expected}, found {integer}"));
                 out.push(Diagnostic { hint: hint.map(str::to_owned), ..error });
@@ -214,7 +214,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads numbers and ranges such as `"200-399"` in the declared bounds; a single one counts as a list of one.
-    pub fn ranges(&self, key: &str, out: &mut Diagnostics) -> Field<Vec<At<RangeInclusive<u16>>>> {
+    pub fn ranges(&self, key: &str, out: &mut Diagnostics) -> Field<Vec<Located<RangeInclusive<u16>>>> {
         let Kind::Ranges(bounds, all) = &self.key(key).kind else { unreachable!("`{key}` is declared as ranges") };
         let Some(raw) = self.raw(key) else { return Field::Absent };
         let items = match raw.get_ref() {
@@ -228,12 +228,12 @@ impl<'a> Reader<'a> {
         let mut ranges = Vec::new();
         for item in &items {
             match one_range(key, item.get_ref(), bounds, *all) {
-                Ok(range) => ranges.push(At::new(range, item.span())),
+                Ok(range) => ranges.push(Located::new(range, item.span())),
                 Err(message) => out.push(Diagnostic::error(item.span(), message)),
             }
         }
         match ranges.len() == items.len() {
-            true => Field::Given(At::new(ranges, raw.span())),
+            true => Field::Given(Located::new(ranges, raw.span())),
             false => Field::Invalid,
         }
     }
@@ -242,7 +242,7 @@ impl<'a> Reader<'a> {
     pub fn flag(&self, key: &str, out: &mut Diagnostics) -> Field<bool> {
         let Some(raw) = self.raw(key) else { return Field::Absent };
         match raw.get_ref() {
-            DeValue::Boolean(flag) => Field::Given(At::new(*flag, raw.span())),
+            DeValue::Boolean(flag) => Field::Given(Located::new(*flag, raw.span())),
             other => {
                 let message = format!("`{key}` must be true or false, found {}", kind(other));
                 out.push(Diagnostic::error(raw.span(), message));
@@ -349,7 +349,7 @@ impl<T> Field<T> {
         match self {
             Self::Absent => Field::Absent,
             Self::Invalid => Field::Invalid,
-            Self::Given(at) => Field::Given(At::new(f(at.value), at.span)),
+            Self::Given(at) => Field::Given(Located::new(f(at.value), at.span)),
         }
     }
 }
@@ -398,10 +398,10 @@ fn one_word<T>(
     raw: &Spanned<DeValue<'_>>,
     parse: &impl Fn(&str) -> Result<T, Refused>,
     out: &mut Diagnostics,
-) -> Option<At<T>> {
+) -> Option<Located<T>> {
     let refused = match raw.get_ref() {
         DeValue::String(text) => match parse(text) {
-            Ok(value) => return Some(At::new(value, raw.span())),
+            Ok(value) => return Some(Located::new(value, raw.span())),
             Err(refused) => refused,
         },
         other => Refused::new(format!("`{key}` must be a string in quotes, found {}", kind(other))),

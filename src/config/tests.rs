@@ -51,7 +51,7 @@ link = "firewalls"
 addresses = ["10.1.0.12", "fd00:1::12"]
 "#;
 
-fn load_text(text: &str) -> Outcome {
+fn load_text(text: &str) -> LoadedConfig {
     load("x.toml", text, &mut |path| Err(format!("no files here: {}", path.display())))
 }
 

@@ -16,7 +16,7 @@ use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::file::{self, File};
 use crate::config::reader::Field;
 use crate::config::validate::names::Names;
-use crate::config::validate::routes::Known;
+use crate::config::validate::routes::RouteContext;
 use crate::config::{Config, Engine, Limits, Log};
 use crate::session::{SourceLimits, Timeouts};
 
@@ -41,7 +41,8 @@ pub fn validate(
     let link_names = Names::new("link", file.links.iter().map(|link| &link.name), out);
     let group_names = Names::new("group", file.groups.iter().map(|group| &group.name), out);
     let members = groups::groups(file, &links, &link_names, read_secret, out);
-    let known = Known { file, links: &links, link_names: &link_names, group_names: &group_names, members: &members };
+    let known =
+        RouteContext { file, links: &links, link_names: &link_names, group_names: &group_names, members: &members };
     let routes = routes::routes(&known, out);
     let farm = services::services(file, &links, &routes, out);
     let api = api::api(&file.api, read_secret, out);

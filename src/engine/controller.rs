@@ -38,7 +38,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::engine::snapshot::Renewed;
+use crate::engine::snapshot::ReusedIds;
 use crate::engine::verdict::{Punt, Transmit};
 use crate::engine::{Counters, Snapshot, view};
 use crate::id::{DeviceId, LinkId};
@@ -93,7 +93,7 @@ pub struct Controller {
     /// The number of reloads so far.
     generation: u64,
     /// The numbers that reloads gave to other things.
-    renewed: Arc<Renewed>,
+    renewed: Arc<ReusedIds>,
     snapshot: Arc<Snapshot>,
     /// Nothing is published before, unless it is urgent.
     publish_from: Instant,

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 pub use self::servers::{ServerCounters, ServerTable, Traffic};
 use crate::engine::Batch;
-use crate::engine::snapshot::Renewed;
+use crate::engine::snapshot::ReusedIds;
 use crate::engine::verdict::DropReason;
 use crate::engine::view::HistogramView;
 use crate::id::{FirewallId, LinkId, ServerId};
@@ -254,7 +254,7 @@ impl Counters {
 
     /// Resets the counters of ids that reloads up to `generation` have reused. What the former servers carried stays in
     /// the sums.
-    pub fn follow_renewals(&mut self, generation: u64, renewed: &Renewed) {
+    pub fn follow_renewals(&mut self, generation: u64, renewed: &ReusedIds) {
         if self.generation == generation {
             return;
         }
@@ -387,7 +387,7 @@ impl CountersCell {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nat::Way;
+    use crate::nat::NatDirection;
 
     #[test]
     fn the_sum_of_workers_is_conserved_as_each_worker_is() {
@@ -415,21 +415,27 @@ mod tests {
             (of("balanced_packets"), of("balanced_bytes"))
         };
         let mut worker = Counters::default();
-        for way in [Way::Inward, Way::Inward, Way::Outward, Way::Outward, Way::Outward] {
+        for way in [
+            NatDirection::Inward,
+            NatDirection::Inward,
+            NatDirection::Outward,
+            NatDirection::Outward,
+            NatDirection::Outward,
+        ] {
             worker.server(ServerId(1)).count(way, 100);
         }
-        assert_eq!(worker.server(ServerId(1)).way(Way::Inward), Traffic { packets: 2, bytes: 200 });
-        assert_eq!(worker.server(ServerId(1)).way(Way::Outward), Traffic { packets: 3, bytes: 300 });
-        worker.server(ServerId(0)).count(Way::Inward, 0);
-        worker.server(ServerId(0)).count(Way::Inward, 0);
-        let mut renewed = Renewed::default();
+        assert_eq!(worker.server(ServerId(1)).way(NatDirection::Inward), Traffic { packets: 2, bytes: 200 });
+        assert_eq!(worker.server(ServerId(1)).way(NatDirection::Outward), Traffic { packets: 3, bytes: 300 });
+        worker.server(ServerId(0)).count(NatDirection::Inward, 0);
+        worker.server(ServerId(0)).count(NatDirection::Inward, 0);
+        let mut renewed = ReusedIds::default();
         renewed.servers.insert(ServerId(1), 3);
 
         worker.follow_renewals(3, &renewed);
         assert_eq!(*worker.server(ServerId(1)), ServerCounters::default());
         assert_eq!(balanced(&worker), (Some(7), Some(500)));
 
-        worker.server(ServerId(1)).count(Way::Inward, 0);
+        worker.server(ServerId(1)).count(NatDirection::Inward, 0);
         worker.follow_renewals(3, &renewed);
         let mut both = worker.clone();
         both.add(&worker);

@@ -9,19 +9,19 @@ mod tests;
 mod what_if;
 
 use crate::engine::forwarder::{
-    self, Addressee, Arrival, Passage, Pins, Transit, decide, judge, view_toward_destination,
+    self, Addressee, Arrival, Pins, RoutedFlow, ServiceAction, decide, judge, view_toward_destination,
 };
-use crate::engine::route::{NextHop, Target};
+use crate::engine::route::{FibEntry, NextHop};
 use crate::engine::view::ExplainView;
 use crate::engine::{DropReason, Snapshot};
 use crate::flow::{CanonicalKey, Endpoint, FlowKey};
 use crate::id::{FirewallId, LinkId, ServerId, ServiceId};
 use crate::path::pinning::{self, PacketKind};
-use crate::session::{Bound, Session, SessionTable};
+use crate::session::{Placement, Session, SessionTable};
 use crate::time::Instant;
 use crate::wire::frame::protocol;
 
-use teller::Teller;
+use teller::ExplanationBuilder;
 use what_if::what_if;
 
 /// Where the first or next packet of a flow arrives.
@@ -49,7 +49,7 @@ pub fn explain(
 }
 
 /// An explanation, with what the flow takes.
-struct Told {
+struct Explanation {
     view: ExplainView,
     chosen: Chosen,
 }
@@ -70,15 +70,19 @@ fn tell(
     flow: &FlowKey,
     from: Option<From>,
     now: Instant,
-) -> Told {
+) -> Explanation {
     let (key, direction) = flow.canonical();
     let known = sessions.listener(&key, direction).and_then(|id| {
-        sessions.update_bound(id, |key, session, bound| Known { key: *key, session: *session, bound: bound.copied() })
+        sessions.update_bound(id, |key, session, bound| ExplainedSession {
+            key: *key,
+            session: *session,
+            bound: bound.copied(),
+        })
     });
     // The first packet of a TCP connection is a SYN; the next packet of a live one is not.
     let kind = if flow.protocol == protocol::TCP && known.is_none() { PacketKind::Syn } else { PacketKind::Other };
 
-    let mut teller = Teller::new(engine, snapshot, flow);
+    let mut teller = ExplanationBuilder::new(engine, snapshot, flow);
     let Some((mut transit, mut passage)) = transit_of(flow, known.as_ref(), kind, snapshot) else {
         teller.say("To the server it would look like a packet of another session.");
         return teller.dropped(DropReason::NatClash);
@@ -145,36 +149,36 @@ fn tell(
 }
 
 /// The live session of a flow.
-struct Known {
+struct ExplainedSession {
     key: CanonicalKey,
     session: Session,
-    bound: Option<Bound>,
+    bound: Option<Placement>,
 }
 
 /// The packet as the decision sees it, by its session. `None` if it belongs to another flow with the same addresses and
 /// ports.
 fn transit_of(
     flow: &FlowKey,
-    known: Option<&Known>,
+    known: Option<&ExplainedSession>,
     kind: PacketKind,
     snapshot: &Snapshot,
-) -> Option<(Transit, Option<Passage>)> {
+) -> Option<(RoutedFlow, Option<ServiceAction>)> {
     let bound = known.and_then(|known| Some((&known.key, &known.session, known.bound.as_ref()?)));
     let Some((key, session, bound)) = bound else {
-        return Some((Transit::unchanged(*flow, Arrival::Near, kind), None));
+        return Some((RoutedFlow::unchanged(*flow, Arrival::Near, kind), None));
     };
     let (transit, passage) = forwarder::transit(*flow, key, session.opened, bound, Arrival::Near, kind, snapshot)?;
     Some((transit, Some(passage)))
 }
 
 /// Where a packet of the flow arrives, by its pin or by the route to its source.
-fn origin(transit: &Transit, pins: Pins, snapshot: &Snapshot) -> Option<From> {
+fn origin(transit: &RoutedFlow, pins: Pins, snapshot: &Snapshot) -> Option<From> {
     if let Some(pin) = pins.toward_source {
         return Some(From::Firewall(pin.firewall));
     }
     match snapshot.routes.lookup(transit.coming.source.address)? {
-        Target::Connected(link) | Target::Via(NextHop { link, address: _ }) => Some(From::Link(link)),
-        Target::Group { set, preferred: _, bypass: _ } => {
+        FibEntry::Connected(link) | FibEntry::Via(NextHop { link, address: _ }) => Some(From::Link(link)),
+        FibEntry::Group { set, preferred: _, bypass: _ } => {
             pinning::best(&view_toward_destination(&transit.reversed(), set, snapshot)).map(From::Firewall)
         }
     }
@@ -183,10 +187,10 @@ fn origin(transit: &Transit, pins: Pins, snapshot: &Snapshot) -> Option<From> {
 /// Where a packet of the flow arrives that came from the firewall `gone`, when that does not pass it any more.
 fn origin_behind(flow: &FlowKey, after: &Snapshot, gone: FirewallId) -> Option<From> {
     let firewall = &after.firewalls[gone.index()];
-    let back = Transit::unchanged(*flow, Arrival::Near, PacketKind::Other).reversed();
+    let back = RoutedFlow::unchanged(*flow, Arrival::Near, PacketKind::Other).reversed();
     let set = match after.routes.lookup(flow.source.address) {
-        Some(Target::Group { set, preferred: _, bypass: _ }) => Some(set),
-        Some(Target::Connected(_) | Target::Via(_)) | None => after.every_peer(firewall.group, flow.family()),
+        Some(FibEntry::Group { set, preferred: _, bypass: _ }) => Some(set),
+        Some(FibEntry::Connected(_) | FibEntry::Via(_)) | None => after.every_peer(firewall.group, flow.family()),
     }?;
     pinning::best(&view_toward_destination(&back, set, after)).map(From::Firewall)
 }

@@ -6,7 +6,7 @@ use crate::time::Instant;
 
 /// Receives the ended sessions of one packet worker. The worker calls it in the packet path: it must not wait and
 /// should not allocate.
-pub trait Ledger: std::fmt::Debug + Send {
+pub trait SessionLedger: std::fmt::Debug + Send {
     /// Reports a session that ended. Its ids are those of `snapshot`.
     fn ended(&mut self, ended: &Removed, reason: EndReason, snapshot: &Snapshot, now: Instant);
 }

@@ -24,7 +24,7 @@ const PLACES: usize = 1024;
 
 /// A rate limiter for events that have a source address; see the module documentation.
 #[derive(Debug, Clone)]
-pub(super) struct Limiter {
+pub(super) struct RateLimiter {
     rate: Rate,
     of_source: Rate,
     all: Bucket,
@@ -46,7 +46,7 @@ struct Bucket {
     at: Instant,
 }
 
-impl Limiter {
+impl RateLimiter {
     /// A limiter with full buckets: `rate` holds for all sources together, `of_source` for each.
     pub(super) fn new(rate: Rate, of_source: Rate, seed: u64, now: Instant) -> Self {
         Self { rate, of_source, all: Bucket::full(rate, now), places: vec![None; PLACES].into(), seed }
@@ -133,8 +133,8 @@ mod tests {
     const RATE: Rate = Rate { per_second: 1000, burst: 50 };
     const OF_SOURCE: Rate = Rate { per_second: 1, burst: 6 };
 
-    fn limiter() -> Limiter {
-        Limiter::new(RATE, OF_SOURCE, 7, Instant::ZERO)
+    fn limiter() -> RateLimiter {
+        RateLimiter::new(RATE, OF_SOURCE, 7, Instant::ZERO)
     }
 
     fn host(n: u32) -> IpAddr {
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn a_source_that_asks_more_than_all_may_leaves_the_others_theirs() {
         let rate = Rate { per_second: 1000, burst: 50 };
-        let mut limiter = Limiter::new(rate, Rate { per_second: 500, burst: 25 }, 7, Instant::ZERO);
+        let mut limiter = RateLimiter::new(rate, Rate { per_second: 500, burst: 25 }, 7, Instant::ZERO);
         // A hundred times what one source may, and beside it somebody who asks ten times a second.
         let (mut greedy, mut modest) = (0, 0);
         for step in 0..100_000_u64 {

@@ -27,8 +27,8 @@ pub mod view;
 pub use controller::{Controller, Event};
 pub use counters::{Counters, CountersCell};
 pub use forwarder::Forwarder;
-pub use ledger::Ledger;
-pub use selection::Selection;
+pub use ledger::SessionLedger;
+pub use selection::SessionMatcher;
 pub use snapshot::Snapshot;
 pub use verdict::{DropReason, Punt, PuntQueue, PuntReason, Transmit, Verdict};
 

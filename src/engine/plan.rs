@@ -2,20 +2,20 @@
 //! the one that [`crate::engine::Controller::rehearse`] makes, and changes nothing.
 //!
 //! For each session it makes the decision about the next packet, once under each snapshot. A session is affected by the
-//! reload if it would stay under the old snapshot but not under the new one. [`Survey::look`] takes one session at a
+//! reload if it would stay under the old snapshot but not under the new one. [`ReloadImpact::look`] takes one session at a
 //! time, so that its caller can walk the table as slowly as it likes.
 
 use std::collections::BTreeMap;
 
 use crate::config::is_removed;
 use crate::engine::Snapshot;
-use crate::engine::forwarder::{Arrival, Standing, Transit, standing, view_toward_destination};
+use crate::engine::forwarder::{Arrival, RoutedFlow, ServerLiveness, standing, view_toward_destination};
 use crate::engine::view::{MemberShare, MoveView, NewFlowsView};
 use crate::flow::{CanonicalKey, Direction, Endpoint, FlowKey};
 use crate::id::{FirewallId, PathSetId};
-use crate::path::pinning::{self, Near, PacketKind, Pin};
-use crate::path::{Group, OnFailure, PathSet, rendezvous};
-use crate::session::{Bound, Class, Session};
+use crate::path::pinning::{self, NearDecision, PacketKind, Pin};
+use crate::path::{FirewallGroup, OnFailure, PathSet, rendezvous};
+use crate::session::{Placement, ProtocolClass, Session};
 use crate::time::Instant;
 use crate::wire::frame::protocol;
 
@@ -24,7 +24,7 @@ const SAMPLE: u32 = 10_000;
 
 /// What happens to a session with its next packet, as far as its firewall or its server is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
+enum SessionImpact {
     Stays,
     /// It moves to this firewall; with `None` the scheduler or the routes decide.
     Moves(Option<FirewallId>),
@@ -33,7 +33,7 @@ enum Fate {
 
 /// Key of the sums: sessions with the same firewall or server that go the same way.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Way {
+struct ImpactKey {
     kind: &'static str,
     from: String,
     to: Option<String>,
@@ -42,45 +42,45 @@ struct Way {
 
 /// Examines live sessions one by one and adds up what would happen to them.
 #[derive(Debug)]
-pub struct Survey<'a> {
+pub struct ReloadImpact<'a> {
     old: &'a Snapshot,
     new: &'a Snapshot,
     now: Instant,
     sessions: u64,
     moved: u64,
     healthy: u64,
-    ways: BTreeMap<Way, u64>,
+    ways: BTreeMap<ImpactKey, u64>,
 }
 
-impl<'a> Survey<'a> {
+impl<'a> ReloadImpact<'a> {
     /// Compares `old` with `new` at the time `now`.
     pub fn new(old: &'a Snapshot, new: &'a Snapshot, now: Instant) -> Self {
         Self { old, new, now, sessions: 0, moved: 0, healthy: 0, ways: BTreeMap::new() }
     }
 
     /// Examines one session.
-    pub fn look(&mut self, key: &CanonicalKey, session: &Session, bound: Option<&Bound>) {
+    pub fn look(&mut self, key: &CanonicalKey, session: &Session, bound: Option<&Placement>) {
         self.sessions += 1;
         let pins = [(session.toward_low, Direction::HighToLow), (session.toward_high, Direction::LowToHigh)];
         let mut moves = false;
         for (pin, direction) in pins {
             let Some(pin) = pin else { continue };
             let flow = toward(key, session, bound, direction);
-            if pin_fate(&pin, flow, self.old, self.now) != Fate::Stays {
+            if pin_fate(&pin, flow, self.old, self.now) != SessionImpact::Stays {
                 continue;
             }
             let fate = pin_fate(&pin, flow, self.new, self.now);
-            if fate != Fate::Stays {
+            if fate != SessionImpact::Stays {
                 moves = true;
                 self.healthy += u64::from(is_up(&pin, self.new));
                 self.note("firewall", firewall_name(self.old, pin.firewall), fate);
             }
         }
         if let Some(bound) = bound
-            && server_fate(bound, key, session.class, self.old) == Fate::Stays
+            && server_fate(bound, key, session.class, self.old) == SessionImpact::Stays
         {
             let fate = server_fate(bound, key, session.class, self.new);
-            if fate != Fate::Stays {
+            if fate != SessionImpact::Stays {
                 moves = true;
                 self.note("server", server_name(self.old, bound), fate);
             }
@@ -115,50 +115,50 @@ impl<'a> Survey<'a> {
         moves.collect()
     }
 
-    fn note(&mut self, kind: &'static str, from: String, fate: Fate) {
+    fn note(&mut self, kind: &'static str, from: String, fate: SessionImpact) {
         let (to, fate) = match fate {
-            Fate::Moves(to) => (to.map(|to| firewall_name(self.new, to)), "moves"),
-            Fate::Ends(how) => (None, how),
-            Fate::Stays => return,
+            SessionImpact::Moves(to) => (to.map(|to| firewall_name(self.new, to)), "moves"),
+            SessionImpact::Ends(how) => (None, how),
+            SessionImpact::Stays => return,
         };
-        *self.ways.entry(Way { kind, from, to, fate }).or_default() += 1;
+        *self.ways.entry(ImpactKey { kind, from, to, fate }).or_default() += 1;
     }
 }
 
 /// The flow of packets in `direction` as they leave the engine, after translation.
-fn toward(key: &CanonicalKey, session: &Session, bound: Option<&Bound>, direction: Direction) -> FlowKey {
+fn toward(key: &CanonicalKey, session: &Session, bound: Option<&Placement>, direction: Direction) -> FlowKey {
     match bound.and_then(|bound| bound.inside) {
         Some(inside) if direction == session.opened => inside,
         Some(_) | None => key.oriented(direction),
     }
 }
 
-fn pin_fate(pin: &Pin, flow: FlowKey, snapshot: &Snapshot, now: Instant) -> Fate {
+fn pin_fate(pin: &Pin, flow: FlowKey, snapshot: &Snapshot, now: Instant) -> SessionImpact {
     if !snapshot.has_firewalls(pin.set) {
-        return Fate::Moves(None);
+        return SessionImpact::Moves(None);
     }
     // A packet that needs no answer: it moves only a pin whose firewall fell, and not one that waits for an answer.
     let kind = PacketKind::Bare;
-    let transit = Transit::unchanged(flow, Arrival::Near, kind);
+    let transit = RoutedFlow::unchanged(flow, Arrival::Near, kind);
     let view = view_toward_destination(&transit, pin.set, snapshot);
     match pinning::near(Some(*pin), kind, &view, now) {
-        Near::Send { pin: after, .. } if after.firewall == pin.firewall => Fate::Stays,
-        Near::Send { pin: after, .. } => Fate::Moves(Some(after.firewall)),
-        Near::NoPath => Fate::Ends("waits for a path"),
-        Near::Failed => match view.group.on_failure {
-            OnFailure::Reset => Fate::Ends("is reset"),
-            OnFailure::Drop | OnFailure::Keep | OnFailure::Reselect => Fate::Ends("is dropped"),
+        NearDecision::Send { pin: after, .. } if after.firewall == pin.firewall => SessionImpact::Stays,
+        NearDecision::Send { pin: after, .. } => SessionImpact::Moves(Some(after.firewall)),
+        NearDecision::NoPath => SessionImpact::Ends("waits for a path"),
+        NearDecision::Failed => match view.group.on_failure {
+            OnFailure::Reset => SessionImpact::Ends("is reset"),
+            OnFailure::Drop | OnFailure::Keep | OnFailure::Reselect => SessionImpact::Ends("is dropped"),
         },
     }
 }
 
-fn server_fate(bound: &Bound, key: &CanonicalKey, class: Class, snapshot: &Snapshot) -> Fate {
+fn server_fate(bound: &Placement, key: &CanonicalKey, class: ProtocolClass, snapshot: &Snapshot) -> SessionImpact {
     match standing(bound, key, class, snapshot) {
-        Standing::Serves | Standing::Fell(OnFailure::Keep) => Fate::Stays,
-        Standing::Fell(OnFailure::Reselect) => Fate::Moves(None),
-        Standing::Fell(OnFailure::Reset) if class == Class::Tcp => Fate::Ends("is reset"),
-        Standing::Fell(OnFailure::Reset) => Fate::Moves(None),
-        Standing::Fell(OnFailure::Drop) => Fate::Ends("is dropped"),
+        ServerLiveness::Serves | ServerLiveness::Fell(OnFailure::Keep) => SessionImpact::Stays,
+        ServerLiveness::Fell(OnFailure::Reselect) => SessionImpact::Moves(None),
+        ServerLiveness::Fell(OnFailure::Reset) if class == ProtocolClass::Tcp => SessionImpact::Ends("is reset"),
+        ServerLiveness::Fell(OnFailure::Reset) => SessionImpact::Moves(None),
+        ServerLiveness::Fell(OnFailure::Drop) => SessionImpact::Ends("is dropped"),
     }
 }
 
@@ -172,7 +172,7 @@ fn firewall_name(snapshot: &Snapshot, id: FirewallId) -> String {
     format!("{}/{}", snapshot.groups[firewall.group.index()].name, firewall.name)
 }
 
-fn server_name(snapshot: &Snapshot, bound: &Bound) -> String {
+fn server_name(snapshot: &Snapshot, bound: &Placement) -> String {
     snapshot
         .services
         .server(bound.service, bound.server)
@@ -185,7 +185,7 @@ pub fn new_flows(old: &Snapshot, new: &Snapshot) -> Vec<NewFlowsView> {
     groups.filter_map(|group| of_group(group, old, new)).collect()
 }
 
-fn of_group(group: &Group, old: &Snapshot, new: &Snapshot) -> Option<NewFlowsView> {
+fn of_group(group: &FirewallGroup, old: &Snapshot, new: &Snapshot) -> Option<NewFlowsView> {
     let before = old.groups.get(group.id.index()).filter(|before| before.name == group.name)?;
     let mut moved = 0u32;
     let mut shares: BTreeMap<String, (u32, u32)> = BTreeMap::new();
@@ -193,7 +193,7 @@ fn of_group(group: &Group, old: &Snapshot, new: &Snapshot) -> Option<NewFlowsVie
         shares.entry(member.name.clone()).or_default();
     }
     let family = crate::wire::Family::V4;
-    let set = |snapshot: &Snapshot, group: &Group| -> Option<PathSetId> {
+    let set = |snapshot: &Snapshot, group: &FirewallGroup| -> Option<PathSetId> {
         let of_family = snapshot.every_peer(group.id, family)?;
         let has_paths = |set: &PathSet| set.up | set.starting != 0;
         Some(of_family)
@@ -227,7 +227,7 @@ fn of_group(group: &Group, old: &Snapshot, new: &Snapshot) -> Option<NewFlowsVie
     })
 }
 
-fn choice<'a>(group: &'a Group, set: &PathSet, flow: FlowKey) -> Option<&'a str> {
+fn choice<'a>(group: &'a FirewallGroup, set: &PathSet, flow: FlowKey) -> Option<&'a str> {
     let hash = group.hasher.flow(&flow);
     let slot = rendezvous::select(group, set.selectable | set.starting, hash)?;
     Some(&group.members[slot].name)

@@ -9,7 +9,7 @@ use crate::id::{FirewallId, LinkId, PathSetId};
 
 /// Where packets to a prefix are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Target {
+pub enum FibEntry {
     /// To the destination itself, which is a neighbour on this link.
     Connected(LinkId),
     /// To a next hop.
@@ -39,7 +39,7 @@ pub struct NextHop {
 /// prefixes.
 #[derive(Debug, Clone, Default)]
 pub struct RouteTable {
-    prefixes: BTreeMap<IpNet, Target>,
+    prefixes: BTreeMap<IpNet, FibEntry>,
     v4: Ranges<u32>,
     v6: Ranges<u128>,
 }
@@ -49,19 +49,19 @@ pub struct RouteTable {
 struct Ranges<A> {
     /// The first address of each range, ascending; addresses before the first range have no route.
     starts: Vec<A>,
-    targets: Vec<Option<Target>>,
+    targets: Vec<Option<FibEntry>>,
 }
 
 impl RouteTable {
     /// Adds a route, which replaces one to the same prefix. Bits of `prefix` beyond its length are ignored. Every call
     /// rebuilds all ranges: to add many routes use [`Extend`] or collect them.
-    pub fn insert(&mut self, prefix: IpNet, target: Target) {
+    pub fn insert(&mut self, prefix: IpNet, target: FibEntry) {
         self.extend([(prefix, target)]);
     }
 
     /// The target of the longest prefix that contains `destination`.
     #[inline]
-    pub fn lookup(&self, destination: IpAddr) -> Option<Target> {
+    pub fn lookup(&self, destination: IpAddr) -> Option<FibEntry> {
         match destination {
             IpAddr::V4(address) => self.v4.lookup(address.to_bits()),
             IpAddr::V6(address) => self.v6.lookup(address.to_bits()),
@@ -71,18 +71,18 @@ impl RouteTable {
 
 impl<A: Copy + Ord> Ranges<A> {
     #[inline]
-    fn lookup(&self, address: A) -> Option<Target> {
+    fn lookup(&self, address: A) -> Option<FibEntry> {
         let run = self.starts.partition_point(|start| *start <= address).checked_sub(1)?;
         self.targets[run]
     }
 
     /// Makes the ranges of prefixes (first and last address, target), which are sorted by first address, shorter
     /// prefixes first. `next` gives the successor of an address, and `None` for the last one.
-    fn new(prefixes: impl Iterator<Item = (A, A, Target)>, next: impl Fn(A) -> Option<A>) -> Self {
+    fn new(prefixes: impl Iterator<Item = (A, A, FibEntry)>, next: impl Fn(A) -> Option<A>) -> Self {
         let mut ranges = Self { starts: Vec::new(), targets: Vec::new() };
         // The prefixes that contain the current address, from outermost to innermost, each with its last address and
         // its target.
-        let mut around: Vec<(A, Target)> = Vec::new();
+        let mut around: Vec<(A, FibEntry)> = Vec::new();
         for (first, last, target) in prefixes {
             while let Some((end, _)) = around.pop_if(|(end, _)| *end < first) {
                 ranges.begin(next(end), around.last().map(|(_, target)| *target));
@@ -98,7 +98,7 @@ impl<A: Copy + Ord> Ranges<A> {
 
     /// Begins a range at `start`; `None` means that the address space has ended. A range that began at the same address
     /// is empty and is replaced.
-    fn begin(&mut self, start: Option<A>, target: Option<Target>) {
+    fn begin(&mut self, start: Option<A>, target: Option<FibEntry>) {
         let Some(start) = start else { return };
         if self.starts.last() == Some(&start) {
             self.starts.pop();
@@ -109,8 +109,8 @@ impl<A: Copy + Ord> Ranges<A> {
     }
 }
 
-impl Extend<(IpNet, Target)> for RouteTable {
-    fn extend<T: IntoIterator<Item = (IpNet, Target)>>(&mut self, routes: T) {
+impl Extend<(IpNet, FibEntry)> for RouteTable {
+    fn extend<T: IntoIterator<Item = (IpNet, FibEntry)>>(&mut self, routes: T) {
         self.prefixes.extend(routes.into_iter().map(|(prefix, target)| (prefix.trunc(), target)));
         let v4 = self.prefixes.iter().filter_map(|(prefix, target)| match prefix {
             IpNet::V4(prefix) => Some((prefix.network().to_bits(), prefix.broadcast().to_bits(), *target)),
@@ -125,8 +125,8 @@ impl Extend<(IpNet, Target)> for RouteTable {
     }
 }
 
-impl FromIterator<(IpNet, Target)> for RouteTable {
-    fn from_iter<T: IntoIterator<Item = (IpNet, Target)>>(routes: T) -> Self {
+impl FromIterator<(IpNet, FibEntry)> for RouteTable {
+    fn from_iter<T: IntoIterator<Item = (IpNet, FibEntry)>>(routes: T) -> Self {
         let mut table = Self::default();
         table.extend(routes);
         table
@@ -140,8 +140,8 @@ mod tests {
 
     use super::*;
 
-    fn link(number: u16) -> Target {
-        Target::Connected(LinkId(number))
+    fn link(number: u16) -> FibEntry {
+        FibEntry::Connected(LinkId(number))
     }
 
     fn table(routes: &[(&str, u16)]) -> RouteTable {

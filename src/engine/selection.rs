@@ -5,13 +5,13 @@ use ipnet::IpNet;
 
 use crate::flow::{CanonicalKey, Direction, FlowKey, FlowPattern};
 use crate::id::{FirewallId, ServerId, ServiceId};
-use crate::session::{Bound, Session};
+use crate::session::{Placement, Session};
 use crate::time::Instant;
 
 /// Criteria that a session must meet, all of those that are given. A translated session has two legs, one between
 /// client and engine and one between engine and server; `hosts`, `ports` and `flow` must all be met by the same leg.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Selection {
+pub struct SessionMatcher {
     /// Prefix of the source of the first packet.
     pub source: Option<IpNet>,
     /// Prefix of the destination of the first packet.
@@ -34,7 +34,7 @@ pub struct Selection {
     pub opened_until: Option<Instant>,
 }
 
-impl Selection {
+impl SessionMatcher {
     /// True if there are no criteria.
     pub fn is_all(&self) -> bool {
         *self == Self::default()
@@ -47,7 +47,7 @@ impl Selection {
     }
 
     /// True if the session meets the criteria.
-    pub fn matches(&self, key: &CanonicalKey, session: &Session, bound: Option<&Bound>) -> bool {
+    pub fn matches(&self, key: &CanonicalKey, session: &Session, bound: Option<&Placement>) -> bool {
         // The structure is destructured completely, so that a new criterion that is missing here does not compile.
         let Self {
             source: _,
@@ -82,7 +82,7 @@ impl Selection {
     }
 
     /// True if one of the legs meets the criteria for hosts, ports and flow.
-    fn has_leg(&self, outside: &FlowKey, bound: Option<&Bound>) -> bool {
+    fn has_leg(&self, outside: &FlowKey, bound: Option<&Placement>) -> bool {
         if self.hosts.is_empty() && self.ports.is_empty() && self.flow.is_none() {
             return true;
         }
@@ -109,9 +109,9 @@ mod tests {
     }
 
     /// Whether `selection` means the session that `flow` opened, which a service sends on as `inside`.
-    fn means(selection: &Selection, flow: &str, inside: Option<&str>) -> bool {
+    fn means(selection: &SessionMatcher, flow: &str, inside: Option<&str>) -> bool {
         let (key, session) = session(flow);
-        let bound = inside.map(|inside| Bound {
+        let bound = inside.map(|inside| Placement {
             service: ServiceId(1),
             server: ServerId(2),
             fall: 0,
@@ -127,8 +127,8 @@ mod tests {
 
     #[test]
     fn source_and_destination_are_as_the_session_was_opened() {
-        let from = |source: &str| Selection { source: Some(source.parse().unwrap()), ..Selection::default() };
-        let to = |to: &str| Selection { destination: Some(to.parse().unwrap()), ..Selection::default() };
+        let from = |source: &str| SessionMatcher { source: Some(source.parse().unwrap()), ..SessionMatcher::default() };
+        let to = |to: &str| SessionMatcher { destination: Some(to.parse().unwrap()), ..SessionMatcher::default() };
         assert!(means(&from("198.51.100.0/24"), OUTSIDE, None) && means(&to("203.0.113.80/32"), OUTSIDE, None));
         assert!(!means(&from("203.0.113.80/32"), OUTSIDE, None) && !means(&to("198.51.100.0/24"), OUTSIDE, None));
         let (key, _) = session(OUTSIDE);
@@ -137,8 +137,8 @@ mod tests {
 
     #[test]
     fn hosts_ports_and_flows_are_of_either_end_and_of_either_leg() {
-        let host = |host: &str| Selection { hosts: vec![host.parse().unwrap()], ..Selection::default() };
-        let port = |port| Selection { ports: vec![port], ..Selection::default() };
+        let host = |host: &str| SessionMatcher { hosts: vec![host.parse().unwrap()], ..SessionMatcher::default() };
+        let port = |port| SessionMatcher { ports: vec![port], ..SessionMatcher::default() };
         for of_a_leg in [host("198.51.100.7/32"), host("203.0.113.80/32"), host("10.10.20.0/24"), port(8080), port(80)]
         {
             assert!(means(&of_a_leg, OUTSIDE, Some(INSIDE)), "{of_a_leg:?}");
@@ -148,9 +148,9 @@ mod tests {
         }
         assert!(!means(&host("10.10.20.11/32"), OUTSIDE, None));
         // No packet shows both.
-        let apart = Selection { ports: vec![80], ..host("10.10.20.11/32") };
+        let apart = SessionMatcher { ports: vec![80], ..host("10.10.20.11/32") };
         assert!(!means(&apart, OUTSIDE, Some(INSIDE)));
-        let flow = |flow: &str| Selection { flow: Some(flow.parse().unwrap()), ..Selection::default() };
+        let flow = |flow: &str| SessionMatcher { flow: Some(flow.parse().unwrap()), ..SessionMatcher::default() };
         assert!(means(&flow("tcp 203.0.113.80:80 198.51.100.7"), OUTSIDE, None));
         assert!(means(&flow("tcp 198.51.100.7 10.10.20.11"), OUTSIDE, Some(INSIDE)));
         assert!(!means(&flow("udp 203.0.113.80:80 198.51.100.7"), OUTSIDE, None));
@@ -158,24 +158,24 @@ mod tests {
 
     #[test]
     fn every_part_has_to_hold() {
-        let all = Selection::default();
+        let all = SessionMatcher::default();
         assert!(all.is_all() && means(&all, OUTSIDE, None));
         for not_so in [
-            Selection { firewalls: Some(vec![FirewallId(0)]), ..Selection::default() },
-            Selection { firewalls: Some(vec![]), ..Selection::default() },
-            Selection { service: Some(ServiceId(2)), ..Selection::default() },
-            Selection { servers: Some(vec![ServerId(1)]), ..Selection::default() },
-            Selection { state: Some("established".to_owned()), ..Selection::default() },
-            Selection { opened_until: Some(Instant::from_millis(9)), ..Selection::default() },
+            SessionMatcher { firewalls: Some(vec![FirewallId(0)]), ..SessionMatcher::default() },
+            SessionMatcher { firewalls: Some(vec![]), ..SessionMatcher::default() },
+            SessionMatcher { service: Some(ServiceId(2)), ..SessionMatcher::default() },
+            SessionMatcher { servers: Some(vec![ServerId(1)]), ..SessionMatcher::default() },
+            SessionMatcher { state: Some("established".to_owned()), ..SessionMatcher::default() },
+            SessionMatcher { opened_until: Some(Instant::from_millis(9)), ..SessionMatcher::default() },
         ] {
             assert!(!not_so.is_all() && !means(&not_so, OUTSIDE, Some(INSIDE)), "{not_so:?}");
         }
-        let so = Selection {
+        let so = SessionMatcher {
             service: Some(ServiceId(1)),
             servers: Some(vec![ServerId(2)]),
             state: Some("opening".to_owned()),
             opened_until: Some(Instant::from_millis(10)),
-            ..Selection::default()
+            ..SessionMatcher::default()
         };
         assert!(means(&so, OUTSIDE, Some(INSIDE)) && !means(&so, OUTSIDE, None));
     }

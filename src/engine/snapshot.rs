@@ -11,7 +11,7 @@ use crate::engine::addresses::{AddressMap, AddressSet};
 use crate::engine::route::RouteTable;
 use crate::id::{DeviceId, FirewallId, GroupId, LinkId, PathSetId, ServerId};
 use crate::path::liveness::SetKey;
-use crate::path::{Admin, Group, PathSet};
+use crate::path::{AdminState, FirewallGroup, PathSet};
 use crate::session::SourceLimits;
 use crate::slb::Services;
 use crate::wire::vlan::{TPID_CUSTOMER, VlanTag};
@@ -62,7 +62,7 @@ pub struct Firewall {
     pub slot: usize,
     /// The administrative state in force, which a peer may have ordered. It is informative: the path sets reflect it
     /// already.
-    pub admin: Admin,
+    pub admin: AdminState,
     /// The link on which it is a neighbour.
     pub link: LinkId,
     /// Its IPv4 address, the next hop of packets to it.
@@ -73,7 +73,7 @@ pub struct Firewall {
 
 /// Ids that a reload gave to something new, each with the generation of the last reload that did so.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Renewed {
+pub struct ReusedIds {
     /// Reused ids of firewalls.
     pub firewalls: BTreeMap<FirewallId, u64>,
     /// Reused ids of servers.
@@ -88,7 +88,7 @@ pub struct Snapshot {
     /// Number of the configuration; it grows by one with every reload that changes something.
     pub generation: u64,
     /// The ids that reloads have reused. Values that were counted under them before belong to something else.
-    pub renewed: Arc<Renewed>,
+    pub renewed: Arc<ReusedIds>,
     /// Devices, indexed by [`DeviceId`].
     pub devices: Vec<Device>,
     /// Links, indexed by [`LinkId`].
@@ -98,7 +98,7 @@ pub struct Snapshot {
     /// The routing table.
     pub routes: RouteTable,
     /// Groups, indexed by [`GroupId`].
-    pub groups: Vec<Group>,
+    pub groups: Vec<FirewallGroup>,
     /// Path sets, indexed by [`crate::id::PathSetId`].
     pub path_sets: Vec<PathSet>,
     /// What each path set stands for, indexed by [`crate::id::PathSetId`], even if its peer was removed since.

@@ -18,13 +18,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use crate::engine::forwarder::ForwarderLimits;
-use crate::engine::route::{NextHop, Target};
+use crate::engine::route::{FibEntry, NextHop};
 use crate::engine::snapshot::{Device, Firewall, Link};
 use crate::engine::{CountersCell, Forwarder, Punt, PuntQueue, Snapshot};
 use crate::flow::{FlowHasher, HashMode, Seed};
 use crate::id::{DeviceId, FirewallId, GroupId, LinkId, PathSetId, PeerId};
 use crate::nat::PortPools;
-use crate::path::{Admin, BelowMin, Group, Member, OnFailure, PathSet};
+use crate::path::{AdminState, BelowMin, FirewallGroup, GroupMember, OnFailure, PathSet};
 use crate::session::{SessionTable, Timeouts};
 use crate::time::Duration;
 use crate::wire::{Family, MacAddr};
@@ -141,7 +141,7 @@ pub fn snapshot(side: Side, firewalls: u16) -> Snapshot {
         });
         for address in [v4, v6] {
             snapshot.local.insert(address, LinkId(number));
-            snapshot.routes.insert(net(address), Target::Connected(LinkId(number)));
+            snapshot.routes.insert(net(address), FibEntry::Connected(LinkId(number)));
         }
     }
     snapshot.groups.push(group(firewalls));
@@ -173,7 +173,7 @@ pub fn snapshot(side: Side, firewalls: u16) -> Snapshot {
             name: format!("fw{}", number + 1),
             group: GroupId(0),
             slot: number.into(),
-            admin: Admin::Ready,
+            admin: AdminState::Ready,
             link: far,
             v4: Some(v4),
             v6: Some(v6),
@@ -187,9 +187,10 @@ pub fn snapshot(side: Side, firewalls: u16) -> Snapshot {
     snapshot
 }
 
-fn group(firewalls: u16) -> Group {
-    let member = |number| Member { id: FirewallId(number), name: format!("fw{}", number + 1), weight: 1, spare: false };
-    Group {
+fn group(firewalls: u16) -> FirewallGroup {
+    let member =
+        |number| GroupMember { id: FirewallId(number), name: format!("fw{}", number + 1), weight: 1, spare: false };
+    FirewallGroup {
         id: GroupId(0),
         name: "perimeter".to_owned(),
         hasher: FlowHasher::new(Seed::from_text("a testbed's seed"), HashMode::FiveTuple),
@@ -224,8 +225,8 @@ fn with_last_byte(address: IpAddr, last: u8) -> IpAddr {
 }
 
 fn add_routes(snapshot: &mut Snapshot, side: Side, near: LinkId) {
-    let through = |family| Target::Group { set: peer_set(family), preferred: None, bypass: None };
-    let gateway = |address| Target::Via(NextHop { link: near, address });
+    let through = |family| FibEntry::Group { set: peer_set(family), preferred: None, bypass: None };
+    let gateway = |address| FibEntry::Via(NextHop { link: near, address });
     let mut route = |prefix: &str, target| {
         snapshot.routes.insert(prefix.parse().expect("a prefix written in this file"), target);
     };

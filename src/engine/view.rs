@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use plan::{ConfigView, KeptConfigView, MemberShare, MoveView, NewFlowsView, PlanView, ReloadView};
 
-use crate::config::Admin;
+use crate::config::AdminState;
 
 pub use checks::{CheckResultView, CheckedView, LastCheckView, ServerCheckView};
 pub use explain::{CandidateView, EgressView, ExplainView, ExplainedSessionView, ServerCandidateView, WhatIfView};
@@ -85,10 +85,10 @@ pub struct FirewallView {
     /// Its state: `up`, `degraded`, `down`, `drain` or `maint`.
     pub state: String,
     /// The administrative state in the file.
-    pub admin: Admin,
+    pub admin: AdminState,
     /// The administrative state that a command has set over the file; null if there is none.
     #[serde(rename = "override")]
-    pub override_: Option<Admin>,
+    pub override_: Option<AdminState>,
     /// Its share of the flows, relative to other firewalls.
     pub weight: u16,
     /// True if it takes flows only in place of a firewall that is down.
@@ -157,10 +157,10 @@ pub struct ServiceView {
     /// Its state: `up`, `down`, `drain` or `maint`.
     pub state: String,
     /// The administrative state in the file.
-    pub admin: Admin,
+    pub admin: AdminState,
     /// The administrative state that a command has set over the file; null if there is none.
     #[serde(rename = "override")]
-    pub override_: Option<Admin>,
+    pub override_: Option<AdminState>,
     /// Its live sessions.
     pub sessions: u64,
     /// With scheduler `hash`: the largest quotient of a server's share of the table and its fair share by weight; 1 is
@@ -214,10 +214,10 @@ pub struct ServerView {
     /// Its state: `up`, `down`, `drain` or `maint`.
     pub state: String,
     /// The administrative state in the file.
-    pub admin: Admin,
+    pub admin: AdminState,
     /// The administrative state that a command has set over the file; null if there is none.
     #[serde(rename = "override")]
-    pub override_: Option<Admin>,
+    pub override_: Option<AdminState>,
     /// Its weight in force.
     pub weight: u16,
     /// The weight that a command has set over the file; null if there is none.

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crate::health::monitor::State;
+use crate::health::monitor::HealthState;
 use crate::time::{Duration, Instant};
 
 /// Results that are kept of each checked address or path.
@@ -46,7 +46,7 @@ pub struct CheckRecord {
     /// From its first frame to its end, of the last of them; `None`: nothing was sent, or no one knows.
     pub took: Option<Duration>,
     /// The verdict after it.
-    pub state: State,
+    pub state: HealthState,
     /// How many in a row.
     pub times: u64,
 }
@@ -146,7 +146,14 @@ mod tests {
 
     fn record(at: u64, result: CheckResult, words: &str) -> CheckRecord {
         let took = Some(Duration::from_micros(at));
-        CheckRecord { at: Instant::from_millis(at), result, words: words.to_owned(), took, state: State::Up, times: 1 }
+        CheckRecord {
+            at: Instant::from_millis(at),
+            result,
+            words: words.to_owned(),
+            took,
+            state: HealthState::Up,
+            times: 1,
+        }
     }
 
     #[test]
@@ -171,7 +178,7 @@ mod tests {
         history.fold(record(1_000, CheckResult::Failed, "no answer"));
         history.fold(record(1_001, CheckResult::Failed, "no answer"));
         history.fold(record(1_002, CheckResult::Failed, "another reason"));
-        history.fold(CheckRecord { state: State::Down, ..record(1_003, CheckResult::Failed, "another reason") });
+        history.fold(CheckRecord { state: HealthState::Down, ..record(1_003, CheckResult::Failed, "another reason") });
         history.fold(record(1_004, CheckResult::Passed, ""));
 
         let seen: Vec<_> = history.records().map(|record| (record.at.as_millis(), record.times)).collect();

@@ -13,9 +13,9 @@ use crate::time::Duration;
 
 /// How the paths of a group are checked (`[group.check]` in the configuration).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Check {
+pub struct PathCheck {
     /// The kind of probe.
-    pub kind: CheckKind,
+    pub kind: PathCheckKind,
     /// Time between two probes.
     pub interval: Duration,
     /// Time after which a probe without an answer has failed. It may exceed the interval.
@@ -28,11 +28,11 @@ pub struct Check {
     pub hold: Duration,
 }
 
-impl Default for Check {
+impl Default for PathCheck {
     /// The values that apply where the configuration says nothing.
     fn default() -> Self {
         Self {
-            kind: CheckKind::Icmp,
+            kind: PathCheckKind::Icmp,
             interval: Duration::from_millis(50),
             timeout: Duration::from_millis(100),
             fall: 5,
@@ -44,7 +44,7 @@ impl Default for Check {
 
 /// The kind of a path probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum CheckKind {
+pub enum PathCheckKind {
     /// An ICMP echo request.
     Icmp,
     /// A TCP handshake with a port of the peer engine.

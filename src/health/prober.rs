@@ -9,10 +9,10 @@
 
 use std::collections::VecDeque;
 
-use crate::health::monitor::Outcome;
-use crate::health::{Check, CheckKind};
+use crate::health::monitor::ProbeOutcome;
+use crate::health::{PathCheck, PathCheckKind};
 use crate::time::{Duration, Instant};
-use crate::wire::emit::{self, Macs, Pair};
+use crate::wire::emit::{self, AddressPair, MacPair};
 use crate::wire::frame::tcp_flags;
 use crate::wire::icmp::{Echo, EchoKind};
 use crate::wire::tcp::{self, Segment};
@@ -27,8 +27,8 @@ pub const FIRST_PORT: u16 = 49_152;
 
 /// Sends the probes of one path and matches their answers.
 #[derive(Debug, Clone)]
-pub struct Prober {
-    kind: CheckKind,
+pub struct PathProber {
+    kind: PathCheckKind,
     interval: Duration,
     timeout: Duration,
     ident: u16,
@@ -58,9 +58,9 @@ enum ProbeState {
 
 /// How the oldest probe ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Settled {
+pub enum ProbeResult {
     /// Its outcome counts.
-    Counts(Outcome),
+    Counts(ProbeOutcome),
     /// It was missed while the engine itself was late, and does not count.
     Excused,
 }
@@ -82,9 +82,9 @@ pub enum TcpAnswer {
     },
 }
 
-impl Prober {
+impl PathProber {
     /// A prober whose first probe is due at `first`. `ident` distinguishes its probes from those of other probers.
-    pub fn new(check: &Check, ident: u16, first: Instant) -> Self {
+    pub fn new(check: &PathCheck, ident: u16, first: Instant) -> Self {
         Self {
             kind: check.kind,
             interval: check.interval,
@@ -94,8 +94,8 @@ impl Prober {
             serial: 0,
             in_flight: VecDeque::new(),
             next: match check.kind {
-                CheckKind::Icmp | CheckKind::Tcp { .. } | CheckKind::Udp { .. } => Some(first),
-                CheckKind::None => None,
+                PathCheckKind::Icmp | PathCheckKind::Tcp { .. } | PathCheckKind::Udp { .. } => Some(first),
+                PathCheckKind::None => None,
             },
         }
     }
@@ -111,7 +111,7 @@ impl Prober {
     pub fn launch(
         &mut self,
         payload: Vec<u8>,
-        way: Option<(Macs, Pair)>,
+        way: Option<(MacPair, AddressPair)>,
         random: u64,
         now: Instant,
     ) -> Option<Vec<u8>> {
@@ -137,7 +137,7 @@ impl Prober {
 
     /// Takes an echo reply. Returns the round-trip time if it answers a probe.
     pub fn answer_echo(&mut self, echo: &Echo<'_>, now: Instant) -> Option<Duration> {
-        let expected = self.kind == CheckKind::Icmp && echo.kind == EchoKind::Reply && echo.ident == self.ident;
+        let expected = self.kind == PathCheckKind::Icmp && echo.kind == EchoKind::Reply && echo.ident == self.ident;
         let mut waiting = self.in_flight.iter_mut().filter(|probe| expected && probe.state == ProbeState::Waiting);
         let probe = waiting.find(|probe| probe.serial as u16 == echo.sequence && probe.payload == echo.data)?;
         Some(probe.end(ProbeState::Answered, now))
@@ -145,7 +145,7 @@ impl Prober {
 
     /// Takes a UDP datagram. Returns the round-trip time if it answers a probe.
     pub fn answer_udp(&mut self, source: u16, destination: u16, data: &[u8], now: Instant) -> Option<Duration> {
-        let expected = self.kind == CheckKind::Udp { port: source };
+        let expected = self.kind == PathCheckKind::Udp { port: source };
         let mut waiting = self.in_flight.iter_mut().filter(|probe| expected && probe.state == ProbeState::Waiting);
         let probe = waiting.find(|probe| probe.port == destination && probe.payload == data)?;
         Some(probe.end(ProbeState::Answered, now))
@@ -153,8 +153,14 @@ impl Prober {
 
     /// Takes a TCP segment from the peer. `macs` and `pair` are those of frames back to it. `None` if it answers no
     /// probe.
-    pub fn answer_tcp(&mut self, segment: &Segment<'_>, macs: Macs, pair: Pair, now: Instant) -> Option<TcpAnswer> {
-        let expected = self.kind == CheckKind::Tcp { port: segment.source_port };
+    pub fn answer_tcp(
+        &mut self,
+        segment: &Segment<'_>,
+        macs: MacPair,
+        pair: AddressPair,
+        now: Instant,
+    ) -> Option<TcpAnswer> {
+        let expected = self.kind == PathCheckKind::Tcp { port: segment.source_port };
         let mut waiting = self.in_flight.iter_mut().filter(|probe| expected && probe.state == ProbeState::Waiting);
         let probe = waiting.find(|probe| {
             probe.port == segment.destination_port
@@ -188,14 +194,14 @@ impl Prober {
 
     /// Removes the oldest probe if its outcome is known, and returns how it ended. To be called until it returns
     /// `None`.
-    pub fn settle(&mut self, now: Instant) -> Option<Settled> {
+    pub fn settle(&mut self, now: Instant) -> Option<ProbeResult> {
         let probe = self.in_flight.front()?;
         let settled = match probe.state {
-            ProbeState::Answered => Settled::Counts(Outcome::Success),
-            ProbeState::Refused => Settled::Counts(Outcome::Failure),
+            ProbeState::Answered => ProbeResult::Counts(ProbeOutcome::Success),
+            ProbeState::Refused => ProbeResult::Counts(ProbeOutcome::Failure),
             ProbeState::Waiting if now < probe.sent + self.timeout => return None,
-            ProbeState::Waiting if probe.excused => Settled::Excused,
-            ProbeState::Waiting => Settled::Counts(Outcome::Failure),
+            ProbeState::Waiting if probe.excused => ProbeResult::Excused,
+            ProbeState::Waiting => ProbeResult::Counts(ProbeOutcome::Failure),
         };
         self.in_flight.pop_front();
         Some(settled)
@@ -214,7 +220,7 @@ impl Prober {
         }
     }
 
-    /// When [`Prober::is_due`] becomes true or [`Prober::settle`] has an outcome.
+    /// When [`PathProber::is_due`] becomes true or [`PathProber::settle`] has an outcome.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let expiry = self.in_flight.front().map(|probe| probe.sent + self.timeout);
         self.next.into_iter().chain(expiry).min()
@@ -222,20 +228,20 @@ impl Prober {
 
     fn port(&self) -> u16 {
         match self.kind {
-            CheckKind::Tcp { .. } => self.first_port + (self.serial % u32::from(TCP_PORTS)) as u16,
-            CheckKind::Icmp | CheckKind::Udp { .. } | CheckKind::None => self.first_port,
+            PathCheckKind::Tcp { .. } => self.first_port + (self.serial % u32::from(TCP_PORTS)) as u16,
+            PathCheckKind::Icmp | PathCheckKind::Udp { .. } | PathCheckKind::None => self.first_port,
         }
     }
 
-    fn frame(&self, probe: &InFlight, macs: Macs, pair: Pair) -> Option<Vec<u8>> {
+    fn frame(&self, probe: &InFlight, macs: MacPair, pair: AddressPair) -> Option<Vec<u8>> {
         match self.kind {
-            CheckKind::Icmp => {
+            PathCheckKind::Icmp => {
                 let sequence = probe.serial as u16;
                 let echo = Echo { kind: EchoKind::Request, ident: self.ident, sequence, data: &probe.payload };
                 Some(echo.frame(macs, pair))
             }
-            CheckKind::Udp { port } => Some(emit::udp(macs, pair, probe.port, port, &probe.payload)),
-            CheckKind::Tcp { port } => {
+            PathCheckKind::Udp { port } => Some(emit::udp(macs, pair, probe.port, port, &probe.payload)),
+            PathCheckKind::Tcp { port } => {
                 let syn = Segment {
                     source_port: probe.port,
                     destination_port: port,
@@ -246,7 +252,7 @@ impl Prober {
                 };
                 Some(tcp::segment(macs, pair, &syn))
             }
-            CheckKind::None => None,
+            PathCheckKind::None => None,
         }
     }
 }

@@ -1,18 +1,18 @@
 //! When a real server of a service is up, and when it is checked next.
 //!
-//! Rise and fall are those of [`Monitor`]. In addition a server has another interval while it is down
+//! Rise and fall are those of [`HealthMonitor`]. In addition a server has another interval while it is down
 //! (`dead-interval`), a limit on the time without success (`down-after`), and a text for its last failure. The very
 //! first check decides alone, so that a load balancer that starts serves as soon as its servers answer; `rise` and
 //! `fall` apply from then on.
 
-use crate::health::monitor::{Monitor, Outcome, State};
-use crate::health::{Check, CheckKind, ServiceCheck};
+use crate::health::monitor::{HealthMonitor, HealthState, ProbeOutcome};
+use crate::health::{PathCheck, PathCheckKind, ServiceCheck};
 use crate::time::{Duration, Instant};
 
 /// Judges one server in one address family, and schedules its checks.
 #[derive(Debug, Clone)]
 pub struct ServiceMonitor {
-    monitor: Monitor,
+    monitor: HealthMonitor,
     interval: Duration,
     dead_interval: Duration,
     timeout: Duration,
@@ -41,7 +41,7 @@ impl ServiceMonitor {
     /// A server without a verdict, whose first check is due at `first`. The checks after it keep step with `beat`.
     pub fn new(check: &ServiceCheck, first: Instant, beat: Instant, now: Instant) -> Self {
         Self {
-            monitor: Monitor::new(&streaks(check), now),
+            monitor: HealthMonitor::new(&streaks(check), now),
             interval: check.interval,
             dead_interval: check.dead_interval,
             timeout: check.timeout,
@@ -113,19 +113,19 @@ impl ServiceMonitor {
     }
 
     /// Takes a successful check. Returns the new state if this changed it.
-    pub fn succeeded(&mut self, now: Instant) -> Option<State> {
+    pub fn succeeded(&mut self, now: Instant) -> Option<HealthState> {
         self.last_success = Some(now);
         self.excused = 0;
         self.is_cut = false;
         if std::mem::take(&mut self.is_fresh) {
             return self.monitor.succeed(now);
         }
-        let changed = self.monitor.observe(Outcome::Success, now);
+        let changed = self.monitor.observe(ProbeOutcome::Success, now);
         self.keep_pace(changed, now)
     }
 
     /// Takes a failed check with the reason in words. Returns the new state if this changed it.
-    pub fn failed(&mut self, reason: String, now: Instant) -> Option<State> {
+    pub fn failed(&mut self, reason: String, now: Instant) -> Option<HealthState> {
         self.last_failure = Some(reason);
         self.is_cut = false;
         if std::mem::take(&mut self.is_fresh) {
@@ -137,7 +137,7 @@ impl ServiceMonitor {
 
     /// Records that a check could not be sent because the engine's own link is down. Returns the new state if this
     /// changed it. If no check has ended yet, the first one is still to come.
-    pub fn cut(&mut self, reason: String, now: Instant) -> Option<State> {
+    pub fn cut(&mut self, reason: String, now: Instant) -> Option<HealthState> {
         self.last_failure = Some(reason);
         self.is_cut = true;
         if self.is_fresh {
@@ -162,24 +162,24 @@ impl ServiceMonitor {
     }
 
     /// Declares the server up until its checks say otherwise, because it was up a moment ago when the engine last ran.
-    pub fn inherit(&mut self, now: Instant) -> Option<State> {
+    pub fn inherit(&mut self, now: Instant) -> Option<HealthState> {
         self.is_fresh = false;
         self.last_success = Some(now);
         self.monitor.succeed(now)
     }
 
-    fn missed(&mut self, now: Instant) -> Option<State> {
-        let changed = self.monitor.observe(Outcome::Failure, now).or_else(|| self.expire(now));
+    fn missed(&mut self, now: Instant) -> Option<HealthState> {
+        let changed = self.monitor.observe(ProbeOutcome::Failure, now).or_else(|| self.expire(now));
         self.keep_pace(changed, now)
     }
 
     /// Declares the server up, because it is not checked.
-    pub fn trust(&mut self, now: Instant) -> Option<State> {
+    pub fn trust(&mut self, now: Instant) -> Option<HealthState> {
         self.monitor.succeed(now)
     }
 
     /// Handles the passing of time. Returns the new state if `down-after` has elapsed.
-    pub fn handle_timeout(&mut self, now: Instant) -> Option<State> {
+    pub fn handle_timeout(&mut self, now: Instant) -> Option<HealthState> {
         let changed = self.expire(now);
         self.keep_pace(changed, now)
     }
@@ -190,7 +190,7 @@ impl ServiceMonitor {
     }
 
     /// The verdict.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> HealthState {
         self.monitor.state()
     }
 
@@ -206,13 +206,13 @@ impl ServiceMonitor {
 
     fn pace(&self) -> Duration {
         match self.monitor.state() {
-            State::Down => self.dead_interval,
-            State::Starting | State::Up => self.interval,
+            HealthState::Down => self.dead_interval,
+            HealthState::Starting | HealthState::Up => self.interval,
         }
     }
 
     /// Applies the interval of a new state, counted from the beginning of the check that led to it.
-    fn keep_pace(&mut self, changed: Option<State>, now: Instant) -> Option<State> {
+    fn keep_pace(&mut self, changed: Option<HealthState>, now: Instant) -> Option<HealthState> {
         if let (Some(_), Some(began)) = (changed, self.began) {
             let next = self.following(began);
             self.next = if next < now { first_in_step(next, self.pace(), now) } else { next };
@@ -232,7 +232,7 @@ impl ServiceMonitor {
         }
     }
 
-    fn expire(&mut self, now: Instant) -> Option<State> {
+    fn expire(&mut self, now: Instant) -> Option<HealthState> {
         self.limit().filter(|limit| *limit <= now)?;
         self.monitor.fail(now)
     }
@@ -240,7 +240,7 @@ impl ServiceMonitor {
     /// When `down-after` ends. It applies only to a server that is up and has failed a check since its last success; a
     /// server that never fails is healthy, however rarely it is checked.
     fn limit(&self) -> Option<Instant> {
-        let failing = self.monitor.state() == State::Up && self.monitor.is_failing();
+        let failing = self.monitor.state() == HealthState::Up && self.monitor.is_failing();
         Some(self.last_success? + self.down_after.filter(|_| failing)?)
     }
 }
@@ -258,10 +258,10 @@ fn last_in_step(from: Instant, pace: Duration, now: Instant) -> Instant {
     from + Duration::from_nanos(u64::try_from(late - late % pace).unwrap_or(u64::MAX))
 }
 
-/// What [`Monitor`] has to know of a check.
-fn streaks(check: &ServiceCheck) -> Check {
-    Check {
-        kind: CheckKind::None,
+/// What [`HealthMonitor`] has to know of a check.
+fn streaks(check: &ServiceCheck) -> PathCheck {
+    PathCheck {
+        kind: PathCheckKind::None,
         interval: check.interval,
         timeout: check.timeout,
         fall: check.fall,

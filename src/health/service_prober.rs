@@ -1,7 +1,7 @@
 //! One check of a real server: an ICMP echo, a TCP connection, a half-open connection or an HTTP request. The prober
 //! builds the frames and matches the answers.
 //!
-//! A check has one [`Verdict`] as soon as that is known, and goes on until its connection is closed: by FIN, or by a
+//! A check has one [`CheckVerdict`] as soon as that is known, and goes on until its connection is closed: by FIN, or by a
 //! reset when its time is over. The kinds `tcp` and `http` use smoltcp's TCP with a separate stack for each check, so
 //! that checks share nothing. The caller finds the check of a segment by addresses and ports.
 //!
@@ -19,13 +19,13 @@ use std::ops::RangeInclusive;
 
 use crate::health::{ServiceCheck, ServiceCheckKind};
 use crate::time::{Duration, Instant};
-use crate::wire::emit::{Macs, Pair};
+use crate::wire::emit::{AddressPair, MacPair};
 use crate::wire::frame::tcp_flags;
 use crate::wire::icmp::{Echo, EchoKind};
 use crate::wire::tcp::{self, Segment};
 
-use connection::{Connection, Phase};
-use http::{Answer, Progress};
+use connection::{CheckConnection, ConnectionPhase};
+use http::{HttpResponse, ResponseVerdict};
 
 /// The source ports of checks. They lie below the ports that stand for clients in `full-nat`, which begin at 1024, so
 /// that a check and a client never have the same 5-tuple. Their number limits the checks of one server port that run at
@@ -39,7 +39,7 @@ const CLEARED_MAX: u8 = 3;
 
 /// The result of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum CheckVerdict {
     /// The server is healthy. The time is that from the first frame to the deciding answer.
     Well(Duration),
     /// The server answered, but is not healthy, for this reason.
@@ -50,11 +50,11 @@ pub enum Verdict {
 
 /// The addresses, ports and limits of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Way {
+pub struct CheckTarget {
     /// Source and destination hardware address.
-    pub macs: Macs,
+    pub macs: MacPair,
     /// The engine's address and the server's address.
-    pub pair: Pair,
+    pub pair: AddressPair,
     /// Source port, or identifier of the echo; one of [`PORTS`].
     pub source_port: u16,
     /// Sequence number of the SYN (RFC 6528), above those of any earlier connection between the same ends.
@@ -67,13 +67,13 @@ pub struct Way {
 
 /// The state of one check; see the module.
 #[derive(Debug)]
-pub struct ServiceProber {
-    way: Way,
+pub struct ServerProber {
+    way: CheckTarget,
     timeout: Duration,
     started: Instant,
     exchange: Exchange,
-    verdict: Option<Verdict>,
-    /// Whether the verdict was already returned by [`ServiceProber::poll_verdict`].
+    verdict: Option<CheckVerdict>,
+    /// Whether the verdict was already returned by [`ServerProber::poll_verdict`].
     is_reported: bool,
     done: bool,
     /// The number of old connections that this check has reset.
@@ -85,14 +85,14 @@ pub struct ServiceProber {
 enum Exchange {
     Echo { data: Vec<u8> },
     HalfOpen,
-    Tcp(Box<Connection>),
-    Http(Box<Connection>, Box<Answer>),
+    Tcp(Box<CheckConnection>),
+    Http(Box<CheckConnection>, Box<HttpResponse>),
 }
 
-impl ServiceProber {
+impl ServerProber {
     /// Starts a check. `random` makes its data unpredictable. `None` if the kind is [`ServiceCheckKind::None`], or if
     /// the connection cannot be opened.
-    pub fn start(check: &ServiceCheck, way: Way, random: u64, now: Instant) -> Option<Self> {
+    pub fn start(check: &ServiceCheck, way: CheckTarget, random: u64, now: Instant) -> Option<Self> {
         let exchange = match &check.kind {
             ServiceCheckKind::None => return None,
             ServiceCheckKind::Icmp => {
@@ -100,11 +100,11 @@ impl ServiceProber {
                 Exchange::Echo { data }
             }
             ServiceCheckKind::HalfOpen => Exchange::HalfOpen,
-            ServiceCheckKind::Tcp => Exchange::Tcp(Box::new(Connection::open(&way, Vec::new(), random, now)?)),
+            ServiceCheckKind::Tcp => Exchange::Tcp(Box::new(CheckConnection::open(&way, Vec::new(), random, now)?)),
             ServiceCheckKind::Http { path, host, status, body } => {
                 let request = http::request(path, host.as_deref(), way.pair.destination(), way.port);
-                let answer = Answer::new(status.clone(), body.clone());
-                Exchange::Http(Box::new(Connection::open(&way, request, random, now)?), Box::new(answer))
+                let answer = HttpResponse::new(status.clone(), body.clone());
+                Exchange::Http(Box::new(CheckConnection::open(&way, request, random, now)?), Box::new(answer))
             }
         };
         let mut prober = Self {
@@ -127,7 +127,7 @@ impl ServiceProber {
         let Exchange::Echo { data } = &self.exchange else { return false };
         let matches = echo.kind == EchoKind::Reply && echo.ident == self.way.source_port && echo.data == data;
         if matches && self.verdict.is_none() {
-            self.verdict = Some(Verdict::Well(now.since(self.started)));
+            self.verdict = Some(CheckVerdict::Well(now.since(self.started)));
             self.done = true;
         }
         matches
@@ -159,7 +159,7 @@ impl ServiceProber {
         }
     }
 
-    /// When [`ServiceProber::handle_timeout`] is to be called.
+    /// When [`ServerProber::handle_timeout`] is to be called.
     pub fn poll_timeout(&self) -> Instant {
         let wake = match &self.exchange {
             Exchange::Echo { .. } | Exchange::HalfOpen => None,
@@ -174,7 +174,7 @@ impl ServiceProber {
     }
 
     /// The verdict, which is returned once.
-    pub fn poll_verdict(&mut self) -> Option<Verdict> {
+    pub fn poll_verdict(&mut self) -> Option<CheckVerdict> {
         if std::mem::replace(&mut self.is_reported, self.verdict.is_some()) {
             return None;
         }
@@ -211,7 +211,7 @@ impl ServiceProber {
     }
 
     fn open(&mut self, now: Instant) {
-        let Way { macs, pair, source_port, port, sequence, .. } = self.way;
+        let CheckTarget { macs, pair, source_port, port, sequence, .. } = self.way;
         match &mut self.exchange {
             Exchange::Echo { data } => {
                 let echo = Echo { kind: EchoKind::Request, ident: source_port, sequence: 1, data };
@@ -239,7 +239,9 @@ impl ServiceProber {
             && match &self.exchange {
                 Exchange::Echo { .. } => false,
                 Exchange::HalfOpen => true,
-                Exchange::Tcp(connection) | Exchange::Http(connection, _) => connection.phase() == Phase::Opening,
+                Exchange::Tcp(connection) | Exchange::Http(connection, _) => {
+                    connection.phase() == ConnectionPhase::Opening
+                }
             };
         is_opening
             && segment.flags & tcp_flags::ACK != 0
@@ -259,7 +261,7 @@ impl ServiceProber {
         match &mut self.exchange {
             Exchange::Echo { .. } | Exchange::HalfOpen => {}
             Exchange::Tcp(connection) | Exchange::Http(connection, _) => {
-                if let Some(again) = Connection::open(way, connection.take_request(), random, now) {
+                if let Some(again) = CheckConnection::open(way, connection.take_request(), random, now) {
                     **connection = again;
                 }
             }
@@ -273,11 +275,11 @@ impl ServiceProber {
             return;
         }
         if segment.flags & tcp_flags::RST != 0 {
-            self.verdict = Some(Verdict::Ill("connection refused".to_owned()));
+            self.verdict = Some(CheckVerdict::Ill("connection refused".to_owned()));
             self.done = true;
         } else if segment.flags & tcp_flags::SYN != 0 {
             self.reset(expected);
-            self.verdict = Some(Verdict::Well(now.since(self.started)));
+            self.verdict = Some(CheckVerdict::Well(now.since(self.started)));
             self.done = true;
         }
     }
@@ -305,9 +307,9 @@ impl ServiceProber {
                 connection.poll(now);
                 if self.verdict.is_none() {
                     self.verdict = match connection.phase() {
-                        Phase::Opening => None,
-                        Phase::Open | Phase::Ended => Some(Verdict::Well(rtt)),
-                        Phase::Gone => Some(Verdict::Ill("connection refused".to_owned())),
+                        ConnectionPhase::Opening => None,
+                        ConnectionPhase::Open | ConnectionPhase::Ended => Some(CheckVerdict::Well(rtt)),
+                        ConnectionPhase::Gone => Some(CheckVerdict::Ill("connection refused".to_owned())),
                     };
                     if self.verdict.is_some() {
                         connection.close(now);
@@ -321,13 +323,13 @@ impl ServiceProber {
                 connection.read(|bytes| answer.take(bytes));
                 if self.verdict.is_none() {
                     let phase = connection.phase();
-                    self.verdict = match answer.progress(phase == Phase::Ended) {
-                        Progress::Well => Some(Verdict::Well(rtt)),
-                        Progress::Ill(why) => Some(Verdict::Ill(why)),
-                        Progress::More => match (phase, connection.was_open()) {
-                            (Phase::Gone, false) => Some(Verdict::Ill("connection refused".to_owned())),
-                            (Phase::Gone, true) => Some(Verdict::Ill("connection reset".to_owned())),
-                            (Phase::Opening | Phase::Open | Phase::Ended, _) => None,
+                    self.verdict = match answer.progress(phase == ConnectionPhase::Ended) {
+                        ResponseVerdict::Well => Some(CheckVerdict::Well(rtt)),
+                        ResponseVerdict::Ill(why) => Some(CheckVerdict::Ill(why)),
+                        ResponseVerdict::More => match (phase, connection.was_open()) {
+                            (ConnectionPhase::Gone, false) => Some(CheckVerdict::Ill("connection refused".to_owned())),
+                            (ConnectionPhase::Gone, true) => Some(CheckVerdict::Ill("connection reset".to_owned())),
+                            (ConnectionPhase::Opening | ConnectionPhase::Open | ConnectionPhase::Ended, _) => None,
                         },
                     };
                     if self.verdict.is_some() {
@@ -351,7 +353,7 @@ impl ServiceProber {
         }
         let within = self.timeout;
         if self.verdict.is_none() {
-            self.verdict = Some(Verdict::Silent(match &self.exchange {
+            self.verdict = Some(CheckVerdict::Silent(match &self.exchange {
                 Exchange::Echo { .. } => format!("no answer in {within:?}"),
                 Exchange::HalfOpen => format!("no SYN-ACK in {within:?}"),
                 Exchange::Tcp(connection) | Exchange::Http(connection, _) if !connection.was_open() => {
@@ -374,6 +376,6 @@ impl ServiceProber {
         while let Some(frame) = connection.poll_frame(self.way.macs) {
             self.frames.push_back(frame);
         }
-        self.done |= connection.phase() == Phase::Gone;
+        self.done |= connection.phase() == ConnectionPhase::Gone;
     }
 }

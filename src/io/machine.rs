@@ -24,14 +24,14 @@ pub struct Machine {
     /// This process, which may open devices, may not have threads of the class that runs at once.
     pub refuses_real_time: bool,
     /// Packet workers of other processes.
-    pub workers: Vec<Thread>,
+    pub workers: Vec<PinnedThread>,
     /// Those of the requested devices that exist here.
     pub devices: Vec<Device>,
 }
 
 /// A thread and the CPUs that it is kept to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Thread {
+pub struct PinnedThread {
     /// Process id.
     pub pid: u32,
     /// Name of the thread.
@@ -70,7 +70,7 @@ pub struct Port {
     /// Its interrupts by number, each with the CPUs that serve it.
     pub interrupts: Vec<(u32, Vec<usize>)>,
     /// Kernel threads that receive for it (threaded NAPI).
-    pub receivers: Vec<Thread>,
+    pub receivers: Vec<PinnedThread>,
 }
 
 /// Reads the facts of this machine and of those of `devices` that exist in the network namespace of the calling thread.
@@ -85,7 +85,7 @@ fn look_in<'a>(root: &Path, cpus: Vec<usize>, devices: impl IntoIterator<Item = 
     let threads = threads(&root.join("proc"));
     let devices = devices.into_iter().filter_map(netdev::find).map(|found| device(root, &found, &threads)).collect();
     let huge_pages = read(&root.join("sys/kernel/mm/transparent_hugepage/enabled"));
-    let is_worker = |thread: &Thread| thread.name.starts_with("fwlb-worker-") && thread.pid != std::process::id();
+    let is_worker = |thread: &PinnedThread| thread.name.starts_with("fwlb-worker-") && thread.pid != std::process::id();
     Machine {
         cpus,
         refuses_real_time: false,
@@ -95,7 +95,7 @@ fn look_in<'a>(root: &Path, cpus: Vec<usize>, devices: impl IntoIterator<Item = 
     }
 }
 
-fn device(root: &Path, found: &netdev::Device, threads: &[Thread]) -> Device {
+fn device(root: &Path, found: &netdev::Device, threads: &[PinnedThread]) -> Device {
     let forwarding = |family: &str, name: &str, key: &str| {
         read(&root.join("proc/sys/net").join(family).join("conf").join(name).join(key)).is_some_and(|word| word == "1")
     };
@@ -144,7 +144,7 @@ fn receiving(net: &Path, name: &str, depth: usize, found: &mut Vec<String>) {
     lower.iter().for_each(|one| receiving(net, one, depth - 1, found));
 }
 
-fn port(root: &Path, name: &str, threads: &[Thread], is_software: bool) -> Port {
+fn port(root: &Path, name: &str, threads: &[PinnedThread], is_software: bool) -> Port {
     let directory = root.join("sys/class/net").join(name);
     let mut queues: Vec<(usize, Vec<usize>)> = names(&directory.join("queues"))
         .iter()
@@ -156,7 +156,7 @@ fn port(root: &Path, name: &str, threads: &[Thread], is_software: bool) -> Port 
     queues.sort_unstable();
     let is_threaded = read(&directory.join("threaded")).is_some_and(|word| word != "0");
     let prefix = format!("napi/{name}-");
-    let receives = |thread: &&Thread| is_threaded && thread.name.starts_with(&prefix);
+    let receives = |thread: &&PinnedThread| is_threaded && thread.name.starts_with(&prefix);
     Port {
         name: name.to_owned(),
         is_card: !is_software && directory.join("device").exists(),
@@ -195,7 +195,7 @@ fn interrupts(root: &Path, card: &Path) -> Vec<(u32, Vec<usize>)> {
 }
 
 /// The packet workers of all processes, and the kernel threads that receive for a device.
-fn threads(proc: &Path) -> Vec<Thread> {
+fn threads(proc: &Path) -> Vec<PinnedThread> {
     let mut found = Vec::new();
     for (pid, process) in names(proc).iter().filter_map(|name| Some((name.parse::<u32>().ok()?, proc.join(name)))) {
         // A process has the name of its first thread, which is "fwlb" if it has workers.
@@ -214,7 +214,7 @@ fn threads(proc: &Path) -> Vec<Thread> {
             let status = read(&directory.join("status")).unwrap_or_default();
             let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
             if let Some(cpus) = allowed.and_then(list) {
-                found.push(Thread { pid, name, cpus });
+                found.push(PinnedThread { pid, name, cpus });
             }
         }
     }

@@ -15,7 +15,7 @@ const GROUP_LINK: u32 = 1;
 
 /// What the notifications since the last call were about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum News {
+pub enum LinkChanges {
     /// Names of the devices that appeared, changed or went: each once, in the order of the first notification.
     Devices(Vec<String>),
     /// Notifications were lost (ENOBUFS): anything may have changed.
@@ -37,7 +37,7 @@ impl Monitor {
     }
 
     /// Takes all notifications that wait. Never blocks.
-    pub fn take(&mut self) -> io::Result<News> {
+    pub fn take(&mut self) -> io::Result<LinkChanges> {
         let mut names: Vec<String> = Vec::new();
         loop {
             let received = self.connection.receive(|message| {
@@ -49,10 +49,10 @@ impl Monitor {
             });
             match received {
                 Ok(true) => {}
-                Ok(false) => return Ok(News::Devices(names)),
+                Ok(false) => return Ok(LinkChanges::Devices(names)),
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
                     while self.connection.receive(|_| {})? {}
-                    return Ok(News::Anything);
+                    return Ok(LinkChanges::Anything);
                 }
                 Err(error) => return Err(error),
             }
@@ -97,13 +97,15 @@ mod tests {
         }
         ip("link add mo0 type veth peer name mo1");
         let mut monitor = Monitor::open().unwrap();
-        assert_eq!(monitor.take().unwrap(), News::Devices(vec![]));
+        assert_eq!(monitor.take().unwrap(), LinkChanges::Devices(vec![]));
 
         for command in
             ["link set mo0 up", "link set mo0 down", "link delete mo0", "link add mo0 type veth peer name mo1"]
         {
             ip(command);
-            let News::Devices(names) = monitor.take().unwrap() else { panic!("few enough to be heard one by one") };
+            let LinkChanges::Devices(names) = monitor.take().unwrap() else {
+                panic!("few enough to be heard one by one")
+            };
             assert!(names.contains(&"mo0".to_owned()), "{command}: {names:?}");
         }
     }
@@ -122,7 +124,7 @@ mod tests {
             ip("link set ml0 down");
         }
 
-        assert_eq!(monitor.take().unwrap(), News::Anything);
-        assert_eq!(monitor.take().unwrap(), News::Devices(vec![]));
+        assert_eq!(monitor.take().unwrap(), LinkChanges::Anything);
+        assert_eq!(monitor.take().unwrap(), LinkChanges::Devices(vec![]));
     }
 }

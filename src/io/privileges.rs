@@ -23,7 +23,7 @@ fn useful(xdp: bool) -> CapsHashSet {
 
 /// What a thread has to do that needs capabilities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Duty {
+pub enum ThreadPrivileges {
     /// It needs none.
     None,
     /// It reopens devices that come back, and keeps the kernel's stack off them: CAP_NET_RAW for packet sockets,
@@ -40,7 +40,7 @@ pub enum Duty {
     },
 }
 
-impl Duty {
+impl ThreadPrivileges {
     fn capabilities(self) -> CapsHashSet {
         match self {
             Self::None => CapsHashSet::new(),
@@ -67,12 +67,12 @@ pub fn become_user(user: User, xdp: bool) -> io::Result<()> {
         check(libc::setresuid(user.uid, user.uid, user.uid))?;
     }
     // The permitted set is kept (PR_SET_KEEPCAPS), while the effective set is empty now.
-    caps::set(None, CapSet::Effective, &Duty::Starting { xdp }.capabilities()).map_err(refused)
+    caps::set(None, CapSet::Effective, &ThreadPrivileges::Starting { xdp }.capabilities()).map_err(refused)
 }
 
 /// Gives up every capability that `duty` does not need, for the calling thread and those that it starts. It gains none
 /// that it lacks.
-pub fn limit_thread(duty: Duty) -> io::Result<()> {
+pub fn limit_thread(duty: ThreadPrivileges) -> io::Result<()> {
     let held = caps::read(None, CapSet::Permitted).map_err(refused)?;
     let kept: CapsHashSet = held.intersection(&duty.capabilities()).copied().collect();
     // A process that may not change the bounding set has one from the service manager.
@@ -102,23 +102,23 @@ fn refused(error: caps::errors::CapsError) -> io::Error {
 
 /// Capabilities that the calling thread lacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NotPrivileged(Vec<Capability>);
+pub struct MissingCapabilities(Vec<Capability>);
 
-impl fmt::Display for NotPrivileged {
+impl fmt::Display for MissingCapabilities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<String> = self.0.iter().map(ToString::to_string).collect();
         write!(f, "the engine has no {} any more, which opening a device takes", names.join(" and "))
     }
 }
 
-impl std::error::Error for NotPrivileged {}
+impl std::error::Error for MissingCapabilities {}
 
 /// Whether the calling thread may open a device, for AF_XDP or not.
-pub fn may_open_devices(xdp: bool) -> Result<(), NotPrivileged> {
+pub fn may_open_devices(xdp: bool) -> Result<(), MissingCapabilities> {
     let has = |capability: &Capability| caps::has_cap(None, CapSet::Effective, *capability).unwrap_or(false);
     let mut missing: Vec<Capability> = needed(xdp).into_iter().filter(|capability| !has(capability)).collect();
     missing.sort_unstable_by_key(|capability| capability.index());
-    if missing.is_empty() { Ok(()) } else { Err(NotPrivileged(missing)) }
+    if missing.is_empty() { Ok(()) } else { Err(MissingCapabilities(missing)) }
 }
 
 #[cfg(test)]
@@ -157,12 +157,12 @@ mod tests {
         };
 
         let nothing = "0000000000000000".to_owned();
-        assert_eq!(limited(Duty::None), (nothing.clone(), (nothing.clone(), nothing, "1".to_owned())));
+        assert_eq!(limited(ThreadPrivileges::None), (nothing.clone(), (nothing.clone(), nothing, "1".to_owned())));
         if user_is_root() {
             // capability.h: CAP_NET_ADMIN is 12, CAP_NET_RAW 13, CAP_IPC_LOCK 14.
-            assert_eq!(limited(Duty::Devices { xdp: false }).0, "0000000000007000");
+            assert_eq!(limited(ThreadPrivileges::Devices { xdp: false }).0, "0000000000007000");
             // CAP_BPF is 39.
-            assert_eq!(limited(Duty::Devices { xdp: true }).0, "0000008000007000");
+            assert_eq!(limited(ThreadPrivileges::Devices { xdp: true }).0, "0000008000007000");
         }
         assert_eq!(status("CapPrm"), before, "no other thread is concerned");
     }

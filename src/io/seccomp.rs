@@ -195,9 +195,9 @@ mod tests {
     use std::process::Command;
 
     use super::*;
-    use crate::io::privileges::{Duty, limit_thread};
+    use crate::io::privileges::{ThreadPrivileges, limit_thread};
     use crate::io::testing::namespace;
-    use crate::io::ways::fixture::{Kind, frame, never, pair, plain};
+    use crate::io::ways::fixture::{SocketKind, frame, never, pair, plain};
 
     /// Runs `act` under the filter in a thread of its own, because the test process needs other calls.
     fn filtered<R: Send + 'static>(act: impl FnOnce() -> R + Send + 'static) -> R {
@@ -263,8 +263,8 @@ mod tests {
         }
         pair("e0", "p0", 1500);
         filtered(|| {
-            limit_thread(Duty::Devices { xdp: false }).unwrap();
-            let way = Kind::XdpSend.open("e0");
+            limit_thread(ThreadPrivileges::Devices { xdp: false }).unwrap();
+            let way = SocketKind::XdpSend.open("e0");
             assert_eq!(way.sender.send([plain(&frame(1, 60))], never), 1);
         });
     }

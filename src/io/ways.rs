@@ -78,13 +78,13 @@ impl SendError {
 
 /// Why a device could not be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum DeviceOpenError {
     /// Its packet sockets could not be opened.
     #[error(transparent)]
-    Packet(#[from] af_packet::OpenError),
+    Packet(#[from] af_packet::PacketSocketError),
     /// Its AF_XDP sockets could not be opened.
     #[error(transparent)]
-    Xdp(#[from] af_xdp::OpenError),
+    Xdp(#[from] af_xdp::XdpError),
 }
 
 /// Frames that were lost since the last call.

@@ -13,7 +13,7 @@
 
 use super::command::Command;
 use super::farm::ServiceMode;
-use super::topology::{FirewallKind, Node, Pair, Routers, Side, Topology};
+use super::topology::{FirewallKind, Pair, RoutingSetup, Side, Station, Topology};
 
 /// Kernel settings of every station: no reverse path filter (some tests use asymmetric paths), no duplicate address
 /// detection and no router advertisements (so that addresses work at once), and no limit on ICMP errors, which tests
@@ -31,7 +31,7 @@ const STATION: [&str; 8] = [
 
 /// The cable by which a firewall is cut off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Leg {
+pub enum FirewallCable {
     /// The one toward the clients.
     Outer,
     /// The one toward the servers.
@@ -40,7 +40,7 @@ pub enum Leg {
     Both,
 }
 
-impl Leg {
+impl FirewallCable {
     const fn sides(self) -> &'static [Side] {
         match self {
             Self::Outer => &[Side::Outer],
@@ -53,9 +53,10 @@ impl Leg {
 /// The commands that build the whole lab, in order.
 pub fn build(lab: &Topology) -> Vec<Command> {
     let firewalls: Vec<u8> = if lab.kind == FirewallKind::Vlan { Vec::new() } else { (1..=lab.firewalls).collect() };
-    let mut commands = vec![namespaces(lab, lab.nodes().into_iter().filter(|node| !matches!(node, Node::Firewall(_))))];
+    let mut commands =
+        vec![namespaces(lab, lab.nodes().into_iter().filter(|node| !matches!(node, Station::Firewall(_))))];
     commands.extend(switch(lab));
-    commands.extend(host(lab, Node::Client, "br-clients", lab.client(), lab.outer_near(), 1500));
+    commands.extend(host(lab, Station::Client, "br-clients", lab.client(), lab.outer_near(), 1500));
     for (server, address) in lab.server_stations() {
         commands.extend(host(lab, server, "br-servers", address, lab.inner_near(), lab.server_mtu));
         if lab.farm.as_ref().is_some_and(|farm| farm.mode == ServiceMode::Direct) {
@@ -66,7 +67,7 @@ pub fn build(lab: &Topology) -> Vec<Command> {
     for number in firewalls {
         commands.extend(firewall(lab, number));
     }
-    if let Routers::Kernel { outer, inner } = lab.routers {
+    if let RoutingSetup::Kernel { outer, inner } = lab.routers {
         commands.extend(kernel_routers(lab, outer, inner));
     }
     commands
@@ -75,7 +76,7 @@ pub fn build(lab: &Topology) -> Vec<Command> {
 /// The commands for one firewall: its namespace, its cables, its rules. After its namespace was deleted, they boot it
 /// again.
 pub fn firewall(lab: &Topology, number: u8) -> Vec<Command> {
-    let node = Node::Firewall(number);
+    let node = Station::Firewall(number);
     let namespace = lab.namespace(node);
     let mut commands = vec![namespaces(lab, [node])];
     if lab.kind.is_layer2() {
@@ -88,7 +89,7 @@ pub fn firewall(lab: &Topology, number: u8) -> Vec<Command> {
 }
 
 /// Takes a firewall's cable down, or up again if `up`.
-pub fn cable(lab: &Topology, number: u8, leg: Leg, up: bool) -> Vec<Command> {
+pub fn cable(lab: &Topology, number: u8, leg: FirewallCable, up: bool) -> Vec<Command> {
     let state = if up { "up" } else { "down" };
     let ends: Vec<_> = leg.sides().iter().filter_map(|side| cable_end(lab, number, *side)).collect();
     let Some((namespace, _)) = ends.first() else { return Vec::new() };
@@ -101,9 +102,9 @@ pub fn cable_end(lab: &Topology, number: u8, side: Side) -> Option<(String, Stri
     let side = side.engine();
     match lab.kind {
         FirewallKind::Strict | FirewallKind::Loose | FirewallKind::Nat => {
-            Some((lab.namespace(Node::Switch), format!("fw{number}-{side}")))
+            Some((lab.namespace(Station::Switch), format!("fw{number}-{side}")))
         }
-        FirewallKind::Transparent => Some((lab.namespace(Node::Firewall(number)), side.to_owned())),
+        FirewallKind::Transparent => Some((lab.namespace(Station::Firewall(number)), side.to_owned())),
         FirewallKind::Vlan => None,
     }
 }
@@ -126,12 +127,12 @@ pub const fn near_device(side: Side) -> &'static str {
     }
 }
 
-fn namespaces(lab: &Topology, nodes: impl IntoIterator<Item = Node>) -> Command {
+fn namespaces(lab: &Topology, nodes: impl IntoIterator<Item = Station>) -> Command {
     Command::ip(&nodes.into_iter().map(|node| format!("netns add {}", lab.namespace(node))).collect::<Vec<_>>())
 }
 
 fn switch(lab: &Topology) -> Vec<Command> {
-    let namespace = lab.namespace(Node::Switch);
+    let namespace = lab.namespace(Station::Switch);
     let lines: Vec<_> = ["br-clients", "br-outer", "br-inner", "br-servers"]
         .iter()
         .flat_map(|bridge| [format!("link add {bridge} type bridge mcast_snooping 0"), format!("link set {bridge} up")])
@@ -148,8 +149,8 @@ fn switch(lab: &Topology) -> Vec<Command> {
 }
 
 /// A cable from a station to a port of a bridge.
-fn plug(lab: &Topology, node: Node, device: &str, port: &str, bridge: &str, mtu: u16) -> Vec<Command> {
-    let (station, switch) = (lab.namespace(node), lab.namespace(Node::Switch));
+fn plug(lab: &Topology, node: Station, device: &str, port: &str, bridge: &str, mtu: u16) -> Vec<Command> {
+    let (station, switch) = (lab.namespace(node), lab.namespace(Station::Switch));
     vec![
         Command::ip(&[format!(
             "link add name {device} mtu {mtu} netns {station} type veth peer name {port} mtu {mtu} netns {switch}"
@@ -170,7 +171,7 @@ fn whole(lab: &Topology, namespace: &str, device: &str) -> Option<Command> {
     lab.is_xdp().then(|| Command::new(words))
 }
 
-fn host(lab: &Topology, node: Node, bridge: &str, address: Pair, router: Pair, mtu: u16) -> Vec<Command> {
+fn host(lab: &Topology, node: Station, bridge: &str, address: Pair, router: Pair, mtu: u16) -> Vec<Command> {
     let namespace = lab.namespace(node);
     let mut commands = vec![Command::sysctl(&namespace, STATION)];
     commands.extend(plug(lab, node, "eth0", &node.to_string(), bridge, mtu));
@@ -183,7 +184,7 @@ fn host(lab: &Topology, node: Node, bridge: &str, address: Pair, router: Pair, m
 
 /// Lets a server accept packets for the VIP without announcing that address, as `fwlb check` demands of the servers of
 /// a `direct` service.
-fn direct_server(lab: &Topology, server: Node) -> Vec<Command> {
+fn direct_server(lab: &Topology, server: Station) -> Vec<Command> {
     let namespace = lab.namespace(server);
     let vip = lab.vip();
     vec![
@@ -196,9 +197,9 @@ fn direct_server(lab: &Topology, server: Node) -> Vec<Command> {
 }
 
 /// Takes a server's cable down, or up again if `up`.
-pub fn server_cable(lab: &Topology, server: Node, up: bool) -> Command {
+pub fn server_cable(lab: &Topology, server: Station, up: bool) -> Command {
     let state = if up { "up" } else { "down" };
-    Command::ip_in(&lab.namespace(Node::Switch), &[format!("link set {server} {state}")])
+    Command::ip_in(&lab.namespace(Station::Switch), &[format!("link set {server} {state}")])
 }
 
 fn assign(device: &str, address: Pair) -> Vec<String> {
@@ -213,9 +214,16 @@ fn engines(lab: &Topology) -> Vec<Command> {
     // For programs that use loopback: the engine's API, and what an operator runs beside it.
     let loopback = |side: &Side| Command::ip_in(&lab.namespace(side.node()), &["link set lo up".to_owned()]);
     commands.extend(lab.sides().iter().map(loopback));
-    if lab.routers == Routers::Single {
-        commands.extend(plug(lab, Node::Inner, near_device(Side::Outer), "inner-clients", "br-clients", 1500));
-        commands.extend(plug(lab, Node::Inner, near_device(Side::Inner), "inner-near", "br-servers", lab.server_mtu));
+    if lab.routers == RoutingSetup::Single {
+        commands.extend(plug(lab, Station::Inner, near_device(Side::Outer), "inner-clients", "br-clients", 1500));
+        commands.extend(plug(
+            lab,
+            Station::Inner,
+            near_device(Side::Inner),
+            "inner-near",
+            "br-servers",
+            lab.server_mtu,
+        ));
         return commands;
     }
     for side in Side::BOTH {
@@ -234,7 +242,7 @@ fn engines(lab: &Topology) -> Vec<Command> {
         }
     }
     if lab.kind == FirewallKind::Vlan {
-        let [outer, inner] = [Node::Outer, Node::Inner].map(|node| lab.namespace(node));
+        let [outer, inner] = [Station::Outer, Station::Inner].map(|node| lab.namespace(node));
         commands.push(Command::ip(&[format!(
             "link add name trunk-outer netns {outer} type veth peer name trunk-inner netns {inner}"
         )]));
@@ -249,7 +257,7 @@ fn engines(lab: &Topology) -> Vec<Command> {
 }
 
 fn routing_firewall(lab: &Topology, number: u8) -> Vec<Command> {
-    let node = Node::Firewall(number);
+    let node = Station::Firewall(number);
     let namespace = lab.namespace(node);
     let loose = u8::from(lab.kind == FirewallKind::Loose);
     let mut commands = vec![
@@ -281,7 +289,7 @@ fn routing_firewall(lab: &Topology, number: u8) -> Vec<Command> {
 
 /// A bridge whose packets the kernel passes to the firewall rules.
 fn transparent_firewall(lab: &Topology, number: u8) -> Vec<Command> {
-    let namespace = lab.namespace(Node::Firewall(number));
+    let namespace = lab.namespace(Station::Firewall(number));
     let mut commands = vec![
         Command::sysctl(
             &namespace,
@@ -426,7 +434,8 @@ mod tests {
 
         let commands = text(&build(&lab));
 
-        for (node, device) in [(Node::Client, "eth0"), (Node::Firewall(1), "inner"), (Node::Outer, "clients")] {
+        for (node, device) in [(Station::Client, "eth0"), (Station::Firewall(1), "inner"), (Station::Outer, "clients")]
+        {
             let words = format!("netns exec {} ethtool -K {device} tx off", lab.namespace(node));
             assert!(commands.contains(&words), "{words}\n{commands}");
         }
@@ -436,7 +445,7 @@ mod tests {
     fn half_dead_firewalls_lose_one_cable() {
         let lab = Topology::new("fwlb");
 
-        let cut = cable(&lab, 2, Leg::Inner, false);
+        let cut = cable(&lab, 2, FirewallCable::Inner, false);
 
         assert_eq!(cut, [Command::ip_in("fwlb-switch", &["link set fw2-inner down".to_owned()])]);
     }

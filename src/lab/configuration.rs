@@ -6,7 +6,7 @@ use std::fs;
 use super::LabError;
 use super::blueprint::{far_devices, near_device, network};
 use super::farm::{self, ServiceMode};
-use super::topology::{FirewallKind, Pair, Routers, Side, Topology};
+use super::topology::{FirewallKind, Pair, RoutingSetup, Side, Topology};
 use crate::config;
 
 /// Name of the group in every lab.
@@ -35,7 +35,7 @@ pub fn configuration(lab: &Topology, side: Side, directory: &str) -> String {
     // Settings that have to differ between the engines, such as the path of a file.
     text = text.replace("{engine}", name);
     links(&mut text, lab, side);
-    if lab.routers != Routers::Single {
+    if lab.routers != RoutingSetup::Single {
         routes(&mut text, lab, side);
         group(&mut text, lab, side);
     }
@@ -48,7 +48,7 @@ pub fn configuration(lab: &Topology, side: Side, directory: &str) -> String {
 /// The comment at the head of the file.
 fn story(lab: &Topology, side: Side) -> String {
     let what = match (lab.routers, side) {
-        (Routers::Single, _) => "A plain server load balancer: clients on one side, the servers on the other.",
+        (RoutingSetup::Single, _) => "A plain server load balancer: clients on one side, the servers on the other.",
         (_, Side::Outer) => "The sandwich's outer engine: it stands between the clients and the firewalls.",
         (_, Side::Inner) => "The sandwich's inner engine: it stands between the firewalls and the servers.",
     };
@@ -106,7 +106,7 @@ pub(super) fn section(text: &mut String, lab: &Topology, name: &str, defaults: &
 }
 
 fn links(text: &mut String, lab: &Topology, side: Side) {
-    if lab.routers == Routers::Single {
+    if lab.routers == RoutingSetup::Single {
         link(text, near_device(Side::Outer), near_device(Side::Outer), None, lab.outer_near());
         link(text, near_device(Side::Inner), near_device(Side::Inner), None, lab.inner_near());
         return;
@@ -202,7 +202,7 @@ pub(super) fn line(text: &mut String, line: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::Farm;
+    use crate::lab::LabFarm;
 
     #[test]
     fn settings_of_the_topology_replace_and_complete_what_the_lab_writes() {
@@ -225,7 +225,7 @@ mod tests {
     fn whatever_the_lab_writes_the_engines_take_without_a_warning() {
         use FirewallKind::{Loose, Nat, Strict, Transparent, Vlan};
         for kind in [Strict, Loose, Nat, Transparent, Vlan] {
-            for routers in [Routers::Engines, Routers::OneBox] {
+            for routers in [RoutingSetup::Engines, RoutingSetup::OneBox] {
                 let lab = Topology { kind, routers, firewalls: 16, ..Topology::new("fwlb") };
                 for side in Side::BOTH {
                     let text = configuration(&lab, side, "/run/x");
@@ -240,8 +240,10 @@ mod tests {
     #[test]
     fn services_of_every_mode_are_taken_without_a_warning_with_firewalls_and_without() {
         for mode in [ServiceMode::Nat, ServiceMode::FullNat, ServiceMode::Direct] {
-            for (routers, firewalls) in [(Routers::Engines, 2), (Routers::OneBox, 2), (Routers::Single, 0)] {
-                let farm = Some(Farm { mode, weights: vec![3, 2], ..Farm::default() });
+            for (routers, firewalls) in
+                [(RoutingSetup::Engines, 2), (RoutingSetup::OneBox, 2), (RoutingSetup::Single, 0)]
+            {
+                let farm = Some(LabFarm { mode, weights: vec![3, 2], ..LabFarm::default() });
                 let lab = Topology { routers, firewalls, farm, servers: 8, ..Topology::new("fwlb") };
                 lab.validate().unwrap();
                 let text = configuration(&lab, Side::Inner, "/run/x");

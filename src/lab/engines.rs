@@ -7,9 +7,9 @@ use tokio::time::Instant;
 
 use super::command::Command;
 use super::configuration::configuration;
-use super::topology::{Routers, Side};
+use super::topology::{RoutingSetup, Side};
 use super::{Lab, LabError, PROCESS_END, pause};
-use crate::api::{Answer, Request, SessionQuestion};
+use crate::api::{Answer, Request, SessionRequest};
 use crate::client::Client;
 use crate::engine::view;
 
@@ -34,11 +34,11 @@ impl Lab {
             self.write(&format!("{}.toml", side.engine()), &text)?;
         }
         match self.topology().routers {
-            Routers::OneBox => self.start_engine(Side::Outer),
-            Routers::Engines | Routers::Single => {
+            RoutingSetup::OneBox => self.start_engine(Side::Outer),
+            RoutingSetup::Engines | RoutingSetup::Single => {
                 self.topology().sides().iter().try_for_each(|side| self.start_engine(*side))
             }
-            Routers::Kernel { .. } => Ok(()),
+            RoutingSetup::Kernel { .. } => Ok(()),
         }
     }
 
@@ -48,8 +48,8 @@ impl Lab {
     /// A file cannot be written, or a process does not start.
     pub fn start_engine(&mut self, side: Side) -> Result<(), LabError> {
         let files: Vec<_> = match self.topology().routers {
-            Routers::OneBox => Side::BOTH.to_vec(),
-            Routers::Engines | Routers::Single | Routers::Kernel { .. } => vec![side],
+            RoutingSetup::OneBox => Side::BOTH.to_vec(),
+            RoutingSetup::Engines | RoutingSetup::Single | RoutingSetup::Kernel { .. } => vec![side],
         };
         let mut engine = self.command(side.node(), &self.program);
         engine.arg("run").args(files.into_iter().map(|side| self.configuration_file(side)));
@@ -114,7 +114,7 @@ impl Lab {
     /// The side whose process runs an engine.
     fn process_of(&self, side: Side) -> Result<Side, LabError> {
         match self.topology().routers {
-            Routers::OneBox => Ok(Side::Outer),
+            RoutingSetup::OneBox => Ok(Side::Outer),
             _ if self.topology().sides().contains(&side) => Ok(side),
             _ => Err(LabError::Topology(format!("this lab has no engine {}", side.engine()))),
         }
@@ -161,8 +161,8 @@ impl Lab {
     /// Name of the process of which an engine is a part.
     const fn process(&self, side: Side) -> &'static str {
         match self.topology().routers {
-            Routers::OneBox => Side::Outer.engine(),
-            Routers::Engines | Routers::Single | Routers::Kernel { .. } => side.engine(),
+            RoutingSetup::OneBox => Side::Outer.engine(),
+            RoutingSetup::Engines | RoutingSetup::Single | RoutingSetup::Kernel { .. } => side.engine(),
         }
     }
 
@@ -193,7 +193,7 @@ impl Lab {
     /// # Errors
     /// It does not answer.
     pub fn sessions(&self, side: Side) -> Result<Vec<view::SessionView>, LabError> {
-        let all = SessionQuestion { limit: Some(usize::MAX), ..SessionQuestion::default() };
+        let all = SessionRequest { limit: Some(usize::MAX), ..SessionRequest::default() };
         match self.ask(side, &Request::Sessions(all))? {
             Answer::Sessions(page) => Ok(page.rows),
             other => Err(unexpected(side, &other)),

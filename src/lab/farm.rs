@@ -20,7 +20,7 @@ pub const HEALTH_PATH: &str = "/healthz";
 
 /// Virtual services of both address families on [`Topology::vip`], with the lab's servers and a sorry server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Farm {
+pub struct LabFarm {
     /// How packets reach the servers.
     pub mode: ServiceMode,
     /// Weights of the servers in order, 1..=256; servers beyond the list have weight 1.
@@ -51,7 +51,7 @@ pub enum WebProgram {
     BuiltIn,
 }
 
-impl Default for Farm {
+impl Default for LabFarm {
     /// The first server has twice the weight of the others, so that weights are visible; nginx is used if it is
     /// installed.
     fn default() -> Self {
@@ -97,7 +97,7 @@ impl WebProgram {
     }
 }
 
-impl Farm {
+impl LabFarm {
     /// The weight of server number `number`, counted from 1.
     pub fn weight(&self, number: u8) -> u16 {
         self.weights.get(usize::from(number).saturating_sub(1)).copied().unwrap_or(1)
@@ -153,7 +153,7 @@ struct Service {
 }
 
 impl Service {
-    fn write(self, text: &mut String, lab: &Topology, farm: &Farm) {
+    fn write(self, text: &mut String, lab: &Topology, farm: &LabFarm) {
         write!(text, "\n# {}", self.comment).expect("a String takes everything");
         let vips = lab.vip().both().map(|address| toml::Value::from(address.to_string()));
         let mut keys = vec![

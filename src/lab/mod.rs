@@ -33,14 +33,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub use blueprint::Leg;
+pub use blueprint::FirewallCable;
 use command::Command;
 pub use configuration::configuration;
 pub use engines::Stop;
 pub use error::LabError;
-pub use farm::Farm;
-pub use servers::{Harm, ServerStatus};
-pub use topology::{FirewallKind, Node, Routers, Side, Topology};
+pub use farm::LabFarm;
+pub use servers::{ServerFault, ServerStatus};
+pub use topology::{FirewallKind, RoutingSetup, Side, Station, Topology};
 
 /// Directory of all labs, with a directory for each.
 pub const LABS: &str = "/run/fwlb-lab";
@@ -62,7 +62,7 @@ pub struct Lab {
 
 /// Counters of a firewall's own rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct FirewallDrops {
+pub struct FirewallTotals {
     /// Packets dropped because conntrack calls them invalid.
     pub invalid: u64,
     /// Packets dropped because a new TCP flow does not begin with a SYN.
@@ -81,12 +81,12 @@ impl Lab {
     pub fn up(topology: Topology, program: &Path) -> Result<Self, LabError> {
         let mut lab = Self::build(topology, program)?;
         match lab.topology.routers {
-            Routers::Engines | Routers::OneBox | Routers::Single => {
+            RoutingSetup::Engines | RoutingSetup::OneBox | RoutingSetup::Single => {
                 lab.start_engines()?;
                 lab.wait_for_firewalls(ENGINES_READY)?;
                 lab.wait_for_servers(ENGINES_READY)?;
             }
-            Routers::Kernel { .. } => {}
+            RoutingSetup::Kernel { .. } => {}
         }
         Ok(lab)
     }
@@ -162,7 +162,7 @@ impl Lab {
     }
 
     /// A command that will run at a station.
-    pub fn command(&self, node: Node, program: impl AsRef<std::ffi::OsStr>) -> std::process::Command {
+    pub fn command(&self, node: Station, program: impl AsRef<std::ffi::OsStr>) -> std::process::Command {
         let mut command = std::process::Command::new("ip");
         command.args(["netns", "exec", &self.topology.namespace(node)]).arg(program);
         command
@@ -172,14 +172,14 @@ impl Lab {
     ///
     /// # Errors
     /// It cannot be started, or fails.
-    pub fn exec(&self, node: Node, words: &[&str]) -> Result<String, LabError> {
+    pub fn exec(&self, node: Station, words: &[&str]) -> Result<String, LabError> {
         let namespace = self.topology.namespace(node);
         Command::new(["ip", "netns", "exec", &namespace].iter().chain(words).copied()).run()
     }
 
     /// A traffic program at a station, by the lab's own binary. It has priority over ordinary programs of the machine:
     /// a host without time to read its socket would lose datagrams, and the engines would be blamed.
-    pub fn traffic(&self, node: Node) -> std::process::Command {
+    pub fn traffic(&self, node: Station) -> std::process::Command {
         let mut command = self.command(node, "nice");
         command.args(["-n", "-10"]).arg(&self.program).args(["lab", "traffic"]);
         command
@@ -189,7 +189,7 @@ impl Lab {
     ///
     /// # Errors
     /// `ip` fails, or the paths are VLANs and have no cables of their own.
-    pub fn fail(&self, firewall: u8, leg: Leg) -> Result<(), LabError> {
+    pub fn fail(&self, firewall: u8, leg: FirewallCable) -> Result<(), LabError> {
         self.cable(firewall, leg, false)
     }
 
@@ -198,10 +198,10 @@ impl Lab {
     /// # Errors
     /// As [`Lab::fail`].
     pub fn heal(&self, firewall: u8) -> Result<(), LabError> {
-        self.cable(firewall, Leg::Both, true)
+        self.cable(firewall, FirewallCable::Both, true)
     }
 
-    fn cable(&self, firewall: u8, leg: Leg, up: bool) -> Result<(), LabError> {
+    fn cable(&self, firewall: u8, leg: FirewallCable, up: bool) -> Result<(), LabError> {
         if self.topology.kind == FirewallKind::Vlan {
             return Err(LabError::Topology("paths that are VLANs of one trunk have no cable of their own".to_owned()));
         }
@@ -229,10 +229,10 @@ impl Lab {
     /// # Errors
     /// A command fails.
     pub fn reboot(&self, firewall: u8) -> Result<(), LabError> {
-        let namespace = self.topology.namespace(Node::Firewall(firewall));
+        let namespace = self.topology.namespace(Station::Firewall(firewall));
         Command::new(["ip", "netns", "del", &namespace]).run()?;
         // The kernel removes the cables a moment after the namespace.
-        let switch = self.topology.namespace(Node::Switch);
+        let switch = self.topology.namespace(Station::Switch);
         let port = format!("fw{firewall}-outer");
         let deadline = Instant::now() + PROCESS_END;
         while Command::new(["ip", "-n", &switch, "link", "show", &port]).output()?.status.success() {
@@ -248,11 +248,11 @@ impl Lab {
     ///
     /// # Errors
     /// `nft` fails.
-    pub fn drops(&self, firewall: u8) -> Result<FirewallDrops, LabError> {
+    pub fn drops(&self, firewall: u8) -> Result<FirewallTotals, LabError> {
         if self.topology.kind == FirewallKind::Vlan {
-            return Ok(FirewallDrops::default());
+            return Ok(FirewallTotals::default());
         }
-        let answer = self.exec(Node::Firewall(firewall), &["nft", "-j", "list", "counters"])?;
+        let answer = self.exec(Station::Firewall(firewall), &["nft", "-j", "list", "counters"])?;
         drops(&answer).ok_or_else(|| LabError::Answer { what: format!("nft in fw{firewall}"), answer })
     }
 
@@ -260,7 +260,7 @@ impl Lab {
     ///
     /// # Errors
     /// `nft` fails.
-    pub fn all_drops(&self) -> Result<Vec<(String, FirewallDrops)>, LabError> {
+    pub fn all_drops(&self) -> Result<Vec<(String, FirewallTotals)>, LabError> {
         let firewalls = 1..=self.topology().firewalls;
         firewalls.map(|number| Ok((format!("fw{number}"), self.drops(number)?))).collect()
     }
@@ -368,7 +368,7 @@ fn is_set_up(shown: &str) -> bool {
 }
 
 /// Parses the output of `nft -j list counters`.
-fn drops(json: &str) -> Option<FirewallDrops> {
+fn drops(json: &str) -> Option<FirewallTotals> {
     let answer: serde_json::Value = serde_json::from_str(json).ok()?;
     let counters = answer.get("nftables")?.as_array()?;
     let packets = |name: &str| {
@@ -376,7 +376,7 @@ fn drops(json: &str) -> Option<FirewallDrops> {
             counters.iter().filter_map(|entry| entry.get("counter")).find(|counter| counter["name"] == name)?;
         counter.get("packets")?.as_u64()
     };
-    Some(FirewallDrops {
+    Some(FirewallTotals {
         invalid: packets("invalid")?,
         new_not_syn: packets("new_not_syn")?,
         passed: packets("passed")?,
@@ -398,7 +398,7 @@ mod tests {
             {"counter": {"family": "inet", "name": "new_not_syn", "table": "fwlb", "handle": 2, "packets": 0, "bytes": 0}},
             {"counter": {"family": "inet", "name": "passed", "table": "fwlb", "handle": 3, "packets": 7, "bytes": 9}}]}"#;
 
-        assert_eq!(drops(json), Some(FirewallDrops { invalid: 3, new_not_syn: 0, passed: 7 }));
+        assert_eq!(drops(json), Some(FirewallTotals { invalid: 3, new_not_syn: 0, passed: 7 }));
         assert_eq!(drops("{}"), None);
     }
 

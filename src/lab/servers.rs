@@ -1,6 +1,6 @@
 //! The servers of a lab: their programs, and the harm that can be done to them.
 //!
-//! Every server, and the client, runs the lab's echo service. Web pages come from nginx if the [`Farm`](super::Farm)
+//! Every server, and the client, runs the lab's echo service. Web pages come from nginx if the [`LabFarm`](super::LabFarm)
 //! has it, else from the lab's own web server. Both show the name of the server, and answer 503 while the server's
 //! `sick` file exists.
 
@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use super::command::Command;
 use super::farm::{HEALTH_PATH, WEB_PORT, WebProgram};
-use super::{Lab, LabError, Node, blueprint, pause};
+use super::{Lab, LabError, Station, blueprint, pause};
 
 /// Time within which a program must listen.
 const LISTENS: Duration = Duration::from_secs(5);
 
 /// What can be done to a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Harm {
+pub enum ServerFault {
     /// Its programs are killed; the kernel resets their connections.
     Killed,
     /// It drops everything that it receives.
@@ -28,7 +28,7 @@ pub enum Harm {
     Unplugged,
 }
 
-impl Harm {
+impl ServerFault {
     /// The harm in words.
     pub const fn words(self) -> &'static str {
         match self {
@@ -44,9 +44,9 @@ impl Harm {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerStatus {
     /// The server.
-    pub node: Node,
+    pub node: Station,
     /// What was done to it and is not undone.
-    pub harms: Vec<Harm>,
+    pub harms: Vec<ServerFault>,
 }
 
 impl Lab {
@@ -54,16 +54,16 @@ impl Lab {
     ///
     /// # Errors
     /// A command fails, or a file cannot be written.
-    pub fn fail_server(&self, server: Node, harm: Harm) -> Result<(), LabError> {
+    pub fn fail_server(&self, server: Station, harm: ServerFault) -> Result<(), LabError> {
         match harm {
-            Harm::Killed => self.kill_programs(server),
-            Harm::Silent => {
+            ServerFault::Killed => self.kill_programs(server),
+            ServerFault::Silent => {
                 let silent =
                     "table inet silent { chain input { type filter hook input priority 0; policy drop; }; };\n";
                 Command::nft(&self.topology().namespace(server), silent.to_owned()).run().map(drop)
             }
-            Harm::Sick => self.write(&sick(server), ""),
-            Harm::Unplugged => blueprint::server_cable(self.topology(), server, false).run().map(drop),
+            ServerFault::Sick => self.write(&sick(server), ""),
+            ServerFault::Unplugged => blueprint::server_cable(self.topology(), server, false).run().map(drop),
         }
     }
 
@@ -71,21 +71,21 @@ impl Lab {
     ///
     /// # Errors
     /// A command fails, a file cannot be removed, or a program does not start again.
-    pub fn heal_server(&mut self, server: Node) -> Result<(), LabError> {
+    pub fn heal_server(&mut self, server: Station) -> Result<(), LabError> {
         for harm in self.server_status(server)?.harms {
             match harm {
-                Harm::Killed => {
+                ServerFault::Killed => {
                     self.start_programs(server)?;
                     self.wait_until_programs_listen(server)?;
                 }
-                Harm::Silent => {
+                ServerFault::Silent => {
                     self.exec(server, &["nft", "delete", "table", "inet", "silent"])?;
                 }
-                Harm::Sick => {
+                ServerFault::Sick => {
                     let path = self.directory().join(sick(server));
                     fs::remove_file(&path).map_err(|source| LabError::File { path, source })?;
                 }
-                Harm::Unplugged => {
+                ServerFault::Unplugged => {
                     blueprint::server_cable(self.topology(), server, true).run()?;
                 }
             }
@@ -97,15 +97,15 @@ impl Lab {
     ///
     /// # Errors
     /// A command fails.
-    pub fn server_status(&self, server: Node) -> Result<ServerStatus, LabError> {
-        let switch = self.topology().namespace(Node::Switch);
+    pub fn server_status(&self, server: Station) -> Result<ServerStatus, LabError> {
+        let switch = self.topology().namespace(Station::Switch);
         let plug = Command::new(["ip", "-n", &switch, "-o", "link", "show", &server.to_string()]).run()?;
         let flags = plug.split_once('<').and_then(|(_, rest)| rest.split_once('>')).map_or("", |(flags, _)| flags);
         let found = [
-            (Harm::Killed, self.pids(server)?.is_empty()),
-            (Harm::Silent, self.exec(server, &["nft", "list", "tables"])?.contains("inet silent")),
-            (Harm::Sick, fs::exists(self.directory().join(sick(server))).unwrap_or(false)),
-            (Harm::Unplugged, !flags.split(',').any(|flag| flag == "UP")),
+            (ServerFault::Killed, self.pids(server)?.is_empty()),
+            (ServerFault::Silent, self.exec(server, &["nft", "list", "tables"])?.contains("inet silent")),
+            (ServerFault::Sick, fs::exists(self.directory().join(sick(server))).unwrap_or(false)),
+            (ServerFault::Unplugged, !flags.split(',').any(|flag| flag == "UP")),
         ];
         let harms = found.into_iter().filter_map(|(harm, done)| done.then_some(harm)).collect();
         Ok(ServerStatus { node: server, harms })
@@ -114,12 +114,12 @@ impl Lab {
     /// Starts the programs of all servers, and of the client for flows that servers open.
     pub(super) fn start_servers(&mut self) -> Result<(), LabError> {
         let servers = self.topology().server_stations().into_iter().map(|(node, _)| node);
-        let hosts: Vec<_> = std::iter::once(Node::Client).chain(servers).collect();
+        let hosts: Vec<_> = std::iter::once(Station::Client).chain(servers).collect();
         hosts.iter().try_for_each(|host| self.start_programs(*host))?;
         hosts.iter().try_for_each(|host| self.wait_until_programs_listen(*host))
     }
 
-    fn start_programs(&mut self, host: Node) -> Result<(), LabError> {
+    fn start_programs(&mut self, host: Station) -> Result<(), LabError> {
         let name = host.to_string();
         let mut echo = self.traffic(host);
         echo.args(["serve", "--as", &name, "--sick"]).arg(self.directory().join(sick(host)));
@@ -133,7 +133,7 @@ impl Lab {
         self.spawn(&name, echo)
     }
 
-    fn wait_until_programs_listen(&mut self, host: Node) -> Result<(), LabError> {
+    fn wait_until_programs_listen(&mut self, host: Station) -> Result<(), LabError> {
         let name = host.to_string();
         self.wait_for(LISTENS, &name, "does not listen", |lab| Ok(lab.log(&name).contains("ready")))?;
         if self.nginx(host).is_some() {
@@ -144,7 +144,7 @@ impl Lab {
         Ok(())
     }
 
-    fn kill_programs(&self, server: Node) -> Result<(), LabError> {
+    fn kill_programs(&self, server: Station) -> Result<(), LabError> {
         // They may have ended in the meantime, and one that is just being started is found by the next look.
         for _ in 0..100 {
             let pids = self.pids(server)?;
@@ -159,33 +159,38 @@ impl Lab {
     }
 
     /// Ids of the processes in a station's namespace.
-    fn pids(&self, node: Node) -> Result<Vec<String>, LabError> {
+    fn pids(&self, node: Station) -> Result<Vec<String>, LabError> {
         let pids = Command::new(["ip", "netns", "pids", &self.topology().namespace(node)]).run()?;
         Ok(pids.split_whitespace().map(String::from).collect())
     }
 
     /// The configuration of a server's nginx, if it has one.
-    fn nginx(&self, host: Node) -> Option<String> {
+    fn nginx(&self, host: Station) -> Option<String> {
         let farm = self.topology().farm.as_ref()?;
         match (farm.program, host) {
-            (WebProgram::Nginx, Node::Server(_) | Node::Sorry) => Some(nginx(host, &self.directory().join(sick(host)))),
+            (WebProgram::Nginx, Station::Server(_) | Station::Sorry) => {
+                Some(nginx(host, &self.directory().join(sick(host))))
+            }
             (WebProgram::BuiltIn, _)
-            | (WebProgram::Nginx, Node::Client | Node::Outer | Node::Firewall(_) | Node::Inner | Node::Switch) => None,
+            | (
+                WebProgram::Nginx,
+                Station::Client | Station::Outer | Station::Firewall(_) | Station::Inner | Station::Switch,
+            ) => None,
         }
     }
 }
 
 /// Name of the file that makes a server sick.
-fn sick(server: Node) -> String {
+fn sick(server: Station) -> String {
     format!("{server}.sick")
 }
 
 /// Name of a server's web program among the lab's programs.
-fn web_program(server: Node) -> String {
+fn web_program(server: Station) -> String {
     format!("{server}-nginx")
 }
 
-fn nginx(host: Node, sick: &Path) -> String {
+fn nginx(host: Station, sick: &Path) -> String {
     let (name, sick) = (host.to_string(), sick.display());
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .iter()
@@ -237,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_page_names_its_server_and_a_file_makes_it_sick() {
-        let text = nginx(Node::Server(2), Path::new("/run/x/s2.sick"));
+        let text = nginx(Station::Server(2), Path::new("/run/x/s2.sick"));
 
         assert!(text.contains("\"s2 greets $client\\n\""), "{text}");
         assert!(text.contains("if (-f /run/x/s2.sick)"), "{text}");

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Farm, LabError};
+use super::{LabError, LabFarm};
 
 /// A lab to build.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,7 +22,7 @@ pub struct Topology {
     /// Number of servers, 1..=8, on one segment behind the inner engine.
     pub servers: u8,
     /// Who routes on both sides of the firewalls.
-    pub routers: Routers,
+    pub routers: RoutingSetup,
     /// MTU of the firewalls' inner segment, 1280..=1500.
     pub inner_mtu: u16,
     /// MTU of the servers' segment, 1280..=1500.
@@ -36,7 +36,7 @@ pub struct Topology {
     pub settings: BTreeMap<String, BTreeMap<String, toml::Value>>,
     /// Virtual services of the inner engine; `None`: packets are only routed to the servers.
     #[serde(default)]
-    pub farm: Option<Farm>,
+    pub farm: Option<LabFarm>,
 }
 
 /// What stands between the two engines.
@@ -58,7 +58,7 @@ pub enum FirewallKind {
 /// Who routes on both sides of the firewalls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Routers {
+pub enum RoutingSetup {
     /// Two engines, each with a process and a namespace of its own.
     Engines,
     /// Two engines in one process.
@@ -77,18 +77,18 @@ pub enum Routers {
 
 /// A station of the lab, which is a network namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Node {
+pub enum Station {
     /// The client, before the outer engine.
     Client,
     /// The outer engine's namespace; in a one-box lab that of both engines.
     Outer,
     /// A firewall; they are counted from 1.
     Firewall(u8),
-    /// The inner engine's namespace; in a one-box lab the same as [`Node::Outer`].
+    /// The inner engine's namespace; in a one-box lab the same as [`Station::Outer`].
     Inner,
     /// A server; they are counted from 1.
     Server(u8),
-    /// The server of a [`Farm`] that is used when every other is down.
+    /// The server of a [`LabFarm`] that is used when every other is down.
     Sorry,
     /// The switches: one bridge per segment, none of them with an IP address.
     Switch,
@@ -116,15 +116,15 @@ impl Side {
     }
 
     /// The station at which it runs.
-    pub const fn node(self) -> Node {
+    pub const fn node(self) -> Station {
         match self {
-            Self::Outer => Node::Outer,
-            Self::Inner => Node::Inner,
+            Self::Outer => Station::Outer,
+            Self::Inner => Station::Inner,
         }
     }
 }
 
-impl fmt::Display for Node {
+impl fmt::Display for Station {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Client => f.write_str("client"),
@@ -173,7 +173,7 @@ impl Topology {
             firewalls: 2,
             kind: FirewallKind::Strict,
             servers: 2,
-            routers: Routers::Engines,
+            routers: RoutingSetup::Engines,
             inner_mtu: 1500,
             server_mtu: 1500,
             seeds: ["the laboratory's shared seed".to_owned(), "the laboratory's shared seed".to_owned()],
@@ -202,12 +202,12 @@ impl Topology {
             return refuse(format!("a lab's name is 1 to 12 letters and digits, not {:?}", self.name));
         }
         match (self.routers, self.firewalls) {
-            (Routers::Single, 0) => {}
-            (Routers::Single, firewalls) => {
+            (RoutingSetup::Single, 0) => {}
+            (RoutingSetup::Single, firewalls) => {
                 return refuse(format!("a plain server load balancer has no firewalls, not {firewalls}"));
             }
-            (Routers::Engines | Routers::OneBox | Routers::Kernel { .. }, 1..=16) => {}
-            (Routers::Engines | Routers::OneBox | Routers::Kernel { .. }, firewalls) => {
+            (RoutingSetup::Engines | RoutingSetup::OneBox | RoutingSetup::Kernel { .. }, 1..=16) => {}
+            (RoutingSetup::Engines | RoutingSetup::OneBox | RoutingSetup::Kernel { .. }, firewalls) => {
                 return refuse(format!("a lab has 1 to 16 firewalls, not {firewalls}"));
             }
         }
@@ -219,7 +219,7 @@ impl Topology {
                 return refuse(format!("an MTU of the lab lies in 1280..=1500 (IPv6 needs 1280), not {mtu}"));
             }
         }
-        if let Routers::Kernel { outer, inner } = self.routers {
+        if let RoutingSetup::Kernel { outer, inner } = self.routers {
             if self.kind.is_layer2() {
                 return refuse("kernel routers need firewalls that route".to_owned());
             }
@@ -228,7 +228,7 @@ impl Topology {
             }
         }
         if let Some(farm) = &self.farm {
-            if matches!(self.routers, Routers::Kernel { .. }) {
+            if matches!(self.routers, RoutingSetup::Kernel { .. }) {
                 return refuse("services need fwlb: kernel routers have none".to_owned());
             }
             farm.validate(self.servers)?;
@@ -242,37 +242,37 @@ impl Topology {
     }
 
     /// All stations, each namespace once.
-    pub fn nodes(&self) -> Vec<Node> {
-        let mut nodes = vec![Node::Switch, Node::Client];
-        if self.routers != Routers::Single {
-            nodes.push(Node::Outer);
+    pub fn nodes(&self) -> Vec<Station> {
+        let mut nodes = vec![Station::Switch, Station::Client];
+        if self.routers != RoutingSetup::Single {
+            nodes.push(Station::Outer);
         }
         if self.kind != FirewallKind::Vlan {
-            nodes.extend((1..=self.firewalls).map(Node::Firewall));
+            nodes.extend((1..=self.firewalls).map(Station::Firewall));
         }
-        if self.routers != Routers::OneBox {
-            nodes.push(Node::Inner);
+        if self.routers != RoutingSetup::OneBox {
+            nodes.push(Station::Inner);
         }
         nodes.extend(self.server_stations().into_iter().map(|(node, _)| node));
         nodes
     }
 
     /// The servers with their addresses; the sorry server is last.
-    pub fn server_stations(&self) -> Vec<(Node, Pair)> {
-        let sorry = self.farm.as_ref().map(|_| (Node::Sorry, self.sorry_server()));
-        (1..=self.servers).map(|number| (Node::Server(number), self.server(number))).chain(sorry).collect()
+    pub fn server_stations(&self) -> Vec<(Station, Pair)> {
+        let sorry = self.farm.as_ref().map(|_| (Station::Sorry, self.sorry_server()));
+        (1..=self.servers).map(|number| (Station::Server(number), self.server(number))).chain(sorry).collect()
     }
 
     /// The engines, outer first.
     pub const fn sides(&self) -> &'static [Side] {
         match self.routers {
-            Routers::Engines | Routers::OneBox | Routers::Kernel { .. } => &Side::BOTH,
-            Routers::Single => &[Side::Inner],
+            RoutingSetup::Engines | RoutingSetup::OneBox | RoutingSetup::Kernel { .. } => &Side::BOTH,
+            RoutingSetup::Single => &[Side::Inner],
         }
     }
 
     /// The station called `name`; `server`, `client1` and `box` are accepted too.
-    pub fn node(&self, name: &str) -> Result<Node, LabError> {
+    pub fn node(&self, name: &str) -> Result<Station, LabError> {
         let wanted = match name {
             "server" => "s1",
             "client1" => "client",
@@ -280,11 +280,11 @@ impl Topology {
             other => other,
         };
         if wanted == "inner" {
-            return Ok(Node::Inner);
+            return Ok(Station::Inner);
         }
         self.nodes().into_iter().find(|node| node.to_string() == wanted).ok_or_else(|| LabError::NoNode {
             name: name.to_owned(),
-            known: self.nodes().iter().map(Node::to_string).collect::<Vec<_>>().join(", "),
+            known: self.nodes().iter().map(Station::to_string).collect::<Vec<_>>().join(", "),
         })
     }
 
@@ -298,9 +298,9 @@ impl Topology {
     }
 
     /// Name of a station's namespace.
-    pub fn namespace(&self, node: Node) -> String {
+    pub fn namespace(&self, node: Station) -> String {
         let node = match (node, self.routers) {
-            (Node::Inner, Routers::OneBox) => Node::Outer,
+            (Station::Inner, RoutingSetup::OneBox) => Station::Outer,
             (node, _) => node,
         };
         format!("{}-{node}", self.name)
@@ -418,11 +418,11 @@ mod tests {
 
     #[test]
     fn a_box_with_both_engines_is_one_namespace() {
-        let lab = Topology { routers: Routers::OneBox, ..Topology::new("fwlb") };
+        let lab = Topology { routers: RoutingSetup::OneBox, ..Topology::new("fwlb") };
 
-        assert_eq!(lab.namespace(Node::Inner), lab.namespace(Node::Outer));
-        assert!(!lab.nodes().contains(&Node::Inner));
-        assert_eq!(lab.node("inner").unwrap(), Node::Inner);
+        assert_eq!(lab.namespace(Station::Inner), lab.namespace(Station::Outer));
+        assert!(!lab.nodes().contains(&Station::Inner));
+        assert_eq!(lab.node("inner").unwrap(), Station::Inner);
     }
 
     #[test]
@@ -433,7 +433,7 @@ mod tests {
         let lab = Topology::new("fwlb").with("grop", "seed", "x");
         assert!(lab.validate().unwrap_err().to_string().contains("not to \"grop\""));
 
-        let lab = Topology { routers: Routers::Kernel { outer: 1, inner: 3 }, ..Topology::new("fwlb") };
+        let lab = Topology { routers: RoutingSetup::Kernel { outer: 1, inner: 3 }, ..Topology::new("fwlb") };
         assert!(lab.validate().unwrap_err().to_string().contains("1..=2"));
     }
 }

@@ -21,7 +21,7 @@ pub use ports::{NoPort, PoolKey, PortPool, PortPools};
 
 /// The direction of a packet of a translated flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Way {
+pub enum NatDirection {
     /// From the client to the server.
     Inward,
     /// From the server to the client.
@@ -39,23 +39,23 @@ pub struct Translation {
 
 impl Translation {
     /// The 5-tuple of a packet in direction `way` after translation.
-    pub fn leaving(&self, way: Way) -> FlowKey {
+    pub fn leaving(&self, way: NatDirection) -> FlowKey {
         match way {
-            Way::Inward => self.inside,
-            Way::Outward => self.outside.reversed(),
+            NatDirection::Inward => self.inside,
+            NatDirection::Outward => self.outside.reversed(),
         }
     }
 
     /// The 5-tuple of a packet in direction `way` before translation.
-    pub fn coming(&self, way: Way) -> FlowKey {
+    pub fn coming(&self, way: NatDirection) -> FlowKey {
         match way {
-            Way::Inward => self.outside,
-            Way::Outward => self.inside.reversed(),
+            NatDirection::Inward => self.outside,
+            NatDirection::Outward => self.inside.reversed(),
         }
     }
 
     /// Translates a packet of the flow in direction `way`. Fragments are translated too.
-    pub fn apply(&self, frame: &mut Frame<'_>, offload: &Offload, way: Way) -> Result<(), Untranslatable> {
+    pub fn apply(&self, frame: &mut Frame<'_>, offload: &Offload, way: NatDirection) -> Result<(), Untranslatable> {
         frame.translate(&tuple(&self.leaving(way)), offload)
     }
 
@@ -65,7 +65,12 @@ impl Translation {
     /// If the error comes from the destination of the quoted packet, its source becomes the address by which the
     /// receiver knows that destination. If it comes from a router on the way, it keeps the router's address (RFC 5508
     /// section 7.1).
-    pub fn apply_error(&self, frame: &mut Frame<'_>, offload: &Offload, way: Way) -> Result<(), Untranslatable> {
+    pub fn apply_error(
+        &self,
+        frame: &mut Frame<'_>,
+        offload: &Offload,
+        way: NatDirection,
+    ) -> Result<(), Untranslatable> {
         let (seen, meant) = (self.coming(way).reversed(), self.leaving(way).reversed());
         let from_destination = frame.source() == seen.destination.address;
         let source = if from_destination { meant.destination.address } else { frame.source() };

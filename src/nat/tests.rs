@@ -7,16 +7,16 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::flow::Endpoint;
-use crate::wire::emit::{self, Macs, Pair};
+use crate::wire::emit::{self, AddressPair, MacPair};
 use crate::wire::frame::protocol::{DCCP, TCP, UDP, UDP_LITE};
 use crate::wire::offload::{PartialChecksum, finish_checksum};
 use crate::wire::tcp::{self, Segment};
 use crate::wire::{MacAddr, checksum, fragment, icmp};
 
-const MACS: Macs = Macs { source: MacAddr([2, 0, 0, 0, 0, 1]), destination: MacAddr([2, 0, 0, 0, 0, 2]) };
+const MACS: MacPair = MacPair { source: MacAddr([2, 0, 0, 0, 0, 1]), destination: MacAddr([2, 0, 0, 0, 0, 2]) };
 
 fn packet(flow: &FlowKey, payload: &[u8]) -> Vec<u8> {
-    let pair = Pair::new(flow.source.address, flow.destination.address).expect("one family");
+    let pair = AddressPair::new(flow.source.address, flow.destination.address).expect("one family");
     let (source_port, destination_port) = (flow.source.port, flow.destination.port);
     if flow.protocol == UDP {
         return emit::udp(MACS, pair, source_port, destination_port, payload);
@@ -56,7 +56,7 @@ fn assert_same_packet(translated: &[u8], built: &[u8]) {
     }
 }
 
-fn apply(bytes: &mut [u8], offload: &Offload, translation: &Translation, way: Way) {
+fn apply(bytes: &mut [u8], offload: &Offload, translation: &Translation, way: NatDirection) {
     let mut frame = Frame::parse(bytes, offload).expect("built well");
     translation.apply(&mut frame, offload, way).expect("whole packets can be translated");
     assert_eq!(FlowKey::from(frame.tuple()), translation.leaving(way), "the frame knows its new tuple");
@@ -94,7 +94,7 @@ fn ported(message: &[u8], flow: &FlowKey) -> Vec<u8> {
 
 /// An IP packet that carries this message.
 fn raw(flow: &FlowKey, message: &[u8]) -> Vec<u8> {
-    let pair = Pair::new(flow.source.address, flow.destination.address).expect("one family");
+    let pair = AddressPair::new(flow.source.address, flow.destination.address).expect("one family");
     emit::ip(MACS, pair, flow.protocol, 64, message.len(), |bytes| bytes.copy_from_slice(message))
 }
 
@@ -117,7 +117,7 @@ fn as_first_fragment(flow: &FlowKey, message: &[u8]) -> Vec<u8> {
 proptest! {
     #[test]
     fn translating_equals_building_anew(t in translations(), payload in prop::collection::vec(any::<u8>(), 0..200)) {
-        for way in [Way::Inward, Way::Outward] {
+        for way in [NatDirection::Inward, NatDirection::Outward] {
             let mut bytes = packet(&t.coming(way), &payload);
             apply(&mut bytes, &Offload::NONE, &t, way);
             assert_same_packet(&bytes, &packet(&t.leaving(way), &payload));
@@ -133,8 +133,8 @@ proptest! {
         let original = bytes.clone();
         let back = Translation { outside: t.inside, inside: t.outside };
 
-        apply(&mut bytes, &Offload::NONE, &t, Way::Inward);
-        apply(&mut bytes, &Offload::NONE, &back, Way::Inward);
+        apply(&mut bytes, &Offload::NONE, &t, NatDirection::Inward);
+        apply(&mut bytes, &Offload::NONE, &back, NatDirection::Inward);
 
         assert_same_packet(&bytes, &original);
     }
@@ -152,7 +152,7 @@ proptest! {
             (bytes, Offload { partial: Some(partial), ..Offload::NONE })
         };
         let (mut bytes, offload) = partial(&t.outside);
-        apply(&mut bytes, &offload, &t, Way::Inward);
+        apply(&mut bytes, &offload, &t, NatDirection::Inward);
         finish_checksum(&mut bytes, offload.partial.expect("set above")).expect("lies in the frame");
         prop_assert_eq!(bytes, packet(&t.inside, b"some payload"));
     }
@@ -184,7 +184,7 @@ proptest! {
             raw(flow, &message)
         };
         let mut bytes = sealed(&t.outside);
-        apply(&mut bytes, &Offload::NONE, &t, Way::Inward);
+        apply(&mut bytes, &Offload::NONE, &t, NatDirection::Inward);
         assert_same_packet(&bytes, &sealed(&t.inside));
         if to_zero {
             let field = bytes.len() - message.len() + at;
@@ -207,7 +207,7 @@ proptest! {
                 false => as_first_fragment(flow, &bytes[field - 6..]),
             }
         };
-        for way in [Way::Inward, Way::Outward] {
+        for way in [NatDirection::Inward, NatDirection::Outward] {
             let mut bytes = without(&t.coming(way));
             apply(&mut bytes, &Offload::NONE, &t, way);
             assert_same_packet(&bytes, &without(&t.leaving(way)));
@@ -218,7 +218,7 @@ proptest! {
         };
         if let (Ok(mut bytes), Ok(meant)) = (error(&t.inside), error(&t.outside)) {
             let mut frame = Frame::parse(&mut bytes, &Offload::NONE).expect("built well");
-            t.apply_error(&mut frame, &Offload::NONE, Way::Outward).expect("quotes enough");
+            t.apply_error(&mut frame, &Offload::NONE, NatDirection::Outward).expect("quotes enough");
             assert_same_packet(&bytes, &meant);
         }
     }
@@ -237,7 +237,7 @@ proptest! {
         };
         for (mut piece, meant) in pieces(&t.outside).into_iter().zip(pieces(&t.inside)) {
             let mut frame = Frame::parse(&mut piece, &Offload::NONE).expect("a fragment");
-            t.apply(&mut frame, &Offload::NONE, Way::Inward).expect("fragments can be translated");
+            t.apply(&mut frame, &Offload::NONE, NatDirection::Inward).expect("fragments can be translated");
             assert_same_packet(&piece, &meant);
         }
     }
@@ -261,7 +261,7 @@ proptest! {
         prop_assume!(by_server || t.inside.destination.address != router);
         {
             let mut frame = Frame::parse(&mut bytes, &Offload::NONE).expect("built well");
-            t.apply_error(&mut frame, &Offload::NONE, Way::Outward).expect("quotes enough");
+            t.apply_error(&mut frame, &Offload::NONE, NatDirection::Outward).expect("quotes enough");
         }
         assert_same_packet(&bytes, &expected);
         prop_assert!(Frame::parse(&mut bytes, &Offload::NONE).is_ok(), "its checksums are right");

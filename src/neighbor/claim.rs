@@ -9,8 +9,8 @@
 //! down. A spoofer never gets an address whose owner is alive. RFC 4861 section 7.2.5 and Linux (`arp_accept`,
 //! `locktime`) have milder forms of this rule.
 
-use super::entry::{Origin, State};
-use super::{Action, Key, NeighborTable};
+use super::entry::{EntryOrigin, NeighborState};
+use super::{NeighborAction, NeighborKey, NeighborTable};
 use crate::time::{Duration, Instant};
 use crate::wire::MacAddr;
 
@@ -22,11 +22,11 @@ const QUESTIONS: u8 = 3;
 impl<F> NeighborTable<F> {
     /// Starts to verify the neighbour if `mac` is not the address at which `key` answers. Returns true if the message
     /// needs no further handling.
-    pub(super) fn contest(&mut self, key: Key, mac: MacAddr, now: Instant) -> bool {
+    pub(super) fn contest(&mut self, key: NeighborKey, mac: MacAddr, now: Instant) -> bool {
         let Some(entry) = self.entries.get_mut(&key) else { return false };
         let answers = match entry.state {
-            State::Reachable | State::Stale | State::Probe => entry.answered.is_some(),
-            State::Incomplete | State::Failed => false,
+            NeighborState::Reachable | NeighborState::Stale | NeighborState::Probe => entry.answered.is_some(),
+            NeighborState::Incomplete | NeighborState::Failed => false,
         };
         if !answers || entry.mac == Some(mac) {
             return false;
@@ -36,7 +36,7 @@ impl<F> NeighborTable<F> {
             return true;
         }
         let due = entry.contested.map_or(now, |last| now.max(last + INTERVAL));
-        (entry.state, entry.asked) = (State::Probe, 0);
+        (entry.state, entry.asked) = (NeighborState::Probe, 0);
         if due <= now {
             self.ask_claimed(key, now);
         } else {
@@ -47,18 +47,18 @@ impl<F> NeighborTable<F> {
     }
 
     /// Sends the next request to the old address, or accepts the claim.
-    pub(super) fn ask_claimed(&mut self, key: Key, now: Instant) {
+    pub(super) fn ask_claimed(&mut self, key: NeighborKey, now: Instant) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
         if entry.asked < QUESTIONS {
             entry.asked += 1;
             entry.contested = Some(now);
-            self.actions.push_back(Action::Ask { key, known: entry.mac });
+            self.actions.push_back(NeighborAction::Ask { key, known: entry.mac });
             self.set_timer(key, Some(now + INTERVAL));
         } else if let (Some(to), Some(from)) = (entry.claim.take(), entry.mac) {
-            (entry.mac, entry.state, entry.asked) = (Some(to), State::Stale, 0);
+            (entry.mac, entry.state, entry.asked) = (Some(to), NeighborState::Stale, 0);
             self.changed = true;
-            if entry.origin == Origin::Kept {
-                self.actions.push_back(Action::Moved { key, from, to });
+            if entry.origin == EntryOrigin::Kept {
+                self.actions.push_back(NeighborAction::Moved { key, from, to });
             }
             // The neighbour has to answer at the new address.
             self.set_timer(key, Some(now));

@@ -2,14 +2,14 @@
 
 use std::collections::VecDeque;
 
-use super::Source;
-use super::room::Place;
+use super::RequestSource;
+use super::room::EvictionPlace;
 use crate::time::Instant;
 use crate::wire::MacAddr;
 
 /// The resolution state of a neighbour, named as in RFC 4861 section 7.3.2 and in Linux.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum NeighborState {
     /// It was asked and has not answered yet.
     Incomplete,
     /// It answered recently.
@@ -22,7 +22,7 @@ pub enum State {
     Failed,
 }
 
-impl State {
+impl NeighborState {
     /// The name of the state, as `ip neigh` shows it.
     pub const fn name(self) -> &'static str {
         match self {
@@ -37,7 +37,7 @@ impl State {
 
 /// Why an entry exists, in the order in which entries are forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Origin {
+pub(super) enum EntryOrigin {
     /// The neighbour asked for an address of the engine.
     Heard,
     /// A frame had to be sent to it.
@@ -48,21 +48,21 @@ pub(super) enum Origin {
 
 #[derive(Debug, Clone)]
 pub(super) struct Entry<F> {
-    pub(super) origin: Origin,
+    pub(super) origin: EntryOrigin,
     /// For kept neighbours: whether the last hardware address stays in use even while it does not answer.
     pub(super) pinned: bool,
-    pub(super) state: State,
+    pub(super) state: NeighborState,
     pub(super) mac: Option<MacAddr>,
     pub(super) asked: u8,
     pub(super) answered: Option<Instant>,
     /// When a frame was last sent to it, or it last asked for an address of the engine.
     pub(super) used: Instant,
     /// The sender on whose behalf it is asked.
-    pub(super) source: Source,
+    pub(super) source: RequestSource,
     /// Since when it is asked without an answer.
     pub(super) since: Instant,
     /// Where it is in the order in which entries are forgotten.
-    pub(super) place: Place,
+    pub(super) place: EvictionPlace,
     /// The other hardware address that was claimed for it, while the current one is being asked.
     pub(super) claim: Option<MacAddr>,
     /// When the current hardware address was last asked because of a claim.
@@ -72,18 +72,18 @@ pub(super) struct Entry<F> {
 }
 
 impl<F> Entry<F> {
-    pub(super) fn new(origin: Origin, source: Source, now: Instant) -> Self {
+    pub(super) fn new(origin: EntryOrigin, source: RequestSource, now: Instant) -> Self {
         Self {
             origin,
             pinned: false,
-            state: State::Incomplete,
+            state: NeighborState::Incomplete,
             mac: None,
             asked: 0,
             answered: None,
             used: now,
             source,
             since: now,
-            place: Place::Kept,
+            place: EvictionPlace::Kept,
             claim: None,
             contested: None,
             timer: None,
@@ -92,23 +92,28 @@ impl<F> Entry<F> {
     }
 
     /// Where the entry belongs in the order in which entries are forgotten.
-    pub(super) fn place(&self) -> Place {
+    pub(super) fn place(&self) -> EvictionPlace {
         match (self.origin, self.state) {
-            (Origin::Kept, _) => Place::Kept,
-            (Origin::Heard | Origin::Wanted, State::Failed) => Place::Failed { since: self.since },
-            (origin, State::Reachable | State::Stale | State::Probe) if self.answered.is_some() => {
-                Place::Known { origin, wanted: self.used }
+            (EntryOrigin::Kept, _) => EvictionPlace::Kept,
+            (EntryOrigin::Heard | EntryOrigin::Wanted, NeighborState::Failed) => {
+                EvictionPlace::Failed { since: self.since }
             }
-            (Origin::Heard | Origin::Wanted, State::Incomplete | State::Reachable | State::Stale | State::Probe) => {
-                Place::Open { source: self.source, since: self.since }
+            (origin, NeighborState::Reachable | NeighborState::Stale | NeighborState::Probe)
+                if self.answered.is_some() =>
+            {
+                EvictionPlace::Known { origin, wanted: self.used }
             }
+            (
+                EntryOrigin::Heard | EntryOrigin::Wanted,
+                NeighborState::Incomplete | NeighborState::Reachable | NeighborState::Stale | NeighborState::Probe,
+            ) => EvictionPlace::Open { source: self.source, since: self.since },
         }
     }
 
     pub(super) fn usable(&self) -> bool {
         match self.state {
-            State::Reachable | State::Stale | State::Probe => true,
-            State::Incomplete | State::Failed => self.pinned && self.mac.is_some(),
+            NeighborState::Reachable | NeighborState::Stale | NeighborState::Probe => true,
+            NeighborState::Incomplete | NeighborState::Failed => self.pinned && self.mac.is_some(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Reading the neighbour table.
 
-use super::entry::State;
-use super::{Key, NeighborCounters, NeighborTable};
+use super::entry::NeighborState;
+use super::{NeighborCounters, NeighborKey, NeighborTable};
 use crate::time::Instant;
 use crate::wire::MacAddr;
 
@@ -9,38 +9,38 @@ use crate::wire::MacAddr;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Neighbor {
     /// The link and IP address.
-    pub key: Key,
+    pub key: NeighborKey,
     /// The hardware address, if known.
     pub mac: Option<MacAddr>,
     /// The resolution state.
-    pub state: State,
+    pub state: NeighborState,
     /// When it last answered.
     pub answered: Option<Instant>,
 }
 
 impl<F> NeighborTable<F> {
     /// The hardware address to which frames for `key` are sent; `None` if it is not resolved.
-    pub fn mac(&self, key: Key) -> Option<MacAddr> {
+    pub fn mac(&self, key: NeighborKey) -> Option<MacAddr> {
         self.entries.get(&key).filter(|entry| entry.usable()).and_then(|entry| entry.mac)
     }
 
     /// The last known hardware address of `key`, whether or not it answers.
-    pub fn last_mac(&self, key: Key) -> Option<MacAddr> {
+    pub fn last_mac(&self, key: NeighborKey) -> Option<MacAddr> {
         self.entries.get(&key).and_then(|entry| entry.mac)
     }
 
     /// The resolution state of `key`; `None` if it is unknown.
-    pub fn state(&self, key: Key) -> Option<State> {
+    pub fn state(&self, key: NeighborKey) -> Option<NeighborState> {
         self.entries.get(&key).map(|entry| entry.state)
     }
 
     /// When `key` last answered.
-    pub fn answered(&self, key: Key) -> Option<Instant> {
+    pub fn answered(&self, key: NeighborKey) -> Option<Instant> {
         self.entries.get(&key).and_then(|entry| entry.answered)
     }
 
     /// All neighbours whose hardware address may be used, in order of link and address.
-    pub fn resolved(&self) -> impl Iterator<Item = (Key, MacAddr)> {
+    pub fn resolved(&self) -> impl Iterator<Item = (NeighborKey, MacAddr)> {
         self.entries.iter().filter(|(_, entry)| entry.usable()).filter_map(|(key, entry)| Some((*key, entry.mac?)))
     }
 

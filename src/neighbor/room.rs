@@ -12,8 +12,8 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::entry::Origin;
-use super::{Key, NeighborTable, Source};
+use super::entry::EntryOrigin;
+use super::{NeighborKey, NeighborTable, RequestSource};
 use crate::time::Instant;
 
 /// One part in this many of the table is for neighbours that have not answered.
@@ -21,46 +21,46 @@ pub(super) const OPEN_SHARE: usize = 4;
 
 /// Where an entry is in the order in which entries are forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum EvictionPlace {
     /// It is never forgotten.
     Kept,
     /// It has been asked without an answer since then, on behalf of this source.
-    Open { source: Source, since: Instant },
+    Open { source: RequestSource, since: Instant },
     /// It has failed since then.
     Failed { since: Instant },
     /// It has answered, and was last used then.
-    Known { origin: Origin, wanted: Instant },
+    Known { origin: EntryOrigin, wanted: Instant },
 }
 
 /// The size of a source's open entries: their number, then the age of the oldest.
-type Size = (usize, Reverse<Instant>, Source);
+type Size = (usize, Reverse<Instant>, RequestSource);
 
 /// All entries that are not kept, in the order in which they are forgotten.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Rooms {
-    open: BTreeMap<Source, BTreeSet<(Instant, Key)>>,
+pub(super) struct EvictionOrder {
+    open: BTreeMap<RequestSource, BTreeSet<(Instant, NeighborKey)>>,
     sizes: BTreeSet<Size>,
     asked: usize,
-    failed: BTreeSet<(Instant, Key)>,
-    known: BTreeSet<(Origin, Instant, Key)>,
+    failed: BTreeSet<(Instant, NeighborKey)>,
+    known: BTreeSet<(EntryOrigin, Instant, NeighborKey)>,
 }
 
-impl Rooms {
-    pub(super) fn insert(&mut self, key: Key, place: Place) {
+impl EvictionOrder {
+    pub(super) fn insert(&mut self, key: NeighborKey, place: EvictionPlace) {
         match place {
-            Place::Kept => {}
-            Place::Open { source, since } => self.change(source, |open| open.insert((since, key))),
-            Place::Failed { since } => drop(self.failed.insert((since, key))),
-            Place::Known { origin, wanted } => drop(self.known.insert((origin, wanted, key))),
+            EvictionPlace::Kept => {}
+            EvictionPlace::Open { source, since } => self.change(source, |open| open.insert((since, key))),
+            EvictionPlace::Failed { since } => drop(self.failed.insert((since, key))),
+            EvictionPlace::Known { origin, wanted } => drop(self.known.insert((origin, wanted, key))),
         }
     }
 
-    pub(super) fn remove(&mut self, key: Key, place: Place) {
+    pub(super) fn remove(&mut self, key: NeighborKey, place: EvictionPlace) {
         match place {
-            Place::Kept => {}
-            Place::Open { source, since } => self.change(source, |open| open.remove(&(since, key))),
-            Place::Failed { since } => drop(self.failed.remove(&(since, key))),
-            Place::Known { origin, wanted } => drop(self.known.remove(&(origin, wanted, key))),
+            EvictionPlace::Kept => {}
+            EvictionPlace::Open { source, since } => self.change(source, |open| open.remove(&(since, key))),
+            EvictionPlace::Failed { since } => drop(self.failed.remove(&(since, key))),
+            EvictionPlace::Known { origin, wanted } => drop(self.known.remove(&(origin, wanted, key))),
         }
     }
 
@@ -75,23 +75,23 @@ impl Rooms {
     }
 
     /// The entry to forget for another one that is to be asked.
-    pub(super) fn first_open(&self) -> Option<Key> {
+    pub(super) fn first_open(&self) -> Option<NeighborKey> {
         self.failed.first().map(|(_, key)| *key).or_else(|| self.largest().next())
     }
 
     /// The entry to forget for another one that has answered.
-    pub(super) fn first_known(&self) -> Option<Key> {
+    pub(super) fn first_known(&self) -> Option<NeighborKey> {
         self.known.first().map(|(_, _, key)| *key)
     }
 
     /// The open entries of the source that has the most of them, oldest first.
-    pub(super) fn largest(&self) -> impl Iterator<Item = Key> {
+    pub(super) fn largest(&self) -> impl Iterator<Item = NeighborKey> {
         let source = self.sizes.last().map(|(_, _, source)| source);
         let open = source.and_then(|source| self.open.get(source));
         open.into_iter().flatten().map(|(_, key)| *key)
     }
 
-    fn change(&mut self, source: Source, change: impl FnOnce(&mut BTreeSet<(Instant, Key)>) -> bool) {
+    fn change(&mut self, source: RequestSource, change: impl FnOnce(&mut BTreeSet<(Instant, NeighborKey)>) -> bool) {
         let open = self.open.entry(source).or_default();
         let before = size(source, open);
         change(open);
@@ -110,13 +110,13 @@ impl Rooms {
     }
 }
 
-fn size(source: Source, open: &BTreeSet<(Instant, Key)>) -> Option<Size> {
+fn size(source: RequestSource, open: &BTreeSet<(Instant, NeighborKey)>) -> Option<Size> {
     open.first().map(|(since, _)| (open.len(), Reverse(*since), source))
 }
 
 impl<F> NeighborTable<F> {
     /// Moves an entry to where it belongs in the order in which entries are forgotten.
-    pub(super) fn file(&mut self, key: Key) {
+    pub(super) fn file(&mut self, key: NeighborKey) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
         let place = entry.place();
         let before = std::mem::replace(&mut entry.place, place);
@@ -143,12 +143,12 @@ impl<F> NeighborTable<F> {
         }
     }
 
-    fn displace(&mut self, key: Key) {
+    fn displace(&mut self, key: NeighborKey) {
         self.counters.table_full += 1;
         self.forget(key);
     }
 
-    pub(super) fn forget(&mut self, key: Key) {
+    pub(super) fn forget(&mut self, key: NeighborKey) {
         self.set_timer(key, None);
         if let Some(entry) = self.entries.remove(&key) {
             self.rooms.remove(key, entry.place);
@@ -160,7 +160,7 @@ impl<F> NeighborTable<F> {
 
     /// Drops the oldest waiting frame of the source that waits for the most neighbours. Returns false if there is none.
     pub(super) fn drop_a_frame(&mut self) -> bool {
-        let waits = |key: &Key| self.entries.get(key).is_some_and(|entry| !entry.waiting.is_empty());
+        let waits = |key: &NeighborKey| self.entries.get(key).is_some_and(|entry| !entry.waiting.is_empty());
         let Some(key) = self.rooms.largest().find(waits) else { return false };
         let dropped = self.entries.get_mut(&key).and_then(|entry| entry.waiting.pop_front());
         self.waiting -= usize::from(dropped.is_some());

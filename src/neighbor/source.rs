@@ -15,9 +15,9 @@ const SOURCES_MAX: usize = 64;
 
 /// The sender on whose behalf a neighbour is asked: a prefix of senders on their link, or the engine itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Source(Option<(LinkId, IpAddr)>);
+pub struct RequestSource(Option<(LinkId, IpAddr)>);
 
-impl Source {
+impl RequestSource {
     /// The engine with its own checks, probes and pings, which is not limited.
     pub const ENGINE: Self = Self(None);
 
@@ -38,15 +38,15 @@ impl Source {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Budgets {
     /// Each source with the time that it has saved up, and when that was computed.
-    sources: VecDeque<(Source, Duration, Instant)>,
+    sources: VecDeque<(RequestSource, Duration, Instant)>,
 }
 
 impl Budgets {
     /// Takes one request from the budget of `source`. Returns false if none is left.
-    pub(super) fn take(&mut self, source: Source, now: Instant) -> bool {
+    pub(super) fn take(&mut self, source: RequestSource, now: Instant) -> bool {
         const COST: Duration = Duration::from_nanos(1_000_000_000 / PER_SECOND as u64);
         let full = COST * BURST;
-        if source == Source::ENGINE {
+        if source == RequestSource::ENGINE {
             return true;
         }
         let position = self.sources.iter().position(|(known, _, _)| *known == source).unwrap_or_else(|| {

@@ -43,15 +43,15 @@ mod values;
 use std::collections::BTreeMap;
 
 use crate::id::{FirewallId, GroupId, PathSetId, PeerId};
-use crate::path::{Admin, PathSet, Slots};
+use crate::path::{AdminState, PathSet, Slots};
 use crate::time::{Duration, Instant};
 use crate::wire::Family;
 
-use firewall::Firewall;
-use leg::{Leg, judge_peer};
+use firewall::FirewallStatus;
+use leg::{PeerPaths, judge_peer};
 pub use values::{
-    Change, FirewallState, LivenessConfig, LivenessGroup, PathHealth, PathKey, PeerState, Reason, SetKey, Status,
-    Timing, Told, Verdict,
+    FirewallAdvertisement, FirewallState, LivenessChange, LivenessConfig, LivenessGroup, PathHealth, PathKey,
+    PathState, PathTiming, PeerState, SetKey, StateReason, Status,
 };
 
 /// How long an advertisement of a peer is valid.
@@ -61,9 +61,9 @@ pub const TOLD_LIFE: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub struct Liveness {
     groups: Vec<LivenessGroup>,
-    firewalls: Vec<Option<Firewall>>,
+    firewalls: Vec<Option<FirewallStatus>>,
     peers: Vec<Option<Status<PeerState>>>,
-    legs: Vec<Leg>,
+    legs: Vec<PeerPaths>,
     set_keys: Vec<SetKey>,
     sets: Vec<PathSet>,
     /// For each set, the members that stand: those that are up, and those that were up until a reload gave them a path
@@ -96,7 +96,7 @@ impl Liveness {
         };
         for (group, settings) in liveness.groups.iter().enumerate() {
             for (slot, &(id, admin)) in settings.members.iter().enumerate() {
-                let firewall = Firewall::new(GroupId::from(group), slot, admin, now);
+                let firewall = FirewallStatus::new(GroupId::from(group), slot, admin, now);
                 *slot_in(&mut liveness.firewalls, id.index()) = Some(firewall);
             }
         }
@@ -122,10 +122,10 @@ impl Liveness {
     /// Reports what this engine's probes say about a path. Paths that are not configured are ignored.
     pub fn path(&mut self, path: PathKey, health: PathHealth) {
         let Some((leg, bit)) = self.leg_of(path) else { return };
-        put(&mut leg.up, bit, health.verdict == Verdict::Up);
-        put(&mut leg.down, bit, health.verdict == Verdict::Down);
+        put(&mut leg.up, bit, health.verdict == PathState::Up);
+        put(&mut leg.down, bit, health.verdict == PathState::Down);
         put(&mut leg.failing, bit, health.failing);
-        put(&mut leg.past_hold, bit, health.verdict == Verdict::Up && health.takes_new);
+        put(&mut leg.past_hold, bit, health.verdict == PathState::Up && health.takes_new);
     }
 
     /// Reports whether a firewall answers ARP or neighbour discovery since its probes began to fail. Until this says
@@ -149,28 +149,28 @@ impl Liveness {
 
     /// Reports what a peer advertised in a probe of this family. The caller makes sure that advertisements come in the
     /// order in which they were sent. Firewalls that are not between the two engines are ignored.
-    pub fn told(&mut self, peer: PeerId, family: Family, told: &[Told], now: Instant) {
+    pub fn told(&mut self, peer: PeerId, family: Family, told: &[FirewallAdvertisement], now: Instant) {
         let Some(leg) = self.legs.iter_mut().find(|leg| leg.peer == peer && leg.family == family) else { return };
         leg.heard = Some(now);
         (leg.told_down, leg.told_drain, leg.told_maint) = (0, 0, 0);
         let members = &self.groups[leg.group.index()].members;
         for told in told {
             let Some(slot) = members.iter().position(|&(id, _)| id == told.firewall) else { continue };
-            put(&mut leg.told_down, 1 << slot, told.verdict == Verdict::Down);
-            put(&mut leg.told_drain, 1 << slot, told.admin == Admin::Drain);
-            put(&mut leg.told_maint, 1 << slot, told.admin == Admin::Maint);
+            put(&mut leg.told_down, 1 << slot, told.verdict == PathState::Down);
+            put(&mut leg.told_drain, 1 << slot, told.admin == AdminState::Drain);
+            put(&mut leg.told_maint, 1 << slot, told.admin == AdminState::Maint);
         }
     }
 
     /// Sets the administrative state that was ordered at this engine, overrides included.
-    pub fn set_admin(&mut self, firewall: FirewallId, admin: Admin) {
+    pub fn set_admin(&mut self, firewall: FirewallId, admin: AdminState) {
         if let Some(Some(firewall)) = self.firewalls.get_mut(firewall.index()) {
             firewall.admin = admin;
         }
     }
 
     /// Judges everything again and returns what changed.
-    pub fn evaluate(&mut self, now: Instant) -> Vec<Change> {
+    pub fn evaluate(&mut self, now: Instant) -> Vec<LivenessChange> {
         for leg in &mut self.legs {
             let group = &self.groups[leg.group.index()];
             let silent = slots(group, &self.firewalls, |firewall| firewall.silent[family_index(leg.family)]);
@@ -196,21 +196,21 @@ impl Liveness {
     }
 
     /// The administrative state of a firewall that is in effect, whether it was ordered here or at a peer.
-    pub fn effective_admin(&self, firewall: FirewallId) -> Option<Admin> {
+    pub fn effective_admin(&self, firewall: FirewallId) -> Option<AdminState> {
         self.firewalls.get(firewall.index())?.as_ref().map(|firewall| firewall.effective.0)
     }
 
     /// The administrative states that peers order for a firewall, each peer once, from the last probes of both
     /// families.
-    pub fn told_admin(&self, firewall: FirewallId) -> Vec<(PeerId, Admin)> {
+    pub fn told_admin(&self, firewall: FirewallId) -> Vec<(PeerId, AdminState)> {
         let Some(Some(firewall)) = self.firewalls.get(firewall.index()) else { return Vec::new() };
-        let mut told: Vec<(PeerId, Admin)> = Vec::new();
+        let mut told: Vec<(PeerId, AdminState)> = Vec::new();
         for leg in self.legs.iter().filter(|leg| leg.group == firewall.group) {
             let admin = leg.told_admin(1 << firewall.slot);
             match told.iter_mut().find(|(peer, _)| *peer == leg.peer) {
                 Some((_, known)) if severity(admin) > severity(*known) => *known = admin,
                 Some(_) => {}
-                None if admin != Admin::Ready => told.push((leg.peer, admin)),
+                None if admin != AdminState::Ready => told.push((leg.peer, admin)),
                 None => {}
             }
         }
@@ -240,20 +240,20 @@ impl Liveness {
 
     /// What to advertise to a peer in probes of this family: this engine's own judgement and administrative states, in
     /// order of slots.
-    pub fn advertise(&self, peer: PeerId, family: Family) -> impl Iterator<Item = Told> + '_ {
+    pub fn advertise(&self, peer: PeerId, family: Family) -> impl Iterator<Item = FirewallAdvertisement> + '_ {
         let leg = self.legs.iter().find(move |leg| leg.peer == peer && leg.family == family);
         leg.into_iter().flat_map(move |leg| {
             let members = self.groups[leg.group.index()].members.iter().enumerate();
             members.filter(|(slot, _)| leg.exists & (1 << slot) != 0).filter_map(move |(slot, &(id, _))| {
                 let firewall = self.firewalls[id.index()].as_ref()?;
-                Some(Told { firewall: id, verdict: leg.judgement(1 << slot), admin: firewall.admin })
+                Some(FirewallAdvertisement { firewall: id, verdict: leg.judgement(1 << slot), admin: firewall.admin })
             })
         })
     }
 
     /// When [`Liveness::evaluate`] has to be called even if nothing new was learned.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let legs = self.legs.iter().flat_map(Leg::timeouts);
+        let legs = self.legs.iter().flat_map(PeerPaths::timeouts);
         let drains = self.firewalls.iter().flatten().filter(|firewall| !firewall.deadline_passed);
         legs.chain(drains.filter_map(|firewall| firewall.deadline)).min()
     }
@@ -263,15 +263,15 @@ impl Liveness {
         let Some((group, slot)) = firewall.map(|firewall| (firewall.group, firewall.slot)) else { return };
         let known = self.legs.iter().position(|leg| leg.peer == path.peer && leg.family == path.family);
         let leg = known.unwrap_or_else(|| {
-            self.legs.push(Leg::new(group, path.peer, path.family));
+            self.legs.push(PeerPaths::new(group, path.peer, path.family));
             self.legs.len() - 1
         });
         self.legs[leg].exists |= 1 << slot;
-        let status = Status { state: PeerState::Down, reason: Reason::Starting, since: now };
+        let status = Status { state: PeerState::Down, reason: StateReason::Starting, since: now };
         slot_in(&mut self.peers, path.peer.index()).get_or_insert(status);
     }
 
-    fn leg_of(&mut self, path: PathKey) -> Option<(&mut Leg, Slots)> {
+    fn leg_of(&mut self, path: PathKey) -> Option<(&mut PeerPaths, Slots)> {
         let slot = self.firewalls.get(path.firewall.index())?.as_ref()?.slot;
         let leg = self.legs.iter_mut().find(|leg| leg.peer == path.peer && leg.family == path.family)?;
         (leg.exists & (1 << slot) != 0).then_some((leg, 1 << slot))
@@ -288,16 +288,18 @@ impl Liveness {
             });
             let timeout = self.groups[firewall.group.index()].drain_timeout;
             firewall.deadline = match (firewall.effective.0, effective.0) {
-                (Admin::Drain, Admin::Drain) => firewall.deadline,
-                (Admin::Ready | Admin::Maint, Admin::Drain) => timeout.map(|timeout| now + timeout),
-                (Admin::Ready | Admin::Drain | Admin::Maint, Admin::Ready | Admin::Maint) => None,
+                (AdminState::Drain, AdminState::Drain) => firewall.deadline,
+                (AdminState::Ready | AdminState::Maint, AdminState::Drain) => timeout.map(|timeout| now + timeout),
+                (AdminState::Ready | AdminState::Drain | AdminState::Maint, AdminState::Ready | AdminState::Maint) => {
+                    None
+                }
             };
             firewall.effective = effective;
             firewall.deadline_passed = firewall.deadline.is_some_and(|deadline| deadline <= now);
         }
     }
 
-    fn evaluate_firewalls(&mut self, now: Instant, changes: &mut Vec<Change>) {
+    fn evaluate_firewalls(&mut self, now: Instant, changes: &mut Vec<LivenessChange>) {
         for (index, firewall) in self.firewalls.iter_mut().enumerate() {
             let Some(firewall) = firewall else { continue };
             let (state, reason) = firewall.judge(&self.legs);
@@ -305,12 +307,12 @@ impl Liveness {
             if (from, firewall.status.reason) != (state, reason) {
                 let since = if from == state { firewall.status.since } else { now };
                 firewall.status = Status { state, reason, since };
-                changes.push(Change::Firewall { firewall: FirewallId::from(index), from, to: state, reason });
+                changes.push(LivenessChange::Firewall { firewall: FirewallId::from(index), from, to: state, reason });
             }
         }
     }
 
-    fn evaluate_peers(&mut self, now: Instant, changes: &mut Vec<Change>) {
+    fn evaluate_peers(&mut self, now: Instant, changes: &mut Vec<LivenessChange>) {
         for (index, status) in self.peers.iter_mut().enumerate() {
             let Some(status) = status else { continue };
             let peer = PeerId::from(index);
@@ -319,24 +321,25 @@ impl Liveness {
             let since = if from == state { status.since } else { now };
             *status = Status { state, reason, since };
             if from != state {
-                changes.push(Change::Peer { peer, from, to: state });
+                changes.push(LivenessChange::Peer { peer, from, to: state });
             }
         }
     }
 
-    fn evaluate_sets(&mut self, changes: &mut Vec<Change>) {
+    fn evaluate_sets(&mut self, changes: &mut Vec<LivenessChange>) {
         for (index, key) in self.set_keys.iter().enumerate() {
             let group = &self.groups[key.group.index()];
             let members = || group.members.iter().enumerate();
-            let in_service = |wanted: &dyn Fn(&Firewall) -> bool| -> Slots {
+            let in_service = |wanted: &dyn Fn(&FirewallStatus) -> bool| -> Slots {
                 let firewalls =
                     members().filter_map(|(slot, &(id, _))| Some((slot, self.firewalls[id.index()].as_ref()?)));
                 firewalls.filter(|(_, firewall)| wanted(firewall)).fold(0, |slots, (slot, _)| slots | 1 << slot)
             };
-            let carries = in_service(&|firewall| firewall.effective.0 != Admin::Maint && !firewall.deadline_passed);
-            let ready = in_service(&|firewall| firewall.effective.0 == Admin::Ready);
+            let carries =
+                in_service(&|firewall| firewall.effective.0 != AdminState::Maint && !firewall.deadline_passed);
+            let ready = in_service(&|firewall| firewall.effective.0 == AdminState::Ready);
 
-            let is_needed = |leg: &&Leg| {
+            let is_needed = |leg: &&PeerPaths| {
                 let toward = key.peer.map_or(leg.counts, |peer| leg.peer == peer);
                 leg.group == key.group && leg.family == key.family && toward
             };
@@ -362,29 +365,33 @@ impl Liveness {
             self.carried[index] = carried & (stands | starting);
             (set.up, set.selectable, set.starting) = (up, selectable, starting);
             if changed {
-                changes.push(Change::Set(PathSetId::from(index)));
+                changes.push(LivenessChange::Set(PathSetId::from(index)));
             }
             let below = (up | starting).count_ones() < u32::from(group.min_up);
             if below != self.below_min[index] {
                 self.below_min[index] = below;
-                changes.push(Change::BelowMin { set: PathSetId::from(index), below });
+                changes.push(LivenessChange::BelowMin { set: PathSetId::from(index), below });
             }
         }
     }
 }
 
 /// The members of a group for which `is_true` holds.
-fn slots(group: &LivenessGroup, firewalls: &[Option<Firewall>], is_true: impl Fn(&Firewall) -> bool) -> Slots {
+fn slots(
+    group: &LivenessGroup,
+    firewalls: &[Option<FirewallStatus>],
+    is_true: impl Fn(&FirewallStatus) -> bool,
+) -> Slots {
     let members = group.members.iter().enumerate();
     let those = members.filter(|(_, (id, _))| firewalls[id.index()].as_ref().is_some_and(&is_true));
     those.fold(0, |slots, (slot, _)| slots | 1 << slot)
 }
 
-fn severity(admin: Admin) -> u8 {
+fn severity(admin: AdminState) -> u8 {
     match admin {
-        Admin::Ready => 0,
-        Admin::Drain => 1,
-        Admin::Maint => 2,
+        AdminState::Ready => 0,
+        AdminState::Drain => 1,
+        AdminState::Maint => 2,
     }
 }
 

@@ -53,7 +53,7 @@ pub enum BelowMin {
 /// The administrative state of a firewall, server or service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Admin {
+pub enum AdminState {
     /// In service.
     #[default]
     Ready,
@@ -64,9 +64,9 @@ pub enum Admin {
 }
 
 /// A firewall as the selection needs it. Its slot, which is its bit in a path set, is its position in
-/// [`Group::members`].
+/// [`FirewallGroup::members`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
+pub struct GroupMember {
     /// Its number, unique in the engine.
     pub id: FirewallId,
     /// Its name, which enters the hash.
@@ -77,9 +77,9 @@ pub struct Member {
     pub spare: bool,
 }
 
-/// A group as the selection needs it, with at most [`Group::MEMBERS_MAX`] firewalls in the order of the configuration.
+/// A group as the selection needs it, with at most [`FirewallGroup::MEMBERS_MAX`] firewalls in the order of the configuration.
 #[derive(Debug, Clone)]
-pub struct Group {
+pub struct FirewallGroup {
     /// Its number.
     pub id: GroupId,
     /// Its name.
@@ -87,7 +87,7 @@ pub struct Group {
     /// The keyed hash of the group.
     pub hasher: FlowHasher,
     /// Its firewalls, by slot.
-    pub members: Vec<Member>,
+    pub members: Vec<GroupMember>,
     /// What happens to the sessions of a firewall that went down.
     pub on_failure: OnFailure,
     /// The number of live firewalls below which `below_min` applies.
@@ -96,7 +96,7 @@ pub struct Group {
     pub below_min: BelowMin,
 }
 
-impl Group {
+impl FirewallGroup {
     /// The most members of a group, which have one bit each in a [`PathSet`].
     pub const MEMBERS_MAX: usize = 64;
 
@@ -139,7 +139,7 @@ impl PathSet {
     /// True while fewer than `min_up` members are live. A member that is starting counts as live here, because its
     /// state is not known yet and its learned sessions are kept.
     #[inline]
-    pub fn below_min(&self, group: &Group) -> bool {
+    pub fn below_min(&self, group: &FirewallGroup) -> bool {
         (self.up | self.starting).count_ones() < u32::from(group.min_up)
     }
 

@@ -1,5 +1,5 @@
 //! The pinning rules R: how a flow keeps, takes or changes its firewall, as a pure function of the pin, the packet, the
-//! state of the paths ([`View`]) and the time. `docs/pinning.md` says why the rules are as they are.
+//! state of the paths ([`PinningView`]) and the time. `docs/pinning.md` says why the rules are as they are.
 //!
 //! Two engines that never exchange flows have to agree on the firewall of each flow. The hash gives both the same
 //! answer; the pin remembers where the flow really is. A pin is *opening* or *tentative* until a packet returns from
@@ -47,7 +47,7 @@ mod pin;
 
 use crate::flow::{Direction, FlowHash};
 use crate::id::{FirewallId, PathSetId};
-use crate::path::{Group, OnFailure, PathSet, rendezvous};
+use crate::path::{FirewallGroup, OnFailure, PathSet, rendezvous};
 use crate::time::{Duration, Instant};
 
 use pin::Stamp;
@@ -115,9 +115,9 @@ impl PinChange {
 /// The set of paths as the rules see it, with what they need to know of the flow. If the flow has a pin, it is the
 /// pin's set.
 #[derive(Debug, Clone, Copy)]
-pub struct View<'a> {
+pub struct PinningView<'a> {
     /// The group.
-    pub group: &'a Group,
+    pub group: &'a FirewallGroup,
     /// The number of `set`.
     pub set_id: PathSetId,
     /// The set of paths.
@@ -134,7 +134,7 @@ pub struct View<'a> {
 
 /// What the rules decide for a packet from the near side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Near {
+pub enum NearDecision {
     /// Send the packet to `pin.firewall`, and store the pin.
     Send {
         /// The pin after this packet.
@@ -161,7 +161,7 @@ pub const fn leads(direction: Direction) -> bool {
 }
 
 /// Applies the rules to a packet that has to be sent to the group.
-pub fn near(pin: Option<Pin>, packet: PacketKind, view: &View<'_>, now: Instant) -> Near {
+pub fn near(pin: Option<Pin>, packet: PacketKind, view: &PinningView<'_>, now: Instant) -> NearDecision {
     let Some(mut pin) = pin else {
         return choose(view, packet, PinChange::Hashed, now);
     };
@@ -173,7 +173,7 @@ pub fn near(pin: Option<Pin>, packet: PacketKind, view: &View<'_>, now: Instant)
     if let Some(failure) = failure(&pin, packet, view, now) {
         match on_failure(failure, view) {
             FailureAction::Reselect => return choose(view, packet, PinChange::Reselected, now),
-            FailureAction::Drop => return Near::Failed,
+            FailureAction::Drop => return NearDecision::Failed,
             FailureAction::Keep => {}
         }
     }
@@ -199,7 +199,7 @@ pub fn far(
     pin: Option<Pin>,
     from: FirewallId,
     packet: PacketKind,
-    view: &View<'_>,
+    view: &PinningView<'_>,
     now: Instant,
 ) -> (Pin, Option<PinChange>) {
     let Some(mut pin) = pin else {
@@ -243,7 +243,7 @@ pub fn near_steady(
     pin: &Pin,
     packet: PacketKind,
     tcp: bool,
-    group: &Group,
+    group: &FirewallGroup,
     set: &PathSet,
     now: Instant,
 ) -> Option<Pin> {
@@ -283,7 +283,7 @@ enum Arrival {
     Down,
 }
 
-fn arrival(pin: &Pin, from: FirewallId, view: &View<'_>) -> Arrival {
+fn arrival(pin: &Pin, from: FirewallId, view: &PinningView<'_>) -> Arrival {
     if pin.firewall == from {
         return Arrival::Pin;
     }
@@ -305,7 +305,7 @@ enum Failure {
     Opens,
 }
 
-fn failure(pin: &Pin, packet: PacketKind, view: &View<'_>, now: Instant) -> Option<Failure> {
+fn failure(pin: &Pin, packet: PacketKind, view: &PinningView<'_>, now: Instant) -> Option<Failure> {
     if pin.is_up(view.group, view.set) {
         return None;
     }
@@ -328,7 +328,7 @@ enum FailureAction {
     Keep,
 }
 
-fn on_failure(failure: Failure, view: &View<'_>) -> FailureAction {
+fn on_failure(failure: Failure, view: &PinningView<'_>) -> FailureAction {
     match (failure, view.group.on_failure) {
         (Failure::Opens | Failure::Silent, _) | (Failure::Fell | Failure::Left, OnFailure::Reselect) => {
             FailureAction::Reselect
@@ -348,20 +348,20 @@ fn opening_state(packet: PacketKind) -> PinState {
     }
 }
 
-fn send(pin: Pin, change: Option<PinChange>, view: &View<'_>) -> Near {
-    if view.set.below_min(view.group) { Near::NoPath } else { Near::Send { pin, change } }
+fn send(pin: Pin, change: Option<PinChange>, view: &PinningView<'_>) -> NearDecision {
+    if view.set.below_min(view.group) { NearDecision::NoPath } else { NearDecision::Send { pin, change } }
 }
 
 /// Pins the flow to the best firewall.
-fn choose(view: &View<'_>, packet: PacketKind, change: PinChange, now: Instant) -> Near {
-    let Some(firewall) = best(view) else { return Near::NoPath };
+fn choose(view: &PinningView<'_>, packet: PacketKind, change: PinChange, now: Instant) -> NearDecision {
+    let Some(firewall) = best(view) else { return NearDecision::NoPath };
     let asked = (packet != PacketKind::Bare).then(|| Stamp::at(now));
     let pin = Pin { asked, ..Pin::new(view, firewall, opening_state(packet), PinnedBy::Hash) };
     send(pin, Some(change), view)
 }
 
 /// The firewall that a new flow takes.
-pub fn best(view: &View<'_>) -> Option<FirewallId> {
+pub fn best(view: &PinningView<'_>) -> Option<FirewallId> {
     let is_selectable = |slot: usize| view.set.selectable & (1 << slot) != 0;
     let preferred =
         view.preferred.and_then(|firewall| view.group.slot_of(firewall)).filter(|&slot| is_selectable(slot));
@@ -372,7 +372,7 @@ pub fn best(view: &View<'_>) -> Option<FirewallId> {
 }
 
 /// Applies rule N1.
-fn follow_syn(pin: &Pin, view: &View<'_>, now: Instant) -> Option<Pin> {
+fn follow_syn(pin: &Pin, view: &PinningView<'_>, now: Instant) -> Option<Pin> {
     let firewall = pin.syn_from.get()?;
     let slot = view.group.slot_of(firewall)?;
     view.set.is_up(slot).then(|| Pin {
@@ -383,7 +383,7 @@ fn follow_syn(pin: &Pin, view: &View<'_>, now: Instant) -> Option<Pin> {
 }
 
 /// Applies rule N2. Returns `None` if there is no other firewall to try.
-fn rotate(pin: &Pin, view: &View<'_>, now: Instant) -> Option<Pin> {
+fn rotate(pin: &Pin, view: &PinningView<'_>, now: Instant) -> Option<Pin> {
     let turns_max = 2 * view.group.members.len();
     if !view.tcp || !pin.asked_long_ago(now) || usize::from(pin.turns) >= turns_max {
         return None;
@@ -399,7 +399,7 @@ fn rotate(pin: &Pin, view: &View<'_>, now: Instant) -> Option<Pin> {
 }
 
 /// Moves the pin to the firewall that the packet came from.
-fn adopt(pin: &Pin, from: FirewallId, packet: PacketKind, view: &View<'_>) -> (Pin, Option<PinChange>) {
+fn adopt(pin: &Pin, from: FirewallId, packet: PacketKind, view: &PinningView<'_>) -> (Pin, Option<PinChange>) {
     let (state, change) = match (packet, pin.state) {
         (PacketKind::Syn, PinState::Opening | PinState::Tentative) => (PinState::Tentative, PinChange::Corrected),
         (PacketKind::Syn, PinState::Confirmed) => (PinState::Tentative, PinChange::Followed),

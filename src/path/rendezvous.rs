@@ -17,7 +17,7 @@
 //! # Test vectors
 //!
 //! Seed text `correct horse battery staple`, weights of `fw1` to `fw4` 1, 2, 3 and 256; all members in the order of
-//! [`rank`], each with its [`Scored::score`]:
+//! [`rank`], each with its [`RankedMember::score`]:
 //!
 //! | flow hash | ranked |
 //! | --- | --- |
@@ -33,11 +33,11 @@
 use std::cmp::Ordering;
 
 use crate::flow::{FlowHash, FlowHasher};
-use crate::path::{Group, Member, Slots};
+use crate::path::{FirewallGroup, GroupMember, Slots};
 
 /// One member with its score for a flow, as `explain` shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Scored {
+pub struct RankedMember {
     /// Its slot in the group.
     pub slot: usize,
     /// `weight * 2^55 / neg_log2(hash)`, rounded down; the highest wins. The selection itself compares without
@@ -49,13 +49,13 @@ pub struct Scored {
 /// else the best primary in `selectable`. `None` if `selectable` is empty.
 ///
 /// A spare therefore takes only flows of primaries that are not selectable.
-pub fn select(group: &Group, selectable: Slots, flow: FlowHash) -> Option<usize> {
+pub fn select(group: &FirewallGroup, selectable: Slots, flow: FlowHash) -> Option<usize> {
     select_by(&group.members, selectable, &hasher(group, flow))
 }
 
 /// The slot of `candidates` that follows `slot` in the order of [`rank`], starting again from the top after the last.
 /// It is `slot` itself only if that is the only candidate, and `None` if there are no candidates.
-pub fn next_after(group: &Group, candidates: Slots, flow: FlowHash, slot: usize) -> Option<usize> {
+pub fn next_after(group: &FirewallGroup, candidates: Slots, flow: FlowHash, slot: usize) -> Option<usize> {
     let hash = hasher(group, flow);
     let score = |slot: usize| Candidate::new(&group.members[slot], &hash);
     let in_rank = |a: &usize, b: &usize| score(*a).cmp_rank(&score(*b));
@@ -68,11 +68,11 @@ pub fn next_after(group: &Group, candidates: Slots, flow: FlowHash, slot: usize)
 }
 
 /// All members of the group with their scores, best first, primaries before spares.
-pub fn rank(group: &Group, flow: FlowHash) -> Vec<Scored> {
+pub fn rank(group: &FirewallGroup, flow: FlowHash) -> Vec<RankedMember> {
     let hash = hasher(group, flow);
     let mut ranked: Vec<_> = group.members.iter().map(|member| Candidate::new(member, &hash)).enumerate().collect();
     ranked.sort_by(|(_, a), (_, b)| a.cmp_rank(b));
-    ranked.into_iter().map(|(slot, candidate)| Scored { slot, score: candidate.score() }).collect()
+    ranked.into_iter().map(|(slot, candidate)| RankedMember { slot, score: candidate.score() }).collect()
 }
 
 /// `-log2(h / 2^64)` in units of 2^-32, rounded up: from 1 (`h` near 2^64) to 2^38 (`h` of 0 counts as 1).
@@ -109,13 +109,13 @@ pub fn neg_log2(h: u64) -> u64 {
 /// balance.
 const FRACTION_BITS: u32 = 32;
 
-fn hasher(group: &Group, flow: FlowHash) -> impl Fn(&str) -> u64 + '_ {
+fn hasher(group: &FirewallGroup, flow: FlowHash) -> impl Fn(&str) -> u64 + '_ {
     let hasher: &FlowHasher = &group.hasher;
     move |name| hasher.member(flow, name)
 }
 
-fn select_by(members: &[Member], selectable: Slots, hash: &impl Fn(&str) -> u64) -> Option<usize> {
-    let best = |wanted: &dyn Fn(usize, &Member) -> bool| {
+fn select_by(members: &[GroupMember], selectable: Slots, hash: &impl Fn(&str) -> u64) -> Option<usize> {
+    let best = |wanted: &dyn Fn(usize, &GroupMember) -> bool| {
         let candidates = members.iter().enumerate().filter(|(slot, member)| wanted(*slot, member));
         let scored = candidates.map(|(slot, member)| (slot, Candidate::new(member, hash)));
         scored.min_by(|(_, a), (_, b)| a.cmp_rank(b)).map(|(slot, _)| slot)
@@ -138,12 +138,12 @@ fn slots(slots: Slots) -> impl Iterator<Item = usize> {
 
 /// A member with its hash for one flow.
 struct Candidate<'a> {
-    member: &'a Member,
+    member: &'a GroupMember,
     hash: u64,
 }
 
 impl<'a> Candidate<'a> {
-    fn new(member: &'a Member, hash: &impl Fn(&str) -> u64) -> Self {
+    fn new(member: &'a GroupMember, hash: &impl Fn(&str) -> u64) -> Self {
         Self { member, hash: hash(&member.name) }
     }
 

@@ -18,9 +18,9 @@ use super::confine;
 use super::sessions;
 use super::shared::Shared;
 use crate::engine::view::SessionEndView;
-use crate::engine::{Ledger, Snapshot};
+use crate::engine::{SessionLedger, Snapshot};
 use crate::io::clock::Clock;
-use crate::io::privileges::Duty;
+use crate::io::privileges::ThreadPrivileges;
 use crate::session::{EndReason, Removed, SessionTable, Timeouts};
 use crate::time::{Duration, Instant};
 
@@ -38,8 +38,8 @@ const LAST_LINES: Duration = Duration::from_secs(10);
 
 /// The session log of one engine; off until it is opened.
 #[derive(Debug, Default)]
-pub(super) struct Accounts {
-    queue: ArcSwapOption<Sender<Ended>>,
+pub(super) struct SessionLog {
+    queue: ArcSwapOption<Sender<EndedSession>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     counts: Arc<Counts>,
 }
@@ -54,7 +54,7 @@ struct Counts {
 
 /// A session that ended.
 #[derive(Debug)]
-struct Ended {
+struct EndedSession {
     session: Removed,
     /// Why it ended; `None` if it is still alive when the engine stops.
     reason: Option<EndReason>,
@@ -76,7 +76,7 @@ impl WorkerLedger {
     }
 }
 
-impl Ledger for WorkerLedger {
+impl SessionLedger for WorkerLedger {
     fn ended(&mut self, ended: &Removed, reason: EndReason, snapshot: &Snapshot, now: Instant) {
         let accounts = &self.shared.accounts;
         let queue = accounts.queue.load();
@@ -84,14 +84,14 @@ impl Ledger for WorkerLedger {
         if self.names.epoch != snapshot.epoch {
             self.names = self.shared.snapshot.load_full();
         }
-        let ended = Ended { session: *ended, reason: Some(reason), at: now, names: Arc::clone(&self.names) };
+        let ended = EndedSession { session: *ended, reason: Some(reason), at: now, names: Arc::clone(&self.names) };
         if queue.try_send(ended).is_err() {
             accounts.counts.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
-impl Accounts {
+impl SessionLog {
     /// Writes to `path` from here on. Fails if the file cannot be opened.
     pub(super) fn open(&self, engine: &str, path: &Path, timeouts: Timeouts, clock: Clock) -> std::io::Result<()> {
         let file = LogFile::open(engine, path)?;
@@ -117,7 +117,7 @@ impl Accounts {
         let at = clock.now();
         sessions.for_each(|key, session, bound| {
             let session = Removed { key: *key, session: *session, bound: bound.copied() };
-            let ended = Ended { session, reason: None, at, names: Arc::clone(names) };
+            let ended = EndedSession { session, reason: None, at, names: Arc::clone(names) };
             let patience = (at + LAST_LINES).since(clock.now());
             if queue.send_timeout(ended, patience).is_err() {
                 self.counts.dropped.fetch_add(1, Ordering::Relaxed);
@@ -151,8 +151,8 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(mut self, queue: &Receiver<Ended>) {
-        confine::limit(Duty::None);
+    fn run(mut self, queue: &Receiver<EndedSession>) {
+        confine::limit(ThreadPrivileges::None);
         let mut flushed = self.clock.now();
         loop {
             let due = (flushed + FLUSH).since(self.clock.now());
@@ -173,7 +173,7 @@ impl Writer {
         }
     }
 
-    fn append(&mut self, ended: &Ended) {
+    fn append(&mut self, ended: &EndedSession) {
         let view = self.view(ended);
         let before = self.text.len();
         match serde_json::to_writer(&mut self.text, &view) {
@@ -188,7 +188,7 @@ impl Writer {
         }
     }
 
-    fn view(&self, ended: &Ended) -> SessionEndView {
+    fn view(&self, ended: &EndedSession) -> SessionEndView {
         let Removed { key, session, bound } = &ended.session;
         let flow = key.oriented(session.opened);
         let lasted = session.last_seen.since(session.created);

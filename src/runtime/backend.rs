@@ -8,15 +8,15 @@ use tokio::sync::{Semaphore, oneshot};
 use super::control::{Commands, Control};
 use super::history::History;
 use super::punts::PuntDepth;
-use super::reload::{Asked, Origin, Reloader};
-use super::sessions::{self, Carried, Walk};
+use super::reload::{ConfigSource, ReloadRequest, Reloader};
+use super::sessions::{self, EarlierTraffic, Walk};
 use super::shared::Shared;
 use super::{capture, counters, kill, logging, orders, process};
 use crate::api::metrics::Process;
 use crate::api::names::Member;
 use crate::api::{
-    Answer, ApiError, Backend, CHECKS_LIMIT, CaptureRequest, Done, Download, Request, SessionQuestion, SessionSort,
-    TalkerQuestion, Via, names,
+    Answer, ApiError, Backend, CHECKS_LIMIT, CaptureRequest, Done, Download, LinkOrFirewall, Request, SessionRequest,
+    SessionSort, TalkerRequest, names,
 };
 use crate::config::{self, is_removed};
 use crate::engine::controller::Order;
@@ -25,7 +25,7 @@ use crate::engine::view::{
     AlarmView, CheckResultView, ConfigView, CountersView, ExchangeView, LinkView, NeighborView, OverrideView,
     StatusView,
 };
-use crate::engine::{Controller, Counters, Selection, Snapshot};
+use crate::engine::{Controller, Counters, SessionMatcher, Snapshot};
 use crate::flow::FlowKey;
 use crate::id::LinkId;
 use crate::time::{Duration, Instant};
@@ -51,7 +51,7 @@ pub(super) struct EngineBackend {
     rates: Semaphore,
 }
 
-pub(super) type Reply = Result<Answer, ApiError>;
+pub(super) type BackendResult = Result<Answer, ApiError>;
 
 impl Backend for EngineBackend {
     fn engine(&self) -> &str {
@@ -62,7 +62,7 @@ impl Backend for EngineBackend {
         process::measure()
     }
 
-    async fn ask(self: Arc<Self>, request: Request) -> Reply {
+    async fn ask(self: Arc<Self>, request: Request) -> BackendResult {
         match request {
             Request::Status => self.status().await,
             Request::Health => self.health().await.map(Answer::Health),
@@ -96,15 +96,18 @@ impl Backend for EngineBackend {
             Request::Config { all } => Ok(Answer::Config(self.config(all))),
             Request::Configs => self.reloader.configs(&self.shared.engine).await.map(Answer::Configs),
             Request::Reload { config, confirm, by } => {
-                let origin = config.map_or(Origin::Own, Origin::File);
-                self.take(Asked { origin, by, confirm }).await
+                let origin = config.map_or(ConfigSource::Own, ConfigSource::File);
+                self.take(ReloadRequest { origin, by, confirm }).await
             }
-            Request::Rollback { back, by } => self.take(Asked { origin: Origin::Back(back), by, confirm: None }).await,
+            Request::Rollback { back, by } => {
+                self.take(ReloadRequest { origin: ConfigSource::Back(back), by, confirm: None }).await
+            }
             Request::Confirm { by } => {
                 self.reloader.confirm(&self.shared.engine, &by).await.map(|done| Answer::Done(Done::from(done)))
             }
             Request::Plan { config, back } => {
-                let origin = back.map_or_else(|| config.map_or(Origin::Own, Origin::File), Origin::Back);
+                let origin =
+                    back.map_or_else(|| config.map_or(ConfigSource::Own, ConfigSource::File), ConfigSource::Back);
                 self.reloader.plan(&self.shared.engine, &origin).await.map(|view| Answer::Plan(Box::new(view)))
             }
             Request::Explain { flow, from } => self.explain(&flow, from).await,
@@ -152,7 +155,7 @@ impl EngineBackend {
         Self { shared, commands, punts, reloader, history, kills: kill::at_once(), rates: Semaphore::new(RATES) }
     }
 
-    async fn take(&self, asked: Asked) -> Reply {
+    async fn take(&self, asked: ReloadRequest) -> BackendResult {
         let engine = self.shared.engine.clone();
         Arc::clone(&self.reloader).reload(engine, asked).await.map(Answer::Reload)
     }
@@ -185,7 +188,7 @@ impl EngineBackend {
         ConfigView { text: config::in_force(&config, &text), settings }
     }
 
-    async fn status(&self) -> Reply {
+    async fn status(&self) -> BackendResult {
         let (alarms, overrides) = self
             .on_control(|control| (control.controller.alarms(control.now()), control.controller.overrides()))
             .await?;
@@ -253,7 +256,7 @@ impl EngineBackend {
         present.map(view).collect()
     }
 
-    async fn sessions(&self, question: SessionQuestion) -> Reply {
+    async fn sessions(&self, question: SessionRequest) -> BackendResult {
         let selection = sessions::select(&question.filter, &self.snapshot())?;
         let found = match question.sort {
             None => self.walk(move |walk| sessions::page(walk, &selection, &question)).await,
@@ -265,7 +268,7 @@ impl EngineBackend {
         found.map(Answer::Sessions)
     }
 
-    async fn talkers(&self, question: TalkerQuestion) -> Reply {
+    async fn talkers(&self, question: TalkerRequest) -> BackendResult {
         let selection = sessions::select(&question.filter, &self.snapshot())?;
         let (selection, earlier) = self.carried(selection, question.sort).await?;
         let found = self.walk(move |walk| sessions::talkers(walk, &selection, &question, earlier.as_ref())).await;
@@ -273,14 +276,18 @@ impl EngineBackend {
     }
 
     /// For rates: notes what the matching sessions have carried, and waits for the time over which rates are measured.
-    async fn carried(&self, selection: Selection, sort: SessionSort) -> Result<(Selection, Option<Carried>), ApiError> {
+    async fn carried(
+        &self,
+        selection: SessionMatcher,
+        sort: SessionSort,
+    ) -> Result<(SessionMatcher, Option<EarlierTraffic>), ApiError> {
         if !sort.is_rate() {
             return Ok((selection, None));
         }
         let turn = self.rates.acquire().await.map_err(|error| ApiError::Unavailable(error.to_string()))?;
         let carried = self
             .walk(move |walk| {
-                let carried = Carried::by(walk.table, &selection, walk.now);
+                let carried = EarlierTraffic::by(walk.table, &selection, walk.now);
                 (selection, Some(carried))
             })
             .await;
@@ -299,7 +306,7 @@ impl EngineBackend {
         walked.await.map_err(|error| ApiError::Unavailable(error.to_string()))
     }
 
-    async fn counters(&self) -> Reply {
+    async fn counters(&self) -> BackendResult {
         let others = self.on_control(|control| control.controller.counters()).await?;
         Ok(Answer::Counters(self.flat_counters(&self.shared.counters(), others)))
     }
@@ -313,7 +320,7 @@ impl EngineBackend {
         counters::flat(workers, controller.into_iter().chain(sockets))
     }
 
-    async fn explain(&self, flow: &FlowKey, from: Option<Via>) -> Reply {
+    async fn explain(&self, flow: &FlowKey, from: Option<LinkOrFirewall>) -> BackendResult {
         let shared = &self.shared;
         let snapshot = self.snapshot();
         let from = from.map(|via| names::origin(&snapshot, &via)).transpose()?;
@@ -337,7 +344,7 @@ impl EngineBackend {
     async fn command(
         &self,
         order: impl FnOnce(&mut Controller, Instant) -> Result<Done, ApiError> + Send + 'static,
-    ) -> Reply {
+    ) -> BackendResult {
         // The control thread begins it, so that it is kept even if the client disconnects. The rest is done elsewhere,
         // because a disk may be slow.
         let elsewhere = tokio::runtime::Handle::current();
@@ -357,7 +364,7 @@ impl EngineBackend {
         Ok(Answer::Done(done))
     }
 
-    async fn checks(&self, subject: Option<String>, limit: usize) -> Reply {
+    async fn checks(&self, subject: Option<String>, limit: usize) -> BackendResult {
         let found = self.on_control(move |control| control.controller.check_results(subject.as_deref(), limit)).await?;
         let results = found.map_err(|unknown| ApiError::NotFound(unknown.to_string()))?;
         let clock = &self.shared.clock;
@@ -365,7 +372,7 @@ impl EngineBackend {
         Ok(Answer::Checks(results.into_iter().map(with_time).collect()))
     }
 
-    async fn probe(&self, name: &str) -> Reply {
+    async fn probe(&self, name: &str) -> BackendResult {
         let member = names::member(&self.snapshot(), name)?;
         let outcomes = self
             .on_control(move |control| {
@@ -380,12 +387,12 @@ impl EngineBackend {
         self.exchanges(outcomes).await
     }
 
-    async fn ping(&self, address: std::net::IpAddr, via: Option<Via>) -> Reply {
+    async fn ping(&self, address: std::net::IpAddr, via: Option<LinkOrFirewall>) -> BackendResult {
         let snapshot = self.snapshot();
         let (link, firewall) = match via {
             None => (None, None),
-            Some(Via::Link(name)) => (Some(names::link(&snapshot, &name)?), None),
-            Some(Via::Firewall(name)) => (None, Some(names::firewall(&snapshot, &name)?)),
+            Some(LinkOrFirewall::Link(name)) => (Some(names::link(&snapshot, &name)?), None),
+            Some(LinkOrFirewall::Firewall(name)) => (None, Some(names::firewall(&snapshot, &name)?)),
         };
         let outcome = self
             .on_control(move |control| {
@@ -399,7 +406,7 @@ impl EngineBackend {
         self.exchanges(vec![outcome]).await
     }
 
-    async fn exchanges(&self, outcomes: Vec<oneshot::Receiver<ExchangeView>>) -> Reply {
+    async fn exchanges(&self, outcomes: Vec<oneshot::Receiver<ExchangeView>>) -> BackendResult {
         let all = async {
             let mut views = Vec::new();
             for outcome in outcomes {

@@ -48,7 +48,7 @@ struct Capture {
 
 /// The generation of captures that a thread knows.
 #[derive(Debug, Default)]
-pub(super) struct Known(u64);
+pub(super) struct SeenGeneration(u64);
 
 impl Captures {
     pub(super) fn new(workers: usize) -> Self {
@@ -57,12 +57,12 @@ impl Captures {
 
     /// The taps of worker `number`, if they changed since `known`.
     #[inline]
-    pub(super) fn news_for_worker(&self, number: usize, known: &mut Known) -> Option<Vec<Tap>> {
+    pub(super) fn news_for_worker(&self, number: usize, known: &mut SeenGeneration) -> Option<Vec<Tap>> {
         let generation = self.generation.load(Ordering::Relaxed);
         if generation == known.0 {
             return None;
         }
-        *known = Known(generation);
+        *known = SeenGeneration(generation);
         let tap = |capture: &Arc<Capture>| Tap {
             filter: Arc::clone(&capture.filter),
             snaplen: capture.snaplen,
@@ -72,7 +72,7 @@ impl Captures {
     }
 
     /// The taps of the control thread, if they changed since `known`.
-    pub(super) fn news_for_control(&self, known: &mut Known) -> Option<Vec<Tap>> {
+    pub(super) fn news_for_control(&self, known: &mut SeenGeneration) -> Option<Vec<Tap>> {
         self.news_for_worker(self.workers, known)
     }
 

@@ -15,7 +15,7 @@ use std::os::unix::fs::{MetadataExt, chown};
 use std::path::Path;
 
 use super::{EngineFile, RunError, logging};
-use crate::io::privileges::{self, Duty};
+use crate::io::privileges::{self, ThreadPrivileges};
 use crate::io::user::{self, User};
 use crate::io::{group, seccomp};
 
@@ -144,7 +144,7 @@ impl Identity {
 
 /// Gives up the capabilities of the calling thread that its duty does not need. A failure is logged and has no other
 /// effect.
-pub(super) fn limit(duty: Duty) {
+pub(super) fn limit(duty: ThreadPrivileges) {
     if let Err(error) = privileges::limit_thread(duty) {
         tracing::warn!(%error, "a thread keeps its capabilities");
     }
@@ -153,7 +153,7 @@ pub(super) fn limit(duty: Duty) {
 /// Ends the start of the process: the calling thread gives up all capabilities, and all threads the system calls that a
 /// running engine does not need. `xdp` says whether any engine opens devices by AF_XDP.
 pub(super) fn close(sandbox: bool, xdp: bool) {
-    limit(Duty::None);
+    limit(ThreadPrivileges::None);
     logging::limit();
     if let Err(error) = privileges::gain_nothing() {
         tracing::warn!(%error, "the process may gain privileges");

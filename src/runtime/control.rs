@@ -8,21 +8,21 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
-use super::capture::Known;
-use super::devices::{Change, Devices};
+use super::capture::SeenGeneration;
+use super::devices::{DeviceChange, Devices};
 use super::punts::PuntReceiver;
 use super::rings::RingLosses;
 use super::shared::Shared;
-use super::state::StateFile;
-use super::transmit::{BURST, Outlets};
+use super::state::OverridesFile;
+use super::transmit::{BURST, LinkSenders};
 use super::worker::WorkerHandle;
 use crate::config::is_removed;
 use crate::engine::histogram::DurationHistogram;
-use crate::engine::trace::Watch;
+use crate::engine::trace::FrameTracer;
 use crate::engine::view::ExchangeView;
 use crate::engine::{Controller, Event, Snapshot, Transmit};
 use crate::id::{DeviceId, LinkId};
-use crate::io::monitor::{Monitor, News};
+use crate::io::monitor::{LinkChanges, Monitor};
 use crate::time::{Duration, Instant};
 
 /// Punted frames that are handled before timers and requests have their turn.
@@ -50,13 +50,13 @@ pub(super) struct Control {
     /// What the threads of the engine share.
     pub shared: Arc<Shared>,
     /// The overrides, kept over a restart.
-    pub state: Arc<StateFile>,
+    pub state: Arc<OverridesFile>,
     pub(super) devices: Devices,
-    pub(super) outlets: Outlets,
+    pub(super) outlets: LinkSenders,
     pub(super) workers: Vec<WorkerHandle>,
     /// Shows sent frames to the captures.
-    watch: Watch,
-    captures: Known,
+    watch: FrameTracer,
+    captures: SeenGeneration,
     /// How late timers were served.
     pub lag: DurationHistogram,
     /// Who waits for the outcome of a probe or ping, by the controller's number of the request.
@@ -85,12 +85,12 @@ impl Control {
     pub(super) fn new(
         controller: Controller,
         shared: Arc<Shared>,
-        state: Arc<StateFile>,
+        state: Arc<OverridesFile>,
         devices: Devices,
-        outlets: Outlets,
+        outlets: LinkSenders,
         workers: Vec<WorkerHandle>,
     ) -> Self {
-        let (watch, captures) = (Watch::default(), Known::default());
+        let (watch, captures) = (FrameTracer::default(), SeenGeneration::default());
         let (lag, waiting, retired) = (DurationHistogram::default(), BTreeMap::new(), VecDeque::new());
         let ring_losses = RingLosses::default();
         Self {
@@ -111,7 +111,7 @@ impl Control {
     }
 
     /// Reports changes of devices to the controller.
-    pub(super) fn devices_changed(&mut self, changes: Vec<Change>) {
+    pub(super) fn devices_changed(&mut self, changes: Vec<DeviceChange>) {
         let now = self.now();
         for (device, state) in changes {
             self.controller.handle_device(device, state, now);
@@ -182,7 +182,7 @@ impl Control {
                     self.controller.watch_returns(&self.shared.counters(), now);
                     ticks = ticks.wrapping_add(1);
                     if ticks.is_multiple_of(DEVICE_TICKS) || self.devices.is_missing_one() {
-                        self.follow(&News::Anything);
+                        self.follow(&LinkChanges::Anything);
                     }
                 }
             }
@@ -240,7 +240,7 @@ impl Control {
         }
     }
 
-    fn follow(&mut self, news: &News) {
+    fn follow(&mut self, news: &LinkChanges) {
         let changes = self.devices.follow(news, &mut self.outlets);
         self.devices_changed(changes);
     }

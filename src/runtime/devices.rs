@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::opening::{Links, Opener, Ways};
-use super::probes::ProbesHandle;
-use super::shared::{DeviceWords, Shared};
-use super::transmit::Outlets;
+use super::opening::{DeviceEndpoints, LinkKinds, Opener};
+use super::probes::ProbeThreadHandle;
+use super::shared::{DeviceStatus, Shared};
+use super::transmit::LinkSenders;
 use super::with_sources;
-use super::worker::{Mail, WorkerHandle};
+use super::worker::{WorkerHandle, WorkerMessage};
 use crate::config::{Config, Link, RouteTarget, is_removed};
 use crate::engine::controller::DeviceState;
 use crate::engine::forwarder::Apart;
@@ -18,8 +18,8 @@ use crate::io::af_packet;
 use crate::io::af_xdp::Attachment;
 use crate::io::isolate::{IsolateError, Isolation};
 use crate::io::lock::{self, LinkLock};
-use crate::io::monitor::News;
-use crate::io::ways::OpenError;
+use crate::io::monitor::LinkChanges;
+use crate::io::ways::DeviceOpenError;
 use crate::io::{netdev, privileges};
 
 /// Why a device could not be attached.
@@ -30,11 +30,11 @@ pub(super) enum AttachError {
     Isolate(#[from] IsolateError),
     /// It could not be opened.
     #[error(transparent)]
-    Open(#[from] OpenError),
+    Open(#[from] DeviceOpenError),
 }
 
 /// Interface indexes of the devices that an engine of this process has set up. Engines may share a device.
-pub(super) type Raised = Arc<Mutex<Vec<u32>>>;
+pub(super) type DevicesSetUp = Arc<Mutex<Vec<u32>>>;
 
 /// The devices of one engine.
 #[derive(Debug)]
@@ -43,19 +43,19 @@ pub(super) struct Devices {
     isolation: Isolation,
     opener: Opener,
     workers: Vec<WorkerHandle>,
-    probes: ProbesHandle,
+    probes: ProbeThreadHandle,
     /// Indexed by [`DeviceId`].
     ports: Vec<Port>,
     /// The locks of the engine's links, by link name.
     locks: BTreeMap<String, LinkLock>,
-    raised: Raised,
+    raised: DevicesSetUp,
 }
 
 /// A device that is open and not yet in use.
 #[derive(Debug)]
 pub(super) struct Opened {
     found: netdev::Device,
-    ways: Ways,
+    ways: DeviceEndpoints,
 }
 
 #[derive(Debug, Default)]
@@ -83,7 +83,7 @@ struct Attached {
 }
 
 /// A device that changed, and its new state; `None` if it is missing.
-pub(super) type Change = (DeviceId, Option<DeviceState>);
+pub(super) type DeviceChange = (DeviceId, Option<DeviceState>);
 
 impl Devices {
     /// Makes the list of devices; none is attached yet.
@@ -92,9 +92,9 @@ impl Devices {
         isolation: Isolation,
         opener: Opener,
         workers: Vec<WorkerHandle>,
-        probes: ProbesHandle,
+        probes: ProbeThreadHandle,
         locks: BTreeMap<String, LinkLock>,
-        raised: Raised,
+        raised: DevicesSetUp,
     ) -> Self {
         let config = shared.config();
         let ports = config.devices.iter().map(|name| Port { name: name.clone(), ..Port::default() }).collect();
@@ -143,8 +143,8 @@ impl Devices {
         config: &Config,
         opened: Vec<Opened>,
         locks: Vec<(String, LinkLock)>,
-        outlets: &mut Outlets,
-    ) -> Vec<Change> {
+        outlets: &mut LinkSenders,
+    ) -> Vec<DeviceChange> {
         self.locks.extend(locks);
         self.locks.retain(|name, _| config.link_ids().any(|id| config.links[id.index()].name == *name));
         self.ports.resize_with(config.devices.len(), Port::default);
@@ -192,7 +192,7 @@ impl Devices {
     }
 
     /// Attaches every device. Fails if one is missing or does not open.
-    pub(super) fn attach_all(&mut self, outlets: &mut Outlets) -> Result<Vec<Change>, (String, AttachError)> {
+    pub(super) fn attach_all(&mut self, outlets: &mut LinkSenders) -> Result<Vec<DeviceChange>, (String, AttachError)> {
         let mut changes = Vec::new();
         for device in (0..self.ports.len()).map(DeviceId::from) {
             let name = self.ports[device.index()].name.clone();
@@ -211,11 +211,11 @@ impl Devices {
     }
 
     /// Looks again at the devices that the notifications are about.
-    pub(super) fn follow(&mut self, news: &News, outlets: &mut Outlets) -> Vec<Change> {
+    pub(super) fn follow(&mut self, news: &LinkChanges, outlets: &mut LinkSenders) -> Vec<DeviceChange> {
         // A device that is configured by its MAC address may have any name.
         let concerned = |port: &Port| match news {
-            News::Anything => true,
-            News::Devices(names) => names.contains(&port.name) || port.name.starts_with(netdev::BY_MAC),
+            LinkChanges::Anything => true,
+            LinkChanges::Devices(names) => names.contains(&port.name) || port.name.starts_with(netdev::BY_MAC),
         };
         if !self.ports.iter().any(concerned) {
             return Vec::new();
@@ -231,8 +231,8 @@ impl Devices {
         &mut self,
         device: DeviceId,
         found: Option<netdev::Device>,
-        outlets: &mut Outlets,
-    ) -> Option<Change> {
+        outlets: &mut LinkSenders,
+    ) -> Option<DeviceChange> {
         let attached = &mut self.ports[device.index()].attached;
         let same = match (&mut *attached, &found) {
             // For AF_XDP it was opened with this MTU.
@@ -242,7 +242,7 @@ impl Devices {
             (Some(attached), Some(found)) => {
                 let mtu = found.mtu;
                 if attached.index == found.index && std::mem::replace(&mut attached.mtu, mtu) != mtu {
-                    self.workers.iter().for_each(|worker| worker.tell(Mail::Mtu { device, mtu }));
+                    self.workers.iter().for_each(|worker| worker.tell(WorkerMessage::Mtu { device, mtu }));
                 }
                 attached.index == found.index
             }
@@ -287,7 +287,7 @@ impl Devices {
     }
 
     /// Returns the change to report if the state differs from the one that was last reported.
-    fn tell(&mut self, device: DeviceId, state: Option<DeviceState>) -> Option<Change> {
+    fn tell(&mut self, device: DeviceId, state: Option<DeviceState>) -> Option<DeviceChange> {
         let told = &mut self.ports[device.index()].told;
         (*told != state).then(|| {
             *told = state;
@@ -295,7 +295,12 @@ impl Devices {
         })
     }
 
-    fn attach(&mut self, device: DeviceId, found: &netdev::Device, outlets: &mut Outlets) -> Result<(), AttachError> {
+    fn attach(
+        &mut self,
+        device: DeviceId,
+        found: &netdev::Device,
+        outlets: &mut LinkSenders,
+    ) -> Result<(), AttachError> {
         let links = links_on(&self.shared.config(), &self.ports[device.index()].name);
         let opened = self.open(found.clone(), links)?;
         self.put_to_use(device, opened, outlets);
@@ -303,7 +308,7 @@ impl Devices {
     }
 
     /// Isolates the kernel's stack first, so that it answers nothing that the engine will answer.
-    fn open(&mut self, found: netdev::Device, links: Links) -> Result<Opened, AttachError> {
+    fn open(&mut self, found: netdev::Device, links: LinkKinds) -> Result<Opened, AttachError> {
         self.isolation.hold(&found.name)?;
         let found = self.raise(found);
         let ways = self.opener.open(&self.shared.engine, &found, links)?;
@@ -330,8 +335,8 @@ impl Devices {
         netdev::find(&found.name).filter(|again| again.index == found.index).unwrap_or(found)
     }
 
-    fn put_to_use(&mut self, device: DeviceId, opened: Opened, outlets: &mut Outlets) {
-        let Opened { found, ways: Ways { workers, own, probes, attachment, mode } } = opened;
+    fn put_to_use(&mut self, device: DeviceId, opened: Opened, outlets: &mut LinkSenders) {
+        let Opened { found, ways: DeviceEndpoints { workers, own, probes, attachment, mode } } = opened;
         outlets.attach(device, own);
         let apart = probes.map(|receiver| {
             let apart = Arc::new(Apart::default());
@@ -339,7 +344,7 @@ impl Devices {
             apart
         });
         for (worker, (receiver, sender)) in self.workers.iter().zip(workers) {
-            worker.tell(Mail::Attach { device, receiver, sender, apart: apart.clone() });
+            worker.tell(WorkerMessage::Attach { device, receiver, sender, apart: apart.clone() });
         }
         let io = self.shared.config().engine.io.word();
         let port = &mut self.ports[device.index()];
@@ -351,7 +356,7 @@ impl Devices {
             mode,
             "device attached"
         );
-        let words = DeviceWords { name: Some(found.name.clone()), io_mode: mode, reason: why_down(&found) };
+        let words = DeviceStatus { name: Some(found.name.clone()), io_mode: mode, reason: why_down(&found) };
         self.shared.tell_device(device, |told| *told = words);
         port.taken = Some(found.index);
         port.attached =
@@ -359,14 +364,14 @@ impl Devices {
         port.failure = None;
     }
 
-    fn detach(&mut self, device: DeviceId, why: &str, outlets: &mut Outlets) {
+    fn detach(&mut self, device: DeviceId, why: &str, outlets: &mut LinkSenders) {
         let port = &mut self.ports[device.index()];
         if port.attached.take().is_some() {
             outlets.detach(device);
             self.probes.detach(device);
-            self.workers.iter().for_each(|worker| worker.tell(Mail::Detach(device)));
+            self.workers.iter().for_each(|worker| worker.tell(WorkerMessage::Detach(device)));
             let reason = Some("the device is missing");
-            self.shared.tell_device(device, |told| *told = DeviceWords { reason, ..DeviceWords::default() });
+            self.shared.tell_device(device, |told| *told = DeviceStatus { reason, ..DeviceStatus::default() });
             tracing::warn!(engine = self.shared.engine, device = port.name, "{why}");
         }
     }
@@ -382,7 +387,7 @@ fn why_down(found: &netdev::Device) -> Option<&'static str> {
 }
 
 fn no_device() -> AttachError {
-    AttachError::Open(af_packet::OpenError::NoDevice.into())
+    AttachError::Open(af_packet::PacketSocketError::NoDevice.into())
 }
 
 impl Drop for Devices {
@@ -399,13 +404,16 @@ impl Drop for Devices {
 }
 
 /// What kinds of links `device` has.
-fn links_on(config: &Config, device: &str) -> Links {
+fn links_on(config: &Config, device: &str) -> LinkKinds {
     let links = || config.links.iter().enumerate().filter(|(_, link)| config.devices[link.device.index()] == device);
     let is_probed = |link: usize| {
         config.firewalls.iter().any(|firewall| firewall.link.index() == link)
             || config.servers.iter().any(|server| server.addresses.iter().any(|address| leads(config, *address, link)))
     };
-    Links { tagged: links().any(|(_, link)| link.vlan.is_some()), probed: links().any(|(number, _)| is_probed(number)) }
+    LinkKinds {
+        tagged: links().any(|(_, link)| link.vlan.is_some()),
+        probed: links().any(|(number, _)| is_probed(number)),
+    }
 }
 
 /// Whether the way to an address leads by a link: it is connected there, or connected nowhere and routed there.

@@ -11,16 +11,16 @@ use super::accounts::WorkerLedger;
 use super::backend::EngineBackend;
 use super::confine;
 use super::control::{Control, Sources, commands};
-use super::devices::{AttachError, Devices, Raised};
+use super::devices::{AttachError, Devices, DevicesSetUp};
 use super::events::{self, Archive};
 use super::management::{Served, SocketPath};
 use super::opening::Opener;
-use super::probes::{Probes, ProbesHandle};
-use super::reload::{Reloader, Target};
-use super::shared::{Shared, Source};
-use super::starting::Beginning;
-use super::state::{ServersFile, StateFile};
-use super::transmit::Outlets;
+use super::probes::{ProbeThread, ProbeThreadHandle};
+use super::reload::{ReloadableEngine, Reloader};
+use super::shared::{ConfigText, Shared};
+use super::starting::StartState;
+use super::state::{OverridesFile, ServersFile};
+use super::transmit::LinkSenders;
 use super::worker::{Worker, WorkerHandle};
 use super::{EngineFile, Options, RunError, placement, punts};
 use crate::config::{Config, Io};
@@ -31,7 +31,7 @@ use crate::io::clock::Clock;
 use crate::io::isolate::Isolation;
 use crate::io::lock::LinkLock;
 use crate::io::monitor::Monitor;
-use crate::io::privileges::Duty;
+use crate::io::privileges::ThreadPrivileges;
 use crate::io::{machine, memory, netdev, thread};
 use crate::nat::PortPools;
 use crate::session::SessionTable;
@@ -40,25 +40,25 @@ use crate::session::SessionTable;
 const PORT_POOLS: usize = 4096;
 
 /// The channel over which a thread reports that it ended.
-pub(super) type Endings = mpsc::UnboundedSender<String>;
+pub(super) type ThreadExits = mpsc::UnboundedSender<String>;
 
 /// An engine that has its devices and locks and runs no thread yet.
-pub(super) struct Prepared {
+pub(super) struct PreparedEngine {
     file: EngineFile,
-    beginning: Beginning,
+    beginning: StartState,
     clock: Clock,
     socket: SocketPath,
     links: BTreeMap<String, LinkLock>,
     isolation: Isolation,
     monitor: Monitor,
-    raised: Raised,
+    raised: DevicesSetUp,
 }
 
 /// An engine whose threads run.
-pub(super) struct Running {
+pub(super) struct RunningEngine {
     shared: Arc<Shared>,
     workers: Vec<(WorkerHandle, JoinHandle<()>)>,
-    probes: (ProbesHandle, JoinHandle<()>),
+    probes: (ProbeThreadHandle, JoinHandle<()>),
     control: JoinHandle<()>,
     stop_control: oneshot::Sender<()>,
     served: Served,
@@ -66,25 +66,25 @@ pub(super) struct Running {
 }
 
 /// Reports the end of its thread to the owner of all threads, also after a panic.
-struct Ending {
+struct ThreadExitGuard {
     thread: String,
-    endings: Endings,
+    endings: ThreadExits,
 }
 
-impl Drop for Ending {
+impl Drop for ThreadExitGuard {
     fn drop(&mut self) {
         let _ = self.endings.send(std::mem::take(&mut self.thread));
     }
 }
 
-impl Prepared {
+impl PreparedEngine {
     /// Takes the engine's devices, links and socket path. An error says in one line what is in the way.
     pub(super) fn new(
         file: EngineFile,
-        beginning: Beginning,
+        beginning: StartState,
         options: Options,
         clock: Clock,
-        raised: Raised,
+        raised: DevicesSetUp,
     ) -> Result<Self, RunError> {
         let config = &file.config;
         let engine = &config.engine.name;
@@ -117,13 +117,18 @@ impl Prepared {
     }
 
     /// The engine's name, and how it begins.
-    pub(super) fn beginning(&self) -> (String, Beginning) {
+    pub(super) fn beginning(&self) -> (String, StartState) {
         (self.file.config.engine.name.clone(), self.beginning.clone())
     }
 
     /// Starts the threads; to be called within the management runtime. `placed` is how many workers of other engines
     /// have CPUs.
-    pub(super) fn start(self, placed: usize, endings: Endings, reloader: &Arc<Reloader>) -> Result<Running, RunError> {
+    pub(super) fn start(
+        self,
+        placed: usize,
+        endings: ThreadExits,
+        reloader: &Arc<Reloader>,
+    ) -> Result<RunningEngine, RunError> {
         let Self {
             file: EngineFile { path, text, config },
             beginning,
@@ -144,7 +149,7 @@ impl Prepared {
         let random = || clock.random();
         let now = clock.now();
 
-        let state = Arc::new(StateFile::new(&config.engine.state));
+        let state = Arc::new(OverridesFile::new(&config.engine.state));
         let mut controller = Controller::new(config.clone(), random(), now);
         state.restore(&engine, &mut controller, now);
         let servers = ServersFile::new(&engine, &config.engine.state, clock);
@@ -162,7 +167,7 @@ impl Prepared {
         let parts = u16::try_from(count).unwrap_or(u16::MAX);
         let ports = Arc::new(PortPools::new(parts, PORT_POOLS, config.timeouts.tcp_closing, random()));
         let (punt_sender, punt_receiver) = punts::queue(config.limits.punts);
-        let source = Source { path, text, since: now };
+        let source = ConfigText { path, text, since: now };
         let of_file = (config, source);
         let shared = Arc::new(Shared::new(of_file, clock, controller.snapshot(), sessions, ports.clone(), cells));
         let config = shared.config();
@@ -187,11 +192,11 @@ impl Prepared {
             handles.push(handle);
         }
 
-        let mut outlets = Outlets::new();
+        let mut outlets = LinkSenders::new();
         outlets.follow(&controller.snapshot());
         let opener = Opener::new(&config, count).map_err(system("reserve the frames of AF_XDP"))?;
         let (probes, probes_handle) =
-            Probes::new(shared.clone(), punt_sender).map_err(system("make the wake-up of the probes' thread"))?;
+            ProbeThread::new(shared.clone(), punt_sender).map_err(system("make the wake-up of the probes' thread"))?;
         let mut devices =
             Devices::new(shared.clone(), isolation, opener, handles.clone(), probes_handle.clone(), links, raised);
         let changes = devices.attach_all(&mut outlets).map_err(|(device, error)| match error {
@@ -206,13 +211,18 @@ impl Prepared {
         let (stop_control, stop) = oneshot::channel();
         let depth = punt_receiver.depth();
         let sources = Sources { punts: punt_receiver, monitor, commands: todo, stop };
-        let Beginning { own, history, at_start: _ } = beginning;
-        reloader.add(Target { own, shared: shared.clone(), commands: commands.clone(), history: history.clone() });
+        let StartState { own, history, at_start: _ } = beginning;
+        reloader.add(ReloadableEngine {
+            own,
+            shared: shared.clone(),
+            commands: commands.clone(),
+            history: history.clone(),
+        });
         let backend = Arc::new(EngineBackend::new(shared.clone(), commands, depth, reloader.clone(), history));
         tokio::spawn(servers.keep(backend.clone()));
         let served = socket.serve(backend.clone(), config.api.socket_group.as_deref())?;
         let spawn = |name: String, body: Box<dyn FnOnce() + Send>| {
-            let ending = Ending { thread: format!("engine {engine}: {name}"), endings: endings.clone() };
+            let ending = ThreadExitGuard { thread: format!("engine {engine}: {name}"), endings: endings.clone() };
             std::thread::Builder::new()
                 .name(format!("fwlb-{name}"))
                 .spawn(move || {
@@ -226,7 +236,7 @@ impl Prepared {
             "control".to_owned(),
             Box::new(move || {
                 control.shared.go_at_once();
-                confine::limit(Duty::Devices { xdp });
+                confine::limit(ThreadPrivileges::Devices { xdp });
                 if let Err(error) = control.run(sources) {
                     tracing::error!(engine = failing, %error, "the control thread failed");
                 }
@@ -248,7 +258,7 @@ impl Prepared {
             by: None,
             lasted_ms: None,
         });
-        Ok(Running {
+        Ok(RunningEngine {
             shared,
             workers: threads,
             probes: (probes_handle, probes),
@@ -260,7 +270,7 @@ impl Prepared {
     }
 }
 
-impl Running {
+impl RunningEngine {
     /// Number of packet workers.
     pub(super) fn workers(&self) -> usize {
         self.workers.len()

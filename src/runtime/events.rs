@@ -18,7 +18,7 @@ use crate::time::Instant;
 
 use super::logging::CHANGE;
 pub(super) use archive::{Archive, load};
-use limit::{Admission, Limiter};
+use limit::{LineLimiter, LineVerdict};
 
 /// Events that are remembered in memory, of each of the two sorts.
 const CAPACITY: usize = 1000;
@@ -46,7 +46,7 @@ pub(super) struct EventLog {
     since: BTreeMap<(String, String), Instant>,
     /// When a reload added a name. All other names are as old as the engine.
     born: BTreeMap<String, Instant>,
-    limiter: Limiter,
+    limiter: LineLimiter,
 }
 
 impl EventLog {
@@ -61,7 +61,7 @@ impl EventLog {
             archive: None,
             since: BTreeMap::new(),
             born: BTreeMap::new(),
-            limiter: Limiter::default(),
+            limiter: LineLimiter::default(),
         }
     }
 
@@ -100,7 +100,7 @@ impl EventLog {
     pub(super) fn select(&self, filter: &EventFilter, now: SystemTime) -> Result<Vec<EventView>, ApiError> {
         let all = self.kept.iter().chain(&self.events);
         choice::check_kinds(&filter.kinds, all.clone().map(|event| event.kind.as_str()))?;
-        let choice = choice::Choice::new(filter, self.last, now);
+        let choice = choice::ResolvedFilter::new(filter, self.last, now);
         let mut chosen: Vec<&EventView> = all.filter(|event| choice.takes(event)).collect();
         chosen.sort_by_key(|event| event.seq);
         let excess = filter.limit.map_or(0, |limit| chosen.len().saturating_sub(limit));
@@ -138,12 +138,12 @@ impl EventLog {
 
     fn may_log(&mut self, kind: &str, now: Instant) -> bool {
         match self.limiter.admit(kind, now) {
-            Admission::Line { suppressed: 0 } => true,
-            Admission::Line { suppressed } => {
+            LineVerdict::Line { suppressed: 0 } => true,
+            LineVerdict::Line { suppressed } => {
                 tell_suppressed(&self.engine, kind, suppressed);
                 true
             }
-            Admission::Suppressed => false,
+            LineVerdict::Suppressed => false,
         }
     }
 

@@ -24,10 +24,10 @@ use crate::time::Duration;
 /// Number of configurations that are kept.
 const KEPT: usize = 10;
 
-/// How a configuration took effect.
+/// ConfigOrigin a configuration took effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum How {
+pub(super) enum ConfigOrigin {
     /// The engine was started with it.
     Start,
     /// By a reload.
@@ -36,7 +36,7 @@ pub(super) enum How {
     Rollback,
 }
 
-impl How {
+impl ConfigOrigin {
     pub(super) const fn word(self) -> &'static str {
         match self {
             Self::Start => "start",
@@ -48,7 +48,7 @@ impl How {
 
 /// What is known of a kept configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Record {
+pub(super) struct ConfigRecord {
     /// Sequence number, which is never used again.
     #[serde(default)]
     pub number: u64,
@@ -56,7 +56,7 @@ pub(super) struct Record {
     pub at: String,
     /// Who caused it, if known.
     pub by: Option<String>,
-    pub how: How,
+    pub how: ConfigOrigin,
     /// Digest of its text.
     pub digest: String,
     /// The file from which it was read.
@@ -88,7 +88,7 @@ impl Unconfirmed {
 
 /// A configuration that nobody confirmed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Refused {
+pub(super) struct UnconfirmedExpired {
     /// Digest of its text.
     pub digest: String,
     /// Number of the configuration that the engine runs with instead.
@@ -99,14 +99,14 @@ pub(super) struct Refused {
 #[serde(default)]
 struct Kept {
     /// Oldest first.
-    configs: Vec<Record>,
+    configs: Vec<ConfigRecord>,
     unconfirmed: Option<Unconfirmed>,
-    refused: Option<Refused>,
+    refused: Option<UnconfirmedExpired>,
 }
 
 /// Which configuration a starting engine runs with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum AtStart {
+pub(super) enum StartConfig {
     /// Its file.
     Own,
     /// Its file, which still has to be confirmed.
@@ -141,21 +141,21 @@ impl History {
     }
 
     /// Which configuration to start with if the engine's file has this digest.
-    pub(super) fn at_start(&self, digest: &str, now_ms: u64) -> AtStart {
+    pub(super) fn at_start(&self, digest: &str, now_ms: u64) -> StartConfig {
         let kept = self.lock();
         match (&kept.unconfirmed, &kept.refused) {
             (Some(waits), _) if waits.digest == digest && waits.left(now_ms) > Duration::ZERO => {
-                AtStart::Unconfirmed(waits.clone())
+                StartConfig::Unconfirmed(waits.clone())
             }
-            (Some(waits), _) if waits.digest == digest => AtStart::Former(waits.back_to),
-            (_, Some(refused)) if refused.digest == digest => AtStart::Former(refused.back_to),
-            (Some(waits), _) => AtStart::Forgotten(waits.clone()),
-            (None, _) => AtStart::Own,
+            (Some(waits), _) if waits.digest == digest => StartConfig::Former(waits.back_to),
+            (_, Some(refused)) if refused.digest == digest => StartConfig::Former(refused.back_to),
+            (Some(waits), _) => StartConfig::Forgotten(waits.clone()),
+            (None, _) => StartConfig::Own,
         }
     }
 
     /// The kept configurations, newest first.
-    pub(super) fn list(&self) -> Vec<Record> {
+    pub(super) fn list(&self) -> Vec<ConfigRecord> {
         self.lock().configs.iter().rev().cloned().collect()
     }
 
@@ -170,7 +170,7 @@ impl History {
     }
 
     /// The configuration `back` steps before the newest.
-    pub(super) fn back(&self, back: usize) -> Option<Record> {
+    pub(super) fn back(&self, back: usize) -> Option<ConfigRecord> {
         self.lock().configs.iter().rev().nth(back).cloned()
     }
 
@@ -180,12 +180,12 @@ impl History {
     }
 
     /// The configuration that was not confirmed, and that a restart would not take.
-    pub(super) fn refused(&self) -> Option<Refused> {
+    pub(super) fn refused(&self) -> Option<UnconfirmedExpired> {
         self.lock().refused.clone()
     }
 
     /// Keeps a configuration as the newest, unless it is the newest already; returns its number.
-    pub(super) fn keep(&self, record: Record, text: &str) -> io::Result<u64> {
+    pub(super) fn keep(&self, record: ConfigRecord, text: &str) -> io::Result<u64> {
         self.change(|kept| {
             if let Some(newest) = kept.configs.last()
                 && newest.digest == record.digest
@@ -194,7 +194,7 @@ impl History {
             }
             let number = self.next_number(kept);
             self.write(&format!("config-{number}.toml"), text.as_bytes())?;
-            kept.configs.push(Record { number, ..record });
+            kept.configs.push(ConfigRecord { number, ..record });
             Ok(number)
         })
     }
@@ -223,7 +223,7 @@ impl History {
     pub(super) fn refuse(&self, waited: &Unconfirmed) -> io::Result<()> {
         self.change(|kept| {
             kept.unconfirmed = None;
-            kept.refused = Some(Refused { digest: waited.digest.clone(), back_to: waited.back_to });
+            kept.refused = Some(UnconfirmedExpired { digest: waited.digest.clone(), back_to: waited.back_to });
             Ok(())
         })
     }
@@ -278,12 +278,12 @@ impl History {
 mod tests {
     use super::*;
 
-    fn record(digest: &str) -> Record {
-        Record {
+    fn record(digest: &str) -> ConfigRecord {
+        ConfigRecord {
             number: 0,
             at: "2026-01-02T03:04:05.678Z".into(),
             by: Some("kim".into()),
-            how: How::Reload,
+            how: ConfigOrigin::Reload,
             digest: digest.into(),
             file: "/etc/fwlb/outer.toml".into(),
         }
@@ -322,20 +322,23 @@ mod tests {
         let history = History::open(directory.path()).unwrap();
         let good = history.keep(record("good"), "good").unwrap();
         history.keep(record("new"), "new").unwrap();
-        assert_eq!(history.at_start("new", 0), AtStart::Own);
+        assert_eq!(history.at_start("new", 0), StartConfig::Own);
 
         history.set_waiting(Some(waits("new", good))).unwrap();
         let again = History::open(directory.path()).unwrap();
-        assert_eq!(again.at_start("new", 9_999), AtStart::Unconfirmed(waits("new", good)));
-        assert_eq!(again.at_start("new", 10_000), AtStart::Former(good));
-        assert_eq!(again.at_start("other", 9_999), AtStart::Forgotten(waits("new", good)));
+        assert_eq!(again.at_start("new", 9_999), StartConfig::Unconfirmed(waits("new", good)));
+        assert_eq!(again.at_start("new", 10_000), StartConfig::Former(good));
+        assert_eq!(again.at_start("other", 9_999), StartConfig::Forgotten(waits("new", good)));
 
         again.refuse(&waits("new", good)).unwrap();
         let again = History::open(directory.path()).unwrap();
-        assert_eq!((again.at_start("new", 0), again.at_start("other", 0)), (AtStart::Former(good), AtStart::Own));
+        assert_eq!(
+            (again.at_start("new", 0), again.at_start("other", 0)),
+            (StartConfig::Former(good), StartConfig::Own)
+        );
         assert_eq!(again.refused().unwrap().digest, "new");
         again.settle().unwrap();
-        assert_eq!(History::open(directory.path()).unwrap().at_start("new", 0), AtStart::Own);
+        assert_eq!(History::open(directory.path()).unwrap().at_start("new", 0), StartConfig::Own);
     }
 
     #[test]

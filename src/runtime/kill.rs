@@ -6,9 +6,9 @@ use std::sync::atomic::Ordering;
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
-use super::backend::{EngineBackend, Reply};
+use super::backend::{BackendResult, EngineBackend};
 use super::sessions;
-use super::worker::Mail;
+use super::worker::WorkerMessage;
 use crate::api::{Answer, ApiError, SessionFilter};
 use crate::engine::forwarder::KillOrder;
 use crate::engine::view::{EventView, KillView};
@@ -25,14 +25,20 @@ pub(super) fn at_once() -> Arc<Semaphore> {
 impl EngineBackend {
     /// Ends the sessions that `filter` selects. Once begun, it is completed and recorded as an event even if the client
     /// disconnects.
-    pub(super) async fn kill(&self, filter: SessionFilter, reset: bool, reason: Option<String>, by: String) -> Reply {
+    pub(super) async fn kill(
+        &self,
+        filter: SessionFilter,
+        reset: bool,
+        reason: Option<String>,
+        by: String,
+    ) -> BackendResult {
         let selection = sessions::select(&filter, &self.snapshot())?;
         let unavailable = |error: &dyn std::error::Error| ApiError::Unavailable(error.to_string());
         let turn = Arc::clone(&self.kills).acquire_owned().await.map_err(|error| unavailable(&error))?;
         let order = self
             .on_control(move |control| {
                 let order = Arc::new(KillOrder::new(selection, reset, control.workers.len(), control.now()));
-                control.workers.iter().for_each(|worker| worker.tell(Mail::Kill(Arc::clone(&order))));
+                control.workers.iter().for_each(|worker| worker.tell(WorkerMessage::Kill(Arc::clone(&order))));
                 order
             })
             .await?;

@@ -26,7 +26,7 @@ use tracing_subscriber::{Layer, Registry, reload};
 use super::confine;
 use crate::config::Log;
 use crate::io::clock::Clock;
-use crate::io::privileges::Duty;
+use crate::io::privileges::ThreadPrivileges;
 use crate::time::Duration;
 
 use line::Line;
@@ -200,7 +200,7 @@ impl Out {
         for job in jobs {
             match job {
                 Job::Write(line) => self.write(&line),
-                Job::Limit => confine::limit(Duty::None),
+                Job::Limit => confine::limit(ThreadPrivileges::None),
                 Job::Flush(done) => {
                     let _ = done.send(());
                 }

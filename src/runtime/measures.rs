@@ -1,6 +1,6 @@
 //! Collects everything that is measured of a running engine, at about one instant.
 
-use super::backend::{EngineBackend, Reply};
+use super::backend::{BackendResult, EngineBackend};
 use super::control::Control;
 use super::counters;
 use crate::api::Answer;
@@ -11,7 +11,7 @@ use crate::id::DeviceId;
 
 impl EngineBackend {
     /// Collects all measurements with one request to the control thread, and without delaying the workers.
-    pub(super) async fn measures(&self) -> Reply {
+    pub(super) async fn measures(&self) -> BackendResult {
         let shared = &self.shared;
         let by_worker: Vec<_> = shared.cells.iter().map(|cell| cell.read()).collect();
         let total = counters::sum(by_worker.iter().cloned());

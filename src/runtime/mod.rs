@@ -66,9 +66,9 @@ use crate::io::clock::Clock;
 use crate::io::isolate::IsolateError;
 use crate::io::lock::LockError;
 use crate::io::netdev::ResolveError;
-use crate::io::privileges::Duty;
+use crate::io::privileges::ThreadPrivileges;
 use crate::io::user;
-use crate::io::ways::OpenError;
+use crate::io::ways::DeviceOpenError;
 
 /// A configuration file, read and validated.
 #[derive(Debug, Clone)]
@@ -135,7 +135,7 @@ pub enum RunError {
         /// Name of the device.
         device: String,
         /// Why it could not be opened.
-        source: OpenError,
+        source: DeviceOpenError,
     },
     /// The kernel's stack could not be kept off a device.
     #[error("engine {engine}: cannot take device {device}")]
@@ -231,11 +231,11 @@ fn run_until(
     }
     // All engines start or none: every engine is prepared, which may fail, before any thread runs.
     let mut prepared = Vec::new();
-    let web = web::SharedWeb::default();
-    let raised = devices::Raised::default();
+    let web = web::SharedApiListeners::default();
+    let raised = devices::DevicesSetUp::default();
     for (file, beginning) in files.into_iter().zip(beginnings) {
         web::lock(&web).apply(&file.config.engine.name, file.config.api.clone())?;
-        prepared.push(engine::Prepared::new(file, beginning, options, clock, raised.clone())?);
+        prepared.push(engine::PreparedEngine::new(file, beginning, options, clock, raised.clone())?);
     }
     match &identity {
         Some(identity) => identity.become_it(xdp)?,
@@ -249,18 +249,18 @@ fn run_until(
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("fwlb-manage")
-        .on_thread_start(|| confine::limit(Duty::None))
+        .on_thread_start(|| confine::limit(ThreadPrivileges::None))
         .enable_all()
         .build()
         .map_err(|error| system("start the management threads", error))?;
-    let waited_for = prepared.iter().map(engine::Prepared::beginning).collect::<Vec<_>>();
+    let waited_for = prepared.iter().map(engine::PreparedEngine::beginning).collect::<Vec<_>>();
     runtime.block_on(async {
         let mut running = Vec::new();
         let reloader = Arc::new(Reloader::new(options, Arc::clone(&web)));
         let hangups = management::hangups();
         let outcome = match start_all(prepared, &ended, &reloader, &mut running) {
             Ok(()) => {
-                web::lock(&web).serve(running.iter().map(engine::Running::backend).collect());
+                web::lock(&web).serve(running.iter().map(engine::RunningEngine::backend).collect());
                 if options.confine {
                     confine::close(sandbox, xdp);
                 }
@@ -268,7 +268,7 @@ fn run_until(
                 for (engine, beginning) in waited_for {
                     starting::tell(&reloader, engine, beginning).await;
                 }
-                let watched = running.iter().map(engine::Running::shared).collect();
+                let watched = running.iter().map(engine::RunningEngine::shared).collect();
                 tokio::select! {
                     () = watchdog::feed(watched) => Ok(()),
                     () = stop => Ok(()),
@@ -289,10 +289,10 @@ fn run_until(
 
 /// Starts one engine after the other; `running` gets those that run, also when one fails.
 fn start_all(
-    prepared: Vec<engine::Prepared>,
-    ended: &engine::Endings,
+    prepared: Vec<engine::PreparedEngine>,
+    ended: &engine::ThreadExits,
     reloader: &Arc<Reloader>,
-    running: &mut Vec<engine::Running>,
+    running: &mut Vec<engine::RunningEngine>,
 ) -> Result<(), RunError> {
     let mut workers = 0;
     for engine in prepared {

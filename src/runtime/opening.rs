@@ -4,8 +4,8 @@ use std::{io, thread};
 
 use crate::config::{Config, Io};
 use crate::io::af_packet::{self, RingOptions};
-use crate::io::af_xdp::{self, Attachment, SendSocket, Target, Umem};
-use crate::io::ways::{OpenError, Receiver, Sender};
+use crate::io::af_xdp::{self, Attachment, SendSocket, Umem, XdpDevice};
+use crate::io::ways::{DeviceOpenError, Receiver, Sender};
 use crate::io::{ethtool, netdev};
 use crate::time::Duration;
 
@@ -14,7 +14,7 @@ const ATTEMPTS: u32 = 10;
 const RETRY: Duration = Duration::from_millis(10);
 
 /// A worker's receiver and sender for a device. A worker without a receiver leaves the device's frames to the others.
-pub(super) type Way = (Option<Box<Receiver>>, Sender);
+pub(super) type WorkerEndpoints = (Option<Box<Receiver>>, Sender);
 
 /// How an engine opens its devices.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub(super) enum Opener {
 
 /// What kinds of links a device has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Links {
+pub(super) struct LinkKinds {
     /// Whether one of them is on a VLAN.
     pub tagged: bool,
     /// One with firewalls, or with servers that are checked.
@@ -43,9 +43,9 @@ pub(super) struct Links {
 
 /// The receivers and senders of an open device.
 #[derive(Debug)]
-pub(super) struct Ways {
+pub(super) struct DeviceEndpoints {
     /// One pair for each worker.
-    pub workers: Vec<Way>,
+    pub workers: Vec<WorkerEndpoints>,
     /// The control thread's sender. It is a packet socket always, because an AF_XDP socket belongs to one thread and
     /// the control thread sends little.
     pub own: Sender,
@@ -84,10 +84,15 @@ impl Opener {
     }
 
     /// Opens a device.
-    pub(super) fn open(&self, engine: &str, found: &netdev::Device, links: Links) -> Result<Ways, OpenError> {
-        let Links { tagged, probed } = links;
+    pub(super) fn open(
+        &self,
+        engine: &str,
+        found: &netdev::Device,
+        links: LinkKinds,
+    ) -> Result<DeviceEndpoints, DeviceOpenError> {
+        let LinkKinds { tagged, probed } = links;
         let sender = || af_packet::Sender::open(found.index).map(Sender::from);
-        let target = Target { name: &found.name, index: found.index, mtu: found.mtu, tagged };
+        let target = XdpDevice { name: &found.name, index: found.index, mtu: found.mtu, tagged };
         match self {
             Self::Packet { workers, sending } => {
                 let mut sockets = open_send_sockets(engine, target, sending).into_iter();
@@ -104,7 +109,7 @@ impl Opener {
                     let sender = Sender::Packet { socket, xdp: sockets.next() };
                     ways.push((Some(Box::new(Receiver::Packet(receiver))), sender));
                 }
-                Ok(Ways { workers: ways, own: sender()?, probes, attachment: None, mode })
+                Ok(DeviceEndpoints { workers: ways, own: sender()?, probes, attachment: None, mode })
             }
             Self::Xdp { umems } => {
                 let opened = af_xdp::open(target, umems)?;
@@ -118,7 +123,13 @@ impl Opener {
                 };
                 let ways = opened.ways.into_iter().map(way).collect::<Result<_, _>>()?;
                 let mode = Some(opened.attachment.mode().to_string());
-                Ok(Ways { workers: ways, own: sender()?, probes: None, attachment: Some(opened.attachment), mode })
+                Ok(DeviceEndpoints {
+                    workers: ways,
+                    own: sender()?,
+                    probes: None,
+                    attachment: Some(opened.attachment),
+                    mode,
+                })
             }
         }
     }
@@ -143,7 +154,7 @@ fn open_for_probes(engine: &str, found: &netdev::Device) -> Option<Box<Receiver>
 
 /// Opens send sockets for the first workers, one for each queue of the device that is free. Bonds and bridges get none:
 /// they look at the protocol of a packet, which AF_XDP does not tell them.
-fn open_send_sockets(engine: &str, target: Target<'_>, umems: &[Umem]) -> Vec<SendSocket> {
+fn open_send_sockets(engine: &str, target: XdpDevice<'_>, umems: &[Umem]) -> Vec<SendSocket> {
     let mut opened = Vec::new();
     if umems.is_empty() {
         return opened;
@@ -175,8 +186,8 @@ fn open_send_sockets(engine: &str, target: Target<'_>, umems: &[Umem]) -> Vec<Se
             Err(refusal) => refusal,
         };
         match refusal {
-            af_xdp::OpenError::QueueTaken { .. } => taken = Some(refusal),
-            af_xdp::OpenError::NoQueue { .. } if taken.is_some() && attempts < ATTEMPTS => {
+            af_xdp::XdpError::QueueTaken { .. } => taken = Some(refusal),
+            af_xdp::XdpError::NoQueue { .. } if taken.is_some() && attempts < ATTEMPTS => {
                 attempts += 1;
                 queues = 0..;
                 thread::sleep(RETRY);
@@ -191,7 +202,7 @@ fn open_send_sockets(engine: &str, target: Target<'_>, umems: &[Umem]) -> Vec<Se
 }
 
 /// Logs what an operator should know about a device that was opened by AF_XDP.
-fn tell(engine: &str, device: &str, tagged: bool, opened: &af_xdp::Opened) {
+fn tell(engine: &str, device: &str, tagged: bool, opened: &af_xdp::OpenedXdpDevice) {
     let mode = opened.attachment.mode();
     if let Some(refused) = &opened.refused {
         tracing::warn!(engine, device, %mode, refused, "the driver runs no XDP program: frames pass part of the kernel's stack");

@@ -1,7 +1,7 @@
 //! Carries out `fwlb set`: applies the change, and answers with its consequences and with who else holds the object.
 
 use crate::api::{ApiError, Done, ServerChange};
-use crate::config::Admin;
+use crate::config::AdminState;
 use crate::engine::Controller;
 use crate::engine::controller::{Consequence, Order, UnknownName};
 use crate::time::Instant;
@@ -11,13 +11,13 @@ pub(super) fn firewall(
     controller: &mut Controller,
     group: Option<&str>,
     name: &str,
-    admin: Option<Admin>,
+    admin: Option<AdminState>,
     order: &Order,
     force: bool,
     now: Instant,
 ) -> Result<Done, ApiError> {
     let consequences = controller.consequences_for_firewall(group, name, admin).map_err(unknown)?;
-    let warnings = warnings(&format!("firewall {name}"), admin == Some(Admin::Maint), consequences, force)?;
+    let warnings = warnings(&format!("firewall {name}"), admin == Some(AdminState::Maint), consequences, force)?;
     controller.set_admin(group, name, admin, order, now).map_err(unknown)?;
     let held = controller.held_elsewhere(group, name);
     let done = match (admin, held.is_empty()) {
@@ -39,7 +39,7 @@ pub(super) fn server(
     now: Instant,
 ) -> Result<Done, ApiError> {
     let consequences = controller.consequences_for_server(service, name, change).map_err(unknown)?;
-    let is_maint = change == ServerChange::Admin(Some(Admin::Maint));
+    let is_maint = change == ServerChange::Admin(Some(AdminState::Maint));
     let warnings = warnings(&format!("server {service}/{name}"), is_maint, consequences, force)?;
     let subject = format!("{service}/{name}");
     let weight = controller.overrides().into_iter().find_map(|set| set.weight.filter(|_| set.subject == subject));
@@ -61,7 +61,7 @@ pub(super) fn server(
 pub(super) fn service(
     controller: &mut Controller,
     name: &str,
-    admin: Option<Admin>,
+    admin: Option<AdminState>,
     order: &Order,
     now: Instant,
 ) -> Result<Done, ApiError> {
@@ -91,10 +91,10 @@ fn unknown(name: UnknownName) -> ApiError {
     ApiError::NotFound(name.to_string())
 }
 
-const fn word(admin: Admin) -> &'static str {
+const fn word(admin: AdminState) -> &'static str {
     match admin {
-        Admin::Ready => "ready",
-        Admin::Drain => "drain",
-        Admin::Maint => "maint",
+        AdminState::Ready => "ready",
+        AdminState::Drain => "drain",
+        AdminState::Maint => "maint",
     }
 }

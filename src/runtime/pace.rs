@@ -41,7 +41,7 @@ const CALM: Duration = Duration::from_millis(100);
 
 /// What to do until the next look at the rings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rest {
+pub(super) enum IdleAction {
     /// Yield the core, and look again.
     Spin,
     /// Sleep for this time without asking for a wake-up, because frames arrive anyway.
@@ -52,7 +52,7 @@ pub(super) enum Rest {
 
 /// The load of the last millisecond or so, and the gaps between frames.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(super) struct IdlePolicy {
     since: Instant,
     frames: u64,
     loaded: bool,
@@ -66,7 +66,7 @@ pub(super) struct Pace {
     respite: (Duration, Instant),
 }
 
-impl Pace {
+impl IdlePolicy {
     /// Notes that a turn which began at `now` carried this many frames.
     pub(super) fn carried(&mut self, frames: usize, now: Instant) {
         self.frames += frames as u64;
@@ -87,16 +87,16 @@ impl Pace {
     }
 
     /// What to do after a turn without frames.
-    pub(super) fn rest(&mut self, now: Instant) -> Rest {
+    pub(super) fn rest(&mut self, now: Instant) -> IdleAction {
         if self.loaded && now.since(self.since) < FRESH {
-            return Rest::Nap(NAP);
+            return IdleAction::Nap(NAP);
         }
         let gap = now.since(self.carried);
         if gap < self.spin && now >= self.respite.1 {
-            return Rest::Spin;
+            return IdleAction::Spin;
         }
         self.slept = true;
-        Rest::Sleep(if gap < QUIET { IDLE } else { QUIET })
+        IdleAction::Sleep(if gap < QUIET { IDLE } else { QUIET })
     }
 
     /// Notes that the worker yielded its core at `from` and got it back at `to`.
@@ -129,7 +129,7 @@ mod tests {
 
     /// Feeds single frames that arrive `gap` microseconds apart to a worker that looks once in a microsecond; returns
     /// the time of the last.
-    fn after_gaps(pace: &mut Pace, start: u64, gap: u64, frames: u64) -> u64 {
+    fn after_gaps(pace: &mut IdlePolicy, start: u64, gap: u64, frames: u64) -> u64 {
         for frame in 0..frames {
             for at in 1..gap {
                 let now = micros(start + frame * gap + at);
@@ -144,90 +144,90 @@ mod tests {
     #[test]
     fn a_flood_is_napped_through_and_a_conversation_is_not() {
         let rest_after = |frames_per_turn, turn_us: u64| {
-            let mut pace = Pace::default();
+            let mut pace = IdlePolicy::default();
             let turns = 5000 / turn_us;
             (0..=turns).for_each(|turn| pace.carried(frames_per_turn, micros(turn * turn_us)));
             pace.rest(micros(turns * turn_us + 1))
         };
 
-        assert_eq!(rest_after(10, 50), Rest::Nap(NAP), "200 frames a millisecond");
-        assert_eq!(rest_after(1, 25), Rest::Sleep(IDLE), "a ping-pong with 50 µs round trip");
-        assert_eq!(rest_after(0, 1000), Rest::Sleep(IDLE));
+        assert_eq!(rest_after(10, 50), IdleAction::Nap(NAP), "200 frames a millisecond");
+        assert_eq!(rest_after(1, 25), IdleAction::Sleep(IDLE), "a ping-pong with 50 µs round trip");
+        assert_eq!(rest_after(0, 1000), IdleAction::Sleep(IDLE));
     }
 
     #[test]
     fn load_is_forgotten_when_it_ends() {
-        let mut pace = Pace::default();
+        let mut pace = IdlePolicy::default();
         (0..100).for_each(|turn| pace.carried(50, micros(turn * 50)));
-        assert_eq!(pace.rest(micros(5000)), Rest::Nap(NAP));
+        assert_eq!(pace.rest(micros(5000)), IdleAction::Nap(NAP));
 
-        assert_eq!(pace.rest(micros(9000)), Rest::Sleep(IDLE));
+        assert_eq!(pace.rest(micros(9000)), IdleAction::Sleep(IDLE));
         pace.carried(0, micros(9000));
-        assert_eq!(pace.rest(micros(9001)), Rest::Sleep(IDLE));
+        assert_eq!(pace.rest(micros(9001)), IdleAction::Sleep(IDLE));
     }
 
     #[test]
     fn a_worker_without_packets_is_rarely_awake_and_less_rarely_after_some() {
-        let mut pace = Pace::default();
+        let mut pace = IdlePolicy::default();
         pace.carried(0, micros(5_000_000));
-        assert_eq!(pace.rest(micros(5_000_000)), Rest::Sleep(QUIET));
+        assert_eq!(pace.rest(micros(5_000_000)), IdleAction::Sleep(QUIET));
 
         pace.carried(1, micros(6_000_000));
-        assert_eq!(pace.rest(micros(6_500_000)), Rest::Sleep(IDLE));
-        assert_eq!(pace.rest(micros(7_000_000)), Rest::Sleep(QUIET));
+        assert_eq!(pace.rest(micros(6_500_000)), IdleAction::Sleep(IDLE));
+        assert_eq!(pace.rest(micros(7_000_000)), IdleAction::Sleep(QUIET));
     }
 
     #[test]
     fn frames_that_come_soon_are_waited_for_awake() {
-        let mut pace = Pace::default();
+        let mut pace = IdlePolicy::default();
         let last = after_gaps(&mut pace, 0, 110, 10);
 
-        assert_eq!(pace.rest(micros(last + 109)), Rest::Spin);
-        assert_eq!(pace.rest(micros(last + 201)), Rest::Sleep(IDLE), "the spin is not much longer than the gap");
+        assert_eq!(pace.rest(micros(last + 109)), IdleAction::Spin);
+        assert_eq!(pace.rest(micros(last + 201)), IdleAction::Sleep(IDLE), "the spin is not much longer than the gap");
     }
 
     #[test]
     fn frames_that_come_now_and_then_are_waited_for_asleep() {
-        let mut pace = Pace::default();
+        let mut pace = IdlePolicy::default();
         let last = after_gaps(&mut pace, 0, 110, 10);
         let last = after_gaps(&mut pace, last, 1000, 6);
 
-        assert_eq!(pace.rest(micros(last + 1)), Rest::Sleep(IDLE));
+        assert_eq!(pace.rest(micros(last + 1)), IdleAction::Sleep(IDLE));
     }
 
     #[test]
     fn a_pause_does_not_make_forget_how_a_conversation_goes() {
-        let mut pace = Pace::default();
+        let mut pace = IdlePolicy::default();
         let last = after_gaps(&mut pace, 0, 40, 10);
         let last = after_gaps(&mut pace, last, 1000, 1);
 
-        assert_eq!(pace.rest(micros(last + 15)), Rest::Spin, "half as long as before");
+        assert_eq!(pace.rest(micros(last + 15)), IdleAction::Spin, "half as long as before");
     }
 
     #[test]
     fn a_core_that_others_want_is_left_to_them_for_a_while() {
-        let mut pace = Pace::default();
+        let mut pace = IdlePolicy::default();
         let last = after_gaps(&mut pace, 0, 110, 10);
         pace.yielded(micros(last), micros(last + 5));
-        assert_eq!(pace.rest(micros(last + 5)), Rest::Spin, "a short guest does no harm");
+        assert_eq!(pace.rest(micros(last + 5)), IdleAction::Spin, "a short guest does no harm");
 
         pace.yielded(micros(last + 5), micros(last + 85));
 
-        assert_eq!(pace.rest(micros(last + 85)), Rest::Sleep(IDLE));
+        assert_eq!(pace.rest(micros(last + 85)), IdleAction::Sleep(IDLE));
         pace.carried(1, micros(last + 1086));
-        assert_eq!(pace.rest(micros(last + 1087)), Rest::Spin);
+        assert_eq!(pace.rest(micros(last + 1087)), IdleAction::Spin);
     }
 
     #[test]
     fn others_that_stay_have_the_core_for_longer_and_longer() {
-        let mut pace = Pace::default();
+        let mut pace = IdlePolicy::default();
         let mut now = after_gaps(&mut pace, 1_000_000, 110, 10);
         let mut respite = |now: &mut u64, pause: u64| {
             *now += pause;
             pace.yielded(micros(*now), micros(*now + 3000));
             *now += 3000;
             pace.carried(1, micros(*now));
-            assert_ne!(pace.rest(micros(*now)), Rest::Spin);
+            assert_ne!(pace.rest(micros(*now)), IdleAction::Spin);
             let (length, until) = pace.respite;
             *now = until.as_nanos() / 1000;
             length.as_millis()

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::config::{CheckKind, Config, Io, Service, ServiceCheckKind};
+use crate::config::{Config, Io, PathCheckKind, Service, ServiceCheckKind};
 use crate::io::machine::{Device, Machine, Port};
 use crate::wire::Family;
 
@@ -51,7 +51,7 @@ impl Workers {
         let tagged = tagged.map(|link| config.devices[link.device.index()].clone());
         let xdp = (config.engine.io == Io::AfXdp).then(|| tagged.collect());
         let is_checked = |service: &Service| service.check.kind != ServiceCheckKind::None;
-        let judges = config.groups.iter().any(|group| group.check.kind != CheckKind::None)
+        let judges = config.groups.iter().any(|group| group.check.kind != PathCheckKind::None)
             || config.services.iter().any(is_checked);
         Self { cpus: places.take(count).collect(), placed, busy_poll: config.engine.busy_poll, xdp, judges }
     }

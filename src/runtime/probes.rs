@@ -19,7 +19,7 @@ use crate::engine::forwarder::{self, Apart, ApartBudget};
 use crate::engine::{Batch, DropReason, PuntQueue, Snapshot, Verdict};
 use crate::id::{DeviceId, LinkId};
 use crate::io::af_packet::Wanted;
-use crate::io::privileges::Duty;
+use crate::io::privileges::ThreadPrivileges;
 use crate::io::wait::{Waiter, Wake};
 use crate::io::ways::Receiver;
 use crate::time::{Duration, Instant};
@@ -31,14 +31,14 @@ const FORGED: Duration = Duration::from_millis(2);
 
 /// Messages of the control thread.
 #[derive(Debug)]
-enum Mail {
+enum ProbeThreadMessage {
     Attach(DeviceId, Box<Receiver>, Arc<Apart>),
     Detach(DeviceId),
 }
 
 /// A device, and what is taken of it.
 #[derive(Debug)]
-struct Way {
+struct ReplyPath {
     receiver: Box<Receiver>,
     apart: Arc<Apart>,
     /// What the kernel gives.
@@ -47,36 +47,36 @@ struct Way {
 
 /// The control thread's handle of the probe thread.
 #[derive(Debug, Clone)]
-pub(super) struct ProbesHandle {
-    mail: channel::Sender<Mail>,
+pub(super) struct ProbeThreadHandle {
+    mail: channel::Sender<ProbeThreadMessage>,
     wake: Wake,
 }
 
 /// The state of the probe thread.
 #[derive(Debug)]
-pub(super) struct Probes {
+pub(super) struct ProbeThread {
     shared: Arc<Shared>,
     punts: PuntSender,
     /// By [`DeviceId`].
-    ways: Vec<Option<Way>>,
+    ways: Vec<Option<ReplyPath>>,
     budget: ApartBudget,
     /// Where servers are checked, by the routes of this generation.
     checked: (u64, BTreeSet<LinkId>),
     /// The publication that what is wanted was taken from.
     epoch: Option<u64>,
-    mail: channel::Receiver<Mail>,
+    mail: channel::Receiver<ProbeThreadMessage>,
     waiter: Waiter,
 }
 
-impl ProbesHandle {
+impl ProbeThreadHandle {
     /// What is `apart` of a device comes by this from now on.
     pub(super) fn attach(&self, device: DeviceId, receiver: Box<Receiver>, apart: Arc<Apart>) {
-        self.tell(Mail::Attach(device, receiver, apart));
+        self.tell(ProbeThreadMessage::Attach(device, receiver, apart));
     }
 
     /// Stops taking the probes of a device, which is gone.
     pub(super) fn detach(&self, device: DeviceId) {
-        self.tell(Mail::Detach(device));
+        self.tell(ProbeThreadMessage::Detach(device));
     }
 
     /// Ends the thread's sleep, so that it sees that it is to stop.
@@ -84,34 +84,34 @@ impl ProbesHandle {
         self.wake.notify();
     }
 
-    fn tell(&self, mail: Mail) {
+    fn tell(&self, mail: ProbeThreadMessage) {
         // If the thread has ended, nobody needs the message.
         let _ = self.mail.send(mail);
         self.wake();
     }
 }
 
-/// Probes to the device's own hardware address, and nothing more.
+/// ProbeThread to the device's own hardware address, and nothing more.
 pub(super) fn nothing() -> Wanted {
     Wanted { stations: Vec::new(), answers: Vec::new(), ports: forwarder::CHECK_PORTS }
 }
 
-impl Probes {
+impl ProbeThread {
     /// A probe thread without devices, and its handle.
-    pub(super) fn new(shared: Arc<Shared>, punts: PuntSender) -> std::io::Result<(Self, ProbesHandle)> {
+    pub(super) fn new(shared: Arc<Shared>, punts: PuntSender) -> std::io::Result<(Self, ProbeThreadHandle)> {
         let (tell, mail) = channel::unbounded();
         let wake = Wake::new()?;
         let budget = ApartBudget::new(shared.clock.random());
         let waiter = Waiter::new(wake.clone());
         let checked = (0, BTreeSet::new());
         let probes = Self { shared, punts, ways: Vec::new(), budget, checked, epoch: None, mail, waiter };
-        Ok((probes, ProbesHandle { mail: tell, wake }))
+        Ok((probes, ProbeThreadHandle { mail: tell, wake }))
     }
 
     /// Runs until the engine stops.
     pub(super) fn run(mut self) {
         self.shared.go_at_once();
-        confine::limit(Duty::None);
+        confine::limit(ThreadPrivileges::None);
         let shared = self.shared.clone();
         let mut snapshots = Cache::new(shared.snapshot.clone());
         while !shared.stop.load(Ordering::Relaxed) {
@@ -121,7 +121,7 @@ impl Probes {
             let now = shared.clock.now();
             let mut is_forged = false;
             for (index, way) in self.ways.iter_mut().enumerate() {
-                let Some(Way { receiver, apart, wanted: _ }) = way else { continue };
+                let Some(ReplyPath { receiver, apart, wanted: _ }) = way else { continue };
                 let mut batch = Batch::new();
                 let truncated = || Verdict::Dropped(DropReason::Truncated);
                 let received = receiver.receive(DeviceId::from(index), &mut batch, truncated);
@@ -151,8 +151,10 @@ impl Probes {
     fn take_mail(&mut self) {
         while let Ok(mail) = self.mail.try_recv() {
             let (device, way) = match mail {
-                Mail::Attach(device, receiver, apart) => (device, Some(Way { receiver, apart, wanted: nothing() })),
-                Mail::Detach(device) => (device, None),
+                ProbeThreadMessage::Attach(device, receiver, apart) => {
+                    (device, Some(ReplyPath { receiver, apart, wanted: nothing() }))
+                }
+                ProbeThreadMessage::Detach(device) => (device, None),
             };
             if self.ways.len() <= device.index() {
                 self.ways.resize_with(device.index() + 1, || None);

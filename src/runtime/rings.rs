@@ -14,11 +14,11 @@ pub(super) type Ring = (DeviceId, usize);
 /// What was reported about each ring.
 #[derive(Debug, Default)]
 pub(super) struct RingLosses {
-    told: BTreeMap<Ring, Told>,
+    told: BTreeMap<Ring, ReportedLosses>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Told {
+struct ReportedLosses {
     lost: u64,
     at: Option<Instant>,
 }
@@ -32,7 +32,7 @@ impl RingLosses {
         if more == 0 || told.at.is_some_and(|at| now.since(at) < INTERVAL) {
             return None;
         }
-        *told = Told { lost, at: Some(now) };
+        *told = ReportedLosses { lost, at: Some(now) };
         Some(more)
     }
 }

@@ -7,17 +7,17 @@ mod rank;
 mod talkers;
 
 use crate::api::sessions::{LIMIT, PAGE_MAX};
-use crate::api::{ApiError, Cursor, SessionFilter, SessionPage, SessionQuestion, flow_text, names};
+use crate::api::{ApiError, Cursor, SessionFilter, SessionPage, SessionRequest, flow_text, names};
 use crate::engine::view::{PinView, SessionView};
-use crate::engine::{Selection, Snapshot};
+use crate::engine::{SessionMatcher, Snapshot};
 use crate::flow::{Direction, FlowKey};
 use crate::path::pinning::Pin;
-use crate::session::{Bound, Session, SessionTable, Timeouts};
-use crate::slb::Mode;
+use crate::session::{Placement, Session, SessionTable, Timeouts};
+use crate::slb::ForwardingMode;
 use crate::time::{Duration, Instant};
 use crate::wire::Family;
 
-pub use rank::{Carried, sorted};
+pub use rank::{EarlierTraffic, sorted};
 pub use talkers::talkers;
 
 /// The session table of an engine with what is needed to read it.
@@ -34,9 +34,9 @@ pub struct Walk<'a> {
 }
 
 /// Resolves `filter` by this snapshot. Fails if it has an unknown name.
-pub fn select(filter: &SessionFilter, snapshot: &Snapshot) -> Result<Selection, ApiError> {
+pub fn select(filter: &SessionFilter, snapshot: &Snapshot) -> Result<SessionMatcher, ApiError> {
     let SessionFilter { source, destination, hosts, ports, flow, firewall, service, server, state } = filter.clone();
-    Ok(Selection {
+    Ok(SessionMatcher {
         source,
         destination,
         hosts,
@@ -52,7 +52,7 @@ pub fn select(filter: &SessionFilter, snapshot: &Snapshot) -> Result<Selection, 
 
 /// One page of the matching sessions in the order of the table; a session keeps its place while it lives. With the
 /// first page, all matching sessions are counted.
-pub fn page(walk: Walk<'_>, selection: &Selection, question: &SessionQuestion) -> SessionPage {
+pub fn page(walk: Walk<'_>, selection: &SessionMatcher, question: &SessionRequest) -> SessionPage {
     let limit = match question.limit.unwrap_or(LIMIT) {
         0 => PAGE_MAX,
         limit => limit.min(PAGE_MAX),
@@ -94,7 +94,7 @@ pub fn page(walk: Walk<'_>, selection: &Selection, question: &SessionQuestion) -
 pub(super) fn view(
     engine: &str,
     flow: &FlowKey,
-    (session, bound): (&Session, Option<&Bound>),
+    (session, bound): (&Session, Option<&Placement>),
     timeouts: &Timeouts,
     snapshot: &Snapshot,
     now: Instant,
@@ -110,7 +110,7 @@ pub(super) fn view(
     let mut inside = inside.iter().flat_map(|text| text.split(' ').skip(1)).map(str::to_owned);
     let translated_source = inside.next().filter(|inside| *inside != source);
     let translated_destination = inside.next().filter(|inside| *inside != destination);
-    let is_tunnel = service.is_some_and(|service| service.mode == Mode::Tunnel);
+    let is_tunnel = service.is_some_and(|service| service.mode == ForwardingMode::Tunnel);
     let unpacker = server.filter(|_| is_tunnel).and_then(|server| server.address(Family::of(flow.destination.address)));
     let tunnel = unpacker.map(|address| address.to_string());
     SessionView {

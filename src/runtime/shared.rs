@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use arc_swap::ArcSwap;
 
-use super::accounts::Accounts;
+use super::accounts::SessionLog;
 use super::capture::Captures;
 use super::events::EventLog;
-use super::watchdog::Beat;
+use super::watchdog::TurnCounter;
 use crate::config::Config;
 use crate::engine::view::{CheckedView, EventView};
 use crate::engine::{Counters, CountersCell, Snapshot};
@@ -27,7 +27,7 @@ pub(super) struct Shared {
     /// Name of the engine.
     pub engine: String,
     config: ArcSwap<Config>,
-    source: Mutex<Source>,
+    source: Mutex<ConfigText>,
     /// The clock of all threads of the process.
     pub clock: Clock,
     /// When the engine started.
@@ -41,27 +41,27 @@ pub(super) struct Shared {
     /// Ports that stand for clients in `full-nat`.
     pub ports: Arc<PortPools>,
     /// What sockets refused or lost.
-    pub traffic: Traffic,
+    pub traffic: SocketCounters,
     /// What is known of each device, indexed by [`DeviceId`].
-    devices: Mutex<Vec<DeviceWords>>,
+    devices: Mutex<Vec<DeviceStatus>>,
     /// Running packet captures.
     pub captures: Captures,
     /// Tells the workers to end.
     pub stop: AtomicBool,
     /// Turns of each worker's loop.
-    pub worker_beats: Box<[Beat]>,
+    pub worker_beats: Box<[TurnCounter]>,
     /// Turns of the control thread's loop.
-    pub control_beat: Beat,
+    pub control_beat: TurnCounter,
     /// Whether the engine's threads run without priority over others.
     is_ordinary: AtomicBool,
     /// The session log.
-    pub accounts: Accounts,
+    pub accounts: SessionLog,
     events: Mutex<EventLog>,
 }
 
 /// What is reported of a device.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct DeviceWords {
+pub(super) struct DeviceStatus {
     /// Its present name; `None` while it is missing.
     pub name: Option<String>,
     /// How its frames are received: see [`crate::engine::view::LinkView::io_mode`].
@@ -72,7 +72,7 @@ pub(super) struct DeviceWords {
 
 /// The text of the configuration in force, and where it came from.
 #[derive(Debug, Clone)]
-pub(super) struct Source {
+pub(super) struct ConfigText {
     /// Path of the file.
     pub path: PathBuf,
     /// Text of the file.
@@ -81,7 +81,7 @@ pub(super) struct Source {
     pub since: Instant,
 }
 
-impl Source {
+impl ConfigText {
     /// Path and text of the file.
     pub(super) fn file(self) -> (PathBuf, String) {
         (self.path, self.text)
@@ -90,14 +90,14 @@ impl Source {
 
 impl Shared {
     pub(super) fn new(
-        (config, source): (Config, Source),
+        (config, source): (Config, ConfigText),
         clock: Clock,
         snapshot: Arc<Snapshot>,
         sessions: Arc<SessionTable>,
         ports: Arc<PortPools>,
         cells: Vec<Arc<CountersCell>>,
     ) -> Self {
-        let worker_beats = cells.iter().map(|_| Beat::default()).collect();
+        let worker_beats = cells.iter().map(|_| TurnCounter::default()).collect();
         Self {
             engine: config.engine.name.clone(),
             clock,
@@ -106,14 +106,14 @@ impl Shared {
             sessions,
             captures: Captures::new(cells.len()),
             ports,
-            traffic: Traffic::new(config.links.len(), config.devices.len(), cells.len()),
+            traffic: SocketCounters::new(config.links.len(), config.devices.len(), cells.len()),
             devices: Mutex::default(),
             cells,
             stop: AtomicBool::new(false),
             worker_beats,
-            control_beat: Beat::default(),
+            control_beat: TurnCounter::default(),
             is_ordinary: AtomicBool::new(false),
-            accounts: Accounts::default(),
+            accounts: SessionLog::default(),
             events: Mutex::new(EventLog::new(&config.engine.name, clock.now())),
             config: ArcSwap::from_pointee(config),
             source: Mutex::new(source),
@@ -126,26 +126,26 @@ impl Shared {
     }
 
     /// What is known of a device.
-    pub(super) fn device_words(&self, device: DeviceId) -> DeviceWords {
+    pub(super) fn device_words(&self, device: DeviceId) -> DeviceStatus {
         let devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
         devices.get(device.index()).cloned().unwrap_or_default()
     }
 
     /// Changes what is known of a device.
-    pub(super) fn tell_device(&self, device: DeviceId, change: impl FnOnce(&mut DeviceWords)) {
+    pub(super) fn tell_device(&self, device: DeviceId, change: impl FnOnce(&mut DeviceStatus)) {
         let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
         let length = devices.len().max(device.index() + 1);
-        devices.resize_with(length, DeviceWords::default);
+        devices.resize_with(length, DeviceStatus::default);
         change(&mut devices[device.index()]);
     }
 
     /// The source of the configuration in force.
-    pub(super) fn source(&self) -> Source {
+    pub(super) fn source(&self) -> ConfigText {
         self.source.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Puts another configuration in force.
-    pub(super) fn take_over(&self, config: Arc<Config>, source: Source) {
+    pub(super) fn take_over(&self, config: Arc<Config>, source: ConfigText) {
         *self.source.lock().unwrap_or_else(PoisonError::into_inner) = source;
         self.config.store(config);
     }
@@ -216,7 +216,7 @@ impl Shared {
 
 /// Counters of frames that the forwarder does not see.
 #[derive(Debug)]
-pub(super) struct Traffic {
+pub(super) struct SocketCounters {
     workers: usize,
     places: RwLock<Places>,
     failures: [AtomicU64; SendError::ALL.len()],
@@ -238,7 +238,7 @@ struct Made {
     bytes: AtomicU64,
 }
 
-impl Traffic {
+impl SocketCounters {
     fn new(links: usize, devices: usize, workers: usize) -> Self {
         let traffic = Self { workers, places: RwLock::default(), failures: Default::default() };
         traffic.grow(links, devices);

@@ -4,23 +4,23 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::EngineFile;
-use super::history::{AtStart, History};
+use super::history::{History, StartConfig};
 use super::reload::{Reloader, begun, load, read_file};
 use crate::io::clock::Clock;
 
 /// How an engine begins.
 #[derive(Debug, Clone)]
-pub(super) struct Beginning {
+pub(super) struct StartState {
     /// The file with which it was started.
     pub own: PathBuf,
     /// Its kept configurations.
     pub history: Arc<History>,
-    pub at_start: AtStart,
+    pub at_start: StartConfig,
 }
 
 /// Chooses the configuration by what is kept of this engine. What cannot be read is ignored with a warning, because an
 /// engine that does not start would be worse.
-pub(super) fn choose(file: EngineFile, clock: &Clock) -> (EngineFile, Beginning) {
+pub(super) fn choose(file: EngineFile, clock: &Clock) -> (EngineFile, StartState) {
     let (engine, state) = (&file.config.engine.name, &file.config.engine.state);
     let history = History::open(state).unwrap_or_else(|error| {
         tracing::warn!(engine, path = %state.display(), %error, "the last configurations cannot be read");
@@ -29,17 +29,17 @@ pub(super) fn choose(file: EngineFile, clock: &Clock) -> (EngineFile, Beginning)
     let own = file.path.clone();
     let mut at_start = history.at_start(&file.config.digest, clock.wall_nanos(clock.now()) / 1_000_000);
     let file = match at_start {
-        AtStart::Own | AtStart::Unconfirmed(_) | AtStart::Forgotten(_) => file,
-        AtStart::Former(number) => match former(&history, number, engine) {
+        StartConfig::Own | StartConfig::Unconfirmed(_) | StartConfig::Forgotten(_) => file,
+        StartConfig::Former(number) => match former(&history, number, engine) {
             Ok(former) => former,
             Err(why) => {
                 tracing::error!(engine, "the file was not confirmed, and starts all the same, as {why}");
-                at_start = AtStart::Own;
+                at_start = StartConfig::Own;
                 file
             }
         },
     };
-    (file, Beginning { own, history: Arc::new(history), at_start })
+    (file, StartState { own, history: Arc::new(history), at_start })
 }
 
 fn former(history: &History, number: u64, engine: &str) -> Result<EngineFile, String> {
@@ -54,7 +54,7 @@ fn former(history: &History, number: u64, engine: &str) -> Result<EngineFile, St
 }
 
 /// Reports what was chosen, and waits on for a confirmation if one is due.
-pub(super) async fn tell(reloader: &Arc<Reloader>, engine: String, beginning: Beginning) {
+pub(super) async fn tell(reloader: &Arc<Reloader>, engine: String, beginning: StartState) {
     if let Err(error) = begun(reloader, &engine, beginning.at_start, beginning.own).await {
         tracing::warn!(engine, %error, "the configuration is in force and not kept");
     }

@@ -15,7 +15,7 @@ pub(super) use servers::ServersFile;
 
 /// The file of one engine's overrides.
 #[derive(Debug)]
-pub(super) struct StateFile {
+pub(super) struct OverridesFile {
     path: PathBuf,
     /// A number that grows with every change, and the overrides to keep.
     wanted: Mutex<(u64, Vec<OverrideView>)>,
@@ -23,7 +23,7 @@ pub(super) struct StateFile {
     kept: Mutex<u64>,
 }
 
-impl StateFile {
+impl OverridesFile {
     /// The file in this directory, which is created when something is to be kept.
     pub(super) fn new(directory: &Path) -> Self {
         Self { path: directory.join("overrides.json"), wanted: Mutex::default(), kept: Mutex::default() }
@@ -54,7 +54,7 @@ impl StateFile {
         }
     }
 
-    /// Notes the overrides to keep and returns the change's number for [`StateFile::keep`]. Does not wait for the disk.
+    /// Notes the overrides to keep and returns the change's number for [`OverridesFile::keep`]. Does not wait for the disk.
     pub(super) fn note(&self, overrides: Vec<OverrideView>) -> u64 {
         let mut wanted = lock(&self.wanted);
         *wanted = (wanted.0 + 1, overrides);
@@ -98,13 +98,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Admin;
+    use crate::config::AdminState;
 
     fn one(name: &str) -> OverrideView {
         OverrideView {
             kind: "firewall".into(),
             subject: format!("perimeter/{name}"),
-            admin: Some(Admin::Drain),
+            admin: Some(AdminState::Drain),
             weight: None,
             reason: Some("patch day".into()),
             by: None,
@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn overrides_are_kept_whole_and_replaced_whole() {
         let directory = tempfile::tempdir().unwrap();
-        let state = StateFile::new(&directory.path().join("deep/outer"));
+        let state = OverridesFile::new(&directory.path().join("deep/outer"));
         assert_eq!(state.load().unwrap(), [], "nothing was ever kept");
 
         state.save(&[one("fw1"), one("fw2")]).unwrap();
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn a_change_that_is_kept_takes_those_before_it_along_and_none_back() {
         let directory = tempfile::tempdir().unwrap();
-        let state = StateFile::new(directory.path());
+        let state = OverridesFile::new(directory.path());
         let (first, second) = (state.note(vec![one("fw1")]), state.note(vec![one("fw1"), one("fw2")]));
 
         state.keep(second).unwrap();

@@ -2,7 +2,7 @@
 
 use arrayvec::ArrayVec;
 
-use super::shared::Traffic;
+use super::shared::SocketCounters;
 use crate::engine::{Batch, Snapshot, Transmit, Verdict};
 use crate::id::{DeviceId, LinkId};
 use crate::io::ways::{Outgoing, SendError, Sender};
@@ -13,7 +13,7 @@ pub(super) const BURST: usize = 64;
 
 /// The senders of one thread.
 #[derive(Debug)]
-pub(super) struct Outlets {
+pub(super) struct LinkSenders {
     /// Indexed by [`DeviceId`]; `None` while the device is missing.
     senders: Vec<Option<Sender>>,
     /// Indexed by [`LinkId`]; valid for this generation of the configuration.
@@ -21,7 +21,7 @@ pub(super) struct Outlets {
     generation: Option<u64>,
 }
 
-impl Outlets {
+impl LinkSenders {
     /// A value without links and devices.
     pub(super) fn new() -> Self {
         Self { senders: Vec::new(), devices: Vec::new(), generation: None }
@@ -67,7 +67,7 @@ impl Outlets {
     }
 
     /// Sends the frames of a batch that have a verdict to forward, from where they lie.
-    pub(super) fn send_batch(&self, batch: &Batch<'_>, traffic: &Traffic) {
+    pub(super) fn send_batch(&self, batch: &Batch<'_>, traffic: &SocketCounters) {
         let packets = &batch.packets;
         self.send(
             packets.len(),
@@ -84,7 +84,7 @@ impl Outlets {
     }
 
     /// Sends frames that the engine made.
-    pub(super) fn send_made(&self, made: &ArrayVec<Transmit, BURST>, traffic: &Traffic) {
+    pub(super) fn send_made(&self, made: &ArrayVec<Transmit, BURST>, traffic: &SocketCounters) {
         self.send(
             made.len(),
             |position| Some(made[position].link),
@@ -102,7 +102,7 @@ impl Outlets {
         frames: usize,
         link_of: impl Fn(usize) -> Option<LinkId>,
         frame: impl Fn(usize) -> Outgoing<'a>,
-        traffic: &Traffic,
+        traffic: &SocketCounters,
     ) {
         let mut todo: ArrayVec<(usize, LinkId, DeviceId), BURST> = (0..frames)
             .filter_map(|position| {

@@ -17,9 +17,9 @@ pub(super) const TURN: Duration = Duration::from_secs(2);
 /// Counts the turns of a thread's loop. It has a cache line of its own, because workers write theirs all the time.
 #[derive(Debug, Default)]
 #[repr(align(64))]
-pub(super) struct Beat(AtomicU64);
+pub(super) struct TurnCounter(AtomicU64);
 
-impl Beat {
+impl TurnCounter {
     /// Counts a turn; to be called by the thread that turns.
     pub(super) fn turn(&self) {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
@@ -35,7 +35,7 @@ impl Beat {
 pub(super) async fn feed(engines: Vec<Arc<Shared>>) {
     let Some(period) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
     let interval = period / 2;
-    let mut watch = Watch::default();
+    let mut watch = StuckDetector::default();
     watch.look(beats(&engines));
     let mut since = Duration::ZERO;
     loop {
@@ -54,13 +54,13 @@ pub(super) async fn feed(engines: Vec<Arc<Shared>>) {
 
 /// The turns of the threads at the last check.
 #[derive(Debug, Default)]
-struct Watch {
+struct StuckDetector {
     seen: Vec<(String, u64)>,
     /// The first thread that had not turned between the last two checks.
     stuck: Option<String>,
 }
 
-impl Watch {
+impl StuckDetector {
     fn look(&mut self, now: Vec<(String, u64)>) {
         // Threads neither appear nor end while engines run.
         let stuck = now.iter().zip(&self.seen).find(|(now, seen)| now == seen);
@@ -86,8 +86,12 @@ mod tests {
 
     #[test]
     fn a_thread_that_does_not_turn_starves_the_watchdog_until_it_turns_again() {
-        let beats = [("control", Beat::default()), ("worker-0", Beat::default()), ("worker-1", Beat::default())];
-        let mut watch = Watch::default();
+        let beats = [
+            ("control", TurnCounter::default()),
+            ("worker-0", TurnCounter::default()),
+            ("worker-1", TurnCounter::default()),
+        ];
+        let mut watch = StuckDetector::default();
         let mut look = |turning: [bool; 3]| {
             beats.iter().zip(turning).filter(|(_, turns)| *turns).for_each(|((_, beat), _)| beat.turn());
             watch.look(beats.iter().map(|(name, beat)| ((*name).to_owned(), beat.count())).collect());

@@ -20,10 +20,10 @@ use crate::config::{Api, Token};
 
 /// The addresses at which the engines of this process are served.
 #[derive(Debug, Default)]
-pub(super) struct Web {
+pub(super) struct ApiListeners {
     /// The section `[api]` of each engine's file, by the name of the engine.
     apis: BTreeMap<String, Api>,
-    sites: BTreeMap<SocketAddr, Site>,
+    sites: BTreeMap<SocketAddr, ApiListener>,
     serving: Option<Serving>,
 }
 
@@ -35,22 +35,22 @@ struct Serving {
 }
 
 #[derive(Debug)]
-struct Site {
+struct ApiListener {
     access: Arc<ArcSwap<Access>>,
     /// The bound listener, until it is served.
     listener: Option<TcpListener>,
     task: Option<JoinHandle<()>>,
 }
 
-/// [`Web`] as the engines share it.
-pub(super) type SharedWeb = Arc<Mutex<Web>>;
+/// [`ApiListeners`] as the engines share it.
+pub(super) type SharedApiListeners = Arc<Mutex<ApiListeners>>;
 
 /// Locks it. To be held briefly, and never across an await.
-pub(super) fn lock(web: &SharedWeb) -> MutexGuard<'_, Web> {
+pub(super) fn lock(web: &SharedApiListeners) -> MutexGuard<'_, ApiListeners> {
     web.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Web {
+impl ApiListeners {
     /// Applies the section `[api]` of `engine`: addresses that no file names any more are closed; certificates and
     /// tokens take effect with the next connection or request. A failure changes nothing.
     pub(super) fn apply(&mut self, engine: &str, api: Api) -> Result<(), RunError> {
@@ -87,7 +87,7 @@ impl Web {
                 Some(site) => site.access.store(Arc::new(access)),
                 None => {
                     let access = Arc::new(ArcSwap::from_pointee(access));
-                    self.sites.insert(listen, Site { access, listener: None, task: None });
+                    self.sites.insert(listen, ApiListener { access, listener: None, task: None });
                 }
             }
         }
@@ -124,12 +124,12 @@ impl Web {
 
     /// Stops answering, and closes all addresses.
     pub(super) fn stop(&mut self) {
-        self.sites.values_mut().for_each(Site::stop);
+        self.sites.values_mut().for_each(ApiListener::stop);
         *self = Self::default();
     }
 }
 
-impl Site {
+impl ApiListener {
     fn stop(&mut self) {
         self.listener = None;
         if let Some(task) = self.task.take() {
@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn an_address_is_taken_once_shared_by_engines_and_left_with_the_last_one() {
         let (one, other) = (free(), free());
-        let mut web = Web::default();
+        let mut web = ApiListeners::default();
         web.apply("outer", api(Some(one))).unwrap();
         web.apply("inner", api(Some(one))).unwrap();
         assert!(TcpListener::bind(one).is_err());
@@ -202,7 +202,7 @@ mod tests {
     fn a_port_in_use_is_said_and_changes_nothing() {
         let before = free();
         let held = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut web = Web::default();
+        let mut web = ApiListeners::default();
         web.apply("outer", api(Some(before))).unwrap();
 
         let error = web.apply("outer", api(Some(held.local_addr().unwrap()))).unwrap_err();
@@ -221,7 +221,7 @@ mod tests {
                 "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n".to_owned(),
             ),
         };
-        let mut web = Web::default();
+        let mut web = ApiListeners::default();
 
         let error = web.apply("outer", Api { tls: Some(tls), ..api(Some(free())) }).unwrap_err();
 

@@ -7,16 +7,16 @@ use arc_swap::Cache;
 use arrayvec::ArrayVec;
 use crossbeam_channel as channel;
 
-use super::capture::Known;
+use super::capture::SeenGeneration;
 use super::confine;
-use super::pace::{Pace, Rest};
+use super::pace::{IdleAction, IdlePolicy};
 use super::punts::PuntSender;
 use super::shared::Shared;
-use super::transmit::{BURST, Outlets};
+use super::transmit::{BURST, LinkSenders};
 use crate::engine::forwarder::{Apart, KillOrder};
 use crate::engine::{Batch, DropReason, Forwarder, Snapshot, Verdict};
 use crate::id::DeviceId;
-use crate::io::privileges::Duty;
+use crate::io::privileges::ThreadPrivileges;
 use crate::io::thread;
 use crate::io::wait::{Waiter, Wake};
 use crate::io::ways::{Receiver, Sender};
@@ -31,7 +31,7 @@ const FULL_DEVICE: Duration = Duration::from_micros(100);
 
 /// Messages of the control thread to a worker, which it wakes afterwards.
 #[derive(Debug)]
-pub(super) enum Mail {
+pub(super) enum WorkerMessage {
     /// A device has appeared.
     Attach {
         device: DeviceId,
@@ -57,7 +57,7 @@ pub(super) enum Mail {
 /// The control thread's handle of a worker.
 #[derive(Debug, Clone)]
 pub(super) struct WorkerHandle {
-    mail: channel::Sender<Mail>,
+    mail: channel::Sender<WorkerMessage>,
     wake: Wake,
 }
 
@@ -67,12 +67,12 @@ pub(super) struct Worker {
     number: usize,
     forwarder: Forwarder,
     shared: Arc<Shared>,
-    captures: Known,
+    captures: SeenGeneration,
     punts: PuntSender,
     /// Indexed by [`DeviceId`].
     receivers: Vec<Option<Box<Receiver>>>,
-    outlets: Outlets,
-    mail: channel::Receiver<Mail>,
+    outlets: LinkSenders,
+    mail: channel::Receiver<WorkerMessage>,
     waiter: Waiter,
     /// Whether the worker spins instead of sleeping (`busy-poll`).
     busy_poll: bool,
@@ -81,7 +81,7 @@ pub(super) struct Worker {
 }
 
 impl WorkerHandle {
-    pub(super) fn tell(&self, mail: Mail) {
+    pub(super) fn tell(&self, mail: WorkerMessage) {
         // If the worker has ended, nobody needs the message.
         let _ = self.mail.send(mail);
         self.wake();
@@ -107,10 +107,10 @@ impl Worker {
         let worker = Self {
             number,
             forwarder,
-            captures: Known::default(),
+            captures: SeenGeneration::default(),
             punts,
             receivers: Vec::new(),
-            outlets: Outlets::new(),
+            outlets: LinkSenders::new(),
             mail,
             waiter: Waiter::new(wake.clone()),
             busy_poll: shared.config().engine.busy_poll,
@@ -129,10 +129,10 @@ impl Worker {
         }
         thread::sleep_exactly();
         self.shared.go_first();
-        confine::limit(Duty::None);
+        confine::limit(ThreadPrivileges::None);
         let shared = self.shared.clone();
         let mut snapshots = Cache::new(shared.snapshot.clone());
-        let mut pace = Pace::default();
+        let mut pace = IdlePolicy::default();
         let mut ring_counts = Instant::ZERO;
         while !shared.stop.load(Ordering::Relaxed) {
             shared.worker_beats[self.number].turn();
@@ -152,14 +152,14 @@ impl Worker {
                 self.count_rings(now);
             }
             if frames == 0 && !more && !self.busy_poll {
-                match if waits { Rest::Nap(FULL_DEVICE) } else { pace.rest(now) } {
-                    Rest::Spin => {
+                match if waits { IdleAction::Nap(FULL_DEVICE) } else { pace.rest(now) } {
+                    IdleAction::Spin => {
                         let from = shared.clock.now();
                         std::thread::yield_now();
                         pace.yielded(from, shared.clock.now());
                     }
-                    Rest::Nap(length) => std::thread::sleep(length),
-                    Rest::Sleep(longest) => {
+                    IdleAction::Nap(length) => std::thread::sleep(length),
+                    IdleAction::Sleep(longest) => {
                         self.waiter.wait(self.receivers.iter().flatten().map(|ring| &**ring), longest);
                     }
                 }
@@ -171,7 +171,7 @@ impl Worker {
     fn take_mail(&mut self) {
         while let Ok(mail) = self.mail.try_recv() {
             match mail {
-                Mail::Attach { device, receiver, sender, apart } => {
+                WorkerMessage::Attach { device, receiver, sender, apart } => {
                     self.forwarder.leave_apart(device, apart);
                     if self.receivers.len() <= device.index() {
                         self.receivers.resize_with(device.index() + 1, || None);
@@ -179,9 +179,9 @@ impl Worker {
                     self.receivers[device.index()] = receiver;
                     self.outlets.attach(device, sender);
                 }
-                Mail::Kill(order) => self.forwarder.kill(order),
-                Mail::Mtu { device, mtu } => self.outlets.set_mtu(device, mtu),
-                Mail::Detach(device) => {
+                WorkerMessage::Kill(order) => self.forwarder.kill(order),
+                WorkerMessage::Mtu { device, mtu } => self.outlets.set_mtu(device, mtu),
+                WorkerMessage::Detach(device) => {
                     self.count_rings(self.shared.clock.now());
                     if let Some(receiver) = self.receivers.get_mut(device.index()) {
                         *receiver = None;

@@ -18,14 +18,14 @@ use std::sync::atomic::fence;
 /// The number of words of a cell after the first.
 pub(super) const PAYLOAD: usize = 15;
 /// A cell of 128 bytes.
-pub(super) type Cell = [AtomicU64; 1 + PAYLOAD];
+pub(super) type SessionCell = [AtomicU64; 1 + PAYLOAD];
 
 const LOCKED: u64 = 1;
 const VERSION: u64 = (u32::MAX - 1) as u64;
 
 /// The generation of a cell.
 #[inline]
-pub(super) fn generation(cell: &Cell) -> u32 {
+pub(super) fn generation(cell: &SessionCell) -> u32 {
     generation_of(cell[0].load(Acquire))
 }
 
@@ -37,7 +37,11 @@ const fn generation_of(state: u64) -> u32 {
 /// Runs `f` on the words of a cell and returns its result with the generation. `None` if the generation is not wanted
 /// or changed meanwhile. The words may be in the middle of a change by another worker.
 #[inline]
-pub(super) fn peek<R>(cell: &Cell, is_wanted: impl Fn(u32) -> bool, f: impl Fn(&Cell) -> R) -> Option<(u32, R)> {
+pub(super) fn peek<R>(
+    cell: &SessionCell,
+    is_wanted: impl Fn(u32) -> bool,
+    f: impl Fn(&SessionCell) -> R,
+) -> Option<(u32, R)> {
     let before = generation(cell);
     if !is_wanted(before) {
         return None;
@@ -48,8 +52,8 @@ pub(super) fn peek<R>(cell: &Cell, is_wanted: impl Fn(u32) -> bool, f: impl Fn(&
 }
 
 /// Runs `f` on the words of a cell while nobody changes them; `None` if its generation is not `wanted`. Writes nothing.
-pub(super) fn read<R>(cell: &Cell, wanted: u32, f: impl Fn(&Cell) -> R) -> Option<R> {
-    let mut patience = Patience::default();
+pub(super) fn read<R>(cell: &SessionCell, wanted: u32, f: impl Fn(&SessionCell) -> R) -> Option<R> {
+    let mut patience = Backoff::default();
     loop {
         let before = cell[0].load(Acquire);
         if generation_of(before) != wanted {
@@ -69,15 +73,15 @@ pub(super) fn read<R>(cell: &Cell, wanted: u32, f: impl Fn(&Cell) -> R) -> Optio
 /// A locked cell, which only the owner of this value may change. It is unlocked when this is dropped.
 #[derive(Debug)]
 pub(super) struct Locked<'a> {
-    cell: &'a Cell,
+    cell: &'a SessionCell,
     /// The first word that the cell gets when it is unlocked.
     state: u64,
 }
 
 /// Locks a cell, waiting for other writers; `None` if its generation is not `wanted`.
 #[inline]
-pub(super) fn lock(cell: &Cell, wanted: u32) -> Option<Locked<'_>> {
-    let mut patience = Patience::default();
+pub(super) fn lock(cell: &SessionCell, wanted: u32) -> Option<Locked<'_>> {
+    let mut patience = Backoff::default();
     let mut state = cell[0].load(Relaxed);
     loop {
         if generation_of(state) != wanted {
@@ -120,9 +124,9 @@ impl Drop for Locked<'_> {
 
 /// Waiting for a lock whose owner runs on another processor, or was preempted on this one.
 #[derive(Debug, Default)]
-pub(super) struct Patience(u32);
+pub(super) struct Backoff(u32);
 
-impl Patience {
+impl Backoff {
     /// The number of spins before the processor is yielded to others.
     const TURNS: u32 = 100;
 

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   wheel    by the time of the next check
-//!   lists    one for each [`Worth`], the longest idle in front
+//!   lists    one for each [`EvictionClass`], the longest idle in front
 //! ```
 //!
 //! Packets touch neither. A list is ordered by when its sessions were put there, and each session remembers that time.
@@ -17,12 +17,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::session::memory::zeroed;
 use crate::session::table::lock;
 use crate::session::wheel::Wheel;
-use crate::session::worth::{self, Worth};
+use crate::session::worth::{self, EvictionClass};
 use crate::session::{Removed, Session, SessionId, SessionTable};
 use crate::time::{Duration, Instant};
 
 /// The number of lists of one worker.
-pub(super) const LISTS: u32 = Worth::ORDER.len() as u32;
+pub(super) const LISTS: u32 = EvictionClass::ORDER.len() as u32;
 
 /// The age at which a half-open session is checked for the first time. By then most have completed their handshake and
 /// leave the list that is evicted first, so that an eviction finds a victim at once.
@@ -32,11 +32,11 @@ const FIRST_LOOK: Duration = Duration::from_secs(2);
 const LOOKS_AT_LIST: usize = 16;
 
 /// The most sessions that one search for a victim looks at: twice all lists of its worker, and some of other workers.
-const LOOKS: usize = 2 * LOOKS_AT_LIST * Worth::ORDER.len() + 48;
+const LOOKS: usize = 2 * LOOKS_AT_LIST * EvictionClass::ORDER.len() + 48;
 
 /// The state of one worker; see the module.
 #[derive(Debug)]
-pub(super) struct Hold {
+pub(super) struct WorkerLists {
     wheel: Wheel,
     /// The number of the first list's sentinel.
     lists: u32,
@@ -48,12 +48,12 @@ pub(super) struct Hold {
 
 /// For each slot, in which list it is and since when. 0, which fresh memory contains, means in no list.
 #[derive(Debug)]
-pub(super) struct Marks(Box<[AtomicU32]>);
+pub(super) struct ListMarks(Box<[AtomicU32]>);
 
 /// The list that a slot is in, and when it was put there.
 #[derive(Debug, Clone, Copy)]
 struct Mark {
-    worth: Worth,
+    worth: EvictionClass,
     /// In units of 2^24 ns (17 ms), modulo 2^28 (52 days).
     tick: u32,
 }
@@ -63,7 +63,7 @@ const TICKS: u32 = (1 << TICK_BITS) - 1;
 
 /// Which of the sessions that may be evicted at all one search may choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reach {
+pub(super) enum EvictionScope {
     /// Half-open sessions that are idle or exceed the number that is kept.
     HalfOpen,
     /// All sessions except half-open ones that are kept and not idle.
@@ -80,7 +80,7 @@ struct Candidate {
     is_idle: bool,
 }
 
-impl Marks {
+impl ListMarks {
     /// Bytes for each slot.
     pub(super) const BYTES: usize = size_of::<AtomicU32>();
 
@@ -91,7 +91,7 @@ impl Marks {
     fn get(&self, slot: u32) -> Option<Mark> {
         let bits = self.0[slot as usize].load(Relaxed);
         let number = (bits >> TICK_BITS).checked_sub(1)?;
-        Some(Mark { worth: *Worth::ORDER.get(number as usize)?, tick: bits & TICKS })
+        Some(Mark { worth: *EvictionClass::ORDER.get(number as usize)?, tick: bits & TICKS })
     }
 
     fn set(&self, slot: u32, mark: Option<Mark>) {
@@ -108,10 +108,10 @@ impl Mark {
     }
 }
 
-impl Hold {
+impl WorkerLists {
     /// The empty state of one of `workers` workers, whose lists have their sentinels from `lists` on.
     pub(super) fn new(wheel: Wheel, lists: u32, capacity: usize, workers: usize) -> Self {
-        Self { wheel, lists, half_open: 0, half_open_kept: Worth::half_open_kept(capacity, workers) }
+        Self { wheel, lists, half_open: 0, half_open_kept: EvictionClass::half_open_kept(capacity, workers) }
     }
 
     /// Half-open sessions that go first when somebody needs a place.
@@ -131,7 +131,7 @@ impl Hold {
         let first_look = session.created + FIRST_LOOK;
         let look = if session.is_half_open() && first_look > now { first_look } else { now + patience };
         self.wheel.schedule(slot, session.expires(timeouts).min(look).min(now + patience));
-        let is_in_place = match (table.marks.get(slot), Worth::of(session)) {
+        let is_in_place = match (table.marks.get(slot), EvictionClass::of(session)) {
             (Some(mark), Some(worth)) => mark.worth == worth && !mark.is_before(session.last_seen),
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
@@ -152,24 +152,24 @@ impl Hold {
     pub(super) fn evict(
         &mut self,
         table: &SessionTable,
-        reach: Reach,
+        reach: EvictionScope,
         looks: &mut usize,
         now: Instant,
     ) -> Option<(u32, Removed)> {
         let mut oldest: Option<Candidate> = None;
-        let lists = if reach == Reach::HalfOpen { 1 } else { Worth::ORDER.len() };
-        for worth in Worth::ORDER.into_iter().take(lists) {
+        let lists = if reach == EvictionScope::HalfOpen { 1 } else { EvictionClass::ORDER.len() };
+        for worth in EvictionClass::ORDER.into_iter().take(lists) {
             let Some(candidate) = self.candidate(table, worth, looks, now) else { continue };
             let goes_first = match worth {
-                Worth::HalfOpen => self.half_open > self.half_open_kept,
-                Worth::Closing | Worth::Icmp | Worth::Udp | Worth::Other => false,
+                EvictionClass::HalfOpen => self.half_open > self.half_open_kept,
+                EvictionClass::Closing | EvictionClass::Icmp | EvictionClass::Udp | EvictionClass::Other => false,
             };
             if (goes_first || candidate.is_idle)
                 && let Some(removed) = self.end(table, candidate.id)
             {
                 return Some(removed);
             }
-            if worth != Worth::HalfOpen || reach == Reach::Everything {
+            if worth != EvictionClass::HalfOpen || reach == EvictionScope::Everything {
                 oldest = oldest.filter(|oldest| oldest.last_seen <= candidate.last_seen).or(Some(candidate));
             }
         }
@@ -177,13 +177,19 @@ impl Hold {
     }
 
     fn end(&mut self, table: &SessionTable, id: SessionId) -> Option<(u32, Removed)> {
-        let removed = table.remove_if(id, |session| Worth::of(session).is_some())?;
+        let removed = table.remove_if(id, |session| EvictionClass::of(session).is_some())?;
         self.forget(table, id.slot);
         Some((id.slot, removed))
     }
 
     /// The first session of a list that no packet has used since it was put there.
-    fn candidate(&mut self, table: &SessionTable, worth: Worth, looks: &mut usize, now: Instant) -> Option<Candidate> {
+    fn candidate(
+        &mut self,
+        table: &SessionTable,
+        worth: EvictionClass,
+        looks: &mut usize,
+        now: Instant,
+    ) -> Option<Candidate> {
         for _ in 0..LOOKS_AT_LIST.min(*looks) {
             let slot = table.worths.front(self.sentinel(worth))?;
             *looks -= 1;
@@ -194,7 +200,7 @@ impl Hold {
                 continue;
             };
             let was_used = table.marks.get(slot).is_some_and(|mark| mark.is_before(session.last_seen));
-            if Worth::of(&session) == Some(worth) && !was_used {
+            if EvictionClass::of(&session) == Some(worth) && !was_used {
                 let is_idle = worth::is_idle(&session, &table.timeouts(), now);
                 return Some(Candidate { id, last_seen: session.last_seen, is_idle });
             }
@@ -206,28 +212,33 @@ impl Hold {
     /// Puts a session at the end of the list of its worth, if it may be evicted.
     fn enlist(&mut self, table: &SessionTable, slot: u32, session: &Session, now: Instant) {
         self.unlist(table, slot);
-        let Some(worth) = Worth::of(session) else { return };
-        self.half_open += usize::from(worth == Worth::HalfOpen);
+        let Some(worth) = EvictionClass::of(session) else { return };
+        self.half_open += usize::from(worth == EvictionClass::HalfOpen);
         table.worths.push_back(self.sentinel(worth), slot);
         table.marks.set(slot, Some(Mark { worth, tick: tick(now.max(session.last_seen)) }));
     }
 
     fn unlist(&mut self, table: &SessionTable, slot: u32) {
         if let Some(mark) = table.marks.get(slot) {
-            self.half_open -= usize::from(mark.worth == Worth::HalfOpen);
+            self.half_open -= usize::from(mark.worth == EvictionClass::HalfOpen);
             table.worths.remove(slot);
             table.marks.set(slot, None);
         }
     }
 
-    const fn sentinel(&self, worth: Worth) -> u32 {
+    const fn sentinel(&self, worth: EvictionClass) -> u32 {
         self.lists + worth as u32
     }
 }
 
 /// Evicts a session in favour of worker `number` and returns its slot. The reaches are tried in order, each first on
 /// the worker's own sessions and then on those of others. A worker whose state is locked at this moment is skipped.
-pub(super) fn make_room(table: &SessionTable, number: u16, reaches: &[Reach], now: Instant) -> Option<(u32, Removed)> {
+pub(super) fn make_room(
+    table: &SessionTable,
+    number: u16,
+    reaches: &[EvictionScope],
+    now: Instant,
+) -> Option<(u32, Removed)> {
     let (own, mut looks) = (usize::from(number), LOOKS);
     for &reach in reaches {
         let evicted = lock(&table.holds[own]).evict(table, reach, &mut looks, now);

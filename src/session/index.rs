@@ -16,8 +16,8 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-use crate::session::cell::Patience;
-use crate::session::memory::Lines;
+use crate::session::cell::Backoff;
+use crate::session::memory::AlignedRecords;
 use crate::session::record::KeyWords;
 
 /// The number of entries in a bucket.
@@ -33,7 +33,7 @@ const REACH: u32 = 32;
 /// The index; see the module.
 #[derive(Debug)]
 pub(super) struct Index {
-    lines: Lines<{ PLACES + 1 }>,
+    lines: AlignedRecords<{ PLACES + 1 }>,
     buckets: u32,
     hasher: ahash::RandomState,
 }
@@ -44,7 +44,7 @@ pub(super) struct KeyHash(u64);
 
 /// The result of entering a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Entered<T> {
+pub(super) enum InsertResult<T> {
     /// The key now leads to the slot.
     New,
     /// The key already led to another slot.
@@ -58,7 +58,11 @@ impl Index {
     pub(super) fn new(keys: usize, [a, b, c, d]: [u64; 4]) -> Self {
         // On average a bucket with seven places gets four and a half keys.
         let buckets = (keys as u64 * 2 / 9 + 1) as u32;
-        Self { lines: Lines::new(buckets as usize), buckets, hasher: ahash::RandomState::with_seeds(a, b, c, d) }
+        Self {
+            lines: AlignedRecords::new(buckets as usize),
+            buckets,
+            hasher: ahash::RandomState::with_seeds(a, b, c, d),
+        }
     }
 
     /// Memory per key in bytes.
@@ -110,25 +114,25 @@ impl Index {
     }
 
     /// Makes the key lead to `slot`, unless `is_it` recognises another slot to which it leads already.
-    pub(super) fn enter<T>(&self, hash: KeyHash, slot: u32, is_it: impl Fn(u32) -> Option<T>) -> Entered<T> {
+    pub(super) fn enter<T>(&self, hash: KeyHash, slot: u32, is_it: impl Fn(u32) -> Option<T>) -> InsertResult<T> {
         let home = self.home(hash);
         let _lock = self.lock(home);
         if let Some(existing) = self.find(hash, is_it) {
-            return Entered::Existing(existing);
+            return InsertResult::Existing(existing);
         }
         let mut at = home;
         for _ in 0..self.reach() {
             let bucket = self.bucket(at);
             let is_taken = |place: &AtomicU64| place.compare_exchange(0, hash.entry(slot), AcqRel, Relaxed).is_ok();
             if bucket[..PLACES].iter().any(|place| place.load(Relaxed) == 0 && is_taken(place)) {
-                return Entered::New;
+                return InsertResult::New;
             }
             // Counted before the entry exists, so that no search ends before reaching it.
             bucket[OVERFLOW].fetch_add(1, AcqRel);
             at = self.after(at);
         }
         self.uncount(home, self.reach());
-        Entered::NoRoom
+        InsertResult::NoRoom
     }
 
     /// Removes the key, if it leads to `slot`.
@@ -166,7 +170,7 @@ impl Index {
 
     fn lock(&self, home: u32) -> HomeLock<'_> {
         let word = &self.bucket(home)[OVERFLOW];
-        let mut patience = Patience::default();
+        let mut patience = Backoff::default();
         while word.fetch_or(LOCKED, Acquire) & LOCKED != 0 {
             patience.wait();
         }

@@ -1,7 +1,7 @@
 //! Doubly linked lists over slot numbers, in memory that is reserved at start.
 //!
 //! Each list has a sentinel, which is a number above those of all slots, so that a slot can be removed without knowing
-//! its list. Workers share the links, but a list is touched only under the lock of the [`Hold`](super::hold::Hold) it
+//! its list. Workers share the links, but a list is touched only under the lock of the [`Hold`](super::hold::WorkerLists) it
 //! belongs to, so that relaxed atomics suffice.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -10,7 +10,7 @@ use crate::session::memory::zeroed;
 
 /// The links of slots and sentinels. A number that is in no list is linked to itself.
 #[derive(Debug)]
-pub(super) struct Links {
+pub(super) struct SlotLinks {
     /// The previous and next number for each number, as distances from it. 0, which fresh memory contains, means
     /// itself.
     links: Box<[AtomicU64]>,
@@ -23,7 +23,7 @@ struct Link {
     next: u32,
 }
 
-impl Links {
+impl SlotLinks {
     /// Memory per number in bytes.
     pub(super) const BYTES: usize = size_of::<AtomicU64>();
 
@@ -76,7 +76,7 @@ impl Links {
 mod tests {
     use super::*;
 
-    fn contents(links: &Links, sentinel: u32) -> Vec<u32> {
+    fn contents(links: &SlotLinks, sentinel: u32) -> Vec<u32> {
         let mut found = Vec::new();
         let mut at = links.get(sentinel).next;
         while at != sentinel {
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn a_list_keeps_the_order_in_which_slots_came() {
-        let links = Links::new(6);
+        let links = SlotLinks::new(6);
         for slot in [2, 0, 3] {
             links.push_back(5, slot);
         }
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_slot_leaves_its_list_from_anywhere() {
-        let links = Links::new(6);
+        let links = SlotLinks::new(6);
         for slot in 0..4 {
             links.push_back(4, slot);
         }

@@ -2,18 +2,18 @@
 
 use crate::flow::{CanonicalKey, Direction};
 use crate::path::pinning::Pin;
-use crate::session::record::Place;
-use crate::session::{Bound, Class};
+use crate::session::record::SlotRef;
+use crate::session::{Placement, ProtocolClass};
 use crate::time::Instant;
 use crate::wire::frame::TcpSegment;
 
 /// A locked session, lent by [`crate::session::SessionTable::with_live`].
 #[derive(Debug)]
-pub struct Live<'a>(Place<'a>);
+pub struct LockedSession<'a>(SlotRef<'a>);
 
-impl<'a> Live<'a> {
+impl<'a> LockedSession<'a> {
     #[inline]
-    pub(super) fn new(place: Place<'a>) -> Self {
+    pub(super) fn new(place: SlotRef<'a>) -> Self {
         Self(place)
     }
 
@@ -25,7 +25,7 @@ impl<'a> Live<'a> {
 
     /// The service and server of the flow, if it belongs to a virtual service.
     #[inline]
-    pub fn bound(&self) -> Option<Bound> {
+    pub fn bound(&self) -> Option<Placement> {
         self.0.bound()
     }
 
@@ -37,7 +37,7 @@ impl<'a> Live<'a> {
 
     /// The protocol class, which selects the timeouts.
     #[inline]
-    pub fn class(&self) -> Class {
+    pub fn class(&self) -> ProtocolClass {
         self.0.opened().1
     }
 

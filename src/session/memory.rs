@@ -13,13 +13,13 @@ const PAIR_BYTES: usize = PAIR_WORDS * size_of::<AtomicU64>();
 
 /// Records of `N` words, initially all zero. A record of 8 words is a cache line.
 #[derive(Debug)]
-pub(super) struct Lines<const N: usize> {
+pub(super) struct AlignedRecords<const N: usize> {
     words: Box<[AtomicU64]>,
     /// The number of words before the first record, which is aligned.
     skip: usize,
 }
 
-impl<const N: usize> Lines<N> {
+impl<const N: usize> AlignedRecords<N> {
     /// Room for `count` records.
     ///
     /// # Panics
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn records_are_apart_zero_at_first_and_never_straddle_a_line() {
-        let lines = Lines::<8>::new(5);
+        let lines = AlignedRecords::<8>::new(5);
         for number in 0..5 {
             let line = lines.get(number);
             assert_eq!(line.as_ptr() as usize % 64, 0);

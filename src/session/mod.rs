@@ -26,9 +26,9 @@ use crate::path::pinning::Pin;
 use crate::time::{Duration, Instant};
 use crate::wire::frame::{TcpSegment, protocol};
 
-pub use live::Live;
-pub use sources::{OverLimit, Refusal, SourceLimits, Sources};
-pub use table::{EndReason, Opened, Removed, SessionId, SessionTable, Sweep, Wanted};
+pub use live::LockedSession;
+pub use sources::{OverLimit, Refusal, SourceLimiter, SourceLimits};
+pub use table::{EndReason, HashedKey, OpenResult, Removed, SessionId, SessionTable, Sweep};
 pub use tcp::TcpState;
 pub use worker::SessionWorker;
 
@@ -72,7 +72,7 @@ impl Default for Timeouts {
 
 /// The state of the conversation, which decides the timeout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum State {
+pub enum ConversationState {
     /// The state of a TCP connection.
     Tcp(TcpState),
     /// Another protocol, with packets in one direction only.
@@ -81,7 +81,7 @@ pub enum State {
     TwoWay,
 }
 
-impl State {
+impl ConversationState {
     /// The name of the state in output for operators.
     pub const fn name(self) -> &'static str {
         match self {
@@ -96,7 +96,7 @@ impl State {
 
 /// The protocols that have timeouts of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Class {
+pub enum ProtocolClass {
     /// TCP.
     Tcp,
     /// UDP.
@@ -109,7 +109,7 @@ pub enum Class {
 
 /// The service and server that a flow was assigned to, and its inside leg if it is translated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Bound {
+pub struct Placement {
     /// The virtual service.
     pub service: ServiceId,
     /// The real server.
@@ -121,7 +121,7 @@ pub struct Bound {
     pub inside: Option<FlowKey>,
 }
 
-impl Bound {
+impl Placement {
     /// Both legs of the flow, of which `outside` is the 5-tuple of the first packet before translation. `None` if it is
     /// not translated.
     pub fn translation(&self, outside: FlowKey) -> Option<Translation> {
@@ -135,9 +135,9 @@ pub struct Session {
     /// The direction of the first packet.
     pub opened: Direction,
     /// The protocol class, which selects the timeouts.
-    pub class: Class,
+    pub class: ProtocolClass,
     /// The state of the conversation.
-    pub state: State,
+    pub state: ConversationState,
     /// The flags from which the TCP state is computed.
     seen: Seen,
     /// The worker that opened the session and expires it. The table sets this.
@@ -167,7 +167,7 @@ pub struct Session {
     other_syn: u32,
 }
 
-impl Class {
+impl ProtocolClass {
     /// The class of an IP protocol number.
     pub const fn of(protocol: u8) -> Self {
         match protocol {
@@ -183,10 +183,10 @@ impl Session {
     /// The session of a flow whose first packet goes in `direction`. [`Session::observe`] has to be called for that
     /// packet too.
     pub fn new(key: &CanonicalKey, direction: Direction, now: Instant) -> Self {
-        let class = Class::of(key.protocol());
+        let class = ProtocolClass::of(key.protocol());
         let state = match class {
-            Class::Tcp => State::Tcp(TcpState::Opening),
-            Class::Udp | Class::Icmp | Class::Other => State::OneWay,
+            ProtocolClass::Tcp => ConversationState::Tcp(TcpState::Opening),
+            ProtocolClass::Udp | ProtocolClass::Icmp | ProtocolClass::Other => ConversationState::OneWay,
         };
         Self {
             opened: direction,
@@ -216,7 +216,7 @@ impl Session {
 
     /// True for a TCP connection whose opener has had no credible answer: no segment but resets came from the other end.
     pub fn is_unanswered(&self) -> bool {
-        self.state == State::Tcp(TcpState::Opening) && !self.seen.has_spoken(self.opened.reversed())
+        self.state == ConversationState::Tcp(TcpState::Opening) && !self.seen.has_spoken(self.opened.reversed())
     }
 
     /// Counts a packet in `direction` and updates the state. `tcp` is `None` for other protocols and for TCP fragments
@@ -227,12 +227,16 @@ impl Session {
         self.packets += 1;
         self.bytes += bytes as u64;
         self.state = match (self.state, tcp) {
-            (State::Tcp(state), Some(segment)) => State::Tcp(self.observe_tcp(state, direction, segment)),
-            (State::Tcp(state), None) => State::Tcp(state),
-            (State::OneWay, _) if direction != self.opened => State::TwoWay,
+            (ConversationState::Tcp(state), Some(segment)) => {
+                ConversationState::Tcp(self.observe_tcp(state, direction, segment))
+            }
+            (ConversationState::Tcp(state), None) => ConversationState::Tcp(state),
+            (ConversationState::OneWay, _) if direction != self.opened => ConversationState::TwoWay,
             // An end that sends again has got a reply that the engine did not see, or needs none.
-            (State::OneWay, _) if self.packets > 1 && self.seen.expects_no_replies() => State::TwoWay,
-            (state @ (State::OneWay | State::TwoWay), _) => state,
+            (ConversationState::OneWay, _) if self.packets > 1 && self.seen.expects_no_replies() => {
+                ConversationState::TwoWay
+            }
+            (state @ (ConversationState::OneWay | ConversationState::TwoWay), _) => state,
         };
     }
 
@@ -253,21 +257,25 @@ impl Session {
     /// packets that are still on their way.
     pub fn is_active(&self) -> bool {
         match self.state {
-            State::Tcp(TcpState::Closing) => false,
-            State::Tcp(TcpState::Opening | TcpState::Established) | State::OneWay | State::TwoWay => true,
+            ConversationState::Tcp(TcpState::Closing) => false,
+            ConversationState::Tcp(TcpState::Opening | TcpState::Established)
+            | ConversationState::OneWay
+            | ConversationState::TwoWay => true,
         }
     }
 
     /// How long the session may be idle in its state.
     pub fn timeout(&self, timeouts: &Timeouts) -> Duration {
         match (self.state, self.class) {
-            (State::Tcp(TcpState::Opening), _) => timeouts.tcp_syn,
-            (State::Tcp(TcpState::Established), _) => timeouts.tcp_established,
-            (State::Tcp(TcpState::Closing), _) => timeouts.tcp_closing,
-            (State::OneWay, Class::Udp) => timeouts.udp_new,
-            (State::TwoWay, Class::Udp) => timeouts.udp,
-            (State::OneWay | State::TwoWay, Class::Icmp) => timeouts.icmp,
-            (State::OneWay | State::TwoWay, Class::Other | Class::Tcp) => timeouts.other,
+            (ConversationState::Tcp(TcpState::Opening), _) => timeouts.tcp_syn,
+            (ConversationState::Tcp(TcpState::Established), _) => timeouts.tcp_established,
+            (ConversationState::Tcp(TcpState::Closing), _) => timeouts.tcp_closing,
+            (ConversationState::OneWay, ProtocolClass::Udp) => timeouts.udp_new,
+            (ConversationState::TwoWay, ProtocolClass::Udp) => timeouts.udp,
+            (ConversationState::OneWay | ConversationState::TwoWay, ProtocolClass::Icmp) => timeouts.icmp,
+            (ConversationState::OneWay | ConversationState::TwoWay, ProtocolClass::Other | ProtocolClass::Tcp) => {
+                timeouts.other
+            }
         }
     }
 
@@ -284,9 +292,9 @@ impl Session {
     /// True until both ends have sent packets. Such sessions are evicted first, since floods consist of them.
     pub fn is_half_open(&self) -> bool {
         match self.state {
-            State::Tcp(TcpState::Opening) | State::OneWay => true,
-            State::Tcp(TcpState::Closing) => !self.seen.was_established(),
-            State::Tcp(TcpState::Established) | State::TwoWay => false,
+            ConversationState::Tcp(TcpState::Opening) | ConversationState::OneWay => true,
+            ConversationState::Tcp(TcpState::Closing) => !self.seen.was_established(),
+            ConversationState::Tcp(TcpState::Established) | ConversationState::TwoWay => false,
         }
     }
 }
@@ -294,12 +302,12 @@ impl Session {
 impl Timeouts {
     /// The shortest timeout of any state in this class. A session that is checked this often expires in time, whatever
     /// its state becomes in between.
-    fn shortest(&self, class: Class) -> Duration {
+    fn shortest(&self, class: ProtocolClass) -> Duration {
         match class {
-            Class::Tcp => self.tcp_syn.min(self.tcp_established).min(self.tcp_closing),
-            Class::Udp => self.udp_new.min(self.udp),
-            Class::Icmp => self.icmp,
-            Class::Other => self.other,
+            ProtocolClass::Tcp => self.tcp_syn.min(self.tcp_established).min(self.tcp_closing),
+            ProtocolClass::Udp => self.udp_new.min(self.udp),
+            ProtocolClass::Icmp => self.icmp,
+            ProtocolClass::Other => self.other,
         }
     }
 }

@@ -20,10 +20,10 @@ use crate::flow::key::{CanonicalV4, CanonicalV6};
 use crate::flow::{CanonicalKey, Direction};
 use crate::id::{ServerId, ServiceId};
 use crate::path::pinning::Pin;
-use crate::session::cell::Cell;
-use crate::session::memory::Lines;
+use crate::session::cell::SessionCell;
+use crate::session::memory::AlignedRecords;
 use crate::session::tcp::{self, Seen};
-use crate::session::{Bound, Class, Session, State, TcpState};
+use crate::session::{ConversationState, Placement, ProtocolClass, Session, TcpState};
 use crate::time::Instant;
 use crate::wire::frame::TcpSegment;
 
@@ -65,7 +65,7 @@ const PACKETS_MAX: u64 = (1 << 48) - 1;
 /// [`Session::other_syn`].
 const OPENED_MAX: u64 = (1 << OTHER_SYN_AT) - 1;
 const OTHER_SYN_AT: u32 = 40;
-/// The position in the third word of a pin from which on half of [`Bound::fall`] is stored.
+/// The position in the third word of a pin from which on half of [`Placement::fall`] is stored.
 const SPARE: u32 = 48;
 const PIN_BITS: u64 = (1 << SPARE) - 1;
 
@@ -127,9 +127,9 @@ impl KeyWords {
 
 /// The directions in which packets with a certain key belong to a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Hears(u8);
+pub(super) struct Directions(u8);
 
-impl Hears {
+impl Directions {
     const NONE: Self = Self(0);
     /// Packets in both directions.
     pub(super) const BOTH: Self = Self(3);
@@ -153,14 +153,14 @@ impl Hears {
 
 /// The words of a slot. Whoever writes them holds the lock of the cell.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place<'a> {
-    pub(super) cell: &'a Cell,
-    pub(super) opening: &'a Lines<1>,
-    pub(super) wide: &'a Lines<8>,
+pub(super) struct SlotRef<'a> {
+    pub(super) cell: &'a SessionCell,
+    pub(super) opening: &'a AlignedRecords<1>,
+    pub(super) wide: &'a AlignedRecords<8>,
     pub(super) slot: u32,
 }
 
-impl Place<'_> {
+impl SlotRef<'_> {
     /// True if the key is that of the session's flow, or of its inside leg.
     #[inline]
     pub(super) fn has(&self, key: &KeyWords) -> bool {
@@ -178,19 +178,19 @@ impl Place<'_> {
 
     /// The directions in which packets with this key belong to the session. These are both for a flow that is not
     /// translated; else only that in which packets arrive on the leg with this key.
-    pub(super) fn hears(&self, key: &KeyWords) -> Hears {
+    pub(super) fn hears(&self, key: &KeyWords) -> Directions {
         if !self.has(key) {
-            return Hears::NONE;
+            return Directions::NONE;
         }
         let rest = self.word(REST);
         if rest & HAS_INSIDE == 0 {
-            return Hears::BOTH;
+            return Directions::BOTH;
         }
-        let of = |leg: KeyWords, hears: Direction| if leg == *key { Hears::only(hears) } else { Hears::NONE };
+        let of = |leg: KeyWords, hears: Direction| if leg == *key { Directions::only(hears) } else { Directions::NONE };
         let outside = of(self.key_words(ADDRESSES, 0, rest), direction(rest & OPENED_FROM_HIGH));
         let answers = direction(rest & INSIDE_FROM_HIGH).reversed();
         let inside = of(self.key_words(INSIDE, WIDE_INSIDE, rest & KIND | self.word(PLACED) & PORTS), answers);
-        Hears(outside.0 | inside.0)
+        Directions(outside.0 | inside.0)
     }
 
     /// The canonical key of the flow.
@@ -212,7 +212,7 @@ impl Place<'_> {
 
     /// The service and server of the flow, if it belongs to a virtual service.
     #[inline]
-    pub(super) fn bound(&self) -> Option<Bound> {
+    pub(super) fn bound(&self) -> Option<Placement> {
         let rest = self.word(REST);
         if rest & IS_BOUND == 0 {
             return None;
@@ -222,7 +222,7 @@ impl Place<'_> {
             let direction = direction(rest & INSIDE_FROM_HIGH);
             self.key_words(INSIDE, WIDE_INSIDE, rest & KIND | placed & PORTS).key().oriented(direction)
         };
-        Some(Bound {
+        Some(Placement {
             service: ServiceId((placed >> 32) as u16),
             server: ServerId((placed >> 48) as u16),
             fall: self.fall(),
@@ -243,7 +243,7 @@ impl Place<'_> {
         let opening = self.opening.get(self.slot)[0].load(Relaxed);
         Session {
             opened: direction(rest & OPENED_FROM_HIGH),
-            class: Class::of((rest >> PROTOCOL) as u8),
+            class: ProtocolClass::of((rest >> PROTOCOL) as u8),
             state: state(rest >> STATE & 0b111),
             seen: Seen::from_bits((rest >> SEEN) as u16),
             worker: (packets >> 48) as u16,
@@ -276,9 +276,9 @@ impl Place<'_> {
 
     /// The direction of the first packet, and the protocol class.
     #[inline]
-    pub(super) fn opened(&self) -> (Direction, Class) {
+    pub(super) fn opened(&self) -> (Direction, ProtocolClass) {
         let rest = self.word(REST);
-        (direction(rest & OPENED_FROM_HIGH), Class::of((rest >> PROTOCOL) as u8))
+        (direction(rest & OPENED_FROM_HIGH), ProtocolClass::of((rest >> PROTOCOL) as u8))
     }
 
     /// Does what [`Session::observe`] does for a packet that does not change the state of the conversation, and returns
@@ -288,7 +288,9 @@ impl Place<'_> {
         let rest = self.word(REST);
         let seen = Seen::from_bits((rest >> SEEN) as u16);
         match (state(rest >> STATE & 0b111), tcp) {
-            (State::Tcp(TcpState::Established), Some(segment)) if seen.is_settled() && segment.only_speaks() => {
+            (ConversationState::Tcp(TcpState::Established), Some(segment))
+                if seen.is_settled() && segment.only_speaks() =>
+            {
                 let (at, back) = match going {
                     Direction::LowToHigh => (TOWARD_HIGH, TOWARD_LOW),
                     Direction::HighToLow => (TOWARD_LOW, TOWARD_HIGH),
@@ -301,9 +303,10 @@ impl Place<'_> {
                 }
                 self.set(at, pair(tcp::later(next, end), tcp::later(acked, segment.acknowledgement)));
             }
-            (State::TwoWay, _) => {}
-            (State::OneWay, _) if going == direction(rest & OPENED_FROM_HIGH) && !seen.expects_no_replies() => {}
-            (State::Tcp(_) | State::OneWay, _) => return false,
+            (ConversationState::TwoWay, _) => {}
+            (ConversationState::OneWay, _)
+                if going == direction(rest & OPENED_FROM_HIGH) && !seen.expects_no_replies() => {}
+            (ConversationState::Tcp(_) | ConversationState::OneWay, _) => return false,
         }
         let packets = self.word(PACKETS);
         if packets & PACKETS_MAX < PACKETS_MAX {
@@ -324,7 +327,7 @@ impl Place<'_> {
         &self,
         key: &KeyWords,
         inside: Option<(KeyWords, Direction)>,
-        bound: Option<&Bound>,
+        bound: Option<&Placement>,
         session: &Session,
     ) {
         let mut rest = key.rest;
@@ -424,23 +427,23 @@ const fn direction(from_high: u64) -> Direction {
     if from_high == 0 { Direction::LowToHigh } else { Direction::HighToLow }
 }
 
-const fn state(bits: u64) -> State {
+const fn state(bits: u64) -> ConversationState {
     match bits {
-        0 => State::Tcp(TcpState::Opening),
-        1 => State::Tcp(TcpState::Established),
-        2 => State::Tcp(TcpState::Closing),
-        3 => State::OneWay,
-        _ => State::TwoWay,
+        0 => ConversationState::Tcp(TcpState::Opening),
+        1 => ConversationState::Tcp(TcpState::Established),
+        2 => ConversationState::Tcp(TcpState::Closing),
+        3 => ConversationState::OneWay,
+        _ => ConversationState::TwoWay,
     }
 }
 
-const fn state_bits(state: State) -> u64 {
+const fn state_bits(state: ConversationState) -> u64 {
     match state {
-        State::Tcp(TcpState::Opening) => 0,
-        State::Tcp(TcpState::Established) => 1,
-        State::Tcp(TcpState::Closing) => 2,
-        State::OneWay => 3,
-        State::TwoWay => 4,
+        ConversationState::Tcp(TcpState::Opening) => 0,
+        ConversationState::Tcp(TcpState::Established) => 1,
+        ConversationState::Tcp(TcpState::Closing) => 2,
+        ConversationState::OneWay => 3,
+        ConversationState::TwoWay => 4,
     }
 }
 

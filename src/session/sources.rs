@@ -41,7 +41,7 @@ pub struct Refusal {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Sources {
+pub struct SourceLimiter {
     hasher: SourceHasher,
     sessions: SourceTally,
     rates: SourceRates,
@@ -54,7 +54,7 @@ const SESSIONS_PER_COLUMN: usize = 16;
 /// Columns of the rates: with 1,000 sources at their limit, one that stays below its own is refused in one case of 70,000.
 const RATE_COLUMNS: usize = 16_384;
 
-impl Sources {
+impl SourceLimiter {
     /// Bytes for each session that fits.
     pub(super) const BYTES: usize = 2 * ROWS * size_of::<u32>() / SESSIONS_PER_COLUMN;
 

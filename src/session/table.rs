@@ -25,18 +25,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 
 use crate::flow::CanonicalKey;
-use crate::session::cell::{self, Cell};
-use crate::session::hold::{Hold, LISTS, Marks};
+use crate::session::cell::{self, SessionCell};
+use crate::session::hold::{LISTS, ListMarks, WorkerLists};
 use crate::session::index::{Index, KeyHash};
-use crate::session::links::Links;
-use crate::session::live::Live;
-use crate::session::memory::Lines;
-use crate::session::record::{KeyWords, Place};
-use crate::session::sources::Sources;
+use crate::session::links::SlotLinks;
+use crate::session::live::LockedSession;
+use crate::session::memory::AlignedRecords;
+use crate::session::record::{KeyWords, SlotRef};
+use crate::session::sources::SourceLimiter;
 use crate::session::wheel::{BUCKETS, Wheel};
-use crate::session::{Bound, Session, SessionWorker, State, TcpState, Timeouts};
+use crate::session::{ConversationState, Placement, Session, SessionWorker, TcpState, Timeouts};
 
-pub use entry::Opened;
+pub use entry::OpenResult;
 use entry::inside_key;
 
 /// Identifies a session by slot and generation, so that a stale identifier is recognised.
@@ -73,11 +73,14 @@ impl EndReason {
     /// The name of the reason in the session log. For an expired session it tells how the TCP connection ended.
     pub fn name(self, session: &Session) -> &'static str {
         match (self, session.state) {
-            (Self::Expired, State::Tcp(TcpState::Closing)) if session.was_closed() => "closed",
-            (Self::Expired, State::Tcp(TcpState::Closing)) => "reset",
-            (Self::Expired, State::Tcp(TcpState::Opening | TcpState::Established) | State::OneWay | State::TwoWay) => {
-                "idle"
-            }
+            (Self::Expired, ConversationState::Tcp(TcpState::Closing)) if session.was_closed() => "closed",
+            (Self::Expired, ConversationState::Tcp(TcpState::Closing)) => "reset",
+            (
+                Self::Expired,
+                ConversationState::Tcp(TcpState::Opening | TcpState::Established)
+                | ConversationState::OneWay
+                | ConversationState::TwoWay,
+            ) => "idle",
             (Self::Evicted, _) => "evicted",
             (Self::FirewallDown, _) => "firewall_down",
             (Self::ServerDown, _) => "server_down",
@@ -100,7 +103,7 @@ pub enum Sweep {
 
 /// A key with its hash, ready for a search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wanted {
+pub struct HashedKey {
     key: KeyWords,
     hash: KeyHash,
 }
@@ -108,26 +111,26 @@ pub struct Wanted {
 /// The session table of an engine, shared between its workers.
 #[derive(Debug)]
 pub struct SessionTable {
-    cells: Lines<CELL_WORDS>,
+    cells: AlignedRecords<CELL_WORDS>,
     /// One separate word per slot with its session's time of opening.
-    opening: Lines<1>,
+    opening: AlignedRecords<1>,
     /// The IPv6 addresses of each slot. Sessions over IPv4 never touch them.
-    wide: Lines<WIDE_WORDS>,
+    wide: AlignedRecords<WIDE_WORDS>,
     index: Index,
     capacity: usize,
     live: AtomicUsize,
     timeouts: ArcSwap<Timeouts>,
     /// Who opened how many.
-    sources: Sources,
+    sources: SourceLimiter,
     /// The links of the expiry wheels.
-    wheels: Arc<Links>,
+    wheels: Arc<SlotLinks>,
     /// The links of the lists of sessions that may be evicted, one list for each worker and
-    /// [`Worth`](super::worth::Worth).
-    pub(super) worths: Links,
+    /// [`Worth`](super::worth::EvictionClass).
+    pub(super) worths: SlotLinks,
     /// For each slot, in which of these lists it is.
-    pub(super) marks: Marks,
+    pub(super) marks: ListMarks,
     /// The expiry and eviction state of each worker.
-    pub(super) holds: Box<[Mutex<Hold>]>,
+    pub(super) holds: Box<[Mutex<WorkerLists>]>,
     /// The free slots that no worker has taken.
     pub(super) pool: Mutex<Pool>,
     /// For each worker, the slots of its sessions that other workers ended.
@@ -151,14 +154,14 @@ impl SessionTable {
     /// Bytes that an IPv4 session takes at most, translated, table included: its cell and its opening, two keys in the
     /// index, its links in the wheel and in the list of its worth with the mark of that, its place among the free slots, and its
     /// part in the count of its source.
-    pub const IPV4_SESSION_BYTES: usize = size_of::<Cell>()
+    pub const IPV4_SESSION_BYTES: usize = size_of::<SessionCell>()
         + size_of::<u64>()
         + (2.0 * Index::BYTES_PER_KEY) as usize
         + 1
-        + 2 * Links::BYTES
-        + Marks::BYTES
+        + 2 * SlotLinks::BYTES
+        + ListMarks::BYTES
         + size_of::<u32>()
-        + Sources::BYTES;
+        + SourceLimiter::BYTES;
 
     /// Reserves room for `capacity` sessions, shared by `workers` workers. Memory is first touched when it is used.
     ///
@@ -176,23 +179,23 @@ impl SessionTable {
         assert!((1..=1 << 31).contains(&capacity), "configuration bounds the capacity");
         assert!((1..=usize::from(u16::MAX)).contains(&workers), "configuration bounds the workers");
         let slots = capacity as u32;
-        let wheels = Arc::new(Links::new(slots + BUCKETS * workers as u32));
+        let wheels = Arc::new(SlotLinks::new(slots + BUCKETS * workers as u32));
         let hold = |worker: u32| {
             let wheel = Wheel::new(Arc::clone(&wheels), slots + BUCKETS * worker);
-            Mutex::new(Hold::new(wheel, slots + LISTS * worker, capacity, workers))
+            Mutex::new(WorkerLists::new(wheel, slots + LISTS * worker, capacity, workers))
         };
         let table = Arc::new(Self {
-            cells: Lines::new(capacity),
-            opening: Lines::new(capacity),
-            wide: Lines::new(capacity),
+            cells: AlignedRecords::new(capacity),
+            opening: AlignedRecords::new(capacity),
+            wide: AlignedRecords::new(capacity),
             index: Index::new(2 * capacity, hash_seeds),
             capacity,
             live: AtomicUsize::new(0),
             timeouts: ArcSwap::from_pointee(timeouts),
-            sources: Sources::new(capacity, hash_seeds[0] ^ hash_seeds[3].rotate_left(32)),
+            sources: SourceLimiter::new(capacity, hash_seeds[0] ^ hash_seeds[3].rotate_left(32)),
             holds: (0..workers as u32).map(hold).collect(),
-            worths: Links::new(slots + LISTS * workers as u32),
-            marks: Marks::new(capacity),
+            worths: SlotLinks::new(slots + LISTS * workers as u32),
+            marks: ListMarks::new(capacity),
             wheels,
             pool: Mutex::new(Pool { returned: Vec::with_capacity(capacity), fresh: 0, capacity: slots }),
             returned: (0..workers).map(|_| Mutex::default()).collect(),
@@ -224,7 +227,7 @@ impl SessionTable {
     }
 
     /// Who opened the sessions.
-    pub fn sources(&self) -> &Sources {
+    pub fn sources(&self) -> &SourceLimiter {
         &self.sources
     }
 
@@ -240,22 +243,22 @@ impl SessionTable {
 
     /// Prepares a key for a search.
     #[inline]
-    pub fn wanted(&self, key: &CanonicalKey) -> Wanted {
+    pub fn wanted(&self, key: &CanonicalKey) -> HashedKey {
         let key = KeyWords::of(key);
-        Wanted { hash: self.index.hash(&key), key }
+        HashedKey { hash: self.index.hash(&key), key }
     }
 
     /// Prefetches the index line where a search begins. The result has no meaning; it only keeps the read from being
     /// optimised away.
     #[inline]
-    pub fn approach(&self, wanted: &Wanted) -> u64 {
+    pub fn prefetch(&self, wanted: &HashedKey) -> u64 {
         self.index.touch(wanted.hash)
     }
 
     /// Prefetches the cell in which the session probably lies. Its index line should have been prefetched before. The
     /// result has no meaning; it only keeps the reads from being optimised away.
     #[inline]
-    pub fn approach_session(&self, wanted: &Wanted) -> u64 {
+    pub fn prefetch_session(&self, wanted: &HashedKey) -> u64 {
         self.index.guess(wanted.hash).map_or(0, |slot| {
             let cell = self.cells.get(slot);
             cell[0].load(Ordering::Relaxed) ^ cell[CELL_WORDS / 2].load(Ordering::Relaxed)
@@ -270,7 +273,7 @@ impl SessionTable {
 
     /// Finds the session of a prepared key.
     #[inline]
-    pub fn search(&self, wanted: &Wanted) -> Option<SessionId> {
+    pub fn search(&self, wanted: &HashedKey) -> Option<SessionId> {
         self.index.find(wanted.hash, |slot| self.recognise(slot, &wanted.key))
     }
 
@@ -293,7 +296,7 @@ impl SessionTable {
     pub fn update_bound<R>(
         &self,
         id: SessionId,
-        f: impl FnOnce(&CanonicalKey, &mut Session, Option<&Bound>) -> R,
+        f: impl FnOnce(&CanonicalKey, &mut Session, Option<&Placement>) -> R,
     ) -> Option<R> {
         if !id.is_live() {
             return None;
@@ -309,13 +312,13 @@ impl SessionTable {
     /// Runs `f` on the session in place; `None` if the session has ended. Nothing is copied that `f` does not read,
     /// which suits packets that change little.
     #[inline]
-    pub fn with_live<R>(&self, id: SessionId, f: impl FnOnce(&Live<'_>) -> R) -> Option<R> {
+    pub fn with_live<R>(&self, id: SessionId, f: impl FnOnce(&LockedSession<'_>) -> R) -> Option<R> {
         if !id.is_live() {
             return None;
         }
         let place = self.place(id.slot);
         let _locked = cell::lock(place.cell, id.generation)?;
-        Some(f(&Live::new(place)))
+        Some(f(&LockedSession::new(place)))
     }
 
     /// A copy of the session.
@@ -328,7 +331,7 @@ impl SessionTable {
     pub(super) fn inspect<R>(
         &self,
         slot: u32,
-        f: impl FnOnce(&CanonicalKey, &mut Session, Option<&Bound>) -> R,
+        f: impl FnOnce(&CanonicalKey, &mut Session, Option<&Placement>) -> R,
     ) -> Option<R> {
         self.update_bound(self.id(slot), f)
     }
@@ -344,8 +347,8 @@ impl SessionTable {
     }
 
     #[inline]
-    pub(super) fn place(&self, slot: u32) -> Place<'_> {
-        Place { cell: self.cells.get(slot), opening: &self.opening, wide: &self.wide, slot }
+    pub(super) fn place(&self, slot: u32) -> SlotRef<'_> {
+        SlotRef { cell: self.cells.get(slot), opening: &self.opening, wide: &self.wide, slot }
     }
 
     /// Ends the session if `f` returns true, and removes it from the index. Its slot is free afterwards.
@@ -398,7 +401,7 @@ pub struct Removed {
     /// What was remembered of it.
     pub session: Session,
     /// The service and server of its flow, if it belonged to a virtual service.
-    pub bound: Option<Bound>,
+    pub bound: Option<Placement>,
 }
 
 impl Removed {

@@ -3,12 +3,12 @@
 use crate::flow::CanonicalKey;
 use crate::session::cell;
 use crate::session::table::is_live;
-use crate::session::{Bound, Session, SessionId, SessionTable};
+use crate::session::{Placement, Session, SessionId, SessionTable};
 
 impl SessionTable {
     /// Calls `f` with a copy of every live session in slot order, until it returns false. It holds no lock: if the
     /// table changes meanwhile, each slot is seen as it was when visited.
-    pub fn for_each(&self, f: impl FnMut(&CanonicalKey, &Session, Option<&Bound>) -> bool) {
+    pub fn for_each(&self, f: impl FnMut(&CanonicalKey, &Session, Option<&Placement>) -> bool) {
         self.for_each_of(|_| true, f);
     }
 
@@ -17,7 +17,7 @@ impl SessionTable {
     pub fn for_each_of(
         &self,
         is_wanted: impl Fn(&CanonicalKey) -> bool,
-        mut f: impl FnMut(&CanonicalKey, &Session, Option<&Bound>) -> bool,
+        mut f: impl FnMut(&CanonicalKey, &Session, Option<&Placement>) -> bool,
     ) {
         self.walk(0, is_wanted, |_, key, session, bound| f(key, session, bound));
     }
@@ -28,7 +28,7 @@ impl SessionTable {
         &self,
         from: u32,
         is_wanted: impl Fn(&CanonicalKey) -> bool,
-        mut f: impl FnMut(SessionId, &CanonicalKey, &Session, Option<&Bound>) -> bool,
+        mut f: impl FnMut(SessionId, &CanonicalKey, &Session, Option<&Placement>) -> bool,
     ) {
         for slot in from..self.fresh() {
             let place = self.place(slot);
@@ -46,7 +46,7 @@ impl SessionTable {
     }
 
     /// A copy of everything that is known of a session; `None` if it has ended. Writes nothing.
-    pub fn copy(&self, id: SessionId) -> Option<(CanonicalKey, Session, Option<Bound>)> {
+    pub fn copy(&self, id: SessionId) -> Option<(CanonicalKey, Session, Option<Placement>)> {
         let place = self.place(id.slot);
         cell::read(place.cell, id.generation, |_| (place.key(), place.session(), place.bound()))
             .filter(|_| id.is_live())

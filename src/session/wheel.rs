@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::session::links::Links;
+use crate::session::links::SlotLinks;
 use crate::time::{Duration, Instant};
 
 /// The time between two buckets, which is the precision of expiry.
@@ -20,7 +20,7 @@ const TICK_NANOS: u64 = TICK.as_nanos() as u64;
 /// The wheel of one worker.
 #[derive(Debug)]
 pub(super) struct Wheel {
-    links: Arc<Links>,
+    links: Arc<SlotLinks>,
     /// The number of the first bucket's sentinel.
     first: u32,
     /// The tick whose bucket is being emptied. The buckets of earlier ticks are empty.
@@ -32,7 +32,7 @@ impl Wheel {
     pub(super) const TURN: Duration = Duration::from_nanos(TICK_NANOS * (BUCKETS as u64 - 1));
 
     /// An empty wheel whose buckets have their sentinels from `first` on.
-    pub(super) fn new(links: Arc<Links>, first: u32) -> Self {
+    pub(super) fn new(links: Arc<SlotLinks>, first: u32) -> Self {
         Self { links, first, tick: 0 }
     }
 

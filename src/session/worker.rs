@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::flow::CanonicalKey;
-use crate::session::hold::{self, Hold, Reach};
+use crate::session::hold::{self, EvictionScope, WorkerLists};
 use crate::session::table::lock;
-use crate::session::{Bound, EndReason, Opened, Removed, Session, SessionId, SessionTable, Sweep};
+use crate::session::{EndReason, OpenResult, Placement, Removed, Session, SessionId, SessionTable, Sweep};
 use crate::time::Instant;
 
 /// The most slots that a worker takes from the pool at once. If it has more than twice as many, it returns the excess.
@@ -65,29 +65,31 @@ impl SessionWorker {
     pub fn open(
         &mut self,
         key: &CanonicalKey,
-        bound: Option<Bound>,
+        bound: Option<Placement>,
         session: Session,
         protect: bool,
         harmless: impl FnMut(&CanonicalKey, &Session) -> bool,
         now: Instant,
-    ) -> (Opened, Option<Removed>) {
+    ) -> (OpenResult, Option<Removed>) {
         if let Some(refusal) = self.table.foresee(key, bound.as_ref(), session.opened) {
             return (refusal, None);
         }
         if self.table.is_over_share(key, session.opened) {
-            return (Opened::OverShare, None);
+            return (OpenResult::OverShare, None);
         }
         let mut evicted = None;
         let slot = self.take_free().or_else(|| {
             evicted = self.make_room(protect, harmless, now);
             self.take_free()
         });
-        let Some(slot) = slot else { return (Opened::Full, evicted) };
+        let Some(slot) = slot else { return (OpenResult::Full, evicted) };
         let session = Session { worker: self.worker, ..session };
         let opened = self.table.insert(slot, key, bound, session);
         match opened {
-            Opened::Inserted(_) => self.hold(|hold, table, _| hold.schedule(table, slot, &session, now)),
-            Opened::Existing(_) | Opened::Clash | Opened::Full | Opened::OverShare => self.free.give(slot, &self.table),
+            OpenResult::Inserted(_) => self.hold(|hold, table, _| hold.schedule(table, slot, &session, now)),
+            OpenResult::Existing(_) | OpenResult::Clash | OpenResult::Full | OpenResult::OverShare => {
+                self.free.give(slot, &self.table)
+            }
         }
         (opened, evicted)
     }
@@ -139,7 +141,7 @@ impl SessionWorker {
         &mut self,
         cursor: &mut usize,
         budget: usize,
-        mut visit: impl FnMut(&CanonicalKey, &mut Session, Option<&Bound>) -> Sweep,
+        mut visit: impl FnMut(&CanonicalKey, &mut Session, Option<&Placement>) -> Sweep,
         mut ended: impl FnMut(Removed),
     ) -> bool {
         let part = part(self.table.capacity() as u32, self.table.returned.len(), self.worker);
@@ -167,7 +169,8 @@ impl SessionWorker {
         harmless: impl FnMut(&CanonicalKey, &Session) -> bool,
         now: Instant,
     ) -> Option<Removed> {
-        let reaches: &[Reach] = if protect { &[Reach::Idle, Reach::Everything] } else { &[Reach::HalfOpen] };
+        let reaches: &[EvictionScope] =
+            if protect { &[EvictionScope::Idle, EvictionScope::Everything] } else { &[EvictionScope::HalfOpen] };
         if let Some((slot, evicted)) = hold::make_room(&self.table, self.worker, reaches, now) {
             self.free.give(slot, &self.table);
             return Some(evicted);
@@ -182,7 +185,7 @@ impl SessionWorker {
             let slot = self.hand;
             self.hand = if slot + 1 < part.end { slot + 1 } else { part.start };
             let id = self.table.id(slot);
-            let judge = |key: &CanonicalKey, session: &mut Session, bound: Option<&Bound>| {
+            let judge = |key: &CanonicalKey, session: &mut Session, bound: Option<&Placement>| {
                 session.worker == self.worker && bound.is_none() && harmless(key, session)
             };
             if self.table.inspect(slot, judge) == Some(true) {
@@ -218,7 +221,7 @@ impl SessionWorker {
     }
 
     /// Runs `f` on the locked expiry and eviction state of this worker.
-    fn hold<R>(&mut self, f: impl FnOnce(&mut Hold, &SessionTable, &mut Free) -> R) -> R {
+    fn hold<R>(&mut self, f: impl FnOnce(&mut WorkerLists, &SessionTable, &mut Free) -> R) -> R {
         let Self { table, free, worker, .. } = self;
         f(&mut lock(&table.holds[usize::from(*worker)]), table, free)
     }

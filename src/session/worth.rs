@@ -3,12 +3,12 @@
 //! A new flow takes the place of the session that is worth least among those that were idle long. Established TCP
 //! connections are never evicted, however many new flows arrive, because their ends rely on them for hours.
 
-use crate::session::{Class, Session, State, TcpState, Timeouts};
+use crate::session::{ConversationState, ProtocolClass, Session, TcpState, Timeouts};
 use crate::time::Instant;
 
 /// What is lost if a session is evicted, from least to most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Worth {
+pub(super) enum EvictionClass {
     /// A session without a reply, or with an incomplete handshake. Floods consist of these.
     HalfOpen,
     /// A TCP connection that was closed or reset, remembered for packets that are still on their way.
@@ -26,7 +26,7 @@ pub(super) enum Worth {
 /// other while the table is full of idle sessions.
 const HALF_OPEN_PART: usize = 16;
 
-impl Worth {
+impl EvictionClass {
     /// The order in which a full table evicts sessions that were idle for half of their timeout. If there are none, it
     /// evicts the one that was idle longest, whatever its worth.
     pub(super) const ORDER: [Self; 5] = [Self::HalfOpen, Self::Closing, Self::Icmp, Self::Udp, Self::Other];
@@ -35,11 +35,13 @@ impl Worth {
     pub(super) fn of(session: &Session) -> Option<Self> {
         match (session.state, session.class) {
             _ if session.is_half_open() => Some(Self::HalfOpen),
-            (State::Tcp(TcpState::Opening | TcpState::Established), _) => None,
-            (State::Tcp(TcpState::Closing), _) => Some(Self::Closing),
-            (State::OneWay | State::TwoWay, Class::Icmp) => Some(Self::Icmp),
-            (State::OneWay | State::TwoWay, Class::Udp) => Some(Self::Udp),
-            (State::OneWay | State::TwoWay, Class::Other | Class::Tcp) => Some(Self::Other),
+            (ConversationState::Tcp(TcpState::Opening | TcpState::Established), _) => None,
+            (ConversationState::Tcp(TcpState::Closing), _) => Some(Self::Closing),
+            (ConversationState::OneWay | ConversationState::TwoWay, ProtocolClass::Icmp) => Some(Self::Icmp),
+            (ConversationState::OneWay | ConversationState::TwoWay, ProtocolClass::Udp) => Some(Self::Udp),
+            (ConversationState::OneWay | ConversationState::TwoWay, ProtocolClass::Other | ProtocolClass::Tcp) => {
+                Some(Self::Other)
+            }
         }
     }
 

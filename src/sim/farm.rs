@@ -9,7 +9,7 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::config::{Mode, OnFailure};
+use crate::config::{ForwardingMode, OnFailure};
 use crate::sim::host::{DISCARD_PORT, ECHO_PORT, GENERATOR_PORT, HTTP_PORT, Traffic};
 use crate::sim::packet::protocol;
 use crate::sim::sandwich::Side;
@@ -17,11 +17,11 @@ use crate::wire::MacAddr;
 
 /// The services and servers of a plan; by default none.
 #[derive(Debug, Clone, Default, serde::Serialize)]
-pub struct Farm {
+pub struct FarmPlan {
     /// Number of real servers, at most 8.
     pub servers: usize,
     /// Virtual services; each has all servers.
-    pub services: Vec<Service>,
+    pub services: Vec<ServicePlan>,
     /// Ports per worker that stand for clients in `full-nat`; 0: as many as in production.
     pub ports: u16,
 }
@@ -29,7 +29,7 @@ pub struct Farm {
 /// How a service chooses the server of a new session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Scheduler {
+pub enum PlannedScheduler {
     /// `round-robin`.
     RoundRobin,
     /// `least-connections`.
@@ -41,7 +41,7 @@ pub enum Scheduler {
 /// How a service checks its servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Check {
+pub enum PlannedCheck {
     /// `icmp`.
     Icmp,
     /// `tcp`.
@@ -54,18 +54,18 @@ pub enum Check {
 
 /// A virtual service.
 #[derive(Debug, Clone, serde::Serialize)]
-pub struct Service {
+pub struct ServicePlan {
     /// The engine that has it.
     pub side: Side,
     /// What its clients do, which decides its protocol and server port.
     pub traffic: Traffic,
     /// How packets reach the server.
     #[serde(skip)]
-    pub mode: Mode,
+    pub mode: ForwardingMode,
     /// In `full-nat`: whether clients are translated to addresses of a pool instead of the link's.
     pub snat: bool,
     /// How it chooses a server.
-    pub scheduler: Scheduler,
+    pub scheduler: PlannedScheduler,
     /// Weights by server; servers beyond have weight 1.
     pub weights: Vec<u16>,
     /// A server that is used only if all others are down.
@@ -76,30 +76,30 @@ pub struct Service {
     #[serde(skip)]
     pub on_failure: Option<OnFailure>,
     /// How servers are checked.
-    pub check: Check,
+    pub check: PlannedCheck,
     /// `drain-timeout` of the service.
     pub drain_timeout: &'static str,
 }
 
-impl Default for Service {
+impl Default for ServicePlan {
     fn default() -> Self {
         Self {
             side: Side::Inner,
             traffic: Traffic::TcpEcho,
-            mode: Mode::Nat,
+            mode: ForwardingMode::Nat,
             snat: false,
-            scheduler: Scheduler::RoundRobin,
+            scheduler: PlannedScheduler::RoundRobin,
             weights: Vec::new(),
             backup: None,
             sticky_s: 0,
             on_failure: None,
-            check: Check::Tcp,
+            check: PlannedCheck::Tcp,
             drain_timeout: "5m",
         }
     }
 }
 
-impl Service {
+impl ServicePlan {
     /// The IP protocol number.
     pub fn protocol(&self) -> u8 {
         match self.traffic {
@@ -135,8 +135,8 @@ impl Service {
     /// Whether servers answer from the virtual address themselves.
     pub fn is_direct(&self) -> bool {
         match self.mode {
-            Mode::Direct | Mode::Tunnel => true,
-            Mode::Nat | Mode::FullNat => false,
+            ForwardingMode::Direct | ForwardingMode::Tunnel => true,
+            ForwardingMode::Nat | ForwardingMode::FullNat => false,
         }
     }
 }
@@ -175,7 +175,7 @@ fn in_subnet(side: Side, last: u8, v4: bool) -> IpAddr {
     }
 }
 
-impl Farm {
+impl FarmPlan {
     /// The virtual address of a service; two services share one.
     pub fn vip(&self, service: usize, v4: bool) -> IpAddr {
         in_subnet(self.services[service].side, 80 + service as u8 / 2, v4)
@@ -203,7 +203,7 @@ impl Farm {
 
     /// Whether a service sends to its servers through tunnels.
     pub fn has_tunnels(&self) -> bool {
-        self.services.iter().any(|service| service.mode == Mode::Tunnel)
+        self.services.iter().any(|service| service.mode == ForwardingMode::Tunnel)
     }
 
     /// The virtual addresses that servers have on their loopback.
@@ -225,15 +225,15 @@ impl Farm {
         let service = &self.services[number];
         let protocol = if service.protocol() == protocol::TCP { "tcp" } else { "udp" };
         let mode = match service.mode {
-            Mode::Nat => "nat",
-            Mode::FullNat => "full-nat",
-            Mode::Direct => "direct",
-            Mode::Tunnel => "tunnel",
+            ForwardingMode::Nat => "nat",
+            ForwardingMode::FullNat => "full-nat",
+            ForwardingMode::Direct => "direct",
+            ForwardingMode::Tunnel => "tunnel",
         };
         let scheduler = match service.scheduler {
-            Scheduler::RoundRobin => "\"round-robin\"",
-            Scheduler::LeastConnections => "\"least-connections\"",
-            Scheduler::Hash => "\"hash\"\nhash-on = [\"source-address\", \"source-port\"]",
+            PlannedScheduler::RoundRobin => "\"round-robin\"",
+            PlannedScheduler::LeastConnections => "\"least-connections\"",
+            PlannedScheduler::Hash => "\"hash\"\nhash-on = [\"source-address\", \"source-port\"]",
         };
         let _ = writeln!(
             text,
@@ -257,10 +257,10 @@ impl Farm {
             let _ = writeln!(text, "on-failure = \"{}\"", on_failure_name(on_failure));
         }
         let check = match service.check {
-            Check::Icmp => "kind = \"icmp\"".to_owned(),
-            Check::Tcp => format!("kind = \"tcp\"\nport = {ECHO_PORT}"),
-            Check::HalfOpen => format!("kind = \"half-open\"\nport = {ECHO_PORT}"),
-            Check::Http => {
+            PlannedCheck::Icmp => "kind = \"icmp\"".to_owned(),
+            PlannedCheck::Tcp => format!("kind = \"tcp\"\nport = {ECHO_PORT}"),
+            PlannedCheck::HalfOpen => format!("kind = \"half-open\"\nport = {ECHO_PORT}"),
+            PlannedCheck::Http => {
                 format!(
                     "kind = \"http\"\nport = {HTTP_PORT}\npath = \"/healthz\"\nexpect-status = [200]\nexpect-body = \"well\""
                 )

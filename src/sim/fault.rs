@@ -1,17 +1,17 @@
 //! Faults that are drawn from the seed: each begins, lasts and ends.
 
-use crate::config::Admin;
-use crate::sim::firewall::Leg;
+use crate::config::AdminState;
+use crate::sim::firewall::FirewallLeg;
 use crate::sim::host::Health;
 use crate::sim::laboratory::Laboratory;
 use crate::sim::rng::Rng;
-use crate::sim::sandwich::{Plan, Side};
-use crate::sim::world::Wire;
+use crate::sim::sandwich::{SandwichPlan, Side};
+use crate::sim::world::Cable;
 use crate::time::{Duration, Instant};
 
 /// Kinds of faults, for `--faults`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Sort {
+pub enum FaultKind {
     /// Loss, delay, duplication and reordering on all cables.
     Wires,
     /// Flipped bits.
@@ -46,7 +46,7 @@ pub enum Sort {
     ServerAdmin,
 }
 
-impl Sort {
+impl FaultKind {
     /// All kinds with their names.
     pub const ALL: [(Self, &'static str); 16] = [
         (Self::Wires, "wires"),
@@ -113,39 +113,39 @@ impl Sort {
 /// A fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// [`Sort::Wires`] or [`Sort::Flips`], on all cables.
-    Wires(Wire),
-    /// [`Sort::Crash`].
+    /// [`FaultKind::Wires`] or [`FaultKind::Flips`], on all cables.
+    Wires(Cable),
+    /// [`FaultKind::Crash`].
     Crash(usize),
-    /// [`Sort::HalfDead`]: both directions of a leg.
-    Leg(usize, Leg),
-    /// [`Sort::HalfDead`]: one direction of a leg; true: the one in which the firewall sends.
-    OneWay(usize, Leg, bool),
-    /// [`Sort::Probes`] that arrive on a leg.
-    Probes(usize, Leg),
-    /// [`Sort::Slow`].
+    /// [`FaultKind::HalfDead`]: both directions of a leg.
+    Leg(usize, FirewallLeg),
+    /// [`FaultKind::HalfDead`]: one direction of a leg; true: the one in which the firewall sends.
+    OneWay(usize, FirewallLeg, bool),
+    /// [`FaultKind::Probes`] that arrive on a leg.
+    Probes(usize, FirewallLeg),
+    /// [`FaultKind::Slow`].
     Slow(usize, Duration),
-    /// [`Sort::Mac`].
-    Mac(usize, Leg),
-    /// [`Sort::Engine`].
+    /// [`FaultKind::Mac`].
+    Mac(usize, FirewallLeg),
+    /// [`FaultKind::Engine`].
     Engine(Side),
-    /// [`Sort::Pause`].
+    /// [`FaultKind::Pause`].
     Pause(Side, Duration),
-    /// [`Sort::Stall`].
+    /// [`FaultKind::Stall`].
     Stall(Side, Duration),
-    /// [`Sort::Punts`].
+    /// [`FaultKind::Punts`].
     Punts(Side, Duration),
-    /// [`Sort::Carrier`].
+    /// [`FaultKind::Carrier`].
     Carrier(Side, usize),
-    /// [`Sort::Admin`].
-    Admin(Side, usize, Admin),
-    /// [`Sort::Server`].
+    /// [`FaultKind::Admin`].
+    Admin(Side, usize, AdminState),
+    /// [`FaultKind::Server`].
     Server(usize, Health),
-    /// [`Sort::ServerCable`].
-    ServerCable(usize, Wire),
-    /// [`Sort::ServerAdmin`]: service and server.
-    ServerAdmin(usize, usize, Admin),
-    /// [`Sort::ServerAdmin`]: service, server and weight.
+    /// [`FaultKind::ServerCable`].
+    ServerCable(usize, Cable),
+    /// [`FaultKind::ServerAdmin`]: service and server.
+    ServerAdmin(usize, usize, AdminState),
+    /// [`FaultKind::ServerAdmin`]: service, server and weight.
     ServerWeight(usize, usize, u16),
 }
 
@@ -204,7 +204,7 @@ impl Fault {
     /// Ends the fault.
     pub fn end(&self, lab: &mut Laboratory) {
         match *self {
-            Self::Wires(_) => lab.set_wires(Wire::GOOD),
+            Self::Wires(_) => lab.set_wires(Cable::GOOD),
             Self::Crash(firewall) => lab.boot_firewall(firewall),
             Self::Leg(firewall, leg) => lab.cut_leg(firewall, leg, false),
             Self::OneWay(firewall, leg, sending) => lab.cut_one_way(firewall, leg, sending, false),
@@ -214,7 +214,7 @@ impl Fault {
             Self::Carrier(side, link) => lab.set_carrier(side, link, true),
             Self::Admin(side, firewall, _) => lab.set_admin(side, firewall, None),
             Self::Server(server, _) => lab.set_health(server, Health::Well),
-            Self::ServerCable(server, _) => lab.set_server_cable(server, Wire::GOOD),
+            Self::ServerCable(server, _) => lab.set_server_cable(server, Cable::GOOD),
             Self::ServerAdmin(service, server, _) => lab.set_server_admin(service, server, None),
             Self::ServerWeight(service, server, _) => lab.set_server_weight(service, server, None),
             Self::Mac(..) | Self::Pause(..) | Self::Stall(..) | Self::Punts(..) => {}
@@ -223,7 +223,7 @@ impl Fault {
 }
 
 /// Draws faults of these kinds between `from` and `until`.
-pub fn draw(rng: &mut Rng, plan: &Plan, sorts: &[Sort], from: Instant, until: Instant) -> Vec<Planned> {
+pub fn draw(rng: &mut Rng, plan: &SandwichPlan, sorts: &[FaultKind], from: Instant, until: Instant) -> Vec<Planned> {
     let mut planned: Vec<Planned> = Vec::new();
     draw_more(rng, plan, sorts, from, until, &mut planned);
     planned
@@ -232,8 +232,8 @@ pub fn draw(rng: &mut Rng, plan: &Plan, sorts: &[Sort], from: Instant, until: In
 /// Draws more faults that do not collide with the planned ones.
 pub fn draw_more(
     rng: &mut Rng,
-    plan: &Plan,
-    sorts: &[Sort],
+    plan: &SandwichPlan,
+    sorts: &[FaultKind],
     from: Instant,
     until: Instant,
     planned: &mut Vec<Planned>,
@@ -254,69 +254,69 @@ pub fn draw_more(
     }
 }
 
-fn draw_one(rng: &mut Rng, plan: &Plan, sort: Sort) -> Fault {
+fn draw_one(rng: &mut Rng, plan: &SandwichPlan, sort: FaultKind) -> Fault {
     if sort.is_of_servers() {
         return draw_of_servers(rng, plan, sort);
     }
     let firewall = rng.index(plan.firewalls.max(1));
-    let leg = *rng.choose(&[Leg::Outside, Leg::Inside]);
+    let leg = *rng.choose(&[FirewallLeg::Outside, FirewallLeg::Inside]);
     let side = *rng.choose(&Side::BOTH);
     match sort {
-        Sort::Wires => Fault::Wires(Wire {
+        FaultKind::Wires => Fault::Wires(Cable {
             delay: Duration::from_micros(rng.between(20, 2000)),
             loss: *rng.choose(&[0, 5, 20, 60]),
             duplicate: *rng.choose(&[0, 0, 10, 100]),
             reorder: *rng.choose(&[0, 10, 100]),
-            ..Wire::GOOD
+            ..Cable::GOOD
         }),
-        Sort::Flips => Fault::Wires(Wire { flip: rng.between(1, 20) as u32, ..Wire::GOOD }),
-        Sort::Crash => Fault::Crash(firewall),
-        Sort::HalfDead => match rng.below(2) {
+        FaultKind::Flips => Fault::Wires(Cable { flip: rng.between(1, 20) as u32, ..Cable::GOOD }),
+        FaultKind::Crash => Fault::Crash(firewall),
+        FaultKind::HalfDead => match rng.below(2) {
             0 => Fault::Leg(firewall, leg),
             _ => Fault::OneWay(firewall, leg, rng.chance(500)),
         },
-        Sort::Probes => Fault::Probes(firewall, leg),
-        Sort::Slow => Fault::Slow(firewall, Duration::from_millis(rng.between(5, 150))),
-        Sort::Mac => Fault::Mac(firewall, leg),
-        Sort::Engine => Fault::Engine(side),
-        Sort::Pause => Fault::Pause(side, Duration::from_millis(rng.between(20, 2500))),
-        Sort::Stall => Fault::Stall(side, Duration::from_millis(rng.between(20, 1500))),
-        Sort::Punts => Fault::Punts(side, Duration::from_millis(rng.between(20, 1500))),
-        Sort::Carrier => Fault::Carrier(side, rng.index(2)),
-        Sort::Admin => Fault::Admin(side, firewall, *rng.choose(&[Admin::Drain, Admin::Maint])),
-        Sort::Server | Sort::ServerCable | Sort::ServerAdmin => unreachable!("drawn apart"),
+        FaultKind::Probes => Fault::Probes(firewall, leg),
+        FaultKind::Slow => Fault::Slow(firewall, Duration::from_millis(rng.between(5, 150))),
+        FaultKind::Mac => Fault::Mac(firewall, leg),
+        FaultKind::Engine => Fault::Engine(side),
+        FaultKind::Pause => Fault::Pause(side, Duration::from_millis(rng.between(20, 2500))),
+        FaultKind::Stall => Fault::Stall(side, Duration::from_millis(rng.between(20, 1500))),
+        FaultKind::Punts => Fault::Punts(side, Duration::from_millis(rng.between(20, 1500))),
+        FaultKind::Carrier => Fault::Carrier(side, rng.index(2)),
+        FaultKind::Admin => Fault::Admin(side, firewall, *rng.choose(&[AdminState::Drain, AdminState::Maint])),
+        FaultKind::Server | FaultKind::ServerCable | FaultKind::ServerAdmin => unreachable!("drawn apart"),
     }
 }
 
-fn draw_of_servers(rng: &mut Rng, plan: &Plan, sort: Sort) -> Fault {
+fn draw_of_servers(rng: &mut Rng, plan: &SandwichPlan, sort: FaultKind) -> Fault {
     let server = rng.index(plan.farm.servers);
     match sort {
-        Sort::ServerCable if rng.chance(400) => Fault::ServerCable(server, Wire { cut: true, ..Wire::GOOD }),
-        Sort::ServerCable => {
+        FaultKind::ServerCable if rng.chance(400) => Fault::ServerCable(server, Cable { cut: true, ..Cable::GOOD }),
+        FaultKind::ServerCable => {
             let (loss, duplicate, reorder) = (rng.below(300) as u32, rng.below(200) as u32, rng.below(200) as u32);
-            Fault::ServerCable(server, Wire { loss, duplicate, reorder, ..Wire::GOOD })
+            Fault::ServerCable(server, Cable { loss, duplicate, reorder, ..Cable::GOOD })
         }
-        Sort::ServerAdmin => {
+        FaultKind::ServerAdmin => {
             let service = rng.index(plan.farm.services.len());
             match rng.below(3) {
                 0 => Fault::ServerWeight(service, server, *rng.choose(&[0, 1, 2, 5])),
-                _ => Fault::ServerAdmin(service, server, *rng.choose(&[Admin::Drain, Admin::Maint])),
+                _ => Fault::ServerAdmin(service, server, *rng.choose(&[AdminState::Drain, AdminState::Maint])),
             }
         }
-        Sort::Server
-        | Sort::Wires
-        | Sort::Flips
-        | Sort::Crash
-        | Sort::HalfDead
-        | Sort::Probes
-        | Sort::Slow
-        | Sort::Mac
-        | Sort::Engine
-        | Sort::Pause
-        | Sort::Stall
-        | Sort::Punts
-        | Sort::Carrier
-        | Sort::Admin => {
+        FaultKind::Server
+        | FaultKind::Wires
+        | FaultKind::Flips
+        | FaultKind::Crash
+        | FaultKind::HalfDead
+        | FaultKind::Probes
+        | FaultKind::Slow
+        | FaultKind::Mac
+        | FaultKind::Engine
+        | FaultKind::Pause
+        | FaultKind::Stall
+        | FaultKind::Punts
+        | FaultKind::Carrier
+        | FaultKind::Admin => {
             Fault::Server(server, *rng.choose(&[Health::Dead, Health::Dead, Health::Refusing, Health::Sick]))
         }
     }

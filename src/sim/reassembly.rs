@@ -16,7 +16,7 @@ pub struct Reassembly {
 
 /// How a datagram was fragmented when it arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cut {
+pub struct Fragmentation {
     /// Identification.
     pub id: u32,
     /// Payload bytes of the largest fragment.
@@ -34,7 +34,7 @@ impl Reassembly {
     const TIMEOUT: Duration = Duration::from_secs(3);
 
     /// Takes a packet; returns the datagram when it is complete, and how it was fragmented.
-    pub fn take(&mut self, packet: Packet, now: Instant) -> Option<(Packet, Option<Cut>)> {
+    pub fn take(&mut self, packet: Packet, now: Instant) -> Option<(Packet, Option<Fragmentation>)> {
         let Some(piece) = packet.piece else { return Some((packet, None)) };
         let key = (packet.source, packet.destination, packet.protocol, piece.id);
         let datagram = self.open.entry(key).or_insert_with(|| Datagram { since: now, pieces: Vec::new() });
@@ -43,7 +43,7 @@ impl Reassembly {
         }
         let (whole, largest) = datagram.whole()?;
         self.open.remove(&key);
-        Some((whole, Some(Cut { id: piece.id, largest })))
+        Some((whole, Some(Fragmentation { id: piece.id, largest })))
     }
 
     /// Gives up datagrams that are too old; returns one fragment of each.

@@ -1,4 +1,4 @@
-//! Builds the sandwich from a [`Plan`]: clients, outer engine, firewalls, inner engine, servers. The engines are
+//! Builds the sandwich from a [`SandwichPlan`]: clients, outer engine, firewalls, inner engine, servers. The engines are
 //! configured by text, as an operator would do it.
 //!
 //! ```text
@@ -12,13 +12,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::rc::Rc;
 
 use crate::config::{BelowMin, OnFailure};
-use crate::sim::appliance::Appliance;
-use crate::sim::farm::{self, Farm};
+use crate::sim::appliance::SimEngine;
+use crate::sim::farm::{self, FarmPlan};
 use crate::sim::firewall::conntrack::{Conntrack, Policy};
-use crate::sim::firewall::{Firewall, Kind, Leg, Settings};
-use crate::sim::host::{Host, Seat};
+use crate::sim::firewall::{Firewall, FirewallLeg, FirewallSettings, SimFirewallKind};
+use crate::sim::host::{Host, HostNetwork};
 use crate::sim::rng::Rng;
-use crate::sim::station::Station;
+use crate::sim::station::NetworkInterface;
 use crate::sim::world::{Node, NodeId, World};
 use crate::time::Instant;
 use crate::wire::MacAddr;
@@ -46,10 +46,10 @@ impl Side {
     }
 
     /// The firewalls' leg on this side.
-    pub const fn leg(self) -> Leg {
+    pub const fn leg(self) -> FirewallLeg {
         match self {
-            Self::Outer => Leg::Outside,
-            Self::Inner => Leg::Inside,
+            Self::Outer => FirewallLeg::Outside,
+            Self::Inner => FirewallLeg::Inside,
         }
     }
 
@@ -64,11 +64,11 @@ impl Side {
 
 /// What to build.
 #[derive(Debug, Clone, serde::Serialize)]
-pub struct Plan {
+pub struct SandwichPlan {
     /// Number of firewalls, at most 9. With none, the engines are routers beside each other and have no group.
     pub firewalls: usize,
-    /// Kind of firewalls.
-    pub kind: Kind,
+    /// SimFirewallKind of firewalls.
+    pub kind: SimFirewallKind,
     /// From which side flows may be opened through them.
     pub policy: Policy,
     /// Number of hosts on each side.
@@ -104,14 +104,14 @@ pub struct Plan {
     /// Whether hosts leave segmentation to their devices.
     pub gso: bool,
     /// Services and servers.
-    pub farm: Farm,
+    pub farm: FarmPlan,
 }
 
-impl Default for Plan {
+impl Default for SandwichPlan {
     fn default() -> Self {
         Self {
             firewalls: 2,
-            kind: Kind::Strict,
+            kind: SimFirewallKind::Strict,
             policy: Policy::Both,
             hosts: [2, 2],
             workers: [1, 1],
@@ -128,12 +128,12 @@ impl Default for Plan {
             partial_checksums: false,
             firewall_mtu: 1500,
             gso: false,
-            farm: Farm::default(),
+            farm: FarmPlan::default(),
         }
     }
 }
 
-impl Plan {
+impl SandwichPlan {
     /// Whether the session table may fill up. Then flows go by hash, and while the engines disagree about a firewall
     /// (one of them holds it back after a flap), the two directions may take different firewalls (`docs/pinning.md`,
     /// section 6, number 4).
@@ -207,8 +207,8 @@ fn hosts_prefix(side: Side, v4: bool) -> &'static str {
 const POOLS: [&str; 2] = ["192.0.2.0/24", "2001:db8:9::/64"];
 
 /// An engine's address on the firewalls' link; for transparent firewalls on the link of firewall `number`.
-pub fn engine_address(plan: &Plan, side: Side, number: usize, v4: bool) -> IpAddr {
-    match (plan.kind == Kind::Transparent, v4) {
+pub fn engine_address(plan: &SandwichPlan, side: Side, number: usize, v4: bool) -> IpAddr {
+    match (plan.kind == SimFirewallKind::Transparent, v4) {
         (true, true) => Ipv4Addr::new(10, 1, number as u8 + 1, side as u8 + 1).into(),
         (true, false) => Ipv6Addr::new(0xfd00, 1, number as u16 + 1, 0, 0, 0, 0, side as u16 + 1).into(),
         (false, true) => Ipv4Addr::new(10, side as u8 + 1, 0, 1).into(),
@@ -217,8 +217,8 @@ pub fn engine_address(plan: &Plan, side: Side, number: usize, v4: bool) -> IpAdd
 }
 
 /// The next hop to a firewall for the engine of `side`.
-pub fn firewall_address(plan: &Plan, side: Side, number: usize, v4: bool) -> IpAddr {
-    match (plan.kind == Kind::Transparent, v4) {
+pub fn firewall_address(plan: &SandwichPlan, side: Side, number: usize, v4: bool) -> IpAddr {
+    match (plan.kind == SimFirewallKind::Transparent, v4) {
         (true, v4) => engine_address(plan, side.other(), number, v4),
         (false, true) => Ipv4Addr::new(10, side as u8 + 1, 0, 11 + number as u8).into(),
         (false, false) => Ipv6Addr::new(0xfd00, side as u16 + 1, 0, 0, 0, 0, 0, 11 + number as u16).into(),
@@ -226,16 +226,16 @@ pub fn firewall_address(plan: &Plan, side: Side, number: usize, v4: bool) -> IpA
 }
 
 /// MAC address of a firewall's leg, before any change.
-pub fn firewall_mac(number: usize, leg: Leg) -> MacAddr {
+pub fn firewall_mac(number: usize, leg: FirewallLeg) -> MacAddr {
     MacAddr([0x02, 0xff, 0, 0, leg as u8, number as u8])
 }
 
 /// The links of an engine in order: hosts, then firewalls (one link, or one per transparent firewall), then the bypass.
-fn links(plan: &Plan, side: Side) -> Vec<(String, [String; 2])> {
+fn links(plan: &SandwichPlan, side: Side) -> Vec<(String, [String; 2])> {
     let text = |address: IpAddr| format!("{address}/{}", if address.is_ipv4() { 24 } else { 64 });
     let pair = |f: &dyn Fn(bool) -> IpAddr| [text(f(true)), text(f(false))];
     let mut links = vec![("hosts".to_owned(), pair(&|v4| gateway(side, v4)))];
-    let count = if plan.kind == Kind::Transparent { plan.firewalls } else { 1 };
+    let count = if plan.kind == SimFirewallKind::Transparent { plan.firewalls } else { 1 };
     for number in 0..count {
         links.push((format!("firewalls{number}"), pair(&|v4| engine_address(plan, side, number, v4))));
     }
@@ -253,7 +253,7 @@ fn around(side: Side, v4: bool) -> IpAddr {
 }
 
 /// The configuration file of an engine.
-pub fn configuration(plan: &Plan, side: Side) -> String {
+pub fn configuration(plan: &SandwichPlan, side: Side) -> String {
     let mut text = String::new();
     let line = |text: &mut String, line: &str| {
         text.push_str(line);
@@ -300,7 +300,7 @@ pub fn configuration(plan: &Plan, side: Side) -> String {
 }
 
 /// The group of firewalls in the configuration of an engine.
-fn group(plan: &Plan, side: Side, text: &mut String) {
+fn group(plan: &SandwichPlan, side: Side, text: &mut String) {
     let me = side as usize;
     let on_failure = farm::on_failure_name(plan.on_failure);
     let below_min = match plan.below_min {
@@ -314,13 +314,13 @@ fn group(plan: &Plan, side: Side, text: &mut String) {
         plan.seeds[me], plan.min_up, plan.drain_timeout
     );
     let _ = writeln!(text, "[[group.peer]]\nname = \"{}\"", side.other().name());
-    if plan.kind != Kind::Transparent {
+    if plan.kind != SimFirewallKind::Transparent {
         let peer = |v4| engine_address(plan, side.other(), 0, v4);
         let _ = writeln!(text, "addresses = [\"{}\", \"{}\"]", peer(true), peer(false));
     }
     let _ = writeln!(text, "\n[group.check]\nhold = \"{}\"\n", plan.hold);
     for number in (0..plan.firewalls).filter(|number| plan.unknown[me] != Some(*number)) {
-        let transparent = plan.kind == Kind::Transparent;
+        let transparent = plan.kind == SimFirewallKind::Transparent;
         let link = if transparent { number } else { 0 };
         let address = |v4| firewall_address(plan, side, number, v4);
         let _ = writeln!(
@@ -338,18 +338,18 @@ fn group(plan: &Plan, side: Side, text: &mut String) {
 }
 
 /// Builds the sandwich and starts its engines.
-pub fn build(plan: &Plan, rng: &mut Rng) -> (World, Nodes) {
+pub fn build(plan: &SandwichPlan, rng: &mut Rng) -> (World, Nodes) {
     let mut world = World::new(rng.fork(1));
     world.partial_checksums = plan.partial_checksums;
     let engines = Side::BOTH.map(|side| {
-        let mut engine = Appliance::new(&configuration(plan, side), rng.fork(2 + side as u64));
+        let mut engine = SimEngine::new(&configuration(plan, side), rng.fork(2 + side as u64));
         engine.ports_per_worker = plan.farm.ports;
         world.add(Node::Engine(Box::new(engine)))
     });
     let shared = Rc::new(RefCell::new(Conntrack::default()));
     let firewalls: Vec<NodeId> = (0..plan.firewalls)
         .map(|number| {
-            let table = if plan.kind == Kind::Synced { shared.clone() } else { Rc::default() };
+            let table = if plan.kind == SimFirewallKind::Synced { shared.clone() } else { Rc::default() };
             world.add(Node::Firewall(Box::new(firewall(plan, number, table))))
         })
         .collect();
@@ -361,30 +361,30 @@ pub fn build(plan: &Plan, rng: &mut Rng) -> (World, Nodes) {
     let nodes = Nodes { engines, firewalls, hosts, servers };
     cable(plan, &mut world, &nodes);
     for engine in engines {
-        world.with_engine(engine, Appliance::start);
+        world.with_engine(engine, SimEngine::start);
     }
     (world, nodes)
 }
 
-fn add_host(world: &mut World, plan: &Plan, side: Side, number: usize, rng: &mut Rng) -> NodeId {
+fn add_host(world: &mut World, plan: &SandwichPlan, side: Side, number: usize, rng: &mut Rng) -> NodeId {
     let addresses = [true, false].map(|v4| host_address(side, number, v4)).to_vec();
     let mac = MacAddr([0x02, 0xaa, 0, 0, side as u8, number as u8]);
-    let station = Station::new(mac, addresses, false);
+    let station = NetworkInterface::new(mac, addresses, false);
     let seat = seat(plan, side, Vec::new());
     let host = Host::new(world.next_node(), station, seat, rng.fork(100 + number as u64), Instant::ZERO);
     world.add(Node::Host(Box::new(host)))
 }
 
-fn add_server(world: &mut World, plan: &Plan, number: usize, rng: &mut Rng) -> NodeId {
+fn add_server(world: &mut World, plan: &SandwichPlan, number: usize, rng: &mut Rng) -> NodeId {
     let addresses = [true, false].map(|v4| farm::server_address(number, v4)).to_vec();
-    let station = Station::new(farm::server_mac(number), addresses, false);
+    let station = NetworkInterface::new(farm::server_mac(number), addresses, false);
     let seat = seat(plan, Side::Inner, plan.farm.loopbacks());
     let host = Host::new(world.next_node(), station, seat, rng.fork(200 + number as u64), Instant::ZERO);
     world.add(Node::Host(Box::new(host)))
 }
 
 /// The place of a host of `side`.
-fn seat(plan: &Plan, side: Side, loopbacks: Vec<IpAddr>) -> Seat {
+fn seat(plan: &SandwichPlan, side: Side, loopbacks: Vec<IpAddr>) -> HostNetwork {
     let gateways = [true, false].map(|v4| gateway(side, v4)).to_vec();
     let prefix = |v4| hosts_prefix(side, v4).parse().expect("a prefix");
     // The other hosts of the segment are directly attached only if there are services; otherwise no host talks to a
@@ -393,10 +393,16 @@ fn seat(plan: &Plan, side: Side, loopbacks: Vec<IpAddr>) -> Seat {
     // Hosts do no path MTU discovery, so their packets have to fit into a tunnel, as if an operator had lowered the
     // MSS.
     let has_tunnels = plan.farm.has_tunnels();
-    Seat { gateways, on_link, loopbacks, mtu: if has_tunnels { 1400 } else { 1500 }, gso: plan.gso && !has_tunnels }
+    HostNetwork {
+        gateways,
+        on_link,
+        loopbacks,
+        mtu: if has_tunnels { 1400 } else { 1500 },
+        gso: plan.gso && !has_tunnels,
+    }
 }
 
-fn firewall(plan: &Plan, number: usize, table: Rc<RefCell<Conntrack>>) -> Firewall {
+fn firewall(plan: &SandwichPlan, number: usize, table: Rc<RefCell<Conntrack>>) -> Firewall {
     let prefix = |text: &str| text.parse().expect("a prefix");
     let mut routes = Vec::new();
     for side in Side::BOTH {
@@ -409,22 +415,24 @@ fn firewall(plan: &Plan, number: usize, table: Rc<RefCell<Conntrack>>) -> Firewa
     }
     let legs = Side::BOTH.map(|side| {
         let addresses = match plan.kind {
-            Kind::Transparent => Vec::new(),
-            Kind::Strict | Kind::Loose | Kind::Synced | Kind::Nat => {
+            SimFirewallKind::Transparent => Vec::new(),
+            SimFirewallKind::Strict | SimFirewallKind::Loose | SimFirewallKind::Synced | SimFirewallKind::Nat => {
                 [true, false].map(|v4| firewall_address(plan, side, number, v4)).to_vec()
             }
         };
-        Station::new(firewall_mac(number, side.leg()), addresses, true)
+        NetworkInterface::new(firewall_mac(number, side.leg()), addresses, true)
     });
     let pool = match plan.kind {
-        Kind::Nat => vec![
+        SimFirewallKind::Nat => vec![
             Ipv4Addr::new(192, 0, 2, 11 + number as u8).into(),
             Ipv6Addr::new(0x2001, 0xdb8, 9, 0, 0, 0, 0, 11 + number as u16).into(),
         ],
-        Kind::Strict | Kind::Loose | Kind::Synced | Kind::Transparent => Vec::new(),
+        SimFirewallKind::Strict | SimFirewallKind::Loose | SimFirewallKind::Synced | SimFirewallKind::Transparent => {
+            Vec::new()
+        }
     };
     let engines = Side::BOTH.iter().flat_map(|side| [true, false].map(|v4| engine_address(plan, *side, number, v4)));
-    let settings = Settings {
+    let settings = FirewallSettings {
         kind: plan.kind,
         policy: plan.policy,
         routes,
@@ -437,8 +445,8 @@ fn firewall(plan: &Plan, number: usize, table: Rc<RefCell<Conntrack>>) -> Firewa
 
 /// Connects everything: a switch for the hosts of each side, one for the firewalls' legs of each side (one per
 /// transparent firewall), and one for the bypass.
-fn cable(plan: &Plan, world: &mut World, nodes: &Nodes) {
-    let transparent = plan.kind == Kind::Transparent;
+fn cable(plan: &SandwichPlan, world: &mut World, nodes: &Nodes) {
+    let transparent = plan.kind == SimFirewallKind::Transparent;
     let round = world.add_segment();
     for side in Side::BOTH {
         let engine = nodes.engine(side);
@@ -466,6 +474,6 @@ fn cable(plan: &Plan, world: &mut World, nodes: &Nodes) {
 }
 
 /// The device of an engine's link.
-pub fn device_of(plan: &Plan, link: usize) -> usize {
+pub fn device_of(plan: &SandwichPlan, link: usize) -> usize {
     if plan.one_arm { 0 } else { link }
 }

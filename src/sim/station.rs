@@ -10,7 +10,7 @@ use crate::wire::MacAddr;
 
 /// A network interface.
 #[derive(Debug)]
-pub struct Station {
+pub struct NetworkInterface {
     /// MAC address.
     pub mac: MacAddr,
     /// IP addresses.
@@ -29,7 +29,7 @@ struct Waiting {
     packets: Vec<Packet>,
 }
 
-impl Station {
+impl NetworkInterface {
     const RETRY: Duration = Duration::from_millis(500);
     const TRIES_MAX: u8 = 6;
     const QUEUE_MAX: usize = 16;
@@ -97,7 +97,7 @@ impl Station {
         }
     }
 
-    /// When [`Station::handle_timeout`] has to be called next.
+    /// When [`NetworkInterface::handle_timeout`] has to be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.waiting.values().map(|waiting| waiting.asked + Self::RETRY).min()
     }
@@ -259,13 +259,13 @@ fn multicast_mac(group: Ipv6Addr) -> MacAddr {
 mod tests {
     use super::*;
 
-    fn pair(v6: bool) -> (Station, Station, IpAddr, IpAddr) {
+    fn pair(v6: bool) -> (NetworkInterface, NetworkInterface, IpAddr, IpAddr) {
         let (a, b): (IpAddr, IpAddr) = if v6 {
             ("fd00::1".parse().unwrap(), "fd00::2".parse().unwrap())
         } else {
             ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap())
         };
-        let station = |last, address| Station::new(MacAddr([2, 0, 0, 0, 0, last]), vec![address], false);
+        let station = |last, address| NetworkInterface::new(MacAddr([2, 0, 0, 0, 0, last]), vec![address], false);
         (station(1, a), station(2, b), a, b)
     }
 

@@ -25,7 +25,7 @@ use crate::wire::Family;
 pub use maglev::Maglev;
 pub use observe::Observation;
 pub use scheduler::{SchedulerState, ServerState, ServiceState};
-pub use tunnel::TunnelPath;
+pub use tunnel::TunnelPathState;
 pub use turns::Lineups;
 
 /// How a new session is assigned to a server. Weights always count.
@@ -55,7 +55,7 @@ pub struct HashOn {
 
 /// How packets are forwarded to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Mode {
+pub enum ForwardingMode {
     /// Destination address and port are translated; replies return through the engine.
     #[default]
     Nat,
@@ -94,7 +94,7 @@ pub struct Service {
     /// How a new session is assigned to a server.
     pub scheduler: Scheduler,
     /// How packets are forwarded to the server.
-    pub mode: Mode,
+    pub mode: ForwardingMode,
     /// The source addresses that stand for clients in `full-nat`; if empty, those of the egress link.
     pub snat: Vec<IpAddr>,
     /// Whether and by which prefixes clients keep their server.
@@ -142,7 +142,7 @@ pub struct Server {
     /// their sessions.
     pub takes_new: bool,
     /// How an operator took it out of service, if it is not up for that reason.
-    pub retired: Option<Retired>,
+    pub retired: Option<OutOfService>,
     /// For IPv4 and IPv6: how often it went from up to down.
     pub falls: [u32; 2],
     /// Whether a reload removed it. Only its remaining sessions refer to it then.
@@ -153,7 +153,7 @@ pub struct Server {
 
 /// How an operator took a server out of service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Retired {
+pub enum OutOfService {
     /// The server or its service was draining for longer than `drain-timeout`.
     Drained,
     /// The server or its service is in maintenance.
@@ -203,7 +203,7 @@ impl Services {
         }
         let listeners = listeners(&services);
         let mut tunnels: ByAddress<IpAddr, (ServiceId, ServerId)> = HashMap::default();
-        for service in services.iter().filter(|service| service.mode == Mode::Tunnel) {
+        for service in services.iter().filter(|service| service.mode == ForwardingMode::Tunnel) {
             for server in &service.servers {
                 // Both families may use the same address.
                 let second = server.v6.filter(|address| server.v4 != Some(*address));
@@ -287,7 +287,9 @@ impl Services {
 /// The ports of servers whose replies have to be translated. Servers that a reload removed are left out.
 fn listeners(services: &[Service]) -> ByAddress<(IpAddr, u8), Listener> {
     let mut listeners: HashMap<_, Vec<Listener>, ahash::RandomState> = HashMap::default();
-    for service in services.iter().filter(|service| matches!(service.mode, Mode::Nat | Mode::FullNat)) {
+    for service in
+        services.iter().filter(|service| matches!(service.mode, ForwardingMode::Nat | ForwardingMode::FullNat))
+    {
         for server in service.servers.iter().filter(|server| !server.is_removed) {
             let ports = server.port.map_or_else(|| service.ports.clone(), |port| vec![port..=port]);
             for address in [server.v4, server.v6].into_iter().flatten() {

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::flow::FlowKey;
-use crate::slb::sticky::{StickyRoom, StickyTable};
-use crate::slb::turns::Turns;
-use crate::slb::{Observation, Scheduler, Server, Service, TunnelPath, family_index, maglev};
+use crate::slb::sticky::{StickyCapacity, StickyTable};
+use crate::slb::turns::Rotation;
+use crate::slb::{Observation, Scheduler, Server, Service, TunnelPathState, family_index, maglev};
 use crate::time::Instant;
 use crate::wire::Family;
 
@@ -20,7 +20,7 @@ use crate::wire::Family;
 pub struct ServiceState {
     /// The turns of [`Scheduler::RoundRobin`], shared by all workers. There is one sequence, or two if IPv4 and IPv6
     /// have different servers.
-    turns: Mutex<[Turns; 2]>,
+    turns: Mutex<[Rotation; 2]>,
     /// Which client had which server.
     pub sticky: StickyTable,
     /// The number of clients that could not become sticky because there was no room.
@@ -37,7 +37,7 @@ pub struct ServerState {
     /// The number of sessions since start.
     total: AtomicU64,
     /// What is known of the path of its tunnel, in mode `tunnel`.
-    pub tunnel: TunnelPath,
+    pub tunnel: TunnelPathState,
     /// What connections of clients say about it, by family.
     observed: [Observation; 2],
 }
@@ -45,7 +45,7 @@ pub struct ServerState {
 /// The state of all services and servers, by name.
 #[derive(Debug)]
 pub struct SchedulerState {
-    room: Arc<StickyRoom>,
+    room: Arc<StickyCapacity>,
     services: Mutex<HashMap<String, Arc<ServiceState>>>,
     servers: Mutex<HashMap<(String, String), Arc<ServerState>>>,
 }
@@ -64,7 +64,7 @@ enum Purpose {
 impl SchedulerState {
     /// An empty state with room for `sticky` sticky clients.
     pub fn new(sticky: usize) -> Self {
-        Self { room: StickyRoom::new(sticky), services: Mutex::default(), servers: Mutex::default() }
+        Self { room: StickyCapacity::new(sticky), services: Mutex::default(), servers: Mutex::default() }
     }
 
     /// The state of a service, which is created when it is first asked for.
@@ -114,7 +114,7 @@ impl ServerState {
             name: name.into(),
             active: AtomicI64::new(0),
             total: AtomicU64::new(0),
-            tunnel: TunnelPath::default(),
+            tunnel: TunnelPathState::default(),
             observed: Default::default(),
         }
     }

@@ -13,7 +13,7 @@ use crate::time::{Duration, Instant};
 
 /// The room for the sticky entries of all services of an engine.
 #[derive(Debug)]
-pub struct StickyRoom {
+pub struct StickyCapacity {
     used: AtomicUsize,
     capacity: usize,
 }
@@ -21,7 +21,7 @@ pub struct StickyRoom {
 /// The sticky clients of one service.
 #[derive(Debug)]
 pub struct StickyTable {
-    room: Arc<StickyRoom>,
+    room: Arc<StickyCapacity>,
     entries: DashMap<IpAddr, Remembered, ahash::RandomState>,
 }
 
@@ -31,7 +31,7 @@ struct Remembered {
     last_used: Instant,
 }
 
-impl StickyRoom {
+impl StickyCapacity {
     /// Room for `capacity` entries.
     pub fn new(capacity: usize) -> Arc<Self> {
         Arc::new(Self { used: AtomicUsize::new(0), capacity })
@@ -54,7 +54,7 @@ impl StickyRoom {
 
 impl StickyTable {
     /// An empty table whose entries use up `room`.
-    pub fn new(room: Arc<StickyRoom>) -> Self {
+    pub fn new(room: Arc<StickyCapacity>) -> Self {
         Self { room, entries: DashMap::default() }
     }
 
@@ -134,8 +134,8 @@ mod tests {
         Instant::from_millis(seconds * 1000)
     }
 
-    fn table(capacity: usize) -> (Arc<StickyRoom>, StickyTable) {
-        let room = StickyRoom::new(capacity);
+    fn table(capacity: usize) -> (Arc<StickyCapacity>, StickyTable) {
+        let room = StickyCapacity::new(capacity);
         (Arc::clone(&room), StickyTable::new(room))
     }
 

@@ -10,14 +10,14 @@ pub const MTU_LIFE: Duration = Duration::from_secs(600);
 
 /// The path of a tunnel to one server, shared by all workers.
 #[derive(Debug, Default)]
-pub struct TunnelPath {
+pub struct TunnelPathState {
     /// For each family of the outer packet: the path MTU in the upper 16 bits, and the second until which it is valid
     /// in the lower 48 bits. 0 means unknown.
     mtu: [AtomicU64; 2],
     ident: AtomicU16,
 }
 
-impl TunnelPath {
+impl TunnelPathState {
     /// The path MTU in bytes of outer packet; `None` if only the MTU of the link is known.
     pub fn mtu(&self, outer: Family, now: Instant) -> Option<u16> {
         let known = self.mtu[super::family_index(outer)].load(Ordering::Relaxed);
@@ -61,7 +61,7 @@ mod tests {
 
     #[test]
     fn the_smallest_mtu_that_was_heard_of_holds_for_ten_minutes() {
-        let path = TunnelPath::default();
+        let path = TunnelPathState::default();
         assert_eq!(path.mtu(Family::V4, at(1)), None);
 
         path.learn(Family::V4, 1400, at(1));
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn nobody_makes_a_path_smaller_than_every_path_is() {
-        let path = TunnelPath::default();
+        let path = TunnelPathState::default();
         path.learn(Family::V4, 68, at(0));
         path.learn(Family::V6, 68, at(0));
         assert_eq!((path.mtu(Family::V4, at(1)), path.mtu(Family::V6, at(1))), (Some(552), Some(1280)));

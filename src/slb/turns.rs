@@ -23,10 +23,10 @@ use crate::wire::Family;
 
 /// The servers that take new sessions in a family.
 #[derive(Debug, Default)]
-pub struct Lineup(Vec<Member>);
+pub struct RotationMembers(Vec<RotationMember>);
 
 #[derive(Debug)]
-struct Member {
+struct RotationMember {
     /// The position of the server in its service.
     place: usize,
     weight: u16,
@@ -34,7 +34,7 @@ struct Member {
     state: Weak<ServerState>,
 }
 
-impl PartialEq for Member {
+impl PartialEq for RotationMember {
     fn eq(&self, other: &Self) -> bool {
         (self.place, self.weight) == (other.place, other.weight) && self.state.ptr_eq(&other.state)
     }
@@ -43,7 +43,7 @@ impl PartialEq for Member {
 /// The lineups of a service in both families, computed when they are first needed. A copy computes its own, because its
 /// servers may have other states.
 #[derive(Debug, Default)]
-pub struct Lineups(OnceLock<[Arc<Lineup>; 2]>);
+pub struct Lineups(OnceLock<[Arc<RotationMembers>; 2]>);
 
 impl Clone for Lineups {
     fn clone(&self) -> Self {
@@ -54,10 +54,10 @@ impl Clone for Lineups {
 impl Lineups {
     /// The lineup of a family, and the number of its sequence of turns. Families with the same lineup share one
     /// sequence.
-    pub(super) fn of(&self, servers: &[Server], family: Family) -> (&Arc<Lineup>, usize) {
+    pub(super) fn of(&self, servers: &[Server], family: Family) -> (&Arc<RotationMembers>, usize) {
         let both = self.0.get_or_init(|| {
-            let v4 = Arc::new(Lineup::new(servers, Family::V4));
-            let v6 = Lineup::new(servers, Family::V6);
+            let v4 = Arc::new(RotationMembers::new(servers, Family::V4));
+            let v6 = RotationMembers::new(servers, Family::V6);
             let v6 = if v6.0 == v4.0 { Arc::clone(&v4) } else { Arc::new(v6) };
             [v4, v6]
         });
@@ -66,13 +66,13 @@ impl Lineups {
     }
 }
 
-impl Lineup {
+impl RotationMembers {
     /// The servers that take new sessions or, if all others are down, the backup servers that do.
     fn new(servers: &[Server], family: Family) -> Self {
         let of = |backup: bool| {
             let is_one = |server: &Server| server.backup == backup && server.is_candidate(family);
             let those = servers.iter().enumerate().filter(|(_, server)| is_one(server));
-            let member = |(place, server): (usize, &Server)| Member {
+            let member = |(place, server): (usize, &Server)| RotationMember {
                 place,
                 weight: server.weight,
                 state: Arc::downgrade(&server.state),
@@ -86,8 +86,8 @@ impl Lineup {
 
 /// A sequence of turns. All quantities are multiplied by the sum of weights, so that they are whole numbers.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Turns {
-    lineup: Arc<Lineup>,
+pub(super) struct Rotation {
+    lineup: Arc<RotationMembers>,
     /// The sum of all weights.
     sum: i128,
     /// The number of turns given.
@@ -112,9 +112,9 @@ struct Waiting {
     number: usize,
 }
 
-impl Turns {
+impl Rotation {
     /// Whose turn it is in `lineup`, which may differ from the previous one. Nothing changes.
-    pub(super) fn foresee(&self, lineup: &Arc<Lineup>) -> Option<usize> {
+    pub(super) fn foresee(&self, lineup: &Arc<RotationMembers>) -> Option<usize> {
         if *self.lineup.0 == *lineup.0 {
             return self.first().and_then(|class| self.place(class));
         }
@@ -123,7 +123,7 @@ impl Turns {
     }
 
     /// Gives a turn, and returns the server's position in the service.
-    pub(super) fn take(&mut self, lineup: &Arc<Lineup>) -> Option<usize> {
+    pub(super) fn take(&mut self, lineup: &Arc<RotationMembers>) -> Option<usize> {
         if !Arc::ptr_eq(&self.lineup, lineup) {
             if *self.lineup.0 == *lineup.0 {
                 self.lineup = Arc::clone(lineup);
@@ -166,7 +166,7 @@ impl Turns {
 
     /// The sequence continued with other servers. What is due to those that stay is kept, as a fraction of a turn. Then
     /// all are shifted alike, so that the sum of what is due is nothing or less than a turn.
-    fn with(&self, lineup: &Arc<Lineup>) -> Self {
+    fn with(&self, lineup: &Arc<RotationMembers>) -> Self {
         let sum: i128 = lineup.0.iter().map(|member| i128::from(member.weight)).sum();
         let mut due = HashMap::with_hasher(ahash::RandomState::default());
         for class in &self.classes {
@@ -175,7 +175,7 @@ impl Turns {
                 due.insert(self.lineup.0[waiting.number].state.as_ptr(), lag);
             }
         }
-        let lag = |member: &Member| due.get(&member.state.as_ptr()).map_or(0, |lag| lag * sum / self.sum);
+        let lag = |member: &RotationMember| due.get(&member.state.as_ptr()).map_or(0, |lag| lag * sum / self.sum);
         let forward = -lineup.0.iter().map(lag).sum::<i128>().div_euclid(sum.max(1));
         let mut classes: BTreeMap<u16, Vec<Waiting>> = BTreeMap::new();
         for (number, member) in lineup.0.iter().enumerate() {

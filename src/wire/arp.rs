@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetProtocol};
 
 use crate::wire::MacAddr;
-use crate::wire::emit::{self, Macs};
+use crate::wire::emit::{self, MacPair};
 use crate::wire::frame::ETHERNET_LEN;
 
 /// The operation of an ARP packet (RFC 826, `ar$op`).
@@ -105,7 +105,7 @@ impl Arp {
             target_hardware_addr: EthernetAddress(self.target_mac.0),
             target_protocol_addr: self.target,
         };
-        let macs = Macs { source: self.sender_mac, destination };
+        let macs = MacPair { source: self.sender_mac, destination };
         emit::ethernet(macs, EthernetProtocol::Arp, repr.buffer_len(), |bytes| {
             repr.emit(&mut ArpPacket::new_unchecked(bytes));
         })

@@ -19,7 +19,7 @@ pub const HOP_LIMIT: u8 = 64;
 
 /// The two hardware addresses of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Macs {
+pub struct MacPair {
     /// Hardware address of the sender.
     pub source: MacAddr,
     /// Hardware address of the receiver.
@@ -28,14 +28,14 @@ pub struct Macs {
 
 /// The source and destination address of a packet, which are of one family by construction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pair {
+pub enum AddressPair {
     /// The IPv4 source and destination.
     V4(Ipv4Addr, Ipv4Addr),
     /// The IPv6 source and destination.
     V6(Ipv6Addr, Ipv6Addr),
 }
 
-impl Pair {
+impl AddressPair {
     /// Pairs the two addresses; `None` if they are of different families.
     pub const fn new(source: IpAddr, destination: IpAddr) -> Option<Self> {
         match (source, destination) {
@@ -80,7 +80,7 @@ impl Pair {
 
 /// Builds an Ethernet frame with `payload` bytes of payload, which `fill` writes.
 pub(crate) fn ethernet(
-    macs: Macs,
+    macs: MacPair,
     ethertype: EthernetProtocol,
     payload: usize,
     fill: impl FnOnce(&mut [u8]),
@@ -96,15 +96,15 @@ pub(crate) fn ethernet(
 /// Builds an IP packet in its frame. `fill` writes the `payload` bytes after the IP header, transport checksum
 /// included.
 pub(crate) fn ip(
-    macs: Macs,
-    pair: Pair,
+    macs: MacPair,
+    pair: AddressPair,
     protocol: u8,
     hop_limit: u8,
     payload: usize,
     fill: impl FnOnce(&mut [u8]),
 ) -> Vec<u8> {
     match pair {
-        Pair::V4(source, destination) => ethernet(macs, EthernetProtocol::Ipv4, IPV4_LEN + payload, |bytes| {
+        AddressPair::V4(source, destination) => ethernet(macs, EthernetProtocol::Ipv4, IPV4_LEN + payload, |bytes| {
             let mut packet = Ipv4Packet::new_unchecked(bytes);
             Ipv4Repr {
                 src_addr: source,
@@ -116,7 +116,7 @@ pub(crate) fn ip(
             .emit(&mut packet, &ChecksumCapabilities::default());
             fill(packet.payload_mut());
         }),
-        Pair::V6(source, destination) => ethernet(macs, EthernetProtocol::Ipv6, IPV6_LEN + payload, |bytes| {
+        AddressPair::V6(source, destination) => ethernet(macs, EthernetProtocol::Ipv6, IPV6_LEN + payload, |bytes| {
             let mut packet = Ipv6Packet::new_unchecked(bytes);
             Ipv6Repr {
                 src_addr: source,
@@ -132,7 +132,7 @@ pub(crate) fn ip(
 }
 
 /// Builds a UDP datagram in its frame. `data` may have at most 65,507 bytes.
-pub fn udp(macs: Macs, pair: Pair, source_port: u16, destination_port: u16, data: &[u8]) -> Vec<u8> {
+pub fn udp(macs: MacPair, pair: AddressPair, source_port: u16, destination_port: u16, data: &[u8]) -> Vec<u8> {
     ip(macs, pair, IpProtocol::Udp.into(), HOP_LIMIT, UDP_LEN + data.len(), |bytes| {
         UdpRepr { src_port: source_port, dst_port: destination_port }.emit(
             &mut UdpPacket::new_unchecked(bytes),
@@ -155,11 +155,11 @@ mod tests {
 
     use super::*;
 
-    const MACS: Macs = Macs { source: MacAddr([2, 0, 0, 0, 0, 1]), destination: MacAddr([2, 0, 0, 0, 0, 2]) };
+    const MACS: MacPair = MacPair { source: MacAddr([2, 0, 0, 0, 0, 1]), destination: MacAddr([2, 0, 0, 0, 0, 2]) };
 
     #[test]
     fn a_second_parser_reads_udp_over_both_families_with_valid_checksums() {
-        let v4 = Pair::new("10.1.0.1".parse().unwrap(), "10.2.0.1".parse().unwrap()).unwrap();
+        let v4 = AddressPair::new("10.1.0.1".parse().unwrap(), "10.2.0.1".parse().unwrap()).unwrap();
         let frame = udp(MACS, v4, 7000, 7, b"odd");
         let ethernet = EthernetPacket::new(&frame).unwrap();
         let packet = Ipv4Packet::new(ethernet.payload()).unwrap();
@@ -171,7 +171,7 @@ mod tests {
             pnet_udp::ipv4_checksum(&datagram, &packet.get_source(), &packet.get_destination())
         );
 
-        let v6 = Pair::new("fd00:1::1".parse().unwrap(), "fd00:2::1".parse().unwrap()).unwrap();
+        let v6 = AddressPair::new("fd00:1::1".parse().unwrap(), "fd00:2::1".parse().unwrap()).unwrap();
         let frame = udp(MACS, v6, 7000, 7, b"even");
         let ethernet = EthernetPacket::new(&frame).unwrap();
         let packet = Ipv6Packet::new(ethernet.payload()).unwrap();
@@ -184,6 +184,6 @@ mod tests {
 
     #[test]
     fn a_pair_of_two_families_is_refused() {
-        assert_eq!(Pair::new("10.0.0.1".parse().unwrap(), "::1".parse().unwrap()), None);
+        assert_eq!(AddressPair::new("10.0.0.1".parse().unwrap(), "::1".parse().unwrap()), None);
     }
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use smoltcp::wire::{Icmpv4Packet, Icmpv6Packet, Ipv4Packet, Ipv6Packet};
 
-use crate::wire::emit::{self, HOP_LIMIT, Macs, Pair};
+use crate::wire::emit::{self, AddressPair, HOP_LIMIT, MacPair};
 use crate::wire::frame::{ETHERNET_LEN, IPV4_LEN, IPV6_LEN, protocol};
 use crate::wire::{Family, MacAddr};
 
@@ -58,7 +58,7 @@ impl<'a> Echo<'a> {
     }
 
     /// Builds the frame that carries the message.
-    pub fn frame(&self, macs: Macs, pair: Pair) -> Vec<u8> {
+    pub fn frame(&self, macs: MacPair, pair: AddressPair) -> Vec<u8> {
         let kind = match (pair.family(), self.kind) {
             (Family::V4, EchoKind::Request) => 8,
             (Family::V4, EchoKind::Reply) => 0,
@@ -194,12 +194,12 @@ pub fn error(kind: ErrorKind, frame: &[u8], source: IpAddr, mac: MacAddr) -> Res
     }
     let mut sender = [0; 6];
     sender.copy_from_slice(&header[6..12]);
-    let macs = Macs { source: mac, destination: MacAddr(sender) };
+    let macs = MacPair { source: mac, destination: MacAddr(sender) };
     let (offender, quoted) = match source {
         IpAddr::V4(_) => quotable_v4(packet)?,
         IpAddr::V6(_) => quotable_v6(packet)?,
     };
-    let pair = Pair::new(source, offender).ok_or(NoError::NotIp)?;
+    let pair = AddressPair::new(source, offender).ok_or(NoError::NotIp)?;
     let family = pair.family();
     let room = match family {
         Family::V4 => ERROR_MAX_V4 - IPV4_LEN - ICMP_HEADER,
@@ -289,15 +289,15 @@ fn is_host_v4(address: Ipv4Addr) -> bool {
     first != 0 && first != 127 && first < 224
 }
 
-fn message(macs: Macs, pair: Pair, type_and_code: [u8; 2], words: [u8; 4], data: &[u8]) -> Vec<u8> {
+fn message(macs: MacPair, pair: AddressPair, type_and_code: [u8; 2], words: [u8; 4], data: &[u8]) -> Vec<u8> {
     let protocol = protocol::icmp(pair.family());
     emit::ip(macs, pair, protocol, HOP_LIMIT, ICMP_HEADER + data.len(), |bytes| {
         bytes[..2].copy_from_slice(&type_and_code);
         bytes[4..8].copy_from_slice(&words);
         bytes[8..].copy_from_slice(data);
         match pair {
-            Pair::V4(..) => Icmpv4Packet::new_unchecked(bytes).fill_checksum(),
-            Pair::V6(source, destination) => fill_checksum_v6(bytes, source, destination),
+            AddressPair::V4(..) => Icmpv4Packet::new_unchecked(bytes).fill_checksum(),
+            AddressPair::V6(source, destination) => fill_checksum_v6(bytes, source, destination),
         }
     })
 }

@@ -8,7 +8,7 @@ use std::net::Ipv6Addr;
 use smoltcp::wire::Icmpv6Packet;
 
 use crate::wire::MacAddr;
-use crate::wire::emit::{self, Macs, Pair};
+use crate::wire::emit::{self, AddressPair, MacPair};
 use crate::wire::frame::{ETHERNET_LEN, IPV6_LEN, protocol};
 use crate::wire::ndp::multicast_mac;
 
@@ -24,7 +24,7 @@ const RECORD: usize = 20;
 
 /// Why groups are reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Report {
+pub enum ReportReason {
     /// The engine has just joined them.
     Joined,
     /// A querier asked for them.
@@ -32,14 +32,14 @@ pub enum Report {
 }
 
 /// Builds a version 2 report that the engine listens to the first [`GROUPS_MAX`] of `groups`, from any source.
-pub fn report(mac: MacAddr, link_local: Ipv6Addr, groups: &[Ipv6Addr], report: Report) -> Vec<u8> {
+pub fn report(mac: MacAddr, link_local: Ipv6Addr, groups: &[Ipv6Addr], report: ReportReason) -> Vec<u8> {
     let groups = &groups[..groups.len().min(GROUPS_MAX)];
     let record_type = match report {
-        Report::Joined => 4,
-        Report::Asked => 2,
+        ReportReason::Joined => 4,
+        ReportReason::Asked => 2,
     };
-    let macs = Macs { source: mac, destination: multicast_mac(ALL_ROUTERS) };
-    let pair = Pair::V6(link_local, ALL_ROUTERS);
+    let macs = MacPair { source: mac, destination: multicast_mac(ALL_ROUTERS) };
+    let pair = AddressPair::V6(link_local, ALL_ROUTERS);
     let len = ROUTER_ALERT.len() + 8 + groups.len() * RECORD;
     emit::ip(macs, pair, protocol::HOP_BY_HOP, 1, len, |bytes| {
         let (header, message) = bytes.split_at_mut(ROUTER_ALERT.len());
@@ -95,7 +95,7 @@ mod tests {
         let groups =
             [ndp::solicited_node("fd00:1::1".parse().unwrap()), ndp::solicited_node("fd00:1::2".parse().unwrap())];
 
-        let frame = report(ENGINE, ndp::link_local(ENGINE), &groups, Report::Joined);
+        let frame = report(ENGINE, ndp::link_local(ENGINE), &groups, ReportReason::Joined);
 
         let ip = Ipv6Packet::new(&frame[14..]).unwrap();
         assert_eq!((ip.get_hop_limit(), ip.get_destination()), (1, ALL_ROUTERS));
@@ -111,9 +111,9 @@ mod tests {
     #[test]
     fn queries_are_known_and_nothing_else_is() {
         let router = ndp::link_local(MacAddr([2, 0, 0, 0, 0, 7]));
-        let macs = Macs { source: MacAddr([2, 0, 0, 0, 0, 7]), destination: multicast_mac(ndp::ALL_NODES) };
+        let macs = MacPair { source: MacAddr([2, 0, 0, 0, 0, 7]), destination: multicast_mac(ndp::ALL_NODES) };
         let query = |kind: u8| {
-            emit::ip(macs, Pair::V6(router, ndp::ALL_NODES), protocol::HOP_BY_HOP, 1, 8 + 28, |bytes| {
+            emit::ip(macs, AddressPair::V6(router, ndp::ALL_NODES), protocol::HOP_BY_HOP, 1, 8 + 28, |bytes| {
                 bytes[..8].copy_from_slice(&ROUTER_ALERT);
                 bytes[8] = kind;
                 Icmpv6Packet::new_unchecked(&mut bytes[8..]).fill_checksum(&router, &ndp::ALL_NODES);

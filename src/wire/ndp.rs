@@ -10,7 +10,7 @@ use smoltcp::wire::{
 };
 
 use crate::wire::MacAddr;
-use crate::wire::emit::{self, Macs, Pair};
+use crate::wire::emit::{self, AddressPair, MacPair};
 use crate::wire::frame::ETHERNET_LEN;
 
 /// The group of all nodes on a link, ff02::1.
@@ -131,7 +131,7 @@ impl Ndp {
 /// Builds a solicitation for `target`. It goes to the solicited-node group, or to `known` alone to confirm an entry.
 pub fn solicitation(mac: MacAddr, source: Ipv6Addr, target: Ipv6Addr, known: Option<MacAddr>) -> Vec<u8> {
     let destination = if known.is_some() { target } else { solicited_node(target) };
-    let macs = Macs { source: mac, destination: known.unwrap_or_else(|| multicast_mac(destination)) };
+    let macs = MacPair { source: mac, destination: known.unwrap_or_else(|| multicast_mac(destination)) };
     let repr = NdiscRepr::NeighborSolicit { target_addr: target, lladdr: Some(RawHardwareAddress::from_bytes(&mac.0)) };
     message(macs, source, destination, repr)
 }
@@ -140,7 +140,7 @@ pub fn solicitation(mac: MacAddr, source: Ipv6Addr, target: Ipv6Addr, known: Opt
 /// 5.4.2).
 pub fn detection(mac: MacAddr, target: Ipv6Addr) -> Vec<u8> {
     let destination = solicited_node(target);
-    let macs = Macs { source: mac, destination: multicast_mac(destination) };
+    let macs = MacPair { source: mac, destination: multicast_mac(destination) };
     message(macs, Ipv6Addr::UNSPECIFIED, destination, NdiscRepr::NeighborSolicit { target_addr: target, lladdr: None })
 }
 
@@ -151,13 +151,13 @@ pub fn advertisement(mac: MacAddr, target: Ipv6Addr, asker: Ipv6Addr, asker_mac:
         return announcement(mac, target);
     }
     let flags = NdiscNeighborFlags::ROUTER | NdiscNeighborFlags::SOLICITED | NdiscNeighborFlags::OVERRIDE;
-    message(Macs { source: mac, destination: asker_mac }, target, asker, advertise(mac, target, flags))
+    message(MacPair { source: mac, destination: asker_mac }, target, asker, advertise(mac, target, flags))
 }
 
 /// Builds an unsolicited advertisement of `target` to all nodes (RFC 4861 section 7.2.6).
 pub fn announcement(mac: MacAddr, target: Ipv6Addr) -> Vec<u8> {
     let flags = NdiscNeighborFlags::ROUTER | NdiscNeighborFlags::OVERRIDE;
-    let macs = Macs { source: mac, destination: multicast_mac(ALL_NODES) };
+    let macs = MacPair { source: mac, destination: multicast_mac(ALL_NODES) };
     message(macs, target, ALL_NODES, advertise(mac, target, flags))
 }
 
@@ -192,9 +192,9 @@ fn advertise(mac: MacAddr, target: Ipv6Addr, flags: NdiscNeighborFlags) -> Ndisc
     NdiscRepr::NeighborAdvert { flags, target_addr: target, lladdr: Some(RawHardwareAddress::from_bytes(&mac.0)) }
 }
 
-fn message(macs: Macs, source: Ipv6Addr, destination: Ipv6Addr, repr: NdiscRepr<'_>) -> Vec<u8> {
+fn message(macs: MacPair, source: Ipv6Addr, destination: Ipv6Addr, repr: NdiscRepr<'_>) -> Vec<u8> {
     let repr = Icmpv6Repr::Ndisc(repr);
-    let pair = Pair::V6(source, destination);
+    let pair = AddressPair::V6(source, destination);
     emit::ip(macs, pair, IpProtocol::Icmpv6.into(), HOP_LIMIT, repr.buffer_len(), |bytes| {
         let mut packet = Icmpv6Packet::new_unchecked(bytes);
         repr.emit(&source, &destination, &mut packet, &ChecksumCapabilities::default());

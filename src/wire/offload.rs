@@ -89,14 +89,14 @@ impl Offload {
 mod tests {
     use super::*;
     use crate::wire::MacAddr;
-    use crate::wire::emit::{self, Macs, Pair};
+    use crate::wire::emit::{self, AddressPair, MacPair};
 
     #[test]
     fn a_finished_checksum_is_the_one_that_the_sender_would_have_computed() {
-        let macs = Macs { source: MacAddr([2, 0, 0, 0, 0, 1]), destination: MacAddr([2, 0, 0, 0, 0, 2]) };
+        let macs = MacPair { source: MacAddr([2, 0, 0, 0, 0, 1]), destination: MacAddr([2, 0, 0, 0, 0, 2]) };
         for pair in [
-            Pair::new("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()).unwrap(),
-            Pair::new("2001:db8::1".parse().unwrap(), "2001:db8::2".parse().unwrap()).unwrap(),
+            AddressPair::new("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()).unwrap(),
+            AddressPair::new("2001:db8::1".parse().unwrap(), "2001:db8::2".parse().unwrap()).unwrap(),
         ] {
             let complete = emit::udp(macs, pair, 1000, 53, b"a question of odd length!");
             let start = complete.len() - 8 - 25;

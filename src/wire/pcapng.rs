@@ -13,7 +13,7 @@ mod tests;
 use crate::wire::MacAddr;
 use crate::wire::vlan::VlanTag;
 
-pub use merge::{Block, BlockKind, Malformed, next_block};
+pub use merge::{Block, BlockKind, NotABlock, next_block};
 
 const SECTION_HEADER: u32 = 0x0a0d_0d0a;
 const INTERFACE_DESCRIPTION: u32 = 1;
@@ -41,7 +41,7 @@ const ISB_IFDROP: u16 = 5;
 
 /// The content of an interface description block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Interface<'a> {
+pub struct CaptureInterface<'a> {
     /// Name of the interface.
     pub name: &'a str,
     /// A description of the interface for people.
@@ -54,7 +54,7 @@ pub struct Interface<'a> {
 
 /// The direction of a frame, as seen from the interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Direction {
+pub enum CaptureDirection {
     /// The frame was received.
     Inbound,
     /// The frame was sent.
@@ -63,13 +63,13 @@ pub enum Direction {
 
 /// A captured frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Packet<'a> {
+pub struct CapturedPacket<'a> {
     /// Number of the interface, counted from 0 in the order of the descriptions.
     pub interface: u32,
     /// Time of capture in nanoseconds since 1970.
     pub at: u64,
     /// Whether the frame was received or sent.
-    pub direction: Direction,
+    pub direction: CaptureDirection,
     /// The outer VLAN tag, which is put back into the frame.
     pub vlan: Option<VlanTag>,
     /// The frame without its outer tag, possibly cut short.
@@ -82,7 +82,7 @@ pub struct Packet<'a> {
 
 /// The counters of an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Statistics {
+pub struct InterfaceStatistics {
     /// Number of the interface.
     pub interface: u32,
     /// Start of counting, in nanoseconds since 1970.
@@ -107,7 +107,7 @@ pub fn section(out: &mut Vec<u8>, application: &str) {
 }
 
 /// Appends an interface description. Interfaces are numbered from 0 in the order of these calls.
-pub fn interface(out: &mut Vec<u8>, interface: &Interface<'_>) {
+pub fn interface(out: &mut Vec<u8>, interface: &CaptureInterface<'_>) {
     block(out, INTERFACE_DESCRIPTION, |out| {
         out.extend(LINKTYPE_ETHERNET.to_le_bytes());
         out.extend([0; 2]);
@@ -120,7 +120,7 @@ pub fn interface(out: &mut Vec<u8>, interface: &Interface<'_>) {
 }
 
 /// Appends a captured frame.
-pub fn packet(out: &mut Vec<u8>, packet: &Packet<'_>) {
+pub fn packet(out: &mut Vec<u8>, packet: &CapturedPacket<'_>) {
     // A frame that is shorter than its two addresses has no place for a tag.
     let tag = packet.vlan.filter(|_| packet.bytes.len() >= MACS_LEN);
     let tag_len = if tag.is_some() { 4 } else { 0 };
@@ -147,7 +147,7 @@ pub fn packet(out: &mut Vec<u8>, packet: &Packet<'_>) {
 }
 
 /// Appends the counters of an interface.
-pub fn statistics(out: &mut Vec<u8>, statistics: &Statistics) {
+pub fn statistics(out: &mut Vec<u8>, statistics: &InterfaceStatistics) {
     block(out, INTERFACE_STATISTICS, |out| {
         out.extend(statistics.interface.to_le_bytes());
         out.extend(high_low(statistics.to));
@@ -159,10 +159,10 @@ pub fn statistics(out: &mut Vec<u8>, statistics: &Statistics) {
 }
 
 /// The flags of a packet: direction in bits 0 and 1, kind of reception in bits 2 to 4.
-fn flags(packet: &Packet<'_>) -> u32 {
+fn flags(packet: &CapturedPacket<'_>) -> u32 {
     let direction = match packet.direction {
-        Direction::Inbound => 1,
-        Direction::Outbound => 2,
+        CaptureDirection::Inbound => 1,
+        CaptureDirection::Outbound => 2,
     };
     let reception = match packet.bytes.first_chunk::<6>() {
         Some([0xff, 0xff, 0xff, 0xff, 0xff, 0xff]) => 3,

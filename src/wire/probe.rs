@@ -46,7 +46,7 @@ const FIREWALL: usize = 8 + 1 + 1;
 
 /// What the sender's probes say about a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PathVerdict {
+pub enum ReportedPathState {
     /// The probes have not decided yet.
     Starting,
     /// The path carries packets.
@@ -57,7 +57,7 @@ pub enum PathVerdict {
 
 /// The administrative state of a firewall at the sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum WireAdminState {
     /// The firewall is in service.
     Ready,
     /// The firewall gets no new flows.
@@ -68,19 +68,19 @@ pub enum Standing {
 
 /// One firewall as the sender sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FirewallSeen {
+pub struct FirewallReport {
     /// Digest of the firewall's name, keyed by the group's seed.
     pub name: u64,
     /// State of the path between the two engines through this firewall, in the address family of the probe.
-    pub verdict: PathVerdict,
+    pub verdict: ReportedPathState,
     /// Administrative state of the firewall.
-    pub standing: Standing,
+    pub standing: WireAdminState,
 }
 
 /// Why a firewall has its administrative state. If all fields but the name are empty, the state comes from the sender's
 /// configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Note {
+pub struct AdminNote {
     /// Digest of the firewall's name, keyed by the group's seed.
     pub name: u64,
     /// When the state was ordered, in seconds since 1970 by the sender's clock; 0 if that is not known.
@@ -110,11 +110,11 @@ pub struct Probe {
     /// Name of the group.
     pub group: String,
     /// The firewalls of the group that lead to the receiver.
-    pub firewalls: Vec<FirewallSeen>,
+    pub firewalls: Vec<FirewallReport>,
     /// Whether the sender reads notes.
     pub reads_notes: bool,
     /// Some of the sender's notes, for a receiver that reads them.
-    pub notes: Vec<Note>,
+    pub notes: Vec<AdminNote>,
 }
 
 /// Why bytes are not a believable probe.
@@ -158,23 +158,23 @@ impl Probe {
         }
         let firewalls = &self.firewalls[..self.firewalls.len().min(FIREWALLS_MAX)];
         let says_so = self.reads_notes && firewalls.len() < FIREWALLS_MAX;
-        let reads_notes = says_so.then(|| FirewallSeen {
+        let reads_notes = says_so.then(|| FirewallReport {
             name: authenticate(READS_NOTES),
-            verdict: PathVerdict::Starting,
-            standing: Standing::Ready,
+            verdict: ReportedPathState::Starting,
+            standing: WireAdminState::Ready,
         });
         bytes.push(u8::try_from(firewalls.len() + usize::from(says_so)).expect("cut to FIREWALLS_MAX"));
         for firewall in firewalls.iter().chain(&reads_notes) {
             bytes.extend_from_slice(&firewall.name.to_be_bytes());
             bytes.push(match firewall.verdict {
-                PathVerdict::Starting => 0,
-                PathVerdict::Up => 1,
-                PathVerdict::Down => 2,
+                ReportedPathState::Starting => 0,
+                ReportedPathState::Up => 1,
+                ReportedPathState::Down => 2,
             });
             bytes.push(match firewall.standing {
-                Standing::Ready => 0,
-                Standing::Drain => 1,
-                Standing::Maint => 2,
+                WireAdminState::Ready => 0,
+                WireAdminState::Drain => 1,
+                WireAdminState::Maint => 2,
             });
         }
         let notes = &self.notes[..Self::notes_that_fit(&self.notes)];
@@ -193,8 +193,8 @@ impl Probe {
     }
 
     /// The number of notes, counted from the first, that fit one payload; at least one if there are any.
-    pub fn notes_that_fit(notes: &[Note]) -> usize {
-        let len = |note: &Note| NOTE + note.by.len().min(BY_MAX) + note.reason.len().min(REASON_MAX);
+    pub fn notes_that_fit(notes: &[AdminNote]) -> usize {
+        let len = |note: &AdminNote| NOTE + note.by.len().min(BY_MAX) + note.reason.len().min(REASON_MAX);
         let ends = notes.iter().scan(1, |end, note| {
             *end += len(note);
             Some(*end)
@@ -259,26 +259,31 @@ impl Reader<'_> {
         Some(Probe { epoch, sequence, nonce, digest, engine, version, group, firewalls, reads_notes: false, notes })
     }
 
-    fn note(&mut self) -> Option<Note> {
-        Some(Note { name: self.number()?, at: self.number()?, by: self.text(BY_MAX)?, reason: self.text(REASON_MAX)? })
+    fn note(&mut self) -> Option<AdminNote> {
+        Some(AdminNote {
+            name: self.number()?,
+            at: self.number()?,
+            by: self.text(BY_MAX)?,
+            reason: self.text(REASON_MAX)?,
+        })
     }
 
-    fn firewall(&mut self) -> Option<FirewallSeen> {
+    fn firewall(&mut self) -> Option<FirewallReport> {
         let name = self.number()?;
         let [verdict, standing] = self.array()?;
         let verdict = match verdict {
-            0 => PathVerdict::Starting,
-            1 => PathVerdict::Up,
-            2 => PathVerdict::Down,
+            0 => ReportedPathState::Starting,
+            1 => ReportedPathState::Up,
+            2 => ReportedPathState::Down,
             _ => return None,
         };
         let standing = match standing {
-            0 => Standing::Ready,
-            1 => Standing::Drain,
-            2 => Standing::Maint,
+            0 => WireAdminState::Ready,
+            1 => WireAdminState::Drain,
+            2 => WireAdminState::Maint,
             _ => return None,
         };
-        Some(FirewallSeen { name, verdict, standing })
+        Some(FirewallReport { name, verdict, standing })
     }
 
     fn number(&mut self) -> Option<u64> {
@@ -316,7 +321,7 @@ mod tests {
     }
 
     fn probe(firewalls: usize) -> Probe {
-        let seen = FirewallSeen { name: 77, verdict: PathVerdict::Down, standing: Standing::Drain };
+        let seen = FirewallReport { name: 77, verdict: ReportedPathState::Down, standing: WireAdminState::Drain };
         Probe {
             epoch: 1,
             sequence: u64::MAX,
@@ -331,8 +336,8 @@ mod tests {
         }
     }
 
-    fn note(reason: &str) -> Note {
-        Note { name: 77, at: 1_795_258_800, by: "root (uid 0)".to_owned(), reason: reason.to_owned() }
+    fn note(reason: &str) -> AdminNote {
+        AdminNote { name: 77, at: 1_795_258_800, by: "root (uid 0)".to_owned(), reason: reason.to_owned() }
     }
 
     #[test]
@@ -342,7 +347,7 @@ mod tests {
             assert!(is_probe(&bytes) && bytes.len() <= PAYLOAD_MAX);
             assert_eq!(Probe::decode(&bytes, keyed(5)), Ok(probe(firewalls)));
         }
-        let notes = vec![Note { by: "b".repeat(200), ..note(&"r".repeat(500)) }; 2];
+        let notes = vec![AdminNote { by: "b".repeat(200), ..note(&"r".repeat(500)) }; 2];
         let long =
             Probe { engine: "x".repeat(NAME_MAX), version: "y".repeat(200), group: "z".repeat(63), notes, ..probe(99) };
         assert_eq!(long.encode(keyed(5)).len(), PAYLOAD_MAX);

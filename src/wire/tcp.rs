@@ -2,7 +2,7 @@
 //! probes.
 
 use crate::wire::checksum;
-use crate::wire::emit::{self, HOP_LIMIT, Macs, Pair};
+use crate::wire::emit::{self, AddressPair, HOP_LIMIT, MacPair};
 use crate::wire::frame::{TCP_LEN, Tuple, protocol, tcp_flags};
 
 /// A TCP segment without options.
@@ -25,7 +25,7 @@ pub struct Segment<'a> {
 }
 
 /// Builds the frame of a segment, with complete checksums.
-pub fn segment(macs: Macs, pair: Pair, segment: &Segment<'_>) -> Vec<u8> {
+pub fn segment(macs: MacPair, pair: AddressPair, segment: &Segment<'_>) -> Vec<u8> {
     let length = TCP_LEN + segment.payload.len();
     emit::ip(macs, pair, protocol::TCP, HOP_LIMIT, length, |bytes| {
         bytes[0..2].copy_from_slice(&segment.source_port.to_be_bytes());
@@ -47,7 +47,7 @@ pub fn segment(macs: Macs, pair: Pair, segment: &Segment<'_>) -> Vec<u8> {
 /// `sequence` must be the exact sequence number that the destination expects next (RFC 5961 section 3.2). An end that
 /// still waits for the answer to its SYN obeys a reset only if `acknowledgement` acknowledges that SYN (RFC 9293
 /// section 3.10.7.3). The result is `None` if the addresses of `tuple` are of different families.
-pub fn reset(macs: Macs, tuple: &Tuple, sequence: u32, acknowledgement: Option<u32>) -> Option<Vec<u8>> {
+pub fn reset(macs: MacPair, tuple: &Tuple, sequence: u32, acknowledgement: Option<u32>) -> Option<Vec<u8>> {
     let flags = match acknowledgement {
         Some(_) => tcp_flags::RST | tcp_flags::ACK,
         None => tcp_flags::RST,
@@ -61,7 +61,7 @@ pub fn reset(macs: Macs, tuple: &Tuple, sequence: u32, acknowledgement: Option<u
         window: 0,
         payload: &[],
     };
-    Some(segment(macs, Pair::new(tuple.source, tuple.destination)?, &reset))
+    Some(segment(macs, AddressPair::new(tuple.source, tuple.destination)?, &reset))
 }
 
 #[cfg(test)]
@@ -80,7 +80,7 @@ mod tests {
     use crate::wire::frame::{Frame, TcpSegment};
     use crate::wire::offload::Offload;
 
-    const MACS: Macs = Macs { source: MacAddr([2, 0, 0, 0, 0, 1]), destination: MacAddr([2, 0, 0, 0, 0, 2]) };
+    const MACS: MacPair = MacPair { source: MacAddr([2, 0, 0, 0, 0, 1]), destination: MacAddr([2, 0, 0, 0, 0, 2]) };
 
     fn tuple(source: &str, destination: &str) -> Tuple {
         Tuple {
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_segment_with_payload_reads_as_built() {
-        let pair = Pair::new("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()).unwrap();
+        let pair = AddressPair::new("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()).unwrap();
         let built = Segment {
             source_port: 50000,
             destination_port: 80,

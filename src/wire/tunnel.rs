@@ -9,14 +9,14 @@ use std::net::IpAddr;
 
 use crate::wire::Family;
 use crate::wire::checksum;
-use crate::wire::emit::{HOP_LIMIT, Macs, Pair};
+use crate::wire::emit::{AddressPair, HOP_LIMIT, MacPair};
 use crate::wire::frame::{ETHERNET_LEN, IPV4_LEN, IPV6_LEN, ethertype, protocol};
 
 /// The outer header of a tunnel packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Outer {
+pub struct OuterHeader {
     /// The addresses of the two tunnel ends: the engine, which encapsulates, and the server, which decapsulates.
-    pub pair: Pair,
+    pub pair: AddressPair,
     /// IPv4 identification. It has no meaning in packets with DF (RFC 6864 section 4.1).
     pub ident: u16,
     /// IPv4 DF: routers must not fragment the outer packet.
@@ -37,7 +37,7 @@ pub const fn overhead(outer: Family) -> u16 {
 /// DSCP and ECN are copied from the packet (the uniform model of RFC 2983 section 3.1, the normal mode of RFC 6040
 /// section 4.1), so that congestion marks set inside the tunnel can reach the end points. The IPv6 flow label is 0, as
 /// in IPVS.
-pub fn wrap(frame: &mut Vec<u8>, macs: Macs, outer: &Outer, packet: &[u8]) {
+pub fn wrap(frame: &mut Vec<u8>, macs: MacPair, outer: &OuterHeader, packet: &[u8]) {
     let (number, traffic_class) = match packet.first().map(|first| first >> 4) {
         Some(6) => (protocol::IPV6, (packet[0] << 4) | (packet[1] >> 4)),
         Some(_) | None => (protocol::IPV4, packet.get(1).copied().unwrap_or_default()),
@@ -46,7 +46,7 @@ pub fn wrap(frame: &mut Vec<u8>, macs: Macs, outer: &Outer, packet: &[u8]) {
     frame.extend_from_slice(&macs.destination.0);
     frame.extend_from_slice(&macs.source.0);
     match outer.pair {
-        Pair::V4(source, destination) => {
+        AddressPair::V4(source, destination) => {
             frame.extend_from_slice(&ethertype::IPV4.to_be_bytes());
             let mut header = [0; IPV4_LEN];
             header[0] = 0x45;
@@ -62,7 +62,7 @@ pub fn wrap(frame: &mut Vec<u8>, macs: Macs, outer: &Outer, packet: &[u8]) {
             header[10..12].copy_from_slice(&checksum.to_be_bytes());
             frame.extend_from_slice(&header);
         }
-        Pair::V6(source, destination) => {
+        AddressPair::V6(source, destination) => {
             frame.extend_from_slice(&ethertype::IPV6.to_be_bytes());
             frame.extend_from_slice(&[0x60 | (traffic_class >> 4), traffic_class << 4, 0, 0]);
             frame.extend_from_slice(&(packet.len() as u16).to_be_bytes());
@@ -76,7 +76,7 @@ pub fn wrap(frame: &mut Vec<u8>, macs: Macs, outer: &Outer, packet: &[u8]) {
 
 /// What an ICMP error says about a tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Complaint {
+pub enum TunnelError {
     /// The outer packet was larger than the MTU of a link on the way.
     TooBig {
         /// The MTU of that link in bytes, at least 68.
@@ -88,12 +88,12 @@ pub enum Complaint {
 
 /// An ICMP error about an outer packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refused<'a> {
+pub struct TunnelIcmpError<'a> {
     /// What the error says.
-    pub complaint: Complaint,
-    /// Outer source: the address of the tunnel end that encapsulated the packet.
+    pub complaint: TunnelError,
+    /// OuterHeader source: the address of the tunnel end that encapsulated the packet.
     pub packer: IpAddr,
-    /// Outer destination: the address of the tunnel end that was to decapsulate it.
+    /// OuterHeader destination: the address of the tunnel end that was to decapsulate it.
     pub unpacker: IpAddr,
     /// The part of the inner packet that was quoted. It is often too short to tell the flow (RFC 792 requires 8 bytes
     /// only).
@@ -104,17 +104,17 @@ pub struct Refused<'a> {
 const MTU_UNTOLD: u16 = 576;
 
 /// Reads an ICMP or ICMPv6 message; `None` if it is not an error about an IP-in-IP packet.
-pub fn refused(family: Family, message: &[u8]) -> Option<Refused<'_>> {
+pub fn refused(family: Family, message: &[u8]) -> Option<TunnelIcmpError<'_>> {
     let (header, quote) = message.split_first_chunk::<8>()?;
     let wide = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
     let narrow = u16::from_be_bytes([header[6], header[7]]);
     let complaint = match (family, header[0], header[1]) {
-        (Family::V4, 3, 4) if narrow == 0 => Complaint::TooBig { mtu: MTU_UNTOLD },
-        (Family::V4, 3, 4) => Complaint::TooBig { mtu: narrow.max(68) },
-        (Family::V6, 2, _) => Complaint::TooBig { mtu: u16::try_from(wide).unwrap_or(u16::MAX).max(68) },
+        (Family::V4, 3, 4) if narrow == 0 => TunnelError::TooBig { mtu: MTU_UNTOLD },
+        (Family::V4, 3, 4) => TunnelError::TooBig { mtu: narrow.max(68) },
+        (Family::V6, 2, _) => TunnelError::TooBig { mtu: u16::try_from(wide).unwrap_or(u16::MAX).max(68) },
         // Time exceeded means a routing loop inside the tunnel. To the client the server is then unreachable (RFC 2003
         // section 4.4).
-        (Family::V4, 3 | 11, _) | (Family::V6, 1 | 3 | 4, _) => Complaint::Unreachable,
+        (Family::V4, 3 | 11, _) | (Family::V6, 1 | 3 | 4, _) => TunnelError::Unreachable,
         (Family::V4 | Family::V6, _, _) => return None,
     };
     let (number, packer, unpacker, packet) = match family {
@@ -140,7 +140,7 @@ pub fn refused(family: Family, message: &[u8]) -> Option<Refused<'_>> {
             (fixed[6], address(8), address(24), rest)
         }
     };
-    matches!(number, protocol::IPV4 | protocol::IPV6).then_some(Refused { complaint, packer, unpacker, packet })
+    matches!(number, protocol::IPV4 | protocol::IPV6).then_some(TunnelIcmpError { complaint, packer, unpacker, packet })
 }
 
 /// Puts an Ethernet header in front of `packet`, so that it can be parsed as a frame. Only the EtherType is set. `None`

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use fwlb::api::listen::{Access, Limits, serve, serve_socket};
-use fwlb::api::{Answer, ApiError, Backend, Cursor, Engines, Request, SessionPage, SessionQuestion, router};
+use fwlb::api::{Answer, ApiError, Backend, Cursor, Engines, Request, SessionPage, SessionRequest, router};
 use fwlb::client::Client;
 use fwlb::engine::view::SessionView;
 use serde_json::{Value, json};
@@ -29,7 +29,7 @@ impl Backend for Many {
     }
 
     async fn ask(self: Arc<Self>, request: Request) -> Result<Answer, ApiError> {
-        let Request::Sessions(SessionQuestion { limit, after, .. }) = request else { panic!("{request:?}") };
+        let Request::Sessions(SessionRequest { limit, after, .. }) = request else { panic!("{request:?}") };
         let from = after.as_ref().map_or(0, |after| after.of(self.name).expect("not asked any more") as usize);
         if from >= self.breaks_at {
             return Err(ApiError::Unavailable("stopping".to_owned()));
@@ -161,7 +161,7 @@ async fn the_client_is_told_how_many_there_are_and_where_to_go_on() {
     tokio::spawn(serve_socket(listener, router(Many::new("outer", 1500)), |_| None, Limits::of_socket()));
     let client = Client::new(&path);
     let ask = async |after| {
-        let question = SessionQuestion { after, ..SessionQuestion::default() };
+        let question = SessionRequest { after, ..SessionRequest::default() };
         match client.ask(&Request::Sessions(question)).await.unwrap() {
             Answer::Sessions(page) => page,
             other => panic!("{other:?}"),

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use fwlb::api::{Answer, ApiError, Call, CaptureRequest, Engines, Request, SessionFilter, SessionSort, TalkerQuestion};
+use fwlb::api::{
+    Answer, ApiError, CaptureRequest, Engines, HttpCall, Request, SessionFilter, SessionSort, TalkerRequest,
+};
 use fwlb::api::{TalkersBy, flow_text};
 
 use serde::de::DeserializeOwned;
@@ -21,7 +23,7 @@ pub async fn document() -> Value {
 }
 
 /// The description of a call in the document.
-fn operation<'a>(document: &'a Value, call: &Call) -> &'a Value {
+fn operation<'a>(document: &'a Value, call: &HttpCall) -> &'a Value {
     let path = call.uri.split('?').next().unwrap();
     let operation = &document["paths"][path][call.method.to_lowercase()];
     assert!(operation.is_object(), "{} {path} is not described", call.method);
@@ -179,7 +181,7 @@ fn examples() -> Vec<(Request, Answer)> {
     (talker_with_rates["packets_per_second"], talker_with_rates["bits_per_second"]) = (json!(7), json!(5600));
     let talkers = || {
         let (by, sort) = (TalkersBy::Source, SessionSort::Rate);
-        Request::Talkers(TalkerQuestion { filter: SessionFilter::default(), by, sort, limit: None })
+        Request::Talkers(TalkerRequest { filter: SessionFilter::default(), by, sort, limit: None })
     };
     let flow = flow_text::parse("tcp 198.51.100.7:40000 203.0.113.80:80").unwrap();
     let explain = || Request::Explain { flow, from: None };

@@ -4,7 +4,7 @@ use std::net::SocketAddrV4;
 
 use fwlb::time::{Duration, Instant};
 use fwlb::wire::MacAddr;
-use fwlb::wire::emit::Macs;
+use fwlb::wire::emit::MacPair;
 use fwlb::wire::frame::tcp_flags::{ACK, FIN, PSH, RST, SYN};
 use fwlb::wire::offload::Offload;
 use pnet_packet::Packet as _;
@@ -213,7 +213,7 @@ fn the_server_answers_a_request_only_to_who_has_heard_its_first_number() {
 
 #[test]
 fn a_second_parser_reads_what_the_ends_send() {
-    let macs = Macs { source: MacAddr([2, 0, 0, 0, 0, 1]), destination: MacAddr([2, 0, 0, 0, 0, 2]) };
+    let macs = MacPair { source: MacAddr([2, 0, 0, 0, 0, 1]), destination: MacAddr([2, 0, 0, 0, 0, 2]) };
     let client = "100.64.0.1:2000".parse().unwrap();
     let syn =
         Segment { from: client, to: server(), flags: SYN, sequence: 0xdead_beef, acknowledgement: 0, payload: &[] };

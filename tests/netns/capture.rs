@@ -5,7 +5,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use fwlb::lab::{Node, Side};
+use fwlb::lab::{Side, Station};
 
 use crate::ground::{FWLB, Rig, assert_all_answered, patient, said, sandwich};
 use crate::services::sandwich::{farm, page};
@@ -71,10 +71,10 @@ fn one_translated_session_is_captured_on_both_legs_of_both_engines_and_nothing_e
         let capture = Capture::start(rig, &["--flow", "tcp 198.51.100.7:41000 203.0.113.80:8000"]);
 
         // Another session between the same ends.
-        assert!(page(rig, Node::Client, "http://203.0.113.80:8000/").is_some());
+        assert!(page(rig, Station::Client, "http://203.0.113.80:8000/").is_some());
         let words = ["curl", "-s", "-m", "2", "--local-port", "41000", "http://203.0.113.80:8000/"];
-        let server = rig.exec(Node::Client, &words).split_whitespace().next().expect("a name").to_owned();
-        assert!(page(rig, Node::Client, "http://203.0.113.80:8000/").is_some());
+        let server = rig.exec(Station::Client, &words).split_whitespace().next().expect("a name").to_owned();
+        assert!(page(rig, Station::Client, "http://203.0.113.80:8000/").is_some());
         sleep(Duration::from_millis(300));
         let (file, said) = capture.stop();
 
@@ -145,8 +145,8 @@ fn a_flood_that_is_captured_whole_is_forwarded_as_one_that_is_not() {
         sleep(Duration::from_millis(300));
 
         let words = "--flows 50 --interval-ms 20 --duration-ms 3000 --patience-ms 8000";
-        let flows = rig.start(Node::Client, &format!("tcp 203.0.113.11 {words}"));
-        let mut flood = rig.lab.command(Node::Client, "hping3");
+        let flows = rig.start(Station::Client, &format!("tcp 203.0.113.11 {words}"));
+        let mut flood = rig.lab.command(Station::Client, "hping3");
         flood.args(["--udp", "-q", "-p", "9", "-d", "1000", "-i", "u50", "-c", "50000", "203.0.113.12"]);
         assert!(flood.stdout(Stdio::null()).stderr(Stdio::null()).status().expect("hping3 runs").success());
         assert_all_answered(&flows.flows());

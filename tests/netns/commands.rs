@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Output;
 use std::time::Duration;
 
-use fwlb::lab::{Leg, Node, Side};
+use fwlb::lab::{FirewallCable, Side, Station};
 use serde_json::Value;
 
 use crate::ground::{FWLB, Rig, assert_all_answered, said, sandwich};
@@ -23,7 +23,7 @@ fn every_show_has_the_keys_of_the_contract() {
     sandwich(
         |base| base,
         |rig| {
-            let traffic = rig.start(Node::Client, "tcp 203.0.113.11 --flows 4 --duration-ms 3000");
+            let traffic = rig.start(Station::Client, "tcp 203.0.113.11 --flows 4 --duration-ms 3000");
             rig.within(Duration::from_secs(2), "sessions", |rig| !rig.lab.sessions(Side::Outer).unwrap().is_empty());
             let show = |what: &str| rig.json(Side::Outer, &["show", what, "--json"]);
 
@@ -142,7 +142,7 @@ fn explain_says_where_a_flow_goes_and_the_flow_goes_there() {
     sandwich(
         |base| base,
         |rig| {
-            let traffic = rig.start(Node::Client, "tcp 203.0.113.11 --flows 10 --duration-ms 3000");
+            let traffic = rig.start(Station::Client, "tcp 203.0.113.11 --flows 10 --duration-ms 3000");
             rig.within(Duration::from_secs(2), "ten sessions", |rig| {
                 rig.lab.sessions(Side::Outer).unwrap().len() >= 10
             });
@@ -172,7 +172,7 @@ fn explain_says_where_a_flow_goes_and_the_flow_goes_there() {
             assert_eq!(outer["candidates"].as_array().map(Vec::len), Some(2));
             assert!(outer["egress"]["link"] == "firewalls" && outer["firewall"].is_string(), "{outer:#}");
             let curl = ["curl", "-s", "-m", "3", "--local-port", "23456", "telnet://203.0.113.12:7"];
-            let _ = rig.output(Node::Client, &curl);
+            let _ = rig.output(Station::Client, &curl);
             let sessions = rig.lab.sessions(Side::Inner).unwrap();
             let session = sessions.iter().find(|session| session.source == "198.51.100.7:23456").expect("it was made");
             assert_eq!(outer["firewall"], session.pins[0].firewall.as_str());
@@ -197,7 +197,7 @@ fn probe_and_ping_show_the_exchange_and_fail_where_the_path_does() {
             let through = rig.fwlb(Side::Outer, &["ping", "10.2.0.1", "--firewall", "perimeter/fw2"]);
             assert!(through.status.success(), "{}", said(&through));
 
-            rig.lab.fail(1, Leg::Inner).unwrap();
+            rig.lab.fail(1, FirewallCable::Inner).unwrap();
             let bad = rig.fwlb(Side::Outer, &["probe", "perimeter/fw1"]);
             assert_eq!(bad.status.code(), Some(1), "{}", said(&bad));
             let nobody = rig.fwlb(Side::Outer, &["ping", "198.51.100.200"]);
@@ -245,7 +245,7 @@ fn refused(rig: &Rig, prefix: &[&str], change: impl Fn(&str) -> String) -> Outpu
     let mut words = vec!["timeout", "5"];
     words.extend(prefix);
     words.extend([FWLB, "run", &file]);
-    rig.output(Node::Outer, &words)
+    rig.output(Station::Outer, &words)
 }
 
 /// Asserts that it exited with one or two lines on standard error that contain what is wrong.
@@ -273,9 +273,9 @@ fn what_keeps_an_engine_from_running_is_said_in_a_line() {
             let second = refused(rig, &[], elsewhere);
             assert_refused(&second, &["clients"]);
 
-            rig.exec(Node::Outer, &["ip", "link", "add", "spare0", "type", "veth", "peer", "name", "spare1"]);
-            rig.exec(Node::Outer, &["ip", "link", "set", "spare0", "up"]);
-            rig.exec(Node::Outer, &["ip", "link", "set", "spare1", "up"]);
+            rig.exec(Station::Outer, &["ip", "link", "add", "spare0", "type", "veth", "peer", "name", "spare1"]);
+            rig.exec(Station::Outer, &["ip", "link", "set", "spare0", "up"]);
+            rig.exec(Station::Outer, &["ip", "link", "set", "spare1", "up"]);
             let other_devices = |text: &str| {
                 text.replace("device = \"clients\"", "device = \"spare0\"")
                     .replace("device = \"fw-outer\"", "device = \"spare1\"")
@@ -295,7 +295,7 @@ fn what_keeps_an_engine_from_running_is_said_in_a_line() {
             assert!(said(&broken).contains("refused.toml:"), "{}", said(&broken));
 
             // The running engine is not disturbed.
-            assert_all_answered(&rig.flows(Node::Client, "tcp 203.0.113.11 --flows 4 --duration-ms 200"));
+            assert_all_answered(&rig.flows(Station::Client, "tcp 203.0.113.11 --flows 4 --duration-ms 200"));
         },
     );
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use fwlb::lab::{Lab, Node, Side, Stop, Topology};
+use fwlb::lab::{Lab, Side, Station, Stop, Topology};
 
 use crate::ground::{FWLB, Rig, assert_all_answered, ground, patient, said, sandwich};
 
@@ -35,7 +35,7 @@ fn converse(rig: &Rig) {
     for protocol in ["tcp", "udp"] {
         for to in rig.topology().server(1).both() {
             let words = format!("{protocol} {to} --flows 10 --interval-ms 50 --duration-ms 500 --patience-ms 3000");
-            assert_all_answered(&rig.flows(Node::Client, &words));
+            assert_all_answered(&rig.flows(Station::Client, &words));
         }
     }
 }
@@ -68,11 +68,11 @@ fn a_running_engine_has_what_a_link_that_comes_back_takes_and_nothing_else() {
         converse(rig);
         // The device toward the firewalls disappears and comes back: it is opened again, with a filter and with three
         // capabilities only.
-        rig.exec(Node::Outer, &["ip", "link", "set", "clients", "down"]);
-        rig.exec(Node::Outer, &["ip", "link", "set", "clients", "up"]);
+        rig.exec(Station::Outer, &["ip", "link", "set", "clients", "down"]);
+        rig.exec(Station::Outer, &["ip", "link", "set", "clients", "up"]);
         rig.within(Duration::from_secs(10), "flows pass again", |rig| {
             let [to, _] = rig.topology().server(1).both();
-            rig.output(Node::Client, &["ping", "-c", "1", "-W", "1", &to.to_string()]).status.success()
+            rig.output(Station::Client, &["ping", "-c", "1", "-W", "1", &to.to_string()]).status.success()
         });
         for words in [&["show", "status"][..], &["show", "counters"], &["set", "firewall", "fw1", "drain"]] {
             let output = rig.fwlb(Side::Outer, words);

@@ -5,8 +5,8 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use fwlb::lab::demo::{FlowName, sessions};
-use fwlb::lab::traffic::{End, FlowReport, Protocol};
-use fwlb::lab::{Leg, Node, Side, Stop, Topology};
+use fwlb::lab::traffic::{FlowEnd, FlowReport, Protocol};
+use fwlb::lab::{FirewallCable, Side, Station, Stop, Topology};
 
 use crate::ground::{Rig, Traffic, assert_all_answered, sandwich};
 
@@ -34,7 +34,7 @@ fn busy(rig: &Rig, duration_ms: u64) -> Vec<Traffic> {
             format!("{protocol} {to} --flows 20 --interval-ms 20 --duration-ms {duration_ms} --patience-ms 4000")
         })
     });
-    words.map(|words| rig.start(Node::Client, &words)).collect()
+    words.map(|words| rig.start(Station::Client, &words)).collect()
 }
 
 fn all_flows(traffic: Vec<Traffic>) -> Vec<FlowReport> {
@@ -59,12 +59,16 @@ fn out_on_both_sides(rig: &Rig, name: &str) -> [Duration; 2] {
 }
 
 /// A firewall fails under traffic of both families.
-pub fn fails_at(leg: Leg, shape: fn(Topology) -> Topology) {
+pub fn fails_at(leg: FirewallCable, shape: fn(Topology) -> Topology) {
     fails_with(leg, shape, |rig| busy(rig, 5_000));
 }
 
 /// Lets fw1 of three fail 1.5 s after the beginning of the traffic, which lasts longer.
-pub fn fails_with(leg: Leg, shape: impl FnOnce(Topology) -> Topology, traffic: impl FnOnce(&Rig) -> Vec<Traffic>) {
+pub fn fails_with(
+    leg: FirewallCable,
+    shape: impl FnOnce(Topology) -> Topology,
+    traffic: impl FnOnce(&Rig) -> Vec<Traffic>,
+) {
     sandwich(
         |base| shape(Topology { firewalls: 3, ..base.with("group", "on-failure", "reset") }),
         |rig| {
@@ -85,7 +89,7 @@ pub fn fails_with(leg: Leg, shape: impl FnOnce(Topology) -> Topology, traffic: i
                 match flow.protocol {
                     // The state of a strict firewall is lost with it: the client gets a reset, and soon.
                     Protocol::Tcp => {
-                        assert_eq!(flow.end, End::Reset, "{flow:#?}");
+                        assert_eq!(flow.end, FlowEnd::Reset, "{flow:#?}");
                         assert!(flow.waited_ms.is_some_and(|waited| waited <= 1_000), "{flow:#?}");
                     }
                     Protocol::Udp | Protocol::Icmp => {
@@ -94,8 +98,8 @@ pub fn fails_with(leg: Leg, shape: impl FnOnce(Topology) -> Topology, traffic: i
                 }
             }
             // A connection that was reset is opened again through another firewall, and works.
-            assert!(flows.iter().filter(|flow| firewall(flow).is_none()).all(|flow| flow.end == End::Finished));
-            let established = rig.exec(Node::Server(1), &["ss", "-Htn", "state", "established", "sport", "=", ":7"]);
+            assert!(flows.iter().filter(|flow| firewall(flow).is_none()).all(|flow| flow.end == FlowEnd::Finished));
+            let established = rig.exec(Station::Server(1), &["ss", "-Htn", "state", "established", "sport", "=", ":7"]);
             assert_eq!(established.trim(), "", "the servers' ends were told as well");
             for firewall in 1..=3 {
                 let drops = rig.lab.drops(firewall).unwrap();
@@ -107,17 +111,17 @@ pub fn fails_with(leg: Leg, shape: impl FnOnce(Topology) -> Topology, traffic: i
 
 #[test]
 fn a_firewall_without_its_inner_leg_is_out_on_both_sides_and_costs_only_its_own_sessions() {
-    fails_at(Leg::Inner, ordinary);
+    fails_at(FirewallCable::Inner, ordinary);
 }
 
 #[test]
 fn a_firewall_without_its_outer_leg_is_out_on_both_sides_and_costs_only_its_own_sessions() {
-    fails_at(Leg::Outer, ordinary);
+    fails_at(FirewallCable::Outer, ordinary);
 }
 
 #[test]
 fn a_dead_firewall_is_out_on_both_sides_and_costs_only_its_own_sessions() {
-    fails_at(Leg::Both, ordinary);
+    fails_at(FirewallCable::Both, ordinary);
 }
 
 #[test]
@@ -128,7 +132,7 @@ fn a_loose_firewall_takes_over_the_sessions_of_a_dead_one() {
             let traffic = busy(rig, 5_000);
             sleep(Duration::from_millis(1_500));
 
-            rig.lab.fail(1, Leg::Both).unwrap();
+            rig.lab.fail(1, FirewallCable::Both).unwrap();
 
             let flows = all_flows(traffic);
             let tcp: Vec<_> = flows.iter().filter(|flow| flow.protocol == Protocol::Tcp).cloned().collect();
@@ -144,7 +148,7 @@ fn a_firewall_that_returns_takes_new_sessions_and_no_living_one() {
     sandwich(
         |base| base.with("group", "on-failure", "reset").with("group.check", "hold", "500ms"),
         |rig| {
-            rig.lab.fail(1, Leg::Both).unwrap();
+            rig.lab.fail(1, FirewallCable::Both).unwrap();
             rig.within(Duration::from_secs(2), "fw1 is out", |rig| {
                 Side::BOTH.iter().all(|side| rig.state(*side, "fw1") == "down")
             });
@@ -158,7 +162,7 @@ fn a_firewall_that_returns_takes_new_sessions_and_no_living_one() {
                 Side::BOTH.iter().all(|side| rig.state(*side, "fw1") == "up")
             });
             sleep(Duration::from_millis(1_000));
-            assert_all_answered(&rig.flows(Node::Client, "tcp 203.0.113.11 --flows 40 --duration-ms 300"));
+            assert_all_answered(&rig.flows(Station::Client, "tcp 203.0.113.11 --flows 40 --duration-ms 300"));
 
             let after = sessions(&rig.lab).unwrap();
             for (flow, firewall) in &before {
@@ -192,8 +196,8 @@ fn a_draining_firewall_keeps_its_sessions_and_takes_no_new_one_on_either_side() 
                 })
             };
             let counted = new_on_fw1(rig);
-            assert_all_answered(&rig.flows(Node::Client, "tcp 203.0.113.11 --flows 40 --duration-ms 300"));
-            assert_all_answered(&rig.flows(Node::Server(1), "tcp 2001:db8:1::7 --flows 40 --duration-ms 300"));
+            assert_all_answered(&rig.flows(Station::Client, "tcp 203.0.113.11 --flows 40 --duration-ms 300"));
+            assert_all_answered(&rig.flows(Station::Server(1), "tcp 2001:db8:1::7 --flows 40 --duration-ms 300"));
 
             assert_eq!(new_on_fw1(rig), counted, "a draining firewall takes no new session");
             let after = sessions(&rig.lab).unwrap();
@@ -209,7 +213,7 @@ fn a_drain_deadline_moves_what_is_left() {
     sandwich(
         |base| base.with("group", "drain-timeout", "1s"),
         |rig| {
-            let traffic = rig.start(Node::Client, "udp 203.0.113.11 --flows 30 --interval-ms 20 --duration-ms 5000");
+            let traffic = rig.start(Station::Client, "udp 203.0.113.11 --flows 30 --interval-ms 20 --duration-ms 5000");
             sleep(Duration::from_millis(700));
             assert!(sessions(&rig.lab).unwrap().values().any(|firewall| firewall == "fw1"));
 
@@ -247,7 +251,7 @@ fn a_lost_peer_is_told_apart_from_firewalls_that_are_down() {
 
             rig.lab.start_engine(Side::Inner).unwrap();
             rig.lab.wait_for_firewalls(Duration::from_secs(10)).unwrap();
-            assert_all_answered(&rig.flows(Node::Client, "tcp 203.0.113.11 --flows 10 --duration-ms 300"));
+            assert_all_answered(&rig.flows(Station::Client, "tcp 203.0.113.11 --flows 10 --duration-ms 300"));
             rig.assert_firewalls_dropped_nothing();
         },
     );
@@ -275,13 +279,13 @@ pub fn pins_survive(stop: Stop, sides: &[Side], shape: fn(Topology) -> Topology)
                 .both()
                 .map(|to| {
                     rig.start(
-                        Node::Client,
+                        Station::Client,
                         &format!("tcp {to} --flows 20 --interval-ms 50 --duration-ms 9000 --patience-ms 8000"),
                     )
                 })
                 .into();
             traffic.push(rig.start(
-                Node::Server(1),
+                Station::Server(1),
                 "tcp 198.51.100.7 --flows 20 --interval-ms 50 --duration-ms 9000 --patience-ms 8000",
             ));
             sleep(Duration::from_millis(1_500));
@@ -327,26 +331,26 @@ pub fn device_comes_back(shape: fn(Topology) -> Topology, mode: &str) {
             assert_eq!(link.expect("it is one of them")["io_mode"], mode);
         };
         assert_mode(rig);
-        assert_all_answered(&rig.flows(Node::Client, "tcp 203.0.113.11 --flows 5 --duration-ms 200"));
-        let (outer, switch) = (rig.topology().namespace(Node::Outer), rig.topology().namespace(Node::Switch));
+        assert_all_answered(&rig.flows(Station::Client, "tcp 203.0.113.11 --flows 5 --duration-ms 200"));
+        let (outer, switch) = (rig.topology().namespace(Station::Outer), rig.topology().namespace(Station::Switch));
 
-        rig.exec(Node::Outer, &["ip", "link", "del", "clients"]);
+        rig.exec(Station::Outer, &["ip", "link", "del", "clients"]);
         sleep(Duration::from_millis(500));
         let name = ["link", "add", "name", "clients", "netns", &outer, "type", "veth"];
         let peer = ["peer", "name", "outer-near", "netns", &switch];
         let words: Vec<_> = ["ip"].iter().chain(&name).chain(&peer).copied().collect();
-        rig.exec(Node::Switch, &words);
-        rig.exec(Node::Switch, &["ip", "link", "set", "outer-near", "master", "br-clients", "up"]);
-        rig.exec(Node::Outer, &["ip", "link", "set", "clients", "up"]);
+        rig.exec(Station::Switch, &words);
+        rig.exec(Station::Switch, &["ip", "link", "set", "outer-near", "master", "br-clients", "up"]);
+        rig.exec(Station::Outer, &["ip", "link", "set", "clients", "up"]);
 
         // The device has another MAC address now, which the engine must announce to its neighbours.
         let back = rig.within(Duration::from_secs(5), "the client reaches the engine", |rig| {
-            rig.output(Node::Client, &["ping", "-c", "1", "-W", "1", "198.51.100.1"]).status.success()
+            rig.output(Station::Client, &["ping", "-c", "1", "-W", "1", "198.51.100.1"]).status.success()
         });
         assert!(back <= Duration::from_secs(3), "{back:?}");
         assert_mode(rig);
-        assert_all_answered(&rig.flows(Node::Client, "tcp 203.0.113.11 --flows 10 --duration-ms 300"));
-        assert_all_answered(&rig.flows(Node::Client, "tcp 2001:db8:113::11 --flows 10 --duration-ms 300"));
+        assert_all_answered(&rig.flows(Station::Client, "tcp 203.0.113.11 --flows 10 --duration-ms 300"));
+        assert_all_answered(&rig.flows(Station::Client, "tcp 2001:db8:113::11 --flows 10 --duration-ms 300"));
         rig.assert_firewalls_dropped_nothing();
     });
 }
@@ -357,15 +361,15 @@ fn links_that_flap_forward_again_within_a_second() {
         |base| base,
         |rig| {
             for _ in 0..5 {
-                rig.exec(Node::Outer, &["ip", "link", "set", "clients", "down"]);
+                rig.exec(Station::Outer, &["ip", "link", "set", "clients", "down"]);
                 sleep(Duration::from_millis(100));
-                rig.exec(Node::Outer, &["ip", "link", "set", "clients", "up"]);
+                rig.exec(Station::Outer, &["ip", "link", "set", "clients", "up"]);
                 let back = rig.within(Duration::from_secs(5), "the server answers again", |rig| {
-                    rig.output(Node::Client, &["ping", "-c", "1", "-W", "0.2", "203.0.113.11"]).status.success()
+                    rig.output(Station::Client, &["ping", "-c", "1", "-W", "0.2", "203.0.113.11"]).status.success()
                 });
                 assert!(back <= Duration::from_secs(1), "{back:?}");
             }
-            assert_all_answered(&rig.flows(Node::Client, "tcp 203.0.113.11 --flows 10 --duration-ms 300"));
+            assert_all_answered(&rig.flows(Station::Client, "tcp 203.0.113.11 --flows 10 --duration-ms 300"));
         },
     );
 }

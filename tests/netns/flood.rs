@@ -4,7 +4,7 @@ use std::process::Stdio;
 use std::thread::sleep;
 use std::time::Duration;
 
-use fwlb::lab::{Node, Side};
+use fwlb::lab::{Side, Station};
 
 use crate::ground::{assert_all_answered, sandwich};
 
@@ -14,20 +14,24 @@ fn a_syn_flood_breaks_no_established_session_and_lets_new_ones_in() {
         |base| base.with("limits", "sessions", 10_000),
         |rig| {
             let words = "--flows 50 --interval-ms 100 --duration-ms 12000 --patience-ms 8000";
-            let established: Vec<_> =
-                rig.topology().server(1).both().map(|to| rig.start(Node::Client, &format!("tcp {to} {words}"))).into();
+            let established: Vec<_> = rig
+                .topology()
+                .server(1)
+                .both()
+                .map(|to| rig.start(Station::Client, &format!("tcp {to} {words}")))
+                .into();
             sleep(Duration::from_millis(1_500));
 
             // About 10,000 SYNs a second from random sources, each of which the server answers by a reset. Two
             // unoptimised engines, their firewalls and the flood itself manage as much on two cores.
-            let mut flood = rig.lab.command(Node::Client, "hping3");
+            let mut flood = rig.lab.command(Station::Client, "hping3");
             flood.args(["-S", "-q", "-p", "80", "--rand-source", "-i", "u90", "-c", "1000000", "203.0.113.12"]);
             let mut flood = flood.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("hping3 runs");
             rig.within(Duration::from_secs(15), "the flood is larger than the table", |rig| {
                 rig.counter(Side::Outer, "sessions_created") > 11_000
             });
             let new = rig.flows(
-                Node::Client,
+                Station::Client,
                 "tcp 203.0.113.11 --flows 50 --interval-ms 200 --duration-ms 2000 --patience-ms 8000",
             );
             let sessions =

@@ -8,8 +8,8 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use fwlb::lab::traffic::{End, FlowReport, Line};
-use fwlb::lab::{self, Lab, Node, Routers, Side, Topology};
+use fwlb::lab::traffic::{FlowEnd, FlowReport, OutputLine};
+use fwlb::lab::{self, Lab, RoutingSetup, Side, Station, Topology};
 
 /// The program under test.
 pub const FWLB: &str = env!("CARGO_BIN_EXE_fwlb");
@@ -29,7 +29,7 @@ pub fn sandwich(shape: impl FnOnce(Topology) -> Topology, test: impl FnOnce(&mut
     let Some(_alone) = ground() else { return };
     let name = format!("t{:x}x{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
     let topology = shape(Topology::new(&name));
-    let engines = !matches!(topology.routers, Routers::Kernel { .. });
+    let engines = !matches!(topology.routers, RoutingSetup::Kernel { .. });
     let lab =
         Lab::up(topology, Path::new(FWLB)).unwrap_or_else(|error| panic!("the laboratory does not stand: {error}"));
     let mut rig = Rig { lab };
@@ -103,8 +103,8 @@ impl Traffic {
         let lines =
             text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")));
         let flows = lines.filter_map(|line| match line {
-            Line::Flow(flow) => Some(flow),
-            Line::Ready | Line::Progress(_) | Line::Page(_) => None,
+            OutputLine::Flow(flow) => Some(flow),
+            OutputLine::Ready | OutputLine::Progress(_) | OutputLine::Page(_) => None,
         });
         flows.collect()
     }
@@ -116,7 +116,7 @@ impl Rig {
     }
 
     /// Starts flows at a station; `words` as for `fwlb lab traffic flows`.
-    pub fn start(&self, node: Node, words: &str) -> Traffic {
+    pub fn start(&self, node: Station, words: &str) -> Traffic {
         let mut command = self.lab.traffic(node);
         command.arg("flows").args(words.split_whitespace());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -124,17 +124,17 @@ impl Rig {
     }
 
     /// Runs flows at a station to their end.
-    pub fn flows(&self, node: Node, words: &str) -> Vec<FlowReport> {
+    pub fn flows(&self, node: Station, words: &str) -> Vec<FlowReport> {
         self.start(node, words).flows()
     }
 
     /// Runs a command at a station, whatever its result.
-    pub fn output(&self, node: Node, words: &[&str]) -> Output {
+    pub fn output(&self, node: Station, words: &[&str]) -> Output {
         self.lab.command(node, words[0]).args(&words[1..]).stdin(Stdio::null()).output().expect("ip netns exec runs")
     }
 
     /// Runs a command at a station that has to succeed, and returns what it printed.
-    pub fn exec(&self, node: Node, words: &[&str]) -> String {
+    pub fn exec(&self, node: Station, words: &[&str]) -> String {
         let output = self.output(node, words);
         assert!(output.status.success(), "{words:?} at {node}: {}", said(&output));
         String::from_utf8_lossy(&output.stdout).into_owned()
@@ -226,7 +226,7 @@ impl Rig {
 pub fn assert_all_answered(flows: &[FlowReport]) {
     assert!(!flows.is_empty(), "no flow reported");
     for flow in flows {
-        assert_eq!((flow.lost(), &flow.end), (0, &End::Finished), "{flow:#?}");
+        assert_eq!((flow.lost(), &flow.end), (0, &FlowEnd::Finished), "{flow:#?}");
         assert!(flow.answered > 0, "{flow:#?}");
     }
 }

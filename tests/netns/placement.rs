@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use fwlb::lab::{Lab, Node, Side, Stop, Topology};
+use fwlb::lab::{Lab, Side, Station, Stop, Topology};
 
 use crate::ground::{FWLB, ground, patient, said};
 
@@ -16,7 +16,7 @@ const IN_THE_WAY: [&str; 3] = [
 ];
 
 fn at_outer(lab: &Lab, shell: &str) -> String {
-    let output = lab.command(Node::Outer, "sh").args(["-euc", shell]).output().expect("ip netns exec runs");
+    let output = lab.command(Station::Outer, "sh").args(["-euc", shell]).output().expect("ip netns exec runs");
     assert!(output.status.success(), "{shell}: {}", said(&output));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
@@ -31,7 +31,7 @@ fn what_is_in_an_engines_way_is_told_by_check_and_at_start() {
         Lab::build(patient(Topology::new(&name)).with("engine", "workers", cpus as i64), Path::new(FWLB)).unwrap();
     let file = lab.directory().join("outer.toml");
     let check = |lab: &Lab| {
-        let output = lab.command(Node::Outer, FWLB).arg("check").arg(&file).output().unwrap();
+        let output = lab.command(Station::Outer, FWLB).arg("check").arg(&file).output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{}", said(&output));
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
@@ -66,7 +66,7 @@ fn what_is_in_an_engines_way_is_told_by_check_and_at_start() {
     }
     // It forwards nevertheless, and each packet once.
     let [to, _] = lab.topology().server(1).both();
-    let pinged = lab.command(Node::Client, "ping").args(["-c", "3", "-i", "0.2", &to.to_string()]).output().unwrap();
+    let pinged = lab.command(Station::Client, "ping").args(["-c", "3", "-i", "0.2", &to.to_string()]).output().unwrap();
     let text = said(&pinged);
     assert!(pinged.status.success() && text.contains("3 received") && !text.contains("DUP"), "{text}");
     lab.down().unwrap();

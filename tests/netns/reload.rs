@@ -6,7 +6,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use fwlb::lab::demo::sessions;
-use fwlb::lab::{Node, Side, Topology};
+use fwlb::lab::{Side, Station, Topology};
 
 use crate::ground::{Rig, Traffic, assert_all_answered, patient, said, sandwich};
 
@@ -55,7 +55,7 @@ fn busy(rig: &Rig, duration_ms: u64) -> Vec<Traffic> {
         })
     });
     let words: Vec<String> = lasting.collect();
-    words.iter().map(|words| rig.start(Node::Client, words)).collect()
+    words.iter().map(|words| rig.start(Station::Client, words)).collect()
 }
 
 fn reload(rig: &Rig, side: Side, words: &[&str]) -> String {
@@ -99,7 +99,7 @@ fn a_hundred_reloads_under_traffic_lose_no_session_and_move_no_pin() {
                 if number % 10 == 0 {
                     let to = rig.topology().server(1).both()[0].to_string();
                     let words = format!("tcp {to} --flows 4 --interval-ms 20 --duration-ms 500 --patience-ms 4000");
-                    short.push(rig.start(Node::Client, &words));
+                    short.push(rig.start(Station::Client, &words));
                 }
             }
             assert_eq!(changed, 100, "half of 200 reloads were of another file");
@@ -207,7 +207,7 @@ fn what_the_plan_says_of_a_removed_firewall_is_what_its_removal_does() {
 fn a_link_that_is_added_and_removed_is_the_engines_and_then_the_kernels_again() {
     sandwich(patient, |rig| {
         let device = format!("x{:x}", std::process::id() & 0xffff);
-        let router = Node::Outer;
+        let router = Station::Outer;
         rig.exec(router, &["ip", "link", "add", &device, "type", "veth", "peer", "name", &format!("{device}p")]);
         rig.exec(router, &["ip", "link", "set", &device, "up"]);
         rig.exec(router, &["ip", "link", "set", &format!("{device}p"), "up"]);

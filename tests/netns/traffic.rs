@@ -1,7 +1,7 @@
 //! Every protocol, in both address families, opened from both ends, through every kind of firewall: no firewall ever
 //! sees only one direction of a flow. No packet prepares anything before the first flow.
 
-use fwlb::lab::{FirewallKind, Node, Routers, Topology};
+use fwlb::lab::{FirewallKind, RoutingSetup, Station, Topology};
 
 use crate::ground::{Rig, assert_all_answered, patient, sandwich};
 
@@ -10,7 +10,8 @@ use crate::ground::{Rig, assert_all_answered, patient, sandwich};
 pub fn every_conversation(rig: &Rig) {
     let topology = rig.topology();
     let mut running = Vec::new();
-    for (node, destinations) in [(Node::Client, topology.server(1).both()), (Node::Server(2), topology.client().both())]
+    for (node, destinations) in
+        [(Station::Client, topology.server(1).both()), (Station::Server(2), topology.client().both())]
     {
         for to in destinations {
             for words in [
@@ -72,7 +73,7 @@ fn loose_firewalls_see_whole_conversations() {
 
 #[test]
 fn two_engines_in_one_process_see_whole_conversations() {
-    sandwich(|base| Topology { routers: Routers::OneBox, ..patient(base) }, |rig| every_conversation(rig));
+    sandwich(|base| Topology { routers: RoutingSetup::OneBox, ..patient(base) }, |rig| every_conversation(rig));
 }
 
 #[test]
@@ -92,7 +93,7 @@ pub fn every_conversation_without_firewalls(rig: &Rig) {
         for words in ["tcp --flows 12 --size 60000", "udp --flows 12 --size 4000", "icmp --flows 3"] {
             let (protocol, rest) = words.split_once(' ').expect("two words at least");
             let words = format!("{protocol} {to} {rest} --interval-ms 50 --duration-ms 1500 --patience-ms 3000");
-            assert_all_answered(&rig.flows(Node::Client, &words));
+            assert_all_answered(&rig.flows(Station::Client, &words));
         }
     }
     let views = rig.lab.firewalls(fwlb::lab::Side::Outer).expect("the engine answers");

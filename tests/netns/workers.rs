@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use fwlb::lab::{Leg, Node, Side, Topology};
+use fwlb::lab::{FirewallCable, Side, Station, Topology};
 
 use crate::failure::fails_with;
 use crate::ground::{Rig, assert_all_answered, checksum_errors, patient, sandwich};
@@ -42,9 +42,9 @@ fn a_firewall_that_dies_under_bulk_traffic_costs_only_its_own_sessions() {
             format!("tcp {v4} {small}"),
             format!("udp {v6} {small}"),
         ];
-        flows.iter().map(|words| rig.start(Node::Client, words)).collect()
+        flows.iter().map(|words| rig.start(Station::Client, words)).collect()
     };
-    fails_with(Leg::Both, two, bulk);
+    fails_with(FirewallCable::Both, two, bulk);
 }
 
 #[test]
@@ -52,15 +52,15 @@ fn super_frames_arrive_undamaged_and_no_firewall_sees_half_a_connection() {
     sandwich(
         |base| two(patient(base)),
         |rig| {
-            let mut server = rig.lab.command(Node::Server(1), "iperf3");
+            let mut server = rig.lab.command(Station::Server(1), "iperf3");
             let mut server = server.arg("-s").stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("iperf3 runs");
             rig.within(Duration::from_secs(5), "iperf3 listens", |rig| {
-                !rig.exec(Node::Server(1), &["ss", "-Hltn", "sport", "=", ":5201"]).trim().is_empty()
+                !rig.exec(Station::Server(1), &["ss", "-Hltn", "sport", "=", ":5201"]).trim().is_empty()
             });
             for extra in [&["203.0.113.11"][..], &["203.0.113.11", "-R"], &["2001:db8:113::11", "--bidir"]] {
                 let mut words = vec!["iperf3", "-J", "-t", "2", "-P", "4", "-c"];
                 words.extend(extra);
-                let report: serde_json::Value = serde_json::from_str(&rig.exec(Node::Client, &words)).expect("JSON");
+                let report: serde_json::Value = serde_json::from_str(&rig.exec(Station::Client, &words)).expect("JSON");
                 let bytes = report["end"]["sum_received"]["bytes"].as_f64().expect("a sum");
                 assert!(bytes > 10e6, "{extra:?}: {report:#}");
             }
@@ -72,12 +72,12 @@ fn super_frames_arrive_undamaged_and_no_firewall_sees_half_a_connection() {
             };
             assert!(sum("rx_bytes") / sum("rx_packets").max(1) > 1500, "{links:#}");
 
-            for node in [Node::Client, Node::Server(1)] {
+            for node in [Station::Client, Station::Server(1)] {
                 assert_eq!(checksum_errors(|words| rig.exec(node, words)), 0, "{node}");
             }
             let [to, _] = rig.topology().server(1).both();
             assert_all_answered(
-                &rig.flows(Node::Client, &format!("tcp {to} --flows 50 --duration-ms 500 --patience-ms 3000")),
+                &rig.flows(Station::Client, &format!("tcp {to} --flows 50 --duration-ms 500 --patience-ms 3000")),
             );
             for side in Side::BOTH {
                 assert_both_carried(&rig.lab.socket(side), 100);

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use fwlb::lab::{FirewallKind, Lab, Leg, Node, Routers, Side, Stop, Topology};
+use fwlb::lab::{FirewallCable, FirewallKind, Lab, RoutingSetup, Side, Station, Stop, Topology};
 
 use crate::confinement::assert_confined_to;
 use crate::failure::{device_comes_back, fails_at, pins_survive};
@@ -21,7 +21,7 @@ fn xdp(base: Topology) -> Topology {
 
 /// Whether an XDP program is attached to a device of an engine.
 fn has_program(rig: &Rig, device: &str) -> bool {
-    rig.exec(Node::Outer, &["ip", "-details", "link", "show", device]).contains("prog/xdp")
+    rig.exec(Station::Outer, &["ip", "-details", "link", "show", device]).contains("prog/xdp")
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn strict_firewalls_see_whole_conversations_of_every_protocol_from_both_ends() {
                 }
             }
             assert!(has_program(rig, "clients") && has_program(rig, "fw-outer"));
-            for node in [Node::Client, Node::Server(1)] {
+            for node in [Station::Client, Station::Server(1)] {
                 assert_eq!(checksum_errors(|words| rig.exec(node, words)), 0, "{node}");
             }
         },
@@ -55,7 +55,7 @@ fn a_worker_without_a_queue_leaves_the_device_to_the_other_and_that_is_said() {
             assert!(log.contains("1 of them receive nothing from it"), "{log}");
             assert!(log.contains("ethtool -L clients combined 2"), "{log}");
             let file = rig.lab.directory().join("outer.toml").display().to_string();
-            let check = rig.output(Node::Outer, &[FWLB, "check", &file]);
+            let check = rig.output(Station::Outer, &[FWLB, "check", &file]);
             assert!(said(&check).contains("clients has 1 receive queue for 2 packet workers"), "{}", said(&check));
         },
     );
@@ -68,11 +68,11 @@ fn two_workers_with_a_queue_each_keep_every_conversation_whole() {
         |rig| {
             rig.lab.stop_engine(Side::Outer, Stop::Orderly).unwrap();
             // A veth distributes frames to queues by the queue that its peer sends from.
-            for (node, device) in [(Node::Outer, "clients"), (Node::Outer, "fw-outer")] {
+            for (node, device) in [(Station::Outer, "clients"), (Station::Outer, "fw-outer")] {
                 rig.exec(node, &["ethtool", "-L", device, "rx", "2", "tx", "2"]);
             }
             for port in ["outer-near", "outer-far"] {
-                rig.exec(Node::Switch, &["ethtool", "-L", port, "rx", "2", "tx", "2"]);
+                rig.exec(Station::Switch, &["ethtool", "-L", port, "rx", "2", "tx", "2"]);
             }
             rig.lab.start_engine(Side::Outer).unwrap();
             rig.lab.wait_for_firewalls(Duration::from_secs(20)).unwrap();
@@ -96,7 +96,7 @@ fn transparent_firewalls_see_whole_conversations() {
 
 #[test]
 fn two_engines_in_one_process_see_whole_conversations() {
-    sandwich(|base| Topology { routers: Routers::OneBox, ..xdp(patient(base)) }, every_conversation_of);
+    sandwich(|base| Topology { routers: RoutingSetup::OneBox, ..xdp(patient(base)) }, every_conversation_of);
 }
 
 fn every_conversation_of(rig: &mut Rig) {
@@ -113,7 +113,7 @@ fn vlans_of_one_trunk_carry_tagged_frames_of_every_size() {
 
 #[test]
 fn a_dead_firewall_is_out_on_both_sides_and_costs_only_its_own_sessions() {
-    fails_at(Leg::Both, xdp);
+    fails_at(FirewallCable::Both, xdp);
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn a_killed_engine_leaves_no_program_and_no_filter_behind() {
     sandwich(
         |base| xdp(patient(base)),
         |rig| {
-            let filters = |rig: &Rig| rig.exec(Node::Outer, &["nft", "list", "ruleset"]);
+            let filters = |rig: &Rig| rig.exec(Station::Outer, &["nft", "list", "ruleset"]);
             assert!(has_program(rig, "clients") && filters(rig).contains("fwlb_"));
 
             rig.lab.stop_engine(Side::Outer, Stop::Kill).unwrap();
@@ -140,7 +140,7 @@ fn a_killed_engine_leaves_no_program_and_no_filter_behind() {
             assert_eq!(filters(rig).trim(), "");
             rig.lab.start_engine(Side::Outer).unwrap();
             rig.lab.wait_for_firewalls(Duration::from_secs(20)).unwrap();
-            assert_all_answered(&rig.flows(Node::Client, "tcp 203.0.113.11 --flows 5 --duration-ms 300"));
+            assert_all_answered(&rig.flows(Station::Client, "tcp 203.0.113.11 --flows 5 --duration-ms 300"));
         },
     );
 }
@@ -154,15 +154,15 @@ fn an_engine_has_what_a_link_that_comes_back_takes_and_nothing_else() {
             // Frames of another size need new sockets, which a thread opens that has lost its privileges since the
             // start.
             for mtu in ["1400", "1500"] {
-                rig.exec(Node::Outer, &["ip", "link", "set", "clients", "mtu", mtu]);
+                rig.exec(Station::Outer, &["ip", "link", "set", "clients", "mtu", mtu]);
                 rig.within(Duration::from_secs(10), "flows pass again", |rig| {
                     let ping = ["ping", "-c", "1", "-W", "0.2", "203.0.113.11"];
-                    rig.output(Node::Client, &ping).status.success()
+                    rig.output(Station::Client, &ping).status.success()
                 });
-                assert_all_answered(&rig.flows(Node::Client, "tcp 203.0.113.11 --flows 5 --duration-ms 300"));
+                assert_all_answered(&rig.flows(Station::Client, "tcp 203.0.113.11 --flows 5 --duration-ms 300"));
             }
             let big = ["ping", "-c", "1", "-W", "1", "-M", "do", "-s", "1472", "203.0.113.11"];
-            assert!(rig.output(Node::Client, &big).status.success(), "a frame of the whole MTU passes");
+            assert!(rig.output(Station::Client, &big).status.success(), "a frame of the whole MTU passes");
             assert_confined_to(&rig.lab, DEVICES);
         },
     );
@@ -197,7 +197,8 @@ fn a_device_that_joins_packets_is_refused_with_the_command_that_ends_it() {
     let topology = Topology { kind: FirewallKind::Vlan, ..xdp(patient(Topology::new(&name))) };
     let mut lab = Lab::build(topology, Path::new(FWLB)).unwrap();
     let set = |word: &str| {
-        let output = lab.command(Node::Outer, "ethtool").args(["-K", "trunk-outer", "rxvlan", word]).output().unwrap();
+        let output =
+            lab.command(Station::Outer, "ethtool").args(["-K", "trunk-outer", "rxvlan", word]).output().unwrap();
         assert!(output.status.success(), "{}", said(&output));
     };
     set("on");

@@ -4,8 +4,8 @@
 
 use fwlb::flow::{FlowHash, FlowHasher, HashMode, Seed};
 use fwlb::id::{FirewallId, GroupId, PathSetId};
-use fwlb::path::pinning::{Near, PacketKind, Pin, PinState, View, far, near};
-use fwlb::path::{BelowMin, Group, Member, OnFailure, PathSet, rendezvous};
+use fwlb::path::pinning::{NearDecision, PacketKind, Pin, PinState, PinningView, far, near};
+use fwlb::path::{BelowMin, FirewallGroup, GroupMember, OnFailure, PathSet, rendezvous};
 use fwlb::time::{Duration, Instant};
 use fwlb::wire::Family;
 
@@ -60,7 +60,7 @@ pub struct Settings {
     pub patient: bool,
     /// A firewall that the inner engine does not know.
     pub unknown: Option<usize>,
-    pub group: Group,
+    pub group: FirewallGroup,
 }
 
 /// A packet of the flow in flight.
@@ -182,13 +182,13 @@ pub enum Action {
 impl Settings {
     /// Strict firewalls, TCP opened from outside, equal seeds, and the outer engine leads.
     pub fn strict(firewalls: usize) -> Self {
-        let members = (0..firewalls).map(|slot| Member {
+        let members = (0..firewalls).map(|slot| GroupMember {
             id: FirewallId::from(slot),
             name: format!("fw{slot}"),
             weight: 1,
             spare: false,
         });
-        let group = Group {
+        let group = FirewallGroup {
             id: GroupId(0),
             name: "perimeter".to_owned(),
             hasher: FlowHasher::new(Seed::from_text("pinning"), HashMode::FiveTuple),
@@ -246,7 +246,7 @@ impl Settings {
 }
 
 /// A flow for which the rendezvous hash gives this order of firewalls.
-pub fn hash_that_ranks(group: &Group, order: &[usize]) -> FlowHash {
+pub fn hash_that_ranks(group: &FirewallGroup, order: &[usize]) -> FlowHash {
     let is_it =
         |hash: &FlowHash| rendezvous::rank(group, *hash).iter().map(|scored| scored.slot).eq(order.iter().copied());
     (0..).map(FlowHash).find(is_it).expect("every order has its flows")
@@ -331,12 +331,12 @@ impl World {
         let before = self.engines[side].pin;
         let set = self.engines[side].set(settings.firewalls);
         let pin = match near(before, kind(segment), &view(settings, side, &set), self.now) {
-            Near::Send { pin, .. } => pin,
-            Near::NoPath => {
+            NearDecision::Send { pin, .. } => pin,
+            NearDecision::NoPath => {
                 tally.lost += 1;
                 return;
             }
-            Near::Failed => panic!("on-failure is reselect"),
+            NearDecision::Failed => panic!("on-failure is reselect"),
         };
         self.store(side, pin, tally);
         let firewall = pin.firewall.index();
@@ -588,8 +588,8 @@ impl World {
     }
 }
 
-fn view<'a>(settings: &'a Settings, side: usize, set: &'a PathSet) -> View<'a> {
-    View {
+fn view<'a>(settings: &'a Settings, side: usize, set: &'a PathSet) -> PinningView<'a> {
+    PinningView {
         group: &settings.group,
         set_id: PathSetId(0),
         set,

@@ -1,15 +1,15 @@
 //! What happens to sessions when something fails, drains, restarts or recovers (`docs/design.md`, section 6).
 
-use fwlb::config::{Admin, BelowMin, OnFailure};
-use fwlb::sim::firewall::Leg;
+use fwlb::config::{AdminState, BelowMin, OnFailure};
+use fwlb::sim::firewall::FirewallLeg;
 
 use super::*;
 
 #[test]
 fn a_half_dead_firewall_is_out_on_both_sides_within_600_ms() {
-    for leg in [Leg::Outside, Leg::Inside] {
+    for leg in [FirewallLeg::Outside, FirewallLeg::Inside] {
         for one_way in [None, Some(true), Some(false)] {
-            let mut lab = ready(Plan { firewalls: 3, ..Plan::default() });
+            let mut lab = ready(SandwichPlan { firewalls: 3, ..SandwichPlan::default() });
             let others: Vec<_> = (0..10).map(|n| lab.open_on(long(Traffic::TcpEcho), OUT, n % 2)).collect();
             lab.run_for(ms(500));
 
@@ -35,7 +35,7 @@ fn a_half_dead_firewall_is_out_on_both_sides_within_600_ms() {
 
 #[test]
 fn flows_of_a_dead_synced_firewall_go_on_and_no_other_flow_moves() {
-    let mut lab = ready(Plan { firewalls: 3, kind: Kind::Synced, ..Plan::default() });
+    let mut lab = ready(SandwichPlan { firewalls: 3, kind: SimFirewallKind::Synced, ..SandwichPlan::default() });
     let hers: Vec<_> = (0..10).map(|_| lab.open_on(long(Traffic::TcpEcho), OUT, 0)).collect();
     let others: Vec<_> = (0..20).map(|n| lab.open_on(long(Traffic::TcpEcho), OUT, 1 + n % 2)).collect();
     lab.run_for(ms(1000));
@@ -57,7 +57,7 @@ fn flows_of_a_dead_synced_firewall_go_on_and_no_other_flow_moves() {
 
 #[test]
 fn a_firewall_that_comes_back_moves_nothing() {
-    let mut lab = ready(Plan { firewalls: 3, kind: Kind::Synced, ..Plan::default() });
+    let mut lab = ready(SandwichPlan { firewalls: 3, kind: SimFirewallKind::Synced, ..SandwichPlan::default() });
     lab.crash_firewall(0);
     lab.run_for(ms(1000));
     let flows: Vec<_> = (0..30).map(|n| lab.open(long(Traffic::TcpEcho), if n % 2 == 0 { OUT } else { IN })).collect();
@@ -78,7 +78,7 @@ fn a_firewall_that_comes_back_moves_nothing() {
 
 #[test]
 fn on_failure_reset_tells_both_ends_from_their_own_side() {
-    let mut lab = ready(Plan { on_failure: OnFailure::Reset, ..Plan::default() });
+    let mut lab = ready(SandwichPlan { on_failure: OnFailure::Reset, ..SandwichPlan::default() });
     let echoes: Vec<_> = (0..6).map(|_| lab.open_on(long(Traffic::TcpEcho), OUT, 0)).collect();
     let pushes: Vec<_> = (0..6).map(|_| lab.open_on(long(Traffic::TcpPush), IN, 0)).collect();
     let other = lab.open_on(long(Traffic::TcpEcho), OUT, 1);
@@ -109,17 +109,17 @@ fn on_failure_reset_tells_both_ends_from_their_own_side() {
 #[test]
 fn on_failure_keep_and_drop_do_what_they_say() {
     for on_failure in [OnFailure::Keep, OnFailure::Drop] {
-        let mut lab = ready(Plan { on_failure, kind: Kind::Synced, ..Plan::default() });
+        let mut lab = ready(SandwichPlan { on_failure, kind: SimFirewallKind::Synced, ..SandwichPlan::default() });
         let flow = lab.open_on(long(Traffic::TcpEcho), OUT, 0);
         lab.run_for(ms(500));
 
-        lab.cut_leg(0, Leg::Inside, true);
+        lab.cut_leg(0, FirewallLeg::Inside, true);
         lab.run_for(ms(2500));
 
         assert_eq!(lab.firewalls_of(flow), [0], "{on_failure:?}: it never went elsewhere");
         assert_unbroken(&lab);
         if on_failure == OnFailure::Keep {
-            lab.cut_leg(0, Leg::Inside, false);
+            lab.cut_leg(0, FirewallLeg::Inside, false);
             assert_works(&mut lab, flow, ms(4000));
         }
     }
@@ -128,7 +128,7 @@ fn on_failure_keep_and_drop_do_what_they_say() {
 #[test]
 fn too_few_firewalls_close_the_way_or_open_the_bypass() {
     for (below_min, open) in [(BelowMin::Drop, false), (BelowMin::Bypass, true)] {
-        let mut lab = ready(Plan { min_up: 2, below_min, ..Plan::default() });
+        let mut lab = ready(SandwichPlan { min_up: 2, below_min, ..SandwichPlan::default() });
         lab.crash_firewall(0);
         lab.run_for(ms(1000));
 
@@ -151,11 +151,16 @@ fn too_few_firewalls_close_the_way_or_open_the_bypass() {
 
 #[test]
 fn a_drain_told_to_one_engine_holds_on_both_and_ends_at_its_deadline() {
-    let mut lab = ready(Plan { kind: Kind::Synced, drain_timeout: "3s", firewalls: 3, ..Plan::default() });
+    let mut lab = ready(SandwichPlan {
+        kind: SimFirewallKind::Synced,
+        drain_timeout: "3s",
+        firewalls: 3,
+        ..SandwichPlan::default()
+    });
     let old: Vec<_> = (0..6).map(|n| lab.open_on(long(Traffic::TcpEcho), [OUT, IN][n % 2], 0)).collect();
     lab.run_for(ms(500));
 
-    lab.set_admin(Side::Outer, 0, Some(Admin::Drain));
+    lab.set_admin(Side::Outer, 0, Some(AdminState::Drain));
     lab.run_for(ms(500));
     let new: Vec<_> = (0..20).map(|n| lab.open(long(Traffic::TcpEcho), [OUT, IN][n % 2])).collect();
     lab.run_for(ms(1500));
@@ -182,7 +187,7 @@ fn a_drain_told_to_one_engine_holds_on_both_and_ends_at_its_deadline() {
 
 #[test]
 fn a_lost_peer_takes_no_firewall_down() {
-    let mut lab = ready(Plan::default());
+    let mut lab = ready(SandwichPlan::default());
     let flows: Vec<_> = (0..6).map(|_| lab.open(long(Traffic::UdpEcho), OUT)).collect();
     lab.run_for(ms(500));
 
@@ -205,7 +210,7 @@ fn a_lost_peer_takes_no_firewall_down() {
 
 #[test]
 fn an_engine_that_stood_still_blames_nobody() {
-    let mut lab = ready(Plan::default());
+    let mut lab = ready(SandwichPlan::default());
     for pause in [120, 400, 1000, 3000] {
         lab.pause_engine(Side::Outer, ms(pause));
         for _ in 0..(pause + 1500) / 10 {
@@ -220,7 +225,7 @@ fn an_engine_that_stood_still_blames_nobody() {
 
 #[test]
 fn an_engine_whose_workers_stand_still_blames_nobody() {
-    let mut lab = ready(Plan::default());
+    let mut lab = ready(SandwichPlan::default());
     lab.take_probes_apart();
     for stall in [120, 400, 1000] {
         lab.stall_workers(Side::Outer, ms(stall));
@@ -238,7 +243,7 @@ fn an_engine_whose_workers_stand_still_blames_nobody() {
 
 #[test]
 fn a_firewall_that_dies_while_workers_stand_still_is_found() {
-    let mut lab = ready(Plan::default());
+    let mut lab = ready(SandwichPlan::default());
     lab.take_probes_apart();
     lab.stall_workers(Side::Outer, ms(1000));
     lab.crash_firewall(0);
@@ -253,7 +258,7 @@ fn a_firewall_that_dies_while_workers_stand_still_is_found() {
 #[test]
 fn a_moment_without_punts_takes_nobody_down_and_hides_nobody_who_is_dead() {
     for side in Side::BOTH {
-        let mut lab = ready(Plan::default());
+        let mut lab = ready(SandwichPlan::default());
         for _ in 0..10 {
             lab.refuse_punts(side, ms(200));
             lab.run_for(ms(400));
@@ -273,7 +278,7 @@ fn a_moment_without_punts_takes_nobody_down_and_hides_nobody_who_is_dead() {
 
 #[test]
 fn a_lost_peer_stays_lost_over_a_cut_of_both_cables() {
-    let mut lab = ready(Plan::default());
+    let mut lab = ready(SandwichPlan::default());
     let flows: Vec<_> = (0..6).map(|_| lab.open(long(Traffic::UdpEcho), OUT)).collect();
     lab.run_for(ms(500));
     lab.crash_engine(Side::Inner);
@@ -281,10 +286,10 @@ fn a_lost_peer_stays_lost_over_a_cut_of_both_cables() {
     let peer = |lab: &Laboratory| lab.engine(Side::Outer).peers(lab.world.now())[0].state.clone();
     assert_eq!(peer(&lab), "lost");
 
-    (0..2).for_each(|firewall| lab.cut_leg(firewall, Leg::Outside, true));
+    (0..2).for_each(|firewall| lab.cut_leg(firewall, FirewallLeg::Outside, true));
     lab.run_for(ms(3000));
     assert_eq!(peer(&lab), "down");
-    (0..2).for_each(|firewall| lab.cut_leg(firewall, Leg::Outside, false));
+    (0..2).for_each(|firewall| lab.cut_leg(firewall, FirewallLeg::Outside, false));
     lab.run_for(ms(2500));
     assert_eq!(peer(&lab), "lost");
     let kinds: Vec<_> = lab.engine(Side::Outer).alarms(lab.world.now()).into_iter().map(|alarm| alarm.kind).collect();
@@ -302,7 +307,7 @@ fn a_lost_peer_stays_lost_over_a_cut_of_both_cables() {
 #[test]
 fn a_restart_costs_no_pins() {
     for side in Side::BOTH {
-        let mut lab = ready(Plan { firewalls: 4, workers: [2, 1], ..Plan::default() });
+        let mut lab = ready(SandwichPlan { firewalls: 4, workers: [2, 1], ..SandwichPlan::default() });
         let flows: Vec<_> =
             (0..40).map(|n| lab.open(long(Traffic::TcpEcho), if n % 2 == 0 { OUT } else { IN })).collect();
         lab.run_for(ms(1000));
@@ -326,7 +331,7 @@ fn a_restart_costs_no_pins() {
 fn a_restart_takes_no_idle_connection_off_its_firewall() {
     // Idle connections that send only keep-alives after the restart; the next request comes seconds later.
     for side in Side::BOTH {
-        let mut lab = ready(Plan { firewalls: 3, ..Plan::default() });
+        let mut lab = ready(SandwichPlan { firewalls: 3, ..SandwichPlan::default() });
         let idle = FlowSpec { gap: ms(5_500), ..long(Traffic::TcpEcho) };
         let flows: Vec<_> = (0..20).map(|n| lab.open(idle, if n % 2 == 0 { OUT } else { IN })).collect();
         lab.run_for(ms(500));
@@ -347,8 +352,8 @@ fn a_restart_takes_no_idle_connection_off_its_firewall() {
 
 #[test]
 fn a_firewall_with_another_hardware_address_keeps_its_sessions() {
-    for leg in [Leg::Outside, Leg::Inside] {
-        let mut lab = ready(Plan::default());
+    for leg in [FirewallLeg::Outside, FirewallLeg::Inside] {
+        let mut lab = ready(SandwichPlan::default());
         let flows: Vec<_> = (0..6).map(|_| lab.open_on(long(Traffic::UdpEcho), OUT, 0)).collect();
         lab.run_for(ms(500));
 
@@ -369,7 +374,7 @@ fn a_firewall_with_another_hardware_address_keeps_its_sessions() {
 
 #[test]
 fn a_link_without_carrier_costs_the_firewalls_nothing_when_it_is_back() {
-    let mut lab = ready(Plan::default());
+    let mut lab = ready(SandwichPlan::default());
     let flow = lab.open(long(Traffic::UdpEcho), IN);
     lab.run_for(ms(500));
 
@@ -391,7 +396,7 @@ fn a_short_silence_of_an_engine_takes_no_firewall_down_at_its_peer() {
     let still = (280..400).step_by(8).map(|silence| (silence, false));
     let anew = (180..300).step_by(8).map(|silence| (silence, true));
     for (silence, is_restart) in still.chain(anew) {
-        let mut lab = ready(Plan { firewalls: 3, ..Plan::default() });
+        let mut lab = ready(SandwichPlan { firewalls: 3, ..SandwichPlan::default() });
         let flows: Vec<_> =
             (0..12).map(|n| lab.open(long(Traffic::TcpEcho), if n % 2 == 0 { OUT } else { IN })).collect();
         lab.run_for(ms(300));

@@ -7,9 +7,10 @@ use super::*;
 
 #[test]
 fn every_sort_of_flow_is_served_by_one_firewall_in_both_directions() {
-    for kind in [Kind::Strict, Kind::Synced, Kind::Loose, Kind::Transparent] {
+    for kind in [SimFirewallKind::Strict, SimFirewallKind::Synced, SimFirewallKind::Loose, SimFirewallKind::Transparent]
+    {
         for one_arm in [false, true] {
-            let plan = Plan { kind, one_arm, workers: [2, 2], firewalls: 3, ..Plan::default() };
+            let plan = SandwichPlan { kind, one_arm, workers: [2, 2], firewalls: 3, ..SandwichPlan::default() };
             let mut lab = ready(plan);
             let mut flows = Vec::new();
             for from in Side::BOTH {
@@ -35,7 +36,7 @@ fn every_sort_of_flow_is_served_by_one_firewall_in_both_directions() {
 
 #[test]
 fn natting_firewalls_work_by_learning() {
-    let mut lab = ready(Plan { kind: Kind::Nat, firewalls: 3, ..Plan::default() });
+    let mut lab = ready(SandwichPlan { kind: SimFirewallKind::Nat, firewalls: 3, ..SandwichPlan::default() });
     let mut flows = Vec::new();
     for from in Side::BOTH {
         for v4 in [true, false] {
@@ -62,7 +63,7 @@ fn different_seeds_and_different_sets_cost_no_session() {
         (["one secret", "one secret"], [None, Some(1)]),
         (["one secret", "another secret"], [Some(0), Some(2)]),
     ] {
-        let mut lab = ready(Plan { firewalls: 3, seeds, unknown, ..Plan::default() });
+        let mut lab = ready(SandwichPlan { firewalls: 3, seeds, unknown, ..SandwichPlan::default() });
         let mut flows = Vec::new();
         for _ in 0..6 {
             for from in Side::BOTH {
@@ -84,7 +85,7 @@ fn different_seeds_and_different_sets_cost_no_session() {
 #[test]
 fn fragments_reach_their_flows_firewall_in_any_order() {
     for workers in [1, 2] {
-        let mut lab = ready(Plan { firewalls: 4, workers: [workers; 2], ..Plan::default() });
+        let mut lab = ready(SandwichPlan { firewalls: 4, workers: [workers; 2], ..SandwichPlan::default() });
         let mut flows = Vec::new();
         for shuffled in [false, true] {
             for v4 in [true, false] {
@@ -112,7 +113,7 @@ fn fragments_reach_their_flows_firewall_in_any_order() {
 #[test]
 fn time_exceeded_comes_from_every_hop_through_the_flows_own_firewall() {
     for v4 in [true, false] {
-        let mut lab = ready(Plan::default());
+        let mut lab = ready(SandwichPlan::default());
         let route = Route { v4, ..OUT };
         let flow = lab.open(long(Traffic::UdpEcho), route);
         lab.run_for(ms(300));
@@ -146,7 +147,7 @@ fn time_exceeded_comes_from_every_hop_through_the_flows_own_firewall() {
 #[test]
 fn a_firewall_with_a_smaller_mtu_is_heard_by_the_sender() {
     for v4 in [true, false] {
-        let mut lab = ready(Plan { firewall_mtu: 1400, ..Plan::default() });
+        let mut lab = ready(SandwichPlan { firewall_mtu: 1400, ..SandwichPlan::default() });
         let flow = lab.open(long(Traffic::UdpEcho), Route { v4, ..OUT });
         lab.run_for(ms(300));
         let tuple = lab.flow(flow).tuple;
@@ -167,7 +168,7 @@ fn a_firewall_with_a_smaller_mtu_is_heard_by_the_sender() {
 #[test]
 fn an_error_of_the_server_reaches_the_client_through_the_flows_firewall() {
     // The server reports that a port is unreachable: the inner engine finds the firewall by the quoted packet.
-    let mut lab = ready(Plan { firewalls: 4, ..Plan::default() });
+    let mut lab = ready(SandwichPlan { firewalls: 4, ..SandwichPlan::default() });
     for port in 0..16 {
         let source = (host_address(Side::Outer, 0, true), 21_000 + port);
         let destination = (host_address(Side::Inner, 0, true), 6_666);
@@ -186,7 +187,7 @@ fn an_error_of_the_server_reaches_the_client_through_the_flows_firewall() {
 
 #[test]
 fn a_syn_flood_into_a_small_table_breaks_no_established_session() {
-    let mut lab = ready(Plan { sessions: 200, ..Plan::default() });
+    let mut lab = ready(SandwichPlan { sessions: 200, ..SandwichPlan::default() });
     let flows: Vec<_> = (0..40).map(|n| lab.open(long(Traffic::TcpEcho), if n % 2 == 0 { OUT } else { IN })).collect();
     lab.run_for(ms(1000));
 
@@ -218,7 +219,7 @@ fn a_syn_flood_into_a_small_table_breaks_no_established_session() {
 #[test]
 fn a_full_table_still_keeps_both_directions_together() {
     // There are far more flows than sessions: the rest is forwarded by hash, which both engines compute alike.
-    let mut lab = ready(Plan { sessions: 16, firewalls: 3, ..Plan::default() });
+    let mut lab = ready(SandwichPlan { sessions: 16, firewalls: 3, ..SandwichPlan::default() });
     let flows: Vec<_> = (0..80).map(|n| lab.open(short(Traffic::TcpEcho), if n % 2 == 0 { OUT } else { IN })).collect();
 
     lab.run_for(ms(4000));
@@ -234,7 +235,7 @@ fn a_full_table_still_keeps_both_directions_together() {
 
 #[test]
 fn a_tiny_punt_queue_kills_no_firewall() {
-    let mut lab = ready(Plan { punts: 2, ..Plan::default() });
+    let mut lab = ready(SandwichPlan { punts: 2, ..SandwichPlan::default() });
     let flows: Vec<_> = (0..30).map(|_| lab.open(long(Traffic::UdpEcho), OUT)).collect();
 
     lab.run_for(ms(5000));

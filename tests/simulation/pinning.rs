@@ -1,6 +1,6 @@
 //! The counterexamples of `docs/pinning.md`, section 4, in the same order, with real packets and engines.
 
-use fwlb::sim::firewall::Leg;
+use fwlb::sim::firewall::FirewallLeg;
 use fwlb::sim::firewall::conntrack::Policy;
 use fwlb::sim::packet::{Packet, Tuple, protocol, tcp_flag};
 
@@ -9,7 +9,7 @@ use super::*;
 #[test]
 fn counterexample_1_a_stale_syn_does_not_steal_the_follower() {
     // fw1 holds the SYN for longer than TCP waits: the handshake completes on fw2, then the first SYN comes out of fw1.
-    let mut lab = ready(Plan::default());
+    let mut lab = ready(SandwichPlan::default());
     lab.slow_firewall(0, ms(1300));
     let flow = lab.open_on(long(Traffic::TcpPush), OUT, 0);
 
@@ -29,7 +29,7 @@ fn counterexample_1_a_stale_syn_does_not_steal_the_follower() {
 fn counterexample_2_two_engines_that_both_chose_agree() {
     // The engines have different seeds, and both ends open at the same moment: each engine has sent a SYN through
     // another firewall.
-    let plan = Plan { seeds: ["one secret", "another secret"], ..Plan::default() };
+    let plan = SandwichPlan { seeds: ["one secret", "another secret"], ..SandwichPlan::default() };
     let mut lab = ready(plan);
     let (client, server) = (OUT, IN);
     let ends = |port: u16| Tuple {
@@ -57,7 +57,7 @@ fn counterexample_2_two_engines_that_both_chose_agree() {
 fn counterexample_3_two_engines_that_both_learned_do_not_swap_for_ever() {
     // The SYN is delayed in fw1 while the handshake completes on fw2; the outer engine restarts; late packets arrive on
     // both paths.
-    let mut lab = ready(kind(Kind::Synced));
+    let mut lab = ready(kind(SimFirewallKind::Synced));
     lab.slow_firewall(0, ms(1800));
     let flow = lab.open_on(long(Traffic::TcpEcho), OUT, 0);
     lab.run_for(ms(1300));
@@ -84,7 +84,7 @@ fn counterexample_3_two_engines_that_both_learned_do_not_swap_for_ever() {
 fn counterexample_4_a_restart_makes_no_wrong_owner() {
     // The flow was opened on fw2 while fw1 was down. fw1 is back, and the outer engine restarts: its hash gives fw1,
     // which is strict and drops. What arrives from fw2 corrects the pin.
-    let mut lab = ready(Plan::default());
+    let mut lab = ready(SandwichPlan::default());
     let away = lab.open_on(short(Traffic::TcpEcho), OUT, 0);
     let port = lab.flow(away).tuple.source.1 + 1;
     lab.crash_firewall(0);
@@ -126,7 +126,7 @@ fn hashes_to(lab: &Laboratory, tuple: Tuple, firewall: usize) -> bool {
 
 #[test]
 fn counterexample_4b_with_different_seeds_a_restart_is_corrected_by_the_next_packet() {
-    let plan = Plan { seeds: ["one secret", "another secret"], ..Plan::default() };
+    let plan = SandwichPlan { seeds: ["one secret", "another secret"], ..SandwichPlan::default() };
     let mut lab = ready(plan);
     let flows: Vec<_> = (0..12).map(|_| lab.open(long(Traffic::TcpEcho), IN)).collect();
     lab.run_for(ms(1000));
@@ -145,13 +145,13 @@ fn counterexample_4b_with_different_seeds_a_restart_is_corrected_by_the_next_pac
 #[test]
 fn counterexample_5_a_false_alarm_does_not_end_a_flow() {
     // fw1 is healthy but passes no probes for a moment: the flow leaves it, and returns to where its state is.
-    let mut lab = ready(Plan::default());
+    let mut lab = ready(SandwichPlan::default());
     let flow = lab.open_on(long(Traffic::TcpEcho), OUT, 0);
     lab.run_for(ms(500));
 
-    lab.block_probes(0, Leg::Outside, true);
+    lab.block_probes(0, FirewallLeg::Outside, true);
     lab.run_for(ms(500));
-    lab.block_probes(0, Leg::Outside, false);
+    lab.block_probes(0, FirewallLeg::Outside, false);
     lab.run_for(ms(4500));
 
     assert_works(&mut lab, flow, ms(2000));
@@ -161,8 +161,8 @@ fn counterexample_5_a_false_alarm_does_not_end_a_flow() {
 #[test]
 fn counterexample_6_reselecting_does_not_fight_learning() {
     // The outer engine's probes through fw1 are blocked, the inner engine's are not.
-    let mut lab = ready(Plan::default());
-    lab.block_probes(0, Leg::Outside, true);
+    let mut lab = ready(SandwichPlan::default());
+    lab.block_probes(0, FirewallLeg::Outside, true);
     lab.run_for(ms(700));
 
     let flows: Vec<_> = (0..20).map(|_| lab.open(short(Traffic::TcpEcho), IN)).collect();
@@ -178,7 +178,7 @@ fn counterexample_6_reselecting_does_not_fight_learning() {
 fn counterexample_7_a_dead_firewall_is_not_trusted_for_ever() {
     // The outer engine restarts and learns the flow from a late packet of fw1; then fw1 fails. A synchronised firewall
     // has the state, so that the flow must continue there.
-    let mut lab = ready(kind(Kind::Synced));
+    let mut lab = ready(kind(SimFirewallKind::Synced));
     let flow = lab.open_on(long(Traffic::TcpEcho), OUT, 0);
     lab.run_for(ms(500));
     lab.crash_engine(Side::Outer);
@@ -199,7 +199,7 @@ fn counterexample_7_a_dead_firewall_is_not_trusted_for_ever() {
 fn counterexample_8_a_confirmed_leader_comes_back_from_a_wrong_turn() {
     // Late packets move the client's engine to fw1, which has no state; the server keeps sending through fw2.
     for opened in [OUT, IN] {
-        let mut lab = ready(Plan::default());
+        let mut lab = ready(SandwichPlan::default());
         let flow = lab.open_on(long(Traffic::TcpPush), opened, 1);
         lab.run_for(ms(500));
         let side = opened.from;
@@ -221,7 +221,7 @@ fn counterexample_8_a_confirmed_leader_comes_back_from_a_wrong_turn() {
 
 #[test]
 fn counterexample_9_a_late_syn_ack_moves_nothing() {
-    let mut lab = ready(kind(Kind::Synced));
+    let mut lab = ready(kind(SimFirewallKind::Synced));
     let flow = lab.open_on(long(Traffic::TcpEcho), OUT, 1);
     lab.run_for(ms(500));
     let (client, server) = (lab.flow(flow).tuple.source, lab.flow(flow).tuple.destination);
@@ -240,7 +240,7 @@ fn counterexample_9_a_late_syn_ack_moves_nothing() {
 fn counterexample_10_rotation_ends() {
     // No firewall has state for these segments, and their sender keeps retransmitting.
     for firewalls in [2, 3] {
-        let mut lab = ready(Plan { firewalls, ..Plan::default() });
+        let mut lab = ready(SandwichPlan { firewalls, ..SandwichPlan::default() });
         let tuple = fwlb::sim::laboratory::tuple(Traffic::TcpEcho, OUT, 33_333);
         for _ in 0..100 {
             let segment = Packet::tcp(tuple.source, tuple.destination, tcp_flag::ACK, 5, 5, b"hello");
@@ -256,7 +256,7 @@ fn counterexample_10_rotation_ends() {
 #[test]
 fn a_flow_that_is_told_nothing_keeps_its_firewall() {
     // One-way traffic from inside through a firewall that follows from the hash alone.
-    let mut lab = ready(Plan { policy: Policy::Both, firewalls: 4, ..Plan::default() });
+    let mut lab = ready(SandwichPlan { policy: Policy::Both, firewalls: 4, ..SandwichPlan::default() });
     let flows: Vec<_> = (0..20).map(|_| lab.open(long(Traffic::UdpOneWay), IN)).collect();
 
     lab.run_for(ms(10_000));

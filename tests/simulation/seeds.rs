@@ -1,12 +1,12 @@
 //! Random faults of all kinds, made from seeds, without a violation. Seeds that failed once are kept in
 //! `the_seeds_that_failed_once`.
 
-use fwlb::sim::run::{Options, Report, run};
+use fwlb::sim::run::{Options, RunReport, run};
 
 use super::*;
 
 /// Everything about a failed seed, and the command that replays it.
-fn tell(report: &Report) -> String {
+fn tell(report: &RunReport) -> String {
     let mut text = format!("fwlb sim --seed {} --trace\n  plan {:?}\n", report.seed, report.plan);
     text += &format!("  flows {:?} pins {:?} drops {:?}\n", report.ended, report.pins, report.drops);
     for fault in &report.faults {
@@ -52,7 +52,7 @@ seeds! {
 #[test]
 fn a_fault_that_nobody_announced_is_seen_by_the_checkers() {
     // Without a legal cause a firewall that is taken out is a false alarm, and its flows must not move.
-    let mut lab = ready(Plan { firewalls: 3, ..Plan::default() });
+    let mut lab = ready(SandwichPlan { firewalls: 3, ..SandwichPlan::default() });
     let flow = lab.open_on(long(Traffic::TcpEcho), OUT, 0);
     lab.run_for(ms(4000));
     assert_unbroken(&lab);

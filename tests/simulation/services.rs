@@ -1,19 +1,19 @@
 //! Services in the sandwich: their sessions have a firewall and a server, each of which may fail.
 
-use fwlb::config::{Admin, Mode, OnFailure};
-use fwlb::sim::farm::{Check, Farm, Scheduler, Service};
+use fwlb::config::{AdminState, ForwardingMode, OnFailure};
+use fwlb::sim::farm::{FarmPlan, PlannedCheck, PlannedScheduler, ServicePlan};
 use fwlb::sim::host::Health;
-use fwlb::sim::world::Wire;
+use fwlb::sim::world::Cable;
 
 use super::*;
 
 /// A plan with these services and three servers.
-fn farm(services: Vec<Service>) -> Plan {
-    Plan { farm: Farm { servers: 3, services, ports: 0 }, ..Plan::default() }
+fn farm(services: Vec<ServicePlan>) -> SandwichPlan {
+    SandwichPlan { farm: FarmPlan { servers: 3, services, ports: 0 }, ..SandwichPlan::default() }
 }
 
-fn service(traffic: Traffic, mode: Mode) -> Service {
-    Service { traffic, mode, ..Service::default() }
+fn service(traffic: Traffic, mode: ForwardingMode) -> ServicePlan {
+    ServicePlan { traffic, mode, ..ServicePlan::default() }
 }
 
 /// The kinds of traffic that services get.
@@ -47,10 +47,10 @@ fn serve(lab: &mut Laboratory, flows: usize, services: usize) {
 }
 
 /// Every mode serves every kind of flow in both families.
-fn every_mode_serves(kind: Kind) {
-    for mode in [Mode::Nat, Mode::FullNat, Mode::Direct, Mode::Tunnel] {
+fn every_mode_serves(kind: SimFirewallKind) {
+    for mode in [ForwardingMode::Nat, ForwardingMode::FullNat, ForwardingMode::Direct, ForwardingMode::Tunnel] {
         let services = SORTS.map(|traffic| service(traffic, mode)).to_vec();
-        let mut lab = ready(Plan { kind, ..farm(services) });
+        let mut lab = ready(SandwichPlan { kind, ..farm(services) });
         serve(&mut lab, 16, 4);
         assert_eq!(lab.oracle(), 0, "{kind:?} {mode:?}");
         assert_unbroken(&lab);
@@ -59,24 +59,24 @@ fn every_mode_serves(kind: Kind) {
 
 #[test]
 fn every_mode_serves_every_sort_of_flow_behind_strict_firewalls() {
-    every_mode_serves(Kind::Strict);
+    every_mode_serves(SimFirewallKind::Strict);
 }
 
 #[test]
 fn every_mode_serves_every_sort_of_flow_behind_translating_firewalls() {
-    every_mode_serves(Kind::Nat);
+    every_mode_serves(SimFirewallKind::Nat);
 }
 
 #[test]
 fn every_mode_serves_every_sort_of_flow_behind_transparent_firewalls() {
-    every_mode_serves(Kind::Transparent);
+    every_mode_serves(SimFirewallKind::Transparent);
 }
 
 #[test]
 fn a_service_in_front_of_the_firewalls_is_served_through_them() {
-    for mode in [Mode::Nat, Mode::FullNat] {
-        let services = SORTS.map(|traffic| Service { side: Side::Outer, ..service(traffic, mode) }).to_vec();
-        let mut lab = ready(Plan { firewalls: 3, ..farm(services) });
+    for mode in [ForwardingMode::Nat, ForwardingMode::FullNat] {
+        let services = SORTS.map(|traffic| ServicePlan { side: Side::Outer, ..service(traffic, mode) }).to_vec();
+        let mut lab = ready(SandwichPlan { firewalls: 3, ..farm(services) });
         serve(&mut lab, 16, 4);
         assert_eq!(lab.oracle(), 0, "{mode:?}");
         assert_unbroken(&lab);
@@ -86,8 +86,10 @@ fn a_service_in_front_of_the_firewalls_is_served_through_them() {
 #[test]
 fn an_engine_without_a_group_is_a_plain_server_load_balancer() {
     for one_arm in [false, true] {
-        let services = [Mode::Nat, Mode::FullNat, Mode::Direct].map(|mode| service(Traffic::TcpEcho, mode)).to_vec();
-        let mut lab = Laboratory::new(Plan { firewalls: 0, one_arm, ..farm(services) }, 42);
+        let services = [ForwardingMode::Nat, ForwardingMode::FullNat, ForwardingMode::Direct]
+            .map(|mode| service(Traffic::TcpEcho, mode))
+            .to_vec();
+        let mut lab = Laboratory::new(SandwichPlan { firewalls: 0, one_arm, ..farm(services) }, 42);
         lab.run_for(ms(1200));
         serve(&mut lab, 18, 3);
         assert_unbroken(&lab);
@@ -96,8 +98,10 @@ fn an_engine_without_a_group_is_a_plain_server_load_balancer() {
 
 #[test]
 fn a_client_beside_the_servers_is_served_by_full_nat_and_direct() {
-    for mode in [Mode::FullNat, Mode::Direct, Mode::Tunnel] {
-        let services = SORTS.map(|traffic| Service { snat: mode == Mode::FullNat, ..service(traffic, mode) }).to_vec();
+    for mode in [ForwardingMode::FullNat, ForwardingMode::Direct, ForwardingMode::Tunnel] {
+        let services = SORTS
+            .map(|traffic| ServicePlan { snat: mode == ForwardingMode::FullNat, ..service(traffic, mode) })
+            .to_vec();
         let mut lab = ready(farm(services));
         let flows: Vec<_> =
             (0..16).map(|n| lab.ask(n % 4, short(Traffic::TcpEcho), Side::Inner, n % 2, n < 8)).collect();
@@ -112,7 +116,8 @@ fn a_client_beside_the_servers_is_served_by_full_nat_and_direct() {
 
 #[test]
 fn weights_are_exact_and_a_backup_waits() {
-    let weights = Service { weights: vec![3, 1, 5], backup: Some(2), ..service(Traffic::TcpEcho, Mode::Nat) };
+    let weights =
+        ServicePlan { weights: vec![3, 1, 5], backup: Some(2), ..service(Traffic::TcpEcho, ForwardingMode::Nat) };
     let mut lab = ready(farm(vec![weights]));
 
     let flows = ask(&mut lab, 0, 40, true);
@@ -131,15 +136,15 @@ fn weights_are_exact_and_a_backup_waits() {
 #[test]
 fn a_server_is_down_for_its_own_reason_by_every_kind_of_check() {
     for (check, health) in [
-        (Check::Icmp, Health::Dead),
-        (Check::Tcp, Health::Dead),
-        (Check::Tcp, Health::Refusing),
-        (Check::HalfOpen, Health::Refusing),
-        (Check::HalfOpen, Health::Dead),
-        (Check::Http, Health::Sick),
-        (Check::Http, Health::Refusing),
+        (PlannedCheck::Icmp, Health::Dead),
+        (PlannedCheck::Tcp, Health::Dead),
+        (PlannedCheck::Tcp, Health::Refusing),
+        (PlannedCheck::HalfOpen, Health::Refusing),
+        (PlannedCheck::HalfOpen, Health::Dead),
+        (PlannedCheck::Http, Health::Sick),
+        (PlannedCheck::Http, Health::Refusing),
     ] {
-        let mut lab = ready(farm(vec![Service { check, ..service(Traffic::TcpEcho, Mode::Nat) }]));
+        let mut lab = ready(farm(vec![ServicePlan { check, ..service(Traffic::TcpEcho, ForwardingMode::Nat) }]));
         let state = |lab: &Laboratory| {
             let services = lab.engine(Side::Inner).services(lab.world.now());
             services[0].servers.iter().map(|server| server.state.clone()).collect::<Vec<_>>()
@@ -160,14 +165,14 @@ fn a_server_is_down_for_its_own_reason_by_every_kind_of_check() {
 #[test]
 fn sessions_of_a_dead_server_end_as_on_failure_says() {
     for (on_failure, traffic, mode) in [
-        (OnFailure::Reset, Traffic::TcpEcho, Mode::Nat),
-        (OnFailure::Reset, Traffic::TcpPush, Mode::FullNat),
-        (OnFailure::Drop, Traffic::TcpEcho, Mode::FullNat),
-        (OnFailure::Keep, Traffic::TcpEcho, Mode::Nat),
-        (OnFailure::Reselect, Traffic::UdpEcho, Mode::Nat),
-        (OnFailure::Reselect, Traffic::UdpEcho, Mode::FullNat),
+        (OnFailure::Reset, Traffic::TcpEcho, ForwardingMode::Nat),
+        (OnFailure::Reset, Traffic::TcpPush, ForwardingMode::FullNat),
+        (OnFailure::Drop, Traffic::TcpEcho, ForwardingMode::FullNat),
+        (OnFailure::Keep, Traffic::TcpEcho, ForwardingMode::Nat),
+        (OnFailure::Reselect, Traffic::UdpEcho, ForwardingMode::Nat),
+        (OnFailure::Reselect, Traffic::UdpEcho, ForwardingMode::FullNat),
     ] {
-        let plan = Service { on_failure: Some(on_failure), ..service(traffic, mode) };
+        let plan = ServicePlan { on_failure: Some(on_failure), ..service(traffic, mode) };
         let mut lab = ready(farm(vec![plan]));
         let flows: Vec<_> = (0..12).map(|n| lab.ask(0, long(traffic), Side::Outer, n % 2, n < 6)).collect();
         lab.run_for(ms(1000));
@@ -195,7 +200,8 @@ fn sessions_of_a_dead_server_end_as_on_failure_says() {
 
 #[test]
 fn a_server_cut_off_and_its_client_both_hear_of_the_reset() {
-    let mut lab = ready(farm(vec![Service { check: Check::Http, ..service(Traffic::TcpEcho, Mode::Nat) }]));
+    let mut lab =
+        ready(farm(vec![ServicePlan { check: PlannedCheck::Http, ..service(Traffic::TcpEcho, ForwardingMode::Nat) }]));
     let flows: Vec<_> = (0..9).map(|n| lab.ask(0, long(Traffic::TcpEcho), Side::Outer, n % 2, true)).collect();
     lab.run_for(ms(1000));
     let server = lab.nodes.servers[0];
@@ -214,11 +220,12 @@ fn a_server_cut_off_and_its_client_both_hear_of_the_reset() {
 
 #[test]
 fn a_draining_server_keeps_its_sessions_until_the_deadline_and_gets_no_new_ones() {
-    let mut lab = ready(farm(vec![Service { drain_timeout: "2s", ..service(Traffic::TcpEcho, Mode::Nat) }]));
+    let mut lab =
+        ready(farm(vec![ServicePlan { drain_timeout: "2s", ..service(Traffic::TcpEcho, ForwardingMode::Nat) }]));
     let old: Vec<_> = (0..9).map(|n| lab.ask(0, long(Traffic::TcpEcho), Side::Outer, n % 2, true)).collect();
     lab.run_for(ms(1000));
 
-    lab.set_server_admin(0, 1, Some(Admin::Drain));
+    lab.set_server_admin(0, 1, Some(AdminState::Drain));
     let new: Vec<_> = (0..8).map(|n| lab.ask(0, long(Traffic::TcpEcho), Side::Outer, n % 2, true)).collect();
     lab.run_for(ms(1500));
     assert_eq!(shares(&lab, &new)[1], 0);
@@ -238,7 +245,7 @@ fn a_draining_server_keeps_its_sessions_until_the_deadline_and_gets_no_new_ones(
 
 #[test]
 fn sticky_clients_come_back_to_their_server_until_it_dies_and_then_stay_with_the_next() {
-    let mut lab = ready(farm(vec![Service { sticky_s: 60, ..service(Traffic::TcpEcho, Mode::Nat) }]));
+    let mut lab = ready(farm(vec![ServicePlan { sticky_s: 60, ..service(Traffic::TcpEcho, ForwardingMode::Nat) }]));
     let visit = |lab: &mut Laboratory, opener| {
         let flow = lab.ask(0, FlowSpec { rounds: 2, ..short(Traffic::TcpEcho) }, Side::Outer, opener, true);
         lab.run_for(ms(600));
@@ -261,7 +268,11 @@ fn sticky_clients_come_back_to_their_server_until_it_dies_and_then_stay_with_the
 
 #[test]
 fn a_firewall_and_a_server_die_at_once_and_each_flow_fares_as_its_own_half() {
-    let mut lab = ready(Plan { firewalls: 3, kind: Kind::Synced, ..farm(vec![service(Traffic::TcpEcho, Mode::Nat)]) });
+    let mut lab = ready(SandwichPlan {
+        firewalls: 3,
+        kind: SimFirewallKind::Synced,
+        ..farm(vec![service(Traffic::TcpEcho, ForwardingMode::Nat)])
+    });
     let flows: Vec<_> = (0..30).map(|n| lab.ask(0, long(Traffic::TcpEcho), Side::Outer, n % 2, n < 15)).collect();
     lab.run_for(ms(1000));
 
@@ -279,8 +290,10 @@ fn a_firewall_and_a_server_die_at_once_and_each_flow_fares_as_its_own_half() {
 
 #[test]
 fn a_restarted_engine_serves_new_sessions_and_tells_the_old_clients() {
-    for (scheduler, mode) in [(Scheduler::RoundRobin, Mode::FullNat), (Scheduler::Hash, Mode::Nat)] {
-        let mut lab = ready(farm(vec![Service { scheduler, ..service(Traffic::TcpEcho, mode) }]));
+    for (scheduler, mode) in
+        [(PlannedScheduler::RoundRobin, ForwardingMode::FullNat), (PlannedScheduler::Hash, ForwardingMode::Nat)]
+    {
+        let mut lab = ready(farm(vec![ServicePlan { scheduler, ..service(Traffic::TcpEcho, mode) }]));
         let old: Vec<_> = (0..10).map(|n| lab.ask(0, long(Traffic::TcpEcho), Side::Outer, n % 2, true)).collect();
         lab.run_for(ms(1000));
 
@@ -292,8 +305,8 @@ fn a_restarted_engine_serves_new_sessions_and_tells_the_old_clients() {
         for flow in old {
             let expected = match scheduler {
                 // The hash gives them the servers that they had before.
-                Scheduler::Hash => FlowState::Open,
-                Scheduler::RoundRobin | Scheduler::LeastConnections => FlowState::Over(End::Reset),
+                PlannedScheduler::Hash => FlowState::Open,
+                PlannedScheduler::RoundRobin | PlannedScheduler::LeastConnections => FlowState::Over(End::Reset),
             };
             assert_eq!(lab.flow(flow).state, expected, "{scheduler:?}");
         }
@@ -308,8 +321,9 @@ fn a_restarted_engine_serves_new_sessions_and_tells_the_old_clients() {
 
 #[test]
 fn a_client_that_the_engine_forgot_is_placed_although_its_server_spoke_first() {
-    for mode in [Mode::Direct, Mode::Tunnel] {
-        let mut lab = ready(farm(vec![Service { scheduler: Scheduler::Hash, ..service(Traffic::TcpPush, mode) }]));
+    for mode in [ForwardingMode::Direct, ForwardingMode::Tunnel] {
+        let mut lab =
+            ready(farm(vec![ServicePlan { scheduler: PlannedScheduler::Hash, ..service(Traffic::TcpPush, mode) }]));
         let flows: Vec<_> = (0..10).map(|n| lab.ask(0, long(Traffic::TcpPush), Side::Outer, n % 2, n < 5)).collect();
         lab.run_for(ms(1000));
         // The servers keep sending through the engine, which has forgotten their clients.
@@ -328,7 +342,7 @@ fn a_client_that_the_engine_forgot_is_placed_although_its_server_spoke_first() {
 #[test]
 fn a_greedy_client_of_a_full_nat_service_leaves_ports_to_the_other() {
     for v4 in [true, false] {
-        let mut plan = farm(vec![service(Traffic::TcpEcho, Mode::FullNat)]);
+        let mut plan = farm(vec![service(Traffic::TcpEcho, ForwardingMode::FullNat)]);
         plan.farm.servers = 1;
         plan.farm.ports = 45;
         let mut lab = ready(plan);
@@ -350,7 +364,7 @@ fn a_greedy_client_of_a_full_nat_service_leaves_ports_to_the_other() {
 
 #[test]
 fn when_the_ports_end_only_new_flows_are_refused_and_ports_come_back_rested() {
-    let mut plan = farm(vec![service(Traffic::TcpEcho, Mode::FullNat)]);
+    let mut plan = farm(vec![service(Traffic::TcpEcho, ForwardingMode::FullNat)]);
     plan.farm.servers = 1;
     plan.farm.ports = 5;
     let mut lab = ready(plan);
@@ -368,7 +382,7 @@ fn when_the_ports_end_only_new_flows_are_refused_and_ports_come_back_rested() {
     }
     assert_unbroken(&lab);
 
-    let mut plan = farm(vec![service(Traffic::TcpEcho, Mode::FullNat)]);
+    let mut plan = farm(vec![service(Traffic::TcpEcho, ForwardingMode::FullNat)]);
     plan.farm.servers = 1;
     plan.farm.ports = 5;
     let mut lab = ready(plan);
@@ -388,9 +402,9 @@ fn when_the_ports_end_only_new_flows_are_refused_and_ports_come_back_rested() {
 
 #[test]
 fn fragments_and_super_frames_reach_the_servers_whole() {
-    for mode in [Mode::Nat, Mode::FullNat, Mode::Direct] {
+    for mode in [ForwardingMode::Nat, ForwardingMode::FullNat, ForwardingMode::Direct] {
         let services = vec![service(Traffic::UdpEcho, mode), service(Traffic::TcpEcho, mode)];
-        let mut lab = ready(Plan { gso: true, ..farm(services) });
+        let mut lab = ready(SandwichPlan { gso: true, ..farm(services) });
         let large = FlowSpec { size: 3500, shuffled: true, ..short(Traffic::UdpEcho) };
         let flows: Vec<_> = (0..8).map(|n| lab.ask(n % 2, large, Side::Outer, n % 2, n < 4)).collect();
         lab.run_for(ms(2500));
@@ -405,8 +419,9 @@ fn fragments_and_super_frames_reach_the_servers_whole() {
 
 #[test]
 fn a_bad_cable_of_a_server_harms_no_flow_of_another() {
-    let mut lab = ready(farm(vec![Service { check: Check::Icmp, ..service(Traffic::TcpEcho, Mode::Nat) }]));
-    lab.set_server_cable(0, Wire { loss: 50, duplicate: 200, reorder: 300, ..Wire::GOOD });
+    let mut lab =
+        ready(farm(vec![ServicePlan { check: PlannedCheck::Icmp, ..service(Traffic::TcpEcho, ForwardingMode::Nat) }]));
+    lab.set_server_cable(0, Cable { loss: 50, duplicate: 200, reorder: 300, ..Cable::GOOD });
     let flows = ask(&mut lab, 0, 12, true);
     lab.run_for(ms(5000));
 
@@ -421,8 +436,12 @@ fn a_bad_cable_of_a_server_harms_no_flow_of_another() {
 
 #[test]
 fn what_nobody_announced_is_seen_by_the_checkers_of_services() {
-    let sticky = Service { sticky_s: 60, scheduler: Scheduler::Hash, ..service(Traffic::TcpEcho, Mode::Nat) };
-    let mut lab = ready(farm(vec![service(Traffic::TcpEcho, Mode::Nat), sticky]));
+    let sticky = ServicePlan {
+        sticky_s: 60,
+        scheduler: PlannedScheduler::Hash,
+        ..service(Traffic::TcpEcho, ForwardingMode::Nat)
+    };
+    let mut lab = ready(farm(vec![service(Traffic::TcpEcho, ForwardingMode::Nat), sticky]));
     let promises = |lab: &Laboratory| lab.checks.violations().iter().map(|v| v.promise).collect::<Vec<_>>();
     // One turn more or less is allowed, and for clients whose server is remembered.
     ask(&mut lab, 0, 4, true);
@@ -434,7 +453,7 @@ fn what_nobody_announced_is_seen_by_the_checkers_of_services() {
     // port another server.
     let inner = lab.nodes.engine(Side::Inner);
     lab.world.with_engine(inner, |engine, _| engine.crash());
-    lab.world.with_engine(inner, fwlb::sim::appliance::Appliance::start);
+    lab.world.with_engine(inner, fwlb::sim::appliance::SimEngine::start);
     lab.run_for(ms(1500));
     ask(&mut lab, 0, 3, true);
     ask(&mut lab, 1, 8, true);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use etherparse::SlicedPacket;
-use fwlb::engine::route::Target;
+use fwlb::engine::route::FibEntry;
 use fwlb::engine::testbed::{self, Side};
 use fwlb::wire::Family;
 use fwlb::wire::frame::ETHERNET_LEN;
@@ -112,7 +112,7 @@ impl Roles {
     pub fn route(&self, world: &mut World) {
         for server in &self.servers {
             let set = testbed::peer_set(Family::of(*server));
-            world.snapshot.routes.insert((*server).into(), Target::Group { set, preferred: None, bypass: None });
+            world.snapshot.routes.insert((*server).into(), FibEntry::Group { set, preferred: None, bypass: None });
         }
     }
 

@@ -7,7 +7,7 @@ use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 use fwlb::engine::Snapshot;
 use fwlb::engine::testbed::{self, Side};
 use fwlb::random::SplitMix64;
-use fwlb::slb::Mode;
+use fwlb::slb::ForwardingMode;
 use fwlb::time::Instant;
 
 use crate::world::{Decision, FIREWALLS, Member, VIP, World, member_for};
@@ -74,7 +74,7 @@ impl Order {
 }
 
 /// All clients connect to the service, with their packets interleaved at random; servers answer what reaches them.
-pub fn converse(world: &mut World, mode: Mode) -> Vec<Decision> {
+pub fn converse(world: &mut World, mode: ForwardingMode) -> Vec<Decision> {
     let IpAddr::V4(vip) = VIP else { panic!("written in this crate") };
     let mut said = vec![0; CLIENTS];
     let mut reached: Vec<Option<Ways>> = vec![None; CLIENTS];
@@ -96,9 +96,12 @@ pub fn converse(world: &mut World, mode: Mode) -> Vec<Decision> {
             let frame = segment(firewall, testbed::engine_mac(Side::Inner, far).0, own, flags, number);
             let mut decision = world.process(far, &frame);
             // Where packets are not translated, or are encapsulated, the server sees what the client sent.
-            reached[client] =
-                Some(if mode == Mode::FullNat || mode == Mode::Nat { Ways::of(&decision.bytes) } else { own });
-            if mode == Mode::FullNat {
+            reached[client] = Some(if mode == ForwardingMode::FullNat || mode == ForwardingMode::Nat {
+                Ways::of(&decision.bytes)
+            } else {
+                own
+            });
+            if mode == ForwardingMode::FullNat {
                 hide_source_port(&mut decision.bytes);
             }
             decision

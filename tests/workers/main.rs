@@ -13,7 +13,7 @@ mod world;
 use captures::{Capture, Roles};
 use clients::Conversation;
 use fwlb::engine::Verdict;
-use fwlb::slb::{Mode, Scheduler};
+use fwlb::slb::{ForwardingMode, Scheduler};
 use world::{Decision, World};
 
 /// Asserts that both logs are equal, and that both workers had packets.
@@ -67,7 +67,7 @@ fn real_captures_are_decided_alike() {
 
 #[test]
 fn a_services_clients_are_placed_and_translated_alike_in_every_mode() {
-    for mode in [Mode::Nat, Mode::FullNat, Mode::Direct, Mode::Tunnel] {
+    for mode in [ForwardingMode::Nat, ForwardingMode::FullNat, ForwardingMode::Direct, ForwardingMode::Tunnel] {
         for scheduler in [Scheduler::RoundRobin, Scheduler::LeastConnections] {
             for is_sticky in [false, true] {
                 let play = |workers| {

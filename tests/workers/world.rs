@@ -9,7 +9,7 @@ use fwlb::engine::testbed::{self, Punts, Side};
 use fwlb::engine::{Batch, CountersCell, Forwarder, Packet, Snapshot, Verdict};
 use fwlb::id::{DeviceId, LinkId};
 use fwlb::session::SessionTable;
-use fwlb::slb::{Mode, Scheduler, SchedulerState, Server, Service, Services, StickyBy};
+use fwlb::slb::{ForwardingMode, Scheduler, SchedulerState, Server, Service, Services, StickyBy};
 use fwlb::time::{Duration, Instant};
 use fwlb::wire::offload::Offload;
 
@@ -51,7 +51,7 @@ impl World {
     }
 
     /// An inner engine with a service of five servers on [`VIP`].
-    pub fn inner(workers: usize, mode: Mode, scheduler: Scheduler, is_sticky: bool) -> Self {
+    pub fn inner(workers: usize, mode: ForwardingMode, scheduler: Scheduler, is_sticky: bool) -> Self {
         let mut world = Self::new(Side::Inner, workers);
         world.snapshot.services = service(mode, scheduler, is_sticky);
         world.snapshot.vips = [VIP].into_iter().collect();
@@ -163,11 +163,11 @@ fn is_fragment(sliced: &SlicedPacket<'_>) -> bool {
     })
 }
 
-fn service(mode: Mode, scheduler: Scheduler, is_sticky: bool) -> Services {
+fn service(mode: ForwardingMode, scheduler: Scheduler, is_sticky: bool) -> Services {
     let state = SchedulerState::new(1000);
     let server = |number: u8| Server {
         v6: None,
-        port: matches!(mode, Mode::Nat | Mode::FullNat).then_some(8080),
+        port: matches!(mode, ForwardingMode::Nat | ForwardingMode::FullNat).then_some(8080),
         weight: 1 + u16::from(number) % 2,
         ..testbed::server(&state, number)
     };

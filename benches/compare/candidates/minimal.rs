@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use fwlb::id::DeviceId;
 use fwlb::io::af_packet::{self, RingOptions};
-use fwlb::io::af_xdp::{SendSocket, Target, Umem};
+use fwlb::io::af_xdp::{SendSocket, Umem, XdpDevice};
 use fwlb::io::isolate::Isolation;
 use fwlb::io::netdev;
 use fwlb::io::wait::{Waiter, Wake};
@@ -66,7 +66,7 @@ pub fn forward(words: &[String]) -> Result<()> {
     // What comes by one device leaves by the other.
     let umem = Umem::for_sending(2)?;
     let out = |name: &str, index| {
-        let target = Target { name, index, mtu: 1500, tagged: false };
+        let target = XdpDevice { name, index, mtu: 1500, tagged: false };
         let xdp = (sending == Sending::Ring.word()).then(|| SendSocket::open(target, 0, &umem)).transpose()?;
         Ok::<_, anyhow::Error>(Sender::Packet { socket: af_packet::Sender::open(index)?, xdp })
     };

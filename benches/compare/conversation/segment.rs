@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddrV4};
 
 use fwlb::wire::checksum;
-use fwlb::wire::emit::{HOP_LIMIT, Macs};
+use fwlb::wire::emit::{HOP_LIMIT, MacPair};
 use fwlb::wire::frame::{ETHERNET_LEN, Frame, IPV4_LEN, TCP_LEN, ethertype, protocol, tcp_flags};
 use fwlb::wire::offload::Offload;
 
@@ -66,14 +66,14 @@ impl<'a> Segment<'a> {
 /// Frames that wait for being sent, one after the other in one piece of memory.
 #[derive(Debug)]
 pub struct Outbox {
-    macs: Macs,
+    macs: MacPair,
     bytes: Vec<u8>,
     ends: Vec<usize>,
 }
 
 impl Outbox {
     /// An empty one between two stations.
-    pub const fn new(macs: Macs) -> Self {
+    pub const fn new(macs: MacPair) -> Self {
         Self { macs, bytes: Vec::new(), ends: Vec::new() }
     }
 

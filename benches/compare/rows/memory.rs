@@ -14,7 +14,7 @@ use fwlb::io::thread;
 use fwlb::slb::{SchedulerState, Server, Service, Services};
 use fwlb::time::Instant;
 use fwlb::wire::Family;
-use fwlb::wire::emit::{self, Macs, Pair};
+use fwlb::wire::emit::{self, AddressPair, MacPair};
 use fwlb::wire::offload::Offload;
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -157,7 +157,7 @@ pub fn fill_and_tell(sessions: u32) -> Result<()> {
     snapshot.services = service();
     snapshot.vips = snapshot.services.all()[0].addresses.iter().copied().collect();
     let mut punts = Punts::default();
-    let macs = Macs {
+    let macs = MacPair {
         source: testbed::firewall_mac(Side::Inner, 1),
         destination: testbed::engine_mac(Side::Inner, Side::Inner.far()),
     };
@@ -169,7 +169,7 @@ pub fn fill_and_tell(sessions: u32) -> Result<()> {
     for number in 0..sessions {
         // Sixteen ports of each client.
         let client = IpAddr::V4(Ipv4Addr::from(0x6440_0000 + number / 16));
-        let pair = Pair::new(client, VIP.into()).context("one family")?;
+        let pair = AddressPair::new(client, VIP.into()).context("one family")?;
         let mut bytes = emit::udp(macs, pair, 40_000 + (number % 16) as u16, PORT, b"data");
         let mut batch = Batch::new();
         let device = DeviceId(Side::Inner.far());

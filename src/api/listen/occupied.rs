@@ -12,23 +12,23 @@ use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 
-use super::places::{Busy, Place};
+use super::places::{Busy, ConnectionSlot};
 
 /// Serves the requests of one connection.
 #[derive(Debug)]
-pub(super) struct Occupying {
+pub(super) struct BusyService {
     router: TowerToHyperService<Router>,
-    place: Place,
+    place: ConnectionSlot,
 }
 
-impl Occupying {
+impl BusyService {
     /// Serves the connection that has this place by this router.
-    pub(super) fn new(router: Router, place: Place) -> Self {
+    pub(super) fn new(router: Router, place: ConnectionSlot) -> Self {
         Self { router: TowerToHyperService::new(router), place }
     }
 }
 
-impl Service<hyper::Request<Incoming>> for Occupying {
+impl Service<hyper::Request<Incoming>> for BusyService {
     type Response = Response;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
@@ -36,17 +36,17 @@ impl Service<hyper::Request<Incoming>> for Occupying {
     fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
         let busy = self.place.busy();
         let answer = self.router.call(request);
-        Box::pin(async move { answer.await.map(|answer| answer.map(|body| Body::new(Occupied { body, _busy: busy }))) })
+        Box::pin(async move { answer.await.map(|answer| answer.map(|body| Body::new(BusyBody { body, _busy: busy }))) })
     }
 }
 
 /// A response body that keeps its connection busy until it is sent.
-struct Occupied {
+struct BusyBody {
     body: Body,
     _busy: Busy,
 }
 
-impl HttpBody for Occupied {
+impl HttpBody for BusyBody {
     type Data = Bytes;
     type Error = axum::Error;
 

@@ -9,12 +9,12 @@ use tokio::time::{Sleep, sleep};
 
 use crate::time::Duration;
 
-/// Bytes that a client has to take within each [`Patient::patience`] while as much waits for it. Even a telephone modem
+/// Bytes that a client has to take within each [`StallGuard::patience`] while as much waits for it. Even a telephone modem
 /// manages that.
 const TAKEN_MIN: usize = 32 * 1024;
 
 /// A stream that returns an error when its client has taken too little for too long.
-pub(super) struct Patient<S> {
+pub(super) struct StallGuard<S> {
     stream: S,
     patience: Duration,
     /// Runs since something began to wait for the client.
@@ -23,7 +23,7 @@ pub(super) struct Patient<S> {
     taken: usize,
 }
 
-impl<S: Unpin> Patient<S> {
+impl<S: Unpin> StallGuard<S> {
     /// A stream whose client has `patience` for each [`TAKEN_MIN`] bytes.
     pub(super) fn new(stream: S, patience: Duration) -> Self {
         Self { stream, patience, waiting: None, taken: 0 }
@@ -66,7 +66,7 @@ impl<S: Unpin> Patient<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for StallGuard<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -76,7 +76,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for StallGuard<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let wrote = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.wrote(context, wrote)
@@ -104,7 +104,7 @@ mod tests {
     async fn written_to(bytes: usize) -> io::Result<()> {
         let patience = Duration::from_millis(500);
         let (stream, mut client) = duplex(4096);
-        let mut stream = Patient::new(stream, patience);
+        let mut stream = StallGuard::new(stream, patience);
         let taking = tokio::spawn(async move {
             let mut buffer = vec![0; bytes];
             while client.read_exact(&mut buffer).await.is_ok() {
@@ -135,7 +135,7 @@ mod tests {
     async fn little_that_comes_now_and_then_is_no_slow_client() {
         let patience = Duration::from_millis(100);
         let (stream, mut client) = duplex(64);
-        let mut stream = Patient::new(stream, patience);
+        let mut stream = StallGuard::new(stream, patience);
         for _ in 0..3 {
             let write = async {
                 stream.write_all(&[7; 100]).await?;

@@ -12,7 +12,7 @@ use tokio::task::AbortHandle;
 
 /// Where connections come from; they are counted by origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Origin {
+pub(super) enum ClientOrigin {
     /// An IPv4 address, or the /64 of an IPv6 address, because a subscriber has all of that.
     Network(IpAddr),
     /// A process of this machine by its id; `None` if unknown.
@@ -21,7 +21,7 @@ pub(super) enum Origin {
 
 /// How many connections there may be.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Room {
+pub(super) struct ConnectionLimits {
     /// Of all origins together.
     pub(super) of_all: usize,
     /// Of each origin.
@@ -30,11 +30,11 @@ pub(super) struct Room {
 
 /// The connections of one listener.
 #[derive(Debug, Clone)]
-pub(super) struct Places(Arc<Mutex<Held>>);
+pub(super) struct ConnectionTable(Arc<Mutex<OpenConnections>>);
 
 #[derive(Debug)]
-struct Held {
-    room: Room,
+struct OpenConnections {
+    room: ConnectionLimits,
     /// A counter that grows with every change: a lower value is older.
     turn: u64,
     connections: Vec<Connection>,
@@ -43,7 +43,7 @@ struct Held {
 #[derive(Debug)]
 struct Connection {
     id: u64,
-    origin: Origin,
+    origin: ClientOrigin,
     /// Number of requests that are being answered.
     requests: usize,
     /// Value of `turn` when it last became idle, or when it was opened.
@@ -54,21 +54,21 @@ struct Connection {
 
 /// The place of one connection, which is free again when this is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
-    places: Places,
+pub(super) struct ConnectionSlot {
+    places: ConnectionTable,
     id: u64,
 }
 
 /// Marks the connection as busy until this is dropped.
 #[derive(Debug)]
 pub(super) struct Busy {
-    places: Places,
+    places: ConnectionTable,
     id: u64,
 }
 
 /// The decision about a new connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reception {
+enum AcceptDecision {
     /// There is room.
     Welcome,
     /// There is room after this connection has been closed.
@@ -77,7 +77,7 @@ enum Reception {
     Refused,
 }
 
-impl Origin {
+impl ClientOrigin {
     /// The origin of a network connection.
     pub(super) fn of(peer: SocketAddr) -> Self {
         Self::Network(match peer.ip().to_canonical() {
@@ -87,35 +87,35 @@ impl Origin {
     }
 }
 
-impl Places {
-    pub(super) fn new(room: Room) -> Self {
-        Self(Arc::new(Mutex::new(Held { room, turn: 0, connections: Vec::new() })))
+impl ConnectionTable {
+    pub(super) fn new(room: ConnectionLimits) -> Self {
+        Self(Arc::new(Mutex::new(OpenConnections { room, turn: 0, connections: Vec::new() })))
     }
 
     /// Takes a place for a connection of `origin`, for which another may be closed; `None` if it has to be refused.
-    pub(super) fn take(&self, origin: Origin) -> Option<Place> {
+    pub(super) fn take(&self, origin: ClientOrigin) -> Option<ConnectionSlot> {
         let mut held = self.held();
         match held.receive(origin) {
-            Reception::Welcome => {}
-            Reception::Instead(other) => {
+            AcceptDecision::Welcome => {}
+            AcceptDecision::Instead(other) => {
                 if let Some(task) = held.leave(other).and_then(|other| other.task) {
                     task.abort();
                 }
             }
-            Reception::Refused => return None,
+            AcceptDecision::Refused => return None,
         }
         let id = held.next_turn();
         held.connections.push(Connection { id, origin, requests: 0, since: id, task: None });
-        Some(Place { places: self.clone(), id })
+        Some(ConnectionSlot { places: self.clone(), id })
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
+    fn held(&self) -> MutexGuard<'_, OpenConnections> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Place {
-    /// The id of the connection, for [`Places::attended_by`].
+impl ConnectionSlot {
+    /// The id of the connection, for [`ConnectionTable::attended_by`].
     pub(super) fn id(&self) -> u64 {
         self.id
     }
@@ -129,7 +129,7 @@ impl Place {
     }
 }
 
-impl Places {
+impl ConnectionTable {
     /// Notes the task that serves the connection with this id.
     pub(super) fn attended_by(&self, id: u64, task: AbortHandle) {
         if let Some(connection) = self.held().find(id) {
@@ -138,7 +138,7 @@ impl Places {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.places.held().leave(self.id);
     }
@@ -155,7 +155,7 @@ impl Drop for Busy {
     }
 }
 
-impl Held {
+impl OpenConnections {
     fn next_turn(&mut self) -> u64 {
         self.turn += 1;
         self.turn
@@ -170,13 +170,13 @@ impl Held {
         Some(self.connections.swap_remove(at))
     }
 
-    fn receive(&self, origin: Origin) -> Reception {
+    fn receive(&self, origin: ClientOrigin) -> AcceptDecision {
         let own = self.count(origin);
         if own >= self.room.of_one {
-            return Reception::instead(self.oldest(|one| one.origin == origin && one.is_idle()));
+            return AcceptDecision::instead(self.oldest(|one| one.origin == origin && one.is_idle()));
         }
         if self.connections.len() < self.room.of_all {
-            return Reception::Welcome;
+            return AcceptDecision::Welcome;
         }
         // The origin with the most connections has to give one up: among equals, the one that has been idle longest.
         let most = |idle: bool| {
@@ -186,14 +186,14 @@ impl Held {
         let of_the_largest =
             |idle: bool, count: usize| self.oldest(|one| self.count(one.origin) == count && (!idle || one.is_idle()));
         match (most(true), most(false)) {
-            (Some(count), _) => Reception::instead(of_the_largest(true, count)),
+            (Some(count), _) => AcceptDecision::instead(of_the_largest(true, count)),
             // All are busy: an origin that holds more than the newcomer would hold loses one.
-            (None, Some(count)) if count > own + 1 => Reception::instead(of_the_largest(false, count)),
-            (None, _) => Reception::Refused,
+            (None, Some(count)) if count > own + 1 => AcceptDecision::instead(of_the_largest(false, count)),
+            (None, _) => AcceptDecision::Refused,
         }
     }
 
-    fn count(&self, origin: Origin) -> usize {
+    fn count(&self, origin: ClientOrigin) -> usize {
         self.connections.iter().filter(|one| one.origin == origin).count()
     }
 
@@ -208,7 +208,7 @@ impl Connection {
     }
 }
 
-impl Reception {
+impl AcceptDecision {
     fn instead(other: Option<u64>) -> Self {
         other.map_or(Self::Refused, Self::Instead)
     }
@@ -220,15 +220,15 @@ mod tests {
 
     use super::*;
 
-    fn origin(number: u8) -> Origin {
-        Origin::of(SocketAddr::from(([192, 0, 2, number], 40_000)))
+    fn origin(number: u8) -> ClientOrigin {
+        ClientOrigin::of(SocketAddr::from(([192, 0, 2, number], 40_000)))
     }
 
-    fn places(of_all: usize, of_one: usize) -> Places {
-        Places::new(Room { of_all, of_one })
+    fn places(of_all: usize, of_one: usize) -> ConnectionTable {
+        ConnectionTable::new(ConnectionLimits { of_all, of_one })
     }
 
-    fn ids(places: &Places) -> Vec<u64> {
+    fn ids(places: &ConnectionTable) -> Vec<u64> {
         let mut ids: Vec<_> = places.held().connections.iter().map(|one| one.id).collect();
         ids.sort_unstable();
         ids
@@ -255,7 +255,7 @@ mod tests {
         let places = places(8, 2);
         let other = places.take(origin(1)).unwrap();
         let own = [(); 2].map(|()| places.take(origin(2)).unwrap());
-        let busy = own.each_ref().map(Place::busy);
+        let busy = own.each_ref().map(ConnectionSlot::busy);
 
         assert!(places.take(origin(2)).is_none(), "both are being answered");
         assert!(places.take(origin(3)).is_some());
@@ -269,7 +269,7 @@ mod tests {
         let places = places(4, 3);
         let many = [(); 3].map(|()| places.take(origin(1)).unwrap());
         let one = places.take(origin(2)).unwrap();
-        let _busy: Vec<_> = many.iter().chain([&one]).map(Place::busy).collect();
+        let _busy: Vec<_> = many.iter().chain([&one]).map(ConnectionSlot::busy).collect();
 
         let _newcomer = places.take(origin(3)).unwrap();
         assert!(!ids(&places).contains(&many[0].id));
@@ -279,7 +279,7 @@ mod tests {
 
     #[test]
     fn one_subscriber_is_one_origin_whatever_address_it_takes() {
-        let of = |text: &str| Origin::of(text.parse().unwrap());
+        let of = |text: &str| ClientOrigin::of(text.parse().unwrap());
         assert_eq!(of("[2001:db8:1:2::7]:1"), of("[2001:db8:1:2:ffff::8]:2"));
         assert_ne!(of("[2001:db8:1:2::7]:1"), of("[2001:db8:1:3::7]:1"));
         assert_eq!(of("192.0.2.1:1"), of("[::ffff:192.0.2.1]:2"));
@@ -292,7 +292,7 @@ mod tests {
             steps in prop::collection::vec((0u8..4, 0u8..6), 1..200),
         ) {
             let places = places(6, 3);
-            let mut held: Vec<(Origin, Place, Option<Busy>)> = Vec::new();
+            let mut held: Vec<(ClientOrigin, ConnectionSlot, Option<Busy>)> = Vec::new();
             for (from, what) in steps {
                 match what {
                     0..3 => match places.take(origin(from)) {

@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Order, Question};
+use super::{ChangeCall, ReadCall};
 use crate::api::guard::Caller;
 use crate::api::sessions::{FilterWords, PAGE_MAX, word, word_of};
-use crate::api::{ApiError, Request, SessionFilter, SessionQuestion, SessionSort, TalkerQuestion, TalkersBy};
+use crate::api::{ApiError, Request, SessionFilter, SessionRequest, SessionSort, TalkerRequest, TalkersBy};
 
 /// Which sessions to list; a session has to match every part that is given.
 #[derive(Debug, Clone, Serialize, Deserialize, IntoParams)]
@@ -114,7 +114,7 @@ impl SessionsQuery {
     }
 
     /// The engine, if one is named, and the request to it.
-    pub(in crate::api) fn question(self) -> Result<(Option<String>, SessionQuestion), ApiError> {
+    pub(in crate::api) fn question(self) -> Result<(Option<String>, SessionRequest), ApiError> {
         let Self {
             source,
             destination,
@@ -141,13 +141,13 @@ impl SessionsQuery {
             ));
         }
         let after = after.map(|after| after.parse()).transpose()?;
-        Ok((engine, SessionQuestion { filter: words.read()?, sort, limit, after }))
+        Ok((engine, SessionRequest { filter: words.read()?, sort, limit, after }))
     }
 }
 
-impl From<SessionQuestion> for SessionsQuery {
-    fn from(question: SessionQuestion) -> Self {
-        let SessionQuestion { filter, sort, limit, after } = question;
+impl From<SessionRequest> for SessionsQuery {
+    fn from(question: SessionRequest) -> Self {
+        let SessionRequest { filter, sort, limit, after } = question;
         let FilterWords { source, destination, host, port, flow, firewall, service, server, state } = filter.into();
         let sort = sort.map(|sort| word_of(sort, &SessionSort::ALL).to_owned());
         let after = after.map(|after| after.to_string());
@@ -156,7 +156,7 @@ impl From<SessionQuestion> for SessionsQuery {
     }
 }
 
-impl Question for TalkersQuery {
+impl ReadCall for TalkersQuery {
     fn request(self) -> Result<(Option<String>, Request), ApiError> {
         let Self { by, source, destination, host, port, flow, firewall, service, server, state, sort, limit, engine } =
             self;
@@ -169,13 +169,13 @@ impl Question for TalkersQuery {
             return Err(ApiError::BadRequest(format!("`limit` is 1..={PAGE_MAX}")));
         }
         let by = word("by", &by, &TalkersBy::ALL)?;
-        Ok((engine, Request::Talkers(TalkerQuestion { filter: words.read()?, by, sort, limit })))
+        Ok((engine, Request::Talkers(TalkerRequest { filter: words.read()?, by, sort, limit })))
     }
 }
 
-impl From<TalkerQuestion> for TalkersQuery {
-    fn from(question: TalkerQuestion) -> Self {
-        let TalkerQuestion { filter, by, sort, limit } = question;
+impl From<TalkerRequest> for TalkersQuery {
+    fn from(question: TalkerRequest) -> Self {
+        let TalkerRequest { filter, by, sort, limit } = question;
         let FilterWords { source, destination, host, port, flow, firewall, service, server, state } = filter.into();
         let by = word_of(by, &TalkersBy::ALL).to_owned();
         let sort = Some(word_of(sort, &SessionSort::ALL).to_owned());
@@ -184,7 +184,7 @@ impl From<TalkerQuestion> for TalkersQuery {
     }
 }
 
-impl Order for KillBody {
+impl ChangeCall for KillBody {
     fn request(self, caller: &Caller) -> Result<Request, ApiError> {
         let Self { source, destination, hosts, ports, flow, firewall, service, server, state, all, reset, reason, by } =
             self;

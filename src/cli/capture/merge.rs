@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::wire::pcapng::{self, BlockKind, Malformed};
+use crate::wire::pcapng::{self, BlockKind, NotABlock};
 
 /// See the module.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl Merge {
     }
 
     /// Bytes of engine number `engine` come; what can be written is added to `out`.
-    pub(super) fn take(&mut self, engine: usize, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
+    pub(super) fn take(&mut self, engine: usize, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), NotABlock> {
         let mut rest = std::mem::take(&mut self.engines[engine].rest);
         rest.extend_from_slice(bytes);
         let mut at = 0;
@@ -136,20 +136,21 @@ impl Merge {
 mod tests {
     use super::*;
     use crate::wire::MacAddr;
-    use crate::wire::pcapng::{Direction, Interface, Packet, Statistics};
+    use crate::wire::pcapng::{CaptureDirection, CaptureInterface, CapturedPacket, InterfaceStatistics};
 
     /// What an engine with one link sends: frames at these times, then its counts.
     fn engine(name: &str, times: &[u64], dropped: u64) -> Vec<u8> {
         let mut out = Vec::new();
         pcapng::section(&mut out, "test");
-        pcapng::interface(&mut out, &Interface { name, description: "", mac: MacAddr::default(), snaplen: 0 });
+        pcapng::interface(&mut out, &CaptureInterface { name, description: "", mac: MacAddr::default(), snaplen: 0 });
         for at in times {
             let bytes = &[0; 60];
-            let direction = Direction::Inbound;
-            let frame = Packet { interface: 0, at: *at, direction, vlan: None, bytes, length: 60, comment: name };
+            let direction = CaptureDirection::Inbound;
+            let frame =
+                CapturedPacket { interface: 0, at: *at, direction, vlan: None, bytes, length: 60, comment: name };
             pcapng::packet(&mut out, &frame);
         }
-        let counts = Statistics { interface: 0, from: 0, to: 0, received: times.len() as u64, dropped };
+        let counts = InterfaceStatistics { interface: 0, from: 0, to: 0, received: times.len() as u64, dropped };
         pcapng::statistics(&mut out, &counts);
         out
     }

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use crate::api::names::Member;
-use crate::api::{Via, names};
+use crate::api::{LinkOrFirewall, names};
 use crate::cli::{check, output};
-use crate::config::{Admin, Config};
+use crate::config::{AdminState, Config};
 use crate::engine::controller::DeviceState;
 use crate::engine::view::ExplainView;
 use crate::engine::{Controller, Snapshot, explain};
@@ -23,7 +23,7 @@ const DEVICE: DeviceState = DeviceState { mac: MacAddr([2, 0, 0, 0, 0, 1]), mtu:
 pub fn explain(
     path: &Path,
     flow: &FlowKey,
-    from: Option<&Via>,
+    from: Option<&LinkOrFirewall>,
     down: &[String],
 ) -> anyhow::Result<Option<ExplainView>> {
     let outcome = check::load(path)?;
@@ -92,12 +92,12 @@ fn all_up(config: &Config) -> Snapshot {
                 continue;
             }
             match firewall.admin {
-                Admin::Ready => {
+                AdminState::Ready => {
                     set.up |= 1 << slot;
                     set.selectable |= 1 << slot;
                 }
-                Admin::Drain => set.up |= 1 << slot,
-                Admin::Maint => {}
+                AdminState::Drain => set.up |= 1 << slot,
+                AdminState::Maint => {}
             }
         }
     }

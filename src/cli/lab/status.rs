@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::cli::output::table;
 use crate::engine::view::{ServerView, ServiceView};
-use crate::lab::{Harm, Lab, Node, Side};
+use crate::lab::{Lab, ServerFault, Side, Station};
 
 /// See the module.
 #[derive(Debug, Serialize)]
@@ -134,7 +134,7 @@ fn servers(lab: &Lab, problems: &mut Vec<String>) -> anyhow::Result<Vec<ServerRo
     let mut rows = Vec::new();
     for (node, _) in lab.topology().server_stations() {
         let name = node.to_string();
-        let harms = lab.server_status(node)?.harms.into_iter().map(Harm::words);
+        let harms = lab.server_status(node)?.harms.into_iter().map(ServerFault::words);
         let seen = services.iter().map(|service| (service, service.servers.iter().find(|server| server.name == name)));
         let seen: Vec<_> = seen.filter_map(|(service, server)| Some((service, server?))).collect();
         let count = |what: fn(&ServerView) -> u64| seen.iter().map(|(_, server)| what(server)).sum();
@@ -166,10 +166,12 @@ fn ills(service: &ServiceView, server: &ServerView) -> Vec<String> {
     .collect()
 }
 
-fn program(lab: &Lab, node: Node) -> Option<String> {
+fn program(lab: &Lab, node: Station) -> Option<String> {
     match (node, &lab.topology().farm) {
-        (Node::Server(_) | Node::Sorry, Some(farm)) => Some(farm.program.word().to_owned()),
-        (Node::Client | Node::Outer | Node::Firewall(_) | Node::Inner | Node::Switch, _) | (_, None) => None,
+        (Station::Server(_) | Station::Sorry, Some(farm)) => Some(farm.program.word().to_owned()),
+        (Station::Client | Station::Outer | Station::Firewall(_) | Station::Inner | Station::Switch, _) | (_, None) => {
+            None
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::lab::farm::WEB;
-use crate::lab::{Lab, Routers, Side, Topology};
+use crate::lab::{Lab, RoutingSetup, Side, Topology};
 
 /// What to type at a lab that stands.
 pub fn how_to_play(lab: &Lab) -> String {
@@ -12,7 +12,7 @@ pub fn how_to_play(lab: &Lab) -> String {
     let lab_command = format!("fwlb lab{name}");
     let inner = lab.socket(Side::Inner);
     let (server, client, vip) = (topology.server(1), topology.client(), topology.vip());
-    let engines = topology.routers != Routers::Single;
+    let engines = topology.routers != RoutingSetup::Single;
     let served = topology.farm.is_some();
     let near = if engines { lab.socket(Side::Outer) } else { inner.clone() };
     let (near, inner) = (near.display(), inner.display());
@@ -83,7 +83,7 @@ pub fn described(lab: &Lab) -> Value {
             "console": listen.map(|listen| format!("http://{listen}/")),
         })
     };
-    let is_ours = !matches!(topology.routers, Routers::Kernel { .. });
+    let is_ours = !matches!(topology.routers, RoutingSetup::Kernel { .. });
     let engines: Vec<_> = topology.sides().iter().copied().filter(|_| is_ours).map(engine).collect();
     let stations = topology.nodes().into_iter().map(|node| (node.to_string(), topology.namespace(node).into()));
     let (client, server, vip) = (topology.client(), topology.server(1), topology.vip());
@@ -116,12 +116,12 @@ pub fn building(topology: &Topology) -> String {
 fn stations(topology: &Topology) -> String {
     let mut parts = vec!["client".to_owned()];
     match topology.routers {
-        Routers::Engines | Routers::OneBox => {
+        RoutingSetup::Engines | RoutingSetup::OneBox => {
             parts.extend(["outer (fwlb)".to_owned(), format!("{} firewalls", topology.firewalls)]);
             parts.push("inner (fwlb)".to_owned());
         }
-        Routers::Kernel { .. } => parts.push(format!("two kernel routers, {} firewalls", topology.firewalls)),
-        Routers::Single => parts.push("inner (fwlb)".to_owned()),
+        RoutingSetup::Kernel { .. } => parts.push(format!("two kernel routers, {} firewalls", topology.firewalls)),
+        RoutingSetup::Single => parts.push("inner (fwlb)".to_owned()),
     }
     parts.push(match &topology.farm {
         Some(farm) => format!("{} servers with {}, a sorry server", topology.servers, farm.program.name()),

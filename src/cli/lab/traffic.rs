@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Subcommand, ValueEnum};
 
-use crate::lab::traffic::{self, ECHO_PORT, Line, Pages, Plan, Protocol, Serve};
+use crate::lab::traffic::{self, ECHO_PORT, OutputLine, Pages, Protocol, Serve, TrafficPlan};
 
 #[derive(Debug, Subcommand)]
 pub enum TrafficCommand {
@@ -95,7 +95,7 @@ pub enum ProtocolArg {
 /// A port that cannot be bound.
 pub fn run(program: &TrafficCommand) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let print = |line: &Line| {
+    let print = |line: &OutputLine| {
         let text = serde_json::to_string(line).expect("plain data");
         // Whoever reads may have gone; then so do we.
         if writeln!(std::io::stdout(), "{text}").is_err() {
@@ -107,7 +107,7 @@ pub fn run(program: &TrafficCommand) -> anyhow::Result<ExitCode> {
             let pages = (!no_pages).then_some(*http);
             let serve = Serve { name: host.clone(), echo: *echo, pages, sick: sick.clone() };
             runtime
-                .block_on(traffic::serve(serve, |_, _| print(&Line::Ready)))
+                .block_on(traffic::serve(serve, |_, _| print(&OutputLine::Ready)))
                 .with_context(|| format!("cannot serve on ports {echo} and {http}"))?;
         }
         TrafficCommand::Flows {
@@ -122,7 +122,7 @@ pub fn run(program: &TrafficCommand) -> anyhow::Result<ExitCode> {
             once,
             life_ms,
         } => {
-            let plan = Plan {
+            let plan = TrafficPlan {
                 protocol: match protocol {
                     ProtocolArg::Tcp => Protocol::Tcp,
                     ProtocolArg::Udp => Protocol::Udp,

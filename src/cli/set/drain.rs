@@ -5,7 +5,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Left, Target};
-use crate::api::{Answer, Request, SessionQuestion, SessionSort};
+use crate::api::{Answer, Request, SessionRequest, SessionSort};
 use crate::cli::output;
 use crate::cli::reach::{Engine, ask};
 use crate::client::ClientError;
@@ -100,7 +100,7 @@ async fn longest_idle(engines: &[Engine], target: &Target<'_>) -> Option<u64> {
     let mut longest = None;
     for engine in engines {
         let sort = Some(SessionSort::Idle);
-        let quietest = SessionQuestion { filter: target.filter(), sort, limit: Some(1), after: None };
+        let quietest = SessionRequest { filter: target.filter(), sort, limit: Some(1), after: None };
         if let Ok((_, Answer::Sessions(page))) = ask(engine, &Request::Sessions(quietest)).await {
             longest = longest.max(page.rows.first().map(|session| session.idle_ms));
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::api::Done;
-use crate::config::Admin;
+use crate::config::AdminState;
 
 /// Warnings, and who else holds what was changed; `command` names it as in `set firewall fw1`. An engine that was asked too
 /// holds it no longer, whatever another heard of it a moment ago.
@@ -15,9 +15,9 @@ pub fn beyond(done: &[(String, Done)], command: &str) -> Vec<String> {
     }
     for held in done.iter().flat_map(|(_, one)| &one.held).filter(|held| !is_asked(&held.engine)) {
         let what = match held.admin {
-            Some(Admin::Drain) => "drained",
-            Some(Admin::Maint) => "in maint",
-            Some(Admin::Ready) | None => "held",
+            Some(AdminState::Drain) => "drained",
+            Some(AdminState::Maint) => "in maint",
+            Some(AdminState::Ready) | None => "held",
         };
         let (words, engine) = (held.words(), &held.engine);
         lines.push(format!("still {what}: {words}; undo it there: fwlb -e {engine} {command} default"));
@@ -36,7 +36,7 @@ mod tests {
     fn held_at(engine: &str) -> Done {
         let held = OrderView {
             engine: engine.to_owned(),
-            admin: Some(Admin::Drain),
+            admin: Some(AdminState::Drain),
             weight: None,
             reason: Some("upgrade".to_owned()),
             by: Some("root (uid 0)".to_owned()),

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::named;
 use crate::api::sessions::{word, word_of};
-use crate::api::{Answer, Request, SessionFilter, SessionQuestion, SessionSort, TalkerQuestion, TalkersBy};
+use crate::api::{Answer, Request, SessionFilter, SessionRequest, SessionSort, TalkerRequest, TalkersBy};
 use crate::cli::filter::FilterArgs;
 use crate::cli::output::{self, Columns, duration_ms, or_dash};
 use crate::cli::reach::{Engine, ask};
@@ -46,7 +46,7 @@ pub async fn run(args: &SessionArgs, engines: &[Engine], json: bool) -> anyhow::
         let told = match by {
             Some(by) => {
                 let sort = sort.unwrap_or(SessionSort::Bytes);
-                let question = TalkerQuestion { filter: filter.clone(), by, sort, limit: Some(args.limit) };
+                let question = TalkerRequest { filter: filter.clone(), by, sort, limit: Some(args.limit) };
                 list.talkers(engine, question, &mut printer).await
             }
             None => list.sessions(engine, &filter, sort, args.limit, &mut printer).await,
@@ -104,7 +104,7 @@ impl List {
             // What is sorted is one piece.
             let piece = if sort.is_some() { left } else { left.min(PIECE) };
             let is_first = after.is_none();
-            let question = SessionQuestion { filter: filter.clone(), sort, limit: Some(piece), after };
+            let question = SessionRequest { filter: filter.clone(), sort, limit: Some(piece), after };
             let (value, page) = match ask(engine, &Request::Sessions(question)).await {
                 Ok((value, Answer::Sessions(page))) => (value, page),
                 Ok(_) => return Ok(()),
@@ -128,12 +128,7 @@ impl List {
     }
 
     /// Prints the sums of one engine.
-    async fn talkers(
-        &mut self,
-        engine: &Engine,
-        question: TalkerQuestion,
-        printer: &mut Printer,
-    ) -> anyhow::Result<()> {
+    async fn talkers(&mut self, engine: &Engine, question: TalkerRequest, printer: &mut Printer) -> anyhow::Result<()> {
         match ask(engine, &Request::Talkers(question)).await {
             Ok((value, Answer::Talkers(rows))) => {
                 self.shown += rows.len() as u64;

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::api::Answer;
 use crate::cli::output::{Tone, duration_ms, or_dash, paint, round_trip, table};
 use crate::cli::reach::Answers;
-use crate::config::Admin;
+use crate::config::AdminState;
 use crate::engine::view::{
     CheckResultView, CheckView, ConfigView, EventView, FirewallView, KeptConfigView, LastCheckView, LinkView,
     NeighborView, PeerView, ServerCheckView, ServerView, ServiceView, StatusView,
@@ -368,7 +368,7 @@ fn with_port(address: &str, port: &str) -> String {
 }
 
 /// What holds; a star says that it is not what the file says.
-pub fn commanded(admin: Admin, set: Option<Admin>) -> String {
+pub fn commanded(admin: AdminState, set: Option<AdminState>) -> String {
     match set {
         Some(set) => format!("{}*", admin_word(set)),
         None => admin_word(admin).to_owned(),
@@ -400,10 +400,10 @@ pub fn event_line(engine: Option<&String>, event: &EventView) -> String {
 }
 
 /// As the file and `fwlb set` write it.
-pub fn admin_word(admin: Admin) -> &'static str {
+pub fn admin_word(admin: AdminState) -> &'static str {
     match admin {
-        Admin::Ready => "ready",
-        Admin::Drain => "drain",
-        Admin::Maint => "maint",
+        AdminState::Ready => "ready",
+        AdminState::Drain => "drain",
+        AdminState::Maint => "maint",
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::api::{Answer, EventFilter, Request, SessionQuestion, SessionSort};
+use crate::api::{Answer, EventFilter, Request, SessionRequest, SessionSort};
 use crate::cli::reach::{Engine, ask};
 use crate::client::ClientError;
 use crate::engine::view::{CountersView, EventView, FirewallView, LinkView, ServiceView, SessionView, StatusView};
@@ -65,7 +65,7 @@ impl Sample {
             Request::Events(EventFilter::after(after)),
         ];
         if sessions.is_some() {
-            let busiest = SessionQuestion { sort: sessions, limit: Some(SESSIONS), ..SessionQuestion::default() };
+            let busiest = SessionRequest { sort: sessions, limit: Some(SESSIONS), ..SessionRequest::default() };
             requests.push(Request::Sessions(busiest));
         }
         let mut sample = Self::default();

@@ -6,7 +6,7 @@ use super::sample::Watched;
 use super::table::{Subject, Table, Tone};
 use super::views::View;
 use crate::api::{Request, ServerChange, SessionSort};
-use crate::config::Admin;
+use crate::config::AdminState;
 
 /// What the keyboard is for at the moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub struct Change {
     /// Of what.
     pub subject: Subject,
     /// To what; `None`: to what the file says.
-    pub admin: Option<Admin>,
+    pub admin: Option<AdminState>,
     /// What it means, as a question.
     pub question: String,
 }
@@ -188,8 +188,8 @@ impl State {
             }
             KeyCode::Char('p') => self.paused = !self.paused,
             KeyCode::Char(' ') => return Action::Refresh,
-            KeyCode::Char('d') => self.propose(Some(Admin::Drain), watched),
-            KeyCode::Char('m') => self.propose(Some(Admin::Maint), watched),
+            KeyCode::Char('d') => self.propose(Some(AdminState::Drain), watched),
+            KeyCode::Char('m') => self.propose(Some(AdminState::Maint), watched),
             KeyCode::Char('e') => self.propose(None, watched),
             _ => {}
         }
@@ -239,7 +239,7 @@ impl State {
     }
 
     /// Asks whether what is under the cursor is to be set.
-    fn propose(&mut self, admin: Option<Admin>, watched: &[Watched]) {
+    fn propose(&mut self, admin: Option<AdminState>, watched: &[Watched]) {
         let table = self.table(watched);
         let Some(subject) = table.rows.get(self.cursor.0).map(|row| row.subject.clone()) else {
             return;
@@ -250,12 +250,14 @@ impl State {
             return;
         };
         // Enabled means that it takes sessions, also where the file says otherwise.
-        let admin = admin.or((configured != Admin::Ready).then_some(Admin::Ready));
+        let admin = admin.or((configured != AdminState::Ready).then_some(AdminState::Ready));
         let stay = if sessions == 1 { "1 session stays".to_owned() } else { format!("{sessions} sessions stay") };
         let question = match admin {
-            Some(Admin::Drain) => format!("Drain {kind} {name}? {stay}, new ones go elsewhere."),
-            Some(Admin::Maint) => format!("Take {kind} {name} out at once? {sessions} sessions are cut or moved."),
-            Some(Admin::Ready) => format!("Enable {kind} {name} against the file's {configured:?}?").to_lowercase(),
+            Some(AdminState::Drain) => format!("Drain {kind} {name}? {stay}, new ones go elsewhere."),
+            Some(AdminState::Maint) => format!("Take {kind} {name} out at once? {sessions} sessions are cut or moved."),
+            Some(AdminState::Ready) => {
+                format!("Enable {kind} {name} against the file's {configured:?}?").to_lowercase()
+            }
             None => format!("Enable {kind} {name}? It goes back to what the file says."),
         };
         self.mode = Mode::Confirm(Change { subject, admin, question });
@@ -263,7 +265,7 @@ impl State {
 }
 
 /// Kind, name, sessions and configured state of what can be set.
-fn described(subject: &Subject, watched: &[Watched]) -> Option<(&'static str, String, u64, Admin)> {
+fn described(subject: &Subject, watched: &[Watched]) -> Option<(&'static str, String, u64, AdminState)> {
     let of = |engine: &String| watched.iter().find(|one| one.last.engine == *engine);
     match subject {
         Subject::Other(_) => None,

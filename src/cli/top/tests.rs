@@ -12,7 +12,7 @@ use super::state::{Action, Change, Mode, State};
 use super::table::{Cell, Row, Subject, Table, Tone, numbers, short, sparkline, words};
 use super::views::View;
 use crate::api::Request;
-use crate::config::Admin;
+use crate::config::AdminState;
 
 /// An engine after `second` seconds: 1,000 packets and 100 sessions more in each.
 fn sample(engine: &str, second: u64) -> Sample {
@@ -220,7 +220,7 @@ fn a_drain_is_made_only_after_a_yes() {
     let Request::SetFirewall { group, name, admin, by, .. } = request else { panic!("{request:?}") };
     assert_eq!(
         (group.as_deref(), name.as_str(), admin, by.as_str()),
-        (Some("perimeter"), "fw2", Some(Admin::Drain), "alice")
+        (Some("perimeter"), "fw2", Some(AdminState::Drain), "alice")
     );
 }
 
@@ -239,10 +239,10 @@ fn a_server_is_set_on_its_own_engine_and_enabled_as_the_file_says() {
 #[test]
 fn what_is_drained_by_the_file_is_enabled_against_it() {
     let mut one = watched("outer");
-    one.last.firewalls[0].admin = Admin::Drain;
+    one.last.firewalls[0].admin = AdminState::Drain;
     let mut state = State::default();
     let Action::Make(Change { admin, .. }) = press(&mut state, &[one], "2ey") else { panic!("no change") };
-    assert_eq!(admin, Some(Admin::Ready));
+    assert_eq!(admin, Some(AdminState::Ready));
 }
 
 #[test]

@@ -12,7 +12,9 @@ use crate::config::file::{HashPart, Kind, SchedulerName, ServiceKind};
 use crate::config::numbering::base_name;
 use crate::config::schema::{Key, Schema, Unset, word_of};
 use crate::config::value::show_duration;
-use crate::config::{Api, Check, CheckKind, Config, Engine, Firewall, Group, HashOn, Limits, Link, Log, OnFailure};
+use crate::config::{
+    Api, Config, Engine, Firewall, Group, HashOn, Limits, Link, Log, OnFailure, PathCheck, PathCheckKind,
+};
 use crate::config::{Peer, Route, RouteTarget, Scheduler, Secret, Server, Service, ServiceCheck, ServiceCheckKind};
 use crate::config::{StickyBy, SyslogTarget, Tls, Token, show_ports};
 use crate::id::{FirewallId, GroupId, LinkId, PeerId, ServiceId};
@@ -310,12 +312,12 @@ fn group(config: &Config, id: GroupId, all: &mut Vec<Section>) {
     ];
     all.push(Section::new(&GROUP, subject.clone(), &[here], facts));
 
-    let Check { kind, interval, timeout, fall, rise, hold } = check;
+    let PathCheck { kind, interval, timeout, fall, rise, hold } = check;
     let (kind, port) = match *kind {
-        CheckKind::Icmp => (Kind::Icmp, None),
-        CheckKind::Tcp { port } => (Kind::Tcp, Some(port)),
-        CheckKind::Udp { port } => (Kind::Udp, Some(port)),
-        CheckKind::None => (Kind::None, None),
+        PathCheckKind::Icmp => (Kind::Icmp, None),
+        PathCheckKind::Tcp { port } => (Kind::Tcp, Some(port)),
+        PathCheckKind::Udp { port } => (Kind::Udp, Some(port)),
+        PathCheckKind::None => (Kind::None, None),
     };
     let facts = vec![
         ("kind", text(word_of(&words::KIND, &kind))),

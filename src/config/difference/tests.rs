@@ -39,7 +39,7 @@ link = "firewalls"
 addresses = ["10.1.0.12"]
 "#;
 
-fn load(text: &str) -> Outcome {
+fn load(text: &str) -> LoadedConfig {
     crate::config::load("new.toml", text, &mut |_: &Path| Err("no files".to_owned()))
 }
 

@@ -9,7 +9,7 @@ use super::read::path;
 use super::words::{FACILITY, FORMAT, LEVEL};
 use crate::config::SyslogTarget;
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
-use crate::config::reader::{At, Field, Reader};
+use crate::config::reader::{Field, Located, Reader};
 use crate::config::schema::{Key, Kind, Schema, words};
 use crate::config::value::Refused;
 
@@ -56,7 +56,7 @@ pub struct Log {
     pub checks: Field<bool>,
     /// The path of the session log; `None` for `sessions = false`.
     pub sessions: Field<Option<PathBuf>>,
-    pub syslog: Field<Vec<At<SyslogTarget>>>,
+    pub syslog: Field<Vec<Located<SyslogTarget>>>,
     /// The facility code (RFC 5424 section 6.2.1).
     pub facility: Field<u8>,
     pub hostname: Field<String>,
@@ -82,7 +82,7 @@ pub(super) fn read_log(reader: &Reader<'_>, out: &mut Diagnostics) -> Log {
 fn read_sessions(reader: &Reader<'_>, out: &mut Diagnostics) -> Field<Option<PathBuf>> {
     let Some(raw) = reader.raw("sessions") else { return Field::Absent };
     match raw.get_ref() {
-        DeValue::Boolean(false) => Field::Given(At::new(None, raw.span())),
+        DeValue::Boolean(false) => Field::Given(Located::new(None, raw.span())),
         DeValue::Boolean(true) => {
             let error = Diagnostic::error(raw.span(), "`sessions` must be false or the path of a file, found true");
             out.push(error.hint("write for example sessions = \"/var/log/fwlb/sessions.json\""));
@@ -94,7 +94,7 @@ fn read_sessions(reader: &Reader<'_>, out: &mut Diagnostics) -> Field<Option<Pat
         | DeValue::Datetime(_)
         | DeValue::Array(_)
         | DeValue::Table(_) => match reader.word("sessions", path, out) {
-            Field::Given(at) => Field::Given(At::new(Some(at.value), at.span)),
+            Field::Given(at) => Field::Given(Located::new(Some(at.value), at.span)),
             Field::Absent => Field::Absent,
             Field::Invalid => Field::Invalid,
         },

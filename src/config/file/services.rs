@@ -8,11 +8,11 @@ use super::read::each;
 use super::service_keys::{SERVER, SERVICE_CHECK, STICKY};
 use super::words::{ADMIN, HASH_ON, MODE, OBSERVE, ON_FAILURE, PROTOCOL, SCHEDULER, SERVICE_KIND};
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
-use crate::config::reader::{At, Field, Reader};
+use crate::config::reader::{Field, Located, Reader};
 use crate::config::schema::words;
 use crate::config::synonyms;
 use crate::config::value::{self, Refused};
-use crate::config::{Admin, Mode, Observe, OnFailure};
+use crate::config::{AdminState, ForwardingMode, Observe, OnFailure};
 use crate::time::Duration;
 
 /// The largest number of addresses in one range of `snat`. Each address gives 64,512 source ports per server.
@@ -24,19 +24,19 @@ pub struct Service {
     /// Byte range of the header.
     pub span: Range<usize>,
     pub name: Field<String>,
-    pub addresses: Field<Vec<At<IpAddr>>>,
+    pub addresses: Field<Vec<Located<IpAddr>>>,
     /// IP protocol numbers: 6 or 17.
-    pub protocols: Field<Vec<At<u8>>>,
-    pub ports: Field<Vec<At<RangeInclusive<u16>>>>,
+    pub protocols: Field<Vec<Located<u8>>>,
+    pub ports: Field<Vec<Located<RangeInclusive<u16>>>>,
     pub scheduler: Field<SchedulerName>,
-    pub hash_on: Field<Vec<At<HashPart>>>,
-    pub mode: Field<Mode>,
+    pub hash_on: Field<Vec<Located<HashPart>>>,
+    pub mode: Field<ForwardingMode>,
     /// First and last address of each range.
-    pub snat: Field<Vec<At<(IpAddr, IpAddr)>>>,
+    pub snat: Field<Vec<Located<(IpAddr, IpAddr)>>>,
     pub sticky: Option<Sticky>,
     pub on_failure: Field<OnFailure>,
     pub drain_timeout: Field<Option<Duration>>,
-    pub admin: Field<Admin>,
+    pub admin: Field<AdminState>,
     /// `observe`.
     pub observe: Field<Observe>,
     /// `[service.check]`.
@@ -88,7 +88,7 @@ pub struct ServiceCheck {
     pub port: Field<u64>,
     pub path: Field<String>,
     pub host: Field<String>,
-    pub status: Field<Vec<At<RangeInclusive<u16>>>>,
+    pub status: Field<Vec<Located<RangeInclusive<u16>>>>,
     pub body: Field<String>,
     pub interval: Field<Duration>,
     pub timeout: Field<Duration>,
@@ -104,11 +104,11 @@ pub struct Server {
     /// Byte range of the header.
     pub span: Range<usize>,
     pub name: Field<String>,
-    pub addresses: Field<Vec<At<IpAddr>>>,
+    pub addresses: Field<Vec<Located<IpAddr>>>,
     pub port: Field<u64>,
     pub weight: Field<u64>,
     pub backup: Field<bool>,
-    pub admin: Field<Admin>,
+    pub admin: Field<AdminState>,
 }
 
 pub(super) fn read_service(reader: &Reader<'_>, out: &mut Diagnostics) -> Service {
@@ -154,7 +154,7 @@ fn protocol(text: &str) -> Result<u8, Refused> {
     }
 }
 
-fn mode(text: &str) -> Result<Mode, Refused> {
+fn mode(text: &str) -> Result<ForwardingMode, Refused> {
     if let Some((_, mode)) = MODE.iter().find(|(word, _)| *word == text) {
         return Ok(*mode);
     }

@@ -1,7 +1,7 @@
 //! Lists the words of every key that takes one of a few, each with its meaning.
 
 use super::{HashPart, Kind, SchedulerName, ServiceKind};
-use crate::config::{Admin, BelowMin, Io, LearnBy, Mode, Observe, OnFailure, Role};
+use crate::config::{AdminState, BelowMin, ForwardingMode, Io, LearnBy, Observe, OnFailure, Role};
 use crate::flow::HashMode;
 
 /// `io` of `[engine]`.
@@ -69,7 +69,8 @@ pub const OBSERVE: [(&str, Observe); 2] = [("off", Observe::Off), ("layer4", Obs
 pub const LEARN_BY: [(&str, LearnBy); 2] = [("mac", LearnBy::Mac), ("link", LearnBy::Link)];
 
 /// `admin` of firewalls, services and servers.
-pub const ADMIN: [(&str, Admin); 3] = [("ready", Admin::Ready), ("drain", Admin::Drain), ("maint", Admin::Maint)];
+pub const ADMIN: [(&str, AdminState); 3] =
+    [("ready", AdminState::Ready), ("drain", AdminState::Drain), ("maint", AdminState::Maint)];
 
 /// `kind` of `[group.check]`.
 pub const KIND: [(&str, Kind); 4] =
@@ -94,8 +95,12 @@ pub const HASH_ON: [(&str, HashPart); 4] = [
 ];
 
 /// `mode` of `[[service]]`.
-pub const MODE: [(&str, Mode); 4] =
-    [("nat", Mode::Nat), ("full-nat", Mode::FullNat), ("direct", Mode::Direct), ("tunnel", Mode::Tunnel)];
+pub const MODE: [(&str, ForwardingMode); 4] = [
+    ("nat", ForwardingMode::Nat),
+    ("full-nat", ForwardingMode::FullNat),
+    ("direct", ForwardingMode::Direct),
+    ("tunnel", ForwardingMode::Tunnel),
+];
 
 /// `by` of `sticky`.
 pub const STICKY_BY: [(&str, ()); 1] = [("source", ())];

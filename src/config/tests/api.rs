@@ -6,7 +6,7 @@ const CERTIFICATE: &str = include_str!("../../../tests/data/api.crt");
 const KEY: &str = include_str!("../../../tests/data/api.key");
 
 /// [`GOOD`] with this `[api]`; the files that it names exist.
-fn load_api(api: &str) -> Outcome {
+fn load_api(api: &str) -> LoadedConfig {
     load("x.toml", &format!("{GOOD}\n[api]\n{api}"), &mut |path| match path.to_str() {
         Some("/etc/fwlb/tls.crt") => Ok(CERTIFICATE.to_owned()),
         Some("/etc/fwlb/tls.key") => Ok(KEY.to_owned()),

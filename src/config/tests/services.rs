@@ -70,10 +70,10 @@ fn services_alone_make_an_engine() {
     let service = &config.services[0];
     assert_eq!(service.addresses, ["198.51.100.80", "2001:db8:1::80"].map(|a| a.parse::<IpAddr>().unwrap()));
     assert_eq!((service.protocols.as_slice(), service.ports.as_slice()), (&[6][..], &[80..=80][..]));
-    assert_eq!((service.scheduler, service.mode, service.sticky), (Scheduler::RoundRobin, Mode::Nat, None));
+    assert_eq!((service.scheduler, service.mode, service.sticky), (Scheduler::RoundRobin, ForwardingMode::Nat, None));
     assert_eq!((service.on_failure_tcp, service.on_failure_udp), (OnFailure::Reset, OnFailure::Reselect));
     assert_eq!(service.drain_timeout, Some(Duration::from_secs(300)));
-    assert_eq!((service.snat.len(), service.admin), (0, Admin::Ready));
+    assert_eq!((service.snat.len(), service.admin), (0, AdminState::Ready));
     let http = ServiceCheckKind::Http { path: "/healthz".into(), host: None, status: vec![200..=200], body: None };
     assert_eq!(
         service.check,
@@ -91,7 +91,7 @@ fn services_alone_make_an_engine() {
     assert_eq!(service.servers, [ServerId(0), ServerId(1)]);
     let second = &config.servers[1];
     assert_eq!((second.name.as_str(), second.service, second.port), ("s2", ServiceId(0), Some(8080)));
-    assert_eq!((second.weight, second.backup, second.admin), (0, false, Admin::Ready));
+    assert_eq!((second.weight, second.backup, second.admin), (0, false, AdminState::Ready));
     assert_eq!(config.limits.sticky, 100_000);
 }
 
@@ -135,13 +135,13 @@ down-after = "30s"
     assert_eq!(service.ports, [80..=80, 443..=443, 8000..=8099]);
     let hash_on = HashOn { source_address: true, destination_port: true, ..HashOn::default() };
     assert_eq!(service.scheduler, Scheduler::Hash(hash_on));
-    assert_eq!(service.mode, Mode::FullNat);
+    assert_eq!(service.mode, ForwardingMode::FullNat);
     let snat = ["10.10.20.240", "10.10.20.241", "10.10.20.242", "10.10.20.243", "fd00:20::240"];
     assert_eq!(service.snat, snat.map(|a| a.parse::<IpAddr>().unwrap()));
     let sticky = StickyBy { prefix: 24, prefix6: 128, timeout: Duration::from_secs(3600) };
     assert_eq!(service.sticky, Some(sticky));
     assert_eq!((service.on_failure_tcp, service.on_failure_udp), (OnFailure::Keep, OnFailure::Keep));
-    assert_eq!((service.drain_timeout, service.admin), (None, Admin::Drain));
+    assert_eq!((service.drain_timeout, service.admin), (None, AdminState::Drain));
     let check = &service.check;
     let ServiceCheckKind::Http { path, host, status, body } = &check.kind else { panic!("{check:?}") };
     assert_eq!((path.as_str(), host.as_deref(), body.as_deref()), ("/", Some("www.example.com"), Some("OK")));
@@ -150,7 +150,7 @@ down-after = "30s"
     let times = [check.interval, check.timeout, check.dead_interval].map(|time| time.as_secs());
     assert_eq!((times, check.down_after), ([5, 3, 10], Some(Duration::from_secs(30))));
     let second = &config.servers[1];
-    assert_eq!((second.weight, second.backup, second.admin), (1, true, Admin::Maint));
+    assert_eq!((second.weight, second.backup, second.admin), (1, true, AdminState::Maint));
     assert_eq!(config.limits.sticky, 7);
 }
 

@@ -12,13 +12,13 @@ use ipnet::IpNet;
 use crate::config::Link;
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::file::{Destination, File};
-use crate::config::reader::{At, Field};
+use crate::config::reader::{Field, Located};
 use crate::config::validate::links::is_link_local;
 use crate::config::value::hosts_only;
 
 /// The use of an address. If two uses of one address collide, the one of the later role is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum Role {
+enum AddressRole {
     /// The engine's address on a link.
     Own,
     /// The first address of a connected IPv4 subnet, which denotes the subnet itself (RFC 1812 section 4.2.3.1).
@@ -67,9 +67,9 @@ const NEVER_USED: &str = "the engine keeps packets to it, and the route is never
 const KERNEL: &str = "this machine's kernel has it, no other station can";
 
 /// The table of all pairs of roles; `first` is not after `second`.
-fn together(first: Role, second: Role) -> Verdict {
-    use Role::{Anycast, Broadcast, Firewall, Listen, Network, NextHop, Own, Peer, RouteThrough, RouteVia};
-    use Role::{Server, Snat, Vip};
+fn together(first: AddressRole, second: AddressRole) -> Verdict {
+    use AddressRole::{Anycast, Broadcast, Firewall, Listen, Network, NextHop, Own, Peer, RouteThrough, RouteVia};
+    use AddressRole::{Server, Snat, Vip};
     use Verdict::{Elsewhere, Error, Fine, Warning};
     match (first, second) {
         // One role may refer to an address several times: a server of two services, the next hop of two routes.
@@ -128,29 +128,29 @@ fn together(first: Role, second: Role) -> Verdict {
 
 /// One use of an address, with its place in the file.
 #[derive(Debug, Clone)]
-struct Claim<'a> {
-    role: Role,
-    /// The name of its thing: the link for [`Role::Own`], the subnet for its first and last address.
+struct AddressUse<'a> {
+    role: AddressRole,
+    /// The name of its thing: the link for [`AddressRole::Own`], the subnet for its first and last address.
     of: String,
     span: &'a Range<usize>,
 }
 
-impl Claim<'_> {
+impl AddressUse<'_> {
     fn words(&self) -> String {
         let of = &self.of;
         match self.role {
-            Role::Own => format!("the engine's own address on link {of:?}"),
-            Role::Network => format!("the connected subnet {of} itself"),
-            Role::Broadcast => format!("the broadcast address of the connected subnet {of}"),
-            Role::Anycast => format!("the anycast address of the routers of the connected subnet {of}"),
-            Role::Vip => format!("the VIP of service {of:?}"),
-            Role::NextHop => "a next hop".to_owned(),
-            Role::Firewall => format!("the address of firewall {of:?}"),
-            Role::Peer => format!("the address of peer {of:?}"),
-            Role::Server => format!("the address of server {of:?}"),
-            Role::Snat => format!("a source address (`snat`) of service {of:?}"),
-            Role::RouteVia | Role::RouteThrough => "the destination of a route".to_owned(),
-            Role::Listen => "where the API listens".to_owned(),
+            AddressRole::Own => format!("the engine's own address on link {of:?}"),
+            AddressRole::Network => format!("the connected subnet {of} itself"),
+            AddressRole::Broadcast => format!("the broadcast address of the connected subnet {of}"),
+            AddressRole::Anycast => format!("the anycast address of the routers of the connected subnet {of}"),
+            AddressRole::Vip => format!("the VIP of service {of:?}"),
+            AddressRole::NextHop => "a next hop".to_owned(),
+            AddressRole::Firewall => format!("the address of firewall {of:?}"),
+            AddressRole::Peer => format!("the address of peer {of:?}"),
+            AddressRole::Server => format!("the address of server {of:?}"),
+            AddressRole::Snat => format!("a source address (`snat`) of service {of:?}"),
+            AddressRole::RouteVia | AddressRole::RouteThrough => "the destination of a route".to_owned(),
+            AddressRole::Listen => "where the API listens".to_owned(),
         }
     }
 }
@@ -160,15 +160,15 @@ type Place = (IpAddr, Option<String>);
 
 /// Checks all uses of each address of the file against each other.
 pub fn addresses(file: &File, links: &[Option<Link>], out: &mut Diagnostics) {
-    let mut claims: BTreeMap<Place, Vec<Claim<'_>>> = BTreeMap::new();
+    let mut claims: BTreeMap<Place, Vec<AddressUse<'_>>> = BTreeMap::new();
     let mut claim = |place: Place, role, of: String, span| {
-        claims.entry(place).or_default().push(Claim { role, of, span });
+        claims.entry(place).or_default().push(AddressUse { role, of, span });
     };
     of_links(file, &mut claim);
     of_groups(file, &mut claim);
     of_services(file, &mut claim);
     if let Some(listen) = file.api.listen.given().filter(|at| !at.value.ip().is_unspecified()) {
-        claim((listen.value.ip(), None), Role::Listen, String::new(), &listen.span);
+        claim((listen.value.ip(), None), AddressRole::Listen, String::new(), &listen.span);
     }
     for ((address, _), claims) in &claims {
         judge(*address, claims, out);
@@ -176,7 +176,7 @@ pub fn addresses(file: &File, links: &[Option<Link>], out: &mut Diagnostics) {
     for service in &file.services {
         let of = name(&service.name);
         for range in given(&service.snat) {
-            let lent = Claim { role: Role::Snat, of: of.clone(), span: &range.span };
+            let lent = AddressUse { role: AddressRole::Snat, of: of.clone(), span: &range.span };
             let (first, last) = range.value;
             for ((address, _), claims) in claims.range((first, None)..=(last, None)) {
                 claims.iter().for_each(|other| pair(*address, other, &lent, out));
@@ -187,8 +187,8 @@ pub fn addresses(file: &File, links: &[Option<Link>], out: &mut Diagnostics) {
 }
 
 /// Reports a pair of roles once for each use in the later role.
-fn judge(address: IpAddr, claims: &[Claim<'_>], out: &mut Diagnostics) {
-    let mut firsts: BTreeMap<Role, &Claim<'_>> = BTreeMap::new();
+fn judge(address: IpAddr, claims: &[AddressUse<'_>], out: &mut Diagnostics) {
+    let mut firsts: BTreeMap<AddressRole, &AddressUse<'_>> = BTreeMap::new();
     for claim in claims {
         firsts.entry(claim.role).or_insert(claim);
     }
@@ -199,7 +199,7 @@ fn judge(address: IpAddr, claims: &[Claim<'_>], out: &mut Diagnostics) {
     }
 }
 
-fn pair(address: IpAddr, one: &Claim<'_>, other: &Claim<'_>, out: &mut Diagnostics) {
+fn pair(address: IpAddr, one: &AddressUse<'_>, other: &AddressUse<'_>, out: &mut Diagnostics) {
     let (first, second) = if one.role <= other.role { (one, other) } else { (other, one) };
     let say = |why: &str| format!("{address} is {}, here {}: {why}", first.words(), second.words());
     let diagnostic = match together(first.role, second.role) {
@@ -210,29 +210,29 @@ fn pair(address: IpAddr, one: &Claim<'_>, other: &Claim<'_>, out: &mut Diagnosti
     out.push(diagnostic.related(first.span.clone(), format!("{address} is {} by this", first.words())));
 }
 
-fn of_links<'a>(file: &'a File, claim: &mut impl FnMut(Place, Role, String, &'a Range<usize>)) {
+fn of_links<'a>(file: &'a File, claim: &mut impl FnMut(Place, AddressRole, String, &'a Range<usize>)) {
     for link in &file.links {
         let of = name(&link.name);
         for at in given(&link.addresses) {
-            claim(place(at.value.addr(), &of), Role::Own, of.clone(), &at.span);
+            claim(place(at.value.addr(), &of), AddressRole::Own, of.clone(), &at.span);
             if hosts_only(at.value) || is_link_local(at.value.addr()) {
                 continue;
             }
             let subnet = at.value.trunc().to_string();
             match at.value {
                 IpNet::V4(v4) => {
-                    claim((v4.network().into(), None), Role::Network, subnet.clone(), &at.span);
-                    claim((v4.broadcast().into(), None), Role::Broadcast, subnet, &at.span);
+                    claim((v4.network().into(), None), AddressRole::Network, subnet.clone(), &at.span);
+                    claim((v4.broadcast().into(), None), AddressRole::Broadcast, subnet, &at.span);
                 }
-                IpNet::V6(v6) => claim((v6.network().into(), None), Role::Anycast, subnet, &at.span),
+                IpNet::V6(v6) => claim((v6.network().into(), None), AddressRole::Anycast, subnet, &at.span),
             }
         }
     }
     for route in &file.routes {
         for at in given(&route.via) {
-            claim(place(at.value, &name(&route.link)), Role::NextHop, String::new(), &at.span);
+            claim(place(at.value, &name(&route.link)), AddressRole::NextHop, String::new(), &at.span);
         }
-        let role = if matches!(route.group, Field::Absent) { Role::RouteVia } else { Role::RouteThrough };
+        let role = if matches!(route.group, Field::Absent) { AddressRole::RouteVia } else { AddressRole::RouteThrough };
         for at in given(&route.to) {
             if let Destination::Prefix(to) = at.value
                 && to.prefix_len() == to.max_prefix_len()
@@ -243,31 +243,31 @@ fn of_links<'a>(file: &'a File, claim: &mut impl FnMut(Place, Role, String, &'a 
     }
 }
 
-fn of_groups<'a>(file: &'a File, claim: &mut impl FnMut(Place, Role, String, &'a Range<usize>)) {
+fn of_groups<'a>(file: &'a File, claim: &mut impl FnMut(Place, AddressRole, String, &'a Range<usize>)) {
     for group in &file.groups {
         for firewall in &group.firewalls {
             for at in given(&firewall.addresses) {
-                claim(place(at.value, &name(&firewall.link)), Role::Firewall, name(&firewall.name), &at.span);
+                claim(place(at.value, &name(&firewall.link)), AddressRole::Firewall, name(&firewall.name), &at.span);
             }
         }
         for peer in &group.peers {
             for at in given(&peer.addresses) {
-                claim((at.value, None), Role::Peer, name(&peer.name), &at.span);
+                claim((at.value, None), AddressRole::Peer, name(&peer.name), &at.span);
             }
         }
     }
 }
 
 /// Addresses of VIPs and servers. Ranges of `snat` are compared with all others by the caller.
-fn of_services<'a>(file: &'a File, claim: &mut impl FnMut(Place, Role, String, &'a Range<usize>)) {
+fn of_services<'a>(file: &'a File, claim: &mut impl FnMut(Place, AddressRole, String, &'a Range<usize>)) {
     for service in &file.services {
         let of = name(&service.name);
         for at in given(&service.addresses) {
-            claim((at.value, None), Role::Vip, of.clone(), &at.span);
+            claim((at.value, None), AddressRole::Vip, of.clone(), &at.span);
         }
         for server in &service.servers {
             for at in given(&server.addresses) {
-                claim((at.value, None), Role::Server, format!("{of}/{}", name(&server.name)), &at.span);
+                claim((at.value, None), AddressRole::Server, format!("{of}/{}", name(&server.name)), &at.span);
             }
         }
     }
@@ -281,7 +281,7 @@ fn link_local(file: &File, links: &[Option<Link>], out: &mut Diagnostics) {
         links.iter().flatten().any(|link| link.addresses.iter().any(|subnet| subnet.contains(address)))
     };
     let is_v4 = |address: IpAddr| matches!(address, IpAddr::V4(v4) if v4.is_link_local());
-    let mut tell = |at: &At<IpAddr>, what: &str| {
+    let mut tell = |at: &Located<IpAddr>, what: &str| {
         if is_v4(at.value) {
             let message = format!("{} is a link-local address: {what} (RFC 3927 section 7)", at.value);
             out.push(Diagnostic::warning(at.span.clone(), message));
@@ -306,7 +306,7 @@ fn name(field: &Field<String>) -> String {
     field.value().unwrap_or_default()
 }
 
-fn given<T>(field: &Field<Vec<At<T>>>) -> &[At<T>] {
+fn given<T>(field: &Field<Vec<Located<T>>>) -> &[Located<T>] {
     field.given().map(|list| list.value.as_slice()).unwrap_or_default()
 }
 

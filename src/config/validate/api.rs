@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::file;
-use crate::config::reader::{At, Field};
+use crate::config::reader::{Field, Located};
 use crate::config::validate::ReadSecret;
 use crate::config::validate::names::{Names, twice};
 use crate::config::validate::secrets::{content, is_hidden, secret};
@@ -80,7 +80,7 @@ fn certificate(typed: &file::Tls, read_secret: &mut ReadSecret<'_>, out: &mut Di
     Some(Tls { certificate: chain?, key: Secret::new(secret?) })
 }
 
-fn is_pem(text: &str, label: &str, typed: &At<String>, what: String, out: &mut Diagnostics) -> bool {
+fn is_pem(text: &str, label: &str, typed: &Located<String>, what: String, out: &mut Diagnostics) -> bool {
     let is_pem = text.lines().any(|line| line.starts_with("-----BEGIN ") && line.contains(label));
     if !is_pem {
         let hint = format!("it is PEM, a text with the line -----BEGIN {label}-----");
@@ -112,7 +112,7 @@ fn tokens(typed: &[file::Token], read_secret: &mut ReadSecret<'_>, out: &mut Dia
     tokens
 }
 
-fn secret_of(typed: &At<String>, read_secret: &mut ReadSecret<'_>, out: &mut Diagnostics) -> Option<String> {
+fn secret_of(typed: &Located<String>, read_secret: &mut ReadSecret<'_>, out: &mut Diagnostics) -> Option<String> {
     let make = |path: &str| format!("make it: head -c 24 /dev/urandom | base64 > {path}; chmod 600 {path}");
     let secret = secret(typed, read_secret, make, out)?;
     // The characters of a bearer token (RFC 6750 section 2.1). The message does not show the secret.

@@ -2,15 +2,15 @@
 
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::file::{self, File, Kind};
-use crate::config::reader::{At, Field};
+use crate::config::reader::{Field, Located};
 use crate::config::validate::members::{families, firewalls, peers, told_apart};
 use crate::config::validate::names::Names;
 use crate::config::validate::secrets::{is_hidden, secret};
 use crate::config::validate::{DOCUMENTATION_SEED, ReadSecret};
-use crate::config::{Check, CheckKind, Firewall, Group, Link, Peer};
+use crate::config::{Firewall, Group, Link, PathCheck, PathCheckKind, Peer};
 use crate::flow::{HashMode, Seed};
 use crate::id::{FirewallId, GroupId, PeerId};
-use crate::path::Group as PathGroup;
+use crate::path::FirewallGroup as PathGroup;
 use crate::time::Duration;
 
 /// The largest number of groups of one engine.
@@ -132,7 +132,7 @@ fn group(
 
 /// What is the source for this engine is the destination for its peer. That cannot be right for several peers, as they
 /// are on the same side.
-fn one_sided_hash(typed: &file::Group, hash: &At<HashMode>, out: &mut Diagnostics) {
+fn one_sided_hash(typed: &file::Group, hash: &Located<HashMode>, out: &mut Diagnostics) {
     match hash.value {
         HashMode::FiveTuple | HashMode::ThreeTuple | HashMode::Addresses => return,
         HashMode::Source | HashMode::Destination => {}
@@ -144,7 +144,7 @@ fn one_sided_hash(typed: &file::Group, hash: &At<HashMode>, out: &mut Diagnostic
     }
 }
 
-fn seed(typed: &At<String>, read_secret: &mut ReadSecret<'_>, out: &mut Diagnostics) -> Option<Seed> {
+fn seed(typed: &Located<String>, read_secret: &mut ReadSecret<'_>, out: &mut Diagnostics) -> Option<Seed> {
     let make = |path: &str| format!("make it, the same on all engines: head -c 24 /dev/urandom | base64 > {path}");
     let text = secret(typed, read_secret, make, out)?;
     if text.is_empty() {
@@ -165,8 +165,8 @@ fn seed(typed: &At<String>, read_secret: &mut ReadSecret<'_>, out: &mut Diagnost
     Some(Seed::from_text(&text))
 }
 
-fn check(typed: Option<&file::Check>, out: &mut Diagnostics) -> Option<Check> {
-    let default = Check::default();
+fn check(typed: Option<&file::Check>, out: &mut Diagnostics) -> Option<PathCheck> {
+    let default = PathCheck::default();
     let Some(typed) = typed else { return Some(default) };
     let kind = match typed.kind {
         Field::Absent => Kind::Icmp,
@@ -185,13 +185,13 @@ fn check(typed: Option<&file::Check>, out: &mut Diagnostics) -> Option<Check> {
             out.push(Diagnostic::error(place, "this kind of check needs a `port`").hint("add for example port = 7"));
             return None;
         }
-        (Kind::Icmp, Field::Absent | Field::Invalid) => CheckKind::Icmp,
-        (Kind::None, Field::Absent | Field::Invalid) => CheckKind::None,
-        (Kind::Tcp, Field::Given(_) | Field::Invalid) => CheckKind::Tcp { port: port? },
-        (Kind::Udp, Field::Given(_) | Field::Invalid) => CheckKind::Udp { port: port? },
+        (Kind::Icmp, Field::Absent | Field::Invalid) => PathCheckKind::Icmp,
+        (Kind::None, Field::Absent | Field::Invalid) => PathCheckKind::None,
+        (Kind::Tcp, Field::Given(_) | Field::Invalid) => PathCheckKind::Tcp { port: port? },
+        (Kind::Udp, Field::Given(_) | Field::Invalid) => PathCheckKind::Udp { port: port? },
     };
     let small = |field: &Field<u64>, default: u8| field.value().and_then(|n| u8::try_from(n).ok()).unwrap_or(default);
-    Some(Check {
+    Some(PathCheck {
         kind,
         interval: typed.interval.value().unwrap_or(default.interval),
         timeout: typed.timeout.value().unwrap_or(default.timeout),

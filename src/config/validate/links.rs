@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use crate::config::Link;
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::file;
-use crate::config::reader::{At, Field};
+use crate::config::reader::{Field, Located};
 use crate::config::validate::names::twice;
 use crate::id::DeviceId;
 
@@ -89,7 +89,7 @@ fn same_wire(typed: &[file::Link], out: &mut Diagnostics) {
 
 /// Refuses an address that two links have, and subnets that overlap: the way to such an address would be ambiguous.
 fn same_subnet(typed: &[file::Link], out: &mut Diagnostics) {
-    let mut seen: Vec<(usize, &At<IpNet>)> = Vec::new();
+    let mut seen: Vec<(usize, &Located<IpNet>)> = Vec::new();
     for (index, link) in typed.iter().enumerate() {
         for at in link.addresses.given().map(|list| list.value.as_slice()).unwrap_or_default() {
             if is_link_local(at.value.addr()) {

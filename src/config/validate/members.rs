@@ -5,10 +5,10 @@ use std::net::IpAddr;
 
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::file::{self, File};
-use crate::config::reader::{At, Field};
+use crate::config::reader::{Field, Located};
 use crate::config::validate::links::is_link_local;
 use crate::config::validate::names::{Names, twice};
-use crate::config::{Admin, Firewall, LearnBy, Link, Peer};
+use crate::config::{AdminState, Firewall, LearnBy, Link, Peer};
 use crate::id::{GroupId, LinkId};
 use crate::wire::Family;
 
@@ -55,10 +55,10 @@ pub fn firewalls(
 fn nobody_is_ready(typed: &file::Group, out: &mut Diagnostics) {
     let state = |firewall: &file::Firewall| firewall.admin.value().unwrap_or_default();
     let Some(admin) = typed.firewalls.first().and_then(|firewall| firewall.admin.given()) else { return };
-    if typed.firewalls.iter().any(|firewall| state(firewall) == Admin::Ready) {
+    if typed.firewalls.iter().any(|firewall| state(firewall) == AdminState::Ready) {
         return;
     }
-    let message = match typed.firewalls.iter().all(|firewall| state(firewall) == Admin::Maint) {
+    let message = match typed.firewalls.iter().all(|firewall| state(firewall) == AdminState::Maint) {
         true => "every firewall of the group is in maint: no session gets through",
         false => "no firewall of the group is ready: new sessions go to those that drain, which never get empty",
     };
@@ -68,7 +68,7 @@ fn nobody_is_ready(typed: &file::Group, out: &mut Diagnostics) {
 }
 
 /// True if a next hop lies in a subnet of `link`; otherwise it is reported.
-pub fn next_hop(at: &At<IpAddr>, link: &Link, out: &mut Diagnostics) -> bool {
+pub fn next_hop(at: &Located<IpAddr>, link: &Link, out: &mut Diagnostics) -> bool {
     if is_link_local(at.value) || link.addresses.iter().any(|subnet| subnet.contains(&at.value)) {
         return true;
     }
@@ -86,7 +86,7 @@ pub fn next_hop(at: &At<IpAddr>, link: &Link, out: &mut Diagnostics) -> bool {
 /// The peers of a group; `None` for one with a mistake.
 pub fn peers(typed: &file::Group, group: GroupId, links: &[Option<Link>], out: &mut Diagnostics) -> Vec<Option<Peer>> {
     Names::new("peer", typed.peers.iter().map(|peer| &peer.name), out);
-    let mut seen: Vec<At<IpAddr>> = Vec::new();
+    let mut seen: Vec<Located<IpAddr>> = Vec::new();
     let mut one = |typed: &file::Peer| {
         let addresses = one_per_family(&typed.addresses, out);
         for at in &addresses {
@@ -107,7 +107,7 @@ pub fn peers(typed: &file::Group, group: GroupId, links: &[Option<Link>], out: &
 }
 
 /// Warns about a peer in a connected subnet: it is on the near side, and packets to it need not pass the firewalls.
-fn far_side(at: &At<IpAddr>, links: &[Option<Link>], out: &mut Diagnostics) {
+fn far_side(at: &Located<IpAddr>, links: &[Option<Link>], out: &mut Diagnostics) {
     if is_link_local(at.value) {
         let message = format!("{} is a link-local address: no firewall forwards to it", at.value);
         out.push(Diagnostic::error(at.span.clone(), message));
@@ -129,8 +129,8 @@ fn far_side(at: &At<IpAddr>, links: &[Option<Link>], out: &mut Diagnostics) {
 }
 
 /// The addresses of a list; a second one of a family is reported.
-pub fn one_per_family(typed: &Field<Vec<At<IpAddr>>>, out: &mut Diagnostics) -> Vec<At<IpAddr>> {
-    let mut kept: Vec<At<IpAddr>> = Vec::new();
+pub fn one_per_family(typed: &Field<Vec<Located<IpAddr>>>, out: &mut Diagnostics) -> Vec<Located<IpAddr>> {
+    let mut kept: Vec<Located<IpAddr>> = Vec::new();
     for at in typed.given().map(|list| list.value.as_slice()).unwrap_or_default() {
         let family = Family::of(at.value);
         match kept.iter().find(|first| Family::of(first.value) == family) {
@@ -214,7 +214,7 @@ pub fn told_apart(file: &File, out: &mut Diagnostics) {
     }
     for neighbors in by_link.values() {
         alone_on_its_link(neighbors, out);
-        let mut first: BTreeMap<IpAddr, &At<IpAddr>> = BTreeMap::new();
+        let mut first: BTreeMap<IpAddr, &Located<IpAddr>> = BTreeMap::new();
         for at in neighbors.iter().flat_map(|one| one.addresses.given()).flat_map(|list| &list.value) {
             let Some(first) = first.insert(at.value, at) else { continue };
             let message =

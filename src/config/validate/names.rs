@@ -3,13 +3,13 @@
 use std::ops::Range;
 
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
-use crate::config::reader::{At, Field};
+use crate::config::reader::{Field, Located};
 use crate::config::value::did_you_mean;
 
 /// The names of all things of one kind, by their position in the file.
 pub struct Names<'a> {
     what: &'static str,
-    names: Vec<Option<&'a At<String>>>,
+    names: Vec<Option<&'a Located<String>>>,
 }
 
 impl<'a> Names<'a> {
@@ -33,7 +33,7 @@ impl<'a> Names<'a> {
 
     /// The position of the thing that is called `name`. An unknown name is reported, unless the name of some thing is
     /// invalid and could be the one that is meant.
-    pub fn resolve(&self, name: &At<String>, of: &str, out: &mut Diagnostics) -> Option<usize> {
+    pub fn resolve(&self, name: &Located<String>, of: &str, out: &mut Diagnostics) -> Option<usize> {
         let found = self.names.iter().position(|known| known.is_some_and(|known| known.value == name.value));
         if found.is_none() && self.names.iter().all(Option::is_some) {
             let known = || self.names.iter().flatten().map(|name| name.value.as_str());

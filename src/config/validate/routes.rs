@@ -9,7 +9,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::file::{self, Destination, File};
-use crate::config::reader::{At, Field};
+use crate::config::reader::{Field, Located};
 use crate::config::validate::groups::Members;
 use crate::config::validate::links::is_link_local;
 use crate::config::validate::members::{family_name, next_hop, one_per_family};
@@ -22,7 +22,7 @@ use crate::wire::Family;
 const ROUTES_MAX: usize = 100_000;
 
 /// Everything that routes refer to.
-pub struct Known<'a> {
+pub struct RouteContext<'a> {
     /// The file, for the places of what routes refer to.
     pub file: &'a File,
     /// Indexed by [`LinkId`]; `None` for a link with a mistake.
@@ -56,7 +56,7 @@ impl Targets {
 }
 
 /// The routes, one per prefix; those with a mistake are left out.
-pub fn routes(known: &Known<'_>, out: &mut Diagnostics) -> Vec<Route> {
+pub fn routes(known: &RouteContext<'_>, out: &mut Diagnostics) -> Vec<Route> {
     let mut routes = Vec::new();
     let mut places = Vec::new();
     for typed in &known.file.routes {
@@ -99,7 +99,7 @@ fn prefixes(to: Destination) -> Vec<IpNet> {
 }
 
 /// The targets of a route to a next hop.
-fn plain(typed: &file::Route, known: &Known<'_>, out: &mut Diagnostics) -> Targets {
+fn plain(typed: &file::Route, known: &RouteContext<'_>, out: &mut Diagnostics) -> Targets {
     let mut targets = Targets { missing: "`via` has no next hop of", ..Targets::default() };
     for (key, field) in [("peer", &typed.peer), ("firewall", &typed.firewall)] {
         if let Some(at) = field.given() {
@@ -126,7 +126,7 @@ fn plain(typed: &file::Route, known: &Known<'_>, out: &mut Diagnostics) -> Targe
 }
 
 /// The targets of a route through the firewalls of a group.
-fn through(typed: &file::Route, group: &At<String>, known: &Known<'_>, out: &mut Diagnostics) -> Targets {
+fn through(typed: &file::Route, group: &Located<String>, known: &RouteContext<'_>, out: &mut Diagnostics) -> Targets {
     let mut targets = Targets { missing: "no path of the group has", ..Targets::default() };
     let Some(index) = known.group_names.resolve(group, "", out) else {
         targets.invalid = true;
@@ -202,7 +202,7 @@ fn has_path(group: &Group, family: Family, peer: Option<usize>, members: &Member
 }
 
 /// The link on which a next hop is reached.
-fn hop(via: &At<IpAddr>, typed: &file::Route, known: &Known<'_>, out: &mut Diagnostics) -> Option<LinkId> {
+fn hop(via: &Located<IpAddr>, typed: &file::Route, known: &RouteContext<'_>, out: &mut Diagnostics) -> Option<LinkId> {
     let connected = |link: &Option<Link>| {
         link.as_ref().is_some_and(|link| link.addresses.iter().any(|subnet| subnet.contains(&via.value)))
     };
@@ -235,7 +235,7 @@ fn hop(via: &At<IpAddr>, typed: &file::Route, known: &Known<'_>, out: &mut Diagn
 }
 
 /// Warns about a bypass on a link of the group's firewalls: packets that come back on it come from no known firewall.
-fn way_round(via: &At<IpAddr>, link: LinkId, group: usize, known: &Known<'_>, out: &mut Diagnostics) {
+fn way_round(via: &Located<IpAddr>, link: LinkId, group: usize, known: &RouteContext<'_>, out: &mut Diagnostics) {
     let firewalls = known.members.firewalls.iter().flatten();
     if firewalls.clone().any(|firewall| firewall.link == link && firewall.group.index() == group) {
         let message = format!("the way round the firewalls by {} leaves by a link on which they stand", via.value);
@@ -245,9 +245,9 @@ fn way_round(via: &At<IpAddr>, link: LinkId, group: usize, known: &Known<'_>, ou
 }
 
 /// Refuses a prefix with two routes, and a route to a connected subnet, which needs none.
-fn same_prefix(known: &Known<'_>, routes: &[Route], places: &[&At<Destination>], out: &mut Diagnostics) {
+fn same_prefix(known: &RouteContext<'_>, routes: &[Route], places: &[&Located<Destination>], out: &mut Diagnostics) {
     let mut first: BTreeMap<IpNet, Range<usize>> = BTreeMap::new();
-    let connected: BTreeMap<IpNet, &At<IpNet>> = connected(known).map(|(_, at)| (at.value.trunc(), at)).collect();
+    let connected: BTreeMap<IpNet, &Located<IpNet>> = connected(known).map(|(_, at)| (at.value.trunc(), at)).collect();
     for (route, place) in routes.iter().zip(places) {
         if let Some(at) = connected.get(&route.to) {
             let both = match route.target {
@@ -265,7 +265,12 @@ fn same_prefix(known: &Known<'_>, routes: &[Route], places: &[&At<Destination>],
 }
 
 /// Warns about a connected subnet within a prefix that leads through a group: packets to it do not pass the firewalls.
-fn past_the_firewalls(known: &Known<'_>, routes: &[Route], places: &[&At<Destination>], out: &mut Diagnostics) {
+fn past_the_firewalls(
+    known: &RouteContext<'_>,
+    routes: &[Route],
+    places: &[&Located<Destination>],
+    out: &mut Diagnostics,
+) {
     let firewall_link =
         |link: usize| known.members.firewalls.iter().flatten().any(|firewall| firewall.link.index() == link);
     let connected: Vec<_> = connected(known).filter(|(link, _)| !firewall_link(*link)).collect();
@@ -288,7 +293,7 @@ fn past_the_firewalls(known: &Known<'_>, routes: &[Route], places: &[&At<Destina
 }
 
 /// Warns about a group that no route leads through: it is probed, but gets no packet.
-fn unused_groups(known: &Known<'_>, out: &mut Diagnostics) {
+fn unused_groups(known: &RouteContext<'_>, out: &mut Diagnostics) {
     let routes = &known.file.routes;
     // A route that names an unknown group may mean this one.
     let known_groups: Vec<_> = known.file.groups.iter().filter_map(|group| group.name.value()).collect();
@@ -305,7 +310,7 @@ fn unused_groups(known: &Known<'_>, out: &mut Diagnostics) {
         if routes.iter().filter_map(|route| route.group.given()).any(|group| group.value == name.value) {
             continue;
         }
-        let is_default = |to: &At<Destination>| match to.value {
+        let is_default = |to: &Located<Destination>| match to.value {
             Destination::Default => true,
             Destination::Prefix(prefix) => prefix.prefix_len() == 0,
         };
@@ -324,7 +329,7 @@ fn unused_groups(known: &Known<'_>, out: &mut Diagnostics) {
 }
 
 /// The subnets of the links except link-local ones, each with the index of its link.
-fn connected<'a>(known: &'a Known<'_>) -> impl Iterator<Item = (usize, &'a At<IpNet>)> {
+fn connected<'a>(known: &'a RouteContext<'_>) -> impl Iterator<Item = (usize, &'a Located<IpNet>)> {
     let addresses = |link: &'a file::Link| link.addresses.given().map(|list| list.value.as_slice()).unwrap_or_default();
     let links = known.file.links.iter().enumerate();
     links

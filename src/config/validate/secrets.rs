@@ -4,21 +4,21 @@ use std::path::Path;
 
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::difference::HIDDEN;
-use crate::config::reader::At;
+use crate::config::reader::Located;
 use crate::config::validate::ReadSecret;
 
 /// The warning about a secret that `show config` hid. Such a file can be checked, but an engine cannot run with it.
 pub const HIDDEN_SECRET: &str = "the secret is not in this file: `fwlb show config` hid it";
 
 /// True if `show config` replaced the secret by a placeholder.
-pub fn is_hidden(typed: &At<String>) -> bool {
+pub fn is_hidden(typed: &Located<String>) -> bool {
     typed.value == HIDDEN
 }
 
 /// The typed text, or the content of the file that it names, without the last newline. `hint` says what to do about a
 /// path that cannot be read.
 pub fn secret(
-    typed: &At<String>,
+    typed: &Located<String>,
     read_secret: &mut ReadSecret<'_>,
     hint: impl Fn(&str) -> String,
     out: &mut Diagnostics,
@@ -41,7 +41,7 @@ pub fn secret(
 /// The content of the file `path`, which `typed` names.
 pub fn content(
     path: &str,
-    typed: &At<String>,
+    typed: &Located<String>,
     read_secret: &mut ReadSecret<'_>,
     hint: impl Fn(&str) -> String,
     out: &mut Diagnostics,

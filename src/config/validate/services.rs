@@ -10,11 +10,12 @@ use std::ops::{Range, RangeInclusive};
 
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::file::{self, File, HashPart, SchedulerName};
-use crate::config::reader::{At, Field};
+use crate::config::reader::{Field, Located};
 use crate::config::validate::links::is_link_local;
 use crate::config::validate::names::{Names, twice};
 use crate::config::{
-    HashOn, Link, Mode, Observe, OnFailure, Route, Scheduler, Server, Service, ServiceCheck, ServiceCheckKind, StickyBy,
+    ForwardingMode, HashOn, Link, Observe, OnFailure, Route, Scheduler, Server, Service, ServiceCheck,
+    ServiceCheckKind, StickyBy,
 };
 use crate::id::{ServerId, ServiceId};
 use crate::time::Duration;
@@ -30,7 +31,7 @@ const PORTS_MAX: usize = 1024;
 
 /// Everything in `[[service]]`, indexed by id; `None` for an entry with a mistake.
 #[derive(Default)]
-pub struct Farm {
+pub struct ValidatedServices {
     /// Indexed by [`ServiceId`].
     pub services: Vec<Option<Service>>,
     /// Indexed by [`ServerId`].
@@ -38,8 +39,8 @@ pub struct Farm {
 }
 
 /// Validates all services of an engine that has these links and routes.
-pub fn services(file: &File, links: &[Option<Link>], routes: &[Route], out: &mut Diagnostics) -> Farm {
-    let mut farm = Farm::default();
+pub fn services(file: &File, links: &[Option<Link>], routes: &[Route], out: &mut Diagnostics) -> ValidatedServices {
+    let mut farm = ValidatedServices::default();
     if too_many(file, out) {
         return farm;
     }
@@ -121,7 +122,7 @@ fn service(
 /// Whether connections of clients count, which needs answers that come through the engine and a check that brings a server back.
 fn observe(typed: &file::Service, protocols: &[u8], check: Option<&ServiceCheck>, out: &mut Diagnostics) -> Observe {
     let Some(given) = typed.observe.given().filter(|given| given.value == Observe::Layer4) else { return Observe::Off };
-    let bypasses = matches!(typed.mode.value(), Some(Mode::Direct | Mode::Tunnel));
+    let bypasses = matches!(typed.mode.value(), Some(ForwardingMode::Direct | ForwardingMode::Tunnel));
     let why = if bypasses {
         "the answers of servers pass the engine by in this mode"
     } else if !protocols.is_empty() && !protocols.contains(&check::TCP) {
@@ -137,9 +138,9 @@ fn observe(typed: &file::Service, protocols: &[u8], check: Option<&ServiceCheck>
 }
 
 /// The mode; `None` if it is mistyped.
-fn mode(typed: &file::Service) -> Option<Mode> {
+fn mode(typed: &file::Service) -> Option<ForwardingMode> {
     match &typed.mode {
-        Field::Absent => Some(Mode::default()),
+        Field::Absent => Some(ForwardingMode::default()),
         Field::Given(mode) => Some(mode.value),
         Field::Invalid => None,
     }
@@ -147,7 +148,7 @@ fn mode(typed: &file::Service) -> Option<Mode> {
 
 /// Refuses VIPs that stand twice and link-local ones, which no router forwards to.
 fn vips(typed: &file::Service, out: &mut Diagnostics) {
-    let mut seen: BTreeMap<IpAddr, &At<IpAddr>> = BTreeMap::new();
+    let mut seen: BTreeMap<IpAddr, &Located<IpAddr>> = BTreeMap::new();
     for at in given(&typed.addresses) {
         if let Some(first) = seen.get(&at.value) {
             out.push(twice(format!("VIP {}", at.value), &at.span, &first.span));
@@ -261,11 +262,11 @@ pub fn show_ports(ports: &RangeInclusive<u16>) -> String {
 }
 
 /// The items of a list; none if it is left out or invalid.
-fn given<T>(field: &Field<Vec<At<T>>>) -> &[At<T>] {
+fn given<T>(field: &Field<Vec<Located<T>>>) -> &[Located<T>] {
     field.given().map(|list| list.value.as_slice()).unwrap_or_default()
 }
 
 /// The values of a list; `None` if it is left out or invalid.
-fn values<T: Clone>(field: &Field<Vec<At<T>>>) -> Option<Vec<T>> {
+fn values<T: Clone>(field: &Field<Vec<Located<T>>>) -> Option<Vec<T>> {
     Some(field.given()?.value.iter().map(|at| at.value.clone()).collect())
 }

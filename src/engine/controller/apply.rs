@@ -11,7 +11,7 @@ use super::{Controller, publish};
 use crate::config::numbering::base_name;
 use crate::config::{Config, InUse, NoNumbers, renumber};
 use crate::engine::Snapshot;
-use crate::engine::snapshot::Renewed;
+use crate::engine::snapshot::ReusedIds;
 use crate::id::{FirewallId, ServerId};
 use crate::time::Instant;
 
@@ -59,8 +59,8 @@ impl Controller {
     }
 
     /// The numbers that another firewall or server has from now on, beside those of earlier reloads.
-    fn renew(&self, old: &Config) -> Renewed {
-        let mut renewed = Renewed::clone(&self.renewed);
+    fn renew(&self, old: &Config) -> ReusedIds {
+        let mut renewed = ReusedIds::clone(&self.renewed);
         for index in 0..old.firewalls.len() {
             let id = FirewallId::from(index);
             if firewall_key(old, id) != firewall_key(&self.config, id) {

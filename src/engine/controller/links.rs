@@ -21,14 +21,14 @@ use ipnet::IpNet;
 use super::out::Out;
 use super::tally::Tally;
 use crate::config::Config;
-use crate::engine::route::{RouteTable, Target};
+use crate::engine::route::{FibEntry, RouteTable};
 use crate::engine::verdict::{Punt, PuntReason, Transmit};
 use crate::id::LinkId;
-use crate::neighbor::{Key, NeighborLimits, NeighborTable, Source};
+use crate::neighbor::{NeighborKey, NeighborLimits, NeighborTable, RequestSource};
 use crate::random::SplitMix64;
 use crate::time::Instant;
 use crate::wire::Family;
-use crate::wire::emit::{Macs, Pair};
+use crate::wire::emit::{AddressPair, MacPair};
 use crate::wire::fragment;
 use crate::wire::frame::{ETHERNET_LEN, Frame, Payload};
 use crate::wire::offload::Offload;
@@ -115,7 +115,7 @@ impl Links {
     }
 
     /// Where packets to `address` go.
-    pub(super) fn route(&self, address: IpAddr) -> Option<Target> {
+    pub(super) fn route(&self, address: IpAddr) -> Option<FibEntry> {
         self.routes.lookup(address)
     }
 
@@ -146,13 +146,18 @@ impl Links {
     }
 
     /// The addresses of a frame to `destination` by `next_hop`; `None` while the hardware address of that is unknown.
-    pub(super) fn addresses_to(&self, link: LinkId, next_hop: IpAddr, destination: IpAddr) -> Option<(Macs, Pair)> {
-        let macs = Macs { source: self.state(link).mac, destination: self.neighbors.mac((link, next_hop))? };
-        Some((macs, Pair::new(self.source(link, destination)?, destination)?))
+    pub(super) fn addresses_to(
+        &self,
+        link: LinkId,
+        next_hop: IpAddr,
+        destination: IpAddr,
+    ) -> Option<(MacPair, AddressPair)> {
+        let macs = MacPair { source: self.state(link).mac, destination: self.neighbors.mac((link, next_hop))? };
+        Some((macs, AddressPair::new(self.source(link, destination)?, destination)?))
     }
 
     /// Asks for a neighbour once more: everybody on the link, or only the station that answered last.
-    pub(super) fn ask_for(&mut self, neighbor: Key, everybody: bool) {
+    pub(super) fn ask_for(&mut self, neighbor: NeighborKey, everybody: bool) {
         self.neighbors.ask(neighbor, everybody);
     }
 
@@ -171,10 +176,10 @@ impl Links {
     /// Sends a frame of the engine's own to a neighbour, as soon as the hardware address of that is known: the one in the
     /// frame means nothing. What becomes of a frame that belongs to a `request` of an operator is told as a
     /// [`Notice`](super::out::Notice).
-    pub(super) fn send_to(&mut self, neighbor: Key, bytes: Vec<u8>, request: Option<u64>, now: Instant) {
+    pub(super) fn send_to(&mut self, neighbor: NeighborKey, bytes: Vec<u8>, request: Option<u64>, now: Instant) {
         let (link, vlan) = (neighbor.0, self.tag(neighbor.0));
         let waiting = Waiting { link, vlan, offload: Offload::NONE, bytes, back: None, original: None, request };
-        self.neighbors.park(neighbor, Source::ENGINE, waiting, now);
+        self.neighbors.park(neighbor, RequestSource::ENGINE, waiting, now);
     }
 
     fn tag(&self, link: LinkId) -> Option<VlanTag> {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{Consequence, Controller, Order, ServerChange, UnknownName};
-use crate::config::Admin;
+use crate::config::AdminState;
 use crate::engine::view::{OrderView, OverrideView};
 use crate::id::{FirewallId, LinkId, ServerId};
 use crate::time::Instant;
@@ -15,7 +15,7 @@ impl Controller {
         &mut self,
         group: Option<&str>,
         name: &str,
-        admin: Option<Admin>,
+        admin: Option<AdminState>,
         order: &Order,
         now: Instant,
     ) -> Result<(), UnknownName> {
@@ -28,7 +28,7 @@ impl Controller {
     pub fn set_service(
         &mut self,
         name: &str,
-        admin: Option<Admin>,
+        admin: Option<AdminState>,
         order: &Order,
         now: Instant,
     ) -> Result<(), UnknownName> {
@@ -104,7 +104,7 @@ impl Controller {
         &self,
         group: Option<&str>,
         name: &str,
-        admin: Option<Admin>,
+        admin: Option<AdminState>,
     ) -> Result<Vec<Consequence>, UnknownName> {
         self.paths.consequences(group, name, admin)
     }

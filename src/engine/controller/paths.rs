@@ -21,9 +21,9 @@ use std::sync::Arc;
 
 use super::links::Links;
 use super::out::Out;
-use crate::config::{CheckKind, Config};
+use crate::config::{Config, PathCheckKind};
 use crate::id::{FirewallId, LinkId};
-use crate::path::Group;
+use crate::path::FirewallGroup;
 use crate::path::liveness::{Liveness, SetKey};
 use crate::random::SplitMix64;
 use crate::time::Instant;
@@ -55,7 +55,7 @@ pub(super) struct Paths {
     peers: Vec<PeerRecord>,
     liveness: Liveness,
     set_keys: Vec<SetKey>,
-    groups: Vec<Group>,
+    groups: Vec<FirewallGroup>,
     /// Something changed since liveness was evaluated.
     judge: bool,
     /// By [`FirewallId`].
@@ -154,13 +154,13 @@ impl Paths {
     /// True if the group of `firewall` is probed.
     fn is_probed(&self, firewall: FirewallId) -> bool {
         match self.check_kind(firewall) {
-            CheckKind::Icmp | CheckKind::Tcp { .. } | CheckKind::Udp { .. } => true,
-            CheckKind::None => false,
+            PathCheckKind::Icmp | PathCheckKind::Tcp { .. } | PathCheckKind::Udp { .. } => true,
+            PathCheckKind::None => false,
         }
     }
 
     /// What the group of a firewall is probed with.
-    fn check_kind(&self, firewall: FirewallId) -> CheckKind {
+    fn check_kind(&self, firewall: FirewallId) -> PathCheckKind {
         let group = self.config.firewalls[firewall.index()].group;
         self.config.groups[group.index()].check.kind
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Controller, Event};
 use crate::config::{Config, RouteTarget};
 use crate::engine::Snapshot;
-use crate::engine::route::{NextHop, RouteTable, Target};
+use crate::engine::route::{FibEntry, NextHop, RouteTable};
 use crate::id::{GroupId, PathSetId, PeerId};
 use crate::path::liveness::SetKey;
 use crate::time::{Duration, Instant};
@@ -14,15 +14,15 @@ use crate::wire::Family;
 /// Connected subnets and configured routes.
 pub(super) fn routes(config: &Config, sets: &[SetKey]) -> RouteTable {
     let connected = config.links.iter().enumerate().flat_map(|(index, link)| {
-        link.addresses.iter().map(move |address| (*address, Target::Connected(index.into())))
+        link.addresses.iter().map(move |address| (*address, FibEntry::Connected(index.into())))
     });
     let configured = config.routes.iter().filter_map(|route| {
         let target = match &route.target {
-            RouteTarget::Via { link, via } => Target::Via(NextHop { link: *link, address: *via }),
+            RouteTarget::Via { link, via } => FibEntry::Via(NextHop { link: *link, address: *via }),
             RouteTarget::Group { group, peer, firewall, bypass } => {
                 let set = set_id(sets, *group, *peer, Family::of(route.to.addr()))?;
                 let bypass = bypass.map(|(link, address)| NextHop { link, address });
-                Target::Group { set, preferred: *firewall, bypass }
+                FibEntry::Group { set, preferred: *firewall, bypass }
             }
         };
         Some((route.to, target))

@@ -4,14 +4,14 @@
 use std::ops::Deref;
 
 use crate::id::ServerId;
-use crate::nat::Way;
+use crate::nat::NatDirection;
 
 /// Traffic of one real server. Its live sessions are in [`crate::slb::ServerState`], which schedulers look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ServerCounters {
     /// Sessions that were given to it.
     pub new_sessions: u64,
-    /// Traffic to the server and from it, in the order of [`Way`].
+    /// Traffic to the server and from it, in the order of [`NatDirection`].
     traffic: [Traffic; 2],
 }
 
@@ -26,7 +26,7 @@ pub struct Traffic {
 
 impl ServerCounters {
     /// Traffic to the server, or from it.
-    pub const fn way(&self, way: Way) -> Traffic {
+    pub const fn way(&self, way: NatDirection) -> Traffic {
         self.traffic[way as usize]
     }
 
@@ -42,7 +42,7 @@ impl ServerCounters {
 
     /// Counts a packet of `bytes` bytes.
     #[inline]
-    pub(in crate::engine) fn count(&mut self, way: Way, bytes: u64) {
+    pub(in crate::engine) fn count(&mut self, way: NatDirection, bytes: u64) {
         let traffic = &mut self.traffic[way as usize];
         traffic.packets += 1;
         traffic.bytes += bytes;
@@ -144,7 +144,7 @@ mod tests {
             let (mut table, mut copy) = (ServerTable::default(), ServerTable::default());
             for round in rounds {
                 for id in round {
-                    table.of(ServerId(id)).count(Way::Inward, 1);
+                    table.of(ServerId(id)).count(NatDirection::Inward, 1);
                 }
                 table.publish_to(&mut copy);
                 prop_assert_eq!(&copy, &table);
@@ -157,7 +157,7 @@ mod tests {
     fn what_waits_for_a_reader_is_no_longer_than_the_table() {
         let mut table = ServerTable::default();
         for packet in 0..10_000 {
-            table.of(ServerId(packet % 7)).count(Way::Outward, 1);
+            table.of(ServerId(packet % 7)).count(NatDirection::Outward, 1);
         }
 
         assert_eq!(table.changes, Changes::Any);

@@ -2,31 +2,32 @@
 
 use std::net::IpAddr;
 
-use crate::engine::explain::{Chosen, From, Known, Told};
+use crate::engine::explain::{Chosen, ExplainedSession, Explanation, From};
 use crate::engine::forwarder::{
-    self, Addressee, Arrival, Course, Decision, Passage, Pins, Standing, Transit, view_toward_destination,
+    self, Addressee, Arrival, Decision, NextStep, Pins, RoutedFlow, ServerLiveness, ServiceAction,
+    view_toward_destination,
 };
-use crate::engine::route::{NextHop, Target};
+use crate::engine::route::{FibEntry, NextHop};
 use crate::engine::view::{CandidateView, EgressView, ExplainView, ExplainedSessionView, PinView, ServerCandidateView};
 use crate::engine::{DropReason, Snapshot};
 use crate::flow::{Endpoint, FlowKey, SourcePrefix, text};
 use crate::id::{FirewallId, PathSetId};
 use crate::path::pinning::{PacketKind, Pin, PinChange};
-use crate::path::{Admin, OnFailure, rendezvous};
-use crate::session::{Bound, OverLimit, Session, SessionTable, Timeouts};
-use crate::slb::{self, Mode, Retired, Server, Service};
+use crate::path::{AdminState, OnFailure, rendezvous};
+use crate::session::{OverLimit, Placement, Session, SessionTable, Timeouts};
+use crate::slb::{self, ForwardingMode, OutOfService, Server, Service};
 use crate::time::{Duration, Instant};
 use crate::wire::Family;
 use crate::wire::frame::protocol;
 
 /// Collects the explanation of one flow.
-pub(super) struct Teller<'a> {
+pub(super) struct ExplanationBuilder<'a> {
     pub(super) snapshot: &'a Snapshot,
     pub(super) view: ExplainView,
     pub(super) chosen: Chosen,
 }
 
-impl<'a> Teller<'a> {
+impl<'a> ExplanationBuilder<'a> {
     pub(super) fn new(engine: &str, snapshot: &'a Snapshot, flow: &FlowKey) -> Self {
         let view = ExplainView {
             engine: engine.to_owned(),
@@ -54,11 +55,11 @@ impl<'a> Teller<'a> {
         self.view.story.push(sentence.into());
     }
 
-    pub(super) fn told(self) -> Told {
-        Told { view: self.view, chosen: self.chosen }
+    pub(super) fn told(self) -> Explanation {
+        Explanation { view: self.view, chosen: self.chosen }
     }
 
-    pub(super) fn dropped(mut self, reason: DropReason) -> Told {
+    pub(super) fn dropped(mut self, reason: DropReason) -> Explanation {
         self.drop(reason);
         self.told()
     }
@@ -69,7 +70,7 @@ impl<'a> Teller<'a> {
         self.view.decided_by = "drop".to_owned();
     }
 
-    pub(super) fn local(mut self, address: IpAddr, addressee: Addressee) -> Told {
+    pub(super) fn local(mut self, address: IpAddr, addressee: Addressee) -> Explanation {
         self.say(match addressee {
             Addressee::Service => {
                 format!("{address} is a virtual address; no service has this port, so the controller takes the packet.")
@@ -112,7 +113,7 @@ impl<'a> Teller<'a> {
         flow: &FlowKey,
         arrival: Arrival,
         now: Instant,
-    ) -> Result<(Transit, Passage), DropReason> {
+    ) -> Result<(RoutedFlow, ServiceAction), DropReason> {
         self.service(service);
         let (server, address) = service
             .foresee(flow, now)
@@ -120,9 +121,9 @@ impl<'a> Teller<'a> {
             .ok_or(DropReason::NoServerUp)?;
         let destination = Endpoint { address, port: server.port.unwrap_or(flow.destination.port) };
         let inside = match service.mode {
-            Mode::Direct | Mode::Tunnel => None,
-            Mode::Nat => Some(FlowKey { destination, ..*flow }),
-            Mode::FullNat => {
+            ForwardingMode::Direct | ForwardingMode::Tunnel => None,
+            ForwardingMode::Nat => Some(FlowKey { destination, ..*flow }),
+            ForwardingMode::FullNat => {
                 let address =
                     forwarder::source_address(service, address, self.snapshot).ok_or(DropReason::SnatExhausted)?;
                 self.say(format!("A port of {address} will stand for the client; it is shown as the client's own."));
@@ -131,7 +132,7 @@ impl<'a> Teller<'a> {
         };
         self.chosen.server = Some((service.id, server.id));
         let fall = server.falls[slb::family_index(flow.family())];
-        let bound = Bound { service: service.id, server: server.id, fall, inside };
+        let bound = Placement { service: service.id, server: server.id, fall, inside };
         self.say(format!("Service {} would give it to server {}.", service.name, server.name));
         self.view.server = Some(server.name.clone());
         let kind = if flow.protocol == protocol::TCP { PacketKind::Syn } else { PacketKind::Other };
@@ -144,7 +145,7 @@ impl<'a> Teller<'a> {
     }
 
     /// The server of a live session, and whether the session stays there.
-    pub(super) fn bound(&mut self, known: Option<&Known>) -> Result<(), DropReason> {
+    pub(super) fn bound(&mut self, known: Option<&ExplainedSession>) -> Result<(), DropReason> {
         let Some((known, bound)) = known.and_then(|known| Some((known, known.bound.as_ref()?))) else { return Ok(()) };
         if let Some((service, server)) = self.snapshot.services.server(bound.service, bound.server) {
             self.chosen.server = Some((bound.service, bound.server));
@@ -153,12 +154,12 @@ impl<'a> Teller<'a> {
             self.say(format!("Service {} gave it to server {}.", service.name, server.name));
         }
         match forwarder::standing(bound, &known.key, known.session.class, self.snapshot) {
-            Standing::Serves | Standing::Fell(OnFailure::Keep) => Ok(()),
-            Standing::Fell(OnFailure::Reselect) => {
+            ServerLiveness::Serves | ServerLiveness::Fell(OnFailure::Keep) => Ok(()),
+            ServerLiveness::Fell(OnFailure::Reselect) => {
                 self.say("That server failed: the client's next packet takes another one.");
                 Ok(())
             }
-            Standing::Fell(OnFailure::Reset | OnFailure::Drop) => {
+            ServerLiveness::Fell(OnFailure::Reset | OnFailure::Drop) => {
                 self.say("That server failed, and on-failure ends such sessions or drops their packets.");
                 Err(DropReason::ServerFailed)
             }
@@ -166,7 +167,7 @@ impl<'a> Teller<'a> {
     }
 
     /// How the packet is translated, or put into a tunnel.
-    pub(super) fn passage(&mut self, transit: &Transit, passage: Option<&Passage>) {
+    pub(super) fn passage(&mut self, transit: &RoutedFlow, passage: Option<&ServiceAction>) {
         if passage.is_some_and(|passage| passage.translation.is_some()) {
             let leaving = text::show(&transit.leaving);
             self.say(format!("It leaves as {leaving}."));
@@ -183,8 +184,8 @@ impl<'a> Teller<'a> {
     /// The source port that the server sees, if it differs from the client's because another flow has that one.
     pub(super) fn port(
         &mut self,
-        transit: &Transit,
-        passage: Option<&Passage>,
+        transit: &RoutedFlow,
+        passage: Option<&ServiceAction>,
         has_session: bool,
         sessions: &SessionTable,
     ) {
@@ -212,7 +213,7 @@ impl<'a> Teller<'a> {
     }
 
     /// The flow of the outer packet, if the packet goes into a tunnel.
-    pub(super) fn outer(&self, transit: &Transit, passage: &Passage) -> Option<FlowKey> {
+    pub(super) fn outer(&self, transit: &RoutedFlow, passage: &ServiceAction) -> Option<FlowKey> {
         let carriage = passage.tunnel?;
         let (_, server) = self.snapshot.services.server(carriage.service, carriage.server)?;
         let destination = server.address(transit.coming.family())?;
@@ -285,7 +286,7 @@ impl<'a> Teller<'a> {
 
     /// Says if packets of a flow without a session are dropped because a server of a service sent them; `Err` if that
     /// holds for the first packet too.
-    pub(super) fn stray(&mut self, transit: &Transit) -> Result<(), DropReason> {
+    pub(super) fn stray(&mut self, transit: &RoutedFlow) -> Result<(), DropReason> {
         let is_stray = |kind| forwarder::is_stray(&transit.coming, kind, transit.arrival, self.snapshot);
         let (first, others) = (is_stray(transit.kind), is_stray(PacketKind::Other));
         if others {
@@ -303,14 +304,14 @@ impl<'a> Teller<'a> {
     pub(super) fn route(&mut self, destination: IpAddr) {
         let sentence = match self.snapshot.routes.lookup(destination) {
             None => format!("No route leads to {destination}."),
-            Some(Target::Connected(link)) => {
+            Some(FibEntry::Connected(link)) => {
                 format!("{destination} is on link {}.", self.snapshot.links[link.index()].name)
             }
-            Some(Target::Via(NextHop { link, address })) => {
+            Some(FibEntry::Via(NextHop { link, address })) => {
                 let link = &self.snapshot.links[link.index()].name;
                 format!("The longest prefix that holds {destination} leads to {address} on link {link}.")
             }
-            Some(Target::Group { set, preferred, bypass: _ }) => {
+            Some(FibEntry::Group { set, preferred, bypass: _ }) => {
                 let set = &self.snapshot.path_sets[set.index()];
                 let group = &self.snapshot.groups[set.group.index()].name;
                 let peer = set.peer.and_then(|peer| self.snapshot.peers.get(peer.index()));
@@ -327,7 +328,7 @@ impl<'a> Teller<'a> {
     }
 
     /// The firewalls that the flow could take, in the order of the hash.
-    pub(super) fn candidates(&mut self, transit: &Transit, decision: &Decision) {
+    pub(super) fn candidates(&mut self, transit: &RoutedFlow, decision: &Decision) {
         let back = transit.reversed();
         let onward = decision.pins.toward_destination.map(|pin| pin.set).or_else(|| self.routed_set(transit));
         let (transit, set) = match (onward, decision.pins.toward_source) {
@@ -341,11 +342,11 @@ impl<'a> Teller<'a> {
             let firewall = &self.snapshot.firewalls[member.id.index()];
             let bit = 1 << scored.slot;
             let state = match firewall.admin {
-                Admin::Maint => "maint",
-                Admin::Drain => "drain",
-                Admin::Ready if view.set.up & bit != 0 => "up",
-                Admin::Ready if view.set.starting & bit != 0 => "starting",
-                Admin::Ready => "down",
+                AdminState::Maint => "maint",
+                AdminState::Drain => "drain",
+                AdminState::Ready if view.set.up & bit != 0 => "up",
+                AdminState::Ready if view.set.starting & bit != 0 => "starting",
+                AdminState::Ready => "down",
             };
             CandidateView {
                 name: member.name.clone(),
@@ -359,23 +360,23 @@ impl<'a> Teller<'a> {
     }
 
     /// The firewall that the route of the destination names.
-    fn wished(&self, transit: &Transit) -> Option<FirewallId> {
+    fn wished(&self, transit: &RoutedFlow) -> Option<FirewallId> {
         match self.snapshot.routes.lookup(transit.toward)? {
-            Target::Group { set: _, preferred, bypass: _ } => preferred,
-            Target::Connected(_) | Target::Via(_) => None,
+            FibEntry::Group { set: _, preferred, bypass: _ } => preferred,
+            FibEntry::Connected(_) | FibEntry::Via(_) => None,
         }
     }
 
-    pub(super) fn routed_set(&self, transit: &Transit) -> Option<PathSetId> {
+    pub(super) fn routed_set(&self, transit: &RoutedFlow) -> Option<PathSetId> {
         match self.snapshot.routes.lookup(transit.toward)? {
-            Target::Group { set, preferred: _, bypass: _ } => Some(set),
-            Target::Connected(_) | Target::Via(_) => None,
+            FibEntry::Group { set, preferred: _, bypass: _ } => Some(set),
+            FibEntry::Connected(_) | FibEntry::Via(_) => None,
         }
     }
 
-    pub(super) fn decision(&mut self, transit: &Transit, before: Pins, decision: &Decision, has_session: bool) {
+    pub(super) fn decision(&mut self, transit: &RoutedFlow, before: Pins, decision: &Decision, has_session: bool) {
         let wished = self.wished(transit);
-        let takes_wish = |course: &Course| matches!(course, Course::To { firewall, .. } if firewall.is_some() && *firewall == wished);
+        let takes_wish = |course: &NextStep| matches!(course, NextStep::To { firewall, .. } if firewall.is_some() && *firewall == wished);
         let is_wish = takes_wish(&decision.course);
         for change in &decision.changes {
             match change {
@@ -392,12 +393,12 @@ impl<'a> Teller<'a> {
             self.say("It comes from another firewall than the one that its flow is pinned to.");
         }
         let (hop, firewall) = match decision.course {
-            Course::Drop(reason) => return self.drop(reason),
-            Course::End => {
+            NextStep::Drop(reason) => return self.drop(reason),
+            NextStep::End => {
                 self.say("The firewall of its session failed, and on-failure ends such sessions.");
                 return self.drop(DropReason::FirewallFailed);
             }
-            Course::To { hop, firewall } => (hop, firewall),
+            NextStep::To { hop, firewall } => (hop, firewall),
         };
         let taken = firewall.or(decision.pins.toward_source.map(|pin| pin.firewall));
         self.chosen.firewall = taken;
@@ -448,8 +449,8 @@ impl<'a> Teller<'a> {
 
 fn server_view(server: &Server) -> ServerCandidateView {
     let state = match (server.retired, server.up, server.takes_new) {
-        (Some(Retired::Maint), _, _) => "maint",
-        (Some(Retired::Drained), _, _) => "drain",
+        (Some(OutOfService::Maint), _, _) => "maint",
+        (Some(OutOfService::Drained), _, _) => "drain",
         (None, [false, false], _) => "down",
         (None, _, false) => "drain",
         (None, _, true) => "up",

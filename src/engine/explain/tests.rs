@@ -1,13 +1,13 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::engine::route::Target;
+use crate::engine::route::FibEntry;
 use crate::engine::testbed::{self, Punts, Side, engine_mac, firewall_mac, host_mac};
 use crate::engine::{Batch, Forwarder, Packet, Verdict};
 use crate::flow::text;
 use crate::id::{DeviceId, FirewallId};
 use crate::session::SourceLimits;
-use crate::wire::emit::{self, Macs, Pair};
+use crate::wire::emit::{self, AddressPair, MacPair};
 use crate::wire::offload::Offload;
 
 struct Lab {
@@ -36,8 +36,8 @@ impl Lab {
             Some(number) => (self.side.far(), firewall_mac(self.side, number)),
             None => (self.side.near(), host_mac(self.side)),
         };
-        let macs = Macs { source, destination: engine_mac(self.side, device) };
-        let pair = Pair::new(flow.source.address, flow.destination.address).unwrap();
+        let macs = MacPair { source, destination: engine_mac(self.side, device) };
+        let pair = AddressPair::new(flow.source.address, flow.destination.address).unwrap();
         let mut bytes = emit::udp(macs, pair, flow.source.port, flow.destination.port, b"data");
         let mut batch = Batch::new();
         batch.packets.push(Packet {
@@ -65,9 +65,9 @@ fn a_firewall_that_the_route_names_goes_before_the_hash_and_the_words_say_so() {
         let mut lab = Lab::new(Side::Outer);
         let hashed = lab.explain(flow, None).firewall.unwrap();
         let toward = text::parse(flow).unwrap().destination.address;
-        let Some(Target::Group { set, bypass, .. }) = lab.snapshot.routes.lookup(toward) else { panic!("no group") };
+        let Some(FibEntry::Group { set, bypass, .. }) = lab.snapshot.routes.lookup(toward) else { panic!("no group") };
         let wish = (0..4).find(|number| format!("fw{}", number + 1) != hashed).unwrap();
-        let named = Target::Group { set, preferred: Some(FirewallId(wish)), bypass };
+        let named = FibEntry::Group { set, preferred: Some(FirewallId(wish)), bypass };
         lab.snapshot.routes.insert(toward.into(), named);
 
         let told = lab.explain(flow, None);

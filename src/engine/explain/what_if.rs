@@ -2,7 +2,7 @@
 //! a snapshot in which it did.
 
 use crate::engine::Snapshot;
-use crate::engine::explain::{From, Told, origin_behind, tell};
+use crate::engine::explain::{Explanation, From, origin_behind, tell};
 use crate::engine::view::WhatIfView;
 use crate::flow::FlowKey;
 use crate::id::{FirewallId, ServerId, ServiceId};
@@ -14,7 +14,7 @@ use crate::wire::frame::protocol;
 
 /// One answer for the firewall and one for the server, as far as the flow takes them.
 pub(super) fn what_if(
-    told: &Told,
+    told: &Explanation,
     snapshot: &Snapshot,
     sessions: &SessionTable,
     flow: &FlowKey,
@@ -53,7 +53,7 @@ struct Question<'a> {
 }
 
 impl Question<'_> {
-    fn ask(&self, kind: &str, name: String, on_failure: OnFailure, before: &Told) -> WhatIfView {
+    fn ask(&self, kind: &str, name: String, on_failure: OnFailure, before: &Explanation) -> WhatIfView {
         let Self { after, sessions, flow, from, now } = self;
         let (nobody, _) = SessionTable::new(1, 1, sessions.timeouts(), [0; 4]);
         let fresh = tell("", after, &nobody, flow, *from, *now).view;

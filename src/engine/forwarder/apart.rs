@@ -13,10 +13,10 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::handover::punt;
-use super::ingress::{self, Admission};
-use super::police::{self, Police};
+use super::ingress::{self, IngressResult};
+use super::police::{self, PuntPolicer};
 use super::sources::egress_link;
-use super::{Forwarder, Outcome};
+use super::{Forwarder, PacketOutcome};
 use crate::engine::{Packet, Punt, PuntReason, Snapshot};
 use crate::health::service_prober::PORTS;
 use crate::id::{DeviceId, LinkId};
@@ -53,8 +53,8 @@ impl Apart {
     pub fn punt_of(&self, packet: &mut Packet<'_>, snapshot: &Snapshot) -> Option<Punt> {
         let link = ingress::link_of(packet, snapshot)?;
         match ingress::admit(packet.bytes, &packet.offload, link, snapshot) {
-            Admission::Punt(PuntReason::Local) => {}
-            Admission::Punt(_) | Admission::Transit { .. } | Admission::Drop(_) => return None,
+            IngressResult::Punt(PuntReason::Local) => {}
+            IngressResult::Punt(_) | IngressResult::Transit { .. } | IngressResult::Drop(_) => return None,
         }
         self.takes(packet.bytes, link, snapshot).then(|| punt(PuntReason::Local, packet, link))
     }
@@ -64,13 +64,13 @@ impl Apart {
 /// flood of forged frames does not displace those of others.
 #[derive(Debug)]
 pub struct ApartBudget {
-    police: Police,
+    police: PuntPolicer,
 }
 
 impl ApartBudget {
     /// Full token buckets; `seed` makes it hard to choose addresses that share one.
     pub fn new(seed: u64) -> Self {
-        Self { police: Police::new(seed) }
+        Self { police: PuntPolicer::new(seed) }
     }
 
     /// Takes a token for a frame; false if there is none.
@@ -96,11 +96,11 @@ impl Forwarder {
         packet: &Packet<'_>,
         link: LinkId,
         snapshot: &Snapshot,
-    ) -> Outcome {
+    ) -> PacketOutcome {
         let apart = self.apart.get(packet.device.index()).and_then(Option::as_ref);
         let is_left =
             reason == PuntReason::Local && apart.is_some_and(|apart| apart.takes(packet.bytes, link, snapshot));
-        if is_left { Outcome::Left } else { Outcome::Punt(reason) }
+        if is_left { PacketOutcome::Left } else { PacketOutcome::Punt(reason) }
     }
 }
 

@@ -4,25 +4,25 @@ use crate::engine::DropReason;
 use crate::flow::FlowKey;
 use crate::path::pinning::PacketKind;
 use crate::session::tcp;
-use crate::wire::frame::{Frame, Icmp, TcpSegment, Tuple, tcp_flags};
+use crate::wire::frame::{Frame, IcmpClass, TcpSegment, Tuple, tcp_flags};
 
 /// What a packet may do to the session of its flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
+pub(super) enum FlowRelation {
     /// The packet belongs to the flow itself: it opens sessions, moves pins and keeps the session alive.
-    Speaker,
+    Direct,
     /// The packet only follows the flow and changes nothing: it is an ICMP error about the flow (rule A7.5 of
     /// `docs/protocols.md`), or a later fragment.
-    Follower,
+    Related,
 }
 
 /// A packet's flow, and what the decision needs to know about the packet.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Claim {
+pub(super) struct PacketFlow {
     /// The flow in the direction of the packet. For an ICMP error it is the reverse of the flow of the quoted packet.
     pub flow: FlowKey,
     /// What the packet may do to the session.
-    pub role: Role,
+    pub role: FlowRelation,
     /// TCP flags, sequence and acknowledgement numbers; `None` for other protocols and for followers.
     pub tcp: Option<TcpSegment>,
     /// Length of the IP packet in bytes.
@@ -33,23 +33,23 @@ pub(super) struct Claim {
     pub is_error: bool,
 }
 
-impl Claim {
+impl PacketFlow {
     /// The flow of a packet that has its ports, or of the packet that an ICMP error quotes.
-    pub(super) fn of(frame: &Frame<'_>, icmp: Option<Icmp>) -> Result<Self, DropReason> {
+    pub(super) fn of(frame: &Frame<'_>, icmp: Option<IcmpClass>) -> Result<Self, DropReason> {
         let of = |flow, role, tcp| Self { flow, role, tcp, bytes: frame.ip_len(), ttl: frame.ttl(), is_error: false };
         match icmp {
-            Some(Icmp::Error(Some(quoted))) => {
+            Some(IcmpClass::Error(Some(quoted))) => {
                 // The error goes to the sender of the quoted packet (rule A7.4 of `docs/protocols.md`), against that
                 // packet's direction (rule A7.2).
                 if quoted.source != frame.destination() {
                     return Err(DropReason::IcmpMismatch);
                 }
                 let flow = FlowKey::from(quoted).reversed();
-                Ok(Self { is_error: true, ..of(flow, Role::Follower, None) })
+                Ok(Self { is_error: true, ..of(flow, FlowRelation::Related, None) })
             }
-            Some(Icmp::Error(None)) => Ok(of(frame.tuple().into(), Role::Follower, None)),
-            Some(Icmp::Query | Icmp::Other | Icmp::LinkLocal) | None => {
-                Ok(of(frame.tuple().into(), Role::Speaker, frame.tcp()))
+            Some(IcmpClass::Error(None)) => Ok(of(frame.tuple().into(), FlowRelation::Related, None)),
+            Some(IcmpClass::Query | IcmpClass::Other | IcmpClass::LinkLocal) | None => {
+                Ok(of(frame.tuple().into(), FlowRelation::Direct, frame.tcp()))
             }
         }
     }
@@ -57,7 +57,7 @@ impl Claim {
     /// The flow of a later fragment, whose first fragment had the addresses and ports of `tuple`.
     pub(super) fn of_later_fragment(frame: &Frame<'_>, tuple: Tuple) -> Self {
         let (bytes, ttl) = (frame.ip_len(), frame.ttl());
-        Self { flow: tuple.into(), role: Role::Follower, tcp: None, bytes, ttl, is_error: false }
+        Self { flow: tuple.into(), role: FlowRelation::Related, tcp: None, bytes, ttl, is_error: false }
     }
 
     /// The kind of packet that the pinning rules distinguish.
@@ -80,8 +80,8 @@ impl Claim {
     /// of `docs/protocols.md`).
     pub(super) fn may_open(&self) -> bool {
         match self.role {
-            Role::Follower => false,
-            Role::Speaker => self.tcp.is_none_or(|segment| tcp::opens_session(segment.flags)),
+            FlowRelation::Related => false,
+            FlowRelation::Direct => self.tcp.is_none_or(|segment| tcp::opens_session(segment.flags)),
         }
     }
 }

@@ -14,13 +14,13 @@ use std::net::IpAddr;
 
 use arrayvec::ArrayVec;
 
-use crate::engine::route::{NextHop, Target};
+use crate::engine::route::{FibEntry, NextHop};
 use crate::engine::snapshot::Firewall;
 use crate::engine::{DropReason, Snapshot};
 use crate::flow::{Direction, FlowKey};
 use crate::id::{FirewallId, GroupId, LinkId, PathSetId};
-use crate::path::pinning::{self, Near, PacketKind, Pin, PinChange, View};
-use crate::path::{BelowMin, Group, OnFailure, PathSet};
+use crate::path::pinning::{self, NearDecision, PacketKind, Pin, PinChange, PinningView};
+use crate::path::{BelowMin, FirewallGroup, OnFailure, PathSet};
 use crate::time::Instant;
 use crate::wire::Family;
 use crate::wire::frame::protocol;
@@ -37,7 +37,7 @@ pub(crate) enum Arrival {
 /// A packet that is to be forwarded, as the decision sees it. A translated packet has one flow when it is received and
 /// another when it is sent: the sender knows the one, the receiver the other.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Transit {
+pub(crate) struct RoutedFlow {
     /// The flow of the packet as it is received.
     pub coming: FlowKey,
     /// The flow of the packet as it is sent, which is another one if it is translated.
@@ -53,7 +53,7 @@ pub(crate) struct Transit {
     pub kind: PacketKind,
 }
 
-impl Transit {
+impl RoutedFlow {
     /// A packet that is sent as it is received.
     pub(crate) fn unchanged(flow: FlowKey, arrival: Arrival, kind: PacketKind) -> Self {
         let direction = flow.direction();
@@ -94,7 +94,7 @@ impl Pins {
 
 /// Where a packet is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Course {
+pub(crate) enum NextStep {
     /// To a neighbour.
     To {
         /// The neighbour.
@@ -112,7 +112,7 @@ pub(crate) enum Course {
 #[derive(Debug, Clone)]
 pub(crate) struct Decision {
     /// Where the packet is sent.
-    pub course: Course,
+    pub course: NextStep,
     /// The pins after this packet.
     pub pins: Pins,
     /// Why the pins changed.
@@ -122,7 +122,7 @@ pub(crate) struct Decision {
 }
 
 /// Decides about one packet. `pins` are those of its session, and empty if there is none.
-pub(crate) fn decide(transit: &Transit, pins: Pins, snapshot: &Snapshot, now: Instant) -> Decision {
+pub(crate) fn decide(transit: &RoutedFlow, pins: Pins, snapshot: &Snapshot, now: Instant) -> Decision {
     let pins = pins.in_force(snapshot);
     match transit.arrival {
         Arrival::Firewall(from) => from_firewall(transit, from, pins, snapshot, now),
@@ -132,7 +132,7 @@ pub(crate) fn decide(transit: &Transit, pins: Pins, snapshot: &Snapshot, now: In
 
 /// A packet that a firewall has passed. The firewall has the state, so that the packet is forwarded whatever the rules
 /// do with the pin.
-fn from_firewall(transit: &Transit, from: FirewallId, pins: Pins, snapshot: &Snapshot, now: Instant) -> Decision {
+fn from_firewall(transit: &RoutedFlow, from: FirewallId, pins: Pins, snapshot: &Snapshot, now: Instant) -> Decision {
     let mut decision = Decision::new(pins);
     let group = snapshot.firewalls[from.index()].group;
     let onward = match onward(transit, pins.toward_destination.as_ref(), snapshot) {
@@ -147,7 +147,7 @@ fn from_firewall(transit: &Transit, from: FirewallId, pins: Pins, snapshot: &Sna
 }
 
 /// A packet from a link without firewalls.
-fn from_near(transit: &Transit, pins: Pins, snapshot: &Snapshot, now: Instant) -> Decision {
+fn from_near(transit: &RoutedFlow, pins: Pins, snapshot: &Snapshot, now: Instant) -> Decision {
     let decision = Decision::new(pins);
     match onward(transit, pins.toward_destination.as_ref(), snapshot) {
         Ok(onward) => decision.go(transit, onward, snapshot, now),
@@ -157,14 +157,14 @@ fn from_near(transit: &Transit, pins: Pins, snapshot: &Snapshot, now: Instant) -
 
 /// The next step toward a packet's destination.
 #[derive(Debug, Clone, Copy)]
-enum Onward {
+enum RouteStep {
     /// To a neighbour that is no firewall.
     Neighbor(NextHop),
     /// Through the firewalls of a group.
     Into(PathSetId),
 }
 
-impl Onward {
+impl RouteStep {
     fn group(self, snapshot: &Snapshot) -> Option<GroupId> {
         match self {
             Self::Neighbor(_) => None,
@@ -174,16 +174,16 @@ impl Onward {
 }
 
 /// The next step by the pin of a live session, else by the longest prefix.
-fn onward(transit: &Transit, pin: Option<&Pin>, snapshot: &Snapshot) -> Result<Onward, DropReason> {
+fn onward(transit: &RoutedFlow, pin: Option<&Pin>, snapshot: &Snapshot) -> Result<RouteStep, DropReason> {
     if let Some(pin) = pin {
-        return Ok(Onward::Into(pin.set));
+        return Ok(RouteStep::Into(pin.set));
     }
     let destination = transit.toward;
     match snapshot.routes.lookup(destination).ok_or(DropReason::NoRoute)? {
-        Target::Connected(link) if is_broadcast(destination, link, snapshot) => Err(DropReason::Multicast),
-        Target::Connected(link) => Ok(Onward::Neighbor(NextHop { link, address: destination })),
-        Target::Via(hop) => Ok(Onward::Neighbor(hop)),
-        Target::Group { set, preferred: _, bypass: _ } => Ok(Onward::Into(set)),
+        FibEntry::Connected(link) if is_broadcast(destination, link, snapshot) => Err(DropReason::Multicast),
+        FibEntry::Connected(link) => Ok(RouteStep::Neighbor(NextHop { link, address: destination })),
+        FibEntry::Via(hop) => Ok(RouteStep::Neighbor(hop)),
+        FibEntry::Group { set, preferred: _, bypass: _ } => Ok(RouteStep::Into(set)),
     }
 }
 
@@ -197,23 +197,23 @@ pub(super) fn is_broadcast(destination: IpAddr, link: LinkId, snapshot: &Snapsho
 
 impl Decision {
     fn new(pins: Pins) -> Self {
-        Self { course: Course::Drop(DropReason::NoRoute), pins, changes: ArrayVec::new(), asymmetric: false }
+        Self { course: NextStep::Drop(DropReason::NoRoute), pins, changes: ArrayVec::new(), asymmetric: false }
     }
 
     fn dropped(mut self, reason: DropReason) -> Self {
-        self.course = Course::Drop(reason);
+        self.course = NextStep::Drop(reason);
         self
     }
 
     fn to(mut self, hop: NextHop, firewall: Option<FirewallId>) -> Self {
-        self.course = Course::To { hop, firewall };
+        self.course = NextStep::To { hop, firewall };
         self
     }
 
     /// Makes or moves the pin toward the source: the packet came from firewall `from` of `group`.
     ///
     /// A flow that is pinned in another group is pinned in this group only if the route back leads through it.
-    fn learn(&mut self, transit: &Transit, from: FirewallId, group: GroupId, snapshot: &Snapshot, now: Instant) {
+    fn learn(&mut self, transit: &RoutedFlow, from: FirewallId, group: GroupId, snapshot: &Snapshot, now: Instant) {
         let (pin, set) = match self.pins.toward_source {
             Some(pin) if set_of(pin.set, snapshot).group == group => {
                 self.asymmetric = pin.firewall != from;
@@ -239,14 +239,14 @@ impl Decision {
     }
 
     /// Sends the packet the way that was found.
-    fn go(self, transit: &Transit, onward: Onward, snapshot: &Snapshot, now: Instant) -> Self {
+    fn go(self, transit: &RoutedFlow, onward: RouteStep, snapshot: &Snapshot, now: Instant) -> Self {
         match onward {
-            Onward::Neighbor(hop) => self.to(hop, None),
-            Onward::Into(set) => self.into_group(transit, set, snapshot, now),
+            RouteStep::Neighbor(hop) => self.to(hop, None),
+            RouteStep::Into(set) => self.into_group(transit, set, snapshot, now),
         }
     }
 
-    fn into_group(mut self, transit: &Transit, set_id: PathSetId, snapshot: &Snapshot, now: Instant) -> Self {
+    fn into_group(mut self, transit: &RoutedFlow, set_id: PathSetId, snapshot: &Snapshot, now: Instant) -> Self {
         let set = set_of(set_id, snapshot);
         let group = &snapshot.groups[set.group.index()];
         let is_tcp = transit.leaving.protocol == protocol::TCP;
@@ -258,13 +258,13 @@ impl Decision {
         let (preferred, bypass) = wishes_of_the_route(transit, set.group, snapshot);
         let view = view(transit, End::Destination, set_id, preferred, snapshot);
         match pinning::near(self.pins.toward_destination, transit.kind, &view, now) {
-            Near::Send { pin, change } => {
+            NearDecision::Send { pin, change } => {
                 self.pins.toward_destination = Some(pin);
                 self.changes.extend(change);
                 self.by_firewall(pin.firewall, set.family, snapshot)
             }
-            Near::NoPath => self.without_path(group, set, bypass),
-            Near::Failed => self.failed(group.on_failure),
+            NearDecision::NoPath => self.without_path(group, set, bypass),
+            NearDecision::Failed => self.failed(group.on_failure),
         }
     }
 
@@ -273,8 +273,8 @@ impl Decision {
     /// firewall.
     fn failed(mut self, on_failure: OnFailure) -> Self {
         self.course = match on_failure {
-            OnFailure::Reset => Course::End,
-            OnFailure::Drop | OnFailure::Keep | OnFailure::Reselect => Course::Drop(DropReason::FirewallFailed),
+            OnFailure::Reset => NextStep::End,
+            OnFailure::Drop | OnFailure::Keep | OnFailure::Reselect => NextStep::Drop(DropReason::FirewallFailed),
         };
         self
     }
@@ -287,7 +287,7 @@ impl Decision {
         }
     }
 
-    fn without_path(self, group: &Group, set: &PathSet, bypass: Option<NextHop>) -> Self {
+    fn without_path(self, group: &FirewallGroup, set: &PathSet, bypass: Option<NextHop>) -> Self {
         match (group.below_min, bypass) {
             (BelowMin::Bypass, Some(hop)) if set.below_min(group) => self.to(hop, None),
             (BelowMin::Bypass | BelowMin::Drop, _) if set.up == 0 => self.dropped(DropReason::NoPathUp),
@@ -301,29 +301,33 @@ fn set_of(set: PathSetId, snapshot: &Snapshot) -> &PathSet {
 }
 
 /// The path set of the route back to the packet's source, if that route leads through `group`.
-fn way_back(transit: &Transit, group: GroupId, snapshot: &Snapshot) -> Option<PathSetId> {
+fn way_back(transit: &RoutedFlow, group: GroupId, snapshot: &Snapshot) -> Option<PathSetId> {
     match snapshot.routes.lookup(transit.coming.source.address)? {
-        Target::Group { set, .. } => (set_of(set, snapshot).group == group).then_some(set),
-        Target::Connected(_) | Target::Via(_) => None,
+        FibEntry::Group { set, .. } => (set_of(set, snapshot).group == group).then_some(set),
+        FibEntry::Connected(_) | FibEntry::Via(_) => None,
     }
 }
 
 /// The firewall that the route to the packet's destination prefers, and its bypass of `group`, if that route leads
 /// through it.
 fn wishes_of_the_route(
-    transit: &Transit,
+    transit: &RoutedFlow,
     group: GroupId,
     snapshot: &Snapshot,
 ) -> (Option<FirewallId>, Option<NextHop>) {
     match snapshot.routes.lookup(transit.toward) {
-        Some(Target::Group { set, preferred, bypass }) if set_of(set, snapshot).group == group => (preferred, bypass),
-        Some(Target::Group { .. } | Target::Connected(_) | Target::Via(_)) | None => (None, None),
+        Some(FibEntry::Group { set, preferred, bypass }) if set_of(set, snapshot).group == group => (preferred, bypass),
+        Some(FibEntry::Group { .. } | FibEntry::Connected(_) | FibEntry::Via(_)) | None => (None, None),
     }
 }
 
 /// What the pinning rules need to know about a flow whose packets go through `set`, including the firewall that the
 /// route prefers.
-pub(crate) fn view_toward_destination<'a>(transit: &Transit, set: PathSetId, snapshot: &'a Snapshot) -> View<'a> {
+pub(crate) fn view_toward_destination<'a>(
+    transit: &RoutedFlow,
+    set: PathSetId,
+    snapshot: &'a Snapshot,
+) -> PinningView<'a> {
     let (preferred, _) = wishes_of_the_route(transit, set_of(set, snapshot).group, snapshot);
     view(transit, End::Destination, set, preferred, snapshot)
 }
@@ -341,12 +345,12 @@ enum End {
 /// computed from the flow as it is between this engine and the firewalls, because the engine on their other side sees
 /// no other.
 fn view<'a>(
-    transit: &Transit,
+    transit: &RoutedFlow,
     end: End,
     set_id: PathSetId,
     preferred: Option<FirewallId>,
     snapshot: &'a Snapshot,
-) -> View<'a> {
+) -> PinningView<'a> {
     let flow = match end {
         End::Destination => transit.leaving,
         End::Source => transit.coming.reversed(),
@@ -354,7 +358,7 @@ fn view<'a>(
     let direction = flow.direction();
     let set = set_of(set_id, snapshot);
     let group = &snapshot.groups[set.group.index()];
-    View {
+    PinningView {
         group,
         set_id,
         set,

@@ -1,11 +1,11 @@
 //! Prepares packets for sending: size against the MTU, translation, TTL, MAC addresses, VLAN tag.
 
-use crate::engine::forwarder::services::Carriage;
-use crate::engine::forwarder::{Forwarder, Outcome};
+use crate::engine::forwarder::services::TunnelTo;
+use crate::engine::forwarder::{Forwarder, PacketOutcome};
 use crate::engine::route::NextHop;
 use crate::engine::{DropReason, Punt, PuntQueue, PuntReason, Snapshot, Transmit};
 use crate::id::LinkId;
-use crate::nat::{Translation, Way};
+use crate::nat::{NatDirection, Translation};
 use crate::time::Instant;
 use crate::wire::fragment::{self, SplitError};
 use crate::wire::frame::{ETHERNET_LEN, Frame, UDP_LEN, Untranslatable};
@@ -15,7 +15,7 @@ use crate::wire::{MacAddr, segment};
 
 /// A packet that is about to be sent.
 #[derive(Debug)]
-pub(super) struct Leaving<'p, 'f> {
+pub(super) struct EgressPacket<'p, 'f> {
     /// The link that it was received on.
     pub link: LinkId,
     /// The frame.
@@ -34,7 +34,7 @@ pub(super) enum Rewrite {
     /// Addresses and ports are translated.
     Translate(Translate),
     /// The packet is put into a tunnel to its server.
-    Pack(Carriage),
+    Pack(TunnelTo),
 }
 
 /// A translation of addresses and ports.
@@ -43,7 +43,7 @@ pub(super) struct Translate {
     /// The flow on both sides of the translation.
     pub translation: Translation,
     /// The direction of the packet: toward the server or toward the client.
-    pub way: Way,
+    pub way: NatDirection,
     /// True for an ICMP error, in which the quoted packet is translated too.
     pub is_error: bool,
 }
@@ -60,7 +60,7 @@ impl Translate {
 
 /// How a packet fits the MTU of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fit {
+pub(super) enum MtuFit {
     /// It fits as it is.
     Whole,
     /// The device is to make smaller segments of it, with at most this many bytes of payload each.
@@ -75,19 +75,19 @@ pub(super) enum Fit {
 
 /// Compares a packet with an MTU in bytes. A packet that the device segments is judged by its segments (rule A7.1 of
 /// `docs/protocols.md`).
-pub(super) fn fit(frame: &Frame<'_>, offload: &Offload, mtu: u16) -> Fit {
+pub(super) fn fit(frame: &Frame<'_>, offload: &Offload, mtu: u16) -> MtuFit {
     let can_cut = mtu >= FRAGMENT_MTU_MIN && !frame.dont_fragment();
-    let cut = if can_cut { Fit::Fragments } else { Fit::TooBig };
+    let cut = if can_cut { MtuFit::Fragments } else { MtuFit::TooBig };
     let mtu = usize::from(mtu);
     if let Some(gso) = offload.gso
         && segment::is_ours(frame, offload)
     {
         // Whether it can be segmented at all shows when that is tried.
         let largest = segment::ip_len(frame, offload.partial, gso.kind, gso.size).unwrap_or_default();
-        return if largest <= mtu || cut == Fit::Fragments { Fit::Segmented } else { Fit::TooBig };
+        return if largest <= mtu || cut == MtuFit::Fragments { MtuFit::Segmented } else { MtuFit::TooBig };
     }
     if frame.ip_len() <= mtu {
-        return Fit::Whole;
+        return MtuFit::Whole;
     }
     let Some(gso) = offload.gso else { return cut };
     let ip_header = frame.transport_offset() - ETHERNET_LEN;
@@ -97,16 +97,16 @@ pub(super) fn fit(frame: &Frame<'_>, offload: &Offload, mtu: u16) -> Fit {
         GsoKind::UdpFragments => ip_header,
     };
     if headers + usize::from(gso.size) <= mtu {
-        return Fit::Whole;
+        return MtuFit::Whole;
     }
     match gso.kind {
-        GsoKind::Tcp4 | GsoKind::Tcp6 if frame.dont_fragment() => Fit::TooBig,
+        GsoKind::Tcp4 | GsoKind::Tcp6 if frame.dont_fragment() => MtuFit::TooBig,
         GsoKind::Tcp4 | GsoKind::Tcp6 => match u16::try_from(mtu.saturating_sub(headers)) {
-            Ok(size @ 1..) => Fit::Segments(size),
-            Ok(0) | Err(_) => Fit::TooBig,
+            Ok(size @ 1..) => MtuFit::Segments(size),
+            Ok(0) | Err(_) => MtuFit::TooBig,
         },
         // The size of a datagram has a meaning: the sender is told, rather than every datagram fragmented.
-        GsoKind::UdpSegments => Fit::TooBig,
+        GsoKind::UdpSegments => MtuFit::TooBig,
         GsoKind::UdpFragments => cut,
     }
 }
@@ -123,15 +123,15 @@ impl Forwarder {
     /// what its sender sent.
     pub(super) fn send(
         &mut self,
-        leaving: Leaving<'_, '_>,
+        leaving: EgressPacket<'_, '_>,
         hop: NextHop,
         snapshot: &Snapshot,
         punts: &mut dyn PuntQueue,
         now: Instant,
-    ) -> Outcome {
+    ) -> PacketOutcome {
         let link = &snapshot.links[hop.link.index()];
         if !link.up {
-            return Outcome::Drop(DropReason::LinkDown);
+            return PacketOutcome::Drop(DropReason::LinkDown);
         }
         let translate = match leaving.rewrite {
             Some(Rewrite::Pack(carriage)) => return self.send_in_tunnel(leaving, carriage, hop, snapshot, punts, now),
@@ -139,8 +139,8 @@ impl Forwarder {
             None => None,
         };
         let fit = fit(leaving.frame, leaving.offload, link.mtu);
-        if fit == Fit::TooBig {
-            return Outcome::TooBig { mtu: link.mtu };
+        if fit == MtuFit::TooBig {
+            return PacketOutcome::TooBig { mtu: link.mtu };
         }
         // An ICMP error about an unresolved next hop quotes the packet as it was received (RFC 1812 section 4.3.2.3,
         // RFC 5508 section 7).
@@ -149,57 +149,57 @@ impl Forwarder {
         if let Some(translate) = translate
             && let Err(_) = translate.apply(leaving.frame, leaving.offload)
         {
-            return Outcome::Drop(DropReason::Untranslatable);
+            return PacketOutcome::Drop(DropReason::Untranslatable);
         }
         match fit {
-            Fit::Whole => edit(leaving.frame, leaving.vlan, hop, snapshot).outcome(original),
-            Fit::Segments(size) => {
+            MtuFit::Whole => edit(leaving.frame, leaving.vlan, hop, snapshot).outcome(original),
+            MtuFit::Segments(size) => {
                 if let Some(gso) = &mut leaving.offload.gso {
                     gso.size = size;
                 }
                 edit(leaving.frame, leaving.vlan, hop, snapshot).outcome(original)
             }
-            Fit::Fragments | Fit::Segmented => self.send_pieces(leaving, fit, original, hop, snapshot, punts),
-            Fit::TooBig => Outcome::TooBig { mtu: link.mtu },
+            MtuFit::Fragments | MtuFit::Segmented => self.send_pieces(leaving, fit, original, hop, snapshot, punts),
+            MtuFit::TooBig => PacketOutcome::TooBig { mtu: link.mtu },
         }
     }
 
     /// Sends a packet as fragments or segments. They are queued as frames to send, or each waits for the neighbour.
     fn send_pieces(
         &mut self,
-        leaving: Leaving<'_, '_>,
-        fit: Fit,
+        leaving: EgressPacket<'_, '_>,
+        fit: MtuFit,
         original: Option<Vec<u8>>,
         hop: NextHop,
         snapshot: &Snapshot,
         punts: &mut dyn PuntQueue,
-    ) -> Outcome {
-        let Leaving { link: ingress, frame, vlan, offload, rewrite: _ } = leaving;
+    ) -> PacketOutcome {
+        let EgressPacket { link: ingress, frame, vlan, offload, rewrite: _ } = leaving;
         let edited = edit(frame, vlan, hop, snapshot);
         let mtu = snapshot.links[hop.link.index()].mtu;
         let pieces =
-            if fit == Fit::Segmented { segmented(frame, offload, mtu) } else { cut(frame, offload.partial, mtu) };
+            if fit == MtuFit::Segmented { segmented(frame, offload, mtu) } else { cut(frame, offload.partial, mtu) };
         let pieces = match pieces {
             Ok(pieces) => pieces,
-            Err(reason) => return Outcome::Drop(reason),
+            Err(reason) => return PacketOutcome::Drop(reason),
         };
         let (vlan, offload) = (*vlan, Offload::NONE);
         match edited {
-            Edited::Waits(reason) => {
+            EditResult::Waits(reason) => {
                 let offered = pieces.into_iter().map(|bytes| {
                     let original = original.clone();
                     Punt { reason, link: ingress, vlan, offload, bytes, original }
                 });
                 let refused = offered.filter_map(|punt| (!punts.offer(punt)).then_some(())).count();
-                if refused > 0 { Outcome::Drop(DropReason::PuntQueueFull) } else { Outcome::Punted }
+                if refused > 0 { PacketOutcome::Drop(DropReason::PuntQueueFull) } else { PacketOutcome::Punted }
             }
-            Edited::Ready(egress) if pieces.len() <= self.transmits_free() => {
+            EditResult::Ready(egress) if pieces.len() <= self.transmits_free() => {
                 for bytes in pieces {
                     self.transmit(Transmit { link: egress, vlan, offload, bytes });
                 }
-                Outcome::Replaced(egress)
+                PacketOutcome::Replaced(egress)
             }
-            Edited::Ready(_) => Outcome::Drop(DropReason::TransmitQueueFull),
+            EditResult::Ready(_) => PacketOutcome::Drop(DropReason::TransmitQueueFull),
         }
     }
 }
@@ -230,19 +230,19 @@ pub(super) fn segmented(frame: &Frame<'_>, offload: &Offload, mtu: u16) -> Resul
 
 /// Whether an edited frame can be sent.
 #[derive(Debug, Clone, Copy)]
-enum Edited {
+enum EditResult {
     /// It can be sent on this link.
     Ready(LinkId),
     /// The MAC address of its next hop must be resolved first.
     Waits(PuntReason),
 }
 
-impl Edited {
+impl EditResult {
     /// `original` is the packet as it was received, if it was changed and waits.
-    fn outcome(self, original: Option<Vec<u8>>) -> Outcome {
+    fn outcome(self, original: Option<Vec<u8>>) -> PacketOutcome {
         match self {
-            Self::Ready(link) => Outcome::Sent(link),
-            Self::Waits(reason) => Outcome::Waits { reason, original },
+            Self::Ready(link) => PacketOutcome::Sent(link),
+            Self::Waits(reason) => PacketOutcome::Waits { reason, original },
         }
     }
 }
@@ -254,7 +254,7 @@ pub(super) fn quote(frame: &Frame<'_>) -> Vec<u8> {
 }
 
 /// Edits a frame for the next hop: TTL, VLAN tag and MAC addresses.
-fn edit(frame: &mut Frame<'_>, vlan: &mut Option<VlanTag>, hop: NextHop, snapshot: &Snapshot) -> Edited {
+fn edit(frame: &mut Frame<'_>, vlan: &mut Option<VlanTag>, hop: NextHop, snapshot: &Snapshot) -> EditResult {
     let link = &snapshot.links[hop.link.index()];
     let sender = frame.source_mac();
     frame.decrement_ttl();
@@ -262,11 +262,11 @@ fn edit(frame: &mut Frame<'_>, vlan: &mut Option<VlanTag>, hop: NextHop, snapsho
     match snapshot.neighbor(hop.link, hop.address) {
         Some(mac) => {
             frame.set_macs(link.mac, mac);
-            Edited::Ready(hop.link)
+            EditResult::Ready(hop.link)
         }
         None => {
             frame.set_macs(link.mac, MacAddr::default());
-            Edited::Waits(PuntReason::NeighborWait { link: hop.link, next_hop: hop.address, sender })
+            EditResult::Waits(PuntReason::NeighborWait { link: hop.link, next_hop: hop.address, sender })
         }
     }
 }

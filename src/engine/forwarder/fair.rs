@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::Forwarder;
-use super::flows::Known;
+use super::flows::PacketContext;
 use crate::engine::DropReason;
 use crate::path::pinning::PacketKind;
 use crate::session::OverLimit;
@@ -11,8 +11,8 @@ use crate::session::OverLimit;
 impl Forwarder {
     /// Whether the source of a packet that begins a flow may have another session by `source-sessions` and
     /// `source-rate`. A TCP connection in mid-stream is always admitted, because many appear at once after a restart.
-    pub(super) fn admit_source(&self, known: &Known<'_>) -> Result<(), DropReason> {
-        let Known { claim, snapshot, now, .. } = *known;
+    pub(super) fn admit_source(&self, known: &PacketContext<'_>) -> Result<(), DropReason> {
+        let PacketContext { claim, snapshot, now, .. } = *known;
         let limits = &snapshot.source_limits;
         let begins = claim.tcp.is_none() || claim.kind() == PacketKind::Syn;
         if !begins || limits.sessions.is_none() && limits.rate.is_none() {

@@ -1,27 +1,30 @@
 //! Applies the session of a packet's flow, or opens one, and updates it.
 
 use crate::engine::forwarder::Forwarder;
-use crate::engine::forwarder::claim::{Claim, Role};
-use crate::engine::forwarder::decide::{self, Arrival, Course, Decision, Pins, Transit, decide};
+use crate::engine::forwarder::claim::{FlowRelation, PacketFlow};
+use crate::engine::forwarder::decide::{self, Arrival, Decision, NextStep, Pins, RoutedFlow, decide};
 use crate::engine::forwarder::egress::{Rewrite, Translate};
 use crate::engine::forwarder::ingress::Addressee;
 use crate::engine::forwarder::observed;
-use crate::engine::forwarder::services::{self, Passage, Standing};
-use crate::engine::forwarder::sources::Sources;
+use crate::engine::forwarder::services::{self, ServerLiveness, ServiceAction};
+use crate::engine::forwarder::sources::SourcePorts;
 use crate::engine::route::NextHop;
-use crate::engine::{Counters, DropReason, Ledger, Snapshot};
+use crate::engine::{Counters, DropReason, SessionLedger, Snapshot};
 use crate::flow::key::Endpoint;
 use crate::flow::{CanonicalKey, Direction};
 use crate::id::FirewallId;
-use crate::nat::Way;
+use crate::nat::NatDirection;
 use crate::path::pinning::{self, PacketKind, Pin, PinState, PinnedBy};
-use crate::path::{Admin, OnFailure};
-use crate::session::{Bound, Class, EndReason, Opened, OverLimit, Removed, Session, SessionId, State, TcpState};
+use crate::path::{AdminState, OnFailure};
+use crate::session::{
+    ConversationState, EndReason, OpenResult, OverLimit, Placement, ProtocolClass, Removed, Session, SessionId,
+    TcpState,
+};
 use crate::time::Instant;
 
 /// What is to be done with a packet.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Fate {
+pub(super) enum Disposition {
     /// Send it to a neighbour.
     Send {
         /// The neighbour.
@@ -37,25 +40,25 @@ pub(super) enum Fate {
 
 /// The result of a session, or of the attempt to open one, for a packet.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Step {
+pub(super) enum FlowStep {
     /// Where the packet is sent, and what the service of its session does to it.
-    Course(Course, Option<Passage>),
+    Course(NextStep, Option<ServiceAction>),
     /// The controller gets the packet.
     Local,
     /// The session has ended, and the packet may open a new one.
     Reopen,
 }
 
-impl Step {
+impl FlowStep {
     pub(super) const fn drop(reason: DropReason) -> Self {
-        Self::Course(Course::Drop(reason), None)
+        Self::Course(NextStep::Drop(reason), None)
     }
 }
 
 /// What is known about a packet before its session is looked up.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Known<'a> {
-    pub claim: &'a Claim,
+pub(super) struct PacketContext<'a> {
+    pub claim: &'a PacketFlow,
     pub arrival: Arrival,
     pub addressee: Addressee,
     pub snapshot: &'a Snapshot,
@@ -63,7 +66,7 @@ pub(super) struct Known<'a> {
 }
 
 /// Why a packet is not simply handled as one of the session that was found.
-enum Unheard {
+enum SessionMismatch {
     /// It is addressed to the engine and not part of the session, although it has the same addresses and ports.
     Local,
     /// It is addressed to a service, but the session that was found was opened by a packet that the server sent from
@@ -76,73 +79,73 @@ enum Unheard {
     /// It opens a new connection with the addresses and ports of a closed one, whose server takes no new sessions.
     Over,
     /// The server of the session failed, and the session does not stay.
-    Fell(Fall),
+    Fell(FailedServerAction),
 }
 
 /// What happens to a session whose server failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fall {
+enum FailedServerAction {
     Drop,
     Reset,
     Reopen,
 }
 
-impl Known<'_> {
+impl PacketContext<'_> {
     /// Relates the packet to the session that was found: how it is forwarded, or why it is not simply a packet of this
     /// session.
     fn hear(
         &self,
         key: &CanonicalKey,
         session: &Session,
-        bound: Option<&Bound>,
-    ) -> Result<(Transit, Option<Passage>), Unheard> {
+        bound: Option<&Placement>,
+    ) -> Result<(RoutedFlow, Option<ServiceAction>), SessionMismatch> {
         let Self { claim, arrival, addressee, snapshot, now: _ } = *self;
         let Some(bound) = bound else {
             return match addressee {
-                Addressee::Engine => Err(Unheard::Local),
-                Addressee::Service if key.oriented(session.opened) != claim.flow => Err(Unheard::Unplaced),
+                Addressee::Engine => Err(SessionMismatch::Local),
+                Addressee::Service if key.oriented(session.opened) != claim.flow => Err(SessionMismatch::Unplaced),
                 Addressee::Service | Addressee::Other => {
-                    Ok((Transit::unchanged(claim.flow, arrival, claim.kind()), None))
+                    Ok((RoutedFlow::unchanged(claim.flow, arrival, claim.kind()), None))
                 }
             };
         };
         let found = services::transit(claim.flow, key, session.opened, bound, arrival, claim.kind(), snapshot);
-        let Some((transit, passage)) = found else { return Err(Unheard::Stranger) };
+        let Some((transit, passage)) = found else { return Err(SessionMismatch::Stranger) };
         if claim.ttl <= 1 {
-            return Err(Unheard::Exhausted);
+            return Err(SessionMismatch::Exhausted);
         }
         match services::standing(bound, key, session.class, snapshot) {
             // IPVS does the same (`conn_reuse_mode`). A server that still takes new sessions keeps its client.
-            Standing::Serves
+            ServerLiveness::Serves
                 if self.is_new(passage.way)
                     && (is_over(session) || session.is_unanswered() && observed::is_avoided(bound, key, snapshot))
                     && !services::takes_on(bound, claim.flow.family(), snapshot) =>
             {
-                Err(Unheard::Over)
+                Err(SessionMismatch::Over)
             }
-            Standing::Serves => Ok((transit, Some(passage))),
-            Standing::Fell(on_failure) => match self.fall(on_failure, session.class, passage.way) {
-                Some(fall) => Err(Unheard::Fell(fall)),
+            ServerLiveness::Serves => Ok((transit, Some(passage))),
+            ServerLiveness::Fell(on_failure) => match self.fall(on_failure, session.class, passage.way) {
+                Some(fall) => Err(SessionMismatch::Fell(fall)),
                 None => Ok((transit, Some(passage))),
             },
         }
     }
 
     /// True for a packet that opens a connection.
-    fn is_new(&self, way: Way) -> bool {
-        self.claim.kind() == PacketKind::Syn && self.claim.role == Role::Speaker && way == Way::Inward
+    fn is_new(&self, way: NatDirection) -> bool {
+        self.claim.kind() == PacketKind::Syn && self.claim.role == FlowRelation::Direct && way == NatDirection::Inward
     }
 
     /// What happens to the session of a failed server with this packet; `None` if it goes on. Packets from the server
     /// are still forwarded if the session may stay until the next packet of its client.
-    fn fall(&self, on_failure: OnFailure, class: Class, way: Way) -> Option<Fall> {
+    fn fall(&self, on_failure: OnFailure, class: ProtocolClass, way: NatDirection) -> Option<FailedServerAction> {
         match (on_failure, class, way) {
-            _ if self.is_new(way) => Some(Fall::Reopen),
+            _ if self.is_new(way) => Some(FailedServerAction::Reopen),
             (OnFailure::Keep, _, _) => None,
-            (OnFailure::Drop, _, _) => Some(Fall::Drop),
-            (OnFailure::Reset, Class::Tcp, _) => Some(Fall::Reset),
-            (OnFailure::Reset | OnFailure::Reselect, _, Way::Inward) => Some(Fall::Reopen),
-            (OnFailure::Reset | OnFailure::Reselect, _, Way::Outward) => None,
+            (OnFailure::Drop, _, _) => Some(FailedServerAction::Drop),
+            (OnFailure::Reset, ProtocolClass::Tcp, _) => Some(FailedServerAction::Reset),
+            (OnFailure::Reset | OnFailure::Reselect, _, NatDirection::Inward) => Some(FailedServerAction::Reopen),
+            (OnFailure::Reset | OnFailure::Reselect, _, NatDirection::Outward) => None,
         }
     }
 }
@@ -152,28 +155,28 @@ impl Forwarder {
     /// Updates the session.
     pub(super) fn fate(
         &mut self,
-        claim: &Claim,
+        claim: &PacketFlow,
         arrival: Arrival,
         addressee: Addressee,
         snapshot: &Snapshot,
         now: Instant,
-    ) -> Fate {
-        let known = Known { claim, arrival, addressee, snapshot, now };
+    ) -> Disposition {
+        let known = PacketContext { claim, arrival, addressee, snapshot, now };
         let (key, direction) = claim.flow.canonical();
         let step = match self.sessions.table().listener(&key, direction) {
             Some(id) => match claim.role {
-                Role::Speaker => self.continue_session(id, &known),
-                Role::Follower => self.follow_session(id, &known),
+                FlowRelation::Direct => self.continue_session(id, &known),
+                FlowRelation::Related => self.follow_session(id, &known),
             },
             None => None,
         };
         let step = match step {
-            Some(Step::Reopen) => self.begin(&known, true),
-            Some(step @ (Step::Course(_, _) | Step::Local)) => step,
+            Some(FlowStep::Reopen) => self.begin(&known, true),
+            Some(step @ (FlowStep::Course(_, _) | FlowStep::Local)) => step,
             None => self.begin(&known, false),
         };
         match step {
-            Step::Course(Course::To { hop, firewall }, passage) => {
+            FlowStep::Course(NextStep::To { hop, firewall }, passage) => {
                 self.count_way(claim.bytes, [from(arrival), firewall], passage.as_ref());
                 let is_error = claim.is_error;
                 let rewrite = passage.and_then(|passage| match (passage.translation, passage.tunnel) {
@@ -183,18 +186,18 @@ impl Forwarder {
                     (None, Some(carriage)) => Some(Rewrite::Pack(carriage)),
                     (None, None) => None,
                 });
-                Fate::Send { hop, rewrite }
+                Disposition::Send { hop, rewrite }
             }
-            Step::Course(Course::Drop(reason), _) => Fate::Drop(reason),
-            Step::Course(Course::End, _) => Fate::Drop(DropReason::FirewallFailed),
-            Step::Local => Fate::Local,
-            Step::Reopen => Fate::Drop(DropReason::ServerFailed),
+            FlowStep::Course(NextStep::Drop(reason), _) => Disposition::Drop(reason),
+            FlowStep::Course(NextStep::End, _) => Disposition::Drop(DropReason::FirewallFailed),
+            FlowStep::Local => Disposition::Local,
+            FlowStep::Reopen => Disposition::Drop(DropReason::ServerFailed),
         }
     }
 
     /// Handles a packet of a known session and updates that. `None` if the session has ended meanwhile.
-    pub(super) fn continue_session(&mut self, id: SessionId, known: &Known<'_>) -> Option<Step> {
-        let Known { claim, snapshot, now, .. } = *known;
+    pub(super) fn continue_session(&mut self, id: SessionId, known: &PacketContext<'_>) -> Option<FlowStep> {
+        let PacketContext { claim, snapshot, now, .. } = *known;
         let heard = self.sessions.table().update_bound(id, |key, session, bound| {
             let (transit, passage) = known.hear(key, session, bound)?;
             let pins = Pins::of(session, transit.direction);
@@ -202,21 +205,27 @@ impl Forwarder {
             let was_active = session.is_active();
             let was_unanswered = session.is_unanswered();
             match decision.course {
-                Course::To { .. } => {
+                NextStep::To { .. } => {
                     decision.pins.store(session, transit.direction);
                     session.observe(transit.direction, claim.tcp.as_ref(), claim.bytes, now);
                 }
-                Course::Drop(_) | Course::End => {}
+                NextStep::Drop(_) | NextStep::End => {}
             }
             let turn = bound.copied().filter(|_| session.is_active() != was_active);
             if let (Some(bound), true) = (bound, was_unanswered) {
                 observed::note(bound, session, transit.direction, claim.flow.family(), snapshot);
             }
-            Ok::<_, Unheard>((pins, decision, passage, transit.direction, turn.map(|bound| (bound, !was_active))))
+            Ok::<_, SessionMismatch>((
+                pins,
+                decision,
+                passage,
+                transit.direction,
+                turn.map(|bound| (bound, !was_active)),
+            ))
         })?;
         let (before, decision, passage, direction, turn) = match heard {
             Ok(decided) => decided,
-            Err(Unheard::Unplaced) => {
+            Err(SessionMismatch::Unplaced) => {
                 if let Some(removed) = self.sessions.close(id) {
                     self.settle(&removed, EndReason::Expired, snapshot, now);
                 }
@@ -230,89 +239,89 @@ impl Forwarder {
             if is_active { server.state.resumed() } else { server.state.ended() }
         }
         match decision.course {
-            Course::To { .. } => self.count_pins(before, &decision),
-            Course::Drop(_) => {}
-            Course::End => self.end_failed(id, direction, snapshot, now),
+            NextStep::To { .. } => self.count_pins(before, &decision),
+            NextStep::Drop(_) => {}
+            NextStep::End => self.end_failed(id, direction, snapshot, now),
         }
-        Some(Step::Course(decision.course, passage))
+        Some(FlowStep::Course(decision.course, passage))
     }
 
     /// Handles a packet that is not simply one of the session that was found.
-    fn not_heard(&mut self, id: SessionId, unheard: &Unheard, known: &Known<'_>) -> Step {
+    fn not_heard(&mut self, id: SessionId, unheard: &SessionMismatch, known: &PacketContext<'_>) -> FlowStep {
         match unheard {
-            Unheard::Local | Unheard::Unplaced => Step::Local,
-            Unheard::Stranger => Step::drop(DropReason::NatClash),
-            Unheard::Exhausted => Step::drop(DropReason::TtlExpired),
-            Unheard::Fell(Fall::Drop) => Step::drop(DropReason::ServerFailed),
-            Unheard::Fell(Fall::Reset) => {
+            SessionMismatch::Local | SessionMismatch::Unplaced => FlowStep::Local,
+            SessionMismatch::Stranger => FlowStep::drop(DropReason::NatClash),
+            SessionMismatch::Exhausted => FlowStep::drop(DropReason::TtlExpired),
+            SessionMismatch::Fell(FailedServerAction::Drop) => FlowStep::drop(DropReason::ServerFailed),
+            SessionMismatch::Fell(FailedServerAction::Reset) => {
                 if let Some(removed) = self.sessions.close(id) {
                     let reason = services::end_reason(removed.bound.as_ref(), known.snapshot);
                     self.settle(&removed, reason, known.snapshot, known.now);
                     self.reset_both_ends(&removed, known.snapshot);
                 }
-                Step::drop(DropReason::ServerFailed)
+                FlowStep::drop(DropReason::ServerFailed)
             }
-            Unheard::Over => {
+            SessionMismatch::Over => {
                 if let Some(removed) = self.sessions.close(id) {
                     self.settle(&removed, EndReason::Expired, known.snapshot, known.now);
                 }
-                Step::Reopen
+                FlowStep::Reopen
             }
-            Unheard::Fell(Fall::Reopen) => {
+            SessionMismatch::Fell(FailedServerAction::Reopen) => {
                 if let Some(removed) = self.sessions.close(id) {
                     let reason = services::end_reason(removed.bound.as_ref(), known.snapshot);
                     self.settle(&removed, reason, known.snapshot, known.now);
                 }
-                Step::Reopen
+                FlowStep::Reopen
             }
         }
     }
 
     /// Handles a packet that follows a known session and changes nothing of it.
-    fn follow_session(&self, id: SessionId, known: &Known<'_>) -> Option<Step> {
+    fn follow_session(&self, id: SessionId, known: &PacketContext<'_>) -> Option<FlowStep> {
         self.sessions.table().update_bound(id, |key, session, bound| match known.hear(key, session, bound) {
             Ok((transit, passage)) => {
                 let decision = decide(&transit, Pins::of(session, transit.direction), known.snapshot, known.now);
-                Step::Course(decision.course, passage)
+                FlowStep::Course(decision.course, passage)
             }
-            Err(Unheard::Local | Unheard::Unplaced) => Step::Local,
-            Err(Unheard::Stranger) => Step::drop(DropReason::NatClash),
-            Err(Unheard::Exhausted) => Step::drop(DropReason::TtlExpired),
-            Err(Unheard::Fell(_) | Unheard::Over) => Step::drop(DropReason::ServerFailed),
+            Err(SessionMismatch::Local | SessionMismatch::Unplaced) => FlowStep::Local,
+            Err(SessionMismatch::Stranger) => FlowStep::drop(DropReason::NatClash),
+            Err(SessionMismatch::Exhausted) => FlowStep::drop(DropReason::TtlExpired),
+            Err(SessionMismatch::Fell(_) | SessionMismatch::Over) => FlowStep::drop(DropReason::ServerFailed),
         })
     }
 
     /// Handles a packet without a session. `reopens` is true if its session has just ended because of its server.
-    fn begin(&mut self, known: &Known<'_>, reopens: bool) -> Step {
+    fn begin(&mut self, known: &PacketContext<'_>, reopens: bool) -> FlowStep {
         let Endpoint { address, port } = known.claim.flow.destination;
         match (known.addressee, known.claim.role) {
             (Addressee::Other, _) => self.begin_session(known),
-            (Addressee::Engine | Addressee::Service, Role::Follower) => Step::Local,
-            (Addressee::Engine | Addressee::Service, Role::Speaker) => {
+            (Addressee::Engine | Addressee::Service, FlowRelation::Related) => FlowStep::Local,
+            (Addressee::Engine | Addressee::Service, FlowRelation::Direct) => {
                 match known.snapshot.services.find(address, known.claim.flow.protocol, port) {
                     Some(service) => self.begin_at_service(service, known, reopens),
-                    None => Step::Local,
+                    None => FlowStep::Local,
                 }
             }
         }
     }
 
     /// Handles a packet without a session that belongs to no service.
-    fn begin_session(&mut self, known: &Known<'_>) -> Step {
-        let Known { claim, arrival, snapshot, now, .. } = *known;
-        let transit = Transit::unchanged(claim.flow, arrival, claim.kind());
+    fn begin_session(&mut self, known: &PacketContext<'_>) -> FlowStep {
+        let PacketContext { claim, arrival, snapshot, now, .. } = *known;
+        let transit = RoutedFlow::unchanged(claim.flow, arrival, claim.kind());
         let decision = decide(&transit, Pins::default(), snapshot, now);
-        let course = Step::Course(decision.course, None);
-        let Course::To { .. } = decision.course else { return course };
+        let course = FlowStep::Course(decision.course, None);
+        let NextStep::To { .. } = decision.course else { return course };
         if services::is_stray(&claim.flow, claim.kind(), arrival, snapshot) {
-            return Step::drop(DropReason::StrayReply);
+            return FlowStep::drop(DropReason::StrayReply);
         }
         let is_remembered = decision.pins != Pins::default() || services::is_beside_service(&claim.flow, snapshot);
         if !claim.may_open() || !is_remembered {
             return course;
         }
         if let Err(reason) = self.admit_source(known) {
-            return Step::drop(reason);
+            return FlowStep::drop(reason);
         }
         let (key, direction) = claim.flow.canonical();
         let mut session = Session::new(&key, direction, now);
@@ -323,18 +332,18 @@ impl Forwarder {
         let (opened, evicted) = self.sessions.open(&key, None, session, protect, harmless, now);
         self.settle_evicted(evicted.as_ref(), snapshot, now);
         match opened {
-            Opened::Inserted(_) => {
+            OpenResult::Inserted(_) => {
                 self.count_opened(&decision);
                 course
             }
             // Another worker was faster, and its session decides. If that has ended already, this packet is still sent.
-            Opened::Existing(id) => self.continue_session(id, known).unwrap_or(course),
-            Opened::Clash => self.begin_beside_service(known),
-            Opened::Full => {
+            OpenResult::Existing(id) => self.continue_session(id, known).unwrap_or(course),
+            OpenResult::Clash => self.begin_beside_service(known),
+            OpenResult::Full => {
                 self.counters.table_full += 1;
                 course
             }
-            Opened::OverShare => {
+            OpenResult::OverShare => {
                 self.counters.table_full += 1;
                 self.refuse(claim.flow.source.address, OverLimit::Share);
                 course
@@ -379,7 +388,12 @@ impl Forwarder {
 
     /// Counts a packet at its firewalls and at its server.
     #[inline]
-    pub(super) fn count_way(&mut self, bytes: usize, firewalls: [Option<FirewallId>; 2], passage: Option<&Passage>) {
+    pub(super) fn count_way(
+        &mut self,
+        bytes: usize,
+        firewalls: [Option<FirewallId>; 2],
+        passage: Option<&ServiceAction>,
+    ) {
         for firewall in firewalls.into_iter().flatten() {
             let counters = self.counters.firewall(firewall);
             counters.packets += 1;
@@ -413,14 +427,20 @@ pub(super) fn end_reason(session: &Session, direction: Direction, snapshot: &Sna
     let firewall =
         session.pin_toward_destination(direction).and_then(|pin| snapshot.firewalls.get(pin.firewall.index()));
     match firewall.map(|firewall| firewall.admin) {
-        Some(Admin::Ready) => EndReason::FirewallDown,
-        Some(Admin::Drain) => EndReason::DrainTimeout,
-        Some(Admin::Maint) => EndReason::Maint,
+        Some(AdminState::Ready) => EndReason::FirewallDown,
+        Some(AdminState::Drain) => EndReason::DrainTimeout,
+        Some(AdminState::Maint) => EndReason::Maint,
         None => EndReason::Removed,
     }
 }
 
-fn tell(ledger: &mut Option<Box<dyn Ledger>>, ended: &Removed, reason: EndReason, snapshot: &Snapshot, now: Instant) {
+fn tell(
+    ledger: &mut Option<Box<dyn SessionLedger>>,
+    ended: &Removed,
+    reason: EndReason,
+    snapshot: &Snapshot,
+    now: Instant,
+) {
     if let Some(ledger) = ledger {
         ledger.ended(ended, reason, snapshot, now);
     }
@@ -428,7 +448,7 @@ fn tell(ledger: &mut Option<Box<dyn Ledger>>, ended: &Removed, reason: EndReason
 
 fn settle(
     counters: &mut Counters,
-    sources: &Sources,
+    sources: &SourcePorts,
     ended: &Removed,
     reason: EndReason,
     snapshot: &Snapshot,
@@ -465,7 +485,7 @@ impl Pins {
 
 /// True if both ends closed the connection, or one reset it.
 fn is_over(session: &Session) -> bool {
-    session.state == State::Tcp(TcpState::Closing)
+    session.state == ConversationState::Tcp(TcpState::Closing)
 }
 
 fn from(arrival: Arrival) -> Option<FirewallId> {
@@ -497,6 +517,6 @@ pub(super) fn is_harmless(key: &CanonicalKey, session: &Session, snapshot: &Snap
 }
 
 fn best_for(key: &CanonicalKey, pin: &Pin, direction: Direction, snapshot: &Snapshot) -> Option<FirewallId> {
-    let transit = Transit::unchanged(key.oriented(direction), Arrival::Near, PacketKind::Other);
+    let transit = RoutedFlow::unchanged(key.oriented(direction), Arrival::Near, PacketKind::Other);
     pinning::best(&decide::view_toward_destination(&transit, pin.set, snapshot))
 }

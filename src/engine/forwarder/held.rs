@@ -1,12 +1,12 @@
 //! Fragments without ports: they follow the first fragment of their datagram, or wait for it.
 
-use crate::engine::forwarder::claim::Claim;
-use crate::engine::forwarder::{Forwarder, ForwarderLimits, Outcome};
+use crate::engine::forwarder::claim::PacketFlow;
+use crate::engine::forwarder::{Forwarder, ForwarderLimits, PacketOutcome};
 use crate::engine::{DropReason, Packet, Punt, PuntQueue, Snapshot, Transmit};
-use crate::flow::fragments::{First, FragmentKey, FragmentLimits, FragmentTable, Held, Later};
+use crate::flow::fragments::{FirstFragment, FragmentKey, FragmentLimits, FragmentTable, HeldFragment, LaterFragment};
 use crate::id::{DeviceId, LinkId};
 use crate::time::Instant;
-use crate::wire::frame::{Fragment, Frame, Icmp, Tuple};
+use crate::wire::frame::{Fragment, Frame, IcmpClass, Tuple};
 use crate::wire::offload::Offload;
 use crate::wire::vlan::VlanTag;
 
@@ -22,14 +22,14 @@ pub(super) struct Received {
 pub(super) struct Fragments {
     table: FragmentTable<Received>,
     /// The fragments that wait for the first fragment at hand, with its addresses and ports.
-    released: Option<(Tuple, Vec<Held<Received>>)>,
+    released: Option<(Tuple, Vec<HeldFragment<Received>>)>,
 }
 
 /// What is known of a packet, be it a whole datagram or a fragment.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Placed {
+pub(super) enum FragmentResult {
     /// Its flow is known, so that it can be decided.
-    Known(Claim),
+    Known(PacketFlow),
     /// It is held until the first fragment of its datagram arrives.
     Held,
     /// It is dropped.
@@ -53,35 +53,46 @@ impl Fragments {
     }
 
     /// Finds the flow of a packet that may be a fragment.
-    pub(super) fn place(&mut self, frame: &Frame<'_>, icmp: Option<Icmp>, envelope: Envelope, now: Instant) -> Placed {
-        let known = |claim: Result<Claim, DropReason>| match claim {
-            Ok(claim) => Placed::Known(claim),
-            Err(reason) => Placed::Drop(reason),
+    pub(super) fn place(
+        &mut self,
+        frame: &Frame<'_>,
+        icmp: Option<IcmpClass>,
+        envelope: Envelope,
+        now: Instant,
+    ) -> FragmentResult {
+        let known = |claim: Result<PacketFlow, DropReason>| match claim {
+            Ok(claim) => FragmentResult::Known(claim),
+            Err(reason) => FragmentResult::Drop(reason),
         };
         let Some((key, range)) = FragmentKey::of(envelope.link.0, frame).zip(frame.fragment_range()) else {
-            return known(Claim::of(frame, icmp));
+            return known(PacketFlow::of(frame, icmp));
         };
         match frame.fragment() {
-            Fragment::Whole => known(Claim::of(frame, icmp)),
+            Fragment::Whole => known(PacketFlow::of(frame, icmp)),
             Fragment::First { id: _ } => {
                 let tuple = frame.tuple();
                 match self.table.first(&key, &tuple, range, now) {
-                    First::Recorded(held) => {
+                    FirstFragment::Recorded(held) => {
                         self.released = (!held.is_empty()).then_some((tuple, held));
-                        known(Claim::of(frame, icmp))
+                        known(PacketFlow::of(frame, icmp))
                     }
-                    First::Overlap => Placed::Drop(DropReason::FragmentOverlap),
+                    FirstFragment::Overlap => FragmentResult::Drop(DropReason::FragmentOverlap),
                 }
             }
             Fragment::Later { id: _ } => {
                 let Envelope { device, link, vlan, offload } = envelope;
-                let hold = || Held { bytes: frame.bytes().to_vec(), vlan, offload, context: Received { device, link } };
+                let hold = || HeldFragment {
+                    bytes: frame.bytes().to_vec(),
+                    vlan,
+                    offload,
+                    context: Received { device, link },
+                };
                 match self.table.later(&key, range, hold, now) {
-                    Later::Known(tuple) => Placed::Known(Claim::of_later_fragment(frame, tuple)),
-                    Later::Held => Placed::Held,
-                    Later::TableFull => Placed::Drop(DropReason::FragmentTableFull),
-                    Later::HeldFull => Placed::Drop(DropReason::FragmentHeldFull),
-                    Later::Overlap => Placed::Drop(DropReason::FragmentOverlap),
+                    LaterFragment::Known(tuple) => FragmentResult::Known(PacketFlow::of_later_fragment(frame, tuple)),
+                    LaterFragment::Held => FragmentResult::Held,
+                    LaterFragment::TableFull => FragmentResult::Drop(DropReason::FragmentTableFull),
+                    LaterFragment::HeldFull => FragmentResult::Drop(DropReason::FragmentHeldFull),
+                    LaterFragment::Overlap => FragmentResult::Drop(DropReason::FragmentOverlap),
                 }
             }
         }
@@ -104,13 +115,13 @@ impl Forwarder {
             let Packet { vlan, offload, bytes, .. } = packet;
             let bytes = bytes.to_vec();
             let gone = match outcome {
-                Outcome::Sent(egress) => self.transmit(Transmit { link: egress, vlan, offload, bytes }),
-                Outcome::Replaced(_) | Outcome::Punted | Outcome::Left => true,
-                Outcome::Punt(reason) => punts.offer(Punt { reason, link, vlan, offload, bytes, original: None }),
-                Outcome::Waits { reason, original } => {
+                PacketOutcome::Sent(egress) => self.transmit(Transmit { link: egress, vlan, offload, bytes }),
+                PacketOutcome::Replaced(_) | PacketOutcome::Punted | PacketOutcome::Left => true,
+                PacketOutcome::Punt(reason) => punts.offer(Punt { reason, link, vlan, offload, bytes, original: None }),
+                PacketOutcome::Waits { reason, original } => {
                     punts.offer(Punt { reason, link, vlan, offload, bytes, original })
                 }
-                Outcome::Drop(_) | Outcome::TooBig { mtu: _ } => false,
+                PacketOutcome::Drop(_) | PacketOutcome::TooBig { mtu: _ } => false,
             };
             let count =
                 if gone { &mut self.counters.fragments_released } else { &mut self.counters.punt_drop_fragment_unsent };

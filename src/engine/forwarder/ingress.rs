@@ -9,13 +9,13 @@ use crate::engine::{DropReason, Packet, PuntReason, Snapshot};
 use crate::flow::FlowKey;
 use crate::id::LinkId;
 use crate::wire::MacAddr;
-use crate::wire::frame::{Frame, Icmp, Malformed, Payload, protocol};
+use crate::wire::frame::{Frame, IcmpClass, Malformed, Payload, protocol};
 use crate::wire::offload::Offload;
 use crate::wire::vlan::TPID_CUSTOMER;
 
 /// What is to be done with a received frame.
 #[derive(Debug)]
-pub(super) enum Admission<'f> {
+pub(super) enum IngressResult<'f> {
     /// Forward the IP packet.
     Transit {
         /// The parsed frame.
@@ -23,7 +23,7 @@ pub(super) enum Admission<'f> {
         /// Where the packet came from.
         arrival: Arrival,
         /// The kind of ICMP message; `None` for other protocols.
-        icmp: Option<Icmp>,
+        icmp: Option<IcmpClass>,
         /// Who the packet is addressed to.
         addressee: Addressee,
     },
@@ -44,19 +44,24 @@ pub(super) fn link_of(packet: &Packet<'_>, snapshot: &Snapshot) -> Option<LinkId
 }
 
 /// Checks a frame that was received on `link`.
-pub(super) fn admit<'f>(bytes: &'f mut [u8], offload: &Offload, link: LinkId, snapshot: &Snapshot) -> Admission<'f> {
+pub(super) fn admit<'f>(
+    bytes: &'f mut [u8],
+    offload: &Offload,
+    link: LinkId,
+    snapshot: &Snapshot,
+) -> IngressResult<'f> {
     let frame = match Frame::parse(bytes, offload) {
         Ok(frame) => frame,
-        Err(malformed) => return Admission::Drop(malformed.into()),
+        Err(malformed) => return IngressResult::Drop(malformed.into()),
     };
     if let Some(reason) = station_fault(&frame, &snapshot.links[link.index()]) {
-        return Admission::Drop(reason);
+        return IngressResult::Drop(reason);
     }
     match frame.payload() {
         Payload::Ip => admit_ip(frame, link, snapshot),
-        Payload::Arp => Admission::Punt(PuntReason::Neighbor),
-        Payload::Llc => Admission::Drop(DropReason::LinkControl),
-        Payload::Other(_) => Admission::Drop(DropReason::EtherType),
+        Payload::Arp => IngressResult::Punt(PuntReason::Neighbor),
+        Payload::Llc => IngressResult::Drop(DropReason::LinkControl),
+        Payload::Other(_) => IngressResult::Drop(DropReason::EtherType),
     }
 }
 
@@ -80,62 +85,62 @@ fn is_link_control(mac: MacAddr) -> bool {
     matches!(mac.0, [0x01, 0x80, 0xc2, 0x00, 0x00, 0x00..=0x0f])
 }
 
-fn admit_ip<'f>(frame: Frame<'f>, link: LinkId, snapshot: &Snapshot) -> Admission<'f> {
+fn admit_ip<'f>(frame: Frame<'f>, link: LinkId, snapshot: &Snapshot) -> IngressResult<'f> {
     let destination = frame.destination();
     let is_local = || snapshot.local.contains(&destination);
     let icmp = frame.icmp();
-    if icmp == Some(Icmp::LinkLocal) {
+    if icmp == Some(IcmpClass::LinkLocal) {
         // A neighbour that knows the MAC address of a VIP checks by unicast whether it is still valid (RFC 4861 section
         // 7.3.3).
         return if is_local() || destination.is_multicast() || snapshot.vips.contains(&destination) {
-            Admission::Punt(PuntReason::Neighbor)
+            IngressResult::Punt(PuntReason::Neighbor)
         } else {
-            Admission::Drop(DropReason::LinkLocal)
+            IngressResult::Drop(DropReason::LinkLocal)
         };
     }
     let arrival = arrival(&frame, link, snapshot);
     if arrival.is_none() && !is_local() {
-        return Admission::Drop(DropReason::UnknownFirewall);
+        return IngressResult::Drop(DropReason::UnknownFirewall);
     }
     let addressee = match judge(&frame.tuple().into(), snapshot) {
         Ok(addressee) => addressee,
-        Err(reason) => return Admission::Drop(reason),
+        Err(reason) => return IngressResult::Drop(reason),
     };
     let is_to_group = frame.destination_mac().is_group();
     match (addressee, arrival) {
-        (Addressee::Engine, None) => Admission::Punt(PuntReason::Local),
+        (Addressee::Engine, None) => IngressResult::Punt(PuntReason::Local),
         (Addressee::Engine, Some(_)) if is_to_group || !may_have_a_session(&frame, icmp, snapshot) => {
-            Admission::Punt(PuntReason::Local)
+            IngressResult::Punt(PuntReason::Local)
         }
         // A unicast packet in a group-addressed frame is dropped (RFC 1812 section 5.3.4).
-        (Addressee::Service | Addressee::Other, _) if is_to_group => Admission::Drop(DropReason::Multicast),
-        (Addressee::Other, _) if frame.ttl() <= 1 => Admission::Drop(DropReason::TtlExpired),
-        (Addressee::Service | Addressee::Other, None) => Admission::Drop(DropReason::UnknownFirewall),
+        (Addressee::Service | Addressee::Other, _) if is_to_group => IngressResult::Drop(DropReason::Multicast),
+        (Addressee::Other, _) if frame.ttl() <= 1 => IngressResult::Drop(DropReason::TtlExpired),
+        (Addressee::Service | Addressee::Other, None) => IngressResult::Drop(DropReason::UnknownFirewall),
         (Addressee::Engine | Addressee::Service | Addressee::Other, Some(arrival)) => {
-            Admission::Transit { frame, arrival, icmp, addressee }
+            IngressResult::Transit { frame, arrival, icmp, addressee }
         }
     }
 }
 
 /// True if a packet to an address of the engine may belong to a flow of mode `full-nat`, whose source address that is,
 /// or is an ICMP error about such a flow.
-fn may_have_a_session(frame: &Frame<'_>, icmp: Option<Icmp>, snapshot: &Snapshot) -> bool {
+fn may_have_a_session(frame: &Frame<'_>, icmp: Option<IcmpClass>, snapshot: &Snapshot) -> bool {
     let is_translated = |number: u8| matches!(number, protocol::TCP | protocol::UDP);
     let about = match icmp {
-        Some(Icmp::Error(quoted)) => {
+        Some(IcmpClass::Error(quoted)) => {
             is_about_tunnel(icmp) || quoted.is_some_and(|quoted| is_translated(quoted.protocol))
         }
-        Some(Icmp::Query | Icmp::Other | Icmp::LinkLocal) => false,
+        Some(IcmpClass::Query | IcmpClass::Other | IcmpClass::LinkLocal) => false,
         None => is_translated(frame.protocol()),
     };
     about && !snapshot.services.all().is_empty()
 }
 
 /// True for an ICMP error about an IP-in-IP packet.
-pub(super) fn is_about_tunnel(icmp: Option<Icmp>) -> bool {
+pub(super) fn is_about_tunnel(icmp: Option<IcmpClass>) -> bool {
     match icmp {
-        Some(Icmp::Error(Some(quoted))) => matches!(quoted.protocol, protocol::IPV4 | protocol::IPV6),
-        Some(Icmp::Error(None) | Icmp::Query | Icmp::Other | Icmp::LinkLocal) | None => false,
+        Some(IcmpClass::Error(Some(quoted))) => matches!(quoted.protocol, protocol::IPV4 | protocol::IPV6),
+        Some(IcmpClass::Error(None) | IcmpClass::Query | IcmpClass::Other | IcmpClass::LinkLocal) | None => false,
     }
 }
 

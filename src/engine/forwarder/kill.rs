@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::engine::forwarder::Forwarder;
-use crate::engine::{Selection, Snapshot};
-use crate::session::{Class, EndReason, Removed, Sweep};
+use crate::engine::{SessionMatcher, Snapshot};
+use crate::session::{EndReason, ProtocolClass, Removed, Sweep};
 use crate::time::Instant;
 
 /// An order to end sessions, with its progress. All workers of an engine share it.
 #[derive(Debug)]
 pub struct KillOrder {
-    selection: Selection,
+    selection: SessionMatcher,
     reset: bool,
     killed: AtomicU64,
     resets: AtomicU64,
@@ -27,7 +27,7 @@ pub struct KillOrder {
 
 /// The orders that one worker carries out.
 #[derive(Debug, Default)]
-pub(super) struct Kills {
+pub(super) struct KillOrders {
     orders: Vec<Working>,
     /// Sessions that one step ended; kept so that it need not be allocated again.
     ended: Vec<Removed>,
@@ -43,8 +43,8 @@ struct Working {
 impl KillOrder {
     /// An order to end the sessions of `selection` that were opened at or before `now`, and with `reset` to send TCP
     /// resets to their ends. It is done when `workers` workers have carried it out.
-    pub fn new(selection: Selection, reset: bool, workers: usize, now: Instant) -> Self {
-        let selection = Selection { opened_until: Some(now), ..selection };
+    pub fn new(selection: SessionMatcher, reset: bool, workers: usize, now: Instant) -> Self {
+        let selection = SessionMatcher { opened_until: Some(now), ..selection };
         Self { selection, reset, killed: AtomicU64::new(0), resets: AtomicU64::new(0), left: AtomicUsize::new(workers) }
     }
 
@@ -93,7 +93,7 @@ impl Forwarder {
         order.killed.fetch_add(ended.len() as u64, Ordering::Relaxed);
         for removed in ended.drain(..) {
             self.settle(&removed, EndReason::Killed, snapshot, now);
-            if order.reset && removed.session.class == Class::Tcp {
+            if order.reset && removed.session.class == ProtocolClass::Tcp {
                 self.reset_killed(&removed, snapshot);
             }
         }

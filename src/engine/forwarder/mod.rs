@@ -39,10 +39,11 @@ mod watched;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::engine::trace::{Decided, Seen, Tap, Watch};
+use crate::engine::trace::{FrameOnLink, FrameTracer, Tap, VerdictReached};
 use crate::engine::verdict::IcmpError;
 use crate::engine::{
-    Batch, Counters, CountersCell, DropReason, Ledger, Packet, Punt, PuntQueue, PuntReason, Snapshot, Transmit, Verdict,
+    Batch, Counters, CountersCell, DropReason, Packet, Punt, PuntQueue, PuntReason, SessionLedger, Snapshot, Transmit,
+    Verdict,
 };
 use crate::id::LinkId;
 use crate::nat::PortPools;
@@ -52,22 +53,24 @@ use crate::wire::frame::{ETHERNET_LEN, Tuple};
 
 pub use apart::{ANSWERS_MAX, Apart, ApartBudget, CHECK_PORTS, checked_links, ends_on};
 
-pub(super) use decide::{Arrival, Course, Decision, Pins, Transit, decide, view_toward_destination};
+pub(super) use decide::{Arrival, Decision, NextStep, Pins, RoutedFlow, decide, view_toward_destination};
 pub(super) use fair::reason as refusal_reason;
 pub(super) use ingress::{Addressee, judge};
 pub use kill::KillOrder;
-pub(super) use services::{Passage, Standing, first_transit, is_beside_service, is_stray, standing, transit};
+pub(super) use services::{
+    ServerLiveness, ServiceAction, first_transit, is_beside_service, is_stray, standing, transit,
+};
 pub(super) use sources::{egress_address, source_address};
 
-use claim::Claim;
-use egress::Leaving;
-use flows::Fate;
+use claim::PacketFlow;
+use egress::EgressPacket;
+use flows::Disposition;
 use handover::{answer_to, hand_over, punt};
-use held::{Envelope, Placed};
-use ingress::{Admission, is_about_tunnel};
-use police::Police;
-use sources::Sources;
-use steady::{Ready, ReadyBatch};
+use held::{Envelope, FragmentResult};
+use ingress::{IngressResult, is_about_tunnel};
+use police::PuntPolicer;
+use sources::SourcePorts;
+use steady::{FastPathBatch, FastPathPacket};
 
 /// Capacities of one forwarder's own tables, which are its share of the engine's limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,11 +87,11 @@ pub struct ForwarderLimits {
 #[derive(Debug)]
 pub struct Forwarder {
     sessions: SessionWorker,
-    sources: Sources,
+    sources: SourcePorts,
     fragments: held::Fragments,
     failures: reset::Failures,
-    kills: kill::Kills,
-    police: Police,
+    kills: kill::KillOrders,
+    police: PuntPolicer,
     /// What the owner takes to the controller itself, by [`DeviceId`](crate::id::DeviceId).
     apart: Vec<Option<Arc<Apart>>>,
     transmits: VecDeque<Transmit>,
@@ -96,16 +99,16 @@ pub struct Forwarder {
     spare: Vec<Vec<u8>>,
     /// The outer packets of one packet; kept so that it need not be allocated again.
     packed: Vec<Vec<u8>>,
-    watch: Watch,
+    watch: FrameTracer,
     counters: Counters,
     /// Gets the ended sessions.
-    ledger: Option<Box<dyn Ledger>>,
+    ledger: Option<Box<dyn SessionLedger>>,
     published: Arc<CountersCell>,
 }
 
 /// The result for a frame, before it is turned into a verdict and counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Outcome {
+enum PacketOutcome {
     /// The frame was edited in place and leaves on this link.
     Sent(LinkId),
     /// Other frames, such as fragments, leave in its place on this link.
@@ -160,17 +163,17 @@ impl Forwarder {
         counters: Arc<CountersCell>,
     ) -> Self {
         Self {
-            sources: Sources::new(ports, sessions.number(), seed),
+            sources: SourcePorts::new(ports, sessions.number(), seed),
             sessions,
             fragments: held::Fragments::new(limits),
             failures: reset::Failures::default(),
-            kills: kill::Kills::default(),
-            police: Police::new(seed),
+            kills: kill::KillOrders::default(),
+            police: PuntPolicer::new(seed),
             apart: Vec::new(),
             transmits: VecDeque::with_capacity(Self::TRANSMITS_MAX),
             spare: Vec::with_capacity(Self::SPARE_MAX),
             packed: Vec::new(),
-            watch: Watch::default(),
+            watch: FrameTracer::default(),
             counters: Counters::default(),
             ledger: None,
             published: counters,
@@ -178,7 +181,7 @@ impl Forwarder {
     }
 
     /// Reports every session that ends to `ledger` from here on.
-    pub fn account_to(&mut self, ledger: Box<dyn Ledger>) {
+    pub fn account_to(&mut self, ledger: Box<dyn SessionLedger>) {
         self.ledger = Some(ledger);
     }
 
@@ -189,7 +192,7 @@ impl Forwarder {
         self.watch.begin(snapshot, now);
         self.sweep(snapshot, now, Self::SWEEP_PER_BATCH);
         self.counters.count_batch(batch.packets.len());
-        let mut ready = ReadyBatch::new();
+        let mut ready = FastPathBatch::new();
         if !self.watch.is_on() {
             self.make_ready(batch, &mut ready, snapshot);
         }
@@ -237,7 +240,7 @@ impl Forwarder {
     fn process_packet<'f>(
         &mut self,
         packet: &mut Packet<'f>,
-        ready: Option<&mut Ready<'f>>,
+        ready: Option<&mut FastPathPacket<'f>>,
         snapshot: &Snapshot,
         punts: &mut dyn PuntQueue,
         now: Instant,
@@ -268,7 +271,7 @@ impl Forwarder {
         if self.watch.is_on()
             && let Some(link) = link
         {
-            self.show(packet, link, Decided { verdict, punt, egress }, snapshot);
+            self.show(packet, link, VerdictReached { verdict, punt, egress }, snapshot);
         }
         self.count(verdict, link, egress);
         verdict
@@ -284,29 +287,29 @@ impl Forwarder {
         snapshot: &Snapshot,
         punts: &mut dyn PuntQueue,
         now: Instant,
-    ) -> Outcome {
+    ) -> PacketOutcome {
         let (mut frame, arrival, icmp, addressee) = match ingress::admit(packet.bytes, &packet.offload, link, snapshot)
         {
-            Admission::Transit { frame, arrival, icmp, addressee } => (frame, arrival, icmp, addressee),
-            Admission::Punt(reason) => return self.hand_over_or_leave(reason, packet, link, snapshot),
-            Admission::Drop(reason) => return Outcome::Drop(reason),
+            IngressResult::Transit { frame, arrival, icmp, addressee } => (frame, arrival, icmp, addressee),
+            IngressResult::Punt(reason) => return self.hand_over_or_leave(reason, packet, link, snapshot),
+            IngressResult::Drop(reason) => return PacketOutcome::Drop(reason),
         };
         if addressee == Addressee::Engine && is_about_tunnel(icmp) {
             return self.tunnel_refused(&frame, snapshot, punts, now);
         }
         let envelope = Envelope { device: packet.device, link, vlan: packet.vlan, offload: packet.offload };
         let placed = match first {
-            Some(tuple) => Placed::Known(Claim::of_later_fragment(&frame, tuple)),
+            Some(tuple) => FragmentResult::Known(PacketFlow::of_later_fragment(&frame, tuple)),
             None => self.fragments.place(&frame, icmp, envelope, now),
         };
         let claim = match placed {
-            Placed::Known(claim) => claim,
-            Placed::Held => return Outcome::Punted,
-            Placed::Drop(reason) => return Outcome::Drop(reason),
+            FragmentResult::Known(claim) => claim,
+            FragmentResult::Held => return PacketOutcome::Punted,
+            FragmentResult::Drop(reason) => return PacketOutcome::Drop(reason),
         };
         let fate = self.fate(&claim, arrival, addressee, snapshot, now);
         if self.watch.is_on() {
-            let received = Seen { link, vlan: packet.vlan, offload: packet.offload, bytes: frame.bytes() };
+            let received = FrameOnLink { link, vlan: packet.vlan, offload: packet.offload, bytes: frame.bytes() };
             self.watch.claimed(
                 received,
                 watched::claimed(&claim, arrival, &fate, first.is_some()),
@@ -314,13 +317,13 @@ impl Forwarder {
             );
         }
         let (hop, rewrite) = match fate {
-            Fate::Send { hop, rewrite } => (hop, rewrite),
-            Fate::Local => return Outcome::Punt(PuntReason::Local),
-            Fate::Drop(reason) => return Outcome::Drop(reason),
+            Disposition::Send { hop, rewrite } => (hop, rewrite),
+            Disposition::Local => return PacketOutcome::Punt(PuntReason::Local),
+            Disposition::Drop(reason) => return PacketOutcome::Drop(reason),
         };
         let end = ETHERNET_LEN + frame.ip_len();
         let leaving =
-            Leaving { link, frame: &mut frame, vlan: &mut packet.vlan, offload: &mut packet.offload, rewrite };
+            EgressPacket { link, frame: &mut frame, vlan: &mut packet.vlan, offload: &mut packet.offload, rewrite };
         let outcome = self.send(leaving, hop, snapshot, punts, now);
         // Bytes behind the IP packet are padding of the ingress link (rule A1.3 of `docs/protocols.md`).
         let bytes = std::mem::take(&mut packet.bytes);
@@ -331,7 +334,7 @@ impl Forwarder {
     /// Turns a result into a verdict: passes the packet to the controller, and has its sender answered.
     fn conclude(
         &mut self,
-        outcome: Outcome,
+        outcome: PacketOutcome,
         packet: &Packet<'_>,
         link: LinkId,
         snapshot: &Snapshot,
@@ -340,30 +343,30 @@ impl Forwarder {
     ) -> (Verdict, Option<LinkId>) {
         let mut may_pass = |reason| self.police.judge(reason, packet.bytes, link, snapshot, now);
         match outcome {
-            Outcome::Sent(egress) => {
+            PacketOutcome::Sent(egress) => {
                 self.count_sent(egress, packet.bytes.len());
                 let verdict = if egress == link { Verdict::Hairpin(egress) } else { Verdict::Forward(egress) };
                 (verdict, Some(egress))
             }
-            Outcome::Replaced(egress) => (Verdict::Replaced, Some(egress)),
-            Outcome::Punt(reason) => {
+            PacketOutcome::Replaced(egress) => (Verdict::Replaced, Some(egress)),
+            PacketOutcome::Punt(reason) => {
                 let pass = may_pass(reason);
                 (pass.map_or_else(Verdict::Dropped, |pass| hand_over(punt(reason, packet, link), pass, punts)), None)
             }
-            Outcome::Waits { reason, original } => {
+            PacketOutcome::Waits { reason, original } => {
                 let punt = || Punt { original, ..punt(reason, packet, link) };
                 let pass = may_pass(reason);
                 (pass.map_or_else(Verdict::Dropped, |pass| hand_over(punt(), pass, punts)), None)
             }
-            Outcome::Punted | Outcome::Left => (Verdict::Punted, None),
-            Outcome::Drop(reason) => {
+            PacketOutcome::Punted | PacketOutcome::Left => (Verdict::Punted, None),
+            PacketOutcome::Drop(reason) => {
                 if let Some(answer) = answer_to(reason) {
                     let pass = may_pass(answer);
                     self.tell_sender(answer, pass.is_ok(), packet, link, punts);
                 }
                 (Verdict::Dropped(reason), None)
             }
-            Outcome::TooBig { mtu } => {
+            PacketOutcome::TooBig { mtu } => {
                 let answer = PuntReason::IcmpError(IcmpError::TooBig { mtu });
                 let pass = may_pass(answer);
                 self.tell_sender(answer, pass.is_ok(), packet, link, punts);
@@ -402,7 +405,7 @@ impl Forwarder {
         self.count_sent(transmit.link, transmit.bytes.len());
         if self.watch.is_on() {
             let Transmit { link, vlan, offload, bytes } = &transmit;
-            self.watch.sent(Seen { link: *link, vlan: *vlan, offload: *offload, bytes }, self.sessions.table());
+            self.watch.sent(FrameOnLink { link: *link, vlan: *vlan, offload: *offload, bytes }, self.sessions.table());
         }
         self.transmits.push_back(transmit);
         true

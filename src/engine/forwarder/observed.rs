@@ -2,16 +2,16 @@
 
 use crate::engine::Snapshot;
 use crate::flow::{CanonicalKey, Direction};
-use crate::session::{Bound, Session, State, TcpState};
+use crate::session::{ConversationState, Placement, Session, TcpState};
 use crate::wire::Family;
 
 /// Notes what the server of a connection that had no answer so far said in a packet that goes in `direction`.
-pub(super) fn note(bound: &Bound, session: &Session, direction: Direction, family: Family, snapshot: &Snapshot) {
+pub(super) fn note(bound: &Placement, session: &Session, direction: Direction, family: Family, snapshot: &Snapshot) {
     if direction == session.opened {
         return;
     }
     let Some((_, server)) = snapshot.services.server(bound.service, bound.server) else { return };
-    if session.state == State::Tcp(TcpState::Closing) {
+    if session.state == ConversationState::Tcp(TcpState::Closing) {
         server.state.observed(family).refused();
     } else if !session.is_unanswered() {
         server.state.observed(family).answered();
@@ -19,7 +19,7 @@ pub(super) fn note(bound: &Bound, session: &Session, direction: Direction, famil
 }
 
 /// True if the server of a session serves on and takes no new sessions, as connections of clients to it failed.
-pub(super) fn is_avoided(bound: &Bound, key: &CanonicalKey, snapshot: &Snapshot) -> bool {
+pub(super) fn is_avoided(bound: &Placement, key: &CanonicalKey, snapshot: &Snapshot) -> bool {
     let found = snapshot.services.server(bound.service, bound.server);
     found.is_some_and(|(_, server)| !server.is_up(key.family()))
 }

@@ -1,16 +1,16 @@
 //! Opens sessions of services: it chooses the server for the first packet of a flow, and how the flow is translated.
 
 use crate::engine::forwarder::Forwarder;
-use crate::engine::forwarder::decide::{Course, Pins, decide};
-use crate::engine::forwarder::flows::{Known, Step, is_harmless};
+use crate::engine::forwarder::decide::{NextStep, Pins, decide};
+use crate::engine::forwarder::flows::{FlowStep, PacketContext, is_harmless};
 use crate::engine::forwarder::services;
 use crate::engine::{DropReason, Snapshot};
 use crate::flow::key::Endpoint;
 use crate::flow::{CanonicalKey, FlowKey};
 use crate::nat::{self, NoPort};
 use crate::path::pinning::PacketKind;
-use crate::session::{Bound, Opened, OverLimit, Session};
-use crate::slb::{self, Mode, Server, Service};
+use crate::session::{OpenResult, OverLimit, Placement, Session};
+use crate::slb::{self, ForwardingMode, Server, Service};
 use crate::time::Instant;
 
 impl Forwarder {
@@ -18,7 +18,7 @@ impl Forwarder {
     const CLASH_TRIES: usize = 4;
 
     /// Handles the first packet of a flow to a service.
-    pub(super) fn begin_at_service(&mut self, service: &Service, known: &Known<'_>, reopens: bool) -> Step {
+    pub(super) fn begin_at_service(&mut self, service: &Service, known: &PacketContext<'_>, reopens: bool) -> FlowStep {
         let is_first = match known.claim.kind() {
             PacketKind::Syn => true,
             PacketKind::SynAck | PacketKind::Bare | PacketKind::Other => false,
@@ -28,42 +28,42 @@ impl Forwarder {
         let is_placed = is_first || !is_stream || resumes();
         // The controller answers as a host without such a connection.
         if !is_placed {
-            return Step::Local;
+            return FlowStep::Local;
         }
         if known.claim.ttl <= 1 {
-            return Step::drop(DropReason::TtlExpired);
+            return FlowStep::drop(DropReason::TtlExpired);
         }
         if let Err(reason) = self.admit_source(known) {
-            return Step::drop(reason);
+            return FlowStep::drop(reason);
         }
         for _ in 0..Self::CLASH_TRIES {
             let flow = &known.claim.flow;
             let server = if is_first { service.choose(flow, known.now) } else { service.resume(flow, known.now) };
-            let Some(server) = server else { return Step::drop(DropReason::NoServerUp) };
+            let Some(server) = server else { return FlowStep::drop(DropReason::NoServerUp) };
             if let Some(step) = self.begin_at_server(service, server, known) {
                 return step;
             }
         }
-        Step::drop(DropReason::NatClash)
+        FlowStep::drop(DropReason::NatClash)
     }
 
     /// Opens a session at a server; `None` if to that server the flow would look like another one, whatever its source
     /// port is.
-    fn begin_at_server(&mut self, service: &Service, server: &Server, known: &Known<'_>) -> Option<Step> {
+    fn begin_at_server(&mut self, service: &Service, server: &Server, known: &PacketContext<'_>) -> Option<FlowStep> {
         match self.inside_leg(service, server, known.claim.flow, known.snapshot, known.now) {
             Ok(Some(inside)) => self
                 .open_at_server(service, server, Some(inside), known)
                 .or_else(|| self.open_by_other_port(service, server, inside, known)),
             Ok(None) => self.open_at_server(service, server, None, known),
-            Err(reason) => Some(Step::drop(reason)),
+            Err(reason) => Some(FlowStep::drop(reason)),
         }
     }
 
     /// Handles the first packet of a flow that is addressed to a server of a service directly, and has the same
     /// addresses and ports there as a flow of the service: it becomes a session of the service with another source
     /// port.
-    pub(super) fn begin_beside_service(&mut self, known: &Known<'_>) -> Step {
-        let Known { claim, snapshot, .. } = *known;
+    pub(super) fn begin_beside_service(&mut self, known: &PacketContext<'_>) -> FlowStep {
+        let PacketContext { claim, snapshot, .. } = *known;
         let Endpoint { address, port } = claim.flow.destination;
         // A connection that exists already cannot get another source port.
         let begins = claim.tcp.is_none() || claim.kind() == PacketKind::Syn;
@@ -72,7 +72,7 @@ impl Forwarder {
             .listener(address, claim.flow.protocol, port)
             .filter(|_| begins)
             .and_then(|(service, server)| self.open_by_other_port(service, server, claim.flow, known))
-            .unwrap_or(Step::drop(DropReason::NatClash))
+            .unwrap_or(FlowStep::drop(DropReason::NatClash))
     }
 
     /// Opens a session with another source port than `inside` has; `None` if no port is free.
@@ -81,8 +81,8 @@ impl Forwarder {
         service: &Service,
         server: &Server,
         inside: FlowKey,
-        known: &Known<'_>,
-    ) -> Option<Step> {
+        known: &PacketContext<'_>,
+    ) -> Option<FlowStep> {
         let source = inside.source;
         let with = |port| FlowKey { source: Endpoint { port, ..source }, ..inside };
         let is_free = |port: &u16| {
@@ -100,16 +100,16 @@ impl Forwarder {
         service: &Service,
         server: &Server,
         inside: Option<FlowKey>,
-        known: &Known<'_>,
-    ) -> Option<Step> {
-        let Known { claim, arrival, snapshot, now, .. } = *known;
+        known: &PacketContext<'_>,
+    ) -> Option<FlowStep> {
+        let PacketContext { claim, arrival, snapshot, now, .. } = *known;
         let outside = claim.flow;
         let fall = server.falls[slb::family_index(outside.family())];
-        let bound = Bound { service: service.id, server: server.id, fall, inside };
+        let bound = Placement { service: service.id, server: server.id, fall, inside };
         let (transit, passage) = services::first_transit(outside, &bound, arrival, claim.kind(), snapshot);
         let decision = decide(&transit, Pins::default(), snapshot, now);
-        let step = Step::Course(decision.course, Some(passage));
-        let Course::To { .. } = decision.course else {
+        let step = FlowStep::Course(decision.course, Some(passage));
+        let NextStep::To { .. } = decision.course else {
             self.put_back(outside, inside);
             return Some(step);
         };
@@ -124,7 +124,7 @@ impl Forwarder {
         let (opened, evicted) = self.sessions.open(&key, Some(bound), session, true, harmless, now);
         self.settle_evicted(evicted.as_ref(), snapshot, now);
         match opened {
-            Opened::Inserted(_) => {
+            OpenResult::Inserted(_) => {
                 server.state.opened();
                 if !session.is_active() {
                     server.state.ended();
@@ -136,21 +136,21 @@ impl Forwarder {
                 self.count_opened(&decision);
                 Some(step)
             }
-            Opened::Existing(id) => {
+            OpenResult::Existing(id) => {
                 self.put_back(outside, inside);
-                Some(self.continue_session(id, known).unwrap_or(Step::drop(DropReason::NatClash)))
+                Some(self.continue_session(id, known).unwrap_or(FlowStep::drop(DropReason::NatClash)))
             }
-            Opened::Clash => {
+            OpenResult::Clash => {
                 self.put_back(outside, inside);
                 None
             }
-            Opened::Full => {
+            OpenResult::Full => {
                 self.put_back(outside, inside);
-                Some(Step::drop(DropReason::SessionTableFull))
+                Some(FlowStep::drop(DropReason::SessionTableFull))
             }
-            Opened::OverShare => {
+            OpenResult::OverShare => {
                 self.put_back(outside, inside);
-                Some(Step::drop(self.refuse(outside.source.address, OverLimit::Share)))
+                Some(FlowStep::drop(self.refuse(outside.source.address, OverLimit::Share)))
             }
         }
     }
@@ -167,16 +167,16 @@ impl Forwarder {
         let address = server.address(outside.family()).ok_or(DropReason::NoServerUp)?;
         let destination = Endpoint { address, port: server.port.unwrap_or(outside.destination.port) };
         let source = match service.mode {
-            Mode::Direct | Mode::Tunnel => return Ok(None),
-            Mode::Nat => outside.source,
-            Mode::FullNat => match self.sources.acquire(service, &outside, destination, snapshot, now) {
+            ForwardingMode::Direct | ForwardingMode::Tunnel => return Ok(None),
+            ForwardingMode::Nat => outside.source,
+            ForwardingMode::FullNat => match self.sources.acquire(service, &outside, destination, snapshot, now) {
                 Ok(source) => source,
                 Err(NoPort::Exhausted) => return Err(DropReason::SnatExhausted),
                 Err(NoPort::OverShare) => return Err(self.refuse(outside.source.address, OverLimit::Share)),
             },
         };
         // No client has an address that the engine uses as source.
-        if service.mode == Mode::FullNat && source.address == outside.source.address {
+        if service.mode == ForwardingMode::FullNat && source.address == outside.source.address {
             self.sources.put_back(outside.protocol, source, destination, outside.source.address);
             return Err(DropReason::MartianSource);
         }

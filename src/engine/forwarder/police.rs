@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use crate::engine::limit::{Limiter, Rate};
+use crate::engine::limit::{Rate, RateLimiter};
 use crate::engine::{DropReason, PuntReason, Snapshot};
 use crate::health::service_prober::PORTS;
 use crate::id::LinkId;
@@ -91,15 +91,15 @@ pub(super) enum Pass {
 
 /// The rate limits of one worker; see the module documentation.
 #[derive(Debug)]
-pub(super) struct Police {
-    limiters: Box<[Limiter; Kind::ALL.len()]>,
+pub(super) struct PuntPolicer {
+    limiters: Box<[RateLimiter; Kind::ALL.len()]>,
 }
 
-impl Police {
+impl PuntPolicer {
     pub(super) fn new(seed: u64) -> Self {
         let limiter = |kind: Kind| {
             let (all, of_source) = kind.rates();
-            Limiter::new(all, of_source, seed ^ (kind as u64) << 56, Instant::ZERO)
+            RateLimiter::new(all, of_source, seed ^ (kind as u64) << 56, Instant::ZERO)
         };
         Self { limiters: Box::new(Kind::ALL.map(limiter)) }
     }

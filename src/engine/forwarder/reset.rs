@@ -11,17 +11,17 @@
 use std::cell::Cell;
 use std::net::IpAddr;
 
-use crate::engine::forwarder::services::{self, Standing};
+use crate::engine::forwarder::services::{self, ServerLiveness};
 use crate::engine::forwarder::{Forwarder, flows};
-use crate::engine::route::{NextHop, Target};
+use crate::engine::route::{FibEntry, NextHop};
 use crate::engine::{Snapshot, Transmit};
 use crate::flow::{CanonicalKey, Direction, FlowKey};
 use crate::path::OnFailure;
 use crate::path::pinning::{Pin, PinState};
-use crate::session::{Bound, Class, Removed, Session, State, Sweep, TcpState};
+use crate::session::{ConversationState, Placement, ProtocolClass, Removed, Session, Sweep, TcpState};
 use crate::time::Instant;
 use crate::wire::Family;
-use crate::wire::emit::Macs;
+use crate::wire::emit::MacPair;
 use crate::wire::offload::Offload;
 use crate::wire::tcp;
 
@@ -169,10 +169,15 @@ impl Forwarder {
 }
 
 /// Why a session must end; `None` if it stays.
-fn cause_to_end(key: &CanonicalKey, session: &Session, bound: Option<&Bound>, snapshot: &Snapshot) -> Option<Cause> {
+fn cause_to_end(
+    key: &CanonicalKey,
+    session: &Session,
+    bound: Option<&Placement>,
+    snapshot: &Snapshot,
+) -> Option<Cause> {
     let of_its_server = bound.is_some_and(|bound| {
         let standing = services::standing(bound, key, session.class, snapshot);
-        session.class == Class::Tcp && standing == Standing::Fell(OnFailure::Reset)
+        session.class == ProtocolClass::Tcp && standing == ServerLiveness::Fell(OnFailure::Reset)
     });
     if of_its_server {
         return Some(Cause::Server);
@@ -189,8 +194,8 @@ fn is_to_end(session: &Session, pin: &Pin, snapshot: &Snapshot) -> bool {
     }
     match (group.on_failure, session.state) {
         // An unanswered connection attempt is repeated by its client, and then takes a live firewall.
-        (OnFailure::Reset, State::Tcp(_)) => pin.state != PinState::Opening,
-        (OnFailure::Reset, State::OneWay | State::TwoWay)
+        (OnFailure::Reset, ConversationState::Tcp(_)) => pin.state != PinState::Opening,
+        (OnFailure::Reset, ConversationState::OneWay | ConversationState::TwoWay)
         | (OnFailure::Reselect | OnFailure::Keep | OnFailure::Drop, _) => false,
     }
 }
@@ -208,16 +213,18 @@ fn toward(ended: &Removed, direction: Direction) -> FlowKey {
 fn reset(ended: &Removed, direction: Direction, hop: NextHop, snapshot: &Snapshot) -> Option<Transmit> {
     let session = &ended.session;
     match session.state {
-        State::Tcp(TcpState::Opening | TcpState::Established) => {}
+        ConversationState::Tcp(TcpState::Opening | TcpState::Established) => {}
         // Both ends closed the connection, and a firewall may have forgotten it: the reset would be out of state there.
-        State::Tcp(TcpState::Closing) | State::OneWay | State::TwoWay => return None,
+        ConversationState::Tcp(TcpState::Closing) | ConversationState::OneWay | ConversationState::TwoWay => {
+            return None;
+        }
     }
     let (sequence, acknowledgement) = match direction {
         Direction::LowToHigh => (session.next_to_high, session.next_to_low),
         Direction::HighToLow => (session.next_to_low, session.next_to_high),
     };
     let link = &snapshot.links[hop.link.index()];
-    let macs = Macs { source: link.mac, destination: snapshot.neighbor(hop.link, hop.address)? };
+    let macs = MacPair { source: link.mac, destination: snapshot.neighbor(hop.link, hop.address)? };
     let bytes = tcp::reset(macs, &toward(ended, direction).into(), sequence, Some(acknowledgement))?;
     Some(Transmit { link: hop.link, vlan: link.egress_tag(None), offload: Offload::NONE, bytes })
 }
@@ -235,8 +242,8 @@ fn firewall_hop(pin: &Pin, family: Family, snapshot: &Snapshot) -> Option<NextHo
 /// The next hop to an end of a flow, if it does not lead through a group.
 pub(super) fn near_hop(end: IpAddr, snapshot: &Snapshot) -> Option<NextHop> {
     match snapshot.routes.lookup(end)? {
-        Target::Connected(link) => Some(NextHop { link, address: end }),
-        Target::Via(hop) => Some(hop),
-        Target::Group { set: _, preferred: _, bypass: _ } => None,
+        FibEntry::Connected(link) => Some(NextHop { link, address: end }),
+        FibEntry::Via(hop) => Some(hop),
+        FibEntry::Group { set: _, preferred: _, bypass: _ } => None,
     }
 }

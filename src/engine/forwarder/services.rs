@@ -2,34 +2,34 @@
 //! server still serves. It stores nothing, so that [`crate::engine::explain`] can ask the same functions.
 
 use crate::engine::Snapshot;
-use crate::engine::forwarder::decide::{Arrival, Transit};
+use crate::engine::forwarder::decide::{Arrival, RoutedFlow};
 use crate::flow::{CanonicalKey, Direction, Endpoint, FlowKey};
 use crate::id::{ServerId, ServiceId};
 use crate::nat::ports::PORT_MIN;
-use crate::nat::{Translation, Way};
+use crate::nat::{NatDirection, Translation};
 use crate::path::OnFailure;
 use crate::path::pinning::PacketKind;
-use crate::session::{Bound, Class, EndReason};
-use crate::slb::{self, Mode, Retired, Scheduler, Service};
+use crate::session::{EndReason, Placement, ProtocolClass};
+use crate::slb::{self, ForwardingMode, OutOfService, Scheduler, Service};
 use crate::wire::Family;
 use crate::wire::frame::protocol;
 
 /// What the service of a session does to a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Passage {
+pub(crate) struct ServiceAction {
     /// The server of the session.
     pub server: ServerId,
     /// The direction of the packet: toward the server or toward the client.
-    pub way: Way,
+    pub way: NatDirection,
     /// The flow on both sides of the translation; `None` if the packet is not translated.
     pub translation: Option<Translation>,
     /// The tunnel to the server; `None` if the packet goes into none.
-    pub tunnel: Option<Carriage>,
+    pub tunnel: Option<TunnelTo>,
 }
 
 /// The tunnel to a server of mode `tunnel`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Carriage {
+pub(crate) struct TunnelTo {
     /// The service of the server.
     pub service: ServiceId,
     /// The server, which is the end of the tunnel.
@@ -38,7 +38,7 @@ pub(crate) struct Carriage {
 
 /// Whether the server of a session serves it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum ServerLiveness {
     /// The server has not failed since it got the session, or it is up again.
     Serves,
     /// The server failed, and this is the `on-failure` for the session.
@@ -51,17 +51,17 @@ pub(crate) fn transit(
     flow: FlowKey,
     key: &CanonicalKey,
     opened: Direction,
-    bound: &Bound,
+    bound: &Placement,
     arrival: Arrival,
     kind: PacketKind,
     snapshot: &Snapshot,
-) -> Option<(Transit, Passage)> {
+) -> Option<(RoutedFlow, ServiceAction)> {
     let outside = key.oriented(opened);
     let way = match bound.inside {
-        _ if flow == outside => Way::Inward,
-        Some(inside) if flow == inside.reversed() => Way::Outward,
+        _ if flow == outside => NatDirection::Inward,
+        Some(inside) if flow == inside.reversed() => NatDirection::Outward,
         // This is a reply of a server that has this engine as its default gateway.
-        None if flow == outside.reversed() => Way::Outward,
+        None if flow == outside.reversed() => NatDirection::Outward,
         Some(_) | None => return None,
     };
     Some(placed(flow, outside, bound, way, arrival, kind, snapshot))
@@ -70,60 +70,67 @@ pub(crate) fn transit(
 /// The first packet of a flow that is to become a session of a service, and what the service does to it.
 pub(crate) fn first_transit(
     outside: FlowKey,
-    bound: &Bound,
+    bound: &Placement,
     arrival: Arrival,
     kind: PacketKind,
     snapshot: &Snapshot,
-) -> (Transit, Passage) {
-    placed(outside, outside, bound, Way::Inward, arrival, kind, snapshot)
+) -> (RoutedFlow, ServiceAction) {
+    placed(outside, outside, bound, NatDirection::Inward, arrival, kind, snapshot)
 }
 
 fn placed(
     flow: FlowKey,
     outside: FlowKey,
-    bound: &Bound,
-    way: Way,
+    bound: &Placement,
+    way: NatDirection,
     arrival: Arrival,
     kind: PacketKind,
     snapshot: &Snapshot,
-) -> (Transit, Passage) {
+) -> (RoutedFlow, ServiceAction) {
     let translation = bound.translation(outside);
     let leaving = translation.map_or(flow, |translation| translation.leaving(way));
     let at_server = match (translation, way) {
-        (None, Way::Inward) => snapshot.services.server(bound.service, bound.server),
-        (Some(_), Way::Inward | Way::Outward) | (None, Way::Outward) => None,
+        (None, NatDirection::Inward) => snapshot.services.server(bound.service, bound.server),
+        (Some(_), NatDirection::Inward | NatDirection::Outward) | (None, NatDirection::Outward) => None,
     };
-    let tunnel = at_server.filter(|(service, _)| service.mode == Mode::Tunnel);
-    let tunnel = tunnel.map(|_| Carriage { service: bound.service, server: bound.server });
+    let tunnel = at_server.filter(|(service, _)| service.mode == ForwardingMode::Tunnel);
+    let tunnel = tunnel.map(|_| TunnelTo { service: bound.service, server: bound.server });
     let address = at_server.and_then(|(_, server)| server.address(flow.family()));
     let toward = match (translation, way) {
-        (None, Way::Inward) => address.unwrap_or(leaving.destination.address),
-        (Some(_), Way::Inward | Way::Outward) | (None, Way::Outward) => leaving.destination.address,
+        (None, NatDirection::Inward) => address.unwrap_or(leaving.destination.address),
+        (Some(_), NatDirection::Inward | NatDirection::Outward) | (None, NatDirection::Outward) => {
+            leaving.destination.address
+        }
     };
     let inward = outside.direction();
     let direction = match way {
-        Way::Inward => inward,
-        Way::Outward => inward.reversed(),
+        NatDirection::Inward => inward,
+        NatDirection::Outward => inward.reversed(),
     };
-    let transit = Transit { coming: flow, leaving, toward, direction, arrival, kind };
-    (transit, Passage { server: bound.server, way, translation, tunnel })
+    let transit = RoutedFlow { coming: flow, leaving, toward, direction, arrival, kind };
+    (transit, ServiceAction { server: bound.server, way, translation, tunnel })
 }
 
 /// Whether the server of a session of `class` serves it. A server that is not in the configuration any more counts as
 /// failed.
-pub(crate) fn standing(bound: &Bound, key: &CanonicalKey, class: Class, snapshot: &Snapshot) -> Standing {
+pub(crate) fn standing(
+    bound: &Placement,
+    key: &CanonicalKey,
+    class: ProtocolClass,
+    snapshot: &Snapshot,
+) -> ServerLiveness {
     let Some((service, server)) = snapshot.services.server(bound.service, bound.server) else {
-        return Standing::Fell(OnFailure::Reset);
+        return ServerLiveness::Fell(OnFailure::Reset);
     };
     let family = key.family();
     if server.is_up(family) || server.falls[slb::family_index(family)] == bound.fall {
-        return Standing::Serves;
+        return ServerLiveness::Serves;
     }
     let on_failure = match class {
-        Class::Tcp => service.on_failure_tcp,
-        Class::Udp | Class::Icmp | Class::Other => service.on_failure_udp,
+        ProtocolClass::Tcp => service.on_failure_tcp,
+        ProtocolClass::Udp | ProtocolClass::Icmp | ProtocolClass::Other => service.on_failure_udp,
     };
-    Standing::Fell(match on_failure {
+    ServerLiveness::Fell(match on_failure {
         // A server that was removed cannot keep sessions.
         OnFailure::Keep if server.is_removed => OnFailure::Reselect,
         OnFailure::Keep | OnFailure::Drop | OnFailure::Reselect | OnFailure::Reset => on_failure,
@@ -137,19 +144,19 @@ pub(crate) fn stands_for_client(inside: &FlowKey, outside: &FlowKey) -> bool {
 }
 
 /// The reason for the end of a session whose server failed.
-pub(crate) fn end_reason(bound: Option<&Bound>, snapshot: &Snapshot) -> EndReason {
+pub(crate) fn end_reason(bound: Option<&Placement>, snapshot: &Snapshot) -> EndReason {
     let server = bound.and_then(|bound| snapshot.services.server(bound.service, bound.server));
     match server.map(|(_, server)| server.retired) {
         Some(None) => EndReason::ServerDown,
-        Some(Some(Retired::Drained)) => EndReason::DrainTimeout,
-        Some(Some(Retired::Maint)) => EndReason::Maint,
+        Some(Some(OutOfService::Drained)) => EndReason::DrainTimeout,
+        Some(Some(OutOfService::Maint)) => EndReason::Maint,
         None => EndReason::Removed,
     }
 }
 
 /// True if the server of a closed session may get another connection between the same ends, of this address family. A
 /// server that drains may not, nor a backup while other servers are up.
-pub(crate) fn takes_on(bound: &Bound, family: Family, snapshot: &Snapshot) -> bool {
+pub(crate) fn takes_on(bound: &Placement, family: Family, snapshot: &Snapshot) -> bool {
     let found = snapshot.services.server(bound.service, bound.server);
     found.is_some_and(|(service, server)| {
         service.takes_new && server.is_candidate(family) && (!server.backup || service.needs_backups(family))
@@ -187,8 +194,8 @@ pub(crate) fn is_stray(flow: &FlowKey, kind: PacketKind, arrival: Arrival, snaps
 /// had before, and the server sees the same addresses and ports as before.
 pub(crate) fn places_mid_stream(service: &Service) -> bool {
     match (service.scheduler, service.mode) {
-        (Scheduler::Hash(_), Mode::Nat | Mode::Direct | Mode::Tunnel) => true,
-        (Scheduler::Hash(_), Mode::FullNat) => false,
+        (Scheduler::Hash(_), ForwardingMode::Nat | ForwardingMode::Direct | ForwardingMode::Tunnel) => true,
+        (Scheduler::Hash(_), ForwardingMode::FullNat) => false,
         (Scheduler::RoundRobin | Scheduler::LeastConnections, _) => false,
     }
 }

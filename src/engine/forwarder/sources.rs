@@ -8,7 +8,7 @@ use std::sync::Arc;
 use siphasher::sip::SipHasher13;
 
 use crate::engine::Snapshot;
-use crate::engine::route::{NextHop, Target};
+use crate::engine::route::{FibEntry, NextHop};
 use crate::engine::snapshot::Link;
 use crate::flow::{Endpoint, FlowKey};
 use crate::id::LinkId;
@@ -19,14 +19,14 @@ use crate::wire::Family;
 
 /// The source ports of one forwarder.
 #[derive(Debug)]
-pub(super) struct Sources {
+pub(super) struct SourcePorts {
     ports: Arc<PortPools>,
     worker: u16,
     seed: u64,
     drawn: u64,
 }
 
-impl Sources {
+impl SourcePorts {
     pub(super) fn new(ports: Arc<PortPools>, worker: u16, seed: u64) -> Self {
         Self { ports, worker, seed, drawn: 0 }
     }
@@ -111,9 +111,9 @@ pub(super) fn address_on(link: &Link, family: Family) -> Option<IpAddr> {
 
 pub(super) fn egress_link(server: IpAddr, snapshot: &Snapshot) -> Option<LinkId> {
     match snapshot.routes.lookup(server)? {
-        Target::Connected(link) | Target::Via(NextHop { link, address: _ }) => Some(link),
+        FibEntry::Connected(link) | FibEntry::Via(NextHop { link, address: _ }) => Some(link),
         // The firewalls of a group may be on different links. The engine's address on any of them leads back to it.
-        Target::Group { set, preferred: _, bypass: _ } => {
+        FibEntry::Group { set, preferred: _, bypass: _ } => {
             let group = snapshot.path_sets[set.index()].group;
             let member = snapshot.groups[group.index()].members.first()?;
             Some(snapshot.firewalls[member.id.index()].link)

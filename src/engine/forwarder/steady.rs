@@ -12,25 +12,25 @@ use std::net::IpAddr;
 
 use arrayvec::ArrayVec;
 
-use crate::engine::forwarder::claim::Claim;
+use crate::engine::forwarder::claim::PacketFlow;
 use crate::engine::forwarder::decide::{Arrival, is_broadcast};
 use crate::engine::forwarder::egress::Translate;
 use crate::engine::forwarder::ingress::{self, Addressee};
-use crate::engine::forwarder::services::{self, Passage, Standing};
-use crate::engine::forwarder::{Forwarder, Outcome};
-use crate::engine::route::{NextHop, Target};
+use crate::engine::forwarder::services::{self, ServerLiveness, ServiceAction};
+use crate::engine::forwarder::{Forwarder, PacketOutcome};
+use crate::engine::route::{FibEntry, NextHop};
 use crate::engine::{Batch, DropReason, Packet, Snapshot};
 use crate::flow::{Direction, FlowKey};
 use crate::id::{FirewallId, LinkId};
 use crate::path::pinning::{self, PacketKind};
-use crate::session::{Live, SessionTable, Wanted};
+use crate::session::{HashedKey, LockedSession, SessionTable};
 use crate::time::Instant;
 use crate::wire::MacAddr;
 use crate::wire::frame::{ETHERNET_LEN, Frame, Payload, protocol};
 
 /// A packet that may belong to a known session, with everything that follows from the packet itself.
 #[derive(Debug)]
-pub(super) struct Ready<'f> {
+pub(super) struct FastPathPacket<'f> {
     /// The parsed frame; `None` after it was sent or left to `handle`.
     frame: Option<Frame<'f>>,
     pub(super) link: LinkId,
@@ -38,49 +38,49 @@ pub(super) struct Ready<'f> {
     direction: Direction,
     /// True if it is addressed to the engine, so that it must belong to a translated session.
     is_to_engine: bool,
-    wanted: Wanted,
+    wanted: HashedKey,
 }
 
 /// The packets of a batch that may take the short path, by their position in the batch.
-pub(super) type ReadyBatch<'f> = ArrayVec<Option<Ready<'f>>, { Batch::CAPACITY }>;
+pub(super) type FastPathBatch<'f> = ArrayVec<Option<FastPathPacket<'f>>, { Batch::CAPACITY }>;
 
 /// Where a packet is sent, and at which counters it is counted.
 #[derive(Debug)]
-struct Course {
+struct FastPathHit {
     egress: LinkId,
     neighbor: MacAddr,
     /// The firewall that it is sent to.
     onward: Option<FirewallId>,
-    passage: Option<Passage>,
+    passage: Option<ServiceAction>,
 }
 
 impl Forwarder {
     /// Parses the packets of a batch and prefetches their sessions. The bytes of packets that may take the short path
     /// move to `all`.
-    pub(super) fn make_ready<'f>(&self, batch: &mut Batch<'f>, all: &mut ReadyBatch<'f>, snapshot: &Snapshot) {
+    pub(super) fn make_ready<'f>(&self, batch: &mut Batch<'f>, all: &mut FastPathBatch<'f>, snapshot: &Snapshot) {
         let table = self.sessions.table();
-        all.extend(batch.packets.iter_mut().map(|packet| Ready::of(packet, table, snapshot)));
-        let near = all.iter().flatten().fold(0, |near, ready| near ^ table.approach(&ready.wanted));
+        all.extend(batch.packets.iter_mut().map(|packet| FastPathPacket::of(packet, table, snapshot)));
+        let near = all.iter().flatten().fold(0, |near, ready| near ^ table.prefetch(&ready.wanted));
         black_box(near);
-        let near = all.iter().flatten().fold(0, |near, ready| near ^ table.approach_session(&ready.wanted));
+        let near = all.iter().flatten().fold(0, |near, ready| near ^ table.prefetch_session(&ready.wanted));
         black_box(near);
     }
 
     /// Sends a packet if the short path can. With `None` the packet is unchanged and must be handled by `handle`.
     pub(super) fn steady<'f>(
         &mut self,
-        ready: &mut Ready<'f>,
+        ready: &mut FastPathPacket<'f>,
         packet: &mut Packet<'f>,
         snapshot: &Snapshot,
         now: Instant,
-    ) -> Option<Outcome> {
+    ) -> Option<PacketOutcome> {
         let mut frame = ready.frame.take()?;
         let table = self.sessions.table();
         let mut course = None;
         if let Some(id) = table.search(&ready.wanted) {
             table.with_live(id, |live| course = ready.course(&frame, live, snapshot, now));
         }
-        let Some(Course { egress, neighbor, onward, passage }) = &course else {
+        let Some(FastPathHit { egress, neighbor, onward, passage }) = &course else {
             packet.bytes = frame.into_bytes();
             return None;
         };
@@ -95,13 +95,13 @@ impl Forwarder {
             Some(translate.apply(&mut frame, &packet.offload))
         });
         let outcome = match translated {
-            Some(Err(_)) => Outcome::Drop(DropReason::Untranslatable),
+            Some(Err(_)) => PacketOutcome::Drop(DropReason::Untranslatable),
             Some(Ok(())) | None => {
                 let link = &snapshot.links[egress.index()];
                 frame.decrement_ttl();
                 frame.set_macs(link.mac, *neighbor);
                 packet.vlan = link.egress_tag(packet.vlan);
-                Outcome::Sent(*egress)
+                PacketOutcome::Sent(*egress)
             }
         };
         // Bytes behind the IP packet are padding of the ingress link (rule A1.3 of `docs/protocols.md`).
@@ -132,7 +132,7 @@ fn judge(frame: &Frame<'_>, link: LinkId, snapshot: &Snapshot) -> Option<(Arriva
     Some((ingress::arrival(frame, link, snapshot)?, flow, is_to_engine))
 }
 
-impl<'f> Ready<'f> {
+impl<'f> FastPathPacket<'f> {
     /// Parses a packet. `None` if it needs the long path, and then it is unchanged.
     #[inline]
     fn of(packet: &mut Packet<'f>, table: &SessionTable, snapshot: &Snapshot) -> Option<Self> {
@@ -164,9 +164,15 @@ impl<'f> Ready<'f> {
 
     /// Where the packet is sent, if its session stays as it is. The session counts the packet then.
     #[inline]
-    fn course(&self, frame: &Frame<'_>, live: &Live<'_>, snapshot: &Snapshot, now: Instant) -> Option<Course> {
+    fn course(
+        &self,
+        frame: &Frame<'_>,
+        live: &LockedSession<'_>,
+        snapshot: &Snapshot,
+        now: Instant,
+    ) -> Option<FastPathHit> {
         let tcp = frame.tcp();
-        let kind = Claim::kind_of(tcp.as_ref());
+        let kind = PacketFlow::kind_of(tcp.as_ref());
         let (direction, toward, passage) = self.passage(frame, live, kind, snapshot)?;
         let (onward_pin, back_pin) = (live.pin_toward(direction), live.pin_toward(direction.reversed()));
         let is_in_force = |pin: &pinning::Pin| snapshot.has_firewalls(pin.set);
@@ -183,10 +189,10 @@ impl<'f> Ready<'f> {
                 (hop, Some((pin, set.group)))
             }
             None => match snapshot.routes.lookup(toward)? {
-                Target::Connected(link) if is_broadcast(toward, link, snapshot) => return None,
-                Target::Connected(link) => (NextHop { link, address: toward }, None),
-                Target::Via(hop) => (hop, None),
-                Target::Group { .. } => return None,
+                FibEntry::Connected(link) if is_broadcast(toward, link, snapshot) => return None,
+                FibEntry::Connected(link) => (NextHop { link, address: toward }, None),
+                FibEntry::Via(hop) => (hop, None),
+                FibEntry::Group { .. } => return None,
             },
         };
         let back = match (self.arrival, &back_pin) {
@@ -221,7 +227,7 @@ impl<'f> Ready<'f> {
             live.set_pin_toward(direction.reversed(), pin);
         }
         let onward = onward.map(|(pin, _)| pin.firewall);
-        Some(Course { egress: hop.link, neighbor, onward, passage })
+        Some(FastPathHit { egress: hop.link, neighbor, onward, passage })
     }
 
     /// The direction of the packet in its session, the address that its route is looked up for, and what the service
@@ -230,10 +236,10 @@ impl<'f> Ready<'f> {
     fn passage(
         &self,
         frame: &Frame<'_>,
-        live: &Live<'_>,
+        live: &LockedSession<'_>,
         kind: PacketKind,
         snapshot: &Snapshot,
-    ) -> Option<(Direction, IpAddr, Option<Passage>)> {
+    ) -> Option<(Direction, IpAddr, Option<ServiceAction>)> {
         let Some(bound) = live.bound() else {
             let plain = (self.direction, frame.destination(), None);
             return (!self.is_to_engine).then_some(plain);
@@ -244,8 +250,8 @@ impl<'f> Ready<'f> {
         let (transit, passage) =
             services::transit(frame.tuple().into(), &key, live.opened(), &bound, self.arrival, kind, snapshot)?;
         match services::standing(&bound, &key, live.class(), snapshot) {
-            Standing::Serves => Some((transit.direction, transit.toward, Some(passage))),
-            Standing::Fell(_) => None,
+            ServerLiveness::Serves => Some((transit.direction, transit.toward, Some(passage))),
+            ServerLiveness::Fell(_) => None,
         }
     }
 }

@@ -4,7 +4,7 @@
 //! The MTU of a tunnel is that of its path without the outer header, and clients learn it: a packet that exceeds it and
 //! must not be fragmented is answered with the tunnel's MTU, any other is fragmented *before* encapsulation (RFC 2003
 //! section 5.1 allows both). The server reassembles by the client's identification. After encapsulation all clients'
-//! fragments would share the 16-bit identification of one address pair (RFC 4963). Outer packets are fragmented only
+//! fragments would share the 16-bit identification of one address pair (RFC 4963). OuterHeader packets are fragmented only
 //! for IPv6 packets of at most 1280 bytes, which every link must carry (RFC 2473 section 7.1, RFC 4213 section 3.2).
 //!
 //! The outer DF bit is that of the inner packet, as with IPVS, so that path MTU discovery of the client covers the
@@ -13,25 +13,25 @@
 
 use std::net::IpAddr;
 
-use crate::engine::forwarder::claim::{Claim, Role};
+use crate::engine::forwarder::claim::{FlowRelation, PacketFlow};
 use crate::engine::forwarder::decide::Arrival;
-use crate::engine::forwarder::egress::{self, Fit, Leaving, fit, quote};
-use crate::engine::forwarder::flows::Fate;
+use crate::engine::forwarder::egress::{self, EgressPacket, MtuFit, fit, quote};
+use crate::engine::forwarder::flows::Disposition;
 use crate::engine::forwarder::ingress::Addressee;
-use crate::engine::forwarder::services::Carriage;
+use crate::engine::forwarder::services::TunnelTo;
 use crate::engine::forwarder::sources::address_on;
-use crate::engine::forwarder::{Forwarder, Outcome};
+use crate::engine::forwarder::{Forwarder, PacketOutcome};
 use crate::engine::route::NextHop;
 use crate::engine::{DropReason, Punt, PuntQueue, PuntReason, Snapshot, Transmit};
 use crate::flow::FlowKey;
-use crate::slb::{Mode, TunnelPath};
+use crate::slb::{ForwardingMode, TunnelPathState};
 use crate::time::Instant;
-use crate::wire::emit::{HOP_LIMIT, Macs, Pair};
+use crate::wire::emit::{AddressPair, HOP_LIMIT, MacPair};
 use crate::wire::fragment;
 use crate::wire::frame::{ETHERNET_LEN, Frame, IPV4_LEN, quoted_tuple};
 use crate::wire::icmp::{self, ErrorKind};
 use crate::wire::offload::{GsoKind, Offload};
-use crate::wire::tunnel::{self, Complaint, Outer, Refused};
+use crate::wire::tunnel::{self, OuterHeader, TunnelError, TunnelIcmpError};
 use crate::wire::{Family, segment};
 
 /// The smallest MTUs that a sender may rely on, in bytes: IPv4 (RFC 791 section 3.2), IPv6 (RFC 8200 section 5).
@@ -40,8 +40,8 @@ const MTU_MIN: [u16; 2] = [68, 1280];
 /// A tunnel, as it is for packets of one address family.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tunnel<'s> {
-    pair: Pair,
-    path: &'s TunnelPath,
+    pair: AddressPair,
+    path: &'s TunnelPathState,
     /// Path MTU: the largest outer packet, in bytes.
     path_mtu: u16,
     /// The largest inner packet, in bytes.
@@ -53,12 +53,12 @@ pub(super) struct Tunnel<'s> {
 impl<'s> Tunnel<'s> {
     /// The tunnel to a server for packets of family `inner`, by the next hop `hop`. `None` if the engine has no address
     /// for it.
-    fn of(inner: Family, carriage: Carriage, hop: NextHop, snapshot: &'s Snapshot, now: Instant) -> Option<Self> {
+    fn of(inner: Family, carriage: TunnelTo, hop: NextHop, snapshot: &'s Snapshot, now: Instant) -> Option<Self> {
         let (_, server) = snapshot.services.server(carriage.service, carriage.server)?;
         let destination = server.address(inner)?;
         let outer = Family::of(destination);
         let link = &snapshot.links[hop.link.index()];
-        let pair = Pair::new(address_on(link, outer)?, destination)?;
+        let pair = AddressPair::new(address_on(link, outer)?, destination)?;
         let path = &server.state.tunnel;
         let path_mtu = path.mtu(outer, now).unwrap_or(link.mtu).min(link.mtu);
         let left = path_mtu.saturating_sub(tunnel::overhead(outer));
@@ -67,12 +67,12 @@ impl<'s> Tunnel<'s> {
     }
 
     /// The outer header for a packet.
-    fn outer(&self, frame: &Frame<'_>) -> Outer {
+    fn outer(&self, frame: &Frame<'_>) -> OuterHeader {
         let dont_fragment = match frame.family() {
             Family::V4 => frame.dont_fragment(),
             Family::V6 => self.is_wide,
         };
-        Outer { pair: self.pair, dont_fragment, ident: if dont_fragment { 0 } else { self.path.next_ident() } }
+        OuterHeader { pair: self.pair, dont_fragment, ident: if dont_fragment { 0 } else { self.path.next_ident() } }
     }
 }
 
@@ -80,20 +80,20 @@ impl Forwarder {
     /// Encapsulates a packet, in pieces if necessary, and sends it to `hop`.
     pub(super) fn send_in_tunnel(
         &mut self,
-        leaving: Leaving<'_, '_>,
-        carriage: Carriage,
+        leaving: EgressPacket<'_, '_>,
+        carriage: TunnelTo,
         hop: NextHop,
         snapshot: &Snapshot,
         punts: &mut dyn PuntQueue,
         now: Instant,
-    ) -> Outcome {
-        let Leaving { link: ingress, frame, vlan, offload, rewrite: _ } = leaving;
+    ) -> PacketOutcome {
+        let EgressPacket { link: ingress, frame, vlan, offload, rewrite: _ } = leaving;
         let Some(tunnel) = Tunnel::of(frame.family(), carriage, hop, snapshot, now) else {
-            return Outcome::Drop(DropReason::NoRoute);
+            return PacketOutcome::Drop(DropReason::NoRoute);
         };
         let fit = fit(frame, offload, tunnel.room);
-        if fit == Fit::TooBig {
-            return Outcome::TooBig { mtu: tunnel.room };
+        if fit == MtuFit::TooBig {
+            return PacketOutcome::TooBig { mtu: tunnel.room };
         }
         let link = &snapshot.links[hop.link.index()];
         let station = snapshot.neighbor(hop.link, hop.address);
@@ -102,9 +102,9 @@ impl Forwarder {
         frame.decrement_ttl();
         let pieces = match pieces(frame, offload, fit, tunnel.room) {
             Ok(pieces) => pieces,
-            Err(reason) => return Outcome::Drop(reason),
+            Err(reason) => return PacketOutcome::Drop(reason),
         };
-        let macs = Macs { source: link.mac, destination: station.unwrap_or_default() };
+        let macs = MacPair { source: link.mac, destination: station.unwrap_or_default() };
         let mut packed = Packed { tunnel, macs, frames: std::mem::take(&mut self.packed) };
         match &pieces {
             None => packed.push(frame, frame.ip_bytes(), self.spare.pop()),
@@ -119,13 +119,13 @@ impl Forwarder {
         let outcome = match station {
             Some(_) if frames.len() > self.transmits_free() => {
                 frames.clear();
-                Outcome::Drop(DropReason::TransmitQueueFull)
+                PacketOutcome::Drop(DropReason::TransmitQueueFull)
             }
             Some(_) => {
                 for bytes in frames.drain(..) {
                     self.transmit(Transmit { link: hop.link, vlan, offload: Offload::NONE, bytes });
                 }
-                Outcome::Replaced(hop.link)
+                PacketOutcome::Replaced(hop.link)
             }
             None => {
                 let reason = PuntReason::NeighborWait { link: hop.link, next_hop: hop.address, sender };
@@ -134,7 +134,7 @@ impl Forwarder {
                     Punt { reason, link: ingress, vlan, offload: Offload::NONE, bytes, original }
                 };
                 let refused = frames.drain(..).filter_map(|bytes| (!punts.offer(punt(bytes))).then_some(())).count();
-                if refused > 0 { Outcome::Drop(DropReason::PuntQueueFull) } else { Outcome::Punted }
+                if refused > 0 { PacketOutcome::Drop(DropReason::PuntQueueFull) } else { PacketOutcome::Punted }
             }
         };
         self.packed = frames;
@@ -152,13 +152,13 @@ impl Forwarder {
         snapshot: &Snapshot,
         punts: &mut dyn PuntQueue,
         now: Instant,
-    ) -> Outcome {
-        let local = Outcome::Punt(PuntReason::Local);
+    ) -> PacketOutcome {
+        let local = PacketOutcome::Punt(PuntReason::Local);
         let Some(refused) = tunnel::refused(frame.family(), frame.transport_bytes()) else { return local };
         if refused.packer != frame.destination() {
-            return Outcome::Drop(DropReason::IcmpMismatch);
+            return PacketOutcome::Drop(DropReason::IcmpMismatch);
         }
-        if let Complaint::TooBig { mtu } = refused.complaint {
+        if let TunnelError::TooBig { mtu } = refused.complaint {
             for (service, server) in snapshot.services.tunnels_to(refused.unpacker) {
                 if let Some((_, server)) = snapshot.services.server(*service, *server) {
                     server.state.tunnel.learn(Family::of(refused.unpacker), mtu, now);
@@ -172,11 +172,11 @@ impl Forwarder {
     /// say.
     fn relay(
         &mut self,
-        refused: &Refused<'_>,
+        refused: &TunnelIcmpError<'_>,
         snapshot: &Snapshot,
         punts: &mut dyn PuntQueue,
         now: Instant,
-    ) -> Option<Outcome> {
+    ) -> Option<PacketOutcome> {
         let family = match refused.packet.first()? >> 4 {
             4 => Family::V4,
             6 => Family::V6,
@@ -185,16 +185,23 @@ impl Forwarder {
         let flow = FlowKey::from(quoted_tuple(refused.packet, family)?);
         let carriage = self.carriage_of(&flow, refused.unpacker, snapshot)?;
         let bytes = refused.packet.len();
-        let claim =
-            Claim { flow: flow.reversed(), role: Role::Follower, tcp: None, bytes, ttl: HOP_LIMIT, is_error: true };
-        let Fate::Send { hop, rewrite: None } = self.fate(&claim, Arrival::Near, Addressee::Other, snapshot, now)
+        let claim = PacketFlow {
+            flow: flow.reversed(),
+            role: FlowRelation::Related,
+            tcp: None,
+            bytes,
+            ttl: HOP_LIMIT,
+            is_error: true,
+        };
+        let Disposition::Send { hop, rewrite: None } =
+            self.fate(&claim, Arrival::Near, Addressee::Other, snapshot, now)
         else {
             return None;
         };
         let kind = match refused.complaint {
-            Complaint::Unreachable => ErrorKind::HostUnreachable,
-            Complaint::TooBig { mtu: _ } if family == Family::V4 && !has_df(refused.packet) => return None,
-            Complaint::TooBig { mtu: _ } => {
+            TunnelError::Unreachable => ErrorKind::HostUnreachable,
+            TunnelError::TooBig { mtu: _ } if family == Family::V4 && !has_df(refused.packet) => return None,
+            TunnelError::TooBig { mtu: _ } => {
                 let tunnel = Tunnel::of(family, carriage, self.hop_to(refused.unpacker, snapshot)?, snapshot, now)?;
                 ErrorKind::TooBig { mtu: tunnel.room }
             }
@@ -205,32 +212,38 @@ impl Forwarder {
         let mut error = Frame::parse(&mut bytes, &Offload::NONE).ok()?;
         let (mut vlan, mut offload) = (None, Offload::NONE);
         let leaving =
-            Leaving { link: hop.link, frame: &mut error, vlan: &mut vlan, offload: &mut offload, rewrite: None };
+            EgressPacket { link: hop.link, frame: &mut error, vlan: &mut vlan, offload: &mut offload, rewrite: None };
         match self.send(leaving, hop, snapshot, punts, now) {
-            Outcome::Sent(egress) => {
+            PacketOutcome::Sent(egress) => {
                 let sent = self.transmit(Transmit { link: egress, vlan, offload, bytes });
-                Some(if sent { Outcome::Replaced(egress) } else { Outcome::Drop(DropReason::TransmitQueueFull) })
+                Some(if sent {
+                    PacketOutcome::Replaced(egress)
+                } else {
+                    PacketOutcome::Drop(DropReason::TransmitQueueFull)
+                })
             }
-            Outcome::Waits { reason, original: _ } => {
+            PacketOutcome::Waits { reason, original: _ } => {
                 let offered = punts.offer(Punt { reason, link: hop.link, vlan, offload, bytes, original: None });
-                Some(if offered { Outcome::Punted } else { Outcome::Drop(DropReason::PuntQueueFull) })
+                Some(if offered { PacketOutcome::Punted } else { PacketOutcome::Drop(DropReason::PuntQueueFull) })
             }
-            other @ (Outcome::Replaced(_) | Outcome::Punt(_) | Outcome::Punted | Outcome::Left | Outcome::Drop(_)) => {
-                Some(other)
-            }
+            other @ (PacketOutcome::Replaced(_)
+            | PacketOutcome::Punt(_)
+            | PacketOutcome::Punted
+            | PacketOutcome::Left
+            | PacketOutcome::Drop(_)) => Some(other),
             // The error fits the smallest MTU that a link can have.
-            Outcome::TooBig { mtu: _ } => Some(Outcome::Drop(DropReason::TooBig)),
+            PacketOutcome::TooBig { mtu: _ } => Some(PacketOutcome::Drop(DropReason::TooBig)),
         }
     }
 
     /// The tunnel of a flow, if the flow has a session whose packets go to `unpacker`.
-    fn carriage_of(&self, flow: &FlowKey, unpacker: IpAddr, snapshot: &Snapshot) -> Option<Carriage> {
+    fn carriage_of(&self, flow: &FlowKey, unpacker: IpAddr, snapshot: &Snapshot) -> Option<TunnelTo> {
         let (key, _) = flow.canonical();
         let id = self.sessions.table().find(&key)?;
         let bound = self.sessions.table().update_bound(id, |_, _, bound| bound.copied())??;
         let (service, server) = snapshot.services.server(bound.service, bound.server)?;
-        let is_meant = service.mode == Mode::Tunnel && server.address(flow.family()) == Some(unpacker);
-        is_meant.then_some(Carriage { service: bound.service, server: bound.server })
+        let is_meant = service.mode == ForwardingMode::Tunnel && server.address(flow.family()) == Some(unpacker);
+        is_meant.then_some(TunnelTo { service: bound.service, server: bound.server })
     }
 
     fn hop_to(&self, unpacker: IpAddr, snapshot: &Snapshot) -> Option<NextHop> {
@@ -249,7 +262,7 @@ impl Forwarder {
 /// The outer packets that are made of one packet.
 struct Packed<'s> {
     tunnel: Tunnel<'s>,
-    macs: Macs,
+    macs: MacPair,
     frames: Vec<Vec<u8>>,
 }
 
@@ -265,11 +278,13 @@ impl Packed<'_> {
             return;
         }
         let pieces = match self.tunnel.pair {
-            Pair::V4(..) => Frame::parse(&mut bytes, &Offload::NONE)
+            AddressPair::V4(..) => Frame::parse(&mut bytes, &Offload::NONE)
                 .ok()
                 .and_then(|frame| fragment::split(&frame, None, self.tunnel.path_mtu).ok())
                 .unwrap_or_default(),
-            Pair::V6(..) => fragment::split_v6(&bytes, self.tunnel.path_mtu, u32::from(self.tunnel.path.next_ident())),
+            AddressPair::V6(..) => {
+                fragment::split_v6(&bytes, self.tunnel.path_mtu, u32::from(self.tunnel.path.next_ident()))
+            }
         };
         self.frames.extend(pieces);
     }
@@ -277,19 +292,24 @@ impl Packed<'_> {
 
 /// The inner packets that a frame becomes, as frames; `None` if it is one packet as it is. Checksums and segmentation
 /// are done here, because no device looks into a tunnel.
-fn pieces(frame: &mut Frame<'_>, offload: &Offload, fit: Fit, room: u16) -> Result<Option<Vec<Vec<u8>>>, DropReason> {
+fn pieces(
+    frame: &mut Frame<'_>,
+    offload: &Offload,
+    fit: MtuFit,
+    room: u16,
+) -> Result<Option<Vec<Vec<u8>>>, DropReason> {
     let cut = |frame: &Frame<'_>, mtu| egress::cut(frame, offload.partial, mtu).map(Some);
     let size = match (fit, offload.gso) {
-        (Fit::Fragments, _) => return cut(frame, room),
-        (Fit::Segmented, _) => return egress::segmented(frame, offload, room).map(Some),
-        (Fit::Whole | Fit::TooBig, None) | (Fit::Segments(_), None) => {
+        (MtuFit::Fragments, _) => return cut(frame, room),
+        (MtuFit::Segmented, _) => return egress::segmented(frame, offload, room).map(Some),
+        (MtuFit::Whole | MtuFit::TooBig, None) | (MtuFit::Segments(_), None) => {
             if let Some(partial) = offload.partial {
                 frame.finish_checksum(partial).map_err(|_| DropReason::Transport)?;
             }
             return Ok(None);
         }
-        (Fit::Segments(size), Some(_)) => size,
-        (Fit::Whole | Fit::TooBig, Some(gso)) => gso.size,
+        (MtuFit::Segments(size), Some(_)) => size,
+        (MtuFit::Whole | MtuFit::TooBig, Some(gso)) => gso.size,
     };
     let kind = offload.gso.map_or(GsoKind::UdpFragments, |gso| gso.kind);
     match kind {

@@ -1,23 +1,23 @@
 //! Shows the packets of the forwarder to captures, see [`crate::engine::trace`]. Without captures nothing here is
 //! called.
 
-use crate::engine::forwarder::claim::Claim;
+use crate::engine::forwarder::claim::PacketFlow;
 use crate::engine::forwarder::decide::Arrival;
 use crate::engine::forwarder::egress::{Rewrite, Translate};
-use crate::engine::forwarder::flows::Fate;
-use crate::engine::forwarder::{Forwarder, Outcome};
-use crate::engine::trace::{Claimed, Decided, Seen};
+use crate::engine::forwarder::flows::Disposition;
+use crate::engine::forwarder::{Forwarder, PacketOutcome};
+use crate::engine::trace::{FlowFound, FrameOnLink, VerdictReached};
 use crate::engine::{DropReason, Packet, PuntReason, Snapshot, Verdict};
 use crate::id::LinkId;
 
 impl Forwarder {
     /// Shows a received packet with its verdict, and the packet that is sent.
-    pub(super) fn show(&mut self, packet: &mut Packet<'_>, link: LinkId, decided: Decided, snapshot: &Snapshot) {
+    pub(super) fn show(&mut self, packet: &mut Packet<'_>, link: LinkId, decided: VerdictReached, snapshot: &Snapshot) {
         self.watch.decided(link, packet, decided, self.sessions.table(), snapshot);
         match decided.verdict {
             Verdict::Forward(egress) | Verdict::Hairpin(egress) => {
                 let Packet { device: _, vlan, offload, bytes, verdict: _ } = packet;
-                let seen = Seen { link: egress, vlan: *vlan, offload: *offload, bytes };
+                let seen = FrameOnLink { link: egress, vlan: *vlan, offload: *offload, bytes };
                 self.watch.sent(seen, self.sessions.table());
             }
             Verdict::Replaced | Verdict::Punted | Verdict::Dropped(_) => {}
@@ -30,14 +30,14 @@ impl Forwarder {
         &mut self,
         packet: &mut Packet<'_>,
         link: LinkId,
-        outcome: &Outcome,
+        outcome: &PacketOutcome,
         snapshot: &Snapshot,
     ) {
         self.watch.decided(link, packet, outcome.decided(link), self.sessions.table(), snapshot);
     }
 }
 
-impl Outcome {
+impl PacketOutcome {
     /// Why the controller gets the frame; `None` if it does not.
     pub(super) fn punt(&self) -> Option<PuntReason> {
         match self {
@@ -47,7 +47,7 @@ impl Outcome {
         }
     }
 
-    fn decided(&self, link: LinkId) -> Decided {
+    fn decided(&self, link: LinkId) -> VerdictReached {
         let (verdict, egress) = match self {
             Self::Sent(egress) if *egress == link => (Verdict::Hairpin(*egress), Some(*egress)),
             Self::Sent(egress) => (Verdict::Forward(*egress), Some(*egress)),
@@ -56,25 +56,25 @@ impl Outcome {
             Self::Drop(reason) => (Verdict::Dropped(*reason), None),
             Self::TooBig { mtu: _ } => (Verdict::Dropped(DropReason::TooBig), None),
         };
-        Decided { verdict, punt: self.punt(), egress }
+        VerdictReached { verdict, punt: self.punt(), egress }
     }
 }
 
 /// What captures need to know about a packet whose flow was found. `held` is true for a fragment that was held.
-pub(super) fn claimed(claim: &Claim, arrival: Arrival, fate: &Fate, held: bool) -> Claimed {
+pub(super) fn claimed(claim: &PacketFlow, arrival: Arrival, fate: &Disposition, held: bool) -> FlowFound {
     let from = match arrival {
         Arrival::Near => None,
         Arrival::Firewall(firewall) => Some(firewall),
     };
     let (plain, legs) = match fate {
-        Fate::Send { hop: _, rewrite } => match rewrite {
+        Disposition::Send { hop: _, rewrite } => match rewrite {
             Some(Rewrite::Translate(Translate { translation, .. })) => {
                 (false, Some([translation.outside, translation.inside]))
             }
             // Inside a tunnel the flow stays the same.
             Some(Rewrite::Pack(_)) | None => (true, None),
         },
-        Fate::Local | Fate::Drop(_) => (false, None),
+        Disposition::Local | Disposition::Drop(_) => (false, None),
     };
-    Claimed { flow: claim.flow, from, legs, plain, held }
+    FlowFound { flow: claim.flow, from, legs, plain, held }
 }

@@ -2,19 +2,24 @@ use super::*;
 use crate::engine::snapshot::Firewall;
 use crate::flow::{FlowHasher, HashMode, Seed};
 use crate::id::{GroupId, LinkId};
-use crate::path::{Admin, BelowMin, Member};
+use crate::path::{AdminState, BelowMin, GroupMember};
 use crate::session::SessionTable;
 use crate::wire::Family;
 
 /// A snapshot with one group of these firewalls, all of them up; `gone` are ids that only sessions refer to.
 fn snapshot(members: &[(u16, u16)], gone: &[u16], on_failure: OnFailure) -> Snapshot {
-    let group = Group {
+    let group = FirewallGroup {
         id: GroupId(0),
         name: "perimeter".into(),
         hasher: FlowHasher::new(Seed::from_text("a seed for the tests of plans"), HashMode::FiveTuple),
         members: members
             .iter()
-            .map(|(id, weight)| Member { id: FirewallId(*id), name: format!("fw{id}"), weight: *weight, spare: false })
+            .map(|(id, weight)| GroupMember {
+                id: FirewallId(*id),
+                name: format!("fw{id}"),
+                weight: *weight,
+                spare: false,
+            })
             .collect(),
         on_failure,
         min_up: 1,
@@ -35,7 +40,7 @@ fn snapshot(members: &[(u16, u16)], gone: &[u16], on_failure: OnFailure) -> Snap
         name: format!("fw{id}"),
         group: GroupId(0),
         slot: 0,
-        admin: Admin::Ready,
+        admin: AdminState::Ready,
         link: LinkId(0),
         v4: None,
         v6: None,
@@ -49,8 +54,8 @@ fn snapshot(members: &[(u16, u16)], gone: &[u16], on_failure: OnFailure) -> Snap
 }
 
 /// Decides about a packet in the opening direction of its flow.
-fn speak(flow: FlowKey, pin: Option<Pin>, snapshot: &Snapshot, now: Instant) -> Near {
-    let transit = Transit::unchanged(flow, Arrival::Near, PacketKind::Other);
+fn speak(flow: FlowKey, pin: Option<Pin>, snapshot: &Snapshot, now: Instant) -> NearDecision {
+    let transit = RoutedFlow::unchanged(flow, Arrival::Near, PacketKind::Other);
     pinning::near(pin, PacketKind::Other, &view_toward_destination(&transit, PathSetId(0), snapshot), now)
 }
 
@@ -60,7 +65,7 @@ fn sessions(count: u32, snapshot: &Snapshot, now: Instant) -> (std::sync::Arc<Se
     let mut pins = Vec::new();
     for number in 0..count {
         let flow = sample(number);
-        let Near::Send { pin, .. } = speak(flow, None, snapshot, now) else { panic!("a firewall is up") };
+        let NearDecision::Send { pin, .. } = speak(flow, None, snapshot, now) else { panic!("a firewall is up") };
         let (key, direction) = flow.canonical();
         let mut session = Session::new(&key, direction, now);
         *session.pin_toward_destination(direction) = Some(pin);
@@ -72,7 +77,7 @@ fn sessions(count: u32, snapshot: &Snapshot, now: Instant) -> (std::sync::Arc<Se
 }
 
 fn survey(old: &Snapshot, new: &Snapshot, table: &SessionTable, now: Instant) -> (u64, u64, Vec<MoveView>) {
-    let mut survey = Survey::new(old, new, now);
+    let mut survey = ReloadImpact::new(old, new, now);
     table.for_each(|key, session, bound| {
         survey.look(key, session, bound);
         true
@@ -91,7 +96,9 @@ fn the_plan_tells_exactly_the_sessions_that_move_and_where_they_go() {
 
     let mut happened: BTreeMap<String, u64> = BTreeMap::new();
     for (flow, pin) in pins {
-        let Near::Send { pin: after, .. } = speak(flow, Some(pin), &new, now) else { panic!("a firewall is up") };
+        let NearDecision::Send { pin: after, .. } = speak(flow, Some(pin), &new, now) else {
+            panic!("a firewall is up")
+        };
         if after.firewall != pin.firewall {
             assert_eq!(pin.firewall, FirewallId(1), "only the removed firewall's sessions move");
             *happened.entry(firewall_name(&new, after.firewall)).or_default() += 1;

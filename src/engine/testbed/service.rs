@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::id::{ServerId, ServiceId};
 use crate::path::OnFailure;
-use crate::slb::{Lineups, Maglev, Mode, Scheduler, SchedulerState, Server, Service};
+use crate::slb::{ForwardingMode, Lineups, Maglev, Scheduler, SchedulerState, Server, Service};
 
 /// The service `web`: TCP and UDP port 80 of 203.0.113.200 and 2001:db8:113::c8, mode `nat`, scheduler `round-robin`.
 pub fn service(state: &SchedulerState, servers: impl IntoIterator<Item = Server>) -> Service {
@@ -19,7 +19,7 @@ pub fn service(state: &SchedulerState, servers: impl IntoIterator<Item = Server>
         protocols: vec![6, 17],
         ports: vec![80..=80],
         scheduler: Scheduler::RoundRobin,
-        mode: Mode::Nat,
+        mode: ForwardingMode::Nat,
         snat: Vec::new(),
         sticky: None,
         on_failure_tcp: OnFailure::Reset,

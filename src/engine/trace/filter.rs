@@ -7,7 +7,7 @@ use arrayvec::ArrayVec;
 use ipnet::IpNet;
 
 use crate::config::value::did_you_mean;
-use crate::engine::trace::{Part, Remembered};
+use crate::engine::trace::{FrameEvent, SessionCopy};
 use crate::engine::{DropReason, Snapshot, Verdict};
 use crate::flow::{FlowKey, FlowPattern};
 use crate::id::{FirewallId, LinkId, ServerId, ServiceId};
@@ -52,11 +52,18 @@ impl Drops {
     /// The word for [`Self::Any`].
     pub const ANY: &str = "any";
 
-    fn means(self, part: Part) -> bool {
+    fn means(self, part: FrameEvent) -> bool {
         match (part, self) {
-            (Part::Decided { verdict: Verdict::Dropped(_), .. }, Self::Any) => true,
-            (Part::Decided { verdict: Verdict::Dropped(reason), .. }, Self::For(wanted)) => reason == wanted,
-            (Part::Decided { .. } | Part::Held | Part::Carried(_) | Part::Reset | Part::Made, _) => false,
+            (FrameEvent::Decided { verdict: Verdict::Dropped(_), .. }, Self::Any) => true,
+            (FrameEvent::Decided { verdict: Verdict::Dropped(reason), .. }, Self::For(wanted)) => reason == wanted,
+            (
+                FrameEvent::Decided { .. }
+                | FrameEvent::Held
+                | FrameEvent::Carried(_)
+                | FrameEvent::Reset
+                | FrameEvent::Made,
+                _,
+            ) => false,
         }
     }
 }
@@ -120,7 +127,7 @@ pub(super) struct Subject<'a> {
     /// The firewalls that it comes from and goes to.
     pub firewalls: [Option<FirewallId>; 2],
     /// The session of its flow.
-    pub session: Option<&'a Remembered>,
+    pub session: Option<&'a SessionCopy>,
 }
 
 impl Subject<'_> {
@@ -153,7 +160,7 @@ impl Filter {
     }
 
     /// True if a received frame with this verdict is wanted.
-    pub(super) fn shows(&self, part: Part) -> bool {
+    pub(super) fn shows(&self, part: FrameEvent) -> bool {
         self.dropped.is_none_or(|dropped| dropped.means(part))
     }
 

@@ -2,8 +2,8 @@
 //! never delays or changes a packet.
 //!
 //! ```text
-//!   Forwarder (one per worker) ─┐ Watch: which frames a capture wants, and what happened to them
-//!   owner of the Controller ────┴─▶ Sink (bounded, never waits) ─▶ Sighting ─▶ the capture's writer
+//!   Forwarder (one per worker) ─┐ FrameTracer: which frames a capture wants, and what happened to them
+//!   owner of the Controller ────┴─▶ Sink (bounded, never waits) ─▶ CapturedFrame ─▶ the capture's writer
 //! ```
 //!
 //! Without captures a packet costs one look at an empty list. Whether a frame is wanted is decided before it is copied,
@@ -20,24 +20,24 @@ use std::sync::Arc;
 use crate::engine::{PuntReason, Verdict};
 use crate::flow::FlowKey;
 use crate::id::{FirewallId, LinkId};
-use crate::session::{Bound, Session};
+use crate::session::{Placement, Session};
 use crate::time::Instant;
 use crate::wire::offload::Offload;
-use crate::wire::pcapng::Direction;
+use crate::wire::pcapng::CaptureDirection;
 use crate::wire::vlan::VlanTag;
 
 pub use filter::{Drops, Filter, UnknownDrop};
-pub use watch::{Claimed, Decided, Seen, Watch};
+pub use watch::{FlowFound, FrameOnLink, FrameTracer, VerdictReached};
 
 /// A frame that was seen on a link, and what the engine did with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sighting {
+pub struct CapturedFrame {
     /// When it was seen.
     pub at: Instant,
     /// The link that it was seen on.
     pub link: LinkId,
     /// Whether it was received or sent.
-    pub direction: Direction,
+    pub direction: CaptureDirection,
     /// Its outer 802.1Q tag.
     pub vlan: Option<VlanTag>,
     /// Checksum and segmentation that were left to a device.
@@ -47,25 +47,25 @@ pub struct Sighting {
     /// The beginning of the frame, up to the capture's snap length.
     pub bytes: Vec<u8>,
     /// What the engine did with it.
-    pub story: Story,
+    pub story: FrameContext,
 }
 
 /// What the engine did with a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Story {
+pub struct FrameContext {
     /// The verdict, or the origin of a frame that was sent.
-    pub part: Part,
+    pub part: FrameEvent,
     /// The firewall that the frame, or the one that caused it, came from.
     pub from: Option<FirewallId>,
     /// The firewall that it is sent to.
     pub to: Option<FirewallId>,
     /// The session of its flow, in which this frame is counted already.
-    pub session: Option<Remembered>,
+    pub session: Option<SessionCopy>,
 }
 
 /// The verdict about a received frame, or the origin of a sent one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub enum FrameEvent {
     /// The frame was received and got a verdict.
     Decided {
         /// The verdict.
@@ -85,13 +85,13 @@ pub enum Part {
 
 /// A copy of a session as it was at that time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Remembered {
+pub struct SessionCopy {
     /// Its flow, in the direction of the first packet.
     pub flow: FlowKey,
     /// The session.
     pub session: Session,
     /// The server that a service gave it to.
-    pub bound: Option<Bound>,
+    pub bound: Option<Placement>,
 }
 
 /// The bounded queue to a capture.
@@ -101,7 +101,7 @@ pub trait Sink: fmt::Debug + Send {
     fn has_room(&mut self, link: LinkId) -> bool;
 
     /// Takes a frame, or counts it as lost. Never waits.
-    fn put(&mut self, sighting: Sighting);
+    fn put(&mut self, sighting: CapturedFrame);
 }
 
 /// A capture: which frames it wants, and where they go.

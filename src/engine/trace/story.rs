@@ -2,22 +2,22 @@
 
 use std::fmt::Write as _;
 
-use crate::engine::trace::{Part, Remembered, Sighting};
+use crate::engine::trace::{CapturedFrame, FrameEvent, SessionCopy};
 use crate::engine::{PuntReason, Snapshot, Verdict};
 use crate::flow::text;
 use crate::id::{FirewallId, LinkId};
 use crate::wire::MacAddr;
 use crate::wire::offload::{GsoKind, Offload};
-use crate::wire::pcapng::Direction;
+use crate::wire::pcapng::CaptureDirection;
 
-impl Sighting {
+impl CapturedFrame {
     /// One line such as `forward -> fw1 (session, confirmed, learned) out firewalls; service web, server s1`. Ids are
     /// those of `snapshot`.
     pub fn describe(&self, snapshot: &Snapshot) -> String {
         let story = &self.story;
         let to = match self.direction {
-            Direction::Inbound => story.to,
-            Direction::Outbound => story.to.or_else(|| {
+            CaptureDirection::Inbound => story.to,
+            CaptureDirection::Outbound => story.to.or_else(|| {
                 let station = self.bytes.first_chunk().map(|mac| MacAddr(*mac))?;
                 snapshot.firewall_at(self.link, station)
             }),
@@ -35,17 +35,19 @@ impl Sighting {
         let link = |id: LinkId| snapshot.links.get(id.index()).map_or("?", |link| link.name.as_str());
         let way = || self.way(to, snapshot);
         match self.story.part {
-            Part::Decided { verdict: Verdict::Forward(egress), punt: _ } => {
+            FrameEvent::Decided { verdict: Verdict::Forward(egress), punt: _ } => {
                 write!(line, "forward{} out {}", way(), link(egress))
             }
-            Part::Decided { verdict: Verdict::Hairpin(egress), punt: _ } => {
+            FrameEvent::Decided { verdict: Verdict::Hairpin(egress), punt: _ } => {
                 write!(line, "hairpin{} out {}", way(), link(egress))
             }
-            Part::Decided { verdict: Verdict::Replaced, punt: _ } => write!(line, "forward in fragments{}", way()),
-            Part::Decided { verdict: Verdict::Dropped(reason), punt: _ } => {
+            FrameEvent::Decided { verdict: Verdict::Replaced, punt: _ } => {
+                write!(line, "forward in fragments{}", way())
+            }
+            FrameEvent::Decided { verdict: Verdict::Dropped(reason), punt: _ } => {
                 write!(line, "drop {}{}", reason.name().trim_start_matches("drop_"), way())
             }
-            Part::Decided { verdict: Verdict::Punted, punt } => match punt {
+            FrameEvent::Decided { verdict: Verdict::Punted, punt } => match punt {
                 Some(PuntReason::Neighbor) => write!(line, "to the engine: neighbour discovery"),
                 Some(PuntReason::Local) => write!(line, "to the engine{}", way()),
                 Some(PuntReason::NeighborWait { link: egress, next_hop, sender: _ }) => {
@@ -54,10 +56,10 @@ impl Sighting {
                 Some(PuntReason::IcmpError(_)) => write!(line, "to the engine, to tell its sender"),
                 None => write!(line, "forward in fragments{}, which wait for a neighbour", way()),
             },
-            Part::Held => write!(line, "fragment, waits for the first of its datagram"),
-            Part::Carried(ingress) => write!(line, "forward{} in {}", way(), link(ingress)),
-            Part::Reset => write!(line, "reset by the engine{}", way()),
-            Part::Made => write!(line, "sent by the engine{}", way()),
+            FrameEvent::Held => write!(line, "fragment, waits for the first of its datagram"),
+            FrameEvent::Carried(ingress) => write!(line, "forward{} in {}", way(), link(ingress)),
+            FrameEvent::Reset => write!(line, "reset by the engine{}", way()),
+            FrameEvent::Made => write!(line, "sent by the engine{}", way()),
         }
     }
 
@@ -71,11 +73,11 @@ impl Sighting {
         if let Some(to) = to {
             let _ = write!(way, " -> {}", firewall(to, snapshot));
         }
-        let Some(Remembered { session, .. }) = &self.story.session else {
+        let Some(SessionCopy { session, .. }) = &self.story.session else {
             let is_transit = match self.story.part {
-                Part::Decided { verdict, punt: _ } => verdict != Verdict::Punted,
-                Part::Carried(_) => true,
-                Part::Held | Part::Reset | Part::Made => false,
+                FrameEvent::Decided { verdict, punt: _ } => verdict != Verdict::Punted,
+                FrameEvent::Carried(_) => true,
+                FrameEvent::Held | FrameEvent::Reset | FrameEvent::Made => false,
             };
             if is_transit {
                 way.push_str(" (no session)");
@@ -102,7 +104,7 @@ fn firewall(id: FirewallId, snapshot: &Snapshot) -> String {
     }
 }
 
-fn write_service(line: &mut String, seen: &Remembered, snapshot: &Snapshot) -> std::fmt::Result {
+fn write_service(line: &mut String, seen: &SessionCopy, snapshot: &Snapshot) -> std::fmt::Result {
     let Some(bound) = &seen.bound else { return Ok(()) };
     let Some((service, server)) = snapshot.services.server(bound.service, bound.server) else { return Ok(()) };
     write!(line, "; service {}, server {}", service.name, server.name)?;

@@ -1,52 +1,52 @@
 //! Follows one frame after the other through the engine for the captures of one thread.
 
 use crate::engine::trace::filter::{Resolved, Subject};
-use crate::engine::trace::{Part, Remembered, Sighting, Story, Tap};
+use crate::engine::trace::{CapturedFrame, FrameContext, FrameEvent, SessionCopy, Tap};
 use crate::engine::{Packet, PuntReason, Snapshot, Transmit, Verdict};
 use crate::flow::FlowKey;
 use crate::id::{FirewallId, LinkId};
 use crate::session::{Removed, SessionTable};
 use crate::time::Instant;
 use crate::wire::MacAddr;
-use crate::wire::frame::{Frame, Icmp, Payload};
+use crate::wire::frame::{Frame, IcmpClass, Payload};
 use crate::wire::offload::Offload;
-use crate::wire::pcapng::Direction;
+use crate::wire::pcapng::CaptureDirection;
 use crate::wire::vlan::VlanTag;
 
 /// The captures of one thread, and what is known about the current frame.
 #[derive(Debug, Default)]
-pub struct Watch {
-    taps: Vec<Watching>,
+pub struct FrameTracer {
+    taps: Vec<TapState>,
     /// The epoch of the snapshot by which the names of the filters were resolved.
     epoch: Option<u64>,
     now: Instant,
-    about: Option<About>,
+    about: Option<CurrentFrame>,
 }
 
 #[derive(Debug)]
-struct Watching {
+struct TapState {
     tap: Tap,
     resolved: Resolved,
     /// Whether this capture wants the current frame.
     meant: bool,
     /// The current frame as it was received.
-    came: Option<Copied>,
+    came: Option<FrameCopy>,
     /// Frames that were sent because of the current frame, before its verdict was known.
-    waiting: Vec<Sighting>,
+    waiting: Vec<CapturedFrame>,
 }
 
 /// What is known about the current frame as soon as its flow is.
 #[derive(Debug, Clone, Copy)]
-struct About {
+struct CurrentFrame {
     /// The link that it was received on; `None` for a frame of the engine's own.
     link: Option<LinkId>,
     from: Option<FirewallId>,
-    session: Option<Remembered>,
+    session: Option<SessionCopy>,
 }
 
 /// A frame on a link with its metadata.
 #[derive(Debug, Clone, Copy)]
-pub struct Seen<'a> {
+pub struct FrameOnLink<'a> {
     /// The link that it was received on, or is sent on.
     pub link: LinkId,
     /// Its outer 802.1Q tag.
@@ -59,7 +59,7 @@ pub struct Seen<'a> {
 
 /// What the forwarder knows about a frame once it has found its flow.
 #[derive(Debug, Clone, Copy)]
-pub struct Claimed {
+pub struct FlowFound {
     /// The flow in the direction of the packet.
     pub flow: FlowKey,
     /// The firewall that the frame came from.
@@ -75,7 +75,7 @@ pub struct Claimed {
 
 /// The verdict about a received frame.
 #[derive(Debug, Clone, Copy)]
-pub struct Decided {
+pub struct VerdictReached {
     /// The verdict.
     pub verdict: Verdict,
     /// Why the controller got it; `None` if it did not.
@@ -85,18 +85,18 @@ pub struct Decided {
 }
 
 #[derive(Debug)]
-struct Copied {
+struct FrameCopy {
     vlan: Option<VlanTag>,
     offload: Offload,
     length: usize,
     bytes: Vec<u8>,
 }
 
-impl Watch {
+impl FrameTracer {
     /// Replaces the captures.
     pub fn set(&mut self, taps: Vec<Tap>) {
         let watching =
-            |tap| Watching { tap, resolved: Resolved::default(), meant: false, came: None, waiting: Vec::new() };
+            |tap| TapState { tap, resolved: Resolved::default(), meant: false, came: None, waiting: Vec::new() };
         self.taps = taps.into_iter().map(watching).collect();
         self.epoch = None;
         self.about = None;
@@ -120,12 +120,12 @@ impl Watch {
 
     /// Called when the flow of a received frame is known, and before the frame is edited: a wanted frame is copied
     /// here.
-    pub fn claimed(&mut self, frame: Seen<'_>, claimed: Claimed, table: &SessionTable) {
-        let Claimed { flow, from, legs, plain, held } = claimed;
+    pub fn claimed(&mut self, frame: FrameOnLink<'_>, claimed: FlowFound, table: &SessionTable) {
+        let FlowFound { flow, from, legs, plain, held } = claimed;
         let quick = Subject { flow: Some(flow), legs, firewalls: [from, None], session: None };
         let is_of_interest = (!plain && legs.is_none()) || self.taps.iter().any(|one| one.tap.filter.may_match(&quick));
         let session = if is_of_interest { remembered(table, &flow) } else { None };
-        self.about = Some(About { link: Some(frame.link), from, session });
+        self.about = Some(CurrentFrame { link: Some(frame.link), from, session });
         let subject = Subject { session: session.as_ref(), ..quick };
         let shown = without_ports(flow);
         let shown = Subject { flow: Some(shown), firewalls: [from, None], ..Subject::default() };
@@ -142,35 +142,35 @@ impl Watch {
         &mut self,
         link: LinkId,
         packet: &mut Packet<'_>,
-        decided: Decided,
+        decided: VerdictReached,
         table: &SessionTable,
         snapshot: &Snapshot,
     ) {
-        let Decided { verdict, punt, egress } = decided;
+        let VerdictReached { verdict, punt, egress } = decided;
         let Packet { device: _, vlan, offload, bytes, verdict: _ } = packet;
         let is_held = self.about.is_none() && verdict == Verdict::Punted && punt.is_none();
-        let part = if is_held { Part::Held } else { Part::Decided { verdict, punt } };
+        let part = if is_held { FrameEvent::Held } else { FrameEvent::Decided { verdict, punt } };
         if self.about.is_none() {
             let from = station(bytes, 6).and_then(|source| snapshot.firewall_at(link, source));
             let flow = flow_of(bytes, offload);
             let session = flow.and_then(|flow| remembered(table, &flow));
-            self.about = Some(About { link: Some(link), from, session });
+            self.about = Some(CurrentFrame { link: Some(link), from, session });
             let subject = Subject { flow, legs: None, firewalls: [from, None], session: session.as_ref() };
             for one in &mut self.taps {
                 one.meant = one.tap.filter.shows(part) && one.tap.filter.matches(&subject, &one.resolved);
-                let seen = Seen { link, vlan: *vlan, offload: *offload, bytes };
+                let seen = FrameOnLink { link, vlan: *vlan, offload: *offload, bytes };
                 one.came = if one.meant { one.copy_received(seen) } else { None };
             }
         }
-        let Some(About { link: _, from, session }) = self.about else { return };
+        let Some(CurrentFrame { link: _, from, session }) = self.about else { return };
         let to = egress.zip(station(bytes, 0)).and_then(|(egress, to)| snapshot.firewall_at(egress, to));
         for one in &mut self.taps {
-            if let Some(Copied { vlan, offload, length, bytes }) = one.came.take()
+            if let Some(FrameCopy { vlan, offload, length, bytes }) = one.came.take()
                 && one.is_shown(part, link)
             {
-                let story = Story { part, from, to, session };
-                let direction = Direction::Inbound;
-                one.tap.sink.put(Sighting { at: self.now, link, direction, vlan, offload, length, bytes, story });
+                let story = FrameContext { part, from, to, session };
+                let direction = CaptureDirection::Inbound;
+                one.tap.sink.put(CapturedFrame { at: self.now, link, direction, vlan, offload, length, bytes, story });
             }
             one.waiting.drain(..).for_each(|sighting| one.tap.sink.put(sighting));
         }
@@ -179,21 +179,21 @@ impl Watch {
     /// Called when a session has ended, before frames about it are sent.
     pub fn ended(&mut self, ended: &Removed) {
         let session =
-            Remembered { flow: ended.key.oriented(ended.session.opened), session: ended.session, bound: ended.bound };
+            SessionCopy { flow: ended.key.oriented(ended.session.opened), session: ended.session, bound: ended.bound };
         let subject = Subject { flow: Some(session.flow), session: Some(&session), ..Subject::default() };
         for one in &mut self.taps {
             one.meant = one.tap.filter.shows_sent() && one.tap.filter.matches(&subject, &one.resolved);
         }
-        self.about = Some(About { link: None, from: None, session: Some(session) });
+        self.about = Some(CurrentFrame { link: None, from: None, session: Some(session) });
     }
 
     /// Called for a sent frame that the current frame caused, or that the engine made.
-    pub fn sent(&mut self, frame: Seen<'_>, table: &SessionTable) {
-        let Some(About { link, from, session }) = self.about else {
+    pub fn sent(&mut self, frame: FrameOnLink<'_>, table: &SessionTable) {
+        let Some(CurrentFrame { link, from, session }) = self.about else {
             return self.made(frame, None, table);
         };
-        let part = link.map_or(Part::Reset, Part::Carried);
-        let story = Story { part, from, to: None, session };
+        let part = link.map_or(FrameEvent::Reset, FrameEvent::Carried);
+        let story = FrameContext { part, from, to: None, session };
         for one in &mut self.taps {
             let is_shown = one.meant && one.tap.filter.shows_sent();
             let sighting =
@@ -211,15 +211,15 @@ impl Watch {
     pub fn controller_sent(&mut self, transmit: &Transmit, table: &SessionTable, snapshot: &Snapshot) {
         let Transmit { link, vlan, offload, bytes } = transmit;
         let to = station(bytes, 0).and_then(|to| snapshot.firewall_at(*link, to));
-        self.made(Seen { link: *link, vlan: *vlan, offload: *offload, bytes }, to, table);
+        self.made(FrameOnLink { link: *link, vlan: *vlan, offload: *offload, bytes }, to, table);
     }
 
     /// Shows a sent frame about which nothing is known but its bytes.
-    fn made(&mut self, frame: Seen<'_>, to: Option<FirewallId>, table: &SessionTable) {
+    fn made(&mut self, frame: FrameOnLink<'_>, to: Option<FirewallId>, table: &SessionTable) {
         let flow = flow_of(&mut frame.bytes.to_vec(), &frame.offload);
         let session = flow.and_then(|flow| remembered(table, &flow));
         let subject = Subject { flow, legs: None, firewalls: [None, to], session: session.as_ref() };
-        let story = Story { part: Part::Made, from: None, to, session };
+        let story = FrameContext { part: FrameEvent::Made, from: None, to, session };
         for one in &mut self.taps {
             if one.tap.filter.shows_sent()
                 && one.tap.filter.matches(&subject, &one.resolved)
@@ -240,43 +240,43 @@ impl Watch {
     }
 }
 
-impl Watching {
+impl TapState {
     /// Copies the frame if the capture wants its link and has room.
-    fn copy(&mut self, frame: Seen<'_>) -> Option<Copied> {
+    fn copy(&mut self, frame: FrameOnLink<'_>) -> Option<FrameCopy> {
         let has_room = self.resolved.on(frame.link) && self.tap.sink.has_room(frame.link);
-        has_room.then(|| Copied::of(frame, self.tap.snaplen))
+        has_room.then(|| FrameCopy::of(frame, self.tap.snaplen))
     }
 
     /// Copies a received frame. A capture of drops does not know yet whether it wants the frame, so that
     /// [`Self::is_shown`] asks for room.
-    fn copy_received(&mut self, frame: Seen<'_>) -> Option<Copied> {
+    fn copy_received(&mut self, frame: FrameOnLink<'_>) -> Option<FrameCopy> {
         match self.tap.filter.shows_sent() {
             true => self.copy(frame),
-            false => self.resolved.on(frame.link).then(|| Copied::of(frame, self.tap.snaplen)),
+            false => self.resolved.on(frame.link).then(|| FrameCopy::of(frame, self.tap.snaplen)),
         }
     }
 
     /// True if a received frame that was copied is wanted, now that its verdict is known.
-    fn is_shown(&mut self, part: Part, link: LinkId) -> bool {
+    fn is_shown(&mut self, part: FrameEvent, link: LinkId) -> bool {
         self.tap.filter.shows_sent() || self.tap.filter.shows(part) && self.tap.sink.has_room(link)
     }
 }
 
-impl Copied {
-    fn of(Seen { link: _, vlan, offload, bytes }: Seen<'_>, snaplen: usize) -> Self {
+impl FrameCopy {
+    fn of(FrameOnLink { link: _, vlan, offload, bytes }: FrameOnLink<'_>, snaplen: usize) -> Self {
         Self { vlan, offload, length: bytes.len(), bytes: bytes[..bytes.len().min(snaplen)].to_vec() }
     }
 
-    fn sent(self, at: Instant, link: LinkId, story: Story) -> Sighting {
+    fn sent(self, at: Instant, link: LinkId, story: FrameContext) -> CapturedFrame {
         let Self { vlan, offload, length, bytes } = self;
-        Sighting { at, link, direction: Direction::Outbound, vlan, offload, length, bytes, story }
+        CapturedFrame { at, link, direction: CaptureDirection::Outbound, vlan, offload, length, bytes, story }
     }
 }
 
 /// A copy of the session of a flow.
-fn remembered(table: &SessionTable, flow: &FlowKey) -> Option<Remembered> {
+fn remembered(table: &SessionTable, flow: &FlowKey) -> Option<SessionCopy> {
     let (key, _) = flow.canonical();
-    table.update_bound(table.find(&key)?, |key, session, bound| Remembered {
+    table.update_bound(table.find(&key)?, |key, session, bound| SessionCopy {
         flow: key.oriented(session.opened),
         session: *session,
         bound: bound.copied(),
@@ -291,8 +291,10 @@ fn flow_of(bytes: &mut [u8], offload: &Offload) -> Option<FlowKey> {
         Payload::Arp | Payload::Llc | Payload::Other(_) => return None,
     }
     Some(match frame.icmp() {
-        Some(Icmp::Error(Some(quoted))) => FlowKey::from(quoted).reversed(),
-        Some(Icmp::Error(None) | Icmp::Query | Icmp::LinkLocal | Icmp::Other) | None => frame.tuple().into(),
+        Some(IcmpClass::Error(Some(quoted))) => FlowKey::from(quoted).reversed(),
+        Some(IcmpClass::Error(None) | IcmpClass::Query | IcmpClass::LinkLocal | IcmpClass::Other) | None => {
+            frame.tuple().into()
+        }
     })
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Admin;
+use crate::config::AdminState;
 
 /// An administrative state or weight that a command has set over the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -13,7 +13,7 @@ pub struct OverrideView {
     /// Its name: `perimeter/fw1`, `web`, `web/s1`.
     pub subject: String,
     /// The administrative state that was set.
-    pub admin: Option<Admin>,
+    pub admin: Option<AdminState>,
     /// The weight that was set, for a server.
     #[serde(default)]
     pub weight: Option<u16>,
@@ -32,7 +32,7 @@ pub struct OrderView {
     /// The engine at which it was given, and at which it can be undone.
     pub engine: String,
     /// The administrative state that was ordered.
-    pub admin: Option<Admin>,
+    pub admin: Option<AdminState>,
     /// The weight that was ordered, for a server.
     pub weight: Option<u16>,
     /// The reason that was given.
@@ -53,9 +53,9 @@ impl OrderView {
     /// engine `own`.
     pub fn told_by(&self, own: &str) -> String {
         let admin = self.admin.map(|admin| match admin {
-            Admin::Ready => "ready ".to_owned(),
-            Admin::Drain => "drain ".to_owned(),
-            Admin::Maint => "maint ".to_owned(),
+            AdminState::Ready => "ready ".to_owned(),
+            AdminState::Drain => "drain ".to_owned(),
+            AdminState::Maint => "maint ".to_owned(),
         });
         let what = admin.or(self.weight.map(|weight| format!("weight {weight} "))).unwrap_or_default();
         let place = Some(self.engine.as_str()).filter(|engine| *engine != own);

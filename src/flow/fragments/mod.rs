@@ -27,7 +27,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use self::list::List;
-use self::ranges::{Inserted, Ranges};
+use self::ranges::{Inserted, SeenRanges};
 use crate::time::{Duration, Instant};
 use crate::wire::Family;
 use crate::wire::frame::{Fragment, FragmentRange, Frame, Tuple};
@@ -76,7 +76,7 @@ impl FragmentKey {
 /// A copy of a later fragment that waits for the first, with whatever its owner needs again when it is released
 /// (`context`).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held<T> {
+pub struct HeldFragment<T> {
     /// The Ethernet frame without its outer tag.
     pub bytes: Vec<u8>,
     /// The outer 802.1Q tag of the frame.
@@ -89,16 +89,16 @@ pub struct Held<T> {
 
 /// What to do with a first fragment.
 #[derive(Debug, PartialEq, Eq)]
-pub enum First<T> {
+pub enum FirstFragment<T> {
     /// Forward it, and after it the fragments that waited for it, in order of arrival. Its ports are remembered.
-    Recorded(Vec<Held<T>>),
+    Recorded(Vec<HeldFragment<T>>),
     /// Drop it: it overlaps or contradicts what is known of its datagram.
     Overlap,
 }
 
 /// What to do with a later fragment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Later {
+pub enum LaterFragment {
     /// Forward it with the flow of this tuple, which has protocol and ports of the first fragment.
     Known(Tuple),
     /// Nothing: the first fragment has not arrived, and a copy of this one is held.
@@ -143,8 +143,8 @@ struct Slot<T> {
     key: FragmentKey,
     state: DatagramState,
     deadline: Instant,
-    ranges: Ranges,
-    held: Vec<Held<T>>,
+    ranges: SeenRanges,
+    held: Vec<HeldFragment<T>>,
     links: list::Links,
 }
 
@@ -212,7 +212,7 @@ impl<T> FragmentTable<T> {
 
     /// Handles a first fragment with its tuple. It always finds room, because the datagram that was idle longest is
     /// displaced.
-    pub fn first(&mut self, key: &FragmentKey, tuple: &Tuple, range: FragmentRange, now: Instant) -> First<T> {
+    pub fn first(&mut self, key: &FragmentKey, tuple: &Tuple, range: FragmentRange, now: Instant) -> FirstFragment<T> {
         let shown = DatagramState::Known {
             protocol: tuple.protocol,
             source_port: tuple.source_port,
@@ -220,22 +220,22 @@ impl<T> FragmentTable<T> {
         };
         let Some(slot) = self.find(key, now).or_else(|| self.insert(key, shown, now, true)) else {
             // The configured capacity is 0: there is nothing to remember and nothing to contradict.
-            return First::Recorded(Vec::new());
+            return FirstFragment::Recorded(Vec::new());
         };
         let entry = &mut self.slots[slot as usize];
         let contradicts = match entry.state {
-            DatagramState::Condemned => return First::Overlap,
+            DatagramState::Condemned => return FirstFragment::Overlap,
             DatagramState::Known { .. } => entry.state != shown,
             DatagramState::Waiting => false,
         };
         if contradicts || entry.ranges.insert(range) == Inserted::Overlap {
             self.condemn(slot, now);
-            return First::Overlap;
+            return FirstFragment::Overlap;
         }
         let released = self.take_held(slot);
         self.set_state(slot, shown, now);
         self.forget_if_complete(slot);
-        First::Recorded(released)
+        FirstFragment::Recorded(released)
     }
 
     /// Handles a later fragment. `hold` makes the copy, and is called only if the fragment has to wait.
@@ -243,9 +243,9 @@ impl<T> FragmentTable<T> {
         &mut self,
         key: &FragmentKey,
         range: FragmentRange,
-        hold: impl FnOnce() -> Held<T>,
+        hold: impl FnOnce() -> HeldFragment<T>,
         now: Instant,
-    ) -> Later {
+    ) -> LaterFragment {
         let Some(slot) = self.find(key, now) else {
             return self.first_to_wait(key, range, hold, now);
         };
@@ -253,14 +253,14 @@ impl<T> FragmentTable<T> {
         let room = entry.held.len() < HELD_PER_DATAGRAM && self.held < self.limits.held;
         let state = entry.state;
         match state {
-            DatagramState::Condemned => Later::Overlap,
-            DatagramState::Waiting if !room => Later::HeldFull,
+            DatagramState::Condemned => LaterFragment::Overlap,
+            DatagramState::Waiting if !room => LaterFragment::HeldFull,
             DatagramState::Waiting => match entry.ranges.insert(range) {
                 Inserted::Added | Inserted::Copy => self.hold(slot, hold()),
-                Inserted::Full => Later::TableFull,
+                Inserted::Full => LaterFragment::TableFull,
                 Inserted::Overlap => {
                     self.condemn(slot, now);
-                    Later::Overlap
+                    LaterFragment::Overlap
                 }
             },
             DatagramState::Known { protocol, source_port, destination_port } => match entry.ranges.insert(range) {
@@ -268,12 +268,12 @@ impl<T> FragmentTable<T> {
                     self.set_state(slot, state, now);
                     self.forget_if_complete(slot);
                     let (source, destination) = (key.source, key.destination);
-                    Later::Known(Tuple { protocol, source, source_port, destination, destination_port })
+                    LaterFragment::Known(Tuple { protocol, source, source_port, destination, destination_port })
                 }
-                Inserted::Full => Later::TableFull,
+                Inserted::Full => LaterFragment::TableFull,
                 Inserted::Overlap => {
                     self.condemn(slot, now);
-                    Later::Overlap
+                    LaterFragment::Overlap
                 }
             },
         }
@@ -283,20 +283,23 @@ impl<T> FragmentTable<T> {
         &mut self,
         key: &FragmentKey,
         range: FragmentRange,
-        hold: impl FnOnce() -> Held<T>,
+        hold: impl FnOnce() -> HeldFragment<T>,
         now: Instant,
-    ) -> Later {
+    ) -> LaterFragment {
         if self.held >= self.limits.held && !self.expire_one(now) {
-            return Later::HeldFull;
+            return LaterFragment::HeldFull;
         }
         let Some(slot) = self.insert(key, DatagramState::Waiting, now, false) else {
-            return Later::TableFull;
+            return LaterFragment::TableFull;
         };
         // The first range of an empty set always fits.
         self.slots[slot as usize].ranges.insert(range);
         match self.hold(slot, hold()) {
-            Later::Held => Later::Held,
-            refused @ (Later::HeldFull | Later::TableFull | Later::Overlap | Later::Known(_)) => {
+            LaterFragment::Held => LaterFragment::Held,
+            refused @ (LaterFragment::HeldFull
+            | LaterFragment::TableFull
+            | LaterFragment::Overlap
+            | LaterFragment::Known(_)) => {
                 self.remove(slot);
                 refused
             }
@@ -304,14 +307,14 @@ impl<T> FragmentTable<T> {
     }
 
     /// Stores the copy of a waiting fragment, if the store has room for it.
-    fn hold(&mut self, slot: u32, held: Held<T>) -> Later {
+    fn hold(&mut self, slot: u32, held: HeldFragment<T>) -> LaterFragment {
         if self.held >= self.limits.held || self.held_bytes + held.bytes.len() > HELD_BYTES {
-            return Later::HeldFull;
+            return LaterFragment::HeldFull;
         }
         self.held += 1;
         self.held_bytes += held.bytes.len();
         self.slots[slot as usize].held.push(held);
-        Later::Held
+        LaterFragment::Held
     }
 
     /// The slot of a datagram that has not expired.
@@ -331,8 +334,14 @@ impl<T> FragmentTable<T> {
             let oldest = if displace { self.seen.front().or_else(|| self.waiting.front()) } else { None };
             self.remove(oldest?);
         }
-        let entry =
-            Slot { key: *key, state, deadline: now, ranges: Ranges::new(), held: Vec::new(), links: list::Links::NONE };
+        let entry = Slot {
+            key: *key,
+            state,
+            deadline: now,
+            ranges: SeenRanges::new(),
+            held: Vec::new(),
+            links: list::Links::NONE,
+        };
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.slots[slot as usize] = entry;
@@ -384,7 +393,7 @@ impl<T> FragmentTable<T> {
     }
 
     /// Takes the waiting fragments of a datagram out of the store.
-    fn take_held(&mut self, slot: u32) -> Vec<Held<T>> {
+    fn take_held(&mut self, slot: u32) -> Vec<HeldFragment<T>> {
         let taken = std::mem::take(&mut self.slots[slot as usize].held);
         self.held -= taken.len();
         self.held_bytes -= taken.iter().map(|held| held.bytes.len()).sum::<usize>();

@@ -10,7 +10,7 @@ pub(super) const PIECES_MAX: usize = 128;
 
 /// The fragments of one datagram that were seen, without overlap and in order of offset.
 #[derive(Debug)]
-pub(super) struct Ranges {
+pub(super) struct SeenRanges {
     pieces: ArrayVec<(u16, u16), PIECES_MAX>,
     /// Sum of the lengths of all fragments in bytes.
     covered: u32,
@@ -31,7 +31,7 @@ pub(super) enum Inserted {
     Full,
 }
 
-impl Ranges {
+impl SeenRanges {
     pub(super) fn new() -> Self {
         Self { pieces: ArrayVec::new(), covered: 0, end: None }
     }

@@ -23,8 +23,8 @@ fn range(offset: u16, length: u16, last: bool) -> FragmentRange {
     FragmentRange { offset, length, last }
 }
 
-fn held(context: u32) -> Held<u32> {
-    Held { bytes: vec![0; 100], vlan: None, offload: Offload::NONE, context }
+fn held(context: u32) -> HeldFragment<u32> {
+    HeldFragment { bytes: vec![0; 100], vlan: None, offload: Offload::NONE, context }
 }
 
 fn after(millis: u64) -> Instant {
@@ -40,36 +40,36 @@ impl Lab {
         Self { table: FragmentTable::new(LIMITS) }
     }
 
-    fn first(&mut self, id: u32, length: u16, now: Instant) -> First<u32> {
+    fn first(&mut self, id: u32, length: u16, now: Instant) -> FirstFragment<u32> {
         self.table.first(&key(id), &tuple(1000), range(0, length, false), now)
     }
 
-    fn later(&mut self, id: u32, range: FragmentRange, now: Instant) -> Later {
+    fn later(&mut self, id: u32, range: FragmentRange, now: Instant) -> LaterFragment {
         self.table.later(&key(id), range, || held(u32::from(range.offset)), now)
     }
 }
 
-fn contexts(first: First<u32>) -> Vec<u32> {
+fn contexts(first: FirstFragment<u32>) -> Vec<u32> {
     match first {
-        First::Recorded(held) => held.into_iter().map(|held| held.context).collect(),
-        First::Overlap => panic!("the first fragment was refused"),
+        FirstFragment::Recorded(held) => held.into_iter().map(|held| held.context).collect(),
+        FirstFragment::Overlap => panic!("the first fragment was refused"),
     }
 }
 
 #[test]
 fn a_later_fragment_takes_the_ports_of_the_first() {
     let mut lab = Lab::new();
-    assert_eq!(lab.first(7, 1480, T0), First::Recorded(vec![]));
-    assert_eq!(lab.later(7, range(1480, 1480, false), T0), Later::Known(tuple(1000)));
-    assert_eq!(lab.later(7, range(2960, 48, true), T0), Later::Known(tuple(1000)));
+    assert_eq!(lab.first(7, 1480, T0), FirstFragment::Recorded(vec![]));
+    assert_eq!(lab.later(7, range(1480, 1480, false), T0), LaterFragment::Known(tuple(1000)));
+    assert_eq!(lab.later(7, range(2960, 48, true), T0), LaterFragment::Known(tuple(1000)));
     assert!(lab.table.is_empty(), "a complete datagram gives its room away");
 }
 
 #[test]
 fn fragments_that_come_before_the_first_are_released_by_it_in_order_of_arrival() {
     let mut lab = Lab::new();
-    assert_eq!(lab.later(7, range(2960, 48, true), T0), Later::Held);
-    assert_eq!(lab.later(7, range(1480, 1480, false), T0), Later::Held);
+    assert_eq!(lab.later(7, range(2960, 48, true), T0), LaterFragment::Held);
+    assert_eq!(lab.later(7, range(1480, 1480, false), T0), LaterFragment::Held);
     assert_eq!(lab.table.held(), 2);
 
     assert_eq!(contexts(lab.first(7, 1480, after(1999))), [2960, 1480]);
@@ -102,9 +102,9 @@ fn waiting_is_counted_from_the_first_of_those_that_wait() {
 fn an_idle_datagram_is_forgotten_and_each_fragment_restarts_the_clock() {
     let mut lab = Lab::new();
     lab.first(7, 1480, T0);
-    assert_eq!(lab.later(7, range(1480, 8, false), after(4999)), Later::Known(tuple(1000)));
-    assert_eq!(lab.later(7, range(1488, 8, false), after(9998)), Later::Known(tuple(1000)));
-    assert_eq!(lab.later(7, range(1496, 8, false), after(14_998)), Later::Held);
+    assert_eq!(lab.later(7, range(1480, 8, false), after(4999)), LaterFragment::Known(tuple(1000)));
+    assert_eq!(lab.later(7, range(1488, 8, false), after(9998)), LaterFragment::Known(tuple(1000)));
+    assert_eq!(lab.later(7, range(1496, 8, false), after(14_998)), LaterFragment::Held);
 }
 
 #[test]
@@ -112,17 +112,17 @@ fn equal_datagrams_on_two_links_never_meet() {
     let mut table = FragmentTable::<u32>::new(LIMITS);
     table.first(&key(7), &tuple(1000), range(0, 8, false), T0);
     let other = FragmentKey { link: 2, ..key(7) };
-    assert_eq!(table.later(&other, range(8, 8, true), || held(0), T0), Later::Held);
+    assert_eq!(table.later(&other, range(8, 8, true), || held(0), T0), LaterFragment::Held);
 }
 
 #[test]
 fn copies_pass() {
     let mut lab = Lab::new();
-    assert_eq!(lab.later(7, range(1480, 1480, false), T0), Later::Held);
-    assert_eq!(lab.later(7, range(1480, 1480, false), T0), Later::Held);
+    assert_eq!(lab.later(7, range(1480, 1480, false), T0), LaterFragment::Held);
+    assert_eq!(lab.later(7, range(1480, 1480, false), T0), LaterFragment::Held);
     assert_eq!(contexts(lab.first(7, 1480, T0)), [1480, 1480]);
     assert_eq!(contexts(lab.first(7, 1480, T0)), [] as [u32; 0]);
-    assert_eq!(lab.later(7, range(1480, 1480, false), T0), Later::Known(tuple(1000)));
+    assert_eq!(lab.later(7, range(1480, 1480, false), T0), LaterFragment::Known(tuple(1000)));
 }
 
 #[test]
@@ -139,13 +139,13 @@ fn an_overlap_condemns_the_datagram() {
     for (what, overlap) in overlaps {
         let mut lab = Lab::new();
         lab.first(7, 1480, T0);
-        assert_eq!(lab.later(7, range(1480, 1480, false), T0), Later::Known(tuple(1000)));
+        assert_eq!(lab.later(7, range(1480, 1480, false), T0), LaterFragment::Known(tuple(1000)));
 
-        assert_eq!(lab.later(7, overlap, T0), Later::Overlap, "{what}");
+        assert_eq!(lab.later(7, overlap, T0), LaterFragment::Overlap, "{what}");
 
-        assert_eq!(lab.later(7, range(2960, 8, true), after(4999)), Later::Overlap, "{what}: what follows");
-        assert_eq!(lab.first(7, 1480, after(4999)), First::Overlap, "{what}: the first again");
-        assert_eq!(lab.first(7, 1480, after(5000)), First::Recorded(vec![]), "{what}: forgotten in time");
+        assert_eq!(lab.later(7, range(2960, 8, true), after(4999)), LaterFragment::Overlap, "{what}: what follows");
+        assert_eq!(lab.first(7, 1480, after(4999)), FirstFragment::Overlap, "{what}: the first again");
+        assert_eq!(lab.first(7, 1480, after(5000)), FirstFragment::Recorded(vec![]), "{what}: forgotten in time");
     }
 }
 
@@ -154,8 +154,8 @@ fn nothing_lies_beyond_the_end() {
     for beyond in [range(1488, 8, false), range(1480, 8, false), range(1488, 8, true), range(1480, 16, true)] {
         let mut lab = Lab::new();
         lab.first(7, 800, T0);
-        assert_eq!(lab.later(7, range(1480, 8, true), T0), Later::Known(tuple(1000)));
-        assert_eq!(lab.later(7, beyond, T0), Later::Overlap, "{beyond:?}");
+        assert_eq!(lab.later(7, range(1480, 8, true), T0), LaterFragment::Known(tuple(1000)));
+        assert_eq!(lab.later(7, beyond, T0), LaterFragment::Overlap, "{beyond:?}");
     }
 }
 
@@ -163,24 +163,24 @@ fn nothing_lies_beyond_the_end() {
 fn an_overlap_among_those_that_wait_gives_them_all_up() {
     let mut lab = Lab::new();
     lab.later(7, range(1480, 1480, false), T0);
-    assert_eq!(lab.later(7, range(1488, 8, false), T0), Later::Overlap);
+    assert_eq!(lab.later(7, range(1488, 8, false), T0), LaterFragment::Overlap);
     assert_eq!((lab.table.held(), lab.table.take_abandoned()), (0, 1));
-    assert_eq!(lab.first(7, 1480, T0), First::Overlap);
+    assert_eq!(lab.first(7, 1480, T0), FirstFragment::Overlap);
 }
 
 #[test]
 fn a_first_fragment_with_other_ports_is_an_attack() {
     let mut lab = Lab::new();
     lab.first(7, 1480, T0);
-    assert_eq!(lab.table.first(&key(7), &tuple(1001), range(0, 1480, false), T0), First::Overlap);
-    assert_eq!(lab.later(7, range(1480, 8, true), T0), Later::Overlap);
+    assert_eq!(lab.table.first(&key(7), &tuple(1001), range(0, 1480, false), T0), FirstFragment::Overlap);
+    assert_eq!(lab.later(7, range(1480, 8, true), T0), LaterFragment::Overlap);
 }
 
 #[test]
 fn a_first_fragment_that_reaches_into_one_that_waits_is_refused() {
     let mut lab = Lab::new();
     lab.later(7, range(8, 8, true), T0);
-    assert_eq!(lab.first(7, 1480, T0), First::Overlap);
+    assert_eq!(lab.first(7, 1480, T0), FirstFragment::Overlap);
     assert_eq!(lab.table.take_abandoned(), 1);
 }
 
@@ -196,8 +196,8 @@ fn a_flood_of_first_fragments_displaces_the_datagram_idle_longest() {
     lab.first(3, 8, after(6));
 
     assert_eq!(lab.table.len(), LIMITS.datagrams);
-    assert_eq!(lab.later(0, range(16, 8, false), after(7)), Later::Known(tuple(1000)), "0 was seen since 1");
-    assert_eq!(lab.later(1, range(8, 8, false), after(7)), Later::TableFull, "1 made room");
+    assert_eq!(lab.later(0, range(16, 8, false), after(7)), LaterFragment::Known(tuple(1000)), "0 was seen since 1");
+    assert_eq!(lab.later(1, range(8, 8, false), after(7)), LaterFragment::TableFull, "1 made room");
     assert_eq!(contexts(lab.first(100, 8, after(8))), [8], "who waits is not displaced while others are idle");
 }
 
@@ -206,23 +206,27 @@ fn a_flood_of_later_fragments_fills_only_what_is_free() {
     let mut lab = Lab::new();
     lab.first(0, 8, T0);
     for id in 1..4 {
-        assert_eq!(lab.later(id, range(8, 8, false), T0), Later::Held);
+        assert_eq!(lab.later(id, range(8, 8, false), T0), LaterFragment::Held);
     }
     for id in 4..100 {
-        assert_eq!(lab.later(id, range(8, 8, false), T0), Later::TableFull);
+        assert_eq!(lab.later(id, range(8, 8, false), T0), LaterFragment::TableFull);
     }
-    assert_eq!(lab.later(0, range(8, 8, false), T0), Later::Known(tuple(1000)));
-    assert_eq!(lab.later(200, range(8, 8, false), after(2000)), Later::Held, "two seconds later there is room again");
+    assert_eq!(lab.later(0, range(8, 8, false), T0), LaterFragment::Known(tuple(1000)));
+    assert_eq!(
+        lab.later(200, range(8, 8, false), after(2000)),
+        LaterFragment::Held,
+        "two seconds later there is room again"
+    );
 }
 
 #[test]
 fn the_store_of_waiting_fragments_is_bounded() {
     let mut lab = Lab::new();
     for i in 0..8 {
-        assert_eq!(lab.later(1, range(8 + 8 * i, 8, false), T0), Later::Held);
+        assert_eq!(lab.later(1, range(8 + 8 * i, 8, false), T0), LaterFragment::Held);
     }
-    assert_eq!(lab.later(1, range(800, 8, false), T0), Later::HeldFull);
-    assert_eq!(lab.later(2, range(8, 8, false), T0), Later::HeldFull);
+    assert_eq!(lab.later(1, range(800, 8, false), T0), LaterFragment::HeldFull);
+    assert_eq!(lab.later(2, range(8, 8, false), T0), LaterFragment::HeldFull);
     assert_eq!((lab.table.held(), lab.table.len()), (8, 1));
 }
 
@@ -231,17 +235,18 @@ fn one_datagram_holds_at_most_64_fragments() {
     let limits = FragmentLimits { datagrams: 4, held: 1000, timeout: Duration::from_secs(5) };
     let mut table = FragmentTable::<u32>::new(limits);
     for i in 0..64 {
-        assert_eq!(table.later(&key(1), range(8 + 8 * i, 8, false), || held(0), T0), Later::Held);
+        assert_eq!(table.later(&key(1), range(8 + 8 * i, 8, false), || held(0), T0), LaterFragment::Held);
     }
-    assert_eq!(table.later(&key(1), range(8000, 8, false), || held(0), T0), Later::HeldFull);
+    assert_eq!(table.later(&key(1), range(8000, 8, false), || held(0), T0), LaterFragment::HeldFull);
 }
 
 #[test]
 fn waiting_fragments_are_bounded_in_bytes_too() {
     let limits = FragmentLimits { datagrams: 1000, held: 100_000, timeout: Duration::from_secs(5) };
     let mut table = FragmentTable::<u32>::new(limits);
-    let jumbo = || Held { bytes: vec![0; 60_000], vlan: None, offload: Offload::NONE, context: 0 };
-    let stored = (0..200).filter(|&id| table.later(&key(id), range(8, 8, true), jumbo, T0) == Later::Held).count();
+    let jumbo = || HeldFragment { bytes: vec![0; 60_000], vlan: None, offload: Offload::NONE, context: 0 };
+    let stored =
+        (0..200).filter(|&id| table.later(&key(id), range(8, 8, true), jumbo, T0) == LaterFragment::Held).count();
     assert_eq!(stored, HELD_BYTES / 60_000);
     assert_eq!(table.len(), stored, "a datagram that could not wait leaves no trace");
 }
@@ -251,17 +256,17 @@ fn a_datagram_in_more_pieces_than_are_told_apart_is_cut_short() {
     let mut lab = Lab::new();
     lab.first(7, 8, T0);
     for i in 1..ranges::PIECES_MAX as u16 {
-        assert_eq!(lab.later(7, range(8 * i, 8, false), T0), Later::Known(tuple(1000)));
+        assert_eq!(lab.later(7, range(8 * i, 8, false), T0), LaterFragment::Known(tuple(1000)));
     }
-    assert_eq!(lab.later(7, range(8000, 8, false), T0), Later::TableFull);
+    assert_eq!(lab.later(7, range(8000, 8, false), T0), LaterFragment::TableFull);
 }
 
 #[test]
 fn without_room_first_fragments_pass_and_later_ones_do_not() {
     let limits = FragmentLimits { datagrams: 0, held: 0, timeout: Duration::from_secs(5) };
     let mut table = FragmentTable::<u32>::new(limits);
-    assert_eq!(table.first(&key(7), &tuple(1), range(0, 8, false), T0), First::Recorded(vec![]));
-    assert_eq!(table.later(&key(7), range(8, 8, true), || held(0), T0), Later::HeldFull);
+    assert_eq!(table.first(&key(7), &tuple(1), range(0, 8, false), T0), FirstFragment::Recorded(vec![]));
+    assert_eq!(table.later(&key(7), range(8, 8, true), || held(0), T0), LaterFragment::HeldFull);
 }
 
 #[test]
@@ -269,7 +274,7 @@ fn the_copy_is_made_only_when_the_fragment_waits() {
     let mut lab = Lab::new();
     lab.first(7, 8, T0);
     let known = lab.table.later(&key(7), range(8, 8, true), || panic!("nobody needs this copy"), T0);
-    assert_eq!(known, Later::Known(tuple(1000)));
+    assert_eq!(known, LaterFragment::Known(tuple(1000)));
 }
 
 proptest! {
@@ -298,9 +303,9 @@ proptest! {
                 passed += 1 + contexts(lab.first(7, piece.length, T0)).len();
             } else {
                 match lab.later(7, *piece, T0) {
-                    Later::Known(_) => passed += 1,
-                    Later::Held => {}
-                    refused @ (Later::TableFull | Later::HeldFull | Later::Overlap) => panic!("{refused:?}"),
+                    LaterFragment::Known(_) => passed += 1,
+                    LaterFragment::Held => {}
+                    refused @ (LaterFragment::TableFull | LaterFragment::HeldFull | LaterFragment::Overlap) => panic!("{refused:?}"),
                 }
             }
         }
@@ -318,10 +323,10 @@ proptest! {
         for (id, offset, length, last, pause) in events {
             now += Duration::from_millis(pause);
             if offset == 0 {
-                if let First::Recorded(held) = lab.first(id, length * 8, now) {
+                if let FirstFragment::Recorded(held) = lab.first(id, length * 8, now) {
                     released += held.len() as u64;
                 }
-            } else if lab.later(id, range(offset * 8, length * 8, last), now) == Later::Held {
+            } else if lab.later(id, range(offset * 8, length * 8, last), now) == LaterFragment::Held {
                 taken += 1;
             }
             if pause > 800 {

@@ -1,17 +1,17 @@
 use super::*;
 use crate::wire::{Family, MacAddr};
 
-fn check(kind: CheckKind) -> Check {
-    Check { kind, ..Check::default() }
+fn check(kind: PathCheckKind) -> PathCheck {
+    PathCheck { kind, ..PathCheck::default() }
 }
 
 fn at(millis: u64) -> Instant {
     Instant::from_millis(millis)
 }
 
-fn way() -> Option<(Macs, Pair)> {
-    let macs = Macs { source: MacAddr([2, 0, 0, 0, 0, 1]), destination: MacAddr([2, 0, 0, 0, 0, 2]) };
-    Some((macs, Pair::new("10.1.0.1".parse().unwrap(), "10.2.0.1".parse().unwrap()).unwrap()))
+fn way() -> Option<(MacPair, AddressPair)> {
+    let macs = MacPair { source: MacAddr([2, 0, 0, 0, 0, 1]), destination: MacAddr([2, 0, 0, 0, 0, 2]) };
+    Some((macs, AddressPair::new("10.1.0.1".parse().unwrap(), "10.2.0.1".parse().unwrap()).unwrap()))
 }
 
 /// The sequence number of the echo request in a frame.
@@ -25,7 +25,7 @@ fn reply(sequence: u16, data: &[u8]) -> Echo<'_> {
 
 #[test]
 fn an_answer_counts_if_identifier_sequence_and_payload_are_right_and_once() {
-    let mut prober = Prober::new(&check(CheckKind::Icmp), 7, at(0));
+    let mut prober = PathProber::new(&check(PathCheckKind::Icmp), 7, at(0));
     let frame = prober.launch(b"payload".to_vec(), way(), 0, at(0)).unwrap();
     let sequence = sequence(&frame);
 
@@ -40,42 +40,42 @@ fn an_answer_counts_if_identifier_sequence_and_payload_are_right_and_once() {
     assert_eq!(prober.settle(at(3)), None);
     assert_eq!(prober.answer_echo(&reply(sequence, b"payload"), at(3)), Some(Duration::from_millis(3)));
     assert_eq!(prober.answer_echo(&reply(sequence, b"payload"), at(4)), None, "a duplicate");
-    assert_eq!(prober.settle(at(4)), Some(Settled::Counts(Outcome::Success)));
+    assert_eq!(prober.settle(at(4)), Some(ProbeResult::Counts(ProbeOutcome::Success)));
     assert_eq!(prober.settle(at(4)), None);
 }
 
 #[test]
 fn outcomes_come_in_the_order_of_the_probes() {
-    let mut prober = Prober::new(&check(CheckKind::Icmp), 7, at(0));
+    let mut prober = PathProber::new(&check(PathCheckKind::Icmp), 7, at(0));
     prober.launch(b"lost".to_vec(), way(), 0, at(0));
     let second = prober.launch(b"answered".to_vec(), way(), 0, at(50)).unwrap();
     assert!(prober.answer_echo(&reply(sequence(&second), b"answered"), at(51)).is_some());
     assert_eq!(prober.settle(at(99)), None, "the first may still be answered");
-    assert_eq!(prober.settle(at(100)), Some(Settled::Counts(Outcome::Failure)));
-    assert_eq!(prober.settle(at(100)), Some(Settled::Counts(Outcome::Success)));
+    assert_eq!(prober.settle(at(100)), Some(ProbeResult::Counts(ProbeOutcome::Failure)));
+    assert_eq!(prober.settle(at(100)), Some(ProbeResult::Counts(ProbeOutcome::Success)));
 }
 
 #[test]
 fn what_was_missed_while_the_engine_slept_is_excused_and_what_comes_late_still_counts() {
-    let mut prober = Prober::new(&check(CheckKind::Icmp), 7, at(0));
+    let mut prober = PathProber::new(&check(PathCheckKind::Icmp), 7, at(0));
     prober.launch(b"a".to_vec(), way(), 0, at(0));
     let second = prober.launch(b"b".to_vec(), way(), 0, at(50)).unwrap();
     prober.excuse();
     assert!(prober.answer_echo(&reply(sequence(&second), b"b"), at(5_000)).is_some());
-    assert_eq!(prober.settle(at(5_000)), Some(Settled::Excused));
-    assert_eq!(prober.settle(at(5_000)), Some(Settled::Counts(Outcome::Success)));
+    assert_eq!(prober.settle(at(5_000)), Some(ProbeResult::Excused));
+    assert_eq!(prober.settle(at(5_000)), Some(ProbeResult::Counts(ProbeOutcome::Success)));
 }
 
 #[test]
 fn a_probe_that_could_not_be_sent_has_failed() {
-    let mut prober = Prober::new(&check(CheckKind::Icmp), 7, at(0));
+    let mut prober = PathProber::new(&check(PathCheckKind::Icmp), 7, at(0));
     assert_eq!(prober.launch(b"x".to_vec(), None, 0, at(0)), None);
-    assert_eq!(prober.settle(at(100)), Some(Settled::Counts(Outcome::Failure)));
+    assert_eq!(prober.settle(at(100)), Some(ProbeResult::Counts(ProbeOutcome::Failure)));
 }
 
 #[test]
 fn the_pace_is_the_interval_shortened_by_up_to_a_tenth_without_drift_or_burst() {
-    let mut prober = Prober::new(&check(CheckKind::Icmp), 7, at(0));
+    let mut prober = PathProber::new(&check(PathCheckKind::Icmp), 7, at(0));
     let mut last = at(0);
     for random in 0..2_000 {
         let due = prober.next.unwrap();
@@ -93,7 +93,7 @@ fn the_pace_is_the_interval_shortened_by_up_to_a_tenth_without_drift_or_burst() 
 
 #[test]
 fn a_tcp_probe_hands_its_payload_over_and_closes_with_a_reset() {
-    let mut prober = Prober::new(&check(CheckKind::Tcp { port: 7 }), 300, at(0));
+    let mut prober = PathProber::new(&check(PathCheckKind::Tcp { port: 7 }), 300, at(0));
     let mut ports = std::collections::BTreeSet::new();
     for n in 0..200_u64 {
         let now = at(50 * n);
@@ -121,14 +121,14 @@ fn a_tcp_probe_hands_its_payload_over_and_closes_with_a_reset() {
         assert_eq!((data[47] & tcp_flags::ACK, reset[47] & tcp_flags::RST), (tcp_flags::ACK, tcp_flags::RST));
         let after = u32::from_be_bytes([reset[38], reset[39], reset[40], reset[41]]);
         assert_eq!(after, sequence.wrapping_add(8));
-        assert_eq!(prober.settle(now), Some(Settled::Counts(Outcome::Success)));
+        assert_eq!(prober.settle(now), Some(ProbeResult::Counts(ProbeOutcome::Success)));
     }
     assert_eq!(ports.len(), usize::from(TCP_PORTS));
 }
 
 #[test]
 fn a_refused_connection_is_a_failure_at_once() {
-    let mut prober = Prober::new(&check(CheckKind::Tcp { port: 7 }), 7, at(0));
+    let mut prober = PathProber::new(&check(PathCheckKind::Tcp { port: 7 }), 7, at(0));
     let syn = prober.launch(Vec::new(), way(), 9 << 32, at(0)).unwrap();
     let refusal = Segment {
         source_port: 7,
@@ -139,13 +139,13 @@ fn a_refused_connection_is_a_failure_at_once() {
     };
     let (macs, pair) = way().unwrap();
     assert!(matches!(prober.answer_tcp(&refusal, macs, pair, at(1)), Some(TcpAnswer::Refused { .. })));
-    assert_eq!(prober.settle(at(1)), Some(Settled::Counts(Outcome::Failure)));
+    assert_eq!(prober.settle(at(1)), Some(ProbeResult::Counts(ProbeOutcome::Failure)));
 }
 
 #[test]
 fn the_ports_of_every_path_lie_within_the_dynamic_range() {
     for ident in 0..=u16::MAX {
-        let prober = Prober::new(&check(CheckKind::Tcp { port: 7 }), ident, at(0));
+        let prober = PathProber::new(&check(PathCheckKind::Tcp { port: 7 }), ident, at(0));
         assert!(prober.first_port >= FIRST_PORT && prober.first_port.checked_add(TCP_PORTS - 1).is_some());
     }
 }

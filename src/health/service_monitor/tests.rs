@@ -23,7 +23,7 @@ fn check() -> ServiceCheck {
 }
 
 /// When checks begin from `from` until `until`, each answered as `answer` says half a second later.
-fn run(monitor: &mut ServiceMonitor, until: u64, mut answer: impl FnMut(u64) -> bool) -> Vec<(u64, State)> {
+fn run(monitor: &mut ServiceMonitor, until: u64, mut answer: impl FnMut(u64) -> bool) -> Vec<(u64, HealthState)> {
     let mut began = Vec::new();
     let mut now = at(0);
     while monitor.poll_timeout() < at(until) {
@@ -52,7 +52,7 @@ fn the_first_check_decides_then_down_after_fall_in_a_row() {
 
     let began = run(&mut monitor, 16_000, good);
 
-    use State::{Down, Up};
+    use HealthState::{Down, Up};
     let expected =
         [(0, Up), (2_000, Up), (4_000, Up), (6_000, Up), (8_000, Up), (10_000, Up), (12_000, Up), (14_000, Down)];
     assert_eq!(began, expected, "two failures and a success forgive everything, three do not");
@@ -68,7 +68,7 @@ fn a_server_that_does_not_answer_its_first_check_is_down_and_asked_at_the_dead_i
     assert_eq!(times[..4], [0, 10_000, 20_000, 30_000]);
     assert_eq!(
         began[..4].iter().map(|(_, state)| *state).collect::<Vec<_>>()[1..],
-        [State::Down, State::Down, State::Up]
+        [HealthState::Down, HealthState::Down, HealthState::Up]
     );
     assert_eq!(times[4], 32_000, "up again, it is asked at the interval");
 }
@@ -97,7 +97,7 @@ fn down_after_ends_it_whatever_fall_says() {
 
     assert_eq!(monitor.since(), at(11_500));
     assert_eq!(began.last().map(|(start, _)| *start), Some(10_000));
-    assert_eq!(monitor.state(), State::Down);
+    assert_eq!(monitor.state(), HealthState::Down);
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn a_server_that_is_seldom_asked_and_always_answers_stays_up() {
 
     let began = run(&mut monitor, 200_000, |_| true);
 
-    assert!(began[1..].iter().all(|(_, state)| *state == State::Up), "{began:?}");
+    assert!(began[1..].iter().all(|(_, state)| *state == HealthState::Up), "{began:?}");
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn checks_that_began_together_are_spread_from_the_second_on() {
             assert_eq!(began[0].0, 0);
             assert!((1_000..3_000).contains(&began[1].0), "{began:?}");
             assert!(began[1..].iter().all(|(start, _)| start % 2_000 == beat), "{began:?}");
-            assert_eq!(began[0].1, if well { State::Up } else { State::Down });
+            assert_eq!(began[0].1, if well { HealthState::Up } else { HealthState::Down });
         }
     }
 }
@@ -154,13 +154,13 @@ fn whatever_makes_checks_begin_together_they_are_spread_again_by_the_next() {
             monitor.begin(at(start));
             monitor.cut("link servers is down".to_owned(), at(start));
         }
-        assert_eq!(monitor.state(), State::Down);
+        assert_eq!(monitor.state(), HealthState::Down);
         for start in [9_000, 9_700] {
             monitor.hurry(at(start));
             monitor.begin(at(start));
             monitor.succeeded(at(start + 1));
         }
-        assert_eq!(monitor.state(), State::Up);
+        assert_eq!(monitor.state(), HealthState::Up);
     };
     let had_to_wait = |monitor: &mut ServiceMonitor| {
         monitor.begin(at(0));
@@ -195,16 +195,20 @@ fn first_checks_that_were_all_excused_are_asked_again_at_different_times() {
 fn a_link_that_is_down_is_the_reason_and_no_first_check() {
     let mut monitor = ServiceMonitor::new(&check(), at(0), at(0), at(0));
     monitor.begin(at(0));
-    assert_eq!(monitor.cut("link fw is down".to_owned(), at(0)), Some(State::Down));
+    assert_eq!(monitor.cut("link fw is down".to_owned(), at(0)), Some(HealthState::Down));
     assert_eq!((monitor.last_failure(), monitor.is_cut()), (Some("link fw is down"), true));
 
     monitor.hurry(at(700));
     assert_eq!(monitor.poll_timeout(), at(700));
     monitor.begin(at(700));
 
-    assert_eq!((monitor.succeeded(at(710)), monitor.is_cut()), (Some(State::Up), false), "one good check is enough");
+    assert_eq!(
+        (monitor.succeeded(at(710)), monitor.is_cut()),
+        (Some(HealthState::Up), false),
+        "one good check is enough"
+    );
     let later: Vec<_> = (0..3).map(|_| monitor.cut("link fw is down".to_owned(), at(4_000))).collect();
-    assert_eq!(later, [None, None, Some(State::Down)], "a known server is as one that does not answer");
+    assert_eq!(later, [None, None, Some(HealthState::Down)], "a known server is as one that does not answer");
 }
 
 #[test]
@@ -214,7 +218,7 @@ fn what_is_excused_at_the_start_is_asked_again_within_the_time_of_a_check() {
     monitor.excused(at(1_000));
     assert!(monitor.is_due(at(1_000)));
     monitor.begin(at(1_000));
-    assert_eq!(monitor.succeeded(at(1_001)), Some(State::Up));
+    assert_eq!(monitor.succeeded(at(1_001)), Some(HealthState::Up));
     monitor.begin(at(2_000));
     monitor.excused(at(3_000));
     assert_eq!(monitor.poll_timeout(), at(4_000), "a server that is known has its turn");
@@ -223,12 +227,12 @@ fn what_is_excused_at_the_start_is_asked_again_within_the_time_of_a_check() {
 #[test]
 fn a_server_that_was_up_before_falls_as_one_that_is_known() {
     let mut monitor = ServiceMonitor::new(&check(), at(0), at(0), at(0));
-    assert_eq!(monitor.inherit(at(0)), Some(State::Up));
+    assert_eq!(monitor.inherit(at(0)), Some(HealthState::Up));
     assert!(monitor.is_due(at(0)), "it is asked at once all the same");
 
     let began = run(&mut monitor, 6_000, |_| false);
 
-    assert_eq!(began, [(0, State::Up), (2_000, State::Up), (4_000, State::Down)]);
+    assert_eq!(began, [(0, HealthState::Up), (2_000, HealthState::Up), (4_000, HealthState::Down)]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! One TCP connection of the engine, by smoltcp on bare IP. It knows no routes, neighbours or hardware addresses.
 //!
-//! smoltcp draws its initial sequence number at random. On the wire it has to be [`Way::sequence`], so that sequence
+//! smoltcp draws its initial sequence number at random. On the wire it has to be [`CheckTarget::sequence`], so that sequence
 //! numbers are shifted between the two.
 
 mod shift;
@@ -12,18 +12,18 @@ use smoltcp::phy::{Checksum, ChecksumCapabilities, Device, DeviceCapabilities, M
 use smoltcp::socket::tcp::{self, Socket, SocketBuffer};
 use smoltcp::wire::{EthernetProtocol, HardwareAddress, IpAddress, IpCidr};
 
-use self::shift::Shift;
-use super::Way;
+use self::shift::SequenceShift;
+use super::CheckTarget;
 use crate::time::{Duration, Instant};
 use crate::wire::Family;
-use crate::wire::emit::{self, Macs};
+use crate::wire::emit::{self, MacPair};
 
 /// Size of the receive buffer, and so of the window, in bytes.
 const RECEIVE: usize = 16 * 1024;
 
 /// The phase of a connection, as far as a check needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(super) enum ConnectionPhase {
     /// The server has not answered the SYN.
     Opening,
     /// The connection is established; both ends can send.
@@ -35,7 +35,7 @@ pub(super) enum Phase {
 }
 
 /// A connection with its own TCP stack; see the module.
-pub(super) struct Connection {
+pub(super) struct CheckConnection {
     interface: Interface,
     sockets: SocketSet<'static>,
     handle: SocketHandle,
@@ -46,17 +46,17 @@ pub(super) struct Connection {
     wake: Option<Instant>,
 }
 
-impl std::fmt::Debug for Connection {
+impl std::fmt::Debug for CheckConnection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connection").field("was_open", &self.was_open).field("wake", &self.wake).finish_non_exhaustive()
     }
 }
 
-impl Connection {
+impl CheckConnection {
     /// A connection whose SYN is to be sent, followed by `request` once it is established. `None` if smoltcp refuses
     /// the addresses or ports.
-    pub(super) fn open(way: &Way, request: Vec<u8>, random: u64, now: Instant) -> Option<Self> {
-        let shift = Shift::to(way.sequence);
+    pub(super) fn open(way: &CheckTarget, request: Vec<u8>, random: u64, now: Instant) -> Option<Self> {
+        let shift = SequenceShift::to(way.sequence);
         let mut queues = Queues { received: VecDeque::new(), to_send: VecDeque::new(), mtu: way.mtu.into(), shift };
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = random;
@@ -99,7 +99,7 @@ impl Connection {
     /// Processes the packets that were received, and sends what is due.
     pub(super) fn poll(&mut self, now: Instant) {
         self.run(now);
-        if !self.was_open && matches!(self.phase(), Phase::Open | Phase::Ended) {
+        if !self.was_open && matches!(self.phase(), ConnectionPhase::Open | ConnectionPhase::Ended) {
             self.was_open = true;
             let request = std::mem::take(&mut self.request);
             let sent = self.socket().send_slice(&request);
@@ -139,14 +139,14 @@ impl Connection {
         self.read(|_| {});
     }
 
-    pub(super) fn phase(&self) -> Phase {
+    pub(super) fn phase(&self) -> ConnectionPhase {
         let socket: &Socket<'_> = self.sockets.get(self.handle);
         match socket.state() {
-            tcp::State::Listen | tcp::State::SynSent | tcp::State::SynReceived => Phase::Opening,
-            tcp::State::Established | tcp::State::FinWait1 | tcp::State::FinWait2 => Phase::Open,
-            tcp::State::CloseWait | tcp::State::Closing | tcp::State::LastAck => Phase::Ended,
+            tcp::State::Listen | tcp::State::SynSent | tcp::State::SynReceived => ConnectionPhase::Opening,
+            tcp::State::Established | tcp::State::FinWait1 | tcp::State::FinWait2 => ConnectionPhase::Open,
+            tcp::State::CloseWait | tcp::State::Closing | tcp::State::LastAck => ConnectionPhase::Ended,
             // TIME-WAIT is not waited for: a late FIN is answered by a reset, and the port rests anyway.
-            tcp::State::TimeWait | tcp::State::Closed => Phase::Gone,
+            tcp::State::TimeWait | tcp::State::Closed => ConnectionPhase::Gone,
         }
     }
 
@@ -161,7 +161,7 @@ impl Connection {
     }
 
     /// The next packet to send, in a frame.
-    pub(super) fn poll_frame(&mut self, macs: Macs) -> Option<Vec<u8>> {
+    pub(super) fn poll_frame(&mut self, macs: MacPair) -> Option<Vec<u8>> {
         let packet = self.queues.to_send.pop_front()?;
         let ethertype = match packet.first().map(|byte| byte >> 4) {
             Some(4) => EthernetProtocol::Ipv4,
@@ -192,7 +192,7 @@ struct Queues {
     received: VecDeque<Vec<u8>>,
     to_send: VecDeque<Vec<u8>>,
     mtu: usize,
-    shift: Shift,
+    shift: SequenceShift,
 }
 
 impl Device for Queues {
@@ -230,7 +230,7 @@ impl RxToken for Received {
     }
 }
 
-struct ToSend<'a>(&'a mut VecDeque<Vec<u8>>, &'a mut Shift);
+struct ToSend<'a>(&'a mut VecDeque<Vec<u8>>, &'a mut SequenceShift);
 
 impl TxToken for ToSend<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, write: F) -> R {

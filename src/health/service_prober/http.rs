@@ -40,7 +40,7 @@ pub(super) fn request(path: &str, host: Option<&str>, address: IpAddr, port: u16
 
 /// What is known from the response so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Progress {
+pub(super) enum ResponseVerdict {
     /// More bytes are needed for a verdict.
     More,
     /// The response is as expected.
@@ -51,7 +51,7 @@ pub(super) enum Progress {
 
 /// A response that is read piece by piece.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct HttpResponse {
     expected: Vec<RangeInclusive<u16>>,
     wanted: Option<String>,
     stage: Stage,
@@ -71,8 +71,8 @@ enum Stage {
     Head(Head),
     /// The body of the final response is being read.
     Body(Body),
-    /// There is a verdict, which is never [`Progress::More`].
-    Decided(Progress),
+    /// There is a verdict, which is never [`ResponseVerdict::More`].
+    Decided(ResponseVerdict),
 }
 
 /// A status line with header fields, as far as they were received.
@@ -83,7 +83,7 @@ struct Head {
     status: Option<u16>,
 }
 
-impl Answer {
+impl HttpResponse {
     pub(super) fn new(expected: Vec<RangeInclusive<u16>>, wanted: Option<String>) -> Self {
         Self {
             expected,
@@ -137,10 +137,10 @@ impl Answer {
     }
 
     /// What is known from the response. `ended` says that no more bytes will come.
-    pub(super) fn progress(&self, ended: bool) -> Progress {
+    pub(super) fn progress(&self, ended: bool) -> ResponseVerdict {
         match &self.stage {
             Stage::Decided(verdict) => verdict.clone(),
-            Stage::Head(_) | Stage::Body(_) if !ended => Progress::More,
+            Stage::Head(_) | Stage::Body(_) if !ended => ResponseVerdict::More,
             Stage::Head(_) if self.is_empty => ill("connection closed without an answer"),
             Stage::Head(head) if head.bytes.is_empty() => ill("connection closed after an interim answer"),
             Stage::Head(Head { status: None, .. }) => ill(NO_ANSWER),
@@ -192,18 +192,18 @@ impl Answer {
     }
 }
 
-fn ill(why: &str) -> Progress {
-    Progress::Ill(why.to_owned())
+fn ill(why: &str) -> ResponseVerdict {
+    ResponseVerdict::Ill(why.to_owned())
 }
 
 /// The verdict for which the status line alone suffices.
-fn judge(status: u16, expected: &[RangeInclusive<u16>], wanted: Option<&str>) -> Option<Progress> {
+fn judge(status: u16, expected: &[RangeInclusive<u16>], wanted: Option<&str>) -> Option<ResponseVerdict> {
     if is_interim(status) {
         None
     } else if !expected.iter().any(|range| range.contains(&status)) {
-        Some(Progress::Ill(format!("HTTP {status}, expected {}", listed(expected))))
+        Some(ResponseVerdict::Ill(format!("HTTP {status}, expected {}", listed(expected))))
     } else {
-        wanted.is_none_or(str::is_empty).then_some(Progress::Well)
+        wanted.is_none_or(str::is_empty).then_some(ResponseVerdict::Well)
     }
 }
 

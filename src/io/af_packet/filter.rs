@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 
-use super::OpenError;
+use super::PacketSocketError;
 use super::socket::refused;
 use crate::io::sockopt;
 use crate::wire::frame::tcp_flags;
@@ -225,7 +225,7 @@ fn to_stations(program: &mut Program, stations: &[MacAddr]) {
 }
 
 /// Gives `socket` what is wanted, and nothing else; instead of what was wanted before.
-pub(super) fn choose(socket: &OwnedFd, wanted: &Wanted) -> Result<(), OpenError> {
+pub(super) fn choose(socket: &OwnedFd, wanted: &Wanted) -> Result<(), PacketSocketError> {
     let mut program = program(wanted);
     let len = u16::try_from(program.len()).expect("the program is short");
     let program = libc::sock_fprog { len, filter: program.as_mut_ptr() };

@@ -27,4 +27,4 @@ mod vnet;
 pub use filter::Wanted;
 pub use receiver::{Receiver, RingOptions};
 pub use sender::Sender;
-pub use socket::{FanoutId, OpenError};
+pub use socket::{FanoutId, PacketSocketError};

@@ -3,7 +3,7 @@
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use super::ring::{Ring, SlotHeader};
-use super::{FanoutId, OpenError, Wanted};
+use super::{FanoutId, PacketSocketError, Wanted};
 use super::{filter, socket, vnet};
 use crate::id::DeviceId;
 use crate::io::sockopt;
@@ -66,7 +66,7 @@ pub struct Receiver {
 impl Receiver {
     /// Opens the device with this interface index in promiscuous mode. Frames that this machine sends on it are left
     /// out.
-    pub fn open(index: u32, options: RingOptions) -> Result<Self, OpenError> {
+    pub fn open(index: u32, options: RingOptions) -> Result<Self, PacketSocketError> {
         let receiver = Self::bind(socket::open()?, index, options)?;
         socket::promiscuous(&receiver.socket, index)?;
         Ok(receiver)
@@ -74,7 +74,7 @@ impl Receiver {
 
     /// The same for what verdicts hang on alone, as far as the kernel can tell: a ring that nothing else fills. Other receivers
     /// of the device have that too.
-    pub fn open_apart(index: u32, wanted: &Wanted) -> Result<Self, OpenError> {
+    pub fn open_apart(index: u32, wanted: &Wanted) -> Result<Self, PacketSocketError> {
         let socket = socket::open()?;
         // Before there is anything to choose from.
         filter::choose(&socket, wanted)?;
@@ -82,11 +82,11 @@ impl Receiver {
     }
 
     /// Of one that was opened for what verdicts hang on: what is wanted from now on.
-    pub fn choose(&self, wanted: &Wanted) -> Result<(), OpenError> {
+    pub fn choose(&self, wanted: &Wanted) -> Result<(), PacketSocketError> {
         filter::choose(&self.socket, wanted)
     }
 
-    fn bind(socket: OwnedFd, index: u32, options: RingOptions) -> Result<Self, OpenError> {
+    fn bind(socket: OwnedFd, index: u32, options: RingOptions) -> Result<Self, PacketSocketError> {
         let on: libc::c_int = 1;
         let version = libc::tpacket_versions::TPACKET_V2 as libc::c_int;
         socket::set_packet(&socket, libc::PACKET_VERSION, &version, "choose the ring version")?;
@@ -104,7 +104,7 @@ impl Receiver {
 
     /// Shares the frames of the device with the other members of a fanout group: all frames of a flow go to one of
     /// them. `None` founds a new group.
-    pub fn join(&mut self, set: Option<FanoutId>) -> Result<FanoutId, OpenError> {
+    pub fn join(&mut self, set: Option<FanoutId>) -> Result<FanoutId, PacketSocketError> {
         socket::join_fanout(&self.socket, set)
     }
 

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::socket::{OpenError, set_packet};
+use super::socket::{PacketSocketError, set_packet};
 
 /// Bytes of one block, the unit in which the kernel allocates a ring.
 const BLOCK_BYTES: u32 = 256 * 1024;
@@ -44,7 +44,7 @@ unsafe impl Send for Ring {}
 
 impl Ring {
     /// Gives `socket` a ring of `slots` slots of `slot_bytes` each (a power of two from 256 to 256 KiB) and maps it.
-    pub(super) fn map(socket: &OwnedFd, slots: u32, slot_bytes: u32) -> Result<Self, OpenError> {
+    pub(super) fn map(socket: &OwnedFd, slots: u32, slot_bytes: u32) -> Result<Self, PacketSocketError> {
         assert!(
             slot_bytes.is_power_of_two() && (256..=BLOCK_BYTES).contains(&slot_bytes),
             "slots of whole cache lines"
@@ -72,7 +72,7 @@ impl Ring {
             )
         };
         if memory == libc::MAP_FAILED {
-            return Err(OpenError::last("map the receive ring"));
+            return Err(PacketSocketError::last("map the receive ring"));
         }
         let memory = NonNull::new(memory.cast()).expect("a successful mapping is not at address 0");
         Ok(Self { memory, bytes, slot_bytes: slot_bytes as usize, slots: (blocks * per_block) as usize })

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use arrayvec::ArrayVec;
 
-use super::{OpenError, socket, vnet};
+use super::{PacketSocketError, socket, vnet};
 use crate::io::ways::{Outgoing, SendError};
 use crate::wire::vlan::VlanTag;
 
@@ -35,7 +35,7 @@ pub struct Sender {
 
 impl Sender {
     /// Opens the device with this interface index for sending only.
-    pub fn open(index: u32) -> Result<Self, OpenError> {
+    pub fn open(index: u32) -> Result<Self, PacketSocketError> {
         let socket = socket::open()?;
         let on: libc::c_int = 1;
         socket::set_packet(&socket, libc::PACKET_VNET_HDR, &on, "ask for offload headers")?;

@@ -8,7 +8,7 @@ use crate::io::sockopt;
 
 /// Why a packet socket could not be opened on a device.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum PacketSocketError {
     /// The process has no CAP_NET_RAW.
     #[error("no permission to open packet sockets: run as root, or give the program CAP_NET_RAW and CAP_NET_ADMIN")]
     NotPermitted,
@@ -29,7 +29,7 @@ pub enum OpenError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FanoutId(u16);
 
-impl OpenError {
+impl PacketSocketError {
     pub(super) fn last(what: &'static str) -> Self {
         Self::of(what, io::Error::last_os_error())
     }
@@ -44,18 +44,18 @@ impl OpenError {
 }
 
 /// The error of a step that failed.
-pub(super) fn refused(what: &'static str, error: io::Error) -> OpenError {
-    OpenError::of(what, error)
+pub(super) fn refused(what: &'static str, error: io::Error) -> PacketSocketError {
+    PacketSocketError::of(what, error)
 }
 
 /// Opens a raw packet socket that is bound to no device and receives nothing.
-pub(super) fn open() -> Result<OwnedFd, OpenError> {
+pub(super) fn open() -> Result<OwnedFd, PacketSocketError> {
     // SAFETY: `socket` takes integers only; a non-negative answer is a descriptor that nobody else owns.
     // JUSTIFICATION: the standard library has no AF_PACKET sockets.
     unsafe {
         let fd = libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0);
         if fd < 0 {
-            return Err(OpenError::last("open a packet socket"));
+            return Err(PacketSocketError::last("open a packet socket"));
         }
         Ok(OwnedFd::from_raw_fd(fd))
     }
@@ -67,8 +67,8 @@ pub(super) fn set_packet<T: Copy>(
     name: libc::c_int,
     value: &T,
     what: &'static str,
-) -> Result<(), OpenError> {
-    sockopt::set(socket, libc::SOL_PACKET, name, value).map_err(|error| OpenError::of(what, error))
+) -> Result<(), PacketSocketError> {
+    sockopt::set(socket, libc::SOL_PACKET, name, value).map_err(|error| PacketSocketError::of(what, error))
 }
 
 /// Asks for a socket buffer of `bytes`, beyond the system's limit where that is permitted.
@@ -77,29 +77,30 @@ pub(super) fn set_buffer(
     force: libc::c_int,
     plain: libc::c_int,
     bytes: libc::c_int,
-) -> Result<(), OpenError> {
-    sockopt::set_buffer(socket, force, plain, bytes).map_err(|error| OpenError::of("size a socket buffer", error))
+) -> Result<(), PacketSocketError> {
+    sockopt::set_buffer(socket, force, plain, bytes)
+        .map_err(|error| PacketSocketError::of("size a socket buffer", error))
 }
 
 /// Binds to a device. With `protocol` 0 the socket receives nothing.
-pub(super) fn bind(socket: &OwnedFd, index: u32, protocol: u16) -> Result<(), OpenError> {
+pub(super) fn bind(socket: &OwnedFd, index: u32, protocol: u16) -> Result<(), PacketSocketError> {
     // SAFETY: all fields of `sockaddr_ll` are integers. JUSTIFICATION: it has padding fields that differ between
     // targets.
     let mut address: libc::sockaddr_ll = unsafe { zeroed() };
     address.sll_family = libc::AF_PACKET as libc::c_ushort;
     address.sll_protocol = protocol.to_be();
-    address.sll_ifindex = libc::c_int::try_from(index).map_err(|_| OpenError::NoDevice)?;
+    address.sll_ifindex = libc::c_int::try_from(index).map_err(|_| PacketSocketError::NoDevice)?;
     let len = libc::socklen_t::try_from(size_of::<libc::sockaddr_ll>()).expect("an address is small");
     // SAFETY: pointer and length describe `address`, which lives through the call.
     // JUSTIFICATION: the standard library binds no packet sockets.
     let status = unsafe { libc::bind(socket.as_raw_fd(), std::ptr::from_ref(&address).cast(), len) };
-    if status == 0 { Ok(()) } else { Err(OpenError::last("bind to the device")) }
+    if status == 0 { Ok(()) } else { Err(PacketSocketError::last("bind to the device")) }
 }
 
 /// Receives frames for every destination MAC address for as long as the socket lives.
-pub(super) fn promiscuous(socket: &OwnedFd, index: u32) -> Result<(), OpenError> {
+pub(super) fn promiscuous(socket: &OwnedFd, index: u32) -> Result<(), PacketSocketError> {
     let request = libc::packet_mreq {
-        mr_ifindex: libc::c_int::try_from(index).map_err(|_| OpenError::NoDevice)?,
+        mr_ifindex: libc::c_int::try_from(index).map_err(|_| PacketSocketError::NoDevice)?,
         mr_type: libc::PACKET_MR_PROMISC as libc::c_ushort,
         mr_alen: 0,
         mr_address: [0; 8],
@@ -110,7 +111,7 @@ pub(super) fn promiscuous(socket: &OwnedFd, index: u32) -> Result<(), OpenError>
 /// Joins the fanout group `id`, or founds one with a number that is unique in this network namespace.
 ///
 /// The kernel spreads frames by its flow hash, which is symmetric and uses only the addresses of fragments.
-pub(super) fn join_fanout(socket: &OwnedFd, id: Option<FanoutId>) -> Result<FanoutId, OpenError> {
+pub(super) fn join_fanout(socket: &OwnedFd, id: Option<FanoutId>) -> Result<FanoutId, PacketSocketError> {
     // The kernel hooks in the group and not the socket, so the group needs its own flag to ignore outgoing frames.
     let mut kind = libc::PACKET_FANOUT_HASH | libc::PACKET_FANOUT_FLAG_IGNORE_OUTGOING;
     if id.is_none() {
@@ -120,6 +121,6 @@ pub(super) fn join_fanout(socket: &OwnedFd, id: Option<FanoutId>) -> Result<Fano
     let value = u32::from(number) | (kind << 16);
     set_packet(socket, libc::PACKET_FANOUT, &value, "share the device between the packet workers")?;
     let joined: libc::c_int = sockopt::get(socket, libc::SOL_PACKET, libc::PACKET_FANOUT)
-        .map_err(|source| OpenError::System { what: "read the number of the fanout set", source })?;
+        .map_err(|source| PacketSocketError::System { what: "read the number of the fanout set", source })?;
     Ok(FanoutId((joined & 0xffff) as u16))
 }

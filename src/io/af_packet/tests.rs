@@ -9,7 +9,7 @@ use crate::io::ways::fixture::*;
 use crate::io::ways::{self, RingCounts};
 use crate::time::{Duration, Instant};
 use crate::wire::MacAddr;
-use crate::wire::emit::{self, Macs, Pair};
+use crate::wire::emit::{self, AddressPair, MacPair};
 use crate::wire::frame::tcp_flags::{ACK, RST, SYN};
 use crate::wire::icmp::{Echo, EchoKind};
 use crate::wire::tcp::Segment;
@@ -138,15 +138,15 @@ fn a_ring_for_probes_has_nothing_else_in_it_and_no_flood_fills_it() {
     }
     pair("e0", "p0", 1500);
     let mac = |device: &str| netdev::find(device).unwrap().mac;
-    let macs = Macs { source: mac("p0"), destination: mac("e0") };
-    let others = Macs { destination: MacAddr([2, 0, 0, 0, 0, 99]), ..macs };
+    let macs = MacPair { source: mac("p0"), destination: mac("e0") };
+    let others = MacPair { destination: MacAddr([2, 0, 0, 0, 0, 99]), ..macs };
     let between = |v4| {
         let ends: [IpAddr; 2] = if v4 {
             [[10, 0, 0, 1].into(), [10, 0, 0, 2].into()]
         } else {
             ["fd00::1".parse().unwrap(), "fd00::2".parse().unwrap()]
         };
-        Pair::new(ends[0], ends[1]).unwrap()
+        AddressPair::new(ends[0], ends[1]).unwrap()
     };
     let echo = |kind, data| Echo { kind, ident: 7, sequence: 9, data };
     let (probe, other) = (b"fwlb and so on".as_slice(), b"fwld and so on".as_slice());
@@ -209,8 +209,8 @@ fn a_device_that_does_not_exist_is_named_so() {
     if !namespace() {
         return;
     }
-    assert!(matches!(Receiver::open(4711, RingOptions::default()), Err(OpenError::NoDevice)));
-    assert!(matches!(Sender::open(4711), Err(OpenError::NoDevice)));
+    assert!(matches!(Receiver::open(4711, RingOptions::default()), Err(PacketSocketError::NoDevice)));
+    assert!(matches!(Sender::open(4711), Err(PacketSocketError::NoDevice)));
 }
 
 #[test]
@@ -218,8 +218,8 @@ fn tcp_with_default_offloads_passes_untouched_and_most_of_it_in_super_frames() {
     if !namespace() {
         return;
     }
-    let (a, b) = hosts(Kind::Packet);
-    let wire = Wire::between(Kind::Packet, "e0", "e1", None);
+    let (a, b) = hosts(SocketKind::Packet);
+    let wire = Wire::between(SocketKind::Packet, "e0", "e1", None);
 
     tcp_bulk(&a, &b, "10.88.0.2:0");
     tcp_bulk(&a, &b, "[fd88::2]:0");
@@ -237,10 +237,11 @@ fn super_frames_and_partial_checksums_survive_a_tag_that_is_put_on_and_taken_off
     if !namespace() {
         return;
     }
-    let (a, b) = hosts(Kind::Packet);
+    let (a, b) = hosts(SocketKind::Packet);
     pair("m0", "m1", 1500);
     let tag = Some(VlanTag { tpid: TPID_CUSTOMER, tci: 0x6064 });
-    let (outer, inner) = (Wire::between(Kind::Packet, "e0", "m0", tag), Wire::between(Kind::Packet, "e1", "m1", tag));
+    let (outer, inner) =
+        (Wire::between(SocketKind::Packet, "e0", "m0", tag), Wire::between(SocketKind::Packet, "e1", "m1", tag));
 
     tcp_bulk(&a, &b, "10.88.0.2:0");
     tcp_bulk(&a, &b, "[fd88::2]:0");
@@ -259,8 +260,8 @@ fn udp_segments_and_fragments_pass() {
         return;
     }
     use std::os::fd::AsRawFd;
-    let (a, b) = hosts(Kind::Packet);
-    let wire = Wire::between(Kind::Packet, "e0", "e1", None);
+    let (a, b) = hosts(SocketKind::Packet);
+    let wire = Wire::between(SocketKind::Packet, "e0", "e1", None);
     let (told, ready) = std::sync::mpsc::channel();
     b.run(move || told.send(UdpSocket::bind("10.88.0.2:7").unwrap()).unwrap());
     let server = ready.recv().unwrap();

@@ -5,7 +5,7 @@ use std::io;
 use super::bpf::{Hook, Link, Program, SocketMap};
 use super::ends::{Receiver, Sender};
 use super::memory::{FRAME_BYTES, HEADROOM};
-use super::socket::{Failed, Patience, Rings, Socket, Transfer};
+use super::socket::{BindAttempts, OpenStepError, Rings, Socket, Transfer};
 use super::umem::Umem;
 use crate::io::ethtool::{self, Offloads, Queues};
 
@@ -16,7 +16,7 @@ const MTU_MAX: u16 = (FRAME_BYTES - HEADROOM - 18) as u16;
 
 /// Why a device could not be opened for AF_XDP.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum XdpError {
     /// The process lacks a capability.
     #[error(
         "no permission for io = \"af-xdp\": run as root, or give the program CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW \
@@ -90,7 +90,7 @@ pub enum OpenError {
 
 /// The device to open.
 #[derive(Debug, Clone, Copy)]
-pub struct Target<'a> {
+pub struct XdpDevice<'a> {
     /// Name of the device.
     pub name: &'a str,
     /// Interface index.
@@ -103,7 +103,7 @@ pub struct Target<'a> {
 
 /// How AF_XDP exchanges the frames of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mode {
+pub struct XdpMode {
     /// Where the XDP program runs.
     pub hook: Hook,
     /// How frames reach the UMEM: by copying if any of the queues copies.
@@ -116,20 +116,20 @@ pub struct Mode {
 /// stack again.
 #[derive(Debug)]
 pub struct Attachment {
-    mode: Mode,
+    mode: XdpMode,
     _link: Link,
 }
 
 impl Attachment {
     /// How frames are exchanged.
-    pub fn mode(&self) -> Mode {
+    pub fn mode(&self) -> XdpMode {
         self.mode
     }
 }
 
 /// An open device, with the receivers and senders of the workers in the order of their UMEMs.
 #[derive(Debug)]
-pub struct Opened {
+pub struct OpenedXdpDevice {
     /// Keeps the program attached; it must live as long as the receivers.
     pub attachment: Attachment,
     /// Why a better hook refused the program, if it is not attached at the first.
@@ -142,17 +142,21 @@ pub struct Opened {
 /// Opens a device for workers with these UMEMs. Its queues are dealt to the workers in turn.
 ///
 /// The program is attached in the driver if that supports it, else in the kernel's stack.
-pub fn open(target: Target<'_>, umems: &[Umem]) -> Result<Opened, OpenError> {
+pub fn open(target: XdpDevice<'_>, umems: &[Umem]) -> Result<OpenedXdpDevice, XdpError> {
     open_at(target, umems, &[Hook::Native, Hook::Generic])
 }
 
 /// As [`open`], attached at the first of `hooks` that takes the program.
-pub(in crate::io) fn open_at(target: Target<'_>, umems: &[Umem], hooks: &[Hook]) -> Result<Opened, OpenError> {
-    let Target { name, index, mtu, tagged } = target;
+pub(in crate::io) fn open_at(
+    target: XdpDevice<'_>,
+    umems: &[Umem],
+    hooks: &[Hook],
+) -> Result<OpenedXdpDevice, XdpError> {
+    let XdpDevice { name, index, mtu, tagged } = target;
     if mtu > MTU_MAX {
-        return Err(OpenError::Mtu { device: name.to_owned(), mtu });
+        return Err(XdpError::Mtu { device: name.to_owned(), mtu });
     }
-    let system = |what| move |source| classify(Failed { what, source });
+    let system = |what| move |source| classify(OpenStepError { what, source });
     // A driver that reports no offloads has none.
     let offloads = ethtool::offloads(name).unwrap_or_default();
     refuse(name, &in_the_way(offloads, tagged, Hook::Native))?;
@@ -163,14 +167,16 @@ pub(in crate::io) fn open_at(target: Target<'_>, umems: &[Umem], hooks: &[Hook])
     if hook == Hook::Generic {
         refuse(name, &in_the_way(offloads, tagged, hook))?;
     }
-    let mut mode = Mode { hook, transfer: Transfer::ZeroCopy, queues };
-    let mut patience = Patience(PATIENCE);
+    let mut mode = XdpMode { hook, transfer: Transfer::ZeroCopy, queues };
+    let mut patience = BindAttempts(PATIENCE);
     // If a step fails, what was opened so far is closed when these are dropped.
     let mut receivers: Vec<Receiver> = umems.iter().map(|umem| Receiver::new(umem.clone())).collect();
     for (queue, worker) in (0..queues).zip((0..umems.len()).cycle()) {
         let opened =
             open_queue(&umems[worker], (index, queue), hook, &mut patience).map_err(|failed| match failed {
-                Failed { source, .. } if source.raw_os_error() == Some(libc::EBUSY) => OpenError::QueueTaken { queue },
+                OpenStepError { source, .. } if source.raw_os_error() == Some(libc::EBUSY) => {
+                    XdpError::QueueTaken { queue }
+                }
                 failed => classify(failed),
             })?;
         if opened.0.transfer == Transfer::Copy {
@@ -183,23 +189,18 @@ pub(in crate::io) fn open_at(target: Target<'_>, umems: &[Umem], hooks: &[Hook])
         let sender = receiver.sender();
         (!receiver.descriptors().is_empty()).then_some((receiver, sender))
     });
-    Ok(Opened { ways: ways.collect(), attachment: Attachment { mode, _link: link }, refused })
+    Ok(OpenedXdpDevice { ways: ways.collect(), attachment: Attachment { mode, _link: link }, refused })
 }
 
 /// The number of receive and of send queues of a device. The socket of a queue by which the device does not send
 /// receives only.
-pub(super) fn queues_of(name: &str) -> Result<Queues, OpenError> {
-    let failed = |source| classify(Failed { what: "ask for the queues of the device", source });
+pub(super) fn queues_of(name: &str) -> Result<Queues, XdpError> {
+    let failed = |source| classify(OpenStepError { what: "ask for the queues of the device", source });
     ethtool::queues(name).map_err(failed)
 }
 
 /// Attaches the program at the first of `hooks` that takes it.
-fn attach(
-    program: &Program,
-    name: &str,
-    index: u32,
-    hooks: &[Hook],
-) -> Result<(Link, Hook, Option<String>), OpenError> {
+fn attach(program: &Program, name: &str, index: u32, hooks: &[Hook]) -> Result<(Link, Hook, Option<String>), XdpError> {
     let mut refusals: Vec<String> = Vec::new();
     for hook in hooks {
         let refusal = match program.attach(index, *hook) {
@@ -208,13 +209,13 @@ fn attach(
         };
         match refusal.raw_os_error() {
             // EEXIST: the other program is attached at the other hook.
-            Some(libc::EBUSY | libc::EEXIST) => return Err(OpenError::OtherProgram { device: name.to_owned() }),
-            Some(libc::EPERM | libc::EACCES) => return Err(OpenError::NotPermitted { what: "attach the XDP program" }),
-            Some(libc::ENODEV) => return Err(OpenError::NoDevice),
+            Some(libc::EBUSY | libc::EEXIST) => return Err(XdpError::OtherProgram { device: name.to_owned() }),
+            Some(libc::EPERM | libc::EACCES) => return Err(XdpError::NotPermitted { what: "attach the XDP program" }),
+            Some(libc::ENODEV) => return Err(XdpError::NoDevice),
             _ => refusals.push(format!("{} ({refusal})", hook.place())),
         }
     }
-    Err(OpenError::NoXdp { refusals: refusals.join(", ") })
+    Err(XdpError::NoXdp { refusals: refusals.join(", ") })
 }
 
 /// Opens a socket without copies (zero-copy) where the driver supports it, else with copies. Sockets of one worker with
@@ -224,8 +225,8 @@ pub(super) fn open_queue(
     umem: &Umem,
     at: (u32, u32),
     hook: Hook,
-    patience: &mut Patience,
-) -> Result<(Socket, Rings), Failed> {
+    patience: &mut BindAttempts,
+) -> Result<(Socket, Rings), OpenStepError> {
     let mut open = |transfer| {
         if let Some(sibling) = umem.sibling(transfer) {
             match Socket::open(umem.region(), Some(&sibling), at, transfer, patience) {
@@ -261,25 +262,25 @@ fn in_the_way(offloads: Offloads, tagged: bool, hook: Hook) -> Vec<&'static str>
     ways.into_iter().filter_map(|(is_on, off)| is_on.then_some(off)).collect()
 }
 
-fn refuse(device: &str, off: &[&str]) -> Result<(), OpenError> {
+fn refuse(device: &str, off: &[&str]) -> Result<(), XdpError> {
     match off {
         [] => Ok(()),
-        _ => Err(OpenError::Offload { device: device.to_owned(), off: off.join(" ") }),
+        _ => Err(XdpError::Offload { device: device.to_owned(), off: off.join(" ") }),
     }
 }
 
-pub(super) fn classify(failed: Failed) -> OpenError {
-    let Failed { what, source } = failed;
+pub(super) fn classify(failed: OpenStepError) -> XdpError {
+    let OpenStepError { what, source } = failed;
     match source.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => OpenError::NotPermitted { what },
-        Some(libc::ENODEV | libc::ENXIO) => OpenError::NoDevice,
+        Some(libc::EPERM | libc::EACCES) => XdpError::NotPermitted { what },
+        Some(libc::ENODEV | libc::ENXIO) => XdpError::NoDevice,
         // XDP_UMEM_REG fails with ENOBUFS where RLIMIT_MEMLOCK is exceeded.
-        Some(libc::ENOBUFS) => OpenError::Locked,
-        _ => OpenError::System { what, source },
+        Some(libc::ENOBUFS) => XdpError::Locked,
+        _ => XdpError::System { what, source },
     }
 }
 
-impl std::fmt::Display for Mode {
+impl std::fmt::Display for XdpMode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let hook = self.hook.place();
         let transfer = match self.transfer {

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
-use super::frames::Frame;
+use super::frames::FrameIndex;
 use super::socket::{Rings, Socket};
 use super::umem::{QueueId, Umem};
 use crate::id::DeviceId;
@@ -22,7 +22,7 @@ pub struct Receiver {
     /// Index of the queue that is read first for the next batch.
     first: usize,
     /// Frames that were handed out and not yet released.
-    taken: Vec<Frame>,
+    taken: Vec<FrameIndex>,
 }
 
 /// Sends by one of the sockets of the worker's [`Receiver`], for as long as that lives.

@@ -19,7 +19,7 @@ use crate::time::{Duration, Instant};
 const REST: Duration = Duration::from_secs(1);
 
 /// Index of a frame in the UMEM.
-pub(super) type Frame = u32;
+pub(super) type FrameIndex = u32;
 
 /// Index of a socket among those of one worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,8 +45,8 @@ enum Place {
 pub(super) struct Frames {
     places: Vec<Place>,
     /// A stack: the frame that was used last is the likeliest to be in a cache.
-    free: Vec<Frame>,
-    resting: Vec<Frame>,
+    free: Vec<FrameIndex>,
+    resting: Vec<FrameIndex>,
     rest_since: Option<Instant>,
 }
 
@@ -67,16 +67,16 @@ impl Frames {
     }
 
     /// Takes a free frame for `queue` to receive into.
-    pub(super) fn fill(&mut self, queue: QueueKey) -> Option<Frame> {
+    pub(super) fn fill(&mut self, queue: QueueKey) -> Option<FrameIndex> {
         self.pop_free(Place::Filling(queue))
     }
 
     /// Takes a free frame for the worker to fill.
-    pub(super) fn make(&mut self) -> Option<Frame> {
+    pub(super) fn make(&mut self) -> Option<FrameIndex> {
         self.pop_free(Place::Taken(MADE))
     }
 
-    fn pop_free(&mut self, place: Place) -> Option<Frame> {
+    fn pop_free(&mut self, place: Place) -> Option<FrameIndex> {
         let frame = self.free.pop()?;
         self.places[frame as usize] = place;
         Some(frame)
@@ -84,34 +84,34 @@ impl Frames {
 
     /// Notes that, as the kernel says, `queue` received into `frame`. It is the worker's then; false if the kernel did
     /// not own it.
-    pub(super) fn arrived(&mut self, frame: Frame, queue: QueueKey) -> bool {
+    pub(super) fn arrived(&mut self, frame: FrameIndex, queue: QueueKey) -> bool {
         self.go(frame, Place::Filling(queue), Place::Taken(queue))
     }
 
     /// Notes that the worker gives `frame` to `queue` for sending; returns the queue that received it, `None` if it is
     /// not his.
-    pub(super) fn leave(&mut self, frame: Frame, queue: QueueKey) -> Option<QueueKey> {
+    pub(super) fn leave(&mut self, frame: FrameIndex, queue: QueueKey) -> Option<QueueKey> {
         let Some(Place::Taken(from)) = self.places.get(frame as usize).copied() else { return None };
         self.places[frame as usize] = Place::Leaving(queue);
         Some(from)
     }
 
     /// Notes that, as the kernel says, `queue` has sent `frame`. It is free then; false if that queue did not have it.
-    pub(super) fn returned(&mut self, frame: Frame, queue: QueueKey) -> bool {
+    pub(super) fn returned(&mut self, frame: FrameIndex, queue: QueueKey) -> bool {
         let is_true = self.go(frame, Place::Leaving(queue), Place::Free);
         self.free.extend(is_true.then_some(frame));
         is_true
     }
 
     /// Frees a frame that the worker has no use for; false if it was not his.
-    pub(super) fn give_up(&mut self, frame: Frame) -> bool {
+    pub(super) fn give_up(&mut self, frame: FrameIndex) -> bool {
         let Some(Place::Taken(_)) = self.places.get(frame as usize) else { return false };
         self.places[frame as usize] = Place::Free;
         self.free.push(frame);
         true
     }
 
-    fn go(&mut self, frame: Frame, from: Place, to: Place) -> bool {
+    fn go(&mut self, frame: FrameIndex, from: Place, to: Place) -> bool {
         match self.places.get_mut(frame as usize) {
             Some(place) if *place == from => {
                 *place = to;
@@ -167,10 +167,10 @@ mod tests {
     enum Step {
         Fill(u8),
         Make,
-        Arrived(Frame, u8),
-        Leave(Frame, u8),
-        Returned(Frame, u8),
-        GiveUp(Frame),
+        Arrived(FrameIndex, u8),
+        Leave(FrameIndex, u8),
+        Returned(FrameIndex, u8),
+        GiveUp(FrameIndex),
         Abandon(u8),
         Tend(u64),
     }
@@ -210,8 +210,8 @@ mod tests {
                         frames.tend(now);
                     }
                 }
-                let with = |place| (0..8).filter(|frame| frames.places[*frame as usize] == place).collect::<Vec<Frame>>();
-                let sorted = |list: &[Frame]| {
+                let with = |place| (0..8).filter(|frame| frames.places[*frame as usize] == place).collect::<Vec<FrameIndex>>();
+                let sorted = |list: &[FrameIndex]| {
                     let mut list = list.to_vec();
                     list.sort_unstable();
                     list

@@ -6,7 +6,7 @@
 use std::io;
 use std::ptr::NonNull;
 
-use super::frames::Frame;
+use super::frames::FrameIndex;
 use super::ring::Mapping;
 use crate::io::memory::advise_huge_pages;
 
@@ -59,13 +59,13 @@ impl Memory {
     }
 
     /// Offset of a frame from the start of the memory, in bytes.
-    pub(super) const fn offset(frame: Frame) -> u64 {
+    pub(super) const fn offset(frame: FrameIndex) -> u64 {
         frame as u64 * FRAME_BYTES as u64
     }
 
     /// The frame in which an offset lies; beyond the last frame if the offset lies beyond the memory.
-    pub(super) fn frame(offset: u64) -> Frame {
-        Frame::try_from(offset / u64::from(FRAME_BYTES)).unwrap_or(Frame::MAX)
+    pub(super) fn frame(offset: u64) -> FrameIndex {
+        FrameIndex::try_from(offset / u64::from(FRAME_BYTES)).unwrap_or(FrameIndex::MAX)
     }
 
     /// Offset of `bytes` if they lie in this memory.
@@ -105,7 +105,7 @@ mod tests {
         assert_eq!(memory.find(bytes), Some(4096 + 256));
         assert_eq!(memory.find(&bytes[10..]), Some(4096 + 266));
         assert_eq!(memory.find(&[0; 4]), None);
-        assert_eq!((Memory::frame(8191), Memory::frame(8192), Memory::frame(u64::MAX)), (1, 2, Frame::MAX));
+        assert_eq!((Memory::frame(8191), Memory::frame(8192), Memory::frame(u64::MAX)), (1, 2, FrameIndex::MAX));
         assert!(slice(3 * 4096, 4096).is_some());
         for (offset, len) in [(3 * 4096, 4097), (4095, 2), (4 * 4096, 1), (u64::MAX, 1), (0, 0), (0, usize::MAX)] {
             assert!(slice(offset, len).is_none(), "{offset} {len}");

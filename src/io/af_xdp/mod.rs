@@ -46,7 +46,7 @@ mod umem;
 pub use bpf::Hook;
 #[cfg(test)]
 pub(super) use device::open_at;
-pub use device::{Attachment, Mode, OpenError, Opened, Target, open};
+pub use device::{Attachment, OpenedXdpDevice, XdpDevice, XdpError, XdpMode, open};
 pub use ends::{Receiver, Sender};
 pub use send_socket::SendSocket;
 pub use socket::Transfer;

@@ -4,7 +4,7 @@
 //! fit the fill ring; those to send, or sent and not yet returned, fit the completion ring. So neither side ever finds
 //! a ring full.
 
-use super::frames::{Frame, Frames, QueueKey};
+use super::frames::{FrameIndex, Frames, QueueKey};
 use super::memory::Memory;
 use super::socket::{Rings, Socket, Transfer};
 use crate::io::ways::SendError;
@@ -52,7 +52,7 @@ pub(super) struct Queue {
 
 /// Why the device takes no frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Down {
+pub(super) struct SendFailure {
     pub error: SendError,
     /// How many of the frames that were submitted last are free again.
     pub taken_back: u32,
@@ -104,7 +104,7 @@ impl Queue {
     }
 
     /// Takes the next received frame from the kernel: the frame, its offset in the UMEM and its length in bytes.
-    pub(super) fn next(&mut self, frames: &mut Frames) -> Option<(Frame, u64, usize)> {
+    pub(super) fn next(&mut self, frames: &mut Frames) -> Option<(FrameIndex, u64, usize)> {
         loop {
             let descriptor = self.rings.receive.pop()?;
             let frame = Memory::frame(descriptor.addr);
@@ -158,7 +158,7 @@ impl Queue {
 
     /// Takes `frame` of the worker for sending and returns the queue that received it. [`Queue::submit`] hands it to
     /// the kernel later.
-    pub(super) fn take(&mut self, frame: Frame, frames: &mut Frames) -> Option<QueueKey> {
+    pub(super) fn take(&mut self, frame: FrameIndex, frames: &mut Frames) -> Option<QueueKey> {
         let from = frames.leave(frame, self.key)?;
         self.leaving += 1;
         Some(from)
@@ -178,13 +178,13 @@ impl Queue {
 
     /// Has the kernel send what was submitted, and counts the frames that it does not take.
     pub(super) fn flush(&mut self, frames: &mut Frames) {
-        if let Err(Down { error: _, taken_back }) = self.kick(frames) {
+        if let Err(SendFailure { error: _, taken_back }) = self.kick(frames) {
             self.unsent += u64::from(taken_back);
         }
     }
 
     /// Has the kernel send what was submitted.
-    pub(super) fn kick(&mut self, frames: &mut Frames) -> Result<(), Down> {
+    pub(super) fn kick(&mut self, frames: &mut Frames) -> Result<(), SendFailure> {
         self.rings.send.submit();
         self.is_pending = false;
         let needed = self.is_down || self.socket.transfer == Transfer::Copy || self.rings.send.needs_wakeup();
@@ -220,7 +220,7 @@ impl Queue {
     /// Handles a call that was refused before the kernel looked at the ring. In copy mode the frames that it has not
     /// read are taken back, so that nothing stale leaves when the device is up again; in zero-copy mode the device
     /// itself reads the ring and keeps them.
-    fn down(&mut self, error: SendError, frames: &mut Frames) -> Result<(), Down> {
+    fn down(&mut self, error: SendError, frames: &mut Frames) -> Result<(), SendFailure> {
         self.is_down = true;
         let mut taken_back = 0;
         if self.socket.transfer == Transfer::Copy {
@@ -232,7 +232,7 @@ impl Queue {
             }
             self.rings.send.submit();
         }
-        Err(Down { error, taken_back })
+        Err(SendFailure { error, taken_back })
     }
 
     /// Frees the frames that the kernel has sent.

@@ -2,10 +2,10 @@
 //! than the messages of `sendmmsg`. No program is loaded, and the kernel's stack keeps receiving.
 
 use super::bpf::Hook;
-use super::device::{OpenError, Target, classify, open_queue, queues_of};
+use super::device::{XdpDevice, XdpError, classify, open_queue, queues_of};
 use super::ends::Sender;
 use super::memory::{FRAME_BYTES, HEADROOM};
-use super::socket::Patience;
+use super::socket::BindAttempts;
 use super::umem::Umem;
 use crate::io::ways::{Outgoing, SendError};
 use crate::time::Instant;
@@ -21,13 +21,13 @@ pub struct SendSocket(Sender);
 impl SendSocket {
     /// Opens a send queue of a device for frames from this UMEM, up to the device's MTU. Fails if any process has an
     /// AF_XDP socket on that queue.
-    pub fn open(target: Target<'_>, queue: u32, umem: &Umem) -> Result<Self, OpenError> {
+    pub fn open(target: XdpDevice<'_>, queue: u32, umem: &Umem) -> Result<Self, XdpError> {
         if queue >= queues_of(target.name)?.send {
-            return Err(OpenError::NoQueue { queue });
+            return Err(XdpError::NoQueue { queue });
         }
-        let opened = open_queue(umem, (target.index, queue), Hook::Generic, &mut Patience(0));
+        let opened = open_queue(umem, (target.index, queue), Hook::Generic, &mut BindAttempts(0));
         let opened = opened.map_err(|failed| match failed.source.raw_os_error() {
-            Some(libc::EBUSY) => OpenError::QueueTaken { queue },
+            Some(libc::EBUSY) => XdpError::QueueTaken { queue },
             _ => classify(failed),
         })?;
         Ok(Self(Sender { umem: umem.clone(), queue: umem.add(opened, target.mtu, false) }))

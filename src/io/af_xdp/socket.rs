@@ -29,13 +29,13 @@ pub enum Transfer {
 
 /// A step of opening a socket that failed.
 #[derive(Debug)]
-pub(super) struct Failed {
+pub(super) struct OpenStepError {
     pub what: &'static str,
     pub source: io::Error,
 }
 
-fn failed(what: &'static str) -> impl Fn(io::Error) -> Failed {
-    move |source| Failed { what, source }
+fn failed(what: &'static str) -> impl Fn(io::Error) -> OpenStepError {
+    move |source| OpenStepError { what, source }
 }
 
 /// A bound AF_XDP socket.
@@ -57,7 +57,7 @@ pub(super) struct Rings {
 
 /// Attempts left to bind to queues that a previous socket still holds, over all queues of a device.
 #[derive(Debug)]
-pub(super) struct Patience(pub u32);
+pub(super) struct BindAttempts(pub u32);
 
 impl Socket {
     /// Opens a socket over `memory` and binds it to a queue of the device with this interface index.
@@ -69,8 +69,8 @@ impl Socket {
         sibling: Option<&OwnedFd>,
         (index, queue): (u32, u32),
         transfer: Transfer,
-        patience: &mut Patience,
-    ) -> Result<(Self, Rings), Failed> {
+        patience: &mut BindAttempts,
+    ) -> Result<(Self, Rings), OpenStepError> {
         let descriptor = raw_socket().map_err(failed("open an AF_XDP socket"))?;
         let option =
             |name, value: u32, what| sockopt::set(&descriptor, libc::SOL_XDP, name, &value).map_err(failed(what));

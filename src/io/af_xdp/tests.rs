@@ -11,8 +11,8 @@ use crate::io::ways::{self, RingCounts};
 use crate::time::{Duration, Instant};
 use crate::wire::batch::Batch;
 
-fn refusal(device: &str, tagged: bool, hooks: &[Hook]) -> OpenError {
-    let target = Target { tagged, ..target(device) };
+fn refusal(device: &str, tagged: bool, hooks: &[Hook]) -> XdpError {
+    let target = XdpDevice { tagged, ..target(device) };
     open_at(target, &[Umem::new(1).unwrap()], hooks).expect_err("it is refused")
 }
 
@@ -27,7 +27,7 @@ fn every_frame_of_the_memory_comes_back_whatever_happened_to_it() {
     }
     pair("e0", "p0", 1500);
     pair("e1", "p1", 1500);
-    let desk = Kind::Xdp(Hook::Native).desk();
+    let desk = SocketKind::Xdp(Hook::Native).desk();
     let all = desk.umem.free();
     let (mut way, out) = (desk.open("e0"), desk.open("e1"));
     let (source, mut end) = (peer("p0"), peer("p1"));
@@ -64,7 +64,7 @@ fn every_frame_of_the_memory_comes_back_whatever_happened_to_it() {
     assert!((idle..idle + 64).contains(&free), "{free} free at rest, {idle} before");
 
     drop((way, out));
-    let other = Kind::Xdp(Hook::Native);
+    let other = SocketKind::Xdp(Hook::Native);
     drop(other.open("e0"));
     desk.umem.tend(&[], Instant::ZERO);
     desk.umem.tend(&[], Instant::ZERO + Duration::from_secs(1));
@@ -77,7 +77,7 @@ fn what_takes_the_kernel_several_calls_leaves_at_once() {
         return;
     }
     pair("e0", "p0", 1500);
-    let (desk, mut peer) = (Kind::XdpSend.desk(), peer("p0"));
+    let (desk, mut peer) = (SocketKind::XdpSend.desk(), peer("p0"));
     let way = desk.open("e0");
     desk.umem.set_budget(1);
 
@@ -116,7 +116,7 @@ fn frames_that_go_by_either_socket_leave_in_order() {
         return;
     }
     pair("e0", "p0", 9000);
-    let (way, mut peer) = (Kind::XdpSend.open("e0"), peer("p0"));
+    let (way, mut peer) = (SocketKind::XdpSend.open("e0"), peer("p0"));
 
     for lengths in [[60, 3840, 60, 60], [60, 3841, 60, 9014], [9014, 60, 1514, 60]] {
         let frames: Vec<_> = (0..).zip(lengths).map(|(number, len)| frame(number, len)).collect();
@@ -132,9 +132,9 @@ fn a_send_socket_takes_frames_of_the_mtu_that_it_was_told() {
         return;
     }
     pair("e0", "p0", 1500);
-    let (way, mut peer) = (Kind::XdpSend.open("e0"), peer("p0"));
+    let (way, mut peer) = (SocketKind::XdpSend.open("e0"), peer("p0"));
     let long = frame(1, 1014);
-    let outcome = |way: &Way| {
+    let outcome = |way: &OpenDevice| {
         let mut outcome = Ok(());
         way.sender.send([plain(&long)], |_, error| outcome = Err(error));
         outcome
@@ -160,7 +160,7 @@ fn workers_share_a_device_by_its_queues_and_one_without_a_queue_has_no_way_in() 
     }
     let umems: Vec<_> = (0..3).map(|_| Umem::new(1).unwrap()).collect();
     let opened = open(target("e0"), &umems).unwrap();
-    assert_eq!(opened.attachment.mode(), Mode { hook: Hook::Native, transfer: Transfer::Copy, queues: 2 });
+    assert_eq!(opened.attachment.mode(), XdpMode { hook: Hook::Native, transfer: Transfer::Copy, queues: 2 });
     assert_eq!(opened.ways.iter().map(Option::is_some).collect::<Vec<_>>(), [true, true, false]);
     let mut ways: Vec<_> = opened.ways.into_iter().flatten().collect();
     let mut end = peer("p0");
@@ -183,7 +183,7 @@ fn workers_share_a_device_by_its_queues_and_one_without_a_queue_has_no_way_in() 
     // A single worker serves all queues of a device.
     drop(ways);
     drop(opened.attachment);
-    let way = Kind::Xdp(Hook::Native).open("e0");
+    let way = SocketKind::Xdp(Hook::Native).open("e0");
     assert_eq!(way.attachment.as_ref().unwrap().mode().queues, 2);
     assert_eq!(way.receiver.descriptors().len(), 2);
 }
@@ -210,16 +210,16 @@ fn a_queue_that_its_owner_lets_go_of_in_the_meantime_is_waited_for_and_another_i
         return;
     }
     pair("e0", "p0", 1500);
-    let mut first = Kind::Xdp(Hook::Native).open("e0");
+    let mut first = SocketKind::Xdp(Hook::Native).open("e0");
     // The program is detached and the socket still open, as just after a process was killed.
     drop(first.attachment.take());
-    assert!(matches!(refusal("e0", false, &[Hook::Native]), OpenError::QueueTaken { queue: 0 }));
+    assert!(matches!(refusal("e0", false, &[Hook::Native]), XdpError::QueueTaken { queue: 0 }));
 
     let leaving = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(100));
         drop(first);
     });
-    let mut second = Kind::Xdp(Hook::Native).open("e0");
+    let mut second = SocketKind::Xdp(Hook::Native).open("e0");
     leaving.join().unwrap();
     peer("p0").sender.send([plain(&frame(1, 60))], never);
     assert_eq!(drain(&mut second.receiver).len(), 1);
@@ -233,9 +233,9 @@ fn another_program_on_the_device_is_named() {
     pair("e0", "p0", 1500);
     for (first, second) in [(Hook::Native, Hook::Native), (Hook::Native, Hook::Generic), (Hook::Generic, Hook::Native)]
     {
-        let _held = Kind::Xdp(first).open("e0");
+        let _held = SocketKind::Xdp(first).open("e0");
         let refusal = refusal("e0", false, &[second]);
-        assert!(matches!(&refusal, OpenError::OtherProgram { .. }), "{refusal:?}");
+        assert!(matches!(&refusal, XdpError::OtherProgram { .. }), "{refusal:?}");
         assert!(refusal.to_string().contains("ip -details link show e0"), "{refusal}");
     }
     assert!(!has_program("e0"));
@@ -269,9 +269,9 @@ fn what_the_device_does_to_frames_is_refused_with_the_command_that_ends_it() {
 
     // In the driver, packets are not merged yet; and without links on VLANs, a frame that lost its tag matters to
     // nobody.
-    drop(Kind::Xdp(Hook::Native).open("e0"));
+    drop(SocketKind::Xdp(Hook::Native).open("e0"));
     command("ethtool", "-K e0 gro off rxvlan off");
-    drop(open_at(Target { tagged: true, ..target("e0") }, &[Umem::new(1).unwrap()], &[Hook::Generic]).unwrap());
+    drop(open_at(XdpDevice { tagged: true, ..target("e0") }, &[Umem::new(1).unwrap()], &[Hook::Generic]).unwrap());
 }
 
 #[test]
@@ -305,7 +305,7 @@ fn frames_that_are_too_large_for_the_memory_are_refused_at_the_start() {
 #[test]
 #[ignore = "run by kill_leaves_nothing_attached"]
 fn hold_a_device_until_killed() {
-    let _way = Kind::Xdp(Hook::Native).open("e0");
+    let _way = SocketKind::Xdp(Hook::Native).open("e0");
     println!("\nheld");
     std::thread::sleep(Duration::from_secs(60));
 }
@@ -332,7 +332,7 @@ fn kill_leaves_nothing_attached() {
 
         assert!(!has_program("e0"));
         // The kernel may close the socket a moment later.
-        let mut next = Kind::Xdp(Hook::Native).open("e0");
+        let mut next = SocketKind::Xdp(Hook::Native).open("e0");
         peer("p0").sender.send([plain(&frame(1, 60))], never);
         assert_eq!(drain(&mut next.receiver).len(), 1);
     }
@@ -356,7 +356,7 @@ fn the_stack_sees_no_frame_of_the_device() {
             host.run(move || Command::new("ping").args(ping).output().unwrap().status.success())
         };
         assert!(answers(), "the stack answers before");
-        let mut way = Kind::Xdp(hook).open("e0");
+        let mut way = SocketKind::Xdp(hook).open("e0");
         assert!(!answers());
         assert!(!drain(&mut way.receiver).is_empty(), "the engine heard it");
         drop(way);

@@ -15,9 +15,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrayvec::ArrayVec;
 
-use super::frames::{Frame, Frames, MADE, QueueKey};
+use super::frames::{FrameIndex, Frames, MADE, QueueKey};
 use super::memory::{FRAME_BYTES, HEADROOM, Memory, Region};
-use super::queue::{Down, Queue, RECEIVE_RING, SEND_RING};
+use super::queue::{Queue, RECEIVE_RING, SEND_RING, SendFailure};
 use super::socket::{Rings, Socket, Transfer};
 use crate::id::DeviceId;
 use crate::io::ways::{Outgoing, RingCounts, SendError};
@@ -154,7 +154,7 @@ impl Umem {
         id: QueueId,
         device: DeviceId,
         batch: &mut Batch<'r, V>,
-        taken: &mut Vec<Frame>,
+        taken: &mut Vec<FrameIndex>,
     ) -> usize {
         let mut state = self.state();
         let State { memory, frames, queues, .. } = &mut *state;
@@ -179,7 +179,7 @@ impl Umem {
     }
 
     /// Ends the batch that has the frames `taken`: those that were sent go to the kernel, the others are free.
-    pub(super) fn release(&self, ids: &[QueueId], taken: &mut Vec<Frame>) {
+    pub(super) fn release(&self, ids: &[QueueId], taken: &mut Vec<FrameIndex>) {
         let mut state = self.state();
         let State { memory, frames, queues, claims, .. } = &mut *state;
         claims.retain(|claim| {
@@ -362,7 +362,7 @@ fn settle(
     let outcome = if written.is_empty() { Ok(()) } else { queue.kick(frames) };
     let lost = match outcome {
         Ok(()) => 0,
-        Err(Down { error, taken_back }) => {
+        Err(SendFailure { error, taken_back }) => {
             // The kernel left the last ones unread; frames taken back beyond these were submitted before.
             let lost = written.len().min(taken_back as usize);
             queue.unsent += u64::from(taken_back) - lost as u64;

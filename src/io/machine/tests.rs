@@ -65,7 +65,7 @@ fn a_card_is_read_with_its_queues_interrupts_and_kernel_threads() {
     assert!(port.is_card);
     assert_eq!(port.steered, [vec![1, 2, 32], vec![], vec![2], vec![3]], "in the order of the queues' numbers");
     assert_eq!(port.interrupts, [(38, vec![1]), (39, vec![0, 1, 3])], "without that of the card's configuration");
-    assert_eq!(port.receivers, [Thread { pid: 17, name: "napi/eth0-8193".to_owned(), cpus: vec![1] }]);
+    assert_eq!(port.receivers, [PinnedThread { pid: 17, name: "napi/eth0-8193".to_owned(), cpus: vec![1] }]);
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn packet_workers_of_other_processes_are_found_and_nobody_else() {
 
     let machine = look_in(root.path(), vec![0, 1], []);
 
-    assert_eq!(machine.workers, [Thread { pid: 70, name: "fwlb-worker-0".to_owned(), cpus: vec![2, 3] }]);
+    assert_eq!(machine.workers, [PinnedThread { pid: 70, name: "fwlb-worker-0".to_owned(), cpus: vec![2, 3] }]);
     assert!(machine.huge_pages_never);
     assert_eq!((machine.cpus, machine.devices), (vec![0, 1], vec![]));
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Outgoing, Receiver, SendError, Sender};
 use crate::id::DeviceId;
-use crate::io::af_xdp::{self, Attachment, Hook, SendSocket, Target, Umem};
+use crate::io::af_xdp::{self, Attachment, Hook, SendSocket, Umem, XdpDevice};
 use crate::io::testing::{Host, command, ip};
 use crate::io::wait::{Waiter, Wake};
 use crate::io::{af_packet, netdev};
@@ -21,7 +21,7 @@ pub(crate) const TRUNCATED: &str = "truncated";
 
 /// The sockets with which the engine's ends are opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum SocketKind {
     Packet,
     /// Packet sockets, with an AF_XDP socket beside them for sending.
     XdpSend,
@@ -30,7 +30,7 @@ pub(crate) enum Kind {
 
 /// An open device.
 #[derive(Debug)]
-pub(crate) struct Way {
+pub(crate) struct OpenDevice {
     pub receiver: Receiver,
     pub sender: Sender,
     /// Keeps the XDP program attached.
@@ -39,39 +39,39 @@ pub(crate) struct Way {
 
 /// Opens the devices of one worker.
 #[derive(Debug)]
-pub(crate) struct Desk {
-    kind: Kind,
+pub(crate) struct UmemFixture {
+    kind: SocketKind,
     pub umem: Umem,
 }
 
-impl Kind {
-    pub(crate) fn desk(self) -> Desk {
-        Desk { kind: self, umem: Umem::new(2).unwrap() }
+impl SocketKind {
+    pub(crate) fn desk(self) -> UmemFixture {
+        UmemFixture { kind: self, umem: Umem::new(2).unwrap() }
     }
 
     /// Opens a device for a worker that has no other.
-    pub(crate) fn open(self, device: &str) -> Way {
+    pub(crate) fn open(self, device: &str) -> OpenDevice {
         self.desk().open(device)
     }
 }
 
-impl Desk {
-    pub(crate) fn open(&self, device: &str) -> Way {
+impl UmemFixture {
+    pub(crate) fn open(&self, device: &str) -> OpenDevice {
         match self.kind {
-            Kind::Packet | Kind::XdpSend => {
+            SocketKind::Packet | SocketKind::XdpSend => {
                 let index = index(device);
-                let xdp =
-                    (self.kind == Kind::XdpSend).then(|| SendSocket::open(target(device), 0, &self.umem).unwrap());
-                Way {
+                let xdp = (self.kind == SocketKind::XdpSend)
+                    .then(|| SendSocket::open(target(device), 0, &self.umem).unwrap());
+                OpenDevice {
                     receiver: Receiver::Packet(af_packet::Receiver::open(index, Default::default()).unwrap()),
                     sender: Sender::Packet { socket: af_packet::Sender::open(index).unwrap(), xdp },
                     attachment: None,
                 }
             }
-            Kind::Xdp(hook) => {
+            SocketKind::Xdp(hook) => {
                 let mut opened = af_xdp::open_at(target(device), std::slice::from_ref(&self.umem), &[hook]).unwrap();
                 let (receiver, sender) = opened.ways.remove(0).expect("there is one worker, and a queue");
-                Way {
+                OpenDevice {
                     receiver: Receiver::Xdp(receiver),
                     sender: Sender::Xdp(sender.expect("the device sends by its first queue")),
                     attachment: Some(opened.attachment),
@@ -81,21 +81,21 @@ impl Desk {
     }
 }
 
-pub(crate) fn target(name: &str) -> Target<'_> {
+pub(crate) fn target(name: &str) -> XdpDevice<'_> {
     let found = netdev::find(name).expect("the test made it");
-    Target { name, index: found.index, mtu: found.mtu, tagged: false }
+    XdpDevice { name, index: found.index, mtu: found.mtu, tagged: false }
 }
 
 /// Opens the other end of a pair, as the rest of the network sees it.
-pub(crate) fn peer(device: &str) -> Way {
-    Kind::Packet.open(device)
+pub(crate) fn peer(device: &str) -> OpenDevice {
+    SocketKind::Packet.open(device)
 }
 
 /// What the tests compare of a received frame: tag, bytes, verdict.
-pub(crate) type Seen = (Option<VlanTag>, Vec<u8>, Option<&'static str>);
+pub(crate) type ReceivedFrame = (Option<VlanTag>, Vec<u8>, Option<&'static str>);
 
 /// Receives all frames that wait or arrive within a moment: some devices hand frames over later.
-pub(crate) fn drain(receiver: &mut Receiver) -> Vec<Seen> {
+pub(crate) fn drain(receiver: &mut Receiver) -> Vec<ReceivedFrame> {
     let mut seen = Vec::new();
     let mut waiter = Waiter::new(Wake::new().unwrap());
     let mut is_over = false;
@@ -182,7 +182,7 @@ pub(crate) struct Carried {
 }
 
 impl Wire {
-    pub(crate) fn between(kind: Kind, first: &str, second: &str, inside: Option<VlanTag>) -> Self {
+    pub(crate) fn between(kind: SocketKind, first: &str, second: &str, inside: Option<VlanTag>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let wake = Wake::new().unwrap();
         let desk = kind.desk();
@@ -252,14 +252,14 @@ impl Carried {
 
 /// Two hosts whose frames the engine's side carries: 10.88.0.1 on `a`, 10.88.0.2 on `b`. Offloads keep their defaults
 /// where this kind of socket carries them.
-pub(crate) fn hosts(kind: Kind) -> (Host, Host) {
+pub(crate) fn hosts(kind: SocketKind) -> (Host, Host) {
     let hosts = (Host::new(), Host::new());
     for (host, device, number) in [(&hosts.0, "e0", 1), (&hosts.1, "e1", 2)] {
         ip(&format!("link add {device} type veth peer name h0 netns {}", host.id));
         command("sysctl", &format!("-q -w net.ipv6.conf.{device}.disable_ipv6=1"));
         ip(&format!("link set {device} up"));
         host.ip("link set h0 up");
-        if matches!(kind, Kind::Xdp(_)) {
+        if matches!(kind, SocketKind::Xdp(_)) {
             host.run(|| drop(command("ethtool", "-K h0 tx off")));
         }
         host.ip(&format!("address add 10.88.0.{number}/24 dev h0"));

@@ -10,21 +10,21 @@ use crate::wire::vlan::{TPID_CUSTOMER, TPID_SERVICE};
 macro_rules! promises {
     ($($promise:ident),* $(,)?) => {
         mod over_af_packet {
-            $(#[test] fn $promise() { super::keep(super::Kind::Packet, super::$promise); })*
+            $(#[test] fn $promise() { super::keep(super::SocketKind::Packet, super::$promise); })*
         }
         mod over_af_packet_with_xdp_send {
-            $(#[test] fn $promise() { super::keep(super::Kind::XdpSend, super::$promise); })*
+            $(#[test] fn $promise() { super::keep(super::SocketKind::XdpSend, super::$promise); })*
         }
         mod over_af_xdp_native {
-            $(#[test] fn $promise() { super::keep(super::Kind::Xdp(super::Hook::Native), super::$promise); })*
+            $(#[test] fn $promise() { super::keep(super::SocketKind::Xdp(super::Hook::Native), super::$promise); })*
         }
         mod over_af_xdp_generic {
-            $(#[test] fn $promise() { super::keep(super::Kind::Xdp(super::Hook::Generic), super::$promise); })*
+            $(#[test] fn $promise() { super::keep(super::SocketKind::Xdp(super::Hook::Generic), super::$promise); })*
         }
     };
 }
 
-fn keep(kind: Kind, promise: fn(Kind)) {
+fn keep(kind: SocketKind, promise: fn(SocketKind)) {
     if namespace() {
         promise(kind);
     }
@@ -49,11 +49,11 @@ promises! {
 /// Lengths from the shortest to the longest frame of an MTU of 1500.
 const LENGTHS: [usize; 11] = [14, 15, 20, 24, 42, 60, 64, 1513, 1514, 100, 60];
 
-fn untagged(frames: Vec<Vec<u8>>) -> Vec<Seen> {
+fn untagged(frames: Vec<Vec<u8>>) -> Vec<ReceivedFrame> {
     frames.into_iter().map(|frame| (None, frame, None)).collect()
 }
 
-fn frames_of_every_length_arrive_in_order_and_whole(kind: Kind) {
+fn frames_of_every_length_arrive_in_order_and_whole(kind: SocketKind) {
     pair("e0", "p0", 1500);
     let (mut way, mut peer) = (kind.open("e0"), peer("p0"));
     let frames: Vec<_> = (0..).zip(LENGTHS).map(|(number, len)| frame(number, len)).collect();
@@ -65,7 +65,7 @@ fn frames_of_every_length_arrive_in_order_and_whole(kind: Kind) {
     assert_eq!(way.receiver.tend(Instant::ZERO), RingCounts::default());
 }
 
-fn edited_bytes_are_what_is_sent_however_often_the_rings_go_round(kind: Kind) {
+fn edited_bytes_are_what_is_sent_however_often_the_rings_go_round(kind: SocketKind) {
     pair("e0", "p0", 1500);
     pair("e1", "p1", 1500);
     let desk = kind.desk();
@@ -99,7 +99,7 @@ fn edited_bytes_are_what_is_sent_however_often_the_rings_go_round(kind: Kind) {
     }
 }
 
-fn frames_of_the_engine_itself_leave_however_often_the_rings_go_round(kind: Kind) {
+fn frames_of_the_engine_itself_leave_however_often_the_rings_go_round(kind: SocketKind) {
     pair("e0", "p0", 1500);
     let (way, mut peer) = (kind.open("e0"), peer("p0"));
 
@@ -110,7 +110,7 @@ fn frames_of_the_engine_itself_leave_however_often_the_rings_go_round(kind: Kind
     }
 }
 
-fn every_vlan_of_both_kinds_comes_in_and_goes_out_with_its_priority(kind: Kind) {
+fn every_vlan_of_both_kinds_comes_in_and_goes_out_with_its_priority(kind: SocketKind) {
     pair("e0", "p0", 1500);
     let (mut way, mut peer) = (kind.open("e0"), peer("p0"));
 
@@ -121,7 +121,8 @@ fn every_vlan_of_both_kinds_comes_in_and_goes_out_with_its_priority(kind: Kind) 
         for tags in tags.chunks(256) {
             let frames: Vec<_> = tags.iter().map(|tag| (frame(tag.vid(), len), Some(*tag))).collect();
             let outgoing = || frames.iter().map(|(bytes, vlan)| Outgoing { vlan: *vlan, ..plain(bytes) });
-            let expected: Vec<Seen> = frames.iter().map(|(bytes, vlan)| (*vlan, bytes.clone(), None)).collect();
+            let expected: Vec<ReceivedFrame> =
+                frames.iter().map(|(bytes, vlan)| (*vlan, bytes.clone(), None)).collect();
             peer.sender.send(outgoing(), never);
             assert_eq!(drain(&mut way.receiver), expected);
             way.sender.send(outgoing(), never);
@@ -130,7 +131,7 @@ fn every_vlan_of_both_kinds_comes_in_and_goes_out_with_its_priority(kind: Kind) 
     }
 }
 
-fn frames_are_forwarded_into_a_vlan_and_out_of_it(kind: Kind) {
+fn frames_are_forwarded_into_a_vlan_and_out_of_it(kind: SocketKind) {
     pair("e0", "p0", 1500);
     pair("e1", "p1", 1500);
     let desk = kind.desk();
@@ -152,12 +153,12 @@ fn frames_are_forwarded_into_a_vlan_and_out_of_it(kind: Kind) {
             way.receiver.release();
         }
         assert!(seen.iter().all(|vlan| *vlan == arriving));
-        let expected: Vec<Seen> = frames.into_iter().map(|bytes| (leaving, bytes, None)).collect();
+        let expected: Vec<ReceivedFrame> = frames.into_iter().map(|bytes| (leaving, bytes, None)).collect();
         assert_eq!(drain(&mut end.receiver), expected);
     }
 }
 
-fn an_inner_tag_stays_in_the_frame(kind: Kind) {
+fn an_inner_tag_stays_in_the_frame(kind: SocketKind) {
     pair("e0", "p0", 1500);
     let (mut way, mut peer) = (kind.open("e0"), peer("p0"));
     let mut inner = frame(1, 80);
@@ -170,7 +171,7 @@ fn an_inner_tag_stays_in_the_frame(kind: Kind) {
     assert_eq!(drain(&mut peer.receiver), [(outer, inner, None)]);
 }
 
-fn own_frames_are_not_read_back(kind: Kind) {
+fn own_frames_are_not_read_back(kind: SocketKind) {
     pair("e0", "p0", 1500);
     let (mut way, peer) = (kind.open("e0"), peer("p0"));
 
@@ -183,7 +184,7 @@ fn own_frames_are_not_read_back(kind: Kind) {
     assert_eq!(drain(&mut way.receiver), untagged(vec![frame(3, 60)]));
 }
 
-fn a_refused_frame_is_told_and_the_next_one_passes(kind: Kind) {
+fn a_refused_frame_is_told_and_the_next_one_passes(kind: SocketKind) {
     pair("e0", "p0", 1500);
     let (way, mut peer) = (kind.open("e0"), peer("p0"));
     let (good, big, short) = (frame(1, 60), frame(2, 3000), frame(3, 20));
@@ -201,11 +202,11 @@ fn a_refused_frame_is_told_and_the_next_one_passes(kind: Kind) {
     assert_eq!(drain(&mut peer.receiver).len(), 126);
 }
 
-fn the_errors_of_a_device_are_told_apart_and_it_works_again_after_them(kind: Kind) {
+fn the_errors_of_a_device_are_told_apart_and_it_works_again_after_them(kind: SocketKind) {
     pair("e0", "p0", 1500);
     let (mut way, mut peer) = (kind.open("e0"), peer("p0"));
     let some = frame(1, 60);
-    let outcome = |way: &Way| {
+    let outcome = |way: &OpenDevice| {
         let mut outcome = Ok(());
         way.sender.send([plain(&some)], |_, error| outcome = Err(error));
         outcome
@@ -235,7 +236,7 @@ fn the_errors_of_a_device_are_told_apart_and_it_works_again_after_them(kind: Kin
     assert_eq!(outcome(&again), Ok(()));
 }
 
-fn a_device_that_is_down_is_opened_and_works_when_it_is_up(kind: Kind) {
+fn a_device_that_is_down_is_opened_and_works_when_it_is_up(kind: SocketKind) {
     pair("e0", "p0", 1500);
     ip("link set e0 down");
     let (mut way, mut peer) = (kind.open("e0"), peer("p0"));
@@ -248,7 +249,7 @@ fn a_device_that_is_down_is_opened_and_works_when_it_is_up(kind: Kind) {
     assert_eq!(drain(&mut peer.receiver), untagged(frames));
 }
 
-fn frames_that_find_no_room_are_counted_and_the_next_ones_come(kind: Kind) {
+fn frames_that_find_no_room_are_counted_and_the_next_ones_come(kind: SocketKind) {
     pair("e0", "p0", 1500);
     let (mut way, peer) = (kind.open("e0"), peer("p0"));
     let frames: Vec<_> = (0..10_000).map(|number| frame(number, 60)).collect();
@@ -267,7 +268,7 @@ fn frames_that_find_no_room_are_counted_and_the_next_ones_come(kind: Kind) {
     assert_eq!(drain(&mut way.receiver), untagged(frames[..100].to_vec()));
 }
 
-fn tcp_passes_untouched(kind: Kind) {
+fn tcp_passes_untouched(kind: SocketKind) {
     let (a, b) = hosts(kind);
     let wire = Wire::between(kind, "e0", "e1", None);
 
@@ -279,7 +280,7 @@ fn tcp_passes_untouched(kind: Kind) {
     assert_eq!((&carried.errors[..], carried.lost), (&[][..], 0), "{carried:?}");
 }
 
-fn tcp_passes_through_a_vlan(kind: Kind) {
+fn tcp_passes_through_a_vlan(kind: SocketKind) {
     let (a, b) = hosts(kind);
     pair("m0", "m1", 1500);
     let tag = Some(VlanTag { tpid: TPID_CUSTOMER, tci: 0x6064 });
@@ -299,10 +300,10 @@ fn a_device_that_does_not_exist_is_named_so() {
     if !namespace() {
         return;
     }
-    use crate::io::af_xdp::{self, Target, Umem};
-    assert!(matches!(af_packet::Receiver::open(4711, Default::default()), Err(af_packet::OpenError::NoDevice)));
-    assert!(matches!(af_packet::Sender::open(4711), Err(af_packet::OpenError::NoDevice)));
-    let target = Target { name: "none", index: 4711, mtu: 1500, tagged: false };
+    use crate::io::af_xdp::{self, Umem, XdpDevice};
+    assert!(matches!(af_packet::Receiver::open(4711, Default::default()), Err(af_packet::PacketSocketError::NoDevice)));
+    assert!(matches!(af_packet::Sender::open(4711), Err(af_packet::PacketSocketError::NoDevice)));
+    let target = XdpDevice { name: "none", index: 4711, mtu: 1500, tagged: false };
     let outcome = af_xdp::open(target, &[Umem::new(1).unwrap()]);
-    assert!(matches!(outcome, Err(af_xdp::OpenError::NoDevice)), "{outcome:?}");
+    assert!(matches!(outcome, Err(af_xdp::XdpError::NoDevice)), "{outcome:?}");
 }

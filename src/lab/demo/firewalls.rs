@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::report::{Evidence, Report};
+use super::report::{FirewallEvidence, TourFirewallReport};
 use super::tour::{Tour, millis};
 use super::{BySession, named, screen};
-use crate::lab::{Lab, LabError, Leg, Node, Side, Topology, pause};
+use crate::lab::{FirewallCable, Lab, LabError, Side, Station, Topology, pause};
 
 /// Time of traffic before the firewall fails.
 const CALM: Duration = Duration::from_secs(6);
@@ -19,7 +19,7 @@ const RECOVERED: Duration = Duration::from_secs(8);
 /// Number of the firewall that fails.
 const VICTIM: u8 = 1;
 
-pub fn run(lab: &mut Lab, screen: &mut screen::Screen, stop: &AtomicBool) -> Result<Report, LabError> {
+pub fn run(lab: &mut Lab, screen: &mut screen::Screen, stop: &AtomicBool) -> Result<TourFirewallReport, LabError> {
     screen.note(
         "Traffic: TCP, UDP in datagrams of 4,000 bytes, ping; IPv4 and IPv6; from the client and from a server; long \
          sessions and short ones.",
@@ -30,7 +30,7 @@ pub fn run(lab: &mut Lab, screen: &mut screen::Screen, stop: &AtomicBool) -> Res
 
     tour.watch(CALM, "all firewalls carry sessions")?;
     let mut at_failure = sessions(tour.lab)?;
-    tour.lab.fail(VICTIM, Leg::Inner)?;
+    tour.lab.fail(VICTIM, FirewallCable::Inner)?;
     let failed_at = Instant::now();
     let failed_ms = tour.elapsed_ms();
     // The second copy has the flows that were opened while the first was made. Their pins cannot have moved so early.
@@ -50,7 +50,7 @@ pub fn run(lab: &mut Lab, screen: &mut screen::Screen, stop: &AtomicBool) -> Res
     tour.watch(Duration::from_secs(2), "traffic ends")?;
 
     let flows = tour.finish()?.flows;
-    Ok(Report::judge(&Evidence {
+    Ok(TourFirewallReport::judge(&FirewallEvidence {
         victim,
         failed_ms,
         seen_down_ms,
@@ -64,23 +64,23 @@ pub fn run(lab: &mut Lab, screen: &mut screen::Screen, stop: &AtomicBool) -> Res
     }))
 }
 
-fn plans(topology: &Topology) -> Vec<(Node, String)> {
+fn plans(topology: &Topology) -> Vec<(Station, String)> {
     let (server, client) = (topology.server(1), topology.client());
     let mut plans = Vec::new();
     for to in server.both() {
         // Long TCP sessions, short ones, datagrams of three fragments, and pings.
-        plans.push((Node::Client, format!("flows tcp {to} --flows 20 --interval-ms 100")));
-        plans.push((Node::Client, format!("flows tcp {to} --flows 4 --interval-ms 50 --life-ms 200")));
+        plans.push((Station::Client, format!("flows tcp {to} --flows 20 --interval-ms 100")));
+        plans.push((Station::Client, format!("flows tcp {to} --flows 4 --interval-ms 50 --life-ms 200")));
         let datagrams = format!("flows udp {to} --flows 10 --interval-ms 100 --size 4000 --patience-ms 1500");
-        plans.push((Node::Client, datagrams));
+        plans.push((Station::Client, datagrams));
     }
     for number in 1..=topology.servers {
         for to in topology.server(number).both() {
-            plans.push((Node::Client, format!("flows icmp {to} --interval-ms 100")));
+            plans.push((Station::Client, format!("flows icmp {to} --interval-ms 100")));
         }
     }
     for to in client.both() {
-        plans.push((Node::Server(1), format!("flows tcp {to} --flows 10 --interval-ms 100")));
+        plans.push((Station::Server(1), format!("flows tcp {to} --flows 10 --interval-ms 100")));
     }
     plans
 }

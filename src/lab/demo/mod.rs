@@ -20,7 +20,7 @@ use std::sync::atomic::AtomicBool;
 pub use firewalls::sessions;
 use pressure::Pressure;
 pub use promise::{Promise, promises, wrap};
-pub use report::{Evidence, Report};
+pub use report::{FirewallEvidence, TourFirewallReport};
 pub use screen::Screen;
 pub use server_report::{ServerEvidence, ServerReport};
 
@@ -32,16 +32,16 @@ pub type FlowName = (String, String, String);
 
 /// The results of the tour.
 #[derive(Debug, Clone, Default)]
-pub struct Story {
+pub struct TourResult {
     /// The part in which a firewall fails.
-    pub firewalls: Option<Report>,
+    pub firewalls: Option<TourFirewallReport>,
     /// The part in which servers fail.
     pub servers: Option<ServerReport>,
     /// How long tasks on this machine waited for a CPU, in words, if that was notable.
     pub starved: Option<String>,
 }
 
-impl Story {
+impl TourResult {
     /// All promises in order. A promise of both parts is listed once, with the numbers of the later part, because
     /// counters only grow.
     pub fn promises(&self) -> Vec<&Promise> {
@@ -85,8 +85,8 @@ pub fn validate(topology: &Topology) -> Result<(), LabError> {
 ///
 /// # Errors
 /// The lab fails, or `stop` was set.
-pub fn run(lab: &mut Lab, screen: &mut Screen, stop: &AtomicBool) -> Result<Story, LabError> {
-    let mut story = Story::default();
+pub fn run(lab: &mut Lab, screen: &mut Screen, stop: &AtomicBool) -> Result<TourResult, LabError> {
+    let mut story = TourResult::default();
     let pressure = Pressure::begin();
     if lab.topology().firewalls > 0 {
         screen.title("A firewall dies");

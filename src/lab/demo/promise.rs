@@ -72,7 +72,7 @@ pub fn conserved(counters: &[crate::engine::view::CountersView]) -> Promise {
 }
 
 /// The promise that no firewall dropped a packet because it had no state for it.
-pub fn no_drops(drops: &[(String, crate::lab::FirewallDrops)]) -> Promise {
+pub fn no_drops(drops: &[(String, crate::lab::FirewallTotals)]) -> Promise {
     let told =
         drops.iter().map(|(name, drops)| format!("{name} INVALID {} new-not-SYN {}", drops.invalid, drops.new_not_syn));
     Promise {

@@ -6,8 +6,8 @@ use std::fmt;
 use super::promise::{Promise, conserved, no_drops, wrap};
 use super::{BySession, FlowName};
 use crate::engine::view::CountersView;
-use crate::lab::FirewallDrops;
-use crate::lab::traffic::{End, FlowReport, Protocol};
+use crate::lab::FirewallTotals;
+use crate::lab::traffic::{FlowEnd, FlowReport, Protocol};
 
 /// Time within which both engines must report a half-dead firewall (`docs/protocols.md`, B2.2: 350 ms, and the
 /// polling).
@@ -22,7 +22,7 @@ const ROUND_TRIP_MS: u64 = 200;
 
 /// What was observed from outside.
 #[derive(Debug, Clone, Default)]
-pub struct Evidence {
+pub struct FirewallEvidence {
     /// Name of the firewall that failed.
     pub victim: String,
     /// When it failed, in milliseconds since the traffic started.
@@ -38,7 +38,7 @@ pub struct Evidence {
     /// Reports of the traffic programs.
     pub flows: Vec<FlowReport>,
     /// Counters of the firewalls.
-    pub drops: Vec<(String, FirewallDrops)>,
+    pub drops: Vec<(String, FirewallTotals)>,
     /// Counters of each engine.
     pub counters: Vec<CountersView>,
     /// Whether TCP sessions of a failed firewall are to be reset.
@@ -47,7 +47,7 @@ pub struct Evidence {
 
 /// The experiences of the sessions, and the promises.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Report {
+pub struct TourFirewallReport {
     /// One line per kind of session.
     pub experiences: Vec<Experience>,
     /// The promises in order.
@@ -77,24 +77,26 @@ pub struct Experience {
 
 /// Where a flow was when the firewall failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Fate {
+enum FlowLocation {
     Elsewhere,
     OnVictim,
     OpenedMeanwhile,
     NotThen,
 }
 
-impl Report {
+impl TourFirewallReport {
     /// Judges the evidence.
-    pub fn judge(evidence: &Evidence) -> Self {
+    pub fn judge(evidence: &FirewallEvidence) -> Self {
         let groups = groups(evidence);
-        let of = |fate: Fate| groups.iter().filter(move |((at, _), _)| *at == fate).flat_map(|(_, flows)| flows.iter());
-        let mut promises = vec![detection(evidence), untouched(evidence.failed_ms, of(Fate::Elsewhere))];
+        let of = |fate: FlowLocation| {
+            groups.iter().filter(move |((at, _), _)| *at == fate).flat_map(|(_, flows)| flows.iter())
+        };
+        let mut promises = vec![detection(evidence), untouched(evidence.failed_ms, of(FlowLocation::Elsewhere))];
         if evidence.resets {
-            promises.push(told(&evidence.victim, of(Fate::OnVictim)));
+            promises.push(told(&evidence.victim, of(FlowLocation::OnVictim)));
         }
-        promises.push(moved(&evidence.victim, of(Fate::OnVictim)));
-        promises.push(fresh(of(Fate::OpenedMeanwhile).chain(of(Fate::NotThen))));
+        promises.push(moved(&evidence.victim, of(FlowLocation::OnVictim)));
+        promises.push(fresh(of(FlowLocation::OpenedMeanwhile).chain(of(FlowLocation::NotThen))));
         promises.push(stayed(evidence));
         promises.push(no_drops(&evidence.drops));
         promises.push(conserved(&evidence.counters));
@@ -112,7 +114,7 @@ impl Report {
 }
 
 /// Groups the flows by where they were and by protocol.
-fn groups(evidence: &Evidence) -> BTreeMap<(Fate, &'static str), Vec<&FlowReport>> {
+fn groups(evidence: &FirewallEvidence) -> BTreeMap<(FlowLocation, &'static str), Vec<&FlowReport>> {
     let mut groups: BTreeMap<_, Vec<&FlowReport>> = BTreeMap::new();
     for flow in &evidence.flows {
         groups.entry((fate(evidence, flow), protocol(flow))).or_default().push(flow);
@@ -120,20 +122,20 @@ fn groups(evidence: &Evidence) -> BTreeMap<(Fate, &'static str), Vec<&FlowReport
     groups
 }
 
-fn fate(evidence: &Evidence, flow: &FlowReport) -> Fate {
+fn fate(evidence: &FirewallEvidence, flow: &FlowReport) -> FlowLocation {
     if flow.ended_ms < evidence.failed_ms || flow.opened_ms > evidence.failed_ms + DOWN_WITHIN_MS {
-        return Fate::NotThen;
+        return FlowLocation::NotThen;
     }
     match firewall_of(evidence, flow) {
-        Some(firewall) if *firewall == evidence.victim => Fate::OnVictim,
-        Some(_) => Fate::Elsewhere,
-        None => Fate::OpenedMeanwhile,
+        Some(firewall) if *firewall == evidence.victim => FlowLocation::OnVictim,
+        Some(_) => FlowLocation::Elsewhere,
+        None => FlowLocation::OpenedMeanwhile,
     }
 }
 
 /// The firewall of a flow when it failed. A ping does not report its own address, so its session is found by the other
 /// end.
-fn firewall_of<'a>(evidence: &'a Evidence, flow: &FlowReport) -> Option<&'a String> {
+fn firewall_of<'a>(evidence: &'a FirewallEvidence, flow: &FlowReport) -> Option<&'a String> {
     let protocol = protocol(flow);
     match &flow.local {
         Some(local) => evidence.at_failure.get(&(protocol.to_owned(), local.clone(), flow.remote.clone())),
@@ -153,13 +155,13 @@ pub(super) const fn protocol(flow: &FlowReport) -> &'static str {
     }
 }
 
-fn experience(evidence: &Evidence, fate: Fate, protocol: &str, flows: &[&FlowReport]) -> Experience {
+fn experience(evidence: &FirewallEvidence, fate: FlowLocation, protocol: &str, flows: &[&FlowReport]) -> Experience {
     let victim = &evidence.victim;
     let who = match fate {
-        Fate::Elsewhere => format!("{protocol} elsewhere when {victim} failed"),
-        Fate::OnVictim => format!("{protocol} on {victim} when it failed"),
-        Fate::OpenedMeanwhile => format!("{protocol} opened while {victim} was failing"),
-        Fate::NotThen => format!("{protocol} before or after that"),
+        FlowLocation::Elsewhere => format!("{protocol} elsewhere when {victim} failed"),
+        FlowLocation::OnVictim => format!("{protocol} on {victim} when it failed"),
+        FlowLocation::OpenedMeanwhile => format!("{protocol} opened while {victim} was failing"),
+        FlowLocation::NotThen => format!("{protocol} before or after that"),
     };
     Experience::of(who, flows)
 }
@@ -167,20 +169,20 @@ fn experience(evidence: &Evidence, fate: Fate, protocol: &str, flows: &[&FlowRep
 impl Experience {
     /// Summarises what `flows` experienced.
     pub(super) fn of(who: String, flows: &[&FlowReport]) -> Self {
-        let count = |wanted: &dyn Fn(&End) -> bool| flows.iter().filter(|flow| wanted(&flow.end)).count();
+        let count = |wanted: &dyn Fn(&FlowEnd) -> bool| flows.iter().filter(|flow| wanted(&flow.end)).count();
         Self {
             who,
             flows: flows.len(),
-            lived: count(&|end| *end == End::Finished),
-            reset: count(&|end| matches!(end, End::Reset | End::Refused)),
-            broken: count(&|end| matches!(end, End::Hung | End::Failed(_))),
-            lost: flows.iter().filter(|flow| flow.end == End::Finished).map(|flow| flow.lost()).sum(),
+            lived: count(&|end| *end == FlowEnd::Finished),
+            reset: count(&|end| matches!(end, FlowEnd::Reset | FlowEnd::Refused)),
+            broken: count(&|end| matches!(end, FlowEnd::Hung | FlowEnd::Failed(_))),
+            lost: flows.iter().filter(|flow| flow.end == FlowEnd::Finished).map(|flow| flow.lost()).sum(),
             longest_stall_ms: flows.iter().map(|flow| flow.longest_stall_ms).max().unwrap_or(0),
         }
     }
 }
 
-fn detection(evidence: &Evidence) -> Promise {
+fn detection(evidence: &FirewallEvidence) -> Promise {
     let times = evidence.seen_down_ms.map(|seen| seen.map_or_else(|| "never".to_owned(), |ms| format!("{ms} ms")));
     Promise {
         what: format!("a half-dead firewall is out on both sides within {DOWN_WITHIN_MS} ms"),
@@ -191,7 +193,7 @@ fn detection(evidence: &Evidence) -> Promise {
 
 fn untouched<'a>(failed_ms: u64, flows: impl Iterator<Item = &'a &'a FlowReport>) -> Promise {
     let flows: Vec<_> = flows.collect();
-    let broken = flows.iter().filter(|flow| flow.end != End::Finished).count();
+    let broken = flows.iter().filter(|flow| flow.end != FlowEnd::Finished).count();
     let lost: u64 = flows.iter().map(|flow| lost_since(failed_ms, flow)).sum();
     Promise {
         what: "sessions of the other firewalls lose nothing".to_owned(),
@@ -207,9 +209,10 @@ fn lost_since(failed_ms: u64, flow: &FlowReport) -> u64 {
 }
 
 fn told<'a>(victim: &str, flows: impl Iterator<Item = &'a &'a FlowReport>) -> Promise {
-    let flows: Vec<_> = flows.filter(|flow| flow.protocol == Protocol::Tcp && flow.end != End::Finished).collect();
+    let flows: Vec<_> = flows.filter(|flow| flow.protocol == Protocol::Tcp && flow.end != FlowEnd::Finished).collect();
     let late = |flow: &FlowReport| {
-        !matches!(flow.end, End::Reset | End::Refused) || flow.waited_ms.is_none_or(|waited| waited > RESET_WITHIN_MS)
+        !matches!(flow.end, FlowEnd::Reset | FlowEnd::Refused)
+            || flow.waited_ms.is_none_or(|waited| waited > RESET_WITHIN_MS)
     };
     let slowest = flows.iter().filter_map(|flow| flow.waited_ms).max().unwrap_or(0);
     let hung = flows.iter().filter(|flow| late(flow)).count();
@@ -225,14 +228,14 @@ fn moved<'a>(victim: &str, flows: impl Iterator<Item = &'a &'a FlowReport>) -> P
     let slowest = flows.iter().map(|flow| flow.longest_stall_ms).max().unwrap_or(0);
     Promise {
         what: format!("UDP and ping of {victim} go on through another firewall within {MOVED_WITHIN_MS} ms"),
-        kept: slowest <= MOVED_WITHIN_MS && flows.iter().all(|flow| flow.end == End::Finished),
+        kept: slowest <= MOVED_WITHIN_MS && flows.iter().all(|flow| flow.end == FlowEnd::Finished),
         detail: format!("{} flows, the longest silence {slowest} ms", flows.len()),
     }
 }
 
 fn fresh<'a>(flows: impl Iterator<Item = &'a &'a FlowReport>) -> Promise {
     let flows: Vec<_> = flows.collect();
-    let broken = flows.iter().filter(|flow| matches!(flow.end, End::Hung | End::Failed(_))).count();
+    let broken = flows.iter().filter(|flow| matches!(flow.end, FlowEnd::Hung | FlowEnd::Failed(_))).count();
     Promise {
         what: "every session that was opened before, during or after reaches its server".to_owned(),
         kept: broken == 0,
@@ -240,7 +243,7 @@ fn fresh<'a>(flows: impl Iterator<Item = &'a &'a FlowReport>) -> Promise {
     }
 }
 
-fn stayed(evidence: &Evidence) -> Promise {
+fn stayed(evidence: &FirewallEvidence) -> Promise {
     let both = evidence.before_heal.iter().filter_map(|(name, before)| Some((before, evidence.after_heal.get(name)?)));
     let (alive, moved) =
         both.fold((0, 0), |(alive, moved), (before, after)| (alive + 1, moved + usize::from(before != after)));
@@ -251,7 +254,7 @@ fn stayed(evidence: &Evidence) -> Promise {
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for TourFirewallReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&experiences(&self.experiences))
     }
@@ -287,7 +290,7 @@ fn stall(ms: u64) -> String {
 mod tests {
     use super::*;
 
-    fn flow(protocol: Protocol, port: u16, end: End) -> FlowReport {
+    fn flow(protocol: Protocol, port: u16, end: FlowEnd) -> FlowReport {
         FlowReport {
             protocol,
             local: Some(format!("198.51.100.7:{port}")),
@@ -298,7 +301,7 @@ mod tests {
             answered: 100,
             lost_at_ms: Vec::new(),
             longest_stall_ms: 5,
-            waited_ms: (end != End::Finished).then_some(400),
+            waited_ms: (end != FlowEnd::Finished).then_some(400),
             end,
         }
     }
@@ -308,11 +311,11 @@ mod tests {
     }
 
     /// One TCP session on each firewall, and a UDP session on the one that fails.
-    fn evidence() -> Evidence {
+    fn evidence() -> FirewallEvidence {
         let counted = ["received", "forwarded", "hairpinned", "punted", "dropped"].map(String::from);
         let counters: CountersView = counted.into_iter().zip([10, 7, 0, 2, 1]).collect();
         let survivor = (name("tcp", 2), "fw2".to_owned());
-        Evidence {
+        FirewallEvidence {
             victim: "fw1".to_owned(),
             failed_ms: 6_000,
             seen_down_ms: [Some(300), Some(350)],
@@ -321,18 +324,18 @@ mod tests {
             before_heal: [survivor.clone()].into(),
             after_heal: [survivor].into(),
             flows: vec![
-                flow(Protocol::Tcp, 1, End::Reset),
-                flow(Protocol::Tcp, 2, End::Finished),
-                FlowReport { answered: 96, longest_stall_ms: 480, ..flow(Protocol::Udp, 3, End::Finished) },
+                flow(Protocol::Tcp, 1, FlowEnd::Reset),
+                flow(Protocol::Tcp, 2, FlowEnd::Finished),
+                FlowReport { answered: 96, longest_stall_ms: 480, ..flow(Protocol::Udp, 3, FlowEnd::Finished) },
             ],
-            drops: vec![("fw1".to_owned(), FirewallDrops::default())],
+            drops: vec![("fw1".to_owned(), FirewallTotals::default())],
             counters: vec![counters.clone(), counters],
             resets: true,
         }
     }
 
-    fn broken(evidence: &Evidence) -> Vec<String> {
-        Report::judge(evidence)
+    fn broken(evidence: &FirewallEvidence) -> Vec<String> {
+        TourFirewallReport::judge(evidence)
             .promises
             .into_iter()
             .filter(|promise| !promise.kept)
@@ -342,7 +345,7 @@ mod tests {
 
     #[test]
     fn a_failover_as_designed_keeps_every_promise() {
-        let report = Report::judge(&evidence());
+        let report = TourFirewallReport::judge(&evidence());
 
         assert!(report.kept(), "{report}");
         assert_eq!(report.example, Some(name("tcp", 2)));
@@ -351,11 +354,11 @@ mod tests {
 
     #[test]
     fn each_fault_breaks_its_own_promise_and_no_other() {
-        type Fault = fn(&mut Evidence);
+        type Fault = fn(&mut FirewallEvidence);
         let faults: [(Fault, &str); 8] = [
             (|e| e.seen_down_ms[1] = Some(700), "half-dead"),
             (|e| e.flows[1].answered -= 1, "other firewalls"),
-            (|e| e.flows[0].end = End::Hung, "reset within"),
+            (|e| e.flows[0].end = FlowEnd::Hung, "reset within"),
             (|e| e.flows[0].waited_ms = Some(3_000), "reset within"),
             (|e| e.flows[2].longest_stall_ms = 2_000, "UDP and ping"),
             (|e| e.after_heal.values_mut().for_each(|firewall| *firewall = "fw1".to_owned()), "takes no living"),
@@ -376,7 +379,7 @@ mod tests {
     fn what_a_busy_machine_lost_before_the_failure_is_not_blamed_on_it() {
         let mut evidence = evidence();
         evidence.at_failure.insert(name("udp", 4), "fw2".to_owned());
-        let early = FlowReport { answered: 99, lost_at_ms: vec![40], ..flow(Protocol::Udp, 4, End::Finished) };
+        let early = FlowReport { answered: 99, lost_at_ms: vec![40], ..flow(Protocol::Udp, 4, FlowEnd::Finished) };
         evidence.flows.push(early.clone());
         assert_eq!(broken(&evidence), Vec::<String>::new());
 
@@ -386,6 +389,6 @@ mod tests {
 
     #[test]
     fn a_tour_that_saw_nothing_proves_nothing() {
-        assert!(!Report::judge(&Evidence::default()).kept());
+        assert!(!TourFirewallReport::judge(&FirewallEvidence::default()).kept());
     }
 }

@@ -7,7 +7,7 @@ use super::promise::wrap;
 use crate::engine::view::ServerView;
 use crate::lab::farm::WEB;
 use crate::lab::traffic::Progress;
-use crate::lab::{FirewallDrops, Lab, LabError, Side};
+use crate::lab::{FirewallTotals, Lab, LabError, Side};
 
 /// Columns for the reason of a server's state.
 const REASON: usize = 28;
@@ -32,7 +32,7 @@ struct Firewall {
     /// Sessions since the start.
     new_sessions: u64,
     /// Packets that it dropped itself.
-    drops: FirewallDrops,
+    drops: FirewallTotals,
 }
 
 /// A server as the inner engine shows it.
@@ -64,8 +64,8 @@ pub fn show_firewalls(lab: &Lab, screen: &mut Screen, caption: &str, progress: P
 /// Shows the servers and the firewalls' drops; a [`Table`](super::tour::Table).
 pub fn show_servers(lab: &Lab, screen: &mut Screen, caption: &str, progress: Progress) -> Result<(), LabError> {
     let servers = servers(lab, &mut screen.since)?;
-    let drops: FirewallDrops =
-        lab.all_drops()?.into_iter().fold(FirewallDrops::default(), |sum, (_, drops)| FirewallDrops {
+    let drops: FirewallTotals =
+        lab.all_drops()?.into_iter().fold(FirewallTotals::default(), |sum, (_, drops)| FirewallTotals {
             invalid: sum.invalid + drops.invalid,
             new_not_syn: sum.new_not_syn + drops.new_not_syn,
             passed: sum.passed + drops.passed,
@@ -232,7 +232,7 @@ fn firewall_line(rows: &[Firewall]) -> String {
     rows.iter().map(firewall).collect::<Vec<_>>().join("; ")
 }
 
-fn server_line(rows: &[Server], drops: FirewallDrops) -> String {
+fn server_line(rows: &[Server], drops: FirewallTotals) -> String {
     let all: u64 = rows.iter().map(|row| row.pages).sum();
     let server = |row: &Server| format!("{} {} {}", row.name, row.states[0], share(row.pages, all));
     let servers: Vec<_> = rows.iter().map(server).collect();
@@ -264,7 +264,7 @@ mod tests {
             states: states.map(String::from),
             sessions,
             new_sessions: 1_000_000,
-            drops: FirewallDrops { invalid: 0, new_not_syn: 0, passed: 1_000_000 },
+            drops: FirewallTotals { invalid: 0, new_not_syn: 0, passed: 1_000_000 },
         };
         let rows = [row("fw1", ["degraded", "up"], 10), row("fw16", ["up", "up"], 30)];
 
@@ -295,6 +295,6 @@ mod tests {
         assert!(table.contains("HTTP 503, expected 200"), "{table}");
         assert!(table.contains("sorry backup"), "{table}");
         assert!(table.lines().all(|line| line.len() < 80), "{table}");
-        assert_eq!(server_line(&rows, FirewallDrops::default()), "s1 down 25%, sorry up 75%; firewalls dropped 0");
+        assert_eq!(server_line(&rows, FirewallTotals::default()), "s1 down 25%, sorry up 75%; firewalls dropped 0");
     }
 }

@@ -8,8 +8,8 @@ use super::BySession;
 use super::promise::{Promise, conserved, no_drops, wrap};
 use super::report::{Experience, experiences, protocol};
 use crate::engine::view::CountersView;
-use crate::lab::FirewallDrops;
-use crate::lab::traffic::{End, FlowReport, PageReport, Protocol};
+use crate::lab::FirewallTotals;
+use crate::lab::traffic::{FlowEnd, FlowReport, PageReport, Protocol};
 
 /// Time within which a server must be out: two checks at an interval of 500 ms fail, the second after its timeout of
 /// 300 ms, and polling takes some more.
@@ -26,7 +26,7 @@ const SHARE_OFF: f64 = 3.0;
 
 /// When a server was harmed, and when its web service was out.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Out {
+pub struct ServerOutage {
     /// Name of the server.
     pub server: String,
     /// When it was harmed, in milliseconds since the traffic started.
@@ -37,7 +37,7 @@ pub struct Out {
     pub reason: String,
 }
 
-impl Out {
+impl ServerOutage {
     /// When it was out, in milliseconds since the traffic started.
     fn out_ms(&self) -> u64 {
         self.at_ms + self.after_ms.unwrap_or(0)
@@ -49,14 +49,14 @@ impl Out {
 pub struct ServerEvidence {
     /// The servers with their weights.
     pub weights: Vec<(String, u16)>,
-    /// End of the time in which every server was well, in milliseconds.
+    /// FlowEnd of the time in which every server was well, in milliseconds.
     pub calm_ms: u64,
     /// The server that was unplugged.
-    pub unplugged: Out,
+    pub unplugged: ServerOutage,
     /// The server whose pages were 503.
-    pub sick: Out,
+    pub sick: ServerOutage,
     /// The last server, whose programs were killed.
-    pub killed: Out,
+    pub killed: ServerOutage,
     /// When all servers were healed, in milliseconds.
     pub healed_ms: u64,
     /// When all servers got sessions again, in milliseconds.
@@ -68,7 +68,7 @@ pub struct ServerEvidence {
     /// Reports of the readers of pages.
     pub pages: Vec<PageReport>,
     /// Counters of the firewalls.
-    pub drops: Vec<(String, FirewallDrops)>,
+    pub drops: Vec<(String, FirewallTotals)>,
     /// Counters of each engine.
     pub counters: Vec<CountersView>,
     /// `explain` of a session that went on: the arguments and the answer.
@@ -128,7 +128,7 @@ fn server_of<'a>(evidence: &'a ServerEvidence, flow: &FlowReport) -> Option<&'a 
 }
 
 /// The time until which no client can have noticed that a server was harmed, in milliseconds.
-const fn before(out: &Out) -> u64 {
+const fn before(out: &ServerOutage) -> u64 {
     out.at_ms.saturating_sub(CLOCKS_MS)
 }
 
@@ -180,7 +180,7 @@ fn shared<'a>(when: &str, evidence: &ServerEvidence, pages: impl Iterator<Item =
     }
 }
 
-fn out(out: &Out, who: &str, reason: &str) -> Promise {
+fn out(out: &ServerOutage, who: &str, reason: &str) -> Promise {
     let after = out.after_ms.map_or_else(|| "never".to_owned(), |ms| format!("after {ms} ms"));
     Promise {
         what: format!("{who} is out within {OUT_WITHIN_MS} ms, and the reason is told"),
@@ -193,7 +193,8 @@ fn told(evidence: &ServerEvidence) -> Promise {
     let server = &evidence.unplugged.server;
     let flows: Vec<_> = flows_of(evidence, server).filter(|flow| flow.protocol == Protocol::Tcp).collect();
     let in_time = |flow: &&&FlowReport| {
-        matches!(flow.end, End::Reset | End::Refused) && flow.waited_ms.is_some_and(|waited| waited <= TOLD_WITHIN_MS)
+        matches!(flow.end, FlowEnd::Reset | FlowEnd::Refused)
+            && flow.waited_ms.is_some_and(|waited| waited <= TOLD_WITHIN_MS)
     };
     let told = flows.iter().filter(in_time).count();
     let slowest = flows.iter().filter_map(|flow| flow.waited_ms).max().unwrap_or(0);
@@ -229,7 +230,7 @@ fn untouched(evidence: &ServerEvidence) -> Promise {
         flows += 1;
         // The sick server echoes until the end; the others are killed in the last stage.
         let until = if server == evidence.sick.server { u64::MAX } else { before(&evidence.killed) };
-        broken += usize::from(flow.end != End::Finished && flow.ended_ms < until);
+        broken += usize::from(flow.end != FlowEnd::Finished && flow.ended_ms < until);
         lost += flow.lost_at_ms.iter().filter(|at| (evidence.unplugged.at_ms..until).contains(at)).count();
     }
     Promise {
@@ -290,7 +291,7 @@ impl fmt::Display for ServerReport {
 mod tests {
     use super::*;
 
-    fn flow(protocol: Protocol, port: u16, end: End, ended_ms: u64) -> FlowReport {
+    fn flow(protocol: Protocol, port: u16, end: FlowEnd, ended_ms: u64) -> FlowReport {
         FlowReport {
             protocol,
             local: Some(format!("198.51.100.7:{port}")),
@@ -301,7 +302,7 @@ mod tests {
             answered: 100,
             lost_at_ms: Vec::new(),
             longest_stall_ms: 5,
-            waited_ms: (end != End::Finished).then_some(1_200),
+            waited_ms: (end != FlowEnd::Finished).then_some(1_200),
             end,
         }
     }
@@ -320,7 +321,7 @@ mod tests {
     /// The evidence of a tour without a fault.
     fn evidence() -> ServerEvidence {
         let counted = ["received", "forwarded", "hairpinned", "punted", "dropped"].map(String::from);
-        let out = |server: &str, at_ms, reason: &str| Out {
+        let out = |server: &str, at_ms, reason: &str| ServerOutage {
             server: server.to_owned(),
             at_ms,
             after_ms: Some(1_000),
@@ -342,13 +343,13 @@ mod tests {
             taken_in_ms: 23_000,
             at_failure: [by("tcp", 1, "s1"), by("udp", 2, "s1"), by("tcp", 3, "s2"), by("tcp", 4, "s3")].into(),
             flows: vec![
-                flow(Protocol::Tcp, 1, End::Reset, 6_000),
-                FlowReport { lost_at_ms: vec![5_500], ..flow(Protocol::Udp, 2, End::Finished, 26_000) },
-                flow(Protocol::Tcp, 3, End::Finished, 26_000),
-                flow(Protocol::Tcp, 4, End::Reset, 15_010),
+                flow(Protocol::Tcp, 1, FlowEnd::Reset, 6_000),
+                FlowReport { lost_at_ms: vec![5_500], ..flow(Protocol::Udp, 2, FlowEnd::Finished, 26_000) },
+                flow(Protocol::Tcp, 3, FlowEnd::Finished, 26_000),
+                flow(Protocol::Tcp, 4, FlowEnd::Reset, 15_010),
             ],
             pages: calm.into_iter().chain([sick, page(17_000, "sorry")]).chain(healed).collect(),
-            drops: vec![("fw1".to_owned(), FirewallDrops::default())],
+            drops: vec![("fw1".to_owned(), FirewallTotals::default())],
             counters: vec![counted.into_iter().zip([10, 7, 0, 2, 1]).collect()],
             explained: None,
         }
@@ -370,10 +371,10 @@ mod tests {
             (|e| e.pages[0].server = Some("s3".to_owned()), "while all live"),
             (|e| e.unplugged.after_ms = Some(2_100), "an unplugged server"),
             (|e| e.unplugged.reason.clear(), "an unplugged server"),
-            (|e| e.flows[0].end = End::Hung, "instead of hanging"),
+            (|e| e.flows[0].end = FlowEnd::Hung, "instead of hanging"),
             (|e| e.flows[0].waited_ms = Some(9_000), "instead of hanging"),
             (|e| e.flows[1].lost_at_ms.push(9_000), "its UDP flows"),
-            (|e| e.flows[2].end = End::Reset, "lose nothing"),
+            (|e| e.flows[2].end = FlowEnd::Reset, "lose nothing"),
             (|e| e.flows[3].ended_ms = 14_000, "lose nothing"),
             (|e| e.pages[4].took_ms = 4_000, "every page arrives"),
             (|e| e.sick.reason = "no answer".to_owned(), "answers 503"),

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::server_report::{Out, ServerEvidence, ServerReport};
+use super::server_report::{ServerEvidence, ServerOutage, ServerReport};
 use super::tour::{Tour, millis};
 use super::{BySession, named, screen};
 use crate::engine::view::ServerView;
 use crate::lab::farm::{ECHO, WEB, WEB_PORT};
 use crate::lab::traffic::ECHO_PORT;
-use crate::lab::{Harm, Lab, LabError, Node, Side, Topology, pause};
+use crate::lab::{Lab, LabError, ServerFault, Side, Station, Topology, pause};
 
 /// Number of servers that are harmed.
 pub const HARMED: u8 = 3;
@@ -47,28 +47,28 @@ pub fn run(lab: &mut Lab, screen: &mut screen::Screen, stop: &AtomicBool) -> Res
     tour.watch(CALM, "servers share by weight")?;
     let calm_ms = tour.elapsed_ms();
     let mut at_failure = sessions(tour.lab)?;
-    let unplugged = harm(&mut tour, 1, Harm::Unplugged, |tour| {
+    let unplugged = harm(&mut tour, 1, ServerFault::Unplugged, |tour| {
         // The second copy has the sessions that were opened while the first was made.
         at_failure.extend(sessions(tour.lab)?);
         tour.screen.note("s1 is unplugged under load: nobody is left to answer, not even by a reset.");
         Ok(())
     })?;
-    let sick = harm(&mut tour, 2, Harm::Sick, |tour| {
+    let sick = harm(&mut tour, 2, ServerFault::Sick, |tour| {
         tour.screen
             .note("s2 falls sick: its web server answers 503. It echoes as well as before, and keeps those sessions.");
         Ok(())
     })?;
     let servers = tour.lab.topology().servers;
-    let killed = harm(&mut tour, 3, Harm::Killed, |tour| {
+    let killed = harm(&mut tour, 3, ServerFault::Killed, |tour| {
         for number in HARMED + 1..=servers {
-            tour.lab.fail_server(Node::Server(number), Harm::Killed)?;
+            tour.lab.fail_server(Station::Server(number), ServerFault::Killed)?;
         }
         tour.screen.note("The programs of the last servers are killed: the sorry server speaks.");
         Ok(())
     })?;
 
     let healed_ms = tour.elapsed_ms();
-    (1..=servers).try_for_each(|number| tour.lab.heal_server(Node::Server(number)))?;
+    (1..=servers).try_for_each(|number| tour.lab.heal_server(Station::Server(number)))?;
     tour.screen.note("All servers are healed.");
     let healed_at = Instant::now();
     while !all_up(tour.lab)? && healed_at.elapsed() < TAKEN_IN {
@@ -83,7 +83,7 @@ pub fn run(lab: &mut Lab, screen: &mut screen::Screen, stop: &AtomicBool) -> Res
     let said = tour.finish()?;
     let farm = lab.topology().farm.clone().unwrap_or_default();
     Ok(ServerReport::judge(&ServerEvidence {
-        weights: (1..=servers).map(|number| (Node::Server(number).to_string(), farm.weight(number))).collect(),
+        weights: (1..=servers).map(|number| (Station::Server(number).to_string(), farm.weight(number))).collect(),
         calm_ms,
         unplugged,
         sick,
@@ -99,13 +99,13 @@ pub fn run(lab: &mut Lab, screen: &mut screen::Screen, stop: &AtomicBool) -> Res
     }))
 }
 
-fn plans(topology: &Topology) -> Vec<(Node, String)> {
+fn plans(topology: &Topology) -> Vec<(Station, String)> {
     let mut plans = Vec::new();
     for to in topology.vip().both() {
         let pages = std::net::SocketAddr::new(to, WEB_PORT);
-        plans.push((Node::Client, format!("pages {pages} --readers 8 --interval-ms 200")));
-        plans.push((Node::Client, format!("flows tcp {to} --flows 12 --interval-ms 100")));
-        plans.push((Node::Client, format!("flows udp {to} --flows 8 --interval-ms 100 --patience-ms 1500")));
+        plans.push((Station::Client, format!("pages {pages} --readers 8 --interval-ms 200")));
+        plans.push((Station::Client, format!("flows tcp {to} --flows 12 --interval-ms 100")));
+        plans.push((Station::Client, format!("flows udp {to} --flows 8 --interval-ms 100 --patience-ms 1500")));
     }
     plans
 }
@@ -114,12 +114,13 @@ fn plans(topology: &Topology) -> Vec<(Node, String)> {
 fn harm(
     tour: &mut Tour<'_>,
     number: u8,
-    harm: Harm,
+    harm: ServerFault,
     tell: impl FnOnce(&mut Tour<'_>) -> Result<(), LabError>,
-) -> Result<Out, LabError> {
-    let node = Node::Server(number);
+) -> Result<ServerOutage, LabError> {
+    let node = Station::Server(number);
     let name = node.to_string();
-    let mut out = Out { server: name.clone(), at_ms: tour.elapsed_ms(), after_ms: None, reason: String::new() };
+    let mut out =
+        ServerOutage { server: name.clone(), at_ms: tour.elapsed_ms(), after_ms: None, reason: String::new() };
     let since = Instant::now();
     tour.lab.fail_server(node, harm)?;
     tell(tour)?;

@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::screen::Screen;
-use crate::lab::traffic::{FlowReport, Line, PageReport, Progress};
-use crate::lab::{Lab, LabError, Node, pause};
+use crate::lab::traffic::{FlowReport, OutputLine, PageReport, Progress};
+use crate::lab::{Lab, LabError, Station, pause};
 
 /// How long a traffic program may still wait for its last answers after its end.
 const LAST_ANSWERS: Duration = Duration::from_secs(15);
@@ -36,13 +36,13 @@ pub type Table = fn(&Lab, &mut Screen, &str, Progress) -> Result<(), LabError>;
 /// A traffic program with its output so far.
 struct Program {
     child: Child,
-    said: Arc<Mutex<Said>>,
+    said: Arc<Mutex<ProgramOutput>>,
     reader: Option<JoinHandle<()>>,
 }
 
 /// The output of traffic programs.
 #[derive(Debug, Default)]
-pub struct Said {
+pub struct ProgramOutput {
     progress: Progress,
     /// When the program's clock started, in milliseconds of the tour: the earliest time that any of its lines suggests.
     started_ms: Option<u64>,
@@ -63,7 +63,7 @@ impl<'a> Tour<'a> {
         stop: &'a AtomicBool,
         table: Table,
         duration: Duration,
-        plans: &[(Node, String)],
+        plans: &[(Station, String)],
     ) -> Result<Self, LabError> {
         let start = Instant::now();
         let mut tour = Self { lab, screen, stop, start, duration, programs: Vec::new(), shown: None, table };
@@ -120,9 +120,9 @@ impl<'a> Tour<'a> {
     ///
     /// # Errors
     /// The user interrupts the tour.
-    pub fn finish(mut self) -> Result<Said, LabError> {
+    pub fn finish(mut self) -> Result<ProgramOutput, LabError> {
         let deadline = self.start + self.duration + LAST_ANSWERS;
-        let mut all = Said::default();
+        let mut all = ProgramOutput::default();
         for program in &mut self.programs {
             while program.child.try_wait().is_ok_and(|status| status.is_none()) && Instant::now() < deadline {
                 if self.stop.load(Ordering::Relaxed) {
@@ -139,7 +139,7 @@ impl<'a> Tour<'a> {
 }
 
 impl Program {
-    fn start(lab: &Lab, node: Node, words: &str, tour: Instant) -> Result<Self, LabError> {
+    fn start(lab: &Lab, node: Station, words: &str, tour: Instant) -> Result<Self, LabError> {
         let mut child = lab
             .traffic(node)
             .args(words.split_whitespace())
@@ -148,20 +148,20 @@ impl Program {
             .spawn()
             .map_err(|source| LabError::Start { program: "ip netns exec".to_owned(), source })?;
         let output = child.stdout.take().expect("piped above");
-        let said = Arc::new(Mutex::new(Said::default()));
+        let said = Arc::new(Mutex::new(ProgramOutput::default()));
         let writer = Arc::clone(&said);
         let reader = std::thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
                 let mut said = writer.lock().unwrap_or_else(PoisonError::into_inner);
                 match serde_json::from_str(&line) {
-                    Ok(Line::Progress(progress)) => {
+                    Ok(OutputLine::Progress(progress)) => {
                         let started = millis(tour.elapsed()).saturating_sub(progress.at_ms);
                         said.started_ms = Some(said.started_ms.map_or(started, |earlier| earlier.min(started)));
                         said.progress = progress;
                     }
-                    Ok(Line::Flow(flow)) => said.flows.push(flow),
-                    Ok(Line::Page(page)) => said.pages.push(page),
-                    Ok(Line::Ready) | Err(_) => {}
+                    Ok(OutputLine::Flow(flow)) => said.flows.push(flow),
+                    Ok(OutputLine::Page(page)) => said.pages.push(page),
+                    Ok(OutputLine::Ready) | Err(_) => {}
                 }
             }
         });
@@ -169,7 +169,7 @@ impl Program {
     }
 
     /// Ends the program if it still runs, and returns its output in the tour's time.
-    fn finish(&mut self) -> Said {
+    fn finish(&mut self) -> ProgramOutput {
         // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -182,7 +182,7 @@ impl Program {
     }
 }
 
-impl Said {
+impl ProgramOutput {
     /// Converts times from the program's clock to the tour's.
     fn shift(&mut self) {
         let started = self.started_ms.take().unwrap_or(0);
@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn what_a_program_saw_is_told_by_the_tours_clock() {
         let page = PageReport { asked_ms: 100, took_ms: 3, tries: 1, longest_try_ms: 3, status: None, server: None };
-        let mut said = Said { started_ms: Some(700), pages: vec![page], ..Said::default() };
+        let mut said = ProgramOutput { started_ms: Some(700), pages: vec![page], ..ProgramOutput::default() };
 
         said.shift();
         said.shift();

@@ -1,5 +1,5 @@
 //! Traffic programs for the lab: a server that echoes, and clients that keep flows busy and report what each of them
-//! experienced. They run in the lab's namespaces as `fwlb lab traffic …` and write JSON, one [`Line`] per line.
+//! experienced. They run in the lab's namespaces as `fwlb lab traffic …` and write JSON, one [`OutputLine`] per line.
 
 mod pages;
 mod ping;
@@ -27,7 +27,7 @@ pub const LOST_MAX: usize = 32;
 
 /// What a client is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
+pub struct TrafficPlan {
     /// Protocol of the flows.
     pub protocol: Protocol,
     /// Address of the server; the port is not used for [`Protocol::Icmp`].
@@ -63,7 +63,7 @@ pub enum Protocol {
 /// One line of output.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
-pub enum Line {
+pub enum OutputLine {
     /// The server listens.
     Ready,
     /// The progress, four times a second.
@@ -110,7 +110,7 @@ pub struct FlowReport {
     /// The longest time without an answer that was due, in milliseconds; for TCP including the time to connect.
     pub longest_stall_ms: u64,
     /// How it ended.
-    pub end: End,
+    pub end: FlowEnd,
     /// For TCP that did not finish: milliseconds from the last unanswered request until the program noticed.
     pub waited_ms: Option<u64>,
 }
@@ -118,7 +118,7 @@ pub struct FlowReport {
 /// How a flow ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum End {
+pub enum FlowEnd {
     /// At its time, with all answers correct.
     Finished,
     /// By a TCP reset, or closed by the other end before it had answered, as when its program dies.
@@ -139,9 +139,9 @@ impl FlowReport {
 }
 
 /// Runs a plan and passes every line to `print`.
-pub async fn run(plan: Plan, mut print: impl FnMut(&Line)) {
+pub async fn run(plan: TrafficPlan, mut print: impl FnMut(&OutputLine)) {
     let start = Instant::now();
-    let tally = Arc::new(Tally::default());
+    let tally = Arc::new(TrafficTally::default());
     // Bounded: a flow that has to wait here has already ended.
     let (report, mut reports) = mpsc::channel(plan.flows.max(1));
     for number in 0..plan.flows {
@@ -162,20 +162,20 @@ pub async fn run(plan: Plan, mut print: impl FnMut(&Line)) {
     loop {
         tokio::select! {
             flow = reports.recv() => match flow {
-                Some(flow) => print(&Line::Flow(flow)),
+                Some(flow) => print(&OutputLine::Flow(flow)),
                 None => break,
             },
-            _ = ticks.tick() => print(&Line::Progress(tally.progress(start))),
+            _ = ticks.tick() => print(&OutputLine::Progress(tally.progress(start))),
         }
     }
-    print(&Line::Progress(tally.progress(start)));
+    print(&OutputLine::Progress(tally.progress(start)));
 }
 
 /// What one flow needs.
 struct Flow {
-    plan: Plan,
+    plan: TrafficPlan,
     start: Instant,
-    tally: Arc<Tally>,
+    tally: Arc<TrafficTally>,
     report: mpsc::Sender<FlowReport>,
 }
 
@@ -202,7 +202,7 @@ impl Flow {
             answered: 0,
             lost_at_ms: Vec::new(),
             longest_stall_ms: 0,
-            end: End::Finished,
+            end: FlowEnd::Finished,
             waited_ms: None,
         }
     }
@@ -216,12 +216,12 @@ impl Flow {
 
 /// Requests and answers of all flows together.
 #[derive(Default)]
-struct Tally {
+struct TrafficTally {
     sent: AtomicU64,
     answered: AtomicU64,
 }
 
-impl Tally {
+impl TrafficTally {
     fn progress(&self, start: Instant) -> Progress {
         Progress {
             at_ms: millis(start.elapsed()),

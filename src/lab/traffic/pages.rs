@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Line, Progress, millis};
+use super::{OutputLine, Progress, millis};
 
 /// Bytes of an answer that are read.
 const ANSWER_BYTES_MAX: u64 = 65_536;
@@ -49,11 +49,11 @@ pub struct PageReport {
     pub server: Option<String>,
 }
 
-/// Reads pages and passes a [`Line`] for each to `print`.
-pub async fn read_pages(pages: Pages, mut print: impl FnMut(&Line)) {
+/// Reads pages and passes a [`OutputLine`] for each to `print`.
+pub async fn read_pages(pages: Pages, mut print: impl FnMut(&OutputLine)) {
     let start = Instant::now();
     // Tells the reader of the lines when this program's clock started.
-    print(&Line::Progress(Progress::default()));
+    print(&OutputLine::Progress(Progress::default()));
     // Bounded: a reader that has to wait here requests its next page later.
     let (report, mut reports) = mpsc::channel(pages.readers.max(1));
     for number in 0..pages.readers {
@@ -72,7 +72,7 @@ pub async fn read_pages(pages: Pages, mut print: impl FnMut(&Line)) {
     }
     drop(report);
     while let Some(page) = reports.recv().await {
-        print(&Line::Page(page));
+        print(&OutputLine::Page(page));
     }
 }
 

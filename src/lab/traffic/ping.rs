@@ -7,7 +7,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 use tokio::time::Instant;
 
-use super::{End, Flow, millis};
+use super::{Flow, FlowEnd, millis};
 
 /// Pings until the flow's time is over.
 pub(super) async fn run(flow: Flow) {
@@ -25,7 +25,7 @@ pub(super) async fn run(flow: Flow) {
     let mut child = match spawned {
         Ok(child) => child,
         Err(error) => {
-            report.end = End::Failed(format!("cannot run ping (package iputils-ping): {error}"));
+            report.end = FlowEnd::Failed(format!("cannot run ping (package iputils-ping): {error}"));
             return flow.close_report(report).await;
         }
     };
@@ -45,7 +45,7 @@ pub(super) async fn run(flow: Flow) {
     }
     let _ = child.wait().await;
     if report.sent == 0 {
-        report.end = End::Failed("ping ended without its summary".to_owned());
+        report.end = FlowEnd::Failed("ping ended without its summary".to_owned());
     }
     flow.close_report(report).await;
 }

@@ -7,14 +7,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-use super::{End, Flow, FlowReport, message, millis};
+use super::{Flow, FlowEnd, FlowReport, message, millis};
 use std::sync::atomic::Ordering;
 
 /// Keeps a flow busy until its time is over, and opens it again if the plan says so.
 pub(super) async fn run(flow: Flow) {
     loop {
         let report = connection(&flow).await;
-        let again = if report.end == End::Finished { flow.plan.life.is_some() } else { flow.plan.reopen };
+        let again = if report.end == FlowEnd::Finished { flow.plan.life.is_some() } else { flow.plan.reopen };
         flow.close_report(report).await;
         if !again || Instant::now() >= flow.stop() {
             return;
@@ -29,7 +29,7 @@ async fn connection(flow: &Flow) -> FlowReport {
     let mut stream = match timeout(flow.plan.patience, TcpStream::connect(flow.plan.to)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return ended(report, end_of(&error), begun),
-        Err(_) => return ended(report, End::Hung, begun),
+        Err(_) => return ended(report, FlowEnd::Hung, begun),
     };
     report.longest_stall_ms = millis(begun.elapsed());
     report.local = stream.local_addr().ok().map(|address| address.to_string());
@@ -48,9 +48,11 @@ async fn connection(flow: &Flow) -> FlowReport {
         };
         match timeout(flow.plan.patience, exchange).await {
             Ok(Ok(_)) if answer == request => {}
-            Ok(Ok(_)) => return ended(report, End::Failed("the answer differs from the request".to_owned()), asked),
+            Ok(Ok(_)) => {
+                return ended(report, FlowEnd::Failed("the answer differs from the request".to_owned()), asked);
+            }
             Ok(Err(error)) => return ended(report, end_of(&error), asked),
-            Err(_) => return ended(report, End::Hung, asked),
+            Err(_) => return ended(report, FlowEnd::Hung, asked),
         }
         report.answered += 1;
         flow.tally.answered.fetch_add(1, Ordering::Relaxed);
@@ -64,13 +66,13 @@ async fn connection(flow: &Flow) -> FlowReport {
     };
     match timeout(flow.plan.patience, goodbye).await {
         Ok(Ok(0)) => report,
-        Ok(Ok(_)) => ended(report, End::Failed("data after the last answer".to_owned()), asked),
+        Ok(Ok(_)) => ended(report, FlowEnd::Failed("data after the last answer".to_owned()), asked),
         Ok(Err(error)) => ended(report, end_of(&error), asked),
-        Err(_) => ended(report, End::Hung, asked),
+        Err(_) => ended(report, FlowEnd::Hung, asked),
     }
 }
 
-fn ended(mut report: FlowReport, end: End, asked: Instant) -> FlowReport {
+fn ended(mut report: FlowReport, end: FlowEnd, asked: Instant) -> FlowReport {
     let waited = millis(asked.elapsed());
     report.longest_stall_ms = report.longest_stall_ms.max(waited);
     report.waited_ms = Some(waited);
@@ -78,11 +80,11 @@ fn ended(mut report: FlowReport, end: End, asked: Instant) -> FlowReport {
     report
 }
 
-fn end_of(error: &io::Error) -> End {
+fn end_of(error: &io::Error) -> FlowEnd {
     match error.kind() {
-        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => End::Reset,
-        io::ErrorKind::ConnectionRefused => End::Refused,
-        io::ErrorKind::TimedOut => End::Hung,
-        _ => End::Failed(error.to_string()),
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => FlowEnd::Reset,
+        io::ErrorKind::ConnectionRefused => FlowEnd::Refused,
+        io::ErrorKind::TimedOut => FlowEnd::Hung,
+        _ => FlowEnd::Failed(error.to_string()),
     }
 }

@@ -4,8 +4,8 @@ use tokio::sync::oneshot;
 
 use super::*;
 
-fn plan(protocol: Protocol, to: SocketAddr) -> Plan {
-    Plan {
+fn plan(protocol: Protocol, to: SocketAddr) -> TrafficPlan {
+    TrafficPlan {
         protocol,
         to,
         flows: 3,
@@ -26,11 +26,11 @@ async fn server() -> (SocketAddr, SocketAddr) {
     ((Ipv4Addr::LOCALHOST, echo).into(), (Ipv4Addr::LOCALHOST, page).into())
 }
 
-async fn flows(plan: Plan) -> Vec<FlowReport> {
+async fn flows(plan: TrafficPlan) -> Vec<FlowReport> {
     let mut flows = Vec::new();
     run(plan, |line| match line {
-        Line::Flow(flow) => flows.push(flow.clone()),
-        Line::Ready | Line::Progress(_) | Line::Page(_) => {}
+        OutputLine::Flow(flow) => flows.push(flow.clone()),
+        OutputLine::Ready | OutputLine::Progress(_) | OutputLine::Page(_) => {}
     })
     .await;
     flows
@@ -45,7 +45,7 @@ async fn every_request_on_a_good_network_is_answered() {
 
         assert_eq!(flows.len(), 3);
         for flow in flows {
-            assert_eq!((flow.lost(), &flow.end, flow.waited_ms), (0, &End::Finished, None), "{flow:?}");
+            assert_eq!((flow.lost(), &flow.end, flow.waited_ms), (0, &FlowEnd::Finished, None), "{flow:?}");
             assert!(flow.sent >= 5, "{flow:?}");
             assert!(flow.local.is_some_and(|local| local.starts_with("127.0.0.1:")));
         }
@@ -56,10 +56,11 @@ async fn every_request_on_a_good_network_is_answered() {
 async fn short_lived_flows_follow_one_another() {
     let (echo, _) = server().await;
 
-    let flows = flows(Plan { flows: 1, life: Some(Duration::from_millis(30)), ..plan(Protocol::Tcp, echo) }).await;
+    let flows =
+        flows(TrafficPlan { flows: 1, life: Some(Duration::from_millis(30)), ..plan(Protocol::Tcp, echo) }).await;
 
     assert!(flows.len() >= 3, "{flows:?}");
-    assert!(flows.iter().all(|flow| flow.end == End::Finished && flow.lost() == 0), "{flows:?}");
+    assert!(flows.iter().all(|flow| flow.end == FlowEnd::Finished && flow.lost() == 0), "{flows:?}");
 }
 
 #[tokio::test]
@@ -75,11 +76,11 @@ async fn a_cut_connection_is_reported_and_opened_again() {
         }
     });
 
-    let flows = flows(Plan { flows: 1, ..plan(Protocol::Tcp, to) }).await;
+    let flows = flows(TrafficPlan { flows: 1, ..plan(Protocol::Tcp, to) }).await;
 
     assert!(flows.len() > 1, "{flows:?}");
     let first = &flows[0];
-    assert_eq!((&first.end, first.answered, first.waited_ms.is_some()), (&End::Reset, 0, true), "{first:?}");
+    assert_eq!((&first.end, first.answered, first.waited_ms.is_some()), (&FlowEnd::Reset, 0, true), "{first:?}");
 }
 
 #[tokio::test]
@@ -88,10 +89,10 @@ async fn a_silent_server_is_told_from_one_that_resets() {
     let silent = tokio::net::UdpSocket::bind(listener.local_addr().unwrap()).await.unwrap();
     let to = listener.local_addr().unwrap();
 
-    let tcp = flows(Plan { flows: 1, reopen: false, ..plan(Protocol::Tcp, to) }).await;
-    let udp = flows(Plan { flows: 1, ..plan(Protocol::Udp, to) }).await;
+    let tcp = flows(TrafficPlan { flows: 1, reopen: false, ..plan(Protocol::Tcp, to) }).await;
+    let udp = flows(TrafficPlan { flows: 1, ..plan(Protocol::Udp, to) }).await;
 
-    assert_eq!(tcp[0].end, End::Hung);
+    assert_eq!(tcp[0].end, FlowEnd::Hung);
     assert!(tcp[0].longest_stall_ms >= 500, "{tcp:?}");
     assert_eq!((udp[0].answered, udp[0].lost()), (0, udp[0].sent));
     assert_eq!(udp[0].lost_at_ms.len(), (udp[0].sent as usize).min(LOST_MAX));
@@ -114,10 +115,10 @@ async fn the_page_says_who_was_reached_by_whom() {
 
 #[test]
 fn lines_read_as_they_were_written() {
-    let line = Line::Progress(Progress { at_ms: 250, sent: 10, answered: 9 });
+    let line = OutputLine::Progress(Progress { at_ms: 250, sent: 10, answered: 9 });
 
     let text = serde_json::to_string(&line).unwrap();
 
     assert_eq!(text, r#"{"kind":"progress","at_ms":250,"sent":10,"answered":9}"#);
-    assert_eq!(serde_json::from_str::<Line>(&text).unwrap(), line);
+    assert_eq!(serde_json::from_str::<OutputLine>(&text).unwrap(), line);
 }

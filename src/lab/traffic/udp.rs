@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use tokio::net::UdpSocket;
 use tokio::time::Instant;
 
-use super::{End, Flow, LOST_MAX, message, millis};
+use super::{Flow, FlowEnd, LOST_MAX, message, millis};
 
 /// Sends until the flow's time is over, then waits for late answers for the plan's patience.
 pub(super) async fn run(flow: Flow) {
@@ -18,12 +18,12 @@ pub(super) async fn run(flow: Flow) {
     let socket = match UdpSocket::bind(any).await {
         Ok(socket) => socket,
         Err(error) => {
-            report.end = End::Failed(error.to_string());
+            report.end = FlowEnd::Failed(error.to_string());
             return flow.close_report(report).await;
         }
     };
     if let Err(error) = socket.connect(flow.plan.to).await {
-        report.end = End::Failed(error.to_string());
+        report.end = FlowEnd::Failed(error.to_string());
         return flow.close_report(report).await;
     }
     report.local = socket.local_addr().ok().map(|address| address.to_string());

@@ -7,20 +7,20 @@ use proptest::prelude::*;
 use super::super::room::OPEN_SHARE;
 use super::*;
 
-fn wide(n: u32) -> Key {
+fn wide(n: u32) -> NeighborKey {
     (LINK, IpAddr::from((0x0a01_0000 + n).to_be_bytes()))
 }
 
-fn source(n: u8) -> Source {
-    Source::of(LINK, IpAddr::from([198, 51, n, 7]))
+fn source(n: u8) -> RequestSource {
+    RequestSource::of(LINK, IpAddr::from([198, 51, n, 7]))
 }
 
 /// A scan of `per_ms` addresses per millisecond, during which thirty new neighbours are needed that answer after 20 ms.
-fn during_a_scan(per_ms: u32, of_scanner: impl Fn(u32) -> Source, of_others: Source) -> (Table, usize) {
+fn during_a_scan(per_ms: u32, of_scanner: impl Fn(u32) -> RequestSource, of_others: RequestSource) -> (Table, usize) {
     let mut table = table(1024, 256);
     for n in 0..700 {
         table.park(wide(0x8000 + n), source(200), 0, at(0));
-        table.heard(wide(0x8000 + n), MAC, Heard::Answer, at(0));
+        table.heard(wide(0x8000 + n), MAC, NeighborMessage::Answer, at(0));
     }
     let mut scanned = 0;
     let mut served = 0;
@@ -33,11 +33,13 @@ fn during_a_scan(per_ms: u32, of_scanner: impl Fn(u32) -> Source, of_others: Sou
         let number = (millis / 300) as u32;
         match millis % 300 {
             100 => table.park(wide(0x9000 + number), of_others, 1_000 + number, at(millis)),
-            120 => table.heard(wide(0x9000 + number), MAC, Heard::Answer, at(millis)),
+            120 => table.heard(wide(0x9000 + number), MAC, NeighborMessage::Answer, at(millis)),
             _ => {}
         }
-        served +=
-            actions(&mut table).iter().filter(|action| matches!(action, Action::Send { frame: 1_000.., .. })).count();
+        served += actions(&mut table)
+            .iter()
+            .filter(|action| matches!(action, NeighborAction::Send { frame: 1_000.., .. }))
+            .count();
     }
     (table, served)
 }
@@ -45,9 +47,9 @@ fn during_a_scan(per_ms: u32, of_scanner: impl Fn(u32) -> Source, of_others: Sou
 #[test]
 fn new_neighbours_are_served_during_a_scan_and_those_that_are_known_stay() {
     let scanner = |_| source(1);
-    let spoofing = |n: u32| Source::of(LINK, IpAddr::from(n.wrapping_mul(0x9e37_79b9).to_be_bytes()));
-    type Scanner<'a> = &'a dyn Fn(u32) -> Source;
-    let cases: [(&str, u32, Scanner<'_>, Source); 4] = [
+    let spoofing = |n: u32| RequestSource::of(LINK, IpAddr::from(n.wrapping_mul(0x9e37_79b9).to_be_bytes()));
+    type Scanner<'a> = &'a dyn Fn(u32) -> RequestSource;
+    let cases: [(&str, u32, Scanner<'_>, RequestSource); 4] = [
         ("one scanner", 2, &scanner, source(2)),
         ("a fast scanner", 20, &scanner, source(2)),
         ("in the scanner's own subnet", 2, &scanner, source(1)),
@@ -102,8 +104,8 @@ proptest! {
         let (mut now, mut parked, mut ended) = (0, 0_u64, 0_u64);
         let mut kept = BTreeSet::new();
         for step in steps {
-            let answering = |table: &Table| -> BTreeSet<Key> {
-                let answers = |entry: &Neighbor| entry.answered.is_some() && !matches!(entry.state, State::Incomplete | State::Failed);
+            let answering = |table: &Table| -> BTreeSet<NeighborKey> {
+                let answers = |entry: &Neighbor| entry.answered.is_some() && !matches!(entry.state, NeighborState::Incomplete | NeighborState::Failed);
                 table.iter().filter(answers).map(|entry| entry.key).collect()
             };
             let before = answering(&table);
@@ -114,8 +116,8 @@ proptest! {
                     table.park(wide(n), source(who), 1, at(now));
                 }
                 Step::Hear(n, mac, how) => {
-                    let heard = [Heard::Answer, Heard::Question, Heard::Announcement][usize::from(how)];
-                    may_displace = heard == Heard::Answer;
+                    let heard = [NeighborMessage::Answer, NeighborMessage::Question, NeighborMessage::Announcement][usize::from(how)];
+                    may_displace = heard == NeighborMessage::Answer;
                     table.heard(wide(n), MacAddr([2, 0, 0, 0, 1, mac]), heard, at(now));
                 }
                 Step::Keep(n) if kept.len() < 4 => {
@@ -137,7 +139,7 @@ proptest! {
                     if up { table.link_up(LINK, at(now)) } else { table.link_down(LINK) }
                 }
             }
-            let ends = |action: &Action<u32>| matches!(action, Action::Send { .. } | Action::Unreachable { .. });
+            let ends = |action: &NeighborAction<u32>| matches!(action, NeighborAction::Send { .. } | NeighborAction::Unreachable { .. });
             ended += actions(&mut table).iter().filter(|action| ends(action)).count() as u64;
             if !may_displace {
                 let after = answering(&table);

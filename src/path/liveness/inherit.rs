@@ -33,7 +33,7 @@ impl Liveness {
         for index in 0..self.legs.len() {
             let (group, peer, family) = (self.legs[index].group, self.legs[index].peer, self.legs[index].family);
             let moved = self.mover(old, group);
-            let before = |leg: &&super::Leg| leg.group == group && leg.family == family;
+            let before = |leg: &&super::PeerPaths| leg.group == group && leg.family == family;
             match old.legs.iter().filter(before).find(|leg| leg.peer == peer) {
                 Some(leg) => self.legs[index].inherit(leg, moved),
                 None => self.legs[index].counts = !old.legs.iter().any(|leg| before(&leg)),

@@ -2,15 +2,15 @@
 //! the start.
 
 use super::TOLD_LIFE;
-use super::values::{PeerState, Reason, Timing, Verdict};
+use super::values::{PathState, PathTiming, PeerState, StateReason};
 use crate::id::{GroupId, PeerId};
-use crate::path::{Admin, Slots};
+use crate::path::{AdminState, Slots};
 use crate::time::Instant;
 use crate::wire::Family;
 
 /// All paths to one peer in one family, as bit masks of slots.
 #[derive(Debug, Clone)]
-pub(super) struct Leg {
+pub(super) struct PeerPaths {
     pub(super) group: GroupId,
     pub(super) peer: PeerId,
     pub(super) family: Family,
@@ -67,7 +67,7 @@ enum Doubt {
     Recovering { until: Instant },
 }
 
-impl Leg {
+impl PeerPaths {
     pub(super) fn new(group: GroupId, peer: PeerId, family: Family) -> Self {
         Self {
             group,
@@ -106,7 +106,7 @@ impl Leg {
 
     /// Decides which verdicts take effect. `silent` are the firewalls that do not answer ARP or neighbour discovery,
     /// `cut_off` those to which the engine's own link is down.
-    pub(super) fn advance(&mut self, silent: Slots, cut_off: Slots, timing: Timing, now: Instant) {
+    pub(super) fn advance(&mut self, silent: Slots, cut_off: Slots, timing: PathTiming, now: Instant) {
         self.is_cut_off = self.exists & !cut_off == 0;
         // An engine without links hears nobody, so that missing answers say nothing about the firewalls.
         let silent = if self.is_cut_off { 0 } else { silent };
@@ -169,7 +169,7 @@ impl Leg {
     }
 
     /// The doubt that follows `doubt`, and which of the paths in `failed` have fallen.
-    fn weigh_doubt(&self, doubt: Doubt, failed: Slots, timing: Timing, now: Instant) -> (Doubt, Slots) {
+    fn weigh_doubt(&self, doubt: Doubt, failed: Slots, timing: PathTiming, now: Instant) -> (Doubt, Slots) {
         let others = self.live & !self.down;
         let all_missing = others != 0 && others & !self.failing == 0;
         match doubt {
@@ -209,32 +209,32 @@ impl Leg {
         if self.is_lost() && self.live & !self.told_down == 0 { 0 } else { self.told_down }
     }
 
-    pub(super) fn judgement(&self, bit: Slots) -> Verdict {
+    pub(super) fn judgement(&self, bit: Slots) -> PathState {
         if self.live & bit != 0 {
-            Verdict::Up
+            PathState::Up
         } else if self.starting() & bit != 0 {
-            Verdict::Starting
+            PathState::Starting
         } else {
-            Verdict::Down
+            PathState::Down
         }
     }
 
-    pub(super) fn trouble(&self, bit: Slots) -> Option<Reason> {
+    pub(super) fn trouble(&self, bit: Slots) -> Option<StateReason> {
         match self.judgement(bit) {
-            Verdict::Starting => Some(Reason::Starting),
-            Verdict::Down => Some(Reason::Probes(self.peer, self.family)),
-            Verdict::Up if self.objections() & bit != 0 => Some(Reason::Objection(self.peer, self.family)),
-            Verdict::Up => None,
+            PathState::Starting => Some(StateReason::Starting),
+            PathState::Down => Some(StateReason::Probes(self.peer, self.family)),
+            PathState::Up if self.objections() & bit != 0 => Some(StateReason::Objection(self.peer, self.family)),
+            PathState::Up => None,
         }
     }
 
-    pub(super) fn told_admin(&self, bit: Slots) -> Admin {
+    pub(super) fn told_admin(&self, bit: Slots) -> AdminState {
         if self.told_maint & bit != 0 {
-            Admin::Maint
+            AdminState::Maint
         } else if self.told_drain & bit != 0 {
-            Admin::Drain
+            AdminState::Drain
         } else {
-            Admin::Ready
+            AdminState::Ready
         }
     }
 
@@ -250,17 +250,18 @@ impl Leg {
     }
 }
 
-pub(super) fn judge_peer<'a>(legs: impl Iterator<Item = &'a Leg> + Clone) -> (PeerState, Reason) {
-    let first = |wanted: &dyn Fn(&Leg) -> bool| legs.clone().find(|leg| wanted(leg)).map(|leg| (leg.peer, leg.family));
-    let lost = first(&Leg::is_lost);
+pub(super) fn judge_peer<'a>(legs: impl Iterator<Item = &'a PeerPaths> + Clone) -> (PeerState, StateReason) {
+    let first =
+        |wanted: &dyn Fn(&PeerPaths) -> bool| legs.clone().find(|leg| wanted(leg)).map(|leg| (leg.peer, leg.family));
+    let lost = first(&PeerPaths::is_lost);
     let is_cut_off = legs.clone().any(|leg| leg.is_lost() && leg.is_cut_off);
     let up = first(&|leg| leg.live != 0);
     let down = first(&|leg| leg.down != 0);
     match (lost, up, down) {
-        (Some(_), _, _) if is_cut_off => (PeerState::Lost, Reason::Link),
-        (Some((peer, family)), _, _) => (PeerState::Lost, Reason::Probes(peer, family)),
-        (None, Some(_), _) => (PeerState::Up, Reason::Well),
-        (None, None, Some((peer, family))) => (PeerState::Down, Reason::Probes(peer, family)),
-        (None, None, None) => (PeerState::Down, Reason::Starting),
+        (Some(_), _, _) if is_cut_off => (PeerState::Lost, StateReason::Link),
+        (Some((peer, family)), _, _) => (PeerState::Lost, StateReason::Probes(peer, family)),
+        (None, Some(_), _) => (PeerState::Up, StateReason::Well),
+        (None, None, Some((peer, family))) => (PeerState::Down, StateReason::Probes(peer, family)),
+        (None, None, None) => (PeerState::Down, StateReason::Starting),
     }
 }

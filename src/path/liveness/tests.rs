@@ -20,10 +20,10 @@ fn key(firewall: u16, peer: PeerId, family: Family) -> PathKey {
 
 fn config(firewalls: u16, min_up: u16) -> LivenessConfig {
     let group = LivenessGroup {
-        members: (0..firewalls).map(|number| (FirewallId(number), Admin::Ready)).collect(),
+        members: (0..firewalls).map(|number| (FirewallId(number), AdminState::Ready)).collect(),
         min_up,
         drain_timeout: Some(Duration::from_secs(5)),
-        timing: Timing { grace: GRACE, recall: RECALL },
+        timing: PathTiming { grace: GRACE, recall: RECALL },
     };
     LivenessConfig {
         groups: vec![group],
@@ -32,10 +32,10 @@ fn config(firewalls: u16, min_up: u16) -> LivenessConfig {
     }
 }
 
-const UP: PathHealth = PathHealth { verdict: Verdict::Up, takes_new: true, failing: false };
-const HELD: PathHealth = PathHealth { verdict: Verdict::Up, takes_new: false, failing: false };
-const FAILING: PathHealth = PathHealth { verdict: Verdict::Up, takes_new: true, failing: true };
-const DOWN: PathHealth = PathHealth { verdict: Verdict::Down, takes_new: false, failing: true };
+const UP: PathHealth = PathHealth { verdict: PathState::Up, takes_new: true, failing: false };
+const HELD: PathHealth = PathHealth { verdict: PathState::Up, takes_new: false, failing: false };
+const FAILING: PathHealth = PathHealth { verdict: PathState::Up, takes_new: true, failing: true };
+const DOWN: PathHealth = PathHealth { verdict: PathState::Down, takes_new: false, failing: true };
 
 /// The liveness of IPv4 paths to one peer, with a clock.
 struct Lab {
@@ -56,14 +56,14 @@ impl Lab {
     }
 
     /// Reports these probe results for the firewalls' paths, and evaluates 50 ms later.
-    fn paths(&mut self, health: &[PathHealth]) -> Vec<Change> {
+    fn paths(&mut self, health: &[PathHealth]) -> Vec<LivenessChange> {
         for (number, health) in health.iter().enumerate() {
             self.liveness.path(key(number as u16, INNER, Family::V4), *health);
         }
         self.wait(50)
     }
 
-    fn wait(&mut self, millis: u64) -> Vec<Change> {
+    fn wait(&mut self, millis: u64) -> Vec<LivenessChange> {
         self.now += millis;
         self.liveness.evaluate(at(self.now))
     }
@@ -72,10 +72,10 @@ impl Lab {
         self.liveness.neighbor(FirewallId(firewall), Family::V4, false);
     }
 
-    fn told(&mut self, told: &[(u16, Verdict, Admin)]) -> Vec<Change> {
+    fn told(&mut self, told: &[(u16, PathState, AdminState)]) -> Vec<LivenessChange> {
         let told: Vec<_> = told
             .iter()
-            .map(|&(firewall, verdict, admin)| Told { firewall: FirewallId(firewall), verdict, admin })
+            .map(|&(firewall, verdict, admin)| FirewallAdvertisement { firewall: FirewallId(firewall), verdict, admin })
             .collect();
         self.liveness.told(INNER, Family::V4, &told, at(self.now));
         self.wait(0)
@@ -87,7 +87,7 @@ impl Lab {
         (set.up, set.selectable, set.falls.clone())
     }
 
-    fn firewall(&self, firewall: u16) -> (FirewallState, Reason) {
+    fn firewall(&self, firewall: u16) -> (FirewallState, StateReason) {
         let status = self.liveness.firewall(FirewallId(firewall)).expect("configured");
         (status.state, status.reason)
     }
@@ -102,15 +102,15 @@ fn a_member_takes_no_flows_before_its_first_verdict_and_its_verdict_is_no_fall()
     let mut lab = Lab::new(config(2, 1));
     assert_eq!(lab.set(), (0, 0, vec![0, 0]));
     assert_eq!(lab.liveness.sets()[0].starting, 0b11);
-    assert_eq!(lab.firewall(0), (FirewallState::Down, Reason::Starting));
+    assert_eq!(lab.firewall(0), (FirewallState::Down, StateReason::Starting));
 
     let changes = lab.paths(&[UP, DOWN]);
 
     assert_eq!(lab.set(), (0b01, 0b01, vec![0, 0]), "starting to down is no fall");
     assert_eq!(lab.liveness.sets()[0].starting, 0);
-    assert_eq!(lab.firewall(1), (FirewallState::Down, Reason::Probes(INNER, Family::V4)));
-    assert!(changes.contains(&Change::Set(V4)));
-    assert!(changes.contains(&Change::Peer { peer: INNER, from: PeerState::Down, to: PeerState::Up }));
+    assert_eq!(lab.firewall(1), (FirewallState::Down, StateReason::Probes(INNER, Family::V4)));
+    assert!(changes.contains(&LivenessChange::Set(V4)));
+    assert!(changes.contains(&LivenessChange::Peer { peer: INNER, from: PeerState::Down, to: PeerState::Up }));
     assert_eq!(lab.wait(50), [], "nothing changes while nothing happens");
 }
 
@@ -138,8 +138,9 @@ fn a_firewall_that_dies_falls_while_the_others_answer() {
     let mut lab = Lab::up(2);
     let changes = lab.paths(&[DOWN, UP]);
     assert_eq!(lab.set(), (0b10, 0b10, vec![1, 0]));
-    let reason = Reason::Probes(INNER, Family::V4);
-    let fell = Change::Firewall { firewall: FirewallId(0), from: FirewallState::Up, to: FirewallState::Down, reason };
+    let reason = StateReason::Probes(INNER, Family::V4);
+    let fell =
+        LivenessChange::Firewall { firewall: FirewallId(0), from: FirewallState::Up, to: FirewallState::Down, reason };
     assert!(changes.contains(&fell));
 
     lab.paths(&[HELD, UP]);
@@ -155,7 +156,7 @@ fn a_draining_member_takes_no_flow_while_the_only_other_is_in_its_hold() {
     lab.paths(&[UP, HELD]);
     assert_eq!(lab.set(), (0b11, 0b01, vec![0, 1]));
 
-    lab.liveness.set_admin(FirewallId(0), Admin::Drain);
+    lab.liveness.set_admin(FirewallId(0), AdminState::Drain);
     lab.wait(0);
 
     assert_eq!(lab.set(), (0b11, 0b10, vec![0, 1]));
@@ -169,7 +170,7 @@ fn when_all_paths_fail_together_the_peer_is_lost_and_nothing_falls() {
     assert_eq!(lab.set(), (0b111, 0b111, vec![0; 3]), "the verdict waits: the others miss probes too");
     let changes = lab.paths(&[DOWN, DOWN, DOWN]);
     assert_eq!(lab.set(), (0b111, 0b111, vec![0; 3]));
-    assert_eq!(changes, [Change::Peer { peer: INNER, from: PeerState::Up, to: PeerState::Lost }]);
+    assert_eq!(changes, [LivenessChange::Peer { peer: INNER, from: PeerState::Up, to: PeerState::Lost }]);
     lab.wait(3_600_000);
     assert_eq!(lab.set(), (0b111, 0b111, vec![0; 3]), "for as long as it lasts");
 
@@ -213,7 +214,7 @@ fn firewalls_that_answer_nobody_are_down() {
     lab.silent(1);
     let changes = lab.paths(&[DOWN, DOWN]);
     assert_eq!((lab.set(), lab.peer()), ((0, 0, vec![1, 1]), PeerState::Down));
-    assert!(changes.contains(&Change::BelowMin { set: V4, below: true }));
+    assert!(changes.contains(&LivenessChange::BelowMin { set: V4, below: true }));
 
     let mut lab = Lab::up(2);
     lab.paths(&[DOWN, DOWN]);
@@ -273,10 +274,10 @@ fn a_silent_firewall_does_not_wait_for_the_others() {
 #[test]
 fn what_the_peer_objects_to_is_down_until_its_word_expires() {
     let mut lab = Lab::up(2);
-    let said = [(0, Verdict::Down, Admin::Ready), (1, Verdict::Up, Admin::Ready)];
+    let said = [(0, PathState::Down, AdminState::Ready), (1, PathState::Up, AdminState::Ready)];
     lab.told(&said);
     assert_eq!(lab.set(), (0b10, 0b10, vec![1, 0]));
-    assert_eq!(lab.firewall(0), (FirewallState::Down, Reason::Objection(INNER, Family::V4)));
+    assert_eq!(lab.firewall(0), (FirewallState::Down, StateReason::Objection(INNER, Family::V4)));
     assert_eq!(lab.liveness.poll_timeout(), Some(at(lab.now) + TOLD_LIFE));
     lab.wait(900);
     lab.told(&said);
@@ -289,14 +290,14 @@ fn what_the_peer_objects_to_is_down_until_its_word_expires() {
 #[test]
 fn a_peer_that_is_starting_does_not_object() {
     let mut lab = Lab::up(2);
-    lab.told(&[(0, Verdict::Starting, Admin::Ready), (1, Verdict::Starting, Admin::Ready)]);
+    lab.told(&[(0, PathState::Starting, AdminState::Ready), (1, PathState::Starting, AdminState::Ready)]);
     assert_eq!(lab.set(), (0b11, 0b11, vec![0, 0]));
 }
 
 #[test]
 fn the_word_of_a_lost_peer_does_not_expire() {
     let mut lab = Lab::up(2);
-    lab.told(&[(0, Verdict::Up, Admin::Drain), (1, Verdict::Up, Admin::Ready)]);
+    lab.told(&[(0, PathState::Up, AdminState::Drain), (1, PathState::Up, AdminState::Ready)]);
     lab.paths(&[DOWN, DOWN]);
     lab.wait(3_000);
     assert_eq!((lab.set(), lab.peer()), ((0b11, 0b10, vec![0, 0]), PeerState::Lost), "new flows go as before");
@@ -320,45 +321,48 @@ fn two_engines_that_start_together_do_not_wait_for_each_other() {
 #[test]
 fn an_engine_advertises_its_own_judgement_and_command_not_the_peers() {
     let mut lab = Lab::up(2);
-    lab.told(&[(0, Verdict::Down, Admin::Maint)]);
-    lab.liveness.set_admin(FirewallId(1), Admin::Drain);
+    lab.told(&[(0, PathState::Down, AdminState::Maint)]);
+    lab.liveness.set_admin(FirewallId(1), AdminState::Drain);
     lab.paths(&[UP, FAILING]);
     let told = |lab: &Lab| -> Vec<_> {
         lab.liveness.advertise(INNER, Family::V4).map(|told| (told.firewall.0, told.verdict, told.admin)).collect()
     };
-    assert_eq!(told(&lab), [(0, Verdict::Up, Admin::Ready), (1, Verdict::Up, Admin::Drain)]);
+    assert_eq!(told(&lab), [(0, PathState::Up, AdminState::Ready), (1, PathState::Up, AdminState::Drain)]);
     lab.paths(&[DOWN, DOWN]);
-    assert_eq!(told(&lab)[0].1, Verdict::Up, "the peer is lost, not the firewall");
+    assert_eq!(told(&lab)[0].1, PathState::Up, "the peer is lost, not the firewall");
 }
 
 #[test]
 fn a_draining_firewall_keeps_its_sessions_until_the_deadline() {
     let mut lab = Lab::up(2);
-    lab.liveness.set_admin(FirewallId(0), Admin::Drain);
+    lab.liveness.set_admin(FirewallId(0), AdminState::Drain);
     lab.wait(0);
-    assert_eq!((lab.set(), lab.firewall(0)), ((0b11, 0b10, vec![0, 0]), (FirewallState::Drain, Reason::Commanded)));
+    assert_eq!(
+        (lab.set(), lab.firewall(0)),
+        ((0b11, 0b10, vec![0, 0]), (FirewallState::Drain, StateReason::Commanded))
+    );
     assert_eq!(lab.liveness.poll_timeout(), Some(at(lab.now + 5_000)));
     lab.wait(4_999);
     assert_eq!(lab.set().0, 0b11);
     lab.wait(1);
     assert_eq!(lab.set(), (0b10, 0b10, vec![1, 0]), "a passed deadline is a fall");
-    assert_eq!(lab.firewall(0), (FirewallState::Drain, Reason::Deadline(None)));
+    assert_eq!(lab.firewall(0), (FirewallState::Drain, StateReason::Deadline(None)));
     assert_eq!(lab.liveness.poll_timeout(), None);
 
-    lab.liveness.set_admin(FirewallId(0), Admin::Ready);
+    lab.liveness.set_admin(FirewallId(0), AdminState::Ready);
     lab.wait(0);
-    assert_eq!((lab.set(), lab.firewall(0)), ((0b11, 0b11, vec![1, 0]), (FirewallState::Up, Reason::Well)));
+    assert_eq!((lab.set(), lab.firewall(0)), ((0b11, 0b11, vec![1, 0]), (FirewallState::Up, StateReason::Well)));
 }
 
 #[test]
 fn a_drain_at_the_peer_holds_here_too() {
     let mut lab = Lab::up(2);
-    lab.told(&[(0, Verdict::Up, Admin::Drain)]);
-    assert_eq!((lab.set().1, lab.firewall(0)), (0b10, (FirewallState::Drain, Reason::CommandedAt(INNER))));
-    assert_eq!(lab.liveness.effective_admin(FirewallId(0)), Some(Admin::Drain));
+    lab.told(&[(0, PathState::Up, AdminState::Drain)]);
+    assert_eq!((lab.set().1, lab.firewall(0)), (0b10, (FirewallState::Drain, StateReason::CommandedAt(INNER))));
+    assert_eq!(lab.liveness.effective_admin(FirewallId(0)), Some(AdminState::Drain));
     for _ in 0..10 {
         lab.wait(500);
-        lab.told(&[(0, Verdict::Up, Admin::Drain)]);
+        lab.told(&[(0, PathState::Up, AdminState::Drain)]);
     }
     assert_eq!(lab.set(), (0b10, 0b10, vec![1, 0]), "the deadline counts from the first word of it");
 }
@@ -366,9 +370,12 @@ fn a_drain_at_the_peer_holds_here_too() {
 #[test]
 fn maintenance_takes_a_firewall_out_at_once() {
     let mut lab = Lab::up(2);
-    lab.liveness.set_admin(FirewallId(0), Admin::Maint);
+    lab.liveness.set_admin(FirewallId(0), AdminState::Maint);
     lab.wait(0);
-    assert_eq!((lab.set(), lab.firewall(0)), ((0b10, 0b10, vec![1, 0]), (FirewallState::Maint, Reason::Commanded)));
+    assert_eq!(
+        (lab.set(), lab.firewall(0)),
+        ((0b10, 0b10, vec![1, 0]), (FirewallState::Maint, StateReason::Commanded))
+    );
 }
 
 #[test]
@@ -398,7 +405,7 @@ fn a_set_without_a_peer_needs_every_peer_and_families_are_judged_alone() {
     liveness.evaluate(at(2));
     assert_eq!(ups(&liveness), [0b10, 0b11, 0b10, 0b11, 0]);
     let status = liveness.firewall(FirewallId(0)).expect("configured");
-    assert_eq!((status.state, status.reason), (FirewallState::Degraded, Reason::Probes(DMZ, Family::V4)));
+    assert_eq!((status.state, status.reason), (FirewallState::Degraded, StateReason::Probes(DMZ, Family::V4)));
 }
 
 #[test]
@@ -407,7 +414,7 @@ fn a_set_below_its_minimum_says_so_once() {
     assert!(lab.wait(0).is_empty(), "what is starting is not missing");
     lab.paths(&[UP, UP, UP]);
     lab.paths(&[DOWN, UP, UP]);
-    let below = |below| Change::BelowMin { set: V4, below };
+    let below = |below| LivenessChange::BelowMin { set: V4, below };
     assert!(lab.paths(&[DOWN, DOWN, UP]).contains(&below(true)));
     assert!(!lab.paths(&[DOWN, DOWN, UP]).contains(&below(true)));
     assert!(lab.paths(&[UP, DOWN, UP]).contains(&below(false)));

@@ -2,7 +2,7 @@
 //! are states with their reasons.
 
 use crate::id::{FirewallId, GroupId, PathSetId, PeerId};
-use crate::path::Admin;
+use crate::path::AdminState;
 use crate::time::{Duration, Instant};
 use crate::wire::Family;
 
@@ -21,18 +21,18 @@ pub struct LivenessConfig {
 #[derive(Debug, Clone)]
 pub struct LivenessGroup {
     /// Its firewalls in order of slots, with their administrative state.
-    pub members: Vec<(FirewallId, Admin)>,
+    pub members: Vec<(FirewallId, AdminState)>,
     /// The number of members up below which a set is below its minimum.
     pub min_up: u16,
     /// How long a draining member stays up; `None` for ever.
     pub drain_timeout: Option<Duration>,
     /// How long the paths to a peer wait for each other.
-    pub timing: Timing,
+    pub timing: PathTiming,
 }
 
 /// How long the other paths to a peer may take after the first one. The times follow from the group's check.
 #[derive(Debug, Clone, Copy)]
-pub struct Timing {
+pub struct PathTiming {
     /// The time to get a verdict at the start or after the peer was lost. It is a few probe intervals, more than `rise`
     /// of the check needs.
     pub grace: Duration,
@@ -64,7 +64,7 @@ pub struct SetKey {
 
 /// What the probes say about a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Verdict {
+pub enum PathState {
     /// There were too few probes for a verdict.
     #[default]
     Starting,
@@ -78,7 +78,7 @@ pub enum Verdict {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PathHealth {
     /// The verdict by rise and fall.
-    pub verdict: Verdict,
+    pub verdict: PathState,
     /// Whether the path is up and past its `hold`.
     pub takes_new: bool,
     /// Whether at least one probe has failed since the last success.
@@ -87,13 +87,13 @@ pub struct PathHealth {
 
 /// What an engine advertises about one firewall.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Told {
+pub struct FirewallAdvertisement {
     /// The firewall.
     pub firewall: FirewallId,
     /// The verdict of the advertising engine about the path between the two engines through this firewall.
-    pub verdict: Verdict,
+    pub verdict: PathState,
     /// The administrative state that was ordered at the advertising engine.
-    pub admin: Admin,
+    pub admin: AdminState,
 }
 
 /// The state of a firewall over all its paths.
@@ -113,7 +113,7 @@ pub enum FirewallState {
 
 /// Why a firewall or peer is in its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Reason {
+pub enum StateReason {
     /// There is nothing wrong.
     Well,
     /// There is no verdict yet.
@@ -150,14 +150,14 @@ pub struct Status<S> {
     /// The state.
     pub state: S,
     /// The reason for the state.
-    pub reason: Reason,
+    pub reason: StateReason,
     /// When the state began.
     pub since: Instant,
 }
 
 /// One change that an evaluation made. Changes are in the order firewalls, peers, sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
+pub enum LivenessChange {
     /// The state of a firewall, or the reason for it, has changed.
     Firewall {
         /// The firewall.
@@ -167,7 +167,7 @@ pub enum Change {
         /// The new state.
         to: FirewallState,
         /// The reason for the new state.
-        reason: Reason,
+        reason: StateReason,
     },
     /// The state of a peer has changed.
     Peer {

@@ -2,9 +2,9 @@
 
 use std::num::{NonZeroU8, NonZeroU32};
 
-use super::{CONFIRM_TIME, LEADER_MOVES_MAX, LEADER_PATIENCE, PacketKind, View};
+use super::{CONFIRM_TIME, LEADER_MOVES_MAX, LEADER_PATIENCE, PacketKind, PinningView};
 use crate::id::{FirewallId, PathSetId};
-use crate::path::{Group, PathSet};
+use crate::path::{FirewallGroup, PathSet};
 use crate::time::{Duration, Instant};
 
 /// How certain a pin is.
@@ -95,7 +95,7 @@ impl Pin {
     /// The upper limit of the size of a pin, of which a session has two.
     pub const SIZE_MAX: usize = 24;
 
-    pub(super) fn new(view: &View<'_>, firewall: FirewallId, state: PinState, pinned_by: PinnedBy) -> Self {
+    pub(super) fn new(view: &PinningView<'_>, firewall: FirewallId, state: PinState, pinned_by: PinnedBy) -> Self {
         let fall = view.group.slot_of(firewall).map_or(0, |slot| view.set.falls(slot) as u16);
         Self {
             set: view.set_id,
@@ -171,13 +171,13 @@ impl Pin {
 
     /// True if the firewall is up in the set.
     #[inline]
-    pub fn is_up(&self, group: &Group, set: &PathSet) -> bool {
+    pub fn is_up(&self, group: &FirewallGroup, set: &PathSet) -> bool {
         group.slot_of(self.firewall).is_some_and(|slot| set.is_up(slot))
     }
 
     /// True if the firewall is down and fell after it was pinned, so that `on-failure` applies. A firewall that has
     /// left the group counts as fallen.
-    pub fn has_fallen(&self, group: &Group, set: &PathSet) -> bool {
+    pub fn has_fallen(&self, group: &FirewallGroup, set: &PathSet) -> bool {
         match group.slot_of(self.firewall) {
             Some(slot) => !set.is_up(slot) && set.falls(slot) as u16 != self.fall,
             None => true,
@@ -216,7 +216,7 @@ impl Pin {
         });
     }
 
-    pub(super) fn dispute_is_persistent(&self, view: &View<'_>, now: Instant) -> bool {
+    pub(super) fn dispute_is_persistent(&self, view: &PinningView<'_>, now: Instant) -> bool {
         let Some(dispute) = self.dispute else { return false };
         let leads = view.leader && self.state == PinState::Confirmed;
         let patience = if leads { LEADER_PATIENCE } else { CONFIRM_TIME };

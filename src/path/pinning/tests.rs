@@ -4,7 +4,7 @@ use super::pin::tests::any_pin;
 use super::*;
 use crate::flow::{FlowHasher, HashMode, Seed};
 use crate::id::GroupId;
-use crate::path::{BelowMin, Member, rendezvous};
+use crate::path::{BelowMin, GroupMember, rendezvous};
 use crate::wire::Family;
 
 /// The firewall of the pin, the firewall that packets come from, and a third one.
@@ -19,7 +19,7 @@ fn later(millis: u64) -> Instant {
 }
 
 struct World {
-    group: Group,
+    group: FirewallGroup,
     set: PathSet,
     hash: FlowHash,
     preferred: Option<FirewallId>,
@@ -30,13 +30,13 @@ struct World {
 impl World {
     /// Three firewalls that are all up; the hash prefers them in the order `PIN`, `F`, `G`.
     fn new() -> Self {
-        let members = ["fw0", "fw1", "fw2"].into_iter().enumerate().map(|(slot, name)| Member {
+        let members = ["fw0", "fw1", "fw2"].into_iter().enumerate().map(|(slot, name)| GroupMember {
             id: FirewallId::from(slot),
             name: name.to_owned(),
             weight: 1,
             spare: false,
         });
-        let group = Group {
+        let group = FirewallGroup {
             id: GroupId(0),
             name: "perimeter".to_owned(),
             hasher: FlowHasher::new(Seed::from_text("table"), HashMode::FiveTuple),
@@ -59,8 +59,8 @@ impl World {
         Self { group, set, hash, preferred: None, tcp: true, leader: false }
     }
 
-    fn view(&self) -> View<'_> {
-        View {
+    fn view(&self) -> PinningView<'_> {
+        PinningView {
             group: &self.group,
             set_id: PathSetId(0),
             set: &self.set,
@@ -89,7 +89,7 @@ impl World {
 
     fn near(&self, pin: Option<Pin>, packet: PacketKind, now: Instant) -> (Pin, Option<PinChange>) {
         match near(pin, packet, &self.view(), now) {
-            Near::Send { pin, change } => (pin, change),
+            NearDecision::Send { pin, change } => (pin, change),
             other => panic!("expected a firewall, got {other:?}"),
         }
     }
@@ -368,15 +368,15 @@ fn on_failure_acts_on_a_fall() {
         near(Some(pin), Data, &world.view(), T)
     };
     let firewall = |near| match near {
-        Near::Send { pin, .. } => Some(pin.firewall),
-        Near::NoPath | Near::Failed => None,
+        NearDecision::Send { pin, .. } => Some(pin.firewall),
+        NearDecision::NoPath | NearDecision::Failed => None,
     };
     assert_eq!(firewall(fell(OnFailure::Reselect, true)), Some(F));
     assert_eq!(firewall(fell(OnFailure::Keep, true)), Some(PIN));
     assert_eq!(firewall(fell(OnFailure::Reset, false)), Some(F), "reset acts on TCP, the rest is reselected");
-    assert_eq!(fell(OnFailure::Reset, true), Near::Failed);
-    assert_eq!(fell(OnFailure::Drop, true), Near::Failed);
-    assert_eq!(fell(OnFailure::Drop, false), Near::Failed);
+    assert_eq!(fell(OnFailure::Reset, true), NearDecision::Failed);
+    assert_eq!(fell(OnFailure::Drop, true), NearDecision::Failed);
+    assert_eq!(fell(OnFailure::Drop, false), NearDecision::Failed);
 
     let mut world = World::new();
     world.group.on_failure = OnFailure::Drop;
@@ -429,8 +429,8 @@ fn too_few_live_firewalls_are_no_path() {
     let pin = world.pin(Confirmed);
     world.group.min_up = 3;
     world.falls(G);
-    assert_eq!(near(None, Syn, &world.view(), T), Near::NoPath);
-    assert_eq!(near(Some(pin), Data, &world.view(), T), Near::NoPath, "existing flows too");
+    assert_eq!(near(None, Syn, &world.view(), T), NearDecision::NoPath);
+    assert_eq!(near(Some(pin), Data, &world.view(), T), NearDecision::NoPath, "existing flows too");
     world.set.starting = 0b100;
     assert_eq!(world.near(Some(pin), Data, T).0.firewall, PIN, "what is starting is not missing");
 }
@@ -439,7 +439,7 @@ fn too_few_live_firewalls_are_no_path() {
 fn while_everything_starts_learned_flows_pass_and_new_ones_wait() {
     let mut world = World::new();
     (world.set.up, world.set.selectable, world.set.starting) = (0, 0, 0b111);
-    assert_eq!(near(None, Syn, &world.view(), T), Near::NoPath);
+    assert_eq!(near(None, Syn, &world.view(), T), NearDecision::NoPath);
     let (learned, _) = world.far(None, F, Data, T);
     assert_eq!(world.near(Some(learned), Data, T).0.firewall, F);
 }
@@ -451,7 +451,7 @@ proptest! {
         (world.set.up, world.set.selectable) = (up, up);
         for packet in [Syn, SynAck, Bare, Data] {
             if let Some(after) = near_steady(&pin, packet, tcp, &world.group, &world.set, T) {
-                let send = Near::Send { pin: after, change: None };
+                let send = NearDecision::Send { pin: after, change: None };
                 prop_assert_eq!(near(Some(pin), packet, &world.view(), T), send);
                 prop_assert_eq!(after.firewall, pin.firewall);
             }
@@ -469,7 +469,7 @@ proptest! {
             let (after, change) = far(Some(pin), FirewallId(from), packet, &world.view(), T);
             prop_assert_eq!(change.is_some(), after.firewall != pin.firewall);
             prop_assert!(after.firewall == pin.firewall || after.firewall == FirewallId(from));
-            let Near::Send { pin: after, change } = near(Some(pin), packet, &world.view(), T) else {
+            let NearDecision::Send { pin: after, change } = near(Some(pin), packet, &world.view(), T) else {
                 prop_assert!(false, "one is up");
                 return Ok(());
             };

@@ -7,14 +7,14 @@ use crate::path::{BelowMin, OnFailure};
 
 const SEED: &str = "correct horse battery staple";
 
-fn group(members: &[(&str, u16, bool)]) -> Group {
-    let members = members.iter().enumerate().map(|(slot, &(name, weight, spare))| Member {
+fn group(members: &[(&str, u16, bool)]) -> FirewallGroup {
+    let members = members.iter().enumerate().map(|(slot, &(name, weight, spare))| GroupMember {
         id: FirewallId::from(slot),
         name: name.to_owned(),
         weight,
         spare,
     });
-    Group {
+    FirewallGroup {
         id: GroupId(0),
         name: "perimeter".to_owned(),
         hasher: FlowHasher::new(Seed::from_text(SEED), HashMode::FiveTuple),
@@ -26,13 +26,13 @@ fn group(members: &[(&str, u16, bool)]) -> Group {
 }
 
 /// Firewalls `fw0`, `fw1`, ... with these weights.
-fn weighted(weights: &[u16]) -> Group {
+fn weighted(weights: &[u16]) -> FirewallGroup {
     let names: Vec<_> = (0..weights.len()).map(|slot| format!("fw{slot}")).collect();
     let members: Vec<_> = names.iter().zip(weights).map(|(name, &weight)| (name.as_str(), weight, false)).collect();
     group(&members)
 }
 
-fn all(group: &Group) -> Slots {
+fn all(group: &FirewallGroup) -> Slots {
     Slots::MAX >> (Slots::BITS as usize - group.members.len())
 }
 
@@ -139,7 +139,7 @@ fn a_group_of_spares_alone_still_works() {
     assert_eq!(select(&group, 0, FlowHash(1)), None);
 }
 
-fn any_group() -> impl Strategy<Value = Group> {
+fn any_group() -> impl Strategy<Value = FirewallGroup> {
     let weight = prop_oneof![Just(1_u16), 1..=256_u16];
     let spare = prop::bool::weighted(0.2);
     prop::collection::vec((weight, spare), 1..12).prop_map(|members| {
@@ -169,9 +169,9 @@ proptest! {
         let turned_live = slots(live)
             .map(|slot| (slot + group.members.len() - turn) % group.members.len())
             .fold(0, |bits, slot| bits | 1 << slot);
-        let name = |group: &Group, live| select(group, live, FlowHash(flow)).map(|slot| group.members[slot].name.clone());
+        let name = |group: &FirewallGroup, live| select(group, live, FlowHash(flow)).map(|slot| group.members[slot].name.clone());
         prop_assert_eq!(name(&group, live), name(&turned, turned_live));
-        let names = |group: &Group| -> Vec<_> {
+        let names = |group: &FirewallGroup| -> Vec<_> {
             rank(group, FlowHash(flow)).iter().map(|scored| group.members[scored.slot].name.clone()).collect()
         };
         prop_assert_eq!(names(&group), names(&turned));

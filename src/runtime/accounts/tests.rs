@@ -6,7 +6,7 @@ use crate::flow::FlowKey;
 use crate::flow::key::Endpoint;
 use crate::session::Session;
 
-fn ended(number: u16, names: &Arc<Snapshot>) -> Ended {
+fn ended(number: u16, names: &Arc<Snapshot>) -> EndedSession {
     let end = |address: [u8; 4], port| Endpoint { address: address.into(), port };
     let flow = FlowKey { protocol: 17, source: end([198, 51, 100, 7], number), destination: end([203, 0, 113, 9], 53) };
     let (key, direction) = flow.canonical();
@@ -14,7 +14,7 @@ fn ended(number: u16, names: &Arc<Snapshot>) -> Ended {
     session.observe(direction, None, 100, Instant::from_millis(10));
     session.observe(direction.reversed(), None, 60, Instant::from_millis(35));
     let session = Removed { key, session, bound: None };
-    Ended { session, reason: Some(EndReason::Expired), at: Instant::from_millis(40), names: Arc::clone(names) }
+    EndedSession { session, reason: Some(EndReason::Expired), at: Instant::from_millis(40), names: Arc::clone(names) }
 }
 
 fn lines(path: &Path) -> Vec<SessionEndView> {
@@ -27,7 +27,7 @@ fn a_session_that_ends_is_one_line() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("sessions.json");
     let names = Arc::new(snapshot(Side::Outer, 2));
-    let accounts = Accounts::default();
+    let accounts = SessionLog::default();
     let clock = Clock::new();
     accounts.open("outer", &path, Timeouts::default(), clock).unwrap();
     let queue = accounts.queue.load_full().unwrap();
@@ -54,7 +54,7 @@ fn sessions_that_are_alive_when_the_engine_stops_are_told_too() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("sessions.json");
     let names = Arc::new(snapshot(Side::Outer, 2));
-    let accounts = Accounts::default();
+    let accounts = SessionLog::default();
     let clock = Clock::new();
     accounts.open("outer", &path, Timeouts::default(), clock).unwrap();
     let (table, mut workers) = SessionTable::new(16, 1, Timeouts::default(), [1, 2, 3, 4]);
@@ -72,7 +72,7 @@ fn sessions_that_are_alive_when_the_engine_stops_are_told_too() {
 #[test]
 fn a_full_disk_costs_lines_that_are_counted_and_nothing_else() {
     let names = Arc::new(snapshot(Side::Outer, 2));
-    let accounts = Accounts::default();
+    let accounts = SessionLog::default();
     let clock = Clock::new();
     accounts.open("outer", Path::new("/dev/full"), Timeouts::default(), clock).unwrap();
     let queue = accounts.queue.load_full().unwrap();

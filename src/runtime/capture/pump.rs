@@ -9,11 +9,11 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::{AT_ONCE, Capture};
 use crate::api::{ApiError, CaptureRequest, Chunk, Download, names};
 use crate::engine::Snapshot;
-use crate::engine::trace::{Filter, Sighting};
+use crate::engine::trace::{CapturedFrame, Filter};
 use crate::id::LinkId;
 use crate::runtime::shared::Shared;
 use crate::time::{Duration, Instant};
-use crate::wire::pcapng::{self, Interface, Packet, Statistics};
+use crate::wire::pcapng::{self, CaptureInterface, CapturedPacket, InterfaceStatistics};
 
 /// How often the queues are emptied. At 200,000 frames a second, half of a queue is filled in this time.
 const TICK: Duration = Duration::from_millis(20);
@@ -79,7 +79,7 @@ struct Pump {
     /// Names of the links whose interface blocks were written, in order.
     interfaces: Vec<String>,
     /// Frames that were taken from the queues and wait to be ordered.
-    sorted: Vec<Sighting>,
+    sorted: Vec<CapturedFrame>,
     /// How many frames may still be written, if their number is limited.
     left: Option<u64>,
     began: Instant,
@@ -140,7 +140,7 @@ impl Pump {
             }
         }
         self.sorted.sort_by_key(|sighting| sighting.at);
-        let is_old = |sighting: &Sighting| is_last || now.since(sighting.at) >= ORDER;
+        let is_old = |sighting: &CapturedFrame| is_last || now.since(sighting.at) >= ORDER;
         let ready = self.sorted.partition_point(is_old);
         let snapshot = shared.snapshot.load_full();
         let sorted: Vec<_> = self.sorted.drain(..ready).collect();
@@ -155,9 +155,9 @@ impl Pump {
         taken < CHUNK
     }
 
-    fn write(&mut self, sighting: &Sighting, snapshot: &Snapshot) {
+    fn write(&mut self, sighting: &CapturedFrame, snapshot: &Snapshot) {
         let Some(interface) = self.interface(sighting.link, snapshot) else { return };
-        let packet = Packet {
+        let packet = CapturedPacket {
             interface,
             at: self.zero.saturating_add(sighting.at.as_nanos()),
             direction: sighting.direction,
@@ -177,7 +177,7 @@ impl Pump {
             let vlan = link.vlan.map_or_else(String::new, |vid| format!(" vlan {vid}"));
             pcapng::interface(
                 &mut self.bytes,
-                &Interface {
+                &CaptureInterface {
                     name: &format!("{}/{}", self.running.shared.engine, link.name),
                     description: &format!("device {device}{vlan}, MTU {}", link.mtu),
                     mac: link.mac,
@@ -199,7 +199,7 @@ impl Pump {
             let counts = capture.queues.iter().map(|queue| queue.counts(link.into()));
             let (received, dropped) = counts.fold((0, 0), |sum, counts| (sum.0 + counts.0, sum.1 + counts.1));
             let interface = u32::try_from(number).unwrap_or(u32::MAX);
-            pcapng::statistics(&mut self.bytes, &Statistics { interface, from, to, received, dropped });
+            pcapng::statistics(&mut self.bytes, &InterfaceStatistics { interface, from, to, received, dropped });
         }
     }
 }

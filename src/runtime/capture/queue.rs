@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crossbeam_channel as channel;
 
-use crate::engine::trace::{Sighting, Sink};
+use crate::engine::trace::{CapturedFrame, Sink};
 use crate::id::LinkId;
 
 /// Frames that a queue holds.
@@ -16,15 +16,15 @@ const BYTES: usize = 16 << 20;
 /// A queue with both of its ends.
 #[derive(Debug)]
 pub(super) struct Queue {
-    sender: channel::Sender<Sighting>,
-    receiver: channel::Receiver<Sighting>,
+    sender: channel::Sender<CapturedFrame>,
+    receiver: channel::Receiver<CapturedFrame>,
     counts: Arc<Counts>,
 }
 
 /// The sending end, which belongs to one thread that handles packets.
 #[derive(Debug)]
 pub(super) struct QueueSink {
-    sender: channel::Sender<Sighting>,
+    sender: channel::Sender<CapturedFrame>,
     counts: Arc<Counts>,
 }
 
@@ -56,7 +56,7 @@ impl Queue {
     }
 
     /// Takes the next frame.
-    pub(super) fn take(&self) -> Option<Sighting> {
+    pub(super) fn take(&self) -> Option<CapturedFrame> {
         let sighting = self.receiver.try_recv().ok()?;
         self.counts.bytes.fetch_sub(sighting.bytes.len(), Ordering::Relaxed);
         Some(sighting)
@@ -79,7 +79,7 @@ impl Sink for QueueSink {
         has_room
     }
 
-    fn put(&mut self, sighting: Sighting) {
+    fn put(&mut self, sighting: CapturedFrame) {
         let (link, bytes) = (sighting.link, sighting.bytes.len());
         // Counted before the frame can be taken, so that the count never falls below zero.
         self.counts.bytes.fetch_add(bytes, Ordering::Relaxed);

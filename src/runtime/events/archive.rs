@@ -16,7 +16,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::super::confine;
 use crate::engine::view::EventView;
-use crate::io::privileges::Duty;
+use crate::io::privileges::ThreadPrivileges;
 use crate::time::Duration;
 
 /// Bytes after which a file is put aside: about 4,000 events.
@@ -132,7 +132,7 @@ struct Writer {
 
 impl Writer {
     fn run(mut self, lines: &Receiver<String>) {
-        confine::limit(Duty::None);
+        confine::limit(ThreadPrivileges::None);
         loop {
             match lines.recv_timeout(RETRY) {
                 Ok(line) => self.wait(line),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::SystemTime;
 
-use crate::api::{ApiError, EventFilter, Since};
+use crate::api::{ApiError, EventFilter, EventTime};
 use crate::engine::view::EventView;
 
 /// Every kind of event.
@@ -14,7 +14,7 @@ const KINDS: [&str; 13] = [
 
 /// A filter, resolved for one request.
 #[derive(Debug)]
-pub(super) struct Choice<'a> {
+pub(super) struct ResolvedFilter<'a> {
     filter: &'a EventFilter,
     after: u64,
     since: Option<SystemTime>,
@@ -35,12 +35,12 @@ pub(super) fn check_kinds<'a>(asked: &[String], seen: impl Iterator<Item = &'a s
     }
 }
 
-impl<'a> Choice<'a> {
+impl<'a> ResolvedFilter<'a> {
     /// Resolves a filter at `now`, for a log whose last event has the number `last`.
     pub(super) fn new(filter: &'a EventFilter, last: u64, now: SystemTime) -> Self {
         let since = filter.since.map(|since| match since {
-            Since::Ago(ago) => now.checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH),
-            Since::At(at) => at,
+            EventTime::Ago(ago) => now.checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH),
+            EventTime::At(at) => at,
         });
         Self { filter, after: if filter.after > last { 0 } else { filter.after }, since }
     }
@@ -99,7 +99,7 @@ mod tests {
             by: None,
             lasted_ms: None,
         };
-        let takes = |filter: EventFilter| Choice::new(&filter, 9, at + Duration::from_secs(60)).takes(&event);
+        let takes = |filter: EventFilter| ResolvedFilter::new(&filter, 9, at + Duration::from_secs(60)).takes(&event);
         let any = EventFilter::default;
         assert!(takes(any()));
         assert!(takes(EventFilter { after: 6, ..any() }) && !takes(EventFilter { after: 7, ..any() }));
@@ -108,11 +108,12 @@ mod tests {
             |kinds: &[&str]| EventFilter { kinds: kinds.iter().map(|kind| (*kind).to_owned()).collect(), ..any() };
         assert!(takes(kinds(&["server", "admin"])) && !takes(kinds(&["server"])));
         let since = |since| EventFilter { since: Some(since), ..any() };
-        assert!(takes(since(Since::At(at))) && !takes(since(Since::At(at + Duration::from_secs(1)))));
+        assert!(takes(since(EventTime::At(at))) && !takes(since(EventTime::At(at + Duration::from_secs(1)))));
         assert!(
-            takes(since(Since::Ago(Duration::from_secs(60)))) && !takes(since(Since::Ago(Duration::from_secs(59))))
+            takes(since(EventTime::Ago(Duration::from_secs(60))))
+                && !takes(since(EventTime::Ago(Duration::from_secs(59))))
         );
-        assert!(takes(since(Since::Ago(Duration::MAX))), "longer ago than there is time");
+        assert!(takes(since(EventTime::Ago(Duration::MAX))), "longer ago than there is time");
         assert!(!takes(EventFilter { subject: Some("fw2".to_owned()), ..any() }));
     }
 

@@ -13,7 +13,7 @@ const KINDS: usize = 64;
 
 /// Whether a line is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Admission {
+pub(super) enum LineVerdict {
     /// The line is logged; `suppressed` lines of its kind were held back since the last.
     Line { suppressed: u64 },
     /// The line is held back.
@@ -22,7 +22,7 @@ pub(super) enum Admission {
 
 /// The limits of all kinds (token buckets).
 #[derive(Debug, Default)]
-pub(super) struct Limiter {
+pub(super) struct LineLimiter {
     kinds: BTreeMap<String, Bucket>,
 }
 
@@ -33,9 +33,9 @@ struct Bucket {
     suppressed: u64,
 }
 
-impl Limiter {
+impl LineLimiter {
     /// Decides whether a line of `kind` is logged.
-    pub(super) fn admit(&mut self, kind: &str, now: Instant) -> Admission {
+    pub(super) fn admit(&mut self, kind: &str, now: Instant) -> LineVerdict {
         let kind = if self.kinds.len() < KINDS || self.kinds.contains_key(kind) { kind } else { "other" };
         let bucket = match self.kinds.get_mut(kind) {
             Some(bucket) => bucket,
@@ -44,10 +44,10 @@ impl Limiter {
         bucket.fill(now);
         if bucket.lines == 0 {
             bucket.suppressed += 1;
-            return Admission::Suppressed;
+            return LineVerdict::Suppressed;
         }
         bucket.lines -= 1;
-        Admission::Line { suppressed: std::mem::take(&mut bucket.suppressed) }
+        LineVerdict::Line { suppressed: std::mem::take(&mut bucket.suppressed) }
     }
 
     /// The kinds that may log how many of their lines were held back, with that number.
@@ -81,12 +81,12 @@ mod tests {
 
     #[test]
     fn one_kind_does_not_silence_another() {
-        let mut limiter = Limiter::default();
-        while limiter.admit("server", Instant::ZERO) != Admission::Suppressed {}
+        let mut limiter = LineLimiter::default();
+        while limiter.admit("server", Instant::ZERO) != LineVerdict::Suppressed {}
 
-        assert_eq!(limiter.admit("firewall", Instant::ZERO), Admission::Line { suppressed: 0 });
+        assert_eq!(limiter.admit("firewall", Instant::ZERO), LineVerdict::Line { suppressed: 0 });
         assert_eq!(limiter.due(Instant::ZERO), []);
-        assert_eq!(limiter.admit("server", Instant::from_millis(100)), Admission::Line { suppressed: 1 });
+        assert_eq!(limiter.admit("server", Instant::from_millis(100)), LineVerdict::Line { suppressed: 1 });
     }
 
     proptest! {
@@ -94,11 +94,11 @@ mod tests {
         fn no_line_is_lost_from_the_count_and_no_second_has_more_than_its_share(
             gaps in proptest::collection::vec(0_u64..60, 1..2000),
         ) {
-            let mut limiter = Limiter::default();
+            let mut limiter = LineLimiter::default();
             let (mut now, mut written, mut told) = (0, 0, 0);
             for gap in &gaps {
                 now += gap;
-                if let Admission::Line { suppressed } = limiter.admit("server", Instant::from_millis(now)) {
+                if let LineVerdict::Line { suppressed } = limiter.admit("server", Instant::from_millis(now)) {
                     written += 1;
                     told += suppressed;
                 }

@@ -21,13 +21,13 @@ const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Au
 /// A collector and the socket to it.
 #[derive(Debug)]
 pub(super) struct Collector {
-    way: io::Result<Way>,
+    way: io::Result<SyslogTransport>,
     facility: u8,
     hostname: String,
 }
 
 #[derive(Debug)]
-enum Way {
+enum SyslogTransport {
     Udp(UdpSocket),
     /// Not connected, because a restarted collector has a new socket under the same name.
     Local(UnixDatagram, PathBuf),
@@ -42,15 +42,15 @@ impl Collector {
             // The NILVALUE of RFC 5424, for an unknown host name.
             if name.is_empty() { "-".to_owned() } else { name.to_owned() }
         });
-        Self { way: Way::open(target), facility, hostname }
+        Self { way: SyslogTransport::open(target), facility, hostname }
     }
 
     /// Sends a line without waiting.
     pub(super) fn send(&self, line: &Line, json: bool) -> io::Result<()> {
         let message = self.message(line, json);
         match &self.way {
-            Ok(Way::Udp(socket)) => socket.send(message.as_bytes()),
-            Ok(Way::Local(socket, path)) => socket.send_to(message.as_bytes(), path),
+            Ok(SyslogTransport::Udp(socket)) => socket.send(message.as_bytes()),
+            Ok(SyslogTransport::Local(socket, path)) => socket.send_to(message.as_bytes(), path),
             Err(error) => return Err(error.kind().into()),
         }
         .map(|_| ())
@@ -61,8 +61,8 @@ impl Collector {
         let body = if json { line.json() } else { line.body() };
         let id = std::process::id();
         let mut message = match &self.way {
-            Ok(Way::Local(_, _)) => format!("<{priority}>{} fwlb[{id}]: {body}", local_time(&line.at)),
-            Ok(Way::Udp(_)) | Err(_) => {
+            Ok(SyslogTransport::Local(_, _)) => format!("<{priority}>{} fwlb[{id}]: {body}", local_time(&line.at)),
+            Ok(SyslogTransport::Udp(_)) | Err(_) => {
                 let kind = line.field("kind").unwrap_or("-");
                 // The byte order mark says that the text is UTF-8 (section 6.4).
                 format!("<{priority}>1 {} {} fwlb {id} {kind} - \u{feff}{body}", line.at, self.hostname)
@@ -73,7 +73,7 @@ impl Collector {
     }
 }
 
-impl Way {
+impl SyslogTransport {
     fn open(target: SyslogTarget) -> io::Result<Self> {
         Ok(match target {
             SyslogTarget::Udp(address) => {

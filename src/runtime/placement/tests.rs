@@ -1,5 +1,5 @@
 use super::*;
-use crate::io::machine::Thread;
+use crate::io::machine::PinnedThread;
 use crate::wire::Family;
 
 /// Two workers on the last two of four CPUs.
@@ -39,10 +39,10 @@ fn a_machine_in_order_is_not_complained_of() {
         is_card: true,
         steered: vec![vec![0, 1], vec![]],
         interrupts: vec![(30, vec![0]), (31, vec![1, 2])],
-        receivers: vec![Thread { pid: 9, name: "napi/eth0-1".to_owned(), cpus: vec![0, 1, 2, 3] }],
+        receivers: vec![PinnedThread { pid: 9, name: "napi/eth0-1".to_owned(), cpus: vec![0, 1, 2, 3] }],
         ..port("eth0")
     };
-    let other = Thread { pid: 70, name: "fwlb-worker-0".to_owned(), cpus: vec![1] };
+    let other = PinnedThread { pid: 70, name: "fwlb-worker-0".to_owned(), cpus: vec![1] };
 
     let machine = Machine { workers: vec![other], ..machine(vec![device(card)]) };
 
@@ -99,7 +99,7 @@ fn spinning_workers_on_every_cpu_are_told() {
 
 #[test]
 fn a_worker_of_another_process_on_the_same_cpu_is_told() {
-    let other = |cpus| Thread { pid: 70, name: "fwlb-worker-0".to_owned(), cpus };
+    let other = |cpus| PinnedThread { pid: 70, name: "fwlb-worker-0".to_owned(), cpus };
     let with = |cpus| Machine { workers: vec![other(cpus)], ..machine(vec![]) };
 
     assert_says(&only(&workers(), &with(vec![3])), &["pid 70", "CPU 3", "one process"]);
@@ -109,7 +109,7 @@ fn a_worker_of_another_process_on_the_same_cpu_is_told() {
 
 #[test]
 fn a_kernel_thread_that_can_only_be_in_the_way_is_told() {
-    let receiver = |cpus| Thread { pid: 9, name: "napi/eth0-1".to_owned(), cpus };
+    let receiver = |cpus| PinnedThread { pid: 9, name: "napi/eth0-1".to_owned(), cpus };
     let with = |cpus| machine(vec![device(Port { receivers: vec![receiver(cpus)], ..port("eth0") })]);
 
     assert_says(&only(&workers(), &with(vec![2, 3])), &["napi/eth0-1", "CPUs 2-3", "taskset -pc 0-1 9"]);

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use super::super::control::Control;
 use super::super::logging;
-use super::super::shared::Source;
+use super::super::shared::ConfigText;
 use super::super::worker::WorkerHandle;
 use crate::config::{Config, InUse};
 use crate::engine::view::EventView;
 use crate::io::lock::LinkLock;
 
 /// A validated configuration that is to take effect.
-pub(super) struct Fresh {
+pub(super) struct PendingConfig {
     pub(super) config: Config,
     pub(super) path: PathBuf,
     pub(super) text: String,
@@ -25,8 +25,8 @@ pub(super) struct Fresh {
 
 impl Control {
     /// Opens new devices, applies the configuration and releases old devices. On failure, nothing has changed.
-    pub(super) fn reload(&mut self, fresh: Fresh, in_use: Option<&InUse>, by: &str) -> Result<(), String> {
-        let Fresh { config, path, text, locks, said } = fresh;
+    pub(super) fn reload(&mut self, fresh: PendingConfig, in_use: Option<&InUse>, by: &str) -> Result<(), String> {
+        let PendingConfig { config, path, text, locks, said } = fresh;
         let (before, known) = (self.shared.config().digest.clone(), self.shared.config().subjects());
         let opened = self.devices.open_new(&config)?;
         let now = self.now();
@@ -43,7 +43,7 @@ impl Control {
         let subjects = config.subjects();
         let of = |some: &BTreeSet<String>, others: &BTreeSet<String>| some.difference(others).cloned().collect();
         self.shared.events().reloaded(&of(&known, &subjects), &of(&subjects, &known), now);
-        self.shared.take_over(Arc::clone(&config), Source { path, text, since: now });
+        self.shared.take_over(Arc::clone(&config), ConfigText { path, text, since: now });
         // The workers know the new links before these receive frames, and have left the old links before those are
         // closed.
         self.publish_now();

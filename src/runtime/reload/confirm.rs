@@ -7,11 +7,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{Asked, Origin, Reloader, Target, refused};
+use super::{ConfigSource, ReloadRequest, ReloadableEngine, Reloader, refused};
 use crate::api::ApiError;
 use crate::config::value::show_duration;
 use crate::engine::view::EventView;
-use crate::runtime::history::{AtStart, History, How, Record, Unconfirmed};
+use crate::runtime::history::{ConfigOrigin, ConfigRecord, History, StartConfig, Unconfirmed};
 use crate::runtime::shared::Shared;
 use crate::time::Duration;
 
@@ -33,7 +33,7 @@ impl Reloader {
 
     /// Returns to the configuration before when the time is over, unless it is confirmed by then. To be called within
     /// the runtime.
-    pub(super) fn await_confirmation(self: &Arc<Self>, target: Arc<Target>, waits: Unconfirmed) {
+    pub(super) fn await_confirmation(self: &Arc<Self>, target: Arc<ReloadableEngine>, waits: Unconfirmed) {
         let reloader = Arc::clone(self);
         let left = waits.left(now_ms(&target.shared));
         tokio::spawn(async move {
@@ -42,13 +42,13 @@ impl Reloader {
         });
     }
 
-    async fn give_up(self: &Arc<Self>, target: &Arc<Target>, waits: &Unconfirmed) {
+    async fn give_up(self: &Arc<Self>, target: &Arc<ReloadableEngine>, waits: &Unconfirmed) {
         let _turn = self.turn.lock().await;
         // It was confirmed in the meantime, or another configuration waits.
         if target.history.unconfirmed().as_ref() != Some(waits) {
             return;
         }
-        let asked = Asked { origin: Origin::Former(waits.clone()), by: NOBODY.to_owned(), confirm: None };
+        let asked = ReloadRequest { origin: ConfigSource::Former(waits.clone()), by: NOBODY.to_owned(), confirm: None };
         let engine = &target.shared.engine;
         if let Err(error) = self.take(target, &asked).await {
             tracing::error!(engine, "the configuration was not confirmed, and the one before it is not taken: {error}");
@@ -61,28 +61,28 @@ impl Reloader {
 pub(in crate::runtime) async fn begun(
     reloader: &Arc<Reloader>,
     engine: &str,
-    at_start: AtStart,
+    at_start: StartConfig,
     source: PathBuf,
 ) -> Result<(), ApiError> {
     let target = reloader.target(engine)?;
     let (shared, history) = (&target.shared, &target.history);
-    let mut how = How::Start;
+    let mut how = ConfigOrigin::Start;
     match at_start {
-        AtStart::Own => {}
-        AtStart::Unconfirmed(waits) => {
+        StartConfig::Own => {}
+        StartConfig::Unconfirmed(waits) => {
             let left = show_duration(Duration::from_secs(waits.left(now_ms(shared)).as_secs()));
             let reason =
                 format!("started before it was confirmed: returns to configuration {} in {left}", waits.back_to);
             tell(shared, None, "unconfirmed", Some(reason), &waits.by);
             reloader.await_confirmation(Arc::clone(&target), waits);
         }
-        AtStart::Forgotten(waits) => {
+        StartConfig::Forgotten(waits) => {
             on_disk(history, |history| history.set_waiting(None)).await?;
             let reason = format!("a restart took {}, so that {} waits no more", target.own.display(), waits.digest);
             tell(shared, Some("unconfirmed"), "started", Some(reason), NOBODY);
         }
-        AtStart::Former(number) => {
-            how = How::Rollback;
+        StartConfig::Former(number) => {
+            how = ConfigOrigin::Rollback;
             if let Some(waited) = history.unconfirmed() {
                 on_disk(history, move |history| history.refuse(&waited)).await?;
             }
@@ -98,8 +98,8 @@ pub(in crate::runtime) async fn begun(
 }
 
 /// The record of the configuration in force, which has just been applied.
-pub(super) fn record(shared: &Shared, how: How, by: Option<String>, file: PathBuf) -> Record {
-    Record { number: 0, at: shared.clock.wall(), by, how, digest: shared.config().digest.clone(), file }
+pub(super) fn record(shared: &Shared, how: ConfigOrigin, by: Option<String>, file: PathBuf) -> ConfigRecord {
+    ConfigRecord { number: 0, at: shared.clock.wall(), by, how, digest: shared.config().digest.clone(), file }
 }
 
 /// Changes the history on a blocking thread, because a disk may be slow.

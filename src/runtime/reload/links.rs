@@ -1,13 +1,13 @@
 //! Checks the links that a reload adds, and locks them before anything changes.
 
-use crate::config::{Config, Outcome, refuse_link};
+use crate::config::{Config, LoadedConfig, refuse_link};
 use crate::io::lock::LinkLock;
 use crate::io::netdev;
 use crate::runtime::Options;
 
 /// Locks the links that `outcome` has and `old` has not; returns the locks by link name. A link that cannot be locked
 /// becomes a diagnostic at its place in the file, which is then refused.
-pub(super) fn take(old: &Config, outcome: &mut Outcome, options: Options) -> Vec<(String, LinkLock)> {
+pub(super) fn take(old: &Config, outcome: &mut LoadedConfig, options: Options) -> Vec<(String, LinkLock)> {
     let Some(new) = &outcome.config else { return Vec::new() };
     let known = |name: &str| old.link_ids().any(|id| old.links[id.index()].name == name);
     let added: Vec<_> = new.links.iter().filter(|link| !known(&link.name)).cloned().collect();

@@ -26,16 +26,16 @@ use sd_notify::NotifyState;
 use tokio::sync::oneshot;
 
 use super::control::{Commands, Control};
-use super::history::{History, How, Unconfirmed};
+use super::history::{ConfigOrigin, History, Unconfirmed};
 use super::shared::Shared;
-use super::web::SharedWeb;
+use super::web::SharedApiListeners;
 use super::{Options, management};
 use crate::api::ApiError;
-use crate::config::{self, Difference, Outcome};
+use crate::config::{self, Difference, LoadedConfig};
 use crate::engine::view::{PlanView, ReloadView};
 use crate::time::Duration;
 
-use commit::Fresh;
+use commit::PendingConfig;
 use confirm::{now_ms, on_disk, record};
 
 pub(super) use confirm::begun;
@@ -47,15 +47,15 @@ const FILE_MAX: u64 = 16 << 20;
 #[derive(Debug)]
 pub(super) struct Reloader {
     options: Options,
-    web: SharedWeb,
-    targets: Mutex<Vec<Arc<Target>>>,
+    web: SharedApiListeners,
+    targets: Mutex<Vec<Arc<ReloadableEngine>>>,
     /// Held during a reload or plan.
     turn: tokio::sync::Mutex<()>,
 }
 
 /// An engine that can be reloaded.
 #[derive(Debug)]
-pub(super) struct Target {
+pub(super) struct ReloadableEngine {
     /// The file with which it was started.
     pub own: PathBuf,
     pub shared: Arc<Shared>,
@@ -66,7 +66,7 @@ pub(super) struct Target {
 
 /// Which configuration an engine is asked to use.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Origin {
+pub(super) enum ConfigSource {
     /// Its own file.
     Own,
     /// Another file.
@@ -79,8 +79,8 @@ pub(super) enum Origin {
 
 /// A request for a reload.
 #[derive(Debug, Clone)]
-pub(super) struct Asked {
-    pub origin: Origin,
+pub(super) struct ReloadRequest {
+    pub origin: ConfigSource,
     pub by: String,
     /// The time within which the new configuration has to be confirmed, if it has to be.
     pub confirm: Option<Duration>,
@@ -106,17 +106,17 @@ impl Drop for Told {
 }
 
 impl Reloader {
-    pub(super) fn new(options: Options, web: SharedWeb) -> Self {
+    pub(super) fn new(options: Options, web: SharedApiListeners) -> Self {
         Self { options, web, targets: Mutex::default(), turn: tokio::sync::Mutex::default() }
     }
 
     /// Adds a running engine.
-    pub(super) fn add(&self, target: Target) {
+    pub(super) fn add(&self, target: ReloadableEngine) {
         self.targets.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::new(target));
     }
 
     /// Reads the requested configuration and applies it. Once begun, it is completed even if the client disconnects.
-    pub(super) async fn reload(self: Arc<Self>, engine: String, asked: Asked) -> Result<ReloadView, ApiError> {
+    pub(super) async fn reload(self: Arc<Self>, engine: String, asked: ReloadRequest) -> Result<ReloadView, ApiError> {
         let done = tokio::spawn(async move {
             let _turn = self.turn.lock().await;
             let _told = Told::begin();
@@ -126,7 +126,11 @@ impl Reloader {
         done.await.map_err(|error| ApiError::Unavailable(error.to_string()))?
     }
 
-    async fn take(self: &Arc<Self>, target: &Arc<Target>, asked: &Asked) -> Result<ReloadView, ApiError> {
+    async fn take(
+        self: &Arc<Self>,
+        target: &Arc<ReloadableEngine>,
+        asked: &ReloadRequest,
+    ) -> Result<ReloadView, ApiError> {
         let path = path_of(target, &asked.origin)?;
         let outcome = self.read(vec![(Arc::clone(target), path)]).await?.swap_remove(0);
         self.bring_in(target, outcome, asked).await
@@ -145,7 +149,7 @@ impl Reloader {
         };
         for (target, outcome) in targets.iter().zip(outcomes) {
             let engine = &target.shared.engine;
-            let asked = Asked { origin: Origin::Own, by: by.to_owned(), confirm: None };
+            let asked = ReloadRequest { origin: ConfigSource::Own, by: by.to_owned(), confirm: None };
             match self.bring_in(target, outcome, &asked).await {
                 Ok(done) if done.changed => {}
                 Ok(done) => tracing::info!(engine, by, config = done.config, "reloaded: nothing has changed"),
@@ -155,7 +159,7 @@ impl Reloader {
     }
 
     /// Says what [`Reloader::reload`] would do.
-    pub(super) async fn plan(&self, engine: &str, origin: &Origin) -> Result<PlanView, ApiError> {
+    pub(super) async fn plan(&self, engine: &str, origin: &ConfigSource) -> Result<PlanView, ApiError> {
         let _turn = self.turn.lock().await;
         let target = self.target(engine)?;
         let path = path_of(&target, origin)?;
@@ -163,11 +167,11 @@ impl Reloader {
         survey::plan(&target, outcome).await
     }
 
-    fn targets(&self) -> Vec<Arc<Target>> {
+    fn targets(&self) -> Vec<Arc<ReloadableEngine>> {
         self.targets.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn target(&self, engine: &str) -> Result<Arc<Target>, ApiError> {
+    fn target(&self, engine: &str) -> Result<Arc<ReloadableEngine>, ApiError> {
         let mut targets = self.targets().into_iter();
         let starting = || ApiError::Unavailable(format!("engine {engine} is still starting"));
         targets.find(|target| target.shared.engine == engine).ok_or_else(starting)
@@ -175,12 +179,12 @@ impl Reloader {
 
     /// Reads the files of these engines, and checks them against each other and against what the other engines of the
     /// process run with. Fails with everything that is wrong, unless all of them are valid.
-    async fn read(&self, files: Vec<(Arc<Target>, PathBuf)>) -> Result<Vec<Outcome>, ApiError> {
-        let is_read = |target: &Arc<Target>| files.iter().any(|(read, _)| Arc::ptr_eq(read, target));
+    async fn read(&self, files: Vec<(Arc<ReloadableEngine>, PathBuf)>) -> Result<Vec<LoadedConfig>, ApiError> {
+        let is_read = |target: &Arc<ReloadableEngine>| files.iter().any(|(read, _)| Arc::ptr_eq(read, target));
         let others = self.targets().into_iter().filter(|target| !is_read(target));
         let others: Vec<(PathBuf, String)> = others.map(|target| target.shared.source().file()).collect();
         let reading = tokio::task::spawn_blocking(move || {
-            let mut outcomes: Vec<Outcome> = others.iter().map(|(path, text)| load(path, text)).collect();
+            let mut outcomes: Vec<LoadedConfig> = others.iter().map(|(path, text)| load(path, text)).collect();
             let known = outcomes.len();
             for (_, path) in &files {
                 let text =
@@ -200,9 +204,9 @@ impl Reloader {
     /// Applies a valid configuration, or says why it cannot be applied.
     async fn bring_in(
         self: &Arc<Self>,
-        target: &Arc<Target>,
-        mut outcome: Outcome,
-        asked: &Asked,
+        target: &Arc<ReloadableEngine>,
+        mut outcome: LoadedConfig,
+        asked: &ReloadRequest,
     ) -> Result<ReloadView, ApiError> {
         let shared = &target.shared;
         let differences =
@@ -235,7 +239,7 @@ impl Reloader {
             None => None,
         };
         let said = in_event(&asked.origin, asked.confirm, target, &view.differences);
-        let fresh = Fresh { config, path: path.clone(), text: text.clone(), locks, said };
+        let fresh = PendingConfig { config, path: path.clone(), text: text.clone(), locks, said };
         if let Err(error) = self.commit(target, fresh, &asked.by).await {
             if waits.is_some() {
                 on_disk(&target.history, |history| history.set_waiting(waited)).await?;
@@ -251,7 +255,7 @@ impl Reloader {
     }
 
     /// Applies the configuration, or changes nothing.
-    async fn commit(&self, target: &Arc<Target>, fresh: Fresh, by: &str) -> Result<(), String> {
+    async fn commit(&self, target: &Arc<ReloadableEngine>, fresh: PendingConfig, by: &str) -> Result<(), String> {
         let shared = &target.shared;
         // The addresses of the API are bound before anything changes, because they may be taken.
         let before = shared.config().api.clone();
@@ -270,12 +274,12 @@ impl Reloader {
 }
 
 /// Path of the file to read.
-fn path_of(target: &Target, origin: &Origin) -> Result<PathBuf, ApiError> {
+fn path_of(target: &ReloadableEngine, origin: &ConfigSource) -> Result<PathBuf, ApiError> {
     match origin {
-        Origin::Own => Ok(target.own.clone()),
-        Origin::File(path) => Ok(path.clone()),
-        Origin::Former(waits) => Ok(target.history.path(waits.back_to)),
-        Origin::Back(back) => match target.history.back(*back) {
+        ConfigSource::Own => Ok(target.own.clone()),
+        ConfigSource::File(path) => Ok(path.clone()),
+        ConfigSource::Former(waits) => Ok(target.history.path(waits.back_to)),
+        ConfigSource::Back(back) => match target.history.back(*back) {
             Some(record) => Ok(target.history.path(record.number)),
             None => {
                 let engine = &target.shared.engine;
@@ -290,14 +294,14 @@ fn path_of(target: &Target, origin: &Origin) -> Result<PathBuf, ApiError> {
 /// Records that the configuration with this digest has to be confirmed. The engine never returns to one that was not
 /// confirmed itself.
 async fn promise(
-    target: &Arc<Target>,
+    target: &Arc<ReloadableEngine>,
     digest: &str,
     within: Duration,
     by: &str,
     waited: Option<&Unconfirmed>,
 ) -> Result<Unconfirmed, ApiError> {
     let (shared, source) = (&target.shared, target.shared.source());
-    let in_force = record(shared, How::Start, None, source.path);
+    let in_force = record(shared, ConfigOrigin::Start, None, source.path);
     let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
     let until_ms = now_ms(shared).saturating_add(within_ms);
     let (digest, by, former) = (digest.to_owned(), by.to_owned(), waited.map(|waits| waits.back_to));
@@ -315,17 +319,17 @@ async fn promise(
 /// Keeps the configuration that was just applied, and returns where. A failure to keep it is reported and has no other
 /// effect.
 async fn keep(
-    target: &Arc<Target>,
-    asked: &Asked,
+    target: &Arc<ReloadableEngine>,
+    asked: &ReloadRequest,
     waits: bool,
     path: PathBuf,
     text: String,
     diagnostics: &mut String,
 ) -> Option<String> {
     let (how, former) = match &asked.origin {
-        Origin::Own | Origin::File(_) => (How::Reload, None),
-        Origin::Back(_) => (How::Rollback, None),
-        Origin::Former(waited) => (How::Rollback, Some(waited.clone())),
+        ConfigSource::Own | ConfigSource::File(_) => (ConfigOrigin::Reload, None),
+        ConfigSource::Back(_) => (ConfigOrigin::Rollback, None),
+        ConfigSource::Former(waited) => (ConfigOrigin::Rollback, Some(waited.clone())),
     };
     let fresh = record(&target.shared, how, Some(asked.by.clone()), path);
     let kept = on_disk(&target.history, move |history| {
@@ -348,15 +352,20 @@ async fn keep(
 }
 
 /// What the event says about the reload.
-fn in_event(origin: &Origin, confirm: Option<Duration>, target: &Target, differences: &[Difference]) -> String {
+fn in_event(
+    origin: &ConfigSource,
+    confirm: Option<Duration>,
+    target: &ReloadableEngine,
+    differences: &[Difference],
+) -> String {
     let within = confirm.map(|within| format!(", to be confirmed within {}", config::value::show_duration(within)));
     let how = match origin {
-        Origin::Own | Origin::File(_) => format!("reloaded{}", within.unwrap_or_default()),
-        Origin::Back(back) => match target.history.back(*back) {
+        ConfigSource::Own | ConfigSource::File(_) => format!("reloaded{}", within.unwrap_or_default()),
+        ConfigSource::Back(back) => match target.history.back(*back) {
             Some(record) => format!("rolled back to configuration {}", record.number),
             None => "rolled back".to_owned(),
         },
-        Origin::Former(waits) => {
+        ConfigSource::Former(waits) => {
             let within = config::value::show_duration(Duration::from_millis(waits.within_ms));
             format!("not confirmed within {within}, returned to configuration {}", waits.back_to)
         }
@@ -366,7 +375,7 @@ fn in_event(origin: &Origin, confirm: Option<Duration>, target: &Target, differe
 
 /// Runs a function on the control thread of an engine.
 async fn on_control<R: Send + 'static>(
-    target: &Target,
+    target: &ReloadableEngine,
     ask: impl FnOnce(&mut Control) -> R + Send + 'static,
 ) -> Result<R, ApiError> {
     let gone = || ApiError::Unavailable(format!("engine {} is stopping", target.shared.engine));
@@ -382,7 +391,7 @@ fn refused(why: String) -> ApiError {
     ApiError::Refused(why)
 }
 
-pub(super) fn load(path: &Path, text: &str) -> Outcome {
+pub(super) fn load(path: &Path, text: &str) -> LoadedConfig {
     let mut read_secret = |path: &Path| read_file(path).map_err(|error| error.to_string());
     config::load(&path.to_string_lossy(), text, &mut read_secret)
 }

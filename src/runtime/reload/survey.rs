@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::super::shared::Shared;
-use super::{Target, on_control, refused};
+use super::{ReloadableEngine, on_control, refused};
 use crate::api::ApiError;
-use crate::config::{self, Config, InUse, Outcome, is_removed};
-use crate::engine::plan::{Survey, new_flows};
+use crate::config::{self, Config, InUse, LoadedConfig, is_removed};
+use crate::engine::plan::{ReloadImpact, new_flows};
 use crate::engine::view::PlanView;
 use crate::time::Duration;
 
@@ -60,7 +60,7 @@ fn walk(shared: &Shared) -> InUse {
 }
 
 /// Says what a reload with this valid file would do.
-pub(super) async fn plan(target: &Arc<Target>, mut outcome: Outcome) -> Result<PlanView, ApiError> {
+pub(super) async fn plan(target: &Arc<ReloadableEngine>, mut outcome: LoadedConfig) -> Result<PlanView, ApiError> {
     let shared = Arc::clone(&target.shared);
     let Some(config) = outcome.config.clone() else { return Err(refused(outcome.diagnostics.to_string())) };
     let differences = config::differences(&shared.config(), &config);
@@ -89,7 +89,7 @@ pub(super) async fn plan(target: &Arc<Target>, mut outcome: Outcome) -> Result<P
     });
     let (old, new) = rehearsed.await?.map_err(|error| refused(error.to_string()))?;
     let walked = tokio::task::spawn_blocking(move || {
-        let mut survey = Survey::new(&old, &new, shared.clock.now());
+        let mut survey = ReloadImpact::new(&old, &new, shared.clock.now());
         shared.sessions.for_each(|key, session, bound| {
             survey.look(key, session, bound);
             true

@@ -6,14 +6,14 @@ use std::collections::BinaryHeap;
 use super::{Walk, view};
 use crate::api::sessions::{LIMIT, PAGE_MAX};
 use crate::api::{SessionPage, SessionSort};
-use crate::engine::Selection;
+use crate::engine::SessionMatcher;
 use crate::session::{Session, SessionId, SessionTable};
 use crate::time::{Duration, Instant};
 
 /// What sessions had carried at an earlier time, from which rates are computed. It takes 24 bytes for each matching
 /// session.
 #[derive(Debug)]
-pub struct Carried {
+pub struct EarlierTraffic {
     at: Instant,
     /// In the order of the table: id, packets, bytes.
     sessions: Vec<(SessionId, u64, u64)>,
@@ -26,9 +26,9 @@ pub(super) struct Rate {
     pub(super) bytes: u64,
 }
 
-impl Carried {
+impl EarlierTraffic {
     /// Notes what the matching sessions have carried up to `now`.
-    pub fn by(table: &SessionTable, selection: &Selection, now: Instant) -> Self {
+    pub fn by(table: &SessionTable, selection: &SessionMatcher, now: Instant) -> Self {
         let mut sessions = Vec::new();
         table.walk(
             0,
@@ -81,14 +81,14 @@ fn per_second(count: u64, time: Duration) -> u64 {
 /// table. Rates are computed from `earlier`.
 pub fn sorted(
     walk: Walk<'_>,
-    selection: &Selection,
+    selection: &SessionMatcher,
     sort: SessionSort,
     limit: Option<usize>,
-    earlier: Option<&Carried>,
+    earlier: Option<&EarlierTraffic>,
 ) -> SessionPage {
     let limit = limit.unwrap_or(LIMIT).clamp(1, PAGE_MAX);
     let Walk { engine, table, snapshot, now } = walk;
-    let mut since = earlier.map(Carried::since);
+    let mut since = earlier.map(EarlierTraffic::since);
     let time = earlier.map_or(Duration::ZERO, |earlier| now.since(earlier.at()));
     let mut best = BinaryHeap::with_capacity(limit + 1);
     let mut total = 0;

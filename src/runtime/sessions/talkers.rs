@@ -6,14 +6,14 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 
 use super::Walk;
-use super::rank::{Carried, Rate};
+use super::rank::{EarlierTraffic, Rate};
 use crate::api::sessions::{LIMIT, PAGE_MAX, word_of};
-use crate::api::{SessionSort, TalkerQuestion, TalkersBy};
+use crate::api::{SessionSort, TalkerRequest, TalkersBy};
 use crate::engine::view::TalkerView;
-use crate::engine::{Selection, Snapshot};
+use crate::engine::{SessionMatcher, Snapshot};
 use crate::flow::FlowKey;
 use crate::id::{FirewallId, ServerId, ServiceId};
-use crate::session::{Bound, Session};
+use crate::session::{Placement, Session};
 
 /// Number of subjects that are added up in one walk, approximately. If there may be more, each of several walks takes a
 /// share.
@@ -39,9 +39,9 @@ struct Sum {
 /// The subjects with the highest sums, highest first. Rates are computed from `earlier`.
 pub fn talkers(
     walk: Walk<'_>,
-    selection: &Selection,
-    question: &TalkerQuestion,
-    earlier: Option<&Carried>,
+    selection: &SessionMatcher,
+    question: &TalkerRequest,
+    earlier: Option<&EarlierTraffic>,
 ) -> Vec<TalkerView> {
     let limit = question.limit.unwrap_or(LIMIT).clamp(1, PAGE_MAX);
     let walks = match question.by {
@@ -84,12 +84,12 @@ pub fn talkers(
 /// The sums of all subjects of one share.
 fn sums(
     walk: Walk<'_>,
-    selection: &Selection,
+    selection: &SessionMatcher,
     by: TalkersBy,
-    earlier: Option<&Carried>,
+    earlier: Option<&EarlierTraffic>,
     is_in_share: impl Fn(&Subject) -> bool,
 ) -> BTreeMap<Subject, Sum> {
-    let mut since = earlier.map(Carried::since);
+    let mut since = earlier.map(EarlierTraffic::since);
     let mut sums = BTreeMap::<Subject, Sum>::new();
     walk.table.walk(
         0,
@@ -115,7 +115,7 @@ fn sums(
 }
 
 /// The subjects to whose sums a session counts.
-fn subjects(by: TalkersBy, flow: &FlowKey, session: &Session, bound: Option<&Bound>) -> [Option<Subject>; 2] {
+fn subjects(by: TalkersBy, flow: &FlowKey, session: &Session, bound: Option<&Placement>) -> [Option<Subject>; 2] {
     match by {
         TalkersBy::Source => [Some(Subject::Address(flow.source.address)), None],
         TalkersBy::Destination => [Some(Subject::Address(flow.destination.address)), None],

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::api::{SessionSort, TalkerQuestion, TalkersBy};
+use crate::api::{SessionSort, TalkerRequest, TalkersBy};
 use crate::engine::testbed::{self, Side};
 use crate::flow::{CanonicalKey, Endpoint};
-use crate::session::{Opened, SessionId, SessionWorker};
+use crate::session::{OpenResult, SessionId, SessionWorker};
 
 /// A session table that tests fill as they need.
 struct Ground {
@@ -37,7 +37,7 @@ impl Ground {
         let mut session = Session::new(&key, direction, self.now);
         (session.packets, session.bytes) = (packets, 100 * packets);
         match self.worker.open(&key, None, session, false, |_: &CanonicalKey, _: &Session| false, self.now) {
-            (Opened::Inserted(id), None) => id,
+            (OpenResult::Inserted(id), None) => id,
             other => panic!("{other:?}"),
         }
     }
@@ -60,8 +60,8 @@ fn flow(host: u16, port: u16) -> FlowKey {
     }
 }
 
-fn question(limit: usize, after: Option<Cursor>) -> SessionQuestion {
-    SessionQuestion { limit: Some(limit), after, ..SessionQuestion::default() }
+fn question(limit: usize, after: Option<Cursor>) -> SessionRequest {
+    SessionRequest { limit: Some(limit), after, ..SessionRequest::default() }
 }
 
 #[test]
@@ -69,8 +69,8 @@ fn a_page_says_how_many_there_are_and_where_the_next_begins() {
     let mut ground = Ground::new(4096);
     (0..2849).for_each(|number| _ = ground.open(number % 7, 1000 + number, 1));
 
-    let all = page(ground.walk(), &Selection::default(), &SessionQuestion::default());
-    let of_one = Selection { source: Some("198.51.0.3/32".parse().unwrap()), ..Selection::default() };
+    let all = page(ground.walk(), &SessionMatcher::default(), &SessionRequest::default());
+    let of_one = SessionMatcher { source: Some("198.51.0.3/32".parse().unwrap()), ..SessionMatcher::default() };
     let some = page(ground.walk(), &of_one, &question(10, None));
     let rest = page(ground.walk(), &of_one, &question(0, some.next.clone()));
 
@@ -78,10 +78,10 @@ fn a_page_says_how_many_there_are_and_where_the_next_begins() {
     assert!(all.next.is_some());
     assert_eq!((some.rows.len(), some.total), (10, Some(407)));
     assert_eq!((rest.rows.len(), rest.total, rest.next), (397, None, None));
-    let none = Selection { state: Some("two-way".to_owned()), ..Selection::default() };
+    let none = SessionMatcher { state: Some("two-way".to_owned()), ..SessionMatcher::default() };
     assert_eq!(page(ground.walk(), &none, &question(10, None)), SessionPage { total: Some(0), ..Default::default() });
     let elsewhere = question(10, Some(Cursor::at("inner", 0)));
-    assert_eq!(page(ground.walk(), &Selection::default(), &elsewhere).rows, []);
+    assert_eq!(page(ground.walk(), &SessionMatcher::default(), &elsewhere).rows, []);
 }
 
 proptest! {
@@ -104,7 +104,7 @@ proptest! {
         let mut told = Vec::new();
         let mut after = None;
         loop {
-            let found = page(ground.walk(), &Selection::default(), &question(limit, after.take()));
+            let found = page(ground.walk(), &SessionMatcher::default(), &question(limit, after.take()));
             prop_assert!(found.rows.len() <= limit);
             told.extend(found.rows.into_iter().map(|row| row.source));
             let Some(next) = found.next else { break };
@@ -138,7 +138,7 @@ proptest! {
             ground.open(number, 1, *packets);
         }
 
-        let found = sorted(ground.walk(), &Selection::default(), SessionSort::Packets, Some(limit), None);
+        let found = sorted(ground.walk(), &SessionMatcher::default(), SessionSort::Packets, Some(limit), None);
 
         let mut expected = packets.clone();
         expected.sort_unstable_by_key(|packets| std::cmp::Reverse(*packets));
@@ -157,7 +157,7 @@ fn one_busy_session_among_thousands_of_idle_ones_comes_first() {
     }
     let busy = ground.open(5000, 5201, 3);
     let slow = ground.open(5001, 1, 3);
-    let earlier = Carried::by(&ground.table, &Selection::default(), ground.now);
+    let earlier = EarlierTraffic::by(&ground.table, &SessionMatcher::default(), ground.now);
     ground.now += Duration::from_millis(500);
     ground.carry(busy, 1000);
     ground.carry(slow, 10);
@@ -166,7 +166,7 @@ fn one_busy_session_among_thousands_of_idle_ones_comes_first() {
     ground.worker.close(gone);
     ground.open(5002, 1, 500);
 
-    let found = |sort| sorted(ground.walk(), &Selection::default(), sort, Some(3), Some(&earlier));
+    let found = |sort| sorted(ground.walk(), &SessionMatcher::default(), sort, Some(3), Some(&earlier));
 
     let rows = found(SessionSort::Rate).rows;
     let rates: Vec<_> = rows.iter().map(|row| (row.source.as_str(), row.bits_per_second)).collect();
@@ -192,7 +192,7 @@ fn oldest_and_longest_idle_come_first() {
     let now = ground.now;
     ground.table.update(first, |session| session.last_seen = now).unwrap();
     let hosts = |sort| {
-        let rows = sorted(ground.walk(), &Selection::default(), sort, Some(10), None).rows;
+        let rows = sorted(ground.walk(), &SessionMatcher::default(), sort, Some(10), None).rows;
         rows.into_iter().map(|row| row.source).collect::<Vec<_>>()
     };
 
@@ -208,17 +208,17 @@ fn sums_are_of_each_source_and_of_what_is_meant() {
     }
     ground.open(2, 1, 100);
     ground.open(3, 1, 5);
-    let sums = |by, limit, selection: &Selection| {
-        let asked = TalkerQuestion { filter: SessionFilter::default(), by, sort: SessionSort::Bytes, limit };
+    let sums = |by, limit, selection: &SessionMatcher| {
+        let asked = TalkerRequest { filter: SessionFilter::default(), by, sort: SessionSort::Bytes, limit };
         let rows = talkers(ground.walk(), selection, &asked, None);
         rows.into_iter().map(|row| (row.subject, row.sessions, row.packets, row.bytes)).collect::<Vec<_>>()
     };
     let row = |subject: &str, sessions, packets| (subject.to_owned(), sessions, packets, 100 * packets);
 
-    let all = Selection::default();
+    let all = SessionMatcher::default();
     assert_eq!(sums(TalkersBy::Source, Some(2), &all), [row("198.51.0.2", 1, 100), row("198.51.0.1", 10, 10)]);
     assert_eq!(sums(TalkersBy::Destination, None, &all), [row("203.0.113.80", 12, 115)]);
-    let of_one = Selection { source: Some("198.51.0.3/32".parse().unwrap()), ..Selection::default() };
+    let of_one = SessionMatcher { source: Some("198.51.0.3/32".parse().unwrap()), ..SessionMatcher::default() };
     assert_eq!(sums(TalkersBy::Source, None, &of_one), [row("198.51.0.3", 1, 5)]);
     assert_eq!(sums(TalkersBy::Server, None, &all), []);
     assert_eq!(sums(TalkersBy::Firewall, None, &all), []);

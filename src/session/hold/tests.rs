@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::flow::{CanonicalKey, Direction, Endpoint, FlowKey};
-use crate::session::{Opened, SessionWorker, Timeouts};
+use crate::session::{OpenResult, SessionWorker, Timeouts};
 use crate::wire::frame::TcpSegment;
 use crate::wire::frame::tcp_flags::{ACK, RST, SYN};
 
@@ -80,7 +80,7 @@ impl Lab {
         let session = session(protocol, talk, now);
         let (opened, evicted) =
             self.workers[worker].open(&key(protocol, number), None, session, true, |_, _| false, now);
-        (matches!(opened, Opened::Inserted(_)), evicted.map(|evicted| evicted.key))
+        (matches!(opened, OpenResult::Inserted(_)), evicted.map(|evicted| evicted.key))
     }
 
     fn fill(&mut self, numbers: std::ops::Range<u32>, protocol: u8, talk: Talk, now: Instant) {

@@ -23,9 +23,9 @@ fn keys_that_do_not_fit_their_home_are_found_further_on_until_they_leave() {
     let index = Index::new(40, [1, 2, 3, 4]);
     let slots = index.buckets * PLACES as u32;
     for slot in 0..slots {
-        assert_eq!(index.enter(hash(7, 9), slot, |_| None::<()>), Entered::New, "slot {slot} of {slots}");
+        assert_eq!(index.enter(hash(7, 9), slot, |_| None::<()>), InsertResult::New, "slot {slot} of {slots}");
     }
-    assert_eq!(index.enter(hash(7, 9), slots, |_| None::<()>), Entered::NoRoom);
+    assert_eq!(index.enter(hash(7, 9), slots, |_| None::<()>), InsertResult::NoRoom);
     for slot in 0..slots {
         assert_eq!(index.find(hash(7, 9), |found| (found == slot).then_some(found)), Some(slot));
     }
@@ -42,7 +42,7 @@ fn keys_spread_so_evenly_that_a_full_index_never_runs_out_of_reach() {
     const KEYS: u32 = 200_000;
     let index = Index::new(KEYS as usize, [1, 2, 3, 4]);
     for slot in 0..KEYS {
-        assert_eq!(index.enter(index.hash(&key(slot)), slot, |_| None::<()>), Entered::New);
+        assert_eq!(index.enter(index.hash(&key(slot)), slot, |_| None::<()>), InsertResult::New);
     }
     let passed = (0..index.buckets).map(|bucket| index.bucket(bucket)[OVERFLOW].load(Relaxed)).max();
     assert!(passed < Some(64), "{passed:?} keys passed over one bucket");
@@ -68,10 +68,10 @@ proptest! {
                 slots[slot as usize].store(home << 8 | tag, Relaxed);
                 let entered = index.enter(hash(home, tag), slot, |other| (other != slot).then(|| is_in(home, tag)(other)).flatten());
                 match model.get(&(home, tag)) {
-                    Some(&existing) => prop_assert_eq!(entered, Entered::Existing(existing)),
-                    None if model.len() == room => prop_assert_eq!(entered, Entered::NoRoom),
+                    Some(&existing) => prop_assert_eq!(entered, InsertResult::Existing(existing)),
+                    None if model.len() == room => prop_assert_eq!(entered, InsertResult::NoRoom),
                     None => {
-                        prop_assert_eq!(entered, Entered::New);
+                        prop_assert_eq!(entered, InsertResult::New);
                         model.insert((home, tag), slot);
                     }
                 }
@@ -100,7 +100,8 @@ fn of_workers_that_enter_one_key_at_once_one_succeeds() {
             let (index, entered, left) = (&index, &entered, &left);
             scope.spawn(move || {
                 for _ in 0..ROUNDS {
-                    if index.enter(hash(3, 2), worker, |other| (other < WORKERS).then_some(other)) == Entered::New {
+                    if index.enter(hash(3, 2), worker, |other| (other < WORKERS).then_some(other)) == InsertResult::New
+                    {
                         let inside = entered.fetch_add(1, Relaxed) - left.load(Relaxed);
                         assert_eq!(inside, 0, "two workers entered the same key");
                         left.fetch_add(1, Relaxed);

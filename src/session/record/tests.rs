@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::flow::{Endpoint, FlowKey};
-use crate::session::cell::{Cell, PAYLOAD};
+use crate::session::cell::{PAYLOAD, SessionCell};
 use crate::session::tcp::Seen;
 
 fn address(wide: bool) -> impl Strategy<Value = std::net::IpAddr> {
@@ -22,9 +22,9 @@ fn direction_of() -> impl Strategy<Value = Direction> {
 }
 
 fn session(protocol: u8) -> impl Strategy<Value = Session> {
-    let state = match Class::of(protocol) {
-        Class::Tcp => prop::sample::select(vec![0, 1, 1, 1, 2]),
-        Class::Udp | Class::Icmp | Class::Other => prop::sample::select(vec![3, 4]),
+    let state = match ProtocolClass::of(protocol) {
+        ProtocolClass::Tcp => prop::sample::select(vec![0, 1, 1, 1, 2]),
+        ProtocolClass::Udp | ProtocolClass::Icmp | ProtocolClass::Other => prop::sample::select(vec![3, 4]),
     };
     // The flags of settled conversations, and any others.
     let seen = prop_oneof![Just(0x73u16), any::<u16>()];
@@ -34,7 +34,7 @@ fn session(protocol: u8) -> impl Strategy<Value = Session> {
     (direction_of(), state, seen, pins, counts, times).prop_map(move |(opened, bits, seen, pins, counts, times)| {
         Session {
             opened,
-            class: Class::of(protocol),
+            class: ProtocolClass::of(protocol),
             state: state_of(bits),
             seen: Seen::from_bits(seen),
             worker: counts.2,
@@ -53,29 +53,26 @@ fn session(protocol: u8) -> impl Strategy<Value = Session> {
     })
 }
 
-fn state_of(bits: u64) -> State {
+fn state_of(bits: u64) -> ConversationState {
     super::state(bits)
 }
 
 /// A flow, its session, and its service and server.
-fn record() -> impl Strategy<Value = (FlowKey, Session, Option<Bound>)> {
+fn record() -> impl Strategy<Value = (FlowKey, Session, Option<Placement>)> {
     let protocol = prop::sample::select(vec![6u8, 6, 17, 1, 50]);
     (any::<bool>(), protocol).prop_flat_map(|(wide, protocol)| {
         let ids = (any::<u16>(), any::<u16>(), any::<u32>());
-        let bound = (ids, prop::option::of(flow(wide, protocol))).prop_map(|((service, server, fall), inside)| Bound {
-            service: ServiceId(service),
-            server: ServerId(server),
-            fall,
-            inside,
+        let bound = (ids, prop::option::of(flow(wide, protocol))).prop_map(|((service, server, fall), inside)| {
+            Placement { service: ServiceId(service), server: ServerId(server), fall, inside }
         });
         (flow(wide, protocol), session(protocol), prop::option::of(bound))
     })
 }
 
-fn with_place<R>(flow: &FlowKey, session: &Session, bound: Option<&Bound>, f: impl FnOnce(Place<'_>) -> R) -> R {
-    let cell: Cell = [const { AtomicU64::new(u64::MAX) }; 1 + PAYLOAD];
-    let (wide, opening) = (Lines::<8>::new(3), Lines::<1>::new(3));
-    let place = Place { cell: &cell, opening: &opening, wide: &wide, slot: 2 };
+fn with_place<R>(flow: &FlowKey, session: &Session, bound: Option<&Placement>, f: impl FnOnce(SlotRef<'_>) -> R) -> R {
+    let cell: SessionCell = [const { AtomicU64::new(u64::MAX) }; 1 + PAYLOAD];
+    let (wide, opening) = (AlignedRecords::<8>::new(3), AlignedRecords::<1>::new(3));
+    let place = SlotRef { cell: &cell, opening: &opening, wide: &wide, slot: 2 };
     let inside = bound.and_then(|bound| bound.inside).map(|inside| {
         let (key, direction) = inside.canonical();
         (KeyWords::of(&key), direction)
@@ -135,7 +132,7 @@ proptest! {
         // An end acknowledges no more than it was sent.
         let is_near = tcp::is_near(sequence.wrapping_add(length), known, acked, acknowledgement, other);
         let segment = TcpSegment { flags, sequence, acknowledgement, length };
-        let tcp = (session.class == Class::Tcp).then_some(segment);
+        let tcp = (session.class == ProtocolClass::Tcp).then_some(segment);
         let now = Instant::from_nanos(now.into());
         let mut observed = session;
         observed.observe(direction, tcp.as_ref(), bytes, now);
@@ -146,7 +143,7 @@ proptest! {
             prop_assert_eq!(place.session(), if is_noted { observed } else { session });
             prop_assert_eq!((place.key(), place.bound()), (flow.canonical().0, bound));
             let is_plain = flags & 0x17 == 0x10 && session.seen.bits() == 0x73;
-            prop_assert!(is_noted || tcp.is_none() || !is_plain || !is_near || session.state != State::Tcp(TcpState::Established));
+            prop_assert!(is_noted || tcp.is_none() || !is_plain || !is_near || session.state != ConversationState::Tcp(TcpState::Established));
             Ok(())
         })?;
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::flow::{CanonicalKey, Direction, Endpoint, FlowKey};
-use crate::session::{Opened, Session, SessionTable, SessionWorker, Timeouts};
+use crate::session::{OpenResult, Session, SessionTable, SessionWorker, Timeouts};
 use crate::time::Duration;
 use crate::wire::frame::TcpSegment;
 use crate::wire::frame::protocol::TCP;
@@ -27,7 +27,7 @@ fn key(source: IpAddr, port: u16) -> CanonicalKey {
 }
 
 /// Opens a connection; one that is `established` is never forgotten for others.
-fn open(worker: &mut SessionWorker, source: IpAddr, port: u16, established: bool) -> Opened {
+fn open(worker: &mut SessionWorker, source: IpAddr, port: u16, established: bool) -> OpenResult {
     let key = key(source, port);
     let direction = Direction::LowToHigh;
     let mut session = Session::new(&key, direction, NOW);
@@ -49,11 +49,11 @@ fn sessions_are_counted_at_who_opened_them_and_end_with_them() {
     let (table, mut worker) = table(10_000);
     let ids: Vec<_> = (0..500)
         .map(|port| match open(&mut worker, host(1), port, true) {
-            Opened::Inserted(id) => id,
+            OpenResult::Inserted(id) => id,
             other => panic!("{other:?}"),
         })
         .collect();
-    assert!(matches!(open(&mut worker, host(1), 7, true), Opened::Existing(_)), "counted once");
+    assert!(matches!(open(&mut worker, host(1), 7, true), OpenResult::Existing(_)), "counted once");
     let held = |table: &SessionTable| table.sources().sessions_of(host(1), table.len());
     assert!((485..=500).contains(&held(&table)), "{}", held(&table));
     assert_eq!(table.sources().sessions_of([203, 0, 113, 80].into(), table.len()), 0);
@@ -65,11 +65,12 @@ fn sessions_are_counted_at_who_opened_them_and_end_with_them() {
 #[test]
 fn one_source_with_connections_for_ever_leaves_places_to_a_hundred_others() {
     let (table, mut worker) = table(10_000);
-    let got = (0..20_000).filter(|port| matches!(open(&mut worker, host(1), *port, true), Opened::Inserted(_))).count();
+    let got =
+        (0..20_000).filter(|port| matches!(open(&mut worker, host(1), *port, true), OpenResult::Inserted(_))).count();
     assert!((8_888..=8_920).contains(&got), "{got}: eight ninths");
-    assert_eq!(open(&mut worker, host(1), 30_000, true), Opened::OverShare);
+    assert_eq!(open(&mut worker, host(1), 30_000, true), OpenResult::OverShare);
     for number in 2..102 {
-        assert!(matches!(open(&mut worker, host(number), 1, true), Opened::Inserted(_)), "{number}");
+        assert!(matches!(open(&mut worker, host(number), 1, true), OpenResult::Inserted(_)), "{number}");
     }
     assert_eq!(table.len(), got + 100);
 }
@@ -77,12 +78,12 @@ fn one_source_with_connections_for_ever_leaves_places_to_a_hundred_others() {
 #[test]
 fn a_flood_of_half_open_connections_takes_no_place_from_a_source_that_has_many_already() {
     let (table, mut worker) = table(10_000);
-    (0..5_000).for_each(|port| assert!(matches!(open(&mut worker, host(1), port, true), Opened::Inserted(_))));
+    (0..5_000).for_each(|port| assert!(matches!(open(&mut worker, host(1), port, true), OpenResult::Inserted(_))));
     // From as many addresses as there are: the table is full, and what filled it goes first.
     (0..20_000).for_each(|number| _ = open(&mut worker, host(1_000 + number), 1, false));
     assert_eq!(table.len(), 10_000);
     for port in 5_000..6_000 {
-        assert!(matches!(open(&mut worker, host(1), port, true), Opened::Inserted(_)), "{port}");
+        assert!(matches!(open(&mut worker, host(1), port, true), OpenResult::Inserted(_)), "{port}");
     }
 }
 
@@ -108,12 +109,12 @@ fn limits_of_a_source_are_its_own() {
 
 #[test]
 fn the_last_refusal_of_each_kind_is_told_once() {
-    let sources = Sources::new(1_000, 7);
+    let sources = SourceLimiter::new(1_000, 7);
     sources.refused(host(1), OverLimit::Rate, 0);
     sources.refused(host(2), OverLimit::Rate, 0);
     sources.refused("2001:db8::7".parse().unwrap(), OverLimit::Share, 0);
 
-    let told = |sources: &Sources| -> Vec<_> {
+    let told = |sources: &SourceLimiter| -> Vec<_> {
         sources.take_refusals().map(|refusal| (refusal.why, refusal.source.to_string())).collect()
     };
     assert_eq!(

@@ -8,10 +8,10 @@ use std::sync::atomic::Ordering;
 
 use crate::flow::{CanonicalKey, Direction};
 use crate::session::cell;
-use crate::session::index::Entered;
-use crate::session::record::{Hears, KeyWords};
-use crate::session::table::{SessionTable, Wanted, is_live};
-use crate::session::{Bound, Session, SessionId};
+use crate::session::index::InsertResult;
+use crate::session::record::{Directions, KeyWords};
+use crate::session::table::{HashedKey, SessionTable, is_live};
+use crate::session::{Placement, Session, SessionId};
 
 /// Sessions that a source may have for each place that it leaves free.
 const TABLE_PER_FREE: usize = 8;
@@ -22,7 +22,7 @@ const SHARE_MIN: usize = 64;
 
 /// The result of opening a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Opened {
+pub enum OpenResult {
     /// The session is in the table, with this identifier.
     Inserted(SessionId),
     /// Another worker was faster; this is the session that exists.
@@ -39,17 +39,17 @@ impl SessionTable {
     /// Finds the session to which packets of a flow in `direction` belong. On each leg of a translated flow only
     /// packets of one direction do; those in the other direction may belong to another flow.
     pub fn listener(&self, key: &CanonicalKey, direction: Direction) -> Option<SessionId> {
-        self.hearer(&self.wanted(key), Hears::only(direction)).map(|(id, _)| id)
+        self.hearer(&self.wanted(key), Directions::only(direction)).map(|(id, _)| id)
     }
 
     /// Finds a session to which packets with a key in one of these directions belong, and all directions that belong to
     /// it.
-    fn hearer(&self, wanted: &Wanted, directions: Hears) -> Option<(SessionId, Hears)> {
+    fn hearer(&self, wanted: &HashedKey, directions: Directions) -> Option<(SessionId, Directions)> {
         self.index.find(wanted.hash, |slot| self.hears(slot, &wanted.key).filter(|(_, hears)| hears.meets(directions)))
     }
 
     /// The session in `slot`, if it is live, and in which directions packets with this key belong to it.
-    fn hears(&self, slot: u32, key: &KeyWords) -> Option<(SessionId, Hears)> {
+    fn hears(&self, slot: u32, key: &KeyWords) -> Option<(SessionId, Directions)> {
         let place = self.place(slot);
         let (generation, hears) = cell::peek(place.cell, is_live, |_| place.hears(key))?;
         Some((SessionId { slot, generation }, hears))
@@ -59,18 +59,18 @@ impl SessionTable {
     pub(in crate::session) fn foresee(
         &self,
         key: &CanonicalKey,
-        bound: Option<&Bound>,
+        bound: Option<&Placement>,
         opened: Direction,
-    ) -> Option<Opened> {
+    ) -> Option<OpenResult> {
         let inside = inside_key(bound);
-        let directions = if inside.is_some() { Hears::only(opened) } else { Hears::BOTH };
+        let directions = if inside.is_some() { Directions::only(opened) } else { Directions::BOTH };
         match self.hearer(&self.wanted(key), directions) {
-            Some((existing, hears)) if hears.includes(opened) => return Some(Opened::Existing(existing)),
-            Some(_) => return Some(Opened::Clash),
+            Some((existing, hears)) if hears.includes(opened) => return Some(OpenResult::Existing(existing)),
+            Some(_) => return Some(OpenResult::Clash),
             None => {}
         }
         let (inside, inward) = inside?;
-        self.listener(&inside, inward.reversed()).map(|_| Opened::Clash)
+        self.listener(&inside, inward.reversed()).map(|_| OpenResult::Clash)
     }
 
     /// True if who opens a session has more of a table that is nearly full than a fair share: more than [`TABLE_PER_FREE`] for each
@@ -98,9 +98,9 @@ impl SessionTable {
         &self,
         slot: u32,
         key: &CanonicalKey,
-        bound: Option<Bound>,
+        bound: Option<Placement>,
         session: Session,
-    ) -> Opened {
+    ) -> OpenResult {
         let place = self.place(slot);
         let free = cell::generation(place.cell);
         // The lock is held until the slot is in the index, so that nobody ends the session before it can be found.
@@ -109,30 +109,32 @@ impl SessionTable {
         let wanted = self.wanted(key);
         let inside = inside_key(bound.as_ref()).map(|(key, direction)| (self.wanted(&key), direction));
         place.put(&wanted.key, inside.map(|(inside, direction)| (inside.key, direction)), bound.as_ref(), &session);
-        let hears = if inside.is_some() { Hears::only(session.opened) } else { Hears::BOTH };
+        let hears = if inside.is_some() { Directions::only(session.opened) } else { Directions::BOTH };
         let opened = match (self.enter(&wanted, slot, hears), inside) {
-            (Entered::New, None) => Opened::Inserted(id),
-            (Entered::New, Some((inside, inward))) => {
-                let entered = self.enter(&inside, slot, Hears::only(inward.reversed()));
-                if !matches!(entered, Entered::New) {
+            (InsertResult::New, None) => OpenResult::Inserted(id),
+            (InsertResult::New, Some((inside, inward))) => {
+                let entered = self.enter(&inside, slot, Directions::only(inward.reversed()));
+                if !matches!(entered, InsertResult::New) {
                     self.index.leave(wanted.hash, slot);
                 }
                 match entered {
-                    Entered::New => Opened::Inserted(id),
-                    Entered::Existing(_) => Opened::Clash,
-                    Entered::NoRoom => Opened::Full,
+                    InsertResult::New => OpenResult::Inserted(id),
+                    InsertResult::Existing(_) => OpenResult::Clash,
+                    InsertResult::NoRoom => OpenResult::Full,
                 }
             }
-            (Entered::Existing((existing, others)), _) if others.includes(session.opened) => Opened::Existing(existing),
-            (Entered::Existing(_), _) => Opened::Clash,
-            (Entered::NoRoom, _) => Opened::Full,
+            (InsertResult::Existing((existing, others)), _) if others.includes(session.opened) => {
+                OpenResult::Existing(existing)
+            }
+            (InsertResult::Existing(_), _) => OpenResult::Clash,
+            (InsertResult::NoRoom, _) => OpenResult::Full,
         };
         match opened {
-            Opened::Inserted(_) => {
+            OpenResult::Inserted(_) => {
                 self.live.fetch_add(1, Ordering::Relaxed);
                 self.sources.opened(key.oriented(session.opened).source.address);
             }
-            Opened::Existing(_) | Opened::Clash | Opened::Full | Opened::OverShare => {
+            OpenResult::Existing(_) | OpenResult::Clash | OpenResult::Full | OpenResult::OverShare => {
                 locked.turn();
             }
         }
@@ -141,7 +143,7 @@ impl SessionTable {
 
     /// Makes a key lead to `slot` for packets in these directions, unless one of them belongs to another live session.
     /// The entry of a session that has ended is ignored: whoever ended it is about to remove it.
-    fn enter(&self, wanted: &Wanted, slot: u32, hears: Hears) -> Entered<(SessionId, Hears)> {
+    fn enter(&self, wanted: &HashedKey, slot: u32, hears: Directions) -> InsertResult<(SessionId, Directions)> {
         let is_anothers = |other| {
             let found = if other == slot { None } else { self.hears(other, &wanted.key) };
             found.filter(|(_, others)| hears.meets(*others))
@@ -151,6 +153,6 @@ impl SessionTable {
 }
 
 /// The key of the inside leg of a translated flow, and the direction of its first packet.
-pub(super) fn inside_key(bound: Option<&Bound>) -> Option<(CanonicalKey, Direction)> {
+pub(super) fn inside_key(bound: Option<&Placement>) -> Option<(CanonicalKey, Direction)> {
     Some(bound?.inside?.canonical())
 }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::flow::{Direction, Endpoint, FlowKey};
-use crate::session::{State, TcpState};
+use crate::session::{ConversationState, TcpState};
 use crate::time::{Duration, Instant};
 use crate::wire::frame::TcpSegment;
 use crate::wire::frame::protocol::{TCP, UDP};
@@ -45,17 +45,17 @@ fn at(millis: u64) -> Instant {
     Instant::from_millis(millis)
 }
 
-fn open(worker: &mut SessionWorker, key: &CanonicalKey, now: Instant) -> Opened {
+fn open(worker: &mut SessionWorker, key: &CanonicalKey, now: Instant) -> OpenResult {
     open_evicting(worker, key, now).0
 }
 
-fn open_evicting(worker: &mut SessionWorker, key: &CanonicalKey, now: Instant) -> (Opened, Option<Removed>) {
+fn open_evicting(worker: &mut SessionWorker, key: &CanonicalKey, now: Instant) -> (OpenResult, Option<Removed>) {
     worker.open(key, None, Session::new(key, Direction::LowToHigh, now), false, |_, _| false, now)
 }
 
-fn inserted(opened: Opened) -> SessionId {
+fn inserted(opened: OpenResult) -> SessionId {
     match opened {
-        Opened::Inserted(id) => id,
+        OpenResult::Inserted(id) => id,
         other => panic!("expected a new session, got {other:?}"),
     }
 }
@@ -88,7 +88,7 @@ fn a_flow_is_found_until_it_is_closed() {
         let key = key(TCP, number);
         let id = inserted(open(&mut worker, &key, at(0)));
         assert_eq!(table.find(&key), Some(id));
-        assert_eq!(open(&mut worker, &key, at(0)), Opened::Existing(id));
+        assert_eq!(open(&mut worker, &key, at(0)), OpenResult::Existing(id));
         table.update(id, |session| session.observe(Direction::LowToHigh, None, 60, at(5))).expect("it is there");
         let Removed { key: closed, session, .. } = worker.close(id).expect("it is there");
         assert_eq!((closed, session.packets, session.bytes, session.last_seen), (key, 1, 60, at(5)));
@@ -208,7 +208,7 @@ fn a_flood_evicts_the_oldest_half_open_sessions_and_no_established_one() {
     assert!(expire(&mut worker, at(2100)).is_empty());
 
     for number in 2000..3000 {
-        let (Opened::Inserted(_), evicted) = open_evicting(&mut worker, &key(TCP, number), at(2100)) else {
+        let (OpenResult::Inserted(_), evicted) = open_evicting(&mut worker, &key(TCP, number), at(2100)) else {
             panic!("the flood finds room by eviction")
         };
         let oldest = if number < 2010 { number - 1000 } else { number - 10 };
@@ -225,18 +225,18 @@ fn a_table_full_of_established_sessions_takes_no_new_one() {
         let id = inserted(open(&mut worker, &key(TCP, number), at(0)));
         table.update(id, |session| handshake(session, at(0))).expect("it is there");
     }
-    assert_eq!(open(&mut worker, &key(TCP, 100), at(0)), Opened::Full);
+    assert_eq!(open(&mut worker, &key(TCP, 100), at(0)), OpenResult::Full);
 
     let new = key(TCP, 102);
     let session = Session::new(&new, Direction::LowToHigh, at(0));
     assert_eq!(
         worker.open(&new, None, session, true, |_, _| false, at(0)),
-        (Opened::Full, None),
+        (OpenResult::Full, None),
         "nothing is harmless to forget"
     );
     let victim = key(TCP, 7);
     let opened = worker.open(&new, None, session, true, |key, _| *key == victim, at(0));
-    assert!(matches!(opened, (Opened::Inserted(_), Some(evicted)) if evicted.key == victim));
+    assert!(matches!(opened, (OpenResult::Inserted(_), Some(evicted)) if evicted.key == victim));
 }
 
 #[test]
@@ -248,10 +248,10 @@ fn one_worker_can_use_the_whole_table_and_give_it_back() {
         let opened = (0..2000).filter(|&number| {
             let id = key(TCP, number);
             let opened = open(worker, &id, now);
-            if let Opened::Inserted(id) = opened {
+            if let OpenResult::Inserted(id) = opened {
                 table.update(id, |session| handshake(session, now));
             }
-            matches!(opened, Opened::Inserted(_))
+            matches!(opened, OpenResult::Inserted(_))
         });
         let opened = opened.count();
         assert!(opened >= 1000 - 3 * 2 * 31, "worker {round} got {opened} slots");
@@ -355,11 +355,11 @@ proptest! {
                     let has_room = model.len() < capacity || model.values().any(Session::is_half_open);
                     let (opened, evicted) = open_evicting(&mut worker, &key(protocol, flow), at(now));
                     match opened {
-                        Opened::Existing(_) => prop_assert!(model.contains_key(&flow)),
-                        Opened::Full => prop_assert!(!has_room && !model.contains_key(&flow)),
-                        Opened::Clash => prop_assert!(false, "no flow is translated"),
-                        Opened::OverShare => prop_assert!(false, "each flow is another source's"),
-                        Opened::Inserted(_) => {
+                        OpenResult::Existing(_) => prop_assert!(model.contains_key(&flow)),
+                        OpenResult::Full => prop_assert!(!has_room && !model.contains_key(&flow)),
+                        OpenResult::Clash => prop_assert!(false, "no flow is translated"),
+                        OpenResult::OverShare => prop_assert!(false, "each flow is another source's"),
+                        OpenResult::Inserted(_) => {
                             prop_assert!(has_room && !model.contains_key(&flow));
                             prop_assert_eq!(evicted.is_some(), model.len() == capacity);
                             if let Some(Removed { key: evicted, .. }) = evicted {
@@ -422,7 +422,7 @@ fn workers_that_share_flows_lose_and_confuse_none() {
                     let now = at(round);
                     let key = key(UDP, flow);
                     match open(&mut worker, &key, now) {
-                        Opened::Inserted(id) | Opened::Existing(id) => {
+                        OpenResult::Inserted(id) | OpenResult::Existing(id) => {
                             // A session stores its flow's number in `next_to_low`, to prove that no search ever finds
                             // another flow's session.
                             table.update(id, |session| {
@@ -434,12 +434,12 @@ fn workers_that_share_flows_lose_and_confuse_none() {
                                 worker.close(id);
                             }
                         }
-                        Opened::Full | Opened::Clash | Opened::OverShare => {}
+                        OpenResult::Full | OpenResult::Clash | OpenResult::OverShare => {}
                     }
                     if round % 64 == 0 {
                         worker.expire(now, 64, |_, _| ());
                         let mut cursor = 0;
-                        let end_some = |_: &CanonicalKey, session: &mut Session, _: Option<&Bound>| {
+                        let end_some = |_: &CanonicalKey, session: &mut Session, _: Option<&Placement>| {
                             if session.packets > 50 { Sweep::Remove } else { Sweep::Keep }
                         };
                         worker.sweep(&mut cursor, 16, end_some, |_| ());
@@ -461,6 +461,9 @@ fn workers_that_share_flows_lose_and_confuse_none() {
 
 #[test]
 fn the_state_is_shown_as_opened() {
-    assert_eq!(Session::new(&key(TCP, 0), Direction::LowToHigh, at(0)).state, State::Tcp(TcpState::Opening));
-    assert_eq!(Session::new(&key(UDP, 0), Direction::LowToHigh, at(0)).state, State::OneWay);
+    assert_eq!(
+        Session::new(&key(TCP, 0), Direction::LowToHigh, at(0)).state,
+        ConversationState::Tcp(TcpState::Opening)
+    );
+    assert_eq!(Session::new(&key(UDP, 0), Direction::LowToHigh, at(0)).state, ConversationState::OneWay);
 }

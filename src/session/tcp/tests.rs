@@ -37,7 +37,7 @@ fn observe(session: &mut Session, segments: &[Sent]) -> TcpState {
         session.observe(direction, Some(&segment), 40, Instant::ZERO);
     }
     match session.state {
-        crate::session::State::Tcp(state) => state,
+        crate::session::ConversationState::Tcp(state) => state,
         other => panic!("a TCP session, got {other:?}"),
     }
 }

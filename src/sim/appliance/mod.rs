@@ -7,7 +7,7 @@ mod show;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::config::{self, Admin, Config};
+use crate::config::{self, AdminState, Config};
 use crate::engine::controller::{DeviceState, Order, ServerChange};
 use crate::engine::forwarder::{Apart, ForwarderLimits};
 use crate::engine::view::{EventView, ExchangeView};
@@ -26,21 +26,21 @@ use crate::wire::offload::Offload;
 use crate::wire::vlan::VlanTag;
 
 use punts::Punts;
-pub use show::Placed;
+pub use show::BoundFlow;
 
 /// Number of pairs of a source address and a server with ports of their own, per worker.
 const PORT_POOLS: usize = 64;
 
 /// A frame on a cable.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Frame {
+pub struct CableFrame {
     /// Checksum and segmentation that are left undone, as between virtual devices.
     pub offload: Offload,
     /// The Ethernet frame without a VLAN tag, because each segment is one VLAN.
     pub bytes: Vec<u8>,
 }
 
-impl Frame {
+impl CableFrame {
     /// A frame with nothing left undone.
     pub const fn new(bytes: Vec<u8>) -> Self {
         Self { offload: Offload::NONE, bytes }
@@ -49,13 +49,13 @@ impl Frame {
 
 /// What an engine did with one frame.
 #[derive(Debug, Clone)]
-pub struct Handled {
+pub struct HandledFrame {
     /// The link on which it was received.
     pub link: LinkId,
     /// The frame as received.
-    pub before: Frame,
+    pub before: CableFrame,
     /// The frame afterwards.
-    pub after: Frame,
+    pub after: CableFrame,
     /// The outer VLAN tag afterwards.
     pub vlan: Option<VlanTag>,
     /// The verdict.
@@ -66,7 +66,7 @@ pub struct Handled {
 
 /// An engine.
 #[derive(Debug)]
-pub struct Appliance {
+pub struct SimEngine {
     /// Name of the engine.
     pub name: String,
     config: Config,
@@ -83,9 +83,9 @@ pub struct Appliance {
     probe_came: bool,
     wake: Option<Instant>,
     next_expiry: Instant,
-    out: VecDeque<(LinkId, Frame)>,
-    /// Frames that were handled since the last call of [`Appliance::take_handled`].
-    handled: Vec<Handled>,
+    out: VecDeque<(LinkId, CableFrame)>,
+    /// Frames that were handled since the last call of [`SimEngine::take_handled`].
+    handled: Vec<HandledFrame>,
     events: Vec<EventView>,
     exchanges: Vec<ExchangeView>,
     /// Frames that found a ring full.
@@ -114,10 +114,10 @@ struct Core {
 struct Worker {
     forwarder: Forwarder,
     cell: Arc<CountersCell>,
-    ring: VecDeque<(LinkId, Frame)>,
+    ring: VecDeque<(LinkId, CableFrame)>,
 }
 
-impl Appliance {
+impl SimEngine {
     const RING: usize = 512;
     const EXPIRY_INTERVAL: Duration = Duration::from_millis(20);
     const EXPIRY_BUDGET: usize = 512;
@@ -272,7 +272,7 @@ impl Appliance {
     }
 
     /// Does `fwlb set firewall`.
-    pub fn set_admin(&mut self, firewall: &str, admin: Option<Admin>, now: Instant) {
+    pub fn set_admin(&mut self, firewall: &str, admin: Option<AdminState>, now: Instant) {
         let local = now + self.epoch;
         if let Some(core) = &mut self.core {
             let known = core.controller.set_admin(None, firewall, admin, &Order::default(), local);
@@ -296,7 +296,7 @@ impl Appliance {
     }
 
     /// Receives a frame on a link.
-    pub fn receive(&mut self, link: LinkId, frame: Frame, now: Instant) {
+    pub fn receive(&mut self, link: LinkId, frame: CableFrame, now: Instant) {
         let Some(core) = &mut self.core else {
             self.missed += 1;
             return;
@@ -341,7 +341,7 @@ impl Appliance {
         self.run_controller(now);
     }
 
-    /// When [`Appliance::handle_timeout`] has to be called next.
+    /// When [`SimEngine::handle_timeout`] has to be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let core = self.core.as_ref()?;
         let controller = core.controller.poll_timeout().map(|at| self.world_time(at));
@@ -351,12 +351,12 @@ impl Appliance {
     }
 
     /// The next frame to send.
-    pub fn poll_transmit(&mut self) -> Option<(LinkId, Frame)> {
+    pub fn poll_transmit(&mut self) -> Option<(LinkId, CableFrame)> {
         self.out.pop_front()
     }
 
     /// Frames that were handled since the last call.
-    pub fn take_handled(&mut self) -> Vec<Handled> {
+    pub fn take_handled(&mut self) -> Vec<HandledFrame> {
         std::mem::take(&mut self.handled)
     }
 
@@ -397,12 +397,12 @@ impl Appliance {
                         self.problems.push(format!("{}: a frame without verdict", self.name));
                         continue;
                     };
-                    let after = Frame { offload: packet.offload, bytes: packet.bytes.to_vec() };
+                    let after = CableFrame { offload: packet.offload, bytes: packet.bytes.to_vec() };
                     if let Verdict::Forward(out) | Verdict::Hairpin(out) = verdict {
                         self.out.push_back((out, after.clone()));
                     }
                     let snapshot = Arc::clone(&core.snapshot);
-                    self.handled.push(Handled { link, before, after, vlan: packet.vlan, verdict, snapshot });
+                    self.handled.push(HandledFrame { link, before, after, vlan: packet.vlan, verdict, snapshot });
                 }
                 drain(&mut worker.forwarder, &mut self.out, &self.config, &mut self.problems);
             }
@@ -446,18 +446,23 @@ fn packet<'f>(config: &Config, link: LinkId, offload: Offload, bytes: &'f mut [u
     BatchPacket { device: link.device, vlan: link.vlan.map(VlanTag::new), offload, bytes, verdict: None }
 }
 
-fn drain(forwarder: &mut Forwarder, out: &mut VecDeque<(LinkId, Frame)>, config: &Config, problems: &mut Vec<String>) {
+fn drain(
+    forwarder: &mut Forwarder,
+    out: &mut VecDeque<(LinkId, CableFrame)>,
+    config: &Config,
+    problems: &mut Vec<String>,
+) {
     while let Some(transmit) = forwarder.poll_transmit() {
         send(transmit, out, config, problems);
     }
 }
 
-fn send(transmit: Transmit, out: &mut VecDeque<(LinkId, Frame)>, config: &Config, problems: &mut Vec<String>) {
+fn send(transmit: Transmit, out: &mut VecDeque<(LinkId, CableFrame)>, config: &Config, problems: &mut Vec<String>) {
     let link = &config.links[transmit.link.index()];
     if transmit.vlan.map(VlanTag::vid) != link.vlan {
         problems.push(format!("a frame for link {} has the tag {:?}", link.name, transmit.vlan));
     }
-    out.push_back((transmit.link, Frame { offload: transmit.offload, bytes: transmit.bytes }));
+    out.push_back((transmit.link, CableFrame { offload: transmit.offload, bytes: transmit.bytes }));
 }
 
 /// The MAC address of an engine's device.

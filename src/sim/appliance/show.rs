@@ -4,14 +4,14 @@ use crate::engine::view::{AlarmView, CountersView, FirewallView, PeerView, Servi
 use crate::engine::{Counters, Snapshot};
 use crate::flow::{CanonicalKey, Endpoint, FlowKey};
 use crate::id::{ServerId, ServiceId};
-use crate::session::{Bound, Session};
-use crate::sim::appliance::Appliance;
+use crate::session::{Placement, Session};
+use crate::sim::appliance::SimEngine;
 use crate::sim::packet::Tuple;
 use crate::time::Instant;
 
 /// The engine's record of a flow that a service gave to a server, with each leg as packets from the client show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Placed {
+pub struct BoundFlow {
     /// From the client to the virtual address.
     pub outside: Tuple,
     /// As the server sees it; equal to `outside` if nothing is translated.
@@ -26,7 +26,7 @@ pub struct Placed {
     pub created: Instant,
 }
 
-impl Appliance {
+impl SimEngine {
     /// Counters of all workers since the engine started.
     pub fn counters(&self) -> Counters {
         let mut sum = Counters::default();
@@ -74,14 +74,14 @@ impl Appliance {
     }
 
     /// The record of the flow that a client's packets show as `outside`.
-    pub fn placed(&self, outside: Tuple) -> Option<Placed> {
+    pub fn placed(&self, outside: Tuple) -> Option<BoundFlow> {
         let table = &self.core.as_ref()?.table;
         let id = table.find(&flow_key(outside).canonical().0)?;
         table.update_bound(id, |key, session, bound| placed(key, session, bound?))?
     }
 
     /// The records of all flows that services gave to servers.
-    pub fn all_placed(&self) -> Vec<Placed> {
+    pub fn all_placed(&self) -> Vec<BoundFlow> {
         let mut all = Vec::new();
         if let Some(core) = &self.core {
             core.table.for_each(|key, session, bound| {
@@ -125,14 +125,14 @@ fn flow_key(tuple: Tuple) -> FlowKey {
     FlowKey { protocol: tuple.protocol, source: end(tuple.source), destination: end(tuple.destination) }
 }
 
-fn placed(key: &CanonicalKey, session: &Session, bound: &Bound) -> Option<Placed> {
+fn placed(key: &CanonicalKey, session: &Session, bound: &Placement) -> Option<BoundFlow> {
     let tuple = |flow: FlowKey| Tuple {
         protocol: flow.protocol,
         source: (flow.source.address, flow.source.port),
         destination: (flow.destination.address, flow.destination.port),
     };
     let outside = key.oriented(session.opened);
-    let Bound { service, server, fall, inside } = *bound;
+    let Placement { service, server, fall, inside } = *bound;
     let (outside, inside) = (tuple(outside), tuple(inside.unwrap_or(outside)));
-    Some(Placed { outside, inside, service, server, fall, created: session.created })
+    Some(BoundFlow { outside, inside, service, server, fall, created: session.created })
 }

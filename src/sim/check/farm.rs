@@ -1,9 +1,9 @@
 //! Connects the checkers of services with the histories of flows.
 
-use crate::config::Mode;
+use crate::config::ForwardingMode;
 use crate::engine::{Snapshot, Verdict};
-use crate::sim::appliance::Handled;
-use crate::sim::check::Checks;
+use crate::sim::appliance::HandledFrame;
+use crate::sim::check::Checkers;
 use crate::sim::check::services::packet_of;
 use crate::sim::farm::{server_at, server_mac, server_name, service_name};
 use crate::sim::packet::{Packet, split_ethernet, tcp_flag};
@@ -12,10 +12,10 @@ use crate::sim::world::{NodeId, Observation, World};
 use crate::time::{Duration, Instant};
 use crate::wire::MacAddr;
 
-impl Checks {
+impl Checkers {
     /// Shows a frame to the checker of its engine's services; returns whether it belongs to one. A translated tuple
     /// becomes another name of its flow.
-    pub(super) fn service_frame(&mut self, world: &World, node: NodeId, handled: &Handled) -> bool {
+    pub(super) fn service_frame(&mut self, world: &World, node: NodeId, handled: &HandledFrame) -> bool {
         let side = self.nodes.side(node);
         let services = &mut self.services[side as usize];
         if !services.handled(handled, world.engine(node), world.now()) {
@@ -32,7 +32,7 @@ impl Checks {
         true
     }
 
-    /// Checks a tunnelled packet that an engine sent: its outer destination is a server that decapsulates, and the
+    /// Checkers a tunnelled packet that an engine sent: its outer destination is a server that decapsulates, and the
     /// packet inside belongs to a session of that server or is a health check. The outer header is checked as every
     /// packet's.
     pub(super) fn carried(&mut self, now: Instant, side: Side, destination: MacAddr, outer: &Packet, inside: &Packet) {
@@ -46,7 +46,7 @@ impl Checks {
             // Only the first of several fragments inside shows the ports.
             (Some(_), _) if inside.piece.is_some_and(|piece| piece.offset > 0) => None,
             (Some(_), None) => Some("has no such service".to_owned()),
-            (Some(_), Some(service)) if farm.services[service].mode != Mode::Tunnel => {
+            (Some(_), Some(service)) if farm.services[service].mode != ForwardingMode::Tunnel => {
                 Some("is not to unpack".to_owned())
             }
             (Some(server), Some(_)) => story

@@ -1,15 +1,15 @@
-//! Checks that hold for every frame of an engine, from its bytes alone.
+//! Checkers that hold for every frame of an engine, from its bytes alone.
 
 use crate::engine::Verdict;
-use crate::sim::appliance::Handled;
+use crate::sim::appliance::HandledFrame;
 use crate::sim::packet::{
-    ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Icmp, Packet, Tuple, protocol, split_ethernet,
+    ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, IcmpKind, Packet, Tuple, protocol, split_ethernet,
 };
 use crate::wire::MacAddr;
 
 /// Transparency: a forwarded frame differs from the received one in its MAC addresses, its TTL (one less) and its IPv4
 /// header checksum only. Returns what is wrong.
-pub fn transparent(handled: &Handled) -> Option<String> {
+pub fn transparent(handled: &HandledFrame) -> Option<String> {
     match handled.verdict {
         Verdict::Forward(_) | Verdict::Hairpin(_) => {}
         Verdict::Replaced | Verdict::Punted | Verdict::Dropped(_) => return None,
@@ -95,7 +95,7 @@ pub fn legal(bytes: &[u8], own: MacAddr) -> Option<String> {
         ETHERTYPE_IPV4 | ETHERTYPE_IPV6 => match Packet::parse(payload) {
             None => Some("an IP packet that cannot be parsed".to_owned()),
             Some(packet) if packet.ttl == 0 => Some("TTL 0 on the wire".to_owned()),
-            Some(packet) if destination.is_group() && packet.icmp_kind() != Some(Icmp::LinkLocal) => {
+            Some(packet) if destination.is_group() && packet.icmp_kind() != Some(IcmpKind::LinkLocal) => {
                 Some(format!("data to the group address {destination}"))
             }
             Some(_) => None,
@@ -108,18 +108,19 @@ pub fn legal(bytes: &[u8], own: MacAddr) -> Option<String> {
 mod tests {
     use super::*;
     use crate::id::LinkId;
-    use crate::sim::appliance::Frame;
+    use crate::sim::appliance::CableFrame;
     use crate::sim::packet::ethernet;
 
-    fn handled(change: impl Fn(&mut Packet)) -> Handled {
+    fn handled(change: impl Fn(&mut Packet)) -> HandledFrame {
         let packet = Packet::udp(("10.0.0.1".parse().unwrap(), 1), ("10.0.0.2".parse().unwrap(), 2), b"x");
         let mut after = packet.clone();
         change(&mut after);
-        let frame =
-            |packet: &Packet| Frame::new(ethernet(MacAddr([2; 6]), MacAddr([4; 6]), ETHERTYPE_IPV4, &packet.emit()));
+        let frame = |packet: &Packet| {
+            CableFrame::new(ethernet(MacAddr([2; 6]), MacAddr([4; 6]), ETHERTYPE_IPV4, &packet.emit()))
+        };
         let verdict = Verdict::Forward(LinkId(1));
         let snapshot = std::sync::Arc::default();
-        Handled { link: LinkId(0), before: frame(&packet), after: frame(&after), vlan: None, verdict, snapshot }
+        HandledFrame { link: LinkId(0), before: frame(&packet), after: frame(&after), vlan: None, verdict, snapshot }
     }
 
     #[test]

@@ -4,27 +4,27 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::engine::DropReason;
 use crate::sim::farm::server_name;
-use crate::sim::firewall::Kind;
+use crate::sim::firewall::SimFirewallKind;
 use crate::sim::firewall::conntrack::Refusal;
 use crate::sim::host::FlowRef;
 use crate::sim::packet::{Tuple, protocol};
-use crate::sim::sandwich::{Plan, Side, firewall_name};
+use crate::sim::sandwich::{SandwichPlan, Side, firewall_name};
 use crate::time::{Duration, Instant};
 
 /// One entry of a flow's history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entry {
+pub struct HistoryEntry {
     /// When it happened.
     pub at: Instant,
     /// The TCP flags of the packet, for TCP.
     pub flags: Option<u8>,
     /// What happened.
-    pub what: Step,
+    pub what: FlowEvent,
 }
 
 /// What happened to a packet of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum FlowEvent {
     /// An engine sent it to this firewall.
     ToFirewall(Side, usize),
     /// An engine sent it to a host on its side.
@@ -41,7 +41,7 @@ pub enum Step {
 
 /// The history of a flow.
 #[derive(Debug, Clone)]
-pub struct Story {
+pub struct FlowHistory {
     /// The flow.
     pub flow: FlowRef,
     /// The flow as its opener's packets show it.
@@ -61,12 +61,12 @@ pub struct Story {
     /// Whether a full table refused it, which is counted and reported.
     pub refused: bool,
     /// The last entries.
-    pub steps: VecDeque<Entry>,
+    pub steps: VecDeque<HistoryEntry>,
 }
 
 /// A period in which a firewall was disturbed, in truth or in an engine's view.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Disturbance {
+pub struct FirewallDisturbance {
     /// The firewall.
     pub firewall: usize,
     /// When it began.
@@ -79,7 +79,7 @@ pub struct Disturbance {
 
 /// A period in which a server was disturbed, in truth or in an engine's view.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerTrouble {
+pub struct ServerDisturbance {
     /// The server.
     pub server: usize,
     /// When it began.
@@ -99,7 +99,7 @@ pub struct Restart {
     pub at: Instant,
 }
 
-impl Story {
+impl FlowHistory {
     const STEPS_MAX: usize = 40;
 
     /// The history of a flow that is opened.
@@ -110,13 +110,13 @@ impl Story {
     }
 
     /// Adds an entry; returns true if it is a packet to a firewall to which no engine has sent the flow before.
-    pub fn note(&mut self, entry: Entry) -> bool {
+    pub fn note(&mut self, entry: HistoryEntry) -> bool {
         if self.steps.len() >= Self::STEPS_MAX {
             self.steps.pop_front();
         }
         self.steps.push_back(entry);
         match entry.what {
-            Step::ToFirewall(side, firewall) => {
+            FlowEvent::ToFirewall(side, firewall) => {
                 let via = &mut self.via[side as usize];
                 *via = Some(match *via {
                     Some((last, moves)) if last != firewall => (firewall, moves + 1),
@@ -125,11 +125,11 @@ impl Story {
                 });
                 self.firewalls.insert(firewall)
             }
-            Step::Lost => {
+            FlowEvent::Lost => {
                 self.lost = true;
                 false
             }
-            Step::ToHost(_) | Step::Passed(_) | Step::Refused(..) | Step::Dropped(..) => false,
+            FlowEvent::ToHost(_) | FlowEvent::Passed(_) | FlowEvent::Refused(..) | FlowEvent::Dropped(..) => false,
         }
     }
 
@@ -140,15 +140,15 @@ impl Story {
 
     /// The history as lines of text.
     pub fn lines(&self) -> Vec<String> {
-        let line = |entry: &Entry| {
+        let line = |entry: &HistoryEntry| {
             let flags = entry.flags.map(flag_names).unwrap_or_default();
             let what = match entry.what {
-                Step::ToFirewall(side, firewall) => format!("{} -> {}", side.name(), firewall_name(firewall)),
-                Step::ToHost(side) => format!("{} -> host", side.name()),
-                Step::Passed(firewall) => format!("{} passed", firewall_name(firewall)),
-                Step::Refused(firewall, refusal) => format!("{} REFUSED {refusal:?}", firewall_name(firewall)),
-                Step::Lost => "lost".to_owned(),
-                Step::Dropped(side, reason) => format!("{} {}", side.name(), reason.name()),
+                FlowEvent::ToFirewall(side, firewall) => format!("{} -> {}", side.name(), firewall_name(firewall)),
+                FlowEvent::ToHost(side) => format!("{} -> host", side.name()),
+                FlowEvent::Passed(firewall) => format!("{} passed", firewall_name(firewall)),
+                FlowEvent::Refused(firewall, refusal) => format!("{} REFUSED {refusal:?}", firewall_name(firewall)),
+                FlowEvent::Lost => "lost".to_owned(),
+                FlowEvent::Dropped(side, reason) => format!("{} {}", side.name(), reason.name()),
             };
             format!("{:9.3} s  {what} {flags}", entry.at.as_nanos() as f64 / 1e9)
         };
@@ -163,18 +163,18 @@ fn flag_names(flags: u8) -> String {
 
 /// All legal causes of a flow's troubles.
 #[derive(Debug, Default)]
-pub struct Causes {
+pub struct LegalCauses {
     /// Disturbances of firewalls.
-    pub disturbances: Vec<Disturbance>,
+    pub disturbances: Vec<FirewallDisturbance>,
     /// Disturbances of servers.
-    pub servers: Vec<ServerTrouble>,
+    pub servers: Vec<ServerDisturbance>,
     /// Restarts of engines.
     pub restarts: Vec<Restart>,
     open: BTreeMap<(usize, String), usize>,
     open_servers: BTreeMap<(usize, String), usize>,
 }
 
-impl Causes {
+impl LegalCauses {
     /// After a disturbance ended, packets may be on their way for this long.
     const GRACE: Duration = Duration::from_millis(100);
     /// After a restart, an engine needs this long to find out which firewalls are up.
@@ -185,7 +185,7 @@ impl Causes {
         let key = (firewall, why.to_owned());
         if !self.open.contains_key(&key) {
             self.open.insert(key, self.disturbances.len());
-            self.disturbances.push(Disturbance { firewall, from: at, until: None, why: why.to_owned() });
+            self.disturbances.push(FirewallDisturbance { firewall, from: at, until: None, why: why.to_owned() });
         }
     }
 
@@ -201,7 +201,7 @@ impl Causes {
         let key = (server, why.to_owned());
         if !self.open_servers.contains_key(&key) {
             self.open_servers.insert(key, self.servers.len());
-            self.servers.push(ServerTrouble { server, from: at, until: None, why: why.to_owned() });
+            self.servers.push(ServerDisturbance { server, from: at, until: None, why: why.to_owned() });
         }
     }
 
@@ -222,7 +222,7 @@ impl Causes {
 
     /// The legal cause of troubles of a flow to a service: one of its servers (any server, if it got none) was
     /// disturbed during its life, a table had no room for it, or the engine of the service forgot it.
-    fn excuse_by_service(&self, story: &Story, plan: &Plan) -> Option<String> {
+    fn excuse_by_service(&self, story: &FlowHistory, plan: &SandwichPlan) -> Option<String> {
         let service = story.service?;
         let concerns = |server: &usize| story.servers.is_empty() || story.servers.contains(server);
         let touched = self.servers.iter().find(|trouble| {
@@ -241,7 +241,7 @@ impl Causes {
 
     /// The legal cause of troubles of a flow: one of its firewalls was disturbed during its life, or an engine forgot
     /// it while only its memory could identify the firewall.
-    pub fn excuse(&self, story: &Story, plan: &Plan) -> Option<String> {
+    pub fn excuse(&self, story: &FlowHistory, plan: &SandwichPlan) -> Option<String> {
         if let Some(excuse) = self.excuse_by_trouble(story) {
             return Some(excuse);
         }
@@ -257,7 +257,7 @@ impl Causes {
     /// packets without a session are refused before they reach a firewall. In direct-return mode, a server may go on
     /// talking to a client that was told of the end, which nobody on the way can know. And for a service before the
     /// firewalls, `reselect` shows them a connection from its middle.
-    pub fn excuse_for_firewall(&self, story: &Story, plan: &Plan) -> Option<String> {
+    pub fn excuse_for_firewall(&self, story: &FlowHistory, plan: &SandwichPlan) -> Option<String> {
         let service = story.service.map(|service| &plan.farm.services[service]);
         let is_shielded = service.is_some_and(|service| !service.is_direct() && service.side == Side::Inner);
         if !is_shielded || story.tuple.protocol != protocol::TCP {
@@ -267,7 +267,7 @@ impl Causes {
     }
 
     /// A disturbance of one of its firewalls during its life.
-    fn excuse_by_trouble(&self, story: &Story) -> Option<String> {
+    fn excuse_by_trouble(&self, story: &FlowHistory) -> Option<String> {
         let trouble = self.disturbances.iter().find(|trouble| {
             story.firewalls.contains(&trouble.firewall)
                 && trouble.until.is_none_or(|until| until + Self::GRACE >= story.started)
@@ -276,9 +276,9 @@ impl Causes {
     }
 
     /// A restart of an engine that forgot the flow while only its memory could identify the firewall.
-    fn excuse_by_restart(&self, story: &Story, plan: &Plan) -> Option<String> {
+    fn excuse_by_restart(&self, story: &FlowHistory, plan: &SandwichPlan) -> Option<String> {
         let restart = self.restarts.iter().find(|restart| restart.at >= story.started)?;
-        let learned = plan.kind == Kind::Nat || plan.seeds[0] != plan.seeds[1] || plan.unknown != [None; 2];
+        let learned = plan.kind == SimFirewallKind::Nat || plan.seeds[0] != plan.seeds[1] || plan.unknown != [None; 2];
         let off_hash = self.disturbances.iter().any(|trouble| {
             trouble.from <= restart.at + Self::START && trouble.until.is_none_or(|until| until >= story.started)
         });

@@ -2,7 +2,7 @@
 //!
 //! Safety, at all times: symmetry and persistence (a flow has one firewall unless it was disturbed by a legal cause),
 //! transparency, no frame where it does not belong, conservation of counters, bounded tables, no false alarms.
-//! Liveness, after the last fault: [`Checks::liveness`].
+//! Liveness, after the last fault: [`Checkers::liveness`].
 
 mod farm;
 pub mod frame;
@@ -13,14 +13,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::{DropReason, Verdict};
 use crate::id::LinkId;
-use crate::sim::appliance::{Frame, Handled};
-use crate::sim::check::history::{Causes, Entry, Restart, Step, Story};
+use crate::sim::appliance::{CableFrame, HandledFrame};
+use crate::sim::check::history::{FlowEvent, FlowHistory, HistoryEntry, LegalCauses, Restart};
 use crate::sim::check::services::ServiceChecks;
 use crate::sim::firewall::conntrack::Refusal;
-use crate::sim::firewall::{Kind, Leg, Sighting};
+use crate::sim::firewall::{FirewallLeg, JudgedPacket, SimFirewallKind};
 use crate::sim::host::{End, FlowRef, FlowState};
 use crate::sim::packet::{Datagram, Packet, Tuple, split_ethernet};
-use crate::sim::sandwich::{Nodes, Plan, Side, firewall_mac, firewall_name};
+use crate::sim::sandwich::{Nodes, SandwichPlan, Side, firewall_mac, firewall_name};
 use crate::sim::world::{NodeId, Observation, World};
 use crate::time::{Duration, Instant};
 use crate::wire::MacAddr;
@@ -40,22 +40,22 @@ pub struct Violation {
 
 /// The checkers of one simulation.
 #[derive(Debug)]
-pub struct Checks {
-    plan: Plan,
+pub struct Checkers {
+    plan: SandwichPlan,
     nodes: Nodes,
-    stories: Vec<Story>,
+    stories: Vec<FlowHistory>,
     by_tuple: BTreeMap<Tuple, usize>,
     datagrams: BTreeMap<Datagram, usize>,
     /// Datagrams that lost a later fragment before their first fragment was seen.
     maimed: BTreeSet<Datagram>,
     /// The legal causes so far.
-    pub causes: Causes,
+    pub causes: LegalCauses,
     macs: BTreeMap<MacAddr, usize>,
     mac_changed: Option<Instant>,
     /// Whether cables flip bits: then packets that a firewall calls damaged, and frames for unknown stations, are the
     /// cables' fault.
     pub damaging: bool,
-    /// When the last fault ended; `None` from a fault until [`Checks::calm`].
+    /// When the last fault ended; `None` from a fault until [`Checkers::calm`].
     calm_since: Option<Instant>,
     views: [BTreeMap<(usize, bool), bool>; 2],
     epochs: [u64; 2],
@@ -70,16 +70,18 @@ pub struct Checks {
     server_views: BTreeMap<(Side, usize, usize, usize), (bool, u32)>,
 }
 
-impl Checks {
+impl Checkers {
     const VIOLATIONS_MAX: usize = 20;
     const DATAGRAMS_MAX: usize = 10_000;
     /// `timeouts.tcp-closing` of the simulated engines, during which freed ports are not used again.
     const PORTS_REST: Duration = Duration::from_secs(2);
 
     /// Checkers for a sandwich.
-    pub fn new(plan: Plan, nodes: Nodes) -> Self {
+    pub fn new(plan: SandwichPlan, nodes: Nodes) -> Self {
         let macs = (0..plan.firewalls)
-            .flat_map(|number| [Leg::Outside, Leg::Inside].map(|leg| (firewall_mac(number, leg), number)))
+            .flat_map(|number| {
+                [FirewallLeg::Outside, FirewallLeg::Inside].map(|leg| (firewall_mac(number, leg), number))
+            })
             .collect();
         let services = Side::BOTH.map(|side| ServiceChecks::new(&plan, side, Self::PORTS_REST));
         Self {
@@ -91,7 +93,7 @@ impl Checks {
             by_tuple: BTreeMap::new(),
             datagrams: BTreeMap::new(),
             maimed: BTreeSet::new(),
-            causes: Causes::default(),
+            causes: LegalCauses::default(),
             macs,
             mac_changed: None,
             damaging: false,
@@ -118,7 +120,7 @@ impl Checks {
     /// Notes that a flow is opened.
     pub fn opened(&mut self, flow: FlowRef, tuple: Tuple, now: Instant) {
         self.by_tuple.insert(tuple.canonical(), self.stories.len());
-        self.stories.push(Story::new(flow, tuple, now));
+        self.stories.push(FlowHistory::new(flow, tuple, now));
     }
 
     /// Notes that the flow is opened to a service.
@@ -152,16 +154,16 @@ impl Checks {
     }
 
     /// The histories of all flows.
-    pub fn stories(&self) -> &[Story] {
+    pub fn stories(&self) -> &[FlowHistory] {
         &self.stories
     }
 
     /// The history of a flow.
-    pub fn story(&self, flow: FlowRef) -> Option<&Story> {
+    pub fn story(&self, flow: FlowRef) -> Option<&FlowHistory> {
         self.stories.iter().find(|story| story.flow == flow)
     }
 
-    /// Checks what happened since the last call.
+    /// Checkers what happened since the last call.
     pub fn observe(&mut self, world: &mut World) {
         let observations = world.take_observations();
         let (mut tunnels, mut losses) = (Vec::new(), Vec::new());
@@ -202,11 +204,11 @@ impl Checks {
                 }
             }
         }
-        // Handled last, because by now the names that translations gave these flows are known.
+        // HandledFrame last, because by now the names that translations gave these flows are known.
         for (tuple, datagram) in losses {
             self.lost(world.now(), tuple, datagram);
         }
-        // Handled last, because by now the servers of these sessions are known.
+        // HandledFrame last, because by now the servers of these sessions are known.
         for (side, frame) in tunnels {
             let Some((destination, _, _, payload)) = split_ethernet(&frame.bytes) else { continue };
             let Some(outer) = Packet::parse(payload) else { continue };
@@ -220,7 +222,7 @@ impl Checks {
         self.tell_findings(world.now());
     }
 
-    /// Checks counters, tables and bounds of both engines.
+    /// Checkers counters, tables and bounds of both engines.
     pub fn bookkeeping(&mut self, world: &World) {
         for side in Side::BOTH {
             let engine = world.engine(self.nodes.engine(side));
@@ -268,7 +270,7 @@ impl Checks {
         }
     }
 
-    /// Checks liveness for the flows `fresh`, which were opened after the last fault and the time to settle: each must
+    /// Checkers liveness for the flows `fresh`, which were opened after the last fault and the time to settle: each must
     /// have been served, by one firewall and without a drop. Flows that were never disturbed must have worked
     /// throughout.
     pub fn liveness(&mut self, world: &World, fresh: &[FlowRef]) {
@@ -293,7 +295,7 @@ impl Checks {
         }
     }
 
-    /// Checks that no flow changes its firewall for ever.
+    /// Checkers that no flow changes its firewall for ever.
     pub fn moves(&mut self, now: Instant) {
         let faults = self.causes.disturbances.len() + self.causes.restarts.len();
         let bound = 4 * self.plan.firewalls as u32 + 6 + 2 * faults as u32;
@@ -336,7 +338,7 @@ impl Checks {
         }
         self.datagrams.insert(datagram, number);
         if self.maimed.remove(&datagram) {
-            self.stories[number].note(Entry { at: now, flags: None, what: Step::Lost });
+            self.stories[number].note(HistoryEntry { at: now, flags: None, what: FlowEvent::Lost });
         }
         Some(number)
     }
@@ -358,11 +360,11 @@ impl Checks {
             }
         };
         if let Some(number) = number {
-            self.stories[number].note(Entry { at: now, flags: None, what: Step::Lost });
+            self.stories[number].note(HistoryEntry { at: now, flags: None, what: FlowEvent::Lost });
         }
     }
 
-    fn sighted(&mut self, node: NodeId, sighting: Sighting) {
+    fn sighted(&mut self, node: NodeId, sighting: JudgedPacket) {
         let Some(firewall) = self.nodes.firewalls.iter().position(|firewall| *firewall == node) else { return };
         let Some(number) = sighting.original.and_then(|tuple| self.find(tuple)).or_else(|| self.find(sighting.tuple))
         else {
@@ -373,10 +375,10 @@ impl Checks {
             self.by_tuple.entry(name.canonical()).or_insert(number);
         }
         let what = match sighting.refusal {
-            None => Step::Passed(firewall),
-            Some(refusal) => Step::Refused(firewall, refusal),
+            None => FlowEvent::Passed(firewall),
+            Some(refusal) => FlowEvent::Refused(firewall, refusal),
         };
-        self.stories[number].note(Entry { at: sighting.at, flags: sighting.flags, what });
+        self.stories[number].note(HistoryEntry { at: sighting.at, flags: sighting.flags, what });
         match sighting.refusal {
             Some(Refusal::Invalid | Refusal::NewNotSyn | Refusal::Policy) => {
                 self.half_a_conversation(number, firewall, sighting);
@@ -390,12 +392,12 @@ impl Checks {
     }
 
     /// Notes a drop in the flow's history; the reasons are counted by the engine.
-    fn dropped(&mut self, at: Instant, node: NodeId, handled: &Handled) {
+    fn dropped(&mut self, at: Instant, node: NodeId, handled: &HandledFrame) {
         let packet = split_ethernet(&handled.before.bytes).and_then(|(.., payload)| Packet::parse(payload));
         let Some(number) = packet.and_then(|packet| self.find_piece(at, &packet)) else { return };
         let Verdict::Dropped(reason) = handled.verdict else { return };
-        let what = Step::Dropped(self.nodes.side(node), reason);
-        self.stories[number].note(Entry { at, flags: None, what });
+        let what = FlowEvent::Dropped(self.nodes.side(node), reason);
+        self.stories[number].note(HistoryEntry { at, flags: None, what });
         self.stories[number].refused |=
             matches!(reason, DropReason::SnatExhausted | DropReason::SourceShare | DropReason::SessionTableFull);
         if self.calm_since.is_none() {
@@ -404,7 +406,7 @@ impl Checks {
     }
 
     /// A firewall saw only a part of a conversation, which is a violation without a legal cause.
-    fn half_a_conversation(&mut self, number: usize, firewall: usize, sighting: Sighting) {
+    fn half_a_conversation(&mut self, number: usize, firewall: usize, sighting: JudgedPacket) {
         let story = &self.stories[number];
         let excuse = self.causes.excuse_for_firewall(story, &self.plan);
         // After a packet was lost, the ends may be out of step although the firewall is the right one.
@@ -419,7 +421,7 @@ impl Checks {
         }
     }
 
-    fn sent(&mut self, world: &World, node: NodeId, link: LinkId, frame: &Frame) {
+    fn sent(&mut self, world: &World, node: NodeId, link: LinkId, frame: &CableFrame) {
         let side = self.nodes.side(node);
         let now = world.now();
         if let Some(wrong) = frame::legal(&frame.bytes, world.engine(node).mac(link)) {
@@ -428,21 +430,24 @@ impl Checks {
         let Some((destination, _, _, payload)) = split_ethernet(&frame.bytes) else { return };
         let Some(packet) = Packet::parse(payload) else { return };
         let Some(number) = self.find_piece(now, &packet) else { return };
-        let firewalls = 1..=if self.plan.kind == Kind::Transparent { self.plan.firewalls } else { 1 };
+        let firewalls = 1..=if self.plan.kind == SimFirewallKind::Transparent { self.plan.firewalls } else { 1 };
         let flags = packet.tcp_flags();
         if link.index() == 0 {
-            self.stories[number].note(Entry { at: now, flags, what: Step::ToHost(side) });
+            self.stories[number].note(HistoryEntry { at: now, flags, what: FlowEvent::ToHost(side) });
         } else if firewalls.contains(&link.index()) {
             let firewall = match self.plan.kind {
-                Kind::Transparent => Some(link.index() - 1),
-                Kind::Strict | Kind::Loose | Kind::Synced | Kind::Nat => self.macs.get(&destination).copied(),
+                SimFirewallKind::Transparent => Some(link.index() - 1),
+                SimFirewallKind::Strict | SimFirewallKind::Loose | SimFirewallKind::Synced | SimFirewallKind::Nat => {
+                    self.macs.get(&destination).copied()
+                }
             };
             let Some(firewall) = firewall else {
                 let what = format!("{}: {} sent to {destination}, no firewall", side.name(), packet.tuple());
                 self.violate(now, "no frame leaks", what, Some(number));
                 return;
             };
-            let new = self.stories[number].note(Entry { at: now, flags, what: Step::ToFirewall(side, firewall) });
+            let new =
+                self.stories[number].note(HistoryEntry { at: now, flags, what: FlowEvent::ToFirewall(side, firewall) });
             let story = &self.stories[number];
             if new && story.firewalls.len() > 1 && self.causes.excuse(story, &self.plan).is_none() {
                 let what = format!("{} took {} too", story.tuple, firewall_name(firewall));

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::sim::firewall::tcp::{self, Direction, Outcome, Segment, TcpState};
-use crate::sim::packet::{Icmp, Packet, Tuple, protocol};
+use crate::sim::firewall::tcp::{self, Direction, Segment, TcpState, TcpTransition};
+use crate::sim::packet::{IcmpKind, Packet, Tuple, protocol};
 use crate::time::{Duration, Instant};
 
 /// Why a firewall drops a packet. [`Refusal::Invalid`], [`Refusal::NewNotSyn`] and [`Refusal::Policy`] are the oracle:
@@ -50,17 +50,17 @@ pub struct Rules {
 
 /// A tracked connection.
 #[derive(Debug, Clone)]
-struct Entry {
+struct TrackedConnection {
     /// The tuple of its first packet.
     original: Tuple,
     /// The tuple of its replies: reversed, after translation.
     reply: Tuple,
-    state: State,
+    state: ProtocolState,
     last_seen: Instant,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum ProtocolState {
     Tcp {
         state: TcpState,
         /// Sequence number of a SYN that the opener sent again and that was ignored. If the peer accepts it, its
@@ -74,7 +74,7 @@ enum State {
 
 /// The decision about a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ConntrackVerdict {
     /// Pass, with this tuple.
     Pass {
         /// The tuple with which it leaves.
@@ -89,24 +89,24 @@ pub enum Verdict {
 /// A connection table. Firewalls that synchronise share one.
 #[derive(Debug, Default)]
 pub struct Conntrack {
-    entries: BTreeMap<u64, Entry>,
+    entries: BTreeMap<u64, TrackedConnection>,
     /// Entries by both of their tuples.
     index: BTreeMap<Tuple, u64>,
     next: u64,
 }
 
-impl Entry {
+impl TrackedConnection {
     fn timeout(&self) -> Duration {
         Duration::from_secs(match self.state {
-            State::Tcp { state, .. } => match state {
+            ProtocolState::Tcp { state, .. } => match state {
                 TcpState::SynSent | TcpState::SynSent2 | TcpState::FinWait | TcpState::TimeWait => 120,
                 TcpState::SynRecv | TcpState::CloseWait => 60,
                 TcpState::Established => 432_000,
                 TcpState::LastAck => 30,
                 TcpState::Close => 10,
             },
-            State::Other { replied: false } => 30,
-            State::Other { replied: true } => 120,
+            ProtocolState::Other { replied: false } => 30,
+            ProtocolState::Other { replied: true } => 120,
         })
     }
 }
@@ -121,20 +121,20 @@ impl Conntrack {
         rules: Rules,
         translate: Option<IpAddr>,
         now: Instant,
-    ) -> Verdict {
+    ) -> ConntrackVerdict {
         if !packet.checksum_ok() {
-            return Verdict::Refuse(Refusal::Damaged);
+            return ConntrackVerdict::Refuse(Refusal::Damaged);
         }
         let tuple = packet.tuple();
         match packet.icmp_kind() {
-            Some(Icmp::Error(None)) => return Verdict::Refuse(Refusal::Invalid),
-            Some(Icmp::Error(Some(_))) => return self.judge_error(tuple, now),
-            Some(Icmp::Other) => return Verdict::Refuse(Refusal::Invalid),
-            Some(Icmp::LinkLocal) => return Verdict::Refuse(Refusal::NoRoute),
-            Some(Icmp::Request(_) | Icmp::Reply(_)) | None => {}
+            Some(IcmpKind::Error(None)) => return ConntrackVerdict::Refuse(Refusal::Invalid),
+            Some(IcmpKind::Error(Some(_))) => return self.judge_error(tuple, now),
+            Some(IcmpKind::Other) => return ConntrackVerdict::Refuse(Refusal::Invalid),
+            Some(IcmpKind::LinkLocal) => return ConntrackVerdict::Refuse(Refusal::NoRoute),
+            Some(IcmpKind::Request(_) | IcmpKind::Reply(_)) | None => {}
         }
         if packet.tcp_flags().is_some_and(|flags| !Segment::is_legal(flags)) {
-            return Verdict::Refuse(Refusal::Invalid);
+            return ConntrackVerdict::Refuse(Refusal::Invalid);
         }
         match self.find(tuple, now) {
             Some((number, direction)) => self.judge_known(number, direction, packet, now),
@@ -181,41 +181,41 @@ impl Conntrack {
     }
 
     /// An ICMP error passes if its flow is known, and leaves like a packet of that flow.
-    fn judge_error(&mut self, tuple: Tuple, now: Instant) -> Verdict {
+    fn judge_error(&mut self, tuple: Tuple, now: Instant) -> ConntrackVerdict {
         match self.find(tuple, now) {
             Some((number, direction)) => self.pass(number, direction),
-            None => Verdict::Refuse(Refusal::Invalid),
+            None => ConntrackVerdict::Refuse(Refusal::Invalid),
         }
     }
 
-    fn pass(&self, number: u64, direction: Direction) -> Verdict {
+    fn pass(&self, number: u64, direction: Direction) -> ConntrackVerdict {
         let entry = &self.entries[&number];
         let shown = match direction {
             Direction::Original => entry.reply.reversed(),
             Direction::Reply => entry.original.reversed(),
         };
-        Verdict::Pass { shown, original: entry.original }
+        ConntrackVerdict::Pass { shown, original: entry.original }
     }
 
-    fn judge_known(&mut self, number: u64, direction: Direction, packet: &Packet, now: Instant) -> Verdict {
+    fn judge_known(&mut self, number: u64, direction: Direction, packet: &Packet, now: Instant) -> ConntrackVerdict {
         let entry = self.entries.get_mut(&number).expect("found a moment ago");
         match (&mut entry.state, packet.tcp_flags()) {
-            (State::Tcp { state, ignored_syn }, Some(flags)) => {
+            (ProtocolState::Tcp { state, ignored_syn }, Some(flags)) => {
                 let segment = Segment::of(flags);
                 match tcp::step(*state, direction, segment) {
-                    Outcome::Invalid => return Verdict::Refuse(Refusal::Invalid),
-                    Outcome::Ignore => match (direction, segment, *ignored_syn) {
+                    TcpTransition::Invalid => return ConntrackVerdict::Refuse(Refusal::Invalid),
+                    TcpTransition::Ignore => match (direction, segment, *ignored_syn) {
                         (Direction::Original, Segment::Syn, _) => *ignored_syn = packet.tcp_sequence(),
                         (Direction::Reply, Segment::SynAck, Some(_)) => {
                             (*state, *ignored_syn) = (TcpState::SynRecv, None);
                         }
                         (Direction::Original | Direction::Reply, _, _) => {}
                     },
-                    Outcome::Next(next) => (*state, *ignored_syn) = (next, None),
+                    TcpTransition::Next(next) => (*state, *ignored_syn) = (next, None),
                 }
             }
-            (State::Other { replied }, _) => *replied |= direction == Direction::Reply,
-            (State::Tcp { .. }, None) => return Verdict::Refuse(Refusal::Invalid),
+            (ProtocolState::Other { replied }, _) => *replied |= direction == Direction::Reply,
+            (ProtocolState::Tcp { .. }, None) => return ConntrackVerdict::Refuse(Refusal::Invalid),
         }
         entry.last_seen = now;
         self.pass(number, direction)
@@ -229,24 +229,26 @@ impl Conntrack {
         rules: Rules,
         translate: Option<IpAddr>,
         now: Instant,
-    ) -> Verdict {
+    ) -> ConntrackVerdict {
         let state = match (packet.icmp_kind(), packet.tcp_flags().map(Segment::of)) {
-            (Some(Icmp::Reply(_)), _) => return Verdict::Refuse(Refusal::Invalid),
-            (_, None) => State::Other { replied: false },
-            (_, Some(Segment::Syn)) => State::Tcp { state: TcpState::SynSent, ignored_syn: None },
-            (_, Some(Segment::Ack)) if rules.loose => State::Tcp { state: TcpState::Established, ignored_syn: None },
-            (_, Some(Segment::Ack)) => return Verdict::Refuse(Refusal::NewNotSyn),
+            (Some(IcmpKind::Reply(_)), _) => return ConntrackVerdict::Refuse(Refusal::Invalid),
+            (_, None) => ProtocolState::Other { replied: false },
+            (_, Some(Segment::Syn)) => ProtocolState::Tcp { state: TcpState::SynSent, ignored_syn: None },
+            (_, Some(Segment::Ack)) if rules.loose => {
+                ProtocolState::Tcp { state: TcpState::Established, ignored_syn: None }
+            }
+            (_, Some(Segment::Ack)) => return ConntrackVerdict::Refuse(Refusal::NewNotSyn),
             (_, Some(Segment::SynAck | Segment::Fin | Segment::Rst | Segment::None)) => {
-                return Verdict::Refuse(Refusal::Invalid);
+                return ConntrackVerdict::Refuse(Refusal::Invalid);
             }
         };
         if !from_outside && rules.policy == Policy::Outside {
-            return Verdict::Refuse(Refusal::Policy);
+            return ConntrackVerdict::Refuse(Refusal::Policy);
         }
-        let Some(shown) = self.translated(tuple, translate) else { return Verdict::Refuse(Refusal::Policy) };
+        let Some(shown) = self.translated(tuple, translate) else { return ConntrackVerdict::Refuse(Refusal::Policy) };
         let number = self.next;
         self.next += 1;
-        let entry = Entry { original: tuple, reply: shown.reversed(), state, last_seen: now };
+        let entry = TrackedConnection { original: tuple, reply: shown.reversed(), state, last_seen: now };
         self.index.insert(entry.original, number);
         self.index.insert(entry.reply, number);
         self.entries.insert(number, entry);
@@ -282,8 +284,8 @@ mod tests {
         Packet::tcp(from, to, flags, 1, 1, b"")
     }
 
-    fn passes(verdict: Verdict) -> bool {
-        matches!(verdict, Verdict::Pass { .. })
+    fn passes(verdict: ConntrackVerdict) -> bool {
+        matches!(verdict, ConntrackVerdict::Pass { .. })
     }
 
     #[test]
@@ -291,10 +293,10 @@ mod tests {
         let mut table = Conntrack::default();
         let mut judge = |reply, flags| table.judge(&segment(reply, flags), !reply, STRICT, None, Instant::ZERO);
 
-        assert_eq!(judge(false, ACK), Verdict::Refuse(Refusal::NewNotSyn));
-        assert_eq!(judge(true, SYN | ACK), Verdict::Refuse(Refusal::Invalid));
+        assert_eq!(judge(false, ACK), ConntrackVerdict::Refuse(Refusal::NewNotSyn));
+        assert_eq!(judge(true, SYN | ACK), ConntrackVerdict::Refuse(Refusal::Invalid));
         assert!(passes(judge(false, SYN)));
-        assert_eq!(judge(false, ACK), Verdict::Refuse(Refusal::Invalid), "its SYN/ACK went elsewhere");
+        assert_eq!(judge(false, ACK), ConntrackVerdict::Refuse(Refusal::Invalid), "its SYN/ACK went elsewhere");
         assert!(passes(judge(true, SYN | ACK)));
         assert!(passes(judge(false, ACK)));
         assert!(passes(judge(true, ACK)));
@@ -312,7 +314,7 @@ mod tests {
         table.judge(&lost, true, STRICT, None, Instant::ZERO);
         let related = table.judge(&error, false, STRICT, None, Instant::ZERO);
 
-        assert_eq!(alone, Verdict::Refuse(Refusal::Invalid));
+        assert_eq!(alone, ConntrackVerdict::Refuse(Refusal::Invalid));
         assert!(passes(related));
     }
 
@@ -326,9 +328,9 @@ mod tests {
         let back = table.judge(&Packet::udp(server, (pool, client.1), b"a"), false, STRICT, None, Instant::ZERO);
         let bare = table.judge(&Packet::udp(server, (client.0, 4), b"a"), false, STRICT, None, Instant::ZERO);
 
-        let Verdict::Pass { shown, original } = out else { panic!("{out:?}") };
+        let ConntrackVerdict::Pass { shown, original } = out else { panic!("{out:?}") };
         assert_eq!((shown.source, original.source), ((pool, client.1), client));
-        assert!(matches!(back, Verdict::Pass { shown, .. } if shown.destination == client));
-        assert_eq!(bare, Verdict::Refuse(Refusal::Policy));
+        assert!(matches!(back, ConntrackVerdict::Pass { shown, .. } if shown.destination == client));
+        assert_eq!(bare, ConntrackVerdict::Refuse(Refusal::Policy));
     }
 }

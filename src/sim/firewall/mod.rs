@@ -1,7 +1,7 @@
 //! Model firewalls, the oracle of the simulation: they drop what a strict Linux firewall drops, and count it.
 //!
 //! A firewall has an outside leg (toward the outer engine) and an inside leg. It is a router, or with
-//! [`Kind::Transparent`] a bridge. Like conntrack, it reassembles fragments, decides about the whole datagram, and
+//! [`SimFirewallKind::Transparent`] a bridge. Like conntrack, it reassembles fragments, decides about the whole datagram, and
 //! sends it on in the old sizes: a later fragment never leaves alone.
 
 pub mod conntrack;
@@ -14,17 +14,17 @@ use std::rc::Rc;
 
 use ipnet::IpNet;
 
-use crate::sim::firewall::conntrack::{Conntrack, Policy, Refusal, Rules, Verdict};
-use crate::sim::packet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Icmp, Packet, Tuple, ethernet, split_ethernet};
-use crate::sim::reassembly::{Cut, Reassembly};
-use crate::sim::station::Station;
+use crate::sim::firewall::conntrack::{Conntrack, ConntrackVerdict, Policy, Refusal, Rules};
+use crate::sim::packet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, IcmpKind, Packet, Tuple, ethernet, split_ethernet};
+use crate::sim::reassembly::{Fragmentation, Reassembly};
+use crate::sim::station::NetworkInterface;
 use crate::time::{Duration, Instant};
 use crate::wire::MacAddr;
 
 /// Kinds of firewalls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum SimFirewallKind {
     /// Stateful: passes flows only if it saw them begin.
     Strict,
     /// Stateful, but picks TCP up in mid-stream.
@@ -40,14 +40,14 @@ pub enum Kind {
 /// A leg of a firewall.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Leg {
+pub enum FirewallLeg {
     /// Toward the outer engine.
     Outside,
     /// Toward the inner engine.
     Inside,
 }
 
-impl Leg {
+impl FirewallLeg {
     /// The other leg.
     pub const fn other(self) -> Self {
         match self {
@@ -64,11 +64,11 @@ impl Leg {
 
 /// A packet about which a firewall decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sighting {
+pub struct JudgedPacket {
     /// When it arrived.
     pub at: Instant,
     /// The leg on which it arrived.
-    pub leg: Leg,
+    pub leg: FirewallLeg,
     /// The flow as the packet shows it.
     pub tuple: Tuple,
     /// The flow as its opener's packets show it, if the firewall knows it.
@@ -85,16 +85,16 @@ pub struct Sighting {
 
 /// The settings of a firewall.
 #[derive(Debug, Clone)]
-pub struct Settings {
-    /// Kind of firewall.
-    pub kind: Kind,
+pub struct FirewallSettings {
+    /// SimFirewallKind of firewall.
+    pub kind: SimFirewallKind,
     /// From which side flows may be opened.
     pub policy: Policy,
     /// Routes: prefix, leg, and next hop (`None`: directly attached).
-    pub routes: Vec<(IpNet, Leg, Option<IpAddr>)>,
+    pub routes: Vec<(IpNet, FirewallLeg, Option<IpAddr>)>,
     /// Addresses from which the engines probe: their probes always pass, and are never translated.
     pub engines: Vec<IpAddr>,
-    /// For [`Kind::Nat`]: the addresses to which it translates, one per address family.
+    /// For [`SimFirewallKind::Nat`]: the addresses to which it translates, one per address family.
     pub pool: Vec<IpAddr>,
     /// MTU of both legs, in bytes.
     pub mtu: usize,
@@ -103,8 +103,8 @@ pub struct Settings {
 /// A model firewall.
 #[derive(Debug)]
 pub struct Firewall {
-    settings: Settings,
-    legs: [Station; 2],
+    settings: FirewallSettings,
+    legs: [NetworkInterface; 2],
     table: Rc<RefCell<Conntrack>>,
     reassembly: Reassembly,
     /// Whether it has power; otherwise it neither sends nor receives.
@@ -113,9 +113,9 @@ pub struct Firewall {
     pub blocked: [bool; 2],
     /// Extra delay of every packet.
     pub lag: Duration,
-    delayed: VecDeque<(Instant, Leg, Departure)>,
-    out: VecDeque<(Leg, Vec<u8>)>,
-    sightings: Vec<Sighting>,
+    delayed: VecDeque<(Instant, FirewallLeg, Departure)>,
+    out: VecDeque<(FirewallLeg, Vec<u8>)>,
+    sightings: Vec<JudgedPacket>,
     refused: BTreeMap<Refusal, u64>,
     passed: u64,
     fragment_id: u32,
@@ -132,7 +132,7 @@ enum Departure {
 
 impl Firewall {
     /// A firewall with its two legs, the outside one first. Synchronised firewalls get the same table.
-    pub fn new(settings: Settings, legs: [Station; 2], table: Rc<RefCell<Conntrack>>) -> Self {
+    pub fn new(settings: FirewallSettings, legs: [NetworkInterface; 2], table: Rc<RefCell<Conntrack>>) -> Self {
         Self {
             settings,
             legs,
@@ -150,17 +150,17 @@ impl Firewall {
         }
     }
 
-    /// Kind of firewall.
-    pub fn kind(&self) -> Kind {
+    /// SimFirewallKind of firewall.
+    pub fn kind(&self) -> SimFirewallKind {
         self.settings.kind
     }
 
     /// Receives a frame.
-    pub fn receive(&mut self, leg: Leg, frame: &[u8], now: Instant) {
+    pub fn receive(&mut self, leg: FirewallLeg, frame: &[u8], now: Instant) {
         if !self.alive {
             return;
         }
-        if self.settings.kind == Kind::Transparent {
+        if self.settings.kind == SimFirewallKind::Transparent {
             self.bridge(leg, frame, now);
         } else if let Some(packet) = self.legs[leg.index()].receive(frame, now) {
             self.route(leg, packet, now);
@@ -175,9 +175,9 @@ impl Firewall {
         for piece in self.reassembly.expire(now) {
             let (at, tuple) = (now, piece.tuple());
             let refusal = Some(Refusal::Invalid);
-            let sighting = Sighting {
+            let sighting = JudgedPacket {
                 at,
-                leg: Leg::Outside,
+                leg: FirewallLeg::Outside,
                 tuple,
                 original: None,
                 shown: None,
@@ -194,13 +194,13 @@ impl Firewall {
 
     /// When [`Firewall::handle_timeout`] has to be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let legs = self.legs.iter().filter_map(Station::poll_timeout);
+        let legs = self.legs.iter().filter_map(NetworkInterface::poll_timeout);
         legs.chain(self.delayed.front().map(|(due, ..)| *due)).min()
     }
 
     /// The next frame to send.
-    pub fn poll_transmit(&mut self) -> Option<(Leg, Vec<u8>)> {
-        for leg in [Leg::Outside, Leg::Inside] {
+    pub fn poll_transmit(&mut self) -> Option<(FirewallLeg, Vec<u8>)> {
+        for leg in [FirewallLeg::Outside, FirewallLeg::Inside] {
             while let Some(frame) = self.legs[leg.index()].poll_transmit() {
                 if self.alive {
                     self.out.push_back((leg, frame));
@@ -211,7 +211,7 @@ impl Firewall {
     }
 
     /// Packets that it decided about since the last call.
-    pub fn take_sightings(&mut self) -> Vec<Sighting> {
+    pub fn take_sightings(&mut self) -> Vec<JudgedPacket> {
         std::mem::take(&mut self.sightings)
     }
 
@@ -251,7 +251,7 @@ impl Firewall {
     pub fn boot(&mut self) {
         self.alive = true;
         self.reassembly.clear();
-        if self.settings.kind != Kind::Synced {
+        if self.settings.kind != SimFirewallKind::Synced {
             self.table.borrow_mut().clear();
         }
         for leg in &mut self.legs {
@@ -261,27 +261,27 @@ impl Firewall {
     }
 
     /// Changes the MAC address of a leg.
-    pub fn change_mac(&mut self, leg: Leg, mac: MacAddr) {
+    pub fn change_mac(&mut self, leg: FirewallLeg, mac: MacAddr) {
         self.legs[leg.index()].change_mac(mac);
     }
 
     /// Sends a packet that is supposed to have passed long ago.
-    pub fn emit(&mut self, leg: Leg, packet: Packet, next_hop: IpAddr, now: Instant) {
+    pub fn emit(&mut self, leg: FirewallLeg, packet: Packet, next_hop: IpAddr, now: Instant) {
         self.depart(leg, Departure::Routed(packet, next_hop), now);
     }
 
     /// The MAC address of a leg.
-    pub fn mac(&self, leg: Leg) -> MacAddr {
+    pub fn mac(&self, leg: FirewallLeg) -> MacAddr {
         self.legs[leg.index()].mac
     }
 
-    fn bridge(&mut self, leg: Leg, frame: &[u8], now: Instant) {
+    fn bridge(&mut self, leg: FirewallLeg, frame: &[u8], now: Instant) {
         let Some((destination, source, ethertype, payload)) = split_ethernet(frame) else { return };
         let packet = match ethertype {
             ETHERTYPE_IPV4 | ETHERTYPE_IPV6 => Packet::parse(payload),
             _ => None,
         };
-        let discovery = packet.as_ref().is_some_and(|packet| packet.icmp_kind() == Some(Icmp::LinkLocal));
+        let discovery = packet.as_ref().is_some_and(|packet| packet.icmp_kind() == Some(IcmpKind::LinkLocal));
         match packet {
             Some(packet) if !discovery => {
                 let Some((packet, cut)) = self.reassembly.take(packet, now) else { return };
@@ -296,7 +296,7 @@ impl Firewall {
         }
     }
 
-    fn route(&mut self, leg: Leg, packet: Packet, now: Instant) {
+    fn route(&mut self, leg: FirewallLeg, packet: Packet, now: Instant) {
         let Some((packet, cut)) = self.reassembly.take(packet, now) else { return };
         if self.legs.iter().any(|station| station.addresses.contains(&packet.destination)) {
             self.answer(leg, &packet, now);
@@ -331,49 +331,49 @@ impl Firewall {
     }
 
     /// Decides about a packet by the table; returns the tuple with which it leaves.
-    fn judge(&mut self, leg: Leg, packet: &Packet, now: Instant) -> Option<Tuple> {
+    fn judge(&mut self, leg: FirewallLeg, packet: &Packet, now: Instant) -> Option<Tuple> {
         let engines = &self.settings.engines;
         let probe = engines.contains(&packet.source) && engines.contains(&packet.destination);
-        let asks = matches!(packet.icmp_kind(), Some(Icmp::Request(_)));
+        let asks = matches!(packet.icmp_kind(), Some(IcmpKind::Request(_)));
         if probe && asks && self.blocked[leg.index()] {
             *self.refused.entry(Refusal::ProbeBlocked).or_default() += 1;
             return None;
         }
         // A packet to a translated address that this firewall did not assign belongs to another firewall.
-        let routed = self.settings.kind == Kind::Transparent || self.lookup(packet.destination).is_some();
+        let routed = self.settings.kind == SimFirewallKind::Transparent || self.lookup(packet.destination).is_some();
         if !routed && !self.knows(packet.tuple()) {
-            let foreign = self.settings.kind == Kind::Nat;
+            let foreign = self.settings.kind == SimFirewallKind::Nat;
             self.refuse(leg, packet, if foreign { Refusal::Policy } else { Refusal::NoRoute }, now);
             return None;
         }
         let rules = Rules {
-            loose: self.settings.kind == Kind::Loose,
+            loose: self.settings.kind == SimFirewallKind::Loose,
             policy: if probe { Policy::Both } else { self.settings.policy },
         };
         let own_family = |address: &&IpAddr| address.is_ipv4() == packet.source.is_ipv4();
         let pool = self.settings.pool.iter().find(own_family).copied().filter(|_| !probe);
-        let verdict = self.table.borrow_mut().judge(packet, leg == Leg::Outside, rules, pool, now);
+        let verdict = self.table.borrow_mut().judge(packet, leg == FirewallLeg::Outside, rules, pool, now);
         match verdict {
-            Verdict::Pass { shown, original } => {
+            ConntrackVerdict::Pass { shown, original } => {
                 self.passed += 1;
                 self.see(leg, packet, Some((original, shown)), None, now);
                 Some(shown)
             }
-            Verdict::Refuse(refusal) => {
+            ConntrackVerdict::Refuse(refusal) => {
                 self.refuse(leg, packet, refusal, now);
                 None
             }
         }
     }
 
-    fn refuse(&mut self, leg: Leg, packet: &Packet, refusal: Refusal, now: Instant) {
+    fn refuse(&mut self, leg: FirewallLeg, packet: &Packet, refusal: Refusal, now: Instant) {
         *self.refused.entry(refusal).or_default() += 1;
         self.see(leg, packet, None, Some(refusal), now);
     }
 
     fn see(
         &mut self,
-        leg: Leg,
+        leg: FirewallLeg,
         packet: &Packet,
         passed: Option<(Tuple, Tuple)>,
         refusal: Option<Refusal>,
@@ -381,12 +381,12 @@ impl Firewall {
     ) {
         let (original, shown) = passed.unzip();
         let (tuple, flags, error) = (packet.tuple(), packet.tcp_flags(), packet.is_icmp_error());
-        self.sightings.push(Sighting { at, leg, tuple, original, shown, flags, error, refusal });
+        self.sightings.push(JudgedPacket { at, leg, tuple, original, shown, flags, error, refusal });
     }
 
     /// Answers an echo request to the firewall itself.
-    fn answer(&mut self, leg: Leg, packet: &Packet, now: Instant) {
-        let Some(Icmp::Request(ident)) = packet.icmp_kind() else { return };
+    fn answer(&mut self, leg: FirewallLeg, packet: &Packet, now: Instant) {
+        let Some(IcmpKind::Request(ident)) = packet.icmp_kind() else { return };
         let sequence = u16::from_be_bytes([packet.payload[6], packet.payload[7]]);
         let (own, asker) = (packet.destination, packet.source);
         let reply = Packet::echo(own, asker, true, ident, sequence, &packet.payload[8..]);
@@ -395,7 +395,7 @@ impl Firewall {
     }
 
     /// Sends an ICMP error about `packet` from the leg on which it arrived.
-    fn complain(&mut self, leg: Leg, packet: &Packet, kind: u8, code: u8, rest: [u8; 4], now: Instant) {
+    fn complain(&mut self, leg: FirewallLeg, packet: &Packet, kind: u8, code: u8, rest: [u8; 4], now: Instant) {
         let same_family = |address: &&IpAddr| address.is_ipv4() == packet.source.is_ipv4();
         let Some(own) = self.legs[leg.index()].addresses.iter().find(same_family).copied() else { return };
         let quote = packet.emit();
@@ -405,7 +405,7 @@ impl Firewall {
         }
     }
 
-    fn lookup(&self, destination: IpAddr) -> Option<(Leg, IpAddr)> {
+    fn lookup(&self, destination: IpAddr) -> Option<(FirewallLeg, IpAddr)> {
         let routes = self.settings.routes.iter().filter(|(prefix, ..)| prefix.contains(&destination));
         let (_, leg, gateway) = routes.max_by_key(|(prefix, ..)| prefix.prefix_len())?;
         Some((*leg, gateway.unwrap_or(destination)))
@@ -413,7 +413,7 @@ impl Firewall {
 
     /// Fragments a datagram into pieces no larger than it arrived in, with its old identification; or by the MTU, if it
     /// arrived whole and may be fragmented.
-    fn refragment(&mut self, packet: Packet, cut: Option<Cut>) -> Vec<Packet> {
+    fn refragment(&mut self, packet: Packet, cut: Option<Fragmentation>) -> Vec<Packet> {
         let Some(cut) = cut else {
             self.fragment_id += 1;
             return packet.fragments(self.settings.mtu, self.fragment_id);
@@ -422,7 +422,7 @@ impl Firewall {
         packet.fragments((headers + cut.largest.next_multiple_of(8)).min(self.settings.mtu), cut.id)
     }
 
-    fn leave(&mut self, leg: Leg, departure: Departure, now: Instant) {
+    fn leave(&mut self, leg: FirewallLeg, departure: Departure, now: Instant) {
         if self.lag.is_zero() && self.delayed.is_empty() {
             self.depart(leg, departure, now);
         } else {
@@ -431,7 +431,7 @@ impl Firewall {
         }
     }
 
-    fn depart(&mut self, leg: Leg, departure: Departure, now: Instant) {
+    fn depart(&mut self, leg: FirewallLeg, departure: Departure, now: Instant) {
         match departure {
             Departure::Routed(packet, next_hop) => self.legs[leg.index()].send(packet, next_hop, now),
             Departure::Bridged(packet, destination, source) => {

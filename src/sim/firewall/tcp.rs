@@ -37,7 +37,7 @@ pub enum Direction {
 
 /// The result of the state machine for a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum TcpTransition {
     /// Pass, and enter this state.
     Next(TcpState),
     /// Pass, and keep the state; for retransmissions that the receiver itself will answer.
@@ -87,9 +87,9 @@ impl Segment {
 }
 
 /// The result for a segment of a known connection.
-pub const fn step(state: TcpState, direction: Direction, segment: Segment) -> Outcome {
-    use Outcome::{Ignore, Invalid, Next};
+pub const fn step(state: TcpState, direction: Direction, segment: Segment) -> TcpTransition {
     use TcpState::{Close, CloseWait, Established, FinWait, LastAck, SynRecv, SynSent, SynSent2, TimeWait};
+    use TcpTransition::{Ignore, Invalid, Next};
     match (direction, segment) {
         (_, Segment::None) => Invalid,
         (_, Segment::Rst) => Next(Close),
@@ -143,8 +143,8 @@ mod tests {
     #[test]
     fn half_a_conversation_is_invalid() {
         // The firewall sees the client only: its ACK answers a SYN/ACK that took another way.
-        assert_eq!(step(TcpState::SynSent, Direction::Original, Segment::Ack), Outcome::Invalid);
-        assert_eq!(step(TcpState::SynSent, Direction::Original, Segment::Fin), Outcome::Invalid);
+        assert_eq!(step(TcpState::SynSent, Direction::Original, Segment::Ack), TcpTransition::Invalid);
+        assert_eq!(step(TcpState::SynSent, Direction::Original, Segment::Fin), TcpTransition::Invalid);
     }
 
     #[test]
@@ -161,7 +161,11 @@ mod tests {
         ];
         let mut state = TcpState::SynSent;
         for (direction, flags, expected) in story {
-            assert_eq!(step(state, direction, Segment::of(flags)), Outcome::Next(expected), "{state:?} {flags:#x}");
+            assert_eq!(
+                step(state, direction, Segment::of(flags)),
+                TcpTransition::Next(expected),
+                "{state:?} {flags:#x}"
+            );
             state = expected;
         }
     }

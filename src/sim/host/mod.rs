@@ -8,10 +8,10 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::sim::host::tcp::Tcp;
-use crate::sim::packet::{Icmp, Packet, Tuple, protocol, tcp_flag};
+use crate::sim::packet::{IcmpKind, Packet, Tuple, protocol, tcp_flag};
 use crate::sim::reassembly::Reassembly;
 use crate::sim::rng::Rng;
-use crate::sim::station::Station;
+use crate::sim::station::NetworkInterface;
 use crate::time::{Duration, Instant};
 
 /// Port of the echo service (RFC 862).
@@ -140,7 +140,7 @@ impl Flow {
 
 /// An ICMP error that a host received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Complaint {
+pub struct IcmpReport {
     /// When it arrived.
     pub at: Instant,
     /// Who sent it.
@@ -155,7 +155,7 @@ pub struct Complaint {
 
 /// A host's place in its network.
 #[derive(Debug, Clone)]
-pub struct Seat {
+pub struct HostNetwork {
     /// Default gateways, one per address family.
     pub gateways: Vec<IpAddr>,
     /// Prefixes that are directly attached: the host resolves their addresses itself.
@@ -186,9 +186,9 @@ pub enum Health {
 #[derive(Debug)]
 pub struct Host {
     /// Its network interface.
-    pub station: Station,
+    pub station: NetworkInterface,
     number: usize,
-    seat: Seat,
+    seat: HostNetwork,
     health: Health,
     tcp: Tcp,
     flows: Vec<Flow>,
@@ -197,14 +197,14 @@ pub struct Host {
     reassembly: Reassembly,
     arrived: Vec<FlowRef>,
     /// ICMP errors received.
-    pub complaints: Vec<Complaint>,
+    pub complaints: Vec<IcmpReport>,
     rng: Rng,
     fragment_id: u32,
 }
 
 impl Host {
     /// Host number `number` of the world.
-    pub fn new(number: usize, station: Station, seat: Seat, mut rng: Rng, now: Instant) -> Self {
+    pub fn new(number: usize, station: NetworkInterface, seat: HostNetwork, mut rng: Rng, now: Instant) -> Self {
         Self {
             number,
             tcp: Tcp::new(&station.addresses, rng.next_u64(), &seat, now),
@@ -414,17 +414,17 @@ impl Host {
         let (own, other) = (packet.destination, packet.source);
         let tuple = packet.tuple();
         match packet.icmp_kind() {
-            Some(Icmp::Request(ident)) => {
+            Some(IcmpKind::Request(ident)) => {
                 let sequence = u16::from_be_bytes([packet.payload[6], packet.payload[7]]);
                 let reply = Packet::echo(own, other, true, ident, sequence, &packet.payload[8..]);
                 self.send_datagram(reply, false, now);
             }
-            Some(Icmp::Reply(_)) => self.answered(tuple, &packet.payload[8..], now),
-            Some(Icmp::Error(Some(_))) => {
+            Some(IcmpKind::Reply(_)) => self.answered(tuple, &packet.payload[8..], now),
+            Some(IcmpKind::Error(Some(_))) => {
                 let (kind, code) = (packet.payload[0], packet.payload[1]);
-                self.complaints.push(Complaint { at: now, from: other, about: tuple.reversed(), kind, code });
+                self.complaints.push(IcmpReport { at: now, from: other, about: tuple.reversed(), kind, code });
             }
-            Some(Icmp::Error(None) | Icmp::LinkLocal | Icmp::Other) => {}
+            Some(IcmpKind::Error(None) | IcmpKind::LinkLocal | IcmpKind::Other) => {}
             None => match (packet.protocol, tuple.destination.1) {
                 (protocol::UDP, ECHO_PORT) => {
                     let data = packet.payload[8..].to_vec();

@@ -9,7 +9,7 @@ use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::wire::{HardwareAddress, IpCidr};
 
-use crate::sim::host::{ECHO_PORT, End, Flow, FlowState, GENERATOR_PORT, HTTP_PORT, Seat, Traffic};
+use crate::sim::host::{ECHO_PORT, End, Flow, FlowState, GENERATOR_PORT, HTTP_PORT, HostNetwork, Traffic};
 use crate::sim::packet::{Packet, Tuple, tcp_flag};
 use crate::time::{Duration, Instant};
 
@@ -82,7 +82,7 @@ fn socket() -> Socket<'static> {
 
 impl Tcp {
     /// The stack of a host with these addresses; `seed` decides its initial sequence numbers.
-    pub fn new(addresses: &[IpAddr], seed: u64, seat: &Seat, now: Instant) -> Self {
+    pub fn new(addresses: &[IpAddr], seed: u64, seat: &HostNetwork, now: Instant) -> Self {
         let mut device = Queues { mtu: if seat.gso { SUPER_MTU } else { seat.mtu }, ..Queues::default() };
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = seed;

@@ -1,13 +1,13 @@
 //! The part of the laboratory that opens flows to services, and disturbs and administers servers.
 
-use crate::config::Admin;
+use crate::config::AdminState;
 use crate::engine::controller::ServerChange;
 use crate::sim::farm::{server_name, service_name};
 use crate::sim::host::{FlowRef, FlowSpec, Health};
 use crate::sim::laboratory::Laboratory;
 use crate::sim::packet::Tuple;
 use crate::sim::sandwich::{Side, host_address};
-use crate::sim::world::Wire;
+use crate::sim::world::Cable;
 
 impl Laboratory {
     /// Opens a flow from a host of `side` to service number `service`, with that service's traffic.
@@ -34,19 +34,19 @@ impl Laboratory {
     }
 
     /// Changes a server's cable, in both directions.
-    pub fn set_server_cable(&mut self, server: usize, wire: Wire) {
+    pub fn set_server_cable(&mut self, server: usize, wire: Cable) {
         let what = if wire.cut { "cut".to_owned() } else { format!("{wire:?}") };
         self.note(format!("{} cable {what}", server_name(server)));
-        self.server_trouble(server, "has a bad cable", wire != Wire::GOOD);
+        self.server_trouble(server, "has a bad cable", wire != Cable::GOOD);
         let port = self.world.port(self.nodes.servers[server], 0);
         (port.sending, port.receiving) = (wire, wire);
     }
 
     /// Does `fwlb set server SERVICE/SERVER ready|drain|maint|default`.
-    pub fn set_server_admin(&mut self, service: usize, server: usize, admin: Option<Admin>) {
+    pub fn set_server_admin(&mut self, service: usize, server: usize, admin: Option<AdminState>) {
         self.note(format!("set server {}/{} {admin:?}", service_name(service), server_name(server)));
         let why = format!("is administered in {}", service_name(service));
-        self.server_trouble(server, &why, !matches!(admin, None | Some(Admin::Ready)));
+        self.server_trouble(server, &why, !matches!(admin, None | Some(AdminState::Ready)));
         self.change_server(service, server, ServerChange::Admin(admin));
     }
 

@@ -4,18 +4,18 @@ mod farm;
 
 use std::net::IpAddr;
 
-use crate::config::Admin;
+use crate::config::AdminState;
 use crate::flow::{Endpoint, FlowKey};
 use crate::id::DeviceId;
 use crate::path::rendezvous;
-use crate::sim::appliance::Appliance;
-use crate::sim::check::Checks;
-use crate::sim::firewall::Leg;
+use crate::sim::appliance::SimEngine;
+use crate::sim::check::Checkers;
+use crate::sim::firewall::FirewallLeg;
 use crate::sim::host::{DISCARD_PORT, ECHO_PORT, Flow, FlowRef, FlowSpec, GENERATOR_PORT, Traffic};
 use crate::sim::packet::{Packet, Tuple, protocol};
 use crate::sim::rng::Rng;
-use crate::sim::sandwich::{self, Nodes, Plan, Side, build, firewall_name, host_address};
-use crate::sim::world::{Wire, World};
+use crate::sim::sandwich::{self, Nodes, SandwichPlan, Side, build, firewall_name, host_address};
+use crate::sim::world::{Cable, World};
 use crate::time::{Duration, Instant};
 use crate::wire::MacAddr;
 
@@ -27,9 +27,9 @@ pub struct Laboratory {
     /// The roles of the nodes.
     pub nodes: Nodes,
     /// The plan by which it was built.
-    pub plan: Plan,
+    pub plan: SandwichPlan,
     /// The checkers.
-    pub checks: Checks,
+    pub checks: Checkers,
     flows: Vec<FlowRef>,
     next_port: u16,
     changed_macs: u8,
@@ -56,9 +56,9 @@ impl Laboratory {
     const BOOKKEEPING: Duration = Duration::from_millis(250);
 
     /// Builds the sandwich; the engines start at time zero.
-    pub fn new(plan: Plan, seed: u64) -> Self {
+    pub fn new(plan: SandwichPlan, seed: u64) -> Self {
         let (world, nodes) = build(&plan, &mut Rng::new(seed));
-        let checks = Checks::new(plan.clone(), nodes.clone());
+        let checks = Checkers::new(plan.clone(), nodes.clone());
         Self {
             world,
             nodes,
@@ -188,7 +188,7 @@ impl Laboratory {
     }
 
     /// An engine.
-    pub fn engine(&self, side: Side) -> &Appliance {
+    pub fn engine(&self, side: Side) -> &SimEngine {
         self.world.engine(self.nodes.engine(side))
     }
 
@@ -236,7 +236,7 @@ impl Laboratory {
     }
 
     /// Cuts or restores the cable of one leg.
-    pub fn cut_leg(&mut self, number: usize, leg: Leg, cut: bool) {
+    pub fn cut_leg(&mut self, number: usize, leg: FirewallLeg, cut: bool) {
         self.note(format!("{} {leg:?} leg {}", firewall_name(number), if cut { "cut" } else { "plugged in" }));
         let port = self.world.port(self.nodes.firewalls[number], leg.index());
         (port.sending.cut, port.receiving.cut) = (cut, cut);
@@ -244,7 +244,7 @@ impl Laboratory {
     }
 
     /// Cuts or restores one direction of the cable of one leg.
-    pub fn cut_one_way(&mut self, number: usize, leg: Leg, sending: bool, cut: bool) {
+    pub fn cut_one_way(&mut self, number: usize, leg: FirewallLeg, sending: bool, cut: bool) {
         let direction = if sending { "sending" } else { "receiving" };
         let state = if cut { "fails" } else { "works" };
         self.note(format!("{} {leg:?} leg {direction} {state}", firewall_name(number)));
@@ -255,7 +255,7 @@ impl Laboratory {
     }
 
     /// Makes a firewall drop or pass probes that arrive on a leg.
-    pub fn block_probes(&mut self, number: usize, leg: Leg, blocked: bool) {
+    pub fn block_probes(&mut self, number: usize, leg: FirewallLeg, blocked: bool) {
         let state = if blocked { "blocks" } else { "passes" };
         self.note(format!("{} {state} probes from {leg:?}", firewall_name(number)));
         self.world.with_firewall(self.nodes.firewalls[number], |firewall, _| {
@@ -272,7 +272,7 @@ impl Laboratory {
     }
 
     /// Changes the MAC address of a firewall's leg.
-    pub fn change_mac(&mut self, number: usize, leg: Leg) {
+    pub fn change_mac(&mut self, number: usize, leg: FirewallLeg) {
         self.changed_macs += 1;
         let mac = MacAddr([0x02, 0xee, 0, leg as u8, number as u8, self.changed_macs]);
         self.note(format!("{} {leg:?} leg is {mac}", firewall_name(number)));
@@ -301,7 +301,7 @@ impl Laboratory {
     /// Restarts an engine, with empty tables.
     pub fn start_engine(&mut self, side: Side) {
         self.note(format!("{} starts", side.name()));
-        self.world.with_engine(self.nodes.engine(side), Appliance::start);
+        self.world.with_engine(self.nodes.engine(side), SimEngine::start);
     }
 
     /// Stops an engine for a while.
@@ -340,21 +340,21 @@ impl Laboratory {
     }
 
     /// Does `fwlb set firewall`.
-    pub fn set_admin(&mut self, side: Side, number: usize, admin: Option<Admin>) {
+    pub fn set_admin(&mut self, side: Side, number: usize, admin: Option<AdminState>) {
         self.note(format!("{}: set firewall {} {admin:?}", side.name(), firewall_name(number)));
         let name = firewall_name(number);
-        self.trouble(number, "is administered", !matches!(admin, None | Some(Admin::Ready)));
+        self.trouble(number, "is administered", !matches!(admin, None | Some(AdminState::Ready)));
         self.world.with_engine(self.nodes.engine(side), |engine, now| engine.set_admin(&name, admin, now));
     }
 
     /// Changes every cable; cut ones stay cut.
-    pub fn set_wires(&mut self, wire: Wire) {
+    pub fn set_wires(&mut self, wire: Cable) {
         self.note(format!(
             "wires: loss {} duplicate {} reorder {} flip {} per thousand",
             wire.loss, wire.duplicate, wire.reorder, wire.flip
         ));
         self.checks.damaging |= wire.flip > 0;
-        self.world.set_wires(|own| *own = Wire { cut: own.cut, ..wire });
+        self.world.set_wires(|own| *own = Cable { cut: own.cut, ..wire });
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Datagram, Packet, Piece, be16, checksum, protocol, tcp_flag};
+use super::{Datagram, Packet, PacketFragment, be16, checksum, protocol, tcp_flag};
 
 /// A flow as one packet shows it, source first. It is ordered, so that it can be the key of a map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,7 +43,7 @@ impl std::fmt::Display for Tuple {
 
 /// Kinds of ICMP messages, as far as a firewall has to tell them apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Icmp {
+pub enum IcmpKind {
     /// Echo request, with its identifier.
     Request(u16),
     /// Echo reply, with its identifier.
@@ -60,7 +60,7 @@ impl Packet {
     /// The two ports, if the protocol has ports and this packet contains them.
     fn ports(&self) -> Option<(u16, u16)> {
         match (self.protocol, self.piece) {
-            (protocol::TCP | protocol::UDP, None | Some(Piece { offset: 0, .. })) => {
+            (protocol::TCP | protocol::UDP, None | Some(PacketFragment { offset: 0, .. })) => {
                 Some((be16(&self.payload, 0)?, be16(&self.payload, 2)?))
             }
             _ => None,
@@ -109,7 +109,7 @@ impl Packet {
     }
 
     /// The kind of ICMP message; `None` for other protocols and for later fragments.
-    pub fn icmp_kind(&self) -> Option<Icmp> {
+    pub fn icmp_kind(&self) -> Option<IcmpKind> {
         let v6 = match self.protocol {
             protocol::ICMP => false,
             protocol::ICMPV6 => true,
@@ -120,22 +120,22 @@ impl Packet {
         }
         let ident = be16(&self.payload, 4)?;
         Some(match (v6, *self.payload.first()?) {
-            (false, 8) | (true, 128) => Icmp::Request(ident),
-            (false, 0) | (true, 129) => Icmp::Reply(ident),
-            (false, 3 | 4 | 11 | 12) | (true, 1..=4) => Icmp::Error(self.payload.get(8..).and_then(quoted_tuple)),
-            (true, 130..=137 | 143) => Icmp::LinkLocal,
-            (false | true, _) => Icmp::Other,
+            (false, 8) | (true, 128) => IcmpKind::Request(ident),
+            (false, 0) | (true, 129) => IcmpKind::Reply(ident),
+            (false, 3 | 4 | 11 | 12) | (true, 1..=4) => IcmpKind::Error(self.payload.get(8..).and_then(quoted_tuple)),
+            (true, 130..=137 | 143) => IcmpKind::LinkLocal,
+            (false | true, _) => IcmpKind::Other,
         })
     }
 
     /// The flow of the packet. An ICMP error belongs to the quoted packet's flow, in the direction of the error.
     pub fn tuple(&self) -> Tuple {
-        if let Some(Icmp::Error(Some(quoted))) = self.icmp_kind() {
+        if let Some(IcmpKind::Error(Some(quoted))) = self.icmp_kind() {
             return quoted.reversed();
         }
         let (source_port, destination_port) = match self.icmp_kind() {
-            Some(Icmp::Request(ident) | Icmp::Reply(ident)) => (ident, ident),
-            Some(Icmp::Error(_) | Icmp::LinkLocal | Icmp::Other) => (0, 0),
+            Some(IcmpKind::Request(ident) | IcmpKind::Reply(ident)) => (ident, ident),
+            Some(IcmpKind::Error(_) | IcmpKind::LinkLocal | IcmpKind::Other) => (0, 0),
             None => self.ports().unwrap_or((0, 0)),
         };
         Tuple {
@@ -159,7 +159,7 @@ impl Packet {
 
     /// Whether it is an ICMP error.
     pub fn is_icmp_error(&self) -> bool {
-        matches!(self.icmp_kind(), Some(Icmp::Error(_)))
+        matches!(self.icmp_kind(), Some(IcmpKind::Error(_)))
     }
 
     /// The packet with the addresses, ports or identifiers of `tuple`, as NAT sends it. The packet quoted in an ICMP
@@ -177,10 +177,10 @@ impl Packet {
         }
         (self.source, self.destination) = (tuple.source.0, tuple.destination.0);
         match self.icmp_kind() {
-            Some(Icmp::Request(_) | Icmp::Reply(_)) => {
+            Some(IcmpKind::Request(_) | IcmpKind::Reply(_)) => {
                 self.payload[4..6].copy_from_slice(&tuple.source.1.to_be_bytes());
             }
-            Some(Icmp::Error(_) | Icmp::LinkLocal | Icmp::Other) => {}
+            Some(IcmpKind::Error(_) | IcmpKind::LinkLocal | IcmpKind::Other) => {}
             None if self.ports().is_some() => {
                 self.payload[0..2].copy_from_slice(&tuple.source.1.to_be_bytes());
                 self.payload[2..4].copy_from_slice(&tuple.destination.1.to_be_bytes());

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::wire::MacAddr;
 
-pub use flow::{Icmp, Tuple};
+pub use flow::{IcmpKind, Tuple};
 
 /// EtherType of IPv4.
 pub const ETHERTYPE_IPV4: u16 = 0x0800;
@@ -50,7 +50,7 @@ pub mod tcp_flag {
 
 /// A fragment's place in its datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Piece {
+pub struct PacketFragment {
     /// Identification.
     pub id: u32,
     /// Offset in bytes.
@@ -80,7 +80,7 @@ pub struct Packet {
     /// IPv4 identification of an unfragmented packet.
     pub ident: u16,
     /// Its place in the datagram, if it is a fragment.
-    pub piece: Option<Piece>,
+    pub piece: Option<PacketFragment>,
     /// Everything behind the IP headers.
     pub payload: Vec<u8>,
 }
@@ -217,7 +217,7 @@ impl Packet {
             tos: header[1],
             dont_fragment: flags & 0x4000 != 0,
             ident,
-            piece: (more || offset > 0).then_some(Piece { id: u32::from(ident), offset, more }),
+            piece: (more || offset > 0).then_some(PacketFragment { id: u32::from(ident), offset, more }),
             payload: bytes.get(header_len..total)?.to_vec(),
         })
     }
@@ -236,7 +236,7 @@ impl Packet {
             let (fragment, rest) = payload.split_at_checked(8)?;
             let field = be16(fragment, 2)?;
             let id = u32::from_be_bytes(fragment[4..8].try_into().ok()?);
-            piece = Some(Piece { id, offset: usize::from(field & 0xfff8), more: field & 1 != 0 });
+            piece = Some(PacketFragment { id, offset: usize::from(field & 0xfff8), more: field & 1 != 0 });
             next = fragment[0];
             payload = rest;
         }
@@ -323,7 +323,7 @@ impl Packet {
         let last = self.payload.len().div_ceil(room) - 1;
         let more = self.piece.is_some_and(|piece| piece.more);
         let cut = |(number, data): (usize, &[u8])| Self {
-            piece: Some(Piece { id, offset: base + number * room, more: more || number < last }),
+            piece: Some(PacketFragment { id, offset: base + number * room, more: more || number < last }),
             payload: data.to_vec(),
             dont_fragment: false,
             ..self.clone()

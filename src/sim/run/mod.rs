@@ -8,27 +8,27 @@ use crate::engine::DropReason;
 use crate::path::pinning::PinChange;
 use crate::sim::check::Violation;
 use crate::sim::farm::{server_name, service_name};
-use crate::sim::fault::{self, Planned, Sort};
-use crate::sim::firewall::Kind;
+use crate::sim::fault::{self, FaultKind, Planned};
+use crate::sim::firewall::SimFirewallKind;
 use crate::sim::firewall::conntrack::Policy;
 use crate::sim::host::{End, FlowRef, FlowSpec, FlowState, Traffic};
 use crate::sim::laboratory::{Laboratory, Route};
 use crate::sim::rng::Rng;
-use crate::sim::sandwich::{Plan, Side};
-use crate::sim::world::Wire;
+use crate::sim::sandwich::{SandwichPlan, Side};
+use crate::sim::world::Cable;
 use crate::time::{Duration, Instant};
 
-use draw::Upcoming;
+use draw::PlannedFlow;
 
 /// What the operator fixes; the seed decides the rest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// Number of firewalls.
     pub firewalls: Option<usize>,
-    /// Kind of firewalls.
-    pub kind: Option<Kind>,
+    /// SimFirewallKind of firewalls.
+    pub kind: Option<SimFirewallKind>,
     /// Kinds of faults.
-    pub sorts: Vec<Sort>,
+    pub sorts: Vec<FaultKind>,
     /// Whether there are services; `None`: the seed decides.
     pub services: Option<bool>,
     /// How long faults may occur.
@@ -42,7 +42,7 @@ impl Default for Options {
         Self {
             firewalls: None,
             kind: None,
-            sorts: Sort::ALL.iter().map(|(sort, _)| *sort).collect(),
+            sorts: FaultKind::ALL.iter().map(|(sort, _)| *sort).collect(),
             services: None,
             duration: Duration::from_secs(5),
             trace: false,
@@ -52,11 +52,11 @@ impl Default for Options {
 
 /// The result of a run.
 #[derive(Debug, Clone, serde::Serialize)]
-pub struct Report {
+pub struct RunReport {
     /// The seed.
     pub seed: u64,
     /// The plan by which the sandwich was built.
-    pub plan: Plan,
+    pub plan: SandwichPlan,
     /// Virtual time in milliseconds.
     pub virtual_ms: u64,
     /// Number of events.
@@ -89,7 +89,7 @@ pub struct Report {
     pub trace: Vec<String>,
 }
 
-impl Report {
+impl RunReport {
     /// Whether no promise was broken.
     pub fn is_good(&self) -> bool {
         self.violations.is_empty()
@@ -104,7 +104,7 @@ const SETTLE: Duration = Duration::from_millis(3500);
 const SERVED_WITHIN: Duration = Duration::from_millis(2500);
 
 /// Runs the scenario of `seed`.
-pub fn run(seed: u64, options: &Options) -> Report {
+pub fn run(seed: u64, options: &Options) -> RunReport {
     let mut rng = Rng::new(seed);
     // Services are drawn from a generator of their own.
     let mut dice = Rng::new(!seed);
@@ -113,9 +113,11 @@ pub fn run(seed: u64, options: &Options) -> Report {
     let from = Instant::ZERO + READY;
     let until = from + options.duration;
     let faults_from = from + Duration::from_millis(500);
-    let (overload, rest): (Vec<Sort>, Vec<Sort>) = options.sorts.iter().partition(|sort| sort.is_of_overload());
-    let (of_servers, others): (Vec<Sort>, Vec<Sort>) = rest.iter().partition(|sort| sort.is_of_servers());
-    let others: Vec<Sort> = others.into_iter().filter(|sort| plan.firewalls > 0 || !sort.is_of_firewalls()).collect();
+    let (overload, rest): (Vec<FaultKind>, Vec<FaultKind>) =
+        options.sorts.iter().partition(|sort| sort.is_of_overload());
+    let (of_servers, others): (Vec<FaultKind>, Vec<FaultKind>) = rest.iter().partition(|sort| sort.is_of_servers());
+    let others: Vec<FaultKind> =
+        others.into_iter().filter(|sort| plan.firewalls > 0 || !sort.is_of_firewalls()).collect();
     let mut faults = fault::draw(&mut rng.fork(2), &plan, &others, faults_from, until);
     let mut flows = draw::traffic(&mut rng.fork(3), &plan, from, until);
     if plan.farm.servers > 0 {
@@ -136,7 +138,7 @@ pub fn run(seed: u64, options: &Options) -> Report {
         lab.keep_trace();
     }
     play(&mut lab, &faults, &flows, until);
-    lab.set_wires(Wire::GOOD);
+    lab.set_wires(Cable::GOOD);
     lab.calm();
     lab.run_for(SETTLE);
     let fresh = open_fresh(&mut lab);
@@ -148,7 +150,7 @@ pub fn run(seed: u64, options: &Options) -> Report {
 }
 
 /// Opens flows and begins and ends faults, each at its time.
-fn play(lab: &mut Laboratory, faults: &[Planned], flows: &[Upcoming], until: Instant) {
+fn play(lab: &mut Laboratory, faults: &[Planned], flows: &[PlannedFlow], until: Instant) {
     enum Act {
         Open(usize),
         Begin(usize),
@@ -163,7 +165,7 @@ fn play(lab: &mut Laboratory, faults: &[Planned], flows: &[Upcoming], until: Ins
         lab.run_until(at);
         match act {
             Act::Open(number) => {
-                let Upcoming { spec, route, service, at: _ } = flows[number];
+                let PlannedFlow { spec, route, service, at: _ } = flows[number];
                 match service {
                     Some(service) => lab.ask(service, spec, route.from, route.opener, route.v4),
                     None => lab.open(spec, route),
@@ -205,7 +207,7 @@ fn open_fresh(lab: &mut Laboratory) -> Vec<FlowRef> {
     fresh
 }
 
-fn report(seed: u64, lab: &Laboratory) -> Report {
+fn report(seed: u64, lab: &Laboratory) -> RunReport {
     let flows: Vec<_> = lab.flows().iter().map(|flow| lab.flow(*flow)).collect();
     let mut ended = BTreeMap::new();
     for flow in &flows {
@@ -239,7 +241,7 @@ fn report(seed: u64, lab: &Laboratory) -> Report {
             }
         }
     }
-    Report {
+    RunReport {
         seed,
         plan: lab.plan.clone(),
         virtual_ms: lab.world.now().as_millis(),

@@ -4,14 +4,14 @@ use crate::time::Duration;
 
 /// One direction of a cable. Chances are in 1,000.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wire {
+pub struct Cable {
     /// Propagation delay.
     pub delay: Duration,
     /// Chance that a frame is lost.
     pub loss: u32,
     /// Chance that a frame is duplicated.
     pub duplicate: u32,
-    /// Chance that a frame is delayed by up to [`Wire::LATE_MAX`], so that others overtake it.
+    /// Chance that a frame is delayed by up to [`Cable::LATE_MAX`], so that others overtake it.
     pub reorder: u32,
     /// Chance that one bit of a frame is flipped, and not detected by Ethernet. ARP is spared, because it has no
     /// checksum of its own.
@@ -20,7 +20,7 @@ pub struct Wire {
     pub cut: bool,
 }
 
-impl Wire {
+impl Cable {
     /// Longest delay of a reordered frame.
     pub const LATE_MAX: Duration = Duration::from_millis(8);
 

@@ -1,12 +1,12 @@
 //! What network devices do to frames between a node and its cable: they leave checksums and segmentation undone, and
 //! finish them.
 
-use crate::sim::appliance::Frame;
+use crate::sim::appliance::CableFrame;
 use crate::sim::packet::{Packet, ethernet, split_ethernet};
 use crate::wire::offload::{Gso, GsoKind, Offload, PartialChecksum};
 
 /// The frame as a virtual device passes it on: with only the sum of the pseudo header in its checksum field.
-pub(super) fn with_partial_checksum(frame: Frame) -> Frame {
+pub(super) fn with_partial_checksum(frame: CableFrame) -> CableFrame {
     let Some(packet) = split_ethernet(&frame.bytes).and_then(|(.., payload)| Packet::parse(payload)) else {
         return frame;
     };
@@ -16,14 +16,14 @@ pub(super) fn with_partial_checksum(frame: Frame) -> Frame {
             let mut bytes = frame.bytes;
             bytes[start + offset..start + offset + 2].copy_from_slice(&sum.to_be_bytes());
             let partial = PartialChecksum { start: start as u16, offset: offset as u16 };
-            Frame { offload: Offload { partial: Some(partial), ..Offload::NONE }, bytes }
+            CableFrame { offload: Offload { partial: Some(partial), ..Offload::NONE }, bytes }
         }
         Some(_) | None => frame,
     }
 }
 
 /// The frame with its checksum finished, as a device does it before the cable.
-pub fn completed(mut frame: Frame) -> Frame {
+pub fn completed(mut frame: CableFrame) -> CableFrame {
     let Some(partial) = frame.offload.partial.take() else { return frame };
     let (start, at) = (usize::from(partial.start), usize::from(partial.start) + usize::from(partial.offset));
     let end = split_ethernet(&frame.bytes).and_then(|(.., payload)| Packet::parse(payload)).map(|p| 14 + p.len());
@@ -47,7 +47,7 @@ const FRAME_MAX: usize = 1514;
 const SEGMENT: usize = 1400;
 
 /// A TCP frame larger than a segment as its sender's device passes it on, to be segmented by the last device.
-pub(super) fn with_segmentation(frame: Frame) -> Frame {
+pub(super) fn with_segmentation(frame: CableFrame) -> CableFrame {
     let Some(packet) = split_ethernet(&frame.bytes).and_then(|(.., payload)| Packet::parse(payload)) else {
         return frame;
     };
@@ -64,7 +64,7 @@ pub(super) fn with_segmentation(frame: Frame) -> Frame {
 }
 
 /// The segments of a super-frame, as they leave the device.
-pub(super) fn segmented(frame: Frame) -> Vec<Frame> {
+pub(super) fn segmented(frame: CableFrame) -> Vec<CableFrame> {
     let Some(gso) = frame.offload.gso else { return vec![frame] };
     let Some((destination, source, ethertype, payload)) = split_ethernet(&frame.bytes) else { return vec![frame] };
     let Some(packet) = Packet::parse(payload) else { return vec![frame] };
@@ -82,7 +82,7 @@ pub(super) fn segmented(frame: Frame) -> Vec<Frame> {
         payload.extend_from_slice(chunk);
         let ident = packet.ident.wrapping_add(number as u16);
         let segment = Packet { ident, payload, ..packet.clone() }.with_checksum();
-        Frame::new(ethernet(destination, source, ethertype, &segment.emit()))
+        CableFrame::new(ethernet(destination, source, ethertype, &segment.emit()))
     };
     data.chunks(usize::from(gso.size)).enumerate().map(cut).collect()
 }

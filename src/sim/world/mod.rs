@@ -8,15 +8,15 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use crate::id::LinkId;
-use crate::sim::appliance::{Appliance, Frame};
-use crate::sim::firewall::{Firewall, Leg};
+use crate::sim::appliance::{CableFrame, SimEngine};
+use crate::sim::firewall::{Firewall, FirewallLeg};
 use crate::sim::host::Host;
 use crate::sim::packet::{ETHERTYPE_ARP, Packet, split_ethernet};
 use crate::sim::rng::Rng;
 use crate::time::{Duration, Instant};
 use crate::wire::MacAddr;
 
-pub use cable::Wire;
+pub use cable::Cable;
 pub use observation::Observation;
 
 use device::{segmented, with_partial_checksum, with_segmentation};
@@ -35,7 +35,7 @@ pub struct PortId(pub usize);
 #[derive(Debug)]
 pub enum Node {
     /// An engine.
-    Engine(Box<Appliance>),
+    Engine(Box<SimEngine>),
     /// A model firewall.
     Firewall(Box<Firewall>),
     /// A client or server.
@@ -51,9 +51,9 @@ pub struct Port {
     pub leg: usize,
     segment: usize,
     /// The cable from the node to the switch.
-    pub sending: Wire,
+    pub sending: Cable,
     /// The cable from the switch to the node.
-    pub receiving: Wire,
+    pub receiving: Cable,
     /// When the last frame arrives in each direction, so that order is kept.
     last: [Instant; 2],
 }
@@ -85,7 +85,7 @@ pub struct World {
     now: Instant,
     order: u64,
     queue: BinaryHeap<Reverse<Scheduled>>,
-    frames: BTreeMap<u64, Frame>,
+    frames: BTreeMap<u64, CableFrame>,
     nodes: Vec<Node>,
     wakes: Vec<Option<Instant>>,
     ports: Vec<Port>,
@@ -156,7 +156,7 @@ impl World {
     /// Connects a leg of a node with a switch.
     pub fn plug(&mut self, node: NodeId, leg: usize, segment: usize) -> PortId {
         let port = PortId(self.ports.len());
-        let (sending, receiving) = (Wire::GOOD, Wire::GOOD);
+        let (sending, receiving) = (Cable::GOOD, Cable::GOOD);
         self.ports.push(Port { node, leg, segment, sending, receiving, last: [Instant::ZERO; 2] });
         self.segments[segment].ports.push(port);
         self.by_leg.insert((node, leg), port);
@@ -174,7 +174,7 @@ impl World {
     }
 
     /// Changes both directions of every cable.
-    pub fn set_wires(&mut self, change: impl Fn(&mut Wire)) {
+    pub fn set_wires(&mut self, change: impl Fn(&mut Cable)) {
         for port in &mut self.ports {
             change(&mut port.sending);
             change(&mut port.receiving);
@@ -182,7 +182,7 @@ impl World {
     }
 
     /// An engine.
-    pub fn engine(&self, node: NodeId) -> &Appliance {
+    pub fn engine(&self, node: NodeId) -> &SimEngine {
         match &self.nodes[node.0] {
             Node::Engine(engine) => engine,
             Node::Firewall(_) | Node::Host(_) => panic!("{node:?} is not an engine"),
@@ -206,7 +206,7 @@ impl World {
     }
 
     /// Calls `f` with an engine and carries out what follows.
-    pub fn with_engine<R>(&mut self, node: NodeId, f: impl FnOnce(&mut Appliance, Instant) -> R) -> R {
+    pub fn with_engine<R>(&mut self, node: NodeId, f: impl FnOnce(&mut SimEngine, Instant) -> R) -> R {
         let Node::Engine(engine) = &mut self.nodes[node.0] else { panic!("{node:?} is not an engine") };
         let result = f(engine, self.now);
         self.settle(node);
@@ -288,11 +288,11 @@ impl World {
                     None => break,
                 },
                 Node::Firewall(firewall) => match firewall.poll_transmit() {
-                    Some((leg, bytes)) => (leg.index(), Frame::new(bytes)),
+                    Some((leg, bytes)) => (leg.index(), CableFrame::new(bytes)),
                     None => break,
                 },
                 Node::Host(host) => match host.station.poll_transmit() {
-                    Some(bytes) => (0, Frame::new(bytes)),
+                    Some(bytes) => (0, CableFrame::new(bytes)),
                     None => break,
                 },
             };
@@ -342,13 +342,13 @@ impl World {
         }
     }
 
-    fn send(&mut self, port: PortId, frame: Frame) {
+    fn send(&mut self, port: PortId, frame: CableFrame) {
         let wire = self.ports[port.0].sending;
         self.travel(port, wire, 0, frame);
     }
 
     /// Sends a frame over one direction of a cable.
-    fn travel(&mut self, port: PortId, wire: Wire, direction: usize, mut frame: Frame) {
+    fn travel(&mut self, port: PortId, wire: Cable, direction: usize, mut frame: CableFrame) {
         if wire.cut || self.rng.chance(wire.loss) {
             self.impaired(&frame, true);
             return;
@@ -363,7 +363,7 @@ impl World {
         for copy in 0..copies {
             let mut at = self.now + wire.delay;
             if self.rng.chance(wire.reorder) {
-                at += self.rng.duration(Wire::LATE_MAX);
+                at += self.rng.duration(Cable::LATE_MAX);
                 self.impaired(&frame, false);
             } else {
                 let last = &mut self.ports[port.0].last[direction];
@@ -379,7 +379,7 @@ impl World {
         }
     }
 
-    fn impaired(&mut self, frame: &Frame, lost: bool) {
+    fn impaired(&mut self, frame: &CableFrame, lost: bool) {
         let packet = split_ethernet(&frame.bytes).and_then(|(.., payload)| Packet::parse(payload));
         if let Some(packet) = packet {
             let packet = packet.inside().unwrap_or(packet);
@@ -388,7 +388,7 @@ impl World {
         }
     }
 
-    fn switch(&mut self, from: PortId, frame: &Frame) {
+    fn switch(&mut self, from: PortId, frame: &CableFrame) {
         let Some((destination, source, ..)) = split_ethernet(&frame.bytes) else { return };
         let segment = self.ports[from.0].segment;
         if !source.is_group() {
@@ -418,14 +418,15 @@ impl World {
             match &self.nodes[port.node.0] {
                 Node::Engine(engine) => engine.has_mac(mac),
                 Node::Firewall(firewall) => {
-                    firewall.kind() == crate::sim::firewall::Kind::Transparent || firewall.mac(leg_of(port.leg)) == mac
+                    firewall.kind() == crate::sim::firewall::SimFirewallKind::Transparent
+                        || firewall.mac(leg_of(port.leg)) == mac
                 }
                 Node::Host(host) => host.station.mac == mac,
             }
         })
     }
 
-    fn arrive(&mut self, port: PortId, frame: Frame) {
+    fn arrive(&mut self, port: PortId, frame: CableFrame) {
         let (node, leg) = (self.ports[port.0].node, self.ports[port.0].leg);
         self.stamp(port, &frame);
         let now = self.now;
@@ -463,7 +464,7 @@ impl World {
 
     /// Mixes time, port and bytes into the digest, eight bytes at a time in a plain loop, because tests run
     /// unoptimised.
-    fn stamp(&mut self, port: PortId, frame: &Frame) {
+    fn stamp(&mut self, port: PortId, frame: &CableFrame) {
         let mut digest = mixed(mixed(self.digest, self.now.as_nanos()), (port.0 + (frame.bytes.len() << 16)) as u64);
         let (words, tail) = frame.bytes.as_chunks::<8>();
         let mut at = 0;
@@ -481,8 +482,8 @@ fn mixed(digest: u64, word: u64) -> u64 {
     (digest ^ word).wrapping_mul(0x0100_0000_01b3).rotate_left(23)
 }
 
-fn leg_of(number: usize) -> Leg {
-    if number == 0 { Leg::Outside } else { Leg::Inside }
+fn leg_of(number: usize) -> FirewallLeg {
+    if number == 0 { FirewallLeg::Outside } else { FirewallLeg::Inside }
 }
 
 fn is_arp(bytes: &[u8]) -> bool {

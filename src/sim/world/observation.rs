@@ -2,8 +2,8 @@
 
 use crate::engine::view::EventView;
 use crate::id::LinkId;
-use crate::sim::appliance::{Frame, Handled};
-use crate::sim::firewall::Sighting;
+use crate::sim::appliance::{CableFrame, HandledFrame};
+use crate::sim::firewall::JudgedPacket;
 use crate::sim::packet::{Datagram, Tuple};
 use crate::sim::world::NodeId;
 use crate::wire::MacAddr;
@@ -16,14 +16,14 @@ pub enum Observation {
         /// The firewall.
         node: NodeId,
         /// The packet and the decision.
-        sighting: Sighting,
+        sighting: JudgedPacket,
     },
     /// An engine decided about a frame.
     Handled {
         /// The engine.
         node: NodeId,
         /// The frame before and after, with its verdict.
-        handled: Box<Handled>,
+        handled: Box<HandledFrame>,
     },
     /// An engine sent a frame.
     Sent {
@@ -32,7 +32,7 @@ pub enum Observation {
         /// The link.
         link: LinkId,
         /// The frame.
-        frame: Frame,
+        frame: CableFrame,
     },
     /// An engine reported a state change.
     Changed {

@@ -7,7 +7,7 @@ use super::*;
 use crate::flow::Endpoint;
 use crate::id::{ServerId, ServiceId};
 use crate::path::OnFailure;
-use crate::slb::{HashOn, Lineups, Maglev, Mode, Services, StickyBy};
+use crate::slb::{ForwardingMode, HashOn, Lineups, Maglev, Services, StickyBy};
 use crate::time::Duration;
 
 const STICKY: StickyBy = StickyBy { prefix: 32, prefix6: 128, timeout: Duration::from_secs(600) };
@@ -44,7 +44,7 @@ fn farm(state: &SchedulerState, scheduler: Scheduler, weights: &[u16]) -> Servic
         protocols: vec![6],
         ports: vec![80..=80],
         scheduler,
-        mode: Mode::Nat,
+        mode: ForwardingMode::Nat,
         snat: Vec::new(),
         sticky: None,
         on_failure_tcp: OnFailure::Reset,

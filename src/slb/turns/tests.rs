@@ -18,21 +18,21 @@ impl Servers {
         Self((0..count).map(|number| state.server("web", &format!("s{number}"))).collect())
     }
 
-    fn lineup(&self, weights: &[u16]) -> Arc<Lineup> {
+    fn lineup(&self, weights: &[u16]) -> Arc<RotationMembers> {
         let members = weights.iter().zip(&self.0).enumerate().filter(|(_, (weight, _))| **weight > 0);
-        let member = |(place, (&weight, state)): (usize, (&u16, &Arc<ServerState>))| Member {
+        let member = |(place, (&weight, state)): (usize, (&u16, &Arc<ServerState>))| RotationMember {
             place,
             weight,
             state: Arc::downgrade(state),
         };
-        Arc::new(Lineup(members.map(member).collect()))
+        Arc::new(RotationMembers(members.map(member).collect()))
     }
 }
 
 fn turns(weights: &[u16], count: usize) -> Vec<usize> {
     let servers = Servers::new(weights.len());
     let lineup = servers.lineup(weights);
-    let mut turns = Turns::default();
+    let mut turns = Rotation::default();
     (0..count).map(|_| turns.take(&lineup).expect("somebody takes part")).collect()
 }
 
@@ -63,7 +63,7 @@ fn equal_servers_go_round_and_heavy_ones_are_spread() {
 #[test]
 fn nobody_takes_part_in_an_empty_lineup() {
     let servers = Servers::new(2);
-    let mut turns = Turns::default();
+    let mut turns = Rotation::default();
     assert_eq!((turns.take(&servers.lineup(&[0, 0])), turns.take(&servers.lineup(&[0, 1]))), (None, Some(1)));
     assert_eq!(turns.take(&servers.lineup(&[0, 0])), None);
 }
@@ -72,7 +72,7 @@ fn nobody_takes_part_in_an_empty_lineup() {
 fn foreseeing_changes_nothing_also_for_another_lineup() {
     let servers = Servers::new(3);
     let (all, two) = (servers.lineup(&[3, 2, 1]), servers.lineup(&[3, 0, 1]));
-    let mut asked = Turns::default();
+    let mut asked = Rotation::default();
     let mut given = Vec::new();
     for _ in 0..12 {
         asked.foresee(&two);
@@ -86,7 +86,7 @@ fn foreseeing_changes_nothing_also_for_another_lineup() {
 #[test]
 fn who_has_just_had_a_turn_does_not_get_the_next_because_another_left() {
     let servers = Servers::new(4);
-    let mut turns = Turns::default();
+    let mut turns = Rotation::default();
     let all = servers.lineup(&[1, 1, 1, 1]);
     assert_eq!([turns.take(&all), turns.take(&all)], [Some(0), Some(1)]);
 
@@ -99,7 +99,7 @@ fn who_has_just_had_a_turn_does_not_get_the_next_because_another_left() {
 fn a_light_server_gets_its_turns_although_others_come_and_go_all_the_time() {
     let servers = Servers::new(3);
     let lineups = [servers.lineup(&[50, 50, 1]), servers.lineup(&[50, 0, 1])];
-    let mut sequence = Turns::default();
+    let mut sequence = Rotation::default();
     let mut light = 0;
     for turn in 0..4_000 {
         light += usize::from(sequence.take(&lineups[turn / 10 % 2]) == Some(2));
@@ -171,7 +171,7 @@ proptest! {
         steps in vec((vec(0..=4_u16, 5), 0..30_usize), 1..20),
     ) {
         let servers = Servers::new(5);
-        let mut sequence = Turns::default();
+        let mut sequence = Rotation::default();
         for (weights, count) in steps {
             let sum: f64 = weights.iter().copied().map(f64::from).sum();
             let lineup = servers.lineup(&weights);

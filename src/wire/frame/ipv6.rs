@@ -40,7 +40,7 @@ pub(in crate::wire) struct FragmentHeader {
 
 /// Why a chain of extension headers cannot be walked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::wire) enum Broken {
+pub(in crate::wire) enum ChainError {
     /// A header does not fit the bytes that are there. `first_fragment` says whether they belong to a first fragment.
     Truncated { first_fragment: bool },
     /// The chain contains a routing header of type 0 (RFC 5095).
@@ -52,7 +52,7 @@ pub(in crate::wire) enum Broken {
 
 /// Walks the chain of headers in `bytes`, which begins with a header of type `next`. The walk ends at a fragment header
 /// with a nonzero offset, because what follows it is not a header.
-pub(in crate::wire) fn walk(mut next: u8, bytes: &[u8]) -> Result<Chain, Broken> {
+pub(in crate::wire) fn walk(mut next: u8, bytes: &[u8]) -> Result<Chain, ChainError> {
     let mut chain = Chain { protocol: next, offset: 0, fragment: None, readdressed: false };
     for _ in 0..HEADERS_MAX {
         let here = &bytes[chain.offset..];
@@ -65,7 +65,7 @@ pub(in crate::wire) fn walk(mut next: u8, bytes: &[u8]) -> Result<Chain, Broken>
             FRAGMENT => Some(8),
             _ => return Ok(chain),
         };
-        let truncated = Broken::Truncated { first_fragment: chain.fragment.is_some() };
+        let truncated = ChainError::Truncated { first_fragment: chain.fragment.is_some() };
         let length = length.ok_or(truncated)?;
         if chain.offset + length > BYTES_MAX {
             return Ok(chain);
@@ -73,7 +73,7 @@ pub(in crate::wire) fn walk(mut next: u8, bytes: &[u8]) -> Result<Chain, Broken>
         let header = here.get(..length).ok_or(truncated)?;
         match next {
             ROUTING => match (header[2], header[3]) {
-                (0, _) => return Err(Broken::SourceRoute),
+                (0, _) => return Err(ChainError::SourceRoute),
                 (_, 0) => {}
                 (_, _segments_left) => chain.readdressed = true,
             },
@@ -82,7 +82,7 @@ pub(in crate::wire) fn walk(mut next: u8, bytes: &[u8]) -> Result<Chain, Broken>
                 let fragment = fragment_header(header, chain.offset + length);
                 match (chain.fragment, fragment) {
                     (None, fragment) => chain.fragment = fragment,
-                    (Some(_), _) => return Err(Broken::NestedFragment),
+                    (Some(_), _) => return Err(ChainError::NestedFragment),
                 }
             }
             _ => {}

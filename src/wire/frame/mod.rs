@@ -228,7 +228,7 @@ pub struct Tuple {
 
 /// The class of an ICMP or ICMPv6 message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Icmp {
+pub enum IcmpClass {
     /// A query or its reply (echo, timestamp and the like), which belongs to the flow of its identifier.
     Query,
     /// An error about the quoted packet, whose tuple is `None` if too little of it is quoted. The ports of a quoted
@@ -247,7 +247,7 @@ struct Layout {
     family: Family,
     /// The upper-layer protocol, or the number of the extension header at which the walk gave up.
     protocol: u8,
-    icmp: IcmpClass,
+    icmp: ParsedIcmpClass,
     fragment: Fragment,
     /// Offset of the fragment in its datagram's payload, in bytes.
     fragment_offset: u16,
@@ -263,9 +263,9 @@ struct Layout {
     destination_port: u16,
 }
 
-/// The class of an ICMP message before the packet that it quotes was read; see [`Icmp`].
+/// The class of an ICMP message before the packet that it quotes was read; see [`IcmpClass`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum IcmpClass {
+enum ParsedIcmpClass {
     NotIcmp,
     Query,
     Error,
@@ -458,13 +458,15 @@ impl<'a> Frame<'a> {
     }
 
     /// The class of the ICMP or ICMPv6 message; `None` for other protocols and for fragments after the first.
-    pub fn icmp(&self) -> Option<Icmp> {
+    pub fn icmp(&self) -> Option<IcmpClass> {
         match self.layout.icmp {
-            IcmpClass::NotIcmp => None,
-            IcmpClass::Query => Some(Icmp::Query),
-            IcmpClass::Error => Some(Icmp::Error(quoted::tuple(&self.transport_bytes()[8..], self.layout.family))),
-            IcmpClass::LinkLocal => Some(Icmp::LinkLocal),
-            IcmpClass::Other => Some(Icmp::Other),
+            ParsedIcmpClass::NotIcmp => None,
+            ParsedIcmpClass::Query => Some(IcmpClass::Query),
+            ParsedIcmpClass::Error => {
+                Some(IcmpClass::Error(quoted::tuple(&self.transport_bytes()[8..], self.layout.family)))
+            }
+            ParsedIcmpClass::LinkLocal => Some(IcmpClass::LinkLocal),
+            ParsedIcmpClass::Other => Some(IcmpClass::Other),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The single pass that validates a frame and finds its headers.
 
 use crate::wire::frame::{
-    ETHERNET_LEN, Fragment, Frame, IcmpClass, Layout, Malformed, Payload, ethertype, ipv6, protocol,
+    ETHERNET_LEN, Fragment, Frame, Layout, Malformed, ParsedIcmpClass, Payload, ethertype, ipv6, protocol,
 };
 use crate::wire::offload::Offload;
 use crate::wire::{Family, checksum};
@@ -53,7 +53,7 @@ const fn not_ip(payload: Payload) -> Layout {
         payload,
         family: Family::V4,
         protocol: 0,
-        icmp: IcmpClass::NotIcmp,
+        icmp: ParsedIcmpClass::NotIcmp,
         fragment: Fragment::Whole,
         fragment_offset: 0,
         fragment_payload: ETHERNET_LEN as u16,
@@ -106,7 +106,7 @@ fn ipv4(packet: &[u8], offload: &Offload) -> Result<Layout, Malformed> {
         payload: Payload::Ip,
         family: Family::V4,
         protocol: header[9],
-        icmp: IcmpClass::NotIcmp,
+        icmp: ParsedIcmpClass::NotIcmp,
         fragment,
         fragment_offset: offset,
         fragment_payload: (ETHERNET_LEN + header_len) as u16,
@@ -117,7 +117,7 @@ fn ipv4(packet: &[u8], offload: &Offload) -> Result<Layout, Malformed> {
         destination_port: 0,
     };
     upper(&mut layout, transport)?;
-    if layout.icmp != IcmpClass::NotIcmp && verifies(&layout, offload) && !checksum::is_valid(transport) {
+    if layout.icmp != ParsedIcmpClass::NotIcmp && verifies(&layout, offload) && !checksum::is_valid(transport) {
         return Err(Malformed::IcmpChecksum);
     }
     Ok(layout)
@@ -159,9 +159,9 @@ fn ipv6(packet: &[u8], offload: &Offload) -> Result<Layout, Malformed> {
     }
     let rest = &rest[..payload_len];
     let chain = ipv6::walk(header[6], rest).map_err(|broken| match broken {
-        ipv6::Broken::Truncated { first_fragment: false } | ipv6::Broken::NestedFragment => Malformed::IpHeader,
-        ipv6::Broken::Truncated { first_fragment: true } => Malformed::TinyFragment,
-        ipv6::Broken::SourceRoute => Malformed::SourceRoute,
+        ipv6::ChainError::Truncated { first_fragment: false } | ipv6::ChainError::NestedFragment => Malformed::IpHeader,
+        ipv6::ChainError::Truncated { first_fragment: true } => Malformed::TinyFragment,
+        ipv6::ChainError::SourceRoute => Malformed::SourceRoute,
     })?;
     let fragment = match chain.fragment {
         None => Fragment::Whole,
@@ -178,7 +178,7 @@ fn ipv6(packet: &[u8], offload: &Offload) -> Result<Layout, Malformed> {
         payload: Payload::Ip,
         family: Family::V6,
         protocol: chain.protocol,
-        icmp: IcmpClass::NotIcmp,
+        icmp: ParsedIcmpClass::NotIcmp,
         fragment,
         fragment_offset: chain.fragment.map_or(0, |header| header.offset),
         fragment_payload: (ETHERNET_LEN + 40 + chain.fragment.map_or(0, |header| header.payload)) as u16,
@@ -189,7 +189,7 @@ fn ipv6(packet: &[u8], offload: &Offload) -> Result<Layout, Malformed> {
         destination_port: 0,
     };
     upper(&mut layout, transport)?;
-    if layout.icmp != IcmpClass::NotIcmp && verifies(&layout, offload) && !chain.readdressed {
+    if layout.icmp != ParsedIcmpClass::NotIcmp && verifies(&layout, offload) && !chain.readdressed {
         // Both addresses are adjacent in the header, as in the pseudo-header.
         let pseudo = checksum::add(checksum::sum(&header[8..40]), u16::from(protocol::ICMPV6));
         let pseudo = checksum::add(pseudo, transport.len() as u16);
@@ -243,14 +243,18 @@ fn upper(layout: &mut Layout, transport: &[u8]) -> Result<(), Malformed> {
             let &kind = transport.first().ok_or(short)?;
             let class = icmp_class(layout.protocol, kind);
             let header_len = match (layout.family, class) {
-                (Family::V6, IcmpClass::LinkLocal | IcmpClass::Other) => 4,
+                (Family::V6, ParsedIcmpClass::LinkLocal | ParsedIcmpClass::Other) => 4,
                 (
                     Family::V4 | Family::V6,
-                    IcmpClass::Query | IcmpClass::Error | IcmpClass::LinkLocal | IcmpClass::Other | IcmpClass::NotIcmp,
+                    ParsedIcmpClass::Query
+                    | ParsedIcmpClass::Error
+                    | ParsedIcmpClass::LinkLocal
+                    | ParsedIcmpClass::Other
+                    | ParsedIcmpClass::NotIcmp,
                 ) => 8,
             };
             at_least(header_len, transport, short)?;
-            if class == IcmpClass::Query {
+            if class == ParsedIcmpClass::Query {
                 let identifier = u16::from_be_bytes([transport[4], transport[5]]);
                 (layout.source_port, layout.destination_port) = (identifier, identifier);
             }
@@ -293,26 +297,26 @@ fn udp(datagram: &[u8], whole: bool, short: Malformed) -> Result<(), Malformed> 
 }
 
 /// The class of an ICMP (`protocol` 1) or ICMPv6 (`protocol` 58) message of type `kind`, by the IANA registries.
-pub(super) const fn icmp_class(protocol: u8, kind: u8) -> IcmpClass {
+pub(super) const fn icmp_class(protocol: u8, kind: u8) -> ParsedIcmpClass {
     if protocol == protocol::ICMP {
         match kind {
             // Echo, timestamp, information and address mask.
-            0 | 8 | 13..=18 => IcmpClass::Query,
+            0 | 8 | 13..=18 => ParsedIcmpClass::Query,
             // Destination unreachable, source quench, redirect, time exceeded and parameter problem.
-            3 | 4 | 5 | 11 | 12 => IcmpClass::Error,
+            3 | 4 | 5 | 11 | 12 => ParsedIcmpClass::Error,
             // Router advertisement and solicitation (RFC 1256).
-            9 | 10 => IcmpClass::LinkLocal,
-            _ => IcmpClass::Other,
+            9 | 10 => ParsedIcmpClass::LinkLocal,
+            _ => ParsedIcmpClass::Other,
         }
     } else {
         match kind {
-            128 | 129 => IcmpClass::Query,
+            128 | 129 => ParsedIcmpClass::Query,
             // All types below 128 are errors, also those not assigned yet (RFC 4443 section 2.1).
-            0..=127 => IcmpClass::Error,
+            0..=127 => ParsedIcmpClass::Error,
             // Listener discovery, neighbour and router discovery, redirect, and their inverse, secure and multicast
             // router relatives.
-            130..=137 | 141..=143 | 148 | 149 | 151..=153 => IcmpClass::LinkLocal,
-            _ => IcmpClass::Other,
+            130..=137 | 141..=143 | 148 | 149 | 151..=153 => ParsedIcmpClass::LinkLocal,
+            _ => ParsedIcmpClass::Other,
         }
     }
 }

@@ -71,11 +71,11 @@ fn ports(protocol: u8, later_fragment: bool, icmp: u8, transport: &[u8]) -> Opti
     if protocol == icmp {
         let message: &[u8; 6] = transport.first_chunk()?;
         let identifier = match super::parse::icmp_class(icmp, message[0]) {
-            super::IcmpClass::Query => u16::from_be_bytes([message[4], message[5]]),
-            super::IcmpClass::NotIcmp
-            | super::IcmpClass::Error
-            | super::IcmpClass::LinkLocal
-            | super::IcmpClass::Other => 0,
+            super::ParsedIcmpClass::Query => u16::from_be_bytes([message[4], message[5]]),
+            super::ParsedIcmpClass::NotIcmp
+            | super::ParsedIcmpClass::Error
+            | super::ParsedIcmpClass::LinkLocal
+            | super::ParsedIcmpClass::Other => 0,
         };
         return Some((identifier, identifier));
     }

@@ -9,17 +9,17 @@ use super::*;
 
 const ENGINE: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 const HOST: MacAddr = MacAddr([2, 0, 0, 0, 0, 9]);
-const TO_ENGINE: Macs = Macs { source: HOST, destination: ENGINE };
+const TO_ENGINE: MacPair = MacPair { source: HOST, destination: ENGINE };
 
-fn pair(source: &str, destination: &str) -> Pair {
-    Pair::new(source.parse().unwrap(), destination.parse().unwrap()).unwrap()
+fn pair(source: &str, destination: &str) -> AddressPair {
+    AddressPair::new(source.parse().unwrap(), destination.parse().unwrap()).unwrap()
 }
 
-fn v4() -> Pair {
+fn v4() -> AddressPair {
     pair("198.51.100.7", "203.0.113.80")
 }
 
-fn v6() -> Pair {
+fn v6() -> AddressPair {
     pair("2001:db8:1::7", "2001:db8:113::80")
 }
 

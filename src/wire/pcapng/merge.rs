@@ -8,7 +8,7 @@ const BLOCK_MAX: usize = 1 << 20;
 /// The bytes are not a block of such a capture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a capture: a block of kind {kind:#x} and {length} bytes")]
-pub struct Malformed {
+pub struct NotABlock {
     /// The type of the block, its first 32-bit word.
     pub kind: u32,
     /// The length of the block in bytes, its second 32-bit word.
@@ -51,14 +51,14 @@ pub enum BlockKind {
 }
 
 /// Reads the first block of `bytes`; `None` if it is not complete yet.
-pub fn next_block(bytes: &[u8]) -> Result<Option<Block<'_>>, Malformed> {
+pub fn next_block(bytes: &[u8]) -> Result<Option<Block<'_>>, NotABlock> {
     let (Some(kind), Some(length)) = (word(bytes, 0), word(bytes, 4)) else { return Ok(None) };
     let total = length as usize;
     if !(12..=BLOCK_MAX).contains(&total) || !total.is_multiple_of(4) {
-        return Err(Malformed { kind, length });
+        return Err(NotABlock { kind, length });
     }
     let Some(bytes) = bytes.get(..total) else { return Ok(None) };
-    let malformed = || Malformed { kind, length };
+    let malformed = || NotABlock { kind, length };
     let at_least = |words: usize| if total >= 12 + 4 * words { Ok(()) } else { Err(malformed()) };
     let word = |at| word(bytes, at).unwrap_or_default();
     let kind = match kind {

@@ -7,14 +7,14 @@ use super::*;
 
 const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 
-fn whole_file(packets: &[Packet<'_>]) -> Vec<u8> {
+fn whole_file(packets: &[CapturedPacket<'_>]) -> Vec<u8> {
     let mut file = Vec::new();
     section(&mut file, "fwlb 1.2.3");
     for name in ["outer/clients", "outer/firewalls"] {
-        interface(&mut file, &Interface { name, description: "device eth0", mac: MAC, snaplen: 262_144 });
+        interface(&mut file, &CaptureInterface { name, description: "device eth0", mac: MAC, snaplen: 262_144 });
     }
     packets.iter().for_each(|one| packet(&mut file, one));
-    statistics(&mut file, &Statistics { interface: 1, from: 5, to: 1 << 40, received: 7, dropped: 3 });
+    statistics(&mut file, &InterfaceStatistics { interface: 1, from: 5, to: 1 << 40, received: 7, dropped: 3 });
     file
 }
 
@@ -35,11 +35,11 @@ fn value<'a>(options: &'a [PcapNGOption<'_>], code: u16) -> Option<&'a [u8]> {
     Some(&found.value[..usize::from(found.len)])
 }
 
-fn a_packet<'a>(bytes: &'a [u8], comment: &'a str) -> Packet<'a> {
-    Packet {
+fn a_packet<'a>(bytes: &'a [u8], comment: &'a str) -> CapturedPacket<'a> {
+    CapturedPacket {
         interface: 1,
         at: 1_800_000_000_123_456_789,
-        direction: Direction::Outbound,
+        direction: CaptureDirection::Outbound,
         vlan: None,
         bytes,
         length: bytes.len(),
@@ -83,7 +83,12 @@ fn a_tag_stands_where_it_stood_on_the_wire() {
     let mut frame = [0xff; 6].to_vec();
     frame.extend([2, 0, 0, 0, 0, 1, 0x08, 0x00, 0x45]);
     let vlan = Some(VlanTag::new(100));
-    let file = whole_file(&[Packet { vlan, length: 1000, direction: Direction::Inbound, ..a_packet(&frame, "") }]);
+    let file = whole_file(&[CapturedPacket {
+        vlan,
+        length: 1000,
+        direction: CaptureDirection::Inbound,
+        ..a_packet(&frame, "")
+    }]);
 
     let blocks = parsed(&file);
 
@@ -101,7 +106,7 @@ proptest! {
         comment in ".{0,40}",
         at in any::<u64>(),
     ) {
-        let file = whole_file(&[Packet { at, ..a_packet(&bytes, &comment) }]);
+        let file = whole_file(&[CapturedPacket { at, ..a_packet(&bytes, &comment) }]);
         let blocks = parsed(&file);
         let Parsed::EnhancedPacket(packet) = &blocks[3] else { panic!("{blocks:?}") };
         prop_assert_eq!(packet.packet_data(), bytes.as_slice());

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::wire::MacAddr;
-use crate::wire::emit::{self, Macs, Pair};
+use crate::wire::emit::{self, AddressPair, MacPair};
 use crate::wire::offload::Gso;
 
 fn super_frame(v6: bool, tcp: bool, payload: &[u8]) -> Vec<u8> {
@@ -99,7 +99,7 @@ fn what_is_not_what_it_says_is_refused() {
     }
 }
 
-const MACS: Macs = Macs { source: MacAddr([2, 0, 0, 0, 0, 1]), destination: MacAddr([2, 0, 0, 0, 0, 2]) };
+const MACS: MacPair = MacPair { source: MacAddr([2, 0, 0, 0, 0, 1]), destination: MacAddr([2, 0, 0, 0, 0, 2]) };
 
 /// A way to encapsulate an IP packet. Its identifications are those of segment number `index`.
 #[derive(Debug, Clone, Copy)]
@@ -138,9 +138,9 @@ const TUNNELS: [Tunnel; 13] = [
     Tunnel::InIp,
 ];
 
-fn ends(v6: bool) -> Pair {
+fn ends(v6: bool) -> AddressPair {
     let of = |v4: [u8; 4], v6: [u8; 16], is_v6: bool| if is_v6 { IpAddr::from(v6) } else { IpAddr::from(v4) };
-    Pair::new(of([10, 0, 0, 1], [0xfd; 16], v6), of([10, 0, 0, 2], [0xfe; 16], v6)).unwrap()
+    AddressPair::new(of([10, 0, 0, 1], [0xfd; 16], v6), of([10, 0, 0, 2], [0xfe; 16], v6)).unwrap()
 }
 
 impl Tunnel {

@@ -7,14 +7,14 @@ use crate::wire::frame::Frame;
 use crate::wire::icmp::{self, ErrorKind};
 use crate::wire::offload::Offload;
 
-const MACS: Macs = Macs { source: MacAddr([2, 0, 0, 0, 0, 1]), destination: MacAddr([2, 0, 0, 0, 0, 2]) };
+const MACS: MacPair = MacPair { source: MacAddr([2, 0, 0, 0, 0, 1]), destination: MacAddr([2, 0, 0, 0, 0, 2]) };
 
-fn ends(family: Family) -> Pair {
+fn ends(family: Family) -> AddressPair {
     let (source, destination) = match family {
         Family::V4 => ("10.0.0.1", "10.9.0.7"),
         Family::V6 => ("fd00::1", "fd00:9::7"),
     };
-    Pair::new(source.parse().unwrap(), destination.parse().unwrap()).unwrap()
+    AddressPair::new(source.parse().unwrap(), destination.parse().unwrap()).unwrap()
 }
 
 /// A datagram as another library builds it.
@@ -49,14 +49,14 @@ fn packet(family: Family, traffic_class: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// The outer packet as another library builds it.
-fn by_etherparse(outer: &Outer, inner: Family, traffic_class: u8, packet: &[u8]) -> Vec<u8> {
+fn by_etherparse(outer: &OuterHeader, inner: Family, traffic_class: u8, packet: &[u8]) -> Vec<u8> {
     let number = IpNumber(match inner {
         Family::V4 => 4,
         Family::V6 => 41,
     });
     let mut bytes = [MACS.destination.0, MACS.source.0].concat();
     match outer.pair {
-        Pair::V4(source, destination) => {
+        AddressPair::V4(source, destination) => {
             bytes.extend([0x08, 0x00]);
             let length = packet.len() as u16;
             let mut header = Ipv4Header::new(length, 64, number, source.octets(), destination.octets()).unwrap();
@@ -67,7 +67,7 @@ fn by_etherparse(outer: &Outer, inner: Family, traffic_class: u8, packet: &[u8])
             header.fragment_offset = IpFragOffset::ZERO;
             header.write(&mut bytes).unwrap();
         }
-        Pair::V6(source, destination) => {
+        AddressPair::V6(source, destination) => {
             bytes.extend([0x86, 0xdd]);
             let header = Ipv6Header {
                 traffic_class,
@@ -99,7 +99,7 @@ proptest! {
         dont_fragment in any::<bool>(),
         payload in proptest::collection::vec(any::<u8>(), 0..1400),
     ) {
-        let header = Outer { pair: ends(outer), ident, dont_fragment };
+        let header = OuterHeader { pair: ends(outer), ident, dont_fragment };
         let packet = packet(inner, traffic_class, &payload);
         let mut frame = vec![0xee; 2000];
 
@@ -117,14 +117,14 @@ proptest! {
         mtu in 1280_u16..1500,
         too_big in any::<bool>(),
     ) {
-        let header = Outer { pair: ends(outer), ident: 0, dont_fragment: true };
+        let header = OuterHeader { pair: ends(outer), ident: 0, dont_fragment: true };
         let packet = packet(inner, 0, &[7; 100]);
         let mut frame = Vec::new();
         wrap(&mut frame, MACS, &header, &packet);
         frame.truncate(frame.len().min(cut + usize::from(overhead(outer))));
         let (kind, complaint) = match too_big {
-            true => (ErrorKind::TooBig { mtu }, Complaint::TooBig { mtu }),
-            false => (ErrorKind::TimeExceeded, Complaint::Unreachable),
+            true => (ErrorKind::TooBig { mtu }, TunnelError::TooBig { mtu }),
+            false => (ErrorKind::TimeExceeded, TunnelError::Unreachable),
         };
         let router = match outer {
             Family::V4 => "10.5.5.5",
@@ -165,9 +165,9 @@ fn an_error_about_anything_else_is_not_about_a_tunnel() {
 #[test]
 fn a_router_that_does_not_tell_its_mtu_is_taken_for_the_narrowest() {
     let mut frame = Vec::new();
-    let header = Outer { pair: ends(Family::V4), ident: 0, dont_fragment: true };
+    let header = OuterHeader { pair: ends(Family::V4), ident: 0, dont_fragment: true };
     wrap(&mut frame, MACS, &header, &packet(Family::V4, 0, b"x"));
     let error = icmp::error(ErrorKind::TooBig { mtu: 0 }, &frame, "10.5.5.5".parse().unwrap(), MACS.source).unwrap();
     let read = refused(Family::V4, &error[34..]).unwrap();
-    assert_eq!(read.complaint, Complaint::TooBig { mtu: 576 });
+    assert_eq!(read.complaint, TunnelError::TooBig { mtu: 576 });
 }

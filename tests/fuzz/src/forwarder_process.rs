@@ -14,8 +14,8 @@ use fwlb::engine::testbed::{self, Punts, Side};
 use fwlb::engine::{Batch, Counters, Forwarder, Packet, Snapshot, Verdict};
 use fwlb::id::DeviceId;
 use fwlb::path::OnFailure;
-use fwlb::session::{SessionTable, State, TcpState};
-use fwlb::slb::{Mode, SchedulerState, Server, Service, Services};
+use fwlb::session::{ConversationState, SessionTable, TcpState};
+use fwlb::slb::{ForwardingMode, SchedulerState, Server, Service, Services};
 use fwlb::time::{Duration, Instant};
 use fwlb::wire::checksum;
 use fwlb::wire::frame::{ETHERNET_LEN, Frame};
@@ -36,8 +36,13 @@ mod world {
 }
 
 /// How a service reaches its servers, and whether those have addresses of the other family.
-const MODES: [(Mode, bool); 5] =
-    [(Mode::Nat, false), (Mode::FullNat, false), (Mode::Direct, false), (Mode::Tunnel, false), (Mode::Tunnel, true)];
+const MODES: [(ForwardingMode, bool); 5] = [
+    (ForwardingMode::Nat, false),
+    (ForwardingMode::FullNat, false),
+    (ForwardingMode::Direct, false),
+    (ForwardingMode::Tunnel, false),
+    (ForwardingMode::Tunnel, true),
+];
 
 /// Bits of a record's flags.
 mod flag {
@@ -182,7 +187,7 @@ fn active(service: &Service) -> u64 {
 fn live_sessions(table: &SessionTable) -> u64 {
     let mut live = 0;
     table.for_each(|_, session, bound| {
-        live += u64::from(bound.is_some() && session.state != State::Tcp(TcpState::Closing));
+        live += u64::from(bound.is_some() && session.state != ConversationState::Tcp(TcpState::Closing));
         true
     });
     live

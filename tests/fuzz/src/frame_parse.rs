@@ -5,7 +5,7 @@
 use fwlb::flow::{FlowHasher, FlowKey, FragmentKey, HashMode, Seed};
 use fwlb::wire::MacAddr;
 use fwlb::wire::fragment;
-use fwlb::wire::frame::{Fragment, Frame, Icmp, Payload};
+use fwlb::wire::frame::{Fragment, Frame, IcmpClass, Payload};
 use fwlb::wire::offload::{Gso, GsoKind, Offload, PartialChecksum};
 
 /// Runs one input; panics if a law is broken.
@@ -69,7 +69,7 @@ fn reads_agree(frame: &Frame<'_>) {
     if let Some(segment) = frame.tcp() {
         assert!(segment.length as usize <= frame.transport_bytes().len());
     }
-    if let Some(Icmp::Query) = frame.icmp() {
+    if let Some(IcmpClass::Query) = frame.icmp() {
         assert_eq!(tuple.source_port, tuple.destination_port);
     }
     let flow = FlowKey::from(tuple);

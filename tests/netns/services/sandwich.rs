@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use fwlb::lab::{Node, Side, Stop, Topology};
+use fwlb::lab::{Side, Station, Stop, Topology};
 
 use crate::ground::{Rig, patient, sandwich};
 
@@ -84,13 +84,13 @@ fn state(rig: &Rig, service: &str, server: &str) -> String {
 }
 
 /// Asks for a page; the name of the server that answered, if one did.
-pub fn page(rig: &Rig, from: Node, url: &str) -> Option<String> {
+pub fn page(rig: &Rig, from: Station, url: &str) -> Option<String> {
     let output = rig.output(from, &["curl", "-s", "-g", "-m", "2", url]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     output.status.success().then(|| text.split_whitespace().next().unwrap_or_default().to_owned())
 }
 
-fn pages(rig: &Rig, from: Node, url: &str, count: usize) -> Vec<String> {
+fn pages(rig: &Rig, from: Station, url: &str, count: usize) -> Vec<String> {
     (0..count).map(|_| page(rig, from, url).unwrap_or_else(|| panic!("{url} from {from} has no answer"))).collect()
 }
 
@@ -102,10 +102,10 @@ fn share(answers: &[String], server: &str) -> usize {
 fn a_service_shares_by_weight_in_both_families_and_the_firewalls_see_whole_conversations() {
     farm(|rig| {
         for url in ["http://203.0.113.80:8000/", "http://[2001:db8:113::80]:8000/"] {
-            let answers = pages(rig, Node::Client, url, 16);
+            let answers = pages(rig, Station::Client, url, 16);
             assert_eq!((share(&answers, "s1"), share(&answers, "s2")), (12, 4), "{answers:?}");
         }
-        rig.exec(Node::Client, &["ping", "-c", "1", "-W", "2", "203.0.113.80"]);
+        rig.exec(Station::Client, &["ping", "-c", "1", "-W", "2", "203.0.113.80"]);
         rig.assert_firewalls_dropped_nothing();
     });
 }
@@ -113,7 +113,7 @@ fn a_service_shares_by_weight_in_both_families_and_the_firewalls_see_whole_conve
 #[test]
 fn a_client_among_the_servers_is_served_where_the_source_is_translated_too() {
     farm(|rig| {
-        let answers = pages(rig, Node::Server(1), "http://203.0.113.81/", 4);
+        let answers = pages(rig, Station::Server(1), "http://203.0.113.81/", 4);
         assert_eq!((share(&answers, "s1"), share(&answers, "s2")), (2, 2), "{answers:?}");
     });
 }
@@ -123,13 +123,13 @@ fn a_server_in_maintenance_takes_nothing_and_the_other_serves_on() {
     farm(|rig| {
         let set = rig.fwlb(Side::Inner, &["set", "server", "web/s1", "maint", "--reason", "test"]);
         assert!(set.status.success(), "{}", crate::ground::said(&set));
-        let answers = pages(rig, Node::Client, "http://203.0.113.80:8000/", 6);
+        let answers = pages(rig, Station::Client, "http://203.0.113.80:8000/", 6);
         assert_eq!(share(&answers, "s2"), 6, "{answers:?}");
         assert_eq!(state(rig, "web", "s1"), "maint");
 
         assert!(rig.fwlb(Side::Inner, &["set", "server", "web/s1", "default"]).status.success());
         rig.within(Duration::from_secs(3), "s1 serves again", |rig| {
-            page(rig, Node::Client, "http://203.0.113.80:8000/").as_deref() == Some("s1")
+            page(rig, Station::Client, "http://203.0.113.80:8000/").as_deref() == Some("s1")
         });
         rig.assert_firewalls_dropped_nothing();
     });
@@ -141,18 +141,18 @@ fn a_server_whose_program_dies_is_out_for_its_own_reason_and_nobody_notices() {
         // The page's port refuses from here on, as if the web server were gone.
         let refuse =
             "table inet gone { chain in { type filter hook input priority 0; tcp dport 80 reject with tcp reset; }; }";
-        rig.exec(Node::Server(1), &["nft", refuse]);
+        rig.exec(Station::Server(1), &["nft", refuse]);
         rig.within(Duration::from_secs(4), "s1 is out of both services", |rig| {
             state(rig, "web", "s1") == "down" && state(rig, "both", "s1") == "down"
         });
         let services = rig.json(Side::Inner, &["show", "services", "--json"]);
         assert!(services.to_string().contains("connection refused"), "{services:#}");
-        let answers = pages(rig, Node::Client, "http://203.0.113.80:8000/", 6);
+        let answers = pages(rig, Station::Client, "http://203.0.113.80:8000/", 6);
         assert_eq!(share(&answers, "s2"), 6, "{answers:?}");
 
-        rig.exec(Node::Server(1), &["nft", "delete table inet gone"]);
+        rig.exec(Station::Server(1), &["nft", "delete table inet gone"]);
         rig.within(Duration::from_secs(4), "s1 serves again", |rig| {
-            page(rig, Node::Client, "http://203.0.113.80:8000/").as_deref() == Some("s1")
+            page(rig, Station::Client, "http://203.0.113.80:8000/").as_deref() == Some("s1")
         });
         rig.assert_firewalls_dropped_nothing();
     });

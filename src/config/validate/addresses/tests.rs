@@ -3,48 +3,48 @@
 use super::*;
 use crate::config::diagnostic::Severity;
 
-const ROLES: [Role; 13] = [
-    Role::Own,
-    Role::Network,
-    Role::Broadcast,
-    Role::Anycast,
-    Role::Vip,
-    Role::NextHop,
-    Role::Firewall,
-    Role::Peer,
-    Role::Server,
-    Role::Snat,
-    Role::RouteVia,
-    Role::RouteThrough,
-    Role::Listen,
+const ROLES: [AddressRole; 13] = [
+    AddressRole::Own,
+    AddressRole::Network,
+    AddressRole::Broadcast,
+    AddressRole::Anycast,
+    AddressRole::Vip,
+    AddressRole::NextHop,
+    AddressRole::Firewall,
+    AddressRole::Peer,
+    AddressRole::Server,
+    AddressRole::Snat,
+    AddressRole::RouteVia,
+    AddressRole::RouteThrough,
+    AddressRole::Listen,
 ];
 
 /// `E` error, `W` warning, `o` reported elsewhere, `.` fine; blank: see the cell of the other order.
 #[rustfmt::skip]
-const CELLS: [(&str, Role); 13] = [
+const CELLS: [(&str, AddressRole); 13] = [
 //   second: Own Net Bro Any VIP Hop Fw Peer Srv Snat Via Thr Listen
-    ("o W W W E E E E E . W W E", Role::Own),
-    ("  . . . E E E E E E W W E", Role::Network),
-    ("    . . E E E E E E W W E", Role::Broadcast),
-    ("      . E W W E E E W W E", Role::Anycast),
-    ("        o E E W E E W W E", Role::Vip),
-    ("          . W o . E . . W", Role::NextHop),
-    ("            o o . E . W W", Role::Firewall),
-    ("              o W E W . W", Role::Peer),
-    ("                . E . . .", Role::Server),
-    ("                  . W W E", Role::Snat),
-    ("                    . o .", Role::RouteVia),
-    ("                      . .", Role::RouteThrough),
-    ("                        .", Role::Listen),
+    ("o W W W E E E E E . W W E", AddressRole::Own),
+    ("  . . . E E E E E E W W E", AddressRole::Network),
+    ("    . . E E E E E E W W E", AddressRole::Broadcast),
+    ("      . E W W E E E W W E", AddressRole::Anycast),
+    ("        o E E W E E W W E", AddressRole::Vip),
+    ("          . W o . E . . W", AddressRole::NextHop),
+    ("            o o . E . W W", AddressRole::Firewall),
+    ("              o W E W . W", AddressRole::Peer),
+    ("                . E . . .", AddressRole::Server),
+    ("                  . W W E", AddressRole::Snat),
+    ("                    . o .", AddressRole::RouteVia),
+    ("                      . .", AddressRole::RouteThrough),
+    ("                        .", AddressRole::Listen),
 ];
 
-fn expected(first: Role, second: Role) -> char {
+fn expected(first: AddressRole, second: AddressRole) -> char {
     let (cells, _) = CELLS.iter().find(|(_, role)| *role == first).unwrap();
     let column = ROLES.iter().position(|role| *role == second).unwrap();
     cells.chars().nth(2 * column).unwrap()
 }
 
-fn pairs() -> impl Iterator<Item = (Role, Role)> {
+fn pairs() -> impl Iterator<Item = (AddressRole, AddressRole)> {
     ROLES.iter().enumerate().flat_map(|(at, first)| ROLES[at..].iter().map(|second| (*first, *second)))
 }
 
@@ -90,7 +90,7 @@ const V6: Words = Words {
 };
 
 /// A section in which `address` has this role. `n` makes its names unique.
-fn section(role: Role, address: &str, n: usize, words: &Words) -> String {
+fn section(role: AddressRole, address: &str, n: usize, words: &Words) -> String {
     let Words { length, subnet, other, far, server, .. } = words;
     let group = |firewall: &str, peer: &str| {
         format!(
@@ -106,31 +106,31 @@ fn section(role: Role, address: &str, n: usize, words: &Words) -> String {
     };
     let (fw, vip) = ((words.address)(11 + n as u8), format!("{far}{n}"));
     match role {
-        Role::Own => {
+        AddressRole::Own => {
             format!("[[link]]\nname = \"l{n}\"\ndevice = \"eth{}\"\naddresses = \"{address}/{length}\"\n", n + 2)
         }
         // 77 lies in the subnet from 76 to 79.
-        Role::Network | Role::Broadcast | Role::Anycast => {
+        AddressRole::Network | AddressRole::Broadcast | AddressRole::Anycast => {
             let inside = (words.address)(77);
             format!("[[link]]\nname = \"l{n}\"\ndevice = \"eth{}\"\naddresses = \"{inside}/{subnet}\"\n", n + 2)
         }
-        Role::Vip => service(address, "", server),
-        Role::NextHop => {
+        AddressRole::Vip => service(address, "", server),
+        AddressRole::NextHop => {
             let to = if *length == 24 { format!("192.0.{n}.0/24") } else { format!("2001:db8:{n}::/48") };
             format!("[[route]]\nto = \"{to}\"\nvia = \"{address}\"\n")
         }
-        Role::Firewall => group(address, far),
-        Role::Peer => group(&fw, address),
-        Role::Server => service(&vip, "", address),
-        Role::Snat => service(&vip, &format!("mode = \"full-nat\"\nsnat = \"{address}\""), server),
-        Role::RouteVia => format!("[[route]]\nto = \"{address}\"\nvia = \"{other}\"\n"),
-        Role::RouteThrough => format!("{}[[route]]\nto = \"{address}\"\ngroup = \"g{n}\"\n", group(&fw, far)),
-        Role::Listen if *length == 24 => format!("[api]\nlisten = \"{address}:9600\"\n"),
-        Role::Listen => format!("[api]\nlisten = \"[{address}]:9600\"\n"),
+        AddressRole::Firewall => group(address, far),
+        AddressRole::Peer => group(&fw, address),
+        AddressRole::Server => service(&vip, "", address),
+        AddressRole::Snat => service(&vip, &format!("mode = \"full-nat\"\nsnat = \"{address}\""), server),
+        AddressRole::RouteVia => format!("[[route]]\nto = \"{address}\"\nvia = \"{other}\"\n"),
+        AddressRole::RouteThrough => format!("{}[[route]]\nto = \"{address}\"\ngroup = \"g{n}\"\n", group(&fw, far)),
+        AddressRole::Listen if *length == 24 => format!("[api]\nlisten = \"{address}:9600\"\n"),
+        AddressRole::Listen => format!("[api]\nlisten = \"[{address}]:9600\"\n"),
     }
 }
 
-fn file(sections: &[String]) -> crate::config::Outcome {
+fn file(sections: &[String]) -> crate::config::LoadedConfig {
     let text = format!(
         "[engine]\nname = \"x\"\n[[link]]\nname = \"clients\"\ndevice = \"eth0\"\naddresses = [\"198.51.100.1/24\", \
          \"2001:db8:1::1/64\"]\n[[link]]\nname = \"firewalls\"\ndevice = \"eth1\"\naddresses = [\"10.1.0.1/24\", \
@@ -147,15 +147,16 @@ fn two_roles_of_one_address_are_told_as_the_table_says() {
             let is_v4 = words.length == 24;
             // The family has no such address, or a file has no second listener.
             let of_other_family = |role| match role {
-                Role::Network | Role::Broadcast => !is_v4,
-                Role::Anycast => is_v4,
+                AddressRole::Network | AddressRole::Broadcast => !is_v4,
+                AddressRole::Anycast => is_v4,
                 _ => false,
             };
-            if of_other_family(first) || of_other_family(second) || first == Role::Listen {
+            if of_other_family(first) || of_other_family(second) || first == AddressRole::Listen {
                 continue;
             }
             // The last address of its subnet, or the first.
-            let number = if first == Role::Broadcast || second == Role::Broadcast { number + 3 } else { number };
+            let number =
+                if first == AddressRole::Broadcast || second == AddressRole::Broadcast { number + 3 } else { number };
             let address = (words.address)(number);
             let outcome = file(&[section(first, &address, 0, words), section(second, &address, 1, words)]);
             let diagnostics = &outcome.diagnostics;
@@ -175,7 +176,7 @@ fn two_roles_of_one_address_are_told_as_the_table_says() {
                     assert!(cell == '.' && somewhere, "{first:?} and {second:?}:\n{diagnostics}");
                 }
                 // A link with such a subnet has all three of these addresses.
-                _ if second <= Role::Anycast && first >= Role::Network => {}
+                _ if second <= AddressRole::Anycast && first >= AddressRole::Network => {}
                 wanted => assert_eq!(cell, wanted, "{first:?} and {second:?}:\n{diagnostics}"),
             }
         }
@@ -186,8 +187,9 @@ fn two_roles_of_one_address_are_told_as_the_table_says() {
 fn what_no_station_can_have_is_refused_in_every_role_that_needs_one() {
     let v4 = ["0.0.0.0", "0.1.2.3", "127.0.0.1", "224.0.0.18", "240.0.0.1", "255.255.255.255"];
     let v6 = ["::", "::1", "::10.0.0.1", "::ffff:10.0.0.1", "ff02::12"];
-    let roles =
-        ROLES.iter().filter(|role| !matches!(role, Role::Network | Role::Broadcast | Role::Anycast | Role::Listen));
+    let roles = ROLES.iter().filter(|role| {
+        !matches!(role, AddressRole::Network | AddressRole::Broadcast | AddressRole::Anycast | AddressRole::Listen)
+    });
     for role in roles {
         let addresses = v4.iter().map(|address| (address, &V4)).chain(v6.iter().map(|address| (address, &V6)));
         for (address, words) in addresses {
@@ -202,13 +204,13 @@ fn what_no_station_can_have_is_refused_in_every_role_that_needs_one() {
 fn link_local_addresses_are_for_what_stands_beside_the_engine() {
     // Error, warning or nothing: for 169.254.9.9 in no connected subnet, and for fe80::9.
     let cells = [
-        (Role::Vip, 'W', 'E'),
-        (Role::Peer, 'W', 'E'),
-        (Role::Server, 'W', 'E'),
-        (Role::Snat, 'W', 'E'),
-        (Role::RouteVia, 'E', 'E'),
-        (Role::RouteThrough, 'E', 'E'),
-        (Role::Own, '.', '.'),
+        (AddressRole::Vip, 'W', 'E'),
+        (AddressRole::Peer, 'W', 'E'),
+        (AddressRole::Server, 'W', 'E'),
+        (AddressRole::Snat, 'W', 'E'),
+        (AddressRole::RouteVia, 'E', 'E'),
+        (AddressRole::RouteThrough, 'E', 'E'),
+        (AddressRole::Own, '.', '.'),
     ];
     for (role, v4, v6) in cells {
         for (address, words, wanted) in [("169.254.9.9", &V4, v4), ("fe80::9", &V6, v6)] {
@@ -241,7 +243,7 @@ fn a_link_local_neighbour_may_have_the_engines_address_of_another_link() {
 #[test]
 fn a_range_of_source_addresses_is_judged_as_a_whole() {
     let farm = |snat: &str| {
-        let service = section(Role::Snat, snat, 0, &V4).replace("10.10.20.11", "10.1.0.11");
+        let service = section(AddressRole::Snat, snat, 0, &V4).replace("10.10.20.11", "10.1.0.11");
         file(&[service]).diagnostics.to_string()
     };
     assert!(farm("10.1.0.5-10.1.0.20").contains("10.1.0.11 is the address of server \"v0/s0\""));

@@ -6,11 +6,11 @@ use std::net::IpAddr;
 use super::{given, mode, show_ports};
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::file;
-use crate::config::reader::{At, Field};
+use crate::config::reader::{Field, Located};
 use crate::config::validate::links::is_link_local;
 use crate::config::validate::members::{family_name, one_per_family};
 use crate::config::validate::names::{Names, twice};
-use crate::config::{Admin, Link, Mode, Route, RouteTarget, Server};
+use crate::config::{AdminState, ForwardingMode, Link, Route, RouteTarget, Server};
 use crate::id::ServiceId;
 use crate::wire::Family;
 
@@ -64,17 +64,20 @@ pub fn servers(
 fn nobody_takes_sessions(typed: &file::Service, out: &mut Diagnostics) {
     let weight = |server: &&file::Server| server.weight.value().unwrap_or(1);
     let admin = |server: &&file::Server| server.admin.value().unwrap_or_default();
-    let takes = |server: &&file::Server| weight(server) > 0 && admin(server) == Admin::Ready;
+    let takes = |server: &&file::Server| weight(server) > 0 && admin(server) == AdminState::Ready;
     let (backups, others): (Vec<_>, Vec<_>) =
         typed.servers.iter().partition(|server| server.backup.value() == Some(true));
-    let backups_serve = others.iter().all(|server| admin(server) == Admin::Maint);
+    let backups_serve = others.iter().all(|server| admin(server) == AdminState::Maint);
     let in_charge = if backups_serve { [others, backups].concat() } else { others };
-    if in_charge.is_empty() || in_charge.iter().any(takes) || typed.admin.value().unwrap_or_default() != Admin::Ready {
+    if in_charge.is_empty()
+        || in_charge.iter().any(takes)
+        || typed.admin.value().unwrap_or_default() != AdminState::Ready
+    {
         return;
     }
     let (what, hint) = if in_charge.iter().all(|server| weight(server) == 0) {
         ("every weight is 0", "give one a weight of 1 or more; a server that is to be emptied gets admin = \"drain\"")
-    } else if in_charge.iter().all(|server| admin(server) == Admin::Maint) {
+    } else if in_charge.iter().all(|server| admin(server) == AdminState::Maint) {
         ("every server is in maint", "remove the line from one, or set admin = \"ready\"")
     } else {
         ("each server has weight 0 or is taken out by `admin`", "make one ready, with a weight of 1 or more")
@@ -91,7 +94,7 @@ fn nobody_takes_sessions(typed: &file::Service, out: &mut Diagnostics) {
 /// Refuses an address and port that two servers of a service have: it would get two shares, and be counted and drained
 /// by halves.
 fn same_server(typed: &file::Service, out: &mut Diagnostics) {
-    let mut seen: BTreeMap<(IpAddr, Option<u64>), &At<IpAddr>> = BTreeMap::new();
+    let mut seen: BTreeMap<(IpAddr, Option<u64>), &Located<IpAddr>> = BTreeMap::new();
     for server in &typed.servers {
         for at in given(&server.addresses) {
             if let Some(first) = seen.get(&(at.value, server.port.value())) {
@@ -107,7 +110,13 @@ fn same_server(typed: &file::Service, out: &mut Diagnostics) {
 
 /// Checks that a link or route leads to the server. A server of mode `direct` must be a neighbour, and one of mode
 /// `tunnel` must not be behind firewalls.
-fn reachable(at: &At<IpAddr>, typed: &file::Service, links: &[Option<Link>], routes: &[Route], out: &mut Diagnostics) {
+fn reachable(
+    at: &Located<IpAddr>,
+    typed: &file::Service,
+    links: &[Option<Link>],
+    routes: &[Route],
+    out: &mut Diagnostics,
+) {
     if is_link_local(at.value) {
         let message = format!("{} is a link-local address: a server needs a global one", at.value);
         out.push(Diagnostic::error(at.span.clone(), message));
@@ -117,7 +126,7 @@ fn reachable(at: &At<IpAddr>, typed: &file::Service, links: &[Option<Link>], rou
     if connected || links.iter().any(Option::is_none) {
         return;
     }
-    let direct = typed.mode.given().filter(|mode| mode.value == Mode::Direct);
+    let direct = typed.mode.given().filter(|mode| mode.value == ForwardingMode::Direct);
     if let Some(direct) = direct {
         let message = format!(
             "{} is in no connected subnet: with `direct` only the MAC address changes, which a router would overwrite",
@@ -129,7 +138,7 @@ fn reachable(at: &At<IpAddr>, typed: &file::Service, links: &[Option<Link>], rou
         return;
     }
     let best = routes.iter().filter(|route| route.to.contains(&at.value)).max_by_key(|route| route.to.prefix_len());
-    let tunnel = typed.mode.given().filter(|mode| mode.value == Mode::Tunnel);
+    let tunnel = typed.mode.given().filter(|mode| mode.value == ForwardingMode::Tunnel);
     match (best.map(|route| &route.target), tunnel) {
         (None, _) => {
             let message = format!("no link and no route leads to {}", at.value);
@@ -153,9 +162,9 @@ fn reachable(at: &At<IpAddr>, typed: &file::Service, links: &[Option<Link>], rou
 fn untranslated(server: &file::Server, typed: &file::Service, out: &mut Diagnostics) {
     let (Some(mode), Some(port)) = (mode(typed), server.port.given()) else { return };
     let name = match mode {
-        Mode::Nat | Mode::FullNat => return,
-        Mode::Direct => "direct",
-        Mode::Tunnel => "tunnel",
+        ForwardingMode::Nat | ForwardingMode::FullNat => return,
+        ForwardingMode::Direct => "direct",
+        ForwardingMode::Tunnel => "tunnel",
     };
     let translated = given(&typed.ports)
         .iter()
@@ -180,7 +189,7 @@ fn families(typed: &file::Service, out: &mut Diagnostics) {
             || given(&server.addresses).iter().any(|at| Family::of(at.value) == family)
     };
     // A tunnel carries packets of both families to one address.
-    if matches!(typed.addresses, Field::Invalid) || mode(typed) == Some(Mode::Tunnel) {
+    if matches!(typed.addresses, Field::Invalid) || mode(typed) == Some(ForwardingMode::Tunnel) {
         return;
     }
     for family in [Family::V4, Family::V6] {

@@ -8,7 +8,7 @@ use crate::config::file::{self, addresses_of};
 use crate::config::reader::Field;
 use crate::config::validate::links::is_link_local;
 use crate::config::validate::members::family_name;
-use crate::config::{Link, Mode};
+use crate::config::{ForwardingMode, Link};
 use crate::wire::Family;
 
 /// The largest number of `snat` addresses of one service.
@@ -22,10 +22,10 @@ pub fn snat(typed: &file::Service, links: &[Option<Link>], out: &mut Diagnostics
         Field::Given(ranges) => ranges,
     };
     let why = match mode(typed)? {
-        Mode::FullNat => None,
-        Mode::Nat => Some("with `nat` the servers see the clients' own addresses"),
-        Mode::Direct => Some("with `direct` the packet reaches the server as the client sent it"),
-        Mode::Tunnel => Some("with `tunnel` the packet reaches the server as the client sent it"),
+        ForwardingMode::FullNat => None,
+        ForwardingMode::Nat => Some("with `nat` the servers see the clients' own addresses"),
+        ForwardingMode::Direct => Some("with `direct` the packet reaches the server as the client sent it"),
+        ForwardingMode::Tunnel => Some("with `tunnel` the packet reaches the server as the client sent it"),
     };
     if let Some(why) = why {
         let error = Diagnostic::error(ranges.span.clone(), format!("`snat` is for `full-nat`: {why}"));
@@ -75,7 +75,7 @@ pub fn snat(typed: &file::Service, links: &[Option<Link>], out: &mut Diagnostics
 /// Warns about servers of mode `nat` in the subnet of clients. They would answer such a client directly and not through
 /// the engine, from an address that the client never sent to.
 pub fn hairpin(typed: &file::Service, links: &[Option<Link>], out: &mut Diagnostics) {
-    if mode(typed) != Some(Mode::Nat) {
+    if mode(typed) != Some(ForwardingMode::Nat) {
         return;
     }
     let subnet_of = |address: IpAddr| {

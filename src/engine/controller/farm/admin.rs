@@ -6,7 +6,7 @@ use super::super::out::Out;
 use super::super::paths::{Override, admin_name};
 use super::Farm;
 use super::services::{Drain, WeightOverride};
-use crate::config::Admin;
+use crate::config::AdminState;
 use crate::engine::view::{OrderView, OverrideView};
 use crate::id::{ServerId, ServiceId};
 use crate::time::Instant;
@@ -15,7 +15,7 @@ use crate::time::Instant;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServerChange {
     /// The administrative state; `None`: back to the file's, the weight too.
-    Admin(Option<Admin>),
+    Admin(Option<AdminState>),
     /// The weight, 0..=256; `None`: back to the file's.
     Weight(Option<u16>),
 }
@@ -24,7 +24,7 @@ impl Farm {
     pub(in super::super) fn set_service(
         &mut self,
         name: &str,
-        admin: Option<Admin>,
+        admin: Option<AdminState>,
         order: &Order,
         now: Instant,
         out: &mut Out,
@@ -67,7 +67,14 @@ impl Farm {
         Ok(())
     }
 
-    fn command_server_admin(&mut self, id: ServerId, admin: Option<Admin>, order: &Order, now: Instant, out: &mut Out) {
+    fn command_server_admin(
+        &mut self,
+        id: ServerId,
+        admin: Option<AdminState>,
+        order: &Order,
+        now: Instant,
+        out: &mut Out,
+    ) {
         let before = self.server_admin(id);
         let of = self.config.servers[id.index()].service;
         let timeout = self.config.services[of.index()].drain_timeout;
@@ -130,13 +137,13 @@ impl Farm {
     }
 
     /// The administrative state of a service: the override, else what the file says.
-    pub(super) fn service_admin(&self, id: ServiceId) -> Admin {
+    pub(super) fn service_admin(&self, id: ServiceId) -> AdminState {
         let set = self.services[id.index()].set.as_ref();
         set.map_or(self.config.services[id.index()].admin, |set| set.admin)
     }
 
     /// The administrative state of a server without regard to its service: the override, else what the file says.
-    pub(super) fn server_admin(&self, id: ServerId) -> Admin {
+    pub(super) fn server_admin(&self, id: ServerId) -> AdminState {
         let set = self.servers[id.index()].set.as_ref();
         set.map_or(self.config.servers[id.index()].admin, |set| set.admin)
     }
@@ -160,7 +167,7 @@ impl Farm {
     }
 }
 
-fn view(kind: &str, subject: String, admin: Option<Admin>, weight: Option<u16>, order: &Order) -> OverrideView {
+fn view(kind: &str, subject: String, admin: Option<AdminState>, weight: Option<u16>, order: &Order) -> OverrideView {
     let Order { reason, by, at: _ } = order.clone();
     OverrideView { kind: kind.to_owned(), subject, admin, weight, reason, by, at: order.moment() }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Farm;
 use crate::config::numbering::base_name;
-use crate::config::{Admin, Scheduler, is_removed};
+use crate::config::{AdminState, Scheduler, is_removed};
 use crate::id::{ServerId, ServiceId};
 use crate::slb::{self, Lineups, Maglev, Services};
 use crate::wire::Family;
@@ -48,7 +48,7 @@ impl Farm {
             sticky: service.sticky,
             on_failure_tcp: service.on_failure_tcp,
             on_failure_udp: service.on_failure_udp,
-            takes_new: self.service_admin(id) == Admin::Ready,
+            takes_new: self.service_admin(id) == AdminState::Ready,
             servers: service.servers.iter().chain(removed).map(|server| self.build_server(*server)).collect(),
             table,
             lineups: Lineups::default(),
@@ -75,10 +75,10 @@ impl Farm {
             backup: server.backup,
             up: record.serves(),
             is_starting: record.is_starting,
-            takes_new: self.server_admin(id) == Admin::Ready,
+            takes_new: self.server_admin(id) == AdminState::Ready,
             retired: match self.admin_in_force(id) {
-                Admin::Maint => Some(slb::Retired::Maint),
-                Admin::Ready | Admin::Drain => self.drain_is_over(id).then_some(slb::Retired::Drained),
+                AdminState::Maint => Some(slb::OutOfService::Maint),
+                AdminState::Ready | AdminState::Drain => self.drain_is_over(id).then_some(slb::OutOfService::Drained),
             },
             falls: record.falls,
             is_removed,

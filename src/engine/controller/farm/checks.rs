@@ -29,11 +29,11 @@ use super::observe::Suspicion;
 use crate::config::{Config, Service, ServiceCheckKind};
 use crate::health::history::{CheckHistory, Outages};
 use crate::health::service_monitor::ServiceMonitor;
-use crate::health::service_prober::ServiceProber;
+use crate::health::service_prober::ServerProber;
 use crate::id::{LinkId, ServerId};
 use crate::time::{Duration, Instant};
 use crate::wire::Family;
-use crate::wire::emit::Pair;
+use crate::wire::emit::AddressPair;
 
 /// Time between the first checks of two servers, where there are many: 2,000 a second.
 const START_GAP: Duration = Duration::from_micros(500);
@@ -74,11 +74,11 @@ enum Timer {
 /// A check under way.
 #[derive(Debug)]
 struct Running {
-    prober: ServiceProber,
+    prober: ServerProber,
     link: LinkId,
     next_hop: IpAddr,
     /// The ends of the tunnel that its packets go through, if the service is in mode `tunnel`.
-    tunnel: Option<Pair>,
+    tunnel: Option<AddressPair>,
     /// The address that is asked, where it is not the server's own: it has to stand on the server's loopback.
     vip: Option<IpAddr>,
     asker: Asker,

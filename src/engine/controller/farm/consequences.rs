@@ -5,7 +5,7 @@ use super::super::order::Consequence;
 use super::super::paths::family_name;
 use super::Farm;
 use super::admin::ServerChange;
-use crate::config::Admin;
+use crate::config::AdminState;
 use crate::id::ServerId;
 use crate::slb::Service;
 use crate::wire::Family;
@@ -25,7 +25,7 @@ impl Farm {
         let configured = &self.config.servers[id.index()];
         let Some((before, _)) = self.built.server(configured.service, id) else { return Ok(Vec::new()) };
         let after = changed(before, id, change, (configured.admin, configured.weight));
-        let is_grave = change == ServerChange::Admin(Some(Admin::Maint));
+        let is_grave = change == ServerChange::Admin(Some(AdminState::Maint));
         let lost =
             [Family::V4, Family::V6].into_iter().filter(|family| takes(before, *family) && !takes(&after, *family));
         let lost: Vec<&str> = lost.map(family_name).collect();
@@ -42,15 +42,15 @@ impl Farm {
 }
 
 /// The service after the change, as far as it says who takes new sessions.
-fn changed(service: &Service, id: ServerId, change: ServerChange, (admin, weight): (Admin, u16)) -> Service {
+fn changed(service: &Service, id: ServerId, change: ServerChange, (admin, weight): (AdminState, u16)) -> Service {
     let mut service = service.clone();
     for server in service.servers.iter_mut().filter(|server| server.id == id) {
         match change {
             ServerChange::Weight(set) => server.weight = set.unwrap_or(weight),
             ServerChange::Admin(set) => match set.unwrap_or(admin) {
-                Admin::Ready => {}
-                Admin::Drain => server.takes_new = false,
-                Admin::Maint => server.up = [false; 2],
+                AdminState::Ready => {}
+                AdminState::Drain => server.takes_new = false,
+                AdminState::Maint => server.up = [false; 2],
             },
         }
     }

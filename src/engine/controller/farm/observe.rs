@@ -12,9 +12,9 @@ use super::super::out::Out;
 use super::super::tally::Tally;
 use super::Farm;
 use super::checks::ServerCheck;
-use crate::config::{Admin, Config, Observe, is_removed};
+use crate::config::{AdminState, Config, Observe, is_removed};
 use crate::health::history::CheckResult;
-use crate::health::monitor::State;
+use crate::health::monitor::HealthState;
 use crate::id::ServerId;
 use crate::slb::family_index;
 use crate::time::{Duration, Instant};
@@ -74,7 +74,7 @@ impl Farm {
         observation.forget();
         let is_known = check.suspicion.asked.is_some() || self.avoided(server, family).is_some();
         let is_spared = check.suspicion.spared_until.is_some_and(|until| now < until);
-        if is_known || is_spared || check.monitor.state() != State::Up {
+        if is_known || is_spared || check.monitor.state() != HealthState::Up {
             return;
         }
         out.count(Tally::Complaints);
@@ -105,7 +105,7 @@ impl Farm {
                 }
             }
             CheckResult::Failed => {
-                let is_up = self.server_checks[index].monitor.state() == State::Up;
+                let is_up = self.server_checks[index].monitor.state() == HealthState::Up;
                 if let Some(why) = asked.filter(|_| is_up && self.may_avoid(server, family)) {
                     self.avoid(server, family, why, out);
                 }
@@ -113,7 +113,7 @@ impl Farm {
             CheckResult::Excused | CheckResult::Skipped => {}
         }
         // What the checks themselves say needs no word of clients.
-        if self.server_checks[index].monitor.state() != State::Up
+        if self.server_checks[index].monitor.state() != HealthState::Up
             && self.servers[server.index()].avoided[family_index(family)].take().is_some()
         {
             self.suspects.insert(server);
@@ -153,7 +153,7 @@ impl Farm {
             if self.avoided(*other, family).is_some() {
                 avoided += 1;
             } else if *other != server {
-                let takes_new = self.admin_in_force(*other) == Admin::Ready && self.server_weight(*other) > 0;
+                let takes_new = self.admin_in_force(*other) == AdminState::Ready && self.server_weight(*other) > 0;
                 let serves = self.servers[other.index()].serves()[family_index(family)];
                 left += usize::from(takes_new && serves);
             }

@@ -4,7 +4,7 @@ use super::super::paths::{Override, family_name};
 use super::Farm;
 use super::checks::ServerCheck;
 use super::services::ServiceState;
-use crate::config::Admin;
+use crate::config::AdminState;
 use crate::id::{ServerId, ServiceId};
 use crate::slb::family_index;
 
@@ -46,11 +46,11 @@ impl Farm {
                     set.as_ref().map_or_else(|| "configured".to_owned(), |set| set.order.words(None))
                 };
                 let text = match self.server_admin(id) {
-                    Admin::Ready => {
+                    AdminState::Ready => {
                         let set = &self.services[server.service.index()].set;
                         format!("service {} {}", service.name, words(set))
                     }
-                    Admin::Drain | Admin::Maint => words(&self.servers[id.index()].set),
+                    AdminState::Drain | AdminState::Maint => words(&self.servers[id.index()].set),
                 };
                 Some(if self.drain_is_over(id) { format!("{text}; drain-timeout has passed") } else { text })
             }

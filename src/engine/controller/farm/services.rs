@@ -13,9 +13,9 @@ use super::super::out::Out;
 use super::super::paths::Override;
 use super::Farm;
 use crate::config::numbering::base_name;
-use crate::config::{Admin, Config, Server, Service};
+use crate::config::{AdminState, Config, Server, Service};
 use crate::health::history::Outages;
-use crate::health::monitor::State;
+use crate::health::monitor::HealthState;
 use crate::id::{ServerId, ServiceId};
 use crate::slb::{Maglev, SchedulerState, ServerState};
 use crate::time::{Duration, Instant};
@@ -116,10 +116,10 @@ pub(super) enum Drain {
 }
 
 impl Drain {
-    pub(super) fn of(admin: Admin, timeout: Option<Duration>, now: Instant) -> Self {
+    pub(super) fn of(admin: AdminState, timeout: Option<Duration>, now: Instant) -> Self {
         match admin {
-            Admin::Drain => timeout.map_or(Self::Open, |timeout| Self::Until(now + timeout)),
-            Admin::Ready | Admin::Maint => Self::Open,
+            AdminState::Drain => timeout.map_or(Self::Open, |timeout| Self::Until(now + timeout)),
+            AdminState::Ready | AdminState::Maint => Self::Open,
         }
     }
 
@@ -237,18 +237,18 @@ impl Farm {
         let verdicts = self.verdicts(id);
         let record = &mut self.servers[id.index()];
         for (index, verdict) in verdicts.into_iter().enumerate() {
-            let may = |state| verdict == Some(state) && admin != Admin::Maint && !over;
-            let (up, is_starting) = (may(State::Up), may(State::Starting));
+            let may = |state| verdict == Some(state) && admin != AdminState::Maint && !over;
+            let (up, is_starting) = (may(HealthState::Up), may(HealthState::Starting));
             let had = record.up[index] || record.is_starting[index];
             record.falls[index] += u32::from(had && !up && !is_starting);
             (record.up[index], record.is_starting[index]) = (up, is_starting);
         }
         let standing = match admin {
-            Admin::Maint => ServiceState::Maint,
-            Admin::Drain => ServiceState::Drain,
-            Admin::Ready if record.is_up() => ServiceState::Up,
-            Admin::Ready if verdicts.contains(&Some(State::Starting)) => ServiceState::Starting,
-            Admin::Ready => ServiceState::Down,
+            AdminState::Maint => ServiceState::Maint,
+            AdminState::Drain => ServiceState::Drain,
+            AdminState::Ready if record.is_up() => ServiceState::Up,
+            AdminState::Ready if verdicts.contains(&Some(HealthState::Starting)) => ServiceState::Starting,
+            AdminState::Ready => ServiceState::Down,
         };
         let was = record.state;
         let reason = self.server_reason(id, standing);
@@ -280,11 +280,11 @@ impl Farm {
             |wanted: ServiceState| service.servers.iter().any(|server| self.servers[server.index()].state == wanted);
         let live = service.servers.iter().any(|server| self.servers[server.index()].is_up());
         let standing = match self.service_admin(id) {
-            Admin::Maint => ServiceState::Maint,
-            Admin::Drain => ServiceState::Drain,
-            Admin::Ready if live => ServiceState::Up,
-            Admin::Ready if of_server(ServiceState::Starting) => ServiceState::Starting,
-            Admin::Ready => ServiceState::Down,
+            AdminState::Maint => ServiceState::Maint,
+            AdminState::Drain => ServiceState::Drain,
+            AdminState::Ready if live => ServiceState::Up,
+            AdminState::Ready if of_server(ServiceState::Starting) => ServiceState::Starting,
+            AdminState::Ready => ServiceState::Down,
         };
         let name = service.name.clone();
         let reason = self.service_reason(id, standing);
@@ -307,12 +307,12 @@ impl Farm {
     }
 
     /// The administrative state in force for a server: the stricter of its own and its service's.
-    pub(super) fn admin_in_force(&self, id: ServerId) -> Admin {
+    pub(super) fn admin_in_force(&self, id: ServerId) -> AdminState {
         let service = self.service_admin(self.config.servers[id.index()].service);
         match (self.server_admin(id), service) {
-            (Admin::Maint, _) | (_, Admin::Maint) => Admin::Maint,
-            (Admin::Drain, _) | (_, Admin::Drain) => Admin::Drain,
-            (Admin::Ready, Admin::Ready) => Admin::Ready,
+            (AdminState::Maint, _) | (_, AdminState::Maint) => AdminState::Maint,
+            (AdminState::Drain, _) | (_, AdminState::Drain) => AdminState::Drain,
+            (AdminState::Ready, AdminState::Ready) => AdminState::Ready,
         }
     }
 
@@ -335,7 +335,7 @@ impl Farm {
     }
 
     /// What the checks say, by family; `None` where the server serves nobody.
-    fn verdicts(&self, id: ServerId) -> [Option<State>; 2] {
+    fn verdicts(&self, id: ServerId) -> [Option<HealthState>; 2] {
         FAMILIES
             .map(|family| self.checks_of(id).find(|check| check.family == family).map(|check| check.monitor.state()))
     }

@@ -5,12 +5,12 @@ use super::super::paths::family_name;
 use super::super::views::joined;
 use super::Farm;
 use super::services::ServiceState;
-use crate::config::{Admin, Mode, Scheduler, ServiceCheckKind};
+use crate::config::{AdminState, ForwardingMode, Scheduler, ServiceCheckKind};
 use crate::engine::{Counters, view};
 use crate::health::history::CheckRecord;
-use crate::health::monitor::State;
+use crate::health::monitor::HealthState;
 use crate::id::{ServerId, ServiceId};
-use crate::nat::Way;
+use crate::nat::NatDirection;
 use crate::time::Instant;
 
 impl Farm {
@@ -32,10 +32,10 @@ impl Farm {
             }
             .to_owned(),
             mode: match service.mode {
-                Mode::Nat => "nat",
-                Mode::FullNat => "full-nat",
-                Mode::Direct => "direct",
-                Mode::Tunnel => "tunnel",
+                ForwardingMode::Nat => "nat",
+                ForwardingMode::FullNat => "full-nat",
+                ForwardingMode::Direct => "direct",
+                ForwardingMode::Tunnel => "tunnel",
             }
             .to_owned(),
             state: record.state.name().to_owned(),
@@ -70,11 +70,11 @@ impl Farm {
             sessions: built.map_or(0, |built| built.state.active()),
             new_sessions: built.map_or(0, |built| built.state.total()),
             packets: traffic.packets(),
-            packets_in: traffic.way(Way::Inward).packets,
-            packets_out: traffic.way(Way::Outward).packets,
+            packets_in: traffic.way(NatDirection::Inward).packets,
+            packets_out: traffic.way(NatDirection::Outward).packets,
             bytes: traffic.bytes(),
-            bytes_in: traffic.way(Way::Inward).bytes,
-            bytes_out: traffic.way(Way::Outward).bytes,
+            bytes_in: traffic.way(NatDirection::Inward).bytes,
+            bytes_out: traffic.way(NatDirection::Outward).bytes,
             since_ms: millis(now.since(record.since)),
             falls: record.outages.falls(),
             downtime_ms: millis(record.outages.downtime(now)),
@@ -106,8 +106,8 @@ impl Farm {
     /// Why a server is as it is, and what was ordered of it besides: a weight, or a state that its service's overrules.
     fn server_words(&self, id: ServerId) -> Option<String> {
         let record = &self.servers[id.index()];
-        let is_told =
-            matches!(record.state, ServiceState::Drain | ServiceState::Maint) && self.server_admin(id) != Admin::Ready;
+        let is_told = matches!(record.state, ServiceState::Drain | ServiceState::Maint)
+            && self.server_admin(id) != AdminState::Ready;
         let orders = self.orders_of_server(id);
         let besides = orders.iter().filter(|order| !is_told || order.weight.is_some());
         let besides = besides.map(|order| order.told_by(&self.config.engine.name));
@@ -119,8 +119,8 @@ impl Farm {
         let views = self.checks_of(id).map(|check| view::ServerCheckView {
             family: family_name(check.family).to_owned(),
             state: match check.monitor.state() {
-                State::Up => "up",
-                State::Starting | State::Down => "down",
+                HealthState::Up => "up",
+                HealthState::Starting | HealthState::Down => "down",
             }
             .to_owned(),
             since_ms: millis(now.since(check.monitor.since())),
@@ -131,8 +131,8 @@ impl Farm {
             reason: match (&service.check.kind, check.monitor.last_failure(), check.monitor.state()) {
                 (ServiceCheckKind::None, _, _) => Some("not checked".to_owned()),
                 (_, Some(failure), _) => Some(failure.to_owned()),
-                (_, None, State::Starting) => Some("no verdict yet".to_owned()),
-                (_, None, State::Up | State::Down) => None,
+                (_, None, HealthState::Starting) => Some("no verdict yet".to_owned()),
+                (_, None, HealthState::Up | HealthState::Down) => None,
             },
         });
         views.collect()

@@ -8,8 +8,8 @@ use crate::engine::Snapshot;
 use crate::engine::verdict::Punt;
 use crate::id::{FirewallId, LinkId};
 use crate::time::Instant;
-use crate::wire::emit::{Macs, Pair};
-use crate::wire::frame::{ETHERNET_LEN, Fragment, Frame, Icmp, Payload, TCP_LEN, Tuple, UDP_LEN, protocol};
+use crate::wire::emit::{AddressPair, MacPair};
+use crate::wire::frame::{ETHERNET_LEN, Fragment, Frame, IcmpClass, Payload, TCP_LEN, Tuple, UDP_LEN, protocol};
 use crate::wire::icmp::Echo;
 use crate::wire::offload::Offload;
 use crate::wire::tcp::Segment;
@@ -20,8 +20,8 @@ use crate::wire::{Family, checksum};
 pub(in super::super) struct Arrival<'a> {
     pub(in super::super) link: LinkId,
     /// The station that sent it here, and the engine.
-    pub(super) macs: Macs,
-    pub(in super::super) pair: Pair,
+    pub(super) macs: MacPair,
+    pub(in super::super) pair: AddressPair,
     /// The configured firewall that it came from.
     pub(in super::super) firewall: Option<FirewallId>,
     /// It is addressed to a service, or to an address that stands for clients: no port there is the engine's.
@@ -60,8 +60,8 @@ pub(in super::super) enum Message<'a> {
 
 impl<'a> Arrival<'a> {
     /// The hardware addresses of an answer.
-    pub(in super::super) fn back(&self) -> Macs {
-        Macs { source: self.macs.destination, destination: self.macs.source }
+    pub(in super::super) fn back(&self) -> MacPair {
+        MacPair { source: self.macs.destination, destination: self.macs.source }
     }
 
     /// The IP packet.
@@ -84,7 +84,7 @@ impl Links {
             out.count(Tally::Malformed);
             return None;
         };
-        Pair::new(frame.source(), frame.destination())?;
+        AddressPair::new(frame.source(), frame.destination())?;
         if frame.destination_mac().is_group() || frame.is_to_group() {
             out.count(Tally::Group);
             return None;
@@ -112,7 +112,7 @@ impl Links {
     ) -> Option<Arrival<'a>> {
         let (link, offload) = (punt.link, punt.offload);
         let frame = Frame::parse(&mut punt.bytes, &offload).ok()?;
-        let pair = Pair::new(frame.source(), frame.destination())?;
+        let pair = AddressPair::new(frame.source(), frame.destination())?;
         let (sender, next_protocol, class) = (frame.source_mac(), frame.protocol(), frame.icmp());
         let end = ETHERNET_LEN + frame.ip_len();
         let start = end - frame.transport_bytes().len();
@@ -127,7 +127,7 @@ impl Links {
         let message = message.map_err(|why| out.count(why)).ok()?;
         Some(Arrival {
             link,
-            macs: Macs { source: sender, destination: self.state(link).mac },
+            macs: MacPair { source: sender, destination: self.state(link).mac },
             pair,
             firewall: snapshot.firewall_at(link, sender),
             is_virtual: !snapshot.local.contains(&pair.destination()),
@@ -138,14 +138,14 @@ impl Links {
 }
 
 /// The parser of frames has verified the checksum.
-fn icmp(family: Family, class: Option<Icmp>, transport: &[u8]) -> Result<Message<'_>, Tally> {
-    if let Some(Icmp::Error(Some(quoted))) = class {
+fn icmp(family: Family, class: Option<IcmpClass>, transport: &[u8]) -> Result<Message<'_>, Tally> {
+    if let Some(IcmpClass::Error(Some(quoted))) = class {
         return Ok(Message::Error { quoted, bytes: transport });
     }
     Echo::parse(family, transport).map(Message::Echo).ok_or(Tally::Ignored)
 }
 
-fn udp<'a>(pair: Pair, transport: &'a [u8], offload: &Offload) -> Result<Message<'a>, Tally> {
+fn udp<'a>(pair: AddressPair, transport: &'a [u8], offload: &Offload) -> Result<Message<'a>, Tally> {
     let (header, rest) = transport.split_first_chunk::<UDP_LEN>().ok_or(Tally::Malformed)?;
     let [source_high, source_low, port_high, port_low, len_high, len_low, sum_high, sum_low] = *header;
     let len = usize::from(u16::from_be_bytes([len_high, len_low]));
@@ -158,13 +158,13 @@ fn udp<'a>(pair: Pair, transport: &'a [u8], offload: &Offload) -> Result<Message
     Ok(Message::Udp { source, port: u16::from_be_bytes([port_high, port_low]), data })
 }
 
-fn tcp<'a>(pair: Pair, transport: &'a [u8], offload: &Offload) -> Result<Message<'a>, Tally> {
+fn tcp<'a>(pair: AddressPair, transport: &'a [u8], offload: &Offload) -> Result<Message<'a>, Tally> {
     let segment = read_segment(transport).ok_or(Tally::Malformed)?;
     if is_intact(pair, protocol::TCP, transport, offload) { Ok(Message::Tcp(segment)) } else { Err(Tally::Checksum) }
 }
 
 /// True if the transport checksum is right, or if the device vouches for it or computes it later.
-fn is_intact(pair: Pair, protocol: u8, transport: &[u8], offload: &Offload) -> bool {
+fn is_intact(pair: AddressPair, protocol: u8, transport: &[u8], offload: &Offload) -> bool {
     if offload.verified || offload.partial.is_some() {
         return true;
     }

@@ -13,7 +13,7 @@ use super::duplicates::Duplicates;
 use crate::config;
 use crate::id::{DeviceId, LinkId};
 use crate::time::{Duration, Instant};
-use crate::wire::mld::{self, Report};
+use crate::wire::mld::{self, ReportReason};
 use crate::wire::{Family, MacAddr, arp, ndp};
 
 /// How often the engine announces its addresses on a link that came up, so that switches learn where it is and neighbours
@@ -187,7 +187,7 @@ impl Links {
             self.send(link, frame, out);
         }
         let groups = self.solicited_groups(link);
-        self.send(link, mld::report(mac, local, &groups, Report::Joined), out);
+        self.send(link, mld::report(mac, local, &groups, ReportReason::Joined), out);
     }
 
     /// The groups that neighbours ask for the engine in.

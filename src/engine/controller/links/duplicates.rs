@@ -16,10 +16,10 @@ use super::super::journal::Alarm;
 use super::super::out::Out;
 use super::super::tally::Tally;
 use super::Links;
-use crate::config::{Mode, RouteTarget};
-use crate::engine::route::Target;
+use crate::config::{ForwardingMode, RouteTarget};
+use crate::engine::route::FibEntry;
 use crate::id::{LinkId, ServerId};
-use crate::neighbor::Key;
+use crate::neighbor::NeighborKey;
 use crate::random::SplitMix64;
 use crate::time::{Duration, Instant};
 use crate::wire::{MacAddr, arp, ndp};
@@ -41,7 +41,7 @@ const FIRST_AFTER: Duration = Duration::from_secs(3);
 #[derive(Debug, Clone, Default)]
 pub(super) struct Duplicates {
     /// The stations that claim addresses of the engine, by address.
-    claims: BTreeMap<IpAddr, Claim>,
+    claims: BTreeMap<IpAddr, DuplicateClaim>,
     /// Neighbours that are configured and whose address somebody else claimed, with the time.
     refused: BTreeMap<IpAddr, Instant>,
     /// When the next address is asked for, and which it is in the order of the link.
@@ -49,7 +49,7 @@ pub(super) struct Duplicates {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Claim {
+struct DuplicateClaim {
     mac: MacAddr,
     heard: Instant,
     defended: Instant,
@@ -99,7 +99,7 @@ impl Links {
                 Some(_) | None => continue,
             };
             let state = &mut self.states[index].duplicates;
-            let is_over = |address: &IpAddr, claim: &Claim| {
+            let is_over = |address: &IpAddr, claim: &DuplicateClaim| {
                 !own.contains(address) || now.since(claim.heard) >= claim_life(own.len())
             };
             let over: Vec<IpAddr> = state
@@ -138,7 +138,7 @@ impl Links {
     }
 
     /// A neighbour is at another hardware address: told of those that are configured.
-    pub(super) fn tell_moved(&mut self, (link, address): Key, from: MacAddr, to: MacAddr, out: &mut Out) {
+    pub(super) fn tell_moved(&mut self, (link, address): NeighborKey, from: MacAddr, to: MacAddr, out: &mut Out) {
         if let Some(who) = self.configured_neighbor(link, address) {
             let subject = format!("{} {address}", self.config.links[link.index()].name);
             let reason = format!("{who} does not answer at {from} any more");
@@ -149,7 +149,7 @@ impl Links {
     /// Somebody else claimed the address of a neighbour that answers: told of those that are configured.
     pub(super) fn tell_stayed(
         &mut self,
-        (link, address): Key,
+        (link, address): NeighborKey,
         at: MacAddr,
         claimed: MacAddr,
         now: Instant,
@@ -176,7 +176,7 @@ impl Links {
         });
         let firewall = || firewall.map(|id| format!("firewall {}", self.config.firewall_name(id)));
         let server = || {
-            let is_here = self.routes.lookup(address) == Some(Target::Connected(link));
+            let is_here = self.routes.lookup(address) == Some(FibEntry::Connected(link));
             let is_it = |id: &ServerId| self.config.servers[id.index()].addresses.contains(&address);
             let server = self.config.server_ids().filter(|_| is_here).find(is_it);
             server.map(|id| format!("server {}", self.config.server_name(id)))
@@ -202,7 +202,7 @@ impl Links {
         let is_news = known.is_none_or(|claim| claim.mac != mac && now.since(claim.told) >= TELL_INTERVAL);
         let defended = known.filter(|_| !defends).map_or(now, |claim| claim.defended);
         let told = known.filter(|_| !defends && !is_news).map_or(now, |claim| claim.told);
-        state.duplicates.claims.insert(address, Claim { mac, heard: now, defended, told });
+        state.duplicates.claims.insert(address, DuplicateClaim { mac, heard: now, defended, told });
         if defends || is_news {
             let alarm = self.duplicate_alarm(link, address);
             let reason = self.duplicate_reason(link, address, mac);
@@ -250,7 +250,7 @@ impl Links {
         let hosts = self.config.server_ids().filter(|id| self.config.servers[id.index()].addresses.iter().any(is_it));
         let Some(server) = hosts.min_by_key(|id| !service(id).addresses.contains(&address)) else { return claimed };
         let is_hidden_there = service(&server).addresses.contains(&address)
-            && matches!(service(&server).mode, Mode::Direct | Mode::Tunnel);
+            && matches!(service(&server).mode, ForwardingMode::Direct | ForwardingMode::Tunnel);
         let advice = match (is_hidden_there, address) {
             (false, _) => "remove the address there",
             (true, IpAddr::V4(_)) => {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::super::out::Out;
 use super::super::tally::Tally;
 use super::Links;
-use crate::engine::limit::{Limiter, Rate};
+use crate::engine::limit::{Rate, RateLimiter};
 use crate::engine::verdict::IcmpError;
 use crate::id::LinkId;
 use crate::random::SplitMix64;
@@ -30,14 +30,14 @@ const RESETS_TO_ONE: Rate = Rate { per_second: 1_000, burst: 1_000 };
 /// The rate limits of what the engine sends in its own name.
 #[derive(Debug, Clone)]
 pub(super) struct AnswerLimits {
-    errors: Limiter,
-    too_big: Limiter,
-    resets: Limiter,
+    errors: RateLimiter,
+    too_big: RateLimiter,
+    resets: RateLimiter,
 }
 
 impl AnswerLimits {
     pub(super) fn new(random: &mut SplitMix64, now: Instant) -> Self {
-        let mut limiter = |rate, to_one| Limiter::new(rate, to_one, random.next_u64(), now);
+        let mut limiter = |rate, to_one| RateLimiter::new(rate, to_one, random.next_u64(), now);
         Self {
             errors: limiter(ERRORS, ERRORS_TO_ONE),
             too_big: limiter(ERRORS, TOO_BIG_TO_ONE),

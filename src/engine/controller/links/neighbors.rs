@@ -7,16 +7,16 @@ use super::super::out::{Notice, Out};
 use super::super::tally::Tally;
 use super::Links;
 use crate::config::RouteTarget;
-use crate::engine::route::Target;
+use crate::engine::route::FibEntry;
 use crate::engine::verdict::{Punt, Transmit};
 use crate::id::LinkId;
-use crate::neighbor::{Action, Heard, Key, Source};
+use crate::neighbor::{NeighborAction, NeighborKey, NeighborMessage, RequestSource};
 use crate::time::Instant;
 use crate::wire::MacAddr;
 use crate::wire::arp::{self, Arp, Operation};
 use crate::wire::frame::ETHERNET_LEN;
 use crate::wire::icmp::ErrorKind;
-use crate::wire::mld::{self, Report};
+use crate::wire::mld::{self, ReportReason};
 use crate::wire::ndp::{self, Ndp};
 use crate::wire::offload::Offload;
 use crate::wire::vlan::VlanTag;
@@ -46,7 +46,7 @@ impl Links {
         let mut wanted = BTreeMap::new();
         for id in self.config.server_ids() {
             for address in &self.config.servers[id.index()].addresses {
-                if let Some(Target::Connected(link)) = self.routes.lookup(*address) {
+                if let Some(FibEntry::Connected(link)) = self.routes.lookup(*address) {
                     wanted.insert((link, *address), false);
                 }
             }
@@ -66,7 +66,7 @@ impl Links {
     }
 
     /// A packet waits for its next hop; `sender` sent it to the engine.
-    pub(super) fn wait_for(&mut self, neighbor: Key, sender: MacAddr, punt: Punt, now: Instant) {
+    pub(super) fn wait_for(&mut self, neighbor: NeighborKey, sender: MacAddr, punt: Punt, now: Instant) {
         let (back, source) = (Some((punt.link, sender)), source_of(&punt));
         let Punt { vlan, offload, bytes, original, .. } = punt;
         let waiting = Waiting { link: neighbor.0, vlan, offload, bytes, back, original, request: None };
@@ -100,11 +100,11 @@ impl Links {
     pub(in super::super) fn settle(&mut self, now: Instant, out: &mut Out) {
         while let Some(action) = self.neighbors.poll_action() {
             match action {
-                Action::Ask { key, known } => self.ask(key, known, out),
-                Action::Send { mac, frame } => self.release(mac, frame, out),
-                Action::Unreachable { frame } => self.unreachable(&frame, now, out),
-                Action::Moved { key, from, to } => self.tell_moved(key, from, to, out),
-                Action::Stayed { key, at, claimed } => self.tell_stayed(key, at, claimed, now, out),
+                NeighborAction::Ask { key, known } => self.ask(key, known, out),
+                NeighborAction::Send { mac, frame } => self.release(mac, frame, out),
+                NeighborAction::Unreachable { frame } => self.unreachable(&frame, now, out),
+                NeighborAction::Moved { key, from, to } => self.tell_moved(key, from, to, out),
+                NeighborAction::Stayed { key, at, claimed } => self.tell_stayed(key, at, claimed, now, out),
             }
         }
         if self.neighbors.take_changed() {
@@ -130,9 +130,9 @@ impl Links {
                 return;
             }
             let heard = match arp.operation {
-                Operation::Reply if to_us => Heard::Answer,
-                Operation::Request if to_us => Heard::Question,
-                Operation::Reply | Operation::Request => Heard::Announcement,
+                Operation::Reply if to_us => NeighborMessage::Answer,
+                Operation::Request if to_us => NeighborMessage::Question,
+                Operation::Reply | Operation::Request => NeighborMessage::Announcement,
             };
             self.neighbors.heard((link, sender), arp.sender_mac, heard, now);
         }
@@ -164,7 +164,7 @@ impl Links {
                 out.count(Tally::OffLink);
                 return;
             }
-            let heard = if to_us { Heard::Question } else { Heard::Announcement };
+            let heard = if to_us { NeighborMessage::Question } else { NeighborMessage::Announcement };
             if let Some(source_mac) = source_mac {
                 self.neighbors.heard((link, IpAddr::V6(source)), source_mac, heard, now);
             }
@@ -198,18 +198,18 @@ impl Links {
         if replaces && !overrides {
             return;
         }
-        let heard = if solicited { Heard::Answer } else { Heard::Announcement };
+        let heard = if solicited { NeighborMessage::Answer } else { NeighborMessage::Announcement };
         self.neighbors.heard(key, mac, heard, now);
     }
 
     fn report_groups(&mut self, link: LinkId, out: &mut Out) {
         let state = &self.states[link.index()];
         let groups = self.solicited_groups(link);
-        let frame = mld::report(state.mac, state.link_local(), &groups, Report::Asked);
+        let frame = mld::report(state.mac, state.link_local(), &groups, ReportReason::Asked);
         self.send(link, frame, out);
     }
 
-    fn ask(&mut self, (link, address): Key, known: Option<MacAddr>, out: &mut Out) {
+    fn ask(&mut self, (link, address): NeighborKey, known: Option<MacAddr>, out: &mut Out) {
         let state = &self.states[link.index()];
         if !state.up {
             return;
@@ -251,7 +251,7 @@ impl Links {
 }
 
 /// On whose behalf a neighbour is asked for: the source of the packet as it came.
-fn source_of(punt: &Punt) -> Source {
+fn source_of(punt: &Punt) -> RequestSource {
     let bytes = punt.original.as_ref().unwrap_or(&punt.bytes);
     let address = match bytes.get(12..ETHERNET_LEN) {
         Some([0x08, 0x00]) => {
@@ -262,7 +262,7 @@ fn source_of(punt: &Punt) -> Source {
         }
         Some(_) | None => None,
     };
-    address.map_or(Source::ENGINE, |address| Source::of(punt.link, address))
+    address.map_or(RequestSource::ENGINE, |address| RequestSource::of(punt.link, address))
 }
 
 /// The source hardware address of a frame that was parsed, so that it is long enough.

@@ -188,7 +188,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::wire::emit::{Macs, Pair};
+    use crate::wire::emit::{AddressPair, MacPair};
     use crate::wire::fragment;
     use crate::wire::icmp::{Echo, EchoKind};
     use crate::wire::offload::Offload;
@@ -197,12 +197,12 @@ mod tests {
 
     /// An echo request of `len` bytes, and its fragments.
     fn split(family: Family, len: usize, id: u32) -> (Vec<u8>, Vec<Vec<u8>>) {
-        let macs = Macs { source: MacAddr([2, 0, 0, 0, 0, 9]), destination: MacAddr([2, 0, 0, 0, 0, 1]) };
+        let macs = MacPair { source: MacAddr([2, 0, 0, 0, 0, 9]), destination: MacAddr([2, 0, 0, 0, 0, 1]) };
         let ends = match family {
             Family::V4 => ("198.51.100.7", "198.51.100.1"),
             Family::V6 => ("2001:db8:1::7", "2001:db8:1::1"),
         };
-        let pair = Pair::new(ends.0.parse().unwrap(), ends.1.parse().unwrap()).unwrap();
+        let pair = AddressPair::new(ends.0.parse().unwrap(), ends.1.parse().unwrap()).unwrap();
         let data: Vec<u8> = (0..len).map(|n| (n * 31 + n / 251) as u8).collect();
         let mut frame = Echo { kind: EchoKind::Request, ident: 1, sequence: 2, data: &data }.frame(macs, pair);
         if family == Family::V6 {

@@ -4,14 +4,14 @@ use super::super::UnknownName;
 use super::super::order::Order;
 use super::super::out::Out;
 use super::Paths;
-use crate::config::Admin;
+use crate::config::AdminState;
 use crate::engine::view::{OrderView, OverrideView};
 use crate::id::FirewallId;
 
 /// An administrative state that an operator set over the one in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in super::super) struct Override {
-    pub(in super::super) admin: Admin,
+    pub(in super::super) admin: AdminState,
     pub(in super::super) order: Order,
 }
 
@@ -20,7 +20,7 @@ impl Paths {
         &mut self,
         group: Option<&str>,
         name: &str,
-        admin: Option<Admin>,
+        admin: Option<AdminState>,
         order: &Order,
         out: &mut Out,
     ) -> Result<(), UnknownName> {
@@ -51,7 +51,7 @@ impl Paths {
     }
 
     /// The administrative state that this engine holds a firewall in: the override, else what the file says.
-    pub(super) fn commanded(&self, firewall: FirewallId) -> Admin {
+    pub(super) fn commanded(&self, firewall: FirewallId) -> AdminState {
         let file = self.config.firewalls[firewall.index()].admin;
         self.overrides[firewall.index()].as_ref().map_or(file, |commanded| commanded.admin)
     }
@@ -93,17 +93,19 @@ impl Paths {
 }
 
 /// True if a firewall does less in state `one` than in state `other`.
-fn is_stricter(one: Admin, other: Admin) -> bool {
+fn is_stricter(one: AdminState, other: AdminState) -> bool {
     match (one, other) {
-        (Admin::Maint, Admin::Ready | Admin::Drain) | (Admin::Drain, Admin::Ready) => true,
-        (Admin::Maint, Admin::Maint) | (Admin::Drain, Admin::Drain | Admin::Maint) | (Admin::Ready, _) => false,
+        (AdminState::Maint, AdminState::Ready | AdminState::Drain) | (AdminState::Drain, AdminState::Ready) => true,
+        (AdminState::Maint, AdminState::Maint)
+        | (AdminState::Drain, AdminState::Drain | AdminState::Maint)
+        | (AdminState::Ready, _) => false,
     }
 }
 
-pub(in super::super) const fn admin_name(admin: Admin) -> &'static str {
+pub(in super::super) const fn admin_name(admin: AdminState) -> &'static str {
     match admin {
-        Admin::Ready => "ready",
-        Admin::Drain => "drain",
-        Admin::Maint => "maint",
+        AdminState::Ready => "ready",
+        AdminState::Drain => "drain",
+        AdminState::Maint => "maint",
     }
 }

@@ -5,7 +5,7 @@ use super::probes::Path;
 use super::{Paths, judgement, probes};
 use crate::config::numbering::base_name;
 use crate::config::{Config, is_removed};
-use crate::health::prober::Prober;
+use crate::health::prober::PathProber;
 use crate::id::{FirewallId, PeerId};
 use crate::time::Instant;
 
@@ -72,7 +72,7 @@ impl Paths {
             }
             let way = (own.link, own.next_hop, own.destination);
             let asks_alike = was == is && way == (link, next_hop, destination);
-            let prober: Prober = if asks_alike { prober } else { own.prober.clone() };
+            let prober: PathProber = if asks_alike { prober } else { own.prober.clone() };
             let (link, next_hop, destination) = way;
             *own = Path {
                 key,

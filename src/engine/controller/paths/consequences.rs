@@ -2,7 +2,7 @@
 
 use super::super::{Consequence, UnknownName};
 use super::Paths;
-use crate::config::{Admin, BelowMin};
+use crate::config::{AdminState, BelowMin};
 use crate::id::{FirewallId, GroupId};
 use crate::path::{PathSet, Slots};
 
@@ -16,7 +16,7 @@ impl Paths {
         &self,
         group: Option<&str>,
         name: &str,
-        admin: Option<Admin>,
+        admin: Option<AdminState>,
     ) -> Result<Vec<Consequence>, UnknownName> {
         let chosen = self.firewalls_known_as(group, name)?;
         let mut consequences: Vec<Consequence> = Vec::new();
@@ -26,9 +26,9 @@ impl Paths {
             let sets = self.liveness.sets().iter().filter(|set| set.group == of && set.peer.is_none());
             for set in sets {
                 let found = match admin {
-                    Admin::Ready => None,
-                    Admin::Drain => self.after_drain(set, firewall),
-                    Admin::Maint => self.after_maint(set, firewall),
+                    AdminState::Ready => None,
+                    AdminState::Drain => self.after_drain(set, firewall),
+                    AdminState::Maint => self.after_maint(set, firewall),
                 };
                 consequences.extend(found.filter(|found| !consequences.contains(found)));
             }
@@ -57,7 +57,7 @@ impl Paths {
     fn after_drain(&self, set: &PathSet, firewall: FirewallId) -> Option<Consequence> {
         let group = &self.groups[set.group.index()];
         let bit: Slots = 1 << group.slot_of(firewall)?;
-        let is_ready = |id: FirewallId| self.liveness.effective_admin(id) == Some(Admin::Ready);
+        let is_ready = |id: FirewallId| self.liveness.effective_admin(id) == Some(AdminState::Ready);
         let others = (0..group.members.len()).filter(|slot| set.is_up(*slot) && 1 << slot != bit);
         let has_others = others.map(|slot| group.members[slot].id).any(is_ready);
         if set.up & bit == 0 || has_others {

@@ -6,16 +6,16 @@ use super::super::UnknownName;
 use super::super::links::Links;
 use super::super::out::Out;
 use super::Paths;
-use crate::config::CheckKind;
-use crate::engine::route::Target;
+use crate::config::PathCheckKind;
+use crate::engine::route::FibEntry;
 use crate::engine::view::{ExchangeStep, ExchangeView};
 use crate::flow::{Endpoint, FlowKey};
-use crate::health::prober::{Prober, TcpAnswer};
-use crate::health::{Check, monitor};
+use crate::health::prober::{PathProber, TcpAnswer};
+use crate::health::{PathCheck, monitor};
 use crate::id::{FirewallId, LinkId};
 use crate::path::rendezvous;
 use crate::time::{Duration, Instant};
-use crate::wire::emit::{Macs, Pair};
+use crate::wire::emit::{AddressPair, MacPair};
 use crate::wire::frame::{Tuple, protocol};
 use crate::wire::icmp::Echo;
 use crate::wire::tcp::Segment;
@@ -44,7 +44,7 @@ pub(super) struct Exchange {
     /// The firewall that the answer has to come through, if it has to.
     firewall: Option<FirewallId>,
     ident: u16,
-    prober: Prober,
+    prober: PathProber,
 }
 
 impl Exchange {
@@ -96,8 +96,8 @@ impl Paths {
             None => format!("{address} on {}", self.config.links[link.index()].name),
         };
         let request = self.open_exchange(subject, (address, through), ident, &check, now, out);
-        let macs = Macs { source: links.state(link).mac, destination: MacAddr::default() };
-        let Some(pair) = Pair::new(source, address) else { return Ok(request) };
+        let macs = MacPair { source: links.state(link).mac, destination: MacAddr::default() };
+        let Some(pair) = AddressPair::new(source, address) else { return Ok(request) };
         let Some(exchange) = self.exchanges.iter_mut().find(|exchange| exchange.request == request) else {
             return Ok(request);
         };
@@ -158,7 +158,7 @@ impl Paths {
         &mut self,
         firewall: FirewallId,
         segment: &Segment<'_>,
-        back: (LinkId, Macs, Pair),
+        back: (LinkId, MacPair, AddressPair),
         links: &mut Links,
         now: Instant,
         out: &mut Out,
@@ -241,15 +241,15 @@ impl Paths {
         };
         let group = self.config.firewalls[key.firewall.index()].group;
         let mut check = self.config.groups[group.index()].check.clone();
-        let unprobed = check.kind == CheckKind::None;
+        let unprobed = check.kind == PathCheckKind::None;
         if unprobed {
-            check.kind = CheckKind::Icmp;
+            check.kind = PathCheckKind::Icmp;
         }
         let ident = self.random.next_u64() as u16;
         let subject = self.path_subject(key);
         let request = self.open_exchange(subject, (destination, Some(key.firewall)), ident, &check, now, out);
         if unprobed {
-            let ok = self.paths[index].monitor.state() == monitor::State::Up;
+            let ok = self.paths[index].monitor.state() == monitor::HealthState::Up;
             let reason = format!("check kind is none: {next_hop} {}", if ok { "answers" } else { "does not answer" });
             self.end_exchange(request, ok, Some(reason), None, out);
             return request;
@@ -282,7 +282,7 @@ impl Paths {
         subject: String,
         (destination, firewall): (IpAddr, Option<FirewallId>),
         ident: u16,
-        check: &Check,
+        check: &PathCheck,
         now: Instant,
         out: &mut Out,
     ) -> u64 {
@@ -301,7 +301,7 @@ impl Paths {
             destination,
             firewall,
             ident,
-            prober: Prober::new(check, ident, now),
+            prober: PathProber::new(check, ident, now),
         });
         request
     }
@@ -350,14 +350,16 @@ impl Paths {
                 return Ok((link, address, None));
             }
             return match links.route(address) {
-                Some(Target::Via(next_hop)) if next_hop.link == link => Ok((link, next_hop.address, None)),
-                Some(Target::Connected(_) | Target::Via(_) | Target::Group { .. }) | None => Ok((link, address, None)),
+                Some(FibEntry::Via(next_hop)) if next_hop.link == link => Ok((link, next_hop.address, None)),
+                Some(FibEntry::Connected(_) | FibEntry::Via(_) | FibEntry::Group { .. }) | None => {
+                    Ok((link, address, None))
+                }
             };
         }
         match links.route(address) {
-            Some(Target::Connected(link)) => Ok((link, address, None)),
-            Some(Target::Via(next_hop)) => Ok((next_hop.link, next_hop.address, None)),
-            Some(Target::Group { set, preferred, .. }) => {
+            Some(FibEntry::Connected(link)) => Ok((link, address, None)),
+            Some(FibEntry::Via(next_hop)) => Ok((next_hop.link, next_hop.address, None)),
+            Some(FibEntry::Group { set, preferred, .. }) => {
                 let set = &self.liveness.sets()[set.index()];
                 let group = &self.groups[set.group.index()];
                 let end = |address| Endpoint { address, port: ident };
@@ -406,14 +408,21 @@ pub(in super::super) fn exchange_view(
     }
 }
 
-fn ping_check() -> Check {
-    Check { kind: CheckKind::Icmp, interval: PATIENCE, timeout: PATIENCE, fall: 1, rise: 1, hold: Duration::ZERO }
+fn ping_check() -> PathCheck {
+    PathCheck {
+        kind: PathCheckKind::Icmp,
+        interval: PATIENCE,
+        timeout: PATIENCE,
+        fall: 1,
+        rise: 1,
+        hold: Duration::ZERO,
+    }
 }
 
-fn kind_name(kind: CheckKind) -> &'static str {
+fn kind_name(kind: PathCheckKind) -> &'static str {
     match kind {
-        CheckKind::Icmp | CheckKind::None => "ICMP echo request",
-        CheckKind::Tcp { .. } => "TCP SYN",
-        CheckKind::Udp { .. } => "UDP probe",
+        PathCheckKind::Icmp | PathCheckKind::None => "ICMP echo request",
+        PathCheckKind::Tcp { .. } => "TCP SYN",
+        PathCheckKind::Udp { .. } => "UDP probe",
     }
 }

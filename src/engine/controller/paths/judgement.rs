@@ -4,13 +4,13 @@ use super::super::journal::Alarm;
 use super::super::links::Links;
 use super::super::out::Out;
 use super::Paths;
-use crate::config::{CheckKind, Config, is_removed};
-use crate::health::monitor::State;
+use crate::config::{Config, PathCheckKind, is_removed};
+use crate::health::monitor::HealthState;
 use crate::id::{GroupId, PathSetId, PeerId};
 use crate::neighbor;
 use crate::path::liveness::{
-    Change, FirewallState, LivenessConfig, LivenessGroup, PathHealth, PathKey, PeerState, Reason, SetKey, Timing,
-    Verdict,
+    FirewallState, LivenessChange, LivenessConfig, LivenessGroup, PathHealth, PathKey, PathState, PathTiming,
+    PeerState, SetKey, StateReason,
 };
 use crate::time::Instant;
 use crate::wire::Family;
@@ -53,7 +53,7 @@ pub(super) fn settings(config: &Config, sets: &[SetKey]) -> LivenessConfig {
         members: group.firewalls.iter().map(|id| (*id, config.firewalls[id.index()].admin)).collect(),
         min_up: group.min_up,
         drain_timeout: group.drain_timeout,
-        timing: Timing {
+        timing: PathTiming {
             grace: group.check.interval * (u32::from(group.check.rise) + GRACE_PROBES) + group.check.timeout,
             recall: group.check.interval + group.check.timeout,
         },
@@ -72,9 +72,9 @@ impl Paths {
             let path = &mut self.paths[index];
             let health = PathHealth {
                 verdict: match path.monitor.state() {
-                    State::Starting => Verdict::Starting,
-                    State::Up => Verdict::Up,
-                    State::Down => Verdict::Down,
+                    HealthState::Starting => PathState::Starting,
+                    HealthState::Up => PathState::Up,
+                    HealthState::Down => PathState::Down,
                 },
                 takes_new: path.monitor.takes_new(now),
                 failing: path.monitor.is_failing(),
@@ -102,16 +102,16 @@ impl Paths {
     fn judge_without_probes(&mut self, index: usize, links: &Links, now: Instant, out: &mut Out) {
         let path = &self.paths[index];
         let group = self.config.firewalls[path.key.firewall.index()].group;
-        if self.config.groups[group.index()].check.kind != CheckKind::None {
+        if self.config.groups[group.index()].check.kind != PathCheckKind::None {
             return;
         }
         let up = match links.neighbors().state((path.link, path.next_hop)) {
-            Some(neighbor::State::Reachable | neighbor::State::Stale | neighbor::State::Probe) => {
-                links.state(path.link).up
-            }
+            Some(
+                neighbor::NeighborState::Reachable | neighbor::NeighborState::Stale | neighbor::NeighborState::Probe,
+            ) => links.state(path.link).up,
             // Asked by everybody's address after it stopped answering: the last verdict holds until it has failed.
-            Some(neighbor::State::Incomplete) if links.state(path.link).up => return,
-            Some(neighbor::State::Incomplete | neighbor::State::Failed) | None => false,
+            Some(neighbor::NeighborState::Incomplete) if links.state(path.link).up => return,
+            Some(neighbor::NeighborState::Incomplete | neighbor::NeighborState::Failed) | None => false,
         };
         let monitor = &mut self.paths[index].monitor;
         let before = monitor.state();
@@ -121,9 +121,9 @@ impl Paths {
         }
     }
 
-    fn judged(&mut self, change: Change, now: Instant, out: &mut Out) {
+    fn judged(&mut self, change: LivenessChange, now: Instant, out: &mut Out) {
         match change {
-            Change::Firewall { firewall, from, to, reason } => {
+            LivenessChange::Firewall { firewall, from, to, reason } => {
                 let (subject, reason) = (self.config.firewall_name(firewall), self.firewall_reason(firewall, reason));
                 out.change(
                     "firewall",
@@ -134,16 +134,16 @@ impl Paths {
                     None,
                 );
             }
-            Change::Peer { peer, from, to } => self.peer_changed(peer, from, to, out),
+            LivenessChange::Peer { peer, from, to } => self.peer_changed(peer, from, to, out),
             // A firewall that died waits for no pause between publications of servers.
-            Change::Set(_) => out.publish_at_once(),
-            Change::BelowMin { set, below } => self.below_min_changed(set, below, now, out),
+            LivenessChange::Set(_) => out.publish_at_once(),
+            LivenessChange::BelowMin { set, below } => self.below_min_changed(set, below, now, out),
         }
     }
 
     fn peer_changed(&mut self, peer: PeerId, from: PeerState, to: PeerState, out: &mut Out) {
         let subject = self.config.peer_name(peer);
-        let is_cut_off = self.liveness.peer(peer).is_some_and(|peer| peer.reason == Reason::Link);
+        let is_cut_off = self.liveness.peer(peer).is_some_and(|peer| peer.reason == StateReason::Link);
         let reason = match to {
             PeerState::Up => "a path is up",
             PeerState::Lost if is_cut_off => {
@@ -158,7 +158,7 @@ impl Paths {
     /// A peer is lost, as far as the engine can tell: without links of its own it cannot, which other alarms say.
     fn alarm_about(&mut self, peer: PeerId, now: Instant, out: &mut Out) {
         let status = self.liveness.peer(peer);
-        let is_lost = status.is_some_and(|peer| peer.state == PeerState::Lost && peer.reason != Reason::Link);
+        let is_lost = status.is_some_and(|peer| peer.state == PeerState::Lost && peer.reason != StateReason::Link);
         let alarm = Alarm { kind: "peer_lost", subject: self.config.peer_name(peer) };
         if is_lost {
             out.raise_alarm(alarm, PEER_LOST.to_owned(), now);
@@ -189,21 +189,21 @@ impl Paths {
     }
 
     /// Why, in words; `None` if all is well. What was commanded has words of its own: [`Paths::firewall_reason`].
-    pub(super) fn reason_text(&self, reason: Reason) -> Option<String> {
+    pub(super) fn reason_text(&self, reason: StateReason) -> Option<String> {
         let peer = |id: PeerId| &self.config.peers[id.index()].name;
         match reason {
-            Reason::Well => None,
-            Reason::Starting => Some("no verdict yet".to_owned()),
-            Reason::Link => Some("the engine's own link to it is down".to_owned()),
-            Reason::Probes(id, family) => {
+            StateReason::Well => None,
+            StateReason::Starting => Some("no verdict yet".to_owned()),
+            StateReason::Link => Some("the engine's own link to it is down".to_owned()),
+            StateReason::Probes(id, family) => {
                 Some(format!("probes to {} are not answered ({})", peer(id), family_name(family)))
             }
-            Reason::Objection(id, family) => {
+            StateReason::Objection(id, family) => {
                 Some(format!("{} says that its probes are not answered ({})", peer(id), family_name(family)))
             }
-            Reason::Commanded => Some("set".to_owned()),
-            Reason::CommandedAt(id) => Some(format!("set at {}", peer(id))),
-            Reason::Deadline(_) => Some("drain-timeout has passed".to_owned()),
+            StateReason::Commanded => Some("set".to_owned()),
+            StateReason::CommandedAt(id) => Some(format!("set at {}", peer(id))),
+            StateReason::Deadline(_) => Some("drain-timeout has passed".to_owned()),
         }
     }
 

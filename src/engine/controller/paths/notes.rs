@@ -8,11 +8,11 @@ use std::time::{Duration, SystemTime};
 
 use super::super::order::Order;
 use super::Paths;
-use crate::config::Admin;
+use crate::config::AdminState;
 use crate::engine::view::OrderView;
 use crate::id::{FirewallId, PeerId};
-use crate::path::liveness::{PathKey, Reason, Told};
-use crate::wire::probe::{Note, Probe};
+use crate::path::liveness::{FirewallAdvertisement, PathKey, StateReason};
+use crate::wire::probe::{AdminNote, Probe};
 
 /// What is known of one peer's orders, and what it is told of those here.
 #[derive(Debug, Clone, Default)]
@@ -27,17 +27,17 @@ pub(super) struct Notes {
 
 impl Paths {
     /// The notes that the next probe of a path carries.
-    pub(super) fn notes_for(&mut self, path: PathKey) -> Vec<Note> {
+    pub(super) fn notes_for(&mut self, path: PathKey) -> Vec<AdminNote> {
         let notes = &self.peers[path.peer.index()].notes;
         if !notes.is_reader {
             return Vec::new();
         }
-        let held = self.liveness.advertise(path.peer, path.family).filter(|told| told.admin != Admin::Ready);
+        let held = self.liveness.advertise(path.peer, path.family).filter(|told| told.admin != AdminState::Ready);
         let mut held: Vec<FirewallId> = held.map(|told| told.firewall).collect();
         held.sort_unstable();
         let first = held.partition_point(|firewall| firewall.index() < notes.turn);
         held.rotate_left(first);
-        let mut told: Vec<Note> = held.iter().map(|firewall| self.note(*firewall)).collect();
+        let mut told: Vec<AdminNote> = held.iter().map(|firewall| self.note(*firewall)).collect();
         told.truncate(Probe::notes_that_fit(&told));
         if let Some(last) = told.len().checked_sub(1) {
             self.peers[path.peer.index()].notes.turn = held[last].index() + 1;
@@ -45,10 +45,10 @@ impl Paths {
         told
     }
 
-    fn note(&self, firewall: FirewallId) -> Note {
+    fn note(&self, firewall: FirewallId) -> AdminNote {
         let order = self.overrides[firewall.index()].as_ref().map(|set| set.order.clone()).unwrap_or_default();
         let since_1970 = order.at.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
-        Note {
+        AdminNote {
             name: self.name_digests[firewall.index()],
             at: since_1970.map_or(0, |since| since.as_secs()),
             by: order.by.unwrap_or_default(),
@@ -64,7 +64,7 @@ impl Paths {
     }
 
     /// Notes of a peer, and what it commands: a note is kept as long as its firewall is held there.
-    pub(super) fn notes_heard(&mut self, peer: PeerId, told: &[Told], probe: &Probe) {
+    pub(super) fn notes_heard(&mut self, peer: PeerId, told: &[FirewallAdvertisement], probe: &Probe) {
         let names = &self.name_digests;
         let notes = &mut self.peers[peer.index()].notes;
         notes.is_reader = probe.reads_notes;
@@ -72,9 +72,9 @@ impl Paths {
             let name = names[told.firewall.index()];
             let note = probe.notes.iter().find(|note| note.name == name);
             match (told.admin, note) {
-                (Admin::Ready, _) => drop(notes.heard.remove(&name)),
-                (Admin::Drain | Admin::Maint, None) => {}
-                (Admin::Drain | Admin::Maint, Some(note)) => drop(notes.heard.insert(name, heard(note))),
+                (AdminState::Ready, _) => drop(notes.heard.remove(&name)),
+                (AdminState::Drain | AdminState::Maint, None) => {}
+                (AdminState::Drain | AdminState::Maint, Some(note)) => drop(notes.heard.insert(name, heard(note))),
             }
         }
     }
@@ -98,7 +98,7 @@ impl Paths {
     }
 
     /// Why a firewall is in its state, in words; `None` if all is well.
-    pub(super) fn firewall_reason(&self, firewall: FirewallId, reason: Reason) -> Option<String> {
+    pub(super) fn firewall_reason(&self, firewall: FirewallId, reason: StateReason) -> Option<String> {
         let commanded = |origin: Option<PeerId>| match origin {
             None => self.overrides[firewall.index()]
                 .as_ref()
@@ -113,12 +113,14 @@ impl Paths {
             }
         };
         match reason {
-            Reason::Commanded => Some(commanded(None)),
-            Reason::CommandedAt(peer) => Some(commanded(Some(peer))),
-            Reason::Deadline(origin) => Some(format!("{}; drain-timeout has passed", commanded(origin))),
-            Reason::Well | Reason::Starting | Reason::Link | Reason::Probes(..) | Reason::Objection(..) => {
-                self.reason_text(reason)
-            }
+            StateReason::Commanded => Some(commanded(None)),
+            StateReason::CommandedAt(peer) => Some(commanded(Some(peer))),
+            StateReason::Deadline(origin) => Some(format!("{}; drain-timeout has passed", commanded(origin))),
+            StateReason::Well
+            | StateReason::Starting
+            | StateReason::Link
+            | StateReason::Probes(..)
+            | StateReason::Objection(..) => self.reason_text(reason),
         }
     }
 
@@ -134,7 +136,7 @@ impl Paths {
 }
 
 /// The order that a note of a peer tells.
-fn heard(note: &Note) -> Order {
+fn heard(note: &AdminNote) -> Order {
     let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(note.at));
     let some = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
     // Beyond the year 9999 nobody writes a date.

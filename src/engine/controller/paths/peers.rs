@@ -8,13 +8,13 @@ use super::super::out::Out;
 use super::super::tally::Tally;
 use super::Paths;
 use super::notes::Notes;
-use crate::config::{Admin, Config, Group};
+use crate::config::{AdminState, Config, Group};
 use crate::flow::HashMode;
 use crate::id::{FirewallId, GroupId, PeerId};
-use crate::path::liveness::{PathKey, Told, Verdict};
+use crate::path::liveness::{FirewallAdvertisement, PathKey, PathState};
 use crate::time::{Duration, Instant};
 use crate::wire::Family;
-use crate::wire::probe::{FirewallSeen, InvalidProbe, PathVerdict, Probe, Standing};
+use crate::wire::probe::{FirewallReport, InvalidProbe, Probe, ReportedPathState, WireAdminState};
 
 /// How many earlier starts of a peer are remembered. Probes of those are refused, so that recorded ones have no effect.
 const EPOCHS_MAX: usize = 8;
@@ -116,17 +116,17 @@ impl Paths {
         let group_id = self.config.firewalls[path.firewall.index()].group;
         let notes = self.notes_for(path);
         let group = &self.config.groups[group_id.index()];
-        let firewalls = self.liveness.advertise(path.peer, path.family).map(|told| FirewallSeen {
+        let firewalls = self.liveness.advertise(path.peer, path.family).map(|told| FirewallReport {
             name: self.name_digests[told.firewall.index()],
             verdict: match told.verdict {
-                Verdict::Starting => PathVerdict::Starting,
-                Verdict::Up => PathVerdict::Up,
-                Verdict::Down => PathVerdict::Down,
+                PathState::Starting => ReportedPathState::Starting,
+                PathState::Up => ReportedPathState::Up,
+                PathState::Down => ReportedPathState::Down,
             },
             standing: match told.admin {
-                Admin::Ready => Standing::Ready,
-                Admin::Drain => Standing::Drain,
-                Admin::Maint => Standing::Maint,
+                AdminState::Ready => WireAdminState::Ready,
+                AdminState::Drain => WireAdminState::Drain,
+                AdminState::Maint => WireAdminState::Maint,
             },
         });
         let probe = Probe {
@@ -199,22 +199,22 @@ impl Paths {
             self.set_digest(peer, DigestState::Differs, "its firewalls, weights, spares or hash are others", now, out);
         }
         let firewalls = &self.config.groups[group.index()].firewalls;
-        let told: Vec<Told> = probe
+        let told: Vec<FirewallAdvertisement> = probe
             .firewalls
             .iter()
             .filter_map(|seen| {
                 let firewall = *firewalls.iter().find(|id| self.name_digests[id.index()] == seen.name)?;
                 let verdict = match seen.verdict {
-                    PathVerdict::Starting => Verdict::Starting,
-                    PathVerdict::Up => Verdict::Up,
-                    PathVerdict::Down => Verdict::Down,
+                    ReportedPathState::Starting => PathState::Starting,
+                    ReportedPathState::Up => PathState::Up,
+                    ReportedPathState::Down => PathState::Down,
                 };
                 let admin = match seen.standing {
-                    Standing::Ready => Admin::Ready,
-                    Standing::Drain => Admin::Drain,
-                    Standing::Maint => Admin::Maint,
+                    WireAdminState::Ready => AdminState::Ready,
+                    WireAdminState::Drain => AdminState::Drain,
+                    WireAdminState::Maint => AdminState::Maint,
                 };
-                Some(Told { firewall, verdict, admin })
+                Some(FirewallAdvertisement { firewall, verdict, admin })
             })
             .collect();
         // Before the state that they explain.

@@ -8,18 +8,18 @@ use super::super::links::Links;
 use super::super::out::Out;
 use super::super::tally::Tally;
 use super::Paths;
-use crate::config::{CheckKind, Config};
+use crate::config::{Config, PathCheckKind};
 use crate::engine::histogram::DurationHistogram;
 use crate::engine::view::CheckedView;
 use crate::health::history::{CheckHistory, CheckRecord, CheckResult};
-use crate::health::monitor::{Monitor, Outcome, State};
-use crate::health::prober::{Prober, Settled, TcpAnswer};
+use crate::health::monitor::{HealthMonitor, HealthState, ProbeOutcome};
+use crate::health::prober::{PathProber, ProbeResult, TcpAnswer};
 use crate::id::{FirewallId, LinkId};
 use crate::path::liveness::{PathHealth, PathKey};
 use crate::random::SplitMix64;
 use crate::time::{Duration, Instant};
 use crate::wire::Family;
-use crate::wire::emit::{Macs, Pair};
+use crate::wire::emit::{AddressPair, MacPair};
 use crate::wire::icmp::Echo;
 use crate::wire::tcp::Segment;
 
@@ -35,8 +35,8 @@ pub(in super::super) struct Path {
     pub(super) link: LinkId,
     pub(super) next_hop: IpAddr,
     pub(super) destination: IpAddr,
-    pub(super) prober: Prober,
-    pub(super) monitor: Monitor,
+    pub(super) prober: PathProber,
+    pub(super) monitor: HealthMonitor,
     pub(super) rtt: Option<Duration>,
     pub(super) rtts: DurationHistogram,
     /// Why it is down or starting.
@@ -102,8 +102,8 @@ pub(super) fn paths(config: &Config, random: &mut SplitMix64, now: Instant) -> V
             link: firewall.link,
             next_hop,
             destination,
-            prober: Prober::new(check, random.next_u64() as u16, first),
-            monitor: Monitor::new(check, now),
+            prober: PathProber::new(check, random.next_u64() as u16, first),
+            monitor: HealthMonitor::new(check, now),
             rtt: None,
             rtts: DurationHistogram::default(),
             reason: Some("no verdict yet".to_owned()),
@@ -248,7 +248,7 @@ impl Paths {
         &mut self,
         firewall: FirewallId,
         segment: &Segment<'_>,
-        back: (LinkId, Macs, Pair),
+        back: (LinkId, MacPair, AddressPair),
         links: &mut Links,
         now: Instant,
         out: &mut Out,
@@ -316,16 +316,16 @@ impl Paths {
     fn settle_probes(&mut self, index: usize, links: &Links, now: Instant, out: &mut Out) {
         while let Some(settled) = self.paths[index].prober.settle(now) {
             let outcome = match settled {
-                Settled::Counts(outcome) => outcome,
-                Settled::Excused => {
+                ProbeResult::Counts(outcome) => outcome,
+                ProbeResult::Excused => {
                     out.count(Tally::ProbesExcused);
                     self.keep_probe(index, CheckResult::Excused, links, now, out);
                     continue;
                 }
             };
             let (tally, result) = match outcome {
-                Outcome::Success => (Tally::ProbesAnswered, CheckResult::Passed),
-                Outcome::Failure => (Tally::ProbesMissed, CheckResult::Failed),
+                ProbeOutcome::Success => (Tally::ProbesAnswered, CheckResult::Passed),
+                ProbeOutcome::Failure => (Tally::ProbesMissed, CheckResult::Failed),
             };
             out.count(tally);
             let path = &mut self.paths[index];
@@ -334,7 +334,7 @@ impl Paths {
                 self.keep_probe(index, CheckResult::Skipped, links, now, out);
                 continue;
             }
-            if outcome == Outcome::Success {
+            if outcome == ProbeOutcome::Success {
                 path.excused_since = None;
             }
             let before = path.monitor.state();
@@ -378,40 +378,47 @@ impl Paths {
         }
     }
 
-    pub(super) fn path_changed(&mut self, index: usize, before: State, after: State, links: &Links, out: &mut Out) {
+    pub(super) fn path_changed(
+        &mut self,
+        index: usize,
+        before: HealthState,
+        after: HealthState,
+        links: &Links,
+        out: &mut Out,
+    ) {
         let path = &self.paths[index];
         let subject = self.path_subject(path.key);
         let reason = self.path_reason(path, links);
-        self.paths[index].reason = (after != State::Up).then(|| reason.clone());
+        self.paths[index].reason = (after != HealthState::Up).then(|| reason.clone());
         out.change("path", &subject, Some(path_state(before)), Some(path_state(after)), Some(&reason), None);
     }
 
     fn path_reason(&self, path: &Path, links: &Links) -> String {
         let group = self.config.firewalls[path.key.firewall.index()].group;
         let check = &self.config.groups[group.index()].check;
-        if path.monitor.state() != State::Up
+        if path.monitor.state() != HealthState::Up
             && let Some(why) = links.why_down(path.link)
         {
             return why;
         }
         match (path.monitor.state(), check.kind) {
-            (State::Starting, _) => "no verdict yet".to_owned(),
-            (State::Up, CheckKind::None) => format!("{} answers", path.next_hop),
-            (State::Up, CheckKind::Icmp | CheckKind::Tcp { .. } | CheckKind::Udp { .. }) => {
+            (HealthState::Starting, _) => "no verdict yet".to_owned(),
+            (HealthState::Up, PathCheckKind::None) => format!("{} answers", path.next_hop),
+            (HealthState::Up, PathCheckKind::Icmp | PathCheckKind::Tcp { .. } | PathCheckKind::Udp { .. }) => {
                 format!("{} probes in a row answered", check.rise)
             }
-            (State::Down, _) if links.neighbors().mac((path.link, path.next_hop)).is_none() => {
+            (HealthState::Down, _) if links.neighbors().mac((path.link, path.next_hop)).is_none() => {
                 format!("{} does not answer ARP or ND", path.next_hop)
             }
-            (State::Down, _) => format!("{} probes in a row missed", check.fall),
+            (HealthState::Down, _) => format!("{} probes in a row missed", check.fall),
         }
     }
 }
 
 /// As `show firewalls` says: a path that is starting is shown as down.
-pub(in super::super) const fn path_state(state: State) -> &'static str {
+pub(in super::super) const fn path_state(state: HealthState) -> &'static str {
     match state {
-        State::Up => "up",
-        State::Starting | State::Down => "down",
+        HealthState::Up => "up",
+        HealthState::Starting | HealthState::Down => "down",
     }
 }

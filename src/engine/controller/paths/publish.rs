@@ -8,12 +8,12 @@ use crate::engine::Snapshot;
 use crate::engine::snapshot::Firewall;
 use crate::flow::FlowHasher;
 use crate::id::GroupId;
-use crate::path::{Group, Member};
+use crate::path::{FirewallGroup, GroupMember};
 use crate::wire::Family;
 
 /// The groups in the form that the selection of a firewall needs.
-pub(super) fn groups(config: &Config) -> Vec<Group> {
-    let groups = config.groups.iter().enumerate().map(|(index, group)| Group {
+pub(super) fn groups(config: &Config) -> Vec<FirewallGroup> {
+    let groups = config.groups.iter().enumerate().map(|(index, group)| FirewallGroup {
         id: GroupId::from(index),
         name: group.name.clone(),
         hasher: FlowHasher::new(group.seed, group.hash),
@@ -22,7 +22,7 @@ pub(super) fn groups(config: &Config) -> Vec<Group> {
             .iter()
             .map(|id| {
                 let firewall = &config.firewalls[id.index()];
-                Member { id: *id, name: firewall.name.clone(), weight: firewall.weight, spare: firewall.spare }
+                GroupMember { id: *id, name: firewall.name.clone(), weight: firewall.weight, spare: firewall.spare }
             })
             .collect(),
         on_failure: group.on_failure,

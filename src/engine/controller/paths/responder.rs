@@ -9,10 +9,10 @@ use super::super::links::{Arrival, Links, Message};
 use super::super::out::Out;
 use super::super::tally::Tally;
 use super::Paths;
-use crate::config::CheckKind;
+use crate::config::PathCheckKind;
 use crate::id::FirewallId;
 use crate::time::Instant;
-use crate::wire::emit::{self, Pair};
+use crate::wire::emit::{self, AddressPair};
 use crate::wire::frame::tcp_flags;
 use crate::wire::icmp::{Echo, EchoKind};
 use crate::wire::probe;
@@ -94,14 +94,14 @@ impl Paths {
         }
         let (source, port) = ports;
         let checked = self.check_kind(firewall);
-        if is_probe && checked == (CheckKind::Udp { port }) && source != port {
+        if is_probe && checked == (PathCheckKind::Udp { port }) && source != port {
             self.probe_heard(firewall, peer, data, now, out);
             let reply = emit::udp(arrival.back(), arrival.pair.reversed(), port, source, data);
             links.send(arrival.link, reply, out);
             return true;
         }
         // An answer that came too late.
-        let is_late = is_probe && checked == (CheckKind::Udp { port: source });
+        let is_late = is_probe && checked == (PathCheckKind::Udp { port: source });
         if is_late {
             out.count(Tally::Ignored);
         }
@@ -123,7 +123,7 @@ impl Paths {
         {
             return true;
         }
-        let is_probe = self.check_kind(firewall) == (CheckKind::Tcp { port: segment.destination_port });
+        let is_probe = self.check_kind(firewall) == (PathCheckKind::Tcp { port: segment.destination_port });
         if is_probe {
             self.tcp_probe_heard(firewall, arrival, segment, links, now, out);
         }
@@ -162,7 +162,7 @@ impl Paths {
     }
 
     /// An initial sequence number that nobody without the seed can guess (RFC 6528), without remembering it.
-    fn initial_sequence(&self, firewall: FirewallId, pair: Pair, segment: &Segment<'_>) -> u32 {
+    fn initial_sequence(&self, firewall: FirewallId, pair: AddressPair, segment: &Segment<'_>) -> u32 {
         let group = self.config.firewalls[firewall.index()].group;
         let mut bytes = self.epoch.to_be_bytes().to_vec();
         for address in [pair.source(), pair.destination()] {

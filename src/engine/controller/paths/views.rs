@@ -8,9 +8,9 @@ use super::judgement::{family_name, firewall_state, peer_state};
 use super::peers::DigestState;
 use super::probes::path_state;
 use crate::engine::{Counters, view};
-use crate::health::monitor::State;
+use crate::health::monitor::HealthState;
 use crate::id::{FirewallId, LinkId, PeerId};
-use crate::path::liveness::{FirewallState, PeerState, Reason};
+use crate::path::liveness::{FirewallState, PeerState, StateReason};
 use crate::time::{Duration, Instant};
 
 /// Why a firewall that is up and came back takes no new sessions, or takes them all the same.
@@ -61,22 +61,23 @@ impl Paths {
     }
 
     /// `link fw is down`, if it is and that is the reason, also of a verdict that never came.
-    fn link_reason(&self, link: LinkId, reason: Reason, links: &Links) -> Option<String> {
+    fn link_reason(&self, link: LinkId, reason: StateReason, links: &Links) -> Option<String> {
         match reason {
-            Reason::Starting | Reason::Link => links.why_down(link),
-            Reason::Well
-            | Reason::Probes(..)
-            | Reason::Objection(..)
-            | Reason::Commanded
-            | Reason::CommandedAt(_)
-            | Reason::Deadline(_) => None,
+            StateReason::Starting | StateReason::Link => links.why_down(link),
+            StateReason::Well
+            | StateReason::Probes(..)
+            | StateReason::Objection(..)
+            | StateReason::Commanded
+            | StateReason::CommandedAt(_)
+            | StateReason::Deadline(_) => None,
         }
     }
 
     /// Why a firewall is as it is, and what was ordered of it besides.
     fn firewall_words(&self, id: FirewallId, hold: Option<String>, links: &Links) -> Option<String> {
         let reason = self.liveness.firewall(id).map(|status| status.reason);
-        let is_told = matches!(reason, Some(Reason::Commanded | Reason::CommandedAt(_) | Reason::Deadline(_)));
+        let is_told =
+            matches!(reason, Some(StateReason::Commanded | StateReason::CommandedAt(_) | StateReason::Deadline(_)));
         let orders = if is_told { Vec::new() } else { self.orders_of(id) };
         let link = self.config.firewalls[id.index()].link;
         let orders = orders.iter().map(|order| order.told_by(&self.config.engine.name));
@@ -104,8 +105,8 @@ impl Paths {
             rtt_us: path.rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
             since_ms: millis(now.since(path.monitor.since())),
             reason: match path.monitor.state() {
-                State::Starting => links.why_down(path.link).or_else(|| path.reason.clone()),
-                State::Up | State::Down => path.reason.clone(),
+                HealthState::Starting => links.why_down(path.link).or_else(|| path.reason.clone()),
+                HealthState::Up | HealthState::Down => path.reason.clone(),
             },
         });
         views.collect()

@@ -15,12 +15,12 @@ use proptest::prelude::*;
 
 use super::config;
 use crate::engine::controller::{Controller, DeviceState, Event};
-use crate::engine::route::{NextHop, Target};
+use crate::engine::route::{FibEntry, NextHop};
 use crate::engine::verdict::{IcmpError, Punt, PuntReason, Transmit};
 use crate::id::{DeviceId, FirewallId, LinkId, PathSetId, PeerId};
 use crate::time::{Duration, Instant};
 use crate::wire::arp::{self, Arp, Operation};
-use crate::wire::emit::{self, Macs, Pair};
+use crate::wire::emit::{self, AddressPair, MacPair};
 use crate::wire::fragment;
 use crate::wire::frame::{Frame, tcp_flags};
 use crate::wire::icmp::{Echo, EchoKind};
@@ -157,12 +157,12 @@ fn arp_reply(mac: MacAddr, sender: Ipv4Addr, target: Ipv4Addr, target_mac: MacAd
     Arp { operation: Operation::Reply, sender_mac: mac, sender, target_mac, target }.frame(target_mac)
 }
 
-fn macs(source: MacAddr, destination: MacAddr) -> Macs {
-    Macs { source, destination }
+fn macs(source: MacAddr, destination: MacAddr) -> MacPair {
+    MacPair { source, destination }
 }
 
-fn pair(source: &str, destination: &str) -> Pair {
-    Pair::new(source.parse().unwrap(), destination.parse().unwrap()).unwrap()
+fn pair(source: &str, destination: &str) -> AddressPair {
+    AddressPair::new(source.parse().unwrap(), destination.parse().unwrap()).unwrap()
 }
 
 fn ping(data: &[u8]) -> Echo<'_> {
@@ -367,11 +367,11 @@ fn the_snapshot_says_what_forwarders_need() {
     assert_eq!(snapshot.local.get(&OWN.into()), Some(&CLIENTS));
     assert_eq!(snapshot.local.get(&ndp::link_local(FIREWALLS_MAC).into()), Some(&FIREWALLS));
     let lookup = |address: &str| snapshot.routes.lookup(address.parse().unwrap());
-    assert_eq!(lookup("198.51.100.7"), Some(Target::Connected(CLIENTS)));
+    assert_eq!(lookup("198.51.100.7"), Some(FibEntry::Connected(CLIENTS)));
     let gateway = NextHop { link: CLIENTS, address: "198.51.100.254".parse().unwrap() };
-    assert_eq!(lookup("8.8.8.8"), Some(Target::Via(gateway)));
+    assert_eq!(lookup("8.8.8.8"), Some(FibEntry::Via(gateway)));
     assert_eq!(lookup("2001:db8:ffff::1"), None);
-    let Some(Target::Group { set, preferred, bypass: None }) = lookup("2001:db8:113::80") else { panic!("no group") };
+    let Some(FibEntry::Group { set, preferred, bypass: None }) = lookup("2001:db8:113::80") else { panic!("no group") };
     let set = &snapshot.path_sets[PathSetId::index(set)];
     assert_eq!((set.peer, set.family, preferred), (Some(PeerId(0)), Family::V6, Some(FirewallId(1))));
     assert_eq!(snapshot.path_sets.len(), 4);
@@ -406,12 +406,18 @@ fn two_firewalls_with_one_mac_are_alarmed() {
 fn a_listener_query_is_answered_with_every_group() {
     let mut engine = Engine::up();
     let router = ndp::link_local(HOST);
-    let query =
-        emit::ip(macs(HOST, ndp::multicast_mac(ndp::ALL_NODES)), Pair::V6(router, ndp::ALL_NODES), 0, 1, 36, |bytes| {
+    let query = emit::ip(
+        macs(HOST, ndp::multicast_mac(ndp::ALL_NODES)),
+        AddressPair::V6(router, ndp::ALL_NODES),
+        0,
+        1,
+        36,
+        |bytes| {
             bytes[..8].copy_from_slice(&[58, 0, 5, 2, 0, 0, 1, 0]);
             bytes[8] = 130;
             smoltcp::wire::Icmpv6Packet::new_unchecked(&mut bytes[8..]).fill_checksum(&router, &ndp::ALL_NODES);
-        });
+        },
+    );
     let sent = engine.neighbor(FIREWALLS, query);
     let report = Ipv6Packet::new(&only(&sent)[14..]).unwrap();
     assert_eq!(report.payload()[8], 143);

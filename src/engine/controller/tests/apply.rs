@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::config;
 use super::farm::{self, Behaviour, Farm};
 use super::sandwich::{INNER, OUTER, Sandwich, text};
-use crate::config::{Admin, Config, InUse, ServiceCheckKind};
+use crate::config::{AdminState, Config, InUse, ServiceCheckKind};
 use crate::engine::controller::{Order, ServerChange};
 use crate::engine::{Counters, Snapshot};
 use crate::flow::FlowKey;
@@ -178,7 +178,7 @@ fn overrides_of_what_stays_hold_over_reloads_and_those_of_what_went_do_not() {
     let mut sandwich = settled(2);
     for name in ["fw1", "fw2"] {
         let now = sandwich.now;
-        sandwich.engines[OUTER].set_admin(None, name, Some(Admin::Drain), &Order::default(), now).unwrap();
+        sandwich.engines[OUTER].set_admin(None, name, Some(AdminState::Drain), &Order::default(), now).unwrap();
         sandwich.drain(OUTER);
     }
     apply(&mut sandwich, &with(&[(1, 5)], ""), None);

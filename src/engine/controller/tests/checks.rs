@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 
 use super::farm::{Behaviour, Farm, OWN, SERVERS_MAC, VIP, address, check, http, mac_of, web};
-use crate::config::{Mode, ServiceCheck, ServiceCheckKind};
+use crate::config::{ForwardingMode, ServiceCheck, ServiceCheckKind};
 use crate::health::service_prober::PORTS;
 use crate::time::Duration;
 use crate::wire::frame::tcp_flags;
@@ -263,7 +263,7 @@ fn a_thousand_checks_are_spread_over_the_interval() {
 #[test]
 fn a_direct_check_asks_for_the_vip_at_the_servers_own_station() {
     let mut config = web(2, check(ServiceCheckKind::Tcp));
-    config.services[0].mode = Mode::Direct;
+    config.services[0].mode = ForwardingMode::Direct;
     let mut farm = Farm::new(config);
     farm.behave(1, Behaviour::Refuses);
 
@@ -282,7 +282,7 @@ fn a_direct_check_asks_for_the_vip_at_the_servers_own_station() {
 fn a_tunnelled_check_asks_for_the_vips_inside_packets_to_the_server_of_whatever_family() {
     for address in [address(0), "fd00:20::11".parse().unwrap()] {
         let mut config = web(1, check(http(Some("OK"))));
-        config.services[0].mode = Mode::Tunnel;
+        config.services[0].mode = ForwardingMode::Tunnel;
         config.servers[0].addresses = vec![address];
         let own = if address.is_ipv4() { OWN.into() } else { "fd00:20::1".parse().unwrap() };
         let mut farm = Farm::new(config);

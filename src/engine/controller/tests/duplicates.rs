@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::farm::{self, CLIENTS, CLIENTS_MAC, VIP};
-use crate::config::{Config, Mode, ServiceCheckKind};
+use crate::config::{Config, ForwardingMode, ServiceCheckKind};
 use crate::engine::controller::{Controller, DeviceState};
 use crate::engine::verdict::{Punt, PuntReason};
 use crate::id::DeviceId;
@@ -45,7 +45,7 @@ impl Link {
     }
 
     /// The service stands on the clients' link, where its server is.
-    fn with_server(mode: Mode) -> Self {
+    fn with_server(mode: ForwardingMode) -> Self {
         let mut config = farm::web(1, farm::check(ServiceCheckKind::None));
         config.services[0].mode = mode;
         config.services[0].snat = vec![SNAT.into()];
@@ -133,7 +133,7 @@ fn all() -> [IpAddr; 6] {
 
 #[test]
 fn each_address_is_defended_on_its_own_once_in_ten_seconds_and_told_by_its_name() {
-    let mut link = Link::with_server(Mode::Nat);
+    let mut link = Link::with_server(ForwardingMode::Nat);
     link.wait_s(3);
     for address in all() {
         assert_eq!(link.answer(claim(STRANGER, address)), [claim(CLIENTS_MAC, address)], "{address}");
@@ -157,7 +157,7 @@ fn each_address_is_defended_on_its_own_once_in_ten_seconds_and_told_by_its_name(
 
 #[test]
 fn another_claimant_is_told_and_who_uses_an_address_to_ask_claims_it() {
-    let mut link = Link::with_server(Mode::Nat);
+    let mut link = Link::with_server(ForwardingMode::Nat);
     link.answer(claim(STRANGER, VIP.into()));
     let third = MacAddr([2, 0, 0, 0, 9, 10]);
     link.wait_s(1);
@@ -172,7 +172,7 @@ fn another_claimant_is_told_and_who_uses_an_address_to_ask_claims_it() {
 
 #[test]
 fn every_address_is_asked_for_again_and_again_by_questions_that_teach_nobody() {
-    let mut link = Link::with_server(Mode::Nat);
+    let mut link = Link::with_server(ForwardingMode::Nat);
     link.wait_s(300);
 
     for address in all() {
@@ -210,7 +210,7 @@ fn a_link_of_thousands_of_addresses_is_asked_slowly_and_its_alarms_last_until_th
 
 #[test]
 fn a_server_that_does_not_hide_the_virtual_address_is_named_with_what_it_lacks() {
-    let told = |mode: Mode, address: IpAddr| {
+    let told = |mode: ForwardingMode, address: IpAddr| {
         let mut link = Link::with_server(mode);
         link.wait_s(2);
         assert!(link.alarms().is_empty());
@@ -222,15 +222,15 @@ fn a_server_that_does_not_hide_the_virtual_address_is_named_with_what_it_lacks()
         assert!(link.alarms().is_empty(), "it is cured: {:?}", link.alarms());
         told
     };
-    let direct = told(Mode::Direct, VIP.into());
+    let direct = told(ForwardingMode::Direct, VIP.into());
     assert!(
         direct.starts_with(&format!("203.0.113.80 is claimed by {SERVER} too, which is server web/s1: ")),
         "{direct}"
     );
     assert!(direct.contains("arp_ignore=1") && direct.contains("arp_announce=2"), "{direct}");
-    assert!(told(Mode::Tunnel, VIP6.into()).ends_with("there, keep the address on lo"));
-    assert!(told(Mode::Nat, VIP.into()).ends_with("server web/s1: remove the address there"));
-    assert!(told(Mode::Direct, SNAT.into()).ends_with("server web/s1: remove the address there"));
+    assert!(told(ForwardingMode::Tunnel, VIP6.into()).ends_with("there, keep the address on lo"));
+    assert!(told(ForwardingMode::Nat, VIP.into()).ends_with("server web/s1: remove the address there"));
+    assert!(told(ForwardingMode::Direct, SNAT.into()).ends_with("server web/s1: remove the address there"));
 }
 
 #[test]

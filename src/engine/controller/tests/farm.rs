@@ -9,7 +9,8 @@ use std::sync::Arc;
 use self::respond::{Reply, respond};
 use super::config;
 use crate::config::{
-    Admin, Config, HashOn, Mode, Observe, OnFailure, Scheduler, Server, Service, ServiceCheck, ServiceCheckKind,
+    AdminState, Config, ForwardingMode, HashOn, Observe, OnFailure, Scheduler, Server, Service, ServiceCheck,
+    ServiceCheckKind,
 };
 use crate::engine::controller::{Controller, DeviceState, Event};
 use crate::engine::verdict::{Punt, PuntReason, Transmit};
@@ -18,7 +19,7 @@ use crate::engine::{Counters, Snapshot};
 use crate::id::{DeviceId, LinkId, ServerId, ServiceId};
 use crate::time::{Duration, Instant};
 use crate::wire::arp::{Arp, Operation};
-use crate::wire::emit::{self, Macs, Pair};
+use crate::wire::emit::{self, AddressPair, MacPair};
 use crate::wire::frame::{Frame, Payload, protocol, tcp_flags};
 use crate::wire::icmp::{Echo, EchoKind};
 use crate::wire::offload::Offload;
@@ -78,13 +79,13 @@ pub(super) fn web(servers: usize, check: ServiceCheck) -> Config {
         protocols: vec![protocol::TCP],
         ports: vec![80..=80],
         scheduler: Scheduler::RoundRobin,
-        mode: Mode::Nat,
+        mode: ForwardingMode::Nat,
         snat: Vec::new(),
         sticky: None,
         on_failure_tcp: OnFailure::Reset,
         on_failure_udp: OnFailure::Reselect,
         drain_timeout: None,
-        admin: Admin::Ready,
+        admin: AdminState::Ready,
         observe: Observe::Off,
         check,
         servers: (0..servers).map(ServerId::from).collect(),
@@ -97,7 +98,7 @@ pub(super) fn web(servers: usize, check: ServiceCheck) -> Config {
             port: Some(8080),
             weight: 1,
             backup: false,
-            admin: Admin::Ready,
+            admin: AdminState::Ready,
         })
         .collect();
     config
@@ -335,8 +336,8 @@ impl Farm {
             return;
         };
         let behaviour = behaviour.clone();
-        let macs = Macs { source: station, destination: frame.source_mac() };
-        let pair = Pair::new(frame.destination(), frame.source()).unwrap();
+        let macs = MacPair { source: station, destination: frame.source_mac() };
+        let pair = AddressPair::new(frame.destination(), frame.source()).unwrap();
         match (frame.protocol(), &behaviour) {
             (_, Behaviour::Silent | Behaviour::Absent) => {}
             (protocol::ICMP | protocol::ICMPV6, _) => {
@@ -430,12 +431,12 @@ impl Farm {
 }
 
 pub(super) fn udp_to(destination: IpAddr, port: u16) -> Vec<u8> {
-    let macs = Macs { source: MacAddr([2, 0, 0, 0, 9, 9]), destination: CLIENTS_MAC };
-    emit::udp(macs, Pair::new(client_of(destination), destination).unwrap(), 40_000, port, b"hello")
+    let macs = MacPair { source: MacAddr([2, 0, 0, 0, 9, 9]), destination: CLIENTS_MAC };
+    emit::udp(macs, AddressPair::new(client_of(destination), destination).unwrap(), 40_000, port, b"hello")
 }
 
 pub(super) fn syn_to(destination: IpAddr, port: u16) -> Vec<u8> {
-    let macs = Macs { source: MacAddr([2, 0, 0, 0, 9, 9]), destination: CLIENTS_MAC };
+    let macs = MacPair { source: MacAddr([2, 0, 0, 0, 9, 9]), destination: CLIENTS_MAC };
     let syn = Segment {
         source_port: 40_000,
         destination_port: port,
@@ -443,13 +444,13 @@ pub(super) fn syn_to(destination: IpAddr, port: u16) -> Vec<u8> {
         flags: tcp_flags::SYN,
         ..Segment::default()
     };
-    tcp::segment(macs, Pair::new(client_of(destination), destination).unwrap(), &syn)
+    tcp::segment(macs, AddressPair::new(client_of(destination), destination).unwrap(), &syn)
 }
 
 pub(super) fn ping_to(destination: IpAddr) -> Vec<u8> {
-    let macs = Macs { source: MacAddr([2, 0, 0, 0, 9, 9]), destination: CLIENTS_MAC };
+    let macs = MacPair { source: MacAddr([2, 0, 0, 0, 9, 9]), destination: CLIENTS_MAC };
     let echo = Echo { kind: EchoKind::Request, ident: 5, sequence: 6, data: b"ping" };
-    echo.frame(macs, Pair::new(client_of(destination), destination).unwrap())
+    echo.frame(macs, AddressPair::new(client_of(destination), destination).unwrap())
 }
 
 fn client_of(destination: IpAddr) -> IpAddr {

@@ -2,7 +2,7 @@
 
 use super::paths::{started, up};
 use super::sandwich::{INNER, OUTER, Sandwich, text};
-use crate::config::Admin;
+use crate::config::AdminState;
 use crate::engine::controller::Order;
 use crate::engine::view;
 use crate::time::Duration;
@@ -13,8 +13,8 @@ fn why_by_whom_and_when_is_told_on_both_sides_and_who_still_holds_a_firewall() {
     let at = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_258_800);
     let order = |reason: &str| Order { reason: Some(reason.into()), by: Some("root (uid 0)".into()), at: Some(at) };
     let now = sandwich.now;
-    sandwich.engines[OUTER].set_admin(None, "fw1", Some(Admin::Drain), &order("upgrade"), now).unwrap();
-    sandwich.engines[OUTER].set_admin(None, "fw2", Some(Admin::Maint), &order("disk"), now).unwrap();
+    sandwich.engines[OUTER].set_admin(None, "fw1", Some(AdminState::Drain), &order("upgrade"), now).unwrap();
+    sandwich.engines[OUTER].set_admin(None, "fw2", Some(AdminState::Maint), &order("disk"), now).unwrap();
     sandwich.run(Duration::from_millis(300));
 
     let here = "2026-11-21T11:00:00Z by root (uid 0)";
@@ -72,30 +72,30 @@ fn what_an_order_leaves_nobody_for_is_known_before_it_is_given() {
         let found = sandwich.engines[OUTER].consequences_for_firewall(None, name, Some(admin)).unwrap();
         found.into_iter().map(|one| (one.words, one.is_grave)).collect::<Vec<_>>()
     };
-    assert_eq!(words(&sandwich, "fw1", Admin::Maint), []);
-    assert_eq!(words(&sandwich, "fw1", Admin::Drain), []);
+    assert_eq!(words(&sandwich, "fw1", AdminState::Maint), []);
+    assert_eq!(words(&sandwich, "fw1", AdminState::Drain), []);
 
     let now = sandwich.now;
-    sandwich.engines[INNER].set_admin(None, "fw1", Some(Admin::Drain), &Order::default(), now).unwrap();
+    sandwich.engines[INNER].set_admin(None, "fw1", Some(AdminState::Drain), &Order::default(), now).unwrap();
     sandwich.run(Duration::from_millis(300));
-    assert_eq!(words(&sandwich, "fw2", Admin::Maint), [], "fw1 drains and takes what nobody else does");
+    assert_eq!(words(&sandwich, "fw2", AdminState::Maint), [], "fw1 drains and takes what nobody else does");
     let still = "new flows still go to perimeter/fw2: no other firewall of group perimeter takes any".to_owned();
-    assert_eq!(words(&sandwich, "fw2", Admin::Drain), [(still, false)]);
+    assert_eq!(words(&sandwich, "fw2", AdminState::Drain), [(still, false)]);
 
     let now = sandwich.now;
-    sandwich.engines[INNER].set_admin(None, "fw1", Some(Admin::Maint), &Order::default(), now).unwrap();
+    sandwich.engines[INNER].set_admin(None, "fw1", Some(AdminState::Maint), &Order::default(), now).unwrap();
     sandwich.run(Duration::from_millis(300));
     let nobody = "no firewall of group perimeter takes new flows now".to_owned();
-    assert_eq!(words(&sandwich, "fw2", Admin::Maint), [(nobody, true)]);
-    assert_eq!(words(&sandwich, "fw1", Admin::Maint), [], "it takes none as it is");
-    assert_eq!(words(&sandwich, "fw2", Admin::Ready), []);
+    assert_eq!(words(&sandwich, "fw2", AdminState::Maint), [(nobody, true)]);
+    assert_eq!(words(&sandwich, "fw1", AdminState::Maint), [], "it takes none as it is");
+    assert_eq!(words(&sandwich, "fw2", AdminState::Ready), []);
     assert!(sandwich.engines[OUTER].consequences_for_firewall(None, "fw9", None).is_err());
 }
 
 #[test]
 fn fewer_than_min_up_is_as_grave_as_none() {
     let sandwich = up(Sandwich::with(2, "min-up = 2", ""));
-    let found = sandwich.engines[OUTER].consequences_for_firewall(None, "fw1", Some(Admin::Maint)).unwrap();
+    let found = sandwich.engines[OUTER].consequences_for_firewall(None, "fw1", Some(AdminState::Maint)).unwrap();
     assert_eq!((found.len(), found[0].is_grave), (1, true));
     assert_eq!(found[0].words, "group perimeter drops its flows, with 1 live and min-up 2 now");
 }

@@ -2,7 +2,7 @@
 
 use super::paths::{SECOND, every_peer, started, up};
 use super::sandwich::{INNER, OUTER, Sandwich, text};
-use crate::config::Admin;
+use crate::config::AdminState;
 use crate::engine::controller::Order;
 use crate::time::Duration;
 
@@ -65,7 +65,7 @@ fn drain_and_maint_travel_and_end_on_both_sides() {
     let mut sandwich = started(2);
     let now = sandwich.now;
     let order = Order { reason: Some("new firmware".to_owned()), by: Some("anna".to_owned()), at: None };
-    sandwich.engines[OUTER].set_admin(None, "fw2", Some(Admin::Drain), &order, now).unwrap();
+    sandwich.engines[OUTER].set_admin(None, "fw2", Some(AdminState::Drain), &order, now).unwrap();
     sandwich.run(Duration::from_millis(100));
 
     for engine in [OUTER, INNER] {
@@ -73,12 +73,14 @@ fn drain_and_maint_travel_and_end_on_both_sides() {
         assert_eq!((every_peer(&sandwich, engine).up, every_peer(&sandwich, engine).selectable), (0b11, 0b01));
     }
     assert_eq!(sandwich.firewall(INNER, 1).reason.as_deref(), Some("set at outer by anna: \"new firmware\""));
-    assert_eq!(sandwich.firewall(OUTER, 1).override_, Some(Admin::Drain));
+    assert_eq!(sandwich.firewall(OUTER, 1).override_, Some(AdminState::Drain));
     assert_eq!(sandwich.engines[OUTER].overrides()[0].by.as_deref(), Some("anna"));
     assert_eq!(sandwich.changes(OUTER, "admin", "perimeter/fw2"), ["drain"]);
 
     let now = sandwich.now;
-    sandwich.engines[INNER].set_admin(Some("perimeter"), "fw1", Some(Admin::Maint), &Order::default(), now).unwrap();
+    sandwich.engines[INNER]
+        .set_admin(Some("perimeter"), "fw1", Some(AdminState::Maint), &Order::default(), now)
+        .unwrap();
     sandwich.run(Duration::from_millis(100));
     assert_eq!(sandwich.states(OUTER), ["maint", "drain"]);
     assert_eq!(every_peer(&sandwich, OUTER).up, 0b10);
@@ -99,7 +101,7 @@ fn drain_and_maint_travel_and_end_on_both_sides() {
 fn a_drain_deadline_takes_the_firewall_out() {
     let mut sandwich = up(Sandwich::with(2, "drain-timeout = \"3s\"", ""));
     let now = sandwich.now;
-    sandwich.engines[OUTER].set_admin(None, "fw2", Some(Admin::Drain), &Order::default(), now).unwrap();
+    sandwich.engines[OUTER].set_admin(None, "fw2", Some(AdminState::Drain), &Order::default(), now).unwrap();
     sandwich.run(2 * SECOND);
     assert_eq!((every_peer(&sandwich, OUTER).up, every_peer(&sandwich, INNER).up), (0b11, 0b11));
     sandwich.run(2 * SECOND);
@@ -132,7 +134,7 @@ fn another_seed_is_told_within_a_second_and_takes_nothing_down_and_is_not_believ
         assert_eq!(sandwich.peer(engine).peer_engine, None);
     }
     let now = sandwich.now;
-    sandwich.engines[OUTER].set_admin(None, "fw2", Some(Admin::Maint), &Order::default(), now).unwrap();
+    sandwich.engines[OUTER].set_admin(None, "fw2", Some(AdminState::Maint), &Order::default(), now).unwrap();
     sandwich.run(SECOND);
     assert_eq!(sandwich.states(INNER), ["up", "up"]);
 

@@ -3,12 +3,12 @@
 use std::net::Ipv4Addr;
 
 use super::farm::{Behaviour, CLIENTS, CLIENTS_MAC, Farm, VIP, by_source, check, ping_to, syn_to, udp_to, web};
-use crate::config::{Admin, Mode, ServiceCheckKind};
+use crate::config::{AdminState, ForwardingMode, ServiceCheckKind};
 use crate::engine::controller::{Event, Order, ServerChange};
 use crate::engine::verdict::{Punt, PuntReason};
 use crate::time::Duration;
 use crate::wire::arp::{Arp, Operation};
-use crate::wire::frame::{Frame, Icmp, tcp_flags};
+use crate::wire::frame::{Frame, IcmpClass, tcp_flags};
 use crate::wire::offload::Offload;
 use crate::wire::{Family, MacAddr, ndp};
 
@@ -53,10 +53,10 @@ fn a_server_that_dies_falls_once_and_the_service_goes_with_the_last() {
 fn maint_ends_a_server_at_once_and_default_brings_it_back() {
     let mut farm = live(2);
 
-    set(&mut farm, "s1", ServerChange::Admin(Some(Admin::Maint)));
+    set(&mut farm, "s1", ServerChange::Admin(Some(AdminState::Maint)));
     assert_eq!((farm.up(), falls(&farm, 0)), (vec![false, true], 1));
     let view = farm.view();
-    assert_eq!((view.servers[0].state.as_str(), view.servers[0].override_), ("maint", Some(Admin::Maint)));
+    assert_eq!((view.servers[0].state.as_str(), view.servers[0].override_), ("maint", Some(AdminState::Maint)));
     assert_eq!(view.servers[0].reason.as_deref(), Some("set by anna: \"test\""));
 
     set(&mut farm, "s1", ServerChange::Admin(None));
@@ -70,7 +70,7 @@ fn a_drain_takes_no_new_sessions_and_falls_when_its_time_is_over() {
     let mut farm = Farm::new(config);
     farm.wait_ms(1_000);
 
-    set(&mut farm, "s1", ServerChange::Admin(Some(Admin::Drain)));
+    set(&mut farm, "s1", ServerChange::Admin(Some(AdminState::Drain)));
     let snapshot = farm.snapshot();
     let server = &snapshot.services.all()[0].servers[0];
     assert!(server.is_up(Family::V4) && !server.takes_new);
@@ -86,7 +86,7 @@ fn a_drain_takes_no_new_sessions_and_falls_when_its_time_is_over() {
 fn a_service_in_maintenance_ends_all_its_servers() {
     let mut farm = live(2);
 
-    farm.controller.set_service("web", Some(Admin::Maint), &order(), farm.now).unwrap();
+    farm.controller.set_service("web", Some(AdminState::Maint), &order(), farm.now).unwrap();
 
     assert_eq!((farm.up(), falls(&farm, 0), falls(&farm, 1)), (vec![false, false], 1, 1));
     let view = farm.view();
@@ -106,7 +106,7 @@ fn a_weight_holds_until_default_and_only_it_makes_a_table_anew() {
     let table = |farm: &Farm| std::sync::Arc::clone(&farm.snapshot().services.all()[0].table);
     let before = table(&farm);
 
-    set(&mut farm, "s1", ServerChange::Admin(Some(Admin::Maint)));
+    set(&mut farm, "s1", ServerChange::Admin(Some(AdminState::Maint)));
     assert!(std::sync::Arc::ptr_eq(&before, &table(&farm)), "whoever is down keeps its slots");
 
     set(&mut farm, "s1", ServerChange::Weight(Some(5)));
@@ -124,7 +124,7 @@ fn default_ends_a_weight_too_and_says_who_set_what_until_then() {
     let mut farm = live(2);
     set(&mut farm, "s1", ServerChange::Weight(Some(7)));
     assert_eq!(farm.view().servers[0].reason.as_deref(), Some("weight 7 set by anna: \"test\""));
-    set(&mut farm, "s1", ServerChange::Admin(Some(Admin::Drain)));
+    set(&mut farm, "s1", ServerChange::Admin(Some(AdminState::Drain)));
     let view = farm.view();
     let both = "set by anna: \"test\"; weight 7 set by anna: \"test\"";
     assert_eq!((view.servers[0].reason.as_deref(), view.servers[0].orders.len()), (Some(both), 2));
@@ -146,7 +146,7 @@ fn the_last_server_that_takes_new_sessions_is_known() {
         let found = farm.controller.consequences_for_server("web", name, change).unwrap();
         found.into_iter().map(|one| (one.words, one.is_grave)).collect::<Vec<_>>()
     };
-    let (drain, maint) = (ServerChange::Admin(Some(Admin::Drain)), ServerChange::Admin(Some(Admin::Maint)));
+    let (drain, maint) = (ServerChange::Admin(Some(AdminState::Drain)), ServerChange::Admin(Some(AdminState::Maint)));
     assert_eq!(words(&farm, "s1", maint), []);
 
     set(&mut farm, "s2", maint);
@@ -165,8 +165,8 @@ fn the_last_server_that_takes_new_sessions_is_known() {
 fn overrides_are_restored_as_they_were_told() {
     let mut farm = live(2);
     set(&mut farm, "s1", ServerChange::Weight(Some(0)));
-    set(&mut farm, "s2", ServerChange::Admin(Some(Admin::Drain)));
-    farm.controller.set_service("web", Some(Admin::Ready), &Order::default(), farm.now).unwrap();
+    set(&mut farm, "s2", ServerChange::Admin(Some(AdminState::Drain)));
+    farm.controller.set_service("web", Some(AdminState::Ready), &Order::default(), farm.now).unwrap();
     let told = farm.controller.overrides();
     assert_eq!(told.len(), 3);
 
@@ -244,7 +244,7 @@ fn a_vip_in_the_links_subnet_is_answered_by_arp_and_nd_and_announced() {
 fn an_address_that_stands_for_clients_is_answered_by_arp_and_has_no_open_port() {
     let own = Ipv4Addr::new(203, 0, 113, 240);
     let mut config = web(1, check(ServiceCheckKind::Tcp));
-    config.services[0].mode = Mode::FullNat;
+    config.services[0].mode = ForwardingMode::FullNat;
     config.services[0].snat = vec![own.into()];
     let mut farm = Farm::new(config);
     farm.wait_ms(1_000);
@@ -291,7 +291,7 @@ fn a_port_of_a_vip_without_a_service_is_refused_by_the_vip_and_not_for_ever() {
     let mut sent = farm.ask(udp_to(VIP.into(), 81));
     let frame = Frame::parse(&mut sent[0].bytes, &Offload::NONE).unwrap();
     assert_eq!(frame.source(), std::net::IpAddr::from(VIP));
-    assert!(matches!(frame.icmp(), Some(Icmp::Error(Some(_)))));
+    assert!(matches!(frame.icmp(), Some(IcmpClass::Error(Some(_)))));
 
     let resets: usize = (0..5_000).map(|_| farm.ask(syn_to(VIP.into(), 81)).len()).sum();
     assert!((900..1_100).contains(&resets), "{resets}");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::farm::{Farm, check, web};
-use crate::config::{Admin, ServiceCheckKind};
+use crate::config::{AdminState, ServiceCheckKind};
 use crate::engine::controller::{Order, ServerChange};
 use crate::id::{ServerId, ServiceId};
 
@@ -21,7 +21,7 @@ fn a_change_in_one_service_leaves_every_other_as_it_was_built() {
     farm.wait_ms(10);
     let before = farm.snapshot();
 
-    let maint = ServerChange::Admin(Some(Admin::Maint));
+    let maint = ServerChange::Admin(Some(AdminState::Maint));
     farm.controller.set_server("web", "s1", maint, &Order::default(), farm.now).unwrap();
 
     let after = farm.snapshot();

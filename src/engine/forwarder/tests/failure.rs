@@ -6,7 +6,7 @@ use crate::engine::testbed::{Side, host_mac};
 use crate::engine::verdict::{DropReason, Verdict};
 use crate::id::LinkId;
 use crate::path::pinning::PinState;
-use crate::path::{Admin, OnFailure};
+use crate::path::{AdminState, OnFailure};
 use crate::time::Duration;
 
 /// An engine with an established connection through a firewall.
@@ -241,9 +241,9 @@ fn the_end_of_a_session_is_told_with_its_reason() {
     assert_eq!(end_by(&[rst_back(net.server, net.client)]), ["reset"]);
     assert_eq!(end_by(&[rst(net.server, net.client)]), ["idle"], "no end expects its number");
     assert_eq!(end_by(&[fin(net.server, net.client)]), ["idle"], "half closed is open");
-    assert_eq!(end_with(Admin::Ready), ["firewall_down"]);
-    assert_eq!(end_with(Admin::Drain), ["drain_timeout"]);
-    assert_eq!(end_with(Admin::Maint), ["maint"]);
+    assert_eq!(end_with(AdminState::Ready), ["firewall_down"]);
+    assert_eq!(end_with(AdminState::Drain), ["drain_timeout"]);
+    assert_eq!(end_with(AdminState::Maint), ["maint"]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::packets::{Frame, ack, syn, udp};
 use super::services::{Web, farms};
 use crate::engine::{DropReason, Verdict};
 use crate::session::{OverLimit, SourceLimits};
-use crate::slb::Mode;
+use crate::slb::ForwardingMode;
 use crate::time::Duration;
 
 /// The neighbour of a client: another source, also in IPv6.
@@ -74,7 +74,7 @@ fn a_source_that_opens_too_many_a_second_gets_its_rate_at_services_and_beside_th
 fn a_client_that_takes_every_port_leaves_one_to_a_hundred_others() {
     for farm in farms() {
         let mut web = Web { lab: Lab::with(crate::engine::testbed::Side::Inner, 3, 1, 100_000), ..Web::new(&[1]) };
-        web.change(|service| service.mode = Mode::FullNat);
+        web.change(|service| service.mode = ForwardingMode::FullNat);
         let mut ask = |client: SocketAddr| web.lab.deliver(At::Firewall(1), syn(client, farm.vip)).verdict;
         let got =
             (1..=u16::MAX).filter(|port| ask(farm.client(*port)) == Verdict::Forward(crate::id::LinkId(1))).count();

@@ -7,19 +7,19 @@ use super::packets::{ack, read, rst, syn, syn_ack, udp};
 use super::services::{Web, farms};
 use crate::engine::forwarder::KillOrder;
 use crate::engine::testbed::{self, Side, host_mac};
-use crate::engine::{Selection, Verdict};
+use crate::engine::{SessionMatcher, Verdict};
 use crate::id::{LinkId, ServiceId};
 use crate::time::Duration;
 
 /// Gives the order to every worker, and lets them work until it is done.
-fn kill(lab: &mut Lab, selection: Selection, reset: bool) -> (u64, u64) {
+fn kill(lab: &mut Lab, selection: SessionMatcher, reset: bool) -> (u64, u64) {
     let order = give(lab, selection, reset);
     lab.wait(Duration::from_millis(10));
     assert!(order.is_done());
     order.counts()
 }
 
-fn give(lab: &mut Lab, selection: Selection, reset: bool) -> Arc<KillOrder> {
+fn give(lab: &mut Lab, selection: SessionMatcher, reset: bool) -> Arc<KillOrder> {
     let order = Arc::new(KillOrder::new(selection, reset, lab.workers.len(), lab.now));
     lab.workers.iter_mut().for_each(|(worker, _)| worker.kill(Arc::clone(&order)));
     order
@@ -33,12 +33,12 @@ fn sessions_that_are_meant_end_and_no_others() {
             let client = std::net::SocketAddr::new(net.client.ip(), 40_000 + port);
             lab.deliver_to(usize::from(port % 2), At::Near, syn(client, net.server));
         }
-        let of_one = Selection { ports: vec![40_007], ..Selection::default() };
+        let of_one = SessionMatcher { ports: vec![40_007], ..SessionMatcher::default() };
 
         assert_eq!(kill(&mut lab, of_one.clone(), false), (1, 0));
         assert_eq!(lab.sessions().len(), 39);
         assert_eq!(kill(&mut lab, of_one, false), (0, 0), "it is gone");
-        assert_eq!(kill(&mut lab, Selection::default(), false), (39, 0));
+        assert_eq!(kill(&mut lab, SessionMatcher::default(), false), (39, 0));
         assert!(lab.sessions().is_empty() && lab.transmits().is_empty());
         assert_eq!(lab.counters().sessions_killed, 40);
         assert_eq!(lab.told.reasons(), ["killed"; 40]);
@@ -50,7 +50,7 @@ fn what_is_opened_after_the_order_lives_and_a_killed_flow_may_come_again() {
     for net in nets() {
         let mut lab = Lab::outer(3);
         let firewall = lab.send(udp(net.client, net.server, 10));
-        let order = give(&mut lab, Selection::default(), false);
+        let order = give(&mut lab, SessionMatcher::default(), false);
         lab.now += Duration::from_millis(1);
         let other = std::net::SocketAddr::new(net.client.ip(), 50_000);
         lab.send(udp(other, net.server, 10));
@@ -84,7 +84,7 @@ fn each_engine_tells_the_end_on_its_side_and_sends_nothing_through_a_firewall() 
             lab.deliver(near, ack(net.client, net.server));
             let _ = firewall;
 
-            assert_eq!(kill(&mut lab, Selection::default(), true), (1, 1));
+            assert_eq!(kill(&mut lab, SessionMatcher::default(), true), (1, 1));
 
             let resets = lab.transmits();
             let [reset] = &resets[..] else { panic!("{resets:?}") };
@@ -104,8 +104,8 @@ fn of_a_session_that_a_service_placed_both_ends_are_told_and_the_server_is_free(
         web.lab.deliver(At::Near, syn_ack(farm.server, farm.client));
         web.lab.deliver(At::Firewall(1), ack(farm.client, farm.vip));
         assert_eq!(web.active(0), 1);
-        let others = Selection { service: Some(ServiceId(7)), ..Selection::default() };
-        let at_vip = Selection { destination: Some(farm.vip.ip().into()), ..Selection::default() };
+        let others = SessionMatcher { service: Some(ServiceId(7)), ..SessionMatcher::default() };
+        let at_vip = SessionMatcher { destination: Some(farm.vip.ip().into()), ..SessionMatcher::default() };
 
         assert_eq!(kill(&mut web.lab, others, true), (0, 0));
         assert_eq!(kill(&mut web.lab, at_vip, true), (1, 2));
@@ -134,7 +134,7 @@ fn who_was_reset_already_and_who_is_no_tcp_is_told_nothing() {
         lab.send(udp(net.client, net.server, 10));
         lab.transmits();
 
-        let (killed, resets) = kill(&mut lab, Selection::default(), true);
+        let (killed, resets) = kill(&mut lab, SessionMatcher::default(), true);
 
         assert_eq!((killed, resets, lab.transmits().len()), (2, 0, 0));
     }
@@ -149,7 +149,7 @@ fn the_work_is_done_in_bounded_steps_whatever_waits_to_be_sent() {
         let firewall = lab.send(syn(client, net.server));
         lab.deliver(At::Firewall(firewall), syn_ack(net.server, client));
     }
-    let order = give(&mut lab, Selection::default(), true);
+    let order = give(&mut lab, SessionMatcher::default(), true);
     let mut steps = 0;
     while !order.is_done() {
         let before = lab.table.len();

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::engine::testbed::{self, Punts, Side};
 use crate::engine::verdict::{DropReason, Transmit, Verdict};
-use crate::engine::{Batch, Counters, CountersCell, Forwarder, Ledger, Packet, Snapshot};
+use crate::engine::{Batch, Counters, CountersCell, Forwarder, Packet, SessionLedger, Snapshot};
 use crate::id::DeviceId;
 use crate::session::{EndReason, Removed, Session, SessionTable};
 use crate::time::{Duration, Instant};
@@ -234,7 +234,7 @@ fn answer(packet: Packet<'_>) -> Answer {
 #[derive(Debug, Clone, Default)]
 pub struct Told(Arc<Mutex<Vec<(Removed, EndReason)>>>);
 
-impl Ledger for Told {
+impl SessionLedger for Told {
     fn ended(&mut self, ended: &Removed, reason: EndReason, _: &Snapshot, _: Instant) {
         self.0.lock().unwrap().push((*ended, reason));
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::packets::{ack, fin, fin_back, rst_back, syn, syn_ack};
 use super::services::{Farm, Web, farms};
 use crate::session::Timeouts;
-use crate::slb::{HashOn, Maglev, Mode, Scheduler};
+use crate::slb::{ForwardingMode, HashOn, Maglev, Scheduler};
 use crate::time::Duration;
 
 /// A connection from port `port` of the client to the first server, acknowledged by both ends.
@@ -59,7 +59,7 @@ fn a_connection_that_is_seen_from_its_last_segment_on_is_no_load() {
     for farm in farms() {
         let mut web = Web::new(&[1]);
         web.change(|service| {
-            service.mode = Mode::Direct;
+            service.mode = ForwardingMode::Direct;
             service.servers[0].port = None;
             service.scheduler = Scheduler::Hash(HashOn { source_address: true, ..HashOn::default() });
             service.table = Arc::new(Maglev::new([("s1", 1)]));

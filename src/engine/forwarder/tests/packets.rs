@@ -9,7 +9,7 @@ use pnet_packet::ipv6::Ipv6Packet;
 
 use crate::wire::MacAddr;
 use crate::wire::checksum;
-use crate::wire::emit::{self, Macs, Pair};
+use crate::wire::emit::{self, AddressPair, MacPair};
 use crate::wire::frame::tcp_flags::{ACK, FIN, RST, SYN};
 use crate::wire::offload::Offload;
 use crate::wire::vlan::VlanTag;
@@ -63,11 +63,11 @@ impl Frame {
     }
 }
 
-const MACS: Macs = Macs { source: MacAddr([0; 6]), destination: MacAddr([0; 6]) };
+const MACS: MacPair = MacPair { source: MacAddr([0; 6]), destination: MacAddr([0; 6]) };
 
 /// A packet of any protocol, with IPv4 without DF.
 pub fn ip(source: IpAddr, destination: IpAddr, protocol: u8, payload: &[u8]) -> Frame {
-    let pair = Pair::new(source, destination).expect("one family");
+    let pair = AddressPair::new(source, destination).expect("one family");
     let fill = |bytes: &mut [u8]| bytes.copy_from_slice(payload);
     let mut frame = Frame::new(emit::ip(MACS, pair, protocol, 64, payload.len(), fill));
     if source.is_ipv4() {

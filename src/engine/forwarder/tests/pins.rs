@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use super::lab::{At, Lab, nets, v4};
 use super::packets::{Frame, ack, echo, icmp_error, ip, read, rst, syn, syn_ack, tcp, tcp_with, udp};
-use crate::engine::route::{NextHop, Target};
+use crate::engine::route::{FibEntry, NextHop};
 use crate::engine::testbed::{self, Side, host_mac, peer_set};
 use crate::engine::verdict::{DropReason, Verdict};
 use crate::flow::{FlowHasher, HashMode, Seed};
@@ -255,7 +255,7 @@ fn two_groups() -> Lab {
             starting: 0,
             falls: vec![0],
         });
-        snapshot.routes.insert(prefix.parse().unwrap(), Target::Group { set, preferred: None, bypass: None });
+        snapshot.routes.insert(prefix.parse().unwrap(), FibEntry::Group { set, preferred: None, bypass: None });
     }
     lab
 }
@@ -311,7 +311,7 @@ fn the_firewall_that_a_route_prefers_takes_new_flows_while_it_is_up() {
         let mut lab = Lab::outer(3);
         let prefix = ipnet::IpNet::new(net.server.ip(), if net.server.is_ipv4() { 32 } else { 128 }).unwrap();
         let set = peer_set(Family::of(net.server.ip()));
-        let target = Target::Group { set, preferred: Some(FirewallId(2)), bypass: None };
+        let target = FibEntry::Group { set, preferred: Some(FirewallId(2)), bypass: None };
         lab.snapshot.routes.insert(prefix, target);
 
         assert!((1..50).all(|port| lab.send(udp(with_port(net.client, port), net.server, 1)) == 2));
@@ -379,7 +379,7 @@ fn below_the_minimum_bypass_leads_past_the_firewalls() {
         let family = Family::of(net.client.ip());
         let round = NextHop { link: LinkId(0), address: neighbour(net.client, 99).ip() };
         let prefix = ipnet::IpNet::new(net.server.ip(), if net.server.is_ipv4() { 32 } else { 128 }).unwrap();
-        let target = Target::Group { set: peer_set(family), preferred: None, bypass: Some(round) };
+        let target = FibEntry::Group { set: peer_set(family), preferred: None, bypass: Some(round) };
         lab.snapshot.routes.insert(prefix, target);
         lab.snapshot.groups[0].below_min = BelowMin::Bypass;
         let firewall = lab.send(syn(net.client, net.server));

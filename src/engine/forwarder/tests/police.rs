@@ -213,7 +213,7 @@ fn what_a_verdict_hangs_on_goes_first_and_probes_that_others_take_not_at_all() {
 }
 
 fn udp_probe(source: SocketAddr, destination: SocketAddr) -> Frame {
-    let macs = crate::wire::emit::Macs { source: MacAddr([0; 6]), destination: MacAddr([0; 6]) };
-    let pair = crate::wire::emit::Pair::new(source.ip(), destination.ip()).unwrap();
+    let macs = crate::wire::emit::MacPair { source: MacAddr([0; 6]), destination: MacAddr([0; 6]) };
+    let pair = crate::wire::emit::AddressPair::new(source.ip(), destination.ip()).unwrap();
     Frame::new(crate::wire::emit::udp(macs, pair, source.port(), destination.port(), b"fwlb probe"))
 }

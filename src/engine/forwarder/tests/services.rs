@@ -19,10 +19,10 @@ use crate::engine::verdict::PuntReason;
 use crate::engine::{DropReason, Verdict};
 use crate::flow::text;
 use crate::id::{FirewallId, LinkId};
-use crate::nat::Way;
+use crate::nat::NatDirection;
 use crate::path::OnFailure;
-use crate::session::{State, TcpState};
-use crate::slb::{Mode, SchedulerState, Server, Service, Services};
+use crate::session::{ConversationState, TcpState};
+use crate::slb::{ForwardingMode, SchedulerState, Server, Service, Services};
 use crate::time::Duration;
 use crate::wire::MacAddr;
 use crate::wire::checksum;
@@ -161,7 +161,7 @@ fn a_connection_is_translated_to_the_server_and_back_through_the_firewall_that_b
         assert_eq!(web.active(0), 1);
         let counters = web.lab.counters().servers[0];
         assert_eq!((counters.new_sessions, counters.packets()), (1, 3));
-        assert_eq!((counters.way(Way::Inward).packets, counters.way(Way::Outward).packets), (2, 1));
+        assert_eq!((counters.way(NatDirection::Inward).packets, counters.way(NatDirection::Outward).packets), (2, 1));
     }
 }
 
@@ -252,7 +252,7 @@ fn mode_direct_changes_the_hardware_address_only_and_hears_half_of_the_flow() {
     for farm in farms() {
         let mut web = Web::new(&[1]);
         web.change(|service| {
-            service.mode = Mode::Direct;
+            service.mode = ForwardingMode::Direct;
             service.servers[0].port = None;
         });
         let mac = MacAddr([2, 0xbb, 0, 0, 0, 1]);
@@ -263,10 +263,10 @@ fn mode_direct_changes_the_hardware_address_only_and_hears_half_of_the_flow() {
         assert_eq!((ends(&request), request.destination_mac), ((farm.client, farm.vip), mac));
         assert_eq!(request.payload, read(&original.bytes).payload);
         web.request(ack(farm.client, farm.vip));
-        assert_eq!(web.lab.sessions()[0].state, State::Tcp(TcpState::Established));
+        assert_eq!(web.lab.sessions()[0].state, ConversationState::Tcp(TcpState::Established));
 
         web.request(tcp_with(farm.client, farm.vip, 0x11, 1000, 2000, b""));
-        assert_eq!(web.lab.sessions()[0].state, State::Tcp(TcpState::Closing));
+        assert_eq!(web.lab.sessions()[0].state, ConversationState::Tcp(TcpState::Closing));
         let (firewall, reply) = web.reply(ack(farm.vip, farm.client));
         assert_eq!((firewall, ends(&reply)), (1, (farm.vip, farm.client)), "a server may route its replies here");
     }
@@ -275,7 +275,7 @@ fn mode_direct_changes_the_hardware_address_only_and_hears_half_of_the_flow() {
 #[test]
 fn what_a_virtual_address_answers_to_a_check_is_for_the_controller() {
     for farm in farms() {
-        for mode in [Mode::Direct, Mode::Tunnel, Mode::Nat] {
+        for mode in [ForwardingMode::Direct, ForwardingMode::Tunnel, ForwardingMode::Nat] {
             let mut web = Web::new(&[1]);
             web.change(|service| service.mode = mode);
             web.lab.deliver(At::Firewall(1), syn(farm.client, farm.vip));
@@ -328,7 +328,7 @@ proptest! {
         let mut web = Web::new(&[1, 1]);
         let vips = [farm.vip, SocketAddr::new(farm.server(100).ip(), 80), SocketAddr::new(farm.server(101).ip(), 80)];
         web.change(|service| {
-            service.mode = if full_nat { Mode::FullNat } else { Mode::Nat };
+            service.mode = if full_nat { ForwardingMode::FullNat } else { ForwardingMode::Nat };
             service.addresses = vips.iter().map(SocketAddr::ip).collect();
         });
         for (port, vip, is_tcp, pause) in steps {

@@ -11,10 +11,10 @@ use super::lab::{Answer, At, Lab, nets};
 use super::packets::{Frame, ack, fin, rst, syn, syn_ack, tcp_with, udp};
 use super::services::{Web, farms};
 use crate::engine::testbed::Side;
-use crate::engine::trace::{Filter, Sighting, Sink, Tap};
+use crate::engine::trace::{CapturedFrame, Filter, Sink, Tap};
 use crate::id::LinkId;
 use crate::path::OnFailure;
-use crate::slb::Mode;
+use crate::slb::ForwardingMode;
 use crate::time::Duration;
 
 /// A capture that wants every frame and keeps none.
@@ -26,7 +26,7 @@ impl Sink for Nobody {
         false
     }
 
-    fn put(&mut self, _: Sighting) {}
+    fn put(&mut self, _: CapturedFrame) {}
 }
 
 fn watch(lab: &mut Lab) {
@@ -134,7 +134,7 @@ proptest! {
     #[test]
     fn a_translated_packet_ends_the_same_whichever_way_it_goes(
         steps in vec(step(), 1..80),
-        mode in prop_oneof![3 => Just(Mode::Nat), 1 => Just(Mode::Direct)],
+        mode in prop_oneof![3 => Just(ForwardingMode::Nat), 1 => Just(ForwardingMode::Direct)],
     ) {
         let mut webs = [Web::new(&[1, 1]), Web::new(&[1, 1])];
         watch(&mut webs[1].lab);

@@ -9,13 +9,13 @@ use crate::engine::explain::explain;
 use crate::engine::{DropReason, Verdict};
 use crate::flow::text;
 use crate::id::LinkId;
-use crate::slb::Mode;
+use crate::slb::ForwardingMode;
 use crate::time::Duration;
 
 #[test]
 fn a_reply_that_no_session_knows_does_not_show_the_server_to_the_firewalls() {
     for farm in farms() {
-        for mode in [Mode::Nat, Mode::FullNat] {
+        for mode in [ForwardingMode::Nat, ForwardingMode::FullNat] {
             let mut web = Web::new(&[1]);
             web.change(|service| service.mode = mode);
             let about = |web: &Web, source, destination| {
@@ -94,7 +94,7 @@ fn a_client_that_speaks_past_the_service_hears_the_server_until_a_restart_and_af
 #[test]
 fn modes_without_translation_let_servers_speak() {
     for farm in farms() {
-        for mode in [Mode::Direct, Mode::Tunnel] {
+        for mode in [ForwardingMode::Direct, ForwardingMode::Tunnel] {
             let mut web = Web::new(&[1]);
             web.change(|service| service.mode = mode);
             web.reply(ack(farm.server, farm.client));

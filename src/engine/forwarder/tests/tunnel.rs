@@ -13,8 +13,8 @@ use crate::engine::verdict::{IcmpError, PuntReason};
 use crate::engine::{DropReason, Verdict};
 use crate::flow::text;
 use crate::id::{FirewallId, LinkId};
-use crate::session::{State, TcpState};
-use crate::slb::Mode;
+use crate::session::{ConversationState, TcpState};
+use crate::slb::ForwardingMode;
 use crate::time::Duration;
 use crate::wire::checksum;
 use crate::wire::offload::{Gso, GsoKind, Offload, PartialChecksum};
@@ -44,7 +44,7 @@ fn all() -> impl Iterator<Item = (Farm, Carrier)> {
 fn web(carrier: Carrier) -> Web {
     let mut web = Web::new(&[1]);
     web.change(|service| {
-        service.mode = Mode::Tunnel;
+        service.mode = ForwardingMode::Tunnel;
         service.servers[0].port = None;
         service.servers[0].v4 = Some(carrier.server);
         service.servers[0].v6 = Some(carrier.server);
@@ -115,9 +115,13 @@ fn a_connection_reaches_the_server_as_its_client_sent_it_inside_packets_of_the_e
         web.lab.assert_moved([("received", 1), ("forwarded", 1), ("sessions_created", 1), ("pin_learned", 1)]);
 
         web.packed(ack(farm.client, farm.vip));
-        assert_eq!(web.lab.sessions()[0].state, State::Tcp(TcpState::Established), "half of it is all there is");
+        assert_eq!(
+            web.lab.sessions()[0].state,
+            ConversationState::Tcp(TcpState::Established),
+            "half of it is all there is"
+        );
         web.packed(tcp_with(farm.client, farm.vip, 0x11, 1000, 2000, b""));
-        assert_eq!(web.lab.sessions()[0].state, State::Tcp(TcpState::Closing));
+        assert_eq!(web.lab.sessions()[0].state, ConversationState::Tcp(TcpState::Closing));
         assert_eq!(web.lab.counters().servers[0].packets(), 3);
         let (firewall, reply) = web.reply(ack(farm.vip, farm.client));
         assert_eq!((firewall, ends(&reply)), (1, (farm.vip, farm.client)), "a server may route its replies here");

@@ -8,17 +8,17 @@ use super::lab::{At, Lab, nets, v4};
 use super::packets::{Frame, ack, echo, fragments, icmp_error, read, syn, syn_ack, udp};
 use super::services::{Web, ends, farms, read_checked};
 use crate::engine::testbed::Side;
-use crate::engine::trace::{Drops, Filter, Sighting, Sink, Tap};
+use crate::engine::trace::{CapturedFrame, Drops, Filter, Sink, Tap};
 use crate::engine::{DropReason, Snapshot, Verdict};
 use crate::flow::FlowPattern;
 use crate::id::{DeviceId, LinkId};
 use crate::wire::offload::{Gso, GsoKind, Offload};
-use crate::wire::pcapng::Direction;
+use crate::wire::pcapng::CaptureDirection;
 
 /// A sink with room for this many frames.
 #[derive(Debug, Clone)]
 struct Shown {
-    frames: Arc<Mutex<Vec<Sighting>>>,
+    frames: Arc<Mutex<Vec<CapturedFrame>>>,
     lost: Arc<Mutex<u64>>,
     room: usize,
 }
@@ -30,19 +30,19 @@ impl Sink for Shown {
         has_room
     }
 
-    fn put(&mut self, sighting: Sighting) {
+    fn put(&mut self, sighting: CapturedFrame) {
         self.frames.lock().unwrap().push(sighting);
     }
 }
 
 impl Shown {
     /// What was shown since the last call: link, direction and description.
-    fn take(&self, snapshot: &Snapshot) -> Vec<(u16, Direction, String)> {
+    fn take(&self, snapshot: &Snapshot) -> Vec<(u16, CaptureDirection, String)> {
         let taken: Vec<_> = self.frames.lock().unwrap().drain(..).collect();
         taken.iter().map(|one| (one.link.0, one.direction, one.describe(snapshot))).collect()
     }
 
-    fn frames(&self) -> Vec<Sighting> {
+    fn frames(&self) -> Vec<CapturedFrame> {
         self.frames.lock().unwrap().drain(..).collect()
     }
 }
@@ -63,8 +63,8 @@ fn of_flow(protocol: &str, a: SocketAddr, b: SocketAddr) -> Filter {
     Filter { flow: Some(pattern), ..Filter::default() }
 }
 
-const IN: Direction = Direction::Inbound;
-const OUT: Direction = Direction::Outbound;
+const IN: CaptureDirection = CaptureDirection::Inbound;
+const OUT: CaptureDirection = CaptureDirection::Outbound;
 
 #[test]
 fn a_packet_is_shown_as_it_came_and_as_it_left_with_what_was_decided() {

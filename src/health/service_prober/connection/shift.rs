@@ -5,14 +5,14 @@ use crate::wire::frame::{TCP_LEN, protocol, tcp_flags};
 
 /// The distance by which the sequence numbers of one connection are shifted.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Shift {
+pub(super) struct SequenceShift {
     /// The sequence number that the SYN must have on the wire.
     first: u32,
     /// The number that is added to sequence numbers which the stack sends; known once it has sent the SYN.
     by: Option<u32>,
 }
 
-impl Shift {
+impl SequenceShift {
     /// A shift with which the SYN gets the sequence number `first`.
     pub(super) const fn to(first: u32) -> Self {
         Self { first, by: None }
@@ -59,14 +59,14 @@ fn tcp_header(packet: &mut [u8]) -> Option<&mut [u8; TCP_LEN]> {
 mod tests {
     use super::*;
     use crate::wire::MacAddr;
-    use crate::wire::emit::{Macs, Pair};
+    use crate::wire::emit::{AddressPair, MacPair};
     use crate::wire::frame::{ETHERNET_LEN, Frame};
     use crate::wire::offload::Offload;
     use crate::wire::tcp::{self, Segment};
 
     fn packet(source: &str, destination: &str, sequence: u32, acknowledgement: u32, flags: u8) -> Vec<u8> {
-        let macs = Macs { source: MacAddr::default(), destination: MacAddr::default() };
-        let pair = Pair::new(source.parse().unwrap(), destination.parse().unwrap()).unwrap();
+        let macs = MacPair { source: MacAddr::default(), destination: MacAddr::default() };
+        let pair = AddressPair::new(source.parse().unwrap(), destination.parse().unwrap()).unwrap();
         let segment = Segment { sequence, acknowledgement, flags, payload: b"odd", ..Segment::default() };
         tcp::segment(macs, pair, &segment)
     }
@@ -74,7 +74,7 @@ mod tests {
     #[test]
     fn numbers_are_moved_there_and_back_and_the_checksum_stays_right() {
         for (own, server) in [("10.0.0.1", "10.0.0.2"), ("fd00::1", "fd00::2")] {
-            let mut shift = Shift::to(5);
+            let mut shift = SequenceShift::to(5);
             for (sequence, moved) in [(u32::MAX - 1, 5), (u32::MAX, 6), (10, 17)] {
                 let mut frame = packet(own, server, sequence, 77, tcp_flags::ACK);
                 shift.outward(&mut frame[ETHERNET_LEN..]);
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn what_is_no_tcp_is_left_alone() {
-        let mut shift = Shift::to(5);
+        let mut shift = SequenceShift::to(5);
         for bytes in [vec![], vec![0x45], vec![0x60; 50], vec![0x45; 21], vec![0xff; 80]] {
             let mut after = bytes.clone();
             shift.outward(&mut after);

@@ -3,7 +3,7 @@
 
 use httparse::{Status, parse_chunk_size};
 
-use super::{BODY_MAX, Progress, ill};
+use super::{BODY_MAX, ResponseVerdict, ill};
 
 /// The longest line with the size of a chunk and its extensions, in bytes.
 const SIZE_LINE_MAX: usize = 4 * 1024;
@@ -55,12 +55,12 @@ impl Body {
     }
 
     /// The verdict that is known before another byte is received.
-    pub(super) fn verdict(&self) -> Option<Progress> {
+    pub(super) fn verdict(&self) -> Option<ResponseVerdict> {
         (self.framing == Framing::Length(0)).then(|| self.lacks())
     }
 
     /// The verdict if no other byte will be received.
-    pub(super) fn at_end(&self) -> Progress {
+    pub(super) fn at_end(&self) -> ResponseVerdict {
         match self.framing {
             Framing::UntilClose => self.lacks(),
             Framing::Chunked(_) | Framing::Length(_) => ill("connection closed within the body"),
@@ -68,7 +68,7 @@ impl Body {
     }
 
     /// Takes at least one byte from the front of `bytes`. Returns the verdict as soon as there is one.
-    pub(super) fn take(&mut self, bytes: &mut &[u8]) -> Option<Progress> {
+    pub(super) fn take(&mut self, bytes: &mut &[u8]) -> Option<ResponseVerdict> {
         match &mut self.framing {
             Framing::UntilClose => {
                 let data = std::mem::take(bytes);
@@ -121,20 +121,20 @@ impl Body {
     }
 
     /// Searches for the wanted text, which may have begun in earlier bytes.
-    fn look(&mut self, data: &[u8]) -> Option<Progress> {
+    fn look(&mut self, data: &[u8]) -> Option<ResponseVerdict> {
         let data = &data[..data.len().min(BODY_MAX - self.looked)];
         self.looked += data.len();
         self.tail.extend_from_slice(data);
         if self.tail.windows(self.wanted.len()).any(|window| window == self.wanted.as_bytes()) {
-            return Some(Progress::Well);
+            return Some(ResponseVerdict::Well);
         }
         self.tail.drain(..self.tail.len().saturating_sub(self.wanted.len() - 1));
         (self.looked == BODY_MAX).then(|| self.lacks())
     }
 
-    fn lacks(&self) -> Progress {
+    fn lacks(&self) -> ResponseVerdict {
         let within = if self.looked == BODY_MAX { format!(" in its first {BODY_MAX} bytes") } else { String::new() };
-        Progress::Ill(format!("body lacks {:?}{within}", self.wanted))
+        ResponseVerdict::Ill(format!("body lacks {:?}{within}", self.wanted))
     }
 }
 

@@ -2,8 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn answer(body: Option<&str>, bytes: &[u8]) -> Answer {
-    let mut answer = Answer::new(vec![200..=200, 300..=399], body.map(str::to_owned));
+fn answer(body: Option<&str>, bytes: &[u8]) -> HttpResponse {
+    let mut answer = HttpResponse::new(vec![200..=200, 300..=399], body.map(str::to_owned));
     answer.take(bytes);
     answer
 }
@@ -22,17 +22,17 @@ fn a_request_names_its_host_and_closes() {
 
 #[test]
 fn the_status_decides_as_soon_as_its_line_is_there() {
-    assert_eq!(answer(None, b"HTTP/1.1 200 ").progress(false), Progress::More);
-    assert_eq!(answer(None, b"HTTP/1.1 200 OK\r\n").progress(false), Progress::Well);
-    assert_eq!(answer(None, b"HTTP/1.0 302\n").progress(false), Progress::Well);
+    assert_eq!(answer(None, b"HTTP/1.1 200 ").progress(false), ResponseVerdict::More);
+    assert_eq!(answer(None, b"HTTP/1.1 200 OK\r\n").progress(false), ResponseVerdict::Well);
+    assert_eq!(answer(None, b"HTTP/1.0 302\n").progress(false), ResponseVerdict::Well);
     let unavailable = answer(Some("OK"), b"HTTP/1.1 503 Service Unavailable\r\n").progress(false);
-    assert_eq!(unavailable, Progress::Ill("HTTP 503, expected 200, 300-399".to_owned()));
+    assert_eq!(unavailable, ResponseVerdict::Ill("HTTP 503, expected 200, 300-399".to_owned()));
 }
 
 #[test]
 fn an_error_page_with_the_expected_text_fails_by_its_status() {
     let page = answer(Some("OK"), b"HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\nOK");
-    assert_eq!(page.progress(true), Progress::Ill("HTTP 500, expected 200, 300-399".to_owned()));
+    assert_eq!(page.progress(true), ResponseVerdict::Ill("HTTP 500, expected 200, 300-399".to_owned()));
 }
 
 /// The beginning of a final head.
@@ -49,10 +49,10 @@ fn a_body_lacks_the_text_when_it_is_complete_by_length_chunks_or_close() {
         (b"HTTP/1.0 200\r\nServer: old\r\n\r\nall's OK", true),
     ];
     for (bytes, ended) in whole {
-        assert_eq!(answer(Some("OK"), bytes).progress(ended), Progress::Well, "{}", bytes.escape_ascii());
+        assert_eq!(answer(Some("OK"), bytes).progress(ended), ResponseVerdict::Well, "{}", bytes.escape_ascii());
         let lacking = answer(Some("FINE"), bytes);
         assert_eq!(lacking.progress(ended), ill("body lacks \"FINE\""), "{}", bytes.escape_ascii());
-        assert_eq!(answer(Some("FINE"), &bytes[..bytes.len() - 8]).progress(false), Progress::More);
+        assert_eq!(answer(Some("FINE"), &bytes[..bytes.len() - 8]).progress(false), ResponseVerdict::More);
     }
     let header = answer(Some("OK"), b"HTTP/1.1 200 OK\r\nX: OK\r\nContent-Length: 0\r\n\r\n");
     assert_eq!(header.progress(false), ill("body lacks \"OK\""), "the head is no body");
@@ -67,8 +67,8 @@ fn the_text_decides_as_soon_as_it_is_there() {
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n7\r\nall's O\r\n1000\r\nK",
     ];
     for bytes in streams {
-        assert_eq!(answer(Some("OK"), bytes).progress(false), Progress::Well, "{}", bytes.escape_ascii());
-        assert_eq!(answer(Some("FINE"), bytes).progress(false), Progress::More, "{}", bytes.escape_ascii());
+        assert_eq!(answer(Some("OK"), bytes).progress(false), ResponseVerdict::Well, "{}", bytes.escape_ascii());
+        assert_eq!(answer(Some("FINE"), bytes).progress(false), ResponseVerdict::More, "{}", bytes.escape_ascii());
     }
 }
 
@@ -77,11 +77,11 @@ fn interim_answers_are_passed_over_however_many_but_not_without_end() {
     let interim =
         b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nContent-Length: 9\r\n\r\n";
     let well = [interim.as_slice(), HEAD, b"\r\nall's OK"].concat();
-    assert_eq!(answer(Some("OK"), &well).progress(false), Progress::Well);
-    assert_eq!(answer(None, &well[..well.len() - 10]).progress(false), Progress::Well);
+    assert_eq!(answer(Some("OK"), &well).progress(false), ResponseVerdict::Well);
+    assert_eq!(answer(None, &well[..well.len() - 10]).progress(false), ResponseVerdict::Well);
     let failing = [interim.as_slice(), b"HTTP/1.1 500 No\r\n"].concat();
     assert_eq!(answer(None, &failing).progress(false), ill("HTTP 500, expected 200, 300-399"));
-    assert_eq!(answer(None, interim).progress(false), Progress::More);
+    assert_eq!(answer(None, interim).progress(false), ResponseVerdict::More);
     assert_eq!(answer(None, interim).progress(true), ill("connection closed after an interim answer"));
     let switching = answer(None, b"HTTP/1.1 101 Switching Protocols\r\n").progress(false);
     assert_eq!(switching, ill("HTTP 101, expected 200, 300-399"), "nobody asked for another protocol");
@@ -93,12 +93,12 @@ fn interim_answers_are_passed_over_however_many_but_not_without_end() {
 #[test]
 fn chunks_end_where_their_sizes_say() {
     let bodies = [
-        (&b"7\r\n\r\n0\r\n\r\n\r\n6\r\nALL OK\r\n0\r\n\r\n"[..], Progress::Well),
-        (b"7\r\n\r\n0\r\n\r\n", Progress::More),
-        (b"6\r\nALL OK\r\n0\r\nX: 1\r\n\r\n", Progress::Well),
+        (&b"7\r\n\r\n0\r\n\r\n\r\n6\r\nALL OK\r\n0\r\n\r\n"[..], ResponseVerdict::Well),
+        (b"7\r\n\r\n0\r\n\r\n", ResponseVerdict::More),
+        (b"6\r\nALL OK\r\n0\r\nX: 1\r\n\r\n", ResponseVerdict::Well),
         (b"4\r\nNONE\r\n0\r\nX: ALL OK\r\n\r\n", ill("body lacks \"ALL OK\"")),
-        (b"2;name=value;q=\"a b\"\r\nAL\r\n0004\r\nL OK\r\n", Progress::Well),
-        (b"2\nAL\n4 \nL OK\n", Progress::Well),
+        (b"2;name=value;q=\"a b\"\r\nAL\r\n0004\r\nL OK\r\n", ResponseVerdict::Well),
+        (b"2\nAL\n4 \nL OK\n", ResponseVerdict::Well),
         (b"3\r\nALL OK\r\n", ill("HTTP chunk longer than its size")),
         (b"ALL OK", ill("HTTP chunk without a size")),
         (b"\r\n", ill("HTTP chunk without a size")),
@@ -109,8 +109,8 @@ fn chunks_end_where_their_sizes_say() {
         let bytes = [CHUNKED, body].concat();
         let expected = match expected {
             // The verdict is known once the line with the size is complete.
-            Progress::Ill(why) if why.ends_with("a size") && !body.contains(&b'\n') => {
-                assert_eq!(answer(Some("ALL OK"), &bytes).progress(false), Progress::More);
+            ResponseVerdict::Ill(why) if why.ends_with("a size") && !body.contains(&b'\n') => {
+                assert_eq!(answer(Some("ALL OK"), &bytes).progress(false), ResponseVerdict::More);
                 assert_eq!(answer(Some("ALL OK"), &bytes).progress(true), ill("connection closed within the body"));
                 continue;
             }
@@ -164,7 +164,7 @@ fn an_answer_that_ends_early_is_said_to_have_done_so() {
 fn no_more_than_the_bound_is_kept_or_looked_at() {
     let mut long = answer(Some("OK"), b"HTTP/1.1 200 OK\r\n\r\n");
     for _ in 0..64 {
-        assert_eq!(long.progress(false), Progress::More);
+        assert_eq!(long.progress(false), ResponseVerdict::More);
         long.take(&[b'x'; 1024]);
     }
     assert_eq!(long.progress(false), ill("body lacks \"OK\" in its first 65536 bytes"));
@@ -253,11 +253,11 @@ proptest! {
             pieces.take(&bytes[from..cut]);
             from = cut;
             let progress = pieces.progress(false);
-            if progress != Progress::More {
+            if progress != ResponseVerdict::More {
                 first.get_or_insert(progress);
             }
         }
-        prop_assert_eq!(first.unwrap_or(Progress::More), whole.progress(false), "the first verdict is the verdict");
+        prop_assert_eq!(first.unwrap_or(ResponseVerdict::More), whole.progress(false), "the first verdict is the verdict");
         prop_assert_eq!(pieces.progress(true), whole.progress(true));
 
         let mut bytewise = answer(wanted, b"");
@@ -283,7 +283,7 @@ proptest! {
             answer.take(chunk);
             let _ = answer.progress(ended);
         }
-        prop_assert_ne!(answer.progress(true), Progress::More, "the end of an answer is a verdict");
+        prop_assert_ne!(answer.progress(true), ResponseVerdict::More, "the end of an answer is a verdict");
     }
 
     #[test]
@@ -305,7 +305,7 @@ proptest! {
         }
         raw.extend_from_slice(b"0\r\n\r\n");
 
-        prop_assert_eq!(answer(Some(wanted), &raw).progress(false), Progress::Well);
+        prop_assert_eq!(answer(Some(wanted), &raw).progress(false), ResponseVerdict::Well);
         let longer = "name=value";
         prop_assume!(!body.windows(longer.len()).any(|window| window == longer.as_bytes()));
         prop_assert_eq!(answer(Some(longer), &raw).progress(false), ill("body lacks \"name=value\""));

@@ -16,8 +16,8 @@ fn an_engine_without_links_has_nobody_up_and_blames_nobody() {
     lab.links(&[0, 1], true);
     let changes = lab.paths(&[DOWN, DOWN]);
     assert_eq!((lab.set(), lab.peer()), ((0, 0, vec![0, 0]), PeerState::Lost));
-    assert_eq!(lab.firewall(0), (FirewallState::Down, Reason::Link));
-    assert!(changes.contains(&Change::BelowMin { set: V4, below: true }));
+    assert_eq!(lab.firewall(0), (FirewallState::Down, StateReason::Link));
+    assert!(changes.contains(&LivenessChange::BelowMin { set: V4, below: true }));
     lab.wait(60_000);
 
     lab.links(&[0, 1], false);

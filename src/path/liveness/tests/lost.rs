@@ -112,17 +112,17 @@ fn a_reload_keeps_in_mind_who_may_come_back() {
 
 #[test]
 fn the_last_word_of_a_lost_peer_does_not_take_every_firewall_down() {
-    let said = |first, second| [(0, first, Admin::Ready), (1, second, Admin::Ready)];
+    let said = |first, second| [(0, first, AdminState::Ready), (1, second, AdminState::Ready)];
     let mut lab = Lab::up(2);
-    lab.told(&said(Verdict::Down, Verdict::Down));
+    lab.told(&said(PathState::Down, PathState::Down));
     assert_eq!(lab.sees(), (0, PeerState::Up), "while it is heard, it knows");
     lab.paths(&[DOWN, DOWN]);
     lab.wait(60_000);
     assert_eq!(lab.sees(), (0b11, PeerState::Lost));
-    assert_eq!(lab.firewall(0), (FirewallState::Up, Reason::Well));
+    assert_eq!(lab.firewall(0), (FirewallState::Up, StateReason::Well));
 
     let mut lab = Lab::up(2);
-    lab.told(&said(Verdict::Down, Verdict::Up));
+    lab.told(&said(PathState::Down, PathState::Up));
     lab.paths(&[DOWN, DOWN]);
     assert_eq!(lab.sees(), (0b10, PeerState::Lost), "what it said of one firewall holds");
 }

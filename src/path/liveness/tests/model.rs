@@ -8,7 +8,7 @@ use super::*;
 /// what works.
 #[derive(Clone, Copy)]
 struct Probes {
-    verdict: Verdict,
+    verdict: PathState,
     streak: u32,
     good_for: u32,
     failing: bool,
@@ -19,9 +19,9 @@ impl Probes {
         self.failing = !answered;
         self.good_for = if answered { self.good_for + 1 } else { 0 };
         let (needed, next) = match (self.verdict, answered) {
-            (Verdict::Up, false) | (Verdict::Starting, false) => (5, Verdict::Down),
-            (Verdict::Down | Verdict::Starting, true) => (10, Verdict::Up),
-            (Verdict::Up, true) | (Verdict::Down, false) => {
+            (PathState::Up, false) | (PathState::Starting, false) => (5, PathState::Down),
+            (PathState::Down | PathState::Starting, true) => (10, PathState::Up),
+            (PathState::Up, true) | (PathState::Down, false) => {
                 self.streak = 0;
                 return;
             }
@@ -60,7 +60,7 @@ proptest! {
     #[test]
     fn the_set_follows_the_firewalls_and_not_the_peer(events in prop::collection::vec(event(), 1..12)) {
         let mut lab = Lab::new(config(3, 1));
-        let mut probes = [Probes { verdict: Verdict::Starting, streak: 0, good_for: 0, failing: false }; 3];
+        let mut probes = [Probes { verdict: PathState::Starting, streak: 0, good_for: 0, failing: false }; 3];
         let (mut alive, mut far_leg, mut peer) = ([true; 3], [true; 3], true);
         // The firewalls that worked when the peer was last heard.
         let mut last = 0;

@@ -2,11 +2,11 @@
 
 use super::*;
 
-fn bound(inside: FlowKey) -> Bound {
-    Bound { service: crate::id::ServiceId(0), server: crate::id::ServerId(0), fall: 0, inside: Some(inside) }
+fn bound(inside: FlowKey) -> Placement {
+    Placement { service: crate::id::ServiceId(0), server: crate::id::ServerId(0), fall: 0, inside: Some(inside) }
 }
 
-fn open_bound(worker: &mut SessionWorker, outside: &FlowKey, inside: FlowKey) -> Opened {
+fn open_bound(worker: &mut SessionWorker, outside: &FlowKey, inside: FlowKey) -> OpenResult {
     let (key, direction) = outside.canonical();
     worker.open(&key, Some(bound(inside)), Session::new(&key, direction, at(0)), false, |_, _| false, at(0)).0
 }
@@ -24,7 +24,7 @@ fn a_translated_flow_is_found_by_both_its_legs_until_it_ends() {
     let (table, mut workers) = SessionTable::new(16, 1, Timeouts::default(), [1, 2, 3, 4]);
     let (outside, inside) = (to(7, 40_000, [203, 0, 113, 80], 80), to(7, 40_000, [10, 10, 20, 11], 8080));
 
-    let Opened::Inserted(id) = open_bound(&mut workers[0], &outside, inside) else { panic!("there is room") };
+    let OpenResult::Inserted(id) = open_bound(&mut workers[0], &outside, inside) else { panic!("there is room") };
 
     assert_eq!(table.find(&outside.canonical().0), Some(id));
     assert_eq!(table.find(&inside.reversed().canonical().0), Some(id));
@@ -38,16 +38,16 @@ fn two_flows_that_would_be_one_to_the_server_clash_and_the_first_lives_on() {
     let (table, mut workers) = SessionTable::new(16, 1, Timeouts::default(), [1, 2, 3, 4]);
     let inside = to(7, 40_000, [10, 10, 20, 11], 8080);
     let (first, second) = (to(7, 40_000, [203, 0, 113, 80], 80), to(7, 40_000, [203, 0, 113, 81], 80));
-    let Opened::Inserted(id) = open_bound(&mut workers[0], &first, inside) else { panic!("there is room") };
+    let OpenResult::Inserted(id) = open_bound(&mut workers[0], &first, inside) else { panic!("there is room") };
 
-    assert_eq!(open_bound(&mut workers[0], &second, inside), Opened::Clash);
+    assert_eq!(open_bound(&mut workers[0], &second, inside), OpenResult::Clash);
 
     assert_eq!(table.find(&inside.canonical().0), Some(id));
     assert_eq!(table.find(&second.canonical().0), None, "the refused flow left nothing behind");
     assert_eq!(table.len(), 1);
 }
 
-fn open_plain(worker: &mut SessionWorker, flow: &FlowKey) -> Opened {
+fn open_plain(worker: &mut SessionWorker, flow: &FlowKey) -> OpenResult {
     let (key, direction) = flow.canonical();
     worker.open(&key, None, Session::new(&key, direction, at(0)), false, |_, _| false, at(0)).0
 }
@@ -74,8 +74,8 @@ fn of_each_leg_the_packets_of_one_direction_are_heard() {
         for ((outside, inside), id) in flows.into_iter().zip(ids) {
             assert_eq!(listener(&table, &outside), Some(id));
             assert_eq!(listener(&table, &inside.reversed()), Some(id));
-            assert_eq!(open_bound(worker, &outside, to(7, 1, [10, 10, 20, 11], 8080)), Opened::Existing(id));
-            assert_eq!(open_bound(worker, &to(8, 1, [203, 0, 113, 80], 80), inside), Opened::Clash);
+            assert_eq!(open_bound(worker, &outside, to(7, 1, [10, 10, 20, 11], 8080)), OpenResult::Existing(id));
+            assert_eq!(open_bound(worker, &to(8, 1, [203, 0, 113, 80], 80), inside), OpenResult::Clash);
         }
         for (id, (outside, inside)) in ids.into_iter().zip(flows) {
             worker.close(id).expect("it is there");
@@ -90,10 +90,10 @@ fn a_flow_that_is_not_translated_meets_a_translated_one() {
     let (virtual_leg, server_leg) = (to(7, 40_000, [203, 0, 113, 80], 80), to(7, 40_000, [10, 10, 20, 11], 8080));
     let (_, mut workers) = SessionTable::new(16, 1, Timeouts::default(), [1, 2, 3, 4]);
     inserted(open_bound(&mut workers[0], &virtual_leg, server_leg));
-    assert_eq!(open_plain(&mut workers[0], &server_leg), Opened::Clash);
+    assert_eq!(open_plain(&mut workers[0], &server_leg), OpenResult::Clash);
 
     let (_, mut workers) = SessionTable::new(16, 1, Timeouts::default(), [1, 2, 3, 4]);
     let id = inserted(open_plain(&mut workers[0], &server_leg));
-    assert_eq!(open_bound(&mut workers[0], &virtual_leg, server_leg), Opened::Clash);
-    assert_eq!(open_plain(&mut workers[0], &server_leg.reversed()), Opened::Existing(id), "an answer");
+    assert_eq!(open_bound(&mut workers[0], &virtual_leg, server_leg), OpenResult::Clash);
+    assert_eq!(open_plain(&mut workers[0], &server_leg.reversed()), OpenResult::Existing(id), "an answer");
 }

@@ -18,7 +18,7 @@ fn spoken() -> Session {
 }
 
 /// All values that decide the session's timeout and state.
-fn judged(session: &Session) -> (crate::session::State, u32, u32, u32, u32, bool) {
+fn judged(session: &Session) -> (crate::session::ConversationState, u32, u32, u32, u32, bool) {
     let Session { state, next_to_low, next_to_high, acked_by_low, acked_by_high, .. } = *session;
     (state, next_to_low, next_to_high, acked_by_low, acked_by_high, session.was_closed())
 }
@@ -195,7 +195,10 @@ fn ten_thousand_blind_resets_end_none_of_a_hundred_connections() {
         observe(&mut sessions[attempt % 100], &[(from, flags, draw(), draw(), 0)]);
     }
     assert_eq!(
-        sessions.iter().filter(|session| session.state != crate::session::State::Tcp(TcpState::Established)).count(),
+        sessions
+            .iter()
+            .filter(|session| session.state != crate::session::ConversationState::Tcp(TcpState::Established))
+            .count(),
         0
     );
 }

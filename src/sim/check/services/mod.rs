@@ -12,13 +12,13 @@ mod turns;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::config::{Mode, OnFailure};
+use crate::config::{ForwardingMode, OnFailure};
 use crate::engine::{Snapshot, Verdict};
-use crate::sim::appliance::{Appliance, Handled, Placed};
+use crate::sim::appliance::{BoundFlow, HandledFrame, SimEngine};
 use crate::sim::check::frame;
-use crate::sim::farm::{Farm, server_address, server_at, server_mac, server_name, service_name};
+use crate::sim::farm::{FarmPlan, server_address, server_at, server_mac, server_name, service_name};
 use crate::sim::packet::{Packet, Tuple, protocol, split_ethernet};
-use crate::sim::sandwich::{Plan, Side};
+use crate::sim::sandwich::{SandwichPlan, Side};
 use crate::sim::world::completed;
 use crate::slb;
 use crate::time::{Duration, Instant};
@@ -39,11 +39,11 @@ pub struct Finding {
 /// The checkers of the services of one engine.
 #[derive(Debug)]
 pub struct ServiceChecks {
-    farm: Farm,
+    farm: FarmPlan,
     side: Side,
     rest: Duration,
     /// Models of sessions, by the flow as its client's packets show it.
-    shadows: BTreeMap<Tuple, Shadow>,
+    shadows: BTreeMap<Tuple, SessionModel>,
     /// The client's tuple of a flow, by the server's tuple.
     inside: BTreeMap<Tuple, Tuple>,
     /// For each translated tuple, the client's tuple of its session, and when that was last seen alive.
@@ -61,7 +61,7 @@ pub struct ServiceChecks {
 
 /// The model of a session.
 #[derive(Debug, Clone)]
-struct Shadow {
+struct SessionModel {
     service: usize,
     server: usize,
     /// The flow as the server sees it, client first.
@@ -84,16 +84,16 @@ enum End {
 }
 
 /// A frame and what the engine did with it.
-struct Passed<'a> {
-    handled: &'a Handled,
+struct JudgedFrame<'a> {
+    handled: &'a HandledFrame,
     before: Packet,
     after: Packet,
-    engine: &'a Appliance,
+    engine: &'a SimEngine,
     now: Instant,
 }
 
 /// The IP packet of a frame, with its checksum finished.
-pub(super) fn packet_of(frame: &crate::sim::appliance::Frame) -> Option<Packet> {
+pub(super) fn packet_of(frame: &crate::sim::appliance::CableFrame) -> Option<Packet> {
     let frame = completed(frame.clone());
     split_ethernet(&frame.bytes).and_then(|(.., payload)| Packet::parse(payload))
 }
@@ -105,7 +105,7 @@ impl ServiceChecks {
     const DATAGRAMS_MAX: usize = 10_000;
 
     /// Checkers for the services of one engine; `rest` is how long a freed port is not used again.
-    pub fn new(plan: &Plan, side: Side, rest: Duration) -> Self {
+    pub fn new(plan: &SandwichPlan, side: Side, rest: Duration) -> Self {
         Self {
             farm: plan.farm.clone(),
             side,
@@ -147,12 +147,12 @@ impl ServiceChecks {
     }
 
     /// Checks what the engine did with a frame; returns whether it belongs to a service and may be translated.
-    pub fn handled(&mut self, handled: &Handled, engine: &Appliance, now: Instant) -> bool {
+    pub fn handled(&mut self, handled: &HandledFrame, engine: &SimEngine, now: Instant) -> bool {
         if self.farm.services.is_empty() {
             return false;
         }
         let (Some(before), Some(after)) = (packet_of(&handled.before), packet_of(&handled.after)) else { return false };
-        let passed = Passed { handled, before, after, engine, now };
+        let passed = JudgedFrame { handled, before, after, engine, now };
         match handled.verdict {
             Verdict::Forward(_) | Verdict::Hairpin(_) => {}
             // A packet that waits for its server's MAC address is translated already; one for the engine itself is
@@ -192,7 +192,7 @@ impl ServiceChecks {
 
     /// Notes a packet to a service that was not forwarded. It may have opened a session all the same, if its server was
     /// chosen before the path to it failed. Otherwise it may have used up a turn, and may have moved a sticky client.
-    fn not_placed(&mut self, passed: &Passed<'_>) {
+    fn not_placed(&mut self, passed: &JudgedFrame<'_>) {
         let coming = passed.before.tuple();
         let Some(service) = self.farm.service_at(self.side, coming.protocol, coming.destination) else { return };
         if let Some(placed) = passed.engine.placed(coming)
@@ -208,7 +208,7 @@ impl ServiceChecks {
         self.sticky.remove(&(service, coming.source.0));
     }
 
-    fn later_fragment(&mut self, passed: &Passed<'_>) -> bool {
+    fn later_fragment(&mut self, passed: &JudgedFrame<'_>) -> bool {
         let Packet { source, destination, protocol, piece, .. } = passed.before;
         let Some(piece) = piece else { return false };
         let Some(leaving) = self.datagrams.get(&(source, destination, protocol, piece.id)).copied() else {
@@ -221,11 +221,11 @@ impl ServiceChecks {
     /// Whether the packet goes into a tunnel.
     fn is_packed(&self, coming: Tuple) -> bool {
         let service = self.farm.service_at(self.side, coming.protocol, coming.destination);
-        service.is_some_and(|service| self.farm.services[service].mode == Mode::Tunnel)
+        service.is_some_and(|service| self.farm.services[service].mode == ForwardingMode::Tunnel)
     }
 
     /// The client's tuple of a live session, by the server's tuple.
-    fn live_outside(&self, inside: Tuple, engine: &Appliance) -> Option<Tuple> {
+    fn live_outside(&self, inside: Tuple, engine: &SimEngine) -> Option<Tuple> {
         let outside = *self.inside.get(&inside)?;
         engine.placed(outside).is_some_and(|placed| placed.inside == inside).then_some(outside)
     }
@@ -235,7 +235,7 @@ impl ServiceChecks {
     }
 
     /// Checks that nothing but addresses, ports, checksums and TTL changed.
-    fn judge_bytes(&mut self, leaving: Tuple, outside: Tuple, passed: &Passed<'_>) {
+    fn judge_bytes(&mut self, leaving: Tuple, outside: Tuple, passed: &JudgedFrame<'_>) {
         // An encapsulated packet leaves in other frames, which the checker of tunnels sees; this frame's memory was
         // only working space.
         if passed.handled.verdict == Verdict::Replaced {
@@ -251,7 +251,7 @@ impl ServiceChecks {
     }
 
     /// Checks a packet from a client to its server.
-    fn inward(&mut self, service: usize, outside: Tuple, passed: &Passed<'_>) {
+    fn inward(&mut self, service: usize, outside: Tuple, passed: &JudgedFrame<'_>) {
         let leaving = passed.after.tuple();
         let placed = passed.engine.placed(outside);
         self.judge_bytes(leaving, outside, passed);
@@ -284,23 +284,25 @@ impl ServiceChecks {
     }
 
     /// The server that got a packet.
-    fn server_of(&self, service: usize, leaving: Tuple, passed: &Passed<'_>) -> Option<usize> {
+    fn server_of(&self, service: usize, leaving: Tuple, passed: &JudgedFrame<'_>) -> Option<usize> {
         match self.farm.services[service].mode {
-            Mode::Nat | Mode::FullNat => server_at(leaving.destination.0),
+            ForwardingMode::Nat | ForwardingMode::FullNat => server_at(leaving.destination.0),
             // The packet is unchanged, and only its next hop or its tunnel shows the server. While the next hop is
             // resolved, and until the tunnelled packet is seen, the engine's own record has to do.
-            Mode::Direct | Mode::Tunnel if matches!(passed.handled.verdict, Verdict::Punted | Verdict::Replaced) => {
+            ForwardingMode::Direct | ForwardingMode::Tunnel
+                if matches!(passed.handled.verdict, Verdict::Punted | Verdict::Replaced) =>
+            {
                 let placed = passed.engine.placed(passed.before.tuple())?;
                 self.number_of(placed, &passed.handled.snapshot)
             }
-            Mode::Direct | Mode::Tunnel => {
+            ForwardingMode::Direct | ForwardingMode::Tunnel => {
                 let (destination, ..) = split_ethernet(&passed.handled.after.bytes)?;
                 (0..self.farm.servers).find(|server| server_mac(*server) == destination)
             }
         }
     }
 
-    fn number_of(&self, placed: Placed, snapshot: &Snapshot) -> Option<usize> {
+    fn number_of(&self, placed: BoundFlow, snapshot: &Snapshot) -> Option<usize> {
         let (_, server) = snapshot.services.server(placed.service, placed.server)?;
         (0..self.farm.servers).find(|number| server_name(*number) == server.name)
     }
@@ -311,12 +313,12 @@ impl ServiceChecks {
         let v4 = outside.source.0.is_ipv4();
         let destination = (server_address(server, v4), plan.server_port());
         let right = match plan.mode {
-            Mode::Nat => leaving == Tuple { destination, ..outside },
-            Mode::FullNat => {
-                let own = !plan.snat || Farm::snat(v4).contains(&leaving.source.0);
+            ForwardingMode::Nat => leaving == Tuple { destination, ..outside },
+            ForwardingMode::FullNat => {
+                let own = !plan.snat || FarmPlan::snat(v4).contains(&leaving.source.0);
                 own && leaving.destination == destination && leaving.source.0 != outside.source.0
             }
-            Mode::Direct | Mode::Tunnel => leaving == outside,
+            ForwardingMode::Direct | ForwardingMode::Tunnel => leaving == outside,
         };
         if !right {
             self.find("translation", outside, format!("{outside} left as {leaving} in mode {:?}", plan.mode));
@@ -331,7 +333,7 @@ impl ServiceChecks {
     }
 
     /// Checks a packet of a known session to a server that went down: only `keep` lets it pass.
-    fn judge_fall(&mut self, service: usize, server: usize, outside: Tuple, passed: &Passed<'_>) {
+    fn judge_fall(&mut self, service: usize, server: usize, outside: Tuple, passed: &JudgedFrame<'_>) {
         let Some(shadow) = self.shadows.get(&outside) else { return };
         let Some((_, seen)) = self.seen(service, server, &passed.handled.snapshot) else { return };
         let family = usize::from(outside.source.0.is_ipv6());
@@ -344,7 +346,7 @@ impl ServiceChecks {
     }
 
     /// Checks a packet from a server to its client.
-    fn outward(&mut self, outside: Tuple, passed: &Passed<'_>) {
+    fn outward(&mut self, outside: Tuple, passed: &JudgedFrame<'_>) {
         let leaving = passed.after.tuple();
         if leaving != outside.reversed() {
             let what = format!("{} came back as {leaving}, its client waits for {}", outside, outside.reversed());
@@ -355,7 +357,7 @@ impl ServiceChecks {
     }
 
     /// Notes how far the sequence numbers toward an end were forwarded.
-    fn advance(&mut self, outside: Tuple, end: End, passed: &Passed<'_>) {
+    fn advance(&mut self, outside: Tuple, end: End, passed: &JudgedFrame<'_>) {
         let Some(shadow) = self.shadows.get_mut(&outside) else { return };
         shadow.last = passed.now;
         let (Some(sequence), Some(length)) = (passed.before.tcp_sequence(), passed.before.tcp_length()) else { return };
@@ -368,7 +370,7 @@ impl ServiceChecks {
 
     /// Checks a TCP reset that the engine made and that refuses no segment. After a server went down, the first reset
     /// to each end must be acceptable there: RFC 5961 demands exactly the next sequence number.
-    pub fn reset_sent(&mut self, packet: &Packet, engine: &Appliance) {
+    pub fn reset_sent(&mut self, packet: &Packet, engine: &SimEngine) {
         let tuple = packet.tuple();
         let (outside, end) = match (self.shadows.contains_key(&tuple.reversed()), self.inside.get(&tuple)) {
             (true, _) => (tuple.reversed(), End::Client),
@@ -394,7 +396,7 @@ impl ServiceChecks {
     }
 
     /// Checks the engine's own session table: no tuple twice, no session that should have been ended.
-    pub fn bookkeeping(&mut self, engine: &Appliance, now: Instant) {
+    pub fn bookkeeping(&mut self, engine: &SimEngine, now: Instant) {
         if self.farm.services.is_empty() {
             return;
         }
@@ -413,7 +415,7 @@ impl ServiceChecks {
     }
 
     /// Checks that `reset` ends the TCP sessions of a server soon after it went down.
-    fn judge_overdue(&mut self, placed: &Placed, snapshot: &Snapshot, now: Instant) {
+    fn judge_overdue(&mut self, placed: &BoundFlow, snapshot: &Snapshot, now: Instant) {
         let Some((service, server)) = snapshot.services.server(placed.service, placed.server) else { return };
         let v6 = placed.outside.source.0.is_ipv6();
         let (up, falls) = (server.up[usize::from(v6)], server.falls[usize::from(v6)]);

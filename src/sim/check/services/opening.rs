@@ -1,9 +1,9 @@
 //! Checks that hold when a session of a service begins: its server accepts it, and its translated tuple is free and has
 //! rested.
 
-use crate::sim::appliance::Placed;
-use crate::sim::check::services::{Passed, ServiceChecks, Shadow};
-use crate::sim::farm::{Scheduler, server_name};
+use crate::sim::appliance::BoundFlow;
+use crate::sim::check::services::{JudgedFrame, ServiceChecks, SessionModel};
+use crate::sim::farm::{PlannedScheduler, server_name};
 use crate::sim::packet::{Tuple, tcp_flag};
 use crate::time::Duration;
 
@@ -15,8 +15,8 @@ impl ServiceChecks {
         server: usize,
         outside: Tuple,
         inside: Tuple,
-        placed: Option<Placed>,
-        passed: &Passed<'_>,
+        placed: Option<BoundFlow>,
+        passed: &JudgedFrame<'_>,
     ) {
         let now = passed.now;
         *self.opened.entry((service, server)).or_default() += 1;
@@ -32,12 +32,12 @@ impl ServiceChecks {
         self.inside.insert(inside, outside);
         self.alive.insert(inside, (outside, now));
         let (next, reset) = ([None; 2], [false; 2]);
-        self.shadows.insert(outside, Shadow { service, server, inside, created, fall, last: now, next, reset });
+        self.shadows.insert(outside, SessionModel { service, server, inside, created, fall, last: now, next, reset });
     }
 
     /// Checks that the server accepts new sessions by the snapshot of the packet, and that it is the server whose turn
     /// it is, or the one that its sticky client had and may keep.
-    fn judge_choice(&mut self, service: usize, server: usize, outside: Tuple, passed: &Passed<'_>) {
+    fn judge_choice(&mut self, service: usize, server: usize, outside: Tuple, passed: &JudgedFrame<'_>) {
         let Some((seen_service, seen)) = self.seen(service, server, &passed.handled.snapshot) else { return };
         let family = usize::from(outside.source.0.is_ipv6());
         let plan = self.farm.services[service].clone();
@@ -52,7 +52,7 @@ impl ServiceChecks {
         let is_syn =
             passed.before.tcp_flags().is_some_and(|flags| flags & (tcp_flag::SYN | tcp_flag::ACK) == tcp_flag::SYN);
         // A session from before the engine's start may be resumed at a server that has not been checked since.
-        let resumes = plan.scheduler == Scheduler::Hash && seen.is_starting[family] && !is_syn;
+        let resumes = plan.scheduler == PlannedScheduler::Hash && seen.is_starting[family] && !is_syn;
         if !seen.up[family] && !resumes {
             let what = format!("a new session {outside} to {name}, which is down");
             self.find("no new session to a server that is down", outside, what);
@@ -73,7 +73,7 @@ impl ServiceChecks {
         }
         if plan.sticky_s > 0 {
             self.sticky.insert(client, (server, passed.now));
-        } else if plan.scheduler == Scheduler::RoundRobin
+        } else if plan.scheduler == PlannedScheduler::RoundRobin
             && let Some(expected) = self.turns[service].take(&seen_service.servers, family, &seen.name)
         {
             let what = format!("{outside} went to {name}, it was the turn of {expected}");
@@ -82,7 +82,7 @@ impl ServiceChecks {
     }
 
     /// Checks that no other live session has the tuple, and that it has rested since the last one.
-    fn judge_bijection(&mut self, outside: Tuple, inside: Tuple, passed: &Passed<'_>) {
+    fn judge_bijection(&mut self, outside: Tuple, inside: Tuple, passed: &JudgedFrame<'_>) {
         if inside == outside {
             return;
         }

@@ -8,13 +8,13 @@ fn the_identifier_of_a_query_is_the_port_of_both_ends() {
     for kind in [0, 8, 13, 14, 15, 16, 17, 18] {
         let mut bytes = v4(1, &icmp_v4(kind, &body));
         let frame = parse(&mut bytes).unwrap();
-        assert_eq!(frame.icmp(), Some(Icmp::Query), "type {kind}");
+        assert_eq!(frame.icmp(), Some(IcmpClass::Query), "type {kind}");
         assert_eq!((frame.tuple().source_port, frame.tuple().destination_port), (0x1234, 0x1234), "type {kind}");
     }
     for kind in [128, 129] {
         let mut bytes = v6(58, &icmp_v6(kind, &body));
         let frame = parse(&mut bytes).unwrap();
-        assert_eq!((frame.icmp(), frame.tuple().destination_port), (Some(Icmp::Query), 0x1234), "type {kind}");
+        assert_eq!((frame.icmp(), frame.tuple().destination_port), (Some(IcmpClass::Query), 0x1234), "type {kind}");
     }
     let mut bytes = v4_with(0x2000, &[], 1, &icmp_v4(8, &body)[..16]);
     assert_eq!(parse(&mut bytes).unwrap().tuple().source_port, 0x1234, "the first fragment of a large ping");
@@ -26,19 +26,19 @@ fn every_icmp_type_has_its_class() {
         let mut bytes = v4(1, &icmp_v4(kind, &[0; 4]));
         let frame = parse(&mut bytes).unwrap();
         let expected = match kind {
-            0 | 8 | 13..=18 => Icmp::Query,
-            3 | 4 | 5 | 11 | 12 => Icmp::Error(None),
-            9 | 10 => Icmp::LinkLocal,
-            _ => Icmp::Other,
+            0 | 8 | 13..=18 => IcmpClass::Query,
+            3 | 4 | 5 | 11 | 12 => IcmpClass::Error(None),
+            9 | 10 => IcmpClass::LinkLocal,
+            _ => IcmpClass::Other,
         };
         assert_eq!((frame.icmp(), frame.tuple().source_port), (Some(expected), 0), "ICMP type {kind}");
 
         let mut bytes = v6(58, &icmp_v6(kind, &[0; 4]));
         let expected = match kind {
-            0..=127 => Icmp::Error(None),
-            128 | 129 => Icmp::Query,
-            130..=137 | 141..=143 | 148 | 149 | 151..=153 => Icmp::LinkLocal,
-            _ => Icmp::Other,
+            0..=127 => IcmpClass::Error(None),
+            128 | 129 => IcmpClass::Query,
+            130..=137 | 141..=143 | 148 | 149 | 151..=153 => IcmpClass::LinkLocal,
+            _ => IcmpClass::Other,
         };
         assert_eq!(parse(&mut bytes).unwrap().icmp(), Some(expected), "ICMPv6 type {kind}");
     }
@@ -86,7 +86,7 @@ fn an_error_shows_the_tuple_of_the_packet_that_it_quotes() {
     ];
     for (what, quoted, expected) in cases_v4 {
         let mut bytes = v4(1, &icmp_v4(3, &[&[0; 4][..], &quoted].concat()));
-        assert_eq!(parse(&mut bytes).unwrap().icmp(), Some(Icmp::Error(expected)), "{what}");
+        assert_eq!(parse(&mut bytes).unwrap().icmp(), Some(IcmpClass::Error(expected)), "{what}");
     }
 
     let echo = icmp_v6(128, &[0x12, 0x34, 0, 1]);
@@ -111,7 +111,7 @@ fn an_error_shows_the_tuple_of_the_packet_that_it_quotes() {
     ];
     for (what, quoted, expected) in cases_v6 {
         let mut bytes = v6(58, &icmp_v6(2, &[&[0; 4][..], &quoted].concat()));
-        assert_eq!(parse(&mut bytes).unwrap().icmp(), Some(Icmp::Error(expected)), "{what}");
+        assert_eq!(parse(&mut bytes).unwrap().icmp(), Some(IcmpClass::Error(expected)), "{what}");
     }
 }
 
@@ -141,6 +141,6 @@ fn an_icmp_checksum_is_left_alone_where_it_cannot_be_judged() {
     let routed = chain(&[&[58, 0, 2, 1, 0, 0, 0, 0], &icmp_v6(128, &[0, 7, 0, 1])]);
     assert!(parse(&mut wrong(v6(43, &routed))).is_ok(), "segments left");
     let arrived = chain(&[&[58, 0, 2, 0, 0, 0, 0, 0], &icmp_v6(128, &[0, 7, 0, 1])]);
-    assert_eq!(parse(&mut v6(43, &arrived)).map(|frame| frame.icmp()), Ok(Some(Icmp::Query)));
+    assert_eq!(parse(&mut v6(43, &arrived)).map(|frame| frame.icmp()), Ok(Some(IcmpClass::Query)));
     assert_eq!(parse(&mut wrong(v6(43, &arrived))).unwrap_err(), Malformed::IcmpChecksum, "no segments left");
 }

@@ -114,7 +114,7 @@ fn read_everything(frame: &Frame<'_>) {
     if let Some(segment) = frame.tcp() {
         assert!(segment.length as usize <= frame.transport_bytes().len());
     }
-    if frame.icmp() == Some(Icmp::Query) {
+    if frame.icmp() == Some(IcmpClass::Query) {
         assert_eq!(tuple.source_port, tuple.destination_port);
     }
     let _ = (frame.ttl(), frame.is_to_group(), frame.dont_fragment());

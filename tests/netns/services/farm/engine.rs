@@ -5,7 +5,7 @@ use std::process::Output;
 use std::thread;
 use std::time::Duration;
 
-use fwlb::api::{Answer, Request, SessionQuestion};
+use fwlb::api::{Answer, Request, SessionRequest};
 use fwlb::client::Client;
 use fwlb::engine::view::{CountersView, ServerView, ServiceView, SessionView};
 
@@ -47,7 +47,7 @@ impl Engine {
     }
 
     pub fn sessions(&self) -> Vec<SessionView> {
-        let all = SessionQuestion { limit: Some(usize::MAX), ..SessionQuestion::default() };
+        let all = SessionRequest { limit: Some(usize::MAX), ..SessionRequest::default() };
         match self.ask(&Request::Sessions(all)) {
             Answer::Sessions(page) => page.rows,
             other => panic!("{other:?}"),

@@ -10,7 +10,7 @@ use crate::engine::controller::out::Out;
 use crate::engine::controller::tally::Tally;
 use crate::time::Instant;
 use crate::wire::Family;
-use crate::wire::emit::Pair;
+use crate::wire::emit::AddressPair;
 use crate::wire::frame::{Tuple, protocol, quoted_tuple};
 use crate::wire::icmp::{Echo, EchoKind};
 use crate::wire::probe;
@@ -53,7 +53,14 @@ impl Farm {
     }
 
     /// Takes an echo reply to the engine; true if a check waited for it.
-    fn check_echo(&mut self, pair: Pair, echo: &Echo<'_>, links: &mut Links, now: Instant, out: &mut Out) -> bool {
+    fn check_echo(
+        &mut self,
+        pair: AddressPair,
+        echo: &Echo<'_>,
+        links: &mut Links,
+        now: Instant,
+        out: &mut Out,
+    ) -> bool {
         let protocol = echo_protocol(pair.family());
         let key =
             CheckKey { local: pair.destination(), protocol, remote: pair.source(), remote_port: 0, port: echo.ident };
@@ -67,7 +74,7 @@ impl Farm {
     /// Takes a segment to the engine with a right checksum, in its IP packet; true if it belongs to a check.
     fn check_segment(
         &mut self,
-        pair: Pair,
+        pair: AddressPair,
         packet: &[u8],
         segment: &Segment<'_>,
         links: &mut Links,

@@ -9,7 +9,7 @@ use crate::engine::controller::out::Out;
 use crate::engine::controller::paths;
 use crate::engine::controller::paths::Paths;
 use crate::engine::view::ExchangeStep;
-use crate::health::service_prober::Verdict;
+use crate::health::service_prober::CheckVerdict;
 use crate::id::ServerId;
 use crate::time::Instant;
 use crate::wire::Family;
@@ -24,7 +24,7 @@ pub(super) struct Request {
     subject: String,
     started: Instant,
     steps: Vec<ExchangeStep>,
-    pub(super) verdict: Option<Verdict>,
+    pub(super) verdict: Option<CheckVerdict>,
 }
 
 impl Farm {
@@ -67,7 +67,7 @@ impl Farm {
         if let Some(why) = refused {
             let steps = Vec::new();
             self.answer_request(
-                Request { number, subject, started: now, steps, verdict: Some(Verdict::Ill(why)) },
+                Request { number, subject, started: now, steps, verdict: Some(CheckVerdict::Ill(why)) },
                 out,
             );
         }
@@ -77,8 +77,8 @@ impl Farm {
     /// Tells the operator how the check ended.
     pub(super) fn answer_request(&mut self, request: Request, out: &mut Out) {
         let outcome = match request.verdict {
-            Some(Verdict::Well(rtt)) => (true, None, Some(rtt)),
-            Some(Verdict::Ill(why) | Verdict::Silent(why)) => (false, Some(why), None),
+            Some(CheckVerdict::Well(rtt)) => (true, None, Some(rtt)),
+            Some(CheckVerdict::Ill(why) | CheckVerdict::Silent(why)) => (false, Some(why), None),
             None => (false, Some("no verdict".to_owned()), None),
         };
         let engine = &self.config.engine.name;

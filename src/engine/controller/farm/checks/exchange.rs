@@ -3,18 +3,18 @@
 
 use super::words::describe_frame;
 use super::{Asker, CheckEnd, CheckKey, Running, Timer};
-use crate::config::{Mode, Service};
+use crate::config::{ForwardingMode, Service};
 use crate::engine::controller::farm::Farm;
 use crate::engine::controller::links::Links;
 use crate::engine::controller::out::Out;
 use crate::engine::controller::paths::Paths;
 use crate::engine::controller::tally::Tally;
-use crate::health::service_prober::{ServiceProber, Verdict, Way};
+use crate::health::service_prober::{CheckTarget, CheckVerdict, ServerProber};
 use crate::id::ServerId;
 use crate::time::{Duration, Instant};
-use crate::wire::emit::{Macs, Pair};
+use crate::wire::emit::{AddressPair, MacPair};
 use crate::wire::frame::ETHERNET_LEN;
-use crate::wire::tunnel::{self, Outer};
+use crate::wire::tunnel::{self, OuterHeader};
 use crate::wire::{Family, MacAddr};
 
 /// Why a check did not begin.
@@ -45,11 +45,11 @@ impl Farm {
         let address = self.config.address_for(id, family).ok_or_else(|| no_way("it has no address of the family"))?;
         let vip = || service.addresses.iter().copied().find(|address| Family::of(*address) == family);
         let remote = match service.mode {
-            Mode::Nat | Mode::FullNat => address,
+            ForwardingMode::Nat | ForwardingMode::FullNat => address,
             // The service listens on the VIP there, and only there.
-            Mode::Direct | Mode::Tunnel => vip().unwrap_or(address),
+            ForwardingMode::Direct | ForwardingMode::Tunnel => vip().unwrap_or(address),
         };
-        let is_packed = service.mode == Mode::Tunnel;
+        let is_packed = service.mode == ForwardingMode::Tunnel;
         let port = check_port(service, server.port);
         let check = service.check.clone();
         let random = self.random.next_u64();
@@ -61,21 +61,22 @@ impl Farm {
         let name = &self.config.links[link.index()].name;
         let unable = || NoCheck::NoWay(format!("link {name} has no address to ask from"));
         let own = |end| links.source(link, end).ok_or_else(unable);
-        let tunnel = if is_packed { Pair::new(own(address)?, address) } else { None };
+        let tunnel = if is_packed { AddressPair::new(own(address)?, address) } else { None };
         let local = match tunnel {
             None => own(address)?,
             // The answer comes as it is, from the VIP: any address of the engine will do.
             Some(_) => own(remote).or_else(|error| links.any_source(family).ok_or(error))?,
         };
-        let pair = Pair::new(local, remote).ok_or_else(|| no_way("its addresses are of two families"))?;
+        let pair = AddressPair::new(local, remote).ok_or_else(|| no_way("its addresses are of two families"))?;
         let key = self.checks.free_key(&check.kind, pair, port).ok_or(NoCheck::Busy)?;
         let sequence = self.checks.ports.sequence(&key, now);
         let state = links.state(link);
         let destination = links.neighbors().mac((link, next_hop)).unwrap_or_default();
-        let macs = Macs { source: state.mac, destination };
+        let macs = MacPair { source: state.mac, destination };
         let outer = tunnel.map_or(0, |tunnel| tunnel::overhead(tunnel.family()));
-        let way = Way { macs, pair, source_port: key.port, sequence, port, mtu: state.mtu.saturating_sub(outer) };
-        let prober = ServiceProber::start(&check, way, self.random.next_u64(), now);
+        let way =
+            CheckTarget { macs, pair, source_port: key.port, sequence, port, mtu: state.mtu.saturating_sub(outer) };
+        let prober = ServerProber::start(&check, way, self.random.next_u64(), now);
         let prober = prober.ok_or_else(|| no_way("it is not checked"))?;
         out.count(Tally::ChecksSent);
         let vip = (remote != address).then_some(remote);
@@ -93,7 +94,7 @@ impl Farm {
         key: CheckKey,
         links: &mut Links,
         now: Instant,
-        act: impl FnOnce(&mut ServiceProber) -> T,
+        act: impl FnOnce(&mut ServerProber) -> T,
         out: &mut Out,
     ) -> Option<T> {
         let running = self.checks.running.get_mut(&key)?;
@@ -127,13 +128,13 @@ impl Farm {
         Some(result)
     }
 
-    fn check_ended(&mut self, key: CheckKey, verdict: Verdict, links: &Links, now: Instant, out: &mut Out) {
+    fn check_ended(&mut self, key: CheckKey, verdict: CheckVerdict, links: &Links, now: Instant, out: &mut Out) {
         let Some(running) = self.checks.running.get_mut(&key) else { return };
         let (neighbor, began) = ((running.link, running.next_hop), Some(running.prober.started()));
         let verdict = match verdict {
-            Verdict::Well(_) | Verdict::Ill(_) => verdict,
-            Verdict::Silent(what) => {
-                Verdict::Silent(match (links.neighbors().mac(neighbor), running.hint.take(), running.vip) {
+            CheckVerdict::Well(_) | CheckVerdict::Ill(_) => verdict,
+            CheckVerdict::Silent(what) => {
+                CheckVerdict::Silent(match (links.neighbors().mac(neighbor), running.hint.take(), running.vip) {
                     (None, _, _) => format!("{} does not answer ARP or ND", running.next_hop),
                     (Some(_), Some(hint), _) => format!("{what}: {hint}"),
                     (Some(_), None, Some(vip)) => format!("{what}; is {vip} on the server's loopback?"),
@@ -149,23 +150,23 @@ impl Farm {
             }
         };
         let result = match verdict {
-            Verdict::Well(rtt) => CheckEnd::Passed(rtt, running.prober.answer()),
-            Verdict::Silent(why) if running.excused && self.server_checks[index].monitor.may_excuse() => {
+            CheckVerdict::Well(rtt) => CheckEnd::Passed(rtt, running.prober.answer()),
+            CheckVerdict::Silent(why) if running.excused && self.server_checks[index].monitor.may_excuse() => {
                 CheckEnd::Excused(why)
             }
-            Verdict::Ill(why) | Verdict::Silent(why) => CheckEnd::Failed(why),
+            CheckVerdict::Ill(why) | CheckVerdict::Silent(why) => CheckEnd::Failed(why),
         };
         self.judge_check(index, result, began, now, out);
     }
 }
 
 /// A frame of a check, inside another one. It is short: nobody has to cut it.
-fn packed(frame: &[u8], tunnel: Pair) -> Vec<u8> {
+fn packed(frame: &[u8], tunnel: AddressPair) -> Vec<u8> {
     let Some((header, packet)) = frame.split_first_chunk::<ETHERNET_LEN>() else { return Vec::new() };
     let mac = |at: usize| MacAddr([0, 1, 2, 3, 4, 5].map(|index: usize| header[at + index]));
-    let macs = Macs { source: mac(6), destination: mac(0) };
+    let macs = MacPair { source: mac(6), destination: mac(0) };
     let mut packed = Vec::new();
-    tunnel::wrap(&mut packed, macs, &Outer { pair: tunnel, ident: 0, dont_fragment: true }, packet);
+    tunnel::wrap(&mut packed, macs, &OuterHeader { pair: tunnel, ident: 0, dont_fragment: true }, packet);
     packed
 }
 

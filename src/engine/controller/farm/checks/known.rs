@@ -9,13 +9,14 @@ use crate::engine::controller::farm::Farm;
 use crate::engine::controller::out::Out;
 use crate::engine::controller::paths;
 use crate::engine::view::KnownServer;
-use crate::health::monitor::State;
+use crate::health::monitor::HealthState;
 use crate::time::Instant;
 
 impl Farm {
     /// The servers that checks found up, family by family.
     pub(in crate::engine::controller) fn known_servers(&self) -> BTreeSet<KnownServer> {
-        let up = (0..self.server_checks.len()).filter(|index| self.server_checks[*index].monitor.state() == State::Up);
+        let up =
+            (0..self.server_checks.len()).filter(|index| self.server_checks[*index].monitor.state() == HealthState::Up);
         up.filter_map(|index| self.known_server(index)).collect()
     }
 
@@ -35,7 +36,7 @@ impl Farm {
         let mut taken = 0;
         for index in 0..self.server_checks.len() {
             let is_known = self.known_server(index).is_some_and(|server| known.contains(&server));
-            if is_known && self.server_checks[index].monitor.state() == State::Starting {
+            if is_known && self.server_checks[index].monitor.state() == HealthState::Starting {
                 let changed = self.server_checks[index].monitor.inherit(now);
                 self.verdict_changed(index, changed, now, out);
                 self.schedule_monitor(index);

@@ -18,7 +18,7 @@ use crate::config::ServiceCheckKind;
 use crate::health::service_prober::PORTS;
 use crate::random::SplitMix64;
 use crate::time::Instant;
-use crate::wire::emit::Pair;
+use crate::wire::emit::AddressPair;
 use crate::wire::frame::protocol;
 
 /// Nanoseconds in which sequence numbers grow by one (RFC 6528 section 3): by less than a check sends before its port comes
@@ -66,7 +66,7 @@ impl Ports {
 
 impl Checks {
     /// A tuple that no check under way has; `None` while all are taken.
-    pub(super) fn free_key(&mut self, kind: &ServiceCheckKind, pair: Pair, port: u16) -> Option<CheckKey> {
+    pub(super) fn free_key(&mut self, kind: &ServiceCheckKind, pair: AddressPair, port: u16) -> Option<CheckKey> {
         let (protocol, remote_port) = match kind {
             ServiceCheckKind::Icmp | ServiceCheckKind::None => (echo_protocol(pair.family()), 0),
             ServiceCheckKind::Tcp | ServiceCheckKind::HalfOpen | ServiceCheckKind::Http { .. } => (protocol::TCP, port),

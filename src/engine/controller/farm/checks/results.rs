@@ -6,7 +6,7 @@ use crate::engine::controller::paths;
 use crate::engine::controller::tally::Tally;
 use crate::engine::view::CheckedView;
 use crate::health::history::{CheckRecord, CheckResult};
-use crate::health::monitor::State;
+use crate::health::monitor::HealthState;
 use crate::time::{Duration, Instant};
 
 /// The end of a check that the engine made for itself.
@@ -95,13 +95,13 @@ impl Farm {
         });
     }
 
-    pub(super) fn verdict_changed(&mut self, index: usize, changed: Option<State>, now: Instant, out: &mut Out) {
+    pub(super) fn verdict_changed(&mut self, index: usize, changed: Option<HealthState>, now: Instant, out: &mut Out) {
         let Some(state) = changed else { return };
         let check = &mut self.server_checks[index];
         match state {
-            State::Up => check.outages.rise(now),
-            State::Down => check.outages.fall(now),
-            State::Starting => check.outages.pause(now),
+            HealthState::Up => check.outages.rise(now),
+            HealthState::Down => check.outages.fall(now),
+            HealthState::Starting => check.outages.pause(now),
         }
         self.checks.verdicts += 1;
         self.suspects.insert(self.server_checks[index].server);
@@ -113,8 +113,8 @@ impl Farm {
         let check = &self.server_checks[index];
         let (state, family) = (check.monitor.state(), paths::family_name(check.family));
         let reason = match state {
-            State::Down => check.monitor.last_failure().map(str::to_owned),
-            State::Up | State::Starting => None,
+            HealthState::Down => check.monitor.last_failure().map(str::to_owned),
+            HealthState::Up | HealthState::Starting => None,
         };
         if self.checks_of(check.server).count() > 1 {
             let subject = format!("{} {family}", self.config.server_name(check.server));

@@ -130,7 +130,7 @@ fn traceroute_is_answered_and_a_flood_is_not() {
     for n in 0..20_000_u32 {
         engine.now += Duration::from_micros(50);
         let source = IpAddr::from((0x0b00_0000 + n).to_be_bytes());
-        let ends = Pair::new(source, "203.0.113.80".parse().unwrap()).unwrap();
+        let ends = AddressPair::new(source, "203.0.113.80".parse().unwrap()).unwrap();
         answered += engine
             .punt(reason, CLIENTS, emit::udp(macs(HOST, CLIENTS_MAC), ends, 1, 2, b""))
             .iter()
@@ -143,7 +143,7 @@ fn traceroute_is_answered_and_a_flood_is_not() {
 
 /// A packet in the middle of a connection that nobody knows.
 fn stray(source: IpAddr, port: u16) -> Vec<u8> {
-    let ends = Pair::new(source, OWN.into()).unwrap();
+    let ends = AddressPair::new(source, OWN.into()).unwrap();
     let stray = Segment {
         source_port: port,
         destination_port: 80,

@@ -100,7 +100,7 @@ fn a_server_that_is_up_again_serves_the_sessions_that_were_kept() {
 #[test]
 fn the_client_of_a_dead_server_is_told_though_the_replies_pass_the_engine_by() {
     for farm in farms() {
-        for mode in [Mode::Direct, Mode::Tunnel] {
+        for mode in [ForwardingMode::Direct, ForwardingMode::Tunnel] {
             let mut web = Web::new(&[1, 1]);
             web.change(|service| {
                 service.mode = mode;
@@ -136,7 +136,7 @@ fn another_connection_between_the_same_ends_leaves_a_server_that_takes_no_new_on
         (|service| service.on_failure_tcp = OnFailure::Keep, 0),
     ];
     for farm in farms() {
-        for mode in [Mode::Nat, Mode::FullNat] {
+        for mode in [ForwardingMode::Nat, ForwardingMode::FullNat] {
             for (change, expected) in changes {
                 let mut web = Web::new(&[1, 1]);
                 web.change(|service| service.mode = mode);
@@ -153,7 +153,7 @@ fn another_connection_between_the_same_ends_leaves_a_server_that_takes_no_new_on
                 assert_eq!(ends(&web.request(ack(farm.client, farm.vip))).1, farm.server(0));
                 web.request(tcp_with(farm.client, farm.vip, 0x11, 1000, 2000, b""));
                 web.reply(tcp_with(server, source, 0x11, 2000, 1001, b""));
-                assert_eq!(web.lab.sessions()[0].state, State::Tcp(TcpState::Closing));
+                assert_eq!(web.lab.sessions()[0].state, ConversationState::Tcp(TcpState::Closing));
 
                 let (_, chosen) = ends(&web.request(syn(farm.client, farm.vip)));
 

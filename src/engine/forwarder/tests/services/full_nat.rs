@@ -1,4 +1,4 @@
-//! Mode `full-nat`: which source addresses and ports clients get, and what happens when none is left.
+//! ForwardingMode `full-nat`: which source addresses and ports clients get, and what happens when none is left.
 
 use super::*;
 
@@ -6,7 +6,7 @@ use super::*;
 fn full_nat_serves_a_client_in_the_subnet_of_the_servers_and_gives_the_port_back() {
     for farm in farms() {
         let mut web = Web::new(&[1]);
-        web.change(|service| service.mode = Mode::FullNat);
+        web.change(|service| service.mode = ForwardingMode::FullNat);
         let client = SocketAddr::new(farm.server(50).ip(), 40000);
 
         let answer = web.lab.deliver(At::Near, syn(client, farm.vip));
@@ -35,7 +35,7 @@ fn a_service_takes_its_own_source_addresses_for_clients() {
     let mut web = Web::new(&[1]);
     let own: [IpAddr; 2] = ["203.0.113.240".parse().unwrap(), "203.0.113.241".parse().unwrap()];
     web.change(|service| {
-        service.mode = Mode::FullNat;
+        service.mode = ForwardingMode::FullNat;
         service.snat = own.to_vec();
     });
     web.lab.snapshot.vips.extend(own);
@@ -53,7 +53,7 @@ fn when_no_port_is_left_only_the_new_flow_is_refused() {
     for farm in farms() {
         let mut web = Web::new(&[1]);
         web.change(|service| {
-            service.mode = Mode::FullNat;
+            service.mode = ForwardingMode::FullNat;
             service.ports = vec![1..=u16::MAX];
             service.servers[0].port = None;
         });

@@ -20,7 +20,7 @@ fn quoted(read: &Read) -> (SocketAddr, SocketAddr) {
 #[test]
 fn an_icmp_error_about_a_translated_packet_speaks_of_the_packet_as_its_sender_knows_it() {
     for farm in farms() {
-        for mode in [Mode::Nat, Mode::FullNat] {
+        for mode in [ForwardingMode::Nat, ForwardingMode::FullNat] {
             let mut web = Web::new(&[1]);
             web.change(|service| service.mode = mode);
             let request = web.lab.deliver(At::Firewall(1), udp(farm.client, farm.vip, 500));
