@@ -35,6 +35,9 @@
 //! - **asked**: a near packet that wants an answer was sent. A bare acknowledgement or a reset wants none, so that it
 //!   neither counts as asking nor rotates. Otherwise an engine that restarted would take an idle connection off the
 //!   firewall that just delivered its packet.
+//! - **no verdict yet**: a TCP packet that goes on with a connection of which there is no session is dropped while a firewall
+//!   without a first verdict would be the best of all. An engine that was just started would otherwise send it to a firewall
+//!   that does not know the connection. A SYN takes a firewall that is up.
 //! - **adopt** f: pin f, Tentative if the packet was a SYN, else Confirmed, and forget everything else.
 //! - **note it**: N1 will follow this SYN. It also counts as a packet of the dispute, but moves nothing.
 //! - **persist**: adopt f with the second or a later packet in a row from f, if the first of them was T ago. A
@@ -355,9 +358,25 @@ fn send(pin: Pin, change: Option<PinChange>, view: &PinningView<'_>) -> NearDeci
 /// Pins the flow to the best firewall.
 fn choose(view: &PinningView<'_>, packet: PacketKind, change: PinChange, now: Instant) -> NearDecision {
     let Some(firewall) = best(view) else { return NearDecision::NoPath };
+    if change == PinChange::Hashed && packet != PacketKind::Syn && awaits_first_verdict(view) {
+        return NearDecision::NoPath;
+    }
     let asked = (packet != PacketKind::Bare).then(|| Stamp::at(now));
     let pin = Pin { asked, ..Pin::new(view, firewall, opening_state(packet), PinnedBy::Hash) };
     send(pin, Some(change), view)
+}
+
+/// True for TCP if a firewall without a first verdict would be the best once it is up. Then the engine was just started; for a
+/// connection that goes on that firewall has the state, and no other would let the packet pass. The verdict is a fraction of a
+/// second away.
+fn awaits_first_verdict(view: &PinningView<'_>) -> bool {
+    let is_starting = |slot: usize| view.set.starting & (1 << slot) != 0;
+    let would_take = view.set.selectable | view.set.starting;
+    let preferred = view.preferred.and_then(|firewall| view.group.slot_of(firewall));
+    let best = || rendezvous::select(view.group, would_take, view.hash);
+    view.tcp
+        && view.set.starting != 0
+        && preferred.filter(|slot| would_take & (1 << slot) != 0).or_else(best).is_some_and(is_starting)
 }
 
 /// The firewall that a new flow takes.

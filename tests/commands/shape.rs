@@ -10,7 +10,7 @@ fn counters_have_words_and_rates_and_zeros_are_left_out_on_request() {
     assert_eq!(
         ground.prints("show counters -e outer"),
         "COUNTER        VALUE  WHAT\n\
-         drop_no_route      0  No route to the destination.\n\
+         drop_no_route      0  There is no route to the destination.\n\
          forwarded          7  Frames that left by another link than they came by.\n\
          received           7  Frames taken from the rings.\n"
     );

@@ -113,7 +113,7 @@ mod tests {
             let help = known(name).unwrap_or_else(|| panic!("{name} has no words"));
             assert!(help.ends_with('.') && !help.starts_with(' '), "{name}: {help:?}");
         }
-        assert_eq!(of_counter("drop_ttl_expired"), "TTL or hop limit ran out.");
+        assert_eq!(of_counter("drop_ttl_expired"), "The TTL or hop limit ran out.");
         assert_eq!(of_counter("of_a_later_version"), "The counter of_a_later_version of `fwlb show counters`.");
         assert!(HELP.is_sorted(), "a word is found where it is looked for");
     }

@@ -290,8 +290,10 @@ impl Decision {
     fn without_path(self, group: &FirewallGroup, set: &PathSet, bypass: Option<NextHop>) -> Self {
         match (group.below_min, bypass) {
             (BelowMin::Bypass, Some(hop)) if set.below_min(group) => self.to(hop, None),
-            (BelowMin::Bypass | BelowMin::Drop, _) if set.up == 0 => self.dropped(DropReason::NoPathUp),
-            (BelowMin::Bypass | BelowMin::Drop, _) => self.dropped(DropReason::BelowMin),
+            (BelowMin::Bypass | BelowMin::Drop, _) if set.up != 0 && set.below_min(group) => {
+                self.dropped(DropReason::BelowMin)
+            }
+            (BelowMin::Bypass | BelowMin::Drop, _) => self.dropped(DropReason::NoPathUp),
         }
     }
 }

@@ -478,3 +478,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_connection_that_goes_on_waits_for_the_first_verdict_of_the_firewall_that_may_know_it() {
+    let mut world = World::new();
+    (world.set.up, world.set.selectable, world.set.starting) = (0b110, 0b110, 0b001);
+    let chosen = |world: &World, packet| match near(None, packet, &world.view(), T) {
+        NearDecision::Send { pin, change: _ } => Some(pin.firewall),
+        NearDecision::NoPath | NearDecision::Failed => None,
+    };
+    for packet in [PacketKind::SynAck, PacketKind::Bare, PacketKind::Other] {
+        assert_eq!(chosen(&world, packet), None, "{packet:?}");
+    }
+    assert_eq!(chosen(&world, PacketKind::Syn), Some(F), "a new one takes who is up");
+
+    world.set.starting = 0;
+    assert_eq!(chosen(&world, PacketKind::Other), Some(F), "it is down");
+    (world.set.up, world.set.selectable, world.set.starting) = (0b011, 0b011, 0b100);
+    assert_eq!(chosen(&world, PacketKind::Other), Some(PIN), "who is starting would not be the best");
+    (world.set.up, world.set.selectable, world.set.starting, world.tcp) = (0b110, 0b110, 0b001, false);
+    assert_eq!(chosen(&world, PacketKind::Other), Some(F), "a datagram may be the first");
+}
