@@ -775,7 +775,7 @@ fn set_server_and_service_reach_the_one_engine_that_has_them() {
 
     let printed = ground.prints("set server web/s1 drain --wait 5s --reason upgrade");
 
-    assert_eq!(printed, "inner: server web/s1: AdminState(Some(Drain))\nweb/s1 has no sessions\n");
+    assert_eq!(printed, "inner: server web/s1: Admin(Some(Drain))\nweb/s1 has no sessions\n");
     assert_eq!(ground.asked(0), [Request::Services], "the outer engine has no such server");
     let expected = Request::SetServer {
         service: "web".to_owned(),

@@ -191,7 +191,7 @@ drop_reasons! {
     TtlExpired => "ttl_expired",
     /// The packet exceeds the egress MTU and must not be fragmented.
     TooBig => "too_big",
-    /// No firewall of the group is up.
+    /// No firewall of the group is up, or the one that a connection belongs to has no first verdict yet after a start.
     NoPathUp => "no_path_up",
     /// Fewer firewalls than `min-up` are live.
     BelowMin => "below_min",
