@@ -52,6 +52,7 @@ pub enum BelowMin {
 
 /// The administrative state of a firewall, server or service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[schema(as = Admin)]
 #[serde(rename_all = "lowercase")]
 pub enum AdminState {
     /// In service.
