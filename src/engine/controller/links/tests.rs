@@ -89,7 +89,8 @@ fn the_next_hop_of_a_request_is_told_when_it_answers_and_when_it_does_not() {
     let (mut links, mut out) = links();
     set(&mut links, true, &mut out);
     links.settle(START, &mut out);
-    (notices(&mut out), sent(&mut out));
+    notices(&mut out);
+    sent(&mut out);
 
     links.send_to((CLIENTS, address(7)), vec![0; 60], Some(70), START);
     links.send_to((CLIENTS, address(8)), vec![0; 60], Some(80), START);
