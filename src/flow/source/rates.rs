@@ -105,7 +105,7 @@ mod tests {
             rates.take(key(step % 100), 50, now);
             // A thousand sources that begin something every second, 4 times in all.
             if step % 50 == 0 {
-                refused += u32::from(!rates.take(key(1 << 16 | step / 50 % 1000), 50, now));
+                refused += u32::from(!rates.take(key((1 << 16) | (step / 50 % 1000)), 50, now));
             }
         }
         assert_eq!(refused, 0);
