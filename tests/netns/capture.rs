@@ -147,7 +147,7 @@ fn a_flood_that_is_captured_whole_is_forwarded_as_one_that_is_not() {
         let words = "--flows 50 --interval-ms 20 --duration-ms 3000 --patience-ms 8000";
         let flows = rig.start(Station::Client, &format!("tcp 203.0.113.11 {words}"));
         let mut flood = rig.lab.command(Station::Client, "hping3");
-        flood.args(["--udp", "-q", "-p", "9", "-d", "1000", "-i", "u50", "-c", "50000", "203.0.113.12"]);
+        flood.args(["--udp", "-q", "-p", "9", "-d", "1000", "-i", "u100", "-c", "50000", "203.0.113.12"]);
         assert!(flood.stdout(Stdio::null()).stderr(Stdio::null()).status().expect("hping3 runs").success());
         assert_all_answered(&flows.flows());
 
