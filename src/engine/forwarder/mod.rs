@@ -18,6 +18,7 @@ mod apart;
 mod claim;
 mod decide;
 mod egress;
+mod ending;
 mod fair;
 mod flows;
 mod handover;

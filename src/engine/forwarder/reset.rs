@@ -12,7 +12,7 @@ use std::cell::Cell;
 use std::net::IpAddr;
 
 use crate::engine::forwarder::services::{self, ServerLiveness};
-use crate::engine::forwarder::{Forwarder, flows};
+use crate::engine::forwarder::{Forwarder, ending, flows};
 use crate::engine::route::{FibEntry, NextHop};
 use crate::engine::{Snapshot, Transmit};
 use crate::flow::{CanonicalKey, Direction, FlowKey};
@@ -110,7 +110,7 @@ impl Forwarder {
         );
         for (removed, cause) in ended.drain(..) {
             let reason = match cause {
-                Cause::Firewall(direction) => flows::end_reason(&removed.session, direction, snapshot),
+                Cause::Firewall(direction) => ending::end_reason(&removed.session, direction, snapshot),
                 Cause::Server => services::end_reason(removed.bound.as_ref(), snapshot),
             };
             self.settle(&removed, reason, snapshot, now);
